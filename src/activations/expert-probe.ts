@@ -9,7 +9,7 @@ import { encodeFloats } from '../onnx/float-encoding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { StageExtension } from '../runtime/compile-stage.js';
 import { compileStage } from '../runtime/compile-stage.js';
-import { dataTypeOf, type Engine, type Tensor } from '../runtime/engine.js';
+import { dataTypeOf, type Engine, type Tensor, type Tensors } from '../runtime/engine.js';
 import { tensorFloats } from '../runtime/tensor-floats.js';
 import { releaseTensors } from '../runtime/tensor-memory.js';
 
@@ -21,10 +21,17 @@ export interface ExpertOutputs {
   readonly squares: Float32Array;
 }
 
+/** Numbers of a type that experts read. */
+export type ExpertRows = Float32Array | Uint16Array;
+
 /** Single experts of one mixture. */
 export interface ExpertProbe {
-  /** Runs one expert for each row. @param rows `[rows, channels]`, of the type that the mixture reads */
-  run(rows: Tensor['data'], experts: Int32Array): Promise<ExpertOutputs>;
+  /**
+   * Runs some experts for each row; the results lie in the order of the lists, one after the other.
+   * @param rows `[rows, channels]`, of the type that the mixture reads
+   * @param experts by row
+   */
+  run(rows: ExpertRows, experts: readonly (readonly number[])[]): Promise<ExpertOutputs>;
   release(): Promise<void>;
 }
 
@@ -57,6 +64,55 @@ export function metricNodes(
   };
 }
 
+interface OutputNodes extends StageExtension {
+  /** Frees the results. */
+  read(values: Tensors): ExpertOutputs;
+}
+
+/** Nodes behind what experts make, `[rows, size]`, that hand out `ExpertOutputs`. */
+export function outputNodes(
+  value: string,
+  { metric, size }: { readonly metric: Float32Array | undefined; readonly size: number },
+): OutputNodes {
+  const behind = metricNodes(value, { name: 'experts/probe', metric, size });
+  const [squared, squares, axes] = ['experts/probe/squared', 'experts/probe/squares', 'experts/probe/axes'];
+  return {
+    ...behind,
+    nodes: [
+      ...behind.nodes,
+      makeNode({ op: 'Mul', inputs: [behind.plain, behind.plain], outputs: [squared] }),
+      makeNode({ op: 'ReduceSum', inputs: [squared, axes], outputs: [squares], attributes: { keepdims: 0 } }),
+    ],
+    initializers: [...behind.initializers, makeInt64Initializer(axes, [-1])],
+    outputs: [behind.weighted, squares],
+    read(values) {
+      const take = (name: string) => tensorFloats(values[name]!, 'what experts make').slice();
+      const outputs = { weighted: take(behind.weighted), squares: take(squares) };
+      releaseTensors(values);
+      return outputs;
+    },
+  };
+}
+
+/** Each row as often as it has experts. */
+export function repeatRows<Rows extends ExpertRows>(
+  rows: Rows,
+  lists: readonly (readonly number[])[],
+  size: number,
+): Rows {
+  const count = lists.reduce((sum, { length }) => sum + length, 0);
+  const repeated = new (rows.constructor as new (length: number) => Rows)(count * size);
+  let at = 0;
+  lists.forEach((list, row) => {
+    const values = rows.subarray(row * size, (row + 1) * size);
+    for (const _ of list) {
+      repeated.set(values, at * size);
+      at += 1;
+    }
+  });
+  return repeated;
+}
+
 /** Far below every score, and a number in float16. */
 const LOWEST = -1e4;
 
@@ -85,18 +141,7 @@ export async function openExpertProbe({
       [module.input, { dataType, dims: [rows, size] }],
       [scores, { dataType, dims: [rows, expertCount] }],
     ]);
-  const behind = metricNodes(result, { name: 'experts/probe', metric, size });
-  const [squared, squares, axes] = ['experts/probe/squared', 'experts/probe/squares', 'experts/probe/axes'];
-  const extension: StageExtension = {
-    ...behind,
-    nodes: [
-      ...behind.nodes,
-      makeNode({ op: 'Mul', inputs: [behind.plain, behind.plain], outputs: [squared] }),
-      makeNode({ op: 'ReduceSum', inputs: [squared, axes], outputs: [squares], attributes: { keepdims: 0 } }),
-    ],
-    initializers: [...behind.initializers, makeInt64Initializer(axes, [-1])],
-    outputs: [behind.weighted, squares],
-  };
+  const extension = outputNodes(result, { metric, size });
   const { session } = await compileStage({
     engine,
     model,
@@ -115,16 +160,13 @@ export async function openExpertProbe({
     return tensorOf(type, [experts.length, expertCount], encodeFloats(dataType, values));
   };
   return {
-    async run(rows, experts) {
+    async run(rows, lists) {
+      const experts = Int32Array.from(lists.flat());
       const feeds = {
-        [module.input]: { type, dims: [experts.length, size], data: rows } as Tensor,
+        [module.input]: { type, dims: [experts.length, size], data: repeatRows(rows, lists, size) } as Tensor,
         [scores]: choose(experts),
       };
-      const values = await session.run(feeds, [behind.weighted, squares]);
-      const read = (name: string) => tensorFloats(values[name]!, 'what experts make').slice();
-      const outputs = { weighted: read(behind.weighted), squares: read(squares) };
-      releaseTensors(values);
-      return outputs;
+      return extension.read(await session.run(feeds, extension.outputs));
     },
     release: () => session.release(),
   };

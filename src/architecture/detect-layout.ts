@@ -5,9 +5,10 @@ import { findEmbeddings, influencedValues, outputsOf, type Partition, partitionG
 import { elementCount } from '../graph/value.js';
 import type { ValueFacts } from '../graph/value-facts.js';
 import { FREE, groupOf } from '../operators/axis-rule.js';
-import { expertTensors, weighPacked } from '../operators/experts.js';
+import { weighPacked } from '../operators/experts.js';
+import type { ExpertSite } from './expert-site.js';
 import { findCutValues } from './find-cut-values.js';
-import { type ExpertSite, findExperts } from './find-experts.js';
+import { findExperts } from './find-experts.js';
 import { findOutputLinears, isLinearNode, type LinearSite, type SearchStop } from './find-output-linears.js';
 import { findSharedKeyValues, type SharedKeyValues } from './find-shared-key-values.js';
 import type { AttentionType, ModelLayout, OutputLinear, PrunableModule, Unrecognised } from './layout.js';
@@ -49,8 +50,8 @@ export function detectLayout(request: DetectRequest): DetectedModel {
   const found = cuts.slice(1).flatMap((output, at) => {
     const stage = at + 1;
     const search = { index, partition, facts, dataValues, stage, output };
-    const { linears, stops } = findOutputLinears(search);
     const mixtures = findExperts(search);
+    const { linears, stops } = findOutputLinears(search, mixtures);
     const inner = linears.filter(({ input }) => !showsStream(input, { index, stream }));
     const sites = inner.map((linear) => ({
       linear,
@@ -254,10 +255,16 @@ interface ModuleSite extends Pick<TracedSite, 'linear' | 'experts'> {
 
 function describeModule(site: ModuleSite, facts: ValueFacts, index: GraphIndex): PrunableModule {
   const { linear, trace: units } = site;
-  const { groupOfUnit } = units;
-  const groupCount = groupOfUnit && Math.max(...groupOfUnit) + 1;
   const { experts } = site;
-  const counts = experts ? countExpertParameters(experts, facts, index) : countModuleParameters(units, facts, index);
+  const groupOfUnit = units.groupOfUnit ?? groupsOfExperts(experts);
+  const groupCount = groupOfUnit && Math.max(...groupOfUnit) + 1;
+  const counts = experts
+    ? {
+        parametersPerUnit: experts.parametersPerExpert,
+        parametersPerGroup: 0,
+        parameterCount: experts.parametersPerExpert * units.unitCount,
+      }
+    : countModuleParameters(units, facts, index);
   return {
     index: site.index,
     kind: experts ? 'experts' : units.isAttention ? 'attention' : 'ffn',
@@ -273,7 +280,8 @@ function describeModule(site: ModuleSite, facts: ValueFacts, index: GraphIndex):
     ...(groupOfUnit && groupCount && { groupOfUnit, groupCount }),
     ...(units.isAttention &&
       !units.keepsKeyValues && { kvHeadCount: groupCount ?? (units.sharesKeyValue ? 1 : units.unitCount) }),
-    ...(experts && { expertsPerToken: experts.expertsPerToken }),
+    ...(experts && { expertsPerToken: experts.expertsPerToken, leastExperts: experts.leastExperts }),
+    ...(experts?.written && { writtenExperts: experts.written }),
     ...counts,
     description: experts ? describeExperts(experts) : describeUnits(units, facts, index),
   };
@@ -309,6 +317,14 @@ function joinModules({ members, trace: units }: SharedKeyValues, { modules, fact
         (place === 0 ? 'keys and values read later too' : `keys and values of block ${modules[source]!.block}`),
     };
   });
+}
+
+/** Groups hold as many consecutive experts each. */
+function groupsOfExperts(experts: ExpertSite | undefined): Int32Array | undefined {
+  if (experts?.groupCount === undefined) return undefined;
+  const { inputCount } = experts.linear;
+  const size = inputCount / experts.groupCount;
+  return Int32Array.from({ length: inputCount }, (_, expert) => Math.floor(expert / size));
 }
 
 function attentionTypeOf({ isLinear, keepsKeyValues }: ChannelTrace): AttentionType {
@@ -366,15 +382,6 @@ function countModuleParameters(units: ChannelTrace, facts: ValueFacts, index: Gr
 
 const describeExperts = ({ linear, expertsPerToken }: ExpertSite): string =>
   `mixture of experts, ${expertsPerToken} of ${linear.inputCount} a token`;
-
-/** Weights of the experts and of their router. Packed codes count as the weights that they hold. */
-function countExpertParameters({ linear, trace }: ExpertSite, facts: ValueFacts, index: GraphIndex) {
-  const { codes, scales, perCode } = expertTensors(index.nodes[linear.nodeIndex]!);
-  const total = [...trace.handed]
-    .filter((name) => !scales.includes(name))
-    .reduce((sum, name) => sum + elementCount(facts.get(name)?.dims ?? []) * (codes.includes(name) ? perCode : 1), 0);
-  return { parametersPerUnit: total / trace.unitCount, parametersPerGroup: 0, parameterCount: total };
-}
 
 /** Weights of the embeddings that do not lead to the first hidden state. */
 function findPerLayerTables(index: GraphIndex, embeddings: readonly number[], first: string): string[] {

@@ -3,7 +3,6 @@ import { intAttribute } from '../graph/attributes.js';
 import { type GraphIndex, nodeLabel, qualifiedOp } from '../graph/graph-index.js';
 import { dataInputs, influencedValues, outputsOf, type Partition } from '../graph/partition.js';
 import type { ValueFacts } from '../graph/value-facts.js';
-import { FUSED_MIXTURES } from '../operators/experts.js';
 import { LINEAR_MAPS } from '../operators/linear.js';
 import { operatorOf } from '../operators/table.js';
 import type { OutputLinear, Unrecognised } from './layout.js';
@@ -42,24 +41,38 @@ export function isLinearNode(index: GraphIndex, at: number): boolean {
   );
 }
 
+/** Mixtures of experts that were found in a stage, or nearly. */
+interface FoundMixtures {
+  readonly sites: readonly { readonly trace: { readonly nodes: readonly number[] } }[];
+  readonly stops: readonly SearchStop[];
+}
+
 /**
  * Walks back from a stage's output to the linear maps that write it, through biases, norms, scales and reshapes.
  * Where the walk meets an operator no rule knows, that node is handed back with the reason. Of a sum with a mixture of experts
- * only the other terms are followed (shared experts); mixtures in one operator are found by `findExperts`.
+ * only the other terms are followed (shared experts).
+ *
+ * @param mixtures what `findExperts` found in the stage
  */
-export function findOutputLinears(search: OutputSearch): { linears: LinearSite[]; stops: SearchStop[] } {
+export function findOutputLinears(
+  search: OutputSearch,
+  mixtures: FoundMixtures,
+): { linears: LinearSite[]; stops: SearchStop[] } {
   const { index, partition, facts, dataValues, stage, output } = search;
   const linears: LinearSite[] = [];
   const stops: SearchStop[] = [];
   const nodes = partition.stages[stage] ?? [];
   const routers = nodes.filter((at) => operatorOf(index.nodes[at]!)?.tokens === 'experts');
+  const chosen = mixtures.sites.flatMap(({ trace }) =>
+    outputsOf(index, trace.nodes).filter((value) => dataValues.has(value)),
+  );
   const routed = influencedValues(
     nodes.map((at) => index.nodes[at]!),
-    outputsOf(index, routers),
+    [...outputsOf(index, routers), ...chosen],
   );
   const [router] = routers;
-  const isFused = routers.some((at) => FUSED_MIXTURES.has(qualifiedOp(index.nodes[at]!)));
-  if (router !== undefined && !isFused) stops.push(stopAtRouter(index.nodes[router]!));
+  if (router !== undefined && mixtures.sites.length + mixtures.stops.length === 0)
+    stops.push(stopAtRouter(index.nodes[router]!));
   // A map to another width does not write to the stream: it weighs several of them (AltUp of Gemma 3n).
   const width = facts.get(output)?.dims.at(-1);
   const seen = new Set<number>();
@@ -111,7 +124,7 @@ function stopAtRouter(node: NodeProto): SearchStop {
     node: nodeLabel(node),
     opType: qualifiedOp(node),
     reason:
-      'it routes tokens to experts that are written out; experts are pruned where one operator holds them (MoE, QMoE)',
+      'it routes tokens to experts that are written out in a form that is not known; docs/experts.md has the forms that are',
   };
 }
 

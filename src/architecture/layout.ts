@@ -46,6 +46,19 @@ export interface OutputLinear {
   readonly outputCount: number;
 }
 
+/** Values of a mixture of experts that is written out, between which its experts and its router can be run alone. */
+export interface WrittenExperts {
+  /** `[tokens, k]`, the experts that each token goes to. */
+  readonly chosen: string;
+  /** `[tokens, k]`, the shares that the router gives them. */
+  readonly shares: string;
+  /**
+   * What experts make before the shares: one value `[tokens k, channels]` of the chosen experts, or one of `[tokens, channels]` for
+   * each expert.
+   */
+  readonly made: readonly string[];
+}
+
 /**
  * A part of a block whose width can shrink. Units are what is removed: neurons, heads, or experts.
  * For grouped-query attention `groupOfUnit` names the KV group of each query head.
@@ -67,7 +80,10 @@ export interface PrunableModule {
   readonly unitSize: number;
   /** More than 1 where the graph keeps a KV head together with its query heads, so that they can only go as one. Default 1. */
   readonly headsPerUnit?: number;
-  /** KV head of each query head, or key head of each value head of linear attention; absent when every unit can go alone (FFN, MHA). */
+  /**
+   * KV head of each query head, key head of each value head of linear attention, or group of each expert, where a router chooses
+   * groups; absent when every unit can go alone (FFN, MHA).
+   */
   readonly groupOfUnit?: Int32Array;
   readonly groupCount?: number;
   /** KV heads of an attention: its groups, one for all heads (multi-query), or as many as heads. */
@@ -77,8 +93,12 @@ export interface PrunableModule {
    * all of these at once. Its parameters are those of the module that makes it.
    */
   readonly keyValueSource?: number;
-  /** Experts that each token goes to, which is how many stay at least. Of experts. */
+  /** Experts that each token goes to. Of experts. */
   readonly expertsPerToken?: number;
+  /** Experts that stay at least, because the router chooses as many. Of experts. */
+  readonly leastExperts?: number;
+  /** Of experts that no single operator holds. */
+  readonly writtenExperts?: WrittenExperts;
   /** Parameters that leave with one unit alone (query side), and with a whole group's shared part. */
   readonly parametersPerUnit: number;
   readonly parametersPerGroup: number;

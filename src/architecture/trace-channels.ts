@@ -43,6 +43,8 @@ export interface ChannelTrace {
   readonly isAttention: boolean;
   /** Whether that is linear attention, whose heads carry a state in place of keys and values. */
   readonly isLinear: boolean;
+  /** By expert, where each is computed for every token by nodes of its own, and their sum is the mixture's result. */
+  readonly branches?: readonly ExpertBranch[];
 }
 
 export interface TraceFailure {
@@ -50,6 +52,16 @@ export interface TraceFailure {
   readonly opType: string;
   readonly reason: string;
   readonly kind: Unrecognised['kind'];
+}
+
+/** An expert with nodes of its own, see `ChannelTrace.branches`. */
+export interface ExpertBranch {
+  /** Result of the comparison of the chosen experts' numbers with this expert's. */
+  readonly test: string;
+  /** Input of the comparison that is this expert's number. */
+  readonly slot: number;
+  /** What the expert adds to the mixture's result. */
+  readonly term: string;
 }
 
 export type TraceOutcome = { readonly trace: ChannelTrace } | { readonly failure: TraceFailure };

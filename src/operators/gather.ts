@@ -61,6 +61,8 @@ const mendGather: MendRule = (site) => {
   const output = site.labelOf(node.output[0] ?? '');
   if (label === undefined || positiveAxis(intAttribute(node, 'axis', 0), site.dims(table).length) !== label.axis)
     return;
+  // Computed indices follow by themselves: whoever makes them has fewer to choose from.
+  if (!site.isConstant(indices)) return;
   site.checkFixed(table, label.axis);
   const newIndex = new Map([...site.keptPositions(label)].map((position, at) => [position, at]));
   const old = site.ints(indices).map((at) => positiveAxis(at, label.codes.length));

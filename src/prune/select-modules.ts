@@ -128,9 +128,9 @@ export function withoutExperts(selection: Selection): Selection {
   return { ...selection, modules: others, remarks: [...remarks, 'experts stay: statistics hold nothing of them'] };
 }
 
-/** Units that a module keeps in any case. A token goes to so many experts, and there must be as many. */
-export function leastUnits({ kind, expertsPerToken = 1 }: PrunableModule, options: ResolvedOptions): number {
-  if (kind === 'experts') return expertsPerToken;
+/** Units that a module keeps in any case; of heads, steps. A router chooses so many experts, and there must be as many. */
+export function leastUnits({ kind, leastExperts = 1 }: PrunableModule, options: ResolvedOptions): number {
+  if (kind === 'experts') return leastExperts;
   return kind === 'ffn' && mayTakeWholeFfns(options) ? 0 : 1;
 }
 

@@ -107,7 +107,7 @@ async function cutExperts(
   edits: ModelEdits,
 ): Promise<RefinedOutcome> {
   const { scores } = dense.orders!.get(module)!;
-  const shrunk = await shrinkExperts(context, model, { module, scores, count: counts.get(module.index)! }, edits);
+  const shrunk = await shrinkExperts(context, model, { module, scores, stepCount: counts.get(module.index)! }, edits);
   return { shrunk, outcome: shrunk.outcome, refined: new Map(), degenerate: countDegenerate([]) };
 }
 

@@ -19,6 +19,8 @@ export interface GraphEditor {
   addInts(values: readonly number[], dataType?: number): string;
   /** Gives the node that writes `result` another weight in place of `name`; other readers keep theirs. */
   replaceWeightFor(result: string, name: string, handle: TensorHandle): void;
+  /** The first of some nodes, in the graph's order. */
+  firstOf(some: readonly NodeProto[]): NodeProto;
   insertBefore(node: NodeProto, spec: NodeSpec): void;
   insertAfter(node: NodeProto, spec: NodeSpec): void;
   /** Makes `readers` read `to` where they read `from`. */
@@ -72,6 +74,7 @@ export function editGraph(model: OnnxModel): GraphEditor {
       const bytes = new Uint8Array(numbers.buffer);
       return addWeight(name, bytesHandle({ dataType, dims: [values.length] }, bytes));
     },
+    firstOf: (some) => some.reduce((a, b) => (nodes.indexOf(b) < nodes.indexOf(a) ? b : a)),
     insertBefore: (node, spec) => insertAt(nodes.indexOf(node), spec),
     insertAfter: (node, spec) => insertAt(nodes.indexOf(node) + 1, spec),
     replaceWeightFor(result, name, handle) {

@@ -1,3 +1,4 @@
+import { competitions } from '../architecture/competitions.js';
 import type { Random } from '../linalg/random.js';
 import { copyModel, setWeight } from '../onnx/edit-weights.js';
 import { encodeFloats, readFloat32 } from '../onnx/float-encoding.js';
@@ -81,33 +82,23 @@ const HALF = 10;
 /** Distance of neighbouring numbers, as a fraction of them at most: FLOAT, FLOAT16, BFLOAT16. */
 const EPSILONS: Readonly<Record<number, number>> = { 1: 2 ** -23, 10: 2 ** -10, 16: 2 ** -7 };
 
-/** Operators in which experts compete, so that one that is gone must not take part; the mixture itself is another. */
-const COMPETING: ReadonlySet<string> = new Set(['Softmax', 'LogSoftmax', 'TopK']);
-
 /** Added to the scores of experts that are gone, by ONNX's number of their type: lower than any other score by far. */
 const GONE: Readonly<Record<number, number>> = { 1: -1e9, [HALF]: -3e4 };
 
 /** Puts the scores of removed experts far below all others, wherever experts compete. */
 function maskExperts(model: OnnxModel, { module, keep }: ModuleCut, { analysed }: MaskOptions): void {
-  const { index, traces } = analysed.detected;
-  const { labels, nodes } = traces[module.index]!;
   const editor = editGraph(model);
-  const { input: scores, result } = module.output;
-  const competing = nodes
-    .map((at) => index.nodes[at]!)
-    .filter(({ opType, input }) => COMPETING.has(opType) && labels.has(input[0] ?? ''))
-    .map(({ input, output }) => ({ value: input[0]!, result: output[0]! }));
   const stays = new Set(keep);
-  for (const read of [...competing, { value: scores, result }]) {
-    const reader = editor.producerOf(read.result)!;
-    const dataType = analysed.facts.first.get(read.value)!.dataType;
+  for (const { value, readers, dims } of competitions(analysed.detected, module)) {
+    const dataType = analysed.facts.first.get(value)!.dataType;
     const mask = Float64Array.from({ length: module.unitCount }, (_, expert) =>
       stays.has(expert) ? 0 : (GONE[dataType] ?? GONE[1]!),
     );
-    const name = editor.addWeight(`${read.value}/gone`, floatsHandle({ dataType, dims: [mask.length] }, mask));
-    const masked = editor.freshName(`${read.value}/masked`);
-    editor.insertBefore(reader, { op: 'Add', inputs: [read.value, name], outputs: [masked] });
-    editor.rewire([reader], read.value, masked);
+    const name = editor.addWeight(`${value}/gone`, floatsHandle({ dataType, dims }, mask));
+    const masked = editor.freshName(`${value}/masked`);
+    const reading = readers.map((result) => editor.producerOf(result)!);
+    editor.insertBefore(editor.firstOf(reading), { op: 'Add', inputs: [value, name], outputs: [masked] });
+    editor.rewire(reading, value, masked);
   }
 }
 

@@ -8,7 +8,7 @@ export type HeadUnit = 'group' | 'query';
 
 /**
  * How a module can shrink: `stepCount` equal steps, of which at least one stays. A step is a neuron, a head, a KV group
- * with its query heads (`group`), or one query head of every group (`query`).
+ * with its query heads (`group`), or one query head of every group (`query`). Of experts in groups it is one of every group.
  */
 export interface ShrinkSteps {
   readonly stepCount: number;
@@ -22,7 +22,7 @@ export function shrinkSteps(module: PrunableModule, headUnit: HeadUnit): ShrinkS
   const { unitCount, groupCount, parametersPerUnit, parametersPerGroup } = module;
   if (groupCount === undefined) return { stepCount: unitCount, parametersPerStep: parametersPerUnit, unitsPerStep: 1 };
   const members = unitCount / groupCount;
-  return headUnit === 'group'
+  return headUnit === 'group' && module.kind !== 'experts'
     ? {
         stepCount: groupCount,
         parametersPerStep: members * parametersPerUnit + parametersPerGroup,

@@ -11,6 +11,7 @@ import { gatherRepeated, repeatedPeriod } from './gather-repeated.js';
 import { editGraph, type GraphEditor } from './graph-editor.js';
 import { type KeptUnits, keptPositions, keptUnits } from './kept-positions.js';
 import { mendNode } from './mend-nodes.js';
+import { removeBranches } from './remove-branches.js';
 
 export interface Removal {
   readonly detected: DetectedModel;
@@ -33,6 +34,7 @@ export function removeUnits(model: OnnxModel, { detected, facts, module, keep }:
     throw new UnsupportedModelError(`the model has no module ${module}`);
   if (keep.length === trace.unitCount) return;
   cutTrace(model, { detected, facts, trace, kept: keptUnits(keep, trace.groupOfUnit), module });
+  if (trace.branches !== undefined) removeBranches(editGraph(model), trace.branches, keep);
 }
 
 /** What carries some units, and which of them stay. */

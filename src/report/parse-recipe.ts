@@ -60,9 +60,14 @@ function parseModules(recipe: Recipe, { analysed, files }: RecipeContext): Modul
     seen.add(index);
     if (!isAscending(keep, module.unitCount))
       throw broken(`keeps no ascending list of units below ${module.unitCount}`);
-    const { expertsPerToken: least = 1 } = module;
-    if (keep.length < least) throw broken(`keeps ${keep.length} experts; a token goes to ${least}`);
-    if (!isEven(keep, module)) throw broken('keeps more query heads of one KV head than of another');
+    const { leastExperts: least = 1 } = module;
+    if (keep.length < least) throw broken(`keeps ${keep.length} experts; its router chooses among ${least} at least`);
+    if (!isEven(keep, module))
+      throw broken(
+        kind === 'experts'
+          ? 'keeps more experts of one group than of another'
+          : 'keeps more query heads of one KV head than of another',
+      );
     return { module, keep: Int32Array.from(keep) };
   });
 }

@@ -1,3 +1,4 @@
+import { routeByScores } from '../../src/activations/expert-router.js';
 import { rankExperts, sharesOf } from '../../src/activations/mix-experts.js';
 import { UnsupportedModelError } from '../../src/errors.js';
 import { EXPERT_SCORES, type ExpertScoreName } from '../../src/importance/expert-scores.js';
@@ -56,18 +57,23 @@ function request(name: ExpertScoreName = 'removal'): ExpertOrderRequest {
     sample: {
       type: 'float32',
       tokenCount: TOKENS,
-      ...{ inputs, scores, outputs, weights: new Float32Array(TOKENS).fill(1), counts: new Int32Array(EXPERTS) },
+      ...{ inputs, outputs },
     },
     probe: {
-      run: async (rows, experts) => {
-        const made = [...experts].map((expert, row) => make(expert, rowOf(rows as Float32Array, row, SIZE)));
+      run: async (rows, lists) => {
+        const made = lists.flatMap((experts, row) =>
+          experts.map((expert) => make(expert, rowOf(rows as Float32Array, row, SIZE))),
+        );
         return {
           weighted: Float32Array.from(made.flat()),
           squares: Float32Array.from(made, (row) => row.reduce((sum, value) => sum + value * value, 0)),
         };
       },
     },
-    ...{ expertCount: EXPERTS, expertsPerToken: CHOSEN, size: SIZE, row: EXPERT_SCORES[name] },
+    routers: (['chosen', 'all'] as const).map((mixing) =>
+      routeByScores({ scores, expertCount: EXPERTS, expertsPerToken: CHOSEN }, mixing),
+    ),
+    ...{ expertCount: EXPERTS, leastExperts: CHOSEN, size: SIZE, row: EXPERT_SCORES[name] },
   };
 }
 
@@ -99,6 +105,26 @@ it.each(['reap', 'man', 'msan', 'frequency'] as const)('the expert of the lowest
   });
   const { scores: order } = await orderExperts(request(name));
   expect(order.indexOf(Math.min(...order))).toBe(means.indexOf(Math.min(...means)));
+});
+
+it('takes one expert of every group at once', async () => {
+  const groupOfExpert = Int32Array.of(0, 0, 1, 1);
+  const scores = draw(TOKENS * 4);
+  const given = { scores, expertCount: 4, expertsPerToken: 1 };
+  const routers = [routeByScores(given, 'chosen')];
+  const outputs = new Float32Array(TOKENS * SIZE);
+  const routes = await routers[0]!.route([...Array(TOKENS).keys()], new Uint8Array(4).fill(1));
+  routes.forEach(({ experts }, token) => {
+    outputs.set(make(experts[0]!, rowOf(inputs, token, SIZE)), token * SIZE);
+  });
+  const { sample, ...rest } = request();
+  const order = await orderExperts({
+    ...rest,
+    ...{ sample: { ...sample, outputs }, routers, expertCount: 4, leastExperts: 2, groupOfExpert },
+  });
+  expect(order.costs).toHaveLength(2);
+  const first = [0, 1, 2, 3].filter((expert) => order.scores[expert]! < 2);
+  expect(first.map((expert) => groupOfExpert[expert])).toEqual([0, 1]);
 });
 
 it('refuses a runtime that mixes otherwise', async () => {

@@ -50,11 +50,11 @@ export function measuresOf(
 ): ModuleMeasures {
   const { index, block, kind, attentionType, unitCount, parameterCount } = module;
   const { allocation, denseWidths, headUnit, minimumWidth = 0, widthMultiple } = options;
-  const { stepCount, parametersPerStep } = shrinkSteps(module, headUnit);
+  const { stepCount, parametersPerStep, unitsPerStep } = shrinkSteps(module, headUnit);
   const { blockChange, sensitivity, orders } = dense;
   const keyValueSource = sharedSource(module, headUnit);
   const fixed = fixedSparsity(module, options, modules);
-  const least = leastUnits(module, options);
+  const least = Math.ceil(leastUnits(module, options) / (kind === 'experts' ? unitsPerStep : 1));
   const floor = kind === 'ffn' ? Math.ceil(minimumWidth * (denseWidths?.get(index) ?? stepCount)) : 0;
   // A shared group is never pruned.
   const shared = dense.functional.get(module)?.groups.shared.length ?? 0;

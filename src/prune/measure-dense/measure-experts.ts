@@ -1,8 +1,12 @@
 import ndarray from 'ndarray';
 import { openExpertProbe } from '../../activations/expert-probe.js';
+import { routeByScores } from '../../activations/expert-router.js';
+import { MIXINGS, type MixingName } from '../../activations/mix-experts.js';
+import { openWrittenProbe, openWrittenRouter } from '../../activations/written-experts.js';
 import type { PrunableModule } from '../../architecture/layout.js';
 import { EXPERT_SCORES } from '../../importance/expert-scores.js';
 import { copyModel } from '../../onnx/edit-weights.js';
+import type { OnnxModel } from '../../onnx/onnx-model.js';
 import { checkpoint } from '../../platform/journal.js';
 import { withModuleContext } from '../../removal/score-module.js';
 import type { BlockRunner } from '../../runtime/block-runner.js';
@@ -84,29 +88,51 @@ async function orderModule(
   { curvatures }: ExpertNeeds,
   { runner, module }: ExpertCase,
 ): Promise<RemovalOrderOfModule> {
-  const { engine, model, options, analysed } = context.job;
+  const { model, options, analysed } = context.job;
   const { inputCount: expertCount, outputCount: size } = module.output;
   const detail = segmentName(module.segment, analysed.detected.layout.modules);
   const metric = curvatures && (await metricOf(context, module, curvatures));
   const sample = await sampleRouting({ runner, module, metric, onBatch: () => context.tick(detail) });
   context.remarks.push(...remarkFew(module, sample));
-  const probe = await openExpertProbe({ engine, model, module, type: sample.type, metric });
+  const opened = await openExperts(context, { model, module, sample, metric });
   try {
     return await orderExperts({
-      sample,
-      probe,
-      expertCount,
-      size,
+      ...{ sample, expertCount, size, probe: opened.probe, routers: opened.routers },
       row: EXPERT_SCORES[options.expertScore],
-      expertsPerToken: module.expertsPerToken!,
+      leastExperts: module.leastExperts!,
+      groupOfExpert: module.groupOfUnit,
       onRun() {
         options.signal?.throwIfAborted();
         context.tick(detail);
       },
     });
   } finally {
-    await probe.release();
+    await opened.release();
   }
+}
+
+interface SampledExperts {
+  readonly model: OnnxModel;
+  readonly module: PrunableModule;
+  readonly sample: RoutingSample;
+  readonly metric: Float32Array | undefined;
+}
+
+/** Opens a mixture's experts and its router apart. */
+async function openExperts(context: PruneContext, { model, module, sample, metric }: SampledExperts) {
+  const { engine, analysed } = context.job;
+  const { type, inputs, scores } = sample;
+  if (module.writtenExperts !== undefined) {
+    const request = { engine, model, analysed, module, type };
+    const router = await openWrittenRouter({ ...request, inputs });
+    const probe = await openWrittenProbe({ ...request, metric });
+    const release = async () => void (await Promise.all([router.release(), probe.release()]));
+    return { probe, routers: [router], release };
+  }
+  const probe = await openExpertProbe({ engine, model, module, type, metric });
+  const given = { scores, expertCount: module.output.inputCount, expertsPerToken: module.expertsPerToken! };
+  const routers = (Object.keys(MIXINGS) as MixingName[]).map((mixing) => routeByScores(given, mixing));
+  return { probe, routers, release: () => probe.release() };
 }
 
 /** `[size, size]` row-major, what a row is multiplied by so that its squared length is its cost in the metric. */

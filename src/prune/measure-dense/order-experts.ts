@@ -1,16 +1,20 @@
 import type { ExpertProbe } from '../../activations/expert-probe.js';
-import { MIXINGS, type MixingName, type RankedExperts, rankExperts, sharesOf } from '../../activations/mix-experts.js';
+import type { ExpertRouter, Route, RoutedToken } from '../../activations/expert-router.js';
 import { NumericalError, UnsupportedModelError } from '../../errors.js';
 import type { ExpertScoreRow, ExpertStatistics } from '../../importance/expert-scores.js';
 import type { RemovalOrderOfModule } from './order-units.js';
 import type { RoutingSample } from './sample-routing.js';
 
 export interface ExpertOrderRequest {
-  readonly sample: RoutingSample;
+  readonly sample: Pick<RoutingSample, 'type' | 'tokenCount' | 'inputs' | 'outputs'>;
   readonly probe: Pick<ExpertProbe, 'run'>;
+  /** Ways in which the mixture may route, of which the one that its result speaks for is taken. */
+  readonly routers: readonly ExpertRouter[];
   readonly expertCount: number;
-  /** Experts that each token goes to; so many stay. */
-  readonly expertsPerToken: number;
+  /** Experts that stay. */
+  readonly leastExperts: number;
+  /** By expert, where the same number leaves every group. */
+  readonly groupOfExpert?: Int32Array | undefined;
   readonly size: number;
   /** Chooses which leave next. */
   readonly row: ExpertScoreRow;
@@ -21,64 +25,68 @@ export interface ExpertOrderRequest {
 /** Rounds in which all experts would leave: the experts that stay are measured anew between them. */
 const ROUNDS = 8;
 
-/** Rows that go through the probe together, at most. */
-const ROWS = 4096;
+/** Tokens that go through the probe together, at most. */
+const ROWS = 1024;
 
-/** Squared distance from the node's own result that a mixing may have, as a fraction of that: half precision and packed weights round. */
+/** Squared distance from the mixture's own result that a routing may have, as a fraction of that: half precision and packed weights round. */
 const FITTING = 1e-3;
 
 /**
  * Orders a mixture's experts by what their removal costs. When one leaves, the router sends its tokens to the next in its order,
  * and the shares of the others change; so removal goes in rounds, and what each leaves is measured before the next. The costs of a
  * round add up to what its experts were measured to cost together, divided among them in proportion to what each costs alone.
+ * Experts in groups leave in steps of one from every group.
  *
  * A cost is twice the mean square of the change of the mixture's result, as the metric sees it, which is what the scores of OBC
  * are for neurons and heads.
  *
- * @throws UnsupportedModelError where the runtime mixes experts in another way than any of `MIXINGS`.
+ * @throws UnsupportedModelError where the runtime mixes experts in another way than the routers know.
  */
 export async function orderExperts(request: ExpertOrderRequest): Promise<RemovalOrderOfModule> {
-  const { expertCount, expertsPerToken, row } = request;
-  const mixing = await findMixing(request);
+  const { expertCount, leastExperts, groupOfExpert, row } = request;
+  const router = await findRouter(request);
+  const groupCount = groupOfExpert === undefined ? 1 : Math.max(...groupOfExpert) + 1;
   const stays = new Uint8Array(expertCount).fill(1);
   const scores = new Float64Array(expertCount);
   const costs: number[] = [];
   let staying = expertCount;
   let highest = 0;
-  let last: { readonly leaving: readonly number[]; readonly round: Round } | undefined;
+  let last: { readonly leaving: readonly (readonly number[])[]; readonly round: Round } | undefined;
   const price = ({ total }: Round): void => {
     const { leaving, round } = last!;
     const together = Math.max(0, total - round.total);
-    const alone = leaving.map((expert) => Math.max(0, round.costs[expert]!));
+    const alone = leaving.map((experts) => experts.reduce((sum, expert) => sum + Math.max(0, round.costs[expert]!), 0));
     const apart = alone.reduce((sum, cost) => sum + cost, 0);
     for (const cost of alone) {
       highest = Math.max(highest, apart > 0 ? (together * cost) / apart : together / alone.length);
       costs.push(highest);
     }
   };
-  const step = Math.ceil(expertCount / ROUNDS);
-  while (staying > expertsPerToken) {
-    const round = await measureRound(request, mixing, stays);
+  const steps = expertCount / groupCount;
+  const least = Math.ceil(leastExperts / groupCount);
+  const atOnce = Math.ceil(steps / ROUNDS);
+  while (staying / groupCount > least) {
+    const round = await measureRound(request, router, stays);
     if (last !== undefined) price(round);
     const values = row.score(round);
-    const ranked = [...stays.keys()]
-      .filter((expert) => stays[expert] === 1)
-      .sort((a, b) => values[a]! - values[b]! || a - b);
-    const leaving = ranked.slice(0, Math.min(step, staying - expertsPerToken));
-    leaving.forEach((expert, at) => {
+    const ranked = Array.from({ length: groupCount }, (_, group) =>
+      [...stays.keys()]
+        .filter((expert) => stays[expert] === 1 && (groupOfExpert?.[expert] ?? 0) === group)
+        .sort((a, b) => values[a]! - values[b]! || a - b),
+    );
+    const count = Math.min(atOnce, staying / groupCount - least);
+    const leaving = Array.from({ length: count }, (_, step) => ranked.map((experts) => experts[step]!));
+    leaving.flat().forEach((expert, at) => {
       stays[expert] = 0;
       scores[expert] = expertCount - staying + at;
     });
-    staying -= leaving.length;
+    staying -= count * groupCount;
     last = { leaving, round };
   }
-  if (last !== undefined) price(await measureRound(request, mixing, stays));
+  if (last !== undefined) price(await measureRound(request, router, stays));
   // Those that stay in any case come last.
-  for (const expert of stays.keys()) {
-    if (stays[expert] === 0) continue;
-    scores[expert] = costs.length;
-    costs.push(highest);
-  }
+  for (const expert of stays.keys()) if (stays[expert] === 1) scores[expert] = expertCount;
+  while (costs.length < steps) costs.push(highest);
   return { scores, costs: Float64Array.from(costs) };
 }
 
@@ -87,26 +95,25 @@ interface Round extends ExpertStatistics {
   readonly total: number;
 }
 
-async function measureRound(request: ExpertOrderRequest, mixing: MixingName, stays: Uint8Array): Promise<Round> {
-  const { sample, expertCount, expertsPerToken: count, size } = request;
+async function measureRound(request: ExpertOrderRequest, router: ExpertRouter, stays: Uint8Array): Promise<Round> {
+  const { sample, expertCount, size } = request;
   const zeros = () => new Float64Array(expertCount);
   const found = { tokens: zeros(), gatedNorms: zeros(), norms: zeros(), squares: zeros(), costs: zeros() };
   let [sum, tokenCount] = [0, 0];
-  await runRanked(request, stays, count + 1, ({ token, ranked, weighted, squares }) => {
+  await runRouted(request, router, stays, ({ token, routed, made }) => {
     const dense = sample.outputs.subarray(token * size, (token + 1) * size);
-    const shares = sharesOf(ranked, mixing, { count });
-    const change = squaredChange(weighted, shares, dense);
+    const change = squaredChange(made, routed, dense);
     tokenCount += 1;
     sum += change;
-    ranked.experts.slice(0, count).forEach((expert, rank) => {
-      const norm = Math.sqrt(squares[rank]!);
+    routed.experts.forEach((expert, rank) => {
+      const square = made.squares[made.experts.indexOf(expert)]!;
+      const norm = Math.sqrt(square);
       found.tokens[expert]! += 1;
-      found.gatedNorms[expert]! += shares[rank]! * norm;
+      found.gatedNorms[expert]! += routed.shares[rank]! * norm;
       found.norms[expert]! += norm;
-      found.squares[expert]! += squares[rank]!;
-      if (ranked.experts.length <= count) return;
-      const without = sharesOf(ranked, mixing, { count, without: rank });
-      found.costs[expert]! += squaredChange(weighted, without, dense) - change;
+      found.squares[expert]! += square;
+      const without = routed.without?.[rank];
+      if (without !== undefined) found.costs[expert]! += squaredChange(made, without, dense) - change;
     });
   });
   const scale = tokenCount > 0 ? 2 / tokenCount : 0;
@@ -115,92 +122,86 @@ async function measureRound(request: ExpertOrderRequest, mixing: MixingName, sta
   return { ...found, costs: found.costs.map((cost) => scale * cost), total };
 }
 
-/** Squared length of a mix of rows minus the dense result. @param weighted `[ranks, size]` */
-function squaredChange(weighted: Float32Array, shares: Float64Array, dense: Float32Array): number {
+/** Squared length of a mix of what experts make minus the dense result. */
+function squaredChange({ experts, weighted }: MadeOfToken, route: Route, dense: Float32Array): number {
   const size = dense.length;
+  const rows = route.experts.map((expert) => experts.indexOf(expert) * size);
   let sum = 0;
   for (let at = 0; at < size; at += 1) {
     let value = -dense[at]!;
-    for (let rank = 0; rank < shares.length; rank += 1) value += shares[rank]! * weighted[rank * size + at]!;
+    for (let rank = 0; rank < rows.length; rank += 1) value += route.shares[rank]! * weighted[rows[rank]! + at]!;
     sum += value * value;
   }
   return sum;
 }
 
-/** One token with its best experts and what they make of it. */
-interface RankedToken {
-  readonly token: number;
-  readonly ranked: RankedExperts;
-  /** `[ranks, size]` */
+/** What some experts make of one token. */
+interface MadeOfToken {
+  readonly experts: readonly number[];
+  /** `[experts, size]` */
   readonly weighted: Float32Array;
   readonly squares: Float32Array;
 }
 
-/** Runs the best experts of some tokens, by default all of the sample. */
-async function runRanked(
-  { sample, probe, expertCount, size, onRun }: ExpertOrderRequest,
+interface ProbedToken {
+  readonly token: number;
+  readonly routed: RoutedToken;
+  readonly made: MadeOfToken;
+}
+
+/** Runs the experts that some tokens go to, with and without each of them; by default all tokens of the sample. */
+async function runRouted(
+  { sample, probe, size, onRun }: ExpertOrderRequest,
+  router: ExpertRouter,
   stays: Uint8Array,
-  count: number,
-  take: (found: RankedToken) => void,
+  take: (found: ProbedToken) => void,
   tokenCount = sample.tokenCount,
 ): Promise<void> {
-  const atOnce = Math.max(1, Math.floor(ROWS / count));
-  for (let start = 0; start < tokenCount; start += atOnce) {
-    const tokens = Array.from({ length: Math.min(atOnce, tokenCount - start) }, (_, at) => start + at);
-    const ranked = tokens.map((token) =>
-      rankExperts(sample.scores.subarray(token * expertCount, (token + 1) * expertCount), stays, count),
-    );
-    const experts = Int32Array.from(ranked.flatMap((found) => found.experts));
-    const rows =
-      sample.type === 'float16' ? new Uint16Array(experts.length * size) : new Float32Array(experts.length * size);
+  for (let start = 0; start < tokenCount; start += ROWS) {
+    const tokens = Array.from({ length: Math.min(ROWS, tokenCount - start) }, (_, at) => start + at);
+    const routes = await router.route(tokens, stays);
+    const experts = routes.map((routed) => [
+      ...new Set([...routed.experts, ...(routed.without ?? []).flatMap((route) => route.experts)]),
+    ]);
+    const made = await probe.run(sample.inputs.subarray(start * size, (start + tokens.length) * size), experts);
     let row = 0;
     tokens.forEach((token, at) => {
-      const input = sample.inputs.subarray(token * size, (token + 1) * size);
-      for (const _ of ranked[at]!.experts) {
-        rows.set(input, row * size);
-        row += 1;
-      }
-    });
-    const made = await probe.run(rows, experts);
-    row = 0;
-    tokens.forEach((token, at) => {
-      const end = row + ranked[at]!.experts.length;
+      const end = row + experts[at]!.length;
       const weighted = made.weighted.subarray(row * size, end * size);
-      take({ token, ranked: ranked[at]!, weighted, squares: made.squares.subarray(row, end) });
+      const squares = made.squares.subarray(row, end);
+      take({ token, routed: routes[at]!, made: { experts: experts[at]!, weighted, squares } });
       row = end;
     });
     onRun?.();
   }
 }
 
-/** Tokens that a mixing is found by. */
+/** Tokens that a router is found by. */
 const FITTED = 64;
 
-/** How the runtime mixes what experts make, found by doing it again. @throws UnsupportedModelError */
-async function findMixing(request: ExpertOrderRequest): Promise<MixingName> {
-  const { sample, expertCount, expertsPerToken: count, size } = request;
-  const names = Object.keys(MIXINGS) as MixingName[];
-  const errors = names.map(() => 0);
-  let squares = 0;
+/** How the mixture routes, found by doing it again. @throws UnsupportedModelError */
+async function findRouter(request: ExpertOrderRequest): Promise<ExpertRouter> {
+  const { sample, expertCount, size, routers } = request;
   const everyone = new Uint8Array(expertCount).fill(1);
-  await runRanked(
-    request,
-    everyone,
-    count,
-    ({ token, ranked, weighted }) => {
+  const errors: number[] = [];
+  let squares = 0;
+  for (const router of routers) {
+    let error = 0;
+    squares = 0;
+    const compare = ({ token, routed, made }: ProbedToken) => {
       const dense = sample.outputs.subarray(token * size, (token + 1) * size);
       for (const value of dense) squares += value * value;
-      names.forEach((name, at) => {
-        errors[at]! += squaredChange(weighted, sharesOf(ranked, name, { count }), dense);
-      });
-    },
-    Math.min(FITTED, sample.tokenCount),
-  );
+      error += squaredChange(made, routed, dense);
+    };
+    await runRouted(request, router, everyone, compare, Math.min(FITTED, sample.tokenCount));
+    errors.push(error);
+  }
+  if (!errors.every(Number.isFinite)) throw new NumericalError('what the experts make is NaN or infinite');
   const best = errors.indexOf(Math.min(...errors));
-  const name = names[best];
-  if (name === undefined || !(errors[best]! <= FITTING * squares))
+  const router = routers[best];
+  if (router === undefined || !(errors[best]! <= FITTING * squares))
     throw new UnsupportedModelError(
       'the runtime mixes what its experts make in a way that is not known here, so that experts cannot be removed; leave them out by modules',
     );
-  return name;
+  return router;
 }

@@ -1,12 +1,13 @@
 import type { NodeProto } from 'onnx-buf';
 import type { PrunableModule } from '../../architecture/layout.js';
 import { NumericalError } from '../../errors.js';
+import { qualifiedOp } from '../../graph/graph-index.js';
 import { createStream } from '../../linalg/random.js';
 import { copyModel } from '../../onnx/edit-weights.js';
 import { isFloatType } from '../../onnx/float-encoding.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
 import { floatsHandle } from '../../onnx/tensor-handle.js';
-import { expertTensors } from '../../operators/experts.js';
+import { expertTensors, FUSED_MIXTURES } from '../../operators/experts.js';
 import { editGraph } from '../../removal/graph-editor.js';
 import { readLinearWeight, storeInMemory, writeLinearWeight } from '../../removal/repair-linear.js';
 import type { Tensor } from '../../runtime/engine.js';
@@ -153,7 +154,7 @@ async function perturb(dense: OnnxModel, { output, index, kind }: PrunableModule
 /** Adds to what experts make a product of it with random signs, as large as noise on the weights of a map is. @returns the size of a sign */
 function addNoise(
   model: OnnxModel,
-  { result, outputCount: size }: PrunableModule['output'],
+  { result, weight: stacked, outputCount: size }: PrunableModule['output'],
   random: () => number,
 ): number {
   const editor = editGraph(model);
@@ -163,7 +164,7 @@ function addNoise(
   const [plain, product] = [editor.freshName(`${result}/plain`), editor.freshName(`${result}/noise`)];
   const weight = editor.addWeight(
     `${result}/signs`,
-    floatsHandle({ dataType: typeOfExperts(model, node), dims: [size, size] }, signs),
+    floatsHandle({ dataType: typeOfExperts(model, node, stacked), dims: [size, size] }, signs),
   );
   node.output = node.output.map((value) => (value === result ? plain : value));
   editor.insertAfter(node, { op: 'Add', inputs: [plain, product], outputs: [result] });
@@ -172,10 +173,10 @@ function addNoise(
 }
 
 /** ONNX's number of the type that a mixture computes in: that of its weights, or of the scales of packed ones. */
-const typeOfExperts = ({ weights }: OnnxModel, node: NodeProto): number =>
-  expertTensors(node)
-    .all.map((name) => weights.get(name)?.dataType ?? 0)
-    .find(isFloatType)!;
+function typeOfExperts({ weights }: OnnxModel, node: NodeProto, stacked: string): number {
+  const names = FUSED_MIXTURES.has(qualifiedOp(node)) ? expertTensors(node).all : [stacked];
+  return names.map((name) => weights.get(name)?.dataType ?? 0).find(isFloatType)!;
+}
 
 const unmeasured = ({ block, kind }: PrunableModule): NumericalError =>
   new NumericalError(

@@ -2,7 +2,7 @@ import { metricNodes } from '../../activations/expert-probe.js';
 import { rankExperts } from '../../activations/mix-experts.js';
 import type { PrunableModule } from '../../architecture/layout.js';
 import type { BlockRunner } from '../../runtime/block-runner.js';
-import type { Tensor } from '../../runtime/engine.js';
+import type { Tensor, Tensors } from '../../runtime/engine.js';
 import { tensorFloats } from '../../runtime/tensor-floats.js';
 import { releaseTensors } from '../../runtime/tensor-memory.js';
 
@@ -12,7 +12,7 @@ export interface RoutingSample {
   readonly tokenCount: number;
   /** `[tokens, channels]`, what the experts read. */
   readonly inputs: Float32Array | Uint16Array;
-  /** `[tokens, experts]` */
+  /** `[tokens, experts]`; empty where experts are written out, whose routers are run themselves. */
   readonly scores: Float32Array;
   /** `[tokens, channels]`, what the mixture made, as the metric sees it. */
   readonly outputs: Float32Array;
@@ -37,27 +37,27 @@ export async function sampleRouting(request: SampleRequest): Promise<RoutingSamp
   const all = runner.batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
   const stride = Math.max(1, Math.ceil(all / TOKENS));
   const tokenCount = Math.ceil(all / stride);
-  const scores = new Float32Array(tokenCount * expertCount);
+  const { writtenExperts: written } = module;
+  const scores = new Float32Array(written ? 0 : tokenCount * expertCount);
   const outputs = new Float32Array(tokenCount * size);
   const counts = new Int32Array(expertCount);
-  const everyone = new Uint8Array(expertCount).fill(1);
   let inputs: Float32Array | Uint16Array | undefined;
   let type: RoutingSample['type'] = 'float32';
   const { weighted, plain: _, ...extension } = metricNodes(result, { name: 'experts/sample', metric, size });
-  const fetches = [module.input, scoresName];
+  const fetches = [module.input, written?.chosen ?? scoresName];
   for await (const { batch, values } of runner.observe({ fetches, reads: [result], extension })) {
     const read = readRows(values[module.input]!);
     type = read.type;
     inputs ??= type === 'float16' ? new Uint16Array(tokenCount * size) : new Float32Array(tokenCount * size);
-    const found = tensorFloats(values[scoresName]!, "the router's scores");
+    const choose = readChoices(values, module);
     const made = tensorFloats(values[weighted]!, 'what experts make');
     for (let token = 0; token < batch.tokens.length; token += 1) {
-      const row = found.subarray(token * expertCount, (token + 1) * expertCount);
-      for (const expert of rankExperts(row, everyone, module.expertsPerToken!).experts) counts[expert]! += 1;
+      const { experts, row } = choose(token);
+      for (const expert of experts) counts[expert]! += 1;
       const place = batch.firstToken + token;
       if (place % stride !== 0) continue;
       const at = place / stride;
-      scores.set(row, at * expertCount);
+      if (row !== undefined) scores.set(row, at * expertCount);
       inputs.set(read.data.subarray(token * size, (token + 1) * size), at * size);
       outputs.set(made.subarray(token * size, (token + 1) * size), at * size);
     }
@@ -65,6 +65,28 @@ export async function sampleRouting(request: SampleRequest): Promise<RoutingSamp
     onBatch();
   }
   return { type, tokenCount, inputs: inputs ?? new Float32Array(), scores, outputs, counts };
+}
+
+/** Where one token of a batch goes. */
+interface Choice {
+  readonly experts: readonly number[];
+  /** Scores of all experts. */
+  readonly row?: Float32Array;
+}
+
+function readChoices(values: Tensors, { output, expertsPerToken: count = 1, writtenExperts }: PrunableModule) {
+  if (writtenExperts !== undefined) {
+    const numbers = values[writtenExperts.chosen]!.data as ArrayLike<number | bigint>;
+    return (token: number): Choice => ({
+      experts: Array.from({ length: count }, (_, at) => Number(numbers[token * count + at]!)),
+    });
+  }
+  const found = tensorFloats(values[output.input]!, "the router's scores");
+  const everyone = new Uint8Array(output.inputCount).fill(1);
+  return (token: number): Choice => {
+    const row = found.subarray(token * output.inputCount, (token + 1) * output.inputCount);
+    return { experts: rankExperts(row, everyone, count).experts, row };
+  };
 }
 
 function readRows(tensor: Tensor): Pick<RoutingSample, 'type'> & { readonly data: Float32Array | Uint16Array } {

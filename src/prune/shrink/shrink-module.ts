@@ -67,18 +67,23 @@ export interface ExpertShrinking {
   readonly module: PrunableModule;
   /** Importance by expert. */
   readonly scores: Float64Array;
-  readonly count: number;
+  /** Steps to remove, see `shrinkSteps`. */
+  readonly stepCount: number;
 }
 
 /** Takes the experts of lowest importance out of a mixture, in place. */
 export async function shrinkExperts(
   context: PruneContext,
   model: OnnxModel,
-  { module, scores, count }: ExpertShrinking,
+  { module, scores, stepCount }: ExpertShrinking,
   edits: ModelEdits,
 ): Promise<ShrunkModule> {
-  const units = Int32Array.from(scores.keys());
-  const { keep } = chooseChannels({ unitCount: module.unitCount, groups: [{ units, scores }], removeCount: count });
+  const { groupCount = 1, groupOfUnit, unitCount } = module;
+  const groups = Array.from({ length: groupCount }, (_, group) => {
+    const units = [...scores.keys()].filter((unit) => (groupOfUnit?.[unit] ?? 0) === group);
+    return { units, scores: units.map((unit) => scores[unit]!) };
+  });
+  const { keep } = chooseChannels({ unitCount, groups, removeCount: stepCount * groupCount });
   const shrunk = { outcome: { module, keep, numerics: [] } };
   await takeOut(context, model, { ...shrunk, removal: undefined }, edits);
   return shrunk;

@@ -1,0 +1,295 @@
+import { create } from '@bufbuild/protobuf';
+import { NodeProtoSchema } from 'onnx-buf';
+import { type Competition, competitions } from '../architecture/competitions.js';
+import type { PrunableModule } from '../architecture/layout.js';
+import { makeInt64Initializer, makeNode } from '../graph/build.js';
+import { indexGraph } from '../graph/graph-index.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import type { AnalysedModel } from '../runtime/analyse-model.js';
+import { compileStage, type StageExtension } from '../runtime/compile-stage.js';
+import { dataTypeOf, type Engine, type Tensor } from '../runtime/engine.js';
+import { tensorFloats } from '../runtime/tensor-floats.js';
+import { releaseTensors } from '../runtime/tensor-memory.js';
+import { type ExpertOutputs, type ExpertProbe, type ExpertRows, outputNodes } from './expert-probe.js';
+import type { ExpertRouter, Route } from './expert-router.js';
+
+export interface WrittenExpertsRequest {
+  readonly engine: Engine;
+  readonly model: OnnxModel;
+  readonly analysed: AnalysedModel;
+  /** With `writtenExperts`. */
+  readonly module: PrunableModule;
+  /** Type of what the experts read. */
+  readonly type: Tensor['type'];
+}
+
+export interface WrittenProbeRequest extends WrittenExpertsRequest {
+  /** `[size, size]` row-major, what rows are multiplied by, so that squared lengths are costs in the metric; absent: the identity. */
+  readonly metric: Float32Array | undefined;
+}
+
+export interface WrittenRouterRequest extends WrittenExpertsRequest {
+  readonly inputs: ExpertRows;
+}
+
+/** Bytes of weights that are gathered at once, at most: in one form of experts, each token gets a copy of those of its experts. */
+const GATHERED = 2 ** 28;
+
+/** Opens a mixture that is written out so that single experts can be run, without the router. */
+export async function openWrittenProbe(request: WrittenProbeRequest): Promise<ExpertProbe> {
+  const { chosen, made } = request.module.writtenExperts!;
+  const [gathered, another] = made;
+  return another === undefined ? openGathered(request, { chosen, made: gathered! }) : openBranches(request, made);
+}
+
+/** Experts whose weights are gathered: the numbers of the experts are fed in place of the router's choice. */
+async function openGathered(
+  request: WrittenProbeRequest,
+  { chosen, made }: { readonly chosen: string; readonly made: string },
+): Promise<ExpertProbe> {
+  const { module, metric } = request;
+  const { outputCount: size } = module.output;
+  const extension = outputNodes(made, { metric, size });
+  const session = await openBetween(request, { given: [module.input, chosen], reads: [made], extension });
+  const count = module.expertsPerToken!;
+  const atOnce = Math.max(1, Math.floor(GATHERED / (4 * module.parametersPerUnit * count)));
+  return {
+    async run(rows, lists) {
+      const pieces = lists.flatMap((list, row) =>
+        Array.from({ length: Math.ceil(list.length / count) }, (_, at) => ({
+          row,
+          experts: list.slice(at * count, (at + 1) * count),
+        })),
+      );
+      const total = lists.reduce((sum, { length }) => sum + length, 0);
+      const found = { weighted: new Float32Array(total * size), squares: new Float32Array(total) };
+      let filled = 0;
+      for (let start = 0; start < pieces.length; start += atOnce) {
+        const some = pieces.slice(start, start + atOnce);
+        const numbers = some.flatMap(({ experts }) =>
+          Array.from({ length: count }, (_, at) => experts[at] ?? experts[0]!),
+        );
+        const feeds = {
+          [module.input]: rowsTensor(
+            request,
+            pickRows(
+              rows,
+              some.map(({ row }) => row),
+              size,
+            ),
+          ),
+          [chosen]: choiceTensor(request, numbers),
+        };
+        const outputs = extension.read(await session.run(feeds, extension.outputs));
+        some.forEach(({ experts }, piece) => {
+          const first = piece * count;
+          found.weighted.set(outputs.weighted.subarray(first * size, (first + experts.length) * size), filled * size);
+          found.squares.set(outputs.squares.subarray(first, first + experts.length), filled);
+          filled += experts.length;
+        });
+      }
+      return found;
+    },
+    release: () => session.release(),
+  };
+}
+
+/** Numbers of experts in place of the router's choice. */
+function choiceTensor({ analysed, module }: WrittenExpertsRequest, numbers: readonly number[]): Tensor {
+  const { dims, dataType } = analysed.facts.first.get(module.writtenExperts!.chosen)!;
+  const count = module.expertsPerToken!;
+  const shape = [...dims.slice(0, -2).map(() => 1), numbers.length / count, count];
+  return dataType === INT32
+    ? { type: 'int32', dims: shape, data: Int32Array.from(numbers) }
+    : { type: 'int64', dims: shape, data: BigInt64Array.from(numbers, BigInt) };
+}
+
+const INT32 = 6;
+
+/** Experts with nodes of their own, which are all run on each row; of what they make, that of some is taken. */
+async function openBranches(request: WrittenProbeRequest, made: readonly string[]): Promise<ExpertProbe> {
+  const { module, metric } = request;
+  const { outputCount: size } = module.output;
+  const [stacked, flat, places, picked] = ['stacked', 'flat', 'places', 'picked'].map(
+    (name) => `experts/probe/${name}`,
+  ) as [string, string, string, string];
+  const [apart, wide] = ['experts/probe/apart', 'experts/probe/wide'];
+  const behind = outputNodes(picked, { metric, size });
+  const extension: StageExtension = {
+    nodes: [
+      ...made.map((value, expert) =>
+        makeNode({ op: 'Reshape', inputs: [value, apart], outputs: [`experts/probe/made/${expert}`] }),
+      ),
+      makeNode({
+        op: 'Concat',
+        inputs: made.map((_, expert) => `experts/probe/made/${expert}`),
+        outputs: [stacked],
+        attributes: { axis: 1 },
+      }),
+      makeNode({ op: 'Reshape', inputs: [stacked, wide], outputs: [flat] }),
+      makeNode({ op: 'Gather', inputs: [flat, places], outputs: [picked], attributes: { axis: 0 } }),
+      ...behind.nodes,
+    ],
+    initializers: [
+      makeInt64Initializer(apart, [-1, 1, size]),
+      makeInt64Initializer(wide, [-1, size]),
+      ...behind.initializers,
+    ],
+    inputs: [{ name: places, type: 'int64' }],
+    outputs: behind.outputs,
+  };
+  const session = await openBetween(request, { given: [module.input], reads: made, extension });
+  return {
+    async run(rows, lists): Promise<ExpertOutputs> {
+      const numbers = lists.flatMap((list, row) => list.map((expert) => BigInt(row * made.length + expert)));
+      const feeds = {
+        [module.input]: rowsTensor(request, rows),
+        [places]: { type: 'int64', dims: [numbers.length], data: BigInt64Array.from(numbers) } as Tensor,
+      };
+      return behind.read(await session.run(feeds, behind.outputs));
+    },
+    release: () => session.release(),
+  };
+}
+
+/** A written-out router, run apart with experts left out. */
+export interface WrittenRouter extends ExpertRouter {
+  release(): Promise<void>;
+}
+
+/** Far below every score, and a number in float16. */
+const GONE = -3e4;
+
+/** Opens the router of a mixture that is written out: its own nodes, with the scores of some experts far below all others. */
+export async function openWrittenRouter(request: WrittenRouterRequest): Promise<WrittenRouter> {
+  const { module, inputs } = request;
+  const { chosen, shares } = module.writtenExperts!;
+  const { inputCount: expertCount, outputCount: size } = module.output;
+  const count = module.expertsPerToken!;
+  const session = await openBetween(
+    { ...request, model: withMask(request) },
+    { given: [module.input, MASK], reads: [], fetches: [chosen, shares] },
+  );
+  const routeRows = async (tokens: readonly number[], gone: Float32Array): Promise<Route[]> => {
+    const values = await session.run(
+      {
+        [module.input]: rowsTensor(request, pickRows(inputs, tokens, size)),
+        [MASK]: { type: 'float32', dims: [tokens.length, expertCount], data: gone },
+      },
+      [chosen, shares],
+    );
+    const numbers = Array.from(values[chosen]!.data as ArrayLike<number | bigint>, Number);
+    const parts = tensorFloats(values[shares]!, 'shares of experts').slice();
+    releaseTensors(values);
+    return tokens.map((_, row) => ({
+      experts: numbers.slice(row * count, (row + 1) * count),
+      shares: parts.subarray(row * count, (row + 1) * count),
+    }));
+  };
+  return {
+    async route(tokens, stays) {
+      const mask = Float32Array.from(stays, (stay) => (stay === 1 ? 0 : GONE));
+      const gone = (rows: number) => {
+        const masks = new Float32Array(rows * expertCount);
+        for (let row = 0; row < rows; row += 1) masks.set(mask, row * expertCount);
+        return masks;
+      };
+      const routes = await routeRows(tokens, gone(tokens.length));
+      const staying = stays.reduce((sum, stay) => sum + stay, 0);
+      if (staying <= module.leastExperts!) return routes;
+      const masks = gone(tokens.length * count);
+      routes.forEach(({ experts }, row) => {
+        experts.forEach((expert, rank) => {
+          masks[(row * count + rank) * expertCount + expert] = GONE;
+        });
+      });
+      const without = await routeRows(
+        tokens.flatMap((token) => Array.from({ length: count }, () => token)),
+        masks,
+      );
+      return routes.map((route, row) => ({ ...route, without: without.slice(row * count, (row + 1) * count) }));
+    },
+    release: () => session.release(),
+  };
+}
+
+const MASK = 'experts/router/gone';
+
+/** The model with a mask added to the scores wherever the experts of a mixture compete. */
+function withMask({ model, analysed, module }: WrittenRouterRequest): OnnxModel {
+  const graph = model.proto.graph!;
+  const masks = competitions(analysed.detected, module).map((competition, at) => ({
+    ...competition,
+    ...maskNodes(competition, at, analysed),
+  }));
+  const node = graph.node.flatMap((found) => {
+    const [result = ''] = found.output;
+    const here = masks.filter(({ readers }) => readers.includes(result));
+    if (here.length === 0) return [found];
+    const maskedOf = new Map(here.map(({ value, masked }) => [value, masked]));
+    const input = found.input.map((value) => maskedOf.get(value) ?? value);
+    const before = here.filter(({ readers }) => readers[0] === result).flatMap(({ nodes }) => nodes);
+    return [...before, create(NodeProtoSchema, { ...found, input })];
+  });
+  const initializer = [...graph.initializer, ...masks.map(({ shape }) => shape)];
+  return { ...model, proto: { ...model.proto, graph: { ...graph, node, initializer } } };
+}
+
+/** Nodes that add the mask to a value, once for all its readers. */
+function maskNodes({ value, dims }: Competition, at: number, { facts }: AnalysedModel) {
+  const [cast, shaped, shape, masked] = ['cast', 'shaped', 'shape', 'masked'].map(
+    (name) => `experts/router/${at}/${name}`,
+  ) as [string, string, string, string];
+  const { dims: first, dataType } = facts.first.get(value)!;
+  const second = facts.second.get(value)!.dims;
+  const leading = first.slice(0, first.length - dims.length);
+  const rows = leading.findLastIndex((dim, axis) => dim !== second[axis]);
+  return {
+    masked,
+    shape: makeInt64Initializer(shape, [...leading.map((_, axis) => (axis === rows ? -1 : 1)), ...dims]),
+    nodes: [
+      makeNode({ op: 'Cast', inputs: [MASK], outputs: [cast], attributes: { to: dataType } }),
+      makeNode({ op: 'Reshape', inputs: [cast, shape], outputs: [shaped] }),
+      makeNode({ op: 'Add', inputs: [value, shaped], outputs: [masked] }),
+    ],
+  };
+}
+
+interface Between {
+  readonly given: readonly string[];
+  readonly reads: readonly string[];
+  readonly fetches?: readonly string[];
+  readonly extension?: StageExtension;
+}
+
+/** A session of what lies between some values. */
+async function openBetween(
+  { engine, model, analysed }: WrittenExpertsRequest,
+  { given, reads, fetches = [], extension }: Between,
+) {
+  const mask = { dataType: dataTypeOf('float32') };
+  const withMask = (facts: AnalysedModel['facts']['first'], rows: number) =>
+    new Map([...facts, [MASK, { ...mask, dims: [rows, rows] }]]);
+  const { session } = await compileStage({
+    ...{ engine, model, index: indexGraph(model.proto.graph!), fetches, reads, extension },
+    atHand: (value) => given.includes(value),
+    facts: { first: withMask(analysed.facts.first, 2), second: withMask(analysed.facts.second, 3) },
+  });
+  return session;
+}
+
+function rowsTensor({ analysed, module, type }: WrittenExpertsRequest, rows: ExpertRows): Tensor {
+  const { outputCount: size } = module.output;
+  const { dims } = analysed.facts.first.get(module.input)!;
+  return { type, dims: [...dims.slice(0, -2).map(() => 1), rows.length / size, size], data: rows } as Tensor;
+}
+
+/** Some rows, in the order of their numbers. */
+function pickRows(rows: ExpertRows, numbers: readonly number[], size: number): ExpertRows {
+  const picked =
+    rows instanceof Uint16Array ? new Uint16Array(numbers.length * size) : new Float32Array(numbers.length * size);
+  numbers.forEach((row, at) => {
+    picked.set(rows.subarray(row * size, (row + 1) * size), at * size);
+  });
+  return picked;
+}

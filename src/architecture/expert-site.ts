@@ -1,0 +1,68 @@
+import type { GraphIndex } from '../graph/graph-index.js';
+import { elementCount } from '../graph/value.js';
+import type { ValueFacts } from '../graph/value-facts.js';
+import type { AxisLabel } from '../operators/axis-rule.js';
+import type { ExpertTensors } from '../operators/experts.js';
+import type { LinearSite } from './find-output-linears.js';
+import type { WrittenExperts } from './layout.js';
+import type { ChannelTrace, ExpertBranch } from './trace-channels.js';
+
+/** A mixture of experts, with all that one expert owns. */
+export interface ExpertSite {
+  /** What mixes them, with the router's scores as input: `[tokens, experts]`. */
+  readonly linear: LinearSite;
+  /** What the experts read. */
+  readonly input: string;
+  readonly trace: ChannelTrace;
+  /** Experts that each token goes to. */
+  readonly expertsPerToken: number;
+  /** Experts that must stay. */
+  readonly leastExperts: number;
+  /** Groups of consecutive experts, which must stay equal in size. Absent: none. */
+  readonly groupCount?: number;
+  /** Weights of the experts and of their router, for one expert. */
+  readonly parametersPerExpert: number;
+  /** Where no single operator holds them. */
+  readonly written?: WrittenExperts;
+}
+
+/** What a mixture's trace is made of. */
+export interface ExpertTraceParts {
+  readonly index: GraphIndex;
+  readonly labels: ReadonlyMap<string, AxisLabel>;
+  readonly nodes: ReadonlySet<number>;
+  readonly expertCount: number;
+  /** Where each expert has nodes of its own. */
+  readonly branches?: readonly ExpertBranch[];
+}
+
+/** The trace of a mixture, an expert a unit. */
+export const expertTrace = ({ index, labels, nodes, expertCount, branches }: ExpertTraceParts): ChannelTrace => ({
+  unitCount: expertCount,
+  unitSize: 1,
+  headsPerUnit: 1,
+  labels,
+  handed: new Set([...labels.keys()].filter((value) => index.initializers.has(value))),
+  nodes: [...nodes].sort((a, b) => a - b),
+  repeats: [],
+  sharesKeyValue: false,
+  keepsKeyValues: false,
+  isAttention: false,
+  isLinear: false,
+  ...(branches && { branches }),
+});
+
+/** Elements of weights. Packed codes count as the weights that they hold, their scales as none. */
+export function countWeights(
+  names: Iterable<string>,
+  facts: ValueFacts,
+  { codes, scales, perCode }: Pick<ExpertTensors, 'codes' | 'scales' | 'perCode'> = {
+    codes: [],
+    scales: [],
+    perCode: 1,
+  },
+): number {
+  return [...names]
+    .filter((name) => !scales.includes(name))
+    .reduce((sum, name) => sum + elementCount(facts.get(name)?.dims ?? []) * (codes.includes(name) ? perCode : 1), 0);
+}

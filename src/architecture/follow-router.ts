@@ -1,0 +1,191 @@
+import type { NodeProto } from 'onnx-buf';
+import { type GraphIndex, inputsOf, qualifiedOp } from '../graph/graph-index.js';
+import { isFloatType } from '../graph/retype-floats.js';
+import type { AxisLabel } from '../operators/axis-rule.js';
+import { isLinearNode, type OutputSearch, readLinear } from './find-output-linears.js';
+
+/** Ends the search for a mixture at a node, with the reason. */
+export class MixtureStop extends Error {
+  constructor(
+    readonly node: NodeProto,
+    reason: string,
+  ) {
+    super(reason);
+  }
+}
+
+/** Operators between the router's product and the mixture that treat all experts alike, so that any of them can be removed. */
+const ALIKE: ReadonlySet<string> = new Set([
+  ...[
+    'Add',
+    'Sub',
+    'Mul',
+    'Div',
+    'Neg',
+    'Abs',
+    'Sqrt',
+    'Exp',
+    'Log',
+    'Reciprocal',
+    'Sigmoid',
+    'Tanh',
+    'Softplus',
+    'Relu',
+  ],
+  ...['Softmax', 'LogSoftmax', 'Where', 'Min', 'Max', 'Clip', 'Cast', 'Identity', 'Constant', 'ConstantOfShape'],
+  ...['Reshape', 'Squeeze', 'Unsqueeze', 'Expand', 'Shape', 'Slice', 'Gather', 'Concat', 'ScatterElements'],
+  ...['Greater', 'GreaterOrEqual', 'Less', 'LessOrEqual', 'And', 'Or', 'Not'],
+]);
+
+/** Operators that see all experts of a token and hand out something without an axis of experts. */
+const ENDING: ReadonlySet<string> = new Set([...['TopK', 'ArgMax', 'ReduceMax', 'GatherElements', 'Shape']]);
+
+/** A router that is followed back from what a mixture reads of it. */
+export interface RouterWalk {
+  readonly from: NodeProto;
+  /** The scores of all experts, or which experts are chosen and their shares. */
+  readonly starts: readonly string[];
+  /** Whether the starts are the latter. */
+  readonly isChosen: boolean;
+  /** By expert. */
+  readonly codes: Int32Array;
+  /** Gets every value with an axis of experts. */
+  readonly labels: Map<string, AxisLabel>;
+  /** Gets every node on the way. */
+  readonly nodes: Set<number>;
+}
+
+/** A router as it was followed. */
+export interface FollowedRouter {
+  /** Experts that must stay, because the router chooses that many. */
+  readonly leastExperts: number;
+  /** Groups of consecutive experts that the router chooses first (`n_group`). Absent: none. */
+  readonly groupCount?: number;
+  /** What its products read; at least one. */
+  readonly inputs: readonly string[];
+  /** What they make, `[.., experts]`; as many. */
+  readonly results: readonly string[];
+}
+
+/** Walks back from the scores, or what was chosen by them, to the products with the router's weight. @throws MixtureStop */
+export function followRouter(
+  search: OutputSearch,
+  { from, starts, isChosen, codes, labels, nodes }: RouterWalk,
+): FollowedRouter {
+  const { index, facts, dataValues, partition, stage } = search;
+  const dimsOf = (value: string) => facts.get(value)?.dims ?? [];
+  const isWhole = (value: string) => dimsOf(value).length > 0 && dimsOf(value).at(-1) === codes.length;
+  const rank = Math.max(...starts.map((value) => dimsOf(value).length));
+  const isInGroups = (value: string) => {
+    const dims = dimsOf(value);
+    return dims.length > rank && !isWhole(value) && dims.at(-1)! * dims.at(-2)! === codes.length;
+  };
+  const hasExperts = (value: string) => isWhole(value) || isInGroups(value);
+  const groupCounts = new Set<number>();
+  const label = (value: string): void => {
+    const dims = dimsOf(value);
+    // All groups lose as many, so that the first tells how many are left of each.
+    labels.set(value, { axis: dims.length - 1, codes: codes.subarray(0, dims.at(-1)) });
+    if (isInGroups(value)) groupCounts.add(dims.at(-2)!);
+  };
+  const choices: string[][] = [];
+  const pending = starts.map((value) => ({ value, reader: from, isBehind: isChosen }));
+  const seen = new Set<string>();
+  const inputs: string[] = [];
+  const results: string[] = [];
+  for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
+    const { value, reader, isBehind } = next;
+    if (value === '' || seen.has(value)) continue;
+    seen.add(value);
+    const at = index.producerOf.get(value);
+    const isMade = at !== undefined && (index.constants.has(value) || partition.stageOf.get(value) === stage);
+    if (!isMade) {
+      if (dataValues.has(value) || (at !== undefined && !index.constants.has(value)))
+        throw new MixtureStop(reader, `the router is no product with a weight: it reads "${value}" itself`);
+      // Integers are shapes and indices, which the nodes that read them mend.
+      if (index.initializers.has(value) && hasExperts(value) && isFloat(search, value)) label(value);
+      continue;
+    }
+    const node = index.nodes[at]!;
+    const { opType } = node;
+    // Sizes go on speaking of the dense model, see `removeUnits`.
+    if (opType !== 'Shape') nodes.add(at);
+    if (isLinearNode(index, at)) {
+      labelProduct(search, { at, codes, labels, nodes });
+      label(value);
+      inputs.push(node.input[0] ?? '');
+      results.push(value);
+      continue;
+    }
+    const isEnding = ENDING.has(opType) && inputsOf(node).some((input) => hasExperts(input));
+    // What sees the chosen experts only may be any operator.
+    const seesChosen =
+      isBehind && ![...inputsOf(node), value].some((name) => hasExperts(name) && !isInteger(search, name));
+    if (node.domain !== '' || (!seesChosen && !ALIKE.has(opType) && !isEnding))
+      throw new MixtureStop(
+        node,
+        `the router is no product with a weight: experts cannot be followed through ${qualifiedOp(node)}`,
+      );
+    if (hasExperts(value) && !isInteger(search, value)) label(value);
+    else if (!isEnding && inputsOf(node).some((input) => hasExperts(input) && isFloat(search, input)))
+      throw new MixtureStop(node, `it makes [${dimsOf(value).join(', ')}] of ${codes.length} experts`);
+    if (opType === 'TopK') choices.push([...node.input]);
+    // A mask of whole groups is one number a group until it is copied to its experts.
+    const isCopied = opType === 'Expand' && !inputsOf(node).some((input) => hasExperts(input));
+    pending.push(...node.input.map((input) => ({ value: input, reader: node, isBehind: seesChosen || isCopied })));
+  }
+  if (results.length === 0)
+    throw new MixtureStop(from, 'the router is no product with a weight: its scores do not depend on the tokens');
+  const [groupCount, another] = groupCounts;
+  if (another !== undefined) throw new MixtureStop(from, `its experts lie in ${groupCount} groups and in ${another}`);
+  const chosenOf = (read: (value: string) => boolean): number =>
+    Math.max(1, ...choices.flatMap(([value = '', count = '']) => (read(value) ? (facts.get(count)?.ints ?? []) : [])));
+  const count = chosenOf(isWhole);
+  if (groupCount === undefined) return { leastExperts: count, inputs, results };
+  const groups = chosenOf((value) => dimsOf(value).at(-1) === groupCount && !hasExperts(value));
+  const perGroup = Math.max(chosenOf(isInGroups), Math.ceil(count / groups));
+  return { leastExperts: perGroup * groupCount, groupCount, inputs, results };
+}
+
+interface RouterProduct extends Pick<RouterWalk, 'codes' | 'labels' | 'nodes'> {
+  readonly at: number;
+}
+
+/** Labels the weight of a router's product, and the values that it comes through. */
+function labelProduct(search: OutputSearch, { at, codes, labels, nodes }: RouterProduct): void {
+  const { index, facts } = search;
+  const node = index.nodes[at]!;
+  const site = readLinear(search, at);
+  if ('reason' in site) throw new MixtureStop(node, site.reason);
+  if (site.outputCount !== codes.length)
+    throw new MixtureStop(
+      node,
+      `it makes ${site.outputCount} scores, expected one for each of ${codes.length} experts`,
+    );
+  let axis: number = 1 - site.inputAxis;
+  let name = site.weight;
+  labels.set(name, { axis, codes });
+  for (const producer of pathToWeight(index, node.input[1] ?? '').toReversed()) {
+    const made = index.nodes[producer]!;
+    if (made.opType === 'Transpose') axis = 1 - axis;
+    [name = ''] = made.output;
+    labels.set(name, { axis, codes });
+    nodes.add(producer);
+  }
+  const bias = node.input[2] ?? '';
+  if (index.constants.has(bias) && facts.get(bias)?.dims.at(-1) === codes.length) {
+    if (!index.initializers.has(bias)) throw new MixtureStop(node, `its bias "${bias}" is no plain weight`);
+    labels.set(bias, { axis: facts.get(bias)!.dims.length - 1, codes });
+  }
+}
+
+/** Nodes between a weight and the value that a product reads, the last first. */
+export function pathToWeight(index: GraphIndex, value: string): number[] {
+  const at = index.initializers.has(value) ? undefined : index.producerOf.get(value);
+  return at === undefined ? [] : [at, ...pathToWeight(index, index.nodes[at]!.input[0] ?? '')];
+}
+
+const INTEGERS: ReadonlySet<number> = new Set([6, 7]);
+
+const isFloat = ({ facts }: OutputSearch, value: string): boolean => isFloatType(facts.get(value)?.dataType ?? 0);
+const isInteger = ({ facts }: OutputSearch, value: string): boolean => INTEGERS.has(facts.get(value)?.dataType ?? 0);
