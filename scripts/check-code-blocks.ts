@@ -34,6 +34,8 @@ interface Block {
   readonly code: string;
 }
 
+const parsed = new Map<string, ts.SourceFile | undefined>();
+const coreNames = exportedNames(CORE);
 const documents = ['README.md', 'CHANGELOG.md', ...pagesIn('docs')];
 const blocks = documents.flatMap(blocksOf);
 const faults = ENTRIES.map((entry) => check(entry));
@@ -67,16 +69,16 @@ function check(entry: string): ReadonlyMap<string, readonly string[]> {
   const { config } = ts.readConfigFile('tsconfig.json', ts.sys.readFile) as { config: { compilerOptions: object } };
   const { options } = ts.convertCompilerOptionsFromJson(config.compilerOptions, process.cwd());
   const own = exportedNames(entry);
-  const names = { 'fang-prune': own, 'fang-prune/core': exportedNames(CORE).filter((name) => !own.includes(name)) };
+  const names = { 'fang-prune': own, 'fang-prune/core': coreNames.filter((name) => !own.includes(name)) };
   const sources = new Map(blocks.map((block, at) => [resolve(`block-${at}.ts`), complete(block.code, names)]));
-  const host = ts.createCompilerHost(options);
+  const host = createHost(options);
   const { readFile, fileExists, getSourceFile } = host;
   Object.assign(host, {
     readFile: (name: string) => sources.get(resolve(name)) ?? readFile.call(host, name),
     fileExists: (name: string) => sources.has(resolve(name)) || fileExists.call(host, name),
-    getSourceFile: (name: string, ...rest: [ts.ScriptTarget]) => {
+    getSourceFile: (name: string, target: ts.ScriptTarget) => {
       const own = sources.get(resolve(name));
-      return own === undefined ? getSourceFile.call(host, name, ...rest) : ts.createSourceFile(name, own, rest[0]);
+      return own === undefined ? getSourceFile.call(host, name, target) : ts.createSourceFile(name, own, target);
     },
   });
   const program = ts.createProgram(
@@ -99,11 +101,22 @@ function check(entry: string): ReadonlyMap<string, readonly string[]> {
   return found;
 }
 
+/** Each file is parsed once for all programs. */
+function createHost(options: ts.CompilerOptions): ts.CompilerHost {
+  const host = ts.createCompilerHost(options);
+  const { getSourceFile } = host;
+  host.getSourceFile = (name, ...rest) => {
+    if (!parsed.has(name)) parsed.set(name, getSourceFile.call(host, name, ...rest));
+    return parsed.get(name);
+  };
+  return host;
+}
+
 /** Values that an entry exports. */
 function exportedNames(entry: string): readonly string[] {
   const { config } = ts.readConfigFile('tsconfig.json', ts.sys.readFile) as { config: { compilerOptions: object } };
   const { options } = ts.convertCompilerOptionsFromJson(config.compilerOptions, process.cwd());
-  const program = ts.createProgram([entry], options);
+  const program = ts.createProgram([entry], options, createHost(options));
   const checker = program.getTypeChecker();
   const symbol = checker.getSymbolAtLocation(program.getSourceFile(entry)!);
   return symbol === undefined ? [] : checker.getExportsOfModule(symbol).map(({ name }) => name);

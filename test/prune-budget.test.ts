@@ -5,11 +5,12 @@ import { OptionError } from '../src/errors.js';
 import type { PruneOptions } from '../src/options.js';
 import type { PruneOutcome } from '../src/prune/job.js';
 import type { Engine } from '../src/runtime/engine.js';
-import { type Loaded, loadTinyLlama, pruneLoaded } from './support/tiny-llama.js';
+import { loadFusedLlama } from './support/short-llama.js';
+import { type Loaded, pruneLoaded } from './support/tiny-llama.js';
 
 let loaded: Loaded;
 beforeAll(async () => {
-  loaded = await loadTinyLlama();
+  loaded = await loadFusedLlama();
 });
 
 /** An engine that no look at the model can do with. */

@@ -12,7 +12,7 @@ const [EMBEDDINGS, GATE, UP, DOWN] = [
   'onnx::MatMul_1900',
   'onnx::MatMul_1901',
 ];
-const [HIDDEN, NEURONS, VOCABULARY] = [192, 512, 2048];
+const [HIDDEN, NEURONS, VOCABULARY] = [192, 256, 2048];
 
 /** The model with weights that `write` changed in place. */
 function loadChanged(write: (weightsOf: (name: string) => Float32Array) => void) {
@@ -61,7 +61,7 @@ const VARIANTS: readonly (readonly [
   [
     'neurons that are there twice',
     (weightsOf) => {
-      for (let neuron = 0; neuron < 100; neuron++) setNeuron(weightsOf, neuron, 200 + neuron);
+      for (let neuron = 0; neuron < 100; neuron++) setNeuron(weightsOf, neuron, 128 + neuron);
     },
     /^\d+ of \d+ FFN neurons do as another one of their group does on all calibration tokens \(block 0\)/,
     shrinksFirst,

@@ -10,23 +10,15 @@ import type { PruneOutcome } from '../src/prune/job.js';
 import { analyseModel } from '../src/runtime/analyse-model.js';
 import { testEngine } from './support/engine.js';
 import { gapToMasked } from './support/masked.js';
-import { loadShortLlama } from './support/short-llama.js';
+import { FUSED_LLAMA, loadFusedLlama, loadShortLlama } from './support/short-llama.js';
 import { useTemporaryFolder } from './support/temporary-folder.js';
-import {
-  bytesOf,
-  type Loaded,
-  loadTinyLlama,
-  pruneLoaded,
-  relativeGap,
-  someWindows,
-  TINY_LLAMA,
-} from './support/tiny-llama.js';
+import { bytesOf, type Loaded, pruneLoaded, relativeGap, someWindows } from './support/tiny-llama.js';
 
 const folder = useTemporaryFolder();
 let loaded: Loaded;
 let short: Loaded;
 beforeAll(async () => {
-  [loaded, short] = [await loadTinyLlama(), await loadShortLlama()];
+  [loaded, short] = [await loadFusedLlama(), await loadShortLlama()];
 });
 
 /** Blocks 1 and 4 lose their FFN. */
@@ -87,7 +79,7 @@ it('writes a folder that transformers.js opens and that says the same there', as
   const calibration = { windowCount: 4, windowLength: 32, generate: false };
   const report = await prune({
     ...options(GONE),
-    model: TINY_LLAMA,
+    model: FUSED_LLAMA,
     out,
     calibration,
     certify: false,

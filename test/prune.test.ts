@@ -8,23 +8,15 @@ import type { Tensor } from '../src/runtime/engine.js';
 import { createMemoryStore, createSpilledStore } from '../src/runtime/tensor-store.js';
 import { testEngine } from './support/engine.js';
 import { gapToMasked as gapToDenseMasked } from './support/masked.js';
-import { loadShortLlama } from './support/short-llama.js';
-import {
-  bytesOf,
-  type Loaded,
-  loadTinyLlama,
-  pruneLoaded,
-  relativeGap,
-  runModel,
-  someWindows,
-} from './support/tiny-llama.js';
+import { loadFusedLlama, loadShortLlama } from './support/short-llama.js';
+import { bytesOf, type Loaded, pruneLoaded, relativeGap, runModel, someWindows } from './support/tiny-llama.js';
 
 let loaded: Loaded;
 /** All six blocks, where some are spared. */
 let whole: Loaded;
 beforeAll(async () => {
   loaded = await loadShortLlama();
-  whole = await loadTinyLlama();
+  whole = await loadFusedLlama();
 });
 
 /** Kept units by block, of one kind of module. */
@@ -45,7 +37,7 @@ describe('every method', () => {
   ];
   it.each(methods)('%s removes what was asked for', async (_, method) => {
     const outcome = await pruneLoaded(loaded, { sparsity: 0.3, method, allocation: 'uniform' });
-    expect(keptCounts(outcome, 'ffn')).toEqual(Array(2).fill(358));
+    expect(keptCounts(outcome, 'ffn')).toEqual(Array(2).fill(179));
     expect(keptCounts(outcome, 'attention')).toEqual(Array(2).fill(6));
     expect((await logitsOf(outcome.model)).every(Number.isFinite)).toBe(true);
   });
@@ -68,7 +60,7 @@ describe('how much goes', () => {
     const outcome = await pruneLoaded(loaded, options({ sparsity }));
     for (const kept of keptCounts(outcome, 'ffn')) {
       expect(kept).toBeGreaterThanOrEqual(1);
-      expect(Math.abs(512 - kept - sparsity * 512)).toBeLessThanOrEqual(1);
+      expect(Math.abs(256 - kept - sparsity * 256)).toBeLessThanOrEqual(1);
     }
     for (const kept of keptCounts(outcome, 'attention')) {
       expect(kept % 2).toBe(0);
@@ -87,7 +79,7 @@ describe('how much goes', () => {
 
   it('keeps FFN widths at a multiple', async () => {
     const outcome = await pruneLoaded(loaded, options({ widthMultiple: 64, modules: 'ffn' }));
-    expect(keptCounts(outcome, 'ffn')).toEqual(Array(2).fill(384));
+    expect(keptCounts(outcome, 'ffn')).toEqual(Array(2).fill(192));
   });
 
   it('skips blocks and lets the others make up for them', async () => {
@@ -147,7 +139,7 @@ describe('how much goes', () => {
     const spared = options({ modules: 'ffn', sparsity: 0.5, blockSparsity: { 0: 0 } });
     await expect(pruneLoaded(loaded, spared)).rejects.toThrow(OptionError);
     // A KV group and a neuron stay in every block.
-    await expect(pruneLoaded(loaded, options({ sparsity: 0.999 }))).rejects.toThrow(/at most 93\.\d+ % can go/);
+    await expect(pruneLoaded(loaded, options({ sparsity: 0.999 }))).rejects.toThrow(/at most 89\.\d+ % can go/);
   });
 });
 

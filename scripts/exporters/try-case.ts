@@ -31,11 +31,11 @@ export interface Case {
   readonly special: string | undefined;
 }
 
-/** The ways each model is pruned: the default command, and its attention alone. */
-export const WAYS = { 'FFN and heads': {}, 'attention alone': { modules: 'attention' } } as const satisfies Record<
-  string,
-  Partial<PruneRequest>
->;
+/** The ways each model is pruned: the default command, and its attention alone, whose quality is not measured again. */
+export const WAYS = {
+  'FFN and heads': {},
+  'attention alone': { modules: 'attention', evaluation: false },
+} as const satisfies Record<string, Partial<PruneRequest>>;
 
 export type Way = keyof typeof WAYS;
 

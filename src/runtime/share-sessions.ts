@@ -3,9 +3,15 @@ import { ModelProtoSchema } from 'onnx-buf';
 import { nameByPlace } from '../graph/name-by-place.js';
 import type { Engine, Session, SessionOptions, Tensors } from './engine.js';
 
+type Weights = NonNullable<SessionOptions['weights']>;
+
+/** Tables of positions are that small; weights of a block that are not trained are larger, differ, and would be copied in vain. */
+const MOST_COMPARED = 2 ** 21;
+
 /** A session, by what it was made from. */
 interface Shared {
   readonly bytes: Uint8Array;
+  readonly weights: Weights;
   readonly options: string;
   readonly session: Promise<Session>;
   users: number;
@@ -13,21 +19,25 @@ interface Shared {
 
 /**
  * An engine that makes one session of all graphs which differ in names alone, such as blocks of one shape whose weights are fed.
- * A session costs megabytes, however small its graph.
+ * A session costs megabytes, however small its graph. Weights beside the graph may be tables that all blocks read, such as those
+ * of rotary embeddings: they are compared by their bytes.
  */
 export function shareSessions(engine: Pick<Engine, 'load'>): Pick<Engine, 'load'> {
   const made = new Set<Shared>();
-  const find = (bytes: Uint8Array, given: SessionOptions): Shared => {
-    const options = JSON.stringify({ ...given, weights: undefined });
-    for (const one of made) if (one.options === options && isSame(one.bytes, bytes)) return one;
-    const added = { bytes, options, session: engine.load(bytes, given), users: 0 };
+  const find = (bytes: Uint8Array, { weights: given = new Map(), ...rest }: SessionOptions): Shared => {
+    const options = JSON.stringify(rest);
+    for (const one of made)
+      if (one.options === options && isSame(one.bytes, bytes) && areSame(one.weights, given)) return one;
+    // Copied, for whoever brought them may go before the last user.
+    const weights: Weights = new Map([...given].map(([path, bytes]) => [path, bytes.slice()]));
+    const added = { bytes, weights, options, session: engine.load(bytes, { ...rest, weights }), users: 0 };
     made.add(added);
     return added;
   };
   return {
     async load(bytes, options = {}) {
-      const isBare = (options.weights?.size ?? 0) === 0;
-      const named = isBare ? nameByPlace(fromBinary(ModelProtoSchema, bytes)) : undefined;
+      const besideBytes = [...(options.weights ?? [])].reduce((sum, [, { byteLength }]) => sum + byteLength, 0);
+      const named = besideBytes > MOST_COMPARED ? undefined : nameByPlace(fromBinary(ModelProtoSchema, bytes));
       if (named === undefined) return engine.load(bytes, options);
       const shared = find(toBinary(ModelProtoSchema, named.proto), options);
       shared.users += 1;
@@ -50,6 +60,9 @@ export function shareSessions(engine: Pick<Engine, 'load'>): Pick<Engine, 'load'
 function isSame(one: Uint8Array, other: Uint8Array): boolean {
   return one.length === other.length && one.every((byte, at) => byte === other[at]);
 }
+
+const areSame = (some: Weights, others: Weights): boolean =>
+  some.size === others.size && [...some].every(([path, bytes]) => isSame(bytes, others.get(path) ?? new Uint8Array()));
 
 interface Naming extends Pick<Session, 'release'> {
   readonly nameOf: ReadonlyMap<string, string>;

@@ -8,7 +8,8 @@ import { readLinearWeight } from '../../src/removal/repair-linear.js';
 import { indexRunGraph } from '../../src/runtime/block-runner.js';
 import { compileStage } from '../../src/runtime/compile-stage.js';
 import { testEngine } from '../support/engine.js';
-import { type Loaded, loadTinyLlama } from '../support/tiny-llama.js';
+import { loadFusedLlama } from '../support/short-llama.js';
+import type { Loaded } from '../support/tiny-llama.js';
 
 const TOKENS = 12;
 let loaded: Loaded;
@@ -29,7 +30,7 @@ const wave = (length: number, scale: number, shift: number) =>
   Float32Array.from({ length }, (_, at) => scale * Math.sin(at * 1.7 + shift + (at % 13)));
 
 beforeEach(async () => {
-  loaded = await loadTinyLlama();
+  loaded = await loadFusedLlama();
   const { detected } = loaded.analysed;
   module = detected.layout.modules.find(({ kind, block }) => kind === 'ffn' && block === 2)!;
   const keep = Int32Array.from({ length: module.unitCount }, (_, unit) => unit);

@@ -7,13 +7,14 @@ import { createRandom, drawNormal } from '../../src/linalg/random.js';
 import { createBlockRunner, makeBatches } from '../../src/runtime/block-runner.js';
 import { createMemoryStore } from '../../src/runtime/tensor-store.js';
 import { testEngine } from '../support/engine.js';
-import { loadTinyLlama, relativeGap, someWindows } from '../support/tiny-llama.js';
+import { loadShortLlama } from '../support/short-llama.js';
+import { relativeGap, someWindows } from '../support/tiny-llama.js';
 
 const WINDOW = 20;
 const CONTEXTS = 5;
 
 it('finds the nearest centre of every token and sums channels by window and context', async () => {
-  const { model, analysed } = await loadTinyLlama();
+  const { model, analysed } = await loadShortLlama();
   const { detected, facts, tokenInput } = analysed;
   const module = detected.layout.modules.find(({ kind }) => kind === 'ffn')!;
   const runner = createBlockRunner({

@@ -1,7 +1,8 @@
 import type { Engine } from '../../src/runtime/engine.js';
 import { testEngine } from '../support/engine.js';
 import { measureCurvatures } from '../support/measure-curvatures.js';
-import { loadTinyLlama, relativeGap, someWindows } from '../support/tiny-llama.js';
+import { loadShortLlama } from '../support/short-llama.js';
+import { relativeGap, someWindows } from '../support/tiny-llama.js';
 
 /** An engine that tells how many tokens each run takes the loss of. */
 function watching(lengths: number[]): Engine {
@@ -19,7 +20,7 @@ function watching(lengths: number[]): Engine {
 }
 
 it('takes the loss of a window in parts where its logits are too many, to the same gradients', async () => {
-  const loaded = await loadTinyLlama();
+  const loaded = await loadShortLlama();
   const windows = someWindows(2, 49);
   const [whole, divided]: number[][] = [[], []];
   const expected = await measureCurvatures(loaded, windows, undefined, { engine: watching(whole!) });

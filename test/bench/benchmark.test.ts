@@ -2,8 +2,8 @@ import { join } from 'node:path';
 import { startWorker } from '../../src/bench/worker-process.js';
 import { OptionError } from '../../src/errors.js';
 import { importPackage } from '../support/built-package.js';
+import { copyShortLlama, FUSED_LLAMA } from '../support/short-llama.js';
 import { useTemporaryFolder } from '../support/temporary-folder.js';
-import { copyTinyLlama, TINY_LLAMA } from '../support/tiny-llama.js';
 
 /** As it is built: its processes load quickly. */
 const { benchmark, OptionError: BuiltOptionError, prune } = await importPackage();
@@ -14,7 +14,7 @@ const at = (path: string) => join(folder(), path);
 describe('benchmark', () => {
   it('measures models side by side, each in its own process', async () => {
     await prune({
-      model: TINY_LLAMA,
+      model: FUSED_LLAMA,
       out: at('pruned'),
       sparsity: 0.4,
       method: 'magnitude',
@@ -24,7 +24,7 @@ describe('benchmark', () => {
     });
     const stages: string[] = [];
     const report = await benchmark({
-      models: [TINY_LLAMA, at('pruned')],
+      models: [FUSED_LLAMA, at('pruned')],
       promptLength: 16,
       newTokens: 3,
       rounds: 2,
@@ -32,7 +32,7 @@ describe('benchmark', () => {
     });
     expect(report).toMatchObject({ promptLength: 16, newTokens: 3, rounds: 2 });
     expect(stages).toEqual(Array.from({ length: 7 }, (_, done) => `${done}/6`));
-    expect(report.models.map(({ model }) => model)).toEqual([TINY_LLAMA, at('pruned')]);
+    expect(report.models.map(({ model }) => model)).toEqual([FUSED_LLAMA, at('pruned')]);
     for (const { loadMs, prefillTokensPerSecond, decodeTokensPerSecond, peakMemoryBytes, hasCache } of report.models) {
       expect(loadMs.values).toHaveLength(2);
       expect(prefillTokensPerSecond.values).toHaveLength(2);
@@ -46,7 +46,7 @@ describe('benchmark', () => {
     const [dense, pruned] = report.models;
     expect(pruned!.fileBytes).toBeLessThan(0.8 * dense!.fileBytes);
     const [comparison] = report.comparisons;
-    expect(comparison).toMatchObject({ model: at('pruned'), reference: TINY_LLAMA });
+    expect(comparison).toMatchObject({ model: at('pruned'), reference: FUSED_LLAMA });
     expect(comparison!.fileRatio).toBeCloseTo(pruned!.fileBytes / dense!.fileBytes, 12);
     expect(comparison!.widths!.hiddenSize).toBe(192);
     expect(comparison!.widths!.timings.every(({ prefillMs, decodeMs }) => prefillMs > 0 && decodeMs > 0)).toBe(true);
@@ -56,9 +56,9 @@ describe('benchmark', () => {
   it('refuses what cannot be measured before anything is loaded', async () => {
     await expect(benchmark({ models: [] })).rejects.toThrow(BuiltOptionError);
     await expect(benchmark({ models: [at('none')] })).rejects.toThrow(/There is no model at/);
-    await expect(benchmark({ models: [TINY_LLAMA], rounds: 1 })).rejects.toThrow(/rounds is 1/);
-    await expect(benchmark({ models: [TINY_LLAMA], newTokens: 0 })).rejects.toThrow(/newTokens is 0/);
-    await expect(benchmark({ models: [TINY_LLAMA], promptLength: 500, newTokens: 32 })).rejects.toThrow(
+    await expect(benchmark({ models: [FUSED_LLAMA], rounds: 1 })).rejects.toThrow(/rounds is 1/);
+    await expect(benchmark({ models: [FUSED_LLAMA], newTokens: 0 })).rejects.toThrow(/newTokens is 0/);
+    await expect(benchmark({ models: [FUSED_LLAMA], promptLength: 500, newTokens: 32 })).rejects.toThrow(
       /532 together, but a model reads at most 512/,
     );
   });
@@ -66,14 +66,14 @@ describe('benchmark', () => {
   it('stops its processes on request', async () => {
     const control = new AbortController();
     const onProgress = () => void setTimeout(() => control.abort(), 50);
-    const running = benchmark({ models: [TINY_LLAMA], onProgress, signal: control.signal });
+    const running = benchmark({ models: [FUSED_LLAMA], onProgress, signal: control.signal });
     await expect(running).rejects.toThrow(/abort/i);
   });
 });
 
 describe('startWorker', () => {
   it('hands on the errors of its process', async () => {
-    const broken = await copyTinyLlama(at('broken'), (proto) => {
+    const broken = await copyShortLlama(at('broken'), (proto) => {
       proto.graph!.node[0]!.opType = 'NoSuchOperator';
     });
     const worker = startWorker();

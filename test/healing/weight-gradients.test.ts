@@ -6,13 +6,14 @@ import { storeInMemory } from '../../src/removal/repair-linear.js';
 import { analyseModel } from '../../src/runtime/analyse-model.js';
 import { createMemoryStore } from '../../src/runtime/tensor-store.js';
 import { testEngine } from '../support/engine.js';
-import { loadTinyLlama, pruneLoaded, someWindows } from '../support/tiny-llama.js';
+import { loadFusedLlama } from '../support/short-llama.js';
+import { pruneLoaded, someWindows } from '../support/tiny-llama.js';
 
 /** Length of the step along a weight's gradient that the loss is measured at, on both sides. */
 const STEP = 2e-3;
 
 it('is the slope of the loss along every weight of the first block, the last, and what blocks share', async () => {
-  const teacher = await loadTinyLlama();
+  const teacher = await loadFusedLlama();
   const { model } = await pruneLoaded(teacher, { sparsity: 0.4, method: 'flap', modules: 'ffn' });
   // Blocks 1 and 2 share their norms from here on.
   for (const node of model.proto.graph!.node)

@@ -10,7 +10,7 @@ import { processScheduling } from '../../src/platform/node/processor-time.js';
 import type { Session } from '../../src/runtime/engine.js';
 import { importPackage } from '../support/built-package.js';
 import { testEngine } from '../support/engine.js';
-import { TINY_LLAMA } from '../support/tiny-llama.js';
+import { SHORT_LLAMA } from '../support/short-llama.js';
 
 /** As it is built: its processes load quickly. */
 const { describe: describeModel, EngineError, OptionError, prune, UnsupportedModelError } = await importPackage();
@@ -24,14 +24,14 @@ const children = () =>
 describe('a call in a process of its own', () => {
   it('answers as it does here, and tells of its progress', async () => {
     const progress: Progress[] = [];
-    const request = { model: TINY_LLAMA, onProgress: (one: Progress) => progress.push(one) };
-    expect(await describeModel({ ...request, isolate: true })).toEqual(await describeModel({ model: TINY_LLAMA }));
+    const request = { model: SHORT_LLAMA, onProgress: (one: Progress) => progress.push(one) };
+    expect(await describeModel({ ...request, isolate: true })).toEqual(await describeModel({ model: SHORT_LLAMA }));
     expect(progress.map(({ stage }) => stage)).toContain('analyse');
   });
 
   it('answers from the sources too', async () => {
-    const described = describeFromSource({ model: TINY_LLAMA, isolate: true });
-    expect(await described).toEqual(await describeModel({ model: TINY_LLAMA }));
+    const described = describeFromSource({ model: SHORT_LLAMA, isolate: true });
+    expect(await described).toEqual(await describeModel({ model: SHORT_LLAMA }));
   });
 
   it('throws the error that the call throws', async () => {
@@ -43,19 +43,19 @@ describe('a call in a process of its own', () => {
   });
 
   it('says which option is at fault', async () => {
-    const call = prune({ model: TINY_LLAMA, sparsity: 0.3, blockSparsity: { 99: 0 }, dryRun: true, isolate: true });
+    const call = prune({ model: SHORT_LLAMA, sparsity: 0.3, blockSparsity: { 99: 0 }, dryRun: true, isolate: true });
     await expect(call).rejects.toMatchObject({ code: 'ERR_OPTION', option: 'blockSparsity' });
   });
 
   it('takes no engine', async () => {
-    const call = describeModel({ model: TINY_LLAMA, engine: testEngine, isolate: true });
+    const call = describeModel({ model: SHORT_LLAMA, engine: testEngine, isolate: true });
     await expect(call).rejects.toThrow(OptionError);
     await expect(call).rejects.toThrow(/plain data alone/);
   });
 
   it('stops when it is told to', async () => {
     const abortion = new AbortController();
-    const call = describeModel({ model: TINY_LLAMA, isolate: true, signal: abortion.signal });
+    const call = describeModel({ model: SHORT_LLAMA, isolate: true, signal: abortion.signal });
     abortion.abort(new Error('enough'));
     await expect(call).rejects.toThrow('enough');
   });
@@ -66,8 +66,8 @@ describe('a call in a process of its own', () => {
     const onProgress = () => {
       throw thrown;
     };
-    await expect(describeModel({ model: TINY_LLAMA, onProgress, isolate: true })).rejects.toBe(thrown);
-    await expect(describeModel({ model: TINY_LLAMA, onProgress })).rejects.toBe(thrown);
+    await expect(describeModel({ model: SHORT_LLAMA, onProgress, isolate: true })).rejects.toBe(thrown);
+    await expect(describeModel({ model: SHORT_LLAMA, onProgress })).rejects.toBe(thrown);
     // Ends in no other way than that the system has taken the process away.
     while (children().some((child) => !before.has(child))) await setTimeout(20);
   });
@@ -77,7 +77,7 @@ describe('a call in a process of its own', () => {
     const onProgress = () => {
       for (const child of children()) if (!before.has(child)) process.kill(child, 'SIGFPE');
     };
-    const call = describeModel({ model: TINY_LLAMA, onProgress, isolate: true });
+    const call = describeModel({ model: SHORT_LLAMA, onProgress, isolate: true });
     await expect(call).rejects.toThrow(EngineError);
     await expect(call).rejects.toThrow(/the process of describe died by SIGFPE at the stage "(load|analyse)"/);
   });

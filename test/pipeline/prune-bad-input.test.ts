@@ -21,7 +21,7 @@ const SOUND = {
 
 const calibration = (change: PruneRequest['calibration']) => ({ calibration: { ...SOUND.calibration, ...change } });
 
-/** `up` and `gate` of block 0, `[192, 512]`, and the last norm. */
+/** `up` and `gate` of block 0, `[192, 256]`, and the last norm. */
 const [UP, GATE, NORM] = ['onnx::MatMul_1900', 'onnx::MatMul_1899', 'model.norm.weight'];
 
 const weightOf = ({ graph }: ModelProto, name: string) => graph!.initializer.find((tensor) => tensor.name === name)!;
@@ -38,7 +38,7 @@ const setNaN = change(UP, (values) => values.fill(Number.NaN, 7, 8));
 
 /** Leaves a weight's numbers to a file. */
 const outside =
-  (location: string, length = '393216') =>
+  (location: string, length = '196608') =>
   (proto: ModelProto) => {
     const entry = (key: string, value: string) => ({ $typeName: 'onnx.StringStringEntryProto' as const, key, value });
     Object.assign(weightOf(proto, UP), {
@@ -88,14 +88,14 @@ const CASES: Readonly<Record<string, Case>> = {
   'external data of another length': {
     edit: outside('model.onnx', '12'),
     code: 'ERR_MODEL_FORMAT',
-    said: /"onnx::MatMul_1900" .*length "12" is not the 393216 bytes of its shape/,
+    said: /"onnx::MatMul_1900" .*length "12" is not the 196608 bytes of its shape/,
   },
   'raw data of another length': {
     edit: (proto) => {
       weightOf(proto, UP).rawData = new Uint8Array(12);
     },
     code: 'ERR_MODEL_FORMAT',
-    said: /"onnx::MatMul_1900" is float\[192, 512\], 393216 bytes, but 12 bytes are stored\. Get the file again/,
+    said: /"onnx::MatMul_1900" is float\[192, 256\], 196608 bytes, but 12 bytes are stored\. Get the file again/,
   },
   'a vision model': {
     edit: readPictures,
@@ -140,7 +140,7 @@ const CASES: Readonly<Record<string, Case>> = {
         edit: setNaN,
         options: { method, ...(method === 'magnitude' && { calibration: undefined }) },
         code: 'ERR_NUMERICAL',
-        said: /"onnx::MatMul_1900", float\[192, 512\], holds NaN at position 7; get the model again/,
+        said: /"onnx::MatMul_1900", float\[192, 256\], holds NaN at position 7; get the model again/,
       },
     ]),
   ),
@@ -181,12 +181,12 @@ const CASES: Readonly<Record<string, Case>> = {
   'a budget that skipped blocks leave no room for': {
     options: { sparsity: 0.5, blockSparsity: { 0: 0 } },
     code: 'ERR_OPTION',
-    said: /removes 50\.00 % .*at most 46\.5[12] % can go: 28224 parameters are missing; lower the sparsity or free/,
+    said: /removes 50\.00 % .*at most 44\.53 % can go: 28224 parameters are missing; lower the sparsity or free/,
   },
   'a budget that floors leave no room for': {
     options: { sparsity: 0.5, method: 'auto', modules: 'ffn', minimumWidth: 0.9 },
     code: 'ERR_OPTION',
-    said: /asks for 294912 of 589824 parameters, .* at most 9\.96 % can go: 236160 are missing; lower the sparsity/,
+    said: /asks for 147456 of 294912 parameters, .* at most 9\.7[67] % can go: 118656 are missing; lower the sparsity/,
   },
   'an output that is a file': {
     damage: (model) => writeFile(join(model, '../out'), ''),
@@ -212,7 +212,7 @@ const setNeurons =
     for (const name of [UP, GATE])
       change(name, (values) => {
         for (let row = 0; row < 192; row++)
-          for (const index of neurons) values[row * 512 + index] = value(values, row * 512);
+          for (const index of neurons) values[row * 256 + index] = value(values, row * 256);
       })(proto);
   };
 
@@ -240,7 +240,7 @@ const ODDITIES: Readonly<Record<string, Oddity>> = {
     edit: setNeurons([3], (values, row) => values[row + 4]!),
     options: { method: 'obc' },
     first: [3, 4],
-    met: [/^1 of 1024 FFN neurons do as another one of their group does on all calibration tokens \(block 0\)$/],
+    met: [/^1 of 512 FFN neurons do as another one of their group does on all calibration tokens \(block 0\)$/],
   },
   'a Hessian of rank 1': { options: { method: 'obc', ...calibration(ONE_TOKEN) }, met: [PADDING, CONSTANT] },
   'a Hessian of low rank': { options: { method: 'auto', ...calibration(ONE_TOKEN) }, met: [PADDING, CONSTANT] },
@@ -268,7 +268,8 @@ describe.each(Object.entries(ODDITIES))('%s', (_, { edit, options, first, remark
   it('is pruned all the same, and what was done about it is remarked', async () => {
     const model = await copyShortLlama(at('in'), edit);
     const report = await prune({ ...SOUND, modules: 'ffn', ...options, model, out: at('out') });
-    expect(Math.abs(report.sparsity.achieved - 0.3)).toBeLessThan(0.001);
+    // One of 512 neurons.
+    expect(Math.abs(report.sparsity.achieved - 0.3)).toBeLessThan(0.002);
     expect(report.certificate!.gap).toBeLessThan(report.certificate!.tolerance);
     const { keep } = report.modules.find(({ block, kind }) => block === 0 && kind === 'ffn')!;
     if (first !== undefined) expect(first.filter((unit) => !keep.includes(unit))).not.toEqual([]);

@@ -19,6 +19,7 @@ const run = (request: Partial<PruneRequest> = {}) =>
     out: at('out'),
     sparsity: 0.3,
     calibration: { windowCount: 8, windowLength: 64 },
+    certify: false,
     evaluation: false,
     ...request,
   });
@@ -68,7 +69,7 @@ describe('the report of a run', () => {
     async (_, options) => {
       const source = { file: join(SHORT_LLAMA, 'text/french.txt') };
       const calibration = { source, windowCount: 3, windowLength: 24, selection: 'sample' } as const;
-      const { settings } = await run({ certify: false, evaluation: false, calibration, ...options });
+      const { settings } = await run({ calibration, ...options });
       const { settings: again } = await prune({
         ...(settings as unknown as PruneOptions),
         model: SHORT_LLAMA,

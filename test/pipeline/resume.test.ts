@@ -22,6 +22,8 @@ const CALIBRATION = {
   source: { tokens: Array.from({ length: 2048 }, (_, at) => Math.floor(30 * (1 + Math.sin(at * at)))) },
 };
 const COMMON = { model: MODEL, calibration: CALIBRATION };
+/** Certifying and measuring are done anew by a run that resumes: one row tells. */
+const UNCHECKED = { certify: false, evaluation: false } as const;
 
 const PLATFORM = eagerPlatform(nodePlatform);
 
@@ -30,14 +32,14 @@ type Run = (control: JobControl & { readonly out: string }) => Promise<unknown>;
 const RUNS: Readonly<Record<string, Run>> = {
   auto: (control) => runPrune(PLATFORM, { ...COMMON, ...control, sparsity: 0.3, recipe: `${control.out}-recipe` }),
   shots: (control) =>
-    runPrune(PLATFORM, { ...COMMON, ...control, sparsity: 0.3, method: 'obc', shots: 2, evaluation: false }),
+    runPrune(PLATFORM, { ...COMMON, ...control, sparsity: 0.3, method: 'obc', shots: 2, ...UNCHECKED }),
   ladder: (control) =>
-    runLadder(PLATFORM, { ...COMMON, ...control, sparsity: [0.1, 0.4], method: 'flap', evaluation: false }),
+    runLadder(PLATFORM, { ...COMMON, ...control, sparsity: [0.1, 0.4], method: 'flap', ...UNCHECKED }),
   generating: (control) =>
     runPrune(PLATFORM, {
       ...COMMON,
       ...control,
-      ...{ sparsity: 0.3, modules: 'ffn', method: 'flap', certify: false, evaluation: false },
+      ...{ sparsity: 0.3, modules: 'ffn', method: 'flap', ...UNCHECKED },
       calibration: { ...CALIBRATION, generate: { share: 1, documentLength: 2 } },
     }),
   quantising: (control) =>
@@ -48,13 +50,13 @@ const RUNS: Readonly<Record<string, Run>> = {
       modules: 'ffn',
       method: 'flap',
       dtype: 'q4',
-      evaluation: false,
+      ...UNCHECKED,
     }),
   healing: (control) =>
     runPrune(PLATFORM, {
       ...COMMON,
       ...control,
-      ...{ sparsity: 0.3, modules: 'ffn', method: 'flap', evaluation: false },
+      ...{ sparsity: 0.3, modules: 'ffn', method: 'flap', ...UNCHECKED },
       heal: { windowCount: 4, share: 0, windowsPerStep: 2, passCount: 6 },
     }),
   observe: (control) => runObserve(PLATFORM, { ...COMMON, ...control, method: 'o-fang', metric: 'divergence' }),

@@ -7,7 +7,7 @@ import { useTemporaryFolder } from '../support/temporary-folder.js';
 
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
-const calibration = { windowCount: 4, windowLength: 512, generate: false } as const;
+const calibration = { windowCount: 4, windowLength: 64, generate: false } as const;
 const quick = { calibration, evaluation: false } as const;
 
 it('meets a size with fewer units and fewer bits, certified, and reports what was compared', async () => {

@@ -4,8 +4,9 @@ import { createTokenizer } from '../../src/calibration/tokenizer.js';
 import { ModelFormatError, OptionError } from '../../src/errors.js';
 import { trimVocabulary } from '../../src/node.js';
 import { testEngine } from '../support/engine.js';
+import { copyShortLlama } from '../support/short-llama.js';
 import { hashFolder, useTemporaryFolder } from '../support/temporary-folder.js';
-import { copyTinyLlama, TINY_LLAMA } from '../support/tiny-llama.js';
+import { TINY_LLAMA } from '../support/tiny-llama.js';
 
 const folder = useTemporaryFolder();
 const engine = testEngine;
@@ -14,7 +15,7 @@ const readJson = async (...path: string[]) => JSON.parse(await readFile(join(...
 
 /** Adds what lies beside models of other libraries. */
 async function makeModel(): Promise<string> {
-  const model = await copyTinyLlama(join(folder(), 'model'));
+  const model = await copyShortLlama(join(folder(), 'model'));
   const { model: bpe } = await readJson(model, 'tokenizer.json');
   const write = (name: string, value: unknown) =>
     writeFile(join(model, name), typeof value === 'string' ? value : JSON.stringify(value));
@@ -64,7 +65,7 @@ it('writes a folder in which every file knows the new ids', async () => {
 });
 
 it('repeats a result from its own list, to the same bytes, and finds what it has made', async () => {
-  const model = await copyTinyLlama(join(folder(), 'model'));
+  const model = await copyShortLlama(join(folder(), 'model'));
   const [first, again] = [join(folder(), 'first'), join(folder(), 'again')];
   const made = await trimVocabulary({ model, out: first, keepLanguages: ['en'], certify: false });
   await trimVocabulary({
@@ -82,7 +83,7 @@ it('repeats a result from its own list, to the same bytes, and finds what it has
 });
 
 it('tells the sizes of a dry run, and writes nothing', async () => {
-  const model = await copyTinyLlama(join(folder(), 'model'));
+  const model = await copyShortLlama(join(folder(), 'model'));
   const before = await hashFolder(folder());
   const text = join(TINY_LLAMA, 'README.md');
   const { rows, reasons, out } = await trimVocabulary({
@@ -108,7 +109,7 @@ it('trims an embedding model with its decoder', async () => {
 });
 
 it('leaves nothing when it is aborted', async () => {
-  const model = await copyTinyLlama(join(folder(), 'model'));
+  const model = await copyShortLlama(join(folder(), 'model'));
   const controller = new AbortController();
   const onProgress = ({ stage }: { readonly stage: string }) => stage === 'save' && controller.abort();
   const out = join(folder(), 'out');
@@ -136,7 +137,7 @@ it.each<[string, object, RegExp]>([
 });
 
 it("refuses a model without its tokenizer, and with another model's", async () => {
-  const model = await copyTinyLlama(join(folder(), 'model'));
+  const model = await copyShortLlama(join(folder(), 'model'));
   const trim = () => trimVocabulary({ model, dryRun: true, keepLanguages: ['en'], engine });
   const tokenizer = await readJson(model, 'tokenizer.json');
   const vocab = { ...tokenizer.model.vocab, extra: 2048 };

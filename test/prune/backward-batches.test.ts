@@ -1,9 +1,10 @@
 import { chooseStride } from '../../src/prune/measure-dense/sparse-archive.js';
 import { measureCurvatures } from '../support/measure-curvatures.js';
-import { loadTinyLlama, relativeGap, someWindows } from '../support/tiny-llama.js';
+import { loadFusedLlama } from '../support/short-llama.js';
+import { relativeGap, someWindows } from '../support/tiny-llama.js';
 
 it('goes back with some of the batches as if there were no others', async () => {
-  const loaded = await loadTinyLlama();
+  const loaded = await loadFusedLlama();
   const windows = someWindows(8, 24);
   const some = await measureCurvatures(loaded, windows, ({ index }) => index % 2 === 1);
   const alone = await measureCurvatures(loaded, [...windows.slice(2, 4), ...windows.slice(6, 8)]);
@@ -11,7 +12,7 @@ it('goes back with some of the batches as if there were no others', async () => 
 });
 
 it('computes inputs of blocks again that were not archived', async () => {
-  const loaded = await loadTinyLlama();
+  const loaded = await loadFusedLlama();
   const windows = someWindows(8, 24);
   const choose = ({ index }: { readonly index: number }) => index % 2 === 1;
   const all = await measureCurvatures(loaded, windows, choose);

@@ -11,7 +11,8 @@ import { pruneMeasured } from '../../src/prune/prune-model.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';
 import { createMemoryStore } from '../../src/runtime/tensor-store.js';
 import { testEngine } from '../support/engine.js';
-import { loadTinyLlama, someWindows } from '../support/tiny-llama.js';
+import { loadFusedLlama } from '../support/short-llama.js';
+import { someWindows } from '../support/tiny-llama.js';
 
 /** All of the budget from one block. */
 const lopsided: Allocation = {
@@ -20,7 +21,7 @@ const lopsided: Allocation = {
 const choosing = (candidates: Allocation['candidates']): Allocation => ({ ...lopsided, candidates: candidates! });
 
 async function measure(options: Partial<PruneOptions>, job: Partial<PruneJob> = {}): Promise<MeasuredModel> {
-  const { model, analysed } = await loadTinyLlama();
+  const { model, analysed } = await loadFusedLlama();
   return measureDense({
     ...{ model, analysed, engine: testEngine, windows: someWindows(4, 24) },
     ...{ store: storeInMemory, createStore: createMemoryStore },

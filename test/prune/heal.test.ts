@@ -1,10 +1,11 @@
 import { applyChange } from '../../src/removal/apply-change.js';
 import { gapToMasked } from '../support/masked.js';
-import { bytesOf, type Loaded, loadTinyLlama, pruneLoaded, someWindows } from '../support/tiny-llama.js';
+import { loadFusedLlama } from '../support/short-llama.js';
+import { bytesOf, type Loaded, pruneLoaded, someWindows } from '../support/tiny-llama.js';
 
 let loaded: Loaded;
 beforeAll(async () => {
-  loaded = await loadTinyLlama();
+  loaded = await loadFusedLlama();
 });
 
 const settings = { windowsPerStep: 2, learningRate: 1e-3 };

@@ -6,11 +6,12 @@ import { type Batch, type BlockRunner, createBlockRunner, makeBatches } from '..
 import type { Engine, Tensors } from '../../src/runtime/engine.js';
 import { createMemoryStore } from '../../src/runtime/tensor-store.js';
 import { testEngine } from '../support/engine.js';
-import { type Loaded, loadTinyLlama, relativeGap, someWindows } from '../support/tiny-llama.js';
+import { loadShortLlama } from '../support/short-llama.js';
+import { type Loaded, relativeGap, someWindows } from '../support/tiny-llama.js';
 
 let loaded: Loaded;
 beforeAll(async () => {
-  loaded = await loadTinyLlama();
+  loaded = await loadShortLlama();
 });
 
 /** Keeps the graphs that were compiled, to see what they were given. */

@@ -2,12 +2,13 @@ import { create, toBinary } from '@bufbuild/protobuf';
 import { GraphProtoSchema, ModelProtoSchema, type NodeProto, OperatorSetIdProtoSchema } from 'onnx-buf';
 import { makeFloatInitializer, makeNode, makeValueInfo } from '../../src/graph/build.js';
 import { nameByPlace } from '../../src/graph/name-by-place.js';
+import { encodeDetached } from '../../src/onnx/encode-model.js';
 import type { Engine } from '../../src/runtime/engine.js';
 import { shareSessions } from '../../src/runtime/share-sessions.js';
 import { testEngine } from '../support/engine.js';
 
 /** `y = x w + c`, with names that begin as told. */
-function affine(prefix: string, { addend = 1, widthName = `${prefix}width` } = {}) {
+function affine(prefix: string, { addend = 1, addends = 1, widthName = `${prefix}width` } = {}) {
   const name = (what: string) => `${prefix}${what}`;
   const nodes: NodeProto[] = [
     makeNode({ op: 'MatMul', name: name('map'), inputs: [name('x'), name('w')], outputs: [name('xw')] }),
@@ -19,9 +20,9 @@ function affine(prefix: string, { addend = 1, widthName = `${prefix}width` } = {
     graph: create(GraphProtoSchema, {
       name: 'stage',
       node: nodes,
-      initializer: [makeFloatInitializer(name('c'), [1], Float32Array.of(addend))],
+      initializer: [makeFloatInitializer(name('c'), [addends, 1], new Float32Array(addends).fill(addend))],
       input: [makeValueInfo(name('x'), 1, [1, widthName]), makeValueInfo(name('w'), 1, [2, 2])],
-      output: [makeValueInfo(name('y'), 1, [1, 2])],
+      output: [makeValueInfo(name('y'), 1, [addends, 2])],
     }),
   });
 }
@@ -101,4 +102,26 @@ it('leaves graphs with graphs inside as they are', () => {
     .graph!.node.at(-1)!
     .attribute.push({ ...model.graph!.node[0]!.attribute[0]!, name: 'body', g: create(GraphProtoSchema) } as never);
   expect(nameByPlace(model)).toBeUndefined();
+});
+
+it('shares tables beside the graph that hold the same bytes, which outlive whoever brought them', async () => {
+  const { count, engine } = counting();
+  const load = async (prefix: string, addend: number) => {
+    const { bytes, weights } = encodeDetached(affine(prefix, { addend, addends: 1024 }));
+    expect(weights.size).toBe(1);
+    const session = await engine.load(bytes, { weights });
+    for (const data of weights.values()) data.fill(0);
+    return session;
+  };
+  const sessions = [await load('a/', 1), await load('b/', 1), await load('c/', 2)] as const;
+  expect(count.made).toBe(2);
+  await sessions[0].release();
+  const [shared, other] = [
+    await sessions[1].run({ 'b/x': row(1, 2), 'b/w': square(1, 0, 0, 1) }),
+    await sessions[2].run({ 'c/x': row(1, 2), 'c/w': square(1, 0, 0, 1) }),
+  ];
+  expect([...(shared['b/y']!.data as Float32Array).subarray(0, 2)]).toEqual([2, 3]);
+  expect([...(other['c/y']!.data as Float32Array).subarray(0, 2)]).toEqual([3, 4]);
+  for (const session of sessions.slice(1)) await session.release();
+  expect(count.alive).toBe(0);
 });

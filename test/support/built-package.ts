@@ -20,7 +20,14 @@ import { SHORT_LLAMA } from './short-llama.js';
 const CACHE = resolve('node_modules/.cache/fang-prune');
 
 /** What it is made of, beside the page's assets. */
-const SOURCES = ['src', 'examples', 'package.json', 'test/support/built-package.ts', 'test/support/short-llama.ts'];
+const SOURCES = [
+  'src',
+  'examples',
+  'package.json',
+  'test/support/built-package.ts',
+  'test/support/short-llama.ts',
+  'test/support/fuse-blocks.ts',
+];
 
 /**
  * The package as `npm run build` makes it for Node.js, in a folder of its own: `package.json`, `dist` and the examples as

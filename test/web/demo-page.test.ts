@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { copyFile, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -9,7 +9,7 @@ import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { BASELINE_WASM, launchChromium, NO_GPU } from '../support/browser.js';
 import { FOR_PAGES, repoOf, startHubServer } from '../support/hub-server.js';
 import { type PageServer, servePages } from '../support/page-server.js';
-import { TINY_LLAMA } from '../support/tiny-llama.js';
+import { FUSED_LLAMA, SHORT_LLAMA } from '../support/short-llama.js';
 
 // The packed Chromium is built for Linux on x64.
 const describeThere = process.platform === 'linux' && process.arch === 'x64' ? describe : describe.skip;
@@ -32,6 +32,8 @@ describeThere('the page that prunes', () => {
       '--outDir',
       folder,
     ]);
+    // The same model in fewer operators: the page's code is tested.
+    await copyFile(join(FUSED_LLAMA, 'onnx/model.onnx'), join(folder, 'tiny-llama/onnx/model.onnx'));
     server = await servePages({ texts: new Map(), folders: [['/', folder]] });
     browser = await launchChromium([...NO_GPU, BASELINE_WASM]);
     context = await browser.newContext({ viewport: { width: 1280, height: 900 }, acceptDownloads: true });
@@ -57,7 +59,7 @@ describeThere('the page that prunes', () => {
 
   it('takes a name on the Hub', async () => {
     const nextPages = 'https://huggingface.co';
-    const hub = await startHubServer({ 'me/tiny': { files: repoOf(TINY_LLAMA) } }, { nextPages });
+    const hub = await startHubServer({ 'me/tiny': { files: repoOf(SHORT_LLAMA) } }, { nextPages });
     await context.route(`${nextPages}/**`, (route) =>
       route.fulfill({
         status: 307,
@@ -73,7 +75,7 @@ describeThere('the page that prunes', () => {
   it('describes the bundled model', async () => {
     await page.getByRole('button', { name: /bundled/ }).click();
     await page.getByText('tiny-llama is ready.').waitFor();
-    expect(await page.locator('#facts').textContent()).toMatch(/2\.83M/);
+    expect(await page.locator('#facts').textContent()).toMatch(/2\.84M/);
     expect(await page.locator('#blocks .block').count()).toBe(6);
     expect(await page.locator('#size').textContent()).toMatch(/About \d[\d.]* MB of 11\.\d MB/);
   }, 120_000);
@@ -90,7 +92,7 @@ describeThere('the page that prunes', () => {
   it('prunes, shows the report, and hands out a zip', async () => {
     await page.getByRole('button', { name: 'Prune' }).click();
     await page.getByText(/^Done in/).waitFor();
-    expect(await page.locator('#outcome').textContent()).toMatch(/2\.83M to 2\.\d+M[\s\S]*the written model computes/);
+    expect(await page.locator('#outcome').textContent()).toMatch(/2\.84M to 2\.\d+M[\s\S]*the written model computes/);
     await page.getByText('The report', { exact: true }).click();
     await page.frameLocator('#report-frame').getByText('Pruning report').waitFor();
     const [download] = await Promise.all([

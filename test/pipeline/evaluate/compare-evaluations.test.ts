@@ -2,6 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { OptionError } from '../../../src/errors.js';
 import { compareEvaluations, compareFiles, type EvaluatedModel, evaluateModels, prune } from '../../../src/node.js';
+import { FUSED_LLAMA } from '../../support/short-llama.js';
 import { useTemporaryFolder } from '../../support/temporary-folder.js';
 import { TINY_LLAMA } from '../../support/tiny-llama.js';
 
@@ -10,7 +11,7 @@ const at = (path: string) => join(folder(), path);
 
 it('tells a model from a pruned copy, and not from itself, in whatever file it stands', async () => {
   await prune({
-    model: TINY_LLAMA,
+    model: FUSED_LLAMA,
     out: at('pruned'),
     sparsity: 0.4,
     method: 'magnitude',
@@ -21,7 +22,7 @@ it('tells a model from a pruned copy, and not from itself, in whatever file it s
   const resume = at('kept.jsonl');
   const texts = [join(TINY_LLAMA, 'text/prose.txt')];
   const windows = { windowLength: 32, windowCount: 6 };
-  const request = { models: [TINY_LLAMA, at('pruned')], tasks, limit: 100, texts, ...windows, resume };
+  const request = { models: [FUSED_LLAMA, at('pruned')], tasks, limit: 100, texts, ...windows, resume };
   const models = await evaluateModels(request);
   const dense = { ...models[0]!, model: 'dense' };
   await writeFile(at('a.json'), JSON.stringify({ models: [dense] }));
@@ -29,12 +30,12 @@ it('tells a model from a pruned copy, and not from itself, in whatever file it s
 
   const [sameText, same] = compareEvaluations([dense, models[0]!]);
   expect(sameText).toMatchObject({ kind: 'perplexity', a: 'dense', windowCount: 6, verdict: 'same' });
-  expect(same).toMatchObject({ a: 'dense', b: TINY_LLAMA, itemCount: 100, verdict: 'same' });
+  expect(same).toMatchObject({ a: 'dense', b: FUSED_LLAMA, itemCount: 100, verdict: 'same' });
   const [differentText, different] = compareEvaluations(models);
-  expect(differentText).toMatchObject({ file: texts[0], a: TINY_LLAMA, b: at('pruned'), verdict: 'worse' });
+  expect(differentText).toMatchObject({ file: texts[0], a: FUSED_LLAMA, b: at('pruned'), verdict: 'worse' });
   const [a, b] = models.map(({ perplexity }) => perplexity[0]!.negativeLogLikelihood);
   expect(differentText).toMatchObject({ logPerplexity: { a: expect.closeTo(a!, 12), b: expect.closeTo(b!, 12) } });
-  expect(different).toMatchObject({ a: TINY_LLAMA, b: at('pruned'), verdict: 'worse' });
+  expect(different).toMatchObject({ a: FUSED_LLAMA, b: at('pruned'), verdict: 'worse' });
   expect(different!.summary).toMatch(/^B is worse by \d+\.\d points of acc/);
 
   expect(await compareFiles({ files: [resume] })).toEqual([differentText, different]);

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { OptionError } from '../../../src/errors.js';
 import { type BiasRequest, measureCalibrationBias, perplexity, prune, rebuildReport } from '../../../src/node.js';
-import { SHORT_LLAMA } from '../../support/short-llama.js';
+import { FUSED_LLAMA, SHORT_LLAMA } from '../../support/short-llama.js';
 import { TINY_LLAMA } from '../../support/tiny-llama.js';
 
 const text = (name: string) => join(TINY_LLAMA, 'text', `${name}.txt`);
@@ -16,7 +16,7 @@ let short: Pair;
 const at = (path: string) => join(folder, path);
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'fang-prune-test-'));
-  whole = await makePair(TINY_LLAMA, at('pruned'));
+  whole = await makePair(FUSED_LLAMA, at('pruned'));
   short = await makePair(SHORT_LLAMA, at('short'));
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
