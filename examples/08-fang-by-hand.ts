@@ -45,6 +45,6 @@ const pruneMeasured: Stages['pruneMeasured'] = {
   },
 };
 
-const run = { model: 'examples/models/tiny-llama', out: process.argv[2], calibration: { windowCount: 4 } };
+const run = { model: 'examples/models/tiny-llama', out: process.argv[2], calibration: { windowCount: 2 } };
 const obc = { sparsity: 0.3, modules: 'ffn', method: 'obc', allocation: 'adaptive' } as const;
 console.log(`FFNs pruned by hand: ${(await prune({ ...run, ...obc, stages: { pruneMeasured } })).out}`);

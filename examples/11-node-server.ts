@@ -22,7 +22,7 @@ const server = createServer(async ({ url = '/' }, response) => {
       out: join(folder, `smaller-${sparsity}`),
       sparsity,
       method: 'flap',
-      calibration: { windowCount: 4 },
+      calibration: { windowCount: 4, windowLength: 128 },
       // A process of its own, so that the server goes on answering.
       isolate: true,
       signal: stopped.signal,

@@ -12,8 +12,8 @@ const reports = await pruneLadder({
   sparsity: [0.1, 0.2, 0.3],
   method: 'flap',
   modules: 'ffn',
-  calibration: { windowCount: 4 },
-  evaluation: { texts: [`${model}/text/prose.txt`], windowCount: 4 },
+  calibration: { windowCount: 4, windowLength: 128 },
+  evaluation: { texts: [`${model}/text/prose.txt`], windowCount: 4, windowLength: 128 },
 });
 
 for (const { sparsity, bytes, metrics = [] } of reports)

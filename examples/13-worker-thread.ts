@@ -27,7 +27,7 @@ const worker = new Worker(code, {
     out: join(folder, 'smaller'),
     sparsity: 0.3,
     method: 'flap',
-    calibration: { windowCount: 4 },
+    calibration: { windowCount: 4, windowLength: 128 },
   },
 });
 

@@ -237,12 +237,10 @@ describe.each(FAMILIES)('%s', (_, shape, attention) => {
         expect.arrayContaining([attention, { kind: 'ffn', description: 'plain ffn', width: NEURONS }]),
       );
     }
-    for (const sparsity of [0.3, 0.5]) {
-      const check = await checkPruning(loaded, { sparsity, method: 'flap' }, VOCABULARY);
-      expect(check.outcome.modules.filter(({ module }) => module.kind === 'ffn')).toHaveLength(2);
-      expect(check.maskedGap).toBeLessThan(1e-5);
-      expect(check.cacheGap).toBeLessThan(1e-5);
-    }
+    const check = await checkPruning(loaded, { sparsity: 0.5, method: 'flap' }, VOCABULARY);
+    expect(check.outcome.modules.filter(({ module }) => module.kind === 'ffn')).toHaveLength(2);
+    expect(check.maskedGap).toBeLessThan(1e-5);
+    expect(check.cacheGap).toBeLessThan(1e-5);
   });
 
   it('has the gradients that the default method looks at', async () => {

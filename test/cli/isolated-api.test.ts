@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { buildPackage } from '../support/built-package.js';
+import { SHORT_LLAMA } from '../support/short-llama.js';
 
 let cli = '';
 beforeAll(async () => {
@@ -19,7 +20,7 @@ const run = (args: readonly string[], environment: NodeJS.ProcessEnv = {}) =>
 
 it('a command whose process dies says what it was doing, with exit code 6', async () => {
   const dies = resolve('test/support/dies-by-signal.cjs');
-  const { code, out, err } = await run(['describe', 'examples/models/tiny-llama', '--json'], {
+  const { code, out, err } = await run(['describe', SHORT_LLAMA, '--json'], {
     NODE_OPTIONS: `--require ${dies}`,
   });
   expect(code).toBe(6);
@@ -30,7 +31,7 @@ it('a command whose process dies says what it was doing, with exit code 6', asyn
 });
 
 it('results, errors and exit codes of the process are those of the command', async () => {
-  const described = await run(['describe', 'examples/models/tiny-llama', '--json', '--quiet']);
+  const described = await run(['describe', SHORT_LLAMA, '--json', '--quiet']);
   expect(described).toMatchObject({ code: 0, err: '' });
   expect(JSON.parse(described.out)).toMatchObject({ hiddenSize: 192 });
   expect(await run(['describe', 'no-such-model'])).toMatchObject({
@@ -41,7 +42,7 @@ it('results, errors and exit codes of the process are those of the command', asy
 
 it('a text may come from another command', async () => {
   if (process.platform === 'win32') return;
-  const line = `'${process.execPath}' '${cli}' eval examples/models/tiny-llama --json --quiet --text`;
+  const line = `'${process.execPath}' '${cli}' eval ${SHORT_LLAMA} --json --quiet --text`;
   const write = "echo 'Once upon a time there was a girl who had three cats.'";
   for (const command of [`${line} <(${write})`, `${write} | ${line} /dev/stdin`]) {
     const { stdout } = await promisify(execFile)('bash', ['-c', command]);

@@ -12,15 +12,27 @@ import { analyseModel } from '../../src/runtime/analyse-model.js';
 import { indexRunGraph } from '../../src/runtime/block-runner.js';
 import { createMemoryStore, createSpilledStore } from '../../src/runtime/tensor-store.js';
 import { testEngine } from '../support/engine.js';
-import { loadFusedLlama } from '../support/short-llama.js';
+import { loadFusedLlama, loadShortLlama } from '../support/short-llama.js';
 import { bytesOf, type Loaded, pruneLoaded, someWindows } from '../support/tiny-llama.js';
+
+/** A model and what was pruned of it. */
+interface Pair {
+  readonly teacher: Loaded;
+  readonly student: Loaded;
+}
+
+async function makePair(teacher: Loaded): Promise<Pair> {
+  const { model } = await pruneLoaded(teacher, { sparsity: 0.4, method: 'wanda', modules: 'ffn' });
+  return { teacher, student: { model, analysed: await analyseModel(model, testEngine) } };
+}
 
 let teacher: Loaded;
 let student: Loaded;
+/** Two blocks, where the course of the training counts and not what comes of it. */
+let short: Pair;
 beforeAll(async () => {
-  teacher = await loadFusedLlama();
-  const { model } = await pruneLoaded(teacher, { sparsity: 0.4, method: 'wanda', modules: 'ffn' });
-  student = { model, analysed: await analyseModel(model, testEngine) };
+  ({ teacher, student } = await makePair(await loadFusedLlama()));
+  short = await makePair(await loadShortLlama());
 });
 
 const windows = someWindows(10, 32);
@@ -132,6 +144,7 @@ it('makes one graph of blocks that differ in width alone', async () => {
 it('goes back and halves the rate where training diverges, and gives up after three times', async () => {
   const halvings: number[] = [];
   const diverging = heal({
+    ...short,
     settings: { trained: 'all', windowsPerStep: 2, passCount: 3, learningRate: 100 },
     onStep: async (save) => void halvings.push(save().facts.halvings),
   });
@@ -160,7 +173,8 @@ it('tells a hard window from weights that have left the road', async () => {
 
 it('leaves alone what it cannot better', async () => {
   const { changed, report } = await heal({
-    student: teacher,
+    teacher: short.teacher,
+    student: short.teacher,
     windows: windows.slice(0, 2),
     heldOut: windows.slice(2, 3),
   });

@@ -64,12 +64,16 @@ it.each<Partial<PruneOptions>>([{ method: 'o-fang' }, { metric: 'loss' }, { allo
   'refuses what needs gradients, with advice that works: %j',
   async (options) => {
     const loaded = await strange;
-    const prune = (more: Partial<PruneOptions>) => pruneLoaded(loaded, { sparsity: 0.4, ...more }, { windows });
-    await expect(prune(options)).rejects.toThrow(UnsupportedModelError);
-    await expect(prune(options)).rejects.toThrow(/Softsign.*: leave out what needs gradients.* flap, obc or wanda$/);
-    for (const method of ['flap', 'obc', 'wanda']) expect((await prune({ method })).modules.length).toBeGreaterThan(0);
+    const pruning = pruneLoaded(loaded, { sparsity: 0.4, ...options }, { windows });
+    await expect(pruning).rejects.toThrow(UnsupportedModelError);
+    await expect(pruning).rejects.toThrow(/Softsign.*: leave out what needs gradients.* flap, obc or wanda$/);
   },
 );
+
+it.each(['flap', 'obc', 'wanda'])('prunes by what that advice names: %s', async (method) => {
+  const { modules } = await pruneLoaded(await strange, { sparsity: 0.4, method }, { windows });
+  expect(modules.length).toBeGreaterThan(0);
+});
 
 /** Mean of the curvature's diagonal at each module's output. */
 async function meanCurvatures(ffn: Part): Promise<number[]> {

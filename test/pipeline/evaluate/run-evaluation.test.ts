@@ -90,8 +90,9 @@ describe('evaluateModels', () => {
       [{ models: [SHORT_LLAMA, other] }, /keeps 1 measurements, not 2/],
     ];
     for (const [change, message] of refusals) {
-      await expect(evaluateModels({ ...request, ...change })).rejects.toThrow(OptionError);
-      await expect(evaluateModels({ ...request, ...change })).rejects.toThrow(message);
+      const evaluating = evaluateModels({ ...request, ...change });
+      await expect(evaluating).rejects.toThrow(OptionError);
+      await expect(evaluating).rejects.toThrow(message);
     }
     expect(await readFile(resume, 'utf8')).toBe(kept);
   });
@@ -160,8 +161,9 @@ describe('evaluateModels', () => {
       [{ models: [SHORT_LLAMA], tasks: [ARITHMETIC], reference: SHORT_LLAMA }, /no text to compare/],
     ];
     for (const [request, message] of refusals) {
-      await expect(evaluateModels(request)).rejects.toThrow(OptionError);
-      await expect(evaluateModels(request)).rejects.toThrow(message);
+      const evaluating = evaluateModels(request);
+      await expect(evaluating).rejects.toThrow(OptionError);
+      await expect(evaluating).rejects.toThrow(message);
     }
   });
 });
