@@ -2,8 +2,11 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { adviceOf } from '../scripts/exporters/advice-of.js';
 import { findCases } from '../scripts/exporters/try-case.js';
+import { inFlags } from '../src/cli/flags.js';
 import { FangPruneError } from '../src/errors.js';
 import { openModelFolder } from '../src/node.js';
+import { PRUNE } from '../src/options/commands.js';
+import { listRows, rowsOf } from '../src/options/option.js';
 import { type PruneOptions, resolveOptions } from '../src/options.js';
 import { checkRun } from '../src/prune/check-run.js';
 import { analyseModel } from '../src/runtime/analyse-model.js';
@@ -16,6 +19,7 @@ import {
   linear,
   NEURONS,
   type Part,
+  plainFfn,
   repeatHeads,
   selfAttention,
   separate,
@@ -79,6 +83,15 @@ const MODELS = {
     buildDecoder({ takeLast: (g, x) => g.op('ReduceMean', [x], { axes: [1], keepdims: 1 }) }),
 } as const;
 
+/** Options that have a flag, by names that are no words of the language. */
+const NAMES_OF_THE_API = new RegExp(
+  listRows(rowsOf(PRUNE))
+    .flatMap(({ path, row }) =>
+      row.flag !== undefined && /[A-Z.]/.test(path) ? `\\b${path.replace('.', '\\.')}\\b` : [],
+    )
+    .join('|'),
+);
+
 /** Messages of refusals, and the options that were refused. */
 function refusalsOf(loaded: Loaded): (readonly [PruneOptions, string])[] {
   return WAYS.flatMap((way) => {
@@ -93,6 +106,7 @@ function refusalOf(loaded: Loaded, way: PruneOptions): string | undefined {
     return undefined;
   } catch (error) {
     expect(error).toBeInstanceOf(FangPruneError);
+    expect((inFlags(error, PRUNE) as Error).message).not.toMatch(NAMES_OF_THE_API);
     return (error as Error).message;
   }
 }
@@ -166,6 +180,25 @@ it.each(FOLLOWED)('a model with %s is pruned as advised: %j', async (name, way) 
     const { modules } = await pruneLoaded(loaded, { ...way, ...change }, { windows });
     expect(modules.some(({ module, keep }) => keep.length < module.unitCount)).toBe(true);
   }
+});
+
+const ZERO =
+  (part: Part): Part =>
+  (site, x) =>
+    site.g.op('Mul', [part(site, x), site.g.scalar(site.block)]);
+
+it.each([
+  ['FFN', { ffn: ZERO(plainFfn) }],
+  ['attention', { attention: ZERO(selfAttention()) }],
+])('a model whose first %s adds nothing is pruned as the error of the run advises', async (_, shape) => {
+  const loaded = await loadTinyLlama(buildDecoder(shape));
+  const windows = [Int32Array.of(0, 3, 9, 4, 0, 7), Int32Array.of(5, 0, 1, 2, 6, 8)];
+  const run = (more: Partial<PruneOptions> = {}) => pruneLoaded(loaded, { sparsity: 0.3, ...more }, { windows });
+  const error = await run().catch((cause: unknown) => cause as Error);
+  const changes = adviceOf((error as Error).message);
+  expect(changes).toEqual([{ metric: 'output' }]);
+  const { modules } = await run(changes[0]);
+  expect(modules.some(({ module, keep }) => keep.length < module.unitCount)).toBe(true);
 });
 
 it('more than half of the heads is refused where half was asked and nothing else can be pruned', async () => {

@@ -18,6 +18,8 @@ const ADVICE: readonly (readonly [RegExp, (found: RegExpMatchArray) => readonly 
   [/at most ([\d.]+) % can go.*lower the sparsity/g, ([, most]) => [{ sparsity: Math.floor(Number(most)) / 100 }]],
   [/expected at most (\d+), the width/g, ([, width]) => [{ widthMultiple: Math.floor(Number(width) / 2) }]],
   [/[Pp]rune without healing/g, () => [{ heal: undefined }]],
+  [/set metric: 'output'/g, () => [{ metric: 'output' }]],
+  [/prune in one shot/g, () => [{ shots: 1 }]],
   [
     /leave out what needs gradients/g,
     () => [{ metric: undefined, gradientPower: undefined, allocation: undefined, grouping: undefined, method: 'auto' }],

@@ -4,7 +4,7 @@ import type { CallName } from '../pipeline/call-table.js';
 import type { JobControl } from '../progress.js';
 import type { CliApi } from './api.js';
 import type { Prompts } from './ask.js';
-import { declareFlags, inFlags, readFlags } from './flags.js';
+import { declareFlags, inFlags, notesInFlags, readFlags } from './flags.js';
 import { createProgressDisplay, silentDisplay } from './progress-display.js';
 import type { Colors, Terminal } from './terminal.js';
 
@@ -66,7 +66,8 @@ export function addCommand(
       const api = await loadApi();
       const display = quiet ? silentDisplay : createProgressDisplay(terminal);
       const result = await row.run(api, { ...request, onProgress: display.listener, signal }).finally(display.close);
-      terminal.out(json ? `${JSON.stringify(result)}\n` : row.format(result, terminal.colors, request));
+      const text = json ? `${JSON.stringify(result)}\n` : row.format(result, terminal.colors, request);
+      terminal.out(json ? text : notesInFlags(text, families));
     } catch (error) {
       throw inFlags(
         error,

@@ -1,5 +1,5 @@
 import { type Command, Help, Option } from 'commander';
-import { OptionError } from '../errors.js';
+import { FangPruneError, OptionError } from '../errors.js';
 import { type Families, listRows, type NamedRow, refusal, rowsOf } from '../options/option.js';
 import { READERS } from './readers.js';
 
@@ -115,20 +115,46 @@ const longFlag = (flag: string): string => /--[\w-]+/.exec(flag)![0];
  * @param names of the command's arguments
  */
 export function inFlags(error: unknown, families: Families, names: readonly string[] = []): unknown {
-  if (!(error instanceof OptionError)) return error;
-  const { flags, expected } = wordsOf(families, names);
-  let { message } = error;
-  for (const [api, typed] of expected) message = message.replace(`expected ${api}`, `expected ${typed}`);
-  // Longer names first: `calibration.windowCount` holds `windowCount`.
-  for (const [path, flag] of [...flags].sort(([a], [b]) => b.length - a.length)) {
-    const name = path.replaceAll('.', '\\.');
-    // Names that are words of the language too are names only at the start, or where they are spoken of as options.
-    const before = /[A-Z.]/.test(path) ? '' : '(?<=^|\\bgoes with |\\bwith |\\bwithout )';
-    message = message.replace(new RegExp(`${before}(?<![\\w./<-])${name}(?![\\w/>-]|\\.\\w)`, 'g'), flag);
-  }
-  message = message
+  if (!(error instanceof FangPruneError)) return error;
+  const words = wordsOf(families, names);
+  const message =
+    error instanceof OptionError ? refusalInFlags(error.message, words) : replaceNames(error.message, words);
+  if (message === error.message) return error;
+  const Same = error.constructor as new (message: string, options: ErrorOptions) => FangPruneError;
+  return new Same(message, { cause: error });
+}
+
+/** The notes of a command's output in the same words. */
+export function notesInFlags(text: string, families: Families): string {
+  const words = wordsOf(families, []);
+  return text.replaceAll(/^.*\bnote:.*$/gm, (line) => replaceNames(line, words));
+}
+
+function refusalInFlags(refusal: string, words: Words): string {
+  let message = refusal;
+  for (const [api, typed] of words.expected) message = message.replace(`expected ${api}`, `expected ${typed}`);
+  return replaceNames(message, words, '^|\\bgoes with |\\bwith |\\bwithout ')
     .replace(/^(--[\w-]+) holds /, '$1 is ')
     .replace(/^(--[\w-]+)\[(\d+)\]/, '$1 of block $2')
-    .replace(/ with (--[\w-]+) left out;/, (_, flag: string) => ` with --no-${flag.replace(/^--(no-)?/, '')};`);
-  return message === error.message ? error : new OptionError(message, { cause: error });
+    .replace(/ with (--[\w-]+) left out;/, (_, flag: string) => ` with ${negated(flag)};`);
 }
+
+/** @param more What may stand before a name that is a word of the language too. */
+function replaceNames(text: string, { flags }: Words, more = 'again with '): string {
+  let message = text;
+  // Longer names first: `calibration.windowCount` holds `windowCount`.
+  for (const [path, flag] of [...flags].sort(([a], [b]) => b.length - a.length)) {
+    const name = `(?<![\\w./<-])${path.replaceAll('.', '\\.')}(?![\\w/>-]|\\.\\w)`;
+    // Names that are words of the language too are names only where they are spoken of as options.
+    const isName = /[A-Z.]/.test(path)
+      ? name
+      : `(?:(?<=${more}|\\bset |\\bname no |\\bby )${name}|${name}(?= "|: '|: false))`;
+    message = message.replace(new RegExp(isName, 'g'), flag);
+  }
+  return message
+    .replaceAll(/(--[\w-]+): '([^']*)'/g, '$1 $2')
+    .replaceAll(/(--[\w-]+): false/g, (_, flag: string) => negated(flag))
+    .replaceAll(/\bset (--no-[\w-]+) to false/g, 'give $1');
+}
+
+const negated = (flag: string): string => `--no-${flag.replace(/^--(no-)?/, '')}`;

@@ -65,7 +65,7 @@ export function remedyOf(death: string): string {
   if (!SHORT_OF_MEMORY.test(death))
     return 'The model or a file beside it may be the cause: check where it comes from, or try another export';
   const uncertified = death.includes('at the stage "certify"')
-    ? '. "certify: false" (--no-certify) resumes from there too, and writes the model unchecked'
+    ? '. "certify: false" resumes from there too, and writes the model unchecked'
     : '';
   return `${MEMORY_REMEDY}. Runs with an output keep what they have finished, and the same command resumes from there${uncertified}`;
 }

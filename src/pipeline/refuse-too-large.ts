@@ -20,7 +20,7 @@ export async function refuseTooLarge(engine: Engine, folder: ModelFolder): Promi
   const reason = await explainTooLarge(engine, folder);
   if (reason === undefined) return;
   throw new EngineError(
-    `${reason}, so that every token would read all weights from the disk; use a machine with more memory, or calibrate on text (generate: false, --no-generate-calibration)`,
+    `${reason}, so that every token would read all weights from the disk; use a machine with more memory, or calibrate on text (calibration.generate: false)`,
   );
 }
 

@@ -6,7 +6,7 @@ const OUT_OF_MEMORY =
 
 /** What to do where memory runs out. */
 export const MEMORY_REMEDY =
-  'Memory ran short: take shorter windows (calibration.windowLength, --window-length), end other programs, or use a machine with more memory';
+  'Memory ran short: take shorter windows (calibration.windowLength), end other programs, or use a machine with more memory';
 
 /** Whether something failed because memory ran out. */
 export function isOutOfMemory(error: unknown): boolean {

@@ -3,12 +3,14 @@ import { ALLOCATIONS } from '../../src/allocation/allocations.js';
 import { benchCommand } from '../../src/cli/bench.js';
 import { biasCommand } from '../../src/cli/bias.js';
 import { evalCommand } from '../../src/cli/eval.js';
+import { notesInFlags } from '../../src/cli/flags.js';
 import { mergeCommand } from '../../src/cli/merge.js';
 import { observeCommand } from '../../src/cli/observe.js';
 import { pruneCommand } from '../../src/cli/prune.js';
 import { quantizeCommand } from '../../src/cli/quantize.js';
 import { METHODS } from '../../src/compensation/methods.js';
 import { EngineError, ModelFormatError, NumericalError, OptionError, UnsupportedModelError } from '../../src/errors.js';
+import { PRUNE } from '../../src/options/commands.js';
 import { type Families, listRows, rowsOf } from '../../src/options/option.js';
 import { VERSION } from '../../src/version.js';
 import { runWithDouble } from '../support/cli.js';
@@ -141,6 +143,46 @@ describe('exit codes', () => {
     });
     const { err } = await runWithDouble('prune dense -o out -s 0.3', { prune: () => Promise.reject(error) });
     expect(err).toBe('fang-prune: --window-length is 600, but the model reads at most 512 tokens\n');
+  });
+
+  it.each([
+    [
+      new UnsupportedModelError(
+        'all attention stays; choose modules "ffn", or set perBlockKvHeads, so that heads may differ',
+      ),
+      'all attention stays; choose --modules "ffn", or set --per-block-kv-heads, so that heads may differ',
+    ],
+    [
+      new NumericalError("block 0 ffn: NaN; use other calibration text, or set metric: 'output'"),
+      'block 0 ffn: NaN; use other calibration text, or set --metric output',
+    ],
+    [
+      new NumericalError('all begin with token 0; give other text (calibration.source), or set bos to false'),
+      'all begin with token 0; give other text (--calibration), or give --no-bos',
+    ],
+    [
+      new UnsupportedModelError('no cache; calibrate on a text alone (calibration.generate: false)'),
+      'no cache; calibrate on a text alone (--no-generate-calibration)',
+    ],
+    [
+      new UnsupportedModelError('choose modules "ffn", or name no modules, to prune what can be pruned'),
+      'choose --modules "ffn", or name no --modules, to prune what can be pruned',
+    ],
+    [
+      new EngineError('the model ran out of memory with modules on cpu'),
+      'the model ran out of memory with modules on cpu',
+    ],
+  ] as const)('names flags in advice: %s', async (error, said) => {
+    const { err, exitCode } = await runWithDouble('prune dense -o out -s 0.3', { prune: () => Promise.reject(error) });
+    expect(err).toContain(said);
+    expect(exitCode).toBeGreaterThan(2);
+  });
+
+  it('names flags in the notes of a result', () => {
+    const text = 'Pruned with metric "x" perBlockKvHeads\n\nnote: without perBlockKvHeads all blocks keep as many\n';
+    expect(notesInFlags(text, PRUNE)).toBe(
+      'Pruned with metric "x" perBlockKvHeads\n\nnote: without --per-block-kv-heads all blocks keep as many\n',
+    );
   });
 
   it.each(['--help', '--version', 'prune --help', 'prune --help-all'])('is 0 for `%s`', async (commandLine) => {

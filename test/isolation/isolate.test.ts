@@ -84,7 +84,7 @@ describe('a call in a process of its own', () => {
 });
 
 it.each([
-  ['died by SIGKILL at the stage "certify"', /^Memory ran short: .*resumes from there.*--no-certify/],
+  ['died by SIGKILL at the stage "certify"', /^Memory ran short: .*resumes from there.*certify: false/],
   [
     'was ended, for it held 16000 MB, more than 15000 MB at the stage "prune" (block 3)',
     /^Memory ran short: .* resumes from there$/,

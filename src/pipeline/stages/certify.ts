@@ -208,7 +208,7 @@ async function runOpened(
     if (failure instanceof EngineError) return error;
     throw new EngineError(
       `the pruned model does not run though the original does: ${error.message}. Nothing was written. ` +
-        'Please report the model; "certify: false" (--no-certify) writes it all the same',
+        'Please report the model; "certify: false" writes it all the same',
       { cause: error },
     );
   }
@@ -261,6 +261,6 @@ function sign(request: CertifyRequest, found: Omit<CertificateReport, 'tolerance
   throw new NumericalError(
     `the pruned model does not compute what the masked original does: its logits are ${gap.toExponential(1)} of their range apart, ` +
       `at most ${tolerance.toExponential(1)} is rounding. Nothing was written. Please report the model; ` +
-      '"certify: false" (--no-certify) writes it all the same',
+      '"certify: false" writes it all the same',
   );
 }

@@ -128,7 +128,7 @@ function compareLogits(
   const gap = most === 0 ? 0 : most / (high - low);
   if (!(gap <= TOLERANCE))
     throw new NumericalError(
-      `the trimmed model's logits of tokens that stayed are ${gap.toExponential(1)} of their range from the original's, at most ${TOLERANCE} is rounding. Nothing was written. Please report the model; "certify: false" (--no-certify) writes it all the same`,
+      `the trimmed model's logits of tokens that stayed are ${gap.toExponential(1)} of their range from the original's, at most ${TOLERANCE} is rounding. Nothing was written. Please report the model; "certify: false" writes it all the same`,
     );
   return {
     windows: windows.length,
