@@ -14,6 +14,7 @@ import {
   layerNorm,
   linear,
   NEURONS,
+  postNorm,
   repeatHeads,
   selfAttention,
   separate,
@@ -144,13 +145,6 @@ const parallel: NonNullable<DecoderShape['compose']> = (site, x, { attention, ff
   return site.g.op('Add', [site.g.op('Add', [attention(site, normed), ffn(site, normed)]), x]);
 };
 
-/** Norms on what is added (OLMo 2), or around it (GLM-4, Gemma 2). */
-const postNorm: NonNullable<DecoderShape['compose']> = (site, x, { attention, ffn }) => {
-  const { g } = site;
-  const middle = g.op('Add', [x, layerNorm(g, attention(site, x))]);
-  return g.op('Add', [middle, layerNorm(g, ffn(site, layerNorm(g, middle)))]);
-};
-
 /** The norm takes the sum, as in the first GPT and OPT-350M. */
 const normedSum: NonNullable<DecoderShape['compose']> = (site, x, { attention, ffn }) => {
   const { g } = site;
@@ -232,6 +226,8 @@ describe.each(FAMILIES)('%s', (_, shape, attention) => {
     expect(description.unrecognised).toEqual([]);
     expect(description.hiddenSize).toBe(HIDDEN);
     expect(description.blocks).toHaveLength(2);
+    for (const { isNormalized = false } of loaded.analysed.detected.layout.modules)
+      expect(isNormalized).toBe(shape.compose === postNorm);
     for (const { modules } of description.blocks) {
       expect(modules.map(({ parameters, ...what }) => what)).toEqual(
         expect.arrayContaining([attention, { kind: 'ffn', description: 'plain ffn', width: NEURONS }]),

@@ -22,6 +22,8 @@ export interface StageOps extends TensorOps {
   float(x: Value): Value;
   /** All axes but the last as one, of so many channels. */
   rows(x: Value, channelCount: number): Value;
+  /** The same elements in dims that another value holds: int64, one for each axis. */
+  reshapeTo(x: Value, dims: Value): Value;
   /** Some rows of a matrix. */
   pickRows(x: Value, rows: readonly number[]): Value;
   /** Sums over the channels, `[tokens, 1]`: a product with ones, since the form of ReduceSum depends on the opset. */
@@ -63,6 +65,8 @@ export function extendStage<Name extends string>(
     float: (x) => emitter.node('Cast', [x], { dims: x.dims, dataType: FLOAT32, attributes: { to: FLOAT32 } }),
     rows: (x, channelCount) =>
       emitter.node('Reshape', [x, ops.ints([OPEN, channelCount])], { dims: [OPEN, channelCount], dataType: FLOAT32 }),
+    reshapeTo: (x, dims) =>
+      emitter.node('Reshape', [x, dims], { dims: new Array<number>(dims.dims[0] ?? 0).fill(OPEN), dataType: FLOAT32 }),
     pickRows: (x, rows) =>
       emitter.node('Gather', [x, ops.ints(rows)], { ...x, dims: [rows.length, x.dims[1]!], attributes: { axis: 0 } }),
     sumChannels(x) {

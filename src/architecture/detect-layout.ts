@@ -11,6 +11,7 @@ import { findCutValues } from './find-cut-values.js';
 import { findExperts } from './find-experts.js';
 import { findOutputLinears, isLinearNode, type LinearSite, type SearchStop } from './find-output-linears.js';
 import { findSharedKeyValues, type SharedKeyValues } from './find-shared-key-values.js';
+import { isNormalized } from './is-normalized.js';
 import type { AttentionType, ModelLayout, OutputLinear, PrunableModule, Unrecognised } from './layout.js';
 import { type ChannelTrace, type TraceOutcome, type TraceRequest, traceChannels } from './trace-channels.js';
 
@@ -26,7 +27,7 @@ export interface DetectedModel {
 }
 
 export interface DetectRequest {
-  /** The lowered graph (see `lowerFusedNorms`). */
+  /** The graph with fused sums and norms split (see `splitSums`). */
   readonly index: GraphIndex;
   readonly facts: ValueFacts;
   readonly tokenInput: string;
@@ -282,6 +283,7 @@ function describeModule(site: ModuleSite, facts: ValueFacts, index: GraphIndex):
       !units.keepsKeyValues && { kvHeadCount: groupCount ?? (units.sharesKeyValue ? 1 : units.unitCount) }),
     ...(experts && { expertsPerToken: experts.expertsPerToken, leastExperts: experts.leastExperts }),
     ...(experts?.written && { writtenExperts: experts.written }),
+    ...(isNormalized(index, linear.result) && { isNormalized: true }),
     ...counts,
     description: experts ? describeExperts(experts) : describeUnits(units, facts, index),
   };

@@ -99,6 +99,8 @@ export interface PrunableModule {
   readonly leastExperts?: number;
   /** Of experts that no single operator holds. */
   readonly writtenExperts?: WrittenExperts;
+  /** Whether a norm stands between its output and the residual stream (Gemma's and OLMo 2's norm after attention and FFN). */
+  readonly isNormalized?: boolean;
   /** Parameters that leave with one unit alone (query side), and with a whole group's shared part. */
   readonly parametersPerUnit: number;
   readonly parametersPerGroup: number;

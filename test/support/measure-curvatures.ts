@@ -66,32 +66,44 @@ export async function measureCurvatures(
   return meters.map(({ meter }) => meter.finish());
 }
 
-/** Mean g g' over tokens of the whole model's gradient at some values. */
+/** The whole model's curvature at modules' outputs. */
 export async function wholeCurvatures(
   { model, analysed }: Loaded,
   windows: readonly Int32Array[],
-  wanted: readonly string[],
 ): Promise<Float64Array[]> {
-  const width = analysed.detected.layout.hiddenSize;
+  const { layout } = analysed.detected;
+  const width = layout.hiddenSize;
+  const maps = layout.modules.map(({ output, isNormalized }) => ({ ...output, isNormalized }));
   const size = { batchSize: 1, sequenceLength: windows[0]!.length };
+  const wanted = maps.flatMap(({ input, result }) => [input, result]);
   const { bytes, gradients, tokens: name } = await differentiateModel({ model, analysed, wanted, ...size });
   const session = await testEngine.load(bytes);
-  const sums = wanted.map(() => new Float64Array(width * width));
-  const scale = 1 / (windows.length * size.sequenceLength);
+  const sums = maps.map(() => new Float64Array(width * width));
+  const totals = maps.map(() => 0);
   for (const window of windows) {
     const results = await session.run({
       ...prefillFeeds(readModelInputs(model.proto.graph!), size, window),
       [name]: { type: 'int64', dims: [1, window.length], data: BigInt64Array.from(window, BigInt) },
     });
-    for (const [at, value] of wanted.entries()) {
-      const data = results[gradients.get(value)!]!.data as Float32Array;
-      for (let token = 0; token < data.length; token += width)
+    for (const [at, { input, result, inputCount, isNormalized }] of maps.entries()) {
+      const [read, gradient] = [results[input]!, results[gradients.get(result)!]!].map(
+        ({ data }) => data as Float32Array,
+      );
+      const energies = Array.from(window, (_, token) =>
+        read!.subarray(token * inputCount, (token + 1) * inputCount).reduce((sum, value) => sum + value * value, 0),
+      );
+      const mean = Math.exp(energies.reduce((sum, energy) => sum + Math.log(energy), 0) / window.length);
+      for (const [token, energy] of energies.entries()) {
+        const weight = isNormalized ? Math.min(energy, mean / 4) : 1;
+        const own = gradient!.subarray(token * width, (token + 1) * width);
+        totals[at]! += weight;
         for (let i = 0; i < width; i += 1)
-          for (let j = 0; j < width; j += 1) sums[at]![i * width + j]! += data[token + i]! * data[token + j]! * scale;
+          for (let j = 0; j < width; j += 1) sums[at]![i * width + j]! += weight * own[i]! * own[j]!;
+      }
     }
   }
   await session.release();
-  return sums;
+  return sums.map((sum, at) => sum.map((value) => value / totals[at]!));
 }
 
 /** Expects the gradients that go back block by block to be those of the whole model, on two windows that run together. */
@@ -100,7 +112,6 @@ export async function expectWholeGradients(loaded: Loaded, vocabularySize: numbe
     Int32Array.from({ length: 10 }, (__, at) => (window * 17 + at * at * 7 + at * 3) % vocabularySize),
   );
   const found = await measureCurvatures(loaded, windows);
-  const wanted = loaded.analysed.detected.layout.modules.map(({ output }) => output.result);
-  const expected = await wholeCurvatures(loaded, windows, wanted);
+  const expected = await wholeCurvatures(loaded, windows);
   for (const [at, matrix] of found.entries()) expect(relativeGap(matrix, expected[at]!)).toBeLessThan(1e-4);
 }

@@ -188,3 +188,10 @@ export const besideSharedExpert =
     const inner = g.op('Mul', [g.op('Mul', [first, g.op('Sigmoid', [first])]), second]);
     return g.op('Add', [mixture(site, x), g.op('Mul', [linear(g, inner, NEURONS, HIDDEN), gate])]);
   };
+
+/** Norms on what is added (OLMo 2), or around it (GLM-4, Gemma 2). */
+export const postNorm: NonNullable<DecoderShape['compose']> = (site, x, { attention, ffn }) => {
+  const { g } = site;
+  const middle = g.op('Add', [x, layerNorm(g, attention(site, x))]);
+  return g.op('Add', [middle, layerNorm(g, ffn(site, layerNorm(g, middle)))]);
+};

@@ -1,0 +1,25 @@
+import { type GraphIndex, inputsOf, qualifiedOp } from '../graph/graph-index.js';
+
+/** Norms, and what a norm that is written out begins with. */
+const NORMS: ReadonlySet<string> = new Set([
+  'LayerNormalization',
+  'SimplifiedLayerNormalization',
+  'com.microsoft.SimplifiedLayerNormalization',
+  'RMSNormalization',
+  'LpNormalization',
+  'ReduceMean',
+]);
+
+/** Whether a norm reads a value, or a form of it alone, before another value of the tokens is added to it. */
+export function isNormalized(index: GraphIndex, value: string): boolean {
+  const forms = new Set([value]);
+  for (const form of forms) {
+    for (const at of index.consumersOf.get(form) ?? []) {
+      const node = index.nodes[at]!;
+      if (!inputsOf(node).every((input) => forms.has(input) || index.constants.has(input))) continue;
+      if (NORMS.has(qualifiedOp(node))) return true;
+      for (const output of node.output) if (output !== '') forms.add(output);
+    }
+  }
+  return false;
+}
