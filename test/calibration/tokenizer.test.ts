@@ -7,6 +7,15 @@ const read = (name: string) => JSON.parse(readFileSync(`examples/models/tiny-lla
 const json = read('tokenizer.json');
 const config = read('tokenizer_config.json');
 
+function errorOf(action: () => unknown): Error | undefined {
+  try {
+    action();
+    return undefined;
+  } catch (error) {
+    return error as Error;
+  }
+}
+
 describe('createTokenizer', () => {
   const tokenizer = createTokenizer(json, config);
 
@@ -80,7 +89,7 @@ describe('createTokenizer', () => {
 
   it('refuses one that makes a book of a word', () => {
     const twice = { type: 'Replace', pattern: { String: 'a' }, content: 'aa' };
-    const normalizer = { type: 'Sequence', normalizers: Array.from({ length: 22 }, () => twice) };
+    const normalizer = { type: 'Sequence', normalizers: Array.from({ length: 16 }, () => twice) };
     const growing = createTokenizer({ ...(json as object), normalizer }, config);
     expect(() => growing.encode('a cat sat')).toThrow(ModelFormatError);
     expect(() => growing.encode('a cat sat')).toThrow(/its normalizer makes \d+ letters of 9\. Get the file again/);
@@ -99,10 +108,11 @@ describe('createTokenizer', () => {
       const text = `${'a'.repeat(50)}!`;
       for (const part of [{ pre_tokenizer: split }, { normalizer: replace }]) {
         const hostile = createTokenizer({ ...(json as object), ...part }, config, hurried);
-        expect(() => hostile.encode(text)).toThrow(
+        const error = errorOf(() => hostile.encode(text));
+        expect(error).toBeInstanceOf(ModelFormatError);
+        expect(error?.message).toMatch(
           /^tokenizer.json describes no tokenizer .*: it took more than 1 s and was ended\. Get/,
         );
-        expect(() => hostile.encode(text)).toThrow(ModelFormatError);
       }
     });
 

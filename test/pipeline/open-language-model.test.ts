@@ -9,6 +9,7 @@ import { nodePlatform } from '../../src/platform/node/node-platform.js';
 import type { Engine } from '../../src/runtime/engine.js';
 import { openModelFolder as openFolderOn } from '../../src/storage/model-folder.js';
 import { testEngine } from '../support/engine.js';
+import { SHORT_LLAMA } from '../support/short-llama.js';
 import {
   buildDecoder,
   HIDDEN,
@@ -164,7 +165,7 @@ it('opens a model that does not fit in memory block by block in every run', asyn
         return testEngine.load(...given);
       },
     };
-    const opened = await openFolderOn({ ...nodePlatform, memoryBytes }, TINY_LLAMA);
+    const opened = await openFolderOn({ ...nodePlatform, memoryBytes }, SHORT_LLAMA);
     const model = await openLanguageModel(engine, opened);
     loads.length = 0;
     const logits = await logitsOf(model).finally(() => model.release());
