@@ -1,11 +1,13 @@
 import { execFile } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { prune } from '../src/node.js';
 import { buildPackage } from './support/built-package.js';
 import { SHORT_LLAMA } from './support/short-llama.js';
+
+const RUNNER = resolve('test/support/run-examples.mjs');
 
 /** Parameters of the model that stands in for the bundled one. */
 const COUNT = 922_560;
@@ -53,24 +55,36 @@ it.each(allExamples)('%s imports only what comes with the library', (name) => {
   expect(imported.filter((target) => !AT_HAND.test(target))).toEqual([]);
 });
 
+/** Those that start processes or threads; the others run in one process, one after the other. */
+const ALONE = ['11-node-server.ts', '13-worker-thread.ts'];
+
 let folder = '';
-let built = '';
+/** What each example printed. */
+const printed = new Map<string, string>();
 
 beforeAll(async () => {
-  built = await buildPackage();
+  const built = await buildPackage();
   folder = mkdtempSync(join(tmpdir(), 'fang-prune-examples-'));
+  const runOf = (name: string) => ({
+    // From there `fang-prune` is the package as it is built.
+    file: join(built, 'examples', name.replace('.ts', '.js')),
+    cwd: ON_WHOLE_MODEL.includes(name) ? join(built, 'whole') : built,
+    out: join(folder, name),
+  });
+  const start = promisify(execFile);
+  for (const name of ALONE) {
+    const { file, cwd, out } = runOf(name);
+    printed.set(name, (await start(process.execPath, [file, out], { cwd })).stdout);
+  }
+  const together = examples.filter((name) => !ALONE.includes(name));
+  const { stdout } = await start(process.execPath, [RUNNER, JSON.stringify(together.map(runOf))]);
+  for (const [at, said] of (JSON.parse(stdout) as string[]).entries()) printed.set(together[at]!, said);
 });
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-describe.each(examples)('%s', (name) => {
-  it('prints what it promises', async () => {
-    // From there `fang-prune` is the package as it is built.
-    const call = [join(built, 'examples', name.replace('.ts', '.js')), join(folder, name)];
-    const cwd = ON_WHOLE_MODEL.includes(name) ? join(built, 'whole') : built;
-    const { stdout } = await promisify(execFile)(process.execPath, call, { cwd });
-    expect(stdout).toMatch(PRINTED[name] ?? /^an example without a row in PRINTED$/);
-  });
+it.each(examples)('%s prints what it promises', (name) => {
+  expect(printed.get(name)).toMatch(PRINTED[name] ?? /^an example without a row in PRINTED$/);
 });
 
 it('08-fang-by-hand.ts writes the same bytes as the method', async () => {
