@@ -126,6 +126,7 @@ export function resolveOptions(options: PruneOptions): ResolvedOptions {
     ...chosen,
     sparsity: fractionOf(options.sparsity),
     minimumWidth,
+    experts: filled.experts,
     dampening: settings.dampening,
     fluctuation: settings.fluctuation,
     methodName,

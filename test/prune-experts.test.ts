@@ -250,6 +250,38 @@ it('keep as many as a token goes to', async () => {
   await expect(pruning).rejects.toThrow(/at most 66\.66 % can go/);
 });
 
+describe('a number of experts', () => {
+  it('stays in every mixture, whatever else leaves', async () => {
+    const loaded = await load(besideSharedExpert(gathered(softmaxOfBest)));
+    const { outcome } = await checkPruning(loaded, { sparsity: 0, experts: 4, method: 'flap' }, VOCABULARY);
+    expect(outcome.modules.map(({ module, keep }) => [module.kind, keep.length])).toEqual([
+      ['experts', 4],
+      ['experts', 4],
+    ]);
+    const more = await checkPruning(loaded, { sparsity: 0.25, experts: 5 }, VOCABULARY);
+    const cuts = more.outcome.modules.filter(({ module }) => module.kind === 'experts');
+    expect(cuts.map(({ keep }) => keep.length)).toEqual([5, 5]);
+    expect(more.outcome.modules.some(({ module }) => module.kind !== 'experts')).toBe(true);
+  });
+
+  it.each([
+    [7, gathered(softmaxOfBest), /^experts is 7; block 0 has 6 experts; ask for at most as many/],
+    [1, gathered(softmaxOfBest), /^experts is 1; the router of block 0 chooses among 2 experts at least/],
+    [5, gathered(bestGroup(2)), /^experts is 5; block 0 has 2 groups of experts.*ask for a multiple of 2/],
+    [3, undefined, /^experts has no effect: the model has no mixture of experts that can be pruned/],
+  ])('is refused where a mixture cannot keep it: %d', async (experts, ffn, message) => {
+    const { analysed } = await loadTinyLlama(buildDecoder(ffn && { ffn }));
+    const options = resolveOptions({ sparsity: 0.2, method: 'flap', experts });
+    expect(() => selectModules({ analysed, options })).toThrow(message);
+  });
+
+  it('is refused by methods that read no token', async () => {
+    const { analysed } = await load(gathered(softmaxOfBest));
+    const options = resolveOptions({ sparsity: 0.2, method: 'magnitude', experts: 4 });
+    expect(() => selectModules({ analysed, options })).toThrow(/^experts has no effect with method magnitude/);
+  });
+});
+
 it('stay where a method reads no token', async () => {
   const { analysed } = await load(mixture(plainRouter));
   const options = resolveOptions({ sparsity: 0.3, method: 'magnitude' });

@@ -58,6 +58,11 @@ export interface BudgetOptions {
    * `allocation` is `global` and `minimumWidth` 0: it goes whole.
    */
   readonly blockSparsity?: Readonly<Record<number, BlockSparsity>> | undefined;
+  /**
+   * Experts that every mixture keeps, whatever `sparsity` says; the other modules share the rest of it, and at sparsity 0 nothing
+   * else leaves.
+   */
+  readonly experts?: number | undefined;
   /** Default `group`. */
   readonly headUnit?: HeadUnit | undefined;
   /** KV head counts may differ between blocks (ONNX Runtime and transformers.js >= 4.2 take that). Default false. */
@@ -130,6 +135,11 @@ export const BUDGET = {
       otherwise: 'none',
     },
   ),
+  experts: row('--experts <count>', 'experts that every mixture keeps; at sparsity 0 nothing else leaves', {
+    kind: integer(1),
+    otherwise: 'as the sparsity decides',
+    applies: whereSelected('experts'),
+  }),
   headUnit: row('--head-unit <unit>', 'grouped-query attention: whole KV groups or query heads', {
     kind: choice(['group', 'query']),
     default: 'group',

@@ -11,6 +11,7 @@ import { mayTakeWholeFfns, type ResolvedOptions, readsTokens } from '../options.
 import { shrinkSteps } from '../removal/plan-removal.js';
 import type { PruneJob } from './job.js';
 import { sharingModules } from './measure-dense/join-orders.js';
+import { refuseExperts } from './refuse-experts.js';
 
 /** Modules that may shrink. */
 export interface Selection {
@@ -69,6 +70,7 @@ function trySelection({ analysed, options }: Given): Selection | { readonly obst
       option: 'blockSparsity',
     });
   refuseStrayKinds(analysed.detected.layout, options);
+  refuseExperts(analysed.detected.layout, options);
   const asked = modules.filter(({ kind }) => options.modules.has(kind));
   const staying = unrecognised.filter(({ kind }) => {
     const asked = kindAsked(kind);

@@ -102,6 +102,7 @@ describe('resolveOptions', () => {
     ['heal', { trained: 'heads' }, /^heal.trained is "heads"; expected one of all, ffn, outputs/],
     ['heal', { learningRate: 0 }, /^heal.learningRate is 0; expected a number above 0/],
     ['grouping', 7, /^grouping is 7; expected true or false, or an object such as/],
+    ['experts', 0, /^experts is 0; expected a whole number of at least 1/],
     ['grouping', { contexts: 7 }, /^unknown option "grouping.contexts"; expected one of contextCount, /],
     ['grouping', { fitCount: 0 }, /^grouping.fitCount is 0; expected a whole number of at least 1/],
     ['grouping', { contextCuont: 7 }, /^unknown option "grouping.contextCuont"; did you mean "contextCount"\?/],

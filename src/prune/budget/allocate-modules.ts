@@ -1,5 +1,5 @@
 import { allocateSteps } from '../../allocation/allocate-steps.js';
-import type { ModuleMeasures } from '../../allocation/allocation.js';
+import { type ModuleMeasures, parametersOf, stepsOf } from '../../allocation/allocation.js';
 import type { PrunableModule } from '../../architecture/layout.js';
 import type { ResolvedOptions } from '../../options.js';
 import { sharedSource, shrinkSteps } from '../../removal/plan-removal.js';
@@ -17,14 +17,27 @@ export function allocateModules(
 ): StepCounts {
   const { allocation, sparsity, perBlockKvHeads } = options;
   const measured = modules.map((module) => measuresOf(module, options, { dense, modules }));
-  const steps = allocateSteps(allocation, { sparsity, modules: measured, evenHeads: !perBlockKvHeads });
+  const least = options.experts === undefined ? 0 : fixedPart(measured);
+  const steps = allocateSteps(allocation, {
+    sparsity: Math.max(sparsity, least),
+    modules: measured,
+    evenHeads: !perBlockKvHeads,
+  });
   return new Map(modules.map(({ index }, at) => [index, steps[at]!]));
+}
+
+/** Part of the parameters that leaves by what is fixed alone. */
+function fixedPart(modules: readonly ModuleMeasures[]): number {
+  const removed = modules.map((module) =>
+    module.fixed === undefined ? 0 : stepsOf(module, module.fixed) * module.parametersPerStep,
+  );
+  return removed.reduce((sum, count) => sum + count, 0) / parametersOf(modules);
 }
 
 /** What the user fixed for a module. Of modules that share keys and values, the lowest counts for all. */
 export function fixedSparsity(
   module: PrunableModule,
-  { blockSparsity, headUnit }: Pick<ResolvedOptions, 'blockSparsity' | 'headUnit'>,
+  { blockSparsity, headUnit, experts }: Pick<ResolvedOptions, 'blockSparsity' | 'headUnit'> & FixedExperts,
   modules: readonly PrunableModule[],
 ): number | undefined {
   const source = sharedSource(module, headUnit);
@@ -33,7 +46,14 @@ export function fixedSparsity(
     const own = blockSparsity.get(block);
     return (typeof own === 'number' ? own : own?.[kind]) ?? [];
   });
-  return given.length === 0 ? undefined : Math.min(...given);
+  if (given.length > 0) return Math.min(...given);
+  if (module.kind !== 'experts' || experts === undefined) return undefined;
+  return Math.max(0, 1 - experts / module.unitCount);
+}
+
+/** Experts that every mixture keeps, where a number was asked for. */
+interface FixedExperts {
+  readonly experts?: number | undefined;
 }
 
 /** What modules are measured by, and with which of them. */
