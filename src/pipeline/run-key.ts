@@ -18,7 +18,7 @@ export interface KeyInput extends JobControl {
   readonly call: string;
 }
 
-/** Options that do not decide what a run makes, but where it goes, how it is checked and heard of, and whether it may go on; and how much. */
+/** Options that do not decide what a run makes, but where it goes, how it is checked and reported, whether it may resume, and how much it removes. */
 const CONTROLS: ReadonlySet<string> = new Set([
   ...[
     'sparsity',
@@ -55,7 +55,7 @@ export async function runKey(
 ): Promise<string | undefined> {
   // Nothing would resume from it, and hashing a model takes long there.
   if (platform.openWorkspace === undefined) return undefined;
-  const options = Object.entries(request).filter(([name]) => !CONTROLS.has(name));
+  const options = Object.entries(request).filter(([name, value]) => !CONTROLS.has(name) && !isSwitch(name, value));
   const text = nameValue(Object.fromEntries(options));
   if (text === undefined) return undefined;
   const documents = folders.map((folder) => folder.documents);
@@ -69,6 +69,9 @@ export async function runKey(
     hash.update(new TextEncoder().encode(`${part}\n`));
   return hash.digest();
 }
+
+/** Whether an option only turns the measuring of a finished result on or off. */
+const isSwitch = (name: string, value: unknown): boolean => name === 'evaluation' && typeof value === 'boolean';
 
 /** The same for some sparsities. */
 export function keyAt(

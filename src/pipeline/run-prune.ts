@@ -36,6 +36,7 @@ import {
   runResumable,
   type StartedJob,
   UNCHECKED,
+  UNMEASURED,
 } from './resumable-job.js';
 import type { PruneInput } from './stages/prune-measured.js';
 import {
@@ -160,6 +161,8 @@ export function pruneTo(
 /** Reports of results that are there already, by their place in the list. */
 type Finished = ReadonlyMap<number, PruneReport>;
 
+type FinishedRequest = Pick<PruneRequest, 'model' | 'certify' | 'evaluation'>;
+
 /**
  * Reports of results that a run of the same key has made, by their place in the list.
  * @param inside folder in a result's own that its report lies in; empty for that itself; `model` as the user called it
@@ -167,7 +170,7 @@ type Finished = ReadonlyMap<number, PruneReport>;
 async function readFinished(
   context: JobContext,
   results: readonly ResultPlaces[],
-  { inside, model, certify = true }: { readonly inside: string } & Pick<PruneRequest, 'model' | 'certify'>,
+  { inside, model, certify = true, evaluation }: { readonly inside: string } & FinishedRequest,
 ): Promise<Finished> {
   const { platform, journal } = context;
   const { files } = platform;
@@ -181,7 +184,11 @@ async function readFinished(
     const report = written ?? (await readCheckpoint<PruneReport>(journal, reportEntry(index)));
     // It may have been moved since, and a saved report has names for paths.
     if (report === undefined) continue;
-    const remarks = certify && report.certificate === undefined ? [...report.remarks, UNCHECKED] : report.remarks;
+    const remarks = [
+      ...report.remarks,
+      ...(certify && report.certificate === undefined ? [UNCHECKED] : []),
+      ...(evaluation !== false && report.quality === undefined ? [UNMEASURED] : []),
+    ];
     found.set(index, { ...report, remarks, model, out: inside === '' ? out : files.resolve(out, inside) });
   }
   return found;

@@ -105,22 +105,28 @@ describe('a run that is aborted', () => {
   );
 });
 
-it('goes on without the certificate that it was cut off in, and prunes no block again', async () => {
-  const request = { ...COMMON, sparsity: 0.3, method: 'flap', evaluation: false } as const;
-  const abortion = new AbortController();
-  const stop = ({ stage }: Progress) => stage === 'certify' && abortion.abort();
-  const cut = runPrune(PLATFORM, { ...request, out: at('cut'), onProgress: stop, signal: abortion.signal });
-  await expect(cut).rejects.toThrow('abort');
-  const pruned: Progress[] = [];
-  const onProgress = (step: Progress) => void (step.stage === 'prune' && step.detail && pruned.push(step));
-  const report = await runPrune(PLATFORM, { ...request, out: at('cut'), certify: false, onProgress });
-  expect(report.certificate).toBeUndefined();
-  expect(report.remarks).toContainEqual(expect.stringMatching(/^resumed from what .*cut\.partial kept/));
-  expect(pruned).toEqual([]);
-  const again = await runPrune(PLATFORM, { ...request, out: at('cut') });
-  expect(again.createdAt).toBe(report.createdAt);
-  expect(again.remarks).toContainEqual(expect.stringMatching(/^an earlier run made this without a certificate/));
-});
+it.each([
+  ['certify', { evaluation: false }, { certify: false }, /^an earlier run made this without a certificate/],
+  ['quality', { certify: false }, { evaluation: false }, /^an earlier run made this without measuring its quality/],
+] as const)(
+  'resumes without the check that it was cut off in, and prunes no block again: %s',
+  async (stage, checks, without, said) => {
+    const request = { ...COMMON, sparsity: 0.3, method: 'flap', ...checks } as const;
+    const abortion = new AbortController();
+    const stop = (step: Progress) => step.stage === stage && abortion.abort();
+    const cut = runPrune(PLATFORM, { ...request, out: at('cut'), onProgress: stop, signal: abortion.signal });
+    await expect(cut).rejects.toThrow('abort');
+    const pruned: Progress[] = [];
+    const onProgress = (step: Progress) => void (step.stage === 'prune' && step.detail && pruned.push(step));
+    const report = await runPrune(PLATFORM, { ...request, out: at('cut'), ...without, onProgress });
+    expect([report.certificate, report.quality]).toEqual([undefined, undefined]);
+    expect(report.remarks).toContainEqual(expect.stringMatching(/^resumed from what .*cut\.partial kept/));
+    expect(pruned).toEqual([]);
+    const again = await runPrune(PLATFORM, { ...request, out: at('cut') });
+    expect(again.createdAt).toBe(report.createdAt);
+    expect(again.remarks).toContainEqual(expect.stringMatching(said));
+  },
+);
 
 it('keeps scratch files beside the output, and removes those of a run that was killed', async () => {
   const createScratch = () => Promise.reject(new Error('the temporary folder is full'));
