@@ -15,6 +15,8 @@ const EXPORTERS: Readonly<Record<string, string>> = {
   genai: 'genai',
   optimum: 'optimum',
   dynamo: 'dynamo',
+  // At opset 20.
+  dyn20: 'dynamo',
   transformersjs: 'transformers.js',
   mobius: 'Mobius',
   community: 'onnx-community',
@@ -61,7 +63,7 @@ const listModels = (models: Models): string =>
   [...models].map(([exporter, families]) => `${exporter}: ${[...families].join(', ')}`).join('; ');
 
 function readStaying(remark: string): readonly { readonly kind: string; readonly why: string }[] {
-  const [, kind, why] = /^blocks? [\d, -]+ (\w+): stays as it is; .*?: (.*)$/.exec(remark) ?? [];
+  const [, kind, why] = /^blocks? [\d, -]+ ([a-z][\w -]*): stays as it is; .*?: (.*)$/.exec(remark) ?? [];
   return kind === undefined || why === undefined ? [] : [{ kind, why }];
 }
 
@@ -70,6 +72,7 @@ function firstClause(reason: string, name: string): string {
   return reason
     .replace(/^(\d+ modules|nothing) .*?; blocks? [\d, -]+/, '')
     .replace(/^"[^"]*"/, 'a value')
+    .replaceAll(/ by "[^"]*"/g, ' by a value')
     .replaceAll(/ ?"[^"]*"/g, '')
     .replaceAll(/\S*\/(\S+)/g, '$1')
     .replaceAll(name, 'the model')
