@@ -135,6 +135,15 @@ it('refuses a runtime that mixes otherwise', async () => {
   await expect(ordering).rejects.toThrow(/mixes what its experts make in a way that is not known/);
 });
 
+it('bears a few tokens that go elsewhere, as where two experts have the same score', async () => {
+  const given = request();
+  const outputs = given.sample.outputs.map((value, at) => (at < 4 * SIZE ? -value : value));
+  expect((await orderExperts({ ...given, sample: { ...given.sample, outputs } })).costs).toHaveLength(EXPERTS);
+  const more = given.sample.outputs.map((value, at) => (at < 5 * SIZE ? -value : value));
+  const ordering = orderExperts({ ...given, sample: { ...given.sample, outputs: more } });
+  await expect(ordering).rejects.toThrow(UnsupportedModelError);
+});
+
 it('gives the shares of an expert that is gone to the next in the order', () => {
   const ranked = rankExperts(Float32Array.of(1, 3, 2, 3, 0), Uint8Array.of(1, 1, 1, 1, 0), 3);
   expect(ranked.experts).toEqual([1, 3, 2]);
