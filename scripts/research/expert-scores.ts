@@ -1,0 +1,116 @@
+/**
+ * Removes part of the experts of every mixture by each score, and measures how much each text's loss rises. `removal` is this library's default;
+ * with `--threshold` it also spreads the same sparsity by one threshold over all mixtures.
+ *
+ *   npx tsx scripts/research/expert-scores.ts MODEL --calibration train.txt --text a.txt --text b.txt --experts 12 --experts 8
+ */
+import { findLeadingTokens } from '../../src/calibration/leading-tokens.js';
+import { openLogits } from '../../src/evaluation/compare-logits.js';
+import { cutScoredWindows } from '../../src/evaluation/scored-windows.js';
+import { createTokenScorer, rowsOf } from '../../src/evaluation/token-scorer.js';
+import { nodePlatform, STAGES, withJob } from '../../src/node.js';
+import { type PruneOptions, resolveCalibration, resolveOptions } from '../../src/options.js';
+import { pruneModel } from '../../src/prune/prune-model.js';
+import { storeInMemory } from '../../src/removal/repair-linear.js';
+import type { UnderstoodModel } from '../../src/runtime/analyse-model.js';
+import { tensorFloats } from '../../src/runtime/tensor-floats.js';
+import { releaseTensor } from '../../src/runtime/tensor-memory.js';
+import { createMemoryStore } from '../../src/runtime/tensor-store.js';
+import { requireTokenizer } from '../../src/storage/load-tokenizer.js';
+import { readText } from '../../src/storage/read-text.js';
+import { readArguments, refuse } from '../read-arguments.js';
+
+const USAGE =
+  'npx tsx scripts/research/expert-scores.ts MODEL --calibration FILE --text FILE... --experts COUNT... [--threshold] [--windows 64] ' +
+  '[--length 128] [--text-windows 16]';
+const { values, positionals } = readArguments(USAGE, {
+  text: { type: 'string', multiple: true },
+  experts: { type: 'string', multiple: true },
+  calibration: { type: 'string' },
+  threshold: { type: 'boolean', default: false },
+  windows: { type: 'string', default: '64' },
+  length: { type: 'string', default: '128' },
+  'text-windows': { type: 'string', default: '16' },
+});
+
+const [model] = positionals;
+const { text: texts = [], experts: counts = [], calibration } = values;
+if (model === undefined || texts.length === 0 || counts.length === 0 || calibration === undefined)
+  refuse(USAGE, 'a model folder, a calibration text, a text to measure on or a number of experts is missing');
+const [windowCount, windowLength] = [Number(values.windows), Number(values.length)];
+const say = (message: string) => process.stdout.write(`${message}\n`);
+
+await withJob(nodePlatform, {}, async (context) => {
+  const engine = await nodePlatform.createEngine({});
+  const folder = await STAGES.open.run(context, { model: model! });
+  const tokenizer = await requireTokenizer(folder, 'a text');
+  const dense = await STAGES.load.run(context, folder);
+  const analysed = await STAGES.analyse.run(context, { model: dense, engine });
+  const { windows } = await STAGES.calibrate.run(context, {
+    ...{ folder, model: dense, engine, seed: 0, positionCount: analysed.positionCount },
+    vocabularySize: analysed.detected.layout.vocabularySize,
+    calibration: resolveCalibration({ windowCount, windowLength, source: { file: calibration! }, generate: false }),
+  });
+  const leadingTokens = findLeadingTokens(tokenizer);
+  const scored: Int32Array[][] = [];
+  for (const file of texts) {
+    const tokens = tokenizer.encode(await readText(nodePlatform.files, file), { enough: 40 * windowLength });
+    const cut = cutScoredWindows(tokens, { windowLength, stride: windowLength, leadingTokens });
+    scored.push(cut.slice(0, Number(values['text-windows'])).map((window) => window.tokens));
+  }
+  /** -ln p a token by text. */
+  const evaluate = async (understood: UnderstoodModel) => {
+    const scorer = await createTokenScorer(engine, 'float32');
+    const losses: number[] = [];
+    for (const cut of scored) {
+      const source = await openLogits({ ...understood, engine, windows: cut }, { windowsAtOnce: 1 });
+      let [sum, count, at] = [0, 0, 0];
+      for await (const logits of source.logits()) {
+        const width = logits.dims.at(-1)!;
+        const rows = {
+          type: 'float32',
+          dims: [logits.data.length / width, width],
+          data: tensorFloats(logits, 'logits'),
+        } as const;
+        const targets = cut[at++]!.subarray(1);
+        for (const loss of await scorer.score(rowsOf(rows, 0, targets.length), targets)) sum += loss;
+        count += targets.length;
+        releaseTensor(logits);
+      }
+      await source.dispose();
+      losses.push(sum / count);
+    }
+    await scorer.release();
+    return losses;
+  };
+  const before = await evaluate({ model: dense, analysed });
+  say(`dense: ${before.map((loss) => loss.toFixed(3)).join(' ')}`);
+  const mixtures = analysed.detected.layout.modules.filter(({ kind }) => kind === 'experts');
+  const [{ unitCount = 1 } = {}] = mixtures;
+  for (const experts of counts.map(Number)) {
+    const cheap = { method: 'flap', experts, sparsity: 0 } as const;
+    const runs: readonly (readonly [string, Partial<PruneOptions> & Pick<PruneOptions, 'sparsity'>])[] = [
+      ['removal', { method: 'auto', experts, sparsity: 0 }],
+      ...(values.threshold
+        ? [['removal, one threshold', { method: 'auto', sparsity: 1 - experts / unitCount }] as const]
+        : []),
+      ...(['reap', 'man', 'msan', 'frequency'] as const).map(
+        (expertScore) => [expertScore, { ...cheap, expertScore }] as const,
+      ),
+    ];
+    for (const [name, changes] of runs) {
+      const outcome = await pruneModel({
+        ...{ model: dense, analysed, engine, windows, store: storeInMemory },
+        createStore: () => createMemoryStore(),
+        options: resolveOptions({ modules: 'experts', seed: 0, ...changes }),
+      });
+      const after = await evaluate({ model: outcome.model, analysed });
+      const rises = after.map((loss, at) => loss - before[at]!);
+      const mean = rises.reduce((sum, rise) => sum + rise, 0) / rises.length;
+      const kept = outcome.modules.map(({ keep }) => keep.length).join(' ');
+      say(
+        `${experts} ${name}: mean ${mean.toFixed(4)} of ${rises.map((rise) => rise.toFixed(3)).join(' ')}  kept ${kept}`,
+      );
+    }
+  }
+});
