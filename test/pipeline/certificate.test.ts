@@ -51,6 +51,14 @@ describe('the certificate', () => {
     expect(none.certificate).toBeUndefined();
   }, 240_000);
 
+  it('compares the token in the middle where rounding decides what expert a token goes to', async () => {
+    const calibration = { windowCount: 2, windowLength: 32 };
+    const given = { method: 'flap', modules: 'experts', sparsity: 0.25, evaluation: false, calibration } as const;
+    const report = await prune({ ...given, model: 'examples/models/tiny-moe', out: at('experts') });
+    expect(report.certificate).toMatchObject({ passed: true });
+    expect(report.remarks).toContainEqual(expect.stringMatching(/compares the token in the middle/));
+  });
+
   it.each([
     ['load', undefined, /^written, but not checked: .*allocate/],
     ['loadFile', { opened: false, passed: true }, /^checked block by block, .* whole: .*allocate/],

@@ -122,7 +122,7 @@ async function compare(request: CertifyRequest, remarks: string[]): Promise<Cert
     return undefined;
   }
   const tokenCount = windows.length * windows[0]!.length;
-  const isRouted = request.precision !== undefined && choosesExperts(request.model);
+  const isRouted = (request.precision !== undefined || isHalf(request.model)) && choosesExperts(request.model);
   const gapOf = (found: Float32Array, expected: Float32Array) =>
     isRouted ? middleGap(found, expected, masked.logits.length / tokenCount) : logitsGap(found, expected);
   if (isRouted) remarks.push(ROUTED);
@@ -155,6 +155,9 @@ const ROUTED =
 
 const choosesExperts = ({ proto }: CertifyInput['model']): boolean =>
   proto.graph!.node.some((node) => operatorOf(node)?.tokens === 'experts');
+
+const isHalf = (model: CertifyInput['model']): boolean =>
+  [...withoutEmbeddingPrefix(model).weights.values()].some(({ dataType }) => HALF_TYPES.has(dataType));
 
 /** The masked original's logits, `[windows, length, vocabulary]`, and how far they move when all is rounded otherwise. */
 interface Masked {
@@ -247,8 +250,7 @@ function toleranceOf(
   { model, precision }: CertifyRequest,
   { rounding, kernelNoise = 0 }: Pick<CertificateReport, 'rounding' | 'kernelNoise'>,
 ): number {
-  const isHalf = [...withoutEmbeddingPrefix(model).weights.values()].some(({ dataType }) => HALF_TYPES.has(dataType));
-  const { least, most } = TOLERANCES[precision ?? (isHalf ? 'half' : 'float32')];
+  const { least, most } = TOLERANCES[precision ?? (isHalf(model) ? 'half' : 'float32')];
   const byRounding = Math.min(most, Math.max(least, ROUNDINGS * rounding));
   return Math.max(byRounding, Math.min(MOST_KERNEL_NOISE, KERNEL_NOISES * kernelNoise));
 }
