@@ -11,6 +11,8 @@ export interface Route {
 export interface RoutedToken extends Route {
   /** By the order of its experts: where it goes without that one. Absent: as many experts stay as tokens go to. */
   readonly without?: readonly Route[];
+  /** The last of its experts and the next in the order have the same score, so that another kernel may choose the other. */
+  readonly isTied?: boolean;
 }
 
 /** A router that sends tokens of a sample to some of the experts. */
@@ -38,11 +40,12 @@ export const routeByScores = (
       const experts = ranked.experts.slice(0, count);
       const shares = sharesOf(ranked, mixing, { count }).subarray(0, count);
       if (ranked.experts.length <= count) return { experts, shares };
+      const isTied = ranked.scores[count - 1] === ranked.scores[count];
       const without = experts.map((_, rank) => ({
         experts: ranked.experts,
         shares: sharesOf(ranked, mixing, { count, without: rank }),
       }));
-      return { experts, shares, without };
+      return { experts, shares, without, isTied };
     });
   },
 });

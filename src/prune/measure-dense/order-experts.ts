@@ -179,29 +179,30 @@ async function runRouted(
 /** Tokens that a router is found by. */
 const FITTED = 64;
 
-/** Part of those tokens that may go elsewhere: in half precision two experts may have the same score. */
-const UNDECIDED = 0.1;
-
 /** How the mixture routes, found by doing it again. @throws UnsupportedModelError */
 async function findRouter(request: ExpertOrderRequest): Promise<ExpertRouter> {
   const { sample, expertCount, size, routers } = request;
   const everyone = new Uint8Array(expertCount).fill(1);
   const tokenCount = Math.min(FITTED, sample.tokenCount);
-  const found: { readonly router: ExpertRouter; readonly apart: number; readonly error: number }[] = [];
+  const found: { readonly router: ExpertRouter; readonly error: number }[] = [];
   for (const router of routers) {
-    let [apart, error] = [0, 0];
+    let [error, squares, counted] = [0, 0, 0];
     const compare = ({ token, routed, made }: ProbedToken) => {
       const dense = sample.outputs.subarray(token * size, (token + 1) * size);
       const change = squaredChange(made, routed, dense);
+      const square = dense.reduce((sum, value) => sum + value * value, 0);
+      // The runtime chose the other of two experts of the same score.
+      if (routed.isTied && change > FITTING * square) return;
       error += change;
-      if (!(change <= FITTING * dense.reduce((sum, value) => sum + value * value, 0))) apart += 1;
+      squares += square;
+      counted += 1;
     };
     await runRouted(request, router, everyone, compare, tokenCount);
     if (!Number.isFinite(error)) throw new NumericalError('what the experts make is NaN or infinite');
-    found.push({ router, apart, error });
+    if (counted > 0 && error <= FITTING * squares) found.push({ router, error });
   }
-  const [best] = found.sort((a, b) => a.apart - b.apart || a.error - b.error);
-  if (best === undefined || best.apart > UNDECIDED * tokenCount)
+  const [best] = found.sort((a, b) => a.error - b.error);
+  if (best === undefined)
     throw new UnsupportedModelError(
       'the runtime mixes what its experts make in a way that is not known here, so that experts cannot be removed; leave them out by modules',
     );
