@@ -8,22 +8,15 @@
 import { type Allocation, type AllocationProblem, parametersOf } from '../../src/allocation/allocation.js';
 import { global } from '../../src/allocation/global.js';
 import { uniform } from '../../src/allocation/uniform.js';
-import { findLeadingTokens } from '../../src/calibration/leading-tokens.js';
-import { openLogits } from '../../src/evaluation/compare-logits.js';
-import { cutScoredWindows } from '../../src/evaluation/scored-windows.js';
-import { createTokenScorer, rowsOf } from '../../src/evaluation/token-scorer.js';
 import { nodePlatform, STAGES, withJob } from '../../src/node.js';
 import { type PruneOptions, resolveCalibration, resolveOptions } from '../../src/options.js';
 import { measureDense } from '../../src/prune/measure-dense/measure-dense.js';
 import { pruneMeasured } from '../../src/prune/prune-model.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';
-import type { UnderstoodModel } from '../../src/runtime/analyse-model.js';
-import { tensorFloats } from '../../src/runtime/tensor-floats.js';
-import { releaseTensor } from '../../src/runtime/tensor-memory.js';
 import { createMemoryStore } from '../../src/runtime/tensor-store.js';
 import { requireTokenizer } from '../../src/storage/load-tokenizer.js';
-import { readText } from '../../src/storage/read-text.js';
 import { readArguments, refuse } from '../read-arguments.js';
+import { openLossMeter } from './loss-meter.js';
 
 const USAGE =
   'npx tsx scripts/research/auto-parts.ts MODEL --text FILE... [--method auto] [--variant NAME]... [--calibration FILE] [--windows 8] [--length 256] ' +
@@ -98,38 +91,8 @@ await withJob(nodePlatform, {}, async (context) => {
     }),
   });
   say(`${windows.length} windows`);
-  const leadingTokens = findLeadingTokens(tokenizer);
-  const scored: (readonly [string, Int32Array[]])[] = [];
-  for (const file of texts) {
-    const tokens = tokenizer.encode(await readText(nodePlatform.files, file), { enough: 40 * windowLength });
-    const cut = cutScoredWindows(tokens, { windowLength, stride: windowLength, leadingTokens });
-    scored.push([file, cut.slice(0, Number(values['text-windows'])).map((window) => window.tokens)]);
-  }
-  /** -ln p a token by text. */
-  const evaluate = async (understood: UnderstoodModel) => {
-    const scorer = await createTokenScorer(engine, 'float32');
-    const losses: number[] = [];
-    for (const [, cut] of scored) {
-      const source = await openLogits({ ...understood, engine, windows: cut }, { windowsAtOnce: 1 });
-      let [sum, count, at] = [0, 0, 0];
-      for await (const logits of source.logits()) {
-        const width = logits.dims.at(-1)!;
-        const rows = {
-          type: 'float32',
-          dims: [logits.data.length / width, width],
-          data: tensorFloats(logits, 'logits'),
-        } as const;
-        const targets = cut[at++]!.subarray(1);
-        for (const loss of await scorer.score(rowsOf(rows, 0, targets.length), targets)) sum += loss;
-        count += targets.length;
-        releaseTensor(logits);
-      }
-      await source.dispose();
-      losses.push(sum / count);
-    }
-    await scorer.release();
-    return losses;
-  };
+  const textWindows = Number(values['text-windows']);
+  const evaluate = await openLossMeter({ engine, tokenizer, texts, windowLength, windowCount: textWindows });
   const options = (changes: Partial<PruneOptions>) =>
     resolveOptions({
       ...{ sparsity: Number(values.sparsity), modules: 'ffn', method: values.method!, seed: Number(values.seed) },

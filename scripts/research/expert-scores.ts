@@ -4,21 +4,14 @@
  *
  *   npx tsx scripts/research/expert-scores.ts MODEL --calibration train.txt --text a.txt --text b.txt --experts 12 --experts 8
  */
-import { findLeadingTokens } from '../../src/calibration/leading-tokens.js';
-import { openLogits } from '../../src/evaluation/compare-logits.js';
-import { cutScoredWindows } from '../../src/evaluation/scored-windows.js';
-import { createTokenScorer, rowsOf } from '../../src/evaluation/token-scorer.js';
 import { nodePlatform, STAGES, withJob } from '../../src/node.js';
 import { type PruneOptions, resolveCalibration, resolveOptions } from '../../src/options.js';
 import { pruneModel } from '../../src/prune/prune-model.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';
-import type { UnderstoodModel } from '../../src/runtime/analyse-model.js';
-import { tensorFloats } from '../../src/runtime/tensor-floats.js';
-import { releaseTensor } from '../../src/runtime/tensor-memory.js';
 import { createMemoryStore } from '../../src/runtime/tensor-store.js';
 import { requireTokenizer } from '../../src/storage/load-tokenizer.js';
-import { readText } from '../../src/storage/read-text.js';
 import { readArguments, refuse } from '../read-arguments.js';
+import { openLossMeter } from './loss-meter.js';
 
 const USAGE =
   'npx tsx scripts/research/expert-scores.ts MODEL --calibration FILE --text FILE... --experts COUNT... [--threshold] [--windows 64] ' +
@@ -51,38 +44,8 @@ await withJob(nodePlatform, {}, async (context) => {
     vocabularySize: analysed.detected.layout.vocabularySize,
     calibration: resolveCalibration({ windowCount, windowLength, source: { file: calibration! }, generate: false }),
   });
-  const leadingTokens = findLeadingTokens(tokenizer);
-  const scored: Int32Array[][] = [];
-  for (const file of texts) {
-    const tokens = tokenizer.encode(await readText(nodePlatform.files, file), { enough: 40 * windowLength });
-    const cut = cutScoredWindows(tokens, { windowLength, stride: windowLength, leadingTokens });
-    scored.push(cut.slice(0, Number(values['text-windows'])).map((window) => window.tokens));
-  }
-  /** -ln p a token by text. */
-  const evaluate = async (understood: UnderstoodModel) => {
-    const scorer = await createTokenScorer(engine, 'float32');
-    const losses: number[] = [];
-    for (const cut of scored) {
-      const source = await openLogits({ ...understood, engine, windows: cut }, { windowsAtOnce: 1 });
-      let [sum, count, at] = [0, 0, 0];
-      for await (const logits of source.logits()) {
-        const width = logits.dims.at(-1)!;
-        const rows = {
-          type: 'float32',
-          dims: [logits.data.length / width, width],
-          data: tensorFloats(logits, 'logits'),
-        } as const;
-        const targets = cut[at++]!.subarray(1);
-        for (const loss of await scorer.score(rowsOf(rows, 0, targets.length), targets)) sum += loss;
-        count += targets.length;
-        releaseTensor(logits);
-      }
-      await source.dispose();
-      losses.push(sum / count);
-    }
-    await scorer.release();
-    return losses;
-  };
+  const textWindows = Number(values['text-windows']);
+  const evaluate = await openLossMeter({ engine, tokenizer, texts, windowLength, windowCount: textWindows });
   const before = await evaluate({ model: dense, analysed });
   say(`dense: ${before.map((loss) => loss.toFixed(3)).join(' ')}`);
   const mixtures = analysed.detected.layout.modules.filter(({ kind }) => kind === 'experts');

@@ -15,7 +15,7 @@ export interface CurvatureMeter extends BackwardMeter {
 }
 
 /** Added to every |h|²: all tokens count alike where the map reads nothing but zeros. */
-const LEAST_ENERGY = 1e-20;
+const EPSILON = 1e-20;
 
 /** Largest weight of a token, in geometric means of |h|² over its window. */
 const LARGEST_WEIGHT = 0.25;
@@ -102,8 +102,8 @@ function weightedFactors(prefix: string, { input, inputCount, outputCount }: Out
     const windows = o.input('windows', [2], 'int64');
     const average = o.input('average', [OPEN, 1]);
     const read = o.rows(o.float(o.value(input)), inputCount);
-    const energies = o.add(o.sumChannels(o.mul(read, read)), LEAST_ENERGY);
-    const byWindow = o.reshapeTo(energies, windows);
+    const squaredNorms = o.add(o.sumChannels(o.mul(read, read)), EPSILON);
+    const byWindow = o.reshapeTo(squaredNorms, windows);
     const largest = o.mul(o.exp(o.matMul(o.log(byWindow), average)), LARGEST_WEIGHT);
     const weights = o.rows(o.where(o.less(byWindow, largest), byWindow, largest), 1);
     const right = o.rows(o.value(gradient), outputCount);

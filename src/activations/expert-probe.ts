@@ -94,23 +94,14 @@ export function outputNodes(
   };
 }
 
-/** Each row as often as it has experts. */
-export function repeatRows<Rows extends ExpertRows>(
-  rows: Rows,
-  lists: readonly (readonly number[])[],
-  size: number,
-): Rows {
-  const count = lists.reduce((sum, { length }) => sum + length, 0);
-  const repeated = new (rows.constructor as new (length: number) => Rows)(count * size);
-  let at = 0;
-  lists.forEach((list, row) => {
-    const values = rows.subarray(row * size, (row + 1) * size);
-    for (const _ of list) {
-      repeated.set(values, at * size);
-      at += 1;
-    }
+/** Some rows of `size` numbers each, in the order of their indices, each as often as it is named. */
+export function gatherRows(rows: ExpertRows, indices: readonly number[], size: number): ExpertRows {
+  const length = indices.length * size;
+  const gathered = rows instanceof Uint16Array ? new Uint16Array(length) : new Float32Array(length);
+  indices.forEach((row, at) => {
+    gathered.set(rows.subarray(row * size, (row + 1) * size), at * size);
   });
-  return repeated;
+  return gathered;
 }
 
 /** Far below every score, and a number in float16. */
@@ -162,8 +153,10 @@ export async function openExpertProbe({
   return {
     async run(rows, lists) {
       const experts = Int32Array.from(lists.flat());
+      const rowOfExpert = lists.flatMap((list, row) => list.map(() => row));
+      const data = gatherRows(rows, rowOfExpert, size);
       const feeds = {
-        [module.input]: { type, dims: [experts.length, size], data: repeatRows(rows, lists, size) } as Tensor,
+        [module.input]: { type, dims: [experts.length, size], data } as Tensor,
         [scores]: choose(experts),
       };
       return extension.read(await session.run(feeds, extension.outputs));

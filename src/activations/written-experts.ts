@@ -4,13 +4,14 @@ import { type Competition, competitions } from '../architecture/competitions.js'
 import type { PrunableModule } from '../architecture/layout.js';
 import { makeInt64Initializer, makeNode } from '../graph/build.js';
 import { indexGraph } from '../graph/graph-index.js';
+import { INT32 } from '../graph/value.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import { compileStage, type StageExtension } from '../runtime/compile-stage.js';
 import { dataTypeOf, type Engine, type Tensor } from '../runtime/engine.js';
 import { tensorFloats } from '../runtime/tensor-floats.js';
 import { releaseTensors } from '../runtime/tensor-memory.js';
-import { type ExpertOutputs, type ExpertProbe, type ExpertRows, outputNodes } from './expert-probe.js';
+import { type ExpertOutputs, type ExpertProbe, type ExpertRows, gatherRows, outputNodes } from './expert-probe.js';
 import type { ExpertRouter, Route } from './expert-router.js';
 
 export interface WrittenExpertsRequest {
@@ -69,15 +70,10 @@ async function openGathered(
         const numbers = some.flatMap(({ experts }) =>
           Array.from({ length: count }, (_, at) => experts[at] ?? experts[0]!),
         );
+        const indices = some.map(({ row }) => row);
+        const gathered = gatherRows(rows, indices, size);
         const feeds = {
-          [module.input]: rowsTensor(
-            request,
-            pickRows(
-              rows,
-              some.map(({ row }) => row),
-              size,
-            ),
-          ),
+          [module.input]: rowsTensor(request, gathered),
           [chosen]: choiceTensor(request, numbers),
         };
         const outputs = extension.read(await session.run(feeds, extension.outputs));
@@ -103,8 +99,6 @@ function choiceTensor({ analysed, module }: WrittenExpertsRequest, numbers: read
     ? { type: 'int32', dims: shape, data: Int32Array.from(numbers) }
     : { type: 'int64', dims: shape, data: BigInt64Array.from(numbers, BigInt) };
 }
-
-const INT32 = 6;
 
 /** Experts with nodes of their own, which are all run on each row; of what they make, that of some is taken. */
 async function openBranches(request: WrittenProbeRequest, made: readonly string[]): Promise<ExpertProbe> {
@@ -173,7 +167,7 @@ export async function openWrittenRouter(request: WrittenRouterRequest): Promise<
   const routeRows = async (tokens: readonly number[], gone: Float32Array): Promise<Route[]> => {
     const values = await session.run(
       {
-        [module.input]: rowsTensor(request, pickRows(inputs, tokens, size)),
+        [module.input]: rowsTensor(request, gatherRows(inputs, tokens, size)),
         [MASK]: { type: 'float32', dims: [tokens.length, expertCount], data: gone },
       },
       [chosen, shares],
@@ -271,7 +265,12 @@ async function openBetween(
   const withMask = (facts: AnalysedModel['facts']['first'], rows: number) =>
     new Map([...facts, [MASK, { ...mask, dims: [rows, rows] }]]);
   const { session } = await compileStage({
-    ...{ engine, model, index: indexGraph(model.proto.graph!), fetches, reads, extension },
+    engine,
+    model,
+    index: indexGraph(model.proto.graph!),
+    fetches,
+    reads,
+    extension,
     atHand: (value) => given.includes(value),
     facts: { first: withMask(analysed.facts.first, 2), second: withMask(analysed.facts.second, 3) },
   });
@@ -282,14 +281,4 @@ function rowsTensor({ analysed, module, type }: WrittenExpertsRequest, rows: Exp
   const { outputCount: size } = module.output;
   const { dims } = analysed.facts.first.get(module.input)!;
   return { type, dims: [...dims.slice(0, -2).map(() => 1), rows.length / size, size], data: rows } as Tensor;
-}
-
-/** Some rows, in the order of their numbers. */
-function pickRows(rows: ExpertRows, numbers: readonly number[], size: number): ExpertRows {
-  const picked =
-    rows instanceof Uint16Array ? new Uint16Array(numbers.length * size) : new Float32Array(numbers.length * size);
-  numbers.forEach((row, at) => {
-    picked.set(rows.subarray(row * size, (row + 1) * size), at * size);
-  });
-  return picked;
 }

@@ -88,7 +88,11 @@ export function detectLayout(request: DetectRequest): DetectedModel {
     }
   });
   const sharedKeyValues = findSharedKeyValues({
-    ...{ index, partition, modules, traces, shared },
+    index,
+    partition,
+    modules,
+    traces,
+    shared,
     traceWhole: ({ segment, output: linear }) =>
       trace(request, { partition, dataValues, shared: new Set(), mayLeak: shared, stage: segment, linear }),
   });

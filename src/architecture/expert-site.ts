@@ -4,6 +4,7 @@ import type { ValueFacts } from '../graph/value-facts.js';
 import type { AxisLabel } from '../operators/axis-rule.js';
 import type { ExpertTensors } from '../operators/experts.js';
 import type { LinearSite } from './find-output-linears.js';
+import type { FollowedRouter } from './follow-router.js';
 import type { WrittenExperts } from './layout.js';
 import type { ChannelTrace, ExpertBranch } from './trace-channels.js';
 
@@ -25,6 +26,24 @@ export interface ExpertSite {
   /** Where no single operator holds them. */
   readonly written?: WrittenExperts;
 }
+
+/** What is known of a mixture once its router has been followed. */
+export interface FoundMixture
+  extends Pick<ExpertSite, 'input' | 'expertsPerToken' | 'parametersPerExpert' | 'written'> {
+  readonly linear: Omit<LinearSite, 'inputAxis' | 'inputCount'>;
+  readonly trace: ChannelTrace;
+  readonly router: Pick<FollowedRouter, 'leastExperts' | 'groupCount'>;
+}
+
+/** Describes a mixture as what writes to the stream, an expert a channel. */
+export const makeExpertSite = ({ linear, trace, router, expertsPerToken, ...site }: FoundMixture): ExpertSite => ({
+  ...site,
+  linear: { ...linear, inputAxis: 0, inputCount: trace.unitCount },
+  trace,
+  expertsPerToken,
+  leastExperts: Math.max(expertsPerToken, router.leastExperts),
+  ...(router.groupCount !== undefined && { groupCount: router.groupCount }),
+});
 
 /** What a mixture's trace is made of. */
 export interface ExpertTraceParts {

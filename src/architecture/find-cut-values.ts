@@ -13,7 +13,7 @@ export interface Cuts {
   readonly shared: ReadonlySet<string>;
 }
 
-/** Attentions that a value outlives before it is taken for a shared one; a hidden state is replaced after one. */
+/** Attentions that a value outlifetimes before it is taken for a shared one; a hidden state is replaced after one. */
 const SHARED_ATTENTIONS = 2;
 
 /**
@@ -53,16 +53,16 @@ function findLastReaders(index: GraphIndex, path: readonly number[]): Map<string
   return lastReader;
 }
 
-/** Where a value is read, counted in attentions. */
-interface Life {
+/** From where to where a value is read, counted in attentions. */
+interface Lifetime {
   readonly since: number;
   until: number;
   /** Attentions that read it as queries, keys or values, which no hidden state is. */
-  readonly met: Set<number>;
+  readonly attentions: Set<number>;
 }
 
-/** Whether a node brings tokens together: attention in one operator, or one of its two products. */
-function meetsTokens(index: GraphIndex, node: NodeProto): boolean {
+/** Whether a node mixes tokens: attention in one operator, or one of its two products. */
+function mixesTokens(index: GraphIndex, node: NodeProto): boolean {
   const operator = operatorOf(node);
   if (operator?.tokens === 'product') return node.input.every((input) => !index.constants.has(input));
   return isAttention(operator);
@@ -72,28 +72,28 @@ function meetsTokens(index: GraphIndex, node: NodeProto): boolean {
 function findShared(index: GraphIndex, path: readonly number[], cuts: ReadonlySet<string>): Set<string> {
   const onPath = new Set(path.flatMap((at) => index.nodes[at]!.output));
   const sourceOf = new Map<string, string>();
-  const lives = new Map<string, Life>();
+  const lifetimes = new Map<string, Lifetime>();
   let attentionCount = 0;
   for (const at of path) {
     const node = index.nodes[at]!;
     for (const value of dataInputs(node)) {
-      const life = lives.get(sourceOf.get(value) ?? value);
-      if (life === undefined) continue;
-      life.until = attentionCount;
-      if (meetsTokens(index, node)) life.met.add(attentionCount);
+      const lifetime = lifetimes.get(sourceOf.get(value) ?? value);
+      if (lifetime === undefined) continue;
+      lifetime.until = attentionCount;
+      if (mixesTokens(index, node)) lifetime.attentions.add(attentionCount);
     }
     if (isAttention(operatorOf(node)) && !isRouter(index, node)) attentionCount += 1;
     const [source = ''] = node.input;
     const isView = isViewOf(node, index) && onPath.has(source) && !cuts.has(source);
     for (const value of node.output) {
       if (isView) sourceOf.set(value, sourceOf.get(source) ?? source);
-      else lives.set(value, { since: attentionCount, until: attentionCount, met: new Set() });
+      else lifetimes.set(value, { since: attentionCount, until: attentionCount, attentions: new Set() });
     }
   }
   const isShared = (value: string): boolean => {
-    const life = lives.get(sourceOf.get(value) ?? value);
-    if (life === undefined || cuts.has(value)) return false;
-    return life.until - life.since >= SHARED_ATTENTIONS || life.met.size >= SHARED_ATTENTIONS;
+    const lifetime = lifetimes.get(sourceOf.get(value) ?? value);
+    if (lifetime === undefined || cuts.has(value)) return false;
+    return lifetime.until - lifetime.since >= SHARED_ATTENTIONS || lifetime.attentions.size >= SHARED_ATTENTIONS;
   };
   return new Set([...onPath].filter(isShared));
 }

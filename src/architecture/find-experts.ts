@@ -2,7 +2,7 @@ import { intAttribute } from '../graph/attributes.js';
 import { nodeLabel, qualifiedOp } from '../graph/graph-index.js';
 import type { AxisLabel } from '../operators/axis-rule.js';
 import { expertTensors, FUSED_MIXTURES } from '../operators/experts.js';
-import { countWeights, type ExpertSite, expertTrace } from './expert-site.js';
+import { countWeights, type ExpertSite, expertTrace, makeExpertSite } from './expert-site.js';
 import type { OutputSearch, SearchStop } from './find-output-linears.js';
 import { findWrittenExperts } from './find-written-experts.js';
 import { followRouter, MixtureStop } from './follow-router.js';
@@ -49,33 +49,15 @@ function readMixture(search: OutputSearch, at: number): ExpertSite {
   }
   if (tensors.extra !== undefined)
     throw new MixtureStop(node, `it takes "${tensors.extra}" beside the scores, and such experts cannot be pruned yet`);
-  const expertsPerToken = intAttribute(node, 'k', 1);
   const nodes = new Set([at]);
-  const { leastExperts, groupCount } = followRouter(search, {
-    from: node,
-    starts: [scores],
-    isChosen: false,
-    codes,
-    labels,
-    nodes,
-  });
+  const router = followRouter(search, { from: node, starts: [scores], isChosen: false, codes, labels, nodes });
   const trace = expertTrace({ index, labels, nodes, expertCount });
-  return {
-    linear: {
-      nodeIndex: at,
-      node: nodeLabel(node),
-      input: scores,
-      result,
-      weight: tensors.second,
-      inputAxis: 0,
-      inputCount: expertCount,
-      outputCount,
-    },
+  return makeExpertSite({
+    linear: { nodeIndex: at, node: nodeLabel(node), input: scores, result, weight: tensors.second, outputCount },
     input,
     trace,
-    expertsPerToken,
-    leastExperts: Math.max(expertsPerToken, leastExperts),
-    ...(groupCount !== undefined && { groupCount }),
+    router,
+    expertsPerToken: intAttribute(node, 'k', 1),
     parametersPerExpert: countWeights(trace.handed, facts, tensors) / expertCount,
-  };
+  });
 }

@@ -6,7 +6,7 @@ import { influencedValues, outputsOf } from '../graph/partition.js';
 import { isFloatType } from '../graph/retype-floats.js';
 import { elementCount, positiveAxis } from '../graph/value.js';
 import type { AxisLabel } from '../operators/axis-rule.js';
-import { countWeights, type ExpertSite, expertTrace } from './expert-site.js';
+import { countWeights, type ExpertSite, expertTrace, makeExpertSite } from './expert-site.js';
 import type { OutputSearch } from './find-output-linears.js';
 import { followRouter, MixtureStop } from './follow-router.js';
 import type { WrittenExperts } from './layout.js';
@@ -83,7 +83,7 @@ function openStage(search: OutputSearch): Stage {
 }
 
 /** Operators that hand the same numbers on, in the same order. */
-const LAYOUTS: ReadonlySet<string> = new Set([...['Reshape', 'Squeeze', 'Unsqueeze', 'Flatten', 'Identity', 'Cast']]);
+const LAYOUTS: ReadonlySet<string> = new Set(['Reshape', 'Squeeze', 'Unsqueeze', 'Flatten', 'Identity', 'Cast']);
 
 /** The value that another one is a layout of. */
 function sourceOf(index: GraphIndex, value: string): string {
@@ -147,8 +147,15 @@ function readGathered(stage: Stage, chosen: string, gathers: readonly number[]):
   const shares = sourceOf(index, input.find((value) => !inside.has(value))!);
   const { at: summing, result } = sumOver(stage, output[0]!, { count, pairs });
   return {
-    ...{ from: index.nodes[summing]!, nodeIndex: summing, result, expertCount, stacked, nodes: gathers },
-    ...{ chosen, shares, made: [made] },
+    from: index.nodes[summing]!,
+    nodeIndex: summing,
+    result,
+    expertCount,
+    stacked,
+    nodes: gathers,
+    chosen,
+    shares,
+    made: [made],
   };
 }
 
@@ -259,8 +266,16 @@ function readBranches(stage: Stage, chosen: string, tests: readonly number[]): W
     branches.map(({ term }) => term),
   );
   return {
-    ...{ from: index.nodes[at]!, nodeIndex: at, result, expertCount, stacked: [], nodes: tests, branches },
-    ...{ chosen, shares: firstExpert.shares, made: experts.map((expert) => expert!.made) },
+    from: index.nodes[at]!,
+    nodeIndex: at,
+    result,
+    expertCount,
+    stacked: [],
+    nodes: tests,
+    branches,
+    chosen,
+    shares: firstExpert.shares,
+    made: experts.map((expert) => expert!.made),
   };
 }
 
@@ -300,29 +315,24 @@ function siteOf(stage: Stage, form: WrittenForm): ExpertSite {
   const nodes = new Set(form.nodes);
   const router = followRouter(search, { from, starts: [chosen, shares], isChosen: true, codes, labels, nodes });
   const input = commonInput(stage, form, router.inputs);
-  const expertsPerToken = dims(chosen).at(-1) ?? 1;
   const trace = expertTrace({ index, labels, nodes, expertCount, ...(branches && { branches }) });
   const weights = weightsOf(stage, made, [input, chosen]).filter((name) => !trace.handed.has(name));
-  const outputCount = dims(result).at(-1) ?? 0;
-  return {
+  return makeExpertSite({
     linear: {
       nodeIndex: form.nodeIndex,
       node: nodeLabel(from),
       input: router.results[0]!,
       result,
       weight: stacked.at(-1) ?? weights.at(-1) ?? '',
-      inputAxis: 0,
-      inputCount: expertCount,
-      outputCount,
+      outputCount: dims(result).at(-1) ?? 0,
     },
     input,
     trace,
-    expertsPerToken,
-    leastExperts: Math.max(expertsPerToken, router.leastExperts),
-    ...(router.groupCount !== undefined && { groupCount: router.groupCount }),
+    router,
+    expertsPerToken: dims(chosen).at(-1) ?? 1,
     parametersPerExpert: countWeights([...trace.handed, ...weights], facts) / expertCount,
     written: { chosen, shares, made },
-  };
+  });
 }
 
 /** The value that router and experts are computed from, and nothing else. @throws MixtureStop */

@@ -1,6 +1,7 @@
 import type { NodeProto } from 'onnx-buf';
 import { type GraphIndex, inputsOf, qualifiedOp } from '../graph/graph-index.js';
 import { isFloatType } from '../graph/retype-floats.js';
+import { INT32, INT64 } from '../graph/value.js';
 import type { AxisLabel } from '../operators/axis-rule.js';
 import { isLinearNode, type OutputSearch, readLinear } from './find-output-linears.js';
 
@@ -14,31 +15,17 @@ export class MixtureStop extends Error {
   }
 }
 
-/** Operators between the router's product and the mixture that treat all experts alike, so that any of them can be removed. */
-const ALIKE: ReadonlySet<string> = new Set([
-  ...[
-    'Add',
-    'Sub',
-    'Mul',
-    'Div',
-    'Neg',
-    'Abs',
-    'Sqrt',
-    'Exp',
-    'Log',
-    'Reciprocal',
-    'Sigmoid',
-    'Tanh',
-    'Softplus',
-    'Relu',
-  ],
+/** Operators between the router's product and the mixture that are equivariant under permutations of the experts: any of them can be removed. */
+const EQUIVARIANT: ReadonlySet<string> = new Set([
+  ...['Add', 'Sub', 'Mul', 'Div', 'Neg', 'Abs', 'Sqrt', 'Exp', 'Log', 'Reciprocal'],
+  ...['Sigmoid', 'Tanh', 'Softplus', 'Relu'],
   ...['Softmax', 'LogSoftmax', 'Where', 'Min', 'Max', 'Clip', 'Cast', 'Identity', 'Constant', 'ConstantOfShape'],
   ...['Reshape', 'Squeeze', 'Unsqueeze', 'Expand', 'Shape', 'Slice', 'Gather', 'Concat', 'ScatterElements'],
   ...['Greater', 'GreaterOrEqual', 'Less', 'LessOrEqual', 'And', 'Or', 'Not'],
 ]);
 
 /** Operators that see all experts of a token and hand out something without an axis of experts. */
-const ENDING: ReadonlySet<string> = new Set([...['TopK', 'ArgMax', 'ReduceMax', 'GatherElements', 'Shape']]);
+const REDUCING: ReadonlySet<string> = new Set(['TopK', 'ArgMax', 'ReduceMax', 'GatherElements', 'Shape']);
 
 /** A router that is followed back from what a mixture reads of it. */
 export interface RouterWalk {
@@ -117,17 +104,17 @@ export function followRouter(
       results.push(value);
       continue;
     }
-    const isEnding = ENDING.has(opType) && inputsOf(node).some((input) => hasExperts(input));
+    const isReducing = REDUCING.has(opType) && inputsOf(node).some((input) => hasExperts(input));
     // What sees the chosen experts only may be any operator.
     const seesChosen =
       isBehind && ![...inputsOf(node), value].some((name) => hasExperts(name) && !isInteger(search, name));
-    if (node.domain !== '' || (!seesChosen && !ALIKE.has(opType) && !isEnding))
+    if (node.domain !== '' || (!seesChosen && !EQUIVARIANT.has(opType) && !isReducing))
       throw new MixtureStop(
         node,
         `the router is no product with a weight: experts cannot be followed through ${qualifiedOp(node)}`,
       );
     if (hasExperts(value) && !isInteger(search, value)) label(value);
-    else if (!isEnding && inputsOf(node).some((input) => hasExperts(input) && isFloat(search, input)))
+    else if (!isReducing && inputsOf(node).some((input) => hasExperts(input) && isFloat(search, input)))
       throw new MixtureStop(node, `it makes [${dimsOf(value).join(', ')}] of ${codes.length} experts`);
     if (opType === 'TopK') choices.push([...node.input]);
     // A mask of whole groups is one number a group until it is copied to its experts.
@@ -180,12 +167,12 @@ function labelProduct(search: OutputSearch, { at, codes, labels, nodes }: Router
 }
 
 /** Nodes between a weight and the value that a product reads, the last first. */
-export function pathToWeight(index: GraphIndex, value: string): number[] {
+function pathToWeight(index: GraphIndex, value: string): number[] {
   const at = index.initializers.has(value) ? undefined : index.producerOf.get(value);
   return at === undefined ? [] : [at, ...pathToWeight(index, index.nodes[at]!.input[0] ?? '')];
 }
 
-const INTEGERS: ReadonlySet<number> = new Set([6, 7]);
+const INTEGERS: ReadonlySet<number> = new Set([INT32, INT64]);
 
 const isFloat = ({ facts }: OutputSearch, value: string): boolean => isFloatType(facts.get(value)?.dataType ?? 0);
 const isInteger = ({ facts }: OutputSearch, value: string): boolean => INTEGERS.has(facts.get(value)?.dataType ?? 0);

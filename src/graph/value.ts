@@ -8,8 +8,9 @@ export interface Value {
   readonly dataType: number;
 }
 
-/** The ONNX data type numbers that differentiation deals in. */
+/** ONNX `TensorProto.DataType` numbers of what graphs are built from. */
 export const FLOAT32 = 1;
+export const INT32 = 6;
 export const INT64 = 7;
 export const BOOL = 9;
 export const FLOAT64 = 11;

@@ -39,7 +39,8 @@ interface DraftSettings {
 export function draftJob(job: PruneJob, { allocation, windows, onProgress }: DraftSettings): PruneJob {
   const options = {
     ...job.options,
-    ...{ allocation, inputSteps: 0 },
+    allocation,
+    inputSteps: 0,
     onProgress: ({ done, total }: { readonly done: number; readonly total: number }) => onProgress(done / total),
   };
   return { ...job, windows, options, journal: undefined };

@@ -1,11 +1,12 @@
 import type { GraphProto, NodeProto } from 'onnx-buf';
 import { makeNode, type NodeSpec } from '../graph/build.js';
 import { inputsOf, ownNames, subgraphsOf } from '../graph/graph-index.js';
+import { INT32, INT64 } from '../graph/value.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import { bytesHandle } from '../onnx/tensor-handle.js';
 
-/** A model under the knife: a handful of fixed edits, no general rewriting. Nodes keep their topological order. */
+/** Edits of a model in place; nodes keep their topological order. */
 export interface GraphEditor {
   readonly model: OnnxModel;
   /** Node that makes a value, as the graph stands now. */
@@ -26,10 +27,6 @@ export interface GraphEditor {
   /** Makes `readers` read `to` where they read `from`. */
   rewire(readers: readonly NodeProto[], from: string, to: string): void;
 }
-
-/** ONNX `TensorProto.DataType` numbers. */
-const INT32 = 6;
-const INT64 = 7;
 
 /** Opens a model for editing in place. */
 export function editGraph(model: OnnxModel): GraphEditor {

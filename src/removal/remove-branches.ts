@@ -1,7 +1,6 @@
 import type { ExpertBranch } from '../architecture/trace-channels.js';
+import { INT32 } from '../graph/value.js';
 import type { GraphEditor } from './graph-editor.js';
-
-const INT32 = 6;
 
 /**
  * Takes experts that have nodes of their own out of the sum that is their mixture's result, and numbers the others anew. Nodes

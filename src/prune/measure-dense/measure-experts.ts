@@ -97,7 +97,11 @@ async function orderModule(
   const opened = await openExperts(context, { model, module, sample, metric });
   try {
     return await orderExperts({
-      ...{ sample, expertCount, size, probe: opened.probe, routers: opened.routers },
+      sample,
+      expertCount,
+      size,
+      probe: opened.probe,
+      routers: opened.routers,
       row: EXPERT_SCORES[options.expertScore],
       leastExperts: module.leastExperts!,
       groupOfExpert: module.groupOfUnit,
