@@ -2,6 +2,7 @@ import type { PruneReport, ShrinkReports, ShrinkRequest } from '../node.js';
 import { SHRINK } from '../options/commands.js';
 import { resolveShrink } from '../options/shrink.js';
 import { describeMaps } from '../report/describe-size.js';
+import { describeTrimmingPrice } from '../report/describe-vocabulary.js';
 import { formatDivergence } from '../report/format-figure.js';
 import { formatBytes, formatDuration, formatPercent } from '../report/format-quantity.js';
 import type { SizeCandidateReport } from '../report/report-schema.js';
@@ -13,6 +14,7 @@ import { withResumeHint } from './interrupted-error.js';
 import { formatDone } from './next-steps.js';
 import { formatCalibration, formatCertificate, formatHealing, formatQuality } from './prune.js';
 import type { Colors } from './terminal.js';
+import { formatRows, formatCertificate as formatTrimmed } from './trim-vocabulary.js';
 
 /** A report for each size. */
 interface ShrinkResult {
@@ -23,13 +25,14 @@ interface ShrinkResult {
 export const shrinkCommand: CommandRow<ShrinkRequest, ShrinkResult> = {
   name: 'shrink',
   call: 'shrink',
-  description: 'make the best model of a size: fewer neurons, heads and bits',
+  description: 'make the best model of a size: fewer neurons, heads and bits, and a smaller vocabulary where asked',
   arguments: { '<model>': 'a folder, an .onnx file, or org/name on the Hub' },
   families: SHRINK,
   examples: [
     'shrink org/model --out small --target-size 60MB --text mine.txt',
     'shrink ./model --out small --target-size 60MB,80MB --dtypes q8,q4,q2',
     'shrink ./model --out small --target-size 60MB --heal',
+    'shrink ./model --out small --target-size 60MB --keep-languages en,code',
   ],
   check: resolveShrink,
   run: async (api, request) => ({ reports: await withResumeHint(request, api.shrink(oneOrSeveral(request))) }),
@@ -51,6 +54,7 @@ function formatShrunk(report: PruneReport, colors: Colors, { report: place }: Pi
   const elapsedMs = timings.reduce((sum, { ms }) => sum + ms, 0);
   return [
     `${said}\nbytes ${formatBytes(bytes.before)} -> ${formatBytes(bytes.after)}${size ? ` (asked: at most ${formatBytes(size.target)})` : ''}\n`,
+    ...formatVocabulary(report),
     ...(size ? [formatCandidates(size.candidates)] : []),
     ...formatCalibration(report),
     ...formatHealing(report.healing),
@@ -61,6 +65,12 @@ function formatShrunk(report: PruneReport, colors: Colors, { report: place }: Pi
     colors.dim(`${formatDuration(elapsedMs)}\n`),
     ...(out === undefined ? [] : [formatDone({ out, report: place, next: ['bench', model, out] }, colors)]),
   ].join('\n');
+}
+
+/** Which tokens went, and what that costs by itself. */
+function formatVocabulary({ vocabulary }: PruneReport): string[] {
+  if (vocabulary === undefined) return [];
+  return [`${formatRows(vocabulary)}${describeTrimmingPrice(vocabulary)}`, ...formatTrimmed(vocabulary)];
 }
 
 /** Models that were measured, and which was taken. */

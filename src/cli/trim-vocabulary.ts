@@ -1,4 +1,4 @@
-import type { TrimmedVocabulary, TrimVocabularyRequest } from '../node.js';
+import type { TrimmedVocabulary, TrimVocabularyRequest, VocabularyReport } from '../node.js';
 import { TRIM_VOCABULARY } from '../options/commands.js';
 import { formatBytes, formatCount, formatDuration, formatPercent } from '../report/format-quantity.js';
 import { numbers, words } from '../report/table-columns.js';
@@ -27,31 +27,13 @@ export const trimVocabularyCommand: CommandRow<TrimVocabularyRequest, TrimmedVoc
 
 /** What was trimmed, for people. */
 export function formatTrimmed(trimmed: TrimmedVocabulary, colors: Colors): string {
-  const { model, out, rows, reasons, merges, bytes, tables, certificate, sideFiles, timings, remarks } = trimmed;
+  const { model, out, bytes, sideFiles, timings, remarks } = trimmed;
   const said =
     out === undefined ? `${colors.bold('Would trim')} ${model}` : `${colors.bold('Trimmed')} ${model} -> ${out}`;
-  const { always, text, chosen, parts } = reasons;
-  const counts = [
-    `${chosen} by languages, rank or list`,
-    ...(text > 0 ? [`${text} of the text`] : []),
-    `${parts} that others are merged from`,
-    `${always} that always stay`,
-  ];
-  const sizes = tables.map((table) => [
-    table.name,
-    String(table.rows.before),
-    String(table.rows.after),
-    formatBytes(table.bytes.before),
-    formatBytes(table.bytes.after),
-  ]);
-  const removed = rows.before === 0 ? 0 : 1 - rows.after / rows.before;
   return [
-    `${said}\n` +
-      `${rows.before} -> ${rows.after} rows of the vocabulary (${formatPercent(removed)} removed): ${counts.join(', ')}\n` +
-      (merges === undefined ? '' : `${formatCount(merges.before)} -> ${formatCount(merges.after)} merges\n`) +
-      `bytes ${formatBytes(bytes.before)} -> ${formatBytes(bytes.after)}\n`,
-    formatTable([...words('table'), ...numbers('rows', 'left', 'bytes', 'left')], sizes),
-    ...formatCertificate(certificate),
+    `${said}\n${formatRows(trimmed)}bytes ${formatBytes(bytes.before)} -> ${formatBytes(bytes.after)}\n`,
+    formatTables(trimmed),
+    ...formatCertificate(trimmed),
     ...formatSideFiles(sideFiles),
     ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
     colors.dim(`${formatDuration(timings.reduce((sum, { ms }) => sum + ms, 0))}\n`),
@@ -61,7 +43,34 @@ export function formatTrimmed(trimmed: TrimmedVocabulary, colors: Colors): strin
   ].join('\n');
 }
 
-function formatCertificate(certificate: TrimmedVocabulary['certificate']): string[] {
+/** Which tokens stay of a vocabulary, and why. */
+export function formatRows({ rows, reasons, merges }: VocabularyReport): string {
+  const { always, text, chosen, parts } = reasons;
+  const counts = [
+    `${chosen} by languages, rank or list`,
+    ...(text > 0 ? [`${text} of the text`] : []),
+    `${parts} that others are merged from`,
+    `${always} that always stay`,
+  ];
+  const removed = rows.before === 0 ? 0 : 1 - rows.after / rows.before;
+  const merged = merges === undefined ? '' : `${formatCount(merges.before)} -> ${formatCount(merges.after)} merges\n`;
+  return `${rows.before} -> ${rows.after} rows of the vocabulary (${formatPercent(removed)} removed): ${counts.join(', ')}\n${merged}`;
+}
+
+const formatTables = ({ tables }: VocabularyReport): string =>
+  formatTable(
+    [...words('table'), ...numbers('rows', 'left', 'bytes', 'left')],
+    tables.map((table) => [
+      table.name,
+      String(table.rows.before),
+      String(table.rows.after),
+      formatBytes(table.bytes.before),
+      formatBytes(table.bytes.after),
+    ]),
+  );
+
+/** Whether logits stayed what they were. */
+export function formatCertificate({ certificate }: Pick<TrimmedVocabulary, 'certificate'>): string[] {
   if (certificate === undefined) return [];
   const { tokens, equal, gap } = certificate;
   const found = equal ? 'have the same bits' : `are within ${gap.toExponential(1)} of their range`;

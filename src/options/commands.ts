@@ -126,6 +126,7 @@ export const QUANTIZE = {
 const { applies: _looks, ...LOOKING } = CALIBRATION.calibration;
 const { source, ...SHRUNK_ON } = LOOKING.parts;
 const { applies: _dtype, ...anyLayout } = QUANTISATION.layout;
+const { texts: _texts, ...TOKENS } = VOCABULARY;
 
 export const SHRINK = {
   Result: {
@@ -139,6 +140,7 @@ export const SHRINK = {
     certify: RESULT.certify,
     recipe: RESULT.recipe,
   },
+  Vocabulary: TOKENS,
   Method: HEALING,
   Calibration: {
     text: row(

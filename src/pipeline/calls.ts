@@ -52,10 +52,5 @@ export type { PushedFolder, PushRequest } from './run-push.js';
 export type { QuantizeRequest } from './run-quantize.js';
 export type { ReportRequest, WrittenReport } from './run-report.js';
 export type { ShrinkReports, ShrinkRequest } from './run-shrink.js';
-export type {
-  TrimmedVocabulary,
-  TrimVocabularyRequest,
-  VocabularyReport,
-} from './run-trim-vocabulary.js';
+export type { TrimmedVocabulary, TrimVocabularyRequest } from './run-trim-vocabulary.js';
 export { STAGES, type Stages, type StagesOption } from './stages.js';
-export type { TrimmingCertificate } from './vocabulary/certify-trimming.js';

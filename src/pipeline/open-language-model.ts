@@ -72,10 +72,11 @@ const prepareWriting = (graph: GraphProto): GraphProto => shareHeads(handOutAdde
 
 /**
  * The session alone, opened by the path of the file as the model's users open it, behind its embedding model where it reads
- * embeddings. Where the runtime knows no files, the model is loaded from memory.
+ * embeddings. Where the runtime knows no files, or the model is not as its file has it, it is loaded from memory.
  * @throws EngineError; UnsupportedModelError when it reads embeddings and no embedding model is known.
  */
 export async function openSession(engine: Engine, folder: ModelFolder): Promise<Session> {
+  if (folder.changed !== undefined) return openChanged(engine, await folder.load());
   const session = await engine.loadFile?.(modelPath(folder));
   if (session === undefined) return compileModel(engine, await folder.load());
   if (findEmbeddingInput(session.inputs) === undefined) return session;
@@ -86,6 +87,10 @@ export async function openSession(engine: Engine, folder: ModelFolder): Promise<
     throw error;
   }
 }
+
+/** A model that no file holds, in its codes where it has any. */
+const openChanged = (engine: Engine, model: OnnxModel): Promise<Session> =>
+  compileInPlace(engine, (model.embeddingPrefix === undefined ? model.coded : undefined) ?? model);
 
 /** Until a session has run, its errors speak of the model; later ones, of what is fed. */
 function explainFirstRun(session: Session, unrunnable: UnrunnableModel): Session {

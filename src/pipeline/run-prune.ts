@@ -1,3 +1,4 @@
+import { omitUndefined } from '../omit-undefined.js';
 import { LADDER, PRUNE } from '../options/commands.js';
 import { healingCalibration } from '../options/healing.js';
 import { fractionOf } from '../options/kinds.js';
@@ -12,6 +13,7 @@ import type { MeasuredModel } from '../prune/measure-dense/measure-dense.js';
 import { remarkFewTokens } from '../prune/remark-few-tokens.js';
 import { buildLadder } from '../report/build-ladder.js';
 import type { PruneReport } from '../report/report-schema.js';
+import type { Engine } from '../runtime/engine.js';
 import { resolvePair } from '../storage/json-with-tensors.js';
 import type { ModelFolder } from '../storage/model-folder.js';
 import { readReport } from '../storage/read-report.js';
@@ -39,10 +41,14 @@ import {
   UNMEASURED,
 } from './resumable-job.js';
 import type { PruneInput } from './stages/prune-measured.js';
+import { certifyTrimming } from './vocabulary/certify-trimming.js';
+import { priceTrimming } from './vocabulary/price-trimming.js';
+import { type JobVocabulary, type TrimmedFolder, trimInMemory } from './vocabulary/trimmed-folder.js';
 import {
   amountOf,
   type ResultPlaces,
   type ResultSource,
+  type ResultVocabulary,
   reportEntry,
   type WriteRequest,
   writeResult,
@@ -103,6 +109,8 @@ export interface PruneTarget {
   readonly results: readonly ResultPlaces[];
   /** Sizes that results are to meet, in place of sparsities. */
   readonly shrink?: ResolvedShrink | undefined;
+  /** Which tokens stay. Absent: all. */
+  readonly vocabulary?: JobVocabulary | undefined;
   /** Done while nobody else may write there. */
   readonly finish: (reports: readonly PruneReport[]) => Promise<readonly PruneReport[]>;
 }
@@ -111,7 +119,7 @@ export interface PruneTarget {
 export function pruneTo(
   platform: Platform,
   request: PruneRequest | LadderRequest,
-  { results, shrink, finish }: PruneTarget,
+  { results, shrink, vocabulary, finish }: PruneTarget,
 ): Promise<readonly PruneReport[]> {
   const resolved = resolveRequest(request);
   const { options, quantisation, calibration } = resolved;
@@ -119,15 +127,17 @@ export function pruneTo(
   const output = request.dryRun ? undefined : request.out;
   const sparsities = results.map(amountOf);
   const place = statistics === undefined ? undefined : resolvePair(platform.files, 'statistics', statistics);
-  return runResumable<PruneModels, readonly PreparedText[] | undefined, Finished, readonly PruneReport[]>(platform, {
+  return runResumable<PruneModels, EvaluatedTexts | undefined, Finished, readonly PruneReport[]>(platform, {
     call: 'prune',
     request,
     output,
     sparsities,
     async open(context, stages) {
-      const folder = await stages.open.run(context, { model, embeddings, offline, bos });
+      const original = await stages.open.run(context, { model, embeddings, offline, bos });
       const floats = weightsFrom && (await stages.open.run(context, { model: weightsFrom, offline }));
-      return { place, folders: floats ? [folder, floats] : [folder] };
+      const trimmed = vocabulary && (await trimInMemory(context, original, vocabulary));
+      const folder = trimmed?.folder ?? original;
+      return { place, original, trimmed, folders: floats ? [folder, floats] : [folder] };
     },
     hasEarlierRun: (context) => hasEarlierRun(context, [output ?? [], results.flatMap(({ out }) => out ?? [])].flat()),
     checkOutput: ({ folders: [folder] }, { resuming, found }) =>
@@ -136,9 +146,11 @@ export function pruneTo(
         results.filter((_, index) => !found?.has(index)),
         { force, resuming, calibration: place === undefined ? calibration : undefined },
       ),
-    async prepare(_, { folders: [folder] }) {
+    async prepare(_, { original, folders: [folder] }) {
       if (options.heal) await checkCalibrationFiles(platform.files, healingCalibration(calibration, options.heal));
-      return typeof evaluation === 'object' ? prepareTexts(evaluation, folder) : undefined;
+      if (typeof evaluation !== 'object') return undefined;
+      const dense = await prepareTexts(evaluation, original);
+      return { dense, results: folder === original ? dense : await prepareTexts(evaluation, folder) };
     },
     find(context, { folders: [folder] }) {
       const [{ inside }] = dtypeFolders(layoutOf(folder, quantisation.layout), quantisation.dtypes);
@@ -147,13 +159,13 @@ export function pruneTo(
     async make(context, started) {
       const { stages, engine, opened, prepared: texts } = started;
       const finished = started.found ?? new Map();
-      const making = { ...resolved, ...started, request, results, finished, shrink };
+      const making = { ...resolved, ...started, request, results, finished, shrink, vocabulary };
       const made = finished.size === results.length ? finished : await makeOpen(context, making);
       const reports = results.map((_, index) => made.get(index)!);
       if (texts === undefined) return finish(reports);
       const samples = samplesOf(request);
-      const [folder] = opened.folders;
-      return finish(await stages.evaluate.run(context, { reports, engine, folder, texts, samples }));
+      const evaluated = { folder: opened.original, texts: texts.dense, resultTexts: texts.results };
+      return finish(await stages.evaluate.run(context, { ...evaluated, reports, engine, samples }));
     },
   });
 }
@@ -195,7 +207,16 @@ async function readFinished(
 }
 
 interface PruneModels extends OpenedModels {
+  /** The model with its vocabulary trimmed, where that is asked for. */
   readonly folders: readonly [model: ModelFolder, ...floats: ModelFolder[]];
+  readonly original: ModelFolder;
+  readonly trimmed: TrimmedFolder | undefined;
+}
+
+/** The texts of an evaluation as the dense model reads them, and as results do. */
+interface EvaluatedTexts {
+  readonly dense: readonly PreparedText[];
+  readonly results: readonly PreparedText[];
 }
 
 function samplesOf({ evaluation }: Pick<PruneRequest, 'evaluation'>) {
@@ -204,10 +225,11 @@ function samplesOf({ evaluation }: Pick<PruneRequest, 'evaluation'>) {
   return { prompts, newTokens };
 }
 
-interface Making extends ResolvedRequest, StartedJob<PruneModels, readonly PreparedText[] | undefined, Finished> {
+interface Making extends ResolvedRequest, StartedJob<PruneModels, EvaluatedTexts | undefined, Finished> {
   readonly request: PruneRequest | LadderRequest;
   readonly results: readonly ResultPlaces[];
   readonly shrink: ResolvedShrink | undefined;
+  readonly vocabulary: JobVocabulary | undefined;
   readonly finished: Finished;
 }
 
@@ -218,7 +240,7 @@ const DRAFTS_PER_SIZE = 6;
 function makeOpen(context: JobContext, making: Making): Promise<Finished> {
   const { request, stages, opened, results, finished, shrink, quantisation, calibration, engine } = making;
   const [folder, floats] = opened.folders;
-  const { place } = opened;
+  const { place, original, trimmed } = opened;
   const texts = making.prepared;
   const options = { ...making.options, onProgress: context.onProgress, ...(shrink && { sparsity: 0 }) };
   const { model, embeddings, weightsFrom, force = false, statistics, executionProvider, threads } = request;
@@ -232,6 +254,7 @@ function makeOpen(context: JobContext, making: Making): Promise<Finished> {
     threads,
     ...(request.bos === false && { bos: false }),
     ...(dtype.length > 0 && { dtype, ...form }),
+    ...vocabularySettings(making.vocabulary),
   };
   const open = results.filter((_, index) => !finished.has(index));
   const sizing = { stages, folder, quantisation };
@@ -246,7 +269,7 @@ function makeOpen(context: JobContext, making: Making): Promise<Finished> {
       stopHealing,
       calibration: place === undefined ? calibration : undefined,
       healingAs: calibration,
-      evaluated: texts?.flatMap(tokensMeasured),
+      evaluated: texts?.results.flatMap(tokensMeasured),
       readsTokens: shrink !== undefined || learnsRounding(quantisation),
       keepsBlocks:
         request.widthMultiple === undefined && dtype.length === 0 && results.every((result) => amountOf(result) > 0),
@@ -272,7 +295,7 @@ function makeOpen(context: JobContext, making: Making): Promise<Finished> {
             draftCount: shrink && DRAFTS_PER_SIZE,
             evaluated: {
               modelCount: 1 + results.length,
-              tokenCount: countTokens(texts),
+              tokenCount: countTokens(texts?.dense),
               newTokens: prompts.length * newTokens,
             },
             speed: assumedSpeed(engine, context.platform.coreCount),
@@ -284,6 +307,9 @@ function makeOpen(context: JobContext, making: Making): Promise<Finished> {
         );
       },
     });
+    const vocabulary =
+      trimmed &&
+      (await reportVocabulary(part, { trimmed, original, engine, certifies, measures: request.evaluation !== false }));
     const seen: MeasuredSource =
       place !== undefined
         ? await stages.loadStatistics.run(part, { place, folder, job })
@@ -301,6 +327,7 @@ function makeOpen(context: JobContext, making: Making): Promise<Finished> {
       ...seen,
       folder,
       heldOut,
+      vocabulary,
       job: { ...job, windows },
       reference:
         request.evaluation === false ? undefined : createQualityReference(part, { engine, folder, analysed, heldOut }),
@@ -328,6 +355,35 @@ function makeOpen(context: JobContext, making: Making): Promise<Finished> {
     }
     return reports;
   });
+}
+
+/** How a vocabulary was trimmed, as settings of a report. */
+function vocabularySettings({ keepLanguages, vocabularySize, vocabulary }: JobVocabulary = {}) {
+  const list = typeof vocabulary === 'object' ? 'a list' : vocabulary;
+  return omitUndefined({ keepLanguages, vocabularySize, vocabulary: list });
+}
+
+interface VocabularyChecks {
+  readonly trimmed: TrimmedFolder;
+  readonly original: ModelFolder;
+  readonly engine: Engine;
+  readonly certifies: boolean;
+  readonly measures: boolean;
+}
+
+/** Compares a trimmed model with the whole one. */
+async function reportVocabulary(
+  context: JobContext,
+  { trimmed, original, engine, certifies, measures }: VocabularyChecks,
+): Promise<ResultVocabulary> {
+  const { folder, keep, unseen, report } = trimmed;
+  const certificate = certifies
+    ? await certifyTrimming(context, { folder: original, trimmed: folder, engine, keep })
+    : undefined;
+  const bitsPerByte = measures
+    ? await priceTrimming(context, { original, trimmed: folder, engine, unseen })
+    : undefined;
+  return { keep, report: { ...report, ...(bitsPerByte && { bitsPerByte }), ...(certificate && { certificate }) } };
 }
 
 /** What is known of the dense model. */

@@ -1,9 +1,11 @@
+import { omitUndefined } from '../omit-undefined.js';
 import { SHRINK } from '../options/commands.js';
 import type { FolderOptions } from '../options/folder.js';
 import type { HealOptions } from '../options/healing.js';
 import { checkOptions, refusal, rowsOf } from '../options/option.js';
 import type { RunOptions } from '../options/run.js';
 import { type ResolvedShrink, resolveShrink, type ShrinkOptions } from '../options/shrink.js';
+import type { VocabularyOptions } from '../options/vocabulary.js';
 import type { EngineChoice, Platform } from '../platform/platform.js';
 import type { PruneReport } from '../report/report-schema.js';
 import { resolvePair } from '../storage/json-with-tensors.js';
@@ -13,6 +15,7 @@ import { rungFolder, rungRecipe, rungReportPlace } from './ladder-rungs.js';
 import type { PruneRequest } from './prune-request.js';
 import { pruneTo, rewriteReports } from './run-prune.js';
 import type { StagesOption } from './stages.js';
+import { checkVocabularyOptions } from './vocabulary/read-token-selection.js';
 import type { ResultPlaces } from './write-result.js';
 
 /** A model that is to become so small. */
@@ -22,23 +25,34 @@ export interface ShrinkRequest
       'dtype' | 'statistics' | 'weightsFrom' | 'rounding' | 'blockSize' | 'symmetric' | 'accuracyLevel'
     >,
     ShrinkOptions,
+    Omit<VocabularyOptions, 'texts'>,
     HealOptions,
     RunOptions,
     SourceOptions,
     EngineChoice,
     StagesOption {
-  /** Your text, `.txt` or `.jsonl`: the model is measured on it, and chosen by its last part. Default: a bundled text. */
+  /**
+   * Your text, `.txt` or `.jsonl`: the model is measured on it, and chosen by its last part. Where the vocabulary is trimmed, tokens of
+   * its first three quarters stay. Default: a bundled text.
+   */
   readonly text?: string | undefined;
 }
 
 /** A report for each size that was asked for, in their order. */
 export type ShrinkReports = readonly [PruneReport, ...PruneReport[]];
 
-/** Makes the best model of each size that was asked for: fewer units, fewer bits, or both, compared on held-out windows. */
+/**
+ * Makes the best model of each size that was asked for: fewer units, fewer bits, or both, compared on held-out windows. The vocabulary is
+ * trimmed first where that is asked for.
+ */
 export async function runShrink(platform: Platform, request: ShrinkRequest): Promise<ShrinkReports> {
   checkOptions(request, rowsOf(SHRINK));
   const shrink = resolveShrink(request);
-  const { text, calibration, allow: _, dtypes: __, targetSize, targetMemory, contextLength: ___, ...given } = request;
+  const { text, calibration, allow: _, dtypes: __, targetSize, targetMemory, contextLength: ___, ...others } = request;
+  const { keepLanguages, vocabularySize, vocabulary, ...given } = others;
+  const tokens = omitUndefined({ keepLanguages, vocabularySize, vocabulary });
+  const trims = Object.keys(tokens).length > 0;
+  if (trims) checkTrimming(request);
   if (text !== undefined && calibration?.source !== undefined)
     throw refusal('text', 'and calibration.source name two texts; leave one of both out');
   if (request.heal && ![...shrink.allow].some((lever) => lever !== 'bits'))
@@ -54,12 +68,34 @@ export async function runShrink(platform: Platform, request: ShrinkRequest): Pro
   const reports = await pruneTo(platform, pruned, {
     results,
     shrink,
+    ...(trims && { vocabulary: { ...tokens, text } }),
     async finish(made) {
       if (typeof request.evaluation === 'object') await rewriteReports(platform, made, { ...request, results });
       return made;
     },
   });
   return reports as readonly PruneReport[] as ShrinkReports;
+}
+
+/** Refuses what names tokens of the whole vocabulary, and what repeats a run on it. @throws OptionError */
+function checkTrimming({ recipe, calibration, ...request }: ShrinkRequest): void {
+  checkVocabularyOptions(request);
+  if (recipe !== undefined)
+    throw refusal(
+      'recipe',
+      'repeats decisions on the model that they were made on; trim its vocabulary first (trim-vocabulary), and shrink the result with recipe',
+    );
+  const { source, generate } = calibration ?? {};
+  if (source !== undefined && 'tokens' in source)
+    throw refusal(
+      'calibration.source',
+      'holds token ids, which mean other tokens once the vocabulary is trimmed; give text',
+    );
+  if (typeof generate === 'object' && generate.startToken !== undefined)
+    throw refusal(
+      'calibration.generate.startToken',
+      'is an id, which means another token once the vocabulary is trimmed; leave it out',
+    );
 }
 
 /** Where results go: an only one to what was named, several to folders called by their sizes. */

@@ -1,26 +1,19 @@
 import { ModelFormatError } from '../errors.js';
-import { measureModel } from '../onnx/save-model.js';
 import { TRIM_VOCABULARY } from '../options/commands.js';
 import { checkOptions, refusal, rowsOf } from '../options/option.js';
 import type { VocabularyOptions } from '../options/vocabulary.js';
 import type { Platform } from '../platform/platform.js';
 import { checkShape } from '../report/check-report.js';
 import { formatJson } from '../report/format-json.js';
-import type { BeforeAfter, SideFilesReport } from '../report/report-schema.js';
-import { listOf, number, text, withFields } from '../report/shape.js';
+import { VOCABULARY } from '../report/measurement-shapes.js';
+import type { SideFilesReport, TrimmingCertificate, VocabularyReport } from '../report/report-schema.js';
+import { text, withFields } from '../report/shape.js';
 import type { Engine } from '../runtime/engine.js';
-import { type ModelFolder, type ModelRequest, modelPaths, TOKENIZER, totalBytes } from '../storage/model-folder.js';
-import { type JsonObject, readJsonFile } from '../storage/read-json.js';
-import { listSideFiles } from '../storage/side-files.js';
+import type { ModelRequest } from '../storage/model-folder.js';
+import { readJsonFile } from '../storage/read-json.js';
 import { writeText } from '../storage/write-file.js';
-import type { TokenCounts } from '../vocabulary/choose-tokens.js';
-import { cutVocabulary } from '../vocabulary/cut-vocabulary.js';
-import { type RenumberedIds, renumberIds } from '../vocabulary/renumbered-ids.js';
-import { renumberDocument } from '../vocabulary/token-ids-in-documents.js';
-import { trimTokenizer } from '../vocabulary/trim-tokenizer.js';
-import { vocabularyFileOf } from '../vocabulary/vocabulary-files.js';
 import type { JobContext } from './job-context.js';
-import { documentsOf, hashSaved, reportSideFiles } from './result-facts.js';
+import { hashSaved, reportSideFiles } from './result-facts.js';
 import {
   buildOutput,
   figuresOf,
@@ -30,7 +23,14 @@ import {
   runResumable,
 } from './resumable-job.js';
 import type { Stages, StagesOption } from './stages.js';
-import { certifyTrimming, type TrimmingCertificate } from './vocabulary/certify-trimming.js';
+import {
+  cutGraphs,
+  remarkStale,
+  remarkTokens,
+  rewriteDocuments,
+  VOCABULARY_FILE,
+} from './vocabulary/apply-trimming.js';
+import { certifyWritten } from './vocabulary/certify-trimming.js';
 import { planTrimming, type TrimmingPlan } from './vocabulary/plan-trimming.js';
 import { checkVocabularyOptions } from './vocabulary/read-token-selection.js';
 
@@ -48,22 +48,6 @@ export interface TrimVocabularyRequest extends ModelRequest, VocabularyOptions, 
   readonly resume?: boolean | undefined;
 }
 
-/** What was trimmed. */
-export interface VocabularyReport {
-  /** Rows of the vocabulary: those of the tokenizer's tokens and of the padding behind them. */
-  readonly rows: BeforeAfter;
-  /** Tokens of the tokenizer, added ones included. */
-  readonly tokens: BeforeAfter;
-  /** Tokens that stay, by why. */
-  readonly reasons: TokenCounts;
-  /** Merges of BPE; absent for other tokenizers. */
-  readonly merges?: BeforeAfter;
-  /** Bytes of the model and, where it has one, the embedding model, external data included. */
-  readonly bytes: BeforeAfter;
-  /** Weights that were cut. */
-  readonly tables: readonly { readonly name: string; readonly rows: BeforeAfter; readonly bytes: BeforeAfter }[];
-}
-
 /** A model with a trimmed vocabulary. */
 export interface TrimmedVocabulary extends VocabularyReport, RunFigures {
   readonly model: string;
@@ -75,9 +59,6 @@ export interface TrimmedVocabulary extends VocabularyReport, RunFigures {
   /** What lay beside the model; absent for a result that was there already. */
   readonly sideFiles?: SideFilesReport;
 }
-
-/** Says how a vocabulary was trimmed, in the folder; `vocabulary` reads it to trim alike. */
-export const VOCABULARY_FILE = 'fang-prune-vocabulary.json';
 
 /** Open; choose the tokens; cut graphs, tokenizer and documents; save; certify. */
 export async function runTrimVocabulary(
@@ -112,23 +93,14 @@ export async function runTrimVocabulary(
 
 type MadeFolder = VocabularyReport & Pick<TrimmedVocabulary, 'sha256' | 'certificate' | 'sideFiles'>;
 
-const beforeAfter = withFields({ before: number, after: number });
-
-const TRIMMED = withFields({
-  rows: beforeAfter,
-  tokens: beforeAfter,
-  reasons: withFields({ always: number, text: number, chosen: number, parts: number }),
-  bytes: beforeAfter,
-  tables: listOf(withFields({ name: text, rows: beforeAfter, bytes: beforeAfter })),
-  sha256: text,
-});
+const TRIMMED = withFields({ sha256: text });
 
 async function readTrimmed({ platform: { files } }: JobContext, out: string): Promise<MadeFolder> {
   const file = files.resolve(out, VOCABULARY_FILE);
   const found = await readJsonFile(files, file);
   if (found === undefined)
     throw new ModelFormatError(`${out} has lost its ${VOCABULARY_FILE}. Trim it again with force.`);
-  checkShape(found, TRIMMED, { file, remedy: 'Trim it again with force.' });
+  for (const shape of [VOCABULARY, TRIMMED]) checkShape(found, shape, { file, remedy: 'Trim it again with force.' });
   const { kept: _, ...made } = found;
   return made as unknown as MadeFolder;
 }
@@ -147,23 +119,11 @@ async function trimFolder(
   const { platform, remarks } = context;
   const { files } = platform;
   const { folder, decoder, parts, chosen } = plan;
-  const ids = renumberIds(chosen.keep);
-  if (chosen.addedToList > 0)
-    remarks.push(
-      `${chosen.addedToList} tokens stay that the list lacks: bytes or single characters, special and added tokens, those of the chat template and of the configuration`,
-    );
-  if (chosen.filledUp > 0)
-    remarks.push(
-      `${chosen.filledUp} tokens more stay, so that the LM head has a multiple of 4 rows: kernels for quantised weights keep every bit then`,
-    );
-  const graphs = [decoder, ...parts.values()];
-  const before = graphs.flatMap(({ model, trace }) => sizesOf(model, trace));
-  for (const { model, trace } of graphs) cutVocabulary(model, trace, ids);
-  const report = await reportTrimming(plan, ids, before);
+  remarks.push(...remarkTokens(plan));
+  const { ids, report } = await cutGraphs(plan);
   if (dryRun || out === undefined) return report;
   const { documents, stale } = await rewriteDocuments(plan, ids);
-  if (stale.length > 0)
-    remarks.push(`left out, since they hold the tokens that went: ${stale.join(', ')}; tokenizer.json stands for them`);
+  remarks.push(...remarkStale(stale));
   return buildOutput(context, { out, source: folder, force }, async (partial) => {
     const saved = await stages.save.run(context, {
       model: decoder.model,
@@ -175,95 +135,10 @@ async function trimFolder(
     });
     const sha256 = await hashSaved(context, partial, saved);
     const { keep } = chosen;
-    const certificate = certify
-      ? await certifyTrimming(context, { folder, written: partial, engine, keep })
-      : undefined;
+    const certificate = certify ? await certifyWritten(context, { folder, written: partial, engine, keep }) : undefined;
     const made = { ...report, sha256, ...(certificate && { certificate }) };
     await writeText(files, files.resolve(partial, VOCABULARY_FILE), formatJson({ ...made, kept: [...keep] }));
-    for (const graph of graphs) await graph.checkUnchanged();
+    for (const graph of [decoder, ...parts.values()]) await graph.checkUnchanged();
     return { ...made, sideFiles: reportSideFiles(saved) };
   });
-}
-
-interface TableSize {
-  readonly model: TrimmingPlan['decoder']['model'];
-  readonly name: string;
-  readonly rows: number;
-  readonly byteLength: number;
-}
-
-const sizesOf = (
-  model: TrimmingPlan['decoder']['model'],
-  { tables }: TrimmingPlan['decoder']['trace'],
-): readonly TableSize[] =>
-  [...tables.values()].map(({ name, rows }) => ({
-    model,
-    name,
-    rows,
-    byteLength: model.weights.get(name)!.byteLength,
-  }));
-
-/** What was trimmed, of graphs that were cut. */
-async function reportTrimming(
-  { folder, decoder, parts, file, chosen, rows }: TrimmingPlan,
-  ids: RenumberedIds,
-  before: readonly TableSize[],
-): Promise<VocabularyReport> {
-  const { platform, root } = folder;
-  const { resolve } = platform.files;
-  const partPaths = [...parts].flatMap(([path, { model }]) =>
-    modelPaths({ ...folder, modelFile: path } as ModelFolder, model),
-  );
-  const written = [...parts].map(([path, { model }]) => measureModel(model, path));
-  const kept = file.merges.filter(({ left, right, result }) =>
-    [left, right, result].every((id) => ids.newId(id) !== undefined),
-  );
-  return {
-    rows: { before: rows, after: ids.countBelow(rows) },
-    tokens: {
-      before: file.contents.filter((content) => content !== undefined).length,
-      after: chosen.keep.reduce((count, id) => count + (file.contents[id] === undefined ? 0 : 1), 0),
-    },
-    reasons: chosen.counts,
-    ...(file.merges.length > 0 && { merges: { before: file.merges.length, after: kept.length } }),
-    bytes: {
-      before: await totalBytes(
-        platform,
-        [...modelPaths(folder, decoder.model), ...partPaths].map((path) => resolve(root, path)),
-      ),
-      after: written.reduce((sum, bytes) => sum + bytes, measureModel(decoder.model, folder.modelFile)),
-    },
-    tables: before.map(({ model, name, rows: all, byteLength }) => ({
-      name,
-      rows: { before: all, after: ids.countBelow(all) },
-      bytes: { before: byteLength, after: model.weights.get(name)!.byteLength },
-    })),
-  };
-}
-
-/** Files of the folder with new ids, and those that would name old ones. */
-async function rewriteDocuments(
-  { folder, decoder, file, tokenizerConfig }: TrimmingPlan,
-  ids: RenumberedIds,
-): Promise<{ readonly documents: Record<string, JsonObject | string>; readonly stale: readonly string[] }> {
-  const { platform, root } = folder;
-  const { files } = platform;
-  const trimmed = trimTokenizer(file, ids);
-  const documents: Record<string, JsonObject | string> = { [TOKENIZER]: trimmed };
-  const mended = { ...folder.documents, ...documentsOf(folder, decoder.model, []) };
-  for (const [name, document] of Object.entries(mended)) documents[name] = renumberDocument(document, ids);
-  const { kept } = await listSideFiles(files, folder, new Set(Object.keys(documents)));
-  const stale: string[] = [];
-  for (const path of kept) {
-    const rule = vocabularyFileOf(path, file);
-    if (rule === undefined) continue;
-    if (rule.kind === 'stale') stale.push(path);
-    else if (rule.kind === 'text') documents[path] = rule.rewrite({ ids, file, trimmed });
-    else {
-      const document =
-        path === 'tokenizer_config.json' ? tokenizerConfig : await readJsonFile(files, files.resolve(root, path));
-      if (document !== undefined) documents[path] = rule.rewrite(document, { ids, file, trimmed });
-    }
-  }
-  return { documents, stale };
 }

@@ -6,10 +6,12 @@ import type { PruneOutcome } from '../prune/job.js';
 import { type Drives, topActivations } from '../prune/top-activations.js';
 import { pruneNoPastBranch } from '../removal/prune-no-past-branch.js';
 import type { StoreTensor } from '../removal/repair-linear.js';
+import { formatJson } from '../report/format-json.js';
 import { plainSettings, type RunSettings } from '../report/plain-settings.js';
 import type {
   DtypeReport,
   PruneReport,
+  ResultVocabularyReport,
   SideFilesReport,
   SizeReport,
   StatisticsReport,
@@ -29,6 +31,7 @@ import { buildOutput } from './resumable-job.js';
 import { keyAt } from './run-key.js';
 import type { SavedFolder } from './stages/save.js';
 import type { Stages } from './stages.js';
+import { VOCABULARY_FILE } from './vocabulary/apply-trimming.js';
 import { writeRecipe } from './write-recipe.js';
 import { countBytes, makeVariants, reportVariant, type Variant, type VariantChecks } from './write-variants.js';
 
@@ -82,6 +85,15 @@ export interface ResultSource extends PreparedJob {
   readonly heldOut: () => Promise<HeldOutWindows>;
   /** What the dense model predicts on them; absent: results are not compared with it. */
   readonly reference?: QualityReference | undefined;
+  /** How the vocabulary was trimmed; absent: it is whole. */
+  readonly vocabulary?: ResultVocabulary | undefined;
+}
+
+/** A vocabulary that was trimmed before all else. */
+export interface ResultVocabulary {
+  readonly report: ResultVocabularyReport;
+  /** Old ids by new ones. */
+  readonly keep: Int32Array;
 }
 
 /**
@@ -221,6 +233,7 @@ async function prepareFolder(
       drives: request.drives,
       statistics,
       size: request.size,
+      vocabulary: source.vocabulary?.report,
       ...found,
       quoteText,
     });
@@ -284,18 +297,21 @@ export const reportEntry = (index: number): string => `report-${index}`;
 
 /** The folder's JSON files as they fit what is written. */
 function documentsOf(
-  { folder, job }: ResultSource,
+  { folder, job, vocabulary }: ResultSource,
   outcome: PruneOutcome,
   { variants, layout }: { readonly variants: readonly Variant[]; readonly layout: FolderLayout },
-): Record<string, JsonObject> {
+): Record<string, JsonObject | string> {
   const { modules } = outcome;
-  const documents = mendDocuments(folder, job.analysed, { model: variants[0]!.model, modules });
+  const documents: Record<string, JsonObject | string> = {
+    ...mendDocuments(folder, job.analysed, { model: variants[0]!.model, modules }),
+    ...(vocabulary && { [VOCABULARY_FILE]: formatJson({ ...vocabulary.report, kept: [...vocabulary.keep] }) }),
+  };
   const config = documents['config.json'];
   const written = variants.flatMap(({ dtype, file, model, storage: layout }) =>
     dtype === undefined
       ? []
       : [{ dtype, file, externalFileCount: planExternalFiles(model, file, { ...(layout && { layout }) }).length }],
   );
-  if (layout === 'genai' || config === undefined || written.length === 0) return documents;
+  if (layout === 'genai' || typeof config !== 'object' || written.length === 0) return documents;
   return { ...documents, 'config.json': writeDtypeConfig(config, written, folder.embeddings) };
 }

@@ -49,7 +49,8 @@ export async function makeVariants(
   if (dtypes.length === 0) {
     if (job.model.coded === undefined) return [];
     const written = await stages.quantise.run(context, { job, outcome, request: { ...quantisation, layout } });
-    const { model, isSource = false } = written;
+    const { model } = written;
+    const isSource = written.isSource === true && folder.changed === undefined;
     const change = { modules: outcome.modules, changed: new Map([...outcome.changed, ...written.changed]) };
     return [{ file: folder.modelFile, model, isSource, change, precision: precisionOf(job.model.coded), written }];
   }

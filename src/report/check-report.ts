@@ -1,5 +1,5 @@
 import { ModelFormatError } from '../errors.js';
-import { BIAS, CERTIFICATE, HEALING, METRIC, QUALITY, SIDE_FILES } from './measurement-shapes.js';
+import { BIAS, CERTIFICATE, HEALING, METRIC, QUALITY, SIDE_FILES, VOCABULARY } from './measurement-shapes.js';
 import { type PruneReport, REPORT_SCHEMA } from './report-schema.js';
 import { listOf, number, object, optional, positions, type Shape, text, withFields } from './shape.js';
 
@@ -57,6 +57,7 @@ const REPORT = withFields({
   quality: optional(QUALITY),
   dtypes: optional(listOf(DTYPE)),
   size: optional(SIZE),
+  vocabulary: optional(VOCABULARY),
   calibration: optional(CALIBRATION),
   seed: number,
   out: optional(text),

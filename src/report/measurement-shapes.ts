@@ -146,3 +146,19 @@ export const SIDE_FILES = withFields({ copied: listOf(text), leftCount: number }
 
 /** A `CertificateReport`. */
 export const CERTIFICATE = withFields({ opened: flag, gap: number, tokens: number, tolerance: number });
+
+const beforeAfter = withFields({ before: number, after: number });
+
+/** A `VocabularyReport`, alone or in the report of a result. */
+export const VOCABULARY = withFields({
+  rows: beforeAfter,
+  tokens: beforeAfter,
+  reasons: withFields({ always: number, text: number, chosen: number, parts: number }),
+  merges: optional(beforeAfter),
+  bytes: beforeAfter,
+  tables: listOf(withFields({ name: text, rows: beforeAfter, bytes: beforeAfter })),
+  bitsPerByte: optional(
+    withFields({ before: number, after: number, from: oneOf('source', 'text'), textBytes: number }),
+  ),
+  certificate: optional(withFields({ windows: number, tokens: number, gap: number, equal: flag, tolerance: number })),
+});

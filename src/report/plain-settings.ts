@@ -20,6 +20,10 @@ export interface RunSettings {
   readonly embeddings?: string | undefined;
   readonly weightsFrom?: string | undefined;
   readonly executionProvider?: string | readonly string[] | undefined;
+  readonly keepLanguages?: readonly string[] | undefined;
+  readonly vocabularySize?: number | undefined;
+  /** File of the tokens that stay. */
+  readonly vocabulary?: string | undefined;
 }
 
 /**

@@ -20,6 +20,7 @@ import {
   type PruneReport,
   type QualityReport,
   REPORT_SCHEMA,
+  type ResultVocabularyReport,
   type SideFilesReport,
   type SizeReport,
   type StatisticsReport,
@@ -52,6 +53,7 @@ export interface ReportInput {
   readonly drives?: Drives | undefined;
   readonly statistics?: StatisticsReport | undefined;
   readonly size?: SizeReport | undefined;
+  readonly vocabulary?: ResultVocabularyReport | undefined;
   readonly certificate?: CertificateReport | undefined;
   readonly quality?: QualityReport | undefined;
   readonly sideFiles?: SideFilesReport | undefined;
@@ -89,6 +91,7 @@ export function buildPruneReport(input: ReportInput): PruneReport {
     ...(input.statistics && { statistics: input.statistics }),
     ...(outcome.candidates && { candidates: outcome.candidates }),
     ...(input.size && { size: input.size }),
+    ...(input.vocabulary && { vocabulary: input.vocabulary }),
     ...(outcome.healing && { healing: outcome.healing }),
     ...(input.certificate && { certificate: input.certificate }),
     ...(input.quality && { quality: input.quality }),

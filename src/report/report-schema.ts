@@ -8,6 +8,7 @@ import type { BiasFindings } from '../evaluation/measure-bias.js';
 import type { PerplexityProtocol } from '../evaluation/perplexity.js';
 import type { HealingReport } from '../healing/heal-model.js';
 import type { AllocationCandidate, StageTiming } from '../prune/job.js';
+import type { TokenCounts } from '../vocabulary/choose-tokens.js';
 
 /** What `schema` says; the number rises when a field changes its meaning or goes. */
 export const REPORT_SCHEMA = 'fang-prune-report/1';
@@ -77,6 +78,8 @@ export interface PruneReport {
   readonly candidates?: readonly AllocationCandidate[];
   /** What was compared to meet a size; absent where none was asked for. */
   readonly size?: SizeReport;
+  /** What the vocabulary lost before all else; absent where no token was to go. */
+  readonly vocabulary?: ResultVocabularyReport;
   /** How the pruned model learnt from the dense one; absent where it was not asked for. */
   readonly healing?: HealingReport;
   /** That the written model computes what the masked original does; absent where nothing was written or compared. */
@@ -224,6 +227,51 @@ export interface SizeCandidateReport {
   /** What estimates said before it was measured, in nats a token. */
   readonly predicted?: number;
   readonly chosen: boolean;
+}
+
+/** What was trimmed. */
+export interface VocabularyReport {
+  /** Rows of the vocabulary: those of the tokenizer's tokens and of the padding behind them. */
+  readonly rows: BeforeAfter;
+  /** Tokens of the tokenizer, added ones included. */
+  readonly tokens: BeforeAfter;
+  /** Tokens that stay, by why. */
+  readonly reasons: TokenCounts;
+  /** Merges of BPE; absent for other tokenizers. */
+  readonly merges?: BeforeAfter;
+  /** Bytes of the model and, where it has one, the embedding model, external data included. */
+  readonly bytes: BeforeAfter;
+  /** Weights that were cut. */
+  readonly tables: readonly { readonly name: string; readonly rows: BeforeAfter; readonly bytes: BeforeAfter }[];
+}
+
+/** How the logits of tokens that stayed compare with the original's. */
+export interface TrimmingCertificate {
+  /** Windows read by both models. */
+  readonly windows: number;
+  /** Tokens read. */
+  readonly tokens: number;
+  /** Largest difference of two logits of a token that stayed, as a fraction of the range of logits. */
+  readonly gap: number;
+  /** Whether every such logit has the same bits. */
+  readonly equal: boolean;
+  /** Largest gap that is taken for rounding. */
+  readonly tolerance: number;
+}
+
+/** The vocabulary that a result was made with; other sizes and figures of its report compare it with the trimmed model. */
+export interface ResultVocabularyReport extends VocabularyReport {
+  /** Bits for each byte of a text that no token was kept for; absent where quality was not measured. */
+  readonly bitsPerByte?: TrimmingPrice;
+  readonly certificate?: TrimmingCertificate;
+}
+
+/** Bits for each byte of a text, with all tokens and with those that stay. */
+export interface TrimmingPrice extends BeforeAfter {
+  /** `source`: the last quarter of the user's text. `text`: the bundled text that results are checked on. */
+  readonly from: 'source' | 'text';
+  /** UTF-8 bytes of the text. */
+  readonly textBytes: number;
 }
 
 /** Statistics that an earlier run saved. */

@@ -46,6 +46,8 @@ export interface ModelFolder {
   readonly bos: boolean;
   /** Where it was downloaded from; undefined for what lay there. */
   readonly hub: HubOrigin | undefined;
+  /** Present where `load` gives other models than the files hold, so that no runtime can open those in their place. */
+  readonly changed?: ChangedModels | undefined;
   /**
    * Loads the model; its weights can be read until `close`. A decoder that reads embeddings has its embedding model in front.
    * @throws ModelFormatError; UnsupportedModelError when it reads embeddings and no embedding model is known.
@@ -57,6 +59,14 @@ export interface ModelFolder {
   checkUnchanged(): Promise<void>;
   /** Closes the files that are open. */
   close(): Promise<void>;
+}
+
+/** Models that are read otherwise than their files have them. */
+export interface ChangedModels {
+  /** Models of other parts than the decoder, by path relative to the folder, for saving. */
+  readonly parts: ReadonlyMap<string, OnnxModel>;
+  /** Changes a model that was read from an absolute path. */
+  change(model: OnnxModel, path: string): Promise<OnnxModel>;
 }
 
 /** How a model is found, beside its name. */
@@ -102,8 +112,21 @@ export async function openModelFolder(
 ): Promise<ModelFolder> {
   if (typeof path !== 'string') throw refusal('model', `is ${String(path)}; expected a folder or an .onnx file`);
   checkControl(finding);
+  return openLocated(platform, await locate(platform, path, { file, ...finding }), { file, embeddings: given, bos });
+}
+
+/** How a model's files are read. */
+interface ReadingPlace extends Pick<OpenModelOptions, 'file' | 'embeddings' | 'bos'> {
+  readonly changed?: ChangedModels | undefined;
+}
+
+/** The same for a model whose place is known. */
+export async function openLocated(
+  platform: Platform,
+  { root, modelFile: named, origin: hub }: Location,
+  { file, embeddings: given, bos = true, changed }: ReadingPlace = {},
+): Promise<ModelFolder> {
   const { files } = platform;
-  const { root, modelFile: named, origin: hub } = await locate(platform, path, { file, ...finding });
   const entries = await Promise.all(
     MODEL_DOCUMENTS.map(async (name) => [name, await readJsonFile(files, files.resolve(root, name))] as const),
   );
@@ -127,7 +150,9 @@ export async function openModelFolder(
     opened.push(folder);
     const source = await folder.open(place.name);
     if (source === undefined) throw new ModelFormatError(`${path} is gone.`);
-    return dequantiseGraph(await shareWeights(splitMerged(await loadModel(source, folder))));
+    const read = await loadModel(source, folder);
+    const model = changed === undefined ? read : await changed.change(read, path);
+    return dequantiseGraph(await shareWeights(splitMerged(model)));
   };
   const loadEmbeddings = async () => {
     if (embeddings !== undefined) return loadFile(embeddings);
@@ -144,6 +169,7 @@ export async function openModelFolder(
     embeddings,
     bos,
     hub,
+    changed,
     async load() {
       const model = await loadFile(target);
       if (findEmbeddingInput(model.proto.graph?.input ?? []) === undefined) return model;
@@ -172,10 +198,10 @@ async function locateEmbeddings(files: Files, path: string): Promise<string> {
 }
 
 /** The folder with the documents, and the model file in it where it is known. */
-interface Location {
+export interface Location {
   readonly root: string;
   readonly modelFile?: string;
-  readonly origin?: HubOrigin;
+  readonly origin?: HubOrigin | undefined;
 }
 
 async function locate(

@@ -1,4 +1,4 @@
-import { runWithDouble } from '../support/cli.js';
+import { PRUNE_REPORT, runWithDouble, TRIMMED } from '../support/cli.js';
 
 it('passes on what was said, and shows what was compared', async () => {
   const { calls, out } = await runWithDouble(
@@ -22,6 +22,20 @@ it('passes on what was said, and shows what was compared', async () => {
 it('passes on several sizes', async () => {
   const { calls } = await runWithDouble('shrink dense -o small --target-size 60MB,80MB');
   expect(calls[0]![1]).toMatchObject({ targetSize: ['60MB', '80MB'] });
+});
+
+it('passes on which tokens stay, and tells what the vocabulary costs by itself', async () => {
+  const { rows, tokens, reasons, bytes, tables } = TRIMMED;
+  const bitsPerByte = { before: 1.25, after: 1.275, from: 'source', textBytes: 8192 } as const;
+  const vocabulary = { rows, tokens, reasons, bytes, tables, bitsPerByte };
+  const { calls, out } = await runWithDouble('shrink dense -o small -s 60MB --keep-languages en,code', {
+    shrink: async () => [{ ...PRUNE_REPORT, vocabulary }],
+  });
+  expect(calls[0]![1]).toMatchObject({ keepLanguages: ['en', 'code'] });
+  expect(out).toContain(`${rows.before} -> ${rows.after} rows of the vocabulary`);
+  expect(out).toContain(
+    'The smaller vocabulary alone: 1.2500 -> 1.2750 bits per byte of the last quarter of your text (+2.0 %).',
+  );
 });
 
 it('names flags in errors, before the library is loaded', async () => {

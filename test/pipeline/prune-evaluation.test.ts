@@ -33,6 +33,7 @@ describe('evaluation of a run', () => {
         name: file,
         dense: dense.perplexity,
         pruned: pruned.perplexity,
+        bitsPerByte: { dense: dense.bitsPerByte, pruned: pruned.bitsPerByte },
         better: 'lower',
         protocol: pruned.protocol,
       });

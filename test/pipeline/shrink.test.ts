@@ -1,7 +1,7 @@
-import { mkdir, readFile, stat } from 'node:fs/promises';
+import { cp, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { OptionError } from '../../src/errors.js';
-import { shrink } from '../../src/node.js';
+import { quantize, shrink, trimVocabulary } from '../../src/node.js';
 import { copyShortLlama } from '../support/short-llama.js';
 import { useTemporaryFolder } from '../support/temporary-folder.js';
 
@@ -45,6 +45,68 @@ it('makes several sizes from one measurement, each in a folder of its own', asyn
   for (const { kind } of page.size.candidates) expect(['plain', 'bits']).toContain(kind);
 }, 240_000);
 
+const VOCABULARY = 'fang-prune-vocabulary.json';
+
+it('trims the vocabulary in memory first, to the bytes that trimVocabulary and shrink make one after the other', async () => {
+  const model = await copyShortLlama(at('in'));
+  const levers = { allow: ['neurons', 'bits'], dtypes: ['q4'] } as const;
+  const asked = { ...quick, ...levers, certify: false, targetSize: '430KB' };
+  const [report] = await shrink({ ...asked, model, out: at('out'), vocabularySize: 900, certify: true });
+  const { vocabulary, bytes, certificate } = report;
+  expect(vocabulary).toMatchObject({ rows: { before: 2048, after: 900 }, certificate: { equal: true, tokens: 128 } });
+  expect(bytes.before).toBe((await stat(join(model, 'onnx/model.onnx'))).size);
+  expect(bytes.after).toBeLessThanOrEqual(430_000);
+  expect(certificate).toMatchObject({ opened: true, passed: true });
+  await trimVocabulary({ model, out: at('trimmed'), vocabularySize: 900, certify: false });
+  await shrink({ ...asked, model: at('trimmed'), out: at('twice') });
+  const names = (await readdir(at('twice'), { recursive: true })).filter((name) => /(onnx|json)$/.test(name));
+  expect(names).toContain('onnx/model_q4.onnx');
+  for (const name of names.filter((name) => name !== 'onnx' && !name.startsWith('fang-prune-')))
+    expect([name, await readFile(at(`out/${name}`))]).toEqual([name, await readFile(at(`twice/${name}`))]);
+  const { kept } = JSON.parse(await readFile(at(`out/${VOCABULARY}`), 'utf8'));
+  expect(kept).toEqual(JSON.parse(await readFile(at(`trimmed/${VOCABULARY}`), 'utf8')).kept);
+  const again = await shrink({ ...asked, model, out: at('out'), vocabularySize: 900 });
+  expect(again[0].createdAt).toBe(report.createdAt);
+  // The same model with another vocabulary is another result.
+  await expect(shrink({ ...asked, model, out: at('out'), vocabularySize: 901 })).rejects.toThrow(/exists/);
+}, 240_000);
+
+it('keeps tokens of three quarters of the text, and measures the vocabulary on the rest in bits per byte', async () => {
+  const model = await copyShortLlama(at('in'));
+  const words = await readFile('examples/models/tiny-llama/text/prose.txt', 'utf8');
+  await writeFile(at('mine.txt'), words.slice(0, 9000));
+  const [report] = await shrink({
+    ...{ model, out: at('out'), targetSize: '440KB', dtypes: ['q4'], allow: ['neurons', 'bits'], certify: false },
+    ...{ vocabularySize: 600, text: at('mine.txt'), calibration },
+    evaluation: { texts: [at('mine.txt')], windowLength: 64, windowCount: 2 },
+  });
+  const { reasons, bitsPerByte } = report.vocabulary!;
+  expect(reasons.text).toBeGreaterThan(50);
+  expect(bitsPerByte).toMatchObject({ from: 'source' });
+  expect(bitsPerByte!.textBytes).toBeLessThan(2500);
+  expect(bitsPerByte!.after).toBeGreaterThan(bitsPerByte!.before);
+  // Each model reads the text in its own tokens; the perplexity is for each token of the dense one.
+  const [metric] = report.metrics!;
+  const ratio = metric!.bitsPerByte!.pruned / metric!.bitsPerByte!.dense!;
+  expect(Math.log(metric!.pruned) / Math.log(metric!.dense!)).toBeCloseTo(ratio, 6);
+}, 240_000);
+
+it('trims embedding models beside the decoder, and codes that nothing else changes', async () => {
+  await cp('test/fixtures/exporters/llama-dynamo215op18embeds-fp32', at('embeds'), { recursive: true });
+  const settings = { ...quick, certify: false, report: false } as const;
+  const whole = { ...settings, targetSize: '10MB', allow: ['neurons'] } as const;
+  await shrink({ ...whole, model: at('embeds'), out: at('out'), vocabularySize: 56 });
+  await trimVocabulary({ model: at('embeds'), out: at('alike'), vocabularySize: 56, certify: false });
+  const [embeddings] = (await readdir(at('alike'), { recursive: true })).filter((name) => /embed.*onnx$/.test(name));
+  expect(await readFile(at(`out/${embeddings}`))).toEqual(await readFile(at(`alike/${embeddings}`)));
+  const model = await copyShortLlama(at('in'));
+  const { calibration: _, ...plain } = settings;
+  await quantize({ ...plain, model, out: at('coded'), dtype: 'q4', rounding: 'nearest' });
+  const [{ vocabulary, bytes }] = await shrink({ ...whole, model: at('coded'), out: at('cut'), vocabularySize: 900 });
+  expect(bytes).toEqual({ before: vocabulary!.bytes.before, after: vocabulary!.bytes.after });
+  expect(bytes.after).toBeLessThan(bytes.before - 100_000);
+}, 240_000);
+
 it.each([
   [
     { targetSize: '10KB' },
@@ -60,6 +122,17 @@ it.each([
   [{ targetSize: '1MB', dtypes: ['fp16'] }, /^dtypes holds "fp16"; expected one of q8, q4, q4f16, q2, q2f16/],
   [{ targetSize: '1MB', dtypes: ['q8', 'q4f16'] }, /^dtypes mixes q8 and q4f16/],
   [{ targetSize: '1MB', allow: ['bits'], heal: true }, /^heal has no effect where only bits are allowed/],
+  [{ targetSize: '1MB', vocabularySize: 100 }, /^vocabularySize is 100, and \d+ tokens must stay/],
+  [{ targetSize: '1MB', vocabulary: ['a'], keepLanguages: ['en'] }, /^keepLanguages has no effect beside vocabulary/],
+  [{ targetSize: '1MB', vocabularySize: 900, recipe: 'r' }, /^recipe repeats decisions on the model/],
+  [
+    { targetSize: '1MB', vocabularySize: 900, calibration: { source: { tokens: [[1, 2]] } } },
+    /^calibration.source holds token ids, which mean other tokens/,
+  ],
+  [
+    { targetSize: '1MB', vocabularySize: 900, calibration: { generate: { startToken: 1 } } },
+    /^calibration.generate.startToken is an id, which means another token/,
+  ],
 ])('refuses %j', async (given, message) => {
   const model = await copyShortLlama(at('in'));
   const asked = shrink({ model, out: at('out'), ...given } as never);

@@ -244,7 +244,7 @@ export const DTYPE_REPORT: DtypeReport = {
   rounding: { learned: 40, nearest: 2, costRatio: 0.31 },
 };
 
-const TRIMMED: TrimmedVocabulary = {
+export const TRIMMED: TrimmedVocabulary = {
   model: 'dense',
   rows: { before: 2048, after: 1500 },
   tokens: { before: 2048, after: 1500 },

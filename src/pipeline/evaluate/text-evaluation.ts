@@ -20,6 +20,8 @@ export interface PreparedText {
   readonly tokens: Int32Array;
   readonly textSha256: string;
   readonly windows: WindowOptions;
+  /** See `PerplexityOptions`. */
+  readonly countBytes?: Tokenizer['countBytes'];
   /** Windows that are scored. */
   readonly windowCount: number;
 }
@@ -64,7 +66,8 @@ async function prepareText(
   const windows = windowOptions({ ...request, windowLength }, tokenizer);
   const shape = resolveWindows(windows, tokens.length);
   const windowCount = cutScoredWindows(tokens, shape).slice(0, request.windowCount).length;
-  return { name, tokens, textSha256: await sha256(text), windows, windowCount };
+  const { countBytes } = tokenizer;
+  return { name, tokens, textSha256: await sha256(text), windows, windowCount, ...(countBytes && { countBytes }) };
 }
 
 /** Tokens of a text that a measurement reads, window by window. */
@@ -82,11 +85,12 @@ export async function measureTexts(
   const total = countWindows(texts);
   const results: PerplexityResult[] = [];
   let before = 0;
-  for (const { name, tokens, textSha256, windows, windowCount } of texts) {
+  for (const { name, tokens, textSha256, windows, countBytes, windowCount } of texts) {
     const done = before;
     const listener: JobControl['onProgress'] =
       onProgress && ((step) => onProgress({ stage: 'evaluate', done: done + step.done, total, detail: name }));
-    const result = await measurePerplexity(model, tokens, { ...windows, onProgress: listener, signal });
+    const options = { ...windows, countBytes, onProgress: listener, signal };
+    const result = await measurePerplexity(model, tokens, options);
     results.push({ ...result, protocol: { ...result.protocol, textSha256 } });
     before += windowCount;
   }

@@ -4,7 +4,7 @@ import type { LanguageModel } from '../../evaluation/language-model.js';
 import type { PerplexityResult } from '../../evaluation/perplexity.js';
 import { checkpoint } from '../../platform/journal.js';
 import type { JobControl, Progress } from '../../progress.js';
-import { perplexityMetric } from '../../report/perplexity-metric.js';
+import { type MeasuredPerplexity, perplexityMetric } from '../../report/perplexity-metric.js';
 import type { PruneReport } from '../../report/report-schema.js';
 import type { Engine } from '../../runtime/engine.js';
 import { requireTokenizer } from '../../storage/load-tokenizer.js';
@@ -19,6 +19,8 @@ export interface EvaluateInput {
   /** The dense model's. */
   readonly folder: ModelFolder;
   readonly texts: readonly PreparedText[];
+  /** The same texts as results read them, whose vocabulary may be trimmed. Default: as the dense model. */
+  readonly resultTexts?: readonly PreparedText[] | undefined;
   /** What both models continue, and for how many tokens. */
   readonly samples: SampleRequest;
   /** Of results that were written. */
@@ -40,23 +42,24 @@ export interface SampleRequest {
  */
 export const evaluate: Stage<EvaluateInput, readonly PruneReport[]> = {
   name: 'evaluate',
-  async run(context, { engine, folder, texts, samples, reports }) {
+  async run(context, { engine, folder, texts, resultTexts = texts, samples, reports }) {
     const { prompts } = samples;
     if (reports.every((report) => isEvaluated(report, { texts, prompts }))) return reports;
     const { resolve } = context.platform.files;
-    const measure = measureWith(context, { engine, texts, samples, modelCount: 1 + reports.length });
-    const dense = await measure(async () => folder, 0);
+    const measure = measureWith(context, { engine, samples, modelCount: 1 + reports.length });
+    const dense = await measure(async () => folder, texts, 0);
     const evaluated: PruneReport[] = [];
     for (const [at, report] of reports.entries()) {
       const model = resolve(report.out!, report.dtypes?.[0]?.file ?? folder.modelFile);
       const { embeddings, bos } = folder;
       const pruned = await withPart(context, (part) =>
-        measure(() => open.run(part, { model, embeddings, bos }), 1 + at),
+        measure(() => open.run(part, { model, embeddings, bos }), resultTexts, 1 + at),
       );
+      const compared = (text: number) => inTokensOf(dense.results[text]!, pruned.results[text]!, resultTexts !== texts);
       evaluated.push({
         ...report,
         ...(texts.length > 0 && {
-          metrics: texts.map(({ name }, text) => perplexityMetric(name, dense.results[text]!, pruned.results[text]!)),
+          metrics: texts.map(({ name }, text) => perplexityMetric(name, dense.results[text]!, compared(text))),
         }),
         ...(prompts.length > 0 && {
           samples: prompts.map((prompt, at) => ({ prompt, dense: dense.written[at]!, pruned: pruned.written[at]! })),
@@ -75,6 +78,16 @@ function isEvaluated(
   return (metrics !== undefined || texts.length === 0) && (samples !== undefined || prompts.length === 0);
 }
 
+/**
+ * A perplexity for each token of the dense model, where results read a text in tokens of their own: bits per byte are what both have
+ * in common.
+ */
+function inTokensOf(dense: PerplexityResult, own: PerplexityResult, isOther: boolean): MeasuredPerplexity {
+  if (!isOther || dense.bitsPerByte === undefined || own.bitsPerByte === undefined) return own;
+  const { windows: _, ...rest } = own;
+  return { ...rest, perplexity: dense.perplexity ** (own.bitsPerByte / dense.bitsPerByte) };
+}
+
 interface Measured {
   readonly results: readonly PerplexityResult[];
   /** What the model writes after each prompt. */
@@ -84,14 +97,13 @@ interface Measured {
 
 function measureWith(
   { journal, onProgress, signal }: JobContext,
-  {
-    engine,
-    texts,
-    samples,
-    modelCount,
-  }: Pick<EvaluateInput, 'engine' | 'texts' | 'samples'> & { readonly modelCount: number },
+  { engine, samples, modelCount }: Pick<EvaluateInput, 'engine' | 'samples'> & { readonly modelCount: number },
 ) {
-  return async (openFolder: () => Promise<ModelFolder>, index: number): Promise<Measured> => {
+  return async (
+    openFolder: () => Promise<ModelFolder>,
+    texts: readonly PreparedText[],
+    index: number,
+  ): Promise<Measured> => {
     signal?.throwIfAborted();
     // A text may have changed under its name.
     const asked = [texts.map(({ textSha256 }) => textSha256), samples];

@@ -14,7 +14,7 @@ export interface SaveInput extends Pick<SaveOptions, 'layout'> {
   readonly source: ModelFolder;
   /** Files to write instead of the source's, JSON or text, by path relative to the folder, such as `config.json`. */
   readonly documents: Readonly<Record<string, JsonObject | string>>;
-  /** Models of other parts to write instead of the source's, by path relative to the folder. Default: none. */
+  /** Models of other parts to write instead of the source's, by path relative to the folder. Default: those that the source changes. */
   readonly parts?: ReadonlyMap<string, OnnxModel> | undefined;
   /** Files of the source that would be wrong beside the model, by path relative to the folder. Default: none. */
   readonly stale?: readonly string[] | undefined;
@@ -51,7 +51,7 @@ export const save: Stage<SaveInput, SavedFolder> = {
         file = source.modelFile,
         isFurther = false,
         isSource = false,
-        parts = new Map<string, OnnxModel>(),
+        parts = (!isFurther && source.changed?.parts) || new Map<string, OnnxModel>(),
         stale = [],
         ...layout
       } = input;
@@ -73,15 +73,15 @@ export const save: Stage<SaveInput, SavedFolder> = {
       for (const [path, part] of parts) await saveModel(part, openFolder(files, folder), path, control);
       for (const path of kept) await copy(path);
       for (const [path, document] of Object.entries(documents))
-        await writeText(
-          files,
-          files.resolve(folder, path),
-          typeof document === 'string' ? document : `${JSON.stringify(document, null, 2)}\n`,
-        );
+        await writeText(files, files.resolve(folder, path), formatDocument(document));
       signal?.throwIfAborted();
       return { ...saved, copied: kept, leftOut, outside };
     }),
 };
+
+/** A file beside a model as text. */
+export const formatDocument = (document: JsonObject | string): string =>
+  typeof document === 'string' ? document : `${JSON.stringify(document, null, 2)}\n`;
 
 const NOTHING: SideFiles = { kept: [], leftOut: [], outside: [] };
 

@@ -1,5 +1,6 @@
 import { EngineError, NumericalError } from '../../errors.js';
 import { findHeldOutWindows } from '../../evaluation/held-out-windows.js';
+import type { TrimmingCertificate } from '../../report/report-schema.js';
 import type { Engine } from '../../runtime/engine.js';
 import { tensorFloats } from '../../runtime/tensor-floats.js';
 import { findTokenizer } from '../../storage/load-tokenizer.js';
@@ -7,24 +8,10 @@ import { longestWindow, type ModelFolder, openModelFolder } from '../../storage/
 import type { JobContext } from '../job-context.js';
 import { openLanguageModel } from '../open-language-model.js';
 
-/** How the logits of tokens that stayed compare with the original's. */
-export interface TrimmingCertificate {
-  /** Windows read by both models. */
-  readonly windows: number;
-  /** Tokens read. */
-  readonly tokens: number;
-  /** Largest difference of two logits of a token that stayed, as a fraction of the range of logits. */
-  readonly gap: number;
-  /** Whether every such logit has the same bits. */
-  readonly equal: boolean;
-  /** Largest gap that is taken for rounding. */
-  readonly tolerance: number;
-}
-
 interface CertifyInput {
   readonly folder: ModelFolder;
-  /** Absolute path of the folder that was written. */
-  readonly written: string;
+  /** The same without the tokens that went. */
+  readonly trimmed: ModelFolder;
   readonly engine: Engine;
   /** Old ids by new ones. */
   readonly keep: Int32Array;
@@ -36,46 +23,50 @@ const WINDOW = { windowCount: 2, windowLength: 64 };
 /** Kernels may sum in another order where a matrix has fewer columns. */
 const TOLERANCE = 1e-4;
 
+/** The same for a folder that was written. @param input `written` is its absolute path */
+export async function certifyWritten(
+  context: JobContext,
+  { written, ...input }: Omit<CertifyInput, 'trimmed'> & { readonly written: string },
+): Promise<TrimmingCertificate | undefined> {
+  const { platform } = context;
+  const trimmed = await openModelFolder(platform, platform.files.resolve(written, input.folder.modelFile));
+  return certifyTrimming(context, { ...input, trimmed }).finally(() => trimmed.close());
+}
+
 /**
- * Has ONNX Runtime open what was written as users do, and compares its logits on text in the new tokens with the original's of
+ * Has ONNX Runtime open a trimmed model as users do, and compares its logits on text in the new tokens with the original's of
  * the same tokens.
  * @returns undefined where the original does not run here either
  * @throws NumericalError where they differ by more than rounding; EngineError where only the original runs
  */
 export function certifyTrimming(
-  context: JobContext,
-  { folder, written, engine, keep }: CertifyInput,
+  { timed, remarks, onProgress, signal }: JobContext,
+  { folder, trimmed, engine, keep }: CertifyInput,
 ): Promise<TrimmingCertificate | undefined> {
-  const { platform, timed, remarks, onProgress, signal } = context;
   return timed('certify', async () => {
-    const trimmed = await openModelFolder(platform, platform.files.resolve(written, folder.modelFile));
-    try {
-      const longest = longestWindow(folder, undefined) ?? WINDOW.windowLength;
-      const { windows } = await findHeldOutWindows({
-        ...WINDOW,
-        windowLength: Math.min(WINDOW.windowLength, longest),
-        calibration: [],
-        tokenizer: await findTokenizer(trimmed),
-        vocabularySize: keep.length,
-        signal,
-      });
-      const olds = windows.map((window) => window.map((id) => keep[id]!));
-      const before = await readLogits(engine, folder, olds).catch((error: unknown) => {
-        if (error instanceof EngineError) return error;
-        throw error;
-      });
-      if (before instanceof EngineError) {
-        remarks.push(`not compared with the original, which does not run here: ${before.message}`);
-        return undefined;
-      }
-      onProgress?.({ stage: 'certify', done: 1, total: 2 });
-      signal?.throwIfAborted();
-      const after = await readLogits(engine, trimmed, windows);
-      onProgress?.({ stage: 'certify', done: 2, total: 2 });
-      return compareLogits(before, after, { keep, windows });
-    } finally {
-      await trimmed.close();
+    const longest = longestWindow(folder, undefined) ?? WINDOW.windowLength;
+    const { windows } = await findHeldOutWindows({
+      ...WINDOW,
+      windowLength: Math.min(WINDOW.windowLength, longest),
+      calibration: [],
+      tokenizer: await findTokenizer(trimmed),
+      vocabularySize: keep.length,
+      signal,
+    });
+    const olds = windows.map((window) => window.map((id) => keep[id]!));
+    const before = await readLogits(engine, folder, olds).catch((error: unknown) => {
+      if (error instanceof EngineError) return error;
+      throw error;
+    });
+    if (before instanceof EngineError) {
+      remarks.push(`not compared with the original, which does not run here: ${before.message}`);
+      return undefined;
     }
+    onProgress?.({ stage: 'certify', done: 1, total: 2 });
+    signal?.throwIfAborted();
+    const after = await readLogits(engine, trimmed, windows);
+    onProgress?.({ stage: 'certify', done: 2, total: 2 });
+    return compareLogits(before, after, { keep, windows });
   });
 }
 

@@ -3,7 +3,6 @@ import { findTokenInput } from '../../graph/model-inputs.js';
 import { shareWeights } from '../../graph/share-weights.js';
 import { loadModel } from '../../onnx/load-model.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
-import type { VocabularyOptions } from '../../options/vocabulary.js';
 import { requireTokenizer } from '../../storage/load-tokenizer.js';
 import { type ModelFolder, modelPath, TOKENIZER } from '../../storage/model-folder.js';
 import { type OpenFolder, openFolder } from '../../storage/open-folder.js';
@@ -18,7 +17,7 @@ import { type GraphPart, traceVocabulary } from '../../vocabulary/trace-vocabula
 import type { VocabularyTrace } from '../../vocabulary/vocabulary-trace.js';
 import type { JobContext } from '../job-context.js';
 import { remarkShared } from '../stages/load.js';
-import { readTokenSelection } from './read-token-selection.js';
+import { readTokenSelection, type TokenWishes } from './read-token-selection.js';
 
 /** A graph of the folder as its file has it, and where it deals with the vocabulary. */
 export interface TracedGraph {
@@ -41,11 +40,7 @@ export interface TrimmingPlan {
 }
 
 /** Reads graphs and tokenizer, and chooses the tokens that stay. */
-export function planTrimming(
-  context: JobContext,
-  folder: ModelFolder,
-  options: VocabularyOptions,
-): Promise<TrimmingPlan> {
+export function planTrimming(context: JobContext, folder: ModelFolder, options: TokenWishes): Promise<TrimmingPlan> {
   return context.timed('choose', async () => {
     const { platform, signal, onProgress } = context;
     const { files } = platform;

@@ -33,6 +33,12 @@ export function checkVocabularyOptions({ keepLanguages, vocabularySize, vocabula
     );
 }
 
+/** Which tokens stay, by files or by what was read already. */
+export interface TokenWishes extends VocabularyOptions {
+  /** Tokens of a text, which stay as those of `texts` do. */
+  readonly seen?: Int32Array | undefined;
+}
+
 interface WishSources {
   readonly folder: ModelFolder;
   readonly file: TokenizerFile;
@@ -45,13 +51,16 @@ interface WishSources {
 /** Reads which tokens are to stay: the user's list and texts, and what files of the model name. @throws OptionError */
 export async function readTokenSelection(
   files: Files,
-  options: VocabularyOptions,
+  options: TokenWishes,
   { folder, file, tokenizer, tokenizerConfig, constants }: WishSources,
 ): Promise<TokenSelection> {
-  const { keepLanguages, vocabularySize, vocabulary, texts = [] } = options;
+  const { keepLanguages, vocabularySize, vocabulary, texts = [], seen = [] } = options;
   const textCounts = new Map<number, number>();
-  for (const path of texts)
-    for (const id of tokenizer.encode(await readText(files, path))) textCounts.set(id, (textCounts.get(id) ?? 0) + 1);
+  const countTokens = (ids: Iterable<number>) => {
+    for (const id of ids) textCounts.set(id, (textCounts.get(id) ?? 0) + 1);
+  };
+  countTokens(seen);
+  for (const path of texts) countTokens(tokenizer.encode(await readText(files, path)));
   const documents = [...Object.values(folder.documents), tokenizerConfig];
   const named = new Set([...idsNamedByTokenizer(file), ...documents.flatMap(idsNamedByDocument), ...constants]);
   for (const template of await readTemplates(folder, tokenizerConfig))

@@ -11,6 +11,7 @@ import { provenanceSection } from './provenance.js';
 import { samplesSection } from './samples.js';
 import { sizeSection } from './size.js';
 import { costSection, header } from './summary.js';
+import { vocabularySection } from './vocabulary.js';
 import './page.css';
 
 const report = JSON.parse(document.getElementById('report')?.textContent ?? '{}') as PruneReport;
@@ -19,6 +20,7 @@ const sections = [
   samplesSection(report),
   healingSection(report),
   sizeSection(report),
+  vocabularySection(report),
   ladderSection(report),
   besideSection(report),
   blocksSection(report),

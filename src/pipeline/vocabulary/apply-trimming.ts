@@ -1,0 +1,140 @@
+import { measureModel } from '../../onnx/save-model.js';
+import type { VocabularyReport } from '../../report/report-schema.js';
+import { type ModelFolder, modelPaths, TOKENIZER, totalBytes } from '../../storage/model-folder.js';
+import { type JsonObject, readJsonFile } from '../../storage/read-json.js';
+import { listSideFiles } from '../../storage/side-files.js';
+import { cutVocabulary } from '../../vocabulary/cut-vocabulary.js';
+import { type RenumberedIds, renumberIds } from '../../vocabulary/renumbered-ids.js';
+import { renumberDocument } from '../../vocabulary/token-ids-in-documents.js';
+import { trimTokenizer } from '../../vocabulary/trim-tokenizer.js';
+import { vocabularyFileOf } from '../../vocabulary/vocabulary-files.js';
+import { documentsOf } from '../result-facts.js';
+import type { TracedGraph, TrimmingPlan } from './plan-trimming.js';
+
+/** Says how a vocabulary was trimmed, in the folder; `vocabulary` reads it to trim alike. */
+export const VOCABULARY_FILE = 'fang-prune-vocabulary.json';
+
+/** Graphs of a plan that were cut. */
+export interface CutGraphs {
+  readonly ids: RenumberedIds;
+  readonly report: VocabularyReport;
+}
+
+/** Cuts the rows of tokens that go out of all graphs of a plan, in place. */
+export async function cutGraphs(plan: TrimmingPlan): Promise<CutGraphs> {
+  const ids = renumberIds(plan.chosen.keep);
+  const graphs = [plan.decoder, ...plan.parts.values()];
+  const before = graphs.flatMap(sizesOf);
+  for (const { model, trace } of graphs) cutVocabulary(model, trace, ids);
+  return { ids, report: await reportTrimming(plan, ids, before) };
+}
+
+/** What a reader should know of the tokens that stay. */
+export function remarkTokens({ chosen: { addedToList, filledUp } }: TrimmingPlan): readonly string[] {
+  return [
+    ...(addedToList > 0
+      ? [
+          `${addedToList} tokens stay that the list lacks: bytes or single characters, special and added tokens, those of the chat template and of the configuration`,
+        ]
+      : []),
+    ...(filledUp > 0
+      ? [
+          `${filledUp} tokens more stay, so that the LM head has a multiple of 4 rows: kernels for quantised weights keep every bit then`,
+        ]
+      : []),
+  ];
+}
+
+/** The same of files that are left out. */
+export const remarkStale = (stale: readonly string[]): readonly string[] =>
+  stale.length === 0
+    ? []
+    : [`left out, since they hold the tokens that went: ${stale.join(', ')}; tokenizer.json stands for them`];
+
+interface TableSize {
+  readonly model: TracedGraph['model'];
+  readonly name: string;
+  readonly rows: number;
+  readonly byteLength: number;
+}
+
+const sizesOf = ({ model, trace: { tables } }: TracedGraph): readonly TableSize[] =>
+  [...tables.values()].map(({ name, rows }) => ({
+    model,
+    name,
+    rows,
+    byteLength: model.weights.get(name)!.byteLength,
+  }));
+
+/** What was trimmed, of graphs that were cut. */
+async function reportTrimming(
+  { folder, decoder, parts, file, chosen, rows }: TrimmingPlan,
+  ids: RenumberedIds,
+  before: readonly TableSize[],
+): Promise<VocabularyReport> {
+  const { platform, root } = folder;
+  const { resolve } = platform.files;
+  const partPaths = [...parts].flatMap(([path, { model }]) =>
+    modelPaths({ ...folder, modelFile: path } as ModelFolder, model),
+  );
+  const written = [...parts].map(([path, { model }]) => measureModel(model, path));
+  const kept = file.merges.filter(({ left, right, result }) =>
+    [left, right, result].every((id) => ids.newId(id) !== undefined),
+  );
+  return {
+    rows: { before: rows, after: ids.countBelow(rows) },
+    tokens: {
+      before: file.contents.filter((content) => content !== undefined).length,
+      after: chosen.keep.reduce((count, id) => count + (file.contents[id] === undefined ? 0 : 1), 0),
+    },
+    reasons: chosen.counts,
+    ...(file.merges.length > 0 && { merges: { before: file.merges.length, after: kept.length } }),
+    bytes: {
+      before: await totalBytes(
+        platform,
+        [...modelPaths(folder, decoder.model), ...partPaths].map((path) => resolve(root, path)),
+      ),
+      after: written.reduce((sum, bytes) => sum + bytes, measureModel(decoder.model, folder.modelFile)),
+    },
+    tables: before.map(({ model, name, rows: all, byteLength }) => ({
+      name,
+      rows: { before: all, after: ids.countBelow(all) },
+      bytes: { before: byteLength, after: model.weights.get(name)!.byteLength },
+    })),
+  };
+}
+
+/** Files beside a model with new ids. */
+export interface RewrittenDocuments {
+  /** By path relative to the folder. */
+  readonly documents: Readonly<Record<string, JsonObject | string>>;
+  /** Files that would name old ids. */
+  readonly stale: readonly string[];
+}
+
+/** Writes new ids into the files of a folder. */
+export async function rewriteDocuments(
+  { folder, decoder, file, tokenizerConfig }: TrimmingPlan,
+  ids: RenumberedIds,
+): Promise<RewrittenDocuments> {
+  const { platform, root } = folder;
+  const { files } = platform;
+  const trimmed = trimTokenizer(file, ids);
+  const documents: Record<string, JsonObject | string> = { [TOKENIZER]: trimmed };
+  const mended = { ...folder.documents, ...documentsOf(folder, decoder.model, []) };
+  for (const [name, document] of Object.entries(mended)) documents[name] = renumberDocument(document, ids);
+  const { kept } = await listSideFiles(files, folder, new Set(Object.keys(documents)));
+  const stale: string[] = [];
+  for (const path of kept) {
+    const rule = vocabularyFileOf(path, file);
+    if (rule === undefined) continue;
+    if (rule.kind === 'stale') stale.push(path);
+    else if (rule.kind === 'text') documents[path] = rule.rewrite({ ids, file, trimmed });
+    else {
+      const document =
+        path === 'tokenizer_config.json' ? tokenizerConfig : await readJsonFile(files, files.resolve(root, path));
+      if (document !== undefined) documents[path] = rule.rewrite(document, { ids, file, trimmed });
+    }
+  }
+  return { documents, stale };
+}

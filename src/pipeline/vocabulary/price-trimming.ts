@@ -1,0 +1,71 @@
+import { findLeadingTokens } from '../../calibration/leading-tokens.js';
+import { EngineError } from '../../errors.js';
+import { measureTextPerplexity } from '../../evaluation/perplexity.js';
+import { checkpoint } from '../../platform/journal.js';
+import type { Progress } from '../../progress.js';
+import type { TrimmingPrice } from '../../report/report-schema.js';
+import type { Engine } from '../../runtime/engine.js';
+import { requireTokenizer } from '../../storage/load-tokenizer.js';
+import { longestWindow, type ModelFolder } from '../../storage/model-folder.js';
+import type { JobContext } from '../job-context.js';
+import { openLanguageModel } from '../open-language-model.js';
+import type { TrimmedFolder } from './trimmed-folder.js';
+
+interface PriceInput extends Pick<TrimmedFolder, 'unseen'> {
+  readonly original: ModelFolder;
+  readonly trimmed: ModelFolder;
+  readonly engine: Engine;
+}
+
+/** Characters that are read of a text, from its end: some seconds of a small model. */
+const MOST_CHARACTERS = 8192;
+
+/** Fewer tell little. */
+const LEAST_CHARACTERS = 1024;
+
+const WINDOW_LENGTH = 512;
+
+/**
+ * Measures in bits for each byte what trimming a vocabulary costs on text that no token was kept for.
+ * @returns undefined where the original does not run here
+ */
+export async function priceTrimming(
+  { timed, onProgress, signal, journal, remarks }: JobContext,
+  { original, trimmed, engine, unseen = '' }: PriceInput,
+): Promise<TrimmingPrice | undefined> {
+  const isOwn = unseen.length >= LEAST_CHARACTERS;
+  const text = isOwn
+    ? unseen.slice(-MOST_CHARACTERS)
+    : (await import('../../evaluation/held-out-text.js')).HELD_OUT_TEXTS.join('\n');
+  const longest = longestWindow(original, undefined) ?? WINDOW_LENGTH;
+  const measure = async (folder: ModelFolder, index: number): Promise<number | undefined> => {
+    const tokenizer = await requireTokenizer(folder, 'bits per byte');
+    const room = Math.min(WINDOW_LENGTH, longest) - findLeadingTokens(tokenizer).length;
+    const windowLength = Math.max(2, Math.min(room, tokenizer.encode(text).length));
+    const listener = ({ done, total, ...step }: Progress) =>
+      onProgress?.({ ...step, done: done + index * total, total: 2 * total });
+    const model = await openLanguageModel(engine, folder, { signal });
+    try {
+      const options = { windowLength, signal, onProgress: listener };
+      return (await measureTextPerplexity(model, { text, tokenizer }, options)).bitsPerByte;
+    } finally {
+      await model.release();
+    }
+  };
+  const measureBoth = async (): Promise<TrimmingPrice | null> => {
+    const before = await measure(original, 0);
+    const after = await measure(trimmed, 1);
+    if (before === undefined || after === undefined) return null;
+    const textBytes = new TextEncoder().encode(text).byteLength;
+    return { before, after, from: isOwn ? 'source' : 'text', textBytes };
+  };
+  try {
+    return (
+      (await timed('perplexity', () => checkpoint(journal, 'vocabulary-price', { make: measureBoth }))) ?? undefined
+    );
+  } catch (error) {
+    if (!(error instanceof EngineError)) throw error;
+    remarks.push(`what the vocabulary costs was not measured, since the model does not run here: ${error.message}`);
+    return undefined;
+  }
+}

@@ -1,0 +1,49 @@
+import { bytesSource } from '../onnx/memory-folder.js';
+import { type Files, type Platform, withMembers } from '../platform/platform.js';
+
+/** Contents of files by path relative to a folder, with `/`; undefined for those that are left out. */
+export type ChangedFiles = ReadonlyMap<string, Uint8Array | undefined>;
+
+/**
+ * The same platform, on which some files of a folder have another content or are gone. Nothing is written: what is read comes from
+ * memory.
+ * @param root absolute path of the folder
+ */
+export function withChangedFiles(platform: Platform, root: string, changed: ChangedFiles): Platform {
+  const { files } = platform;
+  const insideOf = (path: string): string | undefined => {
+    const inside = files.relative(root, path);
+    return inside !== undefined && changed.has(inside) ? inside : undefined;
+  };
+  const members: Pick<Files, 'kindOf' | 'list' | 'open' | 'stamp'> = {
+    async kindOf(path) {
+      const inside = insideOf(path);
+      if (inside === undefined) return files.kindOf(path);
+      return changed.get(inside) === undefined ? undefined : 'file';
+    },
+    async list(folder) {
+      const entries = await files.list(folder);
+      const isLeftOut = (name: string) => {
+        const inside = insideOf(files.resolve(folder, name));
+        return inside !== undefined && changed.get(inside) === undefined;
+      };
+      return entries.filter(({ name }) => !isLeftOut(name));
+    },
+    async open(path, pipes) {
+      const inside = insideOf(path);
+      if (inside === undefined) return files.open(path, pipes);
+      const bytes = changed.get(inside);
+      return bytes && { ...bytesSource(path, bytes), close: async () => {} };
+    },
+    async stamp(path) {
+      const inside = insideOf(path);
+      const bytes = inside === undefined ? undefined : changed.get(inside);
+      if (inside === undefined) return files.stamp(path);
+      if (bytes === undefined) return undefined;
+      const hash = platform.createHash();
+      hash.update(bytes);
+      return hash.digest();
+    },
+  };
+  return withMembers(platform, { files: { ...files, ...members } });
+}
