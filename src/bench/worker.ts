@@ -1,6 +1,7 @@
 /** A process of its own for one model, so that its peak memory is its own. Asked by messages, one at a time. */
-import type { LanguageModel, Reader } from '../evaluation/language-model.js';
+import type { LanguageModel } from '../evaluation/language-model.js';
 import { createLanguageModel } from '../evaluation/session-language-model.js';
+import { timePrompt, timeWriting } from '../evaluation/time-tokens.js';
 import { openSession } from '../pipeline/open-language-model.js';
 import { peakMemoryBytes } from '../platform/node/memory.js';
 import { createNodeEngine } from '../platform/node/node-engine.js';
@@ -29,32 +30,13 @@ const handlers: Handlers = {
     return { loadMs, hasCache: opened.hasCache };
   },
   async prefill({ promptLength }) {
-    const { ms } = await timedPrompt(promptLength);
+    const { ms } = await timePrompt(opened!, promptLength);
     return { ms };
   },
-  async decode({ promptLength, newTokens }) {
-    const { reader } = await timedPrompt(promptLength);
-    const start = performance.now();
-    for (const token of someTokens(newTokens)) await reader.read([Int32Array.of(token)]);
-    return { ms: performance.now() - start };
-  },
+  decode: async (tokens) => ({ ms: await timeWriting(opened!, tokens) }),
   probe: probeWidth,
   memory: async () => ({ bytes: peakMemoryBytes() }),
 };
-
-async function timedPrompt(length: number): Promise<{ readonly reader: Reader; readonly ms: number }> {
-  const reader = opened!.createReader();
-  const prompt = someTokens(length);
-  const start = performance.now();
-  await reader.read([prompt]);
-  return { reader, ms: performance.now() - start };
-}
-
-/** Tokens that every vocabulary has; what they say does not change how long it takes. */
-function someTokens(count: number): Int32Array {
-  const size = Math.min(opened?.vocabularySize ?? 256, 32_000);
-  return Int32Array.from({ length: count }, (_, at) => (at * 7919 + 11) % size);
-}
 
 process.on('message', ({ call, ...request }: WorkerRequest) => {
   const handle = handlers[call] as (request: object) => Promise<WorkerCalls[WorkerCall]['answer']>;

@@ -168,6 +168,43 @@ export const SHRINK = {
   Running: { ...RUN, ...MODEL, ...CONDUCT, stopHealing },
 } as const satisfies Families;
 
+const { out: shrunk, targetSize, allow, dtypes, certify } = SHRINK.Result;
+const { text: calibrated, ...SHRUNK_READING } = SHRINK.Calibration;
+const { stopHealing: _stop, ...RUNNING } = SHRINK.Running;
+
+/** Options of `choose`: those of `shrink`, what models are measured on, and what may be lost. */
+export const CHOOSE = {
+  Result: {
+    out: { ...shrunk, help: 'folder that gets a folder for each model', required: true },
+    targetSize: {
+      ...targetSize,
+      help: 'sizes to try beside q8 and q4',
+      otherwise: 'one between both, and two below q4',
+    },
+    allow,
+    dtypes,
+    force: FOLDER.force,
+    certify,
+  },
+  Vocabulary: SHRINK.Vocabulary,
+  Choice: {
+    text: { ...calibrated, help: 'your text, .txt or .jsonl, that models are made by', required: true },
+    test: row('--test <file>', 'text that they are measured on', {
+      kind: text('a path'),
+      otherwise: 'that of --text, which flatters what was made by it',
+      everyday: true,
+    }),
+    mostLoss: row('--most-loss <fraction>', "bits per byte that may be lost, as a fraction of the dense model's", {
+      kind: fraction,
+      default: 0.02,
+      everyday: true,
+    }),
+  },
+  Method: SHRINK.Method,
+  Calibration: SHRUNK_READING,
+  Running: RUNNING,
+} as const satisfies Families;
+
 export const TRIM_VOCABULARY = {
   Result: {
     out: { ...RESULT.out, help: 'where the trimmed model goes' },

@@ -1,6 +1,7 @@
 import {
   APPLY,
   BIAS,
+  CHOOSE,
   COMPARE,
   DESCRIBE,
   EVALUATE,
@@ -26,6 +27,7 @@ import { runGeneration, runLogLikelihoods, runPerplexity, runTasks } from './eva
 import { runBias } from './evaluate/run-bias.js';
 import { runEvaluation } from './evaluate/run-evaluation.js';
 import { runApply } from './run-apply.js';
+import { runChoose } from './run-choose.js';
 import { runDescribe } from './run-describe.js';
 import { runHeal } from './run-heal.js';
 import { runMerge } from './run-merge.js';
@@ -67,6 +69,7 @@ export const CALLS = {
   plan: call(runPlan, LADDER, everywhere),
   quantize: call(runQuantize, QUANTIZE, resumable),
   shrink: call(runShrink, SHRINK, resumable),
+  choose: call(runChoose, CHOOSE, resumable),
   observe: call(runObserve, OBSERVE, resumable),
   mergeStatistics: call(runMerge, MERGE, onNode),
   applyRecipe: call(runApply, APPLY, everywhere),

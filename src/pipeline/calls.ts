@@ -43,6 +43,7 @@ export type { EvaluateRequest, Evaluation } from './evaluate/run-evaluation.js';
 export { type JobContext, type Stage, withJob } from './job-context.js';
 export type { LadderRequest, PruneRequest } from './prune-request.js';
 export type { AppliedRecipe, ApplyRequest } from './run-apply.js';
+export type { Choice, ChooseRequest, MeasuredChoice } from './run-choose.js';
 export type { DescribeRequest } from './run-describe.js';
 export type { HealedFolder, HealRequest } from './run-heal.js';
 export type { MergedStatistics, MergeRequest } from './run-merge.js';

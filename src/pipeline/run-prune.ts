@@ -54,8 +54,12 @@ import {
   writeResult,
 } from './write-result.js';
 
-/** Prunes a model folder at one sparsity. */
-export async function runPrune(platform: Platform, request: PruneRequest): Promise<PruneReport> {
+/** Prunes a model folder at one sparsity. @param vocabulary which tokens stay; default all */
+export async function runPrune(
+  platform: Platform,
+  request: PruneRequest,
+  vocabulary?: JobVocabulary,
+): Promise<PruneReport> {
   checkOptions(request, rowsOf(PRUNE));
   const { files } = platform;
   const results = resultPlaces(files, { ...request, sparsity: [request.sparsity] }, false);
@@ -63,7 +67,7 @@ export async function runPrune(platform: Platform, request: PruneRequest): Promi
     if (typeof request.evaluation === 'object') await rewriteReports(platform, reports, { ...request, results });
     return reports;
   };
-  const [report] = await pruneTo(platform, request, { results, finish });
+  const [report] = await pruneTo(platform, request, { results, vocabulary, finish });
   return report!;
 }
 

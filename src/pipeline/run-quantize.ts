@@ -8,6 +8,7 @@ import type { PruneReport } from '../report/report-schema.js';
 import type { SourceOptions } from '../storage/model-folder.js';
 import { runPrune } from './run-prune.js';
 import type { StagesOption } from './stages.js';
+import type { JobVocabulary } from './vocabulary/trimmed-folder.js';
 
 /** A model to be written in other dtypes; all its neurons and heads stay. */
 export interface QuantizeRequest
@@ -23,8 +24,15 @@ export interface QuantizeRequest
 /** Takes nothing away and reads no token for it. */
 const REMOVE_NOTHING = { sparsity: 0, method: 'magnitude' } as const;
 
-/** Writes a model folder in other dtypes: a pruning run that removes nothing. Half the calibration windows are the model's own writing. */
-export function runQuantize(platform: Platform, request: QuantizeRequest): Promise<PruneReport> {
+/**
+ * Writes a model folder in other dtypes: a pruning run that removes nothing. Half the calibration windows are the model's own writing.
+ * @param vocabulary which tokens stay; default all
+ */
+export function runQuantize(
+  platform: Platform,
+  request: QuantizeRequest,
+  vocabulary?: JobVocabulary,
+): Promise<PruneReport> {
   checkOptions(request, rowsOf(QUANTIZE));
-  return runPrune(platform, { ...request, ...REMOVE_NOTHING });
+  return runPrune(platform, { ...request, ...REMOVE_NOTHING }, vocabulary);
 }

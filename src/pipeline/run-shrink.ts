@@ -16,6 +16,7 @@ import type { PruneRequest } from './prune-request.js';
 import { pruneTo, rewriteReports } from './run-prune.js';
 import type { StagesOption } from './stages.js';
 import { checkVocabularyOptions } from './vocabulary/read-token-selection.js';
+import type { JobVocabulary } from './vocabulary/trimmed-folder.js';
 import type { ResultPlaces } from './write-result.js';
 
 /** A model that is to become so small. */
@@ -47,16 +48,10 @@ export type ShrinkReports = readonly [PruneReport, ...PruneReport[]];
  */
 export async function runShrink(platform: Platform, request: ShrinkRequest): Promise<ShrinkReports> {
   checkOptions(request, rowsOf(SHRINK));
+  checkShrink(request);
   const shrink = resolveShrink(request);
   const { text, calibration, allow: _, dtypes: __, targetSize, targetMemory, contextLength: ___, ...others } = request;
-  const { keepLanguages, vocabularySize, vocabulary, ...given } = others;
-  const tokens = omitUndefined({ keepLanguages, vocabularySize, vocabulary });
-  const trims = Object.keys(tokens).length > 0;
-  if (trims) checkTrimming(request);
-  if (text !== undefined && calibration?.source !== undefined)
-    throw refusal('text', 'and calibration.source name two texts; leave one of both out');
-  if (request.heal && ![...shrink.allow].some((lever) => lever !== 'bits'))
-    throw refusal('heal', 'has no effect where only bits are allowed; leave it out, or allow neurons or heads');
+  const { keepLanguages: ____, vocabularySize: _____, vocabulary: ______, ...given } = others;
   const isSingle = !Array.isArray(targetSize ?? targetMemory);
   const results = placesOf(platform, request, { targets: shrink.targets, isSingle });
   const pruned: PruneRequest = {
@@ -68,13 +63,35 @@ export async function runShrink(platform: Platform, request: ShrinkRequest): Pro
   const reports = await pruneTo(platform, pruned, {
     results,
     shrink,
-    ...(trims && { vocabulary: { ...tokens, text } }),
+    vocabulary: vocabularyOf(request),
     async finish(made) {
       if (typeof request.evaluation === 'object') await rewriteReports(platform, made, { ...request, results });
       return made;
     },
   });
   return reports as readonly PruneReport[] as ShrinkReports;
+}
+
+/** Refuses what contradicts itself, before a model is opened. @throws OptionError */
+export function checkShrink(request: ShrinkRequest): void {
+  const { text, calibration, heal } = request;
+  const { allow } = resolveShrink(request);
+  if (text !== undefined && calibration?.source !== undefined)
+    throw refusal('text', 'and calibration.source name two texts; leave one of both out');
+  if (heal && ![...allow].some((lever) => lever !== 'bits'))
+    throw refusal('heal', 'has no effect where only bits are allowed; leave it out, or allow neurons or heads');
+  if (vocabularyOf(request) !== undefined) checkTrimming(request);
+}
+
+/** Which tokens stay; undefined where all do. */
+export function vocabularyOf({
+  keepLanguages,
+  vocabularySize,
+  vocabulary,
+  text,
+}: Pick<ShrinkRequest, 'keepLanguages' | 'vocabularySize' | 'vocabulary' | 'text'>): JobVocabulary | undefined {
+  const tokens = omitUndefined({ keepLanguages, vocabularySize, vocabulary });
+  return Object.keys(tokens).length === 0 ? undefined : { ...tokens, text };
 }
 
 /** Refuses what names tokens of the whole vocabulary, and what repeats a run on it. @throws OptionError */

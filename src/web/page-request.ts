@@ -21,7 +21,7 @@ type OptionInPage<Name, Value> = Name extends FolderOption
   ? PageFolder | Extract<Value, undefined>
   : Name extends 'models'
     ? readonly PageFolder[]
-    : Name extends 'file' | 'text' | 'embeddings'
+    : Name extends 'file' | 'text' | 'test' | 'embeddings'
       ? PageFile | Extract<Value, undefined>
       : Name extends 'texts' | 'tasks'
         ? readonly PageFile[] | Extract<Value, undefined>

@@ -308,6 +308,14 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
     shrink: async ({ model, out }) => [
       { ...PRUNE_REPORT, model, ...(out !== undefined && { out }), size: SIZE_REPORT },
     ],
+    choose: async ({ model, out }) => ({
+      models: [
+        { name: 'dense', model, bytes: 400e6, bitsPerByte: 1, tokensPerSecond: 100, firstTokenMs: 20 },
+        { name: '60MB', model: `${out}/60MB`, bytes: 59e6, bitsPerByte: 1.019, tokensPerSecond: 210, firstTokenMs: 12 },
+      ],
+      recommended: '60MB',
+      promptLength: 128,
+    }),
     observe: async ({ model, out, method = 'auto' }) => ({ ...OBSERVED, model, out, method: String(method) }),
     mergeStatistics: async ({ shards, out }) => ({
       out,

@@ -1,0 +1,161 @@
+import { omitUndefined } from '../omit-undefined.js';
+import { CHOOSE } from '../options/commands.js';
+import { fractionOf } from '../options/kinds.js';
+import { checkOptions, rowsOf } from '../options/option.js';
+import { bitsOf, sizeName } from '../options/shrink.js';
+import type { Fraction } from '../options.js';
+import type { Platform } from '../platform/platform.js';
+import type { JobControl, Progress } from '../progress.js';
+import type { PruneReport } from '../report/report-schema.js';
+import { checkCalibrationFiles } from './check-places.js';
+import { runEvaluation } from './evaluate/run-evaluation.js';
+import { timeModels } from './evaluate/time-models.js';
+import { withJob } from './job-context.js';
+import { rungFolder } from './ladder-rungs.js';
+import { runQuantize } from './run-quantize.js';
+import { checkShrink, runShrink, type ShrinkRequest, vocabularyOf } from './run-shrink.js';
+import { open } from './stages/open.js';
+
+/** A model that is to be made in several sizes, of which one is recommended. */
+export interface ChooseRequest
+  extends Omit<
+    ShrinkRequest,
+    | 'targetMemory'
+    | 'contextLength'
+    | 'dryRun'
+    | 'report'
+    | 'quoteText'
+    | 'reportPaths'
+    | 'recipe'
+    | 'evaluation'
+    | 'layout'
+    | 'stopHealing'
+  > {
+  /** Folder that gets a folder for each model: `q8`, `q4`, and one for each size. */
+  readonly out: string;
+  /** Your text, `.txt` or `.jsonl`, that the models are made by. */
+  readonly text: string;
+  /** Text that they are measured on. Default: `text`, which flatters what was made by it. */
+  readonly test?: string | undefined;
+  /** Bits per byte that may be lost, as a fraction of the dense model's. Default 0.02. */
+  readonly mostLoss?: Fraction | undefined;
+}
+
+/** A model that was made and measured. */
+export interface MeasuredChoice {
+  /** `dense`, `q8`, `q4`, or the size that was asked for. */
+  readonly name: string;
+  /** Its folder, or as the user called it. */
+  readonly model: string;
+  /** Model file with its external data. */
+  readonly bytes: number;
+  /** Of the text that models are measured on. */
+  readonly bitsPerByte: number;
+  /** After the prompt, one token at a time: a median. */
+  readonly tokensPerSecond: number;
+  /** Time of the prompt, which is read before the first token is written. */
+  readonly firstTokenMs: number;
+}
+
+/** What was measured, the dense model first, and what is recommended. */
+export interface Choice {
+  /** In the order in which they were made. */
+  readonly models: readonly MeasuredChoice[];
+  /** The name of one of them. */
+  readonly recommended: string;
+  /** Tokens of the prompt that is timed. */
+  readonly promptLength: number;
+}
+
+/** Sizes below q4 that are tried where none are named. */
+const SHARES = [0.9, 0.8];
+
+/** Makes a model in q8, q4 and several sizes, measures quality and speed of all, and recommends one. */
+export async function runChoose(platform: Platform, request: ChooseRequest): Promise<Choice> {
+  checkOptions(request, rowsOf(CHOOSE));
+  const { text, test = text, mostLoss = CHOOSE.Choice.mostLoss.default, ...given } = request;
+  const { model, out, allow, dtypes, targetSize, calibration, embeddings, offline, executionProvider } = given;
+  checkShrink({ ...given, text, targetSize: targetSize ?? ANY_SIZE });
+  for (const file of [text, test]) await checkCalibrationFiles(platform.files, { source: { file } });
+  const { allow: _, dtypes: __, heal: ___, targetSize: ____, calibration: _____, ...others } = given;
+  const { keepLanguages, vocabularySize, vocabulary, ...shared } = others;
+  const control = stepControls(request, [1, 2, 10, 2, 2]);
+  const trimmed = vocabularyOf({ ...given, text });
+  const quantiseTo = (dtype: 'q8' | 'q4', step: number) =>
+    runQuantize(
+      platform,
+      {
+        ...{ ...shared, ...control(step, dtype), dtype, out: rungFolder(out, { sparsity: 0, name: dtype }) },
+        // Eight bits learn nothing from text.
+        ...(dtype === 'q4' && { calibration: { ...calibration, source: { file: text } } }),
+      },
+      trimmed,
+    );
+  const q8 = await quantiseTo('q8', 0);
+  const q4 = await quantiseTo('q4', 1);
+  const sizes = [targetSize ?? defaultSizes({ allow, dtypes }, [q8, q4])].flat();
+  const made = await runShrink(platform, { ...given, ...control(2), text, targetSize: sizes });
+  const reports: readonly PruneReport[] = [q8, q4, ...made];
+  const models = [model, ...reports.flatMap((report) => report.out ?? [])];
+  const { bos, engine, threads } = given;
+  const reading = omitUndefined({ embeddings, offline, executionProvider, engine, threads, bos });
+  const evaluations = await runEvaluation(platform, { ...reading, ...control(3), models, texts: [test] });
+  const speeds = await withJob(platform, control(4), async (context) => {
+    const folders = [];
+    for (const each of models) folders.push(await open.run(context, { model: each, embeddings, offline }));
+    const started = await platform.createEngine(reading);
+    // As its users run it: ONNX Runtime chooses the threads, where there are any to choose.
+    const isFree = engine === undefined && started.threads !== undefined;
+    return timeModels(context, isFree ? await platform.createEngine({ ...reading, threads: 0 }) : started, folders);
+  });
+  const names = ['dense', 'q8', 'q4', ...sizes.map(sizeName)];
+  const bytes = [q8.bytes.before, ...reports.map((report) => report.bytes.after)];
+  const measured = models.map(
+    (each, at): MeasuredChoice => ({
+      ...{ name: names[at]!, model: each, bytes: bytes[at]! },
+      bitsPerByte: evaluations[at]?.perplexity[0]?.bitsPerByte ?? Number.NaN,
+      tokensPerSecond: speeds.models[at]!.tokensPerSecond,
+      firstTokenMs: speeds.models[at]!.promptMs,
+    }),
+  );
+  const recommended = recommend(measured, fractionOf(mostLoss)).name;
+  return { models: measured, recommended, promptLength: speeds.promptLength };
+}
+
+/** For checks that go by no size. */
+const ANY_SIZE = '1GB';
+
+/** Sizes that are tried where none are named: one between q8 and q4, and two below; without bits, two below the dense model. */
+export function defaultSizes(
+  { allow, dtypes = ['q8', 'q4'] }: Pick<ShrinkRequest, 'allow' | 'dtypes'>,
+  [q8, q4]: readonly [Pick<PruneReport, 'bytes'>, Pick<PruneReport, 'bytes'>],
+): readonly number[] {
+  const below = (bytes: number) => SHARES.map((share) => Math.round(share * bytes));
+  if (allow !== undefined && !allow.includes('bits')) return below(q8.bytes.before);
+  const between = Math.round(Math.sqrt(q8.bytes.after * q4.bytes.after));
+  const reachesLess = allow === undefined || allow.length > 1 || dtypes.some((dtype) => bitsOf(dtype) < 4);
+  return [between, ...(reachesLess ? below(q4.bytes.after) : [])];
+}
+
+/** The smallest model that loses no more than may be lost, else the one that loses least. */
+export function recommend(models: readonly MeasuredChoice[], mostLoss: number): MeasuredChoice {
+  const [dense, ...others] = models as readonly [MeasuredChoice, ...MeasuredChoice[]];
+  const fine = others.filter(({ bitsPerByte }) => bitsPerByte <= dense.bitsPerByte * (1 + mostLoss));
+  if (fine.length > 0) return fine.reduce((a, b) => (b.bytes < a.bytes ? b : a));
+  return others.reduce((a, b) => (b.bitsPerByte < a.bitsPerByte ? b : a), others[0] ?? dense);
+}
+
+/** Controls of each step of several: what a step calls the whole is its share of all. */
+function stepControls({ onProgress, signal }: JobControl, weights: readonly number[]) {
+  const all = weights.reduce((sum, weight) => sum + weight, 0);
+  return (step: number, name?: string): JobControl => {
+    const before = weights.slice(0, step).reduce((sum, weight) => sum + weight, 0);
+    const listener = ({ remainingMs: _, whole = 0, detail = name, ...progress }: Progress) =>
+      onProgress?.({
+        ...progress,
+        ...(detail !== undefined && { detail }),
+        whole: (before + weights[step]! * whole) / all,
+      });
+    return { onProgress: onProgress && listener, signal };
+  };
+}

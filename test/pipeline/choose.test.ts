@@ -1,0 +1,92 @@
+import { readFile, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { OptionError } from '../../src/errors.js';
+import { choose, evaluateModels, type MeasuredChoice, type Progress } from '../../src/node.js';
+import { defaultSizes, recommend } from '../../src/pipeline/run-choose.js';
+import { copyShortLlama } from '../support/short-llama.js';
+import { useTemporaryFolder } from '../support/temporary-folder.js';
+
+const folder = useTemporaryFolder();
+const at = (path: string) => join(folder(), path);
+const calibration = { windowCount: 4, windowLength: 32, generate: false } as const;
+
+it('makes q8, q4 and a size of a trimmed vocabulary, and measures all', async () => {
+  const model = await copyShortLlama(at('in'));
+  await writeFile(at('mine.txt'), (await readFile('examples/models/tiny-llama/text/prose.txt', 'utf8')).slice(0, 5000));
+  await writeFile(
+    at('other.txt'),
+    (await readFile('examples/models/tiny-llama/text/drama.txt', 'utf8')).slice(0, 1500),
+  );
+  const steps: Progress[] = [];
+  const asked = {
+    ...{ model, out: at('sizes'), text: at('mine.txt'), test: at('other.txt'), calibration, certify: false },
+    ...{ targetSize: '600KB', allow: ['neurons', 'bits'] as const, keepLanguages: ['en'], mostLoss: '90%' as const },
+    onProgress: (step: Progress) => steps.push(step),
+  };
+  const { models, recommended, promptLength } = await choose(asked);
+  expect(models.map(({ name }) => name)).toEqual(['dense', 'q8', 'q4', '600KB']);
+  expect(recommended).toBe('600KB');
+  expect(promptLength).toBe(128);
+  const files = ['in/onnx/model.onnx', 'sizes/q8/onnx/model_q8.onnx', 'sizes/q4/onnx/model_q4.onnx'];
+  const sizes = await Promise.all(files.map(async (file) => (await stat(at(file.replace('_q8', '_quantized')))).size));
+  expect(models.slice(0, 3).map(({ bytes }) => bytes)).toEqual(sizes);
+  expect(models[3]!.bytes).toBeLessThanOrEqual(600_000);
+  const evaluated = await evaluateModels({ models: models.map((one) => one.model), texts: [at('other.txt')] });
+  expect(models.map(({ bitsPerByte }) => bitsPerByte)).toEqual(
+    evaluated.map(({ perplexity: [one] }) => one!.bitsPerByte),
+  );
+  for (const { tokensPerSecond, firstTokenMs } of models) {
+    expect(tokensPerSecond).toBeGreaterThan(0);
+    expect(firstTokenMs).toBeGreaterThan(0);
+  }
+  // All small models have the vocabulary of the languages.
+  for (const name of ['q8', 'q4', '600KB']) {
+    const config = JSON.parse(await readFile(at(`sizes/${name}/config.json`), 'utf8'));
+    expect(config.vocab_size).toBeLessThan(2048);
+  }
+  const wholes = steps.map(({ whole = -1 }) => whole);
+  expect(wholes).toEqual([...wholes].sort((a, b) => a - b));
+  expect(wholes[0]).toBeGreaterThanOrEqual(0);
+  expect(new Set(steps.map(({ detail }) => detail))).toContain('q8');
+}, 240_000);
+
+it.each([
+  [{ text: undefined }, /^text is missing/],
+  [{ text: 'nowhere.txt' }, /^Cannot read the text nowhere.txt/],
+  [{ test: 'nowhere.txt' }, /^Cannot read the text nowhere.txt/],
+  [{ allow: ['bits'], heal: true }, /^heal has no effect where only bits are allowed/],
+  [{ keepLanguages: ['en'], vocabulary: ['a'] }, /^keepLanguages has no effect beside vocabulary/],
+  [{ targetMemory: '1MB' }, /^unknown option "targetMemory"/],
+])('refuses %j before anything is made', async (given, message) => {
+  await writeFile(at('mine.txt'), 'text');
+  const asked = choose({ model: at('none'), out: at('sizes'), text: at('mine.txt'), ...given } as never);
+  await expect(asked).rejects.toThrow(OptionError);
+  await expect(asked).rejects.toThrow(message);
+});
+
+it('stops where it is aborted', async () => {
+  const model = await copyShortLlama(at('in'));
+  await writeFile(at('mine.txt'), 'Once upon a time. '.repeat(200));
+  const controller = new AbortController();
+  const asked = { model, out: at('sizes'), text: at('mine.txt'), calibration, signal: controller.signal };
+  const onProgress = ({ stage }: Progress) => stage === 'analyse' && controller.abort();
+  await expect(choose({ ...asked, onProgress })).rejects.toThrow(/abort/);
+});
+
+it('recommends what loses least where all lose too much', () => {
+  const model = (name: string, bytes: number, bitsPerByte: number): MeasuredChoice => ({
+    ...{ name, model: name, bytes, bitsPerByte, tokensPerSecond: 1, firstTokenMs: 1 },
+  });
+  const models = [model('dense', 9, 1), model('q8', 5, 1.1), model('q4', 3, 1.2)];
+  expect(recommend(models, 0.02).name).toBe('q8');
+  expect(recommend(models, 0.15).name).toBe('q8');
+  expect(recommend(models, 0.3).name).toBe('q4');
+});
+
+it('tries sizes that the levers can reach', () => {
+  const plain = [{ bytes: { before: 400e6, after: 160e6 } }, { bytes: { before: 400e6, after: 90e6 } }] as const;
+  expect(defaultSizes({}, plain)).toEqual([120e6, 81e6, 72e6]);
+  expect(defaultSizes({ allow: ['bits'] }, plain)).toEqual([120e6]);
+  expect(defaultSizes({ allow: ['bits'], dtypes: ['q4', 'q2'] }, plain)).toEqual([120e6, 81e6, 72e6]);
+  expect(defaultSizes({ allow: ['neurons'] }, plain)).toEqual([360e6, 320e6]);
+});
