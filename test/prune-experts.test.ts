@@ -1,9 +1,12 @@
 import { toBinary } from '@bufbuild/protobuf';
 import { ModelProtoSchema } from 'onnx-buf';
+import type { PrunableModule } from '../src/architecture/layout.js';
 import { resolveOptions } from '../src/options.js';
 import { selectModules, withoutExperts } from '../src/prune/select-modules.js';
 import { applyChange } from '../src/removal/apply-change.js';
 import { describeModel } from '../src/report/describe-model.js';
+import { parseChange } from '../src/report/parse-recipe.js';
+import type { Recipe } from '../src/report/recipe-schema.js';
 import { checkPruning } from './support/check-pruned.js';
 import type { GraphBuilder } from './support/graph-builder.js';
 import { besideSharedExpert, buildDecoder, HIDDEN, NEURONS, type Part, VOCABULARY } from './support/small-decoder.js';
@@ -170,37 +173,60 @@ const FORMS: Readonly<Record<string, Part>> = {
   'an expert after the other': branches(),
 };
 
-it.each(Object.entries(FORMS))('experts leave by default, and the rest is what it was: %s', async (_, ffn) => {
-  const loaded = await load(ffn);
-  expect(expertsOf(loaded).map(({ unitCount, expertsPerToken }) => [unitCount, expertsPerToken])).toEqual([
-    [EXPERTS, CHOSEN],
-    [EXPERTS, CHOSEN],
-  ]);
-  const { outcome, maskedGap, cacheGap } = await checkPruning(loaded, { sparsity: 0.35 }, VOCABULARY);
-  expect(maskedGap).toBeLessThan(1e-5);
-  expect(cacheGap).toBeLessThan(1e-5);
-  const applied = applyChange(loaded.model, loaded.analysed, outcome);
-  expect(toBinary(ModelProtoSchema, applied.proto)).toEqual(toBinary(ModelProtoSchema, outcome.model.proto));
-  const cuts = outcome.modules.filter(({ module }) => module.kind === 'experts');
-  expect(cuts.some(({ keep }) => keep.length < EXPERTS)).toBe(true);
-  for (const { module, keep } of cuts) {
-    expect(keep.length).toBeGreaterThanOrEqual(module.leastExperts!);
-    const groups = new Map<number, number>();
-    for (const expert of keep) {
-      const group = module.groupOfUnit?.[expert] ?? 0;
-      groups.set(group, (groups.get(group) ?? 0) + 1);
+it.each(Object.entries(FORMS))(
+  'experts and their neurons leave, and the rest is what it was: %s',
+  async (name, ffn) => {
+    const loaded = await load(ffn);
+    expect(expertsOf(loaded).map(({ unitCount, expertsPerToken }) => [unitCount, expertsPerToken])).toEqual([
+      [EXPERTS, CHOSEN],
+      [EXPERTS, CHOSEN],
+    ]);
+    // What is fixed is met by whole experts; elsewhere neurons leave too.
+    const options = { sparsity: 0.35, blockSparsity: { 0: { experts: 1 / 3 } } };
+    const { outcome, maskedGap, cacheGap } = await checkPruning(loaded, options, VOCABULARY);
+    expect(maskedGap).toBeLessThan(1e-5);
+    expect(cacheGap).toBeLessThan(1e-5);
+    const applied = applyChange(loaded.model, loaded.analysed, outcome);
+    expect(toBinary(ModelProtoSchema, applied.proto)).toEqual(toBinary(ModelProtoSchema, outcome.model.proto));
+    const cuts = outcome.modules.filter(({ module }) => module.kind === 'experts');
+    expect(cuts.map(({ module }) => module.block)).toEqual([0, 1]);
+    expect(cuts[0]!.keep).toHaveLength(4);
+    expect(cuts[0]!.neurons).toBeUndefined();
+    const [, inner] = cuts.map(({ module }) => module.neurons);
+    if (name === 'an expert after the other')
+      expect(outcome.remarks).toContain(
+        'blocks 0-1 experts: neurons inside them stay: each expert has nodes of its own',
+      );
+    else expect(cuts[1]!.neurons!.length / cuts[1]!.keep.length).toBeLessThan(inner!.unitCount);
+    for (const { module, keep, neurons } of cuts) {
+      expect(keep.length).toBeGreaterThanOrEqual(module.leastExperts!);
+      const groups = new Map<number, number>();
+      for (const expert of keep) {
+        const group = module.groupOfUnit?.[expert] ?? 0;
+        groups.set(group, (groups.get(group) ?? 0) + 1);
+      }
+      expect(new Set(groups.values()).size).toBe(1);
+      expect(groups.size).toBe(module.groupCount ?? 1);
+      if (module.writtenExperts !== undefined && module.writtenExperts.made.length > 1) continue;
+      const weight = module.output.weight;
+      // `[experts, channels, neurons]`, of packed ones two in a byte, which leave together.
+      const before = await loaded.model.weights.get(weight)!.read();
+      const { unitCount } = module.neurons!;
+      const itemBytes = before.length / (EXPERTS * HIDDEN * unitCount);
+      const width = neurons === undefined ? unitCount : neurons.length / keep.length;
+      const items = [...keep].flatMap((expert, at) =>
+        Array.from({ length: HIDDEN * width }, (_, place) => {
+          const [row, column] = [Math.floor(place / width), place % width];
+          const neuron = neurons === undefined ? column : neurons[at * width + column]!;
+          const start = ((expert * HIDDEN + row) * unitCount + neuron) * itemBytes;
+          return before.subarray(start, start + itemBytes);
+        }),
+      );
+      const after = await outcome.model.weights.get(weight)!.read();
+      expect(Buffer.compare(after, Buffer.concat(items))).toBe(0);
     }
-    expect(new Set(groups.values()).size).toBe(1);
-    expect(groups.size).toBe(module.groupCount ?? 1);
-    if (module.writtenExperts !== undefined && module.writtenExperts.made.length > 1) continue;
-    const name = module.output.weight;
-    const before = await loaded.model.weights.get(name)!.read();
-    const size = before.length / EXPERTS;
-    const rows = [...keep].map((expert) => before.subarray(expert * size, (expert + 1) * size));
-    const after = await outcome.model.weights.get(name)!.read();
-    expect(Buffer.compare(after, Buffer.concat(rows))).toBe(0);
-  }
-});
+  },
+);
 
 it('leave alone where they are named', async () => {
   const loaded = await load(besideSharedExpert(mixture(plainRouter)));
@@ -225,15 +251,71 @@ it('are described with their number and bytes', async () => {
       experts: EXPERTS,
       expertsPerToken: CHOSEN,
     },
-    ...{ parameters, bytes: 4 * parameters },
+    ...{ parameters, neurons: NEURONS, bytes: 4 * parameters },
   });
 });
 
 it('leave in shots too', async () => {
   const options = { sparsity: 0.5, modules: 'experts', method: 'flap', shots: 2 } as const;
-  const { outcome, maskedGap } = await checkPruning(await load(mixture(plainRouter)), options, VOCABULARY);
+  const loaded = await load(mixture(plainRouter));
+  const { outcome, maskedGap } = await checkPruning(loaded, options, VOCABULARY);
   expect(maskedGap).toBeLessThan(1e-5);
   expect(outcome.modules.reduce((sum, { keep }) => sum + keep.length, 0)).toBe(6);
+  const inside = await checkPruning(loaded, { ...options, sparsity: 0.7, allocation: 'global' }, VOCABULARY);
+  expect(inside.maskedGap).toBeLessThan(1e-5);
+  const [first] = inside.outcome.modules;
+  expect(first!.keep.length).toBeLessThan(EXPERTS);
+  expect(first!.neurons!.length / first!.keep.length).toBeLessThan(NEURONS);
+  const applied = applyChange(loaded.model, loaded.analysed, inside.outcome);
+  expect(toBinary(ModelProtoSchema, applied.proto)).toEqual(toBinary(ModelProtoSchema, inside.outcome.model.proto));
+});
+
+describe('neurons inside experts', () => {
+  it('leave so that the sparsity is met, in multiples, and not where whole experts are asked for', async () => {
+    const loaded = await load(mixture(plainRouter));
+    const options = { sparsity: 0.4, modules: 'experts', method: 'flap', allocation: 'global' } as const;
+    const { outcome } = await checkPruning(loaded, { ...options, widthMultiple: 8 }, VOCABULARY);
+    const [whole, neuron] = [3 * NEURONS * HIDDEN + 2 * NEURONS + HIDDEN + HIDDEN + 1, 3 * HIDDEN + 2];
+    const left = outcome.modules.reduce((sum, { keep, neurons }) => {
+      const width = neurons === undefined ? NEURONS : neurons.length / keep.length;
+      expect(width % 8).toBe(0);
+      return sum + keep.length * (whole - (NEURONS - width) * neuron);
+    }, 0);
+    // Steps of eight neurons of six experts.
+    expect(Math.abs(left / (2 * EXPERTS * whole) - 0.6)).toBeLessThan((EXPERTS * 8 * neuron) / (2 * EXPERTS * whole));
+    expect(outcome.modules.some(({ neurons }) => neurons !== undefined)).toBe(true);
+    const alone = await checkPruning(loaded, { ...options, minimumWidth: 1 }, VOCABULARY);
+    expect(alone.outcome.modules.every(({ neurons }) => neurons === undefined)).toBe(true);
+  });
+
+  it('are read from a recipe, and what does not fit the model is refused', async () => {
+    const { model, analysed } = await load(gathered(softmaxOfBest));
+    const [{ index, block, kind }] = expertsOf({ model, analysed }) as [PrunableModule];
+    const parse = (neurons: unknown, module = { index, block, kind }) => {
+      const modules = [{ ...module, keep: [1, 3], neurons }];
+      const files = { kind: 'recipe' as const, json: 'recipe.json', tensors: 'recipe.safetensors' };
+      return parseChange({ modules } as unknown as Recipe, { model, analysed, tensors: new Map(), files });
+    };
+    expect(parse([0, 5, 3, 23]).modules[0]!.neurons).toEqual(Int32Array.of(0, 5, 3, 23));
+    for (const neurons of [[0, 5, 3], [5, 0, 3, 4], [0, 5, 3, 24], [], 'all'])
+      expect(() => parse(neurons)).toThrow(
+        /^recipe\.json: modules\[0\] keeps no ascending lists of neurons below 24, as many in each expert/,
+      );
+    const [attention] = analysed.detected.layout.modules as [PrunableModule];
+    expect(() => parse([0, 1], attention)).toThrow(
+      /names neurons inside experts, and the model has none that can leave/,
+    );
+  });
+
+  it('stay where an operator has them in a form that is not known', async () => {
+    const { analysed } = await load(mixture(plainRouter, { activation_type: 'gelu', swiglu_fusion: 0 }, 1));
+    expect(expertsOf({ analysed } as Loaded).map(({ neuronsStay }) => neuronsStay)).toEqual([
+      'its activation is "gelu"',
+      'its activation is "gelu"',
+    ]);
+    const { remarks } = selectModules({ analysed, options: resolveOptions({ sparsity: 0.3 }) });
+    expect(remarks).toContain('blocks 0-1 experts: neurons inside them stay: its activation is "gelu"');
+  });
 });
 
 it('are named where an FFN is asked for', async () => {

@@ -1,6 +1,7 @@
 /**
  * Removes part of the experts of every mixture by each score, and measures how much each text's loss rises. `removal` is this library's default;
- * with `--threshold` it also spreads the same sparsity by one threshold over all mixtures.
+ * with `--threshold` it also spreads the same sparsity by one threshold over all mixtures, of whole experts, and of neurons inside
+ * those that stay too.
  *
  *   npx tsx scripts/research/expert-scores.ts MODEL --calibration train.txt --text a.txt --text b.txt --experts 12 --experts 8
  */
@@ -55,7 +56,10 @@ await withJob(nodePlatform, {}, async (context) => {
     const runs: readonly (readonly [string, Partial<PruneOptions> & Pick<PruneOptions, 'sparsity'>])[] = [
       ['removal', { method: 'auto', experts, sparsity: 0 }],
       ...(values.threshold
-        ? [['removal, one threshold', { method: 'auto', sparsity: 1 - experts / unitCount }] as const]
+        ? ([
+            ['removal, one threshold', { method: 'auto', sparsity: 1 - experts / unitCount, minimumWidth: 1 }],
+            ['the same with neurons inside', { method: 'auto', sparsity: 1 - experts / unitCount }],
+          ] as const)
         : []),
       ...(['reap', 'man', 'msan', 'frequency'] as const).map(
         (expertScore) => [expertScore, { ...cheap, expertScore }] as const,
@@ -70,7 +74,9 @@ await withJob(nodePlatform, {}, async (context) => {
       const after = await evaluate({ model: outcome.model, analysed });
       const rises = after.map((loss, at) => loss - before[at]!);
       const mean = rises.reduce((sum, rise) => sum + rise, 0) / rises.length;
-      const kept = outcome.modules.map(({ keep }) => keep.length).join(' ');
+      const kept = outcome.modules
+        .map(({ keep, neurons }) => `${keep.length}${neurons ? `x${neurons.length / keep.length}` : ''}`)
+        .join(' ');
       say(
         `${experts} ${name}: mean ${mean.toFixed(4)} of ${rises.map((rise) => rise.toFixed(3)).join(' ')}  kept ${kept}`,
       );

@@ -5,12 +5,14 @@ import type { PrunableModule } from '../architecture/layout.js';
 import { makeInt64Initializer, makeNode } from '../graph/build.js';
 import { indexGraph } from '../graph/graph-index.js';
 import { INT32 } from '../graph/value.js';
+import { decodeFloats } from '../onnx/float-encoding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import { compileStage, type StageExtension } from '../runtime/compile-stage.js';
-import { dataTypeOf, type Engine, type Tensor } from '../runtime/engine.js';
+import { dataTypeOf, type Engine, type Tensor, type Tensors } from '../runtime/engine.js';
 import { tensorFloats } from '../runtime/tensor-floats.js';
 import { releaseTensors } from '../runtime/tensor-memory.js';
+import type { NeuronProbe } from './expert-neurons.js';
 import { type ExpertOutputs, type ExpertProbe, type ExpertRows, gatherRows, outputNodes } from './expert-probe.js';
 import type { ExpertRouter, Route } from './expert-router.js';
 
@@ -52,42 +54,110 @@ async function openGathered(
   const { outputCount: size } = module.output;
   const extension = outputNodes(made, { metric, size });
   const session = await openBetween(request, { given: [module.input, chosen], reads: [made], extension });
-  const count = module.expertsPerToken!;
-  const atOnce = Math.max(1, Math.floor(GATHERED / (4 * module.parametersPerUnit * count)));
   return {
     async run(rows, lists) {
-      const pieces = lists.flatMap((list, row) =>
-        Array.from({ length: Math.ceil(list.length / count) }, (_, at) => ({
-          row,
-          experts: list.slice(at * count, (at + 1) * count),
-        })),
-      );
-      const total = lists.reduce((sum, { length }) => sum + length, 0);
+      const total = countPairs(lists);
       const found = { weighted: new Float32Array(total * size), squares: new Float32Array(total) };
-      let filled = 0;
-      for (let start = 0; start < pieces.length; start += atOnce) {
-        const some = pieces.slice(start, start + atOnce);
-        const numbers = some.flatMap(({ experts }) =>
-          Array.from({ length: count }, (_, at) => experts[at] ?? experts[0]!),
-        );
-        const indices = some.map(({ row }) => row);
-        const gathered = gatherRows(rows, indices, size);
-        const feeds = {
-          [module.input]: rowsTensor(request, gathered),
-          [chosen]: choiceTensor(request, numbers),
-        };
+      for (const { feeds, pairs } of gatheredRuns(request, { chosen, rows, lists })) {
         const outputs = extension.read(await session.run(feeds, extension.outputs));
-        some.forEach(({ experts }, piece) => {
-          const first = piece * count;
-          found.weighted.set(outputs.weighted.subarray(first * size, (first + experts.length) * size), filled * size);
-          found.squares.set(outputs.squares.subarray(first, first + experts.length), filled);
-          filled += experts.length;
-        });
+        for (const { from, to, length } of pairs) {
+          found.weighted.set(outputs.weighted.subarray(from * size, (from + length) * size), to * size);
+          found.squares.set(outputs.squares.subarray(from, from + length), to);
+        }
       }
       return found;
     },
     release: () => session.release(),
   };
+}
+
+const countPairs = (lists: readonly (readonly number[])[]): number =>
+  lists.reduce((sum, { length }) => sum + length, 0);
+
+/** Experts that run for rows, see `ExpertProbe`. */
+interface GatheredPairs {
+  readonly chosen: string;
+  readonly rows: ExpertRows;
+  readonly lists: readonly (readonly number[])[];
+}
+
+/** One run of experts whose weights are gathered, and where the results of its pairs of a row and an expert belong. */
+interface GatheredRun {
+  readonly feeds: Tensors;
+  readonly pairs: readonly { readonly from: number; readonly to: number; readonly length: number }[];
+}
+
+/** Runs of as many experts for each row as a token goes to: rows with more are fed several times, and those with fewer repeat one. */
+function* gatheredRuns(
+  request: WrittenExpertsRequest,
+  { chosen, rows, lists }: GatheredPairs,
+): Generator<GatheredRun, void, undefined> {
+  const { module } = request;
+  const count = module.expertsPerToken!;
+  const atOnce = Math.max(1, Math.floor(GATHERED / (4 * module.parametersPerUnit * count)));
+  const pieces = lists.flatMap((list, row) =>
+    Array.from({ length: Math.ceil(list.length / count) }, (_, at) => ({
+      row,
+      experts: list.slice(at * count, (at + 1) * count),
+    })),
+  );
+  let filled = 0;
+  for (let start = 0; start < pieces.length; start += atOnce) {
+    const some = pieces.slice(start, start + atOnce);
+    const numbers = some.flatMap(({ experts }) => Array.from({ length: count }, (_, at) => experts[at] ?? experts[0]!));
+    const indices = some.map(({ row }) => row);
+    const pairs = some.map(({ experts: { length } }, piece) => {
+      const pair = { from: piece * count, to: filled, length };
+      filled += length;
+      return pair;
+    });
+    const gathered = gatherRows(rows, indices, module.output.outputCount);
+    yield {
+      feeds: { [module.input]: rowsTensor(request, gathered), [chosen]: choiceTensor(request, numbers) },
+      pairs,
+    };
+  }
+}
+
+/** Opens a mixture whose weights are gathered so that the neurons of single experts can be read. */
+export async function openGatheredNeurons(request: WrittenExpertsRequest): Promise<NeuronProbe> {
+  const { analysed, model, module } = request;
+  const { chosen } = module.writtenExperts!;
+  const { made, second, labels } = analysed.detected.traces[module.index]!.neurons!;
+  const { unitCount: neuronCount } = module.neurons!;
+  const session = await openBetween(request, { given: [module.input, chosen], reads: [], fetches: [made!] });
+  return {
+    async run(rows, lists) {
+      const found = new Float32Array(countPairs(lists) * neuronCount);
+      for (const { feeds, pairs } of gatheredRuns(request, { chosen, rows, lists })) {
+        const values = await session.run(feeds, [made!]);
+        const neurons = tensorFloats(values[made!]!, 'what neurons make');
+        for (const { from, to, length } of pairs)
+          found.set(neurons.subarray(from * neuronCount, (from + length) * neuronCount), to * neuronCount);
+        releaseTensors(values);
+      }
+      return found;
+    },
+    async readSecondMap(expert) {
+      const handle = model.weights.get(second.weight)!;
+      const [, first = 1, last = 1] = handle.dims;
+      const byteLength = handle.byteLength / handle.dims[0]!;
+      const values = decodeFloats(
+        handle.dataType,
+        await handle.read({ offset: expert * byteLength, length: byteLength }),
+      );
+      return labels.get(second.weight)!.axis === 1 ? values : transposeFloats(values, first, last);
+    },
+    release: () => session.release(),
+  };
+}
+
+/** `[rows, columns]` turned, both row-major. */
+function transposeFloats(values: Float32Array, rows: number, columns: number): Float32Array {
+  const turned = new Float32Array(values.length);
+  for (let row = 0; row < rows; row += 1)
+    for (let column = 0; column < columns; column += 1) turned[column * rows + row] = values[row * columns + column]!;
+  return turned;
 }
 
 /** Numbers of experts in place of the router's choice. */

@@ -21,8 +21,10 @@ export interface ModuleMeasures extends Readonly<Partial<Record<BlockMeasure, nu
   readonly unitCount: number;
   /** Equal steps that it shrinks by: neurons, heads or KV groups, as `headUnit` says. */
   readonly stepCount: number;
-  /** Prunable parameters that leave with one step. */
+  /** Prunable parameters that leave with one step; where steps differ, with the smallest. */
   readonly parametersPerStep: number;
+  /** Those of each further step, where steps differ: whole experts, and neurons inside them. */
+  readonly stepParameters?: Float64Array | undefined;
   /** Steps that stay in any case. */
   readonly minimumKept: number;
   /** Steps kept are a multiple of this, or all. */
@@ -70,6 +72,8 @@ export interface Allocation {
   readonly ordersDecide?: boolean;
   /** Takes out an FFN whole where `minimumWidth` is 0. Default false. */
   readonly takesWholeFfns?: boolean;
+  /** Weighs steps of different sizes (`stepParameters`), so that neurons leave experts too. Default false: whole experts alone do. */
+  readonly takesUnevenSteps?: boolean;
   /**
    * Allocations of the same measures, by name, that are tried on some calibration windows and compared on others; the best one is
    * taken. `allocate` stands in where there is nothing to compare them on. Default: none.

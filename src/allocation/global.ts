@@ -8,6 +8,7 @@ export const global: Allocation = {
   orderBy: ({ orderAdapter }) => orderAdapter,
   ordersDecide: true,
   takesWholeFfns: true,
+  takesUnevenSteps: true,
   checkable: 'budget',
   allocate: allocateGlobally,
 };
@@ -44,7 +45,7 @@ const entryOf = (module: ModuleMeasures): ThresholdEntry => ({
 /** A module whose steps compete with those of all others. */
 export interface ThresholdEntry
   extends Pick<ModuleMeasures, 'parameterCount' | 'parametersPerStep'>,
-    Partial<Pick<ModuleMeasures, 'minimumKept' | 'multiple'>> {
+    Partial<Pick<ModuleMeasures, 'minimumKept' | 'multiple' | 'stepParameters'>> {
   /** What each further step costs, in units that all entries share, in the order of removal; length = number of steps. */
   readonly costs: ArrayLike<number>;
   /** Steps that must leave, whatever they cost. */
@@ -113,7 +114,8 @@ function cheapestFirst(entries: readonly ThresholdEntry[]): Chunk[] {
   return chunks.sort((a, b) => a.density - b.density || a.entry - b.entry);
 }
 
-function chunksOf({ costs, parametersPerStep, minimumKept = 1, multiple = 1 }: ThresholdEntry, entry: number): Chunk[] {
+function chunksOf(given: ThresholdEntry, entry: number): Chunk[] {
+  const { costs, parametersPerStep, stepParameters, minimumKept = 1, multiple = 1 } = given;
   const stepCount = costs.length;
   const least = Math.ceil(minimumKept / multiple) * multiple;
   const chunks: Chunk[] = [];
@@ -121,9 +123,11 @@ function chunksOf({ costs, parametersPerStep, minimumKept = 1, multiple = 1 }: T
   let kept = stepCount;
   while (kept > least) {
     const next = Math.max(least, (Math.ceil(kept / multiple) - 1) * multiple);
-    let cost = 0;
-    for (let at = stepCount - kept; at < stepCount - next; at++) cost += checkedCost(costs[at], entry, at);
-    const parameters = (kept - next) * parametersPerStep;
+    let [cost, parameters] = [0, 0];
+    for (let at = stepCount - kept; at < stepCount - next; at++) {
+      cost += checkedCost(costs[at], entry, at);
+      parameters += stepParameters?.[at] ?? parametersPerStep;
+    }
     highest = Math.max(highest, cost / parameters);
     chunks.push({ entry, steps: kept - next, parameters, density: highest });
     kept = next;

@@ -287,6 +287,8 @@ function describeModule(site: ModuleSite, facts: ValueFacts, index: GraphIndex):
       !units.keepsKeyValues && { kvHeadCount: groupCount ?? (units.sharesKeyValue ? 1 : units.unitCount) }),
     ...(experts && { expertsPerToken: experts.expertsPerToken, leastExperts: experts.leastExperts }),
     ...(experts?.written && { writtenExperts: experts.written }),
+    ...(experts &&
+      ('reason' in experts.neurons ? { neuronsStay: experts.neurons.reason } : { neurons: experts.neurons })),
     ...(isNormalized(index, linear.result) && { isNormalized: true }),
     ...counts,
     description: experts ? describeExperts(experts) : describeUnits(units, facts, index),

@@ -5,8 +5,8 @@ import type { AxisLabel } from '../operators/axis-rule.js';
 import type { ExpertTensors } from '../operators/experts.js';
 import type { LinearSite } from './find-output-linears.js';
 import type { FollowedRouter } from './follow-router.js';
-import type { WrittenExperts } from './layout.js';
-import type { ChannelTrace, ExpertBranch } from './trace-channels.js';
+import type { ExpertNeurons, WrittenExperts } from './layout.js';
+import type { ChannelTrace, ExpertBranch, NeuronTrace } from './trace-channels.js';
 
 /** A mixture of experts, with all that one expert owns. */
 export interface ExpertSite {
@@ -25,11 +25,13 @@ export interface ExpertSite {
   readonly parametersPerExpert: number;
   /** Where no single operator holds them. */
   readonly written?: WrittenExperts;
+  /** What one neuron of one expert has, or the reason why neurons cannot leave. */
+  readonly neurons: ExpertNeurons | { readonly reason: string };
 }
 
 /** What is known of a mixture once its router has been followed. */
 export interface FoundMixture
-  extends Pick<ExpertSite, 'input' | 'expertsPerToken' | 'parametersPerExpert' | 'written'> {
+  extends Pick<ExpertSite, 'input' | 'expertsPerToken' | 'parametersPerExpert' | 'written' | 'neurons'> {
   readonly linear: Omit<LinearSite, 'inputAxis' | 'inputCount'>;
   readonly trace: ChannelTrace;
   readonly router: Pick<FollowedRouter, 'leastExperts' | 'groupCount'>;
@@ -53,10 +55,18 @@ export interface ExpertTraceParts {
   readonly expertCount: number;
   /** Where each expert has nodes of its own. */
   readonly branches?: readonly ExpertBranch[];
+  readonly neurons?: NeuronTrace | undefined;
 }
 
 /** The trace of a mixture, an expert a unit. */
-export const expertTrace = ({ index, labels, nodes, expertCount, branches }: ExpertTraceParts): ChannelTrace => ({
+export const expertTrace = ({
+  index,
+  labels,
+  nodes,
+  expertCount,
+  branches,
+  neurons,
+}: ExpertTraceParts): ChannelTrace => ({
   unitCount: expertCount,
   unitSize: 1,
   headsPerUnit: 1,
@@ -69,6 +79,7 @@ export const expertTrace = ({ index, labels, nodes, expertCount, branches }: Exp
   isAttention: false,
   isLinear: false,
   ...(branches && { branches }),
+  ...(neurons && { neurons }),
 });
 
 /** Elements of weights. Packed codes count as the weights that they hold, their scales as none. */

@@ -1,11 +1,13 @@
 import { intAttribute } from '../graph/attributes.js';
 import { nodeLabel, qualifiedOp } from '../graph/graph-index.js';
 import type { AxisLabel } from '../operators/axis-rule.js';
-import { expertTensors, FUSED_MIXTURES } from '../operators/experts.js';
+import { expertTensors, FUSED_MIXTURES, type NeuronAxes, neuronAxes } from '../operators/experts.js';
 import { countWeights, type ExpertSite, expertTrace, makeExpertSite } from './expert-site.js';
 import type { OutputSearch, SearchStop } from './find-output-linears.js';
 import { findWrittenExperts } from './find-written-experts.js';
 import { followRouter, MixtureStop } from './follow-router.js';
+import type { ExpertNeurons } from './layout.js';
+import type { NeuronTrace } from './trace-channels.js';
 
 /**
  * Finds the mixtures of a stage, in one operator each or written out, and follows what they read of their routers back to the
@@ -51,7 +53,9 @@ function readMixture(search: OutputSearch, at: number): ExpertSite {
     throw new MixtureStop(node, `it takes "${tensors.extra}" beside the scores, and such experts cannot be pruned yet`);
   const nodes = new Set([at]);
   const router = followRouter(search, { from: node, starts: [scores], isChosen: false, codes, labels, nodes });
-  const trace = expertTrace({ index, labels, nodes, expertCount });
+  const axes = neuronAxes(node, (name) => facts.get(name)?.dims ?? []);
+  const neurons = 'reason' in axes ? undefined : traceNeurons(axes, at);
+  const trace = expertTrace({ index, labels, nodes, expertCount, neurons });
   return makeExpertSite({
     linear: { nodeIndex: at, node: nodeLabel(node), input: scores, result, weight: tensors.second, outputCount },
     input,
@@ -59,5 +63,22 @@ function readMixture(search: OutputSearch, at: number): ExpertSite {
     router,
     expertsPerToken: intAttribute(node, 'k', 1),
     parametersPerExpert: countWeights(trace.handed, facts, tensors) / expertCount,
+    neurons:
+      'reason' in axes ? axes : countNeurons(axes, countWeights(axes.labels.keys(), facts, tensors) / expertCount),
   });
 }
+
+const traceNeurons = ({ neuronCount, unitSize, labels, second }: NeuronAxes, at: number): NeuronTrace => ({
+  unitCount: neuronCount / unitSize,
+  labels,
+  handed: new Set(labels.keys()),
+  nodes: [at],
+  second,
+});
+
+/** @param parameters weights of all neurons of one expert */
+const countNeurons = ({ neuronCount, unitSize }: NeuronAxes, parameters: number): ExpertNeurons => ({
+  unitCount: neuronCount / unitSize,
+  unitSize,
+  parametersPerUnit: (parameters * unitSize) / neuronCount,
+});

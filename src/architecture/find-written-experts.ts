@@ -10,7 +10,8 @@ import { countWeights, type ExpertSite, expertTrace, makeExpertSite } from './ex
 import type { OutputSearch } from './find-output-linears.js';
 import { followRouter, MixtureStop } from './follow-router.js';
 import type { WrittenExperts } from './layout.js';
-import type { ExpertBranch } from './trace-channels.js';
+import type { ExpertBranch, NeuronTrace } from './trace-channels.js';
+import { traceGatheredNeurons } from './trace-gathered-neurons.js';
 
 /** A mixture of a stage, as far as its form goes: what is read of its router, and what becomes of it. */
 interface WrittenForm extends WrittenExperts {
@@ -23,6 +24,7 @@ interface WrittenForm extends WrittenExperts {
   /** Weights with a row for each expert. */
   readonly stacked: readonly string[];
   readonly branches?: readonly ExpertBranch[];
+  readonly neurons: NeuronTrace | { readonly reason: string };
   /** Nodes that shrink with the experts. */
   readonly nodes: readonly number[];
 }
@@ -156,6 +158,7 @@ function readGathered(stage: Stage, chosen: string, gathers: readonly number[]):
     chosen,
     shares,
     made: [made],
+    neurons: traceGatheredNeurons(search, { gathers, made, expertCount, pairs }),
   };
 }
 
@@ -276,6 +279,7 @@ function readBranches(stage: Stage, chosen: string, tests: readonly number[]): W
     chosen,
     shares: firstExpert.shares,
     made: experts.map((expert) => expert!.made),
+    neurons: { reason: 'each expert has nodes of its own' },
   };
 }
 
@@ -309,13 +313,15 @@ function sumOfTerms(stage: Stage, terms: readonly string[]): { readonly at: numb
 function siteOf(stage: Stage, form: WrittenForm): ExpertSite {
   const { search, dims } = stage;
   const { index, facts } = search;
-  const { from, chosen, shares, made, result, expertCount, stacked, branches } = form;
+  const { from, chosen, shares, made, result, expertCount, stacked, branches, neurons } = form;
   const codes = Int32Array.from({ length: expertCount }, (_, expert) => expert);
   const labels = new Map<string, AxisLabel>(stacked.map((name) => [name, { axis: 0, codes }]));
   const nodes = new Set(form.nodes);
   const router = followRouter(search, { from, starts: [chosen, shares], isChosen: true, codes, labels, nodes });
   const input = commonInput(stage, form, router.inputs);
-  const trace = expertTrace({ index, labels, nodes, expertCount, ...(branches && { branches }) });
+  const isTraced = !('reason' in neurons);
+  const parts = { index, labels, nodes, expertCount, ...(branches && { branches }) };
+  const trace = expertTrace({ ...parts, neurons: isTraced ? neurons : undefined });
   const weights = weightsOf(stage, made, [input, chosen]).filter((name) => !trace.handed.has(name));
   return makeExpertSite({
     linear: {
@@ -332,6 +338,13 @@ function siteOf(stage: Stage, form: WrittenForm): ExpertSite {
     expertsPerToken: dims(chosen).at(-1) ?? 1,
     parametersPerExpert: countWeights([...trace.handed, ...weights], facts) / expertCount,
     written: { chosen, shares, made },
+    neurons: isTraced
+      ? {
+          unitCount: neurons.unitCount,
+          unitSize: 1,
+          parametersPerUnit: countWeights(neurons.handed, facts) / (expertCount * neurons.unitCount),
+        }
+      : neurons,
   });
 }
 

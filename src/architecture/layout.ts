@@ -59,6 +59,16 @@ export interface WrittenExperts {
   readonly made: readonly string[];
 }
 
+/** Neurons inside the experts of a mixture. All experts of a mixture lose as many, each its own. */
+export interface ExpertNeurons {
+  /** Units of one expert: neurons, or runs of them that can only leave together. */
+  readonly unitCount: number;
+  /** Neurons of a unit. */
+  readonly unitSize: number;
+  /** Parameters of one unit of one expert. */
+  readonly parametersPerUnit: number;
+}
+
 /**
  * A part of a block whose width can shrink. Units are what is removed: neurons, heads, or experts.
  * For grouped-query attention `groupOfUnit` names the KV group of each query head.
@@ -99,6 +109,10 @@ export interface PrunableModule {
   readonly leastExperts?: number;
   /** Of experts that no single operator holds. */
   readonly writtenExperts?: WrittenExperts;
+  /** Of experts whose neurons can leave. */
+  readonly neurons?: ExpertNeurons;
+  /** Why they cannot, of experts. */
+  readonly neuronsStay?: string;
   /** Whether a norm stands between its output and the residual stream (Gemma's and OLMo 2's norm after attention and FFN). */
   readonly isNormalized?: boolean;
   /** Parameters that leave with one unit alone (query side), and with a whole group's shared part. */

@@ -13,6 +13,7 @@ import {
   type RuleSite,
   TraceStop,
 } from '../operators/axis-rule.js';
+import type { SecondMap } from '../operators/experts.js';
 import { isAttention, missing, type Operator } from '../operators/operator.js';
 import { operatorOf } from '../operators/table.js';
 import { isLinearNode } from './find-output-linears.js';
@@ -45,6 +46,15 @@ export interface ChannelTrace {
   readonly isLinear: boolean;
   /** By expert, where each is computed for every token by nodes of its own, and their sum is the mixture's result. */
   readonly branches?: readonly ExpertBranch[];
+  /** Of experts whose neurons can leave. */
+  readonly neurons?: NeuronTrace;
+}
+
+/** The neurons inside the experts of a mixture: weights are stacks, in which they lie at the same places for every expert. */
+export interface NeuronTrace extends Pick<ChannelTrace, 'unitCount' | 'labels' | 'handed' | 'nodes'> {
+  readonly second: SecondMap;
+  /** `[tokens k, neurons]`, what they make for the chosen experts; absent where one operator holds the mixture. */
+  readonly made?: string;
 }
 
 export interface TraceFailure {
@@ -82,6 +92,8 @@ export interface TraceRequest {
   readonly mayLeak?: ReadonlySet<string>;
   /** Input of the linear map, channels on its last axis. */
   readonly seed: string;
+  /** Default: the last. */
+  readonly seedAxis?: number;
   readonly channelCount: number;
 }
 
@@ -133,7 +145,7 @@ type WalkOutcome =
 function walkChannels(request: WalkRequest, unitCount: number): WalkOutcome {
   const { index, facts, seed, channelCount } = request;
   const unitSize = channelCount / unitCount;
-  const seedDims = facts.get(seed)?.dims ?? [];
+  const { seedAxis = (facts.get(seed)?.dims.length ?? 0) - 1 } = request;
   const labels = new Map<string, AxisLabel>();
   const touched = new Set<number>();
   const repeats: Repeat[] = [];
@@ -159,7 +171,7 @@ function walkChannels(request: WalkRequest, unitCount: number): WalkOutcome {
   addLabel({
     value: seed,
     label: {
-      axis: seedDims.length - 1,
+      axis: seedAxis,
       codes: Int32Array.from({ length: channelCount }, (_, at) => Math.floor(at / unitSize)),
     },
   });

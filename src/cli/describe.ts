@@ -53,8 +53,11 @@ function formatBlocks({ blocks }: ModelDescription): string {
 }
 
 function describeSize(module: ModuleDescription): string {
-  const { width, heads, kvHeads, keyHeads, headSize, experts, bytes } = module;
-  if (experts !== undefined) return `${experts} experts${bytes === undefined ? '' : `, ${formatBytes(bytes)}`}`;
+  const { width, heads, kvHeads, keyHeads, headSize, experts, neurons, bytes } = module;
+  if (experts !== undefined) {
+    const size = neurons === undefined ? '' : ` of ${neurons} neurons`;
+    return `${experts} experts${size}${bytes === undefined ? '' : `, ${formatBytes(bytes)}`}`;
+  }
   if (heads === undefined) return width === undefined ? '' : `${width} neurons`;
   if (keyHeads !== undefined) return `${heads} value heads of ${headSize}, ${keyHeads} key heads`;
   const shared = kvHeads === undefined || kvHeads === heads ? '' : `, ${kvHeads} KV heads`;

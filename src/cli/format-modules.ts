@@ -6,13 +6,15 @@ import { groupBlocks } from './group-blocks.js';
 
 /** A table of widths before and after; blocks that look alike share a row. */
 export function formatModules(
-  modules: readonly Pick<ModuleReport, 'block' | 'kind' | 'unitsBefore' | 'unitsAfter'>[],
+  modules: readonly Pick<ModuleReport, 'block' | 'kind' | 'unitsBefore' | 'unitsAfter' | 'neurons'>[],
 ): string {
   const kinds = [...new Set(modules.map(({ kind }) => kind))];
   const blocks = [...new Set(modules.map(({ block }) => block))];
   const cell = (block: number, kind: string) => {
     const found = modules.find((module) => module.block === block && module.kind === kind);
-    return found ? `${found.unitsBefore} -> ${found.unitsAfter}` : '';
+    if (found === undefined) return '';
+    const { unitsBefore, unitsAfter, neurons } = found;
+    return `${unitsBefore} -> ${unitsAfter}${neurons ? `, neurons ${neurons.before} -> ${neurons.after}` : ''}`;
   };
   const runs = groupBlocks(
     blocks,

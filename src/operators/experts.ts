@@ -3,6 +3,7 @@ import { floatAttribute, intAttribute, textAttribute } from '../graph/attributes
 import { qualifiedOp } from '../graph/graph-index.js';
 import type { TensorOps } from '../graph/tensor-ops.js';
 import { FLOAT32, type Value } from '../graph/value.js';
+import type { AxisLabel } from './axis-rule.js';
 import { type Lowering, type LoweringContext, unsupported } from './gradient-rule.js';
 import { type Family, type Gradient, missing, type Operator, PLAIN } from './operator.js';
 import { unpackBits } from './quantised.js';
@@ -19,41 +20,62 @@ interface ExpertMaps {
  * A mixture of experts with every expert computed for every token, and those that a token does not go to weighted by 0.
  * Inputs: 0 `[.., C]`, 1 the router's scores `[T, E]`.
  */
-function mixExperts(c: LoweringContext, { first, firstBias, second, secondBias }: ExpertMaps): Value[] {
+function mixExperts(c: LoweringContext): Value[] {
   const { o } = c;
   const { dims } = c.input(0);
-  const width = dims.at(-1) ?? 1;
   const [tokens = 1, experts = 1] = c.input(1).dims;
-  const x = o.reshape(c.input(0), [1, tokens, width]);
-  const inner = plusBias(c, o.matMul(x, first, { transB: true }), firstBias);
-  const made = plusBias(c, o.matMul(activate(c, inner), second, { transB: true }), secondBias);
+  const maps = expertMaps(c);
+  const made = plusBias(c, o.matMul(innerNeurons(c, maps, tokens), maps.second, { transB: true }), maps.secondBias);
   const shares = o.reshape(o.transpose(routingShares(c), [1, 0]), [experts, tokens, 1]);
   return [o.reshape(o.sum(o.mul(made, shares), [0], false), dims)];
 }
 
+/** What the neurons of all experts make of all tokens, `[E, T, F]`. */
+function innerNeurons(c: LoweringContext, { first, firstBias }: ExpertMaps, tokens: number): Value {
+  const { o } = c;
+  const x = o.reshape(c.input(0), [1, tokens, c.input(0).dims.at(-1) ?? 1]);
+  return activate(c, plusBias(c, o.matMul(x, first, { transB: true }), firstBias));
+}
+
+/** Weights of a fused mixture's maps as floats. */
+const expertMaps = (c: LoweringContext): ExpertMaps => (c.node.opType === 'QMoE' ? packedMaps(c) : floatMaps(c));
+
 /** Inputs: 2 and 3 weight and bias of the first map, 4 and 5 of the second, 6 and 7 a third map. */
-const mixFloatExperts: Lowering = (c) => {
-  if (c.has(6)) throw unsupported(c.node, 'its experts have a third map of their own.');
-  return mixExperts(c, { first: c.input(2), firstBias: 3, second: c.input(4), secondBias: 5 });
-};
+function floatMaps(c: LoweringContext): ExpertMaps {
+  if (c.has(6)) throw unsupported(c.node, THIRD_MAP);
+  return { first: c.input(2), firstBias: 3, second: c.input(4), secondBias: 5 };
+}
 
 /**
  * The same with packed weights `[E, N, K bits / 8]`. Inputs: 2 to 4 packed weight, scales and bias of the first map, 5 to 7 of the
  * second, 8 to 10 a third map, 11 and 12 zero points, 14 weights of the chosen experts.
  */
-const mixPackedExperts: Lowering = (c) => {
-  if (c.has(8)) throw unsupported(c.node, 'its experts have a third map of their own.');
-  if (c.has(14)) throw unsupported(c.node, 'it gets the weights of experts apart from their scores.');
-  // ONNX Runtime's kernel for the CPU scales them to a sum of 1 all the same, others do not.
-  if (intAttribute(c.node, 'normalize_routing_weights', 0) !== 1)
-    throw unsupported(c.node, 'the weights of its experts are not scaled to a sum of 1.');
-  return mixExperts(c, {
+function packedMaps(c: LoweringContext): ExpertMaps {
+  if (c.has(8)) throw unsupported(c.node, THIRD_MAP);
+  return {
     first: unpackExperts(c, { weight: 2, scales: 3, zeroPoints: 11 }),
     firstBias: 4,
     second: unpackExperts(c, { weight: 5, scales: 6, zeroPoints: 12 }),
     secondBias: 7,
-  });
+  };
+}
+
+const THIRD_MAP = 'its experts have a third map of their own.';
+
+const mixPackedExperts: Lowering = (c) => {
+  if (c.has(14)) throw unsupported(c.node, 'it gets the weights of experts apart from their scores.');
+  // ONNX Runtime's kernel for the CPU scales them to a sum of 1 all the same, others do not.
+  if (intAttribute(c.node, 'normalize_routing_weights', 0) !== 1)
+    throw unsupported(c.node, 'the weights of its experts are not scaled to a sum of 1.');
+  return mixExperts(c);
 };
+
+/** What the neurons of a fused mixture's experts make of rows `[T, C]`, input 0: `[E, T, F]`. */
+export const neuronsOfExperts = (c: LoweringContext): Value =>
+  innerNeurons(c, expertMaps(c), c.input(0).dims.at(-2) ?? 1);
+
+/** The second map of a fused mixture's experts as floats, `[E, C, F]`. */
+export const secondMapOfExperts = (c: LoweringContext): Value => expertMaps(c).second;
 
 /** Inputs of a packed map. */
 interface PackedMap {
@@ -76,24 +98,27 @@ function unpackExperts(c: LoweringContext, { weight, scales, zeroPoints }: Packe
   if (!Number.isInteger(size / blocks))
     throw unsupported(node, `rows of ${size} weights are no ${blocks} whole blocks.`);
   const unpack = (input: number, dims: readonly number[]) => o.reshape(unpackBits(c, c.input(input), bits), dims);
-  const packedPoints = c.has(zeroPoints) ? (c.input(zeroPoints).dims[2] ?? 1) * (8 / bits) : 0;
-  const centre = c.has(zeroPoints)
-    ? o.slice(unpack(zeroPoints, [experts, rows, packedPoints, 1]), 2, { start: 0, end: blocks })
-    : 2 ** (bits - 1);
+  const points = c.has(zeroPoints) ? c.input(zeroPoints).dims : [];
+  // Of rows with one scale each, several have their zero points in one byte.
+  const packedPoints = points.length === 2 ? 1 : (points[2] ?? 0) * (8 / bits);
+  const centre =
+    packedPoints > 0
+      ? o.slice(unpack(zeroPoints, [experts, rows, packedPoints, 1]), 2, { start: 0, end: blocks })
+      : 2 ** (bits - 1);
   const centred = o.sub(unpack(weight, apart), centre);
   return o.reshape(o.mul(centred, o.reshape(c.input(scales), [experts, rows, blocks, 1])), [experts, rows, size]);
 }
 
 const experts = (gradient: Gradient): Operator => ({
   ...PLAIN,
-  axis: missing('experts are removed whole, and nothing inside them yet'),
+  axis: missing('experts and their neurons are found by the mixture as a whole'),
   tokens: 'experts',
   gradient,
 });
 
 /** ONNX Runtime's fused mixtures of experts. */
 export const EXPERTS = {
-  'com.microsoft.MoE': experts({ lower: mixFloatExperts }),
+  'com.microsoft.MoE': experts({ lower: mixExperts }),
   'com.microsoft.QMoE': experts({ lower: mixPackedExperts }),
 } as const satisfies Family;
 
@@ -117,6 +142,96 @@ const SLOTS: Readonly<Record<string, Readonly<Record<'first' | 'second' | 'end',
   'com.microsoft.MoE': { first: 2, second: 4, end: 8 },
   'com.microsoft.QMoE': { first: 2, second: 5, end: 14 },
 };
+
+/** How the neurons inside the experts of a fused mixture lie in its weights. */
+export interface NeuronAxes {
+  /** Neurons of one expert. */
+  readonly neuronCount: number;
+  /** Consecutive neurons that can only leave together: their codes lie in one byte, or stand on one scale. */
+  readonly unitSize: number;
+  /** Unit of every position, by weight. */
+  readonly labels: ReadonlyMap<string, AxisLabel>;
+  readonly second: SecondMap;
+}
+
+/** The experts' second map, in whose weight every neuron has numbers of its own. */
+export interface SecondMap {
+  readonly weight: string;
+  /** Bits of a packed code; absent: floats. */
+  readonly bits?: number;
+  /** Packed as the codes are; absent: the middle level. */
+  readonly zeroPoints?: string;
+  /** Scales of a row. Default 1. */
+  readonly blocks?: number;
+}
+
+/** Slots with rows for the neurons, and those of the second map, where neurons are columns. */
+const NEURON_SLOTS: Readonly<
+  Record<
+    string,
+    Readonly<Record<'rowPoints' | 'second' | 'scales' | 'zeroPoints' | 'third', number>> & { rows: readonly number[] }
+  >
+> = {
+  'com.microsoft.MoE': { rows: [2, 3], rowPoints: -1, second: 4, scales: -1, zeroPoints: -1, third: 6 },
+  'com.microsoft.QMoE': { rows: [2, 3, 4, 11], rowPoints: 11, second: 5, scales: 6, zeroPoints: 12, third: 8 },
+};
+
+/**
+ * Finds the neurons of a fused mixture's experts.
+ * @param node a fused mixture
+ * @returns the reason where they cannot be told apart.
+ */
+export function neuronAxes(
+  node: NodeProto,
+  dims: (name: string) => readonly number[],
+): NeuronAxes | { readonly reason: string } {
+  const slots = NEURON_SLOTS[qualifiedOp(node)]!;
+  const [second, scales, zeroPoints, third] = [slots.second, slots.scales, slots.zeroPoints, slots.third].map(
+    (slot) => node.input[slot] ?? '',
+  ) as [string, string, string, string];
+  if (third !== '') return { reason: 'its experts have a third map of their own' };
+  if (!['', 'int'].includes(textAttribute(node, 'quant_type')))
+    return { reason: `its weights are "${textAttribute(node, 'quant_type')}"` };
+  const bits = node.opType === 'QMoE' ? intAttribute(node, 'expert_weight_bits', 4) : undefined;
+  const perElement = bits === undefined ? 1 : 8 / bits;
+  const neuronCount = (dims(second)[2] ?? 0) * perElement;
+  const blocks = dims(scales)[2] ?? 1;
+  const blockSize = neuronCount / blocks;
+  const isPacked = blocks > 1 && zeroPoints !== '';
+  const unitSize = blocks > 1 ? blockSize * (isPacked ? perElement : 1) : perElement;
+  if (neuronCount % unitSize !== 0)
+    return { reason: `its ${neuronCount} neurons are no whole runs of ${unitSize}, which share a byte or a scale` };
+  const isGated = textAttribute(node, 'activation_type') === 'swiglu';
+  const fusion = intAttribute(node, 'swiglu_fusion', 0);
+  const activation = textAttribute(node, 'activation_type') || 'relu';
+  if (!isGated && !ACTIVATIONS.has(activation)) return { reason: `its activation is "${activation}"` };
+  if (isGated && fusion === 0) return { reason: 'its gates are no rows of the first map' };
+  const neuronOfRow = (row: number) => (isGated && fusion === 1 ? Math.floor(row / 2) : row % neuronCount);
+  const unitOf = (neuron: number) => Math.floor(neuron / unitSize);
+  const labels = new Map<string, AxisLabel>();
+  const label = (name: string, axis: number, neuronAt: (position: number) => number) =>
+    labels.set(name, {
+      axis,
+      codes: Int32Array.from({ length: dims(name)[axis] ?? 0 }, (_, at) => unitOf(neuronAt(at))),
+    });
+  for (const name of slots.rows.map((slot) => node.input[slot] ?? '').filter((found) => found !== '')) {
+    const rowCount = (isGated ? 2 : 1) * neuronCount;
+    // Zero points of rows with one scale each lie several in a byte.
+    const perPosition = rowCount / (dims(name)[1] ?? 1);
+    if (perPosition !== 1 && (name !== node.input[slots.rowPoints] || perPosition !== perElement))
+      return { reason: `"${name}" has ${dims(name)[1]} rows for ${neuronCount} neurons` };
+    label(name, 1, (at) => neuronOfRow(at * perPosition));
+  }
+  label(second, 2, (at) => at * perElement);
+  if (blocks > 1) label(scales, 2, (at) => at * blockSize);
+  if (isPacked) label(zeroPoints, 2, (at) => at * perElement * blockSize);
+  return {
+    neuronCount,
+    unitSize,
+    labels,
+    second: { weight: second, ...(bits !== undefined && { bits, blocks }), ...(zeroPoints !== '' && { zeroPoints }) },
+  };
+}
 
 /** Operators that hold a whole mixture, router's product aside. */
 export const FUSED_MIXTURES: ReadonlySet<string> = new Set(Object.keys(SLOTS));

@@ -41,11 +41,12 @@ export interface BudgetOptions {
    * await prune({ model, out, sparsity: 0.3, modules: 'ffn', allocation });
    */
   readonly allocation?: AllocationChoice | undefined;
-  /** FFN widths are kept at multiples of this, the nearest to what was asked; 1 to the widest FFN. Default 1. */
+  /** Widths of FFNs and of experts are kept at multiples of this, the nearest to what was asked; 1 to the widest FFN. Default 1. */
   readonly widthMultiple?: number | undefined;
   /**
-   * Fraction of its neurons that every FFN keeps in any case, in [0, 1]. At 0 an FFN may go whole under `allocation: 'global'`:
-   * it is no longer in the graph. Above 0, and by default, one neuron stays. Attention always keeps a KV group.
+   * Fraction of its neurons that every FFN and every expert keeps in any case, in [0, 1]; at 1 whole experts alone leave a mixture. At 0
+   * an FFN may go whole under `allocation: 'global'`: it is no longer in the graph. Above 0, and by default, one neuron stays. Attention
+   * always keeps a KV group.
    */
   readonly minimumWidth?: number | undefined;
   /**
@@ -71,10 +72,10 @@ export interface BudgetOptions {
 
 const isModuleKind = (kind: string): kind is ModuleKind => MODULE_KINDS.some((known) => known === kind);
 
-/** Has an effect where modules of a kind may go. */
-export const whereSelected = (kind: ModuleKind): Applies => ({
-  to: `modules "${kind}" or "all"`,
-  within: ({ modules }) => modules.has(kind),
+/** Has an effect where modules of some kinds may go. */
+export const whereSelected = (...kinds: readonly ModuleKind[]): Applies => ({
+  to: `modules ${kinds.map((kind) => `"${kind}"`).join(', ')} or "all"`,
+  within: ({ modules }) => kinds.some((kind) => modules.has(kind)),
 });
 
 const allocationKind: Kind<AllocationChoice> = {
@@ -109,17 +110,18 @@ export const BUDGET = {
     otherwise: "the method's own",
     everyday: true,
   }),
-  widthMultiple: row('--width-multiple <count>', 'keep FFN widths at multiples of this', {
+  widthMultiple: row('--width-multiple <count>', 'keep widths of FFNs and experts at multiples of this', {
     kind: integer(1),
     default: 1,
-    applies: whereSelected('ffn'),
+    applies: whereSelected('ffn', 'experts'),
   }),
-  minimumWidth: row('--minimum-width <fraction>', 'neurons that every FFN keeps; 0: an FFN may go whole', {
+  minimumWidth: row('--minimum-width <fraction>', 'neurons that every FFN and expert keeps; 0: an FFN may go whole', {
     kind: portion,
     otherwise: 'one neuron',
     applies: {
-      to: `FFNs, and at 0 with allocation ${TAKING_WHOLE.join(', ')}`,
-      within: ({ modules, takesWholeFfns }, least) => modules.has('ffn') && (least !== 0 || takesWholeFfns),
+      to: `FFNs and experts, and at 0 with allocation ${TAKING_WHOLE.join(', ')}`,
+      within: ({ modules, takesWholeFfns }, least) =>
+        (modules.has('ffn') || modules.has('experts')) && (least !== 0 || takesWholeFfns),
     },
   }),
   shots: row(undefined, 'rounds that reach the sparsity together', { kind: integer(1), default: 1 }),

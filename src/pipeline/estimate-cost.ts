@@ -118,8 +118,8 @@ const MS = {
 const TOKENS_PER_RUN = 1024;
 /** Tokens that curvature is averaged over, that input repair reads, and that rounding learns from, at most. */
 const MOST = { curvature: 16384, drafts: 8192, examples: 16384, rounding: 8192, drives: 2048, experts: 8192 };
-/** Ways of those tokens through the experts of a mixture, which find their order. */
-const EXPERT_WAYS = 12;
+/** Ways of those tokens through the experts of a mixture, which find their order, and that of the neurons inside. */
+const EXPERT_WAYS = { whole: 12, inside: 8 };
 /** A backward pass multiplies three times: the forward pass again, and two products for every map. */
 const BACKWARDS = 3;
 /** Ways through an FFN that input repair takes, beside those of each step. */
@@ -353,6 +353,7 @@ function lookSteps({ size, costs, options, tokenCount, ways }: Look): Step[] {
   const ordering = sums ? MS.ordered * cubes(modules) : 0;
   const experts = sum(modules.map(({ kind, parameters }) => (kind === 'experts' ? parameters : 0)));
   const tried = Math.min(MOST.experts, tokenCount);
+  const expertWays = EXPERT_WAYS.whole + (options.allocation.takesUnevenSteps ? EXPERT_WAYS.inside : 0);
   const forward = costs.forward(tokenCount);
   const backward = costs.backward(back);
   return [
@@ -366,7 +367,7 @@ function lookSteps({ size, costs, options, tokenCount, ways }: Look): Step[] {
       : []),
     ...(backwards ? [['gradients', { ...backward, script: backward.script + ordering }] as Step] : []),
     ...(experts > 0
-      ? [['experts', { ...forward, graphs: forward.graphs + tried * EXPERT_WAYS * experts * MS.multiply }] as Step]
+      ? [['experts', { ...forward, graphs: forward.graphs + tried * expertWays * experts * MS.multiply }] as Step]
       : []),
   ];
 }

@@ -21,7 +21,7 @@ export function mendDocuments(
   { detected }: AnalysedModel,
   { model, modules }: Pick<PruneOutcome, 'model'> & { readonly modules: readonly ModuleCut[] },
 ): Record<string, JsonObject> {
-  const kept = new Map(modules.map(({ module, keep }) => [module.index, keep]));
+  const kept = new Map(modules.map((cut) => [cut.module.index, cut]));
   return documentsOf(folder, model, blockWidths(detected.layout, kept));
 }
 

@@ -40,11 +40,12 @@ export async function writeRecipe(
     ...(run !== undefined && { run }),
     ...(calibration && { calibration }),
     ...(sha256 !== undefined && { result: { sha256 } }),
-    modules: outcome.modules.map(({ module: { index, block, kind }, keep }) => ({
+    modules: outcome.modules.map(({ module: { index, block, kind }, keep, neurons }) => ({
       index,
       block,
       kind,
       keep: [...keep],
+      ...(neurons && { neurons: [...neurons] }),
     })),
   };
   await writePair(platform, place, { json, tensors: outcome.changed });

@@ -86,7 +86,7 @@ function roundOptions({ options, analysed: dense }: PruneJob, { analysed }: Shot
     const { block, kind } = pair.module;
     blockSparsity.set(block, { ...blockSparsity.get(block), [kind]: Math.max(0, 1 - kept) });
   }
-  const widthOf = new Map(pairs.map(({ module }) => [module.index, module.unitCount]));
+  const widthOf = new Map(pairs.map(({ module }) => [module.index, denseWidth(module)]));
   return {
     ...options,
     sparsity: Math.max(0, goal / left),
@@ -96,6 +96,10 @@ function roundOptions({ options, analysed: dense }: PruneJob, { analysed }: Shot
     denseWidths: widthOf,
   };
 }
+
+/** Neurons of an FFN, or of each expert. */
+const denseWidth = ({ unitCount, neurons }: PrunableModule): number =>
+  neurons === undefined ? unitCount : neurons.unitCount * neurons.unitSize;
 
 /** Every shot is a smaller model's; healing learns from the one before them all. */
 function healingSource({ healing, windows, model, analysed }: PruneJob): PruneJob['healing'] {
@@ -125,7 +129,19 @@ function join(
     const { index } = outcome.module;
     const known = before.get(index);
     const keep = known === undefined ? outcome.keep : outcome.keep.map((unit) => known.keep[unit]!);
-    joined.set(index, { ...outcome, module: original[index]!, keep });
+    const neurons = joinNeurons(known, outcome);
+    joined.set(index, { ...outcome, module: original[index]!, keep, ...(neurons && { neurons }) });
   }
   return joined;
+}
+
+/** Neurons that stay in the experts that stay, in the dense model's units. */
+function joinNeurons(known: ModuleOutcome | undefined, { keep, neurons }: ModuleOutcome): Int32Array | undefined {
+  if (known?.neurons === undefined) return neurons;
+  const before = known.neurons;
+  const width = before.length / known.keep.length;
+  const rows = [...keep].map((expert) => before.subarray(expert * width, (expert + 1) * width));
+  if (neurons === undefined) return Int32Array.from(rows.flatMap((row) => [...row]));
+  const now = neurons.length / keep.length;
+  return neurons.map((unit, at) => rows[Math.floor(at / now)]![unit]!);
 }

@@ -107,12 +107,23 @@ function trySelection({ analysed, options }: Given): Selection | { readonly obst
   const blind = even.some(({ kind }) => kind === 'experts') && !readsTokens(options);
   if (blind && options.sparsity > 0)
     remarks.push(`experts stay: method ${options.methodName} reads no token, and nothing else tells them apart`);
+  remarks.push(...remarkNeurons(even, options));
   const selected = even.filter(
     (module) => module.unitCount > leastUnits(module, options) && !(blind && module.kind === 'experts'),
   );
   const spared = findSpared(selected, staying);
   const burden = spared.length > 0 ? describeBurden({ modules: selected, spared }, { analysed, options }) : [];
   return { modules: selected, spared, burden, remarks: [...(isWhole(options) ? burden : []), ...remarks] };
+}
+
+/** Mixtures that lose whole experts alone, since their neurons cannot leave; a line for each reason. */
+function remarkNeurons(modules: readonly PrunableModule[], options: ResolvedOptions): string[] {
+  const { allocation, experts, minimumWidth, sparsity } = options;
+  if (!allocation.takesUnevenSteps || experts !== undefined || minimumWidth === 1 || sparsity === 0) return [];
+  const blocksOf = new Map<string, number[]>();
+  for (const { block, neuronsStay } of modules)
+    if (neuronsStay !== undefined) blocksOf.set(neuronsStay, [...(blocksOf.get(neuronsStay) ?? []), block]);
+  return [...blocksOf].map(([reason, blocks]) => `${nameBlocks(blocks)} experts: neurons inside them stay: ${reason}`);
 }
 
 /**

@@ -10,6 +10,7 @@ import { narrowKeyValues } from '../removal/narrow-key-values.js';
 import { tidyModel } from '../removal/tidy-model.js';
 import type { BlockRunner } from '../runtime/block-runner.js';
 import type { StepCounts } from './budget/allocate-modules.js';
+import { mixtureLoss } from './budget/mixture-steps.js';
 import { countDegenerate, remarkDegenerate } from './degenerate.js';
 import type { ModuleOutcome } from './job.js';
 import type { MeasuredModel } from './measure-dense/measure-dense.js';
@@ -106,8 +107,9 @@ async function cutExperts(
   { module, counts, dense }: Shrinking & { readonly module: PrunableModule },
   edits: ModelEdits,
 ): Promise<RefinedOutcome> {
-  const { scores } = dense.orders!.get(module)!;
-  const shrunk = await shrinkExperts(context, model, { module, scores, stepCount: counts.get(module.index)! }, edits);
+  const order = dense.orders!.get(module)!;
+  const leaving = mixtureLoss(module, { options: context.job.options, order, stepCount: counts.get(module.index)! });
+  const shrunk = await shrinkExperts(context, model, { module, order, leaving }, edits);
   return { shrunk, outcome: shrunk.outcome, refined: new Map(), degenerate: countDegenerate([]) };
 }
 

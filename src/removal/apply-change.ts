@@ -14,6 +14,8 @@ export interface ModuleCut {
   readonly module: PrunableModule;
   /** Ascending; none where the module is gone whole. */
   readonly keep: Int32Array;
+  /** Neuron units that stay in each expert of `keep`, see `Removal`. Of a mixture; absent: all. */
+  readonly neurons?: Int32Array | undefined;
 }
 
 /** All that a run does to a model: units that leave, and weights that change. */
@@ -37,8 +39,8 @@ export function cutModel(
   { modules, changed }: { readonly modules: readonly ModuleCut[]; readonly changed: { has(name: string): boolean } },
 ): OnnxModel {
   const model = copyModel(dense);
-  for (const { module, keep } of modules) {
-    removeUnits(model, { detected, facts, module: module.index, keep });
+  for (const { module, keep, neurons } of modules) {
+    removeUnits(model, { detected, facts, module: module.index, keep, neurons });
     if (isRepaired(module) && changed.has(linearBiasName(model, module.output))) giveLinearBias(model, module.output);
   }
   narrowKeyValues(model, { detected, facts }, modules);

@@ -5,6 +5,7 @@ import { encodeFloats, readFloat32 } from '../onnx/float-encoding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { fillCut } from '../onnx/slice-handle.js';
 import { floatsHandle } from '../onnx/tensor-handle.js';
+import type { SecondMap } from '../operators/experts.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import { cutModel, isRepaired, type ModelChange, type ModuleCut } from './apply-change.js';
 import { editGraph } from './graph-editor.js';
@@ -33,7 +34,10 @@ export async function maskModel(dense: OnnxModel, change: ModelChange, options: 
   await putBack(dense, masked, change, options);
   for (const cut of change.modules) {
     if (isRepaired(cut.module)) await maskColumns(masked, cut, options);
-    else maskExperts(masked, cut, options);
+    else {
+      maskExperts(masked, cut, options);
+      if (cut.neurons !== undefined) await maskNeurons(masked, { ...cut, neurons: cut.neurons }, options);
+    }
   }
   for (const cut of nudgedBeside(change, options)) await maskColumns(masked, cut, options);
   return masked;
@@ -100,6 +104,57 @@ function maskExperts(model: OnnxModel, { module, keep }: ModuleCut, { analysed }
     editor.insertBefore(editor.firstOf(reading), { op: 'Add', inputs: [value, name], outputs: [masked] });
     editor.rewire(reading, value, masked);
   }
+}
+
+/** Zeroes what neurons that are gone add to what their experts make: floats, or codes of the zero point. */
+async function maskNeurons(
+  model: OnnxModel,
+  { module, keep, neurons }: ModuleCut & Required<Pick<ModuleCut, 'neurons'>>,
+  { analysed, store }: MaskOptions,
+): Promise<void> {
+  const { labels, nodes, second } = analysed.detected.traces[module.index]!.neurons!;
+  const { index } = analysed.detected;
+  const handle = model.weights.get(second.weight)!;
+  const { axis, codes } = labels.get(second.weight)!;
+  const bytes = (await handle.read()).slice();
+  const empty = await emptyCodes(model, second);
+  const perExpert = handle.byteLength / handle.dims[0]!;
+  const rowCount = handle.dims.slice(1, axis).reduce((product, dim) => product * dim, 1);
+  const itemBytes = perExpert / rowCount / codes.length;
+  const width = neurons!.length / keep.length;
+  keep.forEach((expert, at) => {
+    const stays = new Set(neurons!.subarray(at * width, (at + 1) * width));
+    for (let row = 0; row < rowCount; row += 1) {
+      for (const position of codes.keys()) {
+        if (stays.has(codes[position]!)) continue;
+        const start = expert * perExpert + (row * codes.length + position) * itemBytes;
+        bytes.fill(empty(expert * rowCount + row, position / codes.length), start, start + itemBytes);
+      }
+    }
+  });
+  const masked = await store({ dataType: handle.dataType, dims: handle.dims }, bytes);
+  const editor = editGraph(model);
+  const results = new Set(nodes.flatMap((at) => index.nodes[at]!.output));
+  const readers = editor.consumersOf(second.weight).filter(({ output }) => output.some((value) => results.has(value)));
+  editor.rewire(readers, second.weight, editor.addWeight(`${second.weight}/masked`, masked));
+}
+
+/** The byte that stands for nothing in a row of a second map, at a fraction of its length. */
+async function emptyCodes({ weights }: OnnxModel, { weight, bits, zeroPoints, blocks = 1 }: SecondMap) {
+  if (bits === undefined) return () => 0;
+  // A byte of equal codes.
+  const repeat = (code: number) => (code * 255) / (2 ** bits - 1);
+  if (zeroPoints === undefined) return () => repeat(2 ** (bits - 1));
+  const handle = weights.get(zeroPoints)!;
+  const packed = await handle.read();
+  const [experts = 1, rows = 1] = weights.get(weight)!.dims;
+  const perByte = 8 / bits;
+  // Of rows with one scale each, several have their zero points in one byte.
+  const perRow = handle.dims.length === 2 ? 1 : (handle.byteLength * perByte) / (experts * rows);
+  return (row: number, fraction: number) => {
+    const at = row * perRow + Math.floor(fraction * blocks);
+    return repeat((packed[Math.floor(at / perByte)]! >> (bits * (at % perByte))) & (2 ** bits - 1));
+  };
 }
 
 /** Zeroes the columns of a module's output map that removed channels went through. */

@@ -1,6 +1,7 @@
 import type { ModelLayout, PrunableModule } from '../architecture/layout.js';
 import { parseModelName } from '../onnx/model-name.js';
 import { isRecord } from '../parse-json.js';
+import type { ModuleCut } from './apply-change.js';
 import { findTextConfig } from './text-config.js';
 
 type Json = Readonly<Record<string, unknown>>;
@@ -17,21 +18,34 @@ export interface BlockWidths {
   readonly linearKeyHeadCount?: number;
   /** Of a mixture. */
   readonly expertCount?: number;
+  /** Neurons of each of its experts; absent where they cannot leave. */
+  readonly expertNeuronCount?: number;
 }
 
-/** What each block's modules are like when some units have gone. @param keptUnits Units that stay, by module index. */
-export function blockWidths(layout: ModelLayout, keptUnits: ReadonlyMap<number, Int32Array>): BlockWidths[] {
+/** Units that stay of one module. */
+type KeptUnits = Pick<ModuleCut, 'keep' | 'neurons'>;
+
+/** What each block's modules are like when some units have gone. @param kept What stays, by module index. */
+export function blockWidths(layout: ModelLayout, kept: ReadonlyMap<number, KeptUnits>): BlockWidths[] {
   return Array.from({ length: layout.blockCount }, (_, block) => {
     const ffn = layout.modules.find((module) => module.block === block && module.kind === 'ffn');
     const attention = layout.modules.find((module) => module.block === block && module.kind === 'attention');
     const experts = layout.modules.find((module) => module.block === block && module.kind === 'experts');
     return {
       block,
-      ...(ffn && { neuronCount: keptUnits.get(ffn.index)?.length ?? ffn.unitCount }),
-      ...(attention && headCounts(attention, keptUnits.get(attention.index))),
-      ...(experts && { expertCount: keptUnits.get(experts.index)?.length ?? experts.unitCount }),
+      ...(ffn && { neuronCount: kept.get(ffn.index)?.keep.length ?? ffn.unitCount }),
+      ...(attention && headCounts(attention, kept.get(attention.index)?.keep)),
+      ...(experts && expertCounts(experts, kept.get(experts.index))),
     };
   });
+}
+
+/** @param kept Absent: all stay. */
+function expertCounts({ unitCount, neurons }: PrunableModule, kept: KeptUnits | undefined): Omit<BlockWidths, 'block'> {
+  const expertCount = kept?.keep.length ?? unitCount;
+  if (neurons === undefined) return { expertCount };
+  const width = kept?.neurons === undefined ? neurons.unitCount : kept.neurons.length / expertCount;
+  return { expertCount, expertNeuronCount: width * neurons.unitSize };
 }
 
 /** @param kept Absent: all stay. */
@@ -52,13 +66,17 @@ function headCounts(attention: PrunableModule, kept: Int32Array | undefined): Om
 
 /** Names that model families give to one width, in config.json. */
 const CONFIG_KEYS = {
-  neuronCount: ['intermediate_size', 'ffn_dim', 'n_inner', 'ffn_hidden_size', 'd_inner', 'ffn_intermediate_size'],
+  neuronCount: [
+    ...['intermediate_size', 'ffn_dim', 'n_inner', 'ffn_hidden_size', 'd_inner', 'ffn_intermediate_size'],
+    ...['shared_expert_intermediate_size', 'shared_intermediate_size'],
+  ],
   headCount: ['num_attention_heads', 'n_head', 'num_heads', 'n_heads', 'decoder_attention_heads'],
   kvHeadCount: ['num_key_value_heads', 'num_kv_heads', 'n_head_kv'],
   headSize: ['head_dim'],
   linearValueHeadCount: ['linear_num_value_heads'],
   linearKeyHeadCount: ['linear_num_key_heads'],
   expertCount: ['num_experts', 'num_local_experts', 'n_routed_experts', 'moe_num_experts'],
+  expertNeuronCount: ['moe_intermediate_size'],
 } as const satisfies Partial<Record<keyof BlockWidths, readonly string[]>>;
 
 type Width = keyof typeof CONFIG_KEYS;
@@ -84,7 +102,7 @@ export function mendConfig(config: Json, widths: readonly BlockWidths[], storedA
     ...mendWidths(config, widths, text ? presentKeys : keysFor),
     ...(text && { [text.key]: { ...text.part, ...mendWidths(text.part, widths, keysFor) } }),
   };
-  const differ = (['neuronCount', 'headCount', 'expertCount'] as const).some((field) =>
+  const differ = (['neuronCount', 'headCount', 'expertCount', 'expertNeuronCount'] as const).some((field) =>
     widths.some((width) => width[field] !== widths[0]?.[field]),
   );
   if (differ) mended.fang_prune = { blocks: widths };
@@ -109,7 +127,12 @@ function mendWidths(config: Json, widths: readonly BlockWidths[], keysOf: KeysFo
   return mended;
 }
 
-const presentKeys: KeysFor = (field, config) => CONFIG_KEYS[field].filter((key) => key in config);
+function presentKeys(field: Width, config: Json): readonly string[] {
+  const present = CONFIG_KEYS[field].filter((key) => key in config);
+  if (field !== 'expertNeuronCount' || present.length > 0) return present;
+  // Families without dense FFNs call the experts' width by the FFN's name.
+  return presentKeys('expertCount', config).length > 0 ? ['intermediate_size'].filter((key) => key in config) : [];
+}
 
 /** The keys of a width that a config has, or the one under which its readers look for what is not the default. */
 function keysFor(field: Width, config: Json): readonly string[] {

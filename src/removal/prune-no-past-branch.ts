@@ -29,7 +29,7 @@ export async function cutNoPastBranch(pruned: HalfDecoder, change: ModelChange, 
   const { noPastBranch } = pruned;
   const analysed = await analyseModel(noPastBranch.model, engine);
   const changed = new Map(change.changed);
-  const modules = change.modules.map(({ module: { kind, block, index, unitCount, output }, keep }) => {
+  const modules = change.modules.map(({ module: { kind, block, index, unitCount, output }, keep, neurons }) => {
     const module = analysed.detected.layout.modules[index];
     if (module?.kind !== kind || module.unitCount !== unitCount || module.output.weight !== output.weight) {
       throw new UnsupportedModelError(
@@ -42,7 +42,7 @@ export async function cutNoPastBranch(pruned: HalfDecoder, change: ModelChange, 
       );
     }
     // Weights have one name in both halves; biases are called after the values of each.
-    if (!isRepaired(module)) return { module, keep };
+    if (!isRepaired(module)) return { module, keep, neurons };
     const bias = linearBiasName(pruned, output);
     const value = change.changed.get(bias);
     if (value !== undefined && changed.delete(bias))

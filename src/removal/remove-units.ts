@@ -4,8 +4,9 @@ import type { ChannelTrace } from '../architecture/trace-channels.js';
 import { UnsupportedModelError } from '../errors.js';
 import type { TwoRunFacts } from '../graph/value-facts.js';
 import { setWeight } from '../onnx/edit-weights.js';
-import type { OnnxModel } from '../onnx/onnx-model.js';
+import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import { sliceHandle } from '../onnx/slice-handle.js';
+import { sliceStack } from '../onnx/slice-stack.js';
 import type { AxisLabel } from '../operators/axis-rule.js';
 import { gatherRepeated, repeatedPeriod } from './gather-repeated.js';
 import { editGraph, type GraphEditor } from './graph-editor.js';
@@ -20,6 +21,11 @@ export interface Removal {
   readonly module: number;
   /** Units that stay, ascending. For grouped queries every group that stays must keep the same number. */
   readonly keep: Int32Array;
+  /**
+   * Neuron units that stay in each expert of `keep`, one expert after the other, each ascending and as many as the others. Of a
+   * mixture; absent: all.
+   */
+  readonly neurons?: Int32Array | undefined;
 }
 
 /**
@@ -28,23 +34,60 @@ export interface Removal {
  *
  * @throws UnsupportedModelError when a node cannot say what is left.
  */
-export function removeUnits(model: OnnxModel, { detected, facts, module, keep }: Removal): void {
+export function removeUnits(model: OnnxModel, { detected, facts, module, keep, neurons }: Removal): void {
   const trace = detected.traces[module];
   if (trace === undefined || model.proto.graph === undefined)
     throw new UnsupportedModelError(`the model has no module ${module}`);
-  if (keep.length === trace.unitCount) return;
-  cutTrace(model, { detected, facts, trace, kept: keptUnits(keep, trace.groupOfUnit), module });
-  if (trace.branches !== undefined) removeBranches(editGraph(model), trace.branches, keep);
+  if (keep.length < trace.unitCount) {
+    cutTrace(model, { detected, facts, trace, kept: keptUnits(keep, trace.groupOfUnit), module });
+    if (trace.branches !== undefined) removeBranches(editGraph(model), trace.branches, keep);
+  }
+  if (neurons !== undefined) cutNeurons(model, { detected, facts, module, keep, neurons });
+}
+
+/** Takes neurons out of experts whose mixture has lost the other experts already: each has neurons of its own. */
+function cutNeurons(
+  model: OnnxModel,
+  { detected, facts, module, keep, neurons }: Removal & Required<Pick<Removal, 'neurons'>>,
+): void {
+  const { neurons: found, ...trace } = detected.traces[module]!;
+  if (found === undefined)
+    throw new UnsupportedModelError(`the neurons inside the experts of module ${module} cannot be removed`);
+  const width = neurons!.length / keep.length;
+  const staying = Array.from(keep, (_, at) => new Set(neurons!.subarray(at * width, (at + 1) * width)));
+  // Other mixtures may read the same weights, so that this one has a copy since it lost experts.
+  const nameNow = (name: string) => (model.weights.has(prunedName(name, module)) ? prunedName(name, module) : name);
+  const renamed = { labels: new Map(), handed: new Set<string>() };
+  for (const [name, label] of found.labels) renamed.labels.set(found.handed.has(name) ? nameNow(name) : name, label);
+  for (const name of found.handed) renamed.handed.add(nameNow(name));
+  cutTrace(model, {
+    ...{ detected, facts, module, trace: { ...trace, ...found, ...renamed } },
+    // Nodes see the same numbers of neurons whichever they are.
+    kept: keptUnits(
+      Int32Array.from({ length: width }, (_, unit) => unit),
+      undefined,
+    ),
+    slice: (stack, { axis, codes }) =>
+      sliceStack(
+        stack,
+        axis,
+        staying.map((units) =>
+          Int32Array.from(codes.keys()).filter((position) => codes[position]! < 0 || units.has(codes[position]!)),
+        ),
+      ),
+  });
 }
 
 /** What carries some units, and which of them stay. */
 export interface TraceCut extends Pick<Removal, 'detected' | 'facts' | 'module'> {
   readonly trace: ChannelTrace;
   readonly kept: KeptUnits;
+  /** Cuts a weight. Default: the positions that `kept` says. */
+  readonly slice?: (weight: TensorHandle, label: AxisLabel) => TensorHandle;
 }
 
 /** Takes units out of everything that a trace found, in place. @throws UnsupportedModelError when a node cannot say what is left. */
-export function cutTrace(model: OnnxModel, { detected, facts, trace, kept, module }: TraceCut): void {
+export function cutTrace(model: OnnxModel, { detected, facts, trace, kept, module, slice }: TraceCut): void {
   const graph = model.proto.graph!;
   const editor = editGraph(model);
   const touchedOutputs = new Set(
@@ -54,7 +97,7 @@ export function cutTrace(model: OnnxModel, { detected, facts, trace, kept, modul
   for (const [value, label] of trace.labels) {
     if (keptPositions(label, kept).length === label.codes.length) continue;
     narrowDeclarations(graph, value, label, kept);
-    if (trace.handed.has(value)) narrowHanded(editor, { value, label, kept, touched, facts, module });
+    if (trace.handed.has(value)) narrowHanded(editor, { value, label, kept, touched, facts, module, slice });
   }
   const context = { editor, trace, index: detected.index, facts, kept };
   const shapes = graph.node.filter(({ opType, input }) => opType === 'Shape' && isNarrowed(input[0], trace, editor));
@@ -80,17 +123,18 @@ interface Narrowing {
   readonly touched: readonly NodeProto[];
   readonly facts: TwoRunFacts;
   readonly module: number;
+  readonly slice: TraceCut['slice'] | undefined;
 }
 
 /** Narrows what the module is handed, for its own nodes alone; values made inside follow by themselves. */
-function narrowHanded(editor: GraphEditor, { value, label, kept, touched, facts, module }: Narrowing): void {
+function narrowHanded(editor: GraphEditor, { value, label, kept, touched, facts, module, slice }: Narrowing): void {
   const { model } = editor;
   const readers = editor.consumersOf(value).filter((node) => node.opType !== 'Shape' && touched.includes(node));
   const [firstReader] = readers;
   const name = prunedName(value, module);
   const handle = model.weights.get(value);
   if (handle !== undefined) {
-    const narrowed = sliceHandle(handle, label.axis, keptPositions(label, kept));
+    const narrowed = slice?.(handle, label) ?? sliceHandle(handle, label.axis, keptPositions(label, kept));
     if (readers.length === editor.consumersOf(value).length) setWeight(model, value, narrowed);
     else editor.rewire(readers, value, editor.addWeight(name, narrowed));
     return;

@@ -51,7 +51,9 @@ const REPORT = withFields({
   parameters: beforeAfter,
   bytes: beforeAfter,
   blocks: listOf(object),
-  modules: listOf(withFields({ keep: optional(positions), groups: optional(listOf(object)) })),
+  modules: listOf(
+    withFields({ keep: optional(positions), groups: optional(listOf(object)), neurons: optional(beforeAfter) }),
+  ),
   healing: optional(HEALING),
   certificate: optional(CERTIFICATE),
   quality: optional(QUALITY),

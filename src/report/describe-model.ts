@@ -45,6 +45,8 @@ export interface ModuleDescription {
   /** Experts of a mixture, and how many of them each token goes to. */
   readonly experts?: number;
   readonly expertsPerToken?: number;
+  /** Neurons of each expert; absent where they cannot leave. */
+  readonly neurons?: number;
   /** Of a mixture's weights, packed or not, its router included. */
   readonly bytes?: number;
   readonly parameters: number;
@@ -95,9 +97,12 @@ function describeModule(module: PrunableModule, countBytes: () => number): Modul
 }
 
 function describeSize(module: PrunableModule, countBytes: () => number): Partial<ModuleDescription> {
-  const { kind, attentionType, unitCount, kvHeadCount, headsPerUnit = 1, unitSize, expertsPerToken } = module;
+  const { kind, attentionType, unitCount, kvHeadCount, headsPerUnit = 1, unitSize, expertsPerToken, neurons } = module;
   if (kind === 'ffn') return { width: unitCount };
-  if (kind === 'experts') return { experts: unitCount, expertsPerToken: expertsPerToken!, bytes: countBytes() };
+  if (kind === 'experts') {
+    const width = neurons && { neurons: neurons.unitCount * neurons.unitSize };
+    return { experts: unitCount, expertsPerToken: expertsPerToken!, ...width, bytes: countBytes() };
+  }
   return {
     heads: unitCount * headsPerUnit,
     ...(attentionType !== 'shared' && {

@@ -52,7 +52,7 @@ function parseModules(recipe: Recipe, { analysed, files }: RecipeContext): Modul
   const { modules } = analysed.detected.layout;
   const seen = new Set<number>();
   return recipe.modules.map((entry, at) => {
-    const { index, block, kind, keep } = Object(entry) as Recipe['modules'][number];
+    const { index, block, kind, keep, neurons } = Object(entry) as Recipe['modules'][number];
     const module = modules[index];
     const broken = (what: string) => damaged('recipe', `${files.json}: modules[${at}] ${what}`);
     if (module === undefined || module.block !== block || module.kind !== kind || seen.has(index))
@@ -68,7 +68,12 @@ function parseModules(recipe: Recipe, { analysed, files }: RecipeContext): Modul
           ? 'keeps more experts of one group than of another'
           : 'keeps more query heads of one KV head than of another',
       );
-    return { module, keep: Int32Array.from(keep) };
+    if (neurons === undefined) return { module, keep: Int32Array.from(keep) };
+    if (module.neurons === undefined)
+      throw broken('names neurons inside experts, and the model has none that can leave');
+    if (!areRows(neurons, keep.length, module.neurons.unitCount))
+      throw broken(`keeps no ascending lists of neurons below ${module.neurons.unitCount}, as many in each expert`);
+    return { module, keep: Int32Array.from(keep), neurons: Int32Array.from(neurons) };
   });
 }
 
@@ -76,6 +81,15 @@ function isAscending(keep: unknown, unitCount: number): keep is number[] {
   if (!Array.isArray(keep) || keep.length === 0) return false;
   return keep.every(
     (unit, at) => Number.isSafeInteger(unit) && unit >= 0 && unit < unitCount && (at === 0 || unit > keep[at - 1]),
+  );
+}
+
+/** Whether a list is made of so many ascending ones of the same length. */
+function areRows(list: unknown, rowCount: number, limit: number): boolean {
+  if (!Array.isArray(list) || list.length % rowCount !== 0) return false;
+  const width = list.length / rowCount;
+  return Array.from({ length: rowCount }, (_, row) => list.slice(row * width, (row + 1) * width)).every((row) =>
+    isAscending(row, limit),
   );
 }
 

@@ -128,7 +128,10 @@ function reportModule(module: PrunableModule, outcome: ModuleOutcome | undefined
   const drives = input.drives?.byModule.get(module);
   const moved = input.orders?.find((found) => found.module === module.index);
   const [numerics] = outcome?.numerics ?? [];
-  const sizes = { parametersBefore: parameterCount, parametersAfter: parameterCount - removedParameters(module, keep) };
+  const neurons = outcome?.neurons && widthsOf(module, outcome.neurons.length / keep.length);
+  const inner = neurons ? keep.length * (neurons.before - neurons.after) * parametersPerNeuron(module) : 0;
+  const parametersAfter = parameterCount - removedParameters(module, keep) - inner;
+  const sizes = { parametersBefore: parameterCount, parametersAfter };
   return {
     block,
     kind,
@@ -137,6 +140,7 @@ function reportModule(module: PrunableModule, outcome: ModuleOutcome | undefined
     ...sizes,
     sparsity: sparsityOf([sizes]),
     keep: [...(moved?.order.map((at) => keep[at]!) ?? keep)],
+    ...(neurons && { neurons }),
     ...(outcome?.error && { error: outcome.error }),
     ...(drives && { drives: describeDrives(drives, { windows: input.drives!.windows, decode: input.decode }) }),
     ...(order && { costCurve: summariseCosts(order.costs) }),
@@ -172,6 +176,14 @@ function reportFunctions(
     affinity: summariseAffinity({ affinity, contextCount: contexts.contextCount, groups, keep }),
   };
 }
+
+/** Neurons of each expert. @param kept units */
+const widthsOf = ({ neurons }: PrunableModule, kept: number): BeforeAfter => ({
+  before: neurons!.unitCount * neurons!.unitSize,
+  after: kept * neurons!.unitSize,
+});
+
+const parametersPerNeuron = ({ neurons }: PrunableModule): number => neurons!.parametersPerUnit / neurons!.unitSize;
 
 function removedParameters(
   { unitCount, parametersPerUnit, parametersPerGroup, groupOfUnit, groupCount = 0 }: PrunableModule,

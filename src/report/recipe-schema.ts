@@ -35,4 +35,9 @@ export interface RecipeModule {
   readonly kind: ModuleKind;
   /** Units that stay, ascending. */
   readonly keep: readonly number[];
+  /**
+   * Neurons that stay in each expert of `keep`, one expert after the other, each ascending and as many as the others; units of several
+   * neurons, where these can only leave together. Absent: all.
+   */
+  readonly neurons?: readonly number[];
 }

@@ -392,7 +392,7 @@ export interface BlockReport {
 export interface ModuleReport {
   readonly block: number;
   readonly kind: ModuleKind;
-  /** Neurons of an FFN, query heads of attention. */
+  /** Neurons of an FFN, query heads of attention, experts of a mixture. */
   readonly unitsBefore: number;
   readonly unitsAfter: number;
   readonly parametersBefore: number;
@@ -401,6 +401,8 @@ export interface ModuleReport {
   readonly sparsity: number;
   /** Units that stay, in the order in which the model holds them: ascending, but for neurons of models that came in blocks. */
   readonly keep: readonly number[];
+  /** Neurons of each expert of a mixture; absent where they stay. */
+  readonly neurons?: BeforeAfter;
   /** What the module's result lost on the calibration tokens; absent where nothing was removed or no token seen. */
   readonly error?: OutputError;
   /** Of the module's only group, or of each function group in `groups`; absent for repairs that solve nothing. */

@@ -19,13 +19,13 @@ describe('describe', () => {
   it('tells how many experts there are, and their bytes', () => {
     const module = {
       ...({ kind: 'experts', description: 'mixture of experts, 2 of 4 a token', parameters: 75_000 } as const),
-      ...{ experts: 4, expertsPerToken: 2, bytes: 51_200 },
+      ...{ experts: 4, expertsPerToken: 2, neurons: 96, bytes: 51_200 },
     };
     const text = formatDescription(
       { ...MODEL_DESCRIPTION, blocks: [{ index: 0, modules: [module] }] },
       createColors(false),
     );
-    expect(text).toContain('0      experts  mixture of experts, 2 of 4 a token  4 experts, 51.2 KB');
+    expect(text).toContain('0      experts  mixture of experts, 2 of 4 a token  4 experts of 96 neurons, 51.2 KB');
   });
 
   it('names the embedding model', () => {

@@ -128,10 +128,10 @@ describe('resolveOptions', () => {
     [
       { allocation: 'uniform', minimumWidth: 0 },
       'minimumWidth',
-      /it goes with FFNs, and at 0 with allocation global, compared;/,
+      /it goes with FFNs and experts, and at 0 with allocation global, compared;/,
     ],
     [{ modules: 'attention', minimumWidth: 0.1 }, 'minimumWidth', /FFNs/],
-    [{ modules: 'attention', widthMultiple: 8 }, 'widthMultiple', /it goes with modules "ffn" or "all";/],
+    [{ modules: 'attention', widthMultiple: 8 }, 'widthMultiple', /it goes with modules "ffn", "experts" or "all";/],
     [{ modules: 'attention', grouping: { contextCount: 3 } }, 'grouping.contextCount', /modules "ffn" or "all"/],
     [{ modules: 'ffn', headUnit: 'query' }, 'headUnit', /it goes with modules "attention" or "all";/],
     [{ modules: 'ffn', perBlockKvHeads: true }, 'perBlockKvHeads', /modules "attention"/],

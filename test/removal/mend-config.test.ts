@@ -15,6 +15,10 @@ describe('blockWidths', () => {
     module(1, { kind: 'ffn', unitCount: 32, unitSize: 1 }),
     module(2, { kind: 'attention', block: 1, unitCount: 4, unitSize: 8 }),
     module(4, { kind: 'experts', block: 1, unitCount: 8, unitSize: 1 }),
+    module(5, {
+      ...{ kind: 'experts', block: 2, unitCount: 4, unitSize: 1 },
+      neurons: { unitCount: 6, unitSize: 2, parametersPerUnit: 9 },
+    }),
     module(3, {
       kind: 'attention',
       attentionType: 'linear',
@@ -29,14 +33,15 @@ describe('blockWidths', () => {
 
   it('counts what is kept, KV heads by their groups, and knows nothing of blocks without modules', () => {
     const kept = new Map([
-      [0, Int32Array.of(2, 3)],
-      [1, Int32Array.from({ length: 20 }, (_, unit) => unit)],
-      [3, Int32Array.of(0, 1)],
+      [0, { keep: Int32Array.of(2, 3) }],
+      [1, { keep: Int32Array.from({ length: 20 }, (_, unit) => unit) }],
+      [3, { keep: Int32Array.of(0, 1) }],
+      [5, { keep: Int32Array.of(0, 2), neurons: Int32Array.of(0, 1, 5, 2, 3, 4) }],
     ]);
     expect(blockWidths(layout, kept)).toEqual([
       { block: 0, neuronCount: 20, headCount: 2, kvHeadCount: 1, headSize: 8 },
       { block: 1, headCount: 4, kvHeadCount: 4, headSize: 8, expertCount: 8 },
-      { block: 2 },
+      { block: 2, expertCount: 2, expertNeuronCount: 6 },
       { block: 3, linearValueHeadCount: 2, linearKeyHeadCount: 1 },
     ]);
   });
@@ -54,6 +59,17 @@ describe('mendConfig', () => {
       fang_prune: { blocks: experts },
     });
     expect(mendConfig({ hidden_size: 4 }, experts, inline)).not.toHaveProperty('num_experts');
+  });
+
+  it('tells the width of experts under its own name, and under that of FFNs where there is none', () => {
+    const mixtures = [0, 1].map((block) => ({ block, expertCount: 8, expertNeuronCount: 40 }));
+    const own = { num_experts: 8, intermediate_size: 64, moe_intermediate_size: 48 };
+    expect(mendConfig(own, mixtures, inline)).toEqual({ ...own, moe_intermediate_size: 40 });
+    const beside = mixtures.map((widths) => ({ ...widths, neuronCount: 56 }));
+    const shared = { num_local_experts: 8, intermediate_size: 48, shared_intermediate_size: 64 };
+    expect(mendConfig(shared, beside, inline)).toEqual({
+      ...{ num_local_experts: 8, intermediate_size: 40, shared_intermediate_size: 56 },
+    });
   });
 
   it('tells the heads of linear attention beside those of full attention', () => {

@@ -4,7 +4,9 @@ import type { PrunableModule } from '../../architecture/layout.js';
 import type { ResolvedOptions } from '../../options.js';
 import { sharedSource, shrinkSteps } from '../../removal/plan-removal.js';
 import type { DenseMeasures } from '../measure-dense/dense-measures.js';
+import type { RemovalOrderOfModule } from '../measure-dense/order-units.js';
 import { leastUnits } from '../select-modules.js';
+import { type MixtureSteps, mixtureSteps } from './mixture-steps.js';
 
 /** Steps each module loses, by module index. */
 export type StepCounts = ReadonlyMap<number, number>;
@@ -56,6 +58,16 @@ interface FixedExperts {
   readonly experts?: number | undefined;
 }
 
+/** A mixture's steps in place of those of whole experts. */
+const stepsOfMixture = ({ costs, parameters }: MixtureSteps, { scores }: RemovalOrderOfModule) => ({
+  stepCount: costs.length,
+  parametersPerStep: Math.min(...parameters),
+  stepParameters: parameters,
+  // What must stay is in none of them.
+  minimumKept: 0,
+  order: { scores, costs },
+});
+
 /** What modules are measured by, and with which of them. */
 export interface Measured {
   readonly dense: DenseMeasures;
@@ -78,6 +90,8 @@ export function measuresOf(
   const floor = kind === 'ffn' ? Math.ceil(minimumWidth * (denseWidths?.get(index) ?? stepCount)) : 0;
   // A shared group is never pruned.
   const shared = dense.functional.get(module)?.groups.shared.length ?? 0;
+  const order = orders?.get(module);
+  const mixture = mixtureSteps(module, { options, order });
   return {
     block,
     kind,
@@ -90,7 +104,8 @@ export function measuresOf(
     fixed,
     minimumKept: fixed === undefined ? Math.max(least, floor, shared) : least,
     multiple: kind === 'ffn' ? widthMultiple : 1,
-    order: orders?.get(module),
+    order,
+    ...(mixture && stepsOfMixture(mixture, order!)),
     ...(allocation.measures?.includes('blockChange') && { blockChange: blockChange![block]! }),
     ...(allocation.measures?.includes('sensitivity') && { sensitivity: sensitivity![block]! }),
   };

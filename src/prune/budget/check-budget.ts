@@ -3,8 +3,10 @@ import { refusal } from '../../options/option.js';
 import { shrinkSteps } from '../../removal/plan-removal.js';
 import type { PruneJob } from '../job.js';
 import type { DenseMeasures } from '../measure-dense/dense-measures.js';
+import type { NeuronOrder } from '../measure-dense/order-units.js';
 import { selectModules } from '../select-modules.js';
 import { allocateModules } from './allocate-modules.js';
+import { takesNeurons } from './mixture-steps.js';
 
 /**
  * Refuses what no look at the model could make possible, before the looking begins: a budget that floors and fixed blocks
@@ -23,7 +25,7 @@ export function checkBudget(
   const { checkable } = options.allocation;
   if (options.shots > 1 || checkable === undefined) return;
   const perBlockKvHeads = options.perBlockKvHeads || checkable === 'budget';
-  const alike = measureAlike(modules, analysed.detected.layout.blockCount, options.headUnit);
+  const alike = measureAlike(modules, analysed.detected.layout.blockCount, options);
   for (const sparsity of sparsities) allocateModules({ ...options, sparsity, perBlockKvHeads }, modules, alike);
 }
 
@@ -35,15 +37,21 @@ function checkWidthMultiple(modules: readonly PrunableModule[], widthMultiple: n
     throw refusal('widthMultiple', `is ${widthMultiple}; expected at most ${widest}, the width of the widest FFN`);
 }
 
+const zeroNeurons = ({ unitCount, neurons }: PrunableModule): NeuronOrder => {
+  const zeros = () => new Float64Array(unitCount * neurons!.unitCount);
+  return { scores: zeros(), costs: zeros() };
+};
+
 /** A look that finds all blocks and units alike: whether budgets can be met does not depend on what it finds. */
 function measureAlike(
   modules: readonly PrunableModule[],
   blockCount: number,
-  headUnit: PruneJob['options']['headUnit'],
+  options: PruneJob['options'],
 ): DenseMeasures {
   const orderOf = (module: PrunableModule) => ({
     scores: new Float64Array(module.unitCount),
-    costs: new Float64Array(shrinkSteps(module, headUnit).stepCount),
+    costs: new Float64Array(shrinkSteps(module, options.headUnit).stepCount),
+    ...(takesNeurons(module, options) && { neurons: zeroNeurons(module) }),
   });
   return {
     blockChange: new Float64Array(blockCount),

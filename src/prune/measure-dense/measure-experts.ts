@@ -1,8 +1,9 @@
 import ndarray from 'ndarray';
+import { openFusedNeurons, openNeuronPricer } from '../../activations/expert-neurons.js';
 import { openExpertProbe } from '../../activations/expert-probe.js';
-import { routeByScores } from '../../activations/expert-router.js';
+import { type ExpertRouter, routeByScores } from '../../activations/expert-router.js';
 import { MIXINGS, type MixingName } from '../../activations/mix-experts.js';
-import { openWrittenProbe, openWrittenRouter } from '../../activations/written-experts.js';
+import { openGatheredNeurons, openWrittenProbe, openWrittenRouter } from '../../activations/written-experts.js';
 import type { PrunableModule } from '../../architecture/layout.js';
 import { EXPERT_SCORES } from '../../importance/expert-scores.js';
 import { copyModel } from '../../onnx/edit-weights.js';
@@ -11,12 +12,14 @@ import { checkpoint } from '../../platform/journal.js';
 import { withModuleContext } from '../../removal/score-module.js';
 import type { BlockRunner } from '../../runtime/block-runner.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
+import { takesNeurons } from '../budget/mixture-steps.js';
 import { type PruneContext, segmentName } from '../prune-context.js';
 import { weightByMetric } from '../shrink/weight-by-metric.js';
 import type { DenseNeeds } from './dense-measures.js';
 import { byIndex, byModule, type IndexedMap } from './indexed-map.js';
-import { orderExperts } from './order-experts.js';
-import type { RemovalOrderOfModule } from './order-units.js';
+import { findRouter, orderExperts } from './order-experts.js';
+import { orderNeurons } from './order-neurons.js';
+import type { NeuronOrder, RemovalOrderOfModule } from './order-units.js';
 import { type RoutingSample, sampleRouting } from './sample-routing.js';
 
 type ExpertOrders = ReadonlyMap<PrunableModule, RemovalOrderOfModule>;
@@ -95,8 +98,12 @@ async function orderModule(
   const sample = await sampleRouting({ runner, module, metric, onBatch: () => context.tick(detail) });
   context.remarks.push(...remarkFew(module, sample));
   const opened = await openExperts(context, { model, module, sample, metric });
+  const onRun = () => {
+    options.signal?.throwIfAborted();
+    context.tick(detail);
+  };
   try {
-    return await orderExperts({
+    const request = {
       sample,
       expertCount,
       size,
@@ -105,13 +112,43 @@ async function orderModule(
       row: EXPERT_SCORES[options.expertScore],
       leastExperts: module.leastExperts!,
       groupOfExpert: module.groupOfUnit,
-      onRun() {
-        options.signal?.throwIfAborted();
-        context.tick(detail);
-      },
-    });
+      onRun,
+    };
+    const order = await orderExperts(request);
+    if (!takesNeurons(module, options)) return order;
+    const router = await findRouter(request);
+    return { ...order, neurons: await orderInside(context, { model, module, sample, metric, router, onRun }) };
   } finally {
     await opened.release();
+  }
+}
+
+interface InsideCase extends SampledExperts {
+  readonly router: ExpertRouter;
+  onRun(): void;
+}
+
+/** Orders the neurons inside a mixture's experts. */
+async function orderInside(
+  { job: { engine, analysed } }: PruneContext,
+  { model, module, sample, metric, router, onRun }: InsideCase,
+): Promise<NeuronOrder> {
+  const neurons = module.neurons!;
+  const { inputCount: expertCount, outputCount: size } = module.output;
+  const request = { engine, model, module, type: sample.type };
+  const probe = await (module.writtenExperts === undefined
+    ? openFusedNeurons(request)
+    : openGatheredNeurons({ ...request, analysed }));
+  try {
+    const neuronCount = neurons.unitCount * neurons.unitSize;
+    const pricer = await openNeuronPricer({ engine, neuronCount, size, metric });
+    try {
+      return await orderNeurons({ sample, probe, pricer, router, neurons, expertCount, size, onExpert: onRun });
+    } finally {
+      await pricer.release();
+    }
+  } finally {
+    await probe.release();
   }
 }
 

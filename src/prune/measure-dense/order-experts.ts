@@ -180,7 +180,7 @@ async function runRouted(
 const FITTED = 64;
 
 /** How the mixture routes, found by doing it again. @throws UnsupportedModelError */
-async function findRouter(request: ExpertOrderRequest): Promise<ExpertRouter> {
+export async function findRouter(request: ExpertOrderRequest): Promise<ExpertRouter> {
   const { sample, expertCount, size, routers } = request;
   const everyone = new Uint8Array(expertCount).fill(1);
   const tokenCount = Math.min(FITTED, sample.tokenCount);

@@ -15,6 +15,16 @@ export interface RemovalOrderOfModule {
   readonly scores: Float64Array;
   /** What each further step costs, see `shrinkSteps`. */
   readonly costs: Float64Array;
+  /** Of a mixture whose experts may lose neurons. */
+  readonly neurons?: NeuronOrder | undefined;
+}
+
+/** In which order neuron units leave the experts of a mixture, `[experts, units]` each. */
+export interface NeuronOrder {
+  /** Importance by unit, rising in the order of removal. */
+  readonly scores: Float64Array;
+  /** What each further unit of an expert costs, never falling. */
+  readonly costs: Float64Array;
 }
 
 export interface OrderCase {

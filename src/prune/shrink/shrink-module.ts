@@ -1,5 +1,5 @@
 import type { ErrorMeter } from '../../activations/measure-output-error.js';
-import type { PrunableModule } from '../../architecture/layout.js';
+import type { ExpertNeurons, PrunableModule } from '../../architecture/layout.js';
 import { inputsOf } from '../../graph/graph-index.js';
 import type { OnnxModel, TensorHandle } from '../../onnx/onnx-model.js';
 import { chooseChannels } from '../../removal/choose-channels.js';
@@ -8,7 +8,9 @@ import { removeUnits } from '../../removal/remove-units.js';
 import { addLinearBias, sumLinearBias, writeLinearWeight } from '../../removal/repair-linear.js';
 import { channelsOf, type RemovalPlan, type ScoredModule } from '../../removal/score-module.js';
 import type { BlockRunner } from '../../runtime/block-runner.js';
+import type { MixtureLoss } from '../budget/mixture-steps.js';
 import type { ModuleOutcome } from '../job.js';
+import type { NeuronOrder, RemovalOrderOfModule } from '../measure-dense/order-units.js';
 import type { PruneContext } from '../prune-context.js';
 
 export interface ModuleShrinking {
@@ -65,17 +67,16 @@ export async function shrinkModule(
 
 export interface ExpertShrinking {
   readonly module: PrunableModule;
-  /** Importance by expert. */
-  readonly scores: Float64Array;
-  /** Steps to remove, see `shrinkSteps`. */
-  readonly stepCount: number;
+  readonly order: RemovalOrderOfModule;
+  /** What leaves. */
+  readonly leaving: MixtureLoss;
 }
 
-/** Takes the experts of lowest importance out of a mixture, in place. */
+/** Takes the experts of lowest importance out of a mixture, and neurons out of those that stay, in place. */
 export async function shrinkExperts(
   context: PruneContext,
   model: OnnxModel,
-  { module, scores, stepCount }: ExpertShrinking,
+  { module, order: { scores, neurons: inner }, leaving }: ExpertShrinking,
   edits: ModelEdits,
 ): Promise<ShrunkModule> {
   const { groupCount = 1, groupOfUnit, unitCount } = module;
@@ -83,10 +84,27 @@ export async function shrinkExperts(
     const units = [...scores.keys()].filter((unit) => (groupOfUnit?.[unit] ?? 0) === group);
     return { units, scores: units.map((unit) => scores[unit]!) };
   });
-  const { keep } = chooseChannels({ unitCount, groups, removeCount: stepCount * groupCount });
-  const shrunk = { outcome: { module, keep, numerics: [] } };
+  const { keep } = chooseChannels({ unitCount, groups, removeCount: leaving.experts * groupCount });
+  const neurons = inner && leaving.neurons > 0 ? keepNeurons(module.neurons!, inner, { keep, ...leaving }) : undefined;
+  const shrunk = { outcome: { module, keep, ...(neurons && { neurons }), numerics: [] } };
   await takeOut(context, model, { ...shrunk, removal: undefined }, edits);
   return shrunk;
+}
+
+/** The most important neuron units of each expert that stays. @param given `neurons` of them leave each expert */
+function keepNeurons(
+  { unitCount }: ExpertNeurons,
+  { scores }: NeuronOrder,
+  { keep, neurons }: Pick<ModuleOutcome, 'keep'> & Pick<MixtureLoss, 'neurons'>,
+): Int32Array {
+  const units = Array.from({ length: unitCount }, (_, unit) => unit);
+  return Int32Array.from(
+    [...keep].flatMap((expert) => {
+      const own = scores.subarray(expert * unitCount, (expert + 1) * unitCount);
+      const groups = [{ units, scores: own }];
+      return [...chooseChannels({ unitCount, groups, removeCount: neurons }).keep];
+    }),
+  );
 }
 
 /** Does to a model what was done to one of its modules before. */
@@ -107,14 +125,14 @@ async function takeOut(
   { outcome, weight, bias, removal }: ShrunkModule & { readonly removal: ModuleRemoval | undefined },
   { changed, bridges }: ModelEdits,
 ): Promise<void> {
-  const { module, keep } = outcome;
+  const { module, keep, neurons } = outcome;
   const { output: linear } = module;
   const written = [];
   if (removal !== undefined) {
     written.push(await sumLinearBias(model, linear, bias));
     bridges.push(...removal.apply());
   } else {
-    removeUnits(model, { ...analysed, module: module.index, keep });
+    removeUnits(model, { ...analysed, module: module.index, keep, neurons });
     written.push(weight && (await writeLinearWeight(model, linear, { values: weight, store })));
     written.push(bias && (await addLinearBias(model, linear, bias)));
   }

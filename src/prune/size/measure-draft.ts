@@ -128,7 +128,8 @@ export function allocationOf(
   headUnit: MeasuredModel['job']['options']['headUnit'],
   steps: StepCounts,
 ): Allocation {
-  const { candidates: _, ...threshold }: Allocation = global;
+  // Steps are those of whole experts.
+  const { candidates: _, takesUnevenSteps: __, ...threshold }: Allocation = global;
   return {
     ...threshold,
     allocate: () => modules.map((module) => (steps.get(module.index) ?? 0) / shrinkSteps(module, headUnit).stepCount),

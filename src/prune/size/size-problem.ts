@@ -30,7 +30,9 @@ const FLOAT_BYTES = 4;
 
 /** What a model may be made smaller by; bytes are estimates until `matchBytes` scales them to the files'. */
 export function sizeProblemOf(source: SizeSource): SizeProblem {
-  const { modules, options, dense, cachedBytes } = source;
+  const { modules, dense, cachedBytes } = source;
+  // Bytes are counted by whole experts.
+  const options = { ...source.options, allocation: { ...source.options.allocation, takesUnevenSteps: false } };
   return {
     maps: mapsOf(source),
     modules: modules.map((module) => ({

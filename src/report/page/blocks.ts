@@ -100,8 +100,8 @@ function modulesTable({ modules, blocks }: PruneReport, kind: ModuleReport['kind
     ],
     rows.map((module) => [
       String(module.block),
-      String(module.unitsBefore),
-      String(module.unitsAfter),
+      widthOf(module.unitsBefore, module.neurons?.before),
+      widthOf(module.unitsAfter, module.neurons?.after),
       formatPercent(module.sparsity),
       ...(kind === 'ffn' ? [] : [module.keep.join(', ')]),
       ...(hasChange ? [formatChange(blocks[module.block]?.change)] : []),
@@ -115,6 +115,10 @@ function modulesTable({ modules, blocks }: PruneReport, kind: ModuleReport['kind
     ]),
   );
 }
+
+/** Of experts that lost neurons, also how wide they are. */
+const widthOf = (units: number, neurons: number | undefined): string =>
+  neurons === undefined ? String(units) : `${units} of ${neurons} neurons`;
 
 /** The worst of a module's groups: that is where to look. */
 function numericsCells({ numerics, groups = [] }: ModuleReport): readonly [string, string] {

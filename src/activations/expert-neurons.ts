@@ -1,0 +1,273 @@
+import { create, toBinary } from '@bufbuild/protobuf';
+import { GraphProtoSchema, ModelProtoSchema, type NodeProto, OperatorSetIdProtoSchema } from 'onnx-buf';
+import type { PrunableModule } from '../architecture/layout.js';
+import { UnsupportedModelError } from '../errors.js';
+import { makeValueInfo } from '../graph/build.js';
+import { createNodeEmitter } from '../graph/node-emitter.js';
+import { createTensorOps, type TensorOps } from '../graph/tensor-ops.js';
+import { FLOAT32, type Value } from '../graph/value.js';
+import { OPEN } from '../graph/value-facts.js';
+import { isFloatType } from '../onnx/float-encoding.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import { neuronsOfExperts, secondMapOfExperts } from '../operators/experts.js';
+import type { LoweringContext } from '../operators/gradient-rule.js';
+import { ARRAYS, dataTypeOf, type Engine, type Tensor, type Tensors, typeOf } from '../runtime/engine.js';
+import { tensorFloats } from '../runtime/tensor-floats.js';
+import { releaseTensors } from '../runtime/tensor-memory.js';
+import { type ExpertRows, gatherRows } from './expert-probe.js';
+
+/** Neurons inside single experts of one mixture. */
+export interface NeuronProbe {
+  /**
+   * What the neurons of some experts make of each row, `[pairs, neurons]`, in the order of the lists, one after the other.
+   * @param experts by row
+   */
+  run(rows: ExpertRows, experts: readonly (readonly number[])[]): Promise<Float32Array>;
+  /** An expert's second map, `[neurons, channels]`. */
+  readSecondMap(expert: number): Promise<Float32Array>;
+  release(): Promise<void>;
+}
+
+export interface FusedNeuronsRequest {
+  readonly engine: Engine;
+  readonly model: OnnxModel;
+  readonly module: PrunableModule;
+  /** Type of what the experts read. */
+  readonly type: Tensor['type'];
+}
+
+/** Opens a mixture in one operator: its first map and activation written out, for one expert at a time, whose weights are fed. */
+export async function openFusedNeurons({ engine, model, module, type }: FusedNeuronsRequest): Promise<NeuronProbe> {
+  const { result, outputCount: size, node: label } = module.output;
+  const node = model.proto.graph!.node.find(({ output }) => output.includes(result));
+  if (node === undefined) throw new UnsupportedModelError(`the mixture ${label} is no longer in the graph`);
+  const source = { engine, model, node };
+  const first = await openExpertGraph({ ...source, rows: { type, size } }, neuronsOfExperts);
+  const second = await openExpertGraph(source, (c) => c.o.transpose(secondMapOfExperts(c), [0, 2, 1]));
+  const neuronCount = module.neurons!.unitCount * module.neurons!.unitSize;
+  return {
+    async run(rows, lists) {
+      const places = new Map<number, { readonly row: number; readonly pair: number }[]>();
+      let pair = 0;
+      lists.forEach((experts, row) => {
+        for (const expert of experts) {
+          const known = places.get(expert);
+          if (known === undefined) places.set(expert, [{ row, pair }]);
+          else known.push({ row, pair });
+          pair += 1;
+        }
+      });
+      const found = new Float32Array(pair * neuronCount);
+      for (const [expert, pairs] of places) {
+        const data = gatherRows(
+          rows,
+          pairs.map(({ row }) => row),
+          size,
+        );
+        const made = await first.run(expert, { type, dims: [1, pairs.length, size], data } as Tensor);
+        pairs.forEach((place, at) => {
+          found.set(made.subarray(at * neuronCount, (at + 1) * neuronCount), place.pair * neuronCount);
+        });
+      }
+      return found;
+    },
+    readSecondMap: (expert) => second.run(expert),
+    async release() {
+      await Promise.all([first.release(), second.release()]);
+    },
+  };
+}
+
+interface ExpertGraphSource {
+  readonly engine: Engine;
+  readonly model: OnnxModel;
+  /** The mixture. */
+  readonly node: NodeProto;
+  /** What the graph reads beside the weights. */
+  readonly rows?: { readonly type: Tensor['type']; readonly size: number };
+}
+
+/** A part of a mixture, for one expert. */
+interface ExpertGraph {
+  run(expert: number, rows?: Tensor): Promise<Float32Array>;
+  release(): Promise<void>;
+}
+
+/** Opens what is built from a mixture's inputs for one expert, whose weights each run feeds. */
+async function openExpertGraph(
+  { engine, model, node, rows }: ExpertGraphSource,
+  build: (c: LoweringContext) => Value,
+): Promise<ExpertGraph> {
+  const factOf = (at: number) => {
+    const handle = at === 0 ? undefined : model.weights.get(node.input[at]!);
+    return handle === undefined
+      ? { dataType: dataTypeOf(rows!.type), dims: [1, OPEN, rows!.size] }
+      : { dataType: handle.dataType, dims: [1, ...handle.dims.slice(1)] };
+  };
+  const graph = await openGraph(engine, (o) => {
+    const input = (at: number) => {
+      const value = { name: node.input[at]!, ...factOf(at) };
+      return isFloatType(value.dataType) ? o.cast(value, FLOAT32) : value;
+    };
+    const inputs = node.input.flatMap((name, at) => (at === 1 || name === '' ? [] : { name, at }));
+    return {
+      inputs: inputs.filter(({ at }) => at > 0 || rows !== undefined).map(({ name, at }) => ({ name, ...factOf(at) })),
+      outputs: { made: build({ node, o, has: (at) => (node.input[at] ?? '') !== '', input }) },
+    };
+  });
+  const weights = [...graph.reads].filter((name) => name !== node.input[0]);
+  return {
+    async run(expert, tensor) {
+      const feeds: Record<string, Tensor> = tensor === undefined ? {} : { [node.input[0]!]: tensor };
+      for (const name of weights) feeds[name] = await readOfExpert(model, name, expert);
+      return (await graph.run(feeds)).made;
+    },
+    release: () => graph.release(),
+  };
+}
+
+/** One expert's part of a stack of weights. */
+async function readOfExpert(model: OnnxModel, name: string, expert: number): Promise<Tensor> {
+  const { dataType, dims, byteLength, read } = model.weights.get(name)!;
+  const length = byteLength / dims[0]!;
+  const bytes = await read({ offset: expert * length, length });
+  const type = typeOf(dataType);
+  if (type === undefined) throw new UnsupportedModelError(`"${name}" holds numbers of a type that cannot be fed`);
+  const data = new ARRAYS[type](bytes.slice().buffer);
+  return { type, dims: [1, ...dims.slice(1)], data } as Tensor;
+}
+
+interface GraphParts<Name extends string> {
+  readonly inputs: readonly Value[];
+  readonly outputs: Readonly<Record<Name, Value>>;
+}
+
+/** Runs a small graph; results are in single precision. */
+interface OpenedGraph<Name extends string> {
+  /** Inputs that it reads. */
+  readonly reads: ReadonlySet<string>;
+  run(feeds: Tensors): Promise<Readonly<Record<Name, Float32Array>>>;
+  release(): Promise<void>;
+}
+
+/** Sums name their axes as an input from here on. */
+const OPSET = 17;
+
+async function openGraph<Name extends string>(
+  engine: Engine,
+  build: (o: TensorOps) => GraphParts<Name>,
+): Promise<OpenedGraph<Name>> {
+  const emitter = createNodeEmitter('neurons/');
+  const { inputs, outputs } = build(createTensorOps(emitter, OPSET));
+  const names = Object.entries<Value>(outputs).map(([key, { name }]) => [key as Name, name] as const);
+  const { nodes, initializers } = emitter.finish(names.map(([, name]) => name));
+  const read = new Set(nodes.flatMap(({ input }) => input));
+  const model = create(ModelProtoSchema, {
+    irVersion: 8n,
+    opsetImport: [
+      create(OperatorSetIdProtoSchema, { domain: '', version: BigInt(OPSET) }),
+      create(OperatorSetIdProtoSchema, { domain: 'com.microsoft', version: 1n }),
+    ],
+    graph: create(GraphProtoSchema, {
+      name: 'neurons',
+      node: nodes,
+      initializer: initializers,
+      input: inputs.flatMap(({ name, dataType, dims }) =>
+        read.has(name)
+          ? [
+              makeValueInfo(
+                name,
+                dataType,
+                dims.map((dim) => (dim === OPEN ? 'rows' : dim)),
+              ),
+            ]
+          : [],
+      ),
+      output: names.map(([, name]) => makeValueInfo(name, FLOAT32)),
+    }),
+  });
+  const session = await engine.load(toBinary(ModelProtoSchema, model));
+  return {
+    reads: new Set(inputs.map(({ name }) => name).filter((name) => read.has(name))),
+    async run(feeds) {
+      const values = await session.run(feeds);
+      const found = names.map(
+        ([key, name]) => [key, tensorFloats(values[name]!, 'what neurons make').slice()] as const,
+      );
+      releaseTensors(values);
+      return Object.fromEntries(found) as Record<Name, Float32Array>;
+    },
+    release: () => session.release(),
+  };
+}
+
+/** What it costs that neurons of an expert are gone. */
+export interface NeuronCosts {
+  /** Sum over the tokens of the squared change, of those that are gone. */
+  readonly total: number;
+  /** What that would rise by if one more were gone, by neuron. */
+  readonly rises: Float64Array;
+}
+
+/** Works out what neurons of an expert add to the mixture's result. */
+export interface NeuronPricer {
+  /** @param weights `[neurons, channels]`, the second map. @returns the same as the metric sees it */
+  weigh(weights: Float32Array): Promise<Float32Array>;
+  /**
+   * @param made `[tokens, neurons]`, times the router's shares
+   * @param weighted from `weigh`
+   * @param gone by neuron: 1 for those that are gone
+   */
+  measure(made: Float32Array, weighted: Float32Array, gone: Float32Array): Promise<NeuronCosts>;
+  release(): Promise<void>;
+}
+
+export interface PricerRequest {
+  readonly engine: Engine;
+  readonly neuronCount: number;
+  readonly size: number;
+  /** `[size, size]` row-major, what rows are multiplied by; absent: the identity. */
+  readonly metric: Float32Array | undefined;
+}
+
+/** Compiles the graphs that price the neurons of all experts of a mixture. */
+export async function openNeuronPricer({ engine, neuronCount, size, metric }: PricerRequest): Promise<NeuronPricer> {
+  const value = (name: string, dims: readonly number[]): Value => ({ name, dims, dataType: FLOAT32 });
+  const [weights, seen] = [value('weights', [neuronCount, size]), value('metric', [size, size])];
+  const weighing =
+    metric &&
+    (await openGraph(engine, (o) => ({ inputs: [weights, seen], outputs: { weighted: o.matMul(weights, seen) } })));
+  const [made, weighted, gone] = [
+    value('made', [OPEN, neuronCount]),
+    value('weighted', [neuronCount, size]),
+    value('gone', [neuronCount]),
+  ];
+  const pricing = await openGraph(engine, (o) => {
+    const change = o.matMul(o.mul(made, gone), weighted);
+    const own = o.mul(o.sum(o.mul(made, made), [0], false), o.sum(o.mul(weighted, weighted), [1], false));
+    const beside = o.sum(o.mul(made, o.matMul(change, weighted, { transB: true })), [0], false);
+    return {
+      inputs: [made, weighted, gone],
+      outputs: { total: o.total(o.mul(change, change)), rises: o.add(own, o.mul(beside, 2)) },
+    };
+  });
+  const tensor = (dims: readonly number[], data: Float32Array): Tensor => ({ type: 'float32', dims, data });
+  return {
+    async weigh(values) {
+      if (weighing === undefined || metric === undefined) return values;
+      const feeds = { weights: tensor(weights.dims, values), metric: tensor(seen.dims, metric) };
+      return (await weighing.run(feeds)).weighted;
+    },
+    async measure(values, map, marks) {
+      const { total, rises } = await pricing.run({
+        made: tensor([values.length / neuronCount, neuronCount], values),
+        weighted: tensor(weighted.dims, map),
+        gone: tensor(gone.dims, marks),
+      });
+      return { total: total[0]!, rises: Float64Array.from(rises) };
+    },
+    async release() {
+      await Promise.all([weighing?.release(), pricing.release()]);
+    },
+  };
+}

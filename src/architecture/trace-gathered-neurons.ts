@@ -1,0 +1,102 @@
+import type { NodeProto } from 'onnx-buf';
+import { type GraphIndex, inputsOf, makerOf, qualifiedOp } from '../graph/graph-index.js';
+import { elementCount } from '../graph/value.js';
+import type { OutputSearch } from './find-output-linears.js';
+import { type NeuronTrace, traceChannels } from './trace-channels.js';
+
+/** Experts whose weights are gathered for each token. */
+export interface GatheredExperts {
+  /** Nodes that gather them. */
+  readonly gathers: readonly number[];
+  /** What the chosen experts make, before the shares. */
+  readonly made: string;
+  readonly expertCount: number;
+  /** Tokens times chosen experts. */
+  readonly pairs: number;
+}
+
+/** Operators that hand the same numbers on, in the same order, at most in another precision. */
+const LAYOUTS: ReadonlySet<string> = new Set(['Reshape', 'Squeeze', 'Unsqueeze', 'Flatten', 'Identity', 'Cast']);
+
+/**
+ * Follows the neurons of experts from what their second product reads: a gathered weight counts as a weight.
+ * @returns the reason where they cannot be followed.
+ */
+export function traceGatheredNeurons(
+  search: OutputSearch,
+  { gathers, made, expertCount, pairs }: GatheredExperts,
+): NeuronTrace | { readonly reason: string } {
+  const { partition, facts, dataValues, stage } = search;
+  const dimsOf = (value: string) => facts.get(value)?.dims ?? [];
+  const index = withGatheredWeights(search, gathers);
+  const found = findSecondProduct(index, made);
+  if ('reason' in found) return found;
+  const { inner, axisFromEnd, weight } = found;
+  const dims = dimsOf(inner);
+  const axis = dims.length - axisFromEnd;
+  const [neuronCount = 0] = dims.slice(axis);
+  if (elementCount(dims.slice(0, axis)) !== pairs || elementCount(dims.slice(axis + 1)) !== 1)
+    return {
+      reason: `its neurons "${inner}" are [${dims.join(', ')}], expected ${neuronCount} for each chosen expert`,
+    };
+  const outcome = traceChannels({
+    ...{ index, facts, dataValues, stage, stageOf: partition.stageOf },
+    cuts: new Set(partition.cuts),
+    shared: new Set(),
+    seed: inner,
+    seedAxis: axis,
+    channelCount: neuronCount,
+  });
+  if ('failure' in outcome) return { reason: `${outcome.failure.node}: ${outcome.failure.reason}` };
+  const { unitCount, labels, handed, nodes } = outcome.trace;
+  if (unitCount !== neuronCount) return { reason: 'its neurons can only leave in runs' };
+  const tables = new Set(gathers.map((at) => search.index.nodes[at]!.input[0] ?? ''));
+  const stray = [...handed].find(
+    (name) => !tables.has(name) || dimsOf(name)[0] !== expertCount || labels.get(name)!.axis === 0,
+  );
+  if (stray !== undefined) return { reason: `all experts share "${stray}", which has numbers for every neuron` };
+  const second = sourceOf(index, weight);
+  if (!handed.has(second)) return { reason: `its second map does not read "${second}" alone` };
+  return { unitCount, labels, handed, nodes, second: { weight: second }, made: inner };
+}
+
+/** The graph with gathered weights, and what is made of them alone, among the constants. */
+function withGatheredWeights({ index, partition, stage }: OutputSearch, gathers: readonly number[]): GraphIndex {
+  const taken = new Set(gathers);
+  const constants = new Set(index.constants);
+  for (const at of partition.stages[stage] ?? []) {
+    const node = index.nodes[at]!;
+    if (taken.has(at) || inputsOf(node).every((value) => constants.has(value)))
+      for (const value of node.output) constants.add(value);
+  }
+  return { ...index, constants };
+}
+
+interface SecondProduct {
+  /** What it reads of the neurons, and their axis, counted from the end. */
+  readonly inner: string;
+  readonly axisFromEnd: 1 | 2;
+  /** The gathered weight, as the product reads it. */
+  readonly weight: string;
+}
+
+/** Walks back from what experts make, through a bias, to their last product. */
+function findSecondProduct(index: GraphIndex, made: string): SecondProduct | { readonly reason: string } {
+  for (let value = made; ; ) {
+    const node = makerOf(index, value);
+    if (node === undefined) return { reason: `its second map is not found behind "${value}"` };
+    const [a = '', b = ''] = node.input;
+    const [isWeightA, isWeightB] = [index.constants.has(a), index.constants.has(b)];
+    if (node.opType === 'MatMul' && node.domain === '' && isWeightA !== isWeightB)
+      return isWeightA ? { inner: b, axisFromEnd: 2, weight: a } : { inner: a, axisFromEnd: 1, weight: b };
+    if (LAYOUTS.has(node.opType)) value = a;
+    else if (node.opType === 'Add' && isWeightA !== isWeightB) value = isWeightA ? b : a;
+    else return { reason: `its second map is not found behind ${qualifiedOp(node)} "${value}"` };
+  }
+}
+
+/** The stack that a gathered weight comes from. */
+function sourceOf(index: GraphIndex, value: string): string {
+  const node: NodeProto | undefined = makerOf(index, value);
+  return node === undefined ? value : sourceOf(index, node.input[0] ?? '');
+}

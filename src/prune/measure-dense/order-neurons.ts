@@ -1,0 +1,165 @@
+import type { NeuronPricer, NeuronProbe } from '../../activations/expert-neurons.js';
+import type { ExpertRouter, RoutedToken } from '../../activations/expert-router.js';
+import type { ExpertNeurons } from '../../architecture/layout.js';
+import { NumericalError } from '../../errors.js';
+import type { NeuronOrder } from './order-units.js';
+import type { RoutingSample } from './sample-routing.js';
+
+export interface NeuronOrderRequest {
+  readonly sample: Pick<RoutingSample, 'tokenCount' | 'inputs'>;
+  readonly probe: Pick<NeuronProbe, 'run' | 'readSecondMap'>;
+  readonly pricer: Pick<NeuronPricer, 'weigh' | 'measure'>;
+  readonly router: ExpertRouter;
+  readonly neurons: ExpertNeurons;
+  readonly expertCount: number;
+  /** Channels of what the experts read. */
+  readonly size: number;
+  /** Is called between two experts. */
+  onExpert?(): void;
+}
+
+/** Rounds in which all neurons of an expert would leave: what the others are worth is measured anew between them. */
+const ROUNDS = 8;
+
+/** Tokens that are routed, or run, together, at most. */
+const ROWS = 1024;
+
+/** Bytes of what neurons make that are held at once, at most, but for one expert's. */
+const HELD = 2 ** 28;
+
+/**
+ * Orders the neurons inside each expert of a mixture by what their removal costs: of the tokens that go to the expert, the change of
+ * the mixture's result as the metric sees it. Neurons leave in rounds, so that those are kept that make up for the ones that
+ * left; the costs of a round add up to what its neurons were measured to cost together.
+ *
+ * A cost is twice the mean square of the change over all tokens, as that of a whole expert is. Changes of the experts of one token
+ * are taken to be independent.
+ */
+export async function orderNeurons(request: NeuronOrderRequest): Promise<NeuronOrder> {
+  const { neurons, expertCount } = request;
+  const { unitCount } = neurons;
+  const order = {
+    scores: new Float64Array(expertCount * unitCount),
+    costs: new Float64Array(expertCount * unitCount),
+  };
+  const routes = await routeAll(request);
+  for (const experts of inParts(request, routes)) {
+    const madeBy = await runExperts(request, routes, experts);
+    for (const expert of experts) {
+      const own = await orderExpert(request, expert, madeBy.get(expert)!);
+      order.scores.set(own.scores, expert * unitCount);
+      order.costs.set(own.costs, expert * unitCount);
+      request.onExpert?.();
+    }
+  }
+  return order;
+}
+
+/** Where the tokens go in the dense model. */
+async function routeAll({ sample, router, expertCount }: NeuronOrderRequest): Promise<RoutedToken[]> {
+  const everyone = new Uint8Array(expertCount).fill(1);
+  const routes: RoutedToken[] = [];
+  for (let start = 0; start < sample.tokenCount; start += ROWS) {
+    const tokens = Array.from({ length: Math.min(ROWS, sample.tokenCount - start) }, (_, at) => start + at);
+    routes.push(...(await router.route(tokens, everyone)));
+  }
+  return routes;
+}
+
+/** Lists of experts whose tokens fit into memory together. */
+function inParts({ neurons, expertCount }: NeuronOrderRequest, routes: readonly RoutedToken[]): number[][] {
+  const counts = new Int32Array(expertCount);
+  for (const { experts } of routes) for (const expert of experts) counts[expert]! += 1;
+  const bytesPerToken = 4 * neurons.unitCount * neurons.unitSize;
+  const parts: number[][] = [];
+  let left = 0;
+  for (let expert = 0; expert < expertCount; expert += 1) {
+    const bytes = counts[expert]! * bytesPerToken;
+    if (parts.length === 0 || bytes > left) {
+      parts.push([]);
+      left = HELD;
+    }
+    parts.at(-1)!.push(expert);
+    left -= bytes;
+  }
+  return parts;
+}
+
+/** What the neurons of some experts make of the tokens that go there, times the router's shares: `[tokens, neurons]` each. */
+async function runExperts(
+  { sample, probe, size, neurons }: NeuronOrderRequest,
+  routes: readonly RoutedToken[],
+  experts: readonly number[],
+): Promise<Map<number, Float32Array>> {
+  const width = neurons.unitCount * neurons.unitSize;
+  const wanted = new Set(experts);
+  const pairsOf = (route: RoutedToken) =>
+    route.experts.flatMap((expert, rank) => (wanted.has(expert) ? [{ expert, share: route.shares[rank]! }] : []));
+  const counts = new Map(experts.map((expert) => [expert, 0]));
+  for (const route of routes) for (const { expert } of pairsOf(route)) counts.set(expert, counts.get(expert)! + 1);
+  const made = new Map(experts.map((expert) => [expert, new Float32Array(counts.get(expert)! * width)]));
+  const filled = new Map(experts.map((expert) => [expert, 0]));
+  for (let start = 0; start < routes.length; start += ROWS) {
+    const pairs = routes.slice(start, start + ROWS).map(pairsOf);
+    const rows = sample.inputs.subarray(start * size, (start + pairs.length) * size);
+    const values = await probe.run(
+      rows,
+      pairs.map((own) => own.map(({ expert }) => expert)),
+    );
+    pairs.flat().forEach(({ expert, share }, at) => {
+      const to = filled.get(expert)!;
+      const target = made.get(expert)!;
+      for (let neuron = 0; neuron < width; neuron += 1) target[to + neuron] = share * values[at * width + neuron]!;
+      filled.set(expert, to + width);
+    });
+  }
+  return made;
+}
+
+/** Orders the neurons of one expert. @param made `[tokens, neurons]`, times the shares */
+async function orderExpert(
+  { sample, probe, pricer, neurons }: NeuronOrderRequest,
+  expert: number,
+  made: Float32Array,
+): Promise<NeuronOrder> {
+  const { unitCount, unitSize } = neurons;
+  const scores = new Float64Array(unitCount);
+  const costs = new Float64Array(unitCount);
+  // No token tells them apart: they leave by their number.
+  if (made.length === 0) return { scores: scores.map((_, unit) => unit), costs };
+  const weighted = await pricer.weigh(await probe.readSecondMap(expert));
+  const gone = new Float32Array(unitCount * unitSize);
+  const scale = 2 / sample.tokenCount;
+  const stays = new Uint8Array(unitCount).fill(1);
+  let [left, highest, last] = [0, 0, 0];
+  let leaving: readonly { readonly unit: number; readonly rise: number }[] = [];
+  const price = (total: number): void => {
+    const together = Math.max(0, total - last);
+    const apart = leaving.reduce((sum, { rise }) => sum + Math.max(0, rise), 0);
+    leaving.forEach(({ unit, rise }, at) => {
+      highest = Math.max(highest, apart > 0 ? (together * Math.max(0, rise)) / apart : together / leaving.length);
+      costs[left - leaving.length + at] = scale * highest;
+      scores[unit] = left - leaving.length + at;
+    });
+    last = total;
+  };
+  const atOnce = Math.ceil(unitCount / ROUNDS);
+  for (;;) {
+    const { total, rises } = await pricer.measure(made, weighted, gone);
+    if (!Number.isFinite(total)) throw new NumericalError('what neurons of experts make is NaN or infinite');
+    price(total);
+    if (left === unitCount) return { scores, costs };
+    const riseOf = (unit: number) =>
+      rises.subarray(unit * unitSize, (unit + 1) * unitSize).reduce((sum, rise) => sum + rise, 0);
+    leaving = Array.from(stays.keys())
+      .filter((unit) => stays[unit] === 1)
+      .map((unit) => ({ unit, rise: riseOf(unit) }))
+      .sort((a, b) => a.rise - b.rise || a.unit - b.unit)
+      .slice(0, atOnce);
+    for (const { unit } of leaving) {
+      stays[unit] = 0;
+      gone.fill(1, unit * unitSize, (unit + 1) * unitSize);
+    }
+    left += leaving.length;
+  }
+}
