@@ -374,15 +374,15 @@ it('stay where a method reads no token', async () => {
   expect(selectModules({ analysed, options: whole }).remarks).toEqual([]);
 });
 
-it('stay where statistics are at hand, which hold nothing of them', async () => {
+it('stay where statistics do not serve them', async () => {
   const { analysed } = await load(mixture(plainRouter));
   const selected = selectModules({ analysed, options: resolveOptions({ sparsity: 0.3, method: 'flap' }) });
-  const { modules, remarks } = withoutExperts(selected);
+  const { modules, remarks } = withoutExperts(selected, 'statistics hold nothing of them');
   expect(modules.map(({ kind }) => kind)).toEqual(['attention', 'attention']);
   expect(remarks).toEqual([...selected.remarks, 'experts stay: statistics hold nothing of them']);
   const alone = selectModules({ analysed, options: resolveOptions({ sparsity: 0.3, modules: 'experts' }) });
-  expect(() => withoutExperts(alone)).toThrow(
-    /^statistics hold nothing of experts, and no other modules were asked for/,
+  expect(() => withoutExperts(alone, 'statistics hold nothing of them')).toThrow(
+    /^experts stay: statistics hold nothing of them; no other modules were asked for/,
   );
 });
 

@@ -107,7 +107,7 @@ export function runObserve(platform: Platform, request: ObserveRequest): Promise
         sums: saved.sums,
         metric: saved.metric,
         grouped: options.grouping !== undefined,
-        moduleCount: saved.modules.length,
+        moduleCount: saved.modules.length + (saved.experts?.length ?? 0),
         calibration: saved.calibration,
         bytes: await totalBytes(platform, [place.json, place.tensors]),
         ...figuresOf(context),
@@ -164,7 +164,7 @@ async function writeStatistics(
   const packer = createStatisticsPacker(store);
   const collected = await gatherStatistics({ ...job, store: storeInMemory }, packer.addModule);
   timings.push(...collected.timings);
-  const { modules, tensors } = await packer.finish(collected.dense, windows);
+  const { modules, experts, tensors } = await packer.finish(collected.dense, windows);
   const saved: Omit<SavedStatistics, 'tensors'> = {
     schema: STATISTICS_SCHEMA,
     version: VERSION,
@@ -179,6 +179,7 @@ async function writeStatistics(
     calibration: { ...calibration!.provenance, windowCount: windows.length },
     ...(shard && { shard: { ...shard, firstWindow: job.firstWindow ?? 0 } }),
     modules,
+    ...(experts.length > 0 && { experts }),
     remarks: [...remarks, ...collected.remarks],
   };
   signal?.throwIfAborted();

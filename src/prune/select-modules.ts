@@ -127,18 +127,19 @@ function remarkNeurons(modules: readonly PrunableModule[], options: ResolvedOpti
 }
 
 /**
- * The same without experts, for runs from statistics: those hold sums over tokens, which tell nothing of an expert.
+ * The same without experts, for runs from statistics that do not serve them, or that cannot hold them.
+ * @param reason why, such as `statistics hold nothing of them`
  * @throws UnsupportedModelError where nothing else was selected.
  */
-export function withoutExperts(selection: Selection): Selection {
+export function withoutExperts(selection: Selection, reason: string): Selection {
   const { modules, remarks } = selection;
   const others = modules.filter(({ kind }) => kind !== 'experts');
   if (others.length === modules.length) return selection;
   if (others.length === 0)
     throw new UnsupportedModelError(
-      'statistics hold nothing of experts, and no other modules were asked for; prune experts from calibration text, without statistics',
+      `experts stay: ${reason}; no other modules were asked for. Prune experts from calibration text, without statistics`,
     );
-  return { ...selection, modules: others, remarks: [...remarks, 'experts stay: statistics hold nothing of them'] };
+  return { ...selection, modules: others, remarks: [...remarks, `experts stay: ${reason}`] };
 }
 
 /** Units that a module keeps in any case; of heads, steps. A router chooses so many experts, and there must be as many. */

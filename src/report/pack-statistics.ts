@@ -6,9 +6,10 @@ import type { TensorHandle } from '../onnx/onnx-model.js';
 import type { TensorMap } from '../onnx/safetensors.js';
 import type { DenseMeasures, FunctionalModule } from '../prune/measure-dense/dense-measures.js';
 import type { MeasuredModule } from '../prune/measure-dense/gather-statistics.js';
+import type { RemovalOrderOfModule } from '../prune/measure-dense/order-units.js';
 import type { StoreTensor } from '../removal/repair-linear.js';
 import { TENSOR_TYPES } from './find-tensor.js';
-import { MODEL_TENSORS, type SavedModule, sumNames, tensorNames } from './statistics-schema.js';
+import { MODEL_TENSORS, type SavedMixture, type SavedModule, sumNames, tensorNames } from './statistics-schema.js';
 
 /** Takes statistics apart, module by module: numbers into tensors, shapes into JSON. */
 export interface StatisticsPacker {
@@ -19,6 +20,7 @@ export interface StatisticsPacker {
 
 export interface PackedStatistics {
   readonly modules: readonly SavedModule[];
+  readonly experts: readonly SavedMixture[];
   readonly tensors: TensorMap;
 }
 
@@ -47,14 +49,22 @@ export function createStatisticsPacker(store: StoreTensor): StatisticsPacker {
       const triangle = curvature && packTriangle(size, (row, column) => curvature[row * size + column]!);
       if (triangle) await put.floats(names.curvature, [triangle.length], triangle);
     },
-    async finish({ blockChange, sensitivity, functional }, windows) {
+    async finish({ blockChange, sensitivity, functional, orders = new Map() }, windows) {
       const windowLength = windows[0]?.length ?? 0;
       const tokens = Int32Array.from(windows.flatMap((window) => [...window]));
       await put.integers(MODEL_TENSORS.windows, [windows.length, windowLength], tokens);
       for (const [name, values] of Object.entries({ blockChange, sensitivity }))
         if (values) await put.doubles(MODEL_TENSORS[name as 'blockChange'], [values.length], values);
       for (const [module, found] of functional) await putFunctions(put, module, found);
-      return { modules: measured.map((module) => describeModule(module, functional.get(module))), tensors };
+      for (const [module, order] of orders) await putExperts(put, module, order);
+      return {
+        modules: measured.map((module) => describeModule(module, functional.get(module))),
+        experts: [...orders].map(([{ index, block, kind }, { neurons }]) => ({
+          ...{ index, block, kind },
+          neurons: neurons !== undefined,
+        })),
+        tensors,
+      };
     },
   };
 }
@@ -73,6 +83,20 @@ async function putSums(put: Put, of: string, { mean, variance, gram }: ChannelSt
   if (gram === undefined) return;
   const covariance = packTriangle(size, (row, column) => gram[row * size + column]! - mean[row]! * mean[column]!);
   await put.floats(names.covariance, [covariance.length], covariance);
+}
+
+async function putExperts(
+  put: Put,
+  module: PrunableModule,
+  { scores, costs, neurons }: RemovalOrderOfModule,
+): Promise<void> {
+  const names = tensorNames(module);
+  await put.doubles(names.expertScores, [scores.length], scores);
+  await put.doubles(names.expertCosts, [costs.length], costs);
+  if (neurons === undefined) return;
+  const dims = [module.unitCount, module.neurons!.unitCount];
+  await put.doubles(names.neuronScores, dims, neurons.scores);
+  await put.doubles(names.neuronCosts, dims, neurons.costs);
 }
 
 async function putFunctions(

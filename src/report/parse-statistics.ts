@@ -1,15 +1,18 @@
 import type { ModelLayout, PrunableModule } from '../architecture/layout.js';
 import type { ChannelStatistics } from '../compensation/adapter.js';
+import type { ExpertScoreName } from '../importance/expert-scores.js';
 import { METRICS } from '../importance/metrics.js';
 import { triangleLength, unpackTriangle } from '../linalg/triangle.js';
 import type { ResolvedGrouping, ResolvedOptions } from '../options.js';
 import type { FunctionalModule } from '../prune/measure-dense/dense-measures.js';
 import type { DenseStatistics, StatisticsKind } from '../prune/measure-dense/dense-statistics.js';
+import type { RemovalOrderOfModule } from '../prune/measure-dense/order-units.js';
 import type { TensorStore } from '../runtime/tensor-store.js';
 import { findTensor, type KeptTensors, readDoubles, readFloats, readIntegers, TENSOR_TYPES } from './find-tensor.js';
 import { checkSavedFile, damaged } from './saved-file.js';
 import {
   MODEL_TENSORS,
+  type SavedMixture,
   type SavedModule,
   type SavedStatistics,
   STATISTICS_SCHEMA,
@@ -46,7 +49,8 @@ export function checkSavedStatistics(json: Readonly<Record<string, unknown>>, fi
     if (!(allowed as readonly unknown[]).includes(value))
       throw broken(`${name} is ${JSON.stringify(value)}, expected ${allowed.join(' or ')}`);
   }
-  if (!Array.isArray(found.modules) || !Array.isArray(found.remarks)) throw broken('modules or remarks are no list');
+  if (![found.modules, found.experts ?? [], found.remarks].every(Array.isArray))
+    throw broken('modules, experts or remarks are no list');
   if (typeof settings !== 'object' || settings === null) throw broken('settings is no object');
   return found as SavedStatistics;
 }
@@ -80,6 +84,11 @@ export async function parseStatistics(saved: SavedStatistics, context: Statistic
     if (found !== undefined) functional.set(module, found);
     checkShapes(module, { ...context, saved, found });
   }
+  const experts = new Map<PrunableModule, RemovalOrderOfModule>();
+  for (const [at, entry] of (saved.experts ?? []).entries()) {
+    const module = findModule(entry, at, context, 'experts');
+    experts.set(module, await readExperts(module, entry, context));
+  }
   const perBlock = [layout.blockCount];
   const hasSensitivity = tensors.has(MODEL_TENSORS.sensitivity);
   return {
@@ -94,6 +103,8 @@ export async function parseStatistics(saved: SavedStatistics, context: Statistic
       blockChange: await readDoubles(MODEL_TENSORS.blockChange, perBlock, context),
       ...(hasSensitivity && { sensitivity: await readDoubles(MODEL_TENSORS.sensitivity, perBlock, context) }),
       metric: saved.metric,
+      experts,
+      expertScore: (saved.settings.expertScore as ExpertScoreName | undefined) ?? 'removal',
       curvatures: METRICS[saved.metric].hasCurvature ? readCurvatures(context) : undefined,
       remarks: saved.remarks,
       read: (module, { of, needs }) => {
@@ -112,11 +123,38 @@ export async function parseStatistics(saved: SavedStatistics, context: Statistic
   };
 }
 
-function findModule(entry: unknown, at: number, { layout, files }: StatisticsContext): PrunableModule {
+/** @param list that it stands in; experts have one of their own */
+function findModule(
+  entry: unknown,
+  at: number,
+  { layout, files }: StatisticsContext,
+  list: 'modules' | 'experts' = 'modules',
+): PrunableModule {
   const { index, block, kind } = Object(entry) as SavedModule;
   const module = layout.modules[index];
-  if (module !== undefined && module.block === block && module.kind === kind) return module;
-  throw damaged('statistics', `${files.json}: modules[${at}] (block ${block} ${kind}) is no module of the model`);
+  const isListed = (kind === 'experts') === (list === 'experts');
+  if (module !== undefined && module.block === block && module.kind === kind && isListed) return module;
+  throw damaged('statistics', `${files.json}: ${list}[${at}] (block ${block} ${kind}) is no module of the model`);
+}
+
+async function readExperts(
+  module: PrunableModule,
+  { neurons }: SavedMixture,
+  context: StatisticsContext,
+): Promise<RemovalOrderOfModule> {
+  const names = tensorNames(module);
+  const { unitCount, groupCount = 1 } = module;
+  const order = {
+    scores: await readDoubles(names.expertScores, [unitCount], context),
+    costs: await readDoubles(names.expertCosts, [unitCount / groupCount], context),
+  };
+  if (!neurons || module.neurons === undefined) return order;
+  const dims = [unitCount, module.neurons.unitCount];
+  const inside = {
+    scores: await readDoubles(names.neuronScores, dims, context),
+    costs: await readDoubles(names.neuronCosts, dims, context),
+  };
+  return { ...order, neurons: inside };
 }
 
 /** Grouping and weighting as they were resolved; infinite numbers stand there in words. */

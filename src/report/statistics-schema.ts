@@ -32,7 +32,15 @@ export interface SavedStatistics extends SavedFile {
   /** Which shard of the windows this is; absent: it is of all windows. */
   readonly shard?: SavedShard;
   readonly modules: readonly SavedModule[];
+  /** Mixtures whose experts were ordered by what their removal costs; absent where there are none. */
+  readonly experts?: readonly SavedMixture[];
   readonly remarks: readonly string[];
+}
+
+/** A mixture whose experts were ordered. */
+export interface SavedMixture extends Pick<PrunableModule, 'index' | 'block' | 'kind'> {
+  /** Whether the neurons inside its experts were ordered too. */
+  readonly neurons: boolean;
 }
 
 /** One of the shards that the windows were divided into. */
@@ -69,8 +77,8 @@ export const MODEL_TENSORS = {
 } as const;
 
 /**
- * Tensors of one module: N channels, O outputs, K contexts, D features, C components. Symmetric matrices are lower
- * triangles, row by row.
+ * Tensors of one module: N channels, O outputs, K contexts, D features, C components; E experts that leave in S steps, with U
+ * units of neurons each. Symmetric matrices are lower triangles, row by row.
  */
 export function tensorNames({ index, block, kind }: Pick<PrunableModule, 'index' | 'block' | 'kind'>) {
   const name = `block.${block}.${kind}.${index}`;
@@ -95,6 +103,12 @@ export function tensorNames({ index, block, kind }: Pick<PrunableModule, 'index'
     pcaComponents: `${name}.pca.components`,
     /** float64 `[C]` */
     pcaVariances: `${name}.pca.variances`,
+    /** float64 `[E]`, rising in the order of removal, and `[S]`, what each step costs */
+    expertScores: `${name}.order.scores`,
+    expertCosts: `${name}.order.costs`,
+    /** float64 `[E, U]` each, the same of the neurons inside each expert */
+    neuronScores: `${name}.neurons.scores`,
+    neuronCosts: `${name}.neurons.costs`,
   };
 }
 

@@ -1,8 +1,10 @@
 import type { PrunableModule } from '../../architecture/layout.js';
 import type { ChannelStatistics, StatisticsNeed } from '../../compensation/adapter.js';
+import type { ExpertScoreName } from '../../importance/expert-scores.js';
 import type { MetricName, ResolvedGrouping, ResolvedOptions } from '../../options.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { DenseMeasures } from './dense-measures.js';
+import type { RemovalOrderOfModule } from './order-units.js';
 
 /** Sums over tokens that were kept of every channel. */
 export type StatisticsKind = Exclude<StatisticsNeed, 'none'>;
@@ -29,6 +31,10 @@ export interface DenseStatistics extends Pick<DenseMeasures, 'sensitivity' | 'fu
   readonly weighting: ResolvedOptions['weighting'];
   readonly blockChange: Float64Array;
   readonly metric: MetricName;
+  /** In which order experts leave, and what that costs in the metric; absent modules were not measured. */
+  readonly experts: ReadonlyMap<PrunableModule, RemovalOrderOfModule>;
+  /** What chose which experts leave next. */
+  readonly expertScore: ExpertScoreName;
   /** The metric's curvature at each module's output, by module index; absent where `metric` is `output`. */
   readonly curvatures: Pick<TensorStore, 'get'> | undefined;
   /** What clustering and the like had to say. */

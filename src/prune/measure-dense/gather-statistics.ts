@@ -10,6 +10,7 @@ import { selectModules, withoutExperts } from '../select-modules.js';
 import { measureModules } from '../shrink/measure-modules.js';
 import type { DenseMeasures } from './dense-measures.js';
 import type { StatisticsKind } from './dense-statistics.js';
+import { measureExperts } from './measure-experts.js';
 import { measureOrRead } from './measures-checkpoint.js';
 import { createCurvatureStore } from './statistics-store.js';
 
@@ -26,6 +27,7 @@ export interface MeasuredModule {
 
 /** What was seen of the dense model as a whole. */
 export interface GatheredStatistics {
+  /** Its orders are those of experts. */
   readonly dense: DenseMeasures;
   readonly timings: readonly StageTiming[];
   readonly remarks: readonly string[];
@@ -46,7 +48,11 @@ export async function gatherStatistics(
 ): Promise<GatheredStatistics> {
   const job = { ...given, model: refuseNaN(given.model) };
   const { options } = job;
-  const { modules, remarks: staying } = withoutExperts(selectModules(job));
+  const selected = selectModules(job);
+  const { modules, remarks: staying } =
+    job.firstWindow === undefined
+      ? selected
+      : withoutExperts(selected, 'their order is no sum that shards could share');
   const curvatures = METRICS[options.metric].hasCurvature ? await createCurvatureStore(job, modules) : undefined;
   try {
     // The backward pass takes most of the time; sensitivity comes with it.
@@ -66,8 +72,10 @@ export async function gatherStatistics(
         functional,
         ...(blockChange && { blockChange }),
         ...(sensitivity && seen.sensitivity && { sensitivity: seen.sensitivity }),
+        orders: await measureExperts(context, { modules, curvatures }),
       };
-      await measureAll(context, { modules, dense }, async (measured) => {
+      const others = modules.filter(({ kind }) => kind !== 'experts');
+      await measureAll(context, { modules: others, dense }, async (measured) => {
         const { index } = measured.module;
         await keep({ ...measured, curvature: curvatures && ((await curvatures.get(index)).data as Float32Array) });
       });

@@ -29,13 +29,28 @@ export async function readMeasures(context: PruneContext, request: ReadRequest):
   };
 }
 
+/** Why experts stay where a run is made from statistics; undefined where these serve it. */
+export function whyExpertsStay(
+  modules: readonly PrunableModule[],
+  { metric, expertScore }: Pick<ResolvedOptions, 'metric' | 'expertScore'>,
+  statistics: DenseStatistics,
+): string | undefined {
+  if (modules.some((module) => module.kind === 'experts' && !statistics.experts.has(module)))
+    return 'statistics hold nothing of them';
+  if (metric !== statistics.metric)
+    return `statistics order them by metric ${statistics.metric}, and the run asks for ${metric}`;
+  if (expertScore !== statistics.expertScore)
+    return `statistics order them by expertScore ${statistics.expertScore}, and the run asks for ${expertScore}`;
+  return undefined;
+}
+
 async function findOrders(
   context: PruneContext,
   { statistics, ordered, order: adapter, ...request }: ReadRequest,
 ): Promise<Map<PrunableModule, RemovalOrderOfModule>> {
   const { job } = context;
   const orders = new Map<PrunableModule, RemovalOrderOfModule>();
-  const modules = ordered ?? request.modules;
+  const modules = (ordered ?? request.modules).filter(({ kind }) => kind !== 'experts');
   context.begin('measure', modules.length, 1);
   for (const [at, module] of modules.entries()) {
     job.options.signal?.throwIfAborted();
@@ -59,7 +74,7 @@ function checkStatistics(options: ResolvedOptions, { statistics, modules, order,
   const { name, sums, seed } = statistics;
   const lacking = (option: string, what: string, remedy: string) =>
     new OptionError(`${name} ${what}. Make statistics anew by observe ${remedy}.`, { option });
-  const stray = modules.find((module) => !statistics.modules.has(module));
+  const stray = modules.find((module) => module.kind !== 'experts' && !statistics.modules.has(module));
   if (stray !== undefined)
     throw lacking('modules', `knows nothing of block ${stray.block} ${stray.kind}`, `with ${nameModules(options)}`);
   if (options.seed !== seed)

@@ -5,6 +5,7 @@ import { METRICS } from '../../importance/metrics.js';
 import { refuseNaN } from '../../onnx/refuse-nan.js';
 import { type ResolvedOptions, readsTokens } from '../../options.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
+import { takesNeurons } from '../budget/mixture-steps.js';
 import type { PruneJob, StageTiming } from '../job.js';
 import { type PruneContext, startContext } from '../prune-context.js';
 import { selectModules, withoutExperts } from '../select-modules.js';
@@ -12,7 +13,7 @@ import { type DenseMeasures, type DenseNeeds, needsGradients } from './dense-mea
 import type { DenseStatistics } from './dense-statistics.js';
 import { findReached } from './find-obstacle.js';
 import { joinOrders, sharingModules } from './join-orders.js';
-import { readMeasures } from './load-statistics.js';
+import { readMeasures, whyExpertsStay } from './load-statistics.js';
 import { measureExperts } from './measure-experts.js';
 import { measureOrRead } from './measures-checkpoint.js';
 import { createCurvatureStore } from './statistics-store.js';
@@ -91,11 +92,18 @@ export async function loadStatistics(given: PruneJob, statistics: DenseStatistic
   const job = { ...given, model: refuseNaN(given.model), windows: [] };
   const { options } = job;
   const { needs } = options.adapter;
-  const { modules, remarks: staying } = withoutExperts(selectModules(job));
+  const selected = selectModules(job);
+  const reason = whyExpertsStay(selected.modules, options, statistics);
+  const { modules, remarks: staying } = reason === undefined ? selected : withoutExperts(selected, reason);
   const context = startContext(job);
   const request = { ...denseNeeds(modules, options), statistics };
   const read = await readMeasures(context, request).finally(() => context.dispose());
-  const dense = joinShared(context, request, read);
+  const experts = modules.filter(({ kind }) => kind === 'experts');
+  const known = experts.map((module) => [module, statistics.experts.get(module)!] as const);
+  const orders = new Map([...(read.orders ?? []), ...known]);
+  const dense = joinShared(context, request, experts.length === 0 ? read : { ...read, orders });
+  if (known.some(([module, { neurons }]) => takesNeurons(module, options) && neurons === undefined))
+    context.remarks.push('neurons inside experts stay: statistics hold nothing of them');
   const of = (module: PrunableModule) => (dense.functional.has(module) ? 'groups' : 'module');
   return {
     job,
