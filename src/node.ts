@@ -73,6 +73,16 @@ export const quantize = nodeCalls.quantize;
 export const shrink = nodeCalls.shrink;
 
 /**
+ * Tells in seconds which sizes `shrink` can make of a model, what each dtype takes, and how long it takes; from statistics that
+ * `observe` wrote also which mixture is best at each size. No text is looked at, and nothing is written.
+ *
+ * @throws OptionError, also for a size that cannot be met; ModelFormatError, UnsupportedModelError, EngineError, as the run would.
+ * @example
+ * const { smallest, dtypes, ms } = await planShrink({ model: './model', targetSize: '60MB' });
+ */
+export const planShrink = nodeCalls.planShrink;
+
+/**
  * Makes a model in q8, q4 and several sizes, measures bits per byte of a text and speed of all of them, and recommends the smallest that
  * loses little.
  *

@@ -42,6 +42,9 @@ export const quantize = pageCalls.quantize;
 /** Makes the best model of a size, from fewer units and fewer bits. @throws what `prune` throws, also for a size that cannot be met */
 export const shrink = pageCalls.shrink;
 
+/** Tells which sizes `shrink` can make of a model, and how long it takes. Nothing is written. @throws what `shrink` throws */
+export const planShrink = pageCalls.planShrink;
+
 /** Makes a model in several sizes, measures all of them on a text, and recommends one. @throws what `shrink` and `evaluateModels` throw */
 export const choose = pageCalls.choose;
 

@@ -33,12 +33,17 @@ export function formatPlan(
   ].join('\n');
 }
 
-function describeRoom({ memoryBytes, scratchBytes }: Pick<PrunePlan, 'memoryBytes' | 'scratchBytes'>): string {
+/** What a run takes of memory and disk. */
+export function describeRoom({ memoryBytes, scratchBytes }: Pick<PrunePlan, 'memoryBytes' | 'scratchBytes'>): string {
   const disk = scratchBytes === 0 ? '' : `, and up to ${formatBytes(scratchBytes)} of disk beside the output meanwhile`;
   return `It would take about ${formatBytes(memoryBytes)} of memory${disk}.\n`;
 }
 
-function describeTime({ ms, stages, calibration }: Pick<PrunePlan, 'ms' | 'stages' | 'calibration'>, colors: Colors) {
+/** How long a run takes. */
+export function describeTime(
+  { ms, stages, calibration }: Pick<PrunePlan, 'ms' | 'stages' | 'calibration'>,
+  colors: Colors,
+) {
   const longest = stages.filter((stage) => stage.ms > ms / 20);
   const parts = longest.map((stage) => `${stage.stage} ${formatDuration(stage.ms)}`).join(', ');
   const { windowCount, windowLength, writtenCount = 0 } = calibration ?? {};

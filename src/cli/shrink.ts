@@ -1,5 +1,6 @@
-import type { PruneReport, ShrinkReports, ShrinkRequest } from '../node.js';
-import { SHRINK } from '../options/commands.js';
+import type { PlanShrinkRequest, PruneReport, ShrinkPlan, ShrinkReports, ShrinkRequest } from '../node.js';
+import { PLAN_SHRINK } from '../options/commands.js';
+import { refusal } from '../options/option.js';
 import { resolveShrink } from '../options/shrink.js';
 import { describeMaps } from '../report/describe-size.js';
 import { describeTrimmingPrice } from '../report/describe-vocabulary.js';
@@ -13,6 +14,7 @@ import { formatTable } from './format-table.js';
 import { withResumeHint } from './interrupted-error.js';
 import { formatDone } from './next-steps.js';
 import { formatCalibration, formatCertificate, formatHealing, formatQuality } from './prune.js';
+import { formatShrinkPlan } from './shrink-plan.js';
 import type { Colors } from './terminal.js';
 import { formatRows, formatCertificate as formatTrimmed } from './trim-vocabulary.js';
 
@@ -21,28 +23,49 @@ interface ShrinkResult {
   readonly reports: ShrinkReports;
 }
 
+interface ShrinkCommandRequest extends PlanShrinkRequest, Pick<ShrinkRequest, 'dryRun'> {}
+
 /** `shrink <model>` */
-export const shrinkCommand: CommandRow<ShrinkRequest, ShrinkResult> = {
+export const shrinkCommand: CommandRow<ShrinkCommandRequest, ShrinkResult | ShrinkPlan> = {
   name: 'shrink',
   call: 'shrink',
   description: 'make the best model of a size: fewer neurons, heads and bits, and a smaller vocabulary where asked',
   arguments: { '<model>': 'a folder, an .onnx file, or org/name on the Hub' },
-  families: SHRINK,
+  families: PLAN_SHRINK,
   examples: [
     'shrink org/model --out small --target-size 60MB --text mine.txt',
     'shrink ./model --out small --target-size 60MB,80MB --dtypes q8,q4,q2',
     'shrink ./model --out small --target-size 60MB --heal',
     'shrink ./model --out small --target-size 60MB --keep-languages en,code',
+    'shrink ./model --dry-run',
   ],
-  check: resolveShrink,
-  run: async (api, request) => ({ reports: await withResumeHint(request, api.shrink(oneOrSeveral(request))) }),
-  format: ({ reports }, colors, request) => reports.map((report) => formatShrunk(report, colors, request)).join('\n'),
+  check(request) {
+    resolveShrink(request, isEstimated(request));
+    if (request.statistics !== undefined && !isEstimated(request))
+      throw refusal('statistics', 'has no effect but in a dryRun without report, which estimates; leave it out');
+  },
+  async run(api, { dryRun, ...request }) {
+    const asked = oneOrSeveral(request);
+    if (isEstimated({ ...request, dryRun })) return api.planShrink(asked);
+    const { statistics: _, ...shrunk } = asked;
+    const run = api.shrink({ ...shrunk, ...(dryRun !== undefined && { dryRun }) });
+    return { reports: await withResumeHint(request, run) };
+  },
+  format(result, colors, request) {
+    if ('smallest' in result) return formatShrinkPlan(result, colors);
+    return result.reports.map((report) => formatShrunk(report, colors, request)).join('\n');
+  },
 };
 
+/** A dry run is an estimate, unless something is asked for that only a whole run knows. */
+const isEstimated = ({ dryRun, report, recipe }: ShrinkCommandRequest): boolean =>
+  dryRun === true && typeof report !== 'string' && recipe === undefined;
+
 /** The command line reads lists, and one size makes one result. */
-function oneOrSeveral(request: ShrinkRequest): ShrinkRequest {
+function oneOrSeveral<Request extends PlanShrinkRequest>(request: Request): Request {
   const option = request.targetMemory === undefined ? 'targetSize' : 'targetMemory';
   const [only, ...others] = [request[option] ?? []].flat();
+  if (only === undefined) return request;
   return others.length === 0 ? { ...request, [option]: only } : request;
 }
 

@@ -133,7 +133,10 @@ export const SHRINK = {
     out: { ...RESULT.out, help: 'where the smaller model goes' },
     ...SHRINK_ROWS,
     force: FOLDER.force,
-    dryRun: { ...FOLDER.dryRun, help: 'decide everything and report it; write no model' },
+    dryRun: {
+      ...FOLDER.dryRun,
+      help: 'tell which sizes can be had, and how long it takes; with --report decide everything, but write no model',
+    },
     report: { ...FOLDER.report, otherwise: 'beside the smaller model' },
     quoteText: FOLDER.quoteText,
     reportPaths: FOLDER.reportPaths,
@@ -166,6 +169,19 @@ export const SHRINK = {
   },
   Quantisation: { layout: anyLayout },
   Running: { ...RUN, ...MODEL, ...CONDUCT, stopHealing },
+} as const satisfies Families;
+
+/** Options of a run of `shrink` that is only estimated. */
+export const PLAN_SHRINK = {
+  ...SHRINK,
+  Calibration: {
+    ...SHRINK.Calibration,
+    statistics: {
+      ...CALIBRATION_OR_STATISTICS.statistics,
+      help: 'what observe kept: a dry run then tells which mixture is best',
+      everyday: false,
+    },
+  },
 } as const satisfies Families;
 
 const { out: shrunk, targetSize, allow, dtypes, certify } = SHRINK.Result;

@@ -107,19 +107,23 @@ export interface ResolvedShrink {
   readonly dtypes: readonly DtypeName[];
 }
 
-/** @throws OptionError for sizes that are the same, no lever, and dtypes that no file can hold together. */
-export function resolveShrink(given: ShrinkOptions): ResolvedShrink {
+/**
+ * @param isPlan whether sizes may be left out
+ * @throws OptionError for sizes that are the same, no lever, and dtypes that no file can hold together.
+ */
+export function resolveShrink(given: ShrinkOptions, isPlan = false): ResolvedShrink {
   const { targetSize, targetMemory, contextLength, allow = LEVERS, dtypes } = given;
   const option = targetMemory === undefined ? 'targetSize' : 'targetMemory';
   const asked = targetMemory ?? targetSize;
-  if (asked === undefined) throw refusal('targetSize', 'is missing; expected a size such as 60MB, or a targetMemory');
+  if (asked === undefined && !isPlan)
+    throw refusal('targetSize', 'is missing; expected a size such as 60MB, or a targetMemory');
   if (targetMemory !== undefined && targetSize !== undefined)
     throw refusal('targetMemory', 'and targetSize name two sizes; leave one of both out');
   if (targetMemory !== undefined && contextLength === undefined)
     throw refusal('contextLength', 'is missing: targetMemory counts the keys and values of so many tokens');
-  if (targetMemory === undefined && contextLength !== undefined)
+  if (targetMemory === undefined && contextLength !== undefined && !isPlan)
     throw refusal('contextLength', 'has no effect without targetMemory; leave it out');
-  const targets = [asked].flat().map((each) => ({ bytes: bytesOfSize(each)!, name: sizeName(each) }));
+  const targets = [asked ?? []].flat().map((each) => ({ bytes: bytesOfSize(each)!, name: sizeName(each) }));
   const double = targets.find(({ name }, at) => targets.findIndex((other) => other.name === name) < at);
   if (double !== undefined) throw refusal(option, `names ${double.name} twice; name it once`);
   if (allow.length === 0) throw refusal('allow', `is empty; expected one or several of ${LEVERS.join(', ')}`);

@@ -12,6 +12,7 @@ import {
   MERGE,
   OBSERVE,
   PERPLEXITY,
+  PLAN_SHRINK,
   PRUNE,
   PUSH,
   QUANTIZE,
@@ -33,6 +34,7 @@ import { runHeal } from './run-heal.js';
 import { runMerge } from './run-merge.js';
 import { runObserve } from './run-observe.js';
 import { runPlan } from './run-plan.js';
+import { runPlanShrink } from './run-plan-shrink.js';
 import { runLadder, runPrune } from './run-prune.js';
 import { runPush } from './run-push.js';
 import { runQuantize } from './run-quantize.js';
@@ -69,6 +71,7 @@ export const CALLS = {
   plan: call(runPlan, LADDER, everywhere),
   quantize: call(runQuantize, QUANTIZE, resumable),
   shrink: call(runShrink, SHRINK, resumable),
+  planShrink: call(runPlanShrink, PLAN_SHRINK, everywhere),
   choose: call(runChoose, CHOOSE, resumable),
   observe: call(runObserve, OBSERVE, resumable),
   mergeStatistics: call(runMerge, MERGE, onNode),

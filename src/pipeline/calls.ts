@@ -20,6 +20,7 @@ export type { Recipe, RecipeModule } from '../report/recipe-schema.js';
 export type * from '../report/report-schema.js';
 export type { SavedModule, SavedShard, SavedStatistics } from '../report/statistics-schema.js';
 export type { ModelFolder, ModelRequest, OpenModelOptions, SourceOptions } from '../storage/model-folder.js';
+export type { PlannedCandidate, PlannedSize, PlannedSizes } from './choose-size.js';
 export {
   type ComparableTask,
   type ComparableText,
@@ -49,6 +50,7 @@ export type { HealedFolder, HealRequest } from './run-heal.js';
 export type { MergedStatistics, MergeRequest } from './run-merge.js';
 export type { ObservedFolder, ObserveRequest } from './run-observe.js';
 export type { PlannedResult, PlannedWindows, PlanRequest, PrunePlan } from './run-plan.js';
+export type { PlanShrinkRequest, ShrinkPlan } from './run-plan-shrink.js';
 export type { PushedFolder, PushRequest } from './run-push.js';
 export type { QuantizeRequest } from './run-quantize.js';
 export type { ReportRequest, WrittenReport } from './run-report.js';

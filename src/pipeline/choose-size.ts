@@ -9,13 +9,22 @@ import type { ResolvedQuantisation } from '../options/quantisation.js';
 import { bitsOf, type LeverName, type ResolvedShrink } from '../options/shrink.js';
 import { splitDraftWindows } from '../prune/drafts.js';
 import type { PruneJob } from '../prune/job.js';
-import type { DenseMeasures } from '../prune/measure-dense/dense-measures.js';
 import type { MeasuredModel } from '../prune/measure-dense/measure-dense.js';
 import { selectModules } from '../prune/select-modules.js';
+import { estimateRounding } from '../prune/size/estimate-rounding.js';
 import { allocationOf, type CodedForm, createDraftMeter } from '../prune/size/measure-draft.js';
-import { type Bits, type Mixture, type SizeProblem, uniformMixture } from '../prune/size/mixtures.js';
-import { checkSmallest, createSizeSearch, type SizeCandidate } from '../prune/size/search-size.js';
-import { matchBytes, placeholderCuts, sizeProblemOf } from '../prune/size/size-problem.js';
+import { type Bits, type Mixture, mixturesAt, type SizeProblem, uniformMixture } from '../prune/size/mixtures.js';
+import { type PlannedMixture, planSize, priceMaps } from '../prune/size/plan-size.js';
+import {
+  checkSmallest,
+  createSizeSearch,
+  findSmallest,
+  type SizeCandidate,
+  type SizeSearch,
+  type SmallestSize,
+  withBits,
+} from '../prune/size/search-size.js';
+import { matchBytes, placeholderCuts, type SizeSource, sizeProblemOf } from '../prune/size/size-problem.js';
 import { DTYPES, type DtypeName } from '../quantisation/dtypes.js';
 import { applyChange } from '../removal/apply-change.js';
 import { shrinkSteps } from '../removal/plan-removal.js';
@@ -55,14 +64,127 @@ const KIND_OF = { neurons: 'ffn', heads: 'attention', experts: 'experts' } as co
 
 /** Refuses sizes that cannot be met, before the model is measured. @throws OptionError naming the smallest that can. */
 export async function checkSizes(context: JobContext, input: SizeInput): Promise<void> {
+  await checkSmallestOf(input, await openProblem(context, input, undefined));
+}
+
+async function checkSmallestOf(
+  { shrink: { option, targets } }: SizeInput,
+  problem: Pick<SizeSearch, 'problem' | 'bytesOf'>,
+): Promise<SmallestSize> {
+  const smallest = await findSmallest(problem);
+  checkSmallest(smallest, { option, targets: targets.map(({ bytes }) => bytes), describe: formatBytes });
+  return smallest;
+}
+
+/** The size problem of a model that was not measured, or whose statistics were. */
+function openProblem(context: JobContext, input: SizeInput, measured: SeenModel | undefined) {
   const { options } = input.job;
-  const modules = modulesOf(input, selectModules(input.job).modules);
-  const dense: DenseMeasures = { functional: new Map(), orders: ordersOfZero(modules, options.headUnit) };
-  const { problem, bytesOf } = await prepareProblem(context, input, { modules, dense });
-  await checkSmallest(
-    { problem, bytesOf },
-    { option: input.shrink.option, targets: input.shrink.targets.map(({ bytes }) => bytes), describe: formatBytes },
+  const modules = modulesOf(input, measured?.modules ?? selectModules(input.job).modules);
+  const dense = measured?.dense ?? { functional: new Map(), orders: ordersOfZero(modules, options.headUnit) };
+  return prepareProblem(context, input, { modules, dense, windowLength: measured?.windowLength ?? 2 });
+}
+
+/** A model that saved statistics are of. */
+interface SeenModel extends MeasuredModel {
+  /** Tokens of a window that it was measured on. */
+  readonly windowLength: number;
+}
+
+/** Sizes that a model can have. */
+export interface PlannedSizes {
+  readonly smallest: SmallestSize;
+  /** All units, by dtype. */
+  readonly dtypes: readonly { readonly dtype: DtypeName; readonly bytes: number }[];
+  /** In the order of the targets. */
+  readonly sizes: readonly PlannedSize[];
+}
+
+/** A size that was asked for. */
+export interface PlannedSize {
+  readonly target: number;
+  /**
+   * Fraction of the prunable parameters that leaves where all maps have one dtype, 0 where nothing need leave, by dtype; dtypes that cannot
+   * meet the size are left out. `float` where bits are not allowed.
+   */
+  readonly removed: Readonly<Record<string, number>>;
+  /** What statistics predict, the best first; absent without statistics. */
+  readonly candidates?: readonly PlannedCandidate[];
+}
+
+/** A way to meet a size, and what statistics predict of it. */
+export interface PlannedCandidate
+  extends Omit<SizeReport['candidates'][number], 'divergence' | 'predicted' | 'chosen'> {
+  /** Parts of the mean KL(dense || model), in nats a token, as predicted. */
+  readonly predicted: { readonly pruning: number; readonly quantising: number };
+}
+
+/** Which sizes a model can have, without a token: from its statistics also what is best at each. @throws OptionError as a run would */
+export async function planSizes(
+  context: JobContext,
+  input: SizeInput,
+  measured: SeenModel | undefined,
+): Promise<PlannedSizes> {
+  const { shrink } = input;
+  const opened = await openProblem(context, input, measured);
+  const { problem, bytesOf } = opened;
+  const smallest = await checkSmallestOf(input, opened);
+  const bits = shrink.dtypes.map(bitsOf);
+  const dtypes: { dtype: DtypeName; bytes: number }[] = [];
+  for (const dtype of shrink.dtypes)
+    dtypes.push({ dtype, bytes: await bytesOf(uniformMixture(problem, bitsOf(dtype))) });
+  const priced = measured && (await priceProblem(context, input, { ...opened, measured }));
+  if (measured !== undefined && priced === undefined)
+    context.remarks.push(
+      'what rounding costs is not known from these statistics: make them by observe with method auto',
+    );
+  const sizes: PlannedSize[] = [];
+  for (const { bytes: target } of shrink.targets) {
+    const removed = (shrink.dtypes.length === 0 ? [undefined] : shrink.dtypes).flatMap((dtype) => {
+      const single = dtype === undefined ? problem : withBits(problem, bitsOf(dtype));
+      const [mixture] = mixturesAt(single, target);
+      return mixture === undefined ? [] : [[dtype ?? 'float', mixture.sparsity] as const];
+    });
+    const candidates = priced && (await planSize({ problem: priced, bits, bytesOf }, target)).map(reportPlanned);
+    sizes.push({ target, removed: Object.fromEntries(removed), ...(candidates && { candidates }) });
+  }
+  return { smallest, dtypes, sizes };
+}
+
+const reportPlanned = ({ kind, mixture, bytes }: PlannedMixture): PlannedCandidate => ({
+  kind,
+  bytes,
+  sparsity: mixture.sparsity,
+  maps: countMaps(mixture),
+  predicted: { pruning: mixture.estimate.pruning, quantising: mixture.estimate.rounding },
+});
+
+/** The same problem with what the rounding of each map costs. */
+async function priceProblem(
+  context: JobContext,
+  input: SizeInput,
+  {
+    problem,
+    form,
+    measured,
+  }: {
+    readonly problem: SizeProblem;
+    readonly form: CodedForm | undefined;
+    readonly measured: SeenModel;
+  },
+): Promise<SizeProblem | undefined> {
+  if (form === undefined) return problem;
+  const { modules, curvatures, read, windowLength } = measured;
+  const { model, analysed, options } = input.job;
+  const bits = input.shrink.dtypes.map(bitsOf);
+  // Maps belong to modules also where no unit may leave.
+  const { maps } = sizeProblemOf({
+    ...{ model, analysed, options, modules, form, bits, windowLength },
+    ...{ dense: measured.dense, cachedBytes: 0 },
+  });
+  const costs = await context.timed('quantise', () =>
+    estimateRounding({ model, modules, form, curvatures, read, maps, windowLength }),
   );
+  return costs && priceMaps(problem, costs);
 }
 
 const ordersOfZero = (modules: readonly PrunableModule[], headUnit: PruneJob['options']['headUnit']) =>
@@ -82,7 +204,11 @@ export function prepareSizes(context: JobContext, input: SizeInput, measured: Me
   let opening: ReturnType<typeof open> | undefined;
   const open = async () => {
     const modules = modulesOf(input, measured.modules);
-    const { problem, bytesOf, form } = await prepareProblem(context, input, { modules, dense: measured.dense });
+    const { problem, bytesOf, form } = await prepareProblem(context, input, {
+      modules,
+      dense: measured.dense,
+      windowLength: job.windows[0]?.length ?? 2,
+    });
     const measure = createDraftMeter({
       measured: { ...measured, modules },
       ...splitDraftWindows(job.windows),
@@ -117,17 +243,22 @@ export function prepareSizes(context: JobContext, input: SizeInput, measured: Me
 
 function reportCandidate(candidate: SizeCandidate, chosen: boolean): SizeReport['candidates'][number] {
   const { kind, mixture, bytes, predicted, cost } = candidate;
-  const counts = new Map<Bits, number>();
-  for (const bits of mixture.bits.values()) counts.set(bits, (counts.get(bits) ?? 0) + 1);
   return {
     kind,
     bytes,
     sparsity: mixture.sparsity,
-    maps: Object.fromEntries([...counts].sort(([a], [b]) => b - a).map(([bits, count]) => [`q${bits}`, count])),
+    maps: countMaps(mixture),
     divergence: { pruning: cost.pruning, quantising: cost.quantising },
     ...(predicted !== undefined && { predicted }),
     chosen,
   };
+}
+
+/** Maps by dtype, the most bits first. */
+function countMaps({ bits }: Pick<Mixture, 'bits'>): Readonly<Record<string, number>> {
+  const counts = new Map<Bits, number>();
+  for (const own of bits.values()) counts.set(own, (counts.get(own) ?? 0) + 1);
+  return Object.fromEntries([...counts].sort(([a], [b]) => b - a).map(([own, count]) => [`q${own}`, count]));
 }
 
 const modulesOf = ({ shrink: { allow } }: SizeInput, modules: readonly PrunableModule[]): PrunableModule[] => {
@@ -139,7 +270,7 @@ const modulesOf = ({ shrink: { allow } }: SizeInput, modules: readonly PrunableM
 async function prepareProblem(
   context: JobContext,
   input: SizeInput,
-  { modules, dense }: { readonly modules: readonly PrunableModule[]; readonly dense: DenseMeasures },
+  { modules, dense, windowLength }: Pick<SizeSource, 'modules' | 'dense' | 'windowLength'>,
 ) {
   const { job, quantisation, shrink } = input;
   const [base] = quantisation.dtypes;
@@ -149,6 +280,7 @@ async function prepareProblem(
   const problem = sizeProblemOf({
     ...{ model, analysed, options, modules, dense, form, bits },
     cachedBytes: shrink.contextLength === undefined ? 0 : shrink.contextLength * cacheElementBytes(input),
+    windowLength,
   });
   const bytesOf = (mixture: Pick<Mixture, 'bits' | 'steps'>) => countMixture(context, input, modules, mixture);
   const [most] = bits;

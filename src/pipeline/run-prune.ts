@@ -238,7 +238,7 @@ interface Making extends ResolvedRequest, StartedJob<PruneModels, EvaluatedTexts
 }
 
 /** Drafts that are measured for a size, roughly. */
-const DRAFTS_PER_SIZE = 6;
+export const DRAFTS_PER_SIZE = 6;
 
 /** Load, analyse, calibrate, measure the dense model once or load its statistics; then result by result. */
 function makeOpen(context: JobContext, making: Making): Promise<Finished> {

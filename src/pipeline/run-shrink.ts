@@ -50,17 +50,8 @@ export async function runShrink(platform: Platform, request: ShrinkRequest): Pro
   checkOptions(request, rowsOf(SHRINK));
   checkShrink(request);
   const shrink = resolveShrink(request);
-  const { text, calibration, allow: _, dtypes: __, targetSize, targetMemory, contextLength: ___, ...others } = request;
-  const { keepLanguages: ____, vocabularySize: _____, vocabulary: ______, ...given } = others;
-  const isSingle = !Array.isArray(targetSize ?? targetMemory);
-  const results = placesOf(platform, request, { targets: shrink.targets, isSingle });
-  const pruned: PruneRequest = {
-    ...given,
-    ...(text !== undefined && { calibration: { ...calibration, source: { file: text } } }),
-    ...(text === undefined && calibration !== undefined && { calibration }),
-    ...runOf(shrink),
-  };
-  const reports = await pruneTo(platform, pruned, {
+  const results = sizePlaces(platform, request, shrink);
+  const reports = await pruneTo(platform, pruneRequestOf(request, shrink), {
     results,
     shrink,
     vocabulary: vocabularyOf(request),
@@ -72,10 +63,22 @@ export async function runShrink(platform: Platform, request: ShrinkRequest): Pro
   return reports as readonly PruneReport[] as ShrinkReports;
 }
 
-/** Refuses what contradicts itself, before a model is opened. @throws OptionError */
-export function checkShrink(request: ShrinkRequest): void {
+/** What a run measures and writes, whatever the size. */
+export function pruneRequestOf(request: ShrinkRequest, shrink: ResolvedShrink): PruneRequest {
+  const { text, calibration, allow: _, dtypes: __, targetSize, targetMemory, contextLength: ___, ...others } = request;
+  const { keepLanguages: ____, vocabularySize: _____, vocabulary: ______, ...given } = others;
+  return {
+    ...given,
+    ...(text !== undefined && { calibration: { ...calibration, source: { file: text } } }),
+    ...(text === undefined && calibration !== undefined && { calibration }),
+    ...runOf(shrink),
+  };
+}
+
+/** Refuses what contradicts itself, before a model is opened. @param isPlan whether sizes may be left out @throws OptionError */
+export function checkShrink(request: ShrinkRequest, isPlan = false): void {
   const { text, calibration, heal } = request;
-  const { allow } = resolveShrink(request);
+  const { allow } = resolveShrink(request, isPlan);
   if (text !== undefined && calibration?.source !== undefined)
     throw refusal('text', 'and calibration.source name two texts; leave one of both out');
   if (heal && ![...allow].some((lever) => lever !== 'bits'))
@@ -116,11 +119,12 @@ function checkTrimming({ recipe, calibration, ...request }: ShrinkRequest): void
 }
 
 /** Where results go: an only one to what was named, several to folders called by their sizes. */
-function placesOf(
+export function sizePlaces(
   { files }: Platform,
-  { out, dryRun, recipe, report }: ShrinkRequest,
-  { targets, isSingle }: Pick<ResolvedShrink, 'targets'> & { readonly isSingle: boolean },
+  { out, dryRun, recipe, report, targetSize, targetMemory }: ShrinkRequest,
+  { targets }: ResolvedShrink,
 ): readonly ResultPlaces[] {
+  const isSingle = !Array.isArray(targetSize ?? targetMemory);
   const place = resolveReportPlace(files, report);
   return targets.map(({ bytes, name }): ResultPlaces => {
     const rung = { sparsity: 0, name };

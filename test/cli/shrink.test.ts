@@ -38,6 +38,24 @@ it('passes on which tokens stay, and tells what the vocabulary costs by itself',
   );
 });
 
+it('estimates a dry run, unless a report is asked for', async () => {
+  const { calls, out } = await runWithDouble('shrink dense --dry-run -s 60MB --statistics seen');
+  expect(calls[0]).toEqual(['planShrink', expect.objectContaining({ targetSize: '60MB', statistics: 'seen' })]);
+  expect(calls[0]![1]).not.toHaveProperty('dryRun');
+  expect(out).toMatch(/smallest possible +20\.0 MB/);
+  expect(out).toContain(
+    '60.0 MB: q8 without 60.0 % of the prunable parameters, q4 without 12.5 % of the prunable parameters.',
+  );
+  expect(out).toMatch(/\* +mixture +2 q8, 40 q4 +10\.0 % +59\.9 MB +0\.0500 +0\.0200 +0\.0700/);
+  expect(out).toContain('It would take about 2 min 10 s here, on 64 windows');
+  const { calls: sizeless } = await runWithDouble('shrink dense --dry-run');
+  expect(sizeless[0]![0]).toBe('planShrink');
+  const { calls: whole } = await runWithDouble('shrink dense --dry-run -s 60MB --report r.json');
+  expect(whole[0]).toEqual(['shrink', expect.objectContaining({ dryRun: true, report: 'r.json' })]);
+  const { err } = await runWithDouble('shrink dense -o small -s 60MB --statistics seen');
+  expect(err).toContain('--statistics has no effect but in a --dry-run');
+});
+
 it('names flags in errors, before the library is loaded', async () => {
   const { err } = await runWithDouble('shrink dense -o small --target-size 6 --dtypes q5');
   expect(err).toContain('--dtypes is "q5"; expected one of q8, q4, q4f16, q2, q2f16');

@@ -308,6 +308,33 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
     shrink: async ({ model, out }) => [
       { ...PRUNE_REPORT, model, ...(out !== undefined && { out }), size: SIZE_REPORT },
     ],
+    planShrink: async ({ model }) => ({
+      model,
+      bytes: 400e6,
+      smallest: { bytes: 20e6, binds: [{ name: 'embed', bytes: 15e6 }] },
+      dtypes: [
+        { dtype: 'q8', bytes: 120e6 },
+        { dtype: 'q4', bytes: 70e6 },
+      ],
+      sizes: [
+        {
+          target: 60e6,
+          removed: { q8: 0.6, q4: 0.125 },
+          candidates: [
+            {
+              ...{ kind: 'mixture', bytes: 59.9e6, sparsity: 0.1, maps: { q8: 2, q4: 40 } },
+              predicted: { pruning: 0.05, quantising: 0.02 },
+            },
+          ],
+        },
+      ],
+      calibration: { windowCount: 64, windowLength: 512, writtenCount: 32 },
+      stages: [{ stage: 'candidates', ms: 120_000 }],
+      ms: 130_000,
+      memoryBytes: 2_100_000_000,
+      scratchBytes: 0,
+      remarks: [],
+    }),
     choose: async ({ model, out }) => ({
       models: [
         { name: 'dense', model, bytes: 400e6, bitsPerByte: 1, tokensPerSecond: 100, firstTokenMs: 20 },

@@ -99,27 +99,39 @@ export interface AskedSizes {
   readonly describe: (bytes: number) => string;
 }
 
-/** Refuses sizes below what can be had. @throws OptionError naming that, and what binds. */
-export async function checkSmallest(
-  { problem, bytesOf }: Pick<SizeSearch, 'problem' | 'bytesOf'>,
-  { option, targets, describe }: AskedSizes,
-): Promise<void> {
-  const smallest = smallestMixture(problem);
-  const bytes = await bytesOf(smallest);
-  const tooSmall = targets.find((target) => target < bytes);
-  if (tooSmall === undefined) return;
+/** The smallest size that can be had, and what takes it. */
+export interface SmallestSize {
+  readonly bytes: number;
+  readonly binds: readonly { readonly name: string; readonly bytes: number }[];
+}
+
+/** Finds the least bytes that the levers can reach. */
+export async function findSmallest({
+  problem,
+  bytesOf,
+}: Pick<SizeSearch, 'problem' | 'bytesOf'>): Promise<SmallestSize> {
   const bytesLeft = ({ forms }: SizedMap) => forms.at(-1)!.bytes;
   const tables = problem.maps.filter(({ isTable }) => isTable);
   const whole = problem.maps.filter(({ isTable, module }) => !isTable && module === undefined);
   const wholeBytes = whole.reduce((sum, map) => sum + bytesLeft(map), 0);
-  const binds = [
-    ...tables.map((map) => `${map.name} ${describe(bytesLeft(map))}`),
-    ...(whole.length > 0 ? [`${whole.length} other matrices whose shape stays ${describe(wholeBytes)}`] : []),
-    `all else that stays ${describe(problem.fixedBytes)}`,
-  ].join(', ');
+  return {
+    bytes: await bytesOf(smallestMixture(problem)),
+    binds: [
+      ...tables.map((map) => ({ name: map.name, bytes: bytesLeft(map) })),
+      ...(whole.length > 0 ? [{ name: `${whole.length} other matrices whose shape stays`, bytes: wholeBytes }] : []),
+      { name: 'all else that stays', bytes: problem.fixedBytes },
+    ],
+  };
+}
+
+/** Refuses sizes below what can be had. @throws OptionError naming that, and what binds. */
+export function checkSmallest({ bytes, binds }: SmallestSize, { option, targets, describe }: AskedSizes): void {
+  const tooSmall = targets.find((target) => target < bytes);
+  if (tooSmall === undefined) return;
+  const parts = binds.map((part) => `${part.name} ${describe(part.bytes)}`).join(', ');
   throw refusal(
     option,
-    `is ${describe(tooSmall)}, and the least that the levers allowed can reach is ${describe(bytes)}: ${binds}. Ask for more, or allow more levers or dtypes of fewer bits`,
+    `is ${describe(tooSmall)}, and the least that the levers allowed can reach is ${describe(bytes)}: ${parts}. Ask for more, or allow more levers or dtypes of fewer bits`,
   );
 }
 
@@ -137,16 +149,7 @@ async function chooseFor(site: ChoosingSite, targetBytes: number): Promise<reado
   // The most bits fit: nothing needs to be given up.
   const [most] = bits;
   if (most !== undefined && found.some(({ mixture }) => isUniform(mixture, most))) return found;
-  const single = bits.map((only) => withBits(problem, only));
-  const levers: Lever[] = [
-    {
-      kind: bits.length > 0 ? 'bits' : 'plain',
-      make: (aim) => mixturesAt({ ...problem, modules: [] }, aim).at(-1),
-    },
-    ...(single.length === 0 ? [problem] : single).map(
-      (one): Lever => ({ kind: 'pruned', make: (aim) => mixturesAt(one, aim).find(({ steps }) => steps.size > 0) }),
-    ),
-  ];
+  const levers = leversOf(problem, bits);
   const add = async (kind: SizeCandidate['kind'], fitted: FittedMixture, predicted?: number) => {
     const known = measured.find(({ mixture }) => keyOf(mixture) === keyOf(fitted.mixture));
     const candidate = known ?? {
@@ -186,8 +189,22 @@ async function chooseFor(site: ChoosingSite, targetBytes: number): Promise<reado
   return found;
 }
 
+/** Bits alone, and units in each number of bits. */
+export function leversOf(problem: SizeProblem, bits: readonly Bits[]): readonly Lever[] {
+  const single = bits.map((only) => withBits(problem, only));
+  return [
+    {
+      kind: bits.length > 0 ? 'bits' : 'plain',
+      make: (aim) => mixturesAt({ ...problem, modules: [] }, aim).at(-1),
+    },
+    ...(single.length === 0 ? [problem] : single).map(
+      (one): Lever => ({ kind: 'pruned', make: (aim) => mixturesAt(one, aim).find(({ steps }) => steps.size > 0) }),
+    ),
+  ];
+}
+
 /** A way to fit into a number of bytes; undefined where it cannot. */
-interface Lever {
+export interface Lever {
   readonly kind: 'plain' | 'bits' | 'pruned';
   readonly make: (aim: number) => Mixture | undefined;
 }
@@ -219,13 +236,13 @@ function predictBy(measured: readonly SizeCandidate[]): (cost: MixtureCost) => n
   return (cost) => pruning(cost.pruning) + rounding(cost.rounding);
 }
 
-interface FittedMixture {
+export interface FittedMixture {
   readonly mixture: Mixture;
   readonly bytes: number;
 }
 
 /** Fits a size in the bytes of files: the estimate is off by what graphs and padding take. */
-async function fitExactly(
+export async function fitExactly(
   { bytesOf }: Pick<SizeSearch, 'bytesOf'>,
   make: (aim: number) => Mixture | undefined,
   targetBytes: number,
@@ -254,7 +271,7 @@ const isUniform = ({ bits, steps }: Mixture, only: Bits): boolean =>
   steps.size === 0 && [...bits.values()].every((own) => own >= only);
 
 /** The same with one number of bits, or as few more as a map has. */
-function withBits(problem: SizeProblem, only: Bits): SizeProblem {
+export function withBits(problem: SizeProblem, only: Bits): SizeProblem {
   return { ...problem, maps: problem.maps.map((map) => ({ ...map, forms: [uniformForm(map, only)] })) };
 }
 

@@ -1,3 +1,4 @@
+import type { ModuleMeasures } from '../../allocation/allocation.js';
 import type { PrunableModule } from '../../architecture/layout.js';
 import type { ChannelTrace } from '../../architecture/trace-channels.js';
 import { DTYPES } from '../../quantisation/dtypes.js';
@@ -11,6 +12,7 @@ import type { DenseMeasures } from '../measure-dense/dense-measures.js';
 import { type PlannedWeight, planWeights } from '../quantise/plan-weights.js';
 import type { CodedForm } from './measure-draft.js';
 import { type Bits, largestBytes, type SizedForm, type SizedMap, type SizeProblem } from './mixtures.js';
+import { nats } from './nats.js';
 
 /** What decides a model's size. */
 export interface SizeSource extends UnderstoodModel, Pick<PruneJob, 'options'> {
@@ -23,6 +25,8 @@ export interface SizeSource extends UnderstoodModel, Pick<PruneJob, 'options'> {
   readonly bits: readonly Bits[];
   /** Bytes of a channel of keys or values at the context that counts; 0: caches do not count. */
   readonly cachedBytes: number;
+  /** Tokens of a window that costs were measured on. */
+  readonly windowLength: number;
 }
 
 /** Bytes of an expert's weights, which stay floats. */
@@ -30,13 +34,17 @@ const FLOAT_BYTES = 4;
 
 /** What a model may be made smaller by; bytes are estimates until `matchBytes` scales them to the files'. */
 export function sizeProblemOf(source: SizeSource): SizeProblem {
-  const { modules, dense, cachedBytes } = source;
+  const { modules, dense, cachedBytes, windowLength } = source;
   // Bytes are counted by whole experts.
   const options = { ...source.options, allocation: { ...source.options.allocation, takesUnevenSteps: false } };
+  const inNats = ({ order, ...measures }: ModuleMeasures): ModuleMeasures => ({
+    ...measures,
+    ...(order && { order: { ...order, costs: order.costs.map((cost) => nats(cost, windowLength)) } }),
+  });
   return {
     maps: mapsOf(source),
     modules: modules.map((module) => ({
-      ...measuresOf(module, options, { dense, modules }),
+      ...inNats(measuresOf(module, options, { dense, modules })),
       index: module.index,
       otherBytes:
         module.kind === 'experts' ? module.parameterCount * FLOAT_BYTES : cachedChannels(module) * cachedBytes,

@@ -1,0 +1,140 @@
+import { GENERATE_DEFAULTS } from '../options/calibration.js';
+import { PLAN_SHRINK } from '../options/commands.js';
+import { checkOptions, refusal, rowsOf } from '../options/option.js';
+import { resolveRequest } from '../options/request.js';
+import { resolveShrink } from '../options/shrink.js';
+import type { Platform } from '../platform/platform.js';
+import { checkRun } from '../prune/check-run.js';
+import type { StageTiming } from '../prune/job.js';
+import { measureSpeed } from '../prune/measure-speed.js';
+import { storeInMemory } from '../removal/repair-linear.js';
+import type { VocabularyReport } from '../report/report-schema.js';
+import { resolvePair } from '../storage/json-with-tensors.js';
+import { modelPaths, totalBytes } from '../storage/model-folder.js';
+import { checkFreeSpace, checkPlaces } from './check-places.js';
+import { type PlannedSizes, planSizes } from './choose-size.js';
+import { createStoreIn } from './create-store-in.js';
+import { estimateCost, expectedWindowLength, machineSpeed, modelSize, sumByStage } from './estimate-cost.js';
+import { estimateMemory, estimateScratch } from './estimate-resources.js';
+import { withJob } from './job-context.js';
+import type { PlannedWindows } from './run-plan.js';
+import { DRAFTS_PER_SIZE } from './run-prune.js';
+import { checkShrink, pruneRequestOf, type ShrinkRequest, sizePlaces, vocabularyOf } from './run-shrink.js';
+import { resolveStages } from './stages.js';
+import { trimInMemory } from './vocabulary/trimmed-folder.js';
+
+/** A run of `shrink` that is to be estimated; sizes may be left out. */
+export interface PlanShrinkRequest extends Omit<ShrinkRequest, 'dryRun'> {
+  /**
+   * Statistics that `observe` wrote of this model by `auto`: they tell which mixture is best at each size. Default: sizes and time alone
+   * are estimated.
+   */
+  readonly statistics?: string | undefined;
+}
+
+/** Which sizes a model can have, and what a run takes. */
+export interface ShrinkPlan extends PlannedSizes {
+  /** As the user called it. */
+  readonly model: string;
+  /** Of the model file with its external data, as it is. */
+  readonly bytes: number;
+  /** How the vocabulary would be trimmed, where that is asked for. */
+  readonly vocabulary?: VocabularyReport;
+  /** Calibration windows of the run. */
+  readonly calibration: PlannedWindows;
+  /** Expected wall time by stage, in their order. */
+  readonly stages: readonly StageTiming[];
+  /** Of all stages, on this machine as it is now. */
+  readonly ms: number;
+  /** Memory that the run takes at most, roughly. */
+  readonly memoryBytes: number;
+  /** Disk that it takes beside its output until that is complete, at most. */
+  readonly scratchBytes: number;
+  /** What a reader should know. */
+  readonly remarks: readonly string[];
+}
+
+/**
+ * Estimates a run of `shrink` without reading any text: which sizes can be had, what each dtype takes, how long it takes, and, from
+ * statistics, what would be chosen.
+ * @throws OptionError, ModelFormatError, UnsupportedModelError where the run would.
+ */
+export function runPlanShrink(platform: Platform, request: PlanShrinkRequest): Promise<ShrinkPlan> {
+  checkOptions(request, rowsOf(PLAN_SHRINK));
+  const { statistics, ...asked } = request;
+  checkShrink(asked, true);
+  const shrink = resolveShrink(asked, true);
+  const vocabulary = vocabularyOf(asked);
+  if (statistics !== undefined && vocabulary !== undefined)
+    throw refusal('statistics', 'are of all tokens, and the vocabulary is to be trimmed; leave one of both out');
+  const named = pruneRequestOf(asked, shrink);
+  // Statistics are of what removals cost, also where only bits may go.
+  const { method: _, ...observed } = { ...named, sparsity: 0.5 };
+  const dryRun = request.out === undefined;
+  const { options, quantisation, calibration } = resolveRequest({
+    ...(statistics === undefined ? named : observed),
+    dryRun,
+  });
+  const { model, embeddings, offline, bos, force = false } = request;
+  const stages = resolveStages(request.stages);
+  const results = sizePlaces(platform, request, shrink);
+  return withJob(platform, request, async (context) => {
+    const original = await stages.open.run(context, { model, embeddings, offline, bos });
+    await checkPlaces(original, results, { force, calibration });
+    const trimmed = vocabulary && (await trimInMemory(context, original, vocabulary));
+    const folder = trimmed?.folder ?? original;
+    const loaded = await stages.load.run(context, folder);
+    const engine = await platform.createEngine(request);
+    const analysed = await stages.analyse.run(context, { model: loaded, engine });
+    const bytes = await totalBytes(platform, modelPaths(folder, loaded));
+    const windowLength = expectedWindowLength(calibration, folder, analysed);
+    const tokenCount = calibration.windowCount * windowLength;
+    const scratchBytes = estimateScratch({ analysed, options, tokenCount, modelBytes: bytes, sparsity: 0 });
+    await checkFreeSpace(original, results, { force, denseBytes: bytes, scratchBytes });
+    const job = { model: loaded, analysed, engine, options, windows: [], createStore: createStoreIn(context, 0) };
+    checkRun(job, [0]);
+    const speed = await context.timed('time', () => measureSpeed({ ...job, store: storeInMemory }, windowLength));
+    // What is said of pruning from statistics does not concern an estimate.
+    const silent = { ...context, remarks: [] };
+    const found =
+      statistics === undefined
+        ? undefined
+        : await stages.loadStatistics.run(silent, {
+            place: resolvePair(platform.files, 'statistics', statistics),
+            folder,
+            job,
+          });
+    const measured = found && {
+      ...found.measured,
+      windowLength: found.calibration.windowLength,
+    };
+    const planned = await planSizes(context, { stages, folder, job, quantisation, shrink }, measured);
+    const { windowCount, generate } = calibration;
+    const cost = sumByStage(
+      estimateCost({
+        ...{ options, quantisation, calibration, windowLength },
+        size: modelSize(analysed),
+        resultCount: Math.max(1, results.length),
+        draftCount: DRAFTS_PER_SIZE,
+        evaluated: { modelCount: 0, tokenCount: 0, newTokens: 0 },
+        speed: machineSpeed(speed),
+        certifies: request.certify !== false,
+        measuresQuality: request.evaluation !== false,
+        quotes: request.report !== false && request.quoteText !== false,
+      }),
+    );
+    const share = generate === undefined ? 0 : (generate.share ?? GENERATE_DEFAULTS.share);
+    return {
+      model,
+      bytes,
+      ...planned,
+      ...(trimmed && { vocabulary: trimmed.report }),
+      calibration: { windowCount, windowLength, writtenCount: Math.round(windowCount * share) },
+      stages: cost,
+      ms: cost.reduce((sum, { ms }) => sum + ms, 0),
+      memoryBytes: estimateMemory({ analysed, options }),
+      scratchBytes,
+      remarks: context.remarks,
+    };
+  });
+}

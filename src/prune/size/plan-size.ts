@@ -1,0 +1,56 @@
+import type { RoundingCosts } from './estimate-rounding.js';
+import { type Bits, type Mixture, mixturesAt, type SizedForm, type SizedMap, type SizeProblem } from './mixtures.js';
+import { type FittedMixture, fitExactly, leversOf, type SizeSearch } from './search-size.js';
+
+/** A way to meet a size, by what statistics estimate. */
+export interface PlannedMixture extends FittedMixture {
+  readonly kind: 'bits' | 'plain' | 'pruned' | 'mixture';
+}
+
+/**
+ * Prices maps by estimates. Statistics say nothing of tables: in fewer than their most bits these are taken to cost together what all other
+ * maps do in as many, as they do in SmolLM2 and the bundled model within a factor of two.
+ */
+export function priceMaps(problem: SizeProblem, costs: RoundingCosts): SizeProblem {
+  const tableCount = problem.maps.filter(({ isTable }) => isTable).length;
+  const ofAll = (bits: Bits | undefined) =>
+    [...costs.values()].reduce((sum, own) => sum + ((bits && own.get(bits)) ?? 0), 0);
+  const costOf = ({ name, isTable, forms }: SizedMap, { bits }: SizedForm): number => {
+    if (isTable) return bits === forms[0]!.bits ? 0 : ofAll(bits) / tableCount;
+    return (bits && costs.get(name)?.get(bits)) ?? 0;
+  };
+  return {
+    ...problem,
+    maps: problem.maps.map((map) => ({
+      ...map,
+      forms: map.forms.map((form) => ({ ...form, cost: costOf(map, form) })),
+    })),
+  };
+}
+
+/** Estimate of what a mixture costs, in nats a token. */
+export const estimateOf = ({ estimate: { pruning, rounding } }: Mixture): number => pruning + rounding;
+
+/**
+ * The best ways to meet a size by estimates alone: of bits, of units in one number of bits, and of both. The best one comes first.
+ * @returns none where nothing fits
+ */
+export async function planSize(
+  { problem, bits, bytesOf }: Pick<SizeSearch, 'problem' | 'bits' | 'bytesOf'>,
+  targetBytes: number,
+): Promise<readonly PlannedMixture[]> {
+  const best = (mixtures: readonly Mixture[]) =>
+    mixtures.length === 0 ? undefined : mixtures.reduce((a, b) => (estimateOf(b) < estimateOf(a) ? b : a));
+  const ways = [
+    ...leversOf(problem, bits),
+    { kind: 'mixture' as const, make: (aim: number) => best(mixturesAt(problem, aim)) },
+  ];
+  const found: PlannedMixture[] = [];
+  for (const { kind, make } of ways) {
+    const fitted = await fitExactly({ bytesOf }, make, targetBytes);
+    if (fitted !== undefined) found.push({ kind, ...fitted });
+  }
+  found.sort((a, b) => estimateOf(a.mixture) - estimateOf(b.mixture));
+  const keys = found.map(({ mixture: { bits: own, steps } }) => JSON.stringify([[...own].sort(), [...steps].sort()]));
+  return found.filter((_, at) => keys.indexOf(keys[at]!) === at);
+}

@@ -1,0 +1,55 @@
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { OptionError } from '../../src/errors.js';
+import { observe, planShrink, quantize, shrink } from '../../src/node.js';
+import { copyShortLlama } from '../support/short-llama.js';
+import { hashFolder, useTemporaryFolder } from '../support/temporary-folder.js';
+
+const folder = useTemporaryFolder();
+const at = (path: string) => join(folder(), path);
+const calibration = { windowCount: 4, windowLength: 64, generate: false } as const;
+
+it('tells the sizes that files will have, and the smallest, and writes nothing', async () => {
+  const model = await copyShortLlama(at('in'));
+  const before = await hashFolder(folder());
+  const plan = await planShrink({ model, targetSize: ['620KB', '5MB'], dtypes: ['q8', 'q4', 'q2'] });
+  expect(await hashFolder(folder())).toBe(before);
+  const plain = { model, rounding: 'nearest', report: false, certify: false, evaluation: false } as const;
+  const { bytes } = await quantize({ ...plain, out: at('q4'), dtype: 'q4' });
+  expect(plan.dtypes[1]).toEqual({ dtype: 'q4', bytes: bytes.after });
+  const [small, large] = plan.sizes;
+  expect(small!.removed.q8).toBeGreaterThan(small!.removed.q4!);
+  expect(large!.removed).toEqual({ q8: 0, q4: 0, q2: 0 });
+  expect(small!.candidates).toBeUndefined();
+  expect(plan.bytes).toBe((await stat(join(model, 'onnx/model.onnx'))).size);
+  for (const figure of [plan.ms, plan.memoryBytes]) expect(figure).toBeGreaterThan(0);
+  // What the error of a run says.
+  const asked = { model, targetSize: plan.smallest.bytes - 1, dtypes: ['q8', 'q4', 'q2'] as const };
+  await expect(planShrink(asked)).rejects.toThrow(OptionError);
+  await expect(planShrink({ ...asked, targetSize: plan.smallest.bytes })).resolves.toBeDefined();
+  const { vocabulary, smallest } = await planShrink({ model, vocabularySize: 900, dtypes: ['q8', 'q4', 'q2'] });
+  expect(vocabulary!.rows.after).toBe(900);
+  expect(smallest.bytes).toBeLessThan(plan.smallest.bytes);
+}, 120_000);
+
+it('predicts from statistics what a run chooses, and what it then loses', async () => {
+  const model = await copyShortLlama(at('in'));
+  await observe({ model, out: at('seen'), calibration });
+  const levers = { targetSize: '560KB', allow: ['neurons', 'bits'], dtypes: ['q8', 'q4'] } as const;
+  const { sizes } = await planShrink({ model, ...levers, statistics: at('seen') });
+  const [report] = await shrink({ model, out: at('out'), ...levers, calibration, certify: false, evaluation: false });
+  // The mixture that the run chooses by measuring, and what it then loses.
+  const chosen = report.size!.candidates.find((candidate) => candidate.chosen)!;
+  const [best] = sizes[0]!.candidates!;
+  expect(best).toMatchObject({ bytes: chosen.bytes, sparsity: chosen.sparsity, maps: chosen.maps });
+  expect(best!.predicted.pruning / chosen.divergence.pruning).toBeGreaterThan(0.67);
+  expect(best!.predicted.pruning / chosen.divergence.pruning).toBeLessThan(1.5);
+  expect(best!.predicted.quantising / chosen.divergence.quantising).toBeGreaterThan(0.5);
+  expect(best!.predicted.quantising / chosen.divergence.quantising).toBeLessThan(2);
+}, 120_000);
+
+it('refuses statistics with a vocabulary that they are not of', async () => {
+  const model = await copyShortLlama(at('in'));
+  const asked = planShrink({ model, vocabularySize: 900, statistics: at('seen') });
+  await expect(asked).rejects.toThrow(/^statistics are of all tokens/);
+});
