@@ -1,16 +1,17 @@
 import { toBinary } from '@bufbuild/protobuf';
 import { ModelProtoSchema } from 'onnx-buf';
 import type { PrunableModule } from '../src/architecture/layout.js';
+import type { OnnxModel } from '../src/onnx/onnx-model.js';
 import { resolveOptions } from '../src/options.js';
 import { selectModules, withoutExperts } from '../src/prune/select-modules.js';
-import { applyChange } from '../src/removal/apply-change.js';
+import { applyChange, cutModel } from '../src/removal/apply-change.js';
 import { describeModel } from '../src/report/describe-model.js';
 import { parseChange } from '../src/report/parse-recipe.js';
 import type { Recipe } from '../src/report/recipe-schema.js';
 import { checkPruning } from './support/check-pruned.js';
 import type { GraphBuilder } from './support/graph-builder.js';
 import { besideSharedExpert, buildDecoder, HIDDEN, NEURONS, type Part, VOCABULARY } from './support/small-decoder.js';
-import { type Loaded, loadTinyLlama } from './support/tiny-llama.js';
+import { type Loaded, loadTinyLlama, pruneLoaded, runModel } from './support/tiny-llama.js';
 
 const [EXPERTS, CHOSEN] = [6, 2];
 
@@ -208,22 +209,28 @@ it.each(Object.entries(FORMS))(
       expect(new Set(groups.values()).size).toBe(1);
       expect(groups.size).toBe(module.groupCount ?? 1);
       if (module.writtenExperts !== undefined && module.writtenExperts.made.length > 1) continue;
-      const weight = module.output.weight;
-      // `[experts, channels, neurons]`, of packed ones two in a byte, which leave together.
-      const before = await loaded.model.weights.get(weight)!.read();
-      const { unitCount } = module.neurons!;
-      const itemBytes = before.length / (EXPERTS * HIDDEN * unitCount);
-      const width = neurons === undefined ? unitCount : neurons.length / keep.length;
-      const items = [...keep].flatMap((expert, at) =>
-        Array.from({ length: HIDDEN * width }, (_, place) => {
-          const [row, column] = [Math.floor(place / width), place % width];
-          const neuron = neurons === undefined ? column : neurons[at * width + column]!;
-          const start = ((expert * HIDDEN + row) * unitCount + neuron) * itemBytes;
-          return before.subarray(start, start + itemBytes);
-        }),
-      );
-      const after = await outcome.model.weights.get(weight)!.read();
-      expect(Buffer.compare(after, Buffer.concat(items))).toBe(0);
+      const { labels } = loaded.analysed.detected.traces[module.index]!.neurons!;
+      const names = [...labels.keys()].filter((weight) => loaded.model.weights.has(weight));
+      expect(names).toContain(module.output.weight);
+      for (const weight of names.filter((found) => !outcome.changed.has(found))) {
+        const whole = loaded.model.weights.get(weight)!;
+        const { axis, codes } = labels.get(weight)!;
+        const rowCount = whole.dims.slice(1, axis).reduce((product, dim) => product * dim, 1);
+        const itemBytes = whole.byteLength / (EXPERTS * rowCount * codes.length);
+        const width = neurons === undefined ? 0 : neurons.length / keep.length;
+        const before = await whole.read();
+        const items = [...keep].flatMap((expert, at) => {
+          const units = neurons && new Set(neurons.subarray(at * width, (at + 1) * width));
+          return Array.from({ length: rowCount * codes.length }, (_, place) => place)
+            .filter((place) => units?.has(codes[place % codes.length]!) ?? true)
+            .map((place) => (expert * rowCount * codes.length + place) * itemBytes)
+            .map((start) => before.subarray(start, start + itemBytes));
+        });
+        const after = await outcome.model.weights.get(weight)!.read();
+        expect(Buffer.compare(after, Buffer.concat(items))).toBe(0);
+      }
+      // Packed codes stay as they are.
+      if (name === 'packed weights') expect(outcome.changed.has(module.output.weight)).toBe(false);
     }
   },
 );
@@ -268,6 +275,27 @@ it('leave in shots too', async () => {
   expect(first!.neurons!.length / first!.keep.length).toBeLessThan(NEURONS);
   const applied = applyChange(loaded.model, loaded.analysed, inside.outcome);
   expect(toBinary(ModelProtoSchema, applied.proto)).toEqual(toBinary(ModelProtoSchema, inside.outcome.model.proto));
+});
+
+it('that stay make up for what left, where that helps tokens that they did not learn from', async () => {
+  const loaded = await load(mixture(plainRouter));
+  const windows = Array.from({ length: 8 }, (_, window) =>
+    Int32Array.from({ length: 16 }, (_, at) => (window * 17 + at * at * 7 + at * 3) % VOCABULARY),
+  );
+  const options = { sparsity: 0.4, modules: 'experts', method: 'obc', allocation: 'global' } as const;
+  const outcome = await pruneLoaded(loaded, options, { windows });
+  const second = outcome.modules.map(({ module }) => module.output.weight);
+  expect([...outcome.changed.keys()]).toEqual(second);
+  for (const { error } of outcome.modules) {
+    expect(error!.basis).toBe('tokens');
+    expect(error!.after).toBeLessThan(error!.before);
+  }
+  const plain = cutModel(loaded.model, loaded.analysed, { ...outcome, changed: new Map() });
+  const logitsOf = async (model: OnnxModel) => (await runModel(model, windows)).logits!.data as Float32Array;
+  const dense = await logitsOf(loaded.model);
+  const distance = async (model: OnnxModel) =>
+    (await logitsOf(model)).reduce((sum, value, at) => sum + (value - dense[at]!) ** 2, 0);
+  expect(await distance(outcome.model)).toBeLessThan(0.9 * (await distance(plain)));
 });
 
 describe('neurons inside experts', () => {

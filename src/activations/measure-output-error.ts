@@ -25,9 +25,9 @@ export interface OutputError {
   readonly after: number;
   /**
    * `gram`: exact, `tr(D (A - μμᵀ) Dᵀ) + |D μ - b|²` with D = W - W' and A the Gram matrix. `moments`: channels are taken to fluctuate independently of each other, since only their means and
-   * variances were measured.
+   * variances were measured. `tokens`: of a mixture's result, summed over tokens that its repair did not learn from.
    */
-  readonly basis: 'gram' | 'moments';
+  readonly basis: 'gram' | 'moments' | 'tokens';
 }
 
 /** Works out output errors; holds a session until released. */

@@ -30,6 +30,8 @@ export interface TensorCut {
   readonly from: TensorHandle;
   readonly axis: number;
   readonly keep: Int32Array;
+  /** Of a stack `[count, ..]` whose tensors keep indices of their own, as `sliceStack` cut it; `keep` is the first one's. */
+  readonly each?: readonly Int32Array[];
 }
 
 /**

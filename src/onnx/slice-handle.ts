@@ -135,16 +135,17 @@ export interface FilledTensor {
 /** Puts `bytes`, elements of the shape of `part`, into what `sliceHandle` cut it from, however often it was cut. */
 export async function fillCut(part: TensorHandle, bytes: Uint8Array<ArrayBuffer>): Promise<FilledTensor> {
   if (part.cut === undefined) return { whole: part, bytes };
-  const { from, axis, keep } = part.cut;
+  const { from, axis, keep, each } = part.cut;
   const filled = await from.read();
   const rowBytes = from.byteLength / from.dims.slice(0, axis).reduce((product, dim) => product * dim, 1);
   const itemBytes = rowBytes / from.dims[axis]!;
   const wordBytes = [4, 2, 1].find((width) => itemBytes % width === 0)!;
   const [source, target] = [words(bytes, wordBytes), words(filled, wordBytes)];
   const [rowWords, itemWords] = [rowBytes / wordBytes, itemBytes / wordBytes];
+  const perTensor = each === undefined ? target.length : target.length / each.length;
   let at = 0;
   for (let row = 0; row < target.length; row += rowWords) {
-    for (const index of keep) {
+    for (const index of each?.[Math.floor(row / perTensor)] ?? keep) {
       for (let word = row + index * itemWords; word < row + (index + 1) * itemWords; word += 1)
         target[word] = source[at++]!;
     }

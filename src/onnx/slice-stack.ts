@@ -34,6 +34,7 @@ export function sliceStack(stack: TensorHandle, axis: number, keep: readonly Int
   return {
     ...shape,
     byteLength,
+    cut: { from: stack, axis, keep: keep[0] ?? new Int32Array(), each: keep },
     async read(range = { offset: 0, length: byteLength }) {
       checkRange(range, byteLength);
       const bytes = new Uint8Array(range.length);

@@ -19,8 +19,9 @@ import type { Refinement, SegmentRefinement } from './refine/refinement.js';
 import { openSegmentCheckpoint } from './segment-checkpoint.js';
 import { keepModules, type RefinedOutcome, repeatModule } from './shrink/keep-module.js';
 import { measureModules } from './shrink/measure-modules.js';
+import { solveExperts, writeSecondMaps } from './shrink/repair-experts.js';
 import { scoreSegment } from './shrink/score-segment.js';
-import { type ModelEdits, shrinkExperts, shrinkModule } from './shrink/shrink-module.js';
+import { chooseExperts, type ModelEdits, shrinkExperts, shrinkModule } from './shrink/shrink-module.js';
 
 /** What the blocks shrink by. */
 export interface Shrinking extends Pick<MeasuredModel, 'modules' | 'dense' | 'curvatures' | 'read'> {
@@ -78,7 +79,7 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
         here.push({ shrunk, ...refined, degenerate: countDegenerate(statistics[at] ?? []) });
       }
       for (const module of shrinking.filter(({ segment, kind }) => segment === index && kind === 'experts'))
-        here.push(await cutExperts(context, model, { ...given, module }, edits));
+        here.push(await cutExperts(context, model, { ...given, module, runner }, edits));
       done.push(...here);
       for (const follower of followers) follower.dispose();
       if (here.length > 0) kept.add(index, keepModules(here));
@@ -100,17 +101,32 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
   return { model, modules: outcomes, changed: changedWeights(model, changed) };
 }
 
-/** Takes experts out as the dense model's order says: what the blocks before lose sends few tokens elsewhere. */
+/**
+ * Takes experts out as the dense model's order says: what the blocks before lose sends few tokens elsewhere. Methods that solve for
+ * maps have those that stay make up for them.
+ */
 async function cutExperts(
   context: PruneContext,
   model: OnnxModel,
-  { module, counts, dense }: Shrinking & { readonly module: PrunableModule },
+  { module, counts, dense, runner }: Shrinking & Pick<SegmentMeasuring, 'runner'> & { readonly module: PrunableModule },
   edits: ModelEdits,
 ): Promise<RefinedOutcome> {
   const order = dense.orders!.get(module)!;
   const leaving = mixtureLoss(module, { options: context.job.options, order, stepCount: counts.get(module.index)! });
-  const shrunk = await shrinkExperts(context, model, { module, order, leaving }, edits);
-  return { shrunk, outcome: shrunk.outcome, refined: new Map(), degenerate: countDegenerate([]) };
+  const cut = chooseExperts({ module, order, leaving });
+  const solves = runner !== undefined && context.job.options.adapter.needs === 'gram';
+  const repair = solves
+    ? await context.timed('repair', () => solveExperts(context, model, { ...cut, runner }))
+    : undefined;
+  const shrunk = await shrinkExperts(context, model, cut, edits);
+  const refined = new Map<string, TensorHandle>();
+  if (repair !== undefined && repair.maps.size > 0) {
+    const [name, value] = await writeSecondMaps(context, model, { ...cut, maps: repair.maps });
+    refined.set(name, value);
+    edits.changed.set(name, value);
+  }
+  const outcome = { ...shrunk.outcome, error: repair?.error };
+  return { shrunk, outcome, refined, degenerate: countDegenerate([]) };
 }
 
 /** Of a segment that is measured and repaired, roughly. */

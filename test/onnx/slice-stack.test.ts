@@ -1,4 +1,5 @@
 import { OptionError } from '../../src/errors.js';
+import { fillCut, sliceHandle } from '../../src/onnx/slice-handle.js';
 import { sliceStack } from '../../src/onnx/slice-stack.js';
 import { bytesHandle } from '../../src/onnx/tensor-handle.js';
 
@@ -23,6 +24,16 @@ it('reads a part that reaches over two tensors, and is cut again', async () => {
   expect([...(await columns.read({ offset: 5, length: 3 }))]).toEqual([23, 101, 102]);
   const again = sliceStack(columns, 1, [Int32Array.of(1), Int32Array.of(2)]);
   expect([...(await again.read())]).toEqual([10, 13, 121, 122]);
+});
+
+it('tells where changed elements belong in the whole', async () => {
+  const cut = sliceStack(sliceHandle(stack, 1, Int32Array.of(0, 2)), 2, keep);
+  const { whole, bytes } = await fillCut(cut, Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8));
+  expect(whole).toBe(stack);
+  expect([...bytes]).toEqual([
+    ...[1, 1, 2, 2, 10, 11, 12, 13, 3, 21, 22, 4],
+    ...[100, 5, 6, 103, 110, 111, 112, 113, 120, 7, 8, 123],
+  ]);
 });
 
 it('refuses lists that do not fit', () => {

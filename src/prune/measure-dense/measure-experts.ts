@@ -1,9 +1,14 @@
 import ndarray from 'ndarray';
-import { openFusedNeurons, openNeuronPricer } from '../../activations/expert-neurons.js';
+import { type NeuronProbe, openFusedNeurons, openNeuronPricer } from '../../activations/expert-neurons.js';
 import { openExpertProbe } from '../../activations/expert-probe.js';
 import { type ExpertRouter, routeByScores } from '../../activations/expert-router.js';
 import { MIXINGS, type MixingName } from '../../activations/mix-experts.js';
-import { openGatheredNeurons, openWrittenProbe, openWrittenRouter } from '../../activations/written-experts.js';
+import {
+  openGatheredNeurons,
+  openWrittenProbe,
+  openWrittenRouter,
+  type WrittenExpertsRequest,
+} from '../../activations/written-experts.js';
 import type { PrunableModule } from '../../architecture/layout.js';
 import { EXPERT_SCORES } from '../../importance/expert-scores.js';
 import { copyModel } from '../../onnx/edit-weights.js';
@@ -135,10 +140,7 @@ async function orderInside(
 ): Promise<NeuronOrder> {
   const neurons = module.neurons!;
   const { inputCount: expertCount, outputCount: size } = module.output;
-  const request = { engine, model, module, type: sample.type };
-  const probe = await (module.writtenExperts === undefined
-    ? openFusedNeurons(request)
-    : openGatheredNeurons({ ...request, analysed }));
+  const probe = await openNeurons({ engine, analysed, model, module, type: sample.type });
   try {
     const neuronCount = neurons.unitCount * neurons.unitSize;
     const pricer = await openNeuronPricer({ engine, neuronCount, size, metric });
@@ -152,7 +154,7 @@ async function orderInside(
   }
 }
 
-interface SampledExperts {
+export interface SampledExperts {
   readonly model: OnnxModel;
   readonly module: PrunableModule;
   readonly sample: RoutingSample;
@@ -160,7 +162,7 @@ interface SampledExperts {
 }
 
 /** Opens a mixture's experts and its router apart. */
-async function openExperts(context: PruneContext, { model, module, sample, metric }: SampledExperts) {
+export async function openExperts(context: PruneContext, { model, module, sample, metric }: SampledExperts) {
   const { engine, analysed } = context.job;
   const { type, inputs, scores } = sample;
   if (module.writtenExperts !== undefined) {
@@ -175,6 +177,10 @@ async function openExperts(context: PruneContext, { model, module, sample, metri
   const routers = (Object.keys(MIXINGS) as MixingName[]).map((mixing) => routeByScores(given, mixing));
   return { probe, routers, release: () => probe.release() };
 }
+
+/** Opens the neurons inside a mixture's experts. */
+export const openNeurons = (request: WrittenExpertsRequest): Promise<NeuronProbe> =>
+  request.module.writtenExperts === undefined ? openFusedNeurons(request) : openGatheredNeurons(request);
 
 /** `[size, size]` row-major, what a row is multiplied by so that its squared length is its cost in the metric. */
 async function metricOf(

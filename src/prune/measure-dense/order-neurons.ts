@@ -42,7 +42,7 @@ export async function orderNeurons(request: NeuronOrderRequest): Promise<NeuronO
     scores: new Float64Array(expertCount * unitCount),
     costs: new Float64Array(expertCount * unitCount),
   };
-  const routes = await routeAll(request);
+  const routes = await routeAll(request, new Uint8Array(expertCount).fill(1));
   for (const experts of inParts(request, routes)) {
     const madeBy = await runExperts(request, routes, experts);
     for (const expert of experts) {
@@ -55,19 +55,24 @@ export async function orderNeurons(request: NeuronOrderRequest): Promise<NeuronO
   return order;
 }
 
-/** Where the tokens go in the dense model. */
-async function routeAll({ sample, router, expertCount }: NeuronOrderRequest): Promise<RoutedToken[]> {
-  const everyone = new Uint8Array(expertCount).fill(1);
+/** Where the tokens go. @param stays by expert: 1 for those that are left */
+export async function routeAll(
+  { sample, router }: Pick<NeuronOrderRequest, 'router'> & { readonly sample: Pick<RoutingSample, 'tokenCount'> },
+  stays: Uint8Array,
+): Promise<RoutedToken[]> {
   const routes: RoutedToken[] = [];
   for (let start = 0; start < sample.tokenCount; start += ROWS) {
     const tokens = Array.from({ length: Math.min(ROWS, sample.tokenCount - start) }, (_, at) => start + at);
-    routes.push(...(await router.route(tokens, everyone)));
+    routes.push(...(await router.route(tokens, stays)));
   }
   return routes;
 }
 
 /** Lists of experts whose tokens fit into memory together. */
-function inParts({ neurons, expertCount }: NeuronOrderRequest, routes: readonly RoutedToken[]): number[][] {
+export function inParts(
+  { neurons, expertCount }: Pick<NeuronOrderRequest, 'neurons' | 'expertCount'>,
+  routes: readonly RoutedToken[],
+): number[][] {
   const counts = new Int32Array(expertCount);
   for (const { experts } of routes) for (const expert of experts) counts[expert]! += 1;
   const bytesPerToken = 4 * neurons.unitCount * neurons.unitSize;
@@ -86,8 +91,8 @@ function inParts({ neurons, expertCount }: NeuronOrderRequest, routes: readonly 
 }
 
 /** What the neurons of some experts make of the tokens that go there, times the router's shares: `[tokens, neurons]` each. */
-async function runExperts(
-  { sample, probe, size, neurons }: NeuronOrderRequest,
+export async function runExperts(
+  { sample, probe, size, neurons }: Omit<NeuronOrderRequest, 'pricer' | 'router' | 'expertCount'>,
   routes: readonly RoutedToken[],
   experts: readonly number[],
 ): Promise<Map<number, Float32Array>> {

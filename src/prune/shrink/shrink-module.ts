@@ -2,6 +2,7 @@ import type { ErrorMeter } from '../../activations/measure-output-error.js';
 import type { ExpertNeurons, PrunableModule } from '../../architecture/layout.js';
 import { inputsOf } from '../../graph/graph-index.js';
 import type { OnnxModel, TensorHandle } from '../../onnx/onnx-model.js';
+import type { ModuleCut } from '../../removal/apply-change.js';
 import { chooseChannels } from '../../removal/choose-channels.js';
 import { type ModuleRemoval, planModuleRemoval } from '../../removal/plan-module-removal.js';
 import { removeUnits } from '../../removal/remove-units.js';
@@ -72,13 +73,8 @@ export interface ExpertShrinking {
   readonly leaving: MixtureLoss;
 }
 
-/** Takes the experts of lowest importance out of a mixture, and neurons out of those that stay, in place. */
-export async function shrinkExperts(
-  context: PruneContext,
-  model: OnnxModel,
-  { module, order: { scores, neurons: inner }, leaving }: ExpertShrinking,
-  edits: ModelEdits,
-): Promise<ShrunkModule> {
+/** Chooses the experts of a mixture that stay, and the neurons inside them. */
+export function chooseExperts({ module, order: { scores, neurons: inner }, leaving }: ExpertShrinking): ModuleCut {
   const { groupCount = 1, groupOfUnit, unitCount } = module;
   const groups = Array.from({ length: groupCount }, (_, group) => {
     const units = [...scores.keys()].filter((unit) => (groupOfUnit?.[unit] ?? 0) === group);
@@ -86,7 +82,17 @@ export async function shrinkExperts(
   });
   const { keep } = chooseChannels({ unitCount, groups, removeCount: leaving.experts * groupCount });
   const neurons = inner && leaving.neurons > 0 ? keepNeurons(module.neurons!, inner, { keep, ...leaving }) : undefined;
-  const shrunk = { outcome: { module, keep, ...(neurons && { neurons }), numerics: [] } };
+  return { module, keep, ...(neurons && { neurons }) };
+}
+
+/** Takes experts out of a mixture, and neurons out of those that stay, in place. */
+export async function shrinkExperts(
+  context: PruneContext,
+  model: OnnxModel,
+  cut: ModuleCut,
+  edits: ModelEdits,
+): Promise<ShrunkModule> {
+  const shrunk = { outcome: { ...cut, numerics: [] } };
   await takeOut(context, model, { ...shrunk, removal: undefined }, edits);
   return shrunk;
 }

@@ -1,0 +1,252 @@
+import type { RoutedToken } from '../../activations/expert-router.js';
+import type { OutputError } from '../../activations/measure-output-error.js';
+import { EXPERT_SCORES } from '../../importance/expert-scores.js';
+import { solveRowsInPlace } from '../../linalg/cholesky.js';
+import { factoriseDampened } from '../../linalg/factorise-dampened.js';
+import { transposeMatrix } from '../../linalg/matrix-block.js';
+import { setWeight } from '../../onnx/edit-weights.js';
+import { encodeFloats, readFloat32 } from '../../onnx/float-encoding.js';
+import type { OnnxModel, TensorHandle } from '../../onnx/onnx-model.js';
+import type { ModuleCut } from '../../removal/apply-change.js';
+import type { BlockRunner } from '../../runtime/block-runner.js';
+import { openExperts, openNeurons } from '../measure-dense/measure-experts.js';
+import { findRouter } from '../measure-dense/order-experts.js';
+import { inParts, routeAll, runExperts } from '../measure-dense/order-neurons.js';
+import { sampleRouting } from '../measure-dense/sample-routing.js';
+import { type PruneContext, segmentName } from '../prune-context.js';
+
+/** How the second maps of a mixture's experts change. */
+export interface ExpertRepair {
+  /** `[channels, kept neurons]` row-major, what is added to an expert's map, by its place among those that stay. */
+  readonly maps: ReadonlyMap<number, Float64Array>;
+  readonly error?: OutputError | undefined;
+}
+
+/** One token of so many tells whether a repair helps; the others are what it learns from. */
+const HELD_OUT = 4;
+
+/** Dampening of the least squares where the method has none of its own. */
+const DAMPENING = 0.1;
+
+/**
+ * Has the experts of a mixture that stay make up for what is to leave: one after the other, the second map of each is changed by the
+ * least squares on what the mixture's result lacks, on the tokens that will go there. A change is kept where it also helps on tokens that it
+ * was not learned from. To be called while the mixture is whole.
+ *
+ * @returns undefined where the weights are packed, or others read them too.
+ */
+export async function solveExperts(
+  context: PruneContext,
+  model: OnnxModel,
+  { module, keep, neurons, runner }: ModuleCut & { readonly runner: BlockRunner },
+): Promise<ExpertRepair | undefined> {
+  const { engine, options, analysed } = context.job;
+  const { detected } = analysed;
+  const trace = detected.traces[module.index]!;
+  const inner = trace.neurons;
+  if (inner === undefined || module.neurons === undefined || inner.second.bits !== undefined) return undefined;
+  const own = new Set([...trace.nodes, ...inner.nodes]);
+  if (detected.index.consumersOf.get(inner.second.weight)?.some((at) => !own.has(at))) return undefined;
+  const detail = segmentName(module.segment, detected.layout.modules);
+  const sample = await sampleRouting({ runner, module, metric: undefined, onBatch: () => context.tick(detail, 0) });
+  const { inputCount: expertCount, outputCount: size } = module.output;
+  const opened = await openExperts(context, { model, module, sample, metric: undefined });
+  const probe = await openNeurons({ engine, analysed, model, module, type: sample.type });
+  try {
+    const router = await findRouter({
+      ...{ sample, expertCount, size, probe: opened.probe, routers: opened.routers },
+      ...{ leastExperts: module.leastExperts!, row: EXPERT_SCORES[options.expertScore] },
+    });
+    const stays = new Uint8Array(expertCount);
+    for (const expert of keep) stays[expert] = 1;
+    const routes = await routeAll({ sample, router }, stays);
+    const site: RepairSite = {
+      ...{ context, sample, probe, opened, routes, size },
+      neurons: module.neurons,
+      expertCount,
+      keptOf: keptNeurons({ module, keep, neurons }),
+    };
+    return await solveAll(site, keep);
+  } finally {
+    await Promise.all([opened.release(), probe.release()]);
+  }
+}
+
+interface RepairSite {
+  readonly context: PruneContext;
+  readonly sample: Awaited<ReturnType<typeof sampleRouting>>;
+  readonly probe: Awaited<ReturnType<typeof openNeurons>>;
+  readonly opened: Awaited<ReturnType<typeof openExperts>>;
+  readonly routes: readonly RoutedToken[];
+  readonly neurons: NonNullable<ModuleCut['module']['neurons']>;
+  readonly expertCount: number;
+  readonly size: number;
+  /** Neurons that stay in an expert. */
+  keptOf(expert: number): Int32Array;
+}
+
+/** Neurons, not units, that stay in each expert. */
+function keptNeurons({ module, keep, neurons }: ModuleCut): (expert: number) => Int32Array {
+  const { unitCount, unitSize } = module.neurons!;
+  const all = Int32Array.from({ length: unitCount }, (_, unit) => unit);
+  const width = neurons === undefined ? unitCount : neurons.length / keep.length;
+  return (expert) => {
+    const at = keep.indexOf(expert);
+    const units = neurons?.subarray(at * width, (at + 1) * width) ?? all;
+    return Int32Array.from(
+      [...units].flatMap((unit) => Array.from({ length: unitSize }, (_, i) => unit * unitSize + i)),
+    );
+  };
+}
+
+async function solveAll(site: RepairSite, keep: Int32Array): Promise<ExpertRepair> {
+  const { context, sample, routes, size } = site;
+  // What the result lacks; the dense result less what each expert still adds.
+  const lacking = Float64Array.from(sample.outputs);
+  const heldOut = (values: ArrayLike<number>) => {
+    let sum = 0;
+    for (let token = 0; token < sample.tokenCount; token += HELD_OUT)
+      for (let at = token * size; at < (token + 1) * size; at += 1) sum += values[at]! ** 2;
+    return sum;
+  };
+  const whole = heldOut(lacking);
+  const parts = inParts(site, routes).map((experts) => experts.filter((expert) => keep.includes(expert)));
+  for (const experts of parts)
+    for await (const expert of runParts(site, experts)) await subtractExpert(site, expert, lacking);
+  const before = heldOut(lacking);
+  const maps = new Map<number, Float64Array>();
+  for (const experts of parts) {
+    for await (const expert of runParts(site, experts)) {
+      context.job.options.signal?.throwIfAborted();
+      const map = await solveExpert(site, expert, lacking);
+      if (map !== undefined) maps.set(keep.indexOf(expert.number), map);
+    }
+  }
+  if (!(whole > 0)) return { maps };
+  return { maps, error: { before: before / whole, after: heldOut(lacking) / whole, basis: 'tokens' } };
+}
+
+/** An expert on the tokens that go there. */
+interface RunExpert {
+  readonly number: number;
+  /** Ascending. */
+  readonly tokens: readonly number[];
+  readonly shares: readonly number[];
+  /** `[tokens, kept neurons]`, times the shares. */
+  readonly made: Float64Array;
+}
+
+async function* runParts(site: RepairSite, experts: readonly number[]): AsyncGenerator<RunExpert> {
+  const { neurons, routes } = site;
+  const width = neurons.unitCount * neurons.unitSize;
+  const all = await runExperts(site, routes, experts);
+  for (const number of experts) {
+    const kept = site.keptOf(number);
+    const values = all.get(number)!;
+    all.delete(number);
+    const routed = routes.flatMap((route, token) => {
+      const rank = route.experts.indexOf(number);
+      return rank < 0 ? [] : [{ token, share: route.shares[rank]! }];
+    });
+    if (routed.length === 0) continue;
+    const made = new Float64Array(routed.length * kept.length);
+    for (let row = 0; row < routed.length; row += 1)
+      for (let at = 0; at < kept.length; at += 1) made[row * kept.length + at] = values[row * width + kept[at]!]!;
+    yield { number, made, tokens: routed.map(({ token }) => token), shares: routed.map(({ share }) => share) };
+  }
+}
+
+/** Takes what an expert adds with the neurons that stay off what is lacking. */
+async function subtractExpert(site: RepairSite, expert: RunExpert, lacking: Float64Array): Promise<void> {
+  const { context, probe, opened, sample, size, neurons } = site;
+  const { number, tokens, shares, made } = expert;
+  const width = neurons.unitCount * neurons.unitSize;
+  const second = await probe.readSecondMap(number);
+  const kept = site.keptOf(number);
+  const columns = new Float64Array(size * kept.length);
+  for (let at = 0; at < kept.length; at += 1)
+    for (let channel = 0; channel < size; channel += 1)
+      columns[channel * kept.length + at] = second[kept[at]! * size + channel]!;
+  const added = await context.multiply(made, columns, { rows: tokens.length, columns: size, inner: kept.length });
+  // Whatever all its neurons do not explain of a token is the bias.
+  const [first = 0] = tokens;
+  const row = sample.inputs.subarray(first * size, (first + 1) * size);
+  const { weighted } = await opened.probe.run(row, [[number]]);
+  const values = await probe.run(row, [[number]]);
+  const bias = Float64Array.from({ length: size }, (_, channel) => {
+    let sum = weighted[channel]!;
+    for (let neuron = 0; neuron < width; neuron += 1) sum -= values[neuron]! * second[neuron * size + channel]!;
+    return sum;
+  });
+  tokens.forEach((token, at) => {
+    for (let channel = 0; channel < size; channel += 1)
+      lacking[token * size + channel]! -= added[at * size + channel]! + shares[at]! * bias[channel]!;
+  });
+}
+
+/** What is added to an expert's map; undefined where it does not help. What is lacking becomes less by it. */
+async function solveExpert(
+  { context, size }: RepairSite,
+  { tokens, made }: RunExpert,
+  lacking: Float64Array,
+): Promise<Float64Array | undefined> {
+  const { multiply, job } = context;
+  const width = made.length / tokens.length;
+  const learned = [...tokens.keys()].filter((at) => tokens[at]! % HELD_OUT !== 0);
+  if (learned.length === 0 || learned.length === tokens.length) return undefined;
+  const [neuronRows, channelRows] = [new Float64Array(width * learned.length), new Float64Array(size * learned.length)];
+  learned.forEach((at, column) => {
+    for (let neuron = 0; neuron < width; neuron += 1)
+      neuronRows[neuron * learned.length + column] = made[at * width + neuron]!;
+    for (let channel = 0; channel < size; channel += 1)
+      channelRows[channel * learned.length + column] = lacking[tokens[at]! * size + channel]!;
+  });
+  const inner = learned.length;
+  const gram = await multiply(neuronRows, neuronRows, { rows: width, columns: width, inner });
+  const map = await multiply(channelRows, neuronRows, { rows: size, columns: width, inner });
+  let unit = 0;
+  for (let at = 0; at < width; at += 1) unit += gram[at * width + at]! / width;
+  if (!(unit > 0)) return undefined;
+  const { dampening = DAMPENING } = job.options;
+  const { lower } = await factoriseDampened({ size: width, copy: () => gram.slice(), unit, dampening, multiply });
+  await solveRowsInPlace(lower, map, { size: width, multiply });
+  const added = await multiply(made, map, { rows: tokens.length, columns: size, inner: width });
+  let change = 0;
+  tokens.forEach((token, at) => {
+    if (token % HELD_OUT !== 0) return;
+    for (let channel = 0; channel < size; channel += 1) {
+      const left = lacking[token * size + channel]!;
+      change += (left - added[at * size + channel]!) ** 2 - left ** 2;
+    }
+  });
+  if (!(change < 0)) return undefined;
+  tokens.forEach((token, at) => {
+    for (let channel = 0; channel < size; channel += 1) lacking[token * size + channel]! -= added[at * size + channel]!;
+  });
+  return map;
+}
+
+/** Adds changes to the second maps of a mixture that has been cut. @returns its weight as it will be saved */
+export async function writeSecondMaps(
+  { job: { analysed, store } }: PruneContext,
+  model: OnnxModel,
+  { module, maps }: ModuleCut & Pick<ExpertRepair, 'maps'>,
+): Promise<readonly [name: string, value: TensorHandle]> {
+  const { second, labels } = analysed.detected.traces[module.index]!.neurons!;
+  const handle = model.weights.get(second.weight)!;
+  const { dataType, dims } = handle;
+  const [count = 1, rows = 1, columns = 1] = dims;
+  const values = await readFloat32(handle);
+  for (const [place, map] of maps) {
+    // `[channels, neurons]`, or turned.
+    const laidOut =
+      labels.get(second.weight)!.axis === 2
+        ? Float32Array.from(map)
+        : transposeMatrix(Float32Array.from(map), columns, rows);
+    const start = (place * values.length) / count;
+    for (let at = 0; at < laidOut.length; at += 1) values[start + at]! += laidOut[at]!;
+  }
+  const written = await store({ dataType, dims }, encodeFloats(dataType, values));
+  setWeight(model, second.weight, written);
+  return [second.weight, written];
+}
