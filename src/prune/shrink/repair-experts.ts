@@ -1,5 +1,6 @@
 import type { RoutedToken } from '../../activations/expert-router.js';
 import type { OutputError } from '../../activations/measure-output-error.js';
+import { UnsupportedModelError } from '../../errors.js';
 import { EXPERT_SCORES } from '../../importance/expert-scores.js';
 import { solveRowsInPlace } from '../../linalg/cholesky.js';
 import { factoriseDampened } from '../../linalg/factorise-dampened.js';
@@ -56,12 +57,21 @@ export async function solveExperts(
     const router = await findRouter({
       ...{ sample, expertCount, size, probe: opened.probe, routers: opened.routers },
       ...{ leastExperts: module.leastExperts!, row: EXPERT_SCORES[options.expertScore] },
+    }).catch((error: unknown) => {
+      if (!(error instanceof UnsupportedModelError)) throw error;
+      return undefined;
     });
+    if (router === undefined) {
+      context.remarks.push(
+        `block ${module.block} experts: not repaired: on what the pruned blocks before it produce, its tokens go elsewhere than they were found to go`,
+      );
+      return undefined;
+    }
     const stays = new Uint8Array(expertCount);
     for (const expert of keep) stays[expert] = 1;
     const routes = await routeAll({ sample, router }, stays);
     const site: RepairSite = {
-      ...{ context, sample, probe, opened, routes, size },
+      ...{ context, detail, sample, probe, opened, routes, size },
       neurons: module.neurons,
       expertCount,
       keptOf: keptNeurons({ module, keep, neurons }),
@@ -74,6 +84,8 @@ export async function solveExperts(
 
 interface RepairSite {
   readonly context: PruneContext;
+  /** What the progress calls the mixture. */
+  readonly detail: string;
   readonly sample: Awaited<ReturnType<typeof sampleRouting>>;
   readonly probe: Awaited<ReturnType<typeof openNeurons>>;
   readonly opened: Awaited<ReturnType<typeof openExperts>>;
@@ -100,7 +112,7 @@ function keptNeurons({ module, keep, neurons }: ModuleCut): (expert: number) => 
 }
 
 async function solveAll(site: RepairSite, keep: Int32Array): Promise<ExpertRepair> {
-  const { context, sample, routes, size } = site;
+  const { sample, routes, size } = site;
   // What the result lacks; the dense result less what each expert still adds.
   const lacking = Float64Array.from(sample.outputs);
   const heldOut = (values: ArrayLike<number>) => {
@@ -117,7 +129,6 @@ async function solveAll(site: RepairSite, keep: Int32Array): Promise<ExpertRepai
   const maps = new Map<number, Float64Array>();
   for (const experts of parts) {
     for await (const expert of runParts(site, experts)) {
-      context.job.options.signal?.throwIfAborted();
       const map = await solveExpert(site, expert, lacking);
       if (map !== undefined) maps.set(keep.indexOf(expert.number), map);
     }
@@ -137,10 +148,12 @@ interface RunExpert {
 }
 
 async function* runParts(site: RepairSite, experts: readonly number[]): AsyncGenerator<RunExpert> {
-  const { neurons, routes } = site;
+  const { context, detail, neurons, routes } = site;
   const width = neurons.unitCount * neurons.unitSize;
   const all = await runExperts(site, routes, experts);
   for (const number of experts) {
+    context.job.options.signal?.throwIfAborted();
+    context.tick(detail, 0);
     const kept = site.keptOf(number);
     const values = all.get(number)!;
     all.delete(number);
