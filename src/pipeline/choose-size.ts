@@ -7,6 +7,8 @@ import { findDataType } from '../onnx/data-types.js';
 import { measureModel } from '../onnx/save-model.js';
 import type { ResolvedQuantisation } from '../options/quantisation.js';
 import { bitsOf, type LeverName, type ResolvedShrink } from '../options/shrink.js';
+import { zeroNeurons } from '../prune/budget/check-budget.js';
+import { takesNeurons } from '../prune/budget/mixture-steps.js';
 import { splitDraftWindows } from '../prune/drafts.js';
 import type { PruneJob } from '../prune/job.js';
 import type { MeasuredModel } from '../prune/measure-dense/measure-dense.js';
@@ -80,7 +82,7 @@ async function checkSmallestOf(
 function openProblem(context: JobContext, input: SizeInput, measured: SeenModel | undefined) {
   const { options } = input.job;
   const modules = modulesOf(input, measured?.modules ?? selectModules(input.job).modules);
-  const dense = measured?.dense ?? { functional: new Map(), orders: ordersOfZero(modules, options.headUnit) };
+  const dense = measured?.dense ?? { functional: new Map(), orders: ordersOfZero(modules, options) };
   return prepareProblem(context, input, { modules, dense, windowLength: measured?.windowLength ?? 2 });
 }
 
@@ -187,13 +189,14 @@ async function priceProblem(
   return costs && priceMaps(problem, costs);
 }
 
-const ordersOfZero = (modules: readonly PrunableModule[], headUnit: PruneJob['options']['headUnit']) =>
+const ordersOfZero = (modules: readonly PrunableModule[], options: PruneJob['options']) =>
   new Map(
     modules.map((module) => [
       module,
       {
         scores: new Float64Array(module.unitCount),
-        costs: new Float64Array(shrinkSteps(module, headUnit).stepCount),
+        costs: new Float64Array(shrinkSteps(module, options.headUnit).stepCount),
+        ...(takesNeurons(module, options) && { neurons: zeroNeurons(module) }),
       },
     ]),
   );
@@ -229,7 +232,7 @@ export function prepareSizes(context: JobContext, input: SizeInput, measured: Me
     const { mixture } = chosen;
     return {
       sparsity: mixture.sparsity,
-      allocation: allocationOf(measured.modules, job.options.headUnit, mixture.steps),
+      allocation: allocationOf(measured.modules, { ...measured, options: job.options }, mixture.steps),
       quantisation: quantisationOf(input, mixture),
       report: {
         target: targetBytes,
@@ -282,7 +285,8 @@ async function prepareProblem(
     cachedBytes: shrink.contextLength === undefined ? 0 : shrink.contextLength * cacheElementBytes(input),
     windowLength,
   });
-  const bytesOf = (mixture: Pick<Mixture, 'bits' | 'steps'>) => countMixture(context, input, modules, mixture);
+  const bytesOf = (mixture: Pick<Mixture, 'bits' | 'steps'>) =>
+    countMixture(context, input, { modules, dense }, mixture);
   const [most] = bits;
   const largest: Pick<Mixture, 'bits' | 'steps'> =
     most === undefined ? { bits: new Map(), steps: new Map() } : uniformMixture(problem, most);
@@ -294,13 +298,13 @@ async function prepareProblem(
 function countMixture(
   { onProgress: _, ...context }: JobContext,
   input: SizeInput,
-  modules: readonly PrunableModule[],
+  { modules, dense: measures }: Pick<SizeSource, 'modules' | 'dense'>,
   mixture: Pick<Mixture, 'bits' | 'steps'>,
 ): Promise<number> {
   const { folder, job, stages } = input;
   const { model: dense, analysed, engine, options } = job;
   return withPart(context, async (part) => {
-    const cuts = placeholderCuts(modules, options.headUnit, mixture.steps);
+    const cuts = placeholderCuts(modules, { options, dense: measures }, mixture.steps);
     const model = applyChange(dense, analysed, { modules: cuts, changed: new Map() });
     const change = { modules: cuts.map((cut) => ({ ...cut, numerics: [] })), changed: new Map() };
     const quantisation = quantisationOf(input, mixture);

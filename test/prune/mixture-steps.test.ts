@@ -1,6 +1,7 @@
 import type { PrunableModule } from '../../src/architecture/layout.js';
 import { resolveOptions } from '../../src/options.js';
 import { mixtureLoss, mixtureSteps } from '../../src/prune/budget/mixture-steps.js';
+import { placeholderCuts } from '../../src/prune/size/size-problem.js';
 
 /** Four experts of six neurons: 10 parameters a neuron, 5 beside. */
 const module = {
@@ -37,6 +38,18 @@ it('takes the cheapest parameters first, and counts those that are left', () => 
   });
   expect(mixtureLoss(module, { options, order, stepCount: 4 })).toEqual({ experts: 1, neurons: 3 });
   expect(mixtureLoss(module, { options, order, stepCount: 0 })).toEqual({ experts: 0, neurons: 0 });
+});
+
+it('stands for cuts of the right size where bytes are counted', () => {
+  const dense = { functional: new Map(), orders: new Map([[module, order]]) };
+  const [whole] = placeholderCuts([module], { options, dense }, new Map([[0, 2]]));
+  expect(whole!.keep).toEqual(Int32Array.of(0, 1, 2));
+  expect(whole!.neurons).toEqual(Int32Array.from({ length: 15 }, (_, at) => at % 5));
+  const groupOfUnit = Int32Array.of(0, 0, 1, 1);
+  const groups = { ...module, groupOfUnit, groupCount: 2 } as PrunableModule;
+  const chosen = resolveOptions({ sparsity: 0.3, modules: 'experts', experts: 2 });
+  const [even] = placeholderCuts([groups], { options: chosen, dense }, new Map([[0, 1]]));
+  expect(even).toEqual({ module: groups, keep: Int32Array.of(0, 2) });
 });
 
 it('keeps widths at multiples, and above the least', () => {

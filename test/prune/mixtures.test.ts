@@ -34,6 +34,22 @@ describe('mixturesAt', () => {
     expect(found).toBeLessThan(1.2 * bestOfAll(problem, target));
   });
 
+  it('counts the bytes of steps that differ, such as whole experts and neurons inside them', () => {
+    const [module] = sizeProblem(1).modules;
+    const stepParameters = Float64Array.of(50, 400, 50, 300);
+    const experts = {
+      ...{ ...module!, otherBytes: 4000, kind: 'experts' as const, stepCount: 4, minimumKept: 0, stepParameters },
+      ...{ parametersPerStep: 50, order: { scores: new Float64Array(4), costs: Float64Array.of(1, 20, 5, 60) } },
+    };
+    const problem = { maps: [], modules: [experts], fixedBytes: 100, evenHeads: true };
+    const [mixture] = mixturesAt(problem, 4100 - 4 * 450);
+    expect([...mixture!.steps]).toEqual([[0, 2]]);
+    expect(mixture!.bytes).toBe(4100 - 4 * 450);
+    expect(mixture!.sparsity).toBeCloseTo(0.45, 12);
+    expect(mixture!.estimate.pruning).toBe(21);
+    expect(smallestMixture(problem).bytes).toBeCloseTo(4100 - 4 * 800, 6);
+  });
+
   it('has none where the bytes cannot be met, and all bits where they need not be', () => {
     const problem = sizeProblem(1);
     expect(mixturesAt(problem, smallestMixture(problem).bytes * 0.99)).toEqual([]);

@@ -37,7 +37,8 @@ function checkWidthMultiple(modules: readonly PrunableModule[], widthMultiple: n
     throw refusal('widthMultiple', `is ${widthMultiple}; expected at most ${widest}, the width of the widest FFN`);
 }
 
-const zeroNeurons = ({ unitCount, neurons }: PrunableModule): NeuronOrder => {
+/** Neurons inside experts that all cost nothing. */
+export const zeroNeurons = ({ unitCount, neurons }: PrunableModule): NeuronOrder => {
   const zeros = () => new Float64Array(unitCount * neurons!.unitCount);
   return { scores: zeros(), costs: zeros() };
 };

@@ -3,10 +3,9 @@ import { global } from '../../allocation/global.js';
 import type { PrunableModule } from '../../architecture/layout.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
 import type { Dtype } from '../../quantisation/dtypes.js';
-import { shrinkSteps } from '../../removal/plan-removal.js';
 import type { StoreTensor } from '../../removal/repair-linear.js';
 import { analyseModel, type UnderstoodModel } from '../../runtime/analyse-model.js';
-import type { StepCounts } from '../budget/allocate-modules.js';
+import { measuresOf, type StepCounts } from '../budget/allocate-modules.js';
 import { type DraftWindows, draftJob, pruneDraft } from '../drafts.js';
 import type { PruneJob } from '../job.js';
 import type { MeasuredModel } from '../measure-dense/measure-dense.js';
@@ -87,7 +86,7 @@ async function measureDraft(
   const job = draftJob(
     { ...given, store },
     {
-      allocation: allocationOf(modules, given.options.headUnit, mixture.steps),
+      allocation: allocationOf(modules, { ...measured, options: given.options }, mixture.steps),
       windows: drafted,
       onProgress: (fraction) => onProgress?.(fraction),
     },
@@ -125,13 +124,14 @@ async function roundDraft(
 /** An allocation that takes so many steps from each module. */
 export function allocationOf(
   modules: readonly PrunableModule[],
-  headUnit: MeasuredModel['job']['options']['headUnit'],
+  { options, dense }: Pick<MeasuredModel, 'dense'> & Pick<MeasuredModel['job'], 'options'>,
   steps: StepCounts,
 ): Allocation {
-  // Steps are those of whole experts.
-  const { candidates: _, takesUnevenSteps: __, ...threshold }: Allocation = global;
+  const { candidates: _, ...threshold }: Allocation = global;
+  const stepsOf = (module: PrunableModule) => measuresOf(module, options, { dense, modules }).stepCount;
   return {
     ...threshold,
-    allocate: () => modules.map((module) => (steps.get(module.index) ?? 0) / shrinkSteps(module, headUnit).stepCount),
+    takesUnevenSteps: options.allocation.takesUnevenSteps ?? false,
+    allocate: () => modules.map((module) => (steps.get(module.index) ?? 0) / stepsOf(module)),
   };
 }

@@ -170,6 +170,7 @@ function pruneTo(problem: SizeProblem, forms: State, targetBytes: number): Mixtu
     ...module,
     parameterCount: bytesOf[at]!,
     parametersPerStep: (bytesOf[at]! * module.parametersPerStep) / module.parameterCount,
+    stepParameters: module.stepParameters?.map((count) => (bytesOf[at]! * count) / module.parameterCount),
   }));
   const prunable = bytesOf.reduce((sum, bytes) => sum + bytes, 0);
   const sparsity = (whole.bytes - targetBytes) / prunable;
@@ -193,6 +194,10 @@ function moduleBytes({ maps, modules }: Pick<SizeProblem, 'maps' | 'modules'>, f
   return modules.map(({ index, otherBytes }) => otherBytes + (sums.get(index) ?? 0));
 }
 
+/** Parameters that leave with the first steps of a module. */
+const parametersOfSteps = ({ stepParameters, parametersPerStep }: SizedModule, count: number): number =>
+  stepParameters?.subarray(0, count).reduce((sum, parameters) => sum + parameters, 0) ?? count * parametersPerStep;
+
 function describeMixture(
   problem: Omit<SizeProblem, 'evenHeads'>,
   forms: State,
@@ -200,9 +205,9 @@ function describeMixture(
 ): Mixture {
   const { maps, modules, fixedBytes } = problem;
   const removed = new Map(
-    modules.map(({ index, parametersPerStep, parameterCount }) => [
-      index,
-      Math.min(1, ((steps.get(index) ?? 0) * parametersPerStep) / parameterCount),
+    modules.map((module) => [
+      module.index,
+      Math.min(1, parametersOfSteps(module, steps.get(module.index) ?? 0) / module.parameterCount),
     ]),
   );
   const leftOf = (module: number | undefined) => 1 - (module === undefined ? 0 : (removed.get(module) ?? 0));

@@ -7,6 +7,7 @@ import type { ModuleCut } from '../../removal/apply-change.js';
 import { shrinkSteps } from '../../removal/plan-removal.js';
 import type { UnderstoodModel } from '../../runtime/analyse-model.js';
 import { measuresOf, type StepCounts } from '../budget/allocate-modules.js';
+import { mixtureLoss } from '../budget/mixture-steps.js';
 import type { PruneJob } from '../job.js';
 import type { DenseMeasures } from '../measure-dense/dense-measures.js';
 import { type PlannedWeight, planWeights } from '../quantise/plan-weights.js';
@@ -34,9 +35,7 @@ const FLOAT_BYTES = 4;
 
 /** What a model may be made smaller by; bytes are estimates until `matchBytes` scales them to the files'. */
 export function sizeProblemOf(source: SizeSource): SizeProblem {
-  const { modules, dense, cachedBytes, windowLength } = source;
-  // Bytes are counted by whole experts.
-  const options = { ...source.options, allocation: { ...source.options.allocation, takesUnevenSteps: false } };
+  const { modules, options, dense, cachedBytes, windowLength } = source;
   const inNats = ({ order, ...measures }: ModuleMeasures): ModuleMeasures => ({
     ...measures,
     ...(order && { order: { ...order, costs: order.costs.map((cost) => nats(cost, windowLength)) } }),
@@ -126,15 +125,23 @@ function mapsOf({ model, analysed, form, bits, modules }: SizeSource): SizedMap[
 /** Cuts of the right size to count bytes by: as many units of each module as a run removes, not the same ones. */
 export function placeholderCuts(
   modules: readonly PrunableModule[],
-  headUnit: PruneJob['options']['headUnit'],
+  { options, dense }: Pick<SizeSource, 'options' | 'dense'>,
   steps: StepCounts,
 ): ModuleCut[] {
+  const { headUnit } = options;
   return modules.flatMap((module) => {
     const count = steps.get(module.index) ?? 0;
     if (count === 0) return [];
     const { unitCount, groupOfUnit } = module;
     const { stepCount } = shrinkSteps(module, headUnit);
     const units = Int32Array.from({ length: unitCount }, (_, unit) => unit);
+    if (module.kind === 'experts') {
+      const loss = mixtureLoss(module, { options, order: dense.orders?.get(module), stepCount: count });
+      const keep = firstOfGroups(units, groupOfUnit, stepCount - loss.experts);
+      const width = (module.neurons?.unitCount ?? 0) - loss.neurons;
+      const neurons = Int32Array.from({ length: keep.length * width }, (_, at) => at % width);
+      return [{ module, keep, ...(loss.neurons > 0 && { neurons }) }];
+    }
     const keep =
       groupOfUnit === undefined || headUnit === 'query'
         ? firstOfGroups(units, groupOfUnit, stepCount - count)
