@@ -85,6 +85,12 @@ describeThere('the page that prunes', () => {
     expect(await page.locator('#size').textContent()).toMatch(/About \d[\d.]* MB of 11\.\d MB/);
   }, 120_000);
 
+  it('asks for a text before it tries several sizes', async () => {
+    await page.getByRole('button', { name: 'Try several sizes' }).click();
+    expect(await page.locator('#text:invalid').count()).toBe(1);
+    expect(await page.locator('#running').isVisible()).toBe(false);
+  });
+
   it('can be cancelled', async () => {
     await page.locator('#windows').fill('2');
     await page.getByRole('button', { name: 'Prune' }).click();

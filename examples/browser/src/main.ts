@@ -1,10 +1,20 @@
-import { describe, generateText, type ModelDescription, type Progress, type PruneReport, prune } from 'fang-prune';
+import {
+  choose as chooseSize,
+  describe,
+  generateText,
+  type JobControl,
+  type ModelDescription,
+  type Progress,
+  type PruneReport,
+  prune,
+} from 'fang-prune';
 import { detectFeatures, lacksOf } from './browser-features.js';
 import { type ChosenModel, fetchBundled, fromDrop, fromHub, fromInput } from './choose-model.js';
 import { drawBlocks } from './draw-blocks.js';
+import { drawSizes } from './draw-sizes.js';
 import { element, make, showFacts } from './elements.js';
 import { formatBytes, formatCount, formatDuration, formatShare, formatStage } from './format.js';
-import { createResultFolder, downloadAll, type ResultFolder, saveInto } from './result-folder.js';
+import { createResultFolder, downloadAll, folderIn, type ResultFolder, saveInto } from './result-folder.js';
 
 /** What the page has come to. */
 let dense: ChosenModel | undefined;
@@ -80,7 +90,8 @@ function showSize(): void {
     `About ${formatBytes((format.bytes * left) / parameters.total)} of ${formatBytes(format.bytes)} will be left.`;
 }
 
-function makeSmaller(): Promise<void> {
+/** Runs one of the two ways to a smaller model, with its progress and a button that ends it. */
+function run(make: (control: JobControl) => Promise<void>): Promise<void> {
   const status = element('run-status');
   const abortion = new AbortController();
   const began = performance.now();
@@ -92,36 +103,61 @@ function makeSmaller(): Promise<void> {
   const setRunning = (isRunning: boolean) => {
     element('running').hidden = !isRunning;
     element('cancel').hidden = !isRunning;
-    input('start').disabled = isRunning;
+    for (const id of ['start', 'try']) input(id).disabled = isRunning;
   };
   element('cancel').addEventListener('click', cancel);
-  element('result').hidden = true;
-  element('chat').hidden = true;
+  for (const id of ['result', 'chat', 'sizes']) element(id).hidden = true;
   status.textContent = '';
   showProgress({ stage: 'load', done: 0, total: 1 });
   tick();
   setRunning(true);
   return saying(status, async () => {
-    const out = await createResultFolder(`${dense!.name}-smaller`);
-    const report = await prune({
-      model: dense!.folder,
-      out: out.place,
-      sparsity: Number(input('sparsity').value) / 100,
-      method: input('method').value,
-      calibration: { windowCount: Number(input('windows').value), windowLength: 128 },
-      executionProvider: input('provider').value,
-      onProgress: showProgress,
-      signal: abortion.signal,
-    });
-    result = out;
+    await make({ onProgress: showProgress, signal: abortion.signal });
     status.textContent = `Done in ${formatDuration(performance.now() - began)}.`;
-    await showResult(report);
   }).finally(() => {
     clearInterval(timer);
     element('cancel').removeEventListener('click', cancel);
     setRunning(false);
   });
 }
+
+/** What both ways take from the form. */
+const readSettings = () => ({
+  calibration: { windowCount: Number(input('windows').value), windowLength: 128 },
+  executionProvider: input('provider').value,
+});
+
+const makeSmaller = (): Promise<void> =>
+  run(async (control) => {
+    const out = await createResultFolder(`${dense!.name}-smaller`);
+    const report = await prune({
+      ...{ ...readSettings(), ...control },
+      model: dense!.folder,
+      out: out.place,
+      sparsity: Number(input('sparsity').value) / 100,
+      method: input('method').value,
+    });
+    result = out;
+    await showResult(report);
+  });
+
+/** Makes several sizes, and goes on with the one that is recommended. */
+const trySizes = (): Promise<void> =>
+  run(async (control) => {
+    const out = await createResultFolder(`${dense!.name}-sizes`);
+    const settings = { ...readSettings(), ...control };
+    const choice = await chooseSize({
+      ...settings,
+      model: dense!.folder,
+      out: out.place,
+      text: input('text').files![0]!,
+    });
+    drawSizes(element('sizes'), choice);
+    element('sizes').hidden = false;
+    result = await folderIn(out, choice.recommended);
+    const report = (await result.files()).get('fang-prune-report.json');
+    await showResult(JSON.parse((await report?.text()) ?? '{}'));
+  });
 
 function showProgress({ stage, done, total, detail }: Progress): void {
   element('stage').textContent = formatStage(stage, detail);
@@ -194,6 +230,7 @@ function listen(): void {
     });
   onSubmit('hub-form', () => void choose(async () => fromHub(input('hub').value.trim())));
   onSubmit('form', () => void makeSmaller());
+  onSubmit('sizes-form', () => void trySizes());
   onSubmit('chat-form', (button) => void write(button));
   const status = element('save-status');
   const name = () => `${dense!.name}-smaller`;

@@ -20,6 +20,14 @@ export async function createResultFolder(name: string): Promise<ResultFolder> {
   return { place: folder, files: () => walk(folder) };
 }
 
+/** A folder in another one, by its name; calls read it as a map of files. */
+export async function folderIn(outer: ResultFolder, name: string): Promise<ResultFolder> {
+  const start = `${name}/`;
+  const inside = [...(await outer.files())].filter(([path]) => path.startsWith(start));
+  const files = new Map(inside.map(([path, file]) => [path.slice(start.length), file]));
+  return { place: files, files: async () => files };
+}
+
 async function walk(folder: FileSystemDirectoryHandle, start = ''): Promise<Map<string, File>> {
   const files = new Map<string, File>();
   for await (const [name, handle] of folder.entries()) {
