@@ -354,6 +354,8 @@ function axisRuleOf(node: NodeProto, operator: Operator | undefined): AxisRule {
 }
 
 function mergeLabels(value: string, known: AxisLabel, added: AxisLabel): AxisLabel {
+  // One head lies as well on the axis of heads, of size 1, as on that of its channels.
+  if (known.axis !== added.axis && isOneUnit(known, added)) return known;
   if (known.axis !== added.axis || known.codes.length !== added.codes.length) {
     throw new TraceStop(`"${value}" carries channels on axes ${known.axis} and ${added.axis}`);
   }
@@ -367,6 +369,9 @@ function mergeLabels(value: string, known: AxisLabel, added: AxisLabel): AxisLab
   });
   return changed ? { axis: known.axis, codes } : known;
 }
+
+const isOneUnit = (...labels: readonly AxisLabel[]): boolean =>
+  new Set(labels.flatMap(({ codes }) => [...codes])).size === 1;
 
 function agreedGroups(known: Int32Array | undefined, found: Int32Array): Int32Array {
   if (known?.some((group, unit) => group !== found[unit]))
