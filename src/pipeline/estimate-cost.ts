@@ -85,29 +85,43 @@ const MS = {
   sampled: 2.2,
   /** Sampling from a vocabulary, by entry. */
   drawn: 5e-5,
+  /** Graphs that write a token after others, whatever the model. */
+  sampler: 150,
   /** Losses of two models and their divergence in double precision, by entry of the vocabulary. */
   compared: 1.2e-5,
   /** A run of a session, and a session that is opened, which packs its weights. */
   run: 0.3,
   session: 8,
   packedMegabyte: 4,
+  /** A whole model that is opened: its graph is read, checked and improved. */
+  openedModel: 60,
   /** Writing a token alone reads all weights. */
-  readMegabyte: 0.067,
+  readMegabyte: 0.09,
   step: 2,
   loadedMegabyte: 0.2,
+  /** Comparing a written model with the dense one, by weight. */
+  comparedMegabyte: 20,
   /** Finding what a graph's tensors are, by layer. */
   analysedLayer: 35,
   analysedMegabyte: 1.5,
   savedMegabyte: 3,
-  /** Factorising a Gram matrix, by the cube of its inputs: to order units, to score them, to round weights. */
-  ordered: 1.4e-7,
+  /** Factorising a Gram matrix, by the cube of its inputs: to order units, to repair inputs, to score units, to round weights. */
+  ordered: 2.1e-7,
+  repaired: 1e-7,
   scored: 0.7e-7,
-  rounded: 0.7e-7,
+  rounded: 1e-7,
+  /** The same, by the square of the inputs: what is copied in each step. */
+  orderedSquare: 4.5e-4,
+  repairedSquare: 1.9e-4,
   /** Rounding a weight with what its errors do to its row, by input, and to the nearest level. */
-  fedBack: 1e-7,
+  fedBack: 1.3e-7,
   nearest: 1.5e-5,
-  /** Choosing the units of a module, and cutting its graph. */
+  /** Choosing the units of a module, and cutting its graph; measuring them; the graphs that its input repair opens. */
   module: 20,
+  measuredModule: 25,
+  repairedModule: 220,
+  /** Graphs that train a model's blocks, whatever the model. */
+  trained: 400,
   /** Principal components and clusters of an FFN's tokens. */
   contexts: 1000,
   /** A tokenizer and a text, and what a tokenizer takes by entry of its vocabulary. */
@@ -116,14 +130,17 @@ const MS = {
 };
 
 const TOKENS_PER_RUN = 1024;
-/** Tokens that curvature is averaged over, that input repair reads, and that rounding learns from, at most. */
-const MOST = { curvature: 16384, drafts: 8192, examples: 16384, rounding: 8192, drives: 2048, experts: 8192 };
+/** Tokens that curvature is averaged over, that input repair reads and finds lengths on, and that rounding learns from, at most. */
+const MOST = {
+  ...{ curvature: 16384, drafts: 8192, examples: 16384, lengths: 4096 },
+  ...{ rounding: 8192, drives: 2048, experts: 8192 },
+};
 /** Ways of those tokens through the experts of a mixture, which find their order, and that of the neurons inside. */
 const EXPERT_WAYS = { whole: 12, inside: 8 };
 /** A backward pass multiplies three times: the forward pass again, and two products for every map. */
 const BACKWARDS = 3;
-/** Ways through an FFN that input repair takes, beside those of each step. */
-const REPAIR = { base: 0.9, step: 1.4 };
+/** Ways of all examples through an FFN that input repair takes beside those of each step, and of the tokens for lengths in each step. */
+const REPAIR = { base: 1.5, step: 2.2, length: 1.25 };
 /** Held-out windows that models are compared on. */
 const QUALITY_WINDOWS = 8;
 const HELD_OUT_SCORES = 5;
@@ -350,7 +367,7 @@ function lookSteps({ size, costs, options, tokenCount, ways }: Look): Step[] {
   const contexts =
     options.grouping === undefined ? 0 : MS.contexts * modules.filter(({ kind }) => kind === 'ffn').length;
   const gram = sums && options.adapter.needs === 'gram' ? costs.gram(modules, tokenCount) : 0;
-  const ordering = sums ? MS.ordered * cubes(modules) : 0;
+  const ordering = sums ? MS.ordered * cubes(modules) + MS.orderedSquare * squares(modules) : 0;
   const experts = sum(modules.map(({ kind, parameters }) => (kind === 'experts' ? parameters : 0)));
   const tried = Math.min(MOST.experts, tokenCount);
   const expertWays = EXPERT_WAYS.whole + (options.allocation.takesUnevenSteps ? EXPERT_WAYS.inside : 0);
@@ -361,7 +378,10 @@ function lookSteps({ size, costs, options, tokenCount, ways }: Look): Step[] {
       ? [
           [
             'measure',
-            { graphs: forward.graphs + gram, script: forward.script + contexts + (backwards ? 0 : ordering) },
+            {
+              graphs: forward.graphs + gram,
+              script: forward.script + MS.measuredModule * modules.length + contexts + (backwards ? 0 : ordering),
+            },
           ] as Step,
         ]
       : []),
@@ -390,7 +410,7 @@ function stageCosts(size: ModelSize) {
   const { segmentCount, layerCount, blockParameters, ffnParameters, headParameters, megabytes, modules } = size;
   const blockMegabytes = (4 * blockParameters) / 1e6;
   const openBlocks = segmentCount * MS.session + blockMegabytes * MS.packedMegabyte;
-  const openModel = MS.session * layerCount + megabytes * MS.packedMegabyte;
+  const openModel = MS.openedModel + MS.session * layerCount + megabytes * MS.packedMegabyte;
   const runs = (tokens: number) => Math.max(1, tokens / TOKENS_PER_RUN) * MS.run;
   const forward = (tokens: number) => ({
     graphs: tokens * blockParameters * MS.multiply + runs(tokens) * segmentCount,
@@ -408,7 +428,7 @@ function stageCosts(size: ModelSize) {
     analyse: () => ({ script: layerCount * MS.analysedLayer + megabytes * MS.analysedMegabyte }),
     generate: (tokens: number) => ({
       graphs: tokens * (MS.sampled * (blockParameters + headParameters) * MS.multiply + MS.run / 8),
-      script: openModel + tokens * size.vocabularySize * MS.drawn,
+      script: MS.sampler + openModel + tokens * size.vocabularySize * MS.drawn,
     }),
     backward: (tokens: number) => ({
       graphs:
@@ -419,16 +439,24 @@ function stageCosts(size: ModelSize) {
       const touched = chosen(size, options);
       const scoring = options.adapter.needs === 'gram' ? MS.scored * cubes(touched) : 0;
       if (tokens === 0) return { script: scoring + touched.length * MS.module };
-      const repairs = options.inputSteps > 0 && options.modules.has('ffn');
-      const ways = repairs ? REPAIR.base + REPAIR.step * options.inputSteps : 0;
-      const examples = Math.min(tokens / 2, MOST.examples);
+      const { inputSteps } = options;
+      const repaired = inputSteps > 0 ? touched.filter(({ kind }) => kind === 'ffn') : [];
+      const ways =
+        Math.min(tokens, MOST.examples) * (REPAIR.base + REPAIR.step * inputSteps) +
+        Math.min(tokens, MOST.lengths) * REPAIR.length * inputSteps;
       return {
         graphs:
           2 * forward(tokens).graphs -
           0.88 * tokens * blockParameters * MS.multiply +
           (options.adapter.needs === 'gram' ? gram(touched, tokens) : 0) +
-          examples * ways * ffnParameters * MS.multiply,
-        script: (repairs ? 6 : 2) * openBlocks + scoring + touched.length * MS.module,
+          (repaired.length > 0 ? ways * ffnParameters * MS.multiply : 0),
+        script:
+          2 * openBlocks +
+          scoring +
+          touched.length * MS.module +
+          repaired.length * MS.repairedModule +
+          MS.repaired * cubes(repaired) +
+          MS.repairedSquare * squares(repaired),
       };
     },
     drafts(options: ResolvedOptions, count: number, tokens: number): Cost {
@@ -445,7 +473,7 @@ function stageCosts(size: ModelSize) {
         2 * healedTokens(healing) * blockParameters +
         passCount * windowCount * windowLength * learned +
         HELD_OUT_SCORES * countHeldOut(healing) * windowLength * scored;
-      return { graphs: multiplications * MS.multiply, script: BACKWARDS * openBlocks };
+      return { graphs: multiplications * MS.multiply, script: MS.trained + BACKWARDS * openBlocks };
     },
     round: (tokens: number): Cost => ({
       graphs: forward(tokens).graphs + roundedGram(modules) * tokens * MS.multiply,
@@ -455,7 +483,9 @@ function stageCosts(size: ModelSize) {
           mapsOf(modules).map(({ rows, inputs }) => rows * inputs ** 2 * MS.fedBack + 1.25 * inputs ** 3 * MS.rounded),
         ),
     }),
-    compare: (): Cost => ({ script: COMPARED_MODELS * openModel + blockParameters * MS.nearest }),
+    compare: (): Cost => ({
+      script: COMPARED_MODELS * openModel + megabytes * MS.comparedMegabyte + blockParameters * MS.nearest,
+    }),
     nearest: (): Cost => ({ script: (blockParameters + headParameters) * MS.nearest }),
     save: (): Cost => ({ script: megabytes * MS.savedMegabyte }),
     certify: (): Cost => ({
@@ -499,3 +529,5 @@ const chosen = ({ modules }: ModelSize, options: ResolvedOptions) =>
   modules.filter(({ kind }) => options.modules.has(kind));
 
 const cubes = (modules: ModelSize['modules']): number => sum(modules.map(({ inputs }) => inputs ** 3));
+
+const squares = (modules: ModelSize['modules']): number => sum(modules.map(({ inputs }) => inputs ** 2));

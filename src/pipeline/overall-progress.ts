@@ -37,6 +37,11 @@ const TELLING = 0.2;
 /** Below this no time left is shown: opening a session takes as long. */
 const LEAST_MS = 4000;
 
+/** How far what is expected of a step may be off before its stage was measured: by this share, and by what a process does once. */
+const UNMEASURED = { share: 0.15, ms: 400 };
+/** No time left is shown that may be off by more, as a fraction of it. */
+const MOST_UNCERTAIN = 0.25;
+
 /** No time left is shown until the job took so long, this much of it was measured, and estimates differ by no more than this factor. */
 const STABLE = { ms: 2000, fraction: 0.01, windowMs: 1500, windowFraction: 0.2, factor: 1.2 };
 
@@ -50,6 +55,13 @@ interface Measured {
 interface Mark {
   readonly at: number;
   readonly fraction: number;
+}
+
+interface Estimate {
+  readonly doneMs: number;
+  readonly remainingMs: number;
+  /** How far the time left may be off, for what was not measured yet. */
+  readonly uncertainMs: number;
 }
 
 interface OpenStep extends ExpectedStep {
@@ -117,12 +129,17 @@ export function createOverallProgress(now: () => number): OverallProgress {
     return Math.max(0, left - (at - step.last.at));
   }
 
-  function estimate(step: OpenStep, at: number): { readonly doneMs: number; readonly remainingMs: number } {
+  function estimate(step: OpenStep, at: number): Estimate {
     const own = leftOfOpen(step, at);
     const costOf = ({ stage, ms }: ExpectedStep) => ms * ratioOf(stage);
+    const later = steps.slice(step.index + 1);
+    const { share, ms } = UNMEASURED;
+    const unmeasured = later.filter(({ stage }) => stage !== step.stage && !stages.has(stage)).map(costOf);
+    if (sinceFirst(step).expectedMs < TELLING * step.ms && !stages.has(step.stage)) unmeasured.push(own);
     return {
       doneMs: sum(steps.slice(0, step.index).map(costOf)) + costOf(step) * (1 - shareLeft(step)),
-      remainingMs: own + sum(steps.slice(step.index + 1).map(costOf)),
+      remainingMs: own + sum(later.map(costOf)),
+      uncertainMs: share * sum(unmeasured) + ms * unmeasured.length,
     };
   }
 
@@ -179,11 +196,12 @@ export function createOverallProgress(now: () => number): OverallProgress {
         }
         open.last = mark;
       }
-      const { doneMs, remainingMs } = estimate(open, mark.at);
+      const { doneMs, remainingMs, uncertainMs } = estimate(open, mark.at);
       whole = Math.min(MOST, Math.max(whole, doneMs / (doneMs + remainingMs)));
       const isTold =
         isStable(mark.at, mark.at - startedAt + remainingMs) &&
         measuredFraction() >= STABLE.fraction &&
+        uncertainMs <= MOST_UNCERTAIN * remainingMs &&
         remainingMs >= LEAST_MS;
       return { ...progress, whole, ...(isTold && { remainingMs }) };
     },

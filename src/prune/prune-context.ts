@@ -35,8 +35,8 @@ export interface PruneContext {
   readonly multiply: MultiplyTransposed;
   /** Runs a step and adds its time to a stage. */
   timed<T>(stage: string, action: () => Promise<T>): Promise<T>;
-  /** Begins a stage of the progress: so many parts, such as segments, of so many ticks each, such as batches. */
-  begin(stage: string, parts: number, ticksPerPart: number): void;
+  /** Begins a stage of the progress: so many parts, such as segments, of so many ticks each, such as batches, or of a list of their ticks. */
+  begin(stage: string, parts: number, ticksPerPart: number | readonly number[]): void;
   /** Reports that the parts before this one, counted from 0, are done. */
   startPart(part: number): void;
   /** Reports one more batch of the part done, or one that stands for several. */
@@ -79,7 +79,8 @@ export function startContext(job: PruneJob): PruneContext {
   const { layout, partition } = analysed.detected;
   const clock = new Map<string, number>();
   const batches = makeBatches(windows, batchSizeOf(job));
-  let progress = { stage: 'prune', ticksPerPart: 1, total: 1 };
+  /** Ticks before each part, and at last those of all. */
+  let progress = { stage: 'prune', starts: [0, 1], total: 1 };
   let done = 0;
   let partEnd = 1;
   const report = (detail?: string) => {
@@ -119,14 +120,17 @@ export function startContext(job: PruneJob): PruneContext {
       }
     },
     begin(stage, parts, ticksPerPart) {
-      progress = { stage, ticksPerPart, total: parts * ticksPerPart };
+      const starts = [0];
+      for (let part = 0; part < parts; part += 1)
+        starts.push(starts[part]! + (typeof ticksPerPart === 'number' ? ticksPerPart : ticksPerPart[part]!));
+      progress = { stage, starts, total: starts[parts]! };
       done = 0;
-      partEnd = ticksPerPart;
+      partEnd = starts[1] ?? 0;
       options.onProgress?.({ stage, done: 0, total: 1 });
     },
     startPart(part) {
-      done = part * progress.ticksPerPart;
-      partEnd = done + progress.ticksPerPart;
+      done = progress.starts[part]!;
+      partEnd = progress.starts[part + 1]!;
     },
     tick(detail, count = 1) {
       // A part's ticks are an estimate: whatever takes more of them waits at its end.

@@ -1,6 +1,7 @@
 import { createErrorMeter } from '../activations/measure-output-error.js';
 import type { PrunableModule } from '../architecture/layout.js';
 import type { ChannelStatistics } from '../compensation/adapter.js';
+import { sum } from '../linalg/sum.js';
 import { copyModel } from '../onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import type { ResolvedOptions } from '../options.js';
@@ -15,7 +16,7 @@ import { countDegenerate, remarkDegenerate } from './degenerate.js';
 import type { ModuleOutcome } from './job.js';
 import type { MeasuredModel } from './measure-dense/measure-dense.js';
 import { type PruneContext, segmentName } from './prune-context.js';
-import type { Refinement, SegmentRefinement } from './refine/refinement.js';
+import { type Refinement, type SegmentRefinement, TICKS_PER_PASS } from './refine/refinement.js';
 import { openSegmentCheckpoint } from './segment-checkpoint.js';
 import { keepModules, type RefinedOutcome, repeatModule } from './shrink/keep-module.js';
 import { measureModules } from './shrink/measure-modules.js';
@@ -57,8 +58,7 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
   if (readsNothing) context.remarks.push(...leftOut(refinements, job.options));
   const edits = { changed, bridges };
   const { segments } = job.analysed.detected.layout;
-  // Each segment's batches go on, are measured, and are read again by refinements.
-  context.begin('prune', last + 1, TICKS_PER_BATCH * Math.max(1, context.batches.length));
+  context.begin('prune', last + 1, ticksOfSegments(context, { shrinking, refinements, last }));
   try {
     for await (const part of kept.added()) done.push(await repeatModule(context, model, part, edits));
     await kept.restore(runner);
@@ -129,8 +129,29 @@ async function cutExperts(
   return { shrunk, outcome, refined, degenerate: countDegenerate([]) };
 }
 
-/** Of a segment that is measured and repaired, roughly. */
-const TICKS_PER_BATCH = 4;
+/**
+ * A segment whose modules shrink runs what lies before it, is measured, and is read again by refinements; the others run together
+ * with the next of these.
+ */
+function ticksOfSegments(
+  { batches, job: { options } }: PruneContext,
+  {
+    shrinking,
+    refinements,
+    last,
+  }: { shrinking: readonly PrunableModule[]; refinements: readonly Refinement[]; last: number },
+): number[] {
+  let before = 0;
+  return Array.from({ length: last + 1 }, (_, segment) => {
+    const modules = shrinking.filter((module) => module.segment === segment);
+    if (modules.length === 0) return 0;
+    const runs = segment - before + 1;
+    before = segment;
+    const kinds = new Set(modules.map(({ kind }) => kind));
+    const refined = sum(refinements.map(({ follow, passes }) => (follow ? passes({ ...options, modules: kinds }) : 0)));
+    return Math.max(1, batches.length) * (runs + TICKS_PER_PASS * refined);
+  });
+}
 
 /** Refinements that the options ask for, but that see nothing to learn from. */
 const leftOut = (refinements: readonly Refinement[], options: ResolvedOptions): string[] =>

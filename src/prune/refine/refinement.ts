@@ -6,6 +6,9 @@ import type { ModuleOutcome } from '../job.js';
 import type { PruneContext } from '../prune-context.js';
 import type { MeasureRequest } from '../shrink/measure-modules.js';
 
+/** Ticks of progress for each batch of a pass that a refinement takes. */
+export const TICKS_PER_PASS = 3;
+
 /**
  * Something done to weights once units are gone. It works in place, on the model that it gets, and returns the weights that
  * it changed; whatever follows (masked original, recipe, certificate, further shots) reads those.
@@ -23,7 +26,7 @@ import type { MeasureRequest } from '../shrink/measure-modules.js';
 export interface Refinement {
   /** What its time is noted under. */
   readonly name: string;
-  /** How often the calibration tokens go through the model for it, roughly; 0 where the options ask for nothing of it. */
+  /** How often the calibration tokens go through the modules' segments for it, roughly; 0 where the options ask for nothing of it. */
   passes(options: ResolvedOptions): number;
   /** Refines modules as they shrink, so that the blocks behind them are measured on what came of it. */
   follow?(context: PruneContext, model: OnnxModel, modules: readonly PrunableModule[]): SegmentRefinement;

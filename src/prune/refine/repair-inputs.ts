@@ -23,7 +23,7 @@ import {
 import { readLinearWeight, type StoreTensor, storeInMemory } from '../../removal/repair-linear.js';
 import { everyNth } from '../every-nth.js';
 import type { PruneContext } from '../prune-context.js';
-import type { RefinedModule, Refinement } from './refinement.js';
+import { type RefinedModule, type Refinement, TICKS_PER_PASS } from './refinement.js';
 import { startExamples } from './take-examples.js';
 
 /**
@@ -86,6 +86,10 @@ async function repairInputs(
   const { signal } = options;
   const { facts } = analysed;
   const before = inputWeights(model, maps);
+  const sample = sampleOf(examples, module);
+  const ticks = TICKS_PER_PASS * inputRepair.passes(options) * context.batches.length;
+  // Each step measures the error on all examples, and first its change on the sample.
+  const exampleCount = examples.length * (1 + options.inputSteps) + sample.length * options.inputSteps;
   try {
     const meter = await createInputMeter({
       engine,
@@ -95,9 +99,9 @@ async function repairInputs(
       maps,
       source: sourceOf(model, module),
       examples,
-      sample: sampleOf(examples, module),
+      sample,
       signal,
-      onExample: () => context.tick(`block ${module.block} ${module.kind} inputs`),
+      onExample: () => context.tick(`block ${module.block} ${module.kind} inputs`, ticks / exampleCount),
     });
     if (meter === undefined) return refuse('the FFN reads more than its input');
     return await descend(context, { model, module, maps, meter });
