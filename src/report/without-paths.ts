@@ -35,15 +35,14 @@ export function withoutPaths<T>(value: T, { paths: known = [], folders: roots = 
   const names = shortNames(paths, texts);
   const parts = [...paths]
     .sort((a, b) => b.length - a.length)
-    .map((path) => [startOf(path), names.get(path)!] as const);
+    .map((path) => [withoutEnd(path), names.get(path)!] as const);
   const folders = [...new Set([...roots, ...[...paths].map(folderOf)])]
     .filter((folder) => folder.length > 1)
     .sort((a, b) => b.length - a.length)
-    .map((folder) => new RegExp(`${startOf(folder).source}[\\\\/]`, 'g'));
+    .flatMap((folder) => ['/', '\\'].map((slash) => [`${withoutEnd(folder)}${slash}`, ''] as const));
   const shorten = (sentence: string): string => {
     let text = sentence;
-    for (const [path, name] of parts) text = text.replace(path, () => name);
-    for (const folder of folders) text = text.replace(folder, '');
+    for (const [path, name] of [...parts, ...folders]) text = replacePath(text, path, name);
     return text.replace(SYSTEM_PATH, (path) => lastParts(path, 1));
   };
   return visit(value, (text) => names.get(text) ?? shorten(text)) as T;
@@ -78,8 +77,18 @@ const lastParts = (path: string, count: number): string => partsOf(path).slice(-
 
 const partsOf = (path: string): string[] => path.split(/[\\/]/).filter((part) => !['', '.', '..'].includes(part));
 
-const folderOf = (path: string): string => path.replace(/[\\/]+$/, '').replace(/[\\/][^\\/]*$/, '');
+const folderOf = (path: string): string => withoutEnd(path).replace(/[\\/][^\\/]*$/, '');
 
-/** Where a path stands in a sentence, and not inside another path. */
-const startOf = (path: string): RegExp =>
-  new RegExp(`(?<![\\w.\\\\/-])${path.replace(/[\\/]+$/, '').replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}`, 'g');
+const withoutEnd = (path: string): string => path.replace(/[\\/]+$/, '');
+
+/** Replaces a path wherever it stands in a sentence, but not inside another path. It may be too long for a pattern. */
+function replacePath(sentence: string, path: string, name: string): string {
+  let text = '';
+  let from = 0;
+  for (let at = sentence.indexOf(path); at >= 0; at = sentence.indexOf(path, from)) {
+    const isInside = /[\w.\\/-]/.test(sentence.charAt(at - 1));
+    text += sentence.slice(from, at) + (isInside ? path : name);
+    from = at + path.length;
+  }
+  return text + sentence.slice(from);
+}

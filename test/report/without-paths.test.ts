@@ -48,3 +48,8 @@ it('changes nothing the second time', () => {
   const once = withoutPaths({ model: '/a/m', out: '/b/m', text: '/a/t.txt' });
   expect(withoutPaths(once)).toEqual(once);
 });
+
+it('names a path that is longer than a pattern may be', () => {
+  const path = `/home/me/${'x'.repeat(1e7)}.txt`;
+  expect(withoutPaths({ path, note: `of ${path}` })).toEqual({ path: path.slice(9), note: `of ${path.slice(9)}` });
+});
