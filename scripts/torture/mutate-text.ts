@@ -73,9 +73,10 @@ const MUTATIONS: Readonly<Record<string, TextMutation>> = {
       drawOne(random, ['"__proto__":{"polluted":true},', '"constructor":null,', '"toString":1,']),
     ),
   number(text, random) {
-    const numbers = [...text.slice(0, 100_000).matchAll(/(?<=[[,:]\s*)-?\d[\d.eE+-]*/g)];
+    // A pattern that looks behind a number passes long blanks again from each of their places.
+    const numbers = [...text.slice(0, 100_000).matchAll(/([[,:])(\s*)(-?\d[\d.eE+-]*)/g)];
     if (numbers.length === 0) return text;
-    const { 0: found, index } = drawOne(random, numbers);
+    const { 1: before = '', 2: blanks = '', 3: found = '', index } = drawOne(random, numbers);
     const other = drawOne(random, [
       '1e400',
       '-1e400',
@@ -90,7 +91,8 @@ const MUTATIONS: Readonly<Record<string, TextMutation>> = {
       '0x10',
       '4294967296',
     ]);
-    return text.slice(0, index) + other + text.slice(index + found.length);
+    const at = index + before.length + blanks.length;
+    return text.slice(0, at) + other + text.slice(at + found.length);
   },
   lineTwice(text, random) {
     const lines = text.split('\n');

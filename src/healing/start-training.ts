@@ -145,6 +145,7 @@ async function prepare(
     learningRate,
     lossBlocks,
     onRun: tick.run,
+    onRepeat: tick.repeat,
     onStep: request.onStep,
     signal,
   };
@@ -247,12 +248,18 @@ function startProgress(
   const stageRuns = all.length * (stagesOf(teacher.analysed) + 1);
   const scored = WORK.forward * spanCount + WORK.loss * lossBlocks;
   const learned = scored + WORK.backward * spanCount;
-  const total =
+  let total =
     stageRuns + learned * training.flat().length * settings.passCount + (SCORES + 1) * scored * heldOut.length;
   let done = 0;
   const add = (units: number, detail: string): void => {
     done = Math.min(total, done + units);
     onProgress?.(done, total, detail);
   };
-  return { stage: () => add(1, 'dense model'), run: add };
+  return {
+    stage: () => add(1, 'dense model'),
+    run: add,
+    repeat(stepCount: number) {
+      total += stepCount * (training[0]?.length ?? 0) * learned + scored * heldOut.length;
+    },
+  };
 }

@@ -25,6 +25,8 @@ export interface Training extends Learning {
   readonly learningRate: number;
   /** Called after every step with what a later run can resume from; it must be read before this returns. */
   readonly onStep?: ((save: () => SavedTraining) => Promise<void>) | undefined;
+  /** Hears of steps that are taken again at a lower rate. */
+  readonly onRepeat?: ((stepCount: number) => void) | undefined;
 }
 
 /** Largest norm of a step's gradient; a larger one is shortened to it. */
@@ -61,6 +63,7 @@ export async function train(training: Training, from?: TrainingFacts): Promise<T
     const isLost = !isSound || (heldOut !== undefined && !(heldOut <= limitOf(facts)));
     if (isLost || beginsTooFast(facts, heldOut)) {
       stores.goBack();
+      training.onRepeat?.(step - facts.best.step);
       facts = atHalfTheRate(facts);
     } else {
       facts = addPoint(facts, { step, train: loss, ...(heldOut !== undefined && { heldOut }) });

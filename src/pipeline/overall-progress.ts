@@ -87,9 +87,12 @@ export function createOverallProgress(now: () => number): OverallProgress {
   let totals: { readonly at: number; readonly totalMs: number }[] = [];
   let whole = 0;
 
-  /** Whether an event is of the step that is open. */
-  const isOpen = (stage: string, fraction: number): boolean =>
-    open !== undefined && open.stage === stage && fraction >= open.last.fraction - 1e-9;
+  /** Whether an event is of the step that is open. Work that is repeated makes its total larger, and so its fraction smaller. */
+  const isOpen = ({ stage, total }: Progress, fraction: number): boolean => {
+    if (open?.stage !== stage) return false;
+    const { fraction: last } = open.last;
+    return fraction >= last - 1e-9 || (fraction > 0 && last > 0 && last < 1 && total > open.total);
+  };
 
   function begin(step: ExpectedStep & { readonly index: number }, mark: Mark, total: number): void {
     close(mark.at);
@@ -162,7 +165,7 @@ export function createOverallProgress(now: () => number): OverallProgress {
 
   function addUnplanned(progress: Progress, mark: Mark): Progress {
     const { stage, total } = progress;
-    if (!isOpen(stage, mark.fraction) || open!.total !== total) {
+    if (!isOpen(progress, mark.fraction) || open!.total !== total) {
       totals = [];
       open = { stage, ms: 1, index: 0, begunAt: mark.at, total, first: mark, last: mark };
     }
@@ -184,12 +187,12 @@ export function createOverallProgress(now: () => number): OverallProgress {
       const { stage, done, total } = progress;
       const mark = { at: now(), fraction: total > 0 ? Math.min(1, done / total) : 0 };
       if (steps.length === 0) return addUnplanned(progress, mark);
-      if (!isOpen(stage, mark.fraction)) {
+      if (!isOpen(progress, mark.fraction)) {
         const index = steps.findIndex((step, at) => at > (open?.index ?? -1) && step.stage === stage);
         if (index >= 0) begin({ ...steps[index]!, index }, mark, total);
       }
       if (open === undefined) return { ...progress, whole };
-      if (isOpen(stage, mark.fraction)) {
+      if (isOpen(progress, mark.fraction)) {
         if (total !== open.total) {
           open.total = total;
           open.first = mark;

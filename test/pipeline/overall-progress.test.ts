@@ -119,6 +119,24 @@ describe('the time left', () => {
     expect(worst(followed)).toBeLessThan(0.1);
   });
 
+  it('counts work that is repeated, which makes the total of a step larger', () => {
+    let at = 0;
+    const overall = createOverallProgress(() => at);
+    overall.expect([step('heal', 20_000), step('certify', 2000)]);
+    const told: Told[] = [];
+    const tell = (progress: Progress) => void told.push({ at, ...overall.add(progress) });
+    tell({ stage: 'heal', done: 0, total: 1 });
+    for (let tick = 1; tick <= 150; tick += 1) {
+      at += 400;
+      tell({ stage: 'heal', done: tick, total: tick < 50 ? 100 : 150 });
+    }
+    tell({ stage: 'certify', done: 0, total: 1 });
+    at += 6000;
+    const repeated = told.filter((one) => one.done >= 60 && one.remainingMs !== undefined);
+    expect(repeated.length).toBeGreaterThan(30);
+    expect(worst({ told: repeated, end: at })).toBeLessThan(0.3);
+  });
+
   it('is of the stage alone where no steps are expected', () => {
     const { told, end } = follow([], [{ stage: 'download', ticks: 100, ms: 200 }]);
     expect(told.every(({ whole }) => whole === undefined)).toBe(true);
