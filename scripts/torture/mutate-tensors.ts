@@ -42,10 +42,11 @@ const writeValues: TensorsMutation = ({ header, data }, name, random) => {
 const MUTATIONS: Readonly<Record<string, TensorsMutation>> = {
   values: writeValues,
   moreValues: writeValues,
-  allAlike({ header, data }, name, random) {
+  allAlike({ header, data }, name) {
     const [start, end] = header[name]!.data_offsets;
     const first = data.slice(start, start + (WIDTHS[header[name]!.dtype] ?? 1));
-    for (let at = start; at < end; at++) data[at] = random() < 2 ? first[(at - start) % first.length]! : 0;
+    // An earlier mutation may have put the end far outside.
+    for (let at = start; at < Math.min(end, data.length); at++) data[at] = first[(at - start) % first.length]!;
   },
   reversed({ header, data }, name) {
     data.subarray(...header[name]!.data_offsets).reverse();
