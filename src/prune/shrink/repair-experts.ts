@@ -2,9 +2,8 @@ import type { RoutedToken } from '../../activations/expert-router.js';
 import type { OutputError } from '../../activations/measure-output-error.js';
 import { UnsupportedModelError } from '../../errors.js';
 import { EXPERT_SCORES } from '../../importance/expert-scores.js';
-import { solveRowsInPlace } from '../../linalg/cholesky.js';
-import { factoriseDampened } from '../../linalg/factorise-dampened.js';
 import { transposeMatrix } from '../../linalg/matrix-block.js';
+import { solveRidge } from '../../linalg/solve-ridge.js';
 import { setWeight } from '../../onnx/edit-weights.js';
 import { encodeFloats, readFloat32 } from '../../onnx/float-encoding.js';
 import type { OnnxModel, TensorHandle } from '../../onnx/onnx-model.js';
@@ -214,15 +213,11 @@ async function solveExpert(
     for (let channel = 0; channel < size; channel += 1)
       channelRows[channel * learned.length + column] = lacking[tokens[at]! * size + channel]!;
   });
-  const inner = learned.length;
-  const gram = await multiply(neuronRows, neuronRows, { rows: width, columns: width, inner });
-  const map = await multiply(channelRows, neuronRows, { rows: size, columns: width, inner });
-  let unit = 0;
-  for (let at = 0; at < width; at += 1) unit += gram[at * width + at]! / width;
-  if (!(unit > 0)) return undefined;
-  const { dampening = DAMPENING } = job.options;
-  const { lower } = await factoriseDampened({ size: width, copy: () => gram.slice(), unit, dampening, multiply });
-  await solveRowsInPlace(lower, map, { size: width, multiply });
+  const map = await solveRidge({
+    ...{ features: neuronRows, targets: channelRows, width, size, sampleCount: learned.length, multiply },
+    dampening: job.options.dampening ?? DAMPENING,
+  });
+  if (map === undefined) return undefined;
   const added = await multiply(made, map, { rows: tokens.length, columns: size, inner: width });
   let change = 0;
   tokens.forEach((token, at) => {
