@@ -1,8 +1,7 @@
-import { create, toBinary } from '@bufbuild/protobuf';
-import { GraphProtoSchema, ModelProtoSchema, type NodeProto, OperatorSetIdProtoSchema } from 'onnx-buf';
-import type { PrunableModule } from '../architecture/layout.js';
+import type { NodeProto } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
 import { makeValueInfo } from '../graph/build.js';
+import { encodeGraph, OPSET } from '../graph/encode-graph.js';
 import { createNodeEmitter } from '../graph/node-emitter.js';
 import { createTensorOps, type TensorOps } from '../graph/tensor-ops.js';
 import { FLOAT32, type Value } from '../graph/value.js';
@@ -14,7 +13,7 @@ import type { LoweringContext } from '../operators/gradient-rule.js';
 import { ARRAYS, dataTypeOf, type Engine, type Tensor, type Tensors, typeOf } from '../runtime/engine.js';
 import { tensorFloats } from '../runtime/tensor-floats.js';
 import { releaseTensors } from '../runtime/tensor-memory.js';
-import { type ExpertRows, gatherRows } from './expert-probe.js';
+import { type ExpertProbeRequest, type ExpertRows, gatherRows } from './expert-probe.js';
 
 /** Neurons inside single experts of one mixture. */
 export interface NeuronProbe {
@@ -28,16 +27,13 @@ export interface NeuronProbe {
   release(): Promise<void>;
 }
 
-export interface FusedNeuronsRequest {
-  readonly engine: Engine;
-  readonly model: OnnxModel;
-  readonly module: PrunableModule;
-  /** Type of what the experts read. */
-  readonly type: Tensor['type'];
-}
-
 /** Opens a mixture in one operator: its first map and activation written out, for one expert at a time, whose weights are fed. */
-export async function openFusedNeurons({ engine, model, module, type }: FusedNeuronsRequest): Promise<NeuronProbe> {
+export async function openFusedNeurons({
+  engine,
+  model,
+  module,
+  type,
+}: Omit<ExpertProbeRequest, 'metric'>): Promise<NeuronProbe> {
   const { result, outputCount: size, node: label } = module.output;
   const node = model.proto.graph!.node.find(({ output }) => output.includes(result));
   if (node === undefined) throw new UnsupportedModelError(`the mixture ${label} is no longer in the graph`);
@@ -150,9 +146,6 @@ interface OpenedGraph<Name extends string> {
   release(): Promise<void>;
 }
 
-/** Sums name their axes as an input from here on. */
-const OPSET = 17;
-
 async function openGraph<Name extends string>(
   engine: Engine,
   build: (o: TensorOps) => GraphParts<Name>,
@@ -162,31 +155,17 @@ async function openGraph<Name extends string>(
   const names = Object.entries<Value>(outputs).map(([key, { name }]) => [key as Name, name] as const);
   const { nodes, initializers } = emitter.finish(names.map(([, name]) => name));
   const read = new Set(nodes.flatMap(({ input }) => input));
-  const model = create(ModelProtoSchema, {
-    irVersion: 8n,
-    opsetImport: [
-      create(OperatorSetIdProtoSchema, { domain: '', version: BigInt(OPSET) }),
-      create(OperatorSetIdProtoSchema, { domain: 'com.microsoft', version: 1n }),
-    ],
-    graph: create(GraphProtoSchema, {
-      name: 'neurons',
-      node: nodes,
-      initializer: initializers,
-      input: inputs.flatMap(({ name, dataType, dims }) =>
-        read.has(name)
-          ? [
-              makeValueInfo(
-                name,
-                dataType,
-                dims.map((dim) => (dim === OPEN ? 'rows' : dim)),
-              ),
-            ]
-          : [],
-      ),
-      output: names.map(([, name]) => makeValueInfo(name, FLOAT32)),
-    }),
+  const named = (dims: readonly number[]) => dims.map((dim) => (dim === OPEN ? 'rows' : dim));
+  const bytes = encodeGraph({
+    name: 'neurons',
+    node: nodes,
+    initializer: initializers,
+    input: inputs.flatMap(({ name, dataType, dims }) =>
+      read.has(name) ? [makeValueInfo(name, dataType, named(dims))] : [],
+    ),
+    output: names.map(([, name]) => makeValueInfo(name, FLOAT32)),
   });
-  const session = await engine.load(toBinary(ModelProtoSchema, model));
+  const session = await engine.load(bytes);
   return {
     reads: new Set(inputs.map(({ name }) => name).filter((name) => read.has(name))),
     async run(feeds) {

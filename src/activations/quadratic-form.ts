@@ -1,6 +1,5 @@
-import { create, toBinary } from '@bufbuild/protobuf';
-import { GraphProtoSchema, ModelProtoSchema, OperatorSetIdProtoSchema } from 'onnx-buf';
 import { makeInt64Initializer, makeNode, makeValueInfo } from '../graph/build.js';
+import { encodeGraph } from '../graph/encode-graph.js';
 import type { Engine } from '../runtime/engine.js';
 
 /** Row-major, single precision. */
@@ -67,7 +66,7 @@ function doubledBehind(matrix: Matrix, start: number, end: number): Float32Array
 
 /** Row sums of (left middle) * right; JavaScript adds them up in double precision. */
 function graphBytes(): Uint8Array {
-  const graph = create(GraphProtoSchema, {
+  return encodeGraph({
     name: 'quadratic-form',
     node: [
       makeNode({ op: 'MatMul', inputs: ['left', 'middle'], outputs: ['product'] }),
@@ -78,6 +77,4 @@ function graphBytes(): Uint8Array {
     input: ['left', 'middle', 'right'].map((name) => makeValueInfo(name, 1)),
     output: [makeValueInfo('sums', 1)],
   });
-  const opset = create(OperatorSetIdProtoSchema, { domain: '', version: 17n });
-  return toBinary(ModelProtoSchema, create(ModelProtoSchema, { irVersion: 8n, opsetImport: [opset], graph }));
 }

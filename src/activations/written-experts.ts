@@ -5,6 +5,7 @@ import type { PrunableModule } from '../architecture/layout.js';
 import { makeInt64Initializer, makeNode } from '../graph/build.js';
 import { indexGraph } from '../graph/graph-index.js';
 import { INT32 } from '../graph/value.js';
+import { transposeMatrix } from '../linalg/matrix-block.js';
 import { decodeFloats } from '../onnx/float-encoding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
@@ -146,18 +147,10 @@ export async function openGatheredNeurons(request: WrittenExpertsRequest): Promi
         handle.dataType,
         await handle.read({ offset: expert * byteLength, length: byteLength }),
       );
-      return labels.get(second.weight)!.axis === 1 ? values : transposeFloats(values, first, last);
+      return labels.get(second.weight)!.axis === 1 ? values : transposeMatrix(values, first, last);
     },
     release: () => session.release(),
   };
-}
-
-/** `[rows, columns]` turned, both row-major. */
-function transposeFloats(values: Float32Array, rows: number, columns: number): Float32Array {
-  const turned = new Float32Array(values.length);
-  for (let row = 0; row < rows; row += 1)
-    for (let column = 0; column < columns; column += 1) turned[column * rows + row] = values[row * columns + column]!;
-  return turned;
 }
 
 /** Numbers of experts in place of the router's choice. */

@@ -1,6 +1,5 @@
-import { create, toBinary } from '@bufbuild/protobuf';
-import { GraphProtoSchema, ModelProtoSchema, OperatorSetIdProtoSchema } from 'onnx-buf';
 import { makeFloatInitializer, makeNode, makeValueInfo } from '../graph/build.js';
+import { encodeGraph } from '../graph/encode-graph.js';
 import { createNodeEngine } from '../platform/node/node-engine.js';
 import type { Session, Tensor } from '../runtime/engine.js';
 import type { WorkerCalls } from './protocol.js';
@@ -48,7 +47,7 @@ function rows(count: number, width: number): Tensor {
 
 function ffnGraph(hiddenSize: number, width: number): Uint8Array {
   const values = new Float32Array(hiddenSize * width).fill(0.01);
-  const graph = create(GraphProtoSchema, {
+  return encodeGraph({
     name: 'ffn-probe',
     node: [
       makeNode({ op: 'MatMul', inputs: ['x', 'up'], outputs: ['wide'] }),
@@ -61,6 +60,4 @@ function ffnGraph(hiddenSize: number, width: number): Uint8Array {
     input: [makeValueInfo('x', 1, ['tokens', hiddenSize])],
     output: [makeValueInfo('y', 1, ['tokens', hiddenSize])],
   });
-  const opset = create(OperatorSetIdProtoSchema, { domain: '', version: 17n });
-  return toBinary(ModelProtoSchema, create(ModelProtoSchema, { irVersion: 8n, opsetImport: [opset], graph }));
 }

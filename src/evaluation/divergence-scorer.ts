@@ -1,6 +1,6 @@
-import { create, toBinary } from '@bufbuild/protobuf';
-import { GraphProtoSchema, ModelProtoSchema, type NodeProto, OperatorSetIdProtoSchema } from 'onnx-buf';
+import type { NodeProto } from 'onnx-buf';
 import { makeFloatInitializer, makeInt64Initializer, makeNode, makeValueInfo } from '../graph/build.js';
+import { encodeGraph } from '../graph/encode-graph.js';
 import { dataTypeOf, type Engine } from '../runtime/engine.js';
 import { type LogitsTensor, rowsOf } from './token-scorer.js';
 
@@ -59,7 +59,7 @@ function divergenceGraph(types: Readonly<Record<'reference' | 'model', LogitsTen
     node('Max', [`${name}.raw`, 'least'], `${name}.log`),
     node('ArgMax', [`${name}.wide`], `${name}.best`, { axis: -1, keepdims: 0 }),
   ];
-  const graph = create(GraphProtoSchema, {
+  return encodeGraph({
     name: 'divergence-scorer',
     node: [
       ...ofOne('reference'),
@@ -80,6 +80,4 @@ function divergenceGraph(types: Readonly<Record<'reference' | 'model', LogitsTen
     ],
     output: [makeValueInfo('divergence', 1, ['rows']), makeValueInfo('agrees', 9, ['rows'])],
   });
-  const opset = create(OperatorSetIdProtoSchema, { domain: '', version: 17n });
-  return toBinary(ModelProtoSchema, create(ModelProtoSchema, { irVersion: 8n, opsetImport: [opset], graph }));
 }

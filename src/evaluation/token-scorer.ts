@@ -1,7 +1,7 @@
-import { create, toBinary } from '@bufbuild/protobuf';
-import { GraphProtoSchema, ModelProtoSchema, type NodeProto, OperatorSetIdProtoSchema } from 'onnx-buf';
+import type { NodeProto } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
 import { makeNode, makeValueInfo } from '../graph/build.js';
+import { encodeGraph } from '../graph/encode-graph.js';
 import type { Engine, Tensor } from '../runtime/engine.js';
 
 /** Logits as a graph hands them out. */
@@ -92,14 +92,12 @@ function scoringGraph(logitsType: number): Uint8Array {
     }),
     makeNode({ op: 'Neg', inputs: ['chosen'], outputs: ['scores'] }),
   ];
-  const graph = create(GraphProtoSchema, {
+  return encodeGraph({
     name: 'token-scorer',
     node: nodes,
     input: [makeValueInfo('logits', logitsType, ['rows', 'vocabulary']), makeValueInfo('targets', 7, ['rows', 1])],
     output: [makeValueInfo('scores', 1, ['rows', 1]), makeValueInfo('wide', 1, ['rows', 'vocabulary'])],
   });
-  const opset = create(OperatorSetIdProtoSchema, { domain: '', version: 17n });
-  return toBinary(ModelProtoSchema, create(ModelProtoSchema, { irVersion: 8n, opsetImport: [opset], graph }));
 }
 
 function toTargets(tokens: Int32Array): Tensor {

@@ -1,6 +1,5 @@
-import { create, toBinary } from '@bufbuild/protobuf';
-import { GraphProtoSchema, ModelProtoSchema, OperatorSetIdProtoSchema } from 'onnx-buf';
 import { makeNode, makeValueInfo } from '../graph/build.js';
+import { encodeGraph } from '../graph/encode-graph.js';
 import type { Engine } from '../runtime/engine.js';
 
 /**
@@ -19,15 +18,10 @@ export async function tryEngine(engine: Engine): Promise<string | undefined> {
 }
 
 function identityGraph(): Uint8Array {
-  const model = create(ModelProtoSchema, {
-    irVersion: 8n,
-    opsetImport: [create(OperatorSetIdProtoSchema, { domain: '', version: 17n })],
-    graph: create(GraphProtoSchema, {
-      name: 'identity',
-      node: [makeNode({ op: 'Identity', inputs: ['x'], outputs: ['y'] })],
-      input: [makeValueInfo('x', 1, [1])],
-      output: [makeValueInfo('y', 1, [1])],
-    }),
+  return encodeGraph({
+    name: 'identity',
+    node: [makeNode({ op: 'Identity', inputs: ['x'], outputs: ['y'] })],
+    input: [makeValueInfo('x', 1, [1])],
+    output: [makeValueInfo('y', 1, [1])],
   });
-  return toBinary(ModelProtoSchema, model);
 }

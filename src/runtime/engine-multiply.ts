@@ -1,6 +1,5 @@
-import { create, toBinary } from '@bufbuild/protobuf';
-import { GraphProtoSchema, ModelProtoSchema, OperatorSetIdProtoSchema } from 'onnx-buf';
 import { makeNode, makeValueInfo } from '../graph/build.js';
+import { encodeGraph } from '../graph/encode-graph.js';
 import { type MultiplyTransposed, multiplyTransposed } from '../linalg/multiply-transposed.js';
 import { dataTypeOf, type Engine, type Session } from './engine.js';
 
@@ -38,18 +37,13 @@ export function createEngineMultiply(engine: Engine): EngineMultiply {
 
 function productGraph(): Uint8Array {
   const float64 = dataTypeOf('float64');
-  const model = create(ModelProtoSchema, {
-    irVersion: 8n,
-    opsetImport: [create(OperatorSetIdProtoSchema, { domain: '', version: 17n })],
-    graph: create(GraphProtoSchema, {
-      name: 'product',
-      node: [
-        makeNode({ op: 'Transpose', inputs: ['right'], outputs: ['columns'], attributes: { perm: [1, 0] } }),
-        makeNode({ op: 'MatMul', inputs: ['left', 'columns'], outputs: ['product'] }),
-      ],
-      input: [makeValueInfo('left', float64, ['rows', 'inner']), makeValueInfo('right', float64, ['columns', 'inner'])],
-      output: [makeValueInfo('product', float64, ['rows', 'columns'])],
-    }),
+  return encodeGraph({
+    name: 'product',
+    node: [
+      makeNode({ op: 'Transpose', inputs: ['right'], outputs: ['columns'], attributes: { perm: [1, 0] } }),
+      makeNode({ op: 'MatMul', inputs: ['left', 'columns'], outputs: ['product'] }),
+    ],
+    input: [makeValueInfo('left', float64, ['rows', 'inner']), makeValueInfo('right', float64, ['columns', 'inner'])],
+    output: [makeValueInfo('product', float64, ['rows', 'columns'])],
   });
-  return toBinary(ModelProtoSchema, model);
 }
