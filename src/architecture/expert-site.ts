@@ -29,6 +29,9 @@ export interface ExpertSite {
   readonly neurons: ExpertNeurons | { readonly reason: string };
 }
 
+/** Operators that pass the same numbers on in the same order, at most in another precision. */
+export const LAYOUTS: ReadonlySet<string> = new Set(['Reshape', 'Squeeze', 'Unsqueeze', 'Flatten', 'Identity', 'Cast']);
+
 /** What is known of a mixture once its router has been followed. */
 export interface FoundMixture
   extends Pick<ExpertSite, 'input' | 'expertsPerToken' | 'parametersPerExpert' | 'written' | 'neurons'> {

@@ -13,7 +13,7 @@ export interface Cuts {
   readonly shared: ReadonlySet<string>;
 }
 
-/** Attentions that a value outlifetimes before it is taken for a shared one; a hidden state is replaced after one. */
+/** Attentions that a value outlives before it is taken for a shared one; a hidden state is replaced after one. */
 const SHARED_ATTENTIONS = 2;
 
 /**

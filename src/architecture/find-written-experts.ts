@@ -6,7 +6,7 @@ import { influencedValues, outputsOf } from '../graph/partition.js';
 import { isFloatType } from '../graph/retype-floats.js';
 import { elementCount, positiveAxis } from '../graph/value.js';
 import type { AxisLabel } from '../operators/axis-rule.js';
-import { countWeights, type ExpertSite, expertTrace, makeExpertSite } from './expert-site.js';
+import { countWeights, type ExpertSite, expertTrace, LAYOUTS, makeExpertSite } from './expert-site.js';
 import type { OutputSearch } from './find-output-linears.js';
 import { followRouter, MixtureStop } from './follow-router.js';
 import type { WrittenExperts } from './layout.js';
@@ -83,9 +83,6 @@ function openStage(search: OutputSearch): Stage {
     influenced,
   };
 }
-
-/** Operators that hand the same numbers on, in the same order. */
-const LAYOUTS: ReadonlySet<string> = new Set(['Reshape', 'Squeeze', 'Unsqueeze', 'Flatten', 'Identity', 'Cast']);
 
 /** The value that another one is a layout of. */
 function sourceOf(index: GraphIndex, value: string): string {

@@ -1,6 +1,7 @@
 import type { NodeProto } from 'onnx-buf';
 import { type GraphIndex, inputsOf, makerOf, qualifiedOp } from '../graph/graph-index.js';
 import { elementCount } from '../graph/value.js';
+import { LAYOUTS } from './expert-site.js';
 import type { OutputSearch } from './find-output-linears.js';
 import { type NeuronTrace, traceChannels } from './trace-channels.js';
 
@@ -14,9 +15,6 @@ export interface GatheredExperts {
   /** Tokens times chosen experts. */
   readonly pairs: number;
 }
-
-/** Operators that hand the same numbers on, in the same order, at most in another precision. */
-const LAYOUTS: ReadonlySet<string> = new Set(['Reshape', 'Squeeze', 'Unsqueeze', 'Flatten', 'Identity', 'Cast']);
 
 /**
  * Follows the neurons of experts from what their second product reads: a gathered weight counts as a weight.
@@ -40,7 +38,11 @@ export function traceGatheredNeurons(
       reason: `its neurons "${inner}" are [${dims.join(', ')}], expected ${neuronCount} for each chosen expert`,
     };
   const outcome = traceChannels({
-    ...{ index, facts, dataValues, stage, stageOf: partition.stageOf },
+    index,
+    facts,
+    dataValues,
+    stage,
+    stageOf: partition.stageOf,
     cuts: new Set(partition.cuts),
     shared: new Set(),
     seed: inner,

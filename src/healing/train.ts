@@ -25,7 +25,7 @@ export interface Training extends Learning {
   readonly learningRate: number;
   /** Called after every step with what a later run can resume from; it must be read before this returns. */
   readonly onStep?: ((save: () => SavedTraining) => Promise<void>) | undefined;
-  /** Hears of steps that are taken again at a lower rate. */
+  /** Called with the number of steps that are repeated at a lower rate. */
   readonly onRepeat?: ((stepCount: number) => void) | undefined;
 }
 

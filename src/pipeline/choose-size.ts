@@ -79,15 +79,15 @@ async function checkSmallestOf(
 }
 
 /** The size problem of a model that was not measured, or whose statistics were. */
-function openProblem(context: JobContext, input: SizeInput, measured: SeenModel | undefined) {
+function openProblem(context: JobContext, input: SizeInput, measured: ObservedModel | undefined) {
   const { options } = input.job;
   const modules = modulesOf(input, measured?.modules ?? selectModules(input.job).modules);
   const dense = measured?.dense ?? { functional: new Map(), orders: ordersOfZero(modules, options) };
   return prepareProblem(context, input, { modules, dense, windowLength: measured?.windowLength ?? 2 });
 }
 
-/** A model that saved statistics are of. */
-interface SeenModel extends MeasuredModel {
+/** A model as its saved statistics describe it. */
+interface ObservedModel extends MeasuredModel {
   /** Tokens of a window that it was measured on. */
   readonly windowLength: number;
 }
@@ -124,7 +124,7 @@ export interface PlannedCandidate
 export async function planSizes(
   context: JobContext,
   input: SizeInput,
-  measured: SeenModel | undefined,
+  measured: ObservedModel | undefined,
 ): Promise<PlannedSizes> {
   const { shrink } = input;
   const opened = await openProblem(context, input, measured);
@@ -171,7 +171,7 @@ async function priceProblem(
   }: {
     readonly problem: SizeProblem;
     readonly form: CodedForm | undefined;
-    readonly measured: SeenModel;
+    readonly measured: ObservedModel;
   },
 ): Promise<SizeProblem | undefined> {
   if (form === undefined) return problem;
@@ -180,8 +180,15 @@ async function priceProblem(
   const bits = input.shrink.dtypes.map(bitsOf);
   // Maps belong to modules also where no unit may leave.
   const { maps } = sizeProblemOf({
-    ...{ model, analysed, options, modules, form, bits, windowLength },
-    ...{ dense: measured.dense, cachedBytes: 0 },
+    model,
+    analysed,
+    options,
+    modules,
+    form,
+    bits,
+    windowLength,
+    dense: measured.dense,
+    cachedBytes: 0,
   });
   const costs = await context.timed('quantise', () =>
     estimateRounding({ model, modules, form, curvatures, read, maps, windowLength }),

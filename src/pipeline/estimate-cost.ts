@@ -132,8 +132,13 @@ const MS = {
 const TOKENS_PER_RUN = 1024;
 /** Tokens that curvature is averaged over, that input repair reads and finds lengths on, and that rounding learns from, at most. */
 const MOST = {
-  ...{ curvature: 16384, drafts: 8192, examples: 16384, lengths: 4096 },
-  ...{ rounding: 8192, drives: 2048, experts: 8192 },
+  curvature: 16384,
+  drafts: 8192,
+  examples: 16384,
+  lengths: 4096,
+  rounding: 8192,
+  drives: 2048,
+  experts: 8192,
 };
 /** Ways of those tokens through the experts of a mixture, which find their order, and that of the neurons inside. */
 const EXPERT_WAYS = { whole: 12, inside: 8 };

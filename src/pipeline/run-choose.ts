@@ -1,3 +1,4 @@
+import { omit } from '../omit.js';
 import { omitUndefined } from '../omit-undefined.js';
 import { CHOOSE } from '../options/commands.js';
 import { fractionOf } from '../options/kinds.js';
@@ -13,7 +14,7 @@ import { timeModels } from './evaluate/time-models.js';
 import { withJob } from './job-context.js';
 import { rungFolder } from './ladder-rungs.js';
 import { runQuantize } from './run-quantize.js';
-import { checkShrink, runShrink, type ShrinkRequest, vocabularyOf } from './run-shrink.js';
+import { checkShrink, OF_TOKENS, runShrink, type ShrinkRequest, vocabularyOf } from './run-shrink.js';
 import { open } from './stages/open.js';
 
 /** A model that is to be made in several sizes, of which one is recommended. */
@@ -77,15 +78,17 @@ export async function runChoose(platform: Platform, request: ChooseRequest): Pro
   const { model, out, allow, dtypes, targetSize, calibration, embeddings, offline, executionProvider } = given;
   checkShrink({ ...given, text, targetSize: targetSize ?? ANY_SIZE });
   for (const file of [text, test]) await checkCalibrationFiles(platform.files, { source: { file } });
-  const { allow: _, dtypes: __, heal: ___, targetSize: ____, calibration: _____, ...others } = given;
-  const { keepLanguages, vocabularySize, vocabulary, ...shared } = others;
+  const shared = omit(given, 'allow', 'dtypes', 'heal', 'targetSize', 'calibration', ...OF_TOKENS);
   const control = stepControls(request, [1, 2, 10, 2, 2]);
   const trimmed = vocabularyOf({ ...given, text });
   const quantiseTo = (dtype: 'q8' | 'q4', step: number) =>
     runQuantize(
       platform,
       {
-        ...{ ...shared, ...control(step, dtype), dtype, out: rungFolder(out, { sparsity: 0, name: dtype }) },
+        ...shared,
+        ...control(step, dtype),
+        dtype,
+        out: rungFolder(out, { sparsity: 0, name: dtype }),
         // Eight bits learn nothing from text.
         ...(dtype === 'q4' && { calibration: { ...calibration, source: { file: text } } }),
       },
@@ -112,7 +115,9 @@ export async function runChoose(platform: Platform, request: ChooseRequest): Pro
   const bytes = [q8.bytes.before, ...reports.map((report) => report.bytes.after)];
   const measured = models.map(
     (each, at): MeasuredChoice => ({
-      ...{ name: names[at]!, model: each, bytes: bytes[at]! },
+      name: names[at]!,
+      model: each,
+      bytes: bytes[at]!,
       bitsPerByte: evaluations[at]?.perplexity[0]?.bitsPerByte ?? Number.NaN,
       tokensPerSecond: speeds.models[at]!.tokensPerSecond,
       firstTokenMs: speeds.models[at]!.promptMs,

@@ -112,7 +112,10 @@ export function runPlanShrink(platform: Platform, request: PlanShrinkRequest): P
     const { windowCount, generate } = calibration;
     const cost = sumByStage(
       estimateCost({
-        ...{ options, quantisation, calibration, windowLength },
+        options,
+        quantisation,
+        calibration,
+        windowLength,
         size: modelSize(analysed),
         resultCount: Math.max(1, results.length),
         draftCount: DRAFTS_PER_SIZE,

@@ -1,3 +1,4 @@
+import { omit } from '../omit.js';
 import { omitUndefined } from '../omit-undefined.js';
 import { SHRINK } from '../options/commands.js';
 import type { FolderOptions } from '../options/folder.js';
@@ -63,12 +64,15 @@ export async function runShrink(platform: Platform, request: ShrinkRequest): Pro
   return reports as readonly PruneReport[] as ShrinkReports;
 }
 
+/** Options that a run of `prune` does not have. */
+const OF_SIZES = ['allow', 'dtypes', 'targetSize', 'targetMemory', 'contextLength'] as const;
+export const OF_TOKENS = ['keepLanguages', 'vocabularySize', 'vocabulary'] as const;
+
 /** What a run measures and writes, whatever the size. */
 export function pruneRequestOf(request: ShrinkRequest, shrink: ResolvedShrink): PruneRequest {
-  const { text, calibration, allow: _, dtypes: __, targetSize, targetMemory, contextLength: ___, ...others } = request;
-  const { keepLanguages: ____, vocabularySize: _____, vocabulary: ______, ...given } = others;
+  const { text, calibration } = request;
   return {
-    ...given,
+    ...omit(request, 'text', 'calibration', ...OF_SIZES, ...OF_TOKENS),
     ...(text !== undefined && { calibration: { ...calibration, source: { file: text } } }),
     ...(text === undefined && calibration !== undefined && { calibration }),
     ...runOf(shrink),

@@ -117,7 +117,7 @@ async function maskNeurons(
   const handle = model.weights.get(second.weight)!;
   const { axis, codes } = labels.get(second.weight)!;
   const bytes = (await handle.read()).slice();
-  const empty = await emptyCodes(model, second);
+  const zeroAt = await zeroCodes(model, second);
   const perExpert = handle.byteLength / handle.dims[0]!;
   const rowCount = handle.dims.slice(1, axis).reduce((product, dim) => product * dim, 1);
   const itemBytes = perExpert / rowCount / codes.length;
@@ -128,7 +128,7 @@ async function maskNeurons(
       for (const position of codes.keys()) {
         if (stays.has(codes[position]!)) continue;
         const start = expert * perExpert + (row * codes.length + position) * itemBytes;
-        bytes.fill(empty(expert * rowCount + row, position / codes.length), start, start + itemBytes);
+        bytes.fill(zeroAt(expert * rowCount + row, position / codes.length), start, start + itemBytes);
       }
     }
   });
@@ -139,8 +139,8 @@ async function maskNeurons(
   editor.rewire(readers, second.weight, editor.addWeight(`${second.weight}/masked`, masked));
 }
 
-/** The byte that stands for nothing in a row of a second map, at a fraction of its length. */
-async function emptyCodes({ weights }: OnnxModel, { weight, bits, zeroPoints, blocks = 1 }: SecondMap) {
+/** The byte whose codes dequantise to zero in a row of a second map, at a fraction of its length. */
+async function zeroCodes({ weights }: OnnxModel, { weight, bits, zeroPoints, blocks = 1 }: SecondMap) {
   if (bits === undefined) return () => 0;
   // A byte of equal codes.
   const repeat = (code: number) => (code * 255) / (2 ** bits - 1);

@@ -61,7 +61,10 @@ function cutNeurons(
   for (const [name, label] of found.labels) renamed.labels.set(found.handed.has(name) ? nameNow(name) : name, label);
   for (const name of found.handed) renamed.handed.add(nameNow(name));
   cutTrace(model, {
-    ...{ detected, facts, module, trace: { ...trace, ...found, ...renamed } },
+    detected,
+    facts,
+    module,
+    trace: { ...trace, ...found, ...renamed },
     // Nodes see the same numbers of neurons whichever they are.
     kept: keptUnits(
       Int32Array.from({ length: width }, (_, unit) => unit),

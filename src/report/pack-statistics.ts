@@ -60,7 +60,9 @@ export function createStatisticsPacker(store: StoreTensor): StatisticsPacker {
       return {
         modules: measured.map((module) => describeModule(module, functional.get(module))),
         experts: [...orders].map(([{ index, block, kind }, { neurons }]) => ({
-          ...{ index, block, kind },
+          index,
+          block,
+          kind,
           neurons: neurons !== undefined,
         })),
         tensors,

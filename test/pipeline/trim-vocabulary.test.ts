@@ -44,7 +44,7 @@ it('writes a folder in which every file knows the new ids', async () => {
     },
   ]);
   expect(trimmed.remarks).toEqual([
-    'left out, since they hold the tokens that went: tokenizer.model; tokenizer.json stands for them',
+    'left out, since they hold the tokens that went: tokenizer.model; tokenizer.json replaces them',
   ]);
   expect((await readJson(out, 'config.json')).vocab_size).toBe(900);
   // The last id plays a role, so that it stays.

@@ -141,7 +141,7 @@ const makeSmaller = (): Promise<void> =>
     await showResult(report);
   });
 
-/** Makes several sizes, and goes on with the one that is recommended. */
+/** Makes several sizes, and continues with the recommended one. */
 const trySizes = (): Promise<void> =>
   run(async (control) => {
     const out = await createResultFolder(`${dense!.name}-sizes`);

@@ -11,7 +11,7 @@ import { vocabularyFileOf } from '../../vocabulary/vocabulary-files.js';
 import { documentsOf } from '../result-facts.js';
 import type { TracedGraph, TrimmingPlan } from './plan-trimming.js';
 
-/** Says how a vocabulary was trimmed, in the folder; `vocabulary` reads it to trim alike. */
+/** File that says how a vocabulary was trimmed; `vocabulary` reads it to trim another model the same way. */
 export const VOCABULARY_FILE = 'fang-prune-vocabulary.json';
 
 /** Graphs of a plan that were cut. */
@@ -49,7 +49,7 @@ export function remarkTokens({ chosen: { addedToList, filledUp } }: TrimmingPlan
 export const remarkStale = (stale: readonly string[]): readonly string[] =>
   stale.length === 0
     ? []
-    : [`left out, since they hold the tokens that went: ${stale.join(', ')}; tokenizer.json stands for them`];
+    : [`left out, since they hold the tokens that went: ${stale.join(', ')}; tokenizer.json replaces them`];
 
 interface TableSize {
   readonly model: TracedGraph['model'];

@@ -17,7 +17,7 @@ import { type GraphPart, traceVocabulary } from '../../vocabulary/trace-vocabula
 import type { VocabularyTrace } from '../../vocabulary/vocabulary-trace.js';
 import type { JobContext } from '../job-context.js';
 import { remarkShared } from '../stages/load.js';
-import { readTokenSelection, type TokenWishes } from './read-token-selection.js';
+import { readTokenSelection, type TokenSelectionOptions } from './read-token-selection.js';
 
 /** A graph of the folder as its file has it, and where it deals with the vocabulary. */
 export interface TracedGraph {
@@ -40,7 +40,11 @@ export interface TrimmingPlan {
 }
 
 /** Reads graphs and tokenizer, and chooses the tokens that stay. */
-export function planTrimming(context: JobContext, folder: ModelFolder, options: TokenWishes): Promise<TrimmingPlan> {
+export function planTrimming(
+  context: JobContext,
+  folder: ModelFolder,
+  options: TokenSelectionOptions,
+): Promise<TrimmingPlan> {
   return context.timed('choose', async () => {
     const { platform, signal, onProgress } = context;
     const { files } = platform;

@@ -20,7 +20,7 @@ interface PriceInput extends Pick<TrimmedFolder, 'unseen'> {
 /** Characters that are read of a text, from its end: some seconds of a small model. */
 const MOST_CHARACTERS = 8192;
 
-/** Fewer tell little. */
+/** Fewer are too few to measure on. */
 const LEAST_CHARACTERS = 1024;
 
 const WINDOW_LENGTH = 512;

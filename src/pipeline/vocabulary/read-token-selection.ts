@@ -34,7 +34,7 @@ export function checkVocabularyOptions({ keepLanguages, vocabularySize, vocabula
 }
 
 /** Which tokens stay, by files or by what was read already. */
-export interface TokenWishes extends VocabularyOptions {
+export interface TokenSelectionOptions extends VocabularyOptions {
   /** Tokens of a text, which stay as those of `texts` do. */
   readonly seen?: Int32Array | undefined;
 }
@@ -51,7 +51,7 @@ interface WishSources {
 /** Reads which tokens are to stay: the user's list and texts, and what files of the model name. @throws OptionError */
 export async function readTokenSelection(
   files: Files,
-  options: TokenWishes,
+  options: TokenSelectionOptions,
   { folder, file, tokenizer, tokenizerConfig, constants }: WishSources,
 ): Promise<TokenSelection> {
   const { keepLanguages, vocabularySize, vocabulary, texts = [], seen = [] } = options;

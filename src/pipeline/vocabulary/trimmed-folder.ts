@@ -60,7 +60,8 @@ export async function trimInMemory(
     withChangedFiles(platform, root, changed),
     { root, modelFile, origin: hub },
     {
-      ...{ embeddings, bos },
+      embeddings,
+      bos,
       changed: {
         parts: new Map([...plan.parts].map(([path, { model }]) => [path, model])),
         async change(model, path) {

@@ -54,8 +54,13 @@ export async function solveExperts(
   const probe = await openNeurons({ engine, analysed, model, module, type: sample.type });
   try {
     const router = await findRouter({
-      ...{ sample, expertCount, size, probe: opened.probe, routers: opened.routers },
-      ...{ leastExperts: module.leastExperts!, row: EXPERT_SCORES[options.expertScore] },
+      sample,
+      expertCount,
+      size,
+      probe: opened.probe,
+      routers: opened.routers,
+      leastExperts: module.leastExperts!,
+      row: EXPERT_SCORES[options.expertScore],
     }).catch((error: unknown) => {
       if (!(error instanceof UnsupportedModelError)) throw error;
       return undefined;
@@ -70,7 +75,13 @@ export async function solveExperts(
     for (const expert of keep) stays[expert] = 1;
     const routes = await routeAll({ sample, router }, stays);
     const site: RepairSite = {
-      ...{ context, detail, sample, probe, opened, routes, size },
+      context,
+      detail,
+      sample,
+      probe,
+      opened,
+      routes,
+      size,
       neurons: module.neurons,
       expertCount,
       keptOf: keptNeurons({ module, keep, neurons }),
@@ -214,7 +225,12 @@ async function solveExpert(
       channelRows[channel * learned.length + column] = lacking[tokens[at]! * size + channel]!;
   });
   const map = await solveRidge({
-    ...{ features: neuronRows, targets: channelRows, width, size, sampleCount: learned.length, multiply },
+    features: neuronRows,
+    targets: channelRows,
+    width,
+    size,
+    sampleCount: learned.length,
+    multiply,
     dampening: job.options.dampening ?? DAMPENING,
   });
   if (map === undefined) return undefined;
@@ -246,7 +262,7 @@ export async function writeSecondMaps(
   const [count = 1, rows = 1, columns = 1] = dims;
   const values = await readFloat32(handle);
   for (const [place, map] of maps) {
-    // `[channels, neurons]`, or turned.
+    // `[channels, neurons]`, or transposed.
     const laidOut =
       labels.get(second.weight)!.axis === 2
         ? Float32Array.from(map)

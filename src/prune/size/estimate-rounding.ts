@@ -26,7 +26,7 @@ export type RoundingCosts = ReadonlyMap<string, ReadonlyMap<Bits, number>>;
 /**
  * Prices the rounding of maps from statistics alone, without a draft. Errors of rounding are independent, so that the output map of a
  * module costs the sum of G_ii A_jj e_ij^2: G the metric's curvature at its output, A the Gram matrix of its input. The other maps of a
- * module are taken to be felt alike.
+ * module are assumed to cost as much for the same error.
  *
  * @returns undefined where statistics lack the curvature, or are of function groups
  */
@@ -56,7 +56,9 @@ export async function estimateRounding({
 }
 
 const gridOf = ({ blockSize, symmetric, dtype }: CodedForm, bits: Bits): BlockGrid => ({
-  ...{ bits, blockSize, hasZeroPoints: !symmetric && bits < 8 },
+  bits,
+  blockSize,
+  hasZeroPoints: !symmetric && bits < 8,
   scaleType: dtype.floats === 'float16' ? 'float16' : 'float32',
 });
 
