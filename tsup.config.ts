@@ -21,7 +21,7 @@ const shared = {
 const library = { index: 'src/index.ts', node: 'src/node.ts', web: 'src/web.ts' };
 
 // Both are published as ES modules only, so `require` could not reach them, nor CommonJS typings refer to them: they are
-// compiled in (see docs/dependencies.md) and count as development dependencies.
+// compiled in (see docs/contributing/dependencies.md) and count as development dependencies.
 const compiledIn = ['onnx-buf', 'ml-kmeans'];
 
 /** A test runner's sandbox has no `import()` for CommonJS. */

@@ -7,20 +7,22 @@ import { Converter, PageEvent } from 'typedoc';
 const MENU = {
   'First steps': ['why', 'guide', 'hub', 'browser'],
   'Better results': [
+    'methods',
     'calibration',
+    'experts',
     'report',
     'evaluation',
-    'auto',
-    'experts',
     'recipes-and-ladders',
     'healing',
     'quantisation',
-    'shrink',
+    'sizes',
+    'vocabulary',
   ],
-  'Own pipelines': ['pipelines'],
   'Rely on it': ['performance', 'reliability', 'supported-models'],
-  'Look up': ['options', 'glossary'],
-  'The project': ['architecture', 'contributing', 'dependencies'],
+  'Look up': ['options'],
+  Contributing: ['README', 'architecture', 'glossary', 'pipelines', 'dependencies'].map(
+    (name) => `contributing/${name}`,
+  ),
 };
 const REST = 'Research';
 

@@ -27,6 +27,28 @@ it.each(documents)('%s links only to files that exist', (document) => {
   expect(linkedFiles(document).filter((target) => !existsSync(target))).toEqual([]);
 });
 
+/** Anchors that GitHub and typedoc give a page's headings. */
+function anchorsOf(document: string): string[] {
+  const text = readFileSync(document, 'utf8').replaceAll(/^```[\s\S]*?^```/gm, '');
+  return [...text.matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) =>
+    heading
+      .toLowerCase()
+      .replaceAll(/[^\p{L}\p{N} _-]/gu, '')
+      .replaceAll(' ', '-'),
+  );
+}
+
+it.each(documents)('%s links only to headings that exist', (document) => {
+  const links = [...readFileSync(document, 'utf8').matchAll(/\]\(([^)#\s]*)#([^)\s]+)\)/g)];
+  const lost = links.filter(([, path = '', anchor = '']) => {
+    if (/^https?:/.test(path) && !path.startsWith(SOURCES)) return false;
+    const file = path.startsWith(SOURCES) ? path.slice(SOURCES.length) : join(dirname(document), path);
+    const target = path === '' ? document : file;
+    return target.endsWith('.md') && !anchorsOf(target).includes(anchor);
+  });
+  expect(lost.map(([link]) => link)).toEqual([]);
+});
+
 it('the README has no relative link, which would be dead in the package', () => {
   expect(readme.match(/\]\((?!https?:|#)[^)]+\)/g)).toBeNull();
   expect(linkedFiles('README.md').length).toBeGreaterThan(30);
@@ -80,9 +102,9 @@ it('the README names every error code', () => {
   expect(Object.keys(EXIT_CODES).filter((code) => !readme.includes(`\`${code}\``))).toEqual([]);
 });
 
-it('every dependency has its reason in docs/dependencies.md', () => {
+it('every dependency has its reason in docs/contributing/dependencies.md', () => {
   const { dependencies, optionalDependencies, peerDependencies } = JSON.parse(readFileSync('package.json', 'utf8'));
-  const reasons = readFileSync('docs/dependencies.md', 'utf8');
+  const reasons = readFileSync('docs/contributing/dependencies.md', 'utf8');
   const names = [dependencies, optionalDependencies, peerDependencies].flatMap(Object.keys);
   expect(names.filter((name) => !reasons.includes(`\`${name}\``))).toEqual([]);
 });

@@ -16,6 +16,6 @@ const halfway: Allocation = {
 export const compared: Allocation = {
   ...global,
   description: 'the threshold of `global`, an even spread, or the mean of both: what predicts best on held-out windows',
-  paper: 'this library: docs/auto.md',
+  paper: 'this library: docs/methods.md',
   candidates: { threshold: global, halfway, even: uniform },
 };

@@ -75,7 +75,7 @@ export const METHODS = {
   auto: {
     ...obc,
     description: 'obc priced by the divergence from the dense model, one threshold over all modules, repair of inputs',
-    paper: 'this library: docs/auto.md',
+    paper: 'this library: docs/methods.md',
     defaults: { ...obc.defaults, dampening: 0.1 },
     run: { allocation: 'global', metric: 'divergence', inputSteps: 3, generate: true },
   },
