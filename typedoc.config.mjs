@@ -5,24 +5,10 @@ import { Converter, PageEvent } from 'typedoc';
 
 /** The menu: the way of a newcomer from top to bottom. A page that is named nowhere is listed under the last heading. */
 const MENU = {
-  'First steps': ['why', 'guide', 'hub', 'browser'],
-  'Better results': [
-    'methods',
-    'calibration',
-    'experts',
-    'report',
-    'evaluation',
-    'recipes-and-ladders',
-    'healing',
-    'quantisation',
-    'sizes',
-    'vocabulary',
-  ],
-  'Rely on it': ['performance', 'reliability', 'supported-models'],
-  'Look up': ['options'],
-  Contributing: ['README', 'architecture', 'glossary', 'pipelines', 'dependencies'].map(
-    (name) => `contributing/${name}`,
-  ),
+  'First steps': ['why', 'guide', 'supported-models', 'hub', 'browser'],
+  'Better results': ['methods', 'healing', 'quantisation', 'sizes', 'evaluation'],
+  'Look up': ['options', 'reliability'],
+  Contributing: ['README', 'architecture', 'glossary', 'pipelines', 'dependencies'].map((name) => `contributing/${name}`),
 };
 const REST = 'Research';
 

@@ -55,7 +55,7 @@ const documents = pages.filter((name) => name.startsWith('documents/'));
 const hidden = documents.filter((name) => !reached.has(name));
 
 /** Words of pages that stand in no heading or name, and where a search for them leads. */
-const SEARCHES = { telemetry: 'Reliability', Kronecker: 'How_auto_prunes' } as const;
+const SEARCHES = { telemetry: 'Reliability', Kronecker: 'Methods_and_calibration' } as const;
 
 /** Width of a phone, in CSS pixels. */
 const PHONE_WIDTH = 390;

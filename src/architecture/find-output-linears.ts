@@ -124,7 +124,7 @@ function stopAtRouter(node: NodeProto): SearchStop {
     node: nodeLabel(node),
     opType: qualifiedOp(node),
     reason:
-      'it routes tokens to experts that are written out in a form that is not known; docs/experts.md has the forms that are',
+      'it routes tokens to experts that are written out in an unknown form; docs/supported-models.md lists the known forms',
   };
 }
 

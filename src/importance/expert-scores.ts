@@ -29,7 +29,7 @@ const overTokens = (sums: Float64Array, { tokens }: ExpertStatistics): Float64Ar
 export const EXPERT_SCORES = {
   removal: {
     description: 'what the output loses, in the metric, once the router sends its tokens to the others',
-    paper: 'this library: docs/experts.md',
+    paper: 'this library: docs/methods.md',
     score: ({ costs }) => costs,
   },
   reap: {

@@ -2,7 +2,7 @@ import type { PruneJob, PruneOutcome } from './job.js';
 
 /**
  * Tokens for each channel of the widest output map below which methods that invert its Gram matrix fit the calibration rather than the
- * model: at 1 for each Gemma-3-270M lost more than by methods that only score (docs/calibration.md).
+ * model: at 1 for each Gemma-3-270M lost more than by methods that only score (docs/methods.md).
  */
 const LEAST_TOKENS_PER_CHANNEL = 8;
 
