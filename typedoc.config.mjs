@@ -8,7 +8,9 @@ const MENU = {
   'First steps': ['why', 'guide', 'supported-models', 'hub', 'browser'],
   'Better results': ['methods', 'healing', 'quantisation', 'sizes', 'evaluation'],
   'Look up': ['options', 'reliability'],
-  Contributing: ['README', 'architecture', 'glossary', 'pipelines', 'dependencies'].map((name) => `contributing/${name}`),
+  Contributing: ['README', 'architecture', 'glossary', 'pipelines', 'dependencies'].map(
+    (name) => `contributing/${name}`,
+  ),
 };
 const REST = 'Research';
 

@@ -14,14 +14,24 @@ const documents = [
   ...markdownIn('examples/models/tiny-llama'),
 ];
 
-/** Files that a document links to, by relative links or by their addresses on GitHub. */
-function linkedFiles(document: string): string[] {
-  const links = [...readFileSync(document, 'utf8').matchAll(/\]\(([^)#\s]+)[^)]*\)/g)].map(([, link = '']) => link);
-  return links.flatMap((link) => {
-    if (link.startsWith(SOURCES)) return [link.slice(SOURCES.length)];
-    return /^https?:/.test(link) ? [] : [join(dirname(document), link)];
+interface Link {
+  readonly file: string;
+  readonly anchor: string | undefined;
+}
+
+/** Files of the project that a document links to: in place or by reference, by relative paths or by addresses on GitHub. */
+function linksOf(document: string): Link[] {
+  const text = readFileSync(document, 'utf8');
+  const targets = [...text.matchAll(/\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)$/gm)];
+  return targets.flatMap(([, inPlace, byReference]) => {
+    const [path = '', anchor] = (inPlace ?? byReference ?? '').split('#');
+    if (path.startsWith(SOURCES)) return [{ file: path.slice(SOURCES.length), anchor }];
+    if (/^https?:/.test(path)) return [];
+    return [{ file: path === '' ? document : join(dirname(document), path), anchor }];
   });
 }
+
+const linkedFiles = (document: string): string[] => linksOf(document).map(({ file }) => file);
 
 it.each(documents)('%s links only to files that exist', (document) => {
   expect(linkedFiles(document).filter((target) => !existsSync(target))).toEqual([]);
@@ -39,18 +49,24 @@ function anchorsOf(document: string): string[] {
 }
 
 it.each(documents)('%s links only to headings that exist', (document) => {
-  const links = [...readFileSync(document, 'utf8').matchAll(/\]\(([^)#\s]*)#([^)\s]+)\)/g)];
-  const lost = links.filter(([, path = '', anchor = '']) => {
-    if (/^https?:/.test(path) && !path.startsWith(SOURCES)) return false;
-    const file = path.startsWith(SOURCES) ? path.slice(SOURCES.length) : join(dirname(document), path);
-    const target = path === '' ? document : file;
-    return target.endsWith('.md') && !anchorsOf(target).includes(anchor);
-  });
-  expect(lost.map(([link]) => link)).toEqual([]);
+  const lost = linksOf(document).filter(
+    ({ file, anchor }) => anchor !== undefined && file.endsWith('.md') && !anchorsOf(file).includes(anchor),
+  );
+  expect(lost).toEqual([]);
+});
+
+it.each(documents)('%s uses each link that it defines, and defines each that it uses', (document) => {
+  const text = readFileSync(document, 'utf8').replaceAll(/^```[\s\S]*?^```|`[^`\n]*`/gm, '');
+  const defined = [...text.matchAll(/^\[([^\]]+)\]: \S+$/gm)].map(([, name = '']) => name.toLowerCase());
+  const used = [
+    ...text.replaceAll(/^\[[^\]]+\]: \S+$/gm, '').matchAll(/(?<!!)\[([^[\]]+)\](?:\[([^\]]+)\])?(?!\(|\])/g),
+  ].map(([, words = '', name = words]) => name.replaceAll(/\s+/g, ' ').toLowerCase());
+  expect(defined.filter((name) => !used.includes(name))).toEqual([]);
+  if (defined.length > 0) expect(used.filter((name) => !defined.includes(name))).toEqual([]);
 });
 
 it('the README has no relative link, which would be dead in the package', () => {
-  expect(readme.match(/\]\((?!https?:|#)[^)]+\)/g)).toBeNull();
+  expect(readme.match(/\]\((?!https?:|#)[^)]+\)|^\[[^\]]+\]: (?!https?:)/gm)).toBeNull();
   expect(linkedFiles('README.md').length).toBeGreaterThan(30);
 });
 
