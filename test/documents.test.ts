@@ -37,10 +37,10 @@ it.each(documents)('%s links only to files that exist', (document) => {
   expect(linkedFiles(document).filter((target) => !existsSync(target))).toEqual([]);
 });
 
-/** Anchors that GitHub and typedoc give a page's headings. */
+/** Anchors that GitHub and typedoc give a page's headings; those of headings with code differ. */
 function anchorsOf(document: string): string[] {
   const text = readFileSync(document, 'utf8').replaceAll(/^```[\s\S]*?^```/gm, '');
-  return [...text.matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) =>
+  return [...text.matchAll(/^#+ ([^`\n]*)$/gm)].map(([, heading = '']) =>
     heading
       .toLowerCase()
       .replaceAll(/[^\p{L}\p{N} _-]/gu, '')
