@@ -117,8 +117,8 @@ export function followRouter(
     else if (!isReducing && inputsOf(node).some((input) => hasExperts(input) && isFloat(search, input)))
       throw new MixtureStop(node, `it makes [${dimsOf(value).join(', ')}] of ${codes.length} experts`);
     if (opType === 'TopK') choices.push([...node.input]);
-    // A mask of whole groups is one number a group until it is copied to its experts.
-    const isCopied = opType === 'Expand' && !inputsOf(node).some((input) => hasExperts(input));
+    // A mask of whole groups is one number a group until it is copied to its experts. The sizes to copy to may be as many as experts.
+    const isCopied = opType === 'Expand' && !hasExperts(node.input[0] ?? '');
     pending.push(...node.input.map((input) => ({ value: input, reader: node, isBehind: seesChosen || isCopied })));
   }
   if (results.length === 0)
