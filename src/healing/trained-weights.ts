@@ -1,11 +1,12 @@
 import type { NodeProto } from 'onnx-buf';
-import type { BlockSpan, ModelLayout } from '../architecture/layout.js';
-import { carriedOf } from '../graph/extract-stage.js';
-import { type GraphIndex, inputsOf } from '../graph/graph-index.js';
+import type { BlockSpan, ModelLayout, PrunableModule } from '../architecture/layout.js';
+import { carriedOf, extractStage } from '../graph/extract-stage.js';
+import { type GraphIndex, inputsOf, qualifiedOp } from '../graph/graph-index.js';
 import { influencedValues, partitionGraph } from '../graph/partition.js';
 import type { ValueFacts } from '../graph/value-facts.js';
 import { isFloatType } from '../onnx/float-encoding.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
+import { expertTensors, FUSED_MIXTURES } from '../operators/experts.js';
 import type { ParameterForm } from '../operators/operator.js';
 import { operatorOf } from '../operators/table.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
@@ -23,10 +24,10 @@ export interface TrainedWeight {
 /** What is trained of a block, by name. */
 export const TRAINED = {
   all: { description: 'all maps, gains and biases of the blocks', fits: () => true },
-  ffn: { description: 'the maps of FFNs and their biases', fits: ({ inFfn }) => inFfn },
+  ffn: { description: 'the maps of FFNs and experts, and their biases', fits: ({ inFfn }) => inFfn },
   outputs: {
-    description: 'the maps out of FFNs and attentions, gains and biases',
-    fits: ({ isOutput, form }) => isOutput || form === 'vector',
+    description: 'the maps out of FFNs, experts and attentions, gains and biases',
+    fits: ({ isOutput, form }) => isOutput || form !== 'matrix',
   },
 } as const satisfies Record<string, TrainedRow>;
 
@@ -40,7 +41,7 @@ interface TrainedRow {
 /** A place where a weight is read. */
 interface WeightUse {
   readonly form: ParameterForm;
-  /** Whether the node that reads it holds neurons of an FFN. */
+  /** Whether the node that reads it holds neurons of an FFN, or experts. */
   readonly inFfn: boolean;
   /** Whether it is the map out of a module that can be pruned. */
   readonly isOutput: boolean;
@@ -59,7 +60,8 @@ export interface TrainedRequest {
 export function findTrainedWeights({ model, analysed, index, spans, trained }: TrainedRequest): TrainedWeight[] {
   const { cuts } = analysed.detected.partition;
   const found = new Map<string, Set<number>>();
-  const describe = describeUses(analysed);
+  const experts = findExpertWeights(analysed, index);
+  const describe = describeUses({ analysed, experts });
   const partition = partitionGraph(index, cuts);
   const carried = new Set(carriedOf(index, partition, cuts[0]!).map(({ name }) => name));
   for (const [at, { first, last }] of spans.entries()) {
@@ -71,10 +73,11 @@ export function findTrainedWeights({ model, analysed, index, spans, trained }: T
     const telling = tellingValues(nodes, cuts[last]!, { facts: analysed.facts.first, carried });
     const isOnPath = (value: string) => influenced.has(value) && telling.has(value);
     for (const node of nodes.filter(({ output }) => output.some(isOnPath))) {
-      for (const [slot, form] of Object.entries(operatorOf(node)?.parameters ?? {})) {
+      const parameters = { ...operatorOf(node)?.parameters, ...gatheredParameters(node, experts) };
+      for (const [slot, form] of Object.entries(parameters)) {
         const weight = traceWeight(model, index, node.input[Number(slot)] ?? '');
         if (weight === undefined || !hasForm(model.weights.get(weight)!, form)) continue;
-        if (!TRAINED[trained].fits(describe(node, form))) continue;
+        if (!TRAINED[trained].fits(describe(node, { weight, form }))) continue;
         found.set(weight, (found.get(weight) ?? new Set()).add(at));
       }
     }
@@ -104,15 +107,61 @@ function tellingValues(
   return telling;
 }
 
-function describeUses({ detected: { layout, traces } }: AnalysedModel) {
-  const results = new Set(layout.modules.map(({ output }) => output.result));
+/** The operators that pick experts' weights from their stack. */
+const PICKING: ReadonlySet<string> = new Set(['Gather', 'GatherND']);
+
+/** A table that tokens pick from is no parameter, unless it holds experts. */
+const gatheredParameters = ({ opType, input: [table = ''] }: NodeProto, { weights }: Experts) =>
+  PICKING.has(opType) && weights.has(table) ? ({ 0: 'matrix' } as const) : {};
+
+/** What the experts of all mixtures are computed with, without their routers. */
+interface Experts {
+  readonly weights: ReadonlySet<string>;
+  /** Those of their second maps that stand in one tensor. */
+  readonly outputs: ReadonlySet<string>;
+  /** What single experts make that have nodes of their own. */
+  readonly made: ReadonlySet<string>;
+}
+
+function findExpertWeights({ detected: { layout, traces } }: AnalysedModel, index: GraphIndex): Experts {
+  const mixtures = layout.modules.filter(({ kind }) => kind === 'experts');
+  return {
+    weights: new Set(mixtures.flatMap((module) => weightsOfExperts(module, index))),
+    outputs: new Set(
+      mixtures
+        .filter((module) => !hasNodesOfTheirOwn(module))
+        .map(({ index: at, output }) => traces[at]?.neurons?.second.weight ?? output.weight),
+    ),
+    made: new Set(mixtures.filter(hasNodesOfTheirOwn).flatMap(({ writtenExperts }) => writtenExperts!.made)),
+  };
+}
+
+const hasNodesOfTheirOwn = ({ writtenExperts }: PrunableModule): boolean => (writtenExperts?.made.length ?? 0) > 1;
+
+function weightsOfExperts({ input, output, writtenExperts }: PrunableModule, index: GraphIndex): readonly string[] {
+  if (writtenExperts === undefined) return expertTensors(index.nodes[index.producerOf.get(output.result)!]!).all;
+  const { made, chosen } = writtenExperts;
+  return extractStage(index, { outputs: made, atHand: (value) => value === input || value === chosen }).initializers;
+}
+
+interface DescribedGraph {
+  readonly analysed: AnalysedModel;
+  readonly experts: Experts;
+}
+
+function describeUses({ analysed: { detected }, experts }: DescribedGraph) {
+  const { layout, traces } = detected;
+  const results = new Set([...layout.modules.map(({ output }) => output.result), ...experts.made]);
   const neurons = ffnValues(layout, traces);
-  return (node: { readonly input: readonly string[]; readonly output: readonly string[] }, form: ParameterForm) => ({
+  return (node: NodeProto, { weight, form }: { readonly weight: string; readonly form: ParameterForm }): WeightUse => ({
     form,
-    inFfn: [...node.input, ...node.output].some((value) => neurons.has(value)),
-    isOutput: node.output.some((value) => results.has(value)),
+    inFfn: experts.weights.has(weight) || [...node.input, ...node.output].some((value) => neurons.has(value)),
+    isOutput: experts.outputs.has(weight) || (!isFused(node) && node.output.some((value) => results.has(value))),
   });
 }
+
+/** One node that reads both maps of its experts. */
+const isFused = (node: NodeProto): boolean => FUSED_MIXTURES.has(qualifiedOp(node));
 
 function ffnValues({ modules }: ModelLayout, traces: AnalysedModel['detected']['traces']): Set<string> {
   const ffns = modules.filter(({ kind }) => kind === 'ffn');
@@ -132,6 +181,6 @@ function traceWeight(model: OnnxModel, index: GraphIndex, value: string): string
 
 /** A gain or bias has one number a channel, so that tables and masks are none. */
 const hasForm = ({ dims }: TensorHandle, form: ParameterForm): boolean =>
-  form === 'matrix' ? dims.length >= 2 : dims.slice(0, -1).every((dim) => dim === 1);
+  form === 'vector' ? dims.slice(0, -1).every((dim) => dim === 1) : dims.length >= 2;
 
 const sizeOf = ({ dims }: TensorHandle): number => dims.reduce((product, dim) => product * dim, 1);

@@ -109,16 +109,20 @@ function unpackExperts(c: LoweringContext, { weight, scales, zeroPoints }: Packe
   return o.reshape(o.mul(centred, o.reshape(c.input(scales), [experts, rows, blocks, 1])), [experts, rows, size]);
 }
 
-const experts = (gradient: Gradient): Operator => ({
+const experts = (gradient: Gradient, parameters: Operator['parameters'] = {}): Operator => ({
   ...PLAIN,
   axis: missing('experts and their neurons are found by the mixture as a whole'),
   tokens: 'experts',
   gradient,
+  parameters,
 });
 
 /** ONNX Runtime's fused mixtures of experts. */
 export const EXPERTS = {
-  'com.microsoft.MoE': experts({ lower: mixExperts }),
+  'com.microsoft.MoE': experts(
+    { lower: mixExperts },
+    { 2: 'matrix', 3: 'expert biases', 4: 'matrix', 5: 'expert biases' },
+  ),
   'com.microsoft.QMoE': experts({ lower: mixPackedExperts }),
 } as const satisfies Family;
 

@@ -1,5 +1,5 @@
 import { intAttribute, textAttribute } from '../graph/attributes.js';
-import { elementCount, positiveAxis } from '../graph/value.js';
+import { elementCount, INT64, positiveAxis, type Value } from '../graph/value.js';
 import { type AxisRule, pickCodes, spreadCodes, TraceStop, toOther } from './axis-rule.js';
 import { type Cotangent, type RuleContext, unsupported, type VjpRule } from './gradient-rule.js';
 import type { MendRule } from './mend-rule.js';
@@ -172,6 +172,8 @@ function ungather(c: RuleContext, givenAxis: number, indexDims: readonly number[
   const known = c.knownInts(1)?.map((index) => positiveAxis(index, dim));
   const start = known?.[0] ?? 0;
   if (known?.every((index, at) => index === start + at)) return { axis, start, window: rows };
+  if (axis === 0 && dim <= FEW_ROWS && c.producer(0) === undefined)
+    return addRows(c, c.o.reshape(c.g, [count, elementCount(inner)]));
   if (c.opset < 16) throw unsupported(c.node, 'indices that are not a constant range need opset 16 or later.');
   const places = c.o.reshape(indices, [...outer.map(() => 1), count, ...inner.map(() => 1)]);
   return c.o.emitter.node('ScatterElements', [c.o.zeros(x.dims, c.g.dataType), c.o.expand(places, rows.dims), rows], {
@@ -179,4 +181,21 @@ function ungather(c: RuleContext, givenAxis: number, indexDims: readonly number[
     dataType: c.g.dataType,
     attributes: { axis, reduction: 'add' },
   });
+}
+
+/** Rows of a weight that a product with one-hot rows adds up, at most; experts have fewer. */
+const FEW_ROWS = 512;
+
+/**
+ * The gradient of a weight with few rows from which each token picks some: a product with a matrix of 0 and 1 takes a fraction of the time
+ * of adding elements one by one, and no indices of the size of what was picked.
+ * @param rows `[indices, elements of a row]`
+ */
+function addRows({ o, input }: RuleContext, rows: Value): Value {
+  const { dims } = input(0);
+  const [count = 1] = rows.dims;
+  const indices = o.reshape(o.cast(input(1), INT64), [1, count]);
+  const fromStart = o.where(o.less(indices, 0), o.add(indices, dims[0] ?? 1), indices);
+  const isPicked = o.cast(o.equal(o.range([dims[0] ?? 1, 1]), fromStart), rows.dataType);
+  return o.reshape(o.matMul(isPicked, rows), dims);
 }

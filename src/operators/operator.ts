@@ -34,8 +34,8 @@ export interface Operator {
   readonly refusal: string | 'none';
 }
 
-/** The matrix of a linear map, or one number for each channel: a gain, a bias. */
-export type ParameterForm = 'matrix' | 'vector';
+/** The matrix of a linear map; one number for each channel: a gain, a bias; or a bias for each expert, `[experts, channels]`. */
+export type ParameterForm = 'matrix' | 'vector' | 'expert biases';
 
 /** A part that does not exist, with the reason. */
 export interface Missing {
