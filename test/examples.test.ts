@@ -39,11 +39,11 @@ const examples = readdirSync('examples').filter((name) => name.endsWith('.ts'));
 /** What whoever installed this library, and nothing else, can import. */
 const AT_HAND = /^(fang-prune(\/core)?|node:\w[\w/]*)$/;
 
-/** A page is a project of its own. */
-const PAGE = 'browser';
+/** Projects of their own: a page, and queues. */
+const PROJECTS = ['browser', 'fleet'];
 
 const allExamples = readdirSync('examples', { recursive: true, encoding: 'utf8' }).filter(
-  (name) => /\.[cm]?[jt]s$/.test(name) && !name.startsWith(PAGE),
+  (name) => /\.[cm]?[jt]s$/.test(name) && !PROJECTS.some((project) => name.startsWith(project)),
 );
 
 it.each(allExamples)('%s imports only what comes with the library', (name) => {
