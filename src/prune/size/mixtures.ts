@@ -198,7 +198,8 @@ function moduleBytes({ maps, modules }: Pick<SizeProblem, 'maps' | 'modules'>, f
 const parametersOfSteps = ({ stepParameters, parametersPerStep }: SizedModule, count: number): number =>
   stepParameters?.subarray(0, count).reduce((sum, parameters) => sum + parameters, 0) ?? count * parametersPerStep;
 
-function describeMixture(
+/** Bytes and costs of maps in some forms, and modules without some steps. */
+export function describeMixture(
   problem: Omit<SizeProblem, 'evenHeads'>,
   forms: State,
   steps: ReadonlyMap<number, number>,

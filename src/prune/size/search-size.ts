@@ -78,6 +78,8 @@ export async function createSizeSearch(search: SizeSearch) {
   const priced = await pricePlain(search, drafts, plain);
   const measured: SizeCandidate[] = [...plain];
   return {
+    /** With what the rounding of each map costs. */
+    problem: priced,
     async choose(targetBytes: number): Promise<ChosenSize> {
       const site = { ...search, problem: priced, drafts, measured };
       const found = await chooseFor(site, targetBytes);
@@ -212,28 +214,24 @@ export interface Lever {
 const bestOf = (mixtures: readonly Mixture[], predict: (cost: MixtureCost) => number): Mixture | undefined =>
   mixtures.length === 0 ? undefined : mixtures.reduce((a, b) => (predict(b.estimate) < predict(a.estimate) ? b : a));
 
-/** Estimates of both costs, corrected by what was measured. */
-function predictBy(measured: readonly SizeCandidate[]): (cost: MixtureCost) => number {
-  const points = (
-    pick: (cost: MixtureCost) => number,
-    found: (cost: DraftCost) => number,
-  ): readonly CalibrationPoint[] =>
-    measured.flatMap(({ mixture, cost }) =>
-      pick(mixture.estimate) > 0 ? [{ estimate: pick(mixture.estimate), measured: found(cost) }] : [],
+/** Corrects estimates of both costs by what was measured. */
+export function predictCosts(
+  measured: readonly Pick<SizeCandidate, 'mixture' | 'cost'>[],
+): (estimate: MixtureCost) => DraftCost {
+  const lawOf = (lever: keyof MixtureCost, cost: keyof DraftCost) =>
+    fitPowerLaw(
+      measured.flatMap(({ mixture, cost: found }): CalibrationPoint[] =>
+        mixture.estimate[lever] > 0 ? [{ estimate: mixture.estimate[lever], measured: found[cost] }] : [],
+      ),
     );
-  const pruning = fitPowerLaw(
-    points(
-      (cost) => cost.pruning,
-      (cost) => cost.pruning,
-    ),
-  );
-  const rounding = fitPowerLaw(
-    points(
-      (cost) => cost.rounding,
-      (cost) => cost.quantising,
-    ),
-  );
-  return (cost) => pruning(cost.pruning) + rounding(cost.rounding);
+  const [pruning, quantising] = [lawOf('pruning', 'pruning'), lawOf('rounding', 'quantising')];
+  return (estimate) => ({ pruning: pruning(estimate.pruning), quantising: quantising(estimate.rounding) });
+}
+
+/** As `predictCosts`, both costs together. */
+function predictBy(measured: readonly SizeCandidate[]): (estimate: MixtureCost) => number {
+  const predict = predictCosts(measured);
+  return (estimate) => totalOf(predict(estimate));
 }
 
 export interface FittedMixture {

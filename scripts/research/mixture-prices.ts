@@ -1,0 +1,111 @@
+/**
+ * How well the prices of removals and of rounding predict what mixtures of both cost. The dense model is measured and two sizes are chosen, as
+ * `shrink` does it; then random mixtures are predicted from that and measured: each map gets bits by chance, and a share by chance of the
+ * units leaves.
+ *
+ *   npx tsx scripts/research/mixture-prices.ts MODEL [--text calibration.txt] [--windows 16] [--length 128] [--count 10] [--seed 0]
+ */
+import { allocateSteps } from '../../src/allocation/allocate-steps.js';
+import { global } from '../../src/allocation/global.js';
+import { createRandom } from '../../src/linalg/random.js';
+import { nodePlatform, STAGES, withJob } from '../../src/node.js';
+import { resolveQuantisation } from '../../src/options/quantisation.js';
+import { resolveCalibration, resolveOptions } from '../../src/options.js';
+import { splitDraftWindows } from '../../src/prune/drafts.js';
+import { measureDense } from '../../src/prune/measure-dense/measure-dense.js';
+import { createDraftMeter } from '../../src/prune/size/measure-draft.js';
+import { type Bits, describeMixture, type Mixture, uniformMixture } from '../../src/prune/size/mixtures.js';
+import { createSizeSearch, predictCosts } from '../../src/prune/size/search-size.js';
+import { sizeProblemOf } from '../../src/prune/size/size-problem.js';
+import { DTYPES } from '../../src/quantisation/dtypes.js';
+import { storeInMemory } from '../../src/removal/repair-linear.js';
+import { createMemoryStore } from '../../src/runtime/tensor-store.js';
+import { readArguments, refuse } from '../read-arguments.js';
+
+const USAGE =
+  'npx tsx scripts/research/mixture-prices.ts MODEL [--text FILE] [--windows 16] [--length 128] [--count 10] [--seed 0]';
+const { values, positionals } = readArguments(USAGE, {
+  text: { type: 'string' },
+  windows: { type: 'string', default: '16' },
+  length: { type: 'string', default: '128' },
+  count: { type: 'string', default: '10' },
+  seed: { type: 'string', default: '0' },
+});
+const [model] = positionals;
+const { text } = values;
+if (model === undefined) refuse(USAGE, 'a model folder is missing');
+
+const BITS: readonly Bits[] = [8, 4, 2];
+/** Four bits are drawn twice as often as the others. */
+const DRAWN: readonly Bits[] = [8, 4, 4, 2];
+/** Sizes of the first measurements, by the size in four bits. */
+const SIZES = [0.85, 0.7];
+const MOST_REMOVED = 0.5;
+
+await withJob(nodePlatform, {}, async (context) => {
+  const engine = await nodePlatform.createEngine({});
+  const folder = await STAGES.open.run(context, { model: model! });
+  const dense = await STAGES.load.run(context, folder);
+  const analysed = await STAGES.analyse.run(context, { model: dense, engine });
+  const [windowCount, windowLength] = [Number(values.windows), Number(values.length)];
+  const { windows } = await STAGES.calibrate.run(context, {
+    ...{ folder, model: dense, engine, seed: Number(values.seed), positionCount: analysed.positionCount },
+    vocabularySize: analysed.detected.layout.vocabularySize,
+    calibration: resolveCalibration({
+      windowCount,
+      windowLength,
+      ...(text !== undefined && { source: { file: text } }),
+    }),
+  });
+  const options = resolveOptions({ sparsity: 0.5, seed: Number(values.seed) });
+  const store = storeInMemory;
+  const job = { model: dense, analysed, engine, windows, options, store, createStore: () => createMemoryStore() };
+  const measured = await measureDense(job);
+  const form = { ...resolveQuantisation({ dtype: 'q2' }), dtype: DTYPES.q2 };
+  const { modules } = measured;
+  const meter = createDraftMeter({
+    ...{ measured, form, withStore: (action) => action(storeInMemory) },
+    ...splitDraftWindows(windows),
+  });
+  const search = await createSizeSearch({
+    problem: sizeProblemOf({
+      ...{ model: dense, analysed, options, modules, dense: measured.dense, form, bits: BITS },
+      ...{ cachedBytes: 0, windowLength },
+    }),
+    bits: BITS,
+    bytesOf: async (mixture) => (mixture as Mixture).bytes,
+    measure: meter,
+    journal: undefined,
+    onDraft: () => {},
+  });
+  const { problem } = search;
+  const four = uniformMixture(problem, 4).bytes;
+  const known = [];
+  for (const size of SIZES) known.push(...(await search.choose(size * four)).candidates);
+  const predict = predictCosts([...new Set(known)]);
+  const random = createRandom(Number(values.seed) + 1);
+  process.stdout.write(
+    '| maps in q8, q4, q2 | removed | removal: predicted | measured | rounding: predicted | measured | all: predicted / measured |\n',
+  );
+  process.stdout.write('| --- | --- | --- | --- | --- | --- | --- |\n');
+  for (let at = 0; at < Number(values.count); at += 1) {
+    const forms = problem.maps.map((map) => {
+      const bits = DRAWN[Math.floor(random() * DRAWN.length)]!;
+      return map.isTable ? map.forms[0]! : (map.forms.find((each) => each.bits === bits) ?? map.forms[0]!);
+    });
+    const steps = allocateSteps(global, {
+      ...{ sparsity: random() * MOST_REMOVED, modules: problem.modules, evenHeads: problem.evenHeads },
+    });
+    const counts = new Map(problem.modules.map(({ index }, module) => [index, steps[module]!]));
+    const mixture = describeMixture(problem, forms, counts);
+    const [expected, found] = [predict(mixture.estimate), await meter(mixture)];
+    const counted = BITS.map((bits) => [...mixture.bits.values()].filter((own) => own === bits).length).join(', ');
+    const ratio = (expected.pruning + expected.quantising) / (found.pruning + found.quantising);
+    const figures = [expected.pruning, found.pruning, expected.quantising, found.quantising].map((value) =>
+      value.toFixed(4),
+    );
+    const removed = `${(100 * mixture.sparsity).toFixed(0)} %`;
+    process.stdout.write(`| ${[counted, removed, ...figures, ratio.toFixed(2)].join(' | ')} |\n`);
+  }
+  await measured.dispose();
+});
