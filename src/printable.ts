@@ -1,9 +1,9 @@
 /** What a terminal obeys rather than shows, and what turns the order of letters around. */
-const OBEYED = /[\p{Cc}\p{Bidi_Control}]/gu;
+const CONTROL_CHARACTERS = /[\p{Cc}\p{Bidi_Control}]/gu;
 
 /** A text that a terminal shows as it is: control characters but for line breaks and tabs become `\u001b` and the like. */
 export function printable(text: string): string {
-  return text.replace(OBEYED, (character) =>
+  return text.replace(CONTROL_CHARACTERS, (character) =>
     character === '\n' || character === '\t'
       ? character
       : `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,

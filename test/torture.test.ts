@@ -1,4 +1,4 @@
-import { findStrays } from '../scripts/torture/find-strays.js';
+import { findClashes } from '../scripts/torture/find-strays.js';
 import { KINDS } from '../scripts/torture/kinds.js';
 import { tortureByMutants } from '../scripts/torture/mutants.js';
 import { findLeaks } from '../scripts/torture/repeat-runs.js';
@@ -20,7 +20,7 @@ it('no mutant of a model or of a file beside it crashes, goes on for ever, ends 
 
 describe('what a trace shows of a run', () => {
   const allowed = { folder: '/home/me', places: ['/home/me/out/x', '/tmp/own'] };
-  const strays = (...lines: readonly string[]) => findStrays(lines.join('\n'), allowed).length;
+  const strays = (...lines: readonly string[]) => findClashes(lines.join('\n'), allowed).length;
 
   it.each([
     '1 openat(AT_FDCWD</home/me>, "/home/me/out/x.partial/a", O_WRONLY|O_CREAT, 0666) = 3',

@@ -21,7 +21,7 @@ const NOWHERE = /^\/(dev\/(null|zero|tty|ptmx|u?random|full)|proc\/self\/(comm|o
  * programs.
  * @returns lines of the trace, each once
  */
-export function findStrays(trace: string, allowed: Allowed): readonly string[] {
+export function findClashes(trace: string, allowed: Allowed): readonly string[] {
   const strays = new Set<string>();
   for (const line of trace.split('\n')) {
     const [, call = '', args = ''] = /^(?:\d+\s+)?(\w+)\((.*)$/.exec(line) ?? [];

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { findStrays } from './find-strays.js';
+import { findClashes } from './find-strays.js';
 
 const MODEL = 'examples/models/tiny-llama';
 
@@ -49,7 +49,7 @@ export function traceDefaultRun(more: readonly string[], say: (line: string) => 
     if (status !== 0) throw new Error(`strace or the program ended with ${status}: ${stderr.slice(-2000)}`);
     const trace = readFileSync(file, 'utf8');
     say(`${args[1] === CONTROL ? 'control' : 'prune'}: ${trace.split('\n').length - 1} calls`);
-    return findStrays(trace, { folder, places: [out, temporary] });
+    return findClashes(trace, { folder, places: [out, temporary] });
   };
   try {
     const control = traced(['-e', CONTROL, join(home, 'stray')]);

@@ -24,7 +24,7 @@ export interface Watched extends Omit<Outcome, 'file' | 'what'> {
 }
 
 /** How often a process is looked at. */
-const LOOK_MS = 25;
+const POLL_MS = 25;
 
 /** A process that waits is given so many times as long by the clock: on a busy machine it waits for the processor. */
 const PATIENCE = 10;
@@ -100,7 +100,7 @@ function watch(child: ChildProcess, message: object, { timeMs, memoryBytes }: Li
       if (peakBytes > memoryBytes) finish({ outcome: 'too large', said: `${Math.round(peakBytes / 2 ** 20)} MB` });
       else if (processorMs(child.pid) - spent > timeMs || performance.now() - start > PATIENCE * timeMs)
         finish({ outcome: 'endless' });
-    }, LOOK_MS);
+    }, POLL_MS);
     child.stderr?.on('data', (bytes) => {
       stderr = `${stderr}${bytes}`.slice(-2000);
     });

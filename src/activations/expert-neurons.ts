@@ -189,7 +189,7 @@ export interface NeuronCosts {
 }
 
 /** Works out what neurons of an expert add to the mixture's result. */
-export interface NeuronPricer {
+export interface NeuronCostMeter {
   /** @param weights `[neurons, channels]`, the second map. @returns the same as the metric sees it */
   weigh(weights: Float32Array): Promise<Float32Array>;
   /**
@@ -201,7 +201,7 @@ export interface NeuronPricer {
   release(): Promise<void>;
 }
 
-export interface PricerRequest {
+export interface NeuronCostMeterRequest {
   readonly engine: Engine;
   readonly neuronCount: number;
   readonly size: number;
@@ -210,7 +210,12 @@ export interface PricerRequest {
 }
 
 /** Compiles the graphs that price the neurons of all experts of a mixture. */
-export async function openNeuronPricer({ engine, neuronCount, size, metric }: PricerRequest): Promise<NeuronPricer> {
+export async function openNeuronCostMeter({
+  engine,
+  neuronCount,
+  size,
+  metric,
+}: NeuronCostMeterRequest): Promise<NeuronCostMeter> {
   const value = (name: string, dims: readonly number[]): Value => ({ name, dims, dataType: FLOAT32 });
   const [weights, seen] = [value('weights', [neuronCount, size]), value('metric', [size, size])];
   const weighing =

@@ -151,9 +151,9 @@ function sumFactors(given: PrunedFfn, shape: FfnShape): ExampleSum & { finish():
   const { inputCount, neuronCount, tokenCount } = shape;
   const lists = listsOf(given);
   const gramOf = (name: string, rows: string, size: number) => {
-    const turned = `${name}/turned`;
-    const gram = createGramSum({ name: `${name}/gram`, left: turned, right: turned, size });
-    return { ...gram, nodes: [node('Transpose', [rows], turned, { perm: [1, 0] }), ...gram.nodes] };
+    const transposed = `${name}/transposed`;
+    const gram = createGramSum({ name: `${name}/gram`, left: transposed, right: transposed, size });
+    return { ...gram, nodes: [node('Transpose', [rows], transposed, { perm: [1, 0] }), ...gram.nodes] };
   };
   const rateName = ({ name }: ColumnList) => `${name}/rate`;
   const rates = lists.map((list) => gramOf(list.name, rateName(list), neuronCount));

@@ -5,7 +5,7 @@ export type Encode = (text: string) => ArrayLike<number>;
 const PIECE_LENGTH = 2 ** 18;
 
 /** Letters on either side of a cut that are encoded apart and together, to see whether it changes tokens. */
-const LOOK_LENGTH = 256;
+const CONTEXT_LENGTH = 256;
 
 /** Cuts that are tried for each piece. */
 const MAX_TRIES = 32;
@@ -54,10 +54,10 @@ function findCut(text: string, { least, most }: { least: number; most: number },
 }
 
 function keepsTokens(text: string, { end, next }: Cut, encode: Encode): boolean {
-  const before = text.slice(end - LOOK_LENGTH, end);
-  const after = text.slice(next, next + LOOK_LENGTH);
+  const before = text.slice(end - CONTEXT_LENGTH, end);
+  const after = text.slice(next, next + CONTEXT_LENGTH);
   const apart = [...Array.from(encode(before)), ...Array.from(encode(after))];
-  const together = encode(text.slice(end - LOOK_LENGTH, next + LOOK_LENGTH));
+  const together = encode(text.slice(end - CONTEXT_LENGTH, next + CONTEXT_LENGTH));
   return apart.length === together.length && apart.every((token, index) => token === together[index]);
 }
 

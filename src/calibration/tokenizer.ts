@@ -46,7 +46,7 @@ export const withoutLimit: LimitTime = (action) => ({ value: action(0), ms: 0 })
  * Processor time that a tokenizer may take: a catastrophic pattern in its file needs longer than a lifetime for thirty letters. A sound
  * one needs 0.002 ms a letter, and less than a second to be made.
  */
-const [PATIENCE_MS, PATIENCE_MS_A_LETTER] = [30_000, 0.1] as const;
+const [TIME_LIMIT_MS, TIME_LIMIT_MS_PER_CHARACTER] = [30_000, 0.1] as const;
 
 /**
  * Classes of transformers 4 that put BOS before a text where `add_bos_token` is true, whatever the post-processor in
@@ -84,11 +84,11 @@ export function createTokenizer(
     throw new ModelFormatError('tokenizer_config.json must be an object; get the file again');
   }
   checkIds(tokenizerJson);
-  const patiently = askPatiently(limitTime);
+  const limited = withTimeLimit(limitTime);
   const make = () => construct(tokenizerJson, tokenizerConfig);
-  let tokenizer = patiently(0, make);
+  let tokenizer = limited(0, make);
   const ask = <T>(length: number, use: () => T): T =>
-    patiently(length, (attempt) => {
+    limited(length, (attempt) => {
       // It keeps what it has found, and was ended while it did so.
       if (attempt > 0) tokenizer = make();
       return use();
@@ -186,7 +186,7 @@ function toIds({ ids, tokens }: { readonly ids: readonly number[]; readonly toke
 }
 
 function construct(json: Record<string, unknown>, config: Record<string, unknown>): HuggingFaceTokenizer {
-  const tokenizer = new HuggingFaceTokenizer({ ...json, pre_tokenizer: spellOutDigits(json.pre_tokenizer) }, config);
+  const tokenizer = new HuggingFaceTokenizer({ ...json, pre_tokenizer: expandDigits(json.pre_tokenizer) }, config);
   const { normalizer, pre_tokenizer: split } = tokenizer;
   if (normalizer !== null) tokenizer.normalizer = boundGrowth(normalizer, 'normalizer');
   if (split !== null) tokenizer.pre_tokenizer = boundGrowth(split, 'pre_tokenizer');
@@ -214,10 +214,10 @@ function boundGrowth<Part extends object>(part: Part, name: string): Part {
  * What a tokenizer is asked through, with the letters or tokens that it is given. Its parts are read when they are first used.
  * @throws ModelFormatError for whatever stands against it, and when all that it was asked took too long.
  */
-function askPatiently(limitTime: LimitTime): <T>(length: number, action: (attempt: number) => T) => T {
-  let leftMs = PATIENCE_MS;
+function withTimeLimit(limitTime: LimitTime): <T>(length: number, action: (attempt: number) => T) => T {
+  let leftMs = TIME_LIMIT_MS;
   return (length, action) => {
-    leftMs += length * PATIENCE_MS_A_LETTER;
+    leftMs += length * TIME_LIMIT_MS_PER_CHARACTER;
     try {
       const { value, ms } = limitTime(action, leftMs);
       leftMs -= ms;
@@ -233,11 +233,11 @@ function askPatiently(limitTime: LimitTime): <T>(length: number, action: (attemp
  * Writes the pre-tokenizer `Digits` out as the split that it stands for. `tokenizers` takes every numeric character for a
  * digit (Rust's `char::is_numeric`: ½, ², Ⅳ), `@huggingface/tokenizers` 0.2.0 only 0 to 9.
  */
-function spellOutDigits(preTokenizer: unknown): unknown {
+function expandDigits(preTokenizer: unknown): unknown {
   if (!isRecord(preTokenizer)) return preTokenizer;
   const { type, pretokenizers, individual_digits: individual } = preTokenizer;
   if (type === 'Sequence' && Array.isArray(pretokenizers))
-    return { ...preTokenizer, pretokenizers: pretokenizers.map(spellOutDigits) };
+    return { ...preTokenizer, pretokenizers: pretokenizers.map(expandDigits) };
   if (type !== 'Digits') return preTokenizer;
   const pattern = { Regex: individual === true ? '\\p{N}' : '\\p{N}+' };
   return { type: 'Split', pattern, behavior: 'Isolated', invert: false };

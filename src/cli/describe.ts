@@ -46,8 +46,14 @@ function formatBlocks({ blocks }: ModelDescription): string {
     blocks.map(({ index }) => index),
     blocks.map(({ modules }) => modules),
   );
-  const rows = runs.flatMap(({ name, look }) =>
-    look.map((module) => [name, module.kind, module.description, describeSize(module), formatCount(module.parameters)]),
+  const rows = runs.flatMap(({ name, value }) =>
+    value.map((module) => [
+      name,
+      module.kind,
+      module.description,
+      describeSize(module),
+      formatCount(module.parameters),
+    ]),
   );
   return formatTable([...words('block', 'module', 'structure', 'size'), ...numbers('parameters each')], rows);
 }

@@ -22,7 +22,7 @@ export function formatModules(
   );
   return formatTable(
     [...words('block'), ...numbers(...kinds.map((kind) => UNIT_HEADINGS[kind]))],
-    runs.map(({ name, look }) => [name, ...look]),
+    runs.map(({ name, value }) => [name, ...value]),
   );
 }
 

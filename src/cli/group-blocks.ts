@@ -1,22 +1,22 @@
-/** A run of blocks that look alike: one row of a table. */
+/** A run of neighbouring blocks with equal values: one row of a table. */
 export interface BlockRun<T> {
   /** `3`, or `0-5`. */
   readonly name: string;
-  readonly look: T;
+  readonly value: T;
 }
 
 /**
- * Joins neighbouring blocks that look alike, so that a table of a deep model stays readable.
- * @param looks What each block looks like, in order of `blocks`; compared as JSON.
+ * Joins neighbouring blocks with equal values, so that a table of a deep model stays readable.
+ * @param values Value of each block, in the order of `blocks`; compared as JSON.
  */
-export function groupBlocks<T>(blocks: readonly number[], looks: readonly T[]): BlockRun<T>[] {
-  const runs: { first: number; last: number; look: T }[] = [];
+export function groupBlocks<T>(blocks: readonly number[], values: readonly T[]): BlockRun<T>[] {
+  const runs: { first: number; last: number; value: T }[] = [];
   for (const [at, block] of blocks.entries()) {
-    const look = looks[at]!;
+    const value = values[at]!;
     const previous = runs.at(-1);
-    const continues = previous?.last === block - 1 && JSON.stringify(previous.look) === JSON.stringify(look);
+    const continues = previous?.last === block - 1 && JSON.stringify(previous.value) === JSON.stringify(value);
     if (previous && continues) previous.last = block;
-    else runs.push({ first: block, last: block, look });
+    else runs.push({ first: block, last: block, value });
   }
-  return runs.map(({ first, last, look }) => ({ name: first === last ? `${first}` : `${first}-${last}`, look }));
+  return runs.map(({ first, last, value }) => ({ name: first === last ? `${first}` : `${first}-${last}`, value }));
 }

@@ -28,19 +28,19 @@ const REDRAW_INTERVAL_MS = 200;
 /** One line for the whole job. */
 function barDisplay({ colors, now }: Terminal, status: StatusLine): ProgressDisplay {
   let progress: Progress | undefined;
-  let heardAt = 0;
+  let updatedAt = 0;
   let timer: NodeJS.Timeout | undefined;
   const draw = () => {
     if (progress === undefined) return;
     const filled = Math.floor(fractionOf(progress) * BAR_WIDTH);
     const bar = cutToWidth('█'.repeat(filled) + '░'.repeat(BAR_WIDTH - filled), status.width);
-    const text = cutToWidth(` ${describeProgress(progress, now() - heardAt)}`, status.width - bar.length);
+    const text = cutToWidth(` ${describeProgress(progress, now() - updatedAt)}`, status.width - bar.length);
     status.draw(`${colors.cyan(bar)}${text}`);
   };
   return {
     listener(step) {
       progress = step;
-      heardAt = now();
+      updatedAt = now();
       if (timer !== undefined) return;
       draw();
       timer = setInterval(draw, REDRAW_INTERVAL_MS).unref();

@@ -33,7 +33,7 @@ export function formatLadder(
     `${colors.bold('Ladder')} of ${first.model} (${first.method}, seed ${first.seed})\n`,
     formatRungs(ladder),
     ...(texts.length > 1 ? [formatTexts(ladder, texts)] : []),
-    ...(texts.length > 0 ? [sayHow(ladder, texts)] : []),
+    ...(texts.length > 0 ? [describeProtocol(ladder, texts)] : []),
     ...formatSideFiles(first.sideFiles),
     ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
     ...(dryRun || out === undefined ? [] : [formatDone({ out, report: firstPage, next }, colors)]),
@@ -75,7 +75,7 @@ function formatTexts(ladder: readonly RungReport[], texts: readonly string[]): s
 const nameRung = ({ out, requested }: RungReport, at: number): string =>
   at === 0 ? 'dense' : (out ?? formatExactPercent(requested));
 
-function sayHow([dense]: readonly RungReport[], texts: readonly string[]): string {
+function describeProtocol([dense]: readonly RungReport[], texts: readonly string[]): string {
   if (dense === undefined || meanPerplexity(dense) === undefined)
     return 'The texts were read in windows of different lengths, so that their perplexities have no common mean.\n';
   const what = texts.length === 1 ? texts[0]! : `${texts.length} texts (their geometric mean)`;

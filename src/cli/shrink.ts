@@ -3,7 +3,7 @@ import { PLAN_SHRINK } from '../options/commands.js';
 import { refusal } from '../options/option.js';
 import { resolveShrink } from '../options/shrink.js';
 import { describeMaps } from '../report/describe-size.js';
-import { describeTrimmingPrice } from '../report/describe-vocabulary.js';
+import { describeTrimmingCost } from '../report/describe-vocabulary.js';
 import { formatDivergence } from '../report/format-figure.js';
 import { formatBytes, formatDuration, formatPercent } from '../report/format-quantity.js';
 import type { SizeCandidateReport } from '../report/report-schema.js';
@@ -93,7 +93,7 @@ function formatShrunk(report: PruneReport, colors: Colors, { report: place }: Pi
 /** Which tokens went, and what that costs by itself. */
 function formatVocabulary({ vocabulary }: PruneReport): string[] {
   if (vocabulary === undefined) return [];
-  return [`${formatRows(vocabulary)}${describeTrimmingPrice(vocabulary)}`, ...formatTrimmed(vocabulary)];
+  return [`${formatRows(vocabulary)}${describeTrimmingCost(vocabulary)}`, ...formatTrimmed(vocabulary)];
 }
 
 /** Models that were measured, and which was taken. */

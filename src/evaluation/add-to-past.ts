@@ -22,7 +22,7 @@ export function addToPast({ tensors }: Past, input: ModelInput, added: Tensor): 
 }
 
 /** Memory that was made with room, and holds nothing else. */
-const roomy = new WeakSet<ArrayBufferLike>();
+const overAllocated = new WeakSet<ArrayBufferLike>();
 
 /** Further tokens that new memory has room for. */
 const ROOM = 64;
@@ -42,10 +42,10 @@ function appendPast(before: Tensor | undefined, added: Tensor, axis: number): Te
   const { data: held } = before;
   const make = held.constructor as new (buffer: ArrayBufferLike, byteOffset: number, length: number) => typeof held;
   const { buffer, BYTES_PER_ELEMENT: size } = held;
-  const isOwn = roomy.has(buffer);
+  const isOwn = overAllocated.has(buffer);
   const hasRoom = isOwn && buffer.byteLength >= length * size;
   const data = new make(hasRoom ? buffer : new ArrayBuffer((length + rows * ROOM * width) * size), 0, length);
-  roomy.add(data.buffer);
+  overAllocated.add(data.buffer);
   // From the last row on: each moves behind where it was, over what has moved already.
   for (let row = rows - 1; row >= 0; row--) {
     const [from, to] = [row * old * width, row * (old + more) * width];

@@ -85,14 +85,14 @@ export function measureBias(input: BiasInput): BiasFindings {
       covered: share(own.calibration, whole.calibration) >= COVERAGE_LIMIT * share(own.text, whole.text),
     };
   });
-  const bare = contexts.filter(({ covered }) => !covered);
+  const uncoveredContexts = contexts.filter(({ covered }) => !covered);
   const findings = {
     ...whole,
     contexts,
     uncovered: {
-      lost: sum(bare.map(({ lostShare }) => lostShare)),
-      text: sum(bare.map((context) => share(context.text, whole.text))),
-      calibration: sum(bare.map((context) => share(context.calibration, whole.calibration))),
+      lost: sum(uncoveredContexts.map(({ lostShare }) => lostShare)),
+      text: sum(uncoveredContexts.map((context) => share(context.text, whole.text))),
+      calibration: sum(uncoveredContexts.map((context) => share(context.calibration, whole.calibration))),
     },
     overlap: findOverlap(text.windows, calibratedOn),
   };
@@ -101,9 +101,9 @@ export function measureBias(input: BiasInput): BiasFindings {
 
 function warnOfBias({ calibration, text, contexts, uncovered }: Omit<BiasFindings, 'warnings'>): string[] {
   const gap = ({ dense, pruned }: LossPair) => pruned - dense;
-  const bareGap = ratio(uncovered.lost * gap(text), uncovered.text);
+  const uncoveredGap = ratio(uncovered.lost * gap(text), uncovered.text);
   const isCertain = gap(text) > 2 * (text.standardError ?? 0);
-  if (!isCertain || uncovered.lost < LOST_LIMIT || bareGap < EXCESS_LIMIT * gap(calibration)) return [];
+  if (!isCertain || uncovered.lost < LOST_LIMIT || uncoveredGap < EXCESS_LIMIT * gap(calibration)) return [];
   const numbers = contexts.flatMap(({ covered }, context) => (covered ? [] : [context + 1]));
   return [
     `${percent(uncovered.lost)} of what the text loses sits in contexts that make up ${percent(uncovered.text)} of it and ` +

@@ -128,7 +128,7 @@ async function scoreWindows(
   );
   for (let start = 0; start < windows.length; ) {
     signal?.throwIfAborted();
-    const batch = takeAlike(windows, start, batchSize);
+    const batch = takeEqualLengths(windows, start, batchSize);
     if (batch.some((_, at) => !scores.has(start + at))) {
       const fresh = (await scoreTogether(model, batch))
         .map((score, at) => ({ index: start + at, ...score }))
@@ -187,7 +187,7 @@ export function formatPerplexityProtocol(protocol: PerplexityProtocol): string {
 }
 
 /** The next windows of the same shape, at most `limit`. */
-function takeAlike(windows: readonly ScoredSequence[], start: number, limit: number): readonly ScoredSequence[] {
+function takeEqualLengths(windows: readonly ScoredSequence[], start: number, limit: number): readonly ScoredSequence[] {
   const first = windows[start]!;
   let end = start + 1;
   const alike = (window: ScoredSequence | undefined) =>

@@ -17,7 +17,7 @@ export interface ScoredRun {
 }
 
 /** A score in a file of several runs. */
-export interface KeptScore {
+export interface SavedScore {
   readonly run: number;
   readonly index: number;
 }
@@ -26,7 +26,7 @@ export interface KeptScore {
 export interface ScoreLines {
   readonly runs: readonly ScoredRun[];
   /** Scores by index, for each run. */
-  readonly scores: readonly ReadonlyMap<number, KeptScore>[];
+  readonly scores: readonly ReadonlyMap<number, SavedScore>[];
   /** Bytes of the lines that are whole; what follows was cut off while being written. */
   readonly wholeBytes: number;
 }
@@ -58,7 +58,7 @@ export function parseScoreLines(content: string, place: string): ScoreLines | un
   const [first, ...lines] = whole.split('\n').slice(0, -1);
   if (first === undefined) return undefined;
   const runs = parseRuns(first, place);
-  const scores = runs.map(() => new Map<number, KeptScore>());
+  const scores = runs.map(() => new Map<number, SavedScore>());
   for (const [at, line] of lines.entries()) {
     const score = parseScore(line, runs, `${place} line ${at + 2}`);
     scores[score.run]!.set(score.index, score);
@@ -130,7 +130,7 @@ const FIELDS: ReadonlyMap<unknown, Readonly<Record<string, Check>>> = new Map<un
   ],
 );
 
-function parseScore(line: string, runs: readonly ScoredRun[], place: string): KeptScore {
+function parseScore(line: string, runs: readonly ScoredRun[], place: string): SavedScore {
   const score = parseJsonLine(line, place);
   const run = Number.isSafeInteger(score.run) ? runs[Number(score.run)] : undefined;
   if (run === undefined || !isCount(score.index, score)) {
@@ -141,7 +141,7 @@ function parseScore(line: string, runs: readonly ScoredRun[], place: string): Ke
     throw new OptionError(
       `${place} is no score of a ${run.kind}: ${wrong[0]} is ${excerpt(score[wrong[0]])}; ${REMEDY}`,
     );
-  return score as unknown as KeptScore;
+  return score as unknown as SavedScore;
 }
 
 /** The start of a value, for messages. */

@@ -12,7 +12,7 @@ export async function timePrompt(
   promptLength: number,
 ): Promise<{ readonly reader: Reader; readonly ms: number }> {
   const reader = model.createReader();
-  const prompt = someTokens(model, promptLength);
+  const prompt = arbitraryTokens(model, promptLength);
   const start = performance.now();
   await reader.read([prompt]);
   return { reader, ms: performance.now() - start };
@@ -22,12 +22,12 @@ export async function timePrompt(
 export async function timeWriting(model: LanguageModel, { promptLength, newTokens }: TimedTokens): Promise<number> {
   const { reader } = await timePrompt(model, promptLength);
   const start = performance.now();
-  for (const token of someTokens(model, newTokens)) await reader.read([Int32Array.of(token)]);
+  for (const token of arbitraryTokens(model, newTokens)) await reader.read([Int32Array.of(token)]);
   return performance.now() - start;
 }
 
 /** Tokens that every vocabulary has; what they say does not change how long it takes. */
-function someTokens({ vocabularySize = 256 }: LanguageModel, count: number): Int32Array {
+function arbitraryTokens({ vocabularySize = 256 }: LanguageModel, count: number): Int32Array {
   const size = Math.min(vocabularySize, 32_000);
   return Int32Array.from({ length: count }, (_, at) => (at * 7919 + 11) % size);
 }

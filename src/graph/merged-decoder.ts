@@ -81,7 +81,7 @@ export async function mergeDecoders({ noPastBranch, ...cached }: OnnxModel, fres
   const graph = proto.graph!;
   const [choice] = graph.node as [NodeProto];
   const [mine, other] = [cached.proto.graph!, fresh.proto.graph!];
-  const renamed = await findStrays(cached, fresh);
+  const renamed = await findClashes(cached, fresh);
   const inputs = new Map(mine.input.map((info) => [info.name, info]));
   graph.input = graph.input.map((info) => inputs.get(info.name) ?? info);
   graph.output = mine.output;
@@ -113,7 +113,7 @@ export async function mergeDecoders({ noPastBranch, ...cached }: OnnxModel, fres
 }
 
 /** Weights of the second decoder that go by the name of another one, or of a value, in the first; and names for them. */
-async function findStrays(cached: OnnxModel, fresh: OnnxModel): Promise<ReadonlyMap<string, string>> {
+async function findClashes(cached: OnnxModel, fresh: OnnxModel): Promise<ReadonlyMap<string, string>> {
   const made = new Set(cached.proto.graph!.node.flatMap(({ output }) => output));
   const taken = new Set([...made, ...cached.weights.keys(), ...fresh.weights.keys()]);
   const strays = new Map<string, string>();

@@ -6,12 +6,12 @@ import { subgraphsOf } from './graph-index.js';
 
 const SINGLE = dataTypeNumber('float');
 const HALF = dataTypeNumber('float16');
-const BRAIN = dataTypeNumber('bfloat16');
+const BFLOAT16 = dataTypeNumber('bfloat16');
 
 /** Largest half; constants beyond it stand for infinity, as in masks. */
 export const MOST_HALF = 65504;
 
-export const isShortFloat = (dataType: number): boolean => dataType === HALF || dataType === BRAIN;
+export const isShortFloat = (dataType: number): boolean => dataType === HALF || dataType === BFLOAT16;
 
 export const isFloatType = (dataType: number): boolean => dataType === SINGLE || isShortFloat(dataType);
 

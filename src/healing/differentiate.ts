@@ -75,12 +75,12 @@ export async function differentiate(
 
 /** Mean divergence over the tokens of some batches. */
 export async function measureLoss(learning: Learning, batches: readonly Batch[], detail: string): Promise<number> {
-  await goForwards(learning, batches, detail);
+  await runForwardPass(learning, batches, detail);
   return startAtLoss(learning, batches, detail);
 }
 
 /** Hidden states of some batches through all blocks: entry `at * batches + position` of the archive is the input of block `at`. */
-async function goForwards(learning: Learning, batches: readonly Batch[], detail: string): Promise<void> {
+async function runForwardPass(learning: Learning, batches: readonly Batch[], detail: string): Promise<void> {
   const { student, archive, inputs, onRun } = learning;
   const count = batches.length;
   for (const at of student.spans.keys()) {

@@ -70,8 +70,8 @@ export function findTrainedWeights({ model, analysed, index, spans, trained }: T
       .flat()
       .map((node) => index.nodes[node]!);
     const influenced = influencedValues(nodes, [cuts[first - 1]!]);
-    const telling = tellingValues(nodes, cuts[last]!, { facts: analysed.facts.first, carried });
-    const isOnPath = (value: string) => influenced.has(value) && telling.has(value);
+    const withGradient = valuesWithGradient(nodes, cuts[last]!, { facts: analysed.facts.first, carried });
+    const isOnPath = (value: string) => influenced.has(value) && withGradient.has(value);
     for (const node of nodes.filter(({ output }) => output.some(isOnPath))) {
       const parameters = { ...operatorOf(node)?.parameters, ...gatheredParameters(node, experts) };
       for (const [slot, form] of Object.entries(parameters)) {
@@ -92,19 +92,19 @@ export function findTrainedWeights({ model, analysed, index, spans, trained }: T
  * Values that a gradient reaches from a block's output: not what only chooses or counts, such as the bias of a router, nor what
  * makes values that other blocks read too.
  */
-function tellingValues(
+function valuesWithGradient(
   nodes: readonly NodeProto[],
   output: string,
   { facts, carried }: { readonly facts: ValueFacts; readonly carried: ReadonlySet<string> },
 ): Set<string> {
-  const telling = new Set([output]);
+  const withGradient = new Set([output]);
   const isFloat = (value: string) => isFloatType(facts.get(value)?.dataType ?? 0);
   for (const node of nodes.toReversed()) {
-    const isTelling = node.output.some((value) => telling.has(value) && !carried.has(value));
-    if (operatorOf(node)?.gradient === 'zero' || !isTelling) continue;
-    for (const value of inputsOf(node)) if (isFloat(value)) telling.add(value);
+    const hasGradient = node.output.some((value) => withGradient.has(value) && !carried.has(value));
+    if (operatorOf(node)?.gradient === 'zero' || !hasGradient) continue;
+    for (const value of inputsOf(node)) if (isFloat(value)) withGradient.add(value);
   }
-  return telling;
+  return withGradient;
 }
 
 /** The operators that pick experts' weights from their stack. */

@@ -73,7 +73,7 @@ export function createHubFetch(settings: HubSettings, { about, signal, onWait }:
       });
       if (response?.ok) return response;
       if (response !== undefined && isBusy(response, init)) {
-        const ms = Math.max(retryMs, askedToWait(response) ?? retryMs * 2 ** waits);
+        const ms = Math.max(retryMs, retryAfterMs(response) ?? retryMs * 2 ** waits);
         if (waits === MAX_WAITS || waitedMs + ms > retryWaitMs)
           throw await refuse(response, about, settings, { ms, waitedMs });
         await response.body?.cancel().catch(() => undefined);
@@ -103,7 +103,7 @@ function isBusy({ status }: Response, init: RequestInit): boolean {
 }
 
 /** `Retry-After` in milliseconds: seconds, or a date; undefined where there is none. */
-function askedToWait({ headers }: Response): number | undefined {
+function retryAfterMs({ headers }: Response): number | undefined {
   const asked = headers.get('retry-after')?.trim() ?? '';
   if (/^\d+(\.\d+)?$/.test(asked)) return Number(asked) * 1000;
   const date = Date.parse(asked);

@@ -29,7 +29,7 @@ export function createReceiver(transfer: Transfer): Receiver {
   const { store, commit, onProgress, signal } = transfer;
   const sizes = new Map<string, number>();
   let total = 0;
-  const tell = (path: string, byteLength: number) => {
+  const onBytes = (path: string, byteLength: number) => {
     sizes.set(path, byteLength);
     const done = [...sizes.values()].reduce((sum, size) => sum + size, 0);
     onProgress?.({
@@ -48,8 +48,8 @@ export function createReceiver(transfer: Transfer): Receiver {
       }
       for (const file of open) {
         signal?.throwIfAborted();
-        if (!(await store.has(commit, file))) await receiveFile(transfer, file, (bytes) => tell(file.path, bytes));
-        tell(file.path, file.byteLength);
+        if (!(await store.has(commit, file))) await receiveFile(transfer, file, (bytes) => onBytes(file.path, bytes));
+        onBytes(file.path, file.byteLength);
       }
     },
   };
@@ -57,17 +57,17 @@ export function createReceiver(transfer: Transfer): Receiver {
 
 const inMegabytes = (bytes: number): string => (bytes / 1e6).toFixed(1);
 
-type Tell = (byteLength: number) => void;
+type OnBytes = (byteLength: number) => void;
 
-async function receiveFile(transfer: Transfer, file: HubFile, tell: Tell): Promise<void> {
+async function receiveFile(transfer: Transfer, file: HubFile, onBytes: OnBytes): Promise<void> {
   const incoming = await transfer.store.receive(transfer.commit, file);
   try {
     const isOld = incoming.byteLength > 0;
-    await receiveRest(transfer, file, incoming, tell);
+    await receiveRest(transfer, file, incoming, onBytes);
     if (!(await isWhole(transfer.store, file, incoming))) {
       // What lay there may have been of something else.
       await incoming.restart();
-      if (isOld) await receiveRest(transfer, file, incoming, tell);
+      if (isOld) await receiveRest(transfer, file, incoming, onBytes);
       if (!isOld || !(await isWhole(transfer.store, file, incoming))) {
         await incoming.restart();
         throw new ModelFormatError(
@@ -82,13 +82,13 @@ async function receiveFile(transfer: Transfer, file: HubFile, tell: Tell): Promi
 }
 
 /** Resumes where a connection was cut, as long as they bring something. */
-async function receiveRest(transfer: Transfer, file: HubFile, incoming: IncomingFile, tell: Tell): Promise<void> {
+async function receiveRest(transfer: Transfer, file: HubFile, incoming: IncomingFile, onBytes: OnBytes): Promise<void> {
   const { paceBytes, retryMs } = limitsOf(transfer.store.settings);
   if (incoming.byteLength > file.byteLength) await incoming.restart();
   for (let cuts = 0; incoming.byteLength < file.byteLength; ) {
     const start = incoming.byteLength;
     try {
-      await receivePart(transfer, file, incoming, tell);
+      await receivePart(transfer, file, incoming, onBytes);
     } catch (error) {
       transfer.signal?.throwIfAborted();
       if (!isCut(error)) throw error;
@@ -103,7 +103,7 @@ async function receivePart(
   { client, store, commit, signal }: Transfer,
   file: HubFile,
   incoming: IncomingFile,
-  tell: Tell,
+  onBytes: OnBytes,
 ): Promise<void> {
   const stop = new AbortController();
   const abort = () => stop.abort(signal?.reason);
@@ -127,7 +127,7 @@ async function receivePart(
       await incoming.write(piece);
       if (incoming.byteLength - told < STEP_BYTES) continue;
       told = incoming.byteLength;
-      tell(told);
+      onBytes(told);
     }
     if (incoming.byteLength < file.byteLength)
       throw new CutError(

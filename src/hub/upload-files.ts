@@ -27,21 +27,21 @@ export async function uploadFiles({ repo, branch, store, files, title, onProgres
   const total = files.reduce((sum, { byteLength }) => sum + byteLength, 0);
   const sent = new Map<string, number>();
   const sizes = new Map(files.map(({ path, byteLength }) => [path, byteLength]));
-  const tell = (detail: string) =>
+  const report = (detail: string) =>
     onProgress?.({
       stage: 'upload',
       done: Math.round([...sent.values()].reduce((sum, size) => sum + size, 0)),
       total,
       detail,
     });
-  tell(repo);
+  report(repo);
   const steps = commitIter({
     ...{
       repo,
       branch,
       title,
       hubUrl: settings.endpoint,
-      fetch: createHubFetch(settings, { about: repo, signal, onWait: tell }),
+      fetch: createHubFetch(settings, { about: repo, signal, onWait: report }),
     },
     operations: files.map(({ path, content }) => ({
       ...{ operation: 'addOrUpdate' as const, path },
@@ -53,13 +53,13 @@ export async function uploadFiles({ repo, branch, store, files, title, onProgres
     const step = await steps.next();
     signal?.throwIfAborted();
     if (step.done) {
-      tell(repo);
+      report(repo);
       if (step.value === undefined) throw new HubError(`${settings.endpoint} made no commit of ${repo}. Try again.`);
       return step.value.commit.oid;
     }
     if (step.value.event !== 'fileProgress') continue;
     const { path, progress, state } = step.value;
     if (state === 'uploading') sent.set(path, progress * (sizes.get(path) ?? 0));
-    tell(`${path}, ${state}`);
+    report(`${path}, ${state}`);
   }
 }

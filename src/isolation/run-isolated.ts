@@ -30,7 +30,7 @@ export async function runIsolated<Call extends CallName>(
         if (child.connected) child.send(message);
         if ('abort' in message) setTimeout(kill, PATIENCE_MS).unref();
       },
-      listen: (hear) => listenTo(child, { call, watched, hear }),
+      listen: (onMessage) => listenTo(child, { call, watched, onMessage }),
     };
     return await sendRequest(channel, call, { ...request, onProgress, signal });
   } finally {
@@ -42,18 +42,18 @@ export async function runIsolated<Call extends CallName>(
 interface Listening {
   readonly call: CallName;
   readonly watched: WatchedProcess;
-  hear(message: FromCallee): void;
+  onMessage(message: FromCallee): void;
 }
 
 /** Listens to a process; one that has died has failed. */
-function listenTo(child: ChildProcess, { call, watched, hear }: Listening): void {
+function listenTo(child: ChildProcess, { call, watched, onMessage }: Listening): void {
   child.on('message', (message: FromCallee) => {
     watched.heard('progress' in message ? message.progress : undefined);
-    hear(message);
+    onMessage(message);
   });
   void watched.death.then((death = 'exited without an answer') => {
     const message = `the process of ${call} ${death}. ${remedyOf(death)}`;
-    hear({ error: { code: 'ERR_ENGINE', message } });
+    onMessage({ error: { code: 'ERR_ENGINE', message } });
   });
 }
 

@@ -23,7 +23,7 @@ const LIMITS = {
 };
 
 /** How often a process is looked at, and how often what it got of the processors. */
-const [LOOK_MS, COUNT_MS] = [50, 1000] as const;
+const [POLL_MS, COUNT_MS] = [50, 1000] as const;
 
 /** A process whose threads ran and waited for less of the time than this is stuck. */
 const LEAST_BUSY = 0.1;
@@ -48,7 +48,7 @@ export function watchProcess(child: ChildProcess, pathBytes: number, scheduling 
   let silentMs = 0;
   let uncountedMs = 0;
   let before = scheduling(child.pid);
-  let lookedAt = performance.now();
+  let polledAt = performance.now();
   let verdict: string | undefined;
   const end = (what: string) => {
     verdict ??= `was ended, for ${what}`;
@@ -57,8 +57,8 @@ export function watchProcess(child: ChildProcess, pathBytes: number, scheduling 
   const timer = setInterval(() => {
     const now = performance.now();
     // A machine that slept, or a process that was stopped, was not silent.
-    uncountedMs += Math.min(now - lookedAt, 4 * LOOK_MS);
-    lookedAt = now;
+    uncountedMs += Math.min(now - polledAt, 4 * POLL_MS);
+    polledAt = now;
     if (uncountedMs >= COUNT_MS) {
       const after = scheduling(child.pid);
       silentMs += countSilence(uncountedMs, before, after);
@@ -68,7 +68,7 @@ export function watchProcess(child: ChildProcess, pathBytes: number, scheduling 
     const bytes = residentBytes(child.pid);
     if (bytes > limits.memoryBytes) end(`it held ${inMegabytes(bytes)}, more than ${inMegabytes(limits.memoryBytes)}`);
     else if (silentMs > limits.silentMs) end(`it gave no sign of life for ${Math.round(limits.silentMs / 1000)} s`);
-  }, LOOK_MS);
+  }, POLL_MS);
   timer.unref();
   const death = new Promise<string | undefined>((resolve) => {
     const settle = (how: string | undefined) => {

@@ -7,8 +7,8 @@ import { startPulse } from './start-pulse.js';
 
 const abortion = new AbortController();
 // Whoever asked may be gone, which `disconnect` tells.
-const tell = (message: FromCallee) => process.send?.(message, () => undefined);
-const countCalls = startPulse(() => tell({ beat: true }));
+const send = (message: FromCallee) => process.send?.(message, () => undefined);
+const countCalls = startPulse(() => send({ beat: true }));
 const platform = withMembers(nodePlatform, {
   createEngine: async (choice) => countCalls(await nodePlatform.createEngine(choice)),
 });
@@ -24,5 +24,5 @@ for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(name, () => {});
 
 async function run(order: Order): Promise<void> {
   const make = callOn.bind(undefined, platform);
-  tell(await answerOrder(order, { make, tell, signal: abortion.signal }));
+  send(await answerOrder(order, { make, send, signal: abortion.signal }));
 }

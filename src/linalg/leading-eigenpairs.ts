@@ -8,7 +8,7 @@ import { createRandom, drawNormal, type Random } from './random.js';
 /** Vectors that the Krylov space grows by: `multiplyTransposed` is at its best, and repeated eigenvalues are found up to this often. */
 const BLOCK_SIZE = 4;
 /** The space is checked when it has this many vectors a wanted one, which mostly suffices for real covariances. */
-const FIRST_LOOK = 4;
+const FIRST_CHECK = 4;
 const GROWTH = 1.25;
 /** A larger share of the whole space costs more than the full decomposition. */
 const LARGEST_SHARE = 0.75;
@@ -40,7 +40,7 @@ export async function findLeadingEigenpairs(
   const space = { size, basis: new Float64Array(limit * size), random: createRandom(size) };
   const projected = new Float64Array(limit * limit);
   let fresh: Float64Array = Float64Array.from({ length: BLOCK_SIZE * size }, () => drawNormal(space.random));
-  let lookAt = FIRST_LOOK * (count + BLOCK_SIZE);
+  let nextCheck = FIRST_CHECK * (count + BLOCK_SIZE);
   for (let width = BLOCK_SIZE; width <= limit; width += BLOCK_SIZE) {
     const start = width - BLOCK_SIZE;
     space.basis.set(orthonormalise(space, start, fresh), start * size);
@@ -53,7 +53,7 @@ export async function findLeadingEigenpairs(
       projected[column * limit + row] = value;
     }
     removeSpan(fresh, known, size);
-    if (width < lookAt) continue;
+    if (width < nextCheck) continue;
     const indices = Int32Array.from({ length: width }, (_, i) => i);
     // One more than wanted tells how far off the rest is.
     const ritz = decomposeLeading(
@@ -72,7 +72,7 @@ export async function findLeadingEigenpairs(
       };
       return (await areLargest(symmetric, found, multiply)) ? found : undefined;
     }
-    lookAt = Math.ceil(width * GROWTH);
+    nextCheck = Math.ceil(width * GROWTH);
   }
   return undefined;
 }

@@ -107,7 +107,7 @@ export function squaredRowNorms(matrix: Float64Array, columnCount: number): Floa
   return norms;
 }
 
-/** Rows and columns that are turned over together, so that both sides stay in the cache. */
+/** Rows and columns that are transposed together, so that both sides stay in the cache. */
 const TILE = 32;
 
 /** `[rows, columns]` to `[columns, rows]`. */
@@ -116,15 +116,15 @@ export function transposeMatrix<Values extends Float32Array | Float64Array | Uin
   rows: number,
   columns: number,
 ): Values {
-  const turned = matrix.slice() as Values;
+  const transposed = matrix.slice() as Values;
   for (let top = 0; top < rows; top += TILE) {
     for (let left = 0; left < columns; left += TILE) {
       const [bottom, right] = [Math.min(rows, top + TILE), Math.min(columns, left + TILE)];
       for (let row = top; row < bottom; row += 1) {
         for (let column = left; column < right; column += 1)
-          turned[column * rows + row] = matrix[row * columns + column]!;
+          transposed[column * rows + row] = matrix[row * columns + column]!;
       }
     }
   }
-  return turned;
+  return transposed;
 }

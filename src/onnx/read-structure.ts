@@ -12,7 +12,7 @@ import type { ByteSource } from './byte-source.js';
 import { findDataType } from './data-types.js';
 import { decodeMessage } from './decode-message.js';
 import { concatBytes } from './memory-folder.js';
-import { storedWays } from './typed-elements.js';
+import { countStorageForms } from './typed-elements.js';
 import { type ByteRange, readAhead, type WireRecord, walkRecords } from './walk-records.js';
 
 /** A top-level initializer; its payload was left where it is when it is large. */
@@ -80,7 +80,7 @@ async function readTensor(source: ByteSource, range: ByteRange, budget: Budget):
   const tensor = await decode(payload.rest);
   if (payload.taken.length === 0) return { tensor };
   const [field, ...others] = new Set(payload.fields);
-  const isClear = others.length === 0 && storedWays(tensor) === 0 && isRawLayoutOf(field, tensor.dataType);
+  const isClear = others.length === 0 && countStorageForms(tensor) === 0 && isRawLayoutOf(field, tensor.dataType);
   if (!isClear) {
     throw new ModelFormatError(
       `${source.name}: initializer "${tensor.name}" is stored in a list for another type, or in two ways at once.`,

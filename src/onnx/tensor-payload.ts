@@ -6,7 +6,7 @@ import type { ExternalDataReader } from './external-data.js';
 import type { TensorHandle } from './onnx-model.js';
 import type { StoredTensor } from './read-structure.js';
 import { bytesHandle, describeShape, expectedByteLength, sourceHandle, type TensorShape } from './tensor-handle.js';
-import { storedWays, typedElementBytes } from './typed-elements.js';
+import { countStorageForms, typedElementBytes } from './typed-elements.js';
 import type { ByteRange } from './walk-records.js';
 
 /** A tensor's payload, and the file it came from when that is not the model file. */
@@ -35,7 +35,7 @@ export async function findPayload(stored: StoredTensor, sources: PayloadSources)
   }
   if (unread !== undefined) return { handle: rangesHandle(shape, sources.model, unread, tensor.name) };
   const bytes = storedBytes(tensor);
-  if (bytes.byteLength !== byteLength || storedWays(tensor) > 1)
+  if (bytes.byteLength !== byteLength || countStorageForms(tensor) > 1)
     throw wrongLength(tensor, sources.model, bytes.byteLength);
   return { handle: bytesHandle(shape, bytes) };
 }

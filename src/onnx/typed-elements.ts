@@ -7,7 +7,7 @@ export function typedElementBytes(tensor: TensorProto, type: DataType): Uint8Arr
 }
 
 /** How many typed lists and raw_data a tensor fills; more than one contradict each other. */
-export function storedWays(tensor: TensorProto): number {
+export function countStorageForms(tensor: TensorProto): number {
   const lists = Object.keys(TO_BYTES) as TypedStorage[];
   return lists.filter((list) => tensor[list].length > 0).length + (tensor.rawData.length > 0 ? 1 : 0);
 }

@@ -28,21 +28,21 @@ const rotary = (rule: VjpRule): Operator => ({
 export const ROTARY = {
   /** Inputs: x, position ids, cos cache, sin cache. */
   'com.microsoft.RotaryEmbedding': {
-    ...rotary((c) => [turnBack(c, [c.input(1), c.input(2), c.o.neg(c.input(3))])]),
+    ...rotary((c) => [rotateBack(c, [c.input(1), c.input(2), c.o.neg(c.input(3))])]),
     positionTable: 2,
   },
   /** The same with a position on each of three axes, `[3, B, S]`: time, height and width. */
   'com.microsoft.MRotaryEmbedding': rotary((c) => [
-    turnBack(c, [c.input(1), c.input(2), c.o.neg(c.input(3))], {
+    rotateBack(c, [c.input(1), c.input(2), c.o.neg(c.input(3))], {
       mrope_section: intsAttribute(c.node, 'mrope_section') ?? [],
       mrope_layout: intAttribute(c.node, 'mrope_layout', 0),
     }),
   ]),
   /** Inputs: x, cos cache, sin cache, position ids (optional). */
-  RotaryEmbedding: rotary((c) => [turnBack(c, [c.input(1), c.o.neg(c.input(2)), c.has(3) ? c.input(3) : undefined])]),
+  RotaryEmbedding: rotary((c) => [rotateBack(c, [c.input(1), c.o.neg(c.input(2)), c.has(3) ? c.input(3) : undefined])]),
 } as const satisfies Family;
 
-function turnBack(
+function rotateBack(
   c: RuleContext,
   inputs: readonly (Value | undefined)[],
   own: Readonly<Record<string, number | readonly number[]>> = {},

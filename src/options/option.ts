@@ -108,7 +108,7 @@ function checkRows(given: unknown, rows: AnyRows, at?: string): void {
   const pathOf = (name: string) => (at === undefined ? name : `${at}.${name}`);
   const names = Object.keys(rows);
   const stray = Object.keys(omitUndefined(given)).find((name) => !names.includes(name));
-  if (stray !== undefined) throw strayOption(pathOf(stray), suggest(stray, names));
+  if (stray !== undefined) throw unknownOption(pathOf(stray), suggest(stray, names));
   for (const [name, row] of Object.entries(rows)) {
     const value = (given as Readonly<Record<string, unknown>>)[name];
     if (value === undefined && row.required !== true) continue;
@@ -129,7 +129,7 @@ function checkRows(given: unknown, rows: AnyRows, at?: string): void {
   }
 }
 
-function strayOption(path: string, suggestion: string): OptionError {
+function unknownOption(path: string, suggestion: string): OptionError {
   if (Object.hasOwn(REMOVED_OPTIONS, path)) return refusal(path, `was removed: ${REMOVED_OPTIONS[path]}`);
   return new OptionError(`unknown option "${cutValue(path)}"; ${suggestion}`, { option: path });
 }

@@ -51,8 +51,8 @@ export function resolveRequest(request: RunRequest): ResolvedRequest {
   const [options] = runs.map(resolveOptions);
   const { shots, calibrationDefaults } = options!;
   const facts = factsOf(options!);
-  const looks = facts.readsTokens || learnsRounding(quantisation) || options!.heal !== undefined;
-  checkEffect(request, rowsOf(PRUNE), { ...facts, dtypes, readsTokens: looks });
+  const usesTokens = facts.readsTokens || learnsRounding(quantisation) || options!.heal !== undefined;
+  checkEffect(request, rowsOf(PRUNE), { ...facts, dtypes, readsTokens: usesTokens });
   if (out === undefined && !dryRun) throw refusal('out', 'is missing: name the folder to write, or ask for a dryRun');
   if (recipe !== undefined && shots > 1)
     throw refusal('recipe', `cannot hold what ${shots} shots do; leave it out, or use one shot`);

@@ -16,7 +16,7 @@ import { selectModules } from '../prune/select-modules.js';
 import { estimateRounding } from '../prune/size/estimate-rounding.js';
 import { allocationOf, type CodedForm, createDraftMeter } from '../prune/size/measure-draft.js';
 import { type Bits, type Mixture, mixturesAt, type SizeProblem, uniformMixture } from '../prune/size/mixtures.js';
-import { type PlannedMixture, planSize, priceMaps } from '../prune/size/plan-size.js';
+import { estimateMapCosts, type PlannedMixture, planSize } from '../prune/size/plan-size.js';
 import {
   checkSmallest,
   createSizeSearch,
@@ -134,7 +134,7 @@ export async function planSizes(
   const dtypes: { dtype: DtypeName; bytes: number }[] = [];
   for (const dtype of shrink.dtypes)
     dtypes.push({ dtype, bytes: await bytesOf(uniformMixture(problem, bitsOf(dtype))) });
-  const priced = measured && (await priceProblem(context, input, { ...opened, measured }));
+  const priced = measured && (await estimateProblemCosts(context, input, { ...opened, measured }));
   if (measured !== undefined && priced === undefined)
     context.remarks.push(
       'what rounding costs is not known from these statistics: make them by observe with method auto',
@@ -161,7 +161,7 @@ const reportPlanned = ({ kind, mixture, bytes }: PlannedMixture): PlannedCandida
 });
 
 /** The same problem with what the rounding of each map costs. */
-async function priceProblem(
+async function estimateProblemCosts(
   context: JobContext,
   input: SizeInput,
   {
@@ -193,7 +193,7 @@ async function priceProblem(
   const costs = await context.timed('quantise', () =>
     estimateRounding({ model, modules, form, curvatures, read, maps, windowLength }),
   );
-  return costs && priceMaps(problem, costs);
+  return costs && estimateMapCosts(problem, costs);
 }
 
 const ordersOfZero = (modules: readonly PrunableModule[], options: PruneJob['options']) =>

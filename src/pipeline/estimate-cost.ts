@@ -6,7 +6,7 @@ import { countHeldOut, type ResolvedHealing } from '../options/healing.js';
 import { learnsRounding, type ResolvedQuantisation } from '../options/quantisation.js';
 import { type ResolvedOptions, readsTokens } from '../options.js';
 import type { StageTiming } from '../prune/job.js';
-import { type DenseWays, denseWays } from '../prune/measure-dense/measure-dense.js';
+import { type DensePassKinds, densePassKinds } from '../prune/measure-dense/measure-dense.js';
 import type { MeasuredSpeed } from '../prune/measure-speed.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
@@ -141,7 +141,7 @@ const MOST = {
   experts: 8192,
 };
 /** Ways of those tokens through the experts of a mixture, which find their order, and that of the neurons inside. */
-const EXPERT_WAYS = { whole: 12, inside: 8 };
+const EXPERT_PASSES = { whole: 12, inside: 8 };
 /** A backward pass multiplies three times: the forward pass again, and two products for every map. */
 const BACKWARDS = 3;
 /** Ways of all examples through an FFN that input repair takes beside those of each step, and of the tokens for lengths in each step. */
@@ -214,14 +214,16 @@ export function estimateCost(request: CostRequest): ExpectedStep[] {
   const { measuresQuality, size, windowLength, readsStatistics = false } = request;
   const costs = stageCosts(size);
   const rounds = learnsRounding(quantisation);
-  const looks = (readsTokens(options) && !readsStatistics) || rounds;
-  const tokenCount = looks ? calibration.windowCount * windowLength : 0;
+  const usesTokens = (readsTokens(options) && !readsStatistics) || rounds;
+  const tokenCount = usesTokens ? calibration.windowCount * windowLength : 0;
   const { heal, shots } = options;
   const healing = heal && { ...heal, windowLength };
   const writtenCount =
-    calibration.generate && looks ? tokenCount * (calibration.generate.share ?? GENERATE_DEFAULTS.share) : 0;
+    calibration.generate && usesTokens ? tokenCount * (calibration.generate.share ?? GENERATE_DEFAULTS.share) : 0;
   const healedWriting = healing ? healedTokens(healing) * healing.share : 0;
-  const look = readsStatistics ? [] : lookSteps({ size, costs, options, tokenCount, ways: denseWays(options) });
+  const measuring = readsStatistics
+    ? []
+    : measuringSteps({ size, costs, options, tokenCount, passes: densePassKinds(options) });
   const drafts =
     readsStatistics || tokenCount === 0
       ? 0
@@ -233,7 +235,7 @@ export function estimateCost(request: CostRequest): ExpectedStep[] {
   const healSteps: Step[] = healing ? [['heal', costs.heal(healing)]] : [];
   const dtypes = quantisation.dtypes;
   const made: Step[] = [
-    ...(shots > 1 ? Array.from({ length: shots }, () => [...look, ...shrink]).flat() : shrink),
+    ...(shots > 1 ? Array.from({ length: shots }, () => [...measuring, ...shrink]).flat() : shrink),
     ...healSteps,
     ...(quotes && tokenCount > 0 ? [['drives', costs.forward(Math.min(MOST.drives, tokenCount))] as Step] : []),
     ...dtypes.flatMap(() => (rounds ? roundingSteps(costs, tokenCount) : [['quantise', costs.nearest()] as Step])),
@@ -247,13 +249,13 @@ export function estimateCost(request: CostRequest): ExpectedStep[] {
   const steps: Step[] = [
     ['load', costs.load()],
     ['analyse', costs.analyse()],
-    ...(looks ? [['calibrate', costs.text()] as Step] : []),
+    ...(usesTokens ? [['calibrate', costs.text()] as Step] : []),
     ...(writtenCount > 0 ? [['generate', costs.generate(writtenCount)] as Step] : []),
     ...(healing ? [['calibrate', costs.text()] as Step] : []),
     ...(healedWriting > 0
       ? [['generate', costs.generate(healedWriting), fractionWritten(writtenCount, healedWriting)] as Step]
       : []),
-    ...(shots > 1 ? [] : look),
+    ...(shots > 1 ? [] : measuring),
     ...Array.from({ length: resultCount }, () => made).flat(),
     ...(evaluates
       ? Array.from({ length: evaluated.modelCount }, () => ['evaluate', costs.evaluate(evaluated)] as Step)
@@ -304,7 +306,7 @@ export function estimateObservation({
   const costs = stageCosts(size);
   const tokenCount = calibration.windowCount * windowLength;
   const share = calibration.generate ? (calibration.generate.share ?? GENERATE_DEFAULTS.share) : 0;
-  const ways = { ...denseWays(options), forwards: true, sums: false };
+  const passes = { ...densePassKinds(options), forwards: true, sums: false };
   const modules = chosen(size, options);
   const sums = options.adapter.needs === 'gram' ? costs.gram(modules, tokenCount) : 0;
   const forward = costs.forward(tokenCount);
@@ -312,7 +314,7 @@ export function estimateObservation({
   const steps: Step[] = [
     ['calibrate', costs.text()],
     ...(share > 0 ? [['generate', costs.generate(tokenCount * share)] as Step] : []),
-    ...lookSteps({ size, costs, options, tokenCount, ways }),
+    ...measuringSteps({ size, costs, options, tokenCount, passes }),
     ['observe', { graphs: 2 * forward.graphs + sums, script: 2 * forward.script }],
     ['save', { script: savedMegabytes * MS.savedMegabyte }],
   ];
@@ -357,15 +359,15 @@ type Healing = ResolvedHealing & { readonly windowLength: number };
 
 const healedTokens = (healing: Healing): number => (healing.windowCount + countHeldOut(healing)) * healing.windowLength;
 
-interface Look extends Pick<CostRequest, 'size' | 'options'> {
+interface MeasuringRequest extends Pick<CostRequest, 'size' | 'options'> {
   readonly costs: StageCosts;
   readonly tokenCount: number;
-  readonly ways: DenseWays;
+  readonly passes: DensePassKinds;
 }
 
 /** What `measureDense` does. */
-function lookSteps({ size, costs, options, tokenCount, ways }: Look): Step[] {
-  const { forwards, backwards, sums } = ways;
+function measuringSteps({ size, costs, options, tokenCount, passes }: MeasuringRequest): Step[] {
+  const { forwards, backwards, sums } = passes;
   const modules = chosen(size, options);
   const all = options.grouping !== undefined || options.adapter.needs === 'none';
   const back = all ? tokenCount : Math.min(tokenCount, MOST.curvature);
@@ -375,7 +377,7 @@ function lookSteps({ size, costs, options, tokenCount, ways }: Look): Step[] {
   const ordering = sums ? MS.ordered * cubes(modules) + MS.orderedSquare * squares(modules) : 0;
   const experts = sum(modules.map(({ kind, parameters }) => (kind === 'experts' ? parameters : 0)));
   const tried = Math.min(MOST.experts, tokenCount);
-  const expertWays = EXPERT_WAYS.whole + (options.allocation.takesUnevenSteps ? EXPERT_WAYS.inside : 0);
+  const expertPasses = EXPERT_PASSES.whole + (options.allocation.takesUnevenSteps ? EXPERT_PASSES.inside : 0);
   const forward = costs.forward(tokenCount);
   const backward = costs.backward(back);
   return [
@@ -392,7 +394,7 @@ function lookSteps({ size, costs, options, tokenCount, ways }: Look): Step[] {
       : []),
     ...(backwards ? [['gradients', { ...backward, script: backward.script + ordering }] as Step] : []),
     ...(experts > 0
-      ? [['experts', { ...forward, graphs: forward.graphs + tried * expertWays * experts * MS.multiply }] as Step]
+      ? [['experts', { ...forward, graphs: forward.graphs + tried * expertPasses * experts * MS.multiply }] as Step]
       : []),
   ];
 }
@@ -446,7 +448,7 @@ function stageCosts(size: ModelSize) {
       if (tokens === 0) return { script: scoring + touched.length * MS.module };
       const { inputSteps } = options;
       const repaired = inputSteps > 0 ? touched.filter(({ kind }) => kind === 'ffn') : [];
-      const ways =
+      const passes =
         Math.min(tokens, MOST.examples) * (REPAIR.base + REPAIR.step * inputSteps) +
         Math.min(tokens, MOST.lengths) * REPAIR.length * inputSteps;
       return {
@@ -454,7 +456,7 @@ function stageCosts(size: ModelSize) {
           2 * forward(tokens).graphs -
           0.88 * tokens * blockParameters * MS.multiply +
           (options.adapter.needs === 'gram' ? gram(touched, tokens) : 0) +
-          (repaired.length > 0 ? ways * ffnParameters * MS.multiply : 0),
+          (repaired.length > 0 ? passes * ffnParameters * MS.multiply : 0),
         script:
           2 * openBlocks +
           scoring +

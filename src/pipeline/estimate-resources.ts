@@ -4,7 +4,7 @@ import { sum } from '../linalg/sum.js';
 import { triangleLength } from '../linalg/triangle.js';
 import { type ResolvedOptions, readsTokens } from '../options.js';
 import { countCurvatureTokens } from '../prune/measure-dense/choose-backward-batches.js';
-import { denseWays } from '../prune/measure-dense/measure-dense.js';
+import { densePassKinds } from '../prune/measure-dense/measure-dense.js';
 import { archivedStates, chooseStride } from '../prune/measure-dense/sparse-archive.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import { fitsInMemory } from './create-store-in.js';
@@ -37,7 +37,7 @@ export function estimateScratch(request: ResourceRequest): number {
   const modules = layout.modules.filter(({ kind }) => options.modules.has(kind));
   const spilled = (bytes: number, blockCount = 1) => (fitsInMemory(bytes, blockCount) ? 0 : bytes);
   const states = spilled(tokenCount * layout.hiddenSize * FLOAT_BYTES);
-  const { forwards, backwards, sums } = denseWays(options);
+  const { forwards, backwards, sums } = densePassKinds(options);
   const isAll = options.grouping !== undefined || !METRICS[options.metric].hasCurvature;
   const backTokens = isAll ? tokenCount : countCurvatureTokens(tokenCount, modules);
   const stateBytes = backTokens * layout.hiddenSize * FLOAT_BYTES;
@@ -75,7 +75,7 @@ export function estimateMemory({ analysed, options }: Pick<ResourceRequest, 'ana
     layout.vocabularySize * layout.hiddenSize,
     ...layout.modules.map(({ parameterCount }) => parameterCount),
   );
-  const { sums } = denseWays(options);
+  const { sums } = densePassKinds(options);
   const isGram = options.adapter.needs === 'gram';
   const use = options.inputSteps > 0 ? 'repaired' : isGram ? (sums ? 'ordered' : 'scored') : sums ? 'ordered' : 'none';
   return BASE_BYTES + COPIES * heaviest * FLOAT_BYTES + MATRICES[use] * widest ** 2 * DOUBLE_BYTES;

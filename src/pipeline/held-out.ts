@@ -22,7 +22,10 @@ export interface HeldOutInput {
 }
 
 /** Finds a run's held-out windows when they are asked for, and gives the same ones to all who ask. */
-export function holdWindowsOut({ platform, signal }: JobContext, input: HeldOutInput): () => Promise<HeldOutWindows> {
+export function deferHeldOutWindows(
+  { platform, signal }: JobContext,
+  input: HeldOutInput,
+): () => Promise<HeldOutWindows> {
   let found: Promise<HeldOutWindows> | undefined;
   const find = async () => {
     const { folder, analysed, windows, source } = input;

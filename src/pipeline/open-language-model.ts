@@ -1,8 +1,8 @@
 import type { GraphProto } from 'onnx-buf';
 import type { LanguageModel } from '../evaluation/language-model.js';
 import { createLanguageModel } from '../evaluation/session-language-model.js';
-import { handOutAdded } from '../graph/hand-out-added.js';
 import { findEmbeddingInput } from '../graph/model-inputs.js';
+import { outputAddedCache } from '../graph/output-added-cache.js';
 import { shareHeads } from '../graph/share-heads.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { JobControl } from '../progress.js';
@@ -68,7 +68,7 @@ const changeGraph = (model: OnnxModel, change: (graph: GraphProto) => GraphProto
 const lower = (graph: GraphProto): GraphProto => ({ ...graph, node: lowerOperators(graph.node, graph) });
 
 /** What is read of a graph token by token, with the fewest copies of keys and values. */
-const prepareWriting = (graph: GraphProto): GraphProto => shareHeads(handOutAdded(lower(graph)));
+const prepareWriting = (graph: GraphProto): GraphProto => shareHeads(outputAddedCache(lower(graph)));
 
 /**
  * The session alone, opened by the path of the file as the model's users open it, behind its embedding model where it reads

@@ -173,8 +173,8 @@ export function createOverallProgress(now: () => number): OverallProgress {
     const [ms, done] = [mark.at - open!.first.at, mark.fraction - open!.first.fraction];
     if (!(done > 0)) return progress;
     const remainingMs = (ms / done) * (1 - mark.fraction);
-    const isTold = isStable(mark.at, ms + remainingMs) && ms >= STABLE.ms && remainingMs >= LEAST_MS;
-    return isTold ? { ...progress, remainingMs } : progress;
+    const isShown = isStable(mark.at, ms + remainingMs) && ms >= STABLE.ms && remainingMs >= LEAST_MS;
+    return isShown ? { ...progress, remainingMs } : progress;
   }
 
   return {
@@ -201,12 +201,12 @@ export function createOverallProgress(now: () => number): OverallProgress {
       }
       const { doneMs, remainingMs, uncertainMs } = estimate(open, mark.at);
       whole = Math.min(MOST, Math.max(whole, doneMs / (doneMs + remainingMs)));
-      const isTold =
+      const isShown =
         isStable(mark.at, mark.at - startedAt + remainingMs) &&
         measuredFraction() >= STABLE.fraction &&
         uncertainMs <= MOST_UNCERTAIN * remainingMs &&
         remainingMs >= LEAST_MS;
-      return { ...progress, whole, ...(isTold && { remainingMs }) };
+      return { ...progress, whole, ...(isShown && { remainingMs }) };
     },
   };
 }

@@ -27,7 +27,7 @@ import { writeText } from '../storage/write-file.js';
 import { checkCalibrationFiles } from './check-places.js';
 import { createStoreIn } from './create-store-in.js';
 import { assumedSpeed, estimateHealing, expectedWindowLength, modelSize } from './estimate-cost.js';
-import { holdWindowsOut } from './held-out.js';
+import { deferHeldOutWindows } from './held-out.js';
 import type { JobContext } from './job-context.js';
 import { leaveOutUnreadable } from './leave-out-unreadable.js';
 import { journalOf } from './prepare-job.js';
@@ -210,7 +210,7 @@ async function healFolder(
       }),
     );
     const { out, force = false, certify: certifies = true } = request;
-    const heldOut = holdWindowsOut(context, { ...teacher, folder: dense, windows, source: calibration.source });
+    const heldOut = deferHeldOutWindows(context, { ...teacher, folder: dense, windows, source: calibration.source });
     const reference = createQualityReference(context, {
       engine,
       folder: dense,

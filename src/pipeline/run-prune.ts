@@ -24,7 +24,7 @@ import { checkSizes, prepareSizes } from './choose-size.js';
 import { assumedSpeed, estimateCost, expectedWindowLength, modelSize } from './estimate-cost.js';
 import { estimateScratch } from './estimate-resources.js';
 import { countTokens, type PreparedText, prepareTexts, tokensMeasured } from './evaluate/text-evaluation.js';
-import { holdWindowsOut } from './held-out.js';
+import { deferHeldOutWindows } from './held-out.js';
 import { type JobContext, withPart } from './job-context.js';
 import { nameRungs, type Rung, rungFolder, rungRecipe, rungReportPlace } from './ladder-rungs.js';
 import { dtypeFolders, layoutOf } from './name-variants.js';
@@ -42,7 +42,7 @@ import {
 } from './resumable-job.js';
 import type { PruneInput } from './stages/prune-measured.js';
 import { certifyTrimming } from './vocabulary/certify-trimming.js';
-import { priceTrimming } from './vocabulary/price-trimming.js';
+import { measureTrimmingCost } from './vocabulary/measure-trimming-cost.js';
 import { type JobVocabulary, type TrimmedFolder, trimInMemory } from './vocabulary/trimmed-folder.js';
 import {
   amountOf,
@@ -321,7 +321,7 @@ function makeOpen(context: JobContext, making: Making): Promise<Finished> {
     if (seen.measured !== undefined) part.onEnd(seen.measured.dispose);
     const windows = seen.calibration?.windows ?? job.windows;
     const { analysed, healing } = job;
-    const heldOut = holdWindowsOut(part, {
+    const heldOut = deferHeldOutWindows(part, {
       folder,
       analysed,
       windows: [...windows, ...(healing?.windows ?? []), ...(healing?.heldOut ?? [])],
@@ -385,7 +385,7 @@ async function reportVocabulary(
     ? await certifyTrimming(context, { folder: original, trimmed: folder, engine, keep })
     : undefined;
   const bitsPerByte = measures
-    ? await priceTrimming(context, { original, trimmed: folder, engine, unseen })
+    ? await measureTrimmingCost(context, { original, trimmed: folder, engine, unseen })
     : undefined;
   return { keep, report: { ...report, ...(bitsPerByte && { bitsPerByte }), ...(certificate && { certificate }) } };
 }

@@ -111,7 +111,7 @@ export async function writeResult(
   const { folder } = source;
   const { places, index, force, quantisation } = request;
   const { out, report: place } = places;
-  const unsaid = unsaidInRecipe(source, outcome);
+  const unsaid = explainMissingRecipe(source, outcome);
   const recipe = unsaid === undefined ? places.recipe : undefined;
   if (places.recipe !== recipe) remarks.push(`no recipe was written: ${unsaid}, which recipes cannot say yet`);
   const layout = layoutOf(folder, quantisation.layout);
@@ -150,7 +150,7 @@ export async function writeResult(
 }
 
 /** What of a result no recipe tells; undefined where one tells all. */
-function unsaidInRecipe({ job }: ResultSource, { modules }: PruneOutcome): string | undefined {
+function explainMissingRecipe({ job }: ResultSource, { modules }: PruneOutcome): string | undefined {
   if (job.model.coded !== undefined) return 'the model holds quantised weights';
   return modules.some(({ keep }) => keep.length === 0) ? 'a module is gone whole' : undefined;
 }

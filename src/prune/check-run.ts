@@ -1,7 +1,7 @@
 import { checkBudget } from './budget/check-budget.js';
 import { refuseHeavyLoss } from './budget/refuse-heavy-loss.js';
 import type { PruneJob } from './job.js';
-import { goesBackwards, refuseGradients } from './measure-dense/measure-dense.js';
+import { hasBackwardPass, refuseGradients } from './measure-dense/measure-dense.js';
 import { refuseHealing } from './refine/heal.js';
 import { selectModules } from './select-modules.js';
 
@@ -19,6 +19,6 @@ export function checkRun(
   checkBudget(job, sparsities);
   const selection = selectModules(job);
   for (const sparsity of sparsities) refuseHeavyLoss(selection, { ...job.options, sparsity });
-  if (measures && goesBackwards(job.options)) refuseGradients(job);
+  if (measures && hasBackwardPass(job.options)) refuseGradients(job);
   if (job.options.heal !== undefined) refuseHealing(job);
 }

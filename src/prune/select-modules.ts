@@ -21,7 +21,7 @@ export interface Selection {
   /** Those of them that name the whole run's sparsity, also in one of its rounds. */
   readonly burden: readonly string[];
   /** Kinds that stay whole, so that one other kind bears the sparsity alone; none where several kinds do. */
-  readonly spared: readonly Unrecognised['kind'][];
+  readonly unpruned: readonly Unrecognised['kind'][];
 }
 
 type Given = Pick<PruneJob, 'analysed' | 'options'>;
@@ -69,7 +69,7 @@ function trySelection({ analysed, options }: Given): Selection | { readonly obst
     throw new OptionError(`blockSparsity names block ${stray}; the model has blocks 0..${blockCount - 1}`, {
       option: 'blockSparsity',
     });
-  refuseStrayKinds(analysed.detected.layout, options);
+  refuseAbsentKinds(analysed.detected.layout, options);
   refuseExperts(analysed.detected.layout, options);
   const asked = modules.filter(({ kind }) => options.modules.has(kind));
   const staying = unrecognised.filter(({ kind }) => {
@@ -111,9 +111,9 @@ function trySelection({ analysed, options }: Given): Selection | { readonly obst
   const selected = even.filter(
     (module) => module.unitCount > leastUnits(module, options) && !(blind && module.kind === 'experts'),
   );
-  const spared = findSpared(selected, staying);
-  const burden = spared.length > 0 ? describeBurden({ modules: selected, spared }, { analysed, options }) : [];
-  return { modules: selected, spared, burden, remarks: [...(isWhole(options) ? burden : []), ...remarks] };
+  const unpruned = findUnpruned(selected, staying);
+  const burden = unpruned.length > 0 ? describeOneKind({ modules: selected, unpruned }, { analysed, options }) : [];
+  return { modules: selected, unpruned, burden, remarks: [...(isWhole(options) ? burden : []), ...remarks] };
 }
 
 /** Mixtures that lose whole experts alone, since their neurons cannot leave; a line for each reason. */
@@ -157,7 +157,7 @@ export const UNITS = { attention: 'heads', ffn: 'neurons', experts: 'experts' } 
 const isWhole = ({ denseWidths }: ResolvedOptions): boolean => denseWidths === undefined;
 
 /** @throws OptionError where a block's own sparsity is of a kind that the block lacks. */
-function refuseStrayKinds({ modules, unrecognised }: ModelLayout, { blockSparsity }: ResolvedOptions): void {
+function refuseAbsentKinds({ modules, unrecognised }: ModelLayout, { blockSparsity }: ResolvedOptions): void {
   for (const [block, own] of blockSparsity) {
     if (typeof own !== 'object') continue;
     const kinds = [...modules, ...unrecognised].flatMap((part) =>
@@ -176,7 +176,7 @@ function refuseStrayKinds({ modules, unrecognised }: ModelLayout, { blockSparsit
 }
 
 /** Kinds that stay while all of the sparsity falls on one other; none where several kinds are pruned. */
-function findSpared(modules: readonly PrunableModule[], staying: readonly Unrecognised[]): Unrecognised['kind'][] {
+function findUnpruned(modules: readonly PrunableModule[], staying: readonly Unrecognised[]): Unrecognised['kind'][] {
   const [only, ...others] = new Set(modules.map(({ kind }) => kind));
   if (only === undefined || others.length > 0) return [];
   return [...new Set(staying.map(({ kind }) => kind).filter((kind) => kindAsked(kind) !== only))];
@@ -205,8 +205,8 @@ export function countLoss(
 const percent = (fraction: number): string => `${(100 * fraction).toFixed(1)} %`;
 
 /** What the sparsity comes to where all of it falls on one kind of module, since the others stay; at most one remark. */
-function describeBurden(
-  { modules, spared }: Pick<Selection, 'modules' | 'spared'>,
+function describeOneKind(
+  { modules, unpruned }: Pick<Selection, 'modules' | 'unpruned'>,
   { analysed, options }: Given,
 ): string[] {
   const { sparsity } = options;
@@ -216,14 +216,14 @@ function describeBurden(
   const parameters = modules.reduce((total, { parameterCount }) => total + parameterCount, 0);
   const share = (sparsity * parameters) / analysed.detected.layout.parameterCount;
   return [
-    `sparsity counts what can be pruned, which here is ${kind} alone (${describeSpared(spared)}): ` +
+    `sparsity counts what can be pruned, which here is ${kind} alone (${describeUnpruned(unpruned)}): ` +
       `${percent(sparsity)} of it is ${percent(share)} of the model, about ${leaving} of ${unitCount} ${UNITS[kind]}`,
   ];
 }
 
 /** `experts stay`. */
-export const describeSpared = (spared: Selection['spared']): string =>
-  `${spared.join(' and ')} ${spared.length === 1 && !spared.includes('experts') ? 'stays' : 'stay'}`;
+export const describeUnpruned = (unpruned: Selection['unpruned']): string =>
+  `${unpruned.join(' and ')} ${unpruned.length === 1 && !unpruned.includes('experts') ? 'stays' : 'stay'}`;
 
 /** The kind of module that a part stands in place of. */
 function kindAsked(kind: Unrecognised['kind']): ModuleKind | undefined {

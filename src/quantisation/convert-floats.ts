@@ -148,7 +148,7 @@ function computedType(node: NodeProto, { index, types, isFloat }: Typing): numbe
   if (subgraphsOf(node).length > 0) {
     if (!readsHalf) return SINGLE;
     throw new UnsupportedModelError(
-      `${nodeLabel(node)} reads activations in its branches, which cannot be turned to half precision yet; write a dtype of single precision`,
+      `${nodeLabel(node)} reads activations in its branches, which cannot be transposed to half precision yet; write a dtype of single precision`,
     );
   }
   if (IN_SINGLE.has(node.opType)) return SINGLE;

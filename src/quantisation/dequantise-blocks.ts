@@ -159,7 +159,7 @@ export function dequantiseProduct(node: NodeProto, site: Site): void {
   const weight =
     table === undefined
       ? addWeight(model, codes, { stored, inputAxis: 0, accuracyLevel })
-      : `${table}/turned/${result}`;
+      : `${table}/transposed/${result}`;
   if (table !== undefined) levelProducts(model, table, accuracyLevel);
   replaced.set(node, [
     ...(table === undefined

@@ -19,27 +19,33 @@ export function dequantiseConstant(node: NodeProto, site: Site): void {
   const [codes = '', scales = '', zeroPoints = ''] = node.input;
   const before = makerOf(index, codes);
   const isLookup = before?.opType === 'Gather' && intAttribute(before, 'axis', 0) === 0;
-  const isTurned = before !== undefined && isTranspose(before);
-  const table = isLookup || isTurned ? before.input[0]! : codes;
+  const isTransposed = before !== undefined && isTranspose(before);
+  const table = isLookup || isTransposed ? before.input[0]! : codes;
   const [axis, blockSize] = [intAttribute(node, 'axis', 1), intAttribute(node, 'block_size', 0)];
-  const linear = findLinear(model, { codes: table, scales, zeroPoints, axis: isTurned ? 1 - axis : axis, blockSize });
+  const linear = findLinear(model, {
+    codes: table,
+    scales,
+    zeroPoints,
+    axis: isTransposed ? 1 - axis : axis,
+    blockSize,
+  });
   const [result = ''] = node.output;
   // Rows that were looked up have no scale of their own here.
   if (linear === undefined || (isLookup && elementCount(linear.scales.handle.dims) > 1)) return;
-  if (isTurned && (blockSize > 0 || axis < 0)) return;
+  if (isTransposed && (blockSize > 0 || axis < 0)) return;
   const known = tables.get(table);
-  const name = known ?? (isLookup || isTurned ? floatsName(model, table) : result);
+  const name = known ?? (isLookup || isTransposed ? floatsName(model, table) : result);
   if (known === undefined) setWeight(model, name, floatsBehind(linear, 'constants'));
   tables.set(table, name);
   const made = (op: string, inputs: readonly string[], attributes = {}) =>
     makeNode({ op, name: plainName(before ?? node), inputs, outputs: [result], attributes });
   if (isLookup) replaced.set(node, [made('Gather', [name, before.input[1]!])]);
-  else if (isTurned) replaced.set(node, [made('Transpose', [name], { perm: [1, 0] })]);
+  else if (isTransposed) replaced.set(node, [made('Transpose', [name], { perm: [1, 0] })]);
   else replaced.set(node, known === undefined ? [] : [made('Identity', [name])]);
 }
 
 /**
- * A product whose activations are rounded as they come, with the nodes that scale its sums. Codes that are turned for it are a
+ * A product whose activations are rounded as they come, with the nodes that scale its sums. Codes that are transposed for it are a
  * table, whose rows are looked up too.
  */
 export function dequantiseDynamic(node: NodeProto, site: Site): void {
@@ -48,14 +54,14 @@ export function dequantiseDynamic(node: NodeProto, site: Site): void {
   const scaled = scaledSums(node, makerOf(index, rounded), index);
   if (scaled === undefined) return;
   const before = makerOf(index, codes);
-  const turned = before !== undefined && isTranspose(before);
-  const table = turned ? before.input[0]! : codes;
+  const transposed = before !== undefined && isTranspose(before);
+  const table = transposed ? before.input[0]! : codes;
   const scales = scaled.factors.map((value) => throughReshape(index, value)).find((value) => model.weights.has(value));
   const linear = findLinear(model, {
     codes: table,
     scales: scales ?? '',
     zeroPoints: throughReshape(index, zeroPoints),
-    axis: turned ? 0 : 1,
+    axis: transposed ? 0 : 1,
     blockSize: 0,
   });
   if (linear === undefined) return;
@@ -64,9 +70,11 @@ export function dequantiseDynamic(node: NodeProto, site: Site): void {
   // What a table is looked up for has no form of its own.
   setWeight(model, name, floatsBehind(linear, 'dynamic'));
   const [result = ''] = scaled.last.output;
-  const weight = turned ? `${name}/turned/${result}` : name;
+  const weight = transposed ? `${name}/transposed/${result}` : name;
   replaced.set(scaled.last, [
-    ...(turned ? [makeNode({ op: 'Transpose', inputs: [name], outputs: [weight], attributes: { perm: [1, 0] } })] : []),
+    ...(transposed
+      ? [makeNode({ op: 'Transpose', inputs: [name], outputs: [weight], attributes: { perm: [1, 0] } })]
+      : []),
     makeNode({ op: 'MatMul', name: plainName(node), inputs: [scaled.input, weight], outputs: [result] }),
   ]);
 }

@@ -55,10 +55,10 @@ export async function factoriseFeedback(
   return { feedback, costs, size };
 }
 
-/** Rows and columns that are turned over together, so that both sides stay in the cache. */
+/** Rows and columns that are transposed together, so that both sides stay in the cache. */
 const TILE = 16;
 
-/** U' less its diagonal, of the factor of the reversed matrix: rows and columns turned over and reversed, each row over its pivot. */
+/** U' less its diagonal, of the factor of the reversed matrix: rows and columns transposed and reversed, each row over its pivot. */
 function turnFactor(lower: Float64Array, size: number): Float64Array {
   const feedback = new Float64Array(size * size);
   const last = size * size - 1;

@@ -49,12 +49,12 @@ export function findWeights(model: OnnxModel, tokenInput: string): QuantisableWe
         uses.lookups.push(node.output[0]!);
       else collectProducts(node, name, 0);
       function collectProducts(reader: NodeProto, value: string, turns: number): void {
-        const turned = turnsBy(reader, value);
-        if (turned !== undefined) {
+        const transposed = transposedBy(reader, value);
+        if (transposed !== undefined) {
           const result = reader.output[0]!;
           if (index.outputs.has(result)) uses.isElse = true;
           for (const next of index.consumersOf.get(result) ?? [])
-            collectProducts(index.nodes[next]!, result, turns + turned);
+            collectProducts(index.nodes[next]!, result, turns + transposed);
           return;
         }
         const axis = productAxis(reader, value);
@@ -100,7 +100,7 @@ function describe(
 }
 
 /** How often a node turns a matrix over that passes through it: 0 or 1; undefined for nodes that do something else. */
-function turnsBy(node: NodeProto, value: string): 0 | 1 | undefined {
+function transposedBy(node: NodeProto, value: string): 0 | 1 | undefined {
   if (node.input[0] !== value) return undefined;
   if (node.opType === 'Identity') return 0;
   return isTranspose(node) ? 1 : undefined;

@@ -41,8 +41,8 @@ export async function readLinearCodes(linear: LinearCodes): Promise<Float32Array
   const { dims } = codes.handle;
   const scales = await readFloat32(linear.scales.handle);
   checkScales(linear, scales);
-  const numbers = await readWholeNumbers(codes.handle);
-  const zeros = zeroPoints === undefined ? [0] : await readWholeNumbers(zeroPoints.handle);
+  const numbers = await readIntegers(codes.handle);
+  const zeros = zeroPoints === undefined ? [0] : await readIntegers(zeroPoints.handle);
   const inner = dims.slice(axis + 1).reduce((product, dim) => product * dim, 1);
   const along = dims[axis] ?? 1;
   const shared = blockSize > 0 ? blockSize : 1;
@@ -135,7 +135,7 @@ export const holdsCodes = ({ dataType }: Pick<TensorHandle, 'dataType'>): boolea
 const CODE_TYPES: ReadonlySet<string> = new Set(['uint8', 'int8', 'uint4', 'int4']);
 
 /** @throws UnsupportedModelError for codes that are no whole numbers of 4 or 8 bits */
-export async function readWholeNumbers(handle: TensorHandle): Promise<ArrayLike<number>> {
+export async function readIntegers(handle: TensorHandle): Promise<ArrayLike<number>> {
   const bytes = await handle.read();
   const { name, bits } = codeType(handle);
   if (name === 'uint8') return bytes;

@@ -5,7 +5,7 @@ import { readFloat32 } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import { bytesHandle, workedOutHandle } from '../onnx/tensor-handle.js';
 import { type BlockGrid, type BlockScales, blockCount } from './block-codes.js';
-import { codeType, type LinearCodes, type NamedTensor, readWholeNumbers } from './linear-codes.js';
+import { codeType, type LinearCodes, type NamedTensor, readIntegers } from './linear-codes.js';
 import { packBits } from './pack-bits.js';
 import { readCodes, type StoredCodes } from './store-codes.js';
 
@@ -28,7 +28,7 @@ export function linearOf(stored: StoredCodes, { type, inputAxis, names }: Linear
   const dataType = dataTypeNumber(type);
   const middle = 2 ** (grid.bits - 1);
   const shape = (length: number) => (inputAxis === 1 ? [outCount, length] : [length, outCount]);
-  const turned = <T extends Uint8Array<ArrayBuffer>>(rows: T, length: number) =>
+  const transposed = <T extends Uint8Array<ArrayBuffer>>(rows: T, length: number) =>
     inputAxis === 1 ? rows : transposeMatrix(rows, outCount, length);
   const packed = (values: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> => {
     const { bits } = codeType({ dataType });
@@ -37,14 +37,14 @@ export function linearOf(stored: StoredCodes, { type, inputAxis, names }: Linear
   };
   const codes = workedOutHandle({ dataType, dims: shape(inCount) }, async () => {
     const read = await readCodes(stored);
-    return packed(turned(withoutPadding(read.codes, inCount, blocks * grid.blockSize), inCount));
+    return packed(transposed(withoutPadding(read.codes, inCount, blocks * grid.blockSize), inCount));
   });
   const isWhole = blocks === 1;
   const zeroPoints =
     stored.zeroPoints &&
     workedOutHandle({ dataType, dims: isWhole ? [outCount] : shape(blocks) }, async () => {
       const read = await readCodes(stored);
-      return packed(turned(Uint8Array.from(read.zeroPoints!), blocks));
+      return packed(transposed(Uint8Array.from(read.zeroPoints!), blocks));
     });
   return {
     codes: { name: names.codes, handle: codes },
@@ -87,7 +87,7 @@ export async function scalesOfLinear(
     if (values.length === 1) return new Float32Array(outCount * perRow).fill(values[0]!);
     return inputAxis === 1 ? values : transposeMatrix(values, perRow, outCount);
   };
-  const zeros = zeroPoints === undefined ? [0] : await readWholeNumbers(zeroPoints.handle);
+  const zeros = zeroPoints === undefined ? [0] : await readIntegers(zeroPoints.handle);
   return {
     perRow,
     scales: laidOut(await readFloat32(scales.handle)),

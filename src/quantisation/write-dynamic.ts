@@ -41,8 +41,8 @@ export function writeDynamic(model: OnnxModel, weights: readonly LinearWeight[],
   const roundNodes = tokenRounding(model);
   for (const { inputAxis, inCount, outCount, linear, products, lookups } of weights) {
     const names = addLinear(model, linear);
-    const turned = `${names.codes}/turned`;
-    const isTurned = inputAxis === 1;
+    const transposed = `${names.codes}/transposed`;
+    const isTransposed = inputAxis === 1;
     for (const [at, { result }] of products.entries()) {
       const node = makers.get(result)!;
       const [input = ''] = node.input;
@@ -57,13 +57,13 @@ export function writeDynamic(model: OnnxModel, weights: readonly LinearWeight[],
       const turn = makeNode({
         op: 'Transpose',
         inputs: [names.codes],
-        outputs: [turned],
+        outputs: [transposed],
         attributes: { perm: [1, 0] },
       });
       replaced.set(node, [
         ...round,
-        ...(isTurned && at === 0 ? [turn] : []),
-        ...productNodes(node, isTurned ? { ...names, codes: turned } : names),
+        ...(isTransposed && at === 0 ? [turn] : []),
+        ...productNodes(node, isTransposed ? { ...names, codes: transposed } : names),
       ]);
     }
     const lookup = lookupOf(linear);

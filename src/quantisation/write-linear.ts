@@ -43,7 +43,7 @@ function addNamed(model: OnnxModel, { name, handle }: NamedTensor): string {
 
 /**
  * Has a graph read codes behind `DequantizeLinear` in place of float weights, in place. Nobody reads the float weights afterwards.
- * Rows are looked up, and tables turned, while they are codes of eight bits.
+ * Rows are looked up, and tables transposed, while they are codes of eight bits.
  */
 export function writeConstants(model: OnnxModel, weights: readonly Pick<LinearWeight, 'name' | 'linear'>[]): void {
   const graph = model.proto.graph!;
@@ -52,7 +52,7 @@ export function writeConstants(model: OnnxModel, weights: readonly Pick<LinearWe
   const constants: NodeProto[] = [];
   for (const { name, linear } of weights) {
     const names = addLinear(model, linear);
-    const [lookup, turn] = [lookupOf(linear), turnOf(linear)];
+    const [lookup, turn] = [lookupOf(linear), transposeOf(linear)];
     let isRead = index.outputs.has(name);
     for (const at of index.consumersOf.get(name) ?? []) {
       const node = index.nodes[at]!;
@@ -85,8 +85,8 @@ function constantNode(
   });
 }
 
-/** How codes are turned over before they are scaled; undefined for codes that share bytes, and for blocks. */
-function turnOf(linear: LinearCodes) {
+/** How codes are transposed before they are scaled; undefined for codes that share bytes, and for blocks. */
+function transposeOf(linear: LinearCodes) {
   if (codeType(linear.codes.handle).bits < 8 || linear.blockSize > 0) return undefined;
   return (node: NodeProto, { names }: LookedUp): NodeProto[] => {
     const [result = ''] = node.output;

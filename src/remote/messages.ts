@@ -23,7 +23,7 @@ export type Outcome = { readonly answer: unknown } | { readonly error: SentError
 export interface Channel {
   /** @throws when the message holds what cannot be sent */
   send(message: ToCallee): void;
-  listen(hear: (message: FromCallee) => void): void;
+  listen(onMessage: (message: FromCallee) => void): void;
 }
 
 /**
@@ -44,7 +44,7 @@ export async function sendRequest<Call extends CallName>(
     const settled = new Promise<Outcome>((resolve) => {
       listen((message) => {
         if ('answer' in message || 'error' in message) resolve(message);
-        else if ('progress' in message) hearProgress(message.progress, control);
+        else if ('progress' in message) forwardProgress(message.progress, control);
       });
     });
     try {
@@ -64,7 +64,7 @@ export async function sendRequest<Call extends CallName>(
 }
 
 /** A listener that throws has aborted the call, which then rejects; whoever brings messages would only be disturbed by it. */
-function hearProgress(progress: Progress, { onProgress }: GuardedControl): void {
+function forwardProgress(progress: Progress, { onProgress }: GuardedControl): void {
   try {
     onProgress?.(progress);
   } catch {
@@ -74,12 +74,12 @@ function hearProgress(progress: Progress, { onProgress }: GuardedControl): void 
 
 export interface Answering extends Pick<JobControl, 'signal'> {
   make(call: CallName, request: RequestOf<CallName>): Promise<unknown>;
-  tell(message: FromCallee): void;
+  send(message: FromCallee): void;
 }
 
 /** Makes a call that was ordered. @returns what came of it, to be told */
-export function answerOrder({ call, request }: Order, { make, tell, signal }: Answering): Promise<Outcome> {
-  const control = { onProgress: (progress: Progress) => tell({ progress }), signal };
+export function answerOrder({ call, request }: Order, { make, send, signal }: Answering): Promise<Outcome> {
+  const control = { onProgress: (progress: Progress) => send({ progress }), signal };
   return make(call, { ...request, ...control } as RequestOf<CallName>).then(
     (answer) => ({ answer }),
     (error) => ({ error: toSentError(error) }),

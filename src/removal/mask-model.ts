@@ -31,7 +31,7 @@ export async function maskModel(dense: OnnxModel, change: ModelChange, options: 
   for (const { module } of change.modules)
     if (isRepaired(module) && change.changed.has(linearBiasName(masked, module.output)))
       giveLinearBias(masked, module.output);
-  await putBack(dense, masked, change, options);
+  await restoreRepairs(dense, masked, change, options);
   for (const cut of change.modules) {
     if (isRepaired(cut.module)) await maskColumns(masked, cut, options);
     else {
@@ -53,7 +53,7 @@ function nudgedBeside({ modules }: ModelChange, { analysed, nudge, neighbours }:
 }
 
 /** Gives the masked original the weights that changed, spread over the dense ones that they were cut from. */
-async function putBack(
+async function restoreRepairs(
   dense: OnnxModel,
   masked: OnnxModel,
   { modules, changed }: ModelChange,

@@ -40,15 +40,15 @@ function perplexities({ metrics, quality }: PruneReport, of: 'dense' | 'pruned')
 
 /**
  * Geometric mean of a rung's perplexities, in which every text counts alike; absent where none was measured, or texts were read
- * in other ways: tokens with more text before them are easier to predict.
+ * in other keys: tokens with more text before them are easier to predict.
  */
 export function meanPerplexity({ perplexities = [] }: Pick<RungReport, 'perplexities'>): number | undefined {
-  const ways = new Set(perplexities.map(({ protocol }) => wayOfReading(protocol)));
-  if (ways.size !== 1) return undefined;
+  const keys = new Set(perplexities.map(({ protocol }) => readingKey(protocol)));
+  if (keys.size !== 1) return undefined;
   return Math.exp(perplexities.reduce((sum, { perplexity }) => sum + Math.log(perplexity), 0) / perplexities.length);
 }
 
-function wayOfReading(protocol: RungPerplexity['protocol']): string {
+function readingKey(protocol: RungPerplexity['protocol']): string {
   const { windowLength, stride, leadingTokens } = protocol ?? {};
   return [windowLength, stride, leadingTokens].join();
 }

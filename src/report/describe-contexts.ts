@@ -25,7 +25,7 @@ export function describeContexts(input: ContextsInput): ContextReport[] {
   const counts = new Int32Array(contexts.contextCount);
   for (const context of contexts.contextOfToken) counts[context]!++;
   if (decode === undefined) return Array.from(counts, (tokenCount) => ({ tokenCount }));
-  const telling = tellingTokens(contexts, windows, decode);
+  const telling = characteristicTokens(contexts, windows, decode);
   return Array.from(counts, (tokenCount, context) => ({
     tokenCount,
     tokens: telling[context]!,
@@ -34,7 +34,7 @@ export function describeContexts(input: ContextsInput): ContextReport[] {
 }
 
 /** Tokens whose frequency in a context stands out most, by their share of the divergence from all tokens. */
-function tellingTokens(
+function characteristicTokens(
   { contextCount, contextOfToken }: ContextsInput['contexts'],
   windows: readonly Int32Array[],
   decode: Decode,

@@ -3,7 +3,7 @@ import type { ResultVocabularyReport } from './report-schema.js';
 const SOURCES = { source: 'the last quarter of your text', text: 'the bundled test text' } as const;
 
 /** What a trimmed vocabulary costs by itself, as a sentence; empty where that was not measured. */
-export function describeTrimmingPrice({ bitsPerByte }: Pick<ResultVocabularyReport, 'bitsPerByte'>): string {
+export function describeTrimmingCost({ bitsPerByte }: Pick<ResultVocabularyReport, 'bitsPerByte'>): string {
   if (bitsPerByte === undefined) return '';
   const { before, after, from } = bitsPerByte;
   const change = 100 * (after / before - 1);

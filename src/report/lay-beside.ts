@@ -57,7 +57,7 @@ export function besideRows(
     const cellOf = ({ metrics }: BesideReport): string => {
       const found = metrics.find((metric) => keyOf(metric) === key);
       if (found === undefined) return '';
-      return wayOf(found) === wayOf(like) ? formatFigure(found) : 'measured otherwise';
+      return protocolKey(found) === protocolKey(like) ? formatFigure(found) : 'measured otherwise';
     };
     return { name: nameOf(like), cells: runs.map(cellOf) };
   });
@@ -76,7 +76,7 @@ const nameOf = ({ kind, name, unit }: MetricReport): string =>
   `${kind === 'perplexity' ? `perplexity, ${name}` : name}${unit === undefined || unit === 'bytes' ? '' : ` (${unit})`}`;
 
 /** Figures of other tokens, or of other speeds' prompts, do not compare. */
-function wayOf({ protocol, note }: MetricReport): string {
+function protocolKey({ protocol, note }: MetricReport): string {
   const { tokensSha256, windowLength, stride, leadingTokens } = protocol ?? {};
   return [tokensSha256, windowLength, stride, leadingTokens, note].join();
 }

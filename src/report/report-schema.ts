@@ -262,12 +262,12 @@ export interface TrimmingCertificate {
 /** The vocabulary that a result was made with; other sizes and figures of its report compare it with the trimmed model. */
 export interface ResultVocabularyReport extends VocabularyReport {
   /** Bits for each byte of a text that no token was kept for; absent where quality was not measured. */
-  readonly bitsPerByte?: TrimmingPrice;
+  readonly bitsPerByte?: TrimmingCost;
   readonly certificate?: TrimmingCertificate;
 }
 
 /** Bits for each byte of a text, with all tokens and with those that stay. */
-export interface TrimmingPrice extends BeforeAfter {
+export interface TrimmingCost extends BeforeAfter {
   /** `source`: the last quarter of the user's text. `text`: the bundled text that results are checked on. */
   readonly from: 'source' | 'text';
   /** UTF-8 bytes of the text. */

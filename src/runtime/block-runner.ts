@@ -7,11 +7,11 @@ import type { TwoRunFacts } from '../graph/value-facts.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { type CompiledStage, compileStage, joinExtensions, type StageExtension } from './compile-stage.js';
 import type { Engine, SessionOptions, Tensor, Tensors } from './engine.js';
-import { createHeldValues, type SavedHeld } from './held-values.js';
 import { lowerForRun } from './lower-for-run.js';
 import { prefillFeeds } from './prefill-feeds.js';
 import { releaseTensors, retainTensor } from './tensor-memory.js';
 import type { TensorStore } from './tensor-store.js';
+import { createValueCache, type SavedValueCache } from './value-cache.js';
 
 /** Some windows that run through a block together. */
 export interface Batch {
@@ -85,7 +85,7 @@ interface SavedRunner {
   readonly from: number;
   readonly passedCount: number;
   readonly side: SavedSide;
-  readonly held: SavedHeld;
+  readonly held: SavedValueCache;
 }
 
 interface SavedBatch {
@@ -119,12 +119,12 @@ const MOST_PASSED = 2;
 export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
   const { engine, model, cuts, facts, batches, states, signal } = options;
   const side = createSideValues();
-  const held = createHeldValues();
+  const held = createValueCache();
   /** Stage whose input the hidden states are. */
   let from = 0;
   /** Stages from there on that were passed, by what is measured in each. */
   let passed: StageReads[] = [];
-  let seen: SeenGraph | undefined;
+  let seen: AnalysedGraph | undefined;
   /** Of one batch. */
   let stateBytes = 0;
   const segmentNow = () => from + passed.length;
@@ -179,7 +179,7 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
   }
 
   /** What has to be handed out to stand behind the stages that were passed: the hidden state, and what later stages read beside it. */
-  function findMoved(graph: SeenGraph): Moved[] {
+  function findMoved(graph: AnalysedGraph): Moved[] {
     const end = segmentNow();
     const carried = graph.carried().slice(from, end);
     const dependent = graph.tokenDependent();
@@ -288,13 +288,13 @@ function joinRuns(parts: readonly StageReads[]) {
 }
 
 /** A model's graph, and what is asked of it as a whole, found when it is first asked. */
-interface SeenGraph {
+interface AnalysedGraph {
   readonly index: GraphIndex;
   readonly carried: () => ReturnType<typeof carriedValues>;
   readonly tokenDependent: () => ReadonlySet<string>;
 }
 
-function analyseGraph({ model, cuts, tokenInput }: BlockRunnerOptions): SeenGraph {
+function analyseGraph({ model, cuts, tokenInput }: BlockRunnerOptions): AnalysedGraph {
   const index = indexRunGraph(model);
   return {
     index,

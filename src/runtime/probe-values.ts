@@ -46,7 +46,7 @@ export interface ProbeRequest extends ProbeSize {
  */
 export async function probeValues(request: ProbeRequest): Promise<ValueFacts> {
   const { engine, placeCount } = request;
-  const stand = await standInWeights(request);
+  const stand = await placeholderWeights(request);
   const graph = {
     ...request.graph,
     node: countPlaces(request.graph.node, stand.names, placeCount),
@@ -185,7 +185,7 @@ function countPlaces(nodes: readonly NodeProto[], weights: ReadonlySet<string>, 
   });
 }
 
-interface StandIns {
+interface PlaceholderWeights {
   /** Weights that zeros stand in for. */
   readonly names: ReadonlySet<string>;
   readonly feeds: Readonly<Record<string, Tensor>>;
@@ -198,7 +198,7 @@ interface StandIns {
  * Large float weights become zero feeds over one shared buffer, or zeros that the graph makes and drops again where feeds are
  * copied; all others stay initializers.
  */
-async function standInWeights({ engine, graph, weights }: ProbeRequest): Promise<StandIns> {
+async function placeholderWeights({ engine, graph, weights }: ProbeRequest): Promise<PlaceholderWeights> {
   const zeros = new ArrayBuffer(
     Math.max(8, ...[...weights.values()].filter(isLargeFloat).map(({ byteLength }) => byteLength)),
   );

@@ -141,10 +141,10 @@ export async function refuseCrashing({ proto, weights }: Pick<OnnxModel, 'proto'
     for (const node of graph.node) {
       open.push(...subgraphsOf(node));
       const trusted = Object.hasOwn(TRUSTED, qualifiedOp(node)) ? TRUSTED[qualifiedOp(node)]! : {};
-      const wrong = findStray(node) ?? findWrong(node, trusted, facts);
+      const wrong = findUnexpected(node) ?? findWrong(node, trusted, facts);
       if (wrong !== undefined) throw refuse(`${nodeLabel(node)} ${wrong}`);
       make(bytesMade(node, trusted, facts), nodeLabel(node));
-      const vast = findVast(node, trusted, { makers, facts });
+      const vast = findTooLargeTensor(node, trusted, { makers, facts });
       if (vast !== undefined) throw refuse(`${nodeLabel(node)} ${vast}`);
     }
     for (const { values, dims } of graph.sparseInitializer)
@@ -155,7 +155,7 @@ export async function refuseCrashing({ proto, weights }: Pick<OnnxModel, 'proto'
 const refuse = (what: string): UnsupportedModelError =>
   new UnsupportedModelError(`${what}; ONNX Runtime may end the process there. Get the model again, or export it anew`);
 
-function findStray(node: NodeProto): string | undefined {
+function findUnexpected(node: NodeProto): string | undefined {
   if (FOREIGN.has(qualifiedOp(node))) return 'is an operator of images, signals or chance, which no decoder has';
   for (const { name, i, ints } of node.attribute) {
     const limit = LIMITS.get(name);
@@ -194,7 +194,7 @@ function findWrong(
 }
 
 /** A constant that a result's size is worked out from, and that no sound size comes from. */
-function findVast(
+function findTooLargeTensor(
   node: NodeProto,
   { sizes = [] }: Trusted,
   { makers, facts }: { readonly makers: ReadonlyMap<string, NodeProto>; readonly facts: Facts },

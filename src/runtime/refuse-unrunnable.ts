@@ -80,7 +80,7 @@ export interface UnrunnableModel {
  * are the cause. Whatever is no refusal of the model (memory that runs out) comes back as it was.
  */
 export function refuseUnrunnable(error: unknown, unrunnable: UnrunnableModel): unknown {
-  if (!(error instanceof EngineError) || /allocat|bad_alloc|out of memory/i.test(saidBy(error))) return error;
+  if (!(error instanceof EngineError) || /allocat|bad_alloc|out of memory/i.test(causeMessage(error))) return error;
   const { message, remedy } = describeUnrunnable(error, unrunnable);
   return new UnsupportedModelError(`${message}; ${remedy}`, { cause: error });
 }
@@ -90,7 +90,7 @@ export function describeUnrunnable(
   error: EngineError,
   { engine, model }: UnrunnableModel,
 ): { readonly message: string; readonly remedy: string } {
-  const said = saidBy(error);
+  const said = causeMessage(error);
   const { cannot, node: name, remedy } = explain(said);
   const node = findNode(model.proto.graph, name);
   const where = node === undefined ? '' : `: ${nodeLabel(node)}`;
@@ -106,7 +106,7 @@ export function describeUnrunnable(
 }
 
 /** ONNX Runtime's own words. */
-const saidBy = ({ cause, message }: EngineError): string => shorten(String(Object(cause).message ?? message));
+const causeMessage = ({ cause, message }: EngineError): string => shorten(String(Object(cause).message ?? message));
 
 function explain(said: string): Refusal {
   for (const { said: pattern, means } of MESSAGES) {

@@ -55,11 +55,11 @@ async function download(
   { id, onProgress, signal }: HubModelRequest,
 ): Promise<HubModelPlace> {
   let last: Progress = { stage: 'download', done: 0, total: 1, detail: id.repo };
-  const tell = (progress: Progress) => {
+  const forward = (progress: Progress) => {
     last = progress;
     onProgress?.(progress);
   };
-  tell(last);
+  forward(last);
   const client = await createHubClient(id.repo, store, {
     signal,
     onWait: (detail) => onProgress?.({ ...last, detail }),
@@ -71,7 +71,7 @@ async function download(
   refuseUnexported(id, listed);
   const release = await store.holdRepo(id.repo, signal);
   try {
-    const { receive } = createReceiver({ client, store, commit, onProgress: tell, signal });
+    const { receive } = createReceiver({ client, store, commit, onProgress: forward, signal });
     const receivePaths = (paths: readonly string[]) => receive(paths.flatMap((path) => byPath.get(path) ?? []));
     const root = store.folderOf(commit);
     await receivePaths(['config.json', 'genai_config.json']);
@@ -211,7 +211,7 @@ function sideFiles({ repo }: ModelId, files: readonly HubFile[], named: Readonly
   );
 }
 
-/** Systems that do not tell capitals from small letters would write one over the other. */
+/** Systems that do not distinguish capitals from small letters would write one over the other. */
 function refuseAmbiguous({ repo }: ModelId, paths: readonly string[]): void {
   const seen = new Map<string, string>();
   for (const path of paths) {

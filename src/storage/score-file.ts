@@ -3,8 +3,8 @@ import {
   checkRuns,
   formatRunsLine,
   formatScoreLines,
-  type KeptScore,
   parseScoreLines,
+  type SavedScore,
   type ScoredRun,
 } from '../evaluation/score-lines.js';
 import type { ScoreLog } from '../evaluation/score-log.js';
@@ -33,7 +33,7 @@ export async function openScoreFile(files: Files, path: string, runs: readonly S
   return {
     logOf<T extends { readonly index: number }>(run: number): ScoreLog<T> {
       return {
-        known: (kept?.scores[run] ?? new Map<number, KeptScore>()) as ReadonlyMap<number, unknown> as ReadonlyMap<
+        known: (kept?.scores[run] ?? new Map<number, SavedScore>()) as ReadonlyMap<number, unknown> as ReadonlyMap<
           number,
           T
         >,

@@ -46,7 +46,7 @@ async function headRows(tracing: Tracing, value: ScopedValue): Promise<number | 
   if (head !== undefined)
     return head.rows(node, (input) => constantDims(tracing, scopes.resolve(value.scope, node.input[input] ?? '')));
   if (op === 'If') return headRows(tracing, branchOutputs(tracing, value, node)[0]!);
-  for (const input of CARRIERS[op]?.inputs(node) ?? []) {
+  for (const input of LOGITS_RULES[op]?.inputs(node) ?? []) {
     const rows = await headRows(tracing, scopes.resolve(value.scope, node.input[input] ?? ''));
     if (rows !== undefined) return rows;
   }
@@ -69,7 +69,7 @@ async function traceCarrier(site: HeadSite, value: ScopedValue): Promise<void> {
   }
   const head = HEADS[op];
   if (head !== undefined) return traceHead(site, { head, node, scope });
-  const carrier = CARRIERS[op];
+  const carrier = LOGITS_RULES[op];
   if (carrier === undefined) throw refuseNode(node, 'changes logits in a way that is not known');
   const obstacle = carrier.obstacle?.(node);
   if (obstacle !== undefined) throw refuseNode(node, obstacle);
@@ -227,21 +227,21 @@ async function traceHead(
 }
 
 /** An operator that leaves a logit for each token along the last axis. */
-interface Carrier {
+interface LogitsRule {
   /** Inputs that may hold them. */
   inputs(node: NodeProto): readonly number[];
   obstacle?(node: NodeProto): string | undefined;
 }
 
-const FIRST: Carrier = { inputs: () => [0] };
-const ALL: Carrier = { inputs: ({ input }) => input.map((_, at) => at) };
+const FIRST: LogitsRule = { inputs: () => [0] };
+const ALL: LogitsRule = { inputs: ({ input }) => input.map((_, at) => at) };
 
 const OTHER_AXES = 'changes the axis of the tokens';
 
 /** Logits have a batch axis, one of positions, and one of tokens. */
 const isLastAxis = (axis: number): boolean => axis === -1 || axis >= 2;
 
-const CARRIERS: Readonly<Record<string, Carrier>> = {
+const LOGITS_RULES: Readonly<Record<string, LogitsRule>> = {
   Identity: FIRST,
   Cast: FIRST,
   Tanh: FIRST,

@@ -59,7 +59,7 @@ async function lookUp(tracing: Tracing, reader: Reader, tables: readonly number[
 async function passOn(tracing: Tracing, reader: Reader): Promise<readonly ScopedValue[]> {
   const { scope, node, input } = reader;
   if (node === undefined) return outputsOf(tracing, reader);
-  const way = WAYS[qualifiedOp(node)];
+  const way = ID_RULES[qualifiedOp(node)];
   if (way === undefined || (way.inputs !== undefined && !way.inputs.includes(input)))
     throw refuseNode(node, 'does something with token ids other than to look them up or to compare them');
   follow(tracing, scope, node, input);
@@ -86,7 +86,7 @@ function outputsOf({ scopes }: Tracing, { scope, input }: Reader): readonly Scop
 }
 
 /** What an operator makes of ids. */
-interface Way {
+interface IdRule {
   /** Inputs that ids may come in by; absent: any. */
   readonly inputs?: readonly number[];
   /** Inputs whose constants are ids too. */
@@ -96,24 +96,24 @@ interface Way {
   readonly gives: 'ids' | 'nothing';
 }
 
-const CARRIED: Way = { inputs: [0], gives: 'ids' };
-const COMPARED: Way = { constants: [0, 1], gives: 'nothing' };
+const PASSED_ON: IdRule = { inputs: [0], gives: 'ids' };
+const COMPARED: IdRule = { constants: [0, 1], gives: 'nothing' };
 /** The order of ids stays, so that the larger one is the same token. */
-const BOUNDED: Way = { constants: [0, 1, 2], gives: 'ids' };
+const BOUNDED: IdRule = { constants: [0, 1, 2], gives: 'ids' };
 
-const WAYS: Readonly<Record<string, Way>> = {
-  Identity: CARRIED,
-  Cast: CARRIED,
-  Reshape: CARRIED,
-  Unsqueeze: CARRIED,
-  Squeeze: CARRIED,
-  Flatten: CARRIED,
-  Transpose: CARRIED,
-  Slice: CARRIED,
-  Split: CARRIED,
-  Expand: CARRIED,
-  Tile: CARRIED,
-  Gather: CARRIED,
+const ID_RULES: Readonly<Record<string, IdRule>> = {
+  Identity: PASSED_ON,
+  Cast: PASSED_ON,
+  Reshape: PASSED_ON,
+  Unsqueeze: PASSED_ON,
+  Squeeze: PASSED_ON,
+  Flatten: PASSED_ON,
+  Transpose: PASSED_ON,
+  Slice: PASSED_ON,
+  Split: PASSED_ON,
+  Expand: PASSED_ON,
+  Tile: PASSED_ON,
+  Gather: PASSED_ON,
   Shape: { inputs: [0], gives: 'nothing' },
   Size: { inputs: [0], gives: 'nothing' },
   Equal: COMPARED,

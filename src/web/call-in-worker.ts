@@ -70,12 +70,12 @@ async function startAndCall<Call extends CallName>(
   const blobs = (await blobsForBytes(request)) as object;
   const [worker, run] = [start(), randomName()];
   let [hasStarted, isOver] = [false, false];
-  const hear = (message: FromWorker) => {
+  const onMessage = (message: FromWorker) => {
     hasStarted = true;
     isOver = 'answer' in message || 'error' in message;
     if (message.maps !== undefined) changeMaps(mapsIn(request), message.maps);
   };
-  const channel = channelTo(worker, { runtime, hub, run, hear });
+  const channel = channelTo(worker, { runtime, hub, run, onMessage });
   try {
     return await sendRequest(channel, call, { ...blobs, onProgress, signal });
   } catch (error) {
@@ -83,15 +83,15 @@ async function startAndCall<Call extends CallName>(
     throw isMissing ? new WorkerNotStarted(error.message) : error;
   } finally {
     worker.terminate();
-    if (!isOver) await takeAway(request, run);
+    if (!isOver) await removeUnfinished(request, run);
   }
 }
 
 interface Listening extends Pick<WorkerOrder, 'runtime' | 'hub' | 'run'> {
-  hear(message: FromWorker): void;
+  onMessage(message: FromWorker): void;
 }
 
-function channelTo(worker: WorkerLike, { hear, ...settings }: Listening): Channel {
+function channelTo(worker: WorkerLike, { onMessage, ...settings }: Listening): Channel {
   let fail: (what: string) => void = () => undefined;
   return {
     send(message) {
@@ -101,7 +101,7 @@ function channelTo(worker: WorkerLike, { hear, ...settings }: Listening): Channe
     listen(listener) {
       fail = (what) => listener({ error: { code: 'ERR_ENGINE', message: `the worker ${what}. ${REMEDY}` } });
       worker.addEventListener('message', ({ data }: MessageEvent<FromWorker>) => {
-        hear(data);
+        onMessage(data);
         listener(data);
       });
       worker.addEventListener('error', ({ message }: { readonly message?: string }) =>
@@ -115,7 +115,7 @@ const REMEDY =
   'Give createPruneWorker one that runs fang-prune/worker as a module, and whose bundle holds all it imports.';
 
 /** Takes away what a run that was ended has not finished. */
-async function takeAway(request: object, run: string): Promise<void> {
+async function removeUnfinished(request: object, run: string): Promise<void> {
   const home = await findHome();
   // Chromium lets a worker compute for up to 2 s more, and scratch files are its own until then.
   if (home !== undefined) void removeScratch(home, run).catch(() => undefined);

@@ -1,5 +1,5 @@
 import { OptionError } from '../errors.js';
-import { holdHere } from '../platform/web/hold-output.js';
+import { lockHere } from '../platform/web/lock-output.js';
 
 /**
  * Makes a call that writes into a map, if its request has one as its output, while no other call of this thread does: workers fill
@@ -9,7 +9,7 @@ import { holdHere } from '../platform/web/hold-output.js';
 export async function holdingMap<T>(request: object, make: () => Promise<T>): Promise<T> {
   const { out } = request as { readonly out?: unknown };
   if (!(out instanceof Map)) return make();
-  const release = holdHere(out, '');
+  const release = lockHere(out, '');
   if (release === undefined)
     throw new OptionError('Another call is writing into the map given as out. Wait for it, or give another map.');
   try {

@@ -9,18 +9,18 @@ type Serving = {
   ) => Promise<ReturnType<EngineQuestions[Name]>>;
 };
 
-/** Answers what an engine is asked for. @param tell takes an answer, and memory that may go with it */
+/** Answers what an engine is asked for. @param send takes an answer, and memory that may go with it */
 export function serveEngine(
-  tell: (answer: EngineAnswer, transfer?: ArrayBuffer[]) => void,
+  send: (answer: EngineAnswer, transfer?: ArrayBuffer[]) => void,
 ): (question: EngineQuestion) => Promise<void> {
   const serving = createServing();
   return async ({ id, ask, about }) => {
     try {
       const answer = await (serving[ask] as (...about: unknown[]) => Promise<unknown>)(...about);
       const buffers = ask === 'run' ? Object.values(answer as object).map(({ data }) => data.buffer) : [];
-      tell({ id, answer }, [...new Set<ArrayBuffer>(buffers)]);
+      send({ id, answer }, [...new Set<ArrayBuffer>(buffers)]);
     } catch (error) {
-      tell({ id, error: toSentError(error) });
+      send({ id, error: toSentError(error) });
     }
   };
 }

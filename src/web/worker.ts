@@ -9,11 +9,11 @@ import type { EngineAnswer, EngineQuestion } from './engine-worker.js';
 import type { InPage } from './page-request.js';
 import { serveEngine } from './serve-engine.js';
 
-const tell = (message: FromWorker | EngineAnswer, transfer: ArrayBuffer[] = []) =>
+const send = (message: FromWorker | EngineAnswer, transfer: ArrayBuffer[] = []) =>
   globalThis.postMessage(message, { transfer });
-const answerQuestion = serveEngine(tell);
+const answerQuestion = serveEngine(send);
 
-tell({ beat: true });
+send({ beat: true });
 globalThis.addEventListener('message', ({ data }: MessageEvent<WorkerOrder | EngineQuestion>) => {
   void ('ask' in data ? answerQuestion(data) : answer(data));
 });
@@ -22,7 +22,7 @@ async function answer({ call, request, ...options }: WorkerOrder): Promise<void>
   const changes = watchMaps(mapsIn(request));
   const make = (call: CallName, request: RequestOf<CallName>) =>
     callOnThread(call, request as InPage<typeof request>, options);
-  const outcome = await answerOrder({ call, request }, { make, tell });
+  const outcome = await answerOrder({ call, request }, { make, send });
   const maps = changes();
-  tell({ ...outcome, maps }, buffersOf(maps));
+  send({ ...outcome, maps }, buffersOf(maps));
 }

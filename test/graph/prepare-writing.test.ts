@@ -1,6 +1,6 @@
 import { fromBinary } from '@bufbuild/protobuf';
 import { type GraphProto, ModelProtoSchema } from 'onnx-buf';
-import { handOutAdded } from '../../src/graph/hand-out-added.js';
+import { outputAddedCache } from '../../src/graph/output-added-cache.js';
 import { shareHeads } from '../../src/graph/share-heads.js';
 import { buildDecoder, repeatHeads, selfAttention, separate } from '../support/small-decoder.js';
 
@@ -11,9 +11,9 @@ const shared = (opset: number) =>
 
 const count = ({ node }: GraphProto, opType: string) => node.filter((found) => found.opType === opType).length;
 
-describe('handOutAdded', () => {
+describe('outputAddedCache', () => {
   it('hands out what a run adds to each cache, and reads the latest tokens apart', () => {
-    const graph = handOutAdded(shared(17));
+    const graph = outputAddedCache(shared(17));
     const caches = ['key', 'value'].flatMap((kind) => [0, 1].map((block) => `${block}.${kind}`)).toSorted();
     const named = (values: readonly { readonly name: string }[], pattern: RegExp) =>
       values.flatMap(({ name }) => pattern.exec(name)?.[1] ?? []).toSorted();
@@ -23,7 +23,7 @@ describe('handOutAdded', () => {
   });
 
   it('puts new tokens behind both parts at once, and joins parts for nobody who does so', () => {
-    const { node } = shareHeads(handOutAdded(shared(17)));
+    const { node } = shareHeads(outputAddedCache(shared(17)));
     const joining = node.filter(({ opType, input }) => opType === 'Concat' && input[0]!.startsWith('past_key_values'));
     expect(joining).toHaveLength(4);
     for (const { input } of joining) expect(input.slice(0, 2)).toEqual([input[0], `${input[0]}/recent`]);
@@ -32,7 +32,7 @@ describe('handOutAdded', () => {
   it('leaves a graph without a cache as it is', () => {
     const graph = shared(17);
     const without = { ...graph, input: graph.input.filter(({ name }) => !name.startsWith('past')) };
-    expect(handOutAdded(without)).toBe(without);
+    expect(outputAddedCache(without)).toBe(without);
   });
 });
 

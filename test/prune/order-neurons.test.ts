@@ -1,4 +1,4 @@
-import { openNeuronPricer } from '../../src/activations/expert-neurons.js';
+import { openNeuronCostMeter } from '../../src/activations/expert-neurons.js';
 import { createRandom } from '../../src/linalg/random.js';
 import { orderNeurons } from '../../src/prune/measure-dense/order-neurons.js';
 import { testEngine } from '../support/engine.js';
@@ -36,10 +36,10 @@ function cost(expert: number, gone: readonly number[]): number {
 }
 
 async function order(unitSize: number) {
-  const pricer = await openNeuronPricer({ engine: testEngine, neuronCount: NEURONS, size: SIZE, metric });
+  const costMeter = await openNeuronCostMeter({ engine: testEngine, neuronCount: NEURONS, size: SIZE, metric });
   try {
     return await orderNeurons({
-      ...{ pricer, expertCount: EXPERTS, size: 1 },
+      ...{ costMeter, expertCount: EXPERTS, size: 1 },
       neurons: { unitCount: NEURONS / unitSize, unitSize, parametersPerUnit: 1 },
       // A row is the number of its token.
       sample: { tokenCount: TOKENS, inputs: Float32Array.from({ length: TOKENS }, (_, token) => token) },
@@ -63,7 +63,7 @@ async function order(unitSize: number) {
       },
     });
   } finally {
-    await pricer.release();
+    await costMeter.release();
   }
 }
 

@@ -2,9 +2,9 @@ import { collectStatistics } from '../../src/activations/collect-statistics.js';
 import { copyModel } from '../../src/onnx/edit-weights.js';
 import { createBlockRunner, makeBatches } from '../../src/runtime/block-runner.js';
 import type { Engine, Tensor, Tensors } from '../../src/runtime/engine.js';
-import { createHeldValues } from '../../src/runtime/held-values.js';
 import { releaseTensor, retainTensor, trackTensor } from '../../src/runtime/tensor-memory.js';
 import { createMemoryStore, createSpilledStore, type ScratchFile } from '../../src/runtime/tensor-store.js';
+import { createValueCache } from '../../src/runtime/value-cache.js';
 import { testEngine } from '../support/engine.js';
 import { loadTinyLlama, someWindows } from '../support/tiny-llama.js';
 
@@ -82,7 +82,7 @@ describe('who keeps a tensor', () => {
   });
 
   it('held values hold it until it has moved on or is forgotten', () => {
-    const held = createHeldValues();
+    const held = createValueCache();
     const tensors = [lent(1), lent(2)];
     held.want(['x']);
     tensors.forEach((tensor, batch) => {

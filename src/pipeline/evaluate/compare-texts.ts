@@ -1,6 +1,6 @@
 import { sha256OfTokens } from '../../calibration/sha256.js';
+import { collectContexts } from '../../evaluation/collect-contexts.js';
 import { type BiasInput, measureBias, type ScoredText } from '../../evaluation/measure-bias.js';
-import { seeContexts } from '../../evaluation/see-contexts.js';
 import { takeEvenly } from '../../evaluation/take-evenly.js';
 import { measureTokenLosses } from '../../evaluation/token-losses.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
@@ -117,7 +117,7 @@ async function biasOf(
   const { engine, dense, block, contextCount, seed, onProgress, signal, decode } = job;
   const windows = [...scored.calibration.windows, ...scored.text.windows];
   const request = { engine, model: dense.model, analysed: dense.analysed, windows, block, contextCount, seed };
-  const contexts = await seeContexts({ ...request, onProgress, signal });
+  const contexts = await collectContexts({ ...request, onProgress, signal });
   return {
     name,
     block: contexts.block,

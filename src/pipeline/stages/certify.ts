@@ -29,7 +29,7 @@ import { explainTooLarge } from '../refuse-too-large.js';
 
 /** What is compared with what. */
 export interface CertifyInput extends Pick<PruneJob, 'model' | 'analysed' | 'engine'> {
-  /** See `holdWindowsOut`. */
+  /** See `deferHeldOutWindows`. */
   readonly heldOut: () => Promise<HeldOutWindows>;
   /** The dense model's. */
   readonly folder: ModelFolder;

@@ -39,7 +39,7 @@ export interface TokenSelectionOptions extends VocabularyOptions {
   readonly seen?: Int32Array | undefined;
 }
 
-interface WishSources {
+interface SelectionSources {
   readonly folder: ModelFolder;
   readonly file: TokenizerFile;
   readonly tokenizer: Tokenizer;
@@ -52,7 +52,7 @@ interface WishSources {
 export async function readTokenSelection(
   files: Files,
   options: TokenSelectionOptions,
-  { folder, file, tokenizer, tokenizerConfig, constants }: WishSources,
+  { folder, file, tokenizer, tokenizerConfig, constants }: SelectionSources,
 ): Promise<TokenSelection> {
   const { keepLanguages, vocabularySize, vocabulary, texts = [], seen = [] } = options;
   const textCounts = new Map<number, number>();

@@ -77,7 +77,7 @@ export async function trimInMemory(
 }
 
 /** Part of a text whose tokens stay; what trimming costs is measured on the rest. */
-const SEEN = 3 / 4;
+const TRAINING_SHARE = 3 / 4;
 
 /** A tokenizer reads so many tokens in some three seconds. */
 const MOST_TOKENS = 2 ** 19;
@@ -99,6 +99,6 @@ async function splitText(files: Files, path: string, tokenizer: Tokenizer): Prom
     for (const id of document.tokens) tokens.push(id);
     if (tokens.length >= MOST_TOKENS) break;
   }
-  const border = Math.ceil(tokens.length * SEEN);
+  const border = Math.ceil(tokens.length * TRAINING_SHARE);
   return { seen: Int32Array.from(tokens.slice(0, border)), unseen: tokenizer.decode(tokens.slice(border)) };
 }

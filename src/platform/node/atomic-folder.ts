@@ -11,7 +11,7 @@ import { exists } from './paths.js';
 import { replaceContents } from './replace-contents.js';
 import { syncFile, syncFolder } from './sync-file.js';
 import { hasCode } from './system-error.js';
-import { holdFolder, holdWorkspace, placesIn, removeResult, type WorkspacePlaces } from './workspace.js';
+import { lockWorkspace, lockWorkspaceFolder, placesIn, removeResult, type WorkspacePlaces } from './workspace.js';
 import { INSIDE } from './workspace-place.js';
 
 /**
@@ -21,7 +21,7 @@ import { INSIDE } from './workspace-place.js';
  */
 export const buildFolder: Files['buildFolder'] = async (request, build) => {
   const target = await checkOutput(request);
-  const own = request.workspace?.target === target ? undefined : await holdWorkspace(target, request.output);
+  const own = request.workspace?.target === target ? undefined : await lockWorkspace(target, request.output);
   const workspace = own ?? { ...placesIn(request.workspace!.folder), check: request.workspace!.check };
   const { result } = workspace;
   try {
@@ -85,17 +85,17 @@ async function giveName(result: string, target: string): Promise<void> {
 
 /** Brings the new files into the folder whose contents they replace, and onto its disk. */
 async function replaceInside(from: WorkspacePlaces, target: string, output: string): Promise<void> {
-  const inside = await holdFolder(join(target, INSIDE), output);
+  const inside = await lockWorkspaceFolder(join(target, INSIDE), output);
   try {
     await removeResult(inside);
-    await bringFolder(from.result, inside);
+    await moveFolder(from.result, inside);
     await replaceContents({ workspace: inside.folder, result: inside.result, target, output });
   } finally {
     await removeResult(inside).finally(inside.release);
   }
 }
 
-async function bringFolder(from: string, { result, list }: WorkspacePlaces): Promise<void> {
+async function moveFolder(from: string, { result, list }: WorkspacePlaces): Promise<void> {
   const paths: string[] = [];
   for await (const { path } of walkFolder(from)) paths.push(path);
   await addToList(list, paths);

@@ -39,7 +39,7 @@ export function createEntryStore(folder: string, run: string, createSink = creat
   /** Entries that were found whole, or were written here. */
   const whole = new Set<string>();
   const behind: { readonly path: string; readonly completed: Promise<void> }[] = [];
-  const catchUp = async (isNear: () => boolean) => {
+  const flushQueue = async (isNear: () => boolean) => {
     while (behind.length > 0 && !isNear()) {
       await behind[0]!.completed;
       behind.shift();
@@ -53,12 +53,12 @@ export function createEntryStore(folder: string, run: string, createSink = creat
   return {
     has,
     async read(name) {
-      await catchUp(() => false);
+      await flushQueue(() => false);
       return (await has(name)) ? readParts(pathOf(name)) : undefined;
     },
     async write(name, parts) {
       const path = pathOf(name);
-      await catchUp(() => behind.length < MOST_BEHIND && behind.every((other) => other.path !== path));
+      await flushQueue(() => behind.length < MOST_BEHIND && behind.every((other) => other.path !== path));
       const sink = await createSink(`${path}.new`, GATHERED_BYTES);
       let byteLength: number;
       try {
@@ -75,10 +75,10 @@ export function createEntryStore(folder: string, run: string, createSink = creat
     async settle() {
       // Nothing is at work in the folder when one of them has failed.
       await Promise.allSettled(behind.map(({ completed }) => completed));
-      await catchUp(() => false);
+      await flushQueue(() => false);
     },
     async drop(scope) {
-      await catchUp(() => false);
+      await flushQueue(() => false);
       const files = (await readdir(folder)).filter(
         (file) => file.startsWith(`${fileSafe(scope)}.`) && ENTRY.test(file),
       );
@@ -120,7 +120,7 @@ async function writeParts(
 /** Gives an entry its name once it, and all before it, are on the disk. */
 async function complete(sink: FileSink, path: string, before: Promise<void> | undefined): Promise<void> {
   try {
-    await Promise.allSettled([before, sink.close()]).then(throwFirst);
+    await Promise.allSettled([before, sink.close()]).then(throwFirstError);
     await writing(path, () => rename(`${path}.new`, path));
   } catch (error) {
     await rm(`${path}.new`, { force: true });
@@ -129,7 +129,7 @@ async function complete(sink: FileSink, path: string, before: Promise<void> | un
   await syncFolder(dirname(path));
 }
 
-function throwFirst(ends: readonly PromiseSettledResult<unknown>[]): void {
+function throwFirstError(ends: readonly PromiseSettledResult<unknown>[]): void {
   const failed = ends.find(({ status }) => status === 'rejected') as PromiseRejectedResult | undefined;
   if (failed !== undefined) throw failed.reason;
 }

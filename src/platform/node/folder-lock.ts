@@ -7,7 +7,7 @@ import { setTimeout } from 'node:timers/promises';
 import { OptionError } from '../../errors.js';
 import { ignoreRejection } from '../../ignore-rejection.js';
 import { writing } from '../writing.js';
-import { readLittleFile } from './read-little-file.js';
+import { readSmallFile } from './read-small-file.js';
 import { syncFile } from './sync-file.js';
 import { hasCode } from './system-error.js';
 
@@ -34,7 +34,7 @@ interface Holder {
 }
 
 /** A lock file of somebody else. */
-export interface Rival {
+export interface Competitor {
   readonly name: string;
   /** Undefined for one whose contents are not written yet. */
   readonly holder: Holder | undefined;
@@ -84,7 +84,7 @@ export async function lockFolder(folder: string, output: string): Promise<Folder
   }
 }
 
-function describeHolder({ holder, isOwn }: Rival): string {
+function describeHolder({ holder, isOwn }: Competitor): string {
   if (isOwn) return 'another call in this process';
   return holder === undefined
     ? 'a process that has just begun'
@@ -98,22 +98,22 @@ const MOST_HOST_LETTERS = 100;
  * The lock, or who else has it. Every caller first makes a file of its own, and then looks for those of others: of two, at least
  * the later one sees the other. This needs no operation that a file system may lack.
  */
-export async function tryLock(folder: string): Promise<FolderLock | Rival> {
+export async function tryLock(folder: string): Promise<FolderLock | Competitor> {
   const claim = await makeClaim(folder);
   try {
     const start = performance.now();
     for (;;) {
-      const rivals = await findRivals(claim);
-      if (rivals.length === 0) return hold(claim);
-      const older = rivals.find(({ name }) => name < claim.name);
+      const competitors = await findCompetitors(claim);
+      if (competitors.length === 0) return hold(claim);
+      const older = competitors.find(({ name }) => name < claim.name);
       if (older !== undefined || performance.now() - start > CONTEST_MS) {
-        await withdraw(claim);
-        return older ?? rivals[0]!;
+        await releaseClaim(claim);
+        return older ?? competitors[0]!;
       }
       await setTimeout(CONTEST_RETRY_MS);
     }
   } catch (error) {
-    await withdraw(claim);
+    await releaseClaim(claim);
     throw error;
   }
 }
@@ -137,7 +137,7 @@ async function makeClaim(folder: string): Promise<Claim> {
   }
 }
 
-async function withdraw({ file, path }: Claim): Promise<void> {
+async function releaseClaim({ file, path }: Claim): Promise<void> {
   await file.close().catch(() => undefined);
   await rm(path, { force: true });
 }
@@ -163,7 +163,7 @@ function hold(claim: Claim): FolderLock {
     async release() {
       clearInterval(signs);
       await sign;
-      await withdraw(claim);
+      await releaseClaim(claim);
     },
   };
 }
@@ -175,27 +175,27 @@ const isThere = (path: string): Promise<boolean> =>
   );
 
 /** Others that live. Files of those that do not are removed: nobody waits for them. */
-async function findRivals(claim: Claim): Promise<readonly Rival[]> {
+async function findCompetitors(claim: Claim): Promise<readonly Competitor[]> {
   const { folder } = claim;
   const names = (await readdir(folder)).filter((name) => name.startsWith(LOCK)).sort();
   if (!names.includes(claim.name))
     throw new OptionError(`${claim.path} is gone: somebody removed it. Run the same again.`);
-  const rivals: Rival[] = [];
+  const competitors: Competitor[] = [];
   for (const name of names) {
     if (name === claim.name) continue;
     const path = join(folder, name);
     const holder = await readHolder(path);
     const rival = { name, holder, isOwn: holder !== undefined && isOwnProcess(holder, claim.holder) };
-    if (await isAlive(rival, claim)) rivals.push(rival);
+    if (await isAlive(rival, claim)) competitors.push(rival);
     else await writing(path, () => rm(path, { force: true }));
   }
-  return rivals;
+  return competitors;
 }
 
 /** Undefined for what is no lock. */
 async function readHolder(path: string): Promise<Holder | undefined> {
   try {
-    const holder = JSON.parse(await readLittleFile(path)) as Holder;
+    const holder = JSON.parse(await readSmallFile(path)) as Holder;
     const { pid, host } = holder;
     return Number.isInteger(pid) && pid > 0 && typeof host === 'string' ? holder : undefined;
   } catch {
@@ -209,7 +209,7 @@ const isOwnMachine = ({ host, pidNamespace }: Holder, own: Holder): boolean =>
 const isOwnProcess = (holder: Holder, own: Holder): boolean =>
   isOwnMachine(holder, own) && holder.pid === own.pid && holder.began === own.began;
 
-async function isAlive({ name, holder, isOwn }: Rival, { folder, holder: own, mtimeMs }: Claim): Promise<boolean> {
+async function isAlive({ name, holder, isOwn }: Competitor, { folder, holder: own, mtimeMs }: Claim): Promise<boolean> {
   const stats = await lstat(join(folder, name), { bigint: true }).catch(() => undefined);
   if (stats === undefined) return false;
   const age = mtimeMs - Number(stats.mtimeMs);

@@ -13,7 +13,7 @@ import { syncFile } from './sync-file.js';
 import { hasCode } from './system-error.js';
 
 /** How often a process looks whether another has received its files. */
-const LOOK_MS = 250;
+const POLL_MS = 250;
 
 /**
  * The folder that the Hub's clients share: `models--org--name` with `blobs`, `snapshots` and `refs` in it.
@@ -62,7 +62,7 @@ export function createHubStore(env: HubEnvironment): HubStore {
       for (;;) {
         const found = await tryLock(folder);
         if ('release' in found) return found.release;
-        await setTimeout(LOOK_MS, undefined, { signal: signal as never });
+        await setTimeout(POLL_MS, undefined, { signal: signal as never });
       }
     },
     createHash(algorithm) {

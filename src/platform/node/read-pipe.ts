@@ -18,7 +18,7 @@ export async function readPipe(path: string, silentMs = SILENT_MS): Promise<Uint
   const pipe = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   const pieces: Uint8Array[] = [];
   let byteLength = 0;
-  let heardAt = performance.now();
+  let lastDataAt = performance.now();
   try {
     while (true) {
       const { bytesRead, buffer } = await pipe.read(Buffer.alloc(2 ** 16)).catch(waitsForMore);
@@ -26,9 +26,9 @@ export async function readPipe(path: string, silentMs = SILENT_MS): Promise<Uint
       if (byteLength > MAX_TEXT_BYTES) throw new ModelFormatError(`${path} brings more than ${MAX_TEXT_BYTES} bytes.`);
       if (bytesRead > 0) {
         pieces.push(buffer.subarray(0, bytesRead));
-        heardAt = performance.now();
+        lastDataAt = performance.now();
       } else if (buffer.length > 0 && byteLength > 0) return Buffer.concat(pieces);
-      else if (performance.now() - heardAt > silentMs)
+      else if (performance.now() - lastDataAt > silentMs)
         throw new ModelFormatError(`${path} is a pipe that brings nothing for ${silentMs / 1000} s.`);
       else await setTimeout(ASK_MS);
     }

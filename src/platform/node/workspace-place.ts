@@ -8,11 +8,11 @@ export const INSIDE = '.fang-prune.partial';
 /** The workspace of an output: a folder beside it, or in it where it is a mount point or has one from then. @param target links resolved */
 export async function placeWorkspace(target: string): Promise<string> {
   const inside = join(target, INSIDE);
-  return (await exists(inside)) || (await isMountPoint(target)) ? inside : besideOf(target);
+  return (await exists(inside)) || (await isMountPoint(target)) ? inside : partialPathOf(target);
 }
 
 /** The workspace beside an output. */
-export const besideOf = (target: string): string => `${target}.partial`;
+export const partialPathOf = (target: string): string => `${target}.partial`;
 
 /** Whether another file system, or another folder of the same one, begins at a folder. */
 async function isMountPoint(folder: string): Promise<boolean> {

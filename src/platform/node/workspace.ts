@@ -12,12 +12,12 @@ import { createFileSink } from './file-sink.js';
 import { type FolderLock, LOCK, lockFolder } from './folder-lock.js';
 import { checkOwn, readListing, removeListed, removeOwn, walkFolder } from './own-folder.js';
 import { exists, resolveLinks } from './paths.js';
-import { MOST_BYTES, readLittleFile } from './read-little-file.js';
+import { MOST_BYTES, readSmallFile } from './read-small-file.js';
 import { finishReplacing, REPLACING, REPLACING_NEW } from './replace-contents.js';
 import { createScratchFile } from './spill-file.js';
 import { syncFolder } from './sync-file.js';
 import { hasCode } from './system-error.js';
-import { besideOf, INSIDE, placeWorkspace } from './workspace-place.js';
+import { INSIDE, partialPathOf, placeWorkspace } from './workspace-place.js';
 
 /** In a workspace: the folder that is being made and the list of its files, the folder whose place it takes, and what the run is known by. */
 const RESULT = 'result';
@@ -39,7 +39,7 @@ export interface WorkspacePlaces {
 }
 
 /** A folder for what is not complete, which nobody else works in. */
-export interface HeldWorkspace extends WorkspacePlaces {
+export interface LockedWorkspace extends WorkspacePlaces {
   /** @see Workspace.check */
   check(): Promise<void>;
   /** Lets others in; the folder goes when nothing is left in it. */
@@ -59,13 +59,13 @@ export const placesIn = (folder: string): WorkspacePlaces => ({
  * @param output as the user named it
  * @throws OptionError when another run holds it, or it has anything in it that no run wrote.
  */
-export async function holdWorkspace(target: string, output: string): Promise<HeldWorkspace> {
+export async function lockWorkspace(target: string, output: string): Promise<LockedWorkspace> {
   await recover(target, output);
-  return holdFolder(await placeWorkspace(target), output);
+  return lockWorkspaceFolder(await placeWorkspace(target), output);
 }
 
 /** @param folder the workspace */
-export async function holdFolder(folder: string, output: string): Promise<HeldWorkspace> {
+export async function lockWorkspaceFolder(folder: string, output: string): Promise<LockedWorkspace> {
   const lock = await enter(folder, output);
   const release = () => leave(folder, lock);
   const places = placesIn(folder);
@@ -103,7 +103,7 @@ async function checkParts(folder: string): Promise<void> {
       `${folder} is a link, and a run keeps there what is not complete. Remove it, or choose another output.`,
     );
   for (const found of await readdir(folder, { withFileTypes: true }))
-    if (!(await isPart(folder, found))) throw strayIn(folder, found.name);
+    if (!(await isPart(folder, found))) throw foreignFile(folder, found.name);
 }
 
 async function isPart(folder: string, found: Dirent): Promise<boolean> {
@@ -119,12 +119,12 @@ async function checkLeft({ folder, result, list, replaced }: WorkspacePlaces): P
   if (await exists(result)) {
     const listed = await readList(list);
     for await (const { path } of walkFolder(result))
-      if (!listed.has(path) && !path.endsWith('/')) throw strayIn(folder, join(RESULT, path));
+      if (!listed.has(path) && !path.endsWith('/')) throw foreignFile(folder, join(RESULT, path));
   }
   if (await exists(replaced)) await checkOwn(replaced, replaced);
 }
 
-const strayIn = (folder: string, name: string): OptionError =>
+const foreignFile = (folder: string, name: string): OptionError =>
   new OptionError(
     `${folder} is where a run keeps what is not complete, and holds ${name}, which no run wrote. Move it away, or choose another output.`,
   );
@@ -150,7 +150,7 @@ export async function recover(target: string, output: string): Promise<void> {
       await finishReplacing({ workspace: inside, result: places.result, target, output });
       await removeResult(places);
     });
-  const beside = besideOf(target);
+  const beside = partialPathOf(target);
   // Of a run that works beside the output, and was cut off before it replaced anything in it.
   if ((await exists(inside)) && (await exists(beside)))
     await holding(inside, output, () => removeResult(placesIn(inside)));
@@ -194,7 +194,7 @@ export async function openWorkspace(
   createSink = createFileSink,
 ): Promise<Workspace> {
   const target = await resolveLinks(resolve(output));
-  const held = await holdWorkspace(target, output);
+  const held = await lockWorkspace(target, output);
   const { folder, check, release } = held;
   const clear = async () => {
     await removeResult(held);
@@ -244,7 +244,7 @@ export async function findKept(output: string): Promise<string | undefined> {
   await recover(target, output);
   const folder = await placeWorkspace(target);
   if ((await readRun(folder)) === undefined) return undefined;
-  return folder === besideOf(target) ? besideOf(output) : join(output, INSIDE);
+  return folder === partialPathOf(target) ? partialPathOf(output) : join(output, INSIDE);
 }
 
 /** @see Platform.hasUnfinishedRun */
@@ -252,7 +252,7 @@ export const hasUnfinishedRun = async (output: string): Promise<boolean> => (awa
 
 async function readRun(folder: string): Promise<string | undefined> {
   try {
-    const { schema, key } = JSON.parse(await readLittleFile(join(folder, RUN))) as Record<string, unknown>;
+    const { schema, key } = JSON.parse(await readSmallFile(join(folder, RUN))) as Record<string, unknown>;
     return schema === RUN_SCHEMA && typeof key === 'string' ? key : undefined;
   } catch {
     return undefined;

@@ -1,6 +1,6 @@
 import { writing } from '../writing.js';
-import { insisting } from './insisting.js';
 import { randomName } from './random-name.js';
+import { retryWhileLocked } from './retry-while-locked.js';
 import type { WebFolder } from './web-folder.js';
 
 /** Files that take their names together. Paths are relative to the folder of the page. */
@@ -25,7 +25,7 @@ const COMMIT = 'commit.json';
  * @param run begins the name of the folder
  * @param build Fills the folder whose path it gets, and says what is to become of it. When it fails nothing is left.
  */
-export async function makeAside<T>(
+export async function writeAtomically<T>(
   folder: WebFolder,
   run: string,
   build: (aside: string) => Promise<readonly [T, Commit]>,
@@ -54,13 +54,13 @@ async function fill<T>(
 
 /** Does what runs left undone that have ended: what was complete takes its names, what was not is removed. */
 export async function sweep(folder: WebFolder): Promise<void> {
-  for (const partial of await partialsOf(folder)) await unlessHeld(partial, () => finish(folder, partial));
+  for (const partial of await partialsOf(folder)) await unlessLocked(partial, () => finish(folder, partial));
 }
 
 /** The same for one run, which has just been ended. */
 export async function sweepAfter(folder: WebFolder, run: string): Promise<void> {
   const left = async () => (await partialsOf(folder)).filter((name) => name.startsWith(`${PARTIAL}${run}-`));
-  await insisting(async () => {
+  await retryWhileLocked(async () => {
     for (const partial of await left()) await finish(folder, partial);
     if ((await left()).length > 0) throw new Error('something came in meanwhile');
   });
@@ -105,6 +105,6 @@ async function holding<T>(partial: string, action: () => Promise<T>): Promise<T>
 }
 
 /** Nothing where someone holds the lock, or where there are no locks that would tell. */
-async function unlessHeld(partial: string, action: () => Promise<void>): Promise<void> {
+async function unlessLocked(partial: string, action: () => Promise<void>): Promise<void> {
   await globalThis.navigator?.locks?.request(lockOf(partial), { ifAvailable: true }, (lock) => lock && action());
 }

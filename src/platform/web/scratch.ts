@@ -2,8 +2,8 @@ import { ModelFormatError } from '../../errors.js';
 import type { ScratchFile } from '../../runtime/tensor-store.js';
 import { writing } from '../writing.js';
 import { type DirectoryHandle, type SyncAccessHandle, writeInPlace } from './handle-folder.js';
-import { insisting } from './insisting.js';
 import { randomName } from './random-name.js';
+import { retryWhileLocked } from './retry-while-locked.js';
 
 /** Memory that grows page by page, so that it is never copied as a whole. */
 const PAGE_BYTES = 2 ** 20;
@@ -87,7 +87,7 @@ export async function removeScratch(home: DirectoryHandle, run: string): Promise
   if (directory === undefined) return;
   const names: string[] = [];
   for await (const [name] of directory.entries!()) if (name.startsWith(`${run}-`)) names.push(name);
-  for (const name of names) await insisting(() => directory.removeEntry(name));
+  for (const name of names) await retryWhileLocked(() => directory.removeEntry(name));
 }
 
 const leaves = (offset: number, { byteLength }: Uint8Array): ModelFormatError =>

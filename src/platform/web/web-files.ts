@@ -3,8 +3,8 @@ import type { ByteSink } from '../../onnx/byte-source.js';
 import { checkReplaceable, type FoundFile, formatManifest, MANIFEST } from '../folder-manifest.js';
 import type { Files, OutputRequest } from '../platform.js';
 import { writing } from '../writing.js';
-import { holdOutput } from './hold-output.js';
-import { type Commit, isPartial, makeAside, sweep } from './partial-folder.js';
+import { lockOutput } from './lock-output.js';
+import { type Commit, isPartial, sweep, writeAtomically } from './partial-folder.js';
 import { randomName } from './random-name.js';
 import type { WebFolder } from './web-folder.js';
 import { openPlace, type WebPlace } from './web-place.js';
@@ -128,7 +128,7 @@ export function createWebFiles(
     async writeTogether(writers) {
       for (const root of new Set([...writers.keys()].map(rootOf))) {
         const own = [...writers].filter(([path]) => rootOf(path) === root);
-        await makeAside(need(root).folder, run, async (aside) => {
+        await writeAtomically(need(root).folder, run, async (aside) => {
           const moves = own.map(([path], at) => [`${aside}/${at}`, need(path).inside] as const);
           for (const [at, [, fill]] of own.entries()) await write(`${root}/${aside}/${at}`, fill);
           return [undefined, { moves, removals: [] }];
@@ -161,9 +161,9 @@ export function createWebFiles(
     async buildFolder(request, build) {
       const target = await files.checkOutput(request);
       const isHeld = request.workspace?.target === target;
-      const release = isHeld ? undefined : await holdOutput(target, all[rootOf(target).slice(1)]);
+      const release = isHeld ? undefined : await lockOutput(target, all[rootOf(target).slice(1)]);
       try {
-        return await makeAside(need(target).folder, run, async (aside) => {
+        return await writeAtomically(need(target).folder, run, async (aside) => {
           const folder = `${rootOf(target)}/${aside}`;
           const result = await build(folder);
           return [result, await complete(folder, { ...request, target })];

@@ -11,7 +11,7 @@ import {
   type SyncAccessHandle,
   writeInPlace,
 } from './handle-folder.js';
-import { insisting } from './insisting.js';
+import { retryWhileLocked } from './retry-while-locked.js';
 import { HOME } from './web-files.js';
 
 /** Where a page's models of the Hugging Face Hub come from. */
@@ -97,7 +97,7 @@ async function openInPlace(path: string, file: FileHandle): Promise<SyncAccessHa
         'describe({ model }), or give its files.',
     );
   let opened: SyncAccessHandle | undefined;
-  await insisting(async () => {
+  await retryWhileLocked(async () => {
     opened = await file.createSyncAccessHandle!();
   });
   if (opened !== undefined) return opened;

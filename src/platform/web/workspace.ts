@@ -1,7 +1,7 @@
 import { createStore, delMany, get, keys, set, type UseStore } from 'idb-keyval';
 import { createJournal, type EntryStore, type Workspace, type WorkspaceRequest } from '../journal.js';
 import { writing } from '../writing.js';
-import { holdOutput } from './hold-output.js';
+import { lockOutput } from './lock-output.js';
 import { randomName } from './random-name.js';
 
 /** The origin's database of what runs that were cut off have kept. */
@@ -27,7 +27,7 @@ const keysOf = async (database: UseStore, output: string): Promise<Key[]> =>
  */
 export async function openWorkspace({ output, key, resume }: WorkspaceRequest): Promise<Workspace> {
   const folder = `the journal of ${output} in this browser`;
-  const release = await holdOutput(output);
+  const release = await lockOutput(output);
   try {
     const database = openDatabase();
     const clear = async () => delMany(await keysOf(database, output), database);

@@ -1,6 +1,6 @@
 import { OptionError } from '../../errors.js';
 import type { PruneJob } from '../job.js';
-import { countLoss, describeSpared, type Loss, type Selection, UNITS } from '../select-modules.js';
+import { countLoss, describeUnpruned, type Loss, type Selection, UNITS } from '../select-modules.js';
 
 /** Heads, or experts, that may go where no more than that was asked for. */
 const LARGEST_LOSS = 0.5;
@@ -11,12 +11,12 @@ const LARGEST_LOSS = 0.5;
  * @throws OptionError
  */
 export function refuseHeavyLoss(
-  { modules, spared }: Pick<Selection, 'modules' | 'spared'>,
+  { modules, unpruned }: Pick<Selection, 'modules' | 'unpruned'>,
   options: Pick<PruneJob['options'], 'sparsity' | 'headUnit' | 'modulesNamed' | 'blockSparsity'>,
 ): void {
   const { sparsity, modulesNamed, blockSparsity } = options;
   const kind = modules[0]?.kind ?? 'ffn';
-  if (kind === 'ffn' || spared.length === 0 || modulesNamed || blockSparsity.size > 0 || sparsity > LARGEST_LOSS)
+  if (kind === 'ffn' || unpruned.length === 0 || modulesNamed || blockSparsity.size > 0 || sparsity > LARGEST_LOSS)
     return;
   const isHeavy = ({ leaving, unitCount }: Loss) => leaving > LARGEST_LOSS * unitCount;
   const loss = countLoss(modules, options);
@@ -25,7 +25,7 @@ export function refuseHeavyLoss(
   const lower = percents.findLast((fraction) => !isHeavy(countLoss(modules, { ...options, sparsity: fraction })));
   throw new OptionError(
     `sparsity ${sparsity} would take ${loss.leaving} of ${loss.unitCount} ${UNITS[kind]}, more than half: nothing else can be pruned ` +
-      `(${describeSpared(spared)}); lower the sparsity to ${lower}, or choose modules "${kind}" to take them all the same`,
+      `(${describeUnpruned(unpruned)}); lower the sparsity to ${lower}, or choose modules "${kind}" to take them all the same`,
     { option: 'sparsity' },
   );
 }

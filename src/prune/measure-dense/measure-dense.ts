@@ -13,7 +13,7 @@ import { type DenseMeasures, type DenseNeeds, needsGradients } from './dense-mea
 import type { DenseStatistics } from './dense-statistics.js';
 import { findReached } from './find-obstacle.js';
 import { joinOrders, sharingModules } from './join-orders.js';
-import { readMeasures, whyExpertsStay } from './load-statistics.js';
+import { explainUnprunedExperts, readMeasures } from './load-statistics.js';
 import { measureExperts } from './measure-experts.js';
 import { measureOrRead } from './measures-checkpoint.js';
 import { createCurvatureStore } from './statistics-store.js';
@@ -50,7 +50,7 @@ export async function measureDense(given: PruneJob): Promise<MeasuredModel> {
   try {
     const needs = { ...denseNeeds(modules, options), curvatures };
     const context = startContext(job);
-    const dense = await lookAtModel(context, needs).finally(() => context.dispose());
+    const dense = await measureModel(context, needs).finally(() => context.dispose());
     return {
       job,
       modules,
@@ -66,7 +66,7 @@ export async function measureDense(given: PruneJob): Promise<MeasuredModel> {
   }
 }
 
-async function lookAtModel(context: PruneContext, needs: DenseNeeds): Promise<DenseMeasures> {
+async function measureModel(context: PruneContext, needs: DenseNeeds): Promise<DenseMeasures> {
   const dense = await measureOrRead(context, needs);
   const experts = await measureExperts(context, needs);
   const orders = new Map([...(dense.orders ?? []), ...experts]);
@@ -93,7 +93,7 @@ export async function loadStatistics(given: PruneJob, statistics: DenseStatistic
   const { options } = job;
   const { needs } = options.adapter;
   const selected = selectModules(job);
-  const reason = whyExpertsStay(selected.modules, options, statistics);
+  const reason = explainUnprunedExperts(selected.modules, options, statistics);
   const { modules, remarks: staying } = reason === undefined ? selected : withoutExperts(selected, reason);
   const context = startContext(job);
   const request = { ...denseNeeds(modules, options), statistics };
@@ -141,7 +141,7 @@ function denseNeeds(modules: readonly PrunableModule[], options: ResolvedOptions
 }
 
 /** Which ways the calibration tokens go through the dense model, for the progress and estimates of time. */
-export interface DenseWays {
+export interface DensePassKinds {
   readonly forwards: boolean;
   readonly backwards: boolean;
   /** Statistics of the channels are summed on the way forwards. */
@@ -149,7 +149,7 @@ export interface DenseWays {
 }
 
 /** Which ways `measureDense` goes through the model. */
-export function denseWays(options: ResolvedOptions): DenseWays {
+export function densePassKinds(options: ResolvedOptions): DensePassKinds {
   const needs = { ...denseNeeds([], options), curvatures: undefined };
   const backwards = METRICS[options.metric].hasCurvature || needsGradients(needs);
   const sums = needs.order !== undefined;
@@ -157,7 +157,7 @@ export function denseWays(options: ResolvedOptions): DenseWays {
 }
 
 /** Whether measuring the dense model has a backward pass. */
-export function goesBackwards(options: ResolvedOptions): boolean {
+export function hasBackwardPass(options: ResolvedOptions): boolean {
   const { hasCurvature } = METRICS[options.metric];
   return hasCurvature || needsGradients({ ...denseNeeds([], options), curvatures: undefined });
 }

@@ -1,5 +1,5 @@
 import ndarray from 'ndarray';
-import { type NeuronProbe, openFusedNeurons, openNeuronPricer } from '../../activations/expert-neurons.js';
+import { type NeuronProbe, openFusedNeurons, openNeuronCostMeter } from '../../activations/expert-neurons.js';
 import { openExpertProbe } from '../../activations/expert-probe.js';
 import { type ExpertRouter, routeByScores } from '../../activations/expert-router.js';
 import { MIXINGS, type MixingName } from '../../activations/mix-experts.js';
@@ -54,7 +54,7 @@ export async function measureExperts(context: PruneContext, needs: ExpertNeeds):
     bytes: () => 0,
     async make() {
       const before = context.remarks.length;
-      const found = await context.timed('experts', () => goThrough(context, { ...needs, modules }));
+      const found = await context.timed('experts', () => measureMixtures(context, { ...needs, modules }));
       return { orders: byIndex(found), remarks: context.remarks.splice(before) };
     },
   });
@@ -65,7 +65,7 @@ export async function measureExperts(context: PruneContext, needs: ExpertNeeds):
 /** Runs of a mixture on single experts take so many ticks of a batch, roughly. */
 const TICKS_PER_BATCH = 8;
 
-async function goThrough(context: PruneContext, needs: ExpertNeeds): Promise<ExpertOrders> {
+async function measureMixtures(context: PruneContext, needs: ExpertNeeds): Promise<ExpertOrders> {
   const { job, batches } = context;
   const last = Math.max(...needs.modules.map(({ segment }) => segment));
   const orders = new Map<PrunableModule, RemovalOrderOfModule>();
@@ -143,11 +143,11 @@ async function orderInside(
   const probe = await openNeurons({ engine, analysed, model, module, type: sample.type });
   try {
     const neuronCount = neurons.unitCount * neurons.unitSize;
-    const pricer = await openNeuronPricer({ engine, neuronCount, size, metric });
+    const costMeter = await openNeuronCostMeter({ engine, neuronCount, size, metric });
     try {
-      return await orderNeurons({ sample, probe, pricer, router, neurons, expertCount, size, onExpert: onRun });
+      return await orderNeurons({ sample, probe, costMeter, router, neurons, expertCount, size, onExpert: onRun });
     } finally {
-      await pricer.release();
+      await costMeter.release();
     }
   } finally {
     await probe.release();

@@ -28,7 +28,7 @@ export async function measureForwards(
   // Input of the block that comes next.
   const inputs = await job.createStore(job.windows.length);
   try {
-    const seen = await goForwards(context, { ...passes, inputs, end: earlier && earlier.left + SHARED_SPANS });
+    const seen = await runForwardPass(context, { ...passes, inputs, end: earlier && earlier.left + SHARED_SPANS });
     return earlier?.forwards ?? seen;
   } finally {
     await inputs.dispose();
@@ -38,15 +38,15 @@ export async function measureForwards(
 /** Stages of so many spans behind one may run in a session with it, which rounds as it does when it runs with them. */
 const SHARED_SPANS = 2;
 
-interface WayForwards extends DensePasses {
+interface ForwardRun extends DensePasses {
   readonly inputs: TensorStore;
   /** Spans to go through; default all. */
   readonly end: number | undefined;
 }
 
-async function goForwards(
+async function runForwardPass(
   context: PruneContext,
-  { runner, inputs, backwardPass, kept, spans, needs, end }: WayForwards,
+  { runner, inputs, backwardPass, kept, spans, needs, end }: ForwardRun,
 ): Promise<ForwardMeasures> {
   const { batches } = context;
   const { layout, partition } = context.job.analysed.detected;

@@ -182,7 +182,7 @@ const FITTED = 64;
 /** How the mixture routes, found by doing it again. @throws UnsupportedModelError */
 export async function findRouter(request: ExpertOrderRequest): Promise<ExpertRouter> {
   const { sample, expertCount, size, routers } = request;
-  const everyone = new Uint8Array(expertCount).fill(1);
+  const all = new Uint8Array(expertCount).fill(1);
   const tokenCount = Math.min(FITTED, sample.tokenCount);
   const found: { readonly router: ExpertRouter; readonly error: number }[] = [];
   for (const router of routers) {
@@ -197,7 +197,7 @@ export async function findRouter(request: ExpertOrderRequest): Promise<ExpertRou
       squares += square;
       counted += 1;
     };
-    await runRouted(request, router, everyone, compare, tokenCount);
+    await runRouted(request, router, all, compare, tokenCount);
     if (!Number.isFinite(error)) throw new NumericalError('what the experts make is NaN or infinite');
     if (counted > 0 && error <= FITTING * squares) found.push({ router, error });
   }

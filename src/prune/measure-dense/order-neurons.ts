@@ -1,4 +1,4 @@
-import type { NeuronPricer, NeuronProbe } from '../../activations/expert-neurons.js';
+import type { NeuronCostMeter, NeuronProbe } from '../../activations/expert-neurons.js';
 import type { ExpertRouter, RoutedToken } from '../../activations/expert-router.js';
 import type { ExpertNeurons } from '../../architecture/layout.js';
 import { NumericalError } from '../../errors.js';
@@ -8,7 +8,7 @@ import type { RoutingSample } from './sample-routing.js';
 export interface NeuronOrderRequest {
   readonly sample: Pick<RoutingSample, 'tokenCount' | 'inputs'>;
   readonly probe: Pick<NeuronProbe, 'run' | 'readSecondMap'>;
-  readonly pricer: Pick<NeuronPricer, 'weigh' | 'measure'>;
+  readonly costMeter: Pick<NeuronCostMeter, 'weigh' | 'measure'>;
   readonly router: ExpertRouter;
   readonly neurons: ExpertNeurons;
   readonly expertCount: number;
@@ -92,7 +92,7 @@ export function inParts(
 
 /** What the neurons of some experts make of the tokens that go there, times the router's shares: `[tokens, neurons]` each. */
 export async function runExperts(
-  { sample, probe, size, neurons }: Omit<NeuronOrderRequest, 'pricer' | 'router' | 'expertCount'>,
+  { sample, probe, size, neurons }: Omit<NeuronOrderRequest, 'costMeter' | 'router' | 'expertCount'>,
   routes: readonly RoutedToken[],
   experts: readonly number[],
 ): Promise<Map<number, Float32Array>> {
@@ -123,7 +123,7 @@ export async function runExperts(
 
 /** Orders the neurons of one expert. @param made `[tokens, neurons]`, times the shares */
 async function orderExpert(
-  { sample, probe, pricer, neurons }: NeuronOrderRequest,
+  { sample, probe, costMeter, neurons }: NeuronOrderRequest,
   expert: number,
   made: Float32Array,
 ): Promise<NeuronOrder> {
@@ -132,7 +132,7 @@ async function orderExpert(
   const costs = new Float64Array(unitCount);
   // No token tells them apart: they leave by their number.
   if (made.length === 0) return { scores: scores.map((_, unit) => unit), costs };
-  const weighted = await pricer.weigh(await probe.readSecondMap(expert));
+  const weighted = await costMeter.weigh(await probe.readSecondMap(expert));
   const gone = new Float32Array(unitCount * unitSize);
   const scale = 2 / sample.tokenCount;
   const stays = new Uint8Array(unitCount).fill(1);
@@ -150,7 +150,7 @@ async function orderExpert(
   };
   const atOnce = Math.ceil(unitCount / ROUNDS);
   for (;;) {
-    const { total, rises } = await pricer.measure(made, weighted, gone);
+    const { total, rises } = await costMeter.measure(made, weighted, gone);
     if (!Number.isFinite(total)) throw new NumericalError('what neurons of experts make is NaN or infinite');
     price(total);
     if (left === unitCount) return { scores, costs };

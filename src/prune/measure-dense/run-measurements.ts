@@ -23,7 +23,7 @@ export async function runMeasurements(context: PruneContext, needs: DenseNeeds):
   const passes = await startDensePasses(context, needs);
   try {
     const forwards = await measureForwards(context, passes, await findEarlierWalk(context, passes));
-    const backwards = await lookBack(context, passes, forwards);
+    const backwards = await runBackwardPass(context, passes, forwards);
     return collect(context, { needs, forwards, backwards });
   } finally {
     await passes.dispose();
@@ -31,7 +31,7 @@ export async function runMeasurements(context: PruneContext, needs: DenseNeeds):
 }
 
 /** Gradients, and for the modules that they do not reach runs forwards that stand in for them. */
-async function lookBack(
+async function runBackwardPass(
   context: PruneContext,
   passes: DensePasses,
   forwards: ForwardMeasures,

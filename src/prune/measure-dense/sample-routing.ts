@@ -82,10 +82,10 @@ function readChoices(values: Tensors, { output, expertsPerToken: count = 1, writ
     });
   }
   const found = tensorFloats(values[output.input]!, "the router's scores");
-  const everyone = new Uint8Array(output.inputCount).fill(1);
+  const all = new Uint8Array(output.inputCount).fill(1);
   return (token: number): Choice => {
     const row = found.subarray(token * output.inputCount, (token + 1) * output.inputCount);
-    return { experts: rankExperts(row, everyone, count).experts, row };
+    return { experts: rankExperts(row, all, count).experts, row };
   };
 }
 

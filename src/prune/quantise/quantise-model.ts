@@ -81,7 +81,7 @@ export async function quantiseModel(
     job,
     planned.filter((weight) => learnedWeight(job, weight) === undefined),
   );
-  const { tokenWeights, timings, remarks } = known ?? (await weighTokens(job, learned));
+  const { tokenWeights, timings, remarks } = known ?? (await weightedTokensFor(job, learned));
   const context = startContext(job);
   try {
     const found = await roundSegments(context, rounded.model, { learned, tokenWeights });
@@ -102,19 +102,19 @@ export async function quantiseModel(
 /** How a model's weights are rounded. */
 export interface QuantisingOptions {
   /** What the tokens of the same windows count, where that was measured already. */
-  readonly tokenWeights?: WeighedTokens | undefined;
+  readonly tokenWeights?: WeightedTokens | undefined;
 }
 
 /** What the tokens that rounding learns from count. */
-export interface WeighedTokens extends Pick<QuantisedModel, 'timings' | 'remarks'> {
+export interface WeightedTokens extends Pick<QuantisedModel, 'timings' | 'remarks'> {
   /** By the result of each map's product; those of maps that are lacking count alike. */
   readonly tokenWeights: ReadonlyMap<string, TokenWeights>;
 }
 
 /** What tokens count where the maps of a model are rounded, for several models with the same values. */
-export function weighTokensOf(given: PruneJob, planned: readonly GriddedWeight[]): Promise<WeighedTokens> {
+export function weightedTokensOf(given: PruneJob, planned: readonly GriddedWeight[]): Promise<WeightedTokens> {
   const job = { ...given, windows: drawWindows(given) };
-  return weighTokens(
+  return weightedTokensFor(
     job,
     planned.flatMap((weight) => learnedWeight(job, weight) ?? []),
   );
@@ -134,7 +134,7 @@ function drawWindows({ windows, options }: PruneJob): readonly Int32Array[] {
 /** Some to learn from, and some to choose by. */
 const LEAST_WINDOWS = 6;
 
-async function weighTokens(job: PruneJob, learned: readonly LearnedWeight[]): Promise<WeighedTokens> {
+async function weightedTokensFor(job: PruneJob, learned: readonly LearnedWeight[]): Promise<WeightedTokens> {
   const context = startContext(job);
   try {
     const { weights: tokenWeights, obstacle } = await checkpoint(job.journal, 'token-weights', {

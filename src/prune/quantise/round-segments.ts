@@ -8,7 +8,7 @@ import type { OnnxModel } from '../../onnx/onnx-model.js';
 import { readCodes } from '../../quantisation/store-codes.js';
 import type { QuantisedWeight } from '../../quantisation/write-blocks.js';
 import type { Batch, BlockRunner } from '../../runtime/block-runner.js';
-import { holdValues } from '../hold-values.js';
+import { cacheValues } from '../cache-values.js';
 import type { TokenWeights } from '../measure-dense/measure-token-weights.js';
 import type { PruneContext } from '../prune-context.js';
 import { openSegmentCheckpoint, type SegmentWork } from '../segment-checkpoint.js';
@@ -75,7 +75,7 @@ export async function roundSegments(
       const work: RoundedWeight[] = [];
       for (const [depth, here] of (levels.get(index) ?? []).entries()) {
         // What comes before the first products is next to nothing.
-        if (depth > 0) holdInputs(context, runner!, here);
+        if (depth > 0) cacheInputs(context, runner!, here);
         const grams = await measureGrams(context, runner!, here, tokenWeights);
         const dampeningsOf = (weight: LearnedWeight) => dampeningsFor(weight, alike, roundings);
         const found = await roundWeights(context, model, { weights: here, grams, form, dampeningsOf });
@@ -181,9 +181,9 @@ function dampeningsFor(
 }
 
 /** Has the inputs of some maps kept, so that what comes before them runs once. */
-function holdInputs(context: PruneContext, runner: BlockRunner, weights: readonly LearnedWeight[]): void {
+function cacheInputs(context: PruneContext, runner: BlockRunner, weights: readonly LearnedWeight[]): void {
   const inputs = new Map(weights.map(({ products: [product], inCount }) => [product!.input, inCount]));
-  holdValues(
+  cacheValues(
     context,
     runner,
     [...inputs].map(([value, channelCount]) => ({ value, channelCount })),

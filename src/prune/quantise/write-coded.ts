@@ -15,7 +15,7 @@ import { inverseOrder, type MovedAxis } from '../../removal/reorder-units.js';
 import { tidyModel } from '../../removal/tidy-model.js';
 import type { UnderstoodModel } from '../../runtime/analyse-model.js';
 import type { PruneJob } from '../job.js';
-import { checkWhole } from './check-whole.js';
+import { checkAgainstDense } from './check-against-dense.js';
 import { countParts, handlesOf } from './count-parts.js';
 import { orderBlocks } from './order-blocks.js';
 import { partOf } from './plan-weights.js';
@@ -70,7 +70,11 @@ export async function writeCoded(
   }
   const made =
     rounding === 'calibrated' ? await quantiseModel(job, rounded) : await roundModel(job, rounded, rounding === 'none');
-  const { quantised, cost, timings } = await checkWhole(job, { dense: given, leaving: rounded, quantised: made });
+  const { quantised, cost, timings } = await checkAgainstDense(job, {
+    dense: given,
+    leaving: rounded,
+    quantised: made,
+  });
   const weights = [...kept, ...quantised.weights.map((weight) => formed(weight, before.get(weight.name)!))];
   const model = await writeBothBranches(job, { change, orders, weights }, (graph) => writeForms(graph, isExpanded));
   const handles = new Map(weights.map((weight) => [weight.name, handlesOf(weight)]));

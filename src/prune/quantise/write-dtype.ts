@@ -10,7 +10,7 @@ import type { UnitOrder } from '../../removal/reorder-units.js';
 import { tidyModel } from '../../removal/tidy-model.js';
 import type { UnderstoodModel } from '../../runtime/analyse-model.js';
 import type { PruneJob, StageTiming } from '../job.js';
-import { checkWhole, type WholeCost } from './check-whole.js';
+import { checkAgainstDense, type DenseCost } from './check-against-dense.js';
 import { countParts, handlesOf } from './count-parts.js';
 import { type BlockSettings, planWeights, type WeightPart } from './plan-weights.js';
 import { quantiseModel, roundModel } from './quantise-model.js';
@@ -43,7 +43,7 @@ export interface WrittenDtype {
   /** Bytes of the weights of each part. Absent for what the model's own files hold. */
   readonly parts?: Readonly<Record<WeightPart, number>>;
   /** Absent where there are no windows to compare on, or activations are rounded too. */
-  readonly cost?: WholeCost;
+  readonly cost?: DenseCost;
   /** How each map was rounded that was looked at, by the name of its weight. */
   readonly roundings: ReadonlyMap<string, RoundingOfMap>;
   readonly timings: readonly StageTiming[];
@@ -66,7 +66,7 @@ export async function writeDtype(given: PruneJob, { dtype: name, ...request }: D
     rounding === 'calibrated' ? await quantiseModel(job, leaving) : await roundModel(job, leaving, rounding === 'none');
   const isCompared = dtype.maps.kind === 'blocks';
   const { quantised, cost, timings } = isCompared
-    ? await checkWhole(job, { dense, leaving, quantised: found })
+    ? await checkAgainstDense(job, { dense, leaving, quantised: found })
     : { quantised: found, timings: found.timings };
   const model = await writeBothBranches(job, { change, weights: quantised.weights }, (graph) =>
     writeForm(graph, dtype, request),

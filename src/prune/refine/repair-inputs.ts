@@ -144,7 +144,7 @@ async function descend(context: PruneContext, given: Descent): Promise<RefinedMo
     const change = await meter.measureChange(direction.steps, output.weight);
     if (!(direction.slope > 0 && change > 0)) break;
     const isLast = step === options.inputSteps;
-    const next = await goAlong(given, { place, direction, length: direction.slope / change, isLast });
+    const next = await stepAlong(given, { place, direction, length: direction.slope / change, isLast });
     if (next === undefined) break;
     place = next;
   }
@@ -166,7 +166,7 @@ interface Line {
 }
 
 /** The place so far along a line, or less far where the error has not fallen there; undefined where it falls nowhere. */
-async function goAlong(given: Descent, { place, direction, length, isLast }: Line): Promise<Place | undefined> {
+async function stepAlong(given: Descent, { place, direction, length, isLast }: Line): Promise<Place | undefined> {
   const { steps, slope } = direction;
   const { meter, maps } = given;
   let tried = length;

@@ -6,10 +6,10 @@ import type { ChannelStatistics, StatisticsNeed } from '../../compensation/adapt
 import { channelsOf } from '../../removal/score-module.js';
 import type { Batch, BlockRunner } from '../../runtime/block-runner.js';
 import { WEIGHTING_VARIANTS } from '../../weighting/weighting-variants.js';
-import { holdValues } from '../hold-values.js';
+import { cacheValues } from '../cache-values.js';
 import type { FunctionalModule } from '../measure-dense/dense-measures.js';
 import { type PruneContext, segmentName } from '../prune-context.js';
-import { weighGroups } from './weigh-groups.js';
+import { weightGroups } from './weight-groups.js';
 
 export interface MeasureRequest {
   /** Stands at the segment. */
@@ -35,13 +35,13 @@ export async function measureModules(context: PruneContext, request: MeasureRequ
   if (first === undefined) return [];
   const detail = segmentName(first.segment, context.job.analysed.detected.layout.modules);
   if (request.held !== undefined) runner.hold([request.held]);
-  else if (modules.length === 1) holdChannels(context, runner, first);
+  else if (modules.length === 1) cacheChannels(context, runner, first);
   return context.timed('measure', async () => {
     const targets: StatisticsTarget[] = [];
     for (const module of modules) {
       const found = functional.get(module);
       const groups = unitGroups(module, found).map((units) => channelsOf(module, units));
-      const tokenWeights = found && (await weighTokens(context, { runner, module, found }));
+      const tokenWeights = found && (await weightedTokensFor(context, { runner, module, found }));
       targets.push({ linear: module.output, needs, groups, ...(tokenWeights && { tokenWeights }) });
     }
     return collectStatistics(runner, { targets, beside, onBatch: () => context.tick(detail) });
@@ -57,8 +57,8 @@ export function unitGroups({ unitCount }: PrunableModule, found: FunctionalModul
  * Has a module's channels kept, so that later looks and the pruned module start from them: they do not depend on which of
  * them leave. Where a segment has two modules, one's channels may depend on what the other loses.
  */
-function holdChannels(context: PruneContext, runner: BlockRunner, { output }: PrunableModule): void {
-  holdValues(context, runner, [{ value: output.input, channelCount: output.inputCount }]);
+function cacheChannels(context: PruneContext, runner: BlockRunner, { output }: PrunableModule): void {
+  cacheValues(context, runner, [{ value: output.input, channelCount: output.inputCount }]);
 }
 
 interface WeighCase {
@@ -68,7 +68,7 @@ interface WeighCase {
 }
 
 /** Token weights on the part-pruned model: contexts by the dense model's centres, context centres in h-space anew. */
-async function weighTokens(
+async function weightedTokensFor(
   context: PruneContext,
   { runner, module, found }: WeighCase,
 ): Promise<((batch: Batch) => Float32Array) | undefined> {
@@ -77,5 +77,5 @@ async function weighTokens(
   const { feature, pca, centers, contextCount } = found.contexts;
   const { input: value, inputCount: channelCount } = module.output;
   const sums = await sumByContext(runner, { feature, pca, centers, contextCount, value, channelCount });
-  return weighGroups({ ...sums, contextCount, windowLength: context.batches[0]?.sequenceLength ?? 1 }, weighting);
+  return weightGroups({ ...sums, contextCount, windowLength: context.batches[0]?.sequenceLength ?? 1 }, weighting);
 }

@@ -11,7 +11,7 @@ import type { PruneJob } from '../job.js';
 import type { MeasuredModel } from '../measure-dense/measure-dense.js';
 import { measureDivergences } from '../quantise/measure-divergences.js';
 import { type BlockSettings, planWeights } from '../quantise/plan-weights.js';
-import { quantiseModel, roundModel, type WeighedTokens, weighTokensOf } from '../quantise/quantise-model.js';
+import { quantiseModel, roundModel, type WeightedTokens, weightedTokensOf } from '../quantise/quantise-model.js';
 import type { GriddedWeight, QuantisedModel } from '../quantise/quantised-model.js';
 import type { Bits, Mixture } from './mixtures.js';
 
@@ -45,18 +45,18 @@ export interface MeasuredDraft extends DraftCost {
 
 /** Measures drafts one after the other; what tokens count is measured once for all. */
 export function createDraftMeter(site: DraftSite) {
-  let weighing: Promise<WeighedTokens> | undefined;
+  let weighing: Promise<WeightedTokens> | undefined;
   const weigh = () => {
-    weighing ??= weighDense(site);
+    weighing ??= weightDense(site);
     return weighing;
   };
   return (mixture: Pick<Mixture, 'bits' | 'steps'>, onProgress?: (fraction: number) => void) =>
     site.withStore((store) => measureDraft(site, { mixture, store, weigh, onProgress }));
 }
 
-function weighDense({ measured: { job }, drafted, form }: DraftSite): Promise<WeighedTokens> {
+function weightDense({ measured: { job }, drafted, form }: DraftSite): Promise<WeightedTokens> {
   const fewest = new Map(planAll(job, form!).map(({ name }) => [name, 4 as const]));
-  return weighTokensOf({ ...job, windows: drafted, journal: undefined }, planAll(job, form!, fewest));
+  return weightedTokensOf({ ...job, windows: drafted, journal: undefined }, planAll(job, form!, fewest));
 }
 
 /** Weights of a model that go to blocks. */
@@ -73,7 +73,7 @@ function planAll(
 interface DraftRequest {
   readonly mixture: Pick<Mixture, 'bits' | 'steps'>;
   readonly store: StoreTensor;
-  readonly weigh: () => Promise<WeighedTokens>;
+  readonly weigh: () => Promise<WeightedTokens>;
   readonly onProgress: ((fraction: number) => void) | undefined;
 }
 

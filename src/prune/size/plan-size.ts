@@ -11,7 +11,7 @@ export interface PlannedMixture extends FittedMixture {
  * Prices maps by estimates. Statistics say nothing of tables: in fewer than their most bits these are taken to cost together what all other
  * maps do in as many, as they do in SmolLM2 and the bundled model within a factor of two.
  */
-export function priceMaps(problem: SizeProblem, costs: RoundingCosts): SizeProblem {
+export function estimateMapCosts(problem: SizeProblem, costs: RoundingCosts): SizeProblem {
   const tableCount = problem.maps.filter(({ isTable }) => isTable).length;
   const ofAll = (bits: Bits | undefined) =>
     [...costs.values()].reduce((sum, own) => sum + ((bits && own.get(bits)) ?? 0), 0);

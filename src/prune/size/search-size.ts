@@ -75,7 +75,7 @@ const CHECKPOINT = 'size-drafts';
 export async function createSizeSearch(search: SizeSearch) {
   const drafts = await openDrafts(search);
   const plain: SizeCandidate[] = [];
-  const priced = await pricePlain(search, drafts, plain);
+  const priced = await estimatePlainCosts(search, drafts, plain);
   const measured: SizeCandidate[] = [...plain];
   return {
     /** With what the rounding of each map costs. */
@@ -274,7 +274,7 @@ export function withBits(problem: SizeProblem, only: Bits): SizeProblem {
 }
 
 /** Measures the dense model in each number of bits, and prices its maps by that. */
-async function pricePlain(
+async function estimatePlainCosts(
   { problem, bits, bytesOf }: SizeSearch,
   drafts: Drafts,
   plain: SizeCandidate[],

@@ -1,4 +1,4 @@
-import { describeTrimmingPrice } from '../describe-vocabulary.js';
+import { describeTrimmingCost } from '../describe-vocabulary.js';
 import { formatBytes } from '../format-quantity.js';
 import type { PruneReport } from '../report-schema.js';
 import { numbers, words } from '../table-columns.js';
@@ -16,7 +16,7 @@ export function vocabularySection({ vocabulary }: PruneReport): HTMLElement | un
       'p',
       {},
       `${rows.after} of ${rows.before} rows stay: ${chosen} by languages, rank or list, ${text} of the text, ${parts} that others are ` +
-        `merged from, ${always} that always stay. ${describeTrimmingPrice(vocabulary)} ` +
+        `merged from, ${always} that always stay. ${describeTrimmingCost(vocabulary)} ` +
         'All other losses of this page compare the result with the model of this vocabulary.',
     ),
     table(

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { OptionError } from '../../../src/errors.js';
 import { LOCK, lockFolder, tryLock } from '../../../src/platform/node/folder-lock.js';
-import { holdFolder } from '../../../src/platform/node/workspace.js';
+import { lockWorkspaceFolder } from '../../../src/platform/node/workspace.js';
 import { useTemporaryFolder } from '../../support/temporary-folder.js';
 
 const folder = useTemporaryFolder();
@@ -140,7 +140,7 @@ describe('what lies there under the name of a lock', () => {
     '['.repeat(60_000),
   ])('is removed where it is of nobody (%#)', async (contents) => {
     await writeFile(path(), contents);
-    await (await holdFolder(folder(), 'out')).release();
+    await (await lockWorkspaceFolder(folder(), 'out')).release();
   });
 
   it.each<readonly [string, () => Promise<unknown>]>([
@@ -149,7 +149,7 @@ describe('what lies there under the name of a lock', () => {
     ['a huge file', () => writeFile(path(), '').then(() => truncate(path(), 2 ** 34))],
   ])('is refused where it is %s', async (_, make) => {
     await make();
-    await expect(holdFolder(folder(), 'out')).rejects.toThrow(/holds run\.lock, which no run wrote/);
+    await expect(lockWorkspaceFolder(folder(), 'out')).rejects.toThrow(/holds run\.lock, which no run wrote/);
     expect(await readdir(folder())).toEqual([LOCK]);
   });
 });

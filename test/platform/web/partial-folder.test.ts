@@ -1,6 +1,6 @@
 import { handleFolder } from '../../../src/platform/web/handle-folder.js';
 import { mapFolder } from '../../../src/platform/web/map-folder.js';
-import { makeAside, sweepAfter } from '../../../src/platform/web/partial-folder.js';
+import { sweepAfter, writeAtomically } from '../../../src/platform/web/partial-folder.js';
 import type { WebFolder } from '../../../src/platform/web/web-folder.js';
 import { FakeDirectory } from '../../support/fake-directory.js';
 
@@ -20,7 +20,7 @@ describe.each(FOLDERS)('%s', (_, makeFolder) => {
     return source && new TextDecoder().decode(await source.read(0, source.byteLength));
   };
   const make = (folder: WebFolder) =>
-    makeAside(folder, 'run', async (aside) => {
+    writeAtomically(folder, 'run', async (aside) => {
       await write(folder, `${aside}/a`, 'new a');
       await write(folder, `${aside}/b`, 'new b');
       const moves = ['a', 'b'].map((name) => [`${aside}/${name}`, `out/${name}`] as const);

@@ -12,7 +12,7 @@ const ELSEWHERE = {};
  * @returns what lets them in.
  * @throws OptionError when another one makes it.
  */
-export function holdOutput(output: string, place?: WebPlace): Promise<() => void> {
+export function lockOutput(output: string, place?: WebPlace): Promise<() => void> {
   const { locks } = globalThis.navigator ?? {};
   return new Promise((resolve, reject) => {
     const refuse = () =>
@@ -20,7 +20,7 @@ export function holdOutput(output: string, place?: WebPlace): Promise<() => void
         new OptionError(`Another call, page or worker is making ${output}. Wait for it, or choose another output.`),
       );
     if (locks === undefined || place instanceof Map) {
-      const release = holdHere(place instanceof Map ? place : ELSEWHERE, output);
+      const release = lockHere(place instanceof Map ? place : ELSEWHERE, output);
       return release === undefined ? refuse() : resolve(release);
     }
     const taken = locks.request(`fang-prune run ${output}`, { ifAvailable: true }, (lock) => {
@@ -33,7 +33,7 @@ export function holdOutput(output: string, place?: WebPlace): Promise<() => void
 }
 
 /** Keeps other calls of this thread away; undefined where one is at work. */
-export function holdHere(place: object, output: string): (() => void) | undefined {
+export function lockHere(place: object, output: string): (() => void) | undefined {
   const outputs = held.get(place) ?? new Set();
   if (outputs.has(output)) return undefined;
   held.set(place, outputs.add(output));

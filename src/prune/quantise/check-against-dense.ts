@@ -5,7 +5,7 @@ import { roundAgain } from './quantise-model.js';
 import type { GriddedWeight, QuantisedModel } from './quantised-model.js';
 
 /** What a model costs beside the dense one, as a mean of KL(dense || model) in nats a token. */
-export interface WholeCost {
+export interface DenseCost {
   /** Windows that rounding did not learn from. */
   readonly windowCount: number;
   /** Of the model as it was pruned, in floats. */
@@ -20,11 +20,11 @@ export interface WholeCost {
 export interface CheckedModel {
   readonly quantised: QuantisedModel;
   /** Absent where there is nothing to compare, or nothing to compare on. */
-  readonly cost?: WholeCost;
+  readonly cost?: DenseCost;
   readonly timings: readonly StageTiming[];
 }
 
-export interface WholeCheck {
+export interface DenseCheck {
   readonly dense: UnderstoodModel;
   readonly leaving: readonly GriddedWeight[];
   readonly quantised: QuantisedModel;
@@ -44,16 +44,16 @@ const LEAST_TOKENS = 16;
  * Compares a quantised model as a whole with the dense one, on windows that rounding did not learn from. Where the nearest levels
  * are better there, they are taken: what each map gains by itself need not add up.
  */
-export async function checkWhole(job: PruneJob, check: WholeCheck): Promise<CheckedModel> {
+export async function checkAgainstDense(job: PruneJob, check: DenseCheck): Promise<CheckedModel> {
   const start = performance.now();
-  const found = await compareWhole(job, check);
+  const found = await compareWithDense(job, check);
   const timings = [...found.quantised.timings, { stage: 'check', ms: performance.now() - start }];
   return { ...found, timings };
 }
 
-async function compareWhole(
+async function compareWithDense(
   job: PruneJob,
-  { dense, leaving, quantised }: WholeCheck,
+  { dense, leaving, quantised }: DenseCheck,
 ): Promise<Omit<CheckedModel, 'timings'>> {
   const { layout } = dense.analysed.detected;
   const tokens = Math.max(LEAST_TOKENS, Math.floor(MOST_LOGITS / MOST_WINDOWS / layout.vocabularySize));

@@ -4,7 +4,7 @@ import { bytesSource, createMemoryFolder } from '../../src/onnx/memory-folder.js
 import { floatsHandle } from '../../src/onnx/tensor-handle.js';
 import { resolveOptions } from '../../src/options.js';
 import type { PruneJob } from '../../src/prune/job.js';
-import { checkWhole } from '../../src/prune/quantise/check-whole.js';
+import { checkAgainstDense } from '../../src/prune/quantise/check-against-dense.js';
 import { roundModel } from '../../src/prune/quantise/quantise-model.js';
 import type { QuantisedModel } from '../../src/prune/quantise/quantised-model.js';
 import type { BlockGrid } from '../../src/quantisation/block-codes.js';
@@ -35,7 +35,7 @@ async function prepare() {
 
 it('keeps what was learned where the model as a whole is no farther from the dense one', async () => {
   const { job, leaving, learned, dense } = await prepare();
-  const { quantised, cost } = await checkWhole(job, { dense, leaving, quantised: learned });
+  const { quantised, cost } = await checkAgainstDense(job, { dense, leaving, quantised: learned });
   expect(quantised).toBe(learned);
   expect(cost).toMatchObject({ windowCount: 1, pruning: 0 });
   expect(cost!.quantising).toBeGreaterThan(0);
@@ -48,14 +48,14 @@ it('takes the nearest levels where the maps that gained each by itself lose toge
   const { dims } = model.weights.get(name)!;
   const noise = Float32Array.from({ length: dims[0]! * dims[1]! }, (_, at) => Math.sin(at * 7) * 4);
   setWeight(model, name, floatsHandle({ dataType: 1, dims }, noise));
-  const { quantised, cost } = await checkWhole(job, { dense, leaving, quantised: { ...learned, model } });
+  const { quantised, cost } = await checkAgainstDense(job, { dense, leaving, quantised: { ...learned, model } });
   expect(quantised.roundings.size).toBe(0);
   expect(quantised.weights.length).toBe(leaving.length);
   expect(quantised.remarks.join()).toMatch(
     /^every weight went to the nearest level: as a whole that costs [\d.e-]+ nats/,
   );
   expect(cost!.nearest).toBeUndefined();
-  const plain = await checkWhole(job, { dense, leaving, quantised: { ...learned, roundings: new Map() } });
+  const plain = await checkAgainstDense(job, { dense, leaving, quantised: { ...learned, roundings: new Map() } });
   expect(cost!.quantising).toBeCloseTo(plain.cost!.quantising, 9);
 });
 
@@ -64,7 +64,7 @@ it('tells what pruning cost before', async () => {
   const pruned = copyModel(job.model);
   const { dims } = pruned.weights.get(name)!;
   setWeight(pruned, name, floatsHandle({ dataType: 1, dims }, new Float32Array(dims[0]! * dims[1]!)));
-  const { cost } = await checkWhole({ ...job, model: pruned }, { dense, leaving, quantised: learned });
+  const { cost } = await checkAgainstDense({ ...job, model: pruned }, { dense, leaving, quantised: learned });
   expect(cost!.pruning).toBeGreaterThan(0);
   expect(cost!.pruning + cost!.quantising).toBeGreaterThan(0);
 });

@@ -1,5 +1,5 @@
 import { OptionError } from '../../src/errors.js';
-import { seeContexts } from '../../src/evaluation/see-contexts.js';
+import { collectContexts } from '../../src/evaluation/collect-contexts.js';
 import { testEngine } from '../support/engine.js';
 import { type Loaded, loadTinyLlama } from '../support/tiny-llama.js';
 import { readTinyLlamaFile, tinyLlamaTokenizer } from './tiny-llama.js';
@@ -16,7 +16,7 @@ const windowsOf = (name: string) => {
 
 it('tells kinds of text apart', async () => {
   const windows = [...windowsOf('arithmetic'), ...windowsOf('drama')];
-  const { block, contextCount, contextOfToken, typicalTokens } = await seeContexts({
+  const { block, contextCount, contextOfToken, typicalTokens } = await collectContexts({
     ...loaded,
     engine: testEngine,
     windows,
@@ -38,9 +38,9 @@ it('tells kinds of text apart', async () => {
 
 it('sees them in the block asked for, the same each time', async () => {
   const request = { ...loaded, engine: testEngine, windows: windowsOf('prose').slice(0, 2), contextCount: 3, block: 0 };
-  const [first, again] = [await seeContexts(request), await seeContexts(request)];
+  const [first, again] = [await collectContexts(request), await collectContexts(request)];
   expect(first.block).toBe(0);
   expect(again).toEqual(first);
-  await expect(seeContexts({ ...request, block: 6 })).rejects.toThrow(OptionError);
-  await expect(seeContexts({ ...request, block: 6 })).rejects.toThrow(/block is 6.*0\.\.5/);
+  await expect(collectContexts({ ...request, block: 6 })).rejects.toThrow(OptionError);
+  await expect(collectContexts({ ...request, block: 6 })).rejects.toThrow(/block is 6.*0\.\.5/);
 });

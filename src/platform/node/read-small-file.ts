@@ -4,7 +4,7 @@ import { lstat, readFile } from 'node:fs/promises';
 export const MOST_BYTES = 2 ** 16;
 
 /** Reads what a run says of itself: no pipe that brings nothing, no link to elsewhere, no file without end. @throws Error */
-export async function readLittleFile(path: string): Promise<string> {
+export async function readSmallFile(path: string): Promise<string> {
   const stats = await lstat(path);
   if (!stats.isFile() || stats.size > MOST_BYTES) throw new Error(`${path} is not what a run writes of itself`);
   return readFile(path, 'utf8');

@@ -12,7 +12,7 @@ import { type BlockRunner, createBlockRunner, makeBatches } from '../runtime/blo
 import type { Engine } from '../runtime/engine.js';
 import { createMemoryStore, type TensorStore } from '../runtime/tensor-store.js';
 
-export interface SeenContextsRequest extends JobControl {
+export interface ContextsRequest extends JobControl {
   readonly engine: Engine;
   readonly model: OnnxModel;
   readonly analysed: AnalysedModel;
@@ -29,7 +29,7 @@ export interface SeenContextsRequest extends JobControl {
 }
 
 /** Kinds of places in a text, as a model sees them. */
-export interface SeenContexts {
+export interface CollectedContexts {
   readonly block: number;
   readonly contextCount: number;
   /** Context of every token, windows one after the other. */
@@ -46,7 +46,7 @@ const TOKENS_PER_BATCH = 2048;
  *
  * @throws OptionError for a block that does not exist; UnsupportedModelError for one without a recognised FFN.
  */
-export async function seeContexts(request: SeenContextsRequest): Promise<SeenContexts> {
+export async function collectContexts(request: ContextsRequest): Promise<CollectedContexts> {
   const { windows, contextCount = 12, seed = 0 } = request;
   const module = chooseModule(request);
   const runner = await startRunner(request);
@@ -76,7 +76,7 @@ export async function seeContexts(request: SeenContextsRequest): Promise<SeenCon
   }
 }
 
-function chooseModule({ analysed, block }: SeenContextsRequest): PrunableModule {
+function chooseModule({ analysed, block }: ContextsRequest): PrunableModule {
   const { modules, blockCount } = analysed.detected.layout;
   const wanted = block ?? Math.floor(blockCount / 2);
   if (!Number.isInteger(wanted) || wanted < 0 || wanted >= blockCount) {
@@ -89,7 +89,7 @@ function chooseModule({ analysed, block }: SeenContextsRequest): PrunableModule 
   return module;
 }
 
-async function startRunner(request: SeenContextsRequest): Promise<BlockRunner> {
+async function startRunner(request: ContextsRequest): Promise<BlockRunner> {
   const { engine, model, analysed, windows, signal, createStore = createMemoryStore } = request;
   const length = windows[0]?.length ?? 1;
   return createBlockRunner({

@@ -2,7 +2,7 @@ import type { Tensor } from './engine.js';
 import { releaseTensor, retainTensor } from './tensor-memory.js';
 
 /** Values of a stage kept in memory for all batches, so that what comes before them need not run again. */
-export interface HeldValues {
+export interface ValueCache {
   /** Asks for values of the current stage to be kept when they are next computed. */
   want(values: readonly string[]): void;
   /** Those of some values that are wanted and not there yet. */
@@ -26,20 +26,20 @@ export interface HeldValues {
   /** Bytes of what is held, of all batches. */
   byteLength(): number;
   /** What is held, without the tensors. */
-  save(): SavedHeld;
+  save(): SavedValueCache;
   /** The same again; the tensors follow by `put`. */
-  restore(saved: SavedHeld): void;
+  restore(saved: SavedValueCache): void;
 }
 
 /** Names of held values, and how they were narrowed. */
-export interface SavedHeld {
+export interface SavedValueCache {
   readonly wanted: ReadonlySet<string>;
   readonly complete: ReadonlySet<string>;
   readonly left: ReadonlySet<string>;
   readonly narrowed: ReadonlyMap<string, Int32Array>;
 }
 
-export function createHeldValues(): HeldValues {
+export function createValueCache(): ValueCache {
   const wanted = new Set<string>();
   const complete = new Set<string>();
   const left = new Set<string>();

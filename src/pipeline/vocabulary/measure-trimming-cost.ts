@@ -3,7 +3,7 @@ import { EngineError } from '../../errors.js';
 import { measureTextPerplexity } from '../../evaluation/perplexity.js';
 import { checkpoint } from '../../platform/journal.js';
 import type { Progress } from '../../progress.js';
-import type { TrimmingPrice } from '../../report/report-schema.js';
+import type { TrimmingCost } from '../../report/report-schema.js';
 import type { Engine } from '../../runtime/engine.js';
 import { requireTokenizer } from '../../storage/load-tokenizer.js';
 import { longestWindow, type ModelFolder } from '../../storage/model-folder.js';
@@ -11,7 +11,7 @@ import type { JobContext } from '../job-context.js';
 import { openLanguageModel } from '../open-language-model.js';
 import type { TrimmedFolder } from './trimmed-folder.js';
 
-interface PriceInput extends Pick<TrimmedFolder, 'unseen'> {
+interface TrimmingCostInput extends Pick<TrimmedFolder, 'unseen'> {
   readonly original: ModelFolder;
   readonly trimmed: ModelFolder;
   readonly engine: Engine;
@@ -29,10 +29,10 @@ const WINDOW_LENGTH = 512;
  * Measures in bits for each byte what trimming a vocabulary costs on text that no token was kept for.
  * @returns undefined where the original does not run here
  */
-export async function priceTrimming(
+export async function measureTrimmingCost(
   { timed, onProgress, signal, journal, remarks }: JobContext,
-  { original, trimmed, engine, unseen = '' }: PriceInput,
-): Promise<TrimmingPrice | undefined> {
+  { original, trimmed, engine, unseen = '' }: TrimmingCostInput,
+): Promise<TrimmingCost | undefined> {
   const isOwn = unseen.length >= LEAST_CHARACTERS;
   const text = isOwn
     ? unseen.slice(-MOST_CHARACTERS)
@@ -52,7 +52,7 @@ export async function priceTrimming(
       await model.release();
     }
   };
-  const measureBoth = async (): Promise<TrimmingPrice | null> => {
+  const measureBoth = async (): Promise<TrimmingCost | null> => {
     const before = await measure(original, 0);
     const after = await measure(trimmed, 1);
     if (before === undefined || after === undefined) return null;

@@ -7,7 +7,7 @@ export interface GroupWeighting {
   readonly temperature: Temperature;
 }
 
-export interface WeighedTokens {
+export interface WeightedTokens {
   /** Sums of h over the tokens of each context, by window: `[contextCount, channels]` row-major. */
   readonly sumsOfWindow: readonly Float32Array[];
   readonly contextOfToken: Int32Array;
@@ -19,7 +19,7 @@ export interface WeighedTokens {
  * Weights of a batch's tokens for every function group, `[groups, tokens]`; group k is the one of context k.
  * @see FANG (arXiv 2512.23014), Eq. 6
  */
-export function weighGroups(tokens: WeighedTokens, weighting: GroupWeighting): (batch: Batch) => Float32Array {
+export function weightGroups(tokens: WeightedTokens, weighting: GroupWeighting): (batch: Batch) => Float32Array {
   const { sumsOfWindow, contextOfToken, contextCount, windowLength } = tokens;
   const byWindow = WEIGHTING_VARIANTS[weighting.variant].scope === 'window';
   const all = sumsOfWindow.map((_, window) => window);
@@ -42,7 +42,7 @@ export function weighGroups(tokens: WeighedTokens, weighting: GroupWeighting): (
 
 /** `alpha[group][context]` with centres over some windows. */
 function weightTable(
-  { sumsOfWindow, contextOfToken, contextCount, windowLength }: WeighedTokens,
+  { sumsOfWindow, contextOfToken, contextCount, windowLength }: WeightedTokens,
   windows: readonly number[],
   { variant, temperature }: GroupWeighting,
 ): Float64Array {

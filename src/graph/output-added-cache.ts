@@ -19,7 +19,7 @@ interface Growing {
  * engine, and one to make room for a token at every head.
  * @returns the graph as it was where something inside a node reads a cache
  */
-export function handOutAdded(graph: GraphProto): GraphProto {
+export function outputAddedCache(graph: GraphProto): GraphProto {
   const inputs = readModelInputs(graph);
   const tokens = inputs.find(({ role }) => role === 'tokens')!;
   const growing = new Map(
