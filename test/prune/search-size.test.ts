@@ -101,3 +101,25 @@ it('names the smallest size that can be had, and what binds', async () => {
     `targetSize is ${least - 1}, and the least that the levers allowed can reach is ${least}: all else that stays 500`,
   );
 });
+
+it('never counts drafts backwards, and those of each further size from 0', async () => {
+  const counted: number[] = [];
+  const { search } = searchOf({ onDraft: (done, total) => counted.push(done / total) });
+  const stages = [0.2, 0.9, 0, 0.5];
+  const { measure } = search;
+  const sizes = await createSizeSearch({
+    ...search,
+    async measure(mixture, onProgress) {
+      for (const fraction of stages) onProgress(fraction);
+      return measure(mixture, onProgress);
+    },
+  });
+  await sizes.choose(target);
+  const second = counted.length;
+  await sizes.choose(Math.round(0.9 * target));
+  for (const part of [counted.slice(0, second), counted.slice(second)]) {
+    expect(part).toEqual([...part].sort((a, b) => a - b));
+    expect(part[0]).toBe(0);
+    expect(part.at(-1)).toBeLessThan(1);
+  }
+});

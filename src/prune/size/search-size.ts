@@ -77,10 +77,13 @@ export async function createSizeSearch(search: SizeSearch) {
   const plain: SizeCandidate[] = [];
   const priced = await estimatePlainCosts(search, drafts, plain);
   const measured: SizeCandidate[] = [...plain];
+  let sizeCount = 0;
   return {
     /** With what the rounding of each map costs. */
     problem: priced,
     async choose(targetBytes: number): Promise<ChosenSize> {
+      if (sizeCount > 0) drafts.startNextSize();
+      sizeCount += 1;
       const site = { ...search, problem: priced, drafts, measured };
       const found = await chooseFor(site, targetBytes);
       const candidates = [...plain, ...found.filter((candidate) => !plain.includes(candidate))];
@@ -330,6 +333,8 @@ async function estimatePlainCosts(
 
 /** Measures drafts, or reads what a checkpoint has of them. */
 interface Drafts {
+  /** Counts the drafts of the next size from 0: those of the first size come after the dense model's. */
+  startNextSize(): void;
   measure(mixture: Mixture): Promise<MeasuredDraft>;
 }
 
@@ -341,17 +346,24 @@ interface DraftCheckpoint extends DraftCost {
 async function openDrafts({ journal, bits, problem, measure, onDraft }: SizeSearch): Promise<Drafts> {
   const finished: DraftCheckpoint[] = [...((await readCheckpoint<DraftCheckpoint[]>(journal, CHECKPOINT)) ?? [])];
   const tables = bits.length === 0 ? [] : problem.maps.filter(({ isTable, forms }) => isTable && forms.length > 1);
-  const total = bits.length + tables.length + (problem.modules.length > 0 ? 2 + MOST_ROUNDS : 1);
-  let done = 0;
+  const perSize = problem.modules.length > 0 ? 2 + MOST_ROUNDS : 1;
+  let total = bits.length + tables.length + perSize;
+  let [done, reported] = [0, 0];
+  // A draft takes several stages, each of which counts from 0.
+  const report = (value: number) => {
+    reported = Math.max(reported, Math.min(value, total - 0.01));
+    onDraft(reported, total);
+  };
   return {
+    startNextSize() {
+      [done, reported, total] = [0, 0, perSize];
+    },
     async measure(mixture) {
       const key = keyOf(mixture);
-      onDraft(Math.min(done, total - 1), total);
+      report(Math.min(done, total - 1));
       const known = finished.find((draft) => draft.key === key);
       if (known === undefined) {
-        const { mapCosts, ...cost } = await measure(mixture, (fraction) =>
-          onDraft(Math.min(done + Math.min(fraction, 0.99), total - 0.01), total),
-        );
+        const { mapCosts, ...cost } = await measure(mixture, (fraction) => report(done + Math.min(fraction, 0.99)));
         finished.push({ ...cost, key, mapCosts: [...mapCosts] });
         await journal?.write(CHECKPOINT, [finished]);
       }
