@@ -10,7 +10,7 @@ export type Reader =
   | 'share'
   | 'texts';
 
-/** What an option may be. */
+/** What a value may be: an option, or a field of a JSON file. */
 export interface Kind<T> {
   readonly accepts: (value: unknown) => value is T;
   /** Continues "expected". */
@@ -25,7 +25,42 @@ export interface Kind<T> {
   readonly reads?: Reader;
   /** What each thing of a list may be. */
   readonly item?: Kind<unknown>;
+  /** What the fields of an object may be; it may have others. */
+  readonly fields?: Fields;
+  /** The field may be missing. */
+  readonly isOptional?: boolean;
 }
+
+export type Fields = Readonly<Record<string, Kind<unknown>>>;
+
+/** A part of a value that is not of its kind. */
+export interface Fault {
+  /** Such as `modules[3].keep`. */
+  readonly place: string;
+  readonly value: unknown;
+  readonly kind: Kind<unknown>;
+}
+
+/** The first fault of a value, things of lists and fields of objects first. */
+export function findFault(value: unknown, kind: Kind<unknown>, place = ''): Fault | undefined {
+  if (value === undefined && kind.isOptional === true) return undefined;
+  const { item, fields } = kind;
+  if (item !== undefined && Array.isArray(value))
+    for (const [at, each] of value.entries()) {
+      const fault = findFault(each, item, `${place}[${at}]`);
+      if (fault !== undefined) return fault;
+    }
+  if (fields !== undefined && isObject(value))
+    for (const [name, field] of Object.entries(fields)) {
+      const found = Object.hasOwn(value, name) ? value[name] : undefined;
+      const fault = findFault(found, field, place === '' ? name : `${place}.${name}`);
+      if (fault !== undefined) return fault;
+    }
+  return kind.accepts(value) ? undefined : { place, value, kind };
+}
+
+const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 const isNumber = (value: unknown): value is number => typeof value === 'number';
 
@@ -67,6 +102,11 @@ export const portion: Kind<number> = {
   reads: 'fraction',
 };
 
+export const finite: Kind<number> = {
+  accepts: (value): value is number => Number.isFinite(value),
+  expected: 'a number',
+};
+
 /** Finite. */
 export const atLeast = (least: number, note = ''): Kind<number> => ({
   accepts: (value): value is number => Number.isFinite(value) && (value as number) >= least,
@@ -96,6 +136,13 @@ export const text = (expected: string, isFine: (value: string) => boolean = () =
   expected,
 });
 
+export const anyText = text('a text');
+
+export const anyList: Kind<readonly unknown[]> = { accepts: Array.isArray, expected: 'a list' };
+
+/** A list of a JSON file. */
+export const arrayOf = (item: Kind<unknown>): Kind<readonly unknown[]> => ({ ...anyList, item });
+
 export const listOf = <T>(item: Kind<T>, expected: string, reads: Reader): Kind<readonly T[]> => ({
   accepts: (value): value is readonly T[] => Array.isArray(value) && value.every(item.accepts),
   expected,
@@ -106,9 +153,16 @@ export const listOf = <T>(item: Kind<T>, expected: string, reads: Reader): Kind<
 
 /** An object whose parts have rows of their own, or are checked where they are read. */
 export const record = <T extends object>(expected: string): Kind<T> => ({
-  accepts: (value): value is T => typeof value === 'object' && value !== null && !Array.isArray(value),
+  accepts: (value): value is T => isObject(value),
   expected,
 });
+
+export const anyObject = record('an object');
+
+/** An object of a JSON file. */
+export const withFields = (fields: Fields): Kind<object> => ({ ...anyObject, fields });
+
+export const optional = <T>(kind: Kind<T>): Kind<T> => ({ ...kind, isOptional: true });
 
 /** One kind or the other. */
 export const either = <A, B>(a: Kind<A>, b: Kind<B>): Kind<A | B> => ({

@@ -1,7 +1,7 @@
 import { OptionError } from '../errors.js';
 import { omitUndefined } from '../omit-undefined.js';
 import { cutValue } from '../printable.js';
-import type { Kind } from './kinds.js';
+import { findFault, type Kind } from './kinds.js';
 import { nearestName } from './nearest-name.js';
 import { REMOVED_OPTIONS } from './removed.js';
 
@@ -112,19 +112,16 @@ function checkRows(given: unknown, rows: AnyRows, at?: string): void {
   for (const [name, row] of Object.entries(rows)) {
     const value = (given as Readonly<Record<string, unknown>>)[name];
     if (value === undefined && row.required !== true) continue;
-    const { accepts, expected, item }: Kind<unknown> = row.kind;
-    // The command line makes lists by itself, so that only what is in them can be wrong there.
-    const listed: readonly unknown[] = Array.isArray(value) ? value : [];
-    const stray = item === undefined ? -1 : listed.findIndex((each) => !item.accepts(each));
-    if (stray >= 0) {
-      const [found, kind] = [listed[stray], item!];
-      throw refusal(pathOf(name), `holds ${showValue(found)}; expected ${kind.expected}${suggestValue(found, kind)}`);
-    }
-    if (!accepts(value))
+    const fault = findFault(value, row.kind);
+    if (fault !== undefined) {
+      // The command line makes lists by itself, so that only what is in them can be wrong there.
+      const verb = fault.kind === row.kind ? 'is' : 'holds';
+      const found = value === undefined ? 'missing' : showValue(fault.value);
       throw refusal(
         pathOf(name),
-        `is ${value === undefined ? 'missing' : showValue(value)}; expected ${expected}${suggestValue(value, row.kind)}`,
+        `${verb} ${found}; expected ${fault.kind.expected}${suggestValue(fault.value, fault.kind)}`,
       );
+    }
     if (row.parts !== undefined && typeof value === 'object') checkRows(value, row.parts, pathOf(name));
   }
 }

@@ -6,6 +6,7 @@ import { checkpointTraining } from '../healing/training-checkpoint.js';
 import { copyModel, setWeight } from '../onnx/edit-weights.js';
 import { HEAL } from '../options/commands.js';
 import { countHeldOut, type HealingOptions, healingCalibration, resolveHealing } from '../options/healing.js';
+import { anyText, optional, withFields } from '../options/kinds.js';
 import { checkOptions, rowsOf } from '../options/option.js';
 import type { ReadingOptions } from '../options/texts.js';
 import { type CalibrationOptions, resolveCalibration } from '../options.js';
@@ -13,11 +14,10 @@ import type { EngineChoice, Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
 import { refuseHealing } from '../prune/refine/heal.js';
 import { pruneNoPastBranch } from '../removal/prune-no-past-branch.js';
-import { checkShape } from '../report/check-report.js';
+import { checkFields } from '../report/check-report.js';
 import { formatJson } from '../report/format-json.js';
-import { CERTIFICATE, HEALING, QUALITY } from '../report/measurement-shapes.js';
+import { CERTIFICATE, HEALING, QUALITY } from '../report/measurement-kinds.js';
 import type { CertificateReport, QualityReport, SideFilesReport } from '../report/report-schema.js';
-import { optional, text, withFields } from '../report/shape.js';
 import type { UnderstoodModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
 import type { ModelFolder, SourceOptions } from '../storage/model-folder.js';
@@ -129,7 +129,7 @@ interface HealedModels {
 type HealedModel = Pick<HealedFolder, 'sha256' | 'healing' | 'certificate' | 'quality' | 'sideFiles'>;
 
 const HEALED = withFields({
-  sha256: text,
+  sha256: anyText,
   healing: HEALING,
   certificate: optional(CERTIFICATE),
   quality: optional(QUALITY),
@@ -139,7 +139,7 @@ async function readHealed({ platform: { files } }: JobContext, out: string): Pro
   const file = files.resolve(out, HEALING_FILE);
   const found = await readJsonFile(files, file);
   if (found === undefined) throw new ModelFormatError(`${out} has lost its ${HEALING_FILE}. Heal it again with force.`);
-  checkShape(found, HEALED, { file, remedy: 'Heal it again with force.' });
+  checkFields(found, HEALED, { file, remedy: 'Heal it again with force.' });
   return found as unknown as HealedModel;
 }
 

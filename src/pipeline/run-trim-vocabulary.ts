@@ -1,13 +1,13 @@
 import { ModelFormatError } from '../errors.js';
 import { TRIM_VOCABULARY } from '../options/commands.js';
+import { anyText, withFields } from '../options/kinds.js';
 import { checkOptions, refusal, rowsOf } from '../options/option.js';
 import type { VocabularyOptions } from '../options/vocabulary.js';
 import type { Platform } from '../platform/platform.js';
-import { checkShape } from '../report/check-report.js';
+import { checkFields } from '../report/check-report.js';
 import { formatJson } from '../report/format-json.js';
-import { VOCABULARY } from '../report/measurement-shapes.js';
+import { VOCABULARY } from '../report/measurement-kinds.js';
 import type { SideFilesReport, TrimmingCertificate, VocabularyReport } from '../report/report-schema.js';
-import { text, withFields } from '../report/shape.js';
 import type { Engine } from '../runtime/engine.js';
 import type { ModelRequest } from '../storage/model-folder.js';
 import { readJsonFile } from '../storage/read-json.js';
@@ -93,14 +93,14 @@ export async function runTrimVocabulary(
 
 type MadeFolder = VocabularyReport & Pick<TrimmedVocabulary, 'sha256' | 'certificate' | 'sideFiles'>;
 
-const TRIMMED = withFields({ sha256: text });
+const TRIMMED = withFields({ sha256: anyText });
 
 async function readTrimmed({ platform: { files } }: JobContext, out: string): Promise<MadeFolder> {
   const file = files.resolve(out, VOCABULARY_FILE);
   const found = await readJsonFile(files, file);
   if (found === undefined)
     throw new ModelFormatError(`${out} has lost its ${VOCABULARY_FILE}. Trim it again with force.`);
-  for (const shape of [VOCABULARY, TRIMMED]) checkShape(found, shape, { file, remedy: 'Trim it again with force.' });
+  for (const kind of [VOCABULARY, TRIMMED]) checkFields(found, kind, { file, remedy: 'Trim it again with force.' });
   const { kept: _, ...made } = found;
   return made as unknown as MadeFolder;
 }

@@ -1,13 +1,13 @@
 import { OptionError } from '../errors.js';
 import type { ComparedMeasure, PairedDifference, TaskComparison } from '../evaluation/compare-results.js';
 import type { DivergenceResult } from '../evaluation/measure-divergence.js';
+import type { Kind } from '../options/kinds.js';
 import { type BenchmarkMeasurements, benchmarkMetrics } from './benchmark-metrics.js';
-import { checkShape } from './check-report.js';
+import { checkFields } from './check-report.js';
 import { findMeasured, isMeant } from './find-measured.js';
-import { BENCHMARK, BIAS, EVALUATION } from './measurement-shapes.js';
+import { BENCHMARK, BIAS, EVALUATION } from './measurement-kinds.js';
 import { type MeasuredPerplexity, perplexityMetric } from './perplexity-metric.js';
 import type { BiasReport, MetricReport, PruneReport } from './report-schema.js';
-import type { Shape } from './shape.js';
 import { withoutPaths } from './without-paths.js';
 
 /** What `fang-prune eval --json` prints, as far as a report shows it. */
@@ -63,20 +63,20 @@ export function addMeasurements(report: PruneReport, measured: unknown, place: s
       `${place} holds no measurements; expected what eval --json, bench --json or bias --json prints`,
     );
   }
-  checkShape(measured, kind.shape, { file: place, remedy: 'Measure again.' });
+  checkFields(measured, kind.fields, { file: place, remedy: 'Measure again.' });
   return kind.add(report, measured as never, place);
 }
 
 interface MeasurementKind<T> {
   /** Tells it from those that follow. */
   readonly field: keyof T;
-  readonly shape: Shape;
+  readonly fields: Kind<object>;
   readonly add: (report: PruneReport, measured: T, place: string) => PruneReport;
 }
 
 const BIASES: MeasurementKind<BiasReport & { readonly perplexity?: MetricReport }> = {
   field: 'overlap',
-  shape: BIAS,
+  fields: BIAS,
   add(report, measured) {
     const { perplexity, ...bias } = withoutPaths(measured);
     const others = (report.bias ?? []).filter(({ name }) => name !== bias.name);
@@ -86,13 +86,13 @@ const BIASES: MeasurementKind<BiasReport & { readonly perplexity?: MetricReport 
 
 const BENCHMARKS: MeasurementKind<BenchmarkMeasurements> = {
   field: 'promptLength',
-  shape: BENCHMARK,
+  fields: BENCHMARK,
   add: (report, measured, place) => withMetrics(report, benchmarkMetrics(report, measured, place)),
 };
 
 const EVALUATIONS: MeasurementKind<EvaluationMeasurements> = {
   field: 'models',
-  shape: EVALUATION,
+  fields: EVALUATION,
   add: (report, measured, place) => withMetrics(report, metricsOf(report, measured, place)),
 };
 

@@ -1,89 +1,100 @@
 import { ModelFormatError } from '../errors.js';
-import { BIAS, CERTIFICATE, HEALING, METRIC, QUALITY, SIDE_FILES, VOCABULARY } from './measurement-shapes.js';
+import { anyObject, anyText, arrayOf, findFault, finite, type Kind, optional, withFields } from '../options/kinds.js';
+import { BIAS, CERTIFICATE, HEALING, METRIC, QUALITY, SIDE_FILES, VOCABULARY } from './measurement-kinds.js';
 import { type PruneReport, REPORT_SCHEMA } from './report-schema.js';
-import { listOf, number, object, optional, positions, type Shape, text, withFields } from './shape.js';
+import { describeFault } from './saved-file.js';
 
-const beforeAfter = withFields({ before: number, after: number });
+const MOST_UNITS = 2 ** 31;
+
+/** Positions of units, each once and ascending. */
+export const positions: Kind<readonly number[]> = {
+  accepts: (value): value is number[] =>
+    Array.isArray(value) &&
+    value.every((at, index) => Number.isInteger(at) && at > (index === 0 ? -1 : value[index - 1]) && at < MOST_UNITS),
+  expected: 'a list of ascending positions',
+};
+
+const beforeAfter = withFields({ before: finite, after: finite });
 
 const DTYPE = withFields({
-  dtype: text,
-  file: text,
-  bytes: number,
-  parts: withFields({ ffn: number, attention: number, embedding: number, head: number, other: number }),
+  dtype: anyText,
+  file: anyText,
+  bytes: finite,
+  parts: withFields({ ffn: finite, attention: finite, embedding: finite, head: finite, other: finite }),
   divergence: optional(
-    withFields({ windowCount: number, pruning: number, quantising: number, nearest: optional(number) }),
+    withFields({ windowCount: finite, pruning: finite, quantising: finite, nearest: optional(finite) }),
   ),
-  rounding: optional(withFields({ learned: number, nearest: number, costRatio: number })),
+  rounding: optional(withFields({ learned: finite, nearest: finite, costRatio: finite })),
   certificate: optional(CERTIFICATE),
   quality: optional(QUALITY),
 });
 
 const SIZE = withFields({
-  target: number,
-  contextLength: optional(number),
-  allow: listOf(text),
-  candidates: listOf(
+  target: finite,
+  contextLength: optional(finite),
+  allow: arrayOf(anyText),
+  candidates: arrayOf(
     withFields({
-      kind: text,
-      bytes: number,
-      sparsity: number,
-      maps: object,
-      divergence: withFields({ pruning: number, quantising: number }),
-      predicted: optional(number),
+      kind: anyText,
+      bytes: finite,
+      sparsity: finite,
+      maps: anyObject,
+      divergence: withFields({ pruning: finite, quantising: finite }),
+      predicted: optional(finite),
     }),
   ),
 });
 
 const CALIBRATION = withFields({
-  windowCount: number,
-  windowLength: number,
-  leadingTokens: optional(listOf(number)),
-  generated: optional(withFields({ windowCount: number, seed: number })),
+  windowCount: finite,
+  windowLength: finite,
+  leadingTokens: optional(arrayOf(finite)),
+  generated: optional(withFields({ windowCount: finite, seed: finite })),
 });
 
 /** What every report has, and what is read where it is there. */
 const REPORT = withFields({
-  version: text,
-  model: text,
-  method: text,
-  settings: object,
-  sparsity: withFields({ requested: number, achieved: number, ofAllParameters: number }),
+  version: anyText,
+  model: anyText,
+  method: anyText,
+  settings: anyObject,
+  sparsity: withFields({ requested: finite, achieved: finite, ofAllParameters: finite }),
   parameters: beforeAfter,
   bytes: beforeAfter,
-  blocks: listOf(object),
-  modules: listOf(
-    withFields({ keep: optional(positions), groups: optional(listOf(object)), neurons: optional(beforeAfter) }),
+  blocks: arrayOf(anyObject),
+  modules: arrayOf(
+    withFields({ keep: optional(positions), groups: optional(arrayOf(anyObject)), neurons: optional(beforeAfter) }),
   ),
   healing: optional(HEALING),
   certificate: optional(CERTIFICATE),
   quality: optional(QUALITY),
-  dtypes: optional(listOf(DTYPE)),
+  dtypes: optional(arrayOf(DTYPE)),
   size: optional(SIZE),
   vocabulary: optional(VOCABULARY),
   calibration: optional(CALIBRATION),
-  seed: number,
-  out: optional(text),
-  peakMemoryBytes: optional(number),
+  seed: finite,
+  out: optional(anyText),
+  peakMemoryBytes: optional(finite),
   sideFiles: optional(SIDE_FILES),
-  timings: listOf(withFields({ stage: text, ms: number })),
-  remarks: listOf(text),
-  metrics: optional(listOf(METRIC)),
-  samples: optional(listOf(withFields({ prompt: text, dense: text, pruned: text }))),
-  ladder: optional(listOf(object)),
+  timings: arrayOf(withFields({ stage: anyText, ms: finite })),
+  remarks: arrayOf(anyText),
+  metrics: optional(arrayOf(METRIC)),
+  samples: optional(arrayOf(withFields({ prompt: anyText, dense: anyText, pruned: anyText }))),
+  ladder: optional(arrayOf(anyObject)),
   beside: optional(
-    listOf(
+    arrayOf(
       withFields({
-        name: text,
-        method: text,
-        seed: number,
-        achieved: number,
-        parameters: number,
-        bytes: number,
-        metrics: listOf(METRIC),
+        name: anyText,
+        method: anyText,
+        seed: finite,
+        achieved: finite,
+        parameters: finite,
+        bytes: finite,
+        metrics: arrayOf(METRIC),
       }),
     ),
   ),
-  bias: optional(listOf(BIAS)),
+  bias: optional(arrayOf(BIAS)),
 });
 
 /**
@@ -97,12 +108,12 @@ export function checkReport(found: Readonly<Record<string, unknown>>, file: stri
       `${file} says "schema": ${JSON.stringify(found.schema)}; this version reads ${REPORT_SCHEMA}. Prune again, or use the version that wrote it.`,
     );
   }
-  checkShape(found, REPORT, { file, remedy: 'Get the report again, or prune again.' });
+  checkFields(found, REPORT, { file, remedy: 'Get the report again, or prune again.' });
   return found as unknown as PruneReport;
 }
 
 /** @throws ModelFormatError naming file and field. */
-export function checkShape(value: unknown, shape: Shape, { file, remedy }: { file: string; remedy: string }): void {
-  const wrong = shape(value, '');
-  if (wrong !== undefined) throw new ModelFormatError(`${file}: ${wrong}. ${remedy}`);
+export function checkFields(value: unknown, kind: Kind<unknown>, { file, remedy }: { file: string; remedy: string }) {
+  const fault = findFault(value, kind);
+  if (fault !== undefined) throw new ModelFormatError(`${file}: ${describeFault(fault)}. ${remedy}`);
 }

@@ -1,11 +1,14 @@
 import type { PrunableModule } from '../architecture/layout.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import { refuseElements } from '../onnx/refuse-nan.js';
+import { anyList, anyText, optional, withFields } from '../options/kinds.js';
 import { cutModel, type ModelChange, type ModuleCut } from '../removal/apply-change.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import { findTensor, type KeptTensors } from './find-tensor.js';
 import { RECIPE_SCHEMA, type Recipe } from './recipe-schema.js';
 import { checkSavedFile, damaged } from './saved-file.js';
+
+const RECIPE = { modules: anyList, result: optional(withFields({ sha256: anyText })) };
 
 /**
  * Checks that a JSON object is a recipe, as far as that shows without model and tensors.
@@ -14,10 +17,7 @@ import { checkSavedFile, damaged } from './saved-file.js';
  */
 export function checkRecipe(json: Readonly<Record<string, unknown>>, file: string): Recipe {
   const found = json as Partial<Recipe>;
-  const { modules, result } = found;
-  const texts = result === undefined ? {} : { 'result.sha256': Object(result).sha256 as unknown };
-  checkSavedFile(found, file, { kind: 'recipe', schema: RECIPE_SCHEMA, texts });
-  if (!Array.isArray(modules)) throw damaged('recipe', `${file}: modules is no list`);
+  checkSavedFile(found, file, { kind: 'recipe', schema: RECIPE_SCHEMA, fields: RECIPE });
   return found as Recipe;
 }
 

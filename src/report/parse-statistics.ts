@@ -3,6 +3,17 @@ import type { ChannelStatistics } from '../compensation/adapter.js';
 import type { ExpertScoreName } from '../importance/expert-scores.js';
 import { METRICS } from '../importance/metrics.js';
 import { triangleLength, unpackTriangle } from '../linalg/triangle.js';
+import {
+  anyList,
+  anyObject,
+  anyText,
+  choice,
+  integer,
+  type Kind,
+  namesOf,
+  optional,
+  withFields,
+} from '../options/kinds.js';
 import type { ResolvedGrouping, ResolvedOptions } from '../options.js';
 import type { FunctionalModule } from '../prune/measure-dense/dense-measures.js';
 import type { DenseStatistics, StatisticsKind } from '../prune/measure-dense/dense-statistics.js';
@@ -14,11 +25,32 @@ import {
   MODEL_TENSORS,
   type SavedMixture,
   type SavedModule,
+  type SavedShard,
   type SavedStatistics,
   STATISTICS_SCHEMA,
   sumNames,
   tensorNames,
 } from './statistics-schema.js';
+
+const SHARD: Kind<SavedShard> = {
+  accepts: (value): value is SavedShard => {
+    const { index, count, firstWindow } = Object(value) as SavedShard;
+    return [index, count].every(integer(1).accepts) && integer(0).accepts(firstWindow) && index <= count;
+  },
+  expected: 'index, count and firstWindow',
+};
+
+const STATISTICS = {
+  seed: integer(0),
+  calibration: withFields({ tokensSha256: anyText, windowCount: integer(0), windowLength: integer(0) }),
+  shard: optional(SHARD),
+  sums: choice(['moments', 'gram']),
+  metric: choice(namesOf(METRICS)),
+  modules: anyList,
+  experts: optional(anyList),
+  remarks: anyList,
+  settings: anyObject,
+};
 
 /**
  * Checks that a JSON object is saved statistics, as far as that shows without model and tensors.
@@ -27,35 +59,9 @@ import {
  */
 export function checkSavedStatistics(json: Readonly<Record<string, unknown>>, file: string): SavedStatistics {
   const found = json as Partial<SavedStatistics>;
-  const { calibration, settings } = found;
-  const texts = { 'calibration.tokensSha256': calibration?.tokensSha256 };
-  checkSavedFile(found, file, { kind: 'statistics', schema: STATISTICS_SCHEMA, texts });
-  const broken = (what: string) => damaged('statistics', `${file}: ${what}`);
-  const counts = {
-    seed: found.seed,
-    'calibration.windowCount': calibration?.windowCount,
-    'calibration.windowLength': calibration?.windowLength,
-  };
-  const stray = Object.entries(counts).find(([, value]) => !isCount(value));
-  if (stray !== undefined) throw broken(`${stray[0]} is ${JSON.stringify(stray[1])}, expected a whole number`);
-  if (found.shard !== undefined) {
-    const { index, count, firstWindow } = Object(found.shard) as Record<string, unknown>;
-    if (![index, count, firstWindow].every(isCount) || Number(index) < 1 || Number(index) > Number(count))
-      throw broken(`shard is ${JSON.stringify(found.shard)}, expected index, count and firstWindow`);
-  }
-  const names = { sums: ['moments', 'gram'], metric: Object.keys(METRICS) } as const;
-  for (const [name, allowed] of Object.entries(names)) {
-    const value = found[name as keyof typeof names];
-    if (!(allowed as readonly unknown[]).includes(value))
-      throw broken(`${name} is ${JSON.stringify(value)}, expected ${allowed.join(' or ')}`);
-  }
-  if (![found.modules, found.experts ?? [], found.remarks].every(Array.isArray))
-    throw broken('modules, experts or remarks are no list');
-  if (typeof settings !== 'object' || settings === null) throw broken('settings is no object');
+  checkSavedFile(found, file, { kind: 'statistics', schema: STATISTICS_SCHEMA, fields: STATISTICS });
   return found as SavedStatistics;
 }
-
-const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 
 export interface StatisticsContext extends KeptTensors {
   readonly layout: ModelLayout;

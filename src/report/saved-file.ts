@@ -1,4 +1,5 @@
 import { ModelFormatError } from '../errors.js';
+import { anyText, type Fault, type Fields, findFault, withFields } from '../options/kinds.js';
 import type { ModelOrigin } from './model-origin.js';
 
 /** What is kept as a JSON file with tensors beside it; also the name of the file in a folder. */
@@ -20,34 +21,41 @@ export interface SavedFile {
 interface Expected {
   readonly kind: SavedKind;
   readonly schema: string;
-  /** Fields of its own that must be texts, by name. */
-  readonly texts?: Readonly<Record<string, unknown>>;
+  /** Fields of its own. */
+  readonly fields: Fields;
 }
 
+const COMMON: Fields = {
+  version: anyText,
+  model: withFields({ sha256: anyText, layout: anyText }),
+  tensors: withFields({ file: anyText, sha256: anyText }),
+};
+
 /**
- * Checks what a JSON object has in common with every saved file; the other fields are as they were found.
+ * Checks the fields of a saved file.
  * @param file for messages
  * @throws ModelFormatError naming file and field.
  */
 export function checkSavedFile<T extends SavedFile>(
   found: Partial<T>,
   file: string,
-  { kind, schema, texts }: Expected,
+  { kind, schema, fields }: Expected,
 ): void {
   if (found.schema !== schema)
     throw damaged(kind, `${file}: its schema is ${JSON.stringify(found.schema)}, expected "${schema}"`);
-  const { version, model, tensors } = found;
-  const all = {
-    version,
-    'model.sha256': model?.sha256,
-    'model.layout': model?.layout,
-    'tensors.file': tensors?.file,
-    'tensors.sha256': tensors?.sha256,
-    ...texts,
-  };
-  const missing = Object.entries(all).find(([, value]) => typeof value !== 'string');
-  if (missing === undefined) return;
-  throw damaged(kind, `${file}: ${missing[0]} is ${JSON.stringify(missing[1])}, expected a text`);
+  const fault = findFault(found, withFields({ ...COMMON, ...fields }));
+  if (fault !== undefined) throw damaged(kind, `${file}: ${describeFault(fault)}`);
+}
+
+/** What is wrong with a field of a JSON file. Values of others' files are not quoted at length. */
+export const describeFault = ({ place, value, kind: { expected } }: Fault): string =>
+  `${place} is ${nameOf(value)}, expected ${expected}`;
+
+function nameOf(value: unknown): string {
+  if (value === undefined) return 'missing';
+  if (Array.isArray(value)) return 'a list';
+  if (typeof value === 'object' && value !== null) return 'an object';
+  return JSON.stringify(value).slice(0, 40);
 }
 
 /** A saved file that does not hold what it should, with what to do. */

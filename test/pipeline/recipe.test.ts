@@ -82,7 +82,7 @@ describe('a recipe', () => {
     await change((copy) => copy.modules[1].keep.push(1));
     await expect(apply()).rejects.toThrow(/recipe\.json: modules\[1\] keeps/);
     await change((copy) => Object.assign(copy, { result: null }));
-    await expect(apply()).rejects.toThrow(/recipe\.json: result\.sha256 is undefined, expected a text/);
+    await expect(apply()).rejects.toThrow(/recipe\.json: result is null, expected an object/);
     const whole = await readFile(at('recipe/recipe.safetensors'));
     const rewriteTensors = async (edit: (name: string, handle: TensorHandle) => [string, TensorHandle]) => {
       const tensors = await readSafetensors(bytesSource('recipe', whole));

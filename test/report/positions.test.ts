@@ -1,10 +1,11 @@
-import { positions } from '../../src/report/shape.js';
+import { findFault } from '../../src/options/kinds.js';
+import { positions } from '../../src/report/check-report.js';
 
 it.each([
   ['none', []],
   ['some', [0, 3, 7]],
 ])('takes %s for positions', (_, value) => {
-  expect(positions(value, 'keep')).toBeUndefined();
+  expect(findFault(value, positions, 'keep')).toBeUndefined();
 });
 
 it.each([
@@ -17,5 +18,5 @@ it.each([
   ['nothing', [null]],
   ['no list', { length: 0 }],
 ])('takes %s for none', (_, value) => {
-  expect(positions(value, 'keep')).toMatch(/^keep is .*, expected a list of ascending positions$/);
+  expect(findFault(value, positions, 'keep')).toEqual({ place: 'keep', value, kind: positions });
 });

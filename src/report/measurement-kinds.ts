@@ -1,0 +1,181 @@
+import {
+  anyObject,
+  anyText,
+  arrayOf,
+  boolean,
+  choice,
+  finite,
+  type Kind,
+  optional,
+  withFields,
+} from '../options/kinds.js';
+
+/** JSON makes null of NaN. */
+const finiteOrNull: Kind<number | null> = {
+  accepts: (value): value is number | null => value === null || Number.isFinite(value),
+  expected: 'a number',
+};
+const protocol = withFields({ tokensSha256: anyText });
+
+/** A `MetricReport`. */
+export const METRIC = withFields({
+  kind: choice(['perplexity', 'accuracy', 'speed', 'memory', 'other']),
+  name: anyText,
+  dense: optional(finite),
+  pruned: finite,
+  bitsPerByte: optional(withFields({ dense: optional(finite), pruned: finite })),
+  unit: optional(anyText),
+  better: choice(['lower', 'higher']),
+  standardErrors: optional(withFields({ dense: optional(finite), pruned: finite })),
+  changeInterval: optional(arrayOf(finite)),
+  verdict: optional(choice(['same', 'worse', 'better'])),
+  protocol: optional(anyObject),
+  note: optional(anyText),
+});
+
+const losses = withFields({ tokenCount: finite, dense: finite, pruned: finite, standardError: optional(finite) });
+
+/** A `ContextReport`. */
+const context = withFields({
+  tokenCount: finite,
+  tokens: optional(arrayOf(withFields({ text: anyText, count: finite, lift: finite }))),
+  examples: optional(arrayOf(withFields({ before: anyText, token: anyText, after: anyText }))),
+});
+
+/** A `BiasReport`, and what `bias --json` prints. */
+export const BIAS = withFields({
+  name: anyText,
+  block: finite,
+  windowLength: finite,
+  calibration: losses,
+  text: losses,
+  contexts: arrayOf(
+    withFields({ calibration: optional(losses), text: optional(losses), lostShare: finite, covered: boolean }),
+  ),
+  uncovered: withFields({ lost: finite, text: finite, calibration: finite }),
+  overlap: withFields({ passageLength: finite, sharedCount: finite, tokenCount: finite }),
+  warnings: arrayOf(anyText),
+  described: arrayOf(context),
+  perplexity: optional(METRIC),
+});
+
+const windowLoss = withFields({ nll: finite, tokenCount: finite });
+const difference = withFields({ difference: finite, interval: arrayOf(finite) });
+
+/** What `eval --json` prints, as far as a report shows it. */
+export const EVALUATION = withFields({
+  models: arrayOf(
+    withFields({
+      model: anyText,
+      perplexity: optional(
+        arrayOf(withFields({ text: anyText, perplexity: finite, protocol, windows: optional(arrayOf(windowLoss)) })),
+      ),
+      divergence: optional(
+        arrayOf(
+          withFields({
+            text: anyText,
+            reference: anyText,
+            klDivergence: finite,
+            top1Agreement: finite,
+            intervals: optional(withFields({ klDivergence: arrayOf(finite), top1Agreement: arrayOf(finite) })),
+            protocol: anyObject,
+          }),
+        ),
+      ),
+      tasks: optional(
+        arrayOf(
+          withFields({
+            file: anyText,
+            itemCount: optional(finite),
+            acc: finite,
+            accStderr: optional(finiteOrNull),
+            accNorm: optional(finite),
+            accNormStderr: optional(finiteOrNull),
+            goldNll: optional(finite),
+          }),
+        ),
+      ),
+    }),
+  ),
+  comparisons: optional(
+    arrayOf(
+      withFields({
+        file: anyText,
+        a: anyText,
+        b: anyText,
+        kind: optional(choice(['task', 'perplexity'])),
+        verdict: optional(choice(['same', 'worse', 'better'])),
+        deciding: optional(arrayOf(anyText)),
+        acc: optional(difference),
+        accNorm: optional(difference),
+        goldNll: optional(difference),
+      }),
+    ),
+  ),
+});
+
+const median = withFields({ median: finite });
+const speedup = withFields({ verdict: choice(['faster', 'slower', 'same']), interval: optional(arrayOf(finite)) });
+
+/** What `bench --json` prints, as far as a report shows it. */
+export const BENCHMARK = withFields({
+  machine: withFields({ processor: anyText }),
+  promptLength: finite,
+  newTokens: finite,
+  rounds: finite,
+  models: arrayOf(
+    withFields({
+      model: anyText,
+      fileBytes: finite,
+      loadMs: median,
+      prefillTokensPerSecond: median,
+      decodeTokensPerSecond: median,
+      peakMemoryBytes: finite,
+    }),
+  ),
+  comparisons: optional(arrayOf(withFields({ model: anyText, reference: anyText, prefill: speedup, decode: speedup }))),
+});
+
+/** A `HealingReport`. */
+export const HEALING = withFields({
+  windowCount: finite,
+  windowLength: finite,
+  divergence: withFields({ before: finite, after: finite }),
+  halvings: finite,
+  keptStep: finite,
+  curve: arrayOf(withFields({ step: finite, train: optional(finite), heldOut: optional(finite) })),
+});
+
+const meanWithInterval = withFields({ mean: finite, interval: optional(arrayOf(finite)) });
+
+/** A `QualityReport`. */
+export const QUALITY = withFields({
+  from: choice(['source', 'text', 'calibration']),
+  perplexity: withFields({ dense: finite, pruned: finite, changeInterval: optional(arrayOf(finite)) }),
+  divergence: meanWithInterval,
+  top1Agreement: meanWithInterval,
+  protocol: withFields({ tokensSha256: anyText, windowLength: finite, windowCount: finite, tokenCount: finite }),
+});
+/** A `SideFilesReport`. */
+export const SIDE_FILES = withFields({ copied: arrayOf(anyText), leftCount: finite });
+
+/** A `CertificateReport`. */
+export const CERTIFICATE = withFields({ opened: boolean, gap: finite, tokens: finite, tolerance: finite });
+
+const beforeAfter = withFields({ before: finite, after: finite });
+
+/** A `VocabularyReport`, alone or in the report of a result. */
+export const VOCABULARY = withFields({
+  rows: beforeAfter,
+  tokens: beforeAfter,
+  reasons: withFields({ always: finite, text: finite, chosen: finite, parts: finite }),
+  merges: optional(beforeAfter),
+  bytes: beforeAfter,
+  tables: arrayOf(withFields({ name: anyText, rows: beforeAfter, bytes: beforeAfter })),
+  bitsPerByte: optional(
+    withFields({ before: finite, after: finite, from: choice(['source', 'text']), textBytes: finite }),
+  ),
+  certificate: optional(
+    withFields({ windows: finite, tokens: finite, gap: finite, equal: boolean, tolerance: finite }),
+  ),
+});
