@@ -6,9 +6,9 @@ import { processTerminal } from './cli/terminal.js';
 const terminal = processTerminal();
 const interruption = new AbortController();
 
-/** What stops a run, and the exit codes that shells report then. */
+/** Signals that stop a run, and the exit codes that shells report then. */
 const STOPS = { SIGINT: EXIT_INTERRUPTED, SIGTERM: 143, SIGHUP: 129 } as const;
-/** What has not stopped by then is ended: whoever sends a signal waits a few seconds before sending a worse one. */
+/** Time until a run that has not stopped is killed: senders of a signal wait a few seconds before they send a stronger one. */
 const PATIENCE_MS = 1900;
 let stopCode: number | undefined;
 

@@ -1,4 +1,4 @@
-/** What an error said, for another message: without the full stop, which that one has. */
+/** Message of an error, to be part of another message: without the full stop. */
 export function errorMessage(cause: unknown): string {
   const said =
     typeof cause === 'object' && cause !== null && 'message' in cause ? String(cause.message) : String(cause);

@@ -56,7 +56,7 @@ export interface PruneOptions extends BudgetOptions, ScoreOptions, FunctionOptio
 /** A row for each of `PruneOptions`. */
 export const PRUNE_ROWS = { ...BUDGET, ...SCORE, ...FUNCTIONS, ...HEALING, ...RUN } as const;
 
-/** What is used where nothing is said. */
+/** Default options of pruning. */
 export const PRUNE_DEFAULTS = {
   allocation: 'uniform',
   metric: 'output',
@@ -77,7 +77,7 @@ export interface ResolvedOptions
   readonly orderAdapter: CompensationAdapter;
   /** Options that the method takes and others do not. */
   readonly takes: ReadonlySet<string>;
-  /** What calibration is like where the user says nothing. */
+  /** Default calibration of the method. */
   readonly calibrationDefaults: Pick<CalibrationOptions, 'generate'>;
   readonly modules: ReadonlySet<ModuleKind>;
   /** Whether the user named them: what cannot be pruned is then refused, else it stays. */
@@ -143,7 +143,7 @@ export function resolveOptions(options: PruneOptions): ResolvedOptions {
   return resolved;
 }
 
-/** What an allocation gets that asks for nothing: it takes no pass backwards. */
+/** Default measures of an allocation: they need no backward pass. */
 const BARE_MEASURES = ['blockChange'] as const;
 
 function resolveAllocation(choice: AllocationChoice): Pick<ResolvedOptions, 'allocation' | 'allocationName'> {
@@ -152,7 +152,7 @@ function resolveAllocation(choice: AllocationChoice): Pick<ResolvedOptions, 'all
   return { allocation, allocationName: 'custom' };
 }
 
-/** What decides whether options have an effect. */
+/** Facts that decide whether options have an effect. */
 export function factsOf(options: ResolvedOptions): RunFacts {
   const { modules, takes, grouping, adapter, allocation } = options;
   return {

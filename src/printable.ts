@@ -1,4 +1,4 @@
-/** What a terminal obeys rather than shows, and what turns the order of letters around. */
+/** Characters that control a terminal, and those that reverse the order of letters. */
 const CONTROL_CHARACTERS = /[\p{Cc}\p{Bidi_Control}]/gu;
 
 /** A text that a terminal shows as it is: control characters but for line breaks and tabs become `\u001b` and the like. */

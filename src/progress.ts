@@ -4,7 +4,7 @@ export interface Progress {
   readonly stage: string;
   readonly done: number;
   readonly total: number;
-  /** What is being worked on, for a person: `block 3 ffn`. */
+  /** Current item, for a person: `block 3 ffn`. */
   readonly detail?: string;
   /** How much of the whole job is done, from 0 to below 1, as far as that is known; never falls. */
   readonly whole?: number;
@@ -22,7 +22,7 @@ declare global {
   }
 }
 
-/** What every long job takes: a way to hear of progress and a way to stop it. */
+/** Options of every long job: progress and cancellation. */
 export interface JobControl {
   /** Called at every step. Default: nobody is told. */
   readonly onProgress?: ProgressListener | undefined;

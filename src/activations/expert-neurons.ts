@@ -79,7 +79,7 @@ interface ExpertGraphSource {
   readonly model: OnnxModel;
   /** The mixture. */
   readonly node: NodeProto;
-  /** What the graph reads beside the weights. */
+  /** Rows that the graph reads besides the weights. */
   readonly rows?: { readonly type: Tensor['type']; readonly size: number };
 }
 
@@ -180,11 +180,11 @@ async function openGraph<Name extends string>(
   };
 }
 
-/** What it costs that neurons of an expert are gone. */
+/** Cost of removed neurons of an expert. */
 export interface NeuronCosts {
   /** Sum over the tokens of the squared change, of those that are gone. */
   readonly total: number;
-  /** What that would rise by if one more were gone, by neuron. */
+  /** Rise of the cost if one more were removed, by neuron. */
   readonly rises: Float64Array;
 }
 

@@ -13,7 +13,7 @@ import { dataTypeOf, type Engine, type Tensor, type Tensors } from '../runtime/e
 import { tensorFloats } from '../runtime/tensor-floats.js';
 import { releaseTensors } from '../runtime/tensor-memory.js';
 
-/** What experts make of rows of their input. */
+/** Outputs of experts for rows of their input. */
 export interface ExpertOutputs {
   /** `[rows, size]`, multiplied by the metric. */
   readonly weighted: Float32Array;

@@ -10,7 +10,7 @@ import type { TensorType } from '../runtime/engine.js';
 /** Meters use only operators whose form is the same from here on: they stand in graphs of any opset. */
 const OPSET = 11;
 
-/** What a meter is written in: the vocabulary of gradient rules, and how values of the stage come in. */
+/** Operators for meters: those of gradient rules, and inputs from values of the stage. */
 export interface StageOps extends TensorOps {
   /** A value of the stage, of dims that follow the data. */
   value(name: string): Value;

@@ -6,7 +6,7 @@ import { releaseTensors, retainTensor } from '../runtime/tensor-memory.js';
 
 /** A symmetric product over tokens that the graph works out, summed over many runs. */
 export interface GramSum extends Pick<StageExtension, 'nodes' | 'initializers' | 'inputs' | 'outputs'> {
-  /** What the next run starts from. */
+  /** Feeds of the next run. */
   feeds(): Tensors;
   /** Takes up one run's results. */
   add(values: Tensors): void;

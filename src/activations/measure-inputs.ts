@@ -35,7 +35,7 @@ export interface MeasuredInputs {
   readonly gradients: readonly Float64Array[];
 }
 
-/** What the curvature of the error is made of. */
+/** Factors of the curvature of the error. */
 export interface InputFactors {
   /** Mean over tokens of `x x'`, `[in, in]`. */
   readonly inputGram: Float64Array;

@@ -6,7 +6,7 @@ import { releaseTensor, retainTensor } from '../runtime/tensor-memory.js';
 /** A product over tokens that the graph works out and adds up over many runs, in single precision. */
 export interface ProductSum {
   readonly extension: StageExtension;
-  /** What the next run starts from. */
+  /** Feeds of the next run. */
   feeds(): Tensors;
   /** Takes up one run's result. */
   add(values: Tensors): void;

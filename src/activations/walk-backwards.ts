@@ -332,7 +332,7 @@ interface BlockStep extends Step {
   readonly batchSize: number;
 }
 
-/** What is known of a block's values in batches of a size: extrapolated, or measured with the first of them. */
+/** Facts about a block's values in batches of a size: extrapolated, or measured with the first of them. */
 async function factsOfStep(walk: IndexedWalk, { at, span, meters, batchSize }: BlockStep): Promise<ValueFacts> {
   const { engine, model, index, analysed, batches, side, archive } = walk;
   const { cuts } = analysed.detected.partition;

@@ -39,11 +39,11 @@ export interface ModuleMeasures extends Readonly<Partial<Record<BlockMeasure, nu
 export interface MeasuredOrder {
   /** Importance by unit, rising in the order of removal; length `unitCount`. */
   readonly scores: Float64Array;
-  /** What each further step costs, never falling; length `stepCount`. */
+  /** Cost of each further step, never falling; length `stepCount`. */
   readonly costs: Float64Array;
 }
 
-/** What an allocation is asked. */
+/** Inputs of an allocation. */
 export interface AllocationProblem {
   /** Fraction of all the modules' parameters to remove, in [0, 1). */
   readonly sparsity: number;

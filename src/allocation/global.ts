@@ -46,7 +46,7 @@ const entryOf = (module: ModuleMeasures): ThresholdEntry => ({
 export interface ThresholdEntry
   extends Pick<ModuleMeasures, 'parameterCount' | 'parametersPerStep'>,
     Partial<Pick<ModuleMeasures, 'minimumKept' | 'multiple' | 'stepParameters'>> {
-  /** What each further step costs, in units that all entries share, in the order of removal; length = number of steps. */
+  /** Cost of each further step, in units that all entries share, in the order of removal; length = number of steps. */
   readonly costs: ArrayLike<number>;
   /** Steps that must leave, whatever they cost. */
   readonly fixed?: number | undefined;

@@ -71,7 +71,7 @@ function spread(
   return meetBudget({ sparsity, slots });
 }
 
-/** What the modules that are not fixed must lose, so that rules can spread just that; kept in [0, 1]. */
+/** Sparsity left for the modules that are not fixed, so that rules can spread just that; clamped to [0, 1]. */
 function sparsityLeftFor(
   free: readonly ModuleMeasures[],
   { modules, sparsity }: Pick<AllocationProblem, 'modules' | 'sparsity'>,

@@ -41,7 +41,7 @@ function allocateByScores(problem: AllocationProblem): number[] {
 
 const entryOf = (module: ModuleMeasures): StandardisedEntry => ({ ...module, scores: module.order!.costs });
 
-/** What the modules whose steps are not set yet must lose, as a fraction of theirs. */
+/** Sparsity left for the modules whose steps are not set yet, as a fraction of theirs. */
 function sparsityLeft(
   sparsity: number,
   modules: readonly ModuleMeasures[],

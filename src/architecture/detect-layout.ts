@@ -359,7 +359,7 @@ function describeUnits(units: ChannelTrace, facts: ValueFacts, index: GraphIndex
   return positionsPerUnit > 2 ? 'gated ffn' : 'plain ffn';
 }
 
-/** What the first linear map of the module reads: the first product that makes units out of something without any. */
+/** Input of the first linear map of the module: the first product that makes units out of something without any. */
 function findModuleInput(units: ChannelTrace, index: GraphIndex): string | undefined {
   const first = units.nodes
     .map((at) => index.nodes[at]!)

@@ -10,9 +10,9 @@ import type { ChannelTrace, ExpertBranch, NeuronTrace } from './trace-channels.j
 
 /** A mixture of experts, with all that one expert owns. */
 export interface ExpertSite {
-  /** What mixes them, with the router's scores as input: `[tokens, experts]`. */
+  /** The mixing product, with the router's scores as input: `[tokens, experts]`. */
   readonly linear: LinearSite;
-  /** What the experts read. */
+  /** Input of the experts. */
   readonly input: string;
   readonly trace: ChannelTrace;
   /** Experts that each token goes to. */
@@ -25,14 +25,14 @@ export interface ExpertSite {
   readonly parametersPerExpert: number;
   /** Where no single operator holds them. */
   readonly written?: WrittenExperts;
-  /** What one neuron of one expert has, or the reason why neurons cannot leave. */
+  /** One neuron of one expert, or the reason why neurons cannot be removed. */
   readonly neurons: ExpertNeurons | { readonly reason: string };
 }
 
 /** Operators that pass the same numbers on in the same order, at most in another precision. */
 export const LAYOUTS: ReadonlySet<string> = new Set(['Reshape', 'Squeeze', 'Unsqueeze', 'Flatten', 'Identity', 'Cast']);
 
-/** What is known of a mixture once its router has been followed. */
+/** Facts about a mixture once its router has been followed. */
 export interface FoundMixture
   extends Pick<ExpertSite, 'input' | 'expertsPerToken' | 'parametersPerExpert' | 'written' | 'neurons'> {
   readonly linear: Omit<LinearSite, 'inputAxis' | 'inputCount'>;
@@ -50,7 +50,7 @@ export const makeExpertSite = ({ linear, trace, router, expertsPerToken, ...site
   ...(router.groupCount !== undefined && { groupCount: router.groupCount }),
 });
 
-/** What a mixture's trace is made of. */
+/** Parts of a mixture's trace. */
 export interface ExpertTraceParts {
   readonly index: GraphIndex;
   readonly labels: ReadonlyMap<string, AxisLabel>;

@@ -7,7 +7,7 @@ import { type ChannelTrace, isReadElsewhere, type TraceOutcome } from './trace-c
 export interface SharedKeyValues {
   /** Indices of the modules that read them; the first one makes them. */
   readonly members: readonly number[];
-  /** What carries the units of the first module from its inputs to these keys and values; no node of its own trace is part of it. */
+  /** Trace of the units of the first module from its inputs to these keys and values; no node of its own trace is part of it. */
   readonly trace: ChannelTrace;
   /** Keys, values and views of them that blocks read. */
   readonly values: readonly string[];

@@ -48,9 +48,9 @@ export interface FollowedRouter {
   readonly leastExperts: number;
   /** Groups of consecutive experts that the router chooses first (`n_group`). Absent: none. */
   readonly groupCount?: number;
-  /** What its products read; at least one. */
+  /** Inputs of its products; at least one. */
   readonly inputs: readonly string[];
-  /** What they make, `[.., experts]`; as many. */
+  /** Their results, `[.., experts]`; equally many. */
   readonly results: readonly string[];
 }
 

@@ -1,6 +1,6 @@
 import type { Unrecognised } from './layout.js';
 
-/** What is alike in several blocks and cannot be pruned for one reason. */
+/** Parts that are alike in several blocks and cannot be pruned for one reason. */
 export interface UnrecognisedKind {
   /** The first of them. */
   readonly first: Unrecognised;

@@ -1,4 +1,4 @@
-/** What is where in a transformer, as plain data; made by `detectLayout`, read by every stage. */
+/** Parts of a transformer and their places, as plain data; made by `detectLayout`, read by every stage. */
 
 /** Parts of a block that can lose units: neurons, heads, or whole experts. */
 export const MODULE_KINDS = ['ffn', 'attention', 'experts'] as const;
@@ -132,7 +132,7 @@ export interface Unrecognised {
   readonly node: string;
   readonly opType: string;
   readonly reason: string;
-  /** What the structure came closest to. */
+  /** The structure that came closest. */
   readonly nearest: string;
 }
 

@@ -13,7 +13,7 @@ export interface StageValue {
   endsAt?(at: number): boolean;
 }
 
-/** What kind of part makes a value within its stage, told by how tokens meet on the way. */
+/** Kind of the part that makes a value within its stage, recognised by how tokens are mixed on the way. */
 export function partKind({
   index,
   stageOf,

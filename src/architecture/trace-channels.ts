@@ -70,7 +70,7 @@ export interface ExpertBranch {
   readonly test: string;
   /** Input of the comparison that is this expert's number. */
   readonly slot: number;
-  /** What the expert adds to the mixture's result. */
+  /** The expert's term in the mixture's sum. */
   readonly term: string;
 }
 
@@ -155,7 +155,7 @@ function walkChannels(request: WalkRequest, unitCount: number): WalkOutcome {
   let isLinear = false;
   const kind = partKind({ ...request, value: seed });
   const queue: string[] = [];
-  /** What a value was computed from, where its label came that way. */
+  /** The value that a label came from. */
   const labelledFrom = new Map<string, string>();
 
   const addLabel = ({ value, label }: Finding): void => {

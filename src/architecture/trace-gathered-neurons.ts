@@ -9,7 +9,7 @@ import { type NeuronTrace, traceChannels } from './trace-channels.js';
 export interface GatheredExperts {
   /** Nodes that gather them. */
   readonly gathers: readonly number[];
-  /** What the chosen experts make, before the shares. */
+  /** Outputs of the chosen experts, before the shares. */
   readonly made: string;
   readonly expertCount: number;
   /** Tokens times chosen experts. */
@@ -75,7 +75,7 @@ function withGatheredWeights({ index, partition, stage }: OutputSearch, gathers:
 }
 
 interface SecondProduct {
-  /** What it reads of the neurons, and their axis, counted from the end. */
+  /** Inner value of the neurons, and their axis, counted from the end. */
   readonly inner: string;
   readonly axisFromEnd: 1 | 2;
   /** The gathered weight, as the product reads it. */

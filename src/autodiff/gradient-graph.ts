@@ -8,7 +8,7 @@ import { createTape, type Tape } from './tape.js';
 /** Oldest version of ONNX's operators that the emitted nodes are valid in. */
 const OLDEST_OPSET = 11;
 
-/** What to differentiate. */
+/** A gradient to compute. */
 export interface GradientProblem {
   readonly graph: ForwardGraph;
   /** Concrete dims and types of every value of the graph, contents of small integer ones: the result of a probe run. */

@@ -5,7 +5,7 @@ import type { ValueFact } from '../graph/value-facts.js';
 import { type RuleContext, unsupported } from '../operators/gradient-rule.js';
 import type { ConstantReader } from './constants.js';
 
-/** What a context draws from. */
+/** Sources of a context. */
 export interface ContextSources {
   readonly o: TensorOps;
   /** A forward value in gradient precision. */

@@ -27,7 +27,7 @@ export interface BenchmarkRequest extends JobControl, SourceOptions {
   readonly probe?: boolean | undefined;
 }
 
-/** What one model takes on this machine. */
+/** Speed and memory of one model on this machine. */
 export interface ModelSpeed {
   readonly model: string;
   /** Bytes of the model file and its external data. */

@@ -13,7 +13,7 @@ export interface SpeedComparison {
   readonly memoryRatio: number;
   /** Neighbouring FFN widths on this machine; absent when they were not timed. */
   readonly widths?: WidthProbes;
-  /** What it comes to, in sentences. */
+  /** Summary, in sentences. */
   readonly summary: readonly string[];
 }
 

@@ -12,7 +12,7 @@ import { startWorker } from './worker-process.js';
 export interface WidthProbes {
   readonly hiddenSize: number;
   readonly timings: readonly WidthTiming[];
-  /** What would be faster; empty when nothing would be by much. */
+  /** Widths that would be faster; empty when none is by much. */
   readonly advice: readonly WidthAdvice[];
 }
 

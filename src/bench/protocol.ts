@@ -1,7 +1,7 @@
 import type { ExecutionProviderChoice } from '../platform/platform.js';
 import type { SourceOptions } from '../storage/model-folder.js';
 
-/** What the parent asks of a worker, and what each answer holds. */
+/** Requests of the parent to a worker, and what each answer holds. */
 export interface WorkerCalls {
   /** Loads a model; to be called once, first. */
   readonly open: {

@@ -1,14 +1,14 @@
 import type { CalibrationProvenance, CalibrationSet, GeneratedProvenance } from './calibration-set.js';
 import { sha256OfTokens } from './sha256.js';
 
-/** What windows were drawn with. */
+/** Settings that windows were drawn with. */
 export interface WindowDrawing
   extends Pick<GeneratedProvenance, 'seed' | 'startToken' | 'temperature' | 'documentLength'> {
   /** Tokens that every document begins with, before its start token where that is not the last of them. Default none. */
   readonly leadingTokens?: readonly number[] | undefined;
 }
 
-/** What every document begins with. */
+/** Tokens that every document begins with. */
 export function startOfDocuments({
   leadingTokens = [],
   startToken,

@@ -2,7 +2,7 @@ import { OptionError } from '../errors.js';
 import { findLeadingTokens } from './leading-tokens.js';
 import type { Tokenizer } from './tokenizer.js';
 
-/** What is known of a model beside its graph. */
+/** Facts about a model besides its graph. */
 export interface TokenHints {
   /** `generation_config.json`, `config.json` and the `model` of `genai_config.json`, as far as they exist; most trusted first. */
   readonly configs: readonly Readonly<Record<string, unknown>>[];
@@ -11,7 +11,7 @@ export interface TokenHints {
   readonly vocabularySize?: number | undefined;
 }
 
-/** What many tokenizers call the token between two documents of the training text. */
+/** Usual name of the token between two documents of the training text. */
 const END_OF_TEXT = '<|endoftext|>';
 
 /**

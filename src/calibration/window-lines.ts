@@ -17,7 +17,7 @@ export interface WindowsOrigin {
   readonly windowLength: number;
 }
 
-/** What a windows file must be of, and how many tokens the model knows: ids are below that. Default: as many as fit into 31 bits. */
+/** Expected origin of a windows file, and the number of tokens of the model: ids are below that. Default: as many as fit into 31 bits. */
 export type ExpectedWindows = WindowsOrigin & { readonly vocabularySize?: number | undefined };
 
 /** Raised when streams or format change, so that no older file is taken for a new one. */
@@ -36,7 +36,7 @@ export function formatWindowLine(window: Int32Array, index: number): string {
   return `${JSON.stringify({ window: index, input_ids: [...window] })}\n`;
 }
 
-/** What a windows file holds. */
+/** Contents of a windows file. */
 export interface WindowLines {
   readonly windows: readonly Int32Array[];
   /** Bytes of the lines that are whole; what follows was cut off while being written. */

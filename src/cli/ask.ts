@@ -1,7 +1,7 @@
 import { commandLine } from './next-steps.js';
 import type { Terminal } from './terminal.js';
 
-/** What is asked with: `@clack/prompts`, or a double. */
+/** Prompts to ask with: `@clack/prompts`, or a double. */
 export interface Prompts {
   intro(text: string): void;
   outro(text: string): void;
@@ -21,7 +21,7 @@ class Cancelled extends Error {}
 
 type Ask = ReturnType<typeof askWith>;
 
-/** What people come to do, and the questions that it takes. */
+/** Tasks to choose from, and the questions of each. */
 const TASKS: Readonly<Record<string, { readonly label: string; readonly questions: (ask: Ask) => Promise<string[]> }>> =
   {
     describe: { label: 'see what a model is made of', questions: async (ask) => ['describe', await ask.model()] },
@@ -81,7 +81,7 @@ async function askToPrune(ask: Ask): Promise<string[]> {
   ];
 }
 
-/** What a folder is called, or a model on the Hub. */
+/** Name of a folder, or of a model on the Hub. */
 const lastPart = (model: string): string =>
   model
     .replace(/[\\/]+$/, '')

@@ -8,7 +8,7 @@ import { declareFlags, inFlags, notesInFlags, readFlags } from './flags.js';
 import { createProgressDisplay, silentDisplay } from './progress-display.js';
 import type { Colors, Terminal } from './terminal.js';
 
-/** What a command gets from whoever runs it. */
+/** Context that a command gets from its caller. */
 export interface CommandContext {
   readonly terminal: Terminal;
   /** Loaded on demand: `--help` need not wait for ONNX Runtime. */

@@ -51,7 +51,7 @@ function defaultOf({ flag = '', required = false, otherwise, default: value }: N
   return words === undefined || words.startsWith('none') || !/[<[]/.test(flag) ? '' : ` (default ${words})`;
 }
 
-/** What flags said, as a request of the API. @throws OptionError where one leaves no room for another. */
+/** Flags as a request of the API. @throws OptionError where two contradict each other. */
 export function readFlags(command: Command, families: Families): Record<string, unknown> {
   const request: Record<string, unknown> = {};
   for (const { row, path } of listRows(rowsOf(families))) {
@@ -79,11 +79,11 @@ function put(request: Record<string, unknown>, path: string, value: unknown): vo
 
 const nameOf = (flag: string): string => /--(?:no-)?([\w-]+)/.exec(flag)![1]!;
 
-/** What names of the API are on a command line. */
+/** Flags for names of the API. */
 interface Words {
   /** Options by their path: the flag, or the argument in angle brackets. */
   readonly flags: ReadonlyMap<string, string>;
-  /** What is expected, in the API's words, and in those of flags. */
+  /** Expected values, in the API's words, and in those of flags. */
   readonly expected: readonly (readonly [api: string, typed: string])[];
 }
 

@@ -5,7 +5,7 @@ import { numbers } from '../report/table-columns.js';
 import { formatTable } from './format-table.js';
 import type { Colors } from './terminal.js';
 
-/** What was measured on a model, and what it wrote. */
+/** Measurements of a model, and text that it generated. */
 export interface ShownEvaluation extends Evaluation {
   readonly generation?: GenerationSample;
 }

@@ -1,7 +1,7 @@
 import { REPORT_NAME } from '../storage/write-report.js';
 import type { Colors } from './terminal.js';
 
-/** What a run left behind, and what people do next. */
+/** Results of a run, with commands for the next steps. */
 export interface Done {
   /** The folder that was written, or a file that ends in `.json`. */
   readonly out: string;

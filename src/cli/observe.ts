@@ -31,7 +31,7 @@ export const observeCommand: CommandRow<ObserveRequest, ObservedFolder> = {
   format: formatObserved,
 };
 
-/** What was kept, for people. */
+/** The saved statistics, for people. */
 function formatObserved(found: ObservedFolder, colors: Colors): string {
   const { windowCount, windowLength } = found.calibration;
   const kept = [

@@ -10,7 +10,7 @@ import { formatTable } from './format-table.js';
 import { formatDone } from './next-steps.js';
 import type { Colors } from './terminal.js';
 
-/** What a ladder came to. */
+/** Results of a ladder. */
 export interface LadderResult {
   readonly reports: readonly PruneReport[];
 }

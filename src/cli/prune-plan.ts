@@ -6,7 +6,7 @@ import { formatModules } from './format-modules.js';
 import { formatTable } from './format-table.js';
 import type { Colors } from './terminal.js';
 
-/** What a run would make. */
+/** The results that a run would make. */
 export function formatPlan(
   { model, method, allocation, results, remarks, ...plan }: PrunePlan,
   colors: Colors,
@@ -33,7 +33,7 @@ export function formatPlan(
   ].join('\n');
 }
 
-/** What a run takes of memory and disk. */
+/** Memory and disk space of a run. */
 export function describeRoom({ memoryBytes, scratchBytes }: Pick<PrunePlan, 'memoryBytes' | 'scratchBytes'>): string {
   const disk = scratchBytes === 0 ? '' : `, and up to ${formatBytes(scratchBytes)} of disk beside the output meanwhile`;
   return `It would take about ${formatBytes(memoryBytes)} of memory${disk}.\n`;

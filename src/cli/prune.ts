@@ -208,7 +208,7 @@ export function formatHealing(healing: HealingReport | undefined): string[] {
   ];
 }
 
-/** What the result costs in quality. @param result what the written model is called */
+/** Cost of the result in quality. @param result name of the written model */
 export function formatQuality(quality: QualityReport | undefined, result?: string): string[] {
   return quality === undefined ? [] : [`${describeQuality(quality, result)}\n`];
 }

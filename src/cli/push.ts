@@ -25,7 +25,7 @@ export const pushCommand: CommandRow<PushRequest, PushedFolder> = {
   format: formatPushed,
 };
 
-/** What was uploaded, for people; a dry run shows the card too. */
+/** The uploaded files, for people; a dry run shows the card too. */
 function formatPushed({ folder, repo, commit, url, files, leftOut, card }: PushedFolder, colors: Colors): string {
   const rows = [...files.map(({ path, byteLength }) => [path, formatBytes(byteLength)]), ['README.md', 'the card']];
   return [

@@ -27,7 +27,7 @@ export const quantizeCommand: CommandRow<QuantizeRequest, PruneReport> = {
   format: formatQuantized,
 };
 
-/** What was written, for people. */
+/** The written files, for people. */
 function formatQuantized(report: PruneReport, colors: Colors, { report: place }: QuantizeRequest): string {
   const { bytes, timings, remarks, out, model } = report;
   const elapsedMs = timings.reduce((sum, { ms }) => sum + ms, 0);

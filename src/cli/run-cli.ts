@@ -113,7 +113,7 @@ function explain(error: unknown, signal: AbortSignal): Explanation {
   return { exitCode, code, message: `unexpected error: ${said} (add '--verbose' to see where it came from)` };
 }
 
-/** What commander says of a command line, in the words of the other messages. */
+/** Messages of commander about a command line, in the style of the other messages. */
 const usage = (said: string): string =>
   said
     .replace(/^error: /, '')

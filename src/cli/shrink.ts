@@ -69,7 +69,7 @@ function oneOrSeveral<Request extends PlanShrinkRequest>(request: Request): Requ
   return others.length === 0 ? { ...request, [option]: only } : request;
 }
 
-/** What was compared and written, for people. */
+/** Candidates and files of a size, for people. */
 function formatShrunk(report: PruneReport, colors: Colors, { report: place }: Pick<ShrinkRequest, 'report'>): string {
   const { bytes, size, timings, remarks, out, model } = report;
   const said =

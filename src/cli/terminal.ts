@@ -43,7 +43,7 @@ function wantsColor(isTty: boolean): boolean {
   return Boolean(process.env.FORCE_COLOR) || (isTty && process.env.TERM !== 'dumb');
 }
 
-/** What picocolors writes, apart from what lies between. */
+/** Escape sequences of picocolors, apart from the text between. */
 const COLORS = new RegExp(`(${String.fromCharCode(0x1b)}\\[\\d{1,2}m)`);
 
 function printableInColor(text: string): string {

@@ -25,7 +25,7 @@ export const trimVocabularyCommand: CommandRow<TrimVocabularyRequest, TrimmedVoc
   format: formatTrimmed,
 };
 
-/** What was trimmed, for people. */
+/** The trimmed vocabulary, for people. */
 export function formatTrimmed(trimmed: TrimmedVocabulary, colors: Colors): string {
   const { model, out, bytes, sideFiles, timings, remarks } = trimmed;
   const said =

@@ -28,7 +28,7 @@ export interface Method<Options extends object> {
   create(options: Options): CompensationAdapter;
 }
 
-/** What a run by a method is like where the user says nothing. */
+/** Defaults of a run by a method. */
 export interface RunDefaults {
   /** Default `uniform`. */
   readonly allocation?: AllocationName;
@@ -137,7 +137,7 @@ export interface ResolvedMethod {
   readonly adapter: CompensationAdapter;
   /** The adapter, with scores taken anew while units leave, for the order of removal. */
   readonly orderAdapter: CompensationAdapter;
-  /** What it takes, with its own defaults filled in. */
+  /** Settings with the method's own defaults. */
   readonly settings: MethodSettings;
   readonly takes: readonly string[];
   readonly run: RunDefaults;

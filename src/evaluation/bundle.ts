@@ -8,7 +8,7 @@ export interface ScoredSequence {
 /** Sequences that are scored together because they begin alike, such as a question with each of its answers. */
 export type Bundle = readonly ScoredSequence[];
 
-/** What a model says to a scored sequence. */
+/** Scores of a model for one sequence. */
 export interface SequenceScore {
   /** -ln p of every scored token after the tokens before it, in nats. */
   readonly nll: Float32Array;

@@ -22,7 +22,7 @@ export interface PerplexityComparison {
   readonly confidence: number;
   /** Logarithms of the perplexities: -ln p per token, in nats; more is worse. */
   readonly logPerplexity: LogPerplexityDifference;
-  /** What B is; absent for fewer than three windows, which do not show how far windows scatter. */
+  /** Verdict about B; absent for fewer than three windows, which do not show the variance of windows. */
   readonly verdict?: Verdict;
 }
 
@@ -64,7 +64,7 @@ export function comparePerplexities(
 
 const sumsOf = ({ windows }: ComparablePerplexity) => windows.map(({ nll, tokenCount }) => ({ sum: nll, tokenCount }));
 
-/** What two perplexities can differ in; the first that differs is named, since those below follow from it. */
+/** Conditions in which two perplexities can differ; the first that differs is named, since those below follow from it. */
 const CONDITIONS: readonly {
   readonly name: string;
   readonly read: (measured: ComparablePerplexity) => string | number | boolean | undefined;

@@ -8,7 +8,7 @@ import { createDivergenceScorer, type DivergenceScorer } from './divergence-scor
 import type { LanguageModel } from './language-model.js';
 import { createTokenScorer, type LogitsTensor, rowsOf, type TokenScorer } from './token-scorer.js';
 
-/** What both models read, and what computes. */
+/** Inputs of both models, and the engine. */
 export interface PredictionSite extends Pick<JobControl, 'signal'> {
   readonly engine: Engine;
   /** Of equal length, at least 2 tokens. */
@@ -19,7 +19,7 @@ export interface PredictionSite extends Pick<JobControl, 'signal'> {
   readonly onWindow?: (() => void) | undefined;
 }
 
-/** What the dense model predicts on some windows. */
+/** Predictions of the dense model on some windows. */
 export interface ReferencePredictions {
   /** Sums of -ln p over the tokens of each window but its first, in nats. */
   readonly losses: readonly WindowSum[];

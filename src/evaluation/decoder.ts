@@ -32,7 +32,7 @@ export interface Decoder {
   readonly cacheWidth: number;
 }
 
-/** What there is before the first token. */
+/** The cache before the first token. */
 export const NO_PAST: Past = { length: 0, tensors: {} };
 
 /**

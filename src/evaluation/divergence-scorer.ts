@@ -4,7 +4,7 @@ import { encodeGraph } from '../graph/encode-graph.js';
 import { dataTypeOf, type Engine } from '../runtime/engine.js';
 import { type LogitsTensor, rowsOf } from './token-scorer.js';
 
-/** What rows of logits say about another model's. */
+/** Comparison of logits with those of another model, by row. */
 export interface DivergenceRows {
   /** KL(reference || model) of every row, in nats. */
   readonly divergence: Float32Array;

@@ -64,7 +64,7 @@ export async function generateText(model: LanguageModel, options: TextGeneration
 }
 
 export interface BatchGenerationOptions extends SamplingOptions, JobControl {
-  /** What every sequence starts with, at least one token (the model's BOS, say). */
+  /** Tokens that every sequence starts with, at least one (such as the model's BOS). */
   readonly promptIds: TokenIds;
   /** Sequences to write, at least 1. */
   readonly count: number;

@@ -23,7 +23,7 @@ export interface HeldOutWindows {
 export interface HeldOutRequest {
   /** Windows that the run has learnt from. */
   readonly calibration: readonly Int32Array[];
-  /** What the calibration text was read from, where it is the user's and can be read again. */
+  /** Source of the calibration text, where it is the user's and can be read again. */
   readonly source?: TokenSource | undefined;
   readonly tokenizer: Tokenizer | undefined;
   readonly vocabularySize: number;

@@ -55,7 +55,7 @@ export interface Reader {
    * @returns Logits of the token after them, `[B, V]` row-major; valid until the next call.
    */
   read(tokens: readonly Int32Array[]): Promise<Float32Array>;
-  /** What another reader can resume from, valid until the next `read`. Absent: it is not told. */
+  /** State from which another reader can resume, valid until the next `read`. Absent: not supported. */
   save?(): SavedReader;
 }
 

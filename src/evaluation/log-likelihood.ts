@@ -7,7 +7,7 @@ import type { LanguageModel } from './language-model.js';
 
 export type LogLikelihoodOptions = Omit<EncodingOptions, 'delimiter'> & JobControl;
 
-/** What a model says to a continuation. */
+/** Log-likelihood of a continuation. */
 export interface LogLikelihood {
   /** ln p(continuation | context), in nats. */
   readonly logLikelihood: number;

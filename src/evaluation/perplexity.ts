@@ -23,13 +23,13 @@ export interface WindowLoss {
   readonly tokenCount: number;
 }
 
-/** What a model said to one window. */
+/** Score of one window. */
 export interface WindowScore extends WindowLoss {
   /** Index of the window in the text. */
   readonly index: number;
 }
 
-/** What a perplexity was measured on; two figures compare only when these agree. */
+/** Protocol of a perplexity; two figures compare only when these agree. */
 export interface PerplexityProtocol {
   /** SHA-256 of the token ids given (32-bit little-endian), and of the text they came from when that is known. */
   readonly tokensSha256: string;

@@ -1,6 +1,6 @@
 import type { Bundle } from './bundle.js';
 
-/** What one run of a model may hold. */
+/** Limits of one run of a model. */
 export interface BatchLimits {
   /** Whether what a bundle begins with can be read once and its keys and values kept. */
   readonly hasCache: boolean;

@@ -7,7 +7,7 @@ import type { PlannedBatch, PlannedRow } from './plan-batches.js';
 import { readEvery } from './read-every.js';
 import { rowsOf, type TokenScorer } from './token-scorer.js';
 
-/** What runs and scores. */
+/** Parts that run and score. */
 export interface ScoringParts {
   readonly decoder: Decoder;
   readonly scorer: TokenScorer;

@@ -22,7 +22,7 @@ export interface SavedScore {
   readonly index: number;
 }
 
-/** What a score file holds. */
+/** Contents of a score file. */
 export interface ScoreLines {
   readonly runs: readonly ScoredRun[];
   /** Scores by index, for each run. */
@@ -111,7 +111,7 @@ const each =
   (value, { logLikelihoods }) =>
     Array.isArray(value) && value.length === Object(logLikelihoods).length && value.every((item) => isItem(item));
 
-/** What a score must have, by the kind of its run. */
+/** Required fields of a score, by the kind of its run. */
 const FIELDS: ReadonlyMap<unknown, Readonly<Record<string, Check>>> = new Map<unknown, Readonly<Record<string, Check>>>(
   [
     [
@@ -147,7 +147,7 @@ function parseScore(line: string, runs: readonly ScoredRun[], place: string): Sa
 /** The start of a value, for messages. */
 const excerpt = (value: unknown): string => (JSON.stringify(value) ?? 'missing').slice(0, 100);
 
-/** What two runs differ in, for people; names do not count. */
+/** Differences of two runs, for people; names do not count. */
 function differences(found: ScoredRun, expected: ScoredRun): string[] {
   const flat = ({ model: _model, source: _source, protocol, ...rest }: ScoredRun): Record<string, unknown> => ({
     ...rest,

@@ -18,7 +18,7 @@ export interface TaskItem {
 export interface Candidate {
   readonly context: string;
   readonly continuation: string;
-  /** What accNorm divides by: characters (code points) of the choice as the file has it. */
+  /** Divisor of accNorm: characters (code points) of the choice as the file has it. */
   readonly characterCount: number;
 }
 

@@ -1,7 +1,7 @@
 import { OptionError } from '../errors.js';
 import type { TaskKind } from './task-items.js';
 
-/** What the model said to one item. */
+/** Score of one item. */
 export interface ItemScore {
   /** Index of the item in the task. */
   readonly index: number;
@@ -15,7 +15,7 @@ export interface ItemScore {
   readonly tokenCounts: readonly number[];
 }
 
-/** What every answer tells. */
+/** Fields of every answer. */
 export interface CommonAnswer {
   readonly index: number;
   /** Whether the item counts as right for acc. */
@@ -28,7 +28,7 @@ export interface CommonAnswer {
   readonly choiceNorm?: number | undefined;
 }
 
-/** What the model chose for one item. */
+/** The model's choice for one item. */
 export interface MultipleChoiceAnswer extends CommonAnswer {
   readonly gold: number;
   /** Index of the likeliest candidate, by log-likelihood and by log-likelihood per character; the first of equals. */
@@ -43,7 +43,7 @@ export interface LastWordAnswer extends CommonAnswer {
   readonly choiceNorm?: undefined;
 }
 
-/** What every result tells. */
+/** Fields of every result. */
 export interface CommonResult {
   readonly itemCount: number;
   /** Fraction of items that are right: the likeliest candidate is, or greedy decoding writes the target. */

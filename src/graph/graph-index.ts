@@ -14,7 +14,7 @@ export interface GraphIndex {
   readonly outputs: ReadonlySet<string>;
   /** Values computed from initializers and constants alone. */
   readonly constants: ReadonlySet<string>;
-  /** What branches make, and what is computed from that and constants alone: its dims may hang on the branch that runs. */
+  /** Values of branches, and those computed from them and constants alone: their dims may depend on the branch that runs. */
   readonly branching: ReadonlySet<string>;
 }
 

@@ -14,7 +14,7 @@ import { findAttribute } from './attributes.js';
 import { makeNode } from './build.js';
 import { inputsOf } from './graph-index.js';
 
-/** What merged decoders call the input that picks one of the two. */
+/** Name of the input of merged decoders that selects a branch. */
 const CHOICE = /use_cache_branch$/;
 
 /**

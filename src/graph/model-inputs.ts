@@ -3,7 +3,7 @@ import { UnsupportedModelError } from '../errors.js';
 import { dataTypeNumber, findDataType } from '../onnx/data-types.js';
 import { impliedHeadSize } from './head-size.js';
 
-/** What an input of a decoder graph is for. */
+/** Role of an input of a decoder graph. */
 export type InputRole =
   | 'tokens'
   | 'attentionMask'
@@ -28,7 +28,7 @@ export interface ModelInput {
 
 const TOKENS = /^input_ids$|^tokens$/;
 
-/** What a decoder reads whose embedding table is in a file of its own. */
+/** Input of a decoder whose embedding table is in another file. */
 const EMBEDDINGS = /^inputs?_embeds$/;
 
 const ROLES: readonly { readonly pattern: RegExp; readonly role: InputRole }[] = [

@@ -1,7 +1,7 @@
 import type { GraphProto, TensorShapeProto_Dimension, ValueInfoProto } from 'onnx-buf';
 import { findEmbeddingInput, findTokenInput, readModelInputs } from './model-inputs.js';
 
-/** What transformers.js calls the number of sequences. */
+/** Name of the batch axis in transformers.js. */
 const BATCH = 'batch_size';
 
 /**

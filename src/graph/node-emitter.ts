@@ -3,7 +3,7 @@ import { type AttributeValue, makeInitializer, makeNode } from './build.js';
 import { FLOAT32, FLOAT64, INT64, type Value } from './value.js';
 import type { ValueFact } from './value-facts.js';
 
-/** What a new node computes, besides its inputs. */
+/** Outputs of a new node. */
 export interface NodeResult {
   readonly dims: readonly number[];
   readonly dataType: number;

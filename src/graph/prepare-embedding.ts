@@ -15,7 +15,7 @@ import { makeInitializer, makeNode, makeValueInfo } from './build.js';
 import { nodeLabel } from './graph-index.js';
 import { findEmbeddingInput, findTokenInput } from './model-inputs.js';
 
-/** What a graph declares of an input or output; a symbolic dimension is its name, one without a name `''`. */
+/** Declaration of an input or output of a graph; a symbolic dimension is its name, one without a name `''`. */
 export interface DeclaredTensor {
   readonly name: string;
   /** ONNX `TensorProto.DataType` number. */
@@ -24,7 +24,7 @@ export interface DeclaredTensor {
 }
 
 export interface PrepareRequest {
-  /** What the decoder declares. */
+  /** Inputs that the decoder declares. */
   readonly decoderInputs: readonly DeclaredTensor[];
   /** Put before every name inside. Default `EMBEDDING_PREFIX`. */
   readonly prefix?: string;
@@ -142,7 +142,7 @@ function renameNode(node: NodeProto, { rename, name }: Renaming): NodeProto {
   return Object.assign(create(NodeProtoSchema), node, renamed);
 }
 
-/** What a graph declares, with the element type 0 for what is no tensor. */
+/** Declaration of a graph's value, with the element type 0 for one that is no tensor. */
 export function declared({ name, type }: ValueInfoProto): DeclaredTensor {
   const tensor = type?.value.case === 'tensorType' ? type.value.value : undefined;
   const dims = (tensor?.shape?.dim ?? []).map(({ value }) =>

@@ -104,11 +104,11 @@ interface Written {
   readonly source: string;
   /** The Unsqueeze that gave them an axis for copies. */
   readonly apart: NodeProto;
-  /** What is done with them after they are written out, the first one first. */
+  /** Nodes after they are written out, the first one first. */
   readonly between: readonly NodeProto[];
 }
 
-/** What `repeat_kv` made a value of, through a transpose of the last two axes and factors. */
+/** The value that `repeat_kv` repeats, through a transpose of the last two axes and factors. */
 function findWritten(value: string, graph: GraphProto, index: GraphIndex): Written | undefined {
   const between: NodeProto[] = [];
   let maker = makerOf(index, value);

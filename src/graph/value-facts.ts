@@ -1,7 +1,7 @@
 /** A dim, or a size in a shape, that follows what a model computes and not its input: places that a mask picks. */
 export const OPEN = -1;
 
-/** What one run with a chosen batch and window taught about a value. */
+/** Facts about a value from one run with a chosen batch and window. */
 export interface ValueFact {
   /** Concrete dims of that run; `OPEN` where they are extrapolated for one that was not made. */
   readonly dims: readonly number[];

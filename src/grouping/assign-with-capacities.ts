@@ -1,6 +1,6 @@
 import { OptionError } from '../errors.js';
 
-/** What every bin must and may hold. */
+/** Minimum and maximum of every bin. */
 export interface Capacities {
   /** Length `binCount`. */
   readonly minimum: ArrayLike<number>;

@@ -12,7 +12,7 @@ export type { HealingRequest, HealingSettings } from './start-training.js';
 export type { TrainedName } from './trained-weights.js';
 export type { CurvePoint, SavedTraining, TrainingFacts } from './training-state.js';
 
-/** What healing did, as plain data. */
+/** Result of healing, as plain data. */
 export interface HealingReport {
   readonly windowCount: number;
   readonly heldOutCount: number;
@@ -67,7 +67,7 @@ async function trainOn(request: HealingRequest): Promise<Healed> {
   }
 }
 
-/** What a reader of the result should know. */
+/** Remarks about healing for readers of the result. */
 export function remarkHealing({ keptStep, halvings, stopped }: HealingReport): string[] {
   const isOver = halvings > MOST_HALVINGS;
   return [
@@ -84,7 +84,7 @@ export function remarkHealing({ keptStep, halvings, stopped }: HealingReport): s
   ];
 }
 
-/** What an earlier run had reached. */
+/** State of an earlier run. */
 async function takeKept(request: HealingRequest): Promise<Healed> {
   await checkRequest(request);
   const { from } = request;

@@ -30,7 +30,7 @@ export interface LossRun {
   readonly scale: number;
 }
 
-/** What the student's predictions cost beside the teacher's. */
+/** Loss of the student's predictions against the teacher's. */
 export interface LossHead {
   /** Sum over the positions of KL(teacher || student) x scale, in nats, and its gradient at the student's last hidden state, to be released. */
   run(run: LossRun): Promise<{ readonly loss: number; readonly cotangent: Tensor }>;

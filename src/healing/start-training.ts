@@ -48,7 +48,7 @@ export interface HealingRequest {
   readonly store: (shape: TensorShape, bytes: Uint8Array<ArrayBuffer>) => TensorHandle | Promise<TensorHandle>;
   /** Hears of parts of the whole: `done` of `total`. */
   readonly onProgress?: ((done: number, total: number, detail: string) => void) | undefined;
-  /** What an earlier run with the same request left. */
+  /** State of an earlier run with the same request. */
   readonly from?: SavedTraining | undefined;
   /** Takes the best state of `from` as it is, and trains no further. Default false. */
   readonly stop?: boolean | undefined;
@@ -227,7 +227,7 @@ function planBatches({ windows, heldOut, settings, student: { analysed } }: Heal
   return { training, heldOut: checks, all: [...batches, ...checks], perStep, stateBytes };
 }
 
-/** What is carried beside the hidden states depends on the size of a batch, and rarely on its tokens. */
+/** Values beside the hidden states depend on the size of a batch, and rarely on its tokens. */
 const oneOfEachSize = (batches: readonly Batch[]): Batch[] =>
   batches.filter(({ batchSize }, at) => batches.findIndex((other) => other.batchSize === batchSize) === at);
 

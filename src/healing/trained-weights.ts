@@ -21,7 +21,7 @@ export interface TrainedWeight {
   readonly spans: readonly number[];
 }
 
-/** What is trained of a block, by name. */
+/** Trained weights of a block, by name. */
 export const TRAINED = {
   all: { description: 'all maps, gains and biases of the blocks', fits: () => true },
   ffn: { description: 'the maps of FFNs and experts, and their biases', fits: ({ inFfn }) => inFfn },
@@ -114,12 +114,12 @@ const PICKING: ReadonlySet<string> = new Set(['Gather', 'GatherND']);
 const gatheredParameters = ({ opType, input: [table = ''] }: NodeProto, { weights }: Experts) =>
   PICKING.has(opType) && weights.has(table) ? ({ 0: 'matrix' } as const) : {};
 
-/** What the experts of all mixtures are computed with, without their routers. */
+/** Weights of the experts of all mixtures, without their routers. */
 interface Experts {
   readonly weights: ReadonlySet<string>;
   /** Those of their second maps that stand in one tensor. */
   readonly outputs: ReadonlySet<string>;
-  /** What single experts make that have nodes of their own. */
+  /** Values of experts that have nodes of their own. */
   readonly made: ReadonlySet<string>;
 }
 

@@ -138,7 +138,7 @@ const listOf = (data: Float32Array): Tensor => ({ type: 'float32', dims: [data.l
 export const getList = async (store: TensorStore, at: number): Promise<Float32Array> =>
   (await store.get(at)).data as Float32Array;
 
-/** What `unpackTraining` resumes from; its tensors are read from the stores, which must not change meanwhile. */
+/** State for `unpackTraining`; its tensors are read from the stores, which must not change meanwhile. */
 export function packTraining(facts: TrainingFacts, groups: WeightGroups, { now, best }: TrainingStores): SavedTraining {
   const entries = [...listEntries(groups, 'best', best), ...(now === best ? [] : listEntries(groups, 'now', now))];
   return {

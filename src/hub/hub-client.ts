@@ -5,7 +5,7 @@ import { isCommit } from '../options/model-id.js';
 import type { HubCommit, HubFile, HubSettings, HubStore } from '../platform/hub-store.js';
 import { boundAnswer, createHubFetch, type HubFetchOptions, limitsOf } from './hub-fetch.js';
 
-/** What the Hub knows of a model at a revision. */
+/** A model at a revision, as the Hub lists it. */
 export interface HubModel extends HubCommit {
   /** As its card says, such as `apache-2.0`. */
   readonly license: string | undefined;

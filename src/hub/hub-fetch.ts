@@ -2,7 +2,7 @@ import { errorMessage } from '../error-message.js';
 import { HubError } from '../errors.js';
 import type { HubLimits, HubSettings } from '../platform/hub-store.js';
 
-/** What is waited for at most. The slowest lines that models are downloaded on bring some 2 kB a second. */
+/** Limits of waiting. The slowest connections that models are downloaded on have some 2 kB a second. */
 const HUB_LIMITS: HubLimits = {
   answerMs: 30_000,
   paceMs: 30_000,
@@ -21,13 +21,13 @@ const WAIT_MS = 300;
 const BUSY: ReadonlySet<number> = new Set([429, 503]);
 /** How often a question waits where the Hub is busy. */
 const MAX_WAITS = 10;
-/** What changes something takes longer to be answered, and what is sent takes time itself: so many bytes a millisecond at least. */
+/** Requests that change something take longer to answer, and uploads take time themselves: so many bytes a millisecond at least. */
 const CHANGE_FACTOR = 10;
 const SENT_BYTES_PER_MS = 10;
 
 /** How a `fetch` for the Hub asks. */
 export interface HubFetchOptions {
-  /** What is asked for, `org/name`, for messages. */
+  /** Subject of the request, `org/name`, for messages. */
   readonly about: string;
   readonly signal?: AbortSignal | undefined;
   /** Hears that the Hub asked to come again later. */
@@ -210,7 +210,7 @@ export async function wait(ms: number, signal: AbortSignal | undefined): Promise
   });
 }
 
-/** What the Hub calls its refusals, and what to do then. */
+/** The Hub's names of its refusals, with advice. */
 async function refuse(
   response: Response,
   about: string,

@@ -5,7 +5,7 @@ import { formatBytes, formatCount, formatPercent } from '../report/format-quanti
 import type { MetricReport, PruneReport } from '../report/report-schema.js';
 import { VERSION } from '../version.js';
 
-/** What a model's page on the Hub says. */
+/** Contents of a model's page on the Hub. */
 export interface ModelCard {
   /** Where it will lie, `org/name`. */
   readonly repo: string;
@@ -33,7 +33,7 @@ export function formatModelCard(card: ModelCard): string {
   return `${parts.join('\n\n')}\n`;
 }
 
-/** What the Hub reads. */
+/** Metadata that the Hub reads. */
 function formatFacts({ baseModel, license, report, layout }: ModelCard): string {
   const isPruned = report === undefined || report.sparsity.achieved > 0;
   const isQuantised = report?.dtypes !== undefined;

@@ -9,7 +9,7 @@ export interface Upload extends JobControl {
   readonly branch: string;
   readonly store: Pick<HubStore, 'settings' | 'loadClient'>;
   readonly files: readonly FileToSend[];
-  /** What the commit is called. */
+  /** Title of the commit. */
   readonly title: string;
 }
 

@@ -1,4 +1,4 @@
-/** What was measured of the experts of one mixture, by expert, over the tokens that go to each. */
+/** Measurements of the experts of one mixture, by expert, over the tokens that go to each. */
 export interface ExpertStatistics {
   /** Tokens. */
   readonly tokens: Float64Array;
@@ -8,7 +8,7 @@ export interface ExpertStatistics {
   readonly norms: Float64Array;
   /** Sums of `|f|^2`. */
   readonly squares: Float64Array;
-  /** What removing it alone costs, in the run's metric, a token of the calibration. */
+  /** Cost of removing it alone, in the run's metric, per calibration token. */
   readonly costs: Float64Array;
 }
 

@@ -11,11 +11,11 @@ export interface ScoreRow<Settings extends object = object> {
   readonly paper: string;
   /** Statistics that the formula reads. */
   readonly needs: StatisticsNeed;
-  /** What makes up for removed units where nothing else is asked. Default `none`. */
+  /** Default repair of the score. Default `none`. */
   readonly repair?: RepairName;
   /** Settings of the formula with what they are where nothing is said. */
   readonly settings: Settings;
-  /** What a setting may be. */
+  /** Allowed values of a setting. */
   readonly choices?: { readonly [K in keyof Settings]: readonly Settings[K][] };
   score(problem: ImportanceProblem, settings: Settings): ReturnType<ImportanceScore>;
 }

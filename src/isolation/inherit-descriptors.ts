@@ -3,7 +3,7 @@ import type { StdioOptions } from 'node:child_process';
 /** How a shell names what `<(...)` reads. */
 const DESCRIPTOR = /^\/(?:dev|proc\/self)\/fd\/(\d+)$/;
 
-/** What a process inherits to find the files that a request names by their descriptors: it gets no others of its parent. */
+/** Descriptors that a process inherits, so that it finds the files that a request names by them: it gets no others of its parent. */
 export function inheritDescriptors(request: object): StdioOptions {
   const stdio: ('inherit' | 'ignore' | 'ipc' | number)[] = ['inherit', 'inherit', 'inherit'];
   for (const text of textsIn(request)) {

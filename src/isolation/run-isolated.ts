@@ -7,7 +7,7 @@ import { forkWorker } from './fork-worker.js';
 import { inheritDescriptors } from './inherit-descriptors.js';
 import { bytesOfPaths, type WatchedProcess, watchProcess } from './watch-process.js';
 
-/** What an aborted call may take to stop by itself; what it has kept is whole however it ends. */
+/** Time in which an aborted call may stop by itself; its checkpoints are complete however it ends. */
 const PATIENCE_MS = 1500;
 
 /**
@@ -60,7 +60,7 @@ function listenTo(child: ChildProcess, { call, watched, onMessage }: Listening):
 /** How a process dies that took too much memory, but for those whose model is likelier the cause. */
 const SHORT_OF_MEMORY = /^died by SIGKILL|it held .* at the stage "(?!load|analyse|rebuild)/;
 
-/** What to do about a process that died. */
+/** Advice after a process died. */
 export function remedyOf(death: string): string {
   if (!SHORT_OF_MEMORY.test(death))
     return 'The model or a file beside it may be the cause: check where it comes from, or try another export';

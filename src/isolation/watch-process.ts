@@ -10,7 +10,7 @@ const GIGABYTE = 2 ** 30;
 /** Stages in which a sound file takes seconds and little memory, and a hostile one may take all there is. */
 const QUICK_STAGES: ReadonlySet<string> = new Set(['load', 'analyse', 'rebuild']);
 
-/** What a process may take: with `modelBytes` of model, in a quick stage and in any other. */
+/** Limits of a process: with `modelBytes` of model, in a quick stage and in any other. */
 const LIMITS = {
   quick: (modelBytes: number) => ({
     silentMs: 55_000 * (1 + modelBytes / GIGABYTE),

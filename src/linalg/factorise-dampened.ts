@@ -7,7 +7,7 @@ export interface DampenedMatrix {
   readonly size: number;
   /** A fresh copy of the matrix, `[size, size]` row-major, positive semidefinite up to rounding; it is overwritten. */
   copy(): Float64Array;
-  /** What 1 of dampening adds to the diagonal. */
+  /** Diagonal addition at a dampening of 1. */
   readonly unit: number;
   /** Tried first, at least 0. */
   readonly dampening: number;

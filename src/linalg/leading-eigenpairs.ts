@@ -17,7 +17,7 @@ const TOLERANCE = 1e-8;
 /** Share of the largest eigenvalue by which one that was missed must exceed the last wanted one to be told from it. */
 const MISSED = 1e-10;
 
-/** What is wanted, and who runs the large products. */
+/** The request, and who runs the large products. */
 export interface LeadingRequest {
   /** At least 1. */
   readonly count: number;

@@ -19,7 +19,7 @@ export function encodeStructure(proto: ModelProto): EncodedStructure {
   return { model: toBinary(ModelProtoSchema, model), graph: toBinary(GraphProtoSchema, graph) };
 }
 
-/** What a file begins with, up to the initializers: protobuf lets the fields of a message come in any order. */
+/** The beginning of a file, up to the initializers: protobuf lets the fields of a message come in any order. */
 export function encodeHead({ model, graph }: EncodedStructure, initializerBytes: number): Uint8Array<ArrayBuffer> {
   return new BinaryWriter()
     .raw(model)

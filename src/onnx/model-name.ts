@@ -1,6 +1,6 @@
 /** A model's file name taken apart: `decoder_model_merged_q4.onnx` is the variant `_q4` of `decoder_model_merged`. */
 export interface ModelName {
-  /** What the model is. */
+  /** Name of the model. */
   readonly stem: string;
   /** How its weights are stored, with its separator; `''` for single precision. */
   readonly variant: string;

@@ -14,7 +14,7 @@ export interface TensorHandle {
   read(range?: { readonly offset: number; readonly length: number }): Promise<Uint8Array<ArrayBuffer>>;
   /** Where its bytes lie in a file, one after the other; absent: nowhere. */
   readonly place?: FilePlace | undefined;
-  /** What it is a part of, as `sliceHandle` cut it; absent: it is whole. */
+  /** The part that `sliceHandle` cut; absent: the whole tensor. */
   readonly cut?: TensorCut;
 }
 
@@ -45,7 +45,7 @@ export interface OnnxModel {
   readonly weights: Map<string, TensorHandle>;
   /** How the weights were stored in the file it came from; saving keeps to it by default. */
   readonly storage?: ModelStorage;
-  /** What stands in front of the graph and is another file's: run with it, but neither counted, pruned nor saved. */
+  /** Graph of another file in front of this one: run with it, but neither counted, pruned nor saved. */
   readonly embeddingPrefix?: EmbeddingPrefix;
   /** The model as its file has it, where this one has floats in place of codes. */
   readonly coded?: OnnxModel;
@@ -74,7 +74,7 @@ export interface EmbeddingPrefix {
   readonly prefix: string;
   /** How the file it came from stores its weights. */
   readonly storage?: ModelStorage;
-  /** What the graph behind it declared by itself. */
+  /** Declarations of the graph behind it. */
   readonly behind: Pick<ModelProto, 'irVersion' | 'opsetImport'> & { readonly input: readonly ValueInfoProto[] };
 }
 

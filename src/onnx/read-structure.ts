@@ -95,7 +95,7 @@ function isRawLayoutOf(field: number | undefined, dataType: number): boolean {
   return field === TENSOR.rawData.number || (typed !== undefined && field === TENSOR[typed].number);
 }
 
-/** What a message consists of: the values of some of its fields, and all the rest. */
+/** Parts of a message: the values of some of its fields, and all the rest. */
 interface Parts {
   /** Values without tag and length. */
   readonly taken: readonly ByteRange[];
@@ -132,7 +132,7 @@ const isMessage = (field: number) => (record: WireRecord) =>
 const isRawLayout = ({ field, wireType }: WireRecord) =>
   RAW_LAYOUT_FIELDS.includes(field) && wireType === WireType.LengthDelimited;
 
-/** What may still be read into memory. */
+/** Bytes that may still be read into memory. */
 interface Budget {
   bytesLeft: number;
 }

@@ -25,7 +25,7 @@ const TYPE_NAMES: Readonly<Record<number, string>> = {
   16: 'BF16',
 };
 
-/** What readers of the format accept. */
+/** Limit of readers of the format. */
 const MAX_HEADER_BYTES = 100_000_000;
 
 /** The header's length stands in front of it, 64-bit little-endian. */

@@ -65,7 +65,7 @@ async function readItems(cut: SlicedRows, first: number, last: number): Promise<
   return out;
 }
 
-/** What to read of the source to make the items up to `end`. */
+/** The part of the source to read to make the items up to `end`. */
 interface Step {
   readonly end: number;
   readonly offset: number;

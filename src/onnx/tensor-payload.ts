@@ -15,7 +15,7 @@ export interface TensorPayload {
   readonly externalFile?: string;
 }
 
-/** What a payload may be read from. */
+/** Sources of a payload. */
 export interface PayloadSources {
   readonly model: ByteSource;
   readonly external: ExternalDataReader;

@@ -30,7 +30,7 @@ function mixExperts(c: LoweringContext): Value[] {
   return [o.reshape(o.sum(o.mul(made, shares), [0], false), dims)];
 }
 
-/** What the neurons of all experts make of all tokens, `[E, T, F]`. */
+/** Neurons of all experts for all tokens, `[E, T, F]`. */
 function innerNeurons(c: LoweringContext, { first, firstBias }: ExpertMaps, tokens: number): Value {
   const { o } = c;
   const x = o.reshape(c.input(0), [1, tokens, c.input(0).dims.at(-1) ?? 1]);
@@ -70,7 +70,7 @@ const mixPackedExperts: Lowering = (c) => {
   return mixExperts(c);
 };
 
-/** What the neurons of a fused mixture's experts make of rows `[T, C]`, input 0: `[E, T, F]`. */
+/** Neurons of a fused mixture's experts for rows `[T, C]`, input 0: `[E, T, F]`. */
 export const neuronsOfExperts = (c: LoweringContext): Value =>
   innerNeurons(c, expertMaps(c), c.input(0).dims.at(-2) ?? 1);
 
@@ -255,7 +255,7 @@ export function expertTensors(node: NodeProto): ExpertTensors {
   };
 }
 
-/** What one element counts as in the number of a model's parameters, by name, of the weights of packed mixtures. */
+/** Parameters that one element stands for, by name, of the weights of packed mixtures. */
 export function weighPacked(nodes: readonly NodeProto[]): ReadonlyMap<string, number> {
   const packed = nodes.filter(({ opType }) => opType === 'QMoE').map(expertTensors);
   return new Map(

@@ -18,7 +18,7 @@ export interface WindowCotangent {
 /** Gradient of the loss with respect to one input. Broadcasting, in either direction, is undone by the driver. */
 export type Cotangent = Value | WindowCotangent | readonly WindowCotangent[];
 
-/** What a lowering can ask about the node that it writes out. */
+/** Facts for a lowering about the node that it replaces. */
 export interface LoweringContext {
   readonly node: NodeProto;
   readonly o: TensorOps;
@@ -28,7 +28,7 @@ export interface LoweringContext {
   input(input: number): Value;
 }
 
-/** What a rule can ask about the node it differentiates. Half-precision floats are handed out cast to float32. */
+/** Facts for a rule about the node that it differentiates. Half-precision floats are passed cast to float32. */
 export interface RuleContext extends LoweringContext {
   /** Version of ONNX's own operators in the graph. */
   readonly opset: number;

@@ -202,7 +202,7 @@ function simplify(node: NodeProto): NodeProto[] {
   return [...nodes, create(NodeProtoSchema, { ...node, input, attribute })];
 }
 
-/** What ONNX Runtime's CPU kernel asks of a head size, and of the angles that it rotates by: multiples of SIMD lanes. */
+/** Requirements of ONNX Runtime's CPU kernel for a head size, and for the angles of its rotation: multiples of SIMD lanes. */
 function isRunnable(node: NodeProto, headSize: number, angleCount: number): boolean {
   return intAttribute(node, 'do_rotary', 0) === 1 ? headSize % 16 === 0 && angleCount % 8 === 0 : headSize % 8 === 0;
 }

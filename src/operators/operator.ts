@@ -10,7 +10,7 @@ import type { MendRule } from './mend-rule.js';
 export interface Operator {
   /** How channels travel from one port to the others. */
   readonly axis: AxisRule | Missing;
-  /** What it says in numbers of an axis that shrinks, and how they are mended: attributes, shapes, indices. */
+  /** Numbers about an axis that shrinks, and how they are changed: attributes, shapes, indices. */
   readonly mend: MendRule | 'no numbers';
   /** How tokens meet in it. */
   readonly tokens: TokenMixing;
@@ -22,7 +22,7 @@ export interface Operator {
   readonly cache: Cache | 'none';
   /** Input with a table of one row a position that it looks up itself. */
   readonly positionTable: number | 'none';
-  /** What it does to a stored weight that passes through on the way to its product. */
+  /** Effect on a stored weight that passes through the operator before its product. */
   readonly weight: 'kept' | 'turned' | 'unpacked' | 'changed';
   /** How it is split where it holds a sum of the residual stream inside. */
   readonly split: ((node: NodeProto) => NodeProto[] | undefined) | 'no sum inside';
@@ -80,7 +80,7 @@ export interface Cache {
   readonly headAxis: number;
 }
 
-/** What most operators have in common: they carry no sizes, learn nothing, and have no cache and nothing fused. */
+/** Default row of an operator: no sizes, no parameters, no cache, nothing fused. */
 export const PLAIN = {
   mend: 'no numbers',
   tokens: 'each',

@@ -5,7 +5,7 @@ import type { VjpRule } from './gradient-rule.js';
 import { type MendRule, SAME } from './mend-rule.js';
 import { type Family, missing, type Operator, PLAIN } from './operator.js';
 
-/** What is computed from sizes of narrowed values goes on speaking of the dense model: operands are mended one by one. */
+/** Values computed from sizes of narrowed values still refer to the dense model: operands are changed one by one. */
 const mendShape: MendRule = (site) => {
   const { node } = site;
   const [input = ''] = node.input;

@@ -16,7 +16,7 @@ import type { Cotangent, RuleContext } from './gradient-rule.js';
 import type { MendRule, MendSite } from './mend-rule.js';
 import { type Family, PLAIN } from './operator.js';
 
-/** What a Slice takes along one axis; starts and ends are kept within bounds. */
+/** The part of one axis that a Slice takes; starts and ends are clamped to its bounds. */
 interface Cut {
   readonly axis: number;
   readonly size: number;

@@ -29,7 +29,7 @@ export const OPERATORS: Family = {
   ...{ ...MIXERS, ...LINEAR_ATTENTION, ...EXPERTS },
 };
 
-/** What is known of a node's operator; undefined where nothing is. */
+/** The row of a node's operator; undefined where there is none. */
 export function operatorOf(node: NodeProto): Operator | undefined {
   const name = qualifiedOp(node);
   return Object.hasOwn(OPERATORS, name) ? OPERATORS[name] : undefined;

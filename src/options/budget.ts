@@ -18,7 +18,7 @@ import { type Applies, type Rows, refusal, row, showValue, suggestValue } from '
 
 export type { HeadUnit };
 
-/** What may go: FFN neurons, attention heads, whole experts, or all of them. */
+/** Modules to prune: FFN neurons, attention heads, whole experts, or all of them. */
 export type ModuleSelection = ModuleKind | 'all';
 
 /** Sparsity of one block: of all its modules, or of each kind. */
@@ -31,7 +31,7 @@ export type AllocationChoice = AllocationName | Allocation | Allocation['allocat
 export interface BudgetOptions {
   /** Fraction of the selected prunable parameters to remove: 0.3 or '30%', from 0 to below 1. */
   readonly sparsity: Fraction;
-  /** What is named here and cannot be pruned is refused. Default: all that can be pruned; the rest stays, with a remark. */
+  /** Modules to prune; a named kind that cannot be pruned is refused. Default: all that can be pruned; the rest stays, with a remark. */
   readonly modules?: ModuleSelection | undefined;
   /**
    * How the sparsity is spread over the blocks: a name, or a function of what was measured of each module. Default: the
@@ -154,7 +154,7 @@ export const BUDGET = {
   ),
 } as const satisfies Rows<BudgetOptions>;
 
-/** What of a budget decides whether a block's own sparsity is one. */
+/** The part of a budget that decides whether a block's own sparsity is valid. */
 interface BlockCase {
   readonly modules: ReadonlySet<string>;
   /** An FFN may go whole. */

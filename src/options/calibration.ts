@@ -133,7 +133,7 @@ export const CALIBRATION = {
   }),
 } as const satisfies Rows<{ readonly calibration?: CalibrationOptions | undefined }>;
 
-/** What rounding learns from where nothing is pruned and nothing said. */
+/** Default calibration of rounding where nothing is pruned. */
 export const ROUNDING_DEFAULTS = { windowCount: 16, generate: true } as const;
 
 /** The same where nothing is pruned, and weights are rounded: that takes fewer windows. */
@@ -168,7 +168,7 @@ export const TEXTS_OF_HEALING = {
   }),
 } as const;
 
-/** What is used where nothing is said, and the distribution that is drawn from. */
+/** Default options of generated text, and the distribution that is sampled from. */
 export const GENERATE_DEFAULTS = { share: 0.5, ...defaultsOf(GENERATE) } as const;
 export const CALIBRATION_DEFAULTS = { ...defaultsOf(WINDOWS), windowLength: 512, generate: false } as const;
 

@@ -101,7 +101,7 @@ export const HEAL = {
 
 const { recipe: _, out: quantized, ...FOLDER } = RESULT;
 
-/** What a report is about, and what results are compared with, where nothing is pruned. */
+/** Options of the report and of the comparison where nothing is pruned. */
 const OF_QUANTISED = {
   dryRun: { ...FOLDER.dryRun, help: 'check all and estimate sizes and time; write no model' },
   report: { ...FOLDER.report, otherwise: 'beside the quantised model' },

@@ -4,7 +4,7 @@ import { type AnyRows, type Rows, row } from './option.js';
 import type { QuantisationOptions } from './quantisation.js';
 import { type ReadingOptions, TEXT_EVALUATION, type TextEvaluation } from './texts.js';
 
-/** What a run over a model folder reads and writes. */
+/** Options of a run that reads and writes model folders. */
 export interface FolderOptions extends QuantisationOptions, ReadingOptions {
   /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file. */
   readonly model: string;

@@ -7,7 +7,7 @@ import { whereSelected } from './budget.js';
 import { above, boolean, choice, either, integer, type Kind, namesOf, record } from './kinds.js';
 import { defaultsOf, type Resolved, type Rows, row } from './option.js';
 
-/** What contexts are seen in: the FFN's input after the norm, or the residual stream before it. */
+/** Features that contexts are clustered by: the FFN's input after the norm, or the residual stream before it. */
 export type FeaturesName = 'post-norm' | 'residual';
 
 /** How FFN neurons are grouped by function. @see FANG (arXiv 2512.23014), section 3.2 */

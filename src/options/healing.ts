@@ -10,7 +10,7 @@ export interface HealingOptions {
   readonly windowCount?: number | undefined;
   /** Fraction of the windows that the dense model writes, 0 to 1; the others are cut from the calibration text. Default 1. */
   readonly share?: number | undefined;
-  /** What is trained. Default `all`. */
+  /** Weights to train. Default `all`. */
   readonly trained?: TrainedName | undefined;
   /** Times that the windows are gone through, at least 1. Default 1. */
   readonly passCount?: number | undefined;
@@ -20,7 +20,7 @@ export interface HealingOptions {
   readonly learningRate?: number | undefined;
 }
 
-/** What comes after pruning. */
+/** Options of healing after pruning. */
 export interface HealOptions {
   /** Trains the pruned model on what the dense one predicts, before it is written. Default false. */
   readonly heal?: HealingOptions | boolean | undefined;
@@ -76,7 +76,7 @@ const CHECKS = { fraction: 1 / 16, least: 2, most: 16 };
 export const countHeldOut = ({ windowCount }: Pick<ResolvedHealing, 'windowCount'>): number =>
   Math.min(CHECKS.most, Math.max(CHECKS.least, Math.round(windowCount * CHECKS.fraction)));
 
-/** What the windows to learn on, and those held out, are made from: as calibration, but for their number and shares. */
+/** Calibration options of the windows for training and of held-out ones: as calibration, except for their number and shares. */
 export function healingCalibration(calibration: ResolvedCalibration, healing: ResolvedHealing): ResolvedCalibration {
   const { windowCount, share } = healing;
   const generate: ResolvedGenerate = calibration.generate ?? GENERATE_DEFAULTS;

@@ -10,22 +10,22 @@ export type Reader =
   | 'share'
   | 'texts';
 
-/** What a value may be: an option, or a field of a JSON file. */
+/** Describes the values that an option, or a field of a JSON file, may have. */
 export interface Kind<T> {
   readonly accepts: (value: unknown) => value is T;
   /** Continues "expected". */
   readonly expected: string;
   /** The same for who types a flag, where that is something else. */
   readonly typed?: string;
-  /** What a wrong value was most likely meant to be, where that is no name of `choices`. */
+  /** The value that was most likely meant by a wrong one, where that is no name of `choices`. */
   readonly meant?: (value: unknown) => string | undefined;
   /** Names that it may be. */
   readonly choices?: readonly string[];
   /** Default: as text. */
   readonly reads?: Reader;
-  /** What each thing of a list may be. */
+  /** Kind of each item of a list. */
   readonly item?: Kind<unknown>;
-  /** What the fields of an object may be; it may have others. */
+  /** Kinds of an object's fields; it may have others. */
   readonly fields?: Fields;
   /** The field may be missing. */
   readonly isOptional?: boolean;

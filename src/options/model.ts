@@ -9,7 +9,7 @@ export const modelPath = text(
 );
 export const modelPaths = listOf(modelPath, 'a list of folders or .onnx files, at least one', 'texts');
 
-/** What every call that loads a model takes. */
+/** Options of every call that loads a model. */
 export const PROVIDER = {
   embeddings: row('--embeddings <file>', 'embedding model of a decoder that reads inputs_embeds', {
     kind: text('the path of an .onnx file'),

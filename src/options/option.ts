@@ -16,7 +16,7 @@ export interface OptionRow<T = unknown> {
   readonly required?: boolean;
   /** As the command line calls it, such as `-s, --sparsity <fraction>`; absent: only the API has it. */
   readonly flag?: string | undefined;
-  /** What the flag's opposite, `--no-...`, does. */
+  /** Effect of the opposite flag, `--no-...`. */
   readonly no?: string;
   /** Shown by `--help`; the others by `--help-all`. */
   readonly everyday?: boolean;
@@ -43,7 +43,7 @@ export interface Applies {
   within(run: RunFacts, value?: unknown): boolean;
 }
 
-/** What decides whether an option has an effect. */
+/** Facts that decide whether an option has an effect. */
 export interface RunFacts {
   readonly modules: ReadonlySet<string>;
   /** Options that the method takes and others do not. */
@@ -80,7 +80,7 @@ type Defaults<R> = {
 };
 type DefaultOf<Row> = Row extends { readonly default: infer T } ? T : never;
 
-/** What holds where nothing is said. */
+/** Default values of the rows that have one. */
 export function defaultsOf<R extends AnyRows>(rows: R): Defaults<R> {
   const defaults = Object.entries(rows).map(([name, row]) => [name, row.default] as const);
   return Object.fromEntries(defaults.filter(([, value]) => value !== undefined)) as Defaults<R>;
@@ -131,7 +131,7 @@ function unknownOption(path: string, suggestion: string): OptionError {
   return new OptionError(`unknown option "${cutValue(path)}"; ${suggestion}`, { option: path });
 }
 
-/** What a value was most likely meant to be, as the end of a message. */
+/** The value that was most likely meant, as the end of a message. */
 export function suggestValue(value: unknown, { choices = [], meant }: Kind<unknown>): string {
   const near = meant?.(value) ?? (typeof value === 'string' ? nearestName(value, choices) : undefined);
   return near === undefined ? '' : ` (did you mean "${near}"?)`;
@@ -142,7 +142,7 @@ function suggest(given: string, names: readonly string[]): string {
   return near === undefined ? `expected one of ${names.join(', ')}` : `did you mean "${near}"?`;
 }
 
-/** What a request for more says about these options. */
+/** The options of a request that have a row here. */
 export function pickOptions<R extends object, Names extends object>(
   request: R,
   rows: Names,
@@ -163,7 +163,7 @@ export function checkEffect(given: object, rows: AnyRows, run: RunFacts): void {
   }
 }
 
-/** What is so anyway may be said. */
+/** Whether an option that has no effect changes nothing either: false, its default, or empty. */
 function asksNothing(value: unknown, row: OptionRow): boolean {
   const isEmpty = typeof value === 'object' && value !== null && Object.keys(omitUndefined(value)).length === 0;
   return value === false || value === row.default || (row.parts !== undefined && isEmpty);

@@ -8,7 +8,7 @@ export type { DtypeName };
 /** Folders as runtimes expect them. */
 export type FolderLayout = 'transformers.js' | 'genai';
 
-/** What the weights of a result are written as. */
+/** Options for the weights of a result. */
 export interface QuantisationOptions {
   /**
    * A dtype by transformers.js' name, or several. In transformers.js' layout they lie beside each other and the first one is

@@ -20,7 +20,7 @@ import { type Fraction, fractionOf } from './kinds.js';
 import { checkEffect, pickOptions, refusal, rowsOf } from './option.js';
 import { learnsRounding, type ResolvedQuantisation, resolveQuantisation, widthMultipleFor } from './quantisation.js';
 
-/** What a run over a folder is told, with nothing left open. */
+/** A request with every default filled in. */
 export interface ResolvedRequest {
   readonly options: ResolvedOptions;
   readonly quantisation: ResolvedQuantisation;
@@ -82,7 +82,7 @@ function checkStatistics({ calibration = {}, inputSteps = 0 }: RunRequest, shots
   if (shots > 1) throw refusal('statistics', `of the dense model tell nothing of ${shots} shots; use one shot`);
 }
 
-/** What of a pruning run decides what must be seen of the dense model. */
+/** The options of a pruning run that decide what is measured of the dense model. */
 export type ObservationOptions = Pick<
   PruneOptions,
   'method' | 'modules' | 'metric' | 'grouping' | 'weighting' | 'seed' | 'onProgress' | 'signal'

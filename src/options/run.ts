@@ -8,7 +8,7 @@ export interface RunOptions extends JobControl {
   readonly seed?: number | undefined;
 }
 
-/** What every long job takes. */
+/** Options of every long job. */
 export const CONTROL = {
   onProgress: row(undefined, 'hears of every step', { kind: callback('a function'), otherwise: 'nobody' }),
   signal: row(undefined, 'ends the job when it is aborted', {

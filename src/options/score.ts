@@ -21,7 +21,7 @@ export interface ScoreOptions {
    * method's own.
    */
   readonly dampening?: number | undefined;
-  /** What `flap` and `f-fang` score channels by, a row of `FLUCTUATION_METRICS`; not for other methods. Default `WIFV`. */
+  /** Channel score of `flap` and `f-fang`, a row of `FLUCTUATION_METRICS`; not for other methods. Default `WIFV`. */
   readonly fluctuation?: FluctuationMetric | undefined;
   /**
    * Gauss-Newton steps that repair the maps into every FFN that lost neurons, after its output map was repaired; at least 0.

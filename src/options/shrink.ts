@@ -5,7 +5,7 @@ import { type Rows, refusal, row } from './option.js';
 /** Bytes: a number, or a text such as '60MB', '57.2 MiB' or '1.2GB'. */
 export type Size = number | string;
 
-/** What a model may be made smaller by. */
+/** Ways to make a model smaller. */
 export const LEVERS = ['neurons', 'heads', 'experts', 'bits'] as const;
 export type LeverName = (typeof LEVERS)[number];
 
@@ -23,7 +23,7 @@ export interface ShrinkOptions {
   readonly targetMemory?: Size | readonly Size[] | undefined;
   /** Tokens whose keys and values `targetMemory` counts, of one sequence. */
   readonly contextLength?: number | undefined;
-  /** What may be given up. Default: neurons, heads, experts and bits. */
+  /** Ways to make the model smaller. Default: neurons, heads, experts and bits. */
   readonly allow?: readonly LeverName[] | undefined;
   /**
    * Dtypes that a map may be written in, the most bits first or in any order: `q8`, `q4` and `q2`, or `q4f16` and `q2f16`, whose

@@ -109,7 +109,7 @@ export interface PlannedSize {
    * meet the size are left out. `float` where bits are not allowed.
    */
   readonly removed: Readonly<Record<string, number>>;
-  /** What statistics predict, the best first; absent without statistics. */
+  /** Candidates predicted from statistics, the best first; absent without statistics. */
   readonly candidates?: readonly PlannedCandidate[];
 }
 

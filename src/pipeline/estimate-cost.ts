@@ -13,7 +13,7 @@ import type { Engine } from '../runtime/engine.js';
 import { longestWindow, type ModelFolder } from '../storage/model-folder.js';
 import type { ExpectedStep } from './overall-progress.js';
 
-/** What decides how long a model's stages take. */
+/** Sizes that decide how long a model's stages take. */
 export interface ModelSize {
   readonly layerCount: number;
   readonly segmentCount: number;
@@ -60,7 +60,7 @@ export interface CostRequest {
   readonly quotes: boolean;
 }
 
-/** What every model is evaluated on. */
+/** Work of evaluating every model. */
 export interface EvaluatedWork {
   readonly modelCount: number;
   readonly tokenCount: number;
@@ -181,10 +181,10 @@ export function modelSize({ detected: { layout } }: AnalysedModel): ModelSize {
 const parametersInUse = ({ parameterCount, unitCount, expertsPerToken = unitCount }: PrunableModule): number =>
   (parameterCount * expertsPerToken) / unitCount;
 
-/** What the machine above gives where another one's speed is measured, see `measureSpeed`. */
+/** Reference speed, which other machines are compared with, see `measureSpeed`. */
 const REFERENCE: MeasuredSpeed = { graphs: 1 / MS.multiply, script: 6e5 };
 
-/** What is assumed of a machine that is not measured: graphs gain with the threads that have a core each. */
+/** Assumed speed of a machine that is not measured: graphs gain with the threads that have a core each. */
 export function assumedSpeed({ threads = 0 }: Pick<Engine, 'threads'>, coreCount = REFERENCE_CORES): MachineSpeed {
   const parallel = threads > 0 ? Math.min(threads, coreCount) : coreCount;
   return { graphs: (parallel / REFERENCE_CORES) ** (parallel < REFERENCE_CORES ? 1 : 0.8), script: 1 };
@@ -268,7 +268,7 @@ function expectedStep([stage, { graphs = 0, script = 0 }, from = 0]: Step, speed
   return { stage, ms: (graphs / speed.graphs + script / speed.script) * (1 - from), ...(from > 0 && { from }) };
 }
 
-/** What a run that heals a pruned model takes. */
+/** Cost of a run that heals a pruned model. */
 export interface HealingCostRequest extends Pick<CostRequest, 'size' | 'windowLength' | 'certifies' | 'speed'> {
   readonly settings: ResolvedHealing;
 }
@@ -365,7 +365,7 @@ interface MeasuringRequest extends Pick<CostRequest, 'size' | 'options'> {
   readonly passes: DensePassKinds;
 }
 
-/** What `measureDense` does. */
+/** Steps of `measureDense`. */
 function measuringSteps({ size, costs, options, tokenCount, passes }: MeasuringRequest): Step[] {
   const { forwards, backwards, sums } = passes;
   const modules = chosen(size, options);

@@ -9,7 +9,7 @@ import { archivedStates, chooseStride } from '../prune/measure-dense/sparse-arch
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import { fitsInMemory } from './create-store-in.js';
 
-/** What decides the disk space and the memory that a run takes. */
+/** Sizes that decide the disk space and the memory of a run. */
 export interface ResourceRequest {
   /** The dense model. */
   readonly analysed: AnalysedModel;

@@ -17,7 +17,7 @@ export interface HeldOutInput {
   readonly analysed: AnalysedModel;
   /** Windows that the run learns from. */
   readonly windows: readonly Int32Array[];
-  /** What the user calibrates on; absent: the bundled text. */
+  /** The user's calibration text; absent: the bundled text. */
   readonly source?: CalibrationSource | undefined;
 }
 

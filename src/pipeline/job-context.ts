@@ -7,20 +7,20 @@ import type { StageTiming } from '../prune/job.js';
 import { isOutOfMemory, MEMORY_REMEDY } from '../runtime/out-of-memory.js';
 import { createOverallProgress, type OverallProgress } from './overall-progress.js';
 
-/** What every stage of a job shares; whatever else it works on is its input. */
+/** State that every stage of a job shares; everything else it works on is its input. */
 export interface JobContext extends JobControl {
   readonly platform: Platform;
   /** Stages until now. */
   readonly timings: StageTiming[];
-  /** What a reader of the report should know. */
+  /** Remarks for readers of the report. */
   readonly remarks: string[];
-  /** What is to be said of this run, but not of what it makes. */
+  /** Messages about this run that are not about its result. */
   readonly notes: string[];
-  /** What the job holds of its output. Absent: nothing yet. */
+  /** Workspace of the job's output. Absent: none yet. */
   readonly workspace?: Workspace | undefined;
   /** Keeps what the job has finished. Absent: nothing is kept. */
   readonly journal?: Journal | undefined;
-  /** What the job is known by, see `runKey`. */
+  /** Key of the job, see `runKey`. */
   readonly run?: string | undefined;
   /** Sets the steps that the job will take, for its progress. */
   readonly expect: OverallProgress['expect'];

@@ -67,7 +67,7 @@ const changeGraph = (model: OnnxModel, change: (graph: GraphProto) => GraphProto
 
 const lower = (graph: GraphProto): GraphProto => ({ ...graph, node: lowerOperators(graph.node, graph) });
 
-/** What is read of a graph token by token, with the fewest copies of keys and values. */
+/** The graph for reading token by token, with the fewest copies of keys and values. */
 const prepareWriting = (graph: GraphProto): GraphProto => shareHeads(outputAddedCache(lower(graph)));
 
 /**

@@ -122,7 +122,7 @@ export function createOverallProgress(now: () => number): OverallProgress {
     return (own.ms + weight * job) / (own.expectedMs + weight);
   }
 
-  /** What is left of the open step, at a moment. */
+  /** Remaining time of the open step, at a moment. */
   function leftOfOpen(step: OpenStep, at: number): number {
     const { ms, expectedMs } = sinceFirst(step);
     const { ticks, least, most } = PRIOR_WEIGHT;
@@ -215,7 +215,7 @@ export function createOverallProgress(now: () => number): OverallProgress {
 const shareLeft = ({ from = 0, last }: OpenStep): number =>
   from < 1 ? Math.min(1, (1 - last.fraction) / (1 - from)) : 0;
 
-/** What a step has shown since its first mark. */
+/** Time that a step took since its first mark, and the time expected for it. */
 function sinceFirst({ from = 0, ms, first, last }: OpenStep): Measured {
   const share = from < 1 ? (last.fraction - first.fraction) / (1 - from) : 0;
   return { ms: share > 0 ? last.at - first.at : 0, expectedMs: share * ms };

@@ -17,7 +17,7 @@ import { leaveOutUnreadable } from './leave-out-unreadable.js';
 import type { CalibrationWindows } from './stages/calibrate.js';
 import type { Stages } from './stages.js';
 
-/** What a run begins with. */
+/** Request that a run begins with. */
 export interface JobRequest {
   readonly stages: Pick<Stages, 'load' | 'analyse' | 'calibrate'>;
   readonly folder: ModelFolder;
@@ -26,7 +26,7 @@ export interface JobRequest {
   readonly options: ResolvedOptions;
   /** Absent: the run needs no windows, since its statistics are at hand. */
   readonly calibration: ResolvedCalibration | undefined;
-  /** What windows of healing are made as, where it is asked for. */
+  /** Calibration of the windows for healing, where requested. */
   readonly healingAs?: ResolvedCalibration | undefined;
   readonly stopHealing?: boolean | undefined;
   /** Tokens of texts that the result will be measured on. */
@@ -36,7 +36,7 @@ export interface JobRequest {
   /** Whether windows are needed even where pruning reads none. Default false. */
   readonly readsTokens?: boolean;
   readonly engine: Engine;
-  /** What the model will be pruned to: budgets that cannot be met are refused before calibration windows are made. */
+  /** Sparsities of the results: impossible budgets are refused before calibration windows are made. */
   readonly sparsities?: readonly number[];
   /** Called once the model is understood, before calibration windows are made. */
   readonly onAnalysed?: ((analysed: AnalysedModel) => void) | undefined;
@@ -104,7 +104,7 @@ export async function prepareJob(context: JobContext, request: JobRequest): Prom
   return { calibration, settled, job: { model, analysed, engine, windows, healing, options, createStore, journal } };
 }
 
-/** What was measured on other windows is of no use. */
+/** Measurements of other windows cannot be used. */
 export async function journalOf({ journal }: JobContext, windows: readonly Int32Array[]): Promise<PruneJob['journal']> {
   return journal?.within((await sha256OfTokens(windows)).slice(0, NAME_LENGTH));
 }

@@ -16,11 +16,11 @@ import { explainTooLarge } from './refuse-too-large.js';
 const MOST_LOGITS = 2 ** 29;
 const LEAST_WINDOWS = 3;
 
-/** What the dense model predicts on held-out windows. */
+/** Predictions of the dense model on held-out windows. */
 export interface DensePredictions {
   readonly windows: readonly Int32Array[];
   readonly from: QualityReport['from'];
-  /** What the tokenizer puts before a text, which every window begins with. */
+  /** Tokens that the tokenizer puts before a text; every window begins with them. */
   readonly leadingTokens: readonly number[];
   /** See `PredictionSite`. */
   readonly windowsAtOnce: number;

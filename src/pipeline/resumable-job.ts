@@ -12,7 +12,7 @@ import { type JobContext, withJob, withPart } from './job-context.js';
 import { keyAt, runKey } from './run-key.js';
 import { resolveStages, type Stages, type StagesOption } from './stages.js';
 
-/** What all resumable calls are asked. */
+/** Options of all resumable calls. */
 export interface ResumableRequest extends EngineChoice, JobControl, StagesOption {
   /** Make it although it is there. Default false. */
   readonly force?: boolean | undefined;
@@ -20,7 +20,7 @@ export interface ResumableRequest extends EngineChoice, JobControl, StagesOption
   readonly resume?: boolean | undefined;
 }
 
-/** What a resumable call reads. */
+/** Models that a resumable call reads. */
 export interface OpenedModels {
   /** Decide, with the request, what the call makes. */
   readonly folders: readonly ModelFolder[];
@@ -28,13 +28,13 @@ export interface OpenedModels {
   readonly place?: PairPlace | undefined;
 }
 
-/** What a job starts with. */
+/** State that a job starts with. */
 export interface StartedJob<Opened, Prepared, Found> {
   readonly stages: Stages;
   readonly engine: Engine;
   readonly opened: Opened;
   readonly prepared: Prepared;
-  /** What the same call made before; undefined where nothing is there. */
+  /** Result that the same call made before; undefined where there is none. */
   readonly found: Found | undefined;
 }
 
@@ -43,7 +43,7 @@ export interface ResumableJob<Opened extends OpenedModels, Prepared, Found, Resu
   /** Name of the call. Absent: the work is short, and nothing of it is kept. */
   readonly call: string | undefined;
   readonly request: ResumableRequest;
-  /** What is made, as the user named it. Absent: nothing is kept. */
+  /** The output, as the user named it. Absent: there are no checkpoints. */
   readonly output: string | undefined;
   /** Of what is made; two runs that differ in nothing else share what they measured. Default: none. */
   readonly sparsities?: readonly number[] | undefined;
@@ -55,9 +55,9 @@ export interface ResumableJob<Opened extends OpenedModels, Prepared, Found, Resu
   checkOutput(opened: Opened, state: { readonly resuming: boolean; readonly found: Found | undefined }): Promise<void>;
   /** Refuses what else can be refused before the work, and decides what the key depends on. */
   prepare(context: JobContext, opened: Opened): Promise<Prepared>;
-  /** What decides, with the models, what is made. Default: the request. */
+  /** Values that decide the result together with the models. Default: the request. */
   keyed?(prepared: Prepared): object;
-  /** What the same call made before. */
+  /** Result that the same call made before. */
   find(context: JobContext, opened: Opened): Promise<Found | undefined>;
   make(context: JobContext, started: StartedJob<Opened, Prepared, Found>): Promise<Result>;
 }
@@ -90,7 +90,7 @@ export function runResumable<Opened extends OpenedModels, Prepared, Found, Resul
   });
 }
 
-/** What the result of every long call ends with. */
+/** Last fields of the result of every long call. */
 export interface RunFigures {
   readonly timings: readonly StageTiming[];
   readonly peakMemoryBytes?: number;
@@ -137,7 +137,7 @@ export interface RunJournal {
   readonly output: string | undefined;
   /** See `runKey`. */
   readonly key: string | undefined;
-  /** What is to be made. Default: what has none. */
+  /** Sparsities to make. Default: those without a result. */
   readonly sparsities?: readonly number[] | undefined;
   readonly resume: boolean;
 }
@@ -189,7 +189,7 @@ export function isDeterministicError(error: unknown): boolean {
   return error.cause === undefined || isDeterministicError(error.cause);
 }
 
-/** What the manifest of a folder says of the run that made it; undefined where there is none. */
+/** Key of the run in a folder's manifest; undefined where there is none. */
 export async function runOf(files: Files, out: string): Promise<string | undefined> {
   const manifest = await readJsonFile(files, files.resolve(out, MANIFEST)).catch(() => undefined);
   return typeof Object(manifest).run === 'string' ? (Object(manifest).run as string) : undefined;

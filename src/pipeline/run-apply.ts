@@ -31,7 +31,7 @@ export interface ApplyRequest extends ModelRequest, StagesOption {
   readonly force?: boolean | undefined;
 }
 
-/** What came of a recipe. */
+/** Result of applying a recipe. */
 export interface AppliedRecipe {
   readonly model: string;
   readonly out: string;
@@ -39,7 +39,7 @@ export interface AppliedRecipe {
   readonly sha256: string;
   readonly parameters: BeforeAfter;
   readonly bytes: BeforeAfter;
-  /** What lay beside the model; absent for a result that was there already. */
+  /** Files beside the model; absent for a result that was there already. */
   readonly sideFiles?: SideFilesReport;
 }
 
@@ -100,7 +100,7 @@ interface OpenedRecipe extends OpenedModels {
 /** A model that was written. */
 type WrittenModel = Pick<AppliedRecipe, 'sha256' | 'sideFiles'> & { readonly byteLength: number };
 
-/** What the same call has made, which was ended before it could say so; undefined where it has not, or something is wrong with it. */
+/** Result of an earlier call that was interrupted at its end; undefined where there is none, or it is damaged. */
 async function findMade(context: JobContext, out: string, { run, result }: Recipe): Promise<WrittenModel | undefined> {
   const { platform, signal } = context;
   if (run === undefined || (await runOf(platform.files, out)) !== run) return undefined;

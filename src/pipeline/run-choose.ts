@@ -58,7 +58,7 @@ export interface MeasuredChoice {
   readonly firstTokenMs: number;
 }
 
-/** What was measured, the dense model first, and what is recommended. */
+/** Measurements, the dense model first, and the recommendation. */
 export interface Choice {
   /** In the order in which they were made. */
   readonly models: readonly MeasuredChoice[];

@@ -57,7 +57,7 @@ export interface HealRequest extends JobControl, SourceOptions, ReadingOptions, 
   readonly force?: boolean | undefined;
   /** How it learns. */
   readonly heal?: HealingOptions | undefined;
-  /** What the windows are made of; their number and shares are those of `heal`. */
+  /** Source of the windows; their number and shares are those of `heal`. */
   readonly calibration?: Omit<CalibrationOptions, 'windowCount'> | undefined;
   /** Compare what was written with the pruned model under its healed weights. Default true. */
   readonly certify?: boolean | undefined;
@@ -80,7 +80,7 @@ export interface HealedFolder extends RunFigures {
   readonly certificate?: CertificateReport;
   /** How well the healed model predicts beside the dense one; absent where it could not be measured. */
   readonly quality?: QualityReport;
-  /** What lay beside the pruned model; absent for a result that was there already. */
+  /** Files beside the pruned model; absent for a result that was there already. */
   readonly sideFiles?: SideFilesReport;
 }
 
@@ -125,7 +125,7 @@ interface HealedModels {
   readonly folders: readonly [dense: ModelFolder, pruned: ModelFolder];
 }
 
-/** What `HEALING_FILE` holds, and what lay beside the model. */
+/** Contents of `HEALING_FILE`, and the files beside the model. */
 type HealedModel = Pick<HealedFolder, 'sha256' | 'healing' | 'certificate' | 'quality' | 'sideFiles'>;
 
 const HEALED = withFields({

@@ -7,7 +7,7 @@ import type { ModelFolder } from '../storage/model-folder.js';
 import { VERSION } from '../version.js';
 import { describeEnvironment } from './describe-environment.js';
 
-/** What decides a result beside the request. */
+/** Facts that decide a result, besides the request. */
 export interface KeyInput extends JobControl {
   /** Models that are read, in the call's order. */
   readonly folders: readonly ModelFolder[];

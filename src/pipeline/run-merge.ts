@@ -35,7 +35,7 @@ import { withJob } from './job-context.js';
 
 /** Shards of one observation, to be merged. */
 export interface MergeRequest extends JobControl {
-  /** What `observe({ shard })` wrote, in any order: all shards of one observation. */
+  /** Results of `observe({ shard })`, in any order: all shards of one observation. */
   readonly shards: readonly string[];
   /** Folder that gets `statistics.json` and `statistics.safetensors`, or the path of such a `.json` file. */
   readonly out: string;
@@ -149,7 +149,7 @@ function sortShards(found: readonly OpenShard[]): readonly OpenShard[] {
   return sorted;
 }
 
-/** What shards of one observation have in common. */
+/** Properties that shards of one observation share. */
 const COMPARED: readonly (readonly [string, (json: OpenShard['json']) => unknown])[] = [
   ['version of fang-prune', ({ version }) => version],
   ['model', ({ model }) => model],

@@ -117,7 +117,7 @@ export function runObserve(platform: Platform, request: ObserveRequest): Promise
   });
 }
 
-/** What statistics that lie there say of the run that made them; undefined where they are incomplete. */
+/** Key of the run that made the statistics there; undefined where they are incomplete. */
 async function runOfPair({ files }: Platform, { json, tensors }: PairPlace): Promise<string | undefined> {
   if ((await files.kindOf(tensors)) !== 'file') return undefined;
   const { run } = Object(await readJsonFile(files, json).catch(() => undefined)) as Partial<SavedStatistics>;

@@ -50,7 +50,7 @@ export interface ShrinkPlan extends PlannedSizes {
   readonly memoryBytes: number;
   /** Disk that it takes beside its output until that is complete, at most. */
   readonly scratchBytes: number;
-  /** What a reader should know. */
+  /** Remarks for readers. */
   readonly remarks: readonly string[];
 }
 

@@ -37,7 +37,7 @@ import { resultPlaces, runLadder } from './run-prune.js';
 import { resolveStages, type Stages } from './stages.js';
 import type { ResultPlaces } from './write-result.js';
 
-/** What a run will make, and how long it will take. */
+/** The results of a run, and how long it will take. */
 export interface PrunePlan extends Pick<PruneReport, 'model' | 'method'> {
   /** Name of the allocation. */
   readonly allocation: string;
@@ -53,7 +53,7 @@ export interface PrunePlan extends Pick<PruneReport, 'model' | 'method'> {
   readonly memoryBytes: number;
   /** Disk that it takes beside its output until that is complete, at most. */
   readonly scratchBytes: number;
-  /** What stays because it cannot be pruned, and what a sparsity comes to where one kind of module bears it alone. */
+  /** Modules that cannot be pruned, and the effect of a sparsity where one kind of module bears it alone. */
   readonly remarks: readonly string[];
 }
 
@@ -125,7 +125,7 @@ export async function runPlan(platform: Platform, request: PlanRequest): Promise
 const selectionRemarks = ({ analysed }: Inspected, options: ResolvedOptions, sparsity: Fraction): readonly string[] =>
   selectModules({ analysed, options: { ...options, sparsity: fractionOf(sparsity) } }).remarks;
 
-/** What depends on the model and the machine. */
+/** Facts about the model and the machine. */
 interface Inspected extends Pick<CostRequest, 'size' | 'windowLength' | 'evaluated' | 'speed'> {
   readonly folder: ModelFolder;
   readonly model: OnnxModel;

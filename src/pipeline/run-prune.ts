@@ -108,7 +108,7 @@ export function resultPlaces(
   return isLadder ? nameRungs(fractions).map(toPlaces) : fractions.map((one) => toPlaces({ sparsity: one, name: '' }));
 }
 
-/** What a run is to come to. */
+/** Result that a run should reach. */
 export interface PruneTarget {
   readonly results: readonly ResultPlaces[];
   /** Sizes that results are to meet, in place of sparsities. */
@@ -390,7 +390,7 @@ async function reportVocabulary(
   return { keep, report: { ...report, ...(bitsPerByte && { bitsPerByte }), ...(certificate && { certificate }) } };
 }
 
-/** What is known of the dense model. */
+/** Facts about the dense model. */
 interface MeasuredSource extends Pick<ResultSource, 'calibration' | 'settled' | 'statistics'> {
   readonly measured: MeasuredModel | undefined;
 }

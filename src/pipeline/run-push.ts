@@ -39,7 +39,7 @@ export interface PushRequest extends JobControl {
   readonly include?: readonly string[] | undefined;
   /** Upload the report and calibration windows too, which quote text; the report names no paths. Default false. */
   readonly withReport?: boolean | undefined;
-  /** What the commit is called. */
+  /** Message of the commit. */
   readonly message?: string | undefined;
   /** Say what would be uploaded, and ask nobody. Default false. */
   readonly dryRun?: boolean | undefined;
@@ -52,15 +52,15 @@ export interface PushedFolder {
   /** Absent for a dry run. */
   readonly commit?: string;
   readonly url?: string;
-  /** What was uploaded beside the card. */
+  /** Uploaded files, except the card. */
   readonly files: readonly ListedFile[];
-  /** What lies in the folder and was not; `include` uploads it. */
+  /** Files of the folder that were not uploaded; `include` uploads them. */
   readonly leftOut: readonly string[];
   /** The repository's `README.md`. */
   readonly card: string;
 }
 
-/** What says something about a run, and may quote text that is nobody else's business. */
+/** Files about a run, which may quote private text. */
 const PRIVATE_FILES = new RegExp(`(^|/)(fang-prune-|${WINDOWS_FILE.replace('.', '\\.')}$)`);
 const CARD = 'README.md';
 

@@ -68,7 +68,7 @@ export async function runShrink(platform: Platform, request: ShrinkRequest): Pro
 const OF_SIZES = ['allow', 'dtypes', 'targetSize', 'targetMemory', 'contextLength'] as const;
 export const OF_TOKENS = ['keepLanguages', 'vocabularySize', 'vocabulary'] as const;
 
-/** What a run measures and writes, whatever the size. */
+/** The part of the request that is measured and written for every size. */
 export function pruneRequestOf(request: ShrinkRequest, shrink: ResolvedShrink): PruneRequest {
   const { text, calibration } = request;
   return {
@@ -142,7 +142,7 @@ export function sizePlaces(
   });
 }
 
-/** What is measured whatever the size; the budget that is named here is none of a result's. */
+/** Options that are measured for every size; the budget here is not that of a result. */
 function runOf({ allow, dtypes, contextLength }: ResolvedShrink): Pick<PruneRequest, 'sparsity' | 'method' | 'dtype'> {
   const [fewest] = dtypes.slice(-1);
   const prunes = [...allow].some((lever) => lever !== 'bits');

@@ -8,7 +8,7 @@ import { VERSION } from '../version.js';
 import { describeEnvironment } from './describe-environment.js';
 import type { JobContext } from './job-context.js';
 
-/** What a recipe is made from. */
+/** Source of a recipe. */
 export interface RecipeInput {
   readonly folder: ModelFolder;
   readonly job: Pick<PruneJob, 'model' | 'analysed' | 'options' | 'engine'>;

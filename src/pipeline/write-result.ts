@@ -48,7 +48,7 @@ export interface ResultPlaces {
   readonly recipe: PairPlace | undefined;
 }
 
-/** What tells results of a run apart: a sparsity, or a size. */
+/** The value that distinguishes results of a run: a sparsity, or a size. */
 export const amountOf = ({ sparsity, targetBytes }: Pick<ResultPlaces, 'sparsity' | 'targetBytes'>): number =>
   targetBytes ?? sparsity;
 
@@ -66,15 +66,15 @@ export interface WriteRequest {
   /** Whether saved reports hold absolute paths. */
   readonly reportPaths: boolean;
   readonly certifies: boolean;
-  /** What the result is written as. */
+  /** Dtype and form of the result. */
   readonly quantisation: ResolvedQuantisation;
-  /** What its report says of the run beside the pruning options. */
+  /** Settings of the run for its report, besides the pruning options. */
   readonly asked: Omit<RunSettings, 'calibration'>;
   /** How a size was met. */
   readonly size?: SizeReport | undefined;
 }
 
-/** What a result was made from. */
+/** Inputs of a result. */
 export interface ResultSource extends PreparedJob {
   readonly folder: ModelFolder;
   /** Keeps codes until the result is saved. */
@@ -83,7 +83,7 @@ export interface ResultSource extends PreparedJob {
   readonly statistics?: StatisticsReport | undefined;
   /** Windows to check results on. */
   readonly heldOut: () => Promise<HeldOutWindows>;
-  /** What the dense model predicts on them; absent: results are not compared with it. */
+  /** Predictions of the dense model on them; absent: results are not compared with it. */
   readonly reference?: QualityReference | undefined;
   /** How the vocabulary was trimmed; absent: it is whole. */
   readonly vocabulary?: ResultVocabulary | undefined;
@@ -149,13 +149,13 @@ export async function writeResult(
   return report;
 }
 
-/** What of a result no recipe tells; undefined where one tells all. */
+/** The reason why a result has no recipe; undefined where it has one. */
 function explainMissingRecipe({ job }: ResultSource, { modules }: PruneOutcome): string | undefined {
   if (job.model.coded !== undefined) return 'the model holds quantised weights';
   return modules.some(({ keep }) => keep.length === 0) ? 'a module is gone whole' : undefined;
 }
 
-/** What drives the units of modules that no function groups tell of; nothing where no text is looked at, or none is quoted. */
+/** Activating tokens of modules without function groups; nothing where no text is read, or none is quoted. */
 async function measureDrivesOf(
   context: JobContext,
   { job, statistics }: ResultSource,

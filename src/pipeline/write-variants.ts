@@ -101,16 +101,16 @@ function precisionOf({ proto }: OnnxModel): CertifyInput['precision'] {
 
 const PRODUCTS: ReadonlySet<string> = new Set(['MatMul', 'Gemm']);
 
-/** What a report calls the form that a model came in. */
+/** Name of the model's own form in a report. */
 const OWN_FORM = 'own';
 
-/** What was found of a variant once it was written. */
+/** Checks of a variant after it was written. */
 export interface VariantChecks {
   readonly certificate?: PruneReport['certificate'] | undefined;
   readonly quality?: PruneReport['quality'] | undefined;
 }
 
-/** What is said of a variant that was written. */
+/** Report of a written variant. */
 export function reportVariant(
   { dtype, file, written }: Variant,
   { byteLength }: Pick<SavedModel, 'byteLength'>,

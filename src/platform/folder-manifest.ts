@@ -17,7 +17,7 @@ export interface FolderManifest {
   readonly schema: typeof MANIFEST_SCHEMA;
   /** Version of this library. */
   readonly version: string;
-  /** What runs have in common that make the same folder, see `runKey`; absent where there is none. */
+  /** Key of runs that make the same folder, see `runKey`; absent where there is none. */
   readonly run?: string | undefined;
   /** All files but the manifest itself, by path. */
   readonly files: readonly { readonly path: string; readonly byteLength?: number | undefined }[];
@@ -58,7 +58,7 @@ export async function checkReplaceable(
 /** Sizes of files by path; undefined for those that may have any. */
 export type ListedFiles = ReadonlyMap<string, number | undefined>;
 
-/** What stands against replacing a file; undefined where nothing does. */
+/** The reason not to replace a file; undefined where there is none. */
 export function findObstacle({ path, byteLength }: FoundFile, listed: ListedFiles | undefined): string | undefined {
   if (listed === undefined) return `it holds ${path}, and no ${MANIFEST} that says what fang-prune wrote there`;
   if (path === MANIFEST) return undefined;

@@ -8,7 +8,7 @@ export interface HubSettings {
   readonly offline: boolean;
   /** Who asks, as `User-Agent`; absent in pages, where browsers say it. */
   readonly agent?: string | undefined;
-  /** What users set where, for messages. */
+  /** Names of the settings, for messages. */
   readonly names: { readonly endpoint: string; readonly token: string };
   /** Other limits than the usual ones. */
   readonly limits?: Partial<HubLimits> | undefined;
@@ -76,7 +76,7 @@ export interface HubStore {
 export interface IncomingFile {
   /** Bytes that are here. */
   readonly byteLength: number;
-  /** What is here already, piece by piece. */
+  /** The downloaded part, piece by piece. */
   read(): AsyncIterable<Uint8Array>;
   write(bytes: Uint8Array): Promise<void>;
   /** Throws away what is here. */

@@ -4,7 +4,7 @@ import type { ScratchFile } from '../runtime/tensor-store.js';
 export interface Journal {
   /** Whether anything whole was kept under a name. */
   has(name: string): Promise<boolean>;
-  /** What was kept under a name, part by part; undefined where nothing whole was. */
+  /** The parts of a checkpoint; undefined where there is no complete one. */
   read(name: string): Promise<AsyncIterable<unknown> | undefined>;
   /**
    * Keeps parts under a name in place of what was there: all of them, or none. When this returns they were taken, and the disk
@@ -36,9 +36,9 @@ export interface EntryStore extends Pick<Journal, 'has' | 'read' | 'settle' | 'd
   write(name: string, parts: Parts): Promise<number>;
 }
 
-/** What all writes may take of a run's time; what they cost around them is about as much again. */
+/** Limits of all writes, as a fraction of a run's time; their side effects cost about as much again. */
 const MOST_OF_RUN = { within: 1 / 40, endsStage: 1 / 20 };
-/** What a write is taken to cost before one was timed, in ms: each, and by byte. */
+/** Assumed cost of a write before one was timed, in ms: each, and per byte. */
 const FIRST_COST = { each: 20, perByte: 1 / 150_000 };
 /** Smaller writes tell what each one costs, larger ones what a byte does. */
 const LARGE_BYTES = 2 ** 20;
@@ -86,14 +86,14 @@ export async function readCheckpoint<T>(journal: Journal | undefined, name: stri
   return undefined;
 }
 
-/** What is saved under one name. */
+/** A checkpoint under one name. */
 export interface Checkpoint<T> {
   /** Roughly. Absent: it is saved whatever it takes. */
   bytes?(made: T): number;
   make(): Promise<T>;
 }
 
-/** What an earlier run saved under a name; else it is made, and saved where that is worth its time. */
+/** A checkpoint of an earlier run; otherwise it is made, and saved where that is worth the time. */
 export async function checkpoint<T>(
   journal: Journal | undefined,
   name: string,
@@ -128,7 +128,7 @@ export interface Workspace {
 export interface WorkspaceRequest {
   /** Folder or file that the run is to make; the workspace lies beside it. */
   readonly output: string;
-  /** What two runs have in common that make the same; undefined for one that no other can go on with. */
+  /** Equal for two runs with the same result; undefined for a run that no other can resume. */
   readonly key: string | undefined;
   /** Whether to go on with what the same run left. */
   readonly resume: boolean;

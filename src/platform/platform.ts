@@ -6,7 +6,7 @@ import type { ScratchFile } from '../runtime/tensor-store.js';
 import type { HubStore } from './hub-store.js';
 import type { Workspace, WorkspaceRequest } from './journal.js';
 
-/** What differs between platforms. Whatever reads, writes or runs anything is written against this alone. */
+/** Ports that differ between platforms. All code that reads, writes or runs anything uses these alone. */
 export interface Platform {
   readonly files: Files;
   /** Makes scratch space that is gone after `dispose`, or with the process. @throws OptionError when there is no room for it. */
@@ -48,7 +48,7 @@ export interface Files {
   split(path: string): { readonly folder: string; readonly name: string };
   /** A path as seen from a folder, with `/`: empty for the folder itself, undefined for what lies elsewhere. */
   relative(folder: string, path: string): string | undefined;
-  /** What is there; undefined for nothing. @throws OptionError when the system does not let it be looked at. */
+  /** Kind of the entry; undefined where there is none. @throws OptionError when the system does not permit access. */
   kindOf(path: string): Promise<EntryKind | undefined>;
   /** Files and folders in a folder, by name; links to folders are left out. */
   list(folder: string): Promise<readonly Entry[]>;
@@ -126,9 +126,9 @@ export interface OutputRequest {
   readonly force?: boolean | undefined;
   /** Bytes that it takes at least. Default 0. */
   readonly byteLength?: number | undefined;
-  /** What the folder's manifest says of the run, see `FolderManifest`. */
+  /** The run in the folder's manifest, see `FolderManifest`. */
   readonly run?: string | undefined;
-  /** What the run holds already: of this output, or of a folder that it lies in. */
+  /** Workspace that the run has locked already: of this output, or of a folder that contains it. */
   readonly workspace?: Workspace | undefined;
 }
 
@@ -145,7 +145,7 @@ export interface ByteHash {
   digest(): string;
 }
 
-/** What a report says about the machine. */
+/** The machine, for a report. */
 export interface Machine {
   /** `Node.js 20.11.0`, say. */
   readonly runtime: string;
@@ -172,7 +172,7 @@ export type ExecutionProviderChoice = string | readonly string[];
  */
 export const DEFAULT_THREADS = 8;
 
-/** What graphs run on. */
+/** Engine and execution provider of a call. */
 export interface EngineChoice {
   /**
    * Default `cpu` (in browsers `wasm`). A list is in order of preference. In Node.js `wasm` is the WebAssembly build, which also

@@ -15,7 +15,7 @@ const MAKE_ROOM = 'Make room or choose another place.';
 const PERMIT = 'Allow this user to write there, or choose another place.';
 const ANOTHER_PLACE = 'Choose another place.';
 
-/** What to do about an error of the file system, by its code; in browsers, by its name. */
+/** Advice about an error of the file system, by its code; in browsers, by its name. */
 const ADVICE: Readonly<Record<string, string>> = {
   ENOSPC: MAKE_ROOM,
   QuotaExceededError: MAKE_ROOM,
@@ -35,7 +35,7 @@ const ADVICE: Readonly<Record<string, string>> = {
   ESTALE: 'The connection to the disk was lost. Mount it again, or choose another place.',
 };
 
-/** What to do about an error of the file system, as a sentence. */
+/** Advice about an error of the file system, as a sentence. */
 export function adviceFor(cause: unknown): string {
   const { code, name } = Object(cause) as { readonly code?: unknown; readonly name?: unknown };
   return ADVICE[String(code)] ?? ADVICE[String(name)] ?? ANOTHER_PLACE;

@@ -7,7 +7,7 @@ import type { AllocationCandidate, PruneJob } from './job.js';
 import type { MeasuredModel } from './measure-dense/measure-dense.js';
 import { measureDivergences } from './quantise/measure-divergences.js';
 
-/** What came of a comparison. */
+/** Result of a comparison. */
 export interface ChosenAllocation {
   readonly allocation: Allocation;
   /** Absent: there was nothing to compare. */

@@ -12,7 +12,7 @@ import type { Engine } from '../runtime/engine.js';
 import type { TensorStore } from '../runtime/tensor-store.js';
 import type { DenseMeasures } from './measure-dense/dense-measures.js';
 
-/** What a pruning run works on; where it comes from and goes to is the entry's business. */
+/** Inputs of a pruning run, independent of files. */
 export interface PruneJob {
   readonly model: OnnxModel;
   readonly analysed: AnalysedModel;
@@ -30,7 +30,7 @@ export interface PruneJob {
   createStore(windowCount: number, blockCount?: number): TensorStore | Promise<TensorStore>;
   /** Keeps what the run has finished. Absent: nothing is kept. */
   readonly journal?: Journal | undefined;
-  /** What healing learns from; absent: the last of the job's own windows are held out. */
+  /** Windows for healing; absent: the last of the job's own windows are held out. */
   readonly healing?: HealingSource | undefined;
   /** Context centres known already in the space of an FFN's principal components, see `ClusteringInput`; else they are fitted. */
   centersOf?(module: PrunableModule): Float64Array | undefined;
@@ -49,7 +49,7 @@ export interface HealingSource {
 
 /** One module after pruning: the units that stay, and what came of it. */
 export interface ModuleOutcome extends ModuleCut {
-  /** What the output map's result lost on the calibration tokens; absent for methods that look at none. */
+  /** Loss of the output map's result on the calibration tokens; absent for methods that read none. */
   readonly error?: OutputError | undefined;
   /** How well posed the repair of each function group was (one group without FANG), as far as it solved anything. */
   readonly numerics: readonly (RepairNumerics | undefined)[];
@@ -80,13 +80,13 @@ export function joinTimings(...lists: readonly (readonly StageTiming[])[]): Stag
 export interface PruneOutcome extends ModelChange {
   readonly model: OnnxModel;
   readonly modules: readonly ModuleOutcome[];
-  /** What was seen of the dense model: block change, contexts, function groups. */
+  /** Measurements of the dense model: block change, contexts, function groups. */
   readonly dense: DenseMeasures;
   /** Allocations that were compared; absent where there was one alone. */
   readonly candidates?: readonly AllocationCandidate[] | undefined;
-  /** What healing did; absent where it was not asked for. */
+  /** Result of healing; absent where it was not requested. */
   readonly healing?: HealingReport | undefined;
   readonly timings: readonly StageTiming[];
-  /** What a reader of the report should know: raised dampenings, units that could not be removed. */
+  /** Remarks for readers of the report: raised dampenings, units that could not be removed. */
   readonly remarks: readonly string[];
 }

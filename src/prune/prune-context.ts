@@ -19,7 +19,7 @@ import type { PruneJob, StageTiming } from './job.js';
 export interface ContextPlace {
   /** Random numbers that were drawn. */
   readonly drawn: number;
-  /** What was reported as done of the stage. */
+  /** Ticks that were reported for the stage. */
   readonly ticks: number;
 }
 
@@ -29,7 +29,7 @@ export interface PruneContext {
   readonly batches: readonly Batch[];
   readonly random: Random;
   readonly remarks: string[];
-  /** What refinements have to tell beside. */
+  /** Results of refinements besides weights. */
   readonly findings: { healing?: HealingReport };
   /** Large products of factorisations. */
   readonly multiply: MultiplyTransposed;

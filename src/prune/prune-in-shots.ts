@@ -56,7 +56,7 @@ interface Shot extends Pick<PruneJob, 'model' | 'analysed'>, Pick<PruneOutcome, 
   readonly outcomes: ReadonlyMap<number, ModuleOutcome>;
 }
 
-/** What every round has to say is said once; anything else, of which round it is. */
+/** A remark of every round is given once; any other names its round. */
 function joinRemarks(rounds: readonly (readonly string[])[]): string[] {
   const isOfAll = (remark: string): boolean => rounds.every((remarks) => remarks.includes(remark));
   return [
@@ -67,7 +67,7 @@ function joinRemarks(rounds: readonly (readonly string[])[]): string[] {
   ];
 }
 
-/** What one round is told, in terms of the model that it finds. */
+/** Options of one round, in terms of the model that it gets. */
 function roundOptions({ options, analysed: dense }: PruneJob, { analysed }: Shot, shot: number): PruneJob['options'] {
   const { shots, sparsity, minimumWidth } = options;
   const isLast = shot === shots;

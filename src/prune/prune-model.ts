@@ -10,7 +10,7 @@ import type { Refinement } from './refine/refinement.js';
 import { REFINEMENTS } from './refine/refinements.js';
 import { shrinkBlocks } from './shrink-blocks.js';
 
-/** What a caller may do beside the options. */
+/** Extension points of a caller, besides the options. */
 export interface PruneExtras {
   /**
    * Done to weights once units are gone, in place of the library's. Default `REFINEMENTS`.

@@ -18,7 +18,7 @@ const entryOf = (segment: number): string => `segment-${segment}`;
 export interface SegmentCheckpoint {
   /** Segment to go on at; what came of those before it was kept. */
   readonly start: number;
-  /** What was added for the segments before `start`, in order. */
+  /** Entries of the segments before `start`, in order. */
   added(): AsyncGenerator<unknown>;
   /** Has context and runner stand where they stood. */
   restore(runner: BlockRunner | undefined): Promise<void>;
@@ -28,7 +28,7 @@ export interface SegmentCheckpoint {
   settle(segment: number, runner: BlockRunner | undefined): Promise<void>;
 }
 
-/** What came of a segment. */
+/** Result of a segment. */
 export interface SegmentWork {
   /** Roughly. */
   readonly byteLength: number;

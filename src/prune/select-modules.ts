@@ -16,7 +16,7 @@ import { refuseExperts } from './refuse-experts.js';
 /** Modules that may shrink. */
 export interface Selection {
   readonly modules: PrunableModule[];
-  /** What stays because it cannot be pruned, a line for each kind and reason. */
+  /** Modules that cannot be pruned, a line for each kind and reason. */
   readonly remarks: string[];
   /** Those of them that name the whole run's sparsity, also in one of its rounds. */
   readonly burden: readonly string[];
@@ -36,7 +36,7 @@ export function selectModules(given: Given): Selection {
   return found;
 }
 
-/** What else to ask for, of that which is not refused here. */
+/** Advice which other modules to name. */
 function adviseModules({ analysed, options }: Given): string {
   const { blockSparsity } = options;
   const ownKinds = new Set(
@@ -204,7 +204,7 @@ export function countLoss(
 
 const percent = (fraction: number): string => `${(100 * fraction).toFixed(1)} %`;
 
-/** What the sparsity comes to where all of it falls on one kind of module, since the others stay; at most one remark. */
+/** The effect of a sparsity where all of it falls on one kind of module; at most one remark. */
 function describeOneKind(
   { modules, unpruned }: Pick<Selection, 'modules' | 'unpruned'>,
   { analysed, options }: Given,

@@ -24,7 +24,7 @@ import { solveExperts, writeSecondMaps } from './shrink/repair-experts.js';
 import { scoreSegment } from './shrink/score-segment.js';
 import { chooseExperts, type ModelEdits, shrinkExperts, shrinkModule } from './shrink/shrink-module.js';
 
-/** What the blocks shrink by. */
+/** Plan by which the blocks shrink. */
 export interface Shrinking extends Pick<MeasuredModel, 'modules' | 'dense' | 'curvatures' | 'read'> {
   /** Steps that each module loses. */
   readonly counts: StepCounts;

@@ -8,7 +8,7 @@ import { everyNth } from './every-nth.js';
 import type { PruneJob } from './job.js';
 import { startContext } from './prune-context.js';
 
-/** What drives the units of a module: energies at its output, in the dense model. */
+/** Top activations of a module's units: energies at its output, in the dense model. */
 export interface ModuleDrives {
   /** `[tokens]`: sum over units that stay, and over those that left, of `||W_:j||² h_j²`. */
   readonly kept: Float64Array;

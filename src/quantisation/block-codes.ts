@@ -10,7 +10,7 @@ export interface BlockGrid {
   readonly blockSize: number;
   /** Whether every block has a zero point of its own; else it is the middle level, `2^(bits - 1)`. */
   readonly hasZeroPoints: boolean;
-  /** What scales are stored in. */
+  /** Type of the scales. */
   readonly scaleType: 'float32' | 'float16';
   /** A table of levels that codes stand for, times the scale; absent: whole numbers. With one, blocks end where rows do. */
   readonly levels?: CodebookName | undefined;
@@ -168,7 +168,7 @@ export function putScale(codes: BlockCodes, at: number, { scale, zeroPoint }: Bl
   codes.codes.fill(zeroPoint, at * blockSize, (at + 1) * blockSize);
 }
 
-/** What codes stand for, `[N, K]` row-major. */
+/** Values of codes, `[N, K]` row-major. */
 export function dequantise(given: BlockCodes): Float32Array {
   const { grid, outCount, inCount, codes, scales, zeroPoints, groups } = given;
   if (groups !== undefined) return dequantiseGroups(given, groups);
@@ -214,7 +214,7 @@ function dequantiseGroups({ grid, outCount, inCount, codes, scales, zeroPoints }
 export interface Codec {
   /** The code nearest to a weight. */
   codeOf(value: number, scaled: BlockScale): number;
-  /** What a code stands for where the scale is 1. */
+  /** Value of a code at a scale of 1. */
   levelOf(code: number, zeroPoint: number): number;
 }
 

@@ -141,7 +141,7 @@ interface Typing {
   isFloat(value: string): boolean;
 }
 
-/** What a node that reads activations, positions or masks computes in. @throws UnsupportedModelError */
+/** Type that a node with activations, positions or masks computes in. @throws UnsupportedModelError */
 function computedType(node: NodeProto, { index, types, isFloat }: Typing): number {
   const read = inputsOf(node).filter((value) => isFloat(value) && !index.constants.has(value));
   const readsHalf = read.some((value) => types.get(value) === HALF);
@@ -156,7 +156,7 @@ function computedType(node: NodeProto, { index, types, isFloat }: Typing): numbe
   return LOOKUPS.has(node.opType) ? HALF : SINGLE;
 }
 
-/** What a node reads that makes no float: a comparison, a cast to whole numbers. */
+/** Type that a node without float output reads: a comparison, a cast to integers. */
 function readType(node: NodeProto, types: ReadonlyMap<string, number>): number | undefined {
   const read = node.input.map((value) => types.get(value)).filter((type) => type !== undefined);
   if (subgraphsOf(node).length > 0 || node.opType === 'Shape' || node.opType === 'Size') return undefined;

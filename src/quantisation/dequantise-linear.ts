@@ -79,11 +79,11 @@ export function dequantiseDynamic(node: NodeProto, site: Site): void {
   ]);
 }
 
-/** What a product of whole numbers stands for. */
+/** The float product that an integer product stands for. */
 interface ScaledSums {
   /** The float activation. */
   readonly input: string;
-  /** What makes the float result. */
+  /** Node of the float result. */
   readonly last: NodeProto;
   /** Values that the sums are multiplied by; the weight's scales are among them. */
   readonly factors: readonly string[];

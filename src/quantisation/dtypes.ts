@@ -1,6 +1,6 @@
 import type { CodebookName } from './codebooks.js';
 
-/** What the maps of a model are written as. */
+/** Form of a model's written maps. */
 export type MapForm =
   /** As numbers of the type that all other weights have. */
   | { readonly kind: 'float' }

@@ -11,7 +11,7 @@ import { replaceNodes } from './replace-nodes.js';
 
 const SINGLE = dataTypeNumber('float');
 
-/** What `GatherBlockQuantized` takes for zero where no zero points are given, by bits. */
+/** Default zero point of `GatherBlockQuantized`, by bits. */
 const MIDDLES: ReadonlyMap<number, number> = new Map([
   [8, 128],
   [4, 8],

@@ -22,7 +22,7 @@ export interface StoredCodes extends Pick<BlockCodes, 'grid' | 'outCount' | 'inC
   readonly zeroPoints?: TensorHandle;
   /** `[K]` at least, int32, see `BlockCodes.groups`. */
   readonly groups?: TensorHandle;
-  /** What messages call it: its initializer. */
+  /** Name in messages: its initializer. */
   readonly name?: string;
 }
 

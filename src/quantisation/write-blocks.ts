@@ -12,7 +12,7 @@ import type { StoredCodes } from './store-codes.js';
 /** The domain of ONNX Runtime's own operators. */
 const MICROSOFT = 'com.microsoft';
 
-/** What `MatMulBnb4` calls its tables of levels. */
+/** Names of tables of levels in `MatMulBnb4`. */
 export const QUANT_TYPES = { fp4: 0, nf4: 1 } as const satisfies Record<CodebookName, number>;
 
 /** A weight and what is written in its place. */

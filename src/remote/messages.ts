@@ -11,10 +11,10 @@ export interface Order {
   readonly request: object;
 }
 
-/** What whoever makes the call is told: once the call, then whether to stop. */
+/** Messages to the process that makes the call: first the call, then possibly an abort. */
 export type ToCallee = Order | { readonly abort: true };
 
-/** What it tells. */
+/** Messages from it. */
 export type FromCallee = { readonly progress: Progress } | { readonly beat: true } | Outcome;
 
 export type Outcome = { readonly answer: unknown } | { readonly error: SentError };

@@ -7,7 +7,7 @@ export interface HeadChoiceInput {
   /** KV head of each query head, `0..groupCount-1`. */
   readonly groupOfHead: ArrayLike<number>;
   readonly groupCount: number;
-  /** What goes at once: a KV head with all its query heads, or one query head from every group. */
+  /** Units that are removed together: a KV head with all its query heads, or one query head from every group. */
   readonly headUnit: 'group' | 'query';
   /** KV groups to remove (`group`), or query heads to remove from every group (`query`). */
   readonly removeCount: number;

@@ -18,7 +18,7 @@ export interface MaskOptions {
   readonly store: StoreTensor;
   /** Moves every weight of the output maps to a neighbour of its data type, up or down at random. Default: none moves. */
   readonly nudge?: Random | undefined;
-  /** What neighbours are: numbers of the weight's own type (the default), or halves. */
+  /** Precision of neighbours: numbers of the weight's own type (the default), or halves. */
   readonly neighbours?: 'own' | 'half' | undefined;
 }
 

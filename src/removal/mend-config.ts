@@ -25,7 +25,7 @@ export interface BlockWidths {
 /** Units that stay of one module. */
 type KeptUnits = Pick<ModuleCut, 'keep' | 'neurons'>;
 
-/** What each block's modules are like when some units have gone. @param kept What stays, by module index. */
+/** Widths of each block's modules after removal. @param kept Units that stay, by module index. */
 export function blockWidths(layout: ModelLayout, kept: ReadonlyMap<number, KeptUnits>): BlockWidths[] {
   return Array.from({ length: layout.blockCount }, (_, block) => {
     const ffn = layout.modules.find((module) => module.block === block && module.kind === 'ffn');
@@ -170,7 +170,7 @@ interface ModelEntry {
   readonly value: string | number;
 }
 
-/** What is said of a model: by itself, or in a list by file or stem, without the variants that are gone. */
+/** Entry of a model: by itself, or in a list by file or stem, without the variants that are gone. */
 function mendEntry(said: unknown, { stem, name, value }: ModelEntry): unknown {
   if (!isRecord(said)) return value;
   const others = Object.entries(said).filter(([key]) => key !== stem && parseModelName(key)?.stem !== stem);

@@ -6,7 +6,7 @@ import { editGraph } from './graph-editor.js';
 import { type KeptUnits, keptPositions, keptUnits } from './kept-positions.js';
 import { cutTrace, prunedName } from './remove-units.js';
 
-/** What stays of a module that has been cut. */
+/** Units of a cut module that stay. */
 interface Cut {
   readonly module: Pick<PrunableModule, 'index'>;
   readonly keep: Int32Array;
@@ -31,7 +31,7 @@ export function narrowKeyValues(
   }
 }
 
-/** What stays of the module that makes the keys and values, if all others read the same of them. */
+/** Units that stay of the module that makes the keys and values, if all others read the same of them. */
 function commonUnits(
   { members, trace, values }: SharedKeyValues,
   { detected, facts }: Pick<AnalysedModel, 'detected' | 'facts'>,

@@ -17,7 +17,7 @@ export interface WholeModule {
   readonly facts: TwoRunFacts;
   /** The module's output map, all of whose input channels leave. */
   readonly linear: OutputLinear;
-  /** What the repair adds to the map's result in place of them. */
+  /** Bias that replaces the removed units in the map's result. */
   readonly bias?: Float64Array | undefined;
 }
 
@@ -45,7 +45,7 @@ export async function planModuleRemoval(model: OnnxModel, given: WholeModule): P
   return { apply: () => takeOut(model, { path, rows }) };
 }
 
-/** What the output map writes when nothing comes in: the repair's bias, and that of a Gemm. */
+/** Output of the map without input: the repair's bias, and that of a Gemm. */
 async function readStart(model: OnnxModel, { linear, facts, bias }: WholeModule): Promise<Float64Array | undefined> {
   const start = Float64Array.from(bias ?? new Float64Array(linear.outputCount));
   const node = editGraph(model).producerOf(linear.result);

@@ -81,7 +81,7 @@ function cutNeurons(
   });
 }
 
-/** What carries some units, and which of them stay. */
+/** A trace of units, and which of them stay. */
 export interface TraceCut extends Pick<Removal, 'detected' | 'facts' | 'module'> {
   readonly trace: ChannelTrace;
   readonly kept: KeptUnits;
@@ -109,7 +109,7 @@ export function cutTrace(model: OnnxModel, { detected, facts, trace, kept, modul
   graph.valueInfo = graph.valueInfo.filter(({ name }) => !stale.has(name));
 }
 
-/** What a module reads in place of a value that others need whole. */
+/** Name of the pruned copy of a value that others read unpruned. */
 export const prunedName = (value: string, module: number): string => `${value}/pruned_${module}`;
 
 /** Whether a value under its old name has become smaller: made inside the module, declared, or replaced. */

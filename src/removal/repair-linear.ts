@@ -88,7 +88,7 @@ export function giveLinearBias(model: OnnxModel, linear: OutputLinear): void {
 interface BiasPlace {
   readonly name: string;
   readonly shape: TensorShape;
-  /** What is added now; absent: nothing. */
+  /** Values to add now; absent: nothing. */
   readonly handle: TensorHandle | undefined;
   put(bias: TensorHandle): void;
 }

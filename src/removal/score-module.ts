@@ -44,21 +44,21 @@ export interface ModuleCase {
 export interface ScoredModule {
   /** Importance by unit; infinite for units that are never removed. */
   readonly scores: Float64Array;
-  /** What the removal of one more unit costs, in the order of rising scores, never falling; one entry for each finite score. */
+  /** Cost of removing one more unit, in the order of rising scores, never falling; one entry for each finite score. */
   readonly costs: Float64Array;
   readonly remarks: readonly string[];
   /** Chooses what leaves and repairs the rest. @param stepCount Steps to remove, see `shrinkSteps`. */
   remove(stepCount: number): Promise<RemovalPlan>;
 }
 
-/** What stays of a module. */
+/** Units of a module that stay. */
 export interface RemovalPlan {
   /** Units, ascending. */
   readonly keep: Int32Array;
   /** `[out, kept channels]` row-major; absent = the kept columns stay as they are. */
   readonly weight?: Float32Array;
   readonly bias?: Float64Array;
-  /** What became of each group, in order. */
+  /** Result of each group, in order. */
   readonly parts: readonly RepairedGroup[];
   /** Steps that could not be taken from the function groups. */
   readonly overflow: number;

@@ -10,14 +10,14 @@ import { type MeasuredPerplexity, perplexityMetric } from './perplexity-metric.j
 import type { BiasReport, MetricReport, PruneReport } from './report-schema.js';
 import { withoutPaths } from './without-paths.js';
 
-/** What `fang-prune eval --json` prints, as far as a report shows it. */
+/** Output of `fang-prune eval --json`, as far as a report shows it. */
 export interface EvaluationMeasurements {
   readonly models: readonly ModelMeasurements[];
   /** Paired tests; with `--compare`. */
   readonly comparisons?: readonly ComparedTask[];
 }
 
-/** What was measured of one model. */
+/** Measurements of one model. */
 export interface ModelMeasurements {
   readonly model: string;
   readonly perplexity?: readonly (MeasuredPerplexity & { readonly text: string })[];

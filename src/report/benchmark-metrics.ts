@@ -3,7 +3,7 @@ import type { Speedup, SpeedVerdict, Spread } from '../evaluation/speed.js';
 import { findMeasured, isMeant } from './find-measured.js';
 import type { MetricReport, PruneReport } from './report-schema.js';
 
-/** What `fang-prune bench --json` prints, as far as a report shows it. */
+/** Output of `fang-prune bench --json`, as far as a report shows it. */
 export interface BenchmarkMeasurements {
   readonly machine: { readonly processor: string };
   readonly promptLength: number;
@@ -13,7 +13,7 @@ export interface BenchmarkMeasurements {
   readonly comparisons?: readonly ComparedSpeeds[];
 }
 
-/** What one model takes on the machine that measured. */
+/** Speed of one model on the machine that measured. */
 export interface SpeedMeasurements {
   readonly model: string;
   readonly fileBytes: number;

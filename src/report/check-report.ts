@@ -52,7 +52,7 @@ const CALIBRATION = withFields({
   generated: optional(withFields({ windowCount: finite, seed: finite })),
 });
 
-/** What every report has, and what is read where it is there. */
+/** Fields of every report, and those that are read if they are there. */
 const REPORT = withFields({
   version: anyText,
   model: anyText,

@@ -19,7 +19,7 @@ const LEAST_TOKEN_COUNT = 3;
 /** Characters quoted on each side, and tokens that surely hold them. */
 const QUOTE = { before: 48, after: 24, tokensBefore: 32, tokensAfter: 16 } as const;
 
-/** What the contexts of one FFN are about: telling tokens, and examples in their text. */
+/** Characteristic tokens of the contexts of one FFN, and examples in their text. */
 export function describeContexts(input: ContextsInput): ContextReport[] {
   const { contexts, windows, decode } = input;
   const counts = new Int32Array(contexts.contextCount);

@@ -5,7 +5,7 @@ import { findDataType } from '../onnx/data-types.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 
-/** What a model is made of and which parts can be pruned, as plain data. */
+/** The parts of a model and which can be pruned, as plain data. */
 export interface ModelDescription {
   readonly model: string;
   readonly format: {

@@ -2,7 +2,7 @@ import { describeChange, isNoise } from './describe-change.js';
 import { formatDivergence, formatPerplexity } from './format-figure.js';
 import type { MetricReport, QualityReport } from './report-schema.js';
 
-/** What the windows are called in tables of figures. */
+/** Names of the windows in tables of figures. */
 const NAMES: Readonly<Record<QualityReport['from'], string>> = {
   source: 'held-out calibration text',
   text: 'bundled held-out text',
@@ -37,7 +37,7 @@ export function qualityMetrics(quality: QualityReport): readonly MetricReport[] 
   ];
 }
 
-/** What a result costs, in words. @param result what the written model is called */
+/** Cost of a result in quality, in words. @param result name of the written model */
 export function describeQuality(quality: QualityReport, result = 'pruned'): string {
   const { perplexity, divergence, top1Agreement, from, protocol } = quality;
   const { dense, pruned } = perplexity;

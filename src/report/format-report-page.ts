@@ -1,7 +1,7 @@
 import { sha256 } from '../calibration/sha256.js';
 import type { PruneReport } from './report-schema.js';
 
-/** What makes the page work: one script, one style sheet. */
+/** Script and style sheet of the page. */
 export interface PageAssets {
   readonly script: string;
   readonly style: string;

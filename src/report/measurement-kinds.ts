@@ -62,7 +62,7 @@ export const BIAS = withFields({
 const windowLoss = withFields({ nll: finite, tokenCount: finite });
 const difference = withFields({ difference: finite, interval: arrayOf(finite) });
 
-/** What `eval --json` prints, as far as a report shows it. */
+/** Output of `eval --json`, as far as a report shows it. */
 export const EVALUATION = withFields({
   models: arrayOf(
     withFields({
@@ -117,7 +117,7 @@ export const EVALUATION = withFields({
 const median = withFields({ median: finite });
 const speedup = withFields({ verdict: choice(['faster', 'slower', 'same']), interval: optional(arrayOf(finite)) });
 
-/** What `bench --json` prints, as far as a report shows it. */
+/** Output of `bench --json`, as far as a report shows it. */
 export const BENCHMARK = withFields({
   machine: withFields({ processor: anyText }),
   promptLength: finite,

@@ -14,7 +14,7 @@ import { MODEL_TENSORS, type SavedMixture, type SavedModule, sumNames, tensorNam
 /** Takes statistics apart, module by module: numbers into tensors, shapes into JSON. */
 export interface StatisticsPacker {
   addModule(measured: MeasuredModule): Promise<void>;
-  /** What was packed, with what was seen of the model as a whole. */
+  /** The packed statistics, with measurements of the model as a whole. */
   finish(dense: DenseMeasures, windows: readonly Int32Array[]): Promise<PackedStatistics>;
 }
 

@@ -11,7 +11,7 @@ import {
 } from '../options.js';
 import type { JsonValue } from './report-schema.js';
 
-/** What a run had beside its pruning options. */
+/** Settings of a run besides its pruning options. */
 export interface RunSettings {
   /** Absent: the run made no windows of its own. */
   readonly calibration?: SettledCalibration | undefined;

@@ -49,7 +49,7 @@ export interface ReportInput {
   readonly windows: readonly Int32Array[];
   /** Quotes calibration text where contexts are shown; absent: none is quoted. */
   readonly decode?: Decode | undefined;
-  /** What drives units, by whether they stay. */
+  /** Tokens that activate units, for units that stay and that leave. */
   readonly drives?: Drives | undefined;
   readonly statistics?: StatisticsReport | undefined;
   readonly size?: SizeReport | undefined;

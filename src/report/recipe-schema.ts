@@ -3,7 +3,7 @@ import type { CalibrationProvenance } from '../calibration/calibration-set.js';
 import type { EnvironmentReport, JsonValue } from './report-schema.js';
 import type { SavedFile } from './saved-file.js';
 
-/** What `schema` says; the number rises when a field changes its meaning or goes. */
+/** Value of `schema`; the number rises when a field changes its meaning or is removed. */
 export const RECIPE_SCHEMA = 'fang-prune-recipe/2';
 
 /**
@@ -19,7 +19,7 @@ export interface Recipe extends SavedFile {
   /** Every option of the run, for readers; `apply` does not read them. */
   readonly settings: Readonly<Record<string, JsonValue>>;
   readonly calibration?: CalibrationProvenance;
-  /** What runs have in common that make the same folder; absent where there is none. */
+  /** Key of runs that make the same folder; absent where there is none. */
   readonly run?: string;
   /** Modules that lose units, in the order in which the run cut them. */
   readonly modules: readonly RecipeModule[];
@@ -27,7 +27,7 @@ export interface Recipe extends SavedFile {
   readonly result?: { readonly sha256: string };
 }
 
-/** What one module loses. */
+/** Units that one module loses. */
 export interface RecipeModule {
   /** Index into the layout's modules. */
   readonly index: number;

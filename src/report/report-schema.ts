@@ -10,7 +10,7 @@ import type { HealingReport } from '../healing/heal-model.js';
 import type { AllocationCandidate, StageTiming } from '../prune/job.js';
 import type { TokenCounts } from '../vocabulary/choose-tokens.js';
 
-/** What `schema` says; the number rises when a field changes its meaning or goes. */
+/** Value of `schema`; the number rises when a field changes its meaning or is removed. */
 export const REPORT_SCHEMA = 'fang-prune-report/1';
 
 /** Anything JSON can hold. */
@@ -53,21 +53,21 @@ export interface PruneReport {
   /** Model file with its external data; `after` is predicted in a dry run. */
   readonly bytes: BeforeAfter;
   readonly blocks: readonly BlockReport[];
-  /** What the model was written as, where that was asked for; `bytes.after` and the certificate are the first one's. */
+  /** Dtypes of the written model, where requested; `bytes.after` and the certificate are the first one's. */
   readonly dtypes?: readonly DtypeReport[];
   /** Every module of the model, those that were left alone included. */
   readonly modules: readonly ModuleReport[];
-  /** What the written model's predictions lost; absent where nothing was written, or it could not be measured. */
+  /** Loss of the written model's predictions; absent where nothing was written, or it could not be measured. */
   readonly quality?: QualityReport;
   /** Measured figures of the dense and the pruned model. */
   readonly metrics?: readonly MetricReport[];
-  /** What both models write after the same prompts. */
+  /** Text that both models generate after the same prompts. */
   readonly samples?: readonly SampleReport[];
   /** Every rung of the ladder that the run was part of, the dense model first; there when the whole ladder has ended. */
   readonly ladder?: readonly RungReport[];
   /** This run, and others of the same dense model that were laid beside it. */
   readonly beside?: readonly BesideReport[];
-  /** What pruning costs on other texts than the calibration's. */
+  /** Cost of pruning on other texts than the calibration's. */
   readonly bias?: readonly BiasReport[];
   readonly seed: number;
   /** Absent for methods that read no token. */
@@ -76,15 +76,15 @@ export interface PruneReport {
   readonly statistics?: StatisticsReport;
   /** Allocations that were compared on held-out calibration windows, and which was taken; absent where there was one alone. */
   readonly candidates?: readonly AllocationCandidate[];
-  /** What was compared to meet a size; absent where none was asked for. */
+  /** Models that were compared for a size; absent where none was requested. */
   readonly size?: SizeReport;
-  /** What the vocabulary lost before all else; absent where no token was to go. */
+  /** The trimmed vocabulary; absent where no token was to be removed. */
   readonly vocabulary?: ResultVocabularyReport;
   /** How the pruned model learnt from the dense one; absent where it was not asked for. */
   readonly healing?: HealingReport;
   /** That the written model computes what the masked original does; absent where nothing was written or compared. */
   readonly certificate?: CertificateReport;
-  /** What lay beside the model; absent for a dry run. */
+  /** Files beside the model; absent for a dry run. */
   readonly sideFiles?: SideFilesReport;
   readonly timings: readonly StageTiming[];
   /** Largest resident memory of the process, where the platform tells. */
@@ -108,7 +108,7 @@ export interface HubOrigin {
   readonly repo: string;
   /** Branch, tag or commit that was asked for. */
   readonly revision: string;
-  /** What it was then, 40 hexadecimal digits. */
+  /** The commit at that time, 40 hexadecimal digits. */
   readonly commit: string;
   /** As the model's card says; absent where it does not, or was not asked. */
   readonly license?: string;
@@ -156,7 +156,7 @@ export interface CertificateReport {
 export interface QualityReport extends PredictionComparison {
   /** See `HeldOutWindows`; where it is `calibration`, no text was left, and the figures flatter the pruned model. */
   readonly from: Exclude<HeldOutOrigin, 'random'>;
-  /** What was read. */
+  /** Text that was read. */
   readonly protocol: PerplexityProtocol;
 }
 
@@ -170,7 +170,7 @@ export interface DtypeReport {
   readonly bytes: number;
   /** Bytes of weights by part; tied weights count as the embedding, and `other` is all that is no large matrix. */
   readonly parts: Readonly<Record<'ffn' | 'attention' | 'embedding' | 'head' | 'other', number>>;
-  /** What pruning and rounding cost apart; absent without calibration windows, or where activations are rounded too. */
+  /** Costs of pruning and rounding; absent without calibration windows, or where activations are rounded too. */
   readonly divergence?: DivergenceReport;
   /** How the maps were rounded; absent where every weight went to the nearest level by itself. */
   readonly rounding?: RoundingReport;
@@ -185,9 +185,9 @@ export interface DivergenceReport {
   readonly windowCount: number;
   /** Of the pruned model in floats. */
   readonly pruning: number;
-  /** What rounding adds. */
+  /** Cost that rounding adds. */
   readonly quantising: number;
-  /** What rounding every weight to the nearest level would add; absent where that was done. */
+  /** Cost that rounding every weight to the nearest level would add; absent where that was done. */
   readonly nearest?: number;
 }
 
@@ -206,7 +206,7 @@ export interface SizeReport {
   readonly target: number;
   /** Tokens whose keys and values count too, here and in the candidates' bytes; absent: files alone do. */
   readonly contextLength?: number;
-  /** What might be given up. */
+  /** Ways to make the model smaller that were allowed. */
   readonly allow: readonly string[];
   /** Models that were measured on held-out windows, those with one number of bits first. */
   readonly candidates: readonly SizeCandidateReport[];
@@ -224,12 +224,12 @@ export interface SizeCandidateReport {
   readonly maps: Readonly<Record<string, number>>;
   /** Parts of the mean KL(dense || draft), in nats a token. */
   readonly divergence: { readonly pruning: number; readonly quantising: number };
-  /** What estimates said before it was measured, in nats a token. */
+  /** Estimate before the measurement, in nats a token. */
   readonly predicted?: number;
   readonly chosen: boolean;
 }
 
-/** What was trimmed. */
+/** Result of trimming a vocabulary. */
 export interface VocabularyReport {
   /** Rows of the vocabulary: those of the tokenizer's tokens and of the padding behind them. */
   readonly rows: BeforeAfter;
@@ -332,7 +332,7 @@ export interface RungPerplexity {
 /** One figure of the dense and the pruned model. */
 export interface MetricReport {
   readonly kind: 'perplexity' | 'accuracy' | 'speed' | 'memory' | 'other';
-  /** What was measured on: a text, a task, `prefill`, ... */
+  /** Name of what was measured: a text, a task, `prefill`, ... */
   readonly name: string;
   /** Absent where only the pruned model was measured. */
   readonly dense?: number;
@@ -349,22 +349,22 @@ export interface MetricReport {
    * `pruned - dense`. Absent where it is not known.
    */
   readonly changeInterval?: readonly [low: number, high: number];
-  /** What the pruned model is by a paired test; `same` = no difference beyond noise. */
+  /** Verdict about the pruned model by a paired test; `same` = no difference beyond noise. */
   readonly verdict?: 'same' | 'worse' | 'better';
-  /** What a perplexity was measured on. */
+  /** Protocol of a perplexity. */
   readonly protocol?: PerplexityProtocol;
   /** How it was measured, in a line. */
   readonly note?: string;
 }
 
-/** What pruning costs on the calibration text and on another one, context by context. */
+/** Cost of pruning on the calibration text and on another one, context by context. */
 export interface BiasReport extends BiasFindings {
   /** The other text. */
   readonly name: string;
   /** Block of the dense model in whose FFN's input the contexts are seen. */
   readonly block: number;
   readonly windowLength: number;
-  /** What each context is about, in both texts. */
+  /** Description of each context, in both texts. */
   readonly described: readonly ContextReport[];
 }
 
@@ -403,7 +403,7 @@ export interface ModuleReport {
   readonly keep: readonly number[];
   /** Neurons of each expert of a mixture; absent where they stay. */
   readonly neurons?: BeforeAfter;
-  /** What the module's result lost on the calibration tokens; absent where nothing was removed or no token seen. */
+  /** Loss of the module's output on the calibration tokens; absent where nothing was removed or no token read. */
   readonly error?: OutputError;
   /** Of the module's only group, or of each function group in `groups`; absent for repairs that solve nothing. */
   readonly numerics?: RepairNumerics;
@@ -418,7 +418,7 @@ export interface ModuleReport {
   readonly costCurve?: CostCurve;
 }
 
-/** What drives a module's units in the dense model, by whether they stay. */
+/** Tokens that activate a module's units in the dense model, for units that stay and that leave. */
 export interface DrivesReport {
   /** Fraction of the module's squared output, each unit by itself, that comes from units that stay. */
   readonly keptShare: number;

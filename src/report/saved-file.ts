@@ -2,10 +2,10 @@ import { ModelFormatError } from '../errors.js';
 import { anyText, type Fault, type Fields, findFault, withFields } from '../options/kinds.js';
 import type { ModelOrigin } from './model-origin.js';
 
-/** What is kept as a JSON file with tensors beside it; also the name of the file in a folder. */
+/** Kind of a JSON file with tensors beside it; also the name of the file in a folder. */
 export type SavedKind = 'recipe' | 'statistics';
 
-/** What every such JSON file says. */
+/** Fields of every such JSON file. */
 export interface SavedFile {
   readonly schema: string;
   /** Version of this library. */
@@ -47,7 +47,7 @@ export function checkSavedFile<T extends SavedFile>(
   if (fault !== undefined) throw damaged(kind, `${file}: ${describeFault(fault)}`);
 }
 
-/** What is wrong with a field of a JSON file. Values of others' files are not quoted at length. */
+/** Describes a wrong field of a JSON file. Values of others' files are not quoted at length. */
 export const describeFault = ({ place, value, kind: { expected } }: Fault): string =>
   `${place} is ${nameOf(value)}, expected ${expected}`;
 

@@ -5,7 +5,7 @@ import type { StatisticsKind } from '../prune/measure-dense/dense-statistics.js'
 import type { EnvironmentReport, JsonValue } from './report-schema.js';
 import type { SavedFile } from './saved-file.js';
 
-/** What `schema` says; the number rises when a field changes its meaning or goes. */
+/** Value of `schema`; the number rises when a field changes its meaning or is removed. */
 export const STATISTICS_SCHEMA = 'fang-prune-statistics/1';
 
 /**
@@ -16,7 +16,7 @@ export interface SavedStatistics extends SavedFile {
   readonly schema: typeof STATISTICS_SCHEMA;
   /** Where the run took place. */
   readonly environment?: EnvironmentReport;
-  /** What runs have in common that make the same statistics. */
+  /** Key of runs that make the same statistics. */
   readonly run?: string;
   /** Method that the statistics were collected for. */
   readonly method: string;

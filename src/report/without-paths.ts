@@ -13,7 +13,7 @@ const SYSTEM_PATH =
 /** Whether a path says where it lies on this machine. */
 export const isAbsolutePath = (path: string): boolean => ABSOLUTE.test(path);
 
-/** What sentences may hold. */
+/** Paths that sentences may contain. */
 export interface KnownPlaces {
   /** Absolute paths, which become names too. */
   readonly paths?: readonly string[];

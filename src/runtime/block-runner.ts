@@ -33,7 +33,7 @@ export interface StageRun {
   readonly extensionFeeds?: (batch: Batch) => Tensors | Promise<Tensors>;
 }
 
-/** What is measured of a stage while the hidden states move through it. */
+/** Values that are measured of a stage while the hidden states move through it. */
 export interface StageReads extends Partial<StageRun> {
   /** Takes what was asked for of one batch, which is released when this is done, and hears that the batch has moved. */
   readonly onBatch?: (batch: Batch, values: Tensors) => void | Promise<void>;
@@ -178,7 +178,7 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
     return given;
   }
 
-  /** What has to be handed out to stand behind the stages that were passed: the hidden state, and what later stages read beside it. */
+  /** Values to output so that a run can start after the stages that were passed: the hidden state, and others that later stages read. */
   function findMoved(graph: AnalysedGraph): Moved[] {
     const end = segmentNow();
     const carried = graph.carried().slice(from, end);

@@ -74,7 +74,7 @@ async function declareOnly(open: () => Promise<Session>): Promise<Session> {
   };
 }
 
-/** What each piece hands out: the hidden state, what later pieces read beside it, and what the model does. */
+/** Outputs of each piece: the hidden state, other values that later pieces read, and the model's outputs. */
 function findPieces(model: OnnxModel, index: GraphIndex): readonly (readonly string[])[] {
   const partition = partitionGraph(index, findCuts(model, index));
   const last = partition.cuts.length;

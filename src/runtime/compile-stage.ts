@@ -60,7 +60,7 @@ export interface CompileRequest {
   readonly extension?: StageExtension | ((slice: LoadedSlice) => StageExtension) | undefined;
   /** Values of the stage that the extension reads, so that they are computed. */
   readonly reads?: readonly string[];
-  /** What is known of the values that come from outside. */
+  /** Facts about the values that come from outside. */
   readonly facts: TwoRunFacts;
   /** Channels of the last axis that the graph reads of values from outside, where not all. */
   readonly narrowed?: ReadonlyMap<string, Int32Array>;
@@ -157,7 +157,7 @@ function keptCaches(node: NodeProto): readonly string[] {
 interface Owned {
   /** Weights that were read for the session, which go when it goes. */
   readonly read: readonly Uint8Array<ArrayBuffer>[];
-  /** What a run hands out where nothing else is asked for. */
+  /** Default outputs of a run. */
   readonly wanted: readonly string[];
 }
 

@@ -2,7 +2,7 @@ import { fromBinary } from '@bufbuild/protobuf';
 import { ModelProtoSchema, type ValueInfoProto } from 'onnx-buf';
 import { type DeclaredValue, typeOf } from './engine.js';
 
-/** What a serialized model declares, for runtimes whose sessions do not tell. */
+/** Inputs and outputs that a serialized model declares, for runtimes whose sessions do not list them. */
 export function readDeclaredValues(model: Uint8Array): {
   readonly inputs: readonly DeclaredValue[];
   readonly outputs: readonly DeclaredValue[];

@@ -13,7 +13,7 @@ export interface TensorTypes {
 
 export type TensorType = keyof TensorTypes;
 
-/** What holds the elements of a type. */
+/** Typed array of each element type. */
 export const ARRAYS = {
   float32: Float32Array,
   float64: Float64Array,
@@ -52,7 +52,7 @@ export interface SessionOptions {
   readonly folder?: string | undefined;
 }
 
-/** What a compiled graph declares about an input or output; a symbolic dimension is its name, one without a name `''`. */
+/** Declaration of an input or output of a compiled graph; a symbolic dimension is its name, one without a name `''`. */
 export interface DeclaredValue {
   readonly name: string;
   /** In ONNX Runtime's names; usually a `TensorType`, but a graph may declare others (`string`, `uint64`). */

@@ -15,7 +15,7 @@ const FIRST_WITH_OPSET = [
 const UNKNOWN =
   /find an implementation for (\S+)|No Op registered for (\S+)|(\S+)\(-?\d+\) is not a registered|attribute: \S+ for operator (\S+)/;
 
-/** What it says of typed arrays of another realm. */
+/** Message about typed arrays of another realm. */
 const OTHER_REALM = /must be type of function|must be a typed array/;
 
 /**
@@ -48,7 +48,7 @@ export function neededRuntime(said: string): string | undefined {
   return `opset ${opset} of ${domain} needs ${domain === 'ai.onnx' ? firstWith(FIRST_WITH_OPSET, Number(opset)) : 'a newer one'}`;
 }
 
-/** What it says of an operator that it does not know. */
+/** Message about an unknown operator. */
 function unknownOperator(said: string): string | undefined {
   const operator = said
     .match(UNKNOWN)

@@ -15,7 +15,7 @@ export interface MeasureRequest {
   readonly facts: TwoRunFacts;
   /** Whether a value can be fed, so that it need not be computed. */
   atHand(value: string): boolean;
-  /** What is to be computed. */
+  /** Values to compute. */
   readonly outputs: readonly string[];
   feedsOf(names: readonly string[]): Record<string, Tensor>;
 }

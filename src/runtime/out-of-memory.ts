@@ -4,7 +4,7 @@ import { errorMessage } from '../error-message.js';
 const OUT_OF_MEMORY =
   /bad_alloc|bad allocation|failed to allocate memory|out of memory|cannot allocate memory|allocation failed/i;
 
-/** What to do where memory runs out. */
+/** Advice when memory runs out. */
 export const MEMORY_REMEDY =
   'Memory ran short: take shorter windows (calibration.windowLength), end other programs, or use a machine with more memory';
 

@@ -248,7 +248,7 @@ function zeroTensor({ dataType, dims }: TensorHandle, zeros: ArrayBuffer): Tenso
     : { type: 'float16', dims, data: new Uint16Array(zeros, 0, length) };
 }
 
-/** What is known of a weight, its contents where they are few integers. */
+/** Facts about a weight, with its contents if they are few integers. */
 export async function factOfWeight(handle: TensorHandle): Promise<ValueFact> {
   const { dataType, dims } = handle;
   const isInts = (dataType === 6 || dataType === 7) && elementCount(dims) <= INTS_LIMIT;

@@ -38,7 +38,7 @@ const FOREIGN: ReadonlySet<string> = new Set([
   ...['RandomNormal', 'RandomNormalLike', 'RandomUniform', 'RandomUniformLike', 'Multinomial', 'Bernoulli'],
 ]);
 
-/** What an operator's kernel takes on trust. */
+/** Properties that an operator's kernel does not check. */
 interface Trusted {
   /** Attributes that it divides or counts dims by: from 1 to so many, where the node has them. */
   readonly counts?: Readonly<Record<string, number>>;
@@ -111,7 +111,7 @@ const TRUSTED: Readonly<Record<string, Trusted>> = {
   Loop: { rounds: (ints) => product(ints(0)) },
 };
 
-/** What sizes are made by from others. */
+/** Operators that compute sizes from other sizes. */
 const SIZE_ARITHMETIC: ReadonlySet<string> = new Set([
   ...['Add', 'Sub', 'Mul', 'Div', 'Neg', 'Abs', 'Max', 'Min', 'Where', 'Concat'],
   ...['Cast', 'Identity', 'Reshape', 'Squeeze', 'Unsqueeze'],
@@ -227,7 +227,7 @@ function bytesMade(node: NodeProto, { elements, typeFrom, keepsCount = false }: 
 /** Eight where the type is not known. */
 const elementBytes = (dataType = 0): number => (findDataType(dataType)?.bits ?? 64) / 8;
 
-/** What is known of weights and of Constant nodes. */
+/** Facts about weights and Constant nodes. */
 async function knownFacts({ initializer, node }: GraphProto, weights: OnnxModel['weights']): Promise<Facts> {
   const facts = new Map<string, ValueFact>();
   for (const { name } of initializer) {

@@ -7,17 +7,17 @@ import { shorten } from '../printable.js';
 import type { Engine } from './engine.js';
 import { neededRuntime } from './explain-refusal.js';
 
-/** What ONNX Runtime could not do of a model. */
+/** A model that ONNX Runtime could not run, and why. */
 interface Refusal {
   /** In the words of a sentence that begins with the engine's name. */
   readonly cannot: string;
   /** Name of the node it names. */
   readonly node?: string | undefined;
-  /** What to do instead, where the node does not tell. */
+  /** Advice, where the node does not give any. */
   readonly remedy?: string;
 }
 
-/** What to do about a file that was invalid before anybody touched it. */
+/** Advice for a file that was invalid before pruning. */
 const INVALID =
   'its exporter wrote a file that is not valid: export the model by another exporter, or another version of it; --verbose shows what is wrong';
 

@@ -34,7 +34,7 @@ export function scaleFacts({ facts, sizes }: ScaleRequest, target: PrefillSize):
   return scaled;
 }
 
-/** What numbers are multiples of. */
+/** Quantities that sizes are multiples of. */
 const MEASURES: readonly Growth[] = [
   () => 1,
   ({ batchSize }) => batchSize,

@@ -60,7 +60,7 @@ export function createSpilledStore(file: ScratchFile): TensorStore {
   let written = Promise.resolve();
   let ahead: { readonly batch: number; readonly tensor: Promise<Tensor> } | undefined;
   let last = -1;
-  /** What was handed out last, to be read into again: new memory for each read would keep the garbage collector busy. */
+  /** The buffer returned last, to be reused: new memory for each read would keep the garbage collector busy. */
   let spare: ArrayBuffer | undefined;
   let largest = 0;
 

@@ -25,7 +25,7 @@ export interface ValueCache {
   forget(): void;
   /** Bytes of what is held, of all batches. */
   byteLength(): number;
-  /** What is held, without the tensors. */
+  /** The state of the cache, without the tensors. */
   save(): SavedValueCache;
   /** The same again; the tensors follow by `put`. */
   restore(saved: SavedValueCache): void;

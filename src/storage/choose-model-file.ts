@@ -23,7 +23,7 @@ const VARIANTS: readonly string[] = [
   '_q2f16',
 ];
 
-/** What lies beside a decoder and is none. */
+/** Names of models beside a decoder that are no decoders. */
 const COMPANIONS = /^(embed|vision|audio|speech|encoder)\w*\.onnx$/;
 
 /** Decoders beside models of other parts; an encoder beside them makes them decoders that nothing can be made of alone. */
@@ -39,7 +39,7 @@ export interface ModelListing {
 }
 
 export interface ModelChoice {
-  /** What the user named, relative to the folder. */
+  /** File that the user named, relative to the folder. */
   readonly file: string | undefined;
   readonly genai: JsonObject | undefined;
 }
@@ -115,7 +115,7 @@ const refuseEncoderDecoder = (root: string, found: string): UnsupportedModelErro
     `${root} is an encoder-decoder: ${found}. Models such as T5, BART, Marian and Whisper cannot be pruned yet, only decoder-only text models; choose one of those.`,
   );
 
-/** What there is in a folder. */
+/** Contents of a folder. */
 export function listingOf(files: Files, root: string): ModelListing {
   const list = async (folder: string) => {
     const path = files.resolve(root, folder);

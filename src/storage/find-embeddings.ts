@@ -4,7 +4,7 @@ import { normaliseRelativePath } from '../onnx/relative-path.js';
 import type { Files } from '../platform/platform.js';
 import type { JsonObject } from './read-json.js';
 
-/** What transformers.js and onnxruntime-genai call embedding models. */
+/** Names of embedding models in transformers.js and onnxruntime-genai. */
 const STEMS: ReadonlySet<string> = new Set(['embed_tokens', 'embedding']);
 
 /** Variants in the order in which they are taken where there is none of the decoder's own. */

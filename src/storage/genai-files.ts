@@ -14,7 +14,7 @@ export function filesOfGenai(model: unknown, depth = 0): readonly string[] {
   });
 }
 
-/** What such a file may be called, by the key that names it: a document from elsewhere might name any file. */
+/** Allowed names of such a file, by the key that names it: a document from elsewhere might name any file. */
 const GENAI_FILES: ReadonlyMap<string, RegExp> = new Map([
   ['filename', /\.onnx$/],
   ['adapter_filename', /\.onnx_adapter$/],

@@ -58,7 +58,7 @@ export async function hashFilesCached(
   return found;
 }
 
-/** What turns text into the model's tokens. */
+/** Files that define the model's tokens. */
 const TOKENIZER_FILES = [TOKENIZER, 'tokenizer_config.json'];
 
 /**

@@ -96,7 +96,7 @@ async function download(
   }
 }
 
-/** What an earlier download left. */
+/** Files of an earlier download. */
 async function findInStore({ files }: Platform, store: HubStore, { id }: HubModelRequest): Promise<HubModelPlace> {
   const { repo, revision } = id;
   const commit = isCommit(revision) ? revision : await store.readRevision(repo, revision);
@@ -177,7 +177,7 @@ const variantOf = (path: string): string => parseModelName(nameOf(path))?.varian
 
 interface Companions {
   readonly paths: readonly string[];
-  /** What `genai_config.json` names. */
+  /** Files that `genai_config.json` names. */
   readonly named: ReadonlySet<string>;
 }
 
@@ -201,7 +201,7 @@ function companionsOf(modelFile: string, { paths, named }: Companions): string[]
   return [...new Set([...best.values(), ...models.filter((path) => named.has(path))])];
 }
 
-/** What goes with a model and holds no weights, see `isSideFile`. */
+/** Files of a model without weights, see `isSideFile`. */
 function sideFiles({ repo }: ModelId, files: readonly HubFile[], named: ReadonlySet<string>): readonly HubFile[] {
   const isWanted = (path: string) => isSideFile(path) || (named.has(path) && !path.endsWith('.onnx'));
   const found = files.filter(({ path, byteLength }) => isWanted(path) && byteLength <= MAX_SIDE_BYTES);

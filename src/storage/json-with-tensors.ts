@@ -89,7 +89,7 @@ export async function writePair(
   );
 }
 
-/** What both files hold. */
+/** Contents of both files. */
 export interface SavedPair<T> {
   readonly json: T;
   readonly tensors: TensorMap;

@@ -5,7 +5,7 @@ import { decodeText, readBytes } from './read-bytes.js';
 
 /** A file that one run adds lines to and the next one resumes from. */
 export interface LineFile {
-  /** What an earlier run left; empty for a new file. */
+  /** Contents of an earlier run; empty for a new file. */
   readonly content: string;
   /** Keeps the first bytes, whose lines are whole; with none of them the file begins with `header`. To be called once, first. */
   start(wholeBytes: number, header: string): Promise<void>;

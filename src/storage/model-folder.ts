@@ -32,7 +32,7 @@ export const TOKENIZER = 'tokenizer.json';
 
 /** A model where it lies, with the files that belong to it. */
 export interface ModelFolder {
-  /** What it is read through. */
+  /** Platform that it is read through. */
   readonly platform: Platform;
   /** Absolute path of the folder with config and tokenizer. */
   readonly root: string;
@@ -83,7 +83,7 @@ export interface SourceOptions {
   readonly offline?: boolean | undefined;
 }
 
-/** What every call says of the model that it runs. */
+/** Options of every call about the model that it runs. */
 export interface ModelRequest extends JobControl, SourceOptions, EngineChoice {
   /** A folder in transformers.js or onnxruntime-genai layout, an `.onnx` file, or a model of the Hugging Face Hub, `org/name`. */
   readonly model: string;
@@ -216,7 +216,7 @@ async function locate(
   return kind === 'folder' ? { root: path } : locateFile(files, path, file);
 }
 
-/** What is no path may be a model's id. @throws OptionError, HubError: a text that can be read as both is called both. */
+/** A text that is no path may be a model's id. @throws OptionError, HubError: a text that can be read as both is called both. */
 async function locateOnHub(
   platform: Platform,
   named: string,
@@ -295,7 +295,7 @@ export function contextLength({ documents }: ModelFolder): number | undefined {
   return [...named.map((key) => config[key]), genai].find((value) => typeof value === 'number');
 }
 
-/** What the graph leaves open of its caches. */
+/** Sizes that the graph leaves open in its caches. */
 export function cacheSizes({ documents }: ModelFolder): CacheSizes {
   const decoder = Object(Object(documents['genai_config.json']?.model).decoder) as JsonObject;
   const firstNumber = (...values: readonly unknown[]) => values.find((value) => typeof value === 'number');

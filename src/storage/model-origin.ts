@@ -7,7 +7,7 @@ import { VERSION } from '../version.js';
 import { hashFiles } from './hash-files.js';
 import { type ModelFolder, runPaths } from './model-folder.js';
 
-/** What is made from a model and may only be used with it. */
+/** A file that is made from a model and may only be used with it. */
 export interface MadeFrom {
   /** For messages: `the recipe a.json`. */
   readonly name: string;

@@ -27,7 +27,7 @@ const TEMPLATE = /^[\w-][\w.-]*\.jinja$/;
 const PARTS =
   /^(embed_tokens|(text_)?embeddings?|prepare_inputs_embeds|vision|audio|speech|(vision|image|video|audio|speech)_(encoder|model|tower|projector|embeds?|embeddings?|adapter)|multi_?modal_projector|lm_head|gen_head|gen_img_embeds|image_decode|position_processor)$/;
 
-/** What exporters call a decoder: with and without its KV cache, and both in one. */
+/** Names of decoders by exporters: with and without KV cache, and both in one. */
 const DECODERS = /^(model|(decoder|model)(_with_past|_merged)+|decoder(_with_past)?_model(_merged)?)$/;
 
 /** Whether a file is configuration, tokenizer, template or licence of a model. @param path relative to the model's folder, with `/` */

@@ -16,9 +16,9 @@ const TOOL_FOLDERS = new Set(['.git', '.cache', 'node_modules']);
 /** A model's folder, as far as it says what belongs to the model. */
 export type SideFilesPlace = Pick<ModelFolder, 'root' | 'modelFile' | 'documents' | 'embeddings'>;
 
-/** What lies beside a model, relative to its folder, with `/`. */
+/** Files beside a model, relative to its folder, with `/`. */
 export interface SideFiles {
-  /** What a runtime reads: configuration, tokenizer, templates, licence, models of another part with their external data. */
+  /** Files that a runtime reads: configuration, tokenizer, templates, licence, models of another part with their external data. */
   readonly kept: readonly string[];
   /** Everything else in the folders that were looked into; folders by their names alone, with `/` at the end. */
   readonly leftOut: readonly string[];

@@ -7,7 +7,7 @@ import type { PruneReport } from '../report/report-schema.js';
 import { withoutPaths } from '../report/without-paths.js';
 import { hasSchema, MAX_REPORT_BYTES } from './read-json.js';
 
-/** What reports are called beside the model they tell of, without their endings. */
+/** Name of reports beside their model, without extensions. */
 export const REPORT_NAME = 'fang-prune-report';
 
 /** Where a report goes, without its ending. */

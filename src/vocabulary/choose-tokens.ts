@@ -37,7 +37,7 @@ export interface TokenCounts {
   readonly parts: number;
 }
 
-/** What stays of a vocabulary. */
+/** Tokens of a vocabulary that stay. */
 export interface ChosenTokens {
   /** Ids, ascending. */
   readonly keep: Int32Array;

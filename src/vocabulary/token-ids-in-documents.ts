@@ -3,7 +3,7 @@ import type { RenumberedIds } from './renumbered-ids.js';
 
 type Json = Readonly<Record<string, unknown>>;
 
-/** What a key of a configuration file says of token ids. */
+/** How a key of a configuration file holds token ids. */
 interface KeyRule {
   readonly pattern: RegExp;
   /** Whether the ids play a role that the model cannot do without. */
@@ -64,7 +64,7 @@ const MOST_NESTED = 3;
 
 const isId = (value: unknown): value is number => Number.isInteger(value) && (value as number) >= 0;
 
-/** What is no id of a token, such as -1, or one beyond the vocabulary, stays. */
+/** Numbers that are no token id, such as -1, or one beyond the vocabulary, do not change. */
 const renumberOne = (id: unknown, ids: RenumberedIds): unknown => (isId(id) ? (ids.newId(id) ?? id) : id);
 
 function renumberAll(value: unknown, ids: RenumberedIds): unknown {

@@ -76,7 +76,7 @@ async function passOn(tracing: Tracing, reader: Reader): Promise<readonly Scoped
   return way.gives === 'ids' ? node.output.filter((name) => name !== '').map((name) => ({ scope, name })) : [];
 }
 
-/** What comes out of a branch comes out of its node. */
+/** Outputs of a branch are outputs of its node. */
 function outputsOf({ scopes }: Tracing, { scope, input }: Reader): readonly ScopedValue[] {
   const { parent } = scope;
   if (parent === undefined) return [];
@@ -85,7 +85,7 @@ function outputsOf({ scopes }: Tracing, { scope, input }: Reader): readonly Scop
   return name === undefined ? [] : [{ scope: parent, name }];
 }
 
-/** What an operator makes of ids. */
+/** How an operator treats ids. */
 interface IdRule {
   /** Inputs that ids may come in by; absent: any. */
   readonly inputs?: readonly number[];

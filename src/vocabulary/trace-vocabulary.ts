@@ -5,7 +5,7 @@ import { traceLogits } from './trace-logits.js';
 import { traceTokenIds } from './trace-token-ids.js';
 import { checkReaders, startTracing, type VocabularyTrace } from './vocabulary-trace.js';
 
-/** What a graph is, as far as the vocabulary matters. */
+/** Role of a graph for the vocabulary. */
 export type GraphPart =
   /** Reads ids, or embeddings in their place, and gives logits. */
   | 'decoder'

@@ -5,7 +5,7 @@ import { formatMerges } from './trim-tokenizer.js';
 
 type Json = Readonly<Record<string, unknown>>;
 
-/** What becomes of a file beside tokenizer.json that holds tokens or ids. */
+/** Treatment of a file beside tokenizer.json that holds tokens or ids. */
 export type VocabularyFile =
   /** It is written anew. */
   | { readonly kind: 'json'; rewrite(document: Json, trimmed: TrimmedFiles): Json }
@@ -13,7 +13,7 @@ export type VocabularyFile =
   /** It would name the old ids, and no runtime of ONNX models needs it beside tokenizer.json. */
   | { readonly kind: 'stale' };
 
-/** What files are rewritten from. */
+/** Sources that files are rewritten from. */
 export interface TrimmedFiles {
   readonly ids: RenumberedIds;
   /** The tokenizer as it was. */
@@ -57,7 +57,7 @@ const FILES: readonly { readonly pattern: RegExp; fileOf(file: TokenizerFile): V
   },
 ];
 
-/** What becomes of a file of a model's folder; undefined for one that holds neither tokens nor ids. */
+/** Treatment of a file of a model's folder; undefined for one that holds neither tokens nor ids. */
 export function vocabularyFileOf(path: string, file: TokenizerFile): VocabularyFile | undefined {
   const inside = path.startsWith('onnx/') ? path.slice('onnx/'.length) : path;
   const row = FILES.find(({ pattern }) => pattern.test(inside));

@@ -14,7 +14,7 @@ import { changeMaps, type MapChange, mapsIn } from './changed-maps.js';
 import { holdingMap } from './holding-map.js';
 import { mountPlaces } from './mount-places.js';
 
-/** What is used of a `Worker`. */
+/** The part of `Worker` in use. */
 export interface WorkerLike {
   postMessage(message: unknown): void;
   addEventListener(type: 'message', listener: (event: MessageEvent) => void): void;
@@ -31,7 +31,7 @@ export interface WorkerSettings {
   readonly hub?: WebHub | undefined;
 }
 
-/** What a worker is told, once. */
+/** The first message to a worker. */
 export interface WorkerOrder {
   readonly call: CallName;
   readonly request: object;
@@ -41,7 +41,7 @@ export interface WorkerOrder {
   readonly run: string;
 }
 
-/** What it tells. Its first message is that it has started. */
+/** Messages from a worker. The first one says that it has started. */
 export type FromWorker = FromCallee & { readonly maps?: readonly MapChange[] };
 
 /** No worker could be started, or it ended before it said anything. */

@@ -1,6 +1,6 @@
 type FileMap = Map<string, unknown>;
 
-/** What became of a map of files: those that are new or other, and the names of those that are gone. */
+/** Changes of a map of files: new or changed ones, and the names of removed ones. */
 export interface MapChange {
   readonly set: ReadonlyMap<string, unknown>;
   readonly gone: readonly string[];

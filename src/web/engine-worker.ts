@@ -5,7 +5,7 @@ import type { DeclaredValue, Engine, SessionOptions, Tensors } from '../runtime/
 import { trackTensor } from '../runtime/tensor-memory.js';
 import { startOwn, type WorkerLike, WorkerNotStarted } from './call-in-worker.js';
 
-/** What an engine is asked for in its worker, by the name of the question. */
+/** Requests to an engine in its worker, by name. */
 export interface EngineQuestions {
   start(runtime: WebRuntime, executionProviders: readonly string[]): Omit<Engine, 'load' | 'loadFile'>;
   load(model: Uint8Array, options: SessionOptions): LoadedSession;

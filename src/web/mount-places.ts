@@ -55,7 +55,7 @@ function isPlace(value: unknown): value is WebPlace {
   return typeof value === 'object' && value !== null && 'getFileHandle' in value;
 }
 
-/** What a folder is called where it comes from; empty for nothing. */
+/** Name of a folder; empty for nothing. */
 function nameOf(place: WebPlace): string {
   if (place instanceof Map) return '';
   if ('getFileHandle' in place) return place.name;

@@ -251,7 +251,7 @@ function isTask(value: unknown): boolean {
   );
 }
 
-/** What to compare. */
+/** Evaluations to compare. */
 export interface CompareRequest extends ComparisonOptions, JobControl {
   /** Files of evaluations; the first model in them is compared with all others. */
   readonly files: readonly string[];

@@ -38,7 +38,7 @@ export interface ComparisonJob extends JobControl {
   readonly decode?: Decode | undefined;
 }
 
-/** What pruning costs on some texts. */
+/** Cost of pruning on some texts. */
 export interface TextComparison {
   /** Perplexities, one a text. */
   readonly metrics: readonly MetricReport[];

@@ -77,7 +77,7 @@ export async function runLogLikelihoods(platform: Platform, request: LogLikeliho
 }
 
 export interface GenerationRequest extends ModelRequest, ReadingOptions {
-  /** What the model continues. */
+  /** Prompt that the model continues. */
   readonly prompt: string;
   /** Default 64. */
   readonly newTokens?: number | undefined;
@@ -88,7 +88,7 @@ export interface GenerationRequest extends ModelRequest, ReadingOptions {
 }
 
 export interface GenerationSample {
-  /** What follows the prompt. */
+  /** Text after the prompt. */
   readonly text: string;
 }
 

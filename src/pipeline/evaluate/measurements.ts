@@ -47,7 +47,7 @@ export interface Measured {
   readonly tasks: TaskReport[];
 }
 
-/** What a measurement works with. */
+/** Context of a measurement. */
 export interface MeasuringContext extends JobControl {
   readonly engine: Engine;
   readonly model: LanguageModel;

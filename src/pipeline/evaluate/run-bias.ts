@@ -26,7 +26,7 @@ export interface BiasRequest extends JobControl, SourceOptions, ReadingOptions, 
   readonly pruned: string;
   /** Text to compare with the calibration: a `.txt` or `.jsonl` file. */
   readonly text: string;
-  /** What the model was calibrated on, as `prune` was told; the default is a bundled text. */
+  /** Calibration of the model, as in `prune`; the default is a bundled text. */
   readonly calibration?: CalibrationOptions | undefined;
   /** Windows read of either text, at least 1. Default 16. */
   readonly windowCount?: number | undefined;

@@ -31,7 +31,7 @@ import {
 } from './measurements.js';
 import { windowOptions } from './text-windows.js';
 
-/** What to measure on which models. */
+/** Measurements to make, and their models. */
 export interface EvaluateRequest
   extends TextWindows,
     ReadingOptions,
@@ -57,7 +57,7 @@ export interface EvaluateRequest
   readonly resume?: string | undefined;
 }
 
-/** What was measured on one model. */
+/** Measurements of one model. */
 export interface Evaluation extends Measured {
   /** As it was named in the request. */
   readonly model: string;
@@ -89,7 +89,7 @@ interface Sources {
   readonly tasks: readonly TaskFile[];
 }
 
-/** What is measured on a model. */
+/** Measurements to make on a model. */
 interface Plan {
   readonly model: string;
   readonly folder: ModelFolder;

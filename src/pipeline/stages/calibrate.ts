@@ -17,7 +17,7 @@ import type { JobContext, Stage } from '../job-context.js';
 import { withTextContext } from '../with-text-context.js';
 import { tryToGenerate } from './generate-windows.js';
 
-/** What calibration windows are made from. */
+/** Source of calibration windows. */
 export interface CalibrateInput {
   readonly folder: ModelFolder;
   readonly model: OnnxModel;

@@ -27,7 +27,7 @@ import type { Stage } from '../job-context.js';
 import { openSession } from '../open-language-model.js';
 import { explainTooLarge } from '../refuse-too-large.js';
 
-/** What is compared with what. */
+/** The models to compare. */
 export interface CertifyInput extends Pick<PruneJob, 'model' | 'analysed' | 'engine'> {
   /** See `deferHeldOutWindows`. */
   readonly heldOut: () => Promise<HeldOutWindows>;
@@ -37,7 +37,7 @@ export interface CertifyInput extends Pick<PruneJob, 'model' | 'analysed' | 'eng
   readonly written: string;
   /** The model file in it. Default: the dense model's. */
   readonly file?: string | undefined;
-  /** What the written model computes in, where it is not what its weights say. */
+  /** Precision that the written model computes in, where its weights have another. */
   readonly precision?: keyof typeof TOLERANCES | undefined;
   readonly change: ModelChange;
 }
@@ -64,10 +64,10 @@ const TOLERANCES = {
   byte: { least: 0.15, most: 0.15 },
 };
 
-/** What the tolerance is of the model's own rounding; sound models were seen to come to three of it at most. */
+/** Tolerance as a multiple of the model's own rounding; sound models came to three of it at most. */
 const ROUNDINGS = 10;
 
-/** What the tolerance is of the noise of the dense model's kernels; sound models were seen to come to 2.1. */
+/** Tolerance as a multiple of the noise of the dense model's kernels; sound models came to 2.1. */
 const KERNEL_NOISES = 3;
 
 /** A gap of more is never taken for noise of kernels. */

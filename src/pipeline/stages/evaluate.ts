@@ -21,7 +21,7 @@ export interface EvaluateInput {
   readonly texts: readonly PreparedText[];
   /** The same texts as results read them, whose vocabulary may be trimmed. Default: as the dense model. */
   readonly resultTexts?: readonly PreparedText[] | undefined;
-  /** What both models continue, and for how many tokens. */
+  /** Prompts that both models continue, and for how many tokens. */
   readonly samples: SampleRequest;
   /** Of results that were written. */
   readonly reports: readonly PruneReport[];
@@ -90,7 +90,7 @@ function inTokensOf(dense: PerplexityResult, own: PerplexityResult, isOther: boo
 
 interface Measured {
   readonly results: readonly PerplexityResult[];
-  /** What the model writes after each prompt. */
+  /** Text that the model generates after each prompt. */
   readonly written: readonly string[];
   readonly ms: number;
 }

@@ -27,7 +27,7 @@ import type { JobContext } from '../job-context.js';
 import { openLanguageModel } from '../open-language-model.js';
 import { refuseTooLarge } from '../refuse-too-large.js';
 
-/** What a model needs to write windows. */
+/** Inputs for generating windows. */
 export interface GenerateInput extends WindowShape {
   readonly folder: ModelFolder;
   readonly model: OnnxModel;
@@ -187,7 +187,7 @@ async function writeWindows(
   }
 }
 
-/** What names special tokens, the most trusted configuration first. */
+/** Sources of special tokens, the most trusted configuration first. */
 function hintsOf({ folder: { documents }, tokenizer, vocabularySize }: GenerateInput): TokenHints {
   const genai = documents['genai_config.json']?.model as Record<string, unknown> | undefined;
   const configs = [documents['generation_config.json'], decoderConfig(documents), genai];

@@ -16,7 +16,7 @@ export interface StatisticsInput {
   readonly job: Omit<PruneJob, 'store'>;
 }
 
-/** What replaces measuring the dense model. */
+/** Saved measurements of the dense model. */
 export interface LoadedStatistics {
   readonly measured: MeasuredModel;
   /** Windows that the statistics were taken on. */

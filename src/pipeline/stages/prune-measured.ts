@@ -7,7 +7,7 @@ import type { Stage } from '../job-context.js';
 
 export interface PruneInput {
   readonly job: Omit<PruneJob, 'store'>;
-  /** What was measured of the dense model; undefined for several shots, each of which measures what the one before left. */
+  /** Measurements of the dense model; undefined for several shots, each of which measures the result of the one before. */
   readonly measured: MeasuredModel | undefined;
   readonly sparsity: number;
   /** In place of the job's. */

@@ -12,7 +12,7 @@ export interface QualityInput {
   readonly engine: Engine;
   /** The dense model's. */
   readonly folder: ModelFolder;
-  /** What the dense model predicts on held-out windows; read once for all results of a run. */
+  /** Predictions of the dense model on held-out windows; read once for all results of a run. */
   readonly reference: QualityReference;
   /** Absolute path of the folder that was written. */
   readonly written: string;

@@ -7,7 +7,7 @@ import { VERSION } from '../../version.js';
 import { describeEnvironment } from '../describe-environment.js';
 import type { Stage } from '../job-context.js';
 
-/** What is known of a result; what the platform and the job know is added. */
+/** Facts about a result; those of platform and job are added. */
 export interface ReportInput
   extends Omit<Findings, 'version' | 'createdAt' | 'environment' | 'decode' | 'timings' | 'peakMemoryBytes'> {
   readonly folder: ModelFolder;

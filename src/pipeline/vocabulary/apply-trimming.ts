@@ -29,7 +29,7 @@ export async function cutGraphs(plan: TrimmingPlan): Promise<CutGraphs> {
   return { ids, report: await reportTrimming(plan, ids, before) };
 }
 
-/** What a reader should know of the tokens that stay. */
+/** Remarks about the tokens that stay, for readers of the report. */
 export function remarkTokens({ chosen: { addedToList, filledUp } }: TrimmingPlan): readonly string[] {
   return [
     ...(addedToList > 0
@@ -66,7 +66,7 @@ const sizesOf = ({ model, trace: { tables } }: TracedGraph): readonly TableSize[
     byteLength: model.weights.get(name)!.byteLength,
   }));
 
-/** What was trimmed, of graphs that were cut. */
+/** Report of trimmed graphs. */
 async function reportTrimming(
   { folder, decoder, parts, file, chosen, rows }: TrimmingPlan,
   ids: RenumberedIds,

@@ -26,7 +26,7 @@ export interface TracedGraph {
   checkUnchanged(): Promise<void>;
 }
 
-/** What is to be done to a folder. */
+/** Changes to make to a folder. */
 export interface TrimmingPlan {
   readonly folder: ModelFolder;
   readonly decoder: TracedGraph;
@@ -97,7 +97,7 @@ async function openModel({ platform, remarks, onEnd }: JobContext, path: string)
   return { model, checkUnchanged: folder.checkUnchanged };
 }
 
-/** What exporters call a product with the vocabulary in a file of its own. */
+/** Name of a separate file with the LM head. */
 const HEAD_FILES = /(^|\/)lm_head[\w]*\.onnx$/;
 
 /** Models of other parts that read token ids, in every variant that lies there. */

@@ -42,7 +42,7 @@ export async function checkFree(target: string, { output, force }: Omit<OutputRe
   await checkOwn(target, output);
 }
 
-/** What is to be made. */
+/** An entry to create. */
 interface NewEntry {
   /** As the user named it. */
   readonly name: string;

@@ -22,7 +22,7 @@ const HASH_BYTES = 32;
 
 /** Little pieces are gathered to this size; what is larger goes to the disk as it lies in memory. */
 const GATHERED_BYTES = 2 ** 16;
-/** What is read back at once to be hashed. */
+/** Bytes that are read back at once to be hashed. */
 const PIECE_BYTES = 2 ** 20;
 /** Entries that the disk may be behind with. */
 const MOST_BEHIND = 4;

@@ -9,7 +9,7 @@ export type HubEnvironment = Readonly<Record<string, string | undefined>>;
 
 const ENDPOINT = 'https://huggingface.co';
 
-/** What the Hub's clients are told by their variables, and by the file that keeps a token. @see HubSettings */
+/** Settings of the Hub from its clients' variables, and from the file that holds a token. @see HubSettings */
 export function readHubSettings(env: HubEnvironment): HubSettings {
   const token = (env.HF_TOKEN ?? env.HUGGING_FACE_HUB_TOKEN ?? readToken(env)).trim();
   return {

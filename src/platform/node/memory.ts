@@ -14,7 +14,7 @@ export function peakMemoryBytes(): number {
   return 1024 * (kibibytes === undefined ? process.resourceUsage().maxRSS : Number(kibibytes));
 }
 
-/** What Linux says about this process; nothing elsewhere. */
+/** Status of this process on Linux; nothing elsewhere. */
 function readStatus(): string {
   try {
     return readFileSync('/proc/self/status', 'utf8');

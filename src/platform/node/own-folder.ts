@@ -15,7 +15,7 @@ export async function checkOwn(folder: string, output: string): Promise<void> {
   await checkReplaceable(output, walkFolder(folder), await readManifestFile(join(folder, MANIFEST)));
 }
 
-/** What a manifest lists; undefined where there is none. */
+/** Files that a manifest lists; undefined where there is none. */
 export async function readListing(path: string): Promise<ListedFiles | undefined> {
   const bytes = await readManifestFile(path);
   return bytes && readManifest(bytes);

@@ -24,7 +24,7 @@ export interface PartBytes {
 /** Key of an object that stands for what JSON does not know; an object that has it itself is written as its entries. */
 const TAG = '$';
 
-/** What stands for a value that JSON does not know. */
+/** Replacement for a value that JSON cannot express. */
 type Tagged =
   | { readonly [TAG]: 'undefined' }
   | { readonly [TAG]: 'number' | 'bigint'; readonly text: string }

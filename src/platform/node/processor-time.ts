@@ -21,7 +21,7 @@ export interface Scheduling {
   readonly waitedMs: number;
 }
 
-/** What the threads of a process got of the processors; undefined where the system does not tell. */
+/** Processor time of the threads of a process; undefined where the system does not report it. */
 export function processScheduling(pid: number | undefined): Scheduling | undefined {
   try {
     const folder = `/proc/${pid}/task`;

@@ -3,7 +3,7 @@ import { writing } from '../writing.js';
 import { type BlobLike, blobSource } from './map-folder.js';
 import type { WebFolder } from './web-folder.js';
 
-/** What is used of a `FileSystemDirectoryHandle`. */
+/** The part of `FileSystemDirectoryHandle` in use. */
 export interface DirectoryHandle {
   readonly name: string;
   getDirectoryHandle(name: string, options?: { readonly create?: boolean }): Promise<DirectoryHandle>;
@@ -13,7 +13,7 @@ export interface DirectoryHandle {
   entries?(): AsyncIterable<readonly [string, { readonly kind: 'file' | 'directory' }]>;
 }
 
-/** What is used of a `FileSystemFileHandle`. */
+/** The part of `FileSystemFileHandle` in use. */
 export interface FileHandle {
   getFile(): Promise<BlobLike>;
   /** Its bytes take the file's place when it is closed. */
@@ -24,7 +24,7 @@ export interface FileHandle {
   createSyncAccessHandle?(): Promise<SyncAccessHandle>;
 }
 
-/** What is used of a `FileSystemSyncAccessHandle`. */
+/** The part of `FileSystemSyncAccessHandle` in use. */
 export interface SyncAccessHandle {
   read(bytes: Uint8Array, options: { readonly at: number }): number;
   write(bytes: Uint8Array, options: { readonly at: number }): number;

@@ -5,7 +5,7 @@ import type { Entry } from '../platform.js';
 import { nextTask } from './next-task.js';
 import type { WebFolder } from './web-folder.js';
 
-/** What is used of a `Blob`. */
+/** The part of `Blob` in use. */
 export interface BlobLike {
   readonly size: number;
   slice(start: number, end: number): { arrayBuffer(): Promise<ArrayBuffer> };

@@ -8,7 +8,7 @@ import type { WebFolder } from './web-folder.js';
  */
 export type WebPlace = Map<string, Uint8Array | BlobLike> | readonly ChosenFile[] | DirectoryHandle;
 
-/** What is used of a `File`. */
+/** The part of `File` in use. */
 export interface ChosenFile extends BlobLike {
   readonly name: string;
   readonly webkitRelativePath?: string;

@@ -10,7 +10,7 @@ const DATABASE = 'fang-prune';
 /** A key of the database: the output that it is of, what it is, and its name there. */
 type Key = [output: string, kind: 'run' | 'entry' | 'part', ...name: (string | number)[]];
 
-/** What is kept under the name of an entry: where its parts are. */
+/** Contents of an entry: where its parts are. */
 interface KeptEntry {
   readonly id: string;
   readonly count: number;

@@ -36,7 +36,7 @@ function fixedPart(modules: readonly ModuleMeasures[]): number {
   return removed.reduce((sum, count) => sum + count, 0) / parametersOf(modules);
 }
 
-/** What the user fixed for a module. Of modules that share keys and values, the lowest counts for all. */
+/** Sparsity that the user fixed for a module. Of modules that share keys and values, the lowest applies to all. */
 export function fixedSparsity(
   module: PrunableModule,
   { blockSparsity, headUnit, experts }: Pick<ResolvedOptions, 'blockSparsity' | 'headUnit'> & FixedExperts,
@@ -68,13 +68,13 @@ const stepsOfMixture = ({ costs, parameters }: MixtureSteps, { scores }: Removal
   order: { scores, costs },
 });
 
-/** What modules are measured by, and with which of them. */
+/** Measures of modules, and which modules have them. */
 export interface Measured {
   readonly dense: DenseMeasures;
   readonly modules: readonly PrunableModule[];
 }
 
-/** What an allocation knows of a module. */
+/** Measures of a module for an allocation. */
 export function measuresOf(
   module: PrunableModule,
   options: ResolvedOptions,

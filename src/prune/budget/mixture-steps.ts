@@ -3,7 +3,7 @@ import type { ResolvedOptions } from '../../options.js';
 import { shrinkSteps } from '../../removal/plan-removal.js';
 import type { NeuronOrder, RemovalOrderOfModule } from '../measure-dense/order-units.js';
 
-/** What leaves a mixture. */
+/** Experts and neurons that a mixture loses. */
 export interface MixtureLoss {
   /** Steps of whole experts, see `shrinkSteps`. */
   readonly experts: number;
@@ -13,15 +13,15 @@ export interface MixtureLoss {
 
 /** Steps by which a mixture shrinks where its experts' neurons leave too, from the cheapest parameter on. */
 export interface MixtureSteps {
-  /** What each further step costs. */
+  /** Cost of each further step. */
   readonly costs: Float64Array;
   /** Parameters that leave with it. */
   readonly parameters: Float64Array;
-  /** What has left after each. */
+  /** Total loss after each step. */
   readonly losses: readonly MixtureLoss[];
 }
 
-/** What decides how a mixture shrinks. */
+/** Facts that decide how a mixture shrinks. */
 export interface MixtureCase {
   readonly options: Pick<
     ResolvedOptions,
@@ -86,7 +86,7 @@ export function mixtureSteps(module: PrunableModule, { options, order }: Mixture
   return { costs: Float64Array.from(costs), parameters: Float64Array.from(parameters), losses };
 }
 
-/** What has left a mixture after so many steps of its allocation. */
+/** Loss of a mixture after so many steps of its allocation. */
 export function mixtureLoss(module: PrunableModule, given: MixtureCase & { readonly stepCount: number }): MixtureLoss {
   const { stepCount } = given;
   const steps = mixtureSteps(module, given);

@@ -13,7 +13,7 @@ const NAME = 'backwards';
 
 /** The first part of the entry; the cotangents of each batch follow. */
 interface SavedBackwards extends BackwardPlace, ContextPlace {
-  /** What the way forwards found, modules by their index. */
+  /** Results of the forward pass, modules by their index. */
   readonly forwards: Omit<ForwardMeasures, 'contexts' | 'orders'> & {
     readonly contexts: IndexedMap<ForwardMeasures['contexts']>;
     readonly orders: IndexedMap<ForwardMeasures['orders']>;
@@ -27,7 +27,7 @@ interface SavedBackwards extends BackwardPlace, ContextPlace {
 export interface Backwards extends Pick<DensePasses, 'needs' | 'spans'> {
   readonly backwardPass: BackwardPass;
   readonly forwards: ForwardMeasures;
-  /** What is found on the way, which fills, by keys that another run has too. */
+  /** Results of the backward pass so far, by keys that another run has too. */
   readonly found: ReadonlyMap<number | string, object>;
   readonly cotangents: TensorStore;
 }

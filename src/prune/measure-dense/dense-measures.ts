@@ -28,7 +28,7 @@ export interface FunctionalModule {
   readonly affinity: Float64Array;
 }
 
-/** What was measured of the dense model, as far as the options need it. */
+/** Measurements of the dense model, as far as the options need them. */
 export interface DenseMeasures {
   /** FC by block. */
   readonly blockChange?: Float64Array;
@@ -39,7 +39,7 @@ export interface DenseMeasures {
   readonly orders?: ReadonlyMap<PrunableModule, RemovalOrderOfModule>;
 }
 
-/** What was measured on the way forwards. */
+/** Measurements of the forward pass. */
 export interface ForwardMeasures {
   readonly contexts: ReadonlyMap<PrunableModule, ModuleContexts>;
   /** FC by block. */
@@ -48,14 +48,14 @@ export interface ForwardMeasures {
   readonly orders: ReadonlyMap<PrunableModule, RemovalOrderOfModule>;
 }
 
-/** What was measured of a module in the backward pass. */
+/** Measurements of a module in the backward pass. */
 export interface BackwardMeasures {
   /** `[contextCount, neurons]` row-major; of FFNs, where it is wanted. */
   affinity?: Float64Array;
   order?: RemovalOrderOfModule;
 }
 
-/** What is to be measured of the dense model. */
+/** Measurements to make of the dense model. */
 export interface DenseNeeds {
   readonly blockChange: boolean;
   readonly sensitivity: boolean;

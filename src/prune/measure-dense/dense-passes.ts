@@ -11,7 +11,7 @@ import { findReached } from './find-obstacle.js';
 import { chooseStride, createSparseArchive } from './sparse-archive.js';
 import { createStatisticsStore, type StatisticsStore } from './statistics-store.js';
 
-/** What the passes over the dense model share: forwards with all tokens, and backwards with some where gradients are wanted. */
+/** State that the passes over the dense model share: forwards with all tokens, and backwards with some where gradients are needed. */
 export interface DensePasses {
   readonly needs: DenseNeeds;
   readonly model: OnnxModel;

@@ -9,7 +9,7 @@ import type { RemovalOrderOfModule } from './order-units.js';
 /** Sums over tokens that were kept of every channel. */
 export type StatisticsKind = Exclude<StatisticsNeed, 'none'>;
 
-/** What is asked of one module's statistics. */
+/** Request for one module's statistics. */
 export interface StatisticsRequest {
   /** All channels with all tokens alike, or each function group's under its token weights. */
   readonly of: 'module' | 'groups';
@@ -33,11 +33,11 @@ export interface DenseStatistics extends Pick<DenseMeasures, 'sensitivity' | 'fu
   readonly metric: MetricName;
   /** In which order experts leave, and what that costs in the metric; absent modules were not measured. */
   readonly experts: ReadonlyMap<PrunableModule, RemovalOrderOfModule>;
-  /** What chose which experts leave next. */
+  /** Score that orders the experts. */
   readonly expertScore: ExpertScoreName;
   /** The metric's curvature at each module's output, by module index; absent where `metric` is `output`. */
   readonly curvatures: Pick<TensorStore, 'get'> | undefined;
-  /** What clustering and the like had to say. */
+  /** Remarks of clustering and other steps. */
   readonly remarks: readonly string[];
   /** Reads a module's statistics, one entry a group. @throws ModelFormatError when they are damaged. */
   read(module: PrunableModule, request: StatisticsRequest): Promise<ChannelStatistics[]>;

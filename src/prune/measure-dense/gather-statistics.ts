@@ -14,7 +14,7 @@ import { measureExperts } from './measure-experts.js';
 import { measureOrRead } from './measures-checkpoint.js';
 import { createCurvatureStore } from './statistics-store.js';
 
-/** What was measured of one module on the dense model. */
+/** Measurements of one module of the dense model. */
 export interface MeasuredModule {
   readonly module: PrunableModule;
   /** All channels, all tokens alike. */
@@ -25,7 +25,7 @@ export interface MeasuredModule {
   readonly curvature?: Float32Array | undefined;
 }
 
-/** What was seen of the dense model as a whole. */
+/** Measurements of the dense model as a whole. */
 export interface GatheredStatistics {
   /** Its orders are those of experts. */
   readonly dense: DenseMeasures;

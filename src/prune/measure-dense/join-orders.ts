@@ -41,7 +41,7 @@ export function joinOrders(orders: Orders, modules: readonly PrunableModule[], h
 /** The KV head of a query head, which leaves with it. */
 const stepOf = ({ groupOfUnit }: PrunableModule, unit: number): number => groupOfUnit?.[unit] ?? unit;
 
-/** What the removal of each KV head costs: costs are in the order of removal. */
+/** Costs of removing each KV head, in the order of removal. */
 function costsByStep(module: PrunableModule, { scores, costs }: RemovalOrderOfModule): Float64Array {
   const sums = new Float64Array(costs.length);
   scores.forEach((score, unit) => {

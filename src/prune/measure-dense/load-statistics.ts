@@ -9,7 +9,7 @@ import type { DenseStatistics } from './dense-statistics.js';
 import { orderModule } from './measure-backwards.js';
 import type { RemovalOrderOfModule } from './order-units.js';
 
-/** What a run wants to know of the dense model, and what it wants to know it for. */
+/** Measurements that a run needs of the dense model, and why. */
 export interface ReadRequest extends Omit<DenseNeeds, 'curvatures'> {
   readonly statistics: DenseStatistics;
 }

@@ -17,7 +17,7 @@ import { asObstacle } from './find-obstacle.js';
 import { byIndex } from './indexed-map.js';
 import { orderUnits, type RemovalOrderOfModule } from './order-units.js';
 
-/** What the backward pass measured. */
+/** Results of the backward pass. */
 export interface BackwardOutcome {
   readonly found: ReadonlyMap<PrunableModule, BackwardMeasures>;
   /** Why it ended before all modules that should have been reached; undefined: they were. */
@@ -96,7 +96,7 @@ function softeningOf({ options: { metric, seed }, firstWindow }: PruneContext['j
   return temperature === undefined ? undefined : { temperature, seed, firstWindow };
 }
 
-/** What is measured of a module in the backward pass, and the results. */
+/** Measurements of a module in the backward pass, and their results. */
 interface BackwardMeasurement {
   readonly module: PrunableModule;
   readonly meters: readonly BackwardMeter[];

@@ -125,7 +125,7 @@ export function refuseGradients(job: Pick<PruneJob, 'model' | 'analysed' | 'opti
   findReached(job, denseNeeds(modules, options));
 }
 
-/** What the options want to know of the dense model. */
+/** Measurements that the options need of the dense model. */
 function denseNeeds(modules: readonly PrunableModule[], options: ResolvedOptions): Omit<DenseNeeds, 'curvatures'> {
   const { allocation, grouping, adapter, headUnit } = options;
   const order = allocation.orderBy?.(options);

@@ -11,7 +11,7 @@ import { findGradientReach } from './gradient-reach.js';
 import { beginGradients } from './measure-backwards.js';
 import { measureForwards } from './measure-forwards.js';
 
-/** What the loss feels of a value, token by token. */
+/** Sensitivity of the loss to a value, token by token. */
 export interface TokenWeights {
   /** By the index of a batch; their mean is 1. */
   readonly batches: ReadonlyMap<number, Float32Array>;
@@ -38,7 +38,7 @@ export interface WeighedValue {
   readonly segment: number;
 }
 
-/** What is measured in the forward pass: nothing but the hidden states that the backward pass starts from. */
+/** Measurements of the forward pass: only the hidden states that the backward pass starts from. */
 const NOTHING = {
   blockChange: false,
   sensitivity: false,

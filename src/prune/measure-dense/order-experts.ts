@@ -90,7 +90,7 @@ export async function orderExperts(request: ExpertOrderRequest): Promise<Removal
   return { scores, costs: Float64Array.from(costs) };
 }
 
-/** What the experts that stay carry, and what it costs that the others are gone. */
+/** Statistics of the remaining experts, and the total cost of the removed ones. */
 interface Round extends ExpertStatistics {
   readonly total: number;
 }
@@ -135,7 +135,7 @@ function squaredChange({ experts, weighted }: MadeOfToken, route: Route, dense: 
   return sum;
 }
 
-/** What some experts make of one token. */
+/** Outputs of some experts for one token. */
 interface MadeOfToken {
   readonly experts: readonly number[];
   /** `[experts, size]` */

@@ -90,7 +90,7 @@ export function inParts(
   return parts;
 }
 
-/** What the neurons of some experts make of the tokens that go there, times the router's shares: `[tokens, neurons]` each. */
+/** Neurons of some experts for their tokens, times the router's shares: `[tokens, neurons]` each. */
 export async function runExperts(
   { sample, probe, size, neurons }: Omit<NeuronOrderRequest, 'costMeter' | 'router' | 'expertCount'>,
   routes: readonly RoutedToken[],

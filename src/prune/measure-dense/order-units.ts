@@ -13,7 +13,7 @@ import { scoreModule } from '../../removal/score-module.js';
 export interface RemovalOrderOfModule {
   /** Importance by unit, rising in the order of removal. */
   readonly scores: Float64Array;
-  /** What each further step costs, see `shrinkSteps`. */
+  /** Cost of each further step, see `shrinkSteps`. */
   readonly costs: Float64Array;
   /** Of a mixture whose experts may lose neurons. */
   readonly neurons?: NeuronOrder | undefined;
@@ -23,7 +23,7 @@ export interface RemovalOrderOfModule {
 export interface NeuronOrder {
   /** Importance by unit, rising in the order of removal. */
   readonly scores: Float64Array;
-  /** What each further unit of an expert costs, never falling. */
+  /** Cost of each further unit of an expert, never falling. */
   readonly costs: Float64Array;
 }
 

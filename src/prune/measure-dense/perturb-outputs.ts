@@ -84,7 +84,7 @@ export async function perturbOutputs(
   return found;
 }
 
-/** What noise at a module's output does. */
+/** Effect of noise at a module's output. */
 interface MeasuredNoise {
   /** Of each weight. */
   readonly noise: number;

@@ -6,7 +6,7 @@ import type { Tensor, Tensors } from '../../runtime/engine.js';
 import { tensorFloats } from '../../runtime/tensor-floats.js';
 import { releaseTensors } from '../../runtime/tensor-memory.js';
 
-/** What went into a mixture and came out, of some of the calibration's tokens. */
+/** Inputs and outputs of a mixture, for some of the calibration's tokens. */
 export interface RoutingSample {
   readonly type: 'float32' | 'float16';
   readonly tokenCount: number;

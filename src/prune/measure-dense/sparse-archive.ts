@@ -28,7 +28,7 @@ export interface SparseArchiveRequest {
   readonly model: OnnxModel;
   readonly spans: readonly BlockSpan[];
   readonly batches: readonly Batch[];
-  /** What the forward pass has made beside the hidden states. */
+  /** Values of the forward pass besides the hidden states. */
   readonly side: Pick<SideValues, 'save'>;
   readonly stride: number;
 }

@@ -4,15 +4,15 @@ import { measureDivergences } from './measure-divergences.js';
 import { roundAgain } from './quantise-model.js';
 import type { GriddedWeight, QuantisedModel } from './quantised-model.js';
 
-/** What a model costs beside the dense one, as a mean of KL(dense || model) in nats a token. */
+/** Costs against the dense model, as a mean of KL(dense || model) in nats a token. */
 export interface DenseCost {
   /** Windows that rounding did not learn from. */
   readonly windowCount: number;
   /** Of the model as it was pruned, in floats. */
   readonly pruning: number;
-  /** What its rounding adds to that. */
+  /** Cost that its rounding adds. */
   readonly quantising: number;
-  /** What rounding to the nearest levels would add; absent where that is what was done. */
+  /** Cost that rounding to the nearest levels would add; absent where that was done. */
   readonly nearest?: number;
 }
 

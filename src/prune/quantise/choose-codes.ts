@@ -37,7 +37,7 @@ export interface CodesProblem {
 export interface Rounding {
   /** Absent: every weight to the nearest level by itself. */
   readonly dampening?: number;
-  /** What its errors cost on the held-out tokens: the weighted squared error at the map's output, from a sample of its rows. */
+  /** Cost of its errors on the held-out tokens: the weighted squared error at the map's output, from a sample of its rows. */
   readonly cost: number;
 }
 
@@ -52,7 +52,7 @@ export interface ChosenCodes {
 const SAMPLE_STRIDE = 4;
 const LEAST_ROWS = 48;
 
-/** What codes are chosen with. */
+/** Tools for choosing codes. */
 export interface CodesTools {
   readonly form: QuadraticForm;
   readonly multiply: MultiplyTransposed;
@@ -109,7 +109,7 @@ export async function chooseCodes(
   return { codes: joinRows(codes, others, isSampled), chosen, nearest };
 }
 
-/** What a way of rounding made of the sample. */
+/** Result of one rounding of the sample. */
 interface Tried {
   readonly codes: BlockCodes;
   readonly chosen: Rounding;

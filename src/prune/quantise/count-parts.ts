@@ -3,7 +3,7 @@ import type { OnnxModel, TensorHandle } from '../../onnx/onnx-model.js';
 import type { WeightCodes } from '../../quantisation/coded-handle.js';
 import type { WeightPart } from './plan-weights.js';
 
-/** What a weight is written as: its codes and their scales, or its numbers. */
+/** Written form of a weight: its codes and their scales, or its numbers. */
 export interface WrittenWeight {
   readonly part: WeightPart;
   readonly handles: readonly (TensorHandle | undefined)[];

@@ -12,7 +12,7 @@ import { startContext } from '../prune-context.js';
 import { type GriddedWeight, putCodes, type QuantisedModel, readRows } from './quantised-model.js';
 import { isHeldOut, type LearnedWeight, type Learning, roundSegments } from './round-segments.js';
 
-/** What rounding without tokens takes of a job. */
+/** The part of a job that rounding without tokens needs. */
 type RoundingJob = Pick<PruneJob, 'model' | 'store' | 'options'>;
 
 /**
@@ -101,17 +101,17 @@ export async function quantiseModel(
 
 /** How a model's weights are rounded. */
 export interface QuantisingOptions {
-  /** What the tokens of the same windows count, where that was measured already. */
+  /** Weights of the tokens of the same windows, if they were measured already. */
   readonly tokenWeights?: WeightedTokens | undefined;
 }
 
-/** What the tokens that rounding learns from count. */
+/** Weights of the tokens that rounding uses. */
 export interface WeightedTokens extends Pick<QuantisedModel, 'timings' | 'remarks'> {
   /** By the result of each map's product; those of maps that are lacking count alike. */
   readonly tokenWeights: ReadonlyMap<string, TokenWeights>;
 }
 
-/** What tokens count where the maps of a model are rounded, for several models with the same values. */
+/** Weights of tokens for rounding the maps of several models with the same values. */
 export function weightedTokensOf(given: PruneJob, planned: readonly GriddedWeight[]): Promise<WeightedTokens> {
   const job = { ...given, windows: drawWindows(given) };
   return weightedTokensFor(
@@ -154,7 +154,7 @@ async function weightedTokensFor(job: PruneJob, learned: readonly LearnedWeight[
   }
 }
 
-/** What the rounding of each map costs. */
+/** Cost of rounding each map. */
 function costsOf(
   learned: readonly LearnedWeight[],
   { tokenWeights, roundings }: Pick<Learning, 'tokenWeights'> & Pick<QuantisedModel, 'roundings'>,

@@ -20,7 +20,7 @@ export interface LearnedWeight extends GriddedWeight {
   readonly segment: number;
 }
 
-/** What rounding learns from. */
+/** Inputs of calibrated rounding. */
 export interface Learning {
   readonly learned: readonly LearnedWeight[];
   /** By the result of each weight's product. Where there are none all tokens count alike. */
@@ -194,7 +194,7 @@ interface WeightsRounding {
   readonly weights: readonly LearnedWeight[];
   readonly grams: readonly WeightedGramMeter[];
   readonly form: QuadraticForm;
-  /** What is tried for a map: see `chooseCodes`. */
+  /** Dampenings to try for a map: see `chooseCodes`. */
   dampeningsOf(weight: LearnedWeight): readonly number[];
 }
 

@@ -19,7 +19,7 @@ export interface CodedGraph<Weight extends QuantisableWeight> {
   readonly weights: readonly Weight[];
 }
 
-/** What was done to the written half, and is to be done to the other. */
+/** Changes of the written branch that the other needs too. */
 interface BothChanges<Weight> {
   readonly change: ModelChange;
   /** How units lie after that, where they were put in another order. */

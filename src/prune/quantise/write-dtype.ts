@@ -36,7 +36,7 @@ export interface WrittenDtype {
   readonly model: OnnxModel;
   /** It is what the model's own files hold. Default false. */
   readonly isSource?: boolean;
-  /** What the float model computes with where this one has codes: see `ModelChange.changed`. */
+  /** Values of the float model where this one has codes: see `ModelChange.changed`. */
   readonly changed: ModelChange['changed'];
   /** Modules whose units lie in another order than before. */
   readonly orders?: readonly UnitOrder[];

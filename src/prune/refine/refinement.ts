@@ -24,7 +24,7 @@ export const TICKS_PER_PASS = 3;
  * };
  */
 export interface Refinement {
-  /** What its time is noted under. */
+  /** Name of its timing. */
   readonly name: string;
   /** How often the calibration tokens go through the modules' segments for it, roughly; 0 where the options ask for nothing of it. */
   passes(options: ResolvedOptions): number;
@@ -36,13 +36,13 @@ export interface Refinement {
 
 /** A refinement of the modules of one segment. */
 export interface SegmentRefinement {
-  /** What is read of the segment when its modules are measured, before they shrink. */
+  /** Values of the segment that are read when its modules are measured, before they shrink. */
   readonly reads: Pick<MeasureRequest, 'beside' | 'held'>;
   run(outcome: ModuleOutcome): Promise<RefinedModule | undefined>;
   dispose(): void;
 }
 
-/** What a refinement did to one module. */
+/** Result of a refinement of one module. */
 export interface RefinedModule extends Pick<ModelChange, 'changed'> {
   /** Squared error at the module's output that is left, as a fraction of that before. */
   readonly remaining: number;

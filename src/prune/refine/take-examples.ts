@@ -12,7 +12,7 @@ const EXAMPLE_BYTES = 512 * 2 ** 20;
 
 /** Examples of a segment's FFNs, taken while they are measured. */
 export interface Examples {
-  /** What measuring has to know for it. */
+  /** Measurements that it needs. */
   readonly request: Pick<MeasureRequest, 'beside' | 'held'>;
   of(module: PrunableModule): readonly FfnExample[];
   dispose(): void;

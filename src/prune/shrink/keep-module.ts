@@ -11,9 +11,9 @@ import { type ModelEdits, type ShrunkModule, shrinkAgain } from './shrink-module
 export interface RefinedOutcome {
   readonly shrunk: ShrunkModule;
   readonly outcome: ModuleOutcome;
-  /** What the refinements changed, by name. */
+  /** Changes by the refinements, by name. */
   readonly refined: ReadonlyMap<string, TensorHandle>;
-  /** What was met among its channels. */
+  /** Degenerate channels among its own. */
   readonly degenerate: DegenerateChannels;
 }
 
@@ -29,7 +29,7 @@ interface KeptTensor extends Pick<TensorHandle, 'dataType' | 'dims'> {
   readonly bytes: Uint8Array<ArrayBuffer>;
 }
 
-/** What came of the modules of a segment, for the journal. */
+/** Results of the modules of a segment, for the journal. */
 export const keepModules = (modules: readonly RefinedOutcome[]): SegmentWork => ({
   byteLength: modules.reduce((sum, module) => sum + bytesOf(module), 0),
   parts: () => Promise.all(modules.map(pack)),

@@ -94,7 +94,7 @@ export async function solveExperts(
 
 interface RepairSite {
   readonly context: PruneContext;
-  /** What the progress calls the mixture. */
+  /** Name of the mixture in progress messages. */
   readonly detail: string;
   readonly sample: Awaited<ReturnType<typeof sampleRouting>>;
   readonly probe: Awaited<ReturnType<typeof openNeurons>>;
@@ -207,7 +207,7 @@ async function subtractExpert(site: RepairSite, expert: RunExpert, lacking: Floa
   });
 }
 
-/** What is added to an expert's map; undefined where it does not help. What is lacking becomes less by it. */
+/** Addition to an expert's map; undefined where it does not help. It reduces what is still to be corrected. */
 async function solveExpert(
   { context, size }: RepairSite,
   { tokens, made }: RunExpert,

@@ -25,7 +25,7 @@ export interface ModuleShrinking {
   readonly meter?: ErrorMeter | undefined;
 }
 
-/** What became of a module, and all that it takes to do the same again. */
+/** Result of shrinking a module, with everything to repeat it. */
 export interface ShrunkModule {
   readonly outcome: ModuleOutcome;
   /** `[out, kept channels]` row-major; absent: the kept columns stayed as they were. */
@@ -33,7 +33,7 @@ export interface ShrunkModule {
   readonly bias?: Float64Array | undefined;
 }
 
-/** What shrinking does to the model besides taking units out. */
+/** Changes of shrinking to the model, besides removed units. */
 export interface ModelEdits {
   readonly changed: Map<string, TensorHandle>;
   /** Values that stand for another where a module is gone, see `bypassRemoved`. */
@@ -69,7 +69,7 @@ export async function shrinkModule(
 export interface ExpertShrinking {
   readonly module: PrunableModule;
   readonly order: RemovalOrderOfModule;
-  /** What leaves. */
+  /** Units that leave. */
   readonly leaving: MixtureLoss;
 }
 

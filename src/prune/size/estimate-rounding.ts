@@ -9,7 +9,7 @@ import type { CodedForm } from './measure-draft.js';
 import type { Bits, SizedMap } from './mixtures.js';
 import { nats } from './nats.js';
 
-/** What is known of a model before any draft of it. */
+/** Facts about a model before any draft of it. */
 export interface RoundingSource extends Pick<MeasuredModel, 'curvatures' | 'read'> {
   readonly model: OnnxModel;
   readonly modules: readonly PrunableModule[];
@@ -20,7 +20,7 @@ export interface RoundingSource extends Pick<MeasuredModel, 'curvatures' | 'read
   readonly windowLength: number;
 }
 
-/** What each map costs in each number of bits, in nats a token. */
+/** Cost of each map in each number of bits, in nats a token. */
 export type RoundingCosts = ReadonlyMap<string, ReadonlyMap<Bits, number>>;
 
 /**

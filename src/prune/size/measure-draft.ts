@@ -22,7 +22,7 @@ export interface CodedForm extends Omit<BlockSettings, 'bits'> {
   readonly rounding: 'calibrated' | 'nearest';
 }
 
-/** What drafts are made of and compared on. */
+/** Inputs of drafts and of their comparison. */
 export interface DraftSite extends DraftWindows {
   readonly measured: MeasuredModel;
   /** Absent: weights stay floats. */
@@ -31,10 +31,10 @@ export interface DraftSite extends DraftWindows {
   withStore<T>(action: (store: StoreTensor) => Promise<T>): Promise<T>;
 }
 
-/** What a draft's predictions lose: parts of the mean KL(dense || draft), in nats a token. */
+/** Loss of a draft's predictions: parts of the mean KL(dense || draft), in nats a token. */
 export interface DraftCost {
   readonly pruning: number;
-  /** What rounding adds. */
+  /** Cost that rounding adds. */
   readonly quantising: number;
 }
 

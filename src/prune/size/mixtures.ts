@@ -32,7 +32,7 @@ export interface SizedModule extends ModuleMeasures {
   readonly otherBytes: number;
 }
 
-/** What a model may be made smaller by. */
+/** Parts of a model that can be made smaller. */
 export interface SizeProblem {
   readonly maps: readonly SizedMap[];
   readonly modules: readonly SizedModule[];

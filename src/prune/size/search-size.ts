@@ -42,7 +42,7 @@ export interface SizeSearch {
   onDraft(done: number, total: number): void;
 }
 
-/** What was chosen for a size, and what was compared. */
+/** Choice for a size, and the candidates. */
 export interface ChosenSize {
   readonly chosen: SizeCandidate;
   /** Those that fit, and all with one number of bits. */
@@ -61,7 +61,7 @@ const MOST_FITS = 8;
 /** A size is met when so little of it is left. */
 const CLOSE = 0.003;
 
-/** What is given up at a time where a mixture stays the same. */
+/** Step of sparsity where a mixture stays the same. */
 const COARSE = 0.01;
 
 const CHECKPOINT = 'size-drafts';

@@ -15,7 +15,7 @@ import type { CodedForm } from './measure-draft.js';
 import { type Bits, largestBytes, type SizedForm, type SizedMap, type SizeProblem } from './mixtures.js';
 import { nats } from './nats.js';
 
-/** What decides a model's size. */
+/** Inputs that decide a model's size. */
 export interface SizeSource extends UnderstoodModel, Pick<PruneJob, 'options'> {
   /** Modules whose units may leave. */
   readonly modules: readonly PrunableModule[];
@@ -33,7 +33,7 @@ export interface SizeSource extends UnderstoodModel, Pick<PruneJob, 'options'> {
 /** Bytes of an expert's weights, which stay floats. */
 const FLOAT_BYTES = 4;
 
-/** What a model may be made smaller by; bytes are estimates until `matchBytes` scales them to the files'. */
+/** Parts of a model that can be made smaller; bytes are estimates until `matchBytes` scales them to the files'. */
 export function sizeProblemOf(source: SizeSource): SizeProblem {
   const { modules, options, dense, cachedBytes, windowLength } = source;
   const inNats = ({ order, ...measures }: ModuleMeasures): ModuleMeasures => ({

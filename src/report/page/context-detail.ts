@@ -16,7 +16,7 @@ export function describedTokens(context: ContextReport | undefined): string {
     .join('  ');
 }
 
-/** What a context is about: telling tokens, and examples in their text. @param name Tells its table from others. */
+/** Characteristic tokens of a context, and examples in their text. @param name Distinguishes its table from others. */
 export function contextDetail({ tokens, examples }: ContextReport, name: string): HTMLElement[] {
   if (tokens === undefined || examples === undefined) {
     return [h('p', { class: 'small' }, 'No text is quoted in this report.')];

@@ -1,6 +1,6 @@
 import type { Column } from '../table-columns.js';
 
-/** What an element may hold; `undefined`, `false` and `''` hold nothing. */
+/** Children of an element; `undefined`, `false` and `''` show nothing. */
 export type Child = Node | string | number | false | undefined | readonly Child[];
 
 export type Attributes = Readonly<Record<string, string | number | boolean | undefined>>;

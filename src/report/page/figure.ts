@@ -3,7 +3,7 @@ import { formatBytes } from '../format-quantity.js';
 import { type Child, details, h } from './dom.js';
 
 export interface FigureOptions {
-  /** What is to be seen, in a sentence or two: caption, and description for those who do not see it. */
+  /** Description of the figure in a sentence or two: caption, and text for screen readers. */
   readonly caption: string;
   /** Shown beside the caption. */
   readonly legend?: readonly (readonly [name: string, className: string])[];

@@ -15,7 +15,7 @@ export interface LabelledPoint {
   readonly label: string;
 }
 
-/** What labels have room in. */
+/** Space for labels. */
 export interface LabelRoom {
   readonly bounds: Box;
   /** Other points that no label may cover. */

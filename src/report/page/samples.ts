@@ -1,7 +1,7 @@
 import type { PruneReport } from '../report-schema.js';
 import { h, section } from './dom.js';
 
-/** What both models write after the same prompts. */
+/** Section with the text that both models generate after the same prompts. */
 export function samplesSection({ samples = [] }: PruneReport): HTMLElement | undefined {
   if (samples.length === 0) return undefined;
   return section(

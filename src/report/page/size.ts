@@ -8,7 +8,7 @@ import { numbers, words } from '../table-columns.js';
 import { h, section, table } from './dom.js';
 import { figure, sizeAxes } from './figure.js';
 
-/** What was compared to meet a size: bytes against divergence, and what each model gave up. */
+/** Section of models that were compared for a size: bytes against divergence, and what was removed from each. */
 export function sizeSection({ size }: PruneReport): HTMLElement | undefined {
   if (size === undefined) return undefined;
   const { target, candidates } = size;

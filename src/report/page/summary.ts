@@ -9,7 +9,7 @@ import { h, section, table } from './dom.js';
 import { perplexityFigure } from './perplexity-figure.js';
 import { shortName, shortNames } from './short-names.js';
 
-/** What a newcomer wants to know first, in a sentence and a few large figures. */
+/** Summary of the report: a sentence and a few large figures. */
 export function header(report: PruneReport): HTMLElement {
   const { sparsity, parameters, bytes, method } = report;
   const sentence =
@@ -186,7 +186,7 @@ function dtypeTable({ dtypes = [], bytes }: PruneReport): HTMLElement | undefine
   return table('Size and quality of each dtype', columns, rows, { stacks: true });
 }
 
-/** What a run may leave open, and what measures it. */
+/** Measurements that a run may lack, with the command that makes them. */
 const MISSING = [
   { name: 'Quality', kinds: ['perplexity', 'accuracy', 'other'], command: 'fang-prune eval' },
   { name: 'Speed', kinds: ['speed'], command: 'fang-prune bench' },
