@@ -9,7 +9,7 @@ const textsIn = (folder: string, ending: string) =>
   readdirSync(folder)
     .filter((name) => name.endsWith(ending))
     .map((name) => readFileSync(join(folder, name), 'utf8'));
-const blocks = textsIn('docs', '.md').flatMap((page) =>
+const blocks = [...textsIn('docs', '.md'), ...textsIn('docs/contributing', '.md')].flatMap((page) =>
   [...page.matchAll(/^```ts\n([\s\S]*?)^```/gm)].map(([, code]) => code),
 );
 const shown = [...textsIn('examples', '.ts'), ...blocks].join('\n');

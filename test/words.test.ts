@@ -18,9 +18,11 @@ const BANNED: readonly (readonly [found: RegExp, better: string])[] = [
   [/\bLOOK\b|\b\w*Look(?:Options|ing)?\b(?=\()/, 'collect statistics, or measure'],
 ];
 
-const pages = readdirSync('docs')
-  .filter((name) => name.endsWith('.md'))
-  .map((name) => join('docs', name));
+const pages = ['docs', 'docs/contributing', 'docs/research'].flatMap((folder) =>
+  readdirSync(folder)
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => join(folder, name)),
+);
 
 it.each(BANNED)('sources and docs have other words than %s: %s', (found) => {
   const lines = [...sourceFiles(), ...pages, 'README.md'].flatMap((file) =>
