@@ -34,7 +34,7 @@ function cutWords(text: string): string {
 }
 
 /**
- * The same for a message: values are cut, and what is too long is left out of the middle, since a message ends with what to do.
+ * A printable message: values are cut, and its middle is left out if it is too long, since a message ends with advice.
  */
 export const printableMessage = (text: string): string => printable(shorten(cutWords(text)));
 

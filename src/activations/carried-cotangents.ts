@@ -14,7 +14,7 @@ export interface CarriedValue {
 export interface CarriedCotangents {
   /** Values that a block makes and whose cotangents are summed. */
   madeIn(span: number): readonly string[];
-  /** The same for all blocks before one. */
+  /** Such values of all blocks before one. */
   madeBefore(span: number): readonly string[];
   /** All values that a block makes, which a gradient through the block must make anew. */
   allIn(span: number): readonly string[];

@@ -18,7 +18,7 @@ import { type ExpertProbeRequest, type ExpertRows, gatherRows } from './expert-p
 /** Neurons inside single experts of one mixture. */
 export interface NeuronProbe {
   /**
-   * What the neurons of some experts make of each row, `[pairs, neurons]`, in the order of the lists, one after the other.
+   * Neurons of some experts for each row, `[pairs, neurons]`, in the order of the lists, one after the other.
    * @param experts by row
    */
   run(rows: ExpertRows, experts: readonly (readonly number[])[]): Promise<Float32Array>;

@@ -22,7 +22,7 @@ export interface StageOps extends TensorOps {
   float(x: Value): Value;
   /** All axes but the last as one, of so many channels. */
   rows(x: Value, channelCount: number): Value;
-  /** The same elements in dims that another value holds: int64, one for each axis. */
+  /** Reshapes to dims that another value holds: int64, one for each axis. */
   reshapeTo(x: Value, dims: Value): Value;
   /** Some rows of a matrix. */
   pickRows(x: Value, rows: readonly number[]): Value;

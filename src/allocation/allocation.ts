@@ -2,7 +2,7 @@ import type { AttentionType, ModuleKind } from '../architecture/layout.js';
 import type { CompensationAdapter } from '../compensation/adapter.js';
 
 /**
- * What is measured of every block of the dense model for an allocation to go by: FC, how much the block changes its input,
+ * Measures of every block of the dense model for an allocation: FC, how much the block changes its input,
  * in [0, 2]; or the mean |h dL/dh| of its neurons, which takes a pass backwards.
  */
 export type BlockMeasure = 'blockChange' | 'sensitivity';
@@ -80,7 +80,7 @@ export interface Allocation {
    */
   readonly candidates?: Readonly<Record<string, Allocation>>;
   /**
-   * What of its result hangs on no measure and is checked before any is taken: whether the budget can be met, or also how
+   * The part of its result that depends on no measure and is checked before measuring: whether the budget can be met, or also how
    * many heads leave. Default: nothing.
    */
   readonly checkable?: 'budget' | 'budget and heads';

@@ -21,7 +21,7 @@ export function evenTeams({
   return teams.filter(({ length }) => length > 0);
 }
 
-/** The same without modules whose sparsity the options fixed. */
+/** Teams without modules whose sparsity the options fixed. */
 export const freeTeams = ({
   modules,
   evenHeads,

@@ -87,7 +87,7 @@ function hasGroupsOf(reader: ChannelTrace, whole: ChannelTrace, values: readonly
 }
 
 /**
- * What a trace through keys and values has more than the module's own, which ends there; undefined where the two meet in a weight or
+ * The part of a trace through keys and values beyond the module's own, which ends there; undefined where the two meet in a weight or
  * node, such as one product that makes queries, keys and values.
  */
 function restOf(

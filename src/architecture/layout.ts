@@ -53,7 +53,7 @@ export interface WrittenExperts {
   /** `[tokens, k]`, the shares that the router gives them. */
   readonly shares: string;
   /**
-   * What experts make before the shares: one value `[tokens k, channels]` of the chosen experts, or one of `[tokens, channels]` for
+   * Outputs of experts before the shares: one value `[tokens k, channels]` of the chosen experts, or one of `[tokens, channels]` for
    * each expert.
    */
   readonly made: readonly string[];

@@ -22,7 +22,7 @@ export function findStartToken(hints: TokenHints): number | undefined {
   return candidates(hints).find((id) => isToken(id, hints));
 }
 
-/** The same. @throws OptionError when there is none, naming the option that sets it. */
+/** The start token. @throws OptionError when there is none, naming the option that sets it. */
 export function requireStartToken(hints: TokenHints): number {
   const found = findStartToken(hints);
   if (found !== undefined) return found;

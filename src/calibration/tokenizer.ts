@@ -211,7 +211,7 @@ function boundGrowth<Part extends object>(part: Part, name: string): Part {
 }
 
 /**
- * What a tokenizer is asked through, with the letters or tokens that it is given. Its parts are read when they are first used.
+ * Limits the time of all calls of a tokenizer, by the characters or tokens that it gets. Its parts are read when they are first used.
  * @throws ModelFormatError for whatever stands against it, and when all that it was asked took too long.
  */
 function withTimeLimit(limitTime: LimitTime): <T>(length: number, action: (attempt: number) => T) => T {

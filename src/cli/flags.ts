@@ -111,7 +111,7 @@ const flagOfWhole = (path: string, flags: ReadonlyMap<string, string>): string |
 const longFlag = (flag: string): string => /--[\w-]+/.exec(flag)![0];
 
 /**
- * The same error in a command line's words: with flags in place of the API's names.
+ * An error with flags in place of the API's names.
  * @param names of the command's arguments
  */
 export function inFlags(error: unknown, families: Families, names: readonly string[] = []): unknown {

@@ -7,7 +7,7 @@ interface InterruptedRequest extends Pick<JobControl, 'signal'> {
   readonly out?: string | undefined;
   /** Healing, in the call that heals besides. */
   readonly heal?: unknown;
-  /** The same in the call that heals alone. */
+  /** The dense model, in the call that only heals. */
   readonly dense?: string | undefined;
 }
 

@@ -9,7 +9,7 @@ const SCHEDULERS = [
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * What `--shard` names: `i/n`, or `n` alone in a task of a Slurm array or of a Kubernetes Indexed Job, which says i.
+ * Shard of `--shard`: `i/n`, or `n` alone in a task of a Slurm array or of a Kubernetes Indexed Job, which says i.
  * @throws OptionError where no scheduler does, or its number is out of range.
  */
 export function shardFromEnvironment(given: string, environment: Environment): string {

@@ -60,7 +60,7 @@ export interface Compensated {
   /** Added to the output, length `out`; absent = nothing to add. */
   readonly bias?: Float64Array;
   /**
-   * What the repair takes off the mean square of the output's error, where it comes with the solution. Absent: reports measure the
+   * Reduction of the output's mean squared error by the repair, where it comes with the solution. Absent: reports measure the
    * error, which costs as much as a score.
    */
   readonly regained?: number;

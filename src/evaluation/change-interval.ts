@@ -44,7 +44,7 @@ export function intervalOfMean(windows: readonly WindowSum[]): Interval | undefi
   return testMean(windows)?.interval;
 }
 
-/** The same for the mean of `b - a`, window by window or item by item. @throws RangeError when they are not as many. */
+/** Interval for the mean of `b - a`, by window or item. @throws RangeError when they are not as many. */
 export function intervalOfDifference(a: readonly WindowSum[], b: readonly WindowSum[]): Interval | undefined {
   return intervalOfMean(differences(a, b));
 }

@@ -25,7 +25,7 @@ export interface Learning {
   readonly targets: Pick<TensorStore, 'get'>;
   /** Room for the hidden states between blocks of one step's batches. */
   readonly archive: TensorStore;
-  /** The same for cotangents. */
+  /** Room for the cotangents between blocks. */
   readonly cotangents: TensorStore;
   /** Gets every group's gradient. */
   readonly gradients: TensorStore;

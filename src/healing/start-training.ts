@@ -152,7 +152,7 @@ async function prepare(
 }
 
 /**
- * What blocks read of hidden states beside their input. It is computed once, so it must not depend on what is trained.
+ * Values of the hidden states that blocks read besides their input. They are computed once, so they must not depend on trained weights.
  * @throws UnsupportedModelError where it does.
  */
 export function findShared(

@@ -12,7 +12,7 @@ export interface CurvePoint {
   readonly step: number;
   /** Mean divergence over the tokens of the step, before it was taken, in nats; absent at the start. */
   readonly train?: number;
-  /** The same over the held-out windows, after the step; absent between two scores. */
+  /** Mean divergence over the held-out windows, after the step; absent between two measurements. */
   readonly heldOut?: number;
 }
 

@@ -16,7 +16,7 @@ export interface SymmetricProduct {
 }
 
 /**
- * `rows · rowsᵀ`, `[size, size]`. What mirrors each other in a large one is computed once, which takes about half the products.
+ * `rows · rowsᵀ`, `[size, size]`. Mirrored parts of a large one are computed once, which takes about half the products.
  * @param rows `[size, inner]` row-major.
  */
 export async function multiplySymmetric(

@@ -16,7 +16,7 @@ export function packTriangle(size: number, entry: (row: number, column: number) 
 
 /**
  * The symmetric matrix of a lower triangle, `[size, size]` row-major.
- * @param add What each entry gets added; default nothing.
+ * @param add Value added to each entry; default 0.
  */
 export function unpackTriangle(
   packed: Float32Array,

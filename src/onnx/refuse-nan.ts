@@ -17,7 +17,7 @@ const NAN_FORMS: Readonly<Record<number, NaNForm>> = {
 };
 
 /**
- * The same model, whose weights are looked at whenever they are read: a NaN ends the run, whichever stage meets it first.
+ * The model with weights that are checked whenever they are read: a NaN ends the run, whichever stage finds it first.
  * Without that, methods that read no token would carry it into the result. Reading raises a NumericalError that names
  * the weight.
  */
@@ -42,7 +42,7 @@ interface Refusal {
   readonly fail: (position: number) => Error;
 }
 
-/** The same tensor, whose floats are looked at when they are read: NaN, or infinity too, raises an error. */
+/** The tensor with floats that are checked when they are read: NaN, or infinity too, throws an error. */
 export function refuseElements(handle: TensorHandle, { allowInfinity, fail }: Refusal): TensorHandle {
   const form = NAN_FORMS[handle.dataType];
   if (form === undefined) return handle;

@@ -1,7 +1,7 @@
 import type { NodeProto } from 'onnx-buf';
 
 /**
- * What lies at each position of a labelled axis, one code a position:
+ * Codes of a labelled axis, one per position:
  * `u >= 0` a unit (neuron or head), `groupCode(g)` what a KV group shares, `FREE` nothing that can be removed.
  */
 export type Codes = Int32Array;

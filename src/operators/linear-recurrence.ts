@@ -24,7 +24,7 @@ export interface RecurrenceProblem {
 /** Tokens whose states are worked out together. */
 const CHUNK = 32;
 
-/** The same where each row of a state has a decay of its own, which takes as many numbers a pair of tokens. */
+/** Chunk length where each row of a state has a decay of its own, which takes as many numbers per pair of tokens. */
 const CHUNK_BY_ROW = 8;
 
 /**

@@ -55,7 +55,7 @@ const convolveEach: Lowering = (c) => {
   return [plusBias(c, convolve(c.o, c.o.pad(x, 2, { before, after }), { weight: c.input(1), dilation }))];
 };
 
-/** The same, with the columns before the first as input 3, and an activation. */
+/** Causal convolution with the columns before the first as input 3, and an activation. */
 const convolveBehindState: Lowering = (c) => {
   const { o, node } = c;
   const x = c.input(0);

@@ -31,7 +31,7 @@ export const ROTARY = {
     ...rotary((c) => [rotateBack(c, [c.input(1), c.input(2), c.o.neg(c.input(3))])]),
     positionTable: 2,
   },
-  /** The same with a position on each of three axes, `[3, B, S]`: time, height and width. */
+  /** Rotary embedding with a position on each of three axes, `[3, B, S]`: time, height and width. */
   'com.microsoft.MRotaryEmbedding': rotary((c) => [
     rotateBack(c, [c.input(1), c.input(2), c.o.neg(c.input(3))], {
       mrope_section: intsAttribute(c.node, 'mrope_section') ?? [],

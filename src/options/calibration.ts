@@ -136,7 +136,7 @@ export const CALIBRATION = {
 /** Default calibration of rounding where nothing is pruned. */
 export const ROUNDING_DEFAULTS = { windowCount: 16, generate: true } as const;
 
-/** The same where nothing is pruned, and weights are rounded: that takes fewer windows. */
+/** Default calibration of rounding without pruning: it needs fewer windows. */
 export const CALIBRATION_OF_ROUNDING = {
   calibration: {
     ...CALIBRATION.calibration,
@@ -150,7 +150,7 @@ export const CALIBRATION_OF_ROUNDING = {
   },
 } as const;
 
-/** The same where another option says how many windows there are, and which part of them the model writes. */
+/** Options of calibration whose number of windows and generated share another option sets. */
 const { windowCount: _, generate: written, ...HEALED_ON } = WINDOWS;
 const { share: __, ...HOW_TO_WRITE } = GENERATE;
 export const TEXTS_OF_HEALING = {

@@ -52,7 +52,7 @@ export const HEALING = {
   }),
 } as const satisfies Rows<HealOptions>;
 
-/** The same settings where healing is all that is asked for. */
+/** Settings of a call that only heals. */
 export const HOW_TO_HEAL = {
   heal: row(undefined, 'how it learns', { kind: settings, otherwise: 'as its parts say', parts: PARTS }),
 } as const;

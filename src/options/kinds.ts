@@ -15,7 +15,7 @@ export interface Kind<T> {
   readonly accepts: (value: unknown) => value is T;
   /** Continues "expected". */
   readonly expected: string;
-  /** The same for who types a flag, where that is something else. */
+  /** `expected` on the command line, where it differs. */
   readonly typed?: string;
   /** The value that was most likely meant by a wrong one, where that is no name of `choices`. */
   readonly meant?: (value: unknown) => string | undefined;

@@ -32,7 +32,7 @@ export interface QuantisationOptions {
   /** Blocks have no zero points of their own, which saves an eighth of a bit a weight at 4 bits and costs accuracy. Default false. */
   readonly symmetric?: boolean | undefined;
   /**
-   * What activations may be rounded to inside products of quantised weights: 0 lets the runtime choose, 1 float32, 2 float16,
+   * Precision to which activations may be rounded inside products of quantised weights: 0 lets the runtime choose, 1 float32, 2 float16,
    * 4 int8, which is the fastest on processors. Default 0.
    */
   readonly accuracyLevel?: number | undefined;
@@ -105,7 +105,7 @@ export const QUANTISATION = {
   ),
 } as const satisfies Rows<QuantisationOptions>;
 
-/** The same with nothing left open. */
+/** Options with every default filled in. */
 export interface ResolvedQuantisation
   extends Omit<Required<Resolved<QuantisationOptions, typeof QUANTISATION>>, 'dtype' | 'layout' | 'weightsFrom'> {
   /** None: the result is as the model is. */

@@ -88,7 +88,7 @@ export type ObservationOptions = Pick<
   'method' | 'modules' | 'metric' | 'grouping' | 'weighting' | 'seed' | 'onProgress' | 'signal'
 >;
 
-/** The same for `observe`. @throws OptionError, also where a method measures nothing. */
+/** Resolves the options of `observe`. @throws OptionError, also where a method measures nothing. */
 export function resolveObservation(
   request: ObservationOptions & { readonly calibration?: CalibrationOptions | undefined },
 ): Omit<ResolvedRequest, 'quantisation'> {

@@ -11,7 +11,7 @@ export interface ScoreOptions {
   /** Default `auto`. */
   readonly method?: MethodChoice | undefined;
   /**
-   * What scores measure errors in. `loss` weighs directions by the curvature of the loss on the calibration tokens,
+   * Metric of errors in scores. `loss` weighs directions by the curvature of the loss on the calibration tokens,
    * `divergence` by that of the divergence from what the dense model predicts, both from one pass backwards; repairs do not
    * depend on it. Default: the method's own (`output`; `divergence` for `auto`).
    */
@@ -29,7 +29,7 @@ export interface ScoreOptions {
    */
   readonly inputSteps?: number | undefined;
   /**
-   * What tells which experts of a mixture leave, a row of `EXPERT_SCORES`; what each removal costs is measured by all of them.
+   * Score that selects the experts to remove, a row of `EXPERT_SCORES`; the cost of each removal is measured for all of them.
    * Default `removal`.
    */
   readonly expertScore?: ExpertScoreName | undefined;

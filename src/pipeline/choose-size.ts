@@ -160,7 +160,7 @@ const reportPlanned = ({ kind, mixture, bytes }: PlannedMixture): PlannedCandida
   predicted: { pruning: mixture.estimate.pruning, quantising: mixture.estimate.rounding },
 });
 
-/** The same problem with what the rounding of each map costs. */
+/** The problem with the cost of rounding each map. */
 async function estimateProblemCosts(
   context: JobContext,
   input: SizeInput,

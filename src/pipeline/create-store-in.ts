@@ -4,7 +4,7 @@ import type { JobContext } from './job-context.js';
 
 /** Hidden states beyond this go to scratch space: a laptop's browser and editor need memory too. */
 const MEMORY_STATES_BYTES = 256 * 2 ** 20;
-/** The same for what grows with the blocks, so that memory hardly does. */
+/** Limit for stores that grow with the number of blocks, so that memory hardly grows. */
 const BLOCKS_STATES_BYTES = 16 * 2 ** 20;
 
 /** Whether hidden states of one block, or of several at once, wait in memory; else they go to scratch space. */

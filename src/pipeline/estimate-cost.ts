@@ -81,7 +81,7 @@ interface Cost {
 const MS = {
   /** A multiplication and an addition of a product of matrices, in batches of tokens. */
   multiply: 7.4e-9,
-  /** The same for the few rows of a token that is sampled: what it takes, times so much. */
+  /** Factor of `multiply` for the few rows of a sampled token. */
   sampled: 2.2,
   /** Sampling from a vocabulary, by entry. */
   drawn: 5e-5,
@@ -110,7 +110,7 @@ const MS = {
   repaired: 1e-7,
   scored: 0.7e-7,
   rounded: 1e-7,
-  /** The same, by the square of the inputs: what is copied in each step. */
+  /** Ordering and repairing, by the square of the inputs: the copies of each step. */
   orderedSquare: 4.5e-4,
   repairedSquare: 1.9e-4,
   /** Rounding a weight with what its errors do to its row, by input, and to the nearest level. */

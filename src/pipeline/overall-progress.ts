@@ -14,7 +14,7 @@ export interface ExpectedStep {
 export interface OverallProgress {
   /** Sets the steps that the job will take, in their order; those that it has taken already count as done. */
   expect(steps: readonly ExpectedStep[]): void;
-  /** The same progress with `whole` and `remainingMs`. */
+  /** The progress with `whole` and `remainingMs`. */
   add(progress: Progress): Progress;
 }
 
@@ -25,7 +25,7 @@ const MOST = 0.995;
  * within these bounds.
  */
 const PRIOR_WEIGHT = { ticks: 3, least: 0.03, most: 0.08 };
-/** The same for a stage that was measured before, beside all stages. */
+/** Such a weight for a stage that was measured before, besides all stages. */
 const STAGE_WEIGHT = 0.2;
 /** Of the job as a whole: its expected times are those of another machine. */
 const MACHINE_WEIGHT = 0.005;

@@ -127,7 +127,7 @@ export function buildOutput<T>(
 /** A remark on a finished result that is to be checked, and was made without a certificate. */
 export const UNCHECKED = 'an earlier run made this without a certificate; force (--force) makes and checks it anew';
 
-/** The same of a result whose quality was not measured. */
+/** A remark on a finished result whose quality was not measured. */
 export const UNMEASURED =
   'an earlier run made this without measuring its quality; force (--force) makes it anew and measures it, eval measures it as it is';
 

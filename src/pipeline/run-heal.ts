@@ -49,7 +49,7 @@ import type { Stages, StagesOption } from './stages.js';
 export interface HealRequest extends JobControl, SourceOptions, ReadingOptions, EngineChoice, StagesOption {
   /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file: the model that was pruned. */
   readonly dense: string;
-  /** The same of what became of it, in float32 or float16. */
+  /** The pruned model, in float32 or float16. */
   readonly pruned: string;
   /** Folder to be made. */
   readonly out: string;

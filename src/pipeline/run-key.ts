@@ -73,7 +73,7 @@ export async function runKey(
 /** Whether an option only turns the measuring of a finished result on or off. */
 const isSwitch = (name: string, value: unknown): boolean => name === 'evaluation' && typeof value === 'boolean';
 
-/** The same for some sparsities. */
+/** The key for some sparsities. */
 export function keyAt(
   { createHash }: Platform,
   key: string | undefined,

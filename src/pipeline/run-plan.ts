@@ -183,7 +183,7 @@ const { rounding: ____, ...FORM } = QUANTISATION;
 const DECIDING = { ...WIDTHS, ...FORM, ...MODEL, seed: RUN.seed };
 
 /**
- * The same run with units drawn at random, as many in every block, and weights of no value: its sizes are those of the run. The
+ * A run with units drawn at random, as many in every block, and weights of zeros: its sizes are those of the real run. The
  * model is the one that was read already.
  */
 function sketch(request: LadderRequest, { folder, model, analysed }: Inspected): LadderRequest {

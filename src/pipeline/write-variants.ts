@@ -82,7 +82,7 @@ export async function makeVariants(
 }
 
 /**
- * What a model that was read from codes computes in. ONNX Runtime makes `MatMulNBits` of accuracy level 4 of products with
+ * Precision in which a model that was read from codes computes. ONNX Runtime makes `MatMulNBits` of accuracy level 4 of products with
  * `DequantizeLinear`.
  */
 function precisionOf({ proto }: OnnxModel): CertifyInput['precision'] {

@@ -22,7 +22,7 @@ export interface Journal {
   shouldCheckpoint(byteLength: number, endsStage?: boolean): boolean;
   /** Waits until the disk has all that was written. @throws OptionError when it cannot take it. */
   settle(): Promise<void>;
-  /** The same journal, whose names stand under another. */
+  /** This journal with a prefix before all names. */
   within(scope: string): Journal;
   /** Lets go of all that was kept within a scope. */
   drop(scope: string): Promise<void>;

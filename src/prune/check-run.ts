@@ -7,7 +7,7 @@ import { selectModules } from './select-modules.js';
 
 /**
  * Refuses, before any token runs, what no look at the model could make possible: modules, budget, gradients and healing.
- * @param sparsities What the model will be pruned to.
+ * @param sparsities Sparsities of the results.
  * @param measures Whether the dense model is measured; it is not where statistics were saved.
  * @throws OptionError, UnsupportedModelError
  */

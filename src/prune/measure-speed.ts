@@ -12,7 +12,7 @@ const DOT = { length: 4096, count: 4000, rounds: 3 };
 export interface MeasuredSpeed {
   /** Multiplications and additions a millisecond, as tokens go forwards through a block. */
   readonly graphs: number;
-  /** The same in JavaScript, as factorisations do them. */
+  /** Multiplications and additions a millisecond in JavaScript, as factorisations compute them. */
   readonly script: number;
 }
 

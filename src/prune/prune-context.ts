@@ -47,7 +47,7 @@ export interface PruneContext {
   startRunner(model: OnnxModel, options?: Pick<BlockRunnerOptions, 'isFixed'>): Promise<BlockRunner>;
   /** Moves on by one segment. */
   advance(runner: BlockRunner, reads?: StageReads): Promise<void>;
-  /** The same, but in the graph that is run next. */
+  /** Moves on by one segment, within the graph that is run next. */
   pass(runner: BlockRunner, reads?: StageReads): Promise<void>;
   /** How far random numbers and progress have gone. */
   passed(): ContextPlace;

@@ -27,7 +27,7 @@ export interface Selection {
 type Given = Pick<PruneJob, 'analysed' | 'options'>;
 
 /**
- * Chooses the modules that may shrink. What cannot be pruned stays where the user named no modules.
+ * Chooses the modules that may shrink. Modules that cannot be pruned stay where the user named none.
  * @throws OptionError for a block that does not exist; UnsupportedModelError when a module that was asked for cannot be pruned, or none can.
  */
 export function selectModules(given: Given): Selection {
@@ -127,7 +127,7 @@ function remarkNeurons(modules: readonly PrunableModule[], options: ResolvedOpti
 }
 
 /**
- * The same without experts, for runs from statistics that do not serve them, or that cannot hold them.
+ * The selection without experts, for runs from statistics that do not cover them.
  * @param reason why, such as `statistics hold nothing of them`
  * @throws UnsupportedModelError where nothing else was selected.
  */

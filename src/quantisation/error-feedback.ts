@@ -121,7 +121,7 @@ interface RowsRounding extends Pick<FeedbackProblem, 'known'> {
   readonly codes: BlockCodes;
   /** `[rowCount, K]`. */
   readonly weight: Float32Array;
-  /** The same, moved by the errors of the spans that were rounded; in those, the errors. */
+  /** The weights, moved by the errors of the spans that were rounded; in those, the errors. */
   readonly state: Float64Array;
   readonly firstRow: number;
   readonly rowCount: number;

@@ -49,7 +49,7 @@ export function chooseChannels(input: ChoiceInput): Choice {
 
 /**
  * Spreads a removal over groups in proportion to their sizes, by largest remainder; of equal remainders the earlier
- * group loses the unit. What a group cannot give is taken from the others.
+ * group loses the unit. A remainder that a group cannot give is taken from the others.
  *
  * @param minimumPerGroup Units each group keeps.
  * @returns Whole counts, and how many units no group could give.

@@ -184,7 +184,7 @@ const GENAI_KEYS = {
   kvHeadCount: 'num_key_value_heads',
 } as const satisfies Partial<Record<Width, string>>;
 
-/** The same for genai_config.json, whose decoder entry names the head counts. */
+/** Changes genai_config.json, whose decoder entry names the head counts. */
 export function mendGenaiConfig(config: Json, widths: readonly BlockWidths[]): Json {
   const { model } = config;
   if (!isRecord(model) || !isRecord(model.decoder)) return config;

@@ -31,7 +31,7 @@ export interface ModuleRemoval {
 }
 
 /**
- * Plans to take a whole module out. What its output map would write without channels is one row for all tokens: zeros, or
+ * Plans to remove a module. The output of its output map without channels is one row for all tokens: zeros, or
  * biases; the row is followed to the residual stream, see `followRow`.
  *
  * @returns undefined where it meets anything else on the way, or stops being a number.

@@ -1,7 +1,7 @@
 import type { PrunableModule } from '../architecture/layout.js';
 
 /**
- * What is removed of grouped-query attention: a KV head with all its query heads (`group`), or the same number of query
+ * Units to remove from grouped-query attention: a KV head with all its query heads (`group`), or the same number of query
  * heads from every group (`query`). Multi-head attention always loses single heads.
  */
 export type HeadUnit = 'group' | 'query';

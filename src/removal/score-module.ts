@@ -26,7 +26,7 @@ export interface ModuleCase {
   readonly module: PrunableModule;
   /** The output map's weight, `[out, in]`. */
   readonly weight: LinearWeight;
-  /** The same in a metric with a curvature, where scores see that. */
+  /** The weight in a metric with a curvature, for scores that use it. */
   readonly scoredWeight?: LinearWeight | undefined;
   /** Function groups; units in none of them are never removed. */
   readonly groups: readonly UnitGroup[];

@@ -7,7 +7,7 @@ import type { SavedFile } from './saved-file.js';
 export const RECIPE_SCHEMA = 'fang-prune-recipe/2';
 
 /**
- * What a run did to a model, as plain data; what `recipe.json` holds. Weights that changed lie in `recipe.safetensors` under
+ * Changes of a run to a model, as plain data: the contents of `recipe.json`. Changed weights are in `recipe.safetensors` under
  * the names of their initializers in the pruned graph.
  */
 export interface Recipe extends SavedFile {

@@ -23,7 +23,7 @@ export type JsonValue =
   | { readonly [key: string]: JsonValue | undefined };
 
 /**
- * What a pruning run did, as plain data; what `fang-prune-report.json` holds. Optional fields are absent where a run has
+ * Result of a pruning run, as plain data: the contents of `fang-prune-report.json`. Optional fields are absent where a run has
  * nothing to tell: readers must not rely on them, and must pass over fields they do not know.
  */
 export interface PruneReport {
@@ -135,7 +135,7 @@ export interface CertificateReport {
    */
   readonly gap: number;
   /**
-   * The same between two runs of the masked original: as it is, and with every cut map's weights moved to a neighbouring
+   * Gap between two runs of the masked original: unchanged, and with every cut map's weights moved to a neighbouring
    * number and no operators fused. This is the size of rounding errors in the model.
    */
   readonly rounding: number;
@@ -337,7 +337,7 @@ export interface MetricReport {
   /** Absent where only the pruned model was measured. */
   readonly dense?: number;
   readonly pruned: number;
-  /** The same of a text in bits for each byte, by which models with different tokenizers are compared. */
+  /** A text's loss in bits per byte, which compares models with different tokenizers. */
   readonly bitsPerByte?: { readonly dense?: number; readonly pruned: number };
   /** `tokens/s`, `%`, ...; absent for bare numbers. Accuracies are fractions. */
   readonly unit?: string;

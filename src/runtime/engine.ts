@@ -44,7 +44,7 @@ export interface SessionOptions {
    */
   readonly keepsMemory?: boolean;
   /**
-   * What the graph names as external data, by location; to be left as it is until the session is released, or the graph loaded
+   * External data of the graph, by location; must not change until the session is released, or the graph loaded
    * where the engine copies inputs.
    */
   readonly weights?: ReadonlyMap<string, Uint8Array> | undefined;

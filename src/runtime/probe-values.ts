@@ -255,7 +255,7 @@ export async function factOfWeight(handle: TensorHandle): Promise<ValueFact> {
   return { dims, dataType, ...(isInts && bytesAsInts(dataType, await handle.read())) };
 }
 
-/** The same of a tensor. */
+/** Facts about a tensor. */
 export function factOf(tensor: Tensor): ValueFact {
   return { dims: tensor.dims, dataType: dataTypeOf(tensor.type), ...smallInts(tensor) };
 }

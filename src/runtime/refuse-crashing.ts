@@ -70,7 +70,7 @@ const MOST_BLOCK = 2 ** 16;
 const MOST_ROUNDS = 2 ** 26;
 
 /**
- * What a small model may make out of constants, in bytes, such as masks; a larger one may make an eighth of its weights more.
+ * Bytes that a small model may compute from constants, such as masks; a larger one may compute an eighth of its weights more.
  * ONNX Runtime holds such a value five times over while it folds it.
  */
 const MOST_BYTES = 2 ** 25;

@@ -85,7 +85,7 @@ export function refuseUnrunnable(error: unknown, unrunnable: UnrunnableModel): u
   return new UnsupportedModelError(`${message}; ${remedy}`, { cause: error });
 }
 
-/** The same in two parts: what it cannot run, and what to do instead. */
+/** The refusal in two parts: what cannot run, and advice. */
 export function describeUnrunnable(
   error: EngineError,
   { engine, model }: UnrunnableModel,

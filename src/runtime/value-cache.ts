@@ -27,7 +27,7 @@ export interface ValueCache {
   byteLength(): number;
   /** The state of the cache, without the tensors. */
   save(): SavedValueCache;
-  /** The same again; the tensors follow by `put`. */
+  /** Restores what `save` returned; the tensors follow by `put`. */
   restore(saved: SavedValueCache): void;
 }
 

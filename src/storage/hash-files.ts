@@ -29,7 +29,7 @@ const LARGE_BYTES = 2 ** 28;
 const REPORTED_BYTES = 2 ** 26;
 
 /**
- * The same for large files, from the platform's hash cache where their paths, sizes and time stamps are unchanged.
+ * Hashes of large files, from the platform's hash cache where their paths, sizes and time stamps are unchanged.
  */
 export async function hashFilesCached(
   platform: Platform,

@@ -120,7 +120,7 @@ interface ReadingPlace extends Pick<OpenModelOptions, 'file' | 'embeddings' | 'b
   readonly changed?: ChangedModels | undefined;
 }
 
-/** The same for a model whose place is known. */
+/** Opens a model whose path is known. */
 export async function openLocated(
   platform: Platform,
   { root, modelFile: named, origin: hub }: Location,
@@ -261,7 +261,7 @@ export function modelPaths(folder: ModelFolder, { storage }: OnnxModel): readonl
   return filesOf(folder.platform, modelPath(folder), storage);
 }
 
-/** The same, and those of the embedding model that is run in front: all that decides what the model says. */
+/** Paths of the model's files and of its embedding model: all that decide its outputs. */
 export function runPaths(folder: ModelFolder, model: OnnxModel): readonly string[] {
   const { embeddingPrefix } = model;
   return [

@@ -12,7 +12,7 @@ export interface ListedFile {
 }
 
 /**
- * What the manifest of a folder lists, as long as it is there as it was written.
+ * Files that the manifest of a folder lists, if they are there as they were written.
  * @param root the folder's path
  * @param folder the same as the user named it
  * @returns undefined where it has no manifest

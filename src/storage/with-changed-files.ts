@@ -5,7 +5,7 @@ import { type Files, type Platform, withMembers } from '../platform/platform.js'
 export type ChangedFiles = ReadonlyMap<string, Uint8Array | undefined>;
 
 /**
- * The same platform, on which some files of a folder have another content or are gone. Nothing is written: what is read comes from
+ * The platform with changed or removed files of a folder. Nothing is written: what is read comes from
  * memory.
  * @param root absolute path of the folder
  */

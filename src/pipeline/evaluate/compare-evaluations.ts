@@ -106,7 +106,7 @@ function withNames<T>(names: string, compare: () => T): T {
   }
 }
 
-/** The same text, else another one of its name, which the comparison then refuses. */
+/** The equal text, else a different one of its name, which the comparison then refuses. */
 function findText(own: ComparableText, others: readonly ComparableText[]): ComparableText | undefined {
   const hashOf = ({ protocol }: ComparableText) => protocol.textSha256 ?? protocol.tokensSha256;
   return (

@@ -22,7 +22,7 @@ import { compareOnTexts } from './compare-texts.js';
 export interface BiasRequest extends JobControl, SourceOptions, ReadingOptions, EngineChoice {
   /** The model that was pruned, and the result. */
   readonly dense: string;
-  /** The same of what became of it. */
+  /** The pruned model. */
   readonly pruned: string;
   /** Text to compare with the calibration: a `.txt` or `.jsonl` file. */
   readonly text: string;

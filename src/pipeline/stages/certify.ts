@@ -42,7 +42,7 @@ export interface CertifyInput extends Pick<PruneJob, 'model' | 'analysed' | 'eng
   readonly change: ModelChange;
 }
 
-/** The same, and the written model where it can be found. */
+/** The input with the written model opened from its folder. */
 interface CertifyRequest extends Omit<CertifyInput, 'written' | 'file'> {
   readonly written: ModelFolder;
   readonly signal: AbortSignal | undefined;

@@ -19,7 +19,7 @@ export interface EvaluateInput {
   /** The dense model's. */
   readonly folder: ModelFolder;
   readonly texts: readonly PreparedText[];
-  /** The same texts as results read them, whose vocabulary may be trimmed. Default: as the dense model. */
+  /** The texts in the tokens of the results, whose vocabulary may be trimmed. Default: as the dense model. */
   readonly resultTexts?: readonly PreparedText[] | undefined;
   /** Prompts that both models continue, and for how many tokens. */
   readonly samples: SampleRequest;

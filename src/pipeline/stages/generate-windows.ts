@@ -136,7 +136,7 @@ async function openSavedWindows(journal: Journal | undefined, written: Int32Arra
 }
 
 /**
- * The same, but gives the error back when it is for want of something in the model. Whatever else goes wrong (a file of
+ * Generates windows, but returns the error if the model lacks something. Whatever else goes wrong (a file of
  * another run, a full disk) is thrown.
  */
 export async function tryToGenerate(

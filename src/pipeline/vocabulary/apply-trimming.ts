@@ -45,7 +45,7 @@ export function remarkTokens({ chosen: { addedToList, filledUp } }: TrimmingPlan
   ];
 }
 
-/** The same of files that are left out. */
+/** Remarks about files that are not copied. */
 export const remarkStale = (stale: readonly string[]): readonly string[] =>
   stale.length === 0
     ? []

@@ -10,7 +10,7 @@ import { openLanguageModel } from '../open-language-model.js';
 
 interface CertifyInput {
   readonly folder: ModelFolder;
-  /** The same without the tokens that went. */
+  /** The model without the removed tokens. */
   readonly trimmed: ModelFolder;
   readonly engine: Engine;
   /** Old ids by new ones. */
@@ -23,7 +23,7 @@ const WINDOW = { windowCount: 2, windowLength: 64 };
 /** Kernels may sum in another order where a matrix has fewer columns. */
 const TOLERANCE = 1e-4;
 
-/** The same for a folder that was written. @param input `written` is its absolute path */
+/** Certifies a folder that was written. @param input `written` is its absolute path */
 export async function certifyWritten(
   context: JobContext,
   { written, ...input }: Omit<CertifyInput, 'trimmed'> & { readonly written: string },

@@ -10,7 +10,7 @@ import { syncFolder } from './sync-file.js';
 
 /** In a workspace: lists the files of an output that is being replaced, from when the new ones are complete until they have its place. */
 export const REPLACING = 'replacing.json';
-/** The same while it is written. */
+/** Name of that file while it is written. */
 export const REPLACING_NEW = `${REPLACING}.new`;
 
 /** A result that is complete, in a workspace on the disk of the output. */

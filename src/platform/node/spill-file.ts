@@ -17,7 +17,7 @@ export async function createSpillFile(parent = tmpdir()): Promise<ScratchFile> {
   return openScratch(join(folder, 'spill'), folder);
 }
 
-/** The same under a path of the caller's. @throws OptionError when the file cannot be made. */
+/** Creates a scratch file under a path of the caller's. @throws OptionError when the file cannot be made. */
 export const createScratchFile = (path: string): Promise<ScratchFile> => openScratch(path, path);
 
 /** @param removed path of what goes when the file is no longer needed, or at once where the system allows it */

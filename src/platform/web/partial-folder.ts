@@ -57,7 +57,7 @@ export async function sweep(folder: WebFolder): Promise<void> {
   for (const partial of await partialsOf(folder)) await unlessLocked(partial, () => finish(folder, partial));
 }
 
-/** The same for one run, which has just been ended. */
+/** Sweeps the files of one run that was just terminated. */
 export async function sweepAfter(folder: WebFolder, run: string): Promise<void> {
   const left = async () => (await partialsOf(folder)).filter((name) => name.startsWith(`${PARTIAL}${run}-`));
   await retryWhileLocked(async () => {

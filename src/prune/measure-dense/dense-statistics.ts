@@ -17,7 +17,7 @@ export interface StatisticsRequest {
 }
 
 /**
- * What was measured of a dense model: all that pruning reads of tokens, whatever sparsity and method follow, as far
+ * Measurements of a dense model: all that pruning needs of tokens, whatever sparsity and method follow, as far
  * as the options of that measurement went.
  */
 export interface DenseStatistics extends Pick<DenseMeasures, 'sensitivity' | 'functional'> {

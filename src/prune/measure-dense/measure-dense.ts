@@ -84,7 +84,7 @@ function joinShared(
 }
 
 /**
- * Takes the measurements of the dense model from saved statistics: no token runs. What comes of it is pruned by
+ * Takes the measurements of the dense model from saved statistics: no token runs. The result is pruned by
  * `pruneMeasured` on the dense model's statistics, not on what the pruned blocks before produce.
  * @throws OptionError when they lack what the options need, saying how to make them; ModelFormatError when they are damaged.
  */

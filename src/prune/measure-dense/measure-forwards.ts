@@ -93,7 +93,7 @@ async function runForwardPass(
   return seen;
 }
 
-/** The same while it fills. */
+/** The results while they fill. */
 interface Filling extends ForwardMeasures {
   readonly contexts: Map<PrunableModule, ModuleContexts>;
   readonly orders: Map<PrunableModule, RemovalOrderOfModule>;

@@ -60,7 +60,7 @@ export interface CodesTools {
 
 /**
  * Tries ways of rounding a map on some of its rows, which are independent of each other, and takes the best for all.
- * @param dampenings What is tried besides the nearest levels.
+ * @param dampenings Dampenings to try besides the nearest levels.
  */
 export async function chooseCodes(
   problem: CodesProblem,

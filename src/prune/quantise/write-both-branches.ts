@@ -29,7 +29,7 @@ interface BothChanges<Weight> {
 
 /**
  * Writes a model with the codes of its weights, and the other half of a merged decoder with the same.
- * @param change What was done to the model's units and weights; its branch without past is still dense.
+ * @param change Changes of the model's units and weights; its branch without past is still dense.
  * @throws UnsupportedModelError see `cutNoPastBranch`.
  */
 export async function writeBothBranches<Weight extends QuantisableWeight>(

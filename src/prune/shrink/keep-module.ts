@@ -17,7 +17,7 @@ export interface RefinedOutcome {
   readonly degenerate: DegenerateChannels;
 }
 
-/** The same as plain data. */
+/** A module's outcome as plain data. */
 interface KeptModule extends Omit<ShrunkModule, 'outcome'> {
   readonly index: number;
   readonly outcome: Omit<ModuleOutcome, 'module'>;

@@ -271,7 +271,7 @@ export async function fitExactly(
 const isUniform = ({ bits, steps }: Mixture, only: Bits): boolean =>
   steps.size === 0 && [...bits.values()].every((own) => own >= only);
 
-/** The same with one number of bits, or as few more as a map has. */
+/** The problem with one number of bits for all maps, or as few more as a map has. */
 export function withBits(problem: SizeProblem, only: Bits): SizeProblem {
   return { ...problem, maps: problem.maps.map((map) => ({ ...map, forms: [uniformForm(map, only)] })) };
 }
@@ -374,6 +374,6 @@ async function openDrafts({ journal, bits, problem, measure, onDraft }: SizeSear
   };
 }
 
-/** The same text for equal mixtures. */
+/** A key that is equal for equal mixtures. */
 const keyOf = ({ bits, steps }: Pick<Mixture, 'bits' | 'steps'>): string =>
   JSON.stringify([[...bits].sort(), [...steps].sort(([a], [b]) => a - b)]);
