@@ -42,8 +42,9 @@ export interface FolderOptions extends QuantisationOptions, ReadingOptions {
   readonly evaluation?: TextEvaluation | boolean | undefined;
   /**
    * Statistics that `observe` wrote of this model: a folder with `statistics.json`, or the path of such a file. The model
-   * is not run on calibration text then; `calibration` is theirs, and `grouping`, `weighting` and `seed` must be. Default:
-   * the model is looked at.
+   * is not run on calibration text then; `calibration` is theirs, and `grouping`, `weighting` and `seed` must be. With
+   * `calibration.windowCount` so many of their windows are read again, for input repair and the repair of experts. Default:
+   * the model is measured.
    */
   readonly statistics?: string | undefined;
   /**

@@ -65,22 +65,36 @@ export function resolveRequest(request: RunRequest): ResolvedRequest {
     );
   if (stopHealing && options!.heal === undefined)
     throw refusal('stopHealing', 'has no effect without heal; leave it out');
-  if (statistics !== undefined) checkStatistics(request, shots);
+  if (statistics !== undefined) checkStatistics(request, options!);
   const isWhole = request.experts === undefined && sparsities.every((sparsity) => sparsity === 0);
   const isRounded = isWhole && learnsRounding(quantisation);
   const defaults = isRounded ? ROUNDING_DEFAULTS : calibrationDefaults;
   return { options: options!, quantisation, calibration: resolveCalibration(request.calibration, defaults) };
 }
 
-/** Refuses options that statistics rule out: with them, the model is not measured. */
-function checkStatistics({ calibration = {}, inputSteps = 0 }: RunRequest, shots: number): void {
-  const [given] = Object.keys(omitUndefined(calibration));
+/** Refuses options that statistics rule out: with them, only repairs read tokens, of the statistics' own windows. */
+function checkStatistics({ calibration = {}, inputSteps = 0 }: RunRequest, options: ResolvedOptions): void {
+  const { windowCount, ...others } = omitUndefined(calibration);
+  const [given] = Object.keys(others);
   if (given !== undefined)
     throw refusal(`calibration.${given}`, 'is of no use with statistics: they were taken on windows of their own');
-  if (inputSteps > 0)
-    throw refusal('inputSteps', 'has no effect with statistics: no token is measured then; leave it out');
+  if (windowCount !== undefined && !repairsFromTokens(options))
+    throw refusal(
+      'calibration.windowCount',
+      `is of no use with statistics: method ${options.methodName} makes no repair that reads tokens again`,
+    );
+  if (inputSteps > 0 && windowCount === undefined)
+    throw refusal(
+      'inputSteps',
+      'reads tokens, and a run from statistics reads none by itself; give calibration.windowCount too: so many of the windows of the statistics are read again',
+    );
+  const { shots } = options;
   if (shots > 1) throw refusal('statistics', `of the dense model tell nothing of ${shots} shots; use one shot`);
 }
+
+/** Input repair, or that of experts. */
+const repairsFromTokens = ({ inputSteps, adapter, modules }: ResolvedOptions): boolean =>
+  inputSteps > 0 || (adapter.needs === 'gram' && modules.has('experts'));
 
 /** The options of a pruning run that decide what is measured of the dense model. */
 export type ObservationOptions = Pick<

@@ -51,8 +51,8 @@ export interface CostRequest {
   readonly draftCount?: number | undefined;
   readonly evaluated: EvaluatedWork;
   readonly certifies: boolean;
-  /** Statistics replace measuring the model. Default false. */
-  readonly readsStatistics?: boolean;
+  /** Statistics replace measuring the model, and repairs read so many of their windows. Absent: the model is measured. */
+  readonly readAgain?: number | undefined;
   readonly speed: MachineSpeed;
   /** Whether models are compared on held-out windows. */
   readonly measuresQuality: boolean;
@@ -211,7 +211,8 @@ export function expectedWindowLength(
 /** The steps of a pruning run, in their order, and how long each is expected to take. */
 export function estimateCost(request: CostRequest): ExpectedStep[] {
   const { options, quantisation, calibration, resultCount, evaluated, certifies, quotes, speed } = request;
-  const { measuresQuality, size, windowLength, readsStatistics = false } = request;
+  const { measuresQuality, size, windowLength, readAgain } = request;
+  const readsStatistics = readAgain !== undefined;
   const costs = stageCosts(size);
   const rounds = learnsRounding(quantisation);
   const usesTokens = (readsTokens(options) && !readsStatistics) || rounds;
@@ -230,7 +231,7 @@ export function estimateCost(request: CostRequest): ExpectedStep[] {
       : (request.draftCount ?? Object.keys(options.allocation.candidates ?? {}).length);
   const shrink: Step[] = [
     ...(drafts > 1 ? [['candidates', costs.drafts(options, drafts, tokenCount)] as Step] : []),
-    ['prune', costs.shrink(options, readsStatistics ? 0 : tokenCount)],
+    ['prune', costs.shrink(options, readsStatistics ? readAgain * windowLength : tokenCount)],
   ];
   const healSteps: Step[] = healing ? [['heal', costs.heal(healing)]] : [];
   const dtypes = quantisation.dtypes;

@@ -13,6 +13,7 @@ import type { MeasuredModel } from '../prune/measure-dense/measure-dense.js';
 import { remarkFewTokens } from '../prune/remark-few-tokens.js';
 import { buildLadder } from '../report/build-ladder.js';
 import type { PruneReport } from '../report/report-schema.js';
+import type { AnalysedModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
 import { resolvePair } from '../storage/json-with-tensors.js';
 import type { ModelFolder } from '../storage/model-folder.js';
@@ -263,6 +264,9 @@ function makeOpen(context: JobContext, making: Making): Promise<Finished> {
   const open = results.filter((_, index) => !finished.has(index));
   const sizing = { stages, folder, quantisation };
   const isWritten = request.out !== undefined && request.dryRun !== true;
+  /** Windows of statistics that repairs read. */
+  const readAgain = request.calibration?.windowCount ?? 0;
+  const lengthOf = (analysed: AnalysedModel) => expectedWindowLength(calibration, folder, analysed);
   return withPart(context, async (part) => {
     const { job, ...seenFirst } = await prepareJob(part, {
       stages,
@@ -280,8 +284,7 @@ function makeOpen(context: JobContext, making: Making): Promise<Finished> {
       sparsities: open.map(({ sparsity }) => sparsity),
       checkModel: shrink && ((seen) => checkSizes(part, { ...sizing, shrink, job: seen })),
       checkFreeSpace(denseBytes, analysed) {
-        const tokenCount =
-          place === undefined ? calibration.windowCount * expectedWindowLength(calibration, folder, analysed) : 0;
+        const tokenCount = (place === undefined ? calibration.windowCount : readAgain) * lengthOf(analysed);
         const sparsity = Math.min(...open.map((result) => result.sparsity));
         const scratchBytes = estimateScratch({ analysed, options, tokenCount, modelBytes: denseBytes, sparsity });
         return checkFreeSpace(folder, open, { force, denseBytes, scratchBytes });
@@ -294,7 +297,7 @@ function makeOpen(context: JobContext, making: Making): Promise<Finished> {
             quantisation,
             calibration,
             size: modelSize(analysed),
-            windowLength: expectedWindowLength(calibration, folder, analysed),
+            windowLength: lengthOf(analysed),
             resultCount: open.length,
             draftCount: shrink && DRAFTS_PER_SIZE,
             evaluated: {
@@ -306,7 +309,7 @@ function makeOpen(context: JobContext, making: Making): Promise<Finished> {
             quotes: request.report !== false && quoteText && place === undefined,
             measuresQuality: isWritten && request.evaluation !== false,
             certifies: isWritten && certifies,
-            readsStatistics: place !== undefined,
+            readAgain: place && readAgain,
           }),
         );
       },
@@ -316,7 +319,7 @@ function makeOpen(context: JobContext, making: Making): Promise<Finished> {
       (await reportVocabulary(part, { trimmed, original, engine, certifies, measures: request.evaluation !== false }));
     const seen: MeasuredSource =
       place !== undefined
-        ? await stages.loadStatistics.run(part, { place, folder, job })
+        ? await stages.loadStatistics.run(part, { place, folder, job, readAgain })
         : { ...seenFirst, measured: await stages.measureDense.run(part, { job }) };
     if (seen.measured !== undefined) part.onEnd(seen.measured.dispose);
     const windows = seen.calibration?.windows ?? job.windows;

@@ -1,4 +1,5 @@
 import { createErrorMeter } from '../activations/measure-output-error.js';
+import { runMeters } from '../activations/stage-meter.js';
 import type { PrunableModule } from '../architecture/layout.js';
 import type { ChannelStatistics } from '../compensation/adapter.js';
 import { sum } from '../linalg/sum.js';
@@ -39,7 +40,7 @@ export interface Shrunk extends ModelChange {
 
 /**
  * Shrinks a copy of the model block by block, each measured on what the pruned blocks before it produce, unless statistics
- * are at hand: score the units, choose those that leave, narrow the graph, repair the output map, refine, and move the hidden
+ * are given, with which only refinements read tokens: score the units, choose those that leave, narrow the graph, repair the output map, refine, and move the hidden
  * states on through what is left.
  */
 export async function shrinkBlocks(context: PruneContext, given: Shrinking): Promise<Shrunk> {
@@ -53,9 +54,12 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
   const bridges: string[] = [];
   const meter = await createErrorMeter(job.engine);
   const kept = await openSegmentCheckpoint(context);
-  const readsNothing = job.options.adapter.needs === 'none' || shrinking.length === 0 || given.read !== undefined;
+  const readsNothing =
+    job.options.adapter.needs === 'none' ||
+    shrinking.length === 0 ||
+    (given.read !== undefined && !repairsFromTokens(context, shrinking, refinements));
   const runner = readsNothing || kept.start > last ? undefined : await context.startRunner(model);
-  if (readsNothing) context.remarks.push(...leftOut(refinements, job.options));
+  if (readsNothing) context.remarks.push(...leftOut(context, given, shrinking));
   const edits = { changed, bridges };
   const { segments } = job.analysed.detected.layout;
   context.begin('prune', last + 1, ticksOfSegments(context, { shrinking, refinements, last }));
@@ -153,11 +157,34 @@ function ticksOfSegments(
   });
 }
 
-/** Refinements that the options ask for, but that see nothing to learn from. */
-const leftOut = (refinements: readonly Refinement[], options: ResolvedOptions): string[] =>
-  refinements
-    .filter(({ follow, passes }) => follow !== undefined && passes(options) > 0)
-    .map(({ name }) => `${name} was left out: no token was looked at on the way`);
+const followsTokens =
+  (options: ResolvedOptions) =>
+  ({ follow, passes }: Refinement): boolean =>
+    follow !== undefined && passes(options) > 0;
+
+const solvesExperts = (options: ResolvedOptions, shrinking: readonly PrunableModule[]): boolean =>
+  options.adapter.needs === 'gram' && shrinking.some(({ kind }) => kind === 'experts');
+
+/** Whether windows are there to be read for repairs, and repairs to read them. */
+const repairsFromTokens = (
+  { batches, job: { options } }: PruneContext,
+  shrinking: readonly PrunableModule[],
+  refinements: readonly Refinement[],
+): boolean => batches.length > 0 && (refinements.some(followsTokens(options)) || solvesExperts(options, shrinking));
+
+/** Repairs that the options ask for, but that have no tokens to learn from. */
+function leftOut(
+  { job: { options } }: PruneContext,
+  { refinements, read }: Shrinking,
+  shrinking: readonly PrunableModule[],
+): string[] {
+  const names = refinements.filter(followsTokens(options)).map(({ name }) => name);
+  if (read === undefined) return names.map((name) => `${name} was left out: no token was read`);
+  return [...names, ...(solvesExperts(options, shrinking) ? ['the repair of experts'] : [])].map(
+    (name) =>
+      `${name} was left out: no token was read. With calibration.windowCount, so many windows of the statistics are read again for it`,
+  );
+}
 
 interface SegmentMeasuring extends Shrinking {
   /** Stands at the segment; absent where no token is looked at. */
@@ -166,20 +193,25 @@ interface SegmentMeasuring extends Shrinking {
   readonly followers: readonly SegmentRefinement[];
 }
 
-/** Statistics of a segment's modules, one entry a group: measured now, or read from where they were kept. */
+/** Statistics of a segment's modules, one entry a group: measured now, or read from where they were saved. */
 async function measureSegment(
   context: PruneContext,
   { runner, modules, followers, read, dense: { functional } }: SegmentMeasuring,
 ): Promise<readonly (readonly ChannelStatistics[])[]> {
   const [first] = modules;
   const { needs } = context.job.options.adapter;
+  const beside = followers.flatMap(({ reads }) => reads.beside ?? []);
+  const held = followers.find(({ reads }) => reads.held !== undefined)?.reads.held;
   if (read !== undefined) {
-    if (first !== undefined) context.tick(segmentName(first.segment, context.job.analysed.detected.layout.modules));
+    const tick = () => first && context.tick(segmentName(first.segment, context.job.analysed.detected.layout.modules));
+    if (runner !== undefined && beside.length > 0) {
+      if (held !== undefined) runner.hold([held]);
+      await context.timed('measure', () => runMeters(runner, beside, tick));
+    }
+    tick();
     return context.timed('read', () => Promise.all(modules.map(read)));
   }
   if (runner === undefined || needs === 'none') return [];
-  const beside = followers.flatMap(({ reads }) => reads.beside ?? []);
-  const held = followers.find(({ reads }) => reads.held !== undefined)?.reads.held;
   return measureModules(context, { runner, modules, needs, functional, beside, held });
 }
 

@@ -34,8 +34,9 @@ export function plainSettings(options: ResolvedOptions, run: RunSettings = {}): 
   const { methodName: method, allocationName: allocation, modules, modulesNamed, grouping } = options;
   const named = modules.size > 1 ? 'all' : [...modules][0];
   const facts = factsOf(options);
-  // Statistics replace calibration tokens.
-  const found = { ...facts, measuresBlocks: facts.measuresBlocks && run.statistics === undefined };
+  // Statistics replace calibration tokens, but for windows that repairs read again.
+  const readsBlocks = run.statistics === undefined || run.calibration !== undefined;
+  const found = { ...facts, measuresBlocks: facts.measuresBlocks && readsBlocks };
   const values: Readonly<Record<string, unknown>> = {
     ...options,
     method,

@@ -105,6 +105,31 @@ describe('saved statistics', () => {
     expect((await readModel(at('ladder/10'))).equals(written)).toBe(false);
   }, 120_000);
 
+  it('serve input repair where their windows are read again, as a whole run does it', async () => {
+    await look({ method: 'auto', modules: 'ffn', calibration: { windowCount: 8, windowLength: 64, generate: false } });
+    const shared = { method: 'auto', modules: 'ffn', evaluation: false, certify: false } as const;
+    const plain = await recall({ ...shared, out: at('plain') });
+    const repaired = await recall({ ...shared, out: at('repaired'), calibration: { windowCount: 8 } });
+    const leftOut = /input repair was left out.*calibration\.windowCount/;
+    expect(plain.remarks).toContainEqual(expect.stringMatching(leftOut));
+    expect(repaired.remarks).not.toContainEqual(expect.stringMatching(leftOut));
+    expect(repaired.settings).toMatchObject({ inputSteps: 3, calibration: { windowCount: 8 } });
+    expect(plain.settings).not.toHaveProperty('inputSteps');
+    // The same neurons leave, whatever repairs the rest.
+    expect(repaired.modules.map(({ keep }) => keep)).toEqual(plain.modules.map(({ keep }) => keep));
+    const errorsOf = ({ modules }: typeof plain) => modules.flatMap(({ error }) => (error ? [error.after] : []));
+    const before = errorsOf(plain);
+    expect(before.length).toBeGreaterThan(0);
+    for (const [index, after] of errorsOf(repaired).entries()) expect(after).toBeLessThan(before[index]!);
+    // Fewer windows repair less, or otherwise; the same call gives the same bytes.
+    await recall({ ...shared, out: at('fewer'), calibration: { windowCount: 2 } });
+    await recall({ ...shared, out: at('again'), calibration: { windowCount: 8 } });
+    const written = await readModel(at('repaired'));
+    expect((await readModel(at('again'))).equals(written)).toBe(true);
+    expect((await readModel(at('fewer'))).equals(written)).toBe(false);
+    expect((await readModel(at('plain'))).equals(written)).toBe(false);
+  }, 120_000);
+
   it('refuse what they were not made for, saying what to observe', async () => {
     await look({ method: 'f-fang', modules: 'ffn', calibration: QUICK });
     const refused = (request: Partial<PruneRequest>) => recall({ modules: 'ffn', method: 'f-fang', ...request });
@@ -116,7 +141,9 @@ describe('saved statistics', () => {
       [{ grouping: { contextCount: 5 } }, /grouping\.contextCount 7, and the run has 5/, 'grouping.contextCount'],
       [{ weighting: { temperature: { absolute: 9 } } }, /weighting\.temperature .*absolute/],
       [{ shots: 2 }, /use one shot/],
-      [{ calibration: { windowCount: 2 } }, /calibration\.windowCount is of no use/],
+      [{ calibration: { windowCount: 2 } }, /calibration\.windowCount is of no use .* method f-fang/],
+      [{ calibration: { windowLength: 32 } }, /calibration\.windowLength is of no use/],
+      [{ inputSteps: 1 }, /inputSteps reads tokens.* give calibration\.windowCount too/, 'inputSteps'],
       [{ statistics: at('nowhere') }, /no file .*nowhere.statistics\.json/],
     ];
     for (const [request, message, option] of cases) {

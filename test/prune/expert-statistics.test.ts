@@ -47,9 +47,9 @@ const parse = ({ saved, tensors }: { saved: SavedStatistics; tensors: PackedStat
 
 const observed = await observe();
 
-async function pruneFrom(options: PruneOptions, given = observed) {
+async function pruneFrom(options: PruneOptions, given = observed, readAgain: readonly Int32Array[] = []) {
   const { statistics } = await parse(given);
-  const measured = await loadStatistics(jobOf(options), statistics);
+  const measured = await loadStatistics(jobOf(options, { windows: readAgain }), statistics);
   return pruneMeasured(measured);
 }
 
@@ -65,6 +65,19 @@ it('experts and their neurons leave by statistics as they leave by text', async 
   const { modules, remarks } = await pruneFrom({ ...METHOD, sparsity: 0.3 });
   expect(new Set(modules.map(({ module }) => module.kind))).toContain('experts');
   expect(remarks).not.toContainEqual(expect.stringMatching(/experts stay/));
+});
+
+it('experts that stay are repaired where windows of the statistics are read again, as by text', async () => {
+  const options = { ...METHOD, sparsity: 0.3, modules: 'experts' } as const;
+  const [direct, plain] = [await pruneLoaded(loaded, options, { windows }), await pruneFrom(options)];
+  const repaired = await pruneFrom(options, observed, windows);
+  const errorsOf = ({ modules }: typeof plain) => modules.map(({ error }) => error);
+  expect(errorsOf(direct).some((error) => error !== undefined && error.after < error.before)).toBe(true);
+  expect(errorsOf(repaired)).toEqual(errorsOf(direct));
+  expect(errorsOf(plain).every((error) => error === undefined)).toBe(true);
+  const leftOut = /^the repair of experts was left out.*calibration\.windowCount/;
+  expect(plain.remarks).toContainEqual(expect.stringMatching(leftOut));
+  expect(repaired.remarks).not.toContainEqual(expect.stringMatching(leftOut));
 });
 
 it.each<[string, PruneOptions, RegExp]>([

@@ -9,6 +9,8 @@ set -euo pipefail
 : "${MODEL:?name of the model on the Hub}" "${BUCKET:?such as me/fleet}" "${SHARDS:?number of shards}" "${SPARSITY:?such as 30%}"
 flavor=${FLAVOR:-cpu-xl}
 method=${METHOD:-auto}
+# Windows that are read again for the input repair of `auto`; REPAIR= for methods that have none.
+repair=${REPAIR---windows 32}
 
 # Submits a Job and prints its id: name, then a command for its shell. The model is mounted at /model, the bucket at /fleet. A bucket holds
 # whole files: what a run writes bit by bit stays on the Job's own disk, and is copied when it is done.
@@ -40,6 +42,6 @@ done
 wait_for "${jobs[@]}"
 
 prune=$(submit fang-prune-prune "npx --yes fang-prune merge /fleet/shards/* --out /tmp/statistics; \
-  npx --yes fang-prune prune /model --out /tmp/pruned --sparsity $SPARSITY --method $method --statistics /tmp/statistics; \
+  npx --yes fang-prune prune /model --out /tmp/pruned --sparsity $SPARSITY --method $method --statistics /tmp/statistics $repair; \
   cp -r /tmp/pruned /fleet/")
 wait_for "$prune"

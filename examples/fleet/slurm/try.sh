@@ -23,6 +23,7 @@ stop() {
   if [ $status = 0 ]; then rm -rf "$work"; else echo "failed; the logs are in $work" >&2; fi
 }
 trap stop EXIT
+trap 'exit 130' INT TERM
 
 mkdir "$work/munge" "$work/state" "$work/spool"
 chmod 700 "$work/munge"

@@ -17,6 +17,7 @@ stop() {
   if [ $status = 0 ]; then rm -rf "$work"; else echo "failed; the logs are in $work" >&2; fi
 }
 trap stop EXIT
+trap 'exit 130' INT TERM
 
 port=$(node -e "const s = require('net').createServer().listen(0, () => { console.log(s.address().port); s.close(); })")
 redis-server --bind 127.0.0.1 --port "$port" --dir "$work" --save '' --appendonly no >"$work/redis.log" &

@@ -1,19 +1,24 @@
 import type { CalibrationSet } from '../../calibration/calibration-set.js';
 import { OptionError } from '../../errors.js';
+import { everyNth } from '../../prune/every-nth.js';
 import type { PruneJob } from '../../prune/job.js';
 import { loadStatistics as load, type MeasuredModel } from '../../prune/measure-dense/measure-dense.js';
 import { storeInMemory } from '../../removal/repair-linear.js';
 import { checkSavedStatistics, parseStatistics } from '../../report/parse-statistics.js';
+import type { SettledCalibration } from '../../report/plain-settings.js';
 import type { StatisticsReport } from '../../report/report-schema.js';
 import { openPair, type PairPlace } from '../../storage/json-with-tensors.js';
 import type { ModelFolder } from '../../storage/model-folder.js';
 import { checkLayout, checkModelHash } from '../../storage/model-origin.js';
+import { createStoreIn } from '../create-store-in.js';
 import type { Stage } from '../job-context.js';
 
 export interface StatisticsInput {
   readonly place: PairPlace;
   readonly folder: ModelFolder;
   readonly job: Omit<PruneJob, 'store'>;
+  /** Windows of the statistics that repairs read again, at most. Default 0. */
+  readonly readAgain?: number | undefined;
 }
 
 /** Saved measurements of the dense model. */
@@ -21,6 +26,8 @@ export interface LoadedStatistics {
   readonly measured: MeasuredModel;
   /** Windows that the statistics were taken on. */
   readonly calibration: CalibrationSet;
+  /** Absent: no token was read. */
+  readonly settled?: SettledCalibration | undefined;
   readonly statistics: StatisticsReport;
 }
 
@@ -30,7 +37,8 @@ export interface LoadedStatistics {
  */
 export const loadStatistics: Stage<StatisticsInput, LoadedStatistics> = {
   name: 'loadStatistics',
-  async run({ platform, onEnd, remarks, signal }, { place, folder, job }) {
+  async run(context, { place, folder, job, readAgain = 0 }) {
+    const { platform, onEnd, remarks, signal } = context;
     const { json, tensors, close } = await openPair(platform, place, { check: checkSavedStatistics, signal });
     onEnd(close);
     if (json.shard !== undefined)
@@ -47,10 +55,18 @@ export const loadStatistics: Stage<StatisticsInput, LoadedStatistics> = {
       `pruned from statistics of the dense model (${place.json}): no block was measured on what the pruned ones before it produce`,
     );
     const { calibration: provenance, tensors: kept } = json;
+    const { windowLength } = provenance;
+    const createStore = createStoreIn(context, windowLength * layout.hiddenSize * Float32Array.BYTES_PER_ELEMENT);
+    const repairing = { ...job, createStore, windows: spreadWindows(windows, readAgain) };
     return {
-      measured: await load({ ...job, windows, store: storeInMemory }, statistics),
-      calibration: { windows, windowLength: provenance.windowLength, provenance },
+      measured: await load({ ...repairing, store: storeInMemory }, statistics),
+      calibration: { windows, windowLength, provenance },
+      ...(readAgain > 0 && { settled: { source: undefined, windowCount: readAgain } }),
       statistics: { file: place.json, sha256: kept.sha256 },
     };
   },
 };
+
+/** Windows from all of the list, at most so many: text and what the model wrote take turns in it. */
+const spreadWindows = (windows: readonly Int32Array[], count: number): readonly Int32Array[] =>
+  count === 0 ? [] : everyNth(windows, Math.max(1, Math.floor(windows.length / count))).slice(0, count);

@@ -85,11 +85,11 @@ function joinShared(
 
 /**
  * Takes the measurements of the dense model from saved statistics: no token runs. The result is pruned by
- * `pruneMeasured` on the dense model's statistics, not on what the pruned blocks before produce.
+ * `pruneMeasured` on the dense model's statistics, not on what the pruned blocks before produce. Refinements read the job's windows, if any.
  * @throws OptionError when they lack what the options need, saying how to make them; ModelFormatError when they are damaged.
  */
 export async function loadStatistics(given: PruneJob, statistics: DenseStatistics): Promise<MeasuredModel> {
-  const job = { ...given, model: refuseNaN(given.model), windows: [] };
+  const job = { ...given, model: refuseNaN(given.model) };
   const { options } = job;
   const { needs } = options.adapter;
   const selected = selectModules(job);
