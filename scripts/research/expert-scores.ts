@@ -1,5 +1,5 @@
 /**
- * Removes part of the experts of every mixture by each score, and measures how much each text's loss rises. `removal` is this library's default;
+ * Removes part of the experts of every mixture by each score, or by those named, and measures how much each text's loss rises. `removal` is this library's default;
  * with `--threshold` it also spreads the same sparsity by one threshold over all mixtures, of whole experts, and of neurons inside
  * those that stay too.
  *
@@ -15,12 +15,13 @@ import { readArguments, refuse } from '../read-arguments.js';
 import { openLossMeter } from './loss-meter.js';
 
 const USAGE =
-  'npx tsx scripts/research/expert-scores.ts MODEL --calibration FILE --text FILE... --experts COUNT... [--threshold] [--windows 64] ' +
-  '[--length 128] [--text-windows 16]';
+  'npx tsx scripts/research/expert-scores.ts MODEL --calibration FILE --text FILE... --experts COUNT... [--score NAME...] [--threshold] ' +
+  '[--windows 64] [--length 128] [--text-windows 16]';
 const { values, positionals } = readArguments(USAGE, {
   text: { type: 'string', multiple: true },
   experts: { type: 'string', multiple: true },
   calibration: { type: 'string' },
+  score: { type: 'string', multiple: true },
   threshold: { type: 'boolean', default: false },
   windows: { type: 'string', default: '64' },
   length: { type: 'string', default: '128' },
@@ -28,7 +29,7 @@ const { values, positionals } = readArguments(USAGE, {
 });
 
 const [model] = positionals;
-const { text: texts = [], experts: counts = [], calibration } = values;
+const { text: texts = [], experts: counts = [], calibration, score: scores } = values;
 if (model === undefined || texts.length === 0 || counts.length === 0 || calibration === undefined)
   refuse(USAGE, 'a model folder, a calibration text, a text to measure on or a number of experts is missing');
 const [windowCount, windowLength] = [Number(values.windows), Number(values.length)];
@@ -65,7 +66,7 @@ await withJob(nodePlatform, {}, async (context) => {
         (expertScore) => [expertScore, { ...cheap, expertScore }] as const,
       ),
     ];
-    for (const [name, changes] of runs) {
+    for (const [name, changes] of runs.filter(([name]) => scores?.includes(name) ?? true)) {
       const outcome = await pruneModel({
         ...{ model: dense, analysed, engine, windows, store: storeInMemory },
         createStore: () => createMemoryStore(),

@@ -17,6 +17,8 @@ export interface ExpertScoreRow {
   readonly description: string;
   /** Where it was published. */
   readonly paper: string;
+  /** Whether the experts that stay are scored anew once others have left; as published, scores are those of the whole mixture. */
+  readonly isMeasuredAnew: boolean;
   /** By expert. */
   score(statistics: ExpertStatistics): Float64Array;
 }
@@ -30,24 +32,33 @@ export const EXPERT_SCORES = {
   removal: {
     description: 'what the output loses, in the metric, once the router sends its tokens to the others',
     paper: 'this library: docs/methods.md',
+    isMeasuredAnew: true,
     score: ({ costs }) => costs,
   },
   reap: {
     description: "mean of the router's share times the length of what the expert makes",
     paper: 'REAP: Lasby et al., arXiv 2510.13999',
+    isMeasuredAnew: false,
     score: (statistics) => overTokens(statistics.gatedNorms, statistics),
   },
   man: {
     description: 'mean length of what the expert makes',
     paper: 'MAN: arXiv 2606.15716',
+    isMeasuredAnew: false,
     score: (statistics) => overTokens(statistics.norms, statistics),
   },
   msan: {
     description: 'mean squared length of what the expert makes',
     paper: 'MSAN: arXiv 2606.15716',
+    isMeasuredAnew: false,
     score: (statistics) => overTokens(statistics.squares, statistics),
   },
-  frequency: { description: 'tokens that go to the expert', paper: 'none', score: ({ tokens }) => tokens },
+  frequency: {
+    description: 'tokens that go to the expert',
+    paper: 'none',
+    isMeasuredAnew: false,
+    score: ({ tokens }) => tokens,
+  },
 } as const satisfies Record<string, ExpertScoreRow>;
 
 export type ExpertScoreName = keyof typeof EXPERT_SCORES;

@@ -22,7 +22,7 @@ export interface ExpertOrderRequest {
   onRun?(): void;
 }
 
-/** Rounds in which all experts would leave: the experts that stay are measured anew between them. */
+/** Rounds in which all experts would leave: what the removal of those that stay costs is measured anew between them. */
 const ROUNDS = 8;
 
 /** Tokens that go through the probe together, at most. */
@@ -51,6 +51,7 @@ export async function orderExperts(request: ExpertOrderRequest): Promise<Removal
   const costs: number[] = [];
   let staying = expertCount;
   let highest = 0;
+  let first: Float64Array | undefined;
   let last: { readonly leaving: readonly (readonly number[])[]; readonly round: Round } | undefined;
   const price = ({ total }: Round): void => {
     const { leaving, round } = last!;
@@ -68,7 +69,8 @@ export async function orderExperts(request: ExpertOrderRequest): Promise<Removal
   while (staying / groupCount > least) {
     const round = await measureRound(request, router, stays);
     if (last !== undefined) price(round);
-    const values = row.score(round);
+    const values = row.isMeasuredAnew || first === undefined ? row.score(round) : first;
+    first ??= values;
     const ranked = Array.from({ length: groupCount }, (_, group) =>
       [...stays.keys()]
         .filter((expert) => stays[expert] === 1 && (groupOfExpert?.[expert] ?? 0) === group)
