@@ -46,8 +46,8 @@ const limitOf = ({ curve }: TrainingFacts): number => DIVERGED.factor * curve[0]
 
 /**
  * Trains until the windows are used up or the held-out ones no longer profit. The best state is that of lowest divergence on
- * those; it is the start's where no step was better. Where the first score is clearly above the start's, training begins anew at
- * half the rate. Where the loss is no number or grows again and again at half the rate, training ends there.
+ * those; it is the start's where no step was better. Where the first score is clearly above the start's, or training would end
+ * without a better step, it begins anew at half the rate. Where the loss is no number or grows again and again at half the rate, training ends there.
  * @param from Facts to resume from, with the stores as they were then; absent: from the start.
  * @throws NumericalError when that happens and the best state is the start's.
  */
@@ -61,12 +61,13 @@ export async function train(training: Training, from?: TrainingFacts): Promise<T
     const isScored = isSound && (step % scoreEvery === 0 || step === stepCount);
     const heldOut = isScored ? await score(training) : undefined;
     const isLost = !isSound || (heldOut !== undefined && !(heldOut <= limitOf(facts)));
-    if (isLost || beginsTooFast(facts, heldOut)) {
+    const next = addPoint(facts, { step, train: loss, ...(heldOut !== undefined && { heldOut }) });
+    if (isLost || beginsTooFast(facts, heldOut) || helpsNowhere(next)) {
       stores.goBack();
       training.onRepeat?.(step - facts.best.step);
       facts = atHalfTheRate(facts);
     } else {
-      facts = addPoint(facts, { step, train: loss, ...(heldOut !== undefined && { heldOut }) });
+      facts = next;
       if (facts.best.step === step) stores.keep();
     }
     await training.onStep?.(() => packTraining(facts, groups, stores));
@@ -104,6 +105,10 @@ const beginsTooFast = ({ curve, halvings }: TrainingFacts, heldOut: number | und
   const isFirst = curve.filter((point) => point.heldOut !== undefined).length === 1;
   return isFirst && heldOut !== undefined && heldOut > TOO_FAST * curve[0]!.heldOut! && halvings < MOST_HALVINGS;
 };
+
+/** Whether training would end without a step that is better than the start: half the rate may have one. */
+const helpsNowhere = ({ idle, best, halvings }: TrainingFacts): boolean =>
+  idle >= PATIENCE && best.step === 0 && halvings < MOST_HALVINGS;
 
 /** The best state again, to resume from. */
 function atHalfTheRate({ best, curve, halvings }: TrainingFacts): TrainingFacts {
