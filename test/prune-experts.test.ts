@@ -1,6 +1,7 @@
 import { toBinary } from '@bufbuild/protobuf';
 import { ModelProtoSchema } from 'onnx-buf';
 import type { PrunableModule } from '../src/architecture/layout.js';
+import { OptionError, UnsupportedModelError } from '../src/errors.js';
 import type { OnnxModel } from '../src/onnx/onnx-model.js';
 import { resolveOptions } from '../src/options.js';
 import { selectModules, withoutExperts } from '../src/prune/select-modules.js';
@@ -19,6 +20,7 @@ import {
   mixture,
   packedMixture,
   plainRouter,
+  type Router,
   sigmoidRouter,
   softmaxOfBest,
 } from './support/mixtures.js';
@@ -236,7 +238,9 @@ it('are named where an FFN is asked for', async () => {
 it('keep as many as a token goes to', async () => {
   const loaded = await load(mixture(plainRouter));
   const pruning = checkPruning(loaded, { sparsity: 0.9, modules: 'experts', method: 'flap' }, VOCABULARY);
-  await expect(pruning).rejects.toThrow(/at most 66\.66 % can go/);
+  await expect(pruning).rejects.toThrow(
+    expect.objectContaining({ name: 'OptionError', message: expect.stringMatching(/at most 66\.66 % can go/) }),
+  );
 });
 
 describe('a number of experts', () => {
@@ -261,6 +265,7 @@ describe('a number of experts', () => {
   ])('is refused where a mixture cannot keep it: %d', async (experts, ffn, message) => {
     const { analysed } = await loadTinyLlama(buildDecoder(ffn && { ffn }));
     const options = resolveOptions({ sparsity: 0.2, method: 'flap', experts });
+    expect(() => selectModules({ analysed, options })).toThrow(OptionError);
     expect(() => selectModules({ analysed, options })).toThrow(message);
   });
 
@@ -330,4 +335,42 @@ it.each(Object.entries(REFUSED))('stay, with the reason: %s', async (_, { ffn, r
   expect(layout.modules.map(({ kind }) => kind)).toEqual(['attention', 'attention']);
   expect(layout.unrecognised.map(({ kind }) => kind)).toEqual(['experts', 'experts']);
   expect(layout.unrecognised[0]!.reason).toMatch(reason);
+});
+
+it('are refused with the reason where they alone are asked for, and stay', async () => {
+  const { analysed } = await load(REFUSED['a router that is normed']!.ffn);
+  const options = resolveOptions({ sparsity: 0.3, modules: 'experts' });
+  expect(() => selectModules({ analysed, options })).toThrow(UnsupportedModelError);
+  expect(() => selectModules({ analysed, options })).toThrow(
+    /blocks 0-1 experts: LpNormalization .*: the router is no product with a weight: experts cannot be followed through LpNormalization/,
+  );
+});
+
+/** Its third expert gets no token. */
+const shunning: Router = (g, x) =>
+  g.op('Add', [
+    plainRouter(g, x),
+    g.floats(
+      [EXPERTS],
+      Array.from({ length: EXPERTS }, (_, expert) => (expert === SHUNNED ? -100 : 0)),
+    ),
+  ]);
+const SHUNNED = 2;
+
+it.each([
+  [{ method: 'obc', allocation: 'global', minimumWidth: 1 }],
+  [{ method: 'flap', expertScore: 'reap' }],
+  [{ method: 'flap', expertScore: 'msan' }],
+] as const)('that no token reaches are named, and leave first: %o', async (options) => {
+  const loaded = await load(mixture(shunning));
+  const { outcome, maskedGap } = await checkPruning(
+    loaded,
+    { sparsity: 0.25, modules: 'experts', ...options },
+    VOCABULARY,
+  );
+  expect(maskedGap).toBeLessThan(1e-5);
+  expect(outcome.remarks).toContainEqual(expect.stringMatching(/^block 0 experts: .*expert 2: 0[,)]/));
+  const cuts = outcome.modules.filter(({ keep }) => keep.length < EXPERTS);
+  expect(cuts.length).toBeGreaterThan(0);
+  for (const { keep } of cuts) expect([...keep]).not.toContain(SHUNNED);
 });

@@ -7,7 +7,7 @@ export const [EXPERTS, CHOSEN] = [6, 2];
 type Attributes = Readonly<Record<string, number | string>>;
 
 /** From what the experts read to their scores `[T, E]`. */
-type Router = (g: GraphBuilder, x: string) => string;
+export type Router = (g: GraphBuilder, x: string) => string;
 
 const logitsOf: Router = (g, x) =>
   g.op('Add', [g.op('MatMul', [x, g.weight([HIDDEN, EXPERTS], 0.8)]), g.weight([EXPERTS], 0.2)]);
