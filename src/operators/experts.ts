@@ -2,7 +2,7 @@ import type { NodeProto } from 'onnx-buf';
 import { floatAttribute, intAttribute, textAttribute } from '../graph/attributes.js';
 import { qualifiedOp } from '../graph/graph-index.js';
 import type { TensorOps } from '../graph/tensor-ops.js';
-import { FLOAT32, type Value } from '../graph/value.js';
+import { elementCount, FLOAT32, INT64, type Value } from '../graph/value.js';
 import type { AxisLabel } from './axis-rule.js';
 import { type Lowering, type LoweringContext, unsupported } from './gradient-rule.js';
 import { type Family, type Gradient, missing, type Operator, PLAIN } from './operator.js';
@@ -24,10 +24,44 @@ function mixExperts(c: LoweringContext): Value[] {
   const { o } = c;
   const { dims } = c.input(0);
   const [tokens = 1, experts = 1] = c.input(1).dims;
-  const maps = expertMaps(c);
-  const made = plusBias(c, o.matMul(innerNeurons(c, maps, tokens), maps.second, { transB: true }), maps.secondBias);
+  const isLarge = c.node.opType === 'QMoE' && unpackedBytes(c) > TOGETHER;
+  const made = isLarge ? undefined : outputsOfExperts(c, tokens);
   const shares = o.reshape(o.transpose(routingShares(c), [1, 0]), [experts, tokens, 1]);
-  return [o.reshape(o.sum(o.mul(made, shares), [0], false), dims)];
+  const mixed = made === undefined ? mixOneByOne(c, shares) : o.sum(o.mul(made, shares), [0], false);
+  return [o.reshape(mixed, dims)];
+}
+
+/** Outputs of all experts for all tokens, `[E, T, C]`. */
+function outputsOfExperts(c: LoweringContext, tokens: number): Value {
+  const maps = expertMaps(c);
+  return plusBias(c, c.o.matMul(innerNeurons(c, maps, tokens), maps.second, { transB: true }), maps.secondBias);
+}
+
+/** Bytes that the weights of a packed mixture may take as floats. */
+const TOGETHER = 2 ** 24;
+
+function unpackedBytes({ node, input }: LoweringContext): number {
+  const weights = [2, 5].reduce((sum, slot) => sum + elementCount(input(slot).dims), 0);
+  return (4 * weights * 8) / intAttribute(node, 'expert_weight_bits', 4);
+}
+
+/**
+ * The sum of the experts' outputs for all tokens, times their shares `[E, T, 1]`. Each expert's weights are unpacked apart: ONNX Runtime
+ * computes one term of a sum before the next, and frees what only that term reads.
+ */
+function mixOneByOne({ node, o, has, input }: LoweringContext, shares: Value): Value {
+  const [tokens = 1, experts = 1] = input(1).dims;
+  // Always 0. An index that depends on data keeps ONNX Runtime from unpacking all experts once, as constants.
+  const score = o.slice(o.reshape(input(1), [tokens * experts]), 0, { start: 0, end: 1 });
+  const zero = o.cast(o.less(score, LOWEST), INT64);
+  const terms = Array.from({ length: experts }, (_, expert) => {
+    const index = o.add(zero, expert);
+    const takeExpert = (value: Value): Value =>
+      o.emitter.node('Gather', [value, index], { ...value, dims: value.dims.with(0, 1), attributes: { axis: 0 } });
+    const own = { node, o, has, input: (slot: number) => (slot < 2 ? input(slot) : takeExpert(input(slot))) };
+    return o.mul(outputsOfExperts(own, tokens), o.slice(shares, 0, { start: expert, end: expert + 1 }));
+  });
+  return terms.reduce((sum, term) => o.add(sum, term));
 }
 
 /** Neurons of all experts for all tokens, `[E, T, F]`. */

@@ -219,11 +219,18 @@ function experts(
   return { ...given, inputs, nodes: [scores, ...given.nodes] };
 }
 
-/** 5 tokens of 32 channels, 3 experts of 32 neurons, in packed weights with a scale a row, or one a block of 16. */
+interface PackedShape {
+  readonly blocks?: number;
+  readonly points?: boolean;
+  readonly neurons?: number;
+  readonly tokens?: number;
+}
+
+/** Some tokens of 32 channels, 3 experts of 32 neurons or more, in packed weights with a scale a row, or one a block of 16. */
 function packedExperts(
   bits: number,
   attributes: Attributes,
-  { blocks, points = false }: { blocks?: number; points?: boolean } = {},
+  { blocks, points = false, neurons = 32, tokens = 5 }: PackedShape = {},
 ) {
   const packed = (seed: number, dims: Dims): ConstantTensor => ({
     type: 'uint8',
@@ -246,14 +253,18 @@ function packedExperts(
   const { inputs, ...given } = fused({
     op: 'QMoE',
     inputs: ['x', 'scores', 'w1', 's1', 'b1', 'w2', 's2', '', '', '', '', ...(points ? ['z1', 'z2'] : [])],
-    floats: { x: [1, 5, 32], offsets: [5, 3], b1: [3, 32 * maps] },
+    floats: { x: [1, tokens, 32], offsets: [tokens, 3], b1: [3, neurons * maps] },
     constants: {
-      base: { type: 'float', dims: [5, 3], values: [0, 3, 6, 3, 0, 6, 6, 3, 0, 0, 6, 3, 3, 6, 0] },
-      w1: packed(7, [3, 32 * maps, (32 * bits) / 8]),
-      s1: scales(32 * maps),
-      w2: packed(11, [3, 32, (32 * bits) / 8]),
+      base: {
+        type: 'float',
+        dims: [tokens, 3],
+        values: [0, 3, 6, 3, 0, 6, 6, 3, 0, 0, 6, 3, 3, 6, 0].slice(0, 3 * tokens),
+      },
+      w1: packed(7, [3, neurons * maps, (32 * bits) / 8]),
+      s1: scales(neurons * maps),
+      w2: packed(11, [3, 32, (neurons * bits) / 8]),
       s2: scales(32),
-      ...(points && { z1: packed(3, pointDims(32 * maps)), z2: packed(5, pointDims(32)) }),
+      ...(points && { z1: packed(3, pointDims(neurons * maps)), z2: packed(5, pointDims(32)) }),
     },
     attributes: { ...attributes, expert_weight_bits: bits, ...(blocks !== undefined && { block_size: 32 / blocks }) },
   });
@@ -325,6 +336,8 @@ export const ATTENTION_CASES: Readonly<Record<string, readonly GradientCase[]>> 
     packedExperts(4, { k: 2, normalize_routing_weights: 1, activation_type: 'silu' }),
     packedExperts(8, { k: 1, normalize_routing_weights: 1, activation_type: 'silu' }),
     packedExperts(4, { k: 2, normalize_routing_weights: 1, activation_type: 'silu' }, { blocks: 2, points: true }),
+    // More weights than are unpacked at once.
+    packedExperts(4, { k: 2, normalize_routing_weights: 1, activation_type: 'silu' }, { neurons: 24_576, tokens: 1 }),
   ],
   'com.microsoft.Attention': [
     packedAttention({}),
