@@ -8,6 +8,7 @@ import { type ResolvedOptions, readsTokens } from '../options.js';
 import type { StageTiming } from '../prune/job.js';
 import { type DensePassKinds, densePassKinds } from '../prune/measure-dense/measure-dense.js';
 import type { MeasuredSpeed } from '../prune/measure-speed.js';
+import { canRepair } from '../prune/shrink/repair-experts.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
 import { longestWindow, type ModelFolder } from '../storage/model-folder.js';
@@ -30,7 +31,17 @@ export interface ModelSize {
     readonly inputs: number;
     readonly outputs: number;
     readonly parameters: number;
+    /** Of mixtures. */
+    readonly experts?: ExpertSize | undefined;
   }[];
+}
+
+/** What decides how long a mixture's experts take to be tried and repaired. */
+interface ExpertSize {
+  readonly count: number;
+  readonly perToken: number;
+  /** Neurons of one expert; absent where experts cannot be repaired. */
+  readonly width?: number | undefined;
 }
 
 /** How much faster than the machine below another is, at graphs and at JavaScript. */
@@ -122,6 +133,9 @@ const MS = {
   repairedModule: 220,
   /** Graphs that train a model's blocks, whatever the model. */
   trained: 400,
+  /** Mixing and comparing what experts make, by number of what a token's experts make; repairing experts, by number that they read or make. */
+  mixedExpert: 7e-6,
+  repairedExpert: 6e-5,
   /** Principal components and clusters of an FFN's tokens. */
   contexts: 1000,
   /** A tokenizer and a text, and what a tokenizer takes by entry of its vocabulary. */
@@ -142,6 +156,7 @@ const MOST = {
 };
 /** Ways of those tokens through the experts of a mixture, which find their order, and that of the neurons inside. */
 const EXPERT_PASSES = { whole: 12, inside: 8 };
+const NO_EXPERTS: ExpertSize = { count: 0, perToken: 0 };
 /** A backward pass multiplies three times: the forward pass again, and two products for every map. */
 const BACKWARDS = 3;
 /** Ways of all examples through an FFN that input repair takes beside those of each step, and of the tokens for lengths in each step. */
@@ -154,7 +169,8 @@ const CERTIFIED = { models: 2, steps: 64 };
 const COMPARED_MODELS = 4;
 
 /** Sizes that decide the cost of a model's stages. */
-export function modelSize({ detected: { layout } }: AnalysedModel): ModelSize {
+export function modelSize(analysed: AnalysedModel): ModelSize {
+  const { layout } = analysed.detected;
   const headParameters = layout.vocabularySize * layout.hiddenSize;
   const known = sum(layout.modules.map(parametersInUse));
   const idle = sum(layout.modules.map((module) => module.parameterCount - parametersInUse(module)));
@@ -173,8 +189,16 @@ export function modelSize({ detected: { layout } }: AnalysedModel): ModelSize {
       inputs: module.output.inputCount,
       outputs: module.output.outputCount,
       parameters: parametersInUse(module),
+      experts: expertSize(analysed, module),
     })),
   };
+}
+
+function expertSize(analysed: AnalysedModel, module: PrunableModule): ExpertSize | undefined {
+  const { kind, unitCount, expertsPerToken = unitCount, neurons } = module;
+  if (kind !== 'experts') return undefined;
+  const width = neurons && canRepair(analysed, module) ? neurons.unitCount * neurons.unitSize : undefined;
+  return { count: unitCount, perToken: expertsPerToken, width };
 }
 
 /** Those that one token meets: a mixture sends it to some of its experts. */
@@ -376,7 +400,10 @@ function measuringSteps({ size, costs, options, tokenCount, passes }: MeasuringR
     options.grouping === undefined ? 0 : MS.contexts * modules.filter(({ kind }) => kind === 'ffn').length;
   const gram = sums && options.adapter.needs === 'gram' ? costs.gram(modules, tokenCount) : 0;
   const ordering = sums ? MS.ordered * cubes(modules) + MS.orderedSquare * squares(modules) : 0;
-  const experts = sum(modules.map(({ kind, parameters }) => (kind === 'experts' ? parameters : 0)));
+  const mixtures = modules.filter(({ experts }) => experts !== undefined);
+  const experts = sum(mixtures.map(({ parameters }) => parameters));
+  // Beside the experts of each token those that it would go to without one of them.
+  const mixed = sum(mixtures.map(({ outputs, experts: { perToken } = NO_EXPERTS }) => 2 * perToken * outputs));
   const tried = Math.min(MOST.experts, tokenCount);
   const expertPasses = EXPERT_PASSES.whole + (options.allocation.takesUnevenSteps ? EXPERT_PASSES.inside : 0);
   const forward = costs.forward(tokenCount);
@@ -395,7 +422,15 @@ function measuringSteps({ size, costs, options, tokenCount, passes }: MeasuringR
       : []),
     ...(backwards ? [['gradients', { ...backward, script: backward.script + ordering }] as Step] : []),
     ...(experts > 0
-      ? [['experts', { ...forward, graphs: forward.graphs + tried * expertPasses * experts * MS.multiply }] as Step]
+      ? [
+          [
+            'experts',
+            {
+              graphs: forward.graphs + tried * expertPasses * experts * MS.multiply,
+              script: forward.script + tried * EXPERT_PASSES.whole * mixed * MS.mixedExpert,
+            },
+          ] as Step,
+        ]
       : []),
   ];
 }
@@ -446,6 +481,7 @@ function stageCosts(size: ModelSize) {
     shrink(options: ResolvedOptions, tokens: number): Cost {
       const touched = chosen(size, options);
       const scoring = options.adapter.needs === 'gram' ? MS.scored * cubes(touched) : 0;
+      const experts = options.adapter.needs === 'gram' ? repairOfExperts(touched, tokens) : { graphs: 0, script: 0 };
       if (tokens === 0) return { script: scoring + touched.length * MS.module };
       const { inputSteps } = options;
       const repaired = inputSteps > 0 ? touched.filter(({ kind }) => kind === 'ffn') : [];
@@ -457,14 +493,16 @@ function stageCosts(size: ModelSize) {
           2 * forward(tokens).graphs -
           0.88 * tokens * blockParameters * MS.multiply +
           (options.adapter.needs === 'gram' ? gram(touched, tokens) : 0) +
-          (repaired.length > 0 ? passes * ffnParameters * MS.multiply : 0),
+          (repaired.length > 0 ? passes * ffnParameters * MS.multiply : 0) +
+          experts.graphs,
         script:
           2 * openBlocks +
           scoring +
           touched.length * MS.module +
           repaired.length * MS.repairedModule +
           MS.repaired * cubes(repaired) +
-          MS.repairedSquare * squares(repaired),
+          MS.repairedSquare * squares(repaired) +
+          experts.script,
       };
     },
     drafts(options: ResolvedOptions, count: number, tokens: number): Cost {
@@ -516,6 +554,27 @@ function stageCosts(size: ModelSize) {
     }),
   };
   return costs;
+}
+
+/**
+ * Least squares on the second map of each expert. The tokens run through its first map twice and the second once; three products sum up what it
+ * reads, what is lacking, and what the change adds.
+ */
+function repairOfExperts(modules: ModelSize['modules'], tokenCount: number): { graphs: number; script: number } {
+  const tried = Math.min(MOST.experts, tokenCount);
+  const costs = modules.map(({ outputs, parameters, experts: { count, perToken, width = 0 } = NO_EXPERTS }) => {
+    if (width === 0) return { graphs: 0, script: 0 };
+    const pairs = tried * perToken;
+    const second = width * outputs;
+    const first = parameters / perToken - second;
+    // With fewer tokens than neurons it solves for the tokens.
+    const solved = Math.min(width, pairs / count);
+    return {
+      graphs: pairs * (2 * first + 3 * second + width * solved) * MS.multiply,
+      script: pairs * (width + outputs) * MS.repairedExpert + count * solved ** 3 * MS.repaired,
+    };
+  });
+  return { graphs: sum(costs.map(({ graphs }) => graphs)), script: sum(costs.map(({ script }) => script)) };
 }
 
 /** The maps of all modules: the one out of each, and those into it, which read as much as it gives. */

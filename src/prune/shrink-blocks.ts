@@ -21,7 +21,7 @@ import { type Refinement, type SegmentRefinement, TICKS_PER_PASS } from './refin
 import { openSegmentCheckpoint } from './segment-checkpoint.js';
 import { keepModules, type RefinedOutcome, repeatModule } from './shrink/keep-module.js';
 import { measureModules } from './shrink/measure-modules.js';
-import { solveExperts, writeSecondMaps } from './shrink/repair-experts.js';
+import { canRepair, RUNS_PER_EXPERT, solveExperts, writeSecondMaps } from './shrink/repair-experts.js';
 import { scoreSegment } from './shrink/score-segment.js';
 import { chooseExperts, type ModelEdits, shrinkExperts, shrinkModule } from './shrink/shrink-module.js';
 
@@ -62,7 +62,7 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
   if (readsNothing) context.remarks.push(...leftOut(context, given, shrinking));
   const edits = { changed, bridges };
   const { segments } = job.analysed.detected.layout;
-  context.begin('prune', last + 1, ticksOfSegments(context, { shrinking, refinements, last }));
+  context.begin('prune', last + 1, ticksOfSegments(context, { shrinking, refinements, last, readsNothing }));
   try {
     for await (const part of kept.added()) done.push(await repeatModule(context, model, part, edits));
     await kept.restore(runner);
@@ -134,16 +134,22 @@ async function cutExperts(
 }
 
 /**
- * A segment whose modules shrink runs what lies before it, is measured, and is read again by refinements; the others run together
- * with the next of these.
+ * A segment whose modules shrink runs what lies before it, is measured, and is read again by refinements; its experts run to be repaired.
+ * The others run together with the next of these.
  */
 function ticksOfSegments(
-  { batches, job: { options } }: PruneContext,
+  { batches, job: { options, analysed } }: PruneContext,
   {
     shrinking,
     refinements,
     last,
-  }: { shrinking: readonly PrunableModule[]; refinements: readonly Refinement[]; last: number },
+    readsNothing,
+  }: {
+    readonly shrinking: readonly PrunableModule[];
+    readonly refinements: readonly Refinement[];
+    readonly last: number;
+    readonly readsNothing: boolean;
+  },
 ): number[] {
   let before = 0;
   return Array.from({ length: last + 1 }, (_, segment) => {
@@ -153,7 +159,10 @@ function ticksOfSegments(
     before = segment;
     const kinds = new Set(modules.map(({ kind }) => kind));
     const refined = sum(refinements.map(({ follow, passes }) => (follow ? passes({ ...options, modules: kinds }) : 0)));
-    return Math.max(1, batches.length) * (runs + TICKS_PER_PASS * refined);
+    const repairs = !readsNothing && options.adapter.needs === 'gram';
+    const mixtures = repairs ? modules.filter((module) => canRepair(analysed, module)) : [];
+    const experts = sum(mixtures.map(({ unitCount }) => unitCount));
+    return Math.max(1, batches.length) * (runs + TICKS_PER_PASS * refined) + RUNS_PER_EXPERT * experts;
   });
 }
 

@@ -1,5 +1,6 @@
 import type { RoutedToken } from '../../activations/expert-router.js';
 import type { OutputError } from '../../activations/measure-output-error.js';
+import type { PrunableModule } from '../../architecture/layout.js';
 import { UnsupportedModelError } from '../../errors.js';
 import { EXPERT_SCORES } from '../../importance/expert-scores.js';
 import { transposeMatrix } from '../../linalg/matrix-block.js';
@@ -8,6 +9,7 @@ import { setWeight } from '../../onnx/edit-weights.js';
 import { encodeFloats, readFloat32 } from '../../onnx/float-encoding.js';
 import type { OnnxModel, TensorHandle } from '../../onnx/onnx-model.js';
 import type { ModuleCut } from '../../removal/apply-change.js';
+import type { AnalysedModel } from '../../runtime/analyse-model.js';
 import type { BlockRunner } from '../../runtime/block-runner.js';
 import { openExperts, openNeurons } from '../measure-dense/measure-experts.js';
 import { findRouter } from '../measure-dense/order-experts.js';
@@ -28,12 +30,23 @@ const HELD_OUT = 4;
 /** Dampening of the least squares where the method has none of its own. */
 const DAMPENING = 0.1;
 
+/** Whether the second maps of a mixture's experts can change: not where they are packed, or others read them too. */
+export function canRepair({ detected }: Pick<AnalysedModel, 'detected'>, { index, neurons }: PrunableModule): boolean {
+  const { nodes, neurons: inner } = detected.traces[index]!;
+  if (inner === undefined || neurons === undefined || inner.second.bits !== undefined) return false;
+  const own = new Set([...nodes, ...inner.nodes]);
+  return !detected.index.consumersOf.get(inner.second.weight)?.some((at) => !own.has(at));
+}
+
+/** Times that the tokens of each expert run through it while a mixture is repaired; each is a tick of the progress. */
+export const RUNS_PER_EXPERT = 2;
+
 /**
  * Has the experts of a mixture that stay make up for what is to leave: one after the other, the second map of each is changed by the
  * least squares on what the mixture's result lacks, on the tokens that will go there. A change is kept where it also helps on tokens that it
  * was not learned from. To be called while the mixture is whole.
  *
- * @returns undefined where the weights are packed, or others read them too.
+ * @returns undefined where they cannot, see `canRepair`.
  */
 export async function solveExperts(
   context: PruneContext,
@@ -41,13 +54,8 @@ export async function solveExperts(
   { module, keep, neurons, runner }: ModuleCut & { readonly runner: BlockRunner },
 ): Promise<ExpertRepair | undefined> {
   const { engine, options, analysed } = context.job;
-  const { detected } = analysed;
-  const trace = detected.traces[module.index]!;
-  const inner = trace.neurons;
-  if (inner === undefined || module.neurons === undefined || inner.second.bits !== undefined) return undefined;
-  const own = new Set([...trace.nodes, ...inner.nodes]);
-  if (detected.index.consumersOf.get(inner.second.weight)?.some((at) => !own.has(at))) return undefined;
-  const detail = segmentName(module.segment, detected.layout.modules);
+  if (!canRepair(analysed, module)) return undefined;
+  const detail = segmentName(module.segment, analysed.detected.layout.modules);
   const sample = await sampleRouting({ runner, module, metric: undefined, onBatch: () => context.tick(detail, 0) });
   const { inputCount: expertCount, outputCount: size } = module.output;
   const opened = await openExperts(context, { model, module, sample, metric: undefined });
@@ -82,7 +90,7 @@ export async function solveExperts(
       opened,
       routes,
       size,
-      neurons: module.neurons,
+      neurons: module.neurons!,
       expertCount,
       keptOf: keptNeurons({ module, keep, neurons }),
     };
@@ -163,7 +171,7 @@ async function* runParts(site: RepairSite, experts: readonly number[]): AsyncGen
   const all = await runExperts(site, routes, experts);
   for (const number of experts) {
     context.job.options.signal?.throwIfAborted();
-    context.tick(detail, 0);
+    context.tick(detail);
     const kept = site.keptOf(number);
     const values = all.get(number)!;
     all.delete(number);
