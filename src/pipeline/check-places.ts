@@ -21,11 +21,12 @@ export async function checkPlaces(
   { force, resuming = false, calibration }: PlaceOptions,
 ): Promise<void> {
   const windowsFile = calibration?.generate?.file;
-  for (const { out, recipe, report } of results) {
-    if (recipe !== undefined) await checkPairPlace(files, recipe, { out, force, resuming });
+  for (const { out, recipe, report, isRepeated } of results) {
+    const replaces = force || isRepeated === true;
+    if (recipe !== undefined) await checkPairPlace(files, recipe, { out, force: replaces, resuming });
     if (report?.folder !== undefined) await checkReportPlace(files, { ...report, folder: report.folder, out });
     if (out === undefined) continue;
-    await files.checkOutput({ output: out, source: root, force });
+    await files.checkOutput({ output: out, source: root, force: replaces });
     if (windowsFile !== undefined) await checkWindowsPlace(files, windowsFile, out);
   }
   await checkCalibrationFiles(files, calibration);
@@ -55,7 +56,7 @@ export async function checkCalibrationFiles(
  */
 export async function checkFreeSpace(
   { platform: { files }, root }: ModelFolder,
-  results: readonly Pick<ResultPlaces, 'out' | 'sparsity' | 'targetBytes'>[],
+  results: readonly Pick<ResultPlaces, 'out' | 'sparsity' | 'targetBytes' | 'isRepeated'>[],
   {
     force,
     denseBytes,
@@ -63,9 +64,10 @@ export async function checkFreeSpace(
   }: { readonly force: boolean; readonly denseBytes: number; readonly scratchBytes?: number | undefined },
 ): Promise<void> {
   let byteLength = scratchBytes;
-  for (const { out, sparsity, targetBytes } of results) {
+  for (const { out, sparsity, targetBytes, isRepeated } of results) {
     byteLength +=
       targetBytes === undefined ? Math.ceil(denseBytes * (1 - sparsity)) : Math.min(denseBytes, targetBytes);
-    if (out !== undefined) await files.checkOutput({ output: out, source: root, force, byteLength });
+    const replaces = force || isRepeated === true;
+    if (out !== undefined) await files.checkOutput({ output: out, source: root, force: replaces, byteLength });
   }
 }

@@ -17,9 +17,10 @@ import type { AnalysedModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
 import { resolvePair } from '../storage/json-with-tensors.js';
 import type { ModelFolder } from '../storage/model-folder.js';
+import { readJsonFile } from '../storage/read-json.js';
 import { readReport } from '../storage/read-report.js';
 import { withScratchWeights } from '../storage/scratch-weights.js';
-import { resolveReportPlace, writeReport } from '../storage/write-report.js';
+import { REPORT_NAME, resolveReportPlace, writeReport } from '../storage/write-report.js';
 import { checkCalibrationFiles, checkFreeSpace, checkPlaces } from './check-places.js';
 import { checkSizes, prepareSizes } from './choose-size.js';
 import { assumedSpeed, estimateCost, expectedWindowLength, modelSize } from './estimate-cost.js';
@@ -41,6 +42,7 @@ import {
   UNCHECKED,
   UNMEASURED,
 } from './resumable-job.js';
+import { keyAt } from './run-key.js';
 import type { PruneInput } from './stages/prune-measured.js';
 import { certifyTrimming } from './vocabulary/certify-trimming.js';
 import { measureTrimmingCost } from './vocabulary/measure-trimming-cost.js';
@@ -148,7 +150,7 @@ export function pruneTo(
     checkOutput: ({ folders: [folder] }, { resuming, found }) =>
       checkPlaces(
         folder,
-        results.filter((_, index) => !found?.has(index)),
+        placesAfter(results, found).filter((_, index) => !found?.reports.has(index)),
         { force, resuming, calibration: place === undefined ? calibration : undefined },
       ),
     async prepare(_, { original, folders: [folder] }) {
@@ -163,8 +165,9 @@ export function pruneTo(
     },
     async make(context, started) {
       const { stages, engine, opened, prepared: texts } = started;
-      const finished = started.found ?? new Map();
-      const making = { ...resolved, ...started, request, results, finished, shrink, vocabulary };
+      const finished = started.found?.reports ?? new Map();
+      const places = placesAfter(results, started.found);
+      const making = { ...resolved, ...started, request, results: places, finished, shrink, vocabulary };
       const made = finished.size === results.length ? finished : await makeOpen(context, making);
       const reports = results.map((_, index) => made.get(index)!);
       if (texts === undefined) return finish(reports);
@@ -176,7 +179,17 @@ export function pruneTo(
 }
 
 /** Reports of results that are there already, by their place in the list. */
-type Finished = ReadonlyMap<number, PruneReport>;
+type Reports = ReadonlyMap<number, PruneReport>;
+
+/** Results that the same run has made. */
+interface Finished {
+  readonly reports: Reports;
+  /** Those of which no report was wanted, so that none is left to give back. */
+  readonly unreported: ReadonlySet<number>;
+}
+
+const placesAfter = (results: readonly ResultPlaces[], found: Finished | undefined): readonly ResultPlaces[] =>
+  results.map((places, index) => (found?.unreported.has(index) ? { ...places, isRepeated: true } : places));
 
 type FinishedRequest = Pick<PruneRequest, 'model' | 'certify' | 'evaluation'>;
 
@@ -192,15 +205,22 @@ async function readFinished(
   const { platform, journal } = context;
   const { files } = platform;
   const found = new Map<number, PruneReport>();
+  const unreported = new Set<number>();
   for (const [index, places] of results.entries()) {
     const { out, report: place } = places;
     if (out === undefined || !(await isFinished(context, out, [amountOf(places)]))) continue;
-    const path = place && files.resolve(place.folder ?? out, place.folder ? '' : inside, `${place.name}.json`);
+    const { folder, name } = place ?? { name: REPORT_NAME };
+    const path = files.resolve(folder ?? out, folder ? '' : inside, `${name}.json`);
     // What cannot be read is made again.
-    const written = path === undefined ? undefined : await readReport(files, path).catch(() => undefined);
+    const written = await readReport(files, path).catch(() => undefined);
     const report = written ?? (await readCheckpoint<PruneReport>(journal, reportEntry(index)));
+    if (report === undefined) {
+      if (place !== undefined || !(await isOwnRecipe(context, places))) continue;
+      unreported.add(index);
+      context.notes.push(`${out} was there, without a report to give back: it was made again`);
+      continue;
+    }
     // It may have been moved since, and a saved report has names for paths.
-    if (report === undefined) continue;
     const remarks = [
       ...report.remarks,
       ...(certify && report.certificate === undefined ? [UNCHECKED] : []),
@@ -208,7 +228,16 @@ async function readFinished(
     ];
     found.set(index, { ...report, remarks, model, out: inside === '' ? out : files.resolve(out, inside) });
   }
-  return found;
+  return { reports: found, unreported };
+}
+
+/** Whether a recipe's place is free, or has the recipe of the same run. */
+async function isOwnRecipe({ platform, run }: JobContext, places: ResultPlaces): Promise<boolean> {
+  const { files } = platform;
+  const { recipe } = places;
+  if (recipe === undefined || run === undefined || (await files.kindOf(recipe.json)) === undefined) return true;
+  const saved = await readJsonFile(files, recipe.json).catch(() => undefined);
+  return Object(saved).run === keyAt(platform, run, [amountOf(places)]);
 }
 
 interface PruneModels extends OpenedModels {
@@ -235,14 +264,14 @@ interface Making extends ResolvedRequest, StartedJob<PruneModels, EvaluatedTexts
   readonly results: readonly ResultPlaces[];
   readonly shrink: ResolvedShrink | undefined;
   readonly vocabulary: JobVocabulary | undefined;
-  readonly finished: Finished;
+  readonly finished: Reports;
 }
 
 /** Drafts that are measured for a size, roughly. */
 export const DRAFTS_PER_SIZE = 6;
 
 /** Load, analyse, calibrate, measure the dense model once or load its statistics; then result by result. */
-function makeOpen(context: JobContext, making: Making): Promise<Finished> {
+function makeOpen(context: JobContext, making: Making): Promise<Reports> {
   const { request, stages, opened, results, finished, shrink, quantisation, calibration, engine } = making;
   const [folder, floats] = opened.folders;
   const { place, original, trimmed } = opened;

@@ -46,6 +46,8 @@ export interface ResultPlaces {
   readonly report: ReportPlace | undefined;
   /** Where the run's decisions go; absent: they are not written. */
   readonly recipe: PairPlace | undefined;
+  /** The same run made the folder before, and kept no report of it: it is made again in its place. Default false. */
+  readonly isRepeated?: boolean | undefined;
 }
 
 /** The value that distinguishes results of a run: a sparsity, or a size. */
@@ -142,7 +144,7 @@ export async function writeResult(
   };
   const report = await (out === undefined
     ? parts[0]!.count()
-    : buildOutput(context, { out, source: folder, force, run: own }, fill));
+    : buildOutput(context, { out, source: folder, force: force || places.isRepeated, run: own }, fill));
   await source.job.journal?.drop(`result-${index}`);
   const { reportPaths: paths } = request;
   if (place?.folder !== undefined) await writeReport(files, report, { folder: place.folder, name: place.name, paths });

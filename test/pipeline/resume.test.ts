@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { mkdir, readdir, readFile, rename, rm, rmdir, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { observe, prune, pruneLadder, quantize } from '../../src/node.js';
+import { observe, type PruneReport, prune, pruneLadder, quantize, shrink } from '../../src/node.js';
 import type { LadderRequest } from '../../src/pipeline/prune-request.js';
 import { runObserve } from '../../src/pipeline/run-observe.js';
 import { runLadder, runPrune } from '../../src/pipeline/run-prune.js';
@@ -189,6 +189,39 @@ describe('the same command again', () => {
     await quick();
     await writeFile(at('out/20/fang-prune-report.json'), '{"schema":"fang-prune-report/1","blocks":7}');
     await expect(quick()).rejects.toThrow('exists');
+  });
+
+  it.each<[string, (request: object) => Promise<unknown>]>([
+    [
+      'prune',
+      (request) =>
+        prune({ ...COMMON, sparsity: 0.3, method: 'flap', recipe: at('recipe'), ...request, out: at('out') }),
+    ],
+    ['shrink', (request) => shrink({ ...COMMON, targetSize: '120KB', allow: ['neurons'], ...request, out: at('out') })],
+    ['quantize', (request) => quantize({ model: MODEL, dtype: 'q8', rounding: 'nearest', ...request, out: at('out') })],
+  ])('makes what %s wrote without a report again, in its place and without force', async (_, run) => {
+    const call = async (request: object) =>
+      [await run({ report: false, ...UNCHECKED, ...request })].flat()[0] as PruneReport;
+    const first = await call({});
+    const bytes = await hashesOf(folder());
+    const again = await call({});
+    expect(again.modules).toEqual(first.modules);
+    expect(again.remarks).toContainEqual(expect.stringMatching(/out was there, without a report.* made again$/));
+    expect(await hashesOf(folder())).toEqual(bytes);
+    await expect(call({ seed: 1 })).rejects.toThrow('exists');
+    await expect(call({ report: true })).rejects.toThrow('exists');
+    // Another file of the folder is nobody's to remove.
+    await writeFile(at('out/mine.txt'), 'mine');
+    await expect(call({})).rejects.toThrow('mine.txt');
+    await rm(at('out/mine.txt'));
+    await truncate(at('out/genai_config.json'), 10);
+    await expect(call({})).rejects.toThrow('exists');
+  });
+
+  it('gives the report of a finished result back where none is asked for again', async () => {
+    const request = { ...COMMON, out: at('out'), sparsity: 0.3, method: 'flap', ...UNCHECKED } as const;
+    const { createdAt } = await prune(request);
+    expect(await prune({ ...request, report: false })).toMatchObject({ createdAt });
   });
 
   it.each([
