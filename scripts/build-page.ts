@@ -1,4 +1,4 @@
-/** Bundles the report page's script and style sheet; `tsup.config.ts` compiles them in, runs from source do it anew. */
+/** Bundles the report page's script and style sheet; `tsup.config.ts` compiles them in, runs from source do it again. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';

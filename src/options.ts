@@ -73,7 +73,7 @@ export interface ResolvedOptions
   readonly sparsity: number;
   readonly methodName: string;
   readonly adapter: CompensationAdapter;
-  /** Orders the dense model's units for allocations that compare modules: the adapter, with scores taken anew on the way. */
+  /** Orders the dense model's units for allocations that compare modules: the adapter, with scores taken again on the way. */
   readonly orderAdapter: CompensationAdapter;
   /** Options that the method takes and others do not. */
   readonly takes: ReadonlySet<string>;

@@ -281,7 +281,7 @@ it('stay where a method reads no token', async () => {
   const options = resolveOptions({ sparsity: 0.3, method: 'magnitude' });
   const { modules, remarks } = selectModules({ analysed, options });
   expect(modules.map(({ kind }) => kind)).toEqual(['attention', 'attention']);
-  expect(remarks).toEqual(['experts stay: method magnitude reads no token, and nothing else tells them apart']);
+  expect(remarks).toEqual(['experts stay: method magnitude reads no token, which their scores need']);
   const whole = resolveOptions({ sparsity: 0, method: 'magnitude' });
   expect(selectModules({ analysed, options: whole }).remarks).toEqual([]);
 });

@@ -53,7 +53,7 @@ it('brings every FFN closer to what it gave, step by step, and with them the mod
   expect(losses[2]!).toBeLessThan(losses[1]!);
 });
 
-it('reports the error that is left as it is when measured anew', async () => {
+it('reports the error that is left as it is when measured again', async () => {
   const outcome = await pruneBy(2);
   const [{ module, error }] = outcome.modules as [PruneOutcome['modules'][number]];
   const { result } = module.output;

@@ -41,7 +41,7 @@ it('adds up biases, prunes heads, and gives the same bytes again', async () => {
   expect(await gapToMasked(loaded, first)).toBeLessThan(1e-4);
 });
 
-it('looks anew, and in one shot does what it does without being told', async () => {
+it('looks again, and in one shot does what it does without being told', async () => {
   const [plain, one, two] = [
     await run({ method: 'flap' }, whole),
     await run({ method: 'flap', shots: 1 }, whole),

@@ -16,7 +16,7 @@ export interface CarriedCotangents {
   madeIn(span: number): readonly string[];
   /** Such values of all blocks before one. */
   madeBefore(span: number): readonly string[];
-  /** All values that a block makes, which a gradient through the block must make anew. */
+  /** All values that a block makes, which a gradient through the block must make again. */
   allIn(span: number): readonly string[];
   /** Whether anything has come back for a value. */
   has(name: string): boolean;

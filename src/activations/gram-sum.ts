@@ -10,7 +10,7 @@ export interface GramSum extends Pick<StageExtension, 'nodes' | 'initializers' |
   feeds(): Tensors;
   /** Takes up one run's results. */
   add(values: Tensors): void;
-  /** Hands over the mean over the tokens of all runs, `[size, size]` row-major, and starts anew. */
+  /** Hands over the mean over the tokens of all runs, `[size, size]` row-major, and starts again. */
   finish(tokenCount: number): Float64Array;
 }
 

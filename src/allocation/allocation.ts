@@ -53,7 +53,7 @@ export interface AllocationProblem {
   readonly evenHeads: boolean;
 }
 
-/** How a method scores: by itself, and with scores taken anew while units leave. */
+/** How a method scores: by itself, and with scores taken again while units leave. */
 export interface OrderingMethod {
   readonly adapter: CompensationAdapter;
   readonly orderAdapter: CompensationAdapter;

@@ -354,8 +354,8 @@ function describeUnits(units: ChannelTrace, facts: ValueFacts, index: GraphIndex
   );
   const positionsPerUnit = matrices.reduce((sum, [, { codes }]) => sum + codes.filter((code) => code === 0).length, 0);
   // A gate whose channels are reduced together (activation sparsity of Gemma 3n) is handed to the module as it is.
-  const hasWholeGate = [...units.handed].some((value) => !index.constants.has(value));
-  if (hasWholeGate) return 'gated ffn, whole gate';
+  const hasUncutGate = [...units.handed].some((value) => !index.constants.has(value));
+  if (hasUncutGate) return 'gated ffn, whole gate';
   return positionsPerUnit > 2 ? 'gated ffn' : 'plain ffn';
 }
 

@@ -139,7 +139,7 @@ export function readLinear({ index, facts, partition, stage }: OutputSearch, at:
   });
   if (followsLinear(index, node.input[0] ?? ''))
     return {
-      ...stop('no activation lies between it and another linear map, so that there are no neurons'),
+      ...stop('no activation is between it and another linear map, so that there are no neurons'),
       kind: 'low-rank map',
     };
   if (intAttribute(node, 'transA', 0) !== 0) return stop('the activation is transposed inside the product');
@@ -170,7 +170,7 @@ export function readLinear({ index, facts, partition, stage }: OutputSearch, at:
   };
 }
 
-/** Whether a value is what a linear map gives, laid out anew at most. */
+/** Whether a value is what a linear map gives, laid out again at most. */
 function followsLinear(index: GraphIndex, value: string): boolean {
   const at = index.producerOf.get(value);
   const node = at === undefined ? undefined : index.nodes[at];

@@ -124,7 +124,7 @@ export function followRouter(
   if (results.length === 0)
     throw new MixtureStop(from, 'the router is no product with a weight: its scores do not depend on the tokens');
   const [groupCount, another] = groupCounts;
-  if (another !== undefined) throw new MixtureStop(from, `its experts lie in ${groupCount} groups and in ${another}`);
+  if (another !== undefined) throw new MixtureStop(from, `its experts are in ${groupCount} groups and in ${another}`);
   const chosenOf = (read: (value: string) => boolean): number =>
     Math.max(1, ...choices.flatMap(([value = '', count = '']) => (read(value) ? (facts.get(count)?.ints ?? []) : [])));
   const count = chosenOf(isWhole);

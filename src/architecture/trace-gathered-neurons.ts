@@ -53,10 +53,10 @@ export function traceGatheredNeurons(
   const { unitCount, labels, handed, nodes } = outcome.trace;
   if (unitCount !== neuronCount) return { reason: 'its neurons can only leave in runs' };
   const tables = new Set(gathers.map((at) => search.index.nodes[at]!.input[0] ?? ''));
-  const stray = [...handed].find(
+  const invalid = [...handed].find(
     (name) => !tables.has(name) || dimsOf(name)[0] !== expertCount || labels.get(name)!.axis === 0,
   );
-  if (stray !== undefined) return { reason: `all experts share "${stray}", which has numbers for every neuron` };
+  if (invalid !== undefined) return { reason: `all experts share "${invalid}", which has numbers for every neuron` };
   const second = sourceOf(index, weight);
   if (!handed.has(second)) return { reason: `its second map does not read "${second}" alone` };
   return { unitCount, labels, handed, nodes, second: { weight: second }, made: inner };

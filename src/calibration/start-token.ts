@@ -29,7 +29,7 @@ export function requireStartToken(hints: TokenHints): number {
   const ids = candidates(hints).filter((id) => id !== undefined);
   const reason =
     ids.length > 0
-      ? `${ids.join(', ')} lie outside its vocabulary of ${hints.vocabularySize}`
+      ? `${ids.join(', ')} are outside its vocabulary of ${hints.vocabularySize}`
       : `no ${END_OF_TEXT} in the tokenizer, no bos_token_id and no eos_token_id in the configuration`;
   throw new OptionError(
     `found no token to begin the model's own text with: ${reason}; set calibration.generate.startToken (--start-token), or calibrate on a text alone`,

@@ -158,8 +158,8 @@ function checkIds({ model, added_tokens: added }: Readonly<Record<string, unknow
   // A list of pairs would take as long as a third of the tokenizer.
   const at = Object.values(own).findIndex(isNoId);
   if (at >= 0) throw refuseId(Object.keys(own)[at], Object.values(own)[at]);
-  const stray = Array.isArray(added) ? added.findIndex((token) => isNoId(Object(token).id)) : -1;
-  if (stray >= 0) throw refuseId(Object(Object(added)[stray]).content, Object(Object(added)[stray]).id);
+  const invalid = Array.isArray(added) ? added.findIndex((token) => isNoId(Object(token).id)) : -1;
+  if (invalid >= 0) throw refuseId(Object(Object(added)[invalid]).content, Object(Object(added)[invalid]).id);
   const nameless = Array.isArray(added) ? added.find((token) => typeof Object(token).content !== 'string') : undefined;
   if (nameless !== undefined)
     throw new ModelFormatError(

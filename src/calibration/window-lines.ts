@@ -63,7 +63,7 @@ export function parseWindowLines(
   return { windows, wholeBytes: new TextEncoder().encode(whole).byteLength };
 }
 
-const REMEDY = 'name another file, or remove this one to have the windows written anew';
+const REMEDY = 'name another file, or remove this one to have the windows written again';
 
 function checkOrigin(line: string, origin: WindowsOrigin, place: string): void {
   const found = Object(parseJsonLine(line, `${place}, line 1,`).generated) as Record<string, unknown>;

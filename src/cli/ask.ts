@@ -110,7 +110,7 @@ function askWith(prompts: Prompts) {
     if (prompts.isCancel(answer)) throw new Cancelled();
     return answer as T;
   };
-  const needed = (value: string | undefined) => ((value ?? '').trim() === '' ? 'Please say something.' : undefined);
+  const needed = (value: string | undefined) => ((value ?? '').trim() === '' ? 'Please enter something.' : undefined);
   const text = async (message: string, initialValue?: string): Promise<string> =>
     answered<string>(
       await prompts.text({ message, validate: needed, ...(initialValue !== undefined && { initialValue }) }),

@@ -12,7 +12,7 @@ import type { Colors } from './terminal.js';
 export const biasCommand: CommandRow<BiasRequest, BiasResult> = {
   name: 'bias',
   call: 'measureCalibrationBias',
-  description: 'tell what pruning costs on the calibration text and on another one, context by context',
+  description: 'compare the cost of pruning on the calibration text and on another one, context by context',
   arguments: {
     '<dense>': 'the model that was pruned: a folder, an .onnx file, or org/name on the Hub',
     '<pruned>': 'what became of it',
@@ -60,7 +60,7 @@ export function formatBias(bias: BiasResult, colors: Colors): string {
       ]),
     ),
     `Losses in nats a token; contexts marked ! are hardly covered by the calibration. ${formatPercent(shared)} of the text ` +
-      `stands in the calibration too.\n`,
+      `is in the calibration text too.\n`,
     ...(warnings.length === 0
       ? ['Nothing suspicious.\n']
       : warnings.map((warning) => `${colors.yellow('warning:')} ${warning}\n`)),

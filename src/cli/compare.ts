@@ -7,7 +7,7 @@ import { formatComparisons } from './format-comparisons.js';
 export const compareCommand: CommandRow<CompareRequest, { readonly comparisons: readonly ModelComparison[] }> = {
   name: 'compare',
   call: 'compareFiles',
-  description: 'tell whether two evaluations differ by more than noise',
+  description: 'test whether two evaluations differ by more than noise',
   arguments: { '<files...>': 'what `eval --json` printed, or its --resume files' },
   families: COMPARE,
   examples: [

@@ -29,7 +29,7 @@ export const EVAL = {
     compare: {
       kind: boolean,
       flag: '--compare',
-      help: 'tell whether the models differ from the first by more than noise',
+      help: 'test whether the models differ from the first by more than noise',
     },
   },
 };
@@ -60,7 +60,7 @@ export const evalCommand: CommandRow<EvalRequest, EvalResult> = {
 function checkPurpose({ models, texts, tasks, prompt, reference, compare }: EvalRequest): void {
   if (!texts && !tasks && prompt === undefined)
     throw new OptionError(
-      "say what to measure with '--text FILE', '--tasks FILE', '--generate PROMPT', or several of them",
+      "name what to measure with '--text FILE', '--tasks FILE', '--generate PROMPT', or several of them",
     );
   if (reference !== undefined && !texts)
     throw new OptionError("'--reference MODEL' needs a '--text FILE' to compare on");

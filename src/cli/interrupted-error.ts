@@ -23,7 +23,7 @@ export function withResumeHint<T>({ signal, out, heal, dense }: InterruptedReque
     const heals = dense !== undefined || (heal !== undefined && heal !== false);
     throw new InterruptedError(
       `interrupted; run the same command again to resume from ${kept}` +
-        `${heals ? ', with --stop-healing to take the best that healing has kept' : ''}, or with --no-resume to begin anew`,
+        `${heals ? ', with --stop-healing to take the best that healing has kept' : ''}, or with --no-resume to begin again`,
     );
   });
 }

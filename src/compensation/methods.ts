@@ -117,8 +117,8 @@ export function createAdapter<Name extends MethodName>(
   options: Partial<MethodOptions<Name>> = {},
 ): CompensationAdapter {
   const method = findMethod(name);
-  const stray = Object.keys(options).find((key) => !Object.hasOwn(method.defaults, key));
-  if (stray !== undefined) throw unknown(`option of method ${name}`, stray, Object.keys(method.defaults));
+  const unknown = Object.keys(options).find((key) => !Object.hasOwn(method.defaults, key));
+  if (unknown !== undefined) throw unknownName(`option of method ${name}`, unknown, Object.keys(method.defaults));
   return method.create({ ...method.defaults, ...options });
 }
 
@@ -135,7 +135,7 @@ export interface MethodSettings {
 export interface ResolvedMethod {
   readonly name: string;
   readonly adapter: CompensationAdapter;
-  /** The adapter, with scores taken anew while units leave, for the order of removal. */
+  /** The adapter, with scores taken again while units leave, for the order of removal. */
   readonly orderAdapter: CompensationAdapter;
   /** Settings with the method's own defaults. */
   readonly settings: MethodSettings;
@@ -172,10 +172,10 @@ export function resolveMethod(method: MethodChoice, given: MethodSettings = {}):
 }
 
 function findMethod(name: string): Method<object> {
-  if (!Object.hasOwn(METHODS, name)) throw unknown('method', name, Object.keys(METHODS));
+  if (!Object.hasOwn(METHODS, name)) throw unknownName('method', name, Object.keys(METHODS));
   return METHODS[name as MethodName] as unknown as Method<object>;
 }
 
-function unknown(what: string, found: unknown, expected: readonly string[]): OptionError {
+function unknownName(what: string, found: unknown, expected: readonly string[]): OptionError {
   return new OptionError(`unknown ${what} ${JSON.stringify(found)}; expected one of ${expected.join(', ')}`);
 }

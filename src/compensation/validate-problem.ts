@@ -32,8 +32,9 @@ export function validateProblem(problem: ImportanceProblem, needs: StatisticsNee
 
 function validateUnits(unitOfChannel: Int32Array, unitCount: number): void {
   const seen = new Set(unitOfChannel);
-  const stray = [...seen].find((unit) => unit < 0 || unit >= unitCount);
-  if (stray !== undefined) throw new OptionError(`a channel belongs to unit ${stray}; units are 0..${unitCount - 1}`);
+  const invalid = [...seen].find((unit) => unit < 0 || unit >= unitCount);
+  if (invalid !== undefined)
+    throw new OptionError(`a channel belongs to unit ${invalid}; units are 0..${unitCount - 1}`);
   if (seen.size !== unitCount) {
     throw new OptionError(`only ${seen.size} of ${unitCount} units have a channel; each needs at least one`);
   }

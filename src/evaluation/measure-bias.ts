@@ -115,7 +115,7 @@ function warnOfOverlap({ overlap }: Omit<BiasFindings, 'warnings'>): string[] {
   const share = ratio(overlap.sharedCount, overlap.tokenCount);
   if (share < OVERLAP_LIMIT) return [];
   return [
-    `${percent(share)} of the text stands in the calibration too (runs of ${overlap.passageLength} tokens or more): its ` +
+    `${percent(share)} of the text is in the calibration text too (runs of ${overlap.passageLength} tokens or more): its ` +
       'figures flatter the pruned model; evaluate on text that pruning has not seen',
   ];
 }

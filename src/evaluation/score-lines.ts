@@ -34,7 +34,7 @@ export interface ScoreLines {
 /** Raised when the format or the order of computing changes, so that old scores are not mixed with new ones. */
 const FORMAT = 1;
 
-const REMEDY = 'name another file, or remove this one to start anew';
+const REMEDY = 'name another file, or remove this one to start again';
 
 /** First line of a score file: the runs that it keeps scores of. */
 export function formatRunsLine(runs: readonly ScoredRun[]): string {
@@ -88,8 +88,8 @@ function parseRuns(line: string, place: string): readonly ScoredRun[] {
   if (format !== FORMAT) {
     throw new OptionError(`${place} is of format ${JSON.stringify(format)}, expected ${FORMAT}; ${REMEDY}`);
   }
-  const stray = runs.findIndex((run) => !isRun(run));
-  if (stray >= 0) throw new OptionError(`${place} line 1: runs[${stray}] is no measurement; ${REMEDY}`);
+  const invalid = runs.findIndex((run) => !isRun(run));
+  if (invalid >= 0) throw new OptionError(`${place} line 1: runs[${invalid}] is no measurement; ${REMEDY}`);
   return runs as readonly ScoredRun[];
 }
 

@@ -65,7 +65,7 @@ export function onlyReader({ nodes, consumersOf }: GraphIndex, value: string, op
   return node?.opType === opType ? node : undefined;
 }
 
-/** The value that a Reshape lays out anew, or the one given. */
+/** The value that a Reshape lays out again, or the one given. */
 export function throughReshape(index: GraphIndex, value: string): string {
   const node = makerOf(index, value);
   return node?.opType === 'Reshape' ? node.input[0]! : value;

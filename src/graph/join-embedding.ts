@@ -122,7 +122,7 @@ function checkOpsets(decoder: OnnxModel, front: OnnxModel): void {
   if (differing === undefined && changed === undefined) return;
   const what = changed === undefined ? `the operators of "${differing!.domain}"` : nodeLabel(changed);
   throw new UnsupportedModelError(
-    `the embedding model cannot stand in front of the decoder: ${what} may mean one thing in opset ${before}, the embedding model's, ` +
+    `the embedding model cannot run before the decoder: ${what} may mean one thing in opset ${before}, the embedding model's, ` +
       `and another in opset ${behind}, the decoder's; export both for the same opset`,
   );
 }

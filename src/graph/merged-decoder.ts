@@ -116,16 +116,16 @@ export async function mergeDecoders({ noPastBranch, ...cached }: OnnxModel, fres
 async function findClashes(cached: OnnxModel, fresh: OnnxModel): Promise<ReadonlyMap<string, string>> {
   const made = new Set(cached.proto.graph!.node.flatMap(({ output }) => output));
   const taken = new Set([...made, ...cached.weights.keys(), ...fresh.weights.keys()]);
-  const strays = new Map<string, string>();
+  const clashes = new Map<string, string>();
   for (const [name, handle] of fresh.weights) {
     const known = cached.weights.get(name);
     if (known === undefined ? !made.has(name) : await isEqualTensor(known, handle)) continue;
     let own = `${name}/without_past`;
     while (taken.has(own)) own += '_2';
     taken.add(own);
-    strays.set(name, own);
+    clashes.set(name, own);
   }
-  return strays;
+  return clashes;
 }
 
 function renameReads(node: NodeProto, names: ReadonlyMap<string, string>): NodeProto {

@@ -156,4 +156,4 @@ const declare = ({ name, dataType, dims }: DeclaredTensor): ValueInfoProto => ma
 const list = (values: readonly DeclaredTensor[]): string => values.map(({ name }) => name).join(', ') || 'nothing';
 
 const refuse = (reason: string): UnsupportedModelError =>
-  new UnsupportedModelError(`the embedding model cannot stand in front of the decoder: ${reason}`);
+  new UnsupportedModelError(`the embedding model cannot run before the decoder: ${reason}`);

@@ -90,7 +90,7 @@ async function takeKept(request: HealingRequest): Promise<Healed> {
   const { from } = request;
   if (from === undefined)
     throw new OptionError(
-      'there is no state of healing to stop at: no earlier run of the same request kept one. Let it go on without stopHealing',
+      'there is no state of healing to stop at: no earlier run of the same request kept one. Resume it without stopHealing',
       { option: 'stopHealing' },
     );
   const groups = groupTrained(request);

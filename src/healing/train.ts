@@ -47,7 +47,7 @@ const limitOf = ({ curve }: TrainingFacts): number => DIVERGED.factor * curve[0]
 /**
  * Trains until the windows are used up or the held-out ones no longer profit. The best state is that of lowest divergence on
  * those; it is the start's where no step was better. Where the first score is clearly above the start's, or training would end
- * without a better step, it begins anew at half the rate. Where the loss is no number or grows again and again at half the rate, training ends there.
+ * without a better step, it begins again at half the rate. Where the loss is no number or grows again and again at half the rate, training ends there.
  * @param from Facts to resume from, with the stores as they were then; absent: from the start.
  * @throws NumericalError when that happens and the best state is the start's.
  */

@@ -173,7 +173,7 @@ async function readSaved({ tensors }: SavedTraining, name: string, count: number
   const found = handle?.dims[0];
   if (handle === undefined || found !== count)
     throw new OptionError(
-      `the saved training has ${found ?? 'no'} numbers in "${name}", expected ${count}: it is of another model or of other settings; start anew`,
+      `the saved training has ${found ?? 'no'} numbers in "${name}", expected ${count}: it is of another model or of other settings; start again`,
     );
   return readFloat32(handle);
 }

@@ -16,12 +16,12 @@ export interface Metric {
 export const METRICS = {
   output: { description: 'plain squared distance', hasCurvature: false, measuredForwards: false },
   loss: {
-    description: 'what the loss on the calibration tokens makes of an error',
+    description: 'effect of an error on the loss of the calibration tokens',
     hasCurvature: true,
     measuredForwards: false,
   },
   divergence: {
-    description: 'how far an error leads away from what the dense model predicts',
+    description: "effect of an error on the divergence from the dense model's predictions",
     hasCurvature: true,
     measuredForwards: true,
     // At 1 tokens that it is sure of have next to no gradient, and code, which is full of them, loses most (docs/research/auto.md).

@@ -16,7 +16,7 @@ export interface RemovalOrder {
 }
 
 /**
- * Iterative OBC: removes the `step` cheapest units, repairs the weight, scores anew, until none is left. The order is that
+ * Iterative OBC: removes the `step` cheapest units, repairs the weight, scores again, until none is left. The order is that
  * of rising scores. The cost of a step is the exact error of its units together, divided among them in proportion to their
  * single costs.
  *

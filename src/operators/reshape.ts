@@ -156,7 +156,7 @@ const reshapeBack: VjpRule = (c) => [c.o.reshape(c.g, c.input(0).dims)];
 
 const relaid = (axis: AxisRule): Operator => ({ ...PLAIN, axis, tokens: 'layout', gradient: byOpenRule(reshapeBack) });
 
-/** Operators that lay elements out anew, or repeat them: one key or value is spread over heads so. */
+/** Operators that lay elements out again, or repeat them: one key or value is spread over heads so. */
 export const RESHAPES = {
   /** Entries of 0 and -1 in its shape mend themselves. */
   Reshape: { ...relaid(sameOrder), mend: mendSizes((size) => size > 0) },

@@ -50,7 +50,7 @@ export interface BudgetOptions {
    */
   readonly minimumWidth?: number | undefined;
   /**
-   * Rounds in which the budget is reached, at least 1; each measures the part-pruned model anew, so that n shots take n
+   * Rounds in which the budget is reached, at least 1; each measures the part-pruned model again, so that n shots take n
    * times as long. Default 1.
    */
   readonly shots?: number | undefined;

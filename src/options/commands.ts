@@ -135,7 +135,7 @@ export const SHRINK = {
     force: FOLDER.force,
     dryRun: {
       ...FOLDER.dryRun,
-      help: 'tell which sizes can be had, and how long it takes; with --report decide everything, but write no model',
+      help: 'estimate possible sizes and time; with --report decide everything, but write no model',
     },
     report: { ...FOLDER.report, otherwise: 'beside the smaller model' },
     quoteText: FOLDER.quoteText,
@@ -178,7 +178,7 @@ export const PLAN_SHRINK = {
     ...SHRINK.Calibration,
     statistics: {
       ...CALIBRATION_OR_STATISTICS.statistics,
-      help: 'what observe kept: a dry run then tells which mixture is best',
+      help: 'statistics that observe wrote: a dry run then predicts the best mixture',
       everyday: false,
     },
   },
@@ -225,7 +225,7 @@ export const TRIM_VOCABULARY = {
   Result: {
     out: { ...RESULT.out, help: 'where the trimmed model goes' },
     force: FOLDER.force,
-    dryRun: { ...FOLDER.dryRun, help: 'choose the tokens and tell the sizes; write no model' },
+    dryRun: { ...FOLDER.dryRun, help: 'choose the tokens and report the sizes; write no model' },
     certify: { ...RESULT.certify, help: 'do not compare the logits of what was written with the original' },
   },
   Vocabulary: VOCABULARY,
@@ -360,7 +360,7 @@ export const BIAS = {
     windowCount: row('--read <count>', 'windows read of either text', { kind: integer(1), default: 16 }),
   },
   Contexts: {
-    block: row('--block <index>', 'block that tells the contexts apart', {
+    block: row('--block <index>', 'block whose features contexts are clustered by', {
       kind: integer(0),
       otherwise: 'the middle one',
     }),
@@ -397,7 +397,7 @@ export const PUSH = {
   Card: {
     baseModel: row('--base-model <id>', 'the model that was pruned, for the card', {
       kind: repoName('a model on the Hub, such as org/name'),
-      otherwise: 'where the report says that it came from',
+      otherwise: 'the source in the report',
     }),
     license: row('--license <name>', "the model's licence in the Hub's words, for the card", {
       kind: text('a name, such as apache-2.0'),
@@ -419,7 +419,10 @@ export const PUSH = {
     }),
   },
   Running: {
-    dryRun: row('--dry-run', 'show the card and what would be uploaded; ask nobody', { kind: boolean, default: false }),
+    dryRun: row('--dry-run', 'show the card and what would be uploaded; use no network', {
+      kind: boolean,
+      default: false,
+    }),
     ...CONTROL,
   },
 } as const satisfies Families;
@@ -435,7 +438,7 @@ export const REPORT = {
       ),
       otherwise: 'none',
     }),
-    beside: row('-b, --beside <report>', 'another run of the same dense model, to be laid beside it; may be repeated', {
+    beside: row('-b, --beside <report>', 'another run of the same dense model, to compare with it; may be repeated', {
       kind: listOf(text('a folder, or a path that ends in .json'), 'a list of reports', 'texts'),
       otherwise: 'none',
     }),

@@ -49,7 +49,7 @@ export interface FolderOptions extends QuantisationOptions, ReadingOptions {
   readonly statistics?: string | undefined;
   /**
    * Resume from what the same run kept in `<out>.partial` when it was cut off: the same model, options and version. False begins
-   * anew. Default true.
+   * again. Default true.
    */
   readonly resume?: boolean | undefined;
   /**
@@ -122,7 +122,7 @@ export const EVALUATION = {
 } as const satisfies Of<'evaluation'>;
 
 /** Whether a run resumes where it was cut off. */
-export const resume = row('--no-resume', 'begin anew, and not where the same run was cut off', {
+export const resume = row('--no-resume', 'start again instead of resuming an interrupted run', {
   kind: boolean,
   default: true,
 });

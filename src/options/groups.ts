@@ -60,7 +60,7 @@ const GROUPING = {
     kind: balance,
     default: 0.4,
   }),
-  features: row(undefined, 'what contexts are told apart by', {
+  features: row(undefined, 'features that contexts are clustered by', {
     kind: choice(FEATURES),
     default: 'post-norm',
   }),

@@ -17,7 +17,7 @@ export const PROVIDER = {
   }),
   offline: row('--offline', 'take models of the Hugging Face Hub from the cache alone', {
     kind: boolean,
-    otherwise: 'what HF_HUB_OFFLINE says',
+    otherwise: 'the value of HF_HUB_OFFLINE',
   }),
   executionProvider: row('--execution-provider <names>', 'ONNX Runtime providers: cuda,cpu', {
     kind: { ...either(text('a name'), listOf(text('a name'), 'a list of names', 'names')), reads: 'names' },

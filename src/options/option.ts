@@ -107,8 +107,8 @@ function checkRows(given: unknown, rows: AnyRows, at?: string): void {
     throw new OptionError(`the options are ${showValue(given)}; expected an object`);
   const pathOf = (name: string) => (at === undefined ? name : `${at}.${name}`);
   const names = Object.keys(rows);
-  const stray = Object.keys(omitUndefined(given)).find((name) => !names.includes(name));
-  if (stray !== undefined) throw unknownOption(pathOf(stray), suggest(stray, names));
+  const unknown = Object.keys(omitUndefined(given)).find((name) => !names.includes(name));
+  if (unknown !== undefined) throw unknownOption(pathOf(unknown), suggest(unknown, names));
   for (const [name, row] of Object.entries(rows)) {
     const value = (given as Readonly<Record<string, unknown>>)[name];
     if (value === undefined && row.required !== true) continue;

@@ -89,7 +89,7 @@ function checkStatistics({ calibration = {}, inputSteps = 0 }: RunRequest, optio
       'reads tokens, and a run from statistics reads none by itself; give calibration.windowCount too: so many of the windows of the statistics are read again',
     );
   const { shots } = options;
-  if (shots > 1) throw refusal('statistics', `of the dense model tell nothing of ${shots} shots; use one shot`);
+  if (shots > 1) throw refusal('statistics', `of the dense model cannot be used for ${shots} shots; use one shot`);
 }
 
 /** Input repair, or that of experts. */

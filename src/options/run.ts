@@ -10,7 +10,7 @@ export interface RunOptions extends JobControl {
 
 /** Options of every long job. */
 export const CONTROL = {
-  onProgress: row(undefined, 'hears of every step', { kind: callback('a function'), otherwise: 'nobody' }),
+  onProgress: row(undefined, 'is called with each step', { kind: callback('a function'), otherwise: 'none' }),
   signal: row(undefined, 'ends the job when it is aborted', {
     kind: withMethods('an AbortSignal', ['throwIfAborted', 'addEventListener', 'removeEventListener']),
     otherwise: 'none',

@@ -133,11 +133,11 @@ export function resolveShrink(given: ShrinkOptions, isPlan = false): ResolvedShr
   const named = dtypes ?? ['q8', 'q4'];
   if (named.length === 0) throw refusal('dtypes', `is empty; expected one or several of ${CODES.join(', ')}`);
   const [first] = named;
-  const stray = named.find((name) => DTYPES[name].floats !== DTYPES[first!].floats);
-  if (stray !== undefined)
+  const mixed = named.find((name) => DTYPES[name].floats !== DTYPES[first!].floats);
+  if (mixed !== undefined)
     throw refusal(
       'dtypes',
-      `mixes ${first} and ${stray}, whose activations differ in precision; choose q8, q4 and q2, or q4f16 and q2f16`,
+      `mixes ${first} and ${mixed}, whose activations differ in precision; choose q8, q4 and q2, or q4f16 and q2f16`,
     );
   const again = named.find((name, at) => named.indexOf(name) < at);
   if (again !== undefined) throw refusal('dtypes', `names ${again} twice; name it once`);

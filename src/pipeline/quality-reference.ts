@@ -68,7 +68,7 @@ async function readDense(
   const room = (longestWindow(folder, analysed.positionCount) ?? Number.POSITIVE_INFINITY) - leadingTokens.length;
   const windowBytes = found[0]!.length * analysed.detected.layout.vocabularySize * Float32Array.BYTES_PER_ELEMENT;
   const fitting = Math.floor(MOST_LOGITS / windowBytes);
-  // Each run of a model that does not fit reads its weights anew.
+  // Each run of a model that does not fit reads its weights again.
   const isTooLarge = (await explainTooLarge(engine, folder)) !== undefined;
   const count = isTooLarge ? LEAST_WINDOWS : Math.max(LEAST_WINDOWS, fitting);
   const windowsAtOnce = isTooLarge ? Math.max(1, fitting) : 1;

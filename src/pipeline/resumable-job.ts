@@ -38,7 +38,7 @@ export interface StartedJob<Opened, Prepared, Found> {
   readonly found: Found | undefined;
 }
 
-/** A call that finds what it made before, resumes an unfinished run, or starts anew. */
+/** A call that finds what it made before, resumes an unfinished run, or starts again. */
 export interface ResumableJob<Opened extends OpenedModels, Prepared, Found, Result> {
   /** Name of the call. Absent: the work is short, and nothing of it is kept. */
   readonly call: string | undefined;
@@ -125,11 +125,11 @@ export function buildOutput<T>(
 }
 
 /** A remark on a finished result that is to be checked, and was made without a certificate. */
-export const UNCHECKED = 'an earlier run made this without a certificate; force (--force) makes and checks it anew';
+export const UNCHECKED = 'an earlier run made this without a certificate; force (--force) makes and checks it again';
 
 /** A remark on a finished result whose quality was not measured. */
 export const UNMEASURED =
-  'an earlier run made this without measuring its quality; force (--force) makes it anew and measures it, eval measures it as it is';
+  'an earlier run made this without measuring its quality; force (--force) makes it again and measures it, eval measures it as it is';
 
 /** Where a run keeps what it has finished. */
 export interface RunJournal {

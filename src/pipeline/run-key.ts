@@ -45,7 +45,7 @@ const CONTROLS: ReadonlySet<string> = new Set([
 /**
  * Names what a run makes, whatever its sparsity: two with the same key make the same bytes. It is a SHA-256 over the model's
  * files, the options, the version of this library and what runs the graphs.
- * @returns undefined where the options hold code of the caller's, which has no name, or where runs begin anew anyway.
+ * @returns undefined where the options hold code of the caller's, which has no name, or where runs begin again anyway.
  * @throws ModelFormatError when the model cannot be read.
  */
 export async function runKey(

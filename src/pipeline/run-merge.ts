@@ -295,8 +295,8 @@ async function readPart(shard: OpenShard, { name, means, start, count, dims }: P
   const width = Float32Array.BYTES_PER_ELEMENT;
   const bytes = await handle.read({ offset: start * width, length: count * width });
   const values = Float64Array.from(new Float32Array(bytes.slice().buffer));
-  const stray = values.find((value) => !Number.isFinite(value));
-  if (stray !== undefined) throw damaged('statistics', `${place.tensors}: tensor "${name}" holds ${stray}`);
+  const invalid = values.find((value) => !Number.isFinite(value));
+  if (invalid !== undefined) throw damaged('statistics', `${place.tensors}: tensor "${name}" holds ${invalid}`);
   const mean =
     means === undefined ? new Float64Array(0) : await readDoubles(means, tensors.get(means)?.dims ?? [], keptOf(shard));
   return { tokenCount, mean, start, values };

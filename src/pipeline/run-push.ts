@@ -64,7 +64,7 @@ export interface PushedFolder {
 const PRIVATE_FILES = new RegExp(`(^|/)(fang-prune-|${WINDOWS_FILE.replace('.', '\\.')}$)`);
 const CARD = 'README.md';
 
-/** Reports, which are written anew without paths. */
+/** Reports, which are written again without paths. */
 const REPORTS = new RegExp(`(^|/)${REPORT_NAME}\\.(json|html)$`);
 
 /**

@@ -30,7 +30,7 @@ export interface ReportRequest extends JobControl {
   readonly out?: string | undefined;
 }
 
-/** A report that was written anew. */
+/** A report that was written again. */
 export interface WrittenReport {
   readonly report: PruneReport;
   /** Paths of the JSON file and the page. */

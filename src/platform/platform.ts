@@ -12,7 +12,7 @@ export interface Platform {
   /** Makes scratch space that is gone after `dispose`, or with the process. @throws OptionError when there is no room for it. */
   createScratch(): Promise<ScratchFile>;
   /**
-   * Takes hold of the workspace of an output; undefined for one that is gone with its page. Absent: runs begin anew here.
+   * Takes hold of the workspace of an output; undefined for one that is gone with its page. Absent: runs begin again here.
    * @throws OptionError when another run holds it, or it has anything in it that no run wrote.
    */
   openWorkspace?(request: WorkspaceRequest): Promise<Workspace | undefined>;

@@ -9,7 +9,7 @@ import { selectModules } from './select-modules.js';
 
 /**
  * Reaches the budget in several rounds: round i of n ends at i/n of the sparsity, counted in the dense model's parameters,
- * and looks anew at what the rounds before it left. No FFN goes whole before the last round, so blocks keep their numbers.
+ * and looks again at what the rounds before it left. No FFN goes whole before the last round, so blocks keep their numbers.
  *
  * @param pruneOnce Prunes a model in one round.
  * @returns What became of the dense model; errors and numerics are those of the last round that took from a module.

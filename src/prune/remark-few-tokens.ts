@@ -18,6 +18,6 @@ export function remarkFewTokens(
   const windowCount = Math.ceil((LEAST_TOKENS_PER_CHANNEL * widest) / windows[0]!.length);
   return [
     `calibrated on ${tokenCount} tokens, ${(tokenCount / widest).toFixed(1)} for each of the ${widest} inputs of the widest map; ` +
-      `${options.methodName} solves for such maps and wants at least ${LEAST_TOKENS_PER_CHANNEL} for each: use ${windowCount} windows or more`,
+      `${options.methodName} solves for such maps and needs at least ${LEAST_TOKENS_PER_CHANNEL} for each: use ${windowCount} windows or more`,
   ];
 }

@@ -64,9 +64,9 @@ function adviseModules({ analysed, options }: Given): string {
 
 function trySelection({ analysed, options }: Given): Selection | { readonly obstacle: string } {
   const { modules, unrecognised, blockCount } = analysed.detected.layout;
-  const stray = [...options.blockSparsity.keys()].find((block) => block >= blockCount);
-  if (stray !== undefined)
-    throw new OptionError(`blockSparsity names block ${stray}; the model has blocks 0..${blockCount - 1}`, {
+  const invalid = [...options.blockSparsity.keys()].find((block) => block >= blockCount);
+  if (invalid !== undefined)
+    throw new OptionError(`blockSparsity names block ${invalid}; the model has blocks 0..${blockCount - 1}`, {
       option: 'blockSparsity',
     });
   refuseAbsentKinds(analysed.detected.layout, options);
@@ -106,7 +106,7 @@ function trySelection({ analysed, options }: Given): Selection | { readonly obst
     );
   const blind = even.some(({ kind }) => kind === 'experts') && !readsTokens(options);
   if (blind && options.sparsity > 0)
-    remarks.push(`experts stay: method ${options.methodName} reads no token, and nothing else tells them apart`);
+    remarks.push(`experts stay: method ${options.methodName} reads no token, which their scores need`);
   remarks.push(...remarkNeurons(even, options));
   const selected = even.filter(
     (module) => module.unitCount > leastUnits(module, options) && !(blind && module.kind === 'experts'),
@@ -163,11 +163,11 @@ function refuseAbsentKinds({ modules, unrecognised }: ModelLayout, { blockSparsi
     const kinds = [...modules, ...unrecognised].flatMap((part) =>
       part.block === block ? (kindAsked(part.kind) ?? []) : [],
     );
-    const stray = (Object.keys(own) as ModuleKind[]).find((kind) => !kinds.includes(kind));
-    if (stray === undefined) continue;
+    const invalid = (Object.keys(own) as ModuleKind[]).find((kind) => !kinds.includes(kind));
+    if (invalid === undefined) continue;
     const found = [...new Set(kinds)].join(' and ') || 'none';
     throw new OptionError(
-      `blockSparsity[${block}].${stray} has no effect: block ${block} has no ${stray}, only ${found}; leave it out`,
+      `blockSparsity[${block}].${invalid} has no effect: block ${block} has no ${invalid}, only ${found}; leave it out`,
       {
         option: 'blockSparsity',
       },

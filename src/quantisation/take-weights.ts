@@ -9,7 +9,7 @@ import { type CodedHandle, quantisedSource } from './coded-handle.js';
 /**
  * A model that was read from codes, with the weights that they were made of in their place: those of a float model of the same
  * export. A weight is found by its name, or by the name of the node that reads it. Weights written in the model's own form are
- * rounded anew to its grids.
+ * rounded again to its grids.
  * @param place Where the float model is, for messages.
  * @throws OptionError where there are no codes, or the float model lacks a weight or holds codes itself.
  */

@@ -3,7 +3,7 @@ import { INT32 } from '../graph/value.js';
 import type { GraphEditor } from './graph-editor.js';
 
 /**
- * Takes experts that have nodes of their own out of the sum that is their mixture's result, and numbers the others anew. Nodes
+ * Takes experts that have nodes of their own out of the sum that is their mixture's result, and numbers the others again. Nodes
  * that nothing reads any more stay, see `tidyModel`.
  *
  * @param keep Experts that stay, ascending.

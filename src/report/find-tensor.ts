@@ -42,14 +42,14 @@ export async function readIntegers(
 ): Promise<Int32Array> {
   const handle = findTensor(name, { dataType: TENSOR_TYPES.int, dims }, kept);
   const values = new Int32Array((await handle.read()).slice().buffer);
-  const stray = values.find((value) => value < least || value >= limit);
-  if (stray !== undefined) throw brokenTensor(name, `holds ${stray}, expected ${least} to ${limit - 1}`, kept);
+  const invalid = values.find((value) => value < least || value >= limit);
+  if (invalid !== undefined) throw brokenTensor(name, `holds ${invalid}, expected ${least} to ${limit - 1}`, kept);
   return values;
 }
 
 function finite<T extends Float32Array | Float64Array>(name: string, values: T, kept: KeptTensors): T {
-  const stray = values.find((value: number) => !Number.isFinite(value));
-  if (stray !== undefined) throw brokenTensor(name, `holds ${stray}`, kept);
+  const invalid = values.find((value: number) => !Number.isFinite(value));
+  if (invalid !== undefined) throw brokenTensor(name, `holds ${invalid}`, kept);
   return values;
 }
 

@@ -14,10 +14,10 @@ export interface NamedReport {
  * @throws OptionError for runs of another dense model.
  */
 export function layBeside(report: PruneReport, others: readonly NamedReport[]): PruneReport {
-  const stray = others.find((other) => other.report.parameters.before !== report.parameters.before);
-  if (stray !== undefined)
+  const different = others.find((other) => other.report.parameters.before !== report.parameters.before);
+  if (different !== undefined)
     throw new OptionError(
-      `${stray.name} is of a model with ${stray.report.parameters.before} parameters, and this report of one with ` +
+      `${different.name} is of a model with ${different.report.parameters.before} parameters, and this report of one with ` +
         `${report.parameters.before}; lay runs of one dense model side by side`,
     );
   const own = { name: report.out ?? 'this run', report };

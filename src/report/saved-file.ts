@@ -60,5 +60,5 @@ function nameOf(value: unknown): string {
 
 /** A saved file that does not hold what it should, with what to do. */
 export function damaged(kind: SavedKind, what: string): ModelFormatError {
-  return new ModelFormatError(`${what}. Get the ${kind} again, or make the ${kind} anew.`);
+  return new ModelFormatError(`${what}. Get the ${kind} again, or make a new one.`);
 }

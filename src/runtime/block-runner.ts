@@ -166,7 +166,7 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
   }
 
   async function feedsOf({ inputs: names, narrowed }: CompiledStage, batch: Batch): Promise<Record<string, Tensor>> {
-    // Read anew each time: cutting heads narrows the cache inputs.
+    // Read again each time: cutting heads narrows the cache inputs.
     const inputs = readModelInputs(model.proto.graph!).filter(({ name }) => names.includes(name));
     const given = prefillFeeds(inputs, batch, batch.tokens);
     for (const name of names) {

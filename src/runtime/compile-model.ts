@@ -13,7 +13,7 @@ export function compileModel(engine: Engine, model: OnnxModel): Promise<Session>
 }
 
 /**
- * Compiles a model that does not fit in memory: every run opens its blocks one after the other, which reads all weights anew.
+ * Compiles a model that does not fit in memory: every run opens its blocks one after the other, which reads all weights again.
  * @throws EngineError
  */
 export function compileBlockByBlock(

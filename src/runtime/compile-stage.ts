@@ -82,7 +82,7 @@ export interface CompiledStage {
   readonly narrowed: ReadonlyMap<string, string>;
 }
 
-/** Bytes of a weight that ONNX Runtime may lay out anew for speed, which takes as many again for every operator that reads it. */
+/** Bytes of a weight that ONNX Runtime may lay out again for speed, which takes as many again for every operator that reads it. */
 const MOST_PACKED = 2 ** 28;
 
 /** Compiles one stage. Weights that are not fed lie inside; they are read here and live as long as the session. */

@@ -45,9 +45,9 @@ export async function differentiateModel(request: DifferentiationRequest): Promi
   const { proto, weights } = model;
   const graph = { ...proto.graph!, node: lowerForRun(proto.graph!) };
   const shapes = factsForSize(analysed, { batchSize, sequenceLength });
-  const stray = wanted.find((name) => !shapes.has(name) && !weights.has(name));
-  if (stray !== undefined)
-    throw new OptionError(`the model has no value "${stray}"; see its nodes' inputs and outputs`);
+  const unknown = wanted.find((name) => !shapes.has(name) && !weights.has(name));
+  if (unknown !== undefined)
+    throw new OptionError(`the model has no value "${unknown}"; see its nodes' inputs and outputs`);
   const { logits } = analysed.detected.layout;
   const opset = opsetOf(proto);
   const initializers = await readInitializers(model);

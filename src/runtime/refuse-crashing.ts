@@ -153,15 +153,15 @@ export async function refuseCrashing({ proto, weights }: Pick<OnnxModel, 'proto'
 }
 
 const refuse = (what: string): UnsupportedModelError =>
-  new UnsupportedModelError(`${what}; ONNX Runtime may end the process there. Get the model again, or export it anew`);
+  new UnsupportedModelError(`${what}; ONNX Runtime may end the process there. Get the model again, or export it again`);
 
 function findUnexpected(node: NodeProto): string | undefined {
   if (FOREIGN.has(qualifiedOp(node))) return 'is an operator of images, signals or chance, which no decoder has';
   for (const { name, i, ints } of node.attribute) {
     const limit = LIMITS.get(name);
     const most = limit ?? 2 ** 31;
-    const stray = [i, ...(limit === undefined ? [] : ints)].find((int) => int < -most || int > most);
-    if (stray !== undefined) return `has ${name} ${stray}, which no sound model has`;
+    const invalid = [i, ...(limit === undefined ? [] : ints)].find((int) => int < -most || int > most);
+    if (invalid !== undefined) return `has ${name} ${invalid}, which no sound model has`;
   }
   return undefined;
 }

@@ -35,7 +35,7 @@ export function refuseEncoder(question: EncoderQuestion): void {
   const width = dims.at(-1);
   if (table !== undefined && width === table[1] && width !== table[0]) {
     throw new UnsupportedModelError(
-      `"${logits}" is as wide as an embedding (${width}), not as the vocabulary (${table[0]}): the model hands out hidden states, not logits; export a decoder with its language model head, encoders cannot be pruned`,
+      `"${logits}" is as wide as an embedding (${width}), not as the vocabulary (${table[0]}): the model returns hidden states, not logits; export a decoder with its language model head, encoders cannot be pruned`,
     );
   }
   const hasCache = inputs.some(({ role }) => role === 'past' || role === 'state');

@@ -47,15 +47,15 @@ export async function checkPairPlace(
   { out, force = false, resuming = false }: PairPlaceOptions,
 ): Promise<void> {
   if (out !== undefined && files.relative(files.resolve(out), json) !== undefined)
-    throw new OptionError(`${json} lies in the output folder ${out}. Choose another place for the ${kind}.`);
+    throw new OptionError(`${json} is in the output folder ${out}. Choose another place for the ${kind}.`);
   for (const path of [json, tensors]) await files.checkFile(path);
   const taken = (await files.kindOf(json)) !== undefined;
-  const stray = !resuming && !taken && (await files.kindOf(tensors)) !== undefined;
+  const isForeign = !resuming && !taken && (await files.kindOf(tensors)) !== undefined;
   if (!force && !resuming && taken)
     throw new OptionError(`${json} exists. Choose another place for the ${kind}, or force the replacement.`);
-  if (stray || (taken && !(await hasSchema(files, json, `fang-prune-${kind}/`))))
+  if (isForeign || (taken && !(await hasSchema(files, json, `fang-prune-${kind}/`))))
     throw new OptionError(
-      `${stray ? tensors : json} exists and is not of a ${kind} that fang-prune wrote. Choose another place, or move it away.`,
+      `${isForeign ? tensors : json} exists and is not of a ${kind} that fang-prune wrote. Choose another place, or move it away.`,
     );
 }
 

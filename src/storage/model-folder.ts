@@ -157,7 +157,7 @@ export async function openLocated(
   const loadEmbeddings = async () => {
     if (embeddings !== undefined) return loadFile(embeddings);
     throw new UnsupportedModelError(
-      `${target} reads inputs_embeds in place of input_ids, and no embedding model lies beside it (embed_tokens.onnx, ` +
+      `${target} reads inputs_embeds in place of input_ids, and there is no embedding model beside it (embed_tokens.onnx, ` +
         'or embedding.onnx); name the ONNX file that turns token ids into embeddings by embeddings (--embeddings FILE)',
     );
   };

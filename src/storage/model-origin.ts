@@ -43,7 +43,7 @@ export async function checkLayout({ name, version, origin }: MadeFrom, { detecte
   const found = await layoutFingerprint(detected.layout);
   if (found === origin.layout) return;
   throw new OptionError(
-    `fang-prune ${VERSION} sees the model otherwise than ${version}, which made ${name} (layout ${found}, not ${origin.layout}). Use that version, or make it anew.`,
+    `fang-prune ${VERSION} detects another structure in the model than ${version}, which made ${name} (layout ${found}, not ${origin.layout}). Use that version, or make it again.`,
   );
 }
 

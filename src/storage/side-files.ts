@@ -31,7 +31,7 @@ export interface SideFiles {
  * left, and only folders that a runtime reads are looked into.
  * Links to folders are not followed, links to files only inside the folder, and from a snapshot of the Hub's cache to the blobs
  * of its repository.
- * @param replaced files that the copy has anew
+ * @param replaced files that the copy has again
  */
 export async function listSideFiles(
   files: Files,

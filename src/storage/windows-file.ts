@@ -21,7 +21,7 @@ export async function checkWindowsPlace(files: Files, path: string, output: stri
   const target = files.resolve(path);
   if (files.relative(files.resolve(output), target) === undefined || (await files.kindOf(target)) !== undefined) return;
   throw new OptionError(
-    `calibration.generate.file ${path} lies in the output folder, which gets ${WINDOWS_FILE} anyway; choose another place`,
+    `calibration.generate.file ${path} is in the output folder, which gets ${WINDOWS_FILE} anyway; choose another place`,
   );
 }
 

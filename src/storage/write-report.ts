@@ -43,7 +43,7 @@ export async function checkReportPlace(
   const { json, page } = reportPaths(files, place);
   if (out !== undefined && files.relative(files.resolve(out), json) !== undefined)
     throw new OptionError(
-      `The report ${json} lies in the output folder ${out}, which gets one anyway. Leave report out.`,
+      `The report ${json} is in the output folder ${out}, which gets one anyway. Leave report out.`,
     );
   for (const path of [json, page]) await files.checkFile(path);
   const taken = (await files.kindOf(json)) !== undefined;

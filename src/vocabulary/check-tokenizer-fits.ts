@@ -11,9 +11,9 @@ const LEAST_SHARE = 0.9;
 export function checkTokenizerFits({ contents, modelIds, addedIds }: TokenizerFile, rows: number): void {
   let largest = -1;
   for (const id of modelIds.values()) if (!addedIds.has(id)) largest = Math.max(largest, id);
-  const stray = largest >= rows ? ` and the token ${JSON.stringify(contents[largest])} the id ${largest}` : '';
-  if (stray === '' && contents.length >= LEAST_SHARE * rows) return;
+  const excess = largest >= rows ? ` and the token ${JSON.stringify(contents[largest])} the id ${largest}` : '';
+  if (excess === '' && contents.length >= LEAST_SHARE * rows) return;
   throw new ModelFormatError(
-    `tokenizer.json has ${contents.length} tokens${stray}, and the model ${rows} rows of the vocabulary: it is another model's; put the model's own tokenizer.json beside it`,
+    `tokenizer.json has ${contents.length} tokens${excess}, and the model ${rows} rows of the vocabulary: it is another model's; put the model's own tokenizer.json beside it`,
   );
 }

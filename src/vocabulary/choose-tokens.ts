@@ -115,10 +115,10 @@ export async function chooseTokens(
 }
 
 function checkIds(ids: readonly number[], contents: TokenizerFile['contents']): void {
-  const stray = ids.find((id) => !Number.isInteger(id) || contents[id] === undefined);
-  if (stray !== undefined)
+  const invalid = ids.find((id) => !Number.isInteger(id) || contents[id] === undefined);
+  if (invalid !== undefined)
     throw new OptionError(
-      `vocabulary names the id ${stray}, which no token of tokenizer.json has; expected ids from 0 to ${contents.length - 1}`,
+      `vocabulary names the id ${invalid}, which no token of tokenizer.json has; expected ids from 0 to ${contents.length - 1}`,
       { option: 'vocabulary' },
     );
 }

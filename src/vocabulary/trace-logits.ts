@@ -111,7 +111,7 @@ async function carriesScales(
   return false;
 }
 
-/** Logits that are laid out anew end in as many as before. */
+/** Logits that are laid out again end in as many as before. */
 async function noteShape(
   tracing: Tracing,
   { node, scope, rows }: { readonly node: NodeProto; readonly scope: Scope; readonly rows: number },
@@ -203,7 +203,7 @@ const HEADS: Readonly<Record<string, Head>> = {
     obstacle: (node) =>
       intAttribute(node, 'K', 0) % intAttribute(node, 'block_size', 32) === 0 && intAttribute(node, 'transB', 1) === 1
         ? undefined
-        : 'has blocks that go on in the next row',
+        : 'has blocks that continue in the next row',
   },
 };
 

@@ -66,10 +66,10 @@ const RULES: Readonly<Record<string, (site: Site) => Promise<void>>> = {
     const shape = await readConstant(tracing, tracing.scopes.resolve(scope, node.input[1] ?? ''));
     const dims = await constantDims(tracing, tracing.scopes.resolve(scope, node.input[0] ?? ''));
     if (axis !== 0 || shape === undefined || dims === undefined || elementCount(dims) % rows !== 0)
-      throw refuseNode(node, 'lays a table of token rows out anew');
+      throw refuseNode(node, 'reshapes a table of token rows');
     if (shape.values[0] === rows) tracing.literals.push({ scope, node, input: 1, ...shape, place: 0 });
     else if (shape.values[0] !== -1 && !(shape.values[0] === 0 && dims[0] === rows))
-      throw refuseNode(node, 'lays a table of token rows out anew');
+      throw refuseNode(node, 'reshapes a table of token rows');
     await behind(site, 0, 0);
   },
   async DequantizeLinear(site) {

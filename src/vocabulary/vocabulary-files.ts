@@ -7,7 +7,7 @@ type Json = Readonly<Record<string, unknown>>;
 
 /** Treatment of a file beside tokenizer.json that holds tokens or ids. */
 export type VocabularyFile =
-  /** It is written anew. */
+  /** It is written again. */
   | { readonly kind: 'json'; rewrite(document: Json, trimmed: TrimmedFiles): Json }
   | { readonly kind: 'text'; rewrite(trimmed: TrimmedFiles): string }
   /** It would name the old ids, and no runtime of ONNX models needs it beside tokenizer.json. */

@@ -38,7 +38,7 @@ describe('findStartToken', () => {
 
   it.each([
     [{ configs: [{ model_type: 'llama' }], tokenizer: pieces({}) }, /no bos_token_id/],
-    [{ configs: [{ bos_token_id: 50256 }], vocabularySize: 10 }, /50256 lie outside its vocabulary of 10/],
+    [{ configs: [{ bos_token_id: 50256 }], vocabularySize: 10 }, /50256 are outside its vocabulary of 10/],
   ])('names the option to set when there is none', (hints, message) => {
     const find = () => requireStartToken(hints);
     expect(findStartToken(hints)).toBeUndefined();

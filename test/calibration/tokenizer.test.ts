@@ -126,7 +126,7 @@ describe('createTokenizer', () => {
       expect(allowances).toEqual([30_000, 39_500]);
     });
 
-    it('makes a tokenizer anew that a busy machine had it end', () => {
+    it('makes a tokenizer again that a busy machine had it end', () => {
       const interrupted = createTokenizer(json, config, (action) => {
         action(0);
         return { value: action(1), ms: 0 };

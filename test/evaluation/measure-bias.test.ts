@@ -92,6 +92,6 @@ describe('the bias of a calibration', () => {
     const shared = input.text.windows.map((window, at) => (at === 0 ? input.calibration.windows[3]! : window));
     const { overlap, warnings } = measureBias({ ...input, text: { ...input.text, windows: shared } });
     expect(overlap).toEqual({ passageLength: 13, sharedCount: LENGTH, tokenCount: WINDOWS * LENGTH });
-    expect(warnings).toEqual([expect.stringMatching(/^12\.5 % of the text stands in the calibration too/)]);
+    expect(warnings).toEqual([expect.stringMatching(/^12\.5 % of the text is in the calibration text too/)]);
   });
 });

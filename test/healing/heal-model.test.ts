@@ -152,7 +152,7 @@ it('goes back and halves the rate where training diverges, and gives up after th
   expect(Math.max(...halvings)).toBe(4);
 });
 
-it('begins anew at half the rate where the first score is clearly above that of the start', async () => {
+it('begins again at half the rate where the first score is clearly above that of the start', async () => {
   const healAt = (learningRate: number) =>
     heal({ settings: { trained: 'all', windowsPerStep: 2, passCount: 2, learningRate } });
   const [fast, slow] = [await healAt(8e-3), await healAt(4e-3)];

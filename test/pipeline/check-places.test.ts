@@ -74,7 +74,7 @@ it('replaces recipes, statistics and reports, and no other file', async () => {
     await refused({ report: at('package.json'), force }, /is no report/);
     await refused({ report: at('b.json'), force }, /b\.html exists/);
   }
-  await refused({ report: at('out/a.json') }, /lies in the output folder/);
+  await refused({ report: at('out/a.json') }, /is in the output folder/);
   const look = { model: MODEL, method: 'flap', force: true, calibration: REQUEST.calibration };
   await expect(observe({ ...look, out: at('package.json') })).rejects.toThrow(/is not of a statistics/);
   await prune({ ...REQUEST, out: at('out') });

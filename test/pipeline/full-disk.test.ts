@@ -28,7 +28,7 @@ const requestFor = (model: string): PruneRequest => ({
 
 const isInside = (path: string) => path.startsWith('out/');
 
-it('leaves no half a result, wherever the disk is full, and begins anew when there is room', async () => {
+it('leaves no half a result, wherever the disk is full, and begins again when there is room', async () => {
   const request = requestFor('test/fixtures/exporters/llama-genai018-fp32');
   const run = (room: number) => runPrune({ ...nodePlatform, files: filesWithRoom(nodePlatform.files, room) }, request);
   await run(Number.POSITIVE_INFINITY);

@@ -73,8 +73,8 @@ describe('quantize', () => {
     expect((await readdir(at('out'))).sort()).toEqual(['fang-prune-files.json', 'fp16', 'q4']);
     expect(await readJson('out/fp16/genai_config.json')).toEqual(await readJson('out/q4/genai_config.json'));
     expect(await quantize(request)).toMatchObject({ createdAt: first.createdAt, out: at('out/q4') });
-    const anew = await quantize({ ...request, force: true });
-    expect(anew.createdAt).not.toBe(first.createdAt);
+    const again = await quantize({ ...request, force: true });
+    expect(again.createdAt).not.toBe(first.createdAt);
   });
 
   it.each(['q2', 'q4f16', 'bnb4', 'uint8'] as const)(

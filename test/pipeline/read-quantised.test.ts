@@ -82,7 +82,7 @@ it('prunes what was read from codes, and keeps the codes of the rows that stay',
   const report = await prune({ ...nothing, model, out: at('out'), sparsity: 0.3, widthMultiple: 32 });
   expect(report.certificate!.gap).toBeLessThan(1e-5);
   expect(report.bytes.after).toBeLessThan(0.95 * report.bytes.before);
-  expect(report.remarks.join()).toMatch(/^2 of 15 quantised weights were rounded anew/);
+  expect(report.remarks.join()).toMatch(/^2 of 15 quantised weights were rounded again/);
   const [before, after] = [await readCodes(model), await readCodes(at('out'))];
   const gate =
     [...before.keys()].find((name) => /gate/.test(name)) ??
@@ -210,12 +210,12 @@ describe.each(LINEAR)('a model in %s', (said, form, build, keepsInputs) => {
     expect([rows, columns]).toEqual([2, 2]);
     expect([...before.values()].filter(({ form: had }) => had === form).length).toBeGreaterThan(12);
     expect(report.remarks.map((remark) => remark.split(',')[0])).toEqual([
-      ...(keepsInputs ? [] : [expect.stringMatching(/^2 of \d+ quantised weights were rounded anew$/)]),
+      ...(keepsInputs ? [] : [expect.stringMatching(/^2 of \d+ quantised weights were rounded again$/)]),
       ...(said.includes('one step') ? ['activations are rounded with a step for every token'] : []),
     ]);
   });
 
-  it('has weights that changed rounded anew, in its own form', async () => {
+  it('has weights that changed rounded again, in its own form', async () => {
     await build(at('q'));
     const tokens = [Array.from({ length: 200 }, (_, index) => (index * 7) % 40)];
     const report = await prune({
@@ -223,7 +223,7 @@ describe.each(LINEAR)('a model in %s', (said, form, build, keepsInputs) => {
       calibration: { source: { tokens }, windowCount: 4, windowLength: 16, generate: false },
     });
     expect(report.certificate!.passed).toBe(true);
-    expect(report.remarks.join()).toMatch(/2 of \d+ quantised weights were rounded anew/);
+    expect(report.remarks.join()).toMatch(/2 of \d+ quantised weights were rounded again/);
     const [{ dtype, parts, bytes, divergence, certificate }] = report.dtypes as [DtypeReport];
     expect([dtype, bytes, certificate]).toEqual(['own', report.bytes.after, report.certificate]);
     expect(Object.values(parts).every((part) => part > 0)).toBe(true);
@@ -285,7 +285,7 @@ describe('a float model beside a quantised one', () => {
     const cut = { ...nothing, sparsity: 0.3, widthMultiple: 1 } as const;
     const report = await prune({ ...cut, model: at('q'), weightsFrom: dense, out: at('from') });
     expect(report.settings).toMatchObject({ weightsFrom: dense });
-    expect(report.remarks.join()).toMatch(/ quantised weights were rounded anew, .* taken from a float model/);
+    expect(report.remarks.join()).toMatch(/ quantised weights were rounded again, .* taken from a float model/);
     expect(report.certificate!.gap).toBeLessThan(1e-5);
     // As if the float model had been pruned, and quantised afterwards.
     await prune({ ...cut, ...form, model: dense, out: at('after') });

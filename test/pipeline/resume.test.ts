@@ -22,7 +22,7 @@ const CALIBRATION = {
   source: { tokens: Array.from({ length: 2048 }, (_, at) => Math.floor(30 * (1 + Math.sin(at * at)))) },
 };
 const COMMON = { model: MODEL, calibration: CALIBRATION };
-/** Certifying and measuring are done anew by a run that resumes: one row tells. */
+/** Certifying and measuring are done again by a run that resumes: one row tells. */
 const UNCHECKED = { certify: false, evaluation: false } as const;
 
 const PLATFORM = eagerPlatform(nodePlatform);
@@ -70,7 +70,7 @@ describe('a run that is aborted', () => {
       await mkdir(at('whole'));
       await mkdir(at('cut'));
       const steps: Progress[] = [];
-      // Saving and certifying are done anew.
+      // Saving and certifying are done again.
       const isKept = ({ stage }: Progress) => !['save', 'certify', 'quality'].includes(stage);
       await run({ out: at('whole/x'), onProgress: (step) => void (isKept(step) && steps.push(step)) });
       let heard = 0;
@@ -97,7 +97,7 @@ describe('a run that is aborted', () => {
         expect(left.some((entry) => entry.endsWith('.partial'))).toBe(!isDone);
       }
       expect(cuts).toBeGreaterThan(1);
-      // A run that began anew each time would never come to its end.
+      // A run that began again each time would never come to its end.
       expect(heard).toBeLessThan(3 * steps.length);
       expect(await hashesOf(at('cut'))).toEqual(await hashesOf(at('whole')));
     },
@@ -172,8 +172,8 @@ describe('the same command again', () => {
     expect(again).toMatchObject({ createdAt: first!.createdAt });
     await expect(quick({ resume: false })).rejects.toThrow('exists');
     await expect(quick({ seed: 1 })).rejects.toThrow('exists');
-    const [anew] = await quick({ force: true });
-    expect(anew!.createdAt).not.toBe(first!.createdAt);
+    const [remade] = await quick({ force: true });
+    expect(remade!.createdAt).not.toBe(first!.createdAt);
   });
 
   it('finds finished statistics, and is done', async () => {
@@ -233,7 +233,7 @@ describe('the same command again', () => {
     await expect(quick()).rejects.toThrow('exists');
   });
 
-  it('begins anew where entries are damaged, to the same bytes', async () => {
+  it('begins again where entries are damaged, to the same bytes', async () => {
     const run = (out: string, control: JobControl = {}) =>
       runPrune(PLATFORM, {
         ...COMMON,
@@ -256,7 +256,7 @@ describe('the same command again', () => {
     expect(await hashesOf(at('cut'))).toEqual(await hashesOf(at('whole')));
   });
 
-  it('begins anew for other options, and says so', async () => {
+  it('begins again for other options, and says so', async () => {
     const abortion = new AbortController();
     const cut = { ...COMMON, out: at('out'), sparsity: 0.3, method: 'flap', certify: false, evaluation: false };
     const onProgress = ({ stage, done, total }: Progress) =>

@@ -20,7 +20,7 @@ const make = (expert: number, x: Float32Array): number[] =>
 
 const rowOf = (list: Float32Array, token: number, size: number) => list.subarray(token * size, (token + 1) * size);
 
-/** Shares of a token's experts among those that stay, written down anew. */
+/** Shares of a token's experts among those that stay, written down again. */
 function shares(token: number, stays: readonly number[]): Map<number, number> {
   const row = rowOf(scores, token, EXPERTS);
   const chosen = [...stays].sort((a, b) => row[b]! - row[a]!).slice(0, CHOSEN);
@@ -73,7 +73,7 @@ function request(name: ExpertScoreName = 'removal'): ExpertOrderRequest {
   };
 }
 
-it('prices each removal by what the result loses, measured anew after the one before', async () => {
+it('prices each removal by what the result loses, measured again after the one before', async () => {
   const order = await orderExperts(request());
   const leaving = all.toSorted((a, b) => order.scores[a]! - order.scores[b]!);
   const first = all.map((expert) => cost(without(expert)));
@@ -134,7 +134,7 @@ it('refuses a runtime that mixes otherwise', async () => {
   const outputs = given.sample.outputs.map((value) => 2 * value);
   const ordering = orderExperts({ ...given, sample: { ...given.sample, outputs } });
   await expect(ordering).rejects.toThrow(UnsupportedModelError);
-  await expect(ordering).rejects.toThrow(/mixes what its experts make in a way that is not known/);
+  await expect(ordering).rejects.toThrow(/mixes the outputs of experts in an unknown way/);
 });
 
 it('accepts a token that goes elsewhere only where two experts have the same score', async () => {

@@ -83,14 +83,14 @@ describe.each(FORMS)('a weight in %s', (form) => {
     const values = await rowsOf(weight, inputAxis);
     const shape = { grid, outCount: 8, inCount: 64 };
     const errorsOf = (found: Float32Array) => found.map((value, at) => Math.abs(value - values[at]!));
-    const anew = errorsOf(dequantise(roundToNearest(values, shape)));
+    const again = errorsOf(dequantise(roundToNearest(values, shape)));
     const settled = errorsOf(dequantise(roundToNearest(values, { ...shape, known })));
     const sum = (errors: Float32Array) => errors.reduce((all, error) => all + error ** 2, 0);
-    expect(sum(settled)).toBeLessThan(0.7 * sum(anew));
-    // Most inputs of a block are its host's; their codes stay, unless all of the block is better off anew.
+    expect(sum(settled)).toBeLessThan(0.7 * sum(again));
+    // Most inputs of a block are its host's; their codes stay, unless all of the block is better off again.
     const exactOf = (errors: Float32Array) => errors.filter((error) => error === 0).length;
     expect(exactOf(settled)).toBeGreaterThan(0.5 * settled.length);
-    expect(exactOf(settled)).toBeGreaterThan(1.2 * exactOf(anew));
+    expect(exactOf(settled)).toBeGreaterThan(1.2 * exactOf(again));
   });
 
   it('keeps what lies on its scales when errors are made up for', async () => {

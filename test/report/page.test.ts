@@ -404,7 +404,7 @@ describeThere('the page in a browser', () => {
     await close();
   });
 
-  it('draws plots anew when the window changes its size', async () => {
+  it('draws plots again when the window changes its size', async () => {
     const { page, close } = await open(sampleReport(), { width: 1280 });
     await page.setViewportSize({ width: 390, height: 700 });
     await page.waitForFunction(() =>

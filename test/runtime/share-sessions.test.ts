@@ -79,7 +79,7 @@ it.each([
   for (const session of sessions) await session.release();
 });
 
-it('makes each one anew where weights lie beside the graph', async () => {
+it('makes each one again where weights lie beside the graph', async () => {
   const { count, engine } = counting();
   const weights = new Map([['weights/0', new Uint8Array(4)]]);
   for (let time = 0; time < 2; time += 1) await (await engine.load(bytesOf('a/'), { weights })).release();

@@ -58,7 +58,7 @@ it('spilled states are written behind the back of the caller and read ahead of t
   expect(log).toHaveLength(4);
 });
 
-it('a batch that is overwritten while it is read ahead is read anew', async () => {
+it('a batch that is overwritten while it is read ahead is read again', async () => {
   const { file, letAll } = slowFile();
   const states = createSpilledStore(file);
   const run = async <T>(action: Promise<T>): Promise<T> => {

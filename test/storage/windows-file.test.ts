@@ -63,7 +63,7 @@ it('says at once that a place takes no file', async () => {
 it('refuses a new file in the output folder', async () => {
   const output = join(folder(), 'out');
   await expect(checkWindowsPlace(files, join(output, 'windows.jsonl'), output)).rejects.toThrow(
-    /lies in the output folder/,
+    /is in the output folder/,
   );
   await expect(checkWindowsPlace(files, join(folder(), 'windows.jsonl'), output)).resolves.toBeUndefined();
   await mkdir(output);

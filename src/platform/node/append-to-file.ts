@@ -3,7 +3,7 @@ import { dirname } from 'node:path';
 import type { Addition } from '../platform.js';
 import { writing } from '../writing.js';
 
-/** The file is opened anew each time: between two batches it may be moved, or another run may write into it. @see Files.append */
+/** The file is opened again each time: between two batches it may be moved, or another run may write into it. @see Files.append */
 export function appendToFile(path: string, { text, start, expectedBytes }: Addition): Promise<number> {
   return writing(path, async () => {
     await mkdir(dirname(path), { recursive: true });

@@ -21,7 +21,7 @@ export async function checkOutput({ byteLength, ...request }: OutputRequest): Pr
   const from = await resolveLinks(resolve(source));
   if (relativeInside(from, target) !== undefined || relativeInside(target, from) !== undefined) {
     throw new OptionError(
-      `The output ${output} and the model ${source} lie in one another. Choose a folder elsewhere.`,
+      `The output ${output} and the model ${source} contain one another. Choose a folder elsewhere.`,
     );
   }
   await recover(target, output);

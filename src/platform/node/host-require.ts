@@ -13,7 +13,7 @@ export const hostProcess = (): typeof process => runInThisContext('process');
 export function requireFrom(place = MODULE_URL): NodeJS.Require {
   if (place === undefined)
     throw new Error(
-      'this code was evaluated as text, and lies in no file that packages could be looked for from. Import fang-prune from node_modules',
+      'this code was evaluated as text, and has no file from which packages could be resolved. Import fang-prune from node_modules',
     );
   const { createRequire } = hostProcess().getBuiltinModule?.('node:module') ?? nodeModule;
   return createRequire(place);

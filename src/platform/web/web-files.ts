@@ -35,7 +35,7 @@ export function createWebFiles(
     const found = find(path);
     if (found !== undefined) return found;
     throw new OptionError(
-      `Cannot write ${path}: it lies in none of the folders given (${[...folders.keys()].join(', ')}).`,
+      `Cannot write ${path}: it is in none of the folders given (${[...folders.keys()].join(', ')}).`,
     );
   };
   /** Whatever lies in a folder, but for what is not complete. */
@@ -140,7 +140,7 @@ export function createWebFiles(
       const [target, from] = [resolve(output), resolve(source)];
       if (files.relative(from, target) !== undefined || files.relative(target, from) !== undefined) {
         throw new OptionError(
-          `The output ${output} and the model ${source} lie in one another. Choose a folder elsewhere.`,
+          `The output ${output} and the model ${source} contain one another. Choose a folder elsewhere.`,
         );
       }
       await sweep(need(target).folder);

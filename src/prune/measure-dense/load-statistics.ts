@@ -73,10 +73,10 @@ async function findOrders(
 function checkStatistics(options: ResolvedOptions, { statistics, modules, order, sensitivity }: ReadRequest): void {
   const { name, sums, seed } = statistics;
   const lacking = (option: string, what: string, remedy: string) =>
-    new OptionError(`${name} ${what}. Make statistics anew by observe ${remedy}.`, { option });
-  const stray = modules.find((module) => module.kind !== 'experts' && !statistics.modules.has(module));
-  if (stray !== undefined)
-    throw lacking('modules', `knows nothing of block ${stray.block} ${stray.kind}`, `with ${nameModules(options)}`);
+    new OptionError(`${name} ${what}. Make statistics again by observe ${remedy}.`, { option });
+  const missing = modules.find((module) => module.kind !== 'experts' && !statistics.modules.has(module));
+  if (missing !== undefined)
+    throw lacking('modules', `knows nothing of block ${missing.block} ${missing.kind}`, `with ${nameModules(options)}`);
   if (options.seed !== seed)
     throw lacking(
       'seed',

@@ -22,7 +22,7 @@ export interface ExpertOrderRequest {
   onRun?(): void;
 }
 
-/** Rounds in which all experts would leave: what the removal of those that stay costs is measured anew between them. */
+/** Rounds in which all experts would leave: what the removal of those that stay costs is measured again between them. */
 const ROUNDS = 8;
 
 /** Tokens that go through the probe together, at most. */
@@ -206,7 +206,7 @@ export async function findRouter(request: ExpertOrderRequest): Promise<ExpertRou
   const [best] = found.sort((a, b) => a.error - b.error);
   if (best === undefined)
     throw new UnsupportedModelError(
-      'the runtime mixes what its experts make in a way that is not known here, so that experts cannot be removed; leave them out by modules',
+      'the runtime mixes the outputs of experts in an unknown way, so that experts cannot be removed; leave them out by modules',
     );
   return best.router;
 }

@@ -18,7 +18,7 @@ export interface NeuronOrderRequest {
   onExpert?(): void;
 }
 
-/** Rounds in which all neurons of an expert would leave: what the others are worth is measured anew between them. */
+/** Rounds in which all neurons of an expert would leave: what the others are worth is measured again between them. */
 const ROUNDS = 8;
 
 /** Tokens that are routed, or run, together, at most. */

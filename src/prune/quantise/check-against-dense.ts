@@ -80,7 +80,7 @@ async function compareWithDense(
     return { quantised, cost: { ...shared, quantising: rounded - pruning } };
   if (rounded <= plain)
     return { quantised, cost: { ...shared, quantising: rounded - pruning, nearest: plain - pruning } };
-  const remark = `every weight went to the nearest level: as a whole that costs ${plain.toPrecision(3)} nats a token on held-out windows, and rounding that makes up for its errors ${(rounded - plain).toPrecision(2)} more`;
+  const remark = `every weight was rounded to the nearest level: this costs ${plain.toPrecision(3)} nats a token on held-out windows, and rounding that makes up for its errors ${(rounded - plain).toPrecision(2)} more`;
   return {
     quantised: { ...nearest, remarks: [...nearest.remarks, remark] },
     cost: { ...shared, quantising: plain - pruning },

@@ -26,7 +26,7 @@ import type { DtypeRequest, WrittenDtype } from './write-dtype.js';
 
 /**
  * Writes what became of a model that was read from codes in its own form: what stays keeps its exact codes, where no repair
- * touched a weight and no cut crosses its blocks; the others are rounded anew in the same form.
+ * touched a weight and no cut crosses its blocks; the others are rounded again in the same form.
  * @param pruned Its model is the one to write, and `analysed` is of that model.
  * @param given The model as it was read.
  */
@@ -82,7 +82,7 @@ export async function writeCoded(
     part: partOf(weight, job.analysed.detected),
     handles: handles.get(weight.name) ?? [model.weights.get(weight.name)],
   }));
-  const remark = `${rounded.length} of ${kept.length + rounded.length} quantised weights were rounded anew, since they were repaired, cut inside a block or taken from a float model; the others keep their codes`;
+  const remark = `${rounded.length} of ${kept.length + rounded.length} quantised weights were rounded again, since they were repaired, cut inside a block or taken from a float model; the others keep their codes`;
   return {
     model,
     changed: new Map(

@@ -67,7 +67,7 @@ interface WeighCase {
   readonly found: FunctionalModule;
 }
 
-/** Token weights on the part-pruned model: contexts by the dense model's centres, context centres in h-space anew. */
+/** Token weights on the part-pruned model: contexts by the dense model's centres, context centres in h-space again. */
 async function weightedTokensFor(
   context: PruneContext,
   { runner, module, found }: WeighCase,

@@ -54,7 +54,7 @@ export async function shrinkModule(
   const isWhole = wanted.keep.length === 0;
   const removal = isWhole ? await planWhole(context, model, { module, bias: wanted.bias }) : undefined;
   const isStuck = isWhole && removal === undefined;
-  if (isStuck) remark('one unit stays, for its result cannot be taken out');
+  if (isStuck) remark('one unit stays, because its result cannot be removed');
   const { keep, weight, bias, parts, overflow } = isStuck ? await plan(stepCount - 1) : wanted;
   for (const text of parts.flatMap(({ repaired }) => repaired.remarks ?? [])) remark(text);
   if (overflow > 0) remark(`${overflow} units could not be removed`);

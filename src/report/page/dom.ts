@@ -76,7 +76,7 @@ export function table(
   return h('div', { class: 'scroller', role: 'region', 'aria-label': caption, tabindex: 0 }, whole);
 }
 
-/** Style sheets that lay a table out anew make browsers forget that it is one. */
+/** Style sheets that lay a table out again make browsers forget that it is one. */
 function nameRoles(whole: HTMLTableElement): void {
   const roles = { thead: 'rowgroup', tbody: 'rowgroup', tr: 'row', td: 'cell' };
   whole.setAttribute('role', 'table');

@@ -62,10 +62,10 @@ describe('the bias of a calibration on prose', () => {
     await writeFile(at('later.txt'), prose.slice(prose.length / 2));
     const later = await bias({ ...whole, text: at('later.txt'), windowCount: 8 });
     expect(later.overlap.sharedCount).toBe(0);
-    expect(later.warnings.filter((warning) => /stands in the calibration/.test(warning))).toEqual([]);
+    expect(later.warnings.filter((warning) => /is in the calibration text/.test(warning))).toEqual([]);
     const same = await bias({ ...whole, text: text('prose'), windowCount: 8, contextCount: 4 });
     expect(same.overlap.sharedCount).toBe(8 * 64);
-    expect(same.warnings).toEqual([expect.stringMatching(/^100\.0 % of the text stands in the calibration too/)]);
+    expect(same.warnings).toEqual([expect.stringMatching(/^100\.0 % of the text is in the calibration text too/)]);
   });
 
   it('says when the calibration given is not the one that the report names', async () => {

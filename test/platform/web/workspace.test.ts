@@ -8,7 +8,7 @@ import { testEngine } from '../../support/engine.js';
 import { FakeDirectory } from '../../support/fake-directory.js';
 import { filesOf } from '../../support/web-places.js';
 
-/** Requests with an engine of the caller's have no name, and begin anew. */
+/** Requests with an engine of the caller's have no name, and begin again. */
 const withEngine = (platform: Platform): Platform => ({ ...platform, createEngine: async () => testEngine });
 
 const model = filesOf('test/fixtures/exporters/llama-genai018-fp32');
@@ -61,13 +61,13 @@ it('resumes where a page was closed, to the bytes of an undisturbed run, and kee
   await expect(run(page, { seed: 1 })).rejects.toThrow('exists');
 }, 120_000);
 
-it('begins anew for other options and where it is told to, and keeps nothing of what is gone with its page', async () => {
+it('begins again for other options and where it is told to, and keeps nothing of what is gone with its page', async () => {
   const page = pageOf(new FakeDirectory('c'));
   await cutOff(page);
   const { remarks } = await run(page, { seed: 1 });
   expect(remarks.join()).toContain('another model, options or version');
-  await cutOff(page, { out: 'anew' });
-  const told = await run(page, { out: 'anew', resume: false });
+  await cutOff(page, { out: 'again' });
+  const told = await run(page, { out: 'again', resume: false });
   expect(told.remarks.join()).not.toContain('went on');
   await cutOff(page, { out: '/gone' });
   expect(await kept()).toBe(0);
