@@ -1,7 +1,7 @@
 let closedPort: MessagePort | undefined;
 
 /**
- * Frees the memory of large arrays that nobody else holds, which are empty afterwards; those that share theirs are left alone. Left
+ * Frees the memory of large arrays without other references, which are empty afterwards; those with shared memory are not changed. Left
  * to the garbage collector, every 30 MB of them would have it go through the whole heap.
  */
 export function freeBytes(...arrays: readonly ArrayBufferView[]): void {

@@ -1,4 +1,4 @@
-/** Keeps a failure that nobody waits for yet from ending the process. */
+/** Keeps a rejection that is not awaited yet from ending the process. */
 export function ignoreRejection<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => undefined);
   return promise;

@@ -29,7 +29,7 @@ export const prune = nodeCalls.prune;
 
 /**
  * Tells what `prune` or `pruneLadder` will make of a request, in seconds: sizes, widths where they follow from the sparsity alone,
- * and how long it will take. All that a run checks before its work is checked; no text is looked at, and nothing is written.
+ * and how long it will take. All that a run checks before its work is checked; no text is read, and nothing is written.
  *
  * @throws OptionError, ModelFormatError, UnsupportedModelError, EngineError, as the run would; the signal's reason when aborted.
  * @example
@@ -74,7 +74,7 @@ export const shrink = nodeCalls.shrink;
 
 /**
  * Tells in seconds which sizes `shrink` can make of a model, what each dtype takes, and how long it takes; from statistics that
- * `observe` wrote also which mixture is best at each size. No text is looked at, and nothing is written.
+ * `observe` wrote also which mixture is best at each size. No text is read, and nothing is written.
  *
  * @throws OptionError, also for a size that cannot be met; ModelFormatError, UnsupportedModelError, EngineError, as the run would.
  * @example

@@ -168,7 +168,7 @@ export function factsOf(options: ResolvedOptions): RunFacts {
 /** Tokens alone tell experts apart. */
 const onlyExperts = (modules: ReadonlySet<ModuleKind>): boolean => modules.size === 1 && modules.has('experts');
 
-/** Whether a run looks at calibration tokens at all. */
+/** Whether a run reads calibration tokens at all. */
 export function readsTokens(options: ResolvedOptions): boolean {
   const { adapter, allocation, grouping, metric, modules } = options;
   const adapters = [adapter, allocation.orderBy?.(options)];

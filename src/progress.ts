@@ -24,7 +24,7 @@ declare global {
 
 /** Options of every long job: progress and cancellation. */
 export interface JobControl {
-  /** Called at every step. Default: nobody is told. */
+  /** Called at every step. Default: none. */
   readonly onProgress?: ProgressListener | undefined;
   /** Ends the job when it is aborted; the call rejects with its reason. Default none. */
   readonly signal?: AbortSignal | undefined;

@@ -1,4 +1,4 @@
-/** What calls take and give, on every platform. */
+/** Requests and results of calls, on every platform. */
 
 export type {
   Allocation,

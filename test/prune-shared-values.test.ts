@@ -100,7 +100,7 @@ describe('keys and values that several blocks read', () => {
   });
 });
 
-/** Heads of keys and values that a block hands out. */
+/** Heads of keys and values that a block returns. */
 const cachedHeads = ({ proto }: OnnxModel, block: number) =>
   proto.graph!.output.flatMap(({ name, type }) => {
     if (!name.startsWith(`present.${block}.`) || type?.value.case !== 'tensorType') return [];

@@ -100,7 +100,7 @@ const MODELS: readonly (readonly [string, (g: GraphBuilder) => void, RegExp])[] 
     /later ones; encoders/,
   ],
   [
-    'an encoder that hands out hidden states',
+    'an encoder that returns hidden states',
     (g) => hand(g, 'last_hidden_state', encode(g, embed(g)), HIDDEN),
     /hidden states, not logits/,
   ],

@@ -14,7 +14,14 @@ const BANNED: readonly (readonly [found: RegExp, better: string])[] = [
   [/\b(?:definedOf|tellWhole|sayingHow|seeInMetric|askThrough|thinOut)\b/, 'a word of PyTorch, ONNX Runtime or npm'],
   [/\bway back\b|\b[wW]ayBack\b/, 'backward pass'],
   [/\bby lot\b/i, 'at random'],
-  [/\blook(?:s|ed)? at (?:no )?tokens?\b|\ba look at\b/i, 'read, or measure'],
+  [/\blook(?:s|ed|ing)? at\b|\b(?:a|one|no) look at\b/i, 'read, or measure'],
+  [/\banew\b/, 'again'],
+  [/\bstray\w*/i, 'invalid, or unknown'],
+  [/\bhand(?:s|ed)? out\b|\bhandOut\w*/, 'return, or output'],
+  [/\b(?:nobody|whoever)\b/i, 'the caller, or the passive'],
+  [/\bat hand\b|\blaid bare\b|\blets? go of\b/, 'available, explicit, release'],
+  [/\b(?:spared|holdOut|insisting|patiently|pricer)\b/, 'unpruned, lock, retry, cost'],
+  [/\/\*\* (?:What|The same) /, 'the noun that the comment is about'],
   [/\bLOOK\b|\b\w*Look(?:Options|ing)?\b(?=\()/, 'collect statistics, or measure'],
 ];
 
@@ -25,7 +32,9 @@ const pages = ['docs', 'docs/contributing', 'docs/research'].flatMap((folder) =>
 );
 
 it.each(BANNED)('sources and docs have other words than %s: %s', (found) => {
-  const lines = [...sourceFiles(), ...pages, 'README.md'].flatMap((file) =>
+  // The bundled text is data.
+  const sources = sourceFiles().filter((file) => !file.endsWith('/held-out-text.ts'));
+  const lines = [...sources, ...pages, 'README.md'].flatMap((file) =>
     readFileSync(file, 'utf8')
       .split('\n')
       .flatMap((line, at) => (found.test(line) ? [`${file}:${at + 1} ${line.trim()}`] : [])),

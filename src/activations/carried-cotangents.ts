@@ -64,7 +64,7 @@ export function openCarriedCotangents({ values, batchCount, cotangents, entries 
       const feeds: Record<string, Tensor> = {};
       for (const name of names) {
         const tensor = await cotangents.get(entryOf(name, batch));
-        // The store may reuse the memory of what it handed out.
+        // The store may reuse the memory of what it returned.
         feeds[cotangentOf(name)] = { ...tensor, data: (tensor.data as Float32Array).slice() } as Tensor;
       }
       return feeds;

@@ -25,7 +25,7 @@ export interface StatisticsTarget {
 
 export interface StatisticsRequest {
   readonly targets: readonly StatisticsTarget[];
-  /** Meters that look at the same runs. */
+  /** Meters that read the same runs. */
   readonly beside?: readonly StageMeter[];
   readonly onBatch?: (batch: Batch) => void;
 }

@@ -69,7 +69,7 @@ interface OutputNodes extends StageExtension {
   read(values: Tensors): ExpertOutputs;
 }
 
-/** Nodes behind what experts make, `[rows, size]`, that hand out `ExpertOutputs`. */
+/** Nodes behind what experts make, `[rows, size]`, that return `ExpertOutputs`. */
 export function outputNodes(
   value: string,
   { metric, size }: { readonly metric: Float32Array | undefined; readonly size: number },

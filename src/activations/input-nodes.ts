@@ -49,7 +49,7 @@ export const ROWS = 'inputs/rows';
 export const node = (op: string, inputs: readonly string[], output: string, attributes = {}) =>
   makeNode({ op, inputs, outputs: [output], attributes });
 
-/** Nodes that need and hand out nothing by themselves. */
+/** Nodes without inputs and outputs of their own. */
 const inner = (nodes: StageExtension['nodes'], initializers: StageExtension['initializers'] = []): StageExtension => ({
   nodes,
   initializers,

@@ -26,7 +26,7 @@ export interface ChangeMeter extends StageMeter {
 }
 
 /**
- * How much a block changes its input: `FC = 1 - mean over tokens of cos(X_l, X_{l+1})`; this hands out the sum.
+ * How much a block changes its input: `FC = 1 - mean over tokens of cos(X_l, X_{l+1})`; this returns the sum.
  * @see FANG (arXiv 2512.23014), Eq. 8
  */
 export function createChangeMeter({ index, output, channelCount, before, type }: ChangeRequest): ChangeMeter {

@@ -370,7 +370,7 @@ function commonInput(
   }
 }
 
-/** Weights that some values are computed with, from values at hand. */
+/** Weights that some values are computed with, from available values. */
 function weightsOf(
   { search: { index, facts } }: Stage,
   outputs: readonly string[],

@@ -24,7 +24,7 @@ const EQUIVARIANT: ReadonlySet<string> = new Set([
   ...['Greater', 'GreaterOrEqual', 'Less', 'LessOrEqual', 'And', 'Or', 'Not'],
 ]);
 
-/** Operators that see all experts of a token and hand out something without an axis of experts. */
+/** Operators that see all experts of a token and return something without an axis of experts. */
 const REDUCING: ReadonlySet<string> = new Set(['TopK', 'ArgMax', 'ReduceMax', 'GatherElements', 'Shape']);
 
 /** A router that is followed back from what a mixture reads of it. */

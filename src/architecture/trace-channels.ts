@@ -290,7 +290,7 @@ function readsSharedOperand(at: number, labels: ReadonlyMap<string, AxisLabel>, 
 
 /**
  * Whether a value comes from outside the module, so that labels end there: a weight, a cache, a value of another stage,
- * keys and values that other blocks read too, what keeps all its channels, or a mask or table. Whoever else reads it keeps it as it is.
+ * keys and values that other blocks read too, what keeps all its channels, or a mask or table. Other readers get it unchanged.
  */
 function isHanded(value: string, request: WalkRequest): boolean {
   const { index, stageOf, stage, dataValues } = request;

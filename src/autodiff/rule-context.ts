@@ -18,7 +18,7 @@ export interface ContextSources {
   readonly isActive: (name: string) => boolean;
 }
 
-/** Context of one node, which also tells which outputs have a cotangent that nobody asked for. */
+/** Context of one node, which also has the outputs whose cotangent was not requested. */
 export function createRuleContext(
   node: NodeProto,
   { o, readValue, take, factOf, constantOf, producerOf, isActive }: ContextSources,

@@ -46,5 +46,5 @@ process.on('message', ({ call, ...request }: WorkerRequest) => {
     (error) => reply({ error: toSentError(error) }),
   );
 });
-// Whoever asked is gone.
+// The parent is gone.
 process.on('disconnect', () => process.exit());

@@ -2,7 +2,7 @@ import { OptionError } from '../errors.js';
 import { parseJson } from '../parse-json.js';
 import type { Tokenizer } from './tokenizer.js';
 
-/** Items one by one, whether they are at hand or still arriving. */
+/** Items one by one, whether they are available or still arriving. */
 export type Items<T> = Iterable<T> | AsyncIterable<T>;
 
 /** Token ids of one document. */

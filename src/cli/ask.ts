@@ -16,7 +16,7 @@ export interface Prompts {
   isCancel(answer: unknown): boolean;
 }
 
-/** Whoever was asked pressed Ctrl-C or Escape. */
+/** The user pressed Ctrl-C or Escape. */
 class Cancelled extends Error {}
 
 type Ask = ReturnType<typeof askWith>;
@@ -60,7 +60,7 @@ const SPARSITIES = {
   '20%': 'little is lost',
   '30%': 'the usual trade',
   '40%': 'much is lost; heal it',
-  '20%,30%,40%': 'all three, from one look at the model',
+  '20%,30%,40%': 'all three, from one measurement of the model',
 };
 
 async function askToPrune(ask: Ask): Promise<string[]> {

@@ -14,7 +14,7 @@ export const observeCommand: CommandRow<ObserveRequest, ObservedFolder> = {
   name: 'observe',
   call: 'observe',
   description:
-    'look at a model once and keep what pruning reads of tokens, for prune --statistics; ' +
+    'measure a model once and save what pruning needs of tokens, for prune --statistics; ' +
     'by --method o-fang --metric divergence for any method',
   arguments: { '<model>': 'a folder, an .onnx file, or org/name on the Hub' },
   families: OBSERVE,

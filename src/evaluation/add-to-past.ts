@@ -9,7 +9,7 @@ import type { Past } from './cached-feeds.js';
 const MOST_RECENT = 32;
 
 /**
- * Keys or values of one block with those that a run added, as a graph reads them that hands out what it adds; `past` is of no use
+ * Keys or values of one block with those that a run added, as a graph reads them that returns what it adds; `past` is of no use
  * afterwards.
  */
 export function addToPast({ tensors }: Past, input: ModelInput, added: Tensor): Past['tensors'] {

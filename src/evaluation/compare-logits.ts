@@ -57,7 +57,7 @@ export interface LogitsSource {
 export interface LogitsParts {
   readonly windowsAtOnce: number;
   /**
-   * Positions whose logits are handed out together, at most, where the map to the logits computes each by itself: position by position,
+   * Positions whose logits are returned together, at most, where the map to the logits computes each by itself: position by position,
    * not window by window, where several windows run together. Default: all of a batch.
    */
   readonly positionsAtOnce?: number;
@@ -164,7 +164,7 @@ const STEPS = 2;
  * Runs a whole decoder as its users do, window by window: a prompt, then the last tokens one by one on the cache that the
  * runs before left; without a cache, the window at once.
  *
- * @returns the logits that were handed out, of every position or, where the graph gives no others, of the last one of each run.
+ * @returns the logits that were returned, of every position or, where the graph gives no others, of the last one of each run.
  * @throws EngineError, UnsupportedModelError.
  */
 export async function stepForLogits(decoder: Decoder, windows: readonly Int32Array[]): Promise<LogitsRow[]> {

@@ -141,7 +141,7 @@ function describeMeans(values: readonly ValuePair[], means: Float64Array, confid
   return { a, b, difference: b - a, interval, pValue: bootstrapTest(means) };
 }
 
-/** The measures whose difference is surer than `level` allows when all of them are looked at (Holm-Bonferroni). */
+/** The measures whose difference is surer than `level` allows when all of them are tested (Holm-Bonferroni). */
 function findBeyondNoise(measured: readonly Measured[], level: number): Measured[] {
   const ascending = [...measured].sort((x, y) => x.difference.pValue - y.difference.pValue);
   const firstUnsure = ascending.findIndex(

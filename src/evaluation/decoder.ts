@@ -20,11 +20,11 @@ export interface Decoder {
   /** Logits `[B, S, V]` of B token lists of one length, after what `past` holds of them. */
   run(tokens: readonly Int32Array[], past?: Past): Promise<LogitsTensor>;
   /**
-   * The same, and the past of the next run. Only for a decoder that has a cache. One that hands out what a run adds puts it
+   * The same, and the past of the next run. Only for a decoder that has a cache. One that returns what a run adds puts it
    * behind the past that it is given, which is of no use afterwards.
    */
   advance(tokens: readonly Int32Array[], past: Past): Promise<{ readonly logits: LogitsTensor; readonly past: Past }>;
-  /** The past alone; logits are not handed out. Only for a decoder that has a cache. */
+  /** The past alone; logits are not returned. Only for a decoder that has a cache. */
   extend(tokens: readonly Int32Array[], past: Past): Promise<Past>;
   /** Sequences that the graph runs together at most; Infinity when it leaves that open. */
   readonly rowLimit: number;
@@ -108,7 +108,7 @@ export function commonLength(sequences: readonly Int32Array[], minimum: number):
   return length;
 }
 
-/** @throws UnsupportedModelError when a model hands out logits of fewer tokens than it read. */
+/** @throws UnsupportedModelError when a model returns logits of fewer tokens than it read. */
 export function checkRowCount(found: number | undefined, expected: number): void {
   if (found !== expected) {
     throw new UnsupportedModelError(

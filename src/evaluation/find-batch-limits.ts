@@ -5,7 +5,7 @@ import { readEvery } from './read-every.js';
 import type { ScoringParts } from './score-batch.js';
 import { rowsOf } from './token-scorer.js';
 
-/** Logits that a run hands out at most, in elements (128 MiB in single precision). */
+/** Logits that a run returns at most, in elements (128 MiB in single precision). */
 const LOGITS_LIMIT = 2 ** 25;
 
 /** Keys and values copied for a run at most, in elements (256 MiB in single precision). */

@@ -12,7 +12,7 @@ export const ADDED = '/added';
 /** Ends the name of an input that holds the latest tokens of a cache, behind those of the cache's own. */
 const RECENT = '/recent';
 
-/** The input that holds the latest tokens of a cache, in a graph that hands out what it adds. */
+/** The input that holds the latest tokens of a cache, in a graph that returns what it adds. */
 export const recentOf = (past: string): string => past + RECENT;
 
 /** Whether an input is a cache, and not the latest tokens of one. */

@@ -1,7 +1,7 @@
 import type { GraphProto } from 'onnx-buf';
 import { inputsOf } from './graph-index.js';
 
-/** Drops nodes whose outputs nobody reads any more, in place, and tells which values are still alive. */
+/** Drops nodes whose outputs are not read any more, in place, and returns the values that are still in use. */
 export function dropUnusedNodes(graph: GraphProto): Set<string> {
   const alive = new Set(graph.output.map(({ name }) => name));
   const kept = graph.node

@@ -5,13 +5,13 @@ import { influencedValues, type Partition } from './partition.js';
 /** The nodes that make some values, and what they start from. */
 export interface StageSlice {
   readonly nodes: readonly NodeProto[];
-  /** Values at hand that are read. */
+  /** Available values that are read. */
   readonly inputs: readonly string[];
   readonly initializers: readonly string[];
 }
 
 /**
- * Cuts out what makes `outputs` from the values at hand; weights and constants come along. A value that is not at hand
+ * Cuts out what makes `outputs` from the available values; weights and constants come along. A value that is not available
  * is computed again from those that are, such as a size that a cut made necessary.
  */
 export function extractStage(
@@ -43,7 +43,7 @@ export function extractStage(
 
 /**
  * Values beside the hidden state that later stages read, by the stage that makes them: rotary tables, masks, sizes. What is
- * only handed out (hidden states of some blocks, for another model) is no part of the way to the logits.
+ * only returned (hidden states of some blocks, for another model) is no part of the way to the logits.
  */
 export function carriedValues(index: GraphIndex, partition: Partition): readonly (readonly string[])[] {
   const carried = partition.stages.map(() => new Set<string>());

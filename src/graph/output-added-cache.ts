@@ -14,8 +14,8 @@ interface Growing {
 }
 
 /**
- * The graph that hands out, of every cache that grows, the keys and values of a run's own tokens alone, and reads the latest ones
- * apart from those before them. Whoever writes token by token is spared two copies of the whole cache for each: one out of the
+ * The graph that returns, of every cache that grows, the keys and values of a run's own tokens alone, and reads the latest ones
+ * apart from those before them. Generating a token then needs two copies of the cache less: one out of the
  * engine, and one to make room for a token at every head.
  * @returns the graph as it was where something inside a node reads a cache
  */

@@ -34,7 +34,7 @@ export interface PrepareRequest {
 export const EMBEDDING_PREFIX = 'embedding/';
 
 /**
- * Makes an embedding model that takes token ids and hands out what a decoder reads, by the decoder's names and in its types.
+ * Makes an embedding model that takes token ids and returns what a decoder reads, by the decoder's names and in its types.
  * Other inputs of an embedding model hold what images and sounds became; text has none, so they become weights without
  * elements.
  *

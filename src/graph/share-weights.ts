@@ -78,7 +78,7 @@ function describeWeight(
 ): Candidate | undefined {
   if (handle === undefined || !isFloatType(handle.dataType) || handle.byteLength < LEAST_BYTES) return undefined;
   const readers = indexes.flatMap(({ consumersOf, nodes }) => (consumersOf.get(name) ?? []).map((at) => nodes[at]!));
-  // What a subgraph reads keeps its name, and so does what the model hands out.
+  // What a subgraph reads keeps its name, and so do the model's outputs.
   const isBound =
     readers.some(({ input }) => !input.includes(name)) || indexes.some(({ outputs }) => outputs.has(name));
   if (isBound || readers.length === 0) return undefined;

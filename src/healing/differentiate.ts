@@ -116,7 +116,7 @@ async function startAtLoss(learning: Learning, batches: readonly Batch[], detail
 
 /** Trained weights of a block as they are now. */
 async function feedsOf({ groups, stores }: Learning, at: number): Promise<Tensors> {
-  // The shared ones first, in a copy: the store hands out its memory once more.
+  // The shared ones first, in a copy: the store returns its memory once more.
   const feeds: Record<string, Tensors[string]> = {};
   for (const group of groups.of(at).toReversed()) {
     const values = await getList(stores.now.weights, group);

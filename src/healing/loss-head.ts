@@ -9,7 +9,7 @@ import { type Engine, type Tensor, typeOf } from '../runtime/engine.js';
 import { type StageFeedRequest, stageFeeds } from '../runtime/stage-feeds.js';
 import { releaseTensor, releaseTensors, trackTensor } from '../runtime/tensor-memory.js';
 
-/** A model whose last hidden states are at hand. */
+/** A model whose last hidden states are known. */
 export interface HeadModel {
   readonly model: OnnxModel;
   readonly analysed: AnalysedModel;

@@ -20,7 +20,7 @@ export interface Student {
   /**
    * The cotangent of a block's input, from that of its output: the block is computed again from its input. Gradients of its
    * weights are added to `sums`, one flat list for each group that it reads.
-   * @returns undefined for the first block, whose input nobody learns from.
+   * @returns undefined for the first block, whose input is not trained on.
    */
   backward(at: number, run: BackwardRun): Promise<Tensor | undefined>;
   release(): Promise<void>;

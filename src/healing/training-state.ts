@@ -124,7 +124,7 @@ export async function fillStores({ all }: WeightGroups, { now }: TrainingStores)
 export const putList = (store: TensorStore, at: number, data: Float32Array): Promise<void> =>
   store.put(at, listOf(data));
 
-/** Puts a list that is nobody else's: its memory is free when the store needs it no longer. */
+/** Puts a list that is not shared: its memory is free when the store needs it no longer. */
 export async function giveList(store: TensorStore, at: number, data: Float32Array): Promise<void> {
   const list = listOf(data);
   trackTensor(list);

@@ -9,9 +9,9 @@ import { VERSION } from '../version.js';
 export interface ModelCard {
   /** Where it will lie, `org/name`. */
   readonly repo: string;
-  /** The model that was pruned, `org/name`; undefined where nobody knows. */
+  /** The model that was pruned, `org/name`; undefined where unknown. */
   readonly baseModel: string | undefined;
-  /** In the Hub's words, such as `apache-2.0`; undefined where nobody knows. */
+  /** In the Hub's words, such as `apache-2.0`; undefined where unknown. */
   readonly license: string | undefined;
   /** How the run that made it went; undefined where no report lies beside it. */
   readonly report: PruneReport | undefined;

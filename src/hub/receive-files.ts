@@ -114,7 +114,7 @@ async function receivePart(
   };
   try {
     const response = await client.openFile(commit, file, incoming.byteLength, stop.signal);
-    // Whoever does not know ranges sends all of it.
+    // Servers without ranges send all of it.
     if (incoming.byteLength > 0 && !continuesAt(response, incoming.byteLength)) await incoming.restart();
     let told = incoming.byteLength;
     for await (const piece of piecesOf(response, pace)) {

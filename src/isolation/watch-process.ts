@@ -22,7 +22,7 @@ const LIMITS = {
   }),
 };
 
-/** How often a process is looked at, and how often what it got of the processors. */
+/** Intervals at which a process and its processor time are polled. */
 const [POLL_MS, COUNT_MS] = [50, 1000] as const;
 
 /** A process whose threads ran and waited for less of the time than this is stuck. */

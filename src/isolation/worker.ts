@@ -6,7 +6,7 @@ import { answerOrder, type FromCallee, type Order, type ToCallee } from '../remo
 import { startPulse } from './start-pulse.js';
 
 const abortion = new AbortController();
-// Whoever asked may be gone, which `disconnect` tells.
+// The parent may be gone, which `disconnect` reports.
 const send = (message: FromCallee) => process.send?.(message, () => undefined);
 const countCalls = startPulse(() => send({ beat: true }));
 const platform = withMembers(nodePlatform, {
@@ -17,9 +17,9 @@ process.on('message', (message: ToCallee) => {
   if ('abort' in message) abortion.abort();
   else void run(message);
 });
-// Whoever asked is gone.
+// The parent is gone.
 process.on('disconnect', () => process.exit());
-// A terminal sends signals to all its processes; whoever asked says when to stop.
+// A terminal sends signals to all its processes; the parent says when to stop.
 for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(name, () => {});
 
 async function run(order: Order): Promise<void> {

@@ -54,7 +54,7 @@ export interface DetachedModel {
   readonly weights: ReadonlyMap<string, Uint8Array>;
 }
 
-/** Smaller payloads stay inside: shapes and indices, which engines look at while they load. */
+/** Smaller payloads stay inside: shapes and indices, which engines read while they load. */
 const LEAST_DETACHED = 1024;
 
 /** Encodes a model whose weights are in memory without copying the large ones. */

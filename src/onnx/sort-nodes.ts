@@ -9,7 +9,7 @@ import { ModelFormatError } from '../errors.js';
 export function sortNodes(graph: GraphProto, modelName: string): void {
   for (const inner of graph.node.flatMap(subgraphsOf)) sortNodes(inner, modelName);
   const producerOf = new Map(graph.node.flatMap((node) => node.output.map((value) => [value, node] as const)));
-  // What is absent is made by nobody, though unused outputs are called so too.
+  // Absent values have no producer, though unused outputs have the same name.
   producerOf.delete('');
   const sorted = new Set<NodeProto>();
   for (const node of graph.node) {

@@ -61,7 +61,7 @@ const mendGather: MendRule = (site) => {
   const output = site.labelOf(node.output[0] ?? '');
   if (label === undefined || positiveAxis(intAttribute(node, 'axis', 0), site.dims(table).length) !== label.axis)
     return;
-  // Computed indices follow by themselves: whoever makes them has fewer to choose from.
+  // Computed indices follow by themselves: their producer has fewer to choose from.
   if (!site.isConstant(indices)) return;
   site.checkFixed(table, label.axis);
   const newIndex = new Map([...site.keptPositions(label)].map((position, at) => [position, at]));
@@ -91,7 +91,7 @@ export const GATHERS = {
     tokens: 'moves',
     gradient: byOpenRule((c) => [ungather(c, intAttribute(c.node, 'axis', 0), c.input(1).dims)]),
   },
-  /** The same along the first axis, for indices of one number each. */
+  /** Gather along the first axis, for indices of one number each. */
   GatherND: {
     ...PLAIN,
     axis: behindFirst,
@@ -131,7 +131,7 @@ export const GATHERS = {
       return [reduction === 'add' || !c.wants(0) ? c.g : without(), undefined, c.o.gatherElements(c.g, indices, axis)];
     }),
   },
-  /** The same for whole slices by the indices of their place: dx = g without the replaced ones, du = g at their places. */
+  /** Scatter of slices by the indices of their place: dx = g without the replaced ones, du = g at their places. */
   ScatterND: {
     ...PLAIN,
     axis: besideFirst,

@@ -149,7 +149,7 @@ function readSmoothSink({ node, o }: LoweringContext, heads: number): Value | un
  * Gives a form that ONNX Runtime's CPU kernel refuses another that it runs, so that models built for other devices can be run
  * and differentiated while they are pruned; `undefined` where it runs as it is. Where the kernel refuses its head size, or
  * norms of packed heads, all of it is written out. Norms of heads apart are put before the operator. A cache that slides is
- * empty without past, and the window alone says what is seen. Padding is not looked at: windows are full.
+ * empty without past, and the window alone says what is seen. Padding is not read: windows are full.
  */
 export function runGroupQuery(node: NodeProto, graph: GraphProto): NodeProto[] | undefined {
   const size = declaredHeadSize(node, graph) ?? impliedHeadSize(node, graph) ?? normWidth(node, graph);

@@ -118,7 +118,7 @@ function writeRecurrence(c: LoweringContext): (Value | undefined)[] {
   if (!['linear', 'gated', 'delta', 'gated_delta'].includes(rule)) throw unsupported(node, `its rule is "${rule}".`);
   const { queryHeads, valueHeads } = headsOf(node);
   const keySize = (c.input(0).dims.at(-1) ?? 1) / queryHeads;
-  if (intAttribute(node, 'state_window', 0) > 0) throw unsupported(node, 'it hands out the states of several tokens.');
+  if (intAttribute(node, 'state_window', 0) > 0) throw unsupported(node, 'it returns the states of several tokens.');
   return [
     recur(o, {
       query: c.input(0),

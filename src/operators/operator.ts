@@ -4,7 +4,7 @@ import type { Lowering, VjpRule } from './gradient-rule.js';
 import type { MendRule } from './mend-rule.js';
 
 /**
- * All that is known of an operator, by its parts. Every part is there: one that an operator does not need, or that nobody
+ * All that is known of an operator, by its parts. Every part is there: one that an operator does not need, or that no one
  * has written yet, says so.
  */
 export interface Operator {

@@ -66,7 +66,7 @@ interface SplitNorm {
   readonly sum: string | undefined;
 }
 
-/** Every value keeps its name; a sum that the fused node did not hand out gets one made from its first output. */
+/** Every value keeps its name; a sum that the fused node did not return gets one made from its first output. */
 function splitNorm(node: NodeProto, { op, terms, scale, bias, sum: given }: SplitNorm): NodeProto[] {
   const [normed = ''] = node.output;
   const [first = '', second = ''] = terms;

@@ -35,7 +35,7 @@ export function operatorOf(node: NodeProto): Operator | undefined {
   return Object.hasOwn(OPERATORS, name) ? OPERATORS[name] : undefined;
 }
 
-/** How a node's inputs get their gradients. @throws UnsupportedModelError where nobody knows. */
+/** How a node's inputs get their gradients. @throws UnsupportedModelError where unknown. */
 export function gradientOf(node: NodeProto): Exclude<Gradient, Missing> {
   const gradient = operatorOf(node)?.gradient ?? missing('nothing is known of it');
   if (gradient === 'zero' || !('missing' in gradient)) return gradient;

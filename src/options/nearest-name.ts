@@ -1,6 +1,6 @@
 /** The name that a misspelt one was most likely meant to be; undefined where none is near. */
 export function nearestName(given: string, names: readonly string[]): string | undefined {
-  // Nobody misspells that much, and distances of long texts take their time.
+  // Nothing is misspelt that much, and distances of long texts take their time.
   if (given.length > LONGEST) return undefined;
   const limit = Math.max(1, Math.floor(given.length / 3));
   const ranked = names

@@ -1,4 +1,4 @@
-/** What can be asked for on every platform: requests, results, and the stages that a run is made of. */
+/** Exports of every platform: requests, results, and the stages of a run. */
 
 export type { DtypeName, FolderLayout, QuantisationOptions } from '../options/quantisation.js';
 export type { LeverName, ShrinkOptions, Size } from '../options/shrink.js';

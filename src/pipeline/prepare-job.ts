@@ -24,7 +24,7 @@ export interface JobRequest {
   /** A float model whose weights stand in for those of a quantised one. */
   readonly floats?: ModelFolder | undefined;
   readonly options: ResolvedOptions;
-  /** Absent: the run needs no windows, since its statistics are at hand. */
+  /** Absent: the run needs no windows, since it has statistics. */
   readonly calibration: ResolvedCalibration | undefined;
   /** Calibration of the windows for healing, where requested. */
   readonly healingAs?: ResolvedCalibration | undefined;
@@ -116,7 +116,7 @@ async function makeHealingWindows(
 ): Promise<HealingSource | undefined> {
   if (heal === undefined || healingAs === undefined) return undefined;
   const made = await makeWindows(healingCalibration(healingAs, heal));
-  // What the model writes by itself is nobody's text.
+  // Generated text is not private.
   const isOwn = heal.share === 1 && made.windowsFile !== undefined;
   const windows = isOwn ? made.windows : keepApart(made.windows, evaluated);
   const leftOut = made.windows.length - windows.length;

@@ -24,7 +24,7 @@ export async function refuseTooLarge(engine: Engine, folder: ModelFolder): Promi
   );
 }
 
-/** Why the machine has too little memory to open a model as a whole; undefined where it has enough, or nobody knows. */
+/** Why the machine has too little memory to open a model as a whole; undefined where it has enough, or this is unknown. */
 export async function explainTooLarge(engine: Engine, folder: ModelFolder): Promise<string | undefined> {
   const { memoryBytes } = folder.platform;
   const computesOnCpu = engine.executionProviders?.every((provider) => provider === 'cpu') ?? false;

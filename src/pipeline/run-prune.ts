@@ -118,7 +118,7 @@ export interface PruneTarget {
   readonly shrink?: ResolvedShrink | undefined;
   /** Which tokens stay. Absent: all. */
   readonly vocabulary?: JobVocabulary | undefined;
-  /** Done while nobody else may write there. */
+  /** Called while no other process may write there. */
   readonly finish: (reports: readonly PruneReport[]) => Promise<readonly PruneReport[]>;
 }
 

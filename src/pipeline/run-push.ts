@@ -41,7 +41,7 @@ export interface PushRequest extends JobControl {
   readonly withReport?: boolean | undefined;
   /** Message of the commit. */
   readonly message?: string | undefined;
-  /** Say what would be uploaded, and ask nobody. Default false. */
+  /** List what would be uploaded, without network. Default false. */
   readonly dryRun?: boolean | undefined;
 }
 

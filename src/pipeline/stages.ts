@@ -13,7 +13,7 @@ import { quantise } from './stages/quantise.js';
 import { report } from './stages/report.js';
 import { save } from './stages/save.js';
 
-/** The stages of a run, in their order; one look at the dense model, measured or loaded, serves all results. */
+/** The stages of a run, in their order; one measurement of the dense model, made or loaded, serves all results. */
 export const STAGES = {
   open,
   load,

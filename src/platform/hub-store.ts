@@ -4,7 +4,7 @@ export interface HubSettings {
   readonly endpoint: string;
   /** Sent to that address alone: `HF_TOKEN`, or the file that `hf auth login` writes; in pages `hub.token`. */
   readonly token?: string | undefined;
-  /** Take what is in the store and ask nobody: `HF_HUB_OFFLINE`. */
+  /** Use the store only: `HF_HUB_OFFLINE`. */
   readonly offline: boolean;
   /** Who asks, as `User-Agent`; absent in pages, where browsers say it. */
   readonly agent?: string | undefined;

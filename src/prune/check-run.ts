@@ -6,7 +6,7 @@ import { refuseHealing } from './refine/heal.js';
 import { selectModules } from './select-modules.js';
 
 /**
- * Refuses, before any token runs, what no look at the model could make possible: modules, budget, gradients and healing.
+ * Refuses, before any token runs, what no measurement of the model could make possible: modules, budget, gradients and healing.
  * @param sparsities Sparsities of the results.
  * @param measures Whether the dense model is measured; it is not where statistics were saved.
  * @throws OptionError, UnsupportedModelError

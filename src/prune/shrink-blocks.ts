@@ -196,7 +196,7 @@ function leftOut(
 }
 
 interface SegmentMeasuring extends Shrinking {
-  /** Stands at the segment; absent where no token is looked at. */
+  /** Stands at the segment; absent where no token is read. */
   readonly runner: BlockRunner | undefined;
   readonly modules: readonly PrunableModule[];
   readonly followers: readonly SegmentRefinement[];

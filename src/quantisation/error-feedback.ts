@@ -40,7 +40,7 @@ export async function factoriseFeedback(
 ): Promise<FeedbackFactor> {
   let trace = 0;
   for (let at = 0; at < size; at += 1) trace += matrix[at * size + at]!;
-  // Reversed, an upper factor is a lower one, which the factorisation at hand makes.
+  // Reversed, an upper factor is a lower one, which the existing factorisation makes.
   const { lower } = await factoriseDampened({
     size,
     copy: () => matrix.slice().reverse(),
@@ -153,7 +153,7 @@ async function roundSpan(given: RowsRounding, start: number, end: number): Promi
 /** Rows that are rounded together: a sum waits for its last addition, and four of them for one. */
 const LANES = 4;
 
-/** Channels that are rounded in plain loops, for the rows at hand. */
+/** Channels that are rounded in plain loops, for the current rows. */
 interface Panel {
   readonly width: number;
   /** `[width, width]`: what each channel takes over of the error of each channel before it. */

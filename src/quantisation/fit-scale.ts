@@ -68,7 +68,7 @@ function costOf(grid: BlockGrid, { values, costs }: WeighedBlock, scaled: BlockS
   return sum;
 }
 
-/** Values between two looks at whether a cost is too high already. */
+/** Values between two checks whether a cost is too high already. */
 const STRETCH = 8;
 
 function costOfLevels(

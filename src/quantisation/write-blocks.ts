@@ -24,7 +24,7 @@ export interface QuantisedWeight extends QuantisableWeight {
 
 /**
  * Has a graph read codes in place of float weights, in place: products become `MatMulNBits`, or `MatMulBnb4` where levels are a
- * table's; lookups of embeddings become `GatherBlockQuantized` over the same bytes. Nobody reads the float weights afterwards.
+ * table's; lookups of embeddings become `GatherBlockQuantized` over the same bytes. The float weights are not read afterwards.
  * @param accuracyLevel What activations may be rounded to inside a product: 0 lets the runtime choose, 1 float32, 4 int8.
  * @see https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
  */

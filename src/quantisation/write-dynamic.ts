@@ -28,7 +28,7 @@ export const dynamicWeights = (weights: readonly QuantisedWeight[], type: Dynami
 /**
  * Has products round their activations to eight bits when they run, in place: `QuantizeLinear` with a step for every token,
  * `MatMulInteger`, and one scale for every output. One step for all tokens (`DynamicQuantizeLinear`) would leave most of them
- * next to nothing where a few have massive activations. Embeddings are looked up in the same codes. Nobody reads the float
+ * next to nothing where a few have massive activations. Embeddings are looked up in the same codes. Nothing reads the float
  * weights afterwards.
  * @param weights With codes of eight bits, and scales that do not change along a row.
  * @param facts Of the float model: how many axes activations have.

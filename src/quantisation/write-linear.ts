@@ -42,7 +42,7 @@ function addNamed(model: OnnxModel, { name, handle }: NamedTensor): string {
 }
 
 /**
- * Has a graph read codes behind `DequantizeLinear` in place of float weights, in place. Nobody reads the float weights afterwards.
+ * Has a graph read codes behind `DequantizeLinear` in place of float weights, in place. The float weights are not read afterwards.
  * Rows are looked up, and tables transposed, while they are codes of eight bits.
  */
 export function writeConstants(model: OnnxModel, weights: readonly Pick<LinearWeight, 'name' | 'linear'>[]): void {

@@ -11,7 +11,7 @@ export interface GuardedControl {
 }
 
 /**
- * Makes a listener that throws, or whose promise rejects, abort its job with that error. Between processes nobody else catches it; in one, a loop that
+ * Makes a listener that throws, or whose promise rejects, abort its job with that error. Between processes nothing else catches it; in one, a loop that
  * tries again after errors would hide it.
  */
 export function guardListener({ onProgress, signal }: JobControl): GuardedControl {
@@ -23,7 +23,7 @@ export function guardListener({ onProgress, signal }: JobControl): GuardedContro
     abortion.signal.throwIfAborted();
     try {
       const returned: unknown = onProgress?.(progress);
-      // An async listener: its rejection would be nobody's.
+      // An async listener: its rejection would be unhandled.
       if (returned instanceof Promise) returned.catch((error) => abortion.abort(error));
     } catch (error) {
       abortion.abort(error);

@@ -63,7 +63,7 @@ export async function sendRequest<Call extends CallName>(
   }
 }
 
-/** A listener that throws has aborted the call, which then rejects; whoever brings messages would only be disturbed by it. */
+/** A listener that throws has aborted the call, which then rejects; it must not disturb the sender of messages. */
 function forwardProgress(progress: Progress, { onProgress }: GuardedControl): void {
   try {
     onProgress?.(progress);

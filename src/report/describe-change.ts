@@ -23,7 +23,7 @@ export function isNoise(metric: MetricReport): boolean {
 
 const NOISE = 'no more than noise';
 
-/** Nothing is said of a difference that nobody tested. */
+/** Nothing is said of a difference that was not tested. */
 function judge(metric: MetricReport): string {
   const { better, verdict, changeInterval, dense, pruned } = metric;
   if (dense === pruned) return 'equal';

@@ -43,7 +43,7 @@ export function describeQuality(quality: QualityReport, result = 'pruned'): stri
   const { dense, pruned } = perplexity;
   const metric = qualityPerplexity(quality);
   const on = `on ${protocol.tokenCount} tokens of ${NAMES[from]}`;
-  const caveat = from === 'calibration' ? ' No other text was at hand, so that this flatters it.' : '';
+  const caveat = from === 'calibration' ? ' No other text was available, so that this flatters it.' : '';
   const rest =
     `Both find the same token likeliest ${percentOf(top1Agreement.mean)} of the time; ` +
     `the divergence is ${formatDivergence(divergence.mean)} nats a token.${caveat}`;

@@ -52,7 +52,7 @@ export interface BlockRunner {
   readonly states: TensorStore;
   /** Values beside the hidden states that were made on the way. */
   readonly side: SideValues;
-  /** Runs the current stage for what `fetches` and the extension hand out, batch by batch; to be read to its end. */
+  /** Runs the current stage for what `fetches` and the extension return, batch by batch; to be read to its end. */
   observe(run: StageRun): AsyncGenerator<{ readonly batch: Batch; readonly values: Tensors }>;
   /**
    * Has values of the current stage kept in memory when they are next computed, so that later runs of the stage start from
@@ -96,9 +96,9 @@ interface SavedBatch {
 
 export interface BlockRunnerOptions {
   readonly engine: Engine;
-  /** Edited in place between calls by whoever prunes, unless it `isFixed`. */
+  /** Edited in place between calls while pruning, unless it `isFixed`. */
   readonly model: OnnxModel;
-  /** Nobody edits the model's nodes while the runner lives, so that its graph is read once; weights may change. Default false. */
+  /** The model's nodes are not edited while the runner is open, so that its graph is read once; weights may change. Default false. */
   readonly isFixed?: boolean;
   readonly cuts: readonly string[];
   readonly facts: TwoRunFacts;
@@ -311,7 +311,7 @@ function once<T extends object>(find: () => T): () => T {
   };
 }
 
-/** A value that is handed out when stages were passed. */
+/** A value that is returned when stages were passed. */
 interface Moved {
   readonly name: string;
   /** The hidden state itself. */
@@ -319,7 +319,7 @@ interface Moved {
   readonly tokenDependent: boolean;
 }
 
-/** The graph that runs over whole windows: the model's own with the residual stream laid bare, no operator that cannot run and no guard against padding. */
+/** The graph that runs over whole windows: the model's own with the residual stream made explicit, no operator that cannot run and no guard against padding. */
 export function indexRunGraph(model: OnnxModel) {
   const graph = model.proto.graph!;
   return indexGraph({ ...graph, node: dropNanGuards(lowerForRun(graph)) });

@@ -96,7 +96,7 @@ function findCuts(model: OnnxModel, index: GraphIndex): readonly string[] {
 }
 
 interface Piece {
-  /** Inputs of the model, and what earlier pieces hand out. */
+  /** Inputs of the model, and what earlier pieces return. */
   readonly known: ReadonlyMap<string, ValueInfoProto>;
   readonly wanted: readonly string[];
 }
@@ -151,7 +151,7 @@ function chain(pieces: readonly Session[], index: GraphIndex, signal: AbortSigna
   };
 }
 
-/** The pieces that are needed for some values, with what each is to hand out. */
+/** The pieces that are needed for some values, with what each is to return. */
 function planRun(pieces: readonly Session[], fetches: readonly string[]) {
   const wanted = new Set(fetches);
   return pieces

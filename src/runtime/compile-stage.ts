@@ -42,7 +42,7 @@ export function joinExtensions(parts: readonly StageExtension[]): StageExtension
   };
 }
 
-/** The nodes of a stage with their weights at hand. */
+/** The nodes of a stage with their weights. */
 export interface LoadedSlice {
   readonly nodes: readonly NodeProto[];
   readonly initializers: ReadonlyMap<string, TensorProto>;
@@ -54,7 +54,7 @@ export interface CompileRequest {
   readonly index: GraphIndex;
   /** Whether a value can be fed, so that it need not be computed. */
   atHand(value: string): boolean;
-  /** Values to hand out. */
+  /** Values to return. */
   readonly fetches: readonly string[];
   /** Nodes to put behind; a gradient is built from the nodes that were cut out. */
   readonly extension?: StageExtension | ((slice: LoadedSlice) => StageExtension) | undefined;
@@ -146,7 +146,7 @@ export async function compileStage(request: CompileRequest): Promise<CompiledSta
 }
 
 /**
- * Caches that a node writes, which the graph hands out though nobody asks for them: ONNX Runtime otherwise puts them where the
+ * Caches that a node writes, which the graph returns without a request: ONNX Runtime otherwise puts them where the
  * empty cache was cast to another type, as large as that.
  */
 function keptCaches(node: NodeProto): readonly string[] {

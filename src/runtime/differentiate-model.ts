@@ -21,7 +21,7 @@ export interface DifferentiationRequest extends PrefillSize {
 
 /** A model that also computes its loss and gradients of it. */
 export interface DifferentiatedModel {
-  /** One ONNX file: takes what the model takes and `tokens` besides; hands out the loss, the gradients and their values. */
+  /** One ONNX file: takes what the model takes and `tokens` besides; returns the loss, the gradients and their values. */
   readonly bytes: Uint8Array;
   /** Input with the token ids that the loss is taken on, int64 `[batchSize, sequenceLength]`: those that go in. */
   readonly tokens: string;

@@ -65,7 +65,7 @@ export interface Session {
   readonly inputs: readonly DeclaredValue[];
   readonly outputs: readonly DeclaredValue[];
   /**
-   * Runs the graph. `fetches` defaults to all outputs. Whoever has done with the results may release them
+   * Runs the graph. `fetches` defaults to all outputs. The caller may release the results
    * (`releaseTensors`), which spares the garbage collector. @throws EngineError naming what ONNX Runtime said.
    */
   run(feeds: Tensors, fetches?: readonly string[]): Promise<Tensors>;

@@ -4,7 +4,7 @@ import { keepAllPositions } from './keep-all-positions.js';
 import { spreadRotaryTables } from './spread-rotary-tables.js';
 
 /**
- * The nodes that run during pruning instead of the model's own: the residual stream laid bare, operators that ONNX Runtime
+ * The nodes that run during pruning instead of the model's own: the residual stream made explicit, operators that ONNX Runtime
  * cannot run in the form they have written out in primitives, and logits of every token. Values keep their names.
  * The model that is written keeps the operators it came with.
  */

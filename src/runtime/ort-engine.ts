@@ -135,7 +135,7 @@ function toTensor(value: OrtTensor): Tensor {
   return tensor;
 }
 
-/** Half-precision bits: newer JavaScript hands out numbers (Float16Array), and the engine's border promises bits. */
+/** Half-precision bits: newer JavaScript returns numbers (Float16Array), and the engine's border promises bits. */
 function rawHalves({ type, data }: OrtTensor): unknown {
   if (type !== 'float16' || tagOf(data) === 'Uint16Array') return data;
   const view = data as ArrayBufferView<ArrayBuffer>;

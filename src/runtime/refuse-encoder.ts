@@ -19,7 +19,7 @@ export interface EncoderQuestion {
 }
 
 /**
- * Refuses a model that hands out hidden states, or whose tokens may all look at each other: what its outputs say about
+ * Refuses a model that returns hidden states, or whose tokens may all attend to each other: what its outputs say about
  * the next token is no measure of it.
  * @throws UnsupportedModelError
  */
@@ -41,7 +41,7 @@ export function refuseEncoder(question: EncoderQuestion): void {
   const hasCache = inputs.some(({ role }) => role === 'past' || role === 'state');
   if (!hasCache && !isCausal(question)) {
     throw new UnsupportedModelError(
-      'nothing in the graph keeps a token from looking at later ones; encoders cannot be pruned, only decoder-only transformers',
+      'no mask in the graph keeps a token from attending to later ones; encoders cannot be pruned, only decoder-only transformers',
     );
   }
 }

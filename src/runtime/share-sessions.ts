@@ -28,7 +28,7 @@ export function shareSessions(engine: Pick<Engine, 'load'>): Pick<Engine, 'load'
     const options = JSON.stringify(rest);
     for (const one of made)
       if (one.options === options && isSame(one.bytes, bytes) && areSame(one.weights, given)) return one;
-    // Copied, for whoever brought them may go before the last user.
+    // Copied, because their source may be released before the last user.
     const weights: Weights = new Map([...given].map(([path, bytes]) => [path, bytes.slice()]));
     const added = { bytes, weights, options, session: engine.load(bytes, { ...rest, weights }), users: 0 };
     made.add(added);

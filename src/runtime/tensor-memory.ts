@@ -1,7 +1,7 @@
 import { freeBuffer } from '../free-bytes.js';
 import type { Tensor, Tensors } from './engine.js';
 
-/** How many hold the memory of a tensor that an engine handed out. */
+/** Number of references to the memory of a tensor that an engine returned. */
 const holders = new WeakMap<ArrayBufferLike, number>();
 
 /**

@@ -27,7 +27,7 @@ export interface HubModelPlace {
 
 export interface HubModelRequest extends JobControl {
   readonly id: ModelId;
-  /** Take what the store has, and ask nobody. */
+  /** Use the store only. */
   readonly offline: boolean;
 }
 
@@ -129,7 +129,7 @@ function refuseUnexported({ repo, revision }: ModelId, files: readonly HubFile[]
   );
 }
 
-/** The Hub's files as a folder of which the best, or those of a dtype, are looked at. */
+/** The Hub's files as a folder of which the best, or those of a dtype, are read. */
 function listingFor({ repo, revision }: ModelId, files: readonly HubFile[]): ModelListing {
   const paths = new Set(files.map(({ path }) => path));
   const models = [...paths].filter((path) => path.endsWith('.onnx')).sort();

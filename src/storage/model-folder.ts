@@ -78,7 +78,7 @@ export interface SourceOptions {
    */
   readonly embeddings?: string | undefined;
   /**
-   * Take models of the Hugging Face Hub from the cache alone, and ask nobody. Default: what `HF_HUB_OFFLINE` says, else false.
+   * Take models of the Hugging Face Hub from the cache alone, without network. Default: what `HF_HUB_OFFLINE` says, else false.
    */
   readonly offline?: boolean | undefined;
 }
@@ -275,7 +275,7 @@ function filesOf({ files }: Platform, path: string, storage: ModelStorage | unde
   return [path, ...(storage?.kind === 'external' ? storage.files.map((file) => files.resolve(folder, file)) : [])];
 }
 
-/** Bytes of files together. @throws ModelFormatError when one cannot be looked at. */
+/** Bytes of files together. @throws ModelFormatError when one cannot be read. */
 export async function totalBytes({ files }: Platform, paths: readonly string[]): Promise<number> {
   const opened = await Promise.all(paths.map((path) => files.open(path)));
   return opened.reduce((sum, source) => sum + (source?.byteLength ?? 0), 0);

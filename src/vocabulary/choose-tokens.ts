@@ -33,7 +33,7 @@ export interface TokenCounts {
   readonly text: number;
   /** Of the languages, of the list, or by rank. */
   readonly chosen: number;
-  /** That the others are merged from, and that were asked for by nobody. */
+  /** Parts that the others are merged from, and that nothing else requires. */
   readonly parts: number;
 }
 
@@ -48,10 +48,10 @@ export interface ChosenTokens {
   readonly filledUp: number;
 }
 
-/** Reports how many tokens were looked at, and yields to the event loop. */
+/** Reports how many tokens were processed, and yields to the event loop. */
 export type ProgressYield = (done: number, total: number) => Promise<void>;
 
-/** Tokens that are looked at between two turns. */
+/** Tokens that are processed between two yields. */
 const TURN = 2048;
 
 /** Text may take this much of what a size leaves to choose; rank is the better guide to other text. */

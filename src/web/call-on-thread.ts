@@ -6,7 +6,7 @@ import { holdingMap } from './holding-map.js';
 import { mountPlaces } from './mount-places.js';
 import type { InPage } from './page-request.js';
 
-/** Makes a call on the thread of whoever makes it, on the folders and files that the request holds. */
+/** Makes a call on the caller's thread, on the folders and files that the request holds. */
 export async function callOnThread<Call extends CallName>(
   call: Call,
   given: InPage<RequestOf<Call>>,

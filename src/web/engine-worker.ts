@@ -36,7 +36,7 @@ export interface EngineWorker {
 }
 
 /**
- * Starts ONNX Runtime Web in a worker of its own, so that whoever computes on a page's thread does not hold it still while a graph
+ * Starts ONNX Runtime Web in a worker of its own, so that computing on a page's thread does not block it while a graph
  * runs. What is fed, and what comes back, is copied.
  * @throws WorkerNotStarted; EngineError where ONNX Runtime does not start.
  */

@@ -3,7 +3,7 @@ import { testEngine } from '../support/engine.js';
 import { loadShortLlama } from '../support/short-llama.js';
 import { someWindows } from '../support/tiny-llama.js';
 
-/** Logits of every position of every window, and the positions that were handed out together. */
+/** Logits of every position of every window, and the positions that were returned together. */
 async function logitsOf(positionsAtOnce?: number) {
   const windows = someWindows(3, 11);
   const source = await openLogits(
@@ -27,7 +27,7 @@ async function logitsOf(positionsAtOnce?: number) {
   return { rows, shapes };
 }
 
-it('hands out the logits of a few positions at a time, the same ones', async () => {
+it('returns the logits of a few positions at a time, the same ones', async () => {
   const whole = await logitsOf();
   const divided = await logitsOf(8);
   expect(whole.shapes).toEqual([

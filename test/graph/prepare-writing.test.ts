@@ -12,7 +12,7 @@ const shared = (opset: number) =>
 const count = ({ node }: GraphProto, opType: string) => node.filter((found) => found.opType === opType).length;
 
 describe('outputAddedCache', () => {
-  it('hands out what a run adds to each cache, and reads the latest tokens apart', () => {
+  it('returns what a run adds to each cache, and reads the latest tokens apart', () => {
     const graph = outputAddedCache(shared(17));
     const caches = ['key', 'value'].flatMap((kind) => [0, 1].map((block) => `${block}.${kind}`)).toSorted();
     const named = (values: readonly { readonly name: string }[], pattern: RegExp) =>

@@ -39,7 +39,7 @@ async function trainBy(scores: readonly number[]) {
   return { ...facts, scores: facts.curve.flatMap(({ heldOut }) => heldOut ?? []), left };
 }
 
-it('begins anew at half the rate where it would end without a better step', async () => {
+it('begins again at half the rate where it would end without a better step', async () => {
   const facts = await trainBy([1, 1.01, 1.02, 0.9, 0.8, 0.7, 0.6]);
   expect(facts).toMatchObject({ halvings: 1, best: { step: 8, heldOut: 0.6 }, left: [] });
   expect(facts.scores).toEqual([1, 0.9, 0.8, 0.7, 0.6]);

@@ -88,7 +88,7 @@ async function meanCurvatures(ffn: Part): Promise<number[]> {
 async function curvaturesOf(loaded: Loaded) {
   const measured = await measureDense(jobOf(loaded, { sparsity: 0.4 }));
   try {
-    // The store may reuse the memory of what it handed out.
+    // The store may reuse the memory of what it returned.
     return await Promise.all(
       measured.modules.map(async ({ index }) => {
         const { dims, data } = await measured.curvatures!.get(index);

@@ -136,7 +136,7 @@ it('stages that are passed run before a third waits with them', async () => {
   expect(runner.segment).toBe(4);
 });
 
-it('what is looked at in passed stages is handed out when they run, batch by batch', async () => {
+it('what is looked at in passed stages is returned when they run, batch by batch', async () => {
   const { cuts } = loaded.analysed.detected.partition;
   const { engine } = countingEngine();
   const runner = startRunner(loaded.model, engine);

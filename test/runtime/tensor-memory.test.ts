@@ -98,7 +98,7 @@ describe('who keeps a tensor', () => {
   });
 });
 
-it('a walk forwards frees what its runs hand out, but for the hidden states where it stands and what lies beside them', async () => {
+it('a walk forwards frees what its runs return, but for the hidden states where it stands and what lies beside them', async () => {
   const loaded = await loadTinyLlama();
   const { analysed } = loaded;
   const results: Tensors[] = [];

@@ -59,7 +59,7 @@ async function prefill(model: OnnxModel, logits: string, tokens: Int32Array): Pr
   }
 }
 
-/** Logits of one token at a time, each run fed with the cache that the run before handed out. */
+/** Logits of one token at a time, each run fed with the cache that the run before returned. */
 async function stepByStep(model: OnnxModel, logits: string, tokens: Int32Array): Promise<Float32Array> {
   const inputs = readModelInputs(model.proto.graph!);
   const caches = inputs.filter(isCarried);

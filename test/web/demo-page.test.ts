@@ -100,7 +100,7 @@ describeThere('the page that prunes', () => {
     expect(await page.locator('#result').isVisible()).toBe(false);
   }, 120_000);
 
-  it('prunes, shows the report, and hands out a zip', async () => {
+  it('prunes, shows the report, and returns a zip', async () => {
     await page.getByRole('button', { name: 'Prune' }).click();
     await page.getByText(/^Done in/).waitFor();
     expect(await page.locator('#outcome').textContent()).toMatch(/2\.84M to 2\.\d+M[\s\S]*the written model computes/);

@@ -53,7 +53,7 @@ async function writeManifest(folder: string, run: string | undefined): Promise<v
 /** Of folders that cannot be renamed: mount points, and on overlays those of the layer below. */
 const CANNOT_RENAME = ['EBUSY', 'EXDEV'];
 
-/** Hours may have passed, so an existing folder is looked at again, and once more when nobody knows its name. */
+/** Hours may have passed, so an existing folder is checked again, and once more when no other process knows its name. */
 async function moveInto(places: WorkspacePlaces, target: string, request: OutputRequest): Promise<void> {
   const { folder, result, replaced } = places;
   const { output } = request;

@@ -11,7 +11,7 @@ import { isMissing } from './system-error.js';
 export async function openFileSource(path: string, pipes = false): Promise<OpenFile | undefined> {
   const stats = await stat(path).catch((cause) => {
     if (isMissing(cause)) return undefined;
-    throw new ModelFormatError(`Cannot look at ${path}: ${errorMessage(cause)}.`, { cause });
+    throw new ModelFormatError(`Cannot read ${path}: ${errorMessage(cause)}.`, { cause });
   });
   if (stats === undefined) return undefined;
   if (pipes && stats.isFIFO()) return { ...bytesSource(path, await readPipe(path)), close: async () => undefined };

@@ -174,7 +174,7 @@ const isThere = (path: string): Promise<boolean> =>
     () => false,
   );
 
-/** Others that live. Files of those that do not are removed: nobody waits for them. */
+/** Others that live. Files of those that do not are removed: nothing waits for them. */
 async function findCompetitors(claim: Claim): Promise<readonly Competitor[]> {
   const { folder } = claim;
   const names = (await readdir(folder)).filter((name) => name.startsWith(LOCK)).sort();

@@ -21,12 +21,12 @@ export const relativeInside = relativeBy(path);
 export async function kindOf(path: string): Promise<EntryKind | undefined> {
   const stats = await stat(path).catch((cause) => {
     if (isMissing(cause)) return undefined;
-    throw new OptionError(`Cannot look at ${path}: ${errorMessage(cause)}.`, { cause });
+    throw new OptionError(`Cannot read ${path}: ${errorMessage(cause)}.`, { cause });
   });
   return stats && (stats.isDirectory() ? 'folder' : 'file');
 }
 
-/** Whether there is anything that can be looked at. */
+/** Whether there is anything that can be read. */
 export function exists(path: string): Promise<boolean> {
   return kindOf(path).then(
     (kind) => kind !== undefined,

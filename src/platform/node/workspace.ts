@@ -38,7 +38,7 @@ export interface WorkspacePlaces {
   readonly replaced: string;
 }
 
-/** A folder for what is not complete, which nobody else works in. */
+/** A folder for what is not complete, which no other process uses. */
 export interface LockedWorkspace extends WorkspacePlaces {
   /** @see Workspace.check */
   check(): Promise<void>;

@@ -18,7 +18,7 @@ import { HOME } from './web-files.js';
 export interface WebHub {
   /** Address of the Hub. Default `https://huggingface.co`. */
   readonly endpoint?: string | undefined;
-  /** Sent to that address alone. Default none: public models. Whoever uses the page can read it. */
+  /** Sent to that address alone. Default none: public models. Users of the page can read it. */
   readonly token?: string | undefined;
 }
 
@@ -132,7 +132,7 @@ function receiveInto(bytes: SyncAccessHandle, path: string, giveName: () => Prom
   };
 }
 
-/** Waits for a lock, where there are such. @returns what lets go of it */
+/** Waits for a lock, where there are such. @returns what releases it */
 function hold(name: string, signal: AbortSignal | undefined): Promise<() => Promise<void>> {
   const { locks } = globalThis.navigator ?? {};
   if (locks === undefined) return Promise.resolve(async () => undefined);

@@ -9,7 +9,7 @@ import { allocateModules } from './allocate-modules.js';
 import { takesNeurons } from './mixture-steps.js';
 
 /**
- * Refuses what no look at the model could make possible, before the looking begins: a budget that floors and fixed blocks
+ * Refuses what no measurement of the model could make possible, before it begins: a budget that floors and fixed blocks
  * leave no room for, and uneven head counts.
  *
  * @param sparsities What the model will be pruned to. Default: what the options say.

@@ -83,7 +83,7 @@ async function runForwardPass(
       const isLast = segment === span.last;
       if (isLast) here.push(await findChange(context, { at, span, inputs }, seen));
       const passed = measurements.under(here, isLast ? keep(output, at + 1) : {});
-      // The next block's input must be at hand when that runs to its end: it may not be a single stage that waits together with this one.
+      // The next block's input must be available when that runs to its end: it may not be a single stage that waits together with this one.
       const next = spans[at + 1];
       const isAwaited = isLast && (next === undefined || next.first === next.last);
       await (isAwaited ? context.advance(runner, passed) : context.pass(runner, passed));

@@ -20,7 +20,7 @@ export interface ComparisonSite {
 const MOST_LOGITS = 2 ** 27;
 const LEAST_TOKENS = 64;
 
-/** Logits of a model that are in memory at a time, at most (128 MiB), where positions can be looked at by themselves. */
+/** Logits of a model that are in memory at a time, at most (128 MiB), where positions can be read separately. */
 const LOGITS_AT_ONCE = 2 ** 25;
 
 /**

@@ -16,7 +16,7 @@ import { isHeldOut, type LearnedWeight, type Learning, roundSegments } from './r
 type RoundingJob = Pick<PruneJob, 'model' | 'store' | 'options'>;
 
 /**
- * Rounds every weight to the nearest level of its block; no token is looked at.
+ * Rounds every weight to the nearest level of its block; no token is read.
  * @param isSketch Codes are zeros: only their sizes count, and no weight is read.
  */
 export async function roundModel(

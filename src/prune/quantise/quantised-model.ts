@@ -28,9 +28,9 @@ export interface QuantisedModel {
   /** The model with the weights that their codes stand for, as floats. */
   readonly model: OnnxModel;
   readonly weights: readonly QuantisedWeight[];
-  /** How each weight was rounded that was looked at, by its name. */
+  /** How each measured weight was rounded, by its name. */
   readonly roundings: ReadonlyMap<string, RoundingOfMap>;
-  /** Estimate of what the rounding of each map that was looked at costs, in nats a token. */
+  /** Estimated cost of rounding each measured map, in nats a token. */
   readonly costs: ReadonlyMap<string, number>;
   /** Windows that no rounding was learned from. */
   readonly heldOut: readonly Int32Array[];

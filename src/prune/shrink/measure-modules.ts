@@ -19,9 +19,9 @@ export interface MeasureRequest {
   readonly needs: Exclude<StatisticsNeed, 'none'>;
   /** Modules whose neurons are grouped by function; the others are one group each. */
   readonly functional: ReadonlyMap<PrunableModule, FunctionalModule>;
-  /** Meters that look at the same runs. */
+  /** Meters that read the same runs. */
   readonly beside?: readonly StageMeter[];
-  /** Value that later looks at the segment and the pruned module start from. Default: the module's channels. */
+  /** Value that later runs of the segment and the pruned module start from. Default: the module's channels. */
   readonly held?: string | undefined;
 }
 

@@ -134,7 +134,7 @@ function changeFigure({ blocks }: PruneReport): HTMLElement {
   return figure({
     caption:
       'How much each dense block changes what passes through it (1 minus the mean cosine). Blocks that change much are ' +
-      'spared by the adaptive rule.',
+      'hardly pruned by the adaptive rule.',
     table: table(
       'Block change',
       [...words('block'), ...numbers('change')],

@@ -72,7 +72,7 @@ export function table(
   );
   const whole = h('table', { class: stacks && 'stacks' }, h('caption', {}, caption), head, body);
   if (stacks) nameRoles(whole);
-  // Whoever has no mouse must be able to scroll it too.
+  // It must be possible to scroll it without a mouse too.
   return h('div', { class: 'scroller', role: 'region', 'aria-label': caption, tabindex: 0 }, whole);
 }
 

@@ -54,7 +54,7 @@ describe.each(FOLDERS)('%s', (_, makeFolder) => {
     expect(await folder.list('')).toEqual([]);
   });
 
-  it('hands out what was built', async () => {
+  it('returns what was built', async () => {
     const folder = makeFolder();
     expect(await make(folder)).toBe('made');
     expect((await folder.list('out')).map(({ name }) => name).sort()).toEqual(['a', 'b']);
