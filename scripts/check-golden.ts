@@ -16,11 +16,11 @@ import { createAdapter } from '../src/compensation/methods.js';
 import { clusterContexts } from '../src/grouping/cluster-contexts.js';
 import { groupNeurons } from '../src/grouping/group-neurons.js';
 import { assignContexts } from '../src/grouping/refine-centers.js';
+import { weightContexts, weightTokens } from '../src/grouping/weight-contexts.js';
 import { multiplyTransposed } from '../src/linalg/multiply-transposed.js';
 import { fitPca, type Pca, projectPoints } from '../src/linalg/pca.js';
 import { createRandom } from '../src/linalg/random.js';
 import { chooseChannels } from '../src/removal/choose-channels.js';
-import { weightContexts, weightTokens } from '../src/weighting/weight-contexts.js';
 
 interface Golden {
   readonly block_change: readonly number[];

@@ -38,6 +38,8 @@ export { joinEmbedding, withoutEmbeddingPrefix } from './graph/join-embedding.js
 export { type ClusteringInput, type Contexts, clusterContexts } from './grouping/cluster-contexts.js';
 export { ASSIGNMENTS, type GroupingInput, groupNeurons, type NeuronGroups } from './grouping/group-neurons.js';
 export { assignContexts } from './grouping/refine-centers.js';
+export { type WeightingInput, weightContexts, weightTokens } from './grouping/weight-contexts.js';
+export { WEIGHTING_VARIANTS } from './grouping/weighting-variants.js';
 export { EXPERT_SCORES } from './importance/expert-scores.js';
 export {
   type DampenedHessian,
@@ -137,5 +139,3 @@ export { type Merge, readTokenizerFile, type TokenizerFile, type TokenizerKind }
 export { type GraphPart, traceVocabulary } from './vocabulary/trace-vocabulary.js';
 export { trimTokenizer } from './vocabulary/trim-tokenizer.js';
 export type { RowLiteral, TokenConstant, TokenTable, VocabularyTrace } from './vocabulary/vocabulary-trace.js';
-export { type WeightingInput, weightContexts, weightTokens } from './weighting/weight-contexts.js';
-export { WEIGHTING_VARIANTS } from './weighting/weighting-variants.js';

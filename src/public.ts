@@ -53,6 +53,8 @@ export type {
   MultipleChoiceResult,
   TaskResult,
 } from './evaluation/task-result.js';
+export type { Temperature } from './grouping/weight-contexts.js';
+export type { WeightingName } from './grouping/weighting-variants.js';
 export type { CurvePoint, HealingReport, TrainedName } from './healing/heal-model.js';
 export type { ImportanceScore } from './importance/importance-score.js';
 export type { ByteSink, ByteSource } from './onnx/byte-source.js';
@@ -79,5 +81,3 @@ export type { StageTiming } from './prune/job.js';
 export type { Engine, Session, SessionOptions, Tensor, Tensors, TensorType } from './runtime/engine.js';
 export type { ScratchFile } from './runtime/tensor-store.js';
 export type { TokenCounts } from './vocabulary/choose-tokens.js';
-export type { Temperature } from './weighting/weight-contexts.js';
-export type { WeightingName } from './weighting/weighting-variants.js';

@@ -4,7 +4,6 @@ import { type Import, readImports, sourceFiles } from './support/read-imports.js
 const STAGES: readonly string[] = [
   'activations',
   'grouping',
-  'weighting',
   'importance',
   'allocation',
   'compensation',

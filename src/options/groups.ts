@@ -1,8 +1,8 @@
 import { OptionError } from '../errors.js';
 import { ASSIGNMENTS, type AssignmentName } from '../grouping/group-neurons.js';
+import type { Temperature } from '../grouping/weight-contexts.js';
+import { WEIGHTING_VARIANTS, type WeightingName } from '../grouping/weighting-variants.js';
 import { omitUndefined } from '../omit-undefined.js';
-import type { Temperature } from '../weighting/weight-contexts.js';
-import { WEIGHTING_VARIANTS, type WeightingName } from '../weighting/weighting-variants.js';
 import { whereSelected } from './budget.js';
 import { above, boolean, choice, either, integer, type Kind, namesOf, record } from './kinds.js';
 import { defaultsOf, type Resolved, type Rows, row } from './option.js';

@@ -1,6 +1,6 @@
+import { type Temperature, weightContexts } from '../../grouping/weight-contexts.js';
+import { WEIGHTING_VARIANTS, type WeightingName } from '../../grouping/weighting-variants.js';
 import type { Batch } from '../../runtime/block-runner.js';
-import { type Temperature, weightContexts } from '../../weighting/weight-contexts.js';
-import { WEIGHTING_VARIANTS, type WeightingName } from '../../weighting/weighting-variants.js';
 
 export interface GroupWeighting {
   readonly variant: WeightingName;

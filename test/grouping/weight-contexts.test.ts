@@ -1,6 +1,6 @@
 import { NumericalError, OptionError } from '../../src/errors.js';
-import { weightContexts, weightTokens } from '../../src/weighting/weight-contexts.js';
-import { WEIGHTING_VARIANTS, type WeightingName } from '../../src/weighting/weighting-variants.js';
+import { weightContexts, weightTokens } from '../../src/grouping/weight-contexts.js';
+import { WEIGHTING_VARIANTS, type WeightingName } from '../../src/grouping/weighting-variants.js';
 
 const names = Object.keys(WEIGHTING_VARIANTS) as WeightingName[];
 const centers = Float64Array.of(0, 0, 3, 4, 0, 1, 12, 5);
