@@ -30,7 +30,6 @@ const LAYERS = [
   ['report'],
   ['public'],
   ['index'],
-  ['hub'],
   ['storage'],
   ['pipeline'],
   ['remote'],

@@ -1,6 +1,4 @@
 import { HubError, ModelFormatError, OptionError, UnsupportedModelError } from '../errors.js';
-import { createHubClient } from '../hub/hub-client.js';
-import { createReceiver } from '../hub/receive-files.js';
 import type { SourceFolder } from '../onnx/byte-source.js';
 import { loadModel } from '../onnx/load-model.js';
 import { parseModelName } from '../onnx/model-name.js';
@@ -12,8 +10,10 @@ import { DTYPES, type DtypeName } from '../quantisation/dtypes.js';
 import type { HubOrigin } from '../report/report-schema.js';
 import { chooseModelFile, listingOf, type ModelListing } from './choose-model-file.js';
 import { filesOfGenai } from './genai-files.js';
+import { createHubClient } from './hub-client.js';
 import { openFolder } from './open-folder.js';
 import { type JsonObject, readJsonFile } from './read-json.js';
+import { createReceiver } from './receive-files.js';
 import { isPart, isSideFile, variantsOf } from './side-file-names.js';
 
 /** A model of the Hub where it lies now. */

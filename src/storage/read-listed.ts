@@ -1,7 +1,7 @@
 import { ModelFormatError } from '../errors.js';
-import { isPlainPath } from '../hub/hub-client.js';
 import { MANIFEST } from '../platform/folder-manifest.js';
 import type { Files } from '../platform/platform.js';
+import { isPlainPath } from './hub-client.js';
 import { readJsonFile } from './read-json.js';
 
 /** A file that a run wrote into a folder. */

@@ -1,5 +1,5 @@
-import { isPlainPath } from '../../src/hub/hub-client.js';
 import { parseModelId } from '../../src/options/model-id.js';
+import { isPlainPath } from '../../src/storage/hub-client.js';
 
 describe('parseModelId', () => {
   it.each([
