@@ -83,9 +83,9 @@ export { type MeasuredModel, measureDense } from './prune/measure-dense/measure-
 export { measureForwards } from './prune/measure-dense/measure-forwards.js';
 export { type ContextPlace, type PruneContext, startContext } from './prune/prune-context.js';
 export { type MeasuredResult, type PruneExtras, pruneMeasured, pruneModel } from './prune/prune-model.js';
-export type { RefinedModule, Refinement, SegmentRefinement } from './prune/refine/refinement.js';
-export { REFINEMENTS } from './prune/refine/refinements.js';
 export { type MeasureRequest, measureModules } from './prune/shrink/measure-modules.js';
+export type { RefinedModule, Refinement, SegmentRefinement } from './prune/shrink/refinement.js';
+export { REFINEMENTS } from './prune/shrink/refinements.js';
 export { type SegmentCase, scoreSegment } from './prune/shrink/score-segment.js';
 export {
   type ModelEdits,

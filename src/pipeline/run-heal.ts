@@ -12,7 +12,7 @@ import type { ReadingOptions } from '../options/texts.js';
 import { type CalibrationOptions, resolveCalibration } from '../options.js';
 import type { EngineChoice, Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
-import { refuseHealing } from '../prune/refine/heal.js';
+import { refuseHealing } from '../prune/shrink/heal.js';
 import { pruneNoPastBranch } from '../removal/prune-no-past-branch.js';
 import { checkFields } from '../report/check-report.js';
 import { formatJson } from '../report/format-json.js';

@@ -2,8 +2,8 @@ import { checkBudget } from './budget/check-budget.js';
 import { refuseHeavyLoss } from './budget/refuse-heavy-loss.js';
 import type { PruneJob } from './job.js';
 import { hasBackwardPass, refuseGradients } from './measure-dense/measure-dense.js';
-import { refuseHealing } from './refine/heal.js';
 import { selectModules } from './select-modules.js';
+import { refuseHealing } from './shrink/heal.js';
 
 /**
  * Refuses, before any token runs, what no measurement of the model could make possible: modules, budget, gradients and healing.

@@ -4,8 +4,8 @@ import { changedWeights } from '../removal/apply-change.js';
 import { analyseModel } from '../runtime/analyse-model.js';
 import { fixedSparsity } from './budget/allocate-modules.js';
 import { joinTimings, type ModuleOutcome, type PruneJob, type PruneOutcome } from './job.js';
-import { splitHeldOut } from './refine/split-held-out.js';
 import { selectModules } from './select-modules.js';
+import { splitHeldOut } from './shrink/split-held-out.js';
 
 /**
  * Reaches the budget in several rounds: round i of n ends at i/n of the sparsity, counted in the dense model's parameters,

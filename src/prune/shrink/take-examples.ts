@@ -4,7 +4,7 @@ import type { OnnxModel } from '../../onnx/onnx-model.js';
 import type { Batch } from '../../runtime/block-runner.js';
 import { everyNth } from '../every-nth.js';
 import type { PruneContext } from '../prune-context.js';
-import type { MeasureRequest } from '../shrink/measure-modules.js';
+import type { MeasureRequest } from './measure-modules.js';
 
 /** Tokens that examples are taken of, at most; fewer beyond so many bytes. */
 const EXAMPLE_TOKENS = 16384;

@@ -4,7 +4,7 @@ import type { ResolvedOptions } from '../../options.js';
 import type { ModelChange } from '../../removal/apply-change.js';
 import type { ModuleOutcome } from '../job.js';
 import type { PruneContext } from '../prune-context.js';
-import type { MeasureRequest } from '../shrink/measure-modules.js';
+import type { MeasureRequest } from './measure-modules.js';
 
 /** Ticks of progress for each batch of a pass that a refinement takes. */
 export const TICKS_PER_PASS = 3;
