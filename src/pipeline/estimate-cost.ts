@@ -36,7 +36,7 @@ export interface ModelSize {
   }[];
 }
 
-/** What decides how long a mixture's experts take to be tried and repaired. */
+/** Facts that decide the time of trying and repairing experts of a mixture. */
 interface ExpertSize {
   readonly count: number;
   readonly perToken: number;

@@ -46,7 +46,7 @@ export interface ResultPlaces {
   readonly report: ReportPlace | undefined;
   /** Where the run's decisions go; absent: they are not written. */
   readonly recipe: PairPlace | undefined;
-  /** The same run made the folder before, and kept no report of it: it is made again in its place. Default false. */
+  /** Whether an equal run made the folder before, without a report: it is replaced. Default false. */
   readonly isRepeated?: boolean | undefined;
 }
 
