@@ -50,7 +50,7 @@ describe('a call in a process of its own', () => {
   it('takes no engine', async () => {
     const call = describeModel({ model: SHORT_LLAMA, engine: testEngine, isolate: true });
     await expect(call).rejects.toThrow(OptionError);
-    await expect(call).rejects.toThrow(/plain data alone/);
+    await expect(call).rejects.toThrow(/only plain data/);
   });
 
   it('stops when it is told to', async () => {
