@@ -1,5 +1,5 @@
 import { DTYPES, type DtypeName } from '../../src/quantisation/dtypes.js';
-import { type DtypeRun, type Opening, RUNTIMES, type Runtime } from './try-dtype.js';
+import { type DtypeRun, MIXED, type Opening, RUNTIMES, type Runtime } from './try-dtype.js';
 
 /** What became of one model, by dtype; those of a folder with all of them are called `q4 by name`. */
 export type Runs = Readonly<Record<string, DtypeRun>>;
@@ -7,14 +7,15 @@ export type Runs = Readonly<Record<string, DtypeRun>>;
 /** Which dtype opens where: of so many results how many, and how far their logits lie from onnxruntime-node's at most. */
 export function formatOpenings(models: Readonly<Record<string, Runs>>): string {
   const runtimes = Object.keys(RUNTIMES) as Runtime[];
-  const rows = (Object.keys(DTYPES) as DtypeName[]).map((dtype) => {
+  const rows = [...(Object.keys(DTYPES) as DtypeName[]), MIXED].map((dtype) => {
     const openings = Object.values(models).flatMap((runs) =>
       [runs[dtype], runs[`${dtype} by name`]].flatMap((run) =>
         run !== undefined && 'openings' in run ? run.openings : [],
       ),
     );
     const cells = runtimes.map((runtime) => formatCell(openings.flatMap((found) => found[runtime] ?? [])));
-    return `| \`${dtype}\` | ${cells.join(' | ')} |\n`;
+    const name = dtype === MIXED ? '`q8`, `q4` and `q2` in one file (`shrink`)' : `\`${dtype}\``;
+    return `| ${name} | ${cells.join(' | ')} |\n`;
   });
   const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |\n`;
   return line(['dtype', ...Object.values(RUNTIMES)]) + line(['---', ...runtimes.map(() => '---')]) + rows.join('');

@@ -5,7 +5,7 @@ import { basename, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import * as transformers from '@huggingface/transformers';
 import { logitsGap } from '../../src/evaluation/compare-logits.js';
-import { type DtypeName, openModelFolder, quantize } from '../../src/node.js';
+import { type DtypeName, openModelFolder, type PruneReport, quantize, shrink } from '../../src/node.js';
 import { openLanguageModel } from '../../src/pipeline/open-language-model.js';
 import { createNodeEngine } from '../../src/platform/node/node-engine.js';
 import { DTYPES } from '../../src/quantisation/dtypes.js';
@@ -54,6 +54,8 @@ export interface DtypeTry {
   readonly folder: string;
   /** The first is what the folder opens by default, the others are asked for by name. */
   readonly dtypes: readonly DtypeName[];
+  /** Size of one file whose maps have several of the dtypes, as `shrink` writes it. Absent: a file a dtype. */
+  readonly mixedBytes?: number | undefined;
   /** Holds the results; pages see it. */
   readonly scratch: string;
   /** Absent: no page opens it. */
@@ -79,10 +81,13 @@ const mostApart = (dtype: DtypeName): number => {
 
 /** Writes a model in one dtype or several, opens each in every runtime that it is for, and has it write some tokens. */
 export async function tryDtypes(request: DtypeTry): Promise<Readonly<Record<string, DtypeRun>>> {
-  const { folder, dtypes, scratch } = request;
+  const { folder, dtypes, scratch, mixedBytes } = request;
   const out = join(scratch, 'out');
+  const isMixed = mixedBytes !== undefined;
   try {
-    const report = await quantize({ model: folder, out, dtype: dtypes, rounding: 'nearest' });
+    const report = isMixed
+      ? await writeMixed(request, { out, mixedBytes })
+      : await quantize({ model: folder, out, dtype: dtypes, rounding: 'nearest' });
     const runs: Record<string, DtypeRun> = {};
     for (const [at, { dtype, file, bytes, certificate }] of (report.dtypes ?? []).entries()) {
       if (certificate === undefined) throw new Error(`no certificate: ${report.remarks.join('; ')}`);
@@ -90,7 +95,7 @@ export async function tryDtypes(request: DtypeTry): Promise<Readonly<Record<stri
       const openings = await openEverywhere(request, result);
       const isOpened = Object.values(openings).every(({ outcome }) => outcome !== 'failed');
       const outcome = isOpened ? 'works' : 'opens not everywhere';
-      runs[dtype] = { outcome, bytes, certificate: certificate.gap, openings };
+      runs[isMixed ? MIXED : dtype] = { outcome, bytes, certificate: certificate.gap, openings };
     }
     return runs;
   } catch (error) {
@@ -100,10 +105,31 @@ export async function tryDtypes(request: DtypeTry): Promise<Readonly<Record<stri
     const run: DtypeRun = isRefused
       ? { outcome: 'refused', reason, isModel: !/dtype|precision/.test(reason) }
       : { outcome: 'failed', reason: `${code ?? 'no code'}: ${reason}` };
-    return Object.fromEntries(dtypes.map((dtype) => [dtype, run]));
+    return Object.fromEntries((isMixed ? [MIXED] : dtypes).map((name) => [name, run]));
   } finally {
     rmSync(out, { recursive: true, force: true });
   }
+}
+
+/** Name of a file with maps of several dtypes. */
+export const MIXED = 'mixed';
+
+/** One file with maps of several dtypes, which cost the least together. */
+async function writeMixed(
+  { folder, dtypes }: DtypeTry,
+  { out, mixedBytes }: { readonly out: string; readonly mixedBytes: number },
+): Promise<PruneReport> {
+  const [report] = await shrink({
+    ...{ model: folder, out, targetSize: mixedBytes, allow: ['bits'], dtypes, evaluation: false },
+    // Ids that the smallest vocabularies have.
+    calibration: {
+      ...{ windowCount: 4, windowLength: 64, generate: false },
+      source: { tokens: [Int32Array.from({ length: 512 }, (_, at) => (at * at * 7 + at * 3) % 31)] },
+    },
+  });
+  const maps = report.size?.candidates.find(({ chosen }) => chosen)?.maps ?? {};
+  if (Object.keys(maps).length < 2) throw new Error(`all maps have one dtype: ${JSON.stringify(maps)}`);
+  return report;
 }
 
 interface Result {

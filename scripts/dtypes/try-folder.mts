@@ -6,15 +6,17 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { startChromium } from './open-in-chromium.js';
-import { type DtypeRun, type DtypeTry, tryDtypes } from './try-dtype.js';
+import { type DtypeRun, type DtypeTry, MIXED, tryDtypes } from './try-dtype.js';
 
 const { folder, dtypes, genai, pages } = JSON.parse(process.argv[2] ?? '{}');
 const scratch = mkdtempSync(join(tmpdir(), 'fang-prune-dtypes-'));
 const chromium = pages.length > 0 ? await startChromium(scratch) : undefined;
 const hasWebgpu = pages.includes('webgpu');
 const runs: Record<string, DtypeRun> = {};
-const attempt = (wanted: DtypeTry['dtypes']) =>
-  tryDtypes({ folder, dtypes: wanted, scratch, chromium, hasWebgpu, genai });
+const attempt = (wanted: DtypeTry['dtypes'], mixedBytes?: number) =>
+  tryDtypes({ folder, dtypes: wanted, scratch, chromium, hasWebgpu, genai, mixedBytes });
+/** Dtypes that `shrink` mixes in one file. */
+const MIXTURE = ['q8', 'q4', 'q2'] as const;
 try {
   for (const dtype of dtypes) {
     const run = (await attempt([dtype]))[dtype]!;
@@ -22,6 +24,12 @@ try {
     // The next dtype is refused for the same reason.
     if (run.outcome === 'refused' && run.isModel) break;
   }
+  const [q8, q4, q2] = MIXTURE.map((dtype) => {
+    const run = runs[dtype];
+    return run !== undefined && 'bytes' in run ? run.bytes : undefined;
+  });
+  if (q8 !== undefined && q4 !== undefined && q2 !== undefined)
+    runs[MIXED] = (await attempt(MIXTURE, Math.floor((q4 + q2) / 2)))[MIXED]!;
   const written = dtypes.filter((dtype: string) => runs[dtype] !== undefined && 'bytes' in runs[dtype]);
   // genai has a folder for each.
   const isOneFolder = written.some((dtype: string) => 'node' in (runs[dtype] as { openings: object }).openings);
