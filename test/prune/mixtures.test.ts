@@ -50,6 +50,21 @@ describe('mixturesAt', () => {
     expect(smallestMixture(problem).bytes).toBeCloseTo(4100 - 4 * 800, 6);
   });
 
+  it('gives maps more bits again where a large one has made more room than was needed', () => {
+    const forms = (bytes: number, cost: number) => [
+      { bits: 8 as const, bytes: 2 * bytes, cost: 0 },
+      { bits: 4 as const, bytes, cost },
+    ];
+    const map = (name: string, bytes: number, cost: number) => ({ name, isTable: false, forms: forms(bytes, cost) });
+    const maps = [map('small', 10, 1), map('other', 10, 2), map('large', 100, 21)];
+    const problem = { maps, modules: [], fixedBytes: 0, evenHeads: true };
+    // By the cost of a byte the small ones go first, and both fit again once the large one went.
+    const found = mixturesAt(problem, 150).at(-1)!;
+    expect(Object.fromEntries(found.bits)).toEqual({ small: 8, other: 8, large: 4 });
+    expect([found.bytes, found.estimate.rounding]).toEqual([140, 21]);
+    expect(Object.fromEntries(mixturesAt(problem, 135).at(-1)!.bits)).toEqual({ small: 4, other: 8, large: 4 });
+  });
+
   it('has none where the bytes cannot be met, and all bits where they need not be', () => {
     const problem = sizeProblem(1);
     expect(mixturesAt(problem, smallestMixture(problem).bytes * 0.99)).toEqual([]);

@@ -160,11 +160,35 @@ function sampleStates(states: readonly State[], problem: SizeProblem, targetByte
   return useful.filter((_, at) => (useful.length - 1 - at) % stride === 0);
 }
 
-/** Removes units from a state until it fits; undefined where it cannot. */
+/**
+ * Gives maps more bits again while they fit: a large map, such as the embedding, may have made far more room than was needed. The one
+ * comes first whose cost falls most for each byte.
+ */
+function fillRoom(maps: readonly SizedMap[], state: State, room: number): State {
+  const filled = [...state];
+  let left = room;
+  for (;;) {
+    const raises = maps.flatMap(({ forms }, map) =>
+      forms.flatMap((form) => {
+        const [bytes, gain] = [form.bytes - filled[map]!.bytes, filled[map]!.cost - form.cost];
+        return bytes > 0 && bytes <= left && gain > 0 ? [{ map, form, bytes, gain: gain / bytes }] : [];
+      }),
+    );
+    if (raises.length === 0) return filled;
+    const best = raises.reduce((a, b) => (b.gain > a.gain ? b : a));
+    filled[best.map] = best.form;
+    left -= best.bytes;
+  }
+}
+
+/** Removes units from a state until it fits, or uses the room that it leaves; undefined where it cannot. */
 function pruneTo(problem: SizeProblem, forms: State, targetBytes: number): Mixture | undefined {
   const { modules, evenHeads } = problem;
   const whole = describeMixture(problem, forms, new Map());
-  if (whole.bytes <= targetBytes) return whole;
+  if (whole.bytes <= targetBytes) {
+    const filled = fillRoom(problem.maps, forms, targetBytes - whole.bytes);
+    return describeMixture(problem, filled, new Map());
+  }
   const bytesOf = moduleBytes(problem, forms);
   const priced = modules.map((module, at) => ({
     ...module,
