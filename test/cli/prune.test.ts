@@ -131,7 +131,7 @@ describe('prune', () => {
     ],
     ['--allocation uniform --minimum-width 0', /--minimum-width has no effect in this run/],
     ['--no-generate-calibration --start-token 2', /--start-token has no effect with --no-generate-calibration/],
-    ['--statistics kept --windows 8', /--windows is of no use with --statistics/],
+    ['--statistics kept --window-length 128', /--window-length is of no use with --statistics/],
     ['--text t.txt', /--text measures what was written, and a --dry-run writes nothing/],
     ['--block-sparsity 3.fnn=0.5', /--block-sparsity.*such as 3=0.5 or 3.ffn=50%/],
   ])('refuses %s and says why', async (flags, said) => {

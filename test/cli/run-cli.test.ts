@@ -84,7 +84,10 @@ describe('exit codes', () => {
     ['prune dense --out pruned -s .3 --no-evaluation --text a', '--text has no effect with --no-evaluation; '],
     ['prune dense --out pruned -s .3 --stop-healing', '--stop-healing has no effect without --heal; '],
     ['prune dense --out pruned -s .3 --layout genai', 'it goes with --dtype; leave it out'],
-    ['prune dense --out pruned -s .3 --statistics s --windows 3', '--windows is of no use with --statistics: '],
+    [
+      'prune dense --out pruned -s .3 --statistics s --window-length 128',
+      '--window-length is of no use with --statistics: ',
+    ],
     ['prune dense --out pruned -s .3 --modules attention --grouping', 'it goes with --modules "ffn" or "all"; '],
     ['quantize dense --out small', '--dtype is missing; expected one or several of fp32, fp16, q8'],
     ['apply recipe dense', '--out is missing; expected a path'],

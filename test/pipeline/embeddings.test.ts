@@ -137,7 +137,9 @@ describe('a decoder that reads embeddings', () => {
     ];
     for (const ask of asking) {
       await expect(ask()).rejects.toThrow(UnsupportedModelError);
-      await expect(ask()).rejects.toThrow(/reads inputs_embeds.*no embedding model lies beside it.*--embeddings FILE/);
+      await expect(ask()).rejects.toThrow(
+        /reads inputs_embeds.*there is no embedding model beside it.*--embeddings FILE/,
+      );
     }
     const report = await run({ method: 'flap', embeddings, evaluation: { texts: [TEXT], ...WINDOWS } });
     expect(report.certificate).toMatchObject({ passed: true });
