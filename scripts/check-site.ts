@@ -24,7 +24,7 @@ const anchorsOf = new Map(
 const broken: string[] = [];
 for (const [page, html] of htmlOf)
   for (const [, target = ''] of html.matchAll(/\s(?:href|src)="([^"]*)"/g)) {
-    if (target.startsWith(SOURCES) && !existsSync(target.slice(SOURCES.length).replace(/#.*/, '')))
+    if (target.startsWith(SOURCES) && !existsSync(target.slice(SOURCES.length).replace(/[?#].*/, '')))
       broken.push(`${page}: there is no ${target}`);
     if (/^(?:[a-z]+:|\/\/)/i.test(target) || target === '#') continue;
     const [path = '', anchor = ''] = decodeURI(target).split('#');

@@ -1,0 +1,167 @@
+/**
+ * Makes models of equal bytes in several ways and measures them: dtypes alone, pruning alone, and what `shrink` chooses. Every figure is
+ * stored in docs/results/sizes-NAME.json as soon as it is known, and models stay in --scratch, so that a run can be stopped and resumed.
+ * DATA holds wikitext2/{train-head,valid}.raw.txt, text/*.txt and tasks/*.jsonl. --lever takes rows by name (scripts/sizes/levers.ts).
+ * --speed times all models in --scratch, one after the other. docs/research/sizes.md, the plots in docs/images and the README get
+ * what is stored.
+ */
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { evaluateModels, type PruneReport, planShrink, quantize, shrink } from '../src/node.js';
+import { bytesOfSize, sizeName } from '../src/options/shrink.js';
+import { rungFolder } from '../src/pipeline/ladder-rungs.js';
+import { REPORT_NAME } from '../src/storage/write-report.js';
+import { putBetween } from './options/format-options.js';
+import { readArguments, refuse } from './read-arguments.js';
+import { drawSizes } from './sizes/draw-sizes.js';
+import { formatSizesPage, formatSummary } from './sizes/format-sizes.js';
+import { LEVERS, type Lever } from './sizes/levers.js';
+import { type MeasuredSize, type MeasuredSizes, rowName } from './sizes/measured-size.js';
+import { timeFolders } from './sizes/time-folders.js';
+
+const USAGE =
+  'npm run sizes -- MODEL_FOLDER --data DATA_FOLDER --scratch FOLDER --name NAME --size 92MB... [--lever NAME]... [--windows 16] ' +
+  '[--text-windows 6] [--tasks 0] [--speed], or npm run sizes -- --format-only';
+const { values, positionals } = readArguments(USAGE, {
+  data: { type: 'string' },
+  scratch: { type: 'string' },
+  name: { type: 'string' },
+  size: { type: 'string', multiple: true, default: [] },
+  lever: { type: 'string', multiple: true, default: LEVERS.map(({ name }) => name) },
+  windows: { type: 'string', default: '16' },
+  'text-windows': { type: 'string', default: '6' },
+  tasks: { type: 'string', default: '0' },
+  speed: { type: 'boolean', default: false },
+  'format-only': { type: 'boolean', default: false },
+});
+
+const FOLDER = 'docs/results';
+const reportFile = (folder: string): string => join(folder, `${REPORT_NAME}.json`);
+const isMade = (folder: string): boolean => existsSync(reportFile(folder));
+const filesIn = (folder: string): string[] =>
+  readdirSync(folder)
+    .sort()
+    .map((file) => join(folder, file));
+/** A text's or a task's name: what its file's begins with. */
+const nameOf = (file: string): string => (basename(file).startsWith('valid.') ? 'wiki' : basename(file).split('.')[0]!);
+const fileOf = (name: string): string => join(FOLDER, `sizes-${name}.json`);
+
+const [model] = positionals;
+const { data, scratch, name } = values;
+
+if (!values['format-only']) {
+  if (model === undefined || data === undefined || scratch === undefined || name === undefined)
+    refuse(USAGE, 'a model folder, --data, --scratch or --name is missing');
+  const unknown = values.lever.find((lever) => LEVERS.every((row) => row.name !== lever));
+  if (unknown !== undefined)
+    refuse(USAGE, `there is no lever ${unknown}; there are: ${LEVERS.map((row) => row.name).join('; ')}`);
+  await measureAll({ model, data, scratch, name });
+}
+writePages();
+
+interface Setup {
+  readonly model: string;
+  readonly data: string;
+  readonly scratch: string;
+  readonly name: string;
+}
+
+/** A model that is there, or will be. */
+interface Row {
+  readonly lever: Lever;
+  readonly target?: string;
+  readonly folder: string;
+}
+
+async function measureAll(setup: Setup): Promise<void> {
+  const rows: Row[] = [];
+  for (const lever of LEVERS.filter((each) => values.lever.includes(each.name))) {
+    const made = await make(lever, setup);
+    for (const row of made) await measure(row, setup);
+    rows.push(...made);
+  }
+  if (!values.speed) return;
+  const speeds = await timeFolders(rows.map(({ folder }) => folder));
+  for (const [at, { lever, target }] of rows.entries()) {
+    const id = rowName(lever.name, target);
+    store(setup.name, id, { ...read(setup.name)[id]!, speed: speeds[at]! });
+  }
+}
+
+/** Makes what is missing of a lever's models. */
+async function make(lever: Lever, { model, data, scratch }: Setup): Promise<readonly Row[]> {
+  if (lever.quantize === undefined && lever.shrink === undefined) return [{ lever, folder: model }];
+  const out = join(scratch, lever.name.replace(/\W+/g, '-'));
+  const text = join(data, 'wikitext2', 'train-head.raw.txt');
+  const [windowCount, windowLength] = [Number(values.windows), 512];
+  if (lever.quantize !== undefined) {
+    const calibration = { source: { file: text }, windowCount, windowLength };
+    const learns = lever.quantize.dtype === 'q4' && lever.quantize.rounding === undefined;
+    if (!isMade(out)) await quantize({ model, out, ...lever.quantize, ...(learns && { calibration }), force: true });
+    return [{ lever, folder: out }];
+  }
+  const { smallest } = await planShrink({ model, ...lever.shrink });
+  const sizes = values.size.map(sizeName).filter((size) => bytesOfSize(size)! >= smallest.bytes);
+  const rows = sizes.map((target): Row => ({ lever, target, folder: rungFolder(out, { name: target, sparsity: 0 }) }));
+  const targetSize = rows.filter(({ folder }) => !isMade(folder)).map(({ target }) => target!);
+  const calibration = { windowCount, windowLength };
+  if (targetSize.length > 0) await shrink({ model, out, ...lever.shrink, text, calibration, targetSize, force: true });
+  return rows;
+}
+
+/** Measures what is not known of a model. */
+async function measure({ lever, target, folder }: Row, { model, data, name }: Setup): Promise<void> {
+  const id = rowName(lever.name, target);
+  const known = read(name)[id];
+  const texts = [join(data, 'wikitext2', 'valid.raw.txt'), ...filesIn(join(data, 'text'))];
+  const tasks = Number(values.tasks) > 0 ? filesIn(join(data, 'tasks')) : [];
+  const isDone = texts.every((file) => nameOf(file) in (known?.bitsPerByte ?? {}));
+  const areTasksDone = tasks.every((file) => nameOf(file) in (known?.tasks ?? {}));
+  if (isDone && areTasksDone) return;
+  process.stdout.write(`${id}\n`);
+  const [found] = await evaluateModels({
+    models: [folder],
+    ...(!isDone && { texts, windowLength: 512, windowCount: Number(values['text-windows']) }),
+    ...(!areTasksDone && { tasks, limit: Number(values.tasks) }),
+  });
+  const bitsPerByte = found!.perplexity.map(({ text, bitsPerByte: bits }): [string, number] => [nameOf(text), bits!]);
+  const accuracies = found!.tasks.map(({ file, accNorm, acc }): [string, number] => [nameOf(file), accNorm ?? acc]);
+  store(name, id, {
+    ...(folder === model ? { bytes: (await planShrink({ model })).bytes, removed: 0 } : madeOf(folder)),
+    ...{ lever: lever.name, ...(target !== undefined && { target }) },
+    ...(lever.shrink !== undefined && { windows: Number(values.windows) }),
+    ...(known?.speed && { speed: known.speed }),
+    bitsPerByte: { ...known?.bitsPerByte, ...Object.fromEntries(bitsPerByte) },
+    ...(tasks.length > 0 || known?.tasks ? { tasks: { ...known?.tasks, ...Object.fromEntries(accuracies) } } : {}),
+  });
+}
+
+/** What the report of a model says. */
+function madeOf(folder: string): Pick<MeasuredSize, 'bytes' | 'removed' | 'maps' | 'candidates'> {
+  const { bytes, sparsity, size } = JSON.parse(readFileSync(reportFile(folder), 'utf8')) as PruneReport;
+  const chosen = size?.candidates.find((candidate) => candidate.chosen);
+  return {
+    bytes: bytes.after,
+    removed: sparsity.achieved,
+    ...(chosen && { maps: chosen.maps, candidates: size!.candidates }),
+  };
+}
+
+function read(name: string): MeasuredSizes {
+  return existsSync(fileOf(name)) ? JSON.parse(readFileSync(fileOf(name), 'utf8')) : {};
+}
+
+function store(name: string, id: string, row: MeasuredSize): void {
+  writeFileSync(fileOf(name), `${JSON.stringify({ ...read(name), [id]: row }, null, 1)}\n`);
+}
+
+function writePages(): void {
+  const names = readdirSync(FOLDER).flatMap((file) => /^sizes-(.+)\.json$/.exec(file)?.[1] ?? []);
+  const models = names.sort().map((each) => [each, read(each)] as const);
+  writeFileSync('docs/research/sizes.md', formatSizesPage(models));
+  const [first] = models;
+  if (first === undefined) return;
+  for (const theme of ['light', 'dark'] as const)
+    writeFileSync(`docs/images/sizes-${theme}.svg`, drawSizes(first[1], theme));
+  writeFileSync('README.md', putBetween(readFileSync('README.md', 'utf8'), 'sizes', formatSummary(first[1])));
+}

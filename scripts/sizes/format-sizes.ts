@@ -1,0 +1,131 @@
+import { LEVERS } from './levers.js';
+import type { MeasuredSize, MeasuredSizes } from './measured-size.js';
+
+/** Only this one resembles the calibration text. */
+const LIKE_CALIBRATION = 'wiki';
+
+const HEAD = [
+  '# Models of equal bytes',
+  '',
+  '`npm run sizes` writes this page; the figures are in `docs/results/sizes-*.json`.',
+  '',
+  '- Bits per byte are over 6 windows of 512 tokens of each text. Only *wiki* resembles the calibration text. *Rise* is how much more',
+  '  bits per byte the other texts take than by the dense model, in percent, as a mean.',
+  '- *bits alone*, *pruned, q4* and *shrink* are results of `shrink` with one lever, with the other, and with all: see [sizes](../sizes.md).',
+  '  Calibration is on windows of WikiText-2 train, half of which the model writes. *q4* is rounded by calibration, *q4, nearest* is not.',
+  '- *Tokens a second* are written one after the other, *prompt* is the time of 128 tokens, both with the threads that ONNX Runtime chooses.',
+  '- ONNX Runtime writes tokens slowly by maps of 8 and 2 bits on a CPU. The LM head has 8 bits in *q8* and *q4*, and 4 in *shrink*.',
+  '- The row of 88.4 MB was asked for 92 MB, before `shrink` used the room that an embedding in 4 bits leaves.',
+  '- SmolLM2 is the copy off the four-bit grid that its weights once stood on (`scripts/off-grid.ts`).',
+  '',
+];
+
+/** The page with all that is stored. */
+export function formatSizesPage(models: readonly (readonly [name: string, sizes: MeasuredSizes])[]): string {
+  const tables = models.flatMap(([name, sizes]) => [`## ${name}`, '', ...tableOf(sizes), '', ...draftsOf(sizes)]);
+  return [...HEAD, ...tables].join('\n');
+}
+
+/** How much more bits per byte a model takes of the texts unlike its calibration text: a mean of fractions of the dense model's. */
+export function riseOf({ bitsPerByte }: MeasuredSize, dense: MeasuredSize): number {
+  const unlike = Object.keys(dense.bitsPerByte).filter((text) => text !== LIKE_CALIBRATION);
+  return unlike.reduce((sum, text) => sum + bitsPerByte[text]! / dense.bitsPerByte[text]! - 1, 0) / unlike.length;
+}
+
+/** The largest first; at one size, in the order of the levers. */
+export function sortRows(sizes: MeasuredSizes): readonly MeasuredSize[] {
+  const order = LEVERS.map(({ name }) => name);
+  const nominal = ({ target, bytes }: MeasuredSize) => (target === undefined ? bytes / 1e6 : Number.parseFloat(target));
+  return Object.values(sizes).sort(
+    (a, b) => nominal(b) - nominal(a) || order.indexOf(a.lever) - order.indexOf(b.lever),
+  );
+}
+
+/** The fraction of the prunable parameters that is gone, and how many maps have which dtype. */
+export function describeMake({ removed, maps = {} }: Pick<MeasuredSize, 'removed' | 'maps'>): string {
+  const dtypes = Object.entries(maps).map(([dtype, count]) => `${count} ${dtype}`);
+  return [...(removed > 0 ? [`${percent(removed)} % removed`] : []), ...dtypes].join(', ');
+}
+
+const percent = (fraction: number): string => (100 * fraction).toFixed(fraction < 0.1 ? 1 : 0);
+const megabytes = ({ bytes }: MeasuredSize): string => (bytes / 1e6).toFixed(1);
+const row = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
+
+function tableOf(sizes: MeasuredSizes): string[] {
+  const { dense } = sizes;
+  if (dense === undefined) return [];
+  const texts = [LIKE_CALIBRATION, ...Object.keys(dense.bitsPerByte).filter((text) => text !== LIKE_CALIBRATION)];
+  const rows = sortRows(sizes);
+  const tasks = [...new Set(rows.flatMap(({ tasks: known = {} }) => Object.keys(known)))];
+  const isTimed = rows.some(({ speed }) => speed !== undefined);
+  const head = [
+    'MB',
+    'model',
+    'removed, maps by dtype',
+    ...texts,
+    'rise, %',
+    ...tasks,
+    ...(isTimed ? ['tokens a second', 'prompt, ms'] : []),
+  ];
+  const lines = rows.map((each) => [
+    megabytes(each),
+    each.lever,
+    describeMake(each),
+    ...texts.map((text) => each.bitsPerByte[text]?.toFixed(3) ?? ''),
+    percent(riseOf(each, dense)),
+    ...tasks.map((task) => (each.tasks?.[task] === undefined ? '' : (100 * each.tasks[task]).toFixed(1))),
+    ...(isTimed ? [each.speed?.tokensPerSecond.toFixed(0) ?? '', each.speed?.promptMs.toFixed(0) ?? ''] : []),
+  ]);
+  return [head, head.map(() => '---'), ...lines].map(row);
+}
+
+/** Drafts that runs of `shrink` compared. */
+function draftsOf(sizes: MeasuredSizes): string[] {
+  // Drafts of the dense model in one dtype are the same for each size.
+  const shown = new Set<string>();
+  const lines = sortRows(sizes).flatMap(({ lever, target, candidates = [] }) =>
+    candidates.flatMap(({ kind, bytes, sparsity, maps, divergence, predicted, chosen }) => {
+      const key = JSON.stringify([lever, kind, bytes, maps]);
+      if (shown.has(key)) return [];
+      shown.add(key);
+      return [
+        [
+          `${lever}, ${target}`,
+          kind,
+          (bytes / 1e6).toFixed(1),
+          describeMake({ removed: sparsity, maps }),
+          predicted?.toFixed(3) ?? '',
+          `${chosen ? '**' : ''}${(divergence.pruning + divergence.quantising).toFixed(3)}${chosen ? '**' : ''}`,
+        ],
+      ];
+    }),
+  );
+  if (lines.length === 0) return [];
+  const head = ['run', 'draft', 'MB', 'removed, maps by dtype', 'predicted', 'measured'];
+  return [
+    'Drafts that were compared on held-out windows: divergence from the dense model, in nats a token. The chosen one is bold.',
+    '',
+    ...[head, head.map(() => '---'), ...lines].map(row),
+    '',
+  ];
+}
+
+/** The README's table: one row for each size, the best model of it. */
+export function formatSummary(sizes: MeasuredSizes): string {
+  const { dense } = sizes;
+  if (dense === undefined) return '';
+  const rows = sortRows(sizes).filter(
+    (each, _, all) =>
+      each.target === undefined ||
+      all.every((other) => other.target !== each.target || riseOf(other, dense) >= riseOf(each, dense)),
+  );
+  const head = ['MB', 'model', 'removed, maps by dtype', 'bits per byte, rise', 'tokens a second'];
+  const lines = rows.map((each) => [
+    megabytes(each),
+    each.lever,
+    describeMake(each),
+    each === dense ? '' : `${percent(riseOf(each, dense))} %`,
+    each.speed?.tokensPerSecond.toFixed(0) ?? '',
+  ]);
+  return `${[head, head.map(() => '---'), ...lines].map(row).join('\n')}\n`;
+}

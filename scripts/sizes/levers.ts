@@ -1,0 +1,29 @@
+import type { QuantizeRequest, ShrinkRequest } from '../../src/node.js';
+
+/** One way to make a model smaller; a row of the table for each size that it is measured at. */
+export interface Lever {
+  readonly name: string;
+  /** One dtype for the whole model; its size follows. */
+  readonly quantize?: Pick<QuantizeRequest, 'dtype' | 'rounding'>;
+  /** What `shrink` may do at each size that was asked for. */
+  readonly shrink?: Pick<ShrinkRequest, 'allow' | 'dtypes' | 'heal' | 'keepLanguages'>;
+}
+
+const DTYPES = ['q8', 'q4', 'q2'] as const;
+/** With bits among what may go, and one dtype, the whole model gets that dtype. */
+const PRUNED = { allow: ['neurons', 'heads', 'bits'], dtypes: ['q4'] } as const;
+const ENGLISH = ['en', 'code'] as const;
+
+/** All that is compared, in the order in which it is made. */
+export const LEVERS: readonly Lever[] = [
+  { name: 'dense' },
+  { name: 'q8', quantize: { dtype: 'q8' } },
+  { name: 'q4, nearest', quantize: { dtype: 'q4', rounding: 'nearest' } },
+  { name: 'q4', quantize: { dtype: 'q4' } },
+  { name: 'shrink', shrink: { dtypes: DTYPES } },
+  { name: 'bits alone', shrink: { allow: ['bits'], dtypes: DTYPES } },
+  { name: 'pruned, q4', shrink: PRUNED },
+  { name: 'shrink, healed', shrink: { dtypes: DTYPES, heal: true } },
+  { name: 'pruned, q4, healed', shrink: { ...PRUNED, heal: true } },
+  { name: 'vocabulary of English and code, shrink', shrink: { dtypes: DTYPES, keepLanguages: ENGLISH } },
+];

@@ -1,0 +1,31 @@
+import type { SizeCandidateReport } from '../../src/report/report-schema.js';
+
+/** A model of one size, and what was measured of it. */
+export interface MeasuredSize {
+  /** A name of `LEVERS`. */
+  readonly lever: string;
+  /** The size that was asked for, such as `92MB`; absent where a dtype decides. */
+  readonly target?: string;
+  /** Calibration windows of 512 tokens; absent where no text is read. */
+  readonly windows?: number;
+  /** Model file with its external data. */
+  readonly bytes: number;
+  /** Fraction of the prunable parameters that is gone. */
+  readonly removed: number;
+  /** Number of maps by dtype; absent for the dense model. */
+  readonly maps?: Readonly<Record<string, number>>;
+  /** Drafts that `shrink` compared. */
+  readonly candidates?: readonly SizeCandidateReport[];
+  /** By text. */
+  readonly bitsPerByte: Readonly<Record<string, number>>;
+  /** Accuracies by task, length-normalised. */
+  readonly tasks?: Readonly<Record<string, number>>;
+  readonly speed?: { readonly tokensPerSecond: number; readonly promptMs: number };
+}
+
+/** By lever and size. */
+export type MeasuredSizes = Readonly<Record<string, MeasuredSize>>;
+
+/** The name of a row. */
+export const rowName = (lever: string, target: string | undefined): string =>
+  target === undefined ? lever : `${lever}, ${target}`;
