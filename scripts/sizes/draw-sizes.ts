@@ -53,7 +53,7 @@ export function drawSizes(sizes: MeasuredSizes, theme: keyof typeof THEMES): str
     return [
       `<path d="M${points.map((point) => point.join(' ')).join('L')}" stroke="${color}" stroke-width="2" fill="none"/>`,
       ...points.map(([px, py]) => `<circle cx="${px}" cy="${py}" r="4" fill="${color}"/>`),
-      label([last[0] + 8, last[1] - 8], line.label, color, 'start'),
+      label([last[0] + 12, last[1] + 4], line.label, color, 'start'),
     ];
   });
   const title = 'Size of the model file and rise of bits per byte on text unlike the calibration text';
