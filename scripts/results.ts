@@ -18,7 +18,7 @@ import { EXPERIMENTS, type Experiment } from './results/experiments.js';
 import { joinToLadders } from './results/ladders.js';
 import { planTask, referenceFolder, type Setup, stateOptions } from './results/plan-task.js';
 import { runTask } from './results/run-task.js';
-import { readMeasurements, storeMeasurement, writePages } from './results/store.js';
+import { results, writePages } from './results/store.js';
 
 const USAGE =
   'npm run results -- MODEL_FOLDER --data DATA_FOLDER [--name NAME] [--only ID]... [--table TABLE]... [--windows 64] ' +
@@ -49,12 +49,12 @@ async function measureAll(): Promise<void> {
   const setup = setUp(name, resolve(model), resolve(values.data));
   for (const ladder of joinToLadders(wanted)) {
     if (!makeReference(ladder[0], setup)) continue;
-    const task = planTask(ladder, setup, readMeasurements(name));
+    const task = planTask(ladder, setup, results.read(name));
     if (task === undefined) continue;
     say(task.rungs.map(({ id }) => id).join(', '));
     const isDone = await runTask(task, ({ id, measurement }) => {
       const experiment = ladder.find((rung) => rung.id === id)!;
-      storeMeasurement(name, id, { options: stateOptions(experiment, setup), measurement });
+      results.store(name, id, { options: stateOptions(experiment, setup), measurement });
     });
     if (isDone) continue;
     say('failed; going on with the next');

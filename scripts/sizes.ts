@@ -1,7 +1,7 @@
 /**
  * Makes models of equal bytes in several ways and measures them: dtypes alone, pruning alone, and what `shrink` chooses. Every figure is
- * stored in docs/results/sizes-NAME.json as soon as it is known, and models stay in --scratch, so that a run can be stopped and resumed.
- * DATA holds wikitext2/{train-head,valid}.raw.txt, text/*.txt and tasks/*.jsonl. --lever takes rows by name (scripts/sizes/levers.ts).
+ * stored in docs/results/sizes/NAME.json as soon as it is known, and models stay in --scratch, so that a run can be stopped and resumed.
+ * DATA holds wikitext2/{train-head,valid}.raw.txt, text/*.txt and tasks/*.jsonl. --variant takes rows by name (scripts/sizes/variants.ts).
  * --speed times all models in --scratch, one after the other. docs/research/sizes.md, the plots in docs/images and the README get
  * what is stored.
  */
@@ -15,19 +15,20 @@ import { putBetween } from './options/format-options.js';
 import { readArguments, refuse } from './read-arguments.js';
 import { drawSizes } from './sizes/draw-sizes.js';
 import { formatSizesPage, formatSummary } from './sizes/format-sizes.js';
-import { LEVERS, type Lever } from './sizes/levers.js';
-import { type MeasuredSize, type MeasuredSizes, rowName } from './sizes/measured-size.js';
+import { type MeasuredSize, rowName } from './sizes/measured-size.js';
 import { timeFolders } from './sizes/time-folders.js';
+import { VARIANTS, type Variant } from './sizes/variants.js';
+import { storedEntries } from './stored-entries.js';
 
 const USAGE =
-  'npm run sizes -- MODEL_FOLDER --data DATA_FOLDER --scratch FOLDER --name NAME --size 92MB... [--lever NAME]... [--windows 16] ' +
+  'npm run sizes -- MODEL_FOLDER --data DATA_FOLDER --scratch FOLDER --name NAME --size 92MB... [--variant NAME]... [--windows 16] ' +
   '[--text-windows 6] [--tasks 0] [--speed], or npm run sizes -- --format-only';
 const { values, positionals } = readArguments(USAGE, {
   data: { type: 'string' },
   scratch: { type: 'string' },
   name: { type: 'string' },
   size: { type: 'string', multiple: true, default: [] },
-  lever: { type: 'string', multiple: true, default: LEVERS.map(({ name }) => name) },
+  variant: { type: 'string', multiple: true, default: VARIANTS.map(({ name }) => name) },
   windows: { type: 'string', default: '16' },
   'text-windows': { type: 'string', default: '6' },
   tasks: { type: 'string', default: '0' },
@@ -35,7 +36,7 @@ const { values, positionals } = readArguments(USAGE, {
   'format-only': { type: 'boolean', default: false },
 });
 
-const FOLDER = 'docs/results';
+const sizes = storedEntries<MeasuredSize>('docs/results/sizes');
 const reportFile = (folder: string): string => join(folder, `${REPORT_NAME}.json`);
 const isMade = (folder: string): boolean => existsSync(reportFile(folder));
 const filesIn = (folder: string): string[] =>
@@ -44,7 +45,6 @@ const filesIn = (folder: string): string[] =>
     .map((file) => join(folder, file));
 /** A text's or a task's name: what its file's begins with. */
 const nameOf = (file: string): string => (basename(file).startsWith('valid.') ? 'wiki' : basename(file).split('.')[0]!);
-const fileOf = (name: string): string => join(FOLDER, `sizes-${name}.json`);
 
 const [model] = positionals;
 const { data, scratch, name } = values;
@@ -52,9 +52,9 @@ const { data, scratch, name } = values;
 if (!values['format-only']) {
   if (model === undefined || data === undefined || scratch === undefined || name === undefined)
     refuse(USAGE, 'a model folder, --data, --scratch or --name is missing');
-  const unknown = values.lever.find((lever) => LEVERS.every((row) => row.name !== lever));
+  const unknown = values.variant.find((variant) => VARIANTS.every((row) => row.name !== variant));
   if (unknown !== undefined)
-    refuse(USAGE, `there is no lever ${unknown}; there are: ${LEVERS.map((row) => row.name).join('; ')}`);
+    refuse(USAGE, `there is no variant ${unknown}; there are: ${VARIANTS.map((row) => row.name).join('; ')}`);
   await measureAll({ model, data, scratch, name });
 }
 writePages();
@@ -68,51 +68,54 @@ interface Setup {
 
 /** A model that is there, or will be. */
 interface Row {
-  readonly lever: Lever;
+  readonly variant: Variant;
   readonly target?: string;
   readonly folder: string;
 }
 
 async function measureAll(setup: Setup): Promise<void> {
   const rows: Row[] = [];
-  for (const lever of LEVERS.filter((each) => values.lever.includes(each.name))) {
-    const made = await make(lever, setup);
+  for (const variant of VARIANTS.filter((each) => values.variant.includes(each.name))) {
+    const made = await make(variant, setup);
     for (const row of made) await measure(row, setup);
     rows.push(...made);
   }
   if (!values.speed) return;
   const speeds = await timeFolders(rows.map(({ folder }) => folder));
-  for (const [at, { lever, target }] of rows.entries()) {
-    const id = rowName(lever.name, target);
-    store(setup.name, id, { ...read(setup.name)[id]!, speed: speeds[at]! });
+  for (const [at, { variant, target }] of rows.entries()) {
+    const id = rowName(variant.name, target);
+    sizes.store(setup.name, id, { ...sizes.read(setup.name)[id]!, speed: speeds[at]! });
   }
 }
 
-/** Makes what is missing of a lever's models. */
-async function make(lever: Lever, { model, data, scratch }: Setup): Promise<readonly Row[]> {
-  if (lever.quantize === undefined && lever.shrink === undefined) return [{ lever, folder: model }];
-  const out = join(scratch, lever.name.replace(/\W+/g, '-'));
+/** Makes what is missing of a variant's models. */
+async function make(variant: Variant, { model, data, scratch }: Setup): Promise<readonly Row[]> {
+  if (variant.quantize === undefined && variant.shrink === undefined) return [{ variant, folder: model }];
+  const out = join(scratch, variant.name.replace(/\W+/g, '-'));
   const text = join(data, 'wikitext2', 'train-head.raw.txt');
   const [windowCount, windowLength] = [Number(values.windows), 512];
-  if (lever.quantize !== undefined) {
+  if (variant.quantize !== undefined) {
     const calibration = { source: { file: text }, windowCount, windowLength };
-    const learns = lever.quantize.dtype === 'q4' && lever.quantize.rounding === undefined;
-    if (!isMade(out)) await quantize({ model, out, ...lever.quantize, ...(learns && { calibration }), force: true });
-    return [{ lever, folder: out }];
+    const learns = variant.quantize.dtype === 'q4' && variant.quantize.rounding === undefined;
+    if (!isMade(out)) await quantize({ model, out, ...variant.quantize, ...(learns && { calibration }), force: true });
+    return [{ variant, folder: out }];
   }
-  const { smallest } = await planShrink({ model, ...lever.shrink });
-  const sizes = values.size.map(sizeName).filter((size) => bytesOfSize(size)! >= smallest.bytes);
-  const rows = sizes.map((target): Row => ({ lever, target, folder: rungFolder(out, { name: target, sparsity: 0 }) }));
+  const { smallest } = await planShrink({ model, ...variant.shrink });
+  const targets = values.size.map(sizeName).filter((size) => bytesOfSize(size)! >= smallest.bytes);
+  const rows = targets.map(
+    (target): Row => ({ variant, target, folder: rungFolder(out, { name: target, sparsity: 0 }) }),
+  );
   const targetSize = rows.filter(({ folder }) => !isMade(folder)).map(({ target }) => target!);
   const calibration = { windowCount, windowLength };
-  if (targetSize.length > 0) await shrink({ model, out, ...lever.shrink, text, calibration, targetSize, force: true });
+  if (targetSize.length > 0)
+    await shrink({ model, out, ...variant.shrink, text, calibration, targetSize, force: true });
   return rows;
 }
 
 /** Measures what is not known of a model. */
-async function measure({ lever, target, folder }: Row, { model, data, name }: Setup): Promise<void> {
-  const id = rowName(lever.name, target);
-  const known = read(name)[id];
+async function measure({ variant, target, folder }: Row, { model, data, name }: Setup): Promise<void> {
+  const id = rowName(variant.name, target);
+  const known = sizes.read(name)[id];
   const texts = [join(data, 'wikitext2', 'valid.raw.txt'), ...filesIn(join(data, 'text'))];
   const tasks = Number(values.tasks) > 0 ? filesIn(join(data, 'tasks')) : [];
   const isDone = texts.every((file) => nameOf(file) in (known?.bitsPerByte ?? {}));
@@ -126,10 +129,10 @@ async function measure({ lever, target, folder }: Row, { model, data, name }: Se
   });
   const bitsPerByte = found!.perplexity.map(({ text, bitsPerByte: bits }): [string, number] => [nameOf(text), bits!]);
   const accuracies = found!.tasks.map(({ file, accNorm, acc }): [string, number] => [nameOf(file), accNorm ?? acc]);
-  store(name, id, {
+  sizes.store(name, id, {
     ...(folder === model ? { bytes: (await planShrink({ model })).bytes, removed: 0 } : madeOf(folder)),
-    ...{ lever: lever.name, ...(target !== undefined && { target }) },
-    ...(lever.shrink !== undefined && { windows: Number(values.windows) }),
+    ...{ variant: variant.name, ...(target !== undefined && { target }) },
+    ...(variant.shrink !== undefined && { windows: Number(values.windows) }),
     ...(known?.speed && { speed: known.speed }),
     bitsPerByte: { ...known?.bitsPerByte, ...Object.fromEntries(bitsPerByte) },
     ...(tasks.length > 0 || known?.tasks ? { tasks: { ...known?.tasks, ...Object.fromEntries(accuracies) } } : {}),
@@ -147,17 +150,8 @@ function madeOf(folder: string): Pick<MeasuredSize, 'bytes' | 'removed' | 'maps'
   };
 }
 
-function read(name: string): MeasuredSizes {
-  return existsSync(fileOf(name)) ? JSON.parse(readFileSync(fileOf(name), 'utf8')) : {};
-}
-
-function store(name: string, id: string, row: MeasuredSize): void {
-  writeFileSync(fileOf(name), `${JSON.stringify({ ...read(name), [id]: row }, null, 1)}\n`);
-}
-
 function writePages(): void {
-  const names = readdirSync(FOLDER).flatMap((file) => /^sizes-(.+)\.json$/.exec(file)?.[1] ?? []);
-  const models = names.sort().map((each) => [each, read(each)] as const);
+  const models = sizes.readAll();
   writeFileSync('docs/research/sizes.md', formatSizesPage(models));
   const [first] = models;
   if (first === undefined) return;

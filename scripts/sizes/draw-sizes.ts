@@ -7,11 +7,11 @@ const THEMES = {
 } as const;
 
 /** Lines of the plot, and which rows each connects. */
-const SERIES: readonly { readonly label: string; readonly levers: readonly string[] }[] = [
-  { label: 'dtypes alone', levers: ['q8', 'q4', 'bits alone'] },
-  { label: 'pruned, q4', levers: ['pruned, q4'] },
-  { label: 'shrink', levers: ['shrink'] },
-  { label: 'shrink, healed', levers: ['shrink, healed'] },
+const SERIES: readonly { readonly label: string; readonly variants: readonly string[] }[] = [
+  { label: 'dtypes alone', variants: ['q8', 'q4', 'bits alone'] },
+  { label: 'pruned, q4', variants: ['pruned, q4'] },
+  { label: 'shrink', variants: ['shrink'] },
+  { label: 'shrink, healed', variants: ['shrink, healed'] },
 ];
 
 const [WIDTH, HEIGHT] = [720, 360];
@@ -22,9 +22,9 @@ export function drawSizes(sizes: MeasuredSizes, theme: keyof typeof THEMES): str
   const { text, muted, grid, series } = THEMES[theme];
   const dense = sizes.dense!;
   const rows = sortRows(sizes);
-  const lines = SERIES.map(({ label, levers }) => ({
+  const lines = SERIES.map(({ label, variants }) => ({
     label,
-    rows: rows.filter(({ lever }) => levers.includes(lever)),
+    rows: rows.filter(({ variant }) => variants.includes(variant)),
   })).filter((line) => line.rows.length > 0);
   const shown = lines.flatMap((line) => line.rows);
   const [most, highest] = [

@@ -1,5 +1,5 @@
-import { LEVERS } from './levers.js';
 import type { MeasuredSize, MeasuredSizes } from './measured-size.js';
+import { VARIANTS } from './variants.js';
 
 /** Only this one resembles the calibration text. */
 const LIKE_CALIBRATION = 'wiki';
@@ -7,11 +7,11 @@ const LIKE_CALIBRATION = 'wiki';
 const HEAD = [
   '# Models of equal bytes',
   '',
-  '`npm run sizes` writes this page; the figures are in `docs/results/sizes-*.json`.',
+  '`npm run sizes` writes this page; the figures are in `docs/results/sizes/*.json`.',
   '',
   '- Bits per byte are over 6 windows of 512 tokens of each text. Only *wiki* resembles the calibration text. *Rise* is how much more',
   '  bits per byte the other texts take than by the dense model, in percent, as a mean.',
-  '- *bits alone*, *pruned, q4* and *shrink* are results of `shrink` with one lever, with the other, and with all: see [sizes](../sizes.md).',
+  '- *bits alone*, *pruned, q4* and *shrink* are results of `shrink` that may change bits, or units, or both: see [sizes](../sizes.md).',
   '  Calibration is on windows of WikiText-2 train, half of which the model writes. *q4* is rounded by calibration, *q4, nearest* is not.',
   '- *Tokens a second* are written one after the other, *prompt* is the time of 128 tokens, both with the threads that ONNX Runtime chooses.',
   '- ONNX Runtime writes tokens slowly by maps of 8 and 2 bits on a CPU. The LM head has 8 bits in *q8* and *q4*, and 4 in *shrink*.',
@@ -32,12 +32,12 @@ export function riseOf({ bitsPerByte }: MeasuredSize, dense: MeasuredSize): numb
   return unlike.reduce((sum, text) => sum + bitsPerByte[text]! / dense.bitsPerByte[text]! - 1, 0) / unlike.length;
 }
 
-/** The largest first; at one size, in the order of the levers. */
+/** The largest first; at one size, in the order of the variants. */
 export function sortRows(sizes: MeasuredSizes): readonly MeasuredSize[] {
-  const order = LEVERS.map(({ name }) => name);
+  const order = VARIANTS.map(({ name }) => name);
   const nominal = ({ target, bytes }: MeasuredSize) => (target === undefined ? bytes / 1e6 : Number.parseFloat(target));
   return Object.values(sizes).sort(
-    (a, b) => nominal(b) - nominal(a) || order.indexOf(a.lever) - order.indexOf(b.lever),
+    (a, b) => nominal(b) - nominal(a) || order.indexOf(a.variant) - order.indexOf(b.variant),
   );
 }
 
@@ -69,7 +69,7 @@ function tableOf(sizes: MeasuredSizes): string[] {
   ];
   const lines = rows.map((each) => [
     megabytes(each),
-    each.lever,
+    each.variant,
     describeMake(each),
     ...texts.map((text) => each.bitsPerByte[text]?.toFixed(3) ?? ''),
     percent(riseOf(each, dense)),
@@ -83,14 +83,14 @@ function tableOf(sizes: MeasuredSizes): string[] {
 function draftsOf(sizes: MeasuredSizes): string[] {
   // Drafts of the dense model in one dtype are the same for each size.
   const shown = new Set<string>();
-  const lines = sortRows(sizes).flatMap(({ lever, target, candidates = [] }) =>
+  const lines = sortRows(sizes).flatMap(({ variant, target, candidates = [] }) =>
     candidates.flatMap(({ kind, bytes, sparsity, maps, divergence, predicted, chosen }) => {
-      const key = JSON.stringify([lever, kind, bytes, maps]);
+      const key = JSON.stringify([variant, kind, bytes, maps]);
       if (shown.has(key)) return [];
       shown.add(key);
       return [
         [
-          `${lever}, ${target}`,
+          `${variant}, ${target}`,
           kind,
           (bytes / 1e6).toFixed(1),
           describeMake({ removed: sparsity, maps }),
@@ -122,7 +122,7 @@ export function formatSummary(sizes: MeasuredSizes): string {
   const head = ['MB', 'model', 'removed, maps by dtype', 'bits per byte, rise', 'tokens a second'];
   const lines = rows.map((each) => [
     megabytes(each),
-    each.lever,
+    each.variant,
     describeMake(each),
     each === dense ? '' : `${percent(riseOf(each, dense))} %`,
     each.speed?.tokensPerSecond.toFixed(0) ?? '',

@@ -2,8 +2,8 @@ import type { SizeCandidateReport } from '../../src/report/report-schema.js';
 
 /** A model of one size, and what was measured of it. */
 export interface MeasuredSize {
-  /** A name of `LEVERS`. */
-  readonly lever: string;
+  /** A name of `VARIANTS`. */
+  readonly variant: string;
   /** The size that was asked for, such as `92MB`; absent where a dtype decides. */
   readonly target?: string;
   /** Calibration windows of 512 tokens; absent where no text is read. */
@@ -23,9 +23,9 @@ export interface MeasuredSize {
   readonly speed?: { readonly tokensPerSecond: number; readonly promptMs: number };
 }
 
-/** By lever and size. */
+/** By variant and size. */
 export type MeasuredSizes = Readonly<Record<string, MeasuredSize>>;
 
 /** The name of a row. */
-export const rowName = (lever: string, target: string | undefined): string =>
-  target === undefined ? lever : `${lever}, ${target}`;
+export const rowName = (variant: string, target: string | undefined): string =>
+  target === undefined ? variant : `${variant}, ${target}`;

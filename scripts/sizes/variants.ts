@@ -1,7 +1,7 @@
 import type { QuantizeRequest, ShrinkRequest } from '../../src/node.js';
 
 /** One way to make a model smaller; a row of the table for each size that it is measured at. */
-export interface Lever {
+export interface Variant {
   readonly name: string;
   /** One dtype for the whole model; its size follows. */
   readonly quantize?: Pick<QuantizeRequest, 'dtype' | 'rounding'>;
@@ -15,7 +15,7 @@ const PRUNED = { allow: ['neurons', 'heads', 'bits'], dtypes: ['q4'] } as const;
 const ENGLISH = ['en', 'code'] as const;
 
 /** All that is compared, in the order in which it is made. */
-export const LEVERS: readonly Lever[] = [
+export const VARIANTS: readonly Variant[] = [
   { name: 'dense' },
   { name: 'q8', quantize: { dtype: 'q8' } },
   { name: 'q4, nearest', quantize: { dtype: 'q4', rounding: 'nearest' } },
