@@ -1,7 +1,7 @@
 #!/bin/bash
 # Submits one big model: windows, then one task a shard, then merge and prune. Prints the number of the last job.
 #
-#   MODEL=/shared/model WORK=/shared/work SHARDS=4 SPARSITY=30% examples/fleet/slurm/submit.sh [sbatch options...]
+#   MODEL=/nfs/model WORK=/nfs/fleet SHARDS=4 SPARSITY=30% examples/fleet/slurm/submit.sh [sbatch options...]
 #
 # MODEL and WORK lie on a file system that all nodes mount.
 set -euo pipefail
