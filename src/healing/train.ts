@@ -62,7 +62,7 @@ export async function train(training: Training, from?: TrainingFacts): Promise<T
     const heldOut = isScored ? await score(training) : undefined;
     const isLost = !isSound || (heldOut !== undefined && !(heldOut <= limitOf(facts)));
     const next = addPoint(facts, { step, train: loss, ...(heldOut !== undefined && { heldOut }) });
-    if (isLost || beginsTooFast(facts, heldOut) || helpsNowhere(next)) {
+    if (isLost || beginsTooFast(facts, heldOut) || hasNoBetterStep(next)) {
       stores.goBack();
       training.onRepeat?.(step - facts.best.step);
       facts = atHalfTheRate(facts);
@@ -107,7 +107,7 @@ const beginsTooFast = ({ curve, halvings }: TrainingFacts, heldOut: number | und
 };
 
 /** Whether training would end without a step that is better than the start: half the rate may have one. */
-const helpsNowhere = ({ idle, best, halvings }: TrainingFacts): boolean =>
+const hasNoBetterStep = ({ idle, best, halvings }: TrainingFacts): boolean =>
   idle >= PATIENCE && best.step === 0 && halvings < MOST_HALVINGS;
 
 /** The best state again, to resume from. */

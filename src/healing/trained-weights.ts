@@ -108,11 +108,11 @@ function valuesWithGradient(
 }
 
 /** The operators that pick experts' weights from their stack. */
-const PICKING: ReadonlySet<string> = new Set(['Gather', 'GatherND']);
+const GATHERS: ReadonlySet<string> = new Set(['Gather', 'GatherND']);
 
 /** A table that tokens pick from is no parameter, unless it holds experts. */
 const gatheredParameters = ({ opType, input: [table = ''] }: NodeProto, { weights }: Experts) =>
-  PICKING.has(opType) && weights.has(table) ? ({ 0: 'matrix' } as const) : {};
+  GATHERS.has(opType) && weights.has(table) ? ({ 0: 'matrix' } as const) : {};
 
 /** Weights of the experts of all mixtures, without their routers. */
 interface Experts {
