@@ -49,13 +49,13 @@ const VOCABULARY = 'fang-prune-vocabulary.json';
 
 it('trims the vocabulary in memory first, to the bytes that trimVocabulary and shrink make one after the other', async () => {
   const model = await copyShortLlama(at('in'));
-  const levers = { allow: ['neurons', 'bits'], dtypes: ['q4'] } as const;
-  const asked = { ...quick, ...levers, certify: false, targetSize: '430KB' };
+  const levers = { allow: ['bits'], dtypes: ['q4'] } as const;
+  const asked = { ...quick, ...levers, certify: false, targetSize: '530KB' };
   const [report] = await shrink({ ...asked, model, out: at('out'), vocabularySize: 900, certify: true });
   const { vocabulary, bytes, certificate } = report;
   expect(vocabulary).toMatchObject({ rows: { before: 2048, after: 900 }, certificate: { equal: true, tokens: 128 } });
   expect(bytes.before).toBe((await stat(join(model, 'onnx/model.onnx'))).size);
-  expect(bytes.after).toBeLessThanOrEqual(430_000);
+  expect(bytes.after).toBeLessThanOrEqual(530_000);
   expect(certificate).toMatchObject({ opened: true, passed: true });
   await trimVocabulary({ model, out: at('trimmed'), vocabularySize: 900, certify: false });
   await shrink({ ...asked, model: at('trimmed'), out: at('twice') });
