@@ -1,5 +1,5 @@
 /**
- * Writes a copy of a Llama in transformers.js' layout (optimum's export) that computes the same and whose weights stand on no
+ * Writes a copy of a Llama or Gemma in transformers.js' layout (optimum's export) that computes the same and whose weights stand on no
  * grid: weights that were quantised once flatter whatever rounds them to that grid again. Every input channel of
  * query/key/value and of gate/up takes a random factor (log-normal, sigma 0.15) that the norm's gain gives back; likewise each
  * neuron's up row and down column, and each value channel and its columns of the output map.
@@ -33,8 +33,15 @@ async function leaveGrid(source: string, target: string, seed: number): Promise<
     number
   >;
   const headSize = head_dim ?? hidden_size! / num_attention_heads!;
-  const weightOf = (node: string): string =>
-    model.proto.graph!.node.find(({ name }) => name === `${node}/MatMul`)!.input[1]!;
+  const nodes = model.proto.graph!.node;
+  const matMul = (node: string) => nodes.find(({ name }) => name === `${node}/MatMul`)!;
+  const weightOf = (node: string): string => matMul(node).input[1]!;
+  /** The gain of the norm before a map. Gemma's exports fold it into a constant of another name, and have more norms. */
+  const gainBefore = (node: string): string => {
+    const [input] = matMul(node).input;
+    const norm = nodes.find(({ output }) => output.includes(input!))!;
+    return norm.input.find((name) => model.weights.has(name))!;
+  };
   /** Multiplies along one axis of a weight. */
   const scale = async (name: string, axis: 0 | 1, factor: (at: number) => number): Promise<void> => {
     const handle = model.weights.get(name)!;
@@ -48,12 +55,12 @@ async function leaveGrid(source: string, target: string, seed: number): Promise<
   };
   for (let block = 0; block < num_hidden_layers!; block += 1) {
     const at = (part: string) => weightOf(`/model/layers.${block}/${part}`);
-    for (const [norm, maps] of [
-      ['input_layernorm', ['self_attn/q_proj', 'self_attn/k_proj', 'self_attn/v_proj']],
-      ['post_attention_layernorm', ['mlp/gate_proj', 'mlp/up_proj']],
-    ] as const) {
+    for (const maps of [
+      ['self_attn/q_proj', 'self_attn/k_proj', 'self_attn/v_proj'],
+      ['mlp/gate_proj', 'mlp/up_proj'],
+    ]) {
       const factors = draw(hidden_size!);
-      await scale(`model.layers.${block}.${norm}.weight`, 0, (channel) => 1 / factors[channel]!);
+      await scale(gainBefore(`/model/layers.${block}/${maps[0]}`), 0, (channel) => 1 / factors[channel]!);
       for (const map of maps) await scale(at(map), 0, (channel) => factors[channel]!);
     }
     const neurons = draw(model.weights.get(at('mlp/down_proj'))!.dims[0]!);
