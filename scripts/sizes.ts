@@ -7,7 +7,15 @@
  */
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { evaluateModels, type PruneReport, planShrink, quantize, shrink } from '../src/node.js';
+import {
+  describe,
+  evaluateModels,
+  type PruneReport,
+  planShrink,
+  quantize,
+  shrink,
+  trimVocabulary,
+} from '../src/node.js';
 import { bytesOfSize, sizeName } from '../src/options/shrink.js';
 import { rungFolder } from '../src/pipeline/ladder-rungs.js';
 import { REPORT_NAME } from '../src/storage/write-report.js';
@@ -89,9 +97,11 @@ async function measureAll(setup: Setup): Promise<void> {
 }
 
 /** Makes what is missing of a variant's models. */
-async function make(variant: Variant, { model, data, scratch }: Setup): Promise<readonly Row[]> {
-  if (variant.quantize === undefined && variant.shrink === undefined) return [{ variant, folder: model }];
+async function make(variant: Variant, { model: dense, data, scratch }: Setup): Promise<readonly Row[]> {
   const out = join(scratch, variant.name.replace(/\W+/g, '-'));
+  if (variant.command !== undefined) return existsSync(out) ? [{ variant, folder: out }] : toMake(variant, dense, out);
+  if (variant.quantize === undefined && variant.shrink === undefined) return [{ variant, folder: dense }];
+  const model = await withVocabulary(variant.keepLanguages, dense, scratch);
   const text = join(data, 'wikitext2', 'train-head.raw.txt');
   const [windowCount, windowLength] = [Number(values.windows), 512];
   if (variant.quantize !== undefined) {
@@ -112,6 +122,24 @@ async function make(variant: Variant, { model, data, scratch }: Setup): Promise<
   return rows;
 }
 
+/** Says how a model of another tool is made. */
+function toMake({ name, command }: Variant, dense: string, out: string): readonly [] {
+  process.stdout.write(`${name}: left out, to be made by: ${command} ${dense} ${out}\n`);
+  return [];
+}
+
+/** The model with the tokens of some languages, made where it is missing. */
+async function withVocabulary(
+  keepLanguages: readonly string[] | undefined,
+  model: string,
+  scratch: string,
+): Promise<string> {
+  if (keepLanguages === undefined) return model;
+  const out = join(scratch, `vocabulary-${keepLanguages.join('-')}`);
+  if (!isMade(out)) await trimVocabulary({ model, out, keepLanguages, force: true });
+  return out;
+}
+
 /** Measures what is not known of a model. */
 async function measure({ variant, target, folder }: Row, { model, data, name }: Setup): Promise<void> {
   const id = rowName(variant.name, target);
@@ -130,13 +158,20 @@ async function measure({ variant, target, folder }: Row, { model, data, name }: 
   const bitsPerByte = found!.perplexity.map(({ text, bitsPerByte: bits }): [string, number] => [nameOf(text), bits!]);
   const accuracies = found!.tasks.map(({ file, accNorm, acc }): [string, number] => [nameOf(file), accNorm ?? acc]);
   sizes.store(name, id, {
-    ...(folder === model ? { bytes: (await planShrink({ model })).bytes, removed: 0 } : madeOf(folder)),
+    ...(isMade(folder) ? madeOf(folder) : await madeElsewhere(folder, model)),
     ...{ variant: variant.name, ...(target !== undefined && { target }) },
     ...(variant.shrink !== undefined && { windows: Number(values.windows) }),
     ...(known?.speed && { speed: known.speed }),
     bitsPerByte: { ...known?.bitsPerByte, ...Object.fromEntries(bitsPerByte) },
     ...(tasks.length > 0 || known?.tasks ? { tasks: { ...known?.tasks, ...Object.fromEntries(accuracies) } } : {}),
   });
+}
+
+/** What is seen of a model without a report. */
+async function madeElsewhere(folder: string, model: string): Promise<Pick<MeasuredSize, 'bytes' | 'removed'>> {
+  const [made, dense] = [await describe({ model: folder }), await describe({ model })];
+  const removed = (dense.parameters.total - made.parameters.total) / dense.parameters.prunable;
+  return { bytes: made.format.bytes, removed };
 }
 
 /** What the report of a model says. */

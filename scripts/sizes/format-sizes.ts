@@ -3,6 +3,10 @@ import { VARIANTS } from './variants.js';
 
 /** Only this one resembles the calibration text. */
 const LIKE_CALIBRATION = 'wiki';
+/** It has scripts that no trimmed vocabulary has. */
+const MULTILINGUAL = 'multilingual';
+/** Variants whose vocabulary is trimmed. */
+const TRIMMED = new Set(VARIANTS.filter(({ keepLanguages }) => keepLanguages !== undefined).map(({ name }) => name));
 
 const HEAD = [
   '# Models of equal bytes',
@@ -10,7 +14,8 @@ const HEAD = [
   '`npm run sizes` writes this page; the figures are in `docs/results/sizes/*.json`.',
   '',
   '- Bits per byte are over 6 windows of 512 tokens of each text. Only *wiki* resembles the calibration text. *Rise* is how much more',
-  '  bits per byte the other texts take than by the dense model, in percent, as a mean.',
+  '  bits per byte the other texts take than by the dense model, in percent, as a mean. Where the vocabulary is trimmed, *multilingual* is',
+  '  not part of it.',
   '- *bits alone*, *pruned, q4* and *shrink* are results of `shrink` that may change bits, or units, or both: see [sizes](../sizes.md).',
   '  Calibration is on windows of WikiText-2 train, half of which the model writes. *q4* is rounded by calibration, *q4, nearest* is not.',
   '- *Tokens a second* are written one after the other, *prompt* is the time of 128 tokens, both with the threads that ONNX Runtime chooses.',
@@ -27,8 +32,9 @@ export function formatSizesPage(models: readonly (readonly [name: string, sizes:
 }
 
 /** How much more bits per byte a model takes of the texts unlike its calibration text: a mean of fractions of the dense model's. */
-export function riseOf({ bitsPerByte }: MeasuredSize, dense: MeasuredSize): number {
-  const unlike = Object.keys(dense.bitsPerByte).filter((text) => text !== LIKE_CALIBRATION);
+export function riseOf({ variant, bitsPerByte }: MeasuredSize, dense: MeasuredSize): number {
+  const left = [LIKE_CALIBRATION, ...(TRIMMED.has(variant) ? [MULTILINGUAL] : [])];
+  const unlike = Object.keys(dense.bitsPerByte).filter((text) => !left.includes(text));
   return unlike.reduce((sum, text) => sum + bitsPerByte[text]! / dense.bitsPerByte[text]! - 1, 0) / unlike.length;
 }
 
@@ -116,8 +122,9 @@ export function formatSummary(sizes: MeasuredSizes): string {
   if (dense === undefined) return '';
   const rows = sortRows(sizes).filter(
     (each, _, all) =>
-      each.target === undefined ||
-      all.every((other) => other.target !== each.target || riseOf(other, dense) >= riseOf(each, dense)),
+      !TRIMMED.has(each.variant) &&
+      (each.target === undefined ||
+        all.every((other) => other.target !== each.target || riseOf(other, dense) >= riseOf(each, dense))),
   );
   const head = ['MB', 'model', 'removed, maps by dtype', 'bits per byte, rise', 'tokens a second'];
   const lines = rows.map((each) => [

@@ -6,24 +6,36 @@ export interface Variant {
   /** One dtype for the whole model; its size follows. */
   readonly quantize?: Pick<QuantizeRequest, 'dtype' | 'rounding'>;
   /** What `shrink` may do at each size that was asked for. */
-  readonly shrink?: Pick<ShrinkRequest, 'allow' | 'dtypes' | 'heal' | 'keepLanguages'>;
+  readonly shrink?: Pick<ShrinkRequest, 'allow' | 'dtypes' | 'heal'>;
+  /** The vocabulary is trimmed to these first. */
+  readonly keepLanguages?: readonly string[];
+  /** A command of another tool that made it, with the two folders after it. */
+  readonly command?: string;
 }
 
 const DTYPES = ['q8', 'q4', 'q2'] as const;
 /** With bits among what may go, and one dtype, the whole model gets that dtype. */
 const PRUNED = { allow: ['neurons', 'heads', 'bits'], dtypes: ['q4'] } as const;
-const ENGLISH = ['en', 'code'] as const;
+const NEAREST = { dtype: 'q4', rounding: 'nearest' } as const;
 
 /** All that is compared, in the order in which it is made. */
 export const VARIANTS: readonly Variant[] = [
   { name: 'dense' },
   { name: 'q8', quantize: { dtype: 'q8' } },
-  { name: 'q4, nearest', quantize: { dtype: 'q4', rounding: 'nearest' } },
+  { name: 'q4, nearest', quantize: NEAREST },
   { name: 'q4', quantize: { dtype: 'q4' } },
   { name: 'shrink', shrink: { dtypes: DTYPES } },
   { name: 'bits alone', shrink: { allow: ['bits'], dtypes: DTYPES } },
   { name: 'pruned, q4', shrink: PRUNED },
   { name: 'shrink, healed', shrink: { dtypes: DTYPES, heal: true } },
   { name: 'pruned, q4, healed', shrink: { ...PRUNED, heal: true } },
-  { name: 'vocabulary of English and code, shrink', shrink: { dtypes: DTYPES, keepLanguages: ENGLISH } },
+  { name: 'onnxsim 0.8.1, 30 % of FFNs', command: 'python scripts/research/onnxsim-prune.py' },
+  { name: 'vocabulary of English, q4, nearest', quantize: NEAREST, keepLanguages: ['en'] },
+  { name: 'vocabulary of English and code, q4, nearest', quantize: NEAREST, keepLanguages: ['en', 'code'] },
+  {
+    name: 'vocabulary of English, German and code, q4, nearest',
+    quantize: NEAREST,
+    keepLanguages: ['en', 'de', 'code'],
+  },
+  { name: 'vocabulary of English and code, shrink', shrink: { dtypes: DTYPES }, keepLanguages: ['en', 'code'] },
 ];
