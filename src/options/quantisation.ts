@@ -33,7 +33,7 @@ export interface QuantisationOptions {
   readonly symmetric?: boolean | undefined;
   /**
    * Precision to which activations may be rounded inside products of quantised weights: 0 lets the runtime choose, 1 float32, 2 float16,
-   * 4 int8, which is the fastest on processors. Default 0.
+   * 4 int8, which is the fastest on processors. Default: 4 for weights of 8 and 2 bits, which are very slow otherwise, 0 for those of 4.
    */
   readonly accuracyLevel?: number | undefined;
 }
@@ -99,7 +99,7 @@ export const QUANTISATION = {
         accepts: (value): value is number => [0, 1, 2, 3, 4].includes(value as number),
         expected: 'a level from 0 to 4',
       },
-      default: 0,
+      otherwise: '4 for 8 and 2 bits, 0 for 4 bits',
       applies: withBlocks,
     },
   ),
@@ -107,24 +107,22 @@ export const QUANTISATION = {
 
 /** Options with every default filled in. */
 export interface ResolvedQuantisation
-  extends Omit<Required<Resolved<QuantisationOptions, typeof QUANTISATION>>, 'dtype' | 'layout' | 'weightsFrom'> {
+  extends Omit<
+    Required<Resolved<QuantisationOptions, typeof QUANTISATION>>,
+    'dtype' | 'layout' | 'weightsFrom' | 'accuracyLevel'
+  > {
   /** None: the result is as the model is. */
   readonly dtypes: readonly DtypeName[];
   readonly layout: FolderLayout | undefined;
+  /** By the bits of a map where it is not given. */
+  readonly accuracyLevel: number | undefined;
   /** Bits of single weights by name, in place of the dtype's. Default: none. */
   readonly bits?: ReadonlyMap<string, 2 | 4 | 8> | undefined;
 }
 
 /** @throws OptionError for a dtype that there is none of, naming the nearest, and for one that is asked for twice. */
 export function resolveQuantisation(given: QuantisationOptions): ResolvedQuantisation {
-  const {
-    dtype = [],
-    layout,
-    rounding = 'calibrated',
-    blockSize: size = 32,
-    symmetric = false,
-    accuracyLevel = 0,
-  } = given;
+  const { dtype = [], layout, rounding = 'calibrated', blockSize: size = 32, symmetric = false, accuracyLevel } = given;
   const names = [dtype].flat() as readonly string[];
   for (const [at, name] of names.entries()) {
     if (!Object.hasOwn(DTYPES, name)) {

@@ -256,7 +256,7 @@ async function prepareFolder(
       const saved: SavedFolder[] = [];
       const checks: VariantChecks[] = [];
       for (const [at, variant] of variants.entries()) {
-        const { file, storage, isSource, change, precision } = variant;
+        const { file, storage, isSource, change, certified } = variant;
         const found = await stages.save.run(context, {
           model: variant.model,
           source: folder,
@@ -268,7 +268,7 @@ async function prepareFolder(
           ...(storage && { layout: storage }),
         });
         const written = { ...job, folder, written: filled, file };
-        const checked = { ...written, heldOut: source.heldOut, change, precision };
+        const checked = { ...written, heldOut: source.heldOut, change, ...certified };
         const certificate = request.certifies ? await stages.certify.run(context, checked) : undefined;
         const { reference } = source;
         const quality = reference && (await stages.quality.run(context, { ...written, reference }));

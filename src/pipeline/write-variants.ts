@@ -1,4 +1,4 @@
-import type { NodeProto } from 'onnx-buf';
+import type { GraphProto, NodeProto } from 'onnx-buf';
 import { intAttribute } from '../graph/attributes.js';
 import { nameCacheAxes } from '../graph/name-cache-axes.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
@@ -27,7 +27,7 @@ export interface Variant {
   readonly isSource?: boolean;
   readonly storage?: StorageChoice;
   readonly change: ModelChange;
-  readonly precision?: CertifyInput['precision'];
+  readonly certified?: Pick<CertifyInput, 'isHalf' | 'roundsActivations'>;
   readonly written?: WrittenDtype;
 }
 
@@ -52,13 +52,14 @@ export async function makeVariants(
     const { model } = written;
     const isSource = written.isSource === true && folder.changed === undefined;
     const change = { modules: outcome.modules, changed: new Map([...outcome.changed, ...written.changed]) };
-    return [{ file: folder.modelFile, model, isSource, change, precision: precisionOf(job.model.coded), written }];
+    const certified = { roundsActivations: roundsActivations(job.model.coded) };
+    return [{ file: folder.modelFile, model, isSource, change, certified, written }];
   }
   const variants: Variant[] = [];
   for (const dtype of dtypes) {
     const request = { ...quantisation, layout, dtype };
     const written = await stages.quantise.run(context, { job, outcome, request });
-    const { floats, maps } = DTYPES[dtype];
+    const { floats } = DTYPES[dtype];
     const file = variantFile(folder, layout, dtype);
     // transformers.js finds a model's data by the model's name; genai reads whatever the model names.
     if (layout === 'transformers.js') nameCacheAxes(written.model.proto.graph!);
@@ -69,12 +70,7 @@ export async function makeVariants(
       model: written.model,
       ...(isRenamed && { storage: { external: { location: `${file.slice(file.lastIndexOf('/') + 1)}_data` } } }),
       change: { modules: outcome.modules, changed: new Map([...outcome.changed, ...written.changed]) },
-      precision:
-        maps.kind === 'dynamic' || quantisation.accuracyLevel === 4
-          ? 'byte'
-          : floats === 'float16'
-            ? 'half'
-            : undefined,
+      certified: { isHalf: floats === 'float16', roundsActivations: roundsActivations(written.model) },
       written,
     });
   }
@@ -82,22 +78,25 @@ export async function makeVariants(
 }
 
 /**
- * Precision in which a model that was read from codes computes. ONNX Runtime makes `MatMulNBits` of accuracy level 4 of products with
+ * Whether products of a model round activations to eight bits. ONNX Runtime makes `MatMulNBits` of accuracy level 4 of products with
  * `DequantizeLinear`.
  */
-function precisionOf({ proto }: OnnxModel): CertifyInput['precision'] {
-  const { node: nodes } = proto.graph!;
+function roundsActivations({ proto }: OnnxModel): boolean {
+  const nodes = nodesIn(proto.graph!);
   const factorOf = ({ opType, input }: NodeProto) =>
     opType === 'Transpose' ? input[0] : PRODUCTS.has(opType) ? input[1] : undefined;
   const factors = new Set(nodes.map(factorOf));
-  const rounds = nodes.some(
+  return nodes.some(
     (node) =>
       node.opType === 'MatMulInteger' ||
       (node.opType === 'DequantizeLinear' && factors.has(node.output[0])) ||
       intAttribute(node, 'accuracy_level', 0) === 4,
   );
-  return rounds ? 'byte' : undefined;
 }
+
+/** All nodes, those of branches too. */
+const nodesIn = ({ node }: GraphProto): NodeProto[] =>
+  node.flatMap((each) => [each, ...each.attribute.flatMap(({ g }) => (g ? nodesIn(g) : []))]);
 
 const PRODUCTS: ReadonlySet<string> = new Set(['MatMul', 'Gemm']);
 

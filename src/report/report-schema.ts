@@ -144,6 +144,11 @@ export interface CertificateReport {
    * `rounding` explains.
    */
   readonly kernelNoise?: number | undefined;
+  /**
+   * The gap of the written graph computed in float32, by weights as they were written. Measured where its products round activations, or
+   * the gap is more than `rounding` explains.
+   */
+  readonly gapInFloat32?: number | undefined;
   /** Largest gap that passes; follows from `rounding`, and from `kernelNoise` where that was measured. */
   readonly tolerance: number;
   readonly passed: true;

@@ -37,8 +37,10 @@ export interface CertifyInput extends Pick<PruneJob, 'model' | 'analysed' | 'eng
   readonly written: string;
   /** The model file in it. Default: the dense model's. */
   readonly file?: string | undefined;
-  /** Precision that the written model computes in, where its weights have another. */
-  readonly precision?: keyof typeof TOLERANCES | undefined;
+  /** Whether the written model's floats are half precision where the dense model's are not. */
+  readonly isHalf?: boolean | undefined;
+  /** Whether the written model's products round activations to eight bits. */
+  readonly roundsActivations?: boolean | undefined;
   readonly change: ModelChange;
 }
 
@@ -60,9 +62,10 @@ const WINDOW = { windowCount: 2, windowLength: 64 };
 const TOLERANCES = {
   float32: { least: 1e-5, most: 1e-3 },
   half: { least: 2e-3, most: 2e-2 },
-  /** Activations are rounded to eight bits, tensor by tensor: a few outliers make the rest coarse. */
-  byte: { least: 0.15, most: 0.15 },
 };
+
+/** Farthest where activations are rounded to eight bits, as a tensor or by block: a few outliers make the rest coarse. */
+const ACTIVATION_ROUNDING = 0.15;
 
 /** Tolerance as a multiple of the model's own rounding; sound models came to three of it at most. */
 const ROUNDINGS = 10;
@@ -80,8 +83,8 @@ const HALF_TYPES: ReadonlySet<number> = new Set([10, 16]);
  * Has ONNX Runtime open a folder that was written by its path, as users do, and read windows with it: a prompt, then tokens
  * one by one on the cache. Its logits are compared with the masked original's: the dense graph with the removed channels
  * zeroed and the repairs applied, run block by block. How far those move when the cut maps are rounded to the numbers beside and
- * ONNX Runtime fuses no operators is the model's own rounding, which the tolerance follows from. Where that is not enough, the dense
- * model is measured too: kernels that round activations move its logits in the same way.
+ * ONNX Runtime fuses no operators is the model's own rounding, which the tolerance follows from. Where that is not enough, the written
+ * graph is run in float32 too, and the dense model is measured: kernels that round activations move its logits in the same way.
  *
  * Where memory is too short, what can be run is compared, or a remark says that nothing was.
  * @throws NumericalError when they differ; EngineError when ONNX Runtime runs the original, and not what was written.
@@ -122,13 +125,15 @@ async function compare(request: CertifyRequest, remarks: string[]): Promise<Cert
     return undefined;
   }
   const tokenCount = windows.length * windows[0]!.length;
-  const isRouted = (request.precision !== undefined || isHalf(request.model)) && choosesExperts(request.model);
+  const isRounded = request.isHalf || request.roundsActivations || isHalf(request.model);
+  const isRouted = isRounded && choosesExperts(request.model);
   const gapOf = (found: Float32Array, expected: Float32Array) =>
     isRouted ? middleGap(found, expected, masked.logits.length / tokenCount) : logitsGap(found, expected);
   if (isRouted) remarks.push(ROUTED);
+  const gapInFloat32 = async () => gapOf(await runWritten(request, windows), masked.logits);
   const compared =
     opened instanceof EngineError
-      ? { gap: gapOf(await runWritten(request, windows), masked.logits), tokens: tokenCount }
+      ? { gap: await gapInFloat32(), tokens: tokenCount }
       : { gap: gapOf(...pickRows(opened, masked.logits, windows)), tokens: opened.length };
   const measured = {
     windows: windows.length,
@@ -137,13 +142,16 @@ async function compare(request: CertifyRequest, remarks: string[]): Promise<Cert
     ...compared,
     rounding: masked.rounding,
   };
-  if (measured.opened && measured.gap > toleranceOf(request, measured)) {
+  const inFloat32 = { ...request, roundsActivations: false };
+  const isFar = measured.gap > toleranceOf(request, measured);
+  if (measured.opened && (isFar || request.roundsActivations)) {
     // The graph itself is right where it computes in float32 what it should; what is left is the kernels'.
-    const gap = gapOf(await runWritten(request, windows), masked.logits);
-    sign({ ...request, precision: undefined }, { ...measured, gap });
-    return sign(request, { ...measured, kernelNoise: await measureKernelNoise(request, windows, gapOf) });
+    const gap = await gapInFloat32();
+    sign(isFar ? { ...inFloat32, isHalf: false } : inFloat32, { ...measured, gap });
+    const noise = isFar && { kernelNoise: await measureKernelNoise(request, windows, gapOf) };
+    return sign(request, { ...measured, gapInFloat32: gap, ...noise });
   }
-  const certificate = sign(request, measured);
+  const certificate = sign(inFloat32, measured);
   const unopenable = tooLarge ?? (isOutOfMemory(opened) ? errorMessage(opened) : undefined);
   if (unopenable !== undefined) remarks.push(`checked block by block, but not opened as a whole: ${unopenable}`);
   else if (opened instanceof EngineError) remarks.push(unopened(request, opened));
@@ -167,13 +175,13 @@ interface Masked {
 
 /** @returns the error of a model that cannot be run block by block. */
 async function runMasked(
-  { model, change, precision, ...request }: CertifyRequest,
+  { model, change, isHalf: isWrittenHalf, ...request }: CertifyRequest,
   windows: readonly Int32Array[],
 ): Promise<Masked | UnsupportedModelError> {
   try {
     const { analysed } = request;
     // Halves are what the written model rounds to, whatever the original's weights are.
-    const neighbours = precision === 'half' ? 'half' : 'own';
+    const neighbours = isWrittenHalf ? 'half' : 'own';
     const run = (options: Pick<MaskOptions, 'nudge'> & Pick<LogitsRequest, 'optimization'> = {}) =>
       withScratchWeights(request.folder.platform, async (store) => {
         const masked = await maskModel(model, change, { analysed, store, nudge: options.nudge, neighbours });
@@ -247,11 +255,11 @@ async function measureKernelNoise(
 
 /** Largest gap that is taken for rounding. */
 function toleranceOf(
-  { model, precision }: CertifyRequest,
+  { model, roundsActivations, ...request }: CertifyRequest,
   { rounding, kernelNoise = 0 }: Pick<CertificateReport, 'rounding' | 'kernelNoise'>,
 ): number {
-  const { least, most } = TOLERANCES[precision ?? (isHalf(model) ? 'half' : 'float32')];
-  const byRounding = Math.min(most, Math.max(least, ROUNDINGS * rounding));
+  const { least, most } = TOLERANCES[request.isHalf || isHalf(model) ? 'half' : 'float32'];
+  const byRounding = roundsActivations ? ACTIVATION_ROUNDING : Math.min(most, Math.max(least, ROUNDINGS * rounding));
   return Math.max(byRounding, Math.min(MOST_KERNEL_NOISE, KERNEL_NOISES * kernelNoise));
 }
 

@@ -22,7 +22,8 @@ export interface DtypeRequest extends BlockSettings {
   readonly dtype: DtypeName;
   /** `none`: codes are zeros, for only sizes are asked for. */
   readonly rounding: 'calibrated' | 'nearest' | 'none';
-  readonly accuracyLevel: number;
+  /** See `writeBlocks`. */
+  readonly accuracyLevel: number | undefined;
   /** The runtime that it is for. */
   readonly layout: FolderLayout | undefined;
   /** The model that it came from, and what was done to it. */
