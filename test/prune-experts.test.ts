@@ -25,7 +25,7 @@ import {
   softmaxOfBest,
 } from './support/mixtures.js';
 import { besideSharedExpert, buildDecoder, HIDDEN, NEURONS, type Part, VOCABULARY } from './support/small-decoder.js';
-import { type Loaded, loadTinyLlama, pruneLoaded, runModel } from './support/tiny-llama.js';
+import { bytesOf, type Loaded, loadTinyLlama, pruneLoaded, runModel } from './support/tiny-llama.js';
 
 const load = async (ffn: Part): Promise<Loaded> => loadTinyLlama(buildDecoder({ ffn }));
 
@@ -241,6 +241,37 @@ it('keep as many as a token goes to', async () => {
   await expect(pruning).rejects.toThrow(
     expect.objectContaining({ name: 'OptionError', message: expect.stringMatching(/at most 66\.66 % can go/) }),
   );
+});
+
+describe('as many as a token goes to, or one of each group', () => {
+  it.each([
+    ['the best of a softmax', gathered(bestOfSoftmax), 2],
+    ['the best group, by two of its experts', gathered(bestGroup(2)), 4],
+    ['the best group, by one of its experts', gathered(bestGroup(2, { judged: 1, count: 1 }), 'GatherND', 1), 2],
+    ['one group', gathered(bestGroup(1)), 2],
+  ] as const)('are found again in the result: %s', async (_, ffn, least) => {
+    const loaded = await load(ffn);
+    const options = { sparsity: 0, experts: least, method: 'flap' } as const;
+    const { outcome } = await checkPruning(loaded, options, VOCABULARY);
+    const again = await loadTinyLlama(await bytesOf(outcome.model));
+    const found = expertsOf(again);
+    expect(found.map(({ unitCount, leastExperts }) => [unitCount, leastExperts])).toEqual([
+      [least, least],
+      [least, least],
+    ]);
+    expect(found.map(({ groupCount }) => groupCount)).toEqual(expertsOf(loaded).map(({ groupCount }) => groupCount));
+    // Only neurons can leave now.
+    const more = await checkPruning(again, { sparsity: 0.2, modules: 'experts', allocation: 'global' }, VOCABULARY);
+    expect(more.maskedGap).toBeLessThan(1e-5);
+    for (const { keep, neurons } of more.outcome.modules) {
+      expect(keep).toHaveLength(least);
+      expect(neurons!.length).toBeLessThan(least * NEURONS);
+    }
+    const fewer = resolveOptions({ sparsity: 0, method: 'flap', experts: least - 1 });
+    expect(() => selectModules({ analysed: again.analysed, options: fewer })).toThrow(
+      new RegExp(`^experts is ${least - 1}; the router of block 0 chooses among ${least} experts at least`),
+    );
+  });
 });
 
 describe('a number of experts', () => {

@@ -1,7 +1,7 @@
 import type { NodeProto } from 'onnx-buf';
 import { type GraphIndex, inputsOf, qualifiedOp } from '../graph/graph-index.js';
 import { isFloatType } from '../graph/retype-floats.js';
-import { INT32, INT64 } from '../graph/value.js';
+import { elementCount, INT32, INT64 } from '../graph/value.js';
 import type { AxisLabel } from '../operators/axis-rule.js';
 import { isLinearNode, type OutputSearch, readLinear } from './find-output-linears.js';
 
@@ -26,6 +26,20 @@ const EQUIVARIANT: ReadonlySet<string> = new Set([
 
 /** Operators that see all experts of a token and return something without an axis of experts. */
 const REDUCING: ReadonlySet<string> = new Set(['TopK', 'ArgMax', 'ReduceMax', 'GatherElements', 'Shape']);
+
+/** Operators that change no number along an axis of one element, such as the experts of a group of one. */
+const SUMS: ReadonlySet<string> = new Set(['ReduceSum', 'ReduceMean']);
+
+/** Slots of inputs with an axis of the chosen experts, beside an input with an axis of all experts. */
+const CHOSEN_SLOTS: Readonly<Record<string, readonly number[]>> = { ScatterElements: [1, 2], GatherElements: [1] };
+
+/** A value to follow back. */
+interface Step {
+  readonly value: string;
+  readonly reader: NodeProto;
+  /** Whether it depends on a choice, so that its last axis is not that of all experts. */
+  readonly isBehind: boolean;
+}
 
 /** A router that is followed back from what a mixture reads of it. */
 export interface RouterWalk {
@@ -75,22 +89,39 @@ export function followRouter(
     labels.set(value, { axis: dims.length - 1, codes: codes.subarray(0, dims.at(-1)) });
     if (isInGroups(value)) groupCounts.add(dims.at(-2)!);
   };
+  // Sizes cannot tell chosen experts from all where as many are chosen as exist, in all or in a group. None can leave there.
+  const widths = choiceWidths(search);
+  const maybeChosen = (value: string) =>
+    !hasExperts(value) ||
+    isInteger(search, value) ||
+    dimsOf(value)
+      .slice(isWhole(value) ? -1 : -2)
+      .some((dim) => widths.has(dim));
   const choices: string[][] = [];
-  const pending = starts.map((value) => ({ value, reader: from, isBehind: isChosen }));
-  const seen = new Set<string>();
+  const pending: Step[] = starts.map((value) => ({ value, reader: from, isBehind: isChosen }));
+  // Values of which only the sizes are read come last, since other readers tell which axis they have.
+  const measured: Step[] = [];
+  const seen = { before: new Set<string>(), behind: new Set<string>() };
+  const isDone = ({ value, isBehind }: Step, isMeasured: boolean) => {
+    const [own, other] = isBehind ? [seen.behind, seen.before] : [seen.before, seen.behind];
+    return own.has(value) || (other.has(value) && (isMeasured || !hasExperts(value)));
+  };
   const inputs: string[] = [];
   const results: string[] = [];
-  for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
-    const { value, reader, isBehind } = next;
-    if (value === '' || seen.has(value)) continue;
-    seen.add(value);
+  for (;;) {
+    const isMeasured = pending.length === 0;
+    const step = pending.pop() ?? measured.pop();
+    if (step === undefined) break;
+    const { value, reader, isBehind } = step;
+    if (value === '' || isDone(step, isMeasured)) continue;
+    (isBehind ? seen.behind : seen.before).add(value);
     const at = index.producerOf.get(value);
     const isMade = at !== undefined && (index.constants.has(value) || partition.stageOf.get(value) === stage);
     if (!isMade) {
       if (dataValues.has(value) || (at !== undefined && !index.constants.has(value)))
         throw new MixtureStop(reader, `the router is no product with a weight: it reads "${value}" itself`);
       // Integers are shapes and indices, which the nodes that read them mend.
-      if (index.initializers.has(value) && hasExperts(value) && isFloat(search, value)) label(value);
+      if (!isBehind && index.initializers.has(value) && hasExperts(value) && isFloat(search, value)) label(value);
       continue;
     }
     const node = index.nodes[at]!;
@@ -99,27 +130,35 @@ export function followRouter(
     if (opType !== 'Shape') nodes.add(at);
     if (isLinearNode(index, at)) {
       labelProduct(search, { at, codes, labels, nodes });
+      // There is no choice between the scores and what depends on one.
+      if (isBehind) throw stopAt(reader);
       label(value);
       inputs.push(node.input[0] ?? '');
       results.push(value);
       continue;
     }
     const isReducing = REDUCING.has(opType) && inputsOf(node).some((input) => hasExperts(input));
+    const isView = SUMS.has(opType) && elementCount(dimsOf(value)) === elementCount(dimsOf(node.input[0] ?? ''));
     // What sees the chosen experts only may be any operator.
-    const seesChosen =
-      isBehind && ![...inputsOf(node), value].some((name) => hasExperts(name) && !isInteger(search, name));
-    if (node.domain !== '' || (!seesChosen && !EQUIVARIANT.has(opType) && !isReducing))
-      throw new MixtureStop(
-        node,
-        `the router is no product with a weight: experts cannot be followed through ${qualifiedOp(node)}`,
-      );
-    if (hasExperts(value) && !isInteger(search, value)) label(value);
-    else if (!isReducing && inputsOf(node).some((input) => hasExperts(input) && isFloat(search, input)))
-      throw new MixtureStop(node, `it makes [${dimsOf(value).join(', ')}] of ${codes.length} experts`);
+    const seesChosen = isBehind && [...inputsOf(node), value].every(maybeChosen);
+    if (node.domain !== '' || (!seesChosen && !EQUIVARIANT.has(opType) && !isReducing && !isView)) throw stopAt(node);
+    if (!seesChosen) {
+      if (hasExperts(value) && !isInteger(search, value)) label(value);
+      else if (!isReducing && inputsOf(node).some((input) => hasExperts(input) && isFloat(search, input)))
+        throw new MixtureStop(node, `it makes [${dimsOf(value).join(', ')}] of ${codes.length} experts`);
+    }
     if (opType === 'TopK') choices.push([...node.input]);
     // A mask of whole groups is one number a group until it is copied to its experts. The sizes to copy to may be as many as experts.
     const isCopied = opType === 'Expand' && !hasExperts(node.input[0] ?? '');
-    pending.push(...node.input.map((input) => ({ value: input, reader: node, isBehind: seesChosen || isCopied })));
+    const steps = node.input.map((input, slot): Step => {
+      const isOfChosen = CHOSEN_SLOTS[opType]?.includes(slot) ?? false;
+      return {
+        value: input,
+        reader: node,
+        isBehind: isOfChosen || isCopied || (seesChosen && !(isReducing && hasExperts(input))),
+      };
+    });
+    (opType === 'Shape' ? measured : pending).push(...steps);
   }
   if (results.length === 0)
     throw new MixtureStop(from, 'the router is no product with a weight: its scores do not depend on the tokens');
@@ -133,6 +172,22 @@ export function followRouter(
   const perGroup = Math.max(chosenOf(isInGroups), Math.ceil(count / groups));
   return { leastExperts: perGroup * groupCount, groupCount, inputs, results };
 }
+
+/** How many the nodes of a stage choose. */
+function choiceWidths({ index, partition, facts, stage }: OutputSearch): ReadonlySet<number> {
+  const counts = (partition.stages[stage] ?? []).flatMap((at) => {
+    const { opType, input } = index.nodes[at]!;
+    if (opType === 'ArgMax') return [1];
+    return opType === 'TopK' ? (facts.get(input[1] ?? '')?.ints ?? []) : [];
+  });
+  return new Set(counts);
+}
+
+const stopAt = (node: NodeProto): MixtureStop =>
+  new MixtureStop(
+    node,
+    `the router is no product with a weight: experts cannot be followed through ${qualifiedOp(node)}`,
+  );
 
 interface RouterProduct extends Pick<RouterWalk, 'codes' | 'labels' | 'nodes'> {
   readonly at: number;

@@ -72,14 +72,17 @@ export const softmaxOfBest: Choice = (g, x) => {
   return [chosen, g.op('Softmax', [best], { axis: -1 })];
 };
 
-/** Sigmoids with a bias that only the choice sees, and only of the best group's experts (DeepSeek-V3, GLM-4). */
+/**
+ * Sigmoids with a bias that only the choice sees, and only of the best group's experts (DeepSeek-V3, GLM-4).
+ * @param judged experts by which a group is judged
+ */
 export const bestGroup =
-  (groupCount: number): Choice =>
+  (groupCount: number, { judged = 2, count = CHOSEN } = {}): Choice =>
   (g, x) => {
     const shares = g.op('Sigmoid', [plainRouter(g, x)]);
     const biased = g.op('Add', [shares, g.weight([EXPERTS], 0.3)]);
     const apart = g.op('Reshape', [biased, g.ints(-1, groupCount, EXPERTS / groupCount)]);
-    const [pairs] = g.ops('TopK', [apart, g.ints(2)], 2, { axis: -1 }) as [string];
+    const [pairs] = g.ops('TopK', [apart, g.ints(judged)], 2, { axis: -1 }) as [string];
     const groups = g.op('ReduceSum', [pairs, g.ints(-1)], { keepdims: 0 });
     const [, best] = g.ops('TopK', [groups, g.ints(1)], 2, { axis: -1 }) as [string, string];
     const none = g.op('Expand', [g.scalar(0), g.op('Shape', [groups])]);
@@ -88,18 +91,18 @@ export const bestGroup =
     const wide = g.op('Expand', [g.op('Unsqueeze', [marks, g.ints(-1)]), g.ints(1, groupCount, EXPERTS / groupCount)]);
     const isIn = g.op('Cast', [g.op('Reshape', [wide, g.ints(-1, EXPERTS)])], { to: 9 });
     const left = g.op('Where', [isIn, biased, g.scalar(-1e4)]);
-    const [, chosen] = g.ops('TopK', [left, g.ints(CHOSEN)], 2, { axis: -1 }) as [string, string];
+    const [, chosen] = g.ops('TopK', [left, g.ints(count)], 2, { axis: -1 }) as [string, string];
     const picked = g.op('GatherElements', [shares, chosen], { axis: 1 });
     return [chosen, g.op('Div', [picked, g.op('ReduceSum', [picked, g.ints(-1)], { keepdims: 1 })])];
   };
 
 /** Weights of the chosen experts are gathered for each token (transformers' batched_mm, by dynamo). */
 export const gathered =
-  (choose: Choice, gather: 'Gather' | 'GatherND' = 'GatherND'): Part =>
+  (choose: Choice, gather: 'Gather' | 'GatherND' = 'GatherND', count = CHOSEN): Part =>
   ({ g }, x) => {
     const tokens = g.op('Reshape', [x, g.ints(-1, HIDDEN)]);
     const [chosen, shares] = choose(g, tokens);
-    const each = g.op('Expand', [g.op('Unsqueeze', [tokens, g.ints(1)]), g.ints(1, CHOSEN, 1)]);
+    const each = g.op('Expand', [g.op('Unsqueeze', [tokens, g.ints(1)]), g.ints(1, count, 1)]);
     const rows = g.op('Reshape', [each, g.ints(-1, HIDDEN, 1)]);
     const flat = g.op('Reshape', [chosen, g.ints(-1)]);
     const indices = gather === 'Gather' ? flat : g.op('Unsqueeze', [flat, g.ints(-1)]);
@@ -110,7 +113,7 @@ export const gathered =
     const inner = g.op('Unsqueeze', [g.op('Mul', [g.op('Relu', [gate]), up]), g.ints(-1)]);
     const made = g.op('Squeeze', [g.op('MatMul', [pick([EXPERTS, HIDDEN, NEURONS]), inner]), g.ints(-1)]);
     const weighted = g.op('Mul', [made, g.op('Unsqueeze', [g.op('Reshape', [shares, g.ints(-1)]), g.ints(-1)])]);
-    const sum = g.op('ReduceSum', [g.op('Reshape', [weighted, g.ints(-1, CHOSEN, HIDDEN)]), g.ints(1)], {
+    const sum = g.op('ReduceSum', [g.op('Reshape', [weighted, g.ints(-1, count, HIDDEN)]), g.ints(1)], {
       keepdims: 0,
     });
     return g.op('Reshape', [sum, g.op('Shape', [x])]);
