@@ -4,6 +4,7 @@ import type { PrunableModule } from '../src/architecture/layout.js';
 import { OptionError, UnsupportedModelError } from '../src/errors.js';
 import type { OnnxModel } from '../src/onnx/onnx-model.js';
 import { resolveOptions } from '../src/options.js';
+import { recipeModule } from '../src/pipeline/write-recipe.js';
 import { selectModules, withoutExperts } from '../src/prune/select-modules.js';
 import { applyChange, cutModel } from '../src/removal/apply-change.js';
 import { describeModel } from '../src/report/describe-model.js';
@@ -205,13 +206,17 @@ describe('neurons inside experts', () => {
       const files = { kind: 'recipe' as const, json: 'recipe.json', tensors: 'recipe.safetensors' };
       return parseChange({ modules } as unknown as Recipe, { model, analysed, tensors: new Map(), files });
     };
-    expect(parse([0, 5, 3, 23]).modules[0]!.neurons).toEqual(Int32Array.of(0, 5, 3, 23));
-    for (const neurons of [[0, 5, 3], [5, 0, 3, 4], [0, 5, 3, 24], [], 'all'])
+    // Of 24 neurons: the first and the sixth, the fourth and the last.
+    const [cut] = parse(['840000', '100001']).modules;
+    expect(cut!.neurons).toEqual(Int32Array.of(0, 5, 3, 23));
+    expect(recipeModule(cut!)).toEqual({ index, block, kind, keep: [1, 3], neurons: ['840000', '100001'] });
+    const wrong = [['840000', '100000'], ['840000'], ['84', '10'], ['000000', '000000'], ['84000G', '100001'], 'all'];
+    for (const neurons of [...wrong, [0, 5, 3, 23]])
       expect(() => parse(neurons)).toThrow(
-        /^recipe\.json: modules\[0\] keeps no ascending lists of neurons below 24, as many in each expert/,
+        /^recipe\.json: modules\[0\] has no 2 rows of hexadecimal digits for 24 units of neurons, as many/,
       );
     const [attention] = analysed.detected.layout.modules as [PrunableModule];
-    expect(() => parse([0, 1], attention)).toThrow(
+    expect(() => parse(['c00000'], attention)).toThrow(
       /names neurons inside experts, and the model has none that can leave/,
     );
   });

@@ -1,6 +1,8 @@
 import type { CalibrationProvenance } from '../calibration/calibration-set.js';
 import type { PruneJob, PruneOutcome } from '../prune/job.js';
-import { RECIPE_SCHEMA, type Recipe } from '../report/recipe-schema.js';
+import type { ModuleCut } from '../removal/apply-change.js';
+import { RECIPE_SCHEMA, type Recipe, type RecipeModule } from '../report/recipe-schema.js';
+import { writeUnitBits } from '../report/unit-bits.js';
 import { type PairPlace, writePair } from '../storage/json-with-tensors.js';
 import type { ModelFolder } from '../storage/model-folder.js';
 import { originOf } from '../storage/model-origin.js';
@@ -40,13 +42,16 @@ export async function writeRecipe(
     ...(run !== undefined && { run }),
     ...(calibration && { calibration }),
     ...(sha256 !== undefined && { result: { sha256 } }),
-    modules: outcome.modules.map(({ module: { index, block, kind }, keep, neurons }) => ({
-      index,
-      block,
-      kind,
-      keep: [...keep],
-      ...(neurons && { neurons: [...neurons] }),
-    })),
+    modules: outcome.modules.map(recipeModule),
   };
   await writePair(platform, place, { json, tensors: outcome.changed });
+}
+
+/** Units that a module keeps, as a recipe has them. */
+export function recipeModule({ module, keep, neurons }: ModuleCut): RecipeModule {
+  const { index, block, kind, neurons: { unitCount } = { unitCount: 0 } } = module;
+  const width = (neurons?.length ?? 0) / keep.length;
+  const rows =
+    neurons && Array.from(keep, (_, row) => writeUnitBits(neurons.subarray(row * width, (row + 1) * width), unitCount));
+  return { index, block, kind, keep: [...keep], ...(rows && { neurons: rows }) };
 }

@@ -7,6 +7,7 @@ import type { AnalysedModel } from '../runtime/analyse-model.js';
 import { findTensor, type KeptTensors } from './find-tensor.js';
 import { RECIPE_SCHEMA, type Recipe } from './recipe-schema.js';
 import { checkSavedFile, damaged } from './saved-file.js';
+import { readUnitBits } from './unit-bits.js';
 
 const RECIPE = { modules: anyList, result: optional(withFields({ sha256: anyText })) };
 
@@ -71,9 +72,12 @@ function parseModules(recipe: Recipe, { analysed, files }: RecipeContext): Modul
     if (neurons === undefined) return { module, keep: Int32Array.from(keep) };
     if (module.neurons === undefined)
       throw broken('names neurons inside experts, and the model has none that can leave');
-    if (!areRows(neurons, keep.length, module.neurons.unitCount))
-      throw broken(`keeps no ascending lists of neurons below ${module.neurons.unitCount}, as many in each expert`);
-    return { module, keep: Int32Array.from(keep), neurons: Int32Array.from(neurons) };
+    const rows = readRows(neurons, keep.length, module.neurons.unitCount);
+    if (rows === undefined)
+      throw broken(
+        `has no ${keep.length} rows of hexadecimal digits for ${module.neurons.unitCount} units of neurons, as many of which stay in each expert`,
+      );
+    return { module, keep: Int32Array.from(keep), neurons: Int32Array.from(rows.flat()) };
   });
 }
 
@@ -84,13 +88,11 @@ function isAscending(keep: unknown, unitCount: number): keep is number[] {
   );
 }
 
-/** Whether a list is made of so many ascending ones of the same length. */
-function areRows(list: unknown, rowCount: number, limit: number): boolean {
-  if (!Array.isArray(list) || list.length % rowCount !== 0) return false;
-  const width = list.length / rowCount;
-  return Array.from({ length: rowCount }, (_, row) => list.slice(row * width, (row + 1) * width)).every((row) =>
-    isAscending(row, limit),
-  );
+/** Units that stay in each expert. `undefined` where they are not as many in each. */
+function readRows(list: unknown, rowCount: number, unitCount: number): number[][] | undefined {
+  if (!Array.isArray(list) || list.length !== rowCount) return undefined;
+  const rows = list.map((row) => readUnitBits(row, unitCount) ?? []);
+  return rows.every(({ length }) => length > 0 && length === rows[0]!.length) ? rows : undefined;
 }
 
 /** Grouped queries: every KV head that stays serves as many query heads. */

@@ -4,7 +4,7 @@ import type { EnvironmentReport, JsonValue } from './report-schema.js';
 import type { SavedFile } from './saved-file.js';
 
 /** Value of `schema`; the number rises when a field changes its meaning or is removed. */
-export const RECIPE_SCHEMA = 'fang-prune-recipe/2';
+export const RECIPE_SCHEMA = 'fang-prune-recipe/3';
 
 /**
  * Changes of a run to a model, as plain data: the contents of `recipe.json`. Changed weights are in `recipe.safetensors` under
@@ -36,8 +36,8 @@ export interface RecipeModule {
   /** Units that stay, ascending. */
   readonly keep: readonly number[];
   /**
-   * Neurons that stay in each expert of `keep`, one expert after the other, each ascending and as many as the others; units of several
-   * neurons, where these can only leave together. Absent: all.
+   * Neurons that stay in each expert of `keep`, as many in each, in hexadecimal digits (`writeUnitBits`); units of several neurons, where
+   * these can only leave together. Absent: all.
    */
-  readonly neurons?: readonly number[];
+  readonly neurons?: readonly string[];
 }
