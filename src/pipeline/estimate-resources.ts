@@ -1,7 +1,11 @@
-import { blockSpans } from '../architecture/layout.js';
+import { blockSpans, type PrunableModule } from '../architecture/layout.js';
+import { makerOf } from '../graph/graph-index.js';
+import { elementCount } from '../graph/value.js';
 import { METRICS } from '../importance/metrics.js';
 import { sum } from '../linalg/sum.js';
 import { triangleLength } from '../linalg/triangle.js';
+import { findDataType } from '../onnx/data-types.js';
+import { expertTensors } from '../operators/experts.js';
 import { type ResolvedOptions, readsTokens } from '../options.js';
 import { countCurvatureTokens } from '../prune/measure-dense/choose-backward-batches.js';
 import { densePassKinds } from '../prune/measure-dense/measure-dense.js';
@@ -65,6 +69,9 @@ const MATRICES = { none: 0, scored: 3, ordered: 6, repaired: 7 };
 const BASE_BYTES = 0.45 * 2 ** 30;
 /** Copies of a segment's weights in float32: for the session that runs, and packed for speed. */
 const COPIES = 2;
+/** Copies of packed experts while ONNX Runtime opens their segment, and of the one expert that is unpacked, in float32. */
+const PACKED_COPIES = 6;
+const UNPACKED_COPIES = 4;
 
 /** Bytes of memory that a pruning run takes at most, roughly: within a third of what runs of 1B to 7B models took. */
 export function estimateMemory({ analysed, options }: Pick<ResourceRequest, 'analysed' | 'options'>): number {
@@ -72,11 +79,31 @@ export function estimateMemory({ analysed, options }: Pick<ResourceRequest, 'ana
   const modules = layout.modules.filter(({ kind }) => options.modules.has(kind));
   const widest = Math.max(0, ...modules.map(({ output }) => output.inputCount));
   const heaviest = Math.max(
-    layout.vocabularySize * layout.hiddenSize,
-    ...layout.modules.map(({ parameterCount }) => parameterCount),
+    COPIES * FLOAT_BYTES * layout.vocabularySize * layout.hiddenSize,
+    ...layout.modules.map((module) => openedBytes(analysed, module)),
   );
   const { sums } = densePassKinds(options);
   const isGram = options.adapter.needs === 'gram';
   const use = options.inputSteps > 0 ? 'repaired' : isGram ? (sums ? 'ordered' : 'scored') : sums ? 'ordered' : 'none';
-  return BASE_BYTES + COPIES * heaviest * FLOAT_BYTES + MATRICES[use] * widest ** 2 * DOUBLE_BYTES;
+  return BASE_BYTES + heaviest + MATRICES[use] * widest ** 2 * DOUBLE_BYTES;
+}
+
+/** Memory of a module's weights while its segment is opened. Experts in packed weights are never floats all at once. */
+function openedBytes(analysed: AnalysedModel, module: PrunableModule): number {
+  const { parameterCount, unitCount } = module;
+  const packed = packedBytes(analysed, module);
+  if (packed === undefined) return COPIES * FLOAT_BYTES * parameterCount;
+  return PACKED_COPIES * packed + (UNPACKED_COPIES * FLOAT_BYTES * parameterCount) / unitCount;
+}
+
+/** Bytes of the experts' weights in a packed mixture; undefined for other modules. */
+function packedBytes({ detected, facts }: AnalysedModel, { kind, output }: PrunableModule): number | undefined {
+  const node = kind === 'experts' ? makerOf(detected.index, output.result) : undefined;
+  if (node?.opType !== 'QMoE') return undefined;
+  return sum(
+    expertTensors(node).all.map((name) => {
+      const { dims = [], dataType = 0 } = facts.first.get(name) ?? {};
+      return (elementCount(dims) * (findDataType(dataType)?.bits ?? 0)) / 8;
+    }),
+  );
 }

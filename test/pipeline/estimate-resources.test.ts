@@ -1,10 +1,13 @@
 import { resolveRequest } from '../../src/options/request.js';
-import { estimateScratch } from '../../src/pipeline/estimate-resources.js';
+import { estimateMemory, estimateScratch } from '../../src/pipeline/estimate-resources.js';
 import { runPrune } from '../../src/pipeline/run-prune.js';
 import { STAGES } from '../../src/pipeline/stages.js';
 import { nodePlatform } from '../../src/platform/node/node-platform.js';
 import type { AnalysedModel } from '../../src/runtime/analyse-model.js';
+import { packedMixture } from '../support/mixtures.js';
 import { SHORT_LLAMA } from '../support/short-llama.js';
+import { buildDecoder } from '../support/small-decoder.js';
+import { loadTinyLlama } from '../support/tiny-llama.js';
 
 const WINDOWS = { windowCount: 6, windowLength: 32 };
 
@@ -56,3 +59,32 @@ it.each(['flap', 'obc', 'o-fang', 'auto'])(
     expect(estimateScratch({ ...room, tokenCount: many })).toBeGreaterThanOrEqual(2 * many * hiddenSize * 4);
   },
 );
+
+it('counts experts in packed weights as they are in memory', async () => {
+  const { analysed } = await loadTinyLlama(buildDecoder({ ffn: packedMixture }));
+  const { index, layout } = analysed.detected;
+  // One layer of gpt-oss-20b.
+  const [experts, size, blocks, heads] = [32, 2880, 90, 4096];
+  const first = new Map(analysed.facts.first);
+  const resize = (name: string, dims: readonly number[]) => first.set(name, { ...first.get(name)!, dims });
+  for (const { opType, input } of index.nodes) {
+    if (opType !== 'QMoE') continue;
+    resize(input[2]!, [experts, 2 * size, size / 2]);
+    resize(input[3]!, [experts, 2 * size, blocks]);
+    resize(input[5]!, [experts, size, size / 2]);
+    resize(input[6]!, [experts, size, blocks]);
+  }
+  const modules = layout.modules.map((module) =>
+    module.kind === 'experts'
+      ? { ...module, unitCount: experts, parameterCount: experts * 3 * size ** 2 }
+      : { ...module, output: { ...module.output, inputCount: heads } },
+  );
+  const large = {
+    ...analysed,
+    facts: { ...analysed.facts, first },
+    detected: { ...analysed.detected, layout: { ...layout, modules, hiddenSize: size } },
+  };
+  const { options } = resolveRequest({ model: 'large', sparsity: [0.25], dryRun: true });
+  // A run took 4.25 GB (docs/methods.md).
+  expect(Math.abs(estimateMemory({ analysed: large, options }) / 4.25e9 - 1)).toBeLessThan(1 / 3);
+});
