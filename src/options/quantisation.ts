@@ -33,7 +33,8 @@ export interface QuantisationOptions {
   readonly symmetric?: boolean | undefined;
   /**
    * Precision to which activations may be rounded inside products of quantised weights: 0 lets the runtime choose, 1 float32, 2 float16,
-   * 4 int8, which is the fastest on processors. Default: 4 for weights of 8 and 2 bits, which are very slow otherwise, 0 for those of 4.
+   * 4 int8. Default 4 where activations are float32: ONNX Runtime's fast kernels for processors. At other levels those for 8 and 2 bits unpack
+   * the matrix for every token. Default 0 where activations are float16.
    */
   readonly accuracyLevel?: number | undefined;
 }
@@ -99,7 +100,7 @@ export const QUANTISATION = {
         accepts: (value): value is number => [0, 1, 2, 3, 4].includes(value as number),
         expected: 'a level from 0 to 4',
       },
-      otherwise: '4 for 8 and 2 bits, 0 for 4 bits',
+      otherwise: '4, for float16 0',
       applies: withBlocks,
     },
   ),
@@ -114,7 +115,6 @@ export interface ResolvedQuantisation
   /** None: the result is as the model is. */
   readonly dtypes: readonly DtypeName[];
   readonly layout: FolderLayout | undefined;
-  /** By the bits of a map where it is not given. */
   readonly accuracyLevel: number | undefined;
   /** Bits of single weights by name, in place of the dtype's. Default: none. */
   readonly bits?: ReadonlyMap<string, 2 | 4 | 8> | undefined;

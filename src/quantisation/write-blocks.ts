@@ -23,19 +23,12 @@ export interface QuantisedWeight extends QuantisableWeight {
 }
 
 /**
- * Accuracy levels by bits, where none is asked for. ONNX Runtime's kernels for processors compute products of 4 bits in float32, but
- * those of 8 and 2 bits only with activations in int8: at other levels they unpack the whole matrix for every token.
- */
-const ACCURACY_LEVELS: Readonly<Record<number, number>> = { 2: 4, 8: 4 };
-
-/**
  * Has a graph read codes in place of float weights, in place: products become `MatMulNBits`, or `MatMulBnb4` where levels are a
  * table's; lookups of embeddings become `GatherBlockQuantized` over the same bytes. The float weights are not read afterwards.
- * @param accuracyLevel What activations may be rounded to inside a product: 0 lets the runtime choose, 1 float32, 4 int8. Default: what
- *   is fast on processors, 4 for products of 8 and 2 bits and 0 for those of 4.
+ * @param accuracyLevel What activations may be rounded to inside a product: 0 lets the runtime choose, 1 float32, 4 int8.
  * @see https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
  */
-export function writeBlocks(model: OnnxModel, weights: readonly QuantisedWeight[], accuracyLevel?: number): void {
+export function writeBlocks(model: OnnxModel, weights: readonly QuantisedWeight[], accuracyLevel: number): void {
   const graph = model.proto.graph!;
   importDomain(model);
   const makers = new Map(graph.node.flatMap((node) => node.output.map((value) => [value, node] as const)));
@@ -46,7 +39,7 @@ export function writeBlocks(model: OnnxModel, weights: readonly QuantisedWeight[
   };
   for (const weight of weights) {
     const names = addCodes(model, weight);
-    const level = weight.accuracyLevel ?? accuracyLevel ?? ACCURACY_LEVELS[weight.stored.grid.bits] ?? 0;
+    const level = weight.accuracyLevel ?? accuracyLevel;
     for (const { result } of weight.products)
       replace(result, productNodes(makers.get(result)!, weight, { ...names, accuracyLevel: level }));
     const rows = weight.lookups.length === 0 ? undefined : addRows(model, weight, names.codes);
