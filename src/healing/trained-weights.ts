@@ -117,7 +117,7 @@ const gatheredParameters = ({ opType, input: [table = ''] }: NodeProto, { weight
 /** Weights of the experts of all mixtures, without their routers. */
 interface Experts {
   readonly weights: ReadonlySet<string>;
-  /** Those of their second maps that stand in one tensor. */
+  /** Those of their second maps that stand in one tensor, or the scales of their codes. */
   readonly outputs: ReadonlySet<string>;
   /** Values of experts that have nodes of their own. */
   readonly made: ReadonlySet<string>;
@@ -130,7 +130,10 @@ function findExpertWeights({ detected: { layout, traces } }: AnalysedModel, inde
     outputs: new Set(
       mixtures
         .filter((module) => !hasNodesOfTheirOwn(module))
-        .map(({ index: at, output }) => traces[at]?.neurons?.second.weight ?? output.weight),
+        .map(
+          (module) =>
+            scalesOfSecond(module, index) ?? traces[module.index]?.neurons?.second.weight ?? module.output.weight,
+        ),
     ),
     made: new Set(mixtures.filter(hasNodesOfTheirOwn).flatMap(({ writtenExperts }) => writtenExperts!.made)),
   };
@@ -138,8 +141,15 @@ function findExpertWeights({ detected: { layout, traces } }: AnalysedModel, inde
 
 const hasNodesOfTheirOwn = ({ writtenExperts }: PrunableModule): boolean => (writtenExperts?.made.length ?? 0) > 1;
 
-function weightsOfExperts({ input, output, writtenExperts }: PrunableModule, index: GraphIndex): readonly string[] {
-  if (writtenExperts === undefined) return expertTensors(index.nodes[index.producerOf.get(output.result)!]!).all;
+const tensorsOf = ({ output }: PrunableModule, index: GraphIndex) =>
+  expertTensors(index.nodes[index.producerOf.get(output.result)!]!);
+
+const scalesOfSecond = (module: PrunableModule, index: GraphIndex): string | undefined =>
+  module.writtenExperts === undefined ? tensorsOf(module, index).secondScales : undefined;
+
+function weightsOfExperts(module: PrunableModule, index: GraphIndex): readonly string[] {
+  const { input, writtenExperts } = module;
+  if (writtenExperts === undefined) return tensorsOf(module, index).all;
   const { made, chosen } = writtenExperts;
   return extractStage(index, { outputs: made, atHand: (value) => value === input || value === chosen }).initializers;
 }

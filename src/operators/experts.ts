@@ -37,6 +37,9 @@ function outputsOfExperts(c: LoweringContext, tokens: number): Value {
   return plusBias(c, c.o.matMul(innerNeurons(c, maps, tokens), maps.second, { transB: true }), maps.secondBias);
 }
 
+/** Inputs of QMoE with codes. */
+const CODES: ReadonlySet<number> = new Set([2, 5]);
+
 /** Bytes that the weights of a packed mixture may take as floats. */
 const TOGETHER = 2 ** 24;
 
@@ -56,9 +59,15 @@ function mixOneByOne({ node, o, has, input }: LoweringContext, shares: Value): V
   const zero = o.cast(o.less(score, LOWEST), INT64);
   const terms = Array.from({ length: experts }, (_, expert) => {
     const index = o.add(zero, expert);
-    const takeExpert = (value: Value): Value =>
+    const codes = (value: Value): Value =>
       o.emitter.node('Gather', [value, index], { ...value, dims: value.dims.with(0, 1), attributes: { axis: 0 } });
-    const own = { node, o, has, input: (slot: number) => (slot < 2 ? input(slot) : takeExpert(input(slot))) };
+    // Gradients of slices are joined once; that of a Gather is as large as all experts for each of them.
+    const others = (value: Value): Value => o.slice(value, 0, { start: expert, end: expert + 1 });
+    const inputOfExpert = (slot: number): Value => {
+      if (slot < 2) return input(slot);
+      return (CODES.has(slot) ? codes : others)(input(slot));
+    };
+    const own = { node, o, has, input: inputOfExpert };
     return o.mul(outputsOfExperts(own, tokens), o.slice(shares, 0, { start: expert, end: expert + 1 }));
   });
   return terms.reduce((sum, term) => o.add(sum, term));
@@ -157,7 +166,11 @@ export const EXPERTS = {
     { lower: mixExperts },
     { 2: 'matrix', 3: 'expert biases', 4: 'matrix', 5: 'expert biases' },
   ),
-  'com.microsoft.QMoE': experts({ lower: mixPackedExperts }),
+  'com.microsoft.QMoE': experts(
+    { lower: mixPackedExperts },
+    // Scales are trained in place of the codes, which stay.
+    { 3: 'matrix', 4: 'expert biases', 6: 'matrix', 7: 'expert biases' },
+  ),
 } as const satisfies Family;
 
 /** Weights of a fused mixture that have a row for each expert, by name. */
@@ -165,6 +178,8 @@ export interface ExpertTensors {
   readonly all: readonly string[];
   /** Of the second map. */
   readonly second: string;
+  /** Scales of its codes. */
+  readonly secondScales: string | undefined;
   /** Packed codes; the others are floats. */
   readonly codes: readonly string[];
   /** Scales and zero points, which are no parameters. */
@@ -282,6 +297,7 @@ export function expertTensors(node: NodeProto): ExpertTensors {
   return {
     all: named(Array.from({ length: end - first }, (_, at) => first + at)),
     second: node.input[second] ?? '',
+    secondScales: isPacked ? node.input[second + 1] : undefined,
     codes: isPacked ? named([2, 5, 8]) : [],
     scales: isPacked ? named([3, 6, 9, 11, 12, 13]) : [],
     perCode: isPacked ? 8 / intAttribute(node, 'expert_weight_bits', 4) : 1,

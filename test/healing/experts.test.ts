@@ -29,9 +29,9 @@ const windows = Array.from({ length: 6 }, (_, window) =>
   Int32Array.from({ length: 16 }, (_, at) => (window * 17 + at * at * 7 + at * 3) % VOCABULARY),
 );
 
-async function makePair(ffn: Part) {
+async function makePair(ffn: Part, experts: number) {
   const teacher = await loadTinyLlama(buildDecoder({ ffn }));
-  const options = { sparsity: 0, experts: CHOSEN + 1, modules: 'experts', method: 'flap' } as const;
+  const options = { sparsity: 0, experts, modules: 'experts', method: 'flap' } as const;
   const { model } = await pruneLoaded(teacher, options, { windows });
   return { teacher, student: { model, analysed: await analyseModel(model, testEngine) } };
 }
@@ -47,24 +47,42 @@ const given = {
 const settings = { trained: 'all', windowsPerStep: 4, passCount: 1, learningRate: undefined } as const;
 
 /** A form, and how many weights of the experts in one block are trained. */
-const FORMS: Readonly<Record<string, { readonly ffn: Part; readonly dims: readonly (readonly number[])[] }>> = {
+const FORMS: Readonly<
+  Record<
+    string,
+    {
+      readonly ffn: Part;
+      readonly dims: readonly (readonly number[])[];
+      readonly experts?: number;
+      readonly trained?: 'ffn';
+    }
+  >
+> = {
   'in one operator': { ffn: mixture(plainRouter), dims: [[48, 16], [48], [16, 24], [16]] },
+  'in packed weights, by their scales': {
+    ffn: packedMixture,
+    dims: [[48], [48], [16], [16]],
+    trained: 'ffn',
+  },
   'behind sigmoids, beside a shared expert': {
     ffn: besideSharedExpert(mixture(sigmoidRouter)),
     dims: [[48, 16], [48], [16, 24], [16]],
   },
   'gathered from stacks': { ffn: gathered(softmaxOfBest, 'Gather'), dims: [[48, 16], [48], [16, 24]] },
-  'gathered in groups': { ffn: gathered(bestGroup(1)), dims: [[48, 16], [48], [16, 24]] },
+  'gathered in groups, as many as a token goes to': {
+    ffn: gathered(bestGroup(1)),
+    dims: [[48, 16], [48], [16, 24]],
+    experts: CHOSEN,
+  },
 };
 
-describe.each(Object.entries(FORMS))('experts %s', (_, { ffn, dims }) => {
+describe.each(Object.entries(FORMS))('experts %s', (_, form) => {
+  const { ffn, dims, experts = CHOSEN + 1, trained = 'all' } = form;
   it('have the slope of the loss along their weights, and are healed', async () => {
-    const pair = await makePair(ffn);
+    const pair = await makePair(ffn, experts);
     const training = await startTraining({ ...given, ...pair, settings });
     const { groups, stores, gradients, steps } = training;
-    const stacks = groups.all[0]!.weights.filter(
-      ({ handle }) => handle.dims[0] === CHOSEN + 1 && handle.dims.length > 1,
-    );
+    const stacks = groups.all[0]!.weights.filter(({ handle }) => handle.dims[0] === experts && handle.dims.length > 1);
     expect(stacks.map(({ handle }) => handle.dims.slice(1))).toEqual(expect.arrayContaining(dims as number[][]));
     await differentiate(training, steps[0]!, 'gradient');
     const random = createRandom(1);
@@ -82,7 +100,8 @@ describe.each(Object.entries(FORMS))('experts %s', (_, { ffn, dims }) => {
         await putList(stores.now.weights, 0, moved);
         return measureLoss(training, steps[0]!, 'difference');
       };
-      const found = ((await lossAt(1e-2)) - (await lossAt(-1e-2))) / 2e-2;
+      const step = 1e-3 * Math.hypot(...start.subarray(offset, offset + count));
+      const found = ((await lossAt(step)) - (await lossAt(-step))) / (2 * step);
       await putList(stores.now.weights, 0, start);
       expect({ name, error: Math.abs(found / slope - 1) < 0.02 ? 'small' : found / slope }).toEqual({
         name,
@@ -93,7 +112,7 @@ describe.each(Object.entries(FORMS))('experts %s', (_, { ffn, dims }) => {
     const healed = await healModel({
       ...given,
       ...pair,
-      settings: { ...settings, windowsPerStep: 1, learningRate: 1e-3 },
+      settings: { ...settings, trained, windowsPerStep: 1, learningRate: 1e-3 },
     });
     expect([...healed.changed.keys()]).toEqual(expect.arrayContaining(stacks.map(({ name }) => name)));
     expect(healed.report.divergence.after).toBeLessThan(healed.report.divergence.before);
@@ -104,7 +123,7 @@ it.each([
   ['in one operator', mixture(plainRouter), 4, 1],
   ['gathered from stacks', gathered(softmaxOfBest), 3, 1],
   ['with nodes of their own', branches(), 3 * EXPERTS, EXPERTS],
-  ['in packed weights', packedMixture, 0, 0],
+  ['in packed weights', packedMixture, 4, 0],
 ] as const)('are FFNs, and have maps out, to those who choose what is trained: %s', async (_, ffn, maps, out) => {
   const { model, analysed } = await loadTinyLlama(buildDecoder({ ffn }));
   const index = indexRunGraph(model);
@@ -119,4 +138,16 @@ it.each([
   const outputs = count('outputs').filter(({ handle: { dims } }) => dims.length === 3 || dims.includes(NEURONS));
   expect(outputs).toHaveLength(out);
   expect(outputs.every(({ handle }) => isSecond(handle.dims))).toBe(true);
+});
+
+it('in packed weights have scales for their maps, and codes that stay', async () => {
+  const { model, analysed } = await loadTinyLlama(buildDecoder({ ffn: packedMixture }));
+  const spans = blockSpans(analysed.detected.layout);
+  const dimsOf = (trained: 'ffn' | 'outputs') =>
+    findTrainedWeights({ model, analysed, index: indexRunGraph(model), spans, trained })
+      .filter(({ spans: [block], handle: { dims } }) => block === 0 && dims[0] === EXPERTS && dims.length > 1)
+      .map(({ handle }) => handle.dims[1]);
+  // Scales and bias of each map; without the scales of the first one.
+  expect(dimsOf('ffn')).toEqual([2 * NEURONS, 2 * NEURONS, HIDDEN, HIDDEN]);
+  expect(dimsOf('outputs')).toEqual([2 * NEURONS, HIDDEN, HIDDEN]);
 });
