@@ -1,6 +1,6 @@
 /**
- * Type-checks every TypeScript block of the documentation. A block may leave out its imports and what the text around it speaks of:
- * names that the library exports are imported, and those in `GIVEN` are declared.
+ * Type-checks every TypeScript block of the documentation against the built package. A block may leave out its imports and what
+ * the text around it speaks of: names that the library exports are imported, and those in `GIVEN` are declared.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -25,8 +25,8 @@ const GIVEN: Readonly<Record<string, string>> = {
 };
 
 /** Entries, by what a block may be meant for; each may use the other one as well. */
-const ENTRIES = ['src/node.ts', 'src/web.ts'];
-const CORE = 'src/index.ts';
+const ENTRIES = ['dist/node.d.ts', 'dist/web.d.ts'];
+const CORE = 'dist/index.d.ts';
 
 interface Block {
   /** Page and line. */
@@ -87,7 +87,7 @@ function check(entry: string): ReadonlyMap<string, readonly string[]> {
       ...options,
       noUnusedLocals: false,
       noUnusedParameters: false,
-      paths: { ...options.paths, 'fang-prune': [`./${entry}`] },
+      paths: { 'fang-prune': [`./${entry}`], 'fang-prune/core': [`./${CORE}`] },
     },
     host,
   );
