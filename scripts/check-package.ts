@@ -1,10 +1,12 @@
 /**
- * Loads the built package the ways users do (`import`, `require`, the core alone, the command line), compiles against its
- * typings, and checks its notices and what package.json says of the repository.
+ * Loads the built package as users do (`import`, `require`, the command line), compiles against its typings, runs publint and
+ * attw on what would be published, and checks licences and package.json.
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { buildPage } from './build-page.js';
 import { checkEvaluatedCode } from './check-evaluated-code.js';
 import { REPOSITORY_FIELDS } from './repository.js';
@@ -19,28 +21,34 @@ assert.deepEqual(
   'package.json names another repository: npm run repository',
 );
 
-const EXPORTED_NAMES = `
-  const names = (module) => Object.keys(module).filter((name) => name !== 'default' && name !== '__esModule').sort();
-`;
+const LOADERS = {
+  module: (entry: string) => `await import('${entry}')`,
+  commonjs: (entry: string) => `require('${entry}')`,
+} as const;
 
-for (const entry of ['fang-prune', 'fang-prune/core']) {
-  const imported = runNode('module', `${EXPORTED_NAMES} console.log(names(await import('${entry}')).join());`);
-  const required = runNode('commonjs', `${EXPORTED_NAMES} console.log(names(require('${entry}')).join());`);
-  assert.equal(required, imported, `'${entry}' exports other names to require than to import`);
-  assert.notEqual(imported, '', `'${entry}' exports nothing`);
+/** Exported names of each entry, and whether the entries share an error class. */
+interface Entries {
+  readonly main: string;
+  readonly core: string;
+  readonly isOneClass: boolean;
 }
 
-for (const [type, load] of [
-  ['module', (entry: string) => `await import('${entry}')`],
-  ['commonjs', (entry: string) => `require('${entry}')`],
-] as const) {
-  const isOneClass = `(${load('fang-prune')}).OptionError === (${load('fang-prune/core')}).OptionError`;
-  assert.equal(runNode(type, `console.log(${isOneClass})`), 'true', `${type}: the entries have an OptionError each`);
-}
+const [imported, required] = (['module', 'commonjs'] as const).map((type) => {
+  const load = LOADERS[type];
+  const code = `
+    const names = (module) => Object.keys(module).filter((name) => name !== 'default' && name !== '__esModule').sort().join();
+    const [main, core] = [${load('fang-prune')}, ${load('fang-prune/core')}];
+    console.log(JSON.stringify({ main: names(main), core: names(core), isOneClass: main.OptionError === core.OptionError }));
+  `;
+  return JSON.parse(runNode(type, code)) as Entries;
+}) as [Entries, Entries];
+assert.deepEqual(required, imported, 'an entry exports other names to require than to import');
+assert.ok(imported.main !== '' && imported.core !== '', 'an entry exports nothing');
+assert.ok(imported.isOneClass, 'the entries have an OptionError each');
 
 // Neither with Node.js's typings nor with none do ours need a browser's.
 for (const more of [[], ['--types', 'node']]) {
-  execFileSync('node', ['node_modules/typescript/bin/tsc', '-p', 'scripts/consumer', ...more], { stdio: 'inherit' });
+  run('node_modules/typescript/bin/tsc', '-p', 'scripts/consumer', ...more);
 }
 
 assert.equal(execFileSync('node', ['dist/cli.js', '--version'], { encoding: 'utf8' }).trim(), version);
@@ -55,14 +63,34 @@ assert.match(described, /parameters can be pruned/);
 await checkEvaluatedCode();
 
 // What is published is what users need, and no test, model or text.
-const [packed] = JSON.parse(execFileSync('npm', ['pack', '--dry-run', '--json'], { encoding: 'utf8' })) as [
-  { readonly files: readonly { readonly path: string }[]; readonly unpackedSize: number },
+const folder = mkdtempSync(join(tmpdir(), 'fang-prune-pack-'));
+const pack = execFileSync('npm', ['pack', '--json', '--pack-destination', folder], { encoding: 'utf8' });
+const [packed] = JSON.parse(pack) as [
+  {
+    readonly filename: string;
+    readonly files: readonly { readonly path: string }[];
+    readonly unpackedSize: number;
+  },
 ];
 const PUBLISHED =
   /^(dist\/(standalone\/)?[\w-]+(\.d)?\.c?[jt]s(\.map)?|README\.md|LICENSE|CHANGELOG\.md|THIRD-PARTY-LICENSES\.md|package\.json)$/;
 const stray = packed.files.filter(({ path }) => !PUBLISHED.test(path)).map(({ path }) => path);
-assert.deepEqual(stray, [], 'the package would hold files that nobody asked for');
+assert.deepEqual(stray, [], 'the package would hold files that users do not need');
 assert.ok(packed.unpackedSize < 16e6, `the package has ${packed.unpackedSize} bytes unpacked, more than 16 MB`);
+
+// Both read the packed file, so that it is packed once.
+const tarball = join(folder, packed.filename);
+run('node_modules/publint/src/cli.js', 'run', tarball, '--strict');
+run(
+  'node_modules/@arethetypeswrong/cli/dist/index.js',
+  tarball,
+  '--profile',
+  'node16',
+  '--exclude-entrypoints',
+  'worker',
+  'standalone',
+);
+rmSync(folder, { recursive: true });
 
 const notices = readFileSync('THIRD-PARTY-LICENSES.md', 'utf8');
 const { packages: onPage } = await buildPage();
@@ -79,6 +107,10 @@ function compiledInPackages(): string[] {
   );
   const names = sources.flatMap((source) => source.match(/node_modules\/((?:@[^/]+\/)?[^/]+)/)?.[1] ?? []);
   return [...new Set(names)];
+}
+
+function run(program: string, ...args: readonly string[]): void {
+  execFileSync(process.execPath, [program, ...args], { stdio: 'inherit' });
 }
 
 function runNode(type: 'module' | 'commonjs', code: string): string {
