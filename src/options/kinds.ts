@@ -29,6 +29,8 @@ export interface Kind<T> {
   readonly fields?: Fields;
   /** The field may be missing. */
   readonly isOptional?: boolean;
+  /** Keywords of JSON Schema for what it accepts, without those of `item` and `fields`. Only kinds of JSON files need them. */
+  readonly schema?: Readonly<Record<string, unknown>>;
 }
 
 export type Fields = Readonly<Record<string, Kind<unknown>>>;
@@ -68,6 +70,7 @@ export const integer = (least: number): Kind<number> => ({
   accepts: (value): value is number => Number.isSafeInteger(value) && (value as number) >= least,
   expected: `a whole number of at least ${least}`,
   reads: 'count',
+  schema: { type: 'integer', minimum: least },
 });
 
 /** A number, or percent: 0.3, '30%'. */
@@ -105,6 +108,7 @@ export const portion: Kind<number> = {
 export const finite: Kind<number> = {
   accepts: (value): value is number => Number.isFinite(value),
   expected: 'a number',
+  schema: { type: 'number' },
 };
 
 /** Finite. */
@@ -124,21 +128,30 @@ export const choice = <const T extends string>(choices: readonly T[]): Kind<T> =
   accepts: (value): value is T => (choices as readonly unknown[]).includes(value),
   expected: `one of ${choices.join(', ')}`,
   choices,
+  schema: { enum: choices },
 });
 
 /** The names of a table's rows. */
 export const namesOf = <T extends object>(table: T) => Object.keys(table) as (keyof T & string)[];
 
-export const boolean: Kind<boolean> = { accepts: (value) => typeof value === 'boolean', expected: 'true or false' };
+export const boolean: Kind<boolean> = {
+  accepts: (value) => typeof value === 'boolean',
+  expected: 'true or false',
+  schema: { type: 'boolean' },
+};
 
 export const text = (expected: string, isFine: (value: string) => boolean = () => true): Kind<string> => ({
   accepts: (value): value is string => typeof value === 'string' && isFine(value),
   expected,
 });
 
-export const anyText = text('a text');
+export const anyText: Kind<string> = { ...text('a text'), schema: { type: 'string' } };
 
-export const anyList: Kind<readonly unknown[]> = { accepts: Array.isArray, expected: 'a list' };
+export const anyList: Kind<readonly unknown[]> = {
+  accepts: Array.isArray,
+  expected: 'a list',
+  schema: { type: 'array' },
+};
 
 /** A list of a JSON file. */
 export const arrayOf = (item: Kind<unknown>): Kind<readonly unknown[]> => ({ ...anyList, item });
@@ -157,7 +170,7 @@ export const record = <T extends object>(expected: string): Kind<T> => ({
   expected,
 });
 
-export const anyObject = record('an object');
+export const anyObject: Kind<object> = { ...record('an object'), schema: { type: 'object' } };
 
 /** An object of a JSON file. */
 export const withFields = (fields: Fields): Kind<object> => ({ ...anyObject, fields });

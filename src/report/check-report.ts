@@ -1,6 +1,31 @@
+import { MODULE_KINDS } from '../architecture/layout.js';
 import { ModelFormatError } from '../errors.js';
-import { anyObject, anyText, arrayOf, findFault, finite, type Kind, optional, withFields } from '../options/kinds.js';
-import { BIAS, CERTIFICATE, HEALING, METRIC, QUALITY, SIDE_FILES, VOCABULARY } from './measurement-kinds.js';
+import {
+  anyObject,
+  anyText,
+  arrayOf,
+  boolean,
+  choice,
+  type Fields,
+  findFault,
+  finite,
+  integer,
+  type Kind,
+  optional,
+  withFields,
+} from '../options/kinds.js';
+import {
+  BEFORE_AFTER,
+  BIAS,
+  CERTIFICATE,
+  CONTEXT,
+  ENVIRONMENT,
+  HEALING,
+  METRIC,
+  QUALITY,
+  SIDE_FILES,
+  VOCABULARY,
+} from './measurement-kinds.js';
 import { type PruneReport, REPORT_SCHEMA } from './report-schema.js';
 import { describeFault } from './saved-file.js';
 
@@ -12,9 +37,8 @@ export const positions: Kind<readonly number[]> = {
     Array.isArray(value) &&
     value.every((at, index) => Number.isInteger(at) && at > (index === 0 ? -1 : value[index - 1]) && at < MOST_UNITS),
   expected: 'a list of ascending positions',
+  schema: { type: 'array', items: { type: 'integer', minimum: 0, exclusiveMaximum: MOST_UNITS }, uniqueItems: true },
 };
-
-const beforeAfter = withFields({ before: finite, after: finite });
 
 const DTYPE = withFields({
   dtype: anyText,
@@ -52,19 +76,36 @@ const CALIBRATION = withFields({
   generated: optional(withFields({ windowCount: finite, seed: finite })),
 });
 
+const MODULE = withFields({
+  block: integer(0),
+  kind: choice(MODULE_KINDS),
+  unitsBefore: integer(0),
+  unitsAfter: integer(0),
+  parametersBefore: finite,
+  parametersAfter: finite,
+  sparsity: finite,
+  keep: positions,
+  neurons: optional(BEFORE_AFTER),
+  groups: optional(arrayOf(anyObject)),
+  contexts: optional(arrayOf(CONTEXT)),
+  drives: optional(withFields({ keptShare: finite, kept: CONTEXT, removed: CONTEXT })),
+  costCurve: optional(withFields({ removed: arrayOf(finite), cost: arrayOf(finite) })),
+});
+
 /** Fields of every report, and those that are read if they are there. */
-const REPORT = withFields({
+export const REPORT = {
   version: anyText,
+  createdAt: optional(anyText),
+  environment: optional(ENVIRONMENT),
   model: anyText,
+  hub: optional(withFields({ repo: anyText, revision: anyText, commit: anyText, license: optional(anyText) })),
   method: anyText,
   settings: anyObject,
   sparsity: withFields({ requested: finite, achieved: finite, ofAllParameters: finite }),
-  parameters: beforeAfter,
-  bytes: beforeAfter,
-  blocks: arrayOf(anyObject),
-  modules: arrayOf(
-    withFields({ keep: optional(positions), groups: optional(arrayOf(anyObject)), neurons: optional(beforeAfter) }),
-  ),
+  parameters: BEFORE_AFTER,
+  bytes: BEFORE_AFTER,
+  blocks: arrayOf(withFields({ index: integer(0), sparsity: finite, change: optional(finite) })),
+  modules: arrayOf(MODULE),
   healing: optional(HEALING),
   certificate: optional(CERTIFICATE),
   quality: optional(QUALITY),
@@ -80,7 +121,20 @@ const REPORT = withFields({
   remarks: arrayOf(anyText),
   metrics: optional(arrayOf(METRIC)),
   samples: optional(arrayOf(withFields({ prompt: anyText, dense: anyText, pruned: anyText }))),
-  ladder: optional(arrayOf(anyObject)),
+  candidates: optional(arrayOf(withFields({ name: anyText, divergence: finite, chosen: boolean }))),
+  statistics: optional(withFields({ file: anyText, sha256: anyText })),
+  ladder: optional(
+    arrayOf(
+      withFields({
+        requested: finite,
+        achieved: finite,
+        out: optional(anyText),
+        parameters: finite,
+        bytes: finite,
+        perplexities: optional(arrayOf(withFields({ text: anyText, perplexity: finite }))),
+      }),
+    ),
+  ),
   beside: optional(
     arrayOf(
       withFields({
@@ -95,7 +149,7 @@ const REPORT = withFields({
     ),
   ),
   bias: optional(arrayOf(BIAS)),
-});
+} satisfies Fields;
 
 /**
  * Checks that a JSON object is a report, as far as reading it asks for.
@@ -108,7 +162,7 @@ export function checkReport(found: Readonly<Record<string, unknown>>, file: stri
       `${file} says "schema": ${JSON.stringify(found.schema)}; this version reads ${REPORT_SCHEMA}. Prune again, or use the version that wrote it.`,
     );
   }
-  checkFields(found, REPORT, { file, remedy: 'Get the report again, or prune again.' });
+  checkFields(found, withFields(REPORT), { file, remedy: 'Get the report again, or prune again.' });
   return found as unknown as PruneReport;
 }
 

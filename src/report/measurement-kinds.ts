@@ -14,6 +14,7 @@ import {
 const finiteOrNull: Kind<number | null> = {
   accepts: (value): value is number | null => value === null || Number.isFinite(value),
   expected: 'a number',
+  schema: { type: ['number', 'null'] },
 };
 const protocol = withFields({ tokensSha256: anyText });
 
@@ -36,7 +37,7 @@ export const METRIC = withFields({
 const losses = withFields({ tokenCount: finite, dense: finite, pruned: finite, standardError: optional(finite) });
 
 /** A `ContextReport`. */
-const context = withFields({
+export const CONTEXT = withFields({
   tokenCount: finite,
   tokens: optional(arrayOf(withFields({ text: anyText, count: finite, lift: finite }))),
   examples: optional(arrayOf(withFields({ before: anyText, token: anyText, after: anyText }))),
@@ -55,7 +56,7 @@ export const BIAS = withFields({
   uncovered: withFields({ lost: finite, text: finite, calibration: finite }),
   overlap: withFields({ passageLength: finite, sharedCount: finite, tokenCount: finite }),
   warnings: arrayOf(anyText),
-  described: arrayOf(context),
+  described: arrayOf(CONTEXT),
   perplexity: optional(METRIC),
 });
 
@@ -156,22 +157,33 @@ export const QUALITY = withFields({
   top1Agreement: meanWithInterval,
   protocol: withFields({ tokensSha256: anyText, windowLength: finite, windowCount: finite, tokenCount: finite }),
 });
+
 /** A `SideFilesReport`. */
 export const SIDE_FILES = withFields({ copied: arrayOf(anyText), leftCount: finite });
 
 /** A `CertificateReport`. */
 export const CERTIFICATE = withFields({ opened: boolean, gap: finite, tokens: finite, tolerance: finite });
 
-const beforeAfter = withFields({ before: finite, after: finite });
+export const BEFORE_AFTER = withFields({ before: finite, after: finite });
+
+/** An `EnvironmentReport`. */
+export const ENVIRONMENT = withFields({
+  runtime: anyText,
+  platform: anyText,
+  onnxRuntime: optional(anyText),
+  executionProvider: optional(anyText),
+  threads: optional(finite),
+  cpu: optional(anyText),
+});
 
 /** A `VocabularyReport`, alone or in the report of a result. */
 export const VOCABULARY = withFields({
-  rows: beforeAfter,
-  tokens: beforeAfter,
+  rows: BEFORE_AFTER,
+  tokens: BEFORE_AFTER,
   reasons: withFields({ always: finite, text: finite, chosen: finite, parts: finite }),
-  merges: optional(beforeAfter),
-  bytes: beforeAfter,
-  tables: arrayOf(withFields({ name: anyText, rows: beforeAfter, bytes: beforeAfter })),
+  merges: optional(BEFORE_AFTER),
+  bytes: BEFORE_AFTER,
+  tables: arrayOf(withFields({ name: anyText, rows: BEFORE_AFTER, bytes: BEFORE_AFTER })),
   bitsPerByte: optional(
     withFields({ before: finite, after: finite, from: choice(['source', 'text']), textBytes: finite }),
   ),

@@ -1,7 +1,18 @@
-import type { PrunableModule } from '../architecture/layout.js';
+import { MODULE_KINDS, type PrunableModule } from '../architecture/layout.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import { refuseElements } from '../onnx/refuse-nan.js';
-import { anyList, anyText, optional, withFields } from '../options/kinds.js';
+import {
+  anyObject,
+  anyText,
+  arrayOf,
+  choice,
+  type Fields,
+  integer,
+  type Kind,
+  optional,
+  text,
+  withFields,
+} from '../options/kinds.js';
 import { cutModel, type ModelChange, type ModuleCut } from '../removal/apply-change.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import { findTensor, type KeptTensors } from './find-tensor.js';
@@ -9,7 +20,30 @@ import { RECIPE_SCHEMA, type Recipe } from './recipe-schema.js';
 import { checkSavedFile, damaged } from './saved-file.js';
 import { readUnitBits } from './unit-bits.js';
 
-const RECIPE = { modules: anyList, result: optional(withFields({ sha256: anyText })) };
+/** Units of a row, as `writeUnitBits` writes them. */
+const digits: Kind<string> = {
+  ...text('hexadecimal digits', (value) => /^[0-9a-f]*$/.test(value)),
+  schema: { type: 'string', pattern: '^[0-9a-f]*$' },
+};
+
+/** Fields of a recipe besides those of every saved file. */
+export const RECIPE = {
+  method: anyText,
+  seed: integer(0),
+  settings: anyObject,
+  calibration: optional(withFields({ tokensSha256: anyText, windowCount: integer(0), windowLength: integer(0) })),
+  run: optional(anyText),
+  modules: arrayOf(
+    withFields({
+      index: integer(0),
+      block: integer(0),
+      kind: choice(MODULE_KINDS),
+      keep: arrayOf(integer(0)),
+      neurons: optional(arrayOf(digits)),
+    }),
+  ),
+  result: optional(withFields({ sha256: anyText })),
+} satisfies Fields;
 
 /**
  * Checks that a JSON object is a recipe, as far as that shows without model and tensors.

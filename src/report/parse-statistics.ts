@@ -1,13 +1,15 @@
-import type { ModelLayout, PrunableModule } from '../architecture/layout.js';
+import { MODULE_KINDS, type ModelLayout, type PrunableModule } from '../architecture/layout.js';
 import type { ChannelStatistics } from '../compensation/adapter.js';
 import type { ExpertScoreName } from '../importance/expert-scores.js';
 import { METRICS } from '../importance/metrics.js';
 import { triangleLength, unpackTriangle } from '../linalg/triangle.js';
 import {
-  anyList,
   anyObject,
   anyText,
+  arrayOf,
+  boolean,
   choice,
+  type Fields,
   integer,
   type Kind,
   namesOf,
@@ -32,25 +34,44 @@ import {
   tensorNames,
 } from './statistics-schema.js';
 
+const shardFields = withFields({ index: integer(1), count: integer(1), firstWindow: integer(0) });
+
 const SHARD: Kind<SavedShard> = {
-  accepts: (value): value is SavedShard => {
-    const { index, count, firstWindow } = Object(value) as SavedShard;
-    return [index, count].every(integer(1).accepts) && integer(0).accepts(firstWindow) && index <= count;
-  },
-  expected: 'index, count and firstWindow',
+  ...shardFields,
+  accepts: (value): value is SavedShard =>
+    shardFields.accepts(value) && (value as SavedShard).index <= (value as SavedShard).count,
+  expected: 'an index of at most count',
 };
 
-const STATISTICS = {
+const MODULE = { index: integer(0), block: integer(0), kind: choice(MODULE_KINDS) };
+
+/** Fields of statistics besides those of every saved file. */
+export const STATISTICS = {
+  run: optional(anyText),
+  method: anyText,
   seed: integer(0),
   calibration: withFields({ tokensSha256: anyText, windowCount: integer(0), windowLength: integer(0) }),
   shard: optional(SHARD),
   sums: choice(['moments', 'gram']),
   metric: choice(namesOf(METRICS)),
-  modules: anyList,
-  experts: optional(anyList),
-  remarks: anyList,
+  modules: arrayOf(
+    withFields({
+      ...MODULE,
+      contexts: optional(
+        withFields({
+          feature: anyText,
+          featureCount: integer(0),
+          componentCount: integer(0),
+          contextCount: integer(0),
+          typicalCount: integer(0),
+        }),
+      ),
+    }),
+  ),
+  experts: optional(arrayOf(withFields({ ...MODULE, neurons: boolean }))),
+  remarks: arrayOf(anyText),
   settings: anyObject,
-};
+} satisfies Fields;
 
 /**
  * Checks that a JSON object is saved statistics, as far as that shows without model and tensors.

@@ -1,5 +1,6 @@
 import { ModelFormatError } from '../errors.js';
-import { anyText, type Fault, type Fields, findFault, withFields } from '../options/kinds.js';
+import { anyText, type Fault, type Fields, findFault, optional, withFields } from '../options/kinds.js';
+import { ENVIRONMENT } from './measurement-kinds.js';
 import type { ModelOrigin } from './model-origin.js';
 
 /** Kind of a JSON file with tensors beside it; also the name of the file in a folder. */
@@ -25,8 +26,10 @@ interface Expected {
   readonly fields: Fields;
 }
 
-const COMMON: Fields = {
+/** Checks of the fields of a `SavedFile`, without its schema. */
+export const SAVED_FILE: Fields = {
   version: anyText,
+  environment: optional(ENVIRONMENT),
   model: withFields({ sha256: anyText, layout: anyText }),
   tensors: withFields({ file: anyText, sha256: anyText }),
 };
@@ -43,7 +46,7 @@ export function checkSavedFile<T extends SavedFile>(
 ): void {
   if (found.schema !== schema)
     throw damaged(kind, `${file}: its schema is ${JSON.stringify(found.schema)}, expected "${schema}"`);
-  const fault = findFault(found, withFields({ ...COMMON, ...fields }));
+  const fault = findFault(found, withFields({ ...SAVED_FILE, ...fields }));
   if (fault !== undefined) throw damaged(kind, `${file}: ${describeFault(fault)}`);
 }
 
