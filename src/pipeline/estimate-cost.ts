@@ -67,7 +67,7 @@ export interface CostRequest {
   readonly speed: MachineSpeed;
   /** Whether models are compared on held-out windows. */
   readonly measuresQuality: boolean;
-  /** Whether the report quotes what drives units. */
+  /** Whether the report quotes tokens with the largest activations. */
   readonly quotes: boolean;
 }
 
@@ -151,7 +151,7 @@ const MOST = {
   examples: 16384,
   lengths: 4096,
   rounding: 8192,
-  drives: 2048,
+  topActivations: 2048,
   experts: 8192,
 };
 /** Ways of those tokens through the experts of a mixture, which find their order, and that of the neurons inside. */
@@ -159,7 +159,7 @@ const EXPERT_PASSES = { whole: 12, inside: 8 };
 const NO_EXPERTS: ExpertSize = { count: 0, perToken: 0 };
 /** A backward pass multiplies three times: the forward pass again, and two products for every map. */
 const BACKWARDS = 3;
-/** Ways of all examples through an FFN that input repair takes beside those of each step, and of the tokens for lengths in each step. */
+/** Ways of all examples through an FFN that input repair takes besides those of each step, and of the tokens for lengths in each step. */
 const REPAIR = { base: 1.5, step: 2.2, length: 1.25 };
 /** Held-out windows that models are compared on. */
 const QUALITY_WINDOWS = 8;
@@ -216,7 +216,7 @@ export function assumedSpeed({ threads = 0 }: Pick<Engine, 'threads'>, coreCount
 
 const REFERENCE_CORES = 2;
 
-/** How fast a machine is beside the one above. */
+/** How fast a machine is relative to the one above. */
 export const machineSpeed = ({ graphs, script }: MeasuredSpeed): MachineSpeed => ({
   graphs: graphs / REFERENCE.graphs,
   script: script / REFERENCE.script,
@@ -262,7 +262,7 @@ export function estimateCost(request: CostRequest): ExpectedStep[] {
   const made: Step[] = [
     ...(shots > 1 ? Array.from({ length: shots }, () => [...measuring, ...shrink]).flat() : shrink),
     ...healSteps,
-    ...(quotes && tokenCount > 0 ? [['drives', costs.forward(Math.min(MOST.drives, tokenCount))] as Step] : []),
+    ...(quotes && tokenCount > 0 ? [['top-activations', costs.forward(Math.min(MOST.topActivations, tokenCount))] as Step] : []),
     ...dtypes.flatMap(() => (rounds ? roundingSteps(costs, tokenCount) : [['quantise', costs.nearest()] as Step])),
     ...Array.from({ length: Math.max(1, dtypes.length) }, (): Step[] => [
       ['save', costs.save()],

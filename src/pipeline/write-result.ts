@@ -3,7 +3,7 @@ import { withoutEmbeddingPrefix } from '../graph/join-embedding.js';
 import { planExternalFiles, type SavedModel } from '../onnx/save-model.js';
 import type { FolderLayout, ResolvedQuantisation } from '../options/quantisation.js';
 import type { PruneOutcome } from '../prune/job.js';
-import { type Drives, topActivations } from '../prune/top-activations.js';
+import { type TopActivations, topActivations } from '../prune/top-activations.js';
 import { pruneNoPastBranch } from '../removal/prune-no-past-branch.js';
 import type { StoreTensor } from '../removal/repair-linear.js';
 import { formatJson } from '../report/format-json.js';
@@ -119,13 +119,13 @@ export async function writeResult(
   const layout = layoutOf(folder, quantisation.layout);
   // Of a run with this key that was not cut short another result is to be expected.
   const own = outcome.healing?.stopped ? undefined : keyAt(platform, run, [amountOf(places)]);
-  const drives = await measureDrivesOf(context, source, outcome, request);
+  const topActivations = await measureTopActivations(context, source, outcome, request);
   const parts: PreparedFolder[] = [];
   for (const { inside, dtypes } of dtypeFolders(layout, quantisation.dtypes)) {
     const outside = inside === '' ? out : out && files.resolve(out, inside);
     const part = {
       ...request,
-      drives,
+      topActivations,
       layout,
       inside,
       dtypes,
@@ -158,23 +158,23 @@ function explainMissingRecipe({ job }: ResultSource, { modules }: PruneOutcome):
 }
 
 /** Activating tokens of modules without function groups; nothing where no text is read, or none is quoted. */
-async function measureDrivesOf(
+async function measureTopActivations(
   context: JobContext,
   { job, statistics }: ResultSource,
   { modules, dense }: PruneOutcome,
   { quoteText, places }: WriteRequest,
-): Promise<Drives | undefined> {
+): Promise<TopActivations | undefined> {
   const cuts = modules.filter(({ module, keep }) => keep.length < module.unitCount && !dense.functional.has(module));
   const isWanted = quoteText && places.report !== undefined && statistics === undefined;
   if (!isWanted || cuts.length === 0 || job.windows.length === 0) return undefined;
-  return context.timed('drives', () => topActivations(job, cuts));
+  return context.timed('top-activations', () => topActivations(job, cuts));
 }
 
 /** One folder of a result. */
 interface FolderRequest extends WriteRequest, DtypeFolder {
   readonly layout: FolderLayout;
   readonly recipe: PairPlace | undefined;
-  readonly drives: Drives | undefined;
+  readonly topActivations: TopActivations | undefined;
   /** See `FolderManifest`. */
   readonly run: string | undefined;
 }
@@ -232,7 +232,7 @@ async function prepareFolder(
       ...(said.length > 0 && { dtypes: said }),
       calibration: calibration?.provenance,
       windows: job.windows,
-      drives: request.drives,
+      topActivations: request.topActivations,
       statistics,
       size: request.size,
       vocabulary: source.vocabulary?.report,

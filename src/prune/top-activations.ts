@@ -9,26 +9,26 @@ import type { PruneJob } from './job.js';
 import { startContext } from './prune-context.js';
 
 /** Top activations of a module's units: energies at its output, in the dense model. */
-export interface ModuleDrives {
+export interface ModuleActivations {
   /** `[tokens]`: sum over units that stay, and over those that left, of `||W_:j||² h_j²`. */
   readonly kept: Float64Array;
   readonly removed: Float64Array;
 }
 
-/** Drives of modules on some windows. */
-export interface Drives {
+/** Activations of modules on some windows. */
+export interface TopActivations {
   readonly windows: readonly Int32Array[];
-  readonly byModule: ReadonlyMap<PrunableModule, ModuleDrives>;
+  readonly byModule: ReadonlyMap<PrunableModule, ModuleActivations>;
 }
 
-/** Enough to see what a unit is about; next to nothing beside what pruning reads. */
+/** Enough to see what a unit is about; next to nothing compared with what pruning reads. */
 const TOKENS = 2048;
 
 /**
  * Runs some windows through the dense model and tells apart, token by token, what kept and removed units give to each module's output.
  * Units are taken for independent: their products are left out.
  */
-export async function topActivations(given: Omit<PruneJob, 'store'>, cuts: readonly ModuleCut[]): Promise<Drives> {
+export async function topActivations(given: Omit<PruneJob, 'store'>, cuts: readonly ModuleCut[]): Promise<TopActivations> {
   const { analysed, options } = given;
   const windowLength = given.windows[0]?.length ?? 1;
   const stride = Math.max(1, Math.ceil((given.windows.length * windowLength) / TOKENS));
@@ -36,24 +36,24 @@ export async function topActivations(given: Omit<PruneJob, 'store'>, cuts: reado
   const job = { ...given, store: storeInMemory, windows, options };
   const context = startContext(job);
   const runner = await context.startRunner(job.model, { isFixed: true });
-  const byModule = new Map<PrunableModule, ModuleDrives>();
+  const byModule = new Map<PrunableModule, ModuleActivations>();
   try {
     const { segments } = analysed.detected.layout;
-    context.begin('drives', segments.length + 1, 1 + context.batches.length);
+    context.begin('top-activations', segments.length + 1, 1 + context.batches.length);
     for (const { index } of segments) {
       context.startPart(index);
       options.signal?.throwIfAborted();
       await runner.advance();
       for (const cut of cuts.filter(({ module }) => module.segment === index && isRepaired(module))) {
         const energy = columnSums(await readLinearWeight(job.model, cut.module.output), 'squares');
-        const drives: ModuleDrives = {
+        const activations: ModuleActivations = {
           kept: new Float64Array(windows.length * windowLength),
           removed: new Float64Array(windows.length * windowLength),
         };
         const value = cut.module.output.input;
         for await (const { batch, values } of runner.observe({ fetches: [value] }))
-          addEnergies(drives, { cut, energy, channels: values[value]!, firstToken: batch.firstToken });
-        byModule.set(cut.module, drives);
+          addEnergies(activations, { cut, energy, channels: values[value]!, firstToken: batch.firstToken });
+        byModule.set(cut.module, activations);
       }
     }
   } finally {
@@ -72,7 +72,7 @@ interface Energies {
   readonly firstToken: number;
 }
 
-function addEnergies({ kept, removed }: ModuleDrives, { cut, energy, channels, firstToken }: Energies): void {
+function addEnergies({ kept, removed }: ModuleActivations, { cut, energy, channels, firstToken }: Energies): void {
   const { module, keep } = cut;
   const stays = new Uint8Array(module.unitCount);
   for (const unit of keep) stays[unit] = 1;

@@ -88,7 +88,7 @@ const MODULE = withFields({
   neurons: optional(BEFORE_AFTER),
   groups: optional(arrayOf(anyObject)),
   contexts: optional(arrayOf(CONTEXT)),
-  drives: optional(withFields({ keptShare: finite, kept: CONTEXT, removed: CONTEXT })),
+  topTokens: optional(withFields({ keptShare: finite, kept: CONTEXT, removed: CONTEXT })),
   costCurve: optional(withFields({ removed: arrayOf(finite), cost: arrayOf(finite) })),
 });
 

@@ -1,16 +1,16 @@
 import { sum } from '../linalg/sum.js';
-import type { Drives, ModuleDrives } from '../prune/top-activations.js';
+import type { TopActivations, ModuleActivations } from '../prune/top-activations.js';
 import { type Decode, describeContexts } from './describe-contexts.js';
-import type { DrivesReport } from './report-schema.js';
+import type { TopTokensReport } from './report-schema.js';
 
 /** Tokens that examples are picked from. */
 const TYPICAL_COUNT = 64;
 
 /** Tokens by which of a module's units answer them more than usual: those that stay (0), or those that left (1). */
-export function describeDrives(
-  { kept, removed }: ModuleDrives,
-  { windows, decode }: Pick<Drives, 'windows'> & { readonly decode: Decode | undefined },
-): DrivesReport {
+export function describeTopTokens(
+  { kept, removed }: ModuleActivations,
+  { windows, decode }: Pick<TopActivations, 'windows'> & { readonly decode: Decode | undefined },
+): TopTokensReport {
   const total = sum(kept) + sum(removed);
   const keptShare = total === 0 ? 1 : sum(kept) / total;
   const shares = kept.map((value, at) => (value + removed[at]! === 0 ? keptShare : value / (value + removed[at]!)));

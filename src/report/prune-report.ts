@@ -3,11 +3,11 @@ import type { CalibrationProvenance } from '../calibration/calibration-set.js';
 import type { ResolvedOptions } from '../options.js';
 import type { ModuleOutcome, PruneOutcome, StageTiming } from '../prune/job.js';
 import type { FunctionalModule } from '../prune/measure-dense/dense-measures.js';
-import type { Drives } from '../prune/top-activations.js';
+import type { TopActivations } from '../prune/top-activations.js';
 import type { UnitOrder } from '../removal/reorder-units.js';
 import { summariseCosts } from './cost-curve.js';
 import { type Decode, describeContexts } from './describe-contexts.js';
-import { describeDrives } from './describe-drives.js';
+import { describeTopTokens } from './describe-drives.js';
 import {
   type BeforeAfter,
   type BlockReport,
@@ -50,7 +50,7 @@ export interface ReportInput {
   /** Quotes calibration text where contexts are shown; absent: none is quoted. */
   readonly decode?: Decode | undefined;
   /** Tokens that activate units, for units that stay and that leave. */
-  readonly drives?: Drives | undefined;
+  readonly topActivations?: TopActivations | undefined;
   readonly statistics?: StatisticsReport | undefined;
   readonly size?: SizeReport | undefined;
   readonly vocabulary?: ResultVocabularyReport | undefined;
@@ -125,7 +125,7 @@ function reportModule(module: PrunableModule, outcome: ModuleOutcome | undefined
   const keep = outcome?.keep ?? Int32Array.from({ length: unitCount }, (_, unit) => unit);
   const functional = input.outcome.dense.functional.get(module);
   const order = input.outcome.dense.orders?.get(module);
-  const drives = input.drives?.byModule.get(module);
+  const activations = input.topActivations?.byModule.get(module);
   const moved = input.orders?.find((found) => found.module === module.index);
   const [numerics] = outcome?.numerics ?? [];
   const neurons = outcome?.neurons && widthsOf(module, outcome.neurons.length / keep.length);
@@ -142,7 +142,7 @@ function reportModule(module: PrunableModule, outcome: ModuleOutcome | undefined
     keep: [...(moved?.order.map((at) => keep[at]!) ?? keep)],
     ...(neurons && { neurons }),
     ...(outcome?.error && { error: outcome.error }),
-    ...(drives && { drives: describeDrives(drives, { windows: input.drives!.windows, decode: input.decode }) }),
+    ...(activations && { topTokens: describeTopTokens(activations, { windows: input.topActivations!.windows, decode: input.decode }) }),
     ...(order && { costCurve: summariseCosts(order.costs) }),
     ...(functional === undefined
       ? numerics && { numerics }

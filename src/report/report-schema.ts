@@ -417,17 +417,17 @@ export interface ModuleReport {
   /** Contexts that the function groups serve, by number. */
   readonly contexts?: readonly ContextReport[];
   readonly affinity?: AffinityReport;
-  /** Tokens that drive the units that stay, and those that left; absent where no text was read or quoted. */
-  readonly drives?: DrivesReport;
+  /** Tokens with the largest activations of the kept units, and of the removed ones; absent where no text was read or quoted. */
+  readonly topTokens?: TopTokensReport;
   /** Predicted cost of removing more of the module, for allocations that compare modules by it. */
   readonly costCurve?: CostCurve;
 }
 
-/** Tokens that activate a module's units in the dense model, for units that stay and that leave. */
-export interface DrivesReport {
-  /** Fraction of the module's squared output, each unit by itself, that comes from units that stay. */
+/** Tokens that activate a module's units in the dense model, for kept and for removed units. */
+export interface TopTokensReport {
+  /** Fraction of the module's squared output, each unit by itself, that comes from kept units. */
   readonly keptShare: number;
-  /** Tokens that units that stay answer more than usual. */
+  /** Tokens that activate kept units more than usual. */
   readonly kept: ContextReport;
   /** The others. */
   readonly removed: ContextReport;

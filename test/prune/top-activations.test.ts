@@ -7,7 +7,7 @@ import { useTemporaryFolder } from '../support/temporary-folder.js';
 
 const folder = useTemporaryFolder();
 
-it('tells what drives units that stay and units that left, and leaves the model as it is', async () => {
+it('tells which tokens activate kept and removed units, and leaves the model as it is', async () => {
   const run = (out: string, quoteText: boolean) =>
     prune({
       ...{
@@ -22,10 +22,10 @@ it('tells what drives units that stay and units that left, and leaves the model 
       calibration: { windowCount: 8, windowLength: 64 },
     });
   const [told, silent] = [await run('told', true), await run('silent', false)];
-  const driven = (report: PruneReport) => report.modules.flatMap(({ drives }) => drives ?? []);
-  expect(driven(silent)).toEqual([]);
-  expect(driven(told)).toHaveLength(4);
-  for (const { keptShare, kept, removed } of driven(told)) {
+  const described = (report: PruneReport) => report.modules.flatMap(({ topTokens }) => topTokens ?? []);
+  expect(described(silent)).toEqual([]);
+  expect(described(told)).toHaveLength(4);
+  for (const { keptShare, kept, removed } of described(told)) {
     // FLAP keeps what gives most.
     expect(keptShare).toBeGreaterThan(0.5);
     expect(keptShare).toBeLessThan(1);

@@ -260,10 +260,10 @@ describeThere('the page in a browser', () => {
 
   it('shows what stayed and what left, block by block', async () => {
     const { page } = wide;
-    const status = page.locator('#drives [role=status]');
+    const status = page.locator('#top-tokens [role=status]');
     expect(await status.textContent()).toBe('Block 0, attention heads: 6 of 9 stay, which gave 93.0 % of its output.');
-    await page.locator('#drives .groups label').nth(1).click();
-    expect(await page.locator('#drives .detail h3').textContent()).toBe('Left: the tokens that drive it');
+    await page.locator('#top-tokens .groups label').nth(1).click();
+    expect(await page.locator('#top-tokens .detail h3').textContent()).toBe('Left: tokens that activate it');
   });
 
   it('lets the atlas be walked by keyboard', async () => {

@@ -163,7 +163,7 @@ function attention(block: number, token: string, random: () => number): ModuleRe
     keep: [0, 1, 2, 6, 7, 8],
     error: { before: 0.2 + 0.2 * random(), after: 0.1, basis: 'gram' },
     numerics: { dampening: 0.01, condition: 10 ** (1 + 8 * random()) },
-    drives: { keptShare: 0.93, kept: contexts(1, token)[0]!, removed: contexts(1, token)[0]! },
+    topTokens: { keptShare: 0.93, kept: contexts(1, token)[0]!, removed: contexts(1, token)[0]! },
     costCurve: { removed: [0, 1 / 3, 2 / 3, 1], cost: [0, 0.1, 0.5, 2] },
   };
 }

@@ -1,37 +1,37 @@
 import { formatPercent } from '../format-quantity.js';
-import type { ContextReport, DrivesReport, ModuleReport, PruneReport } from '../report-schema.js';
+import type { ContextReport, TopTokensReport, ModuleReport, PruneReport } from '../report-schema.js';
 import { contextDetail, describedTokens } from './context-detail.js';
 import { choice, h, section } from './dom.js';
 
-/** A module whose units were told apart by what drives them. */
-type Driven = ModuleReport & { readonly drives: DrivesReport };
+/** A module with the tokens that activate its units. */
+type Described = ModuleReport & { readonly topTokens: TopTokensReport };
 
 /** Block by block: which tokens the units answer that stayed, and those that left. */
-export function drivesSection({ modules }: PruneReport): HTMLElement | undefined {
-  const driven = modules.filter((module): module is Driven => module.drives !== undefined);
-  const [first] = driven;
+export function topTokensSection({ modules }: PruneReport): HTMLElement | undefined {
+  const described = modules.filter((module): module is Described => module.topTokens !== undefined);
+  const [first] = described;
   if (first === undefined) return undefined;
-  const page = h('div', { id: 'drives-page' });
+  const page = h('div', { id: 'top-tokens-page' });
   const status = h('p', { class: 'small', role: 'status' });
-  const show = (module: Driven) => {
+  const show = (module: Described) => {
     page.replaceChildren(...modulePage(module));
     status.textContent =
       `Block ${module.block}, ${NAMES[module.kind]}: ${module.unitsAfter} of ${module.unitsBefore} stay, which gave ` +
-      `${formatPercent(module.drives.keptShare)} of its output.`;
+      `${formatPercent(module.topTokens.keptShare)} of its output.`;
   };
   show(first);
   return section(
-    'drives',
+    'top-tokens',
     'What stayed and what left',
     h(
       'p',
       {},
-      'In the dense model, tokens drive some units more than others. Some answer most to units that stay, some to units that ' +
+      'In the dense model, tokens activate some units more than others. Some answer most to units that stay, some to units that ' +
         'left: what the pruned model does not do as well. Shares are of the squared output, each unit by itself.',
     ),
     choice(
-      { name: 'drives-block', legend: 'Block and part', className: 'chips' },
-      driven.map((module) => ({
+      { name: 'top-tokens-block', legend: 'Block and part', className: 'chips' },
+      described.map((module) => ({
         value: module,
         label: `${module.block} ${module.kind === 'ffn' ? 'FFN' : 'heads'}`,
         checked: module === first,
@@ -45,8 +45,8 @@ export function drivesSection({ modules }: PruneReport): HTMLElement | undefined
 
 const NAMES = { ffn: 'FFN neurons', attention: 'attention heads', experts: 'experts' } as const;
 
-function modulePage(module: Driven): HTMLElement[] {
-  const { kept, removed } = module.drives;
+function modulePage(module: Described): HTMLElement[] {
+  const { kept, removed } = module.topTokens;
   const detail = h('div', { class: 'detail' });
   const groups = [
     { name: 'Stayed', context: kept, count: module.unitsAfter },
@@ -54,7 +54,7 @@ function modulePage(module: Driven): HTMLElement[] {
   ];
   const show = ({ name, context }: (typeof groups)[number]) =>
     detail.replaceChildren(
-      h('h3', {}, `${name}: the tokens that drive it`),
+      h('h3', {}, `${name}: tokens that activate it`),
       ...contextDetail(context, `what ${name === 'Stayed' ? 'stayed' : 'left'}`),
     );
   show(groups[0]!);
@@ -63,7 +63,7 @@ function modulePage(module: Driven): HTMLElement[] {
       'div',
       { class: 'explorer' },
       choice(
-        { name: 'drives-group', legend: 'Units', className: 'groups' },
+        { name: 'top-tokens-group', legend: 'Units', className: 'groups' },
         groups.map((group) => ({
           value: group,
           label: groupLabel(group, module.unitsBefore),

@@ -4,7 +4,7 @@ import { besideSection } from './beside.js';
 import { biasSection } from './bias.js';
 import { blocksSection } from './blocks.js';
 import { h } from './dom.js';
-import { drivesSection } from './drives.js';
+import { topTokensSection } from './drives.js';
 import { healingSection } from './healing.js';
 import { ladderSection } from './ladder.js';
 import { provenanceSection } from './provenance.js';
@@ -24,7 +24,7 @@ const sections = [
   ladderSection(report),
   besideSection(report),
   blocksSection(report),
-  drivesSection(report),
+  topTokensSection(report),
   atlasSection(report),
   biasSection(report),
   provenanceSection(report),
