@@ -26,9 +26,9 @@ const server = createServer(async ({ url = '/' }, response) => {
       // A process of its own, so that the server goes on answering.
       isolate: true,
       signal: stopped.signal,
-      onProgress({ stage, whole = 0 }) {
-        if (Math.floor(100 * whole) === percent) return;
-        percent = Math.floor(100 * whole);
+      onProgress({ stage, overall = 0 }) {
+        if (Math.floor(100 * overall) === percent) return;
+        percent = Math.floor(100 * overall);
         send({ stage, percent });
       },
     });

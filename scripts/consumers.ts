@@ -16,7 +16,7 @@ import { RUNTIMES, tryRuntimes } from './try-runtimes.js';
 
 interface Consumer {
   readonly name: string;
-  /** Installed beside the library. */
+  /** Installed next to the library. */
   readonly packages: readonly string[];
   /** Folders of `scripts/consumers` that make the project. */
   readonly sources: readonly string[];
@@ -29,7 +29,7 @@ interface Consumer {
 
 const SHARED = ['page.js', 'main.js', 'index.html'];
 
-/** A wasm file of ONNX Runtime has to lie beside a bundle that does not know it as one of its files. */
+/** A wasm file of ONNX Runtime has to lie next to a bundle that does not know it as one of its files. */
 const besideBundle = (folder: string) =>
   cpSync(join(folder, 'node_modules/onnxruntime-web/dist'), join(folder, 'built'), {
     recursive: true,

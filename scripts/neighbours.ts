@@ -1,5 +1,5 @@
 /**
- * Installs the packed library as its users do, alone and beside others, and prunes there. Takes minutes and about 1 GB of
+ * Installs the packed library as its users do, alone and next to others, and prunes there. Takes minutes and about 1 GB of
  * downloads from the npm registry, which is all that is reached.
  */
 import assert from 'node:assert/strict';

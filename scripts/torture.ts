@@ -6,7 +6,7 @@
  * `--keep FOLDER` leaves it there. `--kills N` kills the built command line's long commands instead, and goes on by the same
  * command, with `--damage` after an entry of the journal was damaged; `--from K` leaves out the first K of either, which an earlier
  * call has tried. `--strace` traces the built command line's default `prune`, and fails where it connects to anything or writes
- * beside its output and the temporary folder. `--repeat N` makes N runs in one process and fails where memory or open files grow.
+ * next to its output and the temporary folder. `--repeat N` makes N runs in one process and fails where memory or open files grow.
  * `--pairs N` makes two calls at once that write to one output, in one process, two threads or two processes; `--from K` goes for them too.
  */
 import { readArguments, refuse } from './read-arguments.js';

@@ -5,7 +5,7 @@ import { execute, makeProject, type Workshop } from './fresh-project.js';
 
 interface Runtime {
   readonly name: string;
-  /** Installed beside the library; each brings its program. */
+  /** Installed next to the library; each brings its program. */
   readonly packages: readonly string[];
   readonly command: readonly string[];
 }

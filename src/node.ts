@@ -18,7 +18,7 @@ export * from './public.js';
 export { callOn } from './remote/call-on.js';
 
 /**
- * Prunes a model folder and writes a smaller one of the same kind, with everything that lay beside the original.
+ * Prunes a model folder and writes a smaller one of the same kind, with everything that lay next to the original.
  * Nothing appears under the final name before it is complete, and the original is never touched.
  *
  * @throws OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError; the signal's reason when aborted.
@@ -62,7 +62,7 @@ export const quantize = nodeCalls.quantize;
 
 /**
  * Makes the best model of a size: what each neuron, head, expert and bit costs in divergence for a byte is measured on the dense model,
- * mixtures of them are tried on held-out windows, and the best one is written. It is no worse there than the best single lever.
+ * mixtures of them are tried on held-out windows, and the best one is written. It is no worse there than the best single reduction.
  *
  * @returns a report for each size, in their order.
  * @throws OptionError, also for a size that cannot be met, naming the smallest that can; ModelFormatError, UnsupportedModelError,

@@ -117,7 +117,7 @@ export function resolveOptions(options: PruneOptions): ResolvedOptions {
   const chosen = resolveAllocation(filled.allocation);
   const { modules: named = 'all', minimumWidth } = filled;
   const modules: ReadonlySet<ModuleKind> = new Set(named === 'all' ? MODULE_KINDS : [named]);
-  const mayGoWhole = mayTakeWholeFfns({ ...chosen, minimumWidth });
+  const mayRemoveEntireFfn = mayRemoveEntireFfns({ ...chosen, minimumWidth });
   const resolved: ResolvedOptions = {
     onProgress: undefined,
     signal: undefined,
@@ -137,7 +137,7 @@ export function resolveOptions(options: PruneOptions): ResolvedOptions {
     grouping: resolveGrouping(filled.grouping ?? false),
     weighting: resolveWeighting(filled.weighting),
     heal: resolveHealing(filled.heal),
-    blockSparsity: resolveBlockSparsity(filled.blockSparsity, { modules, mayGoWhole }),
+    blockSparsity: resolveBlockSparsity(filled.blockSparsity, { modules, mayRemoveEntireFfn }),
   };
   checkEffect(options, PRUNE_ROWS, factsOf(resolved));
   return resolved;
@@ -158,7 +158,7 @@ export function factsOf(options: ResolvedOptions): RunFacts {
   return {
     modules,
     takes,
-    takesWholeFfns: allocation.takesWholeFfns === true,
+    removesEntireFfns: allocation.removesEntireFfns === true,
     isGrouped: grouping !== undefined,
     readsTokens: readsTokens(options),
     measuresBlocks: adapter.needs !== 'none',
@@ -178,8 +178,8 @@ export function readsTokens(options: ResolvedOptions): boolean {
 }
 
 /** Whether an FFN may go whole. */
-export const mayTakeWholeFfns = ({
+export const mayRemoveEntireFfns = ({
   allocation,
   minimumWidth,
 }: Pick<ResolvedOptions, 'allocation' | 'minimumWidth'>): boolean =>
-  allocation.takesWholeFfns === true && minimumWidth === 0;
+  allocation.removesEntireFfns === true && minimumWidth === 0;

@@ -6,9 +6,9 @@ export interface Progress {
   readonly total: number;
   /** Current item, for a person: `block 3 ffn`. */
   readonly detail?: string;
-  /** How much of the whole job is done, from 0 to below 1, as far as that is known; never falls. */
-  readonly whole?: number;
-  /** Milliseconds that the rest of the job takes, or of the stage where no `whole` is given. Absent until the estimate is stable, and below four seconds. */
+  /** How much of the job is done, from 0 to below 1, as far as that is known; never falls. */
+  readonly overall?: number;
+  /** Milliseconds that the rest of the job takes, or of the stage where no `overall` is given. Absent until the estimate is stable, and below four seconds. */
   readonly remainingMs?: number;
 }
 

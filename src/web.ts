@@ -19,7 +19,7 @@ export type { InPage, PageFile, PageFolder } from './web/page-request.js';
 export { createPruneWorker, type InWorker, type PruneWorker } from './web/prune-worker.js';
 
 /**
- * Prunes a model and writes a smaller one of the same kind, with everything that lay beside the original.
+ * Prunes a model and writes a smaller one of the same kind, with everything that lay next to the original.
  * @throws OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError; the signal's reason when aborted.
  * @example
  * await prune({ model: await showDirectoryPicker(), out: 'smaller', sparsity: 0.3 }); // into the private file system

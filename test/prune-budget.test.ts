@@ -98,7 +98,7 @@ describe("an allocation of one's own", () => {
     const allocation: Allocation = {
       measures: ['sensitivity'],
       orderBy: ({ adapter }) => adapter,
-      takesWholeFfns: true,
+      removesEntireFfns: true,
       allocate({ modules }) {
         for (const { sensitivity, order, stepCount, unitCount } of modules) {
           expect(sensitivity).toBeGreaterThan(0);

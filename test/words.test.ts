@@ -21,6 +21,7 @@ const BANNED: readonly (readonly [found: RegExp, better: string])[] = [
   [/\b(?:nobody|whoever)\b/i, 'the caller, or the passive'],
   [/\bat hand\b|\blaid bare\b|\blets? go of\b/, 'available, explicit, release'],
   [/\b(?:spared|holdOut|insisting|patiently|pricer)\b/, 'unpruned, lock, retry, cost'],
+  [/\b[lL]evers?\b|\bLEVERS?\b|\bLeverName\b/, 'reduction'],
   [/\/\*\* (?:What|The same) /, 'the noun that the comment is about'],
   [/\bLOOK\b|\b\w*Look(?:Options|ing)?\b(?=\()/, 'collect statistics, or measure'],
 ];

@@ -21,7 +21,7 @@ export interface Chromium {
 /** A page that takes longer is stuck. */
 const TIMEOUT_MS = 5 * 60_000;
 
-/** @param models the folder that holds the models', which is all that pages can fetch beside themselves */
+/** @param models the folder that holds the models', which is all that pages can fetch next to themselves */
 export async function startChromium(models: string): Promise<Chromium> {
   const server = await servePages({
     texts: new Map<string, string | Uint8Array>([

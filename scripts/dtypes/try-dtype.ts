@@ -243,7 +243,7 @@ async function openSource(
   const folder = join(scratch, 'source');
   const inside = modelFile.includes('/') ? folder : join(folder, 'onnx');
   cpSync(source, folder, { recursive: true });
-  // Weights of its own lie beside a model.
+  // Weights of its own lie next to a model.
   cpSync(source, inside, { recursive: true });
   renameSync(join(inside, modelFile), join(folder, 'onnx/model.onnx'));
   try {

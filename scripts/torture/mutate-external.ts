@@ -76,7 +76,7 @@ const MUTATIONS: Readonly<Record<string, (entries: Entries, random: Random, othe
   },
 };
 
-/** Moves a model's weights into a file beside it, and lies about where they are; some files are larger than 4 GiB, and nearly empty. */
+/** Moves a model's weights into a file next to it, and lies about where they are; some files are larger than 4 GiB, and nearly empty. */
 export function mutateExternal(
   bytes: Uint8Array,
   random: Random,

@@ -110,12 +110,10 @@ export function mutateJson(text: string, random: Random): Mutant<Uint8Array> {
   };
   const holder = { root };
   for (let left = 1 + drawIndex(random, 3); left > 0; left--) {
-    const isWhole = random() < 0.05 || typeof holder.root !== 'object' || holder.root === null;
-    const place = isWhole
-      ? { parent: holder as Record<string, unknown>, key: 'root' }
-      : drawPlace(holder.root!, random);
+    const isRoot = random() < 0.05 || typeof holder.root !== 'object' || holder.root === null;
+    const place = isRoot ? { parent: holder as Record<string, unknown>, key: 'root' } : drawPlace(holder.root!, random);
     if (place === undefined) continue;
-    const name = isWhole ? 'replace' : drawOne(random, Object.keys(MUTATIONS));
+    const name = isRoot ? 'replace' : drawOne(random, Object.keys(MUTATIONS));
     MUTATIONS[name]!(place, random, put);
     names.push(`${name} ${place.key.slice(0, 40)}`);
   }

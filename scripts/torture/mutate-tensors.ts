@@ -94,7 +94,7 @@ const MUTATIONS: Readonly<Record<string, TensorsMutation>> = {
   },
 };
 
-/** Changes what a safetensors file says, or its bytes, and has the JSON file beside it name the new hash, so that it is read on. */
+/** Changes what a safetensors file says, or its bytes, and has the JSON file next to it name the new hash, so that it is read on. */
 export function mutateTensors(
   content: Uint8Array,
   random: Random,

@@ -1,7 +1,7 @@
 import type { Tensor, Tensors } from '../runtime/engine.js';
 import type { TensorStore } from '../runtime/tensor-store.js';
 
-/** A value that a block makes and later blocks read beside the hidden state: keys and values that several blocks share. */
+/** A value that a block makes and later blocks read besides the hidden state: keys and values that several blocks share. */
 export interface CarriedValue {
   readonly name: string;
   /** The block that makes it, by its place in the list of spans. */

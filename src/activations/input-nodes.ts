@@ -9,7 +9,7 @@ import type { LoadedSlice, StageExtension } from '../runtime/compile-stage.js';
 import type { Engine } from '../runtime/engine.js';
 import type { FfnExample } from './ffn-examples.js';
 
-/** A pruned FFN beside what it gave before. */
+/** A pruned FFN next to what it gave before. */
 export interface PrunedFfn {
   readonly engine: Engine;
   /** As it stands now. */
@@ -103,15 +103,15 @@ export function columnNodes(
   { value, to }: { readonly value: string; readonly to: string },
 ): StageExtension {
   const width = facts.get(result)!.dims.at(-1)!;
-  const isWhole = columns.length === width && columns.every((column, at) => column === at);
-  const picked = isWhole ? value : `${to}/picked`;
+  const isIdentity = columns.length === width && columns.every((column, at) => column === at);
+  const picked = isIdentity ? value : `${to}/picked`;
   return inner(
     [
-      ...(isWhole ? [] : [node('Gather', [value, `${to}/columns`], picked, { axis: -1 })]),
+      ...(isIdentity ? [] : [node('Gather', [value, `${to}/columns`], picked, { axis: -1 })]),
       node('Reshape', [picked, `${to}/shape`], to),
     ],
     [
-      ...(isWhole ? [] : [makeInt64Initializer(`${to}/columns`, [...columns])]),
+      ...(isIdentity ? [] : [makeInt64Initializer(`${to}/columns`, [...columns])]),
       makeInt64Initializer(`${to}/shape`, [-1, columns.length]),
     ],
   );

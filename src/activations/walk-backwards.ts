@@ -67,7 +67,7 @@ export interface BackwardWalk {
 export interface BackwardPlace {
   /** Spans that are still to come: the first so many. */
   readonly left: number;
-  /** Entries of `cotangents` that are in use beside those of the batches' hidden states. */
+  /** Entries of `cotangents` that are in use next to those of the batches' hidden states. */
   readonly carriedEntries: readonly number[];
   /** Mean loss over all windows, in nats. */
   readonly loss: number;
@@ -106,7 +106,7 @@ interface IndexedWalk extends BackwardWalk {
   readonly carried: CarriedCotangents;
 }
 
-/** Values made of hidden states that later blocks read beside those. */
+/** Values made of hidden states that later blocks read next to those. */
 function findCarried({ analysed, spans, metersOf }: BackwardWalk, index: GraphIndex): CarriedValue[] {
   const { cuts } = analysed.detected.partition;
   const ofFirst = influencedValues(

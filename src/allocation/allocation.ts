@@ -71,7 +71,7 @@ export interface Allocation {
   /** That order also decides which units leave, rather than scores of the part-pruned model. Default false. */
   readonly ordersDecide?: boolean;
   /** Takes out an FFN whole where `minimumWidth` is 0. Default false. */
-  readonly takesWholeFfns?: boolean;
+  readonly removesEntireFfns?: boolean;
   /** Weighs steps of different sizes (`stepParameters`), so that neurons leave experts too. Default false: whole experts alone do. */
   readonly takesUnevenSteps?: boolean;
   /**

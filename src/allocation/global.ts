@@ -7,7 +7,7 @@ export const global: Allocation = {
   paper: 'Everett, Operations Research 11 (1963): the Lagrangian form of optimal allocation',
   orderBy: ({ orderAdapter }) => orderAdapter,
   ordersDecide: true,
-  takesWholeFfns: true,
+  removesEntireFfns: true,
   takesUnevenSteps: true,
   checkable: 'budget',
   allocate: allocateGlobally,

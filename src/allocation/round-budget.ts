@@ -1,7 +1,7 @@
 import { OptionError } from '../errors.js';
 import type { ModuleMeasures } from './allocation.js';
 
-/** A module that must lose a whole number of steps. */
+/** A module that must lose an integer of steps. */
 export interface RoundingEntry
   extends Pick<ModuleMeasures, 'stepCount' | 'parametersPerStep'>,
     Partial<Pick<ModuleMeasures, 'minimumKept' | 'multiple'>> {

@@ -93,7 +93,7 @@ export function detectLayout(request: DetectRequest): DetectedModel {
     modules,
     traces,
     shared,
-    traceWhole: ({ segment, output: linear }) =>
+    traceShared: ({ segment, output: linear }) =>
       trace(request, { partition, dataValues, shared: new Set(), mayLeak: shared, stage: segment, linear }),
   });
   for (const found of sharedKeyValues)
@@ -128,7 +128,7 @@ interface Stream {
   readonly cuts: readonly string[];
   /** All values that the whole residual stream passes through, cuts and their norms. */
   readonly stream: ReadonlySet<string>;
-  /** Values of the tokens that several blocks read beside it. */
+  /** Values of the tokens that several blocks read besides it. */
   readonly shared: ReadonlySet<string>;
 }
 

@@ -5,7 +5,7 @@ import { dataInputs, nodesBetween } from '../graph/partition.js';
 import { isAttention } from '../operators/operator.js';
 import { operatorOf } from '../operators/table.js';
 
-/** Hidden states at which a graph can be cut, and what later blocks read beside them. */
+/** Hidden states at which a graph can be cut, and what later blocks read besides them. */
 export interface Cuts {
   /** Values of the residual stream, in order. */
   readonly cuts: readonly string[];

@@ -50,7 +50,10 @@ function readMixture(search: OutputSearch, at: number): ExpertSite {
     labels.set(name, { axis: 0, codes });
   }
   if (tensors.extra !== undefined)
-    throw new MixtureStop(node, `it takes "${tensors.extra}" beside the scores, and such experts cannot be pruned yet`);
+    throw new MixtureStop(
+      node,
+      `it takes "${tensors.extra}" besides the scores, and such experts cannot be pruned yet`,
+    );
   const nodes = new Set([at]);
   const router = followRouter(search, { from: node, starts: [scores], isChosen: false, codes, labels, nodes });
   const axes = neuronAxes(node, (name) => facts.get(name)?.dims ?? []);

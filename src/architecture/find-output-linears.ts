@@ -148,12 +148,12 @@ export function readLinear({ index, facts, partition, stage }: OutputSearch, at:
   while (!index.initializers.has(weight)) {
     const producer = index.nodes[index.producerOf.get(weight) ?? -1];
     const form = producer && operatorOf(producer)?.weight;
-    if (producer === undefined || (form !== 'kept' && form !== 'turned')) {
+    if (producer === undefined || (form !== 'same' && form !== 'transposed')) {
       return stop(
         `its weight comes out of ${producer ? nodeLabel(producer) : 'nowhere'}, not of a plain initializer (quantised weights cannot be pruned yet)`,
       );
     }
-    if (form === 'turned') inputAxis = 1 - inputAxis;
+    if (form === 'transposed') inputAxis = 1 - inputAxis;
     weight = producer.input[0] ?? '';
   }
   const dims = facts.get(weight)?.dims ?? [];

@@ -19,10 +19,10 @@ export interface SharedKeyValuesRequest {
   readonly modules: readonly PrunableModule[];
   /** Trace of each module, by its index, which ends at the keys and values. */
   readonly traces: readonly ChannelTrace[];
-  /** Values of the tokens that several blocks read beside the hidden state. */
+  /** Values of the tokens that several blocks read besides the hidden state. */
   readonly shared: ReadonlySet<string>;
   /** Traces a module through its shared keys and values to what makes them. */
-  traceWhole(module: PrunableModule): TraceOutcome;
+  traceShared(module: PrunableModule): TraceOutcome;
 }
 
 /**
@@ -46,7 +46,7 @@ function joinReaders(
   sharing: readonly PrunableModule[],
 ): SharedKeyValues | undefined {
   const { index, partition, traces, shared } = request;
-  const outcome = request.traceWhole(maker);
+  const outcome = request.traceShared(maker);
   if ('failure' in outcome || outcome.trace.unitCount !== maker.unitCount) return undefined;
   const { trace: whole } = outcome;
   const own = traces[maker.index]!;

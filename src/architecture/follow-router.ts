@@ -75,13 +75,13 @@ export function followRouter(
 ): FollowedRouter {
   const { index, facts, dataValues, partition, stage } = search;
   const dimsOf = (value: string) => facts.get(value)?.dims ?? [];
-  const isWhole = (value: string) => dimsOf(value).length > 0 && dimsOf(value).at(-1) === codes.length;
+  const isUngrouped = (value: string) => dimsOf(value).length > 0 && dimsOf(value).at(-1) === codes.length;
   const rank = Math.max(...starts.map((value) => dimsOf(value).length));
   const isInGroups = (value: string) => {
     const dims = dimsOf(value);
-    return dims.length > rank && !isWhole(value) && dims.at(-1)! * dims.at(-2)! === codes.length;
+    return dims.length > rank && !isUngrouped(value) && dims.at(-1)! * dims.at(-2)! === codes.length;
   };
-  const hasExperts = (value: string) => isWhole(value) || isInGroups(value);
+  const hasExperts = (value: string) => isUngrouped(value) || isInGroups(value);
   const groupCounts = new Set<number>();
   const label = (value: string): void => {
     const dims = dimsOf(value);
@@ -95,7 +95,7 @@ export function followRouter(
     !hasExperts(value) ||
     isInteger(search, value) ||
     dimsOf(value)
-      .slice(isWhole(value) ? -1 : -2)
+      .slice(isUngrouped(value) ? -1 : -2)
       .some((dim) => widths.has(dim));
   const choices: string[][] = [];
   const pending: Step[] = starts.map((value) => ({ value, reader: from, isBehind: isChosen }));
@@ -166,7 +166,7 @@ export function followRouter(
   if (another !== undefined) throw new MixtureStop(from, `its experts are in ${groupCount} groups and in ${another}`);
   const chosenOf = (read: (value: string) => boolean): number =>
     Math.max(1, ...choices.flatMap(([value = '', count = '']) => (read(value) ? (facts.get(count)?.ints ?? []) : [])));
-  const count = chosenOf(isWhole);
+  const count = chosenOf(isUngrouped);
   if (groupCount === undefined) return { leastExperts: count, inputs, results };
   const groups = chosenOf((value) => dimsOf(value).at(-1) === groupCount && !hasExperts(value));
   const perGroup = Math.max(chosenOf(isInGroups), Math.ceil(count / groups));

@@ -145,7 +145,7 @@ export interface ModelLayout {
   readonly unrecognised: readonly Unrecognised[];
   /** All parameters of the model, prunable or not. */
   readonly parameterCount: number;
-  /** Initializers with a row for each token that blocks read beside the hidden state (per-layer embeddings of Gemma 3n and 4). */
+  /** Initializers with a row for each token that blocks read besides the hidden state (per-layer embeddings of Gemma 3n and 4). */
   readonly perLayerTables: readonly string[];
   readonly logits: string;
 }

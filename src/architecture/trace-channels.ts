@@ -86,7 +86,7 @@ export interface TraceRequest {
   readonly cuts: ReadonlySet<string>;
   /** Values that depend on the tokens; all others are masks, tables and sizes that blocks may share. */
   readonly dataValues: ReadonlySet<string>;
-  /** Those of them that several blocks read beside the hidden state: per-layer inputs, shared keys and values. */
+  /** Those of them that several blocks read besides the hidden state: per-layer inputs, shared keys and values. */
   readonly shared: ReadonlySet<string>;
   /** Values that other stages may read although they carry channels. Default: none. */
   readonly mayLeak?: ReadonlySet<string>;

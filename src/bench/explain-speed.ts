@@ -2,7 +2,7 @@ import type { Speedup } from '../evaluation/speed.js';
 import type { WidthAdvice } from '../evaluation/width-advice.js';
 import type { WidthProbes } from './probe-widths.js';
 
-/** A model beside the first one. */
+/** A model compared with the first one. */
 export interface SpeedComparison {
   readonly model: string;
   readonly reference: string;

@@ -40,7 +40,7 @@ export function formatWindowLine(window: Int32Array, index: number): string {
 export interface WindowLines {
   readonly windows: readonly Int32Array[];
   /** Bytes of the lines that are whole; what follows was cut off while being written. */
-  readonly wholeBytes: number;
+  readonly completeBytes: number;
 }
 
 /**
@@ -60,7 +60,7 @@ export function parseWindowLines(
   const windows = lines.map((line, index) =>
     parseWindow(line, { origin, vocabularySize, index, place: `${place}, line ${index + 2}` }),
   );
-  return { windows, wholeBytes: new TextEncoder().encode(whole).byteLength };
+  return { windows, completeBytes: new TextEncoder().encode(whole).byteLength };
 }
 
 const REMEDY = 'name another file, or remove this one to have the windows written again';

@@ -32,7 +32,7 @@ export function formatBenchmark(report: BenchmarkReport, colors: Colors): string
     formatTable(columns, rows),
     ...comparisons.map(
       ({ model, reference, summary }) =>
-        `${colors.bold(model)} beside ${reference}\n${summary.map((sentence) => `  ${sentence}\n`).join('')}`,
+        `${colors.bold(model)} compared with ${reference}\n${summary.map((sentence) => `  ${sentence}\n`).join('')}`,
     ),
     colors.dim(
       `${promptLength} tokens read, ${newTokens} written, median and quartiles of ${rounds} rounds; ` +

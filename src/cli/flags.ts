@@ -94,7 +94,7 @@ function wordsOf(families: Families, names: readonly string[]): Words {
     const { kind } = row;
     for (const { expected: said, typed } of [kind, kind.item ?? kind])
       if (typed !== undefined) expected.push([said, typed]);
-    const flag = row.flag ?? flagOfPart(row.parts) ?? flagOfWhole(path, flags);
+    const flag = row.flag ?? flagOfPart(row.parts) ?? flagOfObject(path, flags);
     if (flag !== undefined && !flags.has(path)) flags.set(path, flag.startsWith('<') ? flag : longFlag(flag));
   }
   return { flags, expected };
@@ -105,7 +105,7 @@ const flagOfPart = (parts: NamedRow['row']['parts']): string | undefined =>
   Object.values(parts ?? {}).find(({ flag }) => flag !== undefined)?.flag;
 
 /** A part without a flag is said by the flag of what it belongs to. */
-const flagOfWhole = (path: string, flags: ReadonlyMap<string, string>): string | undefined =>
+const flagOfObject = (path: string, flags: ReadonlyMap<string, string>): string | undefined =>
   path.includes('.') ? flags.get(path.slice(0, path.lastIndexOf('.'))) : undefined;
 
 const longFlag = (flag: string): string => /--[\w-]+/.exec(flag)![0];

@@ -3,12 +3,12 @@ import type { SideFilesReport } from '../report/report-schema.js';
 /** Names that a line has room for. */
 const MAX_NAMES = 6;
 
-/** Which files beside the model were copied, and which were not. */
+/** Which files next to the model were copied, and which were not. */
 export function formatSideFiles(sideFiles: SideFilesReport | undefined): string[] {
   if (sideFiles === undefined) return [];
   const { copied, left = [], leftCount } = sideFiles;
   const lines = [
-    ...(copied.length === 0 ? [] : [`Copied beside it: ${nameSome(copied, copied.length)}.`]),
+    ...(copied.length === 0 ? [] : [`Copied next to it: ${nameSome(copied, copied.length)}.`]),
     ...(leftCount === 0 ? [] : [`Not copied: ${nameSome(left, leftCount)}.`]),
   ];
   return lines.length === 0 ? [] : [`${lines.join('\n')}\n`];

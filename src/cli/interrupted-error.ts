@@ -17,8 +17,8 @@ export function withResumeHint<T>({ signal, out, heal, dense }: InterruptedReque
   signal?.addEventListener('abort', () => void loadWorkspace(), { once: true });
   return run.catch(async (error: unknown) => {
     if (!signal?.aborted || out === undefined) throw error;
-    const { findKept } = await loadWorkspace();
-    const kept = await findKept(out);
+    const { findUnfinishedRun } = await loadWorkspace();
+    const kept = await findUnfinishedRun(out);
     if (kept === undefined) throw error;
     const heals = dense !== undefined || (heal !== undefined && heal !== false);
     throw new InterruptedError(

@@ -70,8 +70,8 @@ function lineDisplay({ err, now }: Terminal): ProgressDisplay {
 }
 
 /** Of the whole job, or else of the stage. */
-function fractionOf({ whole, done, total }: Progress): number {
-  return Math.min(0.99, whole ?? (total > 0 ? done / total : 0));
+function fractionOf({ overall, done, total }: Progress): number {
+  return Math.min(0.99, overall ?? (total > 0 ? done / total : 0));
 }
 
 /** ` 34 %  prune, about 2 min 5 s left, block 3 ffn`. @param passedMs since the progress was heard */

@@ -35,7 +35,8 @@ export function formatPlan(
 
 /** Memory and disk space of a run. */
 export function describeRoom({ memoryBytes, scratchBytes }: Pick<PrunePlan, 'memoryBytes' | 'scratchBytes'>): string {
-  const disk = scratchBytes === 0 ? '' : `, and up to ${formatBytes(scratchBytes)} of disk beside the output meanwhile`;
+  const disk =
+    scratchBytes === 0 ? '' : `, and up to ${formatBytes(scratchBytes)} of disk next to the output meanwhile`;
   return `It would take about ${formatBytes(memoryBytes)} of memory${disk}.\n`;
 }
 

@@ -23,7 +23,7 @@ export interface ObcOptions {
 export function createObcAdapter({ dampening, step }: ObcOptions): CompensationAdapter {
   checkDampening(dampening);
   if (!(step === Number.POSITIVE_INFINITY || (Number.isInteger(step) && step >= 1))) {
-    throw new OptionError(`step is ${step}; expected a whole number of at least 1, or Infinity for one shot`);
+    throw new OptionError(`step is ${step}; expected an integer of at least 1, or Infinity for one shot`);
   }
   return {
     needs: 'gram',

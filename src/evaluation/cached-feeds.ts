@@ -43,8 +43,8 @@ export function cachedFeeds(
  * @param batchSize B.
  */
 export function gatherPast(past: Past, rows: readonly number[], batchSize: number): Past {
-  const isWhole = rows.length === batchSize && rows.every((row, at) => row === at);
-  if (past.length === 0 || isWhole) return past;
+  const isIdentity = rows.length === batchSize && rows.every((row, at) => row === at);
+  if (past.length === 0 || isIdentity) return past;
   const gathered = Object.entries(past.tensors).map(([name, tensor]) => [name, gatherRows(tensor, rows)]);
   return { length: past.length, tensors: Object.fromEntries(gathered) };
 }

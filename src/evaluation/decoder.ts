@@ -1,5 +1,5 @@
 import { EngineError, OptionError, UnsupportedModelError } from '../errors.js';
-import { isWholeCache, type PresentOutput } from '../graph/cache-names.js';
+import { isFullCache, type PresentOutput } from '../graph/cache-names.js';
 import { type ModelInput, pastAxes } from '../graph/model-inputs.js';
 import type { Session, Tensor, Tensors } from '../runtime/engine.js';
 import { addToPast } from './add-to-past.js';
@@ -83,7 +83,7 @@ export function createDecoder(session: Session, sizes?: CacheSizes): Decoder {
       return following(tokens, past, await session.run(feeds, fetches));
     },
     rowLimit: typeof rows === 'number' ? rows : Number.POSITIVE_INFINITY,
-    cacheWidth: inputs.reduce((sum, input) => sum + (isWholeCache(input) ? elementsPerToken(input) : 0), 0),
+    cacheWidth: inputs.reduce((sum, input) => sum + (isFullCache(input) ? elementsPerToken(input) : 0), 0),
   };
 }
 
@@ -93,7 +93,7 @@ function explain(cause: unknown, inputs: readonly ModelInput[]): never {
   if (!(cause instanceof EngineError) || open === undefined) throw cause;
   throw new EngineError(
     `the cache "${open.name}" [${open.dims.join(', ')}] leaves the size of a head open, and the model does not run without it; ` +
-      `say it beside the model: head_dim in config.json, or head_size in genai_config.json (${cause.message})`,
+      `say it next to the model: head_dim in config.json, or head_size in genai_config.json (${cause.message})`,
     { cause },
   );
 }

@@ -10,7 +10,7 @@ import type { LanguageModel } from './language-model.js';
 /** Keeps windows as they are finished, so that a later run can go on. */
 export interface WindowStore {
   /** Windows of earlier runs with the same model, seed and settings, from the first. */
-  readonly kept: readonly Int32Array[];
+  readonly saved: readonly Int32Array[];
   /** Takes the windows that come after those it has. */
   append(windows: readonly Int32Array[]): Promise<void>;
 }
@@ -79,7 +79,7 @@ export async function generateCalibration(
   const start = startOfDocuments(options);
   checkCount('documentLength', documentLength, Math.max(LEAST_DOCUMENT_LENGTH, start.length + 1));
   checkStartToken(startToken, model.vocabularySize);
-  const windows = (store?.kept ?? []).slice(0, options.windowCount);
+  const windows = (store?.saved ?? []).slice(0, options.windowCount);
   if (windows.length < options.windowCount) {
     const documents = splitWindow(options.windowLength, documentLength);
     checkCache(model, documents.length);

@@ -2,7 +2,7 @@ import { create } from '@bufbuild/protobuf';
 import { GraphProtoSchema } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
 import { makeValueInfo } from '../graph/build.js';
-import { findPresent, isWholeCache, type PresentOutput } from '../graph/cache-names.js';
+import { findPresent, isFullCache, type PresentOutput } from '../graph/cache-names.js';
 import { type ModelInput, pastAxes, readModelInputs } from '../graph/model-inputs.js';
 import { type DeclaredValue, dataTypeOf, type Session, type TensorType } from '../runtime/engine.js';
 
@@ -14,7 +14,7 @@ export interface ModelInterface {
   readonly presentOf: ReadonlyMap<string, PresentOutput> | undefined;
 }
 
-/** Sizes of caches that graphs leave open and the files beside them state. */
+/** Sizes of caches that graphs leave open and the files next to them state. */
 export interface CacheSizes {
   /** D, where no output tells either. */
   readonly headSize?: number | undefined;
@@ -34,7 +34,7 @@ export function readModelInterface(session: Session, sizes: CacheSizes = {}): Mo
   );
   const inputs = readModelInputs(create(GraphProtoSchema, { input: declared }));
   const presentOf = new Map<string, PresentOutput>();
-  const pasts = inputs.filter((input) => isWholeCache(input) || input.role === 'state');
+  const pasts = inputs.filter((input) => isFullCache(input) || input.role === 'state');
   for (const { name } of pasts) {
     const present = findPresent(name, outputs);
     if (present !== undefined) presentOf.set(name, present);

@@ -28,7 +28,7 @@ export interface ScoreLines {
   /** Scores by index, for each run. */
   readonly scores: readonly ReadonlyMap<number, SavedScore>[];
   /** Bytes of the lines that are whole; what follows was cut off while being written. */
-  readonly wholeBytes: number;
+  readonly completeBytes: number;
 }
 
 /** Raised when the format or the order of computing changes, so that old scores are not mixed with new ones. */
@@ -63,7 +63,7 @@ export function parseScoreLines(content: string, place: string): ScoreLines | un
     const score = parseScore(line, runs, `${place} line ${at + 2}`);
     scores[score.run]!.set(score.index, score);
   }
-  return { runs, scores, wholeBytes: new TextEncoder().encode(whole).byteLength };
+  return { runs, scores, completeBytes: new TextEncoder().encode(whole).byteLength };
 }
 
 /** @throws OptionError saying in what the runs of a file are not those that are asked for. */

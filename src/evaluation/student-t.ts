@@ -2,7 +2,7 @@
  * P(|T| <= t) of Student's t distribution.
  *
  * @param t At least 0; infinite gives 1.
- * @param degrees Degrees of freedom, a whole number of at least 1.
+ * @param degrees Degrees of freedom, an integer of at least 1.
  * @see Abramowitz and Stegun, 26.7.3 and 26.7.4
  */
 export function studentProbability(t: number, degrees: number): number {

@@ -16,7 +16,7 @@ const RECENT = '/recent';
 export const recentOf = (past: string): string => past + RECENT;
 
 /** Whether an input is a cache, and not the latest tokens of one. */
-export const isWholeCache = ({ role, name }: ModelInput): boolean => role === 'past' && !name.endsWith(RECENT);
+export const isFullCache = ({ role, name }: ModelInput): boolean => role === 'past' && !name.endsWith(RECENT);
 
 /** An output that tells the next value of a cache input. */
 export interface PresentOutput {

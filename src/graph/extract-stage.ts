@@ -42,7 +42,7 @@ export function extractStage(
 }
 
 /**
- * Values beside the hidden state that later stages read, by the stage that makes them: rotary tables, masks, sizes. What is
+ * Values besides the hidden state that later stages read, by the stage that makes them: rotary tables, masks, sizes. What is
  * only returned (hidden states of some blocks, for another model) is no part of the way to the logits.
  */
 export function carriedValues(index: GraphIndex, partition: Partition): readonly (readonly string[])[] {
@@ -61,7 +61,7 @@ export function carriedValues(index: GraphIndex, partition: Partition): readonly
   return carried.map((values) => [...values]);
 }
 
-/** A value made of hidden states that later stages read beside the hidden state. */
+/** A value made of hidden states that later stages read besides the hidden state. */
 export interface CarriedHidden {
   readonly name: string;
   /** The stage that makes it. */

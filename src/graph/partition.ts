@@ -25,7 +25,7 @@ const LOOKUPS: ReadonlySet<string> = new Set(['Gather', 'com.microsoft.GatherBlo
 
 /**
  * Nodes that look token ids up in a table: where the hidden state begins. What else depends on the ids (a mask made from
- * padding tokens, positions) stands beside it. Empty when the ids are used in another way.
+ * padding tokens, positions) stands next to it. Empty when the ids are used in another way.
  */
 export function findEmbeddings(index: GraphIndex, tokenInput: string): number[] {
   const ids = new Set([tokenInput]);

@@ -203,7 +203,7 @@ export function createTensorOps(emitter: NodeEmitter, opset: number) {
       if (first === undefined) throw new RangeError('Nothing to concatenate.');
       if (values.length === 1) return first;
       const at = positiveAxis(axis, first.dims.length);
-      if (values.some(({ dims }) => dims[at] === OPEN)) throw openSize('parts beside', first.dims);
+      if (values.some(({ dims }) => dims[at] === OPEN)) throw openSize('parts next to', first.dims);
       const length = values.reduce((sum, { dims }) => sum + (dims[at] ?? 0), 0);
       return emitter.node('Concat', values, {
         dims: first.dims.with(at, length),

@@ -135,7 +135,7 @@ function checkInput({
     throw new OptionError(`${points.length} numbers do not split into points of ${dimensionCount} dimensions`);
   }
   if (!Number.isInteger(contextCount) || contextCount < 1) {
-    throw new OptionError(`contextCount is ${contextCount}; expected a whole number of at least 1`);
+    throw new OptionError(`contextCount is ${contextCount}; expected an integer of at least 1`);
   }
   if (!(clusterBalance >= 0))
     throw new OptionError(`clusterBalance is ${clusterBalance}; expected at least 0 or Infinity`);

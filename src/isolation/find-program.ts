@@ -18,7 +18,7 @@ export interface Program {
 }
 
 /**
- * Finds a program of the package: from its own sources, where a worker is TypeScript and Node.js needs `tsx` to read it; beside
+ * Finds a program of the package: from its own sources, where a worker is TypeScript and Node.js needs `tsx` to read it; next to
  * this code in `dist`; or, from a bundle, in the installed package of the same version. It is never looked for in the current
  * folder.
  * @param moduleUrl where this code lies

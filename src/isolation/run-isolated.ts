@@ -63,7 +63,7 @@ const SHORT_OF_MEMORY = /^died by SIGKILL|it held .* at the stage "(?!load|analy
 /** Advice after a process died. */
 export function remedyOf(death: string): string {
   if (!SHORT_OF_MEMORY.test(death))
-    return 'The model or a file beside it may be the cause: check where it comes from, or try another export';
+    return 'The model or a file next to it may be the cause: check where it comes from, or try another export';
   const uncertified = death.includes('at the stage "certify"')
     ? '. "certify: false" resumes from there too, and writes the model unchecked'
     : '';

@@ -144,7 +144,7 @@ function orthonormalise({ size, basis, random }: Space, width: number, rows: Flo
       const before = norm(row);
       removeSpan(row, earlier, size);
       removeSpan(row, earlier, size);
-      // Errors that were small beside the whole row are large beside a little that is left of it.
+      // Errors that were small relative to the entire row are large relative to what is left of it.
       if (norm(row) < 0.1 * before) for (const span of [known, earlier]) removeSpan(row, span, size);
       const after = norm(row);
       if (after > 1e-10 * before && after > Number.MIN_VALUE / Number.EPSILON) {

@@ -59,8 +59,8 @@ function checkPacked(field: DescField, { reader, bytes }: Scan, end: number): vo
   const listEnd = endOfValue(reader, end);
   const byteLength = listEnd - reader.pos;
   const width = FIXED_WIDTHS[wireTypeOf(field)];
-  const isWhole = width === undefined ? byteLength === 0 || bytes[listEnd - 1]! < 0x80 : byteLength % width === 0;
-  if (!isWhole) throw new Error(`the list ${field.name} at byte ${start} ends inside an element`);
+  const isComplete = width === undefined ? byteLength === 0 || bytes[listEnd - 1]! < 0x80 : byteLength % width === 0;
+  if (!isComplete) throw new Error(`the list ${field.name} at byte ${start} ends inside an element`);
   reader.pos = listEnd;
 }
 

@@ -47,7 +47,7 @@ export function encodeModel(proto: ModelProto): Uint8Array<ArrayBuffer> {
   return assemble(proto, proto.graph!.initializer.flatMap(encodeInitializer));
 }
 
-/** A model and, beside it, the payloads that it names as external data. */
+/** A model and, next to it, the payloads that it names as external data. */
 export interface DetachedModel {
   readonly bytes: Uint8Array<ArrayBuffer>;
   /** By location, each whole. */

@@ -26,7 +26,7 @@ export function createExternalDataReader(folder: SourceFolder): ExternalDataRead
     const fail = (what: string) =>
       new ModelFormatError(`Tensor "${tensor.name}" has its elements in "${location}" of ${folder.name}, but ${what}`);
     const file = normaliseRelativePath(location);
-    if (file === undefined) throw fail('that is no path inside the folder. Only files beside the model are read.');
+    if (file === undefined) throw fail('that is no path inside the folder. Only files next to the model are read.');
     const offset = parseCount(entries.get('offset') ?? '0');
     const length = parseCount(entries.get('length') ?? `${byteLength}`);
     if (offset === undefined) throw fail(`its offset "${entries.get('offset')}" is no number of bytes.`);
@@ -35,7 +35,7 @@ export function createExternalDataReader(folder: SourceFolder): ExternalDataRead
     }
     if (!opened.has(file)) opened.set(file, folder.open(file));
     const source = await opened.get(file)!;
-    if (source === undefined) throw fail('there is no such file. Put it beside the model file.');
+    if (source === undefined) throw fail('there is no such file. Put it next to the model file.');
     if (offset + length > source.byteLength) {
       throw fail(`bytes ${offset} to ${offset + length} leave its ${source.byteLength} bytes. Get the file again.`);
     }

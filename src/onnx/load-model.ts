@@ -19,7 +19,7 @@ import { dropPayload } from './typed-elements.js';
  *
  * @param source the `.onnx` file
  * @param folder where external data is looked for: the folder that holds the file
- * @throws ModelFormatError when the file, or one beside it, is missing, truncated or contradicts itself.
+ * @throws ModelFormatError when the file, or one next to it, is missing, truncated or contradicts itself.
  */
 export async function loadModel(source: ByteSource, folder: SourceFolder): Promise<OnnxModel> {
   const { proto, initializers } = await readStructure(source);

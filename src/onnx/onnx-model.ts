@@ -78,7 +78,7 @@ export interface EmbeddingPrefix {
   readonly behind: Pick<ModelProto, 'irVersion' | 'opsetImport'> & { readonly input: readonly ValueInfoProto[] };
 }
 
-/** Where a model's weights are stored: inside the protobuf, or in files beside it. */
+/** Where a model's weights are stored: inside the protobuf, or in files next to it. */
 export type ModelStorage =
   | { readonly kind: 'inline' }
   | {

@@ -7,7 +7,7 @@ import { describeShape, expectedByteLength } from './tensor-handle.js';
 
 /**
  * Where saved weights go: `source` = as they were stored in the file that the model came from, `inline` = into the
- * protobuf, or into files beside it. `inline` becomes external when the protobuf would exceed 2 GiB.
+ * protobuf, or into files next to it. `inline` becomes external when the protobuf would exceed 2 GiB.
  */
 export type StorageChoice = 'source' | 'inline' | ExternalStorage;
 

@@ -31,7 +31,7 @@ const COPY_BYTES = 8 * 2 ** 20;
  * Saves a model. Weights stream from their handles one piece at a time; those that were not changed come out byte for byte.
  * A weight's shape and type are its handle's.
  *
- * @param fileName model file relative to `folder`, such as `onnx/model.onnx`; external data goes beside it
+ * @param fileName model file relative to `folder`, such as `onnx/model.onnx`; external data goes next to it
  * @throws UnsupportedModelError when the protobuf would exceed 2 GiB even with all weights outside.
  * @throws ModelFormatError when a weight cannot be read, or an initializer has none.
  */

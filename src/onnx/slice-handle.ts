@@ -56,7 +56,7 @@ interface SlicedRows {
 async function readItems(cut: SlicedRows, first: number, last: number): Promise<Uint8Array<ArrayBuffer>> {
   const out = new Uint8Array((last - first) * cut.itemBytes);
   for (let item = first; item < last; ) {
-    const step = cut.rowBytes <= STEP_BYTES ? wholeRows(cut, item, last) : spanOfRow(cut, item, last);
+    const step = cut.rowBytes <= STEP_BYTES ? spanOfRows(cut, item, last) : spanOfRow(cut, item, last);
     const block = await cut.handle.read(step);
     const target = out.subarray((item - first) * cut.itemBytes, (step.end - first) * cut.itemBytes);
     gather(cut, item, { block, offset: step.offset, target });
@@ -72,7 +72,7 @@ interface Step {
   readonly length: number;
 }
 
-function wholeRows({ keep, rowBytes }: SlicedRows, item: number, last: number): Step {
+function spanOfRows({ keep, rowBytes }: SlicedRows, item: number, last: number): Step {
   const row = Math.floor(item / keep.length);
   const endRow = Math.min(row + Math.floor(STEP_BYTES / rowBytes), Math.ceil(last / keep.length));
   return { end: Math.min(endRow * keep.length, last), offset: row * rowBytes, length: (endRow - row) * rowBytes };

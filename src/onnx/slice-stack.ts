@@ -18,13 +18,13 @@ export function sliceStack(stack: TensorHandle, axis: number, keep: readonly Int
       `A stack ${describeShape(stack)} needs ${count} lists of as many indices, got ${keep.map(({ length }) => length).join(', ')}.`,
     );
   const whole = { dataType: stack.dataType, dims };
-  const wholeLength = expectedByteLength(whole);
+  const itemLength = expectedByteLength(whole);
   const parts = keep.map((own, at) => {
     const part: TensorHandle = {
       ...whole,
-      byteLength: wholeLength,
-      read: ({ offset, length } = { offset: 0, length: wholeLength }) =>
-        stack.read({ offset: at * wholeLength + offset, length }),
+      byteLength: itemLength,
+      read: ({ offset, length } = { offset: 0, length: itemLength }) =>
+        stack.read({ offset: at * itemLength + offset, length }),
     };
     return sliceHandle(part, axis - 1, own);
   });

@@ -106,11 +106,11 @@ export const ELEMENTWISE = {
   /** y = x kept within bounds: dx = g where x is within them. */
   Clip: pointwise((c) => [c.o.where(c.o.equal(c.input(0), c.output(0)), c.g, 0)]),
   /** Precision changes, the gradient does not: dx = g. */
-  Cast: { ...pointwise(byOpenRule((c) => [c.o.cast(c.g, gradientType(c.input(0).dataType))])), weight: 'kept' },
-  Identity: { ...pointwise(byOpenRule(({ g }) => [g])), weight: 'kept' },
+  Cast: { ...pointwise(byOpenRule((c) => [c.o.cast(c.g, gradientType(c.input(0).dataType))])), weight: 'same' },
+  Identity: { ...pointwise(byOpenRule(({ g }) => [g])), weight: 'same' },
   /** At inference nothing is dropped. */
   Dropout: pointwise(({ g }) => [g]),
-  /** A scale for each of the last axis' blocks may lie beside the weight, so that channels are not looked for behind it. */
+  /** A scale for each of the last axis' blocks may lie next to the weight, so that channels are not looked for behind it. */
   DequantizeLinear: {
     ...PLAIN,
     axis: missing('its scales and zero points lie in blocks of the weight'),

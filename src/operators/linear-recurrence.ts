@@ -98,7 +98,7 @@ function chopUp(o: TensorOps, x: Value, { width, headCount, size, chunks }: Chun
   return shareHeads(o, heads, headCount);
 }
 
-/** Copies of each head on axis 1 beside each other, until there are as many as asked for. */
+/** Copies of each head on axis 1 next to each other, until there are as many as asked for. */
 function shareHeads(o: TensorOps, x: Value, headCount: number): Value {
   const [batch = 1, heads = 1, ...rest] = x.dims;
   if (heads === headCount) return x;

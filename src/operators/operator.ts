@@ -23,7 +23,7 @@ export interface Operator {
   /** Input with a table of one row a position that it looks up itself. */
   readonly positionTable: number | 'none';
   /** Effect on a stored weight that passes through the operator before its product. */
-  readonly weight: 'kept' | 'turned' | 'unpacked' | 'changed';
+  readonly weight: 'same' | 'transposed' | 'unpacked' | 'changed';
   /** How it is split where it holds a sum of the residual stream inside. */
   readonly split: ((node: NodeProto) => NodeProto[] | undefined) | 'no sum inside';
   /** How it is written where ONNX Runtime has no kernel for its form; `undefined` for a form that has one. */

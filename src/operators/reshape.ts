@@ -178,7 +178,7 @@ export const RESHAPES = {
         ),
       ];
     }),
-    weight: 'turned',
+    weight: 'transposed',
   },
   /** y = x repeated along axes of length 1: dx = the sum, left to the driver. */
   Expand: {

@@ -90,8 +90,8 @@ const allocationKind: Kind<AllocationChoice> = {
 
 /** Names of allocations that take out FFNs whole. */
 const TAKING_WHOLE = namesOf(ALLOCATIONS).filter((name) => {
-  const { takesWholeFfns }: Allocation = ALLOCATIONS[name];
-  return takesWholeFfns;
+  const { removesEntireFfns }: Allocation = ALLOCATIONS[name];
+  return removesEntireFfns;
 });
 
 export const BUDGET = {
@@ -120,8 +120,8 @@ export const BUDGET = {
     otherwise: 'one neuron',
     applies: {
       to: `FFNs and experts, and at 0 with allocation ${TAKING_WHOLE.join(', ')}`,
-      within: ({ modules, takesWholeFfns }, least) =>
-        (modules.has('ffn') || modules.has('experts')) && (least !== 0 || takesWholeFfns),
+      within: ({ modules, removesEntireFfns }, least) =>
+        (modules.has('ffn') || modules.has('experts')) && (least !== 0 || removesEntireFfns),
     },
   }),
   shots: row(undefined, 'rounds that reach the sparsity together', { kind: integer(1), default: 1 }),
@@ -158,13 +158,13 @@ export const BUDGET = {
 interface BlockCase {
   readonly modules: ReadonlySet<string>;
   /** An FFN may go whole. */
-  readonly mayGoWhole: boolean;
+  readonly mayRemoveEntireFfn: boolean;
 }
 
 /** Block sparsities by block. @throws OptionError naming the block. */
 export function resolveBlockSparsity(
   given: BudgetOptions['blockSparsity'],
-  { modules, mayGoWhole }: BlockCase,
+  { modules, mayRemoveEntireFfn }: BlockCase,
 ): ReadonlyMap<number, BlockSparsity<number>> {
   const checkPart = (name: string, value: unknown, isFine = fraction.accepts(value)) => {
     if (!isFine)
@@ -181,8 +181,8 @@ export function resolveBlockSparsity(
     for (const [kind, part] of Object.entries(value)) {
       if (!isModuleKind(kind)) throw refusal(`${name}.${kind}`, `is of no module; expected ${MODULE_KINDS.join(', ')}`);
       if (part === undefined) continue;
-      const isWhole = mayGoWhole && kind === 'ffn' && (part === 1 || part === '100%');
-      checkPart(`${name}.${kind}`, part, fraction.accepts(part) || isWhole);
+      const isEntire = mayRemoveEntireFfn && kind === 'ffn' && (part === 1 || part === '100%');
+      checkPart(`${name}.${kind}`, part, fraction.accepts(part) || isEntire);
       parts[kind] = fractionOf(part);
       if (parts[kind] !== 0 && !modules.has(kind))
         throw refusal(`${name}.${kind}`, `has no effect in this run: it goes with modules "${kind}" or "all"`);

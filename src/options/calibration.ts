@@ -7,7 +7,7 @@ import { checkOptions, defaultsOf, type Rows, row } from './option.js';
 export type CalibrationSource = TokenSource | { readonly file: string };
 
 /**
- * Windows that the dense model writes itself, to be measured on beside or instead of a text.
+ * Windows that the dense model writes itself, to be measured on in addition to or instead of a text.
  * @see Self-calibration for Language Model Quantization and Pruning (arXiv 2410.17170)
  */
 export interface GenerateOptions {

@@ -104,7 +104,7 @@ const { recipe: _, out: quantized, ...FOLDER } = RESULT;
 /** Options of the report and of the comparison where nothing is pruned. */
 const OF_QUANTISED = {
   dryRun: { ...FOLDER.dryRun, help: 'check all and estimate sizes and time; write no model' },
-  report: { ...FOLDER.report, otherwise: 'beside the quantised model' },
+  report: { ...FOLDER.report, otherwise: 'next to the quantised model' },
   quoteText: FOLDER.quoteText,
   reportPaths: FOLDER.reportPaths,
   certify: { ...FOLDER.certify, help: 'do not compare what was written with the original, rounded alike' },
@@ -137,7 +137,7 @@ export const SHRINK = {
       ...FOLDER.dryRun,
       help: 'estimate possible sizes and time; with --report decide everything, but write no model',
     },
-    report: { ...FOLDER.report, otherwise: 'beside the smaller model' },
+    report: { ...FOLDER.report, otherwise: 'next to the smaller model' },
     quoteText: FOLDER.quoteText,
     reportPaths: FOLDER.reportPaths,
     certify: RESULT.certify,
@@ -194,7 +194,7 @@ export const CHOOSE = {
     out: { ...shrunk, help: 'folder that gets a folder for each model', required: true },
     targetSize: {
       ...targetSize,
-      help: 'sizes to try beside q8 and q4',
+      help: 'sizes to try in addition to q8 and q4',
       otherwise: 'one between both, and two below q4',
     },
     allow,

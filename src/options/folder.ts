@@ -14,7 +14,7 @@ export interface FolderOptions extends QuantisationOptions, ReadingOptions {
   readonly force?: boolean | undefined;
   /** Decide everything and report it, but write no model; takes as long as a run. `plan` estimates sizes and time at once. Default false. */
   readonly dryRun?: boolean | undefined;
-  /** Which tokens pruning watches the model on. Default: a bundled text, for `auto` beside text that the model writes. */
+  /** Which tokens pruning watches the model on. Default: a bundled text, for `auto` together with text that the model writes. */
   readonly calibration?: CalibrationOptions | undefined;
   /** Path of the report, ending in `.json`. Default: `fang-prune-report.json` in `out`; `false` writes none. */
   readonly report?: string | boolean | undefined;
@@ -86,7 +86,7 @@ export const RESULT = {
       ),
       typed: 'a path that ends in .json',
     },
-    otherwise: 'beside the pruned model',
+    otherwise: 'next to the pruned model',
     no: 'write no report',
   }),
   quoteText: row('--no-quotes', 'quote no calibration text in the report', { kind: boolean, default: true }),

@@ -68,7 +68,7 @@ const isNumber = (value: unknown): value is number => typeof value === 'number';
 
 export const integer = (least: number): Kind<number> => ({
   accepts: (value): value is number => Number.isSafeInteger(value) && (value as number) >= least,
-  expected: `a whole number of at least ${least}`,
+  expected: `an integer of at least ${least}`,
   reads: 'count',
   schema: { type: 'integer', minimum: least },
 });

@@ -49,7 +49,7 @@ export interface RunFacts {
   /** Options that the method takes and others do not. */
   readonly takes: ReadonlySet<string>;
   /** The allocation takes out FFNs whole where that is allowed. */
-  readonly takesWholeFfns: boolean;
+  readonly removesEntireFfns: boolean;
   readonly isGrouped: boolean;
   readonly readsTokens: boolean;
   /** Measures tokens block by block while it prunes. */

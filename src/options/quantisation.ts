@@ -11,7 +11,7 @@ export type FolderLayout = 'transformers.js' | 'genai';
 /** Options for the weights of a result. */
 export interface QuantisationOptions {
   /**
-   * A dtype by transformers.js' name, or several. In transformers.js' layout they lie beside each other and the first one is
+   * A dtype by transformers.js' name, or several. In transformers.js' layout they lie next to each other and the first one is
    * opened by default; genai has one model a folder, so that several go to folders of their own. Default: as the model is.
    */
   readonly dtype?: DtypeName | readonly DtypeName[] | undefined;

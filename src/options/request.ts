@@ -66,8 +66,8 @@ export function resolveRequest(request: RunRequest): ResolvedRequest {
   if (stopHealing && options!.heal === undefined)
     throw refusal('stopHealing', 'has no effect without heal; leave it out');
   if (statistics !== undefined) checkStatistics(request, options!);
-  const isWhole = request.experts === undefined && sparsities.every((sparsity) => sparsity === 0);
-  const isRounded = isWhole && learnsRounding(quantisation);
+  const isUnpruned = request.experts === undefined && sparsities.every((sparsity) => sparsity === 0);
+  const isRounded = isUnpruned && learnsRounding(quantisation);
   const defaults = isRounded ? ROUNDING_DEFAULTS : calibrationDefaults;
   return { options: options!, quantisation, calibration: resolveCalibration(request.calibration, defaults) };
 }

@@ -6,8 +6,8 @@ import { type Rows, refusal, row } from './option.js';
 export type Size = number | string;
 
 /** Ways to make a model smaller. */
-export const LEVERS = ['neurons', 'heads', 'experts', 'bits'] as const;
-export type LeverName = (typeof LEVERS)[number];
+export const REDUCTIONS = ['neurons', 'heads', 'experts', 'bits'] as const;
+export type ReductionName = (typeof REDUCTIONS)[number];
 
 /** How small a model is to become, and by what. */
 export interface ShrinkOptions {
@@ -24,7 +24,7 @@ export interface ShrinkOptions {
   /** Tokens whose keys and values `targetMemory` counts, of one sequence. */
   readonly contextLength?: number | undefined;
   /** Ways to make the model smaller. Default: neurons, heads, experts and bits. */
-  readonly allow?: readonly LeverName[] | undefined;
+  readonly allow?: readonly ReductionName[] | undefined;
   /**
    * Dtypes that a map may be written in, the most bits first or in any order: `q8`, `q4` and `q2`, or `q4f16` and `q2f16`, whose
    * activations are half precision. Default `q8` and `q4`, which all runtimes read.
@@ -83,8 +83,8 @@ export const SHRINK_ROWS = {
     kind: integer(1),
     otherwise: 'none',
   }),
-  allow: row('--allow <levers>', `what may be given up: ${LEVERS.join(',')}`, {
-    kind: { ...listOf(choiceOf(LEVERS), `a list of ${LEVERS.join(', ')}`, 'names'), choices: LEVERS },
+  allow: row('--allow <reductions>', `what may be reduced: ${REDUCTIONS.join(',')}`, {
+    kind: { ...listOf(choiceOf(REDUCTIONS), `a list of ${REDUCTIONS.join(', ')}`, 'names'), choices: REDUCTIONS },
     otherwise: 'all of them',
     everyday: true,
   }),
@@ -95,24 +95,24 @@ export const SHRINK_ROWS = {
   }),
 } as const satisfies Rows<ShrinkOptions>;
 
-/** Levers, sizes and dtypes with nothing left open. */
+/** Reductions, sizes and dtypes with defaults filled in. */
 export interface ResolvedShrink {
   readonly targets: readonly { readonly bytes: number; readonly name: string }[];
   /** The option that names them. */
   readonly option: 'targetSize' | 'targetMemory';
   /** Tokens whose keys and values count too; absent: files alone do. */
   readonly contextLength?: number | undefined;
-  readonly allow: ReadonlySet<LeverName>;
+  readonly allow: ReadonlySet<ReductionName>;
   /** The most bits first; none where bits are not allowed. */
   readonly dtypes: readonly DtypeName[];
 }
 
 /**
  * @param isPlan whether sizes may be left out
- * @throws OptionError for sizes that are the same, no lever, and dtypes that no file can hold together.
+ * @throws OptionError for sizes that are the same, no reduction, and dtypes that no file can hold together.
  */
 export function resolveShrink(given: ShrinkOptions, isPlan = false): ResolvedShrink {
-  const { targetSize, targetMemory, contextLength, allow = LEVERS, dtypes } = given;
+  const { targetSize, targetMemory, contextLength, allow = REDUCTIONS, dtypes } = given;
   const option = targetMemory === undefined ? 'targetSize' : 'targetMemory';
   const asked = targetMemory ?? targetSize;
   if (asked === undefined && !isPlan)
@@ -126,7 +126,7 @@ export function resolveShrink(given: ShrinkOptions, isPlan = false): ResolvedShr
   const targets = [asked ?? []].flat().map((each) => ({ bytes: bytesOfSize(each)!, name: sizeName(each) }));
   const double = targets.find(({ name }, at) => targets.findIndex((other) => other.name === name) < at);
   if (double !== undefined) throw refusal(option, `names ${double.name} twice; name it once`);
-  if (allow.length === 0) throw refusal('allow', `is empty; expected one or several of ${LEVERS.join(', ')}`);
+  if (allow.length === 0) throw refusal('allow', `is empty; expected one or several of ${REDUCTIONS.join(', ')}`);
   const mayRound = allow.includes('bits');
   if (dtypes !== undefined && !mayRound)
     throw refusal('dtypes', 'has no effect unless bits are allowed; leave it out, or allow bits');

@@ -1,7 +1,7 @@
 /** Exports of every platform: requests, results, and the stages of a run. */
 
 export type { DtypeName, FolderLayout, QuantisationOptions } from '../options/quantisation.js';
-export type { LeverName, ShrinkOptions, Size } from '../options/shrink.js';
+export type { ReductionName, ShrinkOptions, Size } from '../options/shrink.js';
 export type { TextEvaluation, TextWindows } from '../options/texts.js';
 export type { VocabularyOptions } from '../options/vocabulary.js';
 export type { HubCommit, HubFile, HubSettings, HubStore } from '../platform/hub-store.js';

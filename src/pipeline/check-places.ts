@@ -48,7 +48,7 @@ export async function checkCalibrationFiles(
 }
 
 /**
- * Asks whether there is room for the results, and beside the first one for what the run keeps meanwhile. Pruning takes no more than
+ * Asks whether there is room for the results, and next to the first one for what the run keeps meanwhile. Pruning takes no more than
  * its sparsity from a file, so that is what is clearly needed.
  * @param denseBytes of the model and its external data
  * @param scratchBytes see `estimateScratch`

@@ -1,12 +1,12 @@
 import type { Allocation } from '../allocation/allocation.js';
 import type { ModuleKind, PrunableModule } from '../architecture/layout.js';
 import { cacheBytes } from '../graph/cache-bytes.js';
-import { isWholeCache } from '../graph/cache-names.js';
+import { isFullCache } from '../graph/cache-names.js';
 import { withoutEmbeddingPrefix } from '../graph/join-embedding.js';
 import { findDataType } from '../onnx/data-types.js';
 import { measureModel } from '../onnx/save-model.js';
 import type { ResolvedQuantisation } from '../options/quantisation.js';
-import { bitsOf, type LeverName, type ResolvedShrink } from '../options/shrink.js';
+import { bitsOf, type ReductionName, type ResolvedShrink } from '../options/shrink.js';
 import { zeroNeurons } from '../prune/budget/check-budget.js';
 import { takesNeurons } from '../prune/budget/mixture-steps.js';
 import { splitDraftWindows } from '../prune/drafts.js';
@@ -60,7 +60,7 @@ export interface ChosenForm {
 }
 
 const KIND_OF = { neurons: 'ffn', heads: 'attention', experts: 'experts' } as const satisfies Record<
-  Exclude<LeverName, 'bits'>,
+  Exclude<ReductionName, 'bits'>,
   ModuleKind
 >;
 
@@ -272,7 +272,9 @@ function countMaps({ bits }: Pick<Mixture, 'bits'>): Readonly<Record<string, num
 }
 
 const modulesOf = ({ shrink: { allow } }: SizeInput, modules: readonly PrunableModule[]): PrunableModule[] => {
-  const kinds = new Set<ModuleKind>([...allow].flatMap((lever) => (lever === 'bits' ? [] : KIND_OF[lever])));
+  const kinds = new Set<ModuleKind>(
+    [...allow].flatMap((reduction) => (reduction === 'bits' ? [] : KIND_OF[reduction])),
+  );
   return modules.filter(({ kind }) => kinds.has(kind));
 };
 
@@ -341,7 +343,7 @@ function countMixture(
 function cacheElementBytes({ quantisation: { dtypes }, job }: SizeInput): number {
   const [dtype] = dtypes;
   if (dtype !== undefined) return DTYPES[dtype].floats === 'float16' ? 2 : 4;
-  const past = job.analysed.inputs.find(isWholeCache);
+  const past = job.analysed.inputs.find(isFullCache);
   return (findDataType(past?.dataType ?? 1)?.bits ?? 32) / 8;
 }
 

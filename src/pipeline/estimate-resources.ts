@@ -31,7 +31,7 @@ const FLOAT_BYTES = 4;
 const DOUBLE_BYTES = 8;
 
 /**
- * Bytes of disk that a pruning run takes beside its output at most: hidden states, block inputs that the backward pass
+ * Bytes of disk that a pruning run takes in addition to its output at most: hidden states, block inputs that the backward pass
  * reads, and rewritten weights with their copy in the journal.
  */
 export function estimateScratch(request: ResourceRequest): number {

@@ -29,7 +29,7 @@ export function rungName(sparsity: number): string {
   return String(Number((sparsity * 100).toFixed(NAME_DECIMALS)));
 }
 
-/** Where a rung's report goes: into its folder, or beside its siblings under its own name. */
+/** Where a rung's report goes: into its folder, or next to its siblings under its own name. */
 export function rungReportPlace(place: ReportPlace | undefined, { name }: Rung): ReportPlace | undefined {
   return place?.folder === undefined ? place : { ...place, name: `${place.name}-${name}` };
 }

@@ -13,7 +13,7 @@ export function layoutOf({ documents }: Pick<Folder, 'documents'>, asked: Folder
   const needed = layout === 'genai' ? 'genai_config.json' : 'config.json';
   if (asked !== undefined && documents[needed] === undefined)
     throw new OptionError(
-      `layout is "${asked}", which needs ${needed} beside the model, and there is none; leave the layout out, or add the file`,
+      `layout is "${asked}", which needs ${needed} next to the model, and there is none; leave the layout out, or add the file`,
       { option: 'layout' },
     );
   return layout;
@@ -27,7 +27,7 @@ export function variantFile({ modelFile, embeddings }: Folder, layout: FolderLay
   const known = parseModelName(modelFile.slice(at))?.stem ?? 'model';
   // transformers.js looks for `model`, but where an embedding model of its own stands in front.
   const stem = embeddings === undefined && known.startsWith('decoder_') ? 'model' : known;
-  // An embedding model stays where it lies, and is looked for beside the decoder.
+  // An embedding model stays where it lies, and is looked for next to the decoder.
   const inside = at === 0 && embeddings === undefined ? 'onnx/' : modelFile.slice(0, at);
   return `${inside}${stem}${DTYPES[dtype].suffix}.onnx`;
 }
@@ -53,7 +53,7 @@ export function dtypeFolders(
 export interface WrittenVariant {
   readonly dtype: DtypeName;
   readonly file: string;
-  /** External data files beside it. */
+  /** External data files next to it. */
   readonly externalFileCount: number;
 }
 

@@ -38,14 +38,14 @@ export async function openLanguageModel(
 ): Promise<LanguageModel> {
   const model = await folder.load();
   await refuseCrashing(model);
-  const session = await openWhole(engine, folder, { model, writes, signal }).catch((error) => {
+  const session = await openDecoder(engine, folder, { model, writes, signal }).catch((error) => {
     throw refuseUnrunnable(error, { engine, model });
   });
   const explained = explainFirstRun(session, { engine, model });
   return createLanguageModel({ engine, session: explained, ...cacheSizes(folder) });
 }
 
-async function openWhole(
+async function openDecoder(
   engine: Engine,
   folder: ModelFolder,
   { model, writes, signal }: LanguageModelUse & { readonly model: OnnxModel },

@@ -14,14 +14,14 @@ export interface ExpectedStep {
 export interface OverallProgress {
   /** Sets the steps that the job will take, in their order; those that it has taken already count as done. */
   expect(steps: readonly ExpectedStep[]): void;
-  /** The progress with `whole` and `remainingMs`. */
+  /** The progress with `overall` and `remainingMs`. */
   add(progress: Progress): Progress;
 }
 
 /** The end is reached when the job says so, and not before. */
 const MOST = 0.995;
 /**
- * Weight of what is known of a step's speed beside what the step itself has shown, as a fraction of the step: so many ticks of it,
+ * Weight of what is known of a step's speed relative to what the step itself has shown, as a fraction of the step: so many ticks of it,
  * within these bounds.
  */
 const PRIOR_WEIGHT = { ticks: 3, least: 0.03, most: 0.08 };
@@ -85,7 +85,7 @@ export function createOverallProgress(now: () => number): OverallProgress {
   let steps: readonly ExpectedStep[] = [];
   let open: OpenStep | undefined;
   let totals: { readonly at: number; readonly totalMs: number }[] = [];
-  let whole = 0;
+  let overall = 0;
 
   /** Whether an event is of the step that is open. Work that is repeated makes its total larger, and so its fraction smaller. */
   const isOpen = ({ stage, total }: Progress, fraction: number): boolean => {
@@ -191,7 +191,7 @@ export function createOverallProgress(now: () => number): OverallProgress {
         const index = steps.findIndex((step, at) => at > (open?.index ?? -1) && step.stage === stage);
         if (index >= 0) begin({ ...steps[index]!, index }, mark, total);
       }
-      if (open === undefined) return { ...progress, whole };
+      if (open === undefined) return { ...progress, overall };
       if (isOpen(progress, mark.fraction)) {
         if (total !== open.total) {
           open.total = total;
@@ -200,13 +200,13 @@ export function createOverallProgress(now: () => number): OverallProgress {
         open.last = mark;
       }
       const { doneMs, remainingMs, uncertainMs } = estimate(open, mark.at);
-      whole = Math.min(MOST, Math.max(whole, doneMs / (doneMs + remainingMs)));
+      overall = Math.min(MOST, Math.max(overall, doneMs / (doneMs + remainingMs)));
       const isShown =
         isStable(mark.at, mark.at - startedAt + remainingMs) &&
         measuredFraction() >= STABLE.fraction &&
         uncertainMs <= MOST_UNCERTAIN * remainingMs &&
         remainingMs >= LEAST_MS;
-      return { ...progress, whole, ...(isShown && { remainingMs }) };
+      return { ...progress, overall, ...(isShown && { remainingMs }) };
     },
   };
 }

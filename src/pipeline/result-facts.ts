@@ -62,10 +62,10 @@ export function hashSaved(
   return hashFiles(platform, paths, signal);
 }
 
-/** Names of files that were left beside the model, as many as a report lists. */
+/** Names of files that were left next to the model, as many as a report lists. */
 const MAX_LEFT = 50;
 
-/** Which files lay beside a model, for a report. */
+/** Which files lay next to a model, for a report. */
 export function reportSideFiles({ copied, leftOut, outside }: SavedFolder): SideFilesReport {
   const left = [...leftOut, ...outside];
   return { copied, leftCount: left.length, left: left.slice(0, MAX_LEFT) };

@@ -39,7 +39,7 @@ export interface AppliedRecipe {
   readonly sha256: string;
   readonly parameters: BeforeAfter;
   readonly bytes: BeforeAfter;
-  /** Files beside the model; absent for a result that was there already. */
+  /** Files next to the model; absent for a result that was there already. */
   readonly sideFiles?: SideFilesReport;
 }
 

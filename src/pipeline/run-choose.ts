@@ -155,11 +155,11 @@ function stepControls({ onProgress, signal }: JobControl, weights: readonly numb
   const all = weights.reduce((sum, weight) => sum + weight, 0);
   return (step: number, name?: string): JobControl => {
     const before = weights.slice(0, step).reduce((sum, weight) => sum + weight, 0);
-    const listener = ({ remainingMs: _, whole = 0, detail = name, ...progress }: Progress) =>
+    const listener = ({ remainingMs: _, overall = 0, detail = name, ...progress }: Progress) =>
       onProgress?.({
         ...progress,
         ...(detail !== undefined && { detail }),
-        whole: (before + weights[step]! * whole) / all,
+        overall: (before + weights[step]! * overall) / all,
       });
     return { onProgress: onProgress && listener, signal };
   };

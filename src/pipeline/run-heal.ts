@@ -78,9 +78,9 @@ export interface HealedFolder extends RunFigures {
   readonly sha256: string;
   readonly healing: HealingReport;
   readonly certificate?: CertificateReport;
-  /** How well the healed model predicts beside the dense one; absent where it could not be measured. */
+  /** How well the healed model predicts compared with the dense one; absent where it could not be measured. */
   readonly quality?: QualityReport;
-  /** Files beside the pruned model; absent for a result that was there already. */
+  /** Files next to the pruned model; absent for a result that was there already. */
   readonly sideFiles?: SideFilesReport;
 }
 
@@ -125,7 +125,7 @@ interface HealedModels {
   readonly folders: readonly [dense: ModelFolder, pruned: ModelFolder];
 }
 
-/** Contents of `HEALING_FILE`, and the files beside the model. */
+/** Contents of `HEALING_FILE`, and the files next to the model. */
 type HealedModel = Pick<HealedFolder, 'sha256' | 'healing' | 'certificate' | 'quality' | 'sideFiles'>;
 
 const HEALED = withFields({

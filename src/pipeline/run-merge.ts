@@ -45,7 +45,7 @@ export interface MergeRequest extends JobControl {
 
 /** Statistics that were merged. */
 export interface MergedStatistics {
-  /** The JSON file; the tensors lie beside it. */
+  /** The JSON file; the tensors lie next to it. */
   readonly out: string;
   readonly shardCount: number;
   readonly moduleCount: number;

@@ -52,7 +52,7 @@ export interface ObserveRequest
 /** Statistics that were written. */
 export interface ObservedFolder extends RunFigures {
   readonly model: string;
-  /** The JSON file; the tensors lie beside it. */
+  /** The JSON file; the tensors lie next to it. */
   readonly out: string;
   readonly method: string;
   readonly seed: number;

@@ -48,7 +48,7 @@ export interface ShrinkPlan extends PlannedSizes {
   readonly ms: number;
   /** Memory that the run takes at most, roughly. */
   readonly memoryBytes: number;
-  /** Disk that it takes beside its output until that is complete, at most. */
+  /** Disk that it takes in addition to its output until that is complete, at most. */
   readonly scratchBytes: number;
   /** Remarks for readers. */
   readonly remarks: readonly string[];

@@ -51,7 +51,7 @@ export interface PrunePlan extends Pick<PruneReport, 'model' | 'method'> {
   readonly ms: number;
   /** Memory that the run takes at most, roughly. */
   readonly memoryBytes: number;
-  /** Disk that it takes beside its output until that is complete, at most. */
+  /** Disk that it takes in addition to its output until that is complete, at most. */
   readonly scratchBytes: number;
   /** Modules that cannot be pruned, and the effect of a sparsity where one kind of module bears it alone. */
   readonly remarks: readonly string[];

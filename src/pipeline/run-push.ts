@@ -35,7 +35,7 @@ export interface PushRequest extends JobControl {
   readonly baseModel?: string | undefined;
   /** Licence of the model, in the Hub's words, for its card. Default: the one that the pruned model had on the Hub. */
   readonly license?: string | undefined;
-  /** Files of the folder to upload beside those that are known to belong to a model, relative to it. Default: none. */
+  /** Files of the folder to upload besides those that are known to belong to a model, relative to it. Default: none. */
   readonly include?: readonly string[] | undefined;
   /** Upload the report and calibration windows too, which quote text; the report names no paths. Default false. */
   readonly withReport?: boolean | undefined;

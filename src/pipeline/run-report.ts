@@ -24,9 +24,9 @@ export interface ReportRequest extends JobControl {
    * files with what `fang-prune eval`, `bench` and `bias` printed with `--json`.
    */
   readonly add?: readonly (string | object)[] | undefined;
-  /** Reports of other runs of the same dense model, to be laid beside it: a `.json` file each, or a pruned model's folder. */
+  /** Reports of other runs of the same dense model, to compare with it: a `.json` file each, or a pruned model's folder. */
   readonly beside?: readonly string[] | undefined;
-  /** Where the result goes, ending in `.json`; its page lies beside it. Default: in place. */
+  /** Where the result goes, ending in `.json`; its page lies next to it. Default: in place. */
   readonly out?: string | undefined;
 }
 
@@ -80,6 +80,6 @@ async function locateReport(files: Files, given: string): Promise<string> {
 
 async function requireReport(files: Files, path: string): Promise<PruneReport> {
   const found = await readReport(files, path);
-  if (found === undefined) throw new OptionError(`There is no report at ${path}; prune writes one beside its result.`);
+  if (found === undefined) throw new OptionError(`There is no report at ${path}; prune writes one next to its result.`);
   return found;
 }

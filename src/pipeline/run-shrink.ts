@@ -85,7 +85,7 @@ export function checkShrink(request: ShrinkRequest, isPlan = false): void {
   const { allow } = resolveShrink(request, isPlan);
   if (text !== undefined && calibration?.source !== undefined)
     throw refusal('text', 'and calibration.source name two texts; leave one of both out');
-  if (heal && ![...allow].some((lever) => lever !== 'bits'))
+  if (heal && ![...allow].some((reduction) => reduction !== 'bits'))
     throw refusal('heal', 'has no effect where only bits are allowed; leave it out, or allow neurons or heads');
   if (vocabularyOf(request) !== undefined) checkTrimming(request);
 }
@@ -145,7 +145,7 @@ export function sizePlaces(
 /** Options that are measured for every size; the budget here is not that of a result. */
 function runOf({ allow, dtypes, contextLength }: ResolvedShrink): Pick<PruneRequest, 'sparsity' | 'method' | 'dtype'> {
   const [fewest] = dtypes.slice(-1);
-  const prunes = [...allow].some((lever) => lever !== 'bits');
+  const prunes = [...allow].some((reduction) => reduction !== 'bits');
   const decides = { allow: [...allow].sort(), dtypes, contextLength };
   return {
     ...decides,

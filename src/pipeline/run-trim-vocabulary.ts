@@ -56,7 +56,7 @@ export interface TrimmedVocabulary extends VocabularyReport, RunFigures {
   /** SHA-256 of the model file and its external data, as they were written. */
   readonly sha256?: string;
   readonly certificate?: TrimmingCertificate;
-  /** Files beside the model; absent for a result that was there already. */
+  /** Files next to the model; absent for a result that was there already. */
   readonly sideFiles?: SideFilesReport;
 }
 

@@ -16,7 +16,7 @@ export interface Journal {
    */
   write(name: string, parts: Parts, endsStage?: boolean): Promise<void>;
   /**
-   * Whether the run has gone on for so long that one more write, of so many bytes, leaves all of them little beside it.
+   * Whether the run has gone on for so long that one more write, of so many bytes, leaves all of them short relative to it.
    * @param endsStage what is written saves a whole stage: such writes are counted by themselves, and may cost more. Default false.
    */
   shouldCheckpoint(byteLength: number, endsStage?: boolean): boolean;
@@ -108,7 +108,7 @@ export async function checkpoint<T>(
   return made;
 }
 
-/** A folder beside what a run makes, for what is not complete. */
+/** A folder next to what a run makes, for what is not complete. */
 export interface Workspace {
   readonly journal: Journal;
   /** Nothing was there, the same run goes on, or another run's leavings gave way. */
@@ -119,14 +119,14 @@ export interface Workspace {
   readonly target: string;
   /** @throws OptionError when another machine has taken it over, since this one gave no sign of life. */
   check(): Promise<void>;
-  /** Makes scratch space beside the output, see `Platform.createScratch`. Absent: it lies where the platform has it. */
+  /** Makes scratch space next to the output, see `Platform.createScratch`. Absent: it lies where the platform has it. */
   createScratch?(): Promise<ScratchFile>;
   /** Lets go of the folder: it goes when nothing is to resume from it, or nothing was kept in it. */
   close(isOver: boolean): Promise<void>;
 }
 
 export interface WorkspaceRequest {
-  /** Folder or file that the run is to make; the workspace lies beside it. */
+  /** Folder or file that the run is to make; the workspace lies next to it. */
   readonly output: string;
   /** Equal for two runs with the same result; undefined for a run that no other can resume. */
   readonly key: string | undefined;

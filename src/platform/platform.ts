@@ -81,7 +81,7 @@ export interface Files {
   /** Changes whenever a file does, as far as the system tells: its size, its time. Undefined for nothing. */
   stamp(path: string): Promise<string | undefined>;
   /**
-   * Makes a folder that appears under its name only when it is complete, with a list of its files beside them (`MANIFEST`). When
+   * Makes a folder that appears under its name only when it is complete, with a list of its files next to them (`MANIFEST`). When
    * `build` fails nothing is left.
    * @param build Fills the folder whose path it gets.
    * @throws what `checkOutput` throws, and whatever `build` does.

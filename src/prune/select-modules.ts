@@ -7,7 +7,7 @@ import {
   type Unrecognised,
 } from '../architecture/layout.js';
 import { OptionError, UnsupportedModelError } from '../errors.js';
-import { mayTakeWholeFfns, type ResolvedOptions, readsTokens } from '../options.js';
+import { mayRemoveEntireFfns, type ResolvedOptions, readsTokens } from '../options.js';
 import { shrinkSteps } from '../removal/plan-removal.js';
 import type { PruneJob } from './job.js';
 import { sharingModules } from './measure-dense/join-orders.js';
@@ -113,7 +113,7 @@ function trySelection({ analysed, options }: Given): Selection | { readonly obst
   );
   const unpruned = findUnpruned(selected, staying);
   const burden = unpruned.length > 0 ? describeOneKind({ modules: selected, unpruned }, { analysed, options }) : [];
-  return { modules: selected, unpruned, burden, remarks: [...(isWhole(options) ? burden : []), ...remarks] };
+  return { modules: selected, unpruned, burden, remarks: [...(isUnpruned(options) ? burden : []), ...remarks] };
 }
 
 /** Mixtures that lose whole experts alone, since their neurons cannot leave; a line for each reason. */
@@ -145,7 +145,7 @@ export function withoutExperts(selection: Selection, reason: string): Selection 
 /** Units that a module keeps in any case; of heads, steps. A router chooses so many experts, and there must be as many. */
 export function leastUnits({ kind, leastExperts = 1 }: PrunableModule, options: ResolvedOptions): number {
   if (kind === 'experts') return leastExperts;
-  return kind === 'ffn' && mayTakeWholeFfns(options) ? 0 : 1;
+  return kind === 'ffn' && mayRemoveEntireFfns(options) ? 0 : 1;
 }
 
 export const UNITS = { attention: 'heads', ffn: 'neurons', experts: 'experts' } as const satisfies Record<
@@ -154,7 +154,7 @@ export const UNITS = { attention: 'heads', ffn: 'neurons', experts: 'experts' } 
 >;
 
 /** Whether the sparsity is that of the whole run, not of one of its rounds. */
-const isWhole = ({ denseWidths }: ResolvedOptions): boolean => denseWidths === undefined;
+const isUnpruned = ({ denseWidths }: ResolvedOptions): boolean => denseWidths === undefined;
 
 /** @throws OptionError where a block's own sparsity is of a kind that the block lacks. */
 function refuseAbsentKinds({ modules, unrecognised }: ModelLayout, { blockSparsity }: ResolvedOptions): void {

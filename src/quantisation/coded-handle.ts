@@ -66,8 +66,8 @@ export function gridBehind(codes: WeightCodes, inputAxis: 0 | 1, inCount: number
   if (codes.form === 'blocks') {
     const { grid } = codes.stored;
     // A table's blocks end where rows do: rows that are no whole blocks any more go to even levels in blocks of that size.
-    const isWhole = grid.levels === undefined || inCount % grid.blockSize === 0;
-    return isWhole ? grid : { ...grid, levels: undefined, hasZeroPoints: true };
+    const isAligned = grid.levels === undefined || inCount % grid.blockSize === 0;
+    return isAligned ? grid : { ...grid, levels: undefined, hasZeroPoints: true };
   }
   const { scales, zeroPoints, axis, blockSize, ...linear } = codes.linear;
   const { name, bits } = codeType(linear.codes.handle);

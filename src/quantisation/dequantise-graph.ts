@@ -16,7 +16,7 @@ import { replaceNodes } from './replace-nodes.js';
  * (`DynamicQuantizeLinear`, `MatMulInteger`). What is of another form stays as it is.
  *
  * @returns the model given where it holds no codes.
- * @throws ModelFormatError where codes contradict the attributes beside them.
+ * @throws ModelFormatError where codes contradict the attributes next to them.
  */
 export function dequantiseGraph(given: OnnxModel): OnnxModel {
   if (![...given.weights.values()].some(holdsCodes)) return given;

@@ -131,7 +131,7 @@ export function dequantiseRows(lookup: NodeProto, { model, index, replaced, tabl
   replaced.set(scaled, [makeNode({ op: 'Gather', name: plainName(lookup), inputs, outputs: [...scaled.output] })]);
 }
 
-/** Where linear codes lie: the names of their initializers, and how scales lie beside them. */
+/** Where linear codes lie: the names of their initializers, and how scales lie next to them. */
 interface LinearPlace extends Pick<LinearCodes, 'axis' | 'blockSize'> {
   readonly codes: string;
   readonly scales: string;

@@ -70,7 +70,7 @@ function expand(node: NodeProto, { rank, middle }: GatherForm, { model, index }:
     makeNode({ op, inputs, outputs: [what === '' ? result : named(what)], ...more });
   const toSingle = { attributes: { to: SINGLE } };
   const isShort = dataType !== SINGLE;
-  // One code beside the other, on an axis of their own.
+  // One code next to the other, on an axis of their own.
   const halves = [
     constant('half', makeFloatInitializer('', [], [HALF])),
     made('Div', [named('bytes'), named('half')], 'quotient'),

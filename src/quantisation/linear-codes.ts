@@ -5,8 +5,8 @@ import { readFloat32 } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import { sliceHandle } from '../onnx/slice-handle.js';
 import { workedOutHandle } from '../onnx/tensor-handle.js';
+import { completeBlocks } from './complete-blocks.js';
 import { packBits, unpackBits } from './pack-bits.js';
-import { wholeBlocks } from './whole-blocks.js';
 
 /** A tensor of a file, and what it is called there. */
 export interface NamedTensor {
@@ -78,7 +78,7 @@ function checkScales(linear: LinearCodes, scales: Float32Array): void {
   for (const [what, found] of [['scales', scales.length] as const, ['zero points', zeroCount] as const]) {
     if (found === 1 || found === expected) continue;
     throw new ModelFormatError(
-      `"${codes.name}" of dims [${dims}] has ${found} ${what} beside them, expected ${expected} along axis ${axis}${blockSize > 0 ? ` in blocks of ${blockSize}` : ''}. Get the file again.`,
+      `"${codes.name}" of dims [${dims}] has ${found} ${what} next to them, expected ${expected} along axis ${axis}${blockSize > 0 ? ` in blocks of ${blockSize}` : ''}. Get the file again.`,
     );
   }
 }
@@ -91,7 +91,7 @@ export function cutLinearCodes(linear: LinearCodes, axis: number, keep: Int32Arr
   const { codes, scales, zeroPoints } = linear;
   const isAcross = axis === linear.axis;
   const blocks =
-    linear.blockSize > 0 && isAcross ? wholeBlocks(keep, codes.handle.dims[axis]!, linear.blockSize) : keep;
+    linear.blockSize > 0 && isAcross ? completeBlocks(keep, codes.handle.dims[axis]!, linear.blockSize) : keep;
   if (blocks === undefined) return undefined;
   const cut = ({ name, handle }: NamedTensor): NamedTensor => {
     if (elementCount(handle.dims) === 1 || elementCount(handle.dims) !== scaleCount(linear)) return { name, handle };

@@ -39,19 +39,19 @@ export function linearOf(stored: StoredCodes, { type, inputAxis, names }: Linear
     const read = await readCodes(stored);
     return packed(transposed(withoutPadding(read.codes, inCount, blocks * grid.blockSize), inCount));
   });
-  const isWhole = blocks === 1;
+  const isPerChannel = blocks === 1;
   const zeroPoints =
     stored.zeroPoints &&
-    workedOutHandle({ dataType, dims: isWhole ? [outCount] : shape(blocks) }, async () => {
+    workedOutHandle({ dataType, dims: isPerChannel ? [outCount] : shape(blocks) }, async () => {
       const read = await readCodes(stored);
       return packed(transposed(Uint8Array.from(read.zeroPoints!), blocks));
     });
   return {
     codes: { name: names.codes, handle: codes },
-    scales: { name: names.scales, handle: isWhole ? { ...stored.scales, dims: [outCount] } : laidOut() },
+    scales: { name: names.scales, handle: isPerChannel ? { ...stored.scales, dims: [outCount] } : laidOut() },
     zeroPoints: zeroPoints === undefined ? MIDDLES[type] : { name: names.zeroPoints, handle: zeroPoints },
-    axis: isWhole ? 1 - inputAxis : inputAxis,
-    blockSize: isWhole ? 0 : grid.blockSize,
+    axis: isPerChannel ? 1 - inputAxis : inputAxis,
+    blockSize: isPerChannel ? 0 : grid.blockSize,
   };
 
   function laidOut(): TensorHandle {

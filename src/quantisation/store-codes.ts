@@ -9,8 +9,8 @@ import { sliceHandle } from '../onnx/slice-handle.js';
 import { type TensorShape, workedOutHandle } from '../onnx/tensor-handle.js';
 import type { StoreTensor } from '../removal/repair-linear.js';
 import { type BlockCodes, type BlockGrid, type BlockScales, blockCount, dequantise } from './block-codes.js';
+import { completeBlocks } from './complete-blocks.js';
 import { packBits, swapHalves, unpackBits } from './pack-bits.js';
-import { wholeBlocks } from './whole-blocks.js';
 
 /** A quantised weight as its file has it, see `com.microsoft.MatMulNBits`, or `MatMulBnb4` where it has a table of levels. */
 export interface StoredCodes extends Pick<BlockCodes, 'grid' | 'outCount' | 'inCount'> {
@@ -137,7 +137,7 @@ export function cutRows(whole: StoredCodes, keep: Int32Array): StoredCodes {
  */
 export function cutBlocks(whole: StoredCodes, keep: Int32Array): StoredCodes | undefined {
   const { grid, outCount, inCount, codes, scales, zeroPoints, groups, ...form } = whole;
-  const kept = groups === undefined ? wholeBlocks(keep, inCount, grid.blockSize) : undefined;
+  const kept = groups === undefined ? completeBlocks(keep, inCount, grid.blockSize) : undefined;
   if (kept === undefined) return undefined;
   const blocks = blockCount(inCount, grid);
   const cut = (part: TensorHandle, dims: readonly number[]) => sliceHandle({ ...part, dims: [...dims] }, 1, kept);

@@ -32,7 +32,7 @@ export interface Choice {
  * Chooses what leaves a module: the lowest scores of each function group, every group losing the same fraction.
  * Where scores are equal, the lower index leaves first.
  *
- * @throws OptionError when a count is not a whole number of at least 0, or a unit is listed twice or does not exist.
+ * @throws OptionError when a count is not an integer of at least 0, or a unit is listed twice or does not exist.
  * @see FANG Eq. 7
  */
 export function chooseChannels(input: ChoiceInput): Choice {
@@ -122,6 +122,6 @@ function checkGroups({ unitCount, groups }: ChoiceInput): void {
 
 function checkCount(name: string, count: number): void {
   if (!Number.isInteger(count) || count < 0) {
-    throw new OptionError(`${name} is ${count}; expected a whole number of at least 0`);
+    throw new OptionError(`${name} is ${count}; expected an integer of at least 0`);
   }
 }

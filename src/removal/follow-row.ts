@@ -61,8 +61,8 @@ export function followRow(model: OnnxModel, linear: OutputLinear, facts: TwoRunF
     }
   }
   const isFloat = ends.every(({ value }) => FLOATS.has(facts.first.get(value)?.dataType ?? 0));
-  const isWhole = isFloat && ends.length > 0 && graph.output.every(({ name }) => !rows.has(name));
-  return isWhole ? { nodes, reshaped, ends } : undefined;
+  const isComplete = isFloat && ends.length > 0 && graph.output.every(({ name }) => !rows.has(name));
+  return isComplete ? { nodes, reshaped, ends } : undefined;
 }
 
 /** Whether a node says the same of every token: nothing but the last axis changes. */

@@ -85,7 +85,7 @@ type Width = keyof typeof CONFIG_KEYS;
 export interface StoredAs {
   /** Model file, such as `onnx/model_fp16.onnx`. */
   readonly modelFile: string;
-  /** External data files beside it. */
+  /** External data files next to it. */
   readonly externalFileCount: number;
 }
 

@@ -26,7 +26,7 @@ export function narrowKeyValues(
   for (const shared of detected.sharedKeyValues) {
     const kept = commonUnits(shared, { detected, facts }, cuts);
     if (kept === undefined) continue;
-    for (const value of shared.values) readWhole(model, value, shared.members);
+    for (const value of shared.values) readUncut(model, value, shared.members);
     cutTrace(model, { detected, facts, trace: shared.trace, kept, module: shared.members[0]! });
   }
 }
@@ -57,7 +57,7 @@ function commonUnits(
 }
 
 /** Has modules read a value itself again in place of what was picked from it for each. */
-function readWhole(model: OnnxModel, value: string, members: readonly number[]): void {
+function readUncut(model: OnnxModel, value: string, members: readonly number[]): void {
   const editor = editGraph(model);
   const picks = editor.consumersOf(value).filter(({ opType, output: [result = ''] }) => {
     return opType === 'Gather' && members.some((index) => result.startsWith(prunedName(value, index)));

@@ -12,7 +12,7 @@ import { tensorFloats } from '../runtime/tensor-floats.js';
 import { followRow, type RowPath } from './follow-row.js';
 import { editGraph } from './graph-editor.js';
 
-export interface WholeModule {
+export interface RemovedModule {
   readonly engine: Engine;
   readonly facts: TwoRunFacts;
   /** The module's output map, all of whose input channels leave. */
@@ -36,7 +36,7 @@ export interface ModuleRemoval {
  *
  * @returns undefined where it meets anything else on the way, or stops being a number.
  */
-export async function planModuleRemoval(model: OnnxModel, given: WholeModule): Promise<ModuleRemoval | undefined> {
+export async function planModuleRemoval(model: OnnxModel, given: RemovedModule): Promise<ModuleRemoval | undefined> {
   const path = followRow(model, given.linear, given.facts);
   const start = path && (await readStart(model, given));
   if (path === undefined || start === undefined) return undefined;
@@ -46,7 +46,7 @@ export async function planModuleRemoval(model: OnnxModel, given: WholeModule): P
 }
 
 /** Output of the map without input: the repair's bias, and that of a Gemm. */
-async function readStart(model: OnnxModel, { linear, facts, bias }: WholeModule): Promise<Float64Array | undefined> {
+async function readStart(model: OnnxModel, { linear, facts, bias }: RemovedModule): Promise<Float64Array | undefined> {
   const start = Float64Array.from(bias ?? new Float64Array(linear.outputCount));
   const node = editGraph(model).producerOf(linear.result);
   const own = node?.opType === 'Gemm' ? (node.input[2] ?? '') : '';
@@ -66,7 +66,7 @@ interface Row {
   readonly values: Float32Array;
 }
 
-interface RowProblem extends WholeModule {
+interface RowProblem extends RemovedModule {
   readonly path: RowPath;
   readonly start: Float64Array;
 }

@@ -15,7 +15,7 @@ import {
 } from '../options/kinds.js';
 import { cutModel, type ModelChange, type ModuleCut } from '../removal/apply-change.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
-import { findTensor, type KeptTensors } from './find-tensor.js';
+import { findTensor, type SavedTensors } from './find-tensor.js';
 import { RECIPE_SCHEMA, type Recipe } from './recipe-schema.js';
 import { checkSavedFile, damaged } from './saved-file.js';
 import { readUnitBits } from './unit-bits.js';
@@ -56,7 +56,7 @@ export function checkRecipe(json: Readonly<Record<string, unknown>>, file: strin
   return found as Recipe;
 }
 
-export interface RecipeContext extends KeptTensors {
+export interface RecipeContext extends SavedTensors {
   readonly analysed: AnalysedModel;
   /** The dense model. */
   readonly model: OnnxModel;

@@ -50,7 +50,7 @@ export interface BlockRunner {
   readonly segment: number;
   /** The hidden states at the input of the stage, but for stages that were passed and are not measured yet. */
   readonly states: TensorStore;
-  /** Values beside the hidden states that were made on the way. */
+  /** Values besides the hidden states that were made on the way. */
   readonly side: SideValues;
   /** Runs the current stage for what `fetches` and the extension return, batch by batch; to be read to its end. */
   observe(run: StageRun): AsyncGenerator<{ readonly batch: Batch; readonly values: Tensors }>;

@@ -8,7 +8,7 @@ import type { Engine, Session, SessionOptions } from './engine.js';
 
 /** Compiles a whole model with its weights from memory, for engines that know no files. @throws EngineError */
 export function compileModel(engine: Engine, model: OnnxModel): Promise<Session> {
-  const compile = (part: OnnxModel) => compileWhole(engine, part);
+  const compile = (part: OnnxModel) => compileAtOnce(engine, part);
   return engine.copiesInputs ? compileInPieces(model, compile) : compile(model);
 }
 
@@ -21,11 +21,11 @@ export function compileBlockByBlock(
   model: OnnxModel,
   { signal }: Pick<PiecesOptions, 'signal'> = {},
 ): Promise<Session> {
-  const compile = (part: OnnxModel) => compileWhole(engine, part, { isBrief: true });
+  const compile = (part: OnnxModel) => compileAtOnce(engine, part, { isBrief: true });
   return compileInPieces(model, compile, { reopens: true, signal });
 }
 
-async function compileWhole(
+async function compileAtOnce(
   engine: Engine,
   model: OnnxModel,
   options?: Pick<SessionOptions, 'isBrief'>,

@@ -20,7 +20,7 @@ import type { OnnxModel } from '../onnx/onnx-model.js';
 import { operatorOf } from '../operators/table.js';
 import { dataTypeOf, type Engine, type Session, type SessionOptions, type TensorType } from './engine.js';
 
-/** Nodes put behind a stage, such as sums over its values, with the inputs they need beside them. */
+/** Nodes put behind a stage, such as sums over its values, with the inputs they need. */
 export interface StageExtension {
   readonly nodes: readonly NodeProto[];
   readonly initializers: readonly TensorProto[];

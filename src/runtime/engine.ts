@@ -87,7 +87,7 @@ export interface Engine {
    * and weights may go when a graph is loaded. Default false.
    */
   readonly copiesInputs?: boolean | undefined;
-  /** Compiles a serialized ModelProto, at most 2 GiB; weights may lie beside it. @throws EngineError */
+  /** Compiles a serialized ModelProto, at most 2 GiB; weights may lie next to it. @throws EngineError */
   load(model: Uint8Array, options?: SessionOptions): Promise<Session>;
   /**
    * Compiles a model file with its external data, by path (Node) or URL (browsers), without reading it into JavaScript:

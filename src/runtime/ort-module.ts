@@ -60,7 +60,7 @@ export function ortVersion({ env }: OrtModule): string | undefined {
   return env?.versions.node ?? env?.versions.web ?? env?.versions.common;
 }
 
-/** Earlier ones do not take weights beside a graph. */
+/** Earlier ones do not take weights next to a graph. */
 const FIRST_MINOR = 21;
 
 /** Says why a version is too old to be used. */

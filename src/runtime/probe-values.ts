@@ -276,7 +276,7 @@ function addWeightSideFacts(
   const order = intsAttribute(node, 'perm') ?? source.dims.map((_, axis) => source.dims.length - 1 - axis);
   const form = operatorOf(node)?.weight ?? 'changed';
   if (form === 'changed') return false;
-  const dims = form === 'turned' ? order.map((axis) => source.dims[axis] ?? 0) : source.dims;
+  const dims = form === 'transposed' ? order.map((axis) => source.dims[axis] ?? 0) : source.dims;
   facts.set(output, { dims, dataType: source.dataType });
   return true;
 }

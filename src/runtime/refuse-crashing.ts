@@ -185,8 +185,8 @@ function findWrong(
   }
   for (const [name, slot] of Object.entries(parts)) {
     const [sizes, dims] = [intsAttribute(node, name), factAt(slot)?.dims];
-    const isWhole = sizes?.every((size) => size > 0) && sizes.reduce((sum, size) => sum + size, 0) === dims?.at(-1);
-    if (sizes !== undefined && dims !== undefined && !isWhole)
+    const isComplete = sizes?.every((size) => size > 0) && sizes.reduce((sum, size) => sum + size, 0) === dims?.at(-1);
+    if (sizes !== undefined && dims !== undefined && !isComplete)
       return `divides "${node.input[slot]}" of dims [${dims}] by ${name} [${sizes}], expected parts of its last dim`;
   }
   const taken = rounds?.((slot) => factAt(slot)?.ints) ?? 0;

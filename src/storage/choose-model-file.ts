@@ -23,10 +23,10 @@ const VARIANTS: readonly string[] = [
   '_q2f16',
 ];
 
-/** Names of models beside a decoder that are no decoders. */
+/** Names of models next to a decoder that are no decoders. */
 const COMPANIONS = /^(embed|vision|audio|speech|encoder)\w*\.onnx$/;
 
-/** Decoders beside models of other parts; an encoder beside them makes them decoders that nothing can be made of alone. */
+/** Decoders next to models of other parts; an encoder next to them makes them decoders that nothing can be made of alone. */
 const DECODER_FILES = ['onnx/decoder_model_merged.onnx', 'onnx/decoder_model.onnx'] as const;
 
 /** Which files there are, by paths relative to the model's folder, with `/`. */
@@ -107,7 +107,7 @@ export function checkDecoderOnly(root: string, config: JsonObject = {}, genai: J
     throw refuseEncoderDecoder(root, `config.json says "is_encoder_decoder": true (${config.model_type ?? 'no type'})`);
   const { encoder, type } = Object(genai.model) as JsonObject;
   if (encoder !== undefined)
-    throw refuseEncoderDecoder(root, `genai_config.json has an encoder beside its decoder (${type ?? 'no type'})`);
+    throw refuseEncoderDecoder(root, `genai_config.json has an encoder next to its decoder (${type ?? 'no type'})`);
 }
 
 const refuseEncoderDecoder = (root: string, found: string): UnsupportedModelError =>

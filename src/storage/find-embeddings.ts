@@ -19,7 +19,7 @@ export interface EmbeddingsPlace {
 }
 
 /**
- * Finds the embedding model that belongs to a decoder: the one that `genai_config.json` names, or one beside the decoder,
+ * Finds the embedding model that belongs to a decoder: the one that `genai_config.json` names, or one next to the decoder,
  * the same variant first.
  * @returns its absolute path, or undefined where there is none.
  * @throws ModelFormatError when `genai_config.json` names a path outside the folder.

@@ -31,7 +31,7 @@ export interface HubModelRequest extends JobControl {
   readonly offline: boolean;
 }
 
-/** Files beside a model that are no weights: some twenty at most. */
+/** Files next to a model that are no weights: some twenty at most. */
 const MAX_SIDE_FILES = 100;
 /** The largest vocabularies make a tokenizer.json of some 40 MB. */
 const MAX_SIDE_BYTES = 256 * 2 ** 20;
@@ -181,7 +181,7 @@ interface Companions {
   readonly named: ReadonlySet<string>;
 }
 
-/** Models of other parts beside a decoder, each in the decoder's dtype where there is one, else in full precision. */
+/** Models of other parts next to a decoder, each in the decoder's dtype where there is one, else in full precision. */
 function companionsOf(modelFile: string, { paths, named }: Companions): string[] {
   const folder = modelFile.slice(0, modelFile.lastIndexOf('/') + 1);
   const isDecoder = variantsOf(modelFile);

@@ -18,7 +18,7 @@ export interface PairPlace {
 
 /**
  * Says where a JSON file and its tensors lie.
- * @param path A file ending in `.json`, its tensors beside it under the same name; or a folder with a file called after `kind`.
+ * @param path A file ending in `.json`, its tensors next to it under the same name; or a folder with a file called after `kind`.
  * @throws OptionError
  */
 export function resolvePair(files: Files, kind: SavedKind, path: string): PairPlace {

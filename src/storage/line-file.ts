@@ -8,7 +8,7 @@ export interface LineFile {
   /** Contents of an earlier run; empty for a new file. */
   readonly content: string;
   /** Keeps the first bytes, whose lines are whole; with none of them the file begins with `header`. To be called once, first. */
-  start(wholeBytes: number, header: string): Promise<void>;
+  start(completeBytes: number, header: string): Promise<void>;
   add(lines: string): Promise<void>;
 }
 
@@ -24,7 +24,7 @@ export async function openLineFile(files: Files, path: string, what: string): Pr
   };
   return {
     content: bytes === undefined ? '' : decodeText(bytes),
-    start: (wholeBytes, header) => put(wholeBytes === 0 ? header : '', wholeBytes),
+    start: (completeBytes, header) => put(completeBytes === 0 ? header : '', completeBytes),
     add: (lines) => put(lines, fileBytes),
   };
 }

@@ -13,7 +13,7 @@ export interface ModelCard {
   readonly baseModel: string | undefined;
   /** In the Hub's words, such as `apache-2.0`; undefined where unknown. */
   readonly license: string | undefined;
-  /** How the run that made it went; undefined where no report lies beside it. */
+  /** How the run that made it went; undefined where no report lies next to it. */
   readonly report: PruneReport | undefined;
   readonly layout: 'transformers.js' | 'genai';
 }

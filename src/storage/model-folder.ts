@@ -22,12 +22,12 @@ import { fetchHubModel } from './hub-model.js';
 import { type OpenFolder, openFolder } from './open-folder.js';
 import { type JsonObject, readJsonFile } from './read-json.js';
 
-/** JSON files beside a model that say how to run it. */
+/** JSON files next to a model that say how to run it. */
 export const MODEL_DOCUMENTS = ['config.json', 'generation_config.json', 'genai_config.json'] as const;
 
 export type ModelDocument = (typeof MODEL_DOCUMENTS)[number];
 
-/** The tokenizer beside a model. */
+/** The tokenizer next to a model. */
 export const TOKENIZER = 'tokenizer.json';
 
 /** A model where it lies, with the files that belong to it. */
@@ -69,7 +69,7 @@ export interface ChangedModels {
   change(model: OnnxModel, path: string): Promise<OnnxModel>;
 }
 
-/** How a model is found, beside its name. */
+/** How a model is found, besides its name. */
 export interface SourceOptions {
   /**
    * Embedding model of a decoder that reads `inputs_embeds` in place of token ids: an `.onnx` file. Decoders that read ids need
@@ -157,7 +157,7 @@ export async function openLocated(
   const loadEmbeddings = async () => {
     if (embeddings !== undefined) return loadFile(embeddings);
     throw new UnsupportedModelError(
-      `${target} reads inputs_embeds in place of input_ids, and there is no embedding model beside it (embed_tokens.onnx, ` +
+      `${target} reads inputs_embeds in place of input_ids, and there is no embedding model next to it (embed_tokens.onnx, ` +
         'or embedding.onnx); name the ONNX file that turns token ids into embeddings by embeddings (--embeddings FILE)',
     );
   };

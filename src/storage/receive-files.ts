@@ -64,11 +64,11 @@ async function receiveFile(transfer: Transfer, file: HubFile, onBytes: OnBytes):
   try {
     const isOld = incoming.byteLength > 0;
     await receiveRest(transfer, file, incoming, onBytes);
-    if (!(await isWhole(transfer.store, file, incoming))) {
+    if (!(await isComplete(transfer.store, file, incoming))) {
       // What lay there may have been of something else.
       await incoming.restart();
       if (isOld) await receiveRest(transfer, file, incoming, onBytes);
-      if (!isOld || !(await isWhole(transfer.store, file, incoming))) {
+      if (!isOld || !(await isComplete(transfer.store, file, incoming))) {
         await incoming.restart();
         throw new ModelFormatError(
           `${file.path} of ${transfer.commit.repo} came with another content than its hash ${file.hash} says. Try again.`,
@@ -149,7 +149,7 @@ class CutError extends HubError {}
 /** Errors of the connection while a body comes have no type. */
 const isCut = (error: unknown): boolean => error instanceof CutError || !(error instanceof FangPruneError);
 
-async function isWhole(store: HubStore, { algorithm, hash: expected, byteLength }: HubFile, incoming: IncomingFile) {
+async function isComplete(store: HubStore, { algorithm, hash: expected, byteLength }: HubFile, incoming: IncomingFile) {
   const hash = store.createHash(algorithm === 'sha256' ? 'sha256' : 'sha1');
   if (algorithm === 'git-blob') hash.update(new TextEncoder().encode(`blob ${byteLength}\0`));
   if (byteLength > 0) for await (const piece of incoming.read()) hash.update(piece);

@@ -29,7 +29,7 @@ export async function openScoreFile(files: Files, path: string, runs: readonly S
     throw new OptionError(`${path} does not begin like a file of scores; name another file`);
   }
   if (kept !== undefined) checkRuns(kept.runs, runs, path);
-  await lines.start(kept?.wholeBytes ?? 0, formatRunsLine(runs));
+  await lines.start(kept?.completeBytes ?? 0, formatRunsLine(runs));
   return {
     logOf<T extends { readonly index: number }>(run: number): ScoreLog<T> {
       return {

@@ -1,6 +1,6 @@
 import { parseModelName } from '../onnx/model-name.js';
 
-/** Files that runtimes and their tokenizers read beside a model, by name. Others may be anything, so none is guessed by its ending. */
+/** Files that runtimes and their tokenizers read next to a model, by name. Others may be anything, so none is guessed by its ending. */
 const CONFIGURATION: readonly RegExp[] = [
   /^(config|generation_config|genai_config)\.json$/,
   /^(tokenizer|tokenizer_config|tokenizer_module|special_tokens_map|added_tokens|normalizer|tekken|unigram|encoder)\.json$/,
@@ -16,10 +16,10 @@ const CONFIGURATION: readonly RegExp[] = [
 const LICENCE =
   /^(?!.*(key|serial|secret|token|password))((un)?licen[cs]es?([-_ ][\w+-]+(\.\d+)*)?|notices?|copying|copyright|use[-_]policy|third[-_]?party[-_]?(notices?|licen[cs]es?))(\.(txt|md|rst))?$/i;
 
-/** Where configuration lies: beside the model, or one folder up. */
+/** Where configuration lies: next to the model, or one folder up. */
 const CONFIGURATION_FOLDERS: ReadonlySet<string> = new Set(['', 'onnx/']);
 
-/** Where transformers keeps templates beside the default one. */
+/** Where transformers keeps templates next to the default one. */
 export const TEMPLATE_FOLDER = 'additional_chat_templates';
 const TEMPLATE = /^[\w-][\w.-]*\.jinja$/;
 

@@ -7,7 +7,7 @@ import type { ModelFolder } from './model-folder.js';
 import { openFolder } from './open-folder.js';
 import { isPart, isSideFile, TEMPLATE_FOLDER, variantsOf } from './side-file-names.js';
 
-/** Folders that runtimes look into, beside the model's own. */
+/** Folders that runtimes look into, next to the model's own. */
 const FOLDERS: readonly string[] = ['', 'onnx', TEMPLATE_FOLDER];
 
 /** Folders of tools, not of the model. */
@@ -16,7 +16,7 @@ const TOOL_FOLDERS = new Set(['.git', '.cache', 'node_modules']);
 /** A model's folder, as far as it says what belongs to the model. */
 export type SideFilesPlace = Pick<ModelFolder, 'root' | 'modelFile' | 'documents' | 'embeddings'>;
 
-/** Files beside a model, relative to its folder, with `/`. */
+/** Files next to a model, relative to its folder, with `/`. */
 export interface SideFiles {
   /** Files that a runtime reads: configuration, tokenizer, templates, licence, models of another part with their external data. */
   readonly kept: readonly string[];

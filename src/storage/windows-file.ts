@@ -10,7 +10,7 @@ import type { WindowStore } from '../evaluation/generate-calibration.js';
 import type { Files } from '../platform/platform.js';
 import { openLineFile } from './line-file.js';
 
-/** Name of the windows a model wrote, beside a result that was calibrated on them. */
+/** Name of the windows a model wrote, next to a result that was calibrated on them. */
 export const WINDOWS_FILE = 'calibration-windows.jsonl';
 
 /**
@@ -37,11 +37,11 @@ export async function openWindowsFile(
   { vocabularySize, ...origin }: ExpectedWindows,
 ): Promise<WindowStore> {
   const lines = await openLineFile(files, path, 'windows');
-  const { windows, wholeBytes } = parseWindowLines(lines.content, { ...origin, vocabularySize }, path);
-  await lines.start(wholeBytes, formatOriginLine(origin));
+  const { windows, completeBytes } = parseWindowLines(lines.content, { ...origin, vocabularySize }, path);
+  await lines.start(completeBytes, formatOriginLine(origin));
   let count = windows.length;
   return {
-    kept: windows,
+    saved: windows,
     async append(added) {
       await lines.add(added.map((window, index) => formatWindowLine(window, count + index)).join(''));
       count += added.length;

@@ -7,7 +7,7 @@ import type { PruneReport } from '../report/report-schema.js';
 import { withoutPaths } from '../report/without-paths.js';
 import { hasSchema, MAX_REPORT_BYTES } from './read-json.js';
 
-/** Name of reports beside their model, without extensions. */
+/** Name of reports next to their model, without extensions. */
 export const REPORT_NAME = 'fang-prune-report';
 
 /** Where a report goes, without its ending. */
@@ -19,7 +19,7 @@ export interface ReportPlace {
 
 /**
  * Reads where a report shall go.
- * @param choice A path ending in `.json`; `true` or undefined = beside the pruned model; `false` = nowhere.
+ * @param choice A path ending in `.json`; `true` or undefined = next to the pruned model; `false` = nowhere.
  * @throws OptionError for anything else.
  */
 export function resolveReportPlace(files: Files, choice: string | boolean | undefined): ReportPlace | undefined {

@@ -14,6 +14,6 @@ export function checkTokenizerFits({ contents, modelIds, addedIds }: TokenizerFi
   const excess = largest >= rows ? ` and the token ${JSON.stringify(contents[largest])} the id ${largest}` : '';
   if (excess === '' && contents.length >= LEAST_SHARE * rows) return;
   throw new ModelFormatError(
-    `tokenizer.json has ${contents.length} tokens${excess}, and the model ${rows} rows of the vocabulary: it is another model's; put the model's own tokenizer.json beside it`,
+    `tokenizer.json has ${contents.length} tokens${excess}, and the model ${rows} rows of the vocabulary: it is another model's; put the model's own tokenizer.json next to it`,
   );
 }

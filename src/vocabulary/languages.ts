@@ -115,14 +115,14 @@ export function characterSetOf(names: readonly string[]): CharacterSet {
   const languages = names.map(findLanguage);
   const scripts = [...new Set(languages.flatMap((language) => language.scripts))];
   const letters = new Set<number>();
-  const wholes = new Set<string>();
+  const entireScripts = new Set<string>();
   for (const { scripts, letters: own } of languages) {
-    for (const script of scripts) if (script !== 'Latin' || own === undefined) wholes.add(script);
+    for (const script of scripts) if (script !== 'Latin' || own === undefined) entireScripts.add(script);
     for (const letter of `${own ?? ''}${(own ?? '').toLocaleUpperCase('und')}`) letters.add(letter.codePointAt(0)!);
   }
   const isEastAsian = EAST_ASIAN.some((script) => scripts.includes(script));
   const isSign = (character: string) => SIGNS.test(character) && (isEastAsian || !EAST_ASIAN_SIGNS.test(character));
-  const inWholes = matcherOf([...wholes]);
+  const inEntireScripts = matcherOf([...entireScripts]);
   const inScripts = matcherOf(scripts);
   const isKnown = (codePoint: number, test: (character: string) => boolean): boolean => {
     if (codePoint < 0x80 || letters.has(codePoint)) return true;
@@ -130,7 +130,7 @@ export function characterSetOf(names: readonly string[]): CharacterSet {
     return isSign(character) || test(character);
   };
   return {
-    inWords: remember((codePoint) => isKnown(codePoint, inWholes)),
+    inWords: remember((codePoint) => isKnown(codePoint, inEntireScripts)),
     alone: remember((codePoint) => isKnown(codePoint, inScripts)),
   };
 }

@@ -80,13 +80,13 @@ function dropMissing(value: unknown, ids: RenumberedIds): unknown {
   return value.filter((id) => !isId(id) || ids.newId(id) !== undefined).map((id) => renumberOne(id, ids));
 }
 
-const isWhole = (sequence: unknown, ids: RenumberedIds): boolean =>
+const isComplete = (sequence: unknown, ids: RenumberedIds): boolean =>
   [sequence].flat(MOST_NESTED).every((id) => !isId(id) || ids.newId(id) !== undefined);
 
 /** A sequence with a token that went cannot be written. transformers refuses an empty list. */
 function dropSequences(value: unknown, ids: RenumberedIds): unknown {
   if (!Array.isArray(value)) return value;
-  const left = value.filter((sequence) => isWhole(sequence, ids)).map((sequence) => renumberAll(sequence, ids));
+  const left = value.filter((sequence) => isComplete(sequence, ids)).map((sequence) => renumberAll(sequence, ids));
   return left.length === 0 && value.length > 0 ? undefined : left;
 }
 
@@ -94,7 +94,7 @@ function dropSequences(value: unknown, ids: RenumberedIds): unknown {
 function dropBiases(value: unknown, ids: RenumberedIds): unknown {
   if (!Array.isArray(value)) return value;
   const left = value
-    .filter((pair) => !Array.isArray(pair) || isWhole(pair[0], ids))
+    .filter((pair) => !Array.isArray(pair) || isComplete(pair[0], ids))
     .map((pair) => (Array.isArray(pair) ? [renumberAll(pair[0], ids), ...pair.slice(1)] : pair));
   return left.length === 0 && value.length > 0 ? undefined : left;
 }

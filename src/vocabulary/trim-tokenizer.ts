@@ -78,7 +78,7 @@ export function idsNamedByTokenizer({ json, contents }: TokenizerFile): readonly
   return found.filter((id): id is number => typeof id === 'number' && contents[id] !== undefined);
 }
 
-/** `merges.txt` as GPT-2 has it beside its `vocab.json`. */
+/** `merges.txt` as GPT-2 has it next to its `vocab.json`. */
 export function formatMerges(tokenizerJson: Json): string {
   const { merges } = tokenizerJson.model as Json;
   const lines = (Array.isArray(merges) ? merges : []).map((merge) => splitMerge(merge).join(' '));

@@ -5,12 +5,12 @@ import { formatMerges } from './trim-tokenizer.js';
 
 type Json = Readonly<Record<string, unknown>>;
 
-/** Treatment of a file beside tokenizer.json that holds tokens or ids. */
+/** Treatment of a file next to tokenizer.json that holds tokens or ids. */
 export type VocabularyFile =
   /** It is written again. */
   | { readonly kind: 'json'; rewrite(document: Json, trimmed: TrimmedFiles): Json }
   | { readonly kind: 'text'; rewrite(trimmed: TrimmedFiles): string }
-  /** It would name the old ids, and no runtime of ONNX models needs it beside tokenizer.json. */
+  /** It would name the old ids, and no runtime of ONNX models needs it next to tokenizer.json. */
   | { readonly kind: 'stale' };
 
 /** Sources that files are rewritten from. */
@@ -61,7 +61,7 @@ const FILES: readonly { readonly pattern: RegExp; fileOf(file: TokenizerFile): V
 export function vocabularyFileOf(path: string, file: TokenizerFile): VocabularyFile | undefined {
   const inside = path.startsWith('onnx/') ? path.slice('onnx/'.length) : path;
   const row = FILES.find(({ pattern }) => pattern.test(inside));
-  // Runtimes read what lies beside the documents.
+  // Runtimes read what lies next to the documents.
   if (row === undefined) return inside !== path && /^tokenizer\.json$/.test(inside) ? STALE : undefined;
   return inside === path ? row.fileOf(file) : STALE;
 }

@@ -11,14 +11,14 @@ const content = formatOriginLine(origin) + windows.map(formatWindowLine).join(''
 const parse = (text: string, other = {}) => parseWindowLines(text, { ...origin, ...other }, 'w.jsonl');
 
 it('gives back what was written', () => {
-  expect(parse(content)).toEqual({ windows, wholeBytes: content.length });
-  expect(parse('')).toEqual({ windows: [], wholeBytes: 0 });
+  expect(parse(content)).toEqual({ windows, completeBytes: content.length });
+  expect(parse('')).toEqual({ windows: [], completeBytes: 0 });
 });
 
 it.each([1, 10, 30])('leaves out a line whose last %i characters were not written', (missing) => {
-  const { windows: whole, wholeBytes } = parse(content.slice(0, -missing));
+  const { windows: whole, completeBytes } = parse(content.slice(0, -missing));
   expect(whole).toEqual(windows.slice(0, 1));
-  expect(content.slice(0, wholeBytes)).toBe(formatOriginLine(origin) + formatWindowLine(windows[0]!, 0));
+  expect(content.slice(0, completeBytes)).toBe(formatOriginLine(origin) + formatWindowLine(windows[0]!, 0));
 });
 
 it.each([

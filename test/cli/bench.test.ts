@@ -32,7 +32,7 @@ describe('bench', () => {
         'peak memory             2.00 GB           2.00 GB',
         'file                    40.0 KB           3.20 KB',
         '',
-        'pruned beside dense',
+        'pruned compared with dense',
         '  Reading a prompt: faster.',
         '  Writing: faster.',
         '',

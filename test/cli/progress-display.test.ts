@@ -23,7 +23,7 @@ describe('progress in a log file', () => {
       [3, 9000],
     ] as const) {
       clock.ms = ms;
-      const progress = { done, total: 4, whole: done / 5, remainingMs: 12_000 - ms };
+      const progress = { done, total: 4, overall: done / 5, remainingMs: 12_000 - ms };
       display.listener({ stage: 'measure', detail: `block ${done}`, ...progress });
     }
     display.listener({ stage: 'save', done: 0, total: 1 });
@@ -44,7 +44,7 @@ describe('progress on a terminal', () => {
     const status = createStatusLine(screen as unknown as NodeJS.WriteStream);
     const display = createProgressDisplay({ ...QUIET, status, now: () => 0 });
     const detail = `a text\nwith a \u001b[31mname of 名前 letters ${'x'.repeat(80)}`;
-    display.listener({ stage: 'prune', done: 28, total: 223.20000000000002, detail, whole: 0.28 });
+    display.listener({ stage: 'prune', done: 28, total: 223.20000000000002, detail, overall: 0.28 });
     const [line = '', ...others] = screen.shown();
     expect(others).toEqual([]);
     expect(line).toMatch(/^█{5}░{15} 28 % {2}prune, a text with a \\$/);
@@ -57,7 +57,7 @@ describe('progress on a terminal', () => {
     const clock = { ms: 0 };
     const status = createStatusLine(screen as unknown as NodeJS.WriteStream);
     const display = createProgressDisplay({ ...QUIET, status, now: () => clock.ms });
-    display.listener({ stage: 'prune', done: 1, total: 2, whole: 0.5, remainingMs: 5000 });
+    display.listener({ stage: 'prune', done: 1, total: 2, overall: 0.5, remainingMs: 5000 });
     expect(screen.shown()[0]).toContain('about 5.0 s left');
     clock.ms = 2000;
     await waitUntil(() => screen.shown()[0]!.includes('about 3.0 s left'));

@@ -121,8 +121,8 @@ describe('prune', () => {
       '--skip-blocks 1',
       /--skip-blocks is no flag of this command any more: give these blocks the sparsity 0, such as --block-sparsity 0=0/,
     ],
-    ['--width-multiple 0', /--width-multiple is 0; expected a whole number of at least 1/],
-    ['--windows 0', /--windows is 0; expected a whole number of at least 1/],
+    ['--width-multiple 0', /--width-multiple is 0; expected an integer of at least 1/],
+    ['--windows 0', /--windows is 0; expected an integer of at least 1/],
     ['--minimum-wdith 0', /unknown option '--minimum-wdith' \(Did you mean --minimum-width\?\)/],
     ['--method o-fnag', /--method is "o-fnag"; expected one of .* \(did you mean "o-fang"\?\)/],
     [
@@ -179,7 +179,7 @@ describe('prune', () => {
         '',
         'It would take about 3 min 3 s here, on 64 windows of 512 tokens, 32 of them written by the model ' +
           '(generate 1 min 0 s, prune 2 min 3 s).',
-        'It would take about 2.10 GB of memory, and up to 350 MB of disk beside the output meanwhile.',
+        'It would take about 2.10 GB of memory, and up to 350 MB of disk next to the output meanwhile.',
         '',
       ].join('\n'),
     );

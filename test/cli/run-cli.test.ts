@@ -67,7 +67,7 @@ describe('exit codes', () => {
     ['prune dense --out pruned -s .3 --method fang', '(did you mean "f-fang"?)'],
     ['prune dense --out pruned -s .3 --allocation globl', 'standardised, global, compared (did you mean "global"?)'],
     ['prune dense --out pruned -s .3 --dtype q44', '(did you mean "q4"?)'],
-    ['prune dense --out pruned -s .3 --seed 1.5', '--seed is 1.5; expected a whole number of at least 0'],
+    ['prune dense --out pruned -s .3 --seed 1.5', '--seed is 1.5; expected an integer of at least 0'],
     [
       'prune dense --out pruned -s .3 --report page.html',
       '--report is "page.html"; expected a path that ends in .json',
@@ -93,15 +93,15 @@ describe('exit codes', () => {
     ['apply recipe dense', '--out is missing; expected a path'],
     ['heal dense pruned --out healed --heal-weights al', '(did you mean "all"?)'],
     ['push folder notarepo', '<repo> is "notarepo"; expected a name on the Hub'],
-    ['describe dense --threads x', '--threads is "x"; expected a whole number'],
+    ['describe dense --threads x', '--threads is "x"; expected an integer'],
     ['prune dense --sparsity 0.3', '--out is missing: name the folder to write, or ask for a --dry-run'],
     ['prune dense --out pruned --sparsity 0.3 --modules embeddings', '--modules is "embeddings"; expected one of ffn,'],
     ['observe dense --out stats --method magnitude', '--method magnitude reads no token'],
-    ['bench dense --rounds 1', '--rounds is 1; expected a whole number of at least 2'],
+    ['bench dense --rounds 1', '--rounds is 1; expected an integer of at least 2'],
     ['compare a.json b.json --confidence 2', '--confidence is 2; expected a number between 0 and 1'],
-    ['bias dense pruned --text a.txt --read 0', '--read is 0; expected a whole number of at least 1'],
+    ['bias dense pruned --text a.txt --read 0', '--read is 0; expected an integer of at least 1'],
     ['eval dense', "'--text FILE'"],
-    ['eval dense --text a.txt --stride 0', '--stride is 0; expected a whole number of at least 1'],
+    ['eval dense --text a.txt --stride 0', '--stride is 0; expected an integer of at least 1'],
     ['report pruned --out page.html', '--out is "page.html"; expected a path that ends in .json'],
   ])('is 2 for `%s` before the library is loaded, and the message says %s', async (commandLine, said) => {
     const { exitCode, err, out, calls } = await runWithDouble(commandLine);

@@ -25,5 +25,5 @@ it('passes on what was said, and says what was trimmed', async () => {
 
 it('names flags in errors, before the library is loaded', async () => {
   const { err } = await runWithDouble('trim-vocabulary dense -o small --vocabulary-size 0');
-  expect(err).toContain('--vocabulary-size is 0; expected a whole number of at least 1');
+  expect(err).toContain('--vocabulary-size is 0; expected an integer of at least 1');
 });

@@ -16,9 +16,9 @@ const LOGITS = [
 const bigram = () => createFakeModel(4, (seen) => LOGITS[seen.at(-1)!]!).model;
 const shape = { windowCount: 6, windowLength: 12, startToken: 0 };
 
-function memoryStore(kept: readonly Int32Array[] = []) {
-  const windows = [...kept];
-  const store: WindowStore = { kept, append: async (added) => void windows.push(...added) };
+function memoryStore(saved: readonly Int32Array[] = []) {
+  const windows = [...saved];
+  const store: WindowStore = { saved, append: async (added) => void windows.push(...added) };
   return { store, windows };
 }
 

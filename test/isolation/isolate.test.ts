@@ -91,9 +91,9 @@ it.each([
   ],
   [
     'was ended, for it held 900 MB, more than 512 MB at the stage "load"',
-    /^The model or a file beside it may be the cause/,
+    /^The model or a file next to it may be the cause/,
   ],
-  ['died by SIGSEGV at the stage "prune"', /^The model or a file beside it may be the cause/],
+  ['died by SIGSEGV at the stage "prune"', /^The model or a file next to it may be the cause/],
 ])('knows what to do about a process that %s', (death, remedy) => {
   expect(remedyOf(death)).toMatch(remedy);
 });

@@ -55,7 +55,7 @@ describe('calibration', () => {
     ['x.txt', /^calibration is "x.txt"; expected an object such as \{ source: \{ file: "texts.txt" \} \}$/],
     [{ windows: 5 }, /^unknown option "calibration.windows"; expected one of source, windowCount, /],
     [{ windowCout: 5 }, /^unknown option "calibration.windowCout"; did you mean "windowCount"\?$/],
-    [{ windowLength: 1 }, /^calibration.windowLength is 1; expected a whole number of at least 2$/],
+    [{ windowLength: 1 }, /^calibration.windowLength is 1; expected an integer of at least 2$/],
     [{ selection: 'last' }, /^calibration.selection is "last"; expected one of first, sample$/],
     [{ source: 'x.txt' }, /^calibration.source is "x.txt"; expected an object with one of file, text, tokens, jsonl/],
     [{ source: { file: 3 } }, /^calibration.source is \{"file":3\}; expected/],

@@ -44,9 +44,9 @@ it('makes q8, q4 and a size of a trimmed vocabulary, and measures all', async ()
     const config = JSON.parse(await readFile(at(`sizes/${name}/config.json`), 'utf8'));
     expect(config.vocab_size).toBeLessThan(2048);
   }
-  const wholes = steps.map(({ whole = -1 }) => whole);
-  expect(wholes).toEqual([...wholes].sort((a, b) => a - b));
-  expect(wholes[0]).toBeGreaterThanOrEqual(0);
+  const fractions = steps.map(({ overall = -1 }) => overall);
+  expect(fractions).toEqual([...fractions].sort((a, b) => a - b));
+  expect(fractions[0]).toBeGreaterThanOrEqual(0);
   expect(new Set(steps.map(({ detail }) => detail))).toContain('q8');
 }, 240_000);
 
@@ -55,7 +55,7 @@ it.each([
   [{ text: 'nowhere.txt' }, /^Cannot read the text nowhere.txt/],
   [{ test: 'nowhere.txt' }, /^Cannot read the text nowhere.txt/],
   [{ allow: ['bits'], heal: true }, /^heal has no effect where only bits are allowed/],
-  [{ keepLanguages: ['en'], vocabulary: ['a'] }, /^keepLanguages has no effect beside vocabulary/],
+  [{ keepLanguages: ['en'], vocabulary: ['a'] }, /^keepLanguages has no effect with vocabulary/],
   [{ targetMemory: '1MB' }, /^unknown option "targetMemory"/],
 ])('refuses %j before anything is made', async (given, message) => {
   await writeFile(at('mine.txt'), 'text');
@@ -83,7 +83,7 @@ it('recommends what loses least where all lose too much', () => {
   expect(recommend(models, 0.3).name).toBe('q4');
 });
 
-it('tries sizes that the levers can reach', () => {
+it('tries sizes that the reductions can reach', () => {
   const plain = [{ bytes: { before: 400e6, after: 160e6 } }, { bytes: { before: 400e6, after: 90e6 } }] as const;
   expect(defaultSizes({}, plain)).toEqual([120e6, 81e6, 72e6]);
   expect(defaultSizes({ allow: ['bits'] }, plain)).toEqual([120e6]);

@@ -66,7 +66,7 @@ describe('a decoder that reads embeddings', () => {
     240_000,
   );
 
-  it('is written as it was, with its embedding model beside it', async () => {
+  it('is written as it was, with its embedding model next to it', async () => {
     await writeSplitLlama(at('in'), { 'onnx/vision_encoder.onnx': 'v', 'onnx/decoder_model_merged_q4.onnx': 'q' });
     const before = await readFile(at('in/onnx/embed_tokens.onnx'));
     const { parameters, bytes } = await run({ method: 'magnitude', calibration: undefined });
@@ -84,7 +84,7 @@ describe('a decoder that reads embeddings', () => {
     expect(parameters.before).toBe(sizes.reduce((sum, size) => sum + size, 0));
   }, 240_000);
 
-  it('is written in several dtypes, each of which takes what the embedding model beside it hands over', async () => {
+  it('is written in several dtypes, each of which takes what the embedding model next to it hands over', async () => {
     await writeSplitLlama(at('in'));
     const written = await quantize({
       model: at('in'),
@@ -138,7 +138,7 @@ describe('a decoder that reads embeddings', () => {
     for (const ask of asking) {
       await expect(ask()).rejects.toThrow(UnsupportedModelError);
       await expect(ask()).rejects.toThrow(
-        /reads inputs_embeds.*there is no embedding model beside it.*--embeddings FILE/,
+        /reads inputs_embeds.*there is no embedding model next to it.*--embeddings FILE/,
       );
     }
     const report = await run({ method: 'flap', embeddings, evaluation: { texts: [TEXT], ...WINDOWS } });

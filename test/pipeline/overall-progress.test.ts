@@ -139,13 +139,13 @@ describe('the time left', () => {
 
   it('is of the stage alone where no steps are expected', () => {
     const { told, end } = follow([], [{ stage: 'download', ticks: 100, ms: 200 }]);
-    expect(told.every(({ whole }) => whole === undefined)).toBe(true);
+    expect(told.every(({ overall }) => overall === undefined)).toBe(true);
     expect(told.find(({ done }) => done === 50)!.remainingMs).toBeCloseTo(end / 2);
   });
 });
 
 describe('how much is done', () => {
-  it('never falls, and is never whole', () => {
+  it('never falls, and never reaches 1', () => {
     const { told } = follow(
       [step('prune', 10), step('save', 10)],
       [
@@ -154,19 +154,19 @@ describe('how much is done', () => {
         { stage: 'save', ticks: 3, ms: 5 },
       ],
     );
-    const wholes = told.map(({ whole }) => whole!);
-    expect(wholes).toEqual(wholes.toSorted((a, b) => a - b));
-    expect(Math.max(...wholes)).toBeLessThan(1);
+    const fractions = told.map(({ overall }) => overall!);
+    expect(fractions).toEqual(fractions.toSorted((a, b) => a - b));
+    expect(Math.max(...fractions)).toBeLessThan(1);
   });
 
   it('follows the time that passes', () => {
     const { told, end } = follow(RUN, asExpected(1));
-    for (const { at, whole } of told.filter((one) => one.at > 0 && one.at < 0.98 * end))
-      expect(whole! / (at / end)).toBeCloseTo(1, 0);
+    for (const { at, overall } of told.filter((one) => one.at > 0 && one.at < 0.98 * end))
+      expect(overall! / (at / end)).toBeCloseTo(1, 0);
   });
 
   it('counts stages that were left out as done', () => {
     const { told } = follow(RUN, [{ stage: 'certify', ticks: 3, ms: 2000 }]);
-    expect(told[0]!.whole).toBeGreaterThan(0.9);
+    expect(told[0]!.overall).toBeGreaterThan(0.9);
   });
 });

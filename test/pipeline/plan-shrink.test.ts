@@ -35,9 +35,16 @@ it('tells the sizes that files will have, and the smallest, and writes nothing',
 it('predicts from statistics what a run chooses, and what it then loses', async () => {
   const model = await copyShortLlama(at('in'));
   await observe({ model, out: at('seen'), calibration });
-  const levers = { targetSize: '560KB', allow: ['neurons', 'bits'], dtypes: ['q8', 'q4'] } as const;
-  const { sizes } = await planShrink({ model, ...levers, statistics: at('seen') });
-  const [report] = await shrink({ model, out: at('out'), ...levers, calibration, certify: false, evaluation: false });
+  const reductions = { targetSize: '560KB', allow: ['neurons', 'bits'], dtypes: ['q8', 'q4'] } as const;
+  const { sizes } = await planShrink({ model, ...reductions, statistics: at('seen') });
+  const [report] = await shrink({
+    model,
+    out: at('out'),
+    ...reductions,
+    calibration,
+    certify: false,
+    evaluation: false,
+  });
   // The mixture that the run chooses by measuring, and what it then loses.
   const chosen = report.size!.candidates.find((candidate) => candidate.chosen)!;
   const [best] = sizes[0]!.candidates!;

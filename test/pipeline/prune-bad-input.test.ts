@@ -78,12 +78,12 @@ const CASES: Readonly<Record<string, Case>> = {
   'a missing external file': {
     edit: outside('gone.bin'),
     code: 'ERR_MODEL_FORMAT',
-    said: /"onnx::MatMul_1900" .*"gone\.bin" of .*no such file\. Put it beside the model/,
+    said: /"onnx::MatMul_1900" .*"gone\.bin" of .*no such file\. Put it next to the model/,
   },
   'external data outside the folder': {
     edit: outside('../config.json'),
     code: 'ERR_MODEL_FORMAT',
-    said: /"onnx::MatMul_1900" .*"\.\.\/config\.json" of .*no path inside the folder\. Only files beside/,
+    said: /"onnx::MatMul_1900" .*"\.\.\/config\.json" of .*no path inside the folder\. Only files next to/,
   },
   'external data of another length': {
     edit: outside('model.onnx', '12'),

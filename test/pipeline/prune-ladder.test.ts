@@ -68,9 +68,9 @@ describe('pruneLadder', () => {
     const rungs =
       shots === 1 ? [...look, 'prune', 'prune'] : Array.from({ length: 4 }, () => [...look, 'prune']).flat();
     expect(begun.map(({ stage }) => stage).filter((stage) => [...look, 'prune'].includes(stage))).toEqual(rungs);
-    const wholes = seen.flatMap(({ whole }) => whole ?? []);
-    expect(wholes).toEqual(wholes.toSorted((a, b) => a - b));
-    expect(wholes.at(-1)).toBeGreaterThan(0.8);
+    const fractions = seen.flatMap(({ overall }) => overall ?? []);
+    expect(fractions).toEqual(fractions.toSorted((a, b) => a - b));
+    expect(fractions.at(-1)).toBeGreaterThan(0.8);
   });
 
   it('leaves the rungs that are complete when it is stopped in a later one', async () => {

@@ -49,8 +49,8 @@ const VOCABULARY = 'fang-prune-vocabulary.json';
 
 it('trims the vocabulary in memory first, to the bytes that trimVocabulary and shrink make one after the other', async () => {
   const model = await copyShortLlama(at('in'));
-  const levers = { allow: ['bits'], dtypes: ['q4'] } as const;
-  const asked = { ...quick, ...levers, certify: false, targetSize: '530KB' };
+  const reductions = { allow: ['bits'], dtypes: ['q4'] } as const;
+  const asked = { ...quick, ...reductions, certify: false, targetSize: '530KB' };
   const [report] = await shrink({ ...asked, model, out: at('out'), vocabularySize: 900, certify: true });
   const { vocabulary, bytes, certificate } = report;
   expect(vocabulary).toMatchObject({ rows: { before: 2048, after: 900 }, certificate: { equal: true, tokens: 128 } });
@@ -110,7 +110,7 @@ it('trims embedding models beside the decoder, and codes that nothing else chang
 it.each([
   [
     { targetSize: '10KB' },
-    /^targetSize is 10.0 KB, and the least that the levers allowed can reach is \d+ KB: .*embed/,
+    /^targetSize is 10.0 KB, and the least that the allowed reductions can reach is \d+ KB: .*embed/,
   ],
   [{ targetSize: '60 apples' }, /^targetSize is "60 apples"; expected bytes above 0/],
   [{ targetSize: 0 }, /^targetSize is 0; expected/],
@@ -123,7 +123,7 @@ it.each([
   [{ targetSize: '1MB', dtypes: ['q8', 'q4f16'] }, /^dtypes mixes q8 and q4f16/],
   [{ targetSize: '1MB', allow: ['bits'], heal: true }, /^heal has no effect where only bits are allowed/],
   [{ targetSize: '1MB', vocabularySize: 100 }, /^vocabularySize is 100, and \d+ tokens must stay/],
-  [{ targetSize: '1MB', vocabulary: ['a'], keepLanguages: ['en'] }, /^keepLanguages has no effect beside vocabulary/],
+  [{ targetSize: '1MB', vocabulary: ['a'], keepLanguages: ['en'] }, /^keepLanguages has no effect with vocabulary/],
   [{ targetSize: '1MB', vocabularySize: 900, recipe: 'r' }, /^recipe repeats decisions on the model/],
   [
     { targetSize: '1MB', vocabularySize: 900, calibration: { source: { tokens: [[1, 2]] } } },

@@ -121,11 +121,7 @@ it('leaves nothing when it is aborted', async () => {
 it.each<[string, object, RegExp]>([
   ['no selection', {}, /keepLanguages is missing, and so are vocabularySize and vocabulary/],
   ['texts alone', { texts: ['a.txt'] }, /texts alone are a poor guide/],
-  [
-    'a list and languages',
-    { vocabulary: ['a'], keepLanguages: ['en'] },
-    /keepLanguages has no effect beside vocabulary/,
-  ],
+  ['a list and languages', { vocabulary: ['a'], keepLanguages: ['en'] }, /keepLanguages has no effect with vocabulary/],
   ['a token that is none', { vocabulary: ['a', 'nosuchtoken'] }, /names "nosuchtoken" \(entry 2\)/],
   ['an id outside', { vocabulary: [0, 2048] }, /names the id 2048/],
   ['no folder', { keepLanguages: ['en'], out: undefined }, /out is missing/],

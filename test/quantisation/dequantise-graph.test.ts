@@ -247,12 +247,12 @@ it.each([
   [
     'linear scales of another axis',
     linear({ s: ones(3) }),
-    /^"w" of dims \[32,4\] has 3 scales beside them, expected 4 along axis 1/,
+    /^"w" of dims \[32,4\] has 3 scales next to them, expected 4 along axis 1/,
   ],
   [
     'linear blocks that end before the axis does',
     linear({ s: ones(1, OUT) }, { axis: 0, block_size: 16 }),
-    /has 4 scales beside them, expected 8 along axis 0 in blocks of 16/,
+    /has 4 scales next to them, expected 8 along axis 0 in blocks of 16/,
   ],
 ])('refuses %s', async (_, coded, message) => {
   const readAll = async () => {

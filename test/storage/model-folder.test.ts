@@ -177,7 +177,7 @@ describe('openModelFolder', () => {
     ],
     [
       { 'd.onnx': bytes, 'e.onnx': bytes, 'genai_config.json': '{"model": {"type": "whisper", "encoder": {}}}' },
-      /genai_config.json has an encoder beside its decoder \(whisper\)/,
+      /genai_config.json has an encoder next to its decoder \(whisper\)/,
     ],
   ])('refuses an encoder-decoder %#, in a folder and by its files', async (files, said) => {
     await put(Object.fromEntries(Object.entries(files).map(([path, content]) => [`t5/${path}`, content])));

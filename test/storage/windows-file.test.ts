@@ -13,11 +13,11 @@ const path = () => join(folder(), 'kept', 'windows.jsonl');
 
 it('keeps windows batch by batch and resumes from them', async () => {
   const first = await openWindowsFile(files, path(), origin);
-  expect(first.kept).toEqual([]);
+  expect(first.saved).toEqual([]);
   await first.append(windows.slice(0, 1));
   await first.append(windows.slice(1, 2));
   const second = await openWindowsFile(files, path(), origin);
-  expect(second.kept).toEqual(windows.slice(0, 2));
+  expect(second.saved).toEqual(windows.slice(0, 2));
   await second.append(windows.slice(2));
   expect(await readFile(path(), 'utf8')).toBe(formatWindowsFile(windows, origin));
 });
@@ -28,11 +28,11 @@ it('writes again what was cut off', async () => {
   const whole = await readFile(path(), 'utf8');
   await truncate(path(), whole.length - 5);
   const second = await openWindowsFile(files, path(), origin);
-  expect(second.kept).toEqual(windows.slice(0, 2));
+  expect(second.saved).toEqual(windows.slice(0, 2));
   await second.append(windows.slice(2));
   expect(await readFile(path(), 'utf8')).toBe(whole);
   await truncate(path(), 9);
-  expect((await openWindowsFile(files, path(), origin)).kept).toEqual([]);
+  expect((await openWindowsFile(files, path(), origin)).saved).toEqual([]);
   expect(await readFile(path(), 'utf8')).toBe(formatWindowsFile([], origin));
 });
 

@@ -96,7 +96,7 @@ export async function runBias(platform: Platform, request: BiasRequest): Promise
   });
 }
 
-/** A report beside the pruned model tells what it was calibrated on. */
+/** A report next to the pruned model tells what it was calibrated on. */
 async function findMismatch({ platform: { files }, root }: ModelFolder, tokensSha256: string): Promise<string[]> {
   const report = await readJsonFile(files, files.resolve(root, `${REPORT_NAME}.json`), MAX_REPORT_BYTES).catch(
     () => undefined,

@@ -82,7 +82,7 @@ const HALF_TYPES: ReadonlySet<number> = new Set([10, 16]);
 /**
  * Has ONNX Runtime open a folder that was written by its path, as users do, and read windows with it: a prompt, then tokens
  * one by one on the cache. Its logits are compared with the masked original's: the dense graph with the removed channels
- * zeroed and the repairs applied, run block by block. How far those move when the cut maps are rounded to the numbers beside and
+ * zeroed and the repairs applied, run block by block. How far those move when the cut maps are rounded to neighbouring numbers and
  * ONNX Runtime fuses no operators is the model's own rounding, which the tolerance follows from. Where that is not enough, the written
  * graph is run in float32 too, and the dense model is measured: kernels that round activations move its logits in the same way.
  *

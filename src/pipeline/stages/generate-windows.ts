@@ -41,10 +41,10 @@ export interface GenerateInput extends WindowShape {
   readonly written?: Int32Array[] | undefined;
 }
 
-/** Keys and values may take what is little beside the weights, where that is more. */
+/** Keys and values may take what is small relative to the weights, where that is more. */
 const CACHE_FRACTION = 1 / 4;
 
-/** Where the engine copies inputs, memory of a page holds the keys and values that it reads beside those that it makes. */
+/** Where the engine copies inputs, memory of a page holds the keys and values that it reads besides those that it makes. */
 const COPIED_CACHE_BYTES = 96 * 2 ** 20;
 
 /** Windows that a model wrote, and the same as the text of a windows file. */
@@ -127,7 +127,7 @@ async function openSavedWindows(journal: Journal | undefined, written: Int32Arra
   if (written.length === 0)
     for await (const part of (await journal?.read('windows')) ?? []) written.push(part as Int32Array);
   return {
-    kept: written,
+    saved: written,
     async append(added) {
       written.push(...added);
       await journal?.write('windows', written);
@@ -175,9 +175,9 @@ async function writeWindows(
   { engine, folder, windowCount, windowLength }: GenerateInput,
   options: WritingOptions,
 ): Promise<GeneratedSet> {
-  const { kept = [] } = options.store ?? {};
+  const { saved = [] } = options.store ?? {};
   // Nothing to write: the model need not be loaded.
-  if (kept.length >= windowCount) return describeGenerated(kept.slice(0, windowCount), options);
+  if (saved.length >= windowCount) return describeGenerated(saved.slice(0, windowCount), options);
   await refuseTooLarge(engine, folder);
   const model = await openLanguageModel(engine, folder, { writes: true });
   try {

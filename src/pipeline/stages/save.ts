@@ -10,19 +10,19 @@ import type { Stage } from '../job-context.js';
 
 export interface SaveInput extends Pick<SaveOptions, 'layout'> {
   readonly model: OnnxModel;
-  /** Where it comes from: what runtimes read beside it goes along. */
+  /** Where it comes from: what runtimes read next to it goes along. */
   readonly source: ModelFolder;
   /** Files to write instead of the source's, JSON or text, by path relative to the folder, such as `config.json`. */
   readonly documents: Readonly<Record<string, JsonObject | string>>;
   /** Models of other parts to write instead of the source's, by path relative to the folder. Default: those that the source changes. */
   readonly parts?: ReadonlyMap<string, OnnxModel> | undefined;
-  /** Files of the source that would be wrong beside the model, by path relative to the folder. Default: none. */
+  /** Files of the source that would be wrong next to the model, by path relative to the folder. Default: none. */
   readonly stale?: readonly string[] | undefined;
   /** Absolute path of the folder to fill. */
   readonly folder: string;
   /** The model file relative to the folder. Default: the source's. */
   readonly file?: string | undefined;
-  /** A variant beside a model that was saved before it: nothing else goes along. Default false. */
+  /** A variant next to a model that was saved before it: nothing else goes along. Default false. */
   readonly isFurther?: boolean | undefined;
   /** The model is what the source's files hold, which are copied. Default false. */
   readonly isSource?: boolean | undefined;
@@ -35,7 +35,7 @@ export interface SavedFolder extends SavedModel, Pick<SideFiles, 'leftOut' | 'ou
 }
 
 /**
- * Writes a model into a folder with what runtimes read beside it: tokenizer, templates, licence, models of other parts. A lone
+ * Writes a model into a folder with what runtimes read next to it: tokenizer, templates, licence, models of other parts. A lone
  * `.onnx` file without config is written alone.
  * @throws OptionError when something cannot be written; ModelFormatError when a weight cannot be read.
  */
@@ -79,7 +79,7 @@ export const save: Stage<SaveInput, SavedFolder> = {
     }),
 };
 
-/** A file beside a model as text. */
+/** A file next to a model as text. */
 export const formatDocument = (document: JsonObject | string): string =>
   typeof document === 'string' ? document : `${JSON.stringify(document, null, 2)}\n`;
 

@@ -104,7 +104,7 @@ async function reportTrimming(
   };
 }
 
-/** Files beside a model with new ids. */
+/** Files next to a model with new ids. */
 export interface RewrittenDocuments {
   /** By path relative to the folder. */
   readonly documents: Readonly<Record<string, JsonObject | string>>;

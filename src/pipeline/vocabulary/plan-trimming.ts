@@ -119,7 +119,7 @@ async function openParts(
     findTokenInput(decoder.proto.graph!.input) === undefined
   )
     throw new UnsupportedModelError(
-      `the embedding model ${folder.embeddings} lies outside the model's folder, where it cannot be trimmed with it; put it beside the decoder`,
+      `the embedding model ${folder.embeddings} lies outside the model's folder, where it cannot be trimmed with it; put it next to the decoder`,
     );
   const parts = new Map<string, TracedGraph>();
   for (const path of [...paths].sort()) {

@@ -20,10 +20,7 @@ export function checkVocabularyOptions({ keepLanguages, vocabularySize, vocabula
   if (vocabulary !== undefined) {
     for (const [name, value] of Object.entries({ keepLanguages, vocabularySize }))
       if (value !== undefined)
-        throw refusal(
-          name,
-          'has no effect beside vocabulary, which names the tokens themselves; leave one of both out',
-        );
+        throw refusal(name, 'has no effect with vocabulary, which names the tokens themselves; leave one of both out');
     return;
   }
   if (keepLanguages === undefined && vocabularySize === undefined)

@@ -6,7 +6,7 @@ import { relativeInside } from './paths.js';
 const building = new Map<string, string>();
 
 /**
- * Builds a folder while a list beside it names each file before it is made, so that after a kill it is known which files are the
+ * Builds a folder while a list next to it names each file before it is made, so that after a kill it is known which files are the
  * run's and which are the user's.
  */
 export async function listingFiles<T>(

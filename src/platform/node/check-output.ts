@@ -86,7 +86,7 @@ const LEAST_BYTES = 2 ** 17;
 async function findTaker(folder: string, wanted: NewEntry & { readonly path: string }): Promise<string> {
   try {
     // Permissions alone do not tell: file systems may be read-only, full or virtual.
-    // The probe bears the output's name, as all that a run writes beside the temporary folder.
+    // The probe bears the output's name, as all that a run writes next to the temporary folder.
     await rmdir(await mkdtemp(join(folder, `${basename(wanted.path)}.partial-`)));
     return folder;
   } catch (cause) {

@@ -14,7 +14,7 @@ export const ENTRY = /\.entry(\.new)?$/;
 
 /**
  * In front of each part stand the lengths of its two halves; after the last one, twice `END`, and a SHA-256 of the run's key, the
- * entry's name and all before: an entry under another name, or of another run, is not whole.
+ * entry's name and all before: an entry under another name, or of another run, is not complete.
  */
 const LENGTHS_BYTES = 16;
 const END = 2n ** 64n - 1n;
@@ -29,15 +29,15 @@ const MOST_BEHIND = 4;
 
 /**
  * Keeps entries as files of a folder. Each is written under another name, brought to the disk and renamed, so that what has
- * its name is whole. A write is done when its parts were taken: the disk follows behind, in the order of the writes.
+ * its name is complete. A write is done when its parts were taken: the disk follows behind, in the order of the writes.
  * @param run key of the run whose entries they are
  * @param createSink makes the files
  */
 export function createEntryStore(folder: string, run: string, createSink = createFileSink): EntryStore {
   const pathOf = (name: string) => join(folder, `${fileSafe(name)}.entry`);
   const startHash = (path: string) => createHash('sha256').update(`${run}\n${basename(path)}\n`);
-  /** Entries that were found whole, or were written here. */
-  const whole = new Set<string>();
+  /** Entries that were found complete, or were written here. */
+  const complete = new Set<string>();
   const behind: { readonly path: string; readonly completed: Promise<void> }[] = [];
   const flushQueue = async (isNear: () => boolean) => {
     while (behind.length > 0 && !isNear()) {
@@ -47,8 +47,8 @@ export function createEntryStore(folder: string, run: string, createSink = creat
   };
   const has = async (name: string) => {
     const path = pathOf(name);
-    if (!whole.has(path) && (await isWhole(path, startHash(path)))) whole.add(path);
-    return whole.has(path);
+    if (!complete.has(path) && (await isComplete(path, startHash(path)))) complete.add(path);
+    return complete.has(path);
   };
   return {
     has,
@@ -68,7 +68,7 @@ export function createEntryStore(folder: string, run: string, createSink = creat
         await rm(`${path}.new`, { force: true });
         throw error;
       }
-      whole.add(path);
+      complete.add(path);
       behind.push({ path, completed: ignoreRejection(complete(sink, path, behind.at(-1)?.completed)) });
       return byteLength;
     },
@@ -83,7 +83,7 @@ export function createEntryStore(folder: string, run: string, createSink = creat
         (file) => file.startsWith(`${fileSafe(scope)}.`) && ENTRY.test(file),
       );
       for (const path of files.map((file) => join(folder, file))) {
-        whole.delete(path);
+        complete.delete(path);
         await rm(path, { force: true });
       }
     },
@@ -143,7 +143,7 @@ function lengthsOf(plain: bigint, views: bigint): Uint8Array {
 }
 
 /** Whether an entry is there as it was written; a disk may have lost or changed some of it. */
-async function isWhole(path: string, hash: Hash): Promise<boolean> {
+async function isComplete(path: string, hash: Hash): Promise<boolean> {
   const file = await open(path).catch(() => undefined);
   if (file === undefined) return false;
   try {

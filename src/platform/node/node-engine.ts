@@ -54,7 +54,7 @@ export async function createNodeEngine(choice: EngineChoice = {}): Promise<Engin
 /** A sum is split among threads and rounds by its parts: the same number gives the same bytes on another machine. */
 function resolveThreads(threads = DEFAULT_THREADS): Pick<OrtEngineOptions, 'threads' | 'spinning'> {
   if (!Number.isInteger(threads) || threads < 0 || threads > MAX_THREADS)
-    throw new OptionError(`threads is ${threads}; expected a whole number from 0 to ${MAX_THREADS}`, {
+    throw new OptionError(`threads is ${threads}; expected an integer from 0 to ${MAX_THREADS}`, {
       option: 'threads',
     });
   return { threads, spinning: threads <= availableParallelism() };

@@ -2,16 +2,16 @@ import { readFile, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { exists } from './paths.js';
 
-/** Workspace of an output that is a mount point: what lies beside it is on another disk, and its folder cannot be renamed. */
+/** Workspace of an output that is a mount point: what lies next to it is on another disk, and its folder cannot be renamed. */
 export const INSIDE = '.fang-prune.partial';
 
-/** The workspace of an output: a folder beside it, or in it where it is a mount point or has one from then. @param target links resolved */
+/** The workspace of an output: a folder next to it, or in it where it is a mount point or has one from then. @param target links resolved */
 export async function placeWorkspace(target: string): Promise<string> {
   const inside = join(target, INSIDE);
   return (await exists(inside)) || (await isMountPoint(target)) ? inside : partialPathOf(target);
 }
 
-/** The workspace beside an output. */
+/** The workspace next to an output. */
 export const partialPathOf = (target: string): string => `${target}.partial`;
 
 /** Whether another file system, or another folder of the same one, begins at a folder. */

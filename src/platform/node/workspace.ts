@@ -151,7 +151,7 @@ export async function recover(target: string, output: string): Promise<void> {
       await removeResult(places);
     });
   const beside = partialPathOf(target);
-  // Of a run that works beside the output, and was cut off before it replaced anything in it.
+  // Of a run that works next to the output, and was cut off before it replaced anything in it.
   if ((await exists(inside)) && (await exists(beside)))
     await holding(inside, output, () => removeResult(placesIn(inside)));
   const replaced = join(beside, REPLACED);
@@ -239,7 +239,7 @@ async function removeScratch(folder: string): Promise<void> {
 }
 
 /** The workspace of an output, as the user would name it, if a run that was cut off may have left something in it. */
-export async function findKept(output: string): Promise<string | undefined> {
+export async function findUnfinishedRun(output: string): Promise<string | undefined> {
   const target = await resolveLinks(resolve(output));
   await recover(target, output);
   const folder = await placeWorkspace(target);
@@ -248,7 +248,7 @@ export async function findKept(output: string): Promise<string | undefined> {
 }
 
 /** @see Platform.hasUnfinishedRun */
-export const hasUnfinishedRun = async (output: string): Promise<boolean> => (await findKept(output)) !== undefined;
+export const hasUnfinishedRun = async (output: string): Promise<boolean> => (await findUnfinishedRun(output)) !== undefined;
 
 async function readRun(folder: string): Promise<string | undefined> {
   try {

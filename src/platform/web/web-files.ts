@@ -39,10 +39,10 @@ export function createWebFiles(
     );
   };
   /** Whatever lies in a folder, but for what is not complete. */
-  const listWhole = async (folder: string) => (await files.list(folder)).filter(({ name }) => !isPartial(name));
+  const listComplete = async (folder: string) => (await files.list(folder)).filter(({ name }) => !isPartial(name));
   const walk = async (folder: string, inside = ''): Promise<FoundFile[]> => {
     const found: FoundFile[] = [];
-    for (const { name, kind } of await listWhole(files.resolve(folder, inside))) {
+    for (const { name, kind } of await listComplete(files.resolve(folder, inside))) {
       if (kind === 'folder') found.push(...(await walk(folder, `${inside}${name}/`)));
       else {
         const file = await files.open(files.resolve(folder, inside, name));
@@ -66,7 +66,7 @@ export function createWebFiles(
     if ((await files.kindOf(target)) === 'file')
       throw new OptionError(`The output ${output} is a file. Choose a folder that does not exist yet.`);
     // A folder that was given is there already, and may well be empty.
-    if (!force && (await listWhole(target)).length > 0)
+    if (!force && (await listComplete(target)).length > 0)
       throw new OptionError(`The output folder ${output} exists. Choose another, or force its replacement.`);
   };
   /** Writes the manifest of a folder that is complete, and says how it takes its place. */

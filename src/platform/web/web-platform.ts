@@ -97,7 +97,7 @@ export async function startRuntime(runtime: WebRuntime, executionProviders: read
   const wrong = await tryEngine(engine);
   if (wrong === undefined) return engine;
   throw new EngineError(
-    `ONNX Runtime Web does not start on ${executionProviders.join(', ')}. Its .wasm file belongs beside its script, or where ` +
+    `ONNX Runtime Web does not start on ${executionProviders.join(', ')}. Its .wasm file belongs next to its script, or where ` +
       `ort.env.wasm.wasmPaths (in a worker runtime.wasmPaths) says. ${wrong}`,
   );
 }

@@ -6,7 +6,7 @@ export interface WebRuntime {
   readonly url?: string | undefined;
   /** Threads of WebAssembly, at least 1. Default: half the cores, 4 at most; 1 where the page is not cross-origin isolated. */
   readonly numThreads?: number | undefined;
-  /** Where ONNX Runtime's `.wasm` files lie, ending in `/`. Default: beside its module. */
+  /** Where ONNX Runtime's `.wasm` files lie, ending in `/`. Default: next to its module. */
   readonly wasmPaths?: string | undefined;
 }
 

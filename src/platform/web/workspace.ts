@@ -11,7 +11,7 @@ const DATABASE = 'fang-prune';
 type Key = [output: string, kind: 'run' | 'entry' | 'part', ...name: (string | number)[]];
 
 /** Contents of an entry: where its parts are. */
-interface KeptEntry {
+interface StoredEntry {
   readonly id: string;
   readonly count: number;
 }
@@ -71,8 +71,8 @@ const readRun = (database: UseStore, output: string) => get<string>(runOf(output
 function createEntryStore(database: UseStore, output: string, folder: string): EntryStore {
   const entryOf = (name: string): Key => [output, 'entry', name];
   const partOf = (id: string, at: number): Key => [output, 'part', id, at];
-  const partsOf = ({ id, count }: KeptEntry) => Array.from({ length: count }, (_, at) => partOf(id, at));
-  const find = (name: string) => get<KeptEntry>(entryOf(name), database);
+  const partsOf = ({ id, count }: StoredEntry) => Array.from({ length: count }, (_, at) => partOf(id, at));
+  const find = (name: string) => get<StoredEntry>(entryOf(name), database);
   return {
     has: async (name) => (await find(name)) !== undefined,
     async read(name) {

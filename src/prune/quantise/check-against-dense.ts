@@ -67,14 +67,14 @@ async function compareWithDense(
     model,
     analysed,
   }));
-  const isWhole = job.model === dense.model;
-  const models = isWhole ? compared.slice(1) : compared;
+  const isUnpruned = job.model === dense.model;
+  const models = isUnpruned ? compared.slice(1) : compared;
   const report = (done: number) =>
     options.onProgress?.({ stage: 'compare', done, total: 1 + models.length, detail: 'with the dense model' });
   report(0);
   const site = { engine, windows, signal: options.signal, onModel: report };
   const found = await measureDivergences(dense, models, site);
-  const [pruning, rounded, plain] = (isWhole ? [0, ...found] : found) as [number, number, number?];
+  const [pruning, rounded, plain] = (isUnpruned ? [0, ...found] : found) as [number, number, number?];
   const shared = { windowCount: windows.length, pruning };
   if (nearest === undefined || plain === undefined)
     return { quantised, cost: { ...shared, quantising: rounded - pruning } };

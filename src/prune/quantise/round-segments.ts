@@ -64,7 +64,7 @@ export async function roundSegments(
   context.begin('quantise', last + 1, depth * context.batches.length);
   try {
     for await (const part of kept.added()) {
-      const { name, ...chosen } = part as KeptCodes;
+      const { name, ...chosen } = part as SavedCodes;
       await take(learned.find((weight) => weight.name === name)!, chosen);
     }
     await kept.restore(runner);
@@ -96,7 +96,7 @@ interface RoundedWeight extends QuantisedWeight {
 }
 
 /** Codes as the journal has them. */
-interface KeptCodes extends ChosenCodes {
+interface SavedCodes extends ChosenCodes {
   /** Of the weight. */
   readonly name: string;
 }
@@ -110,7 +110,7 @@ const keepCodes = (rounded: readonly RoundedWeight[]): SegmentWork => ({
   parts: () =>
     Promise.all(
       rounded.map(
-        async ({ name, stored, rounding }): Promise<KeptCodes> => ({
+        async ({ name, stored, rounding }): Promise<SavedCodes> => ({
           name,
           codes: await readCodes(stored),
           ...rounding,

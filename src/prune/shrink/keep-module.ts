@@ -18,14 +18,14 @@ export interface RefinedOutcome {
 }
 
 /** A module's outcome as plain data. */
-interface KeptModule extends Omit<ShrunkModule, 'outcome'> {
+interface SavedModule extends Omit<ShrunkModule, 'outcome'> {
   readonly index: number;
   readonly outcome: Omit<ModuleOutcome, 'module'>;
-  readonly refined: ReadonlyMap<string, KeptTensor>;
+  readonly refined: ReadonlyMap<string, SavedTensor>;
   readonly degenerate: DegenerateChannels;
 }
 
-interface KeptTensor extends Pick<TensorHandle, 'dataType' | 'dims'> {
+interface SavedTensor extends Pick<TensorHandle, 'dataType' | 'dims'> {
   readonly bytes: Uint8Array<ArrayBuffer>;
 }
 
@@ -40,9 +40,9 @@ async function pack({
   outcome: whole,
   refined,
   degenerate,
-}: RefinedOutcome): Promise<KeptModule> {
+}: RefinedOutcome): Promise<SavedModule> {
   const { module, ...outcome } = whole;
-  const tensors = new Map<string, KeptTensor>();
+  const tensors = new Map<string, SavedTensor>();
   for (const [name, handle] of refined)
     tensors.set(name, { dataType: handle.dataType, dims: handle.dims, bytes: await handle.read() });
   return { index: module.index, outcome, weight, bias, refined: tensors, degenerate };
@@ -58,7 +58,7 @@ export async function repeatModule(
   part: unknown,
   edits: ModelEdits,
 ): Promise<Pick<RefinedOutcome, 'outcome' | 'degenerate'>> {
-  const { index, outcome: kept, refined, degenerate, ...rest } = part as KeptModule;
+  const { index, outcome: kept, refined, degenerate, ...rest } = part as SavedModule;
   const { modules } = context.job.analysed.detected.layout;
   const outcome = { module: findModule(modules, index), ...kept };
   await shrinkAgain(context, model, { ...rest, outcome }, edits);

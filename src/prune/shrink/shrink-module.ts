@@ -51,9 +51,9 @@ export async function shrinkModule(
   const plan = (count: number): Promise<RemovalPlan> => timed('repair', () => scored.remove(count));
   const remark = (text: string): unknown => remarks.push(`block ${module.block} ${module.kind}: ${text}`);
   const wanted = await plan(stepCount);
-  const isWhole = wanted.keep.length === 0;
-  const removal = isWhole ? await planWhole(context, model, { module, bias: wanted.bias }) : undefined;
-  const isStuck = isWhole && removal === undefined;
+  const isEntire = wanted.keep.length === 0;
+  const removal = isEntire ? await planEntireRemoval(context, model, { module, bias: wanted.bias }) : undefined;
+  const isStuck = isEntire && removal === undefined;
   if (isStuck) remark('one unit stays, because its result cannot be removed');
   const { keep, weight, bias, parts, overflow } = isStuck ? await plan(stepCount - 1) : wanted;
   for (const text of parts.flatMap(({ repaired }) => repaired.remarks ?? [])) remark(text);
@@ -121,7 +121,8 @@ export async function shrinkAgain(
   edits: ModelEdits,
 ): Promise<void> {
   const { module, keep } = shrunk.outcome;
-  const removal = keep.length === 0 ? await planWhole(context, model, { module, bias: shrunk.bias }) : undefined;
+  const removal =
+    keep.length === 0 ? await planEntireRemoval(context, model, { module, bias: shrunk.bias }) : undefined;
   await takeOut(context, model, { ...shrunk, removal }, edits);
 }
 
@@ -145,7 +146,7 @@ async function takeOut(
   for (const [name, value] of written.filter((entry) => entry !== undefined)) changed.set(name, value);
 }
 
-const planWhole = (
+const planEntireRemoval = (
   { job: { engine, analysed } }: PruneContext,
   model: OnnxModel,
   { module, bias }: { readonly module: PrunableModule; readonly bias: Float64Array | undefined },

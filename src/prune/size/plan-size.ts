@@ -1,6 +1,6 @@
 import type { RoundingCosts } from './estimate-rounding.js';
 import { type Bits, type Mixture, mixturesAt, type SizedForm, type SizedMap, type SizeProblem } from './mixtures.js';
-import { type FittedMixture, fitExactly, leversOf, type SizeSearch } from './search-size.js';
+import { type FittedMixture, fitExactly, type SizeSearch, waysToFit } from './search-size.js';
 
 /** A way to meet a size, by what statistics estimate. */
 export interface PlannedMixture extends FittedMixture {
@@ -42,7 +42,7 @@ export async function planSize(
   const best = (mixtures: readonly Mixture[]) =>
     mixtures.length === 0 ? undefined : mixtures.reduce((a, b) => (estimateOf(b) < estimateOf(a) ? b : a));
   const ways = [
-    ...leversOf(problem, bits),
+    ...waysToFit(problem, bits),
     { kind: 'mixture' as const, make: (aim: number) => best(mixturesAt(problem, aim)) },
   ];
   const found: PlannedMixture[] = [];

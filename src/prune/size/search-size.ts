@@ -110,20 +110,20 @@ export interface SmallestSize {
   readonly binds: readonly { readonly name: string; readonly bytes: number }[];
 }
 
-/** Finds the least bytes that the levers can reach. */
+/** Finds the least bytes that the reductions can reach. */
 export async function findSmallest({
   problem,
   bytesOf,
 }: Pick<SizeSearch, 'problem' | 'bytesOf'>): Promise<SmallestSize> {
   const bytesLeft = ({ forms }: SizedMap) => forms.at(-1)!.bytes;
   const tables = problem.maps.filter(({ isTable }) => isTable);
-  const whole = problem.maps.filter(({ isTable, module }) => !isTable && module === undefined);
-  const wholeBytes = whole.reduce((sum, map) => sum + bytesLeft(map), 0);
+  const others = problem.maps.filter(({ isTable, module }) => !isTable && module === undefined);
+  const otherBytes = others.reduce((sum, map) => sum + bytesLeft(map), 0);
   return {
     bytes: await bytesOf(smallestMixture(problem)),
     binds: [
       ...tables.map((map) => ({ name: map.name, bytes: bytesLeft(map) })),
-      ...(whole.length > 0 ? [{ name: `${whole.length} other matrices whose shape stays`, bytes: wholeBytes }] : []),
+      ...(others.length > 0 ? [{ name: `${others.length} other matrices whose shape stays`, bytes: otherBytes }] : []),
       { name: 'all else that stays', bytes: problem.fixedBytes },
     ],
   };
@@ -136,7 +136,7 @@ export function checkSmallest({ bytes, binds }: SmallestSize, { option, targets,
   const parts = binds.map((part) => `${part.name} ${describe(part.bytes)}`).join(', ');
   throw refusal(
     option,
-    `is ${describe(tooSmall)}, and the least that the levers allowed can reach is ${describe(bytes)}: ${parts}. Ask for more, or allow more levers or dtypes of fewer bits`,
+    `is ${describe(tooSmall)}, and the least that the allowed reductions can reach is ${describe(bytes)}: ${parts}. Ask for more, or allow more reductions or dtypes of fewer bits`,
   );
 }
 
@@ -154,7 +154,7 @@ async function chooseFor(site: ChoosingSite, targetBytes: number): Promise<reado
   // The most bits fit: nothing needs to be given up.
   const [most] = bits;
   if (most !== undefined && found.some(({ mixture }) => isUniform(mixture, most))) return found;
-  const levers = leversOf(problem, bits);
+  const ways = waysToFit(problem, bits);
   const add = async (kind: SizeCandidate['kind'], fitted: FittedMixture, predicted?: number) => {
     const known = measured.find(({ mixture }) => keyOf(mixture) === keyOf(fitted.mixture));
     const candidate = known ?? {
@@ -164,8 +164,8 @@ async function chooseFor(site: ChoosingSite, targetBytes: number): Promise<reado
     if (known === undefined) measured.push(candidate);
     if (!found.includes(candidate)) found.push(candidate);
   };
-  const singles: { readonly kind: Lever['kind']; readonly fitted: FittedMixture }[] = [];
-  for (const { kind, make } of levers) {
+  const singles: { readonly kind: WayToFit['kind']; readonly fitted: FittedMixture }[] = [];
+  for (const { kind, make } of ways) {
     const fitted = await fitExactly(site, make, targetBytes);
     if (fitted !== undefined) singles.push({ kind, fitted });
   }
@@ -195,7 +195,7 @@ async function chooseFor(site: ChoosingSite, targetBytes: number): Promise<reado
 }
 
 /** Bits alone, and units in each number of bits. */
-export function leversOf(problem: SizeProblem, bits: readonly Bits[]): readonly Lever[] {
+export function waysToFit(problem: SizeProblem, bits: readonly Bits[]): readonly WayToFit[] {
   const single = bits.map((only) => withBits(problem, only));
   return [
     {
@@ -203,13 +203,13 @@ export function leversOf(problem: SizeProblem, bits: readonly Bits[]): readonly 
       make: (aim) => mixturesAt({ ...problem, modules: [] }, aim).at(-1),
     },
     ...(single.length === 0 ? [problem] : single).map(
-      (one): Lever => ({ kind: 'pruned', make: (aim) => mixturesAt(one, aim).find(({ steps }) => steps.size > 0) }),
+      (one): WayToFit => ({ kind: 'pruned', make: (aim) => mixturesAt(one, aim).find(({ steps }) => steps.size > 0) }),
     ),
   ];
 }
 
 /** A way to fit into a number of bytes; undefined where it cannot. */
-export interface Lever {
+export interface WayToFit {
   readonly kind: 'plain' | 'bits' | 'pruned';
   readonly make: (aim: number) => Mixture | undefined;
 }
@@ -221,10 +221,10 @@ const bestOf = (mixtures: readonly Mixture[], predict: (cost: MixtureCost) => nu
 export function predictCosts(
   measured: readonly Pick<SizeCandidate, 'mixture' | 'cost'>[],
 ): (estimate: MixtureCost) => DraftCost {
-  const lawOf = (lever: keyof MixtureCost, cost: keyof DraftCost) =>
+  const lawOf = (part: keyof MixtureCost, cost: keyof DraftCost) =>
     fitPowerLaw(
       measured.flatMap(({ mixture, cost: found }): CalibrationPoint[] =>
-        mixture.estimate[lever] > 0 ? [{ estimate: mixture.estimate[lever], measured: found[cost] }] : [],
+        mixture.estimate[part] > 0 ? [{ estimate: mixture.estimate[part], measured: found[cost] }] : [],
       ),
     );
   const [pruning, quantising] = [lawOf('pruning', 'pruning'), lawOf('rounding', 'quantising')];
@@ -303,7 +303,7 @@ async function estimatePlainCosts(
     const scale = sum > 0 ? Math.max(0, cost.quantising) / sum : 0;
     costs.set(only, new Map(named.map(({ name }) => [name, (own.get(name) ?? 0) * scale])));
   }
-  // What a table costs is measured by itself, beside all else in the most bits.
+  // What a table costs is measured by itself, with everything else in the most bits.
   const tables = new Map<string, MeasuredDraft>();
   const [first] = found;
   for (const { name, isTable, forms } of problem.maps) {

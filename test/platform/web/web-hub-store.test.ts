@@ -28,7 +28,7 @@ async function open(platform: Platform, id: string, options: Parameters<typeof o
   return opened;
 }
 
-async function isWhole({ files }: Platform, root: string): Promise<boolean> {
+async function isComplete({ files }: Platform, root: string): Promise<boolean> {
   const source = await files.open(files.resolve(root, DATA));
   return Buffer.from(await source!.read(0, source!.byteLength)).equals(data);
 }
@@ -43,7 +43,7 @@ it('receives a model of the Hub into the private file system, once', async () =>
     modelFile: 'onnx/model.onnx',
   });
   expect(hub).toMatchObject({ repo: 'me/tiny', revision: 'main', commit: commitOf(tiny) });
-  expect(await isWhole(platform, root)).toBe(true);
+  expect(await isComplete(platform, root)).toBe(true);
   const filesAsked = () => server.requests.filter(({ line }) => line.includes('/cdn/')).length;
   const asked = filesAsked();
   await open(platform, 'me/tiny');
@@ -64,7 +64,7 @@ it('resumes where a connection was cut, and where a call was aborted', async () 
   const [cut, aborted] = rangesOf().map((range) => Number(/^bytes=(\d+)-$/.exec(range)?.[1]));
   expect(cut).toBe(600_000);
   expect(aborted).toBeGreaterThan(1_000_000);
-  expect(await isWhole(platform, root)).toBe(true);
+  expect(await isComplete(platform, root)).toBe(true);
 });
 
 it('refuses a content that is not what its hash says, and begins it again', async () => {
@@ -72,7 +72,7 @@ it('refuses a content that is not what its hash says, and begins it again', asyn
   const platform = await pageWith({ wrong });
   await expect(open(platform, 'me/tiny')).rejects.toThrow(ModelFormatError);
   delete wrong[DATA];
-  expect(await isWhole(platform, (await open(platform, 'me/tiny')).root)).toBe(true);
+  expect(await isComplete(platform, (await open(platform, 'me/tiny')).root)).toBe(true);
 });
 
 it('gives the token that the page has, and asks for it by the name it has there', async () => {

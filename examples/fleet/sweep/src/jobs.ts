@@ -16,7 +16,7 @@ export interface EvaluateData extends Pick<Sweep, 'texts' | 'evaluation'> {
   readonly model: string;
   /** Absent: the dense model itself is measured. */
   readonly method?: string;
-  /** Where the ladder lies; scores and figures are kept beside it. */
+  /** Where the ladder lies; scores and figures are kept next to it. */
   readonly folder: string;
 }
 

@@ -3,7 +3,7 @@
  * @param keep Inputs that stay, in their new order.
  * @returns undefined where a block is broken
  */
-export function wholeBlocks(keep: Int32Array, inCount: number, blockSize: number): Int32Array | undefined {
+export function completeBlocks(keep: Int32Array, inCount: number, blockSize: number): Int32Array | undefined {
   const kept: number[] = [];
   for (let at = 0; at < keep.length; ) {
     const first = keep[at]!;
