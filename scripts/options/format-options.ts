@@ -1,8 +1,7 @@
 import { pruneCommand } from '../../src/cli/prune.js';
 import { COMMANDS as ROWS } from '../../src/cli/run-cli.js';
 import { BUDGET } from '../../src/options/budget.js';
-import { type Families, listRows, type NamedRow, type OptionRow, rowsOf } from '../../src/options/option.js';
-import { SOURCES } from '../repository.js';
+import { type Families, listRows, type NamedRow, type OptionRow } from '../../src/options/option.js';
 
 /** Commands, each with the call that it makes, if it is one; the row of `sparsity` is the call's: a ladder is a call of its own. */
 const COMMANDS = ROWS.map(({ name, arguments: given, call, families }): [string, string | undefined, Families] => [
@@ -31,20 +30,18 @@ export function formatOptionsPage(): string {
 
 const HEAD = '| option | flag | what it is | may be | default |\n| --- | --- | --- | --- | --- |\n';
 
-/** The README's table: everyday flags of `prune` and `observe`, all flags of the others. */
+/** The README's table: commands, with the call that each makes. */
 export function formatCommands(): string {
-  const lines = COMMANDS.map(([command, , families]) => {
-    const flagged = listRows(rowsOf(families)).filter(({ row }) => row.flag !== undefined && !SHARED.test(row.flag));
-    const everyday = flagged.filter(({ row }) => row.everyday === true);
-    const shown = flagged.length > 20 ? everyday : flagged;
-    const more = shown.length < flagged.length ? ` [and more](${SOURCES}docs/options.md)` : '';
-    return `| \`${command}\` | ${shown.map(({ row }) => `\`${longName(row.flag!)}\``).join(' ')}${more} |`;
+  const lines = ROWS.map(({ name, arguments: given, call, description }) => {
+    const cells = [
+      `\`${[name, ...Object.keys(given)].join(' ')}\``,
+      call === undefined ? '' : `\`${call}\``,
+      description,
+    ];
+    return `| ${cells.map(escapeCell).join(' | ')} |`;
   });
-  return `| command | options |\n| --- | --- |\n${lines.join('\n')}\n`;
+  return `| command | call | what it does |\n| --- | --- | --- |\n${lines.join('\n')}\n`;
 }
-
-/** Flags that the README lists once for all commands. */
-const SHARED = /--(embeddings|offline|execution-provider)/;
 
 const longName = (flag: string): string => /--[\w-]+/.exec(flag)![0];
 

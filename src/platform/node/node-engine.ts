@@ -46,7 +46,7 @@ export async function createNodeEngine(choice: EngineChoice = {}): Promise<Engin
     failures.push(`${provider}: ${failure}`);
   }
   throw new EngineError(
-    `no execution provider that was asked for starts here (${failures.join('; ')}). For CUDA see "Running on CUDA" in ` +
+    `no execution provider that was asked for starts here (${failures.join('; ')}). For CUDA see "Runtimes" in ` +
       'the README; otherwise choose cpu, or a list that ends in cpu',
   );
 }
