@@ -1,4 +1,4 @@
-/** Brings a whole method: scores and a repair of its own that share what was computed once. */
+/** Brings an entire method: scores and a repair of its own that share what was computed once. */
 import { type CompensationAdapter, prune } from 'fang-prune';
 
 /** Scores a unit by the output it makes up on average, and puts the mean output of removed units into a bias. */

@@ -1,4 +1,4 @@
-/** Prunes one FFN with the library's modules alone, and the whole model from the same parts. `npx tsx examples/14-modules-by-hand.ts` */
+/** Prunes one FFN with the library's modules alone, and the entire model from the same parts. `npx tsx examples/14-modules-by-hand.ts` */
 import { readFile } from 'node:fs/promises';
 import { createNodeEngine } from 'fang-prune';
 import * as core from 'fang-prune/core';

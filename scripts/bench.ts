@@ -1,6 +1,6 @@
 /**
  * Compares the time of whole pruning runs, or of writing the model in a dtype, with that of bare forward passes of the same windows through the same blocks (and,
- * next to it, through the whole model, logits handed out), and tells the peak memory. All take turns, each in a process of
+ * next to it, through the entire model, logits handed out), and tells the peak memory. All take turns, each in a process of
  * its own; medians are printed. The time in which a model writes calibration windows is left out. With several sparsities
  * every method runs as a ladder, and then once for each of them alone. `progress` compares the time left that runs show with what
  * followed, see `bench/follow-progress.ts`.

@@ -1,5 +1,5 @@
 /**
- * Checks the gradients of a whole model against reference numbers made by another framework.
+ * Checks the gradients of an entire model against reference numbers made by another framework.
  *
  * Usage: npx tsx scripts/check-gradients.ts MODEL REFERENCE.json [KEY]
  *

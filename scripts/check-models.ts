@@ -5,7 +5,7 @@
  *   npx tsx scripts/check-models.ts FILE.onnx ... [--method flap] [--modules ffn,attention,all] [--sparsity 0.1,0.3,0.5]
  *     [--head-unit group,query] [--allocation uniform] [--gone 1,2] [--input-steps 2]
  *
- * `--gone` names blocks whose FFN goes whole.
+ * `--gone` names blocks whose FFN goes entirely.
  */
 import { parseArgs } from 'node:util';
 import * as ort from 'onnxruntime-node';

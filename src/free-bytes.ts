@@ -2,7 +2,7 @@ let closedPort: MessagePort | undefined;
 
 /**
  * Frees the memory of large arrays without other references, which are empty afterwards; those with shared memory are not changed. Left
- * to the garbage collector, every 30 MB of them would have it go through the whole heap.
+ * to the garbage collector, every 30 MB of them would have it go through the entire heap.
  */
 export function freeBytes(...arrays: readonly ArrayBufferView[]): void {
   for (const { buffer, byteLength } of arrays)

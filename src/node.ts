@@ -41,7 +41,7 @@ export const plan = nodeCalls.plan;
  * Prunes a model folder at several sparsities after one measurement of the dense model: calibration windows, contexts, gradients
  * and removal orders are shared. Each rung is the folder that `prune` would write, byte for byte but for its report, and
  * appears under its name when it is complete; when a rung fails, those before it stay. Times of shared stages stand in
- * every report, and when all rungs are done the table of the whole ladder.
+ * every report, and when all rungs are done the table of the entire ladder.
  *
  * @returns the reports in the order of `sparsity`.
  * @throws OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError; the signal's reason when aborted.
@@ -143,7 +143,7 @@ export const heal = nodeCalls.heal;
 
 /**
  * Takes tokens out of a model's vocabulary: their rows in the embedding and the LM head, and what files say of them. Tokens of the
- * languages named stay, or those that merges make first, or those of a list. The logits of tokens that stay keep their bits, and any
+ * languages named stay, or those that merges make first, or those of a list. The logits of remaining tokens keep their bits, and any
  * text can still be encoded.
  *
  * @throws OptionError; ModelFormatError when tokenizer.json is another model's; UnsupportedModelError for a tokenizer or a graph that

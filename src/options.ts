@@ -177,7 +177,7 @@ export function readsTokens(options: ResolvedOptions): boolean {
   return isMeasured || adapters.some((found) => found !== undefined && found.needs !== 'none');
 }
 
-/** Whether an FFN may go whole. */
+/** Whether an FFN may go entirely. */
 export const mayRemoveEntireFfns = ({
   allocation,
   minimumWidth,

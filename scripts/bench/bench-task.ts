@@ -4,7 +4,7 @@ import type { StageTiming } from '../../src/prune/job.js';
 /** What a process of its own is asked to run. */
 export interface BenchTask {
   readonly model: string;
-  /** A pruning method; or a dtype, which is written of the whole model; or the same windows with nothing collected, `bare` through the blocks, `model` through the LM head as well. */
+  /** A pruning method; or a dtype, which is written of the entire model; or the same windows with nothing collected, `bare` through the blocks, `model` through the LM head as well. */
   readonly method: string;
   readonly options: Pick<PruneOptions, 'modules'>;
   /** What to prune to; several make a ladder. */

@@ -22,7 +22,7 @@ const LAST = 0.05;
 interface Deviation {
   /** Of the time left, as a fraction of what followed. */
   readonly left: number;
-  /** Of the time of the whole run, as a fraction of what it took. */
+  /** Of the time of the entire run, as a fraction of what it took. */
   readonly total: number;
   /** Fraction of the run's time, after its first tenth, in which a time left was shown. */
   readonly shown: number;

@@ -3,7 +3,7 @@ import type { QuantizeRequest, ShrinkRequest } from '../../src/node.js';
 /** One way to make a model smaller; a row of the table for each size that it is measured at. */
 export interface Variant {
   readonly name: string;
-  /** One dtype for the whole model; its size follows. */
+  /** One dtype for the entire model; its size follows. */
   readonly quantize?: Pick<QuantizeRequest, 'dtype' | 'rounding'>;
   /** What `shrink` may do at each size that was asked for. */
   readonly shrink?: Pick<ShrinkRequest, 'allow' | 'dtypes' | 'heal'>;
@@ -14,7 +14,7 @@ export interface Variant {
 }
 
 const DTYPES = ['q8', 'q4', 'q2'] as const;
-/** With bits among what may go, and one dtype, the whole model gets that dtype. */
+/** With bits among what may go, and one dtype, the entire model gets that dtype. */
 const PRUNED = { allow: ['neurons', 'heads', 'bits'], dtypes: ['q4'] } as const;
 const NEAREST = { dtype: 'q4', rounding: 'nearest' } as const;
 

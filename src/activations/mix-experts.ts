@@ -7,7 +7,7 @@ export interface RankedExperts {
   readonly experts: readonly number[];
   /** Their scores. */
   readonly scores: readonly number[];
-  /** `sum exp(score - best)` over all experts that stay, those that are not ranked included. */
+  /** `sum exp(score - best)` over all remaining experts, those that are not ranked included. */
   readonly total: number;
 }
 

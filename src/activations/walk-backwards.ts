@@ -167,7 +167,7 @@ async function startAtLoss(walk: IndexedWalk): Promise<number> {
       domains: gradient.domains,
     };
   };
-  // Other values of the forward pass have a whole batch's size, so they are computed again.
+  // Other values of the forward pass have an entire batch's size, so they are computed again.
   const atHand = (value: string) => value === input || index.inputs.has(value);
   const head = await compileStage({
     engine,

@@ -86,7 +86,7 @@ export interface Allocation {
   readonly checkable?: 'budget' | 'budget and heads';
   /**
    * The sparsities are taken as they are, to the nearest step; the report says what they came to.
-   * @returns One sparsity a module, in [0, 1), in their order; 1 for an FFN that goes whole.
+   * @returns One sparsity a module, in [0, 1), in their order; 1 for an FFN that goes entirely.
    * @example
    * const sparingTheFirst = ({ sparsity, modules }) => modules.map(({ block }) => (block === 0 ? 0 : sparsity));
    */

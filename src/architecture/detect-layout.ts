@@ -126,7 +126,7 @@ export function detectLayout(request: DetectRequest): DetectedModel {
 interface Stream {
   /** Cuts worth having: the last value before the first linear map, then one after each stretch that holds any. */
   readonly cuts: readonly string[];
-  /** All values that the whole residual stream passes through, cuts and their norms. */
+  /** All values that the entire residual stream passes through, cuts and their norms. */
   readonly stream: ReadonlySet<string>;
   /** Values of the tokens that several blocks read besides it. */
   readonly shared: ReadonlySet<string>;

@@ -30,7 +30,7 @@ const REDUCING: ReadonlySet<string> = new Set(['TopK', 'ArgMax', 'ReduceMax', 'G
 /** Operators that change no number along an axis of one element, such as the experts of a group of one. */
 const SUMS: ReadonlySet<string> = new Set(['ReduceSum', 'ReduceMean']);
 
-/** Slots of inputs with an axis of the chosen experts, beside an input with an axis of all experts. */
+/** Slots of inputs with an axis of the chosen experts, next to an input with an axis of all experts. */
 const CHOSEN_SLOTS: Readonly<Record<string, readonly number[]>> = { ScatterElements: [1, 2], GatherElements: [1] };
 
 /** A value to follow back. */

@@ -115,7 +115,7 @@ export interface PrunableModule {
   readonly neuronsStay?: string;
   /** Whether a norm stands between its output and the residual stream (Gemma's and OLMo 2's norm after attention and FFN). */
   readonly isNormalized?: boolean;
-  /** Parameters that leave with one unit alone (query side), and with a whole group's shared part. */
+  /** Parameters that leave with one unit alone (query side), and with an entire group's shared part. */
   readonly parametersPerUnit: number;
   readonly parametersPerGroup: number;
   /** All prunable parameters of the module, biases included. */

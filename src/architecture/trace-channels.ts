@@ -252,7 +252,7 @@ function walkChannels(request: WalkRequest, unitCount: number): WalkOutcome {
 
 /**
  * Whether units can be picked behind what stays whole: linear maps that make the channels become smaller too, not only the one that
- * reads them, heads still meet their attention, and nothing that makes a whole value becomes smaller.
+ * reads them, heads still meet their attention, and nothing that makes an entire value becomes smaller.
  */
 function isCutBehind(
   { labels, nodes, isAttention: isHeads }: Pick<ChannelTrace, 'labels' | 'nodes' | 'isAttention'>,

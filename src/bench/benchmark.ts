@@ -40,7 +40,7 @@ export interface ModelSpeed {
   readonly decodeTokensPerSecond: Spread;
   /** Largest resident memory of the model's own process. */
   readonly peakMemoryBytes: number;
-  /** Whether the graph has a KV cache; without one every token costs a whole prompt. */
+  /** Whether the graph has a KV cache; without one every token costs an entire prompt. */
   readonly hasCache: boolean;
 }
 

@@ -61,7 +61,7 @@ function configured({ configs }: TokenHints, key: string): unknown[] {
 
 function endOfText(tokenizer: Tokenizer | undefined): number | undefined {
   const ids = tokenizer?.encode(END_OF_TEXT) ?? [];
-  // A tokenizer without it may read the whole piece as one unknown token.
+  // A tokenizer without it may read the entire piece as one unknown token.
   return ids.length === 1 && tokenizer?.decode(ids) === END_OF_TEXT ? ids[0] : undefined;
 }
 

@@ -27,7 +27,7 @@ export const biasCommand: CommandRow<BiasRequest, BiasResult> = {
   format: formatBias,
 };
 
-/** A bias for people: the whole texts, then context by context, then what is suspicious. */
+/** A bias for people: the entire texts, then context by context, then what is suspicious. */
 export function formatBias(bias: BiasResult, colors: Colors): string {
   const { calibration, text, contexts, described, overlap, warnings, name } = bias;
   const shared = overlap.tokenCount === 0 ? 0 : overlap.sharedCount / overlap.tokenCount;

@@ -25,7 +25,7 @@ const BAR_WIDTH = 20;
 /** The remaining time goes on between two steps. */
 const REDRAW_INTERVAL_MS = 200;
 
-/** One line for the whole job. */
+/** One line for the entire job. */
 function barDisplay({ colors, now }: Terminal, status: StatusLine): ProgressDisplay {
   let progress: Progress | undefined;
   let updatedAt = 0;
@@ -69,7 +69,7 @@ function lineDisplay({ err, now }: Terminal): ProgressDisplay {
   };
 }
 
-/** Of the whole job, or else of the stage. */
+/** Of the entire job, or else of the stage. */
 function fractionOf({ overall, done, total }: Progress): number {
   return Math.min(0.99, overall ?? (total > 0 ? done / total : 0));
 }

@@ -126,7 +126,7 @@ function reportPlace(
     : place.replace(/\.json$/, `-${nameRungs(sparsity.map(fractionOf))[rung]!.name}.json`);
 }
 
-/** A dry run is an estimate, unless something is asked for that only a whole run knows. */
+/** A dry run is an estimate, unless something is asked for that only an entire run knows. */
 const isEstimated = ({ dryRun, report, recipe, statistics }: LadderRequest): boolean =>
   dryRun === true && typeof report !== 'string' && recipe === undefined && statistics === undefined;
 

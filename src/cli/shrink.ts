@@ -57,7 +57,7 @@ export const shrinkCommand: CommandRow<ShrinkCommandRequest, ShrinkResult | Shri
   },
 };
 
-/** A dry run is an estimate, unless something is asked for that only a whole run knows. */
+/** A dry run is an estimate, unless something is asked for that only an entire run knows. */
 const isEstimated = ({ dryRun, report, recipe }: ShrinkCommandRequest): boolean =>
   dryRun === true && typeof report !== 'string' && recipe === undefined;
 

@@ -30,7 +30,7 @@ export function createObcAdapter({ dampening, step }: ObcOptions): CompensationA
     async prepare(problem) {
       validateProblem(problem, 'gram');
       const { knownScores } = problem;
-      // A known order needs no factor of the whole Hessian.
+      // A known order needs no factor of the entire Hessian.
       if (knownScores !== undefined) {
         const hessian = buildHessian(problem, { dampening });
         return { scores: knownScores, compensate: (keep) => compensateByLeastSquares(problem, hessian, keep) };

@@ -161,7 +161,7 @@ export interface LogitsRow {
 const STEPS = 2;
 
 /**
- * Runs a whole decoder as its users do, window by window: a prompt, then the last tokens one by one on the cache that the
+ * Runs an entire decoder as its users do, window by window: a prompt, then the last tokens one by one on the cache that the
  * runs before left; without a cache, the window at once.
  *
  * @returns the logits that were returned, of every position or, where the graph gives no others, of the last one of each run.

@@ -16,7 +16,7 @@ import { createTokenScorer, rowsOf, type TokenScorer } from './token-scorer.js';
 export interface LanguageModelOptions extends CacheSizes {
   /** Runs the small graph that scores logits; usually the one that made `session`. */
   readonly engine: Engine;
-  /** A whole decoder model; released together with the language model. */
+  /** An entire decoder model; released together with the language model. */
   readonly session: Session;
 }
 

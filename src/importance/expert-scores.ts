@@ -17,7 +17,7 @@ export interface ExpertScoreRow {
   readonly description: string;
   /** Where it was published. */
   readonly paper: string;
-  /** Whether the experts that stay are scored again once others have left; as published, scores are those of the whole mixture. */
+  /** Whether the remaining experts are scored again once others have left; as published, scores are those of the entire mixture. */
   readonly isMeasuredAnew: boolean;
   /** By expert. */
   score(statistics: ExpertStatistics): Float64Array;

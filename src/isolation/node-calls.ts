@@ -16,7 +16,7 @@ import { runIsolated } from './run-isolated.js';
 /** Where a call works. */
 export interface IsolateOption {
   /**
-   * Make the whole call in a process of its own, under a watchdog: a model that ends ONNX Runtime's process, runs for ever or
+   * Make the entire call in a process of its own, under a watchdog: a model that ends ONNX Runtime's process, runs for ever or
    * takes all memory then ends in an EngineError. Such a call takes plain data alone: no engine, no functions. Default false.
    */
   readonly isolate?: boolean | undefined;

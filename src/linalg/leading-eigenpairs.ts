@@ -10,7 +10,7 @@ const BLOCK_SIZE = 4;
 /** The space is checked when it has this many vectors a wanted one, which mostly suffices for real covariances. */
 const FIRST_CHECK = 4;
 const GROWTH = 1.25;
-/** A larger share of the whole space costs more than the full decomposition. */
+/** A larger share of the entire space costs more than the full decomposition. */
 const LARGEST_SHARE = 0.75;
 /** Largest angle between the space found and the true one, as far as residuals tell. */
 const TOLERANCE = 1e-8;

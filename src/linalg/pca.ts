@@ -16,7 +16,7 @@ export interface Pca {
   readonly variances: Float64Array;
 }
 
-/** Up to this size reducing the whole matrix is quicker than iterating (about 0.06 s). */
+/** Up to this size reducing the entire matrix is quicker than iterating (about 0.06 s). */
 const DENSE_LIMIT = 384;
 
 /** Number of components, and the port for large products. */

@@ -41,7 +41,7 @@ export function isFloatType(dataType: number): boolean {
 }
 
 /**
- * Reads a whole floating-point weight, row-major; exact except for double, which is rounded.
+ * Reads an entire floating-point weight, row-major; exact except for double, which is rounded.
  * @throws UnsupportedModelError when the type is not float, float16, bfloat16 or double.
  */
 export async function readFloat32(handle: TensorHandle): Promise<Float32Array> {

@@ -10,11 +10,11 @@ export interface TensorHandle {
   readonly dims: readonly number[];
   /** Length of the raw bytes. */
   readonly byteLength: number;
-  /** Bytes in raw layout, the whole tensor or `length` bytes from `offset`. @throws ModelFormatError when the source is shorter than promised. */
+  /** Bytes in raw layout, the entire tensor or `length` bytes from `offset`. @throws ModelFormatError when the source is shorter than promised. */
   read(range?: { readonly offset: number; readonly length: number }): Promise<Uint8Array<ArrayBuffer>>;
   /** Where its bytes lie in a file, one after the other; absent: nowhere. */
   readonly place?: FilePlace | undefined;
-  /** The part that `sliceHandle` cut; absent: the whole tensor. */
+  /** The part that `sliceHandle` cut; absent: the entire tensor. */
   readonly cut?: TensorCut;
 }
 

@@ -127,7 +127,7 @@ function words(bytes: Uint8Array<ArrayBuffer>, width: number): Uint8Array | Uint
 
 /** Elements of a tensor put back to where they were cut from. */
 export interface FilledTensor {
-  /** The whole tensor, as it is without them. */
+  /** The entire tensor, as it is without them. */
   readonly whole: TensorHandle;
   readonly bytes: Uint8Array<ArrayBuffer>;
 }

@@ -286,7 +286,7 @@ export function neuronAxes(
   };
 }
 
-/** Operators that hold a whole mixture, router's product aside. */
+/** Operators that hold an entire mixture, router's product aside. */
 export const FUSED_MIXTURES: ReadonlySet<string> = new Set(Object.keys(SLOTS));
 
 /** @param node a fused mixture */

@@ -67,7 +67,7 @@ const linearAttention: Operator = {
   gradient: { lower: writeRecurrence },
 };
 
-/** The norm of each run of as many channels as there are scales: whole runs carry over. */
+/** The norm of each run of as many channels as there are scales: complete runs carry over. */
 const alongRuns = (site: RuleSite) => {
   const [x = '', scale = ''] = site.node.input;
   const dims = site.dims(x);

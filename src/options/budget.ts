@@ -45,7 +45,7 @@ export interface BudgetOptions {
   readonly widthMultiple?: number | undefined;
   /**
    * Fraction of its neurons that every FFN and every expert keeps in any case, in [0, 1]; at 1 whole experts alone leave a mixture. At 0
-   * an FFN may go whole under `allocation: 'global'`: it is no longer in the graph. Above 0, and by default, one neuron stays. Attention
+   * an FFN may go entirely under `allocation: 'global'`: it is no longer in the graph. Above 0, and by default, one neuron stays. Attention
    * always keeps a KV group.
    */
   readonly minimumWidth?: number | undefined;
@@ -56,7 +56,7 @@ export interface BudgetOptions {
   readonly shots?: number | undefined;
   /**
    * Sparsity of single blocks, as 0.5 or '50%'; 0 keeps a block as it is. The others share the rest of the budget. An FFN's own may be 1 where
-   * `allocation` is `global` and `minimumWidth` 0: it goes whole.
+   * `allocation` is `global` and `minimumWidth` 0: it goes entirely.
    */
   readonly blockSparsity?: Readonly<Record<number, BlockSparsity>> | undefined;
   /**
@@ -157,7 +157,7 @@ export const BUDGET = {
 /** The part of a budget that decides whether a block's own sparsity is valid. */
 interface BlockCase {
   readonly modules: ReadonlySet<string>;
-  /** An FFN may go whole. */
+  /** An FFN may go entirely. */
   readonly mayRemoveEntireFfn: boolean;
 }
 

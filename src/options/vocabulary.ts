@@ -9,7 +9,7 @@ export interface VocabularyOptions {
   /** Tokens that stay, special ones included: those that merges make first. Default: all of the languages. */
   readonly vocabularySize?: number | undefined;
   /**
-   * The tokens that stay: a list of tokens or ids, a text file with a token a line, a JSON file with such a list, or
+   * The remaining tokens: a list of tokens or ids, a text file with a token a line, a JSON file with such a list, or
    * `fang-prune-vocabulary.json` of an earlier result. Default: none is named.
    */
   readonly vocabulary?: string | readonly (string | number)[] | undefined;

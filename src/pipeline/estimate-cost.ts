@@ -104,7 +104,7 @@ const MS = {
   run: 0.3,
   session: 8,
   packedMegabyte: 4,
-  /** A whole model that is opened: its graph is read, checked and improved. */
+  /** An entire model that is opened: its graph is read, checked and improved. */
   openedModel: 60,
   /** Writing a token alone reads all weights. */
   readMegabyte: 0.09,
@@ -262,7 +262,9 @@ export function estimateCost(request: CostRequest): ExpectedStep[] {
   const made: Step[] = [
     ...(shots > 1 ? Array.from({ length: shots }, () => [...measuring, ...shrink]).flat() : shrink),
     ...healSteps,
-    ...(quotes && tokenCount > 0 ? [['top-activations', costs.forward(Math.min(MOST.topActivations, tokenCount))] as Step] : []),
+    ...(quotes && tokenCount > 0
+      ? [['top-activations', costs.forward(Math.min(MOST.topActivations, tokenCount))] as Step]
+      : []),
     ...dtypes.flatMap(() => (rounds ? roundingSteps(costs, tokenCount) : [['quantise', costs.nearest()] as Step])),
     ...Array.from({ length: Math.max(1, dtypes.length) }, (): Step[] => [
       ['save', costs.save()],

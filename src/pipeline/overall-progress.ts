@@ -146,7 +146,7 @@ export function createOverallProgress(now: () => number): OverallProgress {
     };
   }
 
-  /** Whether the estimates of the whole job's time have come to rest. */
+  /** Whether the estimates of the entire job's time have come to rest. */
   function isStable(at: number, totalMs: number): boolean {
     const elapsed = at - startedAt;
     const from = at - Math.max(STABLE.windowMs, STABLE.windowFraction * elapsed);

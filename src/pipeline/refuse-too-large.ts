@@ -6,7 +6,7 @@ import { formatBytes } from '../report/format-quantity.js';
 import type { Engine } from '../runtime/engine.js';
 import type { ModelFolder } from '../storage/model-folder.js';
 
-/** Of the machine's memory, what a session of the whole model may take besides the run itself. */
+/** Of the machine's memory, what a session of the entire model may take besides the run itself. */
 const MOST_OF_MEMORY = 0.7;
 
 const FLOAT_BYTES = 4;

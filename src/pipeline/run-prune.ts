@@ -407,7 +407,7 @@ interface VocabularyChecks {
   readonly measures: boolean;
 }
 
-/** Compares a trimmed model with the whole one. */
+/** Compares a trimmed model with the entire one. */
 async function reportVocabulary(
   context: JobContext,
   { trimmed, original, engine, certifies, measures }: VocabularyChecks,

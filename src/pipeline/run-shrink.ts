@@ -101,7 +101,7 @@ export function vocabularyOf({
   return Object.keys(tokens).length === 0 ? undefined : { ...tokens, text };
 }
 
-/** Refuses what names tokens of the whole vocabulary, and what repeats a run on it. @throws OptionError */
+/** Refuses what names tokens of the entire vocabulary, and what repeats a run on it. @throws OptionError */
 function checkTrimming({ recipe, calibration, ...request }: ShrinkRequest): void {
   checkVocabularyOptions(request);
   if (recipe !== undefined)

@@ -27,7 +27,7 @@ export function refuseGroups({ grouping, methodName }: ResolvedOptions): void {
   );
 }
 
-/** A job on the windows of a shard: whole batches, so that they round as those of an observation without shards. @throws OptionError */
+/** A job on the windows of a shard: complete batches, so that they round as those of an observation without shards. @throws OptionError */
 export function takeShard(
   job: Omit<PruneJob, 'store'>,
   { index, count }: Shard,

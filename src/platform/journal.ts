@@ -17,7 +17,7 @@ export interface Journal {
   write(name: string, parts: Parts, endsStage?: boolean): Promise<void>;
   /**
    * Whether the run has gone on for so long that one more write, of so many bytes, leaves all of them short relative to it.
-   * @param endsStage what is written saves a whole stage: such writes are counted by themselves, and may cost more. Default false.
+   * @param endsStage what is written saves an entire stage: such writes are counted by themselves, and may cost more. Default false.
    */
   shouldCheckpoint(byteLength: number, endsStage?: boolean): boolean;
   /** Waits until the disk has all that was written. @throws OptionError when it cannot take it. */

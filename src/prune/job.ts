@@ -47,7 +47,7 @@ export interface HealingSource {
   readonly stop?: boolean | undefined;
 }
 
-/** One module after pruning: the units that stay, and what came of it. */
+/** One module after pruning: the remaining units, and what came of it. */
 export interface ModuleOutcome extends ModuleCut {
   /** Loss of the output map's result on the calibration tokens; absent for methods that read none. */
   readonly error?: OutputError | undefined;

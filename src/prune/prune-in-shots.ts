@@ -9,7 +9,7 @@ import { splitHeldOut } from './shrink/split-held-out.js';
 
 /**
  * Reaches the budget in several rounds: round i of n ends at i/n of the sparsity, counted in the dense model's parameters,
- * and looks again at what the rounds before it left. No FFN goes whole before the last round, so blocks keep their numbers.
+ * and looks again at what the rounds before it left. No FFN goes entirely before the last round, so blocks keep their numbers.
  *
  * @param pruneOnce Prunes a model in one round.
  * @returns What became of the dense model; errors and numerics are those of the last round that took from a module.
@@ -135,7 +135,7 @@ function join(
   return joined;
 }
 
-/** Neurons that stay in the experts that stay, in the dense model's units. */
+/** Neurons that stay in the remaining experts, in the dense model's units. */
 function joinNeurons(known: ModuleOutcome | undefined, { keep, neurons }: ModuleOutcome): Int32Array | undefined {
   if (known?.neurons === undefined) return neurons;
   const before = known.neurons;

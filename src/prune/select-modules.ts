@@ -18,7 +18,7 @@ export interface Selection {
   readonly modules: PrunableModule[];
   /** Modules that cannot be pruned, a line for each kind and reason. */
   readonly remarks: string[];
-  /** Those of them that name the whole run's sparsity, also in one of its rounds. */
+  /** Those of them that name the entire run's sparsity, also in one of its rounds. */
   readonly burden: readonly string[];
   /** Kinds that stay whole, so that one other kind bears the sparsity alone; none where several kinds do. */
   readonly unpruned: readonly Unrecognised['kind'][];
@@ -153,7 +153,7 @@ export const UNITS = { attention: 'heads', ffn: 'neurons', experts: 'experts' } 
   string
 >;
 
-/** Whether the sparsity is that of the whole run, not of one of its rounds. */
+/** Whether the sparsity is that of the entire run, not of one of its rounds. */
 const isUnpruned = ({ denseWidths }: ResolvedOptions): boolean => denseWidths === undefined;
 
 /** @throws OptionError where a block's own sparsity is of a kind that the block lacks. */

@@ -10,7 +10,7 @@ import { startContext } from './prune-context.js';
 
 /** Top activations of a module's units: energies at its output, in the dense model. */
 export interface ModuleActivations {
-  /** `[tokens]`: sum over units that stay, and over those that left, of `||W_:j||² h_j²`. */
+  /** `[tokens]`: sum over remaining units, and over those that left, of `||W_:j||² h_j²`. */
   readonly kept: Float64Array;
   readonly removed: Float64Array;
 }
@@ -28,7 +28,10 @@ const TOKENS = 2048;
  * Runs some windows through the dense model and tells apart, token by token, what kept and removed units give to each module's output.
  * Units are taken for independent: their products are left out.
  */
-export async function topActivations(given: Omit<PruneJob, 'store'>, cuts: readonly ModuleCut[]): Promise<TopActivations> {
+export async function topActivations(
+  given: Omit<PruneJob, 'store'>,
+  cuts: readonly ModuleCut[],
+): Promise<TopActivations> {
   const { analysed, options } = given;
   const windowLength = given.windows[0]?.length ?? 1;
   const stride = Math.max(1, Math.ceil((given.windows.length * windowLength) / TOKENS));

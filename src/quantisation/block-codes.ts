@@ -70,7 +70,7 @@ export interface BlockScales {
 /** Scales that blocks had before, by row and block. */
 export type KnownScales = (row: number, block: number) => BlockScale;
 
-/** Scale of numbers from `low` to `high`: of the whole range, as far as the grid's zero point can be moved. */
+/** Scale of numbers from `low` to `high`: of the entire range, as far as the grid's zero point can be moved. */
 export function scaleOfRange(grid: BlockGrid, low: number, high: number): BlockScale {
   const { bits, hasZeroPoints, scaleType, levels } = grid;
   const middle = 1 << (bits - 1);

@@ -25,7 +25,7 @@ export function orderKeepingBlocks(keep: Int32Array, blockSize: number): Int32Ar
   return Int32Array.from([...filled, ...others]);
 }
 
-/** Codes of a whole weight, and what is left of its rows and inputs, in their order. */
+/** Codes of an entire weight, and what is left of its rows and inputs, in their order. */
 export interface CutCodes {
   readonly codes: WeightCodes;
   /** Absent: all. */
@@ -73,7 +73,7 @@ export async function scalesBeforeCut(
   };
 }
 
-/** By block of a cut row: the block of whole rows that most of its inputs lay in. */
+/** By block of a cut row: the block of entire rows that most of its inputs lay in. */
 function hostsOf(inputs: Int32Array, blockSize: number): Int32Array {
   return Int32Array.from({ length: Math.ceil(inputs.length / blockSize) }, (_, block) => {
     const counts = new Map<number, number>();

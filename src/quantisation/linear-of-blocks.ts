@@ -21,7 +21,7 @@ export interface LinearTarget {
   readonly names: Readonly<Record<'codes' | 'scales' | 'zeroPoints', string>>;
 }
 
-/** Rounded codes in linear form: a scale an output where blocks are whole rows, else one a block. */
+/** Rounded codes in linear form: a scale an output where blocks are entire rows, else one a block. */
 export function linearOf(stored: StoredCodes, { type, inputAxis, names }: LinearTarget): LinearCodes {
   const { grid, outCount, inCount } = stored;
   const blocks = blockCount(inCount, grid);

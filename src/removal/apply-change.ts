@@ -12,7 +12,7 @@ import { tidyModel } from './tidy-model.js';
 /** Units that stay of one module. */
 export interface ModuleCut {
   readonly module: PrunableModule;
-  /** Ascending; none where the module is gone whole. */
+  /** Ascending; none where the module is gone entirely. */
   readonly keep: Int32Array;
   /** Neuron units that stay in each expert of `keep`, see `Removal`. Of a mixture; absent: all. */
   readonly neurons?: Int32Array | undefined;

@@ -13,7 +13,7 @@ export interface HeadChoiceInput {
   readonly removeCount: number;
 }
 
-/** A choice of query heads, and the KV heads that stay, ascending. */
+/** A choice of query heads, and the remaining KV heads, ascending. */
 export interface HeadChoice extends Choice {
   readonly keepGroups: Int32Array;
 }

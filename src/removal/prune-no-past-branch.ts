@@ -10,7 +10,7 @@ import { linearBiasName } from './repair-linear.js';
 /**
  * Does to the other half of a merged decoder what was done to the half that was pruned, and puts them together; a model that
  * is no such half comes back as it is.
- * @throws UnsupportedModelError when the halves differ in more than their cache, or a module is gone whole.
+ * @throws UnsupportedModelError when the halves differ in more than their cache, or a module is gone entirely.
  */
 export async function pruneNoPastBranch(pruned: OnnxModel, change: ModelChange, engine: Engine): Promise<OnnxModel> {
   const { noPastBranch } = pruned;

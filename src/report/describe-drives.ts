@@ -1,5 +1,5 @@
 import { sum } from '../linalg/sum.js';
-import type { TopActivations, ModuleActivations } from '../prune/top-activations.js';
+import type { ModuleActivations, TopActivations } from '../prune/top-activations.js';
 import { type Decode, describeContexts } from './describe-contexts.js';
 import type { TopTokensReport } from './report-schema.js';
 

@@ -21,7 +21,7 @@ import type { FunctionalModule } from '../prune/measure-dense/dense-measures.js'
 import type { DenseStatistics, StatisticsKind } from '../prune/measure-dense/dense-statistics.js';
 import type { RemovalOrderOfModule } from '../prune/measure-dense/order-units.js';
 import type { TensorStore } from '../runtime/tensor-store.js';
-import { findTensor, type SavedTensors, readDoubles, readFloats, readIntegers, TENSOR_TYPES } from './find-tensor.js';
+import { findTensor, readDoubles, readFloats, readIntegers, type SavedTensors, TENSOR_TYPES } from './find-tensor.js';
 import { checkSavedFile, damaged } from './saved-file.js';
 import {
   MODEL_TENSORS,

@@ -142,7 +142,9 @@ function reportModule(module: PrunableModule, outcome: ModuleOutcome | undefined
     keep: [...(moved?.order.map((at) => keep[at]!) ?? keep)],
     ...(neurons && { neurons }),
     ...(outcome?.error && { error: outcome.error }),
-    ...(activations && { topTokens: describeTopTokens(activations, { windows: input.topActivations!.windows, decode: input.decode }) }),
+    ...(activations && {
+      topTokens: describeTopTokens(activations, { windows: input.topActivations!.windows, decode: input.decode }),
+    }),
     ...(order && { costCurve: summariseCosts(order.costs) }),
     ...(functional === undefined
       ? numerics && { numerics }

@@ -319,7 +319,7 @@ interface Moved {
   readonly tokenDependent: boolean;
 }
 
-/** The graph that runs over whole windows: the model's own with the residual stream made explicit, no operator that cannot run and no guard against padding. */
+/** The graph that runs over complete windows: the model's own with the residual stream made explicit, no operator that cannot run and no guard against padding. */
 export function indexRunGraph(model: OnnxModel) {
   const graph = model.proto.graph!;
   return indexGraph({ ...graph, node: dropNanGuards(lowerForRun(graph)) });

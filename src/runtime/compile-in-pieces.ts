@@ -27,7 +27,7 @@ export interface PiecesOptions extends Pick<JobControl, 'signal'> {
 }
 
 /**
- * Compiles a whole model as sessions that run one after the other, each over some of its blocks: of the weights that the engine
+ * Compiles an entire model as sessions that run one after the other, each over some of its blocks: of the weights that the engine
  * copies, few are in memory twice. A model whose residual stream is not to be seen is one piece.
  * @param compile makes a session of a piece
  * @throws EngineError

@@ -5,7 +5,7 @@ import { compileModel } from './compile-model.js';
 import type { Engine, Session } from './engine.js';
 
 /**
- * Compiles a whole model with its weights from the files that they lie in, as far as the engine knows files, else from memory.
+ * Compiles an entire model with its weights from the files that they lie in, as far as the engine knows files, else from memory.
  * @throws EngineError
  */
 export async function compileInPlace(engine: Engine, model: OnnxModel): Promise<Session> {

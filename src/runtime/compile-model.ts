@@ -6,7 +6,7 @@ import type { OnnxModel } from '../onnx/onnx-model.js';
 import { compileInPieces, type PiecesOptions } from './compile-in-pieces.js';
 import type { Engine, Session, SessionOptions } from './engine.js';
 
-/** Compiles a whole model with its weights from memory, for engines that know no files. @throws EngineError */
+/** Compiles an entire model with its weights from memory, for engines that know no files. @throws EngineError */
 export function compileModel(engine: Engine, model: OnnxModel): Promise<Session> {
   const compile = (part: OnnxModel) => compileAtOnce(engine, part);
   return engine.copiesInputs ? compileInPieces(model, compile) : compile(model);

@@ -35,7 +35,7 @@ export interface DifferentiatedModel {
 const TOKENS = 'loss_tokens';
 
 /**
- * Adds the gradient of the next-token cross-entropy to a whole model, for one batch size and window length. For small models
+ * Adds the gradient of the next-token cross-entropy to an entire model, for one batch size and window length. For small models
  * and for looking around; `walkBackwards` does the same block by block.
  *
  * @throws OptionError for a wanted value that does not exist; UnsupportedModelError for an operator without a gradient rule.

@@ -104,7 +104,7 @@ interface DeclaredRun {
 
 /**
  * Runs a graph of halves in float32 and returns the facts that it has in halves. ONNX Runtime casts all weights that it is fed with
- * before it runs the first product, so that the graph as it is would need the whole model in float32.
+ * before it runs the first product, so that the graph as it is would need the entire model in float32.
  * @returns undefined where no weight is a half, or the graph does not run in float32.
  */
 async function runInSingle(

@@ -6,7 +6,7 @@ import { readLines } from './read-text.js';
 /** The items of a task file, or the first of them. */
 export interface TaskFile {
   readonly name: string;
-  /** Of the whole file. */
+  /** Of the entire file. */
   readonly sha256: string;
   readonly items: readonly TaskItem[];
 }

@@ -49,7 +49,7 @@ export async function openWindowsFile(
   };
 }
 
-/** A whole windows file as text. */
+/** An entire windows file as text. */
 export function formatWindowsFile(windows: readonly Int32Array[], origin: WindowsOrigin): string {
   return formatOriginLine(origin) + windows.map(formatWindowLine).join('');
 }

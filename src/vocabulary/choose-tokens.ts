@@ -58,7 +58,7 @@ const TURN = 2048;
 const SHARE_OF_TEXT = 0.5;
 
 /**
- * Chooses the tokens that stay: what must stay first, then the user's text, then languages in order of merge rank. With each token
+ * Chooses the remaining tokens: what must stay first, then the user's text, then languages in order of merge rank. With each token
  * come those that it is merged from.
  * @throws OptionError for a size that does not hold what must stay, ids without a token, or a selection that leaves nothing
  */

@@ -4,7 +4,7 @@ import { splitMerge, type TokenizerFile } from './tokenizer-file.js';
 
 type Json = Readonly<Record<string, unknown>>;
 
-/** The tokenizer.json of the tokens that stay: merges among them in their order, ids renumbered wherever they stand. */
+/** The tokenizer.json of the remaining tokens: merges among them in their order, ids renumbered wherever they stand. */
 export function trimTokenizer({ json, merges }: TokenizerFile, ids: RenumberedIds): Json {
   const model = json.model as Json;
   const isKept = (id: number) => ids.newId(id) !== undefined;

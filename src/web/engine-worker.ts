@@ -69,7 +69,7 @@ export async function startEngineWorker(
   }
 }
 
-/** Messages copy the whole memory that an array is a part of. */
+/** Messages copy the entire memory that an array is a part of. */
 function standingAlone<T extends ArrayBufferView & { slice(): T }>(array: T): T {
   return array.byteLength === array.buffer.byteLength ? array : array.slice();
 }

@@ -249,7 +249,7 @@ describe('damaged files', () => {
   });
   const { opsetImport } = model;
   model.opsetImport = [];
-  // The import goes last, so that no shorter file is a whole model.
+  // The import goes last, so that no shorter file is an entire model.
   const whole = Uint8Array.of(
     ...encode(model),
     ...toBinary(ModelProtoSchema, create(ModelProtoSchema, { opsetImport })),

@@ -185,7 +185,7 @@ function write(change: (outcome: PruneOutcome) => PruneOutcome | Promise<PruneOu
   return prune({ ...request, stages: { pruneMeasured } });
 }
 
-/** An engine whose kernels round the logits of whole models coarsely, as those do that round activations. */
+/** An engine whose kernels round the logits of complete models coarsely, as those do that round activations. */
 function addNoise(scaleOf: (path: string) => number): Engine {
   return {
     ...testEngine,

@@ -31,7 +31,7 @@ const SOURCES = [
 
 /**
  * The package as `npm run build` makes it for Node.js, in a folder of its own: `package.json`, `dist` and the examples as
- * JavaScript. The examples find two blocks of the bundled model in place of the whole one, and all of them from the folder
+ * JavaScript. The examples find two blocks of the bundled model in place of the entire one, and all of them from the folder
  * `whole`. Processes that start from it load in a tenth of the time that `tsx` takes for the sources. Built once for each state
  * of the sources.
  * @returns the folder

@@ -66,7 +66,7 @@ export async function measureCurvatures(
   return meters.map(({ meter }) => meter.finish());
 }
 
-/** The whole model's curvature at modules' outputs. */
+/** The entire model's curvature at modules' outputs. */
 export async function wholeCurvatures(
   { model, analysed }: Loaded,
   windows: readonly Int32Array[],
@@ -106,7 +106,7 @@ export async function wholeCurvatures(
   return sums.map((sum, at) => sum.map((value) => value / totals[at]!));
 }
 
-/** Expects the gradients that go back block by block to be those of the whole model, on two windows that run together. */
+/** Expects the gradients that go back block by block to be those of the entire model, on two windows that run together. */
 export async function expectWholeGradients(loaded: Loaded, vocabularySize: number): Promise<void> {
   const windows = Array.from({ length: 2 }, (_, window) =>
     Int32Array.from({ length: 10 }, (__, at) => (window * 17 + at * at * 7 + at * 3) % vocabularySize),

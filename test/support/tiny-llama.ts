@@ -67,7 +67,7 @@ export async function bytesOf(model: OnnxModel): Promise<Uint8Array> {
   return files.get('model.onnx')!;
 }
 
-/** Runs a whole model on windows of equal length, without past. */
+/** Runs an entire model on windows of equal length, without past. */
 export async function runModel(
   model: OnnxModel,
   windows: readonly Int32Array[],

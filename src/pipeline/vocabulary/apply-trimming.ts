@@ -29,7 +29,7 @@ export async function cutGraphs(plan: TrimmingPlan): Promise<CutGraphs> {
   return { ids, report: await reportTrimming(plan, ids, before) };
 }
 
-/** Remarks about the tokens that stay, for readers of the report. */
+/** Remarks about the remaining tokens, for readers of the report. */
 export function remarkTokens({ chosen: { addedToList, filledUp } }: TrimmingPlan): readonly string[] {
   return [
     ...(addedToList > 0

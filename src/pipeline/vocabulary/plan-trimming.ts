@@ -39,7 +39,7 @@ export interface TrimmingPlan {
   readonly rows: number;
 }
 
-/** Reads graphs and tokenizer, and chooses the tokens that stay. */
+/** Reads graphs and tokenizer, and chooses the remaining tokens. */
 export function planTrimming(
   context: JobContext,
   folder: ModelFolder,

@@ -37,7 +37,7 @@ export function createEntryStore(folder: string, run: string, createSink = creat
   const pathOf = (name: string) => join(folder, `${fileSafe(name)}.entry`);
   const startHash = (path: string) => createHash('sha256').update(`${run}\n${basename(path)}\n`);
   /** Entries that were found complete, or were written here. */
-  const complete = new Set<string>();
+  const checked = new Set<string>();
   const behind: { readonly path: string; readonly completed: Promise<void> }[] = [];
   const flushQueue = async (isNear: () => boolean) => {
     while (behind.length > 0 && !isNear()) {
@@ -47,8 +47,8 @@ export function createEntryStore(folder: string, run: string, createSink = creat
   };
   const has = async (name: string) => {
     const path = pathOf(name);
-    if (!complete.has(path) && (await isComplete(path, startHash(path)))) complete.add(path);
-    return complete.has(path);
+    if (!checked.has(path) && (await isComplete(path, startHash(path)))) checked.add(path);
+    return checked.has(path);
   };
   return {
     has,
@@ -68,7 +68,7 @@ export function createEntryStore(folder: string, run: string, createSink = creat
         await rm(`${path}.new`, { force: true });
         throw error;
       }
-      complete.add(path);
+      checked.add(path);
       behind.push({ path, completed: ignoreRejection(complete(sink, path, behind.at(-1)?.completed)) });
       return byteLength;
     },
@@ -83,7 +83,7 @@ export function createEntryStore(folder: string, run: string, createSink = creat
         (file) => file.startsWith(`${fileSafe(scope)}.`) && ENTRY.test(file),
       );
       for (const path of files.map((file) => join(folder, file))) {
-        complete.delete(path);
+        checked.delete(path);
         await rm(path, { force: true });
       }
     },

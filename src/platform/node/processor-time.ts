@@ -5,7 +5,7 @@ type ThreadUsage = () => { readonly user: number; readonly system: number };
 
 /**
  * Processor time that this thread has used, in ms. Where nothing tells (Node.js before 23.9 on other systems than Linux) that of
- * the whole process stands in for it.
+ * the entire process stands in for it.
  */
 export function threadProcessorMs(): number {
   const { threadCpuUsage } = process as { readonly threadCpuUsage?: ThreadUsage };

@@ -248,7 +248,8 @@ export async function findUnfinishedRun(output: string): Promise<string | undefi
 }
 
 /** @see Platform.hasUnfinishedRun */
-export const hasUnfinishedRun = async (output: string): Promise<boolean> => (await findUnfinishedRun(output)) !== undefined;
+export const hasUnfinishedRun = async (output: string): Promise<boolean> =>
+  (await findUnfinishedRun(output)) !== undefined;
 
 async function readRun(folder: string): Promise<string | undefined> {
   try {

@@ -30,7 +30,7 @@ export interface Refinement {
   passes(options: ResolvedOptions): number;
   /** Refines modules as they shrink, so that the blocks behind them are measured on what came of it. */
   follow?(context: PruneContext, model: OnnxModel, modules: readonly PrunableModule[]): SegmentRefinement;
-  /** Refines the whole model once every block has shrunk. */
+  /** Refines the entire model once every block has shrunk. */
   run?(context: PruneContext, model: OnnxModel, outcome: ModelChange): Promise<ModelChange['changed']>;
 }
 

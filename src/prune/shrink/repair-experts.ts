@@ -187,7 +187,7 @@ async function* runParts(site: RepairSite, experts: readonly number[]): AsyncGen
   }
 }
 
-/** Takes what an expert adds with the neurons that stay off what is lacking. */
+/** Takes what an expert adds with the remaining neurons off what is lacking. */
 async function subtractExpert(site: RepairSite, expert: RunExpert, lacking: Float64Array): Promise<void> {
   const { context, probe, opened, sample, size, neurons } = site;
   const { number, tokens, shares, made } = expert;

@@ -85,7 +85,7 @@ export function uniformMixture({ maps, modules, fixedBytes }: SizeProblem, bits:
   return describeMixture({ maps, modules, fixedBytes }, forms, new Map());
 }
 
-/** Bytes of the whole model with the most bits. */
+/** Bytes of the entire model with the most bits. */
 export const largestBytes = ({ maps, modules, fixedBytes }: SizeProblem): number =>
   describeMixture(
     { maps, modules, fixedBytes },

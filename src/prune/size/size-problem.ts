@@ -68,7 +68,7 @@ function cachedChannels(module: PrunableModule) {
   return isKept ? (2 * kvHeadCount * unitSize) / headsPerUnit : 0;
 }
 
-/** Corrects the estimates, so that the whole model's is the bytes of its files. */
+/** Corrects the estimates, so that the entire model's is the bytes of its files. */
 export function matchBytes(problem: SizeProblem, bytes: number): SizeProblem {
   const estimate = largestBytes(problem);
   const isCoded = problem.maps.some(({ forms }) => forms[0]!.bits !== undefined);

@@ -1,5 +1,5 @@
 import { formatPercent } from '../format-quantity.js';
-import type { ContextReport, TopTokensReport, ModuleReport, PruneReport } from '../report-schema.js';
+import type { ContextReport, ModuleReport, PruneReport, TopTokensReport } from '../report-schema.js';
 import { contextDetail, describedTokens } from './context-detail.js';
 import { choice, h, section } from './dom.js';
 

@@ -10,7 +10,7 @@ const text = (name: string) => join(TINY_LLAMA, 'text', `${name}.txt`);
 const calibration = { source: { file: text('prose') }, windowCount: 8, windowLength: 64 };
 
 let folder: string;
-/** A whole model shows what a bias is; one with two of its blocks serves where only the arithmetic counts. */
+/** An entire model shows what a bias is; one with two of its blocks serves where only the arithmetic counts. */
 let whole: Pair;
 let short: Pair;
 const at = (path: string) => join(folder, path);
