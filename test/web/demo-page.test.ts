@@ -9,7 +9,7 @@ import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { BASELINE_WASM, launchChromium, NO_GPU } from '../support/browser.js';
 import { FOR_PAGES, repoOf, startHubServer } from '../support/hub-server.js';
 import { type PageServer, servePages } from '../support/page-server.js';
-import { FUSED_LLAMA, SHORT_LLAMA } from '../support/short-llama.js';
+import { SHORT_LLAMA } from '../support/short-llama.js';
 
 // The packed Chromium is built for Linux on x64.
 const describeThere = process.platform === 'linux' && process.arch === 'x64' ? describe : describe.skip;
@@ -32,8 +32,9 @@ describeThere('the page that prunes', () => {
       '--outDir',
       folder,
     ]);
-    // The same model in fewer operators: the page's code is tested.
-    await copyFile(join(FUSED_LLAMA, 'onnx/model.onnx'), join(folder, 'tiny-llama/onnx/model.onnx'));
+    // Two of its blocks: the page's code is tested.
+    for (const name of ['onnx/model.onnx', 'config.json'])
+      await copyFile(join(SHORT_LLAMA, name), join(folder, 'tiny-llama', name));
     server = await servePages({ texts: new Map(), folders: [['/', folder]] });
     browser = await launchChromium([...NO_GPU, BASELINE_WASM]);
     context = await browser.newContext({ viewport: { width: 1280, height: 900 }, acceptDownloads: true });
@@ -80,9 +81,9 @@ describeThere('the page that prunes', () => {
   it('describes the bundled model', async () => {
     await page.getByRole('button', { name: /bundled/ }).click();
     await page.getByText('tiny-llama is ready.').waitFor();
-    expect(await page.locator('#facts').textContent()).toMatch(/2\.84M/);
-    expect(await page.locator('#blocks .block').count()).toBe(6);
-    expect(await page.locator('#size').textContent()).toMatch(/About \d[\d.]* MB of 11\.\d MB/);
+    expect(await page.locator('#facts').textContent()).toMatch(/923K/);
+    expect(await page.locator('#blocks .block').count()).toBe(2);
+    expect(await page.locator('#size').textContent()).toMatch(/About \d[\d.]* MB of 3\.\d+ MB/);
   }, 120_000);
 
   it('asks for a text before it tries several sizes', async () => {
@@ -103,7 +104,7 @@ describeThere('the page that prunes', () => {
   it('prunes, shows the report, and returns a zip', async () => {
     await page.getByRole('button', { name: 'Prune' }).click();
     await page.getByText(/^Done in/).waitFor();
-    expect(await page.locator('#outcome').textContent()).toMatch(/2\.84M to 2\.\d+M[\s\S]*the written model computes/);
+    expect(await page.locator('#outcome').textContent()).toMatch(/923K to [78]\d\dK[\s\S]*the written model computes/);
     await page.getByText('The report', { exact: true }).click();
     await page.frameLocator('#report-frame').getByText('Pruning report').waitFor();
     const [download] = await Promise.all([
