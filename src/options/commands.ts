@@ -381,30 +381,39 @@ const repoName = (expected: string) => text(expected, isRepoName);
 
 export const PUSH = {
   Repository: {
+    /** Folder that a run wrote. */
     folder: row(undefined, 'what a run wrote', { kind: text('a folder'), required: true }),
+    /** Where it goes, `org/name`. */
     repo: row(undefined, 'where it goes', { kind: repoName('a name on the Hub, such as me/model-30'), required: true }),
+    /** Branch that the commit is put on. Default `main`. */
     branch: row('--branch <name>', 'branch that the commit is put on', {
       kind: text('a name such as main', isRevision),
       default: 'main',
     }),
+    /** Make the repository where there is none. Default false. */
     create: row('--create', 'make the repository where there is none', { kind: boolean, default: false }),
+    /** Make it so that others do not see it. Default false. */
     private: row('--private', 'make it so that others do not see it', { kind: boolean, default: false }),
+    /** Message of the commit. */
     message: row('--message <text>', 'what the commit is called', {
       kind: text('a text'),
       otherwise: 'Upload a model made smaller by fang-prune',
     }),
   },
   Card: {
+    /** The model that was pruned, `org/name`, for its card. Default: where the report says that it was downloaded from. */
     baseModel: row('--base-model <id>', 'the model that was pruned, for the card', {
       kind: repoName('a model on the Hub, such as org/name'),
       otherwise: 'the source in the report',
     }),
+    /** Licence of the model, in the Hub's words, for its card. Default: the one that the pruned model had on the Hub. */
     license: row('--license <name>', "the model's licence in the Hub's words, for the card", {
       kind: text('a name, such as apache-2.0'),
       otherwise: 'that of the pruned model on the Hub',
     }),
   },
   Files: {
+    /** Files of the folder to upload besides those that are known to belong to a model, relative to it. Default: none. */
     include: row(
       '--include <file>',
       'a file of the folder to upload too, which no model is known to have; may be repeated',
@@ -413,12 +422,14 @@ export const PUSH = {
         otherwise: 'none',
       },
     ),
+    /** Upload the report and calibration windows too, which quote text; the report names no paths. Default false. */
     withReport: row('--with-report', 'upload report and calibration windows too, which quote text', {
       kind: boolean,
       default: false,
     }),
   },
   Running: {
+    /** List what would be uploaded, without network. Default false. */
     dryRun: row('--dry-run', 'show the card and what would be uploaded; use no network', {
       kind: boolean,
       default: false,

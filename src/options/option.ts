@@ -66,6 +66,30 @@ export type Rows<Options> = { readonly [Name in keyof Options]-?: OptionRow<Excl
 /** Rows of a command under the headings that its help has. */
 export type Families = Readonly<Record<string, AnyRows>>;
 
+type ValueOf<Row> = Row extends { readonly kind: Kind<infer Value> } ? Value : never;
+type IsRequired<Row> = Row extends { readonly required: true } ? true : false;
+
+/**
+ * Options that rows describe, each with the comment of its row; without those that only the caller's side can type, such as
+ * functions. An interface extends it, so that tools list the options.
+ */
+export type OptionsOf<R> = {
+  readonly [Name in keyof R as [ValueOf<R[Name]>] extends [never]
+    ? never
+    : IsRequired<R[Name]> extends true
+      ? Name
+      : never]: ValueOf<R[Name]>;
+} & {
+  readonly [Name in keyof R as [ValueOf<R[Name]>] extends [never]
+    ? never
+    : IsRequired<R[Name]> extends true
+      ? never
+      : Name]?: ValueOf<R[Name]> | undefined;
+};
+
+/** `OptionsOf` all rows of a command. */
+export type OptionsOfFamilies<F extends Families> = OptionsOf<Intersection<F[keyof F]>>;
+
 type Intersection<Union> = (Union extends unknown ? (each: Union) => void : never) extends (all: infer All) => void
   ? All
   : never;

@@ -1,7 +1,7 @@
 import { HubError, OptionError, UnsupportedModelError } from '../errors.js';
 import { normaliseRelativePath } from '../onnx/relative-path.js';
 import { PUSH } from '../options/commands.js';
-import { checkOptions, refusal, rowsOf } from '../options/option.js';
+import { checkOptions, type OptionsOfFamilies, refusal, rowsOf } from '../options/option.js';
 import { MANIFEST } from '../platform/folder-manifest.js';
 import type { HubStore } from '../platform/hub-store.js';
 import type { Files, Platform } from '../platform/platform.js';
@@ -20,30 +20,7 @@ import { formatReport, publicReport, REPORT_NAME } from '../storage/write-report
 import { createOverallProgress } from './overall-progress.js';
 
 /** A result that shall lie on the Hugging Face Hub. */
-export interface PushRequest extends JobControl {
-  /** Folder that a run wrote. */
-  readonly folder: string;
-  /** Where it goes, `org/name`. */
-  readonly repo: string;
-  /** Branch that the commit is put on. Default `main`. */
-  readonly branch?: string | undefined;
-  /** Make the repository where there is none. Default false. */
-  readonly create?: boolean | undefined;
-  /** Make it so that others do not see it. Default false. */
-  readonly private?: boolean | undefined;
-  /** The model that was pruned, `org/name`, for its card. Default: where the report says that it was downloaded from. */
-  readonly baseModel?: string | undefined;
-  /** Licence of the model, in the Hub's words, for its card. Default: the one that the pruned model had on the Hub. */
-  readonly license?: string | undefined;
-  /** Files of the folder to upload besides those that are known to belong to a model, relative to it. Default: none. */
-  readonly include?: readonly string[] | undefined;
-  /** Upload the report and calibration windows too, which quote text; the report names no paths. Default false. */
-  readonly withReport?: boolean | undefined;
-  /** Message of the commit. */
-  readonly message?: string | undefined;
-  /** List what would be uploaded, without network. Default false. */
-  readonly dryRun?: boolean | undefined;
-}
+export interface PushRequest extends JobControl, OptionsOfFamilies<typeof PUSH> {}
 
 /** A folder on the Hub. */
 export interface PushedFolder {
