@@ -7,7 +7,7 @@ import type { TopActivations } from '../prune/top-activations.js';
 import type { UnitOrder } from '../removal/reorder-units.js';
 import { summariseCosts } from './cost-curve.js';
 import { type Decode, describeContexts } from './describe-contexts.js';
-import { describeTopTokens } from './describe-drives.js';
+import { describeTopTokens } from './describe-top-tokens.js';
 import {
   type BeforeAfter,
   type BlockReport,

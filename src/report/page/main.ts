@@ -4,13 +4,13 @@ import { besideSection } from './beside.js';
 import { biasSection } from './bias.js';
 import { blocksSection } from './blocks.js';
 import { h } from './dom.js';
-import { topTokensSection } from './drives.js';
 import { healingSection } from './healing.js';
 import { ladderSection } from './ladder.js';
 import { provenanceSection } from './provenance.js';
 import { samplesSection } from './samples.js';
 import { sizeSection } from './size.js';
 import { costSection, header } from './summary.js';
+import { topTokensSection } from './top-tokens.js';
 import { vocabularySection } from './vocabulary.js';
 import './page.css';
 
