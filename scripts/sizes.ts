@@ -136,7 +136,7 @@ async function withVocabulary(
 ): Promise<string> {
   if (keepLanguages === undefined) return model;
   const out = join(scratch, `vocabulary-${keepLanguages.join('-')}`);
-  if (!isMade(out)) await trimVocabulary({ model, out, keepLanguages, force: true });
+  if (!existsSync(out)) await trimVocabulary({ model, out, keepLanguages, force: true });
   return out;
 }
 

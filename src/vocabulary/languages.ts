@@ -97,13 +97,17 @@ export const LANGUAGES = {
 export interface CharacterSet {
   /** Whether a character may stand in a word. */
   inWords(codePoint: number): boolean;
-  /** Whether a character may stand alone: any of the scripts, so that names and loanwords have letters at least. */
+  /**
+   * Whether a character may stand alone: any of the scripts, so that names and loanwords have letters at least, and Greek letters, which
+   * formulas of every language use.
+   */
   alone(codePoint: number): boolean;
 }
 
 /** Signs that every language uses. Those of East Asian scripts, and wide forms, count with those scripts. */
 const SIGNS = /^[\p{Script_Extensions=Common}\p{Script_Extensions=Inherited}]$/u;
 const EAST_ASIAN_SIGNS = /^[\u3000-\u33ff\ufe10-\ufe4f\uff00-\uffef\u{1f200}-\u{1f2ff}]$/u;
+const LETTERS_OF_FORMULAS = /^[\u0391-\u03a9\u03b1-\u03c9\u03d1\u03d5\u03f5]$/;
 const EAST_ASIAN = ['Han', 'Hiragana', 'Katakana', 'Hangul', 'Bopomofo'];
 
 /**
@@ -131,7 +135,9 @@ export function characterSetOf(names: readonly string[]): CharacterSet {
   };
   return {
     inWords: remember((codePoint) => isKnown(codePoint, inEntireScripts)),
-    alone: remember((codePoint) => isKnown(codePoint, inScripts)),
+    alone: remember((codePoint) =>
+      isKnown(codePoint, (character) => LETTERS_OF_FORMULAS.test(character) || inScripts(character)),
+    ),
   };
 }
 
