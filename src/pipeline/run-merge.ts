@@ -160,7 +160,7 @@ const COMPARED: readonly (readonly [string, (json: OpenShard['json']) => unknown
   ['number of shards', ({ shard }) => shard.count],
   ['calibration', ({ calibration: { windowCount: _, ...calibration } }) => calibration],
   ['set of options', ({ settings }) => settings],
-  ['list of modules', ({ modules }) => modules],
+  ['list of modules', ({ modules, experts }) => [modules, experts]],
 ];
 
 function joinDescriptions(shards: readonly OpenShard[], windowCount: number): Omit<SavedStatistics, 'tensors'> {
@@ -196,21 +196,23 @@ async function mergeTensors(
     const { values } = await foldTree(tree, { read: (one) => readMeans(one, name, handle.dims), join: joinMeans });
     merged.set(name, doubles(values));
   }
-  for (const [at, module] of json.modules.entries()) {
+  const { modules, experts = [] } = json;
+  const mergeTriangle = (name: string, means: string | undefined, at: number) => {
+    const handle = first.get(name);
+    const onRead = () => onModule(at, modules.length + experts.length);
+    if (handle !== undefined) merged.set(name, lazyTriangle(tree, { name, means, handle, onRead }));
+  };
+  for (const [at, module] of modules.entries()) {
     const { sumsOf, curvature } = tensorNames(module);
     const names = sumNames(sumsOf());
     const moments = await foldTree(tree, { read: (one) => readMoments(one, names), join: joinMoments });
     merged.set(names.mean, doubles(moments.mean));
     merged.set(names.variance, doubles(moments.variance));
-    const onRead = () => onModule(at, json.modules.length);
-    for (const [name, means] of [
-      [names.covariance, names.mean],
-      [curvature, undefined],
-    ] as const) {
-      const handle = first.get(name);
-      if (handle !== undefined) merged.set(name, lazyTriangle(tree, { name, means, handle, onRead }));
-    }
+    mergeTriangle(names.covariance, names.mean, at);
+    mergeTriangle(curvature, undefined, at);
   }
+  for (const [at, mixture] of experts.entries())
+    mergeTriangle(tensorNames(mixture).curvature, undefined, modules.length + at);
   return merged;
 }
 

@@ -162,7 +162,7 @@ async function writeStatistics(
 ): Promise<Omit<SavedStatistics, 'tensors'>> {
   const { options, model, windows } = job;
   const packer = createStatisticsPacker(store);
-  const collected = await gatherStatistics({ ...job, store: storeInMemory }, packer.addModule);
+  const collected = await gatherStatistics({ ...job, store: storeInMemory }, packer);
   timings.push(...collected.timings);
   const { modules, experts, tensors } = await packer.finish(collected.dense, windows);
   const saved: Omit<SavedStatistics, 'tensors'> = {

@@ -5,15 +5,14 @@ import { encodeFloats } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import type { TensorMap } from '../onnx/safetensors.js';
 import type { DenseMeasures, FunctionalModule } from '../prune/measure-dense/dense-measures.js';
-import type { MeasuredModule } from '../prune/measure-dense/gather-statistics.js';
+import type { StatisticsSink } from '../prune/measure-dense/gather-statistics.js';
 import type { RemovalOrderOfModule } from '../prune/measure-dense/order-units.js';
 import type { StoreTensor } from '../removal/repair-linear.js';
 import { TENSOR_TYPES } from './find-tensor.js';
 import { MODEL_TENSORS, type SavedMixture, type SavedModule, sumNames, tensorNames } from './statistics-schema.js';
 
 /** Takes statistics apart, module by module: numbers into tensors, shapes into JSON. */
-export interface StatisticsPacker {
-  addModule(measured: MeasuredModule): Promise<void>;
+export interface StatisticsPacker extends StatisticsSink {
   /** The packed statistics, with measurements of the model as a whole. */
   finish(dense: DenseMeasures, windows: readonly Int32Array[]): Promise<PackedStatistics>;
 }
@@ -28,6 +27,7 @@ export interface PackedStatistics {
 export function createStatisticsPacker(store: StoreTensor): StatisticsPacker {
   const tensors = new Map<string, TensorHandle>();
   const measured: PrunableModule[] = [];
+  const mixtures: PrunableModule[] = [];
   const put = {
     floats: (name: string, dims: readonly number[], values: Float32Array | Float64Array) =>
       keep(name, { dataType: TENSOR_TYPES.float, dims }, encodeFloats(TENSOR_TYPES.float, values)),
@@ -45,9 +45,11 @@ export function createStatisticsPacker(store: StoreTensor): StatisticsPacker {
       measured.push(module);
       await putSums(put, names.sumsOf(), whole);
       for (const [group, statistics] of groups.entries()) await putSums(put, names.sumsOf(group), statistics);
-      const { outputCount: size } = module.output;
-      const triangle = curvature && packTriangle(size, (row, column) => curvature[row * size + column]!);
-      if (triangle) await put.floats(names.curvature, [triangle.length], triangle);
+      await putCurvature(put, module, curvature);
+    },
+    async addMixture(module, curvature) {
+      mixtures.push(module);
+      await putCurvature(put, module, curvature);
     },
     async finish({ blockChange, sensitivity, functional, orders = new Map() }, windows) {
       const windowLength = windows[0]?.length ?? 0;
@@ -59,16 +61,18 @@ export function createStatisticsPacker(store: StoreTensor): StatisticsPacker {
       for (const [module, order] of orders) await putExperts(put, module, order);
       return {
         modules: measured.map((module) => describeModule(module, functional.get(module))),
-        experts: [...orders].map(([{ index, block, kind }, { neurons }]) => ({
-          index,
-          block,
-          kind,
-          neurons: neurons !== undefined,
-        })),
+        experts: mixtures.map((module) => describeMixture(module, orders.get(module))),
         tensors,
       };
     },
   };
+}
+
+function describeMixture(
+  { index, block, kind }: PrunableModule,
+  order: RemovalOrderOfModule | undefined,
+): SavedMixture {
+  return { index, block, kind, neurons: order?.neurons !== undefined, ...(order === undefined && { ordered: false }) };
 }
 
 interface Put {
@@ -85,6 +89,13 @@ async function putSums(put: Put, of: string, { mean, variance, gram }: ChannelSt
   if (gram === undefined) return;
   const covariance = packTriangle(size, (row, column) => gram[row * size + column]! - mean[row]! * mean[column]!);
   await put.floats(names.covariance, [covariance.length], covariance);
+}
+
+async function putCurvature(put: Put, module: PrunableModule, curvature: Float32Array | undefined): Promise<void> {
+  if (curvature === undefined) return;
+  const { outputCount: size } = module.output;
+  const triangle = packTriangle(size, (row, column) => curvature[row * size + column]!);
+  await put.floats(tensorNames(module).curvature, [triangle.length], triangle);
 }
 
 async function putExperts(

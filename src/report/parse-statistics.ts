@@ -68,7 +68,7 @@ export const STATISTICS = {
       ),
     }),
   ),
-  experts: optional(arrayOf(withFields({ ...MODULE, neurons: boolean }))),
+  experts: optional(arrayOf(withFields({ ...MODULE, neurons: boolean, ordered: optional(boolean) }))),
   remarks: arrayOf(anyText),
   settings: anyObject,
 } satisfies Fields;
@@ -112,9 +112,14 @@ export async function parseStatistics(saved: SavedStatistics, context: Statistic
     checkShapes(module, { ...context, saved, found });
   }
   const experts = new Map<PrunableModule, RemovalOrderOfModule>();
+  const mixtures = new Set<PrunableModule>();
   for (const [at, entry] of (saved.experts ?? []).entries()) {
     const module = findModule(entry, at, context, 'experts');
-    experts.set(module, await readExperts(module, entry, context));
+    if (entry.ordered !== false) experts.set(module, await readExperts(module, entry, context));
+    if (METRICS[saved.metric].hasCurvature && tensors.has(tensorNames(module).curvature)) {
+      checkCurvature(module, context);
+      mixtures.add(module);
+    }
   }
   const perBlock = [layout.blockCount];
   const hasSensitivity = tensors.has(MODEL_TENSORS.sensitivity);
@@ -131,6 +136,7 @@ export async function parseStatistics(saved: SavedStatistics, context: Statistic
       ...(hasSensitivity && { sensitivity: await readDoubles(MODEL_TENSORS.sensitivity, perBlock, context) }),
       metric: saved.metric,
       experts,
+      mixtures,
       expertScore: (saved.settings.expertScore as ExpertScoreName | undefined) ?? 'removal',
       curvatures: METRICS[saved.metric].hasCurvature ? readCurvatures(context) : undefined,
       remarks: saved.remarks,
@@ -205,15 +211,19 @@ function checkShapes(module: PrunableModule, { saved, found, ...context }: Shape
   const groups = (found?.groups.functions ?? []).map(
     (units, group) => [names.sumsOf(group), units.length * unitSize] as const,
   );
-  const triangle = (name: string, size: number) =>
-    findTensor(name, { dataType: TENSOR_TYPES.float, dims: [triangleLength(size)] }, context);
   for (const [of, size] of [[names.sumsOf(), output.inputCount] as const, ...groups]) {
     const { mean, variance, covariance } = sumNames(of);
     for (const name of [mean, variance]) findTensor(name, { dataType: TENSOR_TYPES.double, dims: [size] }, context);
-    if (saved.sums === 'gram') triangle(covariance, size);
+    if (saved.sums === 'gram') checkTriangle(covariance, size, context);
   }
-  if (METRICS[saved.metric].hasCurvature) triangle(names.curvature, output.outputCount);
+  if (METRICS[saved.metric].hasCurvature) checkCurvature(module, context);
 }
+
+const checkTriangle = (name: string, size: number, context: StatisticsContext) =>
+  findTensor(name, { dataType: TENSOR_TYPES.float, dims: [triangleLength(size)] }, context);
+
+const checkCurvature = (module: PrunableModule, context: StatisticsContext) =>
+  checkTriangle(tensorNames(module).curvature, module.output.outputCount, context);
 
 interface SumsCase {
   readonly size: number;

@@ -32,15 +32,17 @@ export interface SavedStatistics extends SavedFile {
   /** Which shard of the windows this is; absent: it is of all windows. */
   readonly shard?: SavedShard;
   readonly modules: readonly SavedModule[];
-  /** Mixtures whose experts were ordered by what their removal costs; absent where there are none. */
+  /** Mixtures, whose experts were ordered by what their removal costs; absent where there are none. */
   readonly experts?: readonly SavedMixture[];
   readonly remarks: readonly string[];
 }
 
-/** A mixture whose experts were ordered. */
+/** A mixture of experts. */
 export interface SavedMixture extends Pick<PrunableModule, 'index' | 'block' | 'kind'> {
   /** Whether the neurons inside its experts were ordered too. */
   readonly neurons: boolean;
+  /** Present where its experts were not: in a shard. */
+  readonly ordered?: false;
 }
 
 /** One of the shards that the windows were divided into. */

@@ -1,5 +1,8 @@
+import { join } from 'node:path';
 import { ModelFormatError, UnsupportedModelError } from '../../src/errors.js';
-import { floatsHandle } from '../../src/onnx/tensor-handle.js';
+import { mergeStatistics, nodePlatform } from '../../src/node.js';
+import type { TensorHandle } from '../../src/onnx/onnx-model.js';
+import { bytesHandle, floatsHandle } from '../../src/onnx/tensor-handle.js';
 import { type PruneOptions, resolveOptions } from '../../src/options.js';
 import type { PruneJob } from '../../src/prune/job.js';
 import { gatherStatistics } from '../../src/prune/measure-dense/gather-statistics.js';
@@ -7,14 +10,17 @@ import { loadStatistics } from '../../src/prune/measure-dense/measure-dense.js';
 import { pruneMeasured } from '../../src/prune/prune-model.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';
 import { createStatisticsPacker, type PackedStatistics } from '../../src/report/pack-statistics.js';
-import { parseStatistics } from '../../src/report/parse-statistics.js';
+import { checkSavedStatistics, parseStatistics } from '../../src/report/parse-statistics.js';
 import { plainSettings } from '../../src/report/plain-settings.js';
-import type { SavedStatistics } from '../../src/report/statistics-schema.js';
+import { type SavedStatistics, STATISTICS_SCHEMA } from '../../src/report/statistics-schema.js';
 import { createMemoryStore } from '../../src/runtime/tensor-store.js';
+import { openPair, resolvePair, writePair } from '../../src/storage/json-with-tensors.js';
 import { testEngine } from '../support/engine.js';
 import { buildDecoder, fusedExperts, VOCABULARY } from '../support/small-decoder.js';
-import { loadTinyLlama, pruneLoaded } from '../support/tiny-llama.js';
+import { useTemporaryFolder } from '../support/temporary-folder.js';
+import { loadTinyLlama, pruneLoaded, relativeGap } from '../support/tiny-llama.js';
 
+const folder = useTemporaryFolder();
 const loaded = await loadTinyLlama(buildDecoder({ ffn: fusedExperts }));
 const windows = Array.from({ length: 3 }, (_, window) =>
   Int32Array.from({ length: 16 }, (_, at) => (window * 17 + at * at * 7 + at * 3) % VOCABULARY),
@@ -29,12 +35,13 @@ const jobOf = (options: PruneOptions, more: Partial<PruneJob> = {}): PruneJob =>
 async function observe(more: Partial<PruneJob> = {}) {
   const job = jobOf({ ...METHOD, sparsity: 0 }, more);
   const packer = createStatisticsPacker(storeInMemory);
-  const { dense, remarks } = await gatherStatistics(job, packer.addModule);
-  const { modules, experts, tensors } = await packer.finish(dense, windows);
+  const { dense, remarks } = await gatherStatistics(job, packer);
+  const { modules, experts, tensors } = await packer.finish(dense, job.windows);
   const saved = {
     ...{ modules, experts, remarks, seed: 0, sums: 'gram', metric: 'divergence' },
+    ...{ schema: STATISTICS_SCHEMA, version: 'test', method: 'auto', model: { sha256: 'test', layout: 'test' } },
     settings: plainSettings(job.options),
-    calibration: { windowCount: windows.length, windowLength: windows[0]!.length },
+    calibration: { tokensSha256: 'test', windowCount: job.windows.length, windowLength: windows[0]!.length },
   } as unknown as SavedStatistics;
   return { saved, tensors };
 }
@@ -84,12 +91,12 @@ it.each<[string, PruneOptions, RegExp]>([
   [
     'another metric',
     { sparsity: 0.3, method: 'flap' },
-    /^experts stay: statistics order them by metric divergence, and the run asks for output$/,
+    /^experts stay: statistics order them by metric divergence, and the run asks for output; read windows/,
   ],
   [
     'another score',
     { ...METHOD, sparsity: 0.3, expertScore: 'reap' },
-    /^experts stay: statistics order them by expertScore removal, and the run asks for reap$/,
+    /^experts stay: statistics order them by expertScore removal, and the run asks for reap; read windows/,
   ],
 ])('experts stay where statistics were made for %s', async (_, options, remark) => {
   const { modules, remarks } = await pruneFrom(options);
@@ -98,15 +105,75 @@ it.each<[string, PruneOptions, RegExp]>([
   await expect(pruneFrom({ ...options, modules: 'experts' })).rejects.toThrow(UnsupportedModelError);
 });
 
-it('experts stay in shards, and where statistics hold nothing of them', async () => {
-  const shard = await observe({ firstWindow: 0 });
-  expect(shard.saved.experts).toEqual([]);
-  const reason = 'experts stay: their order is no sum that shards could share';
-  expect(shard.saved.remarks).toContain(reason);
-  const { remarks } = await pruneFrom({ ...METHOD, sparsity: 0.3 }, shard);
-  expect(remarks).toContain('experts stay: statistics hold nothing of them');
-  const options = resolveOptions({ ...METHOD, sparsity: 0, modules: 'experts' });
-  await expect(observe({ firstWindow: 0, options })).rejects.toThrow(reason);
+/** Statistics of shards that begin at some windows: written, merged and read again. */
+async function observeInShards(starts: readonly number[]) {
+  const at = (name: string) => join(folder(), `${starts.length}-${name}`);
+  const shards = starts.map((firstWindow) => at(String(firstWindow)));
+  const parts: PackedStatistics['tensors'][] = [];
+  for (const [shard, firstWindow] of starts.entries()) {
+    const { saved, tensors } = await observe({ windows: windows.slice(firstWindow, starts[shard + 1]), firstWindow });
+    const json = { ...saved, shard: { index: shard + 1, count: starts.length, firstWindow } };
+    const place = resolvePair(nodePlatform.files, 'statistics', shards[shard]!);
+    await writePair(nodePlatform, place, { json, tensors });
+    parts.push(tensors);
+  }
+  await mergeStatistics({ shards, out: at('merged') });
+  const place = resolvePair(nodePlatform.files, 'statistics', at('merged'));
+  const { json, tensors, close } = await openPair(nodePlatform, place, { check: checkSavedStatistics });
+  const kept = new Map<string, TensorHandle>();
+  for (const [name, { dataType, dims, read }] of tensors)
+    kept.set(name, bytesHandle({ dataType, dims }, (await read()).slice()));
+  await close();
+  return { saved: json, tensors: kept, parts };
+}
+
+const floatsOf = async (tensors: PackedStatistics['tensors'], name: string): Promise<Float32Array> =>
+  new Float32Array((await tensors.get(name)!.read()).slice().buffer);
+
+const unordered = (given: typeof observed): typeof observed => {
+  const experts = given.saved.experts!.map((mixture) => ({ ...mixture, ordered: false as const }));
+  return { ...given, saved: { ...given.saved, experts } };
+};
+
+it('experts without an order get it from windows that are read again, as by text', async () => {
+  const options = { ...METHOD, sparsity: 0.3, modules: 'experts' } as const;
+  const given = unordered(observed);
+  const reason = /^experts stay: statistics hold no order of them; read windows of the statistics again/;
+  const { remarks } = await pruneFrom({ ...METHOD, sparsity: 0.3 }, given);
+  expect(remarks).toContainEqual(expect.stringMatching(reason));
+  await expect(pruneFrom(options, given)).rejects.toThrow(reason);
+  const [direct, again] = [await pruneLoaded(loaded, options, { windows }), await pruneFrom(options, given, windows)];
+  const cutsOf = ({ modules }: typeof again) =>
+    modules.map(({ module, keep, neurons }) => [module.index, keep, neurons]);
+  expect(cutsOf(again)).toEqual(cutsOf(direct));
+  expect(again.remarks).not.toContainEqual(expect.stringMatching(/experts stay/));
+});
+
+it('shards do not order experts, and their sums at mixtures are merged', async () => {
+  const merged = await observeInShards([0, 2]);
+  expect(merged.saved.experts!.map(({ ordered }) => ordered)).toEqual([false, false]);
+  const names = [...merged.tensors.keys()].filter((name) => /experts.*curvature$/.test(name));
+  expect(names).toHaveLength(2);
+  for (const name of names) {
+    const all = await Promise.all([...merged.parts, merged.tensors].map((one) => floatsOf(one, name)));
+    const [first, second, joined] = all as [Float32Array, Float32Array, Float32Array];
+    expect(
+      relativeGap(
+        joined,
+        first.map((value, at) => (2 * value + second[at]!) / 3),
+      ),
+    ).toBeLessThan(1e-6);
+  }
+  const { modules } = await pruneFrom({ ...METHOD, sparsity: 0.3, modules: 'experts' }, merged, windows);
+  expect(modules.some(({ neurons }) => neurons !== undefined)).toBe(true);
+});
+
+it('experts stay where statistics do not have the curvature to order them by', async () => {
+  const tensors = new Map([...observed.tensors].filter(([name]) => !/experts.*curvature$/.test(name)));
+  expect(tensors.size).toBe(observed.tensors.size - 2);
+  const old = { ...unordered(observed), tensors };
+  const { remarks } = await pruneFrom({ ...METHOD, sparsity: 0.3 }, old, windows);
+  expect(remarks).toContain('experts stay: statistics hold no order of them');
 });
 
 it('damaged orders are refused by name', async () => {

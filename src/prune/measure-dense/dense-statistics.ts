@@ -33,6 +33,8 @@ export interface DenseStatistics extends Pick<DenseMeasures, 'sensitivity' | 'fu
   readonly metric: MetricName;
   /** In which order experts leave, and what that costs in the metric; absent modules were not measured. */
   readonly experts: ReadonlyMap<PrunableModule, RemovalOrderOfModule>;
+  /** Mixtures at whose output the metric's curvature is known, so that their experts can be ordered on tokens. */
+  readonly mixtures: ReadonlySet<PrunableModule>;
   /** Score that orders the experts. */
   readonly expertScore: ExpertScoreName;
   /** The metric's curvature at each module's output, by module index; absent where `metric` is `output`. */

@@ -6,7 +6,7 @@ import { refuseNaN } from '../../onnx/refuse-nan.js';
 import type { PruneJob, StageTiming } from '../job.js';
 import { type PruneContext, startContext } from '../prune-context.js';
 import { openSegmentCheckpoint } from '../segment-checkpoint.js';
-import { selectModules, withoutExperts } from '../select-modules.js';
+import { selectModules } from '../select-modules.js';
 import { measureModules } from '../shrink/measure-modules.js';
 import type { DenseMeasures } from './dense-measures.js';
 import type { StatisticsKind } from './dense-statistics.js';
@@ -33,26 +33,27 @@ export interface GatheredStatistics {
   readonly remarks: readonly string[];
 }
 
+/** Takes statistics, in the order of the model. */
+export interface StatisticsSink {
+  addModule(measured: MeasuredModule): Promise<void>;
+  /** @param curvature as of a module */
+  addMixture(module: PrunableModule, curvature: MeasuredModule['curvature']): Promise<void>;
+}
+
 /** Sums that a method will want. */
 export const statisticsKind = ({ adapter }: PruneJob['options']): StatisticsKind =>
   adapter.needs === 'gram' ? 'gram' : 'moments';
 
 /**
- * Measures of a dense model all that pruning may read of tokens. Nothing as large as a Gram matrix stays in memory.
- * @param keep Takes each module's statistics, in the order of the model.
+ * Measures of a dense model all that pruning may read of tokens. Nothing as large as a Gram matrix stays in memory. Experts are not
+ * ordered in a shard, since no sum over windows is their order.
  * @throws UnsupportedModelError, NumericalError, EngineError; the signal's reason when aborted.
  */
-export async function gatherStatistics(
-  given: PruneJob,
-  keep: (measured: MeasuredModule) => Promise<void>,
-): Promise<GatheredStatistics> {
+export async function gatherStatistics(given: PruneJob, sink: StatisticsSink): Promise<GatheredStatistics> {
   const job = { ...given, model: refuseNaN(given.model) };
   const { options } = job;
-  const selected = selectModules(job);
-  const { modules, remarks: staying } =
-    job.firstWindow === undefined
-      ? selected
-      : withoutExperts(selected, 'their order is no sum that shards could share');
+  const { modules, remarks: staying } = selectModules(job);
+  const isShard = job.firstWindow !== undefined;
   const curvatures = METRICS[options.metric].hasCurvature ? await createCurvatureStore(job, modules) : undefined;
   try {
     // The backward pass takes most of the time; sensitivity comes with it.
@@ -72,13 +73,16 @@ export async function gatherStatistics(
         functional,
         ...(blockChange && { blockChange }),
         ...(sensitivity && seen.sensitivity && { sensitivity: seen.sensitivity }),
-        orders: await measureExperts(context, { modules, curvatures }),
+        orders: isShard ? new Map() : await measureExperts(context, { modules, curvatures }),
       };
-      const others = modules.filter(({ kind }) => kind !== 'experts');
-      await measureAll(context, { modules: others, dense }, async (measured) => {
-        const { index } = measured.module;
-        await keep({ ...measured, curvature: curvatures && ((await curvatures.get(index)).data as Float32Array) });
-      });
+      const curvatureOf = async ({ index }: PrunableModule) =>
+        curvatures && ((await curvatures.get(index)).data as Float32Array);
+      const isMixture = ({ kind }: PrunableModule) => kind === 'experts';
+      for (const module of modules.filter(isMixture)) await sink.addMixture(module, await curvatureOf(module));
+      const others = modules.filter((module) => !isMixture(module));
+      await measureAll(context, { modules: others, dense }, async (measured) =>
+        sink.addModule({ ...measured, curvature: await curvatureOf(measured.module) }),
+      );
       return { dense, timings: context.timings(), remarks: [...staying, ...context.remarks] };
     } finally {
       await context.dispose();

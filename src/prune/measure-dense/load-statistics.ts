@@ -36,12 +36,23 @@ export function explainUnprunedExperts(
   statistics: DenseStatistics,
 ): string | undefined {
   if (modules.some((module) => module.kind === 'experts' && !statistics.experts.has(module)))
-    return 'statistics hold nothing of them';
+    return 'statistics hold no order of them';
   if (metric !== statistics.metric)
     return `statistics order them by metric ${statistics.metric}, and the run asks for ${metric}`;
   if (expertScore !== statistics.expertScore)
     return `statistics order them by expertScore ${statistics.expertScore}, and the run asks for ${expertScore}`;
   return undefined;
+}
+
+/** Whether statistics have what it takes to order experts on windows that are read again. */
+export function canOrderExperts(
+  modules: readonly PrunableModule[],
+  { metric }: Pick<ResolvedOptions, 'metric'>,
+  statistics: DenseStatistics,
+): boolean {
+  if (!METRICS[metric].hasCurvature) return true;
+  const isKnown = (module: PrunableModule) => module.kind !== 'experts' || statistics.mixtures.has(module);
+  return metric === statistics.metric && modules.every(isKnown);
 }
 
 async function findOrders(

@@ -13,7 +13,7 @@ import { type DenseMeasures, type DenseNeeds, needsGradients } from './dense-mea
 import type { DenseStatistics } from './dense-statistics.js';
 import { findReached } from './find-obstacle.js';
 import { joinOrders, sharingModules } from './join-orders.js';
-import { explainUnprunedExperts, readMeasures } from './load-statistics.js';
+import { canOrderExperts, explainUnprunedExperts, readMeasures } from './load-statistics.js';
 import { measureExperts } from './measure-experts.js';
 import { measureOrRead } from './measures-checkpoint.js';
 import { createCurvatureStore } from './statistics-store.js';
@@ -84,8 +84,9 @@ function joinShared(
 }
 
 /**
- * Takes the measurements of the dense model from saved statistics: no token runs. The result is pruned by
- * `pruneMeasured` on the dense model's statistics, not on what the pruned blocks before produce. Refinements read the job's windows, if any.
+ * Takes the measurements of the dense model from saved statistics. The result is pruned by `pruneMeasured` on the dense model's
+ * statistics, not on what the pruned blocks before produce. Refinements read the job's windows, if any, and experts whose order the
+ * statistics lack are ordered on them; else no token runs.
  * @throws OptionError when they lack what the options need, saying how to make them; ModelFormatError when they are damaged.
  */
 export async function loadStatistics(given: PruneJob, statistics: DenseStatistics): Promise<MeasuredModel> {
@@ -94,29 +95,41 @@ export async function loadStatistics(given: PruneJob, statistics: DenseStatistic
   const { needs } = options.adapter;
   const selected = selectModules(job);
   const reason = explainUnprunedExperts(selected.modules, options, statistics);
-  const { modules, remarks: staying } = reason === undefined ? selected : withoutExperts(selected, reason);
+  const canOrder = reason !== undefined && canOrderExperts(selected.modules, options, statistics);
+  const isOrdered = canOrder && job.windows.length > 0;
+  const { modules, remarks: staying } =
+    reason === undefined || isOrdered ? selected : withoutExperts(selected, canOrder ? reason + READ_AGAIN : reason);
+  const curvatures = METRICS[options.metric].hasCurvature ? statistics.curvatures : undefined;
   const context = startContext(job);
   const request = { ...denseNeeds(modules, options), statistics };
-  const read = await readMeasures(context, request).finally(() => context.dispose());
-  const experts = modules.filter(({ kind }) => kind === 'experts');
-  const known = experts.map((module) => [module, statistics.experts.get(module)!] as const);
-  const orders = new Map([...(read.orders ?? []), ...known]);
-  const dense = joinShared(context, request, experts.length === 0 ? read : { ...read, orders });
-  if (known.some(([module, { neurons }]) => takesNeurons(module, options) && neurons === undefined))
+  const { read, experts } = await readAll().finally(() => context.dispose());
+  const orders = new Map([...(read.orders ?? []), ...experts]);
+  const dense = joinShared(context, request, experts.size === 0 ? read : { ...read, orders });
+  if ([...experts].some(([module, { neurons }]) => takesNeurons(module, options) && neurons === undefined))
     context.remarks.push('neurons inside experts stay: statistics hold nothing of them');
   const of = (module: PrunableModule) => (dense.functional.has(module) ? 'groups' : 'module');
   return {
     job,
     modules,
     dense,
-    curvatures: METRICS[options.metric].hasCurvature ? statistics.curvatures : undefined,
+    curvatures,
     read: needs === 'none' ? undefined : (module) => statistics.read(module, { of: of(module), needs }),
     timings: context.timings(),
     // Statistics have the remarks of the run that saved them, which may have chosen the same.
     remarks: [...new Set([...staying, ...statistics.remarks, ...context.remarks])],
     dispose: async () => undefined,
   };
+
+  async function readAll() {
+    const read = await readMeasures(context, request);
+    if (isOrdered) return { read, experts: await measureExperts(context, { modules, curvatures }) };
+    const mixtures = modules.filter(({ kind }) => kind === 'experts');
+    return { read, experts: new Map(mixtures.map((module) => [module, statistics.experts.get(module)!])) };
+  }
 }
+
+/** Remedy where statistics lack the order of experts. */
+const READ_AGAIN = '; read windows of the statistics again to order them (calibration.windowCount)';
 
 /** Refuses, before any token runs, options that need gradients which cannot be computed. @throws UnsupportedModelError */
 export function refuseGradients(job: Pick<PruneJob, 'model' | 'analysed' | 'options'>): void {

@@ -30,7 +30,9 @@ import { type RoutingSample, sampleRouting } from './sample-routing.js';
 type ExpertOrders = ReadonlyMap<PrunableModule, RemovalOrderOfModule>;
 
 /** Modules of other kinds are passed by. */
-export type ExpertNeeds = Pick<DenseNeeds, 'modules' | 'curvatures'>;
+export interface ExpertNeeds extends Pick<DenseNeeds, 'modules'> {
+  readonly curvatures: Pick<TensorStore, 'get'> | undefined;
+}
 
 interface SavedOrders {
   readonly orders: IndexedMap<ExpertOrders>;
