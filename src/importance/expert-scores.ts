@@ -1,3 +1,5 @@
+import { credibleCosts } from './credible-costs.js';
+
 /** Measurements of the experts of one mixture, by expert, over the tokens that go to each. */
 export interface ExpertStatistics {
   /** Tokens. */
@@ -33,7 +35,7 @@ export const EXPERT_SCORES = {
     description: 'what the output loses, in the metric, once the router sends its tokens to the others',
     paper: 'this library: docs/methods.md',
     isMeasuredAnew: true,
-    score: ({ costs }) => costs,
+    score: credibleCosts,
   },
   reap: {
     description: "mean of the router's share times the length of what the expert makes",

@@ -5,7 +5,8 @@ import { EXPERT_SCORES, type ExpertScoreName } from '../../src/importance/expert
 import { createRandom } from '../../src/linalg/random.js';
 import { type ExpertOrderRequest, orderExperts } from '../../src/prune/measure-dense/order-experts.js';
 
-const [EXPERTS, CHOSEN, SIZE, TOKENS] = [5, 2, 3, 40];
+// So many tokens that each expert gets enough of them for its cost to be taken as measured.
+const [EXPERTS, CHOSEN, SIZE, TOKENS] = [5, 2, 3, 160];
 const random = createRandom(7);
 const draw = (length: number) => Float32Array.from({ length }, () => random() * 2 - 1);
 
@@ -108,6 +109,33 @@ it.each(['reap', 'man', 'msan', 'frequency'] as const)(
     );
   },
 );
+
+it('takes an expert that no token reached for as dear as a token elsewhere, and not for free', async () => {
+  // Each token goes to expert 0, 2 or 4, next to nothing of it to expert 1, and nothing at all to expert 3.
+  const fixed = Float32Array.from({ length: TOKENS * EXPERTS }, (_, at) => {
+    const [token, expert] = [Math.floor(at / EXPERTS), at % EXPERTS];
+    if (expert === 1) return -12;
+    if (expert === 3) return -50;
+    return expert / 2 === token % 3 ? 0 : -15 - expert;
+  });
+  const routers = [routeByScores({ scores: fixed, expertCount: EXPERTS, expertsPerToken: CHOSEN }, 'chosen')];
+  const outputs = new Float32Array(TOKENS * SIZE);
+  const routes = await routers[0]!.route([...Array(TOKENS).keys()], new Uint8Array(EXPERTS).fill(1));
+  routes.forEach(({ experts, shares: own }, token) => {
+    experts.forEach((expert, rank) => {
+      make(expert, rowOf(inputs, token, SIZE)).forEach((value, at) => {
+        outputs[token * SIZE + at]! += own[rank]! * value;
+      });
+    });
+  });
+  const given = request();
+  const order = await orderExperts({ ...given, routers, sample: { ...given.sample, outputs } });
+  expect(all.toSorted((a, b) => order.scores[a]! - order.scores[b]!).slice(0, 2)).toEqual([1, 3]);
+  expect(order.costs[0]).toBeLessThan(1e-6);
+  // The mean cost of a token of experts 0, 2 and 4, which lose about all that they make.
+  expect(order.costs[1]).toBeGreaterThan(0.01 / TOKENS);
+  expect(order.costs[1]).toBeLessThan(order.costs[2]! / 10);
+});
 
 it('takes one expert of every group at once', async () => {
   const groupOfExpert = Int32Array.of(0, 0, 1, 1);

@@ -10,6 +10,7 @@ import {
   type WrittenExpertsRequest,
 } from '../../activations/written-experts.js';
 import type { PrunableModule } from '../../architecture/layout.js';
+import { FULL_CREDIBILITY } from '../../importance/credible-costs.js';
 import { EXPERT_SCORES } from '../../importance/expert-scores.js';
 import { copyModel } from '../../onnx/edit-weights.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
@@ -38,9 +39,6 @@ interface SavedOrders {
   readonly orders: IndexedMap<ExpertOrders>;
   readonly remarks: readonly string[];
 }
-
-/** Fewer tokens than this say little about an expert. */
-const FEW_TOKENS = 32;
 
 /** Experts that a remark names. */
 const NAMED = 8;
@@ -103,7 +101,7 @@ async function orderModule(
   const detail = segmentName(module.segment, analysed.detected.layout.modules);
   const metric = curvatures && (await metricOf(context, module, curvatures));
   const sample = await sampleRouting({ runner, module, metric, onBatch: () => context.tick(detail) });
-  context.remarks.push(...remarkFew(module, sample));
+  context.remarks.push(...remarkFew(module, sample, context.job.windows.length));
   const opened = await openExperts(context, { model, module, sample, metric });
   const onRun = () => {
     options.signal?.throwIfAborted();
@@ -203,14 +201,24 @@ async function metricOf(
   return Float32Array.from({ length: size * size }, (_, at) => weighted.get(at % size, Math.floor(at / size)));
 }
 
-/** Names experts that the calibration hardly reached. */
-function remarkFew({ block, kind }: PrunableModule, { counts }: RoutingSample): string[] {
-  const few = [...counts.keys()].filter((expert) => counts[expert]! < FEW_TOKENS);
+/** Names experts that the calibration hardly reached, and how much more of it would reach them. */
+function remarkFew({ block, kind }: PrunableModule, { counts }: RoutingSample, windowCount: number): string[] {
+  const few = [...counts.keys()].filter((expert) => counts[expert]! < FULL_CREDIBILITY);
   if (few.length === 0) return [];
   const named = few.slice(0, NAMED).map((expert) => `expert ${expert}: ${counts[expert]}`);
   const rest = few.length > NAMED ? ', ...' : '';
+  const reached = few.filter((expert) => counts[expert]! > 0);
+  const missed = few.length - reached.length;
+  const least = Math.min(...reached.map((expert) => counts[expert]!));
+  const windows = `about ${Math.ceil((windowCount * FULL_CREDIBILITY) / least)} windows like these ${windowCount}`;
+  const remedies = [
+    ...(reached.length > 0 ? [`${windows} would give so many to each${missed > 0 ? ' that got any' : ''}`] : []),
+    ...(missed > 0
+      ? [`${missed === few.length ? 'they' : `the ${missed} without a token`} need text of another kind`]
+      : []),
+  ];
   return [
-    `block ${block} ${kind}: ${few.length} of ${counts.length} experts got fewer than ${FEW_TOKENS} calibration tokens ` +
-      `(${named.join(', ')}${rest}); their scores are uncertain; give more calibration text`,
+    `block ${block} ${kind}: ${few.length} of ${counts.length} experts got fewer than ${FULL_CREDIBILITY} calibration tokens ` +
+      `(${named.join(', ')}${rest}); their scores are uncertain; ${remedies.join('; ')}`,
   ];
 }

@@ -1,6 +1,7 @@
 import type { ExpertProbe } from '../../activations/expert-probe.js';
 import type { ExpertRouter, Route, RoutedToken } from '../../activations/expert-router.js';
 import { NumericalError, UnsupportedModelError } from '../../errors.js';
+import { credibleCosts } from '../../importance/credible-costs.js';
 import type { ExpertScoreRow, ExpertStatistics } from '../../importance/expert-scores.js';
 import type { RemovalOrderOfModule } from './order-units.js';
 import type { RoutingSample } from './sample-routing.js';
@@ -38,7 +39,8 @@ const FITTING = 1e-3;
  * Experts in groups leave in steps of one from every group.
  *
  * A cost is twice the mean square of the change of the mixture's result, as the metric sees it, which is what the scores of OBC
- * are for neurons and heads.
+ * are for neurons and heads. Costs of experts with few tokens are estimates, see `credibleCosts`; what such an estimate adds to the
+ * measured cost is added to its round.
  *
  * @throws UnsupportedModelError where the runtime mixes experts in another way than the routers know.
  */
@@ -55,8 +57,12 @@ export async function orderExperts(request: ExpertOrderRequest): Promise<Removal
   let last: { readonly leaving: readonly (readonly number[])[]; readonly round: Round } | undefined;
   const price = ({ total }: Round): void => {
     const { leaving, round } = last!;
-    const together = Math.max(0, total - round.total);
-    const alone = leaving.map((experts) => experts.reduce((sum, expert) => sum + Math.max(0, round.costs[expert]!), 0));
+    const costsAlone = credibleCosts(round);
+    const sumOf = (experts: readonly number[], costOf: (expert: number) => number) =>
+      experts.reduce((sum, expert) => sum + costOf(expert), 0);
+    const added = sumOf(leaving.flat(), (expert) => costsAlone[expert]! - round.costs[expert]!);
+    const together = Math.max(0, total - round.total + added);
+    const alone = leaving.map((experts) => sumOf(experts, (expert) => Math.max(0, costsAlone[expert]!)));
     const apart = alone.reduce((sum, cost) => sum + cost, 0);
     for (const cost of alone) {
       highest = Math.max(highest, apart > 0 ? (together * cost) / apart : together / alone.length);

@@ -1,0 +1,35 @@
+/** Tokens from which on the cost of an expert is taken as measured. */
+export const FULL_CREDIBILITY = 32;
+
+/** By expert. */
+export interface MeasuredCosts {
+  /** Tokens that go there. */
+  readonly tokens: Float64Array;
+  /** Cost of removing it alone, measured on them. */
+  readonly costs: Float64Array;
+}
+
+/**
+ * Costs of removing each expert alone, by expert, where experts with few tokens are not taken for cheap. Of an expert with `n < 32`
+ * tokens, `C` the cost and `c = C / n` the cost for each token:
+ *
+ *     (n + 1) (Z c + (1 - Z) m),  Z = sqrt(n / 32)
+ *
+ * `m` is the mean cost for each token of the mixture's other experts, so that an expert without a token costs what one token costs
+ * elsewhere. `Z` is the square-root rule of limited-fluctuation credibility (Mowbray, "How Extensive a Payroll Exposure Is Necessary
+ * to Give a Dependable Pure Premium?", 1914; Klugman, Panjer and Willmot, "Loss Models"), and `n + 1` Laplace's rule of succession.
+ * From 32 tokens on, costs are exactly those that were measured.
+ */
+export function credibleCosts({ tokens, costs }: MeasuredCosts): Float64Array {
+  if (tokens.every((count) => count >= FULL_CREDIBILITY)) return costs;
+  const total = (values: Float64Array) => values.reduce((sum, value) => sum + value, 0);
+  const [allTokens, allCosts] = [total(tokens), total(costs)];
+  return costs.map((cost, expert) => {
+    const count = tokens[expert]!;
+    if (count >= FULL_CREDIBILITY) return cost;
+    const own = count === 0 ? 0 : cost / count;
+    const others = allTokens > count ? (allCosts - cost) / (allTokens - count) : own;
+    const credibility = Math.sqrt(count / FULL_CREDIBILITY);
+    return (count + 1) * (credibility * own + (1 - credibility) * others);
+  });
+}
