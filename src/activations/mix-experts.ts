@@ -65,6 +65,15 @@ export function sharesOf(
     chosen.map((rank) => exps[rank]!),
     left,
   );
-  for (const rank of chosen) shares[rank] = exps[rank]! / divisor;
+  if (divisor > 0) {
+    for (const rank of chosen) shares[rank] = exps[rank]! / divisor;
+    return shares;
+  }
+  // So far below the one that is left out that their exponentials are 0: the best of them sets the scale.
+  const scaled = chosen.map((rank) => Math.exp(scores[rank]! - scores[chosen[0]!]!));
+  const sum = scaled.reduce((total, value) => total + value, 0);
+  chosen.forEach((rank, at) => {
+    shares[rank] = scaled[at]! / sum;
+  });
   return shares;
 }

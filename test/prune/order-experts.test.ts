@@ -186,4 +186,8 @@ it('gives the shares of an expert that is gone to the next in the order', () => 
   expect([...sharesOf(ranked, 'chosen', { count: 2, without: 0 })]).toEqual([0, 1 / (1 + e), e / (1 + e)]);
   const left = 1 + e + Math.exp(-2);
   expect(sharesOf(ranked, 'all', { count: 2, without: 1 })[2]).toBeCloseTo(e / left, 12);
+  // A router that scores all but the chosen experts far below them (LFM2).
+  const low = rankExperts(Float32Array.of(0, -1e4, -1e4), Uint8Array.of(1, 1, 1), 3);
+  for (const mixing of ['chosen', 'all'] as const)
+    expect([...sharesOf(low, mixing, { count: 2, without: 0 })]).toEqual([0, 0.5, 0.5]);
 });
