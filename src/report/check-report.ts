@@ -76,6 +76,9 @@ const CALIBRATION = withFields({
   generated: optional(withFields({ windowCount: finite, seed: finite })),
 });
 
+/** A `RoutingReport`. */
+const ROUTING = withFields({ tokens: arrayOf(arrayOf(finite)), mutualInformation: finite });
+
 const MODULE = withFields({
   block: integer(0),
   kind: choice(MODULE_KINDS),
@@ -89,6 +92,7 @@ const MODULE = withFields({
   groups: optional(arrayOf(anyObject)),
   contexts: optional(arrayOf(CONTEXT)),
   topTokens: optional(withFields({ keptShare: finite, kept: CONTEXT, removed: CONTEXT })),
+  routing: optional(ROUTING),
   costCurve: optional(withFields({ removed: arrayOf(finite), cost: arrayOf(finite) })),
 });
 

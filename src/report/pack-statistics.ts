@@ -4,7 +4,7 @@ import { packTriangle } from '../linalg/triangle.js';
 import { encodeFloats } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import type { TensorMap } from '../onnx/safetensors.js';
-import type { DenseMeasures, FunctionalModule } from '../prune/measure-dense/dense-measures.js';
+import type { DenseMeasures, FunctionalModule, MixtureRouting } from '../prune/measure-dense/dense-measures.js';
 import type { StatisticsSink } from '../prune/measure-dense/gather-statistics.js';
 import type { RemovalOrderOfModule } from '../prune/measure-dense/order-units.js';
 import type { StoreTensor } from '../removal/repair-linear.js';
@@ -51,7 +51,7 @@ export function createStatisticsPacker(store: StoreTensor): StatisticsPacker {
       mixtures.push(module);
       await putCurvature(put, module, curvature);
     },
-    async finish({ blockChange, sensitivity, functional, orders = new Map() }, windows) {
+    async finish({ blockChange, sensitivity, functional, orders = new Map(), routings = new Map() }, windows) {
       const windowLength = windows[0]?.length ?? 0;
       const tokens = Int32Array.from(windows.flatMap((window) => [...window]));
       await put.integers(MODEL_TENSORS.windows, [windows.length, windowLength], tokens);
@@ -59,20 +59,14 @@ export function createStatisticsPacker(store: StoreTensor): StatisticsPacker {
         if (values) await put.doubles(MODEL_TENSORS[name as 'blockChange'], [values.length], values);
       for (const [module, found] of functional) await putFunctions(put, module, found);
       for (const [module, order] of orders) await putExperts(put, module, order);
+      for (const [module, routing] of routings) await putRouting(put, module, routing);
       return {
         modules: measured.map((module) => describeModule(module, functional.get(module))),
-        experts: mixtures.map((module) => describeMixture(module, orders.get(module))),
+        experts: mixtures.map((module) => describeMixture(module, orders.get(module), routings.get(module))),
         tensors,
       };
     },
   };
-}
-
-function describeMixture(
-  { index, block, kind }: PrunableModule,
-  order: RemovalOrderOfModule | undefined,
-): SavedMixture {
-  return { index, block, kind, neurons: order?.neurons !== undefined, ...(order === undefined && { ordered: false }) };
 }
 
 interface Put {
@@ -112,27 +106,42 @@ async function putExperts(
   await put.doubles(names.neuronCosts, dims, neurons.costs);
 }
 
+async function putRouting(put: Put, module: PrunableModule, { contexts, tokens }: MixtureRouting): Promise<void> {
+  await putContexts(put, module, contexts);
+  await put.integers(tensorNames(module).routing, [contexts.contextCount, module.unitCount], tokens);
+}
+
+/** Context of every token, and typical tokens. */
+async function putContexts(
+  put: Put,
+  module: PrunableModule,
+  { contextCount, contextOfToken, typicalTokens }: MixtureRouting['contexts'],
+): Promise<void> {
+  const names = tensorNames(module);
+  const typicalCount = mostTypical({ typicalTokens });
+  const typical = new Int32Array(contextCount * typicalCount).fill(-1);
+  typicalTokens.forEach((tokens, context) => {
+    typical.set(tokens, context * typicalCount);
+  });
+  await put.integers(names.contextOfToken, [contextOfToken.length], contextOfToken);
+  await put.integers(names.typicalTokens, [contextCount, typicalCount], typical);
+}
+
 async function putFunctions(
   put: Put,
   module: PrunableModule,
   { contexts, groups, affinity }: FunctionalModule,
 ): Promise<void> {
   const names = tensorNames(module);
-  const { pca, centers, contextCount, contextOfToken, typicalTokens } = contexts;
+  const { pca, centers, contextCount } = contexts;
   const groupOf = new Int32Array(module.unitCount).fill(-1);
   groups.functions.forEach((units, group) => {
     for (const unit of units) groupOf[unit] = group;
   });
-  const typicalCount = mostTypical(contexts);
-  const typical = new Int32Array(contextCount * typicalCount).fill(-1);
-  typicalTokens.forEach((tokens, context) => {
-    typical.set(tokens, context * typicalCount);
-  });
   await put.floats(names.affinity, [contextCount, module.unitCount], affinity);
   await put.integers(names.groups, [module.unitCount], groupOf);
   await put.doubles(names.centers, [contextCount, pca.componentCount], centers);
-  await put.integers(names.contextOfToken, [contextOfToken.length], contextOfToken);
-  await put.integers(names.typicalTokens, [contextCount, typicalCount], typical);
+  await putContexts(put, module, contexts);
   await put.doubles(names.pcaMean, [pca.size], pca.mean);
   await put.floats(names.pcaComponents, [pca.size, pca.componentCount], pca.components);
   await put.doubles(names.pcaVariances, [pca.componentCount], pca.variances);
@@ -151,5 +160,21 @@ function describeModule({ index, block, kind }: PrunableModule, found: Functiona
   return { index, block, kind, contexts };
 }
 
-const mostTypical = ({ typicalTokens }: FunctionalModule['contexts']): number =>
+function describeMixture(
+  { index, block, kind }: PrunableModule,
+  order: RemovalOrderOfModule | undefined,
+  routing: MixtureRouting | undefined,
+): SavedMixture {
+  const contexts = routing && {
+    contextCount: routing.contexts.contextCount,
+    typicalCount: mostTypical(routing.contexts),
+  };
+  return {
+    ...{ index, block, kind, neurons: order?.neurons !== undefined },
+    ...(order === undefined && { ordered: false }),
+    ...(contexts && { contexts }),
+  };
+}
+
+const mostTypical = ({ typicalTokens }: Pick<MixtureRouting['contexts'], 'typicalTokens'>): number =>
   Math.max(0, ...typicalTokens.map(({ length }) => length));

@@ -17,7 +17,7 @@ import {
   withFields,
 } from '../options/kinds.js';
 import type { ResolvedGrouping, ResolvedOptions } from '../options.js';
-import type { FunctionalModule } from '../prune/measure-dense/dense-measures.js';
+import type { FunctionalModule, MixtureRouting } from '../prune/measure-dense/dense-measures.js';
 import type { DenseStatistics, StatisticsKind } from '../prune/measure-dense/dense-statistics.js';
 import type { RemovalOrderOfModule } from '../prune/measure-dense/order-units.js';
 import type { TensorStore } from '../runtime/tensor-store.js';
@@ -25,6 +25,7 @@ import { findTensor, readDoubles, readFloats, readIntegers, type SavedTensors, T
 import { checkSavedFile, damaged } from './saved-file.js';
 import {
   MODEL_TENSORS,
+  type SavedContexts,
   type SavedMixture,
   type SavedModule,
   type SavedShard,
@@ -68,7 +69,16 @@ export const STATISTICS = {
       ),
     }),
   ),
-  experts: optional(arrayOf(withFields({ ...MODULE, neurons: boolean, ordered: optional(boolean) }))),
+  experts: optional(
+    arrayOf(
+      withFields({
+        ...MODULE,
+        neurons: boolean,
+        ordered: optional(boolean),
+        contexts: optional(withFields({ contextCount: integer(0), typicalCount: integer(0) })),
+      }),
+    ),
+  ),
   remarks: arrayOf(anyText),
   settings: anyObject,
 } satisfies Fields;
@@ -113,6 +123,7 @@ export async function parseStatistics(saved: SavedStatistics, context: Statistic
   }
   const experts = new Map<PrunableModule, RemovalOrderOfModule>();
   const mixtures = new Set<PrunableModule>();
+  const routings = new Map<PrunableModule, MixtureRouting>();
   for (const [at, entry] of (saved.experts ?? []).entries()) {
     const module = findModule(entry, at, context, 'experts');
     if (entry.ordered !== false) experts.set(module, await readExperts(module, entry, context));
@@ -120,6 +131,7 @@ export async function parseStatistics(saved: SavedStatistics, context: Statistic
       checkCurvature(module, context);
       mixtures.add(module);
     }
+    if (entry.contexts) routings.set(module, await readRouting(module, { ...entry.contexts, tokenCount }, context));
   }
   const perBlock = [layout.blockCount];
   const hasSensitivity = tensors.has(MODEL_TENSORS.sensitivity);
@@ -137,6 +149,7 @@ export async function parseStatistics(saved: SavedStatistics, context: Statistic
       metric: saved.metric,
       experts,
       mixtures,
+      routings,
       expertScore: (saved.settings.expertScore as ExpertScoreName | undefined) ?? 'removal',
       curvatures: METRICS[saved.metric].hasCurvature ? readCurvatures(context) : undefined,
       remarks: saved.remarks,
@@ -188,6 +201,44 @@ async function readExperts(
     costs: await readDoubles(names.neuronCosts, dims, context),
   };
   return { ...order, neurons: inside };
+}
+
+interface ContextsShape extends Pick<SavedContexts, 'contextCount' | 'typicalCount'> {
+  readonly tokenCount: number;
+}
+
+async function readRouting(
+  module: PrunableModule,
+  shape: ContextsShape,
+  context: StatisticsContext,
+): Promise<MixtureRouting> {
+  const { contextCount, tokenCount } = shape;
+  const counts = { dims: [contextCount, module.unitCount], least: 0, limit: tokenCount + 1 };
+  return {
+    contexts: { contextCount, ...(await readContexts(module, shape, context)) },
+    tokens: await readIntegers(tensorNames(module).routing, counts, context),
+  };
+}
+
+/** Context of every token, and typical tokens. */
+async function readContexts(
+  module: PrunableModule,
+  { contextCount, typicalCount, tokenCount }: ContextsShape,
+  context: StatisticsContext,
+): Promise<Pick<MixtureRouting['contexts'], 'contextOfToken' | 'typicalTokens'>> {
+  const names = tensorNames(module);
+  const typicalShape = { dims: [contextCount, typicalCount], least: -1, limit: tokenCount };
+  const typical = await readIntegers(names.typicalTokens, typicalShape, context);
+  return {
+    contextOfToken: await readIntegers(
+      names.contextOfToken,
+      { dims: [tokenCount], least: 0, limit: contextCount },
+      context,
+    ),
+    typicalTokens: Array.from({ length: contextCount }, (_, of) =>
+      typical.slice(of * typicalCount, (of + 1) * typicalCount).filter((token) => token >= 0),
+    ),
+  };
 }
 
 /** Grouping and weighting as they were resolved; infinite numbers stand there in words. */
@@ -263,13 +314,10 @@ async function readFunctions(
   { contexts, tokenCount, ...context }: FunctionsCase,
 ): Promise<FunctionalModule | undefined> {
   if (contexts === undefined) return undefined;
-  const { feature, featureCount, componentCount, contextCount, typicalCount } = contexts;
+  const { feature, featureCount, componentCount, contextCount } = contexts;
   const { unitCount } = module;
   const names = tensorNames(module);
-  const integers = (name: string, dims: readonly number[], [least, limit]: readonly [number, number]) =>
-    readIntegers(name, { dims, least, limit }, context);
-  const groupOf = await integers(names.groups, [unitCount], [-1, contextCount]);
-  const typical = await integers(names.typicalTokens, [contextCount, typicalCount], [-1, tokenCount]);
+  const groupOf = await readIntegers(names.groups, { dims: [unitCount], least: -1, limit: contextCount }, context);
   const membersOf = (group: number) =>
     Int32Array.from({ length: unitCount }, (_, unit) => unit).filter((unit) => groupOf[unit] === group);
   const all = Array.from({ length: contextCount }, (_, context) => context);
@@ -285,10 +333,7 @@ async function readFunctions(
         variances: await readDoubles(names.pcaVariances, [componentCount], context),
       },
       centers: await readDoubles(names.centers, [contextCount, componentCount], context),
-      contextOfToken: await integers(names.contextOfToken, [tokenCount], [0, contextCount]),
-      typicalTokens: all.map((of) =>
-        typical.slice(of * typicalCount, (of + 1) * typicalCount).filter((token) => token >= 0),
-      ),
+      ...(await readContexts(module, { ...contexts, tokenCount }, context)),
     },
     groups: { shared: membersOf(-1), functions: all.map(membersOf) },
     affinity: Float64Array.from(await readFloats(names.affinity, [contextCount, unitCount], context)),

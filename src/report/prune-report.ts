@@ -7,6 +7,7 @@ import type { TopActivations } from '../prune/top-activations.js';
 import type { UnitOrder } from '../removal/reorder-units.js';
 import { summariseCosts } from './cost-curve.js';
 import { type Decode, describeContexts } from './describe-contexts.js';
+import { describeRouting } from './describe-routing.js';
 import { describeTopTokens } from './describe-top-tokens.js';
 import {
   type BeforeAfter,
@@ -126,6 +127,7 @@ function reportModule(module: PrunableModule, outcome: ModuleOutcome | undefined
   const functional = input.outcome.dense.functional.get(module);
   const order = input.outcome.dense.orders?.get(module);
   const activations = input.topActivations?.byModule.get(module);
+  const routing = input.outcome.dense.routings?.get(module);
   const moved = input.orders?.find((found) => found.module === module.index);
   const [numerics] = outcome?.numerics ?? [];
   const neurons = outcome?.neurons && widthsOf(module, outcome.neurons.length / keep.length);
@@ -149,6 +151,10 @@ function reportModule(module: PrunableModule, outcome: ModuleOutcome | undefined
     ...(functional === undefined
       ? numerics && { numerics }
       : reportFunctions(functional, { keep, outcome, windows: input.windows, decode: input.decode })),
+    ...(routing && {
+      contexts: describeContexts({ contexts: routing.contexts, windows: input.windows, decode: input.decode }),
+      routing: describeRouting(routing),
+    }),
   };
 }
 

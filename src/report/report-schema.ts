@@ -414,9 +414,11 @@ export interface ModuleReport {
   readonly numerics?: RepairNumerics;
   /** Neurons by function (FANG). */
   readonly groups?: readonly GroupReport[];
-  /** Contexts that the function groups serve, by number. */
+  /** Contexts that the function groups serve, by number; of a mixture, those whose tokens go to its experts. */
   readonly contexts?: readonly ContextReport[];
   readonly affinity?: AffinityReport;
+  /** Of a mixture of experts whose tokens were told apart by context. */
+  readonly routing?: RoutingReport;
   /** Tokens with the largest activations of the kept units, and of the removed ones; absent where no text was read or quoted. */
   readonly topTokens?: TopTokensReport;
   /** Predicted cost of removing more of the module, for allocations that compare modules by it. */
@@ -441,6 +443,17 @@ export interface CostCurve {
   readonly cost: readonly number[];
 }
 
+/** Which experts of a mixture the tokens of each context go to, in the dense model. */
+export interface RoutingReport {
+  /** Tokens of a context that go to an expert: `tokens[context][expert]`; each token goes to several. `keep` tells which experts stay. */
+  readonly tokens: readonly (readonly number[])[];
+  /**
+   * Normalised mutual information between the context of a token and an expert that it goes to, from 0 (contexts say nothing about
+   * experts) to 1 (each tells the other): `2 I / (H(context) + H(expert))`.
+   */
+  readonly mutualInformation: number;
+}
+
 /** Neurons that serve one context, or many. */
 export interface GroupReport {
   readonly kind: 'shared' | 'function';
@@ -452,7 +465,7 @@ export interface GroupReport {
   readonly numerics?: RepairNumerics;
 }
 
-/** A cluster of calibration tokens, as one FFN of the dense model sees them. */
+/** A cluster of calibration tokens, as one FFN or mixture of the dense model sees them. */
 export interface ContextReport {
   readonly tokenCount: number;
   /** Tokens that set it apart, most telling first; absent when texts are not quoted. */

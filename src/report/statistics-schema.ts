@@ -43,6 +43,8 @@ export interface SavedMixture extends Pick<PrunableModule, 'index' | 'block' | '
   readonly neurons: boolean;
   /** Present where its experts were not: in a shard. */
   readonly ordered?: false;
+  /** Shapes of where the tokens of its contexts go; absent where tokens were not told apart. */
+  readonly contexts?: Pick<SavedContexts, 'contextCount' | 'typicalCount'>;
 }
 
 /** One of the shards that the windows were divided into. */
@@ -57,15 +59,18 @@ export interface SavedShard {
 /** A module that was measured. */
 export interface SavedModule extends Pick<PrunableModule, 'index' | 'block' | 'kind'> {
   /** Shapes of what tells its contexts apart, where its neurons are grouped by function. */
-  readonly contexts?: {
-    /** Value that they are seen in. */
-    readonly feature: string;
-    readonly featureCount: number;
-    readonly componentCount: number;
-    readonly contextCount: number;
-    /** Tokens listed as typical of each. */
-    readonly typicalCount: number;
-  };
+  readonly contexts?: SavedContexts;
+}
+
+/** Shapes of contexts. */
+export interface SavedContexts {
+  /** Value that they are seen in. */
+  readonly feature: string;
+  readonly featureCount: number;
+  readonly componentCount: number;
+  readonly contextCount: number;
+  /** Tokens listed as typical of each. */
+  readonly typicalCount: number;
 }
 
 /** Tensors of the model as a whole: T tokens in W windows, L blocks. */
@@ -108,6 +113,8 @@ export function tensorNames({ index, block, kind }: Pick<PrunableModule, 'index'
     /** float64 `[E]`, rising in the order of removal, and `[S]`, what each step costs */
     expertScores: `${name}.order.scores`,
     expertCosts: `${name}.order.costs`,
+    /** int32 `[K, E]`: tokens of each context that go to each expert */
+    routing: `${name}.contexts.routing`,
     /** float64 `[E, U]` each, the same of the neurons inside each expert */
     neuronScores: `${name}.neurons.scores`,
     neuronCosts: `${name}.neurons.costs`,

@@ -32,13 +32,13 @@ const jobOf = (options: PruneOptions, more: Partial<PruneJob> = {}): PruneJob =>
   ...more,
 });
 
-async function observe(more: Partial<PruneJob> = {}) {
-  const job = jobOf({ ...METHOD, sparsity: 0 }, more);
+async function observe(more: Partial<PruneJob> = {}, options: Partial<PruneOptions> = METHOD) {
+  const job = jobOf({ ...options, sparsity: 0 }, more);
   const packer = createStatisticsPacker(storeInMemory);
   const { dense, remarks } = await gatherStatistics(job, packer);
   const { modules, experts, tensors } = await packer.finish(dense, job.windows);
   const saved = {
-    ...{ modules, experts, remarks, seed: 0, sums: 'gram', metric: 'divergence' },
+    ...{ modules, experts, remarks, seed: 0, sums: 'gram', metric: job.options.metric },
     ...{ schema: STATISTICS_SCHEMA, version: 'test', method: 'auto', model: { sha256: 'test', layout: 'test' } },
     settings: plainSettings(job.options),
     calibration: { tokensSha256: 'test', windowCount: job.windows.length, windowLength: windows[0]!.length },
@@ -174,6 +174,20 @@ it('experts stay where statistics do not have the curvature to order them by', a
   const old = { ...unordered(observed), tensors };
   const { remarks } = await pruneFrom({ ...METHOD, sparsity: 0.3 }, old, windows);
   expect(remarks).toContain('experts stay: statistics hold no order of them');
+});
+
+it('statistics hold where the tokens of each context go', async () => {
+  const options = { method: 'o-fang', grouping: { contextCount: 3 } } as const;
+  const kept = await observe({}, options);
+  const from = await pruneFrom({ ...options, sparsity: 0.3 }, kept);
+  const direct = await pruneLoaded(loaded, { ...options, sparsity: 0.3 }, { windows });
+  expect(direct.dense.routings!.size).toBe(2);
+  expect(from.dense.routings).toEqual(direct.dense.routings);
+  const name = [...kept.tensors.keys()].find((key) => key.endsWith('contexts.routing'))!;
+  const tensors = new Map(kept.tensors);
+  tensors.delete(name);
+  await expect(parse({ ...kept, tensors })).rejects.toThrow(`tensor "${name}" is missing`);
+  expect(observed.saved.experts!.every(({ contexts }) => contexts === undefined)).toBe(true);
 });
 
 it('damaged orders are refused by name', async () => {

@@ -292,6 +292,38 @@ describeThere('the page in a browser', () => {
     expect(outline).toBe('solid');
   });
 
+  it('shows which experts of a mixture each context goes to, and which of them stay', async () => {
+    const report = sampleReport();
+    const [attention] = report.modules;
+    const contexts = [
+      { tokenCount: 40, tokens: [{ text: 'def', count: 9, lift: 4 }], examples: [] },
+      { tokenCount: 60, tokens: [], examples: [] },
+    ];
+    const tokens = [
+      [4, 30, 6, 0],
+      [45, 0, 0, 15],
+    ];
+    const experts = { kind: 'experts', unitsBefore: 4, unitsAfter: 2, keep: [0, 1], contexts } as const;
+    const { topTokens: _, ...rest } = attention!;
+    const modules = [{ ...rest, ...experts, routing: { tokens, mutualInformation: 0.4012 } }];
+    const { page, complaints, close } = await open({ ...report, modules }, { width: 1280 });
+    expect(await page.locator('#atlas [role=status]').textContent()).toBe('Block 0: 2 contexts, 2 of 4 experts kept.');
+    expect(await page.locator('#atlas figcaption').textContent()).toContain('contexts and routing: 0.40');
+    const rows = page.locator('#atlas details tbody tr');
+    // By the context that they serve most.
+    expect(await rows.locator('th').allTextContents()).toEqual(['1', '2', '0', '3']);
+    expect(await rows.first().locator('td').allTextContents()).toEqual(['yes', '75.0 %', '0.0 %']);
+    const labels = page.locator('#atlas .groups .small');
+    expect(await labels.allTextContents()).toEqual(['85.0 % of its routing stays', '75.0 % of its routing stays']);
+    await page.locator('#atlas .groups label').nth(1).click();
+    expect(await page.locator('#atlas .detail').textContent()).toContain(
+      'Of these go 75.0 % to expert 0, 25.0 % to expert 3 (removed).',
+    );
+    expect(complaints).toEqual([]);
+    expect(await findViolations(page)).toEqual([]);
+    await close();
+  });
+
   it('shows the ladder, and which of it the report is about', async () => {
     const { page } = wide;
     const rows = page.locator('#ladder > .scroller tbody tr');

@@ -28,6 +28,13 @@ export interface FunctionalModule {
   readonly affinity: Float64Array;
 }
 
+/** Where the tokens of each context go in a mixture of experts. */
+export interface MixtureRouting {
+  readonly contexts: Pick<ModuleContexts, 'contextCount' | 'contextOfToken' | 'typicalTokens'>;
+  /** `[contextCount, experts]` row-major: tokens of a context that go to an expert. */
+  readonly tokens: Int32Array;
+}
+
 /** Measurements of the dense model, as far as the options need them. */
 export interface DenseMeasures {
   /** FC by block. */
@@ -37,6 +44,8 @@ export interface DenseMeasures {
   readonly functional: ReadonlyMap<PrunableModule, FunctionalModule>;
   /** In which order units leave and what that costs, for an allocation that compares modules. */
   readonly orders?: ReadonlyMap<PrunableModule, RemovalOrderOfModule>;
+  /** Of mixtures of experts, where tokens are told apart by context. */
+  readonly routings?: ReadonlyMap<PrunableModule, MixtureRouting>;
 }
 
 /** Measurements of the forward pass. */

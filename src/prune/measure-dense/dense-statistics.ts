@@ -3,7 +3,7 @@ import type { ChannelStatistics, StatisticsNeed } from '../../compensation/adapt
 import type { ExpertScoreName } from '../../importance/expert-scores.js';
 import type { MetricName, ResolvedGrouping, ResolvedOptions } from '../../options.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
-import type { DenseMeasures } from './dense-measures.js';
+import type { DenseMeasures, MixtureRouting } from './dense-measures.js';
 import type { RemovalOrderOfModule } from './order-units.js';
 
 /** Sums over tokens that were kept of every channel. */
@@ -35,6 +35,8 @@ export interface DenseStatistics extends Pick<DenseMeasures, 'sensitivity' | 'fu
   readonly experts: ReadonlyMap<PrunableModule, RemovalOrderOfModule>;
   /** Mixtures at whose output the metric's curvature is known, so that their experts can be ordered on tokens. */
   readonly mixtures: ReadonlySet<PrunableModule>;
+  /** Where the tokens of each context go in a mixture; absent modules were not measured, or their tokens not told apart. */
+  readonly routings: ReadonlyMap<PrunableModule, MixtureRouting>;
   /** Score that orders the experts. */
   readonly expertScore: ExpertScoreName;
   /** The metric's curvature at each module's output, by module index; absent where `metric` is `output`. */

@@ -69,11 +69,16 @@ export async function gatherStatistics(given: PruneJob, sink: StatisticsSink): P
     const context = startContext(job);
     try {
       const { blockChange, functional, ...seen } = await measureOrRead(context, needs);
+      const { grouping } = needs;
+      const experts = isShard
+        ? undefined
+        : await measureExperts(context, { modules, curvatures, grouping, functional });
       const dense: DenseMeasures = {
         functional,
         ...(blockChange && { blockChange }),
         ...(sensitivity && seen.sensitivity && { sensitivity: seen.sensitivity }),
-        orders: isShard ? new Map() : await measureExperts(context, { modules, curvatures }),
+        orders: experts?.orders ?? new Map(),
+        routings: experts?.routings ?? new Map(),
       };
       const curvatureOf = async ({ index }: PrunableModule) =>
         curvatures && ((await curvatures.get(index)).data as Float32Array);

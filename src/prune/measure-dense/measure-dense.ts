@@ -68,9 +68,10 @@ export async function measureDense(given: PruneJob): Promise<MeasuredModel> {
 
 async function measureModel(context: PruneContext, needs: DenseNeeds): Promise<DenseMeasures> {
   const dense = await measureOrRead(context, needs);
-  const experts = await measureExperts(context, needs);
-  const orders = new Map([...(dense.orders ?? []), ...experts]);
-  return joinShared(context, needs, experts.size === 0 ? dense : { ...dense, orders });
+  const experts = await measureExperts(context, { ...needs, functional: dense.functional });
+  if (experts.orders.size === 0) return joinShared(context, needs, dense);
+  const orders = new Map([...(dense.orders ?? []), ...experts.orders]);
+  return joinShared(context, needs, { ...dense, orders, routings: experts.routings });
 }
 
 /** Orders of modules that share keys and values, as one. */
@@ -104,7 +105,8 @@ export async function loadStatistics(given: PruneJob, statistics: DenseStatistic
   const request = { ...denseNeeds(modules, options), statistics };
   const { read, experts } = await readAll().finally(() => context.dispose());
   const orders = new Map([...(read.orders ?? []), ...experts]);
-  const dense = joinShared(context, request, experts.size === 0 ? read : { ...read, orders });
+  const routings = new Map(options.grouping && [...statistics.routings].filter(([module]) => experts.has(module)));
+  const dense = joinShared(context, request, experts.size === 0 ? read : { ...read, orders, routings });
   if ([...experts].some(([module, { neurons }]) => takesNeurons(module, options) && neurons === undefined))
     context.remarks.push('neurons inside experts stay: statistics hold nothing of them');
   const of = (module: PrunableModule) => (dense.functional.has(module) ? 'groups' : 'module');
@@ -122,7 +124,11 @@ export async function loadStatistics(given: PruneJob, statistics: DenseStatistic
 
   async function readAll() {
     const read = await readMeasures(context, request);
-    if (isOrdered) return { read, experts: await measureExperts(context, { modules, curvatures }) };
+    if (isOrdered) {
+      // Contexts are those of all windows of the statistics.
+      const needs = { modules, curvatures, grouping: undefined, functional: read.functional };
+      return { read, experts: (await measureExperts(context, needs)).orders };
+    }
     const mixtures = modules.filter(({ kind }) => kind === 'experts');
     return { read, experts: new Map(mixtures.map((module) => [module, statistics.experts.get(module)!])) };
   }

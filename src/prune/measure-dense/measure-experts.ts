@@ -3,6 +3,7 @@ import { type NeuronProbe, openFusedNeurons, openNeuronCostMeter } from '../../a
 import { openExpertProbe } from '../../activations/expert-probe.js';
 import { type ExpertRouter, routeByScores } from '../../activations/expert-router.js';
 import { MIXINGS, type MixingName } from '../../activations/mix-experts.js';
+import { runMeters } from '../../activations/stage-meter.js';
 import {
   openGatheredNeurons,
   openWrittenProbe,
@@ -21,22 +22,31 @@ import type { TensorStore } from '../../runtime/tensor-store.js';
 import { takesNeurons } from '../budget/mixture-steps.js';
 import { type PruneContext, segmentName } from '../prune-context.js';
 import { weightByMetric } from '../shrink/weight-by-metric.js';
-import type { DenseNeeds } from './dense-measures.js';
+import type { DenseMeasures, DenseNeeds, MixtureRouting, ModuleContexts } from './dense-measures.js';
 import { byIndex, byModule, type IndexedMap } from './indexed-map.js';
 import { findRouter, orderExperts } from './order-experts.js';
 import { orderNeurons } from './order-neurons.js';
 import type { NeuronOrder, RemovalOrderOfModule } from './order-units.js';
 import { type RoutingSample, sampleRouting } from './sample-routing.js';
-
-type ExpertOrders = ReadonlyMap<PrunableModule, RemovalOrderOfModule>;
+import { type ContextSearchRequest, contextFeature, searchContexts } from './search-contexts.js';
 
 /** Modules of other kinds are passed by. */
-export interface ExpertNeeds extends Pick<DenseNeeds, 'modules'> {
+export interface ExpertNeeds extends Pick<DenseNeeds, 'modules' | 'grouping'> {
   readonly curvatures: Pick<TensorStore, 'get'> | undefined;
+  /** FFNs whose contexts are known; a mixture that reads the same has the same. */
+  readonly functional: DenseMeasures['functional'];
 }
 
-interface SavedOrders {
-  readonly orders: IndexedMap<ExpertOrders>;
+/** Measurements of mixtures. */
+export interface ExpertMeasures {
+  readonly orders: ReadonlyMap<PrunableModule, RemovalOrderOfModule>;
+  /** Where tokens are told apart by context. */
+  readonly routings: ReadonlyMap<PrunableModule, MixtureRouting>;
+}
+
+interface SavedMeasures {
+  readonly orders: IndexedMap<ExpertMeasures['orders']>;
+  readonly routings: IndexedMap<ExpertMeasures['routings']>;
   readonly remarks: readonly string[];
 }
 
@@ -45,30 +55,36 @@ const NAMED = 8;
 
 /**
  * In which order experts leave the dense model and what that costs, by one more pass through it: whatever the method, experts are
- * chosen by what their mixture loses. From its checkpoint where an earlier run saved it.
+ * chosen by what their mixture loses. Where tokens are told apart by context, the same pass counts which experts each context goes to.
+ * From its checkpoint where an earlier run saved it.
  */
-export async function measureExperts(context: PruneContext, needs: ExpertNeeds): Promise<ExpertOrders> {
+export async function measureExperts(context: PruneContext, needs: ExpertNeeds): Promise<ExpertMeasures> {
   const modules = needs.modules.filter(({ kind }) => kind === 'experts');
-  if (modules.length === 0) return new Map();
-  const { orders, remarks } = await checkpoint<SavedOrders>(context.job.journal, 'experts', {
+  if (modules.length === 0) return { orders: new Map(), routings: new Map() };
+  const { orders, routings, remarks } = await checkpoint<SavedMeasures>(context.job.journal, 'experts', {
     bytes: () => 0,
     async make() {
       const before = context.remarks.length;
       const found = await context.timed('experts', () => measureMixtures(context, { ...needs, modules }));
-      return { orders: byIndex(found), remarks: context.remarks.splice(before) };
+      return {
+        orders: byIndex(found.orders),
+        routings: byIndex(found.routings),
+        remarks: context.remarks.splice(before),
+      };
     },
   });
   context.remarks.push(...remarks);
-  return byModule(modules, orders);
+  return { orders: byModule(modules, orders), routings: byModule(modules, routings) };
 }
 
 /** Runs of a mixture on single experts take so many ticks of a batch, roughly. */
 const TICKS_PER_BATCH = 8;
 
-async function measureMixtures(context: PruneContext, needs: ExpertNeeds): Promise<ExpertOrders> {
+async function measureMixtures(context: PruneContext, needs: ExpertNeeds): Promise<ExpertMeasures> {
   const { job, batches } = context;
   const last = Math.max(...needs.modules.map(({ segment }) => segment));
   const orders = new Map<PrunableModule, RemovalOrderOfModule>();
+  const routings = new Map<PrunableModule, MixtureRouting>();
   context.begin('experts', last + 1, TICKS_PER_BATCH * Math.max(1, batches.length));
   const runner = await context.startRunner(copyModel(job.model), { isFixed: true });
   try {
@@ -76,14 +92,17 @@ async function measureMixtures(context: PruneContext, needs: ExpertNeeds): Promi
       job.options.signal?.throwIfAborted();
       context.startPart(runner.segment);
       await context.pass(runner);
-      for (const module of needs.modules.filter(({ segment }) => segment === runner.segment))
-        orders.set(module, await withModuleContext(module, () => orderModule(context, needs, { runner, module })));
+      for (const module of needs.modules.filter(({ segment }) => segment === runner.segment)) {
+        const found = await withModuleContext(module, () => measureMixture(context, needs, { runner, module }));
+        orders.set(module, found.order);
+        if (found.routing) routings.set(module, found.routing);
+      }
     }
   } finally {
     await runner.dispose();
   }
   context.finish();
-  return orders;
+  return { orders, routings };
 }
 
 interface ExpertCase {
@@ -91,17 +110,58 @@ interface ExpertCase {
   readonly module: PrunableModule;
 }
 
+async function measureMixture(
+  context: PruneContext,
+  needs: ExpertNeeds,
+  { runner, module }: ExpertCase,
+): Promise<{ readonly order: RemovalOrderOfModule; readonly routing?: MixtureRouting }> {
+  const { analysed, windows } = context.job;
+  const detail = segmentName(module.segment, analysed.detected.layout.modules);
+  const metric = needs.curvatures && (await metricOf(context, module, needs.curvatures));
+  const contexts = await findContexts(context, needs, { runner, module });
+  const sample = await sampleRouting({ runner, module, metric, contexts, onBatch: () => context.tick(detail) });
+  context.remarks.push(...remarkFew(module, sample, windows.length));
+  const order = await orderModule(context, { module, sample, metric, detail });
+  return { order, ...(contexts && { routing: { contexts, tokens: sample.countsByContext! } }) };
+}
+
+/** Contexts of what a mixture reads, where tokens are told apart. */
+async function findContexts(
+  context: PruneContext,
+  { grouping, functional }: ExpertNeeds,
+  { runner, module }: ExpertCase,
+): Promise<MixtureRouting['contexts'] | undefined> {
+  if (grouping === undefined) return undefined;
+  const { layout } = context.job.analysed.detected;
+  const feature = contextFeature(layout, { module, grouping });
+  const beside = [...functional].find(
+    ([other, { contexts }]) => other.segment === module.segment && contexts.feature === feature,
+  );
+  const found = beside?.[1].contexts ?? (await findOwn(context, { runner, module, grouping }));
+  const { contextCount, contextOfToken, typicalTokens } = found;
+  return { contextCount, contextOfToken, typicalTokens };
+}
+
+async function findOwn(
+  context: PruneContext,
+  { runner, ...request }: ContextSearchRequest & Pick<ExpertCase, 'runner'>,
+): Promise<ModuleContexts> {
+  const search = await searchContexts(context, runner, request);
+  await runMeters(runner, [search.meter]);
+  return search.finish();
+}
+
+interface OrderCase extends Omit<SampledExperts, 'model'> {
+  /** Name of the mixture in progress messages. */
+  readonly detail: string;
+}
+
 async function orderModule(
   context: PruneContext,
-  { curvatures }: ExpertNeeds,
-  { runner, module }: ExpertCase,
+  { module, sample, metric, detail }: OrderCase,
 ): Promise<RemovalOrderOfModule> {
-  const { model, options, analysed } = context.job;
+  const { model, options } = context.job;
   const { inputCount: expertCount, outputCount: size } = module.output;
-  const detail = segmentName(module.segment, analysed.detected.layout.modules);
-  const metric = curvatures && (await metricOf(context, module, curvatures));
-  const sample = await sampleRouting({ runner, module, metric, onBatch: () => context.tick(detail) });
-  context.remarks.push(...remarkFew(module, sample, context.job.windows.length));
   const opened = await openExperts(context, { model, module, sample, metric });
   const onRun = () => {
     options.signal?.throwIfAborted();

@@ -1,4 +1,5 @@
 import { metricNodes } from '../../activations/expert-probe.js';
+import type { TokenContexts } from '../../activations/measure-affinity.js';
 import { rankExperts } from '../../activations/mix-experts.js';
 import type { PrunableModule } from '../../architecture/layout.js';
 import type { BlockRunner } from '../../runtime/block-runner.js';
@@ -18,6 +19,8 @@ export interface RoutingSample {
   readonly outputs: Float32Array;
   /** Tokens that went to each expert, of all tokens of the calibration. */
   readonly counts: Int32Array;
+  /** `[contexts, experts]` row-major, the same by context, where contexts were given. */
+  readonly countsByContext?: Int32Array | undefined;
 }
 
 /** Tokens that removals are tried on, at most: memory is bounded, and each expert gets hundreds. */
@@ -27,12 +30,14 @@ export interface SampleRequest {
   readonly runner: BlockRunner;
   readonly module: PrunableModule;
   readonly metric: Float32Array | undefined;
+  /** Tells the tokens apart. */
+  readonly contexts?: TokenContexts | undefined;
   onBatch(): void;
 }
 
 /** Runs the current stage of a runner, and takes what its mixture reads and makes. */
 export async function sampleRouting(request: SampleRequest): Promise<RoutingSample> {
-  const { runner, module, metric, onBatch } = request;
+  const { runner, module, metric, contexts, onBatch } = request;
   const { input: scoresName, result, inputCount: expertCount, outputCount: size } = module.output;
   const all = runner.batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
   const stride = Math.max(1, Math.ceil(all / TOKENS));
@@ -41,6 +46,7 @@ export async function sampleRouting(request: SampleRequest): Promise<RoutingSamp
   const scores = new Float32Array(written ? 0 : tokenCount * expertCount);
   const outputs = new Float32Array(tokenCount * size);
   const counts = new Int32Array(expertCount);
+  const countsByContext = contexts && new Int32Array(contexts.contextCount * expertCount);
   let inputs: Float32Array | Uint16Array | undefined;
   let type: RoutingSample['type'] = 'float32';
   const { weighted, plain: _, ...extension } = metricNodes(result, { name: 'experts/sample', metric, size });
@@ -53,8 +59,11 @@ export async function sampleRouting(request: SampleRequest): Promise<RoutingSamp
     const made = tensorFloats(values[weighted]!, 'what experts make');
     for (let token = 0; token < batch.tokens.length; token += 1) {
       const { experts, row } = choose(token);
-      for (const expert of experts) counts[expert]! += 1;
       const place = batch.firstToken + token;
+      for (const expert of experts) {
+        counts[expert]! += 1;
+        if (countsByContext) countsByContext[contexts!.contextOfToken[place]! * expertCount + expert]! += 1;
+      }
       if (place % stride !== 0) continue;
       const at = place / stride;
       if (row !== undefined) scores.set(row, at * expertCount);
@@ -64,7 +73,7 @@ export async function sampleRouting(request: SampleRequest): Promise<RoutingSamp
     releaseTensors(values);
     onBatch();
   }
-  return { type, tokenCount, inputs: inputs ?? new Float32Array(), scores, outputs, counts };
+  return { type, tokenCount, inputs: inputs ?? new Float32Array(), scores, outputs, counts, countsByContext };
 }
 
 /** Where one token of a batch goes. */

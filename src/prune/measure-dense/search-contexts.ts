@@ -1,5 +1,5 @@
 import { createPointMeter, fitFeatures, type PointMeter } from '../../activations/project-features.js';
-import type { PrunableModule } from '../../architecture/layout.js';
+import type { ModelLayout, PrunableModule } from '../../architecture/layout.js';
 import { clusterContexts } from '../../grouping/cluster-contexts.js';
 import { findTypicalTokens } from '../../grouping/find-typical-tokens.js';
 import type { ResolvedGrouping } from '../../options.js';
@@ -7,24 +7,34 @@ import type { BlockRunner } from '../../runtime/block-runner.js';
 import { type PruneContext, segmentName } from '../prune-context.js';
 import type { ModuleContexts } from './dense-measures.js';
 
-/** Contexts of an FFN whose tokens are still to be seen as points. */
+/** Contexts of an FFN, or of a mixture of experts, whose tokens are still to be seen as points. */
 export interface ContextSearch {
   readonly module: PrunableModule;
-  /** To go with the run of the FFN's segment. */
+  /** To go with the run of the module's segment. */
   readonly meter: PointMeter;
   /** Clusters the points, once the meter has seen all batches. */
   finish(): ModuleContexts;
 }
 
-/** Finds the principal components of what an FFN reads; cheap, since nothing but the norm in front of it runs. */
+/** A module, and how its tokens are told apart. */
+export interface ContextSearchRequest {
+  readonly module: PrunableModule;
+  readonly grouping: ResolvedGrouping;
+}
+
+/** Value that the contexts of a module are seen in. */
+export const contextFeature = ({ segments }: ModelLayout, { module, grouping }: ContextSearchRequest): string =>
+  grouping.features === 'residual' ? segments[module.segment - 1]!.input : module.input;
+
+/** Finds the principal components of what a module reads; cheap, since nothing but the norm in front of it runs. */
 export async function searchContexts(
   context: PruneContext,
   runner: BlockRunner,
-  { module, grouping }: { readonly module: PrunableModule; readonly grouping: ResolvedGrouping },
+  { module, grouping }: ContextSearchRequest,
 ): Promise<ContextSearch> {
   const { options, analysed } = context.job;
   const { layout } = analysed.detected;
-  const feature = grouping.features === 'residual' ? layout.segments[module.segment - 1]!.input : module.input;
+  const feature = contextFeature(layout, { module, grouping });
   const width = analysed.facts.first.get(feature)?.dims.at(-1) ?? layout.hiddenSize;
   const pca = await fitFeatures(runner, { value: feature, width, multiply: context.multiply });
   const meter = createPointMeter({ value: feature, pca, index: module.index }, context.batches);

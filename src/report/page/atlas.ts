@@ -6,6 +6,7 @@ import { contextDetail, describedTokens } from './context-detail.js';
 import { choice, h, section, table } from './dom.js';
 import { axisName, figure } from './figure.js';
 import { formatCondition } from './format-condition.js';
+import { readRouting, routingPage } from './routing.js';
 
 /** An FFN whose neurons were grouped by function. */
 interface Atlas {
@@ -15,18 +16,30 @@ interface Atlas {
   readonly affinity: NonNullable<ModuleReport['affinity']>;
 }
 
-/** Block by block and group by group: what contexts are about, and what became of their neurons; absent without groups. */
+/** An FFN or a mixture of experts in the atlas. */
+interface Page {
+  readonly label: string;
+  readonly status: string;
+  draw(): HTMLElement[];
+}
+
+/**
+ * Block by block: what contexts are about, what became of their neurons group by group, and which experts of a mixture they go to;
+ * absent where tokens were not told apart.
+ */
 export function atlasSection({ modules }: PruneReport): HTMLElement | undefined {
-  const pages = modules.flatMap(readAtlas);
+  const [hasGroups, hasMixtures] = [
+    modules.some(({ groups }) => groups !== undefined),
+    modules.some(({ routing }) => routing !== undefined),
+  ];
+  const pages = modules.flatMap((module) => readPage(module, hasMixtures));
   const [first] = pages;
   if (first === undefined) return undefined;
   const page = h('div', { id: 'atlas-page' });
   const status = h('p', { class: 'small', role: 'status' });
-  const show = (atlas: Atlas) => {
-    page.replaceChildren(...atlasPage(atlas));
-    const kept = atlas.groups.reduce((sum, { keptCount }) => sum + keptCount, 0);
-    const all = atlas.groups.reduce((sum, { size }) => sum + size, 0);
-    status.textContent = `Block ${atlas.block}: ${atlas.contexts.length} contexts, ${kept} of ${all} neurons kept.`;
+  const show = (found: Page) => {
+    page.replaceChildren(...found.draw());
+    status.textContent = found.status;
   };
   show(first);
   return section(
@@ -35,18 +48,51 @@ export function atlasSection({ modules }: PruneReport): HTMLElement | undefined 
     h(
       'p',
       {},
-      'Seen from inside a block, the places in a text fall into contexts: code, names, ends of sentences. Each function ' +
-        'group holds the neurons that one context leans on most; the shared group serves many contexts and is never ' +
-        'pruned. Choose a block, then a group.',
+      [
+        'Seen from inside a block, the places in a text fall into contexts: code, names, ends of sentences.',
+        ...(hasGroups
+          ? [
+              'Each function group holds the neurons that one context leans on most; the shared group serves many contexts and is ' +
+                'never pruned. Choose a block, then a group.',
+            ]
+          : []),
+        ...(hasMixtures
+          ? ['Of a mixture of experts, the atlas shows which experts the tokens of each context go to.']
+          : []),
+      ].join(' '),
     ),
     choice(
-      { name: 'atlas-block', legend: 'Block', className: 'chips' },
-      pages.map((atlas) => ({ value: atlas, label: String(atlas.block), checked: atlas === first })),
+      { name: 'atlas-block', legend: hasMixtures ? 'Block and part' : 'Block', className: 'chips' },
+      pages.map((found) => ({ value: found, label: found.label, checked: found === first })),
       show,
     ),
     status,
     page,
   );
+}
+
+function readPage(module: ModuleReport, hasMixtures: boolean): Page[] {
+  const mixture = readRouting(module);
+  if (mixture !== undefined) {
+    const { block, contexts, experts } = mixture;
+    const kept = experts.filter(({ stays }) => stays).length;
+    return [
+      {
+        label: `${block} experts`,
+        status: `Block ${block}: ${contexts.length} contexts, ${kept} of ${experts.length} experts kept.`,
+        draw: () => routingPage(mixture),
+      },
+    ];
+  }
+  return readAtlas(module).map((atlas) => {
+    const kept = atlas.groups.reduce((sum, { keptCount }) => sum + keptCount, 0);
+    const all = atlas.groups.reduce((sum, { size }) => sum + size, 0);
+    return {
+      label: `${atlas.block}${hasMixtures ? ' FFN' : ''}`,
+      status: `Block ${atlas.block}: ${atlas.contexts.length} contexts, ${kept} of ${all} neurons kept.`,
+      draw: () => atlasPage(atlas),
+    };
+  });
 }
 
 function readAtlas({ block, groups, contexts, affinity }: ModuleReport): Atlas[] {
