@@ -75,6 +75,7 @@ export type {
   DenseNeeds,
   ForwardMeasures,
   FunctionalModule,
+  MixtureRouting,
   ModuleContexts,
 } from './prune/measure-dense/dense-measures.js';
 export { type DensePasses, startDensePasses } from './prune/measure-dense/dense-passes.js';

@@ -79,11 +79,7 @@ await withJob(nodePlatform, {}, async (context) => {
       say(`  ${basename(texts[text]!)}: ${shares.join(', ')}`);
     });
   }
-  const cells = (texts.length - 1) * (mixtures[0]!.unitCount - 1);
-  say(
-    `mean ${(found.reduce((sum, one) => sum + one, 0) / found.length).toFixed(3)}; ${windows.length} windows; ` +
-      `independent tables of so many tokens have about ${cells} / (n (H + H'))`,
-  );
+  say(`mean ${(found.reduce((sum, one) => sum + one, 0) / found.length).toFixed(3)}, ${windows.length} windows`);
   await runner.dispose();
   await pruning.dispose();
 });
