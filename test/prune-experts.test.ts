@@ -3,7 +3,7 @@ import { ModelProtoSchema } from 'onnx-buf';
 import type { PrunableModule } from '../src/architecture/layout.js';
 import { OptionError, UnsupportedModelError } from '../src/errors.js';
 import type { OnnxModel } from '../src/onnx/onnx-model.js';
-import { resolveOptions } from '../src/options.js';
+import { type PruneOptions, resolveOptions } from '../src/options.js';
 import { recipeModule } from '../src/pipeline/write-recipe.js';
 import { selectModules, withoutExperts } from '../src/prune/select-modules.js';
 import { applyChange, cutModel } from '../src/removal/apply-change.js';
@@ -167,11 +167,13 @@ it('leave in shots too', async () => {
   expect(toBinary(ModelProtoSchema, applied.proto)).toEqual(toBinary(ModelProtoSchema, inside.outcome.model.proto));
 });
 
+const WINDOWS = Array.from({ length: 8 }, (_, window) =>
+  Int32Array.from({ length: 16 }, (_, at) => (window * 17 + at * at * 7 + at * 3) % VOCABULARY),
+);
+
 it('that stay make up for what left, where that helps tokens that they did not learn from', async () => {
   const loaded = await load(mixture(plainRouter));
-  const windows = Array.from({ length: 8 }, (_, window) =>
-    Int32Array.from({ length: 16 }, (_, at) => (window * 17 + at * at * 7 + at * 3) % VOCABULARY),
-  );
+  const windows = WINDOWS;
   const options = { sparsity: 0.4, modules: 'experts', method: 'obc', allocation: 'global' } as const;
   const outcome = await pruneLoaded(loaded, options, { windows });
   const second = outcome.modules.map(({ module }) => module.output.weight);
@@ -186,6 +188,46 @@ it('that stay make up for what left, where that helps tokens that they did not l
   const distance = async (model: OnnxModel) =>
     (await logitsOf(model)).reduce((sum, value, at) => sum + (value - dense[at]!) ** 2, 0);
   expect(await distance(outcome.model)).toBeLessThan(0.9 * (await distance(plain)));
+});
+
+describe('experts that run on all tokens', () => {
+  it.each<[string, Part]>([
+    ['in one operator', mixture(plainRouter)],
+    ['with packed weights', packedMixture],
+    ['with gathered weights', gathered(bestOfSoftmax)],
+  ])('lose other neurons, and compute what their original computes: %s', async (name, ffn) => {
+    const loaded = await load(ffn);
+    const options = { sparsity: 0.4, modules: 'experts', method: 'obc', allocation: 'global' } as const;
+    const plain = await pruneLoaded(loaded, options, { windows: WINDOWS });
+    const { outcome, maskedGap } = await checkPruning(loaded, { ...options, allExperts: true }, VOCABULARY);
+    expect(maskedGap).toBeLessThan(1e-5);
+    const all = await pruneLoaded(loaded, { ...options, allExperts: true }, { windows: WINDOWS });
+    const neuronsOf = ({ modules }: typeof plain) => modules.map(({ neurons }) => neurons);
+    expect(neuronsOf(all)).not.toEqual(neuronsOf(plain));
+    expect(outcome.remarks.filter((remark) => remark.includes('allExperts'))).toEqual([]);
+    if (name === 'with packed weights') return;
+    for (const { error } of all.modules) expect(error!.after).toBeLessThan(error!.before);
+  });
+
+  it.each<[string, Part, Partial<PruneOptions>, string]>([
+    ['nodes of their own', branches(), {}, 'each expert has nodes of its own'],
+    ['no repair', mixture(plainRouter), { method: 'flap' }, 'whole experts alone leave, and method flap repairs none'],
+    ['codes', packedMixture, { method: 'obc' }, 'whole experts alone leave, and packed weights are not repaired'],
+  ])('are remarked where that has no effect: %s', async (_, ffn, more, reason) => {
+    const { analysed } = await load(ffn);
+    const options = resolveOptions({ sparsity: 0.3, minimumWidth: 1, allExperts: true, ...more });
+    const { remarks } = selectModules({ analysed, options });
+    expect(remarks).toContain(`blocks 0-1 experts: allExperts has no effect: ${reason}`);
+  });
+
+  it('are refused where there are none, or where no token is read', async () => {
+    const none = await loadTinyLlama(buildDecoder());
+    const select = ({ analysed }: Loaded, more: Partial<PruneOptions>) =>
+      selectModules({ analysed, options: resolveOptions({ sparsity: 0.3, allExperts: true, ...more }) });
+    expect(() => select(none, {})).toThrow(/^allExperts has no effect: the model has no mixture of experts/);
+    const loaded = await load(mixture(plainRouter));
+    expect(() => select(loaded, { method: 'magnitude' })).toThrow(/^allExperts has no effect with method magnitude/);
+  });
 });
 
 describe('neurons inside experts', () => {

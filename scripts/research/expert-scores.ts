@@ -1,7 +1,7 @@
 /**
  * Removes part of the experts of every mixture by each score, or by those named, and measures how much each text's loss rises. `removal` is this library's default;
  * with `--threshold` it also spreads the same sparsity by one threshold over all mixtures, of whole experts, and of neurons inside
- * those that stay too.
+ * those that stay too. With `--all-experts` experts run on all tokens.
  *
  *   npx tsx scripts/research/expert-scores.ts MODEL --calibration train.txt --text a.txt --text b.txt --experts 12 --experts 8
  */
@@ -15,7 +15,7 @@ import { readArguments, refuse } from '../read-arguments.js';
 import { openLossMeter } from './loss-meter.js';
 
 const USAGE =
-  'npx tsx scripts/research/expert-scores.ts MODEL --calibration FILE --text FILE... --experts COUNT... [--score NAME...] [--threshold] ' +
+  'npx tsx scripts/research/expert-scores.ts MODEL --calibration FILE --text FILE... --experts COUNT... [--score NAME...] [--threshold] [--all-experts] ' +
   '[--windows 64] [--length 128] [--text-windows 16]';
 const { values, positionals } = readArguments(USAGE, {
   text: { type: 'string', multiple: true },
@@ -23,6 +23,7 @@ const { values, positionals } = readArguments(USAGE, {
   calibration: { type: 'string' },
   score: { type: 'string', multiple: true },
   threshold: { type: 'boolean', default: false },
+  'all-experts': { type: 'boolean', default: false },
   windows: { type: 'string', default: '64' },
   length: { type: 'string', default: '128' },
   'text-windows': { type: 'string', default: '16' },
@@ -70,7 +71,7 @@ await withJob(nodePlatform, {}, async (context) => {
       const outcome = await pruneModel({
         ...{ model: dense, analysed, engine, windows, store: storeInMemory },
         createStore: () => createMemoryStore(),
-        options: resolveOptions({ modules: 'experts', seed: 0, ...changes }),
+        options: resolveOptions({ modules: 'experts', seed: 0, allExperts: values['all-experts'], ...changes }),
       });
       const after = await evaluate({ model: outcome.model, analysed });
       const rises = after.map((loss, at) => loss - before[at]!);

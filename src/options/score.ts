@@ -3,7 +3,7 @@ import { EXPERT_SCORES, type ExpertScoreName } from '../importance/expert-scores
 import { FLUCTUATION_METRICS, type FluctuationMetric } from '../importance/fluctuation.js';
 import { METRICS, type MetricName } from '../importance/metrics.js';
 import { whereSelected } from './budget.js';
-import { atLeast, choice, integer, type Kind, namesOf } from './kinds.js';
+import { atLeast, boolean, choice, integer, type Kind, namesOf } from './kinds.js';
 import { type Rows, row } from './option.js';
 
 /** How neurons and heads are scored, and what is made up for. */
@@ -33,6 +33,11 @@ export interface ScoreOptions {
    * Default `removal`.
    */
   readonly expertScore?: ExpertScoreName | undefined;
+  /**
+   * Runs every expert on all calibration tokens to order its neurons and to repair it, not only on those that the router sends there.
+   * Takes as many times longer as there are experts for each that a token goes to. Default false.
+   */
+  readonly allExperts?: boolean | undefined;
 }
 
 const METHOD_NAMES = Object.keys(METHODS) as MethodName[];
@@ -82,6 +87,11 @@ export const SCORE = {
   expertScore: row(undefined, 'which experts leave a mixture first', {
     kind: choice(namesOf(EXPERT_SCORES)),
     default: 'removal',
+    applies: whereSelected('experts'),
+  }),
+  allExperts: row('--all-experts', 'run every expert on all calibration tokens', {
+    kind: boolean,
+    default: false,
     applies: whereSelected('experts'),
   }),
 } as const satisfies Rows<ScoreOptions>;

@@ -1,16 +1,23 @@
-import type { ModelLayout } from '../architecture/layout.js';
+import { nameBlocks } from '../architecture/group-unrecognised.js';
+import type { ModelLayout, PrunableModule } from '../architecture/layout.js';
 import { refusal } from '../options/option.js';
 import { type ResolvedOptions, readsTokens } from '../options.js';
+import type { AnalysedModel } from '../runtime/analyse-model.js';
+import { takesNeurons } from './budget/mixture-steps.js';
+import { canRepair } from './shrink/repair-experts.js';
 
-/** Refuses a number of experts that some mixture of a model cannot keep. @throws OptionError */
+/** Refuses options of experts that have no effect, and a number of experts that some mixture cannot keep. @throws OptionError */
 export function refuseExperts({ modules }: Pick<ModelLayout, 'modules'>, options: ResolvedOptions): void {
-  const { experts, methodName } = options;
-  if (experts === undefined) return;
-  if (!readsTokens(options))
-    throw refusal('experts', `has no effect with method ${methodName}, which reads no token; choose another method`);
+  const { experts, allExperts, methodName } = options;
   const mixtures = modules.filter(({ kind }) => kind === 'experts');
-  if (mixtures.length === 0)
-    throw refusal('experts', 'has no effect: the model has no mixture of experts that can be pruned; leave it out');
+  const given = [...(experts === undefined ? [] : ['experts']), ...(allExperts ? ['allExperts'] : [])];
+  for (const option of given) {
+    if (!readsTokens(options))
+      throw refusal(option, `has no effect with method ${methodName}, which reads no token; choose another method`);
+    if (mixtures.length === 0)
+      throw refusal(option, 'has no effect: the model has no mixture of experts that can be pruned; leave it out');
+  }
+  if (experts === undefined) return;
   for (const { block, unitCount, leastExperts = 1, groupCount = 1 } of mixtures) {
     if (experts > unitCount)
       throw refusal('experts', `is ${experts}; block ${block} has ${unitCount} experts; ask for at most as many`);
@@ -25,4 +32,33 @@ export function refuseExperts({ modules }: Pick<ModelLayout, 'modules'>, options
         `is ${experts}; block ${block} has ${groupCount} groups of experts, which stay equal in size; ask for a multiple of ${groupCount}`,
       );
   }
+}
+
+/** Mixtures in which `allExperts` has no effect; a line for each reason. */
+export function remarkAllExperts(
+  analysed: Pick<AnalysedModel, 'detected'>,
+  modules: readonly PrunableModule[],
+  options: ResolvedOptions,
+): string[] {
+  if (!options.allExperts) return [];
+  const blocksOf = new Map<string, number[]>();
+  for (const module of modules) {
+    if (module.kind !== 'experts') continue;
+    const reason = whyNothingInside(analysed, module, options);
+    if (reason !== undefined) blocksOf.set(reason, [...(blocksOf.get(reason) ?? []), module.block]);
+  }
+  return [...blocksOf].map(([reason, blocks]) => `${nameBlocks(blocks)} experts: allExperts has no effect: ${reason}`);
+}
+
+/** Why nothing inside the experts of a mixture is ordered or repaired; undefined where it is. */
+function whyNothingInside(
+  analysed: Pick<AnalysedModel, 'detected'>,
+  module: PrunableModule,
+  options: ResolvedOptions,
+): string | undefined {
+  if (module.neurons === undefined) return module.neuronsStay ?? 'their neurons stay';
+  if (takesNeurons(module, options)) return undefined;
+  if (options.adapter.needs !== 'gram')
+    return `whole experts alone leave, and method ${options.methodName} repairs none`;
+  return canRepair(analysed, module) ? undefined : 'whole experts alone leave, and packed weights are not repaired';
 }

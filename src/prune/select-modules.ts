@@ -11,7 +11,7 @@ import { mayRemoveEntireFfns, type ResolvedOptions, readsTokens } from '../optio
 import { shrinkSteps } from '../removal/plan-removal.js';
 import type { PruneJob } from './job.js';
 import { sharingModules } from './measure-dense/join-orders.js';
-import { refuseExperts } from './refuse-experts.js';
+import { refuseExperts, remarkAllExperts } from './refuse-experts.js';
 
 /** Modules that may shrink. */
 export interface Selection {
@@ -107,7 +107,7 @@ function trySelection({ analysed, options }: Given): Selection | { readonly obst
   const blind = even.some(({ kind }) => kind === 'experts') && !readsTokens(options);
   if (blind && options.sparsity > 0)
     remarks.push(`experts stay: method ${options.methodName} reads no token, which their scores need`);
-  remarks.push(...remarkNeurons(even, options));
+  remarks.push(...remarkNeurons(even, options), ...remarkAllExperts(analysed, even, options));
   const selected = even.filter(
     (module) => module.unitCount > leastUnits(module, options) && !(blind && module.kind === 'experts'),
   );

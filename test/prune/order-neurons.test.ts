@@ -35,19 +35,23 @@ function cost(expert: number, gone: readonly number[]): number {
   return (2 * sum) / TOKENS;
 }
 
-async function order(unitSize: number) {
+async function order(
+  unitSize: number,
+  more: { readonly allExperts?: boolean; readonly experts?: typeof expertsOf } = {},
+) {
+  const { experts: goesTo = expertsOf, allExperts } = more;
   const costMeter = await openNeuronCostMeter({ engine: testEngine, neuronCount: NEURONS, size: SIZE, metric });
   try {
     return await orderNeurons({
-      ...{ costMeter, expertCount: EXPERTS, size: 1 },
+      ...{ costMeter, expertCount: EXPERTS, size: 1, allExperts },
       neurons: { unitCount: NEURONS / unitSize, unitSize, parametersPerUnit: 1 },
       // A row is the number of its token.
       sample: { tokenCount: TOKENS, inputs: Float32Array.from({ length: TOKENS }, (_, token) => token) },
       router: {
         route: async (tokens) =>
           tokens.map((token) => ({
-            experts: expertsOf(token),
-            shares: expertsOf(token).map((expert) => shares[expert]![token]!),
+            experts: goesTo(token),
+            shares: goesTo(token).map((expert) => shares[expert]![token]!),
           })),
       },
       probe: {
@@ -92,3 +96,37 @@ it.each([1, 2])(
     }
   },
 );
+
+it('orders the neurons of an expert without a token only where experts run on all tokens', async () => {
+  const experts = () => [0];
+  const byIndex = Array.from({ length: NEURONS }, (_, at) => at);
+  const routed = await order(1, { experts });
+  expect([...routed.scores.subarray(NEURONS)]).toEqual(byIndex);
+  expect(Math.max(...routed.costs.subarray(NEURONS))).toBe(0);
+  const all = await order(1, { experts, allExperts: true });
+  expect(all.scores.subarray(0, NEURONS)).toEqual(routed.scores.subarray(0, NEURONS));
+  expect(all.costs.subarray(0, NEURONS)).toEqual(routed.costs.subarray(0, NEURONS));
+  const own = all.scores.subarray(NEURONS);
+  expect([...own].sort((a, b) => a - b)).toEqual(byIndex);
+  // Each token weighs alike, all of them together as much as one of expert 0.
+  const weight = Math.sqrt(shares[0]!.reduce((sum, share) => sum + share ** 2, 0) / TOKENS / TOKENS);
+  const costOf = (neuron: number) => {
+    let sum = 0;
+    for (let token = 0; token < TOKENS; token += 1)
+      for (let column = 0; column < SIZE; column += 1) {
+        const second = seconds[1]!.subarray(neuron * SIZE, (neuron + 1) * SIZE);
+        const seen = second.reduce((total, value, row) => total + value * metric[row * SIZE + column]!, 0);
+        sum += (weight * made[1]![token * NEURONS + neuron]! * seen) ** 2;
+      }
+    return (2 * sum) / TOKENS;
+  };
+  const costs = byIndex.map(costOf);
+  const first = byIndex.filter((neuron) => own[neuron]! < 2);
+  expect(first).toEqual(
+    byIndex
+      .toSorted((a, b) => costs[a]! - costs[b]!)
+      .slice(0, 2)
+      .sort((a, b) => a - b),
+  );
+  expect(all.costs[NEURONS]).toBeGreaterThan(0);
+});

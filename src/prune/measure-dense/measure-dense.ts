@@ -107,6 +107,10 @@ export async function loadStatistics(given: PruneJob, statistics: DenseStatistic
   const orders = new Map([...(read.orders ?? []), ...experts]);
   const routings = new Map(options.grouping && [...statistics.routings].filter(([module]) => experts.has(module)));
   const dense = joinShared(context, request, experts.size === 0 ? read : { ...read, orders, routings });
+  if (options.allExperts && experts.size > 0 && !isOrdered)
+    context.remarks.push(
+      'allExperts orders no neurons inside experts: statistics hold their order; it has an effect where experts are repaired',
+    );
   if ([...experts].some(([module, { neurons }]) => takesNeurons(module, options) && neurons === undefined))
     context.remarks.push('neurons inside experts stay: statistics hold nothing of them');
   const of = (module: PrunableModule) => (dense.functional.has(module) ? 'groups' : 'module');

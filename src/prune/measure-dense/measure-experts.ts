@@ -195,7 +195,7 @@ interface InsideCase extends SampledExperts {
 
 /** Orders the neurons inside a mixture's experts. */
 async function orderInside(
-  { job: { engine, analysed } }: PruneContext,
+  { job: { engine, analysed, options } }: PruneContext,
   { model, module, sample, metric, router, onRun }: InsideCase,
 ): Promise<NeuronOrder> {
   const neurons = module.neurons!;
@@ -205,7 +205,9 @@ async function orderInside(
     const neuronCount = neurons.unitCount * neurons.unitSize;
     const costMeter = await openNeuronCostMeter({ engine, neuronCount, size, metric });
     try {
-      return await orderNeurons({ sample, probe, costMeter, router, neurons, expertCount, size, onExpert: onRun });
+      const { allExperts } = options;
+      const request = { sample, probe, costMeter, router, neurons, expertCount, size, allExperts };
+      return await orderNeurons({ ...request, onExpert: onRun });
     } finally {
       await costMeter.release();
     }

@@ -2,6 +2,7 @@ import type { NeuronCostMeter, NeuronProbe } from '../../activations/expert-neur
 import type { ExpertRouter, RoutedToken } from '../../activations/expert-router.js';
 import type { ExpertNeurons } from '../../architecture/layout.js';
 import { NumericalError } from '../../errors.js';
+import { routeEverywhere } from './all-experts.js';
 import type { NeuronOrder } from './order-units.js';
 import type { RoutingSample } from './sample-routing.js';
 
@@ -14,6 +15,8 @@ export interface NeuronOrderRequest {
   readonly expertCount: number;
   /** Channels of what the experts read. */
   readonly size: number;
+  /** All tokens count in every expert, see `routeEverywhere`, not only those that the router sends there. */
+  readonly allExperts?: boolean | undefined;
   /** Is called between two experts. */
   onExpert?(): void;
 }
@@ -42,7 +45,8 @@ export async function orderNeurons(request: NeuronOrderRequest): Promise<NeuronO
     scores: new Float64Array(expertCount * unitCount),
     costs: new Float64Array(expertCount * unitCount),
   };
-  const routes = await routeAll(request, new Uint8Array(expertCount).fill(1));
+  const routed = await routeAll(request, new Uint8Array(expertCount).fill(1));
+  const routes = request.allExperts ? routeEverywhere(routed, expertCount) : routed;
   for (const experts of inParts(request, routes)) {
     const madeBy = await runExperts(request, routes, experts);
     for (const expert of experts) {

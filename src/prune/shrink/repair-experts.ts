@@ -11,6 +11,7 @@ import type { OnnxModel, TensorHandle } from '../../onnx/onnx-model.js';
 import type { ModuleCut } from '../../removal/apply-change.js';
 import type { AnalysedModel } from '../../runtime/analyse-model.js';
 import type { BlockRunner } from '../../runtime/block-runner.js';
+import { weighTokens } from '../measure-dense/all-experts.js';
 import { openExperts, openNeurons } from '../measure-dense/measure-experts.js';
 import { findRouter } from '../measure-dense/order-experts.js';
 import { inParts, routeAll, runExperts } from '../measure-dense/order-neurons.js';
@@ -89,6 +90,7 @@ export async function solveExperts(
       probe,
       opened,
       routes,
+      weightElsewhere: options.allExperts ? weighTokens(routes, expertCount).others : undefined,
       size,
       neurons: module.neurons!,
       expertCount,
@@ -108,6 +110,8 @@ interface RepairSite {
   readonly probe: Awaited<ReturnType<typeof openNeurons>>;
   readonly opened: Awaited<ReturnType<typeof openExperts>>;
   readonly routes: readonly RoutedToken[];
+  /** By expert, of the tokens that go elsewhere, where these are learned from too. */
+  readonly weightElsewhere: Float64Array | undefined;
   readonly neurons: NonNullable<ModuleCut['module']['neurons']>;
   readonly expertCount: number;
   readonly size: number;
@@ -142,12 +146,13 @@ async function solveAll(site: RepairSite, keep: Int32Array): Promise<ExpertRepai
   const whole = heldOut(lacking);
   const parts = inParts(site, routes).map((experts) => experts.filter((expert) => keep.includes(expert)));
   for (const experts of parts)
-    for await (const expert of runParts(site, experts)) await subtractExpert(site, expert, lacking);
+    for await (const expert of runParts(site, experts))
+      if (expert.tokens.length > 0) await subtractExpert(site, expert, lacking);
   const before = heldOut(lacking);
   const maps = new Map<number, Float64Array>();
   for (const experts of parts) {
     for await (const expert of runParts(site, experts)) {
-      const map = await solveExpert(site, expert, lacking);
+      const map = await solveExpert(site, expert, { lacking, elsewhere: await runElsewhere(site, expert) });
       if (map !== undefined) maps.set(keep.indexOf(expert.number), map);
     }
   }
@@ -163,12 +168,14 @@ interface RunExpert {
   readonly shares: readonly number[];
   /** `[tokens, kept neurons]`, times the shares. */
   readonly made: Float64Array;
+  /** Neurons that stay. */
+  readonly width: number;
 }
 
 async function* runParts(site: RepairSite, experts: readonly number[]): AsyncGenerator<RunExpert> {
   const { context, detail, neurons, routes } = site;
-  const width = neurons.unitCount * neurons.unitSize;
   const all = await runExperts(site, routes, experts);
+  const wide = neurons.unitCount * neurons.unitSize;
   for (const number of experts) {
     context.job.options.signal?.throwIfAborted();
     context.tick(detail);
@@ -179,12 +186,57 @@ async function* runParts(site: RepairSite, experts: readonly number[]): AsyncGen
       const rank = route.experts.indexOf(number);
       return rank < 0 ? [] : [{ token, share: route.shares[rank]! }];
     });
-    if (routed.length === 0) continue;
+    if (routed.length === 0 && site.weightElsewhere === undefined) continue;
     const made = new Float64Array(routed.length * kept.length);
     for (let row = 0; row < routed.length; row += 1)
-      for (let at = 0; at < kept.length; at += 1) made[row * kept.length + at] = values[row * width + kept[at]!]!;
-    yield { number, made, tokens: routed.map(({ token }) => token), shares: routed.map(({ share }) => share) };
+      for (let at = 0; at < kept.length; at += 1) made[row * kept.length + at] = values[row * wide + kept[at]!]!;
+    const width = kept.length;
+    yield { number, made, width, tokens: routed.map(({ token }) => token), shares: routed.map(({ share }) => share) };
   }
+}
+
+/** Tokens that go to other experts, run through one nevertheless. */
+interface ElsewhereTokens extends Pick<RunExpert, 'tokens' | 'made'> {
+  /** `[tokens, channels]`, what the neurons that leave would have made there. */
+  readonly lost: Float64Array;
+}
+
+async function runElsewhere(
+  site: RepairSite,
+  { number, tokens: own }: Pick<RunExpert, 'number' | 'tokens'>,
+): Promise<ElsewhereTokens | undefined> {
+  const { context, probe, routes, neurons, size, weightElsewhere } = site;
+  const weight = weightElsewhere?.[number] ?? 0;
+  if (weight === 0) return undefined;
+  const routed = new Set(own);
+  const tokens = Array.from(routes.keys()).filter((token) => !routed.has(token));
+  const there = { experts: [number], shares: [weight] };
+  const nowhere = { experts: [], shares: [] };
+  const found = await runExperts(
+    site,
+    routes.map((_, token) => (routed.has(token) ? nowhere : there)),
+    [number],
+  );
+  const values = found.get(number)!;
+  const width = neurons.unitCount * neurons.unitSize;
+  const kept = site.keptOf(number);
+  const isKept = new Set(kept);
+  const gone = Array.from({ length: width }, (_, neuron) => neuron).filter((neuron) => !isKept.has(neuron));
+  const pick = (columns: ArrayLike<number>) =>
+    Float64Array.from(
+      { length: tokens.length * columns.length },
+      (_, at) => values[Math.floor(at / columns.length) * width + columns[at % columns.length]!]!,
+    );
+  const second = await probe.readSecondMap(number);
+  const map = Float64Array.from(
+    { length: size * gone.length },
+    (_, at) => second[gone[at % gone.length]! * size + Math.floor(at / gone.length)]!,
+  );
+  const lost =
+    gone.length === 0
+      ? new Float64Array(tokens.length * size)
+      : await context.multiply(pick(gone), map, { rows: tokens.length, columns: size, inner: gone.length });
+  return { tokens, made: pick(kept), lost };
 }
 
 /** Takes what an expert adds with the remaining neurons off what is lacking. */
@@ -215,22 +267,38 @@ async function subtractExpert(site: RepairSite, expert: RunExpert, lacking: Floa
   });
 }
 
+interface LackingResults {
+  /** `[tokens, channels]`, what the mixture's result lacks. */
+  readonly lacking: Float64Array;
+  readonly elsewhere: ElsewhereTokens | undefined;
+}
+
 /** Addition to an expert's map; undefined where it does not help. It reduces what is still to be corrected. */
 async function solveExpert(
   { context, size }: RepairSite,
-  { tokens, made }: RunExpert,
-  lacking: Float64Array,
+  { tokens, made, width }: RunExpert,
+  { lacking, elsewhere }: LackingResults,
 ): Promise<Float64Array | undefined> {
   const { multiply, job } = context;
-  const width = made.length / tokens.length;
-  const learned = [...tokens.keys()].filter((at) => tokens[at]! % HELD_OUT !== 0);
-  if (learned.length === 0 || learned.length === tokens.length) return undefined;
+  const targetOf = (at: number) => lacking.subarray(tokens[at]! * size, (tokens[at]! + 1) * size);
+  const sets: readonly RepairRows[] = [
+    { tokens, made, targetOf },
+    ...(elsewhere
+      ? [{ ...elsewhere, targetOf: (at: number) => elsewhere.lost.subarray(at * size, (at + 1) * size) }]
+      : []),
+  ];
+  const learned = sets.flatMap((rows) =>
+    [...rows.tokens.keys()].filter((at) => rows.tokens[at]! % HELD_OUT !== 0).map((at) => ({ rows, at })),
+  );
+  const rowCount = sets.reduce((sum, rows) => sum + rows.tokens.length, 0);
+  if (learned.length === 0 || learned.length === rowCount) return undefined;
   const [neuronRows, channelRows] = [new Float64Array(width * learned.length), new Float64Array(size * learned.length)];
-  learned.forEach((at, column) => {
+  learned.forEach(({ rows, at }, column) => {
     for (let neuron = 0; neuron < width; neuron += 1)
-      neuronRows[neuron * learned.length + column] = made[at * width + neuron]!;
+      neuronRows[neuron * learned.length + column] = rows.made[at * width + neuron]!;
+    const target = rows.targetOf(at);
     for (let channel = 0; channel < size; channel += 1)
-      channelRows[channel * learned.length + column] = lacking[tokens[at]! * size + channel]!;
+      channelRows[channel * learned.length + column] = target[channel]!;
   });
   const map = await solveRidge({
     features: neuronRows,
@@ -242,20 +310,27 @@ async function solveExpert(
     dampening: job.options.dampening ?? DAMPENING,
   });
   if (map === undefined) return undefined;
-  const added = await multiply(made, map, { rows: tokens.length, columns: size, inner: width });
   let change = 0;
-  tokens.forEach((token, at) => {
-    if (token % HELD_OUT !== 0) return;
-    for (let channel = 0; channel < size; channel += 1) {
-      const left = lacking[token * size + channel]!;
-      change += (left - added[at * size + channel]!) ** 2 - left ** 2;
-    }
-  });
+  let added: Float64Array = new Float64Array();
+  for (const rows of sets.toReversed()) {
+    added = await multiply(rows.made, map, { rows: rows.tokens.length, columns: size, inner: width });
+    rows.tokens.forEach((token, at) => {
+      if (token % HELD_OUT !== 0) return;
+      const target = rows.targetOf(at);
+      for (let channel = 0; channel < size; channel += 1)
+        change += (target[channel]! - added[at * size + channel]!) ** 2 - target[channel]! ** 2;
+    });
+  }
   if (!(change < 0)) return undefined;
   tokens.forEach((token, at) => {
     for (let channel = 0; channel < size; channel += 1) lacking[token * size + channel]! -= added[at * size + channel]!;
   });
   return map;
+}
+
+/** Tokens that a map is solved and judged on. */
+interface RepairRows extends Pick<RunExpert, 'tokens' | 'made'> {
+  targetOf(at: number): Float64Array;
 }
 
 /** Adds changes to the second maps of a mixture that has been cut. @returns its weight as it will be saved */

@@ -1,0 +1,42 @@
+import { routeEverywhere, weighTokens } from '../../src/prune/measure-dense/all-experts.js';
+
+const ROUTES = [
+  { experts: [0, 1], shares: [0.6, 0.4] },
+  { experts: [0, 2], shares: [0.8, 0.2] },
+  { experts: [1, 0], shares: [0.5, 0.5] },
+];
+
+const squaresOf = (expert: number) =>
+  ROUTES.map(({ experts, shares }) => (shares[experts.indexOf(expert)] ?? 0) ** 2).reduce((sum, own) => sum + own, 0);
+
+it('has tokens that go elsewhere count as one that goes to the expert, where they are few', () => {
+  const { others } = weighTokens(ROUTES, 4);
+  expect(others[0]).toBe(0);
+  expect(others[1]! ** 2).toBeCloseTo(squaresOf(1) / 2, 12);
+  expect(others[2]! ** 2).toBeCloseTo(0.2 ** 2, 12);
+  const mean = (squaresOf(0) + squaresOf(1) + squaresOf(2)) / 6;
+  expect(others[3]! ** 2).toBeCloseTo(mean, 12);
+});
+
+it('sends every token to every expert, and an expert weighs what it weighed', () => {
+  const routes = routeEverywhere(ROUTES, 4);
+  expect(routes.map(({ experts }) => experts)).toEqual(ROUTES.map(() => [0, 1, 2, 3]));
+  const weightOf = (expert: number) => routes.reduce((sum, { shares }) => sum + shares[expert]! ** 2, 0);
+  for (const expert of [0, 1, 2]) expect(weightOf(expert)).toBeCloseTo(squaresOf(expert), 12);
+  expect(routes.map(({ shares }) => shares[0])).toEqual([0.6, 0.8, 0.5]);
+  // Shares keep their proportions.
+  expect(routes[0]!.shares[1]! / routes[2]!.shares[1]!).toBeCloseTo(0.4 / 0.5, 12);
+  // One token where none goes.
+  expect(weightOf(3)).toBeCloseTo((squaresOf(0) + squaresOf(1) + squaresOf(2)) / 6, 12);
+});
+
+it('has many tokens that go elsewhere count as 32 together', () => {
+  const routes = Array.from({ length: 100 }, (_, token) => ({
+    experts: [token < 40 ? 0 : 1],
+    shares: [token < 40 ? 0.5 : 1],
+  }));
+  const weights = weighTokens(routes, 2);
+  expect(weights.others[0]! ** 2 * 60).toBeCloseTo(32 * 0.25, 12);
+  expect(weights.scales[0]! ** 2).toBeCloseTo(40 / 72, 12);
+  expect(weights.others[1]! ** 2 * 40).toBeCloseTo(32, 12);
+});
