@@ -136,6 +136,20 @@ it('leave alone where they are named', async () => {
   expect(Number(windows)).toBe(Math.ceil((32 * Number(had)) / least));
 });
 
+it('that no token reached are named, and are not free to remove', async () => {
+  const bias = [-60, 0, 0, 0, 0, 0];
+  const router: Router = (g, x) =>
+    g.op('Reshape', [
+      g.op('Add', [g.op('MatMul', [x, g.weight([HIDDEN, EXPERTS], 0.8)]), g.floats([EXPERTS], bias)]),
+      g.ints(-1, EXPERTS),
+    ]);
+  const options = { sparsity: 0, experts: 4, method: 'flap' } as const;
+  const { dense, remarks } = await pruneLoaded(await load(mixture(router)), options, { windows: WINDOWS });
+  const remark = remarks.find((found) => found.startsWith('block 0 experts: '));
+  expect(remark).toMatch(/ \(expert 0: 0[,)].*; (they|those without a token) need text of another kind$/);
+  for (const [module, { costs }] of dense.orders!) if (module.kind === 'experts') expect(costs[0]).toBeGreaterThan(0);
+});
+
 it('are described with their number and bytes', async () => {
   const { model, analysed } = await load(mixture(plainRouter));
   const [, experts] = describeModel('model', model, analysed).blocks[0]!.modules;

@@ -275,9 +275,7 @@ function remarkFew({ block, kind }: PrunableModule, { counts }: RoutingSample, w
   const windows = `about ${Math.ceil((windowCount * FULL_CREDIBILITY) / least)} windows like these ${windowCount}`;
   const remedies = [
     ...(reached.length > 0 ? [`${windows} would give so many to each${missed > 0 ? ' that got any' : ''}`] : []),
-    ...(missed > 0
-      ? [`${missed === few.length ? 'they' : `the ${missed} without a token`} need text of another kind`]
-      : []),
+    ...(missed > 0 ? [`${reached.length > 0 ? 'those without a token' : 'they'} need text of another kind`] : []),
   ];
   return [
     `block ${block} ${kind}: ${few.length} of ${counts.length} experts got fewer than ${FULL_CREDIBILITY} calibration tokens ` +
