@@ -44,6 +44,9 @@ const { values, positionals } = readArguments(USAGE, {
   'format-only': { type: 'boolean', default: false },
 });
 
+/** The model whose table and plot the README shows. */
+const IN_README = 'smollm2';
+
 const sizes = storedEntries<MeasuredSize>('docs/results/sizes');
 const reportFile = (folder: string): string => join(folder, `${REPORT_NAME}.json`);
 const isMade = (folder: string): boolean => existsSync(reportFile(folder));
@@ -188,7 +191,7 @@ function madeOf(folder: string): Pick<MeasuredSize, 'bytes' | 'removed' | 'maps'
 function writePages(): void {
   const models = sizes.readAll();
   writeFileSync('docs/research/sizes.md', formatSizesPage(models));
-  const [first] = models;
+  const first = models.find(([model]) => model === IN_README);
   if (first === undefined) return;
   for (const theme of ['light', 'dark'] as const)
     writeFileSync(`docs/images/sizes-${theme}.svg`, drawSizes(first[1], theme));

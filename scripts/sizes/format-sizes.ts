@@ -3,10 +3,8 @@ import { VARIANTS } from './variants.js';
 
 /** Only this one resembles the calibration text. */
 const LIKE_CALIBRATION = 'wiki';
-/** It has scripts that no trimmed vocabulary has. */
-const MULTILINGUAL = 'multilingual';
-/** Variants whose vocabulary is trimmed. */
-const TRIMMED = new Set(VARIANTS.filter(({ keepLanguages }) => keepLanguages !== undefined).map(({ name }) => name));
+/** Variants that answer other questions than the README's table: other vocabularies, other tools. */
+const APART = new Set(VARIANTS.filter((each) => each.keepLanguages ?? each.command).map(({ name }) => name));
 
 const HEAD = [
   '# Models of equal bytes',
@@ -14,12 +12,13 @@ const HEAD = [
   '`npm run sizes` writes this page; the figures are in `docs/results/sizes/*.json`.',
   '',
   '- Bits per byte are over 6 windows of 512 tokens of each text. Only *wiki* resembles the calibration text. *Rise* is how much more',
-  '  bits per byte the other texts take than by the dense model, in percent, as a mean. Where the vocabulary is trimmed, *multilingual* is',
-  '  not part of it.',
+  '  bits per byte the other texts take than by the dense model, in percent, as a mean. *multilingual* has scripts that trimmed',
+  '  vocabularies lack.',
   '- *bits alone*, *pruned, q4* and *shrink* are results of `shrink` that may change bits, or units, or both: see [sizes](../sizes.md).',
   '  Calibration is on windows of WikiText-2 train, half of which the model writes. *q4* is rounded by calibration, *q4, nearest* is not.',
   '- *Tokens a second* are written one after the other, *prompt* is the time of 128 tokens, both with the threads that ONNX Runtime chooses.',
-  '- ONNX Runtime writes tokens slowly by maps of 8 and 2 bits on a CPU. The LM head has 8 bits in *q8* and *q4*, and 4 in *shrink*.',
+  '- Products of maps in 8, 4 and 2 bits round activations to int8 ([accuracy level 4](../quantisation.md)), in quality and in speed.',
+  '- *onnxsim* is `apply_structured_pruning` of onnxsim 0.8.1, which reads no text (`scripts/research/onnxsim-prune.py`).',
   '- The row of 88.4 MB was asked for 92 MB, before `shrink` used the room that an embedding in 4 bits leaves.',
   '- SmolLM2 is the copy off the four-bit grid that its weights once stood on (`scripts/off-grid.ts`).',
   '',
@@ -32,9 +31,8 @@ export function formatSizesPage(models: readonly (readonly [name: string, sizes:
 }
 
 /** How much more bits per byte a model takes of the texts unlike its calibration text: a mean of fractions of the dense model's. */
-export function riseOf({ variant, bitsPerByte }: MeasuredSize, dense: MeasuredSize): number {
-  const left = [LIKE_CALIBRATION, ...(TRIMMED.has(variant) ? [MULTILINGUAL] : [])];
-  const unlike = Object.keys(dense.bitsPerByte).filter((text) => !left.includes(text));
+export function riseOf({ bitsPerByte }: MeasuredSize, dense: MeasuredSize): number {
+  const unlike = Object.keys(dense.bitsPerByte).filter((text) => text !== LIKE_CALIBRATION);
   return unlike.reduce((sum, text) => sum + bitsPerByte[text]! / dense.bitsPerByte[text]! - 1, 0) / unlike.length;
 }
 
@@ -122,7 +120,7 @@ export function formatSummary(sizes: MeasuredSizes): string {
   if (dense === undefined) return '';
   const rows = sortRows(sizes).filter(
     (each, _, all) =>
-      !TRIMMED.has(each.variant) &&
+      !APART.has(each.variant) &&
       (each.target === undefined ||
         all.every((other) => other.target !== each.target || riseOf(other, dense) >= riseOf(each, dense))),
   );
