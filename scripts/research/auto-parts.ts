@@ -8,7 +8,7 @@
 import { type Allocation, type AllocationProblem, parametersOf } from '../../src/allocation/allocation.js';
 import { global } from '../../src/allocation/global.js';
 import { uniform } from '../../src/allocation/uniform.js';
-import { nodePlatform, STAGES, withJob } from '../../src/node.js';
+import { STAGES } from '../../src/node.js';
 import { type PruneOptions, resolveCalibration, resolveOptions } from '../../src/options.js';
 import { measureDense } from '../../src/prune/measure-dense/measure-dense.js';
 import { pruneMeasured } from '../../src/prune/prune-model.js';
@@ -17,6 +17,7 @@ import { createMemoryStore } from '../../src/runtime/tensor-store.js';
 import { requireTokenizer } from '../../src/storage/load-tokenizer.js';
 import { readArguments, refuse } from '../read-arguments.js';
 import { openLossMeter } from './loss-meter.js';
+import { withDense } from './with-dense.js';
 
 const USAGE =
   'npx tsx scripts/research/auto-parts.ts MODEL --text FILE... [--method auto] [--variant NAME]... [--calibration FILE] [--windows 8] [--length 256] ' +
@@ -74,12 +75,8 @@ const say = (message: string) => {
   );
 };
 
-await withJob(nodePlatform, {}, async (context) => {
-  const engine = await nodePlatform.createEngine({});
-  const folder = await STAGES.open.run(context, { model: model! });
+await withDense(model!, async ({ context, engine, folder, dense, analysed }) => {
   const tokenizer = await requireTokenizer(folder, 'a text');
-  const dense = await STAGES.load.run(context, folder);
-  const analysed = await STAGES.analyse.run(context, { model: dense, engine });
   const share = Number(values.share);
   const { windows } = await STAGES.calibrate.run(context, {
     ...{ folder, model: dense, engine, seed: Number(values.seed), positionCount: analysed.positionCount },

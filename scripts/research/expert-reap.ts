@@ -6,12 +6,13 @@
  */
 import { writeFileSync } from 'node:fs';
 import { EXPERT_SCORES, type ExpertScoreRow } from '../../src/importance/expert-scores.js';
-import { nodePlatform, STAGES, withJob } from '../../src/node.js';
+import { STAGES } from '../../src/node.js';
 import { resolveCalibration, resolveOptions } from '../../src/options.js';
 import { pruneModel } from '../../src/prune/prune-model.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';
 import { createMemoryStore } from '../../src/runtime/tensor-store.js';
 import { readArguments, refuse } from '../read-arguments.js';
+import { withDense } from './with-dense.js';
 
 const USAGE =
   'npx tsx scripts/research/expert-reap.ts MODEL --calibration FILE --experts COUNT --out FILE [--windows 64] [--length 128]';
@@ -27,11 +28,7 @@ const { calibration, experts, out } = values;
 if (model === undefined || calibration === undefined || experts === undefined || out === undefined)
   refuse(USAGE, 'a model folder, a calibration text, a number of experts or a file to write is missing');
 
-await withJob(nodePlatform, {}, async (context) => {
-  const engine = await nodePlatform.createEngine({});
-  const folder = await STAGES.open.run(context, { model: model! });
-  const dense = await STAGES.load.run(context, folder);
-  const analysed = await STAGES.analyse.run(context, { model: dense, engine });
+await withDense(model!, async ({ context, engine, folder, dense, analysed }) => {
   const { windows } = await STAGES.calibrate.run(context, {
     ...{ folder, model: dense, engine, seed: 0, positionCount: analysed.positionCount },
     vocabularySize: analysed.detected.layout.vocabularySize,

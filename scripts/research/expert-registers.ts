@@ -6,7 +6,7 @@
 import { basename } from 'node:path';
 import { findLeadingTokens } from '../../src/calibration/leading-tokens.js';
 import { cutScoredWindows } from '../../src/evaluation/scored-windows.js';
-import { nodePlatform, STAGES, withJob } from '../../src/node.js';
+import { nodePlatform } from '../../src/node.js';
 import { resolveOptions } from '../../src/options.js';
 import { sampleRouting } from '../../src/prune/measure-dense/sample-routing.js';
 import { startContext } from '../../src/prune/prune-context.js';
@@ -16,6 +16,7 @@ import { createMemoryStore } from '../../src/runtime/tensor-store.js';
 import { requireTokenizer } from '../../src/storage/load-tokenizer.js';
 import { readText } from '../../src/storage/read-text.js';
 import { readArguments, refuse } from '../read-arguments.js';
+import { withDense } from './with-dense.js';
 
 const USAGE =
   'npx tsx scripts/research/expert-registers.ts MODEL --text FILE --text FILE... [--windows 16] [--length 128]';
@@ -30,12 +31,8 @@ if (model === undefined || texts.length < 2) refuse(USAGE, 'a model folder or at
 const [windowCount, windowLength] = [Number(values.windows), Number(values.length)];
 const say = (message: string) => process.stdout.write(`${message}\n`);
 
-await withJob(nodePlatform, {}, async (context) => {
-  const engine = await nodePlatform.createEngine({});
-  const folder = await STAGES.open.run(context, { model: model! });
+await withDense(model!, async ({ engine, folder, dense, analysed }) => {
   const tokenizer = await requireTokenizer(folder, 'a text');
-  const dense = await STAGES.load.run(context, folder);
-  const analysed = await STAGES.analyse.run(context, { model: dense, engine });
   const leadingTokens = findLeadingTokens(tokenizer);
   const windows: Int32Array[] = [];
   const textOfWindow: number[] = [];

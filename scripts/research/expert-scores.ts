@@ -5,7 +5,7 @@
  *
  *   npx tsx scripts/research/expert-scores.ts MODEL --calibration train.txt --text a.txt --text b.txt --experts 12 --experts 8
  */
-import { nodePlatform, STAGES, withJob } from '../../src/node.js';
+import { STAGES } from '../../src/node.js';
 import { type PruneOptions, resolveCalibration, resolveOptions } from '../../src/options.js';
 import { pruneModel } from '../../src/prune/prune-model.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';
@@ -13,6 +13,7 @@ import { createMemoryStore } from '../../src/runtime/tensor-store.js';
 import { requireTokenizer } from '../../src/storage/load-tokenizer.js';
 import { readArguments, refuse } from '../read-arguments.js';
 import { openLossMeter } from './loss-meter.js';
+import { withDense } from './with-dense.js';
 
 const USAGE =
   'npx tsx scripts/research/expert-scores.ts MODEL --calibration FILE --text FILE... --experts COUNT... [--score NAME...] [--threshold] [--all-experts] ' +
@@ -36,12 +37,8 @@ if (model === undefined || texts.length === 0 || counts.length === 0 || calibrat
 const [windowCount, windowLength] = [Number(values.windows), Number(values.length)];
 const say = (message: string) => process.stdout.write(`${message}\n`);
 
-await withJob(nodePlatform, {}, async (context) => {
-  const engine = await nodePlatform.createEngine({});
-  const folder = await STAGES.open.run(context, { model: model! });
+await withDense(model!, async ({ context, engine, folder, dense, analysed }) => {
   const tokenizer = await requireTokenizer(folder, 'a text');
-  const dense = await STAGES.load.run(context, folder);
-  const analysed = await STAGES.analyse.run(context, { model: dense, engine });
   const { windows } = await STAGES.calibrate.run(context, {
     ...{ folder, model: dense, engine, seed: 0, positionCount: analysed.positionCount },
     vocabularySize: analysed.detected.layout.vocabularySize,

@@ -8,7 +8,7 @@
 import { allocateSteps } from '../../src/allocation/allocate-steps.js';
 import { global } from '../../src/allocation/global.js';
 import { createRandom } from '../../src/linalg/random.js';
-import { nodePlatform, STAGES, withJob } from '../../src/node.js';
+import { STAGES } from '../../src/node.js';
 import { resolveQuantisation } from '../../src/options/quantisation.js';
 import { resolveCalibration, resolveOptions } from '../../src/options.js';
 import { splitDraftWindows } from '../../src/prune/drafts.js';
@@ -21,6 +21,7 @@ import { DTYPES } from '../../src/quantisation/dtypes.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';
 import { createMemoryStore } from '../../src/runtime/tensor-store.js';
 import { readArguments, refuse } from '../read-arguments.js';
+import { withDense } from './with-dense.js';
 
 const USAGE =
   'npx tsx scripts/research/mixture-prices.ts MODEL [--text FILE] [--windows 16] [--length 128] [--count 10] [--seed 0]';
@@ -42,11 +43,7 @@ const DRAWN: readonly Bits[] = [8, 4, 4, 2];
 const SIZES = [0.85, 0.7];
 const MOST_REMOVED = 0.5;
 
-await withJob(nodePlatform, {}, async (context) => {
-  const engine = await nodePlatform.createEngine({});
-  const folder = await STAGES.open.run(context, { model: model! });
-  const dense = await STAGES.load.run(context, folder);
-  const analysed = await STAGES.analyse.run(context, { model: dense, engine });
+await withDense(model!, async ({ context, engine, folder, dense, analysed }) => {
   const [windowCount, windowLength] = [Number(values.windows), Number(values.length)];
   const { windows } = await STAGES.calibrate.run(context, {
     ...{ folder, model: dense, engine, seed: Number(values.seed), positionCount: analysed.positionCount },

@@ -1,10 +1,10 @@
-import { axisY, cell, ruleX, text } from '@observablehq/plot';
 import { formatPercent } from '../format-quantity.js';
 import type { ContextReport, GroupReport, ModuleReport, PruneReport } from '../report-schema.js';
 import { words } from '../table-columns.js';
 import { contextDetail, describedTokens } from './context-detail.js';
+import { drawContexts } from './context-heat-map.js';
 import { choice, h, section, table } from './dom.js';
-import { axisName, figure } from './figure.js';
+import { figure } from './figure.js';
 import { formatCondition } from './format-condition.js';
 import { readRouting, routingPage } from './routing.js';
 
@@ -174,25 +174,21 @@ function groupDetail(group: Atlas['groups'][number], contexts: readonly ContextR
 
 const formatAffinity = (affinity: number): string => affinity.toExponential(1);
 
-/** Place of the line above the contexts. */
-const KEPT = -1;
-
 /** Contexts by neurons; the stronger the colour, the more a context uses them. */
 function heatMap({ block, groups, affinity, contexts }: Atlas): HTMLElement {
   const { columns, values } = affinity;
-  const highest = Math.max(...values.flat(), Number.MIN_VALUE);
   const cells = values.flatMap((row, context) =>
     row.map((value, column) => {
       const { group, neuronCount, keptCount } = columns[column]!;
-      // The root lets weak affinities be seen beside a few strong ones.
-      return { context, column, value, strength: Math.sqrt(value / highest), group, neuronCount, keptCount };
+      return { context, column, value, group, neuronCount, keptCount };
     }),
   );
-  const borders = columns.flatMap(({ group }, at) => (at > 0 && columns[at - 1]!.group !== group ? [at] : []));
-  const middles = groups.flatMap((group, index) => {
+  const names = groups.flatMap((group, index) => {
     const own = columns.flatMap((column, at) => (column.group === index ? [at] : []));
     const middle = own[Math.floor(own.length / 2)];
-    return middle === undefined ? [] : [{ middle, name: group.kind === 'shared' ? 'S' : String(group.context! + 1) }];
+    return middle === undefined
+      ? []
+      : [{ column: middle, name: group.kind === 'shared' ? 'S' : String(group.context! + 1) }];
   });
   const mean = (context: number, index: number): string => {
     const own = cells.filter((found) => found.context === context && found.group === index);
@@ -217,56 +213,17 @@ function heatMap({ block, groups, affinity, contexts }: Atlas): HTMLElement {
       ],
       contexts.map((_, context) => [String(context + 1), ...groups.map((_group, index) => mean(context, index))]),
     ),
-    draw: (width) => ({
-      height: 62 + 22 * (contexts.length + 1),
-      marginLeft: 36,
-      marginRight: 4,
-      marginTop: 24,
-      marginBottom: 26,
-      x: { type: 'band', axis: null, domain: columns.map((_, at) => at), padding: 0, round: false },
-      y: {
-        type: 'band',
-        domain: [KEPT, ...contexts.map((_, at) => at)],
-        padding: width > 500 ? 0.08 : 0.04,
-        label: null,
-      },
-      opacity: { domain: [0, 1], range: [0.04, 1] },
-      marks: [
-        axisY({
-          tickSize: 0,
-          tickFormat: (at: number) => (at === KEPT ? 'kept' : String(at + 1)),
-          ...axisName('context'),
-        }),
-        cell(columns, { x: (_, at) => at, y: () => KEPT, fill: 'var(--removed)', inset: 0 }),
-        cell(columns, {
-          x: (_, at) => at,
-          y: () => KEPT,
-          fill: 'var(--ffn)',
-          fillOpacity: ({ keptCount, neuronCount }) => keptCount / neuronCount,
-          inset: 0,
-        }),
-        cell(cells, {
-          x: 'column',
-          y: 'context',
-          fill: 'var(--heat)',
-          fillOpacity: 'strength',
-          inset: 0,
-          channels: {
-            group: ({ group }) => groupName(groups[group]!),
-            neurons: ({ neuronCount, keptCount }) => `${neuronCount}, ${keptCount} kept`,
-            context: ({ context }) => context + 1,
-            affinity: ({ value }) => formatAffinity(value),
-          },
-          tip: { format: { x: false, y: false, fillOpacity: false } },
-        }),
-        ruleX(borders, {
-          x: (at: number) => at,
-          stroke: 'var(--surface)',
-          strokeWidth: 2,
-          dx: -width / columns.length / 2,
-        }),
-        text(middles, { x: 'middle', text: 'name', frameAnchor: 'bottom', dy: 16, fill: 'var(--text)' }),
-      ],
-    }),
+    draw: (width) =>
+      drawContexts(width, {
+        columns: columns.map(({ group, keptCount, neuronCount }) => ({ group, keptFraction: keptCount / neuronCount })),
+        contextCount: contexts.length,
+        cells,
+        channels: {
+          group: ({ group }) => groupName(groups[group]!),
+          neurons: ({ neuronCount, keptCount }) => `${neuronCount}, ${keptCount} kept`,
+          affinity: ({ value }) => formatAffinity(value),
+        },
+        names,
+      }),
   });
 }

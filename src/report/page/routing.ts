@@ -1,10 +1,10 @@
-import { axisY, cell, ruleX, text } from '@observablehq/plot';
 import { formatPercent } from '../format-quantity.js';
 import type { ContextReport, ModuleReport, RoutingReport } from '../report-schema.js';
 import { numbers, words } from '../table-columns.js';
 import { contextDetail, describedTokens } from './context-detail.js';
+import { drawContexts } from './context-heat-map.js';
 import { choice, h, table } from './dom.js';
-import { axisName, figure } from './figure.js';
+import { figure } from './figure.js';
 
 /** A mixture whose tokens were told apart by context. */
 export interface RoutedMixture {
@@ -115,20 +115,14 @@ function contextPage(mixture: RoutedMixture, context: number): HTMLElement[] {
   ];
 }
 
-/** Place of the line above the contexts. */
-const KEPT = -1;
-
 /** Columns that are wide enough for their numbers. */
 const NUMBERED = 32;
 
 /** Contexts by experts; the stronger the colour, the more of a context's tokens go there. */
 function heatMap({ block, contexts, experts, routing }: RoutedMixture): HTMLElement {
-  const highest = Math.max(...experts.flatMap(({ shares }) => shares), Number.MIN_VALUE);
   const cells = experts.flatMap(({ number, shares, stays }, column) =>
-    // The root lets weak shares be seen beside a few strong ones.
-    shares.map((share, context) => ({ column, context, number, stays, share, strength: Math.sqrt(share / highest) })),
+    shares.map((value, context) => ({ column, context, number, stays, value })),
   );
-  const borders = experts.flatMap(({ context }, at) => (at > 0 && experts[at - 1]!.context !== context ? [at] : []));
   return figure({
     caption:
       `Block ${block}: which experts (from left to right, by the context that they serve most) the tokens of each context (a line) ` +
@@ -140,63 +134,16 @@ function heatMap({ block, contexts, experts, routing }: RoutedMixture): HTMLElem
       [...words('expert', 'stays'), ...numbers(...contexts.map((_, context) => `context ${context + 1}`))],
       experts.map(({ number, stays, shares }) => [String(number), stays ? 'yes' : 'no', ...shares.map(formatPercent)]),
     ),
-    draw: (width) => ({
-      height: 62 + 22 * (contexts.length + 1),
-      marginLeft: 36,
-      marginRight: 4,
-      marginTop: 24,
-      marginBottom: 26,
-      x: { type: 'band', axis: null, domain: experts.map((_, at) => at), padding: 0, round: false },
-      y: {
-        type: 'band',
-        domain: [KEPT, ...contexts.map((_, at) => at)],
-        padding: width > 500 ? 0.08 : 0.04,
-        label: null,
-      },
-      opacity: { domain: [0, 1], range: [0.04, 1] },
-      marks: [
-        axisY({
-          tickSize: 0,
-          tickFormat: (at: number) => (at === KEPT ? 'kept' : String(at + 1)),
-          ...axisName('context'),
-        }),
-        cell(experts, {
-          x: (_, at) => at,
-          y: () => KEPT,
-          fill: ({ stays }) => (stays ? 'var(--ffn)' : 'var(--removed)'),
-          inset: 0,
-        }),
-        cell(cells, {
-          x: 'column',
-          y: 'context',
-          fill: 'var(--heat)',
-          fillOpacity: 'strength',
-          inset: 0,
-          channels: {
-            expert: ({ number, stays }) => `${number}${stays ? '' : ', removed'}`,
-            context: ({ context }) => context + 1,
-            share: ({ share }) => formatPercent(share),
-          },
-          tip: { format: { x: false, y: false, fillOpacity: false } },
-        }),
-        ruleX(borders, {
-          x: (at: number) => at,
-          stroke: 'var(--surface)',
-          strokeWidth: 2,
-          dx: -width / experts.length / 2,
-        }),
-        ...(experts.length > NUMBERED
-          ? []
-          : [
-              text(experts, {
-                x: (_, at) => at,
-                text: ({ number }) => String(number),
-                frameAnchor: 'bottom',
-                dy: 16,
-                fill: 'var(--text)',
-              }),
-            ]),
-      ],
-    }),
+    draw: (width) =>
+      drawContexts(width, {
+        columns: experts.map(({ context: group, stays }) => ({ group, keptFraction: stays ? 1 : 0 })),
+        contextCount: contexts.length,
+        cells,
+        channels: {
+          expert: ({ number, stays }) => `${number}${stays ? '' : ', removed'}`,
+          share: ({ value }) => formatPercent(value),
+        },
+        names: experts.length > NUMBERED ? [] : experts.map(({ number }, column) => ({ column, name: String(number) })),
+      }),
   });
 }
