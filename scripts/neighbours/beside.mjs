@@ -1,4 +1,4 @@
-// Whatever is imported is loaded before the first line runs: transformers.js comes first here, and last in next to.cjs.
+// Whatever is imported is loaded before the first line runs: transformers.js comes first here, and last in beside.cjs.
 import { createRequire } from 'node:module';
 import { env, pipeline } from '@huggingface/transformers';
 import { prune } from 'fang-prune';

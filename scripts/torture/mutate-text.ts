@@ -142,7 +142,7 @@ export function mutateDocument(content: Uint8Array, random: Random): Mutant<Uint
   return random() < 0.5 ? mutateText(content, random) : mutateJson(new TextDecoder().decode(content), random);
 }
 
-/** Changes a file of JSON lines: one or all of its lines by what they mean, or the entire as a text. */
+/** Changes a file of JSON lines: one or all of its lines by what they mean, or its complete text. */
 export function mutateLines(content: Uint8Array, random: Random): Mutant<Uint8Array> {
   if (random() < 0.5) return mutateText(content, random);
   const lines = new TextDecoder().decode(content).trimEnd().split('\n');

@@ -90,7 +90,7 @@ async function squaredErrors({ statistics, weight, kept, repaired }: RepairedCha
   return { whole: await meanSquare(whole), before, after: await measureAfter() };
 }
 
-/** Difference of the entire map and the repaired one: the removed columns, and the changes of the kept ones. */
+/** Difference of the unpruned map and the repaired one: the removed columns, and the changes of the kept ones. */
 function missingAfter(
   removed: Matrix,
   { whole, kept, repaired }: Pick<RepairedChannels, 'kept' | 'repaired'> & { readonly whole: Matrix },

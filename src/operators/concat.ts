@@ -26,7 +26,7 @@ const splitAxis: AxisRule = (site) => {
   );
 };
 
-/** Labels among an entire and its parts along `along`. */
+/** Labels among a tensor and its parts along `along`. */
 function joined(site: RuleSite, along: number, parts: readonly string[], whole: string): RuleResult {
   const from = arrivedAt(site);
   const { axis, codes } = site.label;

@@ -150,7 +150,7 @@ export function recommend(models: readonly MeasuredChoice[], mostLoss: number): 
   return others.reduce((a, b) => (b.bitsPerByte < a.bitsPerByte ? b : a), others[0] ?? dense);
 }
 
-/** Controls of each step of several: what a step calls the entire is its share of all. */
+/** Controls of each step of several, whose `overall` progress becomes a share of that of all. */
 function stepControls({ onProgress, signal }: JobControl, weights: readonly number[]) {
   const all = weights.reduce((sum, weight) => sum + weight, 0);
   return (step: number, name?: string): JobControl => {

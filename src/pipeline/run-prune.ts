@@ -407,7 +407,7 @@ interface VocabularyChecks {
   readonly measures: boolean;
 }
 
-/** Compares a trimmed model with the entire one. */
+/** Compares a trimmed model with the untrimmed one. */
 async function reportVocabulary(
   context: JobContext,
   { trimmed, original, engine, certifies, measures }: VocabularyChecks,

@@ -113,7 +113,7 @@ function trySelection({ analysed, options }: Given): Selection | { readonly obst
   );
   const unpruned = findUnpruned(selected, staying);
   const burden = unpruned.length > 0 ? describeOneKind({ modules: selected, unpruned }, { analysed, options }) : [];
-  return { modules: selected, unpruned, burden, remarks: [...(isUnpruned(options) ? burden : []), ...remarks] };
+  return { modules: selected, unpruned, burden, remarks: [...(isOnlyRound(options) ? burden : []), ...remarks] };
 }
 
 /** Mixtures that lose whole experts alone, since their neurons cannot leave; a line for each reason. */
@@ -154,7 +154,7 @@ export const UNITS = { attention: 'heads', ffn: 'neurons', experts: 'experts' } 
 >;
 
 /** Whether the sparsity is that of the entire run, not of one of its rounds. */
-const isUnpruned = ({ denseWidths }: ResolvedOptions): boolean => denseWidths === undefined;
+const isOnlyRound = ({ denseWidths }: ResolvedOptions): boolean => denseWidths === undefined;
 
 /** @throws OptionError where a block's own sparsity is of a kind that the block lacks. */
 function refuseAbsentKinds({ modules, unrecognised }: ModelLayout, { blockSparsity }: ResolvedOptions): void {

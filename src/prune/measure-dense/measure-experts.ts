@@ -134,10 +134,10 @@ async function findContexts(
   if (grouping === undefined) return undefined;
   const { layout } = context.job.analysed.detected;
   const feature = contextFeature(layout, { module, grouping });
-  const beside = [...functional].find(
+  const shared = [...functional].find(
     ([other, { contexts }]) => other.segment === module.segment && contexts.feature === feature,
   );
-  const found = beside?.[1].contexts ?? (await findOwn(context, { runner, module, grouping }));
+  const found = shared?.[1].contexts ?? (await findOwn(context, { runner, module, grouping }));
   const { contextCount, contextOfToken, typicalTokens } = found;
   return { contextCount, contextOfToken, typicalTokens };
 }

@@ -41,7 +41,7 @@ const MOST_LOGITS = 25 * 2 ** 20;
 const LEAST_TOKENS = 16;
 
 /**
- * Compares a quantised model as an entire with the dense one, on windows that rounding did not learn from. Where the nearest levels
+ * Compares a complete quantised model with the dense one, on windows that rounding did not learn from. Where the nearest levels
  * are better there, they are taken: what each map gains by itself need not add up.
  */
 export async function checkAgainstDense(job: PruneJob, check: DenseCheck): Promise<CheckedModel> {
