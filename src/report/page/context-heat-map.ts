@@ -20,7 +20,7 @@ export interface ContextHeatMap<Cell extends HeatCell> {
   readonly columns: readonly HeatColumn[];
   readonly contextCount: number;
   readonly cells: readonly Cell[];
-  /** What a cell's tip says, besides its context. */
+  /** Lines of the tip of a cell, besides its context. */
   readonly channels: Readonly<Record<string, (found: Cell) => string>>;
   /** Names under columns. */
   readonly names: readonly { readonly column: number; readonly name: string }[];
