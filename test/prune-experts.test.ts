@@ -165,6 +165,16 @@ it('are described with their number and bytes', async () => {
   });
 });
 
+it.each([
+  ['of one operator', mixture(plainRouter)],
+  ['gathered', gathered(bestOfSoftmax)],
+  ['of nodes of their own', branches()],
+])('are described with all their bytes: %s', async (_, form) => {
+  const { model, analysed } = await load(form);
+  const [, experts] = describeModel('model', model, analysed).blocks[0]!.modules;
+  expect(experts!.bytes).toBe(4 * experts!.parameters);
+});
+
 it('leave in shots too', async () => {
   const options = { sparsity: 0.5, modules: 'experts', method: 'flap', shots: 2 } as const;
   const loaded = await load(mixture(plainRouter));

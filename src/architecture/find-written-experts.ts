@@ -14,7 +14,7 @@ import type { ExpertBranch, NeuronTrace } from './trace-channels.js';
 import { traceGatheredNeurons } from './trace-gathered-neurons.js';
 
 /** A mixture of a stage, as far as its form goes: what is read of its router, and what becomes of it. */
-interface WrittenForm extends WrittenExperts {
+interface WrittenForm extends Omit<WrittenExperts, 'weights'> {
   /** Sums the experts up. */
   readonly from: NodeProto;
   readonly nodeIndex: number;
@@ -334,7 +334,7 @@ function siteOf(stage: Stage, form: WrittenForm): ExpertSite {
     router,
     expertsPerToken: dims(chosen).at(-1) ?? 1,
     parametersPerExpert: countWeights([...trace.handed, ...weights], facts) / expertCount,
-    written: { chosen, shares, made },
+    written: { chosen, shares, made, weights },
     neurons: isTraced
       ? {
           unitCount: neurons.unitCount,

@@ -57,6 +57,8 @@ export interface WrittenExperts {
    * each expert.
    */
   readonly made: readonly string[];
+  /** Initializers of experts that have nodes of their own; stacks of all experts are not among them. */
+  readonly weights: readonly string[];
 }
 
 /** Neurons inside the experts of a mixture. All experts of a mixture lose as many, each its own. */

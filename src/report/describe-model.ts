@@ -85,7 +85,7 @@ export function describeModel(name: string, model: OnnxModel, { detected }: Anal
       index,
       modules: layout.modules
         .filter(({ block }) => block === index)
-        .map((module) => describeModule(module, () => bytesOf(model, detected.traces[module.index]!))),
+        .map((module) => describeModule(module, () => bytesOf(model, module, detected.traces[module.index]!))),
     })),
     unrecognised: layout.unrecognised,
   };
@@ -112,6 +112,6 @@ function describeSize(module: PrunableModule, countBytes: () => number): Partial
   };
 }
 
-/** Bytes of all weights that hold a module's units. */
-const bytesOf = ({ weights }: OnnxModel, { handed }: ChannelTrace): number =>
-  [...handed].reduce((sum, name) => sum + (weights.get(name)?.byteLength ?? 0), 0);
+/** Bytes of all weights of a mixture of experts. */
+const bytesOf = ({ weights }: OnnxModel, { writtenExperts }: PrunableModule, { handed }: ChannelTrace): number =>
+  [...handed, ...(writtenExperts?.weights ?? [])].reduce((sum, name) => sum + (weights.get(name)?.byteLength ?? 0), 0);
