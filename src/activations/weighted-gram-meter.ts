@@ -1,4 +1,5 @@
 import { NumericalError } from '../errors.js';
+import { freeBytes } from '../free-bytes.js';
 import { OPEN } from '../graph/value-facts.js';
 import type { Batch } from '../runtime/block-runner.js';
 import { joinExtensions } from '../runtime/compile-stage.js';
@@ -8,8 +9,15 @@ import type { StageMeter } from './stage-meter.js';
 
 /** Weighted Gram matrices of one value, over the tokens that are learned from and over those that are held out. */
 export interface WeightedGramMeter extends StageMeter {
-  /** `[K, K]` row-major each, means over tokens of weight 1 on average. @throws NumericalError for NaN activations. */
-  finish(): { readonly learned: Float64Array; readonly heldOut: Float64Array };
+  /** @throws NumericalError for NaN activations. */
+  finish(): WeightedGrams;
+}
+
+/** `[K, K]` row-major each, means over tokens of weight 1 on average. */
+export interface WeightedGrams {
+  readonly learned: Float64Array;
+  /** Of the batches that are held out; of all where none is. */
+  readonly heldOut: Float32Array<ArrayBuffer>;
 }
 
 export interface WeightedGramRequest {
@@ -36,6 +44,7 @@ export function createWeightedGramMeter(given: WeightedGramRequest): WeightedGra
   // One list of nodes, two sums that take turns.
   const sums = { learned: createSum(), heldOut: createSum() };
   const totals = { learned: 0, heldOut: 0 };
+  let holdsOut = false;
   const sideOf = (batch: Batch): keyof typeof sums => (isHeldOut(batch) ? 'heldOut' : 'learned');
   return {
     reads: [value],
@@ -46,10 +55,16 @@ export function createWeightedGramMeter(given: WeightedGramRequest): WeightedGra
     },
     add(batch, values) {
       const side = sideOf(batch);
+      holdsOut ||= side === 'heldOut';
       sums[side].add(values);
       for (const weight of weightsOf(batch) ?? []) totals[side] += weight;
     },
-    finish: () => ({ learned: take(sums.learned, totals.learned), heldOut: take(sums.heldOut, totals.heldOut) }),
+    finish() {
+      // Nearly a gigabyte each for a wide FFN, so that the first is narrowed before the second is made.
+      const heldOut = holdsOut ? inSingle(take(sums.heldOut, totals.heldOut)) : undefined;
+      const learned = take(sums.learned, totals.learned);
+      return { learned, heldOut: heldOut ?? new Float32Array(learned) };
+    },
   };
 
   function take(sum: GramSum, total: number): Float64Array {
@@ -62,4 +77,11 @@ export function createWeightedGramMeter(given: WeightedGramRequest): WeightedGra
     }
     return mean;
   }
+}
+
+/** In single precision, in place of the matrix. */
+function inSingle(matrix: Float64Array): Float32Array<ArrayBuffer> {
+  const single = new Float32Array(matrix);
+  freeBytes(matrix);
+  return single;
 }

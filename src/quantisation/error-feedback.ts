@@ -50,28 +50,35 @@ export async function factoriseFeedback(
   });
   const costs = new Float64Array(size);
   for (let channel = 0; channel < size; channel += 1) costs[channel] = lower[(size - 1 - channel) * (size + 1)]! ** 2;
-  const feedback = turnFactor(lower, size);
-  freeBytes(lower);
-  return { feedback, costs, size };
+  turnInPlace(lower, size);
+  return { feedback: lower, costs, size };
 }
 
 /** Rows and columns that are transposed together, so that both sides stay in the cache. */
 const TILE = 16;
 
-/** U' less its diagonal, of the factor of the reversed matrix: rows and columns transposed and reversed, each row over its pivot. */
-function turnFactor(lower: Float64Array, size: number): Float64Array {
-  const feedback = new Float64Array(size * size);
-  const last = size * size - 1;
+/**
+ * Makes the factor of the reversed matrix U' less its diagonal: rows and columns transposed and reversed, each row over its pivot. Each
+ * number changes places with one other: such a matrix of a wide map takes a gigabyte.
+ */
+function turnInPlace(factor: Float64Array, size: number): void {
+  const last = size - 1;
+  const pivots = Float64Array.from({ length: size }, (_, channel) => factor[(last - channel) * (size + 1)]!);
   for (let top = 0; top < size; top += TILE) {
-    for (let left = 0; left <= top; left += TILE) {
+    for (let left = 0; left <= Math.min(top, last - top); left += TILE) {
       for (let channel = top; channel < Math.min(size, top + TILE); channel += 1) {
-        const pivot = lower[last - channel * (size + 1)]!;
-        for (let before = left; before < Math.min(channel, left + TILE); before += 1)
-          feedback[channel * size + before] = lower[last - before * size - channel]! / pivot;
+        const end = Math.min(channel, left + TILE, size - channel);
+        for (let before = left; before < end; before += 1) {
+          const place = channel * size + before;
+          const other = (last - before) * size + last - channel;
+          const own = factor[place]!;
+          factor[place] = factor[other]! / pivots[channel]!;
+          factor[other] = own / pivots[last - before]!;
+        }
       }
     }
   }
-  return feedback;
+  for (let channel = 0; channel < size; channel += 1) factor[channel * (size + 1)] = 0;
 }
 
 /** A weight to be rounded. */

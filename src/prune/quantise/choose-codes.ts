@@ -30,7 +30,7 @@ export interface CodesProblem {
   readonly known?: KnownScales | undefined;
   /** `[K, K]`, over the tokens that are learned from, and over others. */
   readonly learned: Float64Array;
-  readonly heldOut: Float64Array;
+  readonly heldOut: Float32Array<ArrayBuffer>;
 }
 
 /** A way of rounding a map. */
@@ -67,11 +67,10 @@ export async function chooseCodes(
   { form, multiply }: CodesTools,
   dampenings: readonly number[] = DAMPENINGS,
 ): Promise<ChosenCodes> {
-  const { outCount, inCount } = problem;
+  const { outCount, inCount, heldOut } = problem;
   const stride = outCount < SAMPLE_STRIDE * LEAST_ROWS ? 1 : SAMPLE_STRIDE;
   const isSampled = (row: number) => row % stride === 0;
   const sample = pickRows(problem, isSampled);
-  const heldOut = new Float32Array(problem.heldOut);
   const costOf = async (codes: BlockCodes): Promise<number> => {
     const values = dequantise(codes);
     for (let at = 0; at < values.length; at += 1) values[at] = sample.weight[at]! - values[at]!;
@@ -100,7 +99,6 @@ export async function chooseCodes(
     if (worse.factor !== undefined) freeBytes(worse.factor.feedback);
     best = better;
   }
-  freeBytes(heldOut);
   const { codes, chosen, factor } = best;
   const rest = pickRows(problem, (row) => !isSampled(row));
   const others =

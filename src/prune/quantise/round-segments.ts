@@ -206,17 +206,15 @@ async function roundWeights(
   const chosen: ChosenCodes[] = [];
   for (const [at, weight] of weights.entries()) {
     context.job.options.signal?.throwIfAborted();
-    const seen = grams[at]!.finish();
     const problem = {
       ...weight,
       weight: await readRows(model, weight),
       known: await weight.readKnown?.(),
-      learned: seen.learned,
-      heldOut: context.batches.length > 1 ? seen.heldOut : seen.learned,
+      ...grams[at]!.finish(),
     };
     const tools = { form, multiply: context.multiply };
     chosen.push(await context.timed('quantise', () => chooseCodes(problem, tools, dampeningsOf(weight))));
-    freeBytes(seen.learned, seen.heldOut, problem.weight);
+    freeBytes(problem.learned, problem.heldOut, problem.weight);
   }
   return chosen;
 }
