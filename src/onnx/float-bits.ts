@@ -18,7 +18,8 @@ export function float32ToFloat16Bits(bits: number): number {
   if (magnitude > 0x7f800000) return sign | 0x7e00 | ((magnitude >>> 13) & 0x3ff);
   // 65520 is halfway between the largest float16 and what would come next.
   if (magnitude >= 0x477ff000) return sign | 0x7c00;
-  if (magnitude >= 0x38800000) return sign | ((roundToEven(magnitude, 13) - 0x1c000) & 0x7fff);
+  // Nearly all weights: `roundToEven(magnitude, 13)` in whole numbers, with the exponent's bias of 15 in place of 127.
+  if (magnitude >= 0x38800000) return sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13);
   // Below half of the smallest subnormal, 2^-25, everything rounds to zero.
   if (magnitude < 0x33000000) return sign;
   return sign | roundToEven((magnitude & 0x7fffff) | 0x800000, 126 - (magnitude >>> 23));

@@ -106,7 +106,9 @@ function sixteenBit(overflow: number, toBits: (x: number) => number, fromBits: (
       return new Float32Array(bits.buffer);
     },
     encode(values) {
-      const bits = new Uint32Array(roundToOdd(values).buffer);
+      const { buffer, byteOffset, length } = roundToOdd(values);
+      // Signed: an unsigned number of 32 bits is no small integer to V8.
+      const bits = new Int32Array(buffer, byteOffset, length);
       const words = new Uint16Array(values.length);
       for (let i = 0; i < words.length; i++) words[i] = fromBits(bits[i]!);
       return new Uint8Array(words.buffer);
@@ -118,9 +120,9 @@ function sixteenBit(overflow: number, toBits: (x: number) => number, fromBits: (
  * Float32 values that round on to 16 bits as the given ones would: an inexact step sets the lowest bit, so that no
  * false tie appears (plain double rounding can miss by one unit).
  */
-function roundToOdd(values: Float32Array | Float64Array): Float32Array<ArrayBuffer> {
+function roundToOdd(values: Float32Array | Float64Array): Float32Array {
+  if (values.BYTES_PER_ELEMENT === Float32Array.BYTES_PER_ELEMENT) return values as Float32Array;
   const rounded = new Float32Array(values);
-  if (values.BYTES_PER_ELEMENT === rounded.BYTES_PER_ELEMENT) return rounded;
   const bits = new Uint32Array(rounded.buffer);
   for (let i = 0; i < values.length; i++) {
     const value = values[i]!;
