@@ -110,21 +110,38 @@ export function squaredRowNorms(matrix: Float64Array, columnCount: number): Floa
 /** Rows and columns that are transposed together, so that both sides stay in the cache. */
 const TILE = 32;
 
+type Values = Float32Array | Float64Array | Uint8Array | Uint16Array | Uint32Array;
+
 /** `[rows, columns]` to `[columns, rows]`. */
-export function transposeMatrix<Values extends Float32Array | Float64Array | Uint8Array | Uint16Array | Uint32Array>(
-  matrix: Values,
-  rows: number,
-  columns: number,
-): Values {
-  const transposed = matrix.slice() as Values;
+export function transposeMatrix<Matrix extends Values>(matrix: Matrix, rows: number, columns: number): Matrix {
+  const transposed = matrix.slice() as Matrix;
+  copyTransposed({ values: matrix, width: columns }, { values: transposed, width: rows }, [rows, columns]);
+  return transposed;
+}
+
+/** Where a rectangle lies in a row-major matrix. */
+export interface RectanglePlace<Matrix> {
+  readonly values: Matrix;
+  /** Columns of the matrix. */
+  readonly width: number;
+  /** Of the rectangle's first number. Default 0. */
+  readonly start?: number;
+}
+
+/** Copies a rectangle, transposed, to where another one lies. @param size Rows and columns of the first. */
+export function copyTransposed<Matrix extends Values>(
+  { values: from, width: fromWidth, start: fromStart = 0 }: RectanglePlace<Matrix>,
+  { values: to, width: toWidth, start: toStart = 0 }: RectanglePlace<Matrix>,
+  [rows, columns]: readonly [number, number],
+): void {
   for (let top = 0; top < rows; top += TILE) {
     for (let left = 0; left < columns; left += TILE) {
       const [bottom, right] = [Math.min(rows, top + TILE), Math.min(columns, left + TILE)];
       for (let row = top; row < bottom; row += 1) {
+        const start = fromStart + row * fromWidth;
         for (let column = left; column < right; column += 1)
-          transposed[column * rows + row] = matrix[row * columns + column]!;
+          to[toStart + column * toWidth + row] = from[start + column]!;
       }
     }
   }
-  return transposed;
 }

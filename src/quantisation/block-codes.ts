@@ -117,29 +117,45 @@ export function roundToNearest(
     known,
   }: Pick<BlockCodes, 'grid' | 'outCount' | 'inCount'> & { readonly known?: KnownScales | undefined },
 ): BlockCodes {
-  const result = emptyCodes(grid, outCount, inCount);
+  const codes = emptyCodes(grid, outCount, inCount);
+  roundRowsToNearest(codes, { first: 0, values: weight }, known);
+  return codes;
+}
+
+/** Some rows of a weight that lie together. */
+export interface WeightRows {
+  /** The first of them. */
+  readonly first: number;
+  /** `[rows, K]` row-major. */
+  readonly values: Float32Array;
+}
+
+/** Puts the codes of some rows into those of the weight. @see roundToNearest */
+export function roundRowsToNearest(result: BlockCodes, { first, values }: WeightRows, known?: KnownScales): void {
+  const { grid, inCount } = result;
   const blocks = blockCount(inCount, grid);
   const codec = codecOf(grid);
   const { codeOf } = codec;
-  for (let row = 0; row < outCount; row += 1) {
+  const rowCount = values.length / inCount;
+  for (let row = 0; row < rowCount; row += 1) {
     for (let block = 0; block < blocks; block += 1) {
       const start = row * inCount + block * grid.blockSize;
       const end = Math.min(start + grid.blockSize, (row + 1) * inCount);
       let low = Infinity;
       let high = -Infinity;
       for (let at = start; at < end; at += 1) {
-        low = Math.min(low, weight[at]!);
-        high = Math.max(high, weight[at]!);
+        low = Math.min(low, values[at]!);
+        high = Math.max(high, values[at]!);
       }
       const ranged = scaleOfRange(grid, low, high);
       const scaled =
-        known === undefined ? ranged : nearer(codec, weight.subarray(start, end), [ranged, known(row, block)]);
-      putScale(result, row * blocks + block, scaled);
-      const place = (row * blocks + block) * grid.blockSize - start;
-      for (let at = start; at < end; at += 1) result.codes[place + at] = codeOf(weight[at]!, scaled);
+        known === undefined ? ranged : nearer(codec, values.subarray(start, end), [ranged, known(first + row, block)]);
+      const place = (first + row) * blocks + block;
+      putScale(result, place, scaled);
+      const to = place * grid.blockSize - start;
+      for (let at = start; at < end; at += 1) result.codes[to + at] = codeOf(values[at]!, scaled);
     }
   }
-  return result;
 }
 
 /** The second of two scales where rounding by it is nearer. */
@@ -169,7 +185,13 @@ export function putScale(codes: BlockCodes, at: number, { scale, zeroPoint }: Bl
 }
 
 /** Values of codes, `[N, K]` row-major. */
-export function dequantise(given: BlockCodes): Float32Array {
+export function dequantise(codes: BlockCodes): Float32Array {
+  return dequantiseRows(codes, 0, codes.outCount);
+}
+
+/** Values of rows `first` to `last` (exclusive). */
+export function dequantiseRows(whole: BlockCodes, first: number, last: number): Float32Array {
+  const given = rowsOf(whole, first, last);
   const { grid, outCount, inCount, codes, scales, zeroPoints, groups } = given;
   if (groups !== undefined) return dequantiseGroups(given, groups);
   const blocks = blockCount(inCount, grid);
@@ -193,6 +215,22 @@ export function dequantise(given: BlockCodes): Float32Array {
     }
   }
   return values;
+}
+
+/** A view of some rows. */
+function rowsOf(whole: BlockCodes, first: number, last: number): BlockCodes {
+  const part = <Values extends Uint8Array | Float32Array>(values: Values): Values => {
+    const width = values.length / whole.outCount;
+    return values.subarray(first * width, last * width) as Values;
+  };
+  const { codes, scales, zeroPoints } = whole;
+  return {
+    ...whole,
+    outCount: last - first,
+    codes: part(codes),
+    scales: part(scales),
+    ...(zeroPoints && { zeroPoints: part(zeroPoints) }),
+  };
 }
 
 function dequantiseGroups({ grid, outCount, inCount, codes, scales, zeroPoints }: BlockCodes, groups: Int32Array) {

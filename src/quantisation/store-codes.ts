@@ -1,16 +1,17 @@
 import { ModelFormatError } from '../errors.js';
 import { freeBytes } from '../free-bytes.js';
 import { elementCount } from '../graph/value.js';
-import { findNonFinite, transposeMatrix } from '../linalg/matrix-block.js';
+import { findNonFinite } from '../linalg/matrix-block.js';
 import { dataTypeNumber } from '../onnx/data-types.js';
 import { encodeFloats, isFloatType, readFloat32 } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import { sliceHandle } from '../onnx/slice-handle.js';
-import { type TensorShape, workedOutHandle } from '../onnx/tensor-handle.js';
+import { expectedByteLength, type TensorShape, workedOutHandle } from '../onnx/tensor-handle.js';
 import type { StoreTensor } from '../removal/repair-linear.js';
-import { type BlockCodes, type BlockGrid, type BlockScales, blockCount, dequantise } from './block-codes.js';
+import { type BlockCodes, type BlockGrid, type BlockScales, blockCount, dequantiseRows } from './block-codes.js';
 import { completeBlocks } from './complete-blocks.js';
 import { packBits, swapHalves, unpackBits } from './pack-bits.js';
+import { encodeRows, rowParts } from './row-parts.js';
 
 /** A quantised weight as its file has it, see `com.microsoft.MatMulNBits`, or `MatMulBnb4` where it has a table of levels. */
 export interface StoredCodes extends Pick<BlockCodes, 'grid' | 'outCount' | 'inCount'> {
@@ -180,10 +181,14 @@ export function codesByteLength(grid: BlockGrid, outCount: number, inCount: numb
 export function dequantisedHandle(shape: TensorShape, stored: StoredCodes, inputAxis: 0 | 1): TensorHandle {
   return workedOutHandle(shape, async () => {
     const read = await readCodes(stored);
-    const values = dequantise(read);
-    const laidOut = inputAxis === 1 ? values : transposeMatrix(values, stored.outCount, stored.inCount);
-    const encoded = encodeFloats(shape.dataType, laidOut);
-    freeBytes(read.codes, values, laidOut);
-    return encoded;
+    const layout = { ...shape, inputAxis, inCount: read.inCount, outCount: read.outCount };
+    const bytes = new Uint8Array(expectedByteLength(shape));
+    for (const [first, last] of rowParts(layout)) {
+      const values = dequantiseRows(read, first, last);
+      encodeRows(bytes, layout, { first, values });
+      freeBytes(values);
+    }
+    freeBytes(read.codes);
+    return bytes;
   });
 }

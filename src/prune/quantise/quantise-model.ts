@@ -3,13 +3,13 @@ import { createRandom, drawPermutation } from '../../linalg/random.js';
 import { copyModel, setWeight } from '../../onnx/edit-weights.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
 import { checkpoint } from '../../platform/journal.js';
-import { type BlockCodes, emptyCodes, roundToNearest } from '../../quantisation/block-codes.js';
+import { type BlockCodes, emptyCodes, roundRowsToNearest } from '../../quantisation/block-codes.js';
 import type { QuantisedWeight } from '../../quantisation/write-blocks.js';
 import type { Batch } from '../../runtime/block-runner.js';
 import type { PruneJob } from '../job.js';
 import { measureTokenWeights, type TokenWeights, tokenWeightBytes } from '../measure-dense/measure-token-weights.js';
 import { startContext } from '../prune-context.js';
-import { type GriddedWeight, putCodes, type QuantisedModel, readRows } from './quantised-model.js';
+import { type GriddedWeight, putCodes, type QuantisedModel, readRowParts } from './quantised-model.js';
 import { isHeldOut, type LearnedWeight, type Learning, roundSegments } from './round-segments.js';
 
 /** The part of a job that rounding without tokens needs. */
@@ -38,9 +38,12 @@ export async function roundModel(
 }
 
 async function nearestCodes(model: OnnxModel, weight: GriddedWeight): Promise<BlockCodes> {
-  const values = await readRows(model, weight);
-  const codes = roundToNearest(values, { ...weight, known: await weight.readKnown?.() });
-  freeBytes(values);
+  const codes = emptyCodes(weight.grid, weight.outCount, weight.inCount);
+  const known = await weight.readKnown?.();
+  for await (const rows of readRowParts(model, weight)) {
+    roundRowsToNearest(codes, rows, known);
+    freeBytes(rows.values);
+  }
   return codes;
 }
 

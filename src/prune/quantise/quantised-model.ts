@@ -1,10 +1,9 @@
 import { freeBytes } from '../../free-bytes.js';
-import { transposeMatrix } from '../../linalg/matrix-block.js';
 import { setWeight } from '../../onnx/edit-weights.js';
-import { readFloat32 } from '../../onnx/float-encoding.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
-import type { BlockCodes, BlockGrid, KnownScales } from '../../quantisation/block-codes.js';
+import type { BlockCodes, BlockGrid, KnownScales, WeightRows } from '../../quantisation/block-codes.js';
 import type { QuantisableWeight } from '../../quantisation/find-weights.js';
+import { decodeRows, rowParts } from '../../quantisation/row-parts.js';
 import { dequantisedHandle, storeCodes } from '../../quantisation/store-codes.js';
 import type { QuantisedWeight } from '../../quantisation/write-blocks.js';
 import type { PruneJob, StageTiming } from '../job.js';
@@ -39,15 +38,22 @@ export interface QuantisedModel {
 }
 
 /** A weight as `[N, K]`, whatever its layout in the file. */
-export async function readRows(
-  { weights }: OnnxModel,
-  { name, inputAxis, inCount, outCount }: QuantisableWeight,
-): Promise<Float32Array> {
-  const values = await readFloat32(weights.get(name)!);
-  if (inputAxis === 1) return values;
-  const rows = transposeMatrix(values, inCount, outCount);
-  freeBytes(values);
+export async function readRows(model: OnnxModel, weight: QuantisableWeight): Promise<Float32Array> {
+  const rows = new Float32Array(weight.outCount * weight.inCount);
+  for await (const { first, values } of readRowParts(model, weight)) {
+    rows.set(values, first * weight.inCount);
+    freeBytes(values);
+  }
   return rows;
+}
+
+/** A weight's rows, some at a time. */
+export async function* readRowParts({ weights }: OnnxModel, weight: QuantisableWeight): AsyncGenerator<WeightRows> {
+  const handle = weights.get(weight.name)!;
+  const layout = { ...weight, dataType: handle.dataType };
+  const bytes = await handle.read();
+  for (const range of rowParts(weight)) yield { first: range[0], values: decodeRows(bytes, layout, range) };
+  freeBytes(bytes);
 }
 
 /** Keeps a weight's codes, and has the model compute with what they stand for. */
