@@ -1,10 +1,10 @@
-import { openLogits } from '../../evaluation/compare-logits.js';
+import { type LogitsSource, openLogits } from '../../evaluation/compare-logits.js';
 import { createDivergenceScorer, type DivergenceScorer } from '../../evaluation/divergence-scorer.js';
 import type { LogitsTensor } from '../../evaluation/token-scorer.js';
 import type { UnderstoodModel } from '../../runtime/analyse-model.js';
 import type { Engine, Tensor } from '../../runtime/engine.js';
 import { tensorFloats } from '../../runtime/tensor-floats.js';
-import { releaseTensor } from '../../runtime/tensor-memory.js';
+import { releaseTensor, retainTensor } from '../../runtime/tensor-memory.js';
 
 /** Where models are compared. */
 export interface ComparisonSite {
@@ -20,7 +20,10 @@ export interface ComparisonSite {
 const MOST_LOGITS = 2 ** 27;
 const LEAST_TOKENS = 64;
 
-/** Logits of a model that are in memory at a time, at most (128 MiB), where positions can be read separately. */
+/**
+ * Logits of a model that are in memory at a time, at most (128 MiB), where positions can be read separately. The reference's are worked out
+ * again for every model where there are more.
+ */
 const LOGITS_AT_ONCE = 2 ** 25;
 
 /**
@@ -41,7 +44,9 @@ export async function measureDivergences(
   const windowsAtOnce = Math.min(windows.length, reference.analysed.rowLimit, fitting);
   const parts = { windowsAtOnce, positionsAtOnce: LOGITS_AT_ONCE / vocabularySize };
   const scorer = await createDivergenceScorer(engine, { reference: 'float32', model: 'float32' });
-  const expected = await openLogits({ ...reference, ...site, windows }, parts);
+  const opened = await openLogits({ ...reference, ...site, windows }, parts);
+  const isSmall = windows.reduce((sum, { length }) => sum + length * vocabularySize, 0) <= LOGITS_AT_ONCE;
+  const expected = isSmall ? await holdLogits(opened) : opened;
   const found: number[] = [];
   try {
     for await (const model of models) {
@@ -57,6 +62,27 @@ export async function measureDivergences(
   } finally {
     await Promise.all([scorer.release(), expected.dispose()]);
   }
+}
+
+/** Logits as they were worked out once, so that no two models' maps to the logits are in memory together. */
+async function holdLogits(source: LogitsSource): Promise<LogitsSource> {
+  const held: Tensor[] = [];
+  try {
+    for await (const logits of source.logits()) held.push(logits);
+  } finally {
+    await source.dispose();
+  }
+  return {
+    async *logits() {
+      for (const logits of held) {
+        retainTensor(logits);
+        yield logits;
+      }
+    },
+    async dispose() {
+      held.forEach(releaseTensor);
+    },
+  };
 }
 
 async function meanDivergence(
