@@ -6,6 +6,7 @@ import { sum } from '../linalg/sum.js';
 import { triangleLength } from '../linalg/triangle.js';
 import { findDataType } from '../onnx/data-types.js';
 import { expertTensors } from '../operators/experts.js';
+import { learnsRounding, type ResolvedQuantisation } from '../options/quantisation.js';
 import { type ResolvedOptions, readsTokens } from '../options.js';
 import { countCurvatureTokens } from '../prune/measure-dense/choose-backward-batches.js';
 import { densePassKinds } from '../prune/measure-dense/measure-dense.js';
@@ -64,7 +65,7 @@ export function estimateScratch(request: ResourceRequest): number {
 }
 
 /** Matrices of a module's channels in double precision that are in memory at once, by what asks for them. */
-const MATRICES = { none: 0, scored: 3, ordered: 6, repaired: 7 };
+const MATRICES = { none: 0, scored: 3, ordered: 6, repaired: 7, rounded: 3.5 };
 /** The runtime, this library and the activations of a batch. */
 const BASE_BYTES = 0.45 * 2 ** 30;
 /** Copies of a segment's weights in float32: for the session that runs, and packed for speed. */
@@ -73,11 +74,15 @@ const COPIES = 2;
 const PACKED_COPIES = 6;
 const UNPACKED_COPIES = 4;
 
+export interface MemoryRequest extends Pick<ResourceRequest, 'analysed' | 'options'> {
+  readonly quantisation: ResolvedQuantisation;
+}
+
 /** Bytes of memory that a pruning run takes at most, roughly: within a third of what runs of 1B to 7B models took. */
-export function estimateMemory({ analysed, options }: Pick<ResourceRequest, 'analysed' | 'options'>): number {
+export function estimateMemory({ analysed, options, quantisation }: MemoryRequest): number {
   const { layout } = analysed.detected;
   const modules = layout.modules.filter(({ kind }) => options.modules.has(kind));
-  const widest = Math.max(0, ...modules.map(({ output }) => output.inputCount));
+  const widestOf = (some: readonly PrunableModule[]) => Math.max(0, ...some.map(({ output }) => output.inputCount));
   const heaviest = Math.max(
     COPIES * FLOAT_BYTES * layout.vocabularySize * layout.hiddenSize,
     ...layout.modules.map((module) => openedBytes(analysed, module)),
@@ -85,7 +90,12 @@ export function estimateMemory({ analysed, options }: Pick<ResourceRequest, 'ana
   const { sums } = densePassKinds(options);
   const isGram = options.adapter.needs === 'gram';
   const use = options.inputSteps > 0 ? 'repaired' : isGram ? (sums ? 'ordered' : 'scored') : sums ? 'ordered' : 'none';
-  return BASE_BYTES + heaviest + MATRICES[use] * widest ** 2 * DOUBLE_BYTES;
+  const maps = layout.modules.filter(({ kind }) => kind !== 'experts');
+  const matrices = Math.max(
+    MATRICES[use] * widestOf(modules) ** 2,
+    learnsRounding(quantisation) ? MATRICES.rounded * Math.max(layout.hiddenSize, widestOf(maps)) ** 2 : 0,
+  );
+  return BASE_BYTES + heaviest + matrices * DOUBLE_BYTES;
 }
 
 /** Memory of a module's weights while its segment is opened. Experts in packed weights are never floats all at once. */

@@ -135,7 +135,7 @@ export function runPlanShrink(platform: Platform, request: PlanShrinkRequest): P
       calibration: { windowCount, windowLength, writtenCount: Math.round(windowCount * share) },
       stages: cost,
       ms: cost.reduce((sum, { ms }) => sum + ms, 0),
-      memoryBytes: estimateMemory({ analysed, options }),
+      memoryBytes: estimateMemory({ analysed, options, quantisation }),
       scratchBytes,
       remarks: context.remarks,
     };

@@ -138,7 +138,7 @@ interface Inspected extends Pick<CostRequest, 'size' | 'windowLength' | 'evaluat
 async function inspect(
   context: JobContext,
   { force = false, evaluation, model: path, embeddings, offline, bos, stages, ...request }: LadderRequest,
-  { options, calibration }: ResolvedRequest,
+  { options, quantisation, calibration }: ResolvedRequest,
   places: readonly ResultPlaces[],
 ): Promise<Inspected> {
   const { platform } = context;
@@ -167,7 +167,7 @@ async function inspect(
     analysed,
     windowLength,
     scratchBytes,
-    memoryBytes: estimateMemory({ analysed, options }),
+    memoryBytes: estimateMemory({ analysed, options, quantisation }),
     size: modelSize(analysed),
     speed: machineSpeed(measured),
     evaluated: {

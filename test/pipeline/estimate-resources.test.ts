@@ -84,7 +84,36 @@ it('counts experts in packed weights as they are in memory', async () => {
     facts: { ...analysed.facts, first },
     detected: { ...analysed.detected, layout: { ...layout, modules, hiddenSize: size } },
   };
-  const { options } = resolveRequest({ model: 'large', sparsity: [0.25], dryRun: true });
+  const { options, quantisation } = resolveRequest({ model: 'large', sparsity: [0.25], dryRun: true });
   // A run took 4.25 GB (docs/methods.md).
-  expect(Math.abs(estimateMemory({ analysed: large, options }) / 4.25e9 - 1)).toBeLessThan(1 / 3);
+  expect(Math.abs(estimateMemory({ analysed: large, options, quantisation }) / 4.25e9 - 1)).toBeLessThan(1 / 3);
+});
+
+it('counts the matrices of calibrated rounding', async () => {
+  const { analysed } = await loadTinyLlama();
+  const { layout } = analysed.detected;
+  // Blocks of Llama-2-7B's sizes.
+  const [hidden, neurons, vocabularySize] = [4096, 11_008, 32_000];
+  const modules = layout.modules.map((module) => {
+    const inputCount = module.kind === 'ffn' ? neurons : hidden;
+    const parameterCount = module.kind === 'ffn' ? 3 * hidden * neurons : 4 * hidden ** 2;
+    return { ...module, parameterCount, output: { ...module.output, inputCount } };
+  });
+  const wide = { ...layout, modules, hiddenSize: hidden, vocabularySize };
+  const large = { ...analysed, detected: { ...analysed.detected, layout: wide } };
+  const expected = (rounding: 'calibrated' | 'nearest') => {
+    const request = {
+      model: 'large',
+      sparsity: [0],
+      method: 'magnitude',
+      dtype: 'q4',
+      rounding,
+      dryRun: true,
+    } as const;
+    const { options, quantisation } = resolveRequest(request);
+    return estimateMemory({ analysed: large, options, quantisation });
+  };
+  // A run took 4.45 GB (docs/research/performance.md).
+  expect(Math.abs(expected('calibrated') / 4.45e9 - 1)).toBeLessThan(1 / 3);
+  expect(expected('calibrated') - expected('nearest')).toBe(3.5 * 8 * neurons ** 2);
 });
