@@ -1,5 +1,6 @@
-import { invertFactorTransposed } from '../linalg/cholesky.js';
+import { invertFactorInPlace } from '../linalg/cholesky.js';
 import { factoriseDampened } from '../linalg/factorise-dampened.js';
+import { mirrorLower, multiplyUpperInPlace } from '../linalg/multiply-symmetric.js';
 import { type MultiplyTransposed, multiplyTransposed } from '../linalg/multiply-transposed.js';
 
 /** Factors of the curvature of an FFN's squared output error by the maps into it. */
@@ -41,8 +42,10 @@ export async function createInputCurvature(problem: InputCurvatureProblem): Prom
     for (let i = 0; i < size; i += 1) trace += matrix[i * size + i]!;
     const unit = trace > 0 ? trace / size : 1;
     const { lower } = await factoriseDampened({ size, copy: () => matrix.slice(), unit, dampening, multiply });
-    const half = await invertFactorTransposed(lower, size, multiply);
-    return multiply(half, half, { rows: size, columns: size, inner: size });
+    await invertFactorInPlace(lower, size, multiply);
+    await multiplyUpperInPlace(lower, { size, multiply });
+    mirrorLower(lower, size);
+    return lower;
   };
   const inputInverse = await invert(inputGram, inputCount);
   const neuronInverses: Float64Array[] = [];

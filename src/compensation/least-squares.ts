@@ -50,6 +50,6 @@ export async function compensateByLeastSquares(
 
 function sumOfSquares(values: Float64Array): number {
   let sum = 0;
-  for (const value of values) sum += value * value;
+  for (let at = 0; at < values.length; at++) sum += values[at]! * values[at]!;
   return sum;
 }

@@ -1,6 +1,8 @@
 import type { ImportanceProblem } from '../compensation/adapter.js';
-import { invertFactorTransposed } from '../linalg/cholesky.js';
-import { multiplySymmetric } from '../linalg/multiply-symmetric.js';
+import { freeBytes } from '../free-bytes.js';
+import { invertFactorInPlace } from '../linalg/cholesky.js';
+import { transposeMatrix } from '../linalg/matrix-block.js';
+import { multiplyUpperInPlace } from '../linalg/multiply-symmetric.js';
 import { multiplyTransposed } from '../linalg/multiply-transposed.js';
 import { pickColumns } from './column-sums.js';
 import type { Hessian } from './hessian.js';
@@ -28,36 +30,53 @@ export interface RemovalOrder {
 export async function orderByObc(problem: ImportanceProblem, hessian: Hessian, step: number): Promise<RemovalOrder> {
   const { multiply = multiplyTransposed } = problem;
   const { size } = hessian;
-  const factor = await invertFactorTransposed(hessian.lower, size, multiply);
-  const inverse = createShrinkingInverse({
-    inverse: await multiplySymmetric(factor, { size, inner: size, isUpper: true, multiply }),
-    weight: pickColumns(problem.scoredWeight ?? problem.weight, range(size)),
-    size,
-    rowCount: problem.weight.shape[0]!,
-    multiply,
-  });
+  const rowCount = problem.weight.shape[0]!;
+  const inverse = hessian.lower.slice();
+  await invertFactorInPlace(inverse, size, multiply);
+  await multiplyUpperInPlace(inverse, { size, multiply });
+  const weight = pickColumns(problem.scoredWeight ?? problem.weight, range(size));
+  const columns = transposeMatrix(weight, rowCount, size);
+  freeBytes(weight);
+  const shrinking = createShrinkingInverse({ inverse, columns, size, rowCount, multiply });
   let left = channelsOfUnits(problem).map((channels, unit) => ({ unit, channels }));
   const scores = new Float64Array(problem.unitCount);
   const costs: number[] = [];
+  const errors = new Float64Array(problem.unitCount);
   let [highest, piledUp] = [0, 0];
   while (left.length > 0) {
-    const errors = new Map<number, number>();
-    for (const { unit, channels } of left) errors.set(unit, await inverse.errorOf(channels));
-    const ranked = [...left].sort((a, b) => errors.get(a.unit)! - errors.get(b.unit)! || a.unit - b.unit);
-    const removed = ranked.slice(0, step);
-    const together = await inverse.remove(Int32Array.from(removed.flatMap(({ channels }) => [...channels])));
-    const apart = removed.reduce((sum, { unit }) => sum + errors.get(unit)!, 0);
+    for (const { unit, channels } of left) {
+      const error = shrinking.errorOf(channels);
+      // Waiting for every single channel would take as long as ranking them.
+      errors[unit] = typeof error === 'number' ? error : await error;
+    }
+    const removed = findCheapest(left, errors, step);
+    const together = await shrinking.remove(Int32Array.from(removed.flatMap(({ channels }) => [...channels])));
+    const apart = removed.reduce((sum, { unit }) => sum + errors[unit]!, 0);
     for (const { unit } of removed) {
-      const error = errors.get(unit)! * (apart > 0 ? together / apart : 1);
+      const error = errors[unit]! * (apart > 0 ? together / apart : 1);
       highest = Math.max(highest, error);
       piledUp += error;
       scores[unit] = piledUp;
       costs.push(highest);
     }
-    left = ranked.slice(step).sort((a, b) => a.unit - b.unit);
+    const gone = new Set(removed);
+    left = left.filter((one) => !gone.has(one));
     problem.onUnits?.(problem.unitCount - left.length);
   }
   return { scores, costs: Float64Array.from(costs) };
+}
+
+/** Units of the lowest errors, cheapest first. Ranking all of them each time would take as long as the algebra of narrow modules. */
+function findCheapest<Left extends { readonly unit: number }>(
+  left: readonly Left[],
+  errors: Float64Array,
+  count: number,
+) {
+  const highest = Float64Array.from(left, ({ unit }) => errors[unit]!).sort()[Math.min(count, left.length) - 1]!;
+  return left
+    .filter(({ unit }) => !(errors[unit]! > highest))
+    .sort((a, b) => errors[a.unit]! - errors[b.unit]! || a.unit - b.unit)
+    .slice(0, count);
 }
 
 const range = (length: number): Int32Array => Int32Array.from({ length }, (_, i) => i);

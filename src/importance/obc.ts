@@ -1,5 +1,5 @@
 import type { ImportanceProblem } from '../compensation/adapter.js';
-import { choleskyInPlace, invertFactorTransposed, solveRowsInPlace } from '../linalg/cholesky.js';
+import { choleskyInPlace, invertFactorInPlace, solveRowsInPlace } from '../linalg/cholesky.js';
 import { pickRows, squaredRowNorms } from '../linalg/matrix-block.js';
 import { multiplyTransposed } from '../linalg/multiply-transposed.js';
 import { columnSums, pickColumns } from './column-sums.js';
@@ -15,7 +15,8 @@ import { channelsOfUnits } from './units.js';
  */
 export async function scoreByObc(problem: ImportanceProblem, hessian: Hessian): Promise<Float64Array> {
   const { size } = hessian;
-  const inverseFactor = await invertFactorTransposed(hessian.lower, size, problem.multiply);
+  const inverseFactor = hessian.lower.slice();
+  await invertFactorInPlace(inverseFactor, size, problem.multiply);
   if (problem.unitCount === size) {
     const norms = columnSums(problem.scoredWeight ?? problem.weight, 'squares');
     const diagonal = squaredRowNorms(inverseFactor, size);

@@ -1,22 +1,23 @@
+import { freeBytes } from '../free-bytes.js';
 import { choleskyInPlace, halfSolveRowsInPlace } from '../linalg/cholesky.js';
 import { pickRows, pickSubmatrix, squaredRowNorms, transposeMatrix } from '../linalg/matrix-block.js';
-import { multiplySymmetric } from '../linalg/multiply-symmetric.js';
+import { subtractSymmetric } from '../linalg/multiply-symmetric.js';
 import type { MultiplyTransposed } from '../linalg/multiply-transposed.js';
 import { removalError } from './obc.js';
 
 /** A weight and the inverse Hessian of its inputs, while channels leave and the others are repaired. */
 export interface ShrinkingInverse {
   /** Squared error that is left when some channels alone go now: `trace(W_P ([H^-1]_PP)^-1 W_P^T)`. */
-  errorOf(channels: Int32Array): Promise<number>;
+  errorOf(channels: Int32Array): number | Promise<number>;
   /** Takes channels out and repairs the others. @returns The squared error that this adds. */
   remove(channels: Int32Array): Promise<number>;
 }
 
 export interface ShrinkingStart {
-  /** `H^-1`, `[size, size]` row-major. */
+  /** `H^-1`, `[size, size]` row-major; only the lower triangle is read, and it is overwritten. */
   readonly inverse: Float64Array;
-  /** `[rowCount, size]` row-major. */
-  readonly weight: Float64Array;
+  /** `Wᵀ`, `[size, rowCount]` row-major, so that its remaining part is contiguous; overwritten. */
+  readonly columns: Float64Array;
   readonly size: number;
   readonly rowCount: number;
   readonly multiply: MultiplyTransposed;
@@ -28,6 +29,9 @@ export interface ShrinkingStart {
  */
 const MOST_WAITING = 256;
 
+/** Rows of the weight's columns that are rewritten at once. */
+const STRIP = 1024;
+
 /**
  * When the channels P go, with `U` their columns of `H^-1`, `L Lᵀ = [H^-1]_PP` and `Y = U L⁻ᵀ`: `H^-1` loses `Y Yᵀ`, and the
  * weight `Z Yᵀ` with `Z = W_P L⁻ᵀ`, which adds the error `||Z||^2`. The inverse's diagonal and the lengths of the weight's
@@ -36,9 +40,7 @@ const MOST_WAITING = 256;
  * @see Hassibi & Stork, NIPS 1993
  */
 export function createShrinkingInverse({ multiply, rowCount, ...start }: ShrinkingStart): ShrinkingInverse {
-  let { inverse, size } = start;
-  /** `Wᵀ`, so that its remaining part is contiguous. */
-  let columns = transposeMatrix(start.weight, rowCount, size);
+  let { inverse, columns, size } = start;
   /** Where a channel's column is now; -1 once it is gone. */
   const positionOf = Int32Array.from({ length: size }, (_, channel) => channel);
   let waiting = noUpdates(size, rowCount, roomFor(0));
@@ -55,10 +57,16 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
     const stay = range(size).filter((position) => diagonal[position]! > Number.NEGATIVE_INFINITY);
     const { halves, solved, capacity } = waiting;
     const left = pickRows(halves, capacity, stay);
-    inverse = pickSubmatrix(inverse, size, { rows: stay, columns: stay });
-    subtractInPlace(inverse, await multiplySymmetric(left, { size: stay.length, inner: capacity, multiply }));
-    columns = pickRows(columns, rowCount, stay);
-    subtractInPlace(columns, await multiply(left, solved, { rows: stay.length, columns: rowCount, inner: capacity }));
+    inverse = keepLower(inverse, size, stay);
+    const update = { size: stay.length, start: 0, end: stay.length, inner: capacity, multiply };
+    await subtractSymmetric(inverse, left, update);
+    columns = keepRows(columns, rowCount, stay);
+    for (let row = 0; row < stay.length; row += STRIP) {
+      const strip = left.subarray(row * capacity, (row + STRIP) * capacity);
+      const shape = { rows: strip.length / capacity, columns: rowCount, inner: capacity };
+      subtractInPlace(columns.subarray(row * rowCount), await multiply(strip, solved, shape));
+    }
+    freeBytes(left);
     const moved = new Int32Array(size).fill(-1);
     stay.forEach((position, at) => {
       moved[position] = at;
@@ -76,8 +84,7 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
   async function halveInverse(gone: Int32Array) {
     const { halves, capacity } = waiting;
     const count = gone.length;
-    // Columns of a symmetric matrix are its rows, which lie together.
-    const half = transposeMatrix(pickRows(inverse, size, gone), count, size);
+    const half = pickSymmetricColumns(inverse, size, gone);
     const shape = { rows: size, columns: count, inner: capacity };
     subtractInPlace(half, await multiply(halves, pickRows(halves, capacity, gone), shape));
     const lower = pickRows(half, count, gone);
@@ -114,18 +121,23 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
       // Rounding may make the squared length of a zero column slightly negative.
       norms[position] = Math.max(0, norms[position]! - shorter);
     }
+    freeBytes(shared, behind, own, lost);
+  }
+
+  /** Asks for more than the diagonal. */
+  async function errorTogether(channels: Int32Array): Promise<number> {
+    if (waiting.count > 0) await settle(0);
+    const positions = channels.map((channel) => positionOf[channel]!);
+    const block = pickSubmatrix(inverse, size, { rows: positions, columns: positions });
+    const count = positions.length;
+    return removalError(transposeMatrix(pickRows(columns, rowCount, positions), count, rowCount), block, count);
   }
 
   return {
-    async errorOf(channels) {
-      // Channels that leave together ask for more than the diagonal.
-      if (channels.length > 1 && waiting.count > 0) await settle(0);
-      const positions = channels.map((channel) => positionOf[channel]!);
-      const [only = 0] = positions;
-      if (positions.length === 1) return norms[only]! / diagonal[only]!;
-      const block = pickSubmatrix(inverse, size, { rows: positions, columns: positions });
-      const count = positions.length;
-      return removalError(transposeMatrix(pickRows(columns, rowCount, positions), count, rowCount), block, count);
+    errorOf(channels) {
+      if (channels.length > 1) return errorTogether(channels);
+      const only = positionOf[channels[0]!]!;
+      return norms[only]! / diagonal[only]!;
     },
     async remove(channels) {
       const count = channels.length;
@@ -138,7 +150,9 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
       for (const position of gone) diagonal[position] = Number.NEGATIVE_INFINITY;
       addUpdate(waiting, update);
       if (waiting.count >= waiting.capacity) await settle(0);
-      return solved.reduce((sum, value) => sum + value * value, 0);
+      const [added = 0] = squaredRowNorms(solved, solved.length);
+      freeBytes(half, lower, solved, update.solvedRows);
+      return added;
     },
   };
 }
@@ -190,6 +204,38 @@ const range = (length: number): Int32Array => Int32Array.from({ length }, (_, i)
 const diagonalOf = (matrix: Float64Array, size: number): Float64Array =>
   Float64Array.from({ length: size }, (_, at) => matrix[at * size + at]!);
 
+/** Rows and columns of a symmetric matrix, moved to its beginning; what is above the diagonal is not. */
+function keepLower(matrix: Float64Array, size: number, stay: Int32Array): Float64Array {
+  const left = stay.length;
+  for (let row = 0; row < left; row++) {
+    const [from, to] = [stay[row]! * size, row * left];
+    for (let column = 0; column <= row; column++) matrix[to + column] = matrix[from + stay[column]!]!;
+  }
+  return matrix.subarray(0, left * left);
+}
+
+/** Columns of a symmetric matrix, `[size, columns]`, of which only the lower triangle is read. */
+function pickSymmetricColumns(matrix: Float64Array, size: number, columns: Int32Array): Float64Array {
+  const picked = new Float64Array(size * columns.length);
+  for (let row = 0, to = 0; row < size; row++) {
+    for (let at = 0; at < columns.length; at++) {
+      const column = columns[at]!;
+      picked[to++] = matrix[column < row ? row * size + column : column * size + row]!;
+    }
+  }
+  return picked;
+}
+
+/** Rows of a matrix with `width` columns, moved to its beginning. */
+function keepRows(matrix: Float64Array, width: number, stay: Int32Array): Float64Array {
+  stay.forEach((row, at) => {
+    matrix.copyWithin(at * width, row * width, (row + 1) * width);
+  });
+  return matrix.subarray(0, stay.length * width);
+}
+
+/** Subtracts values, which are freed, from the beginning of a matrix. */
 function subtractInPlace(matrix: Float64Array, values: Float64Array): void {
-  for (let at = 0; at < matrix.length; at++) matrix[at]! -= values[at]!;
+  for (let at = 0; at < values.length; at++) matrix[at]! -= values[at]!;
+  freeBytes(values);
 }

@@ -3,6 +3,7 @@ import type { LinearWeight } from '../compensation/adapter.js';
 import { factoriseDampened } from '../linalg/factorise-dampened.js';
 import { transposeMatrix } from '../linalg/matrix-block.js';
 import { type MultiplyTransposed, multiplyTransposed } from '../linalg/multiply-transposed.js';
+import { multiplyUpper } from '../linalg/multiply-upper.js';
 import { pickColumns } from './column-sums.js';
 
 /** A map's weight as a metric sees it. */
@@ -47,9 +48,9 @@ export async function weightInMetric(
     outputCount,
     inputCount,
   );
-  const shape = { rows: outputCount, columns: inputCount, inner: outputCount };
+  const seen = await multiplyUpper(factor, columns, { size: outputCount, columns: inputCount, multiply });
   return {
-    weight: ndarray(Float32Array.from(await multiply(factor, columns, shape)), [outputCount, inputCount]),
+    weight: ndarray(new Float32Array(seen), [outputCount, inputCount]),
     remarks: dampening === FLOOR ? [] : [raised],
   };
 }

@@ -20,19 +20,6 @@ export function copyBlock(matrix: Float64Array, columnCount: number, block: Matr
   return copy;
 }
 
-/** As `copyBlock`, transposed: the result has the block's columns as rows. */
-export function copyBlockTransposed(matrix: Float64Array, columnCount: number, block: MatrixBlock): Float64Array {
-  const { rowStart, rowEnd, columnStart, columnEnd } = block;
-  const height = rowEnd - rowStart;
-  const copy = new Float64Array(height * (columnEnd - columnStart));
-  for (let row = rowStart; row < rowEnd; row++) {
-    for (let column = columnStart; column < columnEnd; column++) {
-      copy[(column - columnStart) * height + row - rowStart] = matrix[row * columnCount + column]!;
-    }
-  }
-  return copy;
-}
-
 /** Subtracts the dense `values` from a rectangle of a row-major matrix with `columnCount` columns. */
 export function subtractFromBlock(
   matrix: Float64Array,
@@ -45,6 +32,18 @@ export function subtractFromBlock(
     const from = row * columnCount;
     for (let column = columnStart; column < columnEnd; column++) matrix[from + column]! -= values[at++]!;
   }
+}
+
+/** Writes the dense `values` into a rectangle of a row-major matrix with `columnCount` columns. */
+export function writeBlock(
+  matrix: Float64Array,
+  columnCount: number,
+  { block, values }: { readonly block: MatrixBlock; readonly values: Float64Array },
+): void {
+  const { rowStart, rowEnd, columnStart, columnEnd } = block;
+  const width = columnEnd - columnStart;
+  for (let row = rowStart, from = 0; row < rowEnd; row++, from += width)
+    matrix.set(values.subarray(from, from + width), row * columnCount + columnStart);
 }
 
 /** Rows `rows` and columns `columns` of a row-major matrix with `columnCount` columns, dense. */

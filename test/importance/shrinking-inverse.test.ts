@@ -1,6 +1,6 @@
 import { createShrinkingInverse } from '../../src/importance/shrinking-inverse.js';
-import { choleskyInPlace, invertFactorTransposed, solveRowsInPlace } from '../../src/linalg/cholesky.js';
-import { pickSubmatrix } from '../../src/linalg/matrix-block.js';
+import { choleskyInPlace, invertFactorInPlace, solveRowsInPlace } from '../../src/linalg/cholesky.js';
+import { pickSubmatrix, transposeMatrix } from '../../src/linalg/matrix-block.js';
 import { multiplyTransposed } from '../../src/linalg/multiply-transposed.js';
 import { createRandom, drawNormal } from '../../src/linalg/random.js';
 
@@ -18,8 +18,8 @@ function makeCase(size: number) {
 async function invert(matrix: Float64Array, size: number): Promise<Float64Array> {
   const lower = matrix.slice();
   await choleskyInPlace(lower, size);
-  const factor = await invertFactorTransposed(lower, size);
-  return multiplyTransposed(factor, factor, { rows: size, columns: size, inner: size });
+  await invertFactorInPlace(lower, size);
+  return multiplyTransposed(lower, lower, { rows: size, columns: size, inner: size });
 }
 
 /** Squared errors of removing single channels when some are gone, from the Hessian of those that are left. */
@@ -55,7 +55,7 @@ describe('a shrinking inverse', () => {
     const given = makeCase(size);
     const shrinking = createShrinkingInverse({
       inverse: await invert(given.hessian, size),
-      weight: given.weight,
+      columns: transposeMatrix(given.weight, ROW_COUNT, size),
       size,
       rowCount: ROW_COUNT,
       multiply: multiplyTransposed,
@@ -75,7 +75,7 @@ describe('a shrinking inverse', () => {
     const given = makeCase(40);
     const shrinking = createShrinkingInverse({
       inverse: await invert(given.hessian, 40),
-      weight: given.weight,
+      columns: transposeMatrix(given.weight, ROW_COUNT, 40),
       size: 40,
       rowCount: ROW_COUNT,
       multiply: multiplyTransposed,

@@ -1,5 +1,5 @@
 import { NumericalError } from '../../src/errors.js';
-import { choleskyInPlace, invertFactorTransposed, solveRowsInPlace } from '../../src/linalg/cholesky.js';
+import { choleskyInPlace, invertFactorInPlace, solveRowsInPlace } from '../../src/linalg/cholesky.js';
 import { type MultiplyTransposed, multiplyTransposed } from '../../src/linalg/multiply-transposed.js';
 import { createRandom, drawNormal } from '../../src/linalg/random.js';
 
@@ -12,8 +12,8 @@ function positiveDefinite(size: number): Float64Array {
   return multiplyTransposed(points, points, { rows: size, columns: size, inner: size + 8 });
 }
 
-// 64 columns are one block: sizes below, at and above its border.
-const SIZES = [1, 2, 7, 64, 65, 150];
+// 128 columns are one block: sizes below, at and above its border.
+const SIZES = [1, 2, 7, 128, 129, 300];
 
 describe('multiplyTransposed', () => {
   it.each([
@@ -48,7 +48,7 @@ describe('choleskyInPlace', () => {
   });
 
   it('lets a port do the products', async () => {
-    const size = 150;
+    const size = 300;
     const matrix = positiveDefinite(size);
     const [own, foreign] = [matrix.slice(), matrix.slice()];
     let calls = 0;
@@ -58,7 +58,7 @@ describe('choleskyInPlace', () => {
     };
     await choleskyInPlace(own, size);
     await choleskyInPlace(foreign, size, port);
-    expect(calls).toBe(2);
+    expect(calls).toBeGreaterThan(2);
     expect(foreign).toEqual(own);
   });
 
@@ -70,12 +70,14 @@ describe('choleskyInPlace', () => {
   });
 });
 
-describe('invertFactorTransposed and solveRowsInPlace', () => {
+describe('invertFactorInPlace and solveRowsInPlace', () => {
   it.each(SIZES)('invert and solve, size %i', async (size) => {
     const matrix = positiveDefinite(size);
     const lower = matrix.slice();
     await choleskyInPlace(lower, size);
-    const factor = await invertFactorTransposed(lower, size);
+    const factor = lower.slice();
+    await invertFactorInPlace(factor, size);
+    for (let row = 0; row < size; row++) expect(largest(factor.subarray(row * size, row * size + row))).toBe(0);
     const inverse = multiplyTransposed(factor, factor, { rows: size, columns: size, inner: size });
     const product = multiplyTransposed(inverse, matrix, { rows: size, columns: size, inner: size });
     expect(largest(product.map((value, at) => value - (at % (size + 1) === 0 ? 1 : 0)))).toBeLessThan(1e-9);
