@@ -19,6 +19,19 @@ it.each([
   for (const [at, value] of expected.entries()) expect(Math.abs(product[at]! - value)).toBeLessThan(1e-12);
 });
 
+it('rounds the operands of large products to float32 where that is asked for', async () => {
+  const [rows, columns, inner] = [130, 90, 120];
+  const [left, right] = [matrix(rows * inner), matrix(columns * inner)];
+  const { multiplySingle, release } = createEngineMultiply(testEngine);
+  const product = await multiplySingle(left, right, { rows, columns, inner });
+  await release();
+  const rounded = [left, right].map((values) => new Float64Array(new Float32Array(values)));
+  const expected = multiplyTransposed(rounded[0]!, rounded[1]!, { rows, columns, inner });
+  expect(product).toBeInstanceOf(Float64Array);
+  for (const [at, value] of expected.entries()) expect(Math.abs(product[at]! - value)).toBeLessThan(1e-5);
+  expect(product).toEqual(new Float64Array(new Float32Array(product)));
+});
+
 it('stays here where the engine has no such product', async () => {
   const load = () => Promise.reject(new Error('no float64'));
   const { multiply, release } = createEngineMultiply({ ...testEngine, load });

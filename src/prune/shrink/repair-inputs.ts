@@ -11,6 +11,7 @@ import {
 import { NumericalError, UnsupportedModelError } from '../../errors.js';
 import { pickColumns } from '../../importance/column-sums.js';
 import { transposeMatrix } from '../../linalg/matrix-block.js';
+import { multiplySymmetric } from '../../linalg/multiply-symmetric.js';
 import { setWeight } from '../../onnx/edit-weights.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
 import {
@@ -135,7 +136,8 @@ async function descend(context: PruneContext, given: Descent): Promise<RefinedMo
     ...output,
     ...start,
     dampening: DAMPENING,
-    multiply: context.multiply,
+    // So much dampening keeps the factors well conditioned, and a step is only a direction.
+    multiply: context.multiplySingle,
   });
   let place: Place = { weights, ...start };
   let direction: Direction | undefined;
@@ -222,13 +224,16 @@ async function readOutput(context: PruneContext, { model, module, maps }: Descen
   const [outputCount = 0, neuronCount = 0] = read.shape;
   const neurons = Array.from({ length: neuronCount }, (_, neuron) => neuron);
   const columns = transposeMatrix(pickColumns(read, neurons), outputCount, neuronCount);
-  const shape = { rows: neuronCount, columns: neuronCount, inner: outputCount };
   const { weight, outputAxis } = maps[0]!;
   return {
     neuronCount,
     inputCount: model.weights.get(weight)!.dims[1 - outputAxis]!,
     weight: Float32Array.from(columns),
-    outputGram: await context.multiply(columns, columns, shape),
+    outputGram: await multiplySymmetric(columns, {
+      size: neuronCount,
+      inner: outputCount,
+      multiply: context.multiplySingle,
+    }),
   };
 }
 
