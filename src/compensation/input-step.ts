@@ -36,24 +36,26 @@ export interface InputCurvature {
  */
 export async function createInputCurvature(problem: InputCurvatureProblem): Promise<InputCurvature> {
   const { inputCount, neuronCount, inputGram, rates, outputGram, dampening, multiply = multiplyTransposed } = problem;
-  // A product with the inverse is precise enough for a step, and faster than a solve.
-  const invert = async (matrix: Float64Array, size: number): Promise<Float64Array> => {
+  // A product with the inverse is precise enough for a step, and faster than a solve. A matrix is built where it is
+  // factorised, since a copy of it would be as large.
+  const invert = async (size: number, entry: (at: number) => number): Promise<Float64Array> => {
     let trace = 0;
-    for (let i = 0; i < size; i += 1) trace += matrix[i * size + i]!;
+    for (let i = 0; i < size; i += 1) trace += entry(i * size + i);
     const unit = trace > 0 ? trace / size : 1;
-    const { lower } = await factoriseDampened({ size, copy: () => matrix.slice(), unit, dampening, multiply });
+    const copy = () => {
+      const matrix = new Float64Array(size * size);
+      for (let at = 0; at < matrix.length; at += 1) matrix[at] = entry(at);
+      return matrix;
+    };
+    const { lower } = await factoriseDampened({ size, copy, unit, dampening, multiply });
     await invertFactorInPlace(lower, size, multiply);
     await multiplyUpperInPlace(lower, { size, multiply });
     mirrorLower(lower, size);
     return lower;
   };
-  const inputInverse = await invert(inputGram, inputCount);
+  const inputInverse = await invert(inputCount, (at) => inputGram[at]!);
   const neuronInverses: Float64Array[] = [];
-  for (const rate of rates) {
-    const curvature = new Float64Array(rate.length);
-    for (let at = 0; at < rate.length; at += 1) curvature[at] = rate[at]! * outputGram[at]!;
-    neuronInverses.push(await invert(curvature, neuronCount));
-  }
+  for (const rate of rates) neuronInverses.push(await invert(neuronCount, (at) => rate[at]! * outputGram[at]!));
   return {
     async precondition(gradient, map) {
       const shape = { rows: neuronCount, columns: inputCount, inner: neuronCount };
