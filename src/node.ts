@@ -28,7 +28,7 @@ export { callOn } from './remote/call-on.js';
 export const prune = nodeCalls.prune;
 
 /**
- * Tells what `prune` or `pruneLadder` will make of a request, in seconds: sizes, widths where they follow from the sparsity alone,
+ * Tells what `prune` or `pruneLadder` will make of a request, in seconds: sizes, widths where they follow only from the sparsity,
  * and how long it will take. All that a run checks before its work is checked; no text is read, and nothing is written.
  *
  * @throws OptionError, ModelFormatError, UnsupportedModelError, EngineError, as the run would; the signal's reason when aborted.
@@ -40,7 +40,7 @@ export const plan = nodeCalls.plan;
 /**
  * Prunes a model folder at several sparsities after one measurement of the dense model: calibration windows, contexts, gradients
  * and removal orders are shared. Each rung is the folder that `prune` would write, byte for byte but for its report, and
- * appears under its name when it is complete; when a rung fails, those before it stay. Times of shared stages stand in
+ * appears under its name when it is complete; when a rung fails, those before it remain. Times of shared stages stand in
  * every report, and when all rungs are done the table of the entire ladder.
  *
  * @returns the reports in the order of `sparsity`.
@@ -143,7 +143,7 @@ export const heal = nodeCalls.heal;
 
 /**
  * Takes tokens out of a model's vocabulary: their rows in the embedding and the LM head, and what files say of them. Tokens of the
- * languages named stay, or those that merges make first, or those of a list. The logits of remaining tokens keep their bits, and any
+ * languages named remain, or those that merges make first, or those of a list. The logits of remaining tokens keep their bits, and any
  * text can still be encoded.
  *
  * @throws OptionError; ModelFormatError when tokenizer.json is another model's; UnsupportedModelError for a tokenizer or a graph that

@@ -80,7 +80,7 @@ export interface ResolvedOptions
   /** Default calibration of the method. */
   readonly calibrationDefaults: Pick<CalibrationOptions, 'generate'>;
   readonly modules: ReadonlySet<ModuleKind>;
-  /** Whether the user named them: what cannot be pruned is then refused, else it stays. */
+  /** Whether the user named them: what cannot be pruned is then refused, else it remains. */
   readonly modulesNamed: boolean;
   readonly allocation: Allocation;
   readonly allocationName: string;

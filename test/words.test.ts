@@ -5,7 +5,8 @@ import { sourceFiles } from './support/read-imports.js';
 /** Private words, each with the word of the field that replaces it. */
 const BANNED: readonly (readonly [found: RegExp, better: string])[] = [
   [/\bfore(?:tell|told|see|seen)\w*/i, 'estimate'],
-  [/\b(?:go|goes|going|went) on (?:from|where)\b/i, 'resume, or continue'],
+  [/\b(?:go|goes|going|went) on\b/i, 'resume, or continue'],
+  [/^\s*(?:\/\*\*|\*|\/\/).*\bbeside\b/i, 'next to'],
   [/\b(?:goOn|mayGoOn|goesOn|comesAgain)\b/, 'resume'],
   [/\b(?:keptIn|readKept|openKept\w*|keep(?:ing)?TokenWeights)\b|\bkept-(?:run|measures|segments)/, 'checkpoint'],
   [/\bnumbers? that (?:are|is) none\b/i, 'NaN'],

@@ -9,7 +9,7 @@ export interface Route {
 
 /** Where one token goes. */
 export interface RoutedToken extends Route {
-  /** By the order of its experts: where it goes without that one. Absent: as many experts stay as tokens go to. */
+  /** By the order of its experts: where it goes without that one. Absent: as many experts remain as tokens go to. */
   readonly without?: readonly Route[];
   /** The last of its experts and the next in the order have the same score, so that another kernel may choose the other. */
   readonly isTied?: boolean;
@@ -17,8 +17,8 @@ export interface RoutedToken extends Route {
 
 /** A router that sends tokens of a sample to some of the experts. */
 export interface ExpertRouter {
-  /** @param stays by expert: 1 for those that are left */
-  route(tokens: readonly number[], stays: Uint8Array): Promise<RoutedToken[]>;
+  /** @param remaining by expert: 1 for those that are left */
+  route(tokens: readonly number[], remaining: Uint8Array): Promise<RoutedToken[]>;
 }
 
 export interface ScoredTokens {
@@ -33,10 +33,10 @@ export const routeByScores = (
   { scores, expertCount, expertsPerToken: count }: ScoredTokens,
   mixing: MixingName,
 ): ExpertRouter => ({
-  async route(tokens, stays) {
+  async route(tokens, remaining) {
     return tokens.map((token) => {
       const row = scores.subarray(token * expertCount, (token + 1) * expertCount);
-      const ranked = rankExperts(row, stays, count + 1);
+      const ranked = rankExperts(row, remaining, count + 1);
       const experts = ranked.experts.slice(0, count);
       const shares = sharesOf(ranked, mixing, { count }).subarray(0, count);
       if (ranked.experts.length <= count) return { experts, shares };

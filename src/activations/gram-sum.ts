@@ -29,7 +29,7 @@ const STRIP_COUNT = 8;
 const LEAST_WIDTH = 128;
 
 /**
- * Runs whose sum stays in the graph, in single precision, before JavaScript adds it in double. Adding every run in
+ * Runs whose sum remains in the graph, in single precision, before JavaScript adds it in double. Adding every run in
  * JavaScript would take as long as the product, and so few runs lose no precision.
  */
 const JOINED_RUNS = 4;
@@ -115,7 +115,7 @@ function addStrip(sum: Float64Array, strip: Float32Array, { start, size }: Strip
   }
 }
 
-/** Rows and columns that are copied together, so that both sides stay in the cache. */
+/** Rows and columns that are copied together, so that both sides remain in the cache. */
 const TILE = 16;
 
 /** Copies the upper triangle of a row-major `[size, size]` matrix to the lower one. */

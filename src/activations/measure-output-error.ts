@@ -8,7 +8,7 @@ export interface RepairedChannels {
   readonly statistics: ChannelStatistics;
   /** `[out, channels]` before. */
   readonly weight: LinearWeight;
-  /** Channels that stay, ascending positions among these. */
+  /** Channels that remain, ascending positions among these. */
   readonly kept: Int32Array;
   readonly repaired: Pick<Compensated, 'weight' | 'bias' | 'regained'>;
 }

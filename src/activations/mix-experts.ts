@@ -23,13 +23,13 @@ export const MIXINGS = {
 } as const satisfies Record<string, (exps: readonly number[], total: number) => number>;
 
 /**
- * The best experts of a token among those that stay.
+ * The best experts of a token among those that remain.
  * @param scores The router's, of one token.
  */
-export function rankExperts(scores: Float32Array, stays: Uint8Array, count: number): RankedExperts {
+export function rankExperts(scores: Float32Array, remaining: Uint8Array, count: number): RankedExperts {
   const experts: number[] = [];
   for (let expert = 0; expert < scores.length; expert += 1) {
-    if (stays[expert] === 0) continue;
+    if (remaining[expert] === 0) continue;
     let at = experts.length;
     while (at > 0 && scores[experts[at - 1]!]! < scores[expert]!) at -= 1;
     if (at >= count) continue;
@@ -39,7 +39,7 @@ export function rankExperts(scores: Float32Array, stays: Uint8Array, count: numb
   const best = scores[experts[0] ?? 0]!;
   let total = 0;
   scores.forEach((score, expert) => {
-    if (stays[expert] === 1) total += Math.exp(score - best);
+    if (remaining[expert] === 1) total += Math.exp(score - best);
   });
   return { experts, scores: experts.map((expert) => scores[expert]!), total };
 }

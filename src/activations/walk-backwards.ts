@@ -100,7 +100,7 @@ export async function walkBackwards(given: BackwardWalk): Promise<number> {
   return loss;
 }
 
-/** A walk over a graph that was indexed once, since it stays as it is. */
+/** A walk over a graph that was indexed once, since it remains as it is. */
 interface IndexedWalk extends BackwardWalk {
   readonly index: GraphIndex;
   readonly carried: CarriedCotangents;
@@ -239,7 +239,7 @@ const asDraws = (data: Float32Array): Tensor => ({ type: 'float32', dims: [1, da
 
 /**
  * Parts of equal length, each of which begins with the last position of the one before, since a position's loss needs the token behind
- * it. A window whose predictions have no fitting divisor stays whole.
+ * it. A window whose predictions have no fitting divisor remains whole.
  */
 function divideWindow(
   sequenceLength: number,

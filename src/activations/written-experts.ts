@@ -244,16 +244,16 @@ export async function openWrittenRouter(request: WrittenRouterRequest): Promise<
     }));
   };
   return {
-    async route(tokens, stays) {
-      const mask = Float32Array.from(stays, (stay) => (stay === 1 ? 0 : GONE));
+    async route(tokens, remaining) {
+      const mask = Float32Array.from(remaining, (flag) => (flag === 1 ? 0 : GONE));
       const gone = (rows: number) => {
         const masks = new Float32Array(rows * expertCount);
         for (let row = 0; row < rows; row += 1) masks.set(mask, row * expertCount);
         return masks;
       };
       const routes = await routeRows(tokens, gone(tokens.length));
-      const staying = stays.reduce((sum, stay) => sum + stay, 0);
-      if (staying <= module.leastExperts!) return routes;
+      const remainingCount = remaining.reduce((sum, flag) => sum + flag, 0);
+      if (remainingCount <= module.leastExperts!) return routes;
       const masks = gone(tokens.length * count);
       routes.forEach(({ experts }, row) => {
         experts.forEach((expert, rank) => {

@@ -23,9 +23,9 @@ export interface ModuleMeasures extends Readonly<Partial<Record<BlockMeasure, nu
   readonly stepCount: number;
   /** Prunable parameters that leave with one step; where steps differ, with the smallest. */
   readonly parametersPerStep: number;
-  /** Those of each further step, where steps differ: whole experts, and neurons inside them. */
+  /** Those of each further step, where steps differ: entire experts, and neurons inside them. */
   readonly stepParameters?: Float64Array | undefined;
-  /** Steps that stay in any case. */
+  /** Steps that remain in any case. */
   readonly minimumKept: number;
   /** Steps kept are a multiple of this, or all. */
   readonly multiple: number;
@@ -72,7 +72,7 @@ export interface Allocation {
   readonly ordersDecide?: boolean;
   /** Takes out an FFN whole where `minimumWidth` is 0. Default false. */
   readonly removesEntireFfns?: boolean;
-  /** Weighs steps of different sizes (`stepParameters`), so that neurons leave experts too. Default false: whole experts alone do. */
+  /** Weighs steps of different sizes (`stepParameters`), so that neurons leave experts too. Default false: only entire experts do. */
   readonly takesUnevenSteps?: boolean;
   /**
    * Allocations of the same measures, by name, that are tried on some calibration windows and compared on others; the best one is
@@ -93,7 +93,7 @@ export interface Allocation {
   allocate(problem: AllocationProblem): ArrayLike<number>;
 }
 
-/** Steps that come nearest to a sparsity in [0, 1], within what must stay; none at 0, multiple or not. */
+/** Steps that come nearest to a sparsity in [0, 1], within what must remain; none at 0, multiple or not. */
 export function stepsOf(
   { stepCount, minimumKept, multiple }: Pick<ModuleMeasures, 'stepCount' | 'minimumKept' | 'multiple'>,
   sparsity: number,

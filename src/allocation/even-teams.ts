@@ -1,7 +1,7 @@
 import type { AttentionType } from '../architecture/layout.js';
 import type { AllocationProblem, ModuleMeasures } from './allocation.js';
 
-/** One whose keys and values are shared and stay loses query heads of its own. */
+/** One whose keys and values are shared and remain loses query heads of its own. */
 const TYPES: readonly AttentionType[] = ['full', 'linear'];
 
 /**

@@ -1,6 +1,6 @@
 import { OptionError } from '../errors.js';
 
-/** One share of a budget: what it would like, and the bounds it must stay in. */
+/** One share of a budget: what it would like, and the bounds it must remain in. */
 export interface BudgetSlot {
   /** Its part of the whole, such as a parameter count; at least 0. */
   readonly weight: number;
@@ -11,7 +11,7 @@ export interface BudgetSlot {
 
 /**
  * Moves all preferred sparsities by one common amount, each kept within its bounds, so that their weighted mean is
- * exactly `sparsity`. Blocks at a bound stay there and the others share what is left.
+ * exactly `sparsity`. Blocks at a bound remain there and the others share what is left.
  *
  * @returns One sparsity per slot.
  * @throws OptionError when even all lowest or all highest values miss the budget, saying by how much.

@@ -10,7 +10,7 @@ export interface RoundingEntry
 }
 
 /**
- * Turns fractional removals into whole steps: every module within one step (one multiple) of its request, and the
+ * Turns fractional removals into entire steps: every module within one step (one multiple) of its request, and the
  * parameters removed in total within half a step (half a multiple) of what was asked for, by largest remainder. Of equal
  * remainders the earlier module loses the step. A module asked for nothing keeps its width, multiple or not.
  *
@@ -45,7 +45,7 @@ export function roundBudget(entries: readonly RoundingEntry[]): number[] {
 function neighbours(entry: RoundingEntry, index: number): { fewer: number; more: number } {
   const { stepCount, requested, minimumKept = 1, multiple = 1 } = entry;
   const exact = Math.round(requested);
-  // Products of fractions and counts miss whole numbers by rounding errors only.
+  // Products of fractions and counts miss integers by rounding errors only.
   const wish = Math.abs(requested - exact) < 1e-6 ? exact : requested;
   if (wish === 0) return { fewer: 0, more: 0 };
   const smallestKept = Math.ceil(minimumKept / multiple) * multiple;

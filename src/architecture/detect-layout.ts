@@ -37,7 +37,7 @@ export interface DetectRequest {
 }
 
 /**
- * Recognises a decoder by its topology alone: the residual stream is where the graph can be cut with one value in hand,
+ * Recognises a decoder only by its topology: the residual stream is where the graph can be cut with one value in hand,
  * a module is what feeds a linear map that writes to the stream, its units are found by tracing that map's input channels.
  *
  * @throws UnsupportedModelError when the graph has no residual stream to cut at.
@@ -235,7 +235,7 @@ function mixesTokens(item: { readonly stop: SearchStop } | TracedSite): boolean 
   return 'trace' in item.outcome ? item.outcome.trace.isAttention : isMixing(item.outcome.failure.kind);
 }
 
-/** A block is an attention, or what else mixes tokens, and what follows it; a model of FFNs alone has one each. */
+/** A block is an attention, or what else mixes tokens, and what follows it; a model of FFNs only has one each. */
 function numberBlocks(sites: readonly { readonly stage: number; readonly mixes: boolean }[]): number[] {
   const mixing = new Set(sites.filter(({ mixes }) => mixes).map(({ stage }) => stage));
   let block = -1;

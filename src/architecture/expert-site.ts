@@ -17,9 +17,9 @@ export interface ExpertSite {
   readonly trace: ChannelTrace;
   /** Experts that each token goes to. */
   readonly expertsPerToken: number;
-  /** Experts that must stay. */
+  /** Experts that must remain. */
   readonly leastExperts: number;
-  /** Groups of consecutive experts, which must stay equal in size. Absent: none. */
+  /** Groups of consecutive experts, which must remain equal in size. Absent: none. */
   readonly groupCount?: number;
   /** Weights of the experts and of their router, for one expert. */
   readonly parametersPerExpert: number;

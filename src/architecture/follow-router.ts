@@ -58,7 +58,7 @@ export interface RouterWalk {
 
 /** A router as it was followed. */
 export interface FollowedRouter {
-  /** Experts that must stay, because the router chooses that many. */
+  /** Experts that must remain, because the router chooses that many. */
   readonly leastExperts: number;
   /** Groups of consecutive experts that the router chooses first (`n_group`). Absent: none. */
   readonly groupCount?: number;
@@ -126,7 +126,7 @@ export function followRouter(
     }
     const node = index.nodes[at]!;
     const { opType } = node;
-    // Sizes go on speaking of the dense model, see `removeUnits`.
+    // Sizes still are those of the dense model, see `removeUnits`.
     if (opType !== 'Shape') nodes.add(at);
     if (isLinearNode(index, at)) {
       labelProduct(search, { at, codes, labels, nodes });
@@ -148,7 +148,7 @@ export function followRouter(
         throw new MixtureStop(node, `it makes [${dimsOf(value).join(', ')}] of ${codes.length} experts`);
     }
     if (opType === 'TopK') choices.push([...node.input]);
-    // A mask of whole groups is one number a group until it is copied to its experts. The sizes to copy to may be as many as experts.
+    // A mask of entire groups is one number a group until it is copied to its experts. The sizes to copy to may be as many as experts.
     const isCopied = opType === 'Expand' && !hasExperts(node.input[0] ?? '');
     const steps = node.input.map((input, slot): Step => {
       const isOfChosen = CHOSEN_SLOTS[opType]?.includes(slot) ?? false;

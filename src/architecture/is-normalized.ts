@@ -10,7 +10,7 @@ const NORMS: ReadonlySet<string> = new Set([
   'ReduceMean',
 ]);
 
-/** Whether a norm reads a value, or a form of it alone, before another value of the tokens is added to it. */
+/** Whether a norm reads a value, or a form of it only, before another value of the tokens is added to it. */
 export function isNormalized(index: GraphIndex, value: string): boolean {
   const forms = new Set([value]);
   for (const form of forms) {

@@ -1,13 +1,13 @@
 /** Parts of a transformer and their places, as plain data; made by `detectLayout`, read by every stage. */
 
-/** Parts of a block that can lose units: neurons, heads, or whole experts. */
+/** Parts of a block that can lose units: neurons, heads, or entire experts. */
 export const MODULE_KINDS = ['ffn', 'attention', 'experts'] as const;
 
 export type ModuleKind = (typeof MODULE_KINDS)[number];
 
 /**
  * Over all keys; through a state that each head carries along (gated delta rule and the like); or over keys and values that several
- * blocks read and that cannot be cut for all of them together, so that these stay whole while query heads leave.
+ * blocks read and that cannot be cut for all of them together, so that these remain whole while query heads leave.
  */
 export type AttentionType = 'full' | 'linear' | 'shared';
 
@@ -107,7 +107,7 @@ export interface PrunableModule {
   readonly keyValueSource?: number;
   /** Experts that each token goes to. Of experts. */
   readonly expertsPerToken?: number;
-  /** Experts that stay at least, because the router chooses as many. Of experts. */
+  /** Experts that remain at least, because the router chooses as many. Of experts. */
   readonly leastExperts?: number;
   /** Of experts that no single operator holds. */
   readonly writtenExperts?: WrittenExperts;
@@ -117,7 +117,7 @@ export interface PrunableModule {
   readonly neuronsStay?: string;
   /** Whether a norm stands between its output and the residual stream (Gemma's and OLMo 2's norm after attention and FFN). */
   readonly isNormalized?: boolean;
-  /** Parameters that leave with one unit alone (query side), and with an entire group's shared part. */
+  /** Parameters that leave with a single unit (query side), and with an entire group's shared part. */
   readonly parametersPerUnit: number;
   readonly parametersPerGroup: number;
   /** All prunable parameters of the module, biases included. */
@@ -126,7 +126,7 @@ export interface PrunableModule {
   readonly description: string;
 }
 
-/** Something in a block that looks prunable and is not, or that stays, with the reason. */
+/** Something in a block that looks prunable and is not, or that remains, with the reason. */
 export interface Unrecognised {
   readonly block: number;
   readonly kind: ModuleKind | StayingKind | 'unknown';

@@ -38,7 +38,7 @@ export interface ChannelTrace {
   readonly repeats: readonly Repeat[];
   /** Whether all heads attend to one key and value (multi-query attention). */
   readonly sharesKeyValue: boolean;
-  /** Whether other blocks read its keys and values too, or made them, so that these stay whole. */
+  /** Whether other blocks read its keys and values too, or made them, so that these remain whole. */
   readonly keepsKeyValues: boolean;
   /** Whether the units meet an operator that mixes tokens. */
   readonly isAttention: boolean;
@@ -97,7 +97,7 @@ export interface TraceRequest {
   readonly channelCount: number;
 }
 
-/** Walks allowed before giving up: channels, then heads, then groups of heads; once more for each value that stays whole. */
+/** Walks allowed before giving up: channels, then heads, then groups of heads; once more for each value that remains whole. */
 const MAX_WALKS = 12;
 
 interface WalkRequest extends TraceRequest {
@@ -251,7 +251,7 @@ function walkChannels(request: WalkRequest, unitCount: number): WalkOutcome {
 }
 
 /**
- * Whether units can be picked behind what stays whole: linear maps that make the channels become smaller too, not only the one that
+ * Whether units can be picked behind what remains whole: linear maps that make the channels become smaller too, not only the one that
  * reads them, heads still meet their attention, and nothing that makes an entire value becomes smaller.
  */
 function isCutBehind(
@@ -336,7 +336,7 @@ function leaksOut(value: string, request: WalkRequest): boolean {
   return isReadElsewhere(value, request);
 }
 
-/** A transposed (cast, ...) weight that others read too cannot be narrowed for one module alone. */
+/** A transposed (cast, ...) weight that others read too cannot be narrowed only for one module. */
 function isSharedExpression(value: string, index: GraphIndex, touched: ReadonlySet<number>): boolean {
   const producer = index.nodes[index.producerOf.get(value) ?? -1];
   if (producer === undefined || !index.constants.has(value)) return false;

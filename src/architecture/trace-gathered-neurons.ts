@@ -62,7 +62,7 @@ export function traceGatheredNeurons(
   return { unitCount, labels, handed, nodes, second: { weight: second }, made: inner };
 }
 
-/** The graph with gathered weights, and what is made of them alone, among the constants. */
+/** The graph with gathered weights, and what is made only of them, among the constants. */
 function withGatheredWeights({ index, partition, stage }: OutputSearch, gathers: readonly number[]): GraphIndex {
   const taken = new Set(gathers);
   const constants = new Set(index.constants);

@@ -148,7 +148,7 @@ interface Loads {
   hasCache: boolean;
 }
 
-/** Loads every model several times in fresh processes; the last ones stay, in the order of the models. */
+/** Loads every model several times in fresh processes; the last ones remain, in the order of the models. */
 async function loadInTurns(
   { models, embeddings, offline, executionProvider, signal }: BenchmarkRequest,
   { workers, loadRounds, report }: Loading,

@@ -18,7 +18,7 @@ interface Cut {
 
 /**
  * Encodes a long text piece by piece, so that time and memory do not outgrow it, and stops where there are enough tokens.
- * Pieces are cut before a space, where tokens are seen to stay the same; a text without such a place changes a token or two
+ * Pieces are cut before a space, where tokens are seen to remain the same; a text without such a place changes a token or two
  * at each cut.
  * @param enough tokens that are needed; there may come more, and the first piece always comes
  * @param pieceLength letters of a piece

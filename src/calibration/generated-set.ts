@@ -56,7 +56,7 @@ export async function describeGenerated(
 
 /**
  * Puts windows of a text and windows that a model wrote into one set, evenly among each other, so that every stretch of it
- * holds both. The provenance stays the text's, with the model's part added to it.
+ * holds both. The provenance remains the text's, with the model's part added to it.
  *
  * @param own,generated windows of one length
  */

@@ -68,7 +68,7 @@ const MOST_TOKENS = 2 ** 24;
  *
  * A text of more than 262,144 letters is encoded in pieces, cut where that changes no token. About 1.7 s for a megabyte.
  *
- * @param limitTime How a platform ends what goes on for ever, such as a catastrophic pattern; default: not at all. All that the
+ * @param limitTime How a platform ends a computation without end, such as a catastrophic pattern; default: not at all. All that the
  *   tokenizer does may take 30 s of the processor, and 0.1 ms for each letter and token that it is given.
  * @throws ModelFormatError when the files do not describe a tokenizer, or it takes too long.
  */

@@ -9,7 +9,7 @@ export interface WindowsOrigin {
   readonly modelSha256: string;
   readonly seed: number;
   readonly startToken: number;
-  /** Absent where documents begin with `startToken` alone. */
+  /** Absent where documents begin only with `startToken`. */
   readonly leadingTokens?: readonly number[] | undefined;
   readonly temperature: number;
   /** Tokens of each document at most. */

@@ -6,7 +6,7 @@ export interface BlockRun<T> {
 }
 
 /**
- * Joins neighbouring blocks with equal values, so that a table of a deep model stays readable.
+ * Joins neighbouring blocks with equal values, so that a table of a deep model remains readable.
  * @param values Value of each block, in the order of `blocks`; compared as JSON.
  */
 export function groupBlocks<T>(blocks: readonly number[], values: readonly T[]): BlockRun<T>[] {

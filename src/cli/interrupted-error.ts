@@ -11,7 +11,7 @@ interface InterruptedRequest extends Pick<JobControl, 'signal'> {
   readonly dense?: string | undefined;
 }
 
-/** Says how a run that makes `out` can go on, where it was interrupted and has kept something. */
+/** Says how a run that makes `out` can be resumed, if it was interrupted and has saved something. */
 export function withResumeHint<T>({ signal, out, heal, dense }: InterruptedRequest, run: Promise<T>): Promise<T> {
   // While the run stops: when it has, the process may have no time left.
   signal?.addEventListener('abort', () => void loadWorkspace(), { once: true });

@@ -11,7 +11,7 @@ export interface Done {
   readonly next: readonly string[];
 }
 
-/** Where things are now, and a command to go on with. */
+/** Where things are now, and a command to continue with. */
 export function formatDone({ out, report, next }: Done, colors: Colors): string {
   const page = pageOf(out, report);
   const lines = [

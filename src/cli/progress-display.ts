@@ -22,7 +22,7 @@ export function createProgressDisplay(terminal: Terminal): ProgressDisplay {
 export const silentDisplay: ProgressDisplay = { listener: () => {}, close: () => {} };
 
 const BAR_WIDTH = 20;
-/** The remaining time goes on between two steps. */
+/** The remaining time counts down between two steps. */
 const REDRAW_INTERVAL_MS = 200;
 
 /** One line for the entire job. */

@@ -14,7 +14,7 @@ export const READERS: Readonly<Record<Reader, (text: string, previous: never) =>
   texts: collect,
 };
 
-/** `0.3` or `30%`. What is no fraction stays a text, which the option's row refuses; `130%` too, to be named as it was typed. */
+/** `0.3` or `30%`. What is no fraction remains a text, which the option's row refuses; `130%` too, to be named as it was typed. */
 function parseFraction(text: string): number | string {
   const percent = text.endsWith('%');
   const value = parseNumber(percent ? text.slice(0, -1) : text);
@@ -37,7 +37,7 @@ function collect(text: string, previous: readonly string[] = []): readonly strin
   return [...previous, text];
 }
 
-/** Any finite number. What is none stays a text, which the option's row refuses. */
+/** Any finite number. Anything else remains a text, which the option's row refuses. */
 function parseNumber(text: string): number | string {
   const value = text.trim() === '' ? Number.NaN : Number(text);
   return Number.isFinite(value) ? value : text;

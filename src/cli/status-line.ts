@@ -28,7 +28,7 @@ export function createStatusLine(stream: NodeJS.WriteStream): StatusLine {
   const erase = () => {
     if (isShown) stream.write(`\r${CLEAR_TO_SCREEN_END}`);
   };
-  // The last column stays free: some terminals wrap as soon as it is filled.
+  // The last column remains free: some terminals wrap as soon as it is filled.
   const width = () => Math.max(0, (stream.columns || 80) - 1);
   const line: StatusLine = {
     get width() {

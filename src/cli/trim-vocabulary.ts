@@ -43,7 +43,7 @@ export function formatTrimmed(trimmed: TrimmedVocabulary, colors: Colors): strin
   ].join('\n');
 }
 
-/** Which tokens stay of a vocabulary, and why. */
+/** Which tokens remain of a vocabulary, and why. */
 export function formatRows({ rows, reasons, merges }: VocabularyReport): string {
   const { always, text, chosen, parts } = reasons;
   const counts = [
@@ -69,7 +69,7 @@ const formatTables = ({ tables }: VocabularyReport): string =>
     ]),
   );
 
-/** Whether logits stayed what they were. */
+/** Whether logits remained what they were. */
 export function formatCertificate({ certificate }: Pick<TrimmedVocabulary, 'certificate'>): string[] {
   if (certificate === undefined) return [];
   const { tokens, equal, gap } = certificate;

@@ -15,7 +15,7 @@ export interface Decoder {
   readonly hasCache: boolean;
   /** Whether positions are fed, rather than counted by the graph. */
   readonly hasPositions: boolean;
-  /** Whether the graph gives logits of the last token alone, however many it reads. */
+  /** Whether the graph gives logits only of the last token, however many it reads. */
   readonly givesLast: boolean;
   /** Logits `[B, S, V]` of B token lists of one length, after what `past` holds of them. */
   run(tokens: readonly Int32Array[], past?: Past): Promise<LogitsTensor>;

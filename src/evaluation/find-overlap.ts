@@ -63,7 +63,7 @@ function indexPassages(sequences: readonly Int32Array[], passageLength: number):
   };
 }
 
-/** Base and modulus of the rolling hash: products stay below 2^53. */
+/** Base and modulus of the rolling hash: products remain below 2^53. */
 const BASE = 65_537;
 const MODULUS = 4_294_967_291;
 const multiply = (one: number, other: number): number => {

@@ -7,7 +7,7 @@ import type { JobControl } from '../progress.js';
 import { type BatchGenerationOptions, checkCount, generateBatch } from './generate.js';
 import type { LanguageModel } from './language-model.js';
 
-/** Keeps windows as they are finished, so that a later run can go on. */
+/** Keeps windows as they are finished, so that a later run can resume. */
 export interface WindowStore {
   /** Windows of earlier runs with the same model, seed and settings, from the first. */
   readonly saved: readonly Int32Array[];
@@ -21,7 +21,7 @@ export interface GenerateCalibrationOptions
     Pick<BatchGenerationOptions, 'from' | 'onStep'> {
   /** Token that every document begins with; the model must have been trained to begin texts after it. */
   readonly startToken: number;
-  /** Tokens that end a text. A document goes on after them; a model that writes little else is refused. Default none. */
+  /** Tokens that end a text. A document continues after them; a model that writes little else is refused. Default none. */
   readonly endTokens?: readonly number[] | undefined;
   /** At least 0.1. Default 1: the model's own distribution, from which nothing is cut. */
   readonly temperature?: number | undefined;
@@ -52,7 +52,7 @@ const LARGEST_BATCH = 32;
 
 /**
  * Has a model write calibration windows: documents sampled from its own distribution, whole (no top-k, no top-p), each
- * from `startToken` and knowing nothing of the others. One that ends its text goes on with whatever the model puts after
+ * from `startToken` and knowing nothing of the others. One that ends its text continues with whatever the model puts after
  * it, usually another text.
  *
  * The same seed gives the same windows on the same machine; the batch size changes only the rounding of the logits.

@@ -30,7 +30,7 @@ export interface LanguageModel {
   readLogits(sequences: readonly Int32Array[]): Promise<LogitsTensor>;
   /**
    * Scores bundles of sequences of any lengths, batch by batch; the common beginning of a bundle's sequences is read once
-   * where the model has a cache. The batches depend on the bundles alone, never on which are skipped.
+   * where the model has a cache. The batches depend only on the bundles, never on which are skipped.
    *
    * @param isKnown Bundles, by position, that need no scores; a batch of nothing else is not run.
    * @returns The scores of one batch after the other, of all its members.

@@ -45,7 +45,7 @@ const PIECE_LENGTH = 512;
 /** Keys and values of beginnings of one length. */
 async function readPrefixes(decoder: Decoder, prefixes: readonly Int32Array[]): Promise<Past> {
   const length = prefixes[0]?.length ?? 0;
-  // Several sequences may not be able to go on together by more than one token; a single one always is.
+  // Several sequences may not be able to read more than one token each at once; a single one always is.
   const step = prefixes.length === 1 ? PIECE_LENGTH : length;
   let past = NO_PAST;
   while (past.length < length) {

@@ -12,9 +12,9 @@ export interface GraphIndex {
   /** Graph inputs without the initializers that old models list among them. */
   readonly inputs: ReadonlySet<string>;
   readonly outputs: ReadonlySet<string>;
-  /** Values computed from initializers and constants alone. */
+  /** Values computed only from initializers and constants. */
   readonly constants: ReadonlySet<string>;
-  /** Values of branches, and those computed from them and constants alone: their dims may depend on the branch that runs. */
+  /** Values of branches, and those computed only from them and constants: their dims may depend on the branch that runs. */
   readonly branching: ReadonlySet<string>;
 }
 

@@ -1,6 +1,6 @@
 import type { GraphIndex } from './graph-index.js';
 
-/** Operators that compute each position from itself alone where they follow the last block. */
+/** Operators that compute each position only from itself where they follow the last block. */
 const POSITIONWISE: ReadonlySet<string> = new Set([
   'MatMul',
   'Gemm',

@@ -70,7 +70,7 @@ export function joinEmbedding(decoder: OnnxModel, embedding: OnnxModel): OnnxMod
   };
 }
 
-/** The model without what stands in front of it; what was edited behind stays so. */
+/** The model without what stands in front of it; what was edited behind remains so. */
 export function withoutEmbeddingPrefix({ embeddingPrefix, ...model }: OnnxModel): OnnxModel {
   if (embeddingPrefix === undefined) return model;
   const { prefix, behind } = embeddingPrefix;

@@ -8,7 +8,7 @@ import {
   type ValueInfoProto,
 } from 'onnx-buf';
 
-/** A graph whose names tell nothing but places, so that graphs which differ in names alone are the same. */
+/** A graph whose names tell nothing but places, so that graphs which differ only in names are the same. */
 export interface NamedByPlace {
   readonly proto: ModelProto;
   /** The new name of every value. */

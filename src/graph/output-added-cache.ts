@@ -60,7 +60,7 @@ export function outputAddedCache(graph: GraphProto): GraphProto {
   });
 }
 
-/** Where a slice ends that goes on to the end. */
+/** End of a slice without an end. */
 const END = 2 ** 31 - 1;
 
 const axisName = (axis: number): string => `${ADDED}/axis/${axis}`;

@@ -20,7 +20,7 @@ export interface Partition {
 /** Operators between the token ids and their embedding that pass the ids on. */
 const ID_OPS: ReadonlySet<string> = new Set(['Cast', 'Identity', 'Reshape', 'Flatten', 'Squeeze', 'Unsqueeze']);
 
-/** Operators that look token ids up, in a table of whole numbers or of a few bits each. */
+/** Operators that look token ids up, in a table of integers or of a few bits each. */
 const LOOKUPS: ReadonlySet<string> = new Set(['Gather', 'com.microsoft.GatherBlockQuantized']);
 
 /**

@@ -41,7 +41,7 @@ export function setType({ type }: ValueInfoProto, dataType: number): void {
   if (type?.value.case === 'tensorType') type.value.value.elemType = dataType;
 }
 
-/** Rewrites a constant in another float type; what stands for infinity stays within the range of halves. */
+/** Rewrites a constant in another float type; what stands for infinity remains within the range of halves. */
 export function retypeTensor(tensor: TensorProto, dataType: number): void {
   const { bytes, type } = floatBytes(tensor);
   const values = decodeFloats(type, bytes);

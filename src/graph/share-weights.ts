@@ -16,7 +16,7 @@ const PRODUCTS: ReadonlySet<string> = new Set(['MatMul', 'Gemm', 'Conv', 'Einsum
 
 /**
  * Keeps one copy of large float weights with equal content. Exporters write an embedding table that is the LM head too twice, often
- * transposed: what was the second copy is the first one then, or its `Transpose`. Equal weights of two products stay apart, since each
+ * transposed: what was the second copy is the first one then, or its `Transpose`. Equal weights of two products remain apart, since each
  * can be pruned by itself.
  *
  * @returns the model given where nothing is equal.

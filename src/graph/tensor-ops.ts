@@ -69,7 +69,7 @@ export function createTensorOps(emitter: NodeEmitter, opset: number) {
     return emitter.node('Reshape', [x, ints(sizes)], { dims, dataType: x.dataType });
   };
 
-  // The last size is left to ONNX, so that graphs which differ in widths alone are the same.
+  // The last size is left to ONNX, so that graphs which differ only in widths are the same.
   const mergeRows = (x: Value): Value => {
     const dims = [elementCount(x.dims.slice(0, -1)), x.dims.at(-1) ?? 1];
     if (dims.includes(OPEN) || sameDims(x.dims, dims)) return reshape(x, dims);

@@ -15,7 +15,7 @@ export const INT64 = 7;
 export const BOOL = 9;
 export const FLOAT64 = 11;
 
-/** Precision in which the gradient of a value is computed: float64 stays, all other floats become float32. */
+/** Precision in which the gradient of a value is computed: float64 remains, all other floats become float32. */
 export function gradientType(dataType: number): number {
   return dataType === FLOAT64 ? FLOAT64 : FLOAT32;
 }

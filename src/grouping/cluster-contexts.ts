@@ -12,7 +12,7 @@ export interface ClusteringInput {
   /** K, at least 1. Default 7. */
   readonly contextCount?: number;
   /**
-   * Sizes of the fitted clusters stay within `tokens / K * (1 +- clusterBalance)`; at least 0. Infinity = plain k-means.
+   * Sizes of the fitted clusters remain within `tokens / K * (1 +- clusterBalance)`; at least 0. Infinity = plain k-means.
    * Default 0.4, as in FANG's published code.
    */
   readonly clusterBalance?: number;

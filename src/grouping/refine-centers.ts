@@ -117,7 +117,7 @@ export function squaredDistances(
   };
 }
 
-/** A centre without points stays where it was. */
+/** A centre without points remains where it was. */
 function meansOf(points: Float64Array, contextOf: Int32Array, previous: Float64Array): Float64Array {
   const dimensionCount = points.length / contextOf.length;
   const contextCount = previous.length / dimensionCount;

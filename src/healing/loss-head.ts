@@ -83,7 +83,7 @@ export async function createLossHead(given: LossHeadRequest): Promise<LossHead> 
   };
 }
 
-/** Nothing but what the model itself is fed stands beside the hidden state. */
+/** Nothing but what the model itself is fed stands next to the hidden state. */
 const feedsOf = ({ analysed }: HeadModel, request: StageFeedRequest) => stageFeeds({ analysed }, request);
 
 interface Head {
@@ -142,7 +142,7 @@ async function compileHead(
 ): Promise<Head> {
   const index = indexRunGraph(model);
   const input = analysed.detected.partition.cuts.at(-1)!;
-  // Other values of the forward pass have a whole batch's size, so they are computed again.
+  // Other values of the forward pass have an entire batch's size, so they are computed again.
   const atHand = (value: string) => value === input || index.inputs.has(value);
   const stage = await compileStage({ engine, model, index, atHand, facts: analysed.facts, ...asked });
   return { stage, names: stage.inputs, input };

@@ -17,7 +17,7 @@ export interface StatesRequest {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Sends batches through the first stages of a model that stays as it is. @returns the runner, to be disposed of by the caller. */
+/** Sends batches through the first stages of a model that remains as it is. @returns the runner, to be disposed of by the caller. */
 export async function runStages(given: StatesRequest): Promise<BlockRunner> {
   const { analysed, stageCount, onBatch } = given;
   const { cuts } = analysed.detected.partition;

@@ -35,7 +35,7 @@ export interface HealingRequest {
   readonly engine: Engine;
   /** The dense model. */
   readonly teacher: UnderstoodModel;
-  /** The pruned one, which stays as it is. */
+  /** The pruned one, which remains as it is. */
   readonly student: UnderstoodModel;
   /** Token windows of equal length to learn on, at least one. */
   readonly windows: readonly Int32Array[];
@@ -202,7 +202,7 @@ interface Batching {
   readonly training: readonly (readonly Batch[])[];
   readonly heldOut: readonly Batch[];
   readonly all: readonly Batch[];
-  /** Batches of a whole step. */
+  /** Batches of an entire step. */
   readonly perStep: number;
   /** Bytes of a batch's hidden states, at most. */
   readonly stateBytes: number;
@@ -227,7 +227,7 @@ function planBatches({ windows, heldOut, settings, student: { analysed } }: Heal
   return { training, heldOut: checks, all: [...batches, ...checks], perStep, stateBytes };
 }
 
-/** Values beside the hidden states depend on the size of a batch, and rarely on its tokens. */
+/** Values next to the hidden states depend on the size of a batch, and rarely on its tokens. */
 const oneOfEachSize = (batches: readonly Batch[]): Batch[] =>
   batches.filter(({ batchSize }, at) => batches.findIndex((other) => other.batchSize === batchSize) === at);
 

@@ -155,7 +155,7 @@ interface Move extends ReturnType<TrainingStores['advance']> {
 
 async function moveGroup({ gradients }: Training, at: number, { from, to, ...given }: Move): Promise<void> {
   const gradient = await getList(gradients, at);
-  // What is the best state meanwhile must stay as it is.
+  // What is the best state meanwhile must remain as it is.
   const get = async (store: TensorStore) => (from === to ? getList(store, at) : (await getList(store, at)).slice());
   const put = from === to ? putList : giveList;
   const weights = await get(from.weights);

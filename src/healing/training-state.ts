@@ -16,7 +16,7 @@ export interface CurvePoint {
   readonly heldOut?: number;
 }
 
-/** Where training stands, beside the weights. */
+/** Where training stands, next to the weights. */
 export interface TrainingFacts {
   /** Steps done. */
   readonly step: number;

@@ -37,7 +37,7 @@ export interface WatchedProcess {
 }
 
 /**
- * Watches a process that was just started. Memory is watched on Linux alone. Silence counts by what the process got of the
+ * Watches a process that was just started. Memory is watched only on Linux. Silence counts by what the process got of the
  * processors, where the system tells: one that waits for them is not at fault.
  * @param pathBytes size of the models that it works on, but for those that it downloads
  * @param scheduling what the threads of a process got so far

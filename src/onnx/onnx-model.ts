@@ -61,7 +61,7 @@ export interface SharedWeight {
   readonly byteLength: number;
 }
 
-/** The decoder that starts without past, and what held it together with the one that goes on. */
+/** The decoder that starts without past, and what joined it with the one that reads a past. */
 export interface NoPastBranch {
   readonly model: OnnxModel;
   /** The merged model with empty branches. */

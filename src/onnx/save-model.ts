@@ -157,7 +157,7 @@ function createSteps({ tensors }: StoragePlan, { onProgress, signal }: JobContro
   };
 }
 
-/** Writes one file; a failure closes it before it goes on. */
+/** Writes one file; a failure closes it before it is thrown. */
 async function writeFile(
   folder: SinkFolder,
   path: string,

@@ -32,7 +32,7 @@ export interface RuleSite {
   dims(value: string): readonly number[];
   /** Contents of a small integer value; throws `TraceStop` when they are unknown. */
   ints(value: string): readonly number[];
-  /** Whether the value comes from weights and constants alone. */
+  /** Whether the value comes only from weights and constants. */
   isConstant(value: string): boolean;
   /** Node that makes a value. */
   producerOf(value: string): NodeProto | undefined;

@@ -168,7 +168,7 @@ export const EXPERTS = {
   ),
   'com.microsoft.QMoE': experts(
     { lower: mixPackedExperts },
-    // Scales are trained in place of the codes, which stay.
+    // Scales are trained in place of the codes, which remain.
     { 3: 'matrix', 4: 'expert biases', 6: 'matrix', 7: 'expert biases' },
   ),
 } as const satisfies Family;

@@ -132,7 +132,7 @@ function rotate(c: LoweringContext, x: Value): Value {
   });
 }
 
-/** Positions as they are given, or that of the first token alone: as many as there are in the cache. */
+/** Positions as they are given, or only that of the first token: as many as there are in the cache. */
 function firstPosition(c: LoweringContext): Value {
   if (c.has(9)) return c.input(9);
   const hasPast = c.has(3) && !c.input(3).dims.includes(0);
@@ -161,7 +161,7 @@ export function runGroupQuery(node: NodeProto, graph: GraphProto): NodeProto[] |
   return hasNorms || slides ? simplify(node) : undefined;
 }
 
-/** All of it in primitives; B, S and the length of the past stay open. */
+/** All of it in primitives; B, S and the length of the past remain open. */
 export function writeOutGroupQuery(node: NodeProto, graph: GraphProto, headSize: number): NodeProto[] {
   const [heads, kvHeads] = [intAttribute(node, 'num_heads', 1), intAttribute(node, 'kv_num_heads', 1)];
   const packed = isPresent(node.input[1]) ? 0 : 2 * kvHeads;

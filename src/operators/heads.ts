@@ -63,7 +63,7 @@ export function perChannel(site: RuleSite, value: string | undefined, heads: Cod
   return [{ value, label: { axis, codes: channelsOf(heads, dims[axis] ?? 0) } }];
 }
 
-/** Query heads in groups: each group's shared code, and the group of each unit. One KV head for all stays as it is. */
+/** Query heads in groups: each group's shared code, and the group of each unit. One KV head for all remains as it is. */
 export function groupHeads(heads: Codes, groupCount: number): { groups: Codes; told: Omit<RuleResult, 'findings'> } {
   if (groupCount === heads.length) return { groups: heads, told: {} };
   if (groupCount === 1) return { groups: Int32Array.of(FREE), told: { sharesKeyValue: true } };

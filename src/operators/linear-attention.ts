@@ -47,7 +47,7 @@ const alongHeads = fromOutput(
   ({ node }) => outputHeads(headsOf(node)),
 );
 
-/** Units are the heads of the output; where the other count is smaller it is that of the groups, one for all stays. */
+/** Units are the heads of the output; where the other count is smaller it is that of the groups, one for all remains. */
 const mendCounts: MendRule = ({ node, unitCount, groupCount, isGrouped }) => {
   const { queryHeads, valueHeads } = headsOf(node);
   const units = outputHeads({ queryHeads, valueHeads });

@@ -188,7 +188,7 @@ interface Contraction {
   readonly result: string;
 }
 
-/** Without a result every letter that occurs once stays, in alphabetical order. */
+/** Without a result every letter that occurs once remains, in alphabetical order. */
 function readEquation(node: NodeProto): Contraction {
   const equation = textAttribute(node, 'equation').replaceAll(' ', '');
   const [left = '', right] = equation.split('->');

@@ -13,7 +13,7 @@ export const SAME: Resize = { from: 1, to: 1 };
 /** A node of a module that loses units. Dims and contents are those of the dense graph. */
 export interface MendSite {
   readonly node: NodeProto;
-  /** Units that stay, and KV groups; without groups as many as units. */
+  /** Units that remain, and KV groups; without groups as many as units. */
   readonly unitCount: number;
   readonly groupCount: number;
   /** Whether several query heads share a KV head. */
@@ -25,7 +25,7 @@ export interface MendSite {
   isConstant(value: string): boolean;
   /** Where the units lie in a value that carries them. */
   labelOf(value: string): AxisLabel | undefined;
-  /** Positions of a labelled axis that stay, ascending. */
+  /** Positions of a labelled axis that remain, ascending. */
   keptPositions(label: AxisLabel): Int32Array;
   /** Axes of a value that shrink. */
   resizes(value: string): ReadonlyMap<number, Resize>;

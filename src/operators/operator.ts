@@ -66,7 +66,7 @@ export const isAttention = (operator: Operator | undefined): boolean => typeof o
 
 /**
  * A rule; one that reads no number off a dim, so that it holds where a dim follows the data; a lowering to operators that
- * have one; or zero: outputs that are whole numbers, or that no input reaches but by steps.
+ * have one; or zero: outputs that are integers, or that no input reaches but by steps.
  */
 export type Gradient = VjpRule | { readonly openRule: VjpRule } | { readonly lower: Lowering } | 'zero' | Missing;
 

@@ -49,7 +49,7 @@ interface Slots {
   readonly bias: number;
 }
 
-/** Its fourth output is the sum, which goes on along the residual stream. */
+/** Its fourth output is the sum, which continues along the residual stream. */
 function sumAndNorm({ node, o, has, input }: LoweringContext, { op, scale, bias }: Slots) {
   const sum = o.add(has(bias) ? o.add(input(0), input(bias)) : input(0), input(1));
   const attributes = { axis: -1, epsilon: { float: readEpsilon(node) } };

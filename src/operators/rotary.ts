@@ -12,7 +12,7 @@ const mendHeads: MendRule = ({ node, labelOf, keptPositions }) => {
   setIntAttribute(node, 'num_heads', (heads * keptPositions(label).length) / label.codes.length);
 };
 
-/** It rotates inside heads, by position: whole heads carry over. */
+/** It rotates inside heads, by position: entire heads carry over. */
 const rotary = (rule: VjpRule): Operator => ({
   ...PLAIN,
   axis: sameShape,

@@ -85,7 +85,7 @@ const mendSlice: MendRule = (site) => {
   }
 };
 
-/** Bounds that take the surviving positions out of the narrowed axis; their step must stay what it was. */
+/** Bounds that take the surviving positions out of the narrowed axis; their step must remain what it was. */
 function newBounds({ node, keptPositions }: MendSite, taken: readonly number[], label: AxisLabel) {
   const newIndex = new Map([...keptPositions(label)].map((position, at) => [position, at]));
   const positions = taken.map((position) => newIndex.get(position)).filter((at) => at !== undefined);

@@ -18,7 +18,7 @@ import { type Applies, type Rows, refusal, row, showValue, suggestValue } from '
 
 export type { HeadUnit };
 
-/** Modules to prune: FFN neurons, attention heads, whole experts, or all of them. */
+/** Modules to prune: FFN neurons, attention heads, entire experts, or all of them. */
 export type ModuleSelection = ModuleKind | 'all';
 
 /** Sparsity of one block: of all its modules, or of each kind. */
@@ -31,7 +31,7 @@ export type AllocationChoice = AllocationName | Allocation | Allocation['allocat
 export interface BudgetOptions {
   /** Fraction of the selected prunable parameters to remove: 0.3 or '30%', from 0 to below 1. */
   readonly sparsity: Fraction;
-  /** Modules to prune; a named kind that cannot be pruned is refused. Default: all that can be pruned; the rest stays, with a remark. */
+  /** Modules to prune; a named kind that cannot be pruned is refused. Default: all that can be pruned; the rest remains, with a remark. */
   readonly modules?: ModuleSelection | undefined;
   /**
    * How the sparsity is spread over the blocks: a name, or a function of what was measured of each module. Default: the
@@ -44,8 +44,8 @@ export interface BudgetOptions {
   /** Widths of FFNs and of experts are kept at multiples of this, the nearest to what was asked; 1 to the widest FFN. Default 1. */
   readonly widthMultiple?: number | undefined;
   /**
-   * Fraction of its neurons that every FFN and every expert keeps in any case, in [0, 1]; at 1 whole experts alone leave a mixture. At 0
-   * an FFN may go entirely under `allocation: 'global'`: it is no longer in the graph. Above 0, and by default, one neuron stays. Attention
+   * Fraction of its neurons that every FFN and every expert keeps in any case, in [0, 1]; at 1 only entire experts leave a mixture. At 0
+   * an FFN may go entirely under `allocation: 'global'`: it is no longer in the graph. Above 0, and by default, one neuron remains. Attention
    * always keeps a KV group.
    */
   readonly minimumWidth?: number | undefined;

@@ -28,7 +28,7 @@ export interface GenerateOptions {
   /** Default: the run's seed. Document i draws from its own stream of it. */
   readonly seed?: number | undefined;
   /**
-   * File (`.jsonl`) that keeps the windows as they are finished; a later run of the same model, seed and settings goes on
+   * File (`.jsonl`) that keeps the windows as they are finished; a later run of the same model, seed and settings resumes
    * from it. It can be a calibration source as it is. Default: none while sampling.
    */
   readonly file?: string | undefined;

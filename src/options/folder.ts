@@ -36,7 +36,7 @@ export interface FolderOptions extends QuantisationOptions, ReadingOptions {
   readonly recipe?: string | undefined;
   /**
    * Texts that the dense and the pruned model are measured on when all is written; their perplexities go into the report.
-   * What was written stays when this fails or is aborted. What the result costs on a few held-out windows is measured before
+   * What was written remains when this fails or is aborted. What the result costs on a few held-out windows is measured before
    * that, unless this is `false`. Default true: no texts.
    */
   readonly evaluation?: TextEvaluation | boolean | undefined;

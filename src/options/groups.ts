@@ -14,7 +14,7 @@ export type FeaturesName = 'post-norm' | 'residual';
 export interface GroupingOptions {
   /** Contexts K that the tokens fall into, at least 1; there are as many function groups. Default 7. */
   readonly contextCount?: number | undefined;
-  /** Context sizes stay within this fraction of their mean; Infinity = plain k-means. Default 0.4. */
+  /** Context sizes remain within this fraction of their mean; Infinity = plain k-means. Default 0.4. */
   readonly clusterBalance?: number | undefined;
   /** Default `post-norm`. */
   readonly features?: FeaturesName | undefined;

@@ -32,7 +32,7 @@ export const row = <const Rest extends Omit<OptionRow, 'flag' | 'help'>>(
   rest: Rest,
 ): { readonly flag: string | undefined; readonly help: string } & NoInfer<Rest> => ({ flag, help, ...rest });
 
-/** The rows without their flags: options of the API alone. */
+/** The rows without their flags: options of the API only. */
 export const withoutFlags = <R extends AnyRows>(rows: R): R =>
   Object.fromEntries(Object.entries(rows).map(([name, row]) => [name, { ...row, flag: undefined }])) as R;
 

@@ -2,18 +2,18 @@ import { either, integer, listOf, text } from './kinds.js';
 import { type Rows, row } from './option.js';
 import { fileList } from './texts.js';
 
-/** Which tokens of a vocabulary stay. */
+/** Which tokens of a vocabulary remain. */
 export interface VocabularyOptions {
-  /** Languages by ISO 639 code, such as `en`, `code` for ASCII alone, or Unicode scripts, such as `Cyrillic`. Default: all. */
+  /** Languages by ISO 639 code, such as `en`, `code` for ASCII only, or Unicode scripts, such as `Cyrillic`. Default: all. */
   readonly keepLanguages?: readonly string[] | undefined;
-  /** Tokens that stay, special ones included: those that merges make first. Default: all of the languages. */
+  /** Tokens that remain, special ones included: those that merges make first. Default: all of the languages. */
   readonly vocabularySize?: number | undefined;
   /**
    * The remaining tokens: a list of tokens or ids, a text file with a token a line, a JSON file with such a list, or
    * `fang-prune-vocabulary.json` of an earlier result. Default: none is named.
    */
   readonly vocabulary?: string | readonly (string | number)[] | undefined;
-  /** Text files whose tokens stay too, the commonest first; half of `vocabularySize` at most. Default: none. */
+  /** Text files whose tokens remain too, the commonest first; half of `vocabularySize` at most. Default: none. */
   readonly texts?: readonly string[] | undefined;
 }
 

@@ -9,7 +9,7 @@ import type { ResultPlaces } from './write-result.js';
 
 export interface PlaceOptions {
   readonly force: boolean;
-  /** A run that was cut off goes on, and may have written some of it. Default false. */
+  /** A run that was cut off resumes, and may have written some of it. Default false. */
   readonly resuming?: boolean | undefined;
   readonly calibration: ResolvedCalibration | undefined;
 }

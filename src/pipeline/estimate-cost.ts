@@ -404,7 +404,7 @@ function measuringSteps({ size, costs, options, tokenCount, passes }: MeasuringR
   const ordering = sums ? MS.ordered * cubes(modules) + MS.orderedSquare * squares(modules) : 0;
   const mixtures = modules.filter(({ experts }) => experts !== undefined);
   const experts = sum(mixtures.map(({ parameters }) => parameters));
-  // Beside the experts of each token those that it would go to without one of them.
+  // Next to the experts of each token those that it would go to without one of them.
   const mixed = sum(mixtures.map(({ outputs, experts: { perToken } = NO_EXPERTS }) => 2 * perToken * outputs));
   const tried = Math.min(MOST.experts, tokenCount);
   const expertPasses = EXPERT_PASSES.whole + (options.allocation.takesUnevenSteps ? EXPERT_PASSES.inside : 0);

@@ -27,7 +27,7 @@ export function variantFile({ modelFile, embeddings }: Folder, layout: FolderLay
   const known = parseModelName(modelFile.slice(at))?.stem ?? 'model';
   // transformers.js looks for `model`, but where an embedding model of its own stands in front.
   const stem = embeddings === undefined && known.startsWith('decoder_') ? 'model' : known;
-  // An embedding model stays where it lies, and is looked for next to the decoder.
+  // An embedding model remains where it lies, and is looked for next to the decoder.
   const inside = at === 0 && embeddings === undefined ? 'onnx/' : modelFile.slice(0, at);
   return `${inside}${stem}${DTYPES[dtype].suffix}.onnx`;
 }

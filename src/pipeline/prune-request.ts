@@ -16,7 +16,7 @@ export interface LadderRequest extends Omit<PruneRequest, 'sparsity'> {
    * things. May be left out for a dry run.
    */
   readonly out?: string | undefined;
-  /** Replace rungs that exist. Default false: the run does not start. Other things in `out` stay. */
+  /** Replace rungs that exist. Default false: the run does not start. Other things in `out` remain. */
   readonly force?: boolean | undefined;
   /** Path of the reports, ending in `.json`: `a.json` makes `a-10.json`, ... Default: in each rung; `false` writes none. */
   readonly report?: string | boolean | undefined;

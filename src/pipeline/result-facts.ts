@@ -25,7 +25,7 @@ export function mendDocuments(
   return documentsOf(folder, model, blockWidths(detected.layout, kept));
 }
 
-/** The folder's JSON files as they fit a model of such widths; without widths those stay as they are. */
+/** The folder's JSON files as they fit a model of such widths; without widths those remain as they are. */
 export function documentsOf(
   { documents, modelFile }: ModelFolder,
   model: OnnxModel,

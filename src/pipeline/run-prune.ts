@@ -57,7 +57,7 @@ import {
   writeResult,
 } from './write-result.js';
 
-/** Prunes a model folder at one sparsity. @param vocabulary which tokens stay; default all */
+/** Prunes a model folder at one sparsity. @param vocabulary which tokens remain; default all */
 export async function runPrune(
   platform: Platform,
   request: PruneRequest,
@@ -116,7 +116,7 @@ export interface PruneTarget {
   readonly results: readonly ResultPlaces[];
   /** Sizes that results are to meet, in place of sparsities. */
   readonly shrink?: ResolvedShrink | undefined;
-  /** Which tokens stay. Absent: all. */
+  /** Which tokens remain. Absent: all. */
   readonly vocabulary?: JobVocabulary | undefined;
   /** Called while no other process may write there. */
   readonly finish: (reports: readonly PruneReport[]) => Promise<readonly PruneReport[]>;

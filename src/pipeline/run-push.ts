@@ -46,7 +46,7 @@ const REPORTS = new RegExp(`(^|/)${REPORT_NAME}\\.(json|html)$`);
 
 /**
  * Uploads a folder that a run wrote, in one commit, with a page that says what it is. Of the files that its manifest lists those
- * go that are known to belong to a model; others go by their names alone.
+ * go that are known to belong to a model; others go only by their names.
  */
 export async function runPush(platform: Platform, request: PushRequest): Promise<PushedFolder> {
   checkOptions(request, rowsOf(PUSH));

@@ -10,7 +10,7 @@ import { runPrune } from './run-prune.js';
 import type { StagesOption } from './stages.js';
 import type { JobVocabulary } from './vocabulary/trimmed-folder.js';
 
-/** A model to be written in other dtypes; all its neurons and heads stay. */
+/** A model to be written in other dtypes; all its neurons and heads remain. */
 export interface QuantizeRequest
   extends Omit<FolderOptions, 'recipe' | 'statistics' | 'stopHealing'>,
     RunOptions,
@@ -26,7 +26,7 @@ const REMOVE_NOTHING = { sparsity: 0, method: 'magnitude' } as const;
 
 /**
  * Writes a model folder in other dtypes: a pruning run that removes nothing. Half the calibration windows are the model's own writing.
- * @param vocabulary which tokens stay; default all
+ * @param vocabulary which tokens remain; default all
  */
 export function runQuantize(
   platform: Platform,

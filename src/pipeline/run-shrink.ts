@@ -35,7 +35,7 @@ export interface ShrinkRequest
     StagesOption {
   /**
    * Your text, `.txt` or `.jsonl`: the model is measured on it, and chosen by its last part. Where the vocabulary is trimmed, tokens of
-   * its first three quarters stay. Default: a bundled text.
+   * its first three quarters remain. Default: a bundled text.
    */
   readonly text?: string | undefined;
 }
@@ -90,7 +90,7 @@ export function checkShrink(request: ShrinkRequest, isPlan = false): void {
   if (vocabularyOf(request) !== undefined) checkTrimming(request);
 }
 
-/** Which tokens stay; undefined where all do. */
+/** Which tokens remain; undefined where all do. */
 export function vocabularyOf({
   keepLanguages,
   vocabularySize,

@@ -2,7 +2,7 @@
 export interface HubSettings {
   /** Address of the Hub without a slash at its end: `HF_ENDPOINT`, in pages `hub.endpoint`. */
   readonly endpoint: string;
-  /** Sent to that address alone: `HF_TOKEN`, or the file that `hf auth login` writes; in pages `hub.token`. */
+  /** Sent only to that address: `HF_TOKEN`, or the file that `hf auth login` writes; in pages `hub.token`. */
   readonly token?: string | undefined;
   /** Use the store only: `HF_HUB_OFFLINE`. */
   readonly offline: boolean;
@@ -72,7 +72,7 @@ export interface HubStore {
   contentOf(path: string): Promise<object>;
 }
 
-/** A file on its way; what has come stays when the connection, or the process, ends. */
+/** A file on its way; what has come remains when the connection, or the process, ends. */
 export interface IncomingFile {
   /** Bytes that are here. */
   readonly byteLength: number;

@@ -111,7 +111,7 @@ export async function checkpoint<T>(
 /** A folder next to what a run makes, for what is not complete. */
 export interface Workspace {
   readonly journal: Journal;
-  /** Nothing was there, the same run goes on, or another run's leavings gave way. */
+  /** Nothing was there; files of the same run, which it resumes from; or those of another run, which were removed. */
   readonly found: 'nothing' | 'same' | 'other';
   /** As messages name it. */
   readonly folder: string;
@@ -130,6 +130,6 @@ export interface WorkspaceRequest {
   readonly output: string;
   /** Equal for two runs with the same result; undefined for a run that no other can resume. */
   readonly key: string | undefined;
-  /** Whether to go on with what the same run left. */
+  /** Whether to resume from what the same run left. */
   readonly resume: boolean;
 }

@@ -29,7 +29,7 @@ export interface Platform {
   readonly hashCache?: HashCache | undefined;
   /** @throws OptionError for an execution provider that is not known here; EngineError when none of them starts. */
   createEngine(choice: EngineChoice): Promise<Engine>;
-  /** Ends what takes too long, where the platform can; elsewhere it goes on. */
+  /** Ends what takes too long, where the platform can; elsewhere it runs to its end. */
   readonly limitTime: LimitTime;
   /** Cores that threads may run on, as far as the platform tells. */
   readonly coreCount?: number | undefined;
@@ -189,7 +189,7 @@ export interface EngineChoice {
   readonly engine?: Engine | undefined;
 }
 
-/** A platform with some members replaced. Getters stay getters: reading `hub` reads the user's token. */
+/** A platform with some members replaced. Getters remain getters: reading `hub` reads the user's token. */
 export const withMembers = (platform: Platform, members: Partial<Platform>): Platform =>
   Object.defineProperties({} as Platform, {
     ...Object.getOwnPropertyDescriptors(platform),

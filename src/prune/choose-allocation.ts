@@ -22,7 +22,7 @@ const CHECKPOINT = 'candidates';
 
 /**
  * Chooses between the candidates of an allocation: the model is pruned by each on some calibration windows, without refinements,
- * and the drafts' predictions on others are compared with the dense model's. The first candidate stays where no other is clearly
+ * and the drafts' predictions on others are compared with the dense model's. The first candidate remains where no other is clearly
  * better. Orders and prices of units are those of all windows.
  *
  * @returns the allocation of the job where it has no candidates, they take the same, or there are no windows to compare them on.

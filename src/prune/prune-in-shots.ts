@@ -135,7 +135,7 @@ function join(
   return joined;
 }
 
-/** Neurons that stay in the remaining experts, in the dense model's units. */
+/** Neurons that remain in the remaining experts, in the dense model's units. */
 function joinNeurons(known: ModuleOutcome | undefined, { keep, neurons }: ModuleOutcome): Int32Array | undefined {
   if (known?.neurons === undefined) return neurons;
   const before = known.neurons;

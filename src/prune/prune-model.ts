@@ -22,7 +22,7 @@ export interface PruneExtras {
 
 /**
  * Prunes a model. The dense model is measured as far as the method needs it, the sparsity is spread, and the blocks shrink;
- * with several shots all of that happens several times. The model given stays as it is. Saving the result raises a
+ * with several shots all of that happens several times. The model given remains as it is. Saving the result raises a
  * NumericalError where a weight that no stage read holds NaN.
  */
 export async function pruneModel(job: PruneJob, extras: PruneExtras = {}): Promise<PruneOutcome> {

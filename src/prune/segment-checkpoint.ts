@@ -16,7 +16,7 @@ const entryOf = (segment: number): string => `segment-${segment}`;
 
 /** Keeps what a loop over the segments has done, so that a run that was cut off can resume behind it. */
 export interface SegmentCheckpoint {
-  /** Segment to go on at; what came of those before it was kept. */
+  /** Segment to resume at; results of those before it were saved. */
   readonly start: number;
   /** Entries of the segments before `start`, in order. */
   added(): AsyncGenerator<unknown>;

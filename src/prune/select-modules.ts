@@ -20,14 +20,14 @@ export interface Selection {
   readonly remarks: string[];
   /** Those of them that name the entire run's sparsity, also in one of its rounds. */
   readonly burden: readonly string[];
-  /** Kinds that stay whole, so that one other kind bears the sparsity alone; none where several kinds do. */
+  /** Kinds that remain whole, so that one other kind bears the sparsity alone; none where several kinds do. */
   readonly unpruned: readonly Unrecognised['kind'][];
 }
 
 type Given = Pick<PruneJob, 'analysed' | 'options'>;
 
 /**
- * Chooses the modules that may shrink. Modules that cannot be pruned stay where the user named none.
+ * Chooses the modules that may shrink. Modules that cannot be pruned remain where the user named none.
  * @throws OptionError for a block that does not exist; UnsupportedModelError when a module that was asked for cannot be pruned, or none can.
  */
 export function selectModules(given: Given): Selection {
@@ -72,21 +72,22 @@ function trySelection({ analysed, options }: Given): Selection | { readonly obst
   refuseAbsentKinds(analysed.detected.layout, options);
   refuseExperts(analysed.detected.layout, options);
   const asked = modules.filter(({ kind }) => options.modules.has(kind));
-  const staying = unrecognised.filter(({ kind }) => {
+  const unprunable = unrecognised.filter(({ kind }) => {
     const asked = kindAsked(kind);
     return asked === undefined || options.modules.has(asked);
   });
-  const refused = asked.length === 0 ? staying : staying.filter((found) => wasNamed(options, found));
-  if (asked.length === 0 && staying.length === 0)
+  const refused = asked.length === 0 ? unprunable : unprunable.filter((found) => wasNamed(options, found));
+  if (asked.length === 0 && unprunable.length === 0)
     return { obstacle: `the model has no ${[...options.modules].join(' or ')}` };
   if (refused.length > 0 || asked.length === 0) return { obstacle: describeRefused(refused, options) };
-  const remarks = groupUnrecognised(staying).map(
+  const remarks = groupUnrecognised(unprunable).map(
     ({ name, first }) => `${name}: stays as it is; ${first.node}: ${first.reason}`,
   );
-  // Blocks whose heads stay keep their KV heads, and by default all blocks have as many.
+  // Blocks whose heads remain keep their KV heads, and by default all blocks have as many.
   const headsStay =
     !options.perBlockKvHeads &&
-    (staying.some(({ kind }) => kind === 'attention') || asked.some(({ attentionType }) => attentionType === 'shared'));
+    (unprunable.some(({ kind }) => kind === 'attention') ||
+      asked.some(({ attentionType }) => attentionType === 'shared'));
   const even = asked.filter(({ attentionType }) => attentionType !== 'full' || !headsStay);
   if (even.length === 0)
     return { obstacle: 'all attention stays: some KV heads cannot be pruned, and all blocks keep as many' };
@@ -111,12 +112,12 @@ function trySelection({ analysed, options }: Given): Selection | { readonly obst
   const selected = even.filter(
     (module) => module.unitCount > leastUnits(module, options) && !(blind && module.kind === 'experts'),
   );
-  const unpruned = findUnpruned(selected, staying);
+  const unpruned = findUnpruned(selected, unprunable);
   const burden = unpruned.length > 0 ? describeOneKind({ modules: selected, unpruned }, { analysed, options }) : [];
   return { modules: selected, unpruned, burden, remarks: [...(isOnlyRound(options) ? burden : []), ...remarks] };
 }
 
-/** Mixtures that lose whole experts alone, since their neurons cannot leave; a line for each reason. */
+/** Mixtures that lose only entire experts, since their neurons cannot leave; a line for each reason. */
 function remarkNeurons(modules: readonly PrunableModule[], options: ResolvedOptions): string[] {
   const { allocation, experts, minimumWidth, sparsity } = options;
   if (!allocation.takesUnevenSteps || experts !== undefined || minimumWidth === 1 || sparsity === 0) return [];
@@ -175,11 +176,11 @@ function refuseAbsentKinds({ modules, unrecognised }: ModelLayout, { blockSparsi
   }
 }
 
-/** Kinds that stay while all of the sparsity falls on one other; none where several kinds are pruned. */
-function findUnpruned(modules: readonly PrunableModule[], staying: readonly Unrecognised[]): Unrecognised['kind'][] {
+/** Kinds that remain while all of the sparsity falls on one other; none where several kinds are pruned. */
+function findUnpruned(modules: readonly PrunableModule[], unprunable: readonly Unrecognised[]): Unrecognised['kind'][] {
   const [only, ...others] = new Set(modules.map(({ kind }) => kind));
   if (only === undefined || others.length > 0) return [];
-  return [...new Set(staying.map(({ kind }) => kind).filter((kind) => kindAsked(kind) !== only))];
+  return [...new Set(unprunable.map(({ kind }) => kind).filter((kind) => kindAsked(kind) !== only))];
 }
 
 /** Units that leave where all modules lose alike. */
@@ -188,7 +189,7 @@ export interface Loss {
   readonly unitCount: number;
 }
 
-/** How many units a sparsity takes of some modules of one kind, which lose whole steps: a KV group goes with all its heads. */
+/** How many units a sparsity takes of some modules of one kind, which lose entire steps: a KV group goes with all its heads. */
 export function countLoss(
   modules: readonly PrunableModule[],
   { sparsity, headUnit }: Pick<ResolvedOptions, 'sparsity' | 'headUnit'>,

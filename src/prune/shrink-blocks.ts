@@ -107,7 +107,7 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
 
 /**
  * Takes experts out as the dense model's order says: what the blocks before lose sends few tokens elsewhere. Methods that solve for
- * maps have those that stay make up for them.
+ * maps have those that remain make up for them.
  */
 async function cutExperts(
   context: PruneContext,

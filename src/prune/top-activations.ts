@@ -77,14 +77,14 @@ interface Energies {
 
 function addEnergies({ kept, removed }: ModuleActivations, { cut, energy, channels, firstToken }: Energies): void {
   const { module, keep } = cut;
-  const stays = new Uint8Array(module.unitCount);
-  for (const unit of keep) stays[unit] = 1;
+  const remaining = new Uint8Array(module.unitCount);
+  for (const unit of keep) remaining[unit] = 1;
   const values = tensorFloats(channels, `the inputs of ${module.kind} ${module.block}`);
   const width = energy.length;
   for (let token = 0; token * width < values.length; token++) {
     for (let channel = 0; channel < width; channel++) {
       const value = values[token * width + channel]!;
-      const sums = stays[module.unitOfChannel[channel]!] === 1 ? kept : removed;
+      const sums = remaining[module.unitOfChannel[channel]!] === 1 ? kept : removed;
       sums[firstToken + token]! += energy[channel]! * value * value;
     }
   }

@@ -170,7 +170,7 @@ export function dequantiseProduct(node: NodeProto, site: Site): void {
   ]);
 }
 
-/** Products over a table's levels; blocks that go on in the next row stay unread. */
+/** Products over a table's levels; blocks that continue in the next row remain unread. */
 export function dequantiseTable(node: NodeProto, site: Site): void {
   const { model, replaced } = site;
   const [input = '', codes = '', scales = ''] = node.input;

@@ -9,12 +9,12 @@ import { removeUnits } from './remove-units.js';
 import { giveLinearBias, linearBiasName } from './repair-linear.js';
 import { tidyModel } from './tidy-model.js';
 
-/** Units that stay of one module. */
+/** Units that remain of one module. */
 export interface ModuleCut {
   readonly module: PrunableModule;
   /** Ascending; none where the module is gone entirely. */
   readonly keep: Int32Array;
-  /** Neuron units that stay in each expert of `keep`, see `Removal`. Of a mixture; absent: all. */
+  /** Neuron units that remain in each expert of `keep`, see `Removal`. Of a mixture; absent: all. */
   readonly neurons?: Int32Array | undefined;
 }
 
@@ -64,7 +64,7 @@ export function applyChange(dense: OnnxModel, analysed: AnalysedModel, change: M
   return model;
 }
 
-/** Weights that changed on the way as the pruned model holds them; those of modules that are gone stay as they are given. */
+/** Weights that changed on the way as the pruned model holds them; those of modules that are gone remain as they are given. */
 export function changedWeights(
   { weights }: OnnxModel,
   recorded: Iterable<readonly [string, TensorHandle]>,

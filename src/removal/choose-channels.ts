@@ -10,7 +10,7 @@ export interface ScoredGroup {
 
 export interface ChoiceInput {
   readonly unitCount: number;
-  /** Function groups; units in none of them (the shared group) stay. */
+  /** Function groups; units in none of them (the shared group) remain. */
   readonly groups: readonly ScoredGroup[];
   /** Units to remove from the module. */
   readonly removeCount: number;
@@ -52,7 +52,7 @@ export function chooseChannels(input: ChoiceInput): Choice {
  * group loses the unit. A remainder that a group cannot give is taken from the others.
  *
  * @param minimumPerGroup Units each group keeps.
- * @returns Whole counts, and how many units no group could give.
+ * @returns integers, and how many units no group could give.
  * @see FANG Eq. 7: each function group loses `s F / (F - m)` of its neurons
  */
 export function shareRemovals(

@@ -20,7 +20,7 @@ export interface HeadChoice extends Choice {
 
 /**
  * Chooses which heads leave grouped-query attention. A KV group is as important as its query heads together (their sum:
- * all of them leave with it). At least one KV group, and one query head of each kept group, stays.
+ * all of them leave with it). At least one KV group, and one query head of each kept group, remains.
  *
  * @throws OptionError when heads name a group that does not exist, or groups differ in size.
  */

@@ -1,17 +1,17 @@
 import { type AxisLabel, groupOf } from '../operators/axis-rule.js';
 
-/** Which units and KV groups stay. A group stays as long as one of its units does. */
+/** Which units and KV groups remain. A group remains as long as one of its units does. */
 export interface KeptUnits {
   readonly units: ReadonlySet<number>;
   readonly groups: ReadonlySet<number>;
 }
 
-/** @param keep Unit indices that stay. */
+/** @param keep Unit indices that remain. */
 export function keptUnits(keep: Int32Array, groupOfUnit: Int32Array | undefined): KeptUnits {
   return { units: new Set(keep), groups: new Set(Array.from(keep, (unit) => groupOfUnit?.[unit] ?? unit)) };
 }
 
-/** Positions of a labelled axis that stay, ascending. */
+/** Positions of a labelled axis that remain, ascending. */
 export function keptPositions({ codes }: AxisLabel, { units, groups }: KeptUnits): Int32Array {
   const positions: number[] = [];
   codes.forEach((code, at) => {

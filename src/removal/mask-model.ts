@@ -43,7 +43,7 @@ export async function maskModel(dense: OnnxModel, change: ModelChange, options: 
   return masked;
 }
 
-/** Modules that stay whole, where everything is written in halves, or all do: their maps round too. */
+/** Modules that remain whole, where everything is written in halves, or all do: their maps round too. */
 function nudgedBeside({ modules }: ModelChange, { analysed, nudge, neighbours }: MaskOptions): ModuleCut[] {
   if (nudge === undefined || (neighbours !== 'half' && modules.length > 0)) return [];
   const cut = new Set(modules.map(({ module }) => module.index));
@@ -92,11 +92,11 @@ const GONE: Readonly<Record<number, number>> = { 1: -1e9, [HALF]: -3e4 };
 /** Puts the scores of removed experts far below all others, wherever experts compete. */
 function maskExperts(model: OnnxModel, { module, keep }: ModuleCut, { analysed }: MaskOptions): void {
   const editor = editGraph(model);
-  const stays = new Set(keep);
+  const remaining = new Set(keep);
   for (const { value, readers, dims } of competitions(analysed.detected, module)) {
     const dataType = analysed.facts.first.get(value)!.dataType;
     const mask = Float64Array.from({ length: module.unitCount }, (_, expert) =>
-      stays.has(expert) ? 0 : (GONE[dataType] ?? GONE[1]!),
+      remaining.has(expert) ? 0 : (GONE[dataType] ?? GONE[1]!),
     );
     const name = editor.addWeight(`${value}/gone`, floatsHandle({ dataType, dims }, mask));
     const masked = editor.freshName(`${value}/masked`);
@@ -123,10 +123,10 @@ async function maskNeurons(
   const itemBytes = perExpert / rowCount / codes.length;
   const width = neurons!.length / keep.length;
   keep.forEach((expert, at) => {
-    const stays = new Set(neurons!.subarray(at * width, (at + 1) * width));
+    const remaining = new Set(neurons!.subarray(at * width, (at + 1) * width));
     for (let row = 0; row < rowCount; row += 1) {
       for (const position of codes.keys()) {
-        if (stays.has(codes[position]!)) continue;
+        if (remaining.has(codes[position]!)) continue;
         const start = expert * perExpert + (row * codes.length + position) * itemBytes;
         bytes.fill(zeroAt(expert * rowCount + row, position / codes.length), start, start + itemBytes);
       }

@@ -22,10 +22,10 @@ export interface BlockWidths {
   readonly expertNeuronCount?: number;
 }
 
-/** Units that stay of one module. */
+/** Units that remain of one module. */
 type KeptUnits = Pick<ModuleCut, 'keep' | 'neurons'>;
 
-/** Widths of each block's modules after removal. @param kept Units that stay, by module index. */
+/** Widths of each block's modules after removal. @param kept Units that remain, by module index. */
 export function blockWidths(layout: ModelLayout, kept: ReadonlyMap<number, KeptUnits>): BlockWidths[] {
   return Array.from({ length: layout.blockCount }, (_, block) => {
     const ffn = layout.modules.find((module) => module.block === block && module.kind === 'ffn');
@@ -40,7 +40,7 @@ export function blockWidths(layout: ModelLayout, kept: ReadonlyMap<number, KeptU
   });
 }
 
-/** @param kept Absent: all stay. */
+/** @param kept Absent: all remain. */
 function expertCounts({ unitCount, neurons }: PrunableModule, kept: KeptUnits | undefined): Omit<BlockWidths, 'block'> {
   const expertCount = kept?.keep.length ?? unitCount;
   if (neurons === undefined) return { expertCount };
@@ -48,7 +48,7 @@ function expertCounts({ unitCount, neurons }: PrunableModule, kept: KeptUnits | 
   return { expertCount, expertNeuronCount: width * neurons.unitSize };
 }
 
-/** @param kept Absent: all stay. */
+/** @param kept Absent: all remain. */
 function headCounts(attention: PrunableModule, kept: Int32Array | undefined): Omit<BlockWidths, 'block'> {
   const { unitCount, headsPerUnit = 1, groupOfUnit, kvHeadCount, unitSize, attentionType } = attention;
   const heads = kept ?? Int32Array.from({ length: unitCount }, (_, unit) => unit);
@@ -92,7 +92,7 @@ export interface StoredAs {
 /**
  * Makes config.json say what the pruned graph is like. One number stands for all blocks, so where blocks differ it is the
  * largest and `fang_prune` lists them all; families that list widths by block get their list. `head_dim` is always
- * written: hidden size / heads no longer gives it. What is not known of any block stays as it was. A part that is the
+ * written: hidden size / heads no longer gives it. What is not known of any block remains as it was. A part that is the
  * decoder's own (`text_config`) is mended like the whole.
  */
 export function mendConfig(config: Json, widths: readonly BlockWidths[], storedAs: StoredAs): Json {

@@ -6,7 +6,7 @@ import { editGraph } from './graph-editor.js';
 import { type KeptUnits, keptPositions, keptUnits } from './kept-positions.js';
 import { cutTrace, prunedName } from './remove-units.js';
 
-/** Units of a cut module that stay. */
+/** Units of a cut module that remain. */
 interface Cut {
   readonly module: Pick<PrunableModule, 'index'>;
   readonly keep: Int32Array;
@@ -14,7 +14,7 @@ interface Cut {
 
 /**
  * Cuts the keys and values that several blocks share, in place, where all their readers have lost the same heads: each picks what it
- * still reads of them until then. Where they have lost different heads, or one is still whole, keys and values stay as they are.
+ * still reads of them until then. Where they have lost different heads, or one is still whole, keys and values remain as they are.
  *
  * @param cuts Modules that have been cut.
  */
@@ -31,7 +31,7 @@ export function narrowKeyValues(
   }
 }
 
-/** Units that stay of the module that makes the keys and values, if all others read the same of them. */
+/** Units that remain of the module that makes the keys and values, if all others read the same of them. */
 function commonUnits(
   { members, trace, values }: SharedKeyValues,
   { detected, facts }: Pick<AnalysedModel, 'detected' | 'facts'>,

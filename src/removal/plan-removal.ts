@@ -7,7 +7,7 @@ import type { PrunableModule } from '../architecture/layout.js';
 export type HeadUnit = 'group' | 'query';
 
 /**
- * How a module can shrink: `stepCount` equal steps, of which at least one stays. A step is a neuron, a head, a KV group
+ * How a module can shrink: `stepCount` equal steps, of which at least one remains. A step is a neuron, a head, a KV group
  * with its query heads (`group`), or one query head of every group (`query`). Of experts in groups it is one of every group.
  */
 export interface ShrinkSteps {

@@ -4,9 +4,9 @@ import type { GraphEditor } from './graph-editor.js';
 
 /**
  * Takes experts that have nodes of their own out of the sum that is their mixture's result, and numbers the others again. Nodes
- * that nothing reads any more stay, see `tidyModel`.
+ * that nothing reads any more remain, see `tidyModel`.
  *
- * @param keep Experts that stay, ascending.
+ * @param keep Experts that remain, ascending.
  */
 export function removeBranches(editor: GraphEditor, branches: readonly ExpertBranch[], keep: Int32Array): void {
   const nodes = editor.model.proto.graph!.node;

@@ -19,10 +19,10 @@ export interface Removal {
   readonly facts: TwoRunFacts;
   /** Module of the layout to narrow. */
   readonly module: number;
-  /** Units that stay, ascending. For grouped queries every group that stays must keep the same number. */
+  /** Units that remain, ascending. For grouped queries every group that remains must keep the same number. */
   readonly keep: Int32Array;
   /**
-   * Neuron units that stay in each expert of `keep`, one expert after the other, each ascending and as many as the others. Of a
+   * Neuron units that remain in each expert of `keep`, one expert after the other, each ascending and as many as the others. Of a
    * mixture; absent: all.
    */
   readonly neurons?: Int32Array | undefined;
@@ -54,7 +54,7 @@ function cutNeurons(
   if (found === undefined)
     throw new UnsupportedModelError(`the neurons inside the experts of module ${module} cannot be removed`);
   const width = neurons!.length / keep.length;
-  const staying = Array.from(keep, (_, at) => new Set(neurons!.subarray(at * width, (at + 1) * width)));
+  const remaining = Array.from(keep, (_, at) => new Set(neurons!.subarray(at * width, (at + 1) * width)));
   // Other mixtures may read the same weights, so that this one has a copy since it lost experts.
   const nameNow = (name: string) => (model.weights.has(prunedName(name, module)) ? prunedName(name, module) : name);
   const renamed = { labels: new Map(), handed: new Set<string>() };
@@ -74,14 +74,14 @@ function cutNeurons(
       sliceStack(
         stack,
         axis,
-        staying.map((units) =>
+        remaining.map((units) =>
           Int32Array.from(codes.keys()).filter((position) => codes[position]! < 0 || units.has(codes[position]!)),
         ),
       ),
   });
 }
 
-/** A trace of units, and which of them stay. */
+/** A trace of units, and which of them remain. */
 export interface TraceCut extends Pick<Removal, 'detected' | 'facts' | 'module'> {
   readonly trace: ChannelTrace;
   readonly kept: KeptUnits;

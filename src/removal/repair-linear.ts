@@ -62,7 +62,7 @@ export async function addLinearBias(
   return [place.name, sum];
 }
 
-/** The bias that `addLinearBias` would write; the model stays as it is. Without `bias`, the one that the map has. */
+/** The bias that `addLinearBias` would write; the model remains as it is. Without `bias`, the one that the map has. */
 export async function sumLinearBias(
   model: OnnxModel,
   linear: OutputLinear,
@@ -106,7 +106,7 @@ function biasPlace(model: OnnxModel, linear: OutputLinear): BiasPlace {
   if (place !== undefined) {
     const handle = model.weights.get(place.name)!;
     const { dataType, dims } = handle;
-    // Exporters merge equal weights: a norm's own bias may be the very same one, and stays.
+    // Exporters merge equal weights: a norm's own bias may be the very same one, and remains.
     const reads = editor
       .consumersOf(place.name)
       .flatMap(inputsOf)

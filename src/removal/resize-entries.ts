@@ -8,7 +8,7 @@ export interface SizeOperand {
   readonly slot: number;
   readonly facts: TwoRunFacts;
   readonly isConstant: boolean;
-  /** By entry; absent ones stay. */
+  /** By entry; absent ones remain. */
   readonly entries: ReadonlyMap<number, Resize>;
 }
 

@@ -51,11 +51,11 @@ export interface ScoredModule {
   remove(stepCount: number): Promise<RemovalPlan>;
 }
 
-/** Units of a module that stay. */
+/** Units of a module that remain. */
 export interface RemovalPlan {
   /** Units, ascending. */
   readonly keep: Int32Array;
-  /** `[out, kept channels]` row-major; absent = the kept columns stay as they are. */
+  /** `[out, kept channels]` row-major; absent = the kept columns remain as they are. */
   readonly weight?: Float32Array;
   readonly bias?: Float64Array;
   /** Result of each group, in order. */
@@ -69,7 +69,7 @@ export interface RepairedGroup {
   readonly statistics: ChannelStatistics;
   /** `[out, channels]` before. */
   readonly weight: LinearWeight;
-  /** Channels that stay, ascending positions among the group's. */
+  /** Channels that remain, ascending positions among the group's. */
   readonly kept: Int32Array;
   readonly repaired: Compensated;
 }

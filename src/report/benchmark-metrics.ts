@@ -23,7 +23,7 @@ export interface SpeedMeasurements {
   readonly peakMemoryBytes: number;
 }
 
-/** A speed beside the reference's. */
+/** A speed next to the reference's. */
 export interface ComparedSpeed extends Partial<Pick<Speedup, 'interval'>> {
   readonly verdict: SpeedVerdict;
 }

@@ -21,7 +21,7 @@ export interface ModelDescription {
   readonly hiddenSize: number;
   readonly vocabularySize: number;
   readonly parameters: { readonly total: number; readonly prunable: number };
-  /** Bytes of the tables of per-layer embeddings, which stay (Gemma 3n and 4). Absent for a model without. */
+  /** Bytes of the tables of per-layer embeddings, which remain (Gemma 3n and 4). Absent for a model without. */
   readonly perLayerEmbeddingBytes?: number;
   readonly blocks: readonly BlockDescription[];
   readonly unrecognised: readonly Unrecognised[];

@@ -6,7 +6,7 @@ import type { TopTokensReport } from './report-schema.js';
 /** Tokens that examples are picked from. */
 const TYPICAL_COUNT = 64;
 
-/** Tokens by which of a module's units answer them more than usual: those that stay (0), or those that left (1). */
+/** Tokens by which of a module's units answer them more than usual: those that remain (0), or those that left (1). */
 export function describeTopTokens(
   { kept, removed }: ModuleActivations,
   { windows, decode }: Pick<TopActivations, 'windows'> & { readonly decode: Decode | undefined },
@@ -23,6 +23,6 @@ export function describeTopTokens(
         .slice(0, TYPICAL_COUNT),
     );
   const contexts = { contextCount: 2, contextOfToken, typicalTokens: [most(kept, 0), most(removed, 1)] };
-  const [stayed, left] = describeContexts({ contexts, windows, decode });
-  return { keptShare: Number(keptShare.toPrecision(4)), kept: stayed!, removed: left! };
+  const [byKept, byRemoved] = describeContexts({ contexts, windows, decode });
+  return { keptShare: Number(keptShare.toPrecision(4)), kept: byKept!, removed: byRemoved! };
 }

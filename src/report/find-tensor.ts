@@ -5,10 +5,10 @@ import type { TensorMap } from '../onnx/safetensors.js';
 import { describeShape, type TensorShape } from '../onnx/tensor-handle.js';
 import { damaged, type SavedKind } from './saved-file.js';
 
-/** `TensorProto.DataType` numbers of what is saved beside JSON files. */
+/** `TensorProto.DataType` numbers of what is saved next to JSON files. */
 export const TENSOR_TYPES = { float: 1, int: 6, double: 11 } as const;
 
-/** Tensors beside a JSON file. */
+/** Tensors next to a JSON file. */
 export interface SavedTensors {
   readonly tensors: TensorMap;
   /** For messages: what is saved, and in which files. */

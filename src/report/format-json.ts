@@ -1,4 +1,4 @@
-/** Objects of plain values up to this length stay on one line. */
+/** Objects of plain values up to this length remain on one line. */
 const LINE_LIMIT = 110;
 
 /**

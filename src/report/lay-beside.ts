@@ -10,7 +10,7 @@ export interface NamedReport {
 }
 
 /**
- * Lays other runs beside a report's own.
+ * Lays other runs next to a report's own.
  * @throws OptionError for runs of another dense model.
  */
 export function layBeside(report: PruneReport, others: readonly NamedReport[]): PruneReport {

@@ -122,14 +122,14 @@ function isAscending(keep: unknown, unitCount: number): keep is number[] {
   );
 }
 
-/** Units that stay in each expert. `undefined` where they are not as many in each. */
+/** Units that remain in each expert. `undefined` where they are not as many in each. */
 function readRows(list: unknown, rowCount: number, unitCount: number): number[][] | undefined {
   if (!Array.isArray(list) || list.length !== rowCount) return undefined;
   const rows = list.map((row) => readUnitBits(row, unitCount) ?? []);
   return rows.every(({ length }) => length > 0 && length === rows[0]!.length) ? rows : undefined;
 }
 
-/** Grouped queries: every KV head that stays serves as many query heads. */
+/** Grouped queries: every KV head that remains serves as many query heads. */
 function isEven(keep: readonly number[], { groupOfUnit }: PrunableModule): boolean {
   if (groupOfUnit === undefined) return true;
   const counts = new Map<number, number>();

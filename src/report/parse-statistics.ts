@@ -105,7 +105,7 @@ export interface OpenStatistics {
 }
 
 /**
- * Opens statistics for a model. Sums stay in the file until they are read; their shapes are checked at once.
+ * Opens statistics for a model. Sums remain in the file until they are read; their shapes are checked at once.
  * @throws ModelFormatError naming file and module or tensor where one does not fit.
  */
 export async function parseStatistics(saved: SavedStatistics, context: StatisticsContext): Promise<OpenStatistics> {

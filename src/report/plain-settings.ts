@@ -22,7 +22,7 @@ export interface RunSettings {
   readonly executionProvider?: string | readonly string[] | undefined;
   readonly keepLanguages?: readonly string[] | undefined;
   readonly vocabularySize?: number | undefined;
-  /** File of the tokens that stay. */
+  /** File of the tokens that remain. */
   readonly vocabulary?: string | undefined;
 }
 

@@ -50,7 +50,7 @@ export interface ReportInput {
   readonly windows: readonly Int32Array[];
   /** Quotes calibration text where contexts are shown; absent: none is quoted. */
   readonly decode?: Decode | undefined;
-  /** Tokens that activate units, for units that stay and that leave. */
+  /** Tokens that activate units, for units that remain and that leave. */
   readonly topActivations?: TopActivations | undefined;
   readonly statistics?: StatisticsReport | undefined;
   readonly size?: SizeReport | undefined;

@@ -33,10 +33,10 @@ export interface RecipeModule {
   readonly index: number;
   readonly block: number;
   readonly kind: ModuleKind;
-  /** Units that stay, ascending. */
+  /** Units that remain, ascending. */
   readonly keep: readonly number[];
   /**
-   * Neurons that stay in each expert of `keep`, as many in each, in hexadecimal digits (`writeUnitBits`); units of several neurons, where
+   * Neurons that remain in each expert of `keep`, as many in each, in hexadecimal digits (`writeUnitBits`); units of several neurons, where
    * these can only leave together. Absent: all.
    */
   readonly neurons?: readonly string[];

@@ -65,7 +65,7 @@ export interface PruneReport {
   readonly samples?: readonly SampleReport[];
   /** Every rung of the ladder that the run was part of, the dense model first; there when the whole ladder has ended. */
   readonly ladder?: readonly RungReport[];
-  /** This run, and others of the same dense model that were laid beside it. */
+  /** This run, and others of the same dense model that were laid next to it. */
   readonly beside?: readonly BesideReport[];
   /** Cost of pruning on other texts than the calibration's. */
   readonly bias?: readonly BiasReport[];
@@ -84,7 +84,7 @@ export interface PruneReport {
   readonly healing?: HealingReport;
   /** That the written model computes what the masked original does; absent where nothing was written or compared. */
   readonly certificate?: CertificateReport;
-  /** Files beside the model; absent for a dry run. */
+  /** Files next to the model; absent for a dry run. */
   readonly sideFiles?: SideFilesReport;
   readonly timings: readonly StageTiming[];
   /** Largest resident memory of the process, where the platform tells. */
@@ -92,7 +92,7 @@ export interface PruneReport {
   readonly remarks: readonly string[];
 }
 
-/** Files beside a model, relative to its folder, with `/`. */
+/** Files next to a model, relative to its folder, with `/`. */
 export interface SideFilesReport {
   /** Copied into the result. */
   readonly copied: readonly string[];
@@ -126,7 +126,7 @@ export interface CertificateReport {
   readonly from: HeldOutOrigin;
   /**
    * Whether ONNX Runtime opened the written model by its path. Else it was read block by block with operators written out: the
-   * installed runtime runs neither it nor the original as they are, or the machine has too little memory for the whole model.
+   * installed runtime runs neither it nor the original as they are, or the machine has too little memory for the entire model.
    */
   readonly opened: boolean;
   /**
@@ -155,7 +155,7 @@ export interface CertificateReport {
 }
 
 /**
- * How well the written model predicts the next token beside the dense one, on some windows that the run did not learn from. Both
+ * How well the written model predicts the next token compared with the dense one, on some windows that the run did not learn from. Both
  * were opened as their users open them.
  */
 export interface QualityReport extends PredictionComparison {
@@ -240,7 +240,7 @@ export interface VocabularyReport {
   readonly rows: BeforeAfter;
   /** Tokens of the tokenizer, added ones included. */
   readonly tokens: BeforeAfter;
-  /** Tokens that stay, by why. */
+  /** Tokens that remain, by why. */
   readonly reasons: TokenCounts;
   /** Merges of BPE; absent for other tokenizers. */
   readonly merges?: BeforeAfter;
@@ -250,13 +250,13 @@ export interface VocabularyReport {
   readonly tables: readonly { readonly name: string; readonly rows: BeforeAfter; readonly bytes: BeforeAfter }[];
 }
 
-/** How the logits of tokens that stayed compare with the original's. */
+/** How the logits of tokens that remained compare with the original's. */
 export interface TrimmingCertificate {
   /** Windows read by both models. */
   readonly windows: number;
   /** Tokens read. */
   readonly tokens: number;
-  /** Largest difference of two logits of a token that stayed, as a fraction of the range of logits. */
+  /** Largest difference of two logits of a token that remained, as a fraction of the range of logits. */
   readonly gap: number;
   /** Whether every such logit has the same bits. */
   readonly equal: boolean;
@@ -271,7 +271,7 @@ export interface ResultVocabularyReport extends VocabularyReport {
   readonly certificate?: TrimmingCertificate;
 }
 
-/** Bits for each byte of a text, with all tokens and with those that stay. */
+/** Bits for each byte of a text, with all tokens and with those that remain. */
 export interface TrimmingCost extends BeforeAfter {
   /** `source`: the last quarter of the user's text. `text`: the bundled text that results are checked on. */
   readonly from: 'source' | 'text';
@@ -404,9 +404,9 @@ export interface ModuleReport {
   readonly parametersAfter: number;
   /** Fraction of the module's parameters removed. */
   readonly sparsity: number;
-  /** Units that stay, in the order in which the model holds them: ascending, but for neurons of models that came in blocks. */
+  /** Units that remain, in the order in which the model holds them: ascending, but for neurons of models that came in blocks. */
   readonly keep: readonly number[];
-  /** Neurons of each expert of a mixture; absent where they stay. */
+  /** Neurons of each expert of a mixture; absent where they remain. */
   readonly neurons?: BeforeAfter;
   /** Loss of the module's output on the calibration tokens; absent where nothing was removed or no token read. */
   readonly error?: OutputError;
@@ -445,7 +445,7 @@ export interface CostCurve {
 
 /** Which experts of a mixture the tokens of each context go to, in the dense model. */
 export interface RoutingReport {
-  /** Tokens of a context that go to an expert: `tokens[context][expert]`; each token goes to several. `keep` tells which experts stay. */
+  /** Tokens of a context that go to an expert: `tokens[context][expert]`; each token goes to several. `keep` tells which experts remain. */
   readonly tokens: readonly (readonly number[])[];
   /**
    * Normalised mutual information between the context of a token and an expert that it goes to, from 0 (contexts say nothing about

@@ -3,7 +3,7 @@ import { anyText, type Fault, type Fields, findFault, optional, withFields } fro
 import { ENVIRONMENT } from './measurement-kinds.js';
 import type { ModelOrigin } from './model-origin.js';
 
-/** Kind of a JSON file with tensors beside it; also the name of the file in a folder. */
+/** Kind of a JSON file with tensors next to it; also the name of the file in a folder. */
 export type SavedKind = 'recipe' | 'statistics';
 
 /** Fields of every such JSON file. */
@@ -13,7 +13,7 @@ export interface SavedFile {
   readonly version: string;
   readonly model: ModelOrigin;
   readonly tensors: {
-    /** File beside this one. */
+    /** File next to this one. */
     readonly file: string;
     readonly sha256: string;
   };

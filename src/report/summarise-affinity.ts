@@ -6,7 +6,7 @@ export interface AffinityInput {
   readonly affinity: Float64Array;
   readonly contextCount: number;
   readonly groups: NeuronGroups;
-  /** Neurons that stay. */
+  /** Neurons that remain. */
   readonly keep: ArrayLike<number>;
 }
 

@@ -2,8 +2,8 @@
 const PER_DIGIT = 4;
 
 /**
- * Writes which units of a row stay as hexadecimal digits: read as binary digits from left to right, unit 0 first, 1 stands for a unit
- * that stays.
+ * Writes which units of a row remain as hexadecimal digits: read as binary digits from left to right, unit 0 first, 1 stands for a unit
+ * that remains.
  * @param unitCount of the row
  */
 export function writeUnitBits(units: Iterable<number>, unitCount: number): string {

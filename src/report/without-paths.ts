@@ -22,7 +22,7 @@ export interface KnownPlaces {
 }
 
 /**
- * Replaces the absolute paths in plain data by names: their last part, or as many as tell them apart. Relative paths stay, and so
+ * Replaces the absolute paths in plain data by names: their last part, or as many as tell them apart. Relative paths remain, and so
  * does quoted text.
  */
 export function withoutPaths<T>(value: T, { paths: known = [], folders: roots = [] }: KnownPlaces = {}): T {

@@ -186,7 +186,7 @@ function importDomains({ proto }: OnnxModel, domains: readonly string[]) {
   return [...proto.opsetImport, ...missing.map((domain) => create(OperatorSetIdProtoSchema, { domain, version: 1n }))];
 }
 
-/** Sizes of fed weights are open where they can be: graphs that differ in them alone are the same. */
+/** Sizes of fed weights are open where they can be: graphs that differ only in them are the same. */
 const declareFed = ({ name, dataType, dims }: TensorProto, isSized: boolean): ValueInfoProto =>
   makeValueInfo(
     name,

@@ -23,7 +23,7 @@ export interface MeasureRequest {
 /**
  * Runs a stage once for the dims and small contents of the values in it that cannot be extrapolated from two probes. Only shapes leave the graph.
  *
- * @returns facts of those values alone; nothing is run where there are none.
+ * @returns facts of those values only; nothing is run where there are none.
  */
 export async function measureFacts(request: MeasureRequest): Promise<ValueFacts> {
   const { engine, model, index, facts, atHand, outputs, feedsOf } = request;

@@ -26,7 +26,7 @@ export interface OrtEngineOptions {
 
 /**
  * Makes an engine of an ONNX Runtime package, onnxruntime-node or onnxruntime-web, from version 1.21 on. Before 1.22, models
- * are loaded from bytes alone.
+ * are loaded only from bytes.
  * @throws EngineError for older ones.
  */
 export function createOrtEngine(ort: OrtModule, options: OrtEngineOptions = {}): Engine {

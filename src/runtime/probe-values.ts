@@ -196,7 +196,7 @@ interface PlaceholderWeights {
 
 /**
  * Large float weights become zero feeds over one shared buffer, or zeros that the graph makes and drops again where feeds are
- * copied; all others stay initializers.
+ * copied; all others remain initializers.
  */
 async function placeholderWeights({ engine, graph, weights }: ProbeRequest): Promise<PlaceholderWeights> {
   const zeros = new ArrayBuffer(
@@ -261,7 +261,7 @@ export function factOf(tensor: Tensor): ValueFact {
 }
 
 /**
- * Facts of what is computed from weights alone, without running it: a transposed copy of every weight would be as large
+ * Facts of what is computed only from weights, without running it: a transposed copy of every weight would be as large
  * as the model. Returns whether the node is such a one.
  */
 function addWeightSideFacts(

@@ -29,7 +29,7 @@ const LIMITS: ReadonlyMap<string, number> = new Map([
 
 /**
  * Operators of images, signals and chance, which no decoder has. Their kernels take sizes, scales and ranges on
- * trust: they end the process, go on for ever, or take all memory.
+ * trust: they end the process, never end, or take all memory.
  */
 const FOREIGN: ReadonlySet<string> = new Set([
   ...['Resize', 'Upsample', 'GridSample', 'AffineGrid', 'RoiAlign', 'MaxRoiPool', 'MaxUnpool', 'LRN', 'Col2Im'],

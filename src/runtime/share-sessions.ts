@@ -18,7 +18,7 @@ interface Shared {
 }
 
 /**
- * An engine that makes one session of all graphs which differ in names alone, such as blocks of one shape whose weights are fed.
+ * An engine that makes one session of all graphs which differ only in names, such as blocks of one shape whose weights are fed.
  * A session costs megabytes, however small its graph. Weights next to the graph may be tables that all blocks read, such as those
  * of rotary embeddings: they are compared by their bytes.
  */

@@ -5,7 +5,7 @@ import type { Tensor, Tensors } from './engine.js';
 const holders = new WeakMap<ArrayBufferLike, number>();
 
 /**
- * Counts who holds a tensor's memory, from now on the caller alone, so that the last one to release it frees it. Results of an
+ * Counts who holds a tensor's memory, from now on only the caller, so that the last one to release it frees it. Results of an
  * engine are large and many: left to the garbage collector, every 30 MB of them would have it go through the entire heap. A
  * tensor that is not tracked, or that somebody forgets to release, is the garbage collector's as ever.
  */

@@ -7,7 +7,7 @@ import { releaseTensor, retainTensor } from './tensor-memory.js';
  * An entry is overwritten in place, so that the store never holds more than one generation.
  */
 export interface TensorStore {
-  /** The tensor of a batch; it stays as it is until the next `get` or `put`. */
+  /** The tensor of a batch; it remains as it is until the next `get` or `put`. */
   get(batch: number): Promise<Tensor>;
   /** Takes a tensor, which must not change any more, and retains it as long as it needs it. */
   put(batch: number, tensor: Tensor): Promise<void>;

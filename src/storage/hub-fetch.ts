@@ -35,7 +35,7 @@ export interface HubFetchOptions {
 }
 
 /**
- * Makes a `fetch` for the Hub: the token goes to its address alone, questions are asked again where the Hub is at fault or asks
+ * Makes a `fetch` for the Hub: the token goes only to its address, questions are asked again where the Hub is at fault or asks
  * to wait, an answer has to begin in time, and what the Hub refuses is an error that says what to do.
  */
 export function createHubFetch(settings: HubSettings, { about, signal, onWait }: HubFetchOptions): typeof fetch {
@@ -125,7 +125,7 @@ function abortAfter(ms: number, error: HubError, signal: AbortSignal | undefined
   if (signal?.aborted) abort();
   signal?.addEventListener('abort', abort, { once: true });
   const timer = setTimeout(() => stop.abort(error), ms);
-  // The body that follows ends with the other signal too, so that its listener stays.
+  // The body that follows ends with the other signal too, so that its listener remains.
   return { signal: stop.signal, end: () => clearTimeout(timer) };
 }
 

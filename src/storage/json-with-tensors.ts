@@ -32,7 +32,7 @@ interface PairPlaceOptions {
   /** Folder that the run is to make. */
   readonly out?: string | undefined;
   readonly force?: boolean | undefined;
-  /** A run that was cut off goes on, and may have written some of it. Default false. */
+  /** A run that was cut off resumes, and may have written some of it. Default false. */
   readonly resuming?: boolean | undefined;
 }
 

@@ -78,7 +78,7 @@ export interface SourceOptions {
    */
   readonly embeddings?: string | undefined;
   /**
-   * Take models of the Hugging Face Hub from the cache alone, without network. Default: what `HF_HUB_OFFLINE` says, else false.
+   * Take models of the Hugging Face Hub only from the cache, without network. Default: what `HF_HUB_OFFLINE` says, else false.
    */
   readonly offline?: boolean | undefined;
 }
@@ -305,7 +305,7 @@ export function cacheSizes({ documents }: ModelFolder): CacheSizes {
   };
 }
 
-/** config.json, with what it says of the decoder alone in front of what it says of the whole. */
+/** config.json, with what it says of the decoder only in front of what it says of the entire model. */
 export function decoderConfig(documents: ModelFolder['documents']): JsonObject {
   const config = documents['config.json'] ?? {};
   return { ...config, ...findTextConfig(config)?.part };

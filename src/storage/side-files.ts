@@ -20,7 +20,7 @@ export type SideFilesPlace = Pick<ModelFolder, 'root' | 'modelFile' | 'documents
 export interface SideFiles {
   /** Files that a runtime reads: configuration, tokenizer, templates, licence, models of another part with their external data. */
   readonly kept: readonly string[];
-  /** Everything else in the folders that were looked into; folders by their names alone, with `/` at the end. */
+  /** Everything else in the folders that were looked into; folders only by their names, with `/` at the end. */
   readonly leftOut: readonly string[];
   /** Links of such names that lead out of the folder. */
   readonly outside: readonly string[];

@@ -6,17 +6,17 @@ import { characterSetOf } from './languages.js';
 import { createMergeParts } from './merge-parts.js';
 import type { TokenizerFile } from './tokenizer-file.js';
 
-/** Which tokens of a vocabulary are to stay. */
+/** Which tokens of a vocabulary are to remain. */
 export interface TokenSelection {
-  /** Languages or scripts whose tokens stay; absent: all. */
+  /** Languages or scripts whose tokens remain; absent: all. */
   readonly languages?: readonly string[] | undefined;
-  /** How many tokens stay; absent: as many as the rest of the selection has. */
+  /** How many tokens remain; absent: as many as the rest of the selection has. */
   readonly size?: number | undefined;
-  /** Ids that stay, in place of languages and rank. */
+  /** Ids that remain, in place of languages and rank. */
   readonly listed?: readonly number[] | undefined;
   /** Occurrences of each token in the user's text. */
   readonly textCounts?: ReadonlyMap<number, number> | undefined;
-  /** Ids that stay in any case: those that configuration, chat template and graph name. */
+  /** Ids that remain in any case: those that configuration, chat template and graph name. */
   readonly named: ReadonlySet<number>;
   /**
    * Rows of the LM head, and what their number is to be a multiple of: kernels for codes treat the last few columns otherwise, so
@@ -25,7 +25,7 @@ export interface TokenSelection {
   readonly head?: { readonly rows: number; readonly multiple: number } | undefined;
 }
 
-/** Tokens that stay, by why they stay; a token counts under the first reason. */
+/** Tokens that remain, by why they remain; a token counts under the first reason. */
 export interface TokenCounts {
   /** Bytes, single characters, special and added tokens, the chat template's, and ids that files name. */
   readonly always: number;
@@ -37,12 +37,12 @@ export interface TokenCounts {
   readonly parts: number;
 }
 
-/** Tokens of a vocabulary that stay. */
+/** Tokens of a vocabulary that remain. */
 export interface ChosenTokens {
   /** Ids, ascending. */
   readonly keep: Int32Array;
   readonly counts: TokenCounts;
-  /** Tokens that were missing in a list and stay all the same. */
+  /** Tokens that were missing in a list and remain all the same. */
   readonly addedToList: number;
   /** Tokens that fill the rows up to a multiple, see `TokenSelection.head`. */
   readonly filledUp: number;
@@ -58,9 +58,9 @@ const TURN = 2048;
 const SHARE_OF_TEXT = 0.5;
 
 /**
- * Chooses the remaining tokens: what must stay first, then the user's text, then languages in order of merge rank. With each token
+ * Chooses the remaining tokens: what must remain first, then the user's text, then languages in order of merge rank. With each token
  * come those that it is merged from.
- * @throws OptionError for a size that does not hold what must stay, ids without a token, or a selection that leaves nothing
+ * @throws OptionError for a size that does not hold what must remain, ids without a token, or a selection that leaves nothing
  */
 export async function chooseTokens(
   file: TokenizerFile,

@@ -29,7 +29,7 @@ export function cutVocabulary(model: OnnxModel, trace: VocabularyTrace, ids: Ren
     for (const info of infosOf(scope.graph, name)) resize(info, { axis, rows, newRows: ids.countBelow(rows) });
 }
 
-/** Ids that a graph holds as constants; they stay. */
+/** Ids that a graph holds as constants; they remain. */
 export function idsNamedByGraph({ constants }: VocabularyTrace): readonly number[] {
   return constants.flatMap(({ values }) => values.filter((value) => value >= 0));
 }

@@ -50,7 +50,7 @@ function* unigramPieces(file: TokenizerFile): Generator<string> {
   if (lowest !== undefined) yield lowest[0];
 }
 
-/** A word stays known where every character may both begin it and go on with it. */
+/** A word remains known where every character may both begin and continue it. */
 function* wordPieceCharacters({ json, modelIds }: TokenizerFile): Generator<string> {
   const model = isRecord(json.model) ? json.model : {};
   const prefix = String(model.continuing_subword_prefix ?? '##');

@@ -7,7 +7,7 @@ const PAIR = 2 ** 24;
 /**
  * Which tokens BPE goes through on its way to a token: the characters that it begins with and every result of a merge.
  *
- * What is inside a token is merged as if it stood alone, since no merge crosses the border of a token that stays to the end. So a
+ * What is inside a token is merged as if it were on its own, since no merge crosses the border of a token that remains to the end. So a
  * text keeps its tokens where all of them keep these parts, whatever other merges go.
  *
  * @returns parts of a token without itself; none for a token that merges never make

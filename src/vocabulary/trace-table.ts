@@ -6,7 +6,7 @@ import { elementCount } from '../graph/value.js';
 import { keyOf, type Scope, type ScopedValue } from './graph-scopes.js';
 import { constantDims, follow, readConstant, refuseNode, type Tracing } from './vocabulary-trace.js';
 
-/** A value that is worked out of weights alone, with a row for each token along one axis. */
+/** A value that is computed from weights only, with a row for each token along one axis. */
 export interface TableValue {
   readonly value: ScopedValue;
   /** Counted from the front. */
@@ -60,7 +60,7 @@ const RULES: Readonly<Record<string, (site: Site) => Promise<void>>> = {
     if (perm[axis] === undefined) throw refuseNode(node, 'turns a table of unknown rank');
     await behind(site, 0, perm[axis]);
   },
-  /** Rows stay rows where they are the first axis of both. */
+  /** Rows remain rows where they are the first axis of both. */
   async Reshape(site) {
     const { tracing, node, scope, axis, rows } = site;
     const shape = await readConstant(tracing, tracing.scopes.resolve(scope, node.input[1] ?? ''));

@@ -55,7 +55,7 @@ async function lookUp(tracing: Tracing, reader: Reader, tables: readonly number[
   return rows;
 }
 
-/** Where ids go on to. */
+/** The next values that hold the ids. */
 async function passOn(tracing: Tracing, reader: Reader): Promise<readonly ScopedValue[]> {
   const { scope, node, input } = reader;
   if (node === undefined) return outputsOf(tracing, reader);
@@ -98,7 +98,7 @@ interface IdRule {
 
 const PASSED_ON: IdRule = { inputs: [0], gives: 'ids' };
 const COMPARED: IdRule = { constants: [0, 1], gives: 'nothing' };
-/** The order of ids stays, so that the larger one is the same token. */
+/** The order of ids remains, so that the larger one is the same token. */
 const BOUNDED: IdRule = { constants: [0, 1, 2], gives: 'ids' };
 
 const ID_RULES: Readonly<Record<string, IdRule>> = {

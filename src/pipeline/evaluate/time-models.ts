@@ -27,7 +27,7 @@ const ROUNDS = 3;
 
 /**
  * Times models as their users open them, one in memory at a time: in their order, and in the other one, so that what slows the machine
- * down for a while does not count for one alone.
+ * down for a while does not count for only one.
  */
 export async function timeModels(
   { onProgress, signal }: Pick<JobContext, 'onProgress' | 'signal'>,

@@ -30,9 +30,9 @@ export function checkVocabularyOptions({ keepLanguages, vocabularySize, vocabula
     );
 }
 
-/** Which tokens stay, by files or by what was read already. */
+/** Which tokens remain, by files or by what was read already. */
 export interface TokenSelectionOptions extends VocabularyOptions {
-  /** Tokens of a text, which stay as those of `texts` do. */
+  /** Tokens of a text, which remain as those of `texts` do. */
   readonly seen?: Int32Array | undefined;
 }
 
@@ -45,7 +45,7 @@ interface SelectionSources {
   readonly constants: readonly number[];
 }
 
-/** Reads which tokens are to stay: the user's list and texts, and what files of the model name. @throws OptionError */
+/** Reads which tokens are to remain: the user's list and texts, and what files of the model name. @throws OptionError */
 export async function readTokenSelection(
   files: Files,
   options: TokenSelectionOptions,

@@ -16,9 +16,9 @@ import { formatDocument } from '../stages/save.js';
 import { cutGraphs, remarkStale, remarkTokens, rewriteDocuments } from './apply-trimming.js';
 import { planTrimming } from './plan-trimming.js';
 
-/** Which tokens stay for a job, and the text that it reads. */
+/** Which tokens remain for a job, and the text that it reads. */
 export interface JobVocabulary extends Omit<VocabularyOptions, 'texts'> {
-  /** The user's text. Tokens of its first three quarters stay, unless `vocabulary` names all. */
+  /** The user's text. Tokens of its first three quarters remain, unless `vocabulary` names all. */
   readonly text?: string | undefined;
 }
 
@@ -29,7 +29,7 @@ export interface TrimmedFolder {
   readonly report: VocabularyReport;
   /** Old ids by new ones. */
   readonly keep: Int32Array;
-  /** The end of the user's text, of which no token stays for its own sake; absent where there is no such text. */
+  /** The end of the user's text, of which no token remains for its own sake; absent where there is no such text. */
   readonly unseen?: string | undefined;
 }
 
@@ -76,7 +76,7 @@ export async function trimInMemory(
   return { folder: trimmed, report, keep: plan.chosen.keep, unseen: parts?.unseen };
 }
 
-/** Part of a text whose tokens stay; what trimming costs is measured on the rest. */
+/** Part of a text whose tokens remain; what trimming costs is measured on the rest. */
 const TRAINING_SHARE = 3 / 4;
 
 /** A tokenizer reads so many tokens in some three seconds. */

@@ -75,7 +75,7 @@ function createWasmEngine(missing: MissingRuntime | undefined): Engine {
     hasWarned = true;
     process.emitWarning(`graphs run in WebAssembly, which is slower: ${explain(missing)}`, { code: 'FANG_PRUNE_WASM' });
   }
-  // It takes external data from memory alone.
+  // It takes external data only from memory.
   const { loadFile: _, ...engine } = createOrtEngine(ort, { executionProviders: [WASM] });
   return engine;
 }

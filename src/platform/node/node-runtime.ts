@@ -59,7 +59,7 @@ export function loadWasm(missing?: MissingRuntime): OrtModule {
   }
 }
 
-/** From 1.30 on onnxruntime-node collects events, and reads this when it is loaded; what the user has set stays. */
+/** From 1.30 on onnxruntime-node collects events, and reads this when it is loaded; what the user has set remains. */
 const TELEMETRY_SWITCH = 'ORT_DISABLE_TELEMETRY';
 
 function switchTelemetryOff(): void {

@@ -17,7 +17,7 @@ export const REPLACING_NEW = `${REPLACING}.new`;
 export interface Replacing {
   readonly workspace: string;
   readonly result: string;
-  /** Folder whose contents are replaced; it stays itself. */
+  /** Folder whose contents are replaced; it remains itself. */
   readonly target: string;
   /** As the user named it. */
   readonly output: string;

@@ -129,7 +129,7 @@ const foreignFile = (folder: string, name: string): OptionError =>
     `${folder} is where a run keeps what is not complete, and holds ${name}, which no run wrote. Move it away, or choose another output.`,
   );
 
-/** Removes what a run has built there, unless it is taking its place; files that it did not list stay. */
+/** Removes what a run has built there, unless it is taking its place; files that it did not list remain. */
 export async function removeResult({ folder, result, list }: WorkspacePlaces): Promise<void> {
   if (await exists(join(folder, REPLACING))) return;
   await rm(join(folder, REPLACING_NEW), { force: true });

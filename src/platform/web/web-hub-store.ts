@@ -18,7 +18,7 @@ import { HOME } from './web-files.js';
 export interface WebHub {
   /** Address of the Hub. Default `https://huggingface.co`. */
   readonly endpoint?: string | undefined;
-  /** Sent to that address alone. Default none: public models. Users of the page can read it. */
+  /** Sent only to that address. Default none: public models. Users of the page can read it. */
   readonly token?: string | undefined;
 }
 
@@ -32,7 +32,7 @@ const PIECE_BYTES = 4 * 2 ** 20;
 
 /**
  * Files of the Hub in the origin's private file system: for each repository its commits, with their files under their names, and
- * what its branches named last. What has come of a file stays when the page is closed.
+ * what its branches named last. What has come of a file remains when the page is closed.
  */
 export function createWebHubStore(home: DirectoryHandle, { endpoint = ENDPOINT, token }: WebHub = {}): HubStore {
   const folder = handleFolder(home);

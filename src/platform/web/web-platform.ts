@@ -62,7 +62,7 @@ export function createWebPlatform(options: WebPlatformOptions = {}): Platform {
   };
 }
 
-/** Only what lies in a directory is still there for a run that goes on. */
+/** A run can resume only from what lies in a directory. */
 function createWorkspaces(
   { resolve }: Files,
   places: Readonly<Record<string, WebPlace | undefined>>,

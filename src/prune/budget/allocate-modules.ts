@@ -58,12 +58,12 @@ interface FixedExperts {
   readonly experts?: number | undefined;
 }
 
-/** A mixture's steps in place of those of whole experts. */
+/** A mixture's steps in place of those of entire experts. */
 const stepsOfMixture = ({ costs, parameters }: MixtureSteps, { scores }: RemovalOrderOfModule) => ({
   stepCount: costs.length,
   parametersPerStep: Math.min(...parameters),
   stepParameters: parameters,
-  // What must stay is in none of them.
+  // What must remain is in none of them.
   minimumKept: 0,
   order: { scores, costs },
 });

@@ -29,7 +29,7 @@ export function checkBudget(
   for (const sparsity of sparsities) allocateModules({ ...options, sparsity, perBlockKvHeads }, modules, alike);
 }
 
-/** @throws OptionError where no FFN is as wide: all would stay as they are. */
+/** @throws OptionError where no FFN is as wide: all would remain as they are. */
 function checkWidthMultiple(modules: readonly PrunableModule[], widthMultiple: number): void {
   const widths = modules.filter(({ kind }) => kind === 'ffn').map(({ unitCount }) => unitCount);
   const widest = Math.max(...widths);

@@ -5,9 +5,9 @@ import type { NeuronOrder, RemovalOrderOfModule } from '../measure-dense/order-u
 
 /** Experts and neurons that a mixture loses. */
 export interface MixtureLoss {
-  /** Steps of whole experts, see `shrinkSteps`. */
+  /** Steps of entire experts, see `shrinkSteps`. */
   readonly experts: number;
-  /** Neuron units of each expert that stays. */
+  /** Neuron units of each expert that remains. */
   readonly neurons: number;
 }
 
@@ -31,7 +31,7 @@ export interface MixtureCase {
   readonly order: RemovalOrderOfModule | undefined;
 }
 
-/** Whether neurons inside a mixture's experts may leave. A number or a sparsity that was asked for is met by whole experts. */
+/** Whether neurons inside a mixture's experts may leave. A number or a sparsity that was asked for is met by entire experts. */
 export function takesNeurons(
   { block, kind, neurons }: PrunableModule,
   { allocation, experts, blockSparsity, minimumWidth }: MixtureCase['options'],
@@ -47,7 +47,7 @@ export function takesNeurons(
   );
 }
 
-/** How a mixture shrinks; undefined where whole experts alone leave. */
+/** How a mixture shrinks; undefined where only entire experts leave. */
 export function mixtureSteps(module: PrunableModule, { options, order }: MixtureCase): MixtureSteps | undefined {
   if (order?.neurons === undefined || !takesNeurons(module, options)) return undefined;
   const neurons = module.neurons!;
@@ -59,7 +59,7 @@ export function mixtureSteps(module: PrunableModule, { options, order }: Mixture
   const costs: number[] = [];
   const parameters: number[] = [];
   const losses: MixtureLoss[] = [];
-  const staying = new Set(leaving.flat());
+  const remaining = new Set(leaving.flat());
   for (let [experts, width] = [0, 0]; experts < last.experts || width < last.neurons; ) {
     const gone = neurons.unitCount - widths[width]!;
     const expertStep = {
@@ -68,14 +68,14 @@ export function mixtureSteps(module: PrunableModule, { options, order }: Mixture
     };
     const next = { from: gone, to: neurons.unitCount - (widths[width + 1] ?? 0) };
     const neuronStep = {
-      cost: costOfNeurons(order.neurons, neurons, { staying, ...next }),
-      parameters: staying.size * (next.to - next.from) * neurons.parametersPerUnit,
+      cost: costOfNeurons(order.neurons, neurons, { remaining, ...next }),
+      parameters: remaining.size * (next.to - next.from) * neurons.parametersPerUnit,
     };
     const isExpert =
       width >= last.neurons ||
       (experts < last.experts && expertStep.cost * neuronStep.parameters < neuronStep.cost * expertStep.parameters);
     if (isExpert) {
-      for (const expert of leaving[experts]!) staying.delete(expert);
+      for (const expert of leaving[experts]!) remaining.delete(expert);
       experts += 1;
     } else width += 1;
     const step = isExpert ? expertStep : neuronStep;
@@ -126,7 +126,7 @@ function leastCommonMultiple(a: number, b: number): number {
 }
 
 interface NeuronStep {
-  readonly staying: ReadonlySet<number>;
+  readonly remaining: ReadonlySet<number>;
   /** Units that have left each expert before and after. */
   readonly from: number;
   readonly to: number;
@@ -135,9 +135,9 @@ interface NeuronStep {
 function costOfNeurons(
   { costs }: NeuronOrder,
   { unitCount }: ExpertNeurons,
-  { staying, from, to }: NeuronStep,
+  { remaining, from, to }: NeuronStep,
 ): number {
   let sum = 0;
-  for (const expert of staying) for (let at = from; at < to; at += 1) sum += costs[expert * unitCount + at] ?? 0;
+  for (const expert of remaining) for (let at = from; at < to; at += 1) sum += costs[expert * unitCount + at] ?? 0;
   return sum;
 }

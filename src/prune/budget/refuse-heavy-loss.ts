@@ -7,7 +7,7 @@ const LARGEST_LOSS = 0.5;
 
 /**
  * Refuses to take more than half of the heads, or experts, where half or less was asked for: when they bear the sparsity alone, since
- * all else stays, and leave in coarse steps. Who names modules has asked for it.
+ * all else remains, and leave in coarse steps. Who names modules has asked for it.
  * @throws OptionError
  */
 export function refuseHeavyLoss(

@@ -45,14 +45,14 @@ export const statisticsKind = ({ adapter }: PruneJob['options']): StatisticsKind
   adapter.needs === 'gram' ? 'gram' : 'moments';
 
 /**
- * Measures of a dense model all that pruning may read of tokens. Nothing as large as a Gram matrix stays in memory. Experts are not
+ * Measures of a dense model all that pruning may read of tokens. Nothing as large as a Gram matrix remains in memory. Experts are not
  * ordered in a shard, since no sum over windows is their order.
  * @throws UnsupportedModelError, NumericalError, EngineError; the signal's reason when aborted.
  */
 export async function gatherStatistics(given: PruneJob, sink: StatisticsSink): Promise<GatheredStatistics> {
   const job = { ...given, model: refuseNaN(given.model) };
   const { options } = job;
-  const { modules, remarks: staying } = selectModules(job);
+  const { modules, remarks: selectionRemarks } = selectModules(job);
   const isShard = job.firstWindow !== undefined;
   const curvatures = METRICS[options.metric].hasCurvature ? await createCurvatureStore(job, modules) : undefined;
   try {
@@ -88,7 +88,7 @@ export async function gatherStatistics(given: PruneJob, sink: StatisticsSink): P
       await measureAll(context, { modules: others, dense }, async (measured) =>
         sink.addModule({ ...measured, curvature: await curvatureOf(measured.module) }),
       );
-      return { dense, timings: context.timings(), remarks: [...staying, ...context.remarks] };
+      return { dense, timings: context.timings(), remarks: [...selectionRemarks, ...context.remarks] };
     } finally {
       await context.dispose();
     }

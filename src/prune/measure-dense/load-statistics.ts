@@ -29,7 +29,7 @@ export async function readMeasures(context: PruneContext, request: ReadRequest):
   };
 }
 
-/** Why experts stay where a run is made from statistics; undefined where these serve it. */
+/** Why experts remain where a run is made from statistics; undefined where these serve it. */
 export function explainUnprunedExperts(
   modules: readonly PrunableModule[],
   { metric, expertScore }: Pick<ResolvedOptions, 'metric' | 'expertScore'>,

@@ -45,7 +45,7 @@ export async function measureDense(given: PruneJob): Promise<MeasuredModel> {
     const run = `method ${methodName} with metric ${metric} and allocation ${allocationName}`;
     throw new OptionError(`${run} reads tokens, but there are no windows; give at least one calibration window`);
   }
-  const { modules, remarks: staying } = selectModules(job);
+  const { modules, remarks: selectionRemarks } = selectModules(job);
   const curvatures = METRICS[options.metric].hasCurvature ? await createCurvatureStore(job, modules) : undefined;
   try {
     const needs = { ...denseNeeds(modules, options), curvatures };
@@ -57,7 +57,7 @@ export async function measureDense(given: PruneJob): Promise<MeasuredModel> {
       dense,
       curvatures,
       timings: context.timings(),
-      remarks: [...staying, ...context.remarks],
+      remarks: [...selectionRemarks, ...context.remarks],
       dispose: async () => curvatures?.dispose(),
     };
   } catch (error) {
@@ -98,7 +98,7 @@ export async function loadStatistics(given: PruneJob, statistics: DenseStatistic
   const reason = explainUnprunedExperts(selected.modules, options, statistics);
   const canOrder = reason !== undefined && canOrderExperts(selected.modules, options, statistics);
   const isOrdered = canOrder && job.windows.length > 0;
-  const { modules, remarks: staying } =
+  const { modules, remarks: selectionRemarks } =
     reason === undefined || isOrdered ? selected : withoutExperts(selected, canOrder ? reason + READ_AGAIN : reason);
   const curvatures = METRICS[options.metric].hasCurvature ? statistics.curvatures : undefined;
   const context = startContext(job);
@@ -122,7 +122,7 @@ export async function loadStatistics(given: PruneJob, statistics: DenseStatistic
     read: needs === 'none' ? undefined : (module) => statistics.read(module, { of: of(module), needs }),
     timings: context.timings(),
     // Statistics have the remarks of the run that saved them, which may have chosen the same.
-    remarks: [...new Set([...staying, ...statistics.remarks, ...context.remarks])],
+    remarks: [...new Set([...selectionRemarks, ...statistics.remarks, ...context.remarks])],
     dispose: async () => undefined,
   };
 

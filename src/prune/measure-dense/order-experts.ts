@@ -12,7 +12,7 @@ export interface ExpertOrderRequest {
   /** Ways in which the mixture may route, of which the one that its result speaks for is taken. */
   readonly routers: readonly ExpertRouter[];
   readonly expertCount: number;
-  /** Experts that stay. */
+  /** Experts that remain. */
   readonly leastExperts: number;
   /** By expert, where the same number leaves every group. */
   readonly groupOfExpert?: Int32Array | undefined;
@@ -23,7 +23,7 @@ export interface ExpertOrderRequest {
   onRun?(): void;
 }
 
-/** Rounds in which all experts would leave: what the removal of those that stay costs is measured again between them. */
+/** Rounds in which all experts would leave: what the removal of those that remain costs is measured again between them. */
 const ROUNDS = 8;
 
 /** Tokens that go through the probe together, at most. */
@@ -48,10 +48,10 @@ export async function orderExperts(request: ExpertOrderRequest): Promise<Removal
   const { expertCount, leastExperts, groupOfExpert, row } = request;
   const router = await findRouter(request);
   const groupCount = groupOfExpert === undefined ? 1 : Math.max(...groupOfExpert) + 1;
-  const stays = new Uint8Array(expertCount).fill(1);
+  const remaining = new Uint8Array(expertCount).fill(1);
   const scores = new Float64Array(expertCount);
   const costs: number[] = [];
-  let staying = expertCount;
+  let remainingCount = expertCount;
   let highest = 0;
   let first: Float64Array | undefined;
   let last: { readonly leaving: readonly (readonly number[])[]; readonly round: Round } | undefined;
@@ -72,28 +72,28 @@ export async function orderExperts(request: ExpertOrderRequest): Promise<Removal
   const steps = expertCount / groupCount;
   const least = Math.ceil(leastExperts / groupCount);
   const atOnce = Math.ceil(steps / ROUNDS);
-  while (staying / groupCount > least) {
-    const round = await measureRound(request, router, stays);
+  while (remainingCount / groupCount > least) {
+    const round = await measureRound(request, router, remaining);
     if (last !== undefined) price(round);
     const values = row.isMeasuredAnew || first === undefined ? row.score(round) : first;
     first ??= values;
     const ranked = Array.from({ length: groupCount }, (_, group) =>
-      [...stays.keys()]
-        .filter((expert) => stays[expert] === 1 && (groupOfExpert?.[expert] ?? 0) === group)
+      [...remaining.keys()]
+        .filter((expert) => remaining[expert] === 1 && (groupOfExpert?.[expert] ?? 0) === group)
         .sort((a, b) => values[a]! - values[b]! || a - b),
     );
-    const count = Math.min(atOnce, staying / groupCount - least);
+    const count = Math.min(atOnce, remainingCount / groupCount - least);
     const leaving = Array.from({ length: count }, (_, step) => ranked.map((experts) => experts[step]!));
     leaving.flat().forEach((expert, at) => {
-      stays[expert] = 0;
-      scores[expert] = expertCount - staying + at;
+      remaining[expert] = 0;
+      scores[expert] = expertCount - remainingCount + at;
     });
-    staying -= count * groupCount;
+    remainingCount -= count * groupCount;
     last = { leaving, round };
   }
-  if (last !== undefined) price(await measureRound(request, router, stays));
-  // Those that stay in any case come last.
-  for (const expert of stays.keys()) if (stays[expert] === 1) scores[expert] = expertCount;
+  if (last !== undefined) price(await measureRound(request, router, remaining));
+  // Those that remain in any case come last.
+  for (const expert of remaining.keys()) if (remaining[expert] === 1) scores[expert] = expertCount;
   while (costs.length < steps) costs.push(highest);
   return { scores, costs: Float64Array.from(costs) };
 }
@@ -103,12 +103,12 @@ interface Round extends ExpertStatistics {
   readonly total: number;
 }
 
-async function measureRound(request: ExpertOrderRequest, router: ExpertRouter, stays: Uint8Array): Promise<Round> {
+async function measureRound(request: ExpertOrderRequest, router: ExpertRouter, remaining: Uint8Array): Promise<Round> {
   const { sample, expertCount, size } = request;
   const zeros = () => new Float64Array(expertCount);
   const found = { tokens: zeros(), gatedNorms: zeros(), norms: zeros(), squares: zeros(), costs: zeros() };
   let [sum, tokenCount] = [0, 0];
-  await runRouted(request, router, stays, ({ token, routed, made }) => {
+  await runRouted(request, router, remaining, ({ token, routed, made }) => {
     const dense = sample.outputs.subarray(token * size, (token + 1) * size);
     const change = squaredChange(made, routed, dense);
     tokenCount += 1;
@@ -161,13 +161,13 @@ interface ProbedToken {
 async function runRouted(
   { sample, probe, size, onRun }: ExpertOrderRequest,
   router: ExpertRouter,
-  stays: Uint8Array,
+  remaining: Uint8Array,
   take: (found: ProbedToken) => void,
   tokenCount = sample.tokenCount,
 ): Promise<void> {
   for (let start = 0; start < tokenCount; start += ROWS) {
     const tokens = Array.from({ length: Math.min(ROWS, tokenCount - start) }, (_, at) => start + at);
-    const routes = await router.route(tokens, stays);
+    const routes = await router.route(tokens, remaining);
     const experts = routes.map((routed) => [
       ...new Set([...routed.experts, ...(routed.without ?? []).flatMap((route) => route.experts)]),
     ]);

@@ -35,7 +35,7 @@ const HELD = 2 ** 28;
  * the mixture's result as the metric sees it. Neurons leave in rounds, so that those are kept that make up for the ones that
  * left; the costs of a round add up to what its neurons were measured to cost together.
  *
- * A cost is twice the mean square of the change over all tokens, as that of a whole expert is. Changes of the experts of one token
+ * A cost is twice the mean square of the change over all tokens, as that of an entire expert is. Changes of the experts of one token
  * are taken to be independent.
  */
 export async function orderNeurons(request: NeuronOrderRequest): Promise<NeuronOrder> {
@@ -59,15 +59,15 @@ export async function orderNeurons(request: NeuronOrderRequest): Promise<NeuronO
   return order;
 }
 
-/** Where the tokens go. @param stays by expert: 1 for those that are left */
+/** Where the tokens go. @param remaining by expert: 1 for those that are left */
 export async function routeAll(
   { sample, router }: Pick<NeuronOrderRequest, 'router'> & { readonly sample: Pick<RoutingSample, 'tokenCount'> },
-  stays: Uint8Array,
+  remaining: Uint8Array,
 ): Promise<RoutedToken[]> {
   const routes: RoutedToken[] = [];
   for (let start = 0; start < sample.tokenCount; start += ROWS) {
     const tokens = Array.from({ length: Math.min(ROWS, sample.tokenCount - start) }, (_, at) => start + at);
-    routes.push(...(await router.route(tokens, stays)));
+    routes.push(...(await router.route(tokens, remaining)));
   }
   return routes;
 }
@@ -139,7 +139,7 @@ async function orderExpert(
   const weighted = await costMeter.weigh(await probe.readSecondMap(expert));
   const gone = new Float32Array(unitCount * unitSize);
   const scale = 2 / sample.tokenCount;
-  const stays = new Uint8Array(unitCount).fill(1);
+  const remaining = new Uint8Array(unitCount).fill(1);
   let [left, highest, last] = [0, 0, 0];
   let leaving: readonly { readonly unit: number; readonly rise: number }[] = [];
   const price = (total: number): void => {
@@ -160,13 +160,13 @@ async function orderExpert(
     if (left === unitCount) return { scores, costs };
     const riseOf = (unit: number) =>
       rises.subarray(unit * unitSize, (unit + 1) * unitSize).reduce((sum, rise) => sum + rise, 0);
-    leaving = Array.from(stays.keys())
-      .filter((unit) => stays[unit] === 1)
+    leaving = Array.from(remaining.keys())
+      .filter((unit) => remaining[unit] === 1)
       .map((unit) => ({ unit, rise: riseOf(unit) }))
       .sort((a, b) => a.rise - b.rise || a.unit - b.unit)
       .slice(0, atOnce);
     for (const { unit } of leaving) {
-      stays[unit] = 0;
+      remaining[unit] = 0;
       gone.fill(1, unit * unitSize, (unit + 1) * unitSize);
     }
     left += leaving.length;

@@ -39,7 +39,7 @@ export interface OrderCase {
   readonly onUnits?: ImportanceProblem['onUnits'];
 }
 
-/** Orders a module's units without groups. A KV group that leaves whole is scored whole. */
+/** Orders a module's units without groups. A KV group that leaves entirely is scored whole. */
 export async function orderUnits(given: OrderCase): Promise<RemovalOrderOfModule> {
   const { module, statistics, headUnit } = given;
   const { groupOfUnit, groupCount } = module;
@@ -59,7 +59,7 @@ function asGroups({ groupOfUnit: _, ...module }: PrunableModule, members: number
   return { ...module, unitCount: module.unitCount / members, unitSize: module.unitSize * members };
 }
 
-/** Sums of what heads cost that leave together: a whole group, or each group's next in the order. */
+/** Sums of what heads cost that leave together: an entire group, or each group's next in the order. */
 function stepCosts(
   { module, headUnit }: OrderCase,
   { scores, costs }: RemovalOrderOfModule,

@@ -43,7 +43,7 @@ export function canRepair({ detected }: Pick<AnalysedModel, 'detected'>, { index
 export const RUNS_PER_EXPERT = 2;
 
 /**
- * Has the experts of a mixture that stay make up for what is to leave: one after the other, the second map of each is changed by the
+ * Has the experts of a mixture that remain make up for what is to leave: one after the other, the second map of each is changed by the
  * least squares on what the mixture's result lacks, on the tokens that will go there. A change is kept where it also helps on tokens that it
  * was not learned from. To be called while the mixture is whole.
  *
@@ -80,9 +80,9 @@ export async function solveExperts(
       );
       return undefined;
     }
-    const stays = new Uint8Array(expertCount);
-    for (const expert of keep) stays[expert] = 1;
-    const routes = await routeAll({ sample, router }, stays);
+    const remaining = new Uint8Array(expertCount);
+    for (const expert of keep) remaining[expert] = 1;
+    const routes = await routeAll({ sample, router }, remaining);
     const site: RepairSite = {
       context,
       detail,
@@ -115,11 +115,11 @@ interface RepairSite {
   readonly neurons: NonNullable<ModuleCut['module']['neurons']>;
   readonly expertCount: number;
   readonly size: number;
-  /** Neurons that stay in an expert. */
+  /** Neurons that remain in an expert. */
   keptOf(expert: number): Int32Array;
 }
 
-/** Neurons, not units, that stay in each expert. */
+/** Neurons, not units, that remain in each expert. */
 function keptNeurons({ module, keep, neurons }: ModuleCut): (expert: number) => Int32Array {
   const { unitCount, unitSize } = module.neurons!;
   const all = Int32Array.from({ length: unitCount }, (_, unit) => unit);
@@ -168,7 +168,7 @@ interface RunExpert {
   readonly shares: readonly number[];
   /** `[tokens, kept neurons]`, times the shares. */
   readonly made: Float64Array;
-  /** Neurons that stay. */
+  /** Neurons that remain. */
   readonly width: number;
 }
 

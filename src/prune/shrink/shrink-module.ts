@@ -28,7 +28,7 @@ export interface ModuleShrinking {
 /** Result of shrinking a module, with everything to repeat it. */
 export interface ShrunkModule {
   readonly outcome: ModuleOutcome;
-  /** `[out, kept channels]` row-major; absent: the kept columns stayed as they were. */
+  /** `[out, kept channels]` row-major; absent: the kept columns remained as they were. */
   readonly weight?: Float32Array | undefined;
   readonly bias?: Float64Array | undefined;
 }
@@ -73,7 +73,7 @@ export interface ExpertShrinking {
   readonly leaving: MixtureLoss;
 }
 
-/** Chooses the experts of a mixture that stay, and the neurons inside them. */
+/** Chooses the experts of a mixture that remain, and the neurons inside them. */
 export function chooseExperts({ module, order: { scores, neurons: inner }, leaving }: ExpertShrinking): ModuleCut {
   const { groupCount = 1, groupOfUnit, unitCount } = module;
   const groups = Array.from({ length: groupCount }, (_, group) => {
@@ -85,7 +85,7 @@ export function chooseExperts({ module, order: { scores, neurons: inner }, leavi
   return { module, keep, ...(neurons && { neurons }) };
 }
 
-/** Takes experts out of a mixture, and neurons out of those that stay, in place. */
+/** Takes experts out of a mixture, and neurons out of those that remain, in place. */
 export async function shrinkExperts(
   context: PruneContext,
   model: OnnxModel,
@@ -97,7 +97,7 @@ export async function shrinkExperts(
   return shrunk;
 }
 
-/** The most important neuron units of each expert that stays. @param given `neurons` of them leave each expert */
+/** The most important neuron units of each expert that remains. @param given `neurons` of them leave each expert */
 function keepNeurons(
   { unitCount }: ExpertNeurons,
   { scores }: NeuronOrder,

@@ -30,7 +30,7 @@ export function startExamples(context: PruneContext, model: OnnxModel, modules: 
   );
   const [only] = modules;
   return {
-    // Channels change with the maps that make them; their input stays, unless another module of the segment makes it.
+    // Channels change with the maps that make them; their input remains, unless another module of the segment makes it.
     request: {
       beside: [...meters.values()],
       held: meters.size === 1 && modules.length === 1 ? sourceOf(model, only!) : undefined,

@@ -24,7 +24,7 @@ export interface RoundingSource extends Pick<MeasuredModel, 'curvatures' | 'read
 export type RoundingCosts = ReadonlyMap<string, ReadonlyMap<Bits, number>>;
 
 /**
- * Prices the rounding of maps from statistics alone, without a draft. Errors of rounding are independent, so that the output map of a
+ * Prices the rounding of maps only from statistics, without a draft. Errors of rounding are independent, so that the output map of a
  * module costs the sum of G_ii A_jj e_ij^2: G the metric's curvature at its output, A the Gram matrix of its input. The other maps of a
  * module are assumed to cost as much for the same error.
  *

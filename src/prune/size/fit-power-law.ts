@@ -15,7 +15,7 @@ const LEAST_DIVERGENCE = 1e-6;
 
 /**
  * Fits `measured = scale estimate^exponent`, by least squares of the logarithms: costs of single changes do not add up. One point
- * gives the scale alone, and without points estimates stay as they are.
+ * gives only the scale, and without points estimates remain as they are.
  */
 export function fitPowerLaw(points: readonly CalibrationPoint[]): (estimate: number) => number {
   const logs = points.flatMap(({ estimate, measured }) =>

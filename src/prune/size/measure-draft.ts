@@ -25,7 +25,7 @@ export interface CodedForm extends Omit<BlockSettings, 'bits'> {
 /** Inputs of drafts and of their comparison. */
 export interface DraftSite extends DraftWindows {
   readonly measured: MeasuredModel;
-  /** Absent: weights stay floats. */
+  /** Absent: weights remain floats. */
   readonly form: CodedForm | undefined;
   /** Lends a place for the weights of one draft. */
   withStore<T>(action: (store: StoreTensor) => Promise<T>): Promise<T>;

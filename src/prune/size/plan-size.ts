@@ -32,7 +32,7 @@ export function estimateMapCosts(problem: SizeProblem, costs: RoundingCosts): Si
 export const estimateOf = ({ estimate: { pruning, rounding } }: Mixture): number => pruning + rounding;
 
 /**
- * The best ways to meet a size by estimates alone: of bits, of units in one number of bits, and of both. The best one comes first.
+ * The best ways to meet a size only by estimates: of bits, of units in one number of bits, and of both. The best one comes first.
  * @returns none where nothing fits
  */
 export async function planSize(

@@ -61,14 +61,14 @@ const MOST_FITS = 8;
 /** A size is met when so little of it is left. */
 const CLOSE = 0.003;
 
-/** Step of sparsity where a mixture stays the same. */
+/** Step of sparsity where a mixture remains the same. */
 const COARSE = 0.01;
 
 const CHECKPOINT = 'size-drafts';
 
 /**
  * Searches the best model of each size. First the dense model is measured in each number of bits, which prices the rounding of every
- * map. For each size the best mixture of bits alone, of units alone and of both is measured on held-out windows; what
+ * map. For each size the best mixture of bits only, of units only and of both is measured on held-out windows; what
  * was measured corrects the estimates, and the next mixture is chosen by those, until none is predicted to be better. The one whose
  * predictions are nearest to the dense model's is taken.
  */

@@ -30,7 +30,7 @@ export interface SizeSource extends UnderstoodModel, Pick<PruneJob, 'options'> {
   readonly windowLength: number;
 }
 
-/** Bytes of an expert's weights, which stay floats. */
+/** Bytes of an expert's weights, which remain floats. */
 const FLOAT_BYTES = 4;
 
 /** Parts of a model that can be made smaller; bytes are estimates until `matchBytes` scales them to the files'. */

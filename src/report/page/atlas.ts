@@ -75,7 +75,7 @@ function readPage(module: ModuleReport, hasMixtures: boolean): Page[] {
   const mixture = readRouting(module);
   if (mixture !== undefined) {
     const { block, contexts, experts } = mixture;
-    const kept = experts.filter(({ stays }) => stays).length;
+    const kept = experts.filter(({ isKept }) => isKept).length;
     return [
       {
         label: `${block} experts`,

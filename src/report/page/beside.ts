@@ -5,7 +5,7 @@ import { numbers, words } from '../table-columns.js';
 import { h, section, table } from './dom.js';
 import { shortNames } from './short-names.js';
 
-/** Other runs of the same dense model beside this one. */
+/** Other runs of the same dense model next to this one. */
 export function besideSection({ beside = [] }: PruneReport): HTMLElement | undefined {
   if (beside.length === 0) return undefined;
   const names = shortNames(beside.map(({ name }) => name));

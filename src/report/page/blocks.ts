@@ -38,7 +38,7 @@ export function blocksSection(report: PruneReport): HTMLElement {
 const blockAxis = (blockCount: number, width: number): Markish =>
   axisX({ ticks: blockTicks(blockCount, width), label: 'block', labelAnchor: 'right', tickSize: 3 });
 
-/** Bars of what stays, with what left above. */
+/** Bars of what remains, with what left above. */
 function widthsFigure(report: PruneReport, kind: ModuleReport['kind']): HTMLElement {
   const modules = report.modules.filter((module) => module.kind === kind);
   const bars = modules.flatMap(({ block, unitsBefore, unitsAfter, sparsity }) => [

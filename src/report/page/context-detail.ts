@@ -47,7 +47,7 @@ export function contextDetail({ tokens, examples }: ContextReport, name: string)
   return parts;
 }
 
-/** Line breaks as signs: an example stays a line. */
+/** Line breaks as signs: an example remains a line. */
 function flat(text: string): string {
   return text.replace(/\s*\n\s*/g, ' ⏎ ');
 }

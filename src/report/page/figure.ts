@@ -5,7 +5,7 @@ import { type Child, details, h } from './dom.js';
 export interface FigureOptions {
   /** Description of the figure in a sentence or two: caption, and text for screen readers. */
   readonly caption: string;
-  /** Shown beside the caption. */
+  /** Shown next to the caption. */
   readonly legend?: readonly (readonly [name: string, className: string])[];
   /** The numbers behind the plot. */
   readonly table: HTMLElement;

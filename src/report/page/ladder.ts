@@ -21,7 +21,7 @@ interface Rung extends RungReport {
 
 type MeasuredRung = Rung & ParetoPoint;
 
-/** All models of a ladder, where it has more than one rung beside the dense model: what each is like, and what its size costs. */
+/** All models of a ladder, where it has more than one rung next to the dense model: what each is like, and what its size costs. */
 export function ladderSection({ ladder = [], sparsity }: PruneReport): HTMLElement | undefined {
   if (ladder.length < 3) return undefined;
   const rungs = ladder.map((rung, at): Rung => {
@@ -150,7 +150,7 @@ const TEXT_RADIUS = 2;
 
 const radiusOf = ({ isThis, isDense }: Rung): number => (isDense ? 6 : isThis ? 8 : 5);
 
-/** Names of the rungs beside their points; this report's and the dense model's choose their places first. */
+/** Names of the rungs next to their points; this report's and the dense model's choose their places first. */
 function rungLabels(rungs: readonly MeasuredRung[], others: readonly ParetoPoint[]): RenderFunction {
   return (_index, { x, y }, _values, { width, height, marginLeft, marginTop, marginBottom }, { document }) => {
     const rank = ({ isThis, isDense }: Rung) => (isThis ? 0 : isDense ? 1 : 2);

@@ -34,7 +34,7 @@ export interface PlacedLabel {
 }
 
 /**
- * Places labels beside their points, so that none covers another label or a point, or leaves the bounds. Earlier points choose
+ * Places labels next to their points, so that none covers another label or a point, or leaves the bounds. Earlier points choose
  * first; a label that fits nowhere is left out.
  */
 export function placeLabels(

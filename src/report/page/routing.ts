@@ -17,7 +17,7 @@ export interface RoutedMixture {
 
 interface RoutedExpert {
   readonly number: number;
-  readonly stays: boolean;
+  readonly isKept: boolean;
   /** Fraction of a context's tokens that go there, by context. */
   readonly shares: readonly number[];
   /** The context that goes there more than others do; undefined: no token does. */
@@ -32,7 +32,7 @@ export function readRouting({ block, contexts, routing, keep, unitsBefore }: Mod
       tokenCount === 0 ? 0 : (routing.tokens[context]?.[number] ?? 0) / tokenCount,
     );
     const most = Math.max(...shares);
-    return { number, stays: kept.has(number), shares, context: most > 0 ? shares.indexOf(most) : undefined };
+    return { number, isKept: kept.has(number), shares, context: most > 0 ? shares.indexOf(most) : undefined };
   });
   const strengthOf = ({ shares }: RoutedExpert) => Math.max(...shares);
   const placeOf = ({ context = contexts.length }: RoutedExpert) => context;
@@ -67,11 +67,11 @@ export function routingPage(mixture: RoutedMixture): HTMLElement[] {
   ];
 }
 
-/** Fraction of a context's routes that lead to experts that stay. */
+/** Fraction of a context's routes that lead to experts that remain. */
 function keptShare({ experts }: RoutedMixture, context: number): number {
   const sum = (some: readonly RoutedExpert[]) => some.reduce((total, { shares }) => total + shares[context]!, 0);
   const all = sum(experts);
-  return all === 0 ? 1 : sum(experts.filter(({ stays }) => stays)) / all;
+  return all === 0 ? 1 : sum(experts.filter(({ isKept }) => isKept)) / all;
 }
 
 function contextLabel(mixture: RoutedMixture, context: number): Node {
@@ -100,8 +100,8 @@ function contextPage(mixture: RoutedMixture, context: number): HTMLElement[] {
     .sort((one, other) => other.shares[context]! - one.shares[context]!)
     .slice(0, NAMED)
     .map(
-      ({ number, shares, stays }) =>
-        `${formatPercent(shares[context]!)} to expert ${number}${stays ? '' : ' (removed)'}`,
+      ({ number, shares, isKept }) =>
+        `${formatPercent(shares[context]!)} to expert ${number}${isKept ? '' : ' (removed)'}`,
     );
   return [
     h('h3', {}, `Context ${context + 1}`),
@@ -120,8 +120,8 @@ const NUMBERED = 32;
 
 /** Contexts by experts; the stronger the colour, the more of a context's tokens go there. */
 function heatMap({ block, contexts, experts, routing }: RoutedMixture): HTMLElement {
-  const cells = experts.flatMap(({ number, shares, stays }, column) =>
-    shares.map((value, context) => ({ column, context, number, stays, value })),
+  const cells = experts.flatMap(({ number, shares, isKept }, column) =>
+    shares.map((value, context) => ({ column, context, number, isKept, value })),
   );
   return figure({
     caption:
@@ -132,15 +132,19 @@ function heatMap({ block, contexts, experts, routing }: RoutedMixture): HTMLElem
     table: table(
       `Block ${block}: share of each context's tokens that goes to each expert`,
       [...words('expert', 'stays'), ...numbers(...contexts.map((_, context) => `context ${context + 1}`))],
-      experts.map(({ number, stays, shares }) => [String(number), stays ? 'yes' : 'no', ...shares.map(formatPercent)]),
+      experts.map(({ number, isKept, shares }) => [
+        String(number),
+        isKept ? 'yes' : 'no',
+        ...shares.map(formatPercent),
+      ]),
     ),
     draw: (width) =>
       drawContexts(width, {
-        columns: experts.map(({ context: group, stays }) => ({ group, keptFraction: stays ? 1 : 0 })),
+        columns: experts.map(({ context: group, isKept }) => ({ group, keptFraction: isKept ? 1 : 0 })),
         contextCount: contexts.length,
         cells,
         channels: {
-          expert: ({ number, stays }) => `${number}${stays ? '' : ', removed'}`,
+          expert: ({ number, isKept }) => `${number}${isKept ? '' : ', removed'}`,
           share: ({ value }) => formatPercent(value),
         },
         names: experts.length > NUMBERED ? [] : experts.map(({ number }, column) => ({ column, name: String(number) })),

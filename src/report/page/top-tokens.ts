@@ -6,7 +6,7 @@ import { choice, h, section } from './dom.js';
 /** A module with the tokens that activate its units. */
 type Described = ModuleReport & { readonly topTokens: TopTokensReport };
 
-/** Block by block: which tokens the units answer that stayed, and those that left. */
+/** Block by block: which tokens the units answer that remained, and those that left. */
 export function topTokensSection({ modules }: PruneReport): HTMLElement | undefined {
   const described = modules.filter((module): module is Described => module.topTokens !== undefined);
   const [first] = described;
