@@ -67,7 +67,7 @@ export {
   type ResolvedOptions,
   resolveOptions,
 } from './options.js';
-export { allocateModules, type StepCounts } from './prune/budget/allocate-modules.js';
+export { allocateModules, type StepCounts } from './prune/allocate-modules.js';
 export type { ModuleOutcome, PruneJob, PruneOutcome } from './prune/job.js';
 export type {
   BackwardMeasures,

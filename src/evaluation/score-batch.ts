@@ -2,10 +2,9 @@ import { releaseTensor, releaseTensors } from '../runtime/tensor-memory.js';
 import type { Bundle, SequenceScore } from './bundle.js';
 import { gatherPast, type Past } from './cached-feeds.js';
 import { checkRowCount, type Decoder, NO_PAST } from './decoder.js';
-import { isLikeliest } from './is-likeliest.js';
 import type { PlannedBatch, PlannedRow } from './plan-batches.js';
 import { readEvery } from './read-every.js';
-import { rowsOf, type TokenScorer } from './token-scorer.js';
+import { type LogitsTensor, rowsOf, type TokenScorer } from './token-scorer.js';
 
 /** Parts that run and score. */
 export interface ScoringParts {
@@ -90,4 +89,30 @@ async function scorePass({ decoder, scorer }: ScoringParts, { pass, batch, past 
   }
   releaseTensor(logits);
   return scores;
+}
+
+/**
+ * Whether each target has the largest logit of its row, the first of equals. Mostly some other logit is larger, which
+ * ends the search early.
+ * @param logits `[R, V]`.
+ * @param targets R token ids.
+ */
+export function isLikeliest(logits: LogitsTensor, targets: Int32Array): boolean {
+  const width = logits.dims.at(-1) ?? 0;
+  const { type, data } = logits;
+  const valueAt = (at: number) => (type === 'float32' ? data[at]! : inOrder(data[at]!));
+  return targets.every((target, row) => {
+    const start = row * width;
+    const own = valueAt(start + target);
+    for (let token = 0; token < width; token++) {
+      const other = valueAt(start + token);
+      if (other > own || (other === own && token < target)) return false;
+    }
+    return true;
+  });
+}
+
+/** An integer that orders half-precision bits as their numbers: sign and magnitude to two's complement. */
+function inOrder(half: number): number {
+  return half & 0x8000 ? -(half & 0x7fff) : half;
 }

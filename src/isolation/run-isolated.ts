@@ -1,10 +1,9 @@
-import type { ChildProcess } from 'node:child_process';
+import type { ChildProcess, StdioOptions } from 'node:child_process';
 import type { AnswerOf, CallName, RequestOf } from '../pipeline/call-table.js';
 import type { JobControl } from '../progress.js';
 import { type Channel, type FromCallee, sendRequest } from '../remote/messages.js';
 import { MEMORY_REMEDY } from '../runtime/out-of-memory.js';
 import { forkWorker } from './fork-worker.js';
-import { inheritDescriptors } from './inherit-descriptors.js';
 import { bytesOfPaths, type WatchedProcess, watchProcess } from './watch-process.js';
 
 /** Time in which an aborted call may stop by itself; its checkpoints are complete however it ends. */
@@ -77,4 +76,26 @@ function pathsOf(request: object): string[] {
   return [model, models, dense, pruned, reference, report, add, beside]
     .flat()
     .filter((path) => typeof path === 'string');
+}
+
+/** How a shell names what `<(...)` reads. */
+const DESCRIPTOR = /^\/(?:dev|proc\/self)\/fd\/(\d+)$/;
+
+/** Descriptors that a process inherits, so that it finds the files that a request names by them: it gets no others of its parent. */
+function inheritDescriptors(request: object): StdioOptions {
+  const stdio: ('inherit' | 'ignore' | 'ipc' | number)[] = ['inherit', 'inherit', 'inherit'];
+  for (const text of textsIn(request)) {
+    const descriptor = Number(DESCRIPTOR.exec(text)?.[1] ?? 0);
+    if (descriptor < 3) continue;
+    while (stdio.length <= descriptor) stdio.push('ignore');
+    stdio[descriptor] = descriptor;
+  }
+  return [...stdio, 'ipc'];
+}
+
+/** Texts in plain objects and lists. */
+function* textsIn(value: unknown): Generator<string> {
+  if (typeof value === 'string') yield value;
+  if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value)) return;
+  for (const part of Object.values(value)) yield* textsIn(part);
 }

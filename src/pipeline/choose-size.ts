@@ -1,17 +1,18 @@
+import type { GraphProto } from 'onnx-buf';
 import type { Allocation } from '../allocation/allocation.js';
 import type { ModuleKind, PrunableModule } from '../architecture/layout.js';
-import { cacheBytes } from '../graph/cache-bytes.js';
 import { isFullCache } from '../graph/cache-names.js';
 import { withoutEmbeddingPrefix } from '../graph/join-embedding.js';
+import { readModelInputs } from '../graph/model-inputs.js';
 import { findDataType } from '../onnx/data-types.js';
 import { measureModel } from '../onnx/save-model.js';
 import type { ResolvedQuantisation } from '../options/quantisation.js';
 import { bitsOf, type ReductionName, type ResolvedShrink } from '../options/shrink.js';
-import { zeroNeurons } from '../prune/budget/check-budget.js';
-import { takesNeurons } from '../prune/budget/mixture-steps.js';
+import { zeroNeurons } from '../prune/check-budget.js';
 import { splitDraftWindows } from '../prune/drafts.js';
 import type { PruneJob } from '../prune/job.js';
 import type { MeasuredModel } from '../prune/measure-dense/measure-dense.js';
+import { takesNeurons } from '../prune/mixture-steps.js';
 import { selectModules } from '../prune/select-modules.js';
 import { estimateRounding } from '../prune/size/estimate-rounding.js';
 import { allocationOf, type CodedForm, createDraftMeter } from '../prune/size/measure-draft.js';
@@ -353,4 +354,15 @@ function quantisationOf({ quantisation, shrink }: SizeInput, { bits }: Pick<Mixt
   const fewest = Math.min(...bits.values());
   const name = shrink.dtypes.find((dtype) => bitsOf(dtype) <= fewest) ?? shrink.dtypes.at(-1);
   return { ...quantisation, dtypes: [name as DtypeName], bits };
+}
+
+/** Bytes of the keys, values and states that a decoder keeps of one sequence of so many tokens. */
+export function cacheBytes(graph: GraphProto, tokenCount: number, bytesPerElement: number): number {
+  return readModelInputs(graph)
+    .filter((input) => input.role === 'state' || isFullCache(input))
+    .reduce((sum, { dims }) => {
+      // The first axis is the batch, and any other that is open grows with the tokens.
+      const sizes = dims.map((dim, axis) => (axis === 0 ? 1 : typeof dim === 'number' ? dim : tokenCount));
+      return sum + sizes.reduce((product, size) => product * size, bytesPerElement);
+    }, 0);
 }

@@ -1,12 +1,15 @@
+import type { ModelLayout } from '../architecture/layout.js';
 import { sha256OfTokens } from '../calibration/sha256.js';
 import { keepApart } from '../evaluation/find-overlap.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
 import { countHeldOut, healingCalibration } from '../options/healing.js';
 import { refusal } from '../options/option.js';
 import { type ResolvedCalibration, type ResolvedOptions, readsTokens } from '../options.js';
-import { blockOfFfns } from '../prune/budget/block-of-ffns.js';
 import { checkRun } from '../prune/check-run.js';
 import type { HealingSource, PruneJob } from '../prune/job.js';
+import { blockOfInputs, quantisedSource } from '../quantisation/coded-handle.js';
 import { takeWeights } from '../quantisation/take-weights.js';
+import { linearWeightName } from '../removal/repair-linear.js';
 import { type SettledCalibration, settledCalibration } from '../report/plain-settings.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
@@ -129,4 +132,15 @@ async function makeHealingWindows(
   if (leftOut > 0)
     remarks.push(`${leftOut} windows to heal on stand in texts that are evaluated too, and were left out`);
   return { windows: windows.slice(0, count), heldOut: windows.slice(count), stop };
+}
+
+/** Inputs of FFNs' output maps that share a scale, at most; 1 where none do, or no FFN is as wide. */
+function blockOfFfns(model: OnnxModel, { modules }: ModelLayout): number {
+  const ffns = modules.filter(({ kind }) => kind === 'ffn');
+  const blocks = ffns.map(({ output }) => {
+    const { codes } = quantisedSource(model.weights.get(linearWeightName(model, output))) ?? {};
+    return codes === undefined ? 1 : blockOfInputs(codes, output.inputAxis);
+  });
+  const largest = Math.max(1, ...blocks);
+  return ffns.some(({ unitCount }) => unitCount >= largest) ? largest : 1;
 }

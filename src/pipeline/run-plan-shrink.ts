@@ -21,7 +21,7 @@ import type { PlannedWindows } from './run-plan.js';
 import { DRAFTS_PER_SIZE } from './run-prune.js';
 import { checkShrink, pruneRequestOf, type ShrinkRequest, sizePlaces, vocabularyOf } from './run-shrink.js';
 import { resolveStages } from './stages.js';
-import { trimInMemory } from './vocabulary/trimmed-folder.js';
+import { trimInMemory } from './trimmed-folder.js';
 
 /** A run of `shrink` that is to be estimated; sizes may be left out. */
 export interface PlanShrinkRequest extends Omit<ShrinkRequest, 'dryRun'> {

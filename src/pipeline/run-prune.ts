@@ -21,6 +21,7 @@ import { readJsonFile } from '../storage/read-json.js';
 import { readReport } from '../storage/read-report.js';
 import { withScratchWeights } from '../storage/scratch-weights.js';
 import { REPORT_NAME, resolveReportPlace, writeReport } from '../storage/write-report.js';
+import { certifyTrimming } from './certify-trimming.js';
 import { checkCalibrationFiles, checkFreeSpace, checkPlaces } from './check-places.js';
 import { checkSizes, prepareSizes } from './choose-size.js';
 import { assumedSpeed, estimateCost, expectedWindowLength, modelSize } from './estimate-cost.js';
@@ -29,6 +30,7 @@ import { countTokens, type PreparedText, prepareTexts, tokensMeasured } from './
 import { deferHeldOutWindows } from './held-out.js';
 import { type JobContext, withPart } from './job-context.js';
 import { nameRungs, type Rung, rungFolder, rungRecipe, rungReportPlace } from './ladder-rungs.js';
+import { measureTrimmingCost } from './measure-trimming-cost.js';
 import { dtypeFolders, layoutOf } from './name-variants.js';
 import { prepareJob } from './prepare-job.js';
 import type { LadderRequest, PruneRequest } from './prune-request.js';
@@ -44,9 +46,7 @@ import {
 } from './resumable-job.js';
 import { keyAt } from './run-key.js';
 import type { PruneInput } from './stages/prune-measured.js';
-import { certifyTrimming } from './vocabulary/certify-trimming.js';
-import { measureTrimmingCost } from './vocabulary/measure-trimming-cost.js';
-import { type JobVocabulary, type TrimmedFolder, trimInMemory } from './vocabulary/trimmed-folder.js';
+import { type JobVocabulary, type TrimmedFolder, trimInMemory } from './trimmed-folder.js';
 import {
   amountOf,
   type ResultPlaces,

@@ -8,7 +8,7 @@ import type { PruneReport } from '../report/report-schema.js';
 import type { SourceOptions } from '../storage/model-folder.js';
 import { runPrune } from './run-prune.js';
 import type { StagesOption } from './stages.js';
-import type { JobVocabulary } from './vocabulary/trimmed-folder.js';
+import type { JobVocabulary } from './trimmed-folder.js';
 
 /** A model to be written in other dtypes; all its neurons and heads remain. */
 export interface QuantizeRequest

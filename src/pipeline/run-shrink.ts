@@ -14,10 +14,10 @@ import type { SourceOptions } from '../storage/model-folder.js';
 import { resolveReportPlace } from '../storage/write-report.js';
 import { rungFolder, rungRecipe, rungReportPlace } from './ladder-rungs.js';
 import type { PruneRequest } from './prune-request.js';
+import { checkVocabularyOptions } from './read-token-selection.js';
 import { pruneTo, rewriteReports } from './run-prune.js';
 import type { StagesOption } from './stages.js';
-import { checkVocabularyOptions } from './vocabulary/read-token-selection.js';
-import type { JobVocabulary } from './vocabulary/trimmed-folder.js';
+import type { JobVocabulary } from './trimmed-folder.js';
 import type { ResultPlaces } from './write-result.js';
 
 /** A model that is to become so small. */

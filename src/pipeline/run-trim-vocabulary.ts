@@ -12,7 +12,11 @@ import type { Engine } from '../runtime/engine.js';
 import type { ModelRequest } from '../storage/model-folder.js';
 import { readJsonFile } from '../storage/read-json.js';
 import { writeText } from '../storage/write-file.js';
+import { cutGraphs, remarkStale, remarkTokens, rewriteDocuments, VOCABULARY_FILE } from './apply-trimming.js';
+import { certifyWritten } from './certify-trimming.js';
 import type { JobContext } from './job-context.js';
+import { planTrimming, type TrimmingPlan } from './plan-trimming.js';
+import { checkVocabularyOptions } from './read-token-selection.js';
 import { hashSaved, reportSideFiles } from './result-facts.js';
 import {
   buildOutput,
@@ -23,16 +27,6 @@ import {
   runResumable,
 } from './resumable-job.js';
 import type { Stages, StagesOption } from './stages.js';
-import {
-  cutGraphs,
-  remarkStale,
-  remarkTokens,
-  rewriteDocuments,
-  VOCABULARY_FILE,
-} from './vocabulary/apply-trimming.js';
-import { certifyWritten } from './vocabulary/certify-trimming.js';
-import { planTrimming, type TrimmingPlan } from './vocabulary/plan-trimming.js';
-import { checkVocabularyOptions } from './vocabulary/read-token-selection.js';
 
 /** A model whose vocabulary is to be trimmed. */
 export interface TrimVocabularyRequest extends ModelRequest, VocabularyOptions, StagesOption {

@@ -22,6 +22,7 @@ import type { JsonObject } from '../storage/read-json.js';
 import { WINDOWS_FILE } from '../storage/windows-file.js';
 import { writeText } from '../storage/write-file.js';
 import { type ReportPlace, writeReport } from '../storage/write-report.js';
+import { VOCABULARY_FILE } from './apply-trimming.js';
 import type { JobContext } from './job-context.js';
 import { type DtypeFolder, dtypeFolders, layoutOf, writeDtypeConfig } from './name-variants.js';
 import type { PreparedJob } from './prepare-job.js';
@@ -31,7 +32,6 @@ import { buildOutput } from './resumable-job.js';
 import { keyAt } from './run-key.js';
 import type { SavedFolder } from './stages/save.js';
 import type { Stages } from './stages.js';
-import { VOCABULARY_FILE } from './vocabulary/apply-trimming.js';
 import { writeRecipe } from './write-recipe.js';
 import { countBytes, makeVariants, reportVariant, type Variant, type VariantChecks } from './write-variants.js';
 

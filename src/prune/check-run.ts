@@ -1,7 +1,7 @@
-import { checkBudget } from './budget/check-budget.js';
-import { refuseHeavyLoss } from './budget/refuse-heavy-loss.js';
+import { checkBudget } from './check-budget.js';
 import type { PruneJob } from './job.js';
 import { hasBackwardPass, refuseGradients } from './measure-dense/measure-dense.js';
+import { refuseHeavyLoss } from './refuse-heavy-loss.js';
 import { selectModules } from './select-modules.js';
 import { refuseHealing } from './shrink/heal.js';
 

@@ -1,7 +1,7 @@
 import type { Allocation } from '../allocation/allocation.js';
 import { checkpoint } from '../platform/journal.js';
 import type { UnderstoodModel } from '../runtime/analyse-model.js';
-import { allocateModules, type StepCounts } from './budget/allocate-modules.js';
+import { allocateModules, type StepCounts } from './allocate-modules.js';
 import { draftJob, pruneDraft, splitDraftWindows } from './drafts.js';
 import type { AllocationCandidate, PruneJob } from './job.js';
 import type { MeasuredModel } from './measure-dense/measure-dense.js';

@@ -1,6 +1,6 @@
 import type { Allocation } from '../allocation/allocation.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
-import type { StepCounts } from './budget/allocate-modules.js';
+import type { StepCounts } from './allocate-modules.js';
 import type { PruneJob } from './job.js';
 import type { MeasuredModel } from './measure-dense/measure-dense.js';
 import { startContext } from './prune-context.js';

@@ -2,7 +2,7 @@ import type { PrunableModule } from '../architecture/layout.js';
 import { UnsupportedModelError } from '../errors.js';
 import { changedWeights } from '../removal/apply-change.js';
 import { analyseModel } from '../runtime/analyse-model.js';
-import { fixedSparsity } from './budget/allocate-modules.js';
+import { fixedSparsity } from './allocate-modules.js';
 import { joinTimings, type ModuleOutcome, type PruneJob, type PruneOutcome } from './job.js';
 import { selectModules } from './select-modules.js';
 import { splitHeldOut } from './shrink/split-held-out.js';

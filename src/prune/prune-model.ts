@@ -1,6 +1,6 @@
 import type { ResolvedOptions } from '../options.js';
-import { allocateModules } from './budget/allocate-modules.js';
-import { checkBudget } from './budget/check-budget.js';
+import { allocateModules } from './allocate-modules.js';
+import { checkBudget } from './check-budget.js';
 import { chooseAllocation, remarkCandidates } from './choose-allocation.js';
 import { joinTimings, type PruneJob, type PruneOutcome } from './job.js';
 import { type MeasuredModel, measureDense } from './measure-dense/measure-dense.js';

@@ -3,7 +3,7 @@ import type { ModelLayout, PrunableModule } from '../architecture/layout.js';
 import { refusal } from '../options/option.js';
 import { type ResolvedOptions, readsTokens } from '../options.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
-import { takesNeurons } from './budget/mixture-steps.js';
+import { takesNeurons } from './mixture-steps.js';
 import { canRepair } from './shrink/repair-experts.js';
 
 /** Refuses options of experts that have no effect, and a number of experts that some mixture cannot keep. @throws OptionError */

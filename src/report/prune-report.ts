@@ -1,14 +1,14 @@
 import type { ModelLayout, PrunableModule } from '../architecture/layout.js';
 import type { CalibrationProvenance } from '../calibration/calibration-set.js';
+import { sum } from '../linalg/sum.js';
 import type { ResolvedOptions } from '../options.js';
 import type { ModuleOutcome, PruneOutcome, StageTiming } from '../prune/job.js';
 import type { FunctionalModule } from '../prune/measure-dense/dense-measures.js';
-import type { TopActivations } from '../prune/top-activations.js';
+import type { ModuleActivations, TopActivations } from '../prune/top-activations.js';
 import type { UnitOrder } from '../removal/reorder-units.js';
 import { summariseCosts } from './cost-curve.js';
 import { type Decode, describeContexts } from './describe-contexts.js';
 import { describeRouting } from './describe-routing.js';
-import { describeTopTokens } from './describe-top-tokens.js';
 import {
   type BeforeAfter,
   type BlockReport,
@@ -25,6 +25,7 @@ import {
   type SideFilesReport,
   type SizeReport,
   type StatisticsReport,
+  type TopTokensReport,
 } from './report-schema.js';
 import { summariseAffinity } from './summarise-affinity.js';
 
@@ -199,4 +200,28 @@ function removedParameters(
 ): number {
   const keptGroups = groupOfUnit ? new Set(keep.map((unit) => groupOfUnit[unit]!)).size : groupCount;
   return (unitCount - keep.length) * parametersPerUnit + (groupCount - keptGroups) * parametersPerGroup;
+}
+
+/** Tokens that examples are picked from. */
+const TYPICAL_COUNT = 64;
+
+/** Tokens by which of a module's units answer them more than usual: those that remain (0), or those that left (1). */
+function describeTopTokens(
+  { kept, removed }: ModuleActivations,
+  { windows, decode }: Pick<TopActivations, 'windows'> & { readonly decode: Decode | undefined },
+): TopTokensReport {
+  const total = sum(kept) + sum(removed);
+  const keptShare = total === 0 ? 1 : sum(kept) / total;
+  const shares = kept.map((value, at) => (value + removed[at]! === 0 ? keptShare : value / (value + removed[at]!)));
+  const contextOfToken = Int32Array.from(shares, (share) => (share >= keptShare ? 0 : 1));
+  const most = (values: Float64Array, side: number): Int32Array =>
+    Int32Array.from(
+      Array.from(values.keys())
+        .filter((at) => contextOfToken[at] === side)
+        .sort((one, other) => values[other]! - values[one]! || one - other)
+        .slice(0, TYPICAL_COUNT),
+    );
+  const contexts = { contextCount: 2, contextOfToken, typicalTokens: [most(kept, 0), most(removed, 1)] };
+  const [byKept, byRemoved] = describeContexts({ contexts, windows, decode });
+  return { keptShare: Number(keptShare.toPrecision(4)), kept: byKept!, removed: byRemoved! };
 }

@@ -1,8 +1,18 @@
+import { fromBinary } from '@bufbuild/protobuf';
+import { ModelProtoSchema, type ValueInfoProto } from 'onnx-buf';
 import { errorMessage } from '../error-message.js';
 import { EngineError } from '../errors.js';
 import { shorten } from '../printable.js';
-import { readDeclaredValues } from './declared-values.js';
-import type { DeclaredValue, Engine, Session, SessionOptions, Tensor, Tensors, TensorType } from './engine.js';
+import {
+  type DeclaredValue,
+  type Engine,
+  type Session,
+  type SessionOptions,
+  type Tensor,
+  type Tensors,
+  type TensorType,
+  typeOf,
+} from './engine.js';
 import { explainRefusal } from './explain-refusal.js';
 import {
   findTooOld,
@@ -185,4 +195,26 @@ async function attempt<T>({ version }: Runtime, what: string, action: () => Prom
     const explained = explainRefusal(said, version);
     throw new EngineError(`ONNX Runtime ${what}: ${said}${explained === undefined ? '' : `\n${explained}`}`, { cause });
   }
+}
+
+/** Inputs and outputs that a serialized model declares, for runtimes whose sessions do not list them. */
+function readDeclaredValues(model: Uint8Array): {
+  readonly inputs: readonly DeclaredValue[];
+  readonly outputs: readonly DeclaredValue[];
+} {
+  const { graph } = fromBinary(ModelProtoSchema, model);
+  const weights = new Set(graph?.initializer.map(({ name }) => name));
+  return {
+    inputs: (graph?.input ?? []).filter(({ name }) => !weights.has(name)).map(fromValueInfo),
+    outputs: (graph?.output ?? []).map(fromValueInfo),
+  };
+}
+
+function fromValueInfo({ name, type }: ValueInfoProto): DeclaredValue {
+  if (type?.value.case !== 'tensorType') return { name, type: 'sequence', dims: [] };
+  const { elemType, shape } = type.value.value;
+  const dims = (shape?.dim ?? []).map(({ value }) =>
+    value.case === 'dimValue' ? Number(value.value) : (value.value ?? ''),
+  );
+  return { name, type: typeOf(elemType) ?? `data type ${elemType}`, dims };
 }

@@ -1,6 +1,7 @@
 import { EngineError } from '../errors.js';
 import type { AnswerOf, CallName } from '../pipeline/call-table.js';
 import { handleFolder } from '../platform/web/handle-folder.js';
+import { nextTask } from '../platform/web/next-task.js';
 import { sweepAfter } from '../platform/web/partial-folder.js';
 import { randomName } from '../platform/web/random-name.js';
 import { removeScratch } from '../platform/web/scratch.js';
@@ -8,7 +9,6 @@ import type { WebHub } from '../platform/web/web-hub-store.js';
 import type { WebRuntime } from '../platform/web/web-runtime.js';
 import type { JobControl } from '../progress.js';
 import { type Channel, type FromCallee, sendRequest } from '../remote/messages.js';
-import { blobsForBytes } from './blobs-for-bytes.js';
 import { findHome } from './call-on-thread.js';
 import { changeMaps, type MapChange, mapsIn } from './changed-maps.js';
 import { holdingMap } from './holding-map.js';
@@ -130,4 +130,29 @@ export function startOwn(): WorkerLike {
     throw new WorkerNotStarted(`Workers cannot be started from here. ${REMEDY}`);
   // Bundlers know this expression by its form.
   return new Worker(new URL('./worker.js', import.meta.url), { type: 'module' });
+}
+
+/** Taken at once, so that the page stays alive. */
+const PIECE_BYTES = 4 * 2 ** 20;
+
+/** A request whose maps hold blobs in place of bytes: those cross to a worker at no cost, and are read there as files are. */
+async function blobsForBytes(value: unknown): Promise<unknown> {
+  if (value instanceof Map) {
+    const blobs = new Map<unknown, unknown>();
+    for (const [path, file] of value) blobs.set(path, file instanceof Uint8Array ? await blobOf(file) : file);
+    return blobs;
+  }
+  if (Array.isArray(value)) return Promise.all(value.map(blobsForBytes));
+  if (typeof value !== 'object' || value === null || Object.getPrototypeOf(value) !== Object.prototype) return value;
+  const entries = Object.entries(value).map(async ([name, part]) => [name, await blobsForBytes(part)] as const);
+  return Object.fromEntries(await Promise.all(entries));
+}
+
+async function blobOf(bytes: Uint8Array): Promise<Blob> {
+  const pieces: Blob[] = [];
+  for (let at = 0; at < bytes.byteLength; at += PIECE_BYTES) {
+    pieces.push(new Blob([bytes.slice(at, at + PIECE_BYTES)]));
+    await nextTask();
+  }
+  return new Blob(pieces);
 }

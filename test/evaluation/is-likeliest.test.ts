@@ -1,4 +1,4 @@
-import { isLikeliest } from '../../src/evaluation/is-likeliest.js';
+import { isLikeliest } from '../../src/evaluation/score-batch.js';
 
 describe('isLikeliest', () => {
   const logits = { type: 'float32', dims: [2, 3], data: Float32Array.of(1, 3, 2, -5, -1, -1) } as const;

@@ -1,7 +1,7 @@
 import { create } from '@bufbuild/protobuf';
 import { GraphProtoSchema } from 'onnx-buf';
 import { makeValueInfo } from '../../src/graph/build.js';
-import { cacheBytes } from '../../src/graph/cache-bytes.js';
+import { cacheBytes } from '../../src/pipeline/choose-size.js';
 
 it('counts keys, values and states of one sequence', () => {
   const graph = create(GraphProtoSchema, {

@@ -1,6 +1,6 @@
 import type { PrunableModule } from '../../src/architecture/layout.js';
 import { resolveOptions } from '../../src/options.js';
-import { mixtureLoss, mixtureSteps } from '../../src/prune/budget/mixture-steps.js';
+import { mixtureLoss, mixtureSteps } from '../../src/prune/mixture-steps.js';
 import { placeholderCuts } from '../../src/prune/size/size-problem.js';
 
 /** Four experts of six neurons: 10 parameters a neuron, 5 beside. */

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { byteToken } from '../../src/calibration/token-bytes.js';
 import { createTokenizer } from '../../src/calibration/tokenizer.js';
 import { ModelFormatError, OptionError, UnsupportedModelError } from '../../src/errors.js';
-import { checkTokenizerFits } from '../../src/vocabulary/check-tokenizer-fits.js';
+import { checkTokenizerFits } from '../../src/pipeline/plan-trimming.js';
 import { chooseTokens, type TokenSelection } from '../../src/vocabulary/choose-tokens.js';
 import { renumberIds } from '../../src/vocabulary/renumbered-ids.js';
 import { readTokenizerFile } from '../../src/vocabulary/tokenizer-file.js';

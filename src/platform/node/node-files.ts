@@ -1,15 +1,15 @@
-import { access, constants, readdir, stat } from 'node:fs/promises';
+import { access, constants, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { OptionError } from '../../errors.js';
-import type { Entry, Files } from '../platform.js';
+import type { Addition, Entry, Files } from '../platform.js';
 import { writing } from '../writing.js';
-import { appendToFile } from './append-to-file.js';
 import { buildFolder } from './atomic-folder.js';
+import { listFile } from './built-files.js';
 import { checkNames, checkNew, checkOutput } from './check-output.js';
 import { createFileSink } from './file-sink.js';
 import { openFileSource } from './file-source.js';
 import { kindOf, relativeInside, resolveLinks } from './paths.js';
-import { writeTogether } from './write-together.js';
+import { syncFolder } from './sync-file.js';
 
 /** Files of the system. Links to files are followed: caches of downloaded models consist of links. */
 export const nodeFiles: Files = {
@@ -57,4 +57,40 @@ function isFile(path: string): Promise<boolean> {
     (stats) => stats.isFile(),
     () => false,
   );
+}
+
+/** The file is opened again each time: between two batches it may be moved, or another run may write into it. @see Files.append */
+function appendToFile(path: string, { text, start, expectedBytes }: Addition): Promise<number> {
+  return writing(path, async () => {
+    await mkdir(dirname(path), { recursive: true });
+    const file = await open(path, 'a');
+    try {
+      const { size } = await file.stat();
+      if (size !== expectedBytes)
+        throw new Error(`it has ${size} bytes, not ${expectedBytes}: something else writes there`);
+      await file.truncate(start);
+      await file.appendFile(text);
+      return (await file.stat()).size;
+    } finally {
+      await file.close();
+    }
+  });
+}
+
+/** Ends the names of files that are not complete: always the same, so that the next run replaces what one that was killed left. */
+const suffix = '.fang-prune-partial';
+
+/** @see Files.writeTogether */
+async function writeTogether(files: Parameters<Files['writeTogether']>[0]): Promise<void> {
+  try {
+    for (const [path, write] of files) {
+      await listFile(path);
+      const sink = await createFileSink(path + suffix);
+      await write(sink).finally(() => sink.close());
+    }
+    for (const path of files.keys()) await writing(path, () => rename(path + suffix, path));
+    for (const folder of new Set(Array.from(files.keys(), dirname))) await syncFolder(folder);
+  } finally {
+    await Promise.all([...files.keys()].map((path) => rm(path + suffix, { force: true })));
+  }
 }

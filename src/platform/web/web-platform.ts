@@ -3,11 +3,12 @@ import { bytesToHex } from '@noble/hashes/utils';
 import { withoutLimit } from '../../calibration/tokenizer.js';
 import { EngineError, OptionError } from '../../errors.js';
 import type { JobControl } from '../../progress.js';
-import type { Engine } from '../../runtime/engine.js';
+import type { Engine, Session } from '../../runtime/engine.js';
 import { createOrtEngine } from '../../runtime/ort-engine.js';
 import { checkOwnEngine, type EngineChoice, type Files, type Platform } from '../platform.js';
 import { tryEngine } from '../try-engine.js';
 import type { DirectoryHandle } from './handle-folder.js';
+import { nextTask } from './next-task.js';
 import { randomName } from './random-name.js';
 import { createMemoryScratch, createStoredScratch } from './scratch.js';
 import { createWebFiles, HOME } from './web-files.js';
@@ -15,7 +16,6 @@ import { createWebHubStore, type WebHub } from './web-hub-store.js';
 import type { WebPlace } from './web-place.js';
 import { loadWebRuntime, type WebRuntime } from './web-runtime.js';
 import { hasUnfinishedRun, openWorkspace } from './workspace.js';
-import { yieldingEngine } from './yielding-engine.js';
 
 export interface WebPlatformOptions {
   /** Folders by name, to read and to write. A path that begins with `/` begins with the name of one. Default: none. */
@@ -100,4 +100,29 @@ export async function startRuntime(runtime: WebRuntime, executionProviders: read
     `ONNX Runtime Web does not start on ${executionProviders.join(', ')}. Its .wasm file belongs next to its script, or where ` +
       `ort.env.wasm.wasmPaths (in a worker runtime.wasmPaths) says. ${wrong}`,
   );
+}
+
+/**
+ * Lets a page live: before each call into the engine all that waits for its thread has its turn (clicks, frames, messages), and an
+ * aborted run ends there.
+ */
+function yieldingEngine({ loadFile: _, ...engine }: Engine, { signal }: JobControl): Engine {
+  const turn = async () => {
+    await nextTask();
+    signal?.throwIfAborted();
+  };
+  const yieldingSession = (session: Session): Session => ({
+    ...session,
+    async run(feeds, fetches) {
+      await turn();
+      return session.run(feeds, fetches);
+    },
+  });
+  return {
+    ...engine,
+    async load(model, options) {
+      await turn();
+      return yieldingSession(await engine.load(model, options));
+    },
+  };
 }

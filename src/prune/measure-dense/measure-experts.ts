@@ -19,7 +19,7 @@ import { checkpoint } from '../../platform/journal.js';
 import { withModuleContext } from '../../removal/score-module.js';
 import type { BlockRunner } from '../../runtime/block-runner.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
-import { takesNeurons } from '../budget/mixture-steps.js';
+import { takesNeurons } from '../mixture-steps.js';
 import { type PruneContext, segmentName } from '../prune-context.js';
 import { weightByMetric } from '../shrink/weight-by-metric.js';
 import type { DenseMeasures, DenseNeeds, MixtureRouting, ModuleContexts } from './dense-measures.js';

@@ -1,14 +1,16 @@
 import { errorMessage } from '../../error-message.js';
 import { UnsupportedModelError } from '../../errors.js';
+import { dataInputs } from '../../graph/partition.js';
 import { type HealingReport, healModel, remarkHealing } from '../../healing/heal-model.js';
 import { findShared } from '../../healing/start-training.js';
 import { checkpointTraining } from '../../healing/training-checkpoint.js';
 import { setWeight } from '../../onnx/edit-weights.js';
+import { isFloatType } from '../../onnx/float-encoding.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
+import { gradientOf, operatorOf } from '../../operators/table.js';
 import type { ModelChange } from '../../removal/apply-change.js';
-import { analyseModel, type UnderstoodModel } from '../../runtime/analyse-model.js';
+import { type AnalysedModel, analyseModel, type UnderstoodModel } from '../../runtime/analyse-model.js';
 import { indexRunGraph } from '../../runtime/block-runner.js';
-import { refuseOperators } from '../measure-dense/refuse-operators.js';
 import type { PruneContext } from '../prune-context.js';
 import type { Refinement } from './refinement.js';
 import { splitHeldOut } from './split-held-out.js';
@@ -68,4 +70,15 @@ async function heal(
     onProgress: onProgress && ((done, total, detail) => onProgress({ stage: 'heal', done, total, detail })),
     signal,
   });
+}
+
+/** @throws UnsupportedModelError naming the first node without a gradient from a segment on. */
+function refuseOperators(model: OnnxModel, { detected, facts }: AnalysedModel, segment: number): void {
+  const influenced = new Set(detected.partition.cuts.slice(segment - 1));
+  for (const node of indexRunGraph(model).nodes) {
+    if (operatorOf(node)?.gradient === 'zero' || !dataInputs(node).some((value) => influenced.has(value))) continue;
+    const floats = node.output.filter((value) => isFloatType(facts.first.get(value)?.dataType ?? 0));
+    if (floats.length > 0) gradientOf(node);
+    for (const value of floats) influenced.add(value);
+  }
 }

@@ -9,9 +9,9 @@ import { removeUnits } from '../../removal/remove-units.js';
 import { addLinearBias, sumLinearBias, writeLinearWeight } from '../../removal/repair-linear.js';
 import { channelsOf, type RemovalPlan, type ScoredModule } from '../../removal/score-module.js';
 import type { BlockRunner } from '../../runtime/block-runner.js';
-import type { MixtureLoss } from '../budget/mixture-steps.js';
 import type { ModuleOutcome } from '../job.js';
 import type { NeuronOrder, RemovalOrderOfModule } from '../measure-dense/order-units.js';
+import type { MixtureLoss } from '../mixture-steps.js';
 import type { PruneContext } from '../prune-context.js';
 
 export interface ModuleShrinking {
@@ -19,7 +19,7 @@ export interface ModuleShrinking {
   readonly scored: ScoredModule;
   /** Steps to remove, see `shrinkSteps`. */
   readonly stepCount: number;
-  /** Goes on through what is left of the module. */
+  /** Walks the rest of the module. */
   readonly runner?: BlockRunner | undefined;
   /** Absent: the outcome has no error. */
   readonly meter?: ErrorMeter | undefined;

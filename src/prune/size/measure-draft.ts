@@ -5,7 +5,7 @@ import type { OnnxModel } from '../../onnx/onnx-model.js';
 import type { Dtype } from '../../quantisation/dtypes.js';
 import type { StoreTensor } from '../../removal/repair-linear.js';
 import { analyseModel, type UnderstoodModel } from '../../runtime/analyse-model.js';
-import { measuresOf, type StepCounts } from '../budget/allocate-modules.js';
+import { measuresOf, type StepCounts } from '../allocate-modules.js';
 import { type DraftWindows, draftJob, pruneDraft } from '../drafts.js';
 import type { PruneJob } from '../job.js';
 import type { MeasuredModel } from '../measure-dense/measure-dense.js';

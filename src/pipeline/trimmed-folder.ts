@@ -1,20 +1,20 @@
-import { readTokens } from '../../calibration/token-source.js';
-import type { Tokenizer } from '../../calibration/tokenizer.js';
-import { shareWeights } from '../../graph/share-weights.js';
-import { refusal } from '../../options/option.js';
-import type { VocabularyOptions } from '../../options/vocabulary.js';
-import type { Files } from '../../platform/platform.js';
-import type { VocabularyReport } from '../../report/report-schema.js';
-import { requireTokenizer } from '../../storage/load-tokenizer.js';
-import { type ModelFolder, modelPath, openLocated } from '../../storage/model-folder.js';
-import { openTextSource } from '../../storage/read-text.js';
-import { withChangedFiles } from '../../storage/with-changed-files.js';
-import { cutVocabulary } from '../../vocabulary/cut-vocabulary.js';
-import { traceVocabulary } from '../../vocabulary/trace-vocabulary.js';
-import type { JobContext } from '../job-context.js';
-import { formatDocument } from '../stages/save.js';
+import { readTokens } from '../calibration/token-source.js';
+import type { Tokenizer } from '../calibration/tokenizer.js';
+import { shareWeights } from '../graph/share-weights.js';
+import { refusal } from '../options/option.js';
+import type { VocabularyOptions } from '../options/vocabulary.js';
+import type { Files } from '../platform/platform.js';
+import type { VocabularyReport } from '../report/report-schema.js';
+import { requireTokenizer } from '../storage/load-tokenizer.js';
+import { type ModelFolder, modelPath, openLocated } from '../storage/model-folder.js';
+import { openTextSource } from '../storage/read-text.js';
+import { withChangedFiles } from '../storage/with-changed-files.js';
+import { cutVocabulary } from '../vocabulary/cut-vocabulary.js';
+import { traceVocabulary } from '../vocabulary/trace-vocabulary.js';
 import { cutGraphs, remarkStale, remarkTokens, rewriteDocuments } from './apply-trimming.js';
+import type { JobContext } from './job-context.js';
 import { planTrimming } from './plan-trimming.js';
+import { formatDocument } from './stages/save.js';
 
 /** Which tokens remain for a job, and the text that it reads. */
 export interface JobVocabulary extends Omit<VocabularyOptions, 'texts'> {

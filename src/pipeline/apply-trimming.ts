@@ -1,15 +1,15 @@
-import { measureModel } from '../../onnx/save-model.js';
-import type { VocabularyReport } from '../../report/report-schema.js';
-import { type ModelFolder, modelPaths, TOKENIZER, totalBytes } from '../../storage/model-folder.js';
-import { type JsonObject, readJsonFile } from '../../storage/read-json.js';
-import { listSideFiles } from '../../storage/side-files.js';
-import { cutVocabulary } from '../../vocabulary/cut-vocabulary.js';
-import { type RenumberedIds, renumberIds } from '../../vocabulary/renumbered-ids.js';
-import { renumberDocument } from '../../vocabulary/token-ids-in-documents.js';
-import { trimTokenizer } from '../../vocabulary/trim-tokenizer.js';
-import { vocabularyFileOf } from '../../vocabulary/vocabulary-files.js';
-import { documentsOf } from '../result-facts.js';
+import { measureModel } from '../onnx/save-model.js';
+import type { VocabularyReport } from '../report/report-schema.js';
+import { type ModelFolder, modelPaths, TOKENIZER, totalBytes } from '../storage/model-folder.js';
+import { type JsonObject, readJsonFile } from '../storage/read-json.js';
+import { listSideFiles } from '../storage/side-files.js';
+import { cutVocabulary } from '../vocabulary/cut-vocabulary.js';
+import { type RenumberedIds, renumberIds } from '../vocabulary/renumbered-ids.js';
+import { renumberDocument } from '../vocabulary/token-ids-in-documents.js';
+import { trimTokenizer } from '../vocabulary/trim-tokenizer.js';
+import { vocabularyFileOf } from '../vocabulary/vocabulary-files.js';
 import type { TracedGraph, TrimmingPlan } from './plan-trimming.js';
+import { documentsOf } from './result-facts.js';
 
 /** File that says how a vocabulary was trimmed; `vocabulary` reads it to trim another model the same way. */
 export const VOCABULARY_FILE = 'fang-prune-vocabulary.json';

@@ -1,23 +1,22 @@
-import { ModelFormatError, UnsupportedModelError } from '../../errors.js';
-import { findTokenInput } from '../../graph/model-inputs.js';
-import { shareWeights } from '../../graph/share-weights.js';
-import { loadModel } from '../../onnx/load-model.js';
-import type { OnnxModel } from '../../onnx/onnx-model.js';
-import { requireTokenizer } from '../../storage/load-tokenizer.js';
-import { type ModelFolder, modelPath, TOKENIZER } from '../../storage/model-folder.js';
-import { type OpenFolder, openFolder } from '../../storage/open-folder.js';
-import { type JsonObject, readJsonFile } from '../../storage/read-json.js';
-import { isPart } from '../../storage/side-file-names.js';
-import { listSideFiles } from '../../storage/side-files.js';
-import { checkTokenizerFits } from '../../vocabulary/check-tokenizer-fits.js';
-import { type ChosenTokens, chooseTokens } from '../../vocabulary/choose-tokens.js';
-import { idsNamedByGraph } from '../../vocabulary/cut-vocabulary.js';
-import { readTokenizerFile, type TokenizerFile } from '../../vocabulary/tokenizer-file.js';
-import { type GraphPart, traceVocabulary } from '../../vocabulary/trace-vocabulary.js';
-import type { VocabularyTrace } from '../../vocabulary/vocabulary-trace.js';
-import type { JobContext } from '../job-context.js';
-import { remarkShared } from '../stages/load.js';
+import { ModelFormatError, UnsupportedModelError } from '../errors.js';
+import { findTokenInput } from '../graph/model-inputs.js';
+import { shareWeights } from '../graph/share-weights.js';
+import { loadModel } from '../onnx/load-model.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import { requireTokenizer } from '../storage/load-tokenizer.js';
+import { type ModelFolder, modelPath, TOKENIZER } from '../storage/model-folder.js';
+import { type OpenFolder, openFolder } from '../storage/open-folder.js';
+import { type JsonObject, readJsonFile } from '../storage/read-json.js';
+import { isPart } from '../storage/side-file-names.js';
+import { listSideFiles } from '../storage/side-files.js';
+import { type ChosenTokens, chooseTokens } from '../vocabulary/choose-tokens.js';
+import { idsNamedByGraph } from '../vocabulary/cut-vocabulary.js';
+import { readTokenizerFile, type TokenizerFile } from '../vocabulary/tokenizer-file.js';
+import { type GraphPart, traceVocabulary } from '../vocabulary/trace-vocabulary.js';
+import type { VocabularyTrace } from '../vocabulary/vocabulary-trace.js';
+import type { JobContext } from './job-context.js';
 import { readTokenSelection, type TokenSelectionOptions } from './read-token-selection.js';
+import { remarkShared } from './stages/load.js';
 
 /** A graph of the folder as its file has it, and where it deals with the vocabulary. */
 export interface TracedGraph {
@@ -128,4 +127,21 @@ async function openParts(
       parts.set(path, { model, trace: await traceVocabulary(model, 'embedding'), checkUnchanged });
   }
   return parts;
+}
+
+/** Models have some rows more than tokens, for tensors of round sizes; seen were 3 % at most. */
+const LEAST_SHARE = 0.9;
+
+/**
+ * Checks that a tokenizer is the model's. Rows behind the last token, and added tokens behind the last row, are usual.
+ * @throws ModelFormatError
+ */
+export function checkTokenizerFits({ contents, modelIds, addedIds }: TokenizerFile, rows: number): void {
+  let largest = -1;
+  for (const id of modelIds.values()) if (!addedIds.has(id)) largest = Math.max(largest, id);
+  const excess = largest >= rows ? ` and the token ${JSON.stringify(contents[largest])} the id ${largest}` : '';
+  if (excess === '' && contents.length >= LEAST_SHARE * rows) return;
+  throw new ModelFormatError(
+    `tokenizer.json has ${contents.length} tokens${excess}, and the model ${rows} rows of the vocabulary: it is another model's; put the model's own tokenizer.json next to it`,
+  );
 }

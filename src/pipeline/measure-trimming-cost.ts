@@ -1,14 +1,14 @@
-import { findLeadingTokens } from '../../calibration/leading-tokens.js';
-import { EngineError } from '../../errors.js';
-import { measureTextPerplexity } from '../../evaluation/perplexity.js';
-import { checkpoint } from '../../platform/journal.js';
-import type { Progress } from '../../progress.js';
-import type { TrimmingCost } from '../../report/report-schema.js';
-import type { Engine } from '../../runtime/engine.js';
-import { requireTokenizer } from '../../storage/load-tokenizer.js';
-import { longestWindow, type ModelFolder } from '../../storage/model-folder.js';
-import type { JobContext } from '../job-context.js';
-import { openLanguageModel } from '../open-language-model.js';
+import { findLeadingTokens } from '../calibration/leading-tokens.js';
+import { EngineError } from '../errors.js';
+import { measureTextPerplexity } from '../evaluation/perplexity.js';
+import { checkpoint } from '../platform/journal.js';
+import type { Progress } from '../progress.js';
+import type { TrimmingCost } from '../report/report-schema.js';
+import type { Engine } from '../runtime/engine.js';
+import { requireTokenizer } from '../storage/load-tokenizer.js';
+import { longestWindow, type ModelFolder } from '../storage/model-folder.js';
+import type { JobContext } from './job-context.js';
+import { openLanguageModel } from './open-language-model.js';
 import type { TrimmedFolder } from './trimmed-folder.js';
 
 interface TrimmingCostInput extends Pick<TrimmedFolder, 'unseen'> {
@@ -36,7 +36,7 @@ export async function measureTrimmingCost(
   const isOwn = unseen.length >= LEAST_CHARACTERS;
   const text = isOwn
     ? unseen.slice(-MOST_CHARACTERS)
-    : (await import('../../evaluation/held-out-text.js')).HELD_OUT_TEXTS.join('\n');
+    : (await import('../evaluation/held-out-text.js')).HELD_OUT_TEXTS.join('\n');
   const longest = longestWindow(original, undefined) ?? WINDOW_LENGTH;
   const measure = async (folder: ModelFolder, index: number): Promise<number | undefined> => {
     const tokenizer = await requireTokenizer(folder, 'bits per byte');

@@ -1,7 +1,7 @@
-import type { ExpertNeurons, PrunableModule } from '../../architecture/layout.js';
-import type { ResolvedOptions } from '../../options.js';
-import { shrinkSteps } from '../../removal/plan-removal.js';
-import type { NeuronOrder, RemovalOrderOfModule } from '../measure-dense/order-units.js';
+import type { ExpertNeurons, PrunableModule } from '../architecture/layout.js';
+import type { ResolvedOptions } from '../options.js';
+import { shrinkSteps } from '../removal/plan-removal.js';
+import type { NeuronOrder, RemovalOrderOfModule } from './measure-dense/order-units.js';
 
 /** Experts and neurons that a mixture loses. */
 export interface MixtureLoss {

@@ -1,19 +1,19 @@
-import type { Tokenizer } from '../../calibration/tokenizer.js';
-import { errorMessage } from '../../error-message.js';
-import { OptionError } from '../../errors.js';
-import { refusal } from '../../options/option.js';
-import type { VocabularyOptions } from '../../options/vocabulary.js';
-import { isRecord, parseJson } from '../../parse-json.js';
-import type { Files } from '../../platform/platform.js';
-import type { ModelFolder } from '../../storage/model-folder.js';
-import type { JsonObject } from '../../storage/read-json.js';
-import { readText } from '../../storage/read-text.js';
-import { listSideFiles } from '../../storage/side-files.js';
-import type { TokenSelection } from '../../vocabulary/choose-tokens.js';
-import { ROLES, templatesOf, textsOfTemplate } from '../../vocabulary/template-texts.js';
-import { idsNamedByDocument } from '../../vocabulary/token-ids-in-documents.js';
-import type { TokenizerFile } from '../../vocabulary/tokenizer-file.js';
-import { idsNamedByTokenizer } from '../../vocabulary/trim-tokenizer.js';
+import type { Tokenizer } from '../calibration/tokenizer.js';
+import { errorMessage } from '../error-message.js';
+import { OptionError } from '../errors.js';
+import { refusal } from '../options/option.js';
+import type { VocabularyOptions } from '../options/vocabulary.js';
+import { isRecord, parseJson } from '../parse-json.js';
+import type { Files } from '../platform/platform.js';
+import type { ModelFolder } from '../storage/model-folder.js';
+import type { JsonObject } from '../storage/read-json.js';
+import { readText } from '../storage/read-text.js';
+import { listSideFiles } from '../storage/side-files.js';
+import type { TokenSelection } from '../vocabulary/choose-tokens.js';
+import { ROLES, templatesOf, textsOfTemplate } from '../vocabulary/template-texts.js';
+import { idsNamedByDocument } from '../vocabulary/token-ids-in-documents.js';
+import type { TokenizerFile } from '../vocabulary/tokenizer-file.js';
+import { idsNamedByTokenizer } from '../vocabulary/trim-tokenizer.js';
 
 /** Checks what can be checked before a model is opened. @throws OptionError */
 export function checkVocabularyOptions({ keepLanguages, vocabularySize, vocabulary, texts }: VocabularyOptions): void {

@@ -1,12 +1,12 @@
-import type { PrunableModule } from '../../architecture/layout.js';
-import { refusal } from '../../options/option.js';
-import { shrinkSteps } from '../../removal/plan-removal.js';
-import type { PruneJob } from '../job.js';
-import type { DenseMeasures } from '../measure-dense/dense-measures.js';
-import type { NeuronOrder } from '../measure-dense/order-units.js';
-import { selectModules } from '../select-modules.js';
+import type { PrunableModule } from '../architecture/layout.js';
+import { refusal } from '../options/option.js';
+import { shrinkSteps } from '../removal/plan-removal.js';
 import { allocateModules } from './allocate-modules.js';
+import type { PruneJob } from './job.js';
+import type { DenseMeasures } from './measure-dense/dense-measures.js';
+import type { NeuronOrder } from './measure-dense/order-units.js';
 import { takesNeurons } from './mixture-steps.js';
+import { selectModules } from './select-modules.js';
 
 /**
  * Refuses what no measurement of the model could make possible, before it begins: a budget that floors and fixed blocks

@@ -1,6 +1,6 @@
-import { OptionError } from '../../errors.js';
-import type { PruneJob } from '../job.js';
-import { countLoss, describeUnpruned, type Loss, type Selection, UNITS } from '../select-modules.js';
+import { OptionError } from '../errors.js';
+import type { PruneJob } from './job.js';
+import { countLoss, describeUnpruned, type Loss, type Selection, UNITS } from './select-modules.js';
 
 /** Heads, or experts, that may go where no more than that was asked for. */
 const LARGEST_LOSS = 0.5;

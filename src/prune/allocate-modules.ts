@@ -1,12 +1,12 @@
-import { allocateSteps } from '../../allocation/allocate-steps.js';
-import { type ModuleMeasures, parametersOf, stepsOf } from '../../allocation/allocation.js';
-import type { PrunableModule } from '../../architecture/layout.js';
-import type { ResolvedOptions } from '../../options.js';
-import { sharedSource, shrinkSteps } from '../../removal/plan-removal.js';
-import type { DenseMeasures } from '../measure-dense/dense-measures.js';
-import type { RemovalOrderOfModule } from '../measure-dense/order-units.js';
-import { leastUnits } from '../select-modules.js';
+import { allocateSteps } from '../allocation/allocate-steps.js';
+import { type ModuleMeasures, parametersOf, stepsOf } from '../allocation/allocation.js';
+import type { PrunableModule } from '../architecture/layout.js';
+import type { ResolvedOptions } from '../options.js';
+import { sharedSource, shrinkSteps } from '../removal/plan-removal.js';
+import type { DenseMeasures } from './measure-dense/dense-measures.js';
+import type { RemovalOrderOfModule } from './measure-dense/order-units.js';
 import { type MixtureSteps, mixtureSteps } from './mixture-steps.js';
+import { leastUnits } from './select-modules.js';
 
 /** Steps each module loses, by module index. */
 export type StepCounts = ReadonlyMap<number, number>;

@@ -1,12 +1,12 @@
-import { EngineError, NumericalError } from '../../errors.js';
-import { findHeldOutWindows } from '../../evaluation/held-out-windows.js';
-import type { TrimmingCertificate } from '../../report/report-schema.js';
-import type { Engine } from '../../runtime/engine.js';
-import { tensorFloats } from '../../runtime/tensor-floats.js';
-import { findTokenizer } from '../../storage/load-tokenizer.js';
-import { longestWindow, type ModelFolder, openModelFolder } from '../../storage/model-folder.js';
-import type { JobContext } from '../job-context.js';
-import { openLanguageModel } from '../open-language-model.js';
+import { EngineError, NumericalError } from '../errors.js';
+import { findHeldOutWindows } from '../evaluation/held-out-windows.js';
+import type { TrimmingCertificate } from '../report/report-schema.js';
+import type { Engine } from '../runtime/engine.js';
+import { tensorFloats } from '../runtime/tensor-floats.js';
+import { findTokenizer } from '../storage/load-tokenizer.js';
+import { longestWindow, type ModelFolder, openModelFolder } from '../storage/model-folder.js';
+import type { JobContext } from './job-context.js';
+import { openLanguageModel } from './open-language-model.js';
 
 interface CertifyInput {
   readonly folder: ModelFolder;
