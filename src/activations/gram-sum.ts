@@ -91,11 +91,11 @@ export function createGramSum({ name, left, right, size }: GramFactors): GramSum
     },
     finish(tokenCount) {
       settle();
-      const whole = sum ?? new Float64Array(size * size);
+      const full = sum ?? new Float64Array(size * size);
       sum = undefined;
-      for (let at = 0; at < whole.length; at += 1) whole[at]! /= tokenCount;
-      mirrorUpper(whole, size);
-      return whole;
+      for (let at = 0; at < full.length; at += 1) full[at]! /= tokenCount;
+      mirrorUpper(full, size);
+      return full;
     },
   };
 }

@@ -46,17 +46,17 @@ export async function createErrorMeter(engine: Engine): Promise<ErrorMeter> {
   const form = await createQuadraticForm(engine);
   return {
     async measure(groups) {
-      const total = { whole: 0, before: 0, after: 0 };
+      const total = { original: 0, before: 0, after: 0 };
       for (const group of groups) {
         if (group.statistics.tokenCount === 0) return undefined;
         const found = await squaredErrors(group, form);
-        total.whole += found.whole;
+        total.original += found.original;
         total.before += found.before;
         total.after += found.after;
       }
-      if (!(total.whole > 0)) return undefined;
+      if (!(total.original > 0)) return undefined;
       const basis = groups.every(({ statistics }) => statistics.gram !== undefined) ? 'gram' : 'moments';
-      return { before: total.before / total.whole, after: total.after / total.whole, basis };
+      return { before: total.before / total.original, after: total.after / total.original, basis };
     },
     release: () => form.release(),
   };
@@ -64,7 +64,7 @@ export async function createErrorMeter(engine: Engine): Promise<ErrorMeter> {
 
 /** Mean squares over the tokens: of `W h`, of the removed channels' part of it, and of the error after the repair. */
 async function squaredErrors({ statistics, weight, kept, repaired }: RepairedChannels, form: QuadraticForm) {
-  const whole = rowMajor(weight);
+  const original = rowMajor(weight);
   const meanSquare = async (matrix: Matrix, bias?: Float64Array): Promise<number> => {
     const used = usedColumns(matrix);
     const spread =
@@ -73,11 +73,11 @@ async function squaredErrors({ statistics, weight, kept, repaired }: RepairedCha
         : await form.trace(narrow(matrix, used), (start, end) => covarianceRows(statistics, used, { start, end }));
     return spread + squaredNorm(outputOfMean(matrix, statistics.mean, bias));
   };
-  const isKept = new Uint8Array(whole.columns);
+  const isKept = new Uint8Array(original.columns);
   for (const channel of kept) isKept[channel] = 1;
   const removed = {
-    ...whole,
-    values: whole.values.map((value, at) => (isKept[at % whole.columns] === 1 ? 0 : value)),
+    ...original,
+    values: original.values.map((value, at) => (isKept[at % original.columns] === 1 ? 0 : value)),
   };
   const before = await meanSquare(removed);
   const { bias, regained } = repaired;
@@ -85,25 +85,25 @@ async function squaredErrors({ statistics, weight, kept, repaired }: RepairedCha
     if (repaired.weight === undefined && bias === undefined) return before;
     // Rounding may leave less than nothing of an error that was made up for.
     if (regained !== undefined && bias === undefined) return Math.max(0, before - regained);
-    return meanSquare(missingAfter(removed, { whole, kept, repaired }), bias);
+    return meanSquare(missingAfter(removed, { original, kept, repaired }), bias);
   };
-  return { whole: await meanSquare(whole), before, after: await measureAfter() };
+  return { original: await meanSquare(original), before, after: await measureAfter() };
 }
 
 /** Difference of the unpruned map and the repaired one: the removed columns, and the changes of the kept ones. */
 function missingAfter(
   removed: Matrix,
-  { whole, kept, repaired }: Pick<RepairedChannels, 'kept' | 'repaired'> & { readonly whole: Matrix },
+  { original, kept, repaired }: Pick<RepairedChannels, 'kept' | 'repaired'> & { readonly original: Matrix },
 ): Matrix {
   if (repaired.weight === undefined) return removed;
   const values = removed.values.slice();
-  for (let row = 0; row < whole.rows; row++) {
+  for (let row = 0; row < original.rows; row++) {
     kept.forEach((channel, at) => {
-      const place = row * whole.columns + channel;
-      values[place] = whole.values[place]! - repaired.weight![row * kept.length + at]!;
+      const place = row * original.columns + channel;
+      values[place] = original.values[place]! - repaired.weight![row * kept.length + at]!;
     });
   }
-  return { ...whole, values };
+  return { ...original, values };
 }
 
 const rowMajor = (weight: LinearWeight): Matrix =>

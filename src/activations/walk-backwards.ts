@@ -246,11 +246,11 @@ function divideWindow(
   most: number,
 ): { readonly partLength: number; readonly starts: number[] } {
   const predictions = sequenceLength - 1;
-  const whole = { partLength: sequenceLength, starts: [0] };
-  if (sequenceLength <= most) return whole;
+  const undivided = { partLength: sequenceLength, starts: [0] };
+  if (sequenceLength <= most) return undivided;
   let step = Math.max(1, Math.floor(most) - 1);
   while (predictions % step !== 0) step -= 1;
-  if (step < LEAST_PART) return whole;
+  if (step < LEAST_PART) return undivided;
   return { partLength: step + 1, starts: Array.from({ length: predictions / step }, (_, at) => at * step) };
 }
 

@@ -155,7 +155,7 @@ const MOST = {
   experts: 8192,
 };
 /** Ways of those tokens through the experts of a mixture, which find their order, and that of the neurons inside. */
-const EXPERT_PASSES = { whole: 12, inside: 8 };
+const EXPERT_PASSES = { entire: 12, inside: 8 };
 const NO_EXPERTS: ExpertSize = { count: 0, perToken: 0 };
 /** A backward pass multiplies three times: the forward pass again, and two products for every map. */
 const BACKWARDS = 3;
@@ -407,7 +407,7 @@ function measuringSteps({ size, costs, options, tokenCount, passes }: MeasuringR
   // Next to the experts of each token those that it would go to without one of them.
   const mixed = sum(mixtures.map(({ outputs, experts: { perToken } = NO_EXPERTS }) => 2 * perToken * outputs));
   const tried = Math.min(MOST.experts, tokenCount);
-  const expertPasses = EXPERT_PASSES.whole + (options.allocation.takesUnevenSteps ? EXPERT_PASSES.inside : 0);
+  const expertPasses = EXPERT_PASSES.entire + (options.allocation.takesUnevenSteps ? EXPERT_PASSES.inside : 0);
   const forward = costs.forward(tokenCount);
   const backward = costs.backward(back);
   return [
@@ -429,7 +429,7 @@ function measuringSteps({ size, costs, options, tokenCount, passes }: MeasuringR
             'experts',
             {
               graphs: forward.graphs + tried * expertPasses * experts * MS.multiply,
-              script: forward.script + tried * EXPERT_PASSES.whole * mixed * MS.mixedExpert,
+              script: forward.script + tried * EXPERT_PASSES.entire * mixed * MS.mixedExpert,
             },
           ] as Step,
         ]

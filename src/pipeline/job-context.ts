@@ -46,9 +46,9 @@ export async function withJob<T>(platform: Platform, { onProgress, signal }: Job
   const overall = createOverallProgress(() => performance.now());
   const listener = onProgress && ((progress: Progress) => onProgress(overall.add(progress)));
   const { expect } = overall;
-  const whole = { platform, onProgress: listener, expect, signal, timings: [], remarks: [], notes: [] };
+  const parent = { platform, onProgress: listener, expect, signal, timings: [], remarks: [], notes: [] };
   try {
-    return await withPart(whole, job);
+    return await withPart(parent, job);
   } catch (cause) {
     if (!(cause instanceof RangeError && isOutOfMemory(cause))) throw cause;
     throw new EngineError(`${errorMessage(cause)}. ${MEMORY_REMEDY}`, { cause });
@@ -56,16 +56,16 @@ export async function withJob<T>(platform: Platform, { onProgress, signal }: Job
 }
 
 /** Runs part of a job: it knows what came before, adds to timings and remarks of its own, and frees what its stages hold. */
-export async function withPart<T>(whole: Omit<JobContext, 'timed' | 'onEnd'>, part: Job<T>): Promise<T> {
+export async function withPart<T>(parent: Omit<JobContext, 'timed' | 'onEnd'>, part: Job<T>): Promise<T> {
   const endings: (() => Promise<unknown>)[] = [];
-  const timings = [...whole.timings];
+  const timings = [...parent.timings];
   const context: JobContext = {
-    ...whole,
+    ...parent,
     timings,
-    remarks: [...whole.remarks],
-    notes: [...whole.notes],
+    remarks: [...parent.remarks],
+    notes: [...parent.notes],
     async timed(stage, action) {
-      whole.onProgress?.({ stage, done: 0, total: 1 });
+      parent.onProgress?.({ stage, done: 0, total: 1 });
       const start = performance.now();
       const result = await action();
       timings.push({ stage, ms: performance.now() - start });

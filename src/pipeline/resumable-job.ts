@@ -70,17 +70,17 @@ export function runResumable<Opened extends OpenedModels, Prepared, Found, Resul
   const { call, request, output, sparsities } = job;
   const { force = false, resume = true, signal } = request;
   const stages = resolveStages(request.stages);
-  return withJob(platform, request, async (whole) => {
-    const opened = await job.open(whole, stages);
+  return withJob(platform, request, async (outer) => {
+    const opened = await job.open(outer, stages);
     const hasEarlier = job.hasEarlierRun ?? ((context) => hasEarlierRun(context, [output ?? []].flat()));
-    if (!resume || !(await hasEarlier(whole))) await job.checkOutput(opened, { resuming: false, found: undefined });
-    const prepared = await job.prepare(whole, opened);
+    if (!resume || !(await hasEarlier(outer))) await job.checkOutput(opened, { resuming: false, found: undefined });
+    const prepared = await job.prepare(outer, opened);
     const keyed = job.keyed?.(prepared) ?? request;
     const engine = await platform.createEngine(request);
     const { folders, place } = opened;
     const key =
-      call && (await runKey(platform, keyed, { folders, engine, call, place, signal, onProgress: whole.onProgress }));
-    return withJournal(whole, { output, key, sparsities, resume }, async (context, resuming) => {
+      call && (await runKey(platform, keyed, { folders, engine, call, place, signal, onProgress: outer.onProgress }));
+    return withJournal(outer, { output, key, sparsities, resume }, async (context, resuming) => {
       const mayBeMade = resuming || (resume && !force);
       const found = mayBeMade ? await job.find(context, opened) : undefined;
       // Another run may have made it since.

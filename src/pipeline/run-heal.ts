@@ -245,12 +245,12 @@ async function writeHealed(
   const change = { modules: [], changed };
   const healed = copyModel(model);
   for (const [name, handle] of changed) setWeight(healed, name, handle);
-  const whole = await pruneNoPastBranch(withoutEmbeddingPrefix(healed), change, engine);
+  const completed = await pruneNoPastBranch(withoutEmbeddingPrefix(healed), change, engine);
   const { files } = context.platform;
   // More training would make another result of this key.
   const output = { out, source: folder, force, ...(report.stopped && { run: undefined }) };
   return buildOutput(context, output, async (partial) => {
-    const saved = await stages.save.run(context, { model: whole, source: folder, documents: {}, folder: partial });
+    const saved = await stages.save.run(context, { model: completed, source: folder, documents: {}, folder: partial });
     const certificate = certifies
       ? await stages.certify.run(context, { model, analysed, engine, heldOut, folder, written: partial, change })
       : undefined;

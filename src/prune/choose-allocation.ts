@@ -31,13 +31,13 @@ export async function chooseAllocation(measured: MeasuredModel, job: PruneJob): 
   const { modules, dense, read } = measured;
   const { options, windows } = job;
   const named = Object.entries(options.allocation.candidates ?? {});
-  const whole = { allocation: options.allocation };
-  if (named.length < 2 || read !== undefined || windows.length < 2) return whole;
+  const asGiven = { allocation: options.allocation };
+  if (named.length < 2 || read !== undefined || windows.length < 2) return asGiven;
   const countsOf = (allocation: Allocation) => allocateModules({ ...options, allocation }, modules, dense);
   const tried = named
     .map(([name, allocation]) => ({ name, allocation, counts: countsOf(allocation) }))
     .filter(({ counts }, at, all) => all.findIndex((other) => isSame(other.counts, counts)) === at);
-  if (tried.length < 2) return { allocation: tried[0]?.allocation ?? whole.allocation };
+  if (tried.length < 2) return { allocation: tried[0]?.allocation ?? asGiven.allocation };
   const divergences = await checkpoint(job.journal, CHECKPOINT, { make: () => compareDrafts(measured, job, tried) });
   const best = pickBest(divergences);
   return {

@@ -51,7 +51,7 @@ export function takesNeurons(
 export function mixtureSteps(module: PrunableModule, { options, order }: MixtureCase): MixtureSteps | undefined {
   if (order?.neurons === undefined || !takesNeurons(module, options)) return undefined;
   const neurons = module.neurons!;
-  const { parametersPerUnit: whole, leastExperts = 1 } = module;
+  const { parametersPerUnit: perExpert, leastExperts = 1 } = module;
   const { stepCount, unitsPerStep } = shrinkSteps(module, 'query');
   const leaving = expertsByStep(module, order.scores);
   const widths = widthsOf(module, options);
@@ -64,7 +64,7 @@ export function mixtureSteps(module: PrunableModule, { options, order }: Mixture
     const gone = neurons.unitCount - widths[width]!;
     const expertStep = {
       cost: order.costs[experts] ?? 0,
-      parameters: unitsPerStep * (whole - gone * neurons.parametersPerUnit),
+      parameters: unitsPerStep * (perExpert - gone * neurons.parametersPerUnit),
     };
     const next = { from: gone, to: neurons.unitCount - (widths[width + 1] ?? 0) };
     const neuronStep = {

@@ -44,11 +44,11 @@ function adviseModules({ analysed, options }: Given): string {
   );
   const ofKind = MODULE_KINDS.filter((kind) => [...ownKinds].every((own) => own === kind));
   const unnamed = { modules: new Set(MODULE_KINDS), modulesNamed: false };
-  const whole = new Map([...blockSparsity].filter(([, own]) => typeof own !== 'object'));
+  const withoutKinds = new Map([...blockSparsity].filter(([, own]) => typeof own !== 'object'));
   const remedies: readonly (readonly [string, Partial<ResolvedOptions>])[] = [
     ...ofKind.map((kind) => [`choose modules "${kind}"`, { modules: new Set([kind]), modulesNamed: true }] as const),
     ['name no modules, to prune what can be pruned', unnamed],
-    ['leave single kinds out of blockSparsity', { blockSparsity: whole }],
+    ['leave single kinds out of blockSparsity', { blockSparsity: withoutKinds }],
     ['set perBlockKvHeads, so that blocks may keep different numbers of KV heads', { perBlockKvHeads: true }],
     ['name no modules and set perBlockKvHeads', { ...unnamed, perBlockKvHeads: true }],
   ];

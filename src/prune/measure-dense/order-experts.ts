@@ -62,10 +62,10 @@ export async function orderExperts(request: ExpertOrderRequest): Promise<Removal
       experts.reduce((sum, expert) => sum + costOf(expert), 0);
     const added = sumOf(leaving.flat(), (expert) => costsAlone[expert]! - round.costs[expert]!);
     const together = Math.max(0, total - round.total + added);
-    const alone = leaving.map((experts) => sumOf(experts, (expert) => Math.max(0, costsAlone[expert]!)));
-    const apart = alone.reduce((sum, cost) => sum + cost, 0);
-    for (const cost of alone) {
-      highest = Math.max(highest, apart > 0 ? (together * cost) / apart : together / alone.length);
+    const single = leaving.map((experts) => sumOf(experts, (expert) => Math.max(0, costsAlone[expert]!)));
+    const apart = single.reduce((sum, cost) => sum + cost, 0);
+    for (const cost of single) {
+      highest = Math.max(highest, apart > 0 ? (together * cost) / apart : together / single.length);
       costs.push(highest);
     }
   };

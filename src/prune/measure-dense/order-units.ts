@@ -44,13 +44,13 @@ export async function orderUnits(given: OrderCase): Promise<RemovalOrderOfModule
   const { module, statistics, headUnit } = given;
   const { groupOfUnit, groupCount } = module;
   const members = module.unitCount / (groupCount ?? module.unitCount);
-  const whole =
+  const byGroup =
     headUnit === 'group' && groupOfUnit?.every((group, unit) => group === Math.floor(unit / members)) === true;
-  const scored = whole ? asGroups(module, members) : module;
+  const scored = byGroup ? asGroups(module, members) : module;
   const units = Int32Array.from({ length: scored.unitCount }, (_, unit) => unit);
   const { scores, costs } = await scoreModule({ ...given, module: scored, groups: [{ units, statistics }] });
   if (groupOfUnit === undefined) return { scores, costs };
-  if (whole) return { scores: Float64Array.from(groupOfUnit, (group) => scores[group]!), costs };
+  if (byGroup) return { scores: Float64Array.from(groupOfUnit, (group) => scores[group]!), costs };
   return { scores, costs: stepCosts(given, { scores, costs }, groupOfUnit) };
 }
 

@@ -37,11 +37,11 @@ export const keepModules = (modules: readonly RefinedOutcome[]): SegmentWork => 
 
 async function pack({
   shrunk: { weight, bias },
-  outcome: whole,
+  outcome: given,
   refined,
   degenerate,
 }: RefinedOutcome): Promise<SavedModule> {
-  const { module, ...outcome } = whole;
+  const { module, ...outcome } = given;
   const tensors = new Map<string, SavedTensor>();
   for (const [name, handle] of refined)
     tensors.set(name, { dataType: handle.dataType, dims: handle.dims, bytes: await handle.read() });

@@ -143,7 +143,7 @@ async function solveAll(site: RepairSite, keep: Int32Array): Promise<ExpertRepai
       for (let at = token * size; at < (token + 1) * size; at += 1) sum += values[at]! ** 2;
     return sum;
   };
-  const whole = heldOut(lacking);
+  const total = heldOut(lacking);
   const parts = inParts(site, routes).map((experts) => experts.filter((expert) => keep.includes(expert)));
   for (const experts of parts)
     for await (const expert of runParts(site, experts))
@@ -156,8 +156,8 @@ async function solveAll(site: RepairSite, keep: Int32Array): Promise<ExpertRepai
       if (map !== undefined) maps.set(keep.indexOf(expert.number), map);
     }
   }
-  if (!(whole > 0)) return { maps };
-  return { maps, error: { before: before / whole, after: heldOut(lacking) / whole, basis: 'tokens' } };
+  if (!(total > 0)) return { maps };
+  return { maps, error: { before: before / total, after: heldOut(lacking) / total, basis: 'tokens' } };
 }
 
 /** An expert on the tokens that go there. */

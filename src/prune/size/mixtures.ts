@@ -184,9 +184,9 @@ function fillRoom(maps: readonly SizedMap[], state: State, room: number): State 
 /** Removes units from a state until it fits, or uses the room that it leaves; undefined where it cannot. */
 function pruneTo(problem: SizeProblem, forms: State, targetBytes: number): Mixture | undefined {
   const { modules, evenHeads } = problem;
-  const whole = describeMixture(problem, forms, new Map());
-  if (whole.bytes <= targetBytes) {
-    const filled = fillRoom(problem.maps, forms, targetBytes - whole.bytes);
+  const unpruned = describeMixture(problem, forms, new Map());
+  if (unpruned.bytes <= targetBytes) {
+    const filled = fillRoom(problem.maps, forms, targetBytes - unpruned.bytes);
     return describeMixture(problem, filled, new Map());
   }
   const bytesOf = moduleBytes(problem, forms);
@@ -197,7 +197,7 @@ function pruneTo(problem: SizeProblem, forms: State, targetBytes: number): Mixtu
     stepParameters: module.stepParameters?.map((count) => (bytesOf[at]! * count) / module.parameterCount),
   }));
   const prunable = bytesOf.reduce((sum, bytes) => sum + bytes, 0);
-  const sparsity = (whole.bytes - targetBytes) / prunable;
+  const sparsity = (unpruned.bytes - targetBytes) / prunable;
   if (!(sparsity < 1)) return undefined;
   if (smallestBytes(problem, forms) > targetBytes) return undefined;
   const steps = allocateSteps(global, { sparsity, modules: priced, evenHeads });

@@ -151,14 +151,14 @@ function contextsFigure({ contexts, described, calibration, text, name }: BiasRe
 function contextRow(
   row: ContextBias & { readonly context: number },
   about: string | undefined,
-  whole: Pick<BiasReport, 'calibration' | 'text'>,
+  totals: Pick<BiasReport, 'calibration' | 'text'>,
 ): string[] {
   const share = (own: LossPair | undefined, of: LossPair) => formatPercent((own?.tokenCount ?? 0) / of.tokenCount);
   return [
     String(row.context + 1),
     about ?? '',
-    share(row.calibration, whole.calibration),
-    share(row.text, whole.text),
+    share(row.calibration, totals.calibration),
+    share(row.text, totals.text),
     row.calibration ? gapWithError(row.calibration) : '',
     row.text ? gapWithError(row.text) : '',
     formatPercent(row.lostShare),

@@ -13,9 +13,9 @@ export function costsFigure({ modules }: PruneReport): HTMLElement | undefined {
   const drawn = modules.flatMap(({ costCurve, ...module }) =>
     costCurve === undefined ? [] : [{ ...module, ...costCurve, gone: 1 - module.unitsAfter / module.unitsBefore }],
   );
-  const whole = drawn.reduce((sum, module) => sum + costAt(module, module.gone), 0);
-  if (whole === 0) return undefined;
-  const shareAt = (module: (typeof drawn)[number], removed: number) => costAt(module, removed) / whole;
+  const total = drawn.reduce((sum, module) => sum + costAt(module, module.gone), 0);
+  if (total === 0) return undefined;
+  const shareAt = (module: (typeof drawn)[number], removed: number) => costAt(module, removed) / total;
   const highest = Math.max(...drawn.map((module) => shareAt(module, 1)));
   // Logarithms need a floor; a ten-thousandth of the whole is nothing to see.
   const floor = highest / 1e4;
