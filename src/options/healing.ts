@@ -1,24 +1,8 @@
-import { TRAINED, type TrainedName } from '../healing/trained-weights.js';
+import { TRAINED } from '../healing/trained-weights.js';
 import { omitUndefined } from '../omit-undefined.js';
 import { GENERATE_DEFAULTS, type ResolvedCalibration, type ResolvedGenerate } from './calibration.js';
 import { above, boolean, choice, either, integer, namesOf, portion, record } from './kinds.js';
-import { defaultsOf, type Resolved, type Rows, row, withoutFlags } from './option.js';
-
-/** How a pruned model learns from the dense one. */
-export interface HealingOptions {
-  /** Windows to learn on, at least 1. Default 64. */
-  readonly windowCount?: number | undefined;
-  /** Fraction of the windows that the dense model writes, 0 to 1; the others are cut from the calibration text. Default 1. */
-  readonly share?: number | undefined;
-  /** Weights to train. Default `all`. */
-  readonly trained?: TrainedName | undefined;
-  /** Times that the windows are gone through, at least 1. Default 1. */
-  readonly passCount?: number | undefined;
-  /** Windows of one step of the optimiser, at least 1. Default 4. */
-  readonly windowsPerStep?: number | undefined;
-  /** Highest learning rate. Default: 2e-4 at 135 M parameters, by the cube root of their count for other models. */
-  readonly learningRate?: number | undefined;
-}
+import { type AnyRows, defaultsOf, type OptionsOf, type Resolved, type Rows, row, withoutFlags } from './option.js';
 
 /** Options of healing after pruning. */
 export interface HealOptions {
@@ -26,22 +10,31 @@ export interface HealOptions {
   readonly heal?: HealingOptions | boolean | undefined;
 }
 
-const settings = record<HealingOptions>('an object such as { windowCount: 64 }');
-
 const PARTS = {
+  /** Windows to learn on, at least 1. Default 64. */
   windowCount: row('--heal-windows <count>', 'windows to learn on', { kind: integer(1), default: 64, everyday: true }),
+  /** Fraction of the windows that the dense model writes, 0 to 1; the others are cut from the calibration text. Default 1. */
   share: row('--heal-share <share>', 'fraction of them that the dense model writes; the others come from the text', {
     kind: portion,
     default: 1,
   }),
+  /** Weights to train. Default `all`. */
   trained: row('--heal-weights <name>', 'what is trained', { kind: choice(namesOf(TRAINED)), default: 'all' }),
+  /** Times that the windows are gone through, at least 1. Default 1. */
   passCount: row('--heal-passes <count>', 'times that the windows are gone through', { kind: integer(1), default: 1 }),
+  /** Windows of one step of the optimiser, at least 1. Default 4. */
   windowsPerStep: row('--heal-batch <windows>', 'windows of one step', { kind: integer(1), default: 4 }),
+  /** Highest learning rate. Default: 2e-4 at 135 M parameters, by the cube root of their count for other models. */
   learningRate: row('--heal-rate <rate>', 'highest learning rate', {
     kind: above(0),
     otherwise: '2e-4 at 135 M parameters, by their cube root for others',
   }),
-} as const satisfies Rows<HealingOptions>;
+} as const satisfies AnyRows;
+
+/** How a pruned model learns from the dense one. */
+export interface HealingOptions extends OptionsOf<typeof PARTS> {}
+
+const settings = record<HealingOptions>('an object such as { windowCount: 64 }');
 
 export const HEALING = {
   heal: row('--heal', 'train it on what the dense model predicts', {

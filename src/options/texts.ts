@@ -1,24 +1,5 @@
 import { boolean, integer, listOf, text } from './kinds.js';
-import { type Rows, row } from './option.js';
-
-/** How texts become tokens. */
-export interface ReadingOptions {
-  /**
-   * Begin windows, documents, items and prompts with what the tokenizer's post-processor puts before a text, such as a BOS token.
-   * Default true; many tokenizers put nothing there.
-   */
-  readonly bos?: boolean | undefined;
-}
-
-/** How a request asks for windows of a text. */
-export interface TextWindows {
-  /** Tokens per window, at least 2 and at most the text's. Default 512, or the text where it is shorter. */
-  readonly windowLength?: number | undefined;
-  /** Tokens from one window to the next. Default `windowLength`. */
-  readonly stride?: number | undefined;
-  /** Windows to score, from the start. Default all. */
-  readonly windowCount?: number | undefined;
-}
+import { type AnyRows, type OptionsOf, row } from './option.js';
 
 /** Texts that the dense and the pruned model are compared on. */
 export interface TextEvaluation extends TextWindows {
@@ -35,26 +16,39 @@ export interface TextEvaluation extends TextWindows {
 export const fileList = listOf(text('a path'), 'a list of paths, such as ["test.txt"]', 'texts');
 
 export const TEXT_WINDOWS = {
+  /** Tokens per window, at least 2 and at most the text's. Default 512, or the text where it is shorter. */
   windowLength: row('--window-length <tokens>', 'tokens per window', {
     kind: integer(2),
     otherwise: '512, or the text',
   }),
+  /** Tokens from one window to the next. Default `windowLength`. */
   stride: row('--stride <tokens>', 'tokens from one window to the next', {
     kind: integer(1),
     otherwise: 'the window length',
   }),
+  /** Windows to score, from the start. Default all. */
   windowCount: row('--windows <count>', 'windows to measure, from the start of the text', {
     kind: integer(1),
     otherwise: 'all',
   }),
-} as const satisfies Rows<TextWindows>;
+} as const satisfies AnyRows;
+
+/** How a request asks for windows of a text. */
+export interface TextWindows extends OptionsOf<typeof TEXT_WINDOWS> {}
 
 export const READING = {
+  /**
+   * Begin windows, documents, items and prompts with what the tokenizer's post-processor puts before a text, such as a BOS token.
+   * Default true; many tokenizers put nothing there.
+   */
   bos: row('--no-bos', 'begin no text with the BOS token that the tokenizer puts there', {
     kind: boolean,
     default: true,
   }),
-} as const satisfies Rows<ReadingOptions>;
+} as const satisfies AnyRows;
+
+/** How texts become tokens. */
+export interface ReadingOptions extends OptionsOf<typeof READING> {}
 
 export const TEXT_EVALUATION = {
   texts: row('-t, --text <file>', 'text to measure perplexity on; may be repeated', {

@@ -1,35 +1,26 @@
 import { either, integer, listOf, text } from './kinds.js';
-import { type Rows, row } from './option.js';
+import { type AnyRows, type OptionsOf, row } from './option.js';
 import { fileList } from './texts.js';
-
-/** Which tokens of a vocabulary remain. */
-export interface VocabularyOptions {
-  /** Languages by ISO 639 code, such as `en`, `code` for ASCII only, or Unicode scripts, such as `Cyrillic`. Default: all. */
-  readonly keepLanguages?: readonly string[] | undefined;
-  /** Tokens that remain, special ones included: those that merges make first. Default: all of the languages. */
-  readonly vocabularySize?: number | undefined;
-  /**
-   * The remaining tokens: a list of tokens or ids, a text file with a token a line, a JSON file with such a list, or
-   * `fang-prune-vocabulary.json` of an earlier result. Default: none is named.
-   */
-  readonly vocabulary?: string | readonly (string | number)[] | undefined;
-  /** Text files whose tokens remain too, the commonest first; half of `vocabularySize` at most. Default: none. */
-  readonly texts?: readonly string[] | undefined;
-}
 
 const token = either(text('a token'), integer(0));
 
 export const VOCABULARY = {
+  /** Languages by ISO 639 code, such as `en`, `code` for ASCII only, or Unicode scripts, such as `Cyrillic`. Default: all. */
   keepLanguages: row('--keep-languages <names>', 'languages (en,de), code, or scripts (Cyrillic) whose tokens stay', {
     kind: listOf(text('a language such as en, or a script such as Cyrillic'), 'a list of languages', 'names'),
     otherwise: 'all',
     everyday: true,
   }),
+  /** Tokens that remain, special ones included: those that merges make first. Default: all of the languages. */
   vocabularySize: row('--vocabulary-size <tokens>', 'tokens that stay, by merge rank', {
     kind: integer(1),
     otherwise: 'all of the languages',
     everyday: true,
   }),
+  /**
+   * The remaining tokens: a list of tokens or ids, a text file with a token a line, a JSON file with such a list, or
+   * `fang-prune-vocabulary.json` of an earlier result. Default: none is named.
+   */
   vocabulary: row('--vocabulary <file>', 'file with the tokens that stay, one a line, or as JSON', {
     kind: {
       ...either(text('a path'), listOf(token, 'a list of tokens and ids', 'texts')),
@@ -39,9 +30,13 @@ export const VOCABULARY = {
     otherwise: 'none',
     everyday: true,
   }),
+  /** Text files whose tokens remain too, the commonest first; half of `vocabularySize` at most. Default: none. */
   texts: row('-t, --text <file>', 'text whose tokens stay too; may be repeated', {
     kind: fileList,
     otherwise: 'none',
     everyday: true,
   }),
-} as const satisfies Rows<VocabularyOptions>;
+} as const satisfies AnyRows;
+
+/** Which tokens of a vocabulary remain. */
+export interface VocabularyOptions extends OptionsOf<typeof VOCABULARY> {}
