@@ -2,7 +2,7 @@ import { cp, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path';
 import { OptionError } from '../../src/errors.js';
 import { quantize, shrink, trimVocabulary } from '../../src/node.js';
-import { copyShortLlama } from '../support/short-llama.js';
+import { copyShortLlama, SHORT_LLAMA } from '../support/short-llama.js';
 import { useTemporaryFolder } from '../support/temporary-folder.js';
 
 const folder = useTemporaryFolder();
@@ -11,7 +11,7 @@ const calibration = { windowCount: 4, windowLength: 64, generate: false } as con
 const quick = { calibration, evaluation: false } as const;
 
 it('meets a size with fewer units and fewer bits, certified, and reports what was compared', async () => {
-  const model = await copyShortLlama(at('in'));
+  const model = SHORT_LLAMA;
   const [report] = await shrink({ ...quick, model, out: at('out'), targetSize: '620KB', dtypes: ['q8', 'q4'] });
   const { size, bytes, certificate, dtypes } = report;
   const [written] = dtypes!;
@@ -134,8 +134,7 @@ it.each([
     /^calibration.generate.startToken is an id, which means another token/,
   ],
 ])('refuses %j', async (given, message) => {
-  const model = await copyShortLlama(at('in'));
-  const asked = shrink({ model, out: at('out'), ...given } as never);
+  const asked = shrink({ model: SHORT_LLAMA, out: at('out'), ...given } as never);
   await expect(asked).rejects.toThrow(OptionError);
   await expect(asked).rejects.toThrow(message);
 });

@@ -15,10 +15,10 @@ export const SOFTWARE_WEBGPU = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=
 export const NO_GPU: readonly string[] = ['--disable-gpu'];
 
 /**
- * Compiles WebAssembly once, by V8's baseline compiler: to optimise ONNX Runtime's 25 MB in each worker takes two thirds of the
- * processor time of a small model's run.
+ * Compiles and checks functions of WebAssembly when they are called first, by V8's baseline compiler: most of ONNX Runtime's 25 MB
+ * never runs. To check all of it takes a third of the processor time of a worker's start, to optimise it more than the start.
  */
-export const BASELINE_WASM = '--js-flags=--liftoff-only';
+export const BASELINE_WASM = '--js-flags=--liftoff-only --wasm-lazy-validation';
 
 /** Starts the Chromium that comes as an npm package: nothing is downloaded but by npm. */
 export const launchChromium = (flags: readonly string[] = NO_GPU): Promise<Browser> =>

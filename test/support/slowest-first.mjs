@@ -18,6 +18,7 @@ const SLOWEST = [
   'report/page',
   'prune-inputs',
   'prune-golden-runs',
+  'prune-experts',
   'healing/heal-model',
   'operators/gradients',
   'isolation/isolate',
@@ -33,6 +34,7 @@ const SLOWEST = [
   'pipeline/shards',
   'pipeline/prune-ladder',
   'prune-grid',
+  'pipeline/statistics',
 ];
 
 /** Runs the slowest test files first; the others follow in Jest's own order. */

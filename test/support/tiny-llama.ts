@@ -13,7 +13,7 @@ import type { PruneJob, PruneOutcome } from '../../src/prune/job.js';
 import { pruneModel } from '../../src/prune/prune-model.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';
 import { type AnalysedModel, analyseModel } from '../../src/runtime/analyse-model.js';
-import type { Tensors } from '../../src/runtime/engine.js';
+import type { Tensor, Tensors } from '../../src/runtime/engine.js';
 import { prefillFeeds } from '../../src/runtime/prefill-feeds.js';
 import { createMemoryStore } from '../../src/runtime/tensor-store.js';
 import { testEngine } from './engine.js';
@@ -73,11 +73,26 @@ export async function runModel(
   windows: readonly Int32Array[],
   fetches: readonly string[] = ['logits'],
 ): Promise<Tensors> {
+  const [results] = await runOnTexts(model, [windows], fetches);
+  return results!;
+}
+
+/** Runs it on several texts in one session. */
+async function runOnTexts(
+  model: OnnxModel,
+  texts: readonly (readonly Int32Array[])[],
+  fetches: readonly string[],
+): Promise<Tensors[]> {
   const session = await testEngine.load(await bytesOf(model));
+  const inputs = readModelInputs(model.proto.graph!);
+  const all: Tensors[] = [];
   try {
-    const size = { batchSize: windows.length, sequenceLength: windows[0]!.length };
-    const tokens = windows.flatMap((window) => [...window]);
-    return await session.run(prefillFeeds(readModelInputs(model.proto.graph!), size, tokens), fetches);
+    for (const windows of texts) {
+      const size = { batchSize: windows.length, sequenceLength: windows[0]!.length };
+      const tokens = windows.flatMap((window) => [...window]);
+      all.push(await session.run(prefillFeeds(inputs, size, tokens), fetches));
+    }
+    return all;
   } finally {
     await session.release();
   }
@@ -85,7 +100,17 @@ export async function runModel(
 
 /** Mean next-token cross-entropy over windows of equal length, in nats. */
 export async function meanLoss(model: OnnxModel, windows: readonly Int32Array[]): Promise<number> {
-  const { data, dims } = (await runModel(model, windows)).logits!;
+  const [loss] = await meanLosses(model, [windows]);
+  return loss!;
+}
+
+/** `meanLoss` of several texts, by one session. */
+export async function meanLosses(model: OnnxModel, texts: readonly (readonly Int32Array[])[]): Promise<number[]> {
+  const all = await runOnTexts(model, texts, ['logits']);
+  return all.map(({ logits }, at) => lossOf(logits!, texts[at]!));
+}
+
+function lossOf({ data, dims }: Tensor, windows: readonly Int32Array[]): number {
   const [, length = 0, vocabulary = 0] = dims;
   const logits = data as Float32Array;
   let sum = 0;
