@@ -75,6 +75,7 @@ const PACKED_COPIES = 6;
 const UNPACKED_COPIES = 4;
 
 export interface MemoryRequest extends Pick<ResourceRequest, 'analysed' | 'options'> {
+  /** Rounding, which needs matrices of its own where it is calibrated. */
   readonly quantisation: ResolvedQuantisation;
 }
 
