@@ -7,7 +7,6 @@ import { hashFolder, useTemporaryFolder } from '../support/temporary-folder.js';
 
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
-const calibration = { windowCount: 4, windowLength: 64, generate: false } as const;
 
 it('tells the sizes that files will have, and the smallest, and writes nothing', async () => {
   const model = await copyShortLlama(at('in'));
@@ -34,6 +33,8 @@ it('tells the sizes that files will have, and the smallest, and writes nothing',
 
 it('predicts from statistics what a run chooses, and what it then loses', async () => {
   const model = await copyShortLlama(at('in'));
+  // One held-out window of 64 tokens measures what rounding costs only roughly.
+  const calibration = { windowCount: 8, windowLength: 64, generate: false } as const;
   await observe({ model, out: at('seen'), calibration });
   const reductions = { targetSize: '560KB', allow: ['neurons', 'bits'], dtypes: ['q8', 'q4'] } as const;
   const { sizes } = await planShrink({ model, ...reductions, statistics: at('seen') });
@@ -51,8 +52,8 @@ it('predicts from statistics what a run chooses, and what it then loses', async 
   expect(best).toMatchObject({ bytes: chosen.bytes, sparsity: chosen.sparsity, maps: chosen.maps });
   expect(best!.predicted.pruning / chosen.divergence.pruning).toBeGreaterThan(0.67);
   expect(best!.predicted.pruning / chosen.divergence.pruning).toBeLessThan(1.5);
-  expect(best!.predicted.quantising / chosen.divergence.quantising).toBeGreaterThan(0.5);
-  expect(best!.predicted.quantising / chosen.divergence.quantising).toBeLessThan(2);
+  expect(best!.predicted.quantising / chosen.divergence.quantising).toBeGreaterThan(0.67);
+  expect(best!.predicted.quantising / chosen.divergence.quantising).toBeLessThan(1.5);
 }, 120_000);
 
 it('refuses statistics with a vocabulary that they are not of', async () => {
