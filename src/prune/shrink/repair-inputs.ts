@@ -9,6 +9,7 @@ import {
   lowestOnParabola,
 } from '../../compensation/input-step.js';
 import { NumericalError, UnsupportedModelError } from '../../errors.js';
+import { freeBytes } from '../../free-bytes.js';
 import { pickColumns } from '../../importance/column-sums.js';
 import { transposeMatrix } from '../../linalg/matrix-block.js';
 import { multiplySymmetric } from '../../linalg/multiply-symmetric.js';
@@ -129,17 +130,19 @@ interface Descent {
 async function descend(context: PruneContext, given: Descent): Promise<RefinedModule> {
   const { model, maps, meter } = given;
   const { options, store } = context.job;
+  const { error, gradients, ...factors } = await meter.measureWithFactors();
   const output = await readOutput(context, given);
-  const weights = await Promise.all(maps.map((map) => readInputWeight(model, map)));
-  const start = await meter.measureWithFactors();
   const curvature = await createInputCurvature({
     ...output,
-    ...start,
+    ...factors,
     dampening: DAMPENING,
     // So much dampening keeps the factors well conditioned, and a step is only a direction.
     multiply: context.multiplySingle,
   });
-  let place: Place = { weights, ...start };
+  // For a wide FFN each of these takes nearly a gigabyte.
+  freeBytes(output.outputGram, factors.inputGram, ...factors.rates);
+  const weights = await Promise.all(maps.map((map) => readInputWeight(model, map)));
+  let place: Place = { weights, error, gradients };
   let direction: Direction | undefined;
   for (let step = 1; step <= options.inputSteps; step += 1) {
     direction = await findDirection(place.gradients, curvature, direction);
@@ -150,7 +153,7 @@ async function descend(context: PruneContext, given: Descent): Promise<RefinedMo
     if (next === undefined) break;
     place = next;
   }
-  const remaining = start.error > 0 ? place.error / start.error : 1;
+  const remaining = error > 0 ? place.error / error : 1;
   return { changed: new Map(await write(given, place.weights, store)), remaining };
 }
 
@@ -178,6 +181,7 @@ async function stepAlong(given: Descent, { place, direction, length, isLast }: L
     // The next step starts from the gradients here: the error mostly falls at the first length, and they need no run of their own.
     const found = isLast ? { error: await meter.measureError(), gradients: [] } : await meter.measure();
     if (found.error < place.error) return { weights, ...found };
+    freeBytes(...found.gradients);
     tried = lowestOnParabola({ error: place.error, slope }, { error: found.error, length: tried });
   }
   return undefined;
@@ -194,6 +198,7 @@ interface Direction {
   readonly slope: number;
 }
 
+/** @param last Its arrays are freed: nothing reads them after this. */
 async function findDirection(
   found: readonly Float64Array[],
   curvature: InputCurvature,
@@ -210,6 +215,10 @@ async function findDirection(
     for (let at = 0; at < step.length; at += 1) step[at]! += kept * before[at]!;
     return step;
   });
+  freeBytes(
+    ...(last?.steps ?? []),
+    ...(last?.gradients ?? []).flatMap(({ gradient, preconditioned }) => [gradient, preconditioned]),
+  );
   let slope = 0;
   for (const [k, { gradient }] of gradients.entries()) {
     const step = steps[k]!;
@@ -223,18 +232,19 @@ async function readOutput(context: PruneContext, { model, module, maps }: Descen
   const read = await readLinearWeight(model, module.output);
   const [outputCount = 0, neuronCount = 0] = read.shape;
   const neurons = Array.from({ length: neuronCount }, (_, neuron) => neuron);
-  const columns = transposeMatrix(pickColumns(read, neurons), outputCount, neuronCount);
-  const { weight, outputAxis } = maps[0]!;
-  return {
-    neuronCount,
-    inputCount: model.weights.get(weight)!.dims[1 - outputAxis]!,
-    weight: Float32Array.from(columns),
-    outputGram: await multiplySymmetric(columns, {
-      size: neuronCount,
-      inner: outputCount,
-      multiply: context.multiplySingle,
-    }),
-  };
+  const picked = pickColumns(read, neurons);
+  const columns = transposeMatrix(picked, outputCount, neuronCount);
+  freeBytes(picked);
+  const { weight: name, outputAxis } = maps[0]!;
+  const inputCount = model.weights.get(name)!.dims[1 - outputAxis]!;
+  const outputGram = await multiplySymmetric(columns, {
+    size: neuronCount,
+    inner: outputCount,
+    multiply: context.multiplySingle,
+  });
+  const weight = Float32Array.from(columns);
+  freeBytes(columns);
+  return { neuronCount, inputCount, weight, outputGram };
 }
 
 /** Weights a step down from where they are; steps come one for each list of columns, map by map. */
