@@ -151,6 +151,7 @@ async function descend(context: PruneContext, given: Descent): Promise<RefinedMo
     const isLast = step === options.inputSteps;
     const next = await stepAlong(given, { place, direction, length: direction.slope / change, isLast });
     if (next === undefined) break;
+    freeBytes(...place.weights);
     place = next;
   }
   const remaining = error > 0 ? place.error / error : 1;
@@ -181,7 +182,7 @@ async function stepAlong(given: Descent, { place, direction, length, isLast }: L
     // The next step starts from the gradients here: the error mostly falls at the first length, and they need no run of their own.
     const found = isLast ? { error: await meter.measureError(), gradients: [] } : await meter.measure();
     if (found.error < place.error) return { weights, ...found };
-    freeBytes(...found.gradients);
+    freeBytes(...weights, ...found.gradients);
     tried = lowestOnParabola({ error: place.error, slope }, { error: found.error, length: tried });
   }
   return undefined;
