@@ -25,17 +25,12 @@ import {
 
 let loaded: Loaded;
 let windows: Int32Array[];
-/** With two steps of input repair, and its bytes. */
-let twice: PruneOutcome;
-let twiceBytes: Uint8Array;
 beforeAll(async () => {
   loaded = await loadShortLlama();
   const read = (name: string) => readFileSync(join(SHORT_LLAMA, name), 'utf8');
   const tokenizer = createTokenizer(JSON.parse(read('tokenizer.json')), JSON.parse(read('tokenizer_config.json')));
   const ids = Int32Array.from(tokenizer.encode(read('text/prose.txt').slice(0, 8000)));
   windows = Array.from({ length: 8 }, (_, window) => ids.slice(window * 128, (window + 1) * 128));
-  twice = await pruneBy(2);
-  twiceBytes = await bytesOf(twice.model);
 });
 
 const pruneBy = (inputSteps: number, more: Partial<PruneOptions> = {}): Promise<PruneOutcome> =>
@@ -61,7 +56,7 @@ it('brings every FFN closer to what it gave, step by step, and with them the mod
 });
 
 it('reports the error that is left as it is when measured again', async () => {
-  const outcome = twice;
+  const outcome = await pruneBy(2);
   const [{ module, error }] = outcome.modules as [PruneOutcome['modules'][number]];
   const { result } = module.output;
   const give = async (model: OnnxModel) => {
@@ -113,15 +108,17 @@ it('keeps what an earlier shot repaired where a later one repairs nothing', asyn
 });
 
 it.each(['flap', 'f-fang', 'o-fang', 'auto', 'wanda'])('goes with %s', async (method) => {
-  const options = { sparsity: 0.4, method, modules: 'ffn' } as const;
+  const options = { sparsity: 0.4, method };
   const few = { windows: windows.slice(0, 4).map((window) => window.slice(0, 64)) };
   const plain = await pruneLoaded(loaded, { ...options, inputSteps: 0 }, few);
   const repaired = await pruneLoaded(loaded, { ...options, inputSteps: 1 }, few);
-  expect(errors(repaired)[0]!).toBeLessThan(errors(plain)[0]!);
+  const ffn = plain.modules.findIndex(({ module }) => module.kind === 'ffn');
+  expect(errors(repaired)[ffn]!).toBeLessThan(errors(plain)[ffn]!);
 });
 
 it('gives the same bytes again', async () => {
-  expect(Buffer.compare(await bytesOf((await pruneBy(2)).model), twiceBytes)).toBe(0);
+  const bytes = async () => bytesOf((await pruneLoaded(loaded, { sparsity: 0.4, method: 'obc', inputSteps: 2 })).model);
+  expect(await bytes()).toEqual(await bytes());
 });
 
 it('leaves a model alone that loses nothing, and says what it cannot do', async () => {

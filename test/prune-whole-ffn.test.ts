@@ -35,24 +35,13 @@ const blocksGone = ({ modules }: PruneOutcome) =>
   modules.filter(({ keep }) => keep.length === 0).map(({ module }) => module.block);
 const nodeNames = ({ model }: PruneOutcome) => model.proto.graph!.node.map(({ name }) => name);
 
-it.each(['flap', 'magnitude'])('takes FFNs out of the graph and computes what is left (%s)', async (method) => {
+it.each(['flap', 'magnitude', 'auto'])('takes FFNs out of the graph and computes what is left (%s)', async (method) => {
   const outcome = await pruneLoaded(loaded, options({ ...GONE, method }));
   expect(blocksGone(outcome)).toEqual([1, 4]);
   expect(nodeNames(outcome).filter((name) => /layers\.[14]\/mlp/.test(name))).toEqual([]);
   expect(nodeNames(outcome).filter((name) => /layers\.[0235]\/mlp/.test(name))).not.toEqual([]);
   expect(outcome.remarks.filter((remark) => remark.includes('one unit stays'))).toEqual([]);
   expect(await gapToMasked(loaded, outcome)).toBeLessThan(1e-4);
-});
-
-it.each([0, 1])('takes the FFN of block %i of two out of the graph by auto', async (block) => {
-  const gone = { minimumWidth: 0, blockSparsity: { [block]: { ffn: 1 } } };
-  const outcome = await pruneLoaded(short, options({ ...gone, method: 'auto' }));
-  expect(blocksGone(outcome)).toEqual([block]);
-  const nodesOf = (block: number) => nodeNames(outcome).filter((name) => name.includes(`layers.${block}/mlp`));
-  expect(nodesOf(block)).toEqual([]);
-  expect(nodesOf(1 - block)).not.toEqual([]);
-  expect(outcome.remarks.filter((remark) => remark.includes('one unit stays'))).toEqual([]);
-  expect(await gapToMasked(short, outcome)).toBeLessThan(1e-4);
 });
 
 it('keeps one neuron unless a floor of 0 is asked for', async () => {
