@@ -3,7 +3,7 @@ import { type Allocation, type AllocationProblem, type ModuleMeasures, stepsOf }
 import { evenTeams, freeTeams } from './even-teams.js';
 
 /**
- * Asks an allocation and turns its sparsities into entire steps; what the options fixed holds.
+ * Asks an allocation and rounds its sparsities to numbers of steps; what the options fixed holds.
  * @returns Steps to remove, one entry a module.
  * @throws OptionError for sparsities that are none, or head counts that must be even and cannot be.
  */

@@ -10,7 +10,7 @@ export interface RoundingEntry
 }
 
 /**
- * Turns fractional removals into entire steps: every module within one step (one multiple) of its request, and the
+ * Rounds fractional removals to numbers of steps: every module within one step (one multiple) of its request, and the
  * parameters removed in total within half a step (half a multiple) of what was asked for, by largest remainder. Of equal
  * remainders the earlier module loses the step. A module asked for nothing keeps its width, multiple or not.
  *

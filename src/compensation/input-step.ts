@@ -1,7 +1,8 @@
 import { invertFactorInPlace } from '../linalg/cholesky.js';
 import { factoriseDampened } from '../linalg/factorise-dampened.js';
-import { mirrorLower, multiplyUpperInPlace } from '../linalg/multiply-symmetric.js';
+import { mirrorLower } from '../linalg/multiply-symmetric.js';
 import { type MultiplyTransposed, multiplyTransposed } from '../linalg/multiply-transposed.js';
+import { multiplyUpperInPlace } from '../linalg/multiply-upper.js';
 
 /** Factors of the curvature of an FFN's squared output error by the maps into it. */
 export interface InputCurvatureProblem {

@@ -54,27 +54,27 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
 
   /** Applies pending updates, drops removed channels, and makes room for updates of at least so many channels. */
   async function settle(least: number): Promise<void> {
-    const stay = range(size).filter((position) => diagonal[position]! > Number.NEGATIVE_INFINITY);
+    const remaining = range(size).filter((position) => diagonal[position]! > Number.NEGATIVE_INFINITY);
     const { halves, solved, capacity } = waiting;
-    const left = pickRows(halves, capacity, stay);
-    inverse = keepLower(inverse, size, stay);
-    const update = { size: stay.length, start: 0, end: stay.length, inner: capacity, multiply };
+    const left = pickRows(halves, capacity, remaining);
+    inverse = keepLower(inverse, size, remaining);
+    const update = { size: remaining.length, start: 0, end: remaining.length, inner: capacity, multiply };
     await subtractSymmetric(inverse, left, update);
-    columns = keepRows(columns, rowCount, stay);
-    for (let row = 0; row < stay.length; row += STRIP) {
+    columns = keepRows(columns, rowCount, remaining);
+    for (let row = 0; row < remaining.length; row += STRIP) {
       const strip = left.subarray(row * capacity, (row + STRIP) * capacity);
       const shape = { rows: strip.length / capacity, columns: rowCount, inner: capacity };
       subtractInPlace(columns.subarray(row * rowCount), await multiply(strip, solved, shape));
     }
     freeBytes(left);
     const moved = new Int32Array(size).fill(-1);
-    stay.forEach((position, at) => {
+    remaining.forEach((position, at) => {
       moved[position] = at;
     });
     positionOf.forEach((position, channel) => {
       positionOf[channel] = position < 0 ? -1 : moved[position]!;
     });
-    size = stay.length;
+    size = remaining.length;
     diagonal = diagonalOf(inverse, size);
     norms = squaredRowNorms(columns, rowCount);
     waiting = noUpdates(size, rowCount, roomFor(least));
@@ -205,11 +205,11 @@ const diagonalOf = (matrix: Float64Array, size: number): Float64Array =>
   Float64Array.from({ length: size }, (_, at) => matrix[at * size + at]!);
 
 /** Rows and columns of a symmetric matrix, moved to its beginning; what is above the diagonal is not. */
-function keepLower(matrix: Float64Array, size: number, stay: Int32Array): Float64Array {
-  const left = stay.length;
+function keepLower(matrix: Float64Array, size: number, remaining: Int32Array): Float64Array {
+  const left = remaining.length;
   for (let row = 0; row < left; row++) {
-    const [from, to] = [stay[row]! * size, row * left];
-    for (let column = 0; column <= row; column++) matrix[to + column] = matrix[from + stay[column]!]!;
+    const [from, to] = [remaining[row]! * size, row * left];
+    for (let column = 0; column <= row; column++) matrix[to + column] = matrix[from + remaining[column]!]!;
   }
   return matrix.subarray(0, left * left);
 }
@@ -227,11 +227,11 @@ function pickSymmetricColumns(matrix: Float64Array, size: number, columns: Int32
 }
 
 /** Rows of a matrix with `width` columns, moved to its beginning. */
-function keepRows(matrix: Float64Array, width: number, stay: Int32Array): Float64Array {
-  stay.forEach((row, at) => {
+function keepRows(matrix: Float64Array, width: number, remaining: Int32Array): Float64Array {
+  remaining.forEach((row, at) => {
     matrix.copyWithin(at * width, row * width, (row + 1) * width);
   });
-  return matrix.subarray(0, stay.length * width);
+  return matrix.subarray(0, remaining.length * width);
 }
 
 /** Subtracts values, which are freed, from the beginning of a matrix. */

@@ -111,9 +111,8 @@ async function invertSpan(matrix: Float64Array, span: Span): Promise<void> {
 
 function invertBlock(matrix: Float64Array, span: Span): void {
   const { size, start, end } = span;
-  const inverse = transposeMatrix(invertedBlock(matrix, span), end - start, end - start);
-  for (let row = start, from = 0; row < end; row++, from += end - start)
-    matrix.set(inverse.subarray(from, from + end - start), row * size + start);
+  const values = transposeMatrix(invertedBlock(matrix, span), end - start, end - start);
+  writeBlock(matrix, size, { block: { rowStart: start, rowEnd: end, columnStart: start, columnEnd: end }, values });
 }
 
 interface Halves extends Span {

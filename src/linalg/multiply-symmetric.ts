@@ -1,5 +1,5 @@
 import { freeBytes } from '../free-bytes.js';
-import { copyBlock, subtractFromBlock } from './matrix-block.js';
+import { subtractFromBlock, writeBlock } from './matrix-block.js';
 import type { MultiplyTransposed } from './multiply-transposed.js';
 
 /** Rows of a product that are computed at once. */
@@ -22,31 +22,11 @@ export async function multiplySymmetric(rows: Float64Array, product: SymmetricPr
   const { size } = product;
   const matrix = new Float64Array(size * size);
   for await (const { top, bottom, values } of lowerStrips(rows, product)) {
-    for (let row = top; row < bottom; row++)
-      matrix.set(values.subarray((row - top) * bottom, (row - top + 1) * bottom), row * size);
+    const block = { rowStart: top, rowEnd: bottom, columnStart: 0, columnEnd: bottom };
+    writeBlock(matrix, size, { block, values });
   }
   mirrorLower(matrix, size);
   return matrix;
-}
-
-/**
- * Multiplies an upper triangular matrix by its transpose in place: `Y Yᵀ` on and below the diagonal, what is above it is undefined.
- * @param upper `Y`, `[size, size]` row-major; what is below the diagonal is zero.
- */
-export async function multiplyUpperInPlace(
-  upper: Float64Array,
-  { size, multiply }: Omit<SymmetricProduct, 'inner'>,
-): Promise<void> {
-  for (let top = 0; top < size; top += STRIP) {
-    const bottom = Math.min(size, top + STRIP);
-    // Columns before the strip are zero in its rows. Later strips read the columns behind it alone, so that results may lie here.
-    const right = copyBlock(upper, size, { rowStart: 0, rowEnd: bottom, columnStart: top, columnEnd: size });
-    const inner = size - top;
-    const values = await multiply(right.subarray(top * inner), right, { rows: bottom - top, columns: bottom, inner });
-    for (let row = top; row < bottom; row++)
-      upper.set(values.subarray((row - top) * bottom, (row - top + 1) * bottom), row * size);
-    freeBytes(right, values);
-  }
 }
 
 /** A square on the diagonal of a matrix with `size` columns, and the product that is taken from it. */

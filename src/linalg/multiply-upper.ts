@@ -1,5 +1,5 @@
 import { freeBytes } from '../free-bytes.js';
-import { copyBlock } from './matrix-block.js';
+import { copyBlock, writeBlock } from './matrix-block.js';
 import type { MultiplyTransposed } from './multiply-transposed.js';
 
 /** Rows that are multiplied together. */
@@ -34,4 +34,24 @@ export async function multiplyUpper(
     if (top > 0) freeBytes(read);
   }
   return product;
+}
+
+/**
+ * Multiplies an upper triangular matrix by its transpose in place: `Y Yᵀ` on and below the diagonal, what is above it is undefined.
+ * @param upper `Y`, `[size, size]` row-major; what is below the diagonal is zero.
+ */
+export async function multiplyUpperInPlace(
+  upper: Float64Array,
+  { size, multiply }: Omit<UpperProduct, 'columns'>,
+): Promise<void> {
+  for (let top = 0; top < size; top += STRIP) {
+    const bottom = Math.min(size, top + STRIP);
+    // Columns before the strip are zero in its rows. Later strips read only the columns behind it, so that results may lie here.
+    const right = copyBlock(upper, size, { rowStart: 0, rowEnd: bottom, columnStart: top, columnEnd: size });
+    const inner = size - top;
+    const values = await multiply(right.subarray(top * inner), right, { rows: bottom - top, columns: bottom, inner });
+    const block = { rowStart: top, rowEnd: bottom, columnStart: 0, columnEnd: bottom };
+    writeBlock(upper, size, { block, values });
+    freeBytes(right, values);
+  }
 }

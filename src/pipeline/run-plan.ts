@@ -64,7 +64,7 @@ export interface PlannedWindows {
   readonly writtenCount: number;
 }
 
-/** Sizes of a result, but for the rounding of widths to entire units. */
+/** Sizes of a result, but for the rounding of widths to numbers of units. */
 export interface PlannedResult extends Pick<PruneReport, 'sparsity' | 'parameters' | 'bytes' | 'dtypes'> {
   /** Units by module, where they follow only from the sparsity; absent where the run measures them. */
   readonly widths?: readonly Pick<ModuleReport, 'block' | 'kind' | 'unitsBefore' | 'unitsAfter'>[];

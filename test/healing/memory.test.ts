@@ -1,24 +1,14 @@
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { healModel } from '../../src/healing/heal-model.js';
 import { bytesHandle } from '../../src/onnx/tensor-handle.js';
 import { createSpillFile } from '../../src/platform/node/spill-file.js';
 import { createSpilledStore } from '../../src/runtime/tensor-store.js';
 import { testEngine } from '../support/engine.js';
+import { heldBytes } from '../support/held-bytes.js';
 import { buildDecoder, HIDDEN, linear, type Part, VOCABULARY } from '../support/small-decoder.js';
 import { loadTinyLlama, someWindows } from '../support/tiny-llama.js';
 
 const NEURONS = 4096;
 const wideFfn: Part = ({ g }, x) => linear(g, g.op('Relu', [linear(g, x, HIDDEN, NEURONS)]), NEURONS, HIDDEN);
-
-setFlagsFromString('--expose-gc');
-const collectGarbage = runInNewContext('gc') as () => void;
-const heldBytes = () => {
-  // V8 sweeps array buffers beside the program: the second collection waits for the first one's sweep.
-  collectGarbage();
-  collectGarbage();
-  return process.memoryUsage().arrayBuffers;
-};
 
 it('holds few blocks of a deep model at once, and nothing else of all', async () => {
   const { model, analysed } = await loadTinyLlama(buildDecoder({ blockCount: 24, ffn: wideFfn }));

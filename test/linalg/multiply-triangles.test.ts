@@ -1,12 +1,7 @@
 import { choleskyInPlace, invertFactorInPlace } from '../../src/linalg/cholesky.js';
-import {
-  mirrorLower,
-  multiplySymmetric,
-  multiplyUpperInPlace,
-  subtractSymmetric,
-} from '../../src/linalg/multiply-symmetric.js';
+import { mirrorLower, multiplySymmetric, subtractSymmetric } from '../../src/linalg/multiply-symmetric.js';
 import { type MultiplyTransposed, multiplyTransposed } from '../../src/linalg/multiply-transposed.js';
-import { multiplyUpper } from '../../src/linalg/multiply-upper.js';
+import { multiplyUpper, multiplyUpperInPlace } from '../../src/linalg/multiply-upper.js';
 import { createRandom } from '../../src/linalg/random.js';
 
 const random = createRandom(7);

@@ -1,23 +1,13 @@
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { createQuadraticForm } from '../../src/activations/quadratic-form.js';
 import { multiplyTransposed } from '../../src/linalg/multiply-transposed.js';
 import { createRandom } from '../../src/linalg/random.js';
 import { chooseCodes, DAMPENINGS } from '../../src/prune/quantise/choose-codes.js';
 import type { BlockGrid } from '../../src/quantisation/block-codes.js';
 import { testEngine } from '../support/engine.js';
+import { heldBytes } from '../support/held-bytes.js';
 
 const [OUT, IN] = [4, 512];
 const GRID: BlockGrid = { bits: 4, blockSize: 32, hasZeroPoints: true, scaleType: 'float32' };
-
-setFlagsFromString('--expose-gc');
-const collectGarbage = runInNewContext('gc') as () => void;
-const heldBytes = () => {
-  // V8 sweeps array buffers beside the program: the second collection waits for the first one's sweep.
-  collectGarbage();
-  collectGarbage();
-  return process.memoryUsage().arrayBuffers;
-};
 
 /** Inputs that go together. */
 function someGram(): Float64Array {

@@ -4,20 +4,20 @@
  * three steps of input repair. --only takes parts by name, such as "order". For figures of one core: taskset -c 0.
  */
 import ndarray from 'ndarray';
-import type { ImportanceProblem } from '../src/compensation/adapter.js';
-import { createInputCurvature } from '../src/compensation/input-step.js';
-import { compensateByLeastSquares } from '../src/compensation/least-squares.js';
-import { buildHessian, factoriseHessian } from '../src/importance/hessian.js';
-import { orderByObc } from '../src/importance/obc-order.js';
-import { weightInMetric } from '../src/importance/weight-in-metric.js';
-import { multiplySymmetric } from '../src/linalg/multiply-symmetric.js';
-import { createRandom } from '../src/linalg/random.js';
-import { createNodeEngine } from '../src/platform/node/node-engine.js';
-import { createEngineMultiply } from '../src/runtime/engine-multiply.js';
-import { readArguments } from './read-arguments.js';
+import type { ImportanceProblem } from '../../src/compensation/adapter.js';
+import { createInputCurvature } from '../../src/compensation/input-step.js';
+import { compensateByLeastSquares } from '../../src/compensation/least-squares.js';
+import { buildHessian, factoriseHessian } from '../../src/importance/hessian.js';
+import { orderByObc } from '../../src/importance/obc-order.js';
+import { weightInMetric } from '../../src/importance/weight-in-metric.js';
+import { multiplySymmetric } from '../../src/linalg/multiply-symmetric.js';
+import { createRandom } from '../../src/linalg/random.js';
+import { createNodeEngine } from '../../src/platform/node/node-engine.js';
+import { createEngineMultiply } from '../../src/runtime/engine-multiply.js';
+import { readArguments } from '../read-arguments.js';
 
 const { values } = readArguments(
-  'npx tsx scripts/measure-algebra.ts [--channels 4096] [--outputs 2048] [--inputs 2048] [--only PART]...',
+  'npx tsx scripts/research/measure-algebra.ts [--channels 4096] [--outputs 2048] [--inputs 2048] [--only PART]...',
   {
     channels: { type: 'string', default: '4096' },
     outputs: { type: 'string', default: '2048' },
