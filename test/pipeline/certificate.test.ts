@@ -149,16 +149,29 @@ describe('the certificate', () => {
   }, 240_000);
 
   it.each([
-    ['passes where the dense model is as noisy', 1],
-    ['fails where only the written model is', 0],
-  ])('measures the kernels of the dense model beyond its own rounding, and %s', async (_, denseNoise) => {
+    ['passes where the dense model is as noisy', 1, 1],
+    ['fails where only the written model is', 0, 20],
+  ])('measures the kernels of the dense model beyond its own rounding, and %s', async (_, denseNoise, noise) => {
     const model = at('in/lone.onnx');
     await mkdir(at('in'));
     await writeFile(model, buildDecoder());
-    const engine = addNoise((path) => (path === model ? denseNoise : 1));
+    const engine = addNoise((path) => (path === model ? denseNoise : noise));
     const run = prune({ ...blind, model, out: at('out'), engine });
     if (denseNoise === 0) {
       await expect(run).rejects.toThrow(NumericalError);
+      await expect(run).rejects.toThrow(
+        /kernels of ONNX Runtime .* and \S+ in float32\. Nothing was written\. "certify/,
+      );
+      const quantised = prune({
+        ...blind,
+        model,
+        out: at('out'),
+        engine,
+        dtype: 'q4',
+        rounding: 'nearest',
+        widthMultiple: 8,
+      });
+      await expect(quantised).rejects.toThrow(/activations to int8; "accuracyLevel: 0" computes them in float32/);
       return;
     }
     const { gap, tolerance, kernelNoise } = (await run).certificate!;

@@ -268,9 +268,19 @@ function sign(request: CertifyRequest, found: Omit<CertificateReport, 'tolerance
   const { gap } = found;
   const tolerance = toleranceOf(request, found);
   if (gap <= tolerance) return { ...found, tolerance, passed: true };
+  const apart = `${gap.toExponential(1)} of their range apart, at most ${tolerance.toExponential(1)} is rounding`;
+  const { gapInFloat32 } = found;
   throw new NumericalError(
-    `the pruned model does not compute what the masked original does: its logits are ${gap.toExponential(1)} of their range apart, ` +
-      `at most ${tolerance.toExponential(1)} is rounding. Nothing was written. Please report the model; ` +
-      '"certify: false" writes it all the same',
+    gapInFloat32 === undefined
+      ? `the pruned model does not compute what the masked original does: its logits are ${apart}. Nothing was written. ` +
+          `Please report the model; ${WRITE_ANYWAY}`
+      : `the kernels of ONNX Runtime do not compute what the written model says: its logits are ${apart}, and ` +
+          `${gapInFloat32.toExponential(1)} in float32. Nothing was written. ` +
+          (request.roundsActivations
+            ? 'Its products round activations to int8; "accuracyLevel: 0" computes them in float32, more slowly; '
+            : '') +
+          WRITE_ANYWAY,
   );
 }
+
+const WRITE_ANYWAY = '"certify: false" writes it all the same';
