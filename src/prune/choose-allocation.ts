@@ -69,7 +69,7 @@ async function compareDrafts(measured: MeasuredModel, job: PruneJob, tried: read
   const drafts = async function* (): AsyncGenerator<UnderstoodModel> {
     for (const { allocation, counts } of tried) {
       const own = draftJob(job, { allocation, windows: drafted, onProgress: report });
-      yield { model: await pruneDraft(own, measured, counts), analysed };
+      yield await pruneDraft(own, measured, counts);
       done += 1;
       report();
     }

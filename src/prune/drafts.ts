@@ -1,5 +1,5 @@
 import type { Allocation } from '../allocation/allocation.js';
-import type { OnnxModel } from '../onnx/onnx-model.js';
+import { analyseModel, type UnderstoodModel } from '../runtime/analyse-model.js';
 import type { StepCounts } from './allocate-modules.js';
 import type { PruneJob } from './job.js';
 import type { MeasuredModel } from './measure-dense/measure-dense.js';
@@ -51,11 +51,11 @@ export async function pruneDraft(
   job: PruneJob,
   { modules, dense, curvatures }: Pick<MeasuredModel, 'modules' | 'dense' | 'curvatures'>,
   counts: StepCounts,
-): Promise<OnnxModel> {
+): Promise<UnderstoodModel> {
   const context = startContext(job);
   try {
     const { model } = await shrinkBlocks(context, { modules, dense, curvatures, counts, refinements: [] });
-    return model;
+    return { model, analysed: await analyseModel(model, job.engine, job.options.signal) };
   } finally {
     await context.dispose();
   }

@@ -59,7 +59,7 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
     shrinking.length === 0 ||
     (given.read !== undefined && !repairsFromTokens(context, shrinking, refinements));
   const runner = readsNothing || kept.start > last ? undefined : await context.startRunner(model);
-  if (readsNothing) context.remarks.push(...leftOut(context, given, shrinking));
+  if (readsNothing && shrinking.length > 0) context.remarks.push(...leftOut(context, given, shrinking));
   const edits = { changed, bridges };
   const { segments } = job.analysed.detected.layout;
   context.begin('prune', last + 1, ticksOfSegments(context, { shrinking, refinements, last, readsNothing }));

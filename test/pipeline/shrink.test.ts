@@ -1,7 +1,7 @@
 import { cp, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { OptionError } from '../../src/errors.js';
-import { quantize, shrink, trimVocabulary } from '../../src/node.js';
+import { prune, quantize, shrink, trimVocabulary } from '../../src/node.js';
 import { copyShortLlama, SHORT_LLAMA } from '../support/short-llama.js';
 import { useTemporaryFolder } from '../support/temporary-folder.js';
 
@@ -43,6 +43,17 @@ it('makes several sizes from one measurement, each in a folder of its own', asyn
   expect(page.bytes.after).toBeLessThanOrEqual(1_200_000);
   expect((await stat(at('out/900000'))).isDirectory()).toBe(true);
   for (const { kind } of page.size.candidates) expect(['plain', 'bits']).toContain(kind);
+}, 240_000);
+
+it('compares drafts of a graph whose blocks share the shapes that pruning changes', async () => {
+  const model = 'test/fixtures/exporters/llama-dynamo215op23-fp32';
+  const tokens = Int32Array.from({ length: 256 }, (_, at) => (at * at) % 64);
+  const given = { model, ...quick, calibration: { source: { tokens }, windowCount: 4, windowLength: 32 } } as const;
+  const [{ sparsity, size }] = await shrink({ ...given, out: at('out'), targetSize: '36.5KB', dtypes: ['q8'] });
+  expect(sparsity.achieved).toBeGreaterThan(0.05);
+  expect(size!.candidates.map(({ kind }) => kind)).toContain('pruned');
+  const { candidates } = await prune({ ...given, out: at('pruned'), sparsity: 0.3, allocation: 'compared' });
+  expect(candidates!.length).toBeGreaterThan(2);
 }, 240_000);
 
 const VOCABULARY = 'fang-prune-vocabulary.json';

@@ -1,13 +1,11 @@
 import type { Allocation } from '../../allocation/allocation.js';
 import { global } from '../../allocation/global.js';
 import type { PrunableModule } from '../../architecture/layout.js';
-import type { OnnxModel } from '../../onnx/onnx-model.js';
 import type { Dtype } from '../../quantisation/dtypes.js';
 import type { StoreTensor } from '../../removal/repair-linear.js';
-import { analyseModel, type UnderstoodModel } from '../../runtime/analyse-model.js';
+import type { UnderstoodModel } from '../../runtime/analyse-model.js';
 import { measuresOf, type StepCounts } from '../allocate-modules.js';
 import { type DraftWindows, draftJob, pruneDraft } from '../drafts.js';
-import type { PruneJob } from '../job.js';
 import type { MeasuredModel } from '../measure-dense/measure-dense.js';
 import { measureDivergences } from '../quantise/measure-divergences.js';
 import { type BlockSettings, planWeights } from '../quantise/plan-weights.js';
@@ -93,22 +91,16 @@ async function measureDraft(
   );
   const { signal } = job.options;
   const isPruned = mixture.steps.size > 0;
-  const pruned = isPruned
-    ? await analyseDraft(await pruneDraft(job, measured, mixture.steps), job)
-    : { model, analysed };
+  const pruned = isPruned ? await pruneDraft(job, measured, mixture.steps) : { model, analysed };
   const coded = form && (await roundDraft({ ...job, ...pruned }, form, { mixture, weigh }));
   const models = [...(isPruned ? [pruned.model] : []), ...(coded ? [coded.model] : [])];
   const found = await measureDivergences(
     { model, analysed },
-    models.map((draft) => ({ model: draft, analysed })),
+    models.map((draft) => ({ model: draft, analysed: pruned.analysed })),
     { engine, signal, windows: compared },
   );
   const pruning = isPruned ? found[0]! : 0;
   return { pruning, quantising: coded ? found.at(-1)! - pruning : 0, mapCosts: coded?.costs ?? new Map() };
-}
-
-async function analyseDraft(model: OnnxModel, { engine, options }: PruneJob): Promise<UnderstoodModel> {
-  return { model, analysed: await analyseModel(model, engine, options.signal) };
 }
 
 async function roundDraft(
