@@ -298,10 +298,8 @@ async function prepareProblem(
   const bytesOf = (mixture: Pick<Mixture, 'bits' | 'steps'>) =>
     countMixture(context, input, { modules, dense }, mixture);
   const [most] = bits;
-  const largest: Pick<Mixture, 'bits' | 'steps'> =
-    most === undefined ? { bits: new Map(), steps: new Map() } : uniformMixture(problem, most);
-  const matched: SizeProblem = matchBytes(problem, await bytesOf(largest));
-  return { problem: matched, bytesOf, form };
+  const largest = most === undefined ? { bits: new Map() } : uniformMixture(problem, most);
+  return { problem: await matchBytes(problem, largest, bytesOf), bytesOf, form };
 }
 
 /** Bytes of the files that a mixture takes: its graph is written with placeholder weights, in memory. */

@@ -12,7 +12,17 @@ import type { DenseMeasures } from '../measure-dense/dense-measures.js';
 import { mixtureLoss } from '../mixture-steps.js';
 import { type PlannedWeight, planWeights } from '../quantise/plan-weights.js';
 import type { CodedForm } from './measure-draft.js';
-import { type Bits, largestBytes, type SizedForm, type SizedMap, type SizeProblem } from './mixtures.js';
+import {
+  type Bits,
+  describeMixture,
+  largestBytes,
+  type Mixture,
+  type SizedForm,
+  type SizedMap,
+  type SizedModule,
+  type SizeProblem,
+  smallestMixture,
+} from './mixtures.js';
 import { nats } from './nats.js';
 
 /** Inputs that decide a model's size. */
@@ -30,7 +40,7 @@ export interface SizeSource extends UnderstoodModel, Pick<PruneJob, 'options'> {
   readonly windowLength: number;
 }
 
-/** Bytes of an expert's weights, which remain floats. */
+/** Bytes of an expert's weight, before `matchBytes`. */
 const FLOAT_BYTES = 4;
 
 /** Parts of a model that can be made smaller; bytes are estimates until `matchBytes` scales them to the files'. */
@@ -68,21 +78,65 @@ function cachedChannels(module: PrunableModule) {
   return isKept ? (2 * kvHeadCount * unitSize) / headsPerUnit : 0;
 }
 
-/** Corrects the estimates, so that the entire model's is the bytes of its files. */
-export function matchBytes(problem: SizeProblem, bytes: number): SizeProblem {
+type BytesOf = (mixture: Pick<Mixture, 'bits' | 'steps'>) => Promise<number>;
+
+/**
+ * Corrects the estimates, so that the entire model's is the bytes of its files, and so are those that leave with experts.
+ * @param largest The mixture of all units with the most bits.
+ */
+export async function matchBytes(
+  given: SizeProblem,
+  largest: Pick<Mixture, 'bits'>,
+  bytesOf: BytesOf,
+): Promise<SizeProblem> {
+  const bytes = await bytesOf({ ...largest, steps: new Map() });
+  const problem = await matchExperts(given, bytes, (steps) => bytesOf({ ...largest, steps }));
   const estimate = largestBytes(problem);
   const isCoded = problem.maps.some(({ forms }) => forms[0]!.bits !== undefined);
   if (isCoded) return { ...problem, fixedBytes: bytes - estimate };
-  const scale = bytes / estimate;
+  const ofExperts = problem.modules.reduce(
+    (sum, { kind, otherBytes }) => sum + (kind === 'experts' ? otherBytes : 0),
+    0,
+  );
+  const scale = (bytes - ofExperts) / (estimate - ofExperts);
   return {
     ...problem,
     maps: problem.maps.map((map) => ({
       ...map,
       forms: map.forms.map((form) => ({ ...form, bytes: form.bytes * scale })),
     })),
-    modules: problem.modules.map((module) => ({ ...module, otherBytes: module.otherBytes * scale })),
+    modules: scaleOthers(problem, scale, ({ kind }) => kind !== 'experts'),
   };
 }
+
+/** Experts may be codes, or in half precision: their bytes are those that the files lose with all experts that may leave. */
+async function matchExperts(
+  problem: SizeProblem,
+  bytes: number,
+  bytesWithout: (steps: StepCounts) => Promise<number>,
+): Promise<SizeProblem> {
+  const isExperts = ({ kind }: SizedModule) => kind === 'experts';
+  const leaving = smallestMixture(problem).steps;
+  const steps = new Map(
+    problem.modules.filter(isExperts).flatMap(({ index }) => {
+      const count = leaving.get(index) ?? 0;
+      return count > 0 ? [[index, count] as const] : [];
+    }),
+  );
+  if (steps.size === 0) return problem;
+  const forms = problem.maps.map((map) => map.forms[0]!);
+  const lossOf = (one: SizeProblem) => largestBytes(one) - describeMixture(one, forms, steps).bytes;
+  const ofMaps = lossOf({ ...problem, modules: scaleOthers(problem, 0, isExperts) });
+  const scale = (bytes - (await bytesWithout(steps)) - ofMaps) / (lossOf(problem) - ofMaps);
+  return { ...problem, modules: scaleOthers(problem, scale, isExperts) };
+}
+
+const scaleOthers = (
+  { modules }: SizeProblem,
+  scale: number,
+  isScaled: (module: SizedModule) => boolean,
+): SizedModule[] =>
+  modules.map((module) => (isScaled(module) ? { ...module, otherBytes: module.otherBytes * scale } : module));
 
 function mapsOf({ model, analysed, form, bits, modules }: SizeSource): SizedMap[] {
   const allowed = new Set(modules.map(({ index }) => index));
