@@ -3,7 +3,7 @@ import type { ScoredSequence } from './bundle.js';
 
 /** How a text is cut into windows. */
 export interface WindowOptions {
-  /** Tokens of text per window, at least 2 and at most the text's. Default 512, or the text where it is shorter. */
+  /** Tokens of text per window, at least 2 and at most the text's. Default 512, or what the text or `contextLength` leaves. */
   readonly windowLength?: number | undefined;
   /**
    * Tokens from one window to the next, 1 to `windowLength`. With less than `windowLength` windows overlap, and only the
@@ -13,6 +13,8 @@ export interface WindowOptions {
   readonly stride?: number | undefined;
   /** Tokens put before every window, such as a BOS token, so that its first token is scored too. Default none. */
   readonly leadingTokens?: readonly number[] | undefined;
+  /** Tokens that the model reads at once, `leadingTokens` included. Default: no limit. */
+  readonly contextLength?: number | undefined;
   /** Windows to score, from the start. Default: all, the last one as short as the text leaves it. */
   readonly windowCount?: number | undefined;
   /** Windows that run together, at least 1. Default 1: logits of a window are large. */
@@ -29,11 +31,12 @@ export interface ResolvedWindows {
 
 /** Fills in defaults for a text of `tokenCount` tokens. @throws OptionError for values out of range, or too short a text. */
 export function resolveWindows(options: WindowOptions, tokenCount: number): ResolvedWindows {
-  const { batchSize = 1, leadingTokens = [], windowCount = 1 } = options;
+  const { batchSize = 1, leadingTokens = [], windowCount = 1, contextLength = Number.POSITIVE_INFINITY } = options;
+  const room = contextLength - leadingTokens.length;
   const least = leadingTokens.length === 0 ? 2 : 1;
   if (tokenCount < least)
     throw new OptionError(`found ${tokenCount} tokens; a text to measure on needs at least ${least}`);
-  const { windowLength = Math.max(2, Math.min(STANDARD_LENGTH, tokenCount)) } = options;
+  const { windowLength = Math.max(2, Math.min(STANDARD_LENGTH, room, tokenCount)) } = options;
   const { stride = windowLength } = options;
   const ranges = {
     windowLength: [2, Infinity],
@@ -48,6 +51,10 @@ export function resolveWindows(options: WindowOptions, tokenCount: number): Reso
       const range = Number.isFinite(highest) ? `${lowest} to ${highest}` : `at least ${lowest}`;
       throw new OptionError(`${name} is ${values[name]}, expected an integer, ${range}`);
     }
+  }
+  if (windowLength > room) {
+    const leading = leadingTokens.length === 0 ? '' : ` after the ${leadingTokens.length} that begin every window`;
+    throw new OptionError(`windowLength is ${windowLength}, but the model reads at most ${room} tokens${leading}`);
   }
   if (options.windowLength !== undefined && tokenCount < windowLength) {
     throw new OptionError(

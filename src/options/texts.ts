@@ -16,10 +16,10 @@ export interface TextEvaluation extends TextWindows {
 export const fileList = listOf(text('a path'), 'a list of paths, such as ["test.txt"]', 'texts');
 
 export const TEXT_WINDOWS = {
-  /** Tokens per window, at least 2 and at most the text's. Default 512, or the text where it is shorter. */
+  /** Tokens per window, at least 2 and at most the text's and what the models read. Default 512, or those where they are less. */
   windowLength: row('--window-length <tokens>', 'tokens per window', {
     kind: integer(2),
-    otherwise: '512, or the text',
+    otherwise: '512, or what text and models allow',
   }),
   /** Tokens from one window to the next. Default `windowLength`. */
   stride: row('--stride <tokens>', 'tokens from one window to the next', {

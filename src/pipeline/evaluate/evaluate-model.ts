@@ -36,7 +36,7 @@ export async function runPerplexity(platform: Platform, request: PerplexityReque
   return withLanguageModel(platform, request, async (model, folder) => {
     const tokenizer = await requireTokenizer(folder, 'perplexity on a text');
     const { onProgress, signal } = request;
-    const options = { ...windowOptions(request, tokenizer), onProgress, signal };
+    const options = { ...windowOptions(request, tokenizer, [folder]), onProgress, signal };
     return withTextContext(request.text ?? 'the text', () =>
       measureTextPerplexity(model, { text, tokenizer }, options),
     );

@@ -67,7 +67,7 @@ export interface Measurement extends Pick<ScoredRun, 'kind' | 'source' | 'source
 }
 
 export function perplexityOf({ name, sha256, text }: NamedText, windows: WindowOptions): Measurement {
-  const { windowCount: _, ...protocol } = windows;
+  const { windowCount: _, contextLength: __, ...protocol } = windows;
   return {
     kind: 'perplexity',
     stage: 'perplexity',
@@ -90,7 +90,7 @@ export function divergenceOf(
   reference: string,
 ): Measurement {
   const { stride: _, ...shape } = windows;
-  const { windowCount: __, ...protocol } = shape;
+  const { windowCount: __, contextLength: ___, ...protocol } = shape;
   return {
     kind: 'divergence',
     stage: 'divergence',

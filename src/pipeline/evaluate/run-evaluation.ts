@@ -1,7 +1,7 @@
 import { sha256 } from '../../calibration/sha256.js';
-import type { Tokenizer } from '../../calibration/tokenizer.js';
 import { OptionError } from '../../errors.js';
 import type { ScoredRun } from '../../evaluation/score-lines.js';
+import type { WindowOptions } from '../../evaluation/scored-windows.js';
 import { EVALUATE } from '../../options/commands.js';
 import { checkOptions, refusal, rowsOf } from '../../options/option.js';
 import type { ReadingOptions, TextWindows } from '../../options/texts.js';
@@ -73,11 +73,14 @@ export async function runEvaluation(platform: Platform, request: EvaluateRequest
   return withJob(platform, request, async (context) => {
     const openModel = (model: string) => open.run(context, { model, embeddings, offline, bos });
     const reference = referenceName === undefined ? undefined : await openModel(referenceName);
+    const folders: ModelFolder[] = [];
+    for (const model of models) folders.push(await openModel(model));
     const plans: Plan[] = [];
-    for (const model of models) {
-      const folder = await openModel(model);
+    for (const [at, folder] of folders.entries()) {
       const tokenizer = await requireTokenizer(folder, 'an evaluation');
-      plans.push({ model, folder, measurements: planMeasurements(request, sources, { folder, tokenizer, reference }) });
+      const windows = windowOptions(request, tokenizer, [...folders, ...(reference ? [reference] : [])]);
+      const measurements = planMeasurements(request, sources, { folder, windows, reference });
+      plans.push({ model: models[at]!, folder, measurements });
     }
     const scores = resume === undefined ? undefined : await openScores(context, resume, { plans, reference });
     return measureAll(context, plans, { engine, reference, scores });
@@ -119,12 +122,11 @@ function planMeasurements(
   { texts, tasks }: Sources,
   {
     folder,
-    tokenizer,
+    windows,
     reference,
-  }: { readonly folder: ModelFolder; readonly tokenizer: Tokenizer; readonly reference: ModelFolder | undefined },
+  }: { readonly folder: ModelFolder; readonly windows: WindowOptions; readonly reference: ModelFolder | undefined },
 ): Measurement[] {
   const { delimiter } = request;
-  const windows = windowOptions(request, tokenizer);
   const isReference = reference?.root === folder.root && reference.modelFile === folder.modelFile;
   const compared = reference === undefined || isReference ? [] : texts;
   return [

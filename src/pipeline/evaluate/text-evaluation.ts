@@ -63,7 +63,7 @@ async function prepareText(
   const { windowLength = Math.max(2, Math.min(STANDARD_LENGTH, room, tokens.length)) } = request;
   if (windowLength > room)
     throw refusal('evaluation.windowLength', `is ${windowLength}, but the model reads at most ${room}`);
-  const windows = windowOptions({ ...request, windowLength }, tokenizer);
+  const windows = windowOptions({ ...request, windowLength }, tokenizer, []);
   const shape = resolveWindows(windows, tokens.length);
   const windowCount = cutScoredWindows(tokens, shape).slice(0, request.windowCount).length;
   const { countBytes } = tokenizer;

@@ -61,6 +61,22 @@ describe('evaluateModels', () => {
     expect((await stat(resume)).size).toBe(size);
   });
 
+  it('cuts windows that every model can read, and refuses longer ones', async () => {
+    const { texts } = await smallRequest();
+    const brief = await copyShortLlama(at('brief'));
+    const config = JSON.parse(await readFile(join(brief, 'config.json'), 'utf8')) as object;
+    await writeFile(join(brief, 'config.json'), JSON.stringify({ ...config, max_position_embeddings: 40 }));
+    const found = await evaluateModels({ models: [SHORT_LLAMA, brief], texts, windowCount: 2 });
+    for (const { perplexity } of found) {
+      const { windowLength, leadingTokens = [] } = perplexity[0]!.protocol;
+      expect(windowLength + leadingTokens.length).toBe(40);
+    }
+    const long = { models: [SHORT_LLAMA, brief], texts, windowLength: 64 };
+    await expect(evaluateModels(long)).rejects.toThrow(/windowLength is 64, but the model reads at most 40 tokens/);
+    const alone = await evaluateModels({ models: [SHORT_LLAMA], texts, windowCount: 2 });
+    expect(alone[0]!.perplexity[0]!.protocol.windowLength).toBeGreaterThan(100);
+  });
+
   it('measures further items of the same task', async () => {
     const resume = at('kept.jsonl');
     const request = { models: [SHORT_LLAMA], tasks: [ARITHMETIC], resume };
