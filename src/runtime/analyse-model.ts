@@ -11,7 +11,7 @@ import { chooseProbes } from './choose-probes.js';
 import { countPositions } from './count-positions.js';
 import type { Engine } from './engine.js';
 import { lowerForRun, splitSums } from './lower-for-run.js';
-import { type ProbeSize, probeValues } from './probe-values.js';
+import { probeValues } from './probe-values.js';
 import { refuseCrashing } from './refuse-crashing.js';
 import { refuseEncoder } from './refuse-encoder.js';
 import { refuseUnrunnable } from './refuse-unrunnable.js';
@@ -52,16 +52,11 @@ export async function analyseModel(model: OnnxModel, engine: Engine, signal?: Ab
   const probes = chooseProbes(tokens);
   const lowered: GraphProto = { ...graph, node: splitSums(graph.node) };
   const runnable: GraphProto = { ...graph, node: lowerForRun(graph) };
-  const probe = async (size: ProbeSize) => {
-    signal?.throwIfAborted();
-    try {
-      return await probeValues({ engine, proto: model.proto, graph: runnable, weights: model.weights, ...size });
-    } catch (error) {
-      throw refuseUnrunnable(error, { engine, model });
-    }
-  };
-  const first = await probe(probes[0]);
-  const second = await probe(probes[1]);
+  signal?.throwIfAborted();
+  const request = { engine, proto: model.proto, graph: runnable, weights: model.weights, sizes: probes };
+  const [first, second] = (await probeValues(request).catch((error: unknown) => {
+    throw refuseUnrunnable(error, { engine, model });
+  })) as [ValueFacts, ValueFacts];
   const logits = findLogits(graph, probes[0], (name) => first.get(name)?.dims);
   const index = indexGraph(lowered);
   refuseEncoder({ index, facts: first, inputs, tokenInput, logits, sequenceLength: probes[0].sequenceLength });

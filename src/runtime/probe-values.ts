@@ -20,6 +20,7 @@ import type { TensorHandle } from '../onnx/onnx-model.js';
 import { operatorOf } from '../operators/table.js';
 import { type DeclaredValue, dataTypeOf, type Engine, type Tensor, type Tensors } from './engine.js';
 import { prefillFeeds } from './prefill-feeds.js';
+import { releaseTensors } from './tensor-memory.js';
 
 /** Float weights with more elements than this are stood in for by zeros, which cost no memory. */
 const REAL_ELEMENT_LIMIT = 64;
@@ -31,7 +32,9 @@ export interface ProbeSize extends PrefillSize {
   readonly placeCount: number;
 }
 
-export interface ProbeRequest extends ProbeSize {
+export interface ProbeRequest {
+  /** Of the runs. */
+  readonly sizes: readonly ProbeSize[];
   readonly engine: Engine;
   /** The model's frame: opsets and functions. */
   readonly proto: ModelProto;
@@ -41,21 +44,19 @@ export interface ProbeRequest extends ProbeSize {
 }
 
 /**
- * Learns the concrete dims of every value, and the contents of small integer ones, by running the graph once without past.
+ * Learns the concrete dims of every value, and the contents of small integer ones, by running the graph once a size, without past.
  * Large weights are fed as zeros that share one buffer, so nothing is read and peak memory does not grow with the model.
  */
-export async function probeValues(request: ProbeRequest): Promise<ValueFacts> {
-  const { engine, placeCount } = request;
+export async function probeValues(request: ProbeRequest): Promise<ValueFacts[]> {
+  const { engine, sizes } = request;
   const stand = await placeholderWeights(request);
-  const graph = {
-    ...request.graph,
-    node: countPlaces(request.graph.node, stand.names, placeCount),
-  };
+  const graph = { ...request.graph, node: countPlaces(request.graph.node, stand.names) };
   const index = indexGraph(graph);
-  const feeds = { ...prefillFeeds(readModelInputs(request.proto.graph ?? graph), request), ...stand.feeds };
-  const facts = new Map(stand.facts);
+  const inputs = readModelInputs(request.proto.graph ?? graph);
+  const feeds = sizes.map((size) => ({ ...prefillFeeds(inputs, size), ...stand.feeds, [PLACES]: placesOf(size) }));
+  const known = new Map(stand.facts);
   const fetches = graph.node.flatMap((node) =>
-    addWeightSideFacts(node, index, facts) ? [] : node.output.filter((value) => value !== ''),
+    addWeightSideFacts(node, index, known) ? [] : node.output.filter((value) => value !== ''),
   );
   const proto = create(ModelProtoSchema, {
     irVersion: request.proto.irVersion,
@@ -71,17 +72,17 @@ export async function probeValues(request: ProbeRequest): Promise<ValueFacts> {
         ...Object.entries(stand.feeds).map(([name, tensor]) =>
           makeValueInfo(name, dataTypeOf(tensor.type), tensor.dims),
         ),
+        makeValueInfo(PLACES, dataTypeOf('int64'), [1]),
       ],
       output: fetches.map((name) => create(ValueInfoProtoSchema, { name })),
     }),
   });
-  const results = await runProbe(engine, toBinary(ModelProtoSchema, proto), feeds);
-  for (const [name, fact] of results) if (!facts.has(name)) facts.set(name, fact);
-  return facts;
+  const results = await runProbes(engine, toBinary(ModelProtoSchema, proto), feeds);
+  return results.map((found) => new Map([...found, ...known]));
 }
 
-/** Runs the graph of a probe and returns the facts of what it is fed and of what it gives. */
-async function runProbe(engine: Engine, bytes: Uint8Array, feeds: Tensors): Promise<ValueFacts> {
+/** Runs the graph of a probe and returns the facts of what it is fed and of what it gives, run by run. */
+async function runProbes(engine: Engine, bytes: Uint8Array, feeds: readonly Tensors[]): Promise<ValueFacts[]> {
   // Where half precision has no kernel, ONNX Runtime casts, and trips over casts that change nothing unless it drops them first.
   const session = await engine
     .load(bytes, { optimization: 'none', keepsMemory: false })
@@ -89,15 +90,15 @@ async function runProbe(engine: Engine, bytes: Uint8Array, feeds: Tensors): Prom
   try {
     return (
       (await runInSingle(engine, bytes, { feeds, declared: session.outputs })) ??
-      factsOf(feeds, await session.run(feeds))
+      (await factsOfRuns(feeds, (given) => session.run(given)))
     );
   } finally {
     await session.release();
   }
 }
 
-interface DeclaredRun {
-  readonly feeds: Tensors;
+interface DeclaredRuns {
+  readonly feeds: readonly Tensors[];
   /** Outputs of the graph as it is. */
   readonly declared: readonly DeclaredValue[];
 }
@@ -110,32 +111,31 @@ interface DeclaredRun {
 async function runInSingle(
   engine: Engine,
   bytes: Uint8Array,
-  { feeds, declared }: DeclaredRun,
-): Promise<ValueFacts | undefined> {
+  { feeds, declared }: DeclaredRuns,
+): Promise<ValueFacts[] | undefined> {
   const isHalf = ({ type }: { readonly type: string }) => type === 'float16';
-  if (
-    engine.copiesInputs ||
-    !Object.values(feeds).some((feed) => isHalf(feed) && feed.data.length > REAL_ELEMENT_LIMIT)
-  )
+  const fed = feeds.flatMap((run) => Object.values(run));
+  if (engine.copiesInputs || !fed.some((feed) => isHalf(feed) && feed.data.length > REAL_ELEMENT_LIMIT))
     return undefined;
   const proto = fromBinary(ModelProtoSchema, bytes);
   convertGraphToSingle(proto.graph!);
   for (const { node } of proto.functions) convertNodesToSingle(node);
-  const zeros = new ArrayBuffer(4 * Math.max(...Object.values(feeds).map(({ data }) => data.length)));
-  const single = Object.fromEntries(
-    Object.entries(feeds).map(([name, feed]): [string, Tensor] => [
-      name,
-      isHalf(feed)
-        ? { type: 'float32', dims: feed.dims, data: new Float32Array(zeros, 0, elementCount(feed.dims)) }
-        : feed,
-    ]),
-  );
+  const zeros = new ArrayBuffer(4 * Math.max(...fed.map(({ data }) => data.length)));
+  const inSingle = (feed: Tensor): Tensor =>
+    isHalf(feed)
+      ? { type: 'float32', dims: feed.dims, data: new Float32Array(zeros, 0, elementCount(feed.dims)) }
+      : feed;
   try {
     const session = await engine.load(toBinary(ModelProtoSchema, proto), { optimization: 'none', keepsMemory: false });
     try {
-      const facts = new Map(factsOf(feeds, await session.run(single)));
-      for (const { name } of declared.filter(isHalf)) facts.set(name, { ...facts.get(name)!, dataType: HALF });
-      return facts;
+      const found = await factsOfRuns(feeds, (run) =>
+        session.run(Object.fromEntries(Object.entries(run).map(([name, feed]) => [name, inSingle(feed)]))),
+      );
+      const halves = declared.filter(isHalf);
+      return found.map(
+        (facts) =>
+          new Map([...facts, ...halves.map(({ name }) => [name, { ...facts.get(name)!, dataType: HALF }] as const)]),
+      );
     } finally {
       await session.release();
     }
@@ -145,16 +145,37 @@ async function runInSingle(
   }
 }
 
-const factsOf = (feeds: Tensors, results: Tensors): ValueFacts =>
-  new Map([...Object.entries(feeds), ...Object.entries(results)].map(([name, tensor]) => [name, factOf(tensor)]));
+async function factsOfRuns(
+  feeds: readonly Tensors[],
+  run: (feeds: Tensors) => Promise<Tensors>,
+): Promise<ValueFacts[]> {
+  const found: ValueFacts[] = [];
+  for (const given of feeds) {
+    const results = await run(given);
+    found.push(
+      new Map([...Object.entries(given), ...Object.entries(results)].map(([name, tensor]) => [name, factOf(tensor)])),
+    );
+    releaseTensors(results);
+  }
+  return found;
+}
 
 const HALF = dataTypeOf('float16');
+
+/** Graph input with the places that a NonZero is to find. */
+const PLACES = 'fang_prune/places';
+
+const placesOf = ({ placeCount }: ProbeSize): Tensor => ({
+  type: 'int64',
+  dims: [1],
+  data: BigInt64Array.of(BigInt(placeCount)),
+});
 
 /**
  * How many places a NonZero finds in what the model computed says nothing where the weights are zeros: it gets a number of
  * its own, so that whatever follows it shows.
  */
-function countPlaces(nodes: readonly NodeProto[], weights: ReadonlySet<string>, placeCount: number): NodeProto[] {
+function countPlaces(nodes: readonly NodeProto[], weights: ReadonlySet<string>): NodeProto[] {
   const computed = new Set(weights);
   return nodes.flatMap((node) => {
     if (!inputsOf(node).some((value) => computed.has(value))) return [node];
@@ -166,8 +187,7 @@ function countPlaces(nodes: readonly NodeProto[], weights: ReadonlySet<string>, 
       makeNode({ op, inputs, outputs: [`${places}/${op}_${inputs.length}`], attributes });
     const shape = emit('Shape', [x]);
     const rank = makeNode({ op: 'Shape', inputs: shape.output, outputs: [`${places}/rank`] });
-    const count = emit('Constant', [], { value_ints: [placeCount] });
-    const dims = emit('Concat', [...rank.output, ...count.output], { axis: 0 });
+    const dims = emit('Concat', [...rank.output, PLACES], { axis: 0 });
     const filled = makeNode({
       op: 'ConstantOfShape',
       name: node.name,
@@ -177,7 +197,6 @@ function countPlaces(nodes: readonly NodeProto[], weights: ReadonlySet<string>, 
     return [
       shape,
       rank,
-      count,
       dims,
       filled,
       makeNode({ op: 'Cast', inputs: filled.output, outputs: [places], attributes: { to: 7 } }),
