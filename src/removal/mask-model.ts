@@ -167,8 +167,10 @@ async function maskColumns(model: OnnxModel, { module, keep }: ModuleCut, { stor
   for (const channel of channelsOf(module, keep)) isKept[channel] = 1;
   const { dataType, dims } = handle;
   const [, width = 0] = dims;
-  for (let at = 0; at < values.length; at += 1)
-    if (isKept[linear.inputAxis === 1 ? at % width : Math.floor(at / width)] === 0) values[at] = 0;
+  for (let row = 0, at = 0; at < values.length; row += 1) {
+    for (let column = 0; column < width; column += 1, at += 1)
+      if (isKept[linear.inputAxis === 1 ? column : row] === 0) values[at] = 0;
+  }
   const epsilon = neighbours === 'half' ? EPSILONS[HALF]! : (EPSILONS[dataType] ?? 0);
   if (nudge !== undefined) {
     for (let at = 0; at < values.length; at += 1) values[at]! *= nudge() < 0.5 ? 1 - epsilon : 1 + epsilon;
