@@ -2,6 +2,7 @@ import type { PrunableModule } from '../architecture/layout.js';
 import { columnSums } from '../importance/column-sums.js';
 import { isRepaired, type ModuleCut } from '../removal/apply-change.js';
 import { readLinearWeight, storeInMemory } from '../removal/repair-linear.js';
+import type { StageReads } from '../runtime/block-runner.js';
 import type { Tensor } from '../runtime/engine.js';
 import { tensorFloats } from '../runtime/tensor-floats.js';
 import { everyNth } from './every-nth.js';
@@ -32,7 +33,7 @@ export async function topActivations(
   given: Omit<PruneJob, 'store'>,
   cuts: readonly ModuleCut[],
 ): Promise<TopActivations> {
-  const { analysed, options } = given;
+  const { options } = given;
   const windowLength = given.windows[0]?.length ?? 1;
   const stride = Math.max(1, Math.ceil((given.windows.length * windowLength) / TOKENS));
   const windows = everyNth(given.windows, stride);
@@ -40,24 +41,26 @@ export async function topActivations(
   const context = startContext(job);
   const runner = await context.startRunner(job.model, { isFixed: true });
   const byModule = new Map<PrunableModule, ModuleActivations>();
+  const measured = cuts.filter(({ module }) => isRepaired(module));
+  const last = Math.max(-1, ...measured.map(({ module }) => module.segment));
   try {
-    const { segments } = analysed.detected.layout;
-    context.begin('top-activations', segments.length + 1, 1 + context.batches.length);
-    for (const { index } of segments) {
-      context.startPart(index);
+    context.begin('top-activations', last + 1, context.batches.length);
+    // The embedding comes first.
+    for (let segment = 0; segment <= last; segment += 1) {
+      context.startPart(segment);
       options.signal?.throwIfAborted();
-      await runner.advance();
-      for (const cut of cuts.filter(({ module }) => module.segment === index && isRepaired(module))) {
-        const energy = columnSums(await readLinearWeight(job.model, cut.module.output), 'squares');
+      const meters: EnergyMeter[] = [];
+      for (const cut of measured.filter(({ module }) => module.segment === segment)) {
         const activations: ModuleActivations = {
           kept: new Float64Array(windows.length * windowLength),
           removed: new Float64Array(windows.length * windowLength),
         };
-        const value = cut.module.output.input;
-        for await (const { batch, values } of runner.observe({ fetches: [value] }))
-          addEnergies(activations, { cut, energy, channels: values[value]!, firstToken: batch.firstToken });
+        const energy = columnSums(await readLinearWeight(job.model, cut.module.output), 'squares');
+        meters.push({ activations, cut, energy });
         byModule.set(cut.module, activations);
       }
+      const reads = readEnergies(meters);
+      await (segment === last ? context.advance(runner, reads) : context.pass(runner, reads));
     }
   } finally {
     await runner.dispose();
@@ -66,16 +69,25 @@ export async function topActivations(
   return { windows, byModule };
 }
 
-interface Energies {
+interface EnergyMeter {
+  readonly activations: ModuleActivations;
   readonly cut: ModuleCut;
   /** `||W_:j||²` by channel. */
   readonly energy: Float64Array;
-  /** `[B, S, channels]` */
-  readonly channels: Tensor;
-  readonly firstToken: number;
 }
 
-function addEnergies({ kept, removed }: ModuleActivations, { cut, energy, channels, firstToken }: Energies): void {
+function readEnergies(meters: readonly EnergyMeter[]): StageReads {
+  return {
+    fetches: meters.map(({ cut }) => cut.module.output.input),
+    onBatch({ firstToken }, values) {
+      for (const meter of meters) addEnergies(meter, values[meter.cut.module.output.input]!, firstToken);
+    },
+  };
+}
+
+/** @param channels `[B, S, channels]` */
+function addEnergies({ activations, cut, energy }: EnergyMeter, channels: Tensor, firstToken: number): void {
+  const { kept, removed } = activations;
   const { module, keep } = cut;
   const remaining = new Uint8Array(module.unitCount);
   for (const unit of keep) remaining[unit] = 1;
