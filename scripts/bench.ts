@@ -1,7 +1,7 @@
 /**
  * Compares the time of whole pruning runs, or of writing the model in a dtype, with that of bare forward passes of the same windows through the same blocks (and,
  * next to it, through the entire model, logits handed out), and tells the peak memory. All take turns, each in a process of
- * its own; medians are printed. The time in which a model writes calibration windows is left out. With several sparsities
+ * its own; medians are printed. No model writes calibration windows, which takes minutes. With several sparsities
  * every method runs as a ladder, and then once for each of them alone. `progress` compares the time left that runs show with what
  * followed, see `bench/follow-progress.ts`.
  */
@@ -43,15 +43,16 @@ function compareWithBare(): void {
   );
   const over = (method: string, of: (run: BenchRun) => number, yardstick = 'bare') =>
     median(runs.map((run) => of(run[method]!) / run[yardstick]!.wallMs));
-  const wallSeconds = (method: string) => seconds(median(runs.map((run) => ownWallMs(run[method]!))));
+  const wallMs = (run: BenchRun) => run.wallMs;
+  const wallSeconds = (method: string) => seconds(median(runs.map((run) => run[method]!.wallMs)));
   console.log(`bare forward passes: ${wallSeconds('bare')} (with LM head and logits: ${wallSeconds('model')})`);
   for (const method of methods) {
     const own = runs.map((run) => run[method]!);
     const processor = median(runs.map((run) => run[method]!.cpuMs / run.bare!.cpuMs));
     const peak = Math.max(...own.map(({ peakBytes }) => peakBytes));
     console.log(
-      `${method}: ${over(method, ownWallMs).toFixed(2)} x bare (processor time of all ${processor.toFixed(2)} x; ` +
-        `${over(method, ownWallMs, 'model').toFixed(2)} x the whole model), ${wallSeconds(method)}, peak ${(peak / 1e6).toFixed(0)} MB`,
+      `${method}: ${over(method, wallMs).toFixed(2)} x bare (processor time of all ${processor.toFixed(2)} x; ` +
+        `${over(method, wallMs, 'model').toFixed(2)} x the whole model), ${wallSeconds(method)}, peak ${(peak / 1e6).toFixed(0)} MB`,
     );
     for (const { stage } of own[0]!.stages) {
       const msOf = (run: BenchRun) => stageMs(run, stage);
@@ -65,8 +66,8 @@ function compareWithBare(): void {
 function compareWithLadder(): void {
   for (const method of methods) {
     const runs = rounds.map(() => {
-      const ladder = ownWallMs(runOnce(method, sparsities));
-      const alone = sparsities.map((sparsity) => ownWallMs(runOnce(method, [sparsity])));
+      const ladder = runOnce(method, sparsities).wallMs;
+      const alone = sparsities.map((sparsity) => runOnce(method, [sparsity]).wallMs);
       return { ladder, alone: alone.reduce((sum, ms) => sum + ms, 0) };
     });
     const of = (pick: (run: (typeof runs)[number]) => number) => median(runs.map(pick));
@@ -81,11 +82,6 @@ function stageMs({ stages }: BenchRun, stage: string): number {
   return stages.find((one) => one.stage === stage)?.ms ?? 0;
 }
 
-/** Wall time but for what the model wrote. */
-function ownWallMs(run: BenchRun): number {
-  return run.wallMs - stageMs(run, 'generate');
-}
-
 function runOnce(method: string, sparsity: readonly number[]): BenchRun {
   process.stderr.write(`${new Date().toLocaleTimeString()} ${method} ${sparsity.join(', ')}\n`);
   const task: BenchTask = {
@@ -97,6 +93,7 @@ function runOnce(method: string, sparsity: readonly number[]): BenchRun {
       source: { file: resolve(values.text!) },
       windowCount: Number(values.windows),
       windowLength: Number(values['window-length']),
+      generate: false,
     },
     workFolder: join(tmpdir(), `fang-prune-bench-${process.pid}`),
   };

@@ -19,7 +19,7 @@ async function pruneOnce(): Promise<Omit<BenchRun, 'peakBytes'>> {
     const shared = { model, out: workFolder, force: true };
     const { result, ...cost } = await measureCost(async () =>
       Object.hasOwn(DTYPES, method)
-        ? quantize({ ...shared, dtype: method as DtypeName, calibration: { ...calibration, generate: false } })
+        ? quantize({ ...shared, dtype: method as DtypeName, calibration })
         : (await pruneLadder({ ...shared, ...task.options, sparsity, method, calibration }))[0]!,
     );
     return { ...cost, stages: result.timings };
