@@ -18,7 +18,7 @@ export interface ChannelStatistics {
   readonly mean: Float64Array;
   /** v_j = (1/T) sum_i w_i (h_ij - mu_j)^2; length `channelCount`. */
   readonly variance: Float64Array;
-  /** A = (1/T) sum_i w_i h_i h_i^T; `[channelCount, channelCount]`, row-major; only when the adapter needs it. */
+  /** A = (1/T) sum_i w_i h_i h_i^T; `[channelCount, channelCount]`, row-major; only when the adapter needs it. Freed once the module has shrunk. */
   readonly gram?: Float64Array;
 }
 

@@ -1,4 +1,5 @@
 import { OptionError } from '../errors.js';
+import { freeBytes } from '../free-bytes.js';
 import { buildHessian, factoriseHessian } from '../importance/hessian.js';
 import { scoreByObc } from '../importance/obc.js';
 import { orderByObc } from '../importance/obc-order.js';
@@ -41,7 +42,8 @@ export function createObcAdapter({ dampening, step }: ObcOptions): CompensationA
           ? await orderByObc(problem, factorised, step)
           : { scores: await scoreByObc(problem, factorised) };
       // The factor is as large as the Gram; only the parts that the repair reads are kept.
-      const { lower: _, remarks, ...hessian } = factorised;
+      const { lower, remarks, ...hessian } = factorised;
+      freeBytes(lower);
       return { ...scored, remarks, compensate: (keep) => compensateByLeastSquares(problem, hessian, keep) };
     },
   };

@@ -10,12 +10,12 @@ import { channelsOfUnits } from './units.js';
  * Optimal Brain Compression: the squared error that is left after removing a unit and repairing the others,
  * `||W_:j||^2 / [H^-1]_jj` for a neuron and `trace(W_P ([H^-1]_PP)^-1 W_P^T)` for a head's channels P.
  *
- * @returns Length `unitCount`.
+ * @param hessian Its factor is overwritten. @returns Length `unitCount`.
  * @see Hassibi & Stork, NIPS 1993; structured form: ZipLM (Kurtic et al., NeurIPS 2023, arXiv 2302.04089)
  */
 export async function scoreByObc(problem: ImportanceProblem, hessian: Hessian): Promise<Float64Array> {
   const { size } = hessian;
-  const inverseFactor = hessian.lower.slice();
+  const inverseFactor = hessian.lower;
   await invertFactorInPlace(inverseFactor, size, problem.multiply);
   if (problem.unitCount === size) {
     const norms = columnSums(problem.scoredWeight ?? problem.weight, 'squares');

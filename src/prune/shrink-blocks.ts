@@ -2,6 +2,7 @@ import { createErrorMeter } from '../activations/measure-output-error.js';
 import { runMeters } from '../activations/stage-meter.js';
 import type { PrunableModule } from '../architecture/layout.js';
 import type { ChannelStatistics } from '../compensation/adapter.js';
+import { freeBytes } from '../free-bytes.js';
 import { sum } from '../linalg/sum.js';
 import { copyModel } from '../onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
@@ -76,11 +77,15 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
       const here: RefinedOutcome[] = [];
       for (const [at, module] of modules.entries()) {
         job.options.signal?.throwIfAborted();
-        const leaving = { module, scored: scored[at]!, stepCount: counts.get(module.index)!, runner, meter };
-        const shrunk = await shrinkModule(context, model, leaving, edits);
+        const own = statistics[at] ?? [];
+        const degenerate = countDegenerate(own);
+        const leaving = { module, stepCount: counts.get(module.index)!, runner, meter };
+        const shrunk = await shrinkModule(context, model, { ...leaving, scored: scored.shift()! }, edits);
+        // Of a wide FFN a gigabyte, which refinements need for themselves.
+        freeBytes(...own.flatMap(({ gram }) => gram ?? []));
         const refined = await refineModule(shrunk.outcome, followers);
         for (const [name, value] of refined.refined) changed.set(name, value);
-        here.push({ shrunk, ...refined, degenerate: countDegenerate(statistics[at] ?? []) });
+        here.push({ shrunk, ...refined, degenerate });
       }
       for (const module of shrinking.filter(({ segment, kind }) => segment === index && kind === 'experts'))
         here.push(await cutExperts(context, model, { ...given, module, runner }, edits));

@@ -5,6 +5,7 @@ import { type BlockSpan, blockSpans, logitsInBlocks, type PrunableModule } from 
 import type { Softening } from '../../autodiff/cross-entropy.js';
 import type { ChannelStatistics, CompensationAdapter } from '../../compensation/adapter.js';
 import type { UnsupportedModelError } from '../../errors.js';
+import { freeBytes } from '../../free-bytes.js';
 import { METRICS, type Metric } from '../../importance/metrics.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
 import { readLinearWeight } from '../../removal/repair-linear.js';
@@ -145,7 +146,7 @@ export interface OrderRequest {
   readonly statistics: ChannelStatistics;
 }
 
-/** Orders a module's units by the dense model's statistics. */
+/** Orders a module's units by the dense model's statistics, of which the Gram matrix is freed. */
 export async function orderModule(
   context: PruneContext,
   model: OnnxModel,
@@ -161,7 +162,10 @@ export async function orderModule(
       signal?.throwIfAborted();
       context.tick(`block ${module.block} ${module.kind}: ${done} of ${module.unitCount} units ordered`, 0);
     };
-    return orderUnits({ ...given, weight, scoredWeight, headUnit, random, multiply, onUnits });
+    const order = await orderUnits({ ...given, weight, scoredWeight, headUnit, random, multiply, onUnits });
+    // A wide FFN's take gigabytes, which would wait for the garbage collector.
+    freeBytes(...[given.statistics.gram, weight.data, scoredWeight?.data].filter((values) => values !== undefined));
+    return order;
   });
 }
 
