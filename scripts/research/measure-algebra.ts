@@ -26,7 +26,7 @@ const { values } = readArguments(
   },
 );
 const [channels, outputs, inputs] = [Number(values.channels), Number(values.outputs), Number(values.inputs)];
-const { multiply, multiplySingle, release } = createEngineMultiply(await createNodeEngine());
+const { multiply, release } = createEngineMultiply(await createNodeEngine());
 const random = createRandom(0);
 const draw = (count: number) => Float64Array.from({ length: count }, () => random() - 0.5);
 const range = (count: number) => Int32Array.from({ length: count }, (_, at) => at);
@@ -54,13 +54,15 @@ const PARTS: Readonly<Record<string, () => Promise<() => Promise<unknown>>>> = {
   async inputs() {
     const neuronCount = keep.length;
     const [inputGram, rate] = [await drawGram(inputs), await drawGram(neuronCount)];
-    const [columns, gradient] = [draw(neuronCount * outputs), draw(inputs * neuronCount)];
+    const [columns, gradient] = [neuronCount * outputs, inputs * neuronCount].map(
+      (count) => new Float32Array(draw(count)),
+    );
     return async () => {
-      const product = { size: neuronCount, inner: outputs, multiply: multiplySingle };
-      const outputGram = await multiplySymmetric(columns, product);
+      const product = { size: neuronCount, inner: outputs, multiply };
+      const outputGram = await multiplySymmetric(columns!, product);
       const factors = { inputCount: inputs, neuronCount, inputGram, rates: [rate, rate], outputGram };
-      const curvature = await createInputCurvature({ ...factors, dampening: 1, multiply: multiplySingle });
-      for (let step = 0; step < 3; step += 1) for (const map of [0, 1]) await curvature.precondition(gradient, map);
+      const curvature = await createInputCurvature({ ...factors, dampening: 1, multiply });
+      for (let step = 0; step < 3; step += 1) for (const map of [0, 1]) await curvature.precondition(gradient!, map);
     };
   },
 };

@@ -32,7 +32,7 @@ export interface MeasuredInputs {
    * Mean over tokens of `x a'`, x the FFN's input and a the error's gradient at a map's result: `[in, neurons]` row-major,
    * one for each list of columns, map by map.
    */
-  readonly gradients: readonly Float64Array[];
+  readonly gradients: readonly Float32Array[];
 }
 
 /** Factors of the curvature of the error. */
@@ -58,7 +58,7 @@ export interface InputMeter {
    * Mean over the sample's tokens of the squared change of the output along a step, to first order.
    * @param steps `[in, neurons]` row-major, one for each list of columns. @param outputWeight `[neurons, out]` row-major.
    */
-  measureChange(steps: readonly Float64Array[], outputWeight: Float32Array): Promise<number>;
+  measureChange(steps: readonly Float32Array[], outputWeight: Float32Array): Promise<number>;
 }
 
 /**
@@ -178,7 +178,7 @@ function sumFactors(given: PrunedFfn, shape: FfnShape): ExampleSum & { finish():
 async function measureChange(
   given: IndexedFfn,
   shape: FfnShape,
-  { steps, outputWeight }: { readonly steps: readonly Float64Array[]; readonly outputWeight: Float32Array },
+  { steps, outputWeight }: { readonly steps: readonly Float32Array[]; readonly outputWeight: Float32Array },
 ): Promise<number> {
   const { inputCount, neuronCount, tokenCount } = shape;
   const { module } = given;
@@ -219,7 +219,7 @@ async function measureChange(
     feeds[`${name}/step`] = {
       type: 'float32',
       dims: [inputCount, neuronCount],
-      data: Float32Array.from(steps[at]!),
+      data: steps[at]!,
     };
   });
   let sum = 0;

@@ -10,8 +10,8 @@ export interface ProductSum {
   feeds(): Tensors;
   /** Takes up one run's result. */
   add(values: Tensors): void;
-  /** Hands over the mean over the tokens of all runs, row-major. */
-  finish(tokenCount: number): Float64Array;
+  /** Hands over the mean over the tokens of all runs, row-major, in the memory of the sum. */
+  finish(tokenCount: number): Float32Array;
 }
 
 /**
@@ -36,9 +36,8 @@ export function createProductSum(name: string, left: string, right: string): Pro
       sum = next;
     },
     finish(tokenCount) {
-      const mean = new Float64Array(sum.data as Float32Array);
+      const mean = sum.data as Float32Array;
       for (let at = 0; at < mean.length; at += 1) mean[at]! /= tokenCount;
-      releaseTensor(sum);
       return mean;
     },
   };

@@ -1,3 +1,4 @@
+import { freeBytes } from '../free-bytes.js';
 import { invertFactorInPlace } from '../linalg/cholesky.js';
 import { factoriseDampened } from '../linalg/factorise-dampened.js';
 import { mirrorLower } from '../linalg/multiply-symmetric.js';
@@ -16,7 +17,7 @@ export interface InputCurvatureProblem {
    */
   readonly rates: readonly Float64Array[];
   /** `W' W` of the output map's weight W `[out, neurons]`: `[neurons, neurons]` row-major. */
-  readonly outputGram: Float64Array;
+  readonly outputGram: Float32Array;
   /** Fraction of the mean of each factor's diagonal that is added to it, above 0. */
   readonly dampening: number;
   readonly multiply?: MultiplyTransposed | undefined;
@@ -25,45 +26,60 @@ export interface InputCurvatureProblem {
 /** Turns gradients by the weights of the maps into an FFN into the steps that a quadratic model of the error would take. */
 export interface InputCurvature {
   /** `A⁻¹ gradient S⁻¹` for one map, both `[in, neurons]` row-major. */
-  precondition(gradient: Float64Array, map: number): Promise<Float64Array>;
+  precondition(gradient: Float32Array, map: number): Promise<Float32Array>;
+  dispose(): void;
 }
 
 /**
  * Gauss-Newton curvature in Kronecker form, a map at a time: `A ⊗ S` with `A = mean x x'` and `S = (mean d d') ∘ (W' W)`, as if
- * x and d were independent over tokens. Both are dampened.
+ * x and d were independent over tokens. Both are dampened, so much that single precision does, and a step is only a direction.
  *
  * @throws NumericalError when a factor cannot be factorised.
  * @see K-FAC (Martens and Grosse, ICML 2015, arXiv 1503.05671), sections 3 and 6.3
  */
 export async function createInputCurvature(problem: InputCurvatureProblem): Promise<InputCurvature> {
   const { inputCount, neuronCount, inputGram, rates, outputGram, dampening, multiply = multiplyTransposed } = problem;
-  // A product with the inverse is precise enough for a step, and faster than a solve. A matrix is built where it is
-  // factorised, since a copy of it would be as large.
-  const invert = async (size: number, entry: (at: number) => number): Promise<Float64Array> => {
+  // A product with the inverse is precise enough for a step, and faster than a solve.
+  const invert = async (size: number, copy: () => Float32Array, diagonal: (at: number) => number) => {
     let trace = 0;
-    for (let i = 0; i < size; i += 1) trace += entry(i * size + i);
+    for (let i = 0; i < size; i += 1) trace += diagonal(i * size + i);
     const unit = trace > 0 ? trace / size : 1;
-    const copy = () => {
-      const matrix = new Float64Array(size * size);
-      for (let at = 0; at < matrix.length; at += 1) matrix[at] = entry(at);
-      return matrix;
-    };
     const { lower } = await factoriseDampened({ size, copy, unit, dampening, multiply });
     await invertFactorInPlace(lower, size, multiply);
     await multiplyUpperInPlace(lower, { size, multiply });
     mirrorLower(lower, size);
     return lower;
   };
-  const inputInverse = await invert(inputCount, (at) => inputGram[at]!);
-  const neuronInverses: Float64Array[] = [];
-  for (const rate of rates) neuronInverses.push(await invert(neuronCount, (at) => rate[at]! * outputGram[at]!));
+  const inputInverse = await invert(
+    inputCount,
+    () => new Float32Array(inputGram),
+    (at) => inputGram[at]!,
+  );
+  const neuronInverses: Float32Array[] = [];
+  for (const rate of rates)
+    neuronInverses.push(
+      await invert(
+        neuronCount,
+        () => multiplyEntries(rate, outputGram),
+        (at) => rate[at]! * outputGram[at]!,
+      ),
+    );
   return {
     async precondition(gradient, map) {
       const shape = { rows: neuronCount, columns: inputCount, inner: neuronCount };
       const turned = await multiply(neuronInverses[map]!, gradient, shape);
-      return multiply(inputInverse, turned, { rows: inputCount, columns: neuronCount, inner: inputCount });
+      const step = await multiply(inputInverse, turned, { rows: inputCount, columns: neuronCount, inner: inputCount });
+      freeBytes(turned);
+      return step;
     },
+    dispose: () => freeBytes(inputInverse, ...neuronInverses),
   };
+}
+
+function multiplyEntries(left: Float64Array, right: Float32Array): Float32Array {
+  const product = new Float32Array(left.length);
+  for (let at = 0; at < product.length; at += 1) product[at] = left[at]! * right[at]!;
+  return product;
 }
 
 /**
@@ -98,6 +114,6 @@ export function lowestOnParabola(
 
 /** A gradient, and what the curvature makes of it. */
 export interface Gradients {
-  readonly gradient: Float64Array;
-  readonly preconditioned: Float64Array;
+  readonly gradient: Float32Array;
+  readonly preconditioned: Float32Array;
 }

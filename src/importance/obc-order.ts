@@ -1,10 +1,9 @@
 import type { ImportanceProblem } from '../compensation/adapter.js';
 import { freeBytes } from '../free-bytes.js';
 import { invertFactorInPlace } from '../linalg/cholesky.js';
-import { transposeMatrix } from '../linalg/matrix-block.js';
+import { copyColumns, transposeMatrix } from '../linalg/matrix-block.js';
 import { multiplyTransposed } from '../linalg/multiply-transposed.js';
 import { multiplyUpperInPlace } from '../linalg/multiply-upper.js';
-import { pickColumns } from './column-sums.js';
 import type { Hessian } from './hessian.js';
 import { createShrinkingInverse } from './shrinking-inverse.js';
 import { channelsOfUnits } from './units.js';
@@ -24,17 +23,17 @@ export interface RemovalOrder {
  *
  * Costs about `channelCount^2 (channelCount / 3 + out / 2)` products however large the step.
  *
- * @param step Units removed between two updates, at least 1.
+ * @param hessian Its factor is overwritten. @param step Units removed between two updates, at least 1.
  * @see OBC (Frantar & Alistarh, NeurIPS 2022, arXiv 2208.11580); structured form: ZipLM
  */
 export async function orderByObc(problem: ImportanceProblem, hessian: Hessian, step: number): Promise<RemovalOrder> {
   const { multiply = multiplyTransposed } = problem;
   const { size } = hessian;
   const rowCount = problem.weight.shape[0]!;
-  const inverse = hessian.lower.slice();
+  const inverse = hessian.lower;
   await invertFactorInPlace(inverse, size, multiply);
   await multiplyUpperInPlace(inverse, { size, multiply });
-  const weight = pickColumns(problem.scoredWeight ?? problem.weight, range(size));
+  const weight = copyColumns(problem.scoredWeight ?? problem.weight, range(size), new Float32Array(rowCount * size));
   const columns = transposeMatrix(weight, rowCount, size);
   freeBytes(weight);
   const shrinking = createShrinkingInverse({ inverse, columns, size, rowCount, multiply });
@@ -63,6 +62,7 @@ export async function orderByObc(problem: ImportanceProblem, hessian: Hessian, s
     left = left.filter((one) => !gone.has(one));
     problem.onUnits?.(problem.unitCount - left.length);
   }
+  freeBytes(columns);
   return { scores, costs: Float64Array.from(costs) };
 }
 

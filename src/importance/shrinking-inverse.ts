@@ -17,7 +17,7 @@ export interface ShrinkingStart {
   /** `H^-1`, `[size, size]` row-major; only the lower triangle is read, and it is overwritten. */
   readonly inverse: Float64Array;
   /** `Wᵀ`, `[size, rowCount]` row-major, so that its remaining part is contiguous; overwritten. */
-  readonly columns: Float64Array;
+  readonly columns: Float32Array;
   readonly size: number;
   readonly rowCount: number;
   readonly multiply: MultiplyTransposed;
@@ -35,7 +35,7 @@ const STRIP = 1024;
 /**
  * When the channels P go, with `U` their columns of `H^-1`, `L Lᵀ = [H^-1]_PP` and `Y = U L⁻ᵀ`: `H^-1` loses `Y Yᵀ`, and the
  * weight `Z Yᵀ` with `Z = W_P L⁻ᵀ`, which adds the error `||Z||^2`. The inverse's diagonal and the lengths of the weight's
- * columns are kept up to date, the rest a few updates behind.
+ * columns are kept up to date, the rest a few updates behind. The weight is in single precision, as it came: nothing is solved with it.
  *
  * @see Hassibi & Stork, NIPS 1993
  */
@@ -62,9 +62,11 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
     await subtractSymmetric(inverse, left, update);
     columns = keepRows(columns, rowCount, remaining);
     for (let row = 0; row < remaining.length; row += STRIP) {
-      const strip = left.subarray(row * capacity, (row + STRIP) * capacity);
+      const strip = new Float32Array(left.subarray(row * capacity, (row + STRIP) * capacity));
       const shape = { rows: strip.length / capacity, columns: rowCount, inner: capacity };
-      subtractInPlace(columns.subarray(row * rowCount), await multiply(strip, solved, shape));
+      const update = await multiply(strip, solved, shape);
+      for (let at = 0, to = row * rowCount; at < update.length; at++, to++) columns[to]! -= update[at]!;
+      freeBytes(strip, update);
     }
     freeBytes(left);
     const moved = new Int32Array(size).fill(-1);
@@ -94,14 +96,15 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
   }
 
   /** `Z` of some channels. */
-  async function solveWeight(gone: Int32Array, lower: Float64Array): Promise<Float64Array> {
+  async function solveWeight(gone: Int32Array, lower: Float64Array): Promise<Float32Array> {
     const { halves, capacity } = waiting;
     const count = gone.length;
     const solved = transposeMatrix(pickRows(columns, rowCount, gone), count, rowCount);
     const shape = { rows: rowCount, columns: count, inner: capacity };
-    subtractInPlace(solved, await multiply(waiting.solved, pickRows(halves, capacity, gone), shape));
+    const waited = new Float32Array(pickRows(halves, capacity, gone));
+    subtractInPlace(solved, new Float64Array(await multiply(waiting.solved, waited, shape)));
     await halfSolveRowsInPlace(lower, solved, { size: count, multiply });
-    return solved;
+    return new Float32Array(solved);
   }
 
   /** Keeps diagonal and lengths up to date: a column w loses `Z y`, and of its squared length `2 (Zᵀ w) y - (Zᵀ Z y) y`. */
@@ -109,19 +112,20 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
     const { halves, capacity } = waiting;
     const shared = await multiply(columns, solvedRows, { rows: size, columns: count, inner: rowCount });
     const behind = await multiply(solvedRows, waiting.solvedRows, { rows: count, columns: capacity, inner: rowCount });
-    subtractInPlace(shared, await multiply(halves, behind, { rows: size, columns: count, inner: capacity }));
+    const waited = { rows: size, columns: count, inner: capacity };
+    const gone = await multiply(halves, new Float64Array(behind), waited);
     const own = await multiply(solvedRows, solvedRows, { rows: count, columns: count, inner: rowCount });
-    const lost = await multiply(half, own, { rows: size, columns: count, inner: count });
+    const lost = await multiply(half, new Float64Array(own), { rows: size, columns: count, inner: count });
     for (let position = 0; position < size; position++) {
       let shorter = 0;
       for (let at = position * count; at < (position + 1) * count; at++) {
-        shorter += half[at]! * (2 * shared[at]! - lost[at]!);
+        shorter += half[at]! * (2 * (shared[at]! - gone[at]!) - lost[at]!);
         diagonal[position]! -= half[at]! ** 2;
       }
       // Rounding may make the squared length of a zero column slightly negative.
       norms[position] = Math.max(0, norms[position]! - shorter);
     }
-    freeBytes(shared, behind, own, lost);
+    freeBytes(shared, gone, lost);
   }
 
   /** Asks for more than the diagonal. */
@@ -162,17 +166,17 @@ interface WaitingUpdates {
   /** `Y`, `[size, capacity]`. */
   readonly halves: Float64Array;
   /** `Z`, `[rowCount, capacity]`. */
-  readonly solved: Float64Array;
+  readonly solved: Float32Array;
   /** `Zᵀ`. */
-  readonly solvedRows: Float64Array;
+  readonly solvedRows: Float32Array;
   readonly capacity: number;
   count: number;
 }
 
 const noUpdates = (size: number, rowCount: number, capacity: number): WaitingUpdates => ({
   halves: new Float64Array(size * capacity),
-  solved: new Float64Array(rowCount * capacity),
-  solvedRows: new Float64Array(capacity * rowCount),
+  solved: new Float32Array(rowCount * capacity),
+  solvedRows: new Float32Array(capacity * rowCount),
   capacity,
   count: 0,
 });
@@ -181,8 +185,8 @@ interface Update {
   /** `Y`, `[size, count]`. */
   readonly half: Float64Array;
   /** `Z`, `[rowCount, count]`, and `Zᵀ`. */
-  readonly solved: Float64Array;
-  readonly solvedRows: Float64Array;
+  readonly solved: Float32Array;
+  readonly solvedRows: Float32Array;
   readonly count: number;
 }
 
@@ -227,7 +231,7 @@ function pickSymmetricColumns(matrix: Float64Array, size: number, columns: Int32
 }
 
 /** Rows of a matrix with `width` columns, moved to its beginning. */
-function keepRows(matrix: Float64Array, width: number, remaining: Int32Array): Float64Array {
+function keepRows(matrix: Float32Array, width: number, remaining: Int32Array): Float32Array {
   remaining.forEach((row, at) => {
     matrix.copyWithin(at * width, row * width, (row + 1) * width);
   });

@@ -1,10 +1,10 @@
 import ndarray from 'ndarray';
 import type { LinearWeight } from '../compensation/adapter.js';
+import { freeBytes } from '../free-bytes.js';
 import { factoriseDampened } from '../linalg/factorise-dampened.js';
-import { transposeMatrix } from '../linalg/matrix-block.js';
+import { copyColumns, transposeMatrix } from '../linalg/matrix-block.js';
 import { type MultiplyTransposed, multiplyTransposed } from '../linalg/multiply-transposed.js';
 import { multiplyUpper } from '../linalg/multiply-upper.js';
-import { pickColumns } from './column-sums.js';
 
 /** A map's weight as a metric sees it. */
 export interface MetricWeight {
@@ -38,19 +38,17 @@ export async function weightInMetric(
   const matrix = { size: outputCount, copy, unit: mean, dampening: FLOOR, multiply };
   const { lower, dampening } = await factoriseDampened(matrix);
   const raised = `floor under the curvature of ${outputCount} outputs raised from ${FLOOR} to ${dampening}: few tokens, or much alike`;
-  // (W' L)' = L' W = R W: rows of W' times columns of L.
-  const factor = transposeMatrix(lower, outputCount, outputCount);
-  const columns = transposeMatrix(
-    pickColumns(
-      weight,
-      Array.from({ length: inputCount }, (_, j) => j),
-    ),
-    outputCount,
-    inputCount,
-  );
+  // (W' L)' = L' W = R W: rows of W' times columns of L, in the weight's own precision.
+  const single = new Float32Array(lower);
+  const factor = transposeMatrix(single, outputCount, outputCount);
+  const all = Array.from({ length: inputCount }, (_, j) => j);
+  const rows = copyColumns(weight, all, new Float32Array(outputCount * inputCount));
+  const columns = transposeMatrix(rows, outputCount, inputCount);
+  freeBytes(lower, single, rows);
   const seen = await multiplyUpper(factor, columns, { size: outputCount, columns: inputCount, multiply });
+  freeBytes(factor, columns);
   return {
-    weight: ndarray(new Float32Array(seen), [outputCount, inputCount]),
+    weight: ndarray(seen, [outputCount, inputCount]),
     remarks: dampening === FLOOR ? [] : [raised],
   };
 }

@@ -1,8 +1,8 @@
 import { NumericalError } from '../errors.js';
 import { freeBytes } from '../free-bytes.js';
-import { copyBlock, subtractFromBlock, transposeMatrix, writeBlock } from './matrix-block.js';
+import { copyBlock, roundedLike, subtractFromBlock, transposeMatrix, writeBlock } from './matrix-block.js';
 import { subtractSymmetric } from './multiply-symmetric.js';
-import { type MultiplyTransposed, multiplyTransposed } from './multiply-transposed.js';
+import { type Entries, type MultiplyTransposed, multiplyTransposed } from './multiply-transposed.js';
 import { multiplyUpper } from './multiply-upper.js';
 
 /** Columns that are handled in JavaScript. Wider spans are halved, so that nearly all work is in a few large products. */
@@ -22,17 +22,18 @@ const middleOf = ({ start, end }: Span): number =>
 
 /**
  * Factorises a symmetric positive definite matrix, `matrix = L Lᵀ`, overwriting it with `L` (upper triangle zero).
- * Only the lower triangle is read.
+ * Only the lower triangle is read. Single precision is enough for a well-conditioned matrix.
  *
  * @param matrix `[size, size]`, row-major.
  * @throws NumericalError naming the pivot when the matrix is not positive definite to working precision.
  */
 export async function choleskyInPlace(
-  matrix: Float64Array,
+  matrix: Entries,
   size: number,
   multiply: MultiplyTransposed = multiplyTransposed,
 ): Promise<void> {
-  const smallestPivots = Float64Array.from({ length: size }, (_, i) => matrix[i * size + i]! * size * Number.EPSILON);
+  const precision = matrix instanceof Float32Array ? 2 ** -23 : Number.EPSILON;
+  const smallestPivots = Float64Array.from({ length: size }, (_, i) => matrix[i * size + i]! * size * precision);
   await factoriseSpan(matrix, { size, start: 0, end: size, multiply, smallestPivots });
   for (let row = 0; row < size; row++) matrix.fill(0, row * size + row + 1, (row + 1) * size);
 }
@@ -42,7 +43,7 @@ interface FactorisedSpan extends Span {
 }
 
 /** Factorises a square on the diagonal, of which everything to the left was subtracted. */
-async function factoriseSpan(matrix: Float64Array, span: FactorisedSpan): Promise<void> {
+async function factoriseSpan(matrix: Entries, span: FactorisedSpan): Promise<void> {
   const { size, start, end, multiply } = span;
   const middle = middleOf(span);
   if (middle === end) return factoriseBlock(matrix, span);
@@ -54,21 +55,25 @@ async function factoriseSpan(matrix: Float64Array, span: FactorisedSpan): Promis
   await factoriseSpan(matrix, { ...span, start: middle });
 }
 
-function factoriseBlock(matrix: Float64Array, { size, start, end, smallestPivots }: FactorisedSpan): void {
-  for (let row = start; row < end; row++) {
-    const rowAt = row * size;
-    for (let column = start; column < row; column++) {
-      const columnAt = column * size;
-      let sum = matrix[rowAt + column]!;
-      for (let i = start; i < column; i++) sum -= matrix[rowAt + i]! * matrix[columnAt + i]!;
-      matrix[rowAt + column] = sum / matrix[columnAt + column]!;
+function factoriseBlock(matrix: Entries, { size, start, end, smallestPivots }: FactorisedSpan): void {
+  const block = { rowStart: start, rowEnd: end, columnStart: start, columnEnd: end };
+  const values = new Float64Array(copyBlock(matrix, size, block));
+  const width = end - start;
+  for (let row = 0; row < width; row++) {
+    const rowAt = row * width;
+    for (let column = 0; column < row; column++) {
+      const columnAt = column * width;
+      let sum = values[rowAt + column]!;
+      for (let i = 0; i < column; i++) sum -= values[rowAt + i]! * values[columnAt + i]!;
+      values[rowAt + column] = sum / values[columnAt + column]!;
     }
-    let pivot = matrix[rowAt + row]!;
-    for (let i = start; i < row; i++) pivot -= matrix[rowAt + i]! ** 2;
+    let pivot = values[rowAt + row]!;
+    for (let i = 0; i < row; i++) pivot -= values[rowAt + i]! ** 2;
     // Rounding leaves a pivot of this order where the exact one is zero; dividing by it would amplify noise.
-    if (!(pivot > smallestPivots[row]!)) throw notPositiveDefinite(row, size, pivot);
-    matrix[rowAt + row] = Math.sqrt(pivot);
+    if (!(pivot > smallestPivots[start + row]!)) throw notPositiveDefinite(start + row, size, pivot);
+    values[rowAt + row] = Math.sqrt(pivot);
   }
+  writeBlock(matrix, size, { block, values });
 }
 
 function notPositiveDefinite(pivot: number, size: number, value: number): NumericalError {
@@ -85,7 +90,7 @@ function notPositiveDefinite(pivot: number, size: number, value: number): Numeri
  * @param factor `L`, `[size, size]` row-major; overwritten with `Y`.
  */
 export async function invertFactorInPlace(
-  factor: Float64Array,
+  factor: Entries,
   size: number,
   multiply: MultiplyTransposed = multiplyTransposed,
 ): Promise<void> {
@@ -93,7 +98,7 @@ export async function invertFactorInPlace(
 }
 
 /** Inverts a square on the diagonal by halves: what couples them is `-Y₁ L₂₁ᵀ Y₂`. */
-async function invertSpan(matrix: Float64Array, span: Span): Promise<void> {
+async function invertSpan(matrix: Entries, span: Span): Promise<void> {
   const { size, start, end, multiply } = span;
   const middle = middleOf(span);
   if (middle === end) return invertBlock(matrix, span);
@@ -109,7 +114,7 @@ async function invertSpan(matrix: Float64Array, span: Span): Promise<void> {
   freeBytes(half);
 }
 
-function invertBlock(matrix: Float64Array, span: Span): void {
+function invertBlock(matrix: Entries, span: Span): void {
   const { size, start, end } = span;
   const values = transposeMatrix(invertedBlock(matrix, span), end - start, end - start);
   writeBlock(matrix, size, { block: { rowStart: start, rowEnd: end, columnStart: start, columnEnd: end }, values });
@@ -124,8 +129,8 @@ const STRIP = 512;
 
 /** Subtracts `half Y₂` from what is above `Y₂`, a strip of columns at a time, of which the zeros below are left out. */
 async function subtractUpperRight(
-  matrix: Float64Array,
-  half: Float64Array,
+  matrix: Entries,
+  half: Entries,
   { size, start, middle, end, multiply }: Halves,
 ): Promise<void> {
   const rows = middle - start;
@@ -179,7 +184,7 @@ interface SolvedSpan extends Span {
   readonly rowEnd: number;
 }
 
-async function solveForwards(rows: Float64Array, lower: Float64Array, span: SolvedSpan): Promise<void> {
+async function solveForwards(rows: Entries, lower: Entries, span: SolvedSpan): Promise<void> {
   const { size, start, end } = span;
   const middle = middleOf(span);
   if (middle === end) return multiplyColumns(rows, invertedBlock(lower, span), span);
@@ -211,8 +216,8 @@ interface RowsProduct extends SolvedSpan {
 
 /** Takes the product of some columns of the rows and `rightᵀ` from other columns. @param right `[columns, inner]`, freed */
 async function subtractProduct(
-  rows: Float64Array,
-  right: Float64Array,
+  rows: Entries,
+  right: Entries,
   { size, rowStart, rowEnd, multiply, ...given }: RowsProduct,
 ): Promise<void> {
   const [columnStart, columnEnd] = given.columns;
@@ -226,14 +231,14 @@ async function subtractProduct(
 
 /** Multiplies a block of columns of the rows by `factorᵀ`. */
 async function multiplyColumns(
-  rows: Float64Array,
+  rows: Entries,
   factor: Float64Array,
   { size, start, end, rowStart, rowEnd, multiply }: SolvedSpan,
 ): Promise<void> {
   const block = { rowStart, rowEnd, columnStart: start, columnEnd: end };
   const left = copyBlock(rows, size, block);
   const shape = { rows: rowEnd - rowStart, columns: end - start, inner: end - start };
-  const values = await multiply(left, factor, shape);
+  const values = await multiply(left, roundedLike(left, factor), shape);
   writeBlock(rows, size, { block, values });
   freeBytes(left, values);
 }
@@ -242,7 +247,7 @@ async function multiplyColumns(
  * Inverse of a block of `L` on the diagonal, dense: a product with it is as precise as a substitution where the block is no worse
  * conditioned than the matrix, and takes a tenth of the time.
  */
-function invertedBlock(lower: Float64Array, { size, start, end }: Span): Float64Array {
+function invertedBlock(lower: Entries, { size, start, end }: Span): Float64Array {
   const width = end - start;
   const inverse = new Float64Array(width * width);
   for (let row = 0; row < width; row++) {

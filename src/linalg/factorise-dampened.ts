@@ -1,12 +1,12 @@
 import { NumericalError } from '../errors.js';
 import { choleskyInPlace } from './cholesky.js';
-import type { MultiplyTransposed } from './multiply-transposed.js';
+import type { Entries, MultiplyTransposed } from './multiply-transposed.js';
 
-export interface DampenedMatrix {
+export interface DampenedMatrix<Matrix extends Entries = Float64Array> {
   /** Rows of the matrix. */
   readonly size: number;
   /** A fresh copy of the matrix, `[size, size]` row-major, positive semidefinite up to rounding; it is overwritten. */
-  copy(): Float64Array;
+  copy(): Matrix;
   /** Diagonal addition at a dampening of 1. */
   readonly unit: number;
   /** Tried first, at least 0. */
@@ -14,9 +14,9 @@ export interface DampenedMatrix {
   readonly multiply?: MultiplyTransposed | undefined;
 }
 
-export interface DampenedFactor {
+export interface DampenedFactor<Matrix extends Entries = Float64Array> {
   /** Cholesky factor, lower triangular, `[size, size]` row-major. */
-  readonly lower: Float64Array;
+  readonly lower: Matrix;
   /** Dampening used. */
   readonly dampening: number;
 }
@@ -32,7 +32,9 @@ const SMALLEST_RETRY = 1e-6;
  *
  * @throws NumericalError when even the largest dampening fails; its message has the largest tried.
  */
-export async function factoriseDampened(given: DampenedMatrix): Promise<DampenedFactor> {
+export async function factoriseDampened<Matrix extends Entries>(
+  given: DampenedMatrix<Matrix>,
+): Promise<DampenedFactor<Matrix>> {
   const { size, unit, multiply } = given;
   let { dampening } = given;
   for (let attempt = 0; ; attempt++) {

@@ -1,4 +1,5 @@
 import type { NdArray } from 'ndarray';
+import type { Entries } from './multiply-transposed.js';
 
 /** A rectangle of a row-major matrix: rows `[rowStart, rowEnd)`, columns `[columnStart, columnEnd)`. */
 export interface MatrixBlock {
@@ -9,10 +10,10 @@ export interface MatrixBlock {
 }
 
 /** Copies a rectangle of a row-major matrix with `columnCount` columns into a dense array of its own. */
-export function copyBlock(matrix: Float64Array, columnCount: number, block: MatrixBlock): Float64Array {
+export function copyBlock<Matrix extends Entries>(matrix: Matrix, columnCount: number, block: MatrixBlock): Matrix {
   const { rowStart, rowEnd, columnStart, columnEnd } = block;
   const width = columnEnd - columnStart;
-  const copy = new Float64Array((rowEnd - rowStart) * width);
+  const copy = zerosLike(matrix, (rowEnd - rowStart) * width);
   for (let row = rowStart; row < rowEnd; row++) {
     const from = row * columnCount;
     copy.set(matrix.subarray(from + columnStart, from + columnEnd), (row - rowStart) * width);
@@ -20,11 +21,19 @@ export function copyBlock(matrix: Float64Array, columnCount: number, block: Matr
   return copy;
 }
 
+/** Zeros in the precision of another matrix. */
+export const zerosLike = <Matrix extends Entries>(matrix: Matrix, length: number): Matrix =>
+  (matrix instanceof Float32Array ? new Float32Array(length) : new Float64Array(length)) as Entries as Matrix;
+
+/** A matrix in the precision of another one; itself where that is its own. */
+export const roundedLike = <Matrix extends Entries>(like: Matrix, matrix: Float64Array): Matrix =>
+  (like instanceof Float32Array ? new Float32Array(matrix) : matrix) as Entries as Matrix;
+
 /** Subtracts the dense `values` from a rectangle of a row-major matrix with `columnCount` columns. */
 export function subtractFromBlock(
-  matrix: Float64Array,
+  matrix: Entries,
   columnCount: number,
-  { block, values }: { readonly block: MatrixBlock; readonly values: Float64Array },
+  { block, values }: { readonly block: MatrixBlock; readonly values: Entries },
 ): void {
   const { rowStart, rowEnd, columnStart, columnEnd } = block;
   let at = 0;
@@ -36,9 +45,9 @@ export function subtractFromBlock(
 
 /** Writes the dense `values` into a rectangle of a row-major matrix with `columnCount` columns. */
 export function writeBlock(
-  matrix: Float64Array,
+  matrix: Entries,
   columnCount: number,
-  { block, values }: { readonly block: MatrixBlock; readonly values: Float64Array },
+  { block, values }: { readonly block: MatrixBlock; readonly values: Entries },
 ): void {
   const { rowStart, rowEnd, columnStart, columnEnd } = block;
   const width = columnEnd - columnStart;
@@ -81,7 +90,7 @@ export function copyColumns<T extends Float32Array | Float64Array>(
 }
 
 /** Rows of a row-major matrix with `columnCount` columns, one below the other. */
-export function pickRows(matrix: Float64Array, columnCount: number, rows: Int32Array): Float64Array {
+export function pickRows(matrix: Entries, columnCount: number, rows: Int32Array): Float64Array {
   const picked = new Float64Array(rows.length * columnCount);
   rows.forEach((row, at) => {
     picked.set(matrix.subarray(row * columnCount, (row + 1) * columnCount), at * columnCount);
@@ -96,7 +105,7 @@ export function findNonFinite(values: ArrayLike<number>): number {
 }
 
 /** Squared length of each row of a row-major matrix. */
-export function squaredRowNorms(matrix: Float64Array, columnCount: number): Float64Array {
+export function squaredRowNorms(matrix: Entries, columnCount: number): Float64Array {
   const norms = new Float64Array(matrix.length / columnCount);
   for (let row = 0, at = 0; row < norms.length; row++) {
     let sum = 0;

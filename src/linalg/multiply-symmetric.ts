@@ -1,6 +1,6 @@
 import { freeBytes } from '../free-bytes.js';
-import { subtractFromBlock, writeBlock } from './matrix-block.js';
-import type { MultiplyTransposed } from './multiply-transposed.js';
+import { subtractFromBlock, writeBlock, zerosLike } from './matrix-block.js';
+import type { Entries, MultiplyTransposed } from './multiply-transposed.js';
 
 /** Rows of a product that are computed at once. */
 const STRIP = 512;
@@ -18,9 +18,12 @@ export interface SymmetricProduct {
  * `rows · rowsᵀ`, `[size, size]`. Of a large one only what is below the diagonal is computed.
  * @param rows `[size, inner]` row-major.
  */
-export async function multiplySymmetric(rows: Float64Array, product: SymmetricProduct): Promise<Float64Array> {
+export async function multiplySymmetric<Matrix extends Entries>(
+  rows: Matrix,
+  product: SymmetricProduct,
+): Promise<Matrix> {
   const { size } = product;
-  const matrix = new Float64Array(size * size);
+  const matrix = zerosLike(rows, size * size);
   for await (const { top, bottom, values } of lowerStrips(rows, product)) {
     const block = { rowStart: top, rowEnd: bottom, columnStart: 0, columnEnd: bottom };
     writeBlock(matrix, size, { block, values });
@@ -39,7 +42,7 @@ export interface SymmetricUpdate extends SymmetricProduct {
  * Subtracts `rows · rowsᵀ` from a square on the diagonal of a matrix. What is above the diagonal is not made to agree.
  * @param rows `[end - start, inner]` row-major.
  */
-export async function subtractSymmetric(matrix: Float64Array, rows: Float64Array, update: SymmetricUpdate) {
+export async function subtractSymmetric(matrix: Entries, rows: Entries, update: SymmetricUpdate) {
   const { size, start, end, ...product } = update;
   for await (const { top, bottom, values } of lowerStrips(rows, { ...product, size: end - start })) {
     const block = { rowStart: start + top, rowEnd: start + bottom, columnStart: start, columnEnd: start + bottom };
@@ -48,7 +51,7 @@ export async function subtractSymmetric(matrix: Float64Array, rows: Float64Array
 }
 
 /** Gives what is above the diagonal of a square matrix what is below it. */
-export function mirrorLower(matrix: Float64Array, size: number): void {
+export function mirrorLower(matrix: Entries, size: number): void {
   for (let top = 0; top < size; top += TILE) {
     const bottom = Math.min(size, top + TILE);
     for (let left = 0; left <= top; left += TILE) {
@@ -63,13 +66,10 @@ export function mirrorLower(matrix: Float64Array, size: number): void {
 interface LowerStrip {
   readonly top: number;
   readonly bottom: number;
-  readonly values: Float64Array;
+  readonly values: Entries;
 }
 
-async function* lowerStrips(
-  rows: Float64Array,
-  { size, inner, multiply }: SymmetricProduct,
-): AsyncGenerator<LowerStrip> {
+async function* lowerStrips(rows: Entries, { size, inner, multiply }: SymmetricProduct): AsyncGenerator<LowerStrip> {
   for (let top = 0; top < size; top += STRIP) {
     const bottom = Math.min(size, top + STRIP);
     const right = rows.subarray(0, bottom * inner);

@@ -5,18 +5,28 @@ export interface ProductShape {
   readonly inner: number;
 }
 
-/**
- * Port for `left · rightᵀ` on dense row-major matrices, the one product all factorisations are built from.
- * The result is a fresh `[rows, columns]` array.
- */
-export type MultiplyTransposed = (
-  left: Float64Array,
-  right: Float64Array,
-  shape: ProductShape,
-) => Float64Array | Promise<Float64Array>;
+/** Entries of a matrix. */
+export type Entries = Float32Array | Float64Array;
 
-/** `left · rightᵀ` in plain loops, about 4 GFLOP/s on one core. @see MultiplyTransposed */
-export function multiplyTransposed(left: Float64Array, right: Float64Array, shape: ProductShape): Float64Array {
+/**
+ * Port for `left · rightᵀ` on dense row-major matrices, the one product all factorisations are built from, in the precision of its
+ * operands. The result is a fresh `[rows, columns]` array.
+ */
+export type MultiplyTransposed = <Matrix extends Entries>(
+  left: Matrix,
+  right: Matrix,
+  shape: ProductShape,
+) => Matrix | Promise<Matrix>;
+
+/** `left · rightᵀ` in plain loops, about 4 GFLOP/s on one core; sums are in double precision. @see MultiplyTransposed */
+export function multiplyTransposed<Matrix extends Entries>(left: Matrix, right: Matrix, shape: ProductShape): Matrix {
+  if (left instanceof Float64Array && right instanceof Float64Array)
+    return multiplyDoubles(left, right, shape) as Matrix;
+  // One kind of array keeps the loops fast.
+  return new Float32Array(multiplyDoubles(new Float64Array(left), new Float64Array(right), shape)) as Matrix;
+}
+
+function multiplyDoubles(left: Float64Array, right: Float64Array, shape: ProductShape): Float64Array {
   const { rows, columns, inner } = shape;
   const product = new Float64Array(rows * columns);
   const tiledRows = rows - (rows % 4);

@@ -1,6 +1,6 @@
 import { freeBytes } from '../free-bytes.js';
-import { copyBlock, writeBlock } from './matrix-block.js';
-import type { MultiplyTransposed } from './multiply-transposed.js';
+import { copyBlock, writeBlock, zerosLike } from './matrix-block.js';
+import type { Entries, MultiplyTransposed } from './multiply-transposed.js';
 
 /** Rows that are multiplied together. */
 const STRIP = 512;
@@ -17,12 +17,12 @@ export interface UpperProduct {
  * multiplied, which takes about half the products.
  * @param upper `[size, size]` row-major. @param right `[columns, size]` row-major.
  */
-export async function multiplyUpper(
-  upper: Float64Array,
-  right: Float64Array,
+export async function multiplyUpper<Matrix extends Entries>(
+  upper: Matrix,
+  right: Matrix,
   { size, columns, multiply }: UpperProduct,
-): Promise<Float64Array> {
-  const product = new Float64Array(size * columns);
+): Promise<Matrix> {
+  const product = zerosLike(upper, size * columns);
   for (let top = 0; top < size; top += STRIP) {
     const bottom = Math.min(size, top + STRIP);
     const inner = { columnStart: top, columnEnd: size };
@@ -41,7 +41,7 @@ export async function multiplyUpper(
  * @param upper `Y`, `[size, size]` row-major; what is below the diagonal is zero.
  */
 export async function multiplyUpperInPlace(
-  upper: Float64Array,
+  upper: Entries,
   { size, multiply }: Omit<UpperProduct, 'columns'>,
 ): Promise<void> {
   for (let top = 0; top < size; top += STRIP) {

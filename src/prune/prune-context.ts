@@ -33,8 +33,6 @@ export interface PruneContext {
   readonly findings: { healing?: HealingReport };
   /** Large products of factorisations. */
   readonly multiply: MultiplyTransposed;
-  /** As `multiply`, of operands rounded to single precision. */
-  readonly multiplySingle: MultiplyTransposed;
   /** Runs a step and adds its time to a stage. */
   timed<T>(stage: string, action: () => Promise<T>): Promise<T>;
   /** Begins a stage of the progress: so many parts, such as segments, of so many ticks each, such as batches, or of a list of their ticks. */
@@ -111,7 +109,6 @@ export function startContext(job: PruneJob): PruneContext {
     batches,
     random,
     multiply: products.multiply,
-    multiplySingle: products.multiplySingle,
     remarks: remarkWindows(windows),
     findings: {},
     async timed(stage, action) {

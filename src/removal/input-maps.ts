@@ -1,6 +1,7 @@
 import type { NodeProto } from 'onnx-buf';
 import type { DetectedModel } from '../architecture/detect-layout.js';
 import type { PrunableModule } from '../architecture/layout.js';
+import { freeBytes } from '../free-bytes.js';
 import { floatAttribute, intAttribute } from '../graph/attributes.js';
 import { qualifiedOp } from '../graph/graph-index.js';
 import { transposeMatrix } from '../linalg/matrix-block.js';
@@ -95,14 +96,14 @@ export const inputWeights = (model: OnnxModel, maps: readonly InputMap[]): Chang
   maps.map(({ weight }) => [weight, model.weights.get(weight)!]);
 
 /** An input map's weight, `[in, out]` row-major whatever its layout in the file. */
-export const readInputWeight = (model: OnnxModel, map: InputMap): Promise<Float64Array> =>
+export const readInputWeight = (model: OnnxModel, map: InputMap): Promise<Float32Array> =>
   readRows(model.weights.get(map.weight)!, map);
 
 /** Replaces an input map's weight by `values`, `[in, out]` row-major, in the file's own layout and data type. */
 export async function writeInputWeight(
   model: OnnxModel,
   map: InputMap,
-  { values, store }: { readonly values: Float64Array; readonly store: StoreTensor },
+  { values, store }: { readonly values: Float32Array; readonly store: StoreTensor },
 ): Promise<ChangedWeight> {
   const { dataType, dims } = model.weights.get(map.weight)!;
   const written = await store({ dataType, dims }, encodeRows(values, { dataType, dims }, map));
@@ -110,17 +111,24 @@ export async function writeInputWeight(
   return [map.weight, written];
 }
 
-async function readRows(handle: TensorHandle, { outputAxis }: InputMap): Promise<Float64Array> {
-  const values = Float64Array.from(await readFloat32(handle));
+async function readRows(handle: TensorHandle, { outputAxis }: InputMap): Promise<Float32Array> {
+  const values = await readFloat32(handle);
   const [rows = 0, columns = 0] = handle.dims;
-  return outputAxis === 1 ? values : transposeMatrix(values, rows, columns);
+  if (outputAxis === 1) return values;
+  const turned = transposeMatrix(values, rows, columns);
+  freeBytes(values);
+  return turned;
 }
 
 function encodeRows(
-  values: Float64Array,
+  values: Float32Array,
   { dataType, dims }: TensorShape,
   { outputAxis }: InputMap,
 ): Uint8Array<ArrayBuffer> {
+  if (outputAxis === 1) return encodeFloats(dataType, values);
   const [rows = 0, columns = 0] = dims;
-  return encodeFloats(dataType, outputAxis === 1 ? values : transposeMatrix(values, columns, rows));
+  const turned = transposeMatrix(values, columns, rows);
+  const bytes = encodeFloats(dataType, turned);
+  freeBytes(turned);
+  return bytes;
 }

@@ -1,79 +1,64 @@
-import type { NodeProto } from 'onnx-buf';
 import { makeNode, makeValueInfo } from '../graph/build.js';
 import { encodeGraph } from '../graph/encode-graph.js';
-import { type MultiplyTransposed, multiplyTransposed } from '../linalg/multiply-transposed.js';
-import { dataTypeOf, type Engine, type Session } from './engine.js';
+import {
+  type Entries,
+  type MultiplyTransposed,
+  multiplyTransposed,
+  type ProductShape,
+} from '../linalg/multiply-transposed.js';
+import { dataTypeOf, type Engine, type Session, type Tensor } from './engine.js';
 
-/** Large products of float64 matrices on an engine. */
+/** Large products of matrices on an engine. */
 export interface EngineMultiply {
   readonly multiply: MultiplyTransposed;
-  /** As `multiply`, of operands rounded to float32 and in half the time, where few digits are enough. */
-  readonly multiplySingle: MultiplyTransposed;
   release(): Promise<void>;
 }
 
 /** Products of fewer multiplications than this are done sooner here than handed over. */
 const SMALLEST_PRODUCT = 2 ** 20;
 
+/** Bytes of a product beyond which a session does not keep the memory: it would hold as much until all products are done. */
+const MOST_KEPT = 2 ** 26;
+
+type Precision = 'float32' | 'float64';
+
 /**
  * Runs the products that factorisations are built from on an engine; small ones stay in JavaScript. Where the engine has no
  * float64 product (some execution providers), all of them do.
  */
 export function createEngineMultiply(engine: Engine): EngineMultiply {
-  const double = createProduct(engine, DOUBLE);
-  const single = createProduct(engine, SINGLE);
-  return {
-    multiply: double.multiply,
-    multiplySingle: single.multiply,
-    async release() {
-      await double.release();
-      await single.release();
-    },
+  const opened = new Map<string, Promise<Session | undefined>>();
+  const open = (type: Precision, keepsMemory: boolean): Promise<Session | undefined> => {
+    const key = `${type} ${keepsMemory}`;
+    const session = opened.get(key) ?? engine.load(productGraph(type), { keepsMemory }).catch(() => undefined);
+    opened.set(key, session);
+    return session;
   };
-}
-
-function createProduct(engine: Engine, nodes: readonly NodeProto[]): Pick<EngineMultiply, 'multiply' | 'release'> {
-  let opened: Promise<Session | undefined> | undefined;
   return {
-    async multiply(left, right, shape) {
+    async multiply<Matrix extends Entries>(left: Matrix, right: Matrix, shape: ProductShape) {
       const { rows, columns, inner } = shape;
       if (rows * columns * inner < SMALLEST_PRODUCT) return multiplyTransposed(left, right, shape);
-      opened ??= engine.load(productGraph(nodes)).catch(() => undefined);
-      const session = await opened;
+      const type = left instanceof Float32Array ? 'float32' : 'float64';
+      const session = await open(type, rows * columns * left.BYTES_PER_ELEMENT <= MOST_KEPT);
       if (session === undefined) return multiplyTransposed(left, right, shape);
       const { product } = await session.run({
-        left: { type: 'float64', dims: [rows, inner], data: left },
-        right: { type: 'float64', dims: [columns, inner], data: right },
+        left: { type, dims: [rows, inner], data: left } as Tensor,
+        right: { type, dims: [columns, inner], data: right } as Tensor,
       });
-      return product!.data as Float64Array;
+      return product!.data as Entries as Matrix;
     },
-    release: async () => (await opened)?.release(),
+    async release() {
+      for (const session of opened.values()) await (await session)?.release();
+    },
   };
 }
 
-const node = (op: string, inputs: readonly string[], output: string, attributes = {}): NodeProto =>
-  makeNode({ op, inputs, outputs: [output], attributes });
-
-const FLOAT64 = dataTypeOf('float64');
-const FLOAT32 = dataTypeOf('float32');
-
-const DOUBLE: readonly NodeProto[] = [
-  node('Transpose', ['right'], 'columns', { perm: [1, 0] }),
-  node('MatMul', ['left', 'columns'], 'product'),
-];
-
-const SINGLE: readonly NodeProto[] = [
-  node('Cast', ['left'], 'rounded_left', { to: FLOAT32 }),
-  node('Cast', ['right'], 'rounded_right', { to: FLOAT32 }),
-  node('Gemm', ['rounded_left', 'rounded_right'], 'rounded', { transB: 1 }),
-  node('Cast', ['rounded'], 'product', { to: FLOAT64 }),
-];
-
-function productGraph(nodes: readonly NodeProto[]): Uint8Array {
+function productGraph(type: Precision): Uint8Array {
+  const value = (name: string, ...dims: string[]) => makeValueInfo(name, dataTypeOf(type), dims);
   return encodeGraph({
     name: 'product',
-    node: [...nodes],
-    input: [makeValueInfo('left', FLOAT64, ['rows', 'inner']), makeValueInfo('right', FLOAT64, ['columns', 'inner'])],
-    output: [makeValueInfo('product', FLOAT64, ['rows', 'columns'])],
+    node: [makeNode({ op: 'Gemm', inputs: ['left', 'right'], outputs: ['product'], attributes: { transB: 1 } })],
+    input: [value('left', 'rows', 'inner'), value('right', 'columns', 'inner')],
+    output: [value('product', 'rows', 'columns')],
   });
 }

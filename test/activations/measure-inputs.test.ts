@@ -48,7 +48,7 @@ beforeEach(async () => {
 });
 
 /** Adds `amount` times a direction, `[in, neurons]`, to a map's weight. */
-async function shift({ weight, outputAxis }: InputMap, direction: Float64Array, amount: number): Promise<void> {
+async function shift({ weight, outputAxis }: InputMap, direction: Float32Array, amount: number): Promise<void> {
   expect(outputAxis).toBe(1);
   const handle = loaded.model.weights.get(weight)!;
   const values = (await readFloat32(handle)).map((value, at) => value + amount * direction[at]!);
@@ -60,7 +60,7 @@ it('finds the error, and how it changes with every map, as central differences d
   const { error, gradients } = await meter.measure();
   expect(await meter.measureError()).toBeCloseTo(error, 6);
   for (const [at, map] of maps.entries()) {
-    const direction = Float64Array.from(wave(gradients[at]!.length, 0.02, at));
+    const direction = Float32Array.from(wave(gradients[at]!.length, 0.02, at));
     const foretold = direction.reduce((sum, value, i) => sum + value * gradients[at]![i]!, 0);
     await shift(map, direction, 0.05);
     const above = await meter.measureError();
@@ -132,7 +132,7 @@ it('predicts how far a small step moves the output', async () => {
   const columns = Float32Array.from({ length: neuronCount * outputCount }, (_, at) =>
     output.get(at % outputCount, Math.floor(at / outputCount)),
   );
-  const steps = maps.map((_, at) => Float64Array.from(wave(outputCount * neuronCount, 0.02, at)));
+  const steps = maps.map((_, at) => Float32Array.from(wave(outputCount * neuronCount, 0.02, at)));
   const change = await still.measureChange(steps, columns);
   const errorAt = async (amount: number) => {
     for (const [at, map] of maps.entries()) await shift(map, steps[at]!, amount);

@@ -23,9 +23,9 @@ function dampened(matrix: Float64Array, size: number, dampening: number): Float6
 it('solves for the step that both dampened factors together turn into the gradient', async () => {
   const [inputCount, neuronCount, dampening] = [7, 5, 0.2];
   const inputGram = gramOf(inputCount, 4);
-  const outputGram = gramOf(neuronCount, 6);
+  const outputGram = new Float32Array(gramOf(neuronCount, 6));
   const rates = gramOf(neuronCount, 3);
-  const gradient = draw(inputCount * neuronCount);
+  const gradient = new Float32Array(draw(inputCount * neuronCount));
   const problem = { inputCount, neuronCount, inputGram, outputGram, rates: [gramOf(neuronCount, 2), rates], dampening };
   const curvature = await createInputCurvature(problem);
   const step = await curvature.precondition(gradient, 1);
@@ -41,17 +41,17 @@ it('solves for the step that both dampened factors together turn into the gradie
       for (let i = 0; i < inputCount; i += 1)
         for (let j = 0; j < neuronCount; j += 1)
           sum += first[row * inputCount + i]! * step[i * neuronCount + j]! * second[j * neuronCount + column]!;
-      expect(sum).toBeCloseTo(gradient[row * neuronCount + column]!, 10);
+      expect(sum).toBeCloseTo(gradient[row * neuronCount + column]!, 5);
     }
   }
 });
 
 it('keeps of the last direction what makes the next conjugate, and nothing when that turns back', () => {
-  const one = { gradient: Float64Array.of(1, 2), preconditioned: Float64Array.of(1, 1) };
-  const two = { gradient: Float64Array.of(2, 0), preconditioned: Float64Array.of(3, 1) };
+  const one = { gradient: Float32Array.of(1, 2), preconditioned: Float32Array.of(1, 1) };
+  const two = { gradient: Float32Array.of(2, 0), preconditioned: Float32Array.of(3, 1) };
   expect(conjugacy([two], [one])).toBeCloseTo((3 * 1 + 1 * -2) / 3);
-  expect(conjugacy([{ ...two, preconditioned: Float64Array.of(0, 1) }], [one])).toBe(0);
-  expect(conjugacy([two], [{ gradient: new Float64Array(2), preconditioned: new Float64Array(2) }])).toBe(0);
+  expect(conjugacy([{ ...two, preconditioned: Float32Array.of(0, 1) }], [one])).toBe(0);
+  expect(conjugacy([two], [{ gradient: new Float32Array(2), preconditioned: new Float32Array(2) }])).toBe(0);
 });
 
 it('finds the lowest point of a parabola from both ends, at half the length where the error is what it was', () => {

@@ -10,8 +10,7 @@ import {
 } from '../../compensation/input-step.js';
 import { NumericalError, UnsupportedModelError } from '../../errors.js';
 import { freeBytes } from '../../free-bytes.js';
-import { pickColumns } from '../../importance/column-sums.js';
-import { transposeMatrix } from '../../linalg/matrix-block.js';
+import { copyColumns, transposeMatrix } from '../../linalg/matrix-block.js';
 import { multiplySymmetric } from '../../linalg/multiply-symmetric.js';
 import { setWeight } from '../../onnx/edit-weights.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
@@ -136,10 +135,9 @@ async function descend(context: PruneContext, given: Descent): Promise<RefinedMo
     ...output,
     ...factors,
     dampening: DAMPENING,
-    // So much dampening keeps the factors well conditioned, and a step is only a direction.
-    multiply: context.multiplySingle,
+    multiply: context.multiply,
   });
-  // For a wide FFN each of these takes nearly a gigabyte.
+  // For a wide FFN each of these takes half a gigabyte.
   freeBytes(output.outputGram, factors.inputGram, ...factors.rates);
   const weights = await Promise.all(maps.map((map) => readInputWeight(model, map)));
   let place: Place = { weights, error, gradients };
@@ -155,12 +153,15 @@ async function descend(context: PruneContext, given: Descent): Promise<RefinedMo
     place = next;
   }
   const remaining = error > 0 ? place.error / error : 1;
-  return { changed: new Map(await write(given, place.weights, store)), remaining };
+  const changed = new Map(await write(given, place.weights, store));
+  freeBytes(output.weight, ...place.weights, ...(direction ? arraysOf(direction) : []));
+  curvature.dispose();
+  return { changed, remaining };
 }
 
 /** Where the weights are, and what was measured there. */
 interface Place extends MeasuredInputs {
-  readonly weights: readonly Float64Array[];
+  readonly weights: readonly Float32Array[];
 }
 
 interface Line {
@@ -188,20 +189,25 @@ async function stepAlong(given: Descent, { place, direction, length, isLast }: L
   return undefined;
 }
 
-function write({ model, maps }: Descent, weights: readonly Float64Array[], store: StoreTensor) {
+function write({ model, maps }: Descent, weights: readonly Float32Array[], store: StoreTensor) {
   return Promise.all(maps.map((map, at) => writeInputWeight(model, map, { values: weights[at]!, store })));
 }
 
 /** Where to go, one part for each list of columns, and how fast the error falls that way at first. */
 interface Direction {
   readonly gradients: readonly Gradients[];
-  readonly steps: readonly Float64Array[];
+  readonly steps: readonly Float32Array[];
   readonly slope: number;
 }
 
+const arraysOf = ({ gradients, steps }: Direction): Float32Array[] => [
+  ...steps,
+  ...gradients.flatMap(({ gradient, preconditioned }) => [gradient, preconditioned]),
+];
+
 /** @param last Its arrays are freed: nothing reads them after this. */
 async function findDirection(
-  found: readonly Float64Array[],
+  found: readonly Float32Array[],
   curvature: InputCurvature,
   last: Direction | undefined,
 ): Promise<Direction> {
@@ -216,10 +222,7 @@ async function findDirection(
     for (let at = 0; at < step.length; at += 1) step[at]! += kept * before[at]!;
     return step;
   });
-  freeBytes(
-    ...(last?.steps ?? []),
-    ...(last?.gradients ?? []).flatMap(({ gradient, preconditioned }) => [gradient, preconditioned]),
-  );
+  if (last !== undefined) freeBytes(...arraysOf(last));
   let slope = 0;
   for (const [k, { gradient }] of gradients.entries()) {
     const step = steps[k]!;
@@ -233,27 +236,25 @@ async function readOutput(context: PruneContext, { model, module, maps }: Descen
   const read = await readLinearWeight(model, module.output);
   const [outputCount = 0, neuronCount = 0] = read.shape;
   const neurons = Array.from({ length: neuronCount }, (_, neuron) => neuron);
-  const picked = pickColumns(read, neurons);
-  const columns = transposeMatrix(picked, outputCount, neuronCount);
+  const picked = copyColumns(read, neurons, new Float32Array(outputCount * neuronCount));
+  const weight = transposeMatrix(picked, outputCount, neuronCount);
   freeBytes(picked);
   const { weight: name, outputAxis } = maps[0]!;
   const inputCount = model.weights.get(name)!.dims[1 - outputAxis]!;
-  const outputGram = await multiplySymmetric(columns, {
+  const outputGram = await multiplySymmetric(weight, {
     size: neuronCount,
     inner: outputCount,
-    multiply: context.multiplySingle,
+    multiply: context.multiply,
   });
-  const weight = Float32Array.from(columns);
-  freeBytes(columns);
   return { neuronCount, inputCount, weight, outputGram };
 }
 
 /** Weights a step down from where they are; steps come one for each list of columns, map by map. */
 function moveWeights(
-  weights: readonly Float64Array[],
+  weights: readonly Float32Array[],
   maps: readonly InputMap[],
-  { steps, length }: { readonly steps: readonly Float64Array[]; readonly length: number },
-): Float64Array[] {
+  { steps, length }: { readonly steps: readonly Float32Array[]; readonly length: number },
+): Float32Array[] {
   let next = 0;
   return maps.map(({ columns }, map) => {
     const values = weights[map]!.slice();
