@@ -90,7 +90,7 @@ it.each(examples)('%s prints what it promises', (name) => {
 it('08-fang-by-hand.ts writes the same bytes as the method', async () => {
   const out = join(folder, 'o-fang');
   const run = { model: SHORT_LLAMA, out, sparsity: 0.3, method: 'o-fang', modules: 'ffn' } as const;
-  await prune({ ...run, calibration: { windowCount: 2 } });
+  await prune({ ...run, calibration: { windowCount: 2 }, certify: false, evaluation: false });
   const bytesOf = (name: string) => readFileSync(join(folder, name, 'onnx/model.onnx'));
   expect(Buffer.compare(bytesOf('08-fang-by-hand.ts'), bytesOf('o-fang'))).toBe(0);
 });

@@ -82,8 +82,10 @@ function removedShare({ modules }: PruneOutcome, { analysed }: Loaded): number {
 const METHODS = ['auto', 'o-fang', 'flap', 'obc'] as const;
 
 let short: Loaded;
+let infinite: Loaded;
 beforeAll(async () => {
   short = await loadShortLlama();
+  infinite = await loadChanged((weightsOf) => weightsOf(EMBEDDINGS!).fill(Infinity, 7 * HIDDEN!, 8 * HIDDEN!));
 });
 
 describe.each(VARIANTS)('%s', (_, write, remark, meets) => {
@@ -122,10 +124,9 @@ describe.each(METHODS)('%s', (method) => {
   });
 
   it('refuses an embedding that is infinite in one window', async () => {
-    const loaded = await loadChanged((weightsOf) => weightsOf(EMBEDDINGS!).fill(Infinity, 7 * HIDDEN!, 8 * HIDDEN!));
     const [first, ...others] = someWindows(4, 24);
     const windows = [...others, first!.with(3, 7)];
-    const pruning = pruneLoaded(loaded, { method, sparsity: 0.3 }, { windows });
+    const pruning = pruneLoaded(infinite, { method, sparsity: 0.3 }, { windows });
     await expect(pruning).rejects.toThrow(NumericalError);
   });
 

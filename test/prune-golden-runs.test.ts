@@ -1,13 +1,7 @@
 import { readFileSync } from 'node:fs';
 import type { PruneOptions } from '../src/options.js';
-import { resolveOptions } from '../src/options.js';
 import type { PruneJob, PruneOutcome } from '../src/prune/job.js';
 import type { DenseMeasures } from '../src/prune/measure-dense/dense-measures.js';
-import { runMeasurements } from '../src/prune/measure-dense/run-measurements.js';
-import { startContext } from '../src/prune/prune-context.js';
-import { storeInMemory } from '../src/removal/repair-linear.js';
-import { createMemoryStore } from '../src/runtime/tensor-store.js';
-import { testEngine } from './support/engine.js';
 import { type Loaded, loadTinyLlama, meanLosses, pruneLoaded } from './support/tiny-llama.js';
 
 // Extracted by scripts/extract-golden-run.ts (`madeBy` in the file) from an independent float64 implementation.
@@ -24,32 +18,28 @@ const CONTEXTS = 7;
 const DIMENSIONS = 64;
 const NEURONS = 512;
 /** The reference clustered once, with plain k-means; from its centres on everything follows. */
-const centersOf: PruneJob['centersOf'] = ({ block }) =>
+const centersOf: NonNullable<PruneJob['centersOf']> = ({ block }) =>
   Float64Array.from(centers.subarray(block * CONTEXTS * DIMENSIONS, (block + 1) * CONTEXTS * DIMENSIONS));
 const BLOCKS = [0, 1, 2, 3, 4, 5];
 
 let loaded: Loaded;
+const outcomes = new Map<string, PruneOutcome>();
 beforeAll(async () => {
   loaded = await loadTinyLlama();
+  for (const name of Object.keys(fixture.runs)) outcomes.set(name, await pruneAs(name));
 });
+
+const METHODS: Readonly<Record<string, string>> = { 'flap-uniform': 'flap', 'obc-uniform': 'obc' };
+
+function pruneAs(name: string): Promise<PruneOutcome> {
+  const options: PruneOptions = { sparsity: 0.3, modules: 'ffn', method: METHODS[name] ?? name };
+  return pruneLoaded(loaded, options, { windows: calibration, centersOf });
+}
 
 describe('what the dense model shows', () => {
   let dense: DenseMeasures;
-  beforeAll(async () => {
-    const options = resolveOptions({ sparsity: 0.3, modules: 'ffn', method: 'o-fang' });
-    const job: PruneJob = {
-      ...loaded,
-      engine: testEngine,
-      windows: calibration,
-      options,
-      store: storeInMemory,
-      createStore: createMemoryStore,
-      centersOf,
-    };
-    const modules = loaded.analysed.detected.layout.modules.filter(({ kind }) => kind === 'ffn');
-    const needs = { blockChange: true, sensitivity: true, grouping: options.grouping, modules };
-    const nothingElse = { curvatures: undefined, order: undefined };
-    dense = await runMeasurements(startContext(job), { ...needs, ...nothingElse });
+  beforeAll(() => {
+    ({ dense } = outcomes.get('o-fang')!);
   });
 
   it('has the reference block change', () => {
@@ -76,13 +66,10 @@ describe('what the dense model shows', () => {
   });
 });
 
-const METHODS: Readonly<Record<string, string>> = { 'flap-uniform': 'flap', 'obc-uniform': 'obc' };
-
 describe.each(Object.keys(fixture.runs))('%s at 0.3, FFN only, on the way from tokens to pruned model', (name) => {
   let outcome: PruneOutcome;
-  beforeAll(async () => {
-    const options: PruneOptions = { sparsity: 0.3, modules: 'ffn', method: METHODS[name] ?? name };
-    outcome = await pruneLoaded(loaded, options, { windows: calibration, centersOf });
+  beforeAll(() => {
+    outcome = outcomes.get(name)!;
   });
 
   it.each(BLOCKS)('removes the same neurons of block %d, near ties apart', (block) => {

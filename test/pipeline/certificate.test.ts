@@ -17,8 +17,8 @@ import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
 const CALIBRATION = { windowCount: 2, windowLength: 24 };
-const quick = { sparsity: 0.3, calibration: CALIBRATION };
-const blind = { sparsity: 0.3, method: 'magnitude' };
+const quick = { sparsity: 0.3, calibration: CALIBRATION, evaluation: false } as const;
+const blind = { sparsity: 0.3, method: 'magnitude', evaluation: false } as const;
 
 describe('the certificate', () => {
   it('tells how near the written model is to the masked original', async () => {
@@ -47,7 +47,7 @@ describe('the certificate', () => {
     await writeFile(model, readShortLlama());
     const drawn = await prune({ ...blind, model, out: at('a') });
     expect(drawn.certificate).toMatchObject({ from: 'random' });
-    const none = await prune({ ...blind, model, out: at('b'), certify: false, evaluation: false });
+    const none = await prune({ ...blind, model, out: at('b'), certify: false });
     expect(none.certificate).toBeUndefined();
   }, 240_000);
 
@@ -76,7 +76,7 @@ describe('the certificate', () => {
       const onProgress = ({ stage }: Progress) => {
         isShort = stage === 'certify';
       };
-      const given = { ...blind, model: SHORT_LLAMA, evaluation: false, engine, onProgress } as const;
+      const given = { ...blind, model: SHORT_LLAMA, engine, onProgress } as const;
       const report = await prune({ ...given, out: at('kept') });
       expect(report.certificate).toEqual(expected && expect.objectContaining(expected));
       expect(report.remarks).toContainEqual(expect.stringMatching(remark));
@@ -131,7 +131,7 @@ describe('the certificate', () => {
     expect(certificate).toMatchObject({ windows: 2, tokens: 48, from: 'random' });
     // Nor are windows calibrated on that are longer.
     const calibration = { source: { tokens: Int32Array.from({ length: 400 }, (_, at) => at % 40) }, windowCount: 4 };
-    const run = { model, out: at('flap'), sparsity: 0.3, method: 'flap' } as const;
+    const run = { model, out: at('flap'), sparsity: 0.3, method: 'flap', evaluation: false } as const;
     expect((await prune({ ...run, calibration })).calibration).toMatchObject({ windowLength: 24 });
     const long = prune({ ...run, out: at('long'), calibration: { ...calibration, windowLength: 32 } });
     await expect(long).rejects.toThrow(/windowLength is 32, but the model reads at most 24 tokens/);

@@ -11,6 +11,7 @@ import { useTemporaryFolder } from '../support/temporary-folder.js';
 
 const folder = useTemporaryFolder();
 const shape = { windowCount: 6, windowLength: 12 };
+const unchecked = { certify: false, evaluation: false } as const;
 
 /** The windows of a model folder. `wish`: the model is to write some where nothing is said. */
 async function calibrate(
@@ -50,6 +51,7 @@ it('writes half of the windows and puts them beside the result, from where they 
     modules: 'ffn',
     method: 'wanda',
     calibration: { ...shape, generate: true },
+    ...unchecked,
   });
   expect(calibration).toMatchObject({
     kind: 'default-text',
@@ -62,7 +64,7 @@ it('writes half of the windows and puts them beside the result, from where they 
   expect(again.provenance.tokensSha256).toBe(calibration?.generated?.tokensSha256);
   // A copy of the result takes no windows along that it was not measured on.
   const copy = join(folder(), 'copy');
-  await prune({ model: out, out: copy, sparsity: 0.2, method: 'magnitude', modules: 'ffn' });
+  await prune({ model: out, out: copy, sparsity: 0.2, method: 'magnitude', modules: 'ffn', ...unchecked });
   await expect(readFile(join(copy, WINDOWS_FILE))).rejects.toThrow(/ENOENT/);
 });
 

@@ -71,7 +71,7 @@ describe('quantize', () => {
 
   it('gives each of several dtypes a folder for genai, which are one result: found again, and replaced', async () => {
     const model = 'test/fixtures/exporters/llama-genai018-fp32';
-    const request = { model, out: at('out'), dtype: ['q4', 'fp16'], rounding: 'nearest' } as const;
+    const request = { model, out: at('out'), dtype: ['q4', 'fp16'], rounding: 'nearest', evaluation: false } as const;
     const first = await quantize(request);
     expect(first.out).toBe(at('out/q4'));
     expect((await readdir(at('out'))).sort()).toEqual(['fang-prune-files.json', 'fp16', 'q4']);
@@ -87,7 +87,8 @@ describe('quantize', () => {
       await mkdir(at('in/onnx'), { recursive: true });
       await writeFile(at('in/onnx/decoder_model_merged.onnx'), mergedDecoder());
       await writeFile(at('in/config.json'), '{}');
-      const request = { dtype, rounding: 'nearest', blockSize: dtype === 'uint8' ? undefined : 16 } as const;
+      const blockSize = dtype === 'uint8' ? undefined : 16;
+      const request = { dtype, rounding: 'nearest', blockSize, evaluation: false } as const;
       const { dtypes } = await quantize({ model: at('in'), out: at('out'), ...request });
       const file = `onnx/model${DTYPES[dtype].suffix}.onnx`;
       expect(dtypes![0]).toMatchObject({ file, certificate: { opened: true, passed: true } });
@@ -104,6 +105,7 @@ describe('quantize', () => {
         modules: 'ffn',
         rounding: 'nearest',
         widthMultiple: 1,
+        evaluation: false,
       } as const;
       const pruned = await prune({ model: at('out'), out: at('pruned'), ...again });
       expect(pruned.certificate).toMatchObject({ opened: true, passed: true });
@@ -146,7 +148,7 @@ describe('prune with a dtype', () => {
     const model = await copyShortLlama(at('in'));
     const { modules, dtypes } = await prune({
       ...{ model, out: at('out'), sparsity: 0.3, method: 'magnitude', modules: 'ffn', widthMultiple: 1 },
-      ...{ dtype: 'q4', rounding: 'nearest', blockSize: 128 },
+      ...{ dtype: 'q4', rounding: 'nearest', blockSize: 128, evaluation: false },
     });
     expect(modules.some(({ kind, unitsAfter }) => kind === 'ffn' && unitsAfter % 128 !== 0)).toBe(true);
     expect(dtypes![0]!.certificate!.gapInFloat32).toBeLessThan(1e-5);

@@ -65,10 +65,13 @@ describe('shards of one observation', () => {
   }, 240_000);
 
   it('are refused by name where one is missing, doubled, of another observation, or none', async () => {
-    await observeShard(1, 2, { method: 'flap', metric: 'output' });
-    await observeShard(2, 2, { method: 'flap', metric: 'output' });
-    await observeShard(2, 2, { method: 'flap', metric: 'output', seed: 5, out: at('foreign') });
-    await observe({ ...REQUEST, method: 'flap', metric: 'output', out: at('whole') });
+    // Two batches.
+    const calibration = { ...REQUEST.calibration, windowCount: 44 };
+    const plain = { method: 'flap', metric: 'output', calibration } as const;
+    await observeShard(1, 2, plain);
+    await observeShard(2, 2, plain);
+    await observeShard(2, 2, { ...plain, seed: 5, out: at('foreign') });
+    await observe({ ...REQUEST, ...plain, out: at('whole') });
     const merge = (...shards: string[]) => mergeStatistics({ shards: shards.map(at), out: at('out') });
     await expect(merge('1-of-2')).rejects.toThrow(/^shard 2 of 2 is missing/);
     await expect(merge('1-of-2', '2-of-2', '1-of-2')).rejects.toThrow(/1-of-2.* are both shard 1 of 2/);

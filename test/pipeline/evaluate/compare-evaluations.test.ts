@@ -22,7 +22,7 @@ it('tells a model from a pruned copy, and not from itself, in whatever file it s
   const resume = at('kept.jsonl');
   const texts = [join(TINY_LLAMA, 'text/prose.txt')];
   const windows = { windowLength: 32, windowCount: 6 };
-  const request = { models: [FUSED_LLAMA, at('pruned')], tasks, limit: 100, texts, ...windows, resume };
+  const request = { models: [FUSED_LLAMA, at('pruned')], tasks, limit: 60, texts, ...windows, resume };
   const models = await evaluateModels(request);
   const dense = { ...models[0]!, model: 'dense' };
   await writeFile(at('a.json'), JSON.stringify({ models: [dense] }));
@@ -30,7 +30,7 @@ it('tells a model from a pruned copy, and not from itself, in whatever file it s
 
   const [sameText, same] = compareEvaluations([dense, models[0]!]);
   expect(sameText).toMatchObject({ kind: 'perplexity', a: 'dense', windowCount: 6, verdict: 'same' });
-  expect(same).toMatchObject({ a: 'dense', b: FUSED_LLAMA, itemCount: 100, verdict: 'same' });
+  expect(same).toMatchObject({ a: 'dense', b: FUSED_LLAMA, itemCount: 60, verdict: 'same' });
   const [differentText, different] = compareEvaluations(models);
   expect(differentText).toMatchObject({ file: texts[0], a: FUSED_LLAMA, b: at('pruned'), verdict: 'worse' });
   const [a, b] = models.map(({ perplexity }) => perplexity[0]!.negativeLogLikelihood);

@@ -30,6 +30,11 @@ const PRUNING = {
   calibration: { windowCount: 2, windowLength: 16 },
 } as const;
 
+let usual: Awaited<ReturnType<typeof prune>>;
+beforeAll(async () => {
+  usual = await prune(PRUNING);
+});
+
 describe('an engine of the caller', () => {
   it('is the one that prunes, and the report names it', async () => {
     const engine = countingEngine();
@@ -62,7 +67,7 @@ describe('an engine of the caller', () => {
 
 describe('threads', () => {
   it('are eight, or as many as are asked for, which the report says', async () => {
-    expect((await prune(PRUNING)).environment).toMatchObject({ threads: 8 });
+    expect(usual.environment).toMatchObject({ threads: 8 });
     expect((await prune({ ...PRUNING, threads: 3 })).environment).toMatchObject({ threads: 3 });
     expect(await createNodeEngine({ threads: 0 })).not.toHaveProperty('threads');
   });
@@ -80,7 +85,7 @@ describe('onnxruntime-web in Node.js', () => {
   it('prunes on the execution provider "wasm"', async () => {
     const { environment, parameters } = await prune({ ...PRUNING, executionProvider: 'wasm' });
     expect(environment).toMatchObject({ executionProvider: 'wasm' });
-    expect(parameters).toEqual((await prune(PRUNING)).parameters);
+    expect(parameters).toEqual(usual.parameters);
   });
 
   it('writes the text that onnxruntime-node writes', async () => {
