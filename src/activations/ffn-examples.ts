@@ -33,21 +33,21 @@ export function createExampleMeter(
   { source, isWanted }: { readonly source: string; isWanted(batch: Batch): boolean },
 ): ExampleMeter {
   const examples: FfnExample[] = [];
-  const [kept, target] = [`examples/${index}/source`, `examples/${index}/target`];
+  const [sourceCopy, target] = [`examples/${index}/source`, `examples/${index}/target`];
   // The stage may hand these values out itself, to be held, and names each output once.
   const copy = (value: string, to: string) => makeNode({ op: 'Identity', inputs: [value], outputs: [to] });
   return {
     reads: [source, output.result],
     extension: {
-      nodes: [copy(source, kept), copy(output.result, target)],
+      nodes: [copy(source, sourceCopy), copy(output.result, target)],
       initializers: [],
       inputs: [],
-      outputs: [kept, target],
+      outputs: [sourceCopy, target],
     },
     feeds: () => ({}),
     add(batch, values) {
       if (!isWanted(batch)) return;
-      const example = { source: values[kept]!, target: values[target]! };
+      const example = { source: values[sourceCopy]!, target: values[target]! };
       Object.values(example).forEach(retainTensor);
       examples.push(example);
     },

@@ -9,7 +9,7 @@ export interface RepairedChannels {
   /** `[out, channels]` before. */
   readonly weight: LinearWeight;
   /** Channels that remain, ascending positions among these. */
-  readonly kept: Int32Array;
+  readonly remaining: Int32Array;
   readonly repaired: Pick<Compensated, 'weight' | 'bias' | 'regained'>;
 }
 
@@ -63,7 +63,7 @@ export async function createErrorMeter(engine: Engine): Promise<ErrorMeter> {
 }
 
 /** Mean squares over the tokens: of `W h`, of the removed channels' part of it, and of the error after the repair. */
-async function squaredErrors({ statistics, weight, kept, repaired }: RepairedChannels, form: QuadraticForm) {
+async function squaredErrors({ statistics, weight, remaining, repaired }: RepairedChannels, form: QuadraticForm) {
   const original = rowMajor(weight);
   const meanSquare = async (matrix: Matrix, bias?: Float64Array): Promise<number> => {
     const used = usedColumns(matrix);
@@ -73,11 +73,11 @@ async function squaredErrors({ statistics, weight, kept, repaired }: RepairedCha
         : await form.trace(narrow(matrix, used), (start, end) => covarianceRows(statistics, used, { start, end }));
     return spread + squaredNorm(outputOfMean(matrix, statistics.mean, bias));
   };
-  const isKept = new Uint8Array(original.columns);
-  for (const channel of kept) isKept[channel] = 1;
+  const remains = new Uint8Array(original.columns);
+  for (const channel of remaining) remains[channel] = 1;
   const removed = {
     ...original,
-    values: original.values.map((value, at) => (isKept[at % original.columns] === 1 ? 0 : value)),
+    values: original.values.map((value, at) => (remains[at % original.columns] === 1 ? 0 : value)),
   };
   const before = await meanSquare(removed);
   const { bias, regained } = repaired;
@@ -85,7 +85,7 @@ async function squaredErrors({ statistics, weight, kept, repaired }: RepairedCha
     if (repaired.weight === undefined && bias === undefined) return before;
     // Rounding may leave less than nothing of an error that was made up for.
     if (regained !== undefined && bias === undefined) return Math.max(0, before - regained);
-    return meanSquare(missingAfter(removed, { original, kept, repaired }), bias);
+    return meanSquare(missingAfter(removed, { original, remaining, repaired }), bias);
   };
   return { original: await meanSquare(original), before, after: await measureAfter() };
 }
@@ -93,14 +93,14 @@ async function squaredErrors({ statistics, weight, kept, repaired }: RepairedCha
 /** Difference of the unpruned map and the repaired one: the removed columns, and the changes of the kept ones. */
 function missingAfter(
   removed: Matrix,
-  { original, kept, repaired }: Pick<RepairedChannels, 'kept' | 'repaired'> & { readonly original: Matrix },
+  { original, remaining, repaired }: Pick<RepairedChannels, 'remaining' | 'repaired'> & { readonly original: Matrix },
 ): Matrix {
   if (repaired.weight === undefined) return removed;
   const values = removed.values.slice();
   for (let row = 0; row < original.rows; row++) {
-    kept.forEach((channel, at) => {
+    remaining.forEach((channel, at) => {
       const place = row * original.columns + channel;
-      values[place] = original.values[place]! - repaired.weight![row * kept.length + at]!;
+      values[place] = original.values[place]! - repaired.weight![row * remaining.length + at]!;
     });
   }
   return { ...original, values };

@@ -100,8 +100,8 @@ export function stepsOf(
 ): number {
   if (sparsity === 0) return 0;
   const least = Math.ceil(minimumKept / multiple) * multiple;
-  const kept = Math.round(((1 - sparsity) * stepCount) / multiple) * multiple;
-  return stepCount - Math.min(stepCount, Math.max(least, kept));
+  const remaining = Math.round(((1 - sparsity) * stepCount) / multiple) * multiple;
+  return stepCount - Math.min(stepCount, Math.max(least, remaining));
 }
 
 /** Parameters of some modules together. */

@@ -120,17 +120,17 @@ function chunksOf(given: ThresholdEntry, entry: number): Chunk[] {
   const least = Math.ceil(minimumKept / multiple) * multiple;
   const chunks: Chunk[] = [];
   let highest = 0;
-  let kept = stepCount;
-  while (kept > least) {
-    const next = Math.max(least, (Math.ceil(kept / multiple) - 1) * multiple);
+  let remaining = stepCount;
+  while (remaining > least) {
+    const next = Math.max(least, (Math.ceil(remaining / multiple) - 1) * multiple);
     let [cost, parameters] = [0, 0];
-    for (let at = stepCount - kept; at < stepCount - next; at++) {
+    for (let at = stepCount - remaining; at < stepCount - next; at++) {
       cost += checkedCost(costs[at], entry, at);
       parameters += stepParameters?.[at] ?? parametersPerStep;
     }
     highest = Math.max(highest, cost / parameters);
-    chunks.push({ entry, steps: kept - next, parameters, density: highest });
-    kept = next;
+    chunks.push({ entry, steps: remaining - next, parameters, density: highest });
+    remaining = next;
   }
   return chunks;
 }

@@ -15,7 +15,7 @@ export interface RoundingEntry
  * remainders the earlier module loses the step. A module asked for nothing keeps its width, multiple or not.
  *
  * @returns Steps to remove per entry.
- * @throws OptionError when an entry is asked for more than its floor lets go.
+ * @throws OptionError when an entry must lose more than its floor allows.
  */
 export function roundBudget(entries: readonly RoundingEntry[]): number[] {
   const choices = entries.map(neighbours);
@@ -48,12 +48,12 @@ function neighbours(entry: RoundingEntry, index: number): { fewer: number; more:
   // Products of fractions and counts miss integers by rounding errors only.
   const wish = Math.abs(requested - exact) < 1e-6 ? exact : requested;
   if (wish === 0) return { fewer: 0, more: 0 };
-  const smallestKept = Math.ceil(minimumKept / multiple) * multiple;
-  const most = smallestKept <= stepCount ? stepCount - smallestKept : 0;
-  const keptAbove = Math.ceil((stepCount - wish) / multiple) * multiple;
-  const keptBelow = Math.floor((stepCount - wish) / multiple) * multiple;
-  const fewer = Math.min(most, keptAbove > stepCount ? 0 : stepCount - keptAbove);
-  const more = Math.min(most, stepCount - keptBelow);
+  const smallest = Math.ceil(minimumKept / multiple) * multiple;
+  const most = smallest <= stepCount ? stepCount - smallest : 0;
+  const above = Math.ceil((stepCount - wish) / multiple) * multiple;
+  const below = Math.floor((stepCount - wish) / multiple) * multiple;
+  const fewer = Math.min(most, above > stepCount ? 0 : stepCount - above);
+  const more = Math.min(most, stepCount - below);
   if (wish > stepCount - Math.min(stepCount, minimumKept) + 1) {
     throw new OptionError(
       `module ${index} should lose ${requested.toFixed(2)} of ${stepCount} steps, but ${minimumKept} must stay; lower its sparsity`,

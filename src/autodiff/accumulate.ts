@@ -30,8 +30,8 @@ function sumToDims(o: TensorOps, cotangent: Value, dims: readonly number[]): Val
   const repeated = cotangent.dims.flatMap((dim, axis) =>
     axis < extra || (dims[axis - extra] === 1 && dim !== 1) ? [axis] : [],
   );
-  const kept = cotangent.dims.slice(extra).map((dim, axis) => (dims[axis] === 1 ? 1 : dim));
-  return o.reshape(o.sum(cotangent, repeated, true), kept);
+  const summedDims = cotangent.dims.slice(extra).map((dim, axis) => (dims[axis] === 1 ? 1 : dim));
+  return o.reshape(o.sum(cotangent, repeated, true), summedDims);
 }
 
 /** Windows of one axis that do not overlap become one tensor; others are padded one by one. */

@@ -34,7 +34,7 @@ export interface Tokenizer {
 /**
  * Does something that does not wait, and ends it when it takes longer than `ms` milliseconds of the processor. One that was ended
  * on a busy machine is begun again, `attempt` counted from 0: what it works on may be half changed then.
- * @returns what came of it, and the processor time that it took, in ms; 0 where nothing is limited.
+ * @returns the result, and its processor time, in ms; 0 where nothing is limited.
  * @throws EngineError when it was ended; whatever `action` throws.
  */
 export type LimitTime = <T>(action: (attempt: number) => T, ms: number) => { readonly value: T; readonly ms: number };

@@ -18,12 +18,12 @@ export function withResumeHint<T>({ signal, out, heal, dense }: InterruptedReque
   return run.catch(async (error: unknown) => {
     if (!signal?.aborted || out === undefined) throw error;
     const { findUnfinishedRun } = await loadWorkspace();
-    const kept = await findUnfinishedRun(out);
-    if (kept === undefined) throw error;
+    const unfinished = await findUnfinishedRun(out);
+    if (unfinished === undefined) throw error;
     const heals = dense !== undefined || (heal !== undefined && heal !== false);
     throw new InterruptedError(
-      `interrupted; run the same command again to resume from ${kept}` +
-        `${heals ? ', with --stop-healing to take the best that healing has kept' : ''}, or with --no-resume to begin again`,
+      `interrupted; run the same command again to resume from ${unfinished}` +
+        `${heals ? ', with --stop-healing to take the best weights of the last checkpoint' : ''}, or with --no-resume to begin again`,
     );
   });
 }

@@ -34,7 +34,7 @@ export const observeCommand: CommandRow<ObserveRequest, ObservedFolder> = {
 /** The saved statistics, for people. */
 function formatObserved(found: ObservedFolder, colors: Colors): string {
   const { windowCount, windowLength } = found.calibration;
-  const kept = [
+  const measures = [
     found.sums === 'gram' ? 'Gram matrices' : 'means and variances',
     ...(METRICS[found.metric].hasCurvature ? [`the curvature of the ${found.metric}`] : []),
     ...(found.grouped ? ['function groups'] : []),
@@ -43,7 +43,7 @@ function formatObserved(found: ObservedFolder, colors: Colors): string {
   const elapsedMs = found.timings.reduce((sum, { ms }) => sum + ms, 0);
   return [
     `${colors.bold('Observed')} ${found.model} -> ${found.out} (${found.method}, seed ${found.seed})\n`,
-    `${kept.join(', ')} of ${found.moduleCount} modules on ${windowCount} windows of ${windowLength} tokens, ${formatBytes(found.bytes)}\n`,
+    `${measures.join(', ')} of ${found.moduleCount} modules on ${windowCount} windows of ${windowLength} tokens, ${formatBytes(found.bytes)}\n`,
     ...found.remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
     colors.dim(`${formatDuration(elapsedMs)}\n`),
     formatDone({ out: found.out, report: false, next }, colors),

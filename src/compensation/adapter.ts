@@ -42,7 +42,7 @@ export interface ImportanceProblem {
   readonly random: () => number;
   /** Runs the large products of factorisations, for instance in ONNX Runtime; default: this library's own loops. */
   readonly multiply?: MultiplyTransposed | undefined;
-  /** Hears how many units are scored, from a method that takes long; may throw to abort it. */
+  /** Called with the number of scored units by slow methods; may throw to abort. */
   readonly onUnits?: ((done: number) => void) | undefined;
 }
 
@@ -53,18 +53,18 @@ export const EMPTY_STATISTICS: ChannelStatistics = {
   variance: new Float64Array(0),
 };
 
-/** The linear map when only the channels `keep` stay. */
+/** The linear map with only the channels `keep`. */
 export interface Compensated {
-  /** `[out, keep.length]` row-major repaired columns; absent = the kept columns stay as they are. */
+  /** `[out, keep.length]` row-major repaired columns; absent = the remaining columns are unchanged. */
   readonly weight?: Float32Array;
   /** Added to the output, length `out`; absent = nothing to add. */
   readonly bias?: Float64Array;
   /**
-   * Reduction of the output's mean squared error by the repair, where it comes with the solution. Absent: reports measure the
+   * Reduction of the output's mean squared error by the repair, where the solver gives it. Absent: reports measure the
    * error, which costs as much as a score.
    */
   readonly regained?: number;
-  /** How well posed the repair was; absent for repairs that solve nothing. */
+  /** Condition of the least-squares problem; absent for other repairs. */
   readonly numerics?: RepairNumerics;
   /** Remarks for the report, such as a raised dampening. */
   readonly remarks?: readonly string[];

@@ -5,14 +5,14 @@ import { mirrorLower } from '../linalg/multiply-symmetric.js';
 import { type MultiplyTransposed, multiplyTransposed } from '../linalg/multiply-transposed.js';
 import { multiplyUpperInPlace } from '../linalg/multiply-upper.js';
 
-/** Factors of the curvature of an FFN's squared output error by the maps into it. */
+/** Kronecker factors of the curvature of an FFN's squared output error with respect to its input maps. */
 export interface InputCurvatureProblem {
   readonly inputCount: number;
   readonly neuronCount: number;
   /** Mean over tokens of `x x'`, x the FFN's input: `[in, in]` row-major. */
   readonly inputGram: Float64Array;
   /**
-   * Mean over tokens of `d d'`, d the derivative of each neuron by a map's result: `[neurons, neurons]` row-major, one for
+   * Mean over tokens of `d d'`, d the derivative of each neuron with respect to a map's output: `[neurons, neurons]` row-major, one for
    * each map.
    */
   readonly rates: readonly Float64Array[];
@@ -23,7 +23,7 @@ export interface InputCurvatureProblem {
   readonly multiply?: MultiplyTransposed | undefined;
 }
 
-/** Turns gradients by the weights of the maps into an FFN into the steps that a quadratic model of the error would take. */
+/** Preconditions gradients of an FFN's input maps: the steps of a quadratic model of the error. */
 export interface InputCurvature {
   /** `A⁻¹ gradient S⁻¹` for one map, both `[in, neurons]` row-major. */
   precondition(gradient: Float32Array, map: number): Promise<Float32Array>;
@@ -83,7 +83,7 @@ function multiplyEntries(left: Float64Array, right: Float32Array): Float32Array 
 }
 
 /**
- * How much of the last direction the next one keeps: `max(0, <z, g - g₀> / <g₀, z₀>)`, z the preconditioned gradient g.
+ * Weight of the last direction in the next one: `max(0, <z, g - g₀> / <g₀, z₀>)`, z the preconditioned gradient g.
  * @see Polak and Ribière (1969); Nocedal and Wright, Numerical Optimization, section 5.2
  */
 export function conjugacy(now: readonly Gradients[], before: readonly Gradients[]): number {
@@ -102,7 +102,7 @@ export function conjugacy(now: readonly Gradients[], before: readonly Gradients[
 /**
  * Lowest point of the parabola through the errors along a step: at most half the tried length if the error has not fallen.
  *
- * @param start The error, and its rate of descent there (above 0). @param found The error at some length.
+ * @param start The error, and its rate of descent (above 0). @param found The error at some length.
  */
 export function lowestOnParabola(
   start: { readonly error: number; readonly slope: number },
@@ -112,7 +112,7 @@ export function lowestOnParabola(
   return (start.slope * length ** 2) / (2 * (found.error - start.error + start.slope * length));
 }
 
-/** A gradient, and what the curvature makes of it. */
+/** A gradient, and the preconditioned one. */
 export interface Gradients {
   readonly gradient: Float32Array;
   readonly preconditioned: Float32Array;

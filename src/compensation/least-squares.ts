@@ -8,13 +8,13 @@ import type { Compensated, ImportanceProblem } from './adapter.js';
 import { removedChannels } from './removed-channels.js';
 
 /**
- * Least-squares repair (OBC): `W_keep <- W H_:,keep (H_keep,keep)^-1`, the columns that reproduce the map's output on
- * the calibration tokens best. Computed as the correction `W_P H_P,keep (H_keep,keep)^-1` that is added to the kept
+ * Least-squares repair (OBC): `W_keep <- W H_:,keep (H_keep,keep)^-1`, the columns that best reproduce the map's output on
+ * the calibration tokens. Computed as the correction `W_P H_P,keep (H_keep,keep)^-1` that is added to the remaining
  * columns, which is the same and leaves them untouched when nothing is removed. The dampening is raised where the
  * factorisation needs it, see `factoriseChannels`.
  *
  * @param keep Ascending channel indices.
- * @returns `[out, keep.length]` weight, and how well posed the repair was, if anything was repaired.
+ * @returns `[out, keep.length]` weight, and the condition, if anything was repaired.
  * @throws NumericalError when even the largest dampening fails.
  */
 export async function compensateByLeastSquares(
@@ -25,8 +25,8 @@ export async function compensateByLeastSquares(
   const { size, gram } = hessian;
   const { multiply = multiplyTransposed } = problem;
   const removed = removedChannels(keep, size);
-  const kept = pickColumns(problem.weight, keep);
-  if (removed.length === 0 || keep.length === 0) return { weight: Float32Array.from(kept) };
+  const remaining = pickColumns(problem.weight, keep);
+  if (removed.length === 0 || keep.length === 0) return { weight: Float32Array.from(remaining) };
   const count = keep.length;
   const { lower, dampening, remarks } = await factoriseChannels(hessian, keep, multiply);
   const coupling = pickSubmatrix(gram, size, { rows: keep, columns: removed });
@@ -36,9 +36,9 @@ export async function compensateByLeastSquares(
   const halved = sumOfSquares(correction);
   await solveOtherHalfInPlace(lower, correction, { size: count, multiply });
   // H is twice the Gram; the coupling above was not doubled.
-  const weight = new Float32Array(kept.length);
-  for (let at = 0; at < weight.length; at++) weight[at] = kept[at]! + 2 * correction[at]!;
-  // With X the correction and B what it was solved from: <X, B> + damping |X|², twice for the doubled Hessian.
+  const weight = new Float32Array(remaining.length);
+  for (let at = 0; at < weight.length; at++) weight[at] = remaining[at]! + 2 * correction[at]!;
+  // With X the correction and B its right-hand side: <X, B> + damping |X|², twice for the doubled Hessian.
   const regained = 2 * halved + 2 * dampening * hessian.unit * sumOfSquares(correction);
   return {
     weight,

@@ -12,14 +12,14 @@ import { createImportanceAdapter } from './importance-adapter.js';
 import { createObcAdapter, type ObcOptions } from './obc.js';
 import type { RepairName } from './repairs.js';
 
-/** A named pruning method: how units are scored and what makes up for the removed ones. Rows of `METHODS`. */
+/** A named pruning method: how units are scored, and how the others are repaired. Rows of `METHODS`. */
 export interface Method<Options extends object> {
   readonly description: string;
   /** Where it was published. */
   readonly paper: string;
   readonly needs: StatisticsNeed;
   readonly defaults: Options;
-  /** Those of its options that a run sets. */
+  /** Its options that a run sets. */
   readonly takes: readonly string[];
   /** Options that differ where the dense model's order of removal is asked for. */
   readonly ordering?: Partial<Options>;
@@ -42,7 +42,7 @@ export interface RunDefaults {
   readonly generate?: boolean;
 }
 
-/** How a method that only scores makes up for what it removes. */
+/** How a method that only scores repairs the remaining weights. */
 export interface ScoringOptions {
   /** Default: `bias` for `flap`, `none` for the others. */
   readonly repair: RepairName;
@@ -122,7 +122,7 @@ export function createAdapter<Name extends MethodName>(
   return method.create({ ...method.defaults, ...options });
 }
 
-/** A pruning method by name (see `METHODS`), an adapter, or a bare importance function. Any text is taken, and checked when a run starts. */
+/** A pruning method by name (see `METHODS`), an adapter, or a bare importance function. Names are checked when a run starts. */
 export type MethodChoice = MethodName | (string & {}) | CompensationAdapter | ImportanceScore;
 
 /** Options that a run has for its method; a row's `takes` says which have an effect. */
@@ -135,7 +135,7 @@ export interface MethodSettings {
 export interface ResolvedMethod {
   readonly name: string;
   readonly adapter: CompensationAdapter;
-  /** The adapter, with scores taken again while units leave, for the order of removal. */
+  /** The adapter, with units scored again after each removal, for the order of removal. */
   readonly orderAdapter: CompensationAdapter;
   /** Settings with the method's own defaults. */
   readonly settings: MethodSettings;
@@ -152,7 +152,7 @@ export function isMethodChoice(value: unknown): value is MethodChoice {
 }
 
 /**
- * Takes a method however it is given: by name, as an adapter, or as a bare formula for importance (which may read the
+ * Resolves a method given by name, as an adapter, or as a bare formula for importance (which may read the
  * moments and gets no repair; `createImportanceAdapter` gives it more).
  *
  * @param given For named methods, as far as they take it; a finished adapter has its own.

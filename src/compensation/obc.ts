@@ -41,7 +41,7 @@ export function createObcAdapter({ dampening, step }: ObcOptions): CompensationA
         step < problem.unitCount
           ? await orderByObc(problem, factorised, step)
           : { scores: await scoreByObc(problem, factorised) };
-      // The factor is as large as the Gram; only the parts that the repair reads are kept.
+      // The factor is as large as the Gram; only the parts that the repair reads stay in memory.
       const { lower, remarks, ...hessian } = factorised;
       freeBytes(lower);
       return { ...scored, remarks, compensate: (keep) => compensateByLeastSquares(problem, hessian, keep) };

@@ -7,7 +7,7 @@ import { OptionError } from '../errors.js';
  * @throws OptionError when `keep` is not ascending or names a channel that does not exist.
  */
 export function removedChannels(keep: Int32Array, channelCount: number): Int32Array {
-  const kept = new Uint8Array(channelCount);
+  const remains = new Uint8Array(channelCount);
   let previous = -1;
   for (const channel of keep) {
     if (channel <= previous || channel >= channelCount) {
@@ -15,11 +15,11 @@ export function removedChannels(keep: Int32Array, channelCount: number): Int32Ar
         `channel ${channel} follows ${previous} in keep; expected ascending indices in 0..${channelCount - 1}`,
       );
     }
-    kept[channel] = 1;
+    remains[channel] = 1;
     previous = channel;
   }
   const removed = new Int32Array(channelCount - keep.length);
   let at = 0;
-  for (let channel = 0; channel < channelCount; channel++) if (kept[channel] === 0) removed[at++] = channel;
+  for (let channel = 0; channel < channelCount; channel++) if (remains[channel] === 0) removed[at++] = channel;
   return removed;
 }

@@ -8,7 +8,7 @@ export interface RepairOptions {
   readonly dampening: number;
 }
 
-/** A way to make up for removed channels, whatever chose them. Rows of `REPAIRS`. */
+/** A repair of the remaining channels, independent of the score. Rows of `REPAIRS`. */
 export interface Repair {
   readonly description: string;
   readonly needs: StatisticsNeed;

@@ -3,7 +3,7 @@ import { findNonFinite } from '../linalg/matrix-block.js';
 import type { ImportanceProblem, StatisticsNeed } from './adapter.js';
 
 /**
- * Refuses a problem that would give nonsense: shapes that disagree, missing statistics, NaN or infinite numbers.
+ * Rejects an invalid problem: shapes that disagree, missing statistics, NaN or infinite numbers.
  *
  * @throws OptionError for shapes and missing statistics; NumericalError naming the first number that is not finite.
  */

@@ -55,8 +55,8 @@ function toSequence({ leadingCount, context, continuation }: EncodedPair, contex
       `a continuation has ${continuation.length} tokens, and the model reads ${contextLength}; shorten it`,
     );
   }
-  const kept = context.length > room ? cutContext(context, leadingCount, room) : context;
-  return { tokens: joinTokens([kept, continuation]), firstScored: kept.length };
+  const fitting = context.length > room ? cutContext(context, leadingCount, room) : context;
+  return { tokens: joinTokens([fitting, continuation]), firstScored: fitting.length };
 }
 
 /** The end of a context behind what begins it, or without that where there is no room for both. */

@@ -4,7 +4,7 @@ import { inputsOf } from './graph-index.js';
 /** Drops nodes whose outputs are not read any more, in place, and returns the values that are still in use. */
 export function dropUnusedNodes(graph: GraphProto): Set<string> {
   const alive = new Set(graph.output.map(({ name }) => name));
-  const kept = graph.node
+  const used = graph.node
     .toReversed()
     .filter((node) => {
       const needed = node.output.some((value) => alive.has(value));
@@ -12,6 +12,6 @@ export function dropUnusedNodes(graph: GraphProto): Set<string> {
       return needed;
     })
     .toReversed();
-  graph.node.splice(0, graph.node.length, ...kept);
+  graph.node.splice(0, graph.node.length, ...used);
   return alive;
 }

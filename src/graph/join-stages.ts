@@ -28,8 +28,8 @@ export function joinStages({ weights }: OnnxModel, { index, cuts, logits }: Join
   let [together = 0] = bytes;
   return cuts.filter((_, at) => {
     const next = bytes[at + 1]!;
-    const isKept = together + next > limit;
-    together = isKept ? next : together + next;
-    return isKept;
+    const isCut = together + next > limit;
+    together = isCut ? next : together + next;
+    return isCut;
   });
 }

@@ -85,7 +85,7 @@ export async function mergeDecoders({ noPastBranch, ...cached }: OnnxModel, fres
   const inputs = new Map(mine.input.map((info) => [info.name, info]));
   graph.input = graph.input.map((info) => inputs.get(info.name) ?? info);
   graph.output = mine.output;
-  // What stood around the choice, such as casts, lies in both branches now.
+  // Nodes around the `If`, such as casts, are in both branches now.
   choice.output = graph.output.map(({ name }) => name);
   graph.initializer = [
     ...mine.initializer,

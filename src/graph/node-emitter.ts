@@ -57,14 +57,14 @@ export function createNodeEmitter(prefix: string): NodeEmitter {
     factOf: (name) => facts.get(name),
     finish(outputs) {
       const needed = new Set(outputs);
-      const kept: NodeProto[] = [];
+      const used: NodeProto[] = [];
       for (const node of nodes.toReversed()) {
         if (!node.output.some((name) => needed.has(name))) continue;
-        kept.push(node);
+        used.push(node);
         for (const name of node.input) needed.add(name);
       }
       return {
-        nodes: kept.reverse(),
+        nodes: used.reverse(),
         initializers: [...constants.values()].map(({ tensor }) => tensor).filter(({ name }) => needed.has(name)),
       };
     },

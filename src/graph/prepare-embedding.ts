@@ -58,9 +58,9 @@ export function prepareEmbedding(
   const links = linkOutputs(graph.output.map(declared), decoderInputs);
   // What the decoder reads by the same name, such as a mask, is the same thing.
   const shared = inputs.filter((input) => input !== tokens && decoderInputs.some(({ name }) => name === input.name));
-  const kept = new Set([tokens, ...shared].map(({ name }) => name));
-  const empty = inputs.filter(({ name }) => !kept.has(name)).map(makeEmpty);
-  const rename = (name: string) => (name === '' || kept.has(name) ? name : prefix + name);
+  const sharedNames = new Set([tokens, ...shared].map(({ name }) => name));
+  const empty = inputs.filter(({ name }) => !sharedNames.has(name)).map(makeEmpty);
+  const rename = (name: string) => (name === '' || sharedNames.has(name) ? name : prefix + name);
   const casts = links.map(({ output, input: { name, dataType } }) =>
     makeNode({
       op: 'Cast',

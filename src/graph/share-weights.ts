@@ -34,7 +34,7 @@ export async function shareWeights(model: OnnxModel): Promise<OnnxModel> {
 
 /** A weight whose content another one has. */
 interface EqualPair extends Pick<SharedWeight, 'byteLength'> {
-  readonly kept: string;
+  readonly original: string;
   readonly copy: string;
   readonly isTransposed: boolean;
 }
@@ -57,15 +57,15 @@ async function findPairs(model: OnnxModel): Promise<EqualPair[]> {
   const ordered = [...candidates.filter(({ isTable }) => isTable), ...candidates.filter(({ isTable }) => !isTable)];
   const pairs: EqualPair[] = [];
   const gone = new Set<string>();
-  for (const [at, { name: kept, handle, ...use }] of ordered.entries()) {
-    if (gone.has(kept)) continue;
+  for (const [at, { name: original, handle, ...use }] of ordered.entries()) {
+    if (gone.has(original)) continue;
     for (const other of ordered.slice(at + 1)) {
       if (gone.has(other.name) || other.handle.byteLength !== handle.byteLength) continue;
       if (!use.isTable && (use.isFactor || other.isFactor)) continue;
       const found = await comparePair(handle, other.handle, use.isTable);
       if (found === undefined) continue;
       gone.add(other.name);
-      pairs.push({ kept, copy: other.name, byteLength: handle.byteLength, isTransposed: found === 'transposed' });
+      pairs.push({ original, copy: other.name, byteLength: handle.byteLength, isTransposed: found === 'transposed' });
     }
   }
   return pairs;
@@ -92,25 +92,25 @@ function describeWeight(
 }
 
 async function comparePair(
-  kept: TensorHandle,
+  original: TensorHandle,
   copy: TensorHandle,
   mayTranspose: boolean,
 ): Promise<'equal' | 'transposed' | undefined> {
-  if (kept.dataType !== copy.dataType) return undefined;
-  if (await isEqualTensor(kept, copy)) return 'equal';
-  return mayTranspose && (await isTransposed(kept, copy)) ? 'transposed' : undefined;
+  if (original.dataType !== copy.dataType) return undefined;
+  if (await isEqualTensor(original, copy)) return 'equal';
+  return mayTranspose && (await isTransposed(original, copy)) ? 'transposed' : undefined;
 }
 
 function replaceCopies(model: OnnxModel, pairs: readonly EqualPair[]): OnnxModel {
   const graph = model.proto.graph!;
   const [transposed, same] = [true, false].map((side) => pairs.filter(({ isTransposed }) => isTransposed === side));
-  const names = new Map(same!.map(({ copy, kept }) => [copy, kept]));
+  const names = new Map(same!.map(({ copy, original }) => [copy, original]));
   const copies = new Set(pairs.map(({ copy }) => copy));
   for (const node of graph.node) node.input = node.input.map((name) => names.get(name) ?? name);
   graph.node.unshift(
-    ...transposed!.map(({ kept, copy }) =>
+    ...transposed!.map(({ original, copy }) =>
       makeNode({
-        ...{ op: 'Transpose', name: `${copy}/Transpose`, inputs: [kept], outputs: [copy] },
+        ...{ op: 'Transpose', name: `${copy}/Transpose`, inputs: [original], outputs: [copy] },
         attributes: { perm: [1, 0] },
       }),
     ),

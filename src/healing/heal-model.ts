@@ -50,7 +50,7 @@ export interface Healed {
  */
 export async function healModel(request: HealingRequest): Promise<Healed> {
   try {
-    return await (request.stop ? takeKept(request) : trainOn(request));
+    return await (request.stop ? takeSaved(request) : trainOn(request));
   } finally {
     await request.from?.release?.();
   }
@@ -85,7 +85,7 @@ export function remarkHealing({ keptStep, halvings, stopped }: HealingReport): s
 }
 
 /** State of an earlier run. */
-async function takeKept(request: HealingRequest): Promise<Healed> {
+async function takeSaved(request: HealingRequest): Promise<Healed> {
   await checkRequest(request);
   const { from } = request;
   if (from === undefined)

@@ -60,10 +60,10 @@ export interface HealingRequest {
 /** Tokens that run through a block together. */
 const TOKENS_PER_BATCH = 1024;
 
-/** How often the held-out windows are scored on the way. */
+/** How often the held-out windows are scored during training. */
 const SCORES = 4;
 
-/** Training that stands ready. */
+/** Training before its first step. */
 export interface StartedTraining extends Training {
   dispose(): Promise<void>;
 }

@@ -112,8 +112,8 @@ const hasNoBetterStep = ({ idle, best, halvings }: TrainingFacts): boolean =>
 
 /** The best state again, to resume from. */
 function atHalfTheRate({ best, curve, halvings }: TrainingFacts): TrainingFacts {
-  const kept = curve.filter(({ step }) => step <= best.step);
-  return { step: best.step, halvings: halvings + 1, best, idle: 0, curve: kept };
+  const untilBest = curve.filter(({ step }) => step <= best.step);
+  return { step: best.step, halvings: halvings + 1, best, idle: 0, curve: untilBest };
 }
 
 function divergence({ learningRate }: Training, loss: number): NumericalError {

@@ -11,7 +11,7 @@ interface SavedTrainingFacts {
   readonly tensors: readonly (Pick<TensorHandle, 'dataType' | 'dims' | 'byteLength'> & { readonly name: string })[];
 }
 
-/** Has healing resume from where an earlier run was cut off, and keep where it stands. Without a journal nothing is kept. */
+/** Resumes healing from the checkpoint of an earlier run, and saves checkpoints. Without a journal there are none. */
 export async function checkpointTraining(
   journal: Journal | undefined,
 ): Promise<Pick<HealingRequest, 'from' | 'onStep'>> {

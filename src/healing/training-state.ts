@@ -34,7 +34,7 @@ export interface SavedTraining {
   readonly facts: TrainingFacts;
   /** Weights and moments by group at the best state, and now where that is another: float32 lists, by name. */
   readonly tensors: ReadonlyMap<string, TensorHandle>;
-  /** Lets go of what the tensors are read from, where that is no memory. */
+  /** Releases the source of the tensors, where that is no memory. */
   readonly release?: (() => Promise<void>) | undefined;
 }
 

@@ -1,16 +1,16 @@
-/** Tokens from which on the cost of an expert is taken as measured. */
+/** From this many tokens on, the measured cost of an expert is used unchanged. */
 export const FULL_CREDIBILITY = 32;
 
 /** By expert. */
 export interface MeasuredCosts {
-  /** Tokens that go there. */
+  /** Tokens routed to it. */
   readonly tokens: Float64Array;
   /** Cost of removing it alone, measured on them. */
   readonly costs: Float64Array;
 }
 
 /**
- * Costs of removing each expert alone, by expert, where experts with few tokens are not taken for cheap. Of an expert with `n < 32`
+ * Costs of removing each expert alone, by expert, where experts with few tokens do not look cheap. Of an expert with `n < 32`
  * tokens, `C` the cost and `c = C / n` the cost for each token:
  *
  *     (n + 1) (Z c + (1 - Z) m),  Z = sqrt(n / 32)

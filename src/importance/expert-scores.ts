@@ -1,10 +1,10 @@
 import { credibleCosts } from './credible-costs.js';
 
-/** Measurements of the experts of one mixture, by expert, over the tokens that go to each. */
+/** Measurements of the experts of one mixture, by expert, over the tokens routed to each. */
 export interface ExpertStatistics {
   /** Tokens. */
   readonly tokens: Float64Array;
-  /** Sums of `g |f|`: the share that the router gives the expert, times the length of what the expert makes. */
+  /** Sums of `g |f|`: the share that the router gives the expert, times the norm of the expert's output. */
   readonly gatedNorms: Float64Array;
   /** Sums of `|f|`. */
   readonly norms: Float64Array;
@@ -25,7 +25,7 @@ export interface ExpertScoreRow {
   score(statistics: ExpertStatistics): Float64Array;
 }
 
-/** Means over the tokens that go to each expert; 0 where none does. */
+/** Means over the tokens routed to each expert; 0 where none does. */
 const overTokens = (sums: Float64Array, { tokens }: ExpertStatistics): Float64Array =>
   sums.map((sum, expert) => (tokens[expert] === 0 ? 0 : sum / tokens[expert]!));
 

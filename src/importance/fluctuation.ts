@@ -24,7 +24,7 @@ export type FluctuationMetric = keyof typeof FLUCTUATION_METRICS;
 export interface FlapSettings {
   /** Default `WIFV`. */
   readonly fluctuation: FluctuationMetric;
-  /** How a head's channels make one score; neurons are not concerned. Default `sum-of-squares`, as in the published code. */
+  /** How a head's channel scores are combined; no effect on neurons. Default `sum-of-squares`, as in the published code. */
   readonly aggregate: UnitAggregate;
 }
 
@@ -44,7 +44,7 @@ export const flap: ScoreRow<FlapSettings> = {
 /**
  * Scores units by how much they fluctuate over the calibration tokens: a steady one is replaced by a bias.
  *
- * @param aggregate How a head's channels are put together.
+ * @param aggregate How a head's channel scores are combined.
  * @see FLAP (An et al., AAAI 2024, arXiv 2312.11983), section 3.2
  */
 export function scoreByFluctuation(

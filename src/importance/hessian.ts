@@ -13,9 +13,9 @@ export interface DampenedHessian {
   readonly dampening: number;
 }
 
-/** Cholesky factor of the Hessian of some channels, with the dampening that it took. */
+/** Cholesky factor of the Hessian of some channels, with the dampening used. */
 export interface HessianFactor extends DampenedFactor {
-  /** Says so where more than the Hessian's own dampening was needed. */
+  /** Present where the dampening was raised. */
   readonly remarks: readonly string[];
 }
 
@@ -40,12 +40,12 @@ export function buildHessian(
   const gram = centred ? centreGram(problem, size) : problem.statistics.gram!;
   let scale = 0;
   for (let i = 0; i < size; i++) scale += (2 * gram[i * size + i]!) / size;
-  // If every channel is 0 on all tokens, every choice is equally good, and the identity lets the weights decide.
+  // If every channel is 0 on all tokens, every choice is equally good; with the identity, weights decide.
   return scale > 0 ? { size, gram, unit: scale, dampening } : { size, gram, unit: 1, dampening: 1 };
 }
 
 /**
- * Factorises the Hessian of some channels. Where rounding or channels that were never excited defeat the factorisation, the
+ * Factorises the Hessian of some channels. Where it fails, because of rounding or of channels that are always zero, the
  * dampening is raised tenfold up to three times and a remark says so.
  *
  * @param channels Ascending.

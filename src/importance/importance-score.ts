@@ -4,7 +4,7 @@ import type { RepairName } from '../compensation/repairs.js';
 /** A formula for importance: one finite number per unit of the problem, larger is kept. */
 export type ImportanceScore = (problem: ImportanceProblem) => ArrayLike<number> | Promise<ArrayLike<number>>;
 
-/** A score that is a method by its name. Its file is all there is to it but for a line in `METHODS`. */
+/** A score that is a method by its name. It needs only its file and a line in `METHODS`. */
 export interface ScoreRow<Settings extends object = object> {
   readonly description: string;
   /** Where it was published. */
@@ -13,7 +13,7 @@ export interface ScoreRow<Settings extends object = object> {
   readonly needs: StatisticsNeed;
   /** Repair that goes with the score. Default `none`. */
   readonly repair?: RepairName;
-  /** Settings of the formula with what they are where nothing is said. */
+  /** Settings of the formula, with their defaults. */
   readonly settings: Settings;
   /** Allowed values of a setting. */
   readonly choices?: { readonly [K in keyof Settings]: readonly Settings[K][] };

@@ -1,9 +1,9 @@
 /** A way to measure errors at a module's output. Rows of `METRICS`. */
 export interface Metric {
   readonly description: string;
-  /** Whether directions of an error are weighed, by the covariance of a gradient that a pass backwards takes. */
+  /** Whether directions of an error are weighted, by the covariance of a gradient from a backward pass. */
   readonly hasCurvature: boolean;
-  /** Whether runs forwards can stand in for the gradient: what it measures is zero, and least, for the dense model. */
+  /** Whether forward passes can replace the gradient: the metric has its minimum, zero, at the dense model. */
   readonly measuredForwards: boolean;
   /**
    * Softens the model's own prediction, from which the gradient's targets are drawn, by dividing its logits; above 0. Absent:

@@ -12,7 +12,7 @@ import { channelsOfUnits } from './units.js';
 export interface RemovalOrder {
   /** Importance by unit: the accumulated error at its removal, so that removing the lowest scores repeats the order. */
   readonly scores: Float64Array;
-  /** Error that the n-th removal adds, never falling; they add up to the error of removing all. */
+  /** Error that the n-th removal adds, never falling; their sum is the error of removing all. */
   readonly costs: Float64Array;
 }
 

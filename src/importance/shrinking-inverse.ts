@@ -47,7 +47,7 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
   let diagonal = diagonalOf(inverse, size);
   let norms = squaredRowNorms(columns, rowCount);
 
-  /** Channels whose updates may wait: no more than there are, but at least as many as must. */
+  /** Channels whose updates may be pending, at most; limited by the number of channels. */
   function roomFor(least: number): number {
     return Math.max(least, Math.min(MOST_WAITING, size));
   }
@@ -82,7 +82,7 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
     waiting = noUpdates(size, rowCount, roomFor(least));
   }
 
-  /** `Y` of some channels, and the factor `L` that it took. */
+  /** `Y` of some channels, and their factor `L`. */
   async function halveInverse(gone: Int32Array) {
     const { halves, capacity } = waiting;
     const count = gone.length;
@@ -161,7 +161,7 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
   };
 }
 
-/** Updates that wait, side by side; zero where there is none yet. */
+/** Pending updates, column by column; zero where unused. */
 interface WaitingUpdates {
   /** `Y`, `[size, capacity]`. */
   readonly halves: Float64Array;

@@ -28,7 +28,7 @@ const [POLL_MS, COUNT_MS] = [50, 1000] as const;
 /** A process whose threads ran and waited for less of the time than this is stuck. */
 const LEAST_BUSY = 0.1;
 
-/** A process under a watchdog, which ends it when it holds too much memory or is not heard of for too long. */
+/** A process under a watchdog, which ends it when it takes too much memory or sends no message for too long. */
 export interface WatchedProcess {
   /** To be called with each sign of life of the process: its progress, or nothing but that. */
   heard(progress?: Progress): void;

@@ -97,7 +97,7 @@ export async function invertFactorInPlace(
   await invertSpan(factor, { size, start: 0, end: size, multiply });
 }
 
-/** Inverts a square on the diagonal by halves: what couples them is `-Y₁ L₂₁ᵀ Y₂`. */
+/** Inverts a square on the diagonal by halves: the off-diagonal block is `-Y₁ L₂₁ᵀ Y₂`. */
 async function invertSpan(matrix: Entries, span: Span): Promise<void> {
   const { size, start, end, multiply } = span;
   const middle = middleOf(span);
@@ -253,7 +253,7 @@ function invertedBlock(lower: Entries, { size, start, end }: Span): Float64Array
   for (let row = 0; row < width; row++) {
     const [to, from] = [row * width, (start + row) * size + start];
     const pivot = lower[from + row]!;
-    // Row by row: what is known of the inverse lies above, and is read in order.
+    // Row by row: the rows above are done, and are read in order.
     for (let i = 0; i < row; i++) {
       const factor = lower[from + i]!;
       for (let column = 0, above = i * width; column <= i; column++)

@@ -21,9 +21,9 @@ interface Reflection {
   readonly factor: number;
 }
 
-/** Solves of one inverse iteration: the first already leaves the wanted vector alone, unless it began almost at right angles. */
+/** Solves per inverse iteration: one is enough unless the start is almost orthogonal to the eigenvector. */
 const SOLVES = 3;
-/** Eigenvalues nearer than this share of the norm have their vectors made orthogonal; farther ones have orthogonal vectors by themselves. */
+/** Eigenvalues nearer than this share of the norm have their vectors made orthogonal; vectors of farther ones are orthogonal already. */
 const CLOSE = 1e-3;
 
 /**
@@ -49,7 +49,7 @@ export function decomposeLeading(symmetric: Float64Array, size: number, count: n
   return { values, vectors };
 }
 
-/** Householder's reduction; `matrix` is overwritten. The reflections, first to last, lead from the given basis to the tridiagonal one. */
+/** Householder's reduction; `matrix` is overwritten. The reflections, first to last, map the given basis to the tridiagonal one. */
 function tridiagonalise(matrix: Float64Array, size: number) {
   const diagonal = new Float64Array(size);
   const coupling = new Float64Array(Math.max(0, size - 1));
@@ -63,7 +63,7 @@ function tridiagonalise(matrix: Float64Array, size: number) {
     for (let i = 0; i < vector.length; i++) square += vector[i]! * vector[i]!;
     const length = Math.sqrt(square);
     coupling[k] = vector[0]! > 0 ? -length : length;
-    // What is in line already needs no reflection.
+    // Already zero: no reflection needed.
     if (length === Math.abs(vector[0]!)) {
       coupling[k] = vector[0]!;
       continue;
@@ -171,7 +171,7 @@ function normalise(vector: Float64Array): void {
   for (let i = 0; i < vector.length; i++) vector[i]! /= length;
 }
 
-/** LU factors of `T - shift I` with partial pivoting; a pivot of nothing stands for one too small to see. @returns Solves in place. */
+/** LU factors of `T - shift I` with partial pivoting; a zero pivot means one below the precision. @returns Solves in place. */
 function factoriseShifted(
   { diagonal, coupling }: Tridiagonal,
   shift: number,

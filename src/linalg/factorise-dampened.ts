@@ -27,7 +27,7 @@ const RETRY_COUNT = 3;
 const SMALLEST_RETRY = 1e-6;
 
 /**
- * Factorises `matrix + dampening unit I`. Where rounding, or directions that were never seen, defeat the factorisation,
+ * Factorises `matrix + dampening unit I`. Where it fails, because of rounding or of directions without data,
  * the dampening is raised tenfold up to three times.
  *
  * @throws NumericalError when even the largest dampening fails; its message has the largest tried.

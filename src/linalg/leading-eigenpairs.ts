@@ -14,10 +14,10 @@ const GROWTH = 1.25;
 const LARGEST_SHARE = 0.75;
 /** Largest angle between the space found and the true one, as far as residuals tell. */
 const TOLERANCE = 1e-8;
-/** Share of the largest eigenvalue by which one that was missed must exceed the last wanted one to be told from it. */
+/** A missed eigenvalue is detected if it exceeds the last wanted one by this share of the largest. */
 const MISSED = 1e-10;
 
-/** The request, and who runs the large products. */
+/** The request, and the port for large products. */
 export interface LeadingRequest {
   /** At least 1. */
   readonly count: number;
@@ -26,7 +26,7 @@ export interface LeadingRequest {
 
 /**
  * The `count` largest eigenpairs of a symmetric matrix by block Lanczos with full reorthogonalisation, from a start that
- * depends on nothing but the size. Residuals tell that what was found is right, a Cholesky factorisation that nothing larger was missed.
+ * depends on nothing but the size. Residuals verify the pairs, a Cholesky factorisation verifies that no larger one is missing.
  *
  * @returns undefined when either check fails or the space would have to grow too large; decompose the matrix then.
  * @see Golub & Van Loan, Matrix Computations, section 10.3
@@ -55,7 +55,7 @@ export async function findLeadingEigenpairs(
     removeSpan(fresh, known, size);
     if (width < nextCheck) continue;
     const indices = Int32Array.from({ length: width }, (_, i) => i);
-    // One more than wanted tells how far off the rest is.
+    // One more than wanted: it bounds the rest.
     const ritz = decomposeLeading(
       pickSubmatrix(projected, limit, { rows: indices, columns: indices }),
       width,
@@ -97,7 +97,7 @@ function isAccurate(
 
 /**
  * Whether eigenpairs of a symmetric matrix are its largest: the rest of the matrix then lies below the last of them. One
- * that exceeds it by less than 1e-10 of the largest cannot be told from it.
+ * that exceeds it by less than 1e-10 of the largest is not detected.
  */
 export async function areLargest(
   symmetric: Float64Array,
@@ -131,7 +131,7 @@ interface Space {
 }
 
 /**
- * Makes rows orthonormal, and orthogonal to the first `width` ones of the basis; a row with nothing new is drawn afresh.
+ * Makes rows orthonormal, and orthogonal to the first `width` ones of the basis; a row that depends on the others is drawn again at random.
  * @param rows Rows projected off the basis once: a second projection removes the rounding errors of the first.
  */
 function orthonormalise({ size, basis, random }: Space, width: number, rows: Float64Array): Float64Array {

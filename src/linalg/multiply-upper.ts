@@ -13,7 +13,7 @@ export interface UpperProduct {
 }
 
 /**
- * `upper · rightᵀ`, `[size, columns]`, where row i of the upper triangular matrix is zero in front of column i. Most of those zeros are not
+ * `upper · rightᵀ`, `[size, columns]`, where row i of the upper triangular matrix is zero before column i. Most of those zeros are not
  * multiplied, which takes about half the products.
  * @param upper `[size, size]` row-major. @param right `[columns, size]` row-major.
  */

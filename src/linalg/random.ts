@@ -5,7 +5,7 @@ export type Random = () => number;
  * Makes a seeded generator: sfc32 (period above 2^64 for every seed), its state filled by splitmix32.
  * The same seed gives the same numbers on every platform.
  *
- * @param seed Any finite number; its fraction and what exceeds 53 bits are dropped.
+ * @param seed Any finite number; its fraction and bits beyond 53 are dropped.
  * @see https://pracrand.sourceforge.net/RNG_engines.txt
  */
 export function createRandom(seed: number): Random {
@@ -29,7 +29,7 @@ export function createRandom(seed: number): Random {
   return next;
 }
 
-/** Independent generators of one seed, by their place: it goes into the seed's upper half. */
+/** Independent generators of one seed, by index, which becomes the seed's upper half. */
 export function createStream(seed: number, place: number): Random {
   return createRandom((seed >>> 0) + place * 2 ** 32);
 }

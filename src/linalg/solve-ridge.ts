@@ -4,9 +4,9 @@ import { transposeMatrix } from './matrix-block.js';
 import type { MultiplyTransposed } from './multiply-transposed.js';
 
 export interface RidgeProblem {
-  /** `X`, `[width, sampleCount]` row-major: what is read, one row a feature. */
+  /** `X`, `[width, sampleCount]` row-major: features, one per row. */
   readonly features: Float64Array;
-  /** `Y`, `[size, sampleCount]` row-major: what is wanted, one row an output. */
+  /** `Y`, `[size, sampleCount]` row-major: targets, one output per row. */
   readonly targets: Float64Array;
   readonly width: number;
   readonly size: number;

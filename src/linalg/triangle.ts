@@ -2,7 +2,7 @@
 export const triangleLength = (size: number): number => (size * (size + 1)) / 2;
 
 /**
- * The lower triangle of a symmetric matrix, row by row: half the room.
+ * The lower triangle of a symmetric matrix, row by row: half the memory.
  * @param entry Value of row `i`, column `j <= i`.
  */
 export function packTriangle(size: number, entry: (row: number, column: number) => number): Float32Array {

@@ -3,7 +3,7 @@ export interface ByteSource {
   /** For messages: a file name or URL. */
   readonly name: string;
   readonly byteLength: number;
-  /** The file that it is, where it is one that others may open by its path. */
+  /** Path of the file; absent where it cannot be opened by path. */
   readonly file?: { readonly folder: string; readonly name: string } | undefined;
   /** A buffer of its own each call, for the reader may free it. @throws ModelFormatError when the range leaves the source. */
   read(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>>;
@@ -16,7 +16,7 @@ export interface SourceFolder {
   open(path: string): Promise<ByteSource | undefined>;
 }
 
-/** Where written bytes go: a file being built. */
+/** A file that is being written. */
 export interface ByteSink {
   write(bytes: Uint8Array): Promise<void>;
 }

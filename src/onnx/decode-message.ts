@@ -6,10 +6,10 @@ import { ModelFormatError } from '../errors.js';
 const MAX_DEPTH = 100;
 
 /**
- * Decodes a message, unknown fields kept. Stricter than `fromBinary`, which follows a nested length beyond the end of
+ * Decodes a message and retains unknown fields. Stricter than `fromBinary`, which follows a nested length beyond the end of
  * its parent and reads a field whatever its wire type says. The message may hold views of `bytes`.
  * @param where what is decoded, for the message
- * @throws ModelFormatError when anything is not as the schema says.
+ * @throws ModelFormatError when anything contradicts the schema.
  */
 export function decodeMessage<D extends DescMessage>(
   schema: D,

@@ -3,7 +3,7 @@ import type { TensorHandle } from './onnx-model.js';
 /** Weights are compared in pieces of this size. */
 const PIECE_BYTES = 32 * 2 ** 20;
 
-/** Elements that are compared before all others: tensors that differ mostly differ in one of them. */
+/** Elements that are compared first: different tensors mostly differ in one of them. */
 const SAMPLE_COUNT = 16;
 
 /** Bytes of a sample: a multiple of every element's size. */
@@ -27,7 +27,7 @@ export async function isEqualTensor(a: TensorHandle, b: TensorHandle): Promise<b
   return true;
 }
 
-/** Whether a matrix is another one transposed, to the byte. Reads of the second are short, so it is asked of what is likely to be equal. */
+/** Whether a matrix is another one transposed, to the byte. Reads of the second are short and slow: only for matrices that are probably equal. */
 export async function isTransposed(a: TensorHandle, b: TensorHandle): Promise<boolean> {
   const [rows = 0, columns = 0] = a.dims;
   if (a.dataType !== b.dataType || a.dims.length !== 2 || b.dims.join() !== [columns, rows].join()) return false;

@@ -1,4 +1,4 @@
-/** Bits of the float32 with the same value as a float16; exact, NaN payloads kept. */
+/** Bits of the float32 with the same value as a float16; exact, with NaN payloads. */
 export function float16ToFloat32Bits(half: number): number {
   const sign = (half & 0x8000) << 16;
   const exponent = (half >>> 10) & 0x1f;
@@ -16,7 +16,7 @@ export function float32ToFloat16Bits(bits: number): number {
   const sign = (bits >>> 16) & 0x8000;
   const magnitude = bits & 0x7fffffff;
   if (magnitude > 0x7f800000) return sign | 0x7e00 | ((magnitude >>> 13) & 0x3ff);
-  // 65520 is halfway between the largest float16 and what would come next.
+  // 65520 is halfway between the largest float16 and the next step.
   if (magnitude >= 0x477ff000) return sign | 0x7c00;
   // Nearly all weights: `roundToEven(magnitude, 13)` in whole numbers, with the exponent's bias of 15 in place of 127.
   if (magnitude >= 0x38800000) return sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13);

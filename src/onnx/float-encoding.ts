@@ -77,7 +77,7 @@ export function encodeFloats(dataType: number, values: Float32Array | Float64Arr
   return codec.encode(values);
 }
 
-/** A plain loop: weights are many, and a call for each makes each a value of its own. */
+/** A plain loop: a callback for each weight would allocate a number for each. */
 function findTooLarge(values: Float32Array | Float64Array, overflow: number): number {
   for (let at = 0; at < values.length; at += 1) {
     const value = values[at]!;
@@ -117,7 +117,7 @@ function sixteenBit(overflow: number, toBits: (x: number) => number, fromBits: (
 }
 
 /**
- * Float32 values that round on to 16 bits as the given ones would: an inexact step sets the lowest bit, so that no
+ * Float32 values that round to the same 16 bits as the given ones: an inexact step sets the lowest bit, so that no
  * false tie appears (plain double rounding can miss by one unit).
  */
 function roundToOdd(values: Float32Array | Float64Array): Float32Array {

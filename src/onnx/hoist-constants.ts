@@ -9,8 +9,8 @@ export const HOISTED_BYTES = 1024;
 export const HOISTING_IR_VERSION = 4n;
 
 /**
- * Takes the large and the external tensors out of a graph's Constant nodes. The nodes leave the graph, the tensors come
- * back under the names of the values that the nodes made. Nodes of subgraphs stay as they are.
+ * Takes the large and the external tensors out of a graph's Constant nodes. The nodes are removed; the tensors become
+ * initializers with the names of the nodes' outputs. Nodes of subgraphs stay as they are.
  * @throws ModelFormatError when a tensor's shape is impossible.
  */
 export function hoistConstants(graph: GraphProto, modelName: string): readonly TensorProto[] {

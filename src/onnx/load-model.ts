@@ -12,10 +12,10 @@ import { findPayload, isExternal, isString } from './tensor-payload.js';
 import { dropPayload } from './typed-elements.js';
 
 /**
- * Loads an ONNX model without reading its large weights: those stay where they are, as handles.
+ * Loads an ONNX model without reading its large weights: these become handles.
  *
  * Every form of storage is understood (raw data, typed lists, external files). Constant nodes of the main graph that
- * hold 1 KiB or more, or external data, become initializers. Nodes are put into topological order. Strings stay in `proto`. Everything unknown is kept.
+ * hold 1 KiB or more, or external data, become initializers. Nodes are put into topological order. Strings stay in `proto`. Unknown fields are retained.
  *
  * @param source the `.onnx` file
  * @param folder where external data is looked for: the folder that holds the file

@@ -16,7 +16,7 @@ export function bytesSource(name: string, bytes: Uint8Array): ByteSource {
   };
 }
 
-/** A folder of files in memory, to read and to write: for browsers, and for models that never touch a disk. */
+/** A folder of files in memory, to read and to write: for browsers, and for models without a disk. */
 export function createMemoryFolder(name: string, files = new Map<string, Uint8Array>()): SourceFolder & SinkFolder {
   return {
     name,

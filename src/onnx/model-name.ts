@@ -1,4 +1,4 @@
-/** A model's file name taken apart: `decoder_model_merged_q4.onnx` is the variant `_q4` of `decoder_model_merged`. */
+/** Parts of a model's file name: `decoder_model_merged_q4.onnx` is the variant `_q4` of `decoder_model_merged`. */
 export interface ModelName {
   /** Name of the model. */
   readonly stem: string;
@@ -9,7 +9,7 @@ export interface ModelName {
 /** ONNX files and their external data, as exporters name them. */
 const ONNX_FILE = /^(.+)\.onnx(?:[._]data(?:_\d+)?)?$/i;
 
-/** Ends of names that tell one variant of a model from another. */
+/** Suffixes of a model's variants. */
 const VARIANT = /(?:[_-](?:fp16|fp32|bf16|u?int[48]|quantized|q\d(?:f16)?|bnb4|o[1-4]|optimized))+$/i;
 
 /** @param file Name without folder. @returns undefined for what is neither an ONNX file nor external data of one. */

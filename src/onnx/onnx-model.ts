@@ -30,7 +30,7 @@ export interface TensorCut {
   readonly from: TensorHandle;
   readonly axis: number;
   readonly keep: Int32Array;
-  /** Of a stack `[count, ..]` whose tensors keep indices of their own, as `sliceStack` cut it; `keep` is the first one's. */
+  /** Indices by tensor of a stack `[count, ..]`, as `sliceStack` cut it; `keep` is the first one's. */
   readonly each?: readonly Int32Array[];
 }
 
@@ -43,7 +43,7 @@ export interface TensorCut {
 export interface OnnxModel {
   readonly proto: ModelProto;
   readonly weights: Map<string, TensorHandle>;
-  /** How the weights were stored in the file it came from; saving keeps to it by default. */
+  /** How the weights were stored in the file it came from; the default when saving. */
   readonly storage?: ModelStorage;
   /** Graph of another file in front of this one: run with it, but neither counted, pruned nor saved. */
   readonly embeddingPrefix?: EmbeddingPrefix;
@@ -61,16 +61,16 @@ export interface SharedWeight {
   readonly byteLength: number;
 }
 
-/** The decoder that starts without past, and what joined it with the one that reads a past. */
+/** The decoder without past, and the `If` that joined it with the one with past. */
 export interface NoPastBranch {
   readonly model: OnnxModel;
   /** The merged model with empty branches. */
   readonly merged: OnnxModel;
 }
 
-/** Nodes and weights that stand in front of a graph, and what the graph is without them. */
+/** Nodes and weights of an embedding model in front of a graph, and the graph without them. */
 export interface EmbeddingPrefix {
-  /** Begins the names of its nodes, values and weights, and no others. */
+  /** Prefix of the names of its nodes, values and weights. */
   readonly prefix: string;
   /** How the file it came from stores its weights. */
   readonly storage?: ModelStorage;

@@ -38,10 +38,10 @@ const MAX_FILE_BYTES = 2 ** 31 - 1;
 /** Most bytes of a field's tag and length, for the fields written here. */
 export const TAG_BYTES = 6;
 
-/** Below this a weight costs more to find in another file than to carry along. */
+/** Smaller weights cost more to read from another file than to store inline. */
 const DEFAULT_THRESHOLD_BYTES = 1024;
 
-/** INT32 and INT64: sizes, axes and splits, which ONNX Runtime's shape inference reads and seeks in no other file. */
+/** INT32 and INT64: sizes, axes and splits, which ONNX Runtime's shape inference reads only from the protobuf. */
 const SHAPE_TYPES: ReadonlySet<number> = new Set([6, 7]);
 
 /** Large tensors begin on a page, so that they can be mapped into memory; small ones on a cache line. */
@@ -88,7 +88,7 @@ function withHandle(tensor: TensorProto, weights: ReadonlyMap<string, TensorHand
   );
 }
 
-/** Where weights go that do not stay inside. */
+/** Where external weights go. */
 interface Target {
   /** The first file; the others are numbered. */
   readonly location: string;

@@ -19,7 +19,7 @@ import { type ByteRange, readAhead, type WireRecord, walkRecords } from './walk-
 export interface StoredTensor {
   /** Without the payload when `unread` is present. */
   readonly tensor: TensorProto;
-  /** Stretches of the source that hold the raw payload, in order. */
+  /** Ranges of the source with the raw payload, in order. */
   readonly unread?: readonly ByteRange[];
 }
 
@@ -86,7 +86,7 @@ async function readTensor(source: ByteSource, range: ByteRange, budget: Budget):
       `${source.name}: initializer "${tensor.name}" is stored in a list for another type, or in two ways at once.`,
     );
   }
-  // Of repeated raw_data the last counts; lists continue where they left off.
+  // Of repeated raw_data the last counts; lists are concatenated.
   return { tensor, unread: field === TENSOR.rawData.number ? payload.taken.slice(-1) : payload.taken };
 }
 

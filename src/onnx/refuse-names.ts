@@ -2,8 +2,8 @@ import type { FunctionProto, GraphProto, ModelProto, NodeProto } from 'onnx-buf'
 import { ModelFormatError } from '../errors.js';
 
 /**
- * Refuses operators that are called as what every JavaScript object has (`valueOf`, `constructor`), since tables are keyed by
- * operator, values called `__proto__`, since tensors are, and values that two nodes make. No exporter writes either.
+ * Rejects operators with names of JavaScript's object prototype (`valueOf`, `constructor`), since tables are keyed by operator;
+ * values called `__proto__`, since tables are keyed by tensor; and values that two nodes produce. No exporter writes these.
  * @throws ModelFormatError naming the operator or value.
  */
 export function refuseNames({ graph, functions }: ModelProto, modelName: string): void {

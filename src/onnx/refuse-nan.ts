@@ -2,7 +2,7 @@ import { NumericalError } from '../errors.js';
 import type { OnnxModel, TensorHandle } from './onnx-model.js';
 import { describeShape } from './tensor-handle.js';
 
-/** How a type writes NaN: magnitudes above those of infinity. Infinity itself is let pass, for masks are made of it. */
+/** How a type writes NaN: magnitudes above those of infinity. Infinity is accepted, since masks have it. */
 interface NaNForm {
   readonly Words: typeof Uint16Array | typeof Uint32Array;
   readonly magnitude: number;
@@ -61,7 +61,7 @@ export function refuseElements(handle: TensorHandle, { allowInfinity, fail }: Re
   };
 }
 
-/** Position of the first element of a larger magnitude among those that are whole, or -1. The bytes begin with an element. */
+/** Position of the first complete element of a larger magnitude, or -1. The bytes begin with an element. */
 function findAbove(most: number, bytes: Uint8Array<ArrayBuffer>, { Words, magnitude }: NaNForm): number {
   const isAligned = bytes.byteOffset % Words.BYTES_PER_ELEMENT === 0;
   const { buffer, byteOffset, byteLength } = isAligned ? bytes : bytes.slice();

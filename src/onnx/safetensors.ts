@@ -36,7 +36,7 @@ const COPY_BYTES = 8 * 2 ** 20;
 
 /**
  * Writes tensors in the safetensors format: a JSON header, then their bytes without gaps, wide types first so that each
- * is aligned. The same tensors make the same bytes in whatever order they come.
+ * is aligned. The same tensors make the same bytes in any order.
  * @throws ModelFormatError for a type that the format has no name for, or a tensor that cannot be read.
  * @see https://github.com/huggingface/safetensors#format
  */
@@ -72,7 +72,7 @@ interface HeaderEntry {
 }
 
 /**
- * Opens a safetensors file; tensors are read when they are asked for.
+ * Opens a safetensors file; tensors are read on demand.
  * @throws ModelFormatError naming file and tensor when the file is truncated or its header is not what the format says.
  */
 export async function readSafetensors(source: ByteSource): Promise<TensorMap> {

@@ -138,7 +138,7 @@ async function copyWeight(handle: TensorHandle, sink: ByteSink, step: Step): Pro
   for (let offset = 0; offset < handle.byteLength; offset += COPY_BYTES) {
     const length = Math.min(COPY_BYTES, handle.byteLength - offset);
     const bytes = await handle.read({ offset, length });
-    // A length that is already in the file must be true.
+    // The length is in the file already.
     if (bytes.byteLength !== length) {
       throw new ModelFormatError(`A weight gave ${bytes.byteLength} bytes where ${length} were asked for.`);
     }

@@ -7,7 +7,7 @@ import { checkRange, describeShape, expectedByteLength } from './tensor-handle.j
 const STEP_BYTES = 8 * 2 ** 20;
 
 /**
- * The tensor with only the indices `keep` of one axis, in the order given; nothing is read until it is asked for.
+ * The tensor with only the indices `keep` of one axis, in the order given; nothing is read until it is needed.
  * Reading holds the bytes asked for plus at most 8 MiB of the source.
  * @throws UnsupportedModelError when elements are smaller than a byte. @throws OptionError when an index leaves the axis.
  */
@@ -44,7 +44,7 @@ export function sliceHandle(handle: TensorHandle, axis: number, keep: Int32Array
   };
 }
 
-/** An item is what one kept index contributes per row; a row is one step of the axes before the cut one. */
+/** An item is the contribution of one selected index per row; a row is one step of the axes before the cut one. */
 interface SlicedRows {
   readonly handle: TensorHandle;
   readonly keep: Int32Array;
@@ -125,7 +125,7 @@ function words(bytes: Uint8Array<ArrayBuffer>, width: number): Uint8Array | Uint
   return new WordArray(bytes.buffer, bytes.byteOffset, bytes.byteLength / width);
 }
 
-/** Elements of a tensor put back to where they were cut from. */
+/** Elements of a tensor, put back in their original positions. */
 export interface FilledTensor {
   /** The entire tensor, as it is without them. */
   readonly whole: TensorHandle;

@@ -2,9 +2,9 @@ import type { GraphProto, NodeProto } from 'onnx-buf';
 import { ModelFormatError } from '../errors.js';
 
 /**
- * Puts nodes behind those that make what they read, in place. ONNX asks for that order; some converters append casts at the
- * end, and ONNX Runtime takes them. Nodes in order stay where they are. Subgraphs are sorted too.
- * @throws ModelFormatError for nodes that wait for each other.
+ * Sorts nodes topologically, in place. ONNX requires that order; some converters append casts at the end, and ONNX Runtime
+ * accepts them. Nodes in order stay where they are. Subgraphs are sorted too.
+ * @throws ModelFormatError for cycles.
  */
 export function sortNodes(graph: GraphProto, modelName: string): void {
   for (const inner of graph.node.flatMap(subgraphsOf)) sortNodes(inner, modelName);
@@ -13,7 +13,7 @@ export function sortNodes(graph: GraphProto, modelName: string): void {
   producerOf.delete('');
   const sorted = new Set<NodeProto>();
   for (const node of graph.node) {
-    // A list of its own in place of recursion: graphs are thousands of nodes deep.
+    // An explicit stack in place of recursion: graphs are thousands of nodes deep.
     const open = [node];
     const isOpen = new Set(open);
     for (let last = open.at(-1); last !== undefined; last = open.at(-1)) {

@@ -46,7 +46,7 @@ export function sourceHandle(shape: TensorShape, source: ByteSource, offset: num
   return source.file === undefined ? handle : { ...handle, place: { ...source.file, offset } };
 }
 
-/** A weight whose bytes are worked out, all of them, whenever any of them are read. */
+/** A weight whose bytes are all computed whenever any of them are read. */
 export function workedOutHandle(shape: TensorShape, workOut: () => Promise<Uint8Array<ArrayBuffer>>): TensorHandle {
   return handleOf(shape, async ({ offset, length }) => {
     const bytes = await workOut();

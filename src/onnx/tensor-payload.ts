@@ -66,7 +66,7 @@ function storedBytes(tensor: TensorProto): Uint8Array {
   return tensor.rawData.length > 0 ? tensor.rawData : typedElementBytes(tensor, findDataType(tensor.dataType)!);
 }
 
-/** A payload in several stretches is put together when it is read. */
+/** A payload in several ranges is joined when it is read. */
 function rangesHandle(shape: TensorShape, model: ByteSource, ranges: readonly ByteRange[], name: string): TensorHandle {
   const found = ranges.reduce((sum, { start, end }) => sum + end - start, 0);
   if (found !== expectedByteLength(shape)) throw wrongLength({ name, ...shape }, model, found);
@@ -77,7 +77,7 @@ function rangesHandle(shape: TensorShape, model: ByteSource, ranges: readonly By
   );
 }
 
-/** Stretches of a source as one source. */
+/** Ranges of a source as one source. */
 function joinRanges(source: ByteSource, ranges: readonly ByteRange[]): ByteSource {
   return {
     name: source.name,

@@ -12,7 +12,7 @@ export function countStorageForms(tensor: TensorProto): number {
   return lists.filter((list) => tensor[list].length > 0).length + (tensor.rawData.length > 0 ? 1 : 0);
 }
 
-/** Removes every trace of the payload: what is left says name, shape, type and comments. */
+/** Removes the payload: name, shape, type and comments remain. */
 export function dropPayload(tensor: TensorProto): void {
   for (const list of Object.keys(TO_BYTES) as TypedStorage[]) tensor[list].length = 0;
   if (tensor.dataType !== STRING_TYPE) tensor.stringData.length = 0;

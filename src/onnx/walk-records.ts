@@ -14,7 +14,7 @@ export interface WireRecord {
   readonly end: number;
 }
 
-/** A stretch of a source. */
+/** A range of a source. */
 export interface ByteRange {
   readonly start: number;
   readonly end: number;

@@ -60,7 +60,7 @@ const mendSplit: MendRule = (site) => {
   site.checkFixed(input, whole.axis);
   const sizes = node.output.map((value) => {
     const label = site.labelOf(value);
-    return label === undefined ? (site.dims(value)[whole.axis] ?? 0) : site.keptPositions(label).length;
+    return label === undefined ? (site.dims(value)[whole.axis] ?? 0) : site.remainingPositions(label).length;
   });
   if (intsAttribute(node, 'split') !== undefined) {
     setIntsAttribute(node, 'split', sizes);

@@ -64,12 +64,12 @@ const mendGather: MendRule = (site) => {
   // Computed indices follow by themselves: their producer has fewer to choose from.
   if (!site.isConstant(indices)) return;
   site.checkFixed(table, label.axis);
-  const newIndex = new Map([...site.keptPositions(label)].map((position, at) => [position, at]));
+  const newIndex = new Map([...site.remainingPositions(label)].map((position, at) => [position, at]));
   const old = site.ints(indices).map((at) => positiveAxis(at, label.codes.length));
-  const kept = output === undefined ? old.map((_, at) => at) : [...site.keptPositions(output)];
+  const positions = output === undefined ? old.map((_, at) => at) : [...site.remainingPositions(output)];
   site.setInts(
     1,
-    kept.map((at) => newIndex.get(old[at] ?? 0) ?? 0),
+    positions.map((at) => newIndex.get(old[at] ?? 0) ?? 0),
   );
 };
 

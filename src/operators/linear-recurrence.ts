@@ -65,8 +65,8 @@ export function recur(o: TensorOps, problem: RecurrenceProblem): Value {
     const of = (x: Value): Value => o.slice(x, 2, { start: at, end: at + 1 });
     const written = known === undefined ? of(solved) : o.sub(of(solved), o.matMul(of(known), state));
     const row = o.add(o.matMul(of(seen), state), o.matMul(of(attended), written));
-    const kept = left === undefined ? state : o.mul(state, of(left));
-    if (at + 1 < chunks) state = o.add(kept, o.matMul(of(behind), written, { transA: true }));
+    const fadedState = left === undefined ? state : o.mul(state, of(left));
+    if (at + 1 < chunks) state = o.add(fadedState, o.matMul(of(behind), written, { transA: true }));
     return row;
   });
   const [batch = 1] = value.dims;

@@ -26,7 +26,7 @@ export interface MendSite {
   /** Where the units lie in a value that carries them. */
   labelOf(value: string): AxisLabel | undefined;
   /** Positions of a labelled axis that remain, ascending. */
-  keptPositions(label: AxisLabel): Int32Array;
+  remainingPositions(label: AxisLabel): Int32Array;
   /** Axes of a value that shrink. */
   resizes(value: string): ReadonlyMap<number, Resize>;
   /** Positions along an axis mean something only while its size does not follow the input. @throws UnsupportedModelError */

@@ -31,9 +31,10 @@ const alongChannels =
     return { findings: [...found(activations, ports.axis), ...found([weight, bias], 0)] };
   };
 
-const mendGroups: MendRule = ({ node, labelOf, keptPositions }) => {
+const mendGroups: MendRule = ({ node, labelOf, remainingPositions }) => {
   const label = labelOf(node.input[0] ?? '');
-  if (label !== undefined && findAttribute(node, 'group')) setIntAttribute(node, 'group', keptPositions(label).length);
+  if (label !== undefined && findAttribute(node, 'group'))
+    setIntAttribute(node, 'group', remainingPositions(label).length);
 };
 
 const mixer = (axis: Operator['axis'], gradient: Gradient): Operator => ({ ...PLAIN, axis, tokens: 'mixer', gradient });

@@ -19,8 +19,8 @@ const outsideReduced: AxisRule = (site) => {
       throw new ReducedTogether('the channels are reduced together, so removing some changes the others');
     return toOther(site, axis - axes.filter((at) => !keeps && at < axis).length);
   }
-  const kept = Array.from({ length: rank }, (_, at) => at).filter((at) => keeps || !axes.includes(at));
-  return toOther(site, kept[axis] ?? 0);
+  const remaining = Array.from({ length: rank }, (_, at) => at).filter((at) => keeps || !axes.includes(at));
+  return toOther(site, remaining[axis] ?? 0);
 };
 
 const reduction = (rule: VjpRule): Operator => ({ ...PLAIN, axis: outsideReduced, gradient: rule });

@@ -5,11 +5,11 @@ import type { RuleContext, VjpRule } from './gradient-rule.js';
 import type { MendRule } from './mend-rule.js';
 import { type Family, type Operator, PLAIN } from './operator.js';
 
-const mendHeads: MendRule = ({ node, labelOf, keptPositions }) => {
+const mendHeads: MendRule = ({ node, labelOf, remainingPositions }) => {
   const heads = intAttribute(node, 'num_heads', 0);
   const label = labelOf(node.input[0] ?? '');
   if (heads === 0 || label === undefined) return;
-  setIntAttribute(node, 'num_heads', (heads * keptPositions(label).length) / label.codes.length);
+  setIntAttribute(node, 'num_heads', (heads * remainingPositions(label).length) / label.codes.length);
 };
 
 /** It rotates inside heads, by position: entire heads carry over. */

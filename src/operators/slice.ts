@@ -86,8 +86,8 @@ const mendSlice: MendRule = (site) => {
 };
 
 /** Bounds that take the surviving positions out of the narrowed axis; their step must remain what it was. */
-function newBounds({ node, keptPositions }: MendSite, taken: readonly number[], label: AxisLabel) {
-  const newIndex = new Map([...keptPositions(label)].map((position, at) => [position, at]));
+function newBounds({ node, remainingPositions }: MendSite, taken: readonly number[], label: AxisLabel) {
+  const newIndex = new Map([...remainingPositions(label)].map((position, at) => [position, at]));
   const positions = taken.map((position) => newIndex.get(position)).filter((at) => at !== undefined);
   const step = taken.length > 1 ? taken[1]! - taken[0]! : 1;
   const [start = 0] = positions;

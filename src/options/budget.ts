@@ -100,7 +100,7 @@ export const BUDGET = {
     required: true,
     everyday: true,
   }),
-  modules: row('--modules <kind>', 'what may go', {
+  modules: row('--modules <kind>', 'kind of modules to prune', {
     kind: choice([...MODULE_KINDS, 'all']),
     otherwise: 'all',
     everyday: true,
@@ -115,15 +115,19 @@ export const BUDGET = {
     default: 1,
     applies: whereSelected('ffn', 'experts'),
   }),
-  minimumWidth: row('--minimum-width <fraction>', 'neurons that every FFN and expert keeps; 0: an FFN may go whole', {
-    kind: portion,
-    otherwise: 'one neuron',
-    applies: {
-      to: `FFNs and experts, and at 0 with allocation ${TAKING_WHOLE.join(', ')}`,
-      within: ({ modules, removesEntireFfns }, least) =>
-        (modules.has('ffn') || modules.has('experts')) && (least !== 0 || removesEntireFfns),
+  minimumWidth: row(
+    '--minimum-width <fraction>',
+    'neurons that every FFN and expert keeps; 0: an entire FFN may be removed',
+    {
+      kind: portion,
+      otherwise: 'one neuron',
+      applies: {
+        to: `FFNs and experts, and at 0 with allocation ${TAKING_WHOLE.join(', ')}`,
+        within: ({ modules, removesEntireFfns }, least) =>
+          (modules.has('ffn') || modules.has('experts')) && (least !== 0 || removesEntireFfns),
+      },
     },
-  }),
+  ),
   shots: row(undefined, 'rounds that reach the sparsity together', { kind: integer(1), default: 1 }),
   blockSparsity: row(
     '--block-sparsity <list>',
@@ -139,7 +143,7 @@ export const BUDGET = {
   ),
   experts: row('--experts <count>', 'experts that every mixture keeps; at sparsity 0 nothing else leaves', {
     kind: integer(1),
-    otherwise: 'as the sparsity decides',
+    otherwise: 'by the sparsity',
     applies: whereSelected('experts'),
   }),
   headUnit: row('--head-unit <unit>', 'grouped-query attention: whole KV groups or query heads', {

@@ -48,12 +48,12 @@ export interface FolderOptions extends QuantisationOptions, ReadingOptions {
    */
   readonly statistics?: string | undefined;
   /**
-   * Resume from what the same run kept in `<out>.partial` when it was cut off: the same model, options and version. False begins
+   * Resume from the checkpoints of the same run in `<out>.partial`: the same model, options and version. False begins
    * again. Default true.
    */
   readonly resume?: boolean | undefined;
   /**
-   * Where `heal` was cut off in the same run, take the best weights that it has kept and train no further. Default false.
+   * Where `heal` was interrupted in the same run, take the best weights of its checkpoint and train no further. Default false.
    */
   readonly stopHealing?: boolean | undefined;
 }
@@ -71,7 +71,7 @@ export const RESULT = {
   force: { ...force, help: 'replace a folder that an earlier run wrote' },
   dryRun: row(
     '--dry-run',
-    'check all, estimate sizes and time; with --report, --recipe or --statistics also decide what goes',
+    'check all, estimate sizes and time; with --report, --recipe or --statistics also choose what is removed',
     {
       kind: boolean,
       default: false,
@@ -106,7 +106,7 @@ export const RESULT = {
 
 export const CALIBRATION_OR_STATISTICS = {
   ...CALIBRATION,
-  statistics: row('--statistics <path>', 'prune from what observe kept', {
+  statistics: row('--statistics <path>', 'prune from statistics that observe saved', {
     kind: text('a folder or a path that ends in .json'),
     otherwise: 'none',
     everyday: true,

@@ -78,7 +78,7 @@ async function reportTrimming(
     modelPaths({ ...folder, modelFile: path } as ModelFolder, model),
   );
   const written = [...parts].map(([path, { model }]) => measureModel(model, path));
-  const kept = file.merges.filter(({ left, right, result }) =>
+  const merges = file.merges.filter(({ left, right, result }) =>
     [left, right, result].every((id) => ids.newId(id) !== undefined),
   );
   return {
@@ -88,7 +88,7 @@ async function reportTrimming(
       after: chosen.keep.reduce((count, id) => count + (file.contents[id] === undefined ? 0 : 1), 0),
     },
     reasons: chosen.counts,
-    ...(file.merges.length > 0 && { merges: { before: file.merges.length, after: kept.length } }),
+    ...(file.merges.length > 0 && { merges: { before: file.merges.length, after: merges.length } }),
     bytes: {
       before: await totalBytes(
         platform,
@@ -123,9 +123,9 @@ export async function rewriteDocuments(
   const documents: Record<string, JsonObject | string> = { [TOKENIZER]: trimmed };
   const mended = { ...folder.documents, ...documentsOf(folder, decoder.model, []) };
   for (const [name, document] of Object.entries(mended)) documents[name] = renumberDocument(document, ids);
-  const { kept } = await listSideFiles(files, folder, new Set(Object.keys(documents)));
+  const { included } = await listSideFiles(files, folder, new Set(Object.keys(documents)));
   const stale: string[] = [];
-  for (const path of kept) {
+  for (const path of included) {
     const rule = vocabularyFileOf(path, file);
     if (rule === undefined) continue;
     if (rule.kind === 'stale') stale.push(path);

@@ -14,7 +14,7 @@ export interface PlaceOptions {
   readonly calibration: ResolvedCalibration | undefined;
 }
 
-/** Asks before hours of work whether the results can be written. @throws OptionError */
+/** Checks before the work whether the results can be written. @throws OptionError */
 export async function checkPlaces(
   { platform: { files }, root }: ModelFolder,
   results: readonly ResultPlaces[],
@@ -32,7 +32,7 @@ export async function checkPlaces(
   await checkCalibrationFiles(files, calibration);
 }
 
-/** Asks whether the text is there, and whether windows that the model writes can be kept. @throws OptionError */
+/** Checks whether the text exists, and whether generated windows can be saved. @throws OptionError */
 export async function checkCalibrationFiles(
   files: Files,
   { source, generate }: Partial<Pick<ResolvedCalibration, 'source' | 'generate'>> = {},
@@ -48,8 +48,8 @@ export async function checkCalibrationFiles(
 }
 
 /**
- * Asks whether there is room for the results, and next to the first one for what the run keeps meanwhile. Pruning takes no more than
- * its sparsity from a file, so that is what is clearly needed.
+ * Checks the free disk space for results, and for the scratch files of the run next to the first one. Pruning removes at most
+ * its sparsity from a file, so a result needs at least the rest.
  * @param denseBytes of the model and its external data
  * @param scratchBytes see `estimateScratch`
  * @throws OptionError naming what is needed and what is free.

@@ -121,7 +121,7 @@ export interface PlannedCandidate
   readonly predicted: { readonly pruning: number; readonly quantising: number };
 }
 
-/** Which sizes a model can have, without a token: from its statistics also what is best at each. @throws OptionError as a run would */
+/** Sizes that a model can have, without reading tokens; with statistics also the best candidates of each. @throws OptionError as a run would */
 export async function planSizes(
   context: JobContext,
   input: SizeInput,

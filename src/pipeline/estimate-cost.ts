@@ -62,7 +62,7 @@ export interface CostRequest {
   readonly draftCount?: number | undefined;
   readonly evaluated: EvaluatedWork;
   readonly certifies: boolean;
-  /** Statistics replace measuring the model, and repairs read so many of their windows. Absent: the model is measured. */
+  /** Statistics replace the measurements, and repairs read so many of their windows. Absent: the model is measured. */
   readonly readAgain?: number | undefined;
   readonly speed: MachineSpeed;
   /** Whether models are compared on held-out windows. */
@@ -112,7 +112,7 @@ const MS = {
   loadedMegabyte: 0.2,
   /** Comparing a written model with the dense one, by weight. */
   comparedMegabyte: 20,
-  /** Finding what a graph's tensors are, by layer. */
+  /** Analysing a graph, by layer. */
   analysedLayer: 35,
   analysedMegabyte: 1.5,
   savedMegabyte: 3,
@@ -124,7 +124,7 @@ const MS = {
   /** Ordering and repairing, by the square of the inputs: the copies of each step. */
   orderedSquare: 4.5e-4,
   repairedSquare: 1.9e-4,
-  /** Rounding a weight with what its errors do to its row, by input, and to the nearest level. */
+  /** Rounding a weight with error feedback along its row, by input, and to the nearest level. */
   fedBack: 1.3e-7,
   nearest: 1.5e-5,
   /** Choosing the units of a module, and cutting its graph; measuring them; the graphs that its input repair opens. */
@@ -133,7 +133,7 @@ const MS = {
   repairedModule: 220,
   /** Graphs that train a model's blocks, whatever the model. */
   trained: 400,
-  /** Mixing and comparing what experts make, by number of what a token's experts make; repairing experts, by number that they read or make. */
+  /** Mixing and comparing outputs of experts, by number of outputs of a token's experts; repairing experts, by number that they read or make. */
   mixedExpert: 7e-6,
   repairedExpert: 6e-5,
   /** Principal components and clusters of an FFN's tokens. */
@@ -154,12 +154,12 @@ const MOST = {
   topActivations: 2048,
   experts: 8192,
 };
-/** Ways of those tokens through the experts of a mixture, which find their order, and that of the neurons inside. */
+/** Passes of those tokens through the experts of a mixture that the orders of experts and neurons take. */
 const EXPERT_PASSES = { entire: 12, inside: 8 };
 const NO_EXPERTS: ExpertSize = { count: 0, perToken: 0 };
 /** A backward pass multiplies three times: the forward pass again, and two products for every map. */
 const BACKWARDS = 3;
-/** Ways of all examples through an FFN that input repair takes besides those of each step, and of the tokens for lengths in each step. */
+/** Passes of all examples through an FFN that input repair takes in addition to its steps, and passes for step lengths in each step. */
 const REPAIR = { base: 1.5, step: 2.2, length: 1.25 };
 /** Held-out windows that models are compared on. */
 const QUALITY_WINDOWS = 8;
@@ -404,7 +404,7 @@ function measuringSteps({ size, costs, options, tokenCount, passes }: MeasuringR
   const ordering = sums ? MS.ordered * cubes(modules) + MS.orderedSquare * squares(modules) : 0;
   const mixtures = modules.filter(({ experts }) => experts !== undefined);
   const experts = sum(mixtures.map(({ parameters }) => parameters));
-  // Next to the experts of each token those that it would go to without one of them.
+  // The experts of each token, and those that replace a removed one.
   const mixed = sum(mixtures.map(({ outputs, experts: { perToken } = NO_EXPERTS }) => 2 * perToken * outputs));
   const tried = Math.min(MOST.experts, tokenCount);
   const expertPasses = EXPERT_PASSES.entire + (options.allocation.takesUnevenSteps ? EXPERT_PASSES.inside : 0);

@@ -56,8 +56,8 @@ export function estimateScratch(request: ResourceRequest): number {
   const measuring = (forwards ? 2 * states : 0) + (backwards ? archive + states : 0) + grams;
   const bytesOf = modelBytes / Math.max(1, layout.parameterCount);
   const rewritten = options.inputSteps > 0 ? sum(modules.map(({ parameterCount }) => parameterCount)) : outputWeights();
-  const kept = options.adapter.needs === 'gram' ? rewritten * (1 - sparsity) * bytesOf : 0;
-  return Math.ceil(curvatures + Math.max(measuring, 2 * states + 2 * kept));
+  const rewrittenBytes = options.adapter.needs === 'gram' ? rewritten * (1 - sparsity) * bytesOf : 0;
+  return Math.ceil(curvatures + Math.max(measuring, 2 * states + 2 * rewrittenBytes));
 
   function outputWeights(): number {
     return sum(modules.map(({ output }) => output.inputCount * output.outputCount));

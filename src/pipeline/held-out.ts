@@ -21,7 +21,7 @@ export interface HeldOutInput {
   readonly source?: CalibrationSource | undefined;
 }
 
-/** Finds a run's held-out windows when they are asked for, and gives the same ones to all who ask. */
+/** Finds a run's held-out windows on demand, the same ones for all readers. */
 export function deferHeldOutWindows(
   { platform, signal }: JobContext,
   input: HeldOutInput,
@@ -46,7 +46,7 @@ export function deferHeldOutWindows(
   };
 }
 
-/** A source that was read before, from its start; undefined for one that can be read only once, or is gone. */
+/** A source to be read again from its start; undefined for one that can be read only once, or is gone. */
 async function readAgain({ files }: Platform, source: CalibrationSource | undefined): Promise<TokenSource | undefined> {
   if (source === undefined) return undefined;
   if ('file' in source) return openTextSource(files, source.file, false).catch(() => undefined);

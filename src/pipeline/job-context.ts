@@ -18,19 +18,19 @@ export interface JobContext extends JobControl {
   readonly notes: string[];
   /** Workspace of the job's output. Absent: none yet. */
   readonly workspace?: Workspace | undefined;
-  /** Keeps what the job has finished. Absent: nothing is kept. */
+  /** Checkpoints of the job. Absent: none are saved. */
   readonly journal?: Journal | undefined;
   /** Key of the job, see `runKey`. */
   readonly run?: string | undefined;
   /** Sets the steps that the job will take, for its progress. */
   readonly expect: OverallProgress['expect'];
-  /** Says that a stage begins, runs it and takes its time. */
+  /** Runs a stage, with its progress and timing. */
   timed<T>(stage: string, action: () => Promise<T>): Promise<T>;
-  /** Has something done when the part of the job ends that asks, however it ends; what was asked for last comes first. */
+  /** Registers a cleanup for the end of this part of the job, also on failure; the last one runs first. */
   onEnd(action: () => Promise<unknown>): void;
 }
 
-/** One step of a job. Another with the same input and output may take its place. */
+/** One step of a job. Callers may replace it by another with the same input and output. */
 export interface Stage<Input, Output> {
   readonly name: string;
   run(context: JobContext, input: Input): Promise<Output>;
@@ -55,7 +55,7 @@ export async function withJob<T>(platform: Platform, { onProgress, signal }: Job
   }
 }
 
-/** Runs part of a job: it knows what came before, adds to timings and remarks of its own, and frees what its stages hold. */
+/** Runs part of a job with timings and remarks of its own, and frees what its stages hold. */
 export async function withPart<T>(parent: Omit<JobContext, 'timed' | 'onEnd'>, part: Job<T>): Promise<T> {
   const endings: (() => Promise<unknown>)[] = [];
   const timings = [...parent.timings];
@@ -80,7 +80,7 @@ export async function withPart<T>(parent: Omit<JobContext, 'timed' | 'onEnd'>, p
   }
 }
 
-/** One that fails keeps none of the others from being done. */
+/** A failing one does not stop the others. */
 async function endAll([end, ...others]: readonly (() => Promise<unknown>)[]): Promise<void> {
   try {
     await end?.();

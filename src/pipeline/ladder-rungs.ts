@@ -8,7 +8,7 @@ export interface Rung {
   readonly name: string;
 }
 
-/** Decimals of a percentage beyond which two sparsities are one. */
+/** Decimals of a percentage; sparsities that differ in later ones are equal. */
 const NAME_DECIMALS = 4;
 
 /**
@@ -24,7 +24,7 @@ export function nameRungs(sparsities: readonly number[]): readonly Rung[] {
   return rungs;
 }
 
-/** Percent, without what binary fractions add: 0.07 -> `7`. */
+/** Percent, without rounding errors of binary fractions: 0.07 -> `7`. */
 export function rungName(sparsity: number): string {
   return String(Number((sparsity * 100).toFixed(NAME_DECIMALS)));
 }

@@ -16,8 +16,8 @@ export interface WindowScreening {
 
 /**
  * Leaves out windows whose first token the model cannot begin with: one whose embedding is zero gives NaN there in some models
- * (linear attention with L2 norms), and so does all that follows it. Such a token is known by its row of the embedding table, so that
- * nothing runs for windows that begin with another one.
+ * (linear attention with L2 norms), and so does all that follows it. The embedding table's rows identify such tokens, so windows that begin with
+ * another one need no run.
  * @throws NumericalError where no window is left.
  */
 export async function leaveOutUnreadable(
@@ -30,19 +30,19 @@ export async function leaveOutUnreadable(
   for (const token of first) if (await hasZeroEmbedding(screening, token)) suspects.push(token);
   if (suspects.length === 0) return windows;
   const unreadable = await findUnreadable(screening, suspects);
-  const kept = windows.filter(([token = 0]) => !unreadable.has(token));
+  const readable = windows.filter(([token = 0]) => !unreadable.has(token));
   const tokens = `${unreadable.size === 1 ? 'token' : 'tokens'} ${[...unreadable].join(', ')}`;
-  if (kept.length === 0 && windows.length > 0)
+  if (readable.length === 0 && windows.length > 0)
     throw new NumericalError(
       `all ${windows.length} calibration windows begin with ${tokens}, whose embedding is zero, and the model gives NaN from there on; ` +
         'give other text (calibration.source), or set bos to false where the tokenizer puts it there',
     );
-  if (kept.length < windows.length)
+  if (readable.length < windows.length)
     remarks.push(
-      `${windows.length - kept.length} of ${windows.length} windows were left out: they begin with ${tokens}, whose embedding is zero, ` +
+      `${windows.length - readable.length} of ${windows.length} windows were left out: they begin with ${tokens}, whose embedding is zero, ` +
         'and the model gives NaN from there on',
     );
-  return kept;
+  return readable;
 }
 
 /** Whether a row of an embedding table is zero; not known, and so false, of tables that are not plain floats. */

@@ -25,14 +25,14 @@ export function variantFile({ modelFile, embeddings }: Folder, layout: FolderLay
   // genai names its one model in its own document.
   if (layout === 'genai') return modelFile;
   const known = parseModelName(modelFile.slice(at))?.stem ?? 'model';
-  // transformers.js looks for `model`, but where an embedding model of its own stands in front.
+  // transformers.js looks for `model`, but where there is a separate embedding model.
   const stem = embeddings === undefined && known.startsWith('decoder_') ? 'model' : known;
   // An embedding model remains where it lies, and is looked for next to the decoder.
   const inside = at === 0 && embeddings === undefined ? 'onnx/' : modelFile.slice(0, at);
   return `${inside}${stem}${DTYPES[dtype].suffix}.onnx`;
 }
 
-/** A folder of a result as seen from the result's own, and the dtypes in it. */
+/** A folder of a result, relative to the result's own, and the dtypes in it. */
 export interface DtypeFolder {
   /** Empty: the result's own. */
   readonly inside: string;
@@ -58,8 +58,8 @@ export interface WrittenVariant {
 }
 
 /**
- * Has config.json say which model is opened by default, the first, what type each one's cache has, and where each one's weights
- * lie, for transformers.js. Where an embedding model stands in front, each part's dtype is named.
+ * Writes into config.json which model is opened by default, the first, what type each one's cache has, and where each one's weights
+ * lie, for transformers.js. With a separate embedding model, each part's dtype is named.
  * @param embeddings The embedding model's file.
  */
 export function writeDtypeConfig(
@@ -119,9 +119,9 @@ export interface WrittenModel {
 }
 
 /**
- * Has config.json say which dtype the one model is in that lies there, and in how many files its weights lie: transformers.js looks
- * for `q8` in WebAssembly and for no external data, unless it is told otherwise. Models under names of their own, and of several
- * parts, are said nothing of.
+ * Writes into config.json the dtype of the only model, and in how many files its weights lie: transformers.js looks
+ * for `q8` in WebAssembly and for no external data, unless config.json says otherwise. Models with other names, or of several parts, get
+ * no entry.
  */
 export function stateOwnDtype(config: JsonObject, { modelFile, external }: WrittenModel): JsonObject {
   const js = Object(config['transformers.js_config']) as JsonObject;

@@ -88,11 +88,11 @@ export async function openSession(engine: Engine, folder: ModelFolder): Promise<
   }
 }
 
-/** A model that no file holds, in its codes where it has any. */
+/** A model in memory, with its codes where it has any. */
 const openChanged = (engine: Engine, model: OnnxModel): Promise<Session> =>
   compileInPlace(engine, (model.embeddingPrefix === undefined ? model.coded : undefined) ?? model);
 
-/** Until a session has run, its errors speak of the model; later ones, of what is fed. */
+/** Errors of the first run are about the model; later ones, about its inputs. */
 function explainFirstRun(session: Session, unrunnable: UnrunnableModel): Session {
   let hasRun = false;
   return {

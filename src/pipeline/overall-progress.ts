@@ -1,7 +1,7 @@
 import { sum } from '../linalg/sum.js';
 import type { Progress } from '../progress.js';
 
-/** A step that a job is expected to take. Several steps may be of one stage: they are told apart by their order. */
+/** A step that a job is expected to take. Several steps may be of one stage: their order distinguishes them. */
 export interface ExpectedStep {
   readonly stage: string;
   /** Time that it is expected to take. Only ratios matter once the job has begun. */
@@ -10,7 +10,7 @@ export interface ExpectedStep {
   readonly from?: number;
 }
 
-/** Tells from the steps of a job how much of it is done, and how long the rest takes. */
+/** Computes from the steps of a job the fraction done and the remaining time. */
 export interface OverallProgress {
   /** Sets the steps that the job will take, in their order; those that it has taken already count as done. */
   expect(steps: readonly ExpectedStep[]): void;
@@ -18,7 +18,7 @@ export interface OverallProgress {
   add(progress: Progress): Progress;
 }
 
-/** The end is reached when the job says so, and not before. */
+/** Only the job itself reports the end. */
 const MOST = 0.995;
 /**
  * Weight of what is known of a step's speed relative to what the step itself has shown, as a fraction of the step: so many ticks of it,
@@ -146,7 +146,7 @@ export function createOverallProgress(now: () => number): OverallProgress {
     };
   }
 
-  /** Whether the estimates of the entire job's time have come to rest. */
+  /** Whether the estimates of the entire job's time are stable. */
   function isStable(at: number, totalMs: number): boolean {
     const elapsed = at - startedAt;
     const from = at - Math.max(STABLE.windowMs, STABLE.windowFraction * elapsed);
@@ -211,7 +211,7 @@ export function createOverallProgress(now: () => number): OverallProgress {
   };
 }
 
-/** Of what the step has to do, the share that is left. */
+/** Remaining share of the step. */
 const shareLeft = ({ from = 0, last }: OpenStep): number =>
   from < 1 ? Math.min(1, (1 - last.fraction) / (1 - from)) : 0;
 

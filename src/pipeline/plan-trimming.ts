@@ -76,7 +76,7 @@ export function planTrimming(
 /** Columns of codes that kernels multiply together. */
 const CODED_MULTIPLE = 4;
 
-/** Lets an abortion arrive. */
+/** Yields, so that an abort signal can fire. */
 const nextTurn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 0));
 
 async function openGraph(context: JobContext, path: string, part: GraphPart): Promise<TracedGraph> {
@@ -106,9 +106,12 @@ async function openParts(
   decoder: OnnxModel,
 ): Promise<ReadonlyMap<string, TracedGraph>> {
   const { files } = context.platform;
-  const { kept } = await listSideFiles(files, folder, new Set([folder.modelFile]));
+  const { included } = await listSideFiles(files, folder, new Set([folder.modelFile]));
   const named = folder.embeddings === undefined ? undefined : files.relative(folder.root, folder.embeddings);
-  const paths = new Set([...kept.filter((path) => isPart(path) && path.endsWith('.onnx')), ...(named ? [named] : [])]);
+  const paths = new Set([
+    ...included.filter((path) => isPart(path) && path.endsWith('.onnx')),
+    ...(named ? [named] : []),
+  ]);
   const head = [...paths].find((path) => HEAD_FILES.test(path));
   if (head !== undefined)
     throw new UnsupportedModelError(`${head} is an LM head in a file of its own; export it with its decoder`);

@@ -24,7 +24,7 @@ import type { Stages } from './stages.js';
 export interface JobRequest {
   readonly stages: Pick<Stages, 'load' | 'analyse' | 'calibrate'>;
   readonly folder: ModelFolder;
-  /** A float model whose weights stand in for those of a quantised one. */
+  /** A float model whose weights replace those of a quantised one. */
   readonly floats?: ModelFolder | undefined;
   readonly options: ResolvedOptions;
   /** Absent: the run needs no windows, since it has statistics. */
@@ -34,7 +34,7 @@ export interface JobRequest {
   readonly stopHealing?: boolean | undefined;
   /** Tokens of texts that the result will be measured on. */
   readonly evaluated?: readonly Int32Array[] | undefined;
-  /** Whether FFN widths are kept at multiples of the blocks that the model came in. Default false. */
+  /** Whether FFN widths stay multiples of the block size of the quantised model. Default false. */
   readonly keepsBlocks?: boolean;
   /** Whether windows are needed even where pruning reads none. Default false. */
   readonly readsTokens?: boolean;
@@ -49,7 +49,7 @@ export interface JobRequest {
   readonly checkFreeSpace?: (denseBytes: number, analysed: AnalysedModel) => Promise<void>;
 }
 
-/** A model that stands ready: loaded, understood, with its calibration windows. */
+/** A model that is loaded and analysed, with its calibration windows. */
 export interface PreparedJob {
   readonly job: Omit<PruneJob, 'store'>;
   /** Absent for methods that read no token. */

@@ -12,7 +12,7 @@ import type { JobContext } from './job-context.js';
 import { openLanguageModel } from './open-language-model.js';
 import { explainTooLarge } from './refuse-too-large.js';
 
-/** Logits of the dense model that wait to be compared, at most, in bytes; but never fewer windows than tell how they scatter. */
+/** Logits of the dense model that are held for comparison, in bytes, at most; but never fewer windows than a standard error needs. */
 const MOST_LOGITS = 2 ** 29;
 const LEAST_WINDOWS = 3;
 
@@ -27,7 +27,7 @@ export interface DensePredictions {
   readonly predictions: ReferencePredictions;
 }
 
-/** Reads held-out windows with the dense model, the first time that it is asked. */
+/** Runs the dense model on held-out windows, on the first call. */
 export interface QualityReference {
   /**
    * @param onWindow called after each window that is read now, with their number

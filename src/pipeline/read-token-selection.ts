@@ -76,9 +76,9 @@ const TEMPLATES = /^(chat_template[\w-]*\.jinja|additional_chat_templates\/[^/]+
 /** Chat templates in the tokenizer's configuration, and in files of their own. */
 async function readTemplates(folder: ModelFolder, tokenizerConfig: JsonObject): Promise<readonly string[]> {
   const { files } = folder.platform;
-  const { kept } = await listSideFiles(files, folder, new Set());
+  const { included } = await listSideFiles(files, folder, new Set());
   const found = [...templatesOf(tokenizerConfig)];
-  for (const path of kept) {
+  for (const path of included) {
     if (TEMPLATES.test(path)) found.push(await readText(files, files.resolve(folder.root, path), 'chat template'));
     else if (path === 'chat_template.json')
       found.push(...templatesOf(parseJson(await readText(files, files.resolve(folder.root, path), 'chat template'))));

@@ -21,8 +21,8 @@ export function mendDocuments(
   { detected }: AnalysedModel,
   { model, modules }: Pick<PruneOutcome, 'model'> & { readonly modules: readonly ModuleCut[] },
 ): Record<string, JsonObject> {
-  const kept = new Map(modules.map((cut) => [cut.module.index, cut]));
-  return documentsOf(folder, model, blockWidths(detected.layout, kept));
+  const cuts = new Map(modules.map((cut) => [cut.module.index, cut]));
+  return documentsOf(folder, model, blockWidths(detected.layout, cuts));
 }
 
 /** The folder's JSON files as they fit a model of such widths; without widths those remain as they are. */

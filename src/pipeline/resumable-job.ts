@@ -40,7 +40,7 @@ export interface StartedJob<Opened, Prepared, Found> {
 
 /** A call that finds what it made before, resumes an unfinished run, or starts again. */
 export interface ResumableJob<Opened extends OpenedModels, Prepared, Found, Result> {
-  /** Name of the call. Absent: the work is short, and nothing of it is kept. */
+  /** Name of the call. Absent: the work is short, and has no checkpoints. */
   readonly call: string | undefined;
   readonly request: ResumableRequest;
   /** The output, as the user named it. Absent: there are no checkpoints. */
@@ -131,9 +131,9 @@ export const UNCHECKED = 'an earlier run made this without a certificate; force 
 export const UNMEASURED =
   'an earlier run made this without measuring its quality; force (--force) makes it again and measures it, eval measures it as it is';
 
-/** Where a run keeps what it has finished. */
+/** Where a run saves its checkpoints. */
 export interface RunJournal {
-  /** As the user named what it makes; absent: nothing is kept. */
+  /** As the user named what it makes; absent: no checkpoints. */
   readonly output: string | undefined;
   /** See `runKey`. */
   readonly key: string | undefined;
@@ -161,7 +161,7 @@ export async function withJournal<T>(
       { ...context, platform, workspace, journal: run === undefined ? undefined : journal, run },
       async (own) => {
         if (found === 'same')
-          own.notes.push(`resumed from what ${folder} kept of an interrupted run: times are of the rest`);
+          own.notes.push(`resumed from checkpoints of an interrupted run in ${folder}: times are of the rest`);
         if (found === 'other' && resume)
           own.notes.push(
             `${folder} was of a run with another model, options or version, so this one started from the beginning`,
@@ -180,7 +180,7 @@ export async function withJournal<T>(
 }
 
 /**
- * Whether the same run would end in the same error on any machine, so that nothing need be kept for it: its model cannot be
+ * Whether the same run would end in the same error on any machine, so that its checkpoints can be deleted: its model cannot be
  * pruned, or holds NaN. A file that cannot be read, an engine that fails, a limit, a full disk or too little memory may be the
  * machine's fault, also where they are the cause of an error about the model.
  */
@@ -200,11 +200,11 @@ export async function hasEarlierRun(
   { platform: { files, hasUnfinishedRun } }: JobContext,
   outputs: readonly string[],
 ): Promise<boolean> {
-  let isKept = false;
-  // One after the other: each looks into a folder that only one may work in.
-  for (const path of new Set(outputs)) if (await hasUnfinishedRun?.(path)) isKept = true;
+  let isSaved = false;
+  // One after the other: each opens a folder that only one may use.
+  for (const path of new Set(outputs)) if (await hasUnfinishedRun?.(path)) isSaved = true;
   const runs = await Promise.all(outputs.map((out) => runOf(files, out)));
-  return isKept || runs.some((run) => run !== undefined);
+  return isSaved || runs.some((run) => run !== undefined);
 }
 
 /** Whether a run of the same key has made a folder, which still holds what was written. */

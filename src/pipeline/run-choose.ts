@@ -127,7 +127,7 @@ export async function runChoose(platform: Platform, request: ChooseRequest): Pro
   return { models: measured, recommended, promptLength: speeds.promptLength };
 }
 
-/** For checks that go by no size. */
+/** For checks that need no size. */
 const ANY_SIZE = '1GB';
 
 /** Sizes that are tried where none are named: one between q8 and q4, and two below; without bits, two below the dense model. */
@@ -142,7 +142,7 @@ export function defaultSizes(
   return [between, ...(reachesLess ? below(q4.bytes.after) : [])];
 }
 
-/** The smallest model that loses no more than may be lost, else the one that loses least. */
+/** The smallest model within the allowed loss, else the one with the least loss. */
 export function recommend(models: readonly MeasuredChoice[], mostLoss: number): MeasuredChoice {
   const [dense, ...others] = models as readonly [MeasuredChoice, ...MeasuredChoice[]];
   const fine = others.filter(({ bitsPerByte }) => bitsPerByte <= dense.bitsPerByte * (1 + mostLoss));

@@ -63,9 +63,9 @@ export interface HealRequest extends JobControl, SourceOptions, ReadingOptions, 
   readonly certify?: boolean | undefined;
   /** Seeds the windows that the dense model writes. Default 0. */
   readonly seed?: number | undefined;
-  /** Resume from what the same run kept in `<out>.partial` when it was cut off. Default true. */
+  /** Resume from the checkpoints of the same run in `<out>.partial`. Default true. */
   readonly resume?: boolean | undefined;
-  /** Take the best weights that the same run had kept when it was cut off, and train no further. Default false. */
+  /** Take the best weights from the checkpoint of the same run, and train no further. Default false. */
   readonly stopHealing?: boolean | undefined;
 }
 

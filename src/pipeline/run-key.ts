@@ -43,7 +43,7 @@ const CONTROLS: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Names what a run makes, whatever its sparsity: two with the same key make the same bytes. It is a SHA-256 over the model's
+ * Key of a run's result without its sparsity: two runs with the same key make the same bytes. It is a SHA-256 over the model's
  * files, the options, the version of this library and what runs the graphs.
  * @returns undefined where the options hold code of the caller's, which has no name, or where runs begin again anyway.
  * @throws ModelFormatError when the model cannot be read.
@@ -53,7 +53,7 @@ export async function runKey(
   request: object & EngineChoice,
   { folders, engine, call, place, ...control }: KeyInput,
 ): Promise<string | undefined> {
-  // Nothing would resume from it, and hashing a model takes long there.
+  // No run would resume, and hashing a model takes long there.
   if (platform.openWorkspace === undefined) return undefined;
   const options = Object.entries(request).filter(([name, value]) => !CONTROLS.has(name) && !isSwitch(name, value));
   const text = nameValue(Object.fromEntries(options));

@@ -63,7 +63,7 @@ interface OpenShard {
 }
 
 /**
- * Merges the statistics of all shards of an observation. Sums are joined in pairs in the order of the shards, so that the order of the files
+ * Merges the statistics of all shards of an observation. Sums are added in pairs in the order of the shards, so that the order of the files
  * does not matter. Nothing as large as a Gram matrix is in memory.
  * @throws OptionError naming a shard that is missing, doubled, or of another observation; ModelFormatError naming a damaged file.
  */
@@ -239,17 +239,17 @@ async function joinWindows(shards: readonly OpenShard[]): Promise<TensorHandle> 
   return bytesHandle({ dataType: TENSOR_TYPES.int, dims }, bytes);
 }
 
-const keptOf = ({ tensors, place }: OpenShard) => ({ tensors, files: place });
+const tensorsOf = ({ tensors, place }: OpenShard) => ({ tensors, files: place });
 
 async function readMeans(shard: OpenShard, name: string, dims: readonly number[]): Promise<WeightedMeans> {
-  return { tokenCount: shard.tokenCount, values: await readDoubles(name, dims, keptOf(shard)) };
+  return { tokenCount: shard.tokenCount, values: await readDoubles(name, dims, tensorsOf(shard)) };
 }
 
 async function readMoments(shard: OpenShard, names: ReturnType<typeof sumNames>): Promise<WeightedMoments> {
   const dims = shard.tensors.get(names.mean)?.dims ?? [];
   const [mean, variance] = [
-    await readDoubles(names.mean, dims, keptOf(shard)),
-    await readDoubles(names.variance, dims, keptOf(shard)),
+    await readDoubles(names.mean, dims, tensorsOf(shard)),
+    await readDoubles(names.variance, dims, tensorsOf(shard)),
   ];
   return { tokenCount: shard.tokenCount, mean, variance };
 }
@@ -300,6 +300,8 @@ async function readPart(shard: OpenShard, { name, means, start, count, dims }: P
   const invalid = values.find((value) => !Number.isFinite(value));
   if (invalid !== undefined) throw damaged('statistics', `${place.tensors}: tensor "${name}" holds ${invalid}`);
   const mean =
-    means === undefined ? new Float64Array(0) : await readDoubles(means, tensors.get(means)?.dims ?? [], keptOf(shard));
+    means === undefined
+      ? new Float64Array(0)
+      : await readDoubles(means, tensors.get(means)?.dims ?? [], tensorsOf(shard));
   return { tokenCount, mean, start, values };
 }

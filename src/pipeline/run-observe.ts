@@ -43,9 +43,9 @@ export interface ObserveRequest
   readonly shard?: string | undefined;
   /** Replace statistics that exist. Default false. */
   readonly force?: boolean | undefined;
-  /** Resume from what the same run kept in `<out>.partial` when it was cut off. Default true. */
+  /** Resume from the checkpoints of the same run in `<out>.partial`. Default true. */
   readonly resume?: boolean | undefined;
-  /** Which tokens the model is watched on; as for `prune`. */
+  /** Calibration tokens; as for `prune`. */
   readonly calibration?: CalibrationOptions | undefined;
 }
 

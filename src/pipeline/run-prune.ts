@@ -122,7 +122,7 @@ export interface PruneTarget {
   readonly finish: (reports: readonly PruneReport[]) => Promise<readonly PruneReport[]>;
 }
 
-/** Open; make what a run that was cut off has not made; evaluate. */
+/** Open; make the results that an interrupted run did not finish; evaluate. */
 export function pruneTo(
   platform: Platform,
   request: PruneRequest | LadderRequest,
@@ -184,7 +184,7 @@ type Reports = ReadonlyMap<number, PruneReport>;
 /** Results that the same run has made. */
 interface Finished {
   readonly reports: Reports;
-  /** Those of which no report was wanted, so that none is left to give back. */
+  /** Those written without a report. */
   readonly unreported: ReadonlySet<number>;
 }
 
@@ -427,7 +427,7 @@ interface MeasuredSource extends Pick<ResultSource, 'calibration' | 'settled' | 
   readonly measured: MeasuredModel | undefined;
 }
 
-/** Prune, save, certify, report. What was rewritten is kept in scratch space until it is saved. */
+/** Prune, save, certify, report. Rewritten weights are in scratch space until they are saved. */
 function makeResult(
   context: JobContext,
   { measured, ...source }: Omit<ResultSource, 'store'> & MeasuredSource,
@@ -444,7 +444,7 @@ function makeResult(
   });
 }
 
-/** Writes reports again that have grown since. */
+/** Writes reports again that have additions. */
 export async function rewriteReports(
   { files }: Platform,
   reports: readonly PruneReport[],

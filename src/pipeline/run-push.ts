@@ -19,7 +19,7 @@ import { WINDOWS_FILE } from '../storage/windows-file.js';
 import { formatReport, publicReport, REPORT_NAME } from '../storage/write-report.js';
 import { createOverallProgress } from './overall-progress.js';
 
-/** A result that shall lie on the Hugging Face Hub. */
+/** A result to upload to the Hugging Face Hub. */
 export interface PushRequest extends JobControl, OptionsOfFamilies<typeof PUSH> {}
 
 /** A folder on the Hub. */

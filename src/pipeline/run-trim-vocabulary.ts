@@ -73,7 +73,7 @@ export async function runTrimVocabulary(
     },
     prepare: (context, { folders: [folder] }) => planTrimming(context, folder!, request),
     keyed({ chosen }) {
-      // The tokens stand for whatever files they were chosen by.
+      // The key has the chosen tokens in place of the files that they came from.
       const { vocabulary: _, texts: __, ...settings } = request;
       return { ...settings, kept: chosen.keep };
     },

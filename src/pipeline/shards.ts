@@ -9,7 +9,7 @@ export interface Shard {
   readonly count: number;
 }
 
-/** @param name such as `2/4` @throws OptionError for a part that there is not. */
+/** @param name such as `2/4` @throws OptionError for an invalid part. */
 export function parseShard(name: string): Shard {
   const [index = 0, count] = name.split('/').map(Number);
   if (count === undefined) throw refusal('shard', `is ${name}; expected a part of several, such as 1/${name}`);
@@ -27,7 +27,7 @@ export function refuseGroups({ grouping, methodName }: ResolvedOptions): void {
   );
 }
 
-/** A job on the windows of a shard: complete batches, so that they round as those of an observation without shards. @throws OptionError */
+/** A job on the windows of a shard: complete batches, so that rounding is as without shards. @throws OptionError */
 export function takeShard(
   job: Omit<PruneJob, 'store'>,
   { index, count }: Shard,

@@ -32,10 +32,10 @@ export const STAGES = {
 
 export type Stages = typeof STAGES;
 
-/** Stages of one's own in place of some. */
+/** Custom stages. */
 export interface StagesOption<Name extends keyof Stages = keyof Stages> {
   /**
-   * Stages to run in place of the library's, by name: each gets what that one gets, and gives what it gives.
+   * Stages to run in place of the library's, by name: each has the same input and output.
    * @example
    * await prune({ ...request, stages: { certify: { name: 'certify', run: async () => undefined } } });
    */

@@ -29,7 +29,7 @@ export interface TrimmedFolder {
   readonly report: VocabularyReport;
   /** Old ids by new ones. */
   readonly keep: Int32Array;
-  /** The end of the user's text, of which no token remains for its own sake; absent where there is no such text. */
+  /** The last quarter of the user's text, which adds no tokens; absent without a text. */
   readonly unseen?: string | undefined;
 }
 
@@ -47,7 +47,7 @@ export async function trimInMemory(
   const tokenizer = text === undefined ? undefined : await requireTokenizer(folder, 'trimming a vocabulary');
   const parts = text === undefined ? undefined : await splitText(platform.files, text, tokenizer!);
   const seen = options.vocabulary === undefined ? parts?.seen : undefined;
-  // What is said of the model's files is said when it is loaded.
+  // Remarks about the model's files are made when it is loaded.
   const plan = await planTrimming({ ...context, remarks: [] }, folder, { ...options, seen });
   const { ids, report } = await cutGraphs(plan);
   const { documents, stale } = await rewriteDocuments(plan, ids);

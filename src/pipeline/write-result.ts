@@ -79,7 +79,7 @@ export interface WriteRequest {
 /** Inputs of a result. */
 export interface ResultSource extends PreparedJob {
   readonly folder: ModelFolder;
-  /** Keeps codes until the result is saved. */
+  /** Store of codes until the result is saved. */
   readonly store: StoreTensor;
   /** Statistics that replaced measuring the model. */
   readonly statistics?: StatisticsReport | undefined;
@@ -99,8 +99,8 @@ export interface ResultVocabulary {
 }
 
 /**
- * Quantise, save, certify, report; a dry run only counts the model's bytes. Nothing is left of a folder when it fails. Where
- * several dtypes get folders of their own in it, the first one's report is given back.
+ * Quantise, save, certify, report; a dry run only counts the model's bytes. A failure leaves no folder. With a folder for each
+ * dtype, the first one's report is returned.
  */
 export async function writeResult(
   context: JobContext,
@@ -117,7 +117,7 @@ export async function writeResult(
   const recipe = unsaid === undefined ? places.recipe : undefined;
   if (places.recipe !== recipe) remarks.push(`no recipe was written: ${unsaid}, which recipes cannot say yet`);
   const layout = layoutOf(folder, quantisation.layout);
-  // Of a run with this key that was not cut short another result is to be expected.
+  // A run with this key that trains to the end makes another result.
   const own = outcome.healing?.stopped ? undefined : keyAt(platform, run, [amountOf(places)]);
   const topActivations = await measureTopActivations(context, source, outcome, request);
   const parts: PreparedFolder[] = [];
@@ -134,7 +134,7 @@ export async function writeResult(
     };
     parts.push(await prepareFolder(context, source, outcome, { ...part, places: { ...places, out: outside } }));
   }
-  // All else is written before the folder has its name: a run that finds it there has nothing left to do.
+  // All else is written before the folder is renamed: a run that finds it there is done.
   const fill = async (partial: string) => {
     const reports: PruneReport[] = [];
     for (const part of parts) reports.push(await part.fill(partial));
@@ -179,7 +179,7 @@ interface FolderRequest extends WriteRequest, DtypeFolder {
   readonly run: string | undefined;
 }
 
-/** A folder whose models stand ready. */
+/** A folder that is ready to be counted or written. */
 interface PreparedFolder {
   /** Only counts the bytes that it would take. */
   count(): Promise<PruneReport>;

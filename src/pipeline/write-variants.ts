@@ -40,7 +40,7 @@ export interface VariantsRequest {
   readonly dtypes: readonly DtypeName[];
 }
 
-/** Makes a result's variants, one for each dtype. */
+/** Writes a result's variants, one for each dtype. */
 export async function makeVariants(
   context: JobContext,
   stages: Pick<Stages, 'quantise'>,

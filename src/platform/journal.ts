@@ -1,14 +1,14 @@
 import type { ScratchFile } from '../runtime/tensor-store.js';
 
-/** Keeps what a long run has finished, so that the same run can resume where it was cut off. */
+/** Checkpoints of a long run, from which the same run can resume. */
 export interface Journal {
-  /** Whether anything whole was kept under a name. */
+  /** Whether there is a complete checkpoint of a name. */
   has(name: string): Promise<boolean>;
   /** The parts of a checkpoint; undefined where there is no complete one. */
   read(name: string): Promise<AsyncIterable<unknown> | undefined>;
   /**
-   * Keeps parts under a name in place of what was there: all of them, or none. When this returns they were taken, and the disk
-   * has them a little later, in the order of the writes.
+   * Saves parts under a name and replaces the earlier ones: all of them, or none. When this returns they are queued; they reach the
+   * disk a little later, in the order of the writes.
    * @param parts plain data, as structured clones take it: numbers, texts, typed arrays, lists, maps and objects of them; one may
    *   change when the next one is asked for
    * @param endsStage see `shouldCheckpoint`
@@ -16,7 +16,7 @@ export interface Journal {
    */
   write(name: string, parts: Parts, endsStage?: boolean): Promise<void>;
   /**
-   * Whether the run has gone on for so long that one more write, of so many bytes, leaves all of them short relative to it.
+   * Whether one more write, of so many bytes, keeps the time of all writes short relative to the run's.
    * @param endsStage what is written saves an entire stage: such writes are counted by themselves, and may cost more. Default false.
    */
   shouldCheckpoint(byteLength: number, endsStage?: boolean): boolean;
@@ -24,7 +24,7 @@ export interface Journal {
   settle(): Promise<void>;
   /** This journal with a prefix before all names. */
   within(scope: string): Journal;
-  /** Lets go of all that was kept within a scope. */
+  /** Deletes all checkpoints of a scope. */
   drop(scope: string): Promise<void>;
 }
 
@@ -80,7 +80,7 @@ function scoped(journal: Journal, scope: string): Journal {
   return own;
 }
 
-/** The one part of an entry; undefined where nothing whole was kept. */
+/** The one part of an entry; undefined where there is no complete one. */
 export async function readCheckpoint<T>(journal: Journal | undefined, name: string): Promise<T | undefined> {
   for await (const part of (await journal?.read(name)) ?? []) return part as T;
   return undefined;
@@ -108,7 +108,7 @@ export async function checkpoint<T>(
   return made;
 }
 
-/** A folder next to what a run makes, for what is not complete. */
+/** A folder next to the output for incomplete results and checkpoints. */
 export interface Workspace {
   readonly journal: Journal;
   /** Nothing was there; files of the same run, which it resumes from; or those of another run, which were removed. */
@@ -117,11 +117,11 @@ export interface Workspace {
   readonly folder: string;
   /** Path of the output that it is of, links resolved. */
   readonly target: string;
-  /** @throws OptionError when another machine has taken it over, since this one gave no sign of life. */
+  /** @throws OptionError when another machine has taken it over, since this one's heartbeat stopped. */
   check(): Promise<void>;
   /** Makes scratch space next to the output, see `Platform.createScratch`. Absent: it lies where the platform has it. */
   createScratch?(): Promise<ScratchFile>;
-  /** Lets go of the folder: it goes when nothing is to resume from it, or nothing was kept in it. */
+  /** Releases the folder, and deletes it unless a run can resume from checkpoints in it. */
   close(isOver: boolean): Promise<void>;
 }
 

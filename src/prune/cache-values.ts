@@ -4,7 +4,7 @@ import type { PruneContext } from './prune-context.js';
 /** Beyond this, values are computed again instead. */
 const CACHE_LIMIT_BYTES = 512 * 2 ** 20;
 
-/** Has values of a runner's current stage kept, so that later runs start from them, where all of them are small enough. */
+/** Caches values of a runner's current stage, so that later runs start from them, where all of them are small enough. */
 export function cacheValues(
   { batches }: Pick<PruneContext, 'batches'>,
   runner: BlockRunner,

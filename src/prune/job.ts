@@ -28,7 +28,7 @@ export interface PruneJob {
   readonly store: StoreTensor;
   /** Makes a place where the hidden states of `windowCount` windows wait, of one block (the default) or of several at once. */
   createStore(windowCount: number, blockCount?: number): TensorStore | Promise<TensorStore>;
-  /** Keeps what the run has finished. Absent: nothing is kept. */
+  /** Checkpoints of the run. Absent: none are saved. */
   readonly journal?: Journal | undefined;
   /** Windows for healing; absent: the last of the job's own windows are held out. */
   readonly healing?: HealingSource | undefined;
@@ -47,7 +47,7 @@ export interface HealingSource {
   readonly stop?: boolean | undefined;
 }
 
-/** One module after pruning: the remaining units, and what came of it. */
+/** One module after pruning: the remaining units, and the result. */
 export interface ModuleOutcome extends ModuleCut {
   /** Loss of the output map's result on the calibration tokens; absent for methods that read none. */
   readonly error?: OutputError | undefined;
@@ -76,7 +76,7 @@ export function joinTimings(...lists: readonly (readonly StageTiming[])[]): Stag
   return [...sums].map(([stage, ms]) => ({ stage, ms }));
 }
 
-/** The pruned model and what happened on the way. */
+/** The pruned model, with measurements and remarks. */
 export interface PruneOutcome extends ModelChange {
   readonly model: OnnxModel;
   readonly modules: readonly ModuleOutcome[];

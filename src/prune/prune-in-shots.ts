@@ -82,9 +82,9 @@ function roundOptions({ options, analysed: dense }: PruneJob, { analysed }: Shot
   for (const pair of chosen) {
     const fixed = lostToHeads(pair) ? 0 : fixedSparsity(pair.module, options, dense.detected.layout.modules);
     if (fixed === undefined) continue;
-    const kept = (1 - (fixed * shot) / shots) * (pair.module.unitCount / pair.now.unitCount);
+    const remaining = (1 - (fixed * shot) / shots) * (pair.module.unitCount / pair.now.unitCount);
     const { block, kind } = pair.module;
-    blockSparsity.set(block, { ...blockSparsity.get(block), [kind]: Math.max(0, 1 - kept) });
+    blockSparsity.set(block, { ...blockSparsity.get(block), [kind]: Math.max(0, 1 - remaining) });
   }
   const widthOf = new Map(pairs.map(({ module }) => [module.index, denseWidth(module)]));
   return {

@@ -42,7 +42,7 @@ export async function pruneModel(job: PruneJob, extras: PruneExtras = {}): Promi
 export interface MeasuredResult
   extends PruneExtras,
     Partial<Pick<PruneJob, 'store'> & Pick<ResolvedOptions, 'sparsity' | 'allocation'>> {
-  /** How many came before it, for the names of what is kept. Default 0. */
+  /** How many came before it, for the names of checkpoints. Default 0. */
   readonly index?: number | undefined;
 }
 

@@ -2,29 +2,29 @@ import { type Journal, readCheckpoint } from '../platform/journal.js';
 import type { BlockRunner } from '../runtime/block-runner.js';
 import type { ContextPlace, PruneContext } from './prune-context.js';
 
-/** The first part of the entry of where a loop over the segments stands; what its runner saved follows. */
+/** First part of the entry with the position of a loop over the segments; the runner's state follows. */
 interface Place extends ContextPlace {
-  /** Segment that comes next. */
+  /** Next segment. */
   readonly segment: number;
-  /** Segments before it that something came of. */
-  readonly kept: readonly number[];
+  /** Segments before it with a result. */
+  readonly saved: readonly number[];
   readonly remarks: readonly string[];
 }
 
 const PLACE = 'place';
 const entryOf = (segment: number): string => `segment-${segment}`;
 
-/** Keeps what a loop over the segments has done, so that a run that was cut off can resume behind it. */
+/** Checkpoints of a loop over the segments, so that an interrupted run can resume. */
 export interface SegmentCheckpoint {
   /** Segment to resume at; results of those before it were saved. */
   readonly start: number;
   /** Entries of the segments before `start`, in order. */
   added(): AsyncGenerator<unknown>;
-  /** Has context and runner stand where they stood. */
+  /** Restores context and runner. */
   restore(runner: BlockRunner | undefined): Promise<void>;
-  /** Takes what came of a segment. */
+  /** Adds the result of a segment, which the next checkpoint saves. */
   add(segment: number, work: SegmentWork): void;
-  /** Is called between two segments: writes down where the run stands, when that is due. */
+  /** Called between two segments; saves a checkpoint from time to time. */
   settle(segment: number, runner: BlockRunner | undefined): Promise<void>;
 }
 
@@ -36,16 +36,16 @@ export interface SegmentWork {
   parts(): Promise<readonly unknown[]>;
 }
 
-/** Without a journal nothing is kept. */
+/** Without a journal there are no checkpoints. */
 export async function openSegmentCheckpoint(context: PruneContext): Promise<SegmentCheckpoint> {
   const { journal } = context.job;
   const place = await readPlace(journal);
-  const kept = [...(place?.kept ?? [])];
+  const saved = [...(place?.saved ?? [])];
   let pending: (SegmentWork & { readonly segment: number })[] = [];
   return {
     start: place?.segment ?? 0,
     async *added() {
-      for (const segment of place?.kept ?? []) yield* (await journal!.read(entryOf(segment)))!;
+      for (const segment of place?.saved ?? []) yield* (await journal!.read(entryOf(segment)))!;
     },
     async restore(runner) {
       if (journal === undefined || place === undefined) return;
@@ -59,18 +59,18 @@ export async function openSegmentCheckpoint(context: PruneContext): Promise<Segm
       const byteLength = pending.reduce((sum, work) => sum + work.byteLength, runner?.savedBytes ?? 0);
       if (journal === undefined || !journal.shouldCheckpoint(byteLength)) return;
       for (const work of pending) await journal.write(entryOf(work.segment), partsOf(work));
-      kept.push(...pending.map((work) => work.segment));
+      saved.push(...pending.map((work) => work.segment));
       pending = [];
-      const facts = { segment, kept: [...kept], remarks: [...context.remarks], ...context.passed() };
+      const facts = { segment, saved: [...saved], remarks: [...context.remarks], ...context.passed() };
       await journal.write(PLACE, placeParts(facts, runner));
     },
   };
 }
 
-/** Undefined where there is none, or something is lost of what came before it. */
+/** Undefined where there is none, or an earlier segment's entry is missing. */
 async function readPlace(journal: Journal | undefined): Promise<Place | undefined> {
   const place = await readCheckpoint<Place>(journal, PLACE);
-  for (const segment of place?.kept ?? []) if (!(await journal!.has(entryOf(segment)))) return undefined;
+  for (const segment of place?.saved ?? []) if (!(await journal!.has(entryOf(segment)))) return undefined;
   return place;
 }
 

@@ -12,7 +12,7 @@ import { startContext } from './prune-context.js';
 /** Top activations of a module's units: energies at its output, in the dense model. */
 export interface ModuleActivations {
   /** `[tokens]`: sum over remaining units, and over those that left, of `||W_:j||² h_j²`. */
-  readonly kept: Float64Array;
+  readonly remaining: Float64Array;
   readonly removed: Float64Array;
 }
 
@@ -52,7 +52,7 @@ export async function topActivations(
       const meters: EnergyMeter[] = [];
       for (const cut of measured.filter(({ module }) => module.segment === segment)) {
         const activations: ModuleActivations = {
-          kept: new Float64Array(windows.length * windowLength),
+          remaining: new Float64Array(windows.length * windowLength),
           removed: new Float64Array(windows.length * windowLength),
         };
         const energy = columnSums(await readLinearWeight(job.model, cut.module.output), 'squares');
@@ -87,16 +87,16 @@ function readEnergies(meters: readonly EnergyMeter[]): StageReads {
 
 /** @param channels `[B, S, channels]` */
 function addEnergies({ activations, cut, energy }: EnergyMeter, channels: Tensor, firstToken: number): void {
-  const { kept, removed } = activations;
+  const { remaining, removed } = activations;
   const { module, keep } = cut;
-  const remaining = new Uint8Array(module.unitCount);
-  for (const unit of keep) remaining[unit] = 1;
+  const remains = new Uint8Array(module.unitCount);
+  for (const unit of keep) remains[unit] = 1;
   const values = tensorFloats(channels, `the inputs of ${module.kind} ${module.block}`);
   const width = energy.length;
   for (let token = 0; token * width < values.length; token++) {
     for (let channel = 0; channel < width; channel++) {
       const value = values[token * width + channel]!;
-      const sums = remaining[module.unitOfChannel[channel]!] === 1 ? kept : removed;
+      const sums = remains[module.unitOfChannel[channel]!] === 1 ? remaining : removed;
       sums[firstToken + token]! += energy[channel]! * value * value;
     }
   }

@@ -12,7 +12,7 @@ export interface BlockGrid {
   readonly hasZeroPoints: boolean;
   /** Type of the scales. */
   readonly scaleType: 'float32' | 'float16';
-  /** A table of levels that codes stand for, times the scale; absent: whole numbers. With one, blocks end where rows do. */
+  /** A codebook: levels of the codes, times the scale; absent: whole numbers. With one, blocks end where rows do. */
   readonly levels?: CodebookName | undefined;
 }
 
@@ -37,7 +37,7 @@ export interface BlockCodes {
 export const blockCount = (inCount: number, { blockSize }: Pick<BlockGrid, 'blockSize'>): number =>
   Math.ceil(inCount / blockSize);
 
-/** Codes with nothing in them yet. */
+/** Empty codes. */
 export function emptyCodes(grid: BlockGrid, outCount: number, inCount: number): BlockCodes {
   const blocks = blockCount(inCount, grid);
   const middle = 2 ** (grid.bits - 1);
@@ -51,7 +51,7 @@ export function emptyCodes(grid: BlockGrid, outCount: number, inCount: number): 
   };
 }
 
-/** A block's scale, and the code that stands for zero. */
+/** A block's scale, and the code of zero. */
 export interface BlockScale {
   readonly scale: number;
   readonly zeroPoint: number;
@@ -70,14 +70,14 @@ export interface BlockScales {
 /** Scales that blocks had before, by row and block. */
 export type KnownScales = (row: number, block: number) => BlockScale;
 
-/** Scale of numbers from `low` to `high`: of the entire range, as far as the grid's zero point can be moved. */
+/** Scale for numbers from `low` to `high`, within the range of the grid's zero point. */
 export function scaleOfRange(grid: BlockGrid, low: number, high: number): BlockScale {
   const { bits, hasZeroPoints, scaleType, levels } = grid;
   const middle = 1 << (bits - 1);
   const top = 2 * middle - 1;
   if (levels !== undefined) return { scale: storedScale(Math.max(-low, high), scaleType), zeroPoint: middle };
   if (!hasZeroPoints) {
-    // The side that reaches farther gets the level more that one side has.
+    // The longer side gets the extra level.
     const farthest = -low > high ? low : high;
     return { scale: storedScale(-farthest / middle, scaleType), zeroPoint: middle };
   }
@@ -87,7 +87,7 @@ export function scaleOfRange(grid: BlockGrid, low: number, high: number): BlockS
   return { scale, zeroPoint: Math.min(top, Math.max(0, Math.round(-least / scale))) };
 }
 
-/** The number nearest to a scale that its type has; 1 for blocks of zeros, since no runtime takes a scale of zero. */
+/** The number nearest to a scale that its type has; 1 for blocks of zeros, since no runtime accepts a scale of zero. */
 export function storedScale(scale: number, type: BlockGrid['scaleType']): number {
   const rounded = type === 'float16' ? toHalf(scale) : Math.fround(scale);
   return rounded === 0 ? 1 : rounded;
@@ -130,7 +130,7 @@ export interface WeightRows {
   readonly values: Float32Array;
 }
 
-/** Puts the codes of some rows into those of the weight. @see roundToNearest */
+/** Writes the codes of some rows into those of the weight. @see roundToNearest */
 export function roundRowsToNearest(result: BlockCodes, { first, values }: WeightRows, known?: KnownScales): void {
   const { grid, inCount } = result;
   const blocks = blockCount(inCount, grid);
@@ -169,7 +169,7 @@ function squaredError({ codeOf, levelOf }: Codec, values: Float32Array, scaled: 
   return sum;
 }
 
-/** Writes down a block's scale, and its zero point where it is not the middle. @throws NumericalError for NaN and infinity. */
+/** Stores a block's scale, and its zero point where it is not the middle. @throws NumericalError for NaN and infinity. */
 export function putScale(codes: BlockCodes, at: number, { scale, zeroPoint }: BlockScale): void {
   if (!Number.isFinite(scale)) {
     const blocks = blockCount(codes.inCount, codes.grid);
@@ -248,7 +248,7 @@ function dequantiseGroups({ grid, outCount, inCount, codes, scales, zeroPoints }
   return values;
 }
 
-/** How numbers and codes of a grid belong together. */
+/** Conversion between numbers and codes of a grid. */
 export interface Codec {
   /** The code nearest to a weight. */
   codeOf(value: number, scaled: BlockScale): number;

@@ -3,8 +3,8 @@ import type { BlockGrid, KnownScales } from './block-codes.js';
 import { blockOfInputs, quantisedSource, readBlockScales, type WeightCodes } from './coded-handle.js';
 
 /**
- * An order of the inputs that stay of a row in blocks, in which as many blocks as fit keep their own inputs, and so their scales:
- * those that most stay of. They are filled up with the inputs of the others.
+ * Orders the remaining inputs of a row so that as many blocks as fit keep their own inputs, and so their scales: those
+ * with the most remaining inputs. The inputs of the other blocks fill them up.
  * @param keep Inputs that stay, ascending.
  * @returns places in `keep`, in their new order
  */
@@ -33,7 +33,7 @@ export interface CutCodes {
   readonly inputs?: Int32Array | undefined;
 }
 
-/** The codes that a weight was cut from; undefined where it has none behind it, or was taken in their place. */
+/** The codes that a weight was cut from; undefined where it has none, or replaced them. */
 export function codesBeforeCut(handle: TensorHandle, inputAxis: 0 | 1): CutCodes | undefined {
   const own = quantisedSource(handle);
   if (own !== undefined) return own.isTaken ? undefined : { codes: own.codes };
@@ -48,7 +48,7 @@ export function codesBeforeCut(handle: TensorHandle, inputAxis: 0 | 1): CutCodes
 export function cutInputs(handle: TensorHandle, inputAxis: 0 | 1) {
   const { codes, inputs } = codesBeforeCut(handle, inputAxis) ?? {};
   if (codes === undefined || inputs === undefined) return undefined;
-  // Inputs that name their blocks lie in no order of those.
+  // With explicit block indices, inputs are in no block order.
   if (codes.form === 'blocks' && codes.stored.groups !== undefined) return undefined;
   const blockSize = blockOfInputs(codes, inputAxis);
   return blockSize > 1 ? { keep: inputs, blockSize } : undefined;
@@ -56,7 +56,7 @@ export function cutInputs(handle: TensorHandle, inputAxis: 0 | 1) {
 
 /**
  * The scales that most of each block's inputs had before they were cut.
- * @returns undefined where the codes stand on another grid
+ * @returns undefined where the codes have another grid
  */
 export async function scalesBeforeCut(
   { codes, rows, inputs }: CutCodes,

@@ -1,5 +1,5 @@
 /**
- * Levels that lie closer where weights are many, as fractions of a block's largest weight, by the code that stands for each.
+ * Levels that are denser where weights are frequent, by code, as fractions of a block's largest weight.
  * `nf4`: QLoRA (Dettmers et al., NeurIPS 2023, arXiv 2305.14314), appendix E. `fp4`: a sign, two bits of exponent and one of fraction,
  * over 12, with a small level in place of the subnormal one. Both as `com.microsoft.MatMulBnb4` has them.
  */

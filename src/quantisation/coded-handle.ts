@@ -10,25 +10,25 @@ import { DYNAMIC_BITS } from './write-dynamic.js';
 export type WeightCodes =
   /** `MatMulNBits`, `MatMulBnb4`, `GatherBlockQuantized`; what activations may be rounded to inside products, see `writeBlocks`. */
   | { readonly form: 'blocks'; readonly stored: StoredCodes; readonly accuracyLevel?: number }
-  /** Constants behind `DequantizeLinear`, or factors of products whose activations are rounded too (`MatMulInteger`). */
+  /** Constants read by `DequantizeLinear`, or factors of products with dynamically quantised activations (`MatMulInteger`). */
   | { readonly form: 'constants' | 'dynamic'; readonly linear: LinearCodes };
 
-/** A weight that stands for codes, or that took the place of some. */
+/** A float weight dequantised from codes, or one that replaced them. */
 export interface CodedHandle extends TensorHandle {
   readonly coded: {
     readonly codes: WeightCodes;
-    /** It is not what the codes stand for, but what they were made of. */
+    /** It holds the original floats, not the dequantised codes. */
     readonly isTaken?: true;
   };
 }
 
-/** The codes that a weight stands for, or was to be rounded to; undefined for plain floats. */
+/** The codes of a weight, or those it was rounded to; undefined for plain floats. */
 export const quantisedSource = (handle: TensorHandle | undefined): CodedHandle['coded'] | undefined =>
   handle !== undefined && 'coded' in handle ? (handle as CodedHandle).coded : undefined;
 
 /**
- * The codes that a weight stands for exactly, cut as it was cut.
- * @returns undefined where it is not what they stand for, or a cut went through blocks that share a scale.
+ * The codes whose exact values a weight has, cut as it was cut.
+ * @returns undefined where its values differ from theirs, or a cut went through blocks that share a scale.
  */
 export function exactCodes(handle: TensorHandle, inputAxis: 0 | 1): WeightCodes | undefined {
   const own = quantisedSource(handle);
@@ -47,7 +47,7 @@ export function exactCodes(handle: TensorHandle, inputAxis: 0 | 1): WeightCodes 
 
 /**
  * Reads the scales of codes as blocks of a grid.
- * @returns undefined where the codes stand on another grid
+ * @returns undefined where the codes have another grid
  */
 export async function readBlockScales(
   codes: WeightCodes,

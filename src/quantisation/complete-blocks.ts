@@ -4,14 +4,14 @@
  * @returns undefined where a block is broken
  */
 export function completeBlocks(keep: Int32Array, inCount: number, blockSize: number): Int32Array | undefined {
-  const kept: number[] = [];
+  const blocks: number[] = [];
   for (let at = 0; at < keep.length; ) {
     const first = keep[at]!;
     const width = Math.min(blockSize, inCount - first);
     if (first % blockSize > 0 || (width < blockSize && at + width < keep.length)) return undefined;
     for (let place = 0; place < width; place += 1) if (keep[at + place] !== first + place) return undefined;
-    kept.push(first / blockSize);
+    blocks.push(first / blockSize);
     at += width;
   }
-  return Int32Array.from(kept);
+  return Int32Array.from(blocks);
 }

@@ -22,7 +22,7 @@ import { checkRange } from '../onnx/tensor-handle.js';
 const SINGLE = dataTypeNumber('float');
 const HALF = dataTypeNumber('float16');
 
-/** Operators whose inner numbers leave the range or the precision of halves: squares, their means and roots, powers, angles. */
+/** Operators whose intermediate values exceed the range or precision of float16: squares, their means and roots, powers, angles. */
 const IN_SINGLE: ReadonlySet<string> = new Set([
   ...['Pow', 'ReduceMean', 'ReduceSum', 'ReduceSumSquare', 'ReduceL2', 'Sqrt', 'Reciprocal'],
   ...['Exp', 'Log', 'Sin', 'Cos', 'Range', 'CumSum'],
@@ -31,10 +31,10 @@ const IN_SINGLE: ReadonlySet<string> = new Set([
 /** Operators that look rows up in a table of weights. */
 const LOOKUPS: ReadonlySet<string> = new Set(['Gather', 'GatherND', 'GatherBlockQuantized']);
 
-/** Operators over codes, which the facts of a float model tell nothing of. */
+/** Operators over codes, which the facts of a float model do not cover. */
 const OVER_CODES: ReadonlySet<string> = new Set(['MatMulNBits', 'MatMulBnb4', 'GatherBlockQuantized']);
 
-/** Has every half of a model be a float32, in place: weights, constants, inputs, outputs and casts. */
+/** Converts a model from float16 to float32, in place: weights, constants, inputs, outputs and casts. */
 export function convertToSingle(model: OnnxModel): void {
   for (const [name, handle] of model.weights)
     if (isShortFloat(handle.dataType)) model.weights.set(name, retypedHandle(name, handle, SINGLE));
@@ -42,8 +42,8 @@ export function convertToSingle(model: OnnxModel): void {
 }
 
 /**
- * Has a float32 model compute in halves, in place, codes with scales in halves included: weights, activations and KV cache; logits stay float32. Squares, roots,
- * exponentials and angles stay float32, and so does what follows from positions and masks until it meets an activation.
+ * Converts a float32 model to float16, in place: weights, scales of codes, activations and KV cache; logits stay float32. Squares, roots,
+ * exponentials and angles stay float32, and so do values computed from positions and masks alone.
  *
  * @param facts Data types of the graph's values.
  * @throws NumericalError, when the weight is read, for one that halves cannot hold; UnsupportedModelError for branches that
@@ -88,7 +88,7 @@ export function convertToHalf(model: OnnxModel, facts: ValueFacts): void {
   graph.valueInfo = [];
 }
 
-/** Has inputs be of the types given again, in place: what another model hands over stays what it is. */
+/** Restores the given types of inputs, in place, where another model produces them. */
 export function restoreInputTypes(graph: GraphProto, types: ReadonlyMap<string, number>): void {
   for (const input of graph.input) {
     const [from, to] = [types.get(input.name), typeOf(input)];
@@ -116,7 +116,7 @@ function assignTypes(graph: GraphProto, facts: ValueFacts): Map<string, number> 
     const type = computedType(node, { index, types, isFloat });
     for (const value of node.output) if (value !== '' && isFloat(value)) types.set(value, type);
   }
-  // Constants follow those who read them; what both kinds read stays float32.
+  // Constants get the type of their readers; those with readers of both types stay float32.
   for (const node of index.nodes.toReversed()) {
     for (const value of node.output)
       if (index.constants.has(value) && isFloat(value)) types.set(value, typeForReaders(value));
@@ -163,12 +163,12 @@ function readType(node: NodeProto, types: ReadonlyMap<string, number>): number |
   return read.includes(HALF) ? HALF : read[0];
 }
 
-/** Whether an output has the form of the cache: its rank is that of some float input, and it is not the logits. */
+/** Whether an output looks like a KV cache: its rank is that of some float input, and it is not the logits. */
 function isCache(output: ValueInfoProto, { input }: GraphProto): boolean {
   return output.name !== 'logits' && input.some((info) => typeOf(info) === HALF && rankOf(info) === rankOf(output));
 }
 
-/** Gives the value behind an output another name, and the output a cast. */
+/** Renames the value of an output, and adds a cast to it. */
 function renameAndCast(
   nodes: readonly NodeProto[],
   name: string,

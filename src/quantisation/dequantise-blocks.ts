@@ -33,7 +33,7 @@ interface BlockPlaces {
   readonly groups?: string | undefined;
 }
 
-/** Codes of a node in blocks; undefined where they have a form of their own. @throws ModelFormatError */
+/** Codes of a node in blocks; undefined for unsupported forms. @throws ModelFormatError */
 function findBlocks(
   node: NodeProto,
   { model }: Site,
@@ -82,7 +82,7 @@ function findBlocks(
   return { grid, outCount, inCount, codes: found, scales: scale, name: `"${codes}"`, ...parts };
 }
 
-/** Puts a float weight in the place of codes. */
+/** Replaces codes by a float weight. */
 function addWeight(
   model: OnnxModel,
   codes: string,
@@ -103,7 +103,7 @@ function addWeight(
   return name;
 }
 
-/** Lookups, which make a table's weight, know nothing of its products. */
+/** Lookups define the table's weight before its products are found. */
 function levelProducts(model: OnnxModel, table: string, accuracyLevel: number): void {
   const handle = model.weights.get(table)!;
   const { codes } = quantisedSource(handle)!;
@@ -170,7 +170,7 @@ export function dequantiseProduct(node: NodeProto, site: Site): void {
   ]);
 }
 
-/** Products over a table's levels; blocks that continue in the next row remain unread. */
+/** Products with a codebook; blocks that continue in the next row are not supported. */
 export function dequantiseTable(node: NodeProto, site: Site): void {
   const { model, replaced } = site;
   const [input = '', codes = '', scales = ''] = node.input;

@@ -11,12 +11,12 @@ import { holdsCodes } from './linear-codes.js';
 import { replaceNodes } from './replace-nodes.js';
 
 /**
- * The model with float weights in place of codes, worked out whenever they are read: products over blocks (`MatMulNBits`), lookups
- * of them (`GatherBlockQuantized`, or see `expandGathers`), weights behind `DequantizeLinear`, and products whose activations are rounded as they come
- * (`DynamicQuantizeLinear`, `MatMulInteger`). What is of another form stays as it is.
+ * The model with float weights in place of codes, dequantised whenever they are read: blockwise products (`MatMulNBits`) and
+ * lookups (`GatherBlockQuantized`, or see `expandGathers`), weights read by `DequantizeLinear`, and products with dynamically
+ * quantised activations (`DynamicQuantizeLinear`, `MatMulInteger`). Other forms are unchanged.
  *
  * @returns the model given where it holds no codes.
- * @throws ModelFormatError where codes contradict the attributes next to them.
+ * @throws ModelFormatError where codes contradict the attributes of their node.
  */
 export function dequantiseGraph(given: OnnxModel): OnnxModel {
   if (![...given.weights.values()].some(holdsCodes)) return given;

@@ -13,7 +13,7 @@ import { isTranspose } from './find-weights.js';
 import { holdsCodes, type LinearCodes, type NamedTensor, readLinearCodes } from './linear-codes.js';
 import { TOKEN_SCALE } from './write-dynamic.js';
 
-/** A constant behind DequantizeLinear is a float constant, and so is a table whose rows are looked up, or that is transposed, before. */
+/** `DequantizeLinear` of a constant is a float constant, also with a lookup of rows or a transpose in between. */
 export function dequantiseConstant(node: NodeProto, site: Site): void {
   const { model, index, replaced, tables } = site;
   const [codes = '', scales = '', zeroPoints = ''] = node.input;
@@ -45,8 +45,8 @@ export function dequantiseConstant(node: NodeProto, site: Site): void {
 }
 
 /**
- * A product whose activations are rounded as they come, with the nodes that scale its sums. Codes that are transposed for it are a
- * table, whose rows are looked up too.
+ * A product with dynamically quantised activations, with the nodes that scale its sums. Transposed codes belong to a table, whose
+ * rows are looked up too.
  */
 export function dequantiseDynamic(node: NodeProto, site: Site): void {
   const { model, index, replaced, tables } = site;
@@ -79,7 +79,7 @@ export function dequantiseDynamic(node: NodeProto, site: Site): void {
   ]);
 }
 
-/** The float product that an integer product stands for. */
+/** The float product that an integer product implements. */
 interface ScaledSums {
   /** The float activation. */
   readonly input: string;
@@ -89,7 +89,7 @@ interface ScaledSums {
   readonly factors: readonly string[];
 }
 
-/** Follows sums to the floats that they stand for: with one step for all activations, or with one for every token (`writeDynamic`). */
+/** Follows integer sums to their float values: with one step for all activations, or with one for every token (`writeDynamic`). */
 function scaledSums(node: NodeProto, rounding: NodeProto | undefined, index: GraphIndex): ScaledSums | undefined {
   const cast = onlyReader(index, node.output[0]!, 'Cast');
   const scaled = cast && onlyReader(index, cast.output[0]!, 'Mul');
@@ -158,7 +158,7 @@ function findLinear(
   return { codes: found, scales: listed(scale), zeroPoints: zero && listed(zero), axis: fromFront, blockSize };
 }
 
-/** A float weight that is worked out of linear codes whenever it is read. */
+/** A float weight that is dequantised from linear codes whenever it is read. */
 function floatsBehind(linear: LinearCodes, form: 'constants' | 'dynamic'): CodedHandle {
   const { dims } = linear.codes.handle;
   const { dataType } = linear.scales.handle;

@@ -2,7 +2,7 @@ import type { NodeProto } from 'onnx-buf';
 import type { GraphIndex } from '../graph/graph-index.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 
-/** A model whose codes are being replaced by floats, and what has been so far. */
+/** A model whose codes are being replaced by floats, and the replacements so far. */
 export interface Site {
   readonly model: OnnxModel;
   readonly index: GraphIndex;
@@ -11,10 +11,10 @@ export interface Site {
   readonly tables: Map<string, string>;
 }
 
-/** A node's name without what quantisers put behind it. */
+/** A node's name without the suffixes that quantisers add. */
 export const plainName = ({ name }: NodeProto): string => name.replace(/_(Q\d+|quant|Bnb4)$/i, '');
 
-/** A name for the floats that codes stand for: what the codes were made of, as far as their own name tells. */
+/** A name for dequantised floats: that of the original weight, as far as the codes' name has it. */
 export function floatsName({ weights }: OnnxModel, codes: string): string {
   const base = codes.replace(/_(Q\d+|quantized|quant|Bnb4)$/i, '');
   let name = base;

@@ -34,7 +34,7 @@ export const DTYPES = {
     suffix: '_int8',
     floats: 'float32',
     maps: { kind: 'dynamic', type: 'int8' },
-    description: 'signed weights of 8 bits, activations rounded to 8 bits as they come',
+    description: 'signed weights of 8 bits, activations rounded to 8 bits dynamically',
   },
   uint8: {
     suffix: '_uint8',

@@ -95,7 +95,7 @@ export interface FeedbackProblem {
 /** Channels between two large products: the fewer, the more of the work is in those. */
 const PANEL = 32;
 
-/** Weights that are rounded at once, by entire rows, so that what is kept of them meanwhile has a bounded size. */
+/** Weights that are rounded at once, by entire rows, so that their working memory is bounded. */
 const MOST_WEIGHTS = 2 ** 22;
 
 /**

@@ -29,7 +29,7 @@ export interface QuantisableWeight {
   readonly lookups: readonly string[];
 }
 
-/** Fewer outputs than this are switches, such as a router's, which a few bits would upset for next to no bytes. */
+/** Maps with fewer outputs are routers or gates: a few bits would harm them, and save next to no bytes. */
 const LEAST_OUTPUTS = 16;
 
 /** Finds the weights that can be quantised, in the order in which the graph reads them. */
@@ -69,12 +69,12 @@ export function findWeights(model: OnnxModel, tokenInput: string): QuantisableWe
   return [...found].flatMap(([name, uses]) => describe(model, name, uses) ?? []);
 }
 
-/** Who reads a weight. */
+/** Readers of a weight. */
 interface Uses {
   readonly products: Product[];
   readonly lookups: string[];
   readonly axes: Set<0 | 1>;
-  /** Something else reads it too. */
+  /** Another node reads it too. */
   isElse: boolean;
 }
 
@@ -99,14 +99,14 @@ function describe(
     : { name, inputAxis, outCount, inCount, products, lookups };
 }
 
-/** How often a node turns a matrix over that passes through it: 0 or 1; undefined for nodes that do something else. */
+/** How often a node transposes its matrix: 0 or 1; undefined for nodes that do something else. */
 function transposedBy(node: NodeProto, value: string): 0 | 1 | undefined {
   if (node.input[0] !== value) return undefined;
   if (node.opType === 'Identity') return 0;
   return isTranspose(node) ? 1 : undefined;
 }
 
-/** Whether a node turns a matrix over. */
+/** Whether a node transposes a matrix. */
 export const isTranspose = (node: NodeProto): boolean =>
   node.opType === 'Transpose' && (intsAttribute(node, 'perm') ?? [1, 0]).join() === '1,0';
 

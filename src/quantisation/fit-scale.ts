@@ -1,9 +1,9 @@
 import { type BlockGrid, type BlockScale, codecOf, scaleOfRange, storedScale } from './block-codes.js';
 
-/** Parts of a block's range that are tried: a few large weights are worth clipping where that makes all others finer. */
+/** Fractions of a block's range that are tried: clipping a few large weights makes the steps of all others finer. */
 const SHRINKS = [0.94, 0.88, 0.82, 0.75, 0.67] as const;
 
-/** Numbers of one block, and what an error in each costs. */
+/** Numbers of one block, and the cost of an error in each. */
 export interface WeighedBlock {
   readonly values: Float64Array;
   /** At least 0, one for each value. */
@@ -11,7 +11,7 @@ export interface WeighedBlock {
 }
 
 /**
- * The scale by which rounding a block costs least, `sum of cost (value - rounded)^2`: ranges shrunk step by step, the best of
+ * The scale with the least rounding cost of a block, `sum of cost (value - rounded)^2`: ranges shrunk step by step, the best of
  * them moved to where its codes fit best.
  * @param known Another scale to try: numbers that were rounded once, and changed little, lie near its levels.
  */

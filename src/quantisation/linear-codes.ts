@@ -8,7 +8,7 @@ import { workedOutHandle } from '../onnx/tensor-handle.js';
 import { completeBlocks } from './complete-blocks.js';
 import { packBits, unpackBits } from './pack-bits.js';
 
-/** A tensor of a file, and what it is called there. */
+/** A tensor of a file, and its name there. */
 export interface NamedTensor {
   readonly name: string;
   readonly handle: TensorHandle;
@@ -25,14 +25,14 @@ export interface LinearCodes {
   readonly scales: NamedTensor;
   /** In the type of the codes, as many as scales, or one for all; absent: zero. */
   readonly zeroPoints?: NamedTensor | undefined;
-  /** Axis along which scales change, counted from the front; of no use for a single scale. */
+  /** Axis along which scales change, counted from the front; unused for a single scale. */
   readonly axis: number;
   /** Indices of the axis that share a scale; 0: every index has its own. */
   readonly blockSize: number;
 }
 
 /**
- * Numbers that linear codes stand for, row-major.
+ * Dequantised linear codes, row-major.
  * @throws UnsupportedModelError for codes that are no whole numbers of 4 or 8 bits; ModelFormatError where scales are NaN,
  * infinite or 0, or they and the zero points are too few or too many for the codes.
  */
@@ -59,7 +59,7 @@ export async function readLinearCodes(linear: LinearCodes): Promise<Float32Array
   return values;
 }
 
-/** How many scales or zero points a weight has where one does not stand for all. */
+/** Number of scales or zero points of a weight, where there is more than one. */
 function scaleCount({ codes, axis, blockSize }: LinearCodes): number {
   const along = codes.handle.dims[axis] ?? 1;
   return blockSize > 0 ? Math.ceil(along / blockSize) * (elementCount(codes.handle.dims) / along) : along;

@@ -17,7 +17,7 @@ export interface LinearTarget {
   readonly type: LinearType;
   /** The axis of the result that is summed over. */
   readonly inputAxis: 0 | 1;
-  /** Names of the initializers; where one zero point stands for all, every weight shares that of its type. */
+  /** Names of the initializers; where there is one zero point for all, weights of a type share it. */
   readonly names: Readonly<Record<'codes' | 'scales' | 'zeroPoints', string>>;
 }
 
@@ -67,7 +67,7 @@ export function linearOf(stored: StoredCodes, { type, inputAxis, names }: Linear
 
 /**
  * Scales of linear codes as a grid of blocks has them.
- * @returns undefined where their zero points have no place there
+ * @returns undefined where a grid cannot hold their zero points
  */
 export async function scalesOfLinear(
   { codes: { handle }, scales, zeroPoints, axis, blockSize }: LinearCodes,
@@ -97,7 +97,7 @@ export async function scalesOfLinear(
 
 const isOne = ({ dims }: TensorHandle): boolean => elementCount(dims) === 1;
 
-/** The code that stands for zero where all weights share one; signed codes need none. */
+/** The code of zero where all weights share one; signed codes need none. */
 const MIDDLES: Readonly<Partial<Record<LinearType, NamedTensor>>> = {
   uint8: middleOf('uint8', 128),
   uint4: middleOf('uint4', 8),

@@ -4,13 +4,13 @@ import { decodeFloats, encodeFloats } from '../onnx/float-encoding.js';
 import type { WeightRows } from './block-codes.js';
 import type { QuantisableWeight } from './find-weights.js';
 
-/** Weights that are floats at a time: a map to the logits may have two gigabytes of them. */
+/** Weights that are converted to floats at once: an LM head may take two gigabytes. */
 const MOST_FLOATS = 2 ** 24;
 
 /** Rows `first` to `last` (exclusive). */
 export type RowRange = readonly [first: number, last: number];
 
-/** Parts of a weight `[N, K]` that are floats one after the other. */
+/** Parts of a weight `[N, K]` that are converted to floats one after the other. */
 export function rowParts({ outCount, inCount }: Pick<RowLayout, 'outCount' | 'inCount'>): RowRange[] {
   const step = Math.max(1, Math.floor(MOST_FLOATS / inCount));
   return Array.from({ length: Math.ceil(outCount / step) }, (_, part) => [

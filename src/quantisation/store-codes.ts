@@ -27,7 +27,7 @@ export interface StoredCodes extends Pick<BlockCodes, 'grid' | 'outCount' | 'inC
   readonly name?: string;
 }
 
-/** Keeps codes in the form of their file. */
+/** Converts codes to the form of the file. */
 export async function storeCodes(given: BlockCodes, store: StoreTensor): Promise<StoredCodes> {
   const { grid, outCount, inCount, codes, scales, zeroPoints } = given;
   const { bits, blockSize } = grid;
@@ -41,7 +41,7 @@ export async function storeCodes(given: BlockCodes, store: StoreTensor): Promise
     grid,
     outCount,
     inCount,
-    // The first of two codes has the high bits where levels are a table's.
+    // The first of two codes has the high bits with a codebook.
     codes: await bytes([outCount, blocks, codeBytes(grid)], grid.levels === undefined ? inOrder : swapHalves(inOrder)),
     scales: await store({ dataType: scaleType, dims: [outCount, blocks] }, encodeFloats(scaleType, scales)),
     ...(packed && { zeroPoints: await bytes([outCount, packed.length / outCount], packed) }),
@@ -138,10 +138,11 @@ export function cutRows(whole: StoredCodes, keep: Int32Array): StoredCodes {
  */
 export function cutBlocks(whole: StoredCodes, keep: Int32Array): StoredCodes | undefined {
   const { grid, outCount, inCount, codes, scales, zeroPoints, groups, ...form } = whole;
-  const kept = groups === undefined ? completeBlocks(keep, inCount, grid.blockSize) : undefined;
-  if (kept === undefined) return undefined;
+  const wholeBlocks = groups === undefined ? completeBlocks(keep, inCount, grid.blockSize) : undefined;
+  if (wholeBlocks === undefined) return undefined;
   const blocks = blockCount(inCount, grid);
-  const cut = (part: TensorHandle, dims: readonly number[]) => sliceHandle({ ...part, dims: [...dims] }, 1, kept);
+  const cut = (part: TensorHandle, dims: readonly number[]) =>
+    sliceHandle({ ...part, dims: [...dims] }, 1, wholeBlocks);
   const cutZeroPoints = (part: TensorHandle): TensorHandle => {
     if (isFloatType(part.dataType)) return cut(part, [outCount, blocks]);
     const { dataType } = part;
@@ -149,8 +150,8 @@ export function cutBlocks(whole: StoredCodes, keep: Int32Array): StoredCodes | u
       unpackBits(await part.read(), grid.bits, blocks),
     );
     const left = cut(unpacked, [outCount, blocks]);
-    const dims = [outCount, Math.ceil((kept.length * grid.bits) / 8)];
-    return workedOutHandle({ dataType, dims }, async () => packBits(await left.read(), grid.bits, kept.length));
+    const dims = [outCount, Math.ceil((wholeBlocks.length * grid.bits) / 8)];
+    return workedOutHandle({ dataType, dims }, async () => packBits(await left.read(), grid.bits, wholeBlocks.length));
   };
   return {
     ...form,
@@ -175,8 +176,8 @@ export function codesByteLength(grid: BlockGrid, outCount: number, inCount: numb
 }
 
 /**
- * The weight that codes stand for, as floats in the place of the one that was quantised: worked out whenever it is read, so
- * that no second copy is kept.
+ * The dequantised weight, which replaces the one that was quantised: computed whenever it is read, so that there is no second
+ * copy.
  */
 export function dequantisedHandle(shape: TensorShape, stored: StoredCodes, inputAxis: 0 | 1): TensorHandle {
   return workedOutHandle(shape, async () => {

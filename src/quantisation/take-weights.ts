@@ -7,7 +7,7 @@ import { workedOutHandle } from '../onnx/tensor-handle.js';
 import { type CodedHandle, quantisedSource } from './coded-handle.js';
 
 /**
- * A model that was read from codes, with the weights that they were made of in their place: those of a float model of the same
+ * A model that was read from codes, with the original weights in their place: those of a float model of the same
  * export. A weight is found by its name, or by the name of the node that reads it. Weights written in the model's own form are
  * rounded again to its grids.
  * @param place Where the float model is, for messages.

@@ -12,7 +12,7 @@ import type { StoredCodes } from './store-codes.js';
 /** The domain of ONNX Runtime's own operators. */
 const MICROSOFT = 'com.microsoft';
 
-/** Names of tables of levels in `MatMulBnb4`. */
+/** Codebooks of `MatMulBnb4`. */
 export const QUANT_TYPES = { fp4: 0, nf4: 1 } as const satisfies Record<CodebookName, number>;
 
 /** A weight and what is written in its place. */
@@ -23,8 +23,8 @@ export interface QuantisedWeight extends QuantisableWeight {
 }
 
 /**
- * Has a graph read codes in place of float weights, in place: products become `MatMulNBits`, or `MatMulBnb4` where levels are a
- * table's; lookups of embeddings become `GatherBlockQuantized` over the same bytes. The float weights are not read afterwards.
+ * Replaces float weights of a graph by codes, in place: products become `MatMulNBits`, or `MatMulBnb4` with a codebook;
+ * lookups of embeddings become `GatherBlockQuantized` over the same bytes. The float weights are not read afterwards.
  * @param accuracyLevel What activations may be rounded to inside a product: 0 lets the runtime choose, 1 float32, 4 int8.
  * @see https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
  */

@@ -16,7 +16,7 @@ export const DYNAMIC_BITS = { int8: 7, uint8: 8 } as const;
 
 export type DynamicType = keyof typeof DYNAMIC_BITS;
 
-/** Rounded weights, one block a row, as `writeDynamic` takes them: the right sides of products, or rows that are looked up too. */
+/** Rounded weights, one block a row, for `writeDynamic`: the right sides of products, or rows that are looked up too. */
 export const dynamicWeights = (weights: readonly QuantisedWeight[], type: DynamicType): LinearWeight[] =>
   weights.map(({ stored, ...weight }) => {
     const inputAxis = weight.lookups.length > 0 ? 1 : 0;
@@ -26,9 +26,9 @@ export const dynamicWeights = (weights: readonly QuantisedWeight[], type: Dynami
   });
 
 /**
- * Has products round their activations to eight bits when they run, in place: `QuantizeLinear` with a step for every token,
- * `MatMulInteger`, and one scale for every output. One step for all tokens (`DynamicQuantizeLinear`) would leave most of them
- * next to nothing where a few have massive activations. Embeddings are looked up in the same codes. Nothing reads the float
+ * Makes products quantise their activations to eight bits at run time, in place: `QuantizeLinear` with a step for every token,
+ * `MatMulInteger`, and one scale for every output. With one step for all tokens (`DynamicQuantizeLinear`), a few massive activations
+ * would leave the others hardly any levels. Embeddings are looked up in the same codes. Nothing reads the float
  * weights afterwards.
  * @param weights With codes of eight bits, and scales that do not change along a row.
  * @param facts Of the float model: how many axes activations have.
@@ -75,12 +75,12 @@ export function writeDynamic(model: OnnxModel, weights: readonly LinearWeight[],
   replaceNodes(graph, replaced);
 }
 
-/** Values that come of rounding an activation. */
+/** Values of a rounded activation. */
 const roundedNames = (input: string) => ({ codes: `${input}/quantized`, step: `${input}/step` });
 
 /**
- * Which values that come of an activation have the same shape. ONNX Runtime's planner, which cannot tell by itself, looks for memory
- * to use again among all that was ever freed: opening SmolLM2 takes it 0.9 s longer.
+ * Declares which values of an activation have the same shape. Without that, ONNX Runtime's memory planner compares each with
+ * all freed ones: opening SmolLM2 takes 0.9 s longer.
  * @param axes What its axes but the last are called.
  */
 function roundingInfo(input: string, axes: readonly string[], width: number): ValueInfoProto[] {

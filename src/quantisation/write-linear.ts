@@ -32,7 +32,7 @@ export function addLinear(model: OnnxModel, { codes, scales, zeroPoints }: Linea
   };
 }
 
-/** Weights that shared an initializer share it no longer when they were cut differently. */
+/** Weights that shared an initializer need two when they were cut differently. */
 function addNamed(model: OnnxModel, { name, handle }: NamedTensor): string {
   let free = name;
   for (let count = 2; model.weights.has(free) && model.weights.get(free) !== handle; count += 1)
@@ -42,8 +42,8 @@ function addNamed(model: OnnxModel, { name, handle }: NamedTensor): string {
 }
 
 /**
- * Has a graph read codes behind `DequantizeLinear` in place of float weights, in place. The float weights are not read afterwards.
- * Rows are looked up, and tables transposed, while they are codes of eight bits.
+ * Replaces float weights of a graph by codes and `DequantizeLinear`, in place. The float weights are not read afterwards.
+ * Lookups and transposes of tables work on the codes of eight bits.
  */
 export function writeConstants(model: OnnxModel, weights: readonly Pick<LinearWeight, 'name' | 'linear'>[]): void {
   const graph = model.proto.graph!;

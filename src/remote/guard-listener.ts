@@ -6,7 +6,7 @@ export interface GuardedControl {
   readonly onProgress?: ProgressListener;
   /** Aborted with the caller's signal, or with what the listener threw. */
   readonly signal: AbortSignal;
-  /** Lets go of the caller's signal. */
+  /** Releases the caller's signal. */
   release(): void;
 }
 

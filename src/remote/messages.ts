@@ -77,7 +77,7 @@ export interface Answering extends Pick<JobControl, 'signal'> {
   send(message: FromCallee): void;
 }
 
-/** Makes a call that was ordered. @returns what came of it, to be told */
+/** Makes a requested call. @returns its result or error, as a message */
 export function answerOrder({ call, request }: Order, { make, send, signal }: Answering): Promise<Outcome> {
   const control = { onProgress: (progress: Progress) => send({ progress }), signal };
   return make(call, { ...request, ...control } as RequestOf<CallName>).then(

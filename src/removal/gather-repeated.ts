@@ -2,7 +2,7 @@ import type { NodeProto } from 'onnx-buf';
 import { opsetOf } from '../onnx/opset-of.js';
 import type { AxisLabel } from '../operators/axis-rule.js';
 import type { GraphEditor } from './graph-editor.js';
-import { type KeptUnits, keptPositions } from './kept-positions.js';
+import { type RemainingUnits, remainingPositions } from './remaining-positions.js';
 
 /**
  * Length of the run of codes that repeats along an axis whose size follows the input, such as the heads in batch x heads;
@@ -22,7 +22,7 @@ export interface RepeatedGather {
   readonly rank: number;
   readonly label: AxisLabel;
   readonly period: number;
-  readonly kept: KeptUnits;
+  readonly remaining: RemainingUnits;
 }
 
 /**
@@ -30,9 +30,9 @@ export interface RepeatedGather {
  * `[.., n, period, ..]`, gathered, and flattened again. Gives the name of the result, made before `before`.
  */
 export function gatherRepeated(editor: GraphEditor, request: RepeatedGather, before: NodeProto): string {
-  const { value, rank, label, period, kept } = request;
+  const { value, rank, label, period, remaining } = request;
   const { axis, codes } = label;
-  const positions = keptPositions({ axis, codes: codes.slice(0, period) }, kept);
+  const positions = remainingPositions({ axis, codes: codes.slice(0, period) }, remaining);
   // A Reshape entry of 0 copies the size at its own place, so an axis of 1 keeps those behind it in place.
   const shape = (...middle: readonly number[]): string =>
     editor.addInts([...new Array(axis).fill(0), ...middle, ...new Array(rank - axis - 1).fill(0)]);

@@ -10,7 +10,7 @@ import { encodeFloats, isFloatType, readFloat32 } from '../onnx/float-encoding.j
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import type { TensorShape } from '../onnx/tensor-handle.js';
 import { type AxisLabel, FREE } from '../operators/axis-rule.js';
-import { keptPositions, keptUnits } from './kept-positions.js';
+import { remainingPositions, remainingUnits } from './remaining-positions.js';
 import type { ChangedWeight, StoreTensor } from './repair-linear.js';
 
 /** A linear map into an FFN: `gate`, `up`, or both in one. */
@@ -62,7 +62,7 @@ const labelOf = ({ traces }: DetectedModel, { index }: PrunableModule, value: st
   traces[index]?.labels.get(value);
 
 const positionsLeft = (label: AxisLabel, keep: Int32Array): Int32Array =>
-  keptPositions(label, keptUnits(keep, undefined));
+  remainingPositions(label, remainingUnits(keep, undefined));
 
 /** Axis of a map's weight that its output lies on; undefined for an operator that is more than a product. */
 function outputAxisOf(node: NodeProto): 0 | 1 | undefined {

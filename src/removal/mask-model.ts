@@ -163,13 +163,13 @@ async function maskColumns(model: OnnxModel, { module, keep }: ModuleCut, { stor
   const shared = linearWeightName(model, linear);
   const handle = model.weights.get(shared)!;
   const values = await readFloat32(handle);
-  const isKept = new Uint8Array(linear.inputCount);
-  for (const channel of channelsOf(module, keep)) isKept[channel] = 1;
+  const remains = new Uint8Array(linear.inputCount);
+  for (const channel of channelsOf(module, keep)) remains[channel] = 1;
   const { dataType, dims } = handle;
   const [, width = 0] = dims;
   for (let row = 0, at = 0; at < values.length; row += 1) {
     for (let column = 0; column < width; column += 1, at += 1)
-      if (isKept[linear.inputAxis === 1 ? column : row] === 0) values[at] = 0;
+      if (remains[linear.inputAxis === 1 ? column : row] === 0) values[at] = 0;
   }
   const epsilon = neighbours === 'half' ? EPSILONS[HALF]! : (EPSILONS[dataType] ?? 0);
   if (nudge !== undefined) {

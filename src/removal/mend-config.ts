@@ -23,35 +23,38 @@ export interface BlockWidths {
 }
 
 /** Units that remain of one module. */
-type KeptUnits = Pick<ModuleCut, 'keep' | 'neurons'>;
+type CutUnits = Pick<ModuleCut, 'keep' | 'neurons'>;
 
 /** Widths of each block's modules after removal. @param kept Units that remain, by module index. */
-export function blockWidths(layout: ModelLayout, kept: ReadonlyMap<number, KeptUnits>): BlockWidths[] {
+export function blockWidths(layout: ModelLayout, remaining: ReadonlyMap<number, CutUnits>): BlockWidths[] {
   return Array.from({ length: layout.blockCount }, (_, block) => {
     const ffn = layout.modules.find((module) => module.block === block && module.kind === 'ffn');
     const attention = layout.modules.find((module) => module.block === block && module.kind === 'attention');
     const experts = layout.modules.find((module) => module.block === block && module.kind === 'experts');
     return {
       block,
-      ...(ffn && { neuronCount: kept.get(ffn.index)?.keep.length ?? ffn.unitCount }),
-      ...(attention && headCounts(attention, kept.get(attention.index)?.keep)),
-      ...(experts && expertCounts(experts, kept.get(experts.index))),
+      ...(ffn && { neuronCount: remaining.get(ffn.index)?.keep.length ?? ffn.unitCount }),
+      ...(attention && headCounts(attention, remaining.get(attention.index)?.keep)),
+      ...(experts && expertCounts(experts, remaining.get(experts.index))),
     };
   });
 }
 
 /** @param kept Absent: all remain. */
-function expertCounts({ unitCount, neurons }: PrunableModule, kept: KeptUnits | undefined): Omit<BlockWidths, 'block'> {
-  const expertCount = kept?.keep.length ?? unitCount;
+function expertCounts(
+  { unitCount, neurons }: PrunableModule,
+  remaining: CutUnits | undefined,
+): Omit<BlockWidths, 'block'> {
+  const expertCount = remaining?.keep.length ?? unitCount;
   if (neurons === undefined) return { expertCount };
-  const width = kept?.neurons === undefined ? neurons.unitCount : kept.neurons.length / expertCount;
+  const width = remaining?.neurons === undefined ? neurons.unitCount : remaining.neurons.length / expertCount;
   return { expertCount, expertNeuronCount: width * neurons.unitSize };
 }
 
 /** @param kept Absent: all remain. */
-function headCounts(attention: PrunableModule, kept: Int32Array | undefined): Omit<BlockWidths, 'block'> {
+function headCounts(attention: PrunableModule, remaining: Int32Array | undefined): Omit<BlockWidths, 'block'> {
   const { unitCount, headsPerUnit = 1, groupOfUnit, kvHeadCount, unitSize, attentionType } = attention;
-  const heads = kept ?? Int32Array.from({ length: unitCount }, (_, unit) => unit);
+  const heads = remaining ?? Int32Array.from({ length: unitCount }, (_, unit) => unit);
   const headCount = heads.length * headsPerUnit;
   const sharedCount = groupOfUnit
     ? new Set(heads.map((unit) => groupOfUnit[unit]!)).size

@@ -7,7 +7,7 @@ import type { Repeat } from '../operators/axis-rule.js';
 import type { MendSite, Resize } from '../operators/mend-rule.js';
 import { operatorOf } from '../operators/table.js';
 import type { GraphEditor } from './graph-editor.js';
-import { type KeptUnits, keptPositions } from './kept-positions.js';
+import { type RemainingUnits, remainingPositions } from './remaining-positions.js';
 import { resizeEntries, scaleInts } from './resize-entries.js';
 
 export interface MendContext {
@@ -16,7 +16,7 @@ export interface MendContext {
   /** Index of the dense graph. */
   readonly index: GraphIndex;
   readonly facts: TwoRunFacts;
-  readonly kept: KeptUnits;
+  readonly remaining: RemainingUnits;
 }
 
 /** Mends what a node says in numbers about axes that shrink. @throws UnsupportedModelError when it cannot say what is left. */
@@ -25,7 +25,7 @@ export function mendNode(node: NodeProto, context: MendContext): void {
   if (typeof mend === 'function') mend(makeSite(node, context));
 }
 
-function makeSite(node: NodeProto, { editor, trace, index, facts, kept }: MendContext): MendSite {
+function makeSite(node: NodeProto, { editor, trace, index, facts, remaining }: MendContext): MendSite {
   const dims = (value: string) => facts.first.get(value)?.dims ?? [];
   const isConstant = (value: string) => index.constants.has(value);
   const ints = (value: string): readonly number[] => {
@@ -35,20 +35,20 @@ function makeSite(node: NodeProto, { editor, trace, index, facts, kept }: MendCo
   };
   return {
     node,
-    unitCount: kept.units.size,
-    groupCount: kept.groups.size,
+    unitCount: remaining.units.size,
+    groupCount: remaining.groups.size,
     isGrouped: trace.groupOfUnit !== undefined,
     dims,
     ints,
     isConstant,
     labelOf: (value) => trace.labels.get(value),
-    keptPositions: (label) => keptPositions(label, kept),
+    remainingPositions: (label) => remainingPositions(label, remaining),
     resizes(value) {
       const repeat = trace.repeats.find((found) => found.value === value);
-      if (repeat !== undefined) return repeatSizes(repeat, kept, dims(value));
+      if (repeat !== undefined) return repeatSizes(repeat, remaining, dims(value));
       const label = trace.labels.get(value);
       if (label === undefined) return new Map();
-      return new Map([[label.axis, { from: label.codes.length, to: keptPositions(label, kept).length }]]);
+      return new Map([[label.axis, { from: label.codes.length, to: remainingPositions(label, remaining).length }]]);
     },
     checkFixed(value, axis) {
       if (facts.first.get(value)?.dims[axis] === facts.second.get(value)?.dims[axis]) return;
@@ -73,7 +73,7 @@ function makeSite(node: NodeProto, { editor, trace, index, facts, kept }: MendCo
   };
 }
 
-function repeatSizes({ groupAxis, memberAxis }: Repeat, { units, groups }: KeptUnits, dims: readonly number[]) {
+function repeatSizes({ groupAxis, memberAxis }: Repeat, { units, groups }: RemainingUnits, dims: readonly number[]) {
   return new Map<number, Resize>([
     [groupAxis, { from: dims[groupAxis] ?? 1, to: groups.size }],
     [memberAxis, { from: dims[memberAxis] ?? 1, to: units.size / groups.size }],

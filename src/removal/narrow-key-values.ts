@@ -3,7 +3,7 @@ import type { PrunableModule } from '../architecture/layout.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import { editGraph } from './graph-editor.js';
-import { type KeptUnits, keptPositions, keptUnits } from './kept-positions.js';
+import { type RemainingUnits, remainingPositions, remainingUnits } from './remaining-positions.js';
 import { cutTrace, prunedName } from './remove-units.js';
 
 /** Units of a cut module that remain. */
@@ -24,10 +24,10 @@ export function narrowKeyValues(
   cuts: readonly Cut[],
 ): void {
   for (const shared of detected.sharedKeyValues) {
-    const kept = commonUnits(shared, { detected, facts }, cuts);
-    if (kept === undefined) continue;
+    const remaining = commonUnits(shared, { detected, facts }, cuts);
+    if (remaining === undefined) continue;
     for (const value of shared.values) readUncut(model, value, shared.members);
-    cutTrace(model, { detected, facts, trace: shared.trace, kept, module: shared.members[0]! });
+    cutTrace(model, { detected, facts, trace: shared.trace, remaining, module: shared.members[0]! });
   }
 }
 
@@ -36,11 +36,11 @@ function commonUnits(
   { members, trace, values }: SharedKeyValues,
   { detected, facts }: Pick<AnalysedModel, 'detected' | 'facts'>,
   cuts: readonly Cut[],
-): KeptUnits | undefined {
+): RemainingUnits | undefined {
   const keepOf = new Map(cuts.map(({ module, keep }) => [module.index, keep]));
   const [maker] = members.map((index) => keepOf.get(index));
   if (maker === undefined || !members.every((index) => keepOf.has(index))) return undefined;
-  const kept = keptUnits(maker, trace.groupOfUnit);
+  const remaining = remainingUnits(maker, trace.groupOfUnit);
   const isCommon = values.every((value) => {
     const known = trace.labels.get(value);
     const [first, second] = [facts.first.get(value), facts.second.get(value)].map(
@@ -49,11 +49,13 @@ function commonUnits(
     return members.every((index) => {
       const own = detected.traces[index]!;
       const label = own.labels.get(value);
-      const left = label && keptPositions(label, keptUnits(keepOf.get(index)!, own.groupOfUnit)).join();
-      return first === second && (left === undefined || (known && left === keptPositions(known, kept).join()));
+      const left = label && remainingPositions(label, remainingUnits(keepOf.get(index)!, own.groupOfUnit)).join();
+      return (
+        first === second && (left === undefined || (known && left === remainingPositions(known, remaining).join()))
+      );
     });
   });
-  return isCommon ? kept : undefined;
+  return isCommon ? remaining : undefined;
 }
 
 /** Has modules read a value itself again in place of what was picked from it for each. */

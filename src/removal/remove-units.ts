@@ -10,8 +10,8 @@ import { sliceStack } from '../onnx/slice-stack.js';
 import type { AxisLabel } from '../operators/axis-rule.js';
 import { gatherRepeated, repeatedPeriod } from './gather-repeated.js';
 import { editGraph, type GraphEditor } from './graph-editor.js';
-import { type KeptUnits, keptPositions, keptUnits } from './kept-positions.js';
 import { mendNode } from './mend-nodes.js';
+import { type RemainingUnits, remainingPositions, remainingUnits } from './remaining-positions.js';
 import { removeBranches } from './remove-branches.js';
 
 export interface Removal {
@@ -39,7 +39,7 @@ export function removeUnits(model: OnnxModel, { detected, facts, module, keep, n
   if (trace === undefined || model.proto.graph === undefined)
     throw new UnsupportedModelError(`the model has no module ${module}`);
   if (keep.length < trace.unitCount) {
-    cutTrace(model, { detected, facts, trace, kept: keptUnits(keep, trace.groupOfUnit), module });
+    cutTrace(model, { detected, facts, trace, remaining: remainingUnits(keep, trace.groupOfUnit), module });
     if (trace.branches !== undefined) removeBranches(editGraph(model), trace.branches, keep);
   }
   if (neurons !== undefined) cutNeurons(model, { detected, facts, module, keep, neurons });
@@ -54,7 +54,7 @@ function cutNeurons(
   if (found === undefined)
     throw new UnsupportedModelError(`the neurons inside the experts of module ${module} cannot be removed`);
   const width = neurons!.length / keep.length;
-  const remaining = Array.from(keep, (_, at) => new Set(neurons!.subarray(at * width, (at + 1) * width)));
+  const neuronSets = Array.from(keep, (_, at) => new Set(neurons!.subarray(at * width, (at + 1) * width)));
   // Other mixtures may read the same weights, so that this one has a copy since it lost experts.
   const nameNow = (name: string) => (model.weights.has(prunedName(name, module)) ? prunedName(name, module) : name);
   const renamed = { labels: new Map(), handed: new Set<string>() };
@@ -66,7 +66,7 @@ function cutNeurons(
     module,
     trace: { ...trace, ...found, ...renamed },
     // Nodes see the same numbers of neurons whichever they are.
-    kept: keptUnits(
+    remaining: remainingUnits(
       Int32Array.from({ length: width }, (_, unit) => unit),
       undefined,
     ),
@@ -74,7 +74,7 @@ function cutNeurons(
       sliceStack(
         stack,
         axis,
-        remaining.map((units) =>
+        neuronSets.map((units) =>
           Int32Array.from(codes.keys()).filter((position) => codes[position]! < 0 || units.has(codes[position]!)),
         ),
       ),
@@ -84,13 +84,13 @@ function cutNeurons(
 /** A trace of units, and which of them remain. */
 export interface TraceCut extends Pick<Removal, 'detected' | 'facts' | 'module'> {
   readonly trace: ChannelTrace;
-  readonly kept: KeptUnits;
+  readonly remaining: RemainingUnits;
   /** Cuts a weight. Default: the positions that `kept` says. */
   readonly slice?: (weight: TensorHandle, label: AxisLabel) => TensorHandle;
 }
 
 /** Takes units out of everything that a trace found, in place. @throws UnsupportedModelError when a node cannot say what is left. */
-export function cutTrace(model: OnnxModel, { detected, facts, trace, kept, module, slice }: TraceCut): void {
+export function cutTrace(model: OnnxModel, { detected, facts, trace, remaining, module, slice }: TraceCut): void {
   const graph = model.proto.graph!;
   const editor = editGraph(model);
   const touchedOutputs = new Set(
@@ -98,11 +98,11 @@ export function cutTrace(model: OnnxModel, { detected, facts, trace, kept, modul
   );
   const touched = graph.node.filter(({ output }) => output.some((value) => touchedOutputs.has(value)));
   for (const [value, label] of trace.labels) {
-    if (keptPositions(label, kept).length === label.codes.length) continue;
-    narrowDeclarations(graph, value, label, kept);
-    if (trace.handed.has(value)) narrowHanded(editor, { value, label, kept, touched, facts, module, slice });
+    if (remainingPositions(label, remaining).length === label.codes.length) continue;
+    narrowDeclarations(graph, value, label, remaining);
+    if (trace.handed.has(value)) narrowHanded(editor, { value, label, remaining, touched, facts, module, slice });
   }
-  const context = { editor, trace, index: detected.index, facts, kept };
+  const context = { editor, trace, index: detected.index, facts, remaining };
   const shapes = graph.node.filter(({ opType, input }) => opType === 'Shape' && isNarrowed(input[0], trace, editor));
   for (const node of new Set([...touched, ...shapes])) mendNode(node, context);
   const stale = new Set([...trace.labels.keys(), ...trace.repeats.map(({ value }) => value)]);
@@ -121,7 +121,7 @@ function isNarrowed(value: string | undefined, { labels, handed }: ChannelTrace,
 interface Narrowing {
   readonly value: string;
   readonly label: AxisLabel;
-  readonly kept: KeptUnits;
+  readonly remaining: RemainingUnits;
   /** Nodes of the module. */
   readonly touched: readonly NodeProto[];
   readonly facts: TwoRunFacts;
@@ -130,29 +130,36 @@ interface Narrowing {
 }
 
 /** Narrows what the module is handed, for its own nodes alone; values made inside follow by themselves. */
-function narrowHanded(editor: GraphEditor, { value, label, kept, touched, facts, module, slice }: Narrowing): void {
+function narrowHanded(
+  editor: GraphEditor,
+  { value, label, remaining, touched, facts, module, slice }: Narrowing,
+): void {
   const { model } = editor;
   const readers = editor.consumersOf(value).filter((node) => node.opType !== 'Shape' && touched.includes(node));
   const [firstReader] = readers;
   const name = prunedName(value, module);
   const handle = model.weights.get(value);
   if (handle !== undefined) {
-    const narrowed = slice?.(handle, label) ?? sliceHandle(handle, label.axis, keptPositions(label, kept));
+    const narrowed = slice?.(handle, label) ?? sliceHandle(handle, label.axis, remainingPositions(label, remaining));
     if (readers.length === editor.consumersOf(value).length) setWeight(model, value, narrowed);
     else editor.rewire(readers, value, editor.addWeight(name, narrowed));
     return;
   }
   const isInput = model.proto.graph!.input.some((info) => info.name === value);
   if (isInput || firstReader === undefined) return;
-  editor.rewire(readers, value, gatherKept(editor, { value, label, kept, facts, name }, firstReader));
+  editor.rewire(readers, value, gatherRemaining(editor, { value, label, remaining, facts, name }, firstReader));
 }
 
-interface KeptGather extends Pick<Narrowing, 'value' | 'label' | 'kept' | 'facts'> {
+interface RemainingGather extends Pick<Narrowing, 'value' | 'label' | 'remaining' | 'facts'> {
   readonly name: string;
 }
 
 /** The kept positions of a value that others need whole. */
-function gatherKept(editor: GraphEditor, { value, label, kept, facts, name }: KeptGather, before: NodeProto): string {
+function gatherRemaining(
+  editor: GraphEditor,
+  { value, label, remaining, facts, name }: RemainingGather,
+  before: NodeProto,
+): string {
   const { dims = [] } = facts.first.get(value) ?? {};
   const secondSize = facts.second.get(value)?.dims[label.axis] ?? 0;
   if (secondSize !== label.codes.length) {
@@ -161,23 +168,23 @@ function gatherKept(editor: GraphEditor, { value, label, kept, facts, name }: Ke
       throw new UnsupportedModelError(
         `"${value}" carries channels on axis ${label.axis}, whose size follows the input`,
       );
-    return gatherRepeated(editor, { value, rank: dims.length, label, period, kept }, before);
+    return gatherRepeated(editor, { value, rank: dims.length, label, period, remaining }, before);
   }
   const gathered = editor.freshName(name);
   editor.insertBefore(before, {
     op: 'Gather',
-    inputs: [value, editor.addInts([...keptPositions(label, kept)])],
+    inputs: [value, editor.addInts([...remainingPositions(label, remaining)])],
     outputs: [gathered],
     attributes: { axis: label.axis },
   });
   return gathered;
 }
 
-function narrowDeclarations(graph: GraphProto, value: string, label: AxisLabel, kept: KeptUnits): void {
+function narrowDeclarations(graph: GraphProto, value: string, label: AxisLabel, remaining: RemainingUnits): void {
   for (const info of [...graph.input, ...graph.output].filter(({ name }) => name === value)) {
     const shape = info.type?.value.case === 'tensorType' ? info.type.value.value.shape : undefined;
     const dim = shape?.dim[label.axis];
     if (dim?.value.case === 'dimValue')
-      dim.value = { case: 'dimValue', value: BigInt(keptPositions(label, kept).length) };
+      dim.value = { case: 'dimValue', value: BigInt(remainingPositions(label, remaining).length) };
   }
 }

@@ -55,7 +55,7 @@ export interface ScoredModule {
 export interface RemovalPlan {
   /** Units, ascending. */
   readonly keep: Int32Array;
-  /** `[out, kept channels]` row-major; absent = the kept columns remain as they are. */
+  /** `[out, kept channels]` row-major; absent = the remaining columns are unchanged. */
   readonly weight?: Float32Array;
   readonly bias?: Float64Array;
   /** Result of each group, in order. */
@@ -70,12 +70,12 @@ export interface RepairedGroup {
   /** `[out, channels]` before. */
   readonly weight: LinearWeight;
   /** Channels that remain, ascending positions among the group's. */
-  readonly kept: Int32Array;
+  readonly remaining: Int32Array;
   readonly repaired: Compensated;
 }
 
 /**
- * Scores a module's units, group by group, and stands ready to remove some.
+ * Scores a module's units, group by group, and prepares their removal.
  * @throws NumericalError, naming the module; OptionError when the adapter breaks its promises.
  */
 export async function scoreModule(given: ModuleCase): Promise<ScoredModule> {
@@ -174,7 +174,7 @@ function choose(
   return chooseChannels({ unitCount, groups, removeCount });
 }
 
-/** Lets each group make up for what left it. */
+/** Repairs each group. */
 async function repairGroups(
   { module, weight }: ModuleCase,
   parts: readonly GroupPart[],
@@ -183,12 +183,12 @@ async function repairGroups(
   const keptUnits = new Set(keep);
   const repaired: RepairedGroup[] = [];
   for (const { group, channels, weight: columns, prepared } of parts) {
-    const kept = Int32Array.from(
+    const remaining = Int32Array.from(
       [...channels].flatMap((channel, at) => (keptUnits.has(unitOf(module, channel)) ? [at] : [])),
     );
-    const fixed = kept.length === channels.length ? {} : await prepared.compensate(kept);
-    checkRepair(fixed, weight.shape[0] ?? 0, kept.length);
-    repaired.push({ statistics: group.statistics, weight: columns, kept, repaired: fixed });
+    const fixed = remaining.length === channels.length ? {} : await prepared.compensate(remaining);
+    checkRepair(fixed, weight.shape[0] ?? 0, remaining.length);
+    repaired.push({ statistics: group.statistics, weight: columns, remaining, repaired: fixed });
   }
   return repaired;
 }
@@ -206,15 +206,15 @@ function joinRepairs({ module, weight }: ModuleCase, { parts, repaired, keep }: 
   let bias: Float64Array | undefined;
   let joined: Float32Array | undefined;
   parts.forEach(({ channels }, group) => {
-    const { kept, repaired: fixed } = repaired[group]!;
+    const { remaining, repaired: fixed } = repaired[group]!;
     if (fixed.bias !== undefined)
       bias = bias === undefined ? fixed.bias : bias.map((sum, at) => sum + fixed.bias![at]!);
     if (fixed.weight === undefined) return;
     joined ??= copyColumns(weight, channelsOf(module, keep), new Float32Array(outputCount * columnOf.size));
-    for (let at = 0; at < kept.length; at += 1) {
-      const column = columnOf.get(channels[kept[at]!]!)!;
+    for (let at = 0; at < remaining.length; at += 1) {
+      const column = columnOf.get(channels[remaining[at]!]!)!;
       for (let out = 0; out < outputCount; out += 1)
-        joined[out * columnOf.size + column] = fixed.weight[out * kept.length + at]!;
+        joined[out * columnOf.size + column] = fixed.weight[out * remaining.length + at]!;
     }
   });
   return { ...(joined && { weight: joined }), ...(bias && { bias }) };

@@ -8,7 +8,7 @@ export function tidyModel(model: OnnxModel): void {
   const alive = dropUnusedNodes(graph);
   const declared = new Set(graph.input.map(({ name }) => name));
   graph.initializer = graph.initializer.filter(({ name }) => alive.has(name) || declared.has(name));
-  const kept = new Set(graph.initializer.map(({ name }) => name));
-  for (const name of model.weights.keys()) if (!kept.has(name)) model.weights.delete(name);
+  const remaining = new Set(graph.initializer.map(({ name }) => name));
+  for (const name of model.weights.keys()) if (!remaining.has(name)) model.weights.delete(name);
   graph.valueInfo = graph.valueInfo.filter(({ name }) => alive.has(name));
 }

@@ -98,7 +98,7 @@ export interface StatisticsContext extends SavedTensors {
   readonly layout: ModelLayout;
 }
 
-/** Statistics that stand ready to be read, and the windows that they were taken on. */
+/** Statistics to be read, and the windows that they were measured on. */
 export interface OpenStatistics {
   readonly statistics: DenseStatistics;
   readonly windows: readonly Int32Array[];

@@ -169,10 +169,10 @@ function reportFunctions(
   { contexts, groups, affinity }: FunctionalModule,
   { keep, outcome, windows, decode }: FunctionsInput,
 ): Pick<ModuleReport, 'groups' | 'contexts' | 'affinity'> {
-  const kept = new Set(keep);
+  const remaining = new Set(keep);
   const membersOf = (members: Int32Array) => ({
     members: [...members],
-    keptCount: members.filter((neuron) => kept.has(neuron)).length,
+    keptCount: members.filter((neuron) => remaining.has(neuron)).length,
   });
   const functions = groups.functions.map((members, context): GroupReport => {
     const numerics = outcome?.numerics[context];
@@ -186,10 +186,10 @@ function reportFunctions(
   };
 }
 
-/** Neurons of each expert. @param kept units */
-const widthsOf = ({ neurons }: PrunableModule, kept: number): BeforeAfter => ({
+/** Neurons of each expert. @param remaining units */
+const widthsOf = ({ neurons }: PrunableModule, remaining: number): BeforeAfter => ({
   before: neurons!.unitCount * neurons!.unitSize,
-  after: kept * neurons!.unitSize,
+  after: remaining * neurons!.unitSize,
 });
 
 const parametersPerNeuron = ({ neurons }: PrunableModule): number => neurons!.parametersPerUnit / neurons!.unitSize;
@@ -198,8 +198,8 @@ function removedParameters(
   { unitCount, parametersPerUnit, parametersPerGroup, groupOfUnit, groupCount = 0 }: PrunableModule,
   keep: Int32Array,
 ): number {
-  const keptGroups = groupOfUnit ? new Set(keep.map((unit) => groupOfUnit[unit]!)).size : groupCount;
-  return (unitCount - keep.length) * parametersPerUnit + (groupCount - keptGroups) * parametersPerGroup;
+  const remainingGroups = groupOfUnit ? new Set(keep.map((unit) => groupOfUnit[unit]!)).size : groupCount;
+  return (unitCount - keep.length) * parametersPerUnit + (groupCount - remainingGroups) * parametersPerGroup;
 }
 
 /** Tokens that examples are picked from. */
@@ -207,13 +207,15 @@ const TYPICAL_COUNT = 64;
 
 /** Tokens by which of a module's units answer them more than usual: those that remain (0), or those that left (1). */
 function describeTopTokens(
-  { kept, removed }: ModuleActivations,
+  { remaining, removed }: ModuleActivations,
   { windows, decode }: Pick<TopActivations, 'windows'> & { readonly decode: Decode | undefined },
 ): TopTokensReport {
-  const total = sum(kept) + sum(removed);
-  const keptShare = total === 0 ? 1 : sum(kept) / total;
-  const shares = kept.map((value, at) => (value + removed[at]! === 0 ? keptShare : value / (value + removed[at]!)));
-  const contextOfToken = Int32Array.from(shares, (share) => (share >= keptShare ? 0 : 1));
+  const total = sum(remaining) + sum(removed);
+  const remainingShare = total === 0 ? 1 : sum(remaining) / total;
+  const shares = remaining.map((value, at) =>
+    value + removed[at]! === 0 ? remainingShare : value / (value + removed[at]!),
+  );
+  const contextOfToken = Int32Array.from(shares, (share) => (share >= remainingShare ? 0 : 1));
   const most = (values: Float64Array, side: number): Int32Array =>
     Int32Array.from(
       Array.from(values.keys())
@@ -221,7 +223,7 @@ function describeTopTokens(
         .sort((one, other) => values[other]! - values[one]! || one - other)
         .slice(0, TYPICAL_COUNT),
     );
-  const contexts = { contextCount: 2, contextOfToken, typicalTokens: [most(kept, 0), most(removed, 1)] };
-  const [byKept, byRemoved] = describeContexts({ contexts, windows, decode });
-  return { keptShare: Number(keptShare.toPrecision(4)), kept: byKept!, removed: byRemoved! };
+  const contexts = { contextCount: 2, contextOfToken, typicalTokens: [most(remaining, 0), most(removed, 1)] };
+  const [byRemaining, byRemoved] = describeContexts({ contexts, windows, decode });
+  return { keptShare: Number(remainingShare.toPrecision(4)), kept: byRemaining!, removed: byRemoved! };
 }

@@ -19,7 +19,7 @@ const COLUMN_LIMIT = 64;
  */
 export function summariseAffinity({ affinity, contextCount, groups, keep }: AffinityInput): AffinityReport {
   const neuronCount = affinity.length / contextCount;
-  const kept = new Set(Array.from(keep));
+  const remaining = new Set(Array.from(keep));
   const all = [groups.shared, ...groups.functions];
   const perGroup = Math.max(1, Math.floor(COLUMN_LIMIT / all.filter((members) => members.length > 0).length));
   const strength = (neuron: number, group: number): number => {
@@ -40,7 +40,7 @@ export function summariseAffinity({ affinity, contextCount, groups, keep }: Affi
     columns: columns.map(({ group, neurons }) => ({
       group: groups.shared.length > 0 ? group : group - 1,
       neuronCount: neurons.length,
-      keptCount: neurons.filter((neuron) => kept.has(neuron)).length,
+      keptCount: neurons.filter((neuron) => remaining.has(neuron)).length,
     })),
     values: Array.from({ length: contextCount }, (_, context) =>
       columns.map(({ neurons }) => {

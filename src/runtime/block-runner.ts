@@ -35,7 +35,7 @@ export interface StageRun {
 
 /** Values that are measured of a stage while the hidden states move through it. */
 export interface StageReads extends Partial<StageRun> {
-  /** Takes what was asked for of one batch, which is released when this is done, and hears that the batch has moved. */
+  /** Called with each batch when it has moved, and its requested values, which are released afterwards. */
   readonly onBatch?: (batch: Batch, values: Tensors) => void | Promise<void>;
 }
 
@@ -75,7 +75,7 @@ export interface BlockRunner {
   save(): AsyncGenerator<unknown>;
   /** Bytes that `save` gives, roughly. */
   readonly savedBytes: number;
-  /** Has a new runner of the same model, as it was edited until then, stand where another stood. */
+  /** Restores the position of another runner of the same model, with the same edits. */
   restore(saved: AsyncIterable<unknown>): Promise<void>;
   dispose(): Promise<void>;
 }
@@ -134,19 +134,19 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
     const { index } = seen;
     const moved = passed.length === 0 ? [] : findMoved(seen);
     const all = joinRuns([...passed, run]);
-    const kept = held.wantedAmong([...all.fetches, ...all.reads]);
-    const fetches = [...new Set([...all.fetches, ...kept, ...moved.map(({ name }) => name)])];
+    const wanted = held.wantedAmong([...all.fetches, ...all.reads]);
+    const fetches = [...new Set([...all.fetches, ...wanted, ...moved.map(({ name }) => name)])];
     const compiled = await compile({ ...all, fetches }, index);
     try {
       for (const batch of batches) {
         signal?.throwIfAborted();
         const feeds = await feedsOf(compiled, batch);
         const values = await compiled.session.run({ ...feeds, ...(await all.extensionFeeds(batch)) });
-        for (const value of kept) held.put(value, batch.index, values[value]!);
+        for (const value of wanted) held.put(value, batch.index, values[value]!);
         await move(moved, batch, values);
         yield { batch, values };
       }
-      held.finish(kept);
+      held.finish(wanted);
     } finally {
       await compiled.session.release();
     }
@@ -220,9 +220,9 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
     const { complete } = held.save();
     yield { from, passedCount: passed.length, side: side.save(), held: held.save() } satisfies SavedRunner;
     for (const { index } of batches) {
-      const kept = [...complete].map((value) => [value, held.get(value, index)] as const);
+      const values = [...complete].map((value) => [value, held.get(value, index)] as const);
       const state = from === 0 ? undefined : await states.get(index);
-      yield { state, held: new Map(kept) } satisfies SavedBatch;
+      yield { state, held: new Map(values) } satisfies SavedBatch;
     }
   }
 
@@ -236,10 +236,10 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
         held.restore(start.held);
         passed = Array.from({ length: start.passedCount }, () => ({}));
       } else {
-        const { state, held: kept } = part as SavedBatch;
+        const { state, held: saved } = part as SavedBatch;
         if (state !== undefined) await states.put(batch, state);
         stateBytes = state?.data.byteLength ?? 0;
-        for (const [value, tensor] of kept) held.put(value, batch, tensor);
+        for (const [value, tensor] of saved) held.put(value, batch, tensor);
       }
       batch += 1;
     }

@@ -126,7 +126,7 @@ export async function compileStage(request: CompileRequest): Promise<CompiledSta
         ...given!.map((tensor) => declareFed(tensor, isSized)),
         ...(extension?.inputs ?? []).map(({ name, type }) => makeValueInfo(name, dataTypeOf(type))),
       ],
-      output: [...new Set([...wanted, ...slice.nodes.flatMap(keptCaches)])].map((name) =>
+      output: [...new Set([...wanted, ...slice.nodes.flatMap(remainingCaches)])].map((name) =>
         create(ValueInfoProtoSchema, { name }),
       ),
     }),
@@ -149,7 +149,7 @@ export async function compileStage(request: CompileRequest): Promise<CompiledSta
  * Caches that a node writes, which the graph returns without a request: ONNX Runtime otherwise puts them where the
  * empty cache was cast to another type, as large as that.
  */
-function keptCaches(node: NodeProto): readonly string[] {
+function remainingCaches(node: NodeProto): readonly string[] {
   const cache = operatorOf(node)?.cache ?? 'none';
   return cache === 'none' ? [] : cache.present.map((slot) => node.output[slot] ?? '').filter((value) => value !== '');
 }
@@ -176,9 +176,9 @@ function owning(session: Session, { read, wanted }: Owned): Session {
 /** Takes some channels of a value that is fed whole. */
 function narrowInput(name: string, keep: Int32Array | undefined) {
   if (keep === undefined) return [];
-  const [whole, kept] = [`${name}/whole`, `${name}/kept`];
-  const node = makeNode({ op: 'Gather', inputs: [whole, kept], outputs: [name], attributes: { axis: -1 } });
-  return [{ name, whole, node, channels: makeInt64Initializer(kept, [...keep]) }];
+  const [whole, positions] = [`${name}/whole`, `${name}/kept`];
+  const node = makeNode({ op: 'Gather', inputs: [whole, positions], outputs: [name], attributes: { axis: -1 } });
+  return [{ name, whole, node, channels: makeInt64Initializer(positions, [...keep]) }];
 }
 
 function importDomains({ proto }: OnnxModel, domains: readonly string[]) {

@@ -1,9 +1,9 @@
 import type { Tensor } from './engine.js';
 import { releaseTensor, retainTensor } from './tensor-memory.js';
 
-/** Values of a stage kept in memory for all batches, so that what comes before them need not run again. */
+/** Values of a stage, cached in memory for all batches, so that the nodes before them run once. */
 export interface ValueCache {
-  /** Asks for values of the current stage to be kept when they are next computed. */
+  /** Requests that values of the current stage be cached when they are next computed. */
   want(values: readonly string[]): void;
   /** Those of some values that are wanted and not there yet. */
   wantedAmong(values: readonly string[]): string[];
@@ -11,15 +11,15 @@ export interface ValueCache {
   /** Says that some values are there for all batches. */
   finish(values: readonly string[]): void;
   has(value: string): boolean;
-  /** As it was kept, whole. */
+  /** The entire cached value. */
   get(value: string, batch: number): Tensor;
   /** Narrows a value to some channels of its last axis; with none it is forgotten. */
   narrow(value: string, keep: Int32Array): void;
   /** Channels that are left of the values that were narrowed. */
   readonly narrowed: ReadonlyMap<string, Int32Array>;
-  /** Leaves the current stage behind: what is kept of it serves once more, to move on. */
+  /** Leaves the current stage: its cached values serve once more, to advance. */
   leave(): void;
-  /** Frees what a batch kept of the stages left behind. */
+  /** Frees a batch's cached values of earlier stages. */
   drop(batch: number): void;
   /** Forgets the stages left behind. */
   forget(): void;

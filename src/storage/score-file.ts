@@ -24,16 +24,16 @@ export interface ScoreFile {
  */
 export async function openScoreFile(files: Files, path: string, runs: readonly ScoredRun[]): Promise<ScoreFile> {
   const lines = await openLineFile(files, path, 'scores');
-  const kept = parseScoreLines(lines.content, path);
-  if (kept === undefined && lines.content !== '') {
+  const saved = parseScoreLines(lines.content, path);
+  if (saved === undefined && lines.content !== '') {
     throw new OptionError(`${path} does not begin like a file of scores; name another file`);
   }
-  if (kept !== undefined) checkRuns(kept.runs, runs, path);
-  await lines.start(kept?.completeBytes ?? 0, formatRunsLine(runs));
+  if (saved !== undefined) checkRuns(saved.runs, runs, path);
+  await lines.start(saved?.completeBytes ?? 0, formatRunsLine(runs));
   return {
     logOf<T extends { readonly index: number }>(run: number): ScoreLog<T> {
       return {
-        known: (kept?.scores[run] ?? new Map<number, SavedScore>()) as ReadonlyMap<number, unknown> as ReadonlyMap<
+        known: (saved?.scores[run] ?? new Map<number, SavedScore>()) as ReadonlyMap<number, unknown> as ReadonlyMap<
           number,
           T
         >,

@@ -19,7 +19,7 @@ export type SideFilesPlace = Pick<ModelFolder, 'root' | 'modelFile' | 'documents
 /** Files next to a model, relative to its folder, with `/`. */
 export interface SideFiles {
   /** Files that a runtime reads: configuration, tokenizer, templates, licence, models of another part with their external data. */
-  readonly kept: readonly string[];
+  readonly included: readonly string[];
   /** Everything else in the folders that were looked into; folders only by their names, with `/` at the end. */
   readonly leftOut: readonly string[];
   /** Links of such names that lead out of the folder. */
@@ -51,7 +51,7 @@ export async function listModelFiles(files: Files, place: SideFilesPlace): Promi
   const isDecoder = variantsOf(place.modelFile);
   const named = namedFiles(files, place);
   const isKnown = (path: string) => isSideFile(path) || named.has(path) || isPart(path) || isDecoder(path);
-  return (await sortFiles(files, place, { isKnown, named, replaced: new Set() })).kept;
+  return (await sortFiles(files, place, { isKnown, named, replaced: new Set() })).included;
 }
 
 interface Sorting {
@@ -72,11 +72,11 @@ async function sortFiles(
     const target = await files.real(files.resolve(root, path));
     return homes.some((home) => files.relative(home, target) !== undefined);
   };
-  const kept = new Set<string>();
+  const included = new Set<string>();
   const outside = new Set<string>();
   const keep = async (path: string) => {
-    if (replaced.has(path) || kept.has(path)) return;
-    if (await leadsInto(path)) kept.add(path);
+    if (replaced.has(path) || included.has(path)) return;
+    if (await leadsInto(path)) included.add(path);
     else outside.add(path);
   };
   const known = new Set([...FOLDERS, folderOf(modelFile), ...[...named].map(folderOf)]);
@@ -89,11 +89,11 @@ async function sortFiles(
       if (kind === 'file' && isKnown(path)) await keep(path);
     }
   }
-  for (const path of [...kept].filter((path) => path.endsWith('.onnx')))
+  for (const path of [...included].filter((path) => path.endsWith('.onnx')))
     for (const data of await externalFiles(files, root, path)) await keep(data);
   return {
-    kept: [...kept].sort(),
-    leftOut: seen.filter((path) => !kept.has(path) && !replaced.has(path) && !outside.has(path)).sort(),
+    included: [...included].sort(),
+    leftOut: seen.filter((path) => !included.has(path) && !replaced.has(path) && !outside.has(path)).sort(),
     outside: [...outside].sort(),
   };
 }

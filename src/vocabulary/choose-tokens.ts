@@ -69,7 +69,7 @@ export async function chooseTokens(
 ): Promise<ChosenTokens> {
   const { contents } = file;
   const partsOf = createMergeParts(file);
-  const kept = new Set<number>();
+  const tokens = new Set<number>();
   const limit = selection.size ?? Number.POSITIVE_INFINITY;
   let parts = 0;
   /** Adds tokens in order while there is room, and tells how many of them are new. */
@@ -77,11 +77,11 @@ export async function chooseTokens(
     let count = 0;
     for (const [at, id] of ids.entries()) {
       if (at % TURN === 0) await yieldProgress(ids.length + at, 2 * ids.length);
-      if (kept.has(id) || kept.size >= most) continue;
-      const missing = [...partsOf(id)].filter((part) => !kept.has(part));
-      if (kept.size + missing.length + 1 > most) continue;
-      for (const part of missing) kept.add(part);
-      kept.add(id);
+      if (tokens.has(id) || tokens.size >= most) continue;
+      const missing = [...partsOf(id)].filter((part) => !tokens.has(part));
+      if (tokens.size + missing.length + 1 > most) continue;
+      for (const part of missing) tokens.add(part);
+      tokens.add(id);
       parts += missing.length;
       count += 1;
     }
@@ -91,23 +91,23 @@ export async function chooseTokens(
   const { listed, named, textCounts } = selection;
   if (listed !== undefined) checkIds(listed, contents);
   const always = await addAll([...fallbacks, ...named], Number.POSITIVE_INFINITY);
-  if (kept.size > limit)
+  if (tokens.size > limit)
     throw new OptionError(
-      `vocabularySize is ${limit}, and ${kept.size} tokens must stay: bytes or single characters, special and added tokens, those of the chat template and of the configuration, and what they are merged from; give at least ${kept.size}`,
+      `vocabularySize is ${limit}, and ${tokens.size} tokens must stay: bytes or single characters, special and added tokens, those of the chat template and of the configuration, and what they are merged from; give at least ${tokens.size}`,
       { option: 'vocabularySize' },
     );
   const wanted = new Set(listed);
-  const addedToList = listed === undefined ? 0 : [...kept].filter((id) => !wanted.has(id)).length;
-  const mostOfText = Number.isFinite(limit) ? kept.size + Math.floor((limit - kept.size) * SHARE_OF_TEXT) : limit;
+  const addedToList = listed === undefined ? 0 : [...tokens].filter((id) => !wanted.has(id)).length;
+  const mostOfText = Number.isFinite(limit) ? tokens.size + Math.floor((limit - tokens.size) * SHARE_OF_TEXT) : limit;
   const text = await addAll(byFrequency(textCounts), mostOfText);
   const candidates = listed ?? (await candidatesOf(file, selection, yieldProgress));
   const chosen = await addAll(candidates);
   const { rows = 0, multiple = 1 } = selection.head ?? {};
-  const over = [...kept].filter((id) => id < rows).length % multiple;
-  const target = kept.size + ((multiple - over) % multiple);
-  const filledUp = kept.size === target ? 0 : await addAll(byRank(file, [...file.modelIds.values()]), target);
+  const over = [...tokens].filter((id) => id < rows).length % multiple;
+  const target = tokens.size + ((multiple - over) % multiple);
+  const filledUp = tokens.size === target ? 0 : await addAll(byRank(file, [...file.modelIds.values()]), target);
   return {
-    keep: Int32Array.from(kept).sort(),
+    keep: Int32Array.from(tokens).sort(),
     counts: { always, text, chosen, parts },
     addedToList,
     filledUp,

@@ -35,15 +35,16 @@ export function idsNamedByGraph({ constants }: VocabularyTrace): readonly number
 }
 
 function cutTable(handle: TensorHandle, { axis, rows }: TokenTable, { keep, countBelow }: RenumberedIds): TensorHandle {
-  const kept = keep.subarray(0, countBelow(rows));
-  const dims = handle.dims[axis] === rows ? handle.dims.with(axis, kept.length) : undefined;
-  if (axis > 0) return cutElements(handle, { axis, kept, dims: dims! });
+  const remaining = keep.subarray(0, countBelow(rows));
+  const dims = handle.dims[axis] === rows ? handle.dims.with(axis, remaining.length) : undefined;
+  if (axis > 0) return cutElements(handle, { axis, remaining, dims: dims! });
   const width = elementCount(handle.dims) / rows;
-  const shape = dims ?? [kept.length * width];
+  const shape = dims ?? [remaining.length * width];
   const { bits = 8 } = findDataType(handle.dataType) ?? {};
-  if ((width * bits) % 8 !== 0) return cutElements({ ...handle, dims: [rows, width] }, { axis: 0, kept, dims: shape });
+  if ((width * bits) % 8 !== 0)
+    return cutElements({ ...handle, dims: [rows, width] }, { axis: 0, remaining, dims: shape });
   const asBytes = { ...handle, dataType: UINT8, dims: [rows, (width * bits) / 8] };
-  const { cut: _, ...rest } = sliceHandle(asBytes, 0, kept);
+  const { cut: _, ...rest } = sliceHandle(asBytes, 0, remaining);
   return { ...rest, dataType: handle.dataType, dims: shape };
 }
 
@@ -52,17 +53,21 @@ const UINT8 = dataTypeNumber('uint8');
 /** Elements of fewer than eight bits are unpacked for it. */
 function cutElements(
   handle: TensorHandle,
-  { axis, kept, dims }: { readonly axis: number; readonly kept: Int32Array; readonly dims: readonly number[] },
+  {
+    axis,
+    remaining,
+    dims,
+  }: { readonly axis: number; readonly remaining: Int32Array; readonly dims: readonly number[] },
 ): TensorHandle {
   const { bits = 8 } = findDataType(handle.dataType) ?? {};
   if (bits >= 8) {
-    const { cut: _, ...rest } = sliceHandle(handle, axis, kept);
+    const { cut: _, ...rest } = sliceHandle(handle, axis, remaining);
     return { ...rest, dims };
   }
   const whole = workedOutHandle({ dataType: UINT8, dims: handle.dims }, async () =>
     unpackBits(await handle.read(), bits, elementCount(handle.dims)),
   );
-  const cut = sliceHandle(whole, axis, kept);
+  const cut = sliceHandle(whole, axis, remaining);
   return workedOutHandle({ dataType: handle.dataType, dims }, async () =>
     packBits(await cut.read(), bits, elementCount(cut.dims)),
   );

@@ -7,11 +7,11 @@ type Json = Readonly<Record<string, unknown>>;
 /** The tokenizer.json of the remaining tokens: merges among them in their order, ids renumbered wherever they stand. */
 export function trimTokenizer({ json, merges }: TokenizerFile, ids: RenumberedIds): Json {
   const model = json.model as Json;
-  const isKept = (id: number) => ids.newId(id) !== undefined;
+  const remains = (id: number) => ids.newId(id) !== undefined;
   const given = Array.isArray(model.merges) ? model.merges : [];
-  const kept = given.filter((_, rank) => {
+  const remaining = given.filter((_, rank) => {
     const { left, right, result } = merges[rank]!;
-    return isKept(left) && isKept(right) && isKept(result);
+    return remains(left) && remains(right) && remains(result);
   });
   return {
     ...json,
@@ -21,7 +21,7 @@ export function trimTokenizer({ json, merges }: TokenizerFile, ids: RenumberedId
     model: {
       ...model,
       vocab: trimVocab(model.vocab, ids),
-      ...(model.merges !== undefined && { merges: kept }),
+      ...(model.merges !== undefined && { merges: remaining }),
       ...(typeof model.unk_id === 'number' && { unk_id: ids.newId(model.unk_id) }),
     },
   };

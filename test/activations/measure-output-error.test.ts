@@ -21,7 +21,7 @@ const keep = Int32Array.of(0, 1, 4, 5, 7, 9, 11);
 
 async function repairBy(name: RepairName, problem: ImportanceProblem): Promise<RepairedChannels> {
   const repaired = await REPAIRS[name].compensate(problem, keep, { dampening: 0.01 });
-  return { statistics: problem.statistics, weight: problem.weight, kept: keep, repaired };
+  return { statistics: problem.statistics, weight: problem.weight, remaining: keep, repaired };
 }
 
 describe('the error of an output map on the calibration tokens', () => {
@@ -62,7 +62,9 @@ describe('the error of an output map on the calibration tokens', () => {
 
   it('is unknown to methods that read no token', async () => {
     const { weight } = randomProblem();
-    expect(await meter.measure([{ statistics: EMPTY_STATISTICS, weight, kept: keep, repaired: {} }])).toBeUndefined();
+    expect(
+      await meter.measure([{ statistics: EMPTY_STATISTICS, weight, remaining: keep, repaired: {} }]),
+    ).toBeUndefined();
   });
 });
 

@@ -120,7 +120,9 @@ it.each([
     const onProgress = (step: Progress) => void (step.stage === 'prune' && step.detail && pruned.push(step));
     const report = await runPrune(PLATFORM, { ...request, out: at('cut'), ...without, onProgress });
     expect([report.certificate, report.quality]).toEqual([undefined, undefined]);
-    expect(report.remarks).toContainEqual(expect.stringMatching(/^resumed from what .*cut\.partial kept/));
+    expect(report.remarks).toContainEqual(
+      expect.stringMatching(/^resumed from checkpoints of an interrupted run in .*cut\.partial/),
+    );
     expect(pruned).toEqual([]);
     const again = await runPrune(PLATFORM, { ...request, out: at('cut') });
     expect(again.createdAt).toBe(report.createdAt);

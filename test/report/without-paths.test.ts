@@ -24,7 +24,7 @@ it('takes paths out of sentences, and leaves names of nodes and quoted text', ()
     model: '/models/dense',
     metrics: [{ name: 'divergence (KL), /texts/a.txt' }, { name: '/texts/a.txt, acc' }],
     remarks: [
-      'resumed from what /models/out.partial kept',
+      'resumed from checkpoints of an interrupted run in /models/out.partial',
       '/model/layers.0/MatMul stays: Load model from /models/dense/onnx/model.onnx failed',
       'see /home/me/x/y.json',
       'see /current/models/z',
@@ -35,7 +35,7 @@ it('takes paths out of sentences, and leaves names of nodes and quoted text', ()
     model: 'dense',
     metrics: [{ name: 'divergence (KL), a.txt' }, { name: 'a.txt, acc' }],
     remarks: [
-      'resumed from what out.partial kept',
+      'resumed from checkpoints of an interrupted run in out.partial',
       '/model/layers.0/MatMul stays: Load model from dense/onnx/model.onnx failed',
       'see y.json',
       'see models/z',

@@ -7,7 +7,7 @@ import type { ValueFacts } from '../../src/graph/value-facts.js';
 import type { OnnxModel } from '../../src/onnx/onnx-model.js';
 import { bytesHandle } from '../../src/onnx/tensor-handle.js';
 import { type AxisRule, NeedCoarserUnits, type RuleResult, TraceStop } from '../../src/operators/axis-rule.js';
-import { keptPositions, keptUnits } from '../../src/removal/kept-positions.js';
+import { remainingPositions, remainingUnits } from '../../src/removal/remaining-positions.js';
 import { removeUnits } from '../../src/removal/remove-units.js';
 import type { Tensor } from '../../src/runtime/engine.js';
 import { constantsOf, drawInputs, type GradientCase, learnShapes } from './gradient-check.js';
@@ -64,7 +64,7 @@ export async function runCutCheck(
       module: 0,
       keep,
     });
-    const want = pick(dense, axis, keptPositions(label, keptUnits(keep, result.groupOfUnit)));
+    const want = pick(dense, axis, remainingPositions(label, remainingUnits(keep, result.groupOfUnit)));
     const got = await run(narrowed, given);
     const gaps = numbersOf(got).map((value, at) => Math.abs(value - want.values[at]!));
     cuts.push({

@@ -299,7 +299,9 @@ describeThere('a page', () => {
     }, RUN);
     expect(found).toMatchObject({ said: 'Error: enough', left: 0 });
     expect(found.kept).toBeGreaterThan(0);
-    expect(found.remarks.includes('resumed from what the journal of /opfs/stopped')).toBe(found.kept > 1);
+    expect(
+      found.remarks.includes('resumed from checkpoints of an interrupted run in the journal of /opfs/stopped'),
+    ).toBe(found.kept > 1);
   }, 300_000);
 
   it('takes away what a page left that was closed', async () => {

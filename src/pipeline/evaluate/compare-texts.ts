@@ -47,7 +47,7 @@ export interface TextComparison {
 }
 
 /**
- * Has the dense and the pruned model read texts, one model in memory at a time, and compares what each token costs them.
+ * Runs the dense and the pruned model on texts, one in memory at a time, and compares their losses per token.
  * @throws EngineError, NumericalError, UnsupportedModelError; OptionError for a block that does not exist.
  */
 export async function compareOnTexts(job: ComparisonJob): Promise<TextComparison> {

@@ -48,7 +48,7 @@ export interface TasksRequest extends ModelRequest, TaskEncoding, ReadingOptions
   readonly file: string;
   /** Items to measure, from the first. Default all. */
   readonly limit?: number | undefined;
-  /** File that keeps every score as it comes. @see EvaluateRequest */
+  /** File to which every score is saved. @see EvaluateRequest */
   readonly resume?: string | undefined;
 }
 

@@ -136,7 +136,7 @@ export function taskOf(
   };
 }
 
-/** Tokens of the windows that are read of a text; what is wrong with it is said when it is measured. */
+/** Tokens of the windows that are read of a text; its errors are reported when it is measured. */
 function countRead(text: string, tokenizer: Tokenizer, options: WindowOptions): number {
   try {
     const tokens = Int32Array.from(tokenizer.encode(text, { enough: tokensNeeded(options) }));

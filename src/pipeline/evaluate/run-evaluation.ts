@@ -50,7 +50,7 @@ export interface EvaluateRequest
   /** Items of each task to measure, from the first. Default all. */
   readonly limit?: number | undefined;
   /**
-   * File that keeps every score as it comes. The same request with the same file resumes where the last one stopped and
+   * File to which every score is saved. The same request with the same file resumes where the last one stopped and
    * ends with the figures of one run; a file of other models, texts, tasks or settings is refused. `limit` and
    * `windowCount` may grow.
    */

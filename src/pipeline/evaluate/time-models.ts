@@ -26,8 +26,8 @@ const TOKENS: TimedTokens = { promptLength: 128, newTokens: 32 };
 const ROUNDS = 3;
 
 /**
- * Times models as their users open them, one in memory at a time: in their order, and in the other one, so that what slows the machine
- * down for a while does not count for only one.
+ * Times models as their users open them, one in memory at a time: in their order and in reverse, so that a temporary
+ * slowdown of the machine does not affect only one.
  */
 export async function timeModels(
   { onProgress, signal }: Pick<JobContext, 'onProgress' | 'signal'>,

@@ -8,7 +8,7 @@ export interface AnalyseInput {
   readonly engine: Engine;
 }
 
-/** Finds out what is where in a model. @see analyseModel */
+/** Detects the layout of a model. @see analyseModel */
 export const analyse: Stage<AnalyseInput, AnalysedModel> = {
   name: 'analyse',
   run: ({ timed, signal }, { model, engine }) => timed('analyse', () => analyseModel(model, engine, signal)),

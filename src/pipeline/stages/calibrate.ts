@@ -29,7 +29,7 @@ export interface CalibrateInput {
   readonly positionCount: number | undefined;
   /** Seed of whatever has none of its own. */
   readonly seed: number;
-  /** Windows that the model wrote earlier in the job, with the same settings, from the first; those that it writes come behind. */
+  /** Windows that the model generated earlier in the job, with the same settings, from the first; new ones follow. */
   readonly written?: Int32Array[] | undefined;
 }
 
@@ -55,7 +55,7 @@ export const calibrate: Stage<CalibrateInput, CalibrationWindows> = {
     const cut = (count: number) =>
       context.timed('calibrate', () => cutWindows(context, input, { windowCount: count, windowLength, tokenizer }));
     if (generate === undefined) return cut(windowCount);
-    // The text first: what is wrong with it shows in a moment, and sampling takes minutes.
+    // The text first: its errors show at once, and sampling takes minutes.
     const own = generatedCount < windowCount ? await cut(windowCount - generatedCount) : undefined;
     const written = await context.timed('generate', () =>
       tryToGenerate(context, { ...input, windowCount: generatedCount, windowLength, generate, tokenizer }),

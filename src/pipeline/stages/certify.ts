@@ -48,43 +48,43 @@ export interface CertifyInput extends Pick<PruneJob, 'model' | 'analysed' | 'eng
 interface CertifyRequest extends Omit<CertifyInput, 'written' | 'file'> {
   readonly written: ModelFolder;
   readonly signal: AbortSignal | undefined;
-  /** Hears how many of the runs are over. */
+  /** Called with the number of finished runs. */
   readonly onRun: (done: number) => void;
 }
 
-/** The masked original, the same rounded otherwise, and what was written. */
+/** The masked original, its rounded variant, and the written model. */
 const RUNS = 3;
 
-/** Short, for it takes its time in every run; long enough that rotary positions and masks matter. */
+/** Short, since every run pays for it; long enough that rotary positions and masks matter. */
 const WINDOW = { windowCount: 2, windowLength: 64 };
 
-/** Farthest that logits may be, as a fraction of their range, at least and at most. */
+/** Bounds of the tolerance, as a fraction of the logits' range. */
 const TOLERANCES = {
   float32: { least: 1e-5, most: 1e-3 },
   half: { least: 2e-3, most: 2e-2 },
 };
 
-/** Farthest where activations are rounded to eight bits, as a tensor or by block: a few outliers make the rest coarse. */
+/** Tolerance where activations are rounded to eight bits, by tensor or by block: a few outliers coarsen the rest. */
 const ACTIVATION_ROUNDING = 0.15;
 
-/** Tolerance as a multiple of the model's own rounding; sound models came to three of it at most. */
+/** Tolerance as a multiple of the model's own rounding; for valid models the gap was at most three times that. */
 const ROUNDINGS = 10;
 
-/** Tolerance as a multiple of the noise of the dense model's kernels; sound models came to 2.1. */
+/** Tolerance as a multiple of the noise of the dense model's kernels; for valid models the gap was at most 2.1 times that. */
 const KERNEL_NOISES = 3;
 
-/** A gap of more is never taken for noise of kernels. */
+/** A larger gap is never attributed to kernels. */
 const MOST_KERNEL_NOISE = 0.5;
 
 /** FLOAT16 and BFLOAT16. */
 const HALF_TYPES: ReadonlySet<number> = new Set([10, 16]);
 
 /**
- * Has ONNX Runtime open a folder that was written by its path, as users do, and read windows with it: a prompt, then tokens
- * one by one on the cache. Its logits are compared with the masked original's: the dense graph with the removed channels
- * zeroed and the repairs applied, run block by block. How far those move when the cut maps are rounded to neighbouring numbers and
- * ONNX Runtime fuses no operators is the model's own rounding, which the tolerance follows from. Where that is not enough, the written
- * graph is run in float32 too, and the dense model is measured: kernels that round activations move its logits in the same way.
+ * Opens a written folder in ONNX Runtime by its path, as users do, and runs windows: a prompt, then single tokens with the
+ * KV cache. Its logits are compared with the masked original's: the dense graph with the removed channels
+ * zeroed and the repairs applied, run block by block. Their change when the cut maps are rounded to neighbouring numbers
+ * and ONNX Runtime fuses no operators is the model's own rounding, from which the tolerance follows. If the gap is larger, the
+ * written graph also runs in float32, and the dense model is measured: kernels that round activations change its logits alike.
  *
  * Where memory is too short, what can be run is compared, or a remark says that nothing was.
  * @throws NumericalError when they differ; EngineError when ONNX Runtime runs the original, and not what was written.
@@ -145,7 +145,7 @@ async function compare(request: CertifyRequest, remarks: string[]): Promise<Cert
   const inFloat32 = { ...request, roundsActivations: false };
   const isFar = measured.gap > toleranceOf(request, measured);
   if (measured.opened && (isFar || request.roundsActivations)) {
-    // The graph itself is right where it computes in float32 what it should; what is left is the kernels'.
+    // The graph is correct if it is so in float32; the rest comes from kernels.
     const gap = await gapInFloat32();
     sign(isFar ? { ...inFloat32, isHalf: false } : inFloat32, { ...measured, gap });
     const noise = isFar && { kernelNoise: await measureKernelNoise(request, windows, gapOf) };
@@ -167,7 +167,7 @@ const choosesExperts = ({ proto }: CertifyInput['model']): boolean =>
 const isHalf = (model: CertifyInput['model']): boolean =>
   [...withoutEmbeddingPrefix(model).weights.values()].some(({ dataType }) => HALF_TYPES.has(dataType));
 
-/** The masked original's logits, `[windows, length, vocabulary]`, and how far they move when all is rounded otherwise. */
+/** The masked original's logits, `[windows, length, vocabulary]`, and their change when all is rounded otherwise. */
 interface Masked {
   readonly logits: Float32Array;
   readonly rounding: number;
@@ -253,7 +253,7 @@ async function measureKernelNoise(
   }
 }
 
-/** Largest gap that is taken for rounding. */
+/** Largest gap that counts as rounding. */
 function toleranceOf(
   { model, roundsActivations, ...request }: CertifyRequest,
   { rounding, kernelNoise = 0 }: Pick<CertificateReport, 'rounding' | 'kernelNoise'>,

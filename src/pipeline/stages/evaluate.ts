@@ -36,7 +36,7 @@ export interface SampleRequest {
 }
 
 /**
- * Adds the perplexity of the dense model, measured once, and of each pruned one, and what they write, to the reports of what was written. One
+ * Adds the perplexity of the dense model, measured once, and of each pruned one, and generated samples, to the reports of written results. One
  * model is in memory at a time.
  * @throws NumericalError, EngineError; the signal's reason when aborted.
  */

@@ -47,14 +47,14 @@ const CACHE_FRACTION = 1 / 4;
 /** Where the engine copies inputs, memory of a page holds the keys and values that it reads besides those that it makes. */
 const COPIED_CACHE_BYTES = 96 * 2 ** 20;
 
-/** Windows that a model wrote, and the same as the text of a windows file. */
+/** Generated windows, also as the text of a windows file. */
 export interface WrittenWindows extends GeneratedSet {
   /** Them as the text of a file that they can be read from again. */
   readonly windowsFile: string;
 }
 
 /**
- * Has a model write windows, resuming from `generate.file` where that is given.
+ * Generates windows with a model, and resumes from `generate.file` where that is given.
  * @throws OptionError, UnsupportedModelError, EngineError
  */
 async function generateWindows(context: JobContext, input: GenerateInput): Promise<WrittenWindows> {
@@ -90,7 +90,7 @@ async function generateWindows(context: JobContext, input: GenerateInput): Promi
   return { ...generated, windowsFile: formatWindowsFile(generated.windows, origin) };
 }
 
-/** Where the entry of windows that are being written together stands. */
+/** Entry of the journal with the current batch of windows. */
 const BATCH = 'writing';
 
 /** The first part of it; keys and values follow one by one. */
@@ -118,8 +118,8 @@ async function readBatch(journal: Journal): Promise<SavedBatch | undefined> {
   const parts: unknown[] = [];
   for await (const part of (await journal.read(BATCH)) ?? []) parts.push(part);
   if (parts.length === 0) return undefined;
-  const [{ names, length, ...batch }, ...kept] = parts as [SavedBatchFacts, ...Tensor[]];
-  return { ...batch, reader: { length, tensors: Object.fromEntries(names.map((name, at) => [name, kept[at]!])) } };
+  const [{ names, length, ...batch }, ...tensors] = parts as [SavedBatchFacts, ...Tensor[]];
+  return { ...batch, reader: { length, tensors: Object.fromEntries(names.map((name, at) => [name, tensors[at]!])) } };
 }
 
 /** Windows in memory, and in the journal batch by batch. @param written those that the job has made so far */
@@ -151,7 +151,7 @@ export async function tryToGenerate(
   }
 }
 
-/** Whether an error is for want of something in the model. */
+/** Whether an error is about something that the model lacks. */
 function isModelsFault(error: unknown, input: GenerateInput): error is FangPruneError {
   const lacksStart = input.generate.startToken === undefined && findStartToken(hintsOf(input)) === undefined;
   return (

@@ -54,7 +54,7 @@ export const loadStatistics: Stage<StatisticsInput, LoadedStatistics> = {
     remarks.push(
       `pruned from statistics of the dense model (${place.json}): no block was measured on what the pruned ones before it produce`,
     );
-    const { calibration: provenance, tensors: kept } = json;
+    const { calibration: provenance, tensors: tensorFile } = json;
     const { windowLength } = provenance;
     const createStore = createStoreIn(context, windowLength * layout.hiddenSize * Float32Array.BYTES_PER_ELEMENT);
     const repairing = { ...job, createStore, windows: spreadWindows(windows, readAgain) };
@@ -62,11 +62,11 @@ export const loadStatistics: Stage<StatisticsInput, LoadedStatistics> = {
       measured: await load({ ...repairing, store: storeInMemory }, statistics),
       calibration: { windows, windowLength, provenance },
       ...(readAgain > 0 && { settled: { source: undefined, windowCount: readAgain } }),
-      statistics: { file: place.json, sha256: kept.sha256 },
+      statistics: { file: place.json, sha256: tensorFile.sha256 },
     };
   },
 };
 
-/** Windows from all of the list, at most so many: text and what the model wrote take turns in it. */
+/** Windows from all of the list, at most so many: text and generated windows alternate in it. */
 const spreadWindows = (windows: readonly Int32Array[], count: number): readonly Int32Array[] =>
   count === 0 ? [] : everyNth(windows, Math.max(1, Math.floor(windows.length / count))).slice(0, count);

@@ -3,7 +3,7 @@ import { formatBytes } from '../../report/format-quantity.js';
 import type { ModelFolder } from '../../storage/model-folder.js';
 import type { Stage } from '../job-context.js';
 
-/** Loads a model; its weights remain where they are, as handles. Equal tables that its file holds twice are one, which is a remark. */
+/** Loads a model; its weights become handles. Equal tables of its file become one, with a remark. */
 export const load: Stage<ModelFolder, OnnxModel> = {
   name: 'load',
   run: ({ timed, remarks }, folder) =>

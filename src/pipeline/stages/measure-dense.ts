@@ -9,7 +9,7 @@ export interface MeasureInput {
 
 /**
  * Measures the dense model as far as the method needs it, once for all results; not for several shots, each of which measures
- * what the one before left. @see measure
+ * the result of the one before. @see measure
  */
 export const measureDense: Stage<MeasureInput, MeasuredModel | undefined> = {
   name: 'measureDense',

@@ -21,9 +21,9 @@ export interface QualityInput {
 }
 
 /**
- * Compares what the written model predicts with what the dense one does, on a few held-out windows: perplexities, divergence, and how
- * often both find the same token likeliest. One model is in memory at a time. What cannot be measured is a remark, no error: what was
- * written is sound without it.
+ * Compares predictions of the written model and the dense one on a few held-out windows: perplexities, divergence, and how often
+ * both predict the same token. One model is in memory at a time. A failed measurement is a remark, not an error: the written
+ * model is valid without it.
  */
 export const quality: Stage<QualityInput, QualityReport | undefined> = {
   name: 'quality',

@@ -16,7 +16,7 @@ export interface ReportInput
   readonly quoteText: boolean;
 }
 
-/** Puts a report together. @see buildPruneReport */
+/** Builds a report. @see buildPruneReport */
 export const report: Stage<ReportInput, PruneReport> = {
   name: 'report',
   async run({ platform, timings, remarks, notes }, { folder, engine, quoteText, ...findings }) {

@@ -22,7 +22,7 @@ export interface SaveInput extends Pick<SaveOptions, 'layout'> {
   readonly folder: string;
   /** The model file relative to the folder. Default: the source's. */
   readonly file?: string | undefined;
-  /** A variant next to a model that was saved before it: nothing else goes along. Default false. */
+  /** A variant next to a model that was saved before it: no other files are copied. Default false. */
   readonly isFurther?: boolean | undefined;
   /** The model is what the source's files hold, which are copied. Default false. */
   readonly isSource?: boolean | undefined;
@@ -57,7 +57,7 @@ export const save: Stage<SaveInput, SavedFolder> = {
       } = input;
       const sorted = isFurther ? NOTHING : await sortSideFiles(source, { model, documents, parts });
       const { outside } = sorted;
-      const kept = sorted.kept.filter((path) => !stale.includes(path));
+      const included = sorted.included.filter((path) => !stale.includes(path));
       const leftOut = [...sorted.leftOut, ...stale].sort();
       if (outside.length > 0)
         remarks.push(`not copied, since these links lead out of the model's folder: ${outside.join(', ')}`);
@@ -71,11 +71,11 @@ export const save: Stage<SaveInput, SavedFolder> = {
         ? await copyModel(source, model, copy)
         : await saveModel(model, openFolder(files, folder), file, { ...layout, ...control });
       for (const [path, part] of parts) await saveModel(part, openFolder(files, folder), path, control);
-      for (const path of kept) await copy(path);
+      for (const path of included) await copy(path);
       for (const [path, document] of Object.entries(documents))
         await writeText(files, files.resolve(folder, path), formatDocument(document));
       signal?.throwIfAborted();
-      return { ...saved, copied: kept, leftOut, outside };
+      return { ...saved, copied: included, leftOut, outside };
     }),
 };
 
@@ -83,7 +83,7 @@ export const save: Stage<SaveInput, SavedFolder> = {
 export const formatDocument = (document: JsonObject | string): string =>
   typeof document === 'string' ? document : `${JSON.stringify(document, null, 2)}\n`;
 
-const NOTHING: SideFiles = { kept: [], leftOut: [], outside: [] };
+const NOTHING: SideFiles = { included: [], leftOut: [], outside: [] };
 
 async function copyModel(
   source: ModelFolder,

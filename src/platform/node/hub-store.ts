@@ -52,9 +52,12 @@ export function createHubStore(env: HubEnvironment): HubStore {
       const blob = blobOf(commit, file);
       await writing(blob, () => mkdir(dirname(blob), { recursive: true }));
       const partial = `${blob}.incomplete`;
-      const kept = (await sizeOf(partial)) ?? 0;
-      await checkNew(partial, { name: partial, kind: 'file', byteLength: Math.max(0, file.byteLength - kept) });
-      return receiveInto(partial, { kept, giveNames: () => giveNames(blob, { partial, name: nameOf(commit, file) }) });
+      const downloaded = (await sizeOf(partial)) ?? 0;
+      await checkNew(partial, { name: partial, kind: 'file', byteLength: Math.max(0, file.byteLength - downloaded) });
+      return receiveInto(partial, {
+        downloaded,
+        giveNames: () => giveNames(blob, { partial, name: nameOf(commit, file) }),
+      });
     },
     async holdRepo(repo, signal) {
       const folder = join(root, '.locks', `models--${repo.replaceAll('/', '--')}`, 'fang-prune');
@@ -75,13 +78,13 @@ export function createHubStore(env: HubEnvironment): HubStore {
 
 interface Receiving {
   /** Bytes that an earlier process left. */
-  readonly kept: number;
+  readonly downloaded: number;
   readonly giveNames: () => Promise<void>;
 }
 
-async function receiveInto(partial: string, { kept, giveNames }: Receiving): Promise<IncomingFile> {
+async function receiveInto(partial: string, { downloaded, giveNames }: Receiving): Promise<IncomingFile> {
   let file: FileHandle | undefined = await writing(partial, () => open(partial, 'a'));
-  let byteLength = kept;
+  let byteLength = downloaded;
   const close = async () => {
     await file?.close();
     file = undefined;

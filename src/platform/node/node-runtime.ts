@@ -29,7 +29,7 @@ const NEIGHBOUR = '@huggingface/transformers';
 /**
  * Loads onnxruntime-node. Two versions of its library cannot live in one process, so one that is loaded already serves, or
  * else the one that transformers.js will load.
- * @returns what stood against it, where it cannot be used.
+ * @returns the reason where it cannot be used.
  */
 export function loadNative(): NativeRuntime | MissingRuntime {
   switchTelemetryOff();

@@ -205,9 +205,9 @@ export async function openWorkspace(
   const hasEntries = async () => (await readdir(folder)).some((name) => ENTRY.test(name));
   try {
     await removeScratch(folder);
-    const kept = await readRun(folder);
-    const isSame = resume && key !== undefined && kept === key;
-    const found = kept === undefined || !(await hasEntries()) ? 'nothing' : isSame ? 'same' : 'other';
+    const savedKey = await readRun(folder);
+    const isSame = resume && key !== undefined && savedKey === key;
+    const found = savedKey === undefined || !(await hasEntries()) ? 'nothing' : isSame ? 'same' : 'other';
     if (!isSame) {
       await clear();
       await writing(folder, () => writeFile(join(folder, RUN), `${JSON.stringify({ schema: RUN_SCHEMA, key })}\n`));

@@ -117,13 +117,13 @@ export function createWebFiles(
         const { byteLength = 0 } = source ?? {};
         if (byteLength !== expectedBytes)
           throw new Error(`it has ${byteLength} bytes, not ${expectedBytes}: something else writes there`);
-        const kept = (await source?.read(0, start)) ?? new Uint8Array(0);
+        const existing = (await source?.read(0, start)) ?? new Uint8Array(0);
         const added = new TextEncoder().encode(text);
         const sink = await files.create(path);
-        await sink.write(kept);
+        await sink.write(existing);
         await sink.write(added);
         await sink.close();
-        return kept.byteLength + added.byteLength;
+        return existing.byteLength + added.byteLength;
       }),
     async writeTogether(writers) {
       for (const root of new Set([...writers.keys()].map(rootOf))) {

@@ -32,7 +32,7 @@ const PIECE_BYTES = 4 * 2 ** 20;
 
 /**
  * Files of the Hub in the origin's private file system: for each repository its commits, with their files under their names, and
- * what its branches named last. What has come of a file remains when the page is closed.
+ * what its branches named last. Downloaded parts of a file remain when the page is closed.
  */
 export function createWebHubStore(home: DirectoryHandle, { endpoint = ENDPOINT, token }: WebHub = {}): HubStore {
   const folder = handleFolder(home);

@@ -4,7 +4,7 @@ import { writing } from '../writing.js';
 import { lockOutput } from './lock-output.js';
 import { randomName } from './random-name.js';
 
-/** The origin's database of what runs that were cut off have kept. */
+/** The origin's database of checkpoints of interrupted runs. */
 const DATABASE = 'fang-prune';
 
 /** A key of the database: the output that it is of, what it is, and its name there. */
@@ -32,9 +32,9 @@ export async function openWorkspace({ output, key, resume }: WorkspaceRequest): 
     const database = openDatabase();
     const clear = async () => delMany(await keysOf(database, output), database);
     const hasEntries = async () => (await keysOf(database, output)).some(([, kind]) => kind === 'entry');
-    const kept = await readRun(database, output);
-    const isSame = resume && key !== undefined && kept === key;
-    const found = kept === undefined || !(await hasEntries()) ? 'nothing' : isSame ? 'same' : 'other';
+    const savedKey = await readRun(database, output);
+    const isSame = resume && key !== undefined && savedKey === key;
+    const found = savedKey === undefined || !(await hasEntries()) ? 'nothing' : isSame ? 'same' : 'other';
     if (!isSame) {
       await clear();
       await writing(folder, () => set(runOf(output), key, database));

@@ -56,20 +56,20 @@ export async function roundSegments(
     weights.push(quantised);
     return { ...quantised, rounding };
   };
-  const kept = await openSegmentCheckpoint(context);
-  const runner = kept.start > last ? undefined : await context.startRunner(model, { isFixed: true });
+  const checkpoint = await openSegmentCheckpoint(context);
+  const runner = checkpoint.start > last ? undefined : await context.startRunner(model, { isFixed: true });
   const form = await createQuadraticForm(job.engine);
-  // The way there, and once for every map that learns from the ones before it.
+  // Runs up to the first segment, and once for every map that learns from the ones before it.
   const depth = 1 + Math.max(...[...levels.values()].map(({ length }) => length));
   context.begin('quantise', last + 1, depth * context.batches.length);
   try {
-    for await (const part of kept.added()) {
+    for await (const part of checkpoint.added()) {
       const { name, ...chosen } = part as SavedCodes;
       await take(learned.find((weight) => weight.name === name)!, chosen);
     }
-    await kept.restore(runner);
+    await checkpoint.restore(runner);
     const { segments } = job.analysed.detected.layout;
-    for (const { index } of segments.filter((segment) => segment.index >= kept.start && segment.index <= last)) {
+    for (const { index } of segments.filter((segment) => segment.index >= checkpoint.start && segment.index <= last)) {
       context.startPart(index);
       await context.pass(runner!);
       const work: RoundedWeight[] = [];
@@ -81,8 +81,8 @@ export async function roundSegments(
         const found = await roundWeights(context, model, { weights: here, grams, form, dampeningsOf });
         for (const [at, weight] of here.entries()) work.push(await take(weight, found[at]!));
       }
-      if (work.length > 0) kept.add(index, keepCodes(work));
-      await kept.settle(index + 1, index < last ? runner : undefined);
+      if (work.length > 0) checkpoint.add(index, keepCodes(work));
+      await checkpoint.settle(index + 1, index < last ? runner : undefined);
     }
     context.finish();
     return { weights, roundings };
@@ -180,7 +180,7 @@ function dampeningsFor(
   return dampening === undefined ? DAMPENINGS : [dampening];
 }
 
-/** Has the inputs of some maps kept, so that what comes before them runs once. */
+/** Caches the inputs of some maps, so that the nodes before them run once. */
 function cacheInputs(context: PruneContext, runner: BlockRunner, weights: readonly LearnedWeight[]): void {
   const inputs = new Map(weights.map(({ products: [product], inCount }) => [product!.input, inCount]));
   cacheValues(

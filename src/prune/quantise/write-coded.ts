@@ -53,13 +53,13 @@ export async function writeCoded(
   const { model: ordered, cut, orders, moved } = orderBlocks(pruned, given, change);
   const job = { ...pruned, model: ordered };
   const found = findWeights(job.model, job.analysed.tokenInput);
-  const kept: FormedWeight[] = [];
+  const unchanged: FormedWeight[] = [];
   const before = new Map<string, WeightCodes>();
   const rounded: GriddedWeight[] = [];
   for (const weight of found) {
     const { name, inputAxis, inCount } = weight;
     const exact = exactCodes(job.model.weights.get(name)!, inputAxis);
-    if (exact !== undefined) kept.push({ ...weight, ...exact });
+    if (exact !== undefined) unchanged.push({ ...weight, ...exact });
     const { codes } = quantisedSource(given.model.weights.get(name)) ?? {};
     if (exact !== undefined || codes === undefined) continue;
     before.set(name, codes);
@@ -75,14 +75,14 @@ export async function writeCoded(
     leaving: rounded,
     quantised: made,
   });
-  const weights = [...kept, ...quantised.weights.map((weight) => formed(weight, before.get(weight.name)!))];
+  const weights = [...unchanged, ...quantised.weights.map((weight) => formed(weight, before.get(weight.name)!))];
   const model = await writeBothBranches(job, { change, orders, weights }, (graph) => writeForms(graph, isExpanded));
   const handles = new Map(weights.map((weight) => [weight.name, handlesOf(weight)]));
   const written = found.map((weight) => ({
     part: partOf(weight, job.analysed.detected),
     handles: handles.get(weight.name) ?? [model.weights.get(weight.name)],
   }));
-  const remark = `${rounded.length} of ${kept.length + rounded.length} quantised weights were rounded again, since they were repaired, cut inside a block or taken from a float model; the others keep their codes`;
+  const remark = `${rounded.length} of ${unchanged.length + rounded.length} quantised weights were rounded again, since they were repaired, cut inside a block or taken from a float model; the others keep their codes`;
   return {
     model,
     changed: new Map(

@@ -58,9 +58,9 @@ export async function repeatModule(
   part: unknown,
   edits: ModelEdits,
 ): Promise<Pick<RefinedOutcome, 'outcome' | 'degenerate'>> {
-  const { index, outcome: kept, refined, degenerate, ...rest } = part as SavedModule;
+  const { index, outcome: saved, refined, degenerate, ...rest } = part as SavedModule;
   const { modules } = context.job.analysed.detected.layout;
-  const outcome = { module: findModule(modules, index), ...kept };
+  const outcome = { module: findModule(modules, index), ...saved };
   await shrinkAgain(context, model, { ...rest, outcome }, edits);
   for (const [name, { bytes, ...shape }] of refined) {
     const handle = await context.job.store(shape, bytes);

@@ -54,7 +54,7 @@ export function unitGroups({ unitCount }: PrunableModule, found: FunctionalModul
 }
 
 /**
- * Has a module's channels kept, so that later looks and the pruned module start from them: they do not depend on which of
+ * Caches a module's channels, so that later measurements and the pruned module start from them: they do not depend on which of
  * them leave. Where a segment has two modules, one's channels may depend on what the other loses.
  */
 function cacheChannels(context: PruneContext, runner: BlockRunner, { output }: PrunableModule): void {

@@ -28,7 +28,7 @@ export interface Refinement {
   readonly name: string;
   /** How often the calibration tokens go through the modules' segments for it, roughly; 0 where the options ask for nothing of it. */
   passes(options: ResolvedOptions): number;
-  /** Refines modules as they shrink, so that the blocks behind them are measured on what came of it. */
+  /** Refines modules as they shrink, so that later blocks are measured on the result. */
   follow?(context: PruneContext, model: OnnxModel, modules: readonly PrunableModule[]): SegmentRefinement;
   /** Refines the entire model once every block has shrunk. */
   run?(context: PruneContext, model: OnnxModel, outcome: ModelChange): Promise<ModelChange['changed']>;

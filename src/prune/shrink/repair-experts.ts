@@ -94,7 +94,7 @@ export async function solveExperts(
       size,
       neurons: module.neurons!,
       expertCount,
-      keptOf: keptNeurons({ module, keep, neurons }),
+      remainingOf: remainingNeurons({ module, keep, neurons }),
     };
     return await solveAll(site, keep);
   } finally {
@@ -116,11 +116,11 @@ interface RepairSite {
   readonly expertCount: number;
   readonly size: number;
   /** Neurons that remain in an expert. */
-  keptOf(expert: number): Int32Array;
+  remainingOf(expert: number): Int32Array;
 }
 
 /** Neurons, not units, that remain in each expert. */
-function keptNeurons({ module, keep, neurons }: ModuleCut): (expert: number) => Int32Array {
+function remainingNeurons({ module, keep, neurons }: ModuleCut): (expert: number) => Int32Array {
   const { unitCount, unitSize } = module.neurons!;
   const all = Int32Array.from({ length: unitCount }, (_, unit) => unit);
   const width = neurons === undefined ? unitCount : neurons.length / keep.length;
@@ -179,7 +179,7 @@ async function* runParts(site: RepairSite, experts: readonly number[]): AsyncGen
   for (const number of experts) {
     context.job.options.signal?.throwIfAborted();
     context.tick(detail);
-    const kept = site.keptOf(number);
+    const remaining = site.remainingOf(number);
     const values = all.get(number)!;
     all.delete(number);
     const routed = routes.flatMap((route, token) => {
@@ -187,10 +187,11 @@ async function* runParts(site: RepairSite, experts: readonly number[]): AsyncGen
       return rank < 0 ? [] : [{ token, share: route.shares[rank]! }];
     });
     if (routed.length === 0 && site.weightElsewhere === undefined) continue;
-    const made = new Float64Array(routed.length * kept.length);
+    const made = new Float64Array(routed.length * remaining.length);
     for (let row = 0; row < routed.length; row += 1)
-      for (let at = 0; at < kept.length; at += 1) made[row * kept.length + at] = values[row * wide + kept[at]!]!;
-    const width = kept.length;
+      for (let at = 0; at < remaining.length; at += 1)
+        made[row * remaining.length + at] = values[row * wide + remaining[at]!]!;
+    const width = remaining.length;
     yield { number, made, width, tokens: routed.map(({ token }) => token), shares: routed.map(({ share }) => share) };
   }
 }
@@ -219,9 +220,9 @@ async function runElsewhere(
   );
   const values = found.get(number)!;
   const width = neurons.unitCount * neurons.unitSize;
-  const kept = site.keptOf(number);
-  const isKept = new Set(kept);
-  const gone = Array.from({ length: width }, (_, neuron) => neuron).filter((neuron) => !isKept.has(neuron));
+  const remaining = site.remainingOf(number);
+  const remains = new Set(remaining);
+  const gone = Array.from({ length: width }, (_, neuron) => neuron).filter((neuron) => !remains.has(neuron));
   const pick = (columns: ArrayLike<number>) =>
     Float64Array.from(
       { length: tokens.length * columns.length },
@@ -236,7 +237,7 @@ async function runElsewhere(
     gone.length === 0
       ? new Float64Array(tokens.length * size)
       : await context.multiply(pick(gone), map, { rows: tokens.length, columns: size, inner: gone.length });
-  return { tokens, made: pick(kept), lost };
+  return { tokens, made: pick(remaining), lost };
 }
 
 /** Takes what an expert adds with the remaining neurons off what is lacking. */
@@ -245,12 +246,12 @@ async function subtractExpert(site: RepairSite, expert: RunExpert, lacking: Floa
   const { number, tokens, shares, made } = expert;
   const width = neurons.unitCount * neurons.unitSize;
   const second = await probe.readSecondMap(number);
-  const kept = site.keptOf(number);
-  const columns = new Float64Array(size * kept.length);
-  for (let at = 0; at < kept.length; at += 1)
+  const remaining = site.remainingOf(number);
+  const columns = new Float64Array(size * remaining.length);
+  for (let at = 0; at < remaining.length; at += 1)
     for (let channel = 0; channel < size; channel += 1)
-      columns[channel * kept.length + at] = second[kept[at]! * size + channel]!;
-  const added = await context.multiply(made, columns, { rows: tokens.length, columns: size, inner: kept.length });
+      columns[channel * remaining.length + at] = second[remaining[at]! * size + channel]!;
+  const added = await context.multiply(made, columns, { rows: tokens.length, columns: size, inner: remaining.length });
   // Whatever all its neurons do not explain of a token is the bias.
   const [first = 0] = tokens;
   const row = sample.inputs.subarray(first * size, (first + 1) * size);

@@ -214,12 +214,12 @@ async function findDirection(
   const gradients: Gradients[] = [];
   for (const [map, gradient] of found.entries())
     gradients.push({ gradient, preconditioned: await curvature.precondition(gradient, map) });
-  const kept = last === undefined ? 0 : conjugacy(gradients, last.gradients);
+  const beta = last === undefined ? 0 : conjugacy(gradients, last.gradients);
   const steps = gradients.map(({ preconditioned }, k) => {
     const before = last?.steps[k];
     if (before === undefined) return preconditioned;
     const step = preconditioned.slice();
-    for (let at = 0; at < step.length; at += 1) step[at]! += kept * before[at]!;
+    for (let at = 0; at < step.length; at += 1) step[at]! += beta * before[at]!;
     return step;
   });
   if (last !== undefined) freeBytes(...arraysOf(last));

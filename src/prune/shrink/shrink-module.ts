@@ -28,7 +28,7 @@ export interface ModuleShrinking {
 /** Result of shrinking a module, with everything to repeat it. */
 export interface ShrunkModule {
   readonly outcome: ModuleOutcome;
-  /** `[out, kept channels]` row-major; absent: the kept columns remained as they were. */
+  /** `[out, kept channels]` row-major; absent: the remaining columns are unchanged. */
   readonly weight?: Float32Array | undefined;
   readonly bias?: Float64Array | undefined;
 }
@@ -40,7 +40,7 @@ export interface ModelEdits {
   readonly bridges: string[];
 }
 
-/** Takes units out of one module and makes up for them, in place. */
+/** Removes units of one module and repairs the others, in place. */
 export async function shrinkModule(
   context: PruneContext,
   model: OnnxModel,

@@ -74,8 +74,8 @@ function cachedChannels(module: PrunableModule) {
     unitSize,
     headsPerUnit = 1,
   } = module;
-  const isKept = kind === 'attention' && attentionType === 'full' && kvHeadCount > 1 && keyValueSource === index;
-  return isKept ? (2 * kvHeadCount * unitSize) / headsPerUnit : 0;
+  const isCached = kind === 'attention' && attentionType === 'full' && kvHeadCount > 1 && keyValueSource === index;
+  return isCached ? (2 * kvHeadCount * unitSize) / headsPerUnit : 0;
 }
 
 type BytesOf = (mixture: Pick<Mixture, 'bits' | 'steps'>) => Promise<number>;
@@ -204,12 +204,12 @@ export function placeholderCuts(
   });
 }
 
-function firstOfGroups(units: Int32Array, groupOfUnit: Int32Array | undefined, kept: number): Int32Array {
+function firstOfGroups(units: Int32Array, groupOfUnit: Int32Array | undefined, leftCount: number): Int32Array {
   const seen = new Map<number, number>();
   return units.filter((unit) => {
     const group = groupOfUnit?.[unit] ?? 0;
     const rank = seen.get(group) ?? 0;
     seen.set(group, rank + 1);
-    return rank < kept;
+    return rank < leftCount;
   });
 }

@@ -75,21 +75,21 @@ function readPage(module: ModuleReport, hasMixtures: boolean): Page[] {
   const mixture = readRouting(module);
   if (mixture !== undefined) {
     const { block, contexts, experts } = mixture;
-    const kept = experts.filter(({ isKept }) => isKept).length;
+    const remaining = experts.filter(({ remains }) => remains).length;
     return [
       {
         label: `${block} experts`,
-        status: `Block ${block}: ${contexts.length} contexts, ${kept} of ${experts.length} experts kept.`,
+        status: `Block ${block}: ${contexts.length} contexts, ${remaining} of ${experts.length} experts kept.`,
         draw: () => routingPage(mixture),
       },
     ];
   }
   return readAtlas(module).map((atlas) => {
-    const kept = atlas.groups.reduce((sum, { keptCount }) => sum + keptCount, 0);
+    const remaining = atlas.groups.reduce((sum, { keptCount }) => sum + keptCount, 0);
     const all = atlas.groups.reduce((sum, { size }) => sum + size, 0);
     return {
       label: `${atlas.block}${hasMixtures ? ' FFN' : ''}`,
-      status: `Block ${atlas.block}: ${atlas.contexts.length} contexts, ${kept} of ${all} neurons kept.`,
+      status: `Block ${atlas.block}: ${atlas.contexts.length} contexts, ${remaining} of ${all} neurons kept.`,
       draw: () => atlasPage(atlas),
     };
   });
@@ -215,7 +215,10 @@ function heatMap({ block, groups, affinity, contexts }: Atlas): HTMLElement {
     ),
     draw: (width) =>
       drawContexts(width, {
-        columns: columns.map(({ group, keptCount, neuronCount }) => ({ group, keptFraction: keptCount / neuronCount })),
+        columns: columns.map(({ group, keptCount, neuronCount }) => ({
+          group,
+          remainingFraction: keptCount / neuronCount,
+        })),
         contextCount: contexts.length,
         cells,
         channels: {

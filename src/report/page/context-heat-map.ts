@@ -6,7 +6,7 @@ export interface HeatColumn {
   /** Neighbours of other groups have a line between them. */
   readonly group: number | undefined;
   /** Fraction of it that is kept. */
-  readonly keptFraction: number;
+  readonly remainingFraction: number;
 }
 
 export interface HeatCell {
@@ -27,7 +27,7 @@ export interface ContextHeatMap<Cell extends HeatCell> {
 }
 
 /** Place of the line above the contexts. */
-const KEPT = -1;
+const REMAINING = -1;
 
 /** A line for each context and one on top for what is kept; the stronger the colour, the larger the value. */
 export function drawContexts<Cell extends HeatCell>(
@@ -45,7 +45,7 @@ export function drawContexts<Cell extends HeatCell>(
     x: { type: 'band', axis: null, domain: columns.map((_, at) => at), padding: 0, round: false },
     y: {
       type: 'band',
-      domain: Array.from({ length: contextCount + 1 }, (_, at) => at + KEPT),
+      domain: Array.from({ length: contextCount + 1 }, (_, at) => at + REMAINING),
       padding: width > 500 ? 0.08 : 0.04,
       label: null,
     },
@@ -53,15 +53,15 @@ export function drawContexts<Cell extends HeatCell>(
     marks: [
       axisY({
         tickSize: 0,
-        tickFormat: (at: number) => (at === KEPT ? 'kept' : String(at + 1)),
+        tickFormat: (at: number) => (at === REMAINING ? 'kept' : String(at + 1)),
         ...axisName('context'),
       }),
-      cell(columns, { x: (_, at) => at, y: () => KEPT, fill: 'var(--removed)', inset: 0 }),
+      cell(columns, { x: (_, at) => at, y: () => REMAINING, fill: 'var(--removed)', inset: 0 }),
       cell(columns, {
         x: (_, at) => at,
-        y: () => KEPT,
+        y: () => REMAINING,
         fill: 'var(--ffn)',
-        fillOpacity: 'keptFraction',
+        fillOpacity: 'remainingFraction',
         inset: 0,
       }),
       cell(cells, {

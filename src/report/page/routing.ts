@@ -17,7 +17,7 @@ export interface RoutedMixture {
 
 interface RoutedExpert {
   readonly number: number;
-  readonly isKept: boolean;
+  readonly remains: boolean;
   /** Fraction of a context's tokens that go there, by context. */
   readonly shares: readonly number[];
   /** The context that goes there more than others do; undefined: no token does. */
@@ -26,13 +26,13 @@ interface RoutedExpert {
 
 export function readRouting({ block, contexts, routing, keep, unitsBefore }: ModuleReport): RoutedMixture | undefined {
   if (contexts === undefined || routing === undefined) return undefined;
-  const kept = new Set(keep);
+  const remaining = new Set(keep);
   const experts = Array.from({ length: unitsBefore }, (_, number): RoutedExpert => {
     const shares = contexts.map(({ tokenCount }, context) =>
       tokenCount === 0 ? 0 : (routing.tokens[context]?.[number] ?? 0) / tokenCount,
     );
     const most = Math.max(...shares);
-    return { number, isKept: kept.has(number), shares, context: most > 0 ? shares.indexOf(most) : undefined };
+    return { number, remains: remaining.has(number), shares, context: most > 0 ? shares.indexOf(most) : undefined };
   });
   const strengthOf = ({ shares }: RoutedExpert) => Math.max(...shares);
   const placeOf = ({ context = contexts.length }: RoutedExpert) => context;
@@ -68,14 +68,14 @@ export function routingPage(mixture: RoutedMixture): HTMLElement[] {
 }
 
 /** Fraction of a context's routes that lead to experts that remain. */
-function keptShare({ experts }: RoutedMixture, context: number): number {
+function remainingShare({ experts }: RoutedMixture, context: number): number {
   const sum = (some: readonly RoutedExpert[]) => some.reduce((total, { shares }) => total + shares[context]!, 0);
   const all = sum(experts);
-  return all === 0 ? 1 : sum(experts.filter(({ isKept }) => isKept)) / all;
+  return all === 0 ? 1 : sum(experts.filter(({ remains }) => remains)) / all;
 }
 
 function contextLabel(mixture: RoutedMixture, context: number): Node {
-  const share = keptShare(mixture, context);
+  const share = remainingShare(mixture, context);
   const bar = h('span', { class: 'meter', 'aria-hidden': 'true' }, h('span', {}));
   (bar.firstChild as HTMLElement).style.width = `${100 * share}%`;
   return h(
@@ -100,8 +100,8 @@ function contextPage(mixture: RoutedMixture, context: number): HTMLElement[] {
     .sort((one, other) => other.shares[context]! - one.shares[context]!)
     .slice(0, NAMED)
     .map(
-      ({ number, shares, isKept }) =>
-        `${formatPercent(shares[context]!)} to expert ${number}${isKept ? '' : ' (removed)'}`,
+      ({ number, shares, remains }) =>
+        `${formatPercent(shares[context]!)} to expert ${number}${remains ? '' : ' (removed)'}`,
     );
   return [
     h('h3', {}, `Context ${context + 1}`),
@@ -109,7 +109,7 @@ function contextPage(mixture: RoutedMixture, context: number): HTMLElement[] {
       'p',
       {},
       `It holds ${tokenCount} calibration tokens, ${formatPercent(total === 0 ? 0 : tokenCount / total)} of all. ` +
-        `Of these go ${main.join(', ')}. ${formatPercent(keptShare(mixture, context))} of their routing leads to experts that stay.`,
+        `Of these go ${main.join(', ')}. ${formatPercent(remainingShare(mixture, context))} of their routing leads to experts that stay.`,
     ),
     ...contextDetail(contexts[context]!, `context ${context + 1}`),
   ];
@@ -120,8 +120,8 @@ const NUMBERED = 32;
 
 /** Contexts by experts; the stronger the colour, the more of a context's tokens go there. */
 function heatMap({ block, contexts, experts, routing }: RoutedMixture): HTMLElement {
-  const cells = experts.flatMap(({ number, shares, isKept }, column) =>
-    shares.map((value, context) => ({ column, context, number, isKept, value })),
+  const cells = experts.flatMap(({ number, shares, remains }, column) =>
+    shares.map((value, context) => ({ column, context, number, remains, value })),
   );
   return figure({
     caption:
@@ -132,19 +132,19 @@ function heatMap({ block, contexts, experts, routing }: RoutedMixture): HTMLElem
     table: table(
       `Block ${block}: share of each context's tokens that goes to each expert`,
       [...words('expert', 'stays'), ...numbers(...contexts.map((_, context) => `context ${context + 1}`))],
-      experts.map(({ number, isKept, shares }) => [
+      experts.map(({ number, remains, shares }) => [
         String(number),
-        isKept ? 'yes' : 'no',
+        remains ? 'yes' : 'no',
         ...shares.map(formatPercent),
       ]),
     ),
     draw: (width) =>
       drawContexts(width, {
-        columns: experts.map(({ context: group, isKept }) => ({ group, keptFraction: isKept ? 1 : 0 })),
+        columns: experts.map(({ context: group, remains }) => ({ group, remainingFraction: remains ? 1 : 0 })),
         contextCount: contexts.length,
         cells,
         channels: {
-          expert: ({ number, isKept }) => `${number}${isKept ? '' : ', removed'}`,
+          expert: ({ number, remains }) => `${number}${remains ? '' : ', removed'}`,
           share: ({ value }) => formatPercent(value),
         },
         names: experts.length > NUMBERED ? [] : experts.map(({ number }, column) => ({ column, name: String(number) })),

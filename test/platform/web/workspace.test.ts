@@ -50,7 +50,9 @@ it('resumes where a page was closed, to the bytes of an undisturbed run, and kee
   const rest: Progress[] = [];
   const { remarks } = await run(page, {}, { onProgress: (step) => void rest.push(step) });
   expect(rest.length).toBeLessThan(steps.length);
-  expect(remarks.join()).toContain('resumed from what the journal of /opfs/smaller in this browser kept');
+  expect(remarks.join()).toContain(
+    'resumed from checkpoints of an interrupted run in the journal of /opfs/smaller in this browser',
+  );
   expect(await kept()).toBe(0);
   for (const name of ['model.onnx', 'model.onnx.data'])
     expect((await bytesOf(page, `/opfs/smaller/${name}`)).equals(await bytesOf(whole, `/opfs/smaller/${name}`))).toBe(

@@ -1,18 +1,18 @@
 import { type AxisLabel, groupOf } from '../operators/axis-rule.js';
 
 /** Which units and KV groups remain. A group remains as long as one of its units does. */
-export interface KeptUnits {
+export interface RemainingUnits {
   readonly units: ReadonlySet<number>;
   readonly groups: ReadonlySet<number>;
 }
 
 /** @param keep Unit indices that remain. */
-export function keptUnits(keep: Int32Array, groupOfUnit: Int32Array | undefined): KeptUnits {
+export function remainingUnits(keep: Int32Array, groupOfUnit: Int32Array | undefined): RemainingUnits {
   return { units: new Set(keep), groups: new Set(Array.from(keep, (unit) => groupOfUnit?.[unit] ?? unit)) };
 }
 
 /** Positions of a labelled axis that remain, ascending. */
-export function keptPositions({ codes }: AxisLabel, { units, groups }: KeptUnits): Int32Array {
+export function remainingPositions({ codes }: AxisLabel, { units, groups }: RemainingUnits): Int32Array {
   const positions: number[] = [];
   codes.forEach((code, at) => {
     const group = groupOf(code);
