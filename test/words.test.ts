@@ -20,10 +20,15 @@ const BANNED: readonly (readonly [found: RegExp, better: string])[] = [
   [/\bstray\w*/i, 'invalid, or unknown'],
   [/\bhand(?:s|ed)? out\b|\bhandOut\w*/, 'return, or output'],
   [/\b(?:nobody|whoever)\b/i, 'the caller, or the passive'],
-  [/\bat hand\b|\blaid bare\b|\blets? go of\b/, 'available, explicit, release'],
+  [/\bat hand\b|\blaid bare\b|\b[lL]ets? go of\b/, 'available, explicit, release'],
+  [
+    /\b(?:came|comes|come) of\b|\bis due\b|\bway there\b|\bstands? ready\b|\bafresh\b/,
+    'result, time, before, ready, again',
+  ],
   [/\b(?:spared|holdOut|insisting|patiently|pricer)\b/, 'unpruned, lock, retry, cost'],
   [/\b[lL]evers?\b|\bLEVERS?\b|\bLeverName\b/, 'reduction'],
   [/\/\*\* (?:What|The same) /, 'the noun that the comment is about'],
+  [/\b(?:const|let) (?:kept|isKept)\b/, 'remaining, saved, or checkpoint'],
   [/\bLOOK\b|\b\w*Look(?:Options|ing)?\b(?=\()/, 'collect statistics, or measure'],
 ];
 

@@ -54,20 +54,20 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
   const changed = new Map<string, TensorHandle>();
   const bridges: string[] = [];
   const meter = await createErrorMeter(job.engine);
-  const kept = await openSegmentCheckpoint(context);
+  const checkpoint = await openSegmentCheckpoint(context);
   const readsNothing =
     job.options.adapter.needs === 'none' ||
     shrinking.length === 0 ||
     (given.read !== undefined && !repairsFromTokens(context, shrinking, refinements));
-  const runner = readsNothing || kept.start > last ? undefined : await context.startRunner(model);
+  const runner = readsNothing || checkpoint.start > last ? undefined : await context.startRunner(model);
   if (readsNothing && shrinking.length > 0) context.remarks.push(...leftOut(context, given, shrinking));
   const edits = { changed, bridges };
   const { segments } = job.analysed.detected.layout;
   context.begin('prune', last + 1, ticksOfSegments(context, { shrinking, refinements, last, readsNothing }));
   try {
-    for await (const part of kept.added()) done.push(await repeatModule(context, model, part, edits));
-    await kept.restore(runner);
-    for (const { index } of segments.filter((segment) => segment.index >= kept.start && segment.index <= last)) {
+    for await (const part of checkpoint.added()) done.push(await repeatModule(context, model, part, edits));
+    await checkpoint.restore(runner);
+    for (const { index } of segments.filter((segment) => segment.index >= checkpoint.start && segment.index <= last)) {
       context.startPart(index);
       await (runner && context.pass(runner));
       const modules = shrinking.filter(({ segment, kind }) => segment === index && kind !== 'experts');
@@ -91,8 +91,8 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
         here.push(await cutExperts(context, model, { ...given, module, runner }, edits));
       done.push(...here);
       for (const follower of followers) follower.dispose();
-      if (here.length > 0) kept.add(index, keepModules(here));
-      await kept.settle(index + 1, index < last ? runner : undefined);
+      if (here.length > 0) checkpoint.add(index, keepModules(here));
+      await checkpoint.settle(index + 1, index < last ? runner : undefined);
     }
   } finally {
     await Promise.all([runner?.dispose(), meter.release()]);

@@ -47,7 +47,7 @@ export async function measureCurvatures(
     curvatures: createMemoryStore(),
     order: undefined,
   };
-  const passes = { needs, model, runner, backwardPass, kept: undefined, spans };
+  const passes = { needs, model, runner, backwardPass, statisticsStore: undefined, spans };
   await measureForwards(run, { ...passes, obstacle: undefined, dispose: async () => undefined });
   const meters = layout.modules.map((module) => ({ module, meter: createCurvatureMeter(module) }));
   await walkBackwards({

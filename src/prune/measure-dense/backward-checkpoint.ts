@@ -23,7 +23,7 @@ interface SavedBackwards extends BackwardPlace, ContextPlace {
   readonly remarks: readonly string[];
 }
 
-/** A walk backwards that may be cut off, and what it goes by. */
+/** A backward pass that may be interrupted, and its inputs. */
 export interface Backwards extends Pick<DensePasses, 'needs' | 'spans'> {
   readonly backwardPass: BackwardPass;
   readonly forwards: ForwardMeasures;
@@ -32,15 +32,15 @@ export interface Backwards extends Pick<DensePasses, 'needs' | 'spans'> {
   readonly cotangents: TensorStore;
 }
 
-/** Keeps how far the gradients have come. */
+/** Checkpoints of a backward pass. */
 interface BackwardCheckpoint {
   /** Where to resume; undefined for the loss. */
   readonly start: BackwardPlace | undefined;
-  /** Is called between two blocks: writes down where the walk stands, when that is due. */
+  /** Called between two blocks; saves a checkpoint from time to time. */
   settle(place: BackwardPlace): Promise<void>;
 }
 
-/** Without a journal nothing is kept; else measures and cotangents are those of where an earlier walk was cut off. */
+/** Without a journal there are no checkpoints; else measures and cotangents are those of the last one. */
 export async function openBackwardCheckpoint(context: PruneContext, given: Backwards): Promise<BackwardCheckpoint> {
   const { journal } = context.job;
   const { curvatures } = given.needs;
@@ -57,22 +57,22 @@ export async function openBackwardCheckpoint(context: PruneContext, given: Backw
   };
 }
 
-/** Where an earlier walk was cut off, and what came before it: the way forwards need lead no farther than to there. */
+/** Position of an interrupted backward pass, and the results of its forward pass, which need go no farther. */
 export interface EarlierWalk extends Pick<Backwards, 'forwards'> {
   readonly left: number;
 }
 
-/** Undefined where nothing was kept, or something is lost of what belongs to it. */
+/** Undefined where there is no checkpoint, or an entry of it is missing. */
 export async function findEarlierWalk(
   { job: { journal } }: PruneContext,
   passes: Pick<DensePasses, 'needs' | 'spans' | 'backwardPass'>,
 ): Promise<EarlierWalk | undefined> {
-  const kept = await readWalk(journal, passes);
-  if (kept === undefined) return undefined;
-  const { contexts, orders, blockChange } = kept.forwards;
+  const saved = await readWalk(journal, passes);
+  if (saved === undefined) return undefined;
+  const { contexts, orders, blockChange } = saved.forwards;
   const { modules } = passes.needs;
   return {
-    left: kept.left,
+    left: saved.left,
     forwards: { blockChange, contexts: byModule(modules, contexts), orders: byModule(modules, orders) },
   };
 }
@@ -96,28 +96,28 @@ async function readWalk(
   journal: Journal | undefined,
   passes: Pick<DensePasses, 'needs' | 'spans' | 'backwardPass'>,
 ): Promise<SavedBackwards | undefined> {
-  const kept = await readCheckpoint<SavedBackwards>(journal, NAME);
-  if (kept === undefined || !passes.needs.curvatures) return kept;
-  return (await findMissing(journal!, passedModules(passes, kept))).length > 0 ? undefined : kept;
+  const saved = await readCheckpoint<SavedBackwards>(journal, NAME);
+  if (saved === undefined || !passes.needs.curvatures) return saved;
+  return (await findMissing(journal!, passedModules(passes, saved))).length > 0 ? undefined : saved;
 }
 
 async function restore(context: PruneContext, journal: Journal, given: Backwards): Promise<BackwardPlace | undefined> {
   const { found, cotangents, needs } = given;
-  const kept = await readWalk(journal, given);
-  if (kept === undefined) return undefined;
-  context.restore(kept);
-  for (const [key, measures] of found) Object.assign(measures, kept.found.get(key));
-  if (needs.curvatures) await readCurvatures(journal, passedModules(given, kept), needs.curvatures);
-  const entries = entriesOf(given.backwardPass, kept);
+  const saved = await readWalk(journal, given);
+  if (saved === undefined) return undefined;
+  context.restore(saved);
+  for (const [key, measures] of found) Object.assign(measures, saved.found.get(key));
+  if (needs.curvatures) await readCurvatures(journal, passedModules(given, saved), needs.curvatures);
+  const entries = entriesOf(given.backwardPass, saved);
   let part = -1;
   for await (const tensor of (await journal.read(NAME))!) {
     if (part >= 0) await cotangents.put(entries[part]!, tensor as Tensor);
     part += 1;
   }
-  return { left: kept.left, loss: kept.loss, carriedEntries: kept.carriedEntries };
+  return { left: saved.left, loss: saved.loss, carriedEntries: saved.carriedEntries };
 }
 
-/** Entries of the cotangents' store, in the order in which they are kept. */
+/** Entries of the cotangents' store, in the order in which they are saved. */
 const entriesOf = ({ batches }: BackwardPass, { carriedEntries }: BackwardPlace): readonly number[] => [
   ...batches.keys(),
   ...carriedEntries,

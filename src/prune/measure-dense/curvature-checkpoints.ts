@@ -5,7 +5,7 @@ import type { TensorStore } from '../../runtime/tensor-store.js';
 
 const nameOf = ({ index }: PrunableModule): string => `curvature-${index}`;
 
-/** Modules whose curvature is not kept yet. */
+/** Modules whose curvature is not saved yet. */
 export async function findMissing(
   journal: Journal,
   modules: readonly PrunableModule[],

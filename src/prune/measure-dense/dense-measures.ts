@@ -71,7 +71,7 @@ export interface DenseNeeds {
   readonly grouping: ResolvedGrouping | undefined;
   /** Modules that take part; contexts, affinity and sensitivity are those of the FFNs among them. */
   readonly modules: readonly PrunableModule[];
-  /** Where the metric's curvature at each module's output is kept, by module index, when the metric asks for it. */
+  /** The metric's curvature at each module's output, by module index, when the metric asks for it. */
   readonly curvatures: TensorStore | undefined;
   /** The method whose scores, removal orders and costs are wanted, when the allocation asks for them. */
   readonly order: CompensationAdapter | undefined;

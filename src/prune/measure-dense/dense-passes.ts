@@ -20,7 +20,7 @@ export interface DensePasses {
   /** Absent: no gradients are wanted, or they cannot be had. */
   readonly backwardPass: BackwardPass | undefined;
   /** Gets what orders are found from, where that waits for the gradients. */
-  readonly kept: StatisticsStore | undefined;
+  readonly statisticsStore: StatisticsStore | undefined;
   readonly spans: readonly BlockSpan[];
   /** Why gradients that are wanted cannot be had. */
   readonly obstacle: UnsupportedModelError | undefined;
@@ -50,14 +50,14 @@ export async function startDensePasses(context: PruneContext, needs: DenseNeeds)
     ? await startBackwardPass(context, { model, runner, spans, needs: { ...needs, modules: reached } })
     : undefined;
   // In the metric, orders take the curvature, which comes with the gradients.
-  const kept = needs.order && needs.curvatures ? await createStatisticsStore(job, needs.modules) : undefined;
-  const parts = [runner, backwardPass?.archive, kept];
+  const statisticsStore = needs.order && needs.curvatures ? await createStatisticsStore(job, needs.modules) : undefined;
+  const parts = [runner, backwardPass?.archive, statisticsStore];
   return {
     needs,
     model,
     runner,
     backwardPass,
-    kept,
+    statisticsStore,
     spans,
     obstacle,
     dispose: async () => void (await Promise.all(parts.map((part) => part?.dispose()))),

@@ -6,7 +6,7 @@ import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { DenseMeasures, MixtureRouting } from './dense-measures.js';
 import type { RemovalOrderOfModule } from './order-units.js';
 
-/** Sums over tokens that were kept of every channel. */
+/** Saved sums over tokens of every channel. */
 export type StatisticsKind = Exclude<StatisticsNeed, 'none'>;
 
 /** Request for one module's statistics. */
@@ -21,7 +21,7 @@ export interface StatisticsRequest {
  * as the options of that measurement went.
  */
 export interface DenseStatistics extends Pick<DenseMeasures, 'sensitivity' | 'functional'> {
-  /** For messages: where they are kept. */
+  /** For messages: their file. */
   readonly name: string;
   readonly modules: ReadonlySet<PrunableModule>;
   readonly sums: StatisticsKind;

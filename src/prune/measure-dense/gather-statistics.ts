@@ -110,14 +110,14 @@ async function measureAll(
   const needs = statisticsKind(context.job.options);
   const lastSegment = Math.max(0, ...modules.map(({ segment }) => segment));
   context.begin('observe', lastSegment + 1, 2 * context.batches.length);
-  const kept = await openSegmentCheckpoint(context);
-  for await (const part of kept.added()) {
-    const { index, ...measured } = part as KeptModule;
+  const checkpoint = await openSegmentCheckpoint(context);
+  for await (const part of checkpoint.added()) {
+    const { index, ...measured } = part as SavedModule;
     await keep({ module: modules.find((module) => module.index === index)!, ...measured });
   }
   const runner = await context.startRunner(copyModel(context.job.model), { isFixed: true });
   try {
-    await kept.restore(runner);
+    await checkpoint.restore(runner);
     while (runner.segment < lastSegment) {
       context.startPart(runner.segment);
       await context.pass(runner);
@@ -131,23 +131,23 @@ async function measureAll(
         groups: groups[grouped.indexOf(module)],
       }));
       for (const one of measured) await keep(one);
-      kept.add(runner.segment, {
+      checkpoint.add(runner.segment, {
         byteLength: measured.reduce((sum, one) => sum + bytesOf(one), 0),
-        parts: async () => measured.map(toKept),
+        parts: async () => measured.map(toSaved),
       });
-      await kept.settle(runner.segment + 1, runner);
+      await checkpoint.settle(runner.segment + 1, runner);
     }
   } finally {
     await runner.dispose();
   }
 }
 
-/** A `MeasuredModule` as plain data; the curvature is kept with the other measures. */
-interface KeptModule extends Pick<MeasuredModule, 'whole' | 'groups'> {
+/** A `MeasuredModule` as plain data; the curvature is saved with the other measures. */
+interface SavedModule extends Pick<MeasuredModule, 'whole' | 'groups'> {
   readonly index: number;
 }
 
-const toKept = ({ module, ...measured }: MeasuredModule): KeptModule => ({ index: module.index, ...measured });
+const toSaved = ({ module, ...measured }: MeasuredModule): SavedModule => ({ index: module.index, ...measured });
 
 const bytesOf = ({ whole, groups = [] }: MeasuredModule): number =>
   [whole, ...groups].reduce((sum, { gram }) => sum + (gram?.byteLength ?? 0), 0);

@@ -47,11 +47,11 @@ export async function measureBackwards(
   const cotangents = await job.createStore(job.windows.length);
   beginGradients(context, backwardPass.batches.length);
   const found = new Map(measured.map((measurement) => [measurement.module, measurement.found]));
-  const kept = await openBackwardCheckpoint(context, {
+  const checkpoint = await openBackwardCheckpoint(context, {
     ...{ ...passes, backwardPass, forwards, cotangents },
     found: byIndex(found),
   });
-  let left = kept.start?.left ?? spans.length;
+  let left = checkpoint.start?.left ?? spans.length;
   let obstacle: UnsupportedModelError | undefined;
   try {
     await context.timed('backward', () =>
@@ -65,11 +65,11 @@ export async function measureBackwards(
         cotangents,
         softened: softeningOf(job),
         metersOf: (span) => inSpan(span).flatMap(({ meters }) => meters),
-        start: kept.start,
+        start: checkpoint.start,
         onSpan: async (span, place) => {
           for (const measurement of inSpan(span)) await measurement.finish();
           left = place.left;
-          await kept.settle(place);
+          await checkpoint.settle(place);
         },
         onBatch: (detail, part) =>
           context.tick(detail, part === 'loss' ? logitsInBlocks(job.analysed.detected.layout) : 1),
@@ -108,7 +108,7 @@ interface BackwardMeasurement {
 
 function openMeasurement(
   context: PruneContext,
-  { model, needs, kept }: DensePasses,
+  { model, needs, statisticsStore }: DensePasses,
   module: PrunableModule,
   contexts: TokenContexts | undefined,
 ): BackwardMeasurement {
@@ -133,7 +133,7 @@ function openMeasurement(
       // Without curvature the order was found on the way forwards.
       const adapter = matrix && module.kind !== 'experts' ? orderOf(module, needs) : undefined;
       if (adapter === undefined || matrix === undefined) return;
-      const statistics = await kept!.get(module);
+      const statistics = await statisticsStore!.get(module);
       found.order = await orderModule(context, model, { module, adapter, curvature: matrix, statistics });
     },
   };

@@ -26,7 +26,7 @@ export interface MeasuredModel {
   readonly dense: DenseMeasures;
   /** The metric's curvature at each module's output, by module index, where the metric asks for it. */
   readonly curvatures: Pick<TensorStore, 'get'> | undefined;
-  /** Reads a module's statistics, one entry a group, where they were kept; absent: they are measured on the way. */
+  /** Reads a module's statistics, one entry a group, where they were saved; absent: they are measured while pruning. */
   readonly read?: ((module: PrunableModule) => Promise<ChannelStatistics[]>) | undefined;
   readonly timings: readonly StageTiming[];
   readonly remarks: readonly string[];

@@ -46,7 +46,7 @@ interface ForwardRun extends DensePasses {
 
 async function runForwardPass(
   context: PruneContext,
-  { runner, inputs, backwardPass, kept, spans, needs, end }: ForwardRun,
+  { runner, inputs, backwardPass, statisticsStore, spans, needs, end }: ForwardRun,
 ): Promise<ForwardMeasures> {
   const { batches } = context;
   const { layout, partition } = context.job.analysed.detected;
@@ -77,7 +77,7 @@ async function runForwardPass(
         if (grouping !== undefined && module.kind === 'ffn')
           here.push(await findContexts(context, runner, { module, grouping }, seen));
         const adapter = orderOf(module, needs);
-        if (adapter !== undefined) here.push(...(await findOrder(context, { module, adapter, kept }, seen)));
+        if (adapter !== undefined) here.push(...(await findOrder(context, { module, adapter, statisticsStore }, seen)));
       }
       const output = partition.cuts[segment]!;
       const isLast = segment === span.last;
@@ -115,17 +115,17 @@ async function findContexts(
 interface Ordering {
   readonly module: PrunableModule;
   readonly adapter: CompensationAdapter;
-  readonly kept: StatisticsStore | undefined;
+  readonly statisticsStore: StatisticsStore | undefined;
 }
 
 /** Measures what the order of a module's units is found from, and finds it unless that waits for the backward pass. */
 async function findOrder(
   context: PruneContext,
-  { module, adapter, kept }: Ordering,
+  { module, adapter, statisticsStore }: Ordering,
   { orders }: Filling,
 ): Promise<ModuleMeasurement[]> {
   const take = async (statistics: ChannelStatistics) => {
-    if (kept !== undefined) return kept.put(module, statistics);
+    if (statisticsStore !== undefined) return statisticsStore.put(module, statistics);
     orders.set(
       module,
       await orderModule(context, context.job.model, { module, adapter, curvature: undefined, statistics }),
@@ -134,7 +134,7 @@ async function findOrder(
   const { outputCount } = module.output;
   if (module.kind === 'experts') {
     // Their order comes later; where no gradient reaches, noise on their outputs estimates what an error there costs.
-    if (kept === undefined) return [];
+    if (statisticsStore === undefined) return [];
     const linear = { ...module.output, input: module.output.result, inputCount: outputCount };
     const all = [Int32Array.from({ length: outputCount }, (_, channel) => channel)];
     const meter = createStatisticsMeter({ linear, needs: 'moments', groups: all }, `order/${module.index}`);

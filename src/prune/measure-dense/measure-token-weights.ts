@@ -79,7 +79,7 @@ export async function measureTokenWeights(
       model: job.model,
       runner,
       backwardPass,
-      kept: undefined,
+      statisticsStore: undefined,
       spans,
       obstacle: undefined,
       dispose: async () => undefined,
@@ -87,7 +87,7 @@ export async function measureTokenWeights(
     const forwards = await measureForwards(context, passes, await findEarlierWalk(context, passes));
     const found = new Map(values.map(({ value }): [string, { weights?: TokenWeights['batches'] }] => [value, {}]));
     beginGradients(context, batches.length);
-    const kept = await openBackwardCheckpoint(context, {
+    const checkpoint = await openBackwardCheckpoint(context, {
       needs: NOTHING,
       spans,
       forwards,
@@ -106,10 +106,10 @@ export async function measureTokenWeights(
         cotangents,
         softened: { temperature: METRICS.divergence.temperature, seed: options.seed },
         metersOf: (span) => inSpan(span).map(({ meter }) => meter),
-        start: kept.start,
+        start: checkpoint.start,
         async onSpan(span, place) {
           for (const { value, meter } of inSpan(span)) found.get(value)!.weights = meter.finish();
-          await kept.settle(place);
+          await checkpoint.settle(place);
         },
         onBatch: (detail, part) => context.tick(detail, part === 'loss' ? logitsInBlocks(analysed.detected.layout) : 1),
         signal: options.signal,

@@ -18,9 +18,9 @@ interface SavedMeasures extends Omit<DenseMeasures, 'functional' | 'orders'>, Co
 /** Measures the dense model, or reads from the journal what an earlier run measured. */
 export async function measureOrRead(context: PruneContext, needs: DenseNeeds): Promise<DenseMeasures> {
   const { journal } = context.job;
-  const kept = await readCheckpoint<SavedMeasures>(journal, NAME);
+  const saved = await readCheckpoint<SavedMeasures>(journal, NAME);
   const findLost = async () => (journal && needs.curvatures ? findMissing(journal, needs.modules) : []);
-  if (kept !== undefined && (await findLost()).length === 0) return unpack(context, needs, kept);
+  if (saved !== undefined && (await findLost()).length === 0) return unpack(context, needs, saved);
   const measured = await runMeasurements(context, needs);
   const { hiddenSize } = context.job.analysed.detected.layout;
   const missing = await findLost();

@@ -24,7 +24,7 @@ const NOISE = 0.1;
 /** Tokens that every module's noise is measured on, roughly. */
 const TOKENS = 2048;
 
-/** Modules with gradients that are measured by noise too, at most: one factor comes of them. */
+/** Modules with gradients that are measured by noise too, at most; they give one factor. */
 const MOST_COMPARED = 4;
 
 /** Modules by whether gradients have reached them. */
@@ -47,13 +47,13 @@ export async function perturbOutputs(
   passes: DensePasses,
   { modules, known }: PerturbedModules,
 ): Promise<ReadonlyMap<PrunableModule, BackwardMeasures>> {
-  const { needs, model, kept } = passes;
+  const { needs, model, statisticsStore } = passes;
   const compared = [...known].sort((a, b) => a.segment - b.segment).slice(0, MOST_COMPARED);
   const all = [...modules, ...compared];
   const measured = await context.timed('perturb', () => measureNoises(context, all));
   const estimates: number[] = [];
   for (const [at, module] of all.entries()) {
-    const statistics = await kept?.get(module);
+    const statistics = await statisticsStore?.get(module);
     const { noise, divergence } = measured[at]!;
     const squares = statistics?.mean.reduce((sum, mean, channel) => sum + mean ** 2 + statistics.variance[channel]!, 0);
     estimates.push((2 * divergence) / (noise ** 2 * module.output.outputCount * (squares || 1)));
@@ -68,7 +68,7 @@ export async function perturbOutputs(
   for (const [at, module] of modules.entries()) {
     const size = module.output.outputCount;
     const adapter = module.kind === 'experts' ? undefined : orderOf(module, needs);
-    const statistics = adapter && (await kept?.get(module));
+    const statistics = adapter && (await statisticsStore?.get(module));
     const curvature = scale * estimates[at]!;
     if (!(curvature > 0 && Number.isFinite(curvature))) throw unmeasured(module);
     const matrix = new Float64Array(size * size);

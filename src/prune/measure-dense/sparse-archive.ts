@@ -40,18 +40,18 @@ export interface SparseArchiveRequest {
 export async function createSparseArchive(request: SparseArchiveRequest): Promise<TensorStore> {
   const { job, spans, batches, stride } = request;
   const windowCount = batches.reduce((sum, { batchSize }) => sum + batchSize, 0);
-  const kept = await job.createStore(windowCount, Math.ceil(spans.length / stride) + 1);
-  if (stride === 1) return kept;
+  const stored = await job.createStore(windowCount, Math.ceil(spans.length / stride) + 1);
+  if (stride === 1) return stored;
   const between = await job.createStore(windowCount, stride - 1);
   /** Block from whose input those behind it were computed. */
   let filledFrom = -1;
   const placeOf = (entry: number) => ({ span: Math.floor(entry / batches.length), position: entry % batches.length });
-  const isKept = (span: number) => span === spans.length || span % stride === 0;
-  const keptEntry = (span: number, position: number) => Math.ceil(span / stride) * batches.length + position;
+  const isStored = (span: number) => span === spans.length || span % stride === 0;
+  const storedEntry = (span: number, position: number) => Math.ceil(span / stride) * batches.length + position;
   const betweenEntry = (span: number, position: number) => ((span % stride) - 1) * batches.length + position;
 
   async function fill(from: number): Promise<void> {
-    const runner = await startAt(request, from, (position) => kept.get(keptEntry(from, position)));
+    const runner = await startAt(request, from, (position) => stored.get(storedEntry(from, position)));
     try {
       for (let span = from; span + 1 < Math.min(from + stride, spans.length); span += 1)
         await advanceSpan(request, { runner, span }, (position, state) =>
@@ -66,16 +66,16 @@ export async function createSparseArchive(request: SparseArchiveRequest): Promis
   return {
     async get(entry) {
       const { span, position } = placeOf(entry);
-      if (isKept(span)) return kept.get(keptEntry(span, position));
+      if (isStored(span)) return stored.get(storedEntry(span, position));
       const from = span - (span % stride);
       if (filledFrom !== from) await fill(from);
       return between.get(betweenEntry(span, position));
     },
     async put(entry, tensor) {
       const { span, position } = placeOf(entry);
-      if (isKept(span)) await kept.put(keptEntry(span, position), tensor);
+      if (isStored(span)) await stored.put(storedEntry(span, position), tensor);
     },
-    dispose: async () => void (await Promise.all([kept.dispose(), between.dispose()])),
+    dispose: async () => void (await Promise.all([stored.dispose(), between.dispose()])),
   };
 }
 

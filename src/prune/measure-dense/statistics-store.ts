@@ -19,17 +19,17 @@ export async function createStatisticsStore(
 ): Promise<StatisticsStore> {
   const lengths = modules.map(({ output }) => triangleLength(output.inputCount));
   const grams = await createMatrixStore(place, { count: modules.length, length: Math.max(0, ...lengths) });
-  const kept = new Map<number, Omit<ChannelStatistics, 'gram'> & { readonly hasGram: boolean }>();
+  const stored = new Map<number, Omit<ChannelStatistics, 'gram'> & { readonly hasGram: boolean }>();
   return {
     async put({ index }, { gram, ...rest }) {
-      kept.set(index, { ...rest, hasGram: gram !== undefined });
+      stored.set(index, { ...rest, hasGram: gram !== undefined });
       if (gram === undefined) return;
       const size = rest.mean.length;
       const data = packTriangle(size, (row, column) => gram[row * size + column]!);
       await grams.put(index, { type: 'float32', dims: [data.length], data });
     },
     async get({ index, output }) {
-      const found = kept.get(index);
+      const found = stored.get(index);
       if (found === undefined) throw new RangeError(`no statistics of module ${index} were kept`);
       const { hasGram, ...rest } = found;
       if (!hasGram) return rest;
