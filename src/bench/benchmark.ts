@@ -2,7 +2,8 @@ import { cpus } from 'node:os';
 import { OptionError } from '../errors.js';
 import { compareSpeeds, type Spread, spreadOf } from '../evaluation/speed.js';
 import { BENCH } from '../options/commands.js';
-import { checkOptions, defaultsOf, rowsOf } from '../options/option.js';
+import { checkOptions, defaultsOf, type OptionsOf, rowsOf } from '../options/option.js';
+import type { BENCHMARK } from '../options/own-rows.js';
 import { createOverallProgress } from '../pipeline/overall-progress.js';
 import { nodePlatform } from '../platform/node/node-platform.js';
 import type { ExecutionProviderChoice } from '../platform/platform.js';
@@ -12,19 +13,11 @@ import { explainSpeed, type SpeedComparison } from './explain-speed.js';
 import { probeWidths } from './probe-widths.js';
 import { startWorker, type WorkerProcess } from './worker-process.js';
 
-export interface BenchmarkRequest extends JobControl, SourceOptions {
+export interface BenchmarkRequest extends JobControl, SourceOptions, OptionsOf<typeof BENCHMARK> {
   /** Model folders or `.onnx` files; the others are compared with the first. */
   readonly models: readonly string[];
   /** Default `cpu`. */
   readonly executionProvider?: ExecutionProviderChoice | undefined;
-  /** Tokens of the prompt, at least 1. Default 128, or what a model reads at most. */
-  readonly promptLength?: number | undefined;
-  /** Tokens written after it, at least 1. Default 32. */
-  readonly newTokens?: number | undefined;
-  /** Rounds that count, at least 2; in each, every model takes its turn. One more comes before, to warm up. Default 7. */
-  readonly rounds?: number | undefined;
-  /** Whether neighbouring FFN widths are timed where a model's widths differ from the first one's. Default true. */
-  readonly probe?: boolean | undefined;
 }
 
 /** Speed and memory of one model on this machine. */

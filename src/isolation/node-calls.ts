@@ -1,5 +1,5 @@
 import { boolean } from '../options/kinds.js';
-import { checkOptions, pickOptions, type Rows, row } from '../options/option.js';
+import { type AnyRows, checkOptions, type OptionsOf, pickOptions, row } from '../options/option.js';
 import { checkControl } from '../options/run.js';
 import {
   type AnswerOf,
@@ -13,18 +13,16 @@ import { nodePlatform } from '../platform/node/node-platform.js';
 import { callOn } from '../remote/call-on.js';
 import { runIsolated } from './run-isolated.js';
 
-/** Where a call works. */
-export interface IsolateOption {
+const ISOLATE = {
   /**
    * Make the entire call in a process of its own, under a watchdog: a model that ends ONNX Runtime's process, runs for ever or
    * takes all memory then ends in an EngineError. Such a call takes plain data alone: no engine, no functions. Default false.
    */
-  readonly isolate?: boolean | undefined;
-}
-
-const ISOLATE = {
   isolate: row(undefined, 'make the call in a process of its own', { kind: boolean, default: false }),
-} as const satisfies Rows<IsolateOption>;
+} as const satisfies AnyRows;
+
+/** Where a call works. */
+export interface IsolateOption extends OptionsOf<typeof ISOLATE> {}
 
 /** The calls of Node.js. */
 export type NodeCalls = {

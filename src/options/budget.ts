@@ -14,7 +14,7 @@ import {
   portion,
   record,
 } from './kinds.js';
-import { type Applies, type Rows, refusal, row, showValue, suggestValue } from './option.js';
+import { type AnyRows, type Applies, type OptionsOf, refusal, row, showValue, suggestValue } from './option.js';
 
 export type { HeadUnit };
 
@@ -26,49 +26,6 @@ export type BlockSparsity<Part = Fraction> = Part | Partial<Readonly<Record<Modu
 
 /** A row of `ALLOCATIONS` by name, one of your own, or its `allocate` alone, which gets the block change. */
 export type AllocationChoice = AllocationName | Allocation | Allocation['allocate'];
-
-/** How much leaves, and where from. */
-export interface BudgetOptions {
-  /** Fraction of the selected prunable parameters to remove: 0.3 or '30%', from 0 to below 1. */
-  readonly sparsity: Fraction;
-  /** Modules to prune; a named kind that cannot be pruned is refused. Default: all that can be pruned; the rest remains, with a remark. */
-  readonly modules?: ModuleSelection | undefined;
-  /**
-   * How the sparsity is spread over the blocks: a name, or a function of what was measured of each module. Default: the
-   * method's own (`uniform`; `adaptive` for `f-fang` and `o-fang`, `global` for `auto`).
-   * @example
-   * const allocation = ({ sparsity, modules }) => modules.map(({ block }) => (block === 0 ? 0 : sparsity));
-   * await prune({ model, out, sparsity: 0.3, modules: 'ffn', allocation });
-   */
-  readonly allocation?: AllocationChoice | undefined;
-  /** Widths of FFNs and of experts are kept at multiples of this, the nearest to what was asked; 1 to the widest FFN. Default 1. */
-  readonly widthMultiple?: number | undefined;
-  /**
-   * Fraction of its neurons that every FFN and every expert keeps in any case, in [0, 1]; at 1 only entire experts leave a mixture. At 0
-   * an FFN may go entirely under `allocation: 'global'`: it is no longer in the graph. Above 0, and by default, one neuron remains. Attention
-   * always keeps a KV group.
-   */
-  readonly minimumWidth?: number | undefined;
-  /**
-   * Rounds in which the budget is reached, at least 1; each measures the part-pruned model again, so that n shots take n
-   * times as long. Default 1.
-   */
-  readonly shots?: number | undefined;
-  /**
-   * Sparsity of single blocks, as 0.5 or '50%'; 0 keeps a block as it is. The others share the rest of the budget. An FFN's own may be 1 where
-   * `allocation` is `global` and `minimumWidth` 0: it goes entirely.
-   */
-  readonly blockSparsity?: Readonly<Record<number, BlockSparsity>> | undefined;
-  /**
-   * Experts that every mixture keeps, whatever `sparsity` says; the other modules share the rest of it, and at sparsity 0 nothing
-   * else leaves.
-   */
-  readonly experts?: number | undefined;
-  /** Default `group`. */
-  readonly headUnit?: HeadUnit | undefined;
-  /** KV head counts may differ between blocks (ONNX Runtime and transformers.js >= 4.2 take that). Default false. */
-  readonly perBlockKvHeads?: boolean | undefined;
-}
 
 const isModuleKind = (kind: string): kind is ModuleKind => MODULE_KINDS.some((known) => known === kind);
 
@@ -95,26 +52,41 @@ const TAKING_WHOLE = namesOf(ALLOCATIONS).filter((name) => {
 });
 
 export const BUDGET = {
+  /** Fraction of the selected prunable parameters to remove: 0.3 or '30%', from 0 to below 1. */
   sparsity: row('-s, --sparsity <fraction>', 'part to remove: 0.3 or 30%; a ladder: 0.1,0.2', {
     kind: { ...fraction, reads: 'fractions' },
     required: true,
     everyday: true,
   }),
+  /** Modules to prune; a named kind that cannot be pruned is refused. Default: all that can be pruned; the rest remains, with a remark. */
   modules: row('--modules <kind>', 'kind of modules to prune', {
     kind: choice([...MODULE_KINDS, 'all']),
     otherwise: 'all',
     everyday: true,
   }),
+  /**
+   * How the sparsity is spread over the blocks: a name, or a function of what was measured of each module. Default: the
+   * method's own (`uniform`; `adaptive` for `f-fang` and `o-fang`, `global` for `auto`).
+   * @example
+   * const allocation = ({ sparsity, modules }) => modules.map(({ block }) => (block === 0 ? 0 : sparsity));
+   * await prune({ model, out, sparsity: 0.3, modules: 'ffn', allocation });
+   */
   allocation: row('--allocation <rule>', 'how sparsity is spread over blocks', {
     kind: allocationKind,
     otherwise: "the method's own",
     everyday: true,
   }),
+  /** Widths of FFNs and of experts are kept at multiples of this, the nearest to what was asked; 1 to the widest FFN. Default 1. */
   widthMultiple: row('--width-multiple <count>', 'keep widths of FFNs and experts at multiples of this', {
     kind: integer(1),
     default: 1,
     applies: whereSelected('ffn', 'experts'),
   }),
+  /**
+   * Fraction of its neurons that every FFN and every expert keeps in any case, in [0, 1]; at 1 only entire experts leave a mixture. At 0
+   * an FFN may go entirely under `allocation: 'global'`: it is no longer in the graph. Above 0, and by default, one neuron remains. Attention
+   * always keeps a KV group.
+   */
   minimumWidth: row(
     '--minimum-width <fraction>',
     'neurons that every FFN and expert keeps; 0: an entire FFN may be removed',
@@ -128,7 +100,15 @@ export const BUDGET = {
       },
     },
   ),
+  /**
+   * Rounds in which the budget is reached, at least 1; each measures the part-pruned model again, so that n shots take n
+   * times as long. Default 1.
+   */
   shots: row(undefined, 'rounds that reach the sparsity together', { kind: integer(1), default: 1 }),
+  /**
+   * Sparsity of single blocks, as 0.5 or '50%'; 0 keeps a block as it is. The others share the rest of the budget. An FFN's own may be 1 where
+   * `allocation` is `global` and `minimumWidth` 0: it goes entirely.
+   */
   blockSparsity: row(
     '--block-sparsity <list>',
     'sparsity of single blocks, such as 0=0,3=0.5,4.ffn=20%; the others share the rest',
@@ -141,22 +121,31 @@ export const BUDGET = {
       otherwise: 'none',
     },
   ),
+  /**
+   * Experts that every mixture keeps, whatever `sparsity` says; the other modules share the rest of it, and at sparsity 0 nothing
+   * else leaves.
+   */
   experts: row('--experts <count>', 'experts that every mixture keeps; at sparsity 0 nothing else leaves', {
     kind: integer(1),
     otherwise: 'by the sparsity',
     applies: whereSelected('experts'),
   }),
+  /** Default `group`. */
   headUnit: row('--head-unit <unit>', 'grouped-query attention: whole KV groups or query heads', {
     kind: choice(['group', 'query']),
     default: 'group',
     applies: whereSelected('attention'),
   }),
+  /** KV head counts may differ between blocks (ONNX Runtime and transformers.js >= 4.2 take that). Default false. */
   perBlockKvHeads: row(
     '--per-block-kv-heads',
     'let KV head counts differ between blocks, which not every runtime takes',
     { kind: boolean, default: false, applies: whereSelected('attention') },
   ),
-} as const satisfies Rows<BudgetOptions>;
+} as const satisfies AnyRows;
+
+/** How much leaves, and where from. */
+export interface BudgetOptions extends OptionsOf<typeof BUDGET> {}
 
 /** The part of a budget that decides whether a block's own sparsity is valid. */
 interface BlockCase {

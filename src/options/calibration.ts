@@ -1,52 +1,10 @@
 import type { TokenSource } from '../calibration/token-source.js';
 import { omitUndefined } from '../omit-undefined.js';
 import { atLeast, boolean, choice, either, integer, type Kind, record, text } from './kinds.js';
-import { checkOptions, defaultsOf, type Rows, row } from './option.js';
+import { type AnyRows, checkOptions, defaultsOf, type OptionsOf, type Rows, row } from './option.js';
 
 /** Where calibration tokens come from; exactly one source, or a file that holds one (`.txt`, or `.jsonl` of texts or ids). */
 export type CalibrationSource = TokenSource | { readonly file: string };
-
-/**
- * Windows that the dense model writes itself, to be measured on in addition to or instead of a text.
- * @see Self-calibration for Language Model Quantization and Pruning (arXiv 2410.17170)
- */
-export interface GenerateOptions {
-  /**
-   * Fraction of the windows that the model writes, above 0 to 1. Default 0.5; 1 where there is neither a source nor a
-   * tokenizer to read the default text with.
-   */
-  readonly share?: number | undefined;
-  /** At least 0.1. Default 1: the model's own distribution, from which nothing is cut. */
-  readonly temperature?: number | undefined;
-  /**
-   * Tokens of each document that the model writes, at most, at least 2. A window holds as many as fill it, of equal
-   * length. Default 128: many beginnings cover more of what the model knows than a few long documents do.
-   */
-  readonly documentLength?: number | undefined;
-  /** Token that every document begins with. Default: `<|endoftext|>` where the tokenizer has it, else the model's BOS, else its EOS. */
-  readonly startToken?: number | undefined;
-  /** Default: the run's seed. Document i draws from its own stream of it. */
-  readonly seed?: number | undefined;
-  /**
-   * File (`.jsonl`) that keeps the windows as they are finished; a later run of the same model, seed and settings resumes
-   * from it. It can be a calibration source as it is. Default: none while sampling.
-   */
-  readonly file?: string | undefined;
-}
-
-/** Which tokens pruning watches the model on. */
-export interface CalibrationOptions {
-  /** Default: the public text that ships with the package. */
-  readonly source?: CalibrationSource | undefined;
-  /** Windows to cut, at least 1. Default 64; fewer are used when the text runs out. */
-  readonly windowCount?: number | undefined;
-  /** Tokens per window, at least 2. Default 512, or the model's context length if that is less. */
-  readonly windowLength?: number | undefined;
-  /** `first`: from the start of the text. `sample`: windows drawn by the seed. Default `first`. */
-  readonly selection?: 'first' | 'sample' | undefined;
-  /** Has the model write part of the windows itself; `true` = half of them. Default false. */
-  readonly generate?: GenerateOptions | boolean | undefined;
-}
 
 /** Below this, documents from one start token begin to be the same. */
 export const LEAST_TEMPERATURE = 0.1;
@@ -67,6 +25,10 @@ const source: Kind<CalibrationSource> = {
 };
 
 const GENERATE = {
+  /**
+   * Fraction of the windows that the model writes, above 0 to 1. Default 0.5; 1 where there is neither a source nor a
+   * tokenizer to read the default text with.
+   */
   share: row(undefined, 'fraction of the windows that the model writes', {
     kind: {
       accepts: (value): value is number => typeof value === 'number' && value > 0 && value <= 1,
@@ -75,40 +37,62 @@ const GENERATE = {
     },
     otherwise: '0.5; 1 without source and tokenizer',
   }),
+  /** At least 0.1. Default 1: the model's own distribution, from which nothing is cut. */
   temperature: row(undefined, 'of the distribution that is drawn from', {
     kind: atLeast(LEAST_TEMPERATURE, " (1 is the model's own distribution; near 0 all documents are the same)"),
     default: 1,
   }),
+  /**
+   * Tokens of each document that the model writes, at most, at least 2. A window holds as many as fill it, of equal
+   * length. Default 128: many beginnings cover more of what the model knows than a few long documents do.
+   */
   documentLength: row(undefined, 'tokens of each document that the model writes', {
     kind: integer(LEAST_DOCUMENT_LENGTH),
     default: 128,
   }),
+  /** Token that every document begins with. Default: `<|endoftext|>` where the tokenizer has it, else the model's BOS, else its EOS. */
   startToken: row('--start-token <id>', 'token that the documents the model writes begin with', {
     kind: integer(0),
     otherwise: "the tokenizer's `<|endoftext|>`, else the model's BOS or EOS",
   }),
+  /** Default: the run's seed. Document i draws from its own stream of it. */
   seed: row(undefined, 'seed of the windows that the model writes', { kind: integer(0), otherwise: "the run's seed" }),
+  /**
+   * File (`.jsonl`) that keeps the windows as they are finished; a later run of the same model, seed and settings resumes
+   * from it. It can be a calibration source as it is. Default: none while sampling.
+   */
   file: row('--windows-file <file>', 'a .jsonl file that keeps those windows; a later run resumes from it', {
     kind: text('a path that ends in .jsonl', (value) => value.endsWith('.jsonl')),
     otherwise: 'none',
   }),
-} as const satisfies Rows<GenerateOptions>;
+} as const satisfies AnyRows;
+
+/**
+ * Windows that the dense model writes itself, to be measured on in addition to or instead of a text.
+ * @see Self-calibration for Language Model Quantization and Pruning (arXiv 2410.17170)
+ */
+export interface GenerateOptions extends OptionsOf<typeof GENERATE> {}
 
 const WINDOWS = {
+  /** Default: the public text that ships with the package. */
   source: row('-c, --calibration <file>', 'a .txt or .jsonl file', {
     kind: source,
     otherwise: 'a bundled text',
     everyday: true,
   }),
+  /** Windows to cut, at least 1. Default 64; fewer are used when the text runs out. */
   windowCount: row('--windows <count>', 'calibration windows', { kind: integer(1), default: 64, everyday: true }),
+  /** Tokens per window, at least 2. Default 512, or the model's context length if that is less. */
   windowLength: row('--window-length <tokens>', 'tokens per window', {
     kind: integer(2),
     otherwise: "512, or the model's context length",
   }),
+  /** `first`: from the start of the text. `sample`: windows drawn by the seed. Default `first`. */
   selection: row(undefined, 'windows from the start of the text, or drawn from all of it by the seed', {
     kind: choice(['first', 'sample']),
     otherwise: 'first',
   }),
+  /** Has the model write part of the windows itself; `true` = half of them. Default false. */
   generate: row(
     '--generate-calibration [share]',
     'let the model write this fraction of the windows itself, such as 50%',
@@ -119,7 +103,10 @@ const WINDOWS = {
       parts: GENERATE,
     },
   ),
-} as const satisfies Rows<CalibrationOptions>;
+} as const satisfies AnyRows;
+
+/** Which tokens pruning watches the model on. */
+export interface CalibrationOptions extends OptionsOf<typeof WINDOWS> {}
 
 export const CALIBRATION = {
   calibration: row(undefined, 'which tokens pruning watches the model on', {

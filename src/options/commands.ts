@@ -1,15 +1,26 @@
 import { BUDGET } from './budget.js';
 import { CALIBRATION, CALIBRATION_OF_ROUNDING, TEXTS_OF_HEALING } from './calibration.js';
 import { COMPARISON } from './comparison.js';
-import { CALIBRATION_OR_STATISTICS, CONDUCT, EVALUATION, force, RESULT, STAGES_OPTION, stopHealing } from './folder.js';
+import { CALIBRATION_OR_STATISTICS, CONDUCT, EVALUATION, RESULT, STAGES_OPTION, stopHealing } from './folder.js';
 import { FUNCTIONS } from './groups.js';
 import { HEALING, HOW_TO_HEAL } from './healing.js';
-import { atLeast, boolean, either, fraction, integer, type Kind, listOf, record, text } from './kinds.js';
+import { boolean, fraction, integer, type Kind, listOf, text } from './kinds.js';
 import { ENGINE, JOB, MODEL, modelPath, modelPaths, PROVIDER } from './model.js';
 import { isRepoName, isRevision } from './model-id.js';
 import { type Families, row, withoutFlags } from './option.js';
+import {
+  APPLY_RESULT,
+  BENCHMARK,
+  CHOICE,
+  CONTEXTS,
+  HEAL_RESULT,
+  OBSERVE_RESULT,
+  REPORT_FILES,
+  SAMPLE,
+  TRIM_RESULT,
+} from './own-rows.js';
 import { QUANTISATION } from './quantisation.js';
-import { CONTROL, RUN, seedOf } from './run.js';
+import { CONTROL, RUN } from './run.js';
 import { SCORE } from './score.js';
 import { SHRINK_ROWS } from './shrink.js';
 import { fileList, READING, TEXT_EVALUATION, TEXT_WINDOWS } from './texts.js';
@@ -43,22 +54,7 @@ export const LADDER = {
 } as const satisfies Families;
 
 export const OBSERVE = {
-  Result: {
-    out: row('-o, --out <path>', 'where the statistics go: a folder, or a path ending in .json', {
-      kind: text('a folder, or a path that ends in .json'),
-      required: true,
-      everyday: true,
-    }),
-    force: { ...force, help: 'replace statistics that exist' },
-    shard: row(
-      '--shard <i/n>',
-      'collect statistics of one of n shards of the windows, for merge; n alone: i as Slurm or Kubernetes say',
-      {
-        kind: text('a part of several, such as 2/4', (value) => /^([1-9]\d*\/)?[1-9]\d*$/.test(value)),
-        otherwise: 'all windows',
-      },
-    ),
-  },
+  Result: OBSERVE_RESULT,
   Method: { method: SCORE.method, modules: BUDGET.modules, metric: { ...SCORE.metric, everyday: true } },
   'Function groups': FUNCTIONS,
   Calibration: { ...CALIBRATION, ...READING },
@@ -66,10 +62,7 @@ export const OBSERVE = {
 } as const satisfies Families;
 
 export const MERGE = {
-  Result: {
-    out: OBSERVE.Result.out,
-    force: OBSERVE.Result.force,
-  },
+  Result: { out: OBSERVE_RESULT.out, force: OBSERVE_RESULT.force },
   Shards: {
     shards: row(undefined, 'what observe --shard wrote', { kind: fileList, required: true }),
     ...CONTROL,
@@ -77,15 +70,7 @@ export const MERGE = {
 } as const satisfies Families;
 
 export const HEAL = {
-  Result: {
-    out: row('-o, --out <folder>', 'where the healed model goes', {
-      kind: text('a path'),
-      required: true,
-      everyday: true,
-    }),
-    force: { ...force, help: 'replace a folder that an earlier run wrote' },
-    certify: RESULT.certify,
-  },
+  Result: HEAL_RESULT,
   Healing: HOW_TO_HEAL,
   Calibration: { ...TEXTS_OF_HEALING, ...READING },
   Running: {
@@ -205,16 +190,7 @@ export const CHOOSE = {
   Vocabulary: SHRINK.Vocabulary,
   Choice: {
     text: { ...calibrated, help: 'your text, .txt or .jsonl, that models are made by', required: true },
-    test: row('--test <file>', 'text that they are measured on', {
-      kind: text('a path'),
-      otherwise: 'that of --text, which flatters what was made by it',
-      everyday: true,
-    }),
-    mostLoss: row('--most-loss <fraction>', "bits per byte that may be lost, as a fraction of the dense model's", {
-      kind: fraction,
-      default: 0.02,
-      everyday: true,
-    }),
+    ...CHOICE,
   },
   Method: SHRINK.Method,
   Calibration: SHRUNK_READING,
@@ -222,29 +198,13 @@ export const CHOOSE = {
 } as const satisfies Families;
 
 export const TRIM_VOCABULARY = {
-  Result: {
-    out: { ...RESULT.out, help: 'where the trimmed model goes' },
-    force: FOLDER.force,
-    dryRun: { ...FOLDER.dryRun, help: 'choose the tokens and report the sizes; write no model' },
-    certify: { ...RESULT.certify, help: 'do not compare the logits of what was written with the original' },
-  },
+  Result: TRIM_RESULT,
   Vocabulary: VOCABULARY,
   Running: { ...MODEL, ...CONDUCT },
 } as const satisfies Families;
 
 export const APPLY = {
-  Result: {
-    out: row('-o, --out <folder>', 'where the pruned model goes', {
-      kind: text('a path'),
-      required: true,
-      everyday: true,
-    }),
-    force: { ...force, help: 'replace a folder that an earlier run wrote' },
-    recipe: row(undefined, 'what was decided', {
-      kind: text('a folder with recipe.json, or such a file'),
-      required: true,
-    }),
-  },
+  Result: APPLY_RESULT,
   Running: { ...MODEL, ...STAGES_OPTION },
 } as const satisfies Families;
 
@@ -315,15 +275,7 @@ export const LOG_LIKELIHOOD = {
 } as const satisfies Families;
 
 export const GENERATE_TEXT = {
-  'Sample text': {
-    prompt: row('--generate <prompt>', 'let each model continue a prompt', { kind: text('a text'), required: true }),
-    newTokens: row('--new-tokens <count>', 'tokens to write', { kind: integer(1), default: 64 }),
-    temperature: row('--temperature <number>', '0 takes the likeliest token each time', {
-      kind: atLeast(0),
-      default: 0,
-    }),
-    seed: seedOf('seed of the sampling and of comparisons'),
-  },
+  'Sample text': SAMPLE,
   Running: { ...MODEL, ...READING },
 } as const satisfies Families;
 
@@ -332,15 +284,7 @@ export const COMPARE = {
 } as const satisfies Families;
 
 export const BENCH = {
-  Benchmark: {
-    promptLength: row('--prompt-length <tokens>', 'tokens to read', {
-      kind: integer(1),
-      otherwise: '128, or what a model reads at most',
-    }),
-    newTokens: row('--new-tokens <count>', 'tokens to write after them', { kind: integer(1), default: 32 }),
-    rounds: row('--rounds <count>', 'rounds in which every model takes its turn', { kind: integer(2), default: 7 }),
-    probe: row('--no-probe', 'do not time neighbouring FFN widths', { kind: boolean, default: true }),
-  },
+  Benchmark: BENCHMARK,
   Running: {
     models: row(undefined, 'the models; the others are compared with the first', { kind: modelPaths, required: true }),
     ...PROVIDER,
@@ -359,15 +303,7 @@ export const BIAS = {
     ...READING,
     windowCount: row('--read <count>', 'windows read of either text', { kind: integer(1), default: 16 }),
   },
-  Contexts: {
-    block: row('--block <index>', 'block whose features contexts are clustered by', {
-      kind: integer(0),
-      otherwise: 'the middle one',
-    }),
-    contextCount: row('--contexts <count>', 'contexts that the tokens fall into', { kind: integer(1), default: 12 }),
-    seed: seedOf('seed of the clustering'),
-    quoteText: row('--no-quotes', 'quote no text', { kind: boolean, default: true }),
-  },
+  Contexts: CONTEXTS,
   Running: {
     dense: row(undefined, 'the model that was pruned', { kind: modelPath, required: true }),
     pruned: row(undefined, 'what became of it', { kind: modelPath, required: true }),
@@ -439,24 +375,6 @@ export const PUSH = {
 } as const satisfies Families;
 
 export const REPORT = {
-  Report: {
-    report: row(undefined, 'a report', { kind: text('a folder, or a path that ends in .json'), required: true }),
-    add: row('-a, --add <file>', "what 'eval', 'bench' or 'bias' printed with '--json'; may be repeated", {
-      kind: listOf(
-        either(text('a path'), record<object>('what a measurement returned')),
-        'a list of paths and measurements, such as ["eval.json"]',
-        'texts',
-      ),
-      otherwise: 'none',
-    }),
-    beside: row('-b, --beside <report>', 'another run of the same dense model, to compare with it; may be repeated', {
-      kind: listOf(text('a folder, or a path that ends in .json'), 'a list of reports', 'texts'),
-      otherwise: 'none',
-    }),
-    out: row('-o, --out <file>', 'where the result goes, ending in .json', {
-      kind: text('a path that ends in .json', (path) => path.endsWith('.json')),
-      otherwise: 'in place',
-    }),
-  },
+  Report: REPORT_FILES,
   Running: CONTROL,
 } as const satisfies Families;

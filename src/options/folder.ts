@@ -1,45 +1,19 @@
 import { CALIBRATION, type CalibrationOptions } from './calibration.js';
 import { boolean, either, record, text } from './kinds.js';
-import { type AnyRows, type Rows, row } from './option.js';
+import { type AnyRows, type OptionsOf, type Rows, row } from './option.js';
 import type { QuantisationOptions } from './quantisation.js';
 import { type ReadingOptions, TEXT_EVALUATION, type TextEvaluation } from './texts.js';
 
 /** Options of a run that reads and writes model folders. */
-export interface FolderOptions extends QuantisationOptions, ReadingOptions {
+export interface FolderOptions
+  extends QuantisationOptions,
+    ReadingOptions,
+    OptionsOf<typeof RESULT>,
+    OptionsOf<typeof EVALUATION> {
   /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file. */
   readonly model: string;
-  /** Folder to be made; may be left out for a dry run. */
-  readonly out?: string | undefined;
-  /** Replace `out` where it is empty, or holds nothing but what an earlier run wrote. Default false. */
-  readonly force?: boolean | undefined;
-  /** Decide everything and report it, but write no model; takes as long as a run. `plan` estimates sizes and time at once. Default false. */
-  readonly dryRun?: boolean | undefined;
   /** Which tokens pruning watches the model on. Default: a bundled text, for `auto` together with text that the model writes. */
   readonly calibration?: CalibrationOptions | undefined;
-  /** Path of the report, ending in `.json`. Default: `fang-prune-report.json` in `out`; `false` writes none. */
-  readonly report?: string | boolean | undefined;
-  /**
-   * Write absolute paths of this machine into the report. Default false: names alone, as `push` uploads it in any case.
-   */
-  readonly reportPaths?: boolean | undefined;
-  /** Quote calibration text in the report, to show what contexts are about. Default true. */
-  readonly quoteText?: boolean | undefined;
-  /**
-   * Open what was written and compare its logits with the masked original's; a run whose result computes something else
-   * fails and leaves nothing. Default true.
-   */
-  readonly certify?: boolean | undefined;
-  /**
-   * Writes what was decided, for `applyRecipe`: a folder that gets `recipe.json` and `recipe.safetensors`, or the path of
-   * such a `.json` file. Replaced only with `force`. Default: none is written.
-   */
-  readonly recipe?: string | undefined;
-  /**
-   * Texts that the dense and the pruned model are measured on when all is written; their perplexities go into the report.
-   * What was written remains when this fails or is aborted. What the result costs on a few held-out windows is measured before
-   * that, unless this is `false`. Default true: no texts.
-   */
-  readonly evaluation?: TextEvaluation | boolean | undefined;
   /**
    * Statistics that `observe` wrote of this model: a folder with `statistics.json`, or the path of such a file. The model
    * is not run on calibration text then; `calibration` is theirs, and `grouping`, `weighting` and `seed` must be. With
@@ -63,12 +37,15 @@ type Of<Names extends keyof FolderOptions> = Rows<Pick<FolderOptions, Names>>;
 export const force = { kind: boolean, default: false, flag: '--force', everyday: true };
 
 export const RESULT = {
+  /** Folder to be made; may be left out for a dry run. */
   out: row('-o, --out <folder>', 'where the pruned model goes', {
     kind: text('a path'),
     otherwise: 'none for a dry run',
     everyday: true,
   }),
+  /** Replace `out` where it is empty, or holds nothing but what an earlier run wrote. Default false. */
   force: { ...force, help: 'replace a folder that an earlier run wrote' },
+  /** Decide everything and report it, but write no model; takes as long as a run. `plan` estimates sizes and time at once. Default false. */
   dryRun: row(
     '--dry-run',
     'check all, estimate sizes and time; with --report, --recipe or --statistics also choose what is removed',
@@ -78,6 +55,7 @@ export const RESULT = {
       everyday: true,
     },
   ),
+  /** Path of the report, ending in `.json`. Default: `fang-prune-report.json` in `out`; `false` writes none. */
   report: row('--report <file>', 'where the report goes, ending in .json', {
     kind: {
       ...either(
@@ -89,20 +67,32 @@ export const RESULT = {
     otherwise: 'next to the pruned model',
     no: 'write no report',
   }),
+  /** Quote calibration text in the report, to show what contexts are about. Default true. */
   quoteText: row('--no-quotes', 'quote no calibration text in the report', { kind: boolean, default: true }),
+  /**
+   * Write absolute paths of this machine into the report. Default false: names alone, as `push` uploads it in any case.
+   */
   reportPaths: row(undefined, 'write absolute paths into the report, and not names alone', {
     kind: boolean,
     default: false,
   }),
+  /**
+   * Open what was written and compare its logits with the masked original's; a run whose result computes something else
+   * fails and leaves nothing. Default true.
+   */
   certify: row('--no-certify', 'do not compare what was written with the masked original', {
     kind: boolean,
     default: true,
   }),
+  /**
+   * Writes what was decided, for `applyRecipe`: a folder that gets `recipe.json` and `recipe.safetensors`, or the path of
+   * such a `.json` file. Replaced only with `force`. Default: none is written.
+   */
   recipe: row('--recipe <path>', 'write what was decided there, for apply', {
     kind: text('a folder or a path that ends in .json'),
     otherwise: 'none',
   }),
-} as const satisfies Of<'out' | 'force' | 'dryRun' | 'report' | 'quoteText' | 'reportPaths' | 'certify' | 'recipe'>;
+} as const satisfies AnyRows;
 
 export const CALIBRATION_OR_STATISTICS = {
   ...CALIBRATION,
@@ -114,12 +104,17 @@ export const CALIBRATION_OR_STATISTICS = {
 } as const satisfies Of<'calibration' | 'statistics'>;
 
 export const EVALUATION = {
+  /**
+   * Texts that the dense and the pruned model are measured on when all is written; their perplexities go into the report.
+   * What was written remains when this fails or is aborted. What the result costs on a few held-out windows is measured before
+   * that, unless this is `false`. Default true: no texts.
+   */
   evaluation: row('--no-evaluation', 'do not measure what the result costs in quality', {
     kind: either(boolean, record<TextEvaluation>('an object such as { texts: ["test.txt"] }')),
     otherwise: 'a few held-out windows',
     parts: TEXT_EVALUATION,
   }),
-} as const satisfies Of<'evaluation'>;
+} as const satisfies AnyRows;
 
 /** Whether a run resumes where it was cut off. */
 export const resume = row('--no-resume', 'start again instead of resuming an interrupted run', {

@@ -1,46 +1,14 @@
 import { OptionError } from '../errors.js';
-import { ASSIGNMENTS, type AssignmentName } from '../grouping/group-neurons.js';
+import { ASSIGNMENTS } from '../grouping/group-neurons.js';
 import type { Temperature } from '../grouping/weight-contexts.js';
-import { WEIGHTING_VARIANTS, type WeightingName } from '../grouping/weighting-variants.js';
+import { WEIGHTING_VARIANTS } from '../grouping/weighting-variants.js';
 import { omitUndefined } from '../omit-undefined.js';
 import { whereSelected } from './budget.js';
 import { above, boolean, choice, either, integer, type Kind, namesOf, record } from './kinds.js';
-import { defaultsOf, type Resolved, type Rows, row } from './option.js';
+import { type AnyRows, defaultsOf, type OptionsOf, type Resolved, row } from './option.js';
 
 /** Features that contexts are clustered by: the FFN's input after the norm, or the residual stream before it. */
 export type FeaturesName = 'post-norm' | 'residual';
-
-/** How FFN neurons are grouped by function. @see FANG (arXiv 2512.23014), section 3.2 */
-export interface GroupingOptions {
-  /** Contexts K that the tokens fall into, at least 1; there are as many function groups. Default 7. */
-  readonly contextCount?: number | undefined;
-  /** Context sizes remain within this fraction of their mean; Infinity = plain k-means. Default 0.4. */
-  readonly clusterBalance?: number | undefined;
-  /** Default `post-norm`. */
-  readonly features?: FeaturesName | undefined;
-  /** How neurons join function groups; `random` is for ablations. Default `greedy`. */
-  readonly assignment?: AssignmentName | undefined;
-  /** Sets aside neurons that serve many contexts and never prunes them. Default true. */
-  readonly sharedGroup?: boolean | undefined;
-  /** Tokens that the contexts are fitted on, at most. Default 8192. */
-  readonly fitCount?: number | undefined;
-}
-
-/** How tokens count when a function group is scored. @see FANG (arXiv 2512.23014), Eq. 6 */
-export interface WeightingOptions {
-  /** Default `softmax`. */
-  readonly variant?: WeightingName | undefined;
-  /** Default `{ relative: 0.5 }`: half the mean distance between two contexts. */
-  readonly temperature?: Temperature | undefined;
-}
-
-/** FFN neurons by function. */
-export interface FunctionOptions {
-  /** Groups FFN neurons by function before judging them. Default: the method's own (`f-fang` and `o-fang` do). */
-  readonly grouping?: GroupingOptions | boolean | undefined;
-  /** Only with `grouping`. */
-  readonly weighting?: WeightingOptions | undefined;
-}
 
 /** Everything that contexts can be seen in, by name. */
 export const FEATURES = ['post-norm', 'residual'] as const satisfies readonly FeaturesName[];
@@ -52,37 +20,48 @@ const balance: Kind<number> = {
 };
 
 const GROUPING = {
+  /** Contexts K that the tokens fall into, at least 1; there are as many function groups. Default 7. */
   contextCount: row(undefined, 'contexts that tokens fall into, and function groups', {
     kind: integer(1),
     default: 7,
   }),
+  /** Context sizes remain within this fraction of their mean; Infinity = plain k-means. Default 0.4. */
   clusterBalance: row(undefined, "how far a context's size may be from their mean; Infinity: plain k-means", {
     kind: balance,
     default: 0.4,
   }),
+  /** Default `post-norm`. */
   features: row(undefined, 'features that contexts are clustered by', {
     kind: choice(FEATURES),
     default: 'post-norm',
   }),
+  /** How neurons join function groups; `random` is for ablations. Default `greedy`. */
   assignment: row(undefined, 'how neurons join function groups', {
     kind: choice(namesOf(ASSIGNMENTS)),
     default: 'greedy',
   }),
+  /** Sets aside neurons that serve many contexts and never prunes them. Default true. */
   sharedGroup: row(undefined, 'do not set aside the neurons that serve many contexts', {
     kind: boolean,
     default: true,
   }),
+  /** Tokens that the contexts are fitted on, at most. Default 8192. */
   fitCount: row(undefined, 'tokens that contexts are fitted on, at most', {
     kind: integer(1),
     default: 8192,
   }),
-} as const satisfies Rows<GroupingOptions>;
+} as const satisfies AnyRows;
+
+/** How FFN neurons are grouped by function. @see FANG (arXiv 2512.23014), section 3.2 */
+export interface GroupingOptions extends OptionsOf<typeof GROUPING> {}
 
 const WEIGHTING = {
+  /** Default `softmax`. */
   variant: row(undefined, 'how tokens count for a function group', {
     kind: choice(namesOf(WEIGHTING_VARIANTS)),
     default: 'softmax',
   }),
+  /** Default `{ relative: 0.5 }`: half the mean distance between two contexts. */
   temperature: row(undefined, 'how fast weights fall with distance', {
     kind: record<Temperature>('{ relative } or { absolute } above 0'),
     default: { relative: 0.5 },
@@ -96,9 +75,13 @@ const WEIGHTING = {
       }),
     },
   }),
-} as const satisfies Rows<WeightingOptions>;
+} as const satisfies AnyRows;
+
+/** How tokens count when a function group is scored. @see FANG (arXiv 2512.23014), Eq. 6 */
+export interface WeightingOptions extends OptionsOf<typeof WEIGHTING> {}
 
 export const FUNCTIONS = {
+  /** Groups FFN neurons by function before judging them. Default: the method's own (`f-fang` and `o-fang` do). */
   grouping: row(
     '--grouping',
     'group FFN neurons by function, whatever the method; any setting of the groups asks for it',
@@ -110,13 +93,17 @@ export const FUNCTIONS = {
       parts: GROUPING,
     },
   ),
+  /** Only with `grouping`. */
   weighting: row(undefined, 'how tokens count when a function group is scored', {
     kind: record<WeightingOptions>('an object such as { variant: "softmax" }'),
     otherwise: 'as its parts say',
     applies: { to: 'grouping, or method o-fang or f-fang', within: ({ isGrouped }) => isGrouped },
     parts: WEIGHTING,
   }),
-} as const satisfies Rows<FunctionOptions>;
+} as const satisfies AnyRows;
+
+/** FFN neurons by function. */
+export interface FunctionOptions extends OptionsOf<typeof FUNCTIONS> {}
 
 export const GROUPING_DEFAULTS = defaultsOf(GROUPING) satisfies ResolvedGrouping;
 export const WEIGHTING_DEFAULTS = defaultsOf(WEIGHTING);

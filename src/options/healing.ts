@@ -2,13 +2,7 @@ import { TRAINED } from '../healing/trained-weights.js';
 import { omitUndefined } from '../omit-undefined.js';
 import { GENERATE_DEFAULTS, type ResolvedCalibration, type ResolvedGenerate } from './calibration.js';
 import { above, boolean, choice, either, integer, namesOf, portion, record } from './kinds.js';
-import { type AnyRows, defaultsOf, type OptionsOf, type Resolved, type Rows, row, withoutFlags } from './option.js';
-
-/** Options of healing after pruning. */
-export interface HealOptions {
-  /** Trains the pruned model on what the dense one predicts, before it is written. Default false. */
-  readonly heal?: HealingOptions | boolean | undefined;
-}
+import { type AnyRows, defaultsOf, type OptionsOf, type Resolved, row, withoutFlags } from './option.js';
 
 const PARTS = {
   /** Windows to learn on, at least 1. Default 64. */
@@ -37,13 +31,17 @@ export interface HealingOptions extends OptionsOf<typeof PARTS> {}
 const settings = record<HealingOptions>('an object such as { windowCount: 64 }');
 
 export const HEALING = {
+  /** Trains the pruned model on what the dense one predicts, before it is written. Default false. */
   heal: row('--heal', 'train it on what the dense model predicts', {
     kind: either(boolean, settings),
     otherwise: 'false',
     everyday: true,
     parts: { ...withoutFlags(PARTS), windowCount: PARTS.windowCount, share: PARTS.share },
   }),
-} as const satisfies Rows<HealOptions>;
+} as const satisfies AnyRows;
+
+/** Options of healing after pruning. */
+export interface HealOptions extends OptionsOf<typeof HEALING> {}
 
 /** Settings of a call that only heals. */
 export const HOW_TO_HEAL = {

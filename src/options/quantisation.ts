@@ -1,43 +1,12 @@
 import { DTYPES, type DtypeName } from '../quantisation/dtypes.js';
 import { boolean, choice, integer, type Kind, namesOf, text } from './kinds.js';
 import { nearestName } from './nearest-name.js';
-import { type Applies, type Resolved, type Rows, refusal, row, showValue } from './option.js';
+import { type AnyRows, type Applies, type OptionsOf, type Resolved, refusal, row, showValue } from './option.js';
 
 export type { DtypeName };
 
 /** Folders as runtimes expect them. */
 export type FolderLayout = 'transformers.js' | 'genai';
-
-/** Options for the weights of a result. */
-export interface QuantisationOptions {
-  /**
-   * A dtype by transformers.js' name, or several. In transformers.js' layout they lie next to each other and the first one is
-   * opened by default; genai has one model a folder, so that several go to folders of their own. Default: as the model is.
-   */
-  readonly dtype?: DtypeName | readonly DtypeName[] | undefined;
-  /**
-   * Of a quantised model: a folder, or an `.onnx` file, that holds the same export in floats. Its weights are pruned and quantised in
-   * place of what the codes stand for. Default: the codes' own.
-   */
-  readonly weightsFrom?: string | undefined;
-  /** Default: as the model's own folder, which is genai's where it holds `genai_config.json`. */
-  readonly layout?: FolderLayout | undefined;
-  /**
-   * `calibrated`: each map's rounding makes up for its own errors where the divergence feels them, block by block. `nearest`:
-   * every weight goes to the nearest level by itself, as exporters do it. Default `calibrated`.
-   */
-  readonly rounding?: 'calibrated' | 'nearest' | undefined;
-  /** Weights that share a scale: a power of two, 16 to 256. Default 32. */
-  readonly blockSize?: number | undefined;
-  /** Blocks have no zero points of their own, which saves an eighth of a bit a weight at 4 bits and costs accuracy. Default false. */
-  readonly symmetric?: boolean | undefined;
-  /**
-   * Precision to which activations may be rounded inside products of quantised weights: 0 lets the runtime choose, 1 float32, 2 float16,
-   * 4 int8. Default 4 where activations are float32: ONNX Runtime's fast kernels for processors. At other levels those for 8 and 2 bits unpack
-   * the matrix for every token. Default 0 where activations are float16.
-   */
-  readonly accuracyLevel?: number | undefined;
-}
 
 const BLOCK_SIZES = [16, 32, 64, 128, 256];
 
@@ -67,30 +36,50 @@ const blockSize: Kind<number> = {
 };
 
 export const QUANTISATION = {
+  /**
+   * A dtype by transformers.js' name, or several. In transformers.js' layout they lie next to each other and the first one is
+   * opened by default; genai has one model a folder, so that several go to folders of their own. Default: as the model is.
+   */
   dtype: row('--dtype <names>', 'dtypes to write it in, such as fp16,q4', {
     kind: dtypes,
     otherwise: 'none: as the model is',
     everyday: true,
   }),
+  /** Default: as the model's own folder, which is genai's where it holds `genai_config.json`. */
   layout: row('--layout <name>', 'the runtime that the folder is for', {
     kind: choice(['transformers.js', 'genai']),
     otherwise: "as the model's folder",
     applies: withDtype,
   }),
+  /**
+   * Of a quantised model: a folder, or an `.onnx` file, that holds the same export in floats. Its weights are pruned and quantised in
+   * place of what the codes stand for. Default: the codes' own.
+   */
   weightsFrom: row('--weights-from <model>', 'float model that a quantised one was made of', {
     kind: text('a folder or an .onnx file'),
     otherwise: "the codes' own",
   }),
+  /**
+   * `calibrated`: each map's rounding makes up for its own errors where the divergence feels them, block by block. `nearest`:
+   * every weight goes to the nearest level by itself, as exporters do it. Default `calibrated`.
+   */
   rounding: row('--rounding <way>', 'how weights are rounded', {
     kind: choice(['calibrated', 'nearest']),
     default: 'calibrated',
   }),
+  /** Weights that share a scale: a power of two, 16 to 256. Default 32. */
   blockSize: row('--block-size <count>', 'weights that share a scale', {
     kind: blockSize,
     default: 32,
     applies: withBlocks,
   }),
+  /** Blocks have no zero points of their own, which saves an eighth of a bit a weight at 4 bits and costs accuracy. Default false. */
   symmetric: row('--symmetric', 'no zero points', { kind: boolean, default: false, applies: withBlocks }),
+  /**
+   * Precision to which activations may be rounded inside products of quantised weights: 0 lets the runtime choose, 1 float32, 2 float16,
+   * 4 int8. Default 4 where activations are float32: ONNX Runtime's fast kernels for processors. At other levels those for 8 and 2 bits unpack
+   * the matrix for every token. Default 0 where activations are float16.
+   */
   accuracyLevel: row(
     '--accuracy-level <level>',
     'rounding of activations in products: 0 any, 1 float32, 2 float16, 4 int8',
@@ -104,7 +93,10 @@ export const QUANTISATION = {
       applies: withBlocks,
     },
   ),
-} as const satisfies Rows<QuantisationOptions>;
+} as const satisfies AnyRows;
+
+/** Options for the weights of a result. */
+export interface QuantisationOptions extends OptionsOf<typeof QUANTISATION> {}
 
 /** Options with every default filled in. */
 export interface ResolvedQuantisation

@@ -1,44 +1,10 @@
 import { isMethodChoice, METHODS, type MethodChoice, type MethodName } from '../compensation/methods.js';
-import { EXPERT_SCORES, type ExpertScoreName } from '../importance/expert-scores.js';
-import { FLUCTUATION_METRICS, type FluctuationMetric } from '../importance/fluctuation.js';
-import { METRICS, type MetricName } from '../importance/metrics.js';
+import { EXPERT_SCORES } from '../importance/expert-scores.js';
+import { FLUCTUATION_METRICS } from '../importance/fluctuation.js';
+import { METRICS } from '../importance/metrics.js';
 import { whereSelected } from './budget.js';
 import { atLeast, boolean, choice, integer, type Kind, namesOf } from './kinds.js';
-import { type Rows, row } from './option.js';
-
-/** How neurons and heads are scored, and what is made up for. */
-export interface ScoreOptions {
-  /** Default `auto`. */
-  readonly method?: MethodChoice | undefined;
-  /**
-   * Metric of errors in scores. `loss` weighs directions by the curvature of the loss on the calibration tokens,
-   * `divergence` by that of the divergence from what the dense model predicts, both from one pass backwards; repairs do not
-   * depend on it. Default: the method's own (`output`; `divergence` for `auto`).
-   */
-  readonly metric?: MetricName | undefined;
-  /**
-   * Fraction of the mean of the Hessian's diagonal added to it, at least 0; for methods that solve by one. Default: the
-   * method's own.
-   */
-  readonly dampening?: number | undefined;
-  /** Channel score of `flap` and `f-fang`, a row of `FLUCTUATION_METRICS`; not for other methods. Default `WIFV`. */
-  readonly fluctuation?: FluctuationMetric | undefined;
-  /**
-   * Gauss-Newton steps that repair the maps into every FFN that lost neurons, after its output map was repaired; at least 0.
-   * Default: the method's own (0; 3 for `auto`).
-   */
-  readonly inputSteps?: number | undefined;
-  /**
-   * Score that selects the experts to remove, a row of `EXPERT_SCORES`; the cost of each removal is measured for all of them.
-   * Default `removal`.
-   */
-  readonly expertScore?: ExpertScoreName | undefined;
-  /**
-   * Runs every expert on all calibration tokens to order its neurons and to repair it, not only on those that the router sends there.
-   * Takes as many times longer as there are experts for each that a token goes to. Default false.
-   */
-  readonly allExperts?: boolean | undefined;
-}
+import { type AnyRows, type OptionsOf, row } from './option.js';
 
 const METHOD_NAMES = Object.keys(METHODS) as MethodName[];
 
@@ -56,25 +22,40 @@ const withMethods = (option: string) => ({
 });
 
 export const SCORE = {
+  /** Default `auto`. */
   method: row('-m, --method <name>', 'scores and repair', {
     kind: methodKind,
     default: 'auto',
     everyday: true,
   }),
+  /**
+   * Metric of errors in scores. `loss` weighs directions by the curvature of the loss on the calibration tokens,
+   * `divergence` by that of the divergence from what the dense model predicts, both from one pass backwards; repairs do not
+   * depend on it. Default: the method's own (`output`; `divergence` for `auto`).
+   */
   metric: row('--metric <name>', 'what scores measure errors in', {
     kind: choice(namesOf(METRICS)),
     otherwise: "the method's own",
   }),
+  /**
+   * Fraction of the mean of the Hessian's diagonal added to it, at least 0; for methods that solve by one. Default: the
+   * method's own.
+   */
   dampening: row(undefined, "what is added to the Hessian's diagonal, as a fraction of its mean", {
     kind: atLeast(0),
     otherwise: "the method's own",
     applies: withMethods('dampening'),
   }),
+  /** Channel score of `flap` and `f-fang`, a row of `FLUCTUATION_METRICS`; not for other methods. Default `WIFV`. */
   fluctuation: row(undefined, "which of FLAP's scores channels get", {
     kind: choice(namesOf(FLUCTUATION_METRICS)),
     otherwise: 'WIFV',
     applies: withMethods('fluctuation'),
   }),
+  /**
+   * Gauss-Newton steps that repair the maps into every FFN that lost neurons, after its output map was repaired; at least 0.
+   * Default: the method's own (0; 3 for `auto`).
+   */
   inputSteps: row(undefined, 'steps that repair the maps into FFNs that lost neurons', {
     kind: integer(0),
     otherwise: "the method's own",
@@ -84,14 +65,25 @@ export const SCORE = {
       within: ({ modules, measuresBlocks }) => modules.has('ffn') && measuresBlocks,
     },
   }),
+  /**
+   * Score that selects the experts to remove, a row of `EXPERT_SCORES`; the cost of each removal is measured for all of them.
+   * Default `removal`.
+   */
   expertScore: row(undefined, 'which experts leave a mixture first', {
     kind: choice(namesOf(EXPERT_SCORES)),
     default: 'removal',
     applies: whereSelected('experts'),
   }),
+  /**
+   * Runs every expert on all calibration tokens to order its neurons and to repair it, not only on those that the router sends there.
+   * Takes as many times longer as there are experts for each that a token goes to. Default false.
+   */
   allExperts: row('--all-experts', 'run every expert on all calibration tokens', {
     kind: boolean,
     default: false,
     applies: whereSelected('experts'),
   }),
-} as const satisfies Rows<ScoreOptions>;
+} as const satisfies AnyRows;
+
+/** How neurons and heads are scored, and what is made up for. */
+export interface ScoreOptions extends OptionsOf<typeof SCORE> {}

@@ -1,6 +1,6 @@
 import { DTYPES, type DtypeName } from '../quantisation/dtypes.js';
 import { integer, type Kind, listOf, namesOf } from './kinds.js';
-import { type Rows, refusal, row } from './option.js';
+import { type AnyRows, type OptionsOf, refusal, row } from './option.js';
 
 /** Bytes: a number, or a text such as '60MB', '57.2 MiB' or '1.2GB'. */
 export type Size = number | string;
@@ -8,29 +8,6 @@ export type Size = number | string;
 /** Ways to make a model smaller. */
 export const REDUCTIONS = ['neurons', 'heads', 'experts', 'bits'] as const;
 export type ReductionName = (typeof REDUCTIONS)[number];
-
-/** How small a model is to become, and by what. */
-export interface ShrinkOptions {
-  /**
-   * Bytes of the model file and its external data, at most: a number, or a text such as '60MB', '57MiB' or '1.2GB'. Several make
-   * several results from one measurement, each in a folder of `out` called by its size.
-   */
-  readonly targetSize?: Size | readonly Size[] | undefined;
-  /**
-   * In place of `targetSize`: bytes of the weights and of the keys and values of `contextLength` tokens, at most. Fewer KV heads make the
-   * cache smaller.
-   */
-  readonly targetMemory?: Size | readonly Size[] | undefined;
-  /** Tokens whose keys and values `targetMemory` counts, of one sequence. */
-  readonly contextLength?: number | undefined;
-  /** Ways to make the model smaller. Default: neurons, heads, experts and bits. */
-  readonly allow?: readonly ReductionName[] | undefined;
-  /**
-   * Dtypes that a map may be written in, the most bits first or in any order: `q8`, `q4` and `q2`, or `q4f16` and `q2f16`, whose
-   * activations are half precision. Default `q8` and `q4`, which all runtimes read.
-   */
-  readonly dtypes?: readonly DtypeName[] | undefined;
-}
 
 const UNITS = { '': 1, b: 1, kb: 1e3, mb: 1e6, gb: 1e9, kib: 2 ** 10, mib: 2 ** 20, gib: 2 ** 30 } as const;
 const SIZE = /^\s*(\d+(?:\.\d+)?)\s*([kmg]i?b|b)?\s*$/i;
@@ -70,30 +47,47 @@ const choiceOf = <T extends string>(names: readonly T[]): Kind<T> => ({
 });
 
 export const SHRINK_ROWS = {
+  /**
+   * Bytes of the model file and its external data, at most: a number, or a text such as '60MB', '57MiB' or '1.2GB'. Several make
+   * several results from one measurement, each in a folder of `out` called by its size.
+   */
   targetSize: row('-s, --target-size <size>', 'size of the model file, such as 60MB; several: 60MB,80MB', {
     kind: sizes,
     otherwise: 'none',
     everyday: true,
   }),
+  /**
+   * In place of `targetSize`: bytes of the weights and of the keys and values of `contextLength` tokens, at most. Fewer KV heads make the
+   * cache smaller.
+   */
   targetMemory: row('--target-memory <size>', 'size of the weights and of the KV cache at --context, such as 200MB', {
     kind: sizes,
     otherwise: 'none',
   }),
+  /** Tokens whose keys and values `targetMemory` counts, of one sequence. */
   contextLength: row('--context <tokens>', 'tokens whose keys and values --target-memory counts', {
     kind: integer(1),
     otherwise: 'none',
   }),
+  /** Ways to make the model smaller. Default: neurons, heads, experts and bits. */
   allow: row('--allow <reductions>', `what may be reduced: ${REDUCTIONS.join(',')}`, {
     kind: { ...listOf(choiceOf(REDUCTIONS), `a list of ${REDUCTIONS.join(', ')}`, 'names'), choices: REDUCTIONS },
     otherwise: 'all of them',
     everyday: true,
   }),
+  /**
+   * Dtypes that a map may be written in, the most bits first or in any order: `q8`, `q4` and `q2`, or `q4f16` and `q2f16`, whose
+   * activations are half precision. Default `q8` and `q4`, which all runtimes read.
+   */
   dtypes: row('--dtypes <names>', 'dtypes that single maps may be written in', {
     kind: { ...listOf(choiceOf(CODES), `a list of ${CODES.join(', ')}`, 'names'), choices: CODES },
     otherwise: 'q8,q4',
     everyday: true,
   }),
-} as const satisfies Rows<ShrinkOptions>;
+} as const satisfies AnyRows;
+
+/** How small a model is to become, and by what. */
+export interface ShrinkOptions extends OptionsOf<typeof SHRINK_ROWS> {}
 
 /** Reductions, sizes and dtypes with defaults filled in. */
 export interface ResolvedShrink {

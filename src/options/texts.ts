@@ -1,18 +1,6 @@
 import { boolean, integer, listOf, text } from './kinds.js';
 import { type AnyRows, type OptionsOf, row } from './option.js';
 
-/** Texts that the dense and the pruned model are compared on. */
-export interface TextEvaluation extends TextWindows {
-  /** Text files, UTF-8. Default: none; then there must be prompts. */
-  readonly texts?: readonly string[] | undefined;
-  /** Prompts that both models continue in the report, each time with the likeliest token. Default: none. */
-  readonly prompts?: readonly string[] | undefined;
-  /** Tokens that they write after a prompt. Default 40. */
-  readonly newTokens?: number | undefined;
-  /** Tokens per window, at least 2 and at most the text's and what the model reads. Default 512, or those where they are less. */
-  readonly windowLength?: number | undefined;
-}
-
 export const fileList = listOf(text('a path'), 'a list of paths, such as ["test.txt"]', 'texts');
 
 export const TEXT_WINDOWS = {
@@ -51,22 +39,31 @@ export const READING = {
 export interface ReadingOptions extends OptionsOf<typeof READING> {}
 
 export const TEXT_EVALUATION = {
+  /** Text files, UTF-8. Default: none; then there must be prompts. */
   texts: row('-t, --text <file>', 'text to measure perplexity on; may be repeated', {
     kind: fileList,
     otherwise: 'none',
     everyday: true,
   }),
+  /** Prompts that both models continue in the report, each time with the likeliest token. Default: none. */
   prompts: row('--sample <prompt>', 'prompt that both models continue; may be repeated', {
     kind: listOf(text('a text'), 'a list of texts, such as ["Once upon a time"]', 'texts'),
     otherwise: 'none',
     everyday: true,
   }),
+  /** Tokens that they write after a prompt. Default 40. */
   newTokens: row(undefined, 'tokens that they write after it', { kind: integer(1), default: 40 }),
+  /** Tokens per window, at least 2 and at most the text's and what the model reads. Default 512, or those where they are less. */
   windowLength: { ...TEXT_WINDOWS.windowLength, flag: undefined },
+  /** Tokens from one window to the next. Default `windowLength`. */
   stride: { ...TEXT_WINDOWS.stride, flag: undefined },
+  /** Windows to score of each text, from the start. Default all. */
   windowCount: {
     ...TEXT_WINDOWS.windowCount,
     flag: undefined,
     help: 'windows to measure, from the start of each text',
   },
-} as const;
+} as const satisfies AnyRows;
+
+/** Texts that the dense and the pruned model are compared on. */
+export interface TextEvaluation extends OptionsOf<typeof TEXT_EVALUATION> {}

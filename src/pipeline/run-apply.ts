@@ -1,7 +1,8 @@
 import { ModelFormatError } from '../errors.js';
 import { withoutEmbeddingPrefix } from '../graph/join-embedding.js';
 import { APPLY } from '../options/commands.js';
-import { checkOptions, rowsOf } from '../options/option.js';
+import { checkOptions, type OptionsOf, rowsOf } from '../options/option.js';
+import type { APPLY_RESULT } from '../options/own-rows.js';
 import type { Platform } from '../platform/platform.js';
 import { applyChange } from '../removal/apply-change.js';
 import { pruneNoPastBranch } from '../removal/prune-no-past-branch.js';
@@ -22,14 +23,7 @@ import type { SaveInput } from './stages/save.js';
 import type { Stages, StagesOption } from './stages.js';
 
 /** A recipe, the dense model that it was made from, byte for byte, and where the result goes. */
-export interface ApplyRequest extends ModelRequest, StagesOption {
-  /** Folder with `recipe.json`, or the path of such a file. */
-  readonly recipe: string;
-  /** Folder to be made. */
-  readonly out: string;
-  /** Replace `out` if it exists. Default false. */
-  readonly force?: boolean | undefined;
-}
+export interface ApplyRequest extends ModelRequest, StagesOption, OptionsOf<typeof APPLY_RESULT> {}
 
 /** Result of applying a recipe. */
 export interface AppliedRecipe {

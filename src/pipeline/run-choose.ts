@@ -2,9 +2,9 @@ import { omit } from '../omit.js';
 import { omitUndefined } from '../omit-undefined.js';
 import { CHOOSE } from '../options/commands.js';
 import { fractionOf } from '../options/kinds.js';
-import { checkOptions, rowsOf } from '../options/option.js';
+import { checkOptions, type OptionsOf, rowsOf } from '../options/option.js';
+import type { CHOICE } from '../options/own-rows.js';
 import { bitsOf, sizeName } from '../options/shrink.js';
-import type { Fraction } from '../options.js';
 import type { Platform } from '../platform/platform.js';
 import type { JobControl, Progress } from '../progress.js';
 import type { PruneReport } from '../report/report-schema.js';
@@ -20,26 +20,23 @@ import { open } from './stages/open.js';
 /** A model that is to be made in several sizes, of which one is recommended. */
 export interface ChooseRequest
   extends Omit<
-    ShrinkRequest,
-    | 'targetMemory'
-    | 'contextLength'
-    | 'dryRun'
-    | 'report'
-    | 'quoteText'
-    | 'reportPaths'
-    | 'recipe'
-    | 'evaluation'
-    | 'layout'
-    | 'stopHealing'
-  > {
+      ShrinkRequest,
+      | 'targetMemory'
+      | 'contextLength'
+      | 'dryRun'
+      | 'report'
+      | 'quoteText'
+      | 'reportPaths'
+      | 'recipe'
+      | 'evaluation'
+      | 'layout'
+      | 'stopHealing'
+    >,
+    OptionsOf<typeof CHOICE> {
   /** Folder that gets a folder for each model: `q8`, `q4`, and one for each size. */
   readonly out: string;
   /** Your text, `.txt` or `.jsonl`, that the models are made by. */
   readonly text: string;
-  /** Text that they are measured on. Default: `text`, which flatters what was made by it. */
-  readonly test?: string | undefined;
-  /** Bits per byte that may be lost, as a fraction of the dense model's. Default 0.02. */
-  readonly mostLoss?: Fraction | undefined;
 }
 
 /** A model that was made and measured. */

@@ -7,7 +7,8 @@ import { copyModel, setWeight } from '../onnx/edit-weights.js';
 import { HEAL } from '../options/commands.js';
 import { countHeldOut, type HealingOptions, healingCalibration, resolveHealing } from '../options/healing.js';
 import { anyText, optional, withFields } from '../options/kinds.js';
-import { checkOptions, rowsOf } from '../options/option.js';
+import { checkOptions, type OptionsOf, rowsOf } from '../options/option.js';
+import type { HEAL_RESULT } from '../options/own-rows.js';
 import type { ReadingOptions } from '../options/texts.js';
 import { type CalibrationOptions, resolveCalibration } from '../options.js';
 import type { EngineChoice, Platform } from '../platform/platform.js';
@@ -46,21 +47,21 @@ import {
 import type { Stages, StagesOption } from './stages.js';
 
 /** A pruned model that is to be healed. */
-export interface HealRequest extends JobControl, SourceOptions, ReadingOptions, EngineChoice, StagesOption {
+export interface HealRequest
+  extends JobControl,
+    SourceOptions,
+    ReadingOptions,
+    EngineChoice,
+    StagesOption,
+    OptionsOf<typeof HEAL_RESULT> {
   /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file: the model that was pruned. */
   readonly dense: string;
   /** The pruned model, in float32 or float16. */
   readonly pruned: string;
-  /** Folder to be made. */
-  readonly out: string;
-  /** Replace `out` where it is empty, or holds nothing but what an earlier run wrote. Default false. */
-  readonly force?: boolean | undefined;
   /** How it learns. */
   readonly heal?: HealingOptions | undefined;
   /** Source of the windows; their number and shares are those of `heal`. */
   readonly calibration?: Omit<CalibrationOptions, 'windowCount'> | undefined;
-  /** Compare what was written with the pruned model under its healed weights. Default true. */
-  readonly certify?: boolean | undefined;
   /** Seeds the windows that the dense model writes. Default 0. */
   readonly seed?: number | undefined;
   /** Resume from the checkpoints of the same run in `<out>.partial`. Default true. */

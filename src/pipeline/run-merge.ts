@@ -5,7 +5,8 @@ import type { TensorHandle } from '../onnx/onnx-model.js';
 import type { TensorMap } from '../onnx/safetensors.js';
 import { bytesHandle, sourceHandle } from '../onnx/tensor-handle.js';
 import { MERGE } from '../options/commands.js';
-import { checkOptions, rowsOf } from '../options/option.js';
+import { checkOptions, type OptionsOf, rowsOf } from '../options/option.js';
+import type { OBSERVE_RESULT } from '../options/own-rows.js';
 import type { Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
 import { readDoubles, TENSOR_TYPES } from '../report/find-tensor.js';
@@ -34,13 +35,9 @@ import { totalBytes } from '../storage/model-folder.js';
 import { withJob } from './job-context.js';
 
 /** Shards of one observation, to be merged. */
-export interface MergeRequest extends JobControl {
+export interface MergeRequest extends JobControl, OptionsOf<Pick<typeof OBSERVE_RESULT, 'out' | 'force'>> {
   /** Results of `observe({ shard })`, in any order: all shards of one observation. */
   readonly shards: readonly string[];
-  /** Folder that gets `statistics.json` and `statistics.safetensors`, or the path of such a `.json` file. */
-  readonly out: string;
-  /** Replace statistics that exist. Default false. */
-  readonly force?: boolean | undefined;
 }
 
 /** Statistics that were merged. */

@@ -1,6 +1,7 @@
 import type { CalibrationProvenance } from '../calibration/calibration-set.js';
 import { OBSERVE } from '../options/commands.js';
-import { checkOptions, rowsOf } from '../options/option.js';
+import { checkOptions, type OptionsOf, rowsOf } from '../options/option.js';
+import type { OBSERVE_RESULT } from '../options/own-rows.js';
 import { type ObservationOptions, resolveObservation } from '../options/request.js';
 import type { ReadingOptions } from '../options/texts.js';
 import type { CalibrationOptions, MetricName } from '../options.js';
@@ -33,16 +34,8 @@ export interface ObserveRequest
   extends ObservationOptions,
     ModelRequest,
     ReadingOptions,
-    StagesOption<'open' | 'load' | 'analyse' | 'calibrate'> {
-  /** Folder that gets `statistics.json` and `statistics.safetensors`, or the path of such a `.json` file. */
-  readonly out: string;
-  /**
-   * Which part of the windows to measure, from 1, such as `2/4`: shards are made on several machines, and merged by
-   * `mergeStatistics`. Neurons must not be grouped by function. Default: all windows.
-   */
-  readonly shard?: string | undefined;
-  /** Replace statistics that exist. Default false. */
-  readonly force?: boolean | undefined;
+    StagesOption<'open' | 'load' | 'analyse' | 'calibrate'>,
+    OptionsOf<typeof OBSERVE_RESULT> {
   /** Resume from the checkpoints of the same run in `<out>.partial`. Default true. */
   readonly resume?: boolean | undefined;
   /** Calibration tokens; as for `prune`. */

@@ -1,6 +1,7 @@
 import { OptionError } from '../errors.js';
 import { REPORT } from '../options/commands.js';
-import { checkOptions, rowsOf } from '../options/option.js';
+import { checkOptions, type OptionsOf, rowsOf } from '../options/option.js';
+import type { REPORT_FILES } from '../options/own-rows.js';
 import type { Files, Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
 import { addMeasurements } from '../report/add-measurements.js';
@@ -16,19 +17,7 @@ import {
   writeReport,
 } from '../storage/write-report.js';
 
-export interface ReportRequest extends JobControl {
-  /** A report (`.json`), or the pruned model's folder that it lies in. */
-  readonly report: string;
-  /**
-   * Measurements to add: results of `benchmark` or `measureCalibrationBias`, `{ models }` with those of `evaluateModels`, or JSON
-   * files with what `fang-prune eval`, `bench` and `bias` printed with `--json`.
-   */
-  readonly add?: readonly (string | object)[] | undefined;
-  /** Reports of other runs of the same dense model, to compare with it: a `.json` file each, or a pruned model's folder. */
-  readonly beside?: readonly string[] | undefined;
-  /** Where the result goes, ending in `.json`; its page lies next to it. Default: in place. */
-  readonly out?: string | undefined;
-}
+export interface ReportRequest extends JobControl, OptionsOf<typeof REPORT_FILES> {}
 
 /** A report that was written again. */
 export interface WrittenReport {

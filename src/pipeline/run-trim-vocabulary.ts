@@ -1,7 +1,8 @@
 import { ModelFormatError } from '../errors.js';
 import { TRIM_VOCABULARY } from '../options/commands.js';
 import { anyText, withFields } from '../options/kinds.js';
-import { checkOptions, refusal, rowsOf } from '../options/option.js';
+import { checkOptions, type OptionsOf, refusal, rowsOf } from '../options/option.js';
+import type { TRIM_RESULT } from '../options/own-rows.js';
 import type { VocabularyOptions } from '../options/vocabulary.js';
 import type { Platform } from '../platform/platform.js';
 import { checkFields } from '../report/check-report.js';
@@ -29,15 +30,11 @@ import {
 import type { Stages, StagesOption } from './stages.js';
 
 /** A model whose vocabulary is to be trimmed. */
-export interface TrimVocabularyRequest extends ModelRequest, VocabularyOptions, StagesOption {
-  /** Folder to be made; may be left out for a dry run. */
-  readonly out?: string | undefined;
-  /** Replace `out` where it is empty, or holds nothing but what an earlier run wrote. Default false. */
-  readonly force?: boolean | undefined;
-  /** Choose the tokens and tell the sizes, but write no model. Default false. */
-  readonly dryRun?: boolean | undefined;
-  /** Compare the logits of what was written with the original's. Default true. */
-  readonly certify?: boolean | undefined;
+export interface TrimVocabularyRequest
+  extends ModelRequest,
+    VocabularyOptions,
+    StagesOption,
+    OptionsOf<typeof TRIM_RESULT> {
   /** Take the result that the same call has made, where it is whole. Default true. */
   readonly resume?: boolean | undefined;
 }

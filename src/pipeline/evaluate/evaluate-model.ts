@@ -5,7 +5,8 @@ import type { LanguageModel } from '../../evaluation/language-model.js';
 import { type LogLikelihood, measureLogLikelihoods } from '../../evaluation/log-likelihood.js';
 import { measureTextPerplexity, type PerplexityResult } from '../../evaluation/perplexity.js';
 import { GENERATE_TEXT, LOG_LIKELIHOOD, PERPLEXITY, TASKS } from '../../options/commands.js';
-import { checkOptions, rowsOf } from '../../options/option.js';
+import { checkOptions, type OptionsOf, rowsOf } from '../../options/option.js';
+import type { SAMPLE } from '../../options/own-rows.js';
 import type { ReadingOptions, TextWindows } from '../../options/texts.js';
 import type { Platform } from '../../platform/platform.js';
 import { requireTokenizer } from '../../storage/load-tokenizer.js';
@@ -76,16 +77,7 @@ export async function runLogLikelihoods(platform: Platform, request: LogLikeliho
   });
 }
 
-export interface GenerationRequest extends ModelRequest, ReadingOptions {
-  /** Prompt that the model continues. */
-  readonly prompt: string;
-  /** Default 64. */
-  readonly newTokens?: number | undefined;
-  /** 0 takes the likeliest token each time. Default 0. */
-  readonly temperature?: number | undefined;
-  /** Seeds the sampling. Default 0. */
-  readonly seed?: number | undefined;
-}
+export interface GenerationRequest extends ModelRequest, ReadingOptions, OptionsOf<typeof SAMPLE> {}
 
 export interface GenerationSample {
   /** Text after the prompt. */

@@ -1,7 +1,8 @@
 import { createCalibrationSet } from '../../calibration/calibration-set.js';
 import { omitUndefined } from '../../omit-undefined.js';
 import { BIAS } from '../../options/commands.js';
-import { checkOptions, defaultsOf, rowsOf } from '../../options/option.js';
+import { checkOptions, defaultsOf, type OptionsOf, rowsOf } from '../../options/option.js';
+import type { CONTEXTS } from '../../options/own-rows.js';
 import type { ReadingOptions } from '../../options/texts.js';
 import { type CalibrationOptions, resolveCalibration } from '../../options.js';
 import type { EngineChoice, Platform } from '../../platform/platform.js';
@@ -19,7 +20,12 @@ import { load } from '../stages/load.js';
 import { open } from '../stages/open.js';
 import { compareOnTexts } from './compare-texts.js';
 
-export interface BiasRequest extends JobControl, SourceOptions, ReadingOptions, EngineChoice {
+export interface BiasRequest
+  extends JobControl,
+    SourceOptions,
+    ReadingOptions,
+    EngineChoice,
+    OptionsOf<typeof CONTEXTS> {
   /** The model that was pruned, and the result. */
   readonly dense: string;
   /** The pruned model. */
@@ -30,14 +36,6 @@ export interface BiasRequest extends JobControl, SourceOptions, ReadingOptions, 
   readonly calibration?: CalibrationOptions | undefined;
   /** Windows read of either text, at least 1. Default 16. */
   readonly windowCount?: number | undefined;
-  /** Block in whose FFN's input the contexts are seen. Default: the middle one. */
-  readonly block?: number | undefined;
-  /** Contexts that the tokens of both texts fall into, at least 1. Default 12. */
-  readonly contextCount?: number | undefined;
-  /** Seeds the clustering. Default 0. */
-  readonly seed?: number | undefined;
-  /** Quote text to show what contexts are about. Default true. */
-  readonly quoteText?: boolean | undefined;
 }
 
 /** A bias with the text's perplexities. */

@@ -1,0 +1,153 @@
+import { force, RESULT } from './folder.js';
+import { atLeast, boolean, either, fraction, integer, listOf, record, text } from './kinds.js';
+import { type AnyRows, row } from './option.js';
+import { seedOf } from './run.js';
+
+/** Rows that single calls have for themselves; their requests are derived from them. */
+
+export const OBSERVE_RESULT = {
+  /** Folder that gets `statistics.json` and `statistics.safetensors`, or the path of such a `.json` file. */
+  out: row('-o, --out <path>', 'where the statistics go: a folder, or a path ending in .json', {
+    kind: text('a folder, or a path that ends in .json'),
+    required: true,
+    everyday: true,
+  }),
+  /** Replace statistics that exist. Default false. */
+  force: { ...force, help: 'replace statistics that exist' },
+  /**
+   * Which part of the windows to measure, from 1, such as `2/4`: shards are made on several machines, and merged by
+   * `mergeStatistics`. Neurons must not be grouped by function. Default: all windows.
+   */
+  shard: row(
+    '--shard <i/n>',
+    'collect statistics of one of n shards of the windows, for merge; n alone: i as Slurm or Kubernetes say',
+    {
+      kind: text('a part of several, such as 2/4', (value) => /^([1-9]\d*\/)?[1-9]\d*$/.test(value)),
+      otherwise: 'all windows',
+    },
+  ),
+} as const satisfies AnyRows;
+
+export const HEAL_RESULT = {
+  /** Folder to be made. */
+  out: row('-o, --out <folder>', 'where the healed model goes', {
+    kind: text('a path'),
+    required: true,
+    everyday: true,
+  }),
+  /** Replace `out` where it is empty, or holds nothing but what an earlier run wrote. Default false. */
+  force: { ...force, help: 'replace a folder that an earlier run wrote' },
+  /** Compare what was written with the pruned model under its healed weights. Default true. */
+  certify: RESULT.certify,
+} as const satisfies AnyRows;
+
+export const TRIM_RESULT = {
+  /** Folder to be made; may be left out for a dry run. */
+  out: { ...RESULT.out, help: 'where the trimmed model goes' },
+  /** Replace `out` where it is empty, or holds nothing but what an earlier run wrote. Default false. */
+  force: RESULT.force,
+  /** Choose the tokens and tell the sizes, but write no model. Default false. */
+  dryRun: { ...RESULT.dryRun, help: 'choose the tokens and report the sizes; write no model' },
+  /** Compare the logits of what was written with the original's. Default true. */
+  certify: { ...RESULT.certify, help: 'do not compare the logits of what was written with the original' },
+} as const satisfies AnyRows;
+
+export const APPLY_RESULT = {
+  /** Folder to be made. */
+  out: row('-o, --out <folder>', 'where the pruned model goes', {
+    kind: text('a path'),
+    required: true,
+    everyday: true,
+  }),
+  /** Replace `out` if it exists. Default false. */
+  force: { ...force, help: 'replace a folder that an earlier run wrote' },
+  /** Folder with `recipe.json`, or the path of such a file. */
+  recipe: row(undefined, 'what was decided', {
+    kind: text('a folder with recipe.json, or such a file'),
+    required: true,
+  }),
+} as const satisfies AnyRows;
+
+export const SAMPLE = {
+  /** Prompt that the model continues. */
+  prompt: row('--generate <prompt>', 'let each model continue a prompt', { kind: text('a text'), required: true }),
+  /** Default 64. */
+  newTokens: row('--new-tokens <count>', 'tokens to write', { kind: integer(1), default: 64 }),
+  /** 0 takes the likeliest token each time. Default 0. */
+  temperature: row('--temperature <number>', '0 takes the likeliest token each time', {
+    kind: atLeast(0),
+    default: 0,
+  }),
+  /** Seeds the sampling. Default 0. */
+  seed: seedOf('seed of the sampling and of comparisons'),
+} as const satisfies AnyRows;
+
+export const BENCHMARK = {
+  /** Tokens of the prompt, at least 1. Default 128, or what a model reads at most. */
+  promptLength: row('--prompt-length <tokens>', 'tokens to read', {
+    kind: integer(1),
+    otherwise: '128, or what a model reads at most',
+  }),
+  /** Tokens written after it, at least 1. Default 32. */
+  newTokens: row('--new-tokens <count>', 'tokens to write after them', { kind: integer(1), default: 32 }),
+  /** Rounds that count, at least 2; in each, every model takes its turn. One more comes before, to warm up. Default 7. */
+  rounds: row('--rounds <count>', 'rounds in which every model takes its turn', { kind: integer(2), default: 7 }),
+  /** Whether neighbouring FFN widths are timed where a model's widths differ from the first one's. Default true. */
+  probe: row('--no-probe', 'do not time neighbouring FFN widths', { kind: boolean, default: true }),
+} as const satisfies AnyRows;
+
+export const CONTEXTS = {
+  /** Block in whose FFN's input the contexts are seen. Default: the middle one. */
+  block: row('--block <index>', 'block whose features contexts are clustered by', {
+    kind: integer(0),
+    otherwise: 'the middle one',
+  }),
+  /** Contexts that the tokens of both texts fall into, at least 1. Default 12. */
+  contextCount: row('--contexts <count>', 'contexts that the tokens fall into', { kind: integer(1), default: 12 }),
+  /** Seeds the clustering. Default 0. */
+  seed: seedOf('seed of the clustering'),
+  /** Quote text to show what contexts are about. Default true. */
+  quoteText: row('--no-quotes', 'quote no text', { kind: boolean, default: true }),
+} as const satisfies AnyRows;
+
+export const REPORT_FILES = {
+  /** A report (`.json`), or the pruned model's folder that it lies in. */
+  report: row(undefined, 'a report', { kind: text('a folder, or a path that ends in .json'), required: true }),
+  /**
+   * Measurements to add: results of `benchmark` or `measureCalibrationBias`, `{ models }` with those of `evaluateModels`, or JSON
+   * files with what `fang-prune eval`, `bench` and `bias` printed with `--json`.
+   */
+  add: row('-a, --add <file>', "what 'eval', 'bench' or 'bias' printed with '--json'; may be repeated", {
+    kind: listOf(
+      either(text('a path'), record<object>('what a measurement returned')),
+      'a list of paths and measurements, such as ["eval.json"]',
+      'texts',
+    ),
+    otherwise: 'none',
+  }),
+  /** Reports of other runs of the same dense model, to compare with it: a `.json` file each, or a pruned model's folder. */
+  beside: row('-b, --beside <report>', 'another run of the same dense model, to compare with it; may be repeated', {
+    kind: listOf(text('a folder, or a path that ends in .json'), 'a list of reports', 'texts'),
+    otherwise: 'none',
+  }),
+  /** Where the result goes, ending in `.json`; its page lies next to it. Default: in place. */
+  out: row('-o, --out <file>', 'where the result goes, ending in .json', {
+    kind: text('a path that ends in .json', (path) => path.endsWith('.json')),
+    otherwise: 'in place',
+  }),
+} as const satisfies AnyRows;
+
+export const CHOICE = {
+  /** Text that they are measured on. Default: `text`, which flatters what was made by it. */
+  test: row('--test <file>', 'text that they are measured on', {
+    kind: text('a path'),
+    otherwise: 'that of --text, which flatters what was made by it',
+    everyday: true,
+  }),
+  /** Bits per byte that may be lost, as a fraction of the dense model's. Default 0.02. */
+  mostLoss: row('--most-loss <fraction>', "bits per byte that may be lost, as a fraction of the dense model's", {
+    kind: fraction,
+    default: 0.02,
+    everyday: true,
+  }),
+} as const satisfies AnyRows;
