@@ -50,8 +50,8 @@ export default defineConfig([
     entry: {
       ...library,
       cli: 'src/cli.ts',
-      'bench-worker': 'src/bench/worker.ts',
-      'isolated-worker': 'src/isolation/worker.ts',
+      'bench-worker': 'src/processes/bench-worker.ts',
+      'isolated-worker': 'src/processes/isolated-worker.ts',
       worker: 'src/web/worker.ts',
     },
     format: 'esm',

@@ -1,19 +1,19 @@
-import { nodeCalls } from './isolation/node-calls.js';
 import { nodePlatform } from './platform/node/node-platform.js';
+import { nodeCalls } from './processes/node-calls.js';
 import { type OpenModelOptions, openModelFolder as openFolder } from './storage/model-folder.js';
 
+export * from './pipeline/calls.js';
+export { createNodeEngine } from './platform/node/node-engine.js';
+export { nodePlatform } from './platform/node/node-platform.js';
 export {
   type BenchmarkReport,
   type BenchmarkRequest,
   benchmark,
   type ModelSpeed,
-} from './bench/benchmark.js';
-export type { SpeedComparison } from './bench/explain-speed.js';
-export type { WidthProbes } from './bench/probe-widths.js';
-export type { IsolateOption, NodeCalls } from './isolation/node-calls.js';
-export * from './pipeline/calls.js';
-export { createNodeEngine } from './platform/node/node-engine.js';
-export { nodePlatform } from './platform/node/node-platform.js';
+} from './processes/benchmark.js';
+export type { SpeedComparison } from './processes/explain-speed.js';
+export type { IsolateOption, NodeCalls } from './processes/node-calls.js';
+export type { WidthProbes } from './processes/probe-widths.js';
 export * from './public.js';
 export { callOn } from './remote/call-on.js';
 

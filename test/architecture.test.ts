@@ -33,8 +33,7 @@ const LAYERS = [
   ['storage'],
   ['pipeline'],
   ['remote'],
-  ['isolation'],
-  ['bench'],
+  ['processes'],
   ['node', 'web'],
   ['cli'],
 ] as const;
@@ -50,7 +49,7 @@ const SHARED_BY_STAGES = [
 ];
 
 /** The only places that may know a platform: its ports, the terminal, and what works in processes of its own. */
-const PLATFORM_FILES = /^src\/(platform\/(node|web)|isolation|bench)\/|^src\/cli\/terminal\.ts$/;
+const PLATFORM_FILES = /^src\/(platform\/(node|web)|processes)\/|^src\/cli\/terminal\.ts$/;
 
 const PLATFORM_MODULES = ['onnxruntime-node', 'onnxruntime-web', ...builtinModules];
 

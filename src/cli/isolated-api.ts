@@ -1,7 +1,7 @@
-import type { NodeCalls } from '../isolation/node-calls.js';
-import { runIsolated } from '../isolation/run-isolated.js';
 import { mapCalls, type RequestOf } from '../pipeline/call-table.js';
 import { compareEvaluations } from '../pipeline/evaluate/compare-evaluations.js';
+import type { NodeCalls } from '../processes/node-calls.js';
+import { runIsolated } from '../processes/run-isolated.js';
 import type { CliApi } from './api.js';
 
 /** The library as the command line calls it: what can be is made in a process of its own, and the rest is loaded late. */

@@ -11,9 +11,7 @@ const INTERNAL =
 
 /** Sources of the calls and their options. */
 const SOURCES = sourceFiles()
-  .filter((file) =>
-    /^src\/(options|pipeline|bench|progress|storage\/model-folder|platform\/platform|isolation)/.test(file),
-  )
+  .filter((file) => /^src\/(options|pipeline|progress|storage\/model-folder|platform\/platform|processes)/.test(file))
   .map((file) => ts.createSourceFile(file, readFileSync(file, 'utf8'), ts.ScriptTarget.ES2022, true));
 
 /** Options without a comment, as `Interface.option`. */

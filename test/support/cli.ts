@@ -1,5 +1,4 @@
 import { createColors } from 'picocolors';
-import type { BenchmarkReport } from '../../src/bench/benchmark.js';
 import type { CliApi } from '../../src/cli/api.js';
 import { runCli } from '../../src/cli/run-cli.js';
 import type { PerplexityResult } from '../../src/evaluation/perplexity.js';
@@ -14,6 +13,7 @@ import type {
 } from '../../src/node.js';
 import { compareEvaluations } from '../../src/node.js';
 import { fractionOf } from '../../src/options/kinds.js';
+import type { BenchmarkReport } from '../../src/processes/benchmark.js';
 import type { ModelDescription } from '../../src/report/describe-model.js';
 import type { DtypeReport, ModuleReport, PruneReport, SizeReport } from '../../src/report/report-schema.js';
 import { sampleReport } from './sample-report.js';

@@ -8,8 +8,8 @@ import { createNodeEngine } from '../platform/node/node-engine.js';
 import { nodePlatform } from '../platform/node/node-platform.js';
 import { toSentError } from '../remote/revive-error.js';
 import { cacheSizes, openModelFolder } from '../storage/model-folder.js';
+import type { WorkerAnswer, WorkerCall, WorkerCalls, WorkerRequest } from './bench-protocol.js';
 import { probeWidth } from './probe-width.js';
-import type { WorkerAnswer, WorkerCall, WorkerCalls, WorkerRequest } from './protocol.js';
 
 let opened: LanguageModel | undefined;
 

@@ -1,5 +1,5 @@
-import { explainSpeed } from '../../src/bench/explain-speed.js';
 import type { SpeedVerdict } from '../../src/evaluation/speed.js';
+import { explainSpeed } from '../../src/processes/explain-speed.js';
 
 const speedup = (verdict: SpeedVerdict, ratio: number) => ({
   verdict,

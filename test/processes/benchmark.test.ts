@@ -1,6 +1,6 @@
 import { join } from 'node:path';
-import { startWorker } from '../../src/bench/worker-process.js';
 import { OptionError } from '../../src/errors.js';
+import { startWorker } from '../../src/processes/bench-process.js';
 import { importPackage } from '../support/built-package.js';
 import { copyShortLlama, FUSED_LLAMA } from '../support/short-llama.js';
 import { useTemporaryFolder } from '../support/temporary-folder.js';

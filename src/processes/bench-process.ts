@@ -1,8 +1,8 @@
 import type { ChildProcess } from 'node:child_process';
 import { EngineError } from '../errors.js';
-import { forkWorker } from '../isolation/fork-worker.js';
 import { reviveError } from '../remote/revive-error.js';
-import type { WorkerAnswer, WorkerCall, WorkerCalls } from './protocol.js';
+import type { WorkerAnswer, WorkerCall, WorkerCalls } from './bench-protocol.js';
+import { forkWorker } from './fork-worker.js';
 
 /** A child process that works for this one. */
 export interface WorkerProcess {

@@ -2,14 +2,14 @@ import { mkdir, symlink, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { EngineError } from '../../src/errors.js';
-import { findProgram } from '../../src/isolation/find-program.js';
+import { findProgram } from '../../src/processes/find-program.js';
 import { useTemporaryFolder } from '../support/temporary-folder.js';
 
 const folder = useTemporaryFolder();
 const urlOf = (path: string) => pathToFileURL(join(folder(), path)).href;
 
 it('is TypeScript from the sources, and JavaScript from dist', () => {
-  expect(findProgram('isolated-worker')).toMatchObject({ path: resolve('src/isolation/worker.ts') });
+  expect(findProgram('isolated-worker')).toMatchObject({ path: resolve('src/processes/isolated-worker.ts') });
   const built = pathToFileURL(resolve('dist/node.cjs')).href;
   expect(findProgram('bench-worker', built)).toEqual({ path: resolve('dist/bench-worker.js'), execArgv: [] });
 });

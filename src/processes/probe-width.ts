@@ -2,7 +2,7 @@ import { makeFloatInitializer, makeNode, makeValueInfo } from '../graph/build.js
 import { encodeGraph } from '../graph/encode-graph.js';
 import { createNodeEngine } from '../platform/node/node-engine.js';
 import type { Session, Tensor } from '../runtime/engine.js';
-import type { WorkerCalls } from './protocol.js';
+import type { WorkerCalls } from './bench-protocol.js';
 
 /** Runs are repeated for this long, after one that warms up, and at least so often. */
 const PROBE_MS = 40;

@@ -6,7 +6,7 @@ import type { ExecutionProviderChoice } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
 import type { ModelDescription } from '../report/describe-model.js';
 import type { SourceOptions } from '../storage/model-folder.js';
-import { startWorker } from './worker-process.js';
+import { startWorker } from './bench-process.js';
 
 /** FFN widths of a model with their neighbours, as this machine computes them. */
 export interface WidthProbes {

@@ -6,8 +6,8 @@ import { requireFrom } from '../platform/node/host-require.js';
 import { MODULE_URL } from '../platform/node/module-url.js';
 import { VERSION } from '../version.js';
 
-/** Programs of the package: where their sources lie in `src`; the build puts every entry into `dist`. */
-const SOURCES = { 'bench-worker': 'bench/worker.ts', 'isolated-worker': 'isolation/worker.ts' } as const;
+/** Programs of the package: their sources are in this folder, and the build puts them into `dist`. */
+export type ProgramName = 'bench-worker' | 'isolated-worker';
 
 const PACKAGE = 'fang-prune';
 
@@ -24,7 +24,7 @@ export interface Program {
  * @param moduleUrl where this code lies
  * @throws EngineError when there is none.
  */
-export function findProgram(name: keyof typeof SOURCES, moduleUrl = MODULE_URL): Program {
+export function findProgram(name: ProgramName, moduleUrl = MODULE_URL): Program {
   const own = moduleUrl?.startsWith('file:') ? fileURLToPath(moduleUrl) : undefined;
   const root = own && findPackage(own);
   if (root === undefined)
@@ -32,7 +32,7 @@ export function findProgram(name: keyof typeof SOURCES, moduleUrl = MODULE_URL):
       `${name}.js of fang-prune ${VERSION} cannot be found from ${own ?? 'code that was evaluated as text'}. A bundle does not ` +
         'hold this program: leave fang-prune out of it (mark it as external), and keep it in node_modules',
     );
-  if (own!.endsWith('.ts')) return { path: join(root, 'src', SOURCES[name]), execArgv: ['--import', 'tsx'] };
+  if (own!.endsWith('.ts')) return { path: join(root, 'src/processes', `${name}.ts`), execArgv: ['--import', 'tsx'] };
   return { path: join(root, 'dist', `${name}.js`), execArgv: [] };
 }
 

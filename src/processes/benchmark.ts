@@ -9,9 +9,9 @@ import { nodePlatform } from '../platform/node/node-platform.js';
 import type { ExecutionProviderChoice } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
 import { contextLength, modelPaths, openModelFolder, type SourceOptions, totalBytes } from '../storage/model-folder.js';
+import { startWorker, type WorkerProcess } from './bench-process.js';
 import { explainSpeed, type SpeedComparison } from './explain-speed.js';
 import { probeWidths } from './probe-widths.js';
-import { startWorker, type WorkerProcess } from './worker-process.js';
 
 export interface BenchmarkRequest extends JobControl, SourceOptions, OptionsOf<typeof BENCHMARK> {
   /** Model folders or `.onnx` files; the others are compared with the first. */
