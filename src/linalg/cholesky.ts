@@ -32,8 +32,7 @@ export async function choleskyInPlace(
   size: number,
   multiply: MultiplyTransposed = multiplyTransposed,
 ): Promise<void> {
-  const precision = matrix instanceof Float32Array ? 2 ** -23 : Number.EPSILON;
-  const smallestPivots = Float64Array.from({ length: size }, (_, i) => matrix[i * size + i]! * size * precision);
+  const smallestPivots = Float64Array.from({ length: size }, (_, i) => matrix[i * size + i]! * size * Number.EPSILON);
   await factoriseSpan(matrix, { size, start: 0, end: size, multiply, smallestPivots });
   for (let row = 0; row < size; row++) matrix.fill(0, row * size + row + 1, (row + 1) * size);
 }
