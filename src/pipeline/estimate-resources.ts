@@ -65,7 +65,7 @@ export function estimateScratch(request: ResourceRequest): number {
 }
 
 /** Matrices of a module's channels in double precision that are in memory at once, by what asks for them. */
-const MATRICES = { none: 0, scored: 3, ordered: 6, repaired: 7, rounded: 3.5 };
+const MATRICES = { none: 0, scored: 3, ordered: 3, repaired: 4.5, rounded: 3.5 };
 /** The runtime, this library and the activations of a batch. */
 const BASE_BYTES = 0.45 * 2 ** 30;
 /** Copies of a segment's weights in float32: for the session that runs, and packed for speed. */
