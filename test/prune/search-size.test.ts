@@ -6,6 +6,7 @@ import {
   findSmallest,
   type SizeSearch,
   totalOf,
+  waysToFit,
 } from '../../src/prune/size/search-size.js';
 import { sizeProblem } from '../support/size-problem.js';
 
@@ -17,27 +18,28 @@ const target = Math.round(
 
 /** A model whose divergence grows faster than the sum of what its changes cost by themselves. */
 function searchOf(more: Partial<SizeSearch> = {}) {
+  const { problem: given = problem } = more;
   const measured: Mixture[] = [];
   const search: SizeSearch = {
     ...{ problem, bits: [8, 4, 2], journal: undefined, onDraft: () => {} },
     bytesOf: async ({ bits, steps }) => {
       const left = new Map(
-        problem.modules.map(({ index, stepCount }) => [index, 1 - (steps.get(index) ?? 0) / stepCount]),
+        given.modules.map(({ index, stepCount }) => [index, 1 - (steps.get(index) ?? 0) / stepCount]),
       );
-      return problem.maps.reduce(
+      return given.maps.reduce(
         (sum, { name, module, forms }) =>
-          sum + Math.ceil(forms.find((form) => form.bits === bits.get(name))!.bytes * left.get(module!)!),
-        problem.fixedBytes + OVERHEAD,
+          sum + Math.ceil(forms.find((form) => form.bits === bits.get(name))!.bytes * (left.get(module!) ?? 1)),
+        given.fixedBytes + OVERHEAD,
       );
     },
     measure: async (mixture) => {
       measured.push(mixture);
       const costs = new Map(
-        problem.maps.map(({ name, forms }) => [name, forms.find(({ bits }) => bits === mixture.bits.get(name))!.cost]),
+        given.maps.map(({ name, forms }) => [name, forms.find(({ bits }) => bits === mixture.bits.get(name))!.cost]),
       );
       const rounding = [...costs.values()].reduce((sum, cost) => sum + cost);
       let pruning = 0;
-      for (const { index, order } of problem.modules)
+      for (const { index, order } of given.modules)
         for (let step = 0; step < (mixture.steps.get(index) ?? 0); step += 1) pruning += order!.costs[step]!;
       return { pruning: 3 * pruning ** 1.4, quantising: 2 * rounding ** 1.1, mapCosts: costs };
     },
@@ -63,6 +65,26 @@ it('learns from what was measured: the last mixture cost what was predicted', as
   const last = candidates.filter(({ kind }) => kind === 'mixture').at(-1)!;
   expect(last.predicted! / totalOf(last.cost)).toBeGreaterThan(0.8);
   expect(last.predicted! / totalOf(last.cost)).toBeLessThan(1.25);
+});
+
+it('prunes with tables in the most bits and in as few as the maps, and measures what costs less', async () => {
+  const forms = ([8, 4] as const).map((bits) => ({ bits, bytes: 400 * bits, cost: bits === 8 ? 0 : 1e-4 }));
+  const table = { name: 'table', isTable: true, forms };
+  const withTable = { ...problem, maps: [...problem.maps, table] };
+  const aim = 0.5 * largestBytes(withTable);
+  const pruned = waysToFit(withTable, [8, 4]).filter(({ kind }) => kind === 'pruned');
+  const found = pruned.map(({ make }) => make(aim)!);
+  expect(found.map(({ bits }) => [bits.get('table'), bits.get('map 0')])).toEqual([
+    [8, 8],
+    [8, 4],
+    [4, 4],
+  ]);
+  expect(found[2]!.sparsity).toBeLessThan(0.5 * found[1]!.sparsity);
+  const { search, measured } = searchOf({ problem: withTable, bits: [8, 4] });
+  await (await createSizeSearch(search)).choose(aim);
+  const inOne = measured.filter(({ bits, steps }) => steps.size > 0 && new Set(bits.values()).size === 1);
+  expect(inOne.map(({ bits }) => bits.get('table'))).toEqual([4]);
+  expect(measured.filter(({ bits, steps }) => steps.size > 0 && bits.get('table') === 8)).toEqual([]);
 });
 
 it('takes the most bits where they fit, and measures no more for it', async () => {

@@ -5,6 +5,7 @@ import { type CalibrationPoint, fitPowerLaw } from './fit-power-law.js';
 import type { DraftCost, MeasuredDraft } from './measure-draft.js';
 import {
   type Bits,
+  largestBytes,
   type Mixture,
   type MixtureCost,
   mixturesAt,
@@ -194,9 +195,12 @@ async function chooseFor(site: ChoosingSite, targetBytes: number): Promise<reado
   return found;
 }
 
-/** Bits alone, and units in each number of bits. */
+/** Bits alone, and units in each number of bits, with tables in the most bits and in as few. */
 export function waysToFit(problem: SizeProblem, bits: readonly Bits[]): readonly WayToFit[] {
-  const single = bits.map((only) => withBits(problem, only));
+  const single = bits.flatMap((only) => {
+    const [most, fewest] = [withBits(problem, only), withBits(problem, only, { fewInTables: true })];
+    return largestBytes(fewest) < largestBytes(most) ? [most, fewest] : [most];
+  });
   return [
     {
       kind: bits.length > 0 ? 'bits' : 'plain',
@@ -271,9 +275,13 @@ export async function fitExactly(
 const isUniform = ({ bits, steps }: Mixture, only: Bits): boolean =>
   steps.size === 0 && [...bits.values()].every((own) => own >= only);
 
-/** The problem with one number of bits for all maps, or as few more as a map has. */
-export function withBits(problem: SizeProblem, only: Bits): SizeProblem {
-  return { ...problem, maps: problem.maps.map((map) => ({ ...map, forms: [uniformForm(map, only)] })) };
+/**
+ * The problem with one number of bits for all maps, or as few more as a map has.
+ * @param fewInTables Whether tables have as few too. Default: they keep the most bits.
+ */
+export function withBits(problem: SizeProblem, only: Bits, { fewInTables = false } = {}): SizeProblem {
+  const formOf = (map: SizedMap) => uniformForm(fewInTables ? { ...map, isTable: false } : map, only);
+  return { ...problem, maps: problem.maps.map((map) => ({ ...map, forms: [formOf(map)] })) };
 }
 
 /** Measures the dense model in each number of bits, and prices its maps by that. */
