@@ -20,7 +20,7 @@ const HEAD = [
   '- Products of maps in 8, 4 and 2 bits round activations to int8 ([accuracy level 4](../quantisation.md)), in quality and in speed.',
   '- *onnxsim* is `apply_structured_pruning` of onnxsim 0.8.1, which reads no text (`scripts/research/onnxsim-prune.py`).',
   '- The row of 88.4 MB was asked for 92 MB, before `shrink` used the room that an embedding in 4 bits leaves.',
-  '- Rows of *shrink* are of before `shrink` compared pruned models whose embedding has 4 bits, as *pruned, q4* has.',
+  '- Rows of *shrink* were measured before `shrink` compared pruned models with an embedding in 4 bits, as those of *pruned, q4* are.',
   '- SmolLM2 is the copy off the four-bit grid that its weights once stood on (`scripts/off-grid.ts`).',
   '',
 ];
