@@ -154,7 +154,7 @@ it('goes back and halves the rate where training diverges, and gives up after th
 
 it('begins again at half the rate where the first score is clearly above that of the start', async () => {
   const healAt = (learningRate: number) =>
-    heal({ ...short, settings: { trained: 'all', windowsPerStep: 2, passCount: 1, learningRate } });
+    heal({ settings: { trained: 'all', windowsPerStep: 2, passCount: 1, learningRate } });
   const [fast, slow] = [await healAt(8e-3), await healAt(4e-3)];
   expect(fast.report.halvings).toBe(slow.report.halvings + 1);
   expect(fast.report.curve).toEqual(slow.report.curve);
@@ -163,7 +163,6 @@ it('begins again at half the rate where the first score is clearly above that of
 it('tells a hard window from weights that have left the road', async () => {
   const hard = new Int32Array(32).fill(7);
   const { report } = await heal({
-    ...short,
     windows: [hard, ...windows.slice(0, 2)],
     settings: { trained: 'all', windowsPerStep: 1, passCount: 1, learningRate: 1e-4 },
   });

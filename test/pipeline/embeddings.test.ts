@@ -54,7 +54,6 @@ describe('a decoder that reads embeddings', () => {
         sparsity: 0.3,
         calibration,
         method,
-        certify: false,
         evaluation: false,
       });
       expect(decided(report).widths).toEqual(decided(whole).widths);
@@ -70,7 +69,7 @@ describe('a decoder that reads embeddings', () => {
   it('is written as it was, with its embedding model next to it', async () => {
     await writeSplitLlama(at('in'), { 'onnx/vision_encoder.onnx': 'v', 'onnx/decoder_model_merged_q4.onnx': 'q' });
     const before = await readFile(at('in/onnx/embed_tokens.onnx'));
-    const { parameters, bytes } = await run({ method: 'magnitude', calibration: undefined, certify: false });
+    const { parameters, bytes } = await run({ method: 'magnitude', calibration: undefined });
     const files = await listFiles(at('out'));
     expect(files).toEqual(expect.arrayContaining([DECODER, 'onnx/embed_tokens.onnx', 'onnx/vision_encoder.onnx']));
     expect(files).not.toContain('onnx/decoder_model_merged_q4.onnx');
@@ -155,7 +154,7 @@ describe('a decoder that reads embeddings', () => {
     const embeddings = await takeOut();
     await observe({ model: at('in'), out: at('statistics'), method: 'flap', calibration: WINDOWS, embeddings });
     const statistics = { method: 'flap', calibration: undefined, statistics: at('statistics'), embeddings } as const;
-    await run({ ...statistics, recipe: at('recipe'), certify: false });
+    await run({ ...statistics, recipe: at('recipe') });
     const applied = { model: at('in'), recipe: at('recipe'), out: at('again') };
     await applyRecipe({ ...applied, embeddings });
     expect(Buffer.compare(await readFile(at(`again/${DECODER}`)), await readFile(at(`out/${DECODER}`)))).toBe(0);

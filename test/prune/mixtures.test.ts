@@ -5,43 +5,7 @@ import {
   smallestMixture,
   uniformMixture,
 } from '../../src/prune/size/mixtures.js';
-import { matchBytes } from '../../src/prune/size/size-problem.js';
 import { sizeProblem } from '../support/size-problem.js';
-
-/** A mixture of four experts with a router in eight bits, whose experts take 4,000 bytes by the first estimate. */
-function withExperts(): SizeProblem {
-  const [module] = sizeProblem(1).modules;
-  const experts = { ...module!, otherBytes: 4000, kind: 'experts' as const, stepCount: 4, parametersPerStep: 250 };
-  const order = { scores: new Float64Array(4), costs: Float64Array.of(1, 1, 1, 1) };
-  const sizes = { minimumKept: 1, parameterCount: 1000, order };
-  const router = { name: 'router', isTable: false, module: 0, forms: [{ bits: 8 as const, bytes: 40, cost: 0 }] };
-  return { maps: [router], modules: [{ ...experts, ...sizes, index: 0 }], fixedBytes: 0, evenHeads: true };
-}
-
-describe('matchBytes', () => {
-  // In four bits with scales, an expert takes 150 bytes and its router 10; the graph and all else 500.
-  const bytesOf = async ({ steps }: { readonly steps: ReadonlyMap<number, number> }) =>
-    500 + (4 - (steps.get(0) ?? 0)) * 160;
-
-  it('takes the bytes of experts from the files, whatever form they have there', async () => {
-    const problem = await matchBytes(withExperts(), { bits: new Map([['router', 8]]) }, bytesOf);
-    expect(problem.modules[0]!.otherBytes).toBeCloseTo(600, 9);
-    expect(largestBytes(problem)).toBeCloseTo(1140, 9);
-    for (const left of [1, 2, 3]) {
-      const [mixture] = mixturesAt(problem, 500 + left * 160);
-      expect([...mixture!.steps]).toEqual([[0, 4 - left]]);
-      expect(mixture!.bytes).toBeCloseTo(500 + left * 160, 9);
-    }
-  });
-
-  it('scales all else where weights have no bits', async () => {
-    const { maps, ...given } = withExperts();
-    const forms = [{ bytes: 80, cost: 0 }];
-    const problem = await matchBytes({ ...given, maps: [{ ...maps[0]!, forms }] }, { bits: new Map() }, bytesOf);
-    expect(problem.modules[0]!.otherBytes).toBeCloseTo((3 * 160 - 0.75 * 80) / 0.75, 9);
-    expect(largestBytes(problem)).toBeCloseTo(1140, 9);
-  });
-});
 
 describe('mixturesAt', () => {
   it('fits every mixture into the bytes, from the most bits with the fewest units to the most units', () => {
