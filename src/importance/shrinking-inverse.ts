@@ -64,9 +64,9 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
     for (let row = 0; row < remaining.length; row += STRIP) {
       const strip = new Float32Array(left.subarray(row * capacity, (row + STRIP) * capacity));
       const shape = { rows: strip.length / capacity, columns: rowCount, inner: capacity };
-      const update = await multiply(strip, solved, shape);
-      for (let at = 0, to = row * rowCount; at < update.length; at++, to++) columns[to]! -= update[at]!;
-      freeBytes(strip, update);
+      const change = await multiply(strip, solved, shape);
+      for (let at = 0, to = row * rowCount; at < change.length; at++, to++) columns[to]! -= change[at]!;
+      freeBytes(strip, change);
     }
     freeBytes(left);
     const moved = new Int32Array(size).fill(-1);

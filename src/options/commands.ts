@@ -8,6 +8,10 @@ import { boolean, fraction, integer, type Kind, listOf, text } from './kinds.js'
 import { ENGINE, JOB, MODEL, modelPath, modelPaths, PROVIDER } from './model.js';
 import { isRepoName, isRevision } from './model-id.js';
 import { type Families, row, withoutFlags } from './option.js';
+import { QUANTISATION } from './quantisation.js';
+import { CONTROL, RUN } from './run.js';
+import { SCORE } from './score.js';
+import { SHRINK_ROWS } from './shrink.js';
 import {
   APPLY_RESULT,
   BENCHMARK,
@@ -18,11 +22,7 @@ import {
   REPORT_FILES,
   SAMPLE,
   TRIM_RESULT,
-} from './own-rows.js';
-import { QUANTISATION } from './quantisation.js';
-import { CONTROL, RUN } from './run.js';
-import { SCORE } from './score.js';
-import { SHRINK_ROWS } from './shrink.js';
+} from './single-calls.js';
 import { fileList, READING, TEXT_EVALUATION, TEXT_WINDOWS } from './texts.js';
 import { VOCABULARY } from './vocabulary.js';
 

@@ -2,7 +2,7 @@ import { ModelFormatError } from '../errors.js';
 import { withoutEmbeddingPrefix } from '../graph/join-embedding.js';
 import { APPLY } from '../options/commands.js';
 import { checkOptions, type OptionsOf, rowsOf } from '../options/option.js';
-import type { APPLY_RESULT } from '../options/own-rows.js';
+import type { APPLY_RESULT } from '../options/single-calls.js';
 import type { Platform } from '../platform/platform.js';
 import { applyChange } from '../removal/apply-change.js';
 import { pruneNoPastBranch } from '../removal/prune-no-past-branch.js';

@@ -8,7 +8,7 @@ import { HEAL } from '../options/commands.js';
 import { countHeldOut, type HealingOptions, healingCalibration, resolveHealing } from '../options/healing.js';
 import { anyText, optional, withFields } from '../options/kinds.js';
 import { checkOptions, type OptionsOf, rowsOf } from '../options/option.js';
-import type { HEAL_RESULT } from '../options/own-rows.js';
+import type { HEAL_RESULT } from '../options/single-calls.js';
 import type { ReadingOptions } from '../options/texts.js';
 import { type CalibrationOptions, resolveCalibration } from '../options.js';
 import type { EngineChoice, Platform } from '../platform/platform.js';

@@ -6,7 +6,7 @@ import type { TensorMap } from '../onnx/safetensors.js';
 import { bytesHandle, sourceHandle } from '../onnx/tensor-handle.js';
 import { MERGE } from '../options/commands.js';
 import { checkOptions, type OptionsOf, rowsOf } from '../options/option.js';
-import type { OBSERVE_RESULT } from '../options/own-rows.js';
+import type { OBSERVE_RESULT } from '../options/single-calls.js';
 import type { Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
 import { readDoubles, TENSOR_TYPES } from '../report/find-tensor.js';

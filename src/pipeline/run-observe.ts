@@ -1,8 +1,8 @@
 import type { CalibrationProvenance } from '../calibration/calibration-set.js';
 import { OBSERVE } from '../options/commands.js';
 import { checkOptions, type OptionsOf, rowsOf } from '../options/option.js';
-import type { OBSERVE_RESULT } from '../options/own-rows.js';
 import { type ObservationOptions, resolveObservation } from '../options/request.js';
+import type { OBSERVE_RESULT } from '../options/single-calls.js';
 import type { ReadingOptions } from '../options/texts.js';
 import type { CalibrationOptions, MetricName } from '../options.js';
 import type { Platform } from '../platform/platform.js';

@@ -1,7 +1,7 @@
 import { OptionError } from '../errors.js';
 import { REPORT } from '../options/commands.js';
 import { checkOptions, type OptionsOf, rowsOf } from '../options/option.js';
-import type { REPORT_FILES } from '../options/own-rows.js';
+import type { REPORT_FILES } from '../options/single-calls.js';
 import type { Files, Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
 import { addMeasurements } from '../report/add-measurements.js';

@@ -2,7 +2,7 @@ import { ModelFormatError } from '../errors.js';
 import { TRIM_VOCABULARY } from '../options/commands.js';
 import { anyText, withFields } from '../options/kinds.js';
 import { checkOptions, type OptionsOf, refusal, rowsOf } from '../options/option.js';
-import type { TRIM_RESULT } from '../options/own-rows.js';
+import type { TRIM_RESULT } from '../options/single-calls.js';
 import type { VocabularyOptions } from '../options/vocabulary.js';
 import type { Platform } from '../platform/platform.js';
 import { checkFields } from '../report/check-report.js';

@@ -3,7 +3,7 @@ import { OptionError } from '../errors.js';
 import { compareSpeeds, type Spread, spreadOf } from '../evaluation/speed.js';
 import { BENCH } from '../options/commands.js';
 import { checkOptions, defaultsOf, type OptionsOf, rowsOf } from '../options/option.js';
-import type { BENCHMARK } from '../options/own-rows.js';
+import type { BENCHMARK } from '../options/single-calls.js';
 import { createOverallProgress } from '../pipeline/overall-progress.js';
 import { nodePlatform } from '../platform/node/node-platform.js';
 import type { ExecutionProviderChoice } from '../platform/platform.js';

@@ -31,23 +31,17 @@ export interface GraphEditor {
 /** Opens a model for editing in place. */
 export function editGraph(model: OnnxModel): GraphEditor {
   const nodes = model.proto.graph?.node ?? [];
-  const given = new Set<string>();
-  const isTaken = (name: string): boolean =>
-    model.weights.has(name) ||
-    (model.proto.graph?.input ?? []).some((input) => input.name === name) ||
-    nodes.some((node) => makes(node, name));
   let names: Set<string> | undefined;
   const freshName = (base: string): string => {
-    // Most edits name next to nothing, and a set of a graph's thousands of names takes longer than going through them a few times.
-    if (given.size === MOST_SEARCHES)
-      names = new Set([
-        ...(model.proto.graph?.input ?? []).map(({ name }) => name),
-        ...model.weights.keys(),
-        ...nodes.flatMap(namesMadeBy),
-      ]);
+    // Most edits name nothing, and a graph has thousands of names.
+    names ??= new Set([
+      ...(model.proto.graph?.input ?? []).map(({ name }) => name),
+      ...model.weights.keys(),
+      ...nodes.flatMap(namesMadeBy),
+    ]);
     let name = base;
-    for (let count = 2; given.has(name) || (names?.has(name) ?? isTaken(name)); count += 1) name = `${base}_${count}`;
-    given.add(name);
+    for (let count = 2; names.has(name); count += 1) name = `${base}_${count}`;
+    names.add(name);
     return name;
   };
   const addWeight = (base: string, handle: TensorHandle): string => {
@@ -94,18 +88,11 @@ export function editGraph(model: OnnxModel): GraphEditor {
   };
 }
 
-/** Names that are looked for in the graph itself, before a set of all names is made. */
-const MOST_SEARCHES = 16;
-
 /** A subgraph's values share one space of names with those outside. */
 const namesMadeBy = (node: NodeProto): string[] => [
   ...node.output,
   ...subgraphsOf(node).flatMap((graph) => [...ownNames(graph), ...graph.node.flatMap(namesMadeBy)]),
 ];
-
-const makes = (node: NodeProto, name: string): boolean =>
-  node.output.includes(name) ||
-  subgraphsOf(node).some((graph) => ownNames(graph).has(name) || graph.node.some((inner) => makes(inner, name)));
 
 function replaceRead(node: NodeProto, from: string, to: string): void {
   node.input = node.input.map((value) => (value === from ? to : value));

@@ -85,7 +85,7 @@ function cutNeurons(
 export interface TraceCut extends Pick<Removal, 'detected' | 'facts' | 'module'> {
   readonly trace: ChannelTrace;
   readonly remaining: RemainingUnits;
-  /** Cuts a weight. Default: the positions that `kept` says. */
+  /** Cuts a weight. Default: the positions of `remaining`. */
   readonly slice?: (weight: TensorHandle, label: AxisLabel) => TensorHandle;
 }
 

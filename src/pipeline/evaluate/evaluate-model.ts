@@ -6,7 +6,7 @@ import { type LogLikelihood, measureLogLikelihoods } from '../../evaluation/log-
 import { measureTextPerplexity, type PerplexityResult } from '../../evaluation/perplexity.js';
 import { GENERATE_TEXT, LOG_LIKELIHOOD, PERPLEXITY, TASKS } from '../../options/commands.js';
 import { checkOptions, type OptionsOf, rowsOf } from '../../options/option.js';
-import type { SAMPLE } from '../../options/own-rows.js';
+import type { SAMPLE } from '../../options/single-calls.js';
 import type { ReadingOptions, TextWindows } from '../../options/texts.js';
 import type { Platform } from '../../platform/platform.js';
 import { requireTokenizer } from '../../storage/load-tokenizer.js';

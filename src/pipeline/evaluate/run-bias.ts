@@ -2,7 +2,7 @@ import { createCalibrationSet } from '../../calibration/calibration-set.js';
 import { omitUndefined } from '../../omit-undefined.js';
 import { BIAS } from '../../options/commands.js';
 import { checkOptions, defaultsOf, type OptionsOf, rowsOf } from '../../options/option.js';
-import type { CONTEXTS } from '../../options/own-rows.js';
+import type { CONTEXTS } from '../../options/single-calls.js';
 import type { ReadingOptions } from '../../options/texts.js';
 import { type CalibrationOptions, resolveCalibration } from '../../options.js';
 import type { EngineChoice, Platform } from '../../platform/platform.js';

@@ -1,14 +1,12 @@
-import { findLeadingTokens } from '../../calibration/leading-tokens.js';
 import { sha256 } from '../../calibration/sha256.js';
 import type { Tokenizer } from '../../calibration/tokenizer.js';
 import type { LanguageModel } from '../../evaluation/language-model.js';
 import { measurePerplexity, type PerplexityResult } from '../../evaluation/perplexity.js';
 import { cutScoredWindows, resolveWindows, tokensNeeded, type WindowOptions } from '../../evaluation/scored-windows.js';
-import { refusal } from '../../options/option.js';
 import type { TextEvaluation } from '../../options/texts.js';
 import type { JobControl } from '../../progress.js';
 import { requireTokenizer } from '../../storage/load-tokenizer.js';
-import { contextLength, type ModelFolder } from '../../storage/model-folder.js';
+import type { ModelFolder } from '../../storage/model-folder.js';
 import { readText } from '../../storage/read-text.js';
 import { withTextContext } from '../with-text-context.js';
 import { windowOptions } from './text-windows.js';
@@ -26,17 +24,14 @@ export interface PreparedText {
   readonly windowCount: number;
 }
 
-const STANDARD_LENGTH = 512;
-
 /** Reads and encodes texts, and checks that they can be measured. @throws OptionError, naming the text. */
 export async function prepareTexts(request: TextEvaluation, folder: ModelFolder): Promise<readonly PreparedText[]> {
   const { texts = [] } = request;
   const tokenizer = await requireTokenizer(folder, 'perplexity on a text');
-  const longest = contextLength(folder) ?? Number.POSITIVE_INFINITY;
   const prepared: PreparedText[] = [];
   for (const name of new Set(texts)) {
     const text = await readText(folder.platform.files, name);
-    prepared.push(await withTextContext(name, () => prepareText({ name, text, tokenizer, longest }, request)));
+    prepared.push(await withTextContext(name, () => prepareText({ name, text, tokenizer, folder }, request)));
   }
   return prepared;
 }
@@ -50,21 +45,15 @@ interface RawText {
   readonly name: string;
   readonly text: string;
   readonly tokenizer: Tokenizer;
-  /** Tokens that the model reads at once. */
-  readonly longest: number;
+  /** The model's. */
+  readonly folder: ModelFolder;
 }
 
-async function prepareText(
-  { name, text, tokenizer, longest }: RawText,
-  request: TextEvaluation,
-): Promise<PreparedText> {
+async function prepareText({ name, text, tokenizer, folder }: RawText, request: TextEvaluation): Promise<PreparedText> {
   const tokens = Int32Array.from(tokenizer.encode(text, { enough: tokensNeeded(request) }));
-  const room = longest - findLeadingTokens(tokenizer).length;
-  const { windowLength = Math.max(2, Math.min(STANDARD_LENGTH, room, tokens.length)) } = request;
-  if (windowLength > room)
-    throw refusal('evaluation.windowLength', `is ${windowLength}, but the model reads at most ${room}`);
-  const windows = windowOptions({ ...request, windowLength }, tokenizer, []);
-  const shape = resolveWindows(windows, tokens.length);
+  const given = windowOptions(request, tokenizer, [folder]);
+  const shape = resolveWindows(given, tokens.length);
+  const windows = { ...given, windowLength: shape.windowLength };
   const windowCount = cutScoredWindows(tokens, shape).slice(0, request.windowCount).length;
   const { countBytes } = tokenizer;
   return { name, tokens, textSha256: await sha256(text), windows, windowCount, ...(countBytes && { countBytes }) };

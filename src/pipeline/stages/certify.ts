@@ -219,7 +219,7 @@ async function runOpened(
     if (failure instanceof EngineError) return error;
     throw new EngineError(
       `the pruned model does not run though the original does: ${error.message}. Nothing was written. ` +
-        'Please report the model; "certify: false" writes it all the same',
+        `Please report the model; ${WRITE_ANYWAY}`,
       { cause: error },
     );
   }

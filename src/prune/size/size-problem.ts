@@ -105,7 +105,7 @@ export async function matchBytes(
       ...map,
       forms: map.forms.map((form) => ({ ...form, bytes: form.bytes * scale })),
     })),
-    modules: scaleOthers(problem, scale, ({ kind }) => kind !== 'experts'),
+    modules: scaleOtherBytes(problem, scale, ({ kind }) => kind !== 'experts'),
   };
 }
 
@@ -126,12 +126,12 @@ async function matchExperts(
   if (steps.size === 0) return problem;
   const forms = problem.maps.map((map) => map.forms[0]!);
   const lossOf = (one: SizeProblem) => largestBytes(one) - describeMixture(one, forms, steps).bytes;
-  const ofMaps = lossOf({ ...problem, modules: scaleOthers(problem, 0, isExperts) });
+  const ofMaps = lossOf({ ...problem, modules: scaleOtherBytes(problem, 0, isExperts) });
   const scale = (bytes - (await bytesWithout(steps)) - ofMaps) / (lossOf(problem) - ofMaps);
-  return { ...problem, modules: scaleOthers(problem, scale, isExperts) };
+  return { ...problem, modules: scaleOtherBytes(problem, scale, isExperts) };
 }
 
-const scaleOthers = (
+const scaleOtherBytes = (
   { modules }: SizeProblem,
   scale: number,
   isScaled: (module: SizedModule) => boolean,

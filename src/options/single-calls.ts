@@ -3,7 +3,10 @@ import { atLeast, boolean, either, fraction, integer, listOf, record, text } fro
 import { type AnyRows, row } from './option.js';
 import { seedOf } from './run.js';
 
-/** Rows that single calls have for themselves; their requests are derived from them. */
+/** Rows of one call each; their requests are derived from them. */
+
+const newFolder = (help: string) =>
+  row('-o, --out <folder>', help, { kind: text('a path'), required: true, everyday: true });
 
 export const OBSERVE_RESULT = {
   /** Folder that gets `statistics.json` and `statistics.safetensors`, or the path of such a `.json` file. */
@@ -30,13 +33,9 @@ export const OBSERVE_RESULT = {
 
 export const HEAL_RESULT = {
   /** Folder to be made. */
-  out: row('-o, --out <folder>', 'where the healed model goes', {
-    kind: text('a path'),
-    required: true,
-    everyday: true,
-  }),
+  out: newFolder('where the healed model goes'),
   /** Replace `out` where it is empty, or holds nothing but what an earlier run wrote. Default false. */
-  force: { ...force, help: 'replace a folder that an earlier run wrote' },
+  force: RESULT.force,
   /** Compare what was written with the pruned model under its healed weights. Default true. */
   certify: RESULT.certify,
 } as const satisfies AnyRows;
@@ -54,13 +53,9 @@ export const TRIM_RESULT = {
 
 export const APPLY_RESULT = {
   /** Folder to be made. */
-  out: row('-o, --out <folder>', 'where the pruned model goes', {
-    kind: text('a path'),
-    required: true,
-    everyday: true,
-  }),
+  out: newFolder('where the pruned model goes'),
   /** Replace `out` if it exists. Default false. */
-  force: { ...force, help: 'replace a folder that an earlier run wrote' },
+  force: RESULT.force,
   /** Folder with `recipe.json`, or the path of such a file. */
   recipe: row(undefined, 'what was decided', {
     kind: text('a folder with recipe.json, or such a file'),
