@@ -11,7 +11,7 @@ export {
   benchmark,
   type ModelSpeed,
 } from './processes/benchmark.js';
-export type { SpeedComparison } from './processes/explain-speed.js';
+export type { SpeedComparison, SpeedTarget } from './processes/explain-speed.js';
 export type { IsolateOption, NodeCalls } from './processes/node-calls.js';
 export type { WidthProbes } from './processes/probe-widths.js';
 export * from './public.js';

@@ -17,6 +17,7 @@ export const benchCommand: CommandRow<BenchmarkRequest, BenchmarkReport> = {
   examples: [
     'bench ./model ./smaller',
     'bench org/model ./smaller --rounds 15',
+    'bench ./model ./smaller --faster 1.5',
     'bench ./model ./smaller --prompt-length 512 --json',
   ],
   run: (api, request) => api.benchmark(request),

@@ -1,5 +1,5 @@
 import { force, RESULT } from './folder.js';
-import { atLeast, boolean, either, fraction, integer, listOf, record, text } from './kinds.js';
+import { above, atLeast, boolean, either, fraction, integer, listOf, record, text } from './kinds.js';
 import { type AnyRows, row } from './option.js';
 import { seedOf } from './run.js';
 
@@ -89,6 +89,18 @@ export const BENCHMARK = {
   rounds: row('--rounds <count>', 'rounds in which every model takes its turn', { kind: integer(2), default: 7 }),
   /** Whether neighbouring FFN widths are timed where a model's widths differ from the first one's. Default true. */
   probe: row('--no-probe', 'do not time neighbouring FFN widths', { kind: boolean, default: true }),
+  /**
+   * Report the size at which a model of the same dtype as the first one would be so many times as fast, above 1: a token takes as long
+   * as the bytes that it reads. Needs a second model that is smaller and faster. Default: not reported.
+   */
+  faster: row(
+    '--faster <times>',
+    'report the size that would be so many times as fast as the first model, such as 1.5',
+    {
+      kind: above(1),
+      otherwise: 'not reported',
+    },
+  ),
 } as const satisfies AnyRows;
 
 export const CONTEXTS = {

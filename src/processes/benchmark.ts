@@ -10,7 +10,7 @@ import type { ExecutionProviderChoice } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
 import { contextLength, modelPaths, openModelFolder, type SourceOptions, totalBytes } from '../storage/model-folder.js';
 import { startWorker, type WorkerProcess } from './bench-process.js';
-import { explainSpeed, type SpeedComparison } from './explain-speed.js';
+import { explainSpeed, type SpeedComparison, targetSpeed } from './explain-speed.js';
 import { probeWidths } from './probe-widths.js';
 
 export interface BenchmarkRequest extends JobControl, SourceOptions, OptionsOf<typeof BENCHMARK> {
@@ -205,7 +205,10 @@ async function compareAll(
       memoryRatio: other.peakMemoryBytes / reference!.peakMemoryBytes,
       ...(widths && { widths }),
     };
-    comparisons.push({ ...speeds, summary: explainSpeed(speeds, other.hasCache) });
+    const bytes = { own: other.fileBytes, reference: reference!.fileBytes };
+    const target = request.faster === undefined ? {} : { target: targetSpeed(request.faster, speeds, bytes) };
+    const compared = { ...speeds, ...target };
+    comparisons.push({ ...compared, summary: explainSpeed(compared, other.hasCache) });
   }
   return comparisons;
 }

@@ -1,5 +1,6 @@
 import type { Speedup } from '../evaluation/speed.js';
 import type { WidthAdvice } from '../evaluation/width-advice.js';
+import { formatBytes } from '../report/format-quantity.js';
 import type { WidthProbes } from './probe-widths.js';
 
 /** A model compared with the first one. */
@@ -13,13 +14,40 @@ export interface SpeedComparison {
   readonly memoryRatio: number;
   /** Neighbouring FFN widths on this machine; absent when they were not timed. */
   readonly widths?: WidthProbes;
+  /** Sizes for the speed that was asked for; absent when none was. */
+  readonly target?: SpeedTarget;
   /** Summary, in sentences. */
   readonly summary: readonly string[];
 }
 
+/** Bytes at which a model would be so many times as fast as the first one; undefined where the two models do not determine them. */
+export interface SpeedTarget {
+  readonly faster: number;
+  readonly prefillBytes?: number | undefined;
+  readonly decodeBytes?: number | undefined;
+}
+
+/**
+ * Predicts sizes from two models of one dtype: time is linear in the bytes of the weights, which every token reads.
+ *
+ * @param faster Times as fast as the reference, above 1. @param bytes The two models' files.
+ */
+export function targetSpeed(
+  faster: number,
+  { prefill, decode }: Pick<SpeedComparison, 'prefill' | 'decode'>,
+  bytes: { readonly own: number; readonly reference: number },
+): SpeedTarget {
+  const bytesFor = ({ ratio, verdict }: Speedup): number | undefined => {
+    if (verdict !== 'faster' || bytes.own >= bytes.reference) return undefined;
+    const found = bytes.reference - ((bytes.reference - bytes.own) * (1 - 1 / faster)) / (1 - 1 / ratio);
+    return found > 0 ? Math.round(found) : undefined;
+  };
+  return { faster, prefillBytes: bytesFor(prefill), decodeBytes: bytesFor(decode) };
+}
+
 /** A comparison in sentences: how much faster, or that it is not, and whether other widths would be. */
 export function explainSpeed(
-  { prefill, decode, fileRatio, widths }: Omit<SpeedComparison, 'summary'>,
+  { prefill, decode, fileRatio, widths, target }: Omit<SpeedComparison, 'summary'>,
   hasCache: boolean,
 ): string[] {
   const isFaster = prefill.verdict === 'faster' || decode.verdict === 'faster';
@@ -29,6 +57,7 @@ export function explainSpeed(
     ...(isFaster || fileRatio >= 1
       ? []
       : [`It is smaller (${percent(1 - fileRatio)} less on the disk) but not faster on this machine.`]),
+    ...(target === undefined ? [] : [describeTarget(target)]),
     ...(hasCache ? [] : ['The graph has no KV cache: every token written reads the whole text again.']),
     ...(widths === undefined ? [] : [describeWidths(widths.advice)]),
   ];
@@ -38,6 +67,15 @@ function describeSpeed(what: string, { ratio, interval, verdict }: Speedup): str
   const range = `95 % interval ${interval.map((end) => end.toFixed(2)).join(' to ')}`;
   if (verdict === 'same') return `${what}: no faster beyond noise, ${ratio.toFixed(2)} times (${range}).`;
   return `${what}: ${verdict}, ${ratio.toFixed(2)} times as fast (${range}).`;
+}
+
+function describeTarget({ faster, prefillBytes, decodeBytes }: SpeedTarget): string {
+  const needs = (what: string, bytes: number | undefined) =>
+    bytes === undefined ? [] : [`${what} ${faster} times as fast takes ${formatBytes(bytes)}`];
+  const found = [...needs('Writing', decodeBytes), ...needs('Reading a prompt', prefillBytes)];
+  if (found.length === 0)
+    return `The size that would be ${faster} times as fast cannot be predicted: compare a model that is smaller and faster.`;
+  return `Predicted: ${found.join('; ')}. Ask for it by 'shrink --allow neurons,heads --target-size', and measure again.`;
 }
 
 function describeWidths(advice: readonly WidthAdvice[]): string {

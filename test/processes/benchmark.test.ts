@@ -28,6 +28,7 @@ describe('benchmark', () => {
       promptLength: 16,
       newTokens: 3,
       rounds: 2,
+      faster: 1.2,
       onProgress: ({ done, total }) => stages.push(`${done}/${total}`),
     });
     expect(report).toMatchObject({ promptLength: 16, newTokens: 3, rounds: 2 });
@@ -48,6 +49,8 @@ describe('benchmark', () => {
     const [comparison] = report.comparisons;
     expect(comparison).toMatchObject({ model: at('pruned'), reference: FUSED_LLAMA });
     expect(comparison!.fileRatio).toBeCloseTo(pruned!.fileBytes / dense!.fileBytes, 12);
+    expect(comparison!.target!.faster).toBe(1.2);
+    expect(comparison!.summary.join(' ')).toMatch(/1\.2 times as fast/);
     expect(comparison!.widths!.hiddenSize).toBe(192);
     expect(comparison!.widths!.timings.every(({ prefillMs, decodeMs }) => prefillMs > 0 && decodeMs > 0)).toBe(true);
     expect(comparison!.summary.at(-1)).toMatch(/width multiple/);
@@ -57,6 +60,7 @@ describe('benchmark', () => {
     await expect(benchmark({ models: [] })).rejects.toThrow(BuiltOptionError);
     await expect(benchmark({ models: [at('none')] })).rejects.toThrow(/There is no model at/);
     await expect(benchmark({ models: [FUSED_LLAMA], rounds: 1 })).rejects.toThrow(/rounds is 1/);
+    await expect(benchmark({ models: [FUSED_LLAMA], faster: 1 })).rejects.toThrow(/faster is 1/);
     await expect(benchmark({ models: [FUSED_LLAMA], newTokens: 0 })).rejects.toThrow(/newTokens is 0/);
     await expect(benchmark({ models: [FUSED_LLAMA], promptLength: 500, newTokens: 32 })).rejects.toThrow(
       /532 together, but a model reads at most 512/,

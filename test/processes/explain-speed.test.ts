@@ -1,5 +1,5 @@
 import type { SpeedVerdict } from '../../src/evaluation/speed.js';
-import { explainSpeed } from '../../src/processes/explain-speed.js';
+import { explainSpeed, targetSpeed } from '../../src/processes/explain-speed.js';
 
 const speedup = (verdict: SpeedVerdict, ratio: number) => ({
   verdict,
@@ -43,5 +43,34 @@ describe('explainSpeed', () => {
 
   it('says that a graph has no cache', () => {
     expect(explainSpeed(comparison('faster', 'faster'), false).at(-1)).toMatch(/no KV cache/);
+  });
+
+  it('names the size for a speed, or says that it cannot be predicted', () => {
+    const target = { faster: 1.5, prefillBytes: 80e6, decodeBytes: undefined };
+    expect(explainSpeed({ ...comparison('faster', 'same'), target }, true).at(-1)).toBe(
+      "Predicted: Reading a prompt 1.5 times as fast takes 80.0 MB. Ask for it by 'shrink --allow neurons,heads --target-size', " +
+        'and measure again.',
+    );
+    expect(explainSpeed({ ...comparison('same', 'same'), target: { faster: 2 } }, true).at(-1)).toMatch(
+      /cannot be predicted: compare a model that is smaller and faster/,
+    );
+  });
+});
+
+describe('targetSpeed', () => {
+  const bytes = { own: 80, reference: 100 };
+
+  it('is on the line of time over bytes', () => {
+    // Tokens take 3 + 0.07 of each byte: 10 and 8.6 for the two models, 6.67 at the target.
+    const speeds = { prefill: speedup('faster', 10 / 8.6), decode: speedup('same', 1) };
+    const { prefillBytes, decodeBytes } = targetSpeed(1.5, speeds, { own: 80e6, reference: 100e6 });
+    expect(prefillBytes! / 1e6).toBeCloseTo((10 / 1.5 - 3) / 0.07, 5);
+    expect(decodeBytes).toBeUndefined();
+  });
+
+  it('is unknown below all bytes, and of a model that is larger', () => {
+    const speeds = { prefill: speedup('faster', 1.05), decode: speedup('faster', 1.2) };
+    expect(targetSpeed(3, speeds, bytes).prefillBytes).toBeUndefined();
+    expect(targetSpeed(1.1, speeds, { own: 101, reference: 100 }).decodeBytes).toBeUndefined();
   });
 });
