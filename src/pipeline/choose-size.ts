@@ -16,7 +16,14 @@ import { takesNeurons } from '../prune/mixture-steps.js';
 import { selectModules } from '../prune/select-modules.js';
 import { estimateRounding } from '../prune/size/estimate-rounding.js';
 import { allocationOf, type CodedForm, createDraftMeter } from '../prune/size/measure-draft.js';
-import { type Bits, type Mixture, mixturesAt, type SizeProblem, uniformMixture } from '../prune/size/mixtures.js';
+import {
+  type Bits,
+  type Mixture,
+  mixturesAt,
+  type SizeProblem,
+  sumOfRounding,
+  uniformMixture,
+} from '../prune/size/mixtures.js';
 import { estimateMapCosts, type PlannedMixture, planSize } from '../prune/size/plan-size.js';
 import {
   checkSmallest,
@@ -158,7 +165,7 @@ const reportPlanned = ({ kind, mixture, bytes }: PlannedMixture): PlannedCandida
   bytes,
   sparsity: mixture.sparsity,
   maps: countMaps(mixture),
-  predicted: { pruning: mixture.estimate.pruning, quantising: mixture.estimate.rounding },
+  predicted: { pruning: mixture.estimate.pruning, quantising: sumOfRounding(mixture.estimate) },
 });
 
 /** The problem with the cost of rounding each map. */

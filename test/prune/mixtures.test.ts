@@ -1,8 +1,10 @@
 import {
+  type BitPrices,
   largestBytes,
   mixturesAt,
   type SizeProblem,
   smallestMixture,
+  sumOfRounding,
   uniformMixture,
 } from '../../src/prune/size/mixtures.js';
 import { sizeProblem } from '../support/size-problem.js';
@@ -27,7 +29,7 @@ describe('mixturesAt', () => {
     const problem = sizeProblem(seed, { mapCount: 6, stepCount: 16 });
     const most = largestBytes(problem);
     const target = smallestMixture(problem).bytes + 0.4 * (most - smallestMixture(problem).bytes);
-    const costOf = ({ estimate: { pruning, rounding } }: ReturnType<typeof mixturesAt>[number]) => pruning + rounding;
+    const costOf = ({ estimate }: ReturnType<typeof mixturesAt>[number]) => estimate.pruning + sumOfRounding(estimate);
     // A step more or less is left to who aims.
     const aimed = [0.94, 0.96, 0.98, 1].flatMap((share) => mixturesAt(problem, share * target));
     const found = Math.min(...aimed.filter(({ bytes }) => bytes <= target).map(costOf));
@@ -61,8 +63,25 @@ describe('mixturesAt', () => {
     // By the cost of a byte the small ones go first, and both fit again once the large one went.
     const found = mixturesAt(problem, 150).at(-1)!;
     expect(Object.fromEntries(found.bits)).toEqual({ small: 8, other: 8, large: 4 });
-    expect([found.bytes, found.estimate.rounding]).toEqual([140, 21]);
+    expect([found.bytes, sumOfRounding(found.estimate)]).toEqual([140, 21]);
     expect(Object.fromEntries(mixturesAt(problem, 135).at(-1)!.bits)).toEqual({ small: 4, other: 8, large: 4 });
+  });
+
+  it('orders maps by what their bits are priced, and estimates as before', () => {
+    const forms = (costs: readonly number[]) =>
+      ([8, 4, 2] as const).map((bits, at) => ({ bits, bytes: 10 * bits, cost: costs[at]! }));
+    const map = (name: string, costs: readonly number[]) => ({ name, isTable: false, forms: forms(costs) });
+    const maps = [map('first', [0, 1, 2]), map('second', [0, 3, 9])];
+    const problem = { maps, modules: [], fixedBytes: 0, evenHeads: true };
+    const bitsAt = (prices?: BitPrices) => Object.fromEntries(mixturesAt(problem, 100, prices).at(-1)!.bits);
+    expect(bitsAt()).toEqual({ first: 2, second: 8 });
+    expect(bitsAt(new Map([[2, 3]]))).toEqual({ first: 4, second: 4 });
+    const priced = mixturesAt(problem, 60, new Map([[2, 3]])).at(-1)!;
+    expect(Object.fromEntries(priced.bits)).toEqual({ first: 2, second: 4 });
+    expect([...priced.estimate.rounding].sort(([a], [b]) => a - b)).toEqual([
+      [2, 2],
+      [4, 3],
+    ]);
   });
 
   it('has none where the bytes cannot be met, and all bits where they need not be', () => {

@@ -1,9 +1,10 @@
 import type { Journal } from '../../src/platform/journal.js';
-import { largestBytes, type Mixture, smallestMixture } from '../../src/prune/size/mixtures.js';
+import { type Bits, largestBytes, type Mixture, smallestMixture } from '../../src/prune/size/mixtures.js';
 import {
   checkSmallest,
   createSizeSearch,
   findSmallest,
+  fitLaws,
   type SizeSearch,
   totalOf,
   waysToFit,
@@ -65,6 +66,64 @@ it('learns from what was measured: the last mixture cost what was predicted', as
   const last = candidates.filter(({ kind }) => kind === 'mixture').at(-1)!;
   expect(last.predicted! / totalOf(last.cost)).toBeGreaterThan(0.8);
   expect(last.predicted! / totalOf(last.cost)).toBeLessThan(1.25);
+});
+
+it('corrects each number of bits by itself', () => {
+  const measuredOf = (rounding: [Bits, number][], quantising: number) => ({
+    mixture: { estimate: { pruning: 0, rounding: new Map(rounding) } },
+    cost: { pruning: 0, quantising },
+  });
+  // Two bits cost 1.1 times the estimate to the power of 0.7, four bits twice theirs.
+  const two = (estimate: number) => 1.1 * estimate ** 0.7;
+  const { predict, pricesAt } = fitLaws([
+    measuredOf([[4, 0.05]], 0.1),
+    measuredOf([[2, 1.4]], two(1.4)),
+    measuredOf(
+      [
+        [4, 0.04],
+        [2, 0.06],
+      ],
+      0.08 + two(0.06),
+    ),
+    // Too little of it is in two bits to say what they cost.
+    measuredOf(
+      [
+        [4, 0.05],
+        [2, 0.001],
+      ],
+      0.4,
+    ),
+  ]);
+  const rounding = new Map<Bits, number>([
+    [4, 0.03],
+    [2, 0.2],
+  ]);
+  expect(predict({ pruning: 0, rounding }).quantising).toBeCloseTo(0.06 + two(0.2), 10);
+  const prices = pricesAt({ pruning: 0, rounding });
+  expect(prices.get(4)).toBeCloseTo(2, 10);
+  expect(prices.get(2)).toBeCloseTo(0.7 * 1.1 * 0.2 ** -0.3, 2);
+});
+
+it('gives more maps four bits where two cost more than estimated', async () => {
+  const estimates = searchOf();
+  const dearer = searchOf();
+  const search: SizeSearch = {
+    ...dearer.search,
+    async measure(mixture, onProgress) {
+      const { quantising, ...found } = await dearer.search.measure(mixture, onProgress);
+      const mapCount = problem.maps.length;
+      const inTwo = [...mixture.bits.values()].filter((bits) => bits === 2).length;
+      return {
+        ...found,
+        quantising: inTwo === mapCount ? quantising : quantising * (1 + 2 * Math.sqrt(inTwo / mapCount)),
+      };
+    },
+  };
+  const inTwo = ({ chosen }: { chosen: { mixture: Mixture } }) =>
+    [...chosen.mixture.bits.values()].filter((bits) => bits === 2).length;
+  const found = await (await createSizeSearch(search)).choose(target);
+  const plain = await (await createSizeSearch(estimates.search)).choose(target);
+  expect(inTwo(found)).toBeLessThan(inTwo(plain));
 });
 
 it('prunes with tables in the most bits and in as few as the maps, and measures what costs less', async () => {

@@ -13,31 +13,21 @@ const LEAST_RATIO = 1.2;
 /** Below this a divergence is noise, in nats a token. */
 const LEAST_DIVERGENCE = 1e-6;
 
-/** Distance of two estimates, in logarithms, at which a measurement counts half of one at the estimate itself. */
-const HALF_WEIGHT = 0.25;
-
 /**
- * Fits `measured = scale estimate^exponent`, by least squares of the logarithms: costs of single changes do not add up. Measurements count
- * by their nearness to the estimate that is asked for, because no exponent holds from the smallest divergences to those where predictions
- * are lost. One point gives only the scale, and without points estimates remain as they are.
+ * Fits `measured = scale estimate^exponent`, by least squares of the logarithms: costs of single changes do not add up. One point
+ * gives only the scale, and without points estimates remain as they are.
  */
 export function fitPowerLaw(points: readonly CalibrationPoint[]): (estimate: number) => number {
   const logs = points.flatMap(({ estimate, measured }) =>
     estimate > 0 ? [{ x: Math.log(estimate), y: Math.log(Math.max(measured, LEAST_DIVERGENCE)) }] : [],
   );
   if (logs.length === 0) return (estimate) => estimate;
+  const mean = (pick: (log: { x: number; y: number }) => number) =>
+    logs.reduce((sum, log) => sum + pick(log), 0) / logs.length;
+  const [x, y] = [mean((log) => log.x), mean((log) => log.y)];
   const spread = Math.max(...logs.map((log) => log.x)) - Math.min(...logs.map((log) => log.x));
-  return (estimate) => {
-    if (!(estimate > 0)) return 0;
-    const at = Math.log(estimate);
-    const weights = logs.map(({ x }) => 1 / (HALF_WEIGHT ** 2 + (x - at) ** 2));
-    const total = weights.reduce((sum, weight) => sum + weight, 0);
-    const mean = (pick: (log: { x: number; y: number }) => number) =>
-      logs.reduce((sum, log, index) => sum + weights[index]! * pick(log), 0) / total;
-    const [x, y] = [mean((log) => log.x), mean((log) => log.y)];
-    const slope =
-      spread < Math.log(LEAST_RATIO) ? 1 : mean((log) => (log.x - x) * (log.y - y)) / mean((log) => (log.x - x) ** 2);
-    const exponent = Math.min(MOST_EXPONENT, Math.max(LEAST_EXPONENT, slope));
-    return Math.exp(y + exponent * (at - x));
-  };
+  const slope =
+    spread < Math.log(LEAST_RATIO) ? 1 : mean((log) => (log.x - x) * (log.y - y)) / mean((log) => (log.x - x) ** 2);
+  const exponent = Math.min(MOST_EXPONENT, Math.max(LEAST_EXPONENT, slope));
+  return (estimate) => (estimate > 0 ? Math.exp(y + exponent * (Math.log(estimate) - x)) : 0);
 }

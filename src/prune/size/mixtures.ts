@@ -57,8 +57,16 @@ export interface Mixture {
 
 export interface MixtureCost {
   readonly pruning: number;
-  readonly rounding: number;
+  /** By the number of bits that maps are rounded to; absent where none is. */
+  readonly rounding: ReadonlyMap<Bits, number>;
 }
+
+/** What roundings cost together if costs add up. */
+export const sumOfRounding = ({ rounding }: Pick<MixtureCost, 'rounding'>): number =>
+  [...rounding.values()].reduce((sum, cost) => sum + cost, 0);
+
+/** How often the estimate of rounding to a number of bits counts; once where absent. */
+export type BitPrices = ReadonlyMap<Bits, number>;
 
 /** States of the bits that are evaluated, at most: between two of them the estimate hardly changes. */
 const MOST_STATES = 64;
@@ -68,12 +76,17 @@ const MOST_STATES = 64;
  * saved; for every state on that way one threshold on the cost of each byte decides which units leave for the rest. The
  * first keep the most bits, the last the most units.
  *
+ * @param prices Order the steps of maps to fewer bits; estimates of mixtures stay what they are.
  * @returns none where the bytes cannot be met.
  */
-export function mixturesAt(problem: SizeProblem, targetBytes: number): Mixture[] {
-  const states = sampleStates(statesOf(problem.maps), problem, targetBytes);
-  return states.flatMap((forms) => pruneTo(problem, forms, targetBytes) ?? []);
+export function mixturesAt(problem: SizeProblem, targetBytes: number, prices: BitPrices = new Map()): Mixture[] {
+  const costOf = ({ bits, cost }: SizedForm) => cost * ((bits && prices.get(bits)) ?? 1);
+  const states = sampleStates(statesOf(problem.maps, costOf), problem, targetBytes);
+  return states.flatMap((forms) => pruneTo(problem, forms, { targetBytes, costOf }) ?? []);
 }
+
+/** What the rounding of a map counts when forms are compared. */
+type CostOf = (form: SizedForm) => number;
 
 /** A map in a number of bits, or in as few more as it has; tables have the most. */
 export const uniformForm = ({ forms, isTable }: SizedMap, bits: Bits): SizedForm =>
@@ -119,8 +132,10 @@ export function smallestMixture({ maps, modules, fixedBytes, evenHeads }: SizePr
 type State = readonly SizedForm[];
 
 /** Every state on the way from the most bits to the fewest. */
-function statesOf(maps: readonly SizedMap[]): State[] {
-  const demotions = maps.flatMap(({ forms }, map) => demotionsOf(forms).map((demotion) => ({ map, ...demotion })));
+function statesOf(maps: readonly SizedMap[], costOf: CostOf): State[] {
+  const demotions = maps.flatMap(({ forms }, map) =>
+    demotionsOf(forms, costOf).map((demotion) => ({ map, ...demotion })),
+  );
   demotions.sort((a, b) => a.costPerByte - b.costPerByte || a.map - b.map);
   const state = maps.map(({ forms }) => forms[0]!);
   const states: State[] = [[...state]];
@@ -137,12 +152,15 @@ interface Demotion {
 }
 
 /** Steps of a map to fewer bits, each costing more for a byte than the one before: forms above the line between two others are passed over. */
-function demotionsOf(forms: readonly SizedForm[]): Demotion[] {
+function demotionsOf(forms: readonly SizedForm[], costOf: CostOf): Demotion[] {
   const demotions: Demotion[] = [];
   let from = forms[0]!;
   let rest = forms.slice(1).filter(({ bytes }) => bytes < from.bytes);
   while (rest.length > 0) {
-    const priced = rest.map((form) => ({ form, costPerByte: (form.cost - from.cost) / (from.bytes - form.bytes) }));
+    const priced = rest.map((form) => ({
+      form,
+      costPerByte: (costOf(form) - costOf(from)) / (from.bytes - form.bytes),
+    }));
     const best = priced.reduce((a, b) => (b.costPerByte < a.costPerByte ? b : a));
     demotions.push(best);
     from = best.form;
@@ -164,13 +182,13 @@ function sampleStates(states: readonly State[], problem: SizeProblem, targetByte
  * Gives maps more bits again while they fit: a large map, such as the embedding, may have made far more room than was needed. The one
  * comes first whose cost falls most for each byte.
  */
-function fillRoom(maps: readonly SizedMap[], state: State, room: number): State {
+function fillRoom(maps: readonly SizedMap[], state: State, { room, costOf }: { room: number; costOf: CostOf }): State {
   const filled = [...state];
   let left = room;
   for (;;) {
     const raises = maps.flatMap(({ forms }, map) =>
       forms.flatMap((form) => {
-        const [bytes, gain] = [form.bytes - filled[map]!.bytes, filled[map]!.cost - form.cost];
+        const [bytes, gain] = [form.bytes - filled[map]!.bytes, costOf(filled[map]!) - costOf(form)];
         return bytes > 0 && bytes <= left && gain > 0 ? [{ map, form, bytes, gain: gain / bytes }] : [];
       }),
     );
@@ -182,11 +200,15 @@ function fillRoom(maps: readonly SizedMap[], state: State, room: number): State 
 }
 
 /** Removes units from a state until it fits, or uses the room that it leaves; undefined where it cannot. */
-function pruneTo(problem: SizeProblem, forms: State, targetBytes: number): Mixture | undefined {
+function pruneTo(
+  problem: SizeProblem,
+  forms: State,
+  { targetBytes, costOf }: { readonly targetBytes: number; readonly costOf: CostOf },
+): Mixture | undefined {
   const { modules, evenHeads } = problem;
   const unpruned = describeMixture(problem, forms, new Map());
   if (unpruned.bytes <= targetBytes) {
-    const filled = fillRoom(problem.maps, forms, targetBytes - unpruned.bytes);
+    const filled = fillRoom(problem.maps, forms, { room: targetBytes - unpruned.bytes, costOf });
     return describeMixture(problem, filled, new Map());
   }
   const bytesOf = moduleBytes(problem, forms);
@@ -236,10 +258,12 @@ export function describeMixture(
     ]),
   );
   const leftOf = (module: number | undefined) => 1 - (module === undefined ? 0 : (removed.get(module) ?? 0));
-  let [bytes, rounding, pruning, parameters, gone] = [fixedBytes, 0, 0, 0, 0];
+  let [bytes, pruning, parameters, gone] = [fixedBytes, 0, 0, 0];
+  const rounding = new Map<Bits, number>();
   for (const [at, { module }] of maps.entries()) {
-    bytes += forms[at]!.bytes * leftOf(module);
-    rounding += forms[at]!.cost * leftOf(module);
+    const { bits, bytes: own, cost } = forms[at]!;
+    bytes += own * leftOf(module);
+    if (bits !== undefined && cost > 0) rounding.set(bits, (rounding.get(bits) ?? 0) + cost * leftOf(module));
   }
   for (const { index, otherBytes, order, parameterCount } of modules) {
     bytes += otherBytes * leftOf(index);

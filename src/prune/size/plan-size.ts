@@ -1,5 +1,13 @@
 import type { RoundingCosts } from './estimate-rounding.js';
-import { type Bits, type Mixture, mixturesAt, type SizedForm, type SizedMap, type SizeProblem } from './mixtures.js';
+import {
+  type Bits,
+  type Mixture,
+  mixturesAt,
+  type SizedForm,
+  type SizedMap,
+  type SizeProblem,
+  sumOfRounding,
+} from './mixtures.js';
 import { type FittedMixture, fitExactly, type SizeSearch, waysToFit } from './search-size.js';
 
 /** A way to meet a size, by what statistics estimate. */
@@ -29,7 +37,7 @@ export function estimateMapCosts(problem: SizeProblem, costs: RoundingCosts): Si
 }
 
 /** Estimate of what a mixture costs, in nats a token. */
-export const estimateOf = ({ estimate: { pruning, rounding } }: Mixture): number => pruning + rounding;
+export const estimateOf = ({ estimate }: Mixture): number => estimate.pruning + sumOfRounding(estimate);
 
 /**
  * The best ways to meet a size only by estimates: of bits, of units in one number of bits, and of both. The best one comes first.
