@@ -22,7 +22,7 @@ const results = await session.run({
 });
 await session.release();
 
-console.log(`loss ${(results[loss]!.data as Float32Array)[0]!.toFixed(3)} nats a token`);
+console.log(`loss ${(results[loss]!.data as Float32Array)[0]!.toFixed(3)} nats per token`);
 neurons.forEach((value, block) => {
   const h = results[value]!.data as Float32Array;
   const gradient = results[gradients.get(value)!]!.data as Float32Array;

@@ -204,7 +204,7 @@ export const measureCalibrationBias = nodeCalls.measureCalibrationBias;
 /**
  * Draws a report's page again, with measurements added to it.
  * @throws OptionError when there is no report, or a file holds no measurements of its models; ModelFormatError for files
- *   that are no JSON, of more than 32 MiB, or a report of another version; the signal's reason when aborted.
+ *   that are not JSON, of more than 32 MiB, or a report of another version; the signal's reason when aborted.
  * @example
  * await rebuildReport({ report: 'smaller', add: ['eval.json'] });
  */

@@ -21,7 +21,7 @@ const PRINTED: Readonly<Record<string, RegExp>> = {
   '05-own-compensation.ts': RegExp(`${COUNT} -> 8\\d{5} parameters`),
   '06-stages-by-hand.ts': /neuron 3 goes; the output gets the bias 6 -3 in its place/,
   '09-own-allocation.ts': /block 0: 512 -> 435\n[\s\S]*removes (2[5-9]|3\d)\.\d %/,
-  '07-gradients.ts': /loss \d+\.\d{3} nats a token\n(block \d: mean \|h dL\/dh\| \d\.\d\de-\d\n?){2}$/,
+  '07-gradients.ts': /loss \d+\.\d{3} nats per token\n(block \d: mean \|h dL\/dh\| \d\.\d\de-\d\n?){2}$/,
   '08-fang-by-hand.ts': /FFNs pruned by hand: .*08-fang-by-hand/,
   '10-own-engine.ts': /2 blocks: \d+ sessions, \d+ runs/,
   '11-node-server.ts': RegExp(`"percent":\\d+[^]*"parameters":\\{"before":${COUNT},"after":7\\d{5}\\}`),

@@ -14,7 +14,7 @@ const EXPECTED: Readonly<Record<string, Expected>> = {
   't5-optimum01-fp32': { outcome: 'refused', said: /is an encoder-decoder.*choose/ },
   'lfm2-genai018-fp32': { said: /mixer: stays as it is/ },
   'qwen3_moe-optimum01-fp32': { said: /experts: stays as it is/ },
-  'qwen3-genai018-fp16cuda': { opened: false, said: /neither the written model nor the original run here/ },
+  'qwen3-genai018-fp16cuda': { opened: false, said: /neither the written model nor the original runs here/ },
 };
 
 const cases = findCases('test/fixtures/exporters');

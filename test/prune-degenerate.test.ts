@@ -47,7 +47,7 @@ const VARIANTS: readonly (readonly [
   [
     'tokens that were never learnt',
     (weightsOf) => weightsOf(EMBEDDINGS!).fill(0, 0, (VOCABULARY! / 2) * HIDDEN!),
-    /^\d+ of \d+ calibration tokens are zeros before or after block 0, such as those whose embedding/,
+    /^\d+ of \d+ calibration tokens have a hidden state of zeros before or after block 0, such as tokens with an untrained embedding/,
     ({ dense }) => dense.blockChange !== undefined,
   ],
   [
@@ -63,7 +63,7 @@ const VARIANTS: readonly (readonly [
     (weightsOf) => {
       for (let neuron = 0; neuron < 100; neuron++) setNeuron(weightsOf, neuron, 128 + neuron);
     },
-    /^\d+ of \d+ FFN neurons do as another one of their group does on all calibration tokens \(block 0\)/,
+    /^\d+ of \d+ FFN neurons equal another one of their group on all calibration tokens \(block 0\)/,
     shrinksFirst,
   ],
 ];
@@ -118,7 +118,7 @@ describe.each(METHODS)('%s', (method) => {
     const outcome = await pruneLoaded(short, { method, sparsity: 0.3 }, { windows });
     expect(removedShare(outcome, short)).toBeCloseTo(0.3, 1);
     const said =
-      '4 of 4 calibration windows hold one token over and over, such as padding (window 0: token 7); little is learnt from them';
+      '4 of 4 calibration windows repeat a single token, such as padding (window 0: token 7); they carry little information';
     expect(outcome.remarks).toContain(said);
     expect(outcome.remarks).toContainEqual(expect.stringMatching(/ are the same on all calibration tokens /));
   });

@@ -132,7 +132,7 @@ it('leave alone where they are named', async () => {
   const few = [...remark.matchAll(/expert \d: (\d+)/g)].map(([, count]) => Number(count));
   expect(few).toHaveLength(Number(counts[0]));
   const least = Math.min(...few.filter((count) => count > 0));
-  const [, windows, had] = /about (\d+) windows like these (\d+) would give so many to each/.exec(remark) ?? [];
+  const [, windows, had] = /about (\d+) windows like these (\d+) would route that many to each/.exec(remark) ?? [];
   expect(Number(windows)).toBe(Math.ceil((32 * Number(had)) / least));
 });
 
@@ -235,8 +235,13 @@ describe('experts that run on all tokens', () => {
 
   it.each<[string, Part, Partial<PruneOptions>, string]>([
     ['nodes of their own', branches(), {}, 'each expert has nodes of its own'],
-    ['no repair', mixture(plainRouter), { method: 'flap' }, 'whole experts alone leave, and method flap repairs none'],
-    ['codes', packedMixture, { method: 'obc' }, 'whole experts alone leave, and packed weights are not repaired'],
+    [
+      'no repair',
+      mixture(plainRouter),
+      { method: 'flap' },
+      'only entire experts are removed, and method flap repairs none',
+    ],
+    ['codes', packedMixture, { method: 'obc' }, 'only entire experts are removed, and packed weights are not repaired'],
   ])('are remarked where that has no effect: %s', async (_, ffn, more, reason) => {
     const { analysed } = await load(ffn);
     const options = resolveOptions({ sparsity: 0.3, minimumWidth: 1, allExperts: true, ...more });
@@ -368,9 +373,9 @@ describe('a number of experts', () => {
   });
 
   it.each([
-    [7, gathered(softmaxOfBest), /^experts is 7; block 0 has 6 experts; ask for at most as many/],
+    [7, gathered(softmaxOfBest), /^experts is 7; block 0 has 6 experts; give at most that number/],
     [1, gathered(softmaxOfBest), /^experts is 1; the router of block 0 chooses among 2 experts at least/],
-    [5, gathered(bestGroup(2)), /^experts is 5; block 0 has 2 groups of experts.*ask for a multiple of 2/],
+    [5, gathered(bestGroup(2)), /^experts is 5; block 0 has 2 groups of experts.*give a multiple of 2/],
     [3, undefined, /^experts has no effect: the model has no mixture of experts that can be pruned/],
   ])('is refused where a mixture cannot keep it: %d', async (experts, ffn, message) => {
     const { analysed } = await loadTinyLlama(buildDecoder(ffn && { ffn }));
@@ -414,7 +419,7 @@ const REFUSED: Readonly<Record<string, { readonly ffn: Part; readonly reason: Re
       const own = g.op('Slice', [x, g.ints(0), g.ints(EXPERTS), g.ints(-1)]);
       return g.op('Add', [g.op('Reshape', [own, g.ints(-1, EXPERTS)]), plainRouter(g, x)]);
     }),
-    reason: /^the router is no product with a weight: experts cannot be followed through LayerNormalization$/,
+    reason: /^the router is not a product with a weight: experts cannot be followed through LayerNormalization$/,
   },
   'a product with more scores than experts': {
     ffn: mixture((g, x) => {
@@ -452,7 +457,7 @@ it('are refused with the reason where they alone are asked for, and stay', async
   const options = resolveOptions({ sparsity: 0.3, modules: 'experts' });
   expect(() => selectModules({ analysed, options })).toThrow(UnsupportedModelError);
   expect(() => selectModules({ analysed, options })).toThrow(
-    /blocks 0-1 experts: LpNormalization .*: the router is no product with a weight: experts cannot be followed through LpNormalization/,
+    /blocks 0-1 experts: LpNormalization .*: the router is not a product with a weight: experts cannot be followed through LpNormalization/,
   );
 });
 

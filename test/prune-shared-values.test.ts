@@ -94,7 +94,9 @@ describe('keys and values that several blocks read', () => {
     expect(cacheGap).toBeLessThan(1e-5);
     expect(outcome.modules.some(({ module }) => module.attentionType === 'shared')).toBe(true);
     expect(outcome.remarks).toContainEqual(
-      expect.stringMatching(/^blocks 1-3 attention: keys and values stay whole.*several blocks read them/),
+      expect.stringMatching(
+        /^blocks 1-3 attention: keys, values and their caches are not pruned.*several blocks read them/,
+      ),
     );
     expect(cachedHeads(outcome.model, 1)).toEqual([2, 2]);
   });

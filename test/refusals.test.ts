@@ -54,7 +54,7 @@ const MODELS: readonly (readonly [string, (g: GraphBuilder) => void, RegExp])[] 
       g.named('logits', 'Identity', ['pixel_values']);
       g.output('logits', 1, ['batch', 3, 8, 8]);
     },
-    /"pixel_values" is not one that is known of text decoders.*images/,
+    /"pixel_values" is not a known input of text decoders.*images/,
   ],
   [
     'the decoder of an encoder-decoder',
@@ -129,7 +129,7 @@ const MODELS: readonly (readonly [string, (g: GraphBuilder) => void, RegExp])[] 
       g.input('block_table', 6, ['batch', 'blocks']);
       hand(g, 'logits', encode(g, x), VOCABULARY);
     },
-    /"block_table" belongs to a cache in pages/,
+    /"block_table" belongs to a paged KV cache/,
   ],
   [
     'a decoder with a quantised cache',
@@ -176,7 +176,7 @@ const UNRUNNABLE: readonly (readonly [string, (g: GraphBuilder, x: string) => st
   [
     'what a kernel refuses at run time',
     (g, x) => g.op('Reshape', [x, g.ints(5, -1, HIDDEN)]),
-    /has a kernel that refuses what this model asks of it: Reshape "node\/Reshape.*--verbose/,
+    /has a kernel that does not support the attributes or inputs of this model: Reshape "node\/Reshape.*--verbose/,
   ],
   [
     'what a kernel of a fused operator refuses',
@@ -186,7 +186,7 @@ const UNRUNNABLE: readonly (readonly [string, (g: GraphBuilder, x: string) => st
       const inputs = [x, x, x, ...cache, lengths, g.op('Cast', [g.ints(2)], { to: 6 })];
       return g.op('GroupQueryAttention', inputs, { num_heads: 2, kv_num_heads: 2 }, 'com.microsoft');
     },
-    /kernel that refuses.*com.microsoft.GroupQueryAttention "node\/.*onnxruntime-genai: -e cpu/,
+    /kernel that does not support.*com.microsoft.GroupQueryAttention "node\/.*onnxruntime-genai: -e cpu/,
   ],
 ];
 
@@ -249,7 +249,7 @@ const PARTS: readonly (readonly [string, DecoderShape, Expected])[] = [
     {
       kind: 'mixer',
       opType: 'com.microsoft.CausalConvWithState',
-      reason: /otherwise than in attention/,
+      reason: /it mixes tokens and is not attention/,
       asked: 'attention',
       other: 'ffn',
     },

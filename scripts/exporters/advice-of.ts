@@ -15,7 +15,10 @@ const ADVICE: readonly (readonly [RegExp, (found: RegExpMatchArray) => readonly 
   [/(?<!and )set perBlockKvHeads/g, () => [{ perBlockKvHeads: true }]],
   [/leave single kinds out of blockSparsity|blockSparsity.*leave it out/g, () => [{ blockSparsity: undefined }]],
   [/lower the sparsity to ([\d.]+)/g, ([, fraction]) => [{ sparsity: Number(fraction) }]],
-  [/at most ([\d.]+) % can go.*lower the sparsity/g, ([, most]) => [{ sparsity: Math.floor(Number(most)) / 100 }]],
+  [
+    /at most ([\d.]+) % can be removed.*lower the sparsity/g,
+    ([, most]) => [{ sparsity: Math.floor(Number(most)) / 100 }],
+  ],
   [/expected at most (\d+), the width/g, ([, width]) => [{ widthMultiple: Math.floor(Number(width) / 2) }]],
   [/[Pp]rune without healing/g, () => [{ heal: undefined }]],
   [/set metric: 'output'/g, () => [{ metric: 'output' }]],

@@ -108,7 +108,7 @@ function draftsOf(sizes: MeasuredSizes): string[] {
   if (lines.length === 0) return [];
   const head = ['run', 'draft', 'MB', 'removed, maps by dtype', 'predicted', 'measured'];
   return [
-    'Drafts that were compared on held-out windows: divergence from the dense model, in nats a token. The chosen one is bold.',
+    'Drafts that were compared on held-out windows: divergence from the dense model, in nats per token. The chosen one is bold.',
     '',
     ...[head, head.map(() => '---'), ...lines].map(row),
     '',

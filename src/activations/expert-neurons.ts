@@ -128,7 +128,7 @@ async function readOfExpert(model: OnnxModel, name: string, expert: number): Pro
   const length = byteLength / dims[0]!;
   const bytes = await read({ offset: expert * length, length });
   const type = typeOf(dataType);
-  if (type === undefined) throw new UnsupportedModelError(`"${name}" holds numbers of a type that cannot be fed`);
+  if (type === undefined) throw new UnsupportedModelError(`"${name}" has a data type that cannot be a graph input`);
   const data = new ARRAYS[type](bytes.slice().buffer);
   return { type, dims: [1, ...dims.slice(1)], data } as Tensor;
 }
@@ -171,7 +171,7 @@ async function openGraph<Name extends string>(
     async run(feeds) {
       const values = await session.run(feeds);
       const found = names.map(
-        ([key, name]) => [key, tensorFloats(values[name]!, 'what neurons make').slice()] as const,
+        ([key, name]) => [key, tensorFloats(values[name]!, 'outputs of neurons').slice()] as const,
       );
       releaseTensors(values);
       return Object.fromEntries(found) as Record<Name, Float32Array>;

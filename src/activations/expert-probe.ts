@@ -86,7 +86,7 @@ export function outputNodes(
     initializers: [...behind.initializers, makeInt64Initializer(axes, [-1])],
     outputs: [behind.weighted, squares],
     read(values) {
-      const take = (name: string) => tensorFloats(values[name]!, 'what experts make').slice();
+      const take = (name: string) => tensorFloats(values[name]!, 'outputs of experts').slice();
       const outputs = { weighted: take(behind.weighted), squares: take(squares) };
       releaseTensors(values);
       return outputs;

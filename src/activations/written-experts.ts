@@ -132,7 +132,7 @@ export async function openGatheredNeurons(request: WrittenExpertsRequest): Promi
       const found = new Float32Array(countPairs(lists) * neuronCount);
       for (const { feeds, pairs } of gatheredRuns(request, { chosen, rows, lists })) {
         const values = await session.run(feeds, [made!]);
-        const neurons = tensorFloats(values[made!]!, 'what neurons make');
+        const neurons = tensorFloats(values[made!]!, 'outputs of neurons');
         for (const { from, to, length } of pairs)
           found.set(neurons.subarray(from * neuronCount, (from + length) * neuronCount), to * neuronCount);
         releaseTensors(values);
@@ -236,7 +236,7 @@ export async function openWrittenRouter(request: WrittenRouterRequest): Promise<
       [chosen, shares],
     );
     const numbers = Array.from(values[chosen]!.data as ArrayLike<number | bigint>, Number);
-    const parts = tensorFloats(values[shares]!, 'shares of experts').slice();
+    const parts = tensorFloats(values[shares]!, 'routing weights of experts').slice();
     releaseTensors(values);
     return tokens.map((_, row) => ({
       experts: numbers.slice(row * count, (row + 1) * count),

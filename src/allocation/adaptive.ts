@@ -8,7 +8,7 @@ const byChange = (rule: Partial<SpreadRule> = {}): Pick<Allocation, 'measures' |
 });
 
 export const adaptive: Allocation = {
-  description: 'blocks that change their input much lose little: s_l = s - (FC_l - mean FC), FC scaled to width s',
+  description: 'blocks that change their input more are pruned less: s_l = s - (FC_l - mean FC), FC scaled to width s',
   paper: 'FANG (arXiv 2512.23014), Eq. 8, as its published code computes it',
   ...byChange(),
 };

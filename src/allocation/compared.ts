@@ -15,7 +15,8 @@ const halfway: Allocation = {
 
 export const compared: Allocation = {
   ...global,
-  description: 'the threshold of `global`, an even spread, or the mean of both: what predicts best on held-out windows',
+  description:
+    'the threshold of `global`, uniform pruning, or the mean of both: the one with the best predictions on held-out windows',
   paper: 'this library: docs/methods.md',
   candidates: { threshold: global, halfway, even: uniform },
 };

@@ -3,7 +3,7 @@ import { type Allocation, type AllocationProblem, type ModuleMeasures, parameter
 import { freeTeams } from './even-teams.js';
 
 export const global: Allocation = {
-  description: 'one threshold on what each removal costs, per parameter, over all modules',
+  description: 'one threshold on the cost of each removal per parameter, over all modules',
   paper: 'Everett, Operations Research 11 (1963): the Lagrangian form of optimal allocation',
   orderBy: ({ orderAdapter }) => orderAdapter,
   ordersDecide: true,
@@ -94,7 +94,7 @@ export function allocateByThreshold(entries: readonly ThresholdEntry[], sparsity
     const isFixed = entries.some(({ fixed }) => fixed !== undefined);
     throw new OptionError(
       `sparsity ${sparsity} asks for ${Math.round(sparsity * total)} of ${total} parameters, but with the units that must stay ` +
-        `at most ${most.toFixed(2)} % can go: ${Math.ceil(missing)} are missing; lower the sparsity${isFixed ? ' or free more blocks' : ''}`,
+        `at most ${most.toFixed(2)} % can be removed, ${Math.ceil(missing)} too few; lower the sparsity${isFixed ? ' or fix fewer blocks' : ''}`,
     );
   }
   return counts;

@@ -62,8 +62,8 @@ function unreachable({ target, limit, total, bound, isFixed }: Miss): OptionErro
   const percent = (count: number) => `${(round((1e4 * count) / total) / 100).toFixed(2)} %`;
   const missing = Math.ceil(Math.abs(target - limit));
   return new OptionError(
-    `the sparsity asked for removes ${percent(target)} of the prunable parameters, but with the blocks skipped or fixed ` +
-      `and the units that must stay, ${bound} ${percent(limit)} can go: ${missing} parameters ` +
-      `${bound === 'at most' ? `are missing; lower the sparsity${isFixed ? ' or free more blocks' : ''}` : 'too many; raise the sparsity or lower the fixed values'}`,
+    `the requested sparsity removes ${percent(target)} of the prunable parameters, but with the blocks skipped or fixed ` +
+      `and the units that must stay, ${bound} ${percent(limit)} can be removed, ${missing} parameters ` +
+      `${bound === 'at most' ? `too few; lower the sparsity${isFixed ? ' or fix fewer blocks' : ''}` : 'too many; raise the sparsity or lower the fixed values'}`,
   );
 }

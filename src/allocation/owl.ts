@@ -7,7 +7,7 @@ import { HIGHEST_SPARSITY, spreadByMeasure } from './spread-by-measure.js';
 const REACH = 0.08;
 
 export const owl: Allocation = {
-  description: 'blocks with many outlying scores (Wanda) lose little, within s +- 0.08',
+  description: 'blocks with many outlier scores (Wanda) are pruned less, within s +- 0.08',
   paper: 'OWL: Yin et al., ICML 2024, arXiv 2310.05175',
   orderBy: () => createImportanceAdapter(scoreByWeightTimesInput),
   checkable: 'budget and heads',

@@ -96,7 +96,7 @@ const highestSparsity = ({ minimumKept, stepCount }: ModuleMeasures): number =>
 function checkedMeasure({ block, kind }: ModuleMeasures, measure: number | undefined): number {
   if (measure === undefined)
     throw new OptionError(
-      `the allocation spreads by a measure that block ${block} ${kind} has none of; name it in the allocation's measures`,
+      `block ${block} ${kind} lacks the measure that the allocation reads; name it in the allocation's measures`,
     );
   if (!Number.isFinite(measure))
     throw new NumericalError(`the measure of block ${block} ${kind} is ${measure}; expected a finite number`);

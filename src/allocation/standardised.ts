@@ -22,7 +22,7 @@ function allocateByScores(problem: AllocationProblem): number[] {
   const left = sparsityLeft(sparsity, modules, set);
   if (left >= 1) {
     throw new OptionError(
-      `sparsity ${sparsity} asks for ${(100 * left).toFixed(1)} % of what is neither skipped nor fixed; lower the sparsity or free more blocks`,
+      `sparsity ${sparsity} asks for ${(100 * left).toFixed(1)} % of what is neither skipped nor fixed; lower the sparsity or fix fewer blocks`,
     );
   }
   const counts = allocateStandardised(competing.map(entryOf), left);
@@ -97,7 +97,7 @@ export function allocateStandardised(entries: readonly StandardisedEntry[], spar
   if (budget - removed > coarsest) {
     throw new OptionError(
       `sparsity ${sparsity} asks for ${Math.round(budget)} of ${total} parameters, but the units that must stay leave only ` +
-        `${removed} to remove: ${Math.ceil(budget - removed)} are missing; lower the sparsity`,
+        `${removed} to remove, ${Math.ceil(budget - removed)} too few; lower the sparsity`,
     );
   }
   return counts;

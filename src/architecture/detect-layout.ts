@@ -135,7 +135,7 @@ interface Stream {
 function chooseCuts({ index, facts, tokenInput, logits }: DetectRequest, embeddings: readonly number[]): Stream {
   if (embeddings.length === 0) {
     throw new UnsupportedModelError(
-      `no Gather looks "${tokenInput}" up in an embedding table; decoder-only transformers can be pruned`,
+      `no Gather looks up "${tokenInput}" in an embedding table; decoder-only transformers can be pruned`,
     );
   }
   const width = (value: string) => facts.get(value)?.dims.at(-1);
@@ -209,7 +209,7 @@ function refuseOverlaps(sites: readonly TracedSite[], index: GraphIndex): Traced
     for (const at of nodes) taken.add(at);
     if (shared === undefined) return site;
     const node = index.nodes[shared]!;
-    const reason = 'it computes for another module of the block too';
+    const reason = 'it also computes values for another module of the block';
     const kind = site.experts ? 'experts' : isAttention ? 'attention' : 'ffn';
     return { ...site, outcome: { failure: { node: nodeLabel(node), opType: qualifiedOp(node), reason, kind } } };
   });

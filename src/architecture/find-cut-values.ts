@@ -68,7 +68,7 @@ function mixesTokens(index: GraphIndex, node: NodeProto): boolean {
   return isAttention(operator);
 }
 
-/** Values that are read after several attentions and that are no hidden state by themselves. Views count as what they show. */
+/** Values that are read after several attentions and that are not a hidden state by themselves. Views count as what they show. */
 function findShared(index: GraphIndex, path: readonly number[], cuts: ReadonlySet<string>): Set<string> {
   const onPath = new Set(path.flatMap((at) => index.nodes[at]!.output));
   const sourceOf = new Map<string, string>();

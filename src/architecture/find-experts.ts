@@ -46,7 +46,10 @@ function readMixture(search: OutputSearch, at: number): ExpertSite {
   const codes = Int32Array.from({ length: expertCount }, (_, expert) => expert);
   for (const name of tensors.all) {
     if (!index.initializers.has(name) || facts.get(name)?.dims[0] !== expertCount)
-      throw new MixtureStop(node, `its input "${name}" is no weight with one row for each of ${expertCount} experts`);
+      throw new MixtureStop(
+        node,
+        `its input "${name}" is not a weight with one row for each of ${expertCount} experts`,
+      );
     labels.set(name, { axis: 0, codes });
   }
   if (tensors.extra !== undefined)

@@ -124,7 +124,7 @@ function stopAtRouter(node: NodeProto): SearchStop {
     node: nodeLabel(node),
     opType: qualifiedOp(node),
     reason:
-      'it routes tokens to experts that are written out in an unknown form; docs/supported-models.md lists the known forms',
+      'it routes tokens to experts whose nodes have an unknown form; docs/supported-models.md lists the known forms',
   };
 }
 
@@ -150,7 +150,7 @@ export function readLinear({ index, facts, partition, stage }: OutputSearch, at:
     const form = producer && operatorOf(producer)?.weight;
     if (producer === undefined || (form !== 'same' && form !== 'transposed')) {
       return stop(
-        `its weight comes out of ${producer ? nodeLabel(producer) : 'nowhere'}, not of a plain initializer (quantised weights cannot be pruned yet)`,
+        `its weight comes from ${producer ? nodeLabel(producer) : 'nowhere'}, not from a plain initializer (quantised weights cannot be pruned yet)`,
       );
     }
     if (form === 'transposed') inputAxis = 1 - inputAxis;

@@ -121,7 +121,7 @@ function readGathered(stage: Stage, chosen: string, gathers: readonly number[]):
   const stacked = gathers.map((at) => index.nodes[at]!.input[0]!);
   const expertCount = dims(stacked[0]!)[0] ?? 0;
   for (const name of stacked) {
-    if (!index.initializers.has(name)) throw new MixtureStop(from, `its weights "${name}" are no plain initializer`);
+    if (!index.initializers.has(name)) throw new MixtureStop(from, `its weights "${name}" are not plain initializer`);
     if (dims(name)[0] !== expertCount)
       throw new MixtureStop(
         from,
@@ -140,7 +140,7 @@ function readGathered(stage: Stage, chosen: string, gathers: readonly number[]):
     );
   });
   if (weighing === undefined)
-    throw new MixtureStop(from, 'what its experts make is not multiplied by the shares of the router');
+    throw new MixtureStop(from, 'its expert outputs are not multiplied by the routing weights');
   const { input, output } = index.nodes[weighing]!;
   const made = input.find((value) => inside.has(value))!;
   const shares = sourceOf(index, input.find((value) => !inside.has(value))!);
@@ -188,7 +188,7 @@ function sumOver(
     const [at, another] = nodesReading(stage, value);
     const node = index.nodes[at ?? -1];
     if (at === undefined || node === undefined || another !== undefined)
-      throw new MixtureStop(index.nodes[index.producerOf.get(value)!]!, 'what its experts make is not summed up');
+      throw new MixtureStop(index.nodes[index.producerOf.get(value)!]!, 'its expert outputs are not summed');
     const [result = ''] = node.output;
     if (LAYOUTS.has(node.opType)) {
       value = result;
@@ -203,7 +203,7 @@ function sumOver(
       summed[0] !== count ||
       elementCount(dims(value)) !== pairs * channels
     )
-      throw new MixtureStop(node, 'what its experts make is not summed over the chosen ones');
+      throw new MixtureStop(node, 'its expert outputs are not summed over the chosen experts');
     return { at, result };
   }
 }
@@ -248,7 +248,7 @@ function readBranches(stage: Stage, chosen: string, tests: readonly number[]): W
         !stage.routed.has(other(product)),
     );
     if (sharing === undefined || weighing === undefined || byExpert.has(expert))
-      throw new MixtureStop(node, `expert ${expert} is not multiplied by one share of the router`);
+      throw new MixtureStop(node, `expert ${expert} is not multiplied by one routing weight`);
     byExpert.set(expert, {
       branch: { test, slot, term: index.nodes[weighing]!.output[0] ?? '' },
       made: other(weighing),
@@ -295,10 +295,7 @@ function sumOfTerms(stage: Stage, terms: readonly string[]): { readonly at: numb
       another !== undefined ||
       !node.input.every((term) => sums.has(term))
     )
-      throw new MixtureStop(
-        index.nodes[at]!,
-        'what its experts make is not summed up by additions, one after the other',
-      );
+      throw new MixtureStop(index.nodes[at]!, 'its expert outputs are not summed by a chain of additions');
     [value = ''] = node.output;
     sums.add(value);
     at = next;
@@ -360,12 +357,12 @@ function commonInput(
       if (dims(value).at(-1) === dims(result).at(-1)) return value;
       throw new MixtureStop(
         from,
-        `its experts make ${dims(result).at(-1)} channels of ${dims(value).at(-1)}, expected as many`,
+        `its experts output ${dims(result).at(-1)} channels and read ${dims(value).at(-1)}, expected the same number`,
       );
     }
     const node = index.nodes[index.producerOf.get(value) ?? -1];
     if (node === undefined || !LAYOUTS.has(node.opType))
-      throw new MixtureStop(from, `its experts read something else than "${read}", which its router reads`);
+      throw new MixtureStop(from, `its experts do not read "${read}", the input of its router`);
     value = node.input[0] ?? '';
   }
 }

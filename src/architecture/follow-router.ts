@@ -119,7 +119,7 @@ export function followRouter(
     const isMade = at !== undefined && (index.constants.has(value) || partition.stageOf.get(value) === stage);
     if (!isMade) {
       if (dataValues.has(value) || (at !== undefined && !index.constants.has(value)))
-        throw new MixtureStop(reader, `the router is no product with a weight: it reads "${value}" itself`);
+        throw new MixtureStop(reader, `the router is not a product with a weight: it reads "${value}" itself`);
       // Integers are shapes and indices, which the nodes that read them mend.
       if (!isBehind && index.initializers.has(value) && hasExperts(value) && isFloat(search, value)) label(value);
       continue;
@@ -145,7 +145,7 @@ export function followRouter(
     if (!seesChosen) {
       if (hasExperts(value) && !isInteger(search, value)) label(value);
       else if (!isReducing && inputsOf(node).some((input) => hasExperts(input) && isFloat(search, input)))
-        throw new MixtureStop(node, `it makes [${dimsOf(value).join(', ')}] of ${codes.length} experts`);
+        throw new MixtureStop(node, `it outputs [${dimsOf(value).join(', ')}] for ${codes.length} experts`);
     }
     if (opType === 'TopK') choices.push([...node.input]);
     // A mask of entire groups is one number a group until it is copied to its experts. The sizes to copy to may be as many as experts.
@@ -161,7 +161,7 @@ export function followRouter(
     (opType === 'Shape' ? measured : pending).push(...steps);
   }
   if (results.length === 0)
-    throw new MixtureStop(from, 'the router is no product with a weight: its scores do not depend on the tokens');
+    throw new MixtureStop(from, 'the router is not a product with a weight: its scores do not depend on the tokens');
   const [groupCount, another] = groupCounts;
   if (another !== undefined) throw new MixtureStop(from, `its experts are in ${groupCount} groups and in ${another}`);
   const chosenOf = (read: (value: string) => boolean): number =>
@@ -186,7 +186,7 @@ function choiceWidths({ index, partition, facts, stage }: OutputSearch): Readonl
 const stopAt = (node: NodeProto): MixtureStop =>
   new MixtureStop(
     node,
-    `the router is no product with a weight: experts cannot be followed through ${qualifiedOp(node)}`,
+    `the router is not a product with a weight: experts cannot be followed through ${qualifiedOp(node)}`,
   );
 
 interface RouterProduct extends Pick<RouterWalk, 'codes' | 'labels' | 'nodes'> {
@@ -202,7 +202,7 @@ function labelProduct(search: OutputSearch, { at, codes, labels, nodes }: Router
   if (site.outputCount !== codes.length)
     throw new MixtureStop(
       node,
-      `it makes ${site.outputCount} scores, expected one for each of ${codes.length} experts`,
+      `it outputs ${site.outputCount} scores, expected one for each of ${codes.length} experts`,
     );
   let axis: number = 1 - site.inputAxis;
   let name = site.weight;
@@ -216,7 +216,7 @@ function labelProduct(search: OutputSearch, { at, codes, labels, nodes }: Router
   }
   const bias = node.input[2] ?? '';
   if (index.constants.has(bias) && facts.get(bias)?.dims.at(-1) === codes.length) {
-    if (!index.initializers.has(bias)) throw new MixtureStop(node, `its bias "${bias}" is no plain weight`);
+    if (!index.initializers.has(bias)) throw new MixtureStop(node, `its bias "${bias}" is not a plain weight`);
     labels.set(bias, { axis: facts.get(bias)!.dims.length - 1, codes });
   }
 }

@@ -125,14 +125,14 @@ export function traceChannels(request: TraceRequest): TraceOutcome {
       return { failure };
     if ('trace' in outcome) return { trace: { ...outcome.trace, headsPerUnit: (headCount ?? unitCount) / unitCount } };
     if (outcome.coarser >= unitCount || request.channelCount % outcome.coarser !== 0) {
-      const reason = `${request.channelCount} channels cannot be seen as ${outcome.coarser} equal units`;
+      const reason = `${request.channelCount} channels cannot be divided into ${outcome.coarser} equal units`;
       return { failure: { ...outcome.at, reason } };
     }
     unitCount = outcome.coarser;
     headCount ??= unitCount;
     whole.clear();
   }
-  const reason = `the channels fall into ever coarser units (${unitCount} at last)`;
+  const reason = `the channels cannot be divided into units (last tried: ${unitCount})`;
   return { failure: { node: request.seed, opType: '', reason, kind: 'ffn' } };
 }
 
@@ -227,7 +227,7 @@ function walkChannels(request: WalkRequest, unitCount: number): WalkOutcome {
   }
   const mixer = [...touched].find((at) => operatorOf(index.nodes[at]!)?.tokens === 'mixer');
   if (mixer !== undefined && !mixesTokens) {
-    const reason = 'tokens meet there otherwise than in attention; only attention and FFNs are pruned';
+    const reason = 'it mixes tokens and is not attention; only attention and FFNs are pruned';
     const node = index.nodes[mixer]!;
     return { failure: { node: nodeLabel(node), opType: qualifiedOp(node), reason, kind } };
   }
@@ -348,7 +348,7 @@ const isSharing = (operator: Operator | undefined): boolean =>
   isAttention(operator) || operator?.tokens === 'product' || operator?.tokens === 'repeats';
 
 function axisRuleOf(node: NodeProto, operator: Operator | undefined): AxisRule {
-  const axis = operator?.axis ?? missing('nothing is known of it');
+  const axis = operator?.axis ?? missing('the operator is not supported');
   if (typeof axis === 'function') return axis;
   throw new TraceStop(`channels cannot be followed through ${qualifiedOp(node)}: ${axis.missing}`);
 }

@@ -51,14 +51,14 @@ export function traceGatheredNeurons(
   });
   if ('failure' in outcome) return { reason: `${outcome.failure.node}: ${outcome.failure.reason}` };
   const { unitCount, labels, handed, nodes } = outcome.trace;
-  if (unitCount !== neuronCount) return { reason: 'its neurons can only leave in runs' };
+  if (unitCount !== neuronCount) return { reason: 'its neurons can only be removed in runs' };
   const tables = new Set(gathers.map((at) => search.index.nodes[at]!.input[0] ?? ''));
   const invalid = [...handed].find(
     (name) => !tables.has(name) || dimsOf(name)[0] !== expertCount || labels.get(name)!.axis === 0,
   );
   if (invalid !== undefined) return { reason: `all experts share "${invalid}", which has numbers for every neuron` };
   const second = sourceOf(index, weight);
-  if (!handed.has(second)) return { reason: `its second map does not read "${second}" alone` };
+  if (!handed.has(second)) return { reason: `its second linear layer does not read "${second}" alone` };
   return { unitCount, labels, handed, nodes, second: { weight: second }, made: inner };
 }
 
@@ -86,14 +86,14 @@ interface SecondProduct {
 function findSecondProduct(index: GraphIndex, made: string): SecondProduct | { readonly reason: string } {
   for (let value = made; ; ) {
     const node = makerOf(index, value);
-    if (node === undefined) return { reason: `its second map is not found behind "${value}"` };
+    if (node === undefined) return { reason: `its second linear layer is not found after "${value}"` };
     const [a = '', b = ''] = node.input;
     const [isWeightA, isWeightB] = [index.constants.has(a), index.constants.has(b)];
     if (node.opType === 'MatMul' && node.domain === '' && isWeightA !== isWeightB)
       return isWeightA ? { inner: b, axisFromEnd: 2, weight: a } : { inner: a, axisFromEnd: 1, weight: b };
     if (LAYOUTS.has(node.opType)) value = a;
     else if (node.opType === 'Add' && isWeightA !== isWeightB) value = isWeightA ? b : a;
-    else return { reason: `its second map is not found behind ${qualifiedOp(node)} "${value}"` };
+    else return { reason: `its second linear layer is not found after ${qualifiedOp(node)} "${value}"` };
   }
 }
 

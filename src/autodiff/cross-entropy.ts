@@ -122,7 +122,7 @@ function drawTokens(o: TensorOps, logits: Value, seed: number): Value {
     dataType: INT64,
     attributes: { dtype: INT64, sample_size: 1, seed: { float: seed } },
   });
-  // Where logits are no numbers the draw is one past the end; the gradient is NaN then, whatever the token.
+  // Where logits are NaN the draw is one past the end; the gradient is NaN then, whatever the token.
   return o.reshape(o.where(o.equal(drawn, size), 0, drawn), [batch, length, 1]);
 }
 

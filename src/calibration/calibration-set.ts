@@ -119,7 +119,7 @@ async function joinDocuments(
   options: CalibrationSetOptions & { readonly leadingTokens: readonly number[] },
 ): Promise<JoinedDocuments> {
   const { leadingTokens, vocabularySize = Number.POSITIVE_INFINITY, documentEnd, signal } = options;
-  checkTokenIds(leadingTokens, { vocabularySize, place: 'what the tokenizer puts before a text' });
+  checkTokenIds(leadingTokens, { vocabularySize, place: 'the tokens that the tokenizer puts before a text' });
   const end = documentEnd === undefined ? [] : [documentEnd];
   const enough = options.selection === 'sample' ? Number.POSITIVE_INFINITY : options.windowCount * options.windowLength;
   const parts: ArrayLike<number>[] = [];

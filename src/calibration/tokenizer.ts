@@ -204,7 +204,7 @@ function boundGrowth<Part extends object>(part: Part, name: string): Part {
       const made = Reflect.apply(callable as () => string | string[], self, [text, ...options]);
       const [before, after] = [lettersOf(text), lettersOf(made)];
       if (after > MOST_GROWTH * before + LEAST_LIMIT)
-        throw new Error(`its ${name} makes ${after} letters of ${before}`);
+        throw new Error(`its ${name} turns ${before} characters into ${after}`);
       return made;
     },
   });
@@ -223,7 +223,7 @@ function withTimeLimit(limitTime: LimitTime): <T>(length: number, action: (attem
       leftMs -= ms;
       return value;
     } catch (cause) {
-      const said = `tokenizer.json describes no tokenizer that can be used: ${errorMessage(cause)}. Get the file again.`;
+      const said = `tokenizer.json cannot be used: ${errorMessage(cause)}. Get the file again.`;
       throw new ModelFormatError(said, { cause });
     }
   };

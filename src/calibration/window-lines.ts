@@ -47,7 +47,7 @@ export interface WindowLines {
  * Reads a windows file back.
  *
  * @param content All of the file; a last line without its end is left out.
- * @throws OptionError when the windows are another run's (saying in what they differ), or the file is no windows file.
+ * @throws OptionError when the windows are another run's (saying in what they differ), or the file is not a windows file.
  */
 export function parseWindowLines(
   content: string,

@@ -24,7 +24,7 @@ type Ask = ReturnType<typeof askWith>;
 /** Tasks to choose from, and the questions of each. */
 const TASKS: Readonly<Record<string, { readonly label: string; readonly questions: (ask: Ask) => Promise<string[]> }>> =
   {
-    describe: { label: 'see what a model is made of', questions: async (ask) => ['describe', await ask.model()] },
+    describe: { label: 'describe a model', questions: async (ask) => ['describe', await ask.model()] },
     prune: { label: 'make a model smaller', questions: askToPrune },
     quantize: {
       label: 'write a model in fewer bits',
@@ -42,34 +42,44 @@ const TASKS: Readonly<Record<string, { readonly label: string; readonly question
       },
     },
     eval: {
-      label: 'measure what a smaller model has lost',
+      label: 'measure the quality of a smaller model',
       async questions(ask) {
         const dense = await ask.model('The dense model?');
         const pruned = await ask.model('The smaller one?');
-        return ['eval', dense, pruned, '--text', await ask.text('A text that neither has seen?'), '--reference', dense];
+        return [
+          'eval',
+          dense,
+          pruned,
+          '--text',
+          await ask.text('A held-out text to measure on?'),
+          '--reference',
+          dense,
+        ];
       },
     },
     bench: {
-      label: 'measure how fast models are',
+      label: 'measure the speed of models',
       questions: async (ask) => ['bench', await ask.model('The dense model?'), await ask.model('The smaller one?')],
     },
   };
 
-const DTYPE_CHOICES = { q4: '4 bits a weight', q8: '8 bits a weight', fp16: 'half precision' };
+const DTYPE_CHOICES = { q4: '4 bits per weight', q8: '8 bits per weight', fp16: 'half precision' };
 const SPARSITIES = {
-  '20%': 'little is lost',
-  '30%': 'the usual trade',
-  '40%': 'much is lost; heal it',
+  '20%': 'little loss',
+  '30%': 'a common choice',
+  '40%': 'larger loss; heal it',
   '20%,30%,40%': 'all three, from one measurement of the model',
 };
 
 async function askToPrune(ask: Ask): Promise<string[]> {
   const model = await ask.model();
-  const sparsity = await ask.choice('How much shall go?', SPARSITIES);
+  const sparsity = await ask.choice('How much to remove?', SPARSITIES);
   const out = await ask.text('Where to?', `${lastPart(model)}-smaller`);
-  const text = await ask.optional('A .txt or .jsonl file like what it will read? (nothing: a bundled text)');
+  const text = await ask.optional(
+    'A calibration text (.txt, .jsonl) like the text that it will read? (empty: a bundled text)',
+  );
   const heals = await ask.yes(
-    'Train it afterwards on what the dense model predicts? It takes some times as long',
+    'Train it afterwards on the predictions of the dense model (distillation)? It takes several times as long',
     false,
   );
   const isDry = await ask.yes('Only estimate sizes and time?', false);
@@ -100,7 +110,7 @@ export async function askForCommand(prompts: Prompts, terminal: Terminal): Promi
     return args;
   } catch (error) {
     if (!(error instanceof Cancelled)) throw error;
-    prompts.outro('Nothing was done.');
+    prompts.outro('Cancelled.');
     return undefined;
   }
 }

@@ -11,7 +11,7 @@ import type { Colors } from './terminal.js';
 export const benchCommand: CommandRow<BenchmarkRequest, BenchmarkReport> = {
   name: 'bench',
   call: 'benchmark',
-  description: 'measure speed and memory, models side by side, each in a process of its own',
+  description: 'measure speed and memory of models, each in its own process',
   arguments: { '<models...>': 'folders, .onnx files, or names on the Hub; the others are compared with the first' },
   families: BENCH,
   examples: [
@@ -43,8 +43,8 @@ export function formatBenchmark(report: BenchmarkReport, colors: Colors): string
 }
 
 const ROWS: readonly { readonly name: string; readonly cell: (speed: ModelSpeed) => string }[] = [
-  { name: 'read, tokens/s', cell: ({ prefillTokensPerSecond }) => formatSpread(prefillTokensPerSecond) },
-  { name: 'write, tokens/s', cell: ({ decodeTokensPerSecond }) => formatSpread(decodeTokensPerSecond) },
+  { name: 'prefill, tokens/s', cell: ({ prefillTokensPerSecond }) => formatSpread(prefillTokensPerSecond) },
+  { name: 'decode, tokens/s', cell: ({ decodeTokensPerSecond }) => formatSpread(decodeTokensPerSecond) },
   { name: 'load', cell: ({ loadMs }) => formatDuration(loadMs.median) },
   { name: 'peak memory', cell: ({ peakMemoryBytes }) => formatBytes(peakMemoryBytes) },
   { name: 'file', cell: ({ fileBytes }) => formatBytes(fileBytes) },

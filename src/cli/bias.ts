@@ -15,7 +15,7 @@ export const biasCommand: CommandRow<BiasRequest, BiasResult> = {
   description: 'compare the cost of pruning on the calibration text and on another one, context by context',
   arguments: {
     '<dense>': 'the model that was pruned: a folder, an .onnx file, or org/name on the Hub',
-    '<pruned>': 'what became of it',
+    '<pruned>': 'the pruned model',
   },
   families: BIAS,
   examples: [
@@ -48,7 +48,7 @@ export function formatBias(bias: BiasResult, colors: Colors): string {
       [
         ...words('context'),
         ...numbers('of calibration', 'of text', 'lost there', 'share of the loss'),
-        ...words('telling tokens'),
+        ...words('characteristic tokens'),
       ],
       contexts.map((context, at) => [
         `${at + 1}${context.covered ? '' : ' !'}`,
@@ -59,7 +59,7 @@ export function formatBias(bias: BiasResult, colors: Colors): string {
         about(at),
       ]),
     ),
-    `Losses in nats a token; contexts marked ! are hardly covered by the calibration. ${formatPercent(shared)} of the text ` +
+    `Losses in nats per token; contexts marked ! are hardly covered by the calibration. ${formatPercent(shared)} of the text ` +
       `is in the calibration text too.\n`,
     ...(warnings.length === 0
       ? ['Nothing suspicious.\n']

@@ -56,7 +56,9 @@ function formatChoice(
     ),
     `Bits per byte of ${test ?? read}; first token after a prompt of ${promptLength} tokens.\n`,
     ...(test === undefined
-      ? [`${colors.yellow('note:')} models were made by the same text, which flatters them; --test names another\n`]
+      ? [
+          `${colors.yellow('note:')} the models were calibrated on this text, so that results are optimistic; --test names another\n`,
+        ]
       : []),
     `${colors.bold('Take')} ${chosen?.model ?? recommended}: ${why}.\n`,
   ].join('\n');

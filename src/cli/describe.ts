@@ -13,7 +13,7 @@ import type { Colors } from './terminal.js';
 export const describeCommand: CommandRow<DescribeRequest, ModelDescription> = {
   name: 'describe',
   call: 'describe',
-  description: 'show what a model is made of and which parts can be pruned',
+  description: 'show the parts of a model, and which can be pruned',
   arguments: { '<model>': 'a folder, an .onnx file, or org/name on the Hub' },
   families: DESCRIBE,
   examples: ['describe org/model', 'describe ./model', 'describe model.onnx --json'],
@@ -32,7 +32,7 @@ export function formatDescription(description: ModelDescription, colors: Colors)
       (embeddings === undefined ? '' : `reads embeddings, from ${embeddings} (not counted)\n`) +
       `hidden size ${description.hiddenSize}, vocabulary ${description.vocabularySize}\n` +
       `${formatCount(parameters.total)} parameters, ${formatCount(parameters.prunable)} prunable (${formatPercent(prunable)})\n` +
-      (perLayer === undefined ? '' : `per-layer embeddings: ${formatBytes(perLayer)}, which stay\n`),
+      (perLayer === undefined ? '' : `per-layer embeddings: ${formatBytes(perLayer)}, not pruned\n`),
     formatBlocks(description),
     ...groupUnrecognised(description.unrecognised).map(
       ({ name, first: { node, reason, nearest } }) =>

@@ -70,7 +70,7 @@ function put(request: Record<string, unknown>, path: string, value: unknown): vo
   let place = request;
   for (const [depth, part] of parts.entries()) {
     if (place[part] === false)
-      throw refusal(path, `has no effect with ${parts.slice(0, depth + 1).join('.')} left out; leave one of both out`);
+      throw refusal(path, `has no effect with ${parts.slice(0, depth + 1).join('.')} left out; leave one of them out`);
     if (typeof place[part] !== 'object') place[part] = {};
     place = place[part] as Record<string, unknown>;
   }

@@ -23,15 +23,15 @@ function formatRounding({ dtype, rounding }: DtypeReport): string[] {
   if (rounding === undefined) return [];
   const { learned, nearest, costRatio } = rounding;
   return [
-    `${dtype}: ${learned} of ${learned + nearest} maps make up for their errors; on held-out tokens the errors cost ${costRatio.toFixed(2)} times what rounding to the nearest levels costs.\n`,
+    `${dtype}: ${learned} of ${learned + nearest} linear layers were rounded with error feedback; on held-out tokens their error is ${costRatio.toFixed(2)} times that of rounding to nearest.\n`,
   ];
 }
 
 function formatCosts({ dtype, divergence }: DtypeReport): string[] {
   if (divergence === undefined) return [];
   const { pruning, quantising, nearest, windowCount } = divergence;
-  const beside = nearest === undefined ? '' : `; the nearest levels would add ${formatDivergence(nearest)}`;
+  const beside = nearest === undefined ? '' : `; rounding to nearest would add ${formatDivergence(nearest)}`;
   return [
-    `${dtype}: ${formatDivergence(pruning)} nats a token from the dense model by pruning, ${formatDivergence(quantising)} more by rounding, on ${windowCount} windows${beside}.\n`,
+    `${dtype}: divergence from the dense model ${formatDivergence(pruning)} nats per token by pruning, ${formatDivergence(quantising)} more by rounding, on ${windowCount} windows${beside}.\n`,
   ];
 }

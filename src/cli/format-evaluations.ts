@@ -43,7 +43,7 @@ const TABLES: readonly { readonly heading: string; readonly rowsOf: (evaluation:
       divergence.flatMap(
         (result): Cells => [
           [`${result.text}, KL divergence`, `${formatDivergence(result.klDivergence)} nats`],
-          [`${result.text}, same likeliest token`, formatAgreement(result)],
+          [`${result.text}, same top-1 token`, formatAgreement(result)],
         ],
       ),
   },

@@ -12,10 +12,10 @@ import type { Colors } from './terminal.js';
 export const healCommand: CommandRow<HealRequest, HealedFolder> = {
   name: 'heal',
   call: 'heal',
-  description: 'train a pruned model on what the dense one predicts',
+  description: 'train a pruned model on the predictions of the dense one (distillation)',
   arguments: {
     '<dense>': 'the model that was pruned: a folder, an .onnx file, or org/name on the Hub',
-    '<pruned>': 'what became of it',
+    '<pruned>': 'the pruned model',
   },
   families: HEAL,
   examples: [

@@ -79,5 +79,5 @@ function describeProtocol([dense]: readonly RungReport[], texts: readonly string
   if (dense === undefined || meanPerplexity(dense) === undefined)
     return 'The texts were read in windows of different lengths, so that their perplexities have no common mean.\n';
   const what = texts.length === 1 ? texts[0]! : `${texts.length} texts (their geometric mean)`;
-  return `Perplexity on ${what}. *: nothing smaller is better.\n`;
+  return `Perplexity on ${what}. *: Pareto-optimal.\n`;
 }

@@ -26,7 +26,7 @@ export function formatPlan(
     formatTable([...words('sparsity'), ...numbers(...columns)], sizes),
     ...results.flatMap(({ widths }) => (widths === undefined ? [] : [formatModules(widths)])),
     ...(first?.widths === undefined
-      ? ['Sizes are of an even choice; how much each block loses is decided by measuring.\n']
+      ? ['Sizes assume uniform pruning; a run measures how much to remove from each block.\n']
       : []),
     ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
     describeTime(plan, colors) + describeRoom(plan),
@@ -36,7 +36,7 @@ export function formatPlan(
 /** Memory and disk space of a run. */
 export function describeRoom({ memoryBytes, scratchBytes }: Pick<PrunePlan, 'memoryBytes' | 'scratchBytes'>): string {
   const disk =
-    scratchBytes === 0 ? '' : `, and up to ${formatBytes(scratchBytes)} of disk next to the output meanwhile`;
+    scratchBytes === 0 ? '' : `, and temporarily up to ${formatBytes(scratchBytes)} of disk next to the output`;
   return `It would take about ${formatBytes(memoryBytes)} of memory${disk}.\n`;
 }
 

@@ -68,7 +68,7 @@ export const pruneCommand: CommandRow<PruneCommandRequest, PruneResult | PrunePl
   check({ bench, ...request }) {
     resolveRequest(request);
     if (bench && request.dryRun)
-      throw refusal('bench', 'times what was written, and a dryRun writes nothing; leave one of both out');
+      throw refusal('bench', 'times the written model, and a dryRun writes none; leave one of them out');
   },
   async run(api, { bench, ...request }) {
     const [sparsity, ...others] = request.sparsity;
@@ -204,7 +204,7 @@ export function formatHealing(healing: HealingReport | undefined): string[] {
   const taken = Math.max(...curve.map(({ step }) => step));
   return [
     `Healed on ${windowCount} windows of ${windowLength} tokens: the divergence from the dense model went from ` +
-      `${formatDivergence(before)} to ${formatDivergence(after)} nats a token on held-out windows (step ${keptStep} of ${taken}${stopped ? ', cut off there' : ''}).\n`,
+      `${formatDivergence(before)} to ${formatDivergence(after)} nats per token on held-out windows (step ${keptStep} of ${taken}${stopped ? ', stopped there' : ''}).\n`,
   ];
 }
 

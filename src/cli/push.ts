@@ -12,8 +12,8 @@ export const pushCommand: CommandRow<PushRequest, PushedFolder> = {
   call: 'push',
   description: 'upload a result to the Hugging Face Hub',
   arguments: {
-    '<folder>': 'what prune, quantize, heal or apply wrote',
-    '<repo>': 'where it goes, such as me/model-30',
+    '<folder>': 'a folder that prune, quantize, heal or apply wrote',
+    '<repo>': 'repository on the Hub, such as me/model-30',
   },
   families: PUSH,
   examples: [

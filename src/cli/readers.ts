@@ -14,7 +14,7 @@ export const READERS: Readonly<Record<Reader, (text: string, previous: never) =>
   texts: collect,
 };
 
-/** `0.3` or `30%`. What is no fraction remains a text, which the option's row refuses; `130%` too, to be named as it was typed. */
+/** `0.3` or `30%`. What is not a fraction remains a text, which the option's row refuses; `130%` too, to be named as it was typed. */
 function parseFraction(text: string): number | string {
   const percent = text.endsWith('%');
   const value = parseNumber(percent ? text.slice(0, -1) : text);

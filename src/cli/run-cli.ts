@@ -120,9 +120,7 @@ const usage = (said: string): string =>
     .replace(/^option '(?:-\w, )?(--[\w-]+) (<[^']+>)' argument missing$/, '$1 is missing its value: $2')
     .replace(/^missing required argument '(.+)'$/, '<$1> is missing')
     .replace(/^unknown option '(--[\w-]+)'.*$/, (unknown, flag: string) =>
-      Object.hasOwn(REMOVED_FLAGS, flag)
-        ? `${flag} is no flag of this command any more: ${REMOVED_FLAGS[flag]}`
-        : unknown,
+      Object.hasOwn(REMOVED_FLAGS, flag) ? `${flag} was removed: ${REMOVED_FLAGS[flag]}` : unknown,
     );
 
 function oneLine(text: string): string {

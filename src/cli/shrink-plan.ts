@@ -22,7 +22,7 @@ export function formatShrinkPlan(plan: ShrinkPlan, colors: Colors): string {
         ['smallest possible', formatBytes(smallest.bytes)],
       ],
     ),
-    `What stays at the smallest: ${binds}.\n`,
+    `The smallest possible size consists of: ${binds}.\n`,
     ...sizes.map(formatSize),
     ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
     describeTime(plan, colors) + describeRoom(plan),

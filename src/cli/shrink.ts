@@ -29,7 +29,7 @@ interface ShrinkCommandRequest extends PlanShrinkRequest, Pick<ShrinkRequest, 'd
 export const shrinkCommand: CommandRow<ShrinkCommandRequest, ShrinkResult | ShrinkPlan> = {
   name: 'shrink',
   call: 'shrink',
-  description: 'make the best model of a size: fewer neurons, heads and bits, and a smaller vocabulary where asked',
+  description: 'fit a model into a size: fewer neurons, heads and bits, and on request a smaller vocabulary',
   arguments: { '<model>': 'a folder, an .onnx file, or org/name on the Hub' },
   families: PLAN_SHRINK,
   examples: [

@@ -13,7 +13,7 @@ import type { Colors } from './terminal.js';
 export const trimVocabularyCommand: CommandRow<TrimVocabularyRequest, TrimmedVocabulary> = {
   name: 'trim-vocabulary',
   call: 'trimVocabulary',
-  description: 'take tokens out of the vocabulary, by languages, rank or a list',
+  description: 'remove tokens from the vocabulary, by languages, rank or a list',
   arguments: { '<model>': 'a folder, an .onnx file, or org/name on the Hub' },
   families: TRIM_VOCABULARY,
   examples: [
@@ -73,6 +73,8 @@ const formatTables = ({ tables }: VocabularyReport): string =>
 export function formatCertificate({ certificate }: Pick<TrimmedVocabulary, 'certificate'>): string[] {
   if (certificate === undefined) return [];
   const { tokens, equal, gap } = certificate;
-  const found = equal ? 'have the same bits' : `are within ${gap.toExponential(1)} of their range`;
-  return [`Checked on ${tokens} tokens: logits of the tokens that stay ${found} as the original's.\n`];
+  const found = equal
+    ? 'equal those of the original bit for bit'
+    : `differ from those of the original by up to ${gap.toExponential(1)} of their range`;
+  return [`Checked on ${tokens} tokens: logits of the remaining tokens ${found}.\n`];
 }

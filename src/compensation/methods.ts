@@ -74,7 +74,8 @@ export const METHODS = {
   'o-fang': { ...obc, description: 'obc within function groups of neurons, blocks by their change', ...fang },
   auto: {
     ...obc,
-    description: 'obc priced by the divergence from the dense model, one threshold over all modules, repair of inputs',
+    description:
+      'obc with costs measured as divergence from the dense model; one threshold over all modules; repair of inputs',
     paper: 'this library: docs/methods.md',
     defaults: { ...obc.defaults, dampening: 0.1 },
     run: { allocation: 'global', metric: 'divergence', inputSteps: 3, generate: true },

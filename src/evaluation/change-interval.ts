@@ -51,6 +51,7 @@ export function intervalOfDifference(a: readonly WindowSum[], b: readonly Window
 
 /** `b - a`, window by window or item by item. @throws RangeError when they are not as many. */
 export function differences(a: readonly WindowSum[], b: readonly WindowSum[]): WindowSum[] {
-  if (a.length !== b.length) throw new RangeError(`${a.length} windows compared with ${b.length}; expected as many`);
+  if (a.length !== b.length)
+    throw new RangeError(`${a.length} windows compared with ${b.length}; expected the same number`);
   return b.map(({ sum, tokenCount }, at) => ({ sum: sum - a[at]!.sum, tokenCount }));
 }

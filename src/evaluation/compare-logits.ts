@@ -209,7 +209,7 @@ export function pickRows(
 
 /**
  * Farthest that logits lie from others, as a fraction of the others' range.
- * @returns Infinity when they differ in number or hold what is no finite number.
+ * @returns Infinity when they differ in number or hold what is not a finite number.
  */
 export function logitsGap(actual: Float32Array, expected: Float32Array): number {
   if (actual.length !== expected.length) return Number.POSITIVE_INFINITY;

@@ -92,8 +92,8 @@ function explain(cause: unknown, inputs: readonly ModelInput[]): never {
   const open = inputs.find(({ role, dims }) => role === 'past' && typeof dims.at(-1) !== 'number');
   if (!(cause instanceof EngineError) || open === undefined) throw cause;
   throw new EngineError(
-    `the cache "${open.name}" [${open.dims.join(', ')}] leaves the size of a head open, and the model does not run without it; ` +
-      `say it next to the model: head_dim in config.json, or head_size in genai_config.json (${cause.message})`,
+    `the cache "${open.name}" [${open.dims.join(', ')}] does not declare the head size, which the model needs; ` +
+      `set it next to the model: head_dim in config.json, or head_size in genai_config.json (${cause.message})`,
     { cause },
   );
 }

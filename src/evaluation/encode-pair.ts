@@ -34,7 +34,7 @@ export function encodePair(tokenizer: Tokenizer, pair: TextPair, addSpecialToken
   const tail = whole.slice(head.length);
   if (tail.length === 0) {
     throw new OptionError(
-      `the continuation ${JSON.stringify(pair.continuation)} has no tokens of its own behind its context; the tokenizer merges them`,
+      `the continuation ${JSON.stringify(pair.continuation)} has no tokens of its own after its context; the tokenizer merges them`,
     );
   }
   const begun = joinTokens([leading, head]);

@@ -20,7 +20,7 @@ export interface BiasInput {
   readonly contextOfToken: Int32Array;
 }
 
-/** Mean losses over some tokens, in nats a token. */
+/** Mean losses over some tokens, in nats per token. */
 export interface LossPair {
   /** Tokens scored. */
   readonly tokenCount: number;
@@ -106,8 +106,8 @@ function warnOfBias({ calibration, text, contexts, uncovered }: Omit<BiasFinding
   if (!isCertain || uncovered.lost < LOST_LIMIT || uncoveredGap < EXCESS_LIMIT * gap(calibration)) return [];
   const numbers = contexts.flatMap(({ covered }, context) => (covered ? [] : [context + 1]));
   return [
-    `${percent(uncovered.lost)} of what the text loses sits in contexts that make up ${percent(uncovered.text)} of it and ` +
-      `${percent(uncovered.calibration)} of the calibration (${numbers.join(', ')}): calibrate on text like it too`,
+    `${percent(uncovered.lost)} of the loss on the text is in contexts that hold ${percent(uncovered.text)} of its tokens and ` +
+      `${percent(uncovered.calibration)} of the calibration's (${numbers.join(', ')}): add text like it to the calibration`,
   ];
 }
 
@@ -116,7 +116,7 @@ function warnOfOverlap({ overlap }: Omit<BiasFindings, 'warnings'>): string[] {
   if (share < OVERLAP_LIMIT) return [];
   return [
     `${percent(share)} of the text is in the calibration text too (runs of ${overlap.passageLength} tokens or more): its ` +
-      'figures flatter the pruned model; evaluate on text that pruning has not seen',
+      'results are optimistic; evaluate on text that pruning has not read',
   ];
 }
 

@@ -83,7 +83,7 @@ export async function measurePerplexity(
   const negativeLogLikelihood = sum / tokenCount;
   if (!Number.isFinite(Math.exp(negativeLogLikelihood)))
     throw new NumericalError(
-      `the mean loss is ${negativeLogLikelihood} nats a token, too large for a perplexity; check the model's weights, or the file of scores`,
+      `the mean loss is ${negativeLogLikelihood} nats per token, too large for a perplexity; check the model's weights, or the file of scores`,
     );
   const protocol: PerplexityProtocol = {
     tokensSha256: await sha256OfTokens([tokens]),
@@ -163,7 +163,7 @@ async function scoreTogether(
 }
 
 /**
- * Perplexity on a text. Every window begins with what the tokenizer puts before a text, unless `leadingTokens` says otherwise.
+ * Perplexity on a text. Every window begins with the tokens that the tokenizer puts before a text, unless `leadingTokens` says otherwise.
  * @see measurePerplexity
  */
 export async function measureTextPerplexity(

@@ -51,7 +51,7 @@ export function formatScoreLines(run: number, scores: readonly { readonly index:
  *
  * @param content All of the file; a last line without its end is left out.
  * @returns undefined when there is no whole line.
- * @throws OptionError when it is no score file or a line of it is damaged, naming the line.
+ * @throws OptionError when it is not a score file or a line of it is damaged, naming the line.
  */
 export function parseScoreLines(content: string, place: string): ScoreLines | undefined {
   const whole = content.slice(0, content.lastIndexOf('\n') + 1);
@@ -89,7 +89,7 @@ function parseRuns(line: string, place: string): readonly ScoredRun[] {
     throw new OptionError(`${place} is of format ${JSON.stringify(format)}, expected ${FORMAT}; ${REMEDY}`);
   }
   const invalid = runs.findIndex((run) => !isRun(run));
-  if (invalid >= 0) throw new OptionError(`${place} line 1: runs[${invalid}] is no measurement; ${REMEDY}`);
+  if (invalid >= 0) throw new OptionError(`${place} line 1: runs[${invalid}] is not a measurement; ${REMEDY}`);
   return runs as readonly ScoredRun[];
 }
 
@@ -134,12 +134,12 @@ function parseScore(line: string, runs: readonly ScoredRun[], place: string): Sa
   const score = parseJsonLine(line, place);
   const run = Number.isSafeInteger(score.run) ? runs[Number(score.run)] : undefined;
   if (run === undefined || !isCount(score.index, score)) {
-    throw new OptionError(`${place} is no score: expected a run below ${runs.length} and an index; ${REMEDY}`);
+    throw new OptionError(`${place} is not a score: expected a run below ${runs.length} and an index; ${REMEDY}`);
   }
   const wrong = Object.entries(FIELDS.get(run.kind)!).find(([field, check]) => !check(score[field], score));
   if (wrong !== undefined)
     throw new OptionError(
-      `${place} is no score of a ${run.kind}: ${wrong[0]} is ${excerpt(score[wrong[0]])}; ${REMEDY}`,
+      `${place} is not a score of a ${run.kind}: ${wrong[0]} is ${excerpt(score[wrong[0]])}; ${REMEDY}`,
     );
   return score as unknown as SavedScore;
 }

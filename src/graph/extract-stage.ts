@@ -43,7 +43,7 @@ export function extractStage(
 
 /**
  * Values besides the hidden state that later stages read, by the stage that makes them: rotary tables, masks, sizes. What is
- * only returned (hidden states of some blocks, for another model) is no part of the way to the logits.
+ * only returned (hidden states of some blocks, for another model) is not a part of the way to the logits.
  */
 export function carriedValues(index: GraphIndex, partition: Partition): readonly (readonly string[])[] {
   const carried = partition.stages.map(() => new Set<string>());

@@ -80,7 +80,7 @@ export function readModelInputs(graph: GraphProto): ModelInput[] {
   const embeddings = findEmbeddingInput(declared);
   if (embeddings !== undefined) {
     throw new UnsupportedModelError(
-      `the model reads "${embeddings.name}" in place of token ids; put its embedding model in front by joinEmbedding`,
+      `the model reads "${embeddings.name}" in place of token ids; join its embedding model by joinEmbedding`,
     );
   }
   const inputs = declared.map((info) => readInput(info, graph));
@@ -96,12 +96,12 @@ function readInput(info: ValueInfoProto, graph: GraphProto): ModelInput {
   const role = ROLES.find(({ pattern }) => pattern.test(info.name))?.role;
   if (PAGED.test(info.name)) {
     throw new UnsupportedModelError(
-      `input "${info.name}" belongs to a cache in pages, which cannot be fed yet; export the model with a cache of past keys and values, one for each block`,
+      `input "${info.name}" belongs to a paged KV cache, which is not supported yet; export the model with a cache of past keys and values, one for each block`,
     );
   }
   if (role === undefined || info.type?.value.case !== 'tensorType') {
     throw new UnsupportedModelError(
-      `input "${info.name}" is not one that is known of text decoders: token ids, masks, positions and caches that grow; export a plain text decoder, models with images, audio or caches of a fixed size cannot be pruned yet`,
+      `input "${info.name}" is not a known input of text decoders: token ids, masks, positions and caches that grow; export a plain text decoder, models with images, audio or caches of a fixed size cannot be pruned yet`,
     );
   }
   const { elemType, shape } = info.type.value.value;
@@ -122,7 +122,7 @@ function readInput(info: ValueInfoProto, graph: GraphProto): ModelInput {
   }
   if (role === 'state' && dims.slice(1).some((dim) => typeof dim !== 'number')) {
     throw new UnsupportedModelError(
-      `input "${info.name}" carries a state of dims [${dims}]; expected [batch, ...] with sizes in numbers behind the batch: export it with fixed sizes`,
+      `input "${info.name}" carries a state of dims [${dims}]; expected [batch, ...] with fixed sizes after the batch: export it with fixed sizes`,
     );
   }
   return {

@@ -142,7 +142,7 @@ function renameNode(node: NodeProto, { rename, name }: Renaming): NodeProto {
   return Object.assign(create(NodeProtoSchema), node, renamed);
 }
 
-/** Declaration of a graph's value, with the element type 0 for one that is no tensor. */
+/** Declaration of a graph's value, with the element type 0 for one that is not a tensor. */
 export function declared({ name, type }: ValueInfoProto): DeclaredTensor {
   const tensor = type?.value.case === 'tensorType' ? type.value.value : undefined;
   const dims = (tensor?.shape?.dim ?? []).map(({ value }) =>

@@ -33,7 +33,7 @@ export function convertNodesToSingle(nodes: readonly NodeProto[]): void {
   }
 }
 
-/** Element type of an input or output; 0 for what is no tensor. */
+/** Element type of an input or output; 0 for what is not a tensor. */
 export const typeOf = ({ type }: ValueInfoProto): number =>
   type?.value.case === 'tensorType' ? type.value.value.elemType : 0;
 

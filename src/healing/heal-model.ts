@@ -25,7 +25,7 @@ export interface HealingReport {
   readonly learningRate: number;
   /** Times that the rate was halved, since the first score rose or the loss had left the road. */
   readonly halvings: number;
-  /** KL(dense || pruned) in nats a token on the held-out windows, before and after. */
+  /** KL(dense || pruned) in nats per token on the held-out windows, before and after. */
   readonly divergence: { readonly before: number; readonly after: number };
   /** Steps after which the weights are those that were kept; 0: nothing was better than the pruned model as it was. */
   readonly keptStep: number;
@@ -90,7 +90,7 @@ async function takeSaved(request: HealingRequest): Promise<Healed> {
   const { from } = request;
   if (from === undefined)
     throw new OptionError(
-      'there is no state of healing to stop at: no earlier run of the same request kept one. Resume it without stopHealing',
+      'there is no healing checkpoint to stop at: no earlier run of the same request wrote one. Resume it without stopHealing',
       { option: 'stopHealing' },
     );
   const groups = groupTrained(request);

@@ -47,7 +47,7 @@ const limitOf = ({ curve }: TrainingFacts): number => DIVERGED.factor * curve[0]
 /**
  * Trains until the windows are used up or the held-out ones no longer profit. The best state is that of lowest divergence on
  * those; it is the start's where no step was better. Where the first score is clearly above the start's, or training would end
- * without a better step, it begins again at half the rate. Where the loss is no number or grows again and again at half the rate, training ends there.
+ * without a better step, it begins again at half the rate. Where the loss is NaN or grows again and again at half the rate, training ends there.
  * @param from Facts to resume from, with the stores as they were then; absent: from the start.
  * @throws NumericalError when that happens and the best state is the start's.
  */
@@ -130,7 +130,7 @@ interface StepPlace {
   readonly facts: TrainingFacts;
 }
 
-/** One step of the optimiser, unless the gradient is no number or the weights have left the road. */
+/** One step of the optimiser, unless the gradient is NaN or the weights have left the road. */
 async function takeStep(training: Training, { step, stepCount, facts }: StepPlace) {
   const { steps, groups, stores, learningRate } = training;
   const batches = steps[(step - 1) % steps.length]!;

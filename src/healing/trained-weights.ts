@@ -23,10 +23,10 @@ export interface TrainedWeight {
 
 /** Trained weights of a block, by name. */
 export const TRAINED = {
-  all: { description: 'all maps, gains and biases of the blocks', fits: () => true },
-  ffn: { description: 'the maps of FFNs and experts, and their biases', fits: ({ inFfn }) => inFfn },
+  all: { description: 'all linear layers, norm scales and biases of the blocks', fits: () => true },
+  ffn: { description: 'the linear layers of FFNs and experts, and their biases', fits: ({ inFfn }) => inFfn },
   outputs: {
-    description: 'the maps out of FFNs, experts and attentions, gains and biases',
+    description: 'the output layers of FFNs, experts and attention, norm scales and biases',
     fits: ({ isOutput, form }) => isOutput || form !== 'matrix',
   },
 } as const satisfies Record<string, TrainedRow>;
@@ -110,7 +110,7 @@ function valuesWithGradient(
 /** The operators that pick experts' weights from their stack. */
 const GATHERS: ReadonlySet<string> = new Set(['Gather', 'GatherND']);
 
-/** A table that tokens pick from is no parameter, unless it holds experts. */
+/** A table that tokens pick from is not a parameter, unless it holds experts. */
 const gatheredParameters = ({ opType, input: [table = ''] }: NodeProto, { weights }: Experts) =>
   GATHERS.has(opType) && weights.has(table) ? ({ 0: 'matrix' } as const) : {};
 

@@ -32,31 +32,31 @@ const overTokens = (sums: Float64Array, { tokens }: ExpertStatistics): Float64Ar
 /** Every score of experts by name; a new one is a new row. */
 export const EXPERT_SCORES = {
   removal: {
-    description: 'what the output loses, in the metric, once the router sends its tokens to the others',
+    description: 'error of the output, in the metric, once the router sends its tokens to the other experts',
     paper: 'this library: docs/methods.md',
     isMeasuredAnew: true,
     score: credibleCosts,
   },
   reap: {
-    description: "mean of the router's share times the length of what the expert makes",
+    description: "mean of the routing weight times the norm of the expert's output",
     paper: 'REAP: Lasby et al., arXiv 2510.13999',
     isMeasuredAnew: false,
     score: (statistics) => overTokens(statistics.gatedNorms, statistics),
   },
   man: {
-    description: 'mean length of what the expert makes',
+    description: "mean norm of the expert's output",
     paper: 'MAN: arXiv 2606.15716',
     isMeasuredAnew: false,
     score: (statistics) => overTokens(statistics.norms, statistics),
   },
   msan: {
-    description: 'mean squared length of what the expert makes',
+    description: "mean squared norm of the expert's output",
     paper: 'MSAN: arXiv 2606.15716',
     isMeasuredAnew: false,
     score: (statistics) => overTokens(statistics.squares, statistics),
   },
   frequency: {
-    description: 'tokens that go to the expert',
+    description: 'tokens that are routed to the expert',
     paper: 'none',
     isMeasuredAnew: false,
     score: ({ tokens }) => tokens,

@@ -37,7 +37,7 @@ export async function weightInMetric(
   const copy = () => curvature.slice();
   const matrix = { size: outputCount, copy, unit: mean, dampening: FLOOR, multiply };
   const { lower, dampening } = await factoriseDampened(matrix);
-  const raised = `floor under the curvature of ${outputCount} outputs raised from ${FLOOR} to ${dampening}: few tokens, or much alike`;
+  const raised = `dampening of the curvature of ${outputCount} outputs raised from ${FLOOR} to ${dampening}: few tokens, or very similar ones`;
   // (W' L)' = L' W = R W: rows of W' times columns of L, in the weight's own precision.
   const single = new Float32Array(lower);
   const factor = transposeMatrix(single, outputCount, outputCount);

@@ -78,7 +78,7 @@ function factoriseBlock(matrix: Entries, { size, start, end, smallestPivots }: F
 function notPositiveDefinite(pivot: number, size: number, value: number): NumericalError {
   return new NumericalError(
     `a ${size} x ${size} matrix is not positive definite: pivot ${pivot} is ${value} and must be above zero. Its channel ` +
-      'is a combination of others on the calibration tokens, or was never excited: raise the dampening or use more tokens.',
+      'is a combination of others on the calibration tokens, or is zero on all of them: raise the dampening or use more tokens.',
   );
 }
 

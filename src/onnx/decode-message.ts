@@ -21,7 +21,7 @@ export function decodeMessage<D extends DescMessage>(
     return fromBinary(schema, bytes);
   } catch (cause) {
     const said = cause instanceof Error ? cause.message : String(cause);
-    throw new ModelFormatError(`${where} is no readable ${schema.name}: ${said}. Get the file again.`, { cause });
+    throw new ModelFormatError(`${where} is not a readable ${schema.name}: ${said}. Get the file again.`, { cause });
   }
 }
 
@@ -83,7 +83,7 @@ const FIXED_WIDTHS: Readonly<Partial<Record<WireType, number>>> = {
   [WireType.LengthDelimited]: 1,
 };
 
-/** Scalars that are no varints. */
+/** Scalars that are not varints. */
 const SCALAR_WIRE_TYPES: Readonly<Partial<Record<ScalarType, WireType>>> = {
   [ScalarType.FLOAT]: WireType.Bit32,
   [ScalarType.FIXED32]: WireType.Bit32,

@@ -26,10 +26,10 @@ export function createExternalDataReader(folder: SourceFolder): ExternalDataRead
     const fail = (what: string) =>
       new ModelFormatError(`Tensor "${tensor.name}" has its elements in "${location}" of ${folder.name}, but ${what}`);
     const file = normaliseRelativePath(location);
-    if (file === undefined) throw fail('that is no path inside the folder. Only files next to the model are read.');
+    if (file === undefined) throw fail('that is not a path inside the folder. Only files next to the model are read.');
     const offset = parseCount(entries.get('offset') ?? '0');
     const length = parseCount(entries.get('length') ?? `${byteLength}`);
-    if (offset === undefined) throw fail(`its offset "${entries.get('offset')}" is no number of bytes.`);
+    if (offset === undefined) throw fail(`its offset "${entries.get('offset')}" is not a number of bytes.`);
     if (length !== byteLength) {
       throw fail(`its length "${entries.get('length')}" is not the ${byteLength} bytes of its shape and type.`);
     }
@@ -37,7 +37,7 @@ export function createExternalDataReader(folder: SourceFolder): ExternalDataRead
     const source = await opened.get(file)!;
     if (source === undefined) throw fail('there is no such file. Put it next to the model file.');
     if (offset + length > source.byteLength) {
-      throw fail(`bytes ${offset} to ${offset + length} leave its ${source.byteLength} bytes. Get the file again.`);
+      throw fail(`bytes ${offset} to ${offset + length} exceed its ${source.byteLength} bytes. Get the file again.`);
     }
     return { file, source, offset };
   };

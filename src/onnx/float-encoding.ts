@@ -53,7 +53,7 @@ export function decodeFloats(dataType: number, bytes: Uint8Array<ArrayBuffer>): 
   const codec = codecOf(dataType);
   if (bytes.byteLength % codec.bytesPerElement !== 0) {
     throw new ModelFormatError(
-      `${bytes.byteLength} bytes are no whole number of ${findDataType(dataType)?.name} elements (${codec.bytesPerElement} bytes each)`,
+      `${bytes.byteLength} bytes are not a whole number of ${findDataType(dataType)?.name} elements (${codec.bytesPerElement} bytes each)`,
     );
   }
   return codec.decode(bytes);
@@ -107,7 +107,7 @@ function sixteenBit(overflow: number, toBits: (x: number) => number, fromBits: (
     },
     encode(values) {
       const { buffer, byteOffset, length } = roundToOdd(values);
-      // Signed: an unsigned number of 32 bits is no small integer to V8.
+      // Signed: an unsigned number of 32 bits is not a small integer to V8.
       const bits = new Int32Array(buffer, byteOffset, length);
       const words = new Uint16Array(values.length);
       for (let i = 0; i < words.length; i++) words[i] = fromBits(bits[i]!);

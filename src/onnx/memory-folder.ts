@@ -9,7 +9,7 @@ export function bytesSource(name: string, bytes: Uint8Array): ByteSource {
     byteLength: bytes.byteLength,
     async read(offset, length) {
       if (!(offset >= 0 && length >= 0 && offset + length <= bytes.byteLength)) {
-        throw new ModelFormatError(`${name}: ${length} bytes from ${offset} leave its ${bytes.byteLength} bytes.`);
+        throw new ModelFormatError(`${name}: ${length} bytes from ${offset} exceed its ${bytes.byteLength} bytes.`);
       }
       return new Uint8Array(bytes.subarray(offset, offset + length));
     },

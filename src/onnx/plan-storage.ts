@@ -102,7 +102,7 @@ function target(storage: ModelStorage | undefined, { modelFile, choice }: Storag
   const external = typeof choice === 'object' ? choice.external : undefined;
   const wanted = external?.location ?? sourceName ?? `${modelFile}_data`;
   const location = normaliseRelativePath(wanted);
-  if (location === undefined) throw new ModelFormatError(`"${wanted}" is no file name inside the model's folder.`);
+  if (location === undefined) throw new ModelFormatError(`"${wanted}" is not a file name inside the model's folder.`);
   const thresholds = {
     inline: Infinity,
     source: fromSource?.thresholdBytes ?? Infinity,

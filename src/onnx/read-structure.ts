@@ -46,7 +46,7 @@ const RAW_LAYOUT_FIELDS: readonly number[] = [TENSOR.rawData.number, TENSOR.floa
 /**
  * Reads all of a model but the payloads of its large initializers. Protobuf allows a message to come in pieces that
  * are concatenated, so what is left after taking the initializers out is decoded as it is.
- * @throws ModelFormatError when the bytes are no ONNX model.
+ * @throws ModelFormatError when the bytes are not an ONNX model.
  */
 export async function readStructure(source: ByteSource): Promise<ModelStructure> {
   const buffered = readAhead(source);
@@ -54,10 +54,10 @@ export async function readStructure(source: ByteSource): Promise<ModelStructure>
   const model = await takeOut(buffered, [{ start: 0, end: source.byteLength }], isMessage(MODEL_GRAPH));
   const graph = await takeOut(buffered, model.taken, isMessage(GRAPH_INITIALIZER));
   const proto = decodeMessage(ModelProtoSchema, await readRanges(source, model.rest, budget), source.name);
-  if (model.taken.length === 0) throw new ModelFormatError(`${source.name} is no ONNX model: it has no graph.`);
+  if (model.taken.length === 0) throw new ModelFormatError(`${source.name} is not an ONNX model: it has no graph.`);
   if (proto.opsetImport.length === 0) {
     throw new ModelFormatError(
-      `${source.name} is no complete ONNX model: it imports no operator set. Get the file again.`,
+      `${source.name} is not a complete ONNX model: it imports no operator set. Get the file again.`,
     );
   }
   const graphBytes = await readRanges(source, graph.rest, budget);

@@ -22,7 +22,7 @@ export function refuseNames({ graph, functions }: ModelProto, modelName: string)
 }
 
 const refuse = (modelName: string, what: string): ModelFormatError =>
-  new ModelFormatError(`${modelName} ${what}, which no sound model does. Export the model again.`);
+  new ModelFormatError(`${modelName} ${what}, which no valid model does. Export the model again.`);
 
 /** Nodes of the graph, of its subgraphs and of functions, each list with names of its own. */
 function* listsOfNodes(graph: GraphProto | undefined, functions: readonly FunctionProto[]) {

@@ -109,9 +109,9 @@ function parseHeader(bytes: Uint8Array, broken: (what: string) => Error): Record
     if (typeof parsed === 'object' && parsed !== null && !Array.isArray(parsed))
       return parsed as Record<string, unknown>;
   } catch {
-    throw broken('its header is no JSON');
+    throw broken('its header is not JSON');
   }
-  throw broken('its header is no JSON object');
+  throw broken('its header is not a JSON object');
 }
 
 function checkEntry(entry: unknown, broken: (what: string) => Error) {

@@ -140,7 +140,7 @@ async function copyWeight(handle: TensorHandle, sink: ByteSink, step: Step): Pro
     const bytes = await handle.read({ offset, length });
     // The length is in the file already.
     if (bytes.byteLength !== length) {
-      throw new ModelFormatError(`A weight gave ${bytes.byteLength} bytes where ${length} were asked for.`);
+      throw new ModelFormatError(`A weight returned ${bytes.byteLength} bytes where ${length} were requested.`);
     }
     await sink.write(bytes);
     step(bytes.byteLength);

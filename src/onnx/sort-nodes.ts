@@ -23,7 +23,7 @@ export function sortNodes(graph: GraphProto, modelName: string): void {
       if (missing === undefined) sorted.add(open.pop()!);
       else if (isOpen.has(missing)) {
         throw new ModelFormatError(
-          `${modelName}: node "${missing.name || missing.output[0]}" waits for its own result. Export the model again.`,
+          `${modelName}: node "${missing.name || missing.output[0]}" depends on its own output. Export the model again.`,
         );
       } else {
         open.push(missing);

@@ -78,7 +78,7 @@ export function expectedByteLength(shape: TensorShape): number {
   if (type === undefined) throw new ModelFormatError(`Data type ${shape.dataType} is not known to this library.`);
   const byteLength = tensorByteLength(type, shape.dims);
   if (shape.dims.some((dim) => !Number.isSafeInteger(dim) || dim < 0) || !Number.isSafeInteger(byteLength)) {
-    throw new ModelFormatError(`[${shape.dims.join(', ')}] is no possible shape of a tensor.`);
+    throw new ModelFormatError(`[${shape.dims.join(', ')}] is not a valid shape of a tensor.`);
   }
   return byteLength;
 }

@@ -4,7 +4,7 @@ import { pointwise } from './elementwise.js';
 import type { RuleContext } from './gradient-rule.js';
 import { byOpenRule, type Family, missing } from './operator.js';
 
-const UNWRITTEN = pointwise(missing('its derivative is not written down yet'));
+const UNWRITTEN = pointwise(missing('its derivative is not implemented yet'));
 
 /** Activation functions, element by element: dx = g y'(x). A bias of a fused one is one more operand. */
 export const ACTIVATIONS = {

@@ -89,7 +89,7 @@ const alongStandard = fromOutput(
 );
 
 /** A fused attention that decoders in pages or patterns have: told from an FFN, and no more. */
-const unread = missing('its operands are not read yet');
+const unread = missing('its inputs are not supported yet');
 const OTHER = { ...PLAIN, axis: unread, tokens: { causal: 'no' }, gradient: unread } as const;
 
 /**

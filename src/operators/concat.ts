@@ -17,7 +17,7 @@ const joinedAxis: AxisRule = (site) => {
 const splitAxis: AxisRule = (site) => {
   const [input = ''] = site.node.input;
   const along = positiveAxis(intAttribute(site.node, 'axis', 0), site.dims(input).length);
-  if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels arrive at split sizes');
+  if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels are used as split sizes');
   return joined(
     site,
     along,
@@ -109,7 +109,7 @@ export const CONCATS = {
   /** y = x with a border: dx = g without it. */
   Pad: {
     ...PLAIN,
-    axis: missing('borders are not told from channels'),
+    axis: missing('padding cannot be told from channels'),
     tokens: 'moves',
     gradient: (c) => {
       const { dims } = c.input(0);

@@ -23,7 +23,7 @@ export const sharedAxis: AxisRule = (site) => {
 
 /** Input 0 and output 0 have equal dims and share every axis. */
 export const sameShape: AxisRule = (site) => {
-  if (site.slot !== 0) throw new TraceStop(`channels arrive at ${site.side} ${site.slot}`);
+  if (site.slot !== 0) throw new TraceStop(`channels reach ${site.side} ${site.slot}`);
   return toOther(site, site.label.axis);
 };
 
@@ -117,7 +117,7 @@ export const ELEMENTWISE = {
     gradient: 'zero',
     weight: 'unpacked',
   },
-  Mod: pointwise(missing('a remainder jumps, and no decoder is known to need one on the way of gradients')),
+  Mod: pointwise(missing('Mod has no useful derivative, and no known decoder needs its gradient')),
   And: steps,
   Or: steps,
   Xor: steps,

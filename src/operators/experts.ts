@@ -103,13 +103,13 @@ function packedMaps(c: LoweringContext): ExpertMaps {
   };
 }
 
-const THIRD_MAP = 'its experts have a third map of their own.';
+const THIRD_MAP = 'its experts have a third linear layer (fc3).';
 
 const mixPackedExperts: Lowering = (c) => {
-  if (c.has(14)) throw unsupported(c.node, 'it gets the weights of experts apart from their scores.');
+  if (c.has(14)) throw unsupported(c.node, 'its routing weights are an input of their own (router_weights).');
   // ONNX Runtime's kernel for the CPU scales them to a sum of 1 all the same, others do not.
   if (intAttribute(c.node, 'normalize_routing_weights', 0) !== 1)
-    throw unsupported(c.node, 'the weights of its experts are not scaled to a sum of 1.');
+    throw unsupported(c.node, 'its routing weights do not sum to 1 (normalize_routing_weights is 0).');
   return mixExperts(c);
 };
 
@@ -154,7 +154,7 @@ function unpackExperts(c: LoweringContext, { weight, scales, zeroPoints }: Packe
 
 const experts = (gradient: Gradient, parameters: Operator['parameters'] = {}): Operator => ({
   ...PLAIN,
-  axis: missing('experts and their neurons are found by the mixture as a whole'),
+  axis: missing('experts and their neurons are detected as one mixture'),
   tokens: 'experts',
   gradient,
   parameters,
@@ -182,7 +182,7 @@ export interface ExpertTensors {
   readonly secondScales: string | undefined;
   /** Packed codes; the others are floats. */
   readonly codes: readonly string[];
-  /** Scales and zero points, which are no parameters. */
+  /** Scales and zero points, which are not parameters. */
   readonly scales: readonly string[];
   /** Weights in one element of the codes. */
   readonly perCode: number;
@@ -242,7 +242,7 @@ export function neuronAxes(
   const [second, scales, zeroPoints, third] = [slots.second, slots.scales, slots.zeroPoints, slots.third].map(
     (slot) => node.input[slot] ?? '',
   ) as [string, string, string, string];
-  if (third !== '') return { reason: 'its experts have a third map of their own' };
+  if (third !== '') return { reason: 'its experts have a third linear layer (fc3)' };
   if (!['', 'int'].includes(textAttribute(node, 'quant_type')))
     return { reason: `its weights are "${textAttribute(node, 'quant_type')}"` };
   const bits = node.opType === 'QMoE' ? intAttribute(node, 'expert_weight_bits', 4) : undefined;
@@ -253,12 +253,12 @@ export function neuronAxes(
   const isPacked = blocks > 1 && zeroPoints !== '';
   const unitSize = blocks > 1 ? blockSize * (isPacked ? perElement : 1) : perElement;
   if (neuronCount % unitSize !== 0)
-    return { reason: `its ${neuronCount} neurons are no whole runs of ${unitSize}, which share a byte or a scale` };
+    return { reason: `its ${neuronCount} neurons are not whole runs of ${unitSize}, which share a byte or a scale` };
   const isGated = textAttribute(node, 'activation_type') === 'swiglu';
   const fusion = intAttribute(node, 'swiglu_fusion', 0);
   const activation = textAttribute(node, 'activation_type') || 'relu';
   if (!isGated && !ACTIVATIONS.has(activation)) return { reason: `its activation is "${activation}"` };
-  if (isGated && fusion === 0) return { reason: 'its gates are no rows of the first map' };
+  if (isGated && fusion === 0) return { reason: 'its gates are not rows of the first linear layer' };
   const neuronOfRow = (row: number) => (isGated && fusion === 1 ? Math.floor(row / 2) : row % neuronCount);
   const unitOf = (neuron: number) => Math.floor(neuron / unitSize);
   const labels = new Map<string, AxisLabel>();
@@ -328,7 +328,7 @@ function routingShares(c: LoweringContext): Value {
   const { o } = c;
   const scores = c.input(1);
   const [tokens = 1, experts = 1] = scores.dims;
-  if (intAttribute(c.node, 'use_sparse_mixer', 0) === 1) throw unsupported(c.node, 'it mixes sparsely.');
+  if (intAttribute(c.node, 'use_sparse_mixer', 0) === 1) throw unsupported(c.node, 'use_sparse_mixer is set.');
   const better = o.greater(o.reshape(scores, [tokens, 1, experts]), o.reshape(scores, [tokens, experts, 1]));
   const isChosen = o.less(o.sum(o.cast(better, FLOAT32), [2], false), intAttribute(c.node, 'k', 1));
   if (intAttribute(c.node, 'normalize_routing_weights', 0) === 1) return o.softmax(o.where(isChosen, scores, LOWEST));

@@ -8,7 +8,7 @@ import { byOpenRule, type Family, missing, type Operator, PLAIN } from './operat
 /** Gather: other axes carry over; along the gathered axis constant indices pick positions. */
 const alongGather: AxisRule = (site) => {
   const [table = '', indices = ''] = site.node.input;
-  if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels arrive at gather indices');
+  if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels are used as gather indices');
   const dims = site.dims(table);
   const along = positiveAxis(intAttribute(site.node, 'axis', 0), dims.length);
   const indexRank = site.dims(indices).length;
@@ -29,7 +29,7 @@ const alongGather: AxisRule = (site) => {
 
 /** GatherND by one constant index each: a Gather along the first axis. Channels must lie on another one. */
 const behindFirst: AxisRule = (site) => {
-  if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels arrive at gather indices');
+  if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels are used as gather indices');
   const indexDims = site.dims(site.node.input[1] ?? '');
   if (intAttribute(site.node, 'batch_dims', 0) !== 0 || indexDims.at(-1) !== 1) {
     throw new TraceStop('elements are gathered by more than one index each');
@@ -44,7 +44,7 @@ const behindFirst: AxisRule = (site) => {
 const besideFirst: AxisRule = ({ node, side, slot, label, dims }) => {
   const [data = '', indices = '', updates = ''] = node.input;
   const indexDims = dims(indices);
-  if (side === 'input' && slot === 1) throw new TraceStop('channels arrive at scatter indices');
+  if (side === 'input' && slot === 1) throw new TraceStop('channels are used as scatter indices');
   if (indexDims.at(-1) !== 1) throw new TraceStop('elements are scattered by more than one index each');
   const shift = indexDims.length - 2;
   const axis = label.axis - (side === 'input' && slot === 2 ? shift : 0);

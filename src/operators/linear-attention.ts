@@ -72,7 +72,7 @@ const alongRuns = (site: RuleSite) => {
   const [x = '', scale = ''] = site.node.input;
   const dims = site.dims(x);
   const { axis, codes } = site.label;
-  if (site.side === 'input' && site.slot === 1) throw new TraceStop('channels arrive at the scales of a norm');
+  if (site.side === 'input' && site.slot === 1) throw new TraceStop('channels are used as the scales of a norm');
   if (axis === positiveAxis(-1, dims.length)) {
     const size = site.dims(scale)[0] ?? 1;
     const runs = codes.length / size;

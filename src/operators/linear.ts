@@ -39,7 +39,7 @@ const alongGemm: AxisRule = (site) => {
 /** Einsum: an axis goes wherever its letter does; a letter that is summed away needs a weight on the other side. */
 const alongEquation: AxisRule = (site) => {
   const { equation, terms, result } = readEquation(site.node);
-  if (equation.includes('.')) throw new TraceStop(`the equation "${equation}" is not spelled out`);
+  if (equation.includes('.')) throw new TraceStop(`the equation "${equation}" has an ellipsis`);
   const letter = (site.side === 'output' ? result : terms[site.slot])?.[site.label.axis];
   if (letter === undefined) throw new TraceStop(`the equation "${equation}" does not fit its operands`);
   const { codes } = site.label;

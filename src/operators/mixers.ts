@@ -85,7 +85,7 @@ const convolution = mixer(
 
 const unwritten = mixer(
   missing('its weights hold all gates together'),
-  missing('its recurrence is not written out yet'),
+  missing('its recurrence is not implemented yet'),
 );
 
 /** Convolutions and recurrences. */

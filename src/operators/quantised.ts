@@ -16,7 +16,7 @@ const unpackAndMultiply: Lowering = (c) => {
   return [c.has(5) ? c.o.add(y, c.input(5)) : y];
 };
 
-const NO_GRADIENT = missing('its packed weight is not unpacked yet');
+const NO_GRADIENT = missing('unpacking its weight is not implemented yet');
 
 const quantised = (bits: string, gradient: Gradient = NO_GRADIENT): Operator => ({
   ...PLAIN,

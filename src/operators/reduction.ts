@@ -6,7 +6,7 @@ import { type Family, type Operator, PLAIN } from './operator.js';
 
 /** Axes that are not reduced carry over. */
 const outsideReduced: AxisRule = (site) => {
-  if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels arrive at reduction axes');
+  if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels are used as reduction axes');
   const rank = site.dims(site.node.input[0] ?? '').length;
   const given = intsAttribute(site.node, 'axes') ?? (site.node.input[1] ? site.ints(site.node.input[1]) : []);
   const axes = (given.length > 0 ? given : Array.from({ length: rank }, (_, axis) => axis)).map((axis) =>

@@ -32,7 +32,7 @@ const permuted: AxisRule = (site) => {
  */
 const sameOrder: AxisRule = (site) => {
   const [input = '', output = ''] = [site.node.input[0], site.node.output[0]];
-  if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels arrive at a shape');
+  if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels are used as a shape');
   const [from, to] = site.side === 'input' ? [input, output] : [output, input];
   const varying = carryCodes(site.dims(from), site.label, site.dims(to));
   if (varying.length === 1) return toOther(site, varying[0]!.axis, varying[0]!.codes);
@@ -134,7 +134,7 @@ function axisBeforeInsertion(axis: number, inserted: readonly number[]): number 
 /** Expand: aligned from the right; an axis that is blown up from 1 carries nothing back. */
 const fromRight: AxisRule = (site) => {
   const [input = '', output = ''] = [site.node.input[0], site.node.output[0]];
-  if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels arrive at a shape');
+  if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels are used as a shape');
   const shift = site.dims(output).length - site.dims(input).length;
   const { axis } = site.label;
   if (site.side === 'input') return toOther(site, axis + shift);

@@ -10,7 +10,7 @@ const readEpsilon = (node: NodeProto): number => floatAttribute(node, 'epsilon',
 /** The norm `op` of the sum of inputs 0 and 1, by the inputs with scale and shift, and the one with a bias of the sum. */
 const residualNorm = (op: string, scale: readonly number[], bias: number): Operator => ({
   ...PLAIN,
-  axis: missing('it is taken apart before channels are followed'),
+  axis: missing('it is decomposed before channels are traced'),
   gradient: { lower: (c) => sumAndNorm(c, { op, scale, bias }) },
   parameters: Object.fromEntries([...scale, bias].map((slot) => [slot, 'vector'])),
   split: (node) => {
@@ -26,7 +26,7 @@ export const RESIDUAL_NORMS = {
   /** Inputs: 0 tokens, 1 segments, 2 words, 3 positions' table, 5 gamma, 6 beta, 8 positions. */
   'com.microsoft.EmbedLayerNormalization': {
     ...PLAIN,
-    axis: missing('it is taken apart before channels are followed'),
+    axis: missing('it is decomposed before channels are traced'),
     gradient: missing('gradients end behind the embeddings'),
     split: (node) => {
       const [tokens = '', segments = '', words = '', table = '', , gamma = '', beta = '', , positions = ''] =

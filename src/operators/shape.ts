@@ -28,7 +28,7 @@ const mendFilled: MendRule = ({ node, resizes, resizeEntries }) => resizeEntries
 
 /** Numbers made from sizes and numbers. */
 const numbers = (axis: Operator['axis']): Operator => ({ ...PLAIN, axis, tokens: 'moves', gradient: 'zero' });
-const NO_CHANNELS = missing('it makes numbers, not channels');
+const NO_CHANNELS = missing('it computes sizes or indices, not channels');
 
 const byPosition = (gradient: VjpRule): Operator => ({
   ...PLAIN,

@@ -51,7 +51,7 @@ function takenPositions({ start, end, step }: Cut): number[] {
 
 /** The kept positions of the axis, in order. */
 const alongSlice: AxisRule = (site) => {
-  if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels arrive at slice bounds');
+  if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels are used as slice bounds');
   const { axis, codes } = site.label;
   const cut = cutsOf(site).find((found) => found.axis === axis);
   if (cut === undefined) return toOther(site, axis);

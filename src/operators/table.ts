@@ -37,7 +37,7 @@ export function operatorOf(node: NodeProto): Operator | undefined {
 
 /** How a node's inputs get their gradients. @throws UnsupportedModelError where unknown. */
 export function gradientOf(node: NodeProto): Exclude<Gradient, Missing> {
-  const gradient = operatorOf(node)?.gradient ?? missing('nothing is known of it');
+  const gradient = operatorOf(node)?.gradient ?? missing('the operator is not supported');
   if (gradient === 'zero' || !('missing' in gradient)) return gradient;
   throw new UnsupportedModelError(`No gradient rule for operator ${nodeLabel(node)} (${gradient.missing})`);
 }

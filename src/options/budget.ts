@@ -104,7 +104,7 @@ export const BUDGET = {
    * Rounds in which the budget is reached, at least 1; each measures the part-pruned model again, so that n shots take n
    * times as long. Default 1.
    */
-  shots: row(undefined, 'rounds that reach the sparsity together', { kind: integer(1), default: 1 }),
+  shots: row(undefined, 'rounds of pruning that reach the sparsity step by step', { kind: integer(1), default: 1 }),
   /**
    * Sparsity of single blocks, as 0.5 or '50%'; 0 keeps a block as it is. The others share the rest of the budget. An FFN's own may be 1 where
    * `allocation` is `global` and `minimumWidth` 0: it goes entirely.
@@ -125,7 +125,7 @@ export const BUDGET = {
    * Experts that every mixture keeps, whatever `sparsity` says; the other modules share the rest of it, and at sparsity 0 nothing
    * else leaves.
    */
-  experts: row('--experts <count>', 'experts that every mixture keeps; at sparsity 0 nothing else leaves', {
+  experts: row('--experts <count>', 'experts that every mixture keeps; at sparsity 0 nothing else is removed', {
     kind: integer(1),
     otherwise: 'by the sparsity',
     applies: whereSelected('experts'),
@@ -139,7 +139,7 @@ export const BUDGET = {
   /** KV head counts may differ between blocks (ONNX Runtime and transformers.js >= 4.2 take that). Default false. */
   perBlockKvHeads: row(
     '--per-block-kv-heads',
-    'let KV head counts differ between blocks, which not every runtime takes',
+    'let KV head counts differ between blocks, which not every runtime supports',
     { kind: boolean, default: false, applies: whereSelected('attention') },
   ),
 } as const satisfies AnyRows;

@@ -38,7 +38,7 @@ const GENERATE = {
     otherwise: '0.5; 1 without source and tokenizer',
   }),
   /** At least 0.1. Default 1: the model's own distribution, from which nothing is cut. */
-  temperature: row(undefined, 'of the distribution that is drawn from', {
+  temperature: row(undefined, 'sampling temperature', {
     kind: atLeast(LEAST_TEMPERATURE, " (1 is the model's own distribution; near 0 all documents are the same)"),
     default: 1,
   }),
@@ -109,7 +109,7 @@ const WINDOWS = {
 export interface CalibrationOptions extends OptionsOf<typeof WINDOWS> {}
 
 export const CALIBRATION = {
-  calibration: row(undefined, 'which tokens pruning watches the model on', {
+  calibration: row(undefined, 'tokens that the model is measured on', {
     kind: record<CalibrationOptions>('an object such as { source: { file: "texts.txt" } }'),
     otherwise: 'as its parts say',
     applies: {
@@ -127,7 +127,7 @@ export const ROUNDING_DEFAULTS = { windowCount: 16, generate: true } as const;
 export const CALIBRATION_OF_ROUNDING = {
   calibration: {
     ...CALIBRATION.calibration,
-    help: 'which tokens rounding learns from',
+    help: 'tokens that calibrated rounding reads',
     applies: { to: '`rounding` "calibrated"', within: () => true },
     parts: {
       ...WINDOWS,
@@ -141,7 +141,7 @@ export const CALIBRATION_OF_ROUNDING = {
 const { windowCount: _, generate: written, ...HEALED_ON } = WINDOWS;
 const { share: __, ...HOW_TO_WRITE } = GENERATE;
 export const TEXTS_OF_HEALING = {
-  calibration: row(undefined, 'what the windows are made of', {
+  calibration: row(undefined, 'text and length of the windows', {
     kind: CALIBRATION.calibration.kind,
     otherwise: 'as its parts say',
     parts: {

@@ -75,7 +75,7 @@ export const HEAL = {
   Calibration: { ...TEXTS_OF_HEALING, ...READING },
   Running: {
     dense: row(undefined, 'the model that was pruned', { kind: modelPath, required: true }),
-    pruned: row(undefined, 'what became of it', { kind: modelPath, required: true }),
+    pruned: row(undefined, 'the pruned model', { kind: modelPath, required: true }),
     seed: RUN.seed,
     ...CONDUCT,
     stopHealing,
@@ -133,7 +133,7 @@ export const SHRINK = {
   Calibration: {
     text: row(
       '-t, --text <file>',
-      'your text, .txt or .jsonl: the model is measured on it, and chosen by its last quarter',
+      'your text, .txt or .jsonl: calibrates the model; its last quarter chooses among candidates',
       {
         kind: text('a path'),
         otherwise: 'a bundled text',
@@ -189,7 +189,7 @@ export const CHOOSE = {
   },
   Vocabulary: SHRINK.Vocabulary,
   Choice: {
-    text: { ...calibrated, help: 'your text, .txt or .jsonl, that models are made by', required: true },
+    text: { ...calibrated, help: 'your calibration text, .txt or .jsonl', required: true },
     ...CHOICE,
   },
   Method: SHRINK.Method,
@@ -306,7 +306,7 @@ export const BIAS = {
   Contexts: CONTEXTS,
   Running: {
     dense: row(undefined, 'the model that was pruned', { kind: modelPath, required: true }),
-    pruned: row(undefined, 'what became of it', { kind: modelPath, required: true }),
+    pruned: row(undefined, 'the pruned model', { kind: modelPath, required: true }),
     ...ENGINE,
     ...JOB,
   },
@@ -320,30 +320,33 @@ export const PUSH = {
     /** Folder that a run wrote. */
     folder: row(undefined, 'what a run wrote', { kind: text('a folder'), required: true }),
     /** Where it goes, `org/name`. */
-    repo: row(undefined, 'where it goes', { kind: repoName('a name on the Hub, such as me/model-30'), required: true }),
+    repo: row(undefined, 'repository on the Hub', {
+      kind: repoName('a name on the Hub, such as me/model-30'),
+      required: true,
+    }),
     /** Branch that the commit is put on. Default `main`. */
-    branch: row('--branch <name>', 'branch that the commit is put on', {
+    branch: row('--branch <name>', 'branch to commit to', {
       kind: text('a name such as main', isRevision),
       default: 'main',
     }),
     /** Make the repository where there is none. Default false. */
-    create: row('--create', 'make the repository where there is none', { kind: boolean, default: false }),
+    create: row('--create', 'create the repository if it does not exist', { kind: boolean, default: false }),
     /** Make it so that others do not see it. Default false. */
-    private: row('--private', 'make it so that others do not see it', { kind: boolean, default: false }),
+    private: row('--private', 'create it as a private repository', { kind: boolean, default: false }),
     /** Message of the commit. */
-    message: row('--message <text>', 'what the commit is called', {
+    message: row('--message <text>', 'commit message', {
       kind: text('a text'),
       otherwise: 'Upload a model made smaller by fang-prune',
     }),
   },
   Card: {
     /** The model that was pruned, `org/name`, for its card. Default: where the report says that it was downloaded from. */
-    baseModel: row('--base-model <id>', 'the model that was pruned, for the card', {
+    baseModel: row('--base-model <id>', 'the dense model on the Hub, for the model card', {
       kind: repoName('a model on the Hub, such as org/name'),
       otherwise: 'the source in the report',
     }),
     /** Licence of the model, in the Hub's words, for its card. Default: the one that the pruned model had on the Hub. */
-    license: row('--license <name>', "the model's licence in the Hub's words, for the card", {
+    license: row('--license <name>', "licence of the model by the Hub's identifier, for the model card", {
       kind: text('a name, such as apache-2.0'),
       otherwise: 'that of the pruned model on the Hub',
     }),

@@ -88,7 +88,7 @@ export const RESULT = {
    * Writes what was decided, for `applyRecipe`: a folder that gets `recipe.json` and `recipe.safetensors`, or the path of
    * such a `.json` file. Replaced only with `force`. Default: none is written.
    */
-  recipe: row('--recipe <path>', 'write what was decided there, for apply', {
+  recipe: row('--recipe <path>', 'write the removed units and changed weights there, for apply', {
     kind: text('a folder or a path that ends in .json'),
     otherwise: 'none',
   }),
@@ -109,7 +109,7 @@ export const EVALUATION = {
    * What was written remains when this fails or is aborted. What the result costs on a few held-out windows is measured before
    * that, unless this is `false`. Default true: no texts.
    */
-  evaluation: row('--no-evaluation', 'do not measure what the result costs in quality', {
+  evaluation: row('--no-evaluation', 'do not measure the quality of the result', {
     kind: either(boolean, record<TextEvaluation>('an object such as { texts: ["test.txt"] }')),
     otherwise: 'a few held-out windows',
     parts: TEXT_EVALUATION,
@@ -125,7 +125,7 @@ export const resume = row('--no-resume', 'start again instead of resuming an int
 /** Whether a run that was cut off while it healed takes what it has. */
 export const stopHealing = row(
   '--stop-healing',
-  'take the best that healing had when it was cut off, and train no further',
+  'take the best weights of an interrupted healing, and train no further',
   {
     kind: boolean,
     default: false,
@@ -133,7 +133,7 @@ export const stopHealing = row(
 );
 
 export const STAGES_OPTION = {
-  stages: row(undefined, 'stages of your own in place of some', {
+  stages: row(undefined, 'your own stages in place of built-in ones', {
     kind: record('an object such as { certify: { name: "certify", run } }'),
     otherwise: "the library's",
   }),

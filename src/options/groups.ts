@@ -21,7 +21,7 @@ const balance: Kind<number> = {
 
 const GROUPING = {
   /** Contexts K that the tokens fall into, at least 1; there are as many function groups. Default 7. */
-  contextCount: row(undefined, 'contexts that tokens fall into, and function groups', {
+  contextCount: row(undefined, 'clusters of tokens (contexts), and function groups', {
     kind: integer(1),
     default: 7,
   }),
@@ -57,7 +57,7 @@ export interface GroupingOptions extends OptionsOf<typeof GROUPING> {}
 
 const WEIGHTING = {
   /** Default `softmax`. */
-  variant: row(undefined, 'how tokens count for a function group', {
+  variant: row(undefined, 'weighting of tokens for a function group', {
     kind: choice(namesOf(WEIGHTING_VARIANTS)),
     default: 'softmax',
   }),
@@ -94,7 +94,7 @@ export const FUNCTIONS = {
     },
   ),
   /** Only with `grouping`. */
-  weighting: row(undefined, 'how tokens count when a function group is scored', {
+  weighting: row(undefined, 'weighting of tokens when a function group is scored', {
     kind: record<WeightingOptions>('an object such as { variant: "softmax" }'),
     otherwise: 'as its parts say',
     applies: { to: 'grouping, or method o-fang or f-fang', within: ({ isGrouped }) => isGrouped },
@@ -125,5 +125,5 @@ export function resolveWeighting(given: WeightingOptions = {}): ResolvedWeightin
   const { temperature } = weighting;
   if (Object.keys(omitUndefined(temperature)).length === 1) return weighting;
   const parts = 'weighting.temperature.relative or weighting.temperature.absolute';
-  throw new OptionError(`give either ${parts}, one of both`, { option: 'weighting.temperature' });
+  throw new OptionError(`give either ${parts}, one of the two`, { option: 'weighting.temperature' });
 }

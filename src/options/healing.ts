@@ -6,18 +6,18 @@ import { type AnyRows, defaultsOf, type OptionsOf, type Resolved, row, withoutFl
 
 const PARTS = {
   /** Windows to learn on, at least 1. Default 64. */
-  windowCount: row('--heal-windows <count>', 'windows to learn on', { kind: integer(1), default: 64, everyday: true }),
+  windowCount: row('--heal-windows <count>', 'windows to train on', { kind: integer(1), default: 64, everyday: true }),
   /** Fraction of the windows that the dense model writes, 0 to 1; the others are cut from the calibration text. Default 1. */
-  share: row('--heal-share <share>', 'fraction of them that the dense model writes; the others come from the text', {
+  share: row('--heal-share <share>', 'fraction of them that the dense model generates; the others come from the text', {
     kind: portion,
     default: 1,
   }),
   /** Weights to train. Default `all`. */
   trained: row('--heal-weights <name>', 'what is trained', { kind: choice(namesOf(TRAINED)), default: 'all' }),
   /** Times that the windows are gone through, at least 1. Default 1. */
-  passCount: row('--heal-passes <count>', 'times that the windows are gone through', { kind: integer(1), default: 1 }),
+  passCount: row('--heal-passes <count>', 'passes over the windows (epochs)', { kind: integer(1), default: 1 }),
   /** Windows of one step of the optimiser, at least 1. Default 4. */
-  windowsPerStep: row('--heal-batch <windows>', 'windows of one step', { kind: integer(1), default: 4 }),
+  windowsPerStep: row('--heal-batch <windows>', 'windows per step (batch size)', { kind: integer(1), default: 4 }),
   /** Highest learning rate. Default: 2e-4 at 135 M parameters, by the cube root of their count for other models. */
   learningRate: row('--heal-rate <rate>', 'highest learning rate', {
     kind: above(0),
@@ -32,7 +32,7 @@ const settings = record<HealingOptions>('an object such as { windowCount: 64 }')
 
 export const HEALING = {
   /** Trains the pruned model on what the dense one predicts, before it is written. Default false. */
-  heal: row('--heal', 'train it on what the dense model predicts', {
+  heal: row('--heal', 'train it on the predictions of the dense model (distillation)', {
     kind: either(boolean, settings),
     otherwise: 'false',
     everyday: true,

@@ -17,7 +17,7 @@ export interface Kind<T> {
   readonly expected: string;
   /** `expected` on the command line, where it differs. */
   readonly typed?: string;
-  /** The value that was most likely meant by a wrong one, where that is no name of `choices`. */
+  /** The value that was most likely meant by a wrong one, where that is not a name of `choices`. */
   readonly meant?: (value: unknown) => string | undefined;
   /** Names that it may be. */
   readonly choices?: readonly string[];

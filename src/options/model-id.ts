@@ -14,7 +14,7 @@ export interface ModelId {
 const MAIN = 'main';
 /** Longest name of an account or a model on the Hub. */
 const MAX_NAME_LENGTH = 96;
-/** The letters that the Hub allows in names; files and links to them are no names. */
+/** The letters that the Hub allows in names; files and links to them are not names. */
 const NAME = /^[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9_])?$/;
 const REVISION = /^[A-Za-z0-9_][\w.+-]*(?:\/[A-Za-z0-9_][\w.+-]*)*$/;
 const COMMIT = /^[0-9a-f]{40}$/;

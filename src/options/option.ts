@@ -11,7 +11,7 @@ export interface OptionRow<T = unknown> {
   /** One line, for help and pages. */
   readonly help: string;
   readonly default?: T;
-  /** The default in words, where it is no fixed value. */
+  /** The default in words, where it is not a fixed value. */
   readonly otherwise?: string;
   readonly required?: boolean;
   /** As the command line calls it, such as `-s, --sparsity <fraction>`; absent: only the API has it. */

@@ -57,11 +57,11 @@ export function resolveRequest(request: RunRequest): ResolvedRequest {
   if (recipe !== undefined && shots > 1)
     throw refusal('recipe', `cannot hold what ${shots} shots do; leave it out, or use one shot`);
   if (typeof evaluation === 'object' && [evaluation.texts ?? [], evaluation.prompts ?? []].flat().length === 0)
-    throw refusal('evaluation.texts', 'is missing: name a text to measure on, or a prompt to continue');
+    throw refusal('evaluation.texts', 'is missing: give a text to measure on, or a prompt to continue');
   if (typeof evaluation === 'object' && dryRun)
     throw refusal(
       `evaluation.${evaluation.texts === undefined ? 'prompts' : 'texts'}`,
-      'measures what was written, and a dryRun writes nothing; leave one of both out',
+      'measures the written model, and a dryRun writes none; leave one of them out',
     );
   if (stopHealing && options!.heal === undefined)
     throw refusal('stopHealing', 'has no effect without heal; leave it out');
@@ -77,16 +77,16 @@ function checkStatistics({ calibration = {}, inputSteps = 0 }: RunRequest, optio
   const { windowCount, ...others } = omitUndefined(calibration);
   const [given] = Object.keys(others);
   if (given !== undefined)
-    throw refusal(`calibration.${given}`, 'is of no use with statistics: they were taken on windows of their own');
+    throw refusal(`calibration.${given}`, 'has no effect with statistics: they were measured on their own windows');
   if (windowCount !== undefined && !repairsFromTokens(options))
     throw refusal(
       'calibration.windowCount',
-      `is of no use with statistics: method ${options.methodName} makes no repair that reads tokens again`,
+      `has no effect with statistics: method ${options.methodName} has no repair that reads tokens again`,
     );
   if (inputSteps > 0 && windowCount === undefined)
     throw refusal(
       'inputSteps',
-      'reads tokens, and a run from statistics reads none by itself; give calibration.windowCount too: so many of the windows of the statistics are read again',
+      'reads tokens, and a run from statistics reads none by itself; give calibration.windowCount too: as many windows of the statistics are read again',
     );
   const { shots } = options;
   if (shots > 1) throw refusal('statistics', `of the dense model cannot be used for ${shots} shots; use one shot`);
@@ -108,7 +108,7 @@ export function resolveObservation(
 ): Omit<ResolvedRequest, 'quantisation'> {
   const options = resolveOptions({ ...pickOptions(request, PRUNE_ROWS), sparsity: 0 });
   if (!readsTokens(options))
-    throw new OptionError(`method ${options.methodName} reads no token, so that there is nothing to observe`, {
+    throw new OptionError(`method ${options.methodName} reads no tokens, so that there are no statistics to collect`, {
       option: 'method',
     });
   return { options, calibration: resolveCalibration(request.calibration, options.calibrationDefaults) };

@@ -33,7 +33,7 @@ export const SCORE = {
    * `divergence` by that of the divergence from what the dense model predicts, both from one pass backwards; repairs do not
    * depend on it. Default: the method's own (`output`; `divergence` for `auto`).
    */
-  metric: row('--metric <name>', 'what scores measure errors in', {
+  metric: row('--metric <name>', 'metric of errors', {
     kind: choice(namesOf(METRICS)),
     otherwise: "the method's own",
   }),
@@ -47,7 +47,7 @@ export const SCORE = {
     applies: withMethods('dampening'),
   }),
   /** Channel score of `flap` and `f-fang`, a row of `FLUCTUATION_METRICS`; not for other methods. Default `WIFV`. */
-  fluctuation: row(undefined, "which of FLAP's scores channels get", {
+  fluctuation: row(undefined, "score of channels by FLAP's formulas", {
     kind: choice(namesOf(FLUCTUATION_METRICS)),
     otherwise: 'WIFV',
     applies: withMethods('fluctuation'),
@@ -56,7 +56,7 @@ export const SCORE = {
    * Gauss-Newton steps that repair the maps into every FFN that lost neurons, after its output map was repaired; at least 0.
    * Default: the method's own (0; 3 for `auto`).
    */
-  inputSteps: row(undefined, 'steps that repair the maps into FFNs that lost neurons', {
+  inputSteps: row(undefined, 'descent steps that repair the input layers of FFNs that lost neurons', {
     kind: integer(0),
     otherwise: "the method's own",
     default: 0,
@@ -69,7 +69,7 @@ export const SCORE = {
    * Score that selects the experts to remove, a row of `EXPERT_SCORES`; the cost of each removal is measured for all of them.
    * Default `removal`.
    */
-  expertScore: row(undefined, 'which experts leave a mixture first', {
+  expertScore: row(undefined, 'score of experts; the lowest are removed first', {
     kind: choice(namesOf(EXPERT_SCORES)),
     default: 'removal',
     applies: whereSelected('experts'),

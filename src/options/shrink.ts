@@ -79,7 +79,7 @@ export const SHRINK_ROWS = {
    * Dtypes that a map may be written in, the most bits first or in any order: `q8`, `q4` and `q2`, or `q4f16` and `q2f16`, whose
    * activations are half precision. Default `q8` and `q4`, which all runtimes read.
    */
-  dtypes: row('--dtypes <names>', 'dtypes that single maps may be written in', {
+  dtypes: row('--dtypes <names>', 'dtypes that each linear layer may be written in', {
     kind: { ...listOf(choiceOf(CODES), `a list of ${CODES.join(', ')}`, 'names'), choices: CODES },
     otherwise: 'q8,q4',
     everyday: true,
@@ -112,7 +112,7 @@ export function resolveShrink(given: ShrinkOptions, isPlan = false): ResolvedShr
   if (asked === undefined && !isPlan)
     throw refusal('targetSize', 'is missing; expected a size such as 60MB, or a targetMemory');
   if (targetMemory !== undefined && targetSize !== undefined)
-    throw refusal('targetMemory', 'and targetSize name two sizes; leave one of both out');
+    throw refusal('targetMemory', 'and targetSize name two sizes; leave one of them out');
   if (targetMemory !== undefined && contextLength === undefined)
     throw refusal('contextLength', 'is missing: targetMemory counts the keys and values of so many tokens');
   if (targetMemory === undefined && contextLength !== undefined && !isPlan)

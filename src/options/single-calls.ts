@@ -57,7 +57,7 @@ export const APPLY_RESULT = {
   /** Replace `out` if it exists. Default false. */
   force: RESULT.force,
   /** Folder with `recipe.json`, or the path of such a file. */
-  recipe: row(undefined, 'what was decided', {
+  recipe: row(undefined, 'recipe: removed units and changed weights', {
     kind: text('a folder with recipe.json, or such a file'),
     required: true,
   }),
@@ -65,11 +65,11 @@ export const APPLY_RESULT = {
 
 export const SAMPLE = {
   /** Prompt that the model continues. */
-  prompt: row('--generate <prompt>', 'let each model continue a prompt', { kind: text('a text'), required: true }),
+  prompt: row('--generate <prompt>', 'let each model continue this prompt', { kind: text('a text'), required: true }),
   /** Default 64. */
   newTokens: row('--new-tokens <count>', 'tokens to write', { kind: integer(1), default: 64 }),
   /** 0 takes the likeliest token each time. Default 0. */
-  temperature: row('--temperature <number>', '0 takes the likeliest token each time', {
+  temperature: row('--temperature <number>', 'sampling temperature; 0 takes the most likely token (greedy)', {
     kind: atLeast(0),
     default: 0,
   }),
@@ -86,7 +86,7 @@ export const BENCHMARK = {
   /** Tokens written after it, at least 1. Default 32. */
   newTokens: row('--new-tokens <count>', 'tokens to write after them', { kind: integer(1), default: 32 }),
   /** Rounds that count, at least 2; in each, every model takes its turn. One more comes before, to warm up. Default 7. */
-  rounds: row('--rounds <count>', 'rounds in which every model takes its turn', { kind: integer(2), default: 7 }),
+  rounds: row('--rounds <count>', 'rounds; every model runs once in each', { kind: integer(2), default: 7 }),
   /** Whether neighbouring FFN widths are timed where a model's widths differ from the first one's. Default true. */
   probe: row('--no-probe', 'do not time neighbouring FFN widths', { kind: boolean, default: true }),
   /**
@@ -148,7 +148,7 @@ export const CHOICE = {
   /** Text that they are measured on. Default: `text`, which flatters what was made by it. */
   test: row('--test <file>', 'text that they are measured on', {
     kind: text('a path'),
-    otherwise: 'that of --text, which flatters what was made by it',
+    otherwise: 'that of --text, optimistic for models that were calibrated on it',
     everyday: true,
   }),
   /** Bits per byte that may be lost, as a fraction of the dense model's. Default 0.02. */

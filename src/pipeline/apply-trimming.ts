@@ -34,12 +34,12 @@ export function remarkTokens({ chosen: { addedToList, filledUp } }: TrimmingPlan
   return [
     ...(addedToList > 0
       ? [
-          `${addedToList} tokens stay that the list lacks: bytes or single characters, special and added tokens, those of the chat template and of the configuration`,
+          `${addedToList} tokens that the list lacks also stay: bytes or single characters, special and added tokens, those of the chat template and of the configuration`,
         ]
       : []),
     ...(filledUp > 0
       ? [
-          `${filledUp} tokens more stay, so that the LM head has a multiple of 4 rows: kernels for quantised weights keep every bit then`,
+          `${filledUp} more tokens stay, so that the LM head has a multiple of 4 rows, for which kernels of quantised weights give identical logits`,
         ]
       : []),
   ];
@@ -49,7 +49,7 @@ export function remarkTokens({ chosen: { addedToList, filledUp } }: TrimmingPlan
 export const remarkStale = (stale: readonly string[]): readonly string[] =>
   stale.length === 0
     ? []
-    : [`left out, since they hold the tokens that went: ${stale.join(', ')}; tokenizer.json replaces them`];
+    : [`left out, since they hold removed tokens: ${stale.join(', ')}; tokenizer.json replaces them`];
 
 interface TableSize {
   readonly model: TracedGraph['model'];

@@ -124,7 +124,7 @@ export interface PlannedSize {
 /** A way to meet a size, and what statistics predict of it. */
 export interface PlannedCandidate
   extends Omit<SizeReport['candidates'][number], 'divergence' | 'predicted' | 'chosen'> {
-  /** Parts of the mean KL(dense || model), in nats a token, as predicted. */
+  /** Parts of the mean KL(dense || model), in nats per token, as predicted. */
   readonly predicted: { readonly pruning: number; readonly quantising: number };
 }
 
@@ -144,9 +144,7 @@ export async function planSizes(
     dtypes.push({ dtype, bytes: await bytesOf(uniformMixture(problem, bitsOf(dtype))) });
   const priced = measured && (await estimateProblemCosts(context, input, { ...opened, measured }));
   if (measured !== undefined && priced === undefined)
-    context.remarks.push(
-      'what rounding costs is not known from these statistics: make them by observe with method auto',
-    );
+    context.remarks.push('these statistics do not hold the cost of rounding: make them by observe with method auto');
   const sizes: PlannedSize[] = [];
   for (const { bytes: target } of shrink.targets) {
     const removed = (shrink.dtypes.length === 0 ? [undefined] : shrink.dtypes).flatMap((dtype) => {

@@ -178,7 +178,7 @@ export function modelSize(analysed: AnalysedModel): ModelSize {
   return {
     layerCount: blockSpans(layout).length,
     segmentCount: layout.segments.length,
-    // An output map of its own is no block either; mixers are no modules.
+    // An output map of its own is no block either; mixers are not modules.
     blockParameters: known > rest / 2 ? known : Math.max(known, rest),
     ffnParameters: sum(layout.modules.map(({ kind, parameterCount }) => (kind === 'ffn' ? parameterCount : 0))),
     headParameters,

@@ -65,7 +65,9 @@ export async function measureTrimmingCost(
     );
   } catch (error) {
     if (!(error instanceof EngineError)) throw error;
-    remarks.push(`what the vocabulary costs was not measured, since the model does not run here: ${error.message}`);
+    remarks.push(
+      `the cost of the smaller vocabulary was not measured, since the model does not run here: ${error.message}`,
+    );
     return undefined;
   }
 }

@@ -20,13 +20,13 @@ export function checkVocabularyOptions({ keepLanguages, vocabularySize, vocabula
   if (vocabulary !== undefined) {
     for (const [name, value] of Object.entries({ keepLanguages, vocabularySize }))
       if (value !== undefined)
-        throw refusal(name, 'has no effect with vocabulary, which names the tokens themselves; leave one of both out');
+        throw refusal(name, 'has no effect with vocabulary, which names the tokens themselves; leave one of them out');
     return;
   }
   if (keepLanguages === undefined && vocabularySize === undefined)
     throw refusal(
       'keepLanguages',
-      `is missing, and so are vocabularySize and vocabulary${texts === undefined ? '' : '; texts alone are a poor guide to other text'}: say which tokens stay by one of them`,
+      `is missing, and so are vocabularySize and vocabulary${texts === undefined ? '' : '; texts alone do not predict the tokens of other text'}: select tokens by one of them`,
     );
 }
 
@@ -102,7 +102,7 @@ async function readListedIds(
     const id = ids.get(entry) ?? modelIds.get(entry);
     if (id !== undefined) return id;
     throw new OptionError(
-      `${place} names ${JSON.stringify(entry)} (entry ${at + 1}), which is no token of tokenizer.json; write tokens as they stand there, such as ${JSON.stringify(contents.at(-1) ?? '')}`,
+      `${place} names ${JSON.stringify(entry)} (entry ${at + 1}), which is not a token of tokenizer.json; write tokens as they stand there, such as ${JSON.stringify(contents.at(-1) ?? '')}`,
       { option: 'vocabulary' },
     );
   });
@@ -115,7 +115,7 @@ async function readEntries(files: Files, path: string): Promise<readonly (string
   try {
     parsed = parseJson(text);
   } catch (cause) {
-    throw new OptionError(`${path} is no JSON: ${errorMessage(cause)}`, { option: 'vocabulary', cause });
+    throw new OptionError(`${path} is not JSON: ${errorMessage(cause)}`, { option: 'vocabulary', cause });
   }
   const list = isRecord(parsed) ? parsed.kept : parsed;
   if (Array.isArray(list) && list.every((entry) => typeof entry === 'string' || typeof entry === 'number')) return list;

@@ -125,11 +125,11 @@ export function buildOutput<T>(
 }
 
 /** A remark on a finished result that is to be checked, and was made without a certificate. */
-export const UNCHECKED = 'an earlier run made this without a certificate; force (--force) makes and checks it again';
+export const UNCHECKED = 'an earlier run wrote this without a certificate; force (--force) makes and checks it again';
 
 /** A remark on a finished result whose quality was not measured. */
 export const UNMEASURED =
-  'an earlier run made this without measuring its quality; force (--force) makes it again and measures it, eval measures it as it is';
+  'an earlier run wrote this without measuring its quality; measure it by eval, or make it again by force (--force)';
 
 /** Where a run saves its checkpoints. */
 export interface RunJournal {
@@ -161,7 +161,9 @@ export async function withJournal<T>(
       { ...context, platform, workspace, journal: run === undefined ? undefined : journal, run },
       async (own) => {
         if (found === 'same')
-          own.notes.push(`resumed from checkpoints of an interrupted run in ${folder}: times are of the rest`);
+          own.notes.push(
+            `resumed from checkpoints of an interrupted run in ${folder}: times exclude what that run had done`,
+          );
         if (found === 'other' && resume)
           own.notes.push(
             `${folder} was of a run with another model, options or version, so this one started from the beginning`,

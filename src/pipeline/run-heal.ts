@@ -162,11 +162,11 @@ async function healFolder(
     return { model, analysed: await stages.analyse.run(context, { model, engine }) };
   };
   const [teacher, student] = [await understand(dense), await understand(pruned)];
-  refuseCoded(request.dense, teacher.model, 'healing trains floats; give the float model that it was made of');
+  refuseCoded(request.dense, teacher.model, 'healing trains floats; give the float model that it was quantised from');
   refuseCoded(
     request.pruned,
     student.model,
-    'prune and heal the float model that it was made of, and quantise the result',
+    'prune and heal the float model that it was quantised from, and quantise the result',
   );
   await checkSameBase(teacher, student);
   refuseHealing(student);

@@ -66,7 +66,7 @@ export function runPlanShrink(platform: Platform, request: PlanShrinkRequest): P
   const shrink = resolveShrink(asked, true);
   const vocabulary = vocabularyOf(asked);
   if (statistics !== undefined && vocabulary !== undefined)
-    throw refusal('statistics', 'are of all tokens, and the vocabulary is to be trimmed; leave one of both out');
+    throw refusal('statistics', 'cover all tokens, and the vocabulary is to be trimmed; leave one of them out');
   const named = pruneRequestOf(asked, shrink);
   // Statistics are of what removals cost, also where only bits may go.
   const { method: _, ...observed } = { ...named, sparsity: 0.5 };

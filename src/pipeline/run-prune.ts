@@ -217,7 +217,7 @@ async function readFinished(
     if (report === undefined) {
       if (place !== undefined || !(await isOwnRecipe(context, places))) continue;
       unreported.add(index);
-      context.notes.push(`${out} was there, without a report to give back: it was made again`);
+      context.notes.push(`${out} existed without a report to return: it was made again`);
       continue;
     }
     // It may have been moved since, and a saved report has names for paths.

@@ -55,7 +55,7 @@ export async function runPush(platform: Platform, request: PushRequest): Promise
   const root = files.resolve(folder);
   const listed = await readListed(files, root, folder);
   if (listed === undefined)
-    throw refusal('folder', `is ${folder}, which holds no ${MANIFEST}: only what a run of fang-prune wrote is pushed`);
+    throw refusal('folder', `is ${folder}, which holds no ${MANIFEST}: only folders that fang-prune wrote are pushed`);
   const known = await findKnown(files, root, listed);
   const isWanted = (path: string) => (PRIVATE_FILES.test(path) ? withReport : known.has(path));
   const asked = await findIncluded(files, { root, folder, listed, include });
@@ -79,7 +79,7 @@ export async function runPush(platform: Platform, request: PushRequest): Promise
   for await (const path of walkFiles(files, root)) if (!sent.has(path) && path !== CARD) leftOut.push(path);
   const pushed = { folder, repo, files: sending.map(({ path, byteLength }) => ({ path, byteLength })), leftOut, card };
   if (dryRun) return pushed;
-  if (hub === undefined) throw new OptionError('nothing can be pushed from here: this platform has no Hub');
+  if (hub === undefined) throw new OptionError('this platform has no access to the Hub');
   await prepareRepo(hub, request);
   const contents = await Promise.all(
     wanted.map(async ({ path, byteLength }) => ({
@@ -107,7 +107,7 @@ async function prepareRepo(hub: HubStore, request: PushRequest): Promise<void> {
   if (settings.offline) throw new HubError('HF_HUB_OFFLINE is set, so that nothing is pushed. Unset it.');
   if (settings.token === undefined)
     throw new HubError(
-      `pushing to ${settings.endpoint} needs a token that may write: set HF_TOKEN, or log in by: hf auth login`,
+      `pushing to ${settings.endpoint} needs a token with write permission: set HF_TOKEN, or log in by: hf auth login`,
     );
   const client = await createHubClient(repo, hub, { signal });
   const found = await client.readModel('main').catch((error: unknown): HubModel | undefined => {
@@ -117,7 +117,7 @@ async function prepareRepo(hub: HubStore, request: PushRequest): Promise<void> {
   });
   if (found === undefined) return client.createRepo({ isPrivate: request.private ?? false });
   if (request.private && !found.isPrivate)
-    throw refusal('private', `is asked for, and ${repo} exists and can be seen by all; change that on its page first`);
+    throw refusal('private', `is set, and ${repo} exists and is public; change that on its page first`);
 }
 
 /** Listed files that are known to belong to a model: those of the folder, and of folders in it that have a `genai_config.json`. */
@@ -155,7 +155,7 @@ interface Including {
   readonly include: readonly string[];
 }
 
-/** Files that are asked for by name. @throws OptionError for what is no file in the folder. */
+/** Files that are asked for by name. @throws OptionError for what is not a file in the folder. */
 async function findIncluded(
   files: Files,
   { root, folder, listed, include }: Including,
@@ -164,10 +164,10 @@ async function findIncluded(
   const real = await files.real(root);
   for (const name of include) {
     const path = normaliseRelativePath(name);
-    if (path === undefined) throw refusal('include', `names ${name}, which is no path inside ${folder}`);
+    if (path === undefined) throw refusal('include', `names ${name}, which is not a path inside ${folder}`);
     if (path === CARD)
       throw refusal('include', `names ${CARD}, which push writes itself; edit it on the Hub afterwards`);
-    if (path === MANIFEST) throw refusal('include', `names ${MANIFEST}, which says nothing to others`);
+    if (path === MANIFEST) throw refusal('include', `names ${MANIFEST}, which is only for fang-prune itself`);
     const target = files.resolve(root, path);
     if ((await files.kindOf(target)) !== 'file')
       throw refusal('include', `names ${name}, and ${folder} holds no such file`);

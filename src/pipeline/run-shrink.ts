@@ -84,7 +84,7 @@ export function checkShrink(request: ShrinkRequest, isPlan = false): void {
   const { text, calibration, heal } = request;
   const { allow } = resolveShrink(request, isPlan);
   if (text !== undefined && calibration?.source !== undefined)
-    throw refusal('text', 'and calibration.source name two texts; leave one of both out');
+    throw refusal('text', 'and calibration.source name two texts; leave one of them out');
   if (heal && ![...allow].some((reduction) => reduction !== 'bits'))
     throw refusal('heal', 'has no effect where only bits are allowed; leave it out, or allow neurons or heads');
   if (vocabularyOf(request) !== undefined) checkTrimming(request);

@@ -8,7 +8,7 @@ export const MANIFEST = 'fang-prune-files.json';
 export interface FoundFile {
   /** Relative to the folder, with `/`. */
   readonly path: string;
-  /** Undefined for links, empty folders and whatever else is no plain file. */
+  /** Undefined for links, empty folders and whatever else is not a plain file. */
   readonly byteLength: number | undefined;
 }
 
@@ -50,7 +50,7 @@ export async function checkReplaceable(
     const obstacle = findObstacle(file, listed);
     if (obstacle !== undefined)
       throw new OptionError(
-        `The output folder ${output} is not replaced: ${obstacle}. Choose another folder, or move away what shall stay.`,
+        `The output folder ${output} is not replaced: ${obstacle}. Choose another folder, or move away the files to keep.`,
       );
   }
 }
@@ -63,7 +63,7 @@ export function findObstacle({ path, byteLength }: FoundFile, listed: ListedFile
   if (listed === undefined) return `it holds ${path}, and no ${MANIFEST} that says what fang-prune wrote there`;
   if (path === MANIFEST) return undefined;
   if (!listed.has(path)) return `its ${MANIFEST} does not list ${path}`;
-  if (byteLength === undefined) return `${path} in it is no plain file`;
+  if (byteLength === undefined) return `${path} in it is not a plain file`;
   const written = listed.get(path);
   if (written === byteLength || (written === undefined && REPORTS.test(path))) return undefined;
   if (written === undefined) return `its ${MANIFEST} does not say how many bytes of ${path} were written`;

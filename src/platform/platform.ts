@@ -55,7 +55,7 @@ export interface Files {
   /**
    * Opens a file; undefined for nothing.
    * @param pipes Whether a pipe is read into memory, and not refused as no file; devices always are. Default false.
-   * @throws ModelFormatError when it is no file, or cannot be read.
+   * @throws ModelFormatError when it is not a file, or cannot be read.
    */
   open(path: string, pipes?: boolean): Promise<OpenFile | undefined>;
   /** Makes a file, or replaces it, and the folders that it lies in. @throws OptionError when it cannot be written. */

@@ -52,13 +52,13 @@ export function explainSpeed(
 ): string[] {
   const isFaster = prefill.verdict === 'faster' || decode.verdict === 'faster';
   return [
-    describeSpeed('Reading a prompt', prefill),
+    describeSpeed('Prefill', prefill),
     describeSpeed('Writing', decode),
     ...(isFaster || fileRatio >= 1
       ? []
       : [`It is smaller (${percent(1 - fileRatio)} less on the disk) but not faster on this machine.`]),
     ...(target === undefined ? [] : [describeTarget(target)]),
-    ...(hasCache ? [] : ['The graph has no KV cache: every token written reads the whole text again.']),
+    ...(hasCache ? [] : ['The graph has no KV cache: every generated token reads the whole text again.']),
     ...(widths === undefined ? [] : [describeWidths(widths.advice)]),
   ];
 }
@@ -83,7 +83,7 @@ function describeWidths(advice: readonly WidthAdvice[]): string {
     (a, b) => a.prefillRatio + a.decodeRatio - b.prefillRatio - b.decodeRatio,
   );
   if (first === undefined) {
-    return 'Neighbouring FFN widths take no less time per neuron here: another width multiple would not be faster.';
+    return 'Neighbouring FFN widths are not faster per neuron here: another width multiple would not help.';
   }
   const { multiple, width, rounded, prefillRatio, decodeRatio } = first;
   const more = others.length === 0 ? '' : ', and other blocks alike';

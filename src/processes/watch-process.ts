@@ -67,7 +67,7 @@ export function watchProcess(child: ChildProcess, pathBytes: number, scheduling 
     const limits = LIMITS[QUICK_STAGES.has(last.stage) ? 'quick' : 'other'](modelBytes);
     const bytes = residentBytes(child.pid);
     if (bytes > limits.memoryBytes) end(`it held ${inMegabytes(bytes)}, more than ${inMegabytes(limits.memoryBytes)}`);
-    else if (silentMs > limits.silentMs) end(`it gave no sign of life for ${Math.round(limits.silentMs / 1000)} s`);
+    else if (silentMs > limits.silentMs) end(`it did not respond for ${Math.round(limits.silentMs / 1000)} s`);
   }, POLL_MS);
   timer.unref();
   const death = new Promise<string | undefined>((resolve) => {
@@ -98,7 +98,7 @@ function countSilence(ms: number, before: Scheduling | undefined, after: Schedul
   return ranMs + waitedMs < LEAST_BUSY * ms ? ms : Math.min(ms, ranMs);
 }
 
-/** Bytes of the files that arguments name, folders with the one below; what is no path counts nothing. */
+/** Bytes of the files that arguments name, folders with the one below; what is not a path counts nothing. */
 export function bytesOfPaths(paths: readonly string[], depth = 2): number {
   return paths.reduce((sum, path) => {
     const stats = statSync(path, { throwIfNoEntry: false });

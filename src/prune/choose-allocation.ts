@@ -82,5 +82,5 @@ async function compareDrafts(measured: MeasuredModel, job: PruneJob, tried: read
 export function remarkCandidates(candidates: readonly AllocationCandidate[]): string {
   const figures = candidates.map(({ name, divergence }) => `${name} ${divergence.toPrecision(3)}`);
   const { name } = candidates.find(({ chosen }) => chosen)!;
-  return `compared ${candidates.length} allocations by their divergence on held-out windows, in nats a token: ${figures.join(', ')}; took ${name}`;
+  return `compared ${candidates.length} allocations by their divergence on held-out windows, in nats per token: ${figures.join(', ')}; took ${name}`;
 }

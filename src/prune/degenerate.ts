@@ -14,8 +14,8 @@ export function remarkWindows(windows: readonly Int32Array[]): string[] {
   );
   const [first] = constant;
   if (first === undefined) return [];
-  const found = `${constant.length} of ${windows.length} calibration windows hold one token over and over`;
-  return [`${found}, such as padding (window ${first}: token ${windows[first]![0]}); little is learnt from them`];
+  const found = `${constant.length} of ${windows.length} calibration windows repeat a single token`;
+  return [`${found}, such as padding (window ${first}: token ${windows[first]![0]}); they carry little information`];
 }
 
 /** Channels of a module on which formulas would divide by zero, or cannot choose. */
@@ -35,7 +35,7 @@ const KINDS = {
 const FOUND = [
   ['are zero on all calibration tokens', (statistics: ChannelStatistics) => count(statistics, isZero)],
   ['are the same on all calibration tokens', (statistics: ChannelStatistics) => count(statistics, isConstant)],
-  ['do as another one of their group does on all calibration tokens', countDuplicates],
+  ['equal another one of their group on all calibration tokens', countDuplicates],
 ] as const;
 
 /** @param statistics of a module, by function group */

@@ -58,7 +58,7 @@ export interface ModuleOutcome extends ModuleCut {
 /** An allocation that was tried. */
 export interface AllocationCandidate {
   readonly name: string;
-  /** Mean of KL(dense || pruned) on the held-out windows, in nats a token, of a model that was pruned on part of the others. */
+  /** Mean of KL(dense || pruned) on the held-out windows, in nats per token, of a model that was pruned on part of the others. */
   readonly divergence: number;
   readonly chosen: boolean;
 }

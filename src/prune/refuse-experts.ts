@@ -20,16 +20,16 @@ export function refuseExperts({ modules }: Pick<ModelLayout, 'modules'>, options
   if (experts === undefined) return;
   for (const { block, unitCount, leastExperts = 1, groupCount = 1 } of mixtures) {
     if (experts > unitCount)
-      throw refusal('experts', `is ${experts}; block ${block} has ${unitCount} experts; ask for at most as many`);
+      throw refusal('experts', `is ${experts}; block ${block} has ${unitCount} experts; give at most that number`);
     if (experts < leastExperts)
       throw refusal(
         'experts',
-        `is ${experts}; the router of block ${block} chooses among ${leastExperts} experts at least; ask for as many`,
+        `is ${experts}; the router of block ${block} chooses among ${leastExperts} experts at least; give at least that number`,
       );
     if (experts % groupCount !== 0)
       throw refusal(
         'experts',
-        `is ${experts}; block ${block} has ${groupCount} groups of experts, which stay equal in size; ask for a multiple of ${groupCount}`,
+        `is ${experts}; block ${block} has ${groupCount} groups of experts, which stay equal in size; give a multiple of ${groupCount}`,
       );
   }
 }
@@ -59,6 +59,8 @@ function whyNothingInside(
   if (module.neurons === undefined) return module.neuronsStay ?? 'their neurons stay';
   if (takesNeurons(module, options)) return undefined;
   if (options.adapter.needs !== 'gram')
-    return `whole experts alone leave, and method ${options.methodName} repairs none`;
-  return canRepair(analysed, module) ? undefined : 'whole experts alone leave, and packed weights are not repaired';
+    return `only entire experts are removed, and method ${options.methodName} repairs none`;
+  return canRepair(analysed, module)
+    ? undefined
+    : 'only entire experts are removed, and packed weights are not repaired';
 }

@@ -17,7 +17,7 @@ export function remarkFewTokens(
   if (tokenCount >= LEAST_TOKENS_PER_CHANNEL * widest) return [];
   const windowCount = Math.ceil((LEAST_TOKENS_PER_CHANNEL * widest) / windows[0]!.length);
   return [
-    `calibrated on ${tokenCount} tokens, ${(tokenCount / widest).toFixed(1)} for each of the ${widest} inputs of the widest map; ` +
-      `${options.methodName} solves for such maps and needs at least ${LEAST_TOKENS_PER_CHANNEL} for each: use ${windowCount} windows or more`,
+    `calibrated on ${tokenCount} tokens, ${(tokenCount / widest).toFixed(1)} for each of the ${widest} inputs of the widest linear layer; ` +
+      `${options.methodName} solves least squares over these inputs and needs at least ${LEAST_TOKENS_PER_CHANNEL} for each: use ${windowCount} windows or more`,
   ];
 }

@@ -99,11 +99,11 @@ function trySelection({ analysed, options }: Given): Selection | { readonly obst
   const sharing = even.filter(({ attentionType }) => attentionType === 'shared').map(({ block }) => block);
   if (sharing.length > 0)
     remarks.push(
-      `${nameBlocks(sharing)} attention: keys and values stay whole, and so do their caches: several blocks read them, and each loses query heads of its own`,
+      `${nameBlocks(sharing)} attention: keys, values and their caches are not pruned: several blocks read them, and each loses its own query heads`,
     );
   for (const together of sharingModules(even, options.headUnit).values())
     remarks.push(
-      `${nameBlocks(together.map(({ block }) => block))} attention: they share keys and values, so that a KV head leaves all of them at once`,
+      `${nameBlocks(together.map(({ block }) => block))} attention: they share keys and values, so that a KV head is removed from all of them together`,
     );
   const blind = even.some(({ kind }) => kind === 'experts') && !readsTokens(options);
   if (blind && options.sparsity > 0)

@@ -196,7 +196,7 @@ function leftOut(
   if (read === undefined) return names.map((name) => `${name} was left out: no token was read`);
   return [...names, ...(solvesExperts(options, shrinking) ? ['the repair of experts'] : [])].map(
     (name) =>
-      `${name} was left out: no token was read. With calibration.windowCount, so many windows of the statistics are read again for it`,
+      `${name} was left out: no token was read. With calibration.windowCount, that number of windows of the statistics is read again for it`,
   );
 }
 

@@ -6,7 +6,7 @@ import { CODEBOOKS, type CodebookName } from './codebooks.js';
 export interface BlockGrid {
   /** Seven lie in a byte each, as eight do. */
   readonly bits: 2 | 4 | 7 | 8;
-  /** Weights that share a scale; the last block of a row is padded where the row is no multiple of it. */
+  /** Weights that share a scale; the last block of a row is padded where the row is not a multiple of it. */
   readonly blockSize: number;
   /** Whether every block has a zero point of its own; else it is the middle level, `2^(bits - 1)`. */
   readonly hasZeroPoints: boolean;

@@ -65,7 +65,7 @@ export async function readBlockScales(
 export function gridBehind(codes: WeightCodes, inputAxis: 0 | 1, inCount: number): BlockGrid {
   if (codes.form === 'blocks') {
     const { grid } = codes.stored;
-    // A table's blocks end where rows do: rows that are no whole blocks any more go to even levels in blocks of that size.
+    // A table's blocks end where rows do: rows that are not whole blocks any more go to even levels in blocks of that size.
     const isAligned = grid.levels === undefined || inCount % grid.blockSize === 0;
     return isAligned ? grid : { ...grid, levels: undefined, hasZeroPoints: true };
   }

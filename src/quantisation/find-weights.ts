@@ -110,7 +110,7 @@ function transposedBy(node: NodeProto, value: string): 0 | 1 | undefined {
 export const isTranspose = (node: NodeProto): boolean =>
   node.opType === 'Transpose' && (intsAttribute(node, 'perm') ?? [1, 0]).join() === '1,0';
 
-/** The axis of the operand `value` that a product sums over; undefined for nodes that are no plain product with it on the right. */
+/** The axis of the operand `value` that a product sums over; undefined for nodes that are not a plain product with it on the right. */
 function productAxis(node: NodeProto, value: string): 0 | 1 | undefined {
   if (node.domain !== '' || node.input[1] !== value || node.input[0] === value || node.input[2] === value)
     return undefined;

@@ -33,7 +33,7 @@ export interface LinearCodes {
 
 /**
  * Dequantised linear codes, row-major.
- * @throws UnsupportedModelError for codes that are no whole numbers of 4 or 8 bits; ModelFormatError where scales are NaN,
+ * @throws UnsupportedModelError for codes that are not whole numbers of 4 or 8 bits; ModelFormatError where scales are NaN,
  * infinite or 0, or they and the zero points are too few or too many for the codes.
  */
 export async function readLinearCodes(linear: LinearCodes): Promise<Float32Array> {
@@ -134,7 +134,7 @@ export const holdsCodes = ({ dataType }: Pick<TensorHandle, 'dataType'>): boolea
 
 const CODE_TYPES: ReadonlySet<string> = new Set(['uint8', 'int8', 'uint4', 'int4']);
 
-/** @throws UnsupportedModelError for codes that are no whole numbers of 4 or 8 bits */
+/** @throws UnsupportedModelError for codes that are not whole numbers of 4 or 8 bits */
 export async function readIntegers(handle: TensorHandle): Promise<ArrayLike<number>> {
   const bytes = await handle.read();
   const { name, bits } = codeType(handle);

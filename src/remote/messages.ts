@@ -50,7 +50,7 @@ export async function sendRequest<Call extends CallName>(
     try {
       send({ call, request });
     } catch (cause) {
-      const said = `the request is sent by messages, which hold only plain data: ${errorMessage(cause)}`;
+      const said = `the request is sent to another process or worker, so that it may hold only plain data: ${errorMessage(cause)}`;
       throw new OptionError(said, { cause });
     }
     const outcome = await settled;

@@ -53,7 +53,7 @@ function makeSite(node: NodeProto, { editor, trace, index, facts, remaining }: M
     checkFixed(value, axis) {
       if (facts.first.get(value)?.dims[axis] === facts.second.get(value)?.dims[axis]) return;
       throw new UnsupportedModelError(
-        `${nodeLabel(node)} takes channels out of axis ${axis} of "${value}", whose size follows batch or window; this cannot be narrowed`,
+        `${nodeLabel(node)} takes channels out of axis ${axis} of "${value}", whose size depends on batch or window; this cannot be pruned`,
       );
     },
     resizeEntries(slot, entries) {

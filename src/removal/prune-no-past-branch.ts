@@ -38,7 +38,7 @@ export async function cutNoPastBranch(pruned: HalfDecoder, change: ModelChange, 
     }
     if (keep.length === 0) {
       throw new UnsupportedModelError(
-        `block ${block} ${kind} is removed entirely, which cannot be done to both halves of a merged decoder yet; raise minimumWidth above 0`,
+        `block ${block} ${kind} is removed entirely, which is not supported for merged decoders yet; raise minimumWidth above 0`,
       );
     }
     // Weights have one name in both halves; biases are called after the values of each.

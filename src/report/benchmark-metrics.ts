@@ -72,7 +72,7 @@ export function benchmarkMetrics(
 function checkSize({ model, fileBytes }: SpeedMeasurements, expected: number, place: string): void {
   if (fileBytes === expected) return;
   throw new OptionError(
-    `${place} measured ${model} with ${fileBytes} bytes, and the report tells of ${expected}: it is another model by now. Run bench again`,
+    `${place} measured ${model} with ${fileBytes} bytes, and the report says ${expected}: the model has changed since. Run bench again`,
   );
 }
 

@@ -46,7 +46,7 @@ export function describeQuality(quality: QualityReport, result = 'pruned'): stri
   const caveat = from === 'calibration' ? ' No other text was available, so that this flatters it.' : '';
   const rest =
     `Both find the same token likeliest ${percentOf(top1Agreement.mean)} of the time; ` +
-    `the divergence is ${formatDivergence(divergence.mean)} nats a token.${caveat}`;
+    `the divergence is ${formatDivergence(divergence.mean)} nats per token.${caveat}`;
   if (isNoise(metric) || dense === pruned)
     return `The ${result} model predicts the next token as well as the dense one ${on}: perplexity ${formatPerplexity(dense)} and ${formatPerplexity(pruned)}, ${describeChange(metric)}. ${rest}`;
   return (

@@ -14,13 +14,13 @@ export function formatFigure({ kind, unit, standardErrors, ...figures }: MetricR
   return formatCount(value);
 }
 
-/** A divergence in nats a token, without its unit. */
+/** A divergence in nats per token, without its unit. */
 export function formatDivergence(nats: number): string {
   // No minus sign before what is nothing.
   return Number(nats.toFixed(4)).toFixed(4);
 }
 
-/** A loss in nats a token, or a difference of losses, without its unit. */
+/** A loss in nats per token, or a difference of losses, without its unit. */
 export function formatLoss(nats: number): string {
   return nats.toFixed(3);
 }

@@ -75,7 +75,7 @@ export function parseChange(recipe: Recipe, context: RecipeContext): ModelChange
   for (const name of tensors.keys()) {
     const place = cut.weights.get(name);
     if (place === undefined)
-      throw damaged('recipe', `${files.tensors}: tensor "${name}" is no weight that the pruned model would have`);
+      throw damaged('recipe', `${files.tensors}: tensor "${name}" is not a weight that the pruned model would have`);
     const fail = (position: number) =>
       damaged('recipe', `${files.tensors}: tensor "${name}" holds no finite number at position ${position}`);
     changed.set(name, refuseElements(findTensor(name, place, context), { allowInfinity: false, fail }));
@@ -91,7 +91,7 @@ function parseModules(recipe: Recipe, { analysed, files }: RecipeContext): Modul
     const module = modules[index];
     const broken = (what: string) => damaged('recipe', `${files.json}: modules[${at}] ${what}`);
     if (module === undefined || module.block !== block || module.kind !== kind || seen.has(index))
-      throw broken(`(block ${block} ${kind}) is no module of the model that is still whole`);
+      throw broken(`(block ${block} ${kind}) is not a module of the model that is still whole`);
     seen.add(index);
     if (!isAscending(keep, module.unitCount))
       throw broken(`keeps no ascending list of units below ${module.unitCount}`);

@@ -180,7 +180,7 @@ function findModule(
   const module = layout.modules[index];
   const isListed = (kind === 'experts') === (list === 'experts');
   if (module !== undefined && module.block === block && module.kind === kind && isListed) return module;
-  throw damaged('statistics', `${files.json}: ${list}[${at}] (block ${block} ${kind}) is no module of the model`);
+  throw damaged('statistics', `${files.json}: ${list}[${at}] (block ${block} ${kind}) is not a module of the model`);
 }
 
 async function readExperts(

@@ -173,7 +173,7 @@ export interface DtypeReport {
   readonly file: string;
   /** Model file with its external data. */
   readonly bytes: number;
-  /** Bytes of weights by part; tied weights count as the embedding, and `other` is all that is no large matrix. */
+  /** Bytes of weights by part; tied weights count as the embedding, and `other` is all that is not a large matrix. */
   readonly parts: Readonly<Record<'ffn' | 'attention' | 'embedding' | 'head' | 'other', number>>;
   /** Costs of pruning and rounding; absent without calibration windows, or where activations are rounded too. */
   readonly divergence?: DivergenceReport;
@@ -184,7 +184,7 @@ export interface DtypeReport {
   readonly quality?: QualityReport;
 }
 
-/** How far a written model's predictions are from the dense one's: means of KL(dense || model), in nats a token. */
+/** How far a written model's predictions are from the dense one's: means of KL(dense || model), in nats per token. */
 export interface DivergenceReport {
   /** Windows that rounding did not learn from. */
   readonly windowCount: number;
@@ -227,9 +227,9 @@ export interface SizeCandidateReport {
   readonly sparsity: number;
   /** Number of maps by dtype. */
   readonly maps: Readonly<Record<string, number>>;
-  /** Parts of the mean KL(dense || draft), in nats a token. */
+  /** Parts of the mean KL(dense || draft), in nats per token. */
   readonly divergence: { readonly pruning: number; readonly quantising: number };
-  /** Estimate before the measurement, in nats a token. */
+  /** Estimate before the measurement, in nats per token. */
   readonly predicted?: number;
   readonly chosen: boolean;
 }

@@ -58,7 +58,7 @@ function visit(value: unknown, replace: (text: string, isSentence: boolean) => s
   );
 }
 
-/** The fewest last parts of each path that no other path ends in, and that are no other text. */
+/** The fewest last parts of each path that no other path ends in, and that are not other text. */
 function shortNames(paths: ReadonlySet<string>, texts: ReadonlySet<string>): ReadonlyMap<string, string> {
   const nameOf = (path: string): string => {
     const own = partsOf(path);

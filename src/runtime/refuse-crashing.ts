@@ -161,7 +161,7 @@ function findUnexpected(node: NodeProto): string | undefined {
     const limit = LIMITS.get(name);
     const most = limit ?? 2 ** 31;
     const invalid = [i, ...(limit === undefined ? [] : ints)].find((int) => int < -most || int > most);
-    if (invalid !== undefined) return `has ${name} ${invalid}, which no sound model has`;
+    if (invalid !== undefined) return `has ${name} ${invalid}, which no valid model has`;
   }
   return undefined;
 }

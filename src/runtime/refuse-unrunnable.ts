@@ -29,7 +29,10 @@ const MESSAGES: readonly { readonly said: RegExp; readonly means: (parts: readon
   },
   {
     said: /running \S+ node\. Name:'(.*?)'/,
-    means: ([, node]) => ({ cannot: 'has a kernel that refuses what this model asks of it', node }),
+    means: ([, node]) => ({
+      cannot: 'has a kernel that does not support the attributes or inputs of this model',
+      node,
+    }),
   },
   {
     said: /Unsupported model IR version: (\d+)/,
@@ -52,18 +55,18 @@ const MESSAGES: readonly { readonly said: RegExp; readonly means: (parts: readon
   },
   {
     said: /(?:[Ii]n node \(|In Node, \("|Node ?\()(.*?)[")]/,
-    means: ([, node]) => ({ cannot: 'takes a node of this model for invalid', node, remedy: INVALID }),
+    means: ([, node]) => ({ cannot: 'considers a node of this model invalid', node, remedy: INVALID }),
   },
   {
     said: /Got invalid dimensions for input: (\S+)/,
     means: ([, input]) => ({
-      cannot: `takes "${input}" in a fixed size alone`,
+      cannot: `accepts "${input}" in a fixed size only`,
       remedy: 'export the model with open batch and sequence axes (dynamic_axes, dynamic_shapes)',
     }),
   },
   {
     said: /invalid model/i,
-    means: () => ({ cannot: 'takes the graph for invalid', remedy: INVALID }),
+    means: () => ({ cannot: 'considers the graph invalid', remedy: INVALID }),
   },
 ];
 
@@ -101,7 +104,7 @@ export function describeUnrunnable(
     remedy:
       rare === undefined
         ? (remedy ?? remedyFor(node, neededRuntime(said)))
-        : `its weights are ${rare}, for which few kernels are written: export the model in float32 or float16`,
+        : `its weights are ${rare}, which few kernels support: export the model in float32 or float16`,
   };
 }
 
@@ -125,7 +128,7 @@ function findNode(graph: GraphProto | undefined, name: string | undefined): Node
 
 function remedyFor(node: NodeProto | undefined, needed: string | undefined): string {
   if (node?.domain === 'com.microsoft')
-    return 'fused operators built for other devices ask for more than the CPU kernels do: build the model for the CPU (onnxruntime-genai: -e cpu), or without fused operators (optimum, torch.onnx), and prune that';
+    return 'fused operators built for other devices are not supported by the CPU kernels: build the model for the CPU (onnxruntime-genai: -e cpu), or without fused operators (optimum, torch.onnx), and prune that';
   const newer = needed === undefined ? '' : `${needed}: install that onnxruntime-node, or `;
   return `${newer}export the model at another opset, or by another exporter; --verbose shows what it said`;
 }

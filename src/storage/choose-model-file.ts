@@ -23,7 +23,7 @@ const VARIANTS: readonly string[] = [
   '_q2f16',
 ];
 
-/** Names of models next to a decoder that are no decoders. */
+/** Names of models next to a decoder that are not decoders. */
 const COMPANIONS = /^(embed|vision|audio|speech|encoder)\w*\.onnx$/;
 
 /** Decoders next to models of other parts; an encoder next to them makes them decoders that nothing can be made of alone. */

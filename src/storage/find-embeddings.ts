@@ -34,7 +34,7 @@ export async function findEmbeddings(
     const path = inside && files.resolve(root, inside);
     if (path !== undefined) return (await files.kindOf(path)) === undefined ? undefined : path;
     throw new ModelFormatError(
-      `${files.resolve(root, 'genai_config.json')} names the embedding model "${named}", which is no path inside the folder.`,
+      `${files.resolve(root, 'genai_config.json')} names the embedding model "${named}", which is not a path inside the folder.`,
     );
   }
   const { folder, name } = files.split(files.resolve(root, modelFile));

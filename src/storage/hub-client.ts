@@ -42,7 +42,7 @@ export async function createHubClient(
       // Pages of a listing name the next one.
       if (new URL(String(input)).origin !== new URL(settings.endpoint).origin)
         throw new HubError(
-          `${settings.endpoint} sends questions elsewhere: ${String(input)}. Check ${settings.names.endpoint}.`,
+          `${settings.endpoint} redirects requests elsewhere: ${String(input)}. Check ${settings.names.endpoint}.`,
         );
       return boundAnswer(await ask(input, init), settings, repo);
     },
@@ -93,10 +93,10 @@ function boundPages(ask: typeof fetch, settings: HubSettings, repo: string): typ
     new HubError(`the listing of ${repo} at ${settings.endpoint} ${what}. Check ${settings.names.endpoint}.`);
   return (input, init) => {
     const page = String(input);
-    if (seen.has(page)) throw fail(`goes round in circles: its page ${page} comes again`);
+    if (seen.has(page)) throw fail(`repeats its page ${page}`);
     if (seen.size === listingPages) throw fail(`has more than ${listingPages} pages`);
     if (performance.now() - start > listingMs)
-      throw fail(`has not come to its end in ${listingMs / 1000} s, after ${seen.size} pages`);
+      throw fail(`did not end in ${listingMs / 1000} s, after ${seen.size} pages`);
     seen.add(page);
     return ask(input, init);
   };
@@ -115,7 +115,7 @@ function readEntry(repo: string, { path, size, oid, lfs }: Entry): HubFile {
   const hash = lfs?.oid ?? oid;
   const byteLength = lfs?.size ?? size;
   const fail = (what: string) => new ModelFormatError(`${repo} lists ${JSON.stringify(path)}, ${what}.`);
-  if (typeof path !== 'string' || !isPlainPath(path)) throw fail('which is no path inside a folder');
+  if (typeof path !== 'string' || !isPlainPath(path)) throw fail('which is not a path inside a folder');
   if (typeof hash !== 'string' || !HASH[algorithm].test(hash)) throw fail(`whose hash is ${JSON.stringify(hash)}`);
   if (!Number.isSafeInteger(byteLength) || byteLength < 0) throw fail(`whose size is ${byteLength}`);
   return { path, byteLength, hash, algorithm };
@@ -137,7 +137,7 @@ async function asHubError<T>(repo: string, action: () => Promise<T>): Promise<T>
   } catch (cause) {
     if (!(cause instanceof TypeError || cause instanceof SyntaxError)) throw cause;
     throw new HubError(
-      `the Hub's answer for ${repo} makes no sense: ${cause.message}. Check that it is the Hub which answers.`,
+      `the Hub's answer for ${repo} is not valid: ${cause.message}. Check that the endpoint is the Hub.`,
       { cause },
     );
   }

@@ -12,7 +12,7 @@ const HUB_LIMITS: HubLimits = {
   retryMs: 1000,
   retryWaitMs: 5 * 60_000,
 };
-/** Largest answer that is no file, in bytes: a page of a thousand files has some 300 kB. */
+/** Largest answer that is not a file, in bytes: a page of a thousand files has some 300 kB. */
 const MAX_ANSWER_BYTES = 64 * 2 ** 20;
 /** How often a question is asked again where the Hub is at fault, and how long after the first time. */
 const MAX_TRIES = 3;
@@ -43,7 +43,7 @@ export function createHubFetch(settings: HubSettings, { about, signal, onWait }:
   const { answerMs, retryMs, retryWaitMs } = limitsOf(settings);
   const ask = async (input: string | URL | Request, init: RequestInit): Promise<Response> => {
     const limitMs = isQuestion(init) ? answerMs : CHANGE_FACTOR * answerMs + sizeOf(init.body) / SENT_BYTES_PER_MS;
-    const late = new HubError(`${endpoint} does not answer for ${about}: nothing came in ${formatSeconds(limitMs)}.`);
+    const late = new HubError(`${endpoint} does not answer for ${about}: no data in ${formatSeconds(limitMs)}.`);
     const { signal: stop, end } = abortAfter(limitMs, late, init.signal ?? undefined);
     try {
       return await fetch(input, { ...init, signal: stop });
@@ -52,7 +52,7 @@ export function createHubFetch(settings: HubSettings, { about, signal, onWait }:
       if (init.signal?.aborted) throw init.signal.reason;
       if (cause === late) throw late;
       throw new HubError(
-        `cannot reach ${endpoint} for ${about}: ${reasonOf(cause)}. Check the connection and ${names.endpoint}, or add --offline (offline: true) to take what an earlier download left.`,
+        `cannot reach ${endpoint} for ${about}: ${reasonOf(cause)}. Check the connection and ${names.endpoint}, or add --offline (offline: true) to use the files of an earlier download.`,
         { cause },
       );
     } finally {
@@ -243,7 +243,7 @@ async function refuse(
     const { ms, waitedMs } = waiting;
     const remedy = token === undefined ? `, or set ${names.token}` : '';
     return fail(
-      `${endpoint} is ${status === 429 ? 'asked too often' : 'busy'} (${status}) and asks to wait ${formatSeconds(ms)} more, after ${formatSeconds(waitedMs)} of waiting. Try again later${remedy}.`,
+      `${endpoint} is ${status === 429 ? 'rate-limited' : 'busy'} (${status}) and asks to wait ${formatSeconds(ms)} more, after ${formatSeconds(waitedMs)} of waiting. Try again later${remedy}.`,
     );
   }
   return fail(`${endpoint} answers ${status} for ${about}: ${said}. Try again later.`);

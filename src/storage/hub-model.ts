@@ -31,7 +31,7 @@ export interface HubModelRequest extends JobControl {
   readonly offline: boolean;
 }
 
-/** Files next to a model that are no weights: some twenty at most. */
+/** Files next to a model that are not weights: some twenty at most. */
 const MAX_SIDE_FILES = 100;
 /** The largest vocabularies make a tokenizer.json of some 40 MB. */
 const MAX_SIDE_BYTES = 256 * 2 ** 20;
@@ -136,7 +136,7 @@ function listingFor({ repo, revision }: ModelId, files: readonly HubFile[]): Mod
   const reachable = models.filter((path) => /^(onnx\/)?[^/]+$/.test(path));
   if (reachable.length === 0)
     throw new OptionError(
-      `${repo}@${revision} has its models in folders of their own (${models.slice(0, 8).join(', ')}), which an id does not reach: ` +
+      `${repo}@${revision} has its models in folders of their own (${models.slice(0, 8).join(', ')}), which a model id cannot name: ` +
         `download one of those, by: hf download ${repo} --include "${models[0]!.slice(0, models[0]!.lastIndexOf('/'))}/*" --local-dir model, and give its path`,
       { option: 'model' },
     );
@@ -207,7 +207,7 @@ function sideFiles({ repo }: ModelId, files: readonly HubFile[], named: Readonly
   const found = files.filter(({ path, byteLength }) => isWanted(path) && byteLength <= MAX_SIDE_BYTES);
   if (found.length <= MAX_SIDE_FILES) return found;
   throw new ModelFormatError(
-    `${repo} has ${found.length} files of configuration, more than the ${MAX_SIDE_FILES} of any model. Download what you need, and give its path.`,
+    `${repo} has ${found.length} configuration files, more than the ${MAX_SIDE_FILES} of any model. Download what you need, and give its path.`,
   );
 }
 

@@ -216,7 +216,7 @@ async function locate(
   return kind === 'folder' ? { root: path } : locateFile(files, path, file);
 }
 
-/** A text that is no path may be a model's id. @throws OptionError, HubError: a text that can be read as both is called both. */
+/** A text that is not a path may be a model's id. @throws OptionError, HubError: a text that can be read as both is called both. */
 async function locateOnHub(
   platform: Platform,
   named: string,
@@ -228,7 +228,7 @@ async function locateOnHub(
   if (hub === undefined) throw new OptionError(`${missing}.`);
   if (id === undefined)
     throw new OptionError(
-      `${missing}, and "${named}" is no id of the Hugging Face Hub, such as org/name, org/name@revision or org/name:q4.`,
+      `${missing}, and "${named}" is not an id of the Hugging Face Hub, such as org/name, org/name@revision or org/name:q4.`,
     );
   const request = { id, offline: offline ?? hub.settings.offline, onProgress, signal };
   return fetchHubModel(platform, hub, request).catch((error: unknown) => {
@@ -243,7 +243,7 @@ async function locateOnHub(
 async function locateFile(files: Files, path: string, file: string | undefined): Promise<Location> {
   if (file !== undefined) throw new OptionError(`${path} is a file, so "${file}" cannot be looked for in it.`);
   if (!path.endsWith('.onnx'))
-    throw new OptionError(`${path} is no .onnx file. Give a model's folder or its .onnx file.`);
+    throw new OptionError(`${path} is not an .onnx file. Give a model's folder or its .onnx file.`);
   const { folder } = files.split(path);
   const above = files.split(folder);
   const isNested = above.name === 'onnx' && (await files.kindOf(files.resolve(above.folder, 'config.json'))) === 'file';

@@ -34,7 +34,7 @@ export async function readJsonFile(
     if (!isRecord(parsed)) throw new Error('it holds no object');
     return parsed;
   } catch (cause) {
-    throw new ModelFormatError(`${path} is no usable JSON file: ${errorMessage(cause)}. Get the file again.`, {
+    throw new ModelFormatError(`${path} is not a usable JSON file: ${errorMessage(cause)}. Get the file again.`, {
       cause,
     });
   }

@@ -27,7 +27,7 @@ export async function readListed(files: Files, root: string, folder: string): Pr
   for (const entry of entries) {
     const { path, byteLength } = Object(entry) as { readonly path?: unknown; readonly byteLength?: unknown };
     if (typeof path !== 'string' || !isPlainPath(path))
-      throw new ModelFormatError(`${folder}/${MANIFEST} lists ${JSON.stringify(path)}, which is no path inside it.`);
+      throw new ModelFormatError(`${folder}/${MANIFEST} lists ${JSON.stringify(path)}, which is not a path inside it.`);
     const target = files.resolve(root, path);
     if (files.relative(real, await files.real(target)) === undefined)
       throw new ModelFormatError(`${folder}/${path} leads out of the folder. Put the file itself there.`);

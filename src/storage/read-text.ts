@@ -4,7 +4,7 @@ import { OptionError } from '../errors.js';
 import type { Files } from '../platform/platform.js';
 import { decodeText, readBytes, readPieces } from './read-bytes.js';
 
-/** Reads a text file, UTF-8. @param what for messages @throws OptionError when it cannot be read, or is no text. */
+/** Reads a text file, UTF-8. @param what for messages @throws OptionError when it cannot be read, or is not text. */
 export async function readText(files: Files, path: string, what = 'text', pipes = true): Promise<string> {
   const bytes = await readBytes(files, files.resolve(path), pipes).catch((cause) => {
     throw new OptionError(`Cannot read the ${what} ${path}: ${errorMessage(cause)}.`, { cause });
@@ -12,7 +12,7 @@ export async function readText(files: Files, path: string, what = 'text', pipes 
   if (bytes === undefined) throw new OptionError(`Cannot read the ${what} ${path}: there is no such file.`);
   const zero = bytes.indexOf(0);
   if (zero >= 0)
-    throw new OptionError(`Cannot read the ${what} ${path}: byte ${zero} is 0, so it is no text in UTF-8.`);
+    throw new OptionError(`Cannot read the ${what} ${path}: byte ${zero} is 0, so it is not text in UTF-8.`);
   return decodeText(bytes);
 }
 

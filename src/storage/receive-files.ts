@@ -71,7 +71,7 @@ async function receiveFile(transfer: Transfer, file: HubFile, onBytes: OnBytes):
       if (!isOld || !(await isComplete(transfer.store, file, incoming))) {
         await incoming.restart();
         throw new ModelFormatError(
-          `${file.path} of ${transfer.commit.repo} came with another content than its hash ${file.hash} says. Try again.`,
+          `${file.path} of ${transfer.commit.repo} does not match its hash ${file.hash}. Try again.`,
         );
       }
     }

@@ -20,7 +20,7 @@ export interface ScoreFile {
 /**
  * Opens a file of scores, or makes it. Scores go to the disk batch by batch; a line that was cut off is written again.
  *
- * @throws OptionError when the file keeps other runs' scores or is no score file, and when it cannot be read or written.
+ * @throws OptionError when the file keeps other runs' scores or is not a score file, and when it cannot be read or written.
  */
 export async function openScoreFile(files: Files, path: string, runs: readonly ScoredRun[]): Promise<ScoreFile> {
   const lines = await openLineFile(files, path, 'scores');

@@ -29,7 +29,7 @@ export async function checkWindowsPlace(files: Files, path: string, output: stri
  * Opens a file that keeps generated windows, or makes it. Windows go to the disk batch by batch; a line that was cut off
  * is written again.
  *
- * @throws OptionError when the file holds another run's windows or is no windows file, and when it cannot be read or written.
+ * @throws OptionError when the file holds another run's windows or is not a windows file, and when it cannot be read or written.
  */
 export async function openWindowsFile(
   files: Files,

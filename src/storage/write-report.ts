@@ -52,7 +52,7 @@ export async function checkReportPlace(
     : (await files.kindOf(page)) !== undefined;
   if (other)
     throw new OptionError(
-      `${taken ? json : page} exists and is no report of fang-prune. Choose another place for the report.`,
+      `${taken ? json : page} exists and is not a report of fang-prune. Choose another place for the report.`,
     );
 }
 

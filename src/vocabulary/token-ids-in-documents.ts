@@ -64,7 +64,7 @@ const MOST_NESTED = 3;
 
 const isId = (value: unknown): value is number => Number.isInteger(value) && (value as number) >= 0;
 
-/** Numbers that are no token id, such as -1, or one beyond the vocabulary, do not change. */
+/** Numbers that are not token ids, such as -1, or one beyond the vocabulary, do not change. */
 const renumberOne = (id: unknown, ids: RenumberedIds): unknown => (isId(id) ? (ids.newId(id) ?? id) : id);
 
 function renumberAll(value: unknown, ids: RenumberedIds): unknown {

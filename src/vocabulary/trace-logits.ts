@@ -87,7 +87,7 @@ async function traceCarrier(site: HeadSite, value: ScopedValue): Promise<void> {
     } else if (!(await carriesScales(site, { node, scope, input }))) continue;
     found += 1;
   }
-  if (found === 0) throw refuseNode(node, 'makes logits of nothing that is known');
+  if (found === 0) throw refuseNode(node, 'computes logits from unknown inputs');
 }
 
 /** The scale of rounded activations times those of the weights' columns. */
@@ -124,7 +124,7 @@ async function noteShape(
   const shape = await readConstant(tracing, last);
   const end = shape?.values.at(-1);
   if (shape === undefined || (end !== rows && end !== -1))
-    throw refuseNode(node, 'lays logits out in an unknown shape');
+    throw refuseNode(node, 'reshapes logits to an unknown shape');
   if (end !== rows) return;
   const [reader, input, own] = joined === undefined ? [node, 1, scope] : [joined, joined.input.length - 1, value.scope];
   literals.push({ scope: own, node: reader, input, ...shape, place: shape.values.length - 1 });
@@ -191,7 +191,7 @@ const HEADS: Readonly<Record<string, Head>> = {
     weights: [1, 2, 3, 5].map((input) => [input, first] as const),
     attribute: 'N',
     obstacle: (node) =>
-      intAttribute(node, 'weight_prepacked', 0) === 0 ? undefined : 'has weights laid out for one processor',
+      intAttribute(node, 'weight_prepacked', 0) === 0 ? undefined : 'has weights prepacked for one processor',
   },
   'com.microsoft.MatMulBnb4': {
     rows: byAttribute,
@@ -216,7 +216,7 @@ async function traceHead(
   for (const [input, axisOf] of head.weights) {
     if ((node.input[input] ?? '') === '') continue;
     const dims = await constantDims(tracing, tracing.scopes.resolve(scope, node.input[input]!));
-    if (dims === undefined) throw refuseNode(node, `has an input ${input} that is no weight`);
+    if (dims === undefined) throw refuseNode(node, `has an input ${input} that is not a weight`);
     const axis = axisOf(node);
     const fromFront = axis < 0 ? axis + dims.length : axis;
     // One value for all tokens.
@@ -236,7 +236,7 @@ interface LogitsRule {
 const FIRST: LogitsRule = { inputs: () => [0] };
 const ALL: LogitsRule = { inputs: ({ input }) => input.map((_, at) => at) };
 
-const OTHER_AXES = 'changes the axis of the tokens';
+const OTHER_AXES = 'moves the axis of the tokens';
 
 /** Logits have a batch axis, one of positions, and one of tokens. */
 const isLastAxis = (axis: number): boolean => axis === -1 || axis >= 2;

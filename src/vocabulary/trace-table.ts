@@ -24,7 +24,7 @@ export async function traceTable(
   const node = scopes.makerOf(value);
   if (node === undefined) {
     const handle = value.scope === scopes.main ? model.weights.get(value.name) : undefined;
-    if (handle === undefined) throw refuseNode(reader, `reads its rows from "${value.name}", which is no weight`);
+    if (handle === undefined) throw refuseNode(reader, `reads its rows from "${value.name}", which is not a weight`);
     const known = tables.get(value.name);
     if (known !== undefined && (known.axis !== axis || known.rows !== rows))
       throw refuseNode(reader, `reads "${value.name}" as ${rows} rows along axis ${axis}, and another node otherwise`);
@@ -57,7 +57,7 @@ const RULES: Readonly<Record<string, (site: Site) => Promise<void>>> = {
     const { tracing, node, scope, axis } = site;
     const dims = await constantDims(tracing, tracing.scopes.resolve(scope, node.input[0] ?? ''));
     const perm = intsAttribute(node, 'perm') ?? dims?.map((_, at) => dims.length - 1 - at) ?? [];
-    if (perm[axis] === undefined) throw refuseNode(node, 'turns a table of unknown rank');
+    if (perm[axis] === undefined) throw refuseNode(node, 'transposes a table of unknown rank');
     await behind(site, 0, perm[axis]);
   },
   /** Rows remain rows where they are the first axis of both. */
@@ -82,7 +82,7 @@ const RULES: Readonly<Record<string, (site: Site) => Promise<void>>> = {
     for (const input of [1, 2]) {
       if ((node.input[input] ?? '') === '') continue;
       const dims = await constantDims(tracing, tracing.scopes.resolve(scope, node.input[input]!));
-      if (dims === undefined) throw refuseNode(node, 'has scales that are no weights');
+      if (dims === undefined) throw refuseNode(node, 'has scales that are not weights');
       if (elementCount(dims) === 1) continue;
       if (isBlocked && along === axis) throw refuseNode(node, 'has scales that several token rows share');
       if (isBlocked) await behind(site, input, axis);
@@ -102,7 +102,7 @@ async function bySides(site: Site): Promise<void> {
   const rank = Math.max(...sides.map((dims) => dims?.length ?? 0));
   let found = false;
   for (const [input, dims] of sides.entries()) {
-    if (dims === undefined) throw refuseNode(node, 'makes a table of token rows of what is no weight');
+    if (dims === undefined) throw refuseNode(node, 'computes a table of token rows from a value that is not a weight');
     const own = axis - (rank - dims.length);
     if (own < 0 || dims[own] !== rows) continue;
     found = true;

@@ -46,7 +46,8 @@ async function lookUp(tracing: Tracing, reader: Reader, tables: readonly number[
   follow(tracing, scope, node, 1);
   const axis = intAttribute(node, 'axis', 0) || intAttribute(node, 'gather_axis', 0);
   const dims = await constantDims(tracing, tracing.scopes.resolve(scope, node.input[0] ?? ''));
-  if (axis !== 0 || dims?.[0] === undefined) throw refuseNode(node, 'looks ids up in what is no table of rows');
+  if (axis !== 0 || dims?.[0] === undefined)
+    throw refuseNode(node, 'looks up token ids in a value that is not a table of rows');
   const [rows] = dims;
   for (const table of tables) {
     if ((node.input[table] ?? '') === '') continue;
@@ -61,16 +62,16 @@ async function passOn(tracing: Tracing, reader: Reader): Promise<readonly Scoped
   if (node === undefined) return outputsOf(tracing, reader);
   const way = ID_RULES[qualifiedOp(node)];
   if (way === undefined || (way.inputs !== undefined && !way.inputs.includes(input)))
-    throw refuseNode(node, 'does something with token ids other than to look them up or to compare them');
+    throw refuseNode(node, 'uses token ids other than in lookups and comparisons');
   follow(tracing, scope, node, input);
   if (way.constants !== undefined) {
     for (const other of way.constants) {
       const name = node.input[other] ?? '';
       if (other === input || name === '') continue;
       const found = await readConstant(tracing, tracing.scopes.resolve(scope, name));
-      // What is no constant comes from ids as well, or has nothing to do with them.
+      // What is not a constant comes from ids as well, or has nothing to do with them.
       if (found !== undefined) tracing.constants.push({ scope, node, input: other, ...found });
-      else if (!way.meetsOthers) throw refuseNode(node, 'compares token ids with what is no constant');
+      else if (!way.meetsOthers) throw refuseNode(node, 'compares token ids with a value that is not a constant');
     }
   }
   return way.gives === 'ids' ? node.output.filter((name) => name !== '').map((name) => ({ scope, name })) : [];

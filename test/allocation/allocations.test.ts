@@ -154,7 +154,7 @@ describe('spreadByMeasure', () => {
 
   it('says how far a budget is out of reach', () => {
     const free = modulesOf((block) => (block < 5 ? { fixed: 0 } : {}));
-    expect(() => spreadByMeasure(problemOf(0.6, free))).toThrow(/60.00 %.*at most .* parameters are missing/);
+    expect(() => spreadByMeasure(problemOf(0.6, free))).toThrow(/60.00 %.*at most .* parameters too few/);
     const fixed = modulesOf(() => ({ fixed: 0.5 }));
     expect(() => spreadByMeasure(problemOf(0.3, fixed))).toThrow(/at least 50.00 %/);
   });
@@ -170,7 +170,9 @@ describe('spreadByMeasure', () => {
         ),
         { measureOf },
       );
-    expect(spread(undefined)).toThrow(/block 4 ffn has none of; name it in the allocation's measures/);
+    expect(spread(undefined)).toThrow(
+      /block 4 ffn lacks the measure that the allocation reads; name it in the allocation's measures/,
+    );
     expect(spread(Number.NaN)).toThrow(NumericalError);
   });
 

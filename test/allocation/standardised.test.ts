@@ -38,7 +38,7 @@ describe('allocateStandardised', () => {
     const counts = allocateStandardised(entries, 0.5);
     expect(counts[0]).toBeLessThanOrEqual(2);
     expect(counts[0]! + counts[1]!).toBe(8);
-    expect(() => allocateStandardised(entries, 0.9)).toThrow(/are missing/);
+    expect(() => allocateStandardised(entries, 0.9)).toThrow(/too few/);
   });
 
   it('refuses scores that are not finite and an impossible sparsity', () => {

@@ -102,7 +102,7 @@ describe('buildGradientGraph', () => {
     const nodes = [{ op: 'Hardmax', name: 'odd', inputs: ['x'], outputs: ['y'] }];
     const build = () => buildGradientGraph(problem(nodes, { x: floats(2), y: floats(2) }, {}));
     expect(build).toThrow(UnsupportedModelError);
-    expect(build).toThrow(/No gradient rule for operator Hardmax "odd" \(nothing is known of it\)/);
+    expect(build).toThrow(/No gradient rule for operator Hardmax "odd" \(the operator is not supported\)/);
   });
 
   it('does not mind an operator without a rule off the way', () => {

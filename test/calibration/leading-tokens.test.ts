@@ -107,7 +107,7 @@ describe('windows of a tokenizer with BOS', () => {
   it('refuses a token that the model does not have, and windows of nothing else', async () => {
     const source = { text: 'abcdefgh' };
     const outside = createCalibrationSet({ ...shape, source, tokenizer, leadingTokens: [40], vocabularySize: 29 });
-    await expect(outside).rejects.toThrow(/what the tokenizer puts before a text has token id 40/);
+    await expect(outside).rejects.toThrow(/the tokens that the tokenizer puts before a text has token id 40/);
     expect(() => cutWindows(new Int32Array(9), { ...shape, windowLength: 2, leadingTokens: [0, 1] })).toThrow(
       /windowLength is 2, and 2 tokens begin every window/,
     );
@@ -115,7 +115,7 @@ describe('windows of a tokenizer with BOS', () => {
 });
 
 describe('documents that a model writes', () => {
-  it('begin with what the tokenizer puts before a text', async () => {
+  it('begin with the tokens that the tokenizer puts before a text', async () => {
     const tokenizer = tokenizerWith(around(['<p>', '<s>']));
     const startToken = findStartToken({ configs: [{ bos_token_id: 5 }], tokenizer })!;
     expect(startToken).toBe(0);

@@ -63,7 +63,7 @@ it.each([
 
 it('does nothing when it is left', async () => {
   const { shown, calls, exitCode } = await answer('prune', CANCEL);
-  expect(shown).toEqual(['Nothing was done.']);
+  expect(shown).toEqual(['Cancelled.']);
   expect(calls).toEqual([]);
   expect(exitCode).toBe(0);
 });

@@ -26,14 +26,14 @@ describe('bench', () => {
     expect(out).toBe(
       [
         '                          dense            pruned',
-        'read, tokens/s   100 (99.0-101)  1250 (1250-1250)',
-        'write, tokens/s  100 (99.0-101)  1250 (1250-1250)',
+        'prefill, tokens/s  100 (99.0-101)  1250 (1250-1250)',
+        'decode, tokens/s   100 (99.0-101)  1250 (1250-1250)',
         'load                      0.1 s             1.3 s',
         'peak memory             2.00 GB           2.00 GB',
         'file                    40.0 KB           3.20 KB',
         '',
         'pruned compared with dense',
-        '  Reading a prompt: faster.',
+        '  Prefill: faster.',
         '  Writing: faster.',
         '',
         '128 tokens read, 32 written, median and quartiles of 3 rounds; a processor, 2 cores, Node.js v20\n',

@@ -41,7 +41,7 @@ describe('eval', () => {
       [
         'against the reference        dense       pruned',
         'a.txt, KL divergence                0.1234 nats',
-        'a.txt, same likeliest token              90.0 %',
+        'a.txt, same top-1 token                   90.0 %',
       ].join('\n'),
       [
         'task                                                dense         pruned',

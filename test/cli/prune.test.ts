@@ -27,7 +27,7 @@ describe('prune', () => {
     expect(out).toMatch(
       /as well as a guess among 35.90 equally likely ones on 1016 tokens of held-out calibration text/,
     );
-    expect(out).toContain('write, tokens/s');
+    expect(out).toContain('decode, tokens/s');
     const { calls: rungs } = await runWithDouble('prune dense --out pruned --sparsity 0.1,0.3 --bench --report a.json');
     expect(rungs[1]![1]).toMatchObject({ models: ['dense', 'pruned/10', 'pruned/30'] });
     expect(rungs.slice(2).map(([, { report: place }]) => place)).toEqual(['a-10.json', 'a-30.json']);
@@ -131,8 +131,8 @@ describe('prune', () => {
     ],
     ['--allocation uniform --minimum-width 0', /--minimum-width has no effect in this run/],
     ['--no-generate-calibration --start-token 2', /--start-token has no effect with --no-generate-calibration/],
-    ['--statistics kept --window-length 128', /--window-length is of no use with --statistics/],
-    ['--text t.txt', /--text measures what was written, and a --dry-run writes nothing/],
+    ['--statistics kept --window-length 128', /--window-length has no effect with --statistics/],
+    ['--text t.txt', /--text measures the written model, and a --dry-run writes none/],
     ['--block-sparsity 3.fnn=0.5', /--block-sparsity.*such as 3=0.5 or 3.ffn=50%/],
   ])('refuses %s and says why', async (flags, said) => {
     const { calls, exitCode, err } = await runWithDouble(`prune dense --sparsity 0.3 --dry-run ${flags}`);
@@ -173,13 +173,13 @@ describe('prune', () => {
         '30 %          1.98 M  −30.0 %  8.10 MB',
         '50 %          1.41 M  −50.0 %  5.78 MB',
         '',
-        'Sizes are of an even choice; how much each block loses is decided by measuring.',
+        'Sizes assume uniform pruning; a run measures how much to remove from each block.',
         '',
         'note: block 1 experts: stays as it is',
         '',
         'It would take about 3 min 3 s here, on 64 windows of 512 tokens, 32 of them written by the model ' +
           '(generate 1 min 0 s, prune 2 min 3 s).',
-        'It would take about 2.10 GB of memory, and up to 350 MB of disk next to the output meanwhile.',
+        'It would take about 2.10 GB of memory, and temporarily up to 350 MB of disk next to the output.',
         '',
       ].join('\n'),
     );
@@ -239,7 +239,7 @@ describe('a ladder', () => {
         'pruned/10    10.0 %      2.10 M  9.00 MB        6.00',
         'pruned/20    20.0 %      2.10 M  8.00 MB        5.00       *',
         '',
-        'Perplexity on t.txt. *: nothing smaller is better.',
+        'Perplexity on t.txt. *: Pareto-optimal.',
         '',
         'note: dampening raised in block 0',
         '',
@@ -287,7 +287,7 @@ it('heals what an earlier run pruned', async () => {
   const calibration = { generate: { file: 'mine.jsonl' } };
   expect(calls[0]).toMatchObject(['heal', { dense: 'dense', pruned: 'pruned', out: 'healed', heal, calibration }]);
   expect(out).toContain('Healed pruned -> healed\n');
-  expect(out).toContain('went from 0.4000 to 0.3000 nats a token on held-out windows (step 16 of 16)');
+  expect(out).toContain('went from 0.4000 to 0.3000 nats per token on held-out windows (step 16 of 16)');
 });
 
 it('asks for healing by any setting of it', async () => {

@@ -16,9 +16,9 @@ describe('fang-prune quantize', () => {
     const { out } = await runWithDouble('quantize model -o out --dtype q4');
     expect(out).toMatch(/Quantised tiny-llama|Quantised .* -> out/);
     expect(out).toContain(DTYPE_REPORT.file);
-    expect(out).toContain('q4: 40 of 42 maps make up for their errors');
+    expect(out).toContain('q4: 40 of 42 linear layers were rounded with error feedback');
     expect(out).toContain(
-      'q4: 0.3100 nats a token from the dense model by pruning, 0.0520 more by rounding, on 2 windows; the nearest levels would add 0.1200.',
+      'q4: divergence from the dense model 0.3100 nats per token by pruning, 0.0520 more by rounding, on 2 windows; rounding to nearest would add 0.1200.',
     );
   });
 

@@ -34,10 +34,7 @@ describe('exit codes', () => {
   it.each([
     ['prune dense --out pruned --sparsty 0.4', "unknown option '--sparsty' (Did you mean --sparsity?)"],
     ['prune dense --out pruned --sparsity', '--sparsity is missing its value: <fraction>'],
-    [
-      'prune dense --out pruned -s .3 --gradient-power 1',
-      '--gradient-power is no flag of this command any more: leave it out; it did not',
-    ],
+    ['prune dense --out pruned -s .3 --gradient-power 1', '--gradient-power was removed: leave it out; it did not'],
     ['prune dense --out pruned --sparsity 0.3 --sparsty 0.4', "unknown option '--sparsty' (Did you mean --sparsity?)"],
     ['describe', '<model> is missing'],
     ['squash dense', "unknown command 'squash'"],
@@ -86,7 +83,7 @@ describe('exit codes', () => {
     ['prune dense --out pruned -s .3 --layout genai', 'it goes with --dtype; leave it out'],
     [
       'prune dense --out pruned -s .3 --statistics s --window-length 128',
-      '--window-length is of no use with --statistics: ',
+      '--window-length has no effect with --statistics: ',
     ],
     ['prune dense --out pruned -s .3 --modules attention --grouping', 'it goes with --modules "ffn" or "all"; '],
     ['quantize dense --out small', '--dtype is missing; expected one or several of fp32, fp16, q8'],

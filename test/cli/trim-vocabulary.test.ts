@@ -19,7 +19,7 @@ it('passes on what was said, and says what was trimmed', async () => {
     '1230 by languages, rank or list, 3 of the text, 10 that others are merged from, 257 that always stay',
   );
   expect(out).toContain('model.embed_tokens.weight  2048  1500  1.57 MB  1.15 MB');
-  expect(out).toContain('logits of the tokens that stay have the same bits as the original');
+  expect(out).toContain('logits of the remaining tokens equal those of the original bit for bit');
   expect(out).toContain('next    npx fang-prune eval dense small --text YOUR-TEXT.txt');
 });
 

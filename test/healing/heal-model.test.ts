@@ -191,7 +191,7 @@ it('refuses a model that was not pruned from the dense one, and no windows', asy
     if (handle.dims[0] === 2048) setWeight(other, name, bytesHandle(handle, new Uint8Array(handle.byteLength)));
   const foreign = heal({ student: { ...student, model: other } });
   await expect(foreign).rejects.toThrow(/token embeddings of the pruned model differ .* by 1.0 of their size/);
-  await expect(heal({ heldOut: [] })).rejects.toThrow(/8 windows to learn on and 0 to check itself on/);
+  await expect(heal({ heldOut: [] })).rejects.toThrow(/8 windows to train on and 0 to check itself on/);
 });
 
 it('stops when it is told to', async () => {

@@ -44,7 +44,7 @@ it('reads gates that lie before the linear parts', () => {
 });
 
 it.each([
-  [{ swiglu_fusion: 0 }, 'its gates are no rows of the first map'],
+  [{ swiglu_fusion: 0 }, 'its gates are not rows of the first linear layer'],
   [{ activation_type: 'gelu' }, 'its activation is "gelu"'],
   [{ activation_type: 'silu' }, '"first" has 128 rows for 64 neurons'],
   [{ quant_type: 'fp4' }, 'its weights are "fp4"'],

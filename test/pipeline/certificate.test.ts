@@ -51,12 +51,12 @@ describe('the certificate', () => {
     expect(none.certificate).toBeUndefined();
   }, 240_000);
 
-  it('compares the token in the middle where rounding decides what expert a token goes to', async () => {
+  it('compares the median token where rounding decides what expert a token goes to', async () => {
     const calibration = { windowCount: 2, windowLength: 32 };
     const given = { method: 'flap', modules: 'experts', sparsity: 0.25, evaluation: false, calibration } as const;
     const report = await prune({ ...given, model: 'examples/models/tiny-moe', out: at('experts') });
     expect(report.certificate).toMatchObject({ passed: true });
-    expect(report.remarks).toContainEqual(expect.stringMatching(/compares the token in the middle/));
+    expect(report.remarks).toContainEqual(expect.stringMatching(/compares the median token/));
   });
 
   it.each([

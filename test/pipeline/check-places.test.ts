@@ -72,14 +72,14 @@ it('replaces recipes, statistics and reports, and no other file', async () => {
   for (const force of [true, false]) {
     await refused({ recipe: at('package.json'), force }, force ? /is not of a recipe/ : /exists/);
     await refused({ recipe: at('a.json'), force }, /a\.safetensors exists/);
-    await refused({ report: at('package.json'), force }, /is no report/);
+    await refused({ report: at('package.json'), force }, /is not a report/);
     await refused({ report: at('b.json'), force }, /b\.html exists/);
   }
   await refused({ report: at('out/a.json') }, /is in the output folder/);
   const look = { model: MODEL, method: 'flap', force: true, calibration: REQUEST.calibration };
   await expect(observe({ ...look, out: at('package.json') })).rejects.toThrow(/is not of a statistics/);
   await prune({ ...REQUEST, out: at('out') });
-  await expect(rebuildReport({ report: at('out'), out: at('package.json') })).rejects.toThrow(/is no report/);
+  await expect(rebuildReport({ report: at('out'), out: at('package.json') })).rejects.toThrow(/is not a report/);
 });
 
 it('looks for the calibration text and for the places of all files before it begins', async () => {

@@ -115,7 +115,9 @@ it.each([{ normsInside: true }, { slides: true }, { normsInside: true, slides: t
 it('says in our words what cannot be run, at the first run', async () => {
   const reading = withDecoder({ bias: true }, (model) => model.readLogits([Int32Array.of(1, 2)]));
   await expect(reading).rejects.toThrow(UnsupportedModelError);
-  await expect(reading).rejects.toThrow(/cannot run the model: it has a kernel that refuses.*GroupQueryAttention/);
+  await expect(reading).rejects.toThrow(
+    /cannot run the model: it has a kernel that does not support.*GroupQueryAttention/,
+  );
 });
 
 /** Logits of two sequences that are read token by token, further than a cache keeps its latest tokens apart. */

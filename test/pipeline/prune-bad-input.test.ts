@@ -83,7 +83,7 @@ const CASES: Readonly<Record<string, Case>> = {
   'external data outside the folder': {
     edit: outside('../config.json'),
     code: 'ERR_MODEL_FORMAT',
-    said: /"onnx::MatMul_1900" .*"\.\.\/config\.json" of .*no path inside the folder\. Only files next to/,
+    said: /"onnx::MatMul_1900" .*"\.\.\/config\.json" of .*not a path inside the folder\. Only files next to/,
   },
   'external data of another length': {
     edit: outside('model.onnx', '12'),
@@ -100,7 +100,7 @@ const CASES: Readonly<Record<string, Case>> = {
   'a vision model': {
     edit: readPictures,
     code: 'ERR_UNSUPPORTED_MODEL',
-    said: /"pixel_values" is not one that is known of text decoders.*images/,
+    said: /"pixel_values" is not a known input of text decoders.*images/,
   },
   'a model of 4 bits': {
     edit: become('MatMulNBits'),
@@ -181,12 +181,12 @@ const CASES: Readonly<Record<string, Case>> = {
   'a budget that skipped blocks leave no room for': {
     options: { sparsity: 0.5, blockSparsity: { 0: 0 } },
     code: 'ERR_OPTION',
-    said: /removes 50\.00 % .*at most 44\.53 % can go: 28224 parameters are missing; lower the sparsity or free/,
+    said: /removes 50\.00 % .*at most 44\.53 % can be removed, 28224 parameters too few; lower the sparsity or fix/,
   },
   'a budget that floors leave no room for': {
     options: { sparsity: 0.5, method: 'auto', modules: 'ffn', minimumWidth: 0.9 },
     code: 'ERR_OPTION',
-    said: /asks for 147456 of 294912 parameters, .* at most 9\.7[67] % can go: 118656 are missing; lower the sparsity/,
+    said: /asks for 147456 of 294912 parameters, .* at most 9\.7[67] % can be removed, 118656 too few; lower the sparsity/,
   },
   'an output that is a file': {
     damage: (model) => writeFile(join(model, '../out'), ''),
@@ -226,7 +226,7 @@ interface Oddity extends Pick<Case, 'edit' | 'options'> {
 }
 
 const ZERO = /^2 of \d+ FFN neurons are zero on all calibration tokens \(block 0\)$/;
-const PADDING = /^4 of 4 calibration windows hold one token over and over, such as padding \(window 0: token 9\)/;
+const PADDING = /^4 of 4 calibration windows repeat a single token, such as padding \(window 0: token 9\)/;
 const CONSTANT = /^\d+ of \d+ FFN neurons are the same on all calibration tokens/;
 
 const ONE_TOKEN = { source: { tokens: new Array<number>(96).fill(9) } };
@@ -240,13 +240,13 @@ const ODDITIES: Readonly<Record<string, Oddity>> = {
     edit: setNeurons([3], (values, row) => values[row + 4]!),
     options: { method: 'obc' },
     first: [3, 4],
-    met: [/^1 of 512 FFN neurons do as another one of their group does on all calibration tokens \(block 0\)$/],
+    met: [/^1 of 512 FFN neurons equal another one of their group on all calibration tokens \(block 0\)$/],
   },
   'a Hessian of rank 1': { options: { method: 'obc', ...calibration(ONE_TOKEN) }, met: [PADDING, CONSTANT] },
   'a Hessian of low rank': { options: { method: 'auto', ...calibration(ONE_TOKEN) }, met: [PADDING, CONSTANT] },
   'a curvature and a Hessian of low rank': {
     options: { method: 'auto', metric: 'loss', ...calibration(ONE_TOKEN) },
-    remark: /^block 0 ffn: floor under the curvature of 192 outputs raised from 0\.000001 to .*: few tokens/,
+    remark: /^block 0 ffn: dampening of the curvature of 192 outputs raised from 0\.000001 to .*: few tokens/,
   },
   'windows without a token of some contexts': {
     options: {
@@ -255,7 +255,7 @@ const ODDITIES: Readonly<Record<string, Oddity>> = {
       weighting: { variant: 'per-window' },
       ...calibration({ source: { tokens: [...ONE_TOKEN.source.tokens.slice(48), ...tokens.slice(48)] } }),
     },
-    met: [/^2 of 4 calibration windows hold one token over and over/],
+    met: [/^2 of 4 calibration windows repeat a single token/],
   },
   'affinity to nothing': {
     edit: change(NORM, (values) => values.fill(0)),

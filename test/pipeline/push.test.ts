@@ -110,7 +110,7 @@ it('asks nobody in a dry run', async () => {
 
 it.each([
   ['a repository that is not there', {}, {}, HubError, /To make it, add --create/],
-  ['no token', {}, { HF_TOKEN: '' }, HubError, /needs a token that may write: set HF_TOKEN/],
+  ['no token', {}, { HF_TOKEN: '' }, HubError, /needs a token with write permission: set HF_TOKEN/],
   ['a token that is none', {}, { HF_TOKEN: 'hf_old' }, HubError, /HF_TOKEN|has no me\/small/],
   ['offline', {}, { HF_HUB_OFFLINE: '1' }, HubError, /HF_HUB_OFFLINE is set/],
   ['a name that is none', { repo: 'small' }, {}, OptionError, /^repo is "small"; expected a name on the Hub/],
@@ -121,7 +121,7 @@ it.each([
     { include: ['../secret'] },
     {},
     OptionError,
-    /^include names \.\.\/secret, which is no path inside/,
+    /^include names \.\.\/secret, which is not a path inside/,
   ],
   ['a folder that no run wrote', { folder: 'docs' }, {}, OptionError, /holds no fang-prune-files\.json/],
 ])('refuses %s', async (_, request, env, kind, said) => {
@@ -133,13 +133,13 @@ it.each([
 
 it('keeps a private wish from a repository that all can see', async () => {
   await writeResult();
-  await expect(push({ private: true }, { 'me/small': { files: {} } })).rejects.toThrow(/^private is asked for, and/);
+  await expect(push({ private: true }, { 'me/small': { files: {} } })).rejects.toThrow(/^private is set, and/);
 });
 
 it.each([
   ['has another size', { path: 'config.json', byteLength: 3 }, /it has 2 bytes, not 3/],
   ['is gone', { path: 'gone.json' }, /it is gone/],
-  ['lies elsewhere', { path: '../../.ssh/id_rsa' }, /which is no path inside it/],
+  ['lies elsewhere', { path: '../../.ssh/id_rsa' }, /which is not a path inside it/],
   ['is a link to elsewhere', { path: 'key' }, /key leads out of the folder/],
 ])('uploads nothing where a file that is listed %s', async (_, entry, said) => {
   const root = await writeResult();

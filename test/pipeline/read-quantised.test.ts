@@ -211,7 +211,7 @@ describe.each(LINEAR)('a model in %s', (said, form, build, keepsInputs) => {
     expect([...before.values()].filter(({ form: had }) => had === form).length).toBeGreaterThan(12);
     expect(report.remarks.map((remark) => remark.split(',')[0])).toEqual([
       ...(keepsInputs ? [] : [expect.stringMatching(/^2 of \d+ quantised weights were rounded again$/)]),
-      ...(said.includes('one step') ? ['activations are rounded with a step for every token'] : []),
+      ...(said.includes('one step') ? ['activations are quantised with a scale per token'] : []),
     ]);
   });
 

@@ -91,7 +91,9 @@ describe('a recipe', () => {
       await writePair(nodePlatform, place, { json: recipe, tensors: edited });
     };
     await rewriteTensors((name, handle) => [`${name}/other`, handle]);
-    await expect(apply()).rejects.toThrow(/recipe\.safetensors: tensor ".*\/other" is no weight that the pruned model/);
+    await expect(apply()).rejects.toThrow(
+      /recipe\.safetensors: tensor ".*\/other" is not a weight that the pruned model/,
+    );
     await rewriteTensors((name) => [name, floatsHandle({ dataType: 11, dims: [2] }, Float64Array.of(1, 2))]);
     await expect(apply()).rejects.toThrow(/recipe\.safetensors: tensor ".*" is double\[2\], expected float\[/);
     for (const value of [Number.NaN, Number.POSITIVE_INFINITY]) {

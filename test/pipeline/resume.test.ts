@@ -106,8 +106,8 @@ describe('a run that is aborted', () => {
 });
 
 it.each([
-  ['certify', { evaluation: false }, { certify: false }, /^an earlier run made this without a certificate/],
-  ['quality', { certify: false }, { evaluation: false }, /^an earlier run made this without measuring its quality/],
+  ['certify', { evaluation: false }, { certify: false }, /^an earlier run wrote this without a certificate/],
+  ['quality', { certify: false }, { evaluation: false }, /^an earlier run wrote this without measuring its quality/],
 ] as const)(
   'resumes without the check that it was cut off in, and prunes no block again: %s',
   async (stage, checks, without, said) => {
@@ -208,7 +208,7 @@ describe('the same command again', () => {
     const bytes = await hashesOf(folder());
     const again = await call({});
     expect(again.modules).toEqual(first.modules);
-    expect(again.remarks).toContainEqual(expect.stringMatching(/out was there, without a report.* made again$/));
+    expect(again.remarks).toContainEqual(expect.stringMatching(/out existed without a report.* made again$/));
     expect(await hashesOf(folder())).toEqual(bytes);
     await expect(call({ seed: 1 })).rejects.toThrow('exists');
     await expect(call({ report: true })).rejects.toThrow('exists');
@@ -281,7 +281,7 @@ describe('the same command again', () => {
     };
     const stopped = { ...request, stopHealing: true };
     await expect(runPrune(PLATFORM, { ...stopped, heal: false })).rejects.toThrow('stopHealing has no effect');
-    await expect(runPrune(PLATFORM, stopped)).rejects.toThrow('no state of healing to stop at');
+    await expect(runPrune(PLATFORM, stopped)).rejects.toThrow('no healing checkpoint to stop at');
     const abortion = new AbortController();
     const onProgress = ({ detail }: Progress) => detail === 'step 6 of 8' && abortion.abort();
     await expect(runPrune(PLATFORM, { ...request, onProgress, signal: abortion.signal })).rejects.toThrow('abort');

@@ -121,7 +121,7 @@ it('trims embedding models beside the decoder, and codes that nothing else chang
 it.each([
   [
     { targetSize: '10KB' },
-    /^targetSize is 10.0 KB, and the least that the allowed reductions can reach is \d+ KB: .*embed/,
+    /^targetSize is 10.0 KB, and the smallest that the allowed reductions reach is \d+ KB: .*embed/,
   ],
   [{ targetSize: '60 apples' }, /^targetSize is "60 apples"; expected bytes above 0/],
   [{ targetSize: 0 }, /^targetSize is 0; expected/],

@@ -136,7 +136,7 @@ describe('saved statistics', () => {
     const cases: [Partial<PruneRequest>, RegExp, option?: string][] = [
       [{ method: 'obc' }, /statistics\.json has no Gram matrices.*observe with method obc/, 'method'],
       [{ method: 'flap', metric: 'loss' }, /measured by metric output.*with metric loss/, 'metric'],
-      [{ modules: 'all' }, /nothing of block 0 attention.*with modules all/, 'modules'],
+      [{ modules: 'all' }, /lacks block 0 attention.*with modules all/, 'modules'],
       [{ seed: 7 }, /made with seed 0, and the run has seed 7/, 'seed'],
       [{ grouping: { contextCount: 5 } }, /grouping\.contextCount 7, and the run has 5/, 'grouping.contextCount'],
       [{ weighting: { temperature: { absolute: 9 } } }, /weighting\.temperature .*absolute/],
@@ -201,7 +201,7 @@ describe('saved statistics', () => {
     await refuses(/"windows" holds 2139062143, expected 0 to 2047/);
     await change(() => undefined);
     await writeFile(json, JSON.stringify({ ...whole.json, modules: [{ index: 3, block: 0, kind: 'ffn' }] }));
-    await refuses(/statistics\.json: modules\[0\] \(block 0 ffn\) is no module/);
+    await refuses(/statistics\.json: modules\[0\] \(block 0 ffn\) is not a module/);
     await writeFile(json, JSON.stringify(whole.json));
     await writeFile(file, Buffer.concat([whole.tensors.subarray(0, -1), Buffer.from([1])]));
     await refuses(/has the SHA-256/);

@@ -44,7 +44,7 @@ it('writes a folder in which every file knows the new ids', async () => {
     },
   ]);
   expect(trimmed.remarks).toEqual([
-    'left out, since they hold the tokens that went: tokenizer.model; tokenizer.json replaces them',
+    'left out, since they hold removed tokens: tokenizer.model; tokenizer.json replaces them',
   ]);
   expect((await readJson(out, 'config.json')).vocab_size).toBe(900);
   // The last id plays a role, so that it stays.
@@ -120,7 +120,7 @@ it('leaves nothing when it is aborted', async () => {
 
 it.each<[string, object, RegExp]>([
   ['no selection', {}, /keepLanguages is missing, and so are vocabularySize and vocabulary/],
-  ['texts alone', { texts: ['a.txt'] }, /texts alone are a poor guide/],
+  ['texts alone', { texts: ['a.txt'] }, /texts alone do not predict/],
   ['a list and languages', { vocabulary: ['a'], keepLanguages: ['en'] }, /keepLanguages has no effect with vocabulary/],
   ['a token that is none', { vocabulary: ['a', 'nosuchtoken'] }, /names "nosuchtoken" \(entry 2\)/],
   ['an id outside', { vocabulary: [0, 2048] }, /names the id 2048/],

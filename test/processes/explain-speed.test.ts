@@ -18,7 +18,7 @@ const comparison = (prefill: SpeedVerdict, decode: SpeedVerdict) => ({
 describe('explainSpeed', () => {
   it('says how much faster', () => {
     expect(explainSpeed(comparison('faster', 'same'), true)).toEqual([
-      'Reading a prompt: faster, 1.30 times as fast (95 % interval 1.25 to 1.35).',
+      'Prefill: faster, 1.30 times as fast (95 % interval 1.25 to 1.35).',
       'Writing: no faster beyond noise, 1.00 times (95 % interval 0.95 to 1.05).',
     ]);
   });
@@ -32,7 +32,7 @@ describe('explainSpeed', () => {
   it('says which width would be, or that none would', () => {
     const widths = { hiddenSize: 576, timings: [], advice: [] };
     expect(explainSpeed({ ...comparison('same', 'same'), widths }, true).at(-1)).toMatch(
-      /another width multiple would not be faster/,
+      /another width multiple would not help/,
     );
     const advice = [{ multiple: 64, width: 1030, rounded: 1024, prefillRatio: 0.9, decodeRatio: 1.02 }];
     expect(explainSpeed({ ...comparison('same', 'same'), widths: { ...widths, advice } }, true).at(-1)).toBe(

@@ -127,7 +127,7 @@ describe('a watchdog', () => {
     expect(child.killed).toBe(false);
     jest.advanceTimersByTime(8000);
     jest.useRealTimers();
-    expect(await watched.death).toBe('was ended, for it gave no sign of life for 55 s at the stage "analyse"');
+    expect(await watched.death).toBe('was ended, for it did not respond for 55 s at the stage "analyse"');
   });
 
   onLinux('knows what a process got of the processors', async () => {
@@ -154,7 +154,7 @@ describe('a watchdog', () => {
     expect(child.killed).toBe(false);
     jest.advanceTimersByTime(10_000);
     jest.useRealTimers();
-    expect(await watched.death).toBe('was ended, for it gave no sign of life for 55 s at the stage "analyse"');
+    expect(await watched.death).toBe('was ended, for it did not respond for 55 s at the stage "analyse"');
   });
 });
 

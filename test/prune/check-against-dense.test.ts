@@ -51,7 +51,7 @@ it('takes the nearest levels where the maps that gained each by itself lose toge
   const { quantised, cost } = await checkAgainstDense(job, { dense, leaving, quantised: { ...learned, model } });
   expect(quantised.roundings.size).toBe(0);
   expect(quantised.weights.length).toBe(leaving.length);
-  expect(quantised.remarks.join()).toMatch(/^every weight was rounded to the nearest level: this costs [\d.e-]+ nats/);
+  expect(quantised.remarks.join()).toMatch(/^every weight was rounded to nearest: this costs [\d.e-]+ nats/);
   expect(cost!.nearest).toBeUndefined();
   const plain = await checkAgainstDense(job, { dense, leaving, quantised: { ...learned, roundings: new Map() } });
   expect(cost!.quantising).toBeCloseTo(plain.cost!.quantising, 9);

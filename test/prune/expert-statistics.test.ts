@@ -202,5 +202,7 @@ it('damaged orders are refused by name', async () => {
   await expect(parse({ ...observed, tensors })).rejects.toThrow(`tensor "${name}" holds Infinity`);
   const [mixture] = observed.saved.experts!;
   const stray = { ...observed.saved, experts: [{ ...mixture!, kind: 'attention' as const }] };
-  await expect(parse({ ...observed, saved: stray })).rejects.toThrow(/experts\[0\] \(block 0 attention\) is no module/);
+  await expect(parse({ ...observed, saved: stray })).rejects.toThrow(
+    /experts\[0\] \(block 0 attention\) is not a module/,
+  );
 });

@@ -162,7 +162,7 @@ it('refuses a runtime that mixes otherwise', async () => {
   const outputs = given.sample.outputs.map((value) => 2 * value);
   const ordering = orderExperts({ ...given, sample: { ...given.sample, outputs } });
   await expect(ordering).rejects.toThrow(UnsupportedModelError);
-  await expect(ordering).rejects.toThrow(/mixes the outputs of experts in an unknown way/);
+  await expect(ordering).rejects.toThrow(/combines the outputs of experts in an unknown way/);
 });
 
 it('accepts a token that goes elsewhere only where two experts have the same score', async () => {

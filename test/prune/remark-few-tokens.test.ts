@@ -15,7 +15,7 @@ const remark = (method: string, windowCount: number) =>
 
 it('says so where a method that solves for maps saw few tokens for each channel', () => {
   expect(remark('obc', 5)).toEqual([
-    'calibrated on 500 tokens, 1.0 for each of the 512 inputs of the widest map; obc solves for such maps and needs at least 8 for ' +
+    'calibrated on 500 tokens, 1.0 for each of the 512 inputs of the widest linear layer; obc solves least squares over these inputs and needs at least 8 for ' +
       'each: use 41 windows or more',
   ]);
   expect(remark('auto', 40)).toHaveLength(1);

@@ -29,7 +29,7 @@ const jobOf = ({ model, analysed }: Loaded, options: PruneOptions) => ({
 });
 
 const NOTE =
-  /^no gradient reaches (the modules|\d of \d modules), so that runs with noise.*: No gradient rule for operator Softsign/;
+  /^no gradient reaches (the modules|\d of \d modules), so that the cost of an error there.*: No gradient rule for operator Softsign/;
 
 it.each<PruneOptions>([{ sparsity: 0.4 }, { sparsity: 0.4, modules: 'attention' }])(
   'prunes a model without gradients by the default method, and says so in one line: %j',
@@ -159,7 +159,7 @@ describe('a model with an operator without gradient in its second block', () => 
     const { outcome, maskedGap } = await checkPruning(await partial, { sparsity: 0.4 }, VOCABULARY);
     expect(maskedGap).toBeLessThan(1e-5);
     expect(outcome.remarks.filter((remark) => /gradient/.test(remark))).toEqual([
-      expect.stringMatching(/^no gradient reaches 3 of 6 modules, so that runs with noise.*Softsign/),
+      expect.stringMatching(/^no gradient reaches 3 of 6 modules, so that the cost of an error there.*Softsign/),
     ]);
   });
 
@@ -172,7 +172,7 @@ describe('a model with an operator without gradient in its second block', () => 
     const { roundings, remarks } = await quantise(await partial);
     expect(remarks).toEqual([
       expect.stringMatching(
-        /^rounding learned from all tokens alike, since no gradient reaches \d+ of \d+ maps.*Softsign/,
+        /^rounding weighted all tokens equally, since no gradient reaches \d+ of \d+ maps.*Softsign/,
       ),
     ]);
     expect(roundings.size).toBeGreaterThan(0);
@@ -186,7 +186,7 @@ it('rounds by what all tokens show alike', async () => {
   const planned = findWeights(loaded.model, loaded.analysed.tokenInput).map((weight) => ({ ...weight, grid }));
   const job = { ...jobOf(loaded, { sparsity: 0 }), tokensPerBatch: 1 };
   const { roundings, remarks } = await quantiseModel(job, planned);
-  expect(remarks).toContainEqual(expect.stringMatching(/^rounding learned from all tokens alike.*Softsign/));
+  expect(remarks).toContainEqual(expect.stringMatching(/^rounding weighted all tokens equally.*Softsign/));
   const costs = [...roundings.values()].map(({ chosen, nearest }) => chosen.cost / nearest.cost);
   expect(Math.min(...costs)).toBeLessThan(0.9);
 });

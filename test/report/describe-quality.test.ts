@@ -14,7 +14,7 @@ it('says in plain words what pruning costs: a rise of 0.46 in ln perplexity is +
   expect(describeQuality(found)).toBe(
     'The pruned model predicts the next token as well as a guess among 35.96 equally likely ones on 1016 tokens of bundled ' +
       'held-out text; the dense model, among 22.70: perplexity +58 %. Both find the same token likeliest 61 % of the time; the ' +
-      'divergence is 0.4567 nats a token.',
+      'divergence is 0.4567 nats per token.',
   );
 });
 

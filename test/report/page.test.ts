@@ -224,7 +224,7 @@ describeThere('the page in a browser', () => {
         ...['FFN neurons', 'block change', 'error', 'context', 'stage', 'text'],
         ...[
           'predicted cost (% of all)',
-          'divergence (nats a token)',
+          'divergence (nats per token)',
           'file size →',
           'nats lost a token →',
           'seconds →',
@@ -408,7 +408,7 @@ describeThere('the page in a browser', () => {
     expect((await textOf('#cost figure table tbody tr:first-child td')).slice(0, 2)).toEqual([dense, pruned]);
     expect(await textOf('#beside tbody tr:last-child td')).toEqual([pruned, '16.60']);
     expect(await textOf('#healing section > p, #healing > p')).toEqual([
-      expect.stringContaining('from 0.4000 to 0.3000 nats a token'),
+      expect.stringContaining('from 0.4000 to 0.3000 nats per token'),
     ]);
     expect(await textOf('#healing table tbody tr:first-child td')).toEqual(['', '0.4000']);
     const changes = await textOf('#blocks figure:nth-of-type(3) table td');

@@ -155,13 +155,13 @@ it.each(['valueOf', 'constructor', '__proto__', 'toString'])('an operator called
   await expect(loading).rejects.toThrow(`has an operator called "${name}"`);
 });
 
-it('a node that waits for its own result is refused', async () => {
+it('a node that depends on its own output is refused', async () => {
   const loading = load((g, x) => {
     g.named('first', 'Add', [x, 'second']);
     return g.named('second', 'Add', [x, 'first']);
   });
   await expect(loading).rejects.toThrow(ModelFormatError);
-  await expect(loading).rejects.toThrow('waits for its own result');
+  await expect(loading).rejects.toThrow('depends on its own output');
 });
 
 it('a value that is made twice is refused', async () => {

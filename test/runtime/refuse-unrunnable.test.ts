@@ -27,14 +27,14 @@ it.each([
   [
     "Non-zero status code returned while running Add node. Name:'y/lowered/Add_3' Status Message: no",
     [1],
-    /refuses.*: MatMul "block.0\/MatMul"/,
+    /does not support.*: MatMul "block.0\/MatMul"/,
   ],
   [
     'This is an invalid model. Type Error: Type in node (block.0/MatMul) is invalid.',
     [1],
-    /takes a node of this model for invalid: MatMul "block.*; its exporter wrote a file that is not valid: export/,
+    /considers a node of this model invalid: MatMul "block.*; its exporter wrote a file that is not valid: export/,
   ],
-  ['Node (block.0/MatMul) Op (MatMul) [ShapeInferenceError] no', [1], /for invalid: MatMul "block/],
+  ['Node (block.0/MatMul) Op (MatMul) [ShapeInferenceError] no', [1], /invalid: MatMul "block/],
   [
     'Unsupported model IR version: 40, max supported IR version: 13',
     [1],
@@ -59,12 +59,12 @@ it.each([
   [
     'Got invalid dimensions for input: input_ids for the following indices',
     [1],
-    /takes "input_ids" in a fixed size alone; export.*open batch/,
+    /accepts "input_ids" in a fixed size only; export.*open batch/,
   ],
   [
     "Invalid model. Node input 'x' is not a graph input",
     [1],
-    /takes the graph for invalid; its exporter wrote a file that is not valid/,
+    /considers the graph invalid; its exporter wrote a file that is not valid/,
   ],
   ['something else', [1], /names no node.*--verbose/],
 ])('says in our words: %s', (said, types, expected) => {

@@ -119,7 +119,7 @@ describe('a model of the Hub', () => {
     const wrong: Record<string, Uint8Array> = { [DATA]: data.map((byte) => byte ^ 1) };
     const platform = await hubWith({ 'me/tiny': tiny }, { wrong });
     await expect(open(platform, 'me/tiny')).rejects.toThrow(ModelFormatError);
-    await expect(open(platform, 'me/tiny')).rejects.toThrow(/another content than its hash/);
+    await expect(open(platform, 'me/tiny')).rejects.toThrow(/does not match its hash/);
     delete wrong[DATA];
     const blobs = join(folder(), 'hub/models--me--tiny/blobs');
     const name = (await listFiles(blobs)).find((file) => file.endsWith('.incomplete'))!;
@@ -185,7 +185,9 @@ describe('a path', () => {
     const platform = await hubWith({});
     const said = [/has no models\/mine/, /check the name/, /There is no file or folder .+models\/mine either/];
     for (const part of said) await expect(open(platform, 'models/mine')).rejects.toThrow(part);
-    await expect(open(platform, 'mine')).rejects.toThrow(/no such file or folder, and "mine" is no id of the Hugging/);
+    await expect(open(platform, 'mine')).rejects.toThrow(
+      /no such file or folder, and "mine" is not an id of the Hugging/,
+    );
   });
 });
 
@@ -232,10 +234,10 @@ describe('refusals', () => {
 
   const entry = { type: 'file', path: 'a.json', size: 1, oid: '0'.repeat(40) };
   it.each([
-    ['a way up', { ...entry, path: '../../.bashrc' }, ModelFormatError, /no path inside a folder/],
+    ['a way up', { ...entry, path: '../../.bashrc' }, ModelFormatError, /not a path inside a folder/],
     ['a hash that is a path', { ...entry, oid: '../../x' }, ModelFormatError, /whose hash is/],
     ['a size below nothing', { ...entry, size: -1 }, ModelFormatError, /whose size is -1/],
-    ['no path', { ...entry, path: 7 }, ModelFormatError, /no path inside a folder/],
+    ['no path', { ...entry, path: 7 }, ModelFormatError, /not a path inside a folder/],
   ])('%s in the listing', async (_, stray, kind, said) => {
     const opening = open(await hubWith({ 'me/tiny': tiny }, { listed: [stray] }), 'me/tiny');
     await expect(opening).rejects.toThrow(kind);
@@ -248,7 +250,7 @@ describe('refusals', () => {
     await expect(open(endless, 'me/tiny')).rejects.toThrow(/has more than 20000 files/);
     await server.close();
     const strange = await hubWith({ 'me/tiny': tiny }, { nextPages: 'http://127.0.0.1:9' });
-    await expect(open(strange, 'me/tiny')).rejects.toThrow(/sends questions elsewhere: http:\/\/127\.0\.0\.1:9/);
+    await expect(open(strange, 'me/tiny')).rejects.toThrow(/redirects requests elsewhere: http:\/\/127\.0\.0\.1:9/);
   });
 
   it('a Hub that cannot be reached', async () => {
@@ -267,13 +269,13 @@ describe('a Hub that is hostile, sick or busy', () => {
   }
 
   it.each([
-    ['a listing whose next page is itself', { endless: 'same' }, {}, /goes round in circles/],
+    ['a listing whose next page is itself', { endless: 'same' }, {}, /repeats its page/],
     ['pages without end that bring nothing', { endless: 'empty' }, {}, /has more than 20 pages/],
     [
       'an API that never answers',
       { silent: '/api/' },
       { answerMs: 200 },
-      /does not answer for me\/tiny: nothing came in 0\.2 s/,
+      /does not answer for me\/tiny: no data in 0\.2 s/,
     ],
     ['an API that answers byte by byte', { slow: '/api/' }, { paceMs: 100 }, /came too slowly: \d+ bytes in 0\.1 s/],
     ['a file that never comes', { silent: '/cdn/' }, { answerMs: 500 }, /does not answer for me\/tiny/],
@@ -288,7 +290,7 @@ describe('a Hub that is hostile, sick or busy', () => {
       'a Hub that asks to wait for an hour',
       { busy: { '/api/': { times: 1, status: 429, retryAfter: '3600' } } },
       {},
-      /is asked too often \(429\) and asks to wait 3600 s more/,
+      /is rate-limited \(429\) and asks to wait 3600 s more/,
     ],
   ] as const)('ends in an error: %s', async (_, faults, limits, said) => {
     const opening = open(await sickHub(faults, limits), 'me/tiny');

@@ -134,7 +134,7 @@ describe('openModelFolder', () => {
     expect(await embeddingsOf('none')).toBeUndefined();
     expect(await embeddingsOf('gone')).toBeUndefined();
     expect(await embeddingsOf('some', at('genai/embed.onnx'))).toBe('genai/embed.onnx');
-    await expect(embeddingsOf('climbing')).rejects.toThrow(/no path inside the folder/);
+    await expect(embeddingsOf('climbing')).rejects.toThrow(/not a path inside the folder/);
     await expect(embeddingsOf('some', at('none/embed.onnx'))).rejects.toThrow(/there is no such .onnx file/);
     await expect(embeddingsOf('some', 7 as never)).rejects.toThrow(/embeddings is 7; expected the path of a file/);
   });
@@ -146,7 +146,7 @@ describe('openModelFolder', () => {
       /onnx\/model.onnx and model.onnx.*decoder_model_merged.onnx/,
     );
     await expect(openModelFolder(at('c'), { file: 'x.onnx' })).rejects.toThrow(/looked for x.onnx/);
-    await expect(openModelFolder(at('e'))).rejects.toThrow(/no .onnx file/);
+    await expect(openModelFolder(at('e'))).rejects.toThrow(/not an .onnx file/);
     await expect(openModelFolder(at('e/readme'))).rejects.toThrow(OptionError);
   });
 

@@ -126,7 +126,7 @@ export const BENCHMARK_REPORT: BenchmarkReport = {
       decode: { ratio: 12.5, interval: [12.4, 12.6], verdict: 'faster' },
       fileRatio: 0.08,
       memoryRatio: 1,
-      summary: ['Reading a prompt: faster.', 'Writing: faster.'],
+      summary: ['Prefill: faster.', 'Writing: faster.'],
     },
   ],
 };
@@ -187,7 +187,7 @@ export const BIAS_RESULT: BiasResult = {
     { tokenCount: 150, tokens: [{ text: ' the', count: 9, lift: 3 }], examples: [] },
     { tokenCount: 50, tokens: [{ text: '\n\t', count: 9, lift: 3 }], examples: [] },
   ],
-  warnings: ['80.0 % of what the text loses sits in contexts that the calibration hardly covers'],
+  warnings: ['80.0 % of the loss on the text is in contexts that the calibration hardly covers'],
   perplexity: { kind: 'perplexity', name: 'code.txt', dense: 12.2, pruned: 33.1, better: 'lower' },
 };
 

@@ -191,7 +191,7 @@ function parseEvaluations(content: string, path: string): EvaluatedModel[] {
   const { models } = parseObject(content, path);
   if (!Array.isArray(models) || !models.every(isEvaluation)) {
     throw new OptionError(
-      `${path} is no evaluation: expected what "fang-prune eval ... --json" prints, or its --resume file`,
+      `${path} is not an evaluation: expected what "fang-prune eval ... --json" prints, or its --resume file`,
     );
   }
   return models;

@@ -30,7 +30,7 @@ export interface TaskEncoding {
 export interface TaskProtocol {
   readonly taskSha256: string;
   readonly delimiter: string;
-  /** Whether contexts began with what the tokenizer puts before a text. */
+  /** Whether contexts began with the tokens that the tokenizer puts before a text. */
   readonly bos: boolean;
   /** Tokens that contexts were cut to; absent when the model names no limit. */
   readonly contextLength?: number;

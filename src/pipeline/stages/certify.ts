@@ -121,7 +121,7 @@ async function compare(request: CertifyRequest, remarks: string[]): Promise<Cert
       return undefined;
     }
     if (opened instanceof EngineError) throw opened;
-    remarks.push(`opened and run, but not checked against the masked original: ${masked.message}`);
+    remarks.push(`opened and run, but not compared with the masked original: ${masked.message}`);
     return undefined;
   }
   const tokenCount = windows.length * windows[0]!.length;
@@ -159,7 +159,7 @@ async function compare(request: CertifyRequest, remarks: string[]): Promise<Cert
 }
 
 const ROUTED =
-  'rounding sends tokens whose router is undecided to other experts, so that the certificate compares the token in the middle, not the farthest';
+  'rounding may route tokens with close router scores to other experts, so that the certificate compares the median token, not the worst';
 
 const choosesExperts = ({ proto }: CertifyInput['model']): boolean =>
   proto.graph!.node.some((node) => operatorOf(node)?.tokens === 'experts');
@@ -227,7 +227,7 @@ async function runOpened(
 
 function unopened(request: CertifyRequest, error: EngineError): string {
   const { message } = describeUnrunnable(error, request);
-  return `read by our own loader, for neither the written model nor the original run here as they are: ${message}`;
+  return `read block by block, since neither the written model nor the original runs here: ${message}`;
 }
 
 /** Logits of the written model run block by block, with operators written out that ONNX Runtime cannot run. */

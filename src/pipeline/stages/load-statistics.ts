@@ -52,7 +52,7 @@ export const loadStatistics: Stage<StatisticsInput, LoadedStatistics> = {
     const { layout } = job.analysed.detected;
     const { windows, statistics } = await parseStatistics(json, { layout, tensors, files: place });
     remarks.push(
-      `pruned from statistics of the dense model (${place.json}): no block was measured on what the pruned ones before it produce`,
+      `pruned from statistics of the dense model (${place.json}): blocks were not measured on the outputs of the pruned blocks before them`,
     );
     const { calibration: provenance, tensors: tensorFile } = json;
     const { windowLength } = provenance;

@@ -31,7 +31,7 @@ function fileSource(path: string, byteLength: number): OpenFile {
     file: { folder: dirname(path), name: basename(path) },
     async read(offset, length) {
       if (!(offset >= 0 && length >= 0 && offset + length <= byteLength)) {
-        throw new ModelFormatError(`${path}: ${length} bytes from ${offset} leave its ${byteLength} bytes.`);
+        throw new ModelFormatError(`${path}: ${length} bytes from ${offset} exceed its ${byteLength} bytes.`);
       }
       try {
         file ??= open(path);

@@ -78,7 +78,7 @@ export async function lockFolder(folder: string, output: string): Promise<Folder
     if (found.isOwn || performance.now() - start > PATIENCE_MS)
       throw new OptionError(
         `Another run writes ${output}: ${describeHolder(found)}. Wait until it has ended, or choose another output. ` +
-          `If no run is at work there, remove ${join(folder, found.name)}.`,
+          `If no run writes there, remove ${join(folder, found.name)}.`,
       );
     await setTimeout(RETRY_MS);
   }
@@ -157,7 +157,7 @@ function hold(claim: Claim): FolderLock {
     async check() {
       if (await isThere(path)) return;
       throw new OptionError(
-        `${path} is gone: another machine took this run for ended, or somebody removed the file. Run it again when no other run is at work there.`,
+        `${path} is gone: another machine considered this run ended, or the file was removed. Run it again when no other run writes there.`,
       );
     },
     async release() {
@@ -178,8 +178,7 @@ const isThere = (path: string): Promise<boolean> =>
 async function findCompetitors(claim: Claim): Promise<readonly Competitor[]> {
   const { folder } = claim;
   const names = (await readdir(folder)).filter((name) => name.startsWith(LOCK)).sort();
-  if (!names.includes(claim.name))
-    throw new OptionError(`${claim.path} is gone: somebody removed it. Run the same again.`);
+  if (!names.includes(claim.name)) throw new OptionError(`${claim.path} was removed. Run the same again.`);
   const competitors: Competitor[] = [];
   for (const name of names) {
     if (name === claim.name) continue;

@@ -30,7 +30,7 @@ export function createTimeLimit(processorMs = threadProcessorMs): LimitTime {
         if (Object(cause).code !== 'ERR_SCRIPT_EXECUTION_TIMEOUT') throw cause;
         const usedMs = processorMs() - start;
         if (usedMs >= LEAST_SHARE * ms)
-          throw new EngineError(`it took more than ${Math.ceil(ms / 1000)} s and was ended`, { cause });
+          throw new EngineError(`it took more than ${Math.ceil(ms / 1000)} s and was stopped`, { cause });
         clockMs = Math.ceil(clockMs * Math.min(MOST_GROWTH, Math.max(LEAST_GROWTH, ms / usedMs)));
       } finally {
         delete context.action;

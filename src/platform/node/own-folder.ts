@@ -29,7 +29,7 @@ async function readManifestFile(path: string): Promise<Uint8Array | undefined> {
 /** All that is in a folder, by name, but for a workspace in it; no link is followed. */
 export async function* walkFolder(folder: string, inside = ''): AsyncGenerator<FoundFile> {
   const entries = await readdir(join(folder, inside), { withFileTypes: true }).catch((cause) => {
-    throw new OptionError(`Cannot look into ${join(folder, inside)}: ${errorMessage(cause)}.`, { cause });
+    throw new OptionError(`Cannot list ${join(folder, inside)}: ${errorMessage(cause)}.`, { cause });
   });
   if (entries.length === 0 && inside !== '') yield { path: inside, byteLength: undefined };
   for (const entry of entries.sort((a, b) => (a.name < b.name ? -1 : 1))) {

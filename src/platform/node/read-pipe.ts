@@ -23,13 +23,13 @@ export async function readPipe(path: string, silentMs = SILENT_MS): Promise<Uint
     while (true) {
       const { bytesRead, buffer } = await pipe.read(Buffer.alloc(2 ** 16)).catch(waitsForMore);
       byteLength += bytesRead;
-      if (byteLength > MAX_TEXT_BYTES) throw new ModelFormatError(`${path} brings more than ${MAX_TEXT_BYTES} bytes.`);
+      if (byteLength > MAX_TEXT_BYTES) throw new ModelFormatError(`${path} holds more than ${MAX_TEXT_BYTES} bytes.`);
       if (bytesRead > 0) {
         pieces.push(buffer.subarray(0, bytesRead));
         lastDataAt = performance.now();
       } else if (buffer.length > 0 && byteLength > 0) return Buffer.concat(pieces);
       else if (performance.now() - lastDataAt > silentMs)
-        throw new ModelFormatError(`${path} is a pipe that brings nothing for ${silentMs / 1000} s.`);
+        throw new ModelFormatError(`${path} is a pipe that gave no data for ${silentMs / 1000} s.`);
       else await setTimeout(ASK_MS);
     }
   } finally {

@@ -6,6 +6,6 @@ export const MOST_BYTES = 2 ** 16;
 /** Reads what a run says of itself: no pipe that brings nothing, no link to elsewhere, no file without end. @throws Error */
 export async function readSmallFile(path: string): Promise<string> {
   const stats = await lstat(path);
-  if (!stats.isFile() || stats.size > MOST_BYTES) throw new Error(`${path} is not what a run writes of itself`);
+  if (!stats.isFile() || stats.size > MOST_BYTES) throw new Error(`${path} is not a file that a run writes`);
   return readFile(path, 'utf8');
 }

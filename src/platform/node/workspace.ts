@@ -100,7 +100,7 @@ async function leave(folder: string, lock: FolderLock): Promise<void> {
 async function checkParts(folder: string): Promise<void> {
   if (!(await lstat(folder)).isDirectory())
     throw new OptionError(
-      `${folder} is a link, and a run keeps there what is not complete. Remove it, or choose another output.`,
+      `${folder} is a link, where a run keeps unfinished files. Remove it, or choose another output.`,
     );
   for (const found of await readdir(folder, { withFileTypes: true }))
     if (!(await isPart(folder, found))) throw foreignFile(folder, found.name);
@@ -126,7 +126,7 @@ async function checkLeft({ folder, result, list, replaced }: WorkspacePlaces): P
 
 const foreignFile = (folder: string, name: string): OptionError =>
   new OptionError(
-    `${folder} is where a run keeps what is not complete, and holds ${name}, which no run wrote. Move it away, or choose another output.`,
+    `${folder} is where a run keeps unfinished files, and holds ${name}, which no run wrote. Move it away, or choose another output.`,
   );
 
 /** Removes what a run has built there, unless it is taking its place; files that it did not list remain. */
@@ -172,7 +172,7 @@ async function checkReplaced(
 ): Promise<void> {
   if ((await readListing(join(target, MANIFEST))) !== undefined) return;
   throw new OptionError(
-    `${replaced} is what ${output} was before a run that was cut off, and something else has made ${output} since. Move one of both away.`,
+    `${replaced} is the earlier ${output}, kept by an interrupted run, and ${output} was written again since. Move one of them away.`,
   );
 }
 

@@ -70,7 +70,7 @@ export function blobSource(name: string, blob: BlobLike): ByteSource {
     byteLength: blob.size,
     async read(offset, length) {
       if (!(offset >= 0 && length >= 0 && offset + length <= blob.size))
-        throw new ModelFormatError(`${name}: ${length} bytes from ${offset} leave its ${blob.size} bytes.`);
+        throw new ModelFormatError(`${name}: ${length} bytes from ${offset} exceed its ${blob.size} bytes.`);
       const part = blob.slice(offset, offset + length);
       return new Uint8Array(
         await part.arrayBuffer().catch((cause) => {

@@ -93,7 +93,7 @@ async function directoryAt(home: DirectoryHandle, path: string): Promise<Directo
 async function openInPlace(path: string, file: FileHandle): Promise<SyncAccessHandle> {
   if (file.createSyncAccessHandle === undefined)
     throw new OptionError(
-      `Models of the Hub are received in workers, and this call is made on the page's thread. Ask for the model once by ` +
+      `Models of the Hub are downloaded in workers, and this call runs on the page's thread. Download the model first by ` +
         'describe({ model }), or give its files.',
     );
   let opened: SyncAccessHandle | undefined;
@@ -101,7 +101,7 @@ async function openInPlace(path: string, file: FileHandle): Promise<SyncAccessHa
     opened = await file.createSyncAccessHandle!();
   });
   if (opened !== undefined) return opened;
-  throw new OptionError(`Cannot write ${path}: another page receives it. Wait until it is there.`);
+  throw new OptionError(`Cannot write ${path}: another page downloads it. Wait until it is complete.`);
 }
 
 function receiveInto(bytes: SyncAccessHandle, path: string, giveName: () => Promise<void>): IncomingFile {

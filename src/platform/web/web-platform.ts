@@ -98,7 +98,7 @@ export async function startRuntime(runtime: WebRuntime, executionProviders: read
   if (wrong === undefined) return engine;
   throw new EngineError(
     `ONNX Runtime Web does not start on ${executionProviders.join(', ')}. Its .wasm file belongs next to its script, or where ` +
-      `ort.env.wasm.wasmPaths (in a worker runtime.wasmPaths) says. ${wrong}`,
+      `ort.env.wasm.wasmPaths (in a worker runtime.wasmPaths) points. ${wrong}`,
   );
 }
 

@@ -40,7 +40,7 @@ function mappedAddress(): string | undefined {
   return undefined;
 }
 
-/** Nothing for what is no map: browsers leave it aside too. */
+/** Nothing for what is not a map: browsers leave it aside too. */
 function readImports(text: string): Readonly<Record<string, string>> {
   try {
     return (JSON.parse(text) as { readonly imports?: Record<string, string> }).imports ?? {};

@@ -18,7 +18,7 @@ export function findGradientReach(model: OnnxModel, { detected, facts, tokenInpu
   const [tokens, found] = [tokenInput, logits].map((name) => facts.first.get(name)?.dims ?? []);
   if (tokens?.[1] !== found?.[1]) {
     const obstacle = new UnsupportedModelError(
-      `"${logits}" has dims [${found}] for tokens [${tokens}], expected logits of every token: the loss is not known without them`,
+      `"${logits}" has dims [${found}] for tokens [${tokens}], expected logits of every token, which the loss needs`,
     );
     return { obstacleOf: () => obstacle };
   }

@@ -87,7 +87,7 @@ function checkStatistics(options: ResolvedOptions, { statistics, modules, order,
     new OptionError(`${name} ${what}. Make statistics again by observe ${remedy}.`, { option });
   const missing = modules.find((module) => module.kind !== 'experts' && !statistics.modules.has(module));
   if (missing !== undefined)
-    throw lacking('modules', `knows nothing of block ${missing.block} ${missing.kind}`, `with ${nameModules(options)}`);
+    throw lacking('modules', `lacks block ${missing.block} ${missing.kind}`, `with ${nameModules(options)}`);
   if (options.seed !== seed)
     throw lacking(
       'seed',
@@ -141,5 +141,5 @@ function firstDifference(one: object, other: object) {
   return key === undefined ? undefined : { key, one: left.get(key), other: right.get(key) };
 }
 
-/** Infinity is no JSON. */
+/** Infinity is not JSON. */
 const textOf = (value: unknown): string => (typeof value === 'number' ? String(value) : JSON.stringify(value));

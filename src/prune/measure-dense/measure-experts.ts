@@ -274,7 +274,7 @@ function remarkFew({ block, kind }: PrunableModule, { counts }: RoutingSample, w
   const least = Math.min(...reached.map((expert) => counts[expert]!));
   const windows = `about ${Math.ceil((windowCount * FULL_CREDIBILITY) / least)} windows like these ${windowCount}`;
   const remedies = [
-    ...(reached.length > 0 ? [`${windows} would give so many to each${missed > 0 ? ' that got any' : ''}`] : []),
+    ...(reached.length > 0 ? [`${windows} would route that many to each${missed > 0 ? ' that got any' : ''}`] : []),
     ...(missed > 0 ? [`${reached.length > 0 ? 'those without a token' : 'they'} need text of another kind`] : []),
   ];
   return [

@@ -181,9 +181,9 @@ async function findChange(
     blockChange[span.block]! += sum / rowCount;
     if (zeroCount === 0) return;
     if (context.remarks.some((remark) => ZERO_TOKENS.test(remark))) return;
-    const found = `${Math.ceil((zeroCount * tokenCount) / rowCount)} of ${tokenCount} calibration tokens are zeros before or after block ${span.block}`;
+    const found = `${Math.ceil((zeroCount * tokenCount) / rowCount)} of ${tokenCount} calibration tokens have a hidden state of zeros before or after block ${span.block}`;
     context.remarks.push(
-      `${found}, such as those whose embedding was never learnt; they count as unchanged, and no gradient passes them`,
+      `${found}, such as tokens with an untrained embedding; they count as unchanged, and get no gradient`,
     );
   };
   return { meter, finish };

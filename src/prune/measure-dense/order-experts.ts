@@ -126,7 +126,7 @@ async function measureRound(request: ExpertOrderRequest, router: ExpertRouter, r
   });
   const scale = tokenCount > 0 ? 2 / tokenCount : 0;
   const total = scale * sum;
-  if (!Number.isFinite(total)) throw new NumericalError('what the experts make is NaN or infinite');
+  if (!Number.isFinite(total)) throw new NumericalError('the output of the experts is NaN or infinite');
   return { ...found, costs: found.costs.map((cost) => scale * cost), total };
 }
 
@@ -206,13 +206,13 @@ export async function findRouter(request: ExpertOrderRequest): Promise<ExpertRou
       counted += 1;
     };
     await runRouted(request, router, all, compare, tokenCount);
-    if (!Number.isFinite(error)) throw new NumericalError('what the experts make is NaN or infinite');
+    if (!Number.isFinite(error)) throw new NumericalError('the output of the experts is NaN or infinite');
     if (counted > 0 && error <= FITTING * squares) found.push({ router, error });
   }
   const [best] = found.sort((a, b) => a.error - b.error);
   if (best === undefined)
     throw new UnsupportedModelError(
-      'the runtime mixes the outputs of experts in an unknown way, so that experts cannot be removed; leave them out by modules',
+      'the runtime combines the outputs of experts in an unknown way, so that experts cannot be removed; exclude them by modules',
     );
   return best.router;
 }

@@ -155,7 +155,7 @@ async function orderExpert(
   const atOnce = Math.ceil(unitCount / ROUNDS);
   for (;;) {
     const { total, rises } = await costMeter.measure(made, weighted, gone);
-    if (!Number.isFinite(total)) throw new NumericalError('what neurons of experts make is NaN or infinite');
+    if (!Number.isFinite(total)) throw new NumericalError('the output of expert neurons is NaN or infinite');
     price(total);
     if (left === unitCount) return { scores, costs };
     const riseOf = (unit: number) =>

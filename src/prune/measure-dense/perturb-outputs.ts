@@ -88,7 +88,7 @@ export async function perturbOutputs(
 interface MeasuredNoise {
   /** Of each weight. */
   readonly noise: number;
-  /** In nats a token. */
+  /** In nats per token. */
   readonly divergence: number;
 }
 

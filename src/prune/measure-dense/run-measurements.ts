@@ -42,7 +42,7 @@ async function runBackwardPass(
   const others = modules.filter((module) => !found.has(module));
   const named = found.size === 0 ? 'the modules' : `${others.length} of ${modules.length} modules`;
   context.remarks.push(
-    `no gradient reaches ${named}, so that runs with noise at their outputs estimate what an error there costs: ${errorMessage(obstacle)}`,
+    `no gradient reaches ${named}, so that the cost of an error there is estimated by adding noise to their outputs: ${errorMessage(obstacle)}`,
   );
   return new Map([...found, ...(await perturbOutputs(context, passes, { modules: others, known: [...found.keys()] }))]);
 }

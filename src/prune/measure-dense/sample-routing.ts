@@ -56,7 +56,7 @@ export async function sampleRouting(request: SampleRequest): Promise<RoutingSamp
     type = read.type;
     inputs ??= type === 'float16' ? new Uint16Array(tokenCount * size) : new Float32Array(tokenCount * size);
     const choose = readChoices(values, module);
-    const made = tensorFloats(values[weighted]!, 'what experts make');
+    const made = tensorFloats(values[weighted]!, 'outputs of experts');
     for (let token = 0; token < batch.tokens.length; token += 1) {
       const { experts, row } = choose(token);
       const place = batch.firstToken + token;
@@ -100,5 +100,5 @@ function readChoices(values: Tensors, { output, expertsPerToken: count = 1, writ
 
 function readRows(tensor: Tensor): Pick<RoutingSample, 'type'> & { readonly data: Float32Array | Uint16Array } {
   if (tensor.type === 'float16') return { type: 'float16', data: tensor.data };
-  return { type: 'float32', data: tensorFloats(tensor, 'what experts read') };
+  return { type: 'float32', data: tensorFloats(tensor, 'inputs of experts') };
 }

@@ -4,7 +4,7 @@ import { measureDivergences } from './measure-divergences.js';
 import { roundAgain } from './quantise-model.js';
 import type { GriddedWeight, QuantisedModel } from './quantised-model.js';
 
-/** Costs against the dense model, as a mean of KL(dense || model) in nats a token. */
+/** Costs against the dense model, as a mean of KL(dense || model) in nats per token. */
 export interface DenseCost {
   /** Windows that rounding did not learn from. */
   readonly windowCount: number;
@@ -80,7 +80,7 @@ async function compareWithDense(
     return { quantised, cost: { ...shared, quantising: rounded - pruning } };
   if (rounded <= plain)
     return { quantised, cost: { ...shared, quantising: rounded - pruning, nearest: plain - pruning } };
-  const remark = `every weight was rounded to the nearest level: this costs ${plain.toPrecision(3)} nats a token on held-out windows, and rounding that makes up for its errors ${(rounded - plain).toPrecision(2)} more`;
+  const remark = `every weight was rounded to nearest: this costs ${plain.toPrecision(3)} nats per token on held-out windows, and rounding with error feedback ${(rounded - plain).toPrecision(2)} more`;
   return {
     quantised: { ...nearest, remarks: [...nearest.remarks, remark] },
     cost: { ...shared, quantising: plain - pruning },

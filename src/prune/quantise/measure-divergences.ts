@@ -27,7 +27,7 @@ const LEAST_TOKENS = 64;
 const LOGITS_AT_ONCE = 2 ** 25;
 
 /**
- * How far models' predictions are from a reference's: the mean of KL(reference || model) over all positions, in nats a token,
+ * How far models' predictions are from a reference's: the mean of KL(reference || model) over all positions, in nats per token,
  * for each model. The logits of two models are in memory at a time.
  */
 export async function measureDivergences(

@@ -150,7 +150,7 @@ async function weightedTokensFor(job: PruneJob, learned: readonly LearnedWeight[
     const remarks =
       obstacle === undefined
         ? []
-        : [`rounding learned from all tokens alike, since no gradient reaches ${named}: ${obstacle}`];
+        : [`rounding weighted all tokens equally, since no gradient reaches ${named}: ${obstacle}`];
     return { tokenWeights, timings, remarks };
   } finally {
     await context.dispose();

@@ -29,7 +29,7 @@ export interface QuantisedModel {
   readonly weights: readonly QuantisedWeight[];
   /** How each measured weight was rounded, by its name. */
   readonly roundings: ReadonlyMap<string, RoundingOfMap>;
-  /** Estimated cost of rounding each measured map, in nats a token. */
+  /** Estimated cost of rounding each measured map, in nats per token. */
   readonly costs: ReadonlyMap<string, number>;
   /** Windows that no rounding was learned from. */
   readonly heldOut: readonly Int32Array[];

@@ -102,7 +102,7 @@ export async function writeCoded(
 }
 
 const STEPS =
-  'activations are rounded with a step for every token, where the model had one for all of them (DynamicQuantizeLinear)';
+  'activations are quantised with a scale per token, where the model had one per tensor (DynamicQuantizeLinear)';
 
 const roundsAlike = ({ proto }: OnnxModel): boolean =>
   proto.graph!.node.some(({ opType }) => opType === 'DynamicQuantizeLinear');

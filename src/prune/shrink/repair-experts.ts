@@ -76,7 +76,7 @@ export async function solveExperts(
     });
     if (router === undefined) {
       context.remarks.push(
-        `block ${module.block} experts: not repaired: on what the pruned blocks before it produce, its tokens go elsewhere than they were found to go`,
+        `block ${module.block} experts: not repaired: after pruning the blocks before it, the router sends its tokens to other experts than measured`,
       );
       return undefined;
     }

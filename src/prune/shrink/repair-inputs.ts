@@ -80,10 +80,10 @@ async function repairInputs(
   const { engine, analysed, options } = context.job;
   const maps = findInputMaps(model, { detected: analysed.detected, module, keep });
   const refuse = (reason: string): undefined => {
-    context.remarks.push(`block ${module.block} ${module.kind}: the maps into it stay as they were: ${reason}`);
+    context.remarks.push(`block ${module.block} ${module.kind}: its input layers were not repaired: ${reason}`);
     return undefined;
   };
-  if (maps.length === 0) return refuse('they are no plain products with float weights');
+  if (maps.length === 0) return refuse('they are not plain products with float weights');
   const { signal } = options;
   const { facts } = analysed;
   const before = inputWeights(model, maps);

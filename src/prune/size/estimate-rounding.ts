@@ -20,7 +20,7 @@ export interface RoundingSource extends Pick<MeasuredModel, 'curvatures' | 'read
   readonly windowLength: number;
 }
 
-/** Cost of each map in each number of bits, in nats a token. */
+/** Cost of each map in each number of bits, in nats per token. */
 export type RoundingCosts = ReadonlyMap<string, ReadonlyMap<Bits, number>>;
 
 /**

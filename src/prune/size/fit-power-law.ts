@@ -10,7 +10,7 @@ const [LEAST_EXPONENT, MOST_EXPONENT] = [0.5, 3];
 /** Estimates that lie closer together do not determine the exponent. */
 const LEAST_RATIO = 1.2;
 
-/** Below this a divergence is noise, in nats a token. */
+/** Below this a divergence is noise, in nats per token. */
 const LEAST_DIVERGENCE = 1e-6;
 
 /**

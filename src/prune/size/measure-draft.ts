@@ -29,7 +29,7 @@ export interface DraftSite extends DraftWindows {
   withStore<T>(action: (store: StoreTensor) => Promise<T>): Promise<T>;
 }
 
-/** Loss of a draft's predictions: parts of the mean KL(dense || draft), in nats a token. */
+/** Loss of a draft's predictions: parts of the mean KL(dense || draft), in nats per token. */
 export interface DraftCost {
   readonly pruning: number;
   /** Cost that rounding adds. */

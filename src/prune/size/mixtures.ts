@@ -10,7 +10,7 @@ export interface SizedForm {
   /** Absent: as the model has it. */
   readonly bits?: Bits | undefined;
   readonly bytes: number;
-  /** Estimate of what its rounding costs, in nats a token. */
+  /** Estimate of what its rounding costs, in nats per token. */
   readonly cost: number;
 }
 
@@ -51,7 +51,7 @@ export interface Mixture {
   readonly sparsity: number;
   /** Estimate of the bytes that it takes. */
   readonly bytes: number;
-  /** Sums of what removals and rounding cost by themselves, in nats a token. */
+  /** Sums of what removals and rounding cost by themselves, in nats per token. */
   readonly estimate: MixtureCost;
 }
 

@@ -36,7 +36,7 @@ export function estimateMapCosts(problem: SizeProblem, costs: RoundingCosts): Si
   };
 }
 
-/** Estimate of what a mixture costs, in nats a token. */
+/** Estimate of what a mixture costs, in nats per token. */
 export const estimateOf = ({ estimate }: Mixture): number => estimate.pruning + sumOfRounding(estimate);
 
 /**

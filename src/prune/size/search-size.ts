@@ -139,7 +139,7 @@ export function checkSmallest({ bytes, binds }: SmallestSize, { option, targets,
   const parts = binds.map((part) => `${part.name} ${describe(part.bytes)}`).join(', ');
   throw refusal(
     option,
-    `is ${describe(tooSmall)}, and the least that the allowed reductions can reach is ${describe(bytes)}: ${parts}. Ask for more, or allow more reductions or dtypes of fewer bits`,
+    `is ${describe(tooSmall)}, and the smallest that the allowed reductions reach is ${describe(bytes)}: ${parts}. Give a larger size, or allow more reductions or dtypes of fewer bits`,
   );
 }
 

@@ -39,7 +39,7 @@ function oneText(bias: BiasReport): HTMLElement[] {
       : h('p', {}, 'Nothing suspicious: what is lost lies where the calibration looked, and the texts do not overlap.'),
     table(
       `Loss on the calibration text and on ${name}`,
-      [...words('text'), ...numbers('tokens', 'loss, dense', 'loss, pruned', 'lost (nats a token)')],
+      [...words('text'), ...numbers('tokens', 'loss, dense', 'loss, pruned', 'lost (nats per token)')],
       [lossRow('calibration', calibration), lossRow(name, text)],
     ),
     contextsFigure(bias),
@@ -95,7 +95,7 @@ function contextsFigure({ contexts, described, calibration, text, name }: BiasRe
       table(
         `Losses by context, ${name}`,
         [
-          ...words('context', 'telling tokens'),
+          ...words('context', 'characteristic tokens'),
           ...numbers('of calibration', 'of the text', 'lost, calibration', 'lost, text', 'share of what is lost'),
           ...words('covered'),
         ],

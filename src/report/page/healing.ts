@@ -16,7 +16,7 @@ export function healingSection({ healing }: PruneReport): HTMLElement | undefine
     keptStep === 0
       ? 'No step brought it closer on windows held out, so that it stayed as it was.'
       : `On ${heldOutCount} windows held out, the divergence from the dense model went from ${formatDivergence(before)} to ` +
-        `${formatDivergence(after)} nats a token (${changeOf(divergence)}).`;
+        `${formatDivergence(after)} nats per token (${changeOf(divergence)}).`;
   return section(
     'healing',
     'How it was healed',
@@ -37,7 +37,7 @@ function curveFigure({ curve, keptStep }: HealingReport): HTMLElement {
     curve.flatMap(({ step, [of]: divergence }) => (divergence === undefined ? [] : [{ step, divergence }]));
   const [train, heldOut] = [pointsOf('train'), pointsOf('heldOut')];
   return figure({
-    caption: `Divergence from the dense model by steps, in nats a token. The weights after step ${keptStep} were kept.`,
+    caption: `Divergence from the dense model by steps, in nats per token. The weights after step ${keptStep} were kept.`,
     legend: [
       ['windows learnt on', 'dense'],
       ['windows held out', 'pruned'],
@@ -58,7 +58,7 @@ function curveFigure({ curve, keptStep }: HealingReport): HTMLElement {
       y: { zero: true, nice: true, label: null },
       marks: [
         gridY({ ticks: 4 }),
-        axisY({ ticks: 4, ...axisName('divergence (nats a token)'), tickSize: 0 }),
+        axisY({ ticks: 4, ...axisName('divergence (nats per token)'), tickSize: 0 }),
         axisX({
           ticks: width < 500 ? 3 : 6,
           // There is no half a step.

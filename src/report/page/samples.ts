@@ -10,7 +10,7 @@ export function samplesSection({ samples = [] }: PruneReport): HTMLElement | und
     h(
       'p',
       {},
-      'Both models continue the same words, each time with the likeliest token. A few lines are no measurement.',
+      'Both models continue the same words, each time with the likeliest token. A few lines are not a measurement.',
     ),
     ...samples.map(({ prompt, dense, pruned }) =>
       h(

@@ -77,7 +77,7 @@ function frontierFigure(points: readonly Point[], target: number): HTMLElement {
       frontier.map(({ name, bytes, loss }) => [name, formatBytes(bytes), formatDivergence(loss)]),
     ),
     draw: (width) => {
-      const { marks, ...axes } = sizeAxes(width, 'nats a token');
+      const { marks, ...axes } = sizeAxes(width, 'nats per token');
       return {
         ...axes,
         marginLeft: 56,

@@ -123,7 +123,7 @@ it('says what is wrong with a file', async () => {
     [
       'other.json',
       { models: [{ model: 'a', tasks: [{}] }] },
-      /other.json is no evaluation: expected what "fang-prune eval/,
+      /other.json is not an evaluation: expected what "fang-prune eval/,
     ],
     [
       'losses.json',
@@ -132,10 +132,10 @@ it('says what is wrong with a file', async () => {
           { ...onText('a', [1]), perplexity: [{ ...onText('a', [1]).perplexity[0], windows: [{ nll: null }] }] },
         ],
       },
-      /losses.json is no evaluation/,
+      /losses.json is not an evaluation/,
     ],
-    ['choices.json', { models: [evaluation('a', {}, 'multiple-choice')] }, /choices.json is no evaluation/],
-    ['none.json', [], /none.json is no evaluation/],
+    ['choices.json', { models: [evaluation('a', {}, 'multiple-choice')] }, /choices.json is not an evaluation/],
+    ['none.json', [], /none.json is not an evaluation/],
     ['one.json', { models: [evaluation('a')] }, /found 1 evaluated models; a comparison needs two/],
     [
       'apart.json',

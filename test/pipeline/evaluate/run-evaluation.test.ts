@@ -131,12 +131,12 @@ describe('evaluateModels', () => {
     await evaluateModels(request);
     const kept = await readFile(resume, 'utf8');
     for (const [line, message] of [
-      ['{"run":9,"index":0}', /kept.jsonl line 4 is no score: expected a run below 1/],
-      ['{"run":0,"index":0}', /line 4 is no score of a task: gold is missing/],
-      ['{"run":null,"index":0}', /line 4 is no score: expected a run below 1/],
+      ['{"run":9,"index":0}', /kept.jsonl line 4 is not a score: expected a run below 1/],
+      ['{"run":0,"index":0}', /line 4 is not a score of a task: gold is missing/],
+      ['{"run":null,"index":0}', /line 4 is not a score: expected a run below 1/],
       [
         '{"run":0,"index":0,"gold":0,"logLikelihoods":["-1"],"isGreedy":[true],"characterCounts":[1],"tokenCounts":[1]}',
-        /line 4 is no score of a task: logLikelihoods is \["-1"\]/,
+        /line 4 is not a score of a task: logLikelihoods is \["-1"\]/,
       ],
       ['nonsense', /line 4 is not JSON/],
     ] as const) {

@@ -43,7 +43,7 @@ const OBSTACLES: Readonly<Record<string, readonly [() => Promise<unknown>, RegEx
   'a link to a folder': [() => symlink(folder(), at('out/home')), /does not list home/],
   'a link in the place of a file': [
     () => rename(at('out/onnx/model.onnx'), at('x')).then(() => symlink(at('x'), at('out/onnx/model.onnx'))),
-    /onnx\/model\.onnx in it is no plain file/,
+    /onnx\/model\.onnx in it is not a plain file/,
   ],
   'a file that a forged manifest lists without its size': [
     async () => {

@@ -67,7 +67,7 @@ onUnix('a pipe is read as its writer writes, and left when nothing comes', async
   expect(writer.exitCode).not.toBe(1);
   await expect(readPipe(path, 50)).rejects.toMatchObject({
     code: 'ERR_MODEL_FORMAT',
-    message: expect.stringContaining('a pipe that brings nothing'),
+    message: expect.stringContaining('a pipe that gave no data'),
   });
 });
 

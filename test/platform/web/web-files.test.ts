@@ -52,7 +52,7 @@ describe.each(PLACES)('%s', (_, makePlace) => {
     await write('/out/a', 'hello');
     const source = (await files.open('/out/a'))!;
     expect(new TextDecoder().decode(await source.read(1, 3))).toBe('ell');
-    await expect(source.read(3, 3)).rejects.toThrow(/leave its 5 bytes/);
+    await expect(source.read(3, 3)).rejects.toThrow(/exceed its 5 bytes/);
   });
 
   it('adds to a file only as long as nobody else does', async () => {

@@ -89,5 +89,5 @@ it('says that files are received in workers, where none can be written in place'
   const platform = createWebPlatform({ home, hub: { endpoint: server.url } });
   const opening = open(platform, 'me/tiny');
   await expect(opening).rejects.toThrow(OptionError);
-  await expect(opening).rejects.toThrow('received in workers');
+  await expect(opening).rejects.toThrow('downloaded in workers');
 });
