@@ -25,12 +25,12 @@ describe('bench', () => {
     const { out } = await runWithDouble('bench dense pruned');
     expect(out).toBe(
       [
-        '                          dense            pruned',
+        '                            dense            pruned',
         'prefill, tokens/s  100 (99.0-101)  1250 (1250-1250)',
         'decode, tokens/s   100 (99.0-101)  1250 (1250-1250)',
-        'load                      0.1 s             1.3 s',
-        'peak memory             2.00 GB           2.00 GB',
-        'file                    40.0 KB           3.20 KB',
+        'load                        0.1 s             1.3 s',
+        'peak memory               2.00 GB           2.00 GB',
+        'file                      40.0 KB           3.20 KB',
         '',
         'pruned compared with dense',
         '  Prefill: faster.',

@@ -39,9 +39,9 @@ describe('eval', () => {
     const { out } = await runWithDouble('eval dense pruned --text a.txt --reference dense --tasks items.jsonl');
     expect(out.split('\n\n').slice(1)).toEqual([
       [
-        'against the reference        dense       pruned',
-        'a.txt, KL divergence                0.1234 nats',
-        'a.txt, same top-1 token                   90.0 %',
+        'against the reference    dense       pruned',
+        'a.txt, KL divergence            0.1234 nats',
+        'a.txt, same top-1 token              90.0 %',
       ].join('\n'),
       [
         'task                                                dense         pruned',

@@ -103,24 +103,12 @@ describe('prune', () => {
   });
 
   it.each<[string, RegExp]>([
-    [
-      '--features residual',
-      /--features is no flag of this command any more: set it in the API, prune\({ grouping: { features } }\)/,
-    ],
-    [
-      '--temperature 9',
-      /--temperature is no flag of this command any more: set it in the API, prune\({ weighting: { temperature } }\)/,
-    ],
-    [
-      '--heal-text 1',
-      /--heal-text is no flag of this command any more: set --heal-share, the fraction that the dense model writes/,
-    ],
+    ['--features residual', /--features was removed: set it in the API, prune\({ grouping: { features } }\)/],
+    ['--temperature 9', /--temperature was removed: set it in the API, prune\({ weighting: { temperature } }\)/],
+    ['--heal-text 1', /--heal-text was removed: set --heal-share, the fraction that the dense model writes/],
     ['--block-sparsity 0.5', /--block-sparsity.*such as 3=0.5 or 3.ffn=50%/],
     ['--sparsity 1.5', /--sparsity is 1.5; expected a fraction from 0 to below 1/],
-    [
-      '--skip-blocks 1',
-      /--skip-blocks is no flag of this command any more: give these blocks the sparsity 0, such as --block-sparsity 0=0/,
-    ],
+    ['--skip-blocks 1', /--skip-blocks was removed: give these blocks the sparsity 0, such as --block-sparsity 0=0/],
     ['--width-multiple 0', /--width-multiple is 0; expected an integer of at least 1/],
     ['--windows 0', /--windows is 0; expected an integer of at least 1/],
     ['--minimum-wdith 0', /unknown option '--minimum-wdith' \(Did you mean --minimum-width\?\)/],

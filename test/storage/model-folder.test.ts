@@ -146,7 +146,7 @@ describe('openModelFolder', () => {
       /onnx\/model.onnx and model.onnx.*decoder_model_merged.onnx/,
     );
     await expect(openModelFolder(at('c'), { file: 'x.onnx' })).rejects.toThrow(/looked for x.onnx/);
-    await expect(openModelFolder(at('e'))).rejects.toThrow(/not an .onnx file/);
+    await expect(openModelFolder(at('e'))).rejects.toThrow(/holds no .onnx file/);
     await expect(openModelFolder(at('e/readme'))).rejects.toThrow(OptionError);
   });
 
