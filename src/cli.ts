@@ -24,10 +24,10 @@ for (const [name, code] of Object.entries(STOPS)) {
     setTimeout(() => process.exit(code), PATIENCE_MS).unref();
   });
 }
-// The reader may leave early, as in `fang-prune ... | head`.
+// The reader may close the pipe early, as in `fang-prune ... | head`.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
 
-/** Somebody is there to be asked. */
+/** Whether questions can be asked. */
 const isInteractive = process.stdin.isTTY === true && process.stdout.isTTY === true;
 
 const exitCode = await runCli(process.argv.slice(2), {

@@ -1,4 +1,4 @@
-/** Message of an error, to be part of another message: without the full stop. */
+/** Message of an error without the full stop, for use in another message. */
 export function errorMessage(cause: unknown): string {
   const said =
     typeof cause === 'object' && cause !== null && 'message' in cause ? String(cause.message) : String(cause);

@@ -1,6 +1,6 @@
 import { printableMessage } from './printable.js';
 
-/** Base of every error this library throws on purpose; `code` is stable and machine readable. Names in messages are escaped. */
+/** Base class of this library's errors; `code` is stable and machine-readable. Names in messages are escaped. */
 export abstract class FangPruneError extends Error {
   abstract readonly code: string;
 
@@ -13,7 +13,7 @@ export abstract class FangPruneError extends Error {
 /** An option, argument or calibration text is out of range. Remedy: change the call. */
 export class OptionError extends FangPruneError {
   readonly code = 'ERR_OPTION';
-  /** Path of the option at fault where it is known, such as `calibration.windowCount`. */
+  /** Path of the invalid option, if known, such as `calibration.windowCount`. */
   readonly option: string | undefined;
 
   constructor(message: string, { option, ...options }: ErrorOptions & { readonly option?: string | undefined } = {}) {
@@ -22,12 +22,12 @@ export class OptionError extends FangPruneError {
   }
 }
 
-/** Bytes are not what the format promises (truncated, lying lengths, missing side files). Remedy: get the file again. */
+/** A file violates its format (truncated, wrong lengths, missing external data). Remedy: get the file again. */
 export class ModelFormatError extends FangPruneError {
   readonly code = 'ERR_MODEL_FORMAT';
 }
 
-/** A sound model that this library cannot prune (yet). Remedy: another export, fewer modules, or a new table row. */
+/** A valid model that this library does not support. Remedy: another export, fewer modules, or a new row in the operator table. */
 export class UnsupportedModelError extends FangPruneError {
   readonly code = 'ERR_UNSUPPORTED_MODEL';
 }
@@ -37,15 +37,15 @@ export class NumericalError extends FangPruneError {
   readonly code = 'ERR_NUMERICAL';
 }
 
-/** ONNX Runtime could not start, load or run. Remedy: another execution provider, or report the node it names. */
+/** ONNX Runtime could not start, load or run a model. Remedy: another execution provider, or a report with the named node. */
 export class EngineError extends FangPruneError {
   readonly code = 'ERR_ENGINE';
 }
 
-/** The Hugging Face Hub cannot be reached, or does not give what was asked for. Remedy: the name, the token, the connection. */
+/** The Hugging Face Hub cannot be reached, or refuses a request. Remedy: check the name, the token, the connection. */
 export class HubError extends FangPruneError {
   readonly code = 'ERR_HUB';
-  /** HTTP status of its answer; undefined where it did not answer. */
+  /** HTTP status of the response; undefined without a response. */
   readonly status: number | undefined;
 
   constructor(message: string, { status, ...options }: ErrorOptions & { readonly status?: number | undefined } = {}) {

@@ -1,15 +1,15 @@
 let closedPort: MessagePort | undefined;
 
 /**
- * Frees the memory of large arrays without other references, which are empty afterwards; those with shared memory are not changed. Left
- * to the garbage collector, every 30 MB of them would have it go through the entire heap.
+ * Detaches large arrays without other references, so that their memory is free at once; shared memory is not changed.
+ * Otherwise every 30 MB of them trigger a full garbage collection.
  */
 export function freeBytes(...arrays: readonly ArrayBufferView[]): void {
   for (const { buffer, byteLength } of arrays)
     if (byteLength > 0 && buffer.byteLength === byteLength) freeBuffer(buffer as ArrayBuffer);
 }
 
-/** A port takes over what is transferred to it even when it is closed, and then drops it. `ArrayBuffer.transfer` is newer than Node.js 20. */
+/** A closed port still takes over transferred buffers, and drops them. `ArrayBuffer.transfer` is newer than Node.js 20. */
 export function freeBuffer(buffer: ArrayBuffer): void {
   if (closedPort === undefined) {
     closedPort = new MessageChannel().port1;

@@ -18,75 +18,81 @@ export * from './public.js';
 export { callOn } from './remote/call-on.js';
 
 /**
- * Prunes a model folder and writes a smaller one of the same kind, with everything that lay next to the original.
- * Nothing appears under the final name before it is complete, and the original is never touched.
+ * Prunes a model folder and writes a smaller one of the same layout, with tokenizer and configuration. The output
+ * folder appears only when it is complete, and the original is never modified.
  *
- * @throws OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError; the signal's reason when aborted.
+ * @throws OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError; the signal's reason when
+ *   aborted.
  * @example
  * await prune({ model: './model', out: './smaller', sparsity: 0.3, method: 'flap' });
  */
 export const prune = nodeCalls.prune;
 
 /**
- * Tells what `prune` or `pruneLadder` will make of a request, in seconds: sizes, widths where they follow only from the sparsity,
- * and how long it will take. All that a run checks before its work is checked; no text is read, and nothing is written.
+ * Estimates in seconds what `prune` or `pruneLadder` would produce: sizes, widths where they follow from the sparsity
+ * alone, and run time. It makes all checks of a run; no text is read, and nothing is written.
  *
- * @throws OptionError, ModelFormatError, UnsupportedModelError, EngineError, as the run would; the signal's reason when aborted.
+ * @throws OptionError, ModelFormatError, UnsupportedModelError, EngineError, as the run would; the signal's reason when
+ *   aborted.
  * @example
  * const { results, ms } = await plan({ model: './model', out: './smaller', sparsity: 0.3 });
  */
 export const plan = nodeCalls.plan;
 
 /**
- * Prunes a model folder at several sparsities after one measurement of the dense model: calibration windows, contexts, gradients
- * and removal orders are shared. Each rung is the folder that `prune` would write, byte for byte but for its report, and
- * appears under its name when it is complete; when a rung fails, those before it remain. Times of shared stages stand in
- * every report, and when all rungs are done the table of the entire ladder.
+ * Prunes a model folder at several sparsities after one measurement of the dense model: calibration windows, contexts,
+ * gradients and removal orders are shared. Each rung is the folder that `prune` would write, byte for byte except for
+ * its report, and appears when it is complete; if a rung fails, earlier ones remain. Every report includes the times of
+ * shared stages, and finally the table of the entire ladder.
  *
  * @returns the reports in the order of `sparsity`.
- * @throws OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError; the signal's reason when aborted.
+ * @throws OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError; the signal's reason when
+ *   aborted.
  * @example
  * await pruneLadder({ model: './model', out: './ladder', sparsity: [0.1, 0.2, 0.3, 0.4] }); // ladder/10 ... ladder/40
  */
 export const pruneLadder = nodeCalls.pruneLadder;
 
 /**
- * Writes a model folder in other dtypes, under the names that its runtime looks for: `prune` with nothing removed. Each map's
- * rounding makes up for its own errors where the model's predictions feel them.
+ * Writes a model folder in other dtypes, under the file names of its runtime, without pruning. By default weights are
+ * rounded with error feedback (GPTQ), weighted by the effect on the model's predictions.
  *
- * @throws OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError; the signal's reason when aborted.
+ * @throws OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError; the signal's reason when
+ *   aborted.
  * @example
  * await quantize({ model: './model', out: './small', dtype: ['q4', 'fp16'] });
  */
 export const quantize = nodeCalls.quantize;
 
 /**
- * Makes the best model of a size: what each neuron, head, expert and bit costs in divergence for a byte is measured on the dense model,
- * mixtures of them are tried on held-out windows, and the best one is written. It is no worse there than the best single reduction.
+ * Makes the best model of a given size. The cost in divergence of removing neurons, heads, experts and bits is measured
+ * on the dense model, mixtures of reductions are compared on held-out windows, and the best one is written. There it is
+ * at least as good as the best single reduction.
  *
  * @returns a report for each size, in their order.
- * @throws OptionError, also for a size that cannot be met, naming the smallest that can; ModelFormatError, UnsupportedModelError,
- *   NumericalError, EngineError; the signal's reason when aborted.
+ * @throws OptionError, also for a size that cannot be met, naming the smallest that can; ModelFormatError,
+ *   UnsupportedModelError, NumericalError, EngineError; the signal's reason when aborted.
  * @example
  * const [report] = await shrink({ model: './model', out: './smaller', targetSize: '60MB', text: 'mine.txt' });
  */
 export const shrink = nodeCalls.shrink;
 
 /**
- * Tells in seconds which sizes `shrink` can make of a model, what each dtype takes, and how long it takes; from statistics that
- * `observe` wrote also which mixture is best at each size. No text is read, and nothing is written.
+ * Estimates in seconds which sizes `shrink` can reach, the size of each dtype, and the run time; from statistics of
+ * `observe` also the best mixture for each size. No text is read, and nothing is written.
  *
- * @throws OptionError, also for a size that cannot be met; ModelFormatError, UnsupportedModelError, EngineError, as the run would.
+ * @throws OptionError, also for a size that cannot be met; ModelFormatError, UnsupportedModelError, EngineError, as the
+ *   run would.
  * @example
  * const { smallest, dtypes, ms } = await planShrink({ model: './model', targetSize: '60MB' });
  */
 export const planShrink = nodeCalls.planShrink;
 
 /**
- * Makes a model in q8, q4 and several sizes, measures bits per byte of a text and speed of all of them, and recommends the smallest that
- * loses little.
+ * Makes a model in q8, q4 and several sizes, measures bits per byte of a text and speed of all, and recommends the
+ * smallest within the allowed loss.
  *
- * @returns what was measured, the dense model first.
+ * @returns the measurements, the dense model first.
  * @throws what `quantize`, `shrink` and `evaluateModels` throw
  * @example
  * const { models, recommended } = await choose({ model: './model', out: './sizes', text: 'mine.txt', test: 'other.txt' });
@@ -95,11 +101,12 @@ export const choose = nodeCalls.choose;
 
 /**
  * Collects the statistics of a dense model that pruning reads, so that `prune({ statistics })` can prune at any
- * sparsity, and by every method that reads no more, without running the model on text again. What is seen is what `method`
- * needs, `metric` and `grouping` added to it: `{ method: 'o-fang', metric: 'divergence' }` sees what any method reads. The files
- * appear under their names when they are complete.
+ * sparsity, with any method that needs no other statistics, without running the model on text again. The statistics are
+ * those that `method`, `metric` and `grouping` need: `{ method: 'o-fang', metric: 'divergence' }` covers all methods.
+ * The files appear when they are complete.
  *
- * @throws OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError; the signal's reason when aborted.
+ * @throws OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError; the signal's reason when
+ *   aborted.
  * @example
  * await observe({ model: './model', out: './statistics' });
  * await prune({ model: './model', out: './smaller', sparsity: 0.3, statistics: './statistics' });
@@ -120,10 +127,10 @@ export const observe = nodeCalls.observe;
 export const mergeStatistics = nodeCalls.mergeStatistics;
 
 /**
- * Prunes a model as another run did, from its recipe: no calibration, the same bytes.
+ * Prunes a model from the recipe of another run: no calibration, and byte-identical results.
  *
- * @throws OptionError when the model is not the recipe's, or `out` exists; ModelFormatError when the recipe is damaged or
- *   gives another result than it was made from; UnsupportedModelError, EngineError.
+ * @throws OptionError when the model is not the recipe's, or `out` exists; ModelFormatError when the recipe is damaged
+ *   or its result differs from the recorded hash; UnsupportedModelError, EngineError.
  * @example
  * await prune({ model: './model', out: './smaller', sparsity: 0.3, recipe: './recipe' });
  * await applyRecipe({ model: './copy-of-model', recipe: './recipe', out: './the-same' });
@@ -131,38 +138,41 @@ export const mergeStatistics = nodeCalls.mergeStatistics;
 export const applyRecipe = nodeCalls.applyRecipe;
 
 /**
- * Trains a pruned model on what the dense one predicts, on text that the dense model writes, and writes the result. What it
- * cannot better on windows held out for it, it leaves as it was.
+ * Trains a pruned model on the predictions of the dense one (distillation), on text that the dense model generates, and
+ * writes the result. If the divergence on held-out windows does not decrease, the weights are unchanged.
  *
- * @throws OptionError, ModelFormatError; UnsupportedModelError when the pruned model does not come from the dense one, or an
- *   operator has no gradient; NumericalError when training diverges; EngineError; the signal's reason when aborted.
+ * @throws OptionError, ModelFormatError; UnsupportedModelError when the pruned model does not come from the dense one,
+ *   or an operator has no gradient; NumericalError when training diverges; EngineError; the signal's reason when
+ *   aborted.
  * @example
  * await heal({ dense: './model', pruned: './smaller', out: './healed', heal: { windowCount: 64 } });
  */
 export const heal = nodeCalls.heal;
 
 /**
- * Takes tokens out of a model's vocabulary: their rows in the embedding and the LM head, and what files say of them. Tokens of the
- * languages named remain, or those that merges make first, or those of a list. The logits of remaining tokens keep their bits, and any
- * text can still be encoded.
+ * Removes tokens from a model's vocabulary: rows of the embedding and the LM head, and entries of tokenizer and
+ * configuration. Remaining tokens are chosen by language, by merge rank or by a list. Their logits are bit-identical,
+ * and any text can still be encoded.
  *
- * @throws OptionError; ModelFormatError when tokenizer.json is another model's; UnsupportedModelError for a tokenizer or a graph that
- *   cannot be trimmed; NumericalError, EngineError; the signal's reason when aborted.
+ * @throws OptionError; ModelFormatError when tokenizer.json is another model's; UnsupportedModelError for a tokenizer
+ *   or a graph that cannot be trimmed; NumericalError, EngineError; the signal's reason when aborted.
  * @example
  * const { rows, bytes } = await trimVocabulary({ model: './model', out: './smaller', keepLanguages: ['en', 'de'] });
  */
 export const trimVocabulary = nodeCalls.trimVocabulary;
 
 /**
- * Describes a model: its blocks, widths, heads, and what can be pruned; for the rest the reason, the node and the nearest
- * structure. No weight is read.
+ * Describes a model: its blocks, widths, heads, and prunable parts; for other parts the reason, the node and the
+ * nearest known structure. No weight is read.
  * @throws OptionError, ModelFormatError, UnsupportedModelError
  */
 export const describe = nodeCalls.describe;
 
 /**
- * Perplexity of a model folder on a text. The result carries its protocol, without which no two figures compare.
- * @throws OptionError for a text too short, a missing tokenizer or BOS token; ModelFormatError, EngineError, NumericalError.
+ * Perplexity of a model folder on a text. The result includes its protocol, since only figures of the same protocol are
+ * comparable.
+ * @throws OptionError for a text too short, a missing tokenizer or BOS token; ModelFormatError, EngineError,
+ *   NumericalError.
  */
 export const perplexity = nodeCalls.perplexity;
 
@@ -176,7 +186,7 @@ export const evaluateTasks = nodeCalls.evaluateTasks;
 /** Log-likelihoods of continuations, in the order of the pairs. @throws OptionError, EngineError, NumericalError */
 export const logLikelihoods = nodeCalls.logLikelihoods;
 
-/** Lets a model folder continue a prompt, with its KV cache where the graph has one. @throws OptionError, EngineError */
+/** Generates text after a prompt, with the KV cache if the graph has one. @throws OptionError, EngineError */
 export const generateText = nodeCalls.generateText;
 
 /**
@@ -188,21 +198,22 @@ export const generateText = nodeCalls.generateText;
  */
 export const evaluateModels = nodeCalls.evaluateModels;
 
-/** Compares evaluations that lie in files. @throws OptionError */
+/** Compares saved evaluations. @throws OptionError */
 export const compareFiles = nodeCalls.compareFiles;
 
 /**
- * Compares what pruning costs on the calibration text and on another one, context by context: a calibration that never
- * saw a kind of text can cost much there without any figure on its own text showing it.
+ * Compares what pruning costs on the calibration text and on another one, context by context: kinds of text that the
+ * calibration lacks can degrade much without any sign on the calibration text.
  *
- * @throws OptionError for a text shorter than a window; ModelFormatError, UnsupportedModelError, EngineError, NumericalError.
+ * @throws OptionError for a text shorter than a window; ModelFormatError, UnsupportedModelError, EngineError,
+ *   NumericalError.
  * @example
  * const { warnings } = await measureCalibrationBias({ dense: 'model', pruned: 'smaller', text: 'my-domain.txt' });
  */
 export const measureCalibrationBias = nodeCalls.measureCalibrationBias;
 
 /**
- * Draws a report's page again, with measurements added to it.
+ * Adds measurements to a report, and writes it and its page again.
  * @throws OptionError when there is no report, or a file holds no measurements of its models; ModelFormatError for files
  *   that are not JSON, of more than 32 MiB, or a report of another version; the signal's reason when aborted.
  * @example
@@ -211,8 +222,8 @@ export const measureCalibrationBias = nodeCalls.measureCalibrationBias;
 export const rebuildReport = nodeCalls.rebuildReport;
 
 /**
- * Uploads a folder that a run wrote to the Hugging Face Hub, in one commit, with a page that says what it is. Nothing but what its
- * manifest lists goes, and report and calibration windows only where they are asked for.
+ * Uploads a folder that a run wrote to the Hugging Face Hub, in one commit, with a model card. Only files of its
+ * manifest are uploaded, and report and calibration windows only on request.
  *
  * @throws OptionError for a folder that no run wrote; ModelFormatError when a file is not as it was written; HubError.
  * @example
@@ -221,10 +232,11 @@ export const rebuildReport = nodeCalls.rebuildReport;
 export const push = nodeCalls.push;
 
 /**
- * Finds a model and what belongs to it; one of the Hub is downloaded first, as far as the cache lacks it.
- * @param path a folder in transformers.js or onnxruntime-genai layout, an `.onnx` file, or a model of the Hub, `org/name`
- * @throws OptionError saying what was looked for when nothing is found; UnsupportedModelError for an encoder-decoder, or where
- * all there are hold quantised weights.
+ * Opens a model with its configuration and tokenizer; missing files of a Hub model are downloaded first.
+ * @param path a folder in transformers.js or onnxruntime-genai layout, an `.onnx` file, or a model of the Hub,
+ *   `org/name`
+ * @throws OptionError saying what was looked for when nothing is found; UnsupportedModelError for an encoder-decoder,
+ *   or when all ONNX files hold quantised weights.
  * @throws ModelFormatError when a JSON file is damaged.
  */
 export const openModelFolder = (path: string, options: OpenModelOptions = {}) =>

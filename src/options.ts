@@ -50,10 +50,10 @@ export {
 export { type HealingOptions, type ResolvedHealing, resolveHealing } from './options/healing.js';
 export type { Fraction } from './options/kinds.js';
 
-/** Everything a pruning run can be told, independent of where model and result live. */
+/** Options of pruning, independent of paths. */
 export interface PruneOptions extends BudgetOptions, ScoreOptions, FunctionOptions, HealOptions, RunOptions {}
 
-/** A row for each of `PruneOptions`. */
+/** Rows of `PruneOptions`. */
 export const PRUNE_ROWS = { ...BUDGET, ...SCORE, ...FUNCTIONS, ...HEALING, ...RUN } as const;
 
 /** Default options of pruning. */
@@ -64,7 +64,7 @@ export const PRUNE_DEFAULTS = {
   calibration: CALIBRATION_DEFAULTS,
 } as const;
 
-/** Options that were checked, with defaults filled in. */
+/** Checked options with defaults. */
 export interface ResolvedOptions
   extends Omit<
     Required<Resolved<PruneOptions, typeof PRUNE_ROWS & { readonly metric: Decided }>>,
@@ -73,14 +73,14 @@ export interface ResolvedOptions
   readonly sparsity: number;
   readonly methodName: string;
   readonly adapter: CompensationAdapter;
-  /** Orders the dense model's units for allocations that compare modules: the adapter, with scores taken again on the way. */
+  /** Adapter that orders the dense model's units for allocations that compare modules; it scores again after each removal. */
   readonly orderAdapter: CompensationAdapter;
-  /** Options that the method takes and others do not. */
+  /** Options that only some methods use, this one included. */
   readonly takes: ReadonlySet<string>;
   /** Default calibration of the method. */
   readonly calibrationDefaults: Pick<CalibrationOptions, 'generate'>;
   readonly modules: ReadonlySet<ModuleKind>;
-  /** Whether the user named them: what cannot be pruned is then refused, else it remains. */
+  /** Whether the user named modules: then unprunable ones are errors, otherwise remarks. */
   readonly modulesNamed: boolean;
   readonly allocation: Allocation;
   readonly allocationName: string;
@@ -88,19 +88,19 @@ export interface ResolvedOptions
   readonly weighting: ResolvedWeighting;
   /** Absent: the model is not healed. */
   readonly heal: ResolvedHealing | undefined;
-  /** Widths that `minimumWidth` is a fraction of, by module index, where they are not the model's own: in a later shot. */
+  /** Dense widths by module index, the base of `minimumWidth` in later shots. */
   readonly denseWidths?: ReadonlyMap<number, number> | undefined;
   readonly blockSparsity: ReadonlyMap<number, BlockSparsity<number>>;
 }
 
-/** An option that the method decides where nothing is said. */
+/** Method defaults of an option. */
 interface Decided {
   readonly default: string;
 }
 
 /**
- * Checks all options at once and fills in the defaults.
- * @throws OptionError naming the option, what it was and what it may be.
+ * Checks all options and fills in defaults.
+ * @throws OptionError naming the option, its value and the allowed values.
  */
 export function resolveOptions(options: PruneOptions): ResolvedOptions {
   checkOptions(options, PRUNE_ROWS);
@@ -143,7 +143,7 @@ export function resolveOptions(options: PruneOptions): ResolvedOptions {
   return resolved;
 }
 
-/** Default measures of an allocation: they need no backward pass. */
+/** Measures of a function as allocation: they need no backward pass. */
 const BARE_MEASURES = ['blockChange'] as const;
 
 function resolveAllocation(choice: AllocationChoice): Pick<ResolvedOptions, 'allocation' | 'allocationName'> {
@@ -152,7 +152,7 @@ function resolveAllocation(choice: AllocationChoice): Pick<ResolvedOptions, 'all
   return { allocation, allocationName: 'custom' };
 }
 
-/** Facts that decide whether options have an effect. */
+/** Facts of a run that decide whether options have an effect. */
 export function factsOf(options: ResolvedOptions): RunFacts {
   const { modules, takes, grouping, adapter, allocation } = options;
   return {
@@ -165,7 +165,7 @@ export function factsOf(options: ResolvedOptions): RunFacts {
   };
 }
 
-/** Tokens alone tell experts apart. */
+/** Experts are scored only from tokens. */
 const onlyExperts = (modules: ReadonlySet<ModuleKind>): boolean => modules.size === 1 && modules.has('experts');
 
 /** Whether a run reads calibration tokens at all. */
@@ -177,7 +177,7 @@ export function readsTokens(options: ResolvedOptions): boolean {
   return isMeasured || adapters.some((found) => found !== undefined && found.needs !== 'none');
 }
 
-/** Whether an FFN may go entirely. */
+/** Whether an entire FFN may be removed. */
 export const mayRemoveEntireFfns = ({
   allocation,
   minimumWidth,

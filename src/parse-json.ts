@@ -1,4 +1,4 @@
-/** Deeper than any file that is read, and shallow enough for whatever walks the result by calling itself. */
+/** Deeper than any valid file, and safe for recursive functions. */
 const MAX_DEPTH = 100;
 
 /** Parses JSON from a file. @throws SyntaxError for no JSON, or one that is nested deeper than 100 levels. */

@@ -1,7 +1,7 @@
-/** Characters that control a terminal, and those that reverse the order of letters. */
+/** Terminal control characters, and bidirectional overrides. */
 const CONTROL_CHARACTERS = /[\p{Cc}\p{Bidi_Control}]/gu;
 
-/** A text that a terminal shows as it is: control characters but for line breaks and tabs become `\u001b` and the like. */
+/** Escapes control characters except line breaks and tabs, such as `\u001b`. */
 export function printable(text: string): string {
   return text.replace(CONTROL_CHARACTERS, (character) =>
     character === '\n' || character === '\t'
@@ -10,21 +10,21 @@ export function printable(text: string): string {
   );
 }
 
-/** Characters of a message; names in files may be of any length. */
+/** Longest message in characters. */
 const MESSAGE_LIMIT = 4000;
 
-/** Characters of a value that a message shows. */
+/** Longest quoted value in characters. */
 const VALUE_LIMIT = 100;
 
 /** Longest path that is shown whole. */
 const PATH_LIMIT = 260;
 
-/** A value as messages show it: the beginning of one that is too long. */
+/** Truncates a quoted value. */
 export function cutValue(text: string): string {
   return text.length <= VALUE_LIMIT ? text : `${text.slice(0, VALUE_LIMIT)}...`;
 }
 
-/** Cuts every word of a message that is too long to be one, wherever it came from. Paths are shown whole. */
+/** Truncates very long words of a message, except paths. */
 function cutWords(text: string): string {
   return text.replace(/\S{101,}/gu, (word) =>
     /[\\/]/.test(word) && word.length <= PATH_LIMIT
@@ -34,11 +34,11 @@ function cutWords(text: string): string {
 }
 
 /**
- * A printable message: values are cut, and its middle is left out if it is too long, since a message ends with advice.
+ * A printable message: values are truncated, and the middle of a long message is omitted, since it ends with advice.
  */
 export const printableMessage = (text: string): string => printable(shorten(cutWords(text)));
 
-/** A message without its middle where that is too long to be shown, or to be searched by patterns. */
+/** Omits the middle of a message that is too long for display and patterns. */
 export function shorten(text: string): string {
   const half = MESSAGE_LIMIT / 2;
   return text.length <= MESSAGE_LIMIT ? text : `${text.slice(0, half)} ... ${text.slice(-half)}`;

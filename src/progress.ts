@@ -6,17 +6,17 @@ export interface Progress {
   readonly total: number;
   /** Current item, for a person: `block 3 ffn`. */
   readonly detail?: string;
-  /** How much of the job is done, from 0 to below 1, as far as that is known; never falls. */
+  /** Fraction of the job that is done, from 0 to below 1, if known; never decreases. */
   readonly overall?: number;
-  /** Milliseconds that the rest of the job takes, or of the stage where no `overall` is given. Absent until the estimate is stable, and below four seconds. */
+  /** Estimated remaining time of the job in ms, or of the stage without `overall`. Absent until the estimate is stable, and below four seconds. */
   readonly remainingMs?: number;
 }
 
-/** Port through which every long job reports; the core never writes to the console. */
+/** Listener of progress; the core never writes to the console. */
 export type ProgressListener = (progress: Progress) => void;
 
 declare global {
-  // Programs without the typings of a browser or of Node.js have no such name, and ours must not fail there.
+  // Declared here for programs without typings of browsers or Node.js.
   interface AbortSignal {
     readonly aborted: boolean;
   }
@@ -24,8 +24,8 @@ declare global {
 
 /** Options of every long job: progress and cancellation. */
 export interface JobControl {
-  /** Called at every step. Default: none. */
+  /** Called on progress. Default: none. */
   readonly onProgress?: ProgressListener | undefined;
-  /** Ends the job when it is aborted; the call rejects with its reason. Default none. */
+  /** Aborts the job; the call rejects with the signal's reason. Default: none. */
   readonly signal?: AbortSignal | undefined;
 }

@@ -8,9 +8,9 @@ export type { ChosenFile, WebPlace } from './platform/web/web-place.js';
 export { createWebPlatform, type WebPlatformOptions } from './platform/web/web-platform.js';
 export type { WebRuntime } from './platform/web/web-runtime.js';
 /**
- * The browser entry: the calls of Node.js on what a page has. Where Node.js takes the path of a folder, a page gives a directory
- * handle, a list of chosen files, a map of bytes, or a path in the origin's private file system; where it takes a file's, a `File`
- * or such a path. What is written goes into a handle, a map or such a path. Each call of a page is made in a worker of its own.
+ * The browser entry: the calls of Node.js for pages. For the path of a folder a page passes a directory handle, a list
+ * of chosen files, a map of bytes, or a path in the origin's private file system; for the path of a file, a `File` or
+ * such a path. Results are written into a handle, a map or such a path. Each call runs in its own worker.
  */
 export * from './public.js';
 export { callOn } from './remote/call-on.js';
@@ -19,14 +19,14 @@ export type { InPage, PageFile, PageFolder } from './web/page-request.js';
 export { createPruneWorker, type InWorker, type PruneWorker } from './web/prune-worker.js';
 
 /**
- * Prunes a model and writes a smaller one of the same kind, with everything that lay next to the original.
+ * Prunes a model and writes a smaller one of the same layout, with tokenizer and configuration.
  * @throws OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError; the signal's reason when aborted.
  * @example
  * await prune({ model: await showDirectoryPicker(), out: 'smaller', sparsity: 0.3 }); // into the private file system
  */
 export const prune = pageCalls.prune;
 
-/** Tells what `prune` or `pruneLadder` will make of a request: sizes, and how long it will take. Nothing is written. @throws what `prune` throws */
+/** Estimates what `prune` or `pruneLadder` would produce: sizes and run time. Nothing is written. @throws what `prune` throws */
 export const plan = pageCalls.plan;
 
 /**
@@ -36,13 +36,13 @@ export const plan = pageCalls.plan;
  */
 export const pruneLadder = pageCalls.pruneLadder;
 
-/** Writes a model in other dtypes: `prune` with nothing removed. @throws what `prune` throws */
+/** Writes a model in other dtypes, without pruning. @throws what `prune` throws */
 export const quantize = pageCalls.quantize;
 
-/** Makes the best model of a size, from fewer units and fewer bits. @throws what `prune` throws, also for a size that cannot be met */
+/** Makes the best model of a given size, by removing units and bits. @throws what `prune` throws, also for a size that cannot be met */
 export const shrink = pageCalls.shrink;
 
-/** Tells which sizes `shrink` can make of a model, and how long it takes. Nothing is written. @throws what `shrink` throws */
+/** Estimates which sizes `shrink` can reach, and the run time. Nothing is written. @throws what `shrink` throws */
 export const planShrink = pageCalls.planShrink;
 
 /** Makes a model in several sizes, measures all of them on a text, and recommends one. @throws what `shrink` and `evaluateModels` throw */
@@ -56,26 +56,28 @@ export const choose = pageCalls.choose;
 export const observe = pageCalls.observe;
 
 /**
- * Prunes a model as another run did, from its recipe: no calibration, the same bytes.
- * @throws OptionError when the model is not the recipe's, or `out` is not empty; ModelFormatError when the recipe is damaged;
- * UnsupportedModelError, EngineError.
+ * Prunes a model from the recipe of another run: no calibration, and byte-identical results.
+ * @throws OptionError when the model is not the recipe's, or `out` is not empty; ModelFormatError when the recipe is
+ *   damaged; UnsupportedModelError, EngineError.
  */
 export const applyRecipe = pageCalls.applyRecipe;
 
 /**
- * Trains a pruned model on what the dense one predicts, and writes the result.
- * @throws OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError; the signal's reason when aborted.
+ * Trains a pruned model on the predictions of the dense one (distillation), and writes the result.
+ * @throws OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError; the signal's reason when
+ *   aborted.
  */
 export const heal = pageCalls.heal;
 
 /**
- * Takes tokens out of a model's vocabulary, by languages, by rank or by a list, and writes the result.
- * @throws OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError; the signal's reason when aborted.
+ * Removes tokens from a model's vocabulary, by language, merge rank or list, and writes the result.
+ * @throws OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError; the signal's reason when
+ *   aborted.
  */
 export const trimVocabulary = pageCalls.trimVocabulary;
 
 /**
- * Describes a model: its blocks, widths, heads, and what can be pruned. No weight is read.
+ * Describes a model: its blocks, widths, heads, and prunable parts. No weight is read.
  * @throws OptionError, ModelFormatError, UnsupportedModelError
  */
 export const describe = pageCalls.describe;
@@ -89,11 +91,11 @@ export const evaluateTasks = pageCalls.evaluateTasks;
 /** Log-likelihoods of continuations, in the order of the pairs. @throws OptionError, EngineError, NumericalError */
 export const logLikelihoods = pageCalls.logLikelihoods;
 
-/** Lets a model continue a prompt, with its KV cache where the graph has one. @throws OptionError, EngineError */
+/** Generates text after a prompt, with the KV cache if the graph has one. @throws OptionError, EngineError */
 export const generateText = pageCalls.generateText;
 
 /** Measures models on texts and tasks, each model loaded once. @returns in the order of the models. @throws what `perplexity` throws */
 export const evaluateModels = pageCalls.evaluateModels;
 
-/** Compares what pruning costs on the calibration text and on another one, context by context. @throws what `perplexity` throws */
+/** Compares the cost of pruning on the calibration text and on another text, by context. @throws what `perplexity` throws */
 export const measureCalibrationBias = pageCalls.measureCalibrationBias;

@@ -1,24 +1,24 @@
 import type { Tensor, Tensors } from '../runtime/engine.js';
 import type { TensorStore } from '../runtime/tensor-store.js';
 
-/** A value that a block makes and later blocks read besides the hidden state: keys and values that several blocks share. */
+/** A value that one block computes and later blocks read in addition to the hidden state: shared keys and values. */
 export interface CarriedValue {
   readonly name: string;
-  /** The block that makes it, by its place in the list of spans. */
+  /** Block that computes it: an index into the list of spans. */
   readonly span: number;
-  /** Whether its cotangent reaches anything that is measured. */
+  /** Whether its cotangent affects any measurement. */
   readonly isWanted: boolean;
 }
 
-/** Sums of the cotangents that later blocks send back to what they share, until the block that made it takes them. */
+/** Sums of the cotangents of shared values, collected from later blocks until the backward pass reaches their producer. */
 export interface CarriedCotangents {
-  /** Values that a block makes and whose cotangents are summed. */
+  /** Values that a block computes and whose cotangents are summed. */
   madeIn(span: number): readonly string[];
-  /** Such values of all blocks before one. */
+  /** Such values of all earlier blocks. */
   madeBefore(span: number): readonly string[];
-  /** All values that a block makes, which a gradient through the block must make again. */
+  /** All values that a block computes, to be recomputed for its gradient. */
   allIn(span: number): readonly string[];
-  /** Whether anything has come back for a value. */
+  /** Whether a value has a cotangent yet. */
   has(name: string): boolean;
   add(name: string, batch: number, cotangent: Tensor): Promise<void>;
   /** Feeds of the cotangents of some values. */
@@ -30,9 +30,9 @@ export interface CarriedCotangents {
 export interface CarriedRequest {
   readonly values: readonly CarriedValue[];
   readonly batchCount: number;
-  /** Its first `batchCount` entries are others'. */
+  /** The first `batchCount` entries are used elsewhere. */
   readonly cotangents: TensorStore;
-  /** Entries that an earlier walk has filled. */
+  /** Entries that an earlier backward pass filled. */
   readonly entries: readonly number[] | undefined;
 }
 

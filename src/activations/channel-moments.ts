@@ -6,7 +6,7 @@ export interface ChannelMoments {
   readonly scatter: Float64Array;
 }
 
-/** Moments of one batch, as the graph hands them out: sums of distances from `shift`. */
+/** Moments of one batch as the graph returns them: sums of distances from `shift`. */
 export interface BatchMoments {
   readonly weightSum: number;
   readonly shift: ArrayLike<number>;
@@ -22,7 +22,7 @@ export function startMoments(channelCount: number): ChannelMoments {
 }
 
 /**
- * Joins a batch to what was seen before, without the cancellation of raw squares.
+ * Merges a batch into the running moments, without the cancellation of raw sums of squares.
  * @see Chan, Golub & LeVeque 1983, pairwise combination of means and sums of squares
  */
 export function addMoments(moments: ChannelMoments, batch: BatchMoments): ChannelMoments {

@@ -12,7 +12,7 @@ import { extendStage } from './extend-stage.js';
 import { createGramSum, type GramSum } from './gram-sum.js';
 import { runMeters, type StageMeter } from './stage-meter.js';
 
-/** Whose statistics are wanted, and how its tokens count. */
+/** Linear layer to collect statistics of, with token weights. */
 export interface StatisticsTarget {
   /** Linear map whose input channels are measured. */
   readonly linear: Pick<OutputLinear, 'node' | 'input' | 'inputCount'>;
@@ -52,7 +52,7 @@ export interface StatisticsMeter extends StageMeter {
   finish(): ChannelStatistics[];
 }
 
-/** @param at Tells the meter's values from those of other meters on the same stage. */
+/** @param at Index of the meter, unique on its stage: prefixes the names of its values. */
 export function createStatisticsMeter(target: StatisticsTarget, at: string): StatisticsMeter {
   const sums = target.groups.map((group): Sums => ({ tokenCount: 0, moments: startMoments(group.length) }));
   const { extension, grams, names } = statisticsNodes(target, at);
@@ -75,7 +75,7 @@ interface Sums {
   readonly moments: ChannelMoments;
 }
 
-/** Names of values by what they are. */
+/** Value names by role. */
 type SumNames = Readonly<Record<string, string>>;
 
 /**

@@ -18,16 +18,16 @@ import { type ExpertProbeRequest, type ExpertRows, gatherRows } from './expert-p
 /** Neurons inside single experts of one mixture. */
 export interface NeuronProbe {
   /**
-   * Neurons of some experts for each row, `[pairs, neurons]`, in the order of the lists, one after the other.
+   * Neurons of the given experts for each row, `[pairs, neurons]`, concatenated in the order of the lists.
    * @param experts by row
    */
   run(rows: ExpertRows, experts: readonly (readonly number[])[]): Promise<Float32Array>;
-  /** An expert's second map, `[neurons, channels]`. */
+  /** Weight of an expert's second linear layer, `[neurons, channels]`. */
   readSecondMap(expert: number): Promise<Float32Array>;
   release(): Promise<void>;
 }
 
-/** Opens a mixture in one operator: its first map and activation written out, for one expert at a time, whose weights are fed. */
+/** Builds a graph of a fused mixture's first linear layer and activation, for one expert whose weights are fed at each run. */
 export async function openFusedNeurons({
   engine,
   model,
@@ -89,7 +89,7 @@ interface ExpertGraph {
   release(): Promise<void>;
 }
 
-/** Opens what is built from a mixture's inputs for one expert, whose weights each run feeds. */
+/** Compiles a graph built from a mixture's inputs for one expert, whose weights are fed at each run. */
 async function openExpertGraph(
   { engine, model, node, rows }: ExpertGraphSource,
   build: (c: LoweringContext) => Value,
@@ -180,22 +180,22 @@ async function openGraph<Name extends string>(
   };
 }
 
-/** Cost of removed neurons of an expert. */
+/** Cost of removing neurons of an expert. */
 export interface NeuronCosts {
-  /** Sum over the tokens of the squared change, of those that are gone. */
+  /** Sum over the tokens of the squared change caused by the removed neurons. */
   readonly total: number;
-  /** Rise of the cost if one more were removed, by neuron. */
+  /** Increase of the cost if one more neuron were removed, by neuron. */
   readonly rises: Float64Array;
 }
 
-/** Works out what neurons of an expert add to the mixture's result. */
+/** Computes the contribution of an expert's neurons to the mixture's output. */
 export interface NeuronCostMeter {
-  /** @param weights `[neurons, channels]`, the second map. @returns the same as the metric sees it */
+  /** @param weights `[neurons, channels]`, of the second linear layer. @returns the weights transformed by the metric */
   weigh(weights: Float32Array): Promise<Float32Array>;
   /**
-   * @param made `[tokens, neurons]`, times the router's shares
+   * @param made `[tokens, neurons]`, times the routing weights
    * @param weighted from `weigh`
-   * @param gone by neuron: 1 for those that are gone
+   * @param gone by neuron: 1 for removed neurons
    */
   measure(made: Float32Array, weighted: Float32Array, gone: Float32Array): Promise<NeuronCosts>;
   release(): Promise<void>;
@@ -205,11 +205,11 @@ export interface NeuronCostMeterRequest {
   readonly engine: Engine;
   readonly neuronCount: number;
   readonly size: number;
-  /** `[size, size]` row-major, what rows are multiplied by; absent: the identity. */
+  /** `[size, size]` row-major; rows are multiplied by it. Default: the identity. */
   readonly metric: Float32Array | undefined;
 }
 
-/** Compiles the graphs that price the neurons of all experts of a mixture. */
+/** Compiles the graphs that compute the cost of removing neurons of a mixture's experts. */
 export async function openNeuronCostMeter({
   engine,
   neuronCount,

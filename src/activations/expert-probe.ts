@@ -17,18 +17,18 @@ import { releaseTensors } from '../runtime/tensor-memory.js';
 export interface ExpertOutputs {
   /** `[rows, size]`, multiplied by the metric. */
   readonly weighted: Float32Array;
-  /** Squared lengths before that, by row. */
+  /** Squared norms before the metric, by row. */
   readonly squares: Float32Array;
 }
 
-/** Numbers of a type that experts read. */
+/** Typed array in the element type of the experts' input. */
 export type ExpertRows = Float32Array | Uint16Array;
 
 /** Single experts of one mixture. */
 export interface ExpertProbe {
   /**
-   * Runs some experts for each row; the results lie in the order of the lists, one after the other.
-   * @param rows `[rows, channels]`, of the type that the mixture reads
+   * Runs the given experts for each row; results are concatenated in the order of the lists.
+   * @param rows `[rows, channels]`, in the type of the mixture's input
    * @param experts by row
    */
   run(rows: ExpertRows, experts: readonly (readonly number[])[]): Promise<ExpertOutputs>;
@@ -41,7 +41,7 @@ export interface ExpertProbeRequest {
   readonly module: PrunableModule;
   /** Type of the mixture's input and scores. */
   readonly type: Tensor['type'];
-  /** `[size, size]` row-major, what rows are multiplied by, so that squared lengths are costs in the metric; absent: the identity. */
+  /** `[size, size]` row-major; rows are multiplied by it, so that squared norms are costs in the metric. Default: the identity. */
   readonly metric: Float32Array | undefined;
 }
 
@@ -69,7 +69,7 @@ interface OutputNodes extends StageExtension {
   read(values: Tensors): ExpertOutputs;
 }
 
-/** Nodes behind what experts make, `[rows, size]`, that return `ExpertOutputs`. */
+/** Nodes after the experts' outputs `[rows, size]` that return `ExpertOutputs`. */
 export function outputNodes(
   value: string,
   { metric, size }: { readonly metric: Float32Array | undefined; readonly size: number },
@@ -94,7 +94,7 @@ export function outputNodes(
   };
 }
 
-/** Some rows of `size` numbers each, in the order of their indices, each as often as it is named. */
+/** Gathers rows of `size` numbers by index; an index may repeat. */
 export function gatherRows(rows: ExpertRows, indices: readonly number[], size: number): ExpertRows {
   const length = indices.length * size;
   const gathered = rows instanceof Uint16Array ? new Uint16Array(length) : new Float32Array(length);
@@ -108,8 +108,8 @@ export function gatherRows(rows: ExpertRows, indices: readonly number[], size: n
 const LOWEST = -1e4;
 
 /**
- * Opens a mixture so that single experts can be run: the operator itself, which sends each row to one expert, chosen by scores
- * that are made up, so that activations and packed weights are computed as the runtime computes them.
+ * Opens a fused mixture so that single experts can be run: artificial scores route each row to one expert of the
+ * operator, so that activations and packed weights are computed as the runtime computes them.
  */
 export async function openExpertProbe({
   engine,

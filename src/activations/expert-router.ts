@@ -1,23 +1,23 @@
 import type { MixingName } from './mix-experts.js';
 import { rankExperts, sharesOf } from './mix-experts.js';
 
-/** Experts that a token goes to, with their shares. */
+/** Experts that a token is routed to, with their routing weights. */
 export interface Route {
   readonly experts: readonly number[];
   readonly shares: ArrayLike<number>;
 }
 
-/** Where one token goes. */
+/** Routing of one token. */
 export interface RoutedToken extends Route {
-  /** By the order of its experts: where it goes without that one. Absent: as many experts remain as tokens go to. */
+  /** Routing without each of its experts, in their order. Absent: no other expert remains. */
   readonly without?: readonly Route[];
-  /** The last of its experts and the next in the order have the same score, so that another kernel may choose the other. */
+  /** The last chosen and the next expert have the same score, so that another kernel may choose the other. */
   readonly isTied?: boolean;
 }
 
-/** A router that sends tokens of a sample to some of the experts. */
+/** Routes the tokens of a sample to the remaining experts. */
 export interface ExpertRouter {
-  /** @param remaining by expert: 1 for those that are left */
+  /** @param remaining by expert: 1 for those that remain */
   route(tokens: readonly number[], remaining: Uint8Array): Promise<RoutedToken[]>;
 }
 
@@ -28,7 +28,7 @@ export interface ScoredTokens {
   readonly expertsPerToken: number;
 }
 
-/** The router of a mixture in one operator: the operator chooses by the scores. */
+/** The router of a fused mixture, whose operator chooses by the scores. */
 export const routeByScores = (
   { scores, expertCount, expertsPerToken: count }: ScoredTokens,
   mixing: MixingName,

@@ -7,20 +7,20 @@ import { OPEN } from '../graph/value-facts.js';
 import type { StageExtension } from '../runtime/compile-stage.js';
 import type { TensorType } from '../runtime/engine.js';
 
-/** Meters use only operators whose form is the same from here on: they stand in graphs of any opset. */
+/** Meters are added to graphs of any opset, so they use only operators unchanged since this one. */
 const OPSET = 11;
 
 /** Operators for meters: those of gradient rules, and inputs from values of the stage. */
 export interface StageOps extends TensorOps {
-  /** A value of the stage, of dims that follow the data. */
+  /** A value of the stage, with dynamic dims. */
   value(name: string): Value;
-  /** An input of the meter's own, which each run is fed. */
+  /** A graph input of the meter, to be fed at each run. */
   input(what: string, dims: readonly number[], type?: TensorType): Value;
-  /** Numbers of the meter's own, row-major. */
+  /** A constant of the meter, row-major. */
   tensor(what: string, dims: readonly number[], values: ArrayLike<number>): Value;
   /** A value in single precision. */
   float(x: Value): Value;
-  /** All axes but the last as one, of so many channels. */
+  /** Flattens all axes but the last, which has the given channels. */
   rows(x: Value, channelCount: number): Value;
   /** Reshapes to dims that another value holds: int64, one for each axis. */
   reshapeTo(x: Value, dims: Value): Value;
@@ -32,14 +32,14 @@ export interface StageOps extends TensorOps {
 
 /** A meter's part of a stage. */
 export interface Extended<Name extends string> extends Pick<StageExtension, 'nodes' | 'initializers' | 'inputs'> {
-  /** Names of the values that were made, and of the inputs by what they are. */
+  /** Names of the new values and inputs by role. */
   readonly names: Readonly<Record<Name, string>>;
 }
 
 /**
  * Builds what a meter adds to a stage.
- * @param prefix Begins all names; another meter of the stage has another.
- * @param build Makes values; what they do not depend on is left out.
+ * @param prefix Prefix of all names, unique on the stage.
+ * @param build Builds the values; nodes that they do not depend on are dropped.
  */
 export function extendStage<Name extends string>(
   prefix: string,

@@ -10,11 +10,11 @@ import type { StageMeter } from './stage-meter.js';
 export interface FfnExample {
   /** Value that `sourceOf` names, channels on its last axis. */
   readonly source: Tensor;
-  /** The output map's result before anything was removed, `[.., out]`. */
+  /** Output of the last linear layer before anything was removed, `[.., out]`. */
   readonly target: Tensor;
 }
 
-/** Value to run an FFN from: its input before the graph flattens it, since later nodes read the original dims. */
+/** Value that starts an FFN: its input before any flattening, since later nodes read the original dims. */
 export function sourceOf({ proto }: OnnxModel, { input }: PrunableModule): string {
   const producer = proto.graph?.node.find(({ output }) => output.includes(input));
   return producer?.opType === 'Reshape' ? producer.input[0]! : input;
@@ -34,7 +34,7 @@ export function createExampleMeter(
 ): ExampleMeter {
   const examples: FfnExample[] = [];
   const [sourceCopy, target] = [`examples/${index}/source`, `examples/${index}/target`];
-  // The stage may hand these values out itself, to be held, and names each output once.
+  // The stage may return these values itself, to be held, and names each output once.
   const copy = (value: string, to: string) => makeNode({ op: 'Identity', inputs: [value], outputs: [to] });
   return {
     reads: [source, output.result],

@@ -4,13 +4,13 @@ import type { StageExtension } from '../runtime/compile-stage.js';
 import type { Tensor, Tensors } from '../runtime/engine.js';
 import { releaseTensors, retainTensor } from '../runtime/tensor-memory.js';
 
-/** A symmetric product over tokens that the graph works out, summed over many runs. */
+/** A symmetric product over tokens, computed in the graph and summed over runs. */
 export interface GramSum extends Pick<StageExtension, 'nodes' | 'initializers' | 'inputs' | 'outputs'> {
   /** Feeds of the next run. */
   feeds(): Tensors;
-  /** Takes up one run's results. */
+  /** Adds one run's results. */
   add(values: Tensors): void;
-  /** Hands over the mean over the tokens of all runs, `[size, size]` row-major, and starts again. */
+  /** Returns the mean over the tokens of all runs, `[size, size]` row-major, and starts again. */
   finish(tokenCount: number): Float64Array;
 }
 
@@ -23,9 +23,9 @@ export interface GramFactors {
   readonly size: number;
 }
 
-/** More strips save little more work. */
+/** More strips hardly save more work. */
 const STRIP_COUNT = 8;
-/** Narrower strips keep the product's kernel from its best. */
+/** Narrower strips make the product's kernel slow. */
 const LEAST_WIDTH = 128;
 
 /**
@@ -60,7 +60,7 @@ export function createGramSum({ name, left, right, size }: GramFactors): GramSum
     nodes.push(makeNode({ op: 'Gemm', inputs: [above, rest, before], outputs: [strip], attributes: { transB: 1 } }));
     return { start, strip, before };
   });
-  // As large as the weights of a block: made when the first run needs it, gone when it is handed over.
+  // As large as the weights of a block: allocated for the first run, released with the result.
   let sum: Float64Array | undefined;
   const zero: Tensor = { type: 'float32', dims: [1], data: new Float32Array(1) };
   let waiting: Tensors | undefined;

@@ -9,19 +9,19 @@ import type { LoadedSlice, StageExtension } from '../runtime/compile-stage.js';
 import type { Engine } from '../runtime/engine.js';
 import type { FfnExample } from './ffn-examples.js';
 
-/** A pruned FFN next to what it gave before. */
+/** A pruned FFN, with examples of the outputs of the dense one. */
 export interface PrunedFfn {
   readonly engine: Engine;
-  /** As it stands now. */
+  /** The pruned model. */
   readonly model: OnnxModel;
   readonly facts: TwoRunFacts;
   readonly module: PrunableModule;
   readonly maps: readonly Pick<InputMap, 'result' | 'columns'>[];
-  /** Value that examples hold of what the FFN reads. */
+  /** Value of the FFN's input that the examples hold. */
   readonly source: string;
-  /** Of equal size, at least one. */
+  /** Examples of equal size, at least one. */
   readonly examples: readonly FfnExample[];
-  /** Those that measure changes of the output, at least one. */
+  /** Examples on which changes of the output are measured, at least one. */
   readonly sample: readonly FfnExample[];
   readonly signal?: AbortSignal | undefined;
   readonly onExample?: (() => void) | undefined;
@@ -29,7 +29,7 @@ export interface PrunedFfn {
 
 /** Shapes of an FFN, known after a first run. */
 export interface FfnShape {
-  /** Of every value between its source and its result. */
+  /** Facts of every value between source and result. */
   readonly facts: ValueFacts;
   readonly inputCount: number;
   readonly neuronCount: number;
@@ -39,9 +39,9 @@ export interface FfnShape {
 
 /** The examples' target, a graph input. */
 export const TARGET = 'inputs/target';
-/** Distance from it. */
+/** Difference of output and target. */
 export const RESIDUAL = 'inputs/residual';
-/** Sum of its squares. */
+/** Sum of squares of the difference. */
 export const ERROR = 'inputs/error';
 /** The FFN's input as rows of single precision. */
 export const ROWS = 'inputs/rows';
@@ -49,7 +49,7 @@ export const ROWS = 'inputs/rows';
 export const node = (op: string, inputs: readonly string[], output: string, attributes = {}) =>
   makeNode({ op, inputs, outputs: [output], attributes });
 
-/** Nodes without inputs and outputs of their own. */
+/** An extension that adds only nodes, without graph inputs or outputs. */
 const inner = (nodes: StageExtension['nodes'], initializers: StageExtension['initializers'] = []): StageExtension => ({
   nodes,
   initializers,
@@ -57,7 +57,7 @@ const inner = (nodes: StageExtension['nodes'], initializers: StageExtension['ini
   outputs: [],
 });
 
-/** Distance from the targets, and the sum of its squares. */
+/** Difference from the targets, and its sum of squares. */
 export function errorNodes({ module, examples }: PrunedFfn): StageExtension {
   return {
     nodes: [
@@ -83,7 +83,7 @@ export function rowNodes({ module }: PrunedFfn, { inputCount }: FfnShape): Stage
   );
 }
 
-/** One list of columns of one map. */
+/** One list of columns of one input layer. */
 export interface ColumnList {
   readonly result: string;
   readonly columns: Int32Array;
@@ -96,7 +96,7 @@ export const listsOf = ({ maps }: PrunedFfn): ColumnList[] =>
     columns.map((list, time) => ({ result, columns: list, name: `inputs/${map}/${time}` })),
   );
 
-/** One list's columns of a value with the dims of its map's result, as `[tokens, neurons]` named `to`. */
+/** The columns of a list, of a value with the dims of the layer's output, as `[tokens, neurons]` named `to`. */
 export function columnNodes(
   { columns, result }: ColumnList,
   { facts }: FfnShape,
@@ -117,19 +117,19 @@ export function columnNodes(
   );
 }
 
-/** Nodes with the gradient at each map's result, by the name of that result. */
+/** Nodes that compute the gradient at each layer's output, by the name of that output. */
 export interface MapGradients {
   readonly extension: StageExtension;
   of(result: string): string;
 }
 
-/** The error's gradient at each map's result. */
+/** Gradient of the error at each layer's output. */
 export function cotangentNodes(given: PrunedFfn, shape: FfnShape, slice: LoadedSlice): MapGradients {
   const start = { value: given.module.output.result, cotangent: RESIDUAL, prefix: 'inputs/loss/' };
   return differentiate(given, shape, { slice, ...start });
 }
 
-/** Derivative of each neuron by each map's result: the gradient of the sum of all neurons. */
+/** Derivative of each neuron with respect to each layer's output: the gradient of the sum of all neurons. */
 export function rateNodes(given: PrunedFfn, shape: FfnShape, slice: LoadedSlice): MapGradients {
   const { input } = given.module.output;
   const [ones, prefix] = ['inputs/ones', 'inputs/rate/'];

@@ -6,7 +6,7 @@ import type { Tensor } from '../runtime/engine.js';
 import { extendStage } from './extend-stage.js';
 import type { BackwardMeter } from './walk-backwards.js';
 
-/** Contexts of the tokens as one FFN sees them. */
+/** Contexts of the tokens at one FFN. */
 export interface TokenContexts {
   readonly contextCount: number;
   /** Context of every calibration token. */

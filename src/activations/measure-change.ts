@@ -4,9 +4,9 @@ import type { Tensor } from '../runtime/engine.js';
 import { extendStage } from './extend-stage.js';
 import type { StageMeter } from './stage-meter.js';
 
-/** Whose change is measured. */
+/** A block whose change is measured. */
 export interface ChangeRequest {
-  /** Tells the meter's values from those of other meters on the same stage. */
+  /** Index of the meter, unique on its stage: prefixes the names of its values. */
   readonly index: number;
   /** Value that holds the block's output, `channelCount` channels on its last axis. */
   readonly output: string;
@@ -46,7 +46,7 @@ export function createChangeMeter({ index, output, channelCount, before, type }:
     add(_batch, values) {
       const norms = values[names.norms]!.data as Float32Array;
       rowCount += norms.length;
-      // A hidden state of zeros (an embedding that was never learnt) has no direction that could change.
+      // A hidden state of zeros (an untrained embedding) has no direction.
       (values[names.cosine]!.data as Float32Array).forEach((cosine, at) => {
         if (norms[at] === 0) zeroCount += 1;
         else sum += 1 - cosine;

@@ -29,8 +29,8 @@ export interface MeasuredInputs {
   /** Mean over tokens of half the squared distance from the targets. */
   readonly error: number;
   /**
-   * Mean over tokens of `x a'`, x the FFN's input and a the error's gradient at a map's result: `[in, neurons]` row-major,
-   * one for each list of columns, map by map.
+   * Mean over tokens of `x a'`, x the FFN's input and a the error's gradient at a layer's output: `[in, neurons]`
+   * row-major, one for each list of columns, layer by layer.
    */
   readonly gradients: readonly Float32Array[];
 }
@@ -40,19 +40,19 @@ export interface InputFactors {
   /** Mean over tokens of `x x'`, `[in, in]`. */
   readonly inputGram: Float64Array;
   /**
-   * Mean over tokens of `d d'`, d the derivative of each neuron by a map's result: `[neurons, neurons]`, one for each list
-   * of columns.
+   * Mean over tokens of `d d'`, d the derivative of each neuron with respect to a layer's output: `[neurons, neurons]`,
+   * one for each list of columns.
    */
   readonly rates: readonly Float64Array[];
 }
 
-/** Measures a pruned FFN on its examples, at the weights that the model has then. */
+/** Measures a pruned FFN on its examples with the current weights. */
 export interface InputMeter {
   /** Error, gradients and the factors of the curvature, in one run. */
   measureWithFactors(): Promise<MeasuredInputs & InputFactors>;
   /** Error and gradients. */
   measure(): Promise<MeasuredInputs>;
-  /** The error alone. */
+  /** Error without gradients. */
   measureError(): Promise<number>;
   /**
    * Mean over the sample's tokens of the squared change of the output along a step, to first order.
@@ -62,8 +62,8 @@ export interface InputMeter {
 }
 
 /**
- * Prepares to measure how an FFN's error depends on the maps into it.
- * @returns undefined where the FFN reads more than its input.
+ * Prepares to measure how an FFN's error depends on its input layers.
+ * @returns undefined where the FFN reads other values than its input.
  * @throws UnsupportedModelError when an operator between the maps and the output has no gradient rule.
  */
 export async function createInputMeter(ffn: PrunedFfn): Promise<InputMeter | undefined> {
@@ -100,14 +100,14 @@ export async function createInputMeter(ffn: PrunedFfn): Promise<InputMeter | und
   };
 }
 
-/** An FFN in a graph that was indexed once: between runs its weights change, its nodes do not. */
+/** An FFN in an indexed graph: between runs only its weights change. */
 interface IndexedFfn extends PrunedFfn {
   readonly index: GraphIndex;
 }
 
-/** Something added up over the examples. */
+/** A quantity that is summed over the examples. */
 interface ExampleSum {
-  /** Nodes behind the FFN; they may read `ROWS`. */
+  /** Nodes after the FFN; they may read `ROWS`. */
   readonly extension: (slice: LoadedSlice) => StageExtension;
   feeds(example: FfnExample): Tensors;
   add(values: Tensors): void;

@@ -3,7 +3,7 @@ import { copyColumns } from '../linalg/matrix-block.js';
 import type { Engine } from '../runtime/engine.js';
 import { createQuadraticForm, type Matrix, type QuadraticForm } from './quadratic-form.js';
 
-/** Channels of an output map that were scored together, before and after the repair. */
+/** Channels of an output layer that were scored together, before and after the repair. */
 export interface RepairedChannels {
   readonly statistics: ChannelStatistics;
   /** `[out, channels]` before. */
@@ -14,9 +14,9 @@ export interface RepairedChannels {
 }
 
 /**
- * How much of an output map's result is lost on the calibration tokens: `E|W h - W' h - b|² / E|W h|²`, with W the map, h its
- * input, W' and b the repaired map (columns of removed channels zero). Function groups are measured under their own token weights
- * and their errors added; the shared group is in none.
+ * Relative error of an output layer on the calibration tokens: `E|W h - W' h - b|² / E|W h|²`, with W the weight, h the
+ * input, W' and b the repaired layer (columns of removed channels zero). Function groups are measured under their own
+ * token weights and their errors added; the shared group is in none.
  */
 export interface OutputError {
   /** With the channels removed and nothing repaired. */
@@ -30,7 +30,7 @@ export interface OutputError {
   readonly basis: 'gram' | 'moments' | 'tokens';
 }
 
-/** Works out output errors; holds a session until released. */
+/** Computes output errors; holds a session until released. */
 export interface ErrorMeter {
   /**
    * Errors of groups are added as if they were independent, each under its own token weights, since no Gram matrix couples
@@ -83,14 +83,14 @@ async function squaredErrors({ statistics, weight, remaining, repaired }: Repair
   const { bias, regained } = repaired;
   const measureAfter = async () => {
     if (repaired.weight === undefined && bias === undefined) return before;
-    // Rounding may leave less than nothing of an error that was made up for.
+    // Rounding may make a repaired error slightly negative.
     if (regained !== undefined && bias === undefined) return Math.max(0, before - regained);
     return meanSquare(missingAfter(removed, { original, remaining, repaired }), bias);
   };
   return { original: await meanSquare(original), before, after: await measureAfter() };
 }
 
-/** Difference of the unpruned map and the repaired one: the removed columns, and the changes of the kept ones. */
+/** Difference of the unpruned layer and the repaired one: the removed columns, and the changes of the remaining ones. */
 function missingAfter(
   removed: Matrix,
   { original, remaining, repaired }: Pick<RepairedChannels, 'remaining' | 'repaired'> & { readonly original: Matrix },

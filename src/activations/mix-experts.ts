@@ -1,4 +1,4 @@
-/** How shares of the chosen experts come from the router's scores. Rows of `MIXINGS`. */
+/** How routing weights are computed from the router's scores. Rows of `MIXINGS`. */
 export type MixingName = keyof typeof MIXINGS;
 
 /** One token's experts, best first. */
@@ -12,13 +12,13 @@ export interface RankedExperts {
 }
 
 /**
- * ONNX Runtime's kernels differ in what they do with `normalize_routing_weights`, so that `findMixing` asks the kernel.
- * `exps` are `exp(score - best)` of the chosen experts, `total` the sum over all.
+ * ONNX Runtime's kernels treat `normalize_routing_weights` differently, so that `findRouter` tests the kernel. `exps`
+ * are `exp(score - best)` of the chosen experts, `total` the sum over all.
  */
 export const MIXINGS = {
   /** A softmax over the chosen experts. */
   chosen: (exps: readonly number[]) => exps.reduce((sum, value) => sum + value, 0),
-  /** A softmax over all experts, of which the chosen keep their shares. */
+  /** A softmax over all experts, of which the chosen keep their weights. */
   all: (_: readonly number[], total: number) => total,
 } as const satisfies Record<string, (exps: readonly number[], total: number) => number>;
 
@@ -45,8 +45,8 @@ export function rankExperts(scores: Float32Array, remaining: Uint8Array, count: 
 }
 
 /**
- * Shares of the first `count` ranked experts, by rank.
- * @param without A rank that is left out, as if its expert were gone: the next in the order is taken in.
+ * Routing weights of the first `count` ranked experts, by rank.
+ * @param without A rank to skip, as if its expert were removed: the next in the order takes its place.
  */
 export function sharesOf(
   { scores, total }: RankedExperts,
@@ -69,7 +69,7 @@ export function sharesOf(
     for (const rank of chosen) shares[rank] = exps[rank]! / divisor;
     return shares;
   }
-  // So far below the one that is left out that their exponentials are 0: the best of them sets the scale.
+  // Exponentials far below the skipped expert's are 0: the best of the others sets the scale.
   const scaled = chosen.map((rank) => Math.exp(scores[rank]! - scores[chosen[0]!]!));
   const sum = scaled.reduce((total, value) => total + value, 0);
   chosen.forEach((rank, at) => {

@@ -3,14 +3,14 @@ import type { StageExtension } from '../runtime/compile-stage.js';
 import type { Tensor, Tensors } from '../runtime/engine.js';
 import { releaseTensor, retainTensor } from '../runtime/tensor-memory.js';
 
-/** A product over tokens that the graph works out and adds up over many runs, in single precision. */
+/** A product over tokens, computed and summed over runs in the graph, in single precision. */
 export interface ProductSum {
   readonly extension: StageExtension;
   /** Feeds of the next run. */
   feeds(): Tensors;
-  /** Takes up one run's result. */
+  /** Adds one run's result. */
   add(values: Tensors): void;
-  /** Hands over the mean over the tokens of all runs, row-major, in the memory of the sum. */
+  /** Returns the mean over the tokens of all runs, row-major, in the memory of the sum. */
   finish(tokenCount: number): Float32Array;
 }
 

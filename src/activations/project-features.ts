@@ -13,7 +13,7 @@ export interface PrincipalRequest {
   /** Value of the current stage with one row of `width` features a token. */
   readonly value: string;
   readonly width: number;
-  /** Who runs the large products. Default: this library's own loops. */
+  /** Runs the large products. Default: plain JavaScript loops. */
   readonly multiply?: MultiplyTransposed | undefined;
 }
 
@@ -30,12 +30,12 @@ export async function fitFeatures(runner: BlockRunner, { value, width, multiply 
   return fitPca(mean, covariance, { componentCount: Math.min(PCA_DIMENSIONS, width), multiply });
 }
 
-/** Tokens seen as points in the space of a PCA, which the graph projects them into. */
+/** Projection of tokens into the space of a PCA, computed in the graph. */
 export interface FeatureRequest {
   /** Value with one row of features a token. */
   readonly value: string;
   readonly pca: Pca;
-  /** Tells the request's values from those of others on the same stage. Default 0. */
+  /** Index of the request, unique on the stage. Default 0. */
   readonly index?: number;
 }
 
@@ -54,7 +54,7 @@ export interface PointMeter extends StageMeter {
   readonly points: Float64Array;
 }
 
-/** A meter of tokens as points. */
+/** A meter that projects tokens to points. */
 export function createPointMeter(request: FeatureRequest, batches: readonly Batch[]): PointMeter {
   const { componentCount } = request.pca;
   const { names, ...extension } = extendStage(`features/${request.index ?? 0}`, (o) => ({

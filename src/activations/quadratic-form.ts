@@ -9,17 +9,17 @@ export interface Matrix {
   readonly values: Float32Array;
 }
 
-/** Works out `trace(M C Mᵀ)` in the engine. */
+/** Computes `trace(M C Mᵀ)` in the engine. */
 export interface QuadraticForm {
   /**
-   * @param rowsOf Rows `start` to `end` (exclusive) of the symmetric C, from column `start` on: C is never in memory as a whole, and
-   *   what mirrors each other in it is read once.
+   * @param rowsOf Rows `start` to `end` (exclusive) of the symmetric C, from column `start` on: C is never in memory as
+   *   a whole, and only one triangle of it is read.
    */
   trace(matrix: Matrix, rowsOf: (start: number, end: number) => Float32Array<ArrayBuffer>): Promise<number>;
   release(): Promise<void>;
 }
 
-/** Rows of C that are multiplied at once: a large Gram matrix needs no second copy. */
+/** Rows of C that are multiplied at once, so that a large Gram matrix is not copied. */
 const ROWS_AT_ONCE = 1024;
 
 /** Compiles the graph that all products share. */
@@ -53,7 +53,7 @@ function columnsOf({ rows, columns, values }: Matrix, start: number, end: number
   return part;
 }
 
-/** Columns from `start` on; those behind `end` stand for their mirror image too. */
+/** Columns from `start` on; those after `end` are doubled, for the mirrored triangle. */
 function doubledBehind(matrix: Matrix, start: number, end: number): Float32Array {
   const { rows, columns, values } = matrix;
   if (end - start === columns) return values;

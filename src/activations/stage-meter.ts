@@ -3,7 +3,7 @@ import { joinExtensions, type StageExtension } from '../runtime/compile-stage.js
 import type { Tensors } from '../runtime/engine.js';
 import { releaseTensors } from '../runtime/tensor-memory.js';
 
-/** A measurement of a stage while it runs: nodes appended to it, and the use of their results. */
+/** A measurement of a stage while it runs: nodes appended to it, and what consumes their outputs. */
 export interface StageMeter {
   /** Values of the stage that the nodes read. */
   readonly reads: readonly string[];
@@ -14,7 +14,7 @@ export interface StageMeter {
   add(batch: Batch, values: Tensors): void;
 }
 
-/** Runs the current stage of a runner over all batches under some meters. */
+/** Runs the current stage over all batches with some meters. */
 export async function runMeters(
   runner: BlockRunner,
   meters: readonly StageMeter[],
@@ -27,7 +27,7 @@ export async function runMeters(
   }
 }
 
-/** The reads of some meters from a stage that runs on to the next, with further values to fetch. */
+/** Values that meters read of a stage while the hidden states advance, with further values to fetch. */
 export function readUnder(
   meters: readonly StageMeter[],
   { fetches = [], onBatch }: Pick<StageReads, 'fetches' | 'onBatch'> = {},

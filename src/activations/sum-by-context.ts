@@ -26,7 +26,7 @@ export interface ContextSums {
   readonly sumsOfWindow: Float32Array[];
 }
 
-/** Gives every token its nearest context, and sums a value's channels over the tokens of each context, in one pass. */
+/** Assigns every token to its nearest context, and sums a value's channels over the tokens of each context, in one pass. */
 export async function sumByContext(runner: BlockRunner, request: ContextSumRequest): Promise<ContextSums> {
   const { feature, value, channelCount, contextCount } = request;
   const tokenCount = runner.batches.reduce((sum, { tokens }) => sum + tokens.length, 0);

@@ -2,15 +2,15 @@ import { NumericalError } from '../errors.js';
 import { extendStage } from './extend-stage.js';
 import type { BackwardMeter } from './walk-backwards.js';
 
-/** A meter of how much the loss feels of each token at one value. */
+/** A meter of the loss's sensitivity to each token at one value. */
 export interface TokenWeightMeter extends BackwardMeter {
-  /** `|g_t|^2` of every token that was seen, by the index of its batch. @throws NumericalError for NaN and infinite gradients. */
+  /** `|g_t|^2` of every token, by the index of its batch. @throws NumericalError for NaN and infinite gradients. */
   finish(): ReadonlyMap<number, Float32Array>;
 }
 
 /**
- * Squared length of the loss's gradient at a value, token by token: what weighs a token where an error in the value is to
- * cost the loss little. @see GuidedQuant (Kim et al., ICML 2025, arXiv 2505.07004), with one group of channels
+ * Squared norm of the loss's gradient at a value by token: the token's weight when an error in the value should affect
+ * the loss little. @see GuidedQuant (Kim et al., ICML 2025, arXiv 2505.07004), with one group of channels
  */
 export function createTokenWeightMeter(value: string, channelCount: number): TokenWeightMeter {
   const weights = new Map<number, Float32Array>();

@@ -21,11 +21,11 @@ import type { TensorStore } from '../runtime/tensor-store.js';
 import { type CarriedCotangents, type CarriedValue, cotangentOf, openCarriedCotangents } from './carried-cotangents.js';
 import { joinFeeds, type StageMeter } from './stage-meter.js';
 
-/** A measurement of a block in the backward pass, opened when the cotangents that it reads have names. */
+/** A measurement of a block in the backward pass, opened once the names of its cotangents are known. */
 export interface BackwardMeter {
   /** Values of the block that the meter reads. */
   readonly reads: readonly string[];
-  /** Those whose cotangents it reads. */
+  /** Values whose cotangents it reads. */
   readonly wanted: readonly string[];
   /** @param gradientOf Name of the value that holds a wanted cotangent: float32, with the dims of the value. */
   open(gradientOf: (value: string) => string): StageMeter;
@@ -36,7 +36,7 @@ export interface BackwardWalk {
   /** The dense model. */
   readonly model: OnnxModel;
   readonly analysed: AnalysedModel;
-  /** Some or all of the batches that `side` was made for. */
+  /** Some or all of the batches of `side`. */
   readonly batches: readonly Batch[];
   readonly spans: readonly BlockSpan[];
   /** Hidden states of the dense model on the stream: the `b`-th batch at the input of span `s` is entry `s * batches + b`; the last span's output follows. */
@@ -55,17 +55,17 @@ export interface BackwardWalk {
   readonly mostLogits?: number | undefined;
   /** Place in `spans` of the last block to go back to, at whose meters the walk ends. Default: the first one. */
   readonly lowest?: number | undefined;
-  /** Where an earlier walk was cut off, whose cotangents `cotangents` holds. Absent: it starts at the loss. */
+  /** Position of an interrupted backward pass, whose cotangents `cotangents` holds. Absent: it starts at the loss. */
   readonly start?: BackwardPlace | undefined;
-  /** Called after a block's meters have seen all batches, with where the walk stands then. */
+  /** Called after each block, with the position of the backward pass. */
   onSpan?(span: BlockSpan, place: BackwardPlace): Promise<void>;
   readonly onBatch?: (detail: string, part: 'loss' | 'block') => void;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Where a walk stands between two blocks. */
+/** Position of a backward pass between two blocks. */
 export interface BackwardPlace {
-  /** Spans that are still to come: the first so many. */
+  /** Number of spans left: the first ones. */
   readonly left: number;
   /** Entries of `cotangents` that are in use next to those of the batches' hidden states. */
   readonly carriedEntries: readonly number[];
@@ -74,12 +74,12 @@ export interface BackwardPlace {
 }
 
 /**
- * Runs the gradient of the next-token cross-entropy (mean over the window) backwards through a model, block by block, last
- * to first, under some meters. Each block's forward is computed again from its stored input, so that only one block's
- * weights and activations are in memory.
+ * Runs the gradient of the next-token cross-entropy (mean over the window) backwards through a model, block by block,
+ * last to first, under some meters. Each block's forward is computed again from its stored input, so that only one
+ * block's weights and activations are in memory.
  *
  * @returns Mean loss over all windows, in nats.
- * @throws UnsupportedModelError when an operator on the way has no gradient rule.
+ * @throws UnsupportedModelError when an operator in between has no gradient rule.
  */
 export async function walkBackwards(given: BackwardWalk): Promise<number> {
   const { spans, start, batches, cotangents } = given;
@@ -100,13 +100,13 @@ export async function walkBackwards(given: BackwardWalk): Promise<number> {
   return loss;
 }
 
-/** A walk over a graph that was indexed once, since it remains as it is. */
+/** A backward pass with the graph's index. */
 interface IndexedWalk extends BackwardWalk {
   readonly index: GraphIndex;
   readonly carried: CarriedCotangents;
 }
 
-/** Values made of hidden states that later blocks read next to those. */
+/** Values computed from hidden states that later blocks also read. */
 function findCarried({ analysed, spans, metersOf }: BackwardWalk, index: GraphIndex): CarriedValue[] {
   const { cuts } = analysed.detected.partition;
   const ofFirst = influencedValues(
@@ -254,7 +254,7 @@ function divideWindow(
   return { partLength: step + 1, starts: Array.from({ length: predictions / step }, (_, at) => at * step) };
 }
 
-/** Predictions of a part, at least: each part reads all of the map to the logits. */
+/** Least predictions of a part: each part reads the entire LM head. */
 const LEAST_PART = 16;
 
 /** Positions `start` to `end` (exclusive) of hidden states `[1, S, C]`. */
@@ -269,7 +269,7 @@ function joinParts(parts: readonly Tensor[], starts: readonly number[], { dims }
   const [, length = 1, width = 1] = dims;
   const data = new Float32Array(length * width);
   for (const [at, part] of parts.entries()) {
-    // A part's last position is the next one's first, and 0 here.
+    // A part's last position is the first of the next part, and 0 here.
     const own = (part.data as Float32Array).subarray(0, (part.dims[1]! - 1) * width);
     data.set(own, starts[at]! * width);
     releaseTensor(part);
@@ -321,7 +321,7 @@ async function stepBack(walk: IndexedWalk, { at, span }: Step): Promise<void> {
   }
 }
 
-/** Whether blocks before this one are gone back to. */
+/** Whether the backward pass continues to earlier blocks. */
 const continuesBehind = ({ lowest = 0 }: BackwardWalk, at: number): boolean => at > lowest;
 
 /** Graph input that holds the cotangent of a block's output. */
@@ -409,7 +409,7 @@ async function compileStep(walk: IndexedWalk, { at, span, meters, facts }: Block
 }
 
 /**
- * Sets the cotangents of tokens whose hidden state is all zeros to zero, such as those of an embedding that was never learnt. A
+ * Sets the cotangents of tokens whose hidden state is all zeros to zero, such as those of an untrained embedding. A
  * norm has no direction there, and its derivative, 1 / sqrt(epsilon), overflows after a few norms.
  */
 function clearZeroTokens({ data, dims }: Tensor, hidden: Tensor): void {
@@ -444,7 +444,7 @@ function windowOf(hidden: Tensor, row: number, { axis, batchSize }: WindowAxis):
   return { ...hidden, dims, data } as Tensor;
 }
 
-/** Runs of numbers that lie side by side in a window: where each begins there and in its batch, and its length. */
+/** Visits contiguous runs of a window: the offset in the window, the offset in the batch, and the length. */
 function eachRun(
   { dims, batchSize, axis, row }: WindowAxis & { readonly dims: readonly number[]; readonly row: number },
   visit: (at: number, from: number, length: number) => void,

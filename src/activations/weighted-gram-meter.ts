@@ -7,7 +7,7 @@ import { extendStage } from './extend-stage.js';
 import { createGramSum, type GramSum } from './gram-sum.js';
 import type { StageMeter } from './stage-meter.js';
 
-/** Weighted Gram matrices of one value, over the tokens that are learned from and over those that are held out. */
+/** Weighted Gram matrices of one value, over training tokens and over held-out tokens. */
 export interface WeightedGramMeter extends StageMeter {
   /** @throws NumericalError for NaN activations. */
   finish(): WeightedGrams;
@@ -16,7 +16,7 @@ export interface WeightedGramMeter extends StageMeter {
 /** `[K, K]` row-major each, means over tokens of weight 1 on average. */
 export interface WeightedGrams {
   readonly learned: Float64Array;
-  /** Of the batches that are held out; of all where none is. */
+  /** Over the held-out batches; over all where none is held out. */
   readonly heldOut: Float32Array<ArrayBuffer>;
 }
 
@@ -26,7 +26,7 @@ export interface WeightedGramRequest {
   /** Value with K channels on its last axis. */
   readonly value: string;
   readonly channelCount: number;
-  /** Weight of every token of a batch, at least 0; undefined: a batch that is left out. */
+  /** Weight of every token of a batch, at least 0; undefined for a skipped batch. */
   weightsOf(batch: Batch): Float32Array | undefined;
   isHeldOut(batch: Batch): boolean;
 }
@@ -41,7 +41,7 @@ export function createWeightedGramMeter(given: WeightedGramRequest): WeightedGra
   });
   const { weighted: left, channels: right } = names;
   const createSum = () => createGramSum({ name: `weighted_gram/${at}/gram`, left, right, size });
-  // One list of nodes, two sums that take turns.
+  // The nodes of one sum serve both: each batch adds to one of the two.
   const sums = { learned: createSum(), heldOut: createSum() };
   const totals = { learned: 0, heldOut: 0 };
   let holdsOut = false;
@@ -79,7 +79,7 @@ export function createWeightedGramMeter(given: WeightedGramRequest): WeightedGra
   }
 }
 
-/** In single precision, in place of the matrix. */
+/** Converts to single precision and frees the matrix. */
 function inSingle(matrix: Float64Array): Float32Array<ArrayBuffer> {
   const single = new Float32Array(matrix);
   freeBytes(matrix);

@@ -23,12 +23,12 @@ export interface WrittenExpertsRequest {
   readonly analysed: AnalysedModel;
   /** With `writtenExperts`. */
   readonly module: PrunableModule;
-  /** Type of what the experts read. */
+  /** Type of the experts' input. */
   readonly type: Tensor['type'];
 }
 
 export interface WrittenProbeRequest extends WrittenExpertsRequest {
-  /** `[size, size]` row-major, what rows are multiplied by, so that squared lengths are costs in the metric; absent: the identity. */
+  /** `[size, size]` row-major; rows are multiplied by it, so that squared norms are costs in the metric. Default: the identity. */
   readonly metric: Float32Array | undefined;
 }
 
@@ -36,17 +36,17 @@ export interface WrittenRouterRequest extends WrittenExpertsRequest {
   readonly inputs: ExpertRows;
 }
 
-/** Bytes of weights that are gathered at once, at most: in one form of experts, each token gets a copy of those of its experts. */
+/** Largest bytes of weights that are gathered at once: in this form each token copies the weights of its experts. */
 const GATHERED = 2 ** 28;
 
-/** Opens a mixture that is written out so that single experts can be run, without the router. */
+/** Opens an unfused mixture so that single experts can be run without the router. */
 export async function openWrittenProbe(request: WrittenProbeRequest): Promise<ExpertProbe> {
   const { chosen, made } = request.module.writtenExperts!;
   const [gathered, another] = made;
   return another === undefined ? openGathered(request, { chosen, made: gathered! }) : openBranches(request, made);
 }
 
-/** Experts whose weights are gathered: the numbers of the experts are fed in place of the router's choice. */
+/** Experts with gathered weights: expert indices are fed in place of the router's choice. */
 async function openGathered(
   request: WrittenProbeRequest,
   { chosen, made }: { readonly chosen: string; readonly made: string },
@@ -82,13 +82,13 @@ interface GatheredPairs {
   readonly lists: readonly (readonly number[])[];
 }
 
-/** One run of experts whose weights are gathered, and where the results of its pairs of a row and an expert belong. */
+/** One run of experts with gathered weights, and the output positions of its pairs of row and expert. */
 interface GatheredRun {
   readonly feeds: Tensors;
   readonly pairs: readonly { readonly from: number; readonly to: number; readonly length: number }[];
 }
 
-/** Runs of as many experts for each row as a token goes to: rows with more are fed several times, and those with fewer repeat one. */
+/** Runs of exactly top-k experts per row: rows with more are fed several times, rows with fewer repeat an expert. */
 function* gatheredRuns(
   request: WrittenExpertsRequest,
   { chosen, rows, lists }: GatheredPairs,
@@ -120,7 +120,7 @@ function* gatheredRuns(
   }
 }
 
-/** Opens a mixture whose weights are gathered so that the neurons of single experts can be read. */
+/** Opens a mixture with gathered weights so that the neurons of single experts can be read. */
 export async function openGatheredNeurons(request: WrittenExpertsRequest): Promise<NeuronProbe> {
   const { analysed, model, module } = request;
   const { chosen } = module.writtenExperts!;
@@ -153,7 +153,7 @@ export async function openGatheredNeurons(request: WrittenExpertsRequest): Promi
   };
 }
 
-/** Numbers of experts in place of the router's choice. */
+/** Expert indices in place of the router's choice. */
 function choiceTensor({ analysed, module }: WrittenExpertsRequest, numbers: readonly number[]): Tensor {
   const { dims, dataType } = analysed.facts.first.get(module.writtenExperts!.chosen)!;
   const count = module.expertsPerToken!;
@@ -163,7 +163,7 @@ function choiceTensor({ analysed, module }: WrittenExpertsRequest, numbers: read
     : { type: 'int64', dims: shape, data: BigInt64Array.from(numbers, BigInt) };
 }
 
-/** Experts with nodes of their own, which are all run on each row; of what they make, that of some is taken. */
+/** Experts with their own nodes, which all run on each row; the outputs of the wanted ones are picked. */
 async function openBranches(request: WrittenProbeRequest, made: readonly string[]): Promise<ExpertProbe> {
   const { module, metric } = request;
   const { outputCount: size } = module.output;
@@ -209,7 +209,7 @@ async function openBranches(request: WrittenProbeRequest, made: readonly string[
   };
 }
 
-/** A written-out router, run apart with experts left out. */
+/** An unfused router, run separately with experts masked out. */
 export interface WrittenRouter extends ExpertRouter {
   release(): Promise<void>;
 }
@@ -217,7 +217,7 @@ export interface WrittenRouter extends ExpertRouter {
 /** Far below every score, and a number in float16. */
 const GONE = -3e4;
 
-/** Opens the router of a mixture that is written out: its own nodes, with the scores of some experts far below all others. */
+/** Opens the router of an unfused mixture: its own nodes, with the scores of removed experts set to a large negative number. */
 export async function openWrittenRouter(request: WrittenRouterRequest): Promise<WrittenRouter> {
   const { module, inputs } = request;
   const { chosen, shares } = module.writtenExperts!;
@@ -272,7 +272,7 @@ export async function openWrittenRouter(request: WrittenRouterRequest): Promise<
 
 const MASK = 'experts/router/gone';
 
-/** The model with a mask added to the scores wherever the experts of a mixture compete. */
+/** The model with an additive mask on the scores, at every operator that ranks experts. */
 function withMask({ model, analysed, module }: WrittenRouterRequest): OnnxModel {
   const graph = model.proto.graph!;
   const masks = competitions(analysed.detected, module).map((competition, at) => ({
@@ -319,7 +319,7 @@ interface Between {
   readonly extension?: StageExtension;
 }
 
-/** A session of what lies between some values. */
+/** A session of the nodes between some values. */
 async function openBetween(
   { engine, model, analysed }: WrittenExpertsRequest,
   { given, reads, fetches = [], extension }: Between,

@@ -3,9 +3,9 @@ import { type Allocation, type AllocationProblem, type ModuleMeasures, stepsOf }
 import { evenTeams, freeTeams } from './even-teams.js';
 
 /**
- * Asks an allocation and rounds its sparsities to numbers of steps; what the options fixed holds.
+ * Calls an allocation and rounds its sparsities to whole steps; sparsities fixed by options stay.
  * @returns Steps to remove, one entry a module.
- * @throws OptionError for sparsities that are none, or head counts that must be even and cannot be.
+ * @throws OptionError for invalid sparsities, or head counts that must be equal and cannot be.
  */
 export function allocateSteps(allocation: Pick<Allocation, 'allocate'>, problem: AllocationProblem): number[] {
   const { modules, evenHeads } = problem;
@@ -26,7 +26,7 @@ export function allocateSteps(allocation: Pick<Allocation, 'allocate'>, problem:
 }
 
 /**
- * Makes attention modules lose equally many heads: runtimes that read one head count for all blocks need that.
+ * One count of removed heads for all blocks, for runtimes that read a single head count.
  * @returns The count that is nearest to their mean.
  */
 export function evenCount(counts: readonly number[]): number {

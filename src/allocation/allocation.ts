@@ -7,11 +7,11 @@ import type { CompensationAdapter } from '../compensation/adapter.js';
  */
 export type BlockMeasure = 'blockChange' | 'sensitivity';
 
-/** A module that sparsity is allocated to, and what was measured of it. */
+/** A prunable module and its measures. */
 export interface ModuleMeasures extends Readonly<Partial<Record<BlockMeasure, number>>> {
   readonly block: number;
   readonly kind: ModuleKind;
-  /** Of attention; default `full`. */
+  /** Only of attention. Default `full`. */
   readonly attentionType?: AttentionType | undefined;
   /** Index of the module whose keys and values it reads, where several share them: all of those lose equally many heads. */
   readonly keyValueSource?: number | undefined;
@@ -19,27 +19,27 @@ export interface ModuleMeasures extends Readonly<Partial<Record<BlockMeasure, nu
   readonly parameterCount: number;
   /** Neurons, or query heads. */
   readonly unitCount: number;
-  /** Equal steps that it shrinks by: neurons, heads or KV groups, as `headUnit` says. */
+  /** Equal pruning steps: neurons, heads or KV groups, by `headUnit`. */
   readonly stepCount: number;
-  /** Prunable parameters that leave with one step; where steps differ, with the smallest. */
+  /** Prunable parameters removed by one step; the smallest where steps differ. */
   readonly parametersPerStep: number;
-  /** Those of each further step, where steps differ: entire experts, and neurons inside them. */
+  /** Parameters of each step, where steps differ: entire experts, and neurons inside them. */
   readonly stepParameters?: Float64Array | undefined;
-  /** Steps that remain in any case. */
+  /** Steps that always remain. */
   readonly minimumKept: number;
   /** Steps kept are a multiple of this, or all. */
   readonly multiple: number;
-  /** Sparsity that the options give it, 0 in a block that is skipped; it holds whatever the allocation says. */
+  /** Sparsity fixed by the options, 0 in a skipped block; the allocation cannot change it. */
   readonly fixed?: number | undefined;
-  /** In which order its units leave the dense model, where the allocation has an `orderBy`. */
+  /** Removal order of its units in the dense model, where the allocation has an `orderBy`. */
   readonly order?: MeasuredOrder | undefined;
 }
 
-/** In which order a module's units leave the dense model, and what each step costs. */
+/** Removal order of a module's units in the dense model, with the cost of each step. */
 export interface MeasuredOrder {
   /** Importance by unit, rising in the order of removal; length `unitCount`. */
   readonly scores: Float64Array;
-  /** Cost of each further step, never falling; length `stepCount`. */
+  /** Cost of each successive step, non-decreasing; length `stepCount`. */
   readonly costs: Float64Array;
 }
 
@@ -49,44 +49,44 @@ export interface AllocationProblem {
   readonly sparsity: number;
   /** In the order of the model. */
   readonly modules: readonly ModuleMeasures[];
-  /** All attention of one type loses equally many heads: if the sparsities differ, their mean. */
+  /** All attention of one type loses the same number of heads: the mean where sparsities differ. */
   readonly evenHeads: boolean;
 }
 
-/** How a method scores: by itself, and with scores taken again while units leave. */
+/** Adapters of a method: its scores once, and its scores repeated during removal. */
 export interface OrderingMethod {
   readonly adapter: CompensationAdapter;
   readonly orderAdapter: CompensationAdapter;
 }
 
-/** How one sparsity is spread over modules. Rows of `ALLOCATIONS`; one's own is given as the option `allocation`. */
+/** Distributes one sparsity over modules. Rows of `ALLOCATIONS`; pass your own as the option `allocation`. */
 export interface Allocation {
   readonly description?: string;
-  /** Where it was published. */
+  /** Citation of the published source. */
   readonly paper?: string;
   /** Default: none. */
   readonly measures?: readonly BlockMeasure[];
-  /** Chooses what orders each module's units on the dense model. Absent: they are not ordered. */
+  /** Selects the adapter that orders each module's units on the dense model. Absent: they are not ordered. */
   orderBy?(method: OrderingMethod): CompensationAdapter;
-  /** That order also decides which units leave, rather than scores of the part-pruned model. Default false. */
+  /** That order also selects the units to remove, instead of scores of the partly pruned model. Default false. */
   readonly ordersDecide?: boolean;
-  /** Takes out an FFN whole where `minimumWidth` is 0. Default false. */
+  /** May remove an entire FFN where `minimumWidth` is 0. Default false. */
   readonly removesEntireFfns?: boolean;
-  /** Weighs steps of different sizes (`stepParameters`), so that neurons leave experts too. Default false: only entire experts do. */
+  /** Supports steps of different sizes (`stepParameters`), so that neurons inside experts are removed too. Default false: only entire experts. */
   readonly takesUnevenSteps?: boolean;
   /**
-   * Allocations of the same measures, by name, that are tried on some calibration windows and compared on others; the best one is
-   * taken. `allocate` stands in where there is nothing to compare them on. Default: none.
+   * Allocations of the same measures by name: drafts are pruned with each on some calibration windows and compared on
+   * others, and the best is used. `allocate` is the fallback without windows to compare on. Default: none.
    */
   readonly candidates?: Readonly<Record<string, Allocation>>;
   /**
-   * The part of its result that depends on no measure and is checked before measuring: whether the budget can be met, or also how
-   * many heads leave. Default: nothing.
+   * What can be checked before measuring, because it depends on no measure: whether the budget can be met, or also the
+   * head counts. Default: nothing.
    */
   readonly checkable?: 'budget' | 'budget and heads';
   /**
-   * The sparsities are taken as they are, to the nearest step; the report says what they came to.
-   * @returns One sparsity a module, in [0, 1), in their order; 1 for an FFN that goes entirely.
+   * The sparsities are used as they are, rounded to the nearest step; the report has the achieved ones.
+   * @returns One sparsity a module, in [0, 1), in their order; 1 for an FFN that is removed entirely.
    * @example
    * const sparingTheFirst = ({ sparsity, modules }) => modules.map(({ block }) => (block === 0 ? 0 : sparsity));
    */

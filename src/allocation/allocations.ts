@@ -7,7 +7,7 @@ import { standardised } from './standardised.js';
 import { taylor } from './taylor.js';
 import { uniform } from './uniform.js';
 
-/** Every way to spread the sparsity, by name; a new one is a file with its row, and a line here. */
+/** All allocations by name; a new one is a file with its row, and a line here. */
 export const ALLOCATIONS = {
   uniform,
   adaptive,

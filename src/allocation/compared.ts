@@ -2,7 +2,7 @@ import { type Allocation, type AllocationProblem, parametersOf } from './allocat
 import { global } from './global.js';
 import { uniform } from './uniform.js';
 
-/** The threshold's sparsities, moved towards an even spread at the same budget. */
+/** The mean of the threshold's sparsities and uniform sparsity, at the same budget. */
 const halfway: Allocation = {
   ...global,
   allocate(problem: AllocationProblem) {

@@ -1,12 +1,12 @@
 import type { AttentionType } from '../architecture/layout.js';
 import type { AllocationProblem, ModuleMeasures } from './allocation.js';
 
-/** One whose keys and values are shared and remain loses query heads of its own. */
+/** Attention with shared keys and values loses only its own query heads. */
 const TYPES: readonly AttentionType[] = ['full', 'linear'];
 
 /**
- * Attention modules that must lose equally many heads: those that share keys and values, or with `evenHeads` all of each type, since
- * runtimes read one head count of each type for all blocks.
+ * Attention modules that must lose the same number of heads: those that share keys and values, or with `evenHeads` all
+ * of each type, since runtimes read one head count of each type for all blocks.
  */
 export function evenTeams({
   modules,

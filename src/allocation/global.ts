@@ -13,7 +13,7 @@ export const global: Allocation = {
   allocate: allocateGlobally,
 };
 
-/** Where attention loses equally many heads, its n-th steps leave together: one entry with the sum of their costs. */
+/** Where attention modules lose the same number of heads, their n-th steps are one entry with the sum of their costs. */
 function allocateGlobally(problem: AllocationProblem): number[] {
   const { sparsity, modules } = problem;
   const joint = freeTeams(problem);
@@ -46,20 +46,21 @@ const entryOf = (module: ModuleMeasures): ThresholdEntry => ({
 export interface ThresholdEntry
   extends Pick<ModuleMeasures, 'parameterCount' | 'parametersPerStep'>,
     Partial<Pick<ModuleMeasures, 'minimumKept' | 'multiple' | 'stepParameters'>> {
-  /** Cost of each further step, in units that all entries share, in the order of removal; length = number of steps. */
+  /** Cost of each successive step in removal order, in units comparable between entries; length = number of steps. */
   readonly costs: ArrayLike<number>;
-  /** Steps that must leave, whatever they cost. */
+  /** Steps that are removed whatever they cost. */
   readonly fixed?: number | undefined;
 }
 
 /**
- * Meets a budget over all entries at the least cost: one threshold on the cost per parameter removed decides everywhere.
- * Costs that fall along an entry's order are raised to those before them, so that the cheapest prefixes leave. The budget
- * is met to half the smallest step. Of equal costs the earlier entry's leaves first.
+ * Meets a budget over all entries at the least cost: one threshold on the cost per parameter removed decides
+ * everywhere. Costs that fall along an entry's order are raised to those before them, so that the cheapest prefixes are
+ * removed. The budget is met to half the smallest step. At equal cost the earlier entry's step is removed first.
  *
  * @param sparsity Fraction of the entries' parameters to remove, in [0, 1).
  * @returns Steps to remove per entry: the first of its order.
- * @throws OptionError when floors, multiples and fixed entries leave too little to remove; NumericalError for a cost that is not finite.
+ * @throws OptionError when floors, multiples and fixed entries leave too little to remove; NumericalError for a cost
+ *   that is not finite.
  * @see the Lagrangian form of optimal allocation: Everett, Operations Research 11 (1963)
  */
 export function allocateByThreshold(entries: readonly ThresholdEntry[], sparsity: number): number[] {
@@ -76,7 +77,7 @@ export function allocateByThreshold(entries: readonly ThresholdEntry[], sparsity
       counts[chunk.entry]! += chunk.steps;
       missing -= chunk.parameters;
     } else {
-      // A coarse step that no longer fits leaves room for finer ones after it.
+      // A step that no longer fits leaves budget for smaller ones.
       closed.add(chunk.entry);
       passedOver.push(chunk);
     }
@@ -100,12 +101,12 @@ export function allocateByThreshold(entries: readonly ThresholdEntry[], sparsity
   return counts;
 }
 
-/** Steps of one entry that leave together. */
+/** Steps of one entry that are removed together. */
 interface Chunk {
   readonly entry: number;
   readonly steps: number;
   readonly parameters: number;
-  /** Cost per parameter, never falling along an entry. */
+  /** Cost per parameter, non-decreasing along an entry. */
   readonly density: number;
 }
 

@@ -1,6 +1,6 @@
 import { OptionError } from '../errors.js';
 
-/** One share of a budget: what it would like, and the bounds it must remain in. */
+/** One module's part of a budget: its preferred sparsity and bounds. */
 export interface BudgetSlot {
   /** Its part of the whole, such as a parameter count; at least 0. */
   readonly weight: number;
@@ -11,7 +11,7 @@ export interface BudgetSlot {
 
 /**
  * Moves all preferred sparsities by one common amount, each kept within its bounds, so that their weighted mean is
- * exactly `sparsity`. Blocks at a bound remain there and the others share what is left.
+ * exactly `sparsity`. Blocks at a bound stay there, and the others share the remaining budget.
  *
  * @returns One sparsity per slot.
  * @throws OptionError when even all lowest or all highest values miss the budget, saying by how much.
@@ -52,12 +52,12 @@ interface Miss {
   readonly limit: number;
   readonly total: number;
   readonly bound: 'at most' | 'at least';
-  /** Whether some shares cannot move. */
+  /** Whether some slots have equal bounds. */
   readonly isFixed: boolean;
 }
 
 function unreachable({ target, limit, total, bound, isFixed }: Miss): OptionError {
-  // Rounded so that what is named can be had.
+  // Rounded so that the printed limit can be met.
   const round = bound === 'at most' ? Math.floor : Math.ceil;
   const percent = (count: number) => `${(round((1e4 * count) / total) / 100).toFixed(2)} %`;
   const missing = Math.ceil(Math.abs(target - limit));

@@ -23,7 +23,7 @@ export const owl: Allocation = {
 };
 
 /**
- * Fraction of scores above `threshold` times their mean: how much of a block hangs on a few outliers.
+ * Fraction of scores above `threshold` times their mean: how much a block depends on a few outliers.
  *
  * @param scores Importance of a block's channels, such as Wanda's.
  * @param threshold Default 5, as in the paper.

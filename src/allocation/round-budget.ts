@@ -1,11 +1,11 @@
 import { OptionError } from '../errors.js';
 import type { ModuleMeasures } from './allocation.js';
 
-/** A module that must lose an integer of steps. */
+/** A module that loses a whole number of steps. */
 export interface RoundingEntry
   extends Pick<ModuleMeasures, 'stepCount' | 'parametersPerStep'>,
     Partial<Pick<ModuleMeasures, 'minimumKept' | 'multiple'>> {
-  /** Steps it should lose, fractional. */
+  /** Requested steps to remove, fractional. */
   readonly requested: number;
 }
 

@@ -5,7 +5,7 @@ import { meetBudget } from './meet-budget.js';
 
 /** How sparsities fall as a measure rises. */
 export interface SpreadRule {
-  /** The more, the less a module loses. Absent: all lose the same. */
+  /** Measure of a module: larger values are pruned less. Absent: all equally. */
   measureOf?(module: ModuleMeasures): number | undefined;
   /** Difference between the least and the most pruned module, at overall sparsity `s`. Default `s`. */
   width?(sparsity: number): number;
@@ -13,17 +13,18 @@ export interface SpreadRule {
   range?(sparsity: number): readonly [number, number];
 }
 
-/** Beyond this a block is all but gone, and what is left of it cannot be judged by its own scores. */
+/** Beyond this too little of a block is left for its scores to be meaningful. */
 export const HIGHEST_SPARSITY = 0.95;
 
 /**
  * Spreads a sparsity over modules so that those with the larger measure lose less: sparsities fall linearly with it,
- * min-max scaled to the rule's width, are kept within its range and moved to the exact budget, by parameters. What skipped,
- * fixed or full modules cannot take is moved evenly to the others. Heads are few and large: what rounding them leaves is
- * the FFNs', unless all modules are to lose the same.
+ * min-max scaled to the rule's width, are kept within its range and moved to the exact budget, by parameters. The rest
+ * that skipped, fixed or full modules cannot absorb is distributed evenly over the others. Heads are few and large, so
+ * that FFNs absorb their rounding, unless all modules must lose the same.
  *
  * @returns One sparsity a module.
- * @throws OptionError for a missing measure or a budget that cannot be met; NumericalError for a measure that is not finite.
+ * @throws OptionError for a missing measure or a budget that cannot be met; NumericalError for a measure that is not
+ *   finite.
  * @see FANG Eq. 8
  * @example
  * const sparingTheLast = { allocate: (problem) => spreadByMeasure(problem, { measureOf: ({ block }) => block }) };
@@ -71,7 +72,7 @@ function spread(
   return meetBudget({ sparsity, slots });
 }
 
-/** Sparsity left for the modules that are not fixed, so that rules can spread just that; clamped to [0, 1]. */
+/** Sparsity left for the modules that are not fixed, so that rules distribute only that; clamped to [0, 1]. */
 function sparsityLeftFor(
   free: readonly ModuleMeasures[],
   { modules, sparsity }: Pick<AllocationProblem, 'modules' | 'sparsity'>,

@@ -13,7 +13,7 @@ export const standardised: Allocation = {
   allocate: allocateByScores,
 };
 
-/** The others make up for modules whose sparsity is fixed, and FFNs for attention that must lose equally many heads. */
+/** Free modules compensate for those of fixed sparsity, and FFNs for attention with equal head counts. */
 function allocateByScores(problem: AllocationProblem): number[] {
   const { sparsity, modules } = problem;
   const set = new Map<ModuleMeasures, number>();
@@ -61,7 +61,7 @@ function sparsityLeft(
 export interface StandardisedEntry
   extends Pick<ModuleMeasures, 'parametersPerStep'>,
     Partial<Pick<ModuleMeasures, 'minimumKept'>> {
-  /** Importance of each unit that leaves with a step, larger is kept. */
+  /** Importance of each unit, larger is kept. */
   readonly scores: ArrayLike<number>;
 }
 
@@ -87,7 +87,7 @@ export function allocateStandardised(entries: readonly StandardisedEntry[], spar
   };
   const passedOver: Candidate[] = [];
   for (const candidate of lowestFirst(entries)) {
-    // A head that no longer fits leaves room for neurons after it, which come nearer to the budget.
+    // After a head that no longer fits, neurons can still fill the budget.
     if (candidate.parameters <= budget - removed + 1e-9 * total) take(candidate);
     else passedOver.push(candidate);
   }

@@ -1,7 +1,7 @@
 import type { DetectedModel } from './detect-layout.js';
 import type { PrunableModule } from './layout.js';
 
-/** Scores of experts, where the experts of a token compete, so that one that is gone must not take part. */
+/** Router scores at a node that ranks experts (TopK, Softmax), which removed experts must not take part in. */
 export interface Competition {
   readonly value: string;
   /** First results of the nodes that read it, in order. */
@@ -10,10 +10,10 @@ export interface Competition {
   readonly dims: readonly number[];
 }
 
-/** Operators in which experts compete; a mixture in one operator is another. */
+/** Operators that rank experts, in addition to fused mixtures. */
 const COMPETING: ReadonlySet<string> = new Set(['Softmax', 'LogSoftmax', 'TopK', 'ArgMax', 'ReduceMax']);
 
-/** Where the experts of a mixture compete. */
+/** Finds the nodes that rank the experts of a mixture. */
 export function competitions({ index, traces }: DetectedModel, module: PrunableModule): Competition[] {
   const { labels, nodes, unitCount } = traces[module.index]!;
   const { input: scores, result } = module.output;
@@ -22,7 +22,7 @@ export function competitions({ index, traces }: DetectedModel, module: PrunableM
   for (const at of nodes) {
     const { opType, input, output } = index.nodes[at]!;
     const [value = ''] = input;
-    // Written out, a share may be computed of an expert's score alone.
+    // In an unfused mixture, a routing weight may depend on a single expert's score.
     if (module.writtenExperts !== undefined && input.includes(scores)) add(scores, output[0]!);
     else if (COMPETING.has(opType) && labels.has(value)) add(value, output[0]!);
   }

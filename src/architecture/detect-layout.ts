@@ -15,14 +15,14 @@ import { isNormalized } from './is-normalized.js';
 import type { AttentionType, ModelLayout, OutputLinear, PrunableModule, Unrecognised } from './layout.js';
 import { type ChannelTrace, type TraceOutcome, type TraceRequest, traceChannels } from './trace-channels.js';
 
-/** The layout together with what the later steps need to run and cut the same graph. */
+/** The layout, and the graph analysis that later stages need to run and prune the model. */
 export interface DetectedModel {
   readonly layout: ModelLayout;
   readonly index: GraphIndex;
   readonly partition: Partition;
   /** Trace of each module of the layout, by its index; it ends at keys and values that several blocks read. */
   readonly traces: readonly ChannelTrace[];
-  /** Those keys and values, where they can be cut. */
+  /** Shared keys and values that can be pruned. */
   readonly sharedKeyValues: readonly SharedKeyValues[];
 }
 
@@ -32,13 +32,13 @@ export interface DetectRequest {
   readonly facts: ValueFacts;
   readonly tokenInput: string;
   readonly logits: string;
-  /** Whether a weight is the model's own; others are not counted. */
+  /** Whether a weight belongs to the model (not to an embedding prefix); others are not counted. */
   isOwn?(weight: string): boolean;
 }
 
 /**
- * Recognises a decoder only by its topology: the residual stream is where the graph can be cut with one value in hand,
- * a module is what feeds a linear map that writes to the stream, its units are found by tracing that map's input channels.
+ * Recognises a decoder by its topology. The residual stream is found at values that separate the graph in two. A module
+ * ends in a linear layer that writes to the stream, and its units are found by tracing that layer's input channels.
  *
  * @throws UnsupportedModelError when the graph has no residual stream to cut at.
  */
@@ -124,11 +124,11 @@ export function detectLayout(request: DetectRequest): DetectedModel {
 }
 
 interface Stream {
-  /** Cuts worth having: the last value before the first linear map, then one after each stretch that holds any. */
+  /** Chosen cuts: the last value before the first linear layer, then one after each stretch with linear layers. */
   readonly cuts: readonly string[];
   /** All values that the entire residual stream passes through, cuts and their norms. */
   readonly stream: ReadonlySet<string>;
-  /** Values of the tokens that several blocks read besides it. */
+  /** Token values that several blocks read in addition to the stream. */
   readonly shared: ReadonlySet<string>;
 }
 
@@ -143,7 +143,7 @@ function chooseCuts({ index, facts, tokenInput, logits }: DetectRequest, embeddi
   const all = found.cuts.filter((value) => width(value) !== width(logits));
   const { stages } = partitionGraph(index, all);
   const stream = new Set(all);
-  // A map straight from the stream to the stream changes its width (projected embeddings); it belongs to no block.
+  // A linear layer from the stream to the stream changes its width (projected embeddings); it belongs to no block.
   const hasLinear = stages.map((nodes) =>
     nodes.some((at) => isLinearNode(index, at) && !showsStream(index.nodes[at]!.input[0] ?? '', { index, stream })),
   );
@@ -161,7 +161,7 @@ function chooseCuts({ index, facts, tokenInput, logits }: DetectRequest, embeddi
   return { cuts, stream, shared: found.shared };
 }
 
-/** Whether a value is one on the stream, or a view of it: one of several streams (AltUp of Gemma 3n). */
+/** Whether a value is on the stream or a view of it, such as one of several streams (AltUp of Gemma 3n). */
 function showsStream(
   value: string,
   given: { readonly index: GraphIndex; readonly stream: ReadonlySet<string> },
@@ -191,13 +191,13 @@ function trace({ index, facts }: DetectRequest, { partition, linear, ...site }: 
 interface TracedSite {
   readonly linear: LinearSite;
   readonly outcome: TraceOutcome;
-  /** Of a mixture in one operator. */
+  /** Only of a fused mixture. */
   readonly experts?: ExpertSite;
 }
 
 /**
- * A node that computes for two modules at once (one product for queries and neurons) can be cut for one of them only, and for none where
- * both mean the same channels (keys and values that the next block reads too).
+ * A node shared by two modules (one product for queries and neurons) can be pruned for only one of them, or for neither
+ * where both use the same channels (keys and values that the next block reads too).
  */
 function refuseOverlaps(sites: readonly TracedSite[], index: GraphIndex): TracedSite[] {
   const taken = new Set<number>();
@@ -215,7 +215,7 @@ function refuseOverlaps(sites: readonly TracedSite[], index: GraphIndex): Traced
   });
 }
 
-/** Whether two modules have units at the same places of what a node computes. */
+/** Whether two modules have units at the same positions of a node's output. */
 function sharesChannels(at: number, sites: readonly TracedSite[], index: GraphIndex): boolean {
   const traces = sites.flatMap(({ outcome }) =>
     'trace' in outcome && outcome.trace.nodes.includes(at) ? [outcome.trace] : [],
@@ -235,7 +235,7 @@ function mixesTokens(item: { readonly stop: SearchStop } | TracedSite): boolean 
   return 'trace' in item.outcome ? item.outcome.trace.isAttention : isMixing(item.outcome.failure.kind);
 }
 
-/** A block is an attention, or what else mixes tokens, and what follows it; a model of FFNs only has one each. */
+/** A block begins at each token mixer (attention or another); in a model without mixers every FFN is a block. */
 function numberBlocks(sites: readonly { readonly stage: number; readonly mixes: boolean }[]): number[] {
   const mixing = new Set(sites.filter(({ mixes }) => mixes).map(({ stage }) => stage));
   let block = -1;
@@ -301,7 +301,7 @@ interface JoinedModules {
   readonly index: GraphIndex;
 }
 
-/** Modules that share keys and values, whose KV heads leave all of them at once; the first one has the parameters of these. */
+/** Joins modules that share keys and values: a KV head is removed from all of them together, and the first one counts its parameters. */
 function joinModules({ members, trace: units }: SharedKeyValues, { modules, facts, index }: JoinedModules) {
   const { groupOfUnit } = units;
   const groupCount = groupOfUnit && Math.max(...groupOfUnit) + 1;
@@ -327,7 +327,7 @@ function joinModules({ members, trace: units }: SharedKeyValues, { modules, fact
   });
 }
 
-/** Groups hold as many consecutive experts each. */
+/** Groups of equally many consecutive experts. */
 function groupsOfExperts(experts: ExpertSite | undefined): Int32Array | undefined {
   if (experts?.groupCount === undefined) return undefined;
   const { inputCount } = experts.linear;
@@ -353,13 +353,13 @@ function describeUnits(units: ChannelTrace, facts: ValueFacts, index: GraphIndex
     ([value]) => index.initializers.has(value) && facts.get(value)?.dims.length === 2,
   );
   const positionsPerUnit = matrices.reduce((sum, [, { codes }]) => sum + codes.filter((code) => code === 0).length, 0);
-  // A gate whose channels are reduced together (activation sparsity of Gemma 3n) is handed to the module as it is.
+  // A gate whose channels are reduced together (activation sparsity of Gemma 3n) is passed to the module unpruned.
   const hasUncutGate = [...units.handed].some((value) => !index.constants.has(value));
   if (hasUncutGate) return 'gated ffn, whole gate';
   return positionsPerUnit > 2 ? 'gated ffn' : 'plain ffn';
 }
 
-/** Input of the first linear map of the module: the first product that makes units out of something without any. */
+/** Input of the module's first linear layer: the first product whose input carries no units. */
 function findModuleInput(units: ChannelTrace, index: GraphIndex): string | undefined {
   const first = units.nodes
     .map((at) => index.nodes[at]!)
@@ -373,7 +373,7 @@ function findModuleInput(units: ChannelTrace, index: GraphIndex): string | undef
   return first?.input[0];
 }
 
-/** Elements of the weights and biases that carry units: per unit, per KV group, and whole. */
+/** Parameters that carry units: per unit, per KV group, and in total. */
 function countModuleParameters(units: ChannelTrace, facts: ValueFacts, index: GraphIndex) {
   let [perUnit, perGroup, total] = [0, 0, 0];
   for (const [value, { axis, codes }] of units.labels) {
@@ -391,7 +391,7 @@ function countModuleParameters(units: ChannelTrace, facts: ValueFacts, index: Gr
 const describeExperts = ({ linear, expertsPerToken }: ExpertSite): string =>
   `mixture of experts, ${expertsPerToken} of ${linear.inputCount} a token`;
 
-/** Weights of the embeddings that do not lead to the first hidden state. */
+/** Embedding weights that do not contribute to the first hidden state. */
 function findPerLayerTables(index: GraphIndex, embeddings: readonly number[], first: string): string[] {
   const others = embeddings.filter((at) => !influencedValues(index.nodes, outputsOf(index, [at])).has(first));
   const tables = others.flatMap((at) => inputsOf(index.nodes[at]!).filter((value) => index.constants.has(value)));

@@ -8,14 +8,14 @@ import type { FollowedRouter } from './follow-router.js';
 import type { ExpertNeurons, WrittenExperts } from './layout.js';
 import type { ChannelTrace, ExpertBranch, NeuronTrace } from './trace-channels.js';
 
-/** A mixture of experts, with all that one expert owns. */
+/** A mixture of experts, with everything that belongs to each expert. */
 export interface ExpertSite {
   /** The mixing product, with the router's scores as input: `[tokens, experts]`. */
   readonly linear: LinearSite;
   /** Input of the experts. */
   readonly input: string;
   readonly trace: ChannelTrace;
-  /** Experts that each token goes to. */
+  /** Experts per token (top-k). */
   readonly expertsPerToken: number;
   /** Experts that must remain. */
   readonly leastExperts: number;
@@ -23,16 +23,16 @@ export interface ExpertSite {
   readonly groupCount?: number;
   /** Weights of the experts and of their router, for one expert. */
   readonly parametersPerExpert: number;
-  /** Where no single operator holds them. */
+  /** Only of an unfused mixture. */
   readonly written?: WrittenExperts;
   /** One neuron of one expert, or the reason why neurons cannot be removed. */
   readonly neurons: ExpertNeurons | { readonly reason: string };
 }
 
-/** Operators that pass the same numbers on in the same order, at most in another precision. */
+/** Operators that only change shape or precision and keep the order of elements. */
 export const LAYOUTS: ReadonlySet<string> = new Set(['Reshape', 'Squeeze', 'Unsqueeze', 'Flatten', 'Identity', 'Cast']);
 
-/** Facts about a mixture once its router has been followed. */
+/** A mixture whose router has been traced. */
 export interface FoundMixture
   extends Pick<ExpertSite, 'input' | 'expertsPerToken' | 'parametersPerExpert' | 'written' | 'neurons'> {
   readonly linear: Omit<LinearSite, 'inputAxis' | 'inputCount'>;
@@ -40,7 +40,7 @@ export interface FoundMixture
   readonly router: Pick<FollowedRouter, 'leastExperts' | 'groupCount'>;
 }
 
-/** Describes a mixture as what writes to the stream, an expert a channel. */
+/** Describes a mixture as a site that writes to the stream, with one channel per expert. */
 export const makeExpertSite = ({ linear, trace, router, expertsPerToken, ...site }: FoundMixture): ExpertSite => ({
   ...site,
   linear: { ...linear, inputAxis: 0, inputCount: trace.unitCount },
@@ -56,12 +56,12 @@ export interface ExpertTraceParts {
   readonly labels: ReadonlyMap<string, AxisLabel>;
   readonly nodes: ReadonlySet<number>;
   readonly expertCount: number;
-  /** Where each expert has nodes of its own. */
+  /** Present where each expert has its own nodes. */
   readonly branches?: readonly ExpertBranch[];
   readonly neurons?: NeuronTrace | undefined;
 }
 
-/** The trace of a mixture, an expert a unit. */
+/** The trace of a mixture, with one unit per expert. */
 export const expertTrace = ({
   index,
   labels,
@@ -85,7 +85,7 @@ export const expertTrace = ({
   ...(neurons && { neurons }),
 });
 
-/** Elements of weights. Packed codes count as the weights that they hold, their scales as none. */
+/** Number of parameters: packed codes count as the weights that they hold, scales are not counted. */
 export function countWeights(
   names: Iterable<string>,
   facts: ValueFacts,

@@ -5,7 +5,7 @@ import { dataInputs, nodesBetween } from '../graph/partition.js';
 import { isAttention } from '../operators/operator.js';
 import { operatorOf } from '../operators/table.js';
 
-/** Hidden states at which a graph can be cut, and what later blocks read besides them. */
+/** Hidden states at which a graph can be cut, and other values that later blocks read. */
 export interface Cuts {
   /** Values of the residual stream, in order. */
   readonly cuts: readonly string[];
@@ -13,7 +13,7 @@ export interface Cuts {
   readonly shared: ReadonlySet<string>;
 }
 
-/** Attentions that a value outlives before it is taken for a shared one; a hidden state is replaced after one. */
+/** A value read after this many attentions counts as shared; a hidden state is replaced after one. */
 const SHARED_ATTENTIONS = 2;
 
 /**
@@ -28,7 +28,7 @@ export function findCutValues(index: GraphIndex, embeddings: readonly number[], 
   return { cuts: shared.size === 0 ? strict : cutsBeside(index, path, { logits, shared }), shared };
 }
 
-/** Values that are alone in being read later, shared ones apart. */
+/** Values that, apart from shared ones, are the only ones read later. */
 function cutsBeside(
   index: GraphIndex,
   path: readonly number[],
@@ -53,11 +53,11 @@ function findLastReaders(index: GraphIndex, path: readonly number[]): Map<string
   return lastReader;
 }
 
-/** From where to where a value is read, counted in attentions. */
+/** First and last use of a value, counted in attentions. */
 interface Lifetime {
   readonly since: number;
   until: number;
-  /** Attentions that read it as queries, keys or values, which no hidden state is. */
+  /** Attentions that read it as queries, keys or values, which excludes hidden states. */
   readonly attentions: Set<number>;
 }
 
@@ -68,7 +68,7 @@ function mixesTokens(index: GraphIndex, node: NodeProto): boolean {
   return isAttention(operator);
 }
 
-/** Values that are read after several attentions and that are not a hidden state by themselves. Views count as what they show. */
+/** Values that are read after several attentions and are not hidden states. A view counts as its source. */
 function findShared(index: GraphIndex, path: readonly number[], cuts: ReadonlySet<string>): Set<string> {
   const onPath = new Set(path.flatMap((at) => index.nodes[at]!.output));
   const sourceOf = new Map<string, string>();

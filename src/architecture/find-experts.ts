@@ -10,8 +10,8 @@ import type { ExpertNeurons } from './layout.js';
 import type { NeuronTrace } from './trace-channels.js';
 
 /**
- * Finds the mixtures of a stage, in one operator each or written out, and follows what they read of their routers back to the
- * routers' products. A mixture that cannot lose an expert comes back with the reason.
+ * Finds the mixtures of a stage, fused or unfused, and traces each router back to its linear layer. A mixture whose
+ * experts cannot be removed is returned with the reason.
  */
 export function findExperts(search: OutputSearch): { sites: ExpertSite[]; stops: SearchStop[] } {
   const sites: ExpertSite[] = [];

@@ -8,7 +8,7 @@ import { operatorOf } from '../operators/table.js';
 import type { OutputLinear, Unrecognised } from './layout.js';
 import { partKind } from './part-kind.js';
 
-/** A linear map that writes to the residual stream, with its place in the graph. */
+/** A linear layer that writes to the residual stream, with its node index. */
 export interface LinearSite extends OutputLinear {
   readonly nodeIndex: number;
 }
@@ -41,16 +41,16 @@ export function isLinearNode(index: GraphIndex, at: number): boolean {
   );
 }
 
-/** Mixtures of experts that were found in a stage, or nearly. */
+/** Mixtures of experts found in a stage, and near misses. */
 interface FoundMixtures {
   readonly sites: readonly { readonly trace: { readonly nodes: readonly number[] } }[];
   readonly stops: readonly SearchStop[];
 }
 
 /**
- * Walks back from a stage's output to the linear maps that write it, through biases, norms, scales and reshapes.
- * Where the walk meets an operator no rule knows, that node is handed back with the reason. Of a sum with a mixture of experts
- * only the other terms are followed (shared experts).
+ * Walks back from a stage's output to the linear layers that write it, through biases, norms, scales and reshapes. A
+ * node with an unknown operator is returned with the reason. Of a sum with a mixture of experts only the other terms
+ * are followed (shared experts).
  *
  * @param mixtures what `findExperts` found in the stage
  */
@@ -73,7 +73,7 @@ export function findOutputLinears(
   const [router] = routers;
   if (router !== undefined && mixtures.sites.length + mixtures.stops.length === 0)
     stops.push(stopAtRouter(index.nodes[router]!));
-  // A map to another width does not write to the stream: it weighs several of them (AltUp of Gemma 3n).
+  // A linear layer to another width does not write to the stream: it mixes several streams (AltUp of Gemma 3n).
   const width = facts.get(output)?.dims.at(-1);
   const seen = new Set<number>();
   const pending = [output];
@@ -107,12 +107,12 @@ export function findOutputLinears(
 /** Operators that add their inputs; the third of `GatedAdd` scales the second. */
 const SUMS: ReadonlySet<string> = new Set(['Add', 'Sub', 'Sum', 'com.microsoft.GatedAdd']);
 
-/** Whether a node's result is a sum of its inputs, or a form of the only one that holds tokens. */
+/** Whether a node sums its inputs, or transforms the only one that depends on tokens. */
 function isSumOrUnary({ dataValues }: OutputSearch, node: NodeProto): boolean {
   return SUMS.has(qualifiedOp(node)) || dataInputs(node).filter((value) => dataValues.has(value)).length === 1;
 }
 
-/** Whether an input is one number a token that all channels are multiplied by, as the gate of a shared expert. */
+/** Whether an input is one factor per token for all channels, such as the gate of a shared expert. */
 function scalesTokens({ facts }: OutputSearch, { input, value }: { input: string; value: string }): boolean {
   const [size, width] = [input, value].map((name) => facts.get(name)?.dims.at(-1));
   return size === 1 && width !== undefined && width > 1;
@@ -128,7 +128,7 @@ function stopAtRouter(node: NodeProto): SearchStop {
   };
 }
 
-/** The map that a product is, or why it cannot be pruned. */
+/** The linear layer of a product, or why it cannot be pruned. */
 export function readLinear({ index, facts, partition, stage }: OutputSearch, at: number): LinearSite | SearchStop {
   const node = index.nodes[at]!;
   const stop = (reason: string): SearchStop => ({
@@ -170,7 +170,7 @@ export function readLinear({ index, facts, partition, stage }: OutputSearch, at:
   };
 }
 
-/** Whether a value is what a linear map gives, laid out again at most. */
+/** Whether a value is the output of a linear layer, possibly reshaped. */
 function followsLinear(index: GraphIndex, value: string): boolean {
   const at = index.producerOf.get(value);
   const node = at === undefined ? undefined : index.nodes[at];

@@ -3,9 +3,9 @@ import type { Partition } from '../graph/partition.js';
 import type { PrunableModule } from './layout.js';
 import { type ChannelTrace, isReadElsewhere, type TraceOutcome } from './trace-channels.js';
 
-/** Keys and values that one attention makes and attentions of later blocks read too (Gemma 3n and 4). */
+/** Keys and values of one attention that attentions of later blocks also read (Gemma 3n and 4). */
 export interface SharedKeyValues {
-  /** Indices of the modules that read them; the first one makes them. */
+  /** Indices of the modules that read them; the first one computes them. */
   readonly members: readonly number[];
   /** Trace of the units of the first module from its inputs to these keys and values; no node of its own trace is part of it. */
   readonly trace: ChannelTrace;
@@ -21,13 +21,13 @@ export interface SharedKeyValuesRequest {
   readonly traces: readonly ChannelTrace[];
   /** Values of the tokens that several blocks read besides the hidden state. */
   readonly shared: ReadonlySet<string>;
-  /** Traces a module through its shared keys and values to what makes them. */
+  /** Traces a module through its shared keys and values to their producer. */
   traceShared(module: PrunableModule): TraceOutcome;
 }
 
 /**
- * Finds the keys and values that can be cut for all their readers together: every reader sees the same unit, or KV group, at the same
- * place of them, and nothing else reads them.
+ * Finds the keys and values that can be pruned for all readers together: every reader has the same unit or KV group at
+ * each position, and nothing else reads them.
  */
 export function findSharedKeyValues(request: SharedKeyValuesRequest): SharedKeyValues[] {
   const { modules, traces, partition } = request;

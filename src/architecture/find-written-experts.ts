@@ -13,9 +13,9 @@ import type { WrittenExperts } from './layout.js';
 import type { ExpertBranch, NeuronTrace } from './trace-channels.js';
 import { traceGatheredNeurons } from './trace-gathered-neurons.js';
 
-/** A mixture of a stage, as far as its form goes: what is read of its router, and what becomes of it. */
+/** An unfused mixture, recognised by its form: the router outputs that it reads, and how they are used. */
 interface WrittenForm extends Omit<WrittenExperts, 'weights'> {
-  /** Sums the experts up. */
+  /** Node that sums the experts. */
   readonly from: NodeProto;
   readonly nodeIndex: number;
   /** `[tokens, channels]` */
@@ -30,11 +30,11 @@ interface WrittenForm extends Omit<WrittenExperts, 'weights'> {
 }
 
 /**
- * Finds the mixtures of a stage that no single operator holds. In one form the weights of the chosen experts are gathered from stacks
- * `[experts, ..]` (transformers' `batched_mm`, as `torch.onnx.export(dynamo=True)` writes it); in the other every expert is
- * computed for every token, and its share is 0 where it is not chosen (Mobius).
+ * Finds the unfused mixtures of a stage. In one form the weights of the chosen experts are gathered from stacks
+ * `[experts, ..]` (transformers' `batched_mm`, as `torch.onnx.export(dynamo=True)` writes it); in the other every
+ * expert is computed for every token, with a routing weight of 0 where it is not chosen (Mobius).
  *
- * @returns one function for each mixture, which throws `MixtureStop` with the reason why it cannot lose an expert.
+ * @returns one function for each mixture, which throws `MixtureStop` with the reason why no expert can be removed.
  */
 export function findWrittenExperts(search: OutputSearch): (() => ExpertSite)[] {
   const stage = openStage(search);
@@ -63,7 +63,7 @@ interface Stage {
   influenced(sources: readonly string[]): ReadonlySet<string>;
 }
 
-/** Operators whose result says which experts a token goes to. */
+/** Operators whose output selects the experts of a token. */
 const CHOOSING: ReadonlySet<string> = new Set(['TopK', 'ArgMax']);
 
 function openStage(search: OutputSearch): Stage {
@@ -84,7 +84,7 @@ function openStage(search: OutputSearch): Stage {
   };
 }
 
-/** The value that another one is a layout of. */
+/** The value before casts and changes of layout. */
 function sourceOf(index: GraphIndex, value: string): string {
   const node = index.nodes[index.producerOf.get(value) ?? -1];
   return node !== undefined && LAYOUTS.has(node.opType) ? sourceOf(index, node.input[0] ?? '') : value;
@@ -95,7 +95,7 @@ const nodesReading = ({ search: { index }, nodes }: Stage, value: string): numbe
   return (index.consumersOf.get(value) ?? []).filter((at) => own.has(at));
 };
 
-/** Gathers of weights by computed indices, by the value that says which experts are chosen. */
+/** Gathers of expert weights, by the value that holds the chosen experts. */
 function gathersByChoice({ search, nodes, routed, dims }: Stage): Map<string, number[]> {
   const { index } = search;
   const found = new Map<string, number[]>();
@@ -165,7 +165,7 @@ interface ChosenPairs {
   readonly pairs: number;
 }
 
-/** Whether a value holds one number for each chosen expert of each token, and is none of what the experts make. */
+/** Whether a value holds one routing weight for each chosen expert of each token, and is not an expert output. */
 const isShare = (
   { search: { dataValues, facts }, dims }: Stage,
   value: string,
@@ -208,7 +208,7 @@ function sumOver(
   }
 }
 
-/** Comparisons of chosen experts with a number, by the value that says which are chosen. */
+/** Comparisons of chosen experts with an expert index, by the value that holds the chosen experts. */
 function testsByChoice({ search, nodes, routed }: Stage): Map<string, number[]> {
   const { index, facts } = search;
   const found = new Map<string, number[]>();
@@ -342,7 +342,7 @@ function siteOf(stage: Stage, form: WrittenForm): ExpertSite {
   });
 }
 
-/** The value that router and experts are computed from, and nothing else. @throws MixtureStop */
+/** The only value that router and experts are computed from. @throws MixtureStop */
 function commonInput(
   { search: { index }, dims }: Stage,
   { from, chosen, shares, made, result }: WrittenForm,
@@ -367,7 +367,7 @@ function commonInput(
   }
 }
 
-/** Weights that some values are computed with, from available values. */
+/** Weights that some values are computed with, starting from known values. */
 function weightsOf(
   { search: { index, facts } }: Stage,
   outputs: readonly string[],

@@ -5,7 +5,7 @@ import { elementCount, INT32, INT64 } from '../graph/value.js';
 import type { AxisLabel } from '../operators/axis-rule.js';
 import { isLinearNode, type OutputSearch, readLinear } from './find-output-linears.js';
 
-/** Ends the search for a mixture at a node, with the reason. */
+/** Thrown where a mixture cannot be traced further: the node and the reason. */
 export class MixtureStop extends Error {
   constructor(
     readonly node: NodeProto,
@@ -24,7 +24,7 @@ const EQUIVARIANT: ReadonlySet<string> = new Set([
   ...['Greater', 'GreaterOrEqual', 'Less', 'LessOrEqual', 'And', 'Or', 'Not'],
 ]);
 
-/** Operators that see all experts of a token and return something without an axis of experts. */
+/** Operators that reduce the axis of experts. */
 const REDUCING: ReadonlySet<string> = new Set(['TopK', 'ArgMax', 'ReduceMax', 'GatherElements', 'Shape']);
 
 /** Operators that change no number along an axis of one element, such as the experts of a group of one. */
@@ -33,30 +33,30 @@ const SUMS: ReadonlySet<string> = new Set(['ReduceSum', 'ReduceMean']);
 /** Slots of inputs with an axis of the chosen experts, next to an input with an axis of all experts. */
 const CHOSEN_SLOTS: Readonly<Record<string, readonly number[]>> = { ScatterElements: [1, 2], GatherElements: [1] };
 
-/** A value to follow back. */
+/** A value to trace back. */
 interface Step {
   readonly value: string;
   readonly reader: NodeProto;
-  /** Whether it depends on a choice, so that its last axis is not that of all experts. */
+  /** Whether it depends on the choice, so that its last axis is not that of all experts. */
   readonly isBehind: boolean;
 }
 
-/** A router that is followed back from what a mixture reads of it. */
+/** A router, traced back from the values that a mixture reads. */
 export interface RouterWalk {
   readonly from: NodeProto;
-  /** The scores of all experts, or which experts are chosen and their shares. */
+  /** The scores of all experts, or the chosen experts and their routing weights. */
   readonly starts: readonly string[];
   /** Whether the starts are the latter. */
   readonly isChosen: boolean;
   /** By expert. */
   readonly codes: Int32Array;
-  /** Gets every value with an axis of experts. */
+  /** Collects every value with an axis of experts. */
   readonly labels: Map<string, AxisLabel>;
-  /** Gets every node on the way. */
+  /** Collects every node on the path. */
   readonly nodes: Set<number>;
 }
 
-/** A router as it was followed. */
+/** A traced router. */
 export interface FollowedRouter {
   /** Experts that must remain, because the router chooses that many. */
   readonly leastExperts: number;
@@ -68,7 +68,7 @@ export interface FollowedRouter {
   readonly results: readonly string[];
 }
 
-/** Walks back from the scores, or what was chosen by them, to the products with the router's weight. @throws MixtureStop */
+/** Walks back from the scores, or the choice, to the products with the router's weight. @throws MixtureStop */
 export function followRouter(
   search: OutputSearch,
   { from, starts, isChosen, codes, labels, nodes }: RouterWalk,
@@ -85,11 +85,11 @@ export function followRouter(
   const groupCounts = new Set<number>();
   const label = (value: string): void => {
     const dims = dimsOf(value);
-    // All groups lose as many, so that the first tells how many are left of each.
+    // All groups lose the same number, so that the first gives the remaining count of each.
     labels.set(value, { axis: dims.length - 1, codes: codes.subarray(0, dims.at(-1)) });
     if (isInGroups(value)) groupCounts.add(dims.at(-2)!);
   };
-  // Sizes cannot tell chosen experts from all where as many are chosen as exist, in all or in a group. None can leave there.
+  // Sizes cannot tell chosen experts from all where as many are chosen as exist, in all or in a group. None can be removed there.
   const widths = choiceWidths(search);
   const maybeChosen = (value: string) =>
     !hasExperts(value) ||
@@ -99,7 +99,7 @@ export function followRouter(
       .some((dim) => widths.has(dim));
   const choices: string[][] = [];
   const pending: Step[] = starts.map((value) => ({ value, reader: from, isBehind: isChosen }));
-  // Values of which only the sizes are read come last, since other readers tell which axis they have.
+  // Values whose sizes alone are read come last, since other readers determine their axis.
   const measured: Step[] = [];
   const seen = { before: new Set<string>(), behind: new Set<string>() };
   const isDone = ({ value, isBehind }: Step, isMeasured: boolean) => {
@@ -126,11 +126,11 @@ export function followRouter(
     }
     const node = index.nodes[at]!;
     const { opType } = node;
-    // Sizes still are those of the dense model, see `removeUnits`.
+    // Sizes are still those of the dense model, see `removeUnits`.
     if (opType !== 'Shape') nodes.add(at);
     if (isLinearNode(index, at)) {
       labelProduct(search, { at, codes, labels, nodes });
-      // There is no choice between the scores and what depends on one.
+      // No choice lies between the scores and this value.
       if (isBehind) throw stopAt(reader);
       label(value);
       inputs.push(node.input[0] ?? '');
@@ -139,7 +139,7 @@ export function followRouter(
     }
     const isReducing = REDUCING.has(opType) && inputsOf(node).some((input) => hasExperts(input));
     const isView = SUMS.has(opType) && elementCount(dimsOf(value)) === elementCount(dimsOf(node.input[0] ?? ''));
-    // What sees the chosen experts only may be any operator.
+    // Operators on chosen experts only may be of any kind.
     const seesChosen = isBehind && [...inputsOf(node), value].every(maybeChosen);
     if (node.domain !== '' || (!seesChosen && !EQUIVARIANT.has(opType) && !isReducing && !isView)) throw stopAt(node);
     if (!seesChosen) {
@@ -148,7 +148,8 @@ export function followRouter(
         throw new MixtureStop(node, `it outputs [${dimsOf(value).join(', ')}] for ${codes.length} experts`);
     }
     if (opType === 'TopK') choices.push([...node.input]);
-    // A mask of entire groups is one number a group until it is copied to its experts. The sizes to copy to may be as many as experts.
+    // A mask of groups has one number per group until it is expanded to experts. The target shape may have as many
+    // entries as there are experts.
     const isCopied = opType === 'Expand' && !hasExperts(node.input[0] ?? '');
     const steps = node.input.map((input, slot): Step => {
       const isOfChosen = CHOSEN_SLOTS[opType]?.includes(slot) ?? false;
@@ -173,7 +174,7 @@ export function followRouter(
   return { leastExperts: perGroup * groupCount, groupCount, inputs, results };
 }
 
-/** How many the nodes of a stage choose. */
+/** The k values of the stage's TopK nodes. */
 function choiceWidths({ index, partition, facts, stage }: OutputSearch): ReadonlySet<number> {
   const counts = (partition.stages[stage] ?? []).flatMap((at) => {
     const { opType, input } = index.nodes[at]!;
@@ -193,7 +194,7 @@ interface RouterProduct extends Pick<RouterWalk, 'codes' | 'labels' | 'nodes'> {
   readonly at: number;
 }
 
-/** Labels the weight of a router's product, and the values that it comes through. */
+/** Labels the weight of a router's product, and the values between weight and product. */
 function labelProduct(search: OutputSearch, { at, codes, labels, nodes }: RouterProduct): void {
   const { index, facts } = search;
   const node = index.nodes[at]!;

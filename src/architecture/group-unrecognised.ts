@@ -1,6 +1,6 @@
 import type { Unrecognised } from './layout.js';
 
-/** Parts that are alike in several blocks and cannot be pruned for one reason. */
+/** Equal parts of several blocks that cannot be pruned for the same reason. */
 export interface UnrecognisedKind {
   /** The first of them. */
   readonly first: Unrecognised;
@@ -10,7 +10,7 @@ export interface UnrecognisedKind {
   readonly name: string;
 }
 
-/** Joins what differs only in its block, so that thirty blocks of one kind are told in one line. */
+/** Groups parts that differ only in their block, so that many blocks take one line. */
 export function groupUnrecognised(unrecognised: readonly Unrecognised[]): UnrecognisedKind[] {
   const groups = new Map<string, { readonly first: Unrecognised; readonly blocks: number[] }>();
   for (const found of unrecognised) {

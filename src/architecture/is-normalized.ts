@@ -1,6 +1,6 @@
 import { type GraphIndex, inputsOf, qualifiedOp } from '../graph/graph-index.js';
 
-/** Norms, and what a norm that is written out begins with. */
+/** Norms, and the first operators of unfused norms. */
 const NORMS: ReadonlySet<string> = new Set([
   'LayerNormalization',
   'SimplifiedLayerNormalization',
@@ -10,7 +10,7 @@ const NORMS: ReadonlySet<string> = new Set([
   'ReduceMean',
 ]);
 
-/** Whether a norm reads a value, or a form of it only, before another value of the tokens is added to it. */
+/** Whether a norm is applied to a value before any other token value is added. */
 export function isNormalized(index: GraphIndex, value: string): boolean {
   const forms = new Set([value]);
   for (const form of forms) {

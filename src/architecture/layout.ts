@@ -1,4 +1,4 @@
-/** Parts of a transformer and their places, as plain data; made by `detectLayout`, read by every stage. */
+/** Parts of a transformer and their places, as plain data: output of `detectLayout`, input of every stage. */
 
 /** Parts of a block that can lose units: neurons, heads, or entire experts. */
 export const MODULE_KINDS = ['ffn', 'attention', 'experts'] as const;
@@ -6,15 +6,15 @@ export const MODULE_KINDS = ['ffn', 'attention', 'experts'] as const;
 export type ModuleKind = (typeof MODULE_KINDS)[number];
 
 /**
- * Over all keys; through a state that each head carries along (gated delta rule and the like); or over keys and values that several
- * blocks read and that cannot be cut for all of them together, so that these remain whole while query heads leave.
+ * `full`: over all keys. `linear`: through a recurrent state per head (gated delta rule and the like). `shared`: over
+ * keys and values that several blocks read and that cannot be pruned for all of them, so that only query heads are
+ * removed.
  */
 export type AttentionType = 'full' | 'linear' | 'shared';
 
 /**
- * Parts of a block that are not pruned, whatever is asked for: what mixes tokens in another way than attention does
- * (convolutions, recurrences), what adds a token's per-layer embedding (Gemma 3n and 4), and two linear maps
- * in a row, which have no neurons between them (Laurel of Gemma 3n).
+ * Parts of a block that are never pruned: token mixers other than attention (convolutions, recurrences), per-layer
+ * embeddings (Gemma 3n and 4), and two consecutive linear layers without neurons between them (Laurel of Gemma 3n).
  */
 export type StayingKind = 'mixer' | 'per-layer input' | 'low-rank map';
 
@@ -28,9 +28,9 @@ export interface Segment {
 }
 
 /**
- * The linear map whose input channels are removed: the FFN's `down` or attention's `output`. Of experts it is the operator that
- * mixes them: its input are the router's scores, one channel an expert, and its weight that of the experts' second maps, which is
- * no matrix.
+ * The linear layer whose input channels are removed: the FFN's `down` or attention's `output`. For experts it is the
+ * operator that combines them: its input is the router's scores, one channel per expert, and its weight that of the
+ * experts' second linear layers, which is not a matrix.
  */
 export interface OutputLinear {
   /** Name of the node (or its first output when unnamed), for messages. */
@@ -46,26 +46,26 @@ export interface OutputLinear {
   readonly outputCount: number;
 }
 
-/** Values of a mixture of experts that is written out, between which its experts and its router can be run alone. */
+/** Values of an unfused mixture, between which its experts and its router can be run separately. */
 export interface WrittenExperts {
-  /** `[tokens, k]`, the experts that each token goes to. */
+  /** `[tokens, k]`: the chosen experts of each token. */
   readonly chosen: string;
-  /** `[tokens, k]`, the shares that the router gives them. */
+  /** `[tokens, k]`: their routing weights. */
   readonly shares: string;
   /**
-   * Outputs of experts before the shares: one value `[tokens k, channels]` of the chosen experts, or one of `[tokens, channels]` for
-   * each expert.
+   * Outputs of experts before the routing weights: one value `[tokens k, channels]` of the chosen experts, or one of
+   * `[tokens, channels]` for each expert.
    */
   readonly made: readonly string[];
-  /** Initializers of experts that have nodes of their own; stacks of all experts are not among them. */
+  /** Initializers of experts with their own nodes; stacks of all experts are not included. */
   readonly weights: readonly string[];
 }
 
-/** Neurons inside the experts of a mixture. All experts of a mixture lose as many, each its own. */
+/** Neurons inside the experts of a mixture. All experts of a mixture lose the same number, each its own. */
 export interface ExpertNeurons {
-  /** Units of one expert: neurons, or runs of them that can only leave together. */
+  /** Units of one expert: neurons, or runs of neurons that can only be removed together. */
   readonly unitCount: number;
-  /** Neurons of a unit. */
+  /** Neurons per unit. */
   readonly unitSize: number;
   /** Parameters of one unit of one expert. */
   readonly parametersPerUnit: number;
@@ -78,46 +78,46 @@ export interface ExpertNeurons {
 export interface PrunableModule {
   readonly index: number;
   readonly kind: ModuleKind;
-  /** Of attention. */
+  /** Only of attention. */
   readonly attentionType?: AttentionType;
   readonly block: number;
   readonly segment: number;
   readonly output: OutputLinear;
-  /** Value that feeds the module: the hidden state after the norm, channels on its last axis. */
+  /** Input of the module: the hidden state after the norm, channels on its last axis. */
   readonly input: string;
   readonly unitCount: number;
   /** Unit of every input channel of `output`, ascending. */
   readonly unitOfChannel: Int32Array;
   /** Channels of a unit: 1 for a neuron, the head size for a head, times `headsPerUnit`. */
   readonly unitSize: number;
-  /** More than 1 where the graph keeps a KV head together with its query heads, so that they can only go as one. Default 1. */
+  /** More than 1 where a KV head can only be removed together with its query heads. Default 1. */
   readonly headsPerUnit?: number;
   /**
-   * KV head of each query head, key head of each value head of linear attention, or group of each expert, where a router chooses
-   * groups; absent when every unit can go alone (FFN, MHA).
+   * KV head of each query head, key head of each value head of linear attention, or group of each expert, where a
+   * router chooses groups; absent when every unit can be removed alone (FFN, MHA).
    */
   readonly groupOfUnit?: Int32Array;
   readonly groupCount?: number;
   /** KV heads of an attention: its groups, one for all heads (multi-query), or as many as heads. */
   readonly kvHeadCount?: number;
   /**
-   * Index of the module that makes its keys and values, where several blocks read them (also of that module itself): a KV head leaves
-   * all of these at once. Its parameters are those of the module that makes it.
+   * Index of the module that computes its keys and values, where several blocks read them (also of that module itself):
+   * a KV head is removed from all of them together, and counts as parameters of the module that computes it.
    */
   readonly keyValueSource?: number;
-  /** Experts that each token goes to. Of experts. */
+  /** Experts per token (top-k). Of experts. */
   readonly expertsPerToken?: number;
-  /** Experts that remain at least, because the router chooses as many. Of experts. */
+  /** Least number of remaining experts, because the router chooses as many. Only of experts. */
   readonly leastExperts?: number;
-  /** Of experts that no single operator holds. */
+  /** Only of unfused experts. */
   readonly writtenExperts?: WrittenExperts;
-  /** Of experts whose neurons can leave. */
+  /** Only of experts whose neurons can be removed. */
   readonly neurons?: ExpertNeurons;
-  /** Why they cannot, of experts. */
+  /** Why neurons inside experts cannot be removed. */
   readonly neuronsStay?: string;
   /** Whether a norm stands between its output and the residual stream (Gemma's and OLMo 2's norm after attention and FFN). */
   readonly isNormalized?: boolean;
-  /** Parameters that leave with a single unit (query side), and with an entire group's shared part. */
+  /** Parameters removed with one unit (query side), and with the shared part of a group. */
   readonly parametersPerUnit: number;
   readonly parametersPerGroup: number;
   /** All prunable parameters of the module, biases included. */
@@ -126,7 +126,7 @@ export interface PrunableModule {
   readonly description: string;
 }
 
-/** Something in a block that looks prunable and is not, or that remains, with the reason. */
+/** A part of a block that cannot be pruned, with the reason. */
 export interface Unrecognised {
   readonly block: number;
   readonly kind: ModuleKind | StayingKind | 'unknown';
@@ -172,7 +172,7 @@ export function blockSpans({ segments, modules }: ModelLayout): BlockSpan[] {
   return spans;
 }
 
-/** Multiplications of the map to the logits, as a multiple of a mean block's; at least 1. */
+/** Multiplications of the LM head, as a multiple of a mean block's; at least 1. */
 export function logitsInBlocks(layout: ModelLayout): number {
   const ownParameters = layout.modules.reduce((sum, { parameterCount }) => sum + parameterCount, 0);
   const blockParameters = Math.max(1, ownParameters / blockSpans(layout).length);

@@ -9,11 +9,11 @@ export interface StageValue {
   readonly stageOf: ReadonlyMap<string, number>;
   readonly stage: number;
   readonly value: string;
-  /** Whether the way ends at a node. */
+  /** Whether the path ends at a node. */
   endsAt?(at: number): boolean;
 }
 
-/** Kind of the part that makes a value within its stage, recognised by how tokens are mixed on the way. */
+/** Kind of the part that computes a value within its stage, recognised by its operators that mix tokens. */
 export function partKind({
   index,
   stageOf,

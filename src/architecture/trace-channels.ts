@@ -20,16 +20,16 @@ import { isLinearNode } from './find-output-linears.js';
 import type { Unrecognised } from './layout.js';
 import { partKind } from './part-kind.js';
 
-/** Everything that a set of units touches: follow the channels of one linear map's input to where they are made. */
+/** All values and nodes that carry a set of units, found by tracing the input channels of a linear layer to their producers. */
 export interface ChannelTrace {
   readonly unitCount: number;
   /** Channels of the linear map's input per unit. */
   readonly unitSize: number;
-  /** Heads of a unit: more than one where the graph keeps a KV head together with its query heads. */
+  /** Heads per unit: more than one where a KV head stays with its query heads. */
   readonly headsPerUnit: number;
   /** Every value that carries units: activations, weights, biases, caches. */
   readonly labels: ReadonlyMap<string, AxisLabel>;
-  /** Those of them that the module is handed: weights, caches, masks and tables that others may read too. */
+  /** Labelled values from outside the module: weights, caches, masks and tables that others may read too. */
   readonly handed: ReadonlySet<string>;
   /** Nodes with a labelled port, ascending. */
   readonly nodes: readonly number[];
@@ -38,22 +38,22 @@ export interface ChannelTrace {
   readonly repeats: readonly Repeat[];
   /** Whether all heads attend to one key and value (multi-query attention). */
   readonly sharesKeyValue: boolean;
-  /** Whether other blocks read its keys and values too, or made them, so that these remain whole. */
+  /** Whether its keys and values are shared with other blocks, so that they are not pruned. */
   readonly keepsKeyValues: boolean;
-  /** Whether the units meet an operator that mixes tokens. */
+  /** Whether a traced operator mixes tokens. */
   readonly isAttention: boolean;
-  /** Whether that is linear attention, whose heads carry a state in place of keys and values. */
+  /** Whether it is linear attention, whose heads carry a recurrent state. */
   readonly isLinear: boolean;
-  /** By expert, where each is computed for every token by nodes of its own, and their sum is the mixture's result. */
+  /** By expert, where each has its own nodes, and their sum is the mixture's output. */
   readonly branches?: readonly ExpertBranch[];
-  /** Of experts whose neurons can leave. */
+  /** Only of experts whose neurons can be removed. */
   readonly neurons?: NeuronTrace;
 }
 
 /** The neurons inside the experts of a mixture: weights are stacks, in which they lie at the same places for every expert. */
 export interface NeuronTrace extends Pick<ChannelTrace, 'unitCount' | 'labels' | 'handed' | 'nodes'> {
   readonly second: SecondMap;
-  /** `[tokens k, neurons]`, what they make for the chosen experts; absent where one operator holds the mixture. */
+  /** `[tokens k, neurons]`: activations of the chosen experts' neurons; absent for a fused mixture. */
   readonly made?: string;
 }
 
@@ -86,9 +86,9 @@ export interface TraceRequest {
   readonly cuts: ReadonlySet<string>;
   /** Values that depend on the tokens; all others are masks, tables and sizes that blocks may share. */
   readonly dataValues: ReadonlySet<string>;
-  /** Those of them that several blocks read besides the hidden state: per-layer inputs, shared keys and values. */
+  /** Token values that several blocks read in addition to the hidden state: per-layer inputs, shared keys and values. */
   readonly shared: ReadonlySet<string>;
-  /** Values that other stages may read although they carry channels. Default: none. */
+  /** Values with labelled channels that other stages may read. Default: none. */
   readonly mayLeak?: ReadonlySet<string>;
   /** Input of the linear map, channels on its last axis. */
   readonly seed: string;
@@ -97,17 +97,17 @@ export interface TraceRequest {
   readonly channelCount: number;
 }
 
-/** Walks allowed before giving up: channels, then heads, then groups of heads; once more for each value that remains whole. */
+/** Most walks: channels, then heads, then groups of heads, and one more for each unpruned value. */
 const MAX_WALKS = 12;
 
 interface WalkRequest extends TraceRequest {
-  /** Values of the module that keep all their channels, since a number is computed from all of them together. */
+  /** Values of the module that keep all their channels, because they are reduced together. */
   readonly whole: ReadonlyMap<string, TraceFailure>;
 }
 
 /**
- * Finds the units behind the input channels of a linear map, starting with one unit a channel and merging runs of
- * channels where the graph treats them as one (a head). What stops the trace comes back as data with its node.
+ * Finds the units of a linear layer's input channels, starting with one unit per channel and merging runs of channels
+ * where the graph treats them as one (a head). A failure is returned as data with its node.
  */
 export function traceChannels(request: TraceRequest): TraceOutcome {
   let unitCount = request.channelCount;
@@ -155,7 +155,7 @@ function walkChannels(request: WalkRequest, unitCount: number): WalkOutcome {
   let isLinear = false;
   const kind = partKind({ ...request, value: seed });
   const queue: string[] = [];
-  /** The value that a label came from. */
+  /** Value from which each label was propagated. */
   const labelledFrom = new Map<string, string>();
 
   const addLabel = ({ value, label }: Finding): void => {
@@ -251,8 +251,8 @@ function walkChannels(request: WalkRequest, unitCount: number): WalkOutcome {
 }
 
 /**
- * Whether units can be picked behind what remains whole: linear maps that make the channels become smaller too, not only the one that
- * reads them, heads still meet their attention, and nothing that makes an entire value becomes smaller.
+ * Whether units can be picked after unpruned values: the linear layers that compute the channels still shrink, heads
+ * still reach their attention, and no producer of an unpruned value shrinks.
  */
 function isCutBehind(
   { labels, nodes, isAttention: isHeads }: Pick<ChannelTrace, 'labels' | 'nodes' | 'isAttention'>,
@@ -279,7 +279,7 @@ function sourceOf(value: string, labelledFrom: ReadonlyMap<string, string>): str
   return source;
 }
 
-/** Whether a node of the module that mixes tokens, or copies heads, also reads something made of tokens that has no units. */
+/** Whether a node that mixes tokens or copies heads also reads a token value without units. */
 function readsSharedOperand(at: number, labels: ReadonlyMap<string, AxisLabel>, request: TraceRequest): boolean {
   const { index, stageOf, stage, dataValues } = request;
   const node = index.nodes[at]!;
@@ -290,7 +290,8 @@ function readsSharedOperand(at: number, labels: ReadonlyMap<string, AxisLabel>, 
 
 /**
  * Whether a value comes from outside the module, so that labels end there: a weight, a cache, a value of another stage,
- * keys and values that other blocks read too, what keeps all its channels, or a mask or table. Other readers get it unchanged.
+ * keys and values that other blocks read too, what keeps all its channels, or a mask or table. Other readers keep the
+ * unpruned value.
  */
 function isHanded(value: string, request: WalkRequest): boolean {
   const { index, stageOf, stage, dataValues } = request;
@@ -301,7 +302,7 @@ function isHanded(value: string, request: WalkRequest): boolean {
   return stageOf.get(value) !== stage || (!dataValues.has(value) && isReadElsewhere(value, request));
 }
 
-/** Whether other blocks read a value or a view of it too, or made it; views of it that one block alone reads are its own. */
+/** Whether a value, or a view of it, is computed or read by other blocks; a view that only one block reads belongs to that block. */
 const isShared = (value: string, request: TraceRequest): boolean =>
   request.shared.has(value) && (request.stageOf.get(value) !== request.stage || leadsElsewhere(value, request));
 
@@ -322,7 +323,7 @@ export function isReadElsewhere(value: string, request: Pick<TraceRequest, 'inde
   });
 }
 
-/** Nodes of the stage that labels of a value travel to. */
+/** Nodes of the stage to which labels of a value are propagated. */
 function neighbours(value: string, { index, stageOf, stage }: TraceRequest): readonly number[] {
   const producer = index.producerOf.get(value)!;
   const consumers = (index.consumersOf.get(value) ?? []).filter(
@@ -343,7 +344,7 @@ function isSharedExpression(value: string, index: GraphIndex, touched: ReadonlyS
   return (index.consumersOf.get(value) ?? []).some((at) => !touched.has(at));
 }
 
-/** Whether an operator may spread one key or value over all heads. */
+/** Whether an operator may broadcast one key or value over all heads. */
 const isSharing = (operator: Operator | undefined): boolean =>
   isAttention(operator) || operator?.tokens === 'product' || operator?.tokens === 'repeats';
 
@@ -354,7 +355,7 @@ function axisRuleOf(node: NodeProto, operator: Operator | undefined): AxisRule {
 }
 
 function mergeLabels(value: string, known: AxisLabel, added: AxisLabel): AxisLabel {
-  // One head lies as well on the axis of heads, of size 1, as on that of its channels.
+  // A single head can be labelled on the axis of heads (size 1) or on that of its channels.
   if (known.axis !== added.axis && isOneUnit(known, added)) return known;
   if (known.axis !== added.axis || known.codes.length !== added.codes.length) {
     throw new TraceStop(`"${value}" carries channels on axes ${known.axis} and ${added.axis}`);

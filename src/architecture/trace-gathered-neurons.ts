@@ -9,7 +9,7 @@ import { type NeuronTrace, traceChannels } from './trace-channels.js';
 export interface GatheredExperts {
   /** Nodes that gather them. */
   readonly gathers: readonly number[];
-  /** Outputs of the chosen experts, before the shares. */
+  /** Outputs of the chosen experts, before the routing weights. */
   readonly made: string;
   readonly expertCount: number;
   /** Tokens times chosen experts. */
@@ -17,7 +17,7 @@ export interface GatheredExperts {
 }
 
 /**
- * Follows the neurons of experts from what their second product reads: a gathered weight counts as a weight.
+ * Traces the neurons of experts from the input of their second product; a gathered weight counts as a weight.
  * @returns the reason where they cannot be followed.
  */
 export function traceGatheredNeurons(
@@ -62,7 +62,7 @@ export function traceGatheredNeurons(
   return { unitCount, labels, handed, nodes, second: { weight: second }, made: inner };
 }
 
-/** The graph with gathered weights, and what is made only of them, among the constants. */
+/** The graph with gathered weights, and values computed only from them, counted as constants. */
 function withGatheredWeights({ index, partition, stage }: OutputSearch, gathers: readonly number[]): GraphIndex {
   const taken = new Set(gathers);
   const constants = new Set(index.constants);
@@ -75,14 +75,14 @@ function withGatheredWeights({ index, partition, stage }: OutputSearch, gathers:
 }
 
 interface SecondProduct {
-  /** Inner value of the neurons, and their axis, counted from the end. */
+  /** Value that holds the neurons, and their axis, counted from the end. */
   readonly inner: string;
   readonly axisFromEnd: 1 | 2;
   /** The gathered weight, as the product reads it. */
   readonly weight: string;
 }
 
-/** Walks back from what experts make, through a bias, to their last product. */
+/** Walks back from the experts' output, through a bias, to their last product. */
 function findSecondProduct(index: GraphIndex, made: string): SecondProduct | { readonly reason: string } {
   for (let value = made; ; ) {
     const node = makerOf(index, value);

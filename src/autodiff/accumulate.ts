@@ -34,7 +34,7 @@ function sumToDims(o: TensorOps, cotangent: Value, dims: readonly number[]): Val
   return o.reshape(o.sum(cotangent, repeated, true), summedDims);
 }
 
-/** Windows of one axis that do not overlap become one tensor; others are padded one by one. */
+/** Windows of one axis that do not overlap are concatenated; others are padded one by one. */
 function joinWindows(o: TensorOps, windows: readonly WindowCotangent[], dims: readonly number[]): Value[] {
   const axes = new Set(windows.map(({ axis }) => axis));
   return [...axes].flatMap((axis) => {

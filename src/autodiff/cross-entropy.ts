@@ -26,16 +26,16 @@ export interface CrossEntropyOptions {
 }
 
 /**
- * A model's own softened prediction, q = softmax(logits / temperature), as the target. With g the gradient of -ln q at a token
- * drawn from q, the mean of g g' is the Fisher information: the curvature of KL(q || q changed), and so of how far a change
- * leads away from what the model predicts.
+ * A model's own softened prediction, q = softmax(logits / temperature), as the target. With g the gradient of -ln q at
+ * a token drawn from q, the mean of g g' is the Fisher information: the curvature of KL(q || q changed), and so of how
+ * far a change moves the predictions.
  */
 export interface Softening {
   /** Above 0. */
   readonly temperature: number;
-  /** Runs of one session draw from one stream. Of no use where the caller draws, see `CrossEntropy.draws`. */
+  /** Runs of one session draw from one stream. Ignored where the caller draws, see `CrossEntropy.draws`. */
   readonly seed: number;
-  /** Windows whose numbers are skipped, since others draw for them: the caller draws then. Absent: none, and the graph may draw. */
+  /** Windows before these whose random numbers are skipped (other shards draw them); the caller draws then. Absent: none, and the graph may draw. */
   readonly firstWindow?: number | undefined;
 }
 
@@ -96,7 +96,7 @@ export function appendCrossEntropy(options: CrossEntropyOptions): CrossEntropy {
         ? drawTokens(o, x, softened.seed)
         : pickTokens(o, probabilities, { name: draws, dims: [batch, length, 1], dataType: FLOAT32 });
 
-  // The likeliest token's logit less its ln p; ReduceLogSumExp takes several times as long and is off by more.
+  // Logit of the most likely token minus its ln p; ReduceLogSumExp is several times slower and less accurate.
   const normaliser = o.sub(o.max(x, [2], true), o.log(o.max(probabilities, [2], true)));
   const loss = o.total(o.mul(o.sub(normaliser, o.gatherElements(x, targets, 2)), weights));
   const weighted = o.mul(probabilities, weights);
@@ -122,11 +122,11 @@ function drawTokens(o: TensorOps, logits: Value, seed: number): Value {
     dataType: INT64,
     attributes: { dtype: INT64, sample_size: 1, seed: { float: seed } },
   });
-  // Where logits are NaN the draw is one past the end; the gradient is NaN then, whatever the token.
+  // Where logits are NaN the draw is one past the end; the gradient is NaN anyway.
   return o.reshape(o.where(o.equal(drawn, size), 0, drawn), [batch, length, 1]);
 }
 
-/** The token in whose stretch of the cumulated probabilities each position's number lies, `[B, S, 1]`. */
+/** Inverse transform sampling: the token whose interval of the cumulative probabilities holds each position's number, `[B, S, 1]`. */
 function pickTokens(o: TensorOps, probabilities: Value, draws: Value): Value {
   const size = probabilities.dims[2] ?? 1;
   const isBehind = o.not(o.greater(o.cumulate(probabilities, 2), o.cast(draws, probabilities.dataType)));

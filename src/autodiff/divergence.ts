@@ -10,7 +10,7 @@ import { isFloatType } from '../onnx/float-encoding.js';
 export interface DivergenceOptions {
   /** Value with the logits and its facts, dims `[B, S, V]`, any float type. */
   readonly logits: { readonly value: string; readonly fact: ValueFact };
-  /** Data type of the logits to come close to, any float. Default: that of the logits. */
+  /** Data type of the target logits, any float. Default: that of the logits. */
   readonly targetType?: number;
   /** Version of ONNX's own operators in the graph, at least 11. */
   readonly opset: number;
@@ -22,10 +22,10 @@ export interface DivergenceOptions {
 export interface Divergence {
   readonly nodes: readonly NodeProto[];
   readonly initializers: readonly TensorProto[];
-  /** Graph input to declare and feed: the logits to come close to, with the logits' dims. */
+  /** Graph input to declare and feed: the target logits, with the logits' dims. */
   readonly target: string;
   readonly targetType: number;
-  /** Graph input to declare and feed: how much each position counts, float32 `[B, S, 1]`. */
+  /** Graph input to declare and feed: weight of each position, float32 `[B, S, 1]`. */
   readonly weights: string;
   /** Scalar: sum over positions of weight x KL, in nats. */
   readonly loss: string;
@@ -59,7 +59,7 @@ export function appendDivergence(options: DivergenceOptions): Divergence {
   const z = o.cast({ name: names.target, dims, dataType: targetType }, precision);
   const [q, p] = [o.softmax(x), o.softmax(z)];
   const weights = o.cast({ name: names.weights, dims: dims.with(2, 1), dataType: FLOAT32 }, x.dataType);
-  // The likeliest token's logit less its ln p; ReduceLogSumExp takes several times as long and is off by more.
+  // Logit of the most likely token minus its ln p; ReduceLogSumExp is several times slower and less accurate.
   const normaliser = (value: typeof x, softmax: typeof x) =>
     o.sub(o.max(value, [2], true), o.log(o.max(softmax, [2], true)));
   const distance = o.sum(o.mul(p, o.sub(z, x)), [2], true);

@@ -1,6 +1,6 @@
 import type { NodeProto, TensorProto } from 'onnx-buf';
 
-/** A forward graph: nodes in topological order, without subgraphs and model-local functions on the way of gradients. */
+/** A forward graph: nodes in topological order, without subgraphs and model-local functions on the path of gradients. */
 export interface ForwardGraph {
   readonly nodes: readonly NodeProto[];
   /** By name; only one-element payloads are ever read. */

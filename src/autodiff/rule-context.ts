@@ -18,7 +18,7 @@ export interface ContextSources {
   readonly isActive: (name: string) => boolean;
 }
 
-/** Context of one node, which also has the outputs whose cotangent was not requested. */
+/** Creates the rule context of one node; `unread` returns the outputs whose cotangent the rule did not read. */
 export function createRuleContext(
   node: NodeProto,
   { o, readValue, take, factOf, constantOf, producerOf, isActive }: ContextSources,

@@ -6,7 +6,7 @@ import { beginsWith, findLeadingTokens } from './leading-tokens.js';
 import { sha256, sha256OfTokens } from './sha256.js';
 import { checkTokenIds, type ReadTokensOptions, readTokens, type TokenSource } from './token-source.js';
 
-/** The tokens that pruning watches the model on. */
+/** Token windows on which a model is measured. */
 export interface CalibrationSet {
   /** `windowCount` windows of `windowLength` token ids each. */
   readonly windows: readonly Int32Array[];
@@ -14,11 +14,11 @@ export interface CalibrationSet {
   readonly provenance: CalibrationProvenance;
 }
 
-/** Where calibration windows came from: enough to cut the same ones again, and to know whether they are the same. */
+/** Source of calibration windows: enough to reproduce and to compare them. */
 export interface CalibrationProvenance {
   /** `default-text`, `text`, `tokens`, `jsonl` or `generated`. */
   readonly kind: string;
-  /** SHA-256 of the windows' token ids, 32-bit little-endian: equal exactly when the model sees the same tokens. */
+  /** SHA-256 of the windows' token ids, 32-bit little-endian: equal exactly when the tokens are equal. */
   readonly tokensSha256: string;
   /** SHA-256 of the texts read, one after the other, in UTF-8; absent when the source held token ids. */
   readonly textSha256?: string;
@@ -40,7 +40,7 @@ export interface CalibrationProvenance {
   readonly generated?: GeneratedProvenance;
 }
 
-/** How a model wrote windows: enough to have the same ones written again. */
+/** Settings of generated windows: enough to reproduce them. */
 export interface GeneratedProvenance {
   /** Windows that the model wrote. */
   readonly windowCount: number;
@@ -63,8 +63,8 @@ export interface CalibrationSetOptions extends WindowShape, ReadTokensOptions {
   /** Default 0. */
   readonly seed?: number | undefined;
   /**
-   * Tokens that every document and every window begins with; one that begins with them already gets no others. Default: what the
-   * tokenizer's post-processor puts before a text, such as its BOS token; without a tokenizer none.
+   * Tokens that every document and every window begins with; one that begins with them already gets no others. Default:
+   * the tokens that the tokenizer's post-processor puts before a text, such as BOS; without a tokenizer none.
    */
   readonly leadingTokens?: readonly number[] | undefined;
   /** Token put after every document (the model's EOS, say). Default none. */
@@ -76,7 +76,8 @@ export interface CalibrationSetOptions extends WindowShape, ReadTokensOptions {
  * Reads a source and cuts it into windows. Every document is tokenized by itself, without special tokens; their tokens
  * are joined in order with nothing between them but `documentEnd` and `leadingTokens`.
  *
- * @throws OptionError for a source that does not fill one window, or holds what is neither text nor valid token ids.
+ * @throws OptionError for a source that does not fill one window, or whose documents are neither text nor valid token
+ *   ids.
  */
 export async function createCalibrationSet(given: CalibrationSetOptions): Promise<CalibrationSet> {
   const options = { ...given, leadingTokens: given.leadingTokens ?? findLeadingTokens(given.tokenizer) };

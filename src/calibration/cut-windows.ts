@@ -13,12 +13,12 @@ export interface WindowShape {
 }
 
 /**
- * Cuts consecutive windows that do not overlap; what is left at the end is dropped.
+ * Cuts consecutive windows that do not overlap; the rest at the end is dropped.
  *
- * A window whose tokens begin with `leadingTokens` gets no others in front.
+ * A window whose tokens begin with `leadingTokens` is not prefixed again.
  *
  * @param random Draws the windows from all that fit, none twice, kept in text order. Default: the first ones.
- * @returns At most `windowCount` windows; views of `tokens` where nothing is put in front.
+ * @returns At most `windowCount` windows; views of `tokens` where nothing is prefixed.
  * @throws OptionError when the tokens do not fill one window, saying how many there are and how many are needed.
  */
 export function cutWindows(tokens: Int32Array, shape: WindowShape, random?: Random): Int32Array[] {
@@ -56,7 +56,7 @@ function findSpans(
   }
 }
 
-/** @throws OptionError when the shape is not one that windows can have. */
+/** @throws OptionError when a count or length is out of range. */
 export function checkWindowShape({ windowCount, windowLength, leadingTokens = [] }: WindowShape): void {
   if (!Number.isInteger(windowCount) || windowCount < 1) {
     throw new OptionError(`windowCount is ${windowCount}, expected an integer of at least 1`);

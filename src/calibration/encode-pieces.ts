@@ -1,27 +1,27 @@
 /** Turns text into token ids. */
 export type Encode = (text: string) => ArrayLike<number>;
 
-/** Longest text that is encoded as one: a tokenizer holds some hundred bytes a letter, and may take longer than it is long. */
+/** Longest text that is encoded at once: a tokenizer needs some hundred bytes per character, and its time may grow faster than the text. */
 const PIECE_LENGTH = 2 ** 18;
 
-/** Letters on either side of a cut that are encoded apart and together, to see whether it changes tokens. */
+/** Characters on each side of a cut that are encoded separately and together, to check that the cut does not change tokens. */
 const CONTEXT_LENGTH = 256;
 
 /** Cuts that are tried for each piece. */
 const MAX_TRIES = 32;
 
-/** Where a piece ends and the next one begins; they differ by a space that the tokenizer puts before every text itself. */
+/** End of a piece and start of the next one; they differ by a space where the tokenizer itself adds one before every text. */
 interface Cut {
   readonly end: number;
   readonly next: number;
 }
 
 /**
- * Encodes a long text piece by piece, so that time and memory do not outgrow it, and stops where there are enough tokens.
- * Pieces are cut before a space, where tokens are seen to remain the same; a text without such a place changes a token or two
- * at each cut.
- * @param enough tokens that are needed; there may come more, and the first piece always comes
- * @param pieceLength letters of a piece
+ * Encodes a long text piece by piece, so that time and memory grow linearly, and stops when there are enough tokens.
+ * Pieces are cut before a space where the tokens stay the same; in a text without such a place each cut changes one or
+ * two tokens.
+ * @param enough tokens that are needed; more may be returned, and at least the first piece
+ * @param pieceLength characters per piece
  */
 export function* encodePieces(
   text: string,
@@ -63,7 +63,7 @@ function keepsTokens(text: string, { end, next }: Cut, encode: Encode): boolean 
 
 const isLowSurrogate = (code: number): boolean => code >= 0xdc00 && code < 0xe000;
 
-/** Lists of token ids as one. */
+/** Concatenates lists of token ids. */
 export function joinTokens(parts: readonly ArrayLike<number>[]): Int32Array {
   const tokens = new Int32Array(parts.reduce((sum, { length }) => sum + length, 0));
   let offset = 0;

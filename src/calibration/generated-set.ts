@@ -16,7 +16,7 @@ export function startOfDocuments({
   return leadingTokens.at(-1) === startToken ? leadingTokens : [...leadingTokens, startToken];
 }
 
-/** A calibration set of nothing but windows that a model wrote. */
+/** A calibration set of generated windows only. */
 export interface GeneratedSet extends CalibrationSet {
   readonly provenance: CalibrationProvenance & { readonly generated: GeneratedProvenance };
 }

@@ -1,6 +1,6 @@
 import type { Tokenizer } from './tokenizer.js';
 
-/** Any text will do: a post-processor adds the same tokens to all. */
+/** An arbitrary text: a post-processor adds the same tokens to all. */
 const SAMPLE = 'a';
 
 /** Tokens that a tokenizer's post-processor puts before a text, such as a BOS token; empty where it adds none. */
@@ -19,7 +19,7 @@ export function beginsWith(tokens: ArrayLike<number>, leading: readonly number[]
   return leading.every((id, index) => tokens[at + index] === id);
 }
 
-/** A tokenizer that adds no special tokens, whatever it is asked for. */
+/** A tokenizer that never adds special tokens. */
 export function withoutSpecialTokens(tokenizer: Tokenizer): Tokenizer {
   return { ...tokenizer, encode: (text, { enough } = {}) => tokenizer.encode(text, { enough }) };
 }

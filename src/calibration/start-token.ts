@@ -2,9 +2,9 @@ import { OptionError } from '../errors.js';
 import { findLeadingTokens } from './leading-tokens.js';
 import type { Tokenizer } from './tokenizer.js';
 
-/** Facts about a model besides its graph. */
+/** Configuration and tokenizer of a model. */
 export interface TokenHints {
-  /** `generation_config.json`, `config.json` and the `model` of `genai_config.json`, as far as they exist; most trusted first. */
+  /** `generation_config.json`, `config.json` and the `model` of `genai_config.json`, as far as they exist; in order of precedence. */
   readonly configs: readonly Readonly<Record<string, unknown>>[];
   readonly tokenizer?: Tokenizer | undefined;
   /** Ids from here on are no tokens of the model. */
@@ -15,8 +15,8 @@ export interface TokenHints {
 const END_OF_TEXT = '<|endoftext|>';
 
 /**
- * Token from which a model writes text of its own: what its tokenizer puts before a text, else the one between documents where the
- * tokenizer has it (chat models often begin a turn with their BOS), else BOS, else EOS; the first of a list.
+ * Token that generated documents begin with: the tokenizer's leading token, else `<|endoftext|>` where the tokenizer
+ * has it (chat models often begin a turn with BOS), else BOS, else EOS; the first of a list.
  */
 export function findStartToken(hints: TokenHints): number | undefined {
   return candidates(hints).find((id) => isToken(id, hints));
@@ -61,7 +61,7 @@ function configured({ configs }: TokenHints, key: string): unknown[] {
 
 function endOfText(tokenizer: Tokenizer | undefined): number | undefined {
   const ids = tokenizer?.encode(END_OF_TEXT) ?? [];
-  // A tokenizer without it may read the entire piece as one unknown token.
+  // A tokenizer without it may encode the text as one unknown token.
   return ids.length === 1 && tokenizer?.decode(ids) === END_OF_TEXT ? ids[0] : undefined;
 }
 

@@ -42,7 +42,7 @@ export function tokenBytesOf(tokenizerJson: Readonly<Record<string, unknown>>): 
     return (content) => {
       const characters = Array.from(content);
       const bytes = characters.map((character) => BYTE_OF_CHARACTER.get(character));
-      // What is outside the alphabet was put into the vocabulary as text.
+      // Tokens with characters outside the byte alphabet are plain text.
       return bytes.includes(undefined) ? encoder.encode(content) : Uint8Array.from(bytes as number[]);
     };
   }

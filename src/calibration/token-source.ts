@@ -2,7 +2,7 @@ import { OptionError } from '../errors.js';
 import { parseJson } from '../parse-json.js';
 import type { Tokenizer } from './tokenizer.js';
 
-/** Items one by one, whether they are available or still arriving. */
+/** Items, synchronous or asynchronous. */
 export type Items<T> = Iterable<T> | AsyncIterable<T>;
 
 /** Token ids of one document. */
@@ -15,7 +15,7 @@ export type TokenSource =
   /** Lines of a JSONL file, each `{"text": "..."}` or `{"input_ids": [...]}`; blank lines are skipped. */
   | { readonly jsonl: Items<string> };
 
-/** A document on its way to tokens. `place` names it in messages: `document 3`, `line 7`. */
+/** A document to tokenize. `place` names it in messages: `document 3`, `line 7`. */
 interface Document {
   readonly place: string;
   readonly content: string | TokenIds;
@@ -37,10 +37,10 @@ export interface ReadTokensOptions {
 }
 
 /**
- * Reads a source document by document. Nothing is held back, so a caller that has enough may stop early.
+ * Reads a source document by document. Documents are yielded at once, so that a caller may stop early.
  *
  * @throws OptionError for ids that are not integers in the vocabulary (with their position), for malformed JSONL (with
- * its line), and for text without a tokenizer.
+ *   its line), and for text without a tokenizer.
  */
 export async function* readTokens(
   source: TokenSource,
@@ -148,7 +148,7 @@ export function parseJsonLine(line: string, place: string): Readonly<Record<stri
   return value as Record<string, unknown>;
 }
 
-/** A list whose first item is not itself a list: typed arrays, and arrays of whatever `checkTokenIds` will judge. */
+/** A list whose first item is not a list: typed arrays, and arrays that `checkTokenIds` checks. */
 function isTokenIds(value: unknown): value is TokenIds {
   if (ArrayBuffer.isView(value)) return 'length' in value;
   return Array.isArray(value) && typeof value[0] !== 'object';

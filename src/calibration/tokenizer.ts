@@ -12,7 +12,7 @@ export interface EncodeOptions {
   readonly enough?: number | undefined;
 }
 
-/** Port to whatever turns text into token ids; `createTokenizer` makes one of a `tokenizer.json`. */
+/** Port to a tokenizer; `createTokenizer` makes one from a `tokenizer.json`. */
 export interface Tokenizer {
   /** One more than the largest token id. */
   readonly vocabularySize: number;
@@ -27,30 +27,30 @@ export interface Tokenizer {
   encode(text: string, options?: EncodeOptions): Int32Array;
   /** Text of `tokens`, special tokens included unless told otherwise; `''` for none. */
   decode(tokens: ArrayLike<number>, options?: { readonly skipSpecialTokens?: boolean }): string;
-  /** UTF-8 bytes of the text that tokens stand for, parts of characters included. Absent: it is not told, nor are bits per byte. */
+  /** UTF-8 bytes of the text of tokens, partial characters included. Absent: unknown, so that bits per byte are not measured. */
   countBytes?(tokens: ArrayLike<number>): number;
 }
 
 /**
- * Does something that does not wait, and ends it when it takes longer than `ms` milliseconds of the processor. One that was ended
- * on a busy machine is begun again, `attempt` counted from 0: what it works on may be half changed then.
- * @returns the result, and its processor time, in ms; 0 where nothing is limited.
- * @throws EngineError when it was ended; whatever `action` throws.
+ * Runs a synchronous action, and stops it after `ms` milliseconds of processor time. On a busy machine a stopped action
+ * is retried, with `attempt` counted from 0; its state may be half changed then.
+ * @returns the result, and its processor time, in ms; 0 on platforms without a limit.
+ * @throws EngineError when it was stopped; whatever `action` throws.
  */
 export type LimitTime = <T>(action: (attempt: number) => T, ms: number) => { readonly value: T; readonly ms: number };
 
-/** Of platforms that cannot end what they do. */
+/** For platforms that cannot stop a computation. */
 export const withoutLimit: LimitTime = (action) => ({ value: action(0), ms: 0 });
 
 /**
- * Processor time that a tokenizer may take: a catastrophic pattern in its file needs longer than a lifetime for thirty letters. A sound
- * one needs 0.002 ms a letter, and less than a second to be made.
+ * Limits of a tokenizer's processor time, against catastrophic backtracking of patterns in its file. A normal one needs
+ * 0.002 ms per character, and less than a second to construct.
  */
 const [TIME_LIMIT_MS, TIME_LIMIT_MS_PER_CHARACTER] = [30_000, 0.1] as const;
 
 /**
- * Classes of transformers 4 that put BOS before a text where `add_bos_token` is true, whatever the post-processor in
- * `tokenizer.json` does. All other classes, and transformers 5, follow the post-processor alone.
+ * Classes of transformers 4 that put BOS before a text where `add_bos_token` is true, independent of the post-processor
+ * in `tokenizer.json`. All other classes, and transformers 5, follow the post-processor alone.
  */
 const ADD_BOS_CLASSES: ReadonlySet<string> = new Set([
   'LlamaTokenizer',
@@ -60,16 +60,17 @@ const ADD_BOS_CLASSES: ReadonlySet<string> = new Set([
   'GPTNeoXTokenizer',
 ]);
 
-/** More than any vocabulary has. */
+/** Above the size of any vocabulary. */
 const MOST_TOKENS = 2 ** 24;
 
 /**
  * Makes a tokenizer of the parsed contents of `tokenizer.json` and `tokenizer_config.json`.
  *
- * A text of more than 262,144 letters is encoded in pieces, cut where that changes no token. About 1.7 s for a megabyte.
+ * A text of more than 262,144 characters is encoded in pieces, cut where that changes no token. About 1.7 s for a
+ * megabyte.
  *
- * @param limitTime How a platform ends a computation without end, such as a catastrophic pattern; default: not at all. All that the
- *   tokenizer does may take 30 s of the processor, and 0.1 ms for each letter and token that it is given.
+ * @param limitTime Stops runaway computations, such as catastrophic backtracking; default: no limit. The tokenizer may
+ *   take 30 s of processor time in total, and 0.1 ms for each character and token.
  * @throws ModelFormatError when the files do not describe a tokenizer, or it takes too long.
  */
 export function createTokenizer(
@@ -89,7 +90,7 @@ export function createTokenizer(
   let tokenizer = limited(0, make);
   const ask = <T>(length: number, use: () => T): T =>
     limited(length, (attempt) => {
-      // It keeps what it has found, and was ended while it did so.
+      // It was stopped while it filled its cache.
       if (attempt > 0) tokenizer = make();
       return use();
     });
@@ -127,7 +128,7 @@ export function createTokenizer(
   };
 }
 
-/** Bytes of single tokens; added tokens stand for what they are called. */
+/** Bytes of single tokens; for added tokens those of their content. */
 function countBytesOf(
   json: Readonly<Record<string, unknown>>,
   vocabulary: ReadonlyMap<string, number>,
@@ -139,7 +140,7 @@ function countBytesOf(
     const largest = [...vocabulary.values()].reduce((most, id) => Math.max(most, id), 0);
     const found = new Uint32Array(largest + 1);
     for (const [content, id] of vocabulary) {
-      // Where ids have a gap, the tokenizer lists a token without content.
+      // For gaps between ids the tokenizer lists a token without content.
       if (typeof content !== 'string') continue;
       found[id] = (added.has(content) ? new TextEncoder().encode(content) : bytesOf(content)).length;
     }
@@ -151,11 +152,11 @@ function countBytesOf(
   };
 }
 
-/** Ids are places in a list that has as many entries as the largest says. @throws ModelFormatError for one that is none */
+/** Checks ids, which are indices of a list as long as the largest id. @throws ModelFormatError for an invalid one */
 function checkIds({ model, added_tokens: added }: Readonly<Record<string, unknown>>): void {
   const { vocab } = Object(model) as { readonly vocab?: unknown };
   const own = isRecord(vocab) ? vocab : {};
-  // A list of pairs would take as long as a third of the tokenizer.
+  // Building a list of pairs would take a third of the time of constructing the tokenizer.
   const at = Object.values(own).findIndex(isNoId);
   if (at >= 0) throw refuseId(Object.keys(own)[at], Object.values(own)[at]);
   const invalid = Array.isArray(added) ? added.findIndex((token) => isNoId(Object(token).id)) : -1;
@@ -193,10 +194,13 @@ function construct(json: Record<string, unknown>, config: Record<string, unknown
   return tokenizer;
 }
 
-/** Letters that a part may make of one, and of none: decompositions make up to 18, and what follows takes 100 bytes for each. */
+/**
+ * Largest growth of text in one part, per character and in total: decompositions give up to 18 characters, and later
+ * parts need 100 bytes for each.
+ */
 const [MOST_GROWTH, LEAST_LIMIT] = [20, 1024] as const;
 
-/** Replacements in a row can make a gigabyte of a word. */
+/** Bounds the growth of text: consecutive replacements could turn a word into a gigabyte. */
 function boundGrowth<Part extends object>(part: Part, name: string): Part {
   const lettersOf = (made: string | readonly string[]) => [made].flat().reduce((sum, { length }) => sum + length, 0);
   return new Proxy(part, {
@@ -211,8 +215,9 @@ function boundGrowth<Part extends object>(part: Part, name: string): Part {
 }
 
 /**
- * Limits the time of all calls of a tokenizer, by the characters or tokens that it gets. Its parts are read when they are first used.
- * @throws ModelFormatError for whatever stands against it, and when all that it was asked took too long.
+ * Limits the time of all calls of a tokenizer by the number of characters or tokens. Its parts are read when they are
+ * first used.
+ * @throws ModelFormatError when it fails, or its calls took too long in total.
  */
 function withTimeLimit(limitTime: LimitTime): <T>(length: number, action: (attempt: number) => T) => T {
   let leftMs = TIME_LIMIT_MS;
@@ -230,8 +235,8 @@ function withTimeLimit(limitTime: LimitTime): <T>(length: number, action: (attem
 }
 
 /**
- * Writes the pre-tokenizer `Digits` out as the split that it stands for. `tokenizers` takes every numeric character for a
- * digit (Rust's `char::is_numeric`: ½, ², Ⅳ), `@huggingface/tokenizers` 0.2.0 only 0 to 9.
+ * Replaces the pre-tokenizer `Digits` by the equivalent split. `tokenizers` treats every numeric character as a digit
+ * (Rust's `char::is_numeric`: ½, ², Ⅳ), `@huggingface/tokenizers` 0.2.0 only 0 to 9.
  */
 function expandDigits(preTokenizer: unknown): unknown {
   if (!isRecord(preTokenizer)) return preTokenizer;

@@ -20,18 +20,18 @@ export interface WindowsOrigin {
 /** Expected origin of a windows file, and the number of tokens of the model: ids are below that. Default: as many as fit into 31 bits. */
 export type ExpectedWindows = WindowsOrigin & { readonly vocabularySize?: number | undefined };
 
-/** Raised when streams or format change, so that no older file is taken for a new one. */
+/** Incremented when random streams or the format change, so that older files are refused. */
 const FORMAT = 2;
 
 /**
- * First line of a windows file. Like all its lines it is a document of token ids (an empty one), so the file is a
- * calibration source as it stands.
+ * First line of a windows file. Like all lines it is a document of token ids (an empty one), so that the file can be
+ * used as a calibration source.
  */
 export function formatOriginLine(origin: WindowsOrigin): string {
   return `${JSON.stringify({ input_ids: [], generated: { format: FORMAT, ...origin } })}\n`;
 }
 
-/** A window with its place in the file, which tells when two runs wrote into it. */
+/** A window with its index in the file, which reveals a second writer. */
 export function formatWindowLine(window: Int32Array, index: number): string {
   return `${JSON.stringify({ window: index, input_ids: [...window] })}\n`;
 }
@@ -39,15 +39,16 @@ export function formatWindowLine(window: Int32Array, index: number): string {
 /** Contents of a windows file. */
 export interface WindowLines {
   readonly windows: readonly Int32Array[];
-  /** Bytes of the lines that are whole; what follows was cut off while being written. */
+  /** Bytes of the complete lines; a partial line after them was interrupted while being written. */
   readonly completeBytes: number;
 }
 
 /**
  * Reads a windows file back.
  *
- * @param content All of the file; a last line without its end is left out.
- * @throws OptionError when the windows are another run's (saying in what they differ), or the file is not a windows file.
+ * @param content The entire file; a last line without line break is ignored.
+ * @throws OptionError when the windows are another run's (saying in what they differ), or the file is not a windows
+ *   file.
  */
 export function parseWindowLines(
   content: string,

@@ -24,7 +24,7 @@ export const benchCommand: CommandRow<BenchmarkRequest, BenchmarkReport> = {
   format: formatBenchmark,
 };
 
-/** A benchmark for people: a row a figure, a column a model; then what it comes to. */
+/** A benchmark as text: a row per figure, a column per model, then a summary. */
 export function formatBenchmark(report: BenchmarkReport, colors: Colors): string {
   const { machine, promptLength, newTokens, rounds, models, comparisons } = report;
   const columns = [...words(''), ...numbers(...models.map(({ model }) => model))];

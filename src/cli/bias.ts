@@ -27,7 +27,7 @@ export const biasCommand: CommandRow<BiasRequest, BiasResult> = {
   format: formatBias,
 };
 
-/** A bias for people: the entire texts, then context by context, then what is suspicious. */
+/** A bias as text: entire texts, contexts, then warnings. */
 export function formatBias(bias: BiasResult, colors: Colors): string {
   const { calibration, text, contexts, described, overlap, warnings, name } = bias;
   const shared = overlap.tokenCount === 0 ? 0 : overlap.sharedCount / overlap.tokenCount;

@@ -27,7 +27,7 @@ export const chooseCommand: CommandRow<ChooseRequest, Choice> = {
   format: formatChoice,
 };
 
-/** A row a model, and which to take. */
+/** A row per model, and the recommended one. */
 function formatChoice(
   { models, recommended, promptLength }: Choice,
   colors: Colors,

@@ -8,7 +8,7 @@ import { declareFlags, inFlags, notesInFlags, readFlags } from './flags.js';
 import { createProgressDisplay, silentDisplay } from './progress-display.js';
 import type { Colors, Terminal } from './terminal.js';
 
-/** Context that a command gets from its caller. */
+/** Environment of a command. */
 export interface CommandContext {
   readonly terminal: Terminal;
   /** Loaded on demand: `--help` need not wait for ONNX Runtime. */
@@ -18,18 +18,18 @@ export interface CommandContext {
   readonly loadPrompts?: (() => Promise<Prompts>) | undefined;
 }
 
-/** A command and what it does. A request has the API's names, arguments too. */
+/** A command: its arguments, options, call and output. A request has the API's names, also for arguments. */
 export interface CommandRow<Request, Result> {
   readonly name: string;
-  /** The call that it makes, of several the one that its options are listed under; absent: it is no call of its own. */
+  /** Its call in the API; with several calls, the one whose options it lists. Absent: not a call of the API. */
   readonly call?: CallName | 'benchmark';
   readonly description: string;
   /** Help by argument, such as `<model>`. */
   readonly arguments: Readonly<Record<string, string>>;
   readonly families: Families;
-  /** Command lines that show what it is for, shortest first. */
+  /** Example command lines, shortest first. */
   readonly examples: readonly string[];
-  /** Refuses more than single rows do, before the library is loaded. */
+  /** Checks combinations of options before the library is loaded. */
   check?(request: Request): void;
   run(api: CliApi, request: Request & JobControl): Promise<Result>;
   format(result: Result, colors: Colors, request: Request): string;
@@ -40,7 +40,7 @@ interface OutputFlags {
   readonly quiet?: boolean;
 }
 
-/** Adds a command with its flags and what it does: progress on stderr, the result on stdout, as JSON or for people. */
+/** Adds a command: progress goes to stderr, the result to stdout, as JSON or text. */
 export function addCommand(
   program: Command,
   { terminal, signal, loadApi }: CommandContext,

@@ -56,7 +56,7 @@ export const evalCommand: CommandRow<EvalRequest, EvalResult> = {
     [formatEvaluations(models, colors), ...(comparisons ? [formatComparisons(comparisons, colors)] : [])].join('\n'),
 };
 
-/** @throws OptionError for what is missing for the request to make sense. */
+/** @throws OptionError when there is nothing to measure, or nothing to compare with. */
 function checkPurpose({ models, texts, tasks, prompt, reference, compare }: EvalRequest): void {
   if (!texts && !tasks && prompt === undefined)
     throw new OptionError(

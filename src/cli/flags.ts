@@ -3,10 +3,10 @@ import { FangPruneError, OptionError } from '../errors.js';
 import { type Families, listRows, type NamedRow, refusal, rowsOf } from '../options/option.js';
 import { READERS } from './readers.js';
 
-/** Beyond this many flags `--help` keeps to those for every day, and `--help-all` shows the rest. */
+/** With more flags than this `--help` shows only common ones, and `--help-all` all. */
 const MOST_FLAGS = 24;
 
-/** Declares the flags of a command's options, one heading a family. */
+/** Declares the flags of a command's options, with a heading per family. */
 export function declareFlags(command: Command, families: Families): void {
   const rare: Option[] = [];
   for (const [heading, rows] of Object.entries(families))
@@ -19,7 +19,7 @@ export function declareFlags(command: Command, families: Families): void {
   if (command.options.length > MOST_FLAGS) hideRare(command, rare);
 }
 
-/** Hidden while help is drawn and at no other time: commander suggests no flag that is hidden. */
+/** Hides rare flags only while help is printed: commander does not suggest hidden flags. */
 function hideRare(command: Command, rare: readonly Option[]): void {
   let showsAll = false;
   command.addOption(new Option('--help-all', 'show all options').helpGroup('Output:'));
@@ -51,7 +51,7 @@ function defaultOf({ flag = '', required = false, otherwise, default: value }: N
   return words === undefined || words.startsWith('none') || !/[<[]/.test(flag) ? '' : ` (default ${words})`;
 }
 
-/** Flags as a request of the API. @throws OptionError where two contradict each other. */
+/** Converts flags to a request of the API. @throws OptionError where two contradict each other. */
 export function readFlags(command: Command, families: Families): Record<string, unknown> {
   const request: Record<string, unknown> = {};
   for (const { row, path } of listRows(rowsOf(families))) {
@@ -63,7 +63,7 @@ export function readFlags(command: Command, families: Families): Record<string, 
   return request;
 }
 
-/** Parts of an object come together, and asking for one asks for the object. */
+/** Sets a path of nested objects; a part implies its object. */
 function put(request: Record<string, unknown>, path: string, value: unknown): void {
   const parts = path.split('.');
   const last = parts.pop()!;
@@ -79,11 +79,11 @@ function put(request: Record<string, unknown>, path: string, value: unknown): vo
 
 const nameOf = (flag: string): string => /--(?:no-)?([\w-]+)/.exec(flag)![1]!;
 
-/** Flags for names of the API. */
+/** Replacements of API names by flags. */
 interface Words {
   /** Options by their path: the flag, or the argument in angle brackets. */
   readonly flags: ReadonlyMap<string, string>;
-  /** Expected values, in the API's words, and in those of flags. */
+  /** Expected values in the API's words, and in those of the command line. */
   readonly expected: readonly (readonly [api: string, typed: string])[];
 }
 
@@ -100,11 +100,11 @@ function wordsOf(families: Families, names: readonly string[]): Words {
   return { flags, expected };
 }
 
-/** The first part's flag stands for an object that has none. */
+/** An object without a flag is named by the flag of its first part. */
 const flagOfPart = (parts: NamedRow['row']['parts']): string | undefined =>
   Object.values(parts ?? {}).find(({ flag }) => flag !== undefined)?.flag;
 
-/** A part without a flag is said by the flag of what it belongs to. */
+/** A part without a flag is named by the flag of its object. */
 const flagOfObject = (path: string, flags: ReadonlyMap<string, string>): string | undefined =>
   path.includes('.') ? flags.get(path.slice(0, path.lastIndexOf('.'))) : undefined;
 
@@ -124,7 +124,7 @@ export function inFlags(error: unknown, families: Families, names: readonly stri
   return new Same(message, { cause: error });
 }
 
-/** The notes of a command's output in the same words. */
+/** Replaces API names by flags in the notes of a command's output. */
 export function notesInFlags(text: string, families: Families): string {
   const words = wordsOf(families, []);
   return text.replaceAll(/^.*\bnote:.*$/gm, (line) => replaceNames(line, words));
@@ -139,13 +139,13 @@ function refusalInFlags(refusal: string, words: Words): string {
     .replace(/ with (--[\w-]+) left out;/, (_, flag: string) => ` with ${negated(flag)};`);
 }
 
-/** @param more What may stand before a name that is a word of the language too. */
+/** @param more Words that may precede a name which is also an English word. */
 function replaceNames(text: string, { flags }: Words, more = 'again with '): string {
   let message = text;
   // Longer names first: `calibration.windowCount` holds `windowCount`.
   for (const [path, flag] of [...flags].sort(([a], [b]) => b.length - a.length)) {
     const name = `(?<![\\w./<-])${path.replaceAll('.', '\\.')}(?![\\w/>-]|\\.\\w)`;
-    // Names that are words of the language too are names only where they are spoken of as options.
+    // Names that are also English words are replaced only where the context shows an option.
     const isName = /[A-Z.]/.test(path)
       ? name
       : `(?:(?<=${more}|\\bset |\\bname no |\\bby )${name}|${name}(?= "|: '|: false))`;

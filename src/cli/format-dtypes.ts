@@ -6,7 +6,7 @@ import { formatTable } from './format-table.js';
 
 const PARTS = ['ffn', 'attention', 'embedding', 'head', 'other'] as const;
 
-/** A table of what was written in which dtype; nothing where no dtype was asked for. */
+/** A table of the written dtypes; empty without `--dtype`. */
 export function formatDtypes({ dtypes }: Pick<PruneReport, 'dtypes'>): string[] {
   if (dtypes === undefined) return [];
   const isMeasured = dtypes.some(({ quality }) => quality !== undefined);

@@ -10,7 +10,7 @@ export interface ShownEvaluation extends Evaluation {
   readonly generation?: GenerationSample;
 }
 
-/** Evaluations for people: a row a figure, a column a model; then what each model wrote. */
+/** Evaluations as text: a row per figure, a column per model, then generated text. */
 export function formatEvaluations(evaluations: readonly ShownEvaluation[], colors: Colors): string {
   const models = numbers(...evaluations.map(({ model }) => model));
   const tables = TABLES.flatMap(({ heading, rowsOf }) => {
@@ -69,7 +69,7 @@ function taskCells(task: TaskReport): Cells {
   ];
 }
 
-/** One row a name, in the order of appearance; a model without that figure has an empty cell. */
+/** One row per name, in the order of appearance; a model without that figure has an empty cell. */
 function joinRows(columns: readonly Cells[]): string[][] {
   const names = [...new Set(columns.flatMap((cells) => cells.map(([name]) => name)))];
   return names.map((name) => [name, ...columns.map((cells) => cells.find(([own]) => own === name)?.[1] ?? '')]);

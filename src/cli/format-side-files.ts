@@ -1,6 +1,6 @@
 import type { SideFilesReport } from '../report/report-schema.js';
 
-/** Names that a line has room for. */
+/** Most file names in a line. */
 const MAX_NAMES = 6;
 
 /** Which files next to the model were copied, and which were not. */

@@ -1,19 +1,19 @@
 import type { JobControl } from '../progress.js';
 
-/** A run was interrupted; the message says what is left of it. */
+/** A run was interrupted; the message says how to resume it. */
 export class InterruptedError extends Error {}
 
 interface InterruptedRequest extends Pick<JobControl, 'signal'> {
   readonly out?: string | undefined;
-  /** Healing, in the call that heals besides. */
+  /** Present in `prune` with healing. */
   readonly heal?: unknown;
-  /** The dense model, in the call that only heals. */
+  /** Present in `heal`. */
   readonly dense?: string | undefined;
 }
 
-/** Says how a run that makes `out` can be resumed, if it was interrupted and has saved something. */
+/** Adds to an interruption how to resume the run, if it has saved checkpoints. */
 export function withResumeHint<T>({ signal, out, heal, dense }: InterruptedRequest, run: Promise<T>): Promise<T> {
-  // While the run stops: when it has, the process may have no time left.
+  // Loaded while the run stops, since afterwards the process may have no time left.
   signal?.addEventListener('abort', () => void loadWorkspace(), { once: true });
   return run.catch(async (error: unknown) => {
     if (!signal?.aborted || out === undefined) throw error;

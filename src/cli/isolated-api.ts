@@ -4,7 +4,7 @@ import type { NodeCalls } from '../processes/node-calls.js';
 import { runIsolated } from '../processes/run-isolated.js';
 import type { CliApi } from './api.js';
 
-/** The library as the command line calls it: what can be is made in a process of its own, and the rest is loaded late. */
+/** The library as the command line calls it: isolated calls run in their own process, and the rest of the library is loaded on demand. */
 export const isolatedApi: CliApi = {
   ...mapCalls<NodeCalls>(
     () => true,
@@ -13,6 +13,6 @@ export const isolatedApi: CliApi = {
         isolated ? runIsolated(call, request) : (await import('../node.js'))[call](request as never),
   ),
   compareEvaluations,
-  // Its models have processes of their own already.
+  // It already starts a process for each model.
   benchmark: async (request) => (await import('../node.js')).benchmark(request),
 };

@@ -5,13 +5,13 @@ import type { Colors } from './terminal.js';
 export interface Done {
   /** The folder that was written, or a file that ends in `.json`. */
   readonly out: string;
-  /** `--report`, where it was given; false where there is none. */
+  /** Value of `--report`, if given; false for none. */
   readonly report: string | boolean | undefined;
   /** Arguments of the next command. */
   readonly next: readonly string[];
 }
 
-/** Where things are now, and a command to continue with. */
+/** Paths of the results, and a next command. */
 export function formatDone({ out, report, next }: Done, colors: Colors): string {
   const page = pageOf(out, report);
   const lines = [

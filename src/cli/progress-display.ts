@@ -10,7 +10,7 @@ export interface ProgressDisplay {
   close(): void;
 }
 
-/** A log file needs to see that the job lives, not every step of it. */
+/** A log file shows that the job is alive, not every step. */
 const LINE_INTERVAL_MS = 5_000;
 
 /** A bar with the remaining time on a terminal, a line now and then elsewhere. */

@@ -15,7 +15,7 @@ export interface LadderResult {
   readonly reports: readonly PruneReport[];
 }
 
-/** A ladder for people: a row a rung, the dense model first; then perplexities by text where there are several. */
+/** A ladder as text: a row per rung, the dense model first; then perplexities by text, if several. */
 export function formatLadder(
   { reports }: LadderResult,
   colors: Colors,

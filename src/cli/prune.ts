@@ -50,7 +50,7 @@ export const PRUNE_COMMAND = {
   },
 } as const satisfies Families;
 
-/** A run, and how fast its models are where that was asked for. */
+/** The report of a run, with a benchmark if requested. */
 type PruneResult = (PruneReport | LadderResult) & { readonly benchmark?: BenchmarkReport };
 
 /** `prune <model>` */
@@ -113,7 +113,7 @@ async function addSpeed(
   return { ...('reports' in result ? { reports: added } : added[0]!), benchmark };
 }
 
-/** Where a result's report lies; undefined where none was written. @param rung Which rung of a ladder. */
+/** Path of a result's report; undefined where none was written. @param rung Index of the rung of a ladder. */
 function reportPlace(
   { report: place, sparsity }: LadderRequest,
   { out }: PruneReport,
@@ -126,7 +126,7 @@ function reportPlace(
     : place.replace(/\.json$/, `-${nameRungs(sparsity.map(fractionOf))[rung]!.name}.json`);
 }
 
-/** A dry run is an estimate, unless something is asked for that only an entire run knows. */
+/** A dry run only estimates, unless a report, a recipe or statistics are requested. */
 const isEstimated = ({ dryRun, report, recipe, statistics }: LadderRequest): boolean =>
   dryRun === true && typeof report !== 'string' && recipe === undefined && statistics === undefined;
 
@@ -196,7 +196,7 @@ export function formatCalibration({ calibration }: PruneReport): string[] {
   return [`Measured on ${windowCount} windows of ${windowLength} tokens${written ?? ''}.${begun}\n`];
 }
 
-/** How a pruned model learnt from the dense one. */
+/** Result of healing. */
 export function formatHealing(healing: HealingReport | undefined): string[] {
   if (healing === undefined) return [];
   const { windowCount, windowLength, divergence, keptStep, curve, stopped } = healing;
@@ -208,7 +208,7 @@ export function formatHealing(healing: HealingReport | undefined): string[] {
   ];
 }
 
-/** Cost of the result in quality. @param result name of the written model */
+/** Quality of the result. @param result name of the written model */
 export function formatQuality(quality: QualityReport | undefined, result?: string): string[] {
   return quality === undefined ? [] : [`${describeQuality(quality, result)}\n`];
 }

@@ -1,7 +1,7 @@
 import { MODULE_KINDS } from '../architecture/layout.js';
 import type { Reader } from '../options/kinds.js';
 
-/** How an argument becomes a value, by what an option's row says; earlier ones of the same flag come along. */
+/** Parsers of arguments by the reader of an option's row; `previous` holds earlier values of the same flag. */
 export const READERS: Readonly<Record<Reader, (text: string, previous: never) => unknown>> = {
   blockSparsity: parseBlockSparsity,
   count: parseNumber,
@@ -37,7 +37,7 @@ function collect(text: string, previous: readonly string[] = []): readonly strin
   return [...previous, text];
 }
 
-/** Any finite number. Anything else remains a text, which the option's row refuses. */
+/** Any finite number. Anything else stays a text, which the option's check rejects. */
 function parseNumber(text: string): number | string {
   const value = text.trim() === '' ? Number.NaN : Number(text);
   return Number.isFinite(value) ? value : text;
@@ -51,7 +51,7 @@ function parseBlockSparsity(text: string, previous: unknown = {}): unknown {
   const found: Record<string, unknown> = { ...(previous as object) };
   for (const part of text.split(',')) {
     const [, block, kind, fraction] = BLOCK_PART.exec(part) ?? [];
-    // The row refuses a text.
+    // The option's check rejects a text.
     if (block === undefined || fraction === undefined) return part;
     const sparsity = parseFraction(fraction.trim());
     const known = found[block];

@@ -22,7 +22,7 @@ export const reportCommand: CommandRow<ReportRequest, WrittenReport> = {
   format: (written) => [...formatBeside(written), ...written.files.map((file) => `Wrote ${file}\n`)].join(''),
 };
 
-/** Runs side by side: a row a figure, a column a run. */
+/** Runs as a table: a row per figure, a column per run. */
 function formatBeside({ report: { beside = [] } }: WrittenReport): string[] {
   if (beside.length === 0) return [];
   const rows = besideRows(beside, (metric) => formatFigure(metric, 'pruned')).map(({ name, cells }) => [

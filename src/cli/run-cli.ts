@@ -43,7 +43,7 @@ export const COMMANDS: readonly CommandRow<object, unknown>[] = [
   pushCommand,
 ];
 
-/** Runs one command line (without `node` and the script) and resolves to the exit code; never throws. An empty one is asked for. */
+/** Runs one command line (without `node` and the script) and resolves to the exit code; never throws. Without arguments it asks. */
 export async function runCli(args: readonly string[], context: CommandContext): Promise<number> {
   try {
     const { loadPrompts, terminal } = context;
@@ -88,7 +88,7 @@ interface Explanation {
 
 function report(error: unknown, args: readonly string[], { terminal, signal }: CommandContext): number {
   if (error instanceof CommanderError && error.exitCode === 0) return EXIT_OK;
-  // A bare `fang-prune`: the help on stderr says it all.
+  // Without a command, help goes to stderr.
   if (error instanceof CommanderError && error.code === 'commander.help') return EXIT_USAGE;
   const { exitCode, code, message } = explain(error, signal);
   terminal.err(`${terminal.colors.red('fang-prune:')} ${message}\n`);

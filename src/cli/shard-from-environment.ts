@@ -1,6 +1,6 @@
 import { OptionError } from '../errors.js';
 
-/** Variables that say which task of an array a process is, and which is the first. */
+/** Variables with the index of a process in a task array, and the first index. */
 const SCHEDULERS = [
   { name: 'SLURM_ARRAY_TASK_ID', first: (environment: Environment) => Number(environment.SLURM_ARRAY_TASK_MIN ?? 0) },
   { name: 'JOB_COMPLETION_INDEX', first: () => 0 },
@@ -9,7 +9,7 @@ const SCHEDULERS = [
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * Shard of `--shard`: `i/n`, or `n` alone in a task of a Slurm array or of a Kubernetes Indexed Job, which says i.
+ * Shard of `--shard`: `i/n`, or `n` alone in a task of a Slurm array or of a Kubernetes Indexed Job, which sets i.
  * @throws OptionError where no scheduler does, or its number is out of range.
  */
 export function shardFromEnvironment(given: string, environment: Environment): string {

@@ -29,7 +29,7 @@ export function formatShrinkPlan(plan: ShrinkPlan, colors: Colors): string {
   ].join('\n');
 }
 
-/** Units removed for a size, and their cost where it is known. */
+/** Units to remove for a size, with predicted costs from statistics. */
 function formatSize({ target, removed, candidates }: PlannedSize): string {
   const ways = Object.entries(removed).map(([dtype, share]) =>
     share === 0 ? `${dtype} fits as it is` : `${dtype} without ${formatPercent(share)} of the prunable parameters`,

@@ -57,11 +57,11 @@ export const shrinkCommand: CommandRow<ShrinkCommandRequest, ShrinkResult | Shri
   },
 };
 
-/** A dry run is an estimate, unless something is asked for that only an entire run knows. */
+/** A dry run only estimates, unless a report, a recipe or statistics are requested. */
 const isEstimated = ({ dryRun, report, recipe }: ShrinkCommandRequest): boolean =>
   dryRun === true && typeof report !== 'string' && recipe === undefined;
 
-/** The command line reads lists, and one size makes one result. */
+/** A list of one size becomes a single size. */
 function oneOrSeveral<Request extends PlanShrinkRequest>(request: Request): Request {
   const option = request.targetMemory === undefined ? 'targetSize' : 'targetMemory';
   const [only, ...others] = [request[option] ?? []].flat();
@@ -90,13 +90,13 @@ function formatShrunk(report: PruneReport, colors: Colors, { report: place }: Pi
   ].join('\n');
 }
 
-/** Which tokens went, and what that costs by itself. */
+/** Result of trimming the vocabulary, with its cost. */
 function formatVocabulary({ vocabulary }: PruneReport): string[] {
   if (vocabulary === undefined) return [];
   return [`${formatRows(vocabulary)}${describeTrimmingCost(vocabulary)}`, ...formatTrimmed(vocabulary)];
 }
 
-/** Models that were measured, and which was taken. */
+/** Measured candidates and the chosen one. */
 function formatCandidates(candidates: readonly SizeCandidateReport[]): string {
   const rows = [...candidates]
     .sort((a, b) => b.bytes - a.bytes)

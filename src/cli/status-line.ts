@@ -1,14 +1,14 @@
 import measureWidth from 'fast-string-truncated-width';
 
-/** One line at the bottom of a terminal that is drawn again and again. */
+/** A line at the bottom of a terminal that is redrawn. */
 export interface StatusLine {
-  /** Columns that a text may take. */
+  /** Available columns. */
   readonly width: number;
   /** Shows a text in place of the last one; what is wider than the terminal is cut. */
   draw(text: string): void;
   /** Removes the line, so that other text can be printed; the next `draw` shows it again. */
   clear(): void;
-  /** Removes the line for good: later calls do nothing. */
+  /** Removes the line permanently; later calls do nothing. */
   close(): void;
 }
 

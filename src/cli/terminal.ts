@@ -23,7 +23,7 @@ export function processTerminal(): Terminal {
   const isColored = wantsColor(stdout.isTTY);
   const show = isColored ? printableInColor : printable;
   const status = stderr.isTTY ? createStatusLine(stderr) : undefined;
-  // However the process ends, the cursor is there again.
+  // Show the cursor again, however the process ends.
   if (status !== undefined) process.on('exit', status.close);
   const writeTo = (stream: NodeJS.WriteStream) => (text: string) => {
     status?.clear();

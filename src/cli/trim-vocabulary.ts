@@ -69,7 +69,7 @@ const formatTables = ({ tables }: VocabularyReport): string =>
     ]),
   );
 
-/** Whether logits remained what they were. */
+/** Result of the comparison of logits. */
 export function formatCertificate({ certificate }: Pick<TrimmedVocabulary, 'certificate'>): string[] {
   if (certificate === undefined) return [];
   const { tokens, equal, gap } = certificate;

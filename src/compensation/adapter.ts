@@ -1,15 +1,15 @@
 import type { NdArray } from 'ndarray';
 import type { MultiplyTransposed } from '../linalg/multiply-transposed.js';
 
-/** A linear map's weight seen as `[out, in]`, whatever its layout in the file (strides take care of transposition). */
+/** Weight of a linear layer viewed as `[out, in]`; strides handle a transposed layout in the file. */
 export type LinearWeight = NdArray<Float32Array>;
 
-/** Which sums over tokens an adapter needs; `gram` implies mean and variance. */
+/** Sums over tokens that an adapter needs; `gram` implies mean and variance. */
 export type StatisticsNeed = 'none' | 'moments' | 'gram';
 
 /**
- * Token statistics of the input of one linear map (the channels that may be removed), over one function group.
- * All sums are weighted with the token weights of that group (mean 1; all 1 without FANG).
+ * Token statistics of the input of one linear layer (the channels that may be removed), over one function group. All
+ * sums are weighted with the token weights of that group (mean 1; all 1 without FANG).
  */
 export interface ChannelStatistics {
   /** Tokens seen, T. */
@@ -22,11 +22,11 @@ export interface ChannelStatistics {
   readonly gram?: Float64Array;
 }
 
-/** One importance problem: some channels of one linear map, scored by their own statistics. */
+/** An importance problem: channels of one linear layer, with their statistics. */
 export interface ImportanceProblem {
-  /** `[out, channelCount]`: the columns of the linear map that belong to this group, in order. */
+  /** `[out, channelCount]`: the columns of the linear layer that belong to this group, in order. */
   readonly weight: LinearWeight;
-  /** The weight that scores read, if it differs: in a metric with curvature G, `R W` with `R'R = G`. */
+  /** Weight for scores, if it differs: in a metric with curvature G, `R W` with `R'R = G`. */
   readonly scoredWeight?: LinearWeight | undefined;
   /** The statistics that the adapter's `needs` asks for; `EMPTY_STATISTICS` for an adapter that needs none. */
   readonly statistics: ChannelStatistics;
@@ -36,13 +36,13 @@ export interface ImportanceProblem {
    */
   readonly unitOfChannel: Int32Array;
   readonly unitCount: number;
-  /** Importance by unit if it is known already; a method with expensive scores may return it as it is. */
+  /** Known importance by unit, which methods with expensive scores may return unchanged. */
   readonly knownScores?: Float64Array | undefined;
   /** Seeded generator in [0, 1) for methods that draw. */
   readonly random: () => number;
-  /** Runs the large products of factorisations, for instance in ONNX Runtime; default: this library's own loops. */
+  /** Runs the large products of factorisations, for instance in ONNX Runtime; default: plain JavaScript loops. */
   readonly multiply?: MultiplyTransposed | undefined;
-  /** Called with the number of scored units by slow methods; may throw to abort. */
+  /** Called by slow methods with the number of scored units; may throw to abort. */
   readonly onUnits?: ((done: number) => void) | undefined;
 }
 
@@ -53,15 +53,15 @@ export const EMPTY_STATISTICS: ChannelStatistics = {
   variance: new Float64Array(0),
 };
 
-/** The linear map with only the channels `keep`. */
+/** The linear layer with only the channels `keep`. */
 export interface Compensated {
   /** `[out, keep.length]` row-major repaired columns; absent = the remaining columns are unchanged. */
   readonly weight?: Float32Array;
   /** Added to the output, length `out`; absent = nothing to add. */
   readonly bias?: Float64Array;
   /**
-   * Reduction of the output's mean squared error by the repair, where the solver gives it. Absent: reports measure the
-   * error, which costs as much as a score.
+   * Reduction of the output's mean squared error by the repair, if the solver returns it. Absent: the error is measured
+   * for the report, which costs as much as scoring.
    */
   readonly regained?: number;
   /** Condition of the least-squares problem; absent for other repairs. */
@@ -72,28 +72,25 @@ export interface Compensated {
 
 /** Condition of a least-squares repair. */
 export interface RepairNumerics {
-  /** Dampening used, as a fraction of the mean of the Hessian's diagonal; above the one asked for where it was raised. */
+  /** Dampening used, as a fraction of the mean of the Hessian's diagonal; larger than the requested one where it was raised. */
   readonly dampening: number;
-  /** Estimate of the condition number of the kept channels' dampened Hessian, from below; at least 1. */
+  /** Lower estimate of the condition number of the remaining channels' dampened Hessian; at least 1. */
   readonly condition: number;
 }
 
-/** Scores of one problem and the repair that fits them: both may share one factorisation. */
+/** Scores of one problem and the matching repair; both may share one factorisation. */
 export interface PreparedImportance {
   /** Importance per unit, larger is kept; length `unitCount`. */
   readonly scores: Float64Array;
-  /**
-   * Cost of each further removal, in the order of rising scores, never falling; length `unitCount`. Absent: the sorted
-   * scores.
-   */
+  /** Cost of each successive removal by rising score, non-decreasing; length `unitCount`. Absent: the sorted scores. */
   readonly costs?: Float64Array;
-  /** Repairs the map for the kept channels (ascending channel indices into the problem). */
+  /** Repairs the layer for the remaining channels (ascending channel indices of the problem). */
   compensate(keep: Int32Array): Compensated | Promise<Compensated>;
   /** Remarks for the report, such as a raised dampening. */
   readonly remarks?: readonly string[];
 }
 
-/** A pruning method's view of one linear map: score the units, repair what is left. Rows of the method table. */
+/** A pruning method on one linear layer: scores units and repairs the rest. */
 export interface CompensationAdapter {
   readonly needs: StatisticsNeed;
   prepare(problem: ImportanceProblem): PreparedImportance | Promise<PreparedImportance>;

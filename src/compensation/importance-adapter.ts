@@ -6,7 +6,7 @@ import { REPAIRS, type Repair, type RepairName } from './repairs.js';
 import { validateProblem } from './validate-problem.js';
 
 export interface ImportanceAdapterOptions {
-  /** Statistics the score reads; the repair's needs are added by themselves. Default `moments`. */
+  /** Statistics that the score reads; those of the repair are added automatically. Default `moments`. */
   readonly needs?: StatisticsNeed;
   /** Default `none`. */
   readonly repair?: RepairName;
@@ -15,7 +15,7 @@ export interface ImportanceAdapterOptions {
 }
 
 /**
- * Makes a pruning method of a formula for importance and one of the repairs.
+ * Makes a pruning method from an importance formula and a repair.
  *
  * @param score One finite number per unit, larger is kept.
  * @throws OptionError for an unknown repair, need or dampening.

@@ -5,34 +5,34 @@ import { mirrorLower } from '../linalg/multiply-symmetric.js';
 import { type MultiplyTransposed, multiplyTransposed } from '../linalg/multiply-transposed.js';
 import { multiplyUpperInPlace } from '../linalg/multiply-upper.js';
 
-/** Kronecker factors of the curvature of an FFN's squared output error with respect to its input maps. */
+/** Kronecker factors of the curvature of an FFN's squared output error with respect to its input layers. */
 export interface InputCurvatureProblem {
   readonly inputCount: number;
   readonly neuronCount: number;
   /** Mean over tokens of `x x'`, x the FFN's input: `[in, in]` row-major. */
   readonly inputGram: Float64Array;
   /**
-   * Mean over tokens of `d d'`, d the derivative of each neuron with respect to a map's output: `[neurons, neurons]` row-major, one for
-   * each map.
+   * Mean over tokens of `d d'`, d the derivative of each neuron with respect to a layer's output: `[neurons, neurons]`
+   * row-major, one for each layer.
    */
   readonly rates: readonly Float64Array[];
-  /** `W' W` of the output map's weight W `[out, neurons]`: `[neurons, neurons]` row-major. */
+  /** `W' W` of the output layer's weight W `[out, neurons]`: `[neurons, neurons]` row-major. */
   readonly outputGram: Float32Array;
   /** Fraction of the mean of each factor's diagonal that is added to it, above 0. */
   readonly dampening: number;
   readonly multiply?: MultiplyTransposed | undefined;
 }
 
-/** Preconditions gradients of an FFN's input maps: the steps of a quadratic model of the error. */
+/** Preconditions gradients of an FFN's input layers by a quadratic model of the error. */
 export interface InputCurvature {
-  /** `A⁻¹ gradient S⁻¹` for one map, both `[in, neurons]` row-major. */
+  /** `A⁻¹ gradient S⁻¹` for one layer, both `[in, neurons]` row-major. */
   precondition(gradient: Float32Array, map: number): Promise<Float32Array>;
   dispose(): void;
 }
 
 /**
- * Gauss-Newton curvature in Kronecker form, a map at a time: `A ⊗ S` with `A = mean x x'` and `S = (mean d d') ∘ (W' W)`, as if
- * x and d were independent over tokens. Both are dampened, so much that single precision does, and a step is only a direction.
+ * Gauss-Newton curvature in Kronecker form for each layer: `A ⊗ S` with `A = mean x x'` and `S = (mean d d') ∘ (W' W)`,
+ * assuming x and d independent over tokens. The dampening is large enough for single precision.
  *
  * @throws NumericalError when a factor cannot be factorised.
  * @see K-FAC (Martens and Grosse, ICML 2015, arXiv 1503.05671), sections 3 and 6.3
@@ -100,7 +100,8 @@ export function conjugacy(now: readonly Gradients[], before: readonly Gradients[
 }
 
 /**
- * Lowest point of the parabola through the errors along a step: at most half the tried length if the error has not fallen.
+ * Lowest point of the parabola through the errors along a step: at most half the tried length if the error did not
+ * decrease.
  *
  * @param start The error, and its rate of descent (above 0). @param found The error at some length.
  */

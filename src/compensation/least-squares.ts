@@ -8,10 +8,10 @@ import type { Compensated, ImportanceProblem } from './adapter.js';
 import { removedChannels } from './removed-channels.js';
 
 /**
- * Least-squares repair (OBC): `W_keep <- W H_:,keep (H_keep,keep)^-1`, the columns that best reproduce the map's output on
- * the calibration tokens. Computed as the correction `W_P H_P,keep (H_keep,keep)^-1` that is added to the remaining
- * columns, which is the same and leaves them untouched when nothing is removed. The dampening is raised where the
- * factorisation needs it, see `factoriseChannels`.
+ * Least-squares repair (OBC): `W_keep <- W H_:,keep (H_keep,keep)^-1`, the columns that best reproduce the layer's
+ * output on the calibration tokens. Computed as the correction `W_P H_P,keep (H_keep,keep)^-1` added to the remaining
+ * columns, which leaves them unchanged when nothing is removed. The dampening is raised where the factorisation fails,
+ * see `factoriseChannels`.
  *
  * @param keep Ascending channel indices.
  * @returns `[out, keep.length]` weight, and the condition, if anything was repaired.
@@ -35,7 +35,7 @@ export async function compensateByLeastSquares(
   await halfSolveRowsInPlace(lower, correction, { size: count, multiply });
   const halved = sumOfSquares(correction);
   await solveOtherHalfInPlace(lower, correction, { size: count, multiply });
-  // H is twice the Gram; the coupling above was not doubled.
+  // H is twice the Gram matrix; the coupling above was not doubled.
   const weight = new Float32Array(remaining.length);
   for (let at = 0; at < weight.length; at++) weight[at] = remaining[at]! + 2 * correction[at]!;
   // With X the correction and B its right-hand side: <X, B> + damping |X|², twice for the doubled Hessian.

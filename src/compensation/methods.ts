@@ -12,16 +12,16 @@ import { createImportanceAdapter } from './importance-adapter.js';
 import { createObcAdapter, type ObcOptions } from './obc.js';
 import type { RepairName } from './repairs.js';
 
-/** A named pruning method: how units are scored, and how the others are repaired. Rows of `METHODS`. */
+/** A named pruning method: score and repair. Rows of `METHODS`. */
 export interface Method<Options extends object> {
   readonly description: string;
   /** Where it was published. */
   readonly paper: string;
   readonly needs: StatisticsNeed;
   readonly defaults: Options;
-  /** Its options that a run sets. */
+  /** Options of a run that the method uses. */
   readonly takes: readonly string[];
-  /** Options that differ where the dense model's order of removal is asked for. */
+  /** Options that differ when the dense model's removal order is computed. */
   readonly ordering?: Partial<Options>;
   readonly run?: RunDefaults;
   /** @throws OptionError when an option is out of range. */
@@ -36,13 +36,13 @@ export interface RunDefaults {
   readonly metric?: MetricName;
   /** Groups FFN neurons by function. Default false. */
   readonly grouping?: boolean;
-  /** Steps that repair the maps into an FFN. Default 0. */
+  /** Steps that repair the input layers of an FFN. Default 0. */
   readonly inputSteps?: number;
-  /** The model writes half the calibration windows. Default false. */
+  /** The model generates half the calibration windows. Default false. */
   readonly generate?: boolean;
 }
 
-/** How a method that only scores repairs the remaining weights. */
+/** Repair options of a method that only scores. */
 export interface ScoringOptions {
   /** Default: `bias` for `flap`, `none` for the others. */
   readonly repair: RepairName;
@@ -63,7 +63,7 @@ const obc: Method<ObcOptions> = {
 const fang = { paper: 'FANG: arXiv 2512.23014', run: { allocation: 'adaptive', grouping: true } } as const;
 const flapMethod = scoringMethod(flap);
 
-/** Every method by name; a new one is a new row. */
+/** All methods by name; a new one is a new row. */
 export const METHODS = {
   flap: flapMethod,
   obc,
@@ -87,7 +87,7 @@ export type MethodName = keyof typeof METHODS;
 /** Options a method takes, by its name. */
 export type MethodOptions<Name extends MethodName> = Parameters<(typeof METHODS)[Name]['create']>[0];
 
-/** Makes a method of a score: its options are the formula's settings and those of a repair. */
+/** Makes a method from a score: its options are the formula's settings and those of a repair. */
 function scoringMethod<Settings extends object>(row: ScoreRow<Settings>): Method<ScoringOptions & Settings> {
   const { description, paper, needs, repair = 'none', settings, choices = {} } = row;
   return {
@@ -123,20 +123,20 @@ export function createAdapter<Name extends MethodName>(
   return method.create({ ...method.defaults, ...options });
 }
 
-/** A pruning method by name (see `METHODS`), an adapter, or a bare importance function. Names are checked when a run starts. */
+/** A pruning method by name (see `METHODS`), an adapter, or an importance function. Names are checked when a run starts. */
 export type MethodChoice = MethodName | (string & {}) | CompensationAdapter | ImportanceScore;
 
-/** Options that a run has for its method; a row's `takes` says which have an effect. */
+/** Method options of a run; `takes` of the method's row lists those with an effect. */
 export interface MethodSettings {
   readonly dampening?: number | undefined;
   readonly fluctuation?: FluctuationMetric | undefined;
 }
 
-/** A method as a run takes it. */
+/** A resolved method. */
 export interface ResolvedMethod {
   readonly name: string;
   readonly adapter: CompensationAdapter;
-  /** The adapter, with units scored again after each removal, for the order of removal. */
+  /** The adapter that scores again after each removal, for removal orders. */
   readonly orderAdapter: CompensationAdapter;
   /** Settings with the method's own defaults. */
   readonly settings: MethodSettings;
@@ -144,7 +144,7 @@ export interface ResolvedMethod {
   readonly run: RunDefaults;
 }
 
-/** Whether a value is the name of a method, a formula, or has the parts of an adapter. */
+/** Whether a value is a method name, a formula or an adapter. */
 export function isMethodChoice(value: unknown): value is MethodChoice {
   if (typeof value === 'string') return Object.hasOwn(METHODS, value);
   const { prepare, needs } = Object(value) as Partial<CompensationAdapter>;
@@ -153,10 +153,10 @@ export function isMethodChoice(value: unknown): value is MethodChoice {
 }
 
 /**
- * Resolves a method given by name, as an adapter, or as a bare formula for importance (which may read the
- * moments and gets no repair; `createImportanceAdapter` gives it more).
+ * Resolves a method given by name, as an adapter, or as an importance formula (moments only, without repair;
+ * `createImportanceAdapter` supports more).
  *
- * @param given For named methods, as far as they take it; a finished adapter has its own.
+ * @param given Settings of named methods; an adapter has its own.
  * @throws OptionError for an unknown name or a value out of range.
  */
 export function resolveMethod(method: MethodChoice, given: MethodSettings = {}): ResolvedMethod {

@@ -31,7 +31,7 @@ export function createObcAdapter({ dampening, step }: ObcOptions): CompensationA
     async prepare(problem) {
       validateProblem(problem, 'gram');
       const { knownScores } = problem;
-      // A known order needs no factor of the entire Hessian.
+      // With a known order the entire Hessian need not be factorised.
       if (knownScores !== undefined) {
         const hessian = buildHessian(problem, { dampening });
         return { scores: knownScores, compensate: (keep) => compensateByLeastSquares(problem, hessian, keep) };
@@ -41,7 +41,7 @@ export function createObcAdapter({ dampening, step }: ObcOptions): CompensationA
         step < problem.unitCount
           ? await orderByObc(problem, factorised, step)
           : { scores: await scoreByObc(problem, factorised) };
-      // The factor is as large as the Gram; only the parts that the repair reads stay in memory.
+      // The factor is as large as the Gram matrix; only the parts that the repair reads stay in memory.
       const { lower, remarks, ...hessian } = factorised;
       freeBytes(lower);
       return { ...scored, remarks, compensate: (keep) => compensateByLeastSquares(problem, hessian, keep) };

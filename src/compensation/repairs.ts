@@ -15,7 +15,7 @@ export interface Repair {
   compensate(problem: ImportanceProblem, keep: Int32Array, options: RepairOptions): Compensated | Promise<Compensated>;
 }
 
-/** Every repair by name; a new one is a new row. */
+/** All repairs by name; a new one is a new row. */
 export const REPAIRS = {
   none: {
     description: 'the kept columns stay as they are',
@@ -46,7 +46,7 @@ export const REPAIRS = {
 
 export type RepairName = keyof typeof REPAIRS;
 
-/** Difference of the unpruned and the repaired map's mean output: `W mu - W'_keep mu_keep`. */
+/** Difference of the mean outputs of the unpruned and the repaired layer: `W mu - W'_keep mu_keep`. */
 function restoredMean(problem: ImportanceProblem, keep: Int32Array, repaired: Float32Array): Float64Array {
   const whole = compensateByMeanBias(problem, new Int32Array(0)).bias;
   if (keep.length === 0) return whole;

@@ -5,12 +5,12 @@ import type { Tensor } from '../runtime/engine.js';
 import { releaseTensor } from '../runtime/tensor-memory.js';
 import type { Past } from './cached-feeds.js';
 
-/** Tokens that stand apart at most: those behind which new ones are put at every run. */
+/** Largest number of recent tokens kept in a separate tensor, to which each run appends. */
 const MOST_RECENT = 32;
 
 /**
- * Keys or values of one block with those that a run added, as a graph reads them that returns what it adds; `past` is of no use
- * afterwards.
+ * Appends a run's keys or values to the past, for graphs that return only the added ones; the given `past` must not be
+ * used afterwards.
  */
 export function addToPast({ tensors }: Past, input: ModelInput, added: Tensor): Past['tensors'] {
   const axis = pastAxes(input).sequence;
@@ -21,17 +21,16 @@ export function addToPast({ tensors }: Past, input: ModelInput, added: Tensor): 
   return { ...(before && { [name]: before }), [recentName]: recent };
 }
 
-/** Memory that was made with room, and holds nothing else. */
+/** Buffers allocated with spare room for one tensor each. */
 const overAllocated = new WeakSet<ArrayBufferLike>();
 
-/** Further tokens that new memory has room for. */
+/** Spare tokens of new buffers. */
 const ROOM = 64;
 
 /**
- * Puts what a run added behind the keys or values that there are, in the same memory where there is room: `before` is of no use
- * afterwards.
+ * Appends new keys or values, in place where there is room: `before` must not be used afterwards.
  * @param before Absent before the first run.
- * @param axis That of the tokens.
+ * @param axis Axis of the tokens.
  */
 function appendPast(before: Tensor | undefined, added: Tensor, axis: number): Tensor {
   if (before === undefined) return added;
@@ -46,7 +45,7 @@ function appendPast(before: Tensor | undefined, added: Tensor, axis: number): Te
   const hasRoom = isOwn && buffer.byteLength >= length * size;
   const data = new make(hasRoom ? buffer : new ArrayBuffer((length + rows * ROOM * width) * size), 0, length);
   overAllocated.add(data.buffer);
-  // From the last row on: each moves behind where it was, over what has moved already.
+  // Last row first: each moves to a higher offset, over rows that have moved.
   for (let row = rows - 1; row >= 0; row--) {
     const [from, to] = [row * old * width, row * (old + more) * width];
     if (hasRoom) data.copyWithin(to, from, from + old * width);

@@ -7,7 +7,7 @@ export interface BootstrapOptions {
 }
 
 /**
- * Means of resampled items (bootstrap). All columns share their draws, so that they belong to the same resampled tasks.
+ * Means of resampled items (bootstrap). All columns share their draws.
  *
  * @param columns Values by item; all of one length, at least 1.
  * @returns For every column its means, ascending.
@@ -31,13 +31,13 @@ export function bootstrapMeans(
   return means.map((values) => values.sort());
 }
 
-/** The middle `confidence` of ascending values (percentile interval). */
+/** Percentile interval of ascending values. */
 export function percentileInterval(sorted: Float64Array, confidence: number): readonly [low: number, high: number] {
   const at = (fraction: number) => sorted[Math.round(fraction * (sorted.length - 1))]!;
   return [at((1 - confidence) / 2), at((1 + confidence) / 2)];
 }
 
-/** Two-sided p of a mean of 0: how often a resampled mean lies on the rarer side of it, twice; never below what the draws can show. */
+/** Two-sided p of a mean of 0: twice the fraction of resampled means on the rarer side; bounded below by the number of draws. */
 export function bootstrapTest(sorted: Float64Array): number {
   const below = sorted.filter((value) => value <= 0).length;
   const above = sorted.filter((value) => value >= 0).length;

@@ -10,7 +10,7 @@ export interface Past {
 }
 
 /**
- * Feeds for B sequences that need no padding, after what `past` holds of them.
+ * Feeds for B sequences without padding that continue `past`.
  * @param tokens B lists of one length.
  */
 export function cachedFeeds(
@@ -38,8 +38,8 @@ export function cachedFeeds(
 }
 
 /**
- * Copies the keys and values of some sequences, in the order asked for; one may be asked for several times.
- * @param rows Positions among the B sequences that `past` holds.
+ * Gathers the keys and values of some sequences by index; an index may repeat.
+ * @param rows Indices of the B sequences of `past`.
  * @param batchSize B.
  */
 export function gatherPast(past: Past, rows: readonly number[], batchSize: number): Past {

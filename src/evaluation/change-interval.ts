@@ -1,6 +1,6 @@
 import { studentPoint, studentProbability } from './student-t.js';
 
-/** A sum over some tokens of a window: of -ln p, say. */
+/** A sum over tokens of a window, such as of -ln p. */
 export interface WindowSum {
   readonly sum: number;
   readonly tokenCount: number;
@@ -9,12 +9,12 @@ export interface WindowSum {
 /** From low to high. */
 export type Interval = readonly [low: number, high: number];
 
-/** Fewer windows or items tell nothing of how far they scatter. */
+/** Least windows or items for a variance. */
 export const LEAST_COUNT = 3;
 
 const CONFIDENCE = 0.95;
 
-/** Whether a mean is 0. */
+/** Result of a test that a mean is 0. */
 export interface MeanTest {
   readonly interval: Interval;
   /** Two-sided p of a mean of 0. */
@@ -44,12 +44,12 @@ export function intervalOfMean(windows: readonly WindowSum[]): Interval | undefi
   return testMean(windows)?.interval;
 }
 
-/** Interval for the mean of `b - a`, by window or item. @throws RangeError when they are not as many. */
+/** Interval for the mean of `b - a`, by window or item. @throws RangeError when the lengths differ. */
 export function intervalOfDifference(a: readonly WindowSum[], b: readonly WindowSum[]): Interval | undefined {
   return intervalOfMean(differences(a, b));
 }
 
-/** `b - a`, window by window or item by item. @throws RangeError when they are not as many. */
+/** `b - a`, window by window or item by item. @throws RangeError when the lengths differ. */
 export function differences(a: readonly WindowSum[], b: readonly WindowSum[]): WindowSum[] {
   if (a.length !== b.length)
     throw new RangeError(`${a.length} windows compared with ${b.length}; expected the same number`);

@@ -18,17 +18,17 @@ export interface ContextsRequest extends JobControl {
   readonly analysed: AnalysedModel;
   /** Token windows of equal length. */
   readonly windows: readonly Int32Array[];
-  /** Block whose FFN's input the contexts are seen in. Default: the one in the middle. */
+  /** Block whose FFN input is clustered. Default: the middle one. */
   readonly block?: number | undefined;
   /** Default 12. */
   readonly contextCount?: number | undefined;
   /** Seeds the clustering. Default 0. */
   readonly seed?: number | undefined;
-  /** Where hidden states wait between blocks. Default: in memory. */
+  /** Store for hidden states between blocks. Default: in memory. */
   readonly createStore?: ((windowCount: number) => TensorStore | Promise<TensorStore>) | undefined;
 }
 
-/** Kinds of places in a text, as a model sees them. */
+/** Contexts (token clusters) of a text. */
 export interface CollectedContexts {
   readonly block: number;
   readonly contextCount: number;
@@ -42,7 +42,7 @@ const TOKENS_PER_BATCH = 2048;
 
 /**
  * Clusters tokens by the input of one FFN, as FANG does, but without bounds on cluster sizes. The default is the middle
- * block, where the kind of text shows best: early blocks represent single tokens, late ones the next token.
+ * block, which represents the kind of text best: early blocks represent single tokens, late ones the next token.
  *
  * @throws OptionError for a block that does not exist; UnsupportedModelError for one without a recognised FFN.
  */
@@ -105,7 +105,7 @@ async function startRunner(request: ContextsRequest): Promise<BlockRunner> {
   });
 }
 
-/** Tokens as points among the principal components of what the FFN reads. */
+/** Projects the FFN's inputs onto their principal components. */
 async function projectTokens(runner: BlockRunner, { input }: PrunableModule, { facts, detected }: AnalysedModel) {
   const width = facts.first.get(input)?.dims.at(-1) ?? detected.layout.hiddenSize;
   const pca = await fitFeatures(runner, { value: input, width });

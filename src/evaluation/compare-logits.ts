@@ -20,7 +20,7 @@ const LOGITS = "the model's logits";
 
 export interface LogitsRequest extends Pick<JobControl, 'signal'>, Pick<SessionOptions, 'optimization'> {
   readonly model: OnnxModel;
-  /** Of the model, or of the dense one it came from: the residual stream is the same. */
+  /** Analysis of the model, or of the dense model with the same residual stream. */
   readonly analysed: AnalysedModel;
   readonly engine: Engine;
   /** Windows of equal length. */
@@ -46,24 +46,24 @@ export async function runForLogits(request: LogitsRequest): Promise<Float32Array
   }
 }
 
-/** A model that stands before its logits. */
+/** Hidden states of a model right before its logits. */
 export interface LogitsSource {
   /** Batch after batch. */
   logits(): AsyncGenerator<Tensor>;
   dispose(): Promise<void>;
 }
 
-/** How much of the windows is in memory at once. */
+/** Limits of the logits in memory. */
 export interface LogitsParts {
   readonly windowsAtOnce: number;
   /**
-   * Positions whose logits are returned together, at most, where the map to the logits computes each by itself: position by position,
-   * not window by window, where several windows run together. Default: all of a batch.
+   * Largest number of positions whose logits are returned together, where the LM head is computed position by position.
+   * With several windows, the same positions of all windows are returned together. Default: all of a batch.
    */
   readonly positionsAtOnce?: number;
 }
 
-/** Runs some windows through a model to its logits, some blocks at a time, so that little of it is in memory at once. */
+/** Runs windows through a model block by block up to its logits, so that only a part of the model is in memory. */
 export async function openLogits(
   { analysed, ...request }: LogitsRequest,
   { windowsAtOnce, positionsAtOnce = Number.POSITIVE_INFINITY }: LogitsParts,
@@ -99,7 +99,7 @@ export async function openLogits(
   };
 }
 
-/** Hidden states `[windows, length, width]` of a runner, so many positions at a time; undefined where nothing is to be divided. */
+/** Hidden states `[windows, length, width]` of a runner, in parts of so many positions; undefined where no division is needed. */
 async function divideStates({ batches, states, save }: BlockRunner, positionsAtOnce: number) {
   const parts: Batch[] = [];
   const places: { readonly batch: Batch; readonly start: number }[] = [];
@@ -131,7 +131,7 @@ async function divideStates({ batches, states, save }: BlockRunner, positionsAtO
   return { batches: parts, saved };
 }
 
-/** Some positions of every window of a batch, each position's numbers side by side. */
+/** Some positions of every window of a batch, contiguous per position. */
 function positionsOf<Data extends Float32Array | Int32Array>(
   data: Data,
   { batchSize, sequenceLength, start, length }: PositionRange,
@@ -157,14 +157,14 @@ export interface LogitsRow {
   readonly logits: Float32Array;
 }
 
-/** Tokens that are read one by one on the cache, behind the prompt. */
+/** Tokens that are read one by one with the KV cache, after the prompt. */
 const STEPS = 2;
 
 /**
- * Runs an entire decoder as its users do, window by window: a prompt, then the last tokens one by one on the cache that the
- * runs before left; without a cache, the window at once.
+ * Runs an entire decoder as in generation, window by window: a prompt, then the last tokens one by one with the KV
+ * cache; without a cache, the window at once.
  *
- * @returns the logits that were returned, of every position or, where the graph gives no others, of the last one of each run.
+ * @returns logits of every position, or of the last position of each run where the graph returns no others.
  * @throws EngineError, UnsupportedModelError.
  */
 export async function stepForLogits(decoder: Decoder, windows: readonly Int32Array[]): Promise<LogitsRow[]> {
@@ -188,7 +188,7 @@ export async function stepForLogits(decoder: Decoder, windows: readonly Int32Arr
   return rows;
 }
 
-/** Rows one after the other, and the same positions of logits `[windows, length, vocabulary]`. */
+/** Concatenates rows, and picks the same positions of logits `[windows, length, vocabulary]`. */
 export function pickRows(
   rows: readonly LogitsRow[],
   logits: Float32Array,
@@ -208,8 +208,8 @@ export function pickRows(
 }
 
 /**
- * Farthest that logits lie from others, as a fraction of the others' range.
- * @returns Infinity when they differ in number or hold what is not a finite number.
+ * Largest difference of logits, as a fraction of the range of the expected ones.
+ * @returns Infinity when the lengths differ or a value is not finite.
  */
 export function logitsGap(actual: Float32Array, expected: Float32Array): number {
   if (actual.length !== expected.length) return Number.POSITIVE_INFINITY;
@@ -228,9 +228,9 @@ export function logitsGap(actual: Float32Array, expected: Float32Array): number 
 }
 
 /**
- * How far a token's logits lie from others, as a fraction of the others' range, for the token in the middle when all are put in
- * order: half of them are no farther off. A few tokens that an undecided router sends elsewhere do not count.
- * @param width Logits of a token.
+ * Median over tokens of the largest difference of a token's logits, as a fraction of the expected logits' range. A few
+ * tokens that a close router decision sends to other experts do not affect it.
+ * @param width Logits per token.
  * @returns Infinity as `logitsGap` does.
  */
 export function middleGap(actual: Float32Array, expected: Float32Array, width: number): number {

@@ -6,7 +6,7 @@ import { differences, type Interval, testMean } from './change-interval.js';
 import { type ComparisonOptions, isRounding, type Verdict } from './compare-results.js';
 import type { PerplexityProtocol, WindowLoss } from './perplexity.js';
 
-/** A perplexity by window, and what it was measured on; a `PerplexityResult` fits. */
+/** A perplexity by window with its protocol; a `PerplexityResult` fits. */
 export interface ComparablePerplexity {
   readonly windows: readonly WindowLoss[];
   /** Fields that are absent are not compared. */
@@ -20,9 +20,9 @@ export interface PerplexityComparison {
   /** Tokens scored. */
   readonly tokenCount: number;
   readonly confidence: number;
-  /** Logarithms of the perplexities: -ln p per token, in nats; more is worse. */
+  /** Logarithms of the perplexities: mean -ln p per token, in nats; higher is worse. */
   readonly logPerplexity: LogPerplexityDifference;
-  /** Verdict about B; absent for fewer than three windows, which do not show the variance of windows. */
+  /** Verdict about B; absent for fewer than three windows, whose variance is unknown. */
   readonly verdict?: Verdict;
 }
 
@@ -41,7 +41,7 @@ export interface LogPerplexityDifference {
 /**
  * Compares two models' perplexities on the same windows of a text, window by window.
  *
- * @throws OptionError for perplexities on other texts or windows, saying what differs, or options out of range.
+ * @throws OptionError for perplexities on other texts or windows, naming the difference, or options out of range.
  */
 export function comparePerplexities(
   a: ComparablePerplexity,
@@ -64,7 +64,7 @@ export function comparePerplexities(
 
 const sumsOf = ({ windows }: ComparablePerplexity) => windows.map(({ nll, tokenCount }) => ({ sum: nll, tokenCount }));
 
-/** Conditions in which two perplexities can differ; the first that differs is named, since those below follow from it. */
+/** Conditions in which two perplexities can differ; messages name the first difference, since later ones follow from it. */
 const CONDITIONS: readonly {
   readonly name: string;
   readonly read: (measured: ComparablePerplexity) => string | number | boolean | undefined;
@@ -97,7 +97,7 @@ const show = (value: string | number | boolean): string => {
   return text.length > 24 ? `${text.slice(0, 12)}...` : text;
 };
 
-/** A comparison in a sentence for people, such as `B is worse: its perplexity is 12.4 % higher (95 % interval 10.5 to 13.9 %).` */
+/** A comparison as a sentence, such as `B is worse: its perplexity is 12.4 % higher (95 % interval 10.5 to 13.9 %).` */
 export function explainPerplexities(comparison: PerplexityComparison): string {
   const { windowCount, confidence, verdict, logPerplexity } = comparison;
   const { difference, interval, pValue } = logPerplexity;

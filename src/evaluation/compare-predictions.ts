@@ -37,11 +37,11 @@ export interface PredictionComparison {
   };
   /** Mean of KL(dense || pruned) of the next token, in nats. */
   readonly divergence: { readonly mean: number; readonly interval?: Interval };
-  /** Fraction of positions where both models find the same token likeliest. */
+  /** Fraction of positions where both models have the same top-1 token. */
   readonly top1Agreement: { readonly mean: number; readonly interval?: Interval };
 }
 
-/** Has the dense model read windows; its logits wait in a store. @throws NumericalError, EngineError */
+/** Runs the dense model on windows and stores its logits. @throws NumericalError, EngineError */
 export async function readReference(
   model: LanguageModel,
   store: TensorStore,
@@ -64,8 +64,8 @@ export async function readReference(
 }
 
 /**
- * Has a pruned model read the windows that the dense one has read, and compares what they predict. The logits of the model's windows
- * of one run and of one window of the dense one are in memory at a time.
+ * Runs a pruned model on the same windows as the dense one, and compares their predictions. In memory are the logits of
+ * one run of the pruned model and of one window of the dense one.
  * @throws NumericalError, EngineError; OptionError for models of different vocabularies.
  */
 export async function comparePredictions(
@@ -129,7 +129,7 @@ const sumOf = (values: Float32Array | Uint8Array): number => {
   return sum;
 };
 
-/** Logits of each window as `[S, V]`, which are released when the next ones are asked for. */
+/** Logits of each window as `[S, V]`, released when the next ones are requested. */
 async function* readWindows(model: LanguageModel, { windows, windowsAtOnce = 1, signal }: PredictionSite) {
   for (let start = 0; start < windows.length; start += windowsAtOnce) {
     signal?.throwIfAborted();

@@ -8,7 +8,7 @@ import type { TaskKind } from './task-items.js';
 import type { CommonAnswer, TaskResult } from './task-result.js';
 
 export interface ComparisonOptions {
-  /** Of the interval, in (0, 1); what is less likely than the rest is called a difference. Default 0.95. */
+  /** Confidence of the interval and of the verdict, in (0, 1). Default 0.95. */
   readonly confidence?: number;
   /** Bootstrap draws, at least 100. Default 10000. */
   readonly resampleCount?: number;
@@ -31,7 +31,7 @@ export interface PairedDifference {
 /** Two accuracies over the same items; fractions. */
 export type AccuracyDifference = PairedDifference & DiscordantCounts;
 
-/** `same`: no difference beyond noise. `worse`, `better`: what B is. */
+/** `same`: no difference beyond noise. `worse`, `better`: verdict about B. */
 export type Verdict = 'same' | 'worse' | 'better';
 
 export interface TaskComparison {
@@ -43,18 +43,18 @@ export interface TaskComparison {
   /** -ln p of the right answer, in nats; here more is worse. */
   readonly goldNll: PairedDifference;
   readonly verdict: Verdict;
-  /** The measures that differ beyond noise, as the verdict weighs them: the first one decides. */
+  /** Measures that differ beyond noise, in order of precedence: the first one decides. */
   readonly deciding: readonly ComparedMeasure[];
 }
 
 export type ComparedMeasure = 'accNorm' | 'acc' | 'goldNll';
 
-/** Changes of the mean below this fraction of it are rounding (half precision: 1e-4), however surely they are seen. */
+/** Changes of the mean below this fraction are attributed to rounding (half precision: 1e-4), even if significant. */
 const NEGLIGIBLE_NLL = 1e-3;
 
 /**
- * Compares two models' results on the same items, item by item, which sees far smaller differences than two separate
- * standard errors do. Several measures are tested at once, so each is held to a stricter level (Holm-Bonferroni).
+ * Compares two models' results on the same items, item by item, which detects far smaller differences than two separate
+ * standard errors. Several measures are tested, so that levels are corrected (Holm-Bonferroni).
  *
  * @throws OptionError for results of different tasks, or options out of range.
  */
@@ -103,7 +103,7 @@ interface Measure {
   readonly describe: (values: readonly ValuePair[], means: Float64Array, confidence: number) => PairedDifference;
 }
 
-/** In the order in which they decide: the figure that people publish first. */
+/** In order of precedence: the usually published figure first. */
 const MEASURES: readonly Measure[] = [
   {
     name: 'accNorm',
@@ -141,7 +141,7 @@ function describeMeans(values: readonly ValuePair[], means: Float64Array, confid
   return { a, b, difference: b - a, interval, pValue: bootstrapTest(means) };
 }
 
-/** The measures whose difference is surer than `level` allows when all of them are tested (Holm-Bonferroni). */
+/** Measures whose difference is significant at `level` after correction for multiple tests (Holm-Bonferroni). */
 function findBeyondNoise(measured: readonly Measured[], level: number): Measured[] {
   const ascending = [...measured].sort((x, y) => x.difference.pValue - y.difference.pValue);
   const firstUnsure = ascending.findIndex(

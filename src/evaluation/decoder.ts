@@ -7,28 +7,28 @@ import { cachedFeeds, type Past } from './cached-feeds.js';
 import { type CacheSizes, readModelInterface } from './model-interface.js';
 import { isLogitsType, type LogitsTensor } from './token-scorer.js';
 
-/** A decoder graph that runs over tokens, whatever its inputs are called. */
+/** A decoder graph, independent of the names of its inputs. */
 export interface Decoder {
   readonly vocabularySize: number | undefined;
   /** ONNX Runtime's name of the logits' element type. */
   readonly logitsType: string;
   readonly hasCache: boolean;
-  /** Whether positions are fed, rather than counted by the graph. */
+  /** Whether the graph has an input for positions. */
   readonly hasPositions: boolean;
-  /** Whether the graph gives logits only of the last token, however many it reads. */
+  /** Whether the graph returns logits only for the last token. */
   readonly givesLast: boolean;
-  /** Logits `[B, S, V]` of B token lists of one length, after what `past` holds of them. */
+  /** Logits `[B, S, V]` of B token lists of one length that continue `past`. */
   run(tokens: readonly Int32Array[], past?: Past): Promise<LogitsTensor>;
   /**
-   * The same, and the past of the next run. Only for a decoder that has a cache. One that returns what a run adds puts it
-   * behind the past that it is given, which is of no use afterwards.
+   * As `run`, and the past of the next run; needs a KV cache. The given past must not be used afterwards, since it may
+   * be extended in place.
    */
   advance(tokens: readonly Int32Array[], past: Past): Promise<{ readonly logits: LogitsTensor; readonly past: Past }>;
-  /** The past alone; logits are not returned. Only for a decoder that has a cache. */
+  /** As `advance`, without logits; needs a KV cache. */
   extend(tokens: readonly Int32Array[], past: Past): Promise<Past>;
-  /** Sequences that the graph runs together at most; Infinity when it leaves that open. */
+  /** Largest batch size of the graph; Infinity if open. */
   readonly rowLimit: number;
-  /** Elements that the cache keeps for one token of one sequence, all blocks together. */
+  /** Elements of the KV cache per token of one sequence, over all blocks. */
   readonly cacheWidth: number;
 }
 
@@ -87,7 +87,7 @@ export function createDecoder(session: Session, sizes?: CacheSizes): Decoder {
   };
 }
 
-/** Explains a refused run of a graph that leaves the size of a head open. */
+/** Explains a failed run of a graph that does not declare its head size. */
 function explain(cause: unknown, inputs: readonly ModelInput[]): never {
   const open = inputs.find(({ role, dims }) => role === 'past' && typeof dims.at(-1) !== 'number');
   if (!(cause instanceof EngineError) || open === undefined) throw cause;

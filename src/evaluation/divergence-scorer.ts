@@ -8,7 +8,7 @@ import { type LogitsTensor, rowsOf } from './token-scorer.js';
 export interface DivergenceRows {
   /** KL(reference || model) of every row, in nats. */
   readonly divergence: Float32Array;
-  /** Whether both have the same likeliest token, 1 or 0, by row. */
+  /** Whether both have the same top-1 token, 1 or 0, by row. */
   readonly agrees: Uint8Array;
 }
 
@@ -22,7 +22,7 @@ export interface DivergenceScorer {
 /** Logits of each model that are compared at once, at most (16 MiB; some ten values of that size are alive). */
 const ELEMENT_LIMIT = 2 ** 22;
 
-/** Log-probabilities below this are taken for it: exp of it is 0, and the difference of two infinities is not a number. */
+/** Lower bound of log-probabilities: its exp is 0, and the difference of two infinities would be NaN. */
 const LEAST_LOG_PROBABILITY = -1e4;
 
 /** Compiles a scorer for the types that two models' logits have. */

@@ -12,9 +12,9 @@ export interface EncodingOptions {
    * neither side has white space. Default one space.
    */
   readonly delimiter?: string | undefined;
-  /** Whether contexts begin with what the tokenizer's post-processor puts before a text, such as a BOS token. Default true. */
+  /** Whether contexts begin with the tokenizer's leading tokens, such as BOS. Default true. */
   readonly addSpecialTokens?: boolean | undefined;
-  /** Longest token sequence the model can read; contexts are cut behind what begins them. Default: no limit. */
+  /** Longest token sequence the model can read; contexts are cut after their leading tokens. Default: no limit. */
   readonly contextLength?: number | undefined;
 }
 
@@ -43,7 +43,7 @@ export function encodeText(
 /** The continuation with what joins it to its context. */
 const JOINS: Readonly<Record<TaskKind, (context: string, continuation: string, delimiter: string) => string>> = {
   'multiple-choice': (_, continuation, delimiter) => delimiter + continuation,
-  // The harness's last-word tasks bring the space themselves; files that do not would ask for half a word.
+  // The harness's last-word tasks include the space; files without it would score half a word.
   'last-word': (context, target, delimiter) => (/\s$/.test(context) || /^\s/.test(target) ? '' : delimiter) + target,
 };
 
@@ -59,7 +59,7 @@ function toSequence({ leadingCount, context, continuation }: EncodedPair, contex
   return { tokens: joinTokens([fitting, continuation]), firstScored: fitting.length };
 }
 
-/** The end of a context behind what begins it, or without that where there is no room for both. */
+/** The end of a context after its leading tokens, or without them where there is no room for both. */
 function cutContext(context: Int32Array, leadingCount: number, room: number): Int32Array {
   const leading = leadingCount < room ? context.subarray(0, leadingCount) : [];
   return joinTokens([leading, context.subarray(context.length - room + leading.length)]);

@@ -3,7 +3,7 @@ import { findLeadingTokens } from '../calibration/leading-tokens.js';
 import type { Tokenizer } from '../calibration/tokenizer.js';
 import { OptionError } from '../errors.js';
 
-/** A text, and what is measured after it. */
+/** A context and the continuation that is scored. */
 export interface TextPair {
   readonly context: string;
   readonly continuation: string;
@@ -19,8 +19,8 @@ export interface EncodedPair {
 
 /**
  * Encodes context and continuation as lm-evaluation-harness does: spaces that end the context move to the continuation,
- * both are encoded together, and the continuation's tokens are what lies behind the context's own. An empty context with nothing
- * before it is the token that starts (or, without one, ends) a text.
+ * both are encoded together, and the continuation's tokens are those after the context's own. An empty context with
+ * nothing before it is the token that starts (or, without one, ends) a text.
  *
  * @throws OptionError when no tokens are left for the continuation, or nothing can stand for an empty context.
  * @see https://github.com/EleutherAI/lm-evaluation-harness `_encode_pair`

@@ -1,6 +1,6 @@
 import type { ComparedMeasure, PairedDifference, TaskComparison } from './compare-results.js';
 
-/** A comparison in a sentence for people, such as `B is worse by 5.3 points of acc_norm (95 % interval 2.0 to 8.7).` */
+/** A comparison as a sentence, such as `B is worse by 5.3 points of acc_norm (95 % interval 2.0 to 8.7).` */
 export function explainComparison(comparison: TaskComparison): string {
   const { verdict, deciding, confidence, itemCount } = comparison;
   const percent = `${Number((100 * confidence).toFixed(1))} %`;

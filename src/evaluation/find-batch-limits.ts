@@ -11,10 +11,10 @@ const LOGITS_LIMIT = 2 ** 25;
 /** Keys and values copied for a run at most, in elements (256 MiB in single precision). */
 const CACHE_LIMIT = 2 ** 26;
 
-/** Tokens of a run at most: a processor is busy long before. */
+/** Largest number of tokens per run: more does not increase throughput. */
 const TOKEN_LIMIT = 1024;
 
-/** Finds what one run of a decoder may hold; a few small runs tell how its cache behaves. */
+/** Finds the batch limits of a decoder; a few small runs test its KV cache. */
 export async function findBatchLimits(parts: ScoringParts): Promise<BatchLimits> {
   const { decoder } = parts;
   const width = decoder.vocabularySize ?? (await decoder.run([Int32Array.of(0)])).dims.at(-1) ?? 1;
@@ -34,8 +34,8 @@ const PROBE = [Int32Array.of(1, 2, 3, 4), Int32Array.of(4, 3, 1, 2)];
 const TOLERANCE = 0.02;
 
 /**
- * Whether two sequences can continue from their caches together by two tokens. ONNX Runtime's GroupQueryAttention refuses that
- * on a CPU; other kernels are tried out.
+ * Whether two sequences can continue from their caches together by two tokens. ONNX Runtime's GroupQueryAttention does
+ * not support that on a CPU; other kernels are tested.
  */
 async function continuesTogether({ decoder, scorer }: ScoringParts): Promise<boolean> {
   if (decoder.rowLimit < PROBE.length) return false;

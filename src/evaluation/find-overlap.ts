@@ -11,8 +11,8 @@ export interface Overlap {
 }
 
 /**
- * Finds tokens of `text` that lie in a run of `passageLength` tokens which `other` holds too. Thirteen in a row are
- * hardly ever shared by chance; the same length is customary for finding test data in training data.
+ * Finds tokens of `text` that lie in a run of `passageLength` tokens which `other` holds too. Thirteen tokens are
+ * hardly ever shared by chance; the same length is common for finding test data in training data.
  *
  * @param text Token sequences; passages do not reach across their ends.
  * @see GPT-3 (Brown et al. 2020, arXiv 2005.14165), appendix C
@@ -32,7 +32,7 @@ export function findOverlap(
   return { passageLength, sharedCount, tokenCount };
 }
 
-/** Those of some token sequences that share no passage with others. @see findOverlap */
+/** Token sequences that share no passage with others. @see findOverlap */
 export function keepApart(sequences: readonly Int32Array[], others: readonly Int32Array[]): Int32Array[] {
   const countShared = indexPassages(others, OVERLAP_LENGTH);
   return sequences.filter((sequence) => countShared(sequence) === 0);

@@ -7,11 +7,11 @@ import type { JobControl } from '../progress.js';
 import { type BatchGenerationOptions, checkCount, generateBatch } from './generate.js';
 import type { LanguageModel } from './language-model.js';
 
-/** Keeps windows as they are finished, so that a later run can resume. */
+/** Store for finished windows, so that a later run can resume. */
 export interface WindowStore {
   /** Windows of earlier runs with the same model, seed and settings, from the first. */
   readonly saved: readonly Int32Array[];
-  /** Takes the windows that come after those it has. */
+  /** Appends further windows. */
   append(windows: readonly Int32Array[]): Promise<void>;
 }
 
@@ -19,16 +19,13 @@ export interface GenerateCalibrationOptions
   extends WindowShape,
     JobControl,
     Pick<BatchGenerationOptions, 'from' | 'onStep'> {
-  /** Token that every document begins with; the model must have been trained to begin texts after it. */
+  /** Token that every document begins with; the model must have been trained to begin texts with it. */
   readonly startToken: number;
-  /** Tokens that end a text. A document continues after them; a model that writes little else is refused. Default none. */
+  /** Tokens that end a text. A document continues after them; a model that generates little else is refused. Default none. */
   readonly endTokens?: readonly number[] | undefined;
-  /** At least 0.1. Default 1: the model's own distribution, from which nothing is cut. */
+  /** At least 0.1. Default 1: the model's own distribution, without truncation. */
   readonly temperature?: number | undefined;
-  /**
-   * Tokens of each document at most, at least 2; a window holds as many as fill it, of equal length, one behind the
-   * other. Default 128.
-   */
+  /** Tokens of each document at most, at least 2; a window concatenates documents of equal length. Default 128. */
   readonly documentLength?: number | undefined;
   /** Default 0. Document i draws from its own stream of it. */
   readonly seed?: number | undefined;
@@ -36,30 +33,30 @@ export interface GenerateCalibrationOptions
   readonly batchSize?: number | undefined;
   /** Keys and values in memory at once; there may be half as much again around them. Default 256 MiB. */
   readonly cacheLimitBytes?: number | undefined;
-  /** Default: windows are kept nowhere until all are there. */
+  /** Default: windows are not stored until all are generated. */
   readonly store?: WindowStore | undefined;
 }
 
-/** Without a cache every token is read again for every later one: bearable up to here, a day's work at 512. */
+/** Longest document without a KV cache, where every token is read again for every later one (a day at 512). */
 const LONGEST_REREAD = 128;
 
-/** Beyond this fraction of end tokens a model does not write text. */
+/** A model with a larger fraction of end tokens does not generate text. */
 const MOST_END_TOKENS = 0.5;
 
-/** As much as does no harm on a laptop. */
+/** Suitable for a laptop. */
 export const CACHE_LIMIT_BYTES = 256 * 2 ** 20;
 const LARGEST_BATCH = 32;
 
 /**
- * Has a model write calibration windows: documents sampled from its own distribution, whole (no top-k, no top-p), each
- * from `startToken` and knowing nothing of the others. One that ends its text continues with whatever the model puts after
- * it, usually another text.
+ * Generates calibration windows with a model: independent documents sampled from its full distribution (no top-k, no
+ * top-p), each after `startToken`. A document continues after an end token with whatever the model generates, usually
+ * another text.
  *
  * The same seed gives the same windows on the same machine; the batch size changes only the rounding of the logits.
  *
  * @throws OptionError for options out of range.
- * @throws UnsupportedModelError for a model that does little but end its text, and for documents beyond 128 tokens without a
- * KV cache.
+ * @throws UnsupportedModelError for a model that generates mostly end tokens, and for documents beyond 128 tokens
+ *   without a KV cache.
  * @see Self-calibration for Language Model Quantization and Pruning (arXiv 2410.17170)
  * @example
  * const set = await generateCalibration(model, { windowCount: 32, windowLength: 512, startToken: 0 });
@@ -103,9 +100,9 @@ export function chooseBatchSize(
 interface Writing extends GenerateCalibrationOptions {
   readonly temperature: number;
   readonly seed: number;
-  /** Those of a window. */
+  /** Documents per window. */
   readonly documents: ReturnType<typeof splitWindow>;
-  /** Tokens that each begins with. */
+  /** Leading tokens of each document. */
   readonly start: readonly number[];
 }
 
@@ -146,7 +143,7 @@ async function writeMissing(model: LanguageModel, windows: Int32Array[], options
   }
 }
 
-/** Puts documents behind one another, so many tokens of them for each window, of which its end may cut some off. */
+/** Concatenates documents to windows of so many tokens; the last document of a window may be cut. */
 function fillWindows(documents: readonly Int32Array[], tokensPerWindow: number, windowLength: number): Int32Array[] {
   const ids = Int32Array.from(documents.flatMap((document) => [...document]));
   return Array.from({ length: ids.length / tokensPerWindow }, (_, index) =>

@@ -9,7 +9,7 @@ import { createTokenPicker, type SamplingOptions } from './sample-token.js';
 export interface GenerationOptions extends SamplingOptions {
   /** Tokens to write at most, at least 1. Default 128. */
   readonly newTokens?: number;
-  /** Tokens that end the text; the one that did is not given out. Default none. */
+  /** Tokens that end the text; the end token is not returned. Default none. */
   readonly stopTokenIds?: readonly number[];
   /** Seeds the draws at temperatures above 0. Default 0. */
   readonly seed?: number;
@@ -19,7 +19,7 @@ export interface GenerationOptions extends SamplingOptions {
 /**
  * Continues a prompt token by token.
  *
- * @param promptIds At least one token; the model's BOS when there is nothing else to start from.
+ * @param promptIds At least one token; the model's BOS for an empty prompt.
  * @throws OptionError for an empty prompt, ids outside the vocabulary, or options out of range.
  */
 export async function* generate(
@@ -50,7 +50,7 @@ export interface TextGenerationOptions extends GenerationOptions {
 
 /**
  * Continues a text; stops at the tokenizer's EOS unless `stopTokenIds` says otherwise.
- * @returns What follows the prompt, without special tokens.
+ * @returns Text after the prompt, without special tokens.
  */
 export async function generateText(model: LanguageModel, options: TextGenerationOptions): Promise<string> {
   const { tokenizer, prompt } = options;
@@ -74,31 +74,34 @@ export interface BatchGenerationOptions extends SamplingOptions, JobControl {
   readonly temperature?: number;
   /** Default 0. Sequence i draws from its own stream, whatever the batch size. */
   readonly seed?: number;
-  /** Place of the first sequence in its seed's row of streams: n continues where a call for n sequences ended. Default 0. */
+  /** Stream index of the first sequence: n continues after a call for n sequences. Default 0. */
   readonly firstSequence?: number;
-  /** Sequences that are written together, at least 1; their caches are in memory at once. Default 16, or fewer where the model takes no more. */
+  /**
+   * Sequences that are written together, at least 1; their caches are in memory at once. Default 16, or the model's
+   * largest batch size if that is less.
+   */
   readonly batchSize?: number;
-  /** Where an earlier call with the same options stood, whose sequences this one gives from there on. Default: the prompt. */
+  /** State of an earlier call with the same options, from which this one continues. Default: the prompt. */
   readonly from?: SavedBatch | undefined;
-  /** Called after each token of a batch with what a later call can continue from, which must be read before this returns. */
+  /** Called after each token of a batch with the state that a later call can continue from; it must be read before this returns. */
   readonly onStep?: ((save: () => SavedBatch | undefined) => Promise<void>) | undefined;
 }
 
 /** Sequences that are being written together. */
 export interface SavedBatch {
-  /** Place of the first one in its seed's row of streams. */
+  /** Stream index of the first one. */
   readonly first: number;
-  /** Each as far as it is written. */
+  /** Tokens of each so far. */
   readonly sequences: readonly Int32Array[];
   readonly reader: SavedReader;
 }
 
 /**
- * Writes many sequences of one length from the same prompt, such as a model's own text to calibrate on. Nothing ends a
- * sequence early: an end-of-text token is followed by whatever the model puts after it.
+ * Generates many sequences of one length from the same prompt, such as calibration text. End-of-text tokens do not end
+ * a sequence.
  *
  * @returns `count` sequences of `length` token ids, prompt included.
- * @throws OptionError for an empty prompt, a length that leaves nothing to write, or options out of range.
+ * @throws OptionError for an empty prompt, a length that leaves nothing to generate, or options out of range.
  */
 export async function generateBatch(model: LanguageModel, options: BatchGenerationOptions): Promise<Int32Array[]> {
   const { count, length, temperature = 1, seed = 0, firstSequence = 0, onProgress, signal } = options;
@@ -148,7 +151,7 @@ interface BatchWriting extends Pick<BatchGenerationOptions, 'from' | 'onStep' | 
   readonly first: number;
   readonly promptLength: number;
   readonly pick: ReturnType<typeof createTokenPicker>;
-  /** One a sequence, which gives one number a token. */
+  /** One generator per sequence, with one number per token. */
   readonly randoms: readonly Random[];
   /** @param written tokens of each sequence behind the prompt */
   readonly onToken: (written: number) => void;

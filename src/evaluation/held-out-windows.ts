@@ -6,24 +6,24 @@ import { createRandom } from '../linalg/random.js';
 import { keepApart } from './find-overlap.js';
 import { takeEvenly } from './take-evenly.js';
 
-/** Where held-out windows are from. */
+/** Origin of held-out windows. */
 export type HeldOutOrigin = 'source' | 'text' | 'calibration' | 'random';
 
-/** Windows to check a result on, and where they are from. */
+/** Windows to check a result on, and their origin. */
 export interface HeldOutWindows {
   /** Of equal length. */
   readonly windows: readonly Int32Array[];
   /**
-   * `source`: the calibration source, beyond what the run has learnt from. `text`: the bundled text for this. `calibration`:
-   * calibration windows, where there is no other text. `random`: token ids drawn at random.
+   * `source`: the unused rest of the calibration source. `text`: the bundled test text. `calibration`: calibration
+   * windows, where there is no other text. `random`: random token ids.
    */
   readonly from: HeldOutOrigin;
 }
 
 export interface HeldOutRequest {
-  /** Windows that the run has learnt from. */
+  /** Windows that the run was calibrated on. */
   readonly calibration: readonly Int32Array[];
-  /** Source of the calibration text, where it is the user's and can be read again. */
+  /** The user's calibration source, if it can be read again. */
   readonly source?: TokenSource | undefined;
   readonly tokenizer: Tokenizer | undefined;
   readonly vocabularySize: number;
@@ -32,15 +32,15 @@ export interface HeldOutRequest {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Fewer windows of a text are too few to measure on, unless fewer were asked for. */
+/** Least windows of a text, unless fewer are requested. */
 const LEAST_COUNT = 3;
 
-/** How far beyond the tokens of the calibration a source is read, in windows asked for. */
+/** Tokens read of a source beyond those of the calibration, as a multiple of the requested windows. */
 const READ_BEYOND = 8;
 
 /**
- * Finds windows that share no passage with what the run has learnt from, spread over a text: what the calibration source has left,
- * else a text that nothing calibrates on. Without a tokenizer they are calibration windows, or random ids.
+ * Finds evenly spaced windows that share no passage with the calibration windows: from the rest of the calibration
+ * source, else from the bundled test text. Without a tokenizer they are calibration windows, or random ids.
  */
 export async function findHeldOutWindows(request: HeldOutRequest): Promise<HeldOutWindows> {
   const { calibration, source, windowCount, windowLength, vocabularySize } = request;
@@ -59,7 +59,7 @@ export async function findHeldOutWindows(request: HeldOutRequest): Promise<HeldO
   return { windows: Array.from({ length: windowCount }, draw), from: 'random' };
 }
 
-/** Windows of a text from its start, as many as may hold those that were calibrated on and some more. */
+/** Windows from the start of a text, enough to include the calibration windows and some more. */
 async function cutText(request: HeldOutRequest, source: TokenSource | undefined): Promise<Int32Array[]> {
   const { calibration, tokenizer, vocabularySize, windowCount, windowLength, signal } = request;
   if (tokenizer === undefined && source === undefined) return [];
@@ -76,7 +76,7 @@ async function cutText(request: HeldOutRequest, source: TokenSource | undefined)
       if (count >= enough) break;
     }
   } catch (error) {
-    // A tokenizer that does not fit the model: the check can do without text.
+    // The tokenizer does not fit the model: the check works without text.
     if (error instanceof OptionError) return [];
     throw error;
   }

@@ -7,11 +7,11 @@ import type { LogitsTensor } from './token-scorer.js';
 export interface LanguageModel {
   /** V, the number of logits; undefined when the graph leaves it open. */
   readonly vocabularySize: number | undefined;
-  /** Whether a reader keeps keys and values, or reads everything again for every token. */
+  /** Whether readers use a KV cache, or read everything again for every token. */
   readonly hasCache: boolean;
-  /** Sequences that it reads together at most. Absent: as many as memory allows. */
+  /** Largest batch size. Absent: as memory allows. */
   readonly rowLimit?: number | undefined;
-  /** Elements of keys and values per token of one sequence, all blocks together. Absent: taken for nothing. */
+  /** Elements of keys and values per token of one sequence, over all blocks. Absent: not counted. */
   readonly cacheWidth?: number | undefined;
   /**
    * Scores tokens: -ln p(token | the tokens before it), in nats.
@@ -25,21 +25,21 @@ export interface LanguageModel {
   /**
    * Reads sequences and returns all logits.
    * @param sequences B sequences of one length S, at least 1.
-   * @returns Logits `[B, S, V]`: row s speaks about the token after the first s + 1.
+   * @returns Logits `[B, S, V]`: row s predicts the token after the first s + 1.
    */
   readLogits(sequences: readonly Int32Array[]): Promise<LogitsTensor>;
   /**
-   * Scores bundles of sequences of any lengths, batch by batch; the common beginning of a bundle's sequences is read once
-   * where the model has a cache. The batches depend only on the bundles, never on which are skipped.
+   * Scores bundles of sequences of any lengths, batch by batch; the common prefix of a bundle is read once where the
+   * model has a KV cache. Batches depend only on the bundles, not on the skipped ones.
    *
-   * @param isKnown Bundles, by position, that need no scores; a batch of nothing else is not run.
+   * @param isKnown Whether the bundle at an index is skipped; batches of skipped bundles are not run.
    * @returns The scores of one batch after the other, of all its members.
-   * @throws EngineError, or OptionError for a sequence that leaves nothing to score.
+   * @throws EngineError, or OptionError for a sequence without tokens to score.
    */
   scoreBundles(bundles: Items<Bundle>, isKnown?: (index: number) => boolean): AsyncGenerator<BundleScore[]>;
   /**
    * Starts reading; readers are independent of each other.
-   * @param from what a reader of the same model saved: this one resumes from there, to the same logits
+   * @param from saved state of a reader of the same model, to resume from with the same logits
    */
   createReader(from?: SavedReader): Reader;
   /** Frees the model's memory; it cannot be used again. */
@@ -59,9 +59,9 @@ export interface Reader {
   save?(): SavedReader;
 }
 
-/** Where a reader stands, as plain data: keys and values of the tokens read so far. */
+/** State of a reader as plain data: keys and values of the tokens read so far. */
 export interface SavedReader {
-  /** Tokens read, of every sequence. */
+  /** Tokens read per sequence. */
   readonly length: number;
   readonly tensors: Readonly<Record<string, Tensor>>;
 }

@@ -11,15 +11,15 @@ export type LogLikelihoodOptions = Omit<EncodingOptions, 'delimiter'> & JobContr
 export interface LogLikelihood {
   /** ln p(continuation | context), in nats. */
   readonly logLikelihood: number;
-  /** Whether greedy decoding would write the continuation. */
+  /** Whether greedy decoding would generate the continuation. */
   readonly isGreedy: boolean;
   /** Tokens of the continuation. */
   readonly tokenCount: number;
 }
 
 /**
- * Log-likelihoods of continuations after their contexts, as lm-evaluation-harness's request of that name: nothing is put
- * between the two, so a continuation brings its space. Pairs of one context are read together.
+ * Log-likelihoods of continuations after their contexts, as lm-evaluation-harness's request of that name: nothing is
+ * inserted between the two, so that a continuation includes its leading space. Pairs of one context are read together.
  *
  * @returns In the order of the pairs.
  * @throws OptionError for a pair that cannot be encoded, naming its position; NumericalError, EngineError.

@@ -4,12 +4,12 @@ export interface DiscordantCounts {
   readonly onlyB: number;
 }
 
-/** Beyond this many discordant items the approximation is off by less than a thousandth. */
+/** With more discordant items the error of the approximation is below 0.001. */
 const EXACT_LIMIT = 1000;
 
 /**
- * McNemar's two-sided test: how likely at least so uneven a split of the discordant items is when both models are
- * equally often right. Exact (binomial) up to 1000 discordant items, beyond that chi-square with continuity correction.
+ * McNemar's two-sided test: probability of a split of the discordant items at least as uneven, if both models are
+ * equally accurate. Exact (binomial) up to 1000 discordant items, beyond that chi-square with continuity correction.
  *
  * @returns p in [0, 1]; 1 when the models agree on every item.
  * @see https://en.wikipedia.org/wiki/McNemar%27s_test

@@ -12,7 +12,7 @@ export interface ScoredText {
 
 export interface BiasInput {
   readonly calibration: ScoredText;
-  /** All windows that pruning was calibrated on, where `calibration` holds a part of them. */
+  /** All calibration windows, where `calibration` holds only a part of them. */
   readonly calibratedOn?: readonly Int32Array[] | undefined;
   readonly text: ScoredText;
   readonly contextCount: number;
@@ -30,13 +30,13 @@ export interface LossPair {
   readonly standardError?: number;
 }
 
-/** One kind of place in the texts. */
+/** Losses in one context. */
 export interface ContextBias {
   readonly calibration?: LossPair;
   readonly text?: LossPair;
-  /** Fraction of what the text loses in all that is lost here; below 0 where the pruned model does better. */
+  /** Fraction of the text's total loss increase that falls into this context; below 0 where the pruned model is better. */
   readonly lostShare: number;
-  /** Whether the calibration holds at least a quarter of the share that the text has here. */
+  /** Whether the context's share of the calibration is at least a quarter of its share of the text. */
   readonly covered: boolean;
 }
 
@@ -45,20 +45,20 @@ export interface BiasFindings {
   readonly calibration: LossPair;
   readonly text: LossPair;
   readonly contexts: readonly ContextBias[];
-  /** Fractions that lie in contexts not covered: of what the text loses, of the text, of the calibration. */
+  /** Fractions in contexts that are not covered: of the text's loss increase, of the text, of the calibration. */
   readonly uncovered: { readonly lost: number; readonly text: number; readonly calibration: number };
   readonly overlap: Overlap;
-  /** In words, for people; none = nothing suspicious. */
+  /** Warnings as sentences; empty if nothing is suspicious. */
   readonly warnings: readonly string[];
 }
 
 /** Below this fraction of a text's share in a context, the calibration hardly covers it. */
 const COVERAGE_LIMIT = 0.25;
-/** A warning needs this much of the loss in contexts that are not covered ... */
+/** Least fraction of the loss increase in uncovered contexts for a warning ... */
 const LOST_LIMIT = 0.25;
-/** ... and this many times the calibration text's loss a token there: what is lost evenly is no bias. */
+/** ... and least ratio to the calibration text's loss increase per token there: an even increase is no bias. */
 const EXCESS_LIMIT = 1.25;
-/** Shared passages beyond this fraction flatter the evaluation. */
+/** Largest fraction of shared passages without a warning. */
 const OVERLAP_LIMIT = 0.01;
 
 /**
@@ -129,7 +129,7 @@ function splitByContext(
   const positions = Array.from({ length: contextCount }, () => [] as number[]);
   for (let at = 0; at < scored.dense.length; at++) {
     const window = Math.floor(at / (length - 1));
-    // Loss `at` is of the token after the one that it is predicted from.
+    // Loss `at` is that of the token after position `at`.
     positions[contextOfToken[window * length + (at % (length - 1))]!]!.push(at);
   }
   return positions.map((own) => (own.length === 0 ? undefined : lossesOf(scored, own)));

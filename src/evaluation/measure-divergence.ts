@@ -12,17 +12,17 @@ import { cutScoredWindows, resolveWindows, type WindowOptions } from './scored-w
 import { type LogitsTensor, rowsOf } from './token-scorer.js';
 
 export interface DivergenceOptions extends Omit<WindowOptions, 'stride' | 'batchSize'>, JobControl {
-  /** Where window scores are kept, so that a run that was stopped resumes where it was. Default: nowhere. */
+  /** Log of window scores, from which an interrupted run resumes. Default: none. */
   readonly log?: ScoreLog<DivergenceScore> | undefined;
 }
 
-/** How far two models were apart on one window. */
+/** Divergence of two models on one window. */
 export interface DivergenceScore {
   /** Index of the window in the text. */
   readonly index: number;
   /** Sum of KL(reference || model) over the positions, in nats. */
   readonly divergence: number;
-  /** Positions with the same likeliest token, of all positions. */
+  /** Number of positions with the same top-1 token. */
   readonly agreementCount: number;
   readonly tokenCount: number;
 }
@@ -30,14 +30,14 @@ export interface DivergenceScore {
 export interface DivergenceResult {
   /** Mean KL(reference || model) of the next token's distribution, in nats; 0 for the same model. */
   readonly klDivergence: number;
-  /** Fraction of positions where both have the same likeliest next token. */
+  /** Fraction of positions with the same top-1 token. */
   readonly top1Agreement: number;
-  /** 95 % intervals of both, from how far windows scatter; absent for fewer than three windows. */
+  /** 95 % intervals of both, from the variance between windows; absent for fewer than three windows. */
   readonly intervals?: { readonly klDivergence: Interval; readonly top1Agreement: Interval };
   readonly protocol: PerplexityProtocol;
 }
 
-/** The two models that are compared, and what computes. */
+/** The two models to compare, and the engine. */
 export interface DivergenceModels {
   readonly model: LanguageModel;
   readonly reference: LanguageModel;
@@ -45,11 +45,11 @@ export interface DivergenceModels {
 }
 
 /**
- * How far a model's predictions are from a reference's, at every position of a text's windows.
+ * Measures the divergence of a model's predictions from a reference's over the windows of a text.
  *
- * @param ids Tokens that both models understand the same.
+ * @param ids Token ids with the same meaning in both models.
  * @throws OptionError for too few tokens, options out of range, or models of different vocabularies.
- * @throws NumericalError when logits are not numbers.
+ * @throws NumericalError when logits are not finite.
  */
 export async function measureDivergence(
   { model, reference, engine }: DivergenceModels,
@@ -121,7 +121,7 @@ async function compareRows(scorer: DivergenceScorer, reference: LogitsTensor, mo
   };
 }
 
-/** Size below which ids must lie: the smaller one, as far as the graphs declare it. */
+/** Upper bound of ids: the smaller declared vocabulary. */
 function commonVocabulary(...models: readonly LanguageModel[]): number {
   return Math.min(...models.map(({ vocabularySize }) => vocabularySize ?? Number.POSITIVE_INFINITY));
 }

@@ -8,7 +8,7 @@ import type { TaskItem } from './task-items.js';
 import { type ItemScore, summarizeTask, type TaskResult } from './task-result.js';
 
 export interface TaskOptions extends EncodingOptions, JobControl {
-  /** Where scores are kept. The result is the same as without interruption, to the last bit. Default: nowhere. */
+  /** Log of scores, from which an interrupted run resumes with bit-identical results. Default: none. */
   readonly log?: ScoreLog<ItemScore> | undefined;
 }
 
@@ -17,7 +17,7 @@ export interface TaskOptions extends EncodingOptions, JobControl {
  *
  * @param items Items of one kind, as `readTaskItems` gives them.
  * @throws OptionError for candidates that cannot be encoded, naming the item, or options out of range.
- * @throws NumericalError when a log-likelihood is not a number.
+ * @throws NumericalError when a log-likelihood is not finite.
  */
 export async function measureTask(
   model: LanguageModel,
@@ -48,12 +48,12 @@ export async function measureTask(
   );
 }
 
-/** One by one, as they are asked for: encoding thousands of items at once would keep a listener waiting. */
+/** Encodes lazily: encoding thousands of items at once would delay progress. */
 function* encodeAll(items: readonly TaskItem[], options: EncodingOptions): Generator<Bundle> {
   for (const item of items) yield encodeItem(item, options);
 }
 
-/** A file of scores may be damaged, or not of these items: what does not fit is measured again. */
+/** A score file may be damaged or of other items: invalid scores are measured again. */
 const isScoreOf = (item: TaskItem | undefined, { gold, logLikelihoods }: ItemScore): boolean =>
   item !== undefined && gold === item.gold && logLikelihoods.length === item.candidates.length;
 

@@ -6,24 +6,24 @@ import { findPresent, isFullCache, type PresentOutput } from '../graph/cache-nam
 import { type ModelInput, pastAxes, readModelInputs } from '../graph/model-inputs.js';
 import { type DeclaredValue, dataTypeOf, type Session, type TensorType } from '../runtime/engine.js';
 
-/** How to talk to a decoder graph: what to feed, where logits come out, how the cache goes round. */
+/** Interface of a decoder graph: inputs, logits output, cache inputs and outputs. */
 export interface ModelInterface {
   readonly inputs: readonly ModelInput[];
   readonly logits: DeclaredValue;
-  /** Output that tells the next run's value of every cache input, by input name; undefined when there is no cache to keep. */
+  /** Output with the next value of every cache input, by input name; undefined without a cache. */
   readonly presentOf: ReadonlyMap<string, PresentOutput> | undefined;
 }
 
-/** Sizes of caches that graphs leave open and the files next to them state. */
+/** Cache sizes from configuration files, for graphs that do not declare them. */
 export interface CacheSizes {
-  /** D, where no output tells either. */
+  /** D, where no output declares it. */
   readonly headSize?: number | undefined;
-  /** Tokens that a cache holds which slides along the text. */
+  /** Tokens of a sliding-window cache. */
   readonly slidingWindow?: number | undefined;
 }
 
 /**
- * Reads the interface off what a session declares.
+ * Reads the interface from a session's declarations.
  *
  * @throws UnsupportedModelError for a graph that is not a text decoder's.
  */
@@ -62,7 +62,7 @@ function settleHeadSize(
   return size === undefined ? input : { ...input, dims: [...input.dims.slice(0, -1), size] };
 }
 
-/** A cache that slides (`past_sliding_length`, by onnxruntime-genai) has room for its window before anything was read. */
+/** A cache that slides (`past_sliding_length`, by onnxruntime-genai) is allocated for its window from the start. */
 function settleCapacity(input: ModelInput, { slidingWindow }: CacheSizes): ModelInput {
   const length = input.dims[pastAxes(input).sequence];
   const slides = typeof length === 'string' && length.includes('sliding');

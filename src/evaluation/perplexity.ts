@@ -10,9 +10,9 @@ import type { ScoreLog } from './score-log.js';
 import { cutScoredWindows, resolveWindows, tokensNeeded, type WindowOptions } from './scored-windows.js';
 
 export interface PerplexityOptions extends WindowOptions, JobControl {
-  /** Where window scores are kept, so that a run that was stopped resumes where it was. Default: nowhere. */
+  /** Log of window scores, from which an interrupted run resumes. Default: none. */
   readonly log?: ScoreLog<WindowScore> | undefined;
-  /** Bytes of the text that tokens stand for, see `Tokenizer`. Default: not known, so that bits per byte are not measured. */
+  /** UTF-8 bytes of tokens, see `Tokenizer`. Default: unknown, so that bits per byte are not measured. */
   readonly countBytes?: ((tokens: ArrayLike<number>) => number) | undefined;
 }
 
@@ -29,14 +29,14 @@ export interface WindowScore extends WindowLoss {
   readonly index: number;
 }
 
-/** Protocol of a perplexity; two figures compare only when these agree. */
+/** Protocol of a perplexity; only figures with equal protocols are comparable. */
 export interface PerplexityProtocol {
   /** SHA-256 of the token ids given (32-bit little-endian), and of the text they came from when that is known. */
   readonly tokensSha256: string;
   readonly textSha256?: string;
   readonly windowLength: number;
   readonly stride: number;
-  /** Tokens put before every window; absent when windows start with the text itself and their first token is not scored. */
+  /** Tokens put before every window; absent when windows start with text, whose first token is not scored. */
   readonly leadingTokens?: readonly number[];
   readonly windowCount: number;
   /** Tokens scored. */
@@ -48,14 +48,11 @@ export interface PerplexityResult {
   readonly perplexity: number;
   /** Mean over the scored tokens, in nats. */
   readonly negativeLogLikelihood: number;
-  /**
-   * Bits for each UTF-8 byte of the tokens scored: what models with different tokenizers are compared by. Absent where the bytes are
-   * not known.
-   */
+  /** Bits per UTF-8 byte of the scored tokens, comparable between tokenizers. Absent where the bytes are unknown. */
   readonly bitsPerByte?: number;
   readonly tokenCount: number;
   readonly windowCount: number;
-  /** Losses by window, from which the interval of a change is known. */
+  /** Losses by window, for confidence intervals of changes. */
   readonly windows: readonly WindowLoss[];
   readonly protocol: PerplexityProtocol;
 }
@@ -64,7 +61,7 @@ export interface PerplexityResult {
  * Perplexity of a model on a token sequence, window by window; sums in double precision.
  *
  * @throws OptionError for too few tokens, ids outside the vocabulary, or options out of range.
- * @throws NumericalError when the model's logits are not numbers.
+ * @throws NumericalError when the model's logits are not finite.
  * @see https://huggingface.co/docs/transformers/perplexity for the strided protocol
  */
 export async function measurePerplexity(
@@ -122,7 +119,7 @@ async function scoreWindows(
 ): Promise<WindowScore[]> {
   const isScoreOf = ({ tokens, firstScored }: ScoredSequence, { tokenCount }: WindowScore) =>
     tokens.length - firstScored === tokenCount;
-  // A file of scores may be damaged: what does not fit is measured again.
+  // A score file may be damaged: invalid scores are measured again.
   const scores = new Map(
     [...(log?.known ?? [])].filter(([index, score]) => index < windows.length && isScoreOf(windows[index]!, score)),
   );
@@ -178,7 +175,7 @@ export async function measureTextPerplexity(
   return { ...result, protocol: { ...result.protocol, textSha256: await sha256(text) } };
 }
 
-/** The protocol in one line, for people: `6132 tokens in 12 windows of 512, stride 512, no BOS, text sha256 0b5f...`. */
+/** The protocol in one line: `6132 tokens in 12 windows of 512, stride 512, no BOS, text sha256 0b5f...`. */
 export function formatPerplexityProtocol(protocol: PerplexityProtocol): string {
   const { tokenCount, windowCount, windowLength, stride, leadingTokens, textSha256, tokensSha256 } = protocol;
   const bos = leadingTokens === undefined ? 'no BOS' : `BOS ${leadingTokens.join(' ')}`;

@@ -2,9 +2,9 @@ import type { Bundle } from './bundle.js';
 
 /** Limits of one run of a model. */
 export interface BatchLimits {
-  /** Whether what a bundle begins with can be read once and its keys and values kept. */
+  /** Whether the common prefix of a bundle can be cached. */
   readonly hasCache: boolean;
-  /** Whether several sequences can continue from their caches together by more than one token. */
+  /** Whether a batch can continue from its caches by more than one token. */
   readonly continuesTogether: boolean;
   /** Tokens of a run, padding included, at least 1; logits of all of them are in memory at once. */
   readonly tokenCount: number;
@@ -14,11 +14,11 @@ export interface BatchLimits {
   readonly rowCount: number;
 }
 
-/** Bundles that are read together: first what all of each bundle's sequences begin with, then the rest in passes. */
+/** Bundles that are read together: first the common prefix of each, then the rest in passes. */
 export interface PlannedBatch {
-  /** Positions of the bundles in what was planned. */
+  /** Indices of the bundles. */
   readonly members: readonly number[];
-  /** Tokens of the common beginning, the same number for every member; 0 when nothing is kept. */
+  /** Tokens of the common prefix, equal for all members; 0 without caching. */
   readonly prefixLength: number;
   /** Each pass is one run; its rows are padded at their ends to the longest. */
   readonly passes: readonly (readonly PlannedRow[])[];
@@ -36,12 +36,12 @@ export interface PlannedRow {
 /** Fixed cost of a run, in tokens: it reads all weights once. */
 const RUN_COST = 24;
 
-/** Bundles of a batch at most: results come batch by batch. */
+/** Largest number of bundles in a batch, since results are returned per batch. */
 const MEMBER_LIMIT = 16;
 
 /**
- * Plans how bundles are read with few tokens of padding, few tokens read twice, and few runs. Nothing but the bundles'
- * shapes and the limits decides, so that the same bundles are always read in the same company.
+ * Plans how bundles are read with few tokens of padding, few tokens read twice, and few runs. The plan depends only on
+ * the bundles' shapes and the limits, so that it is reproducible.
  */
 export function planBatches(bundles: readonly Bundle[], limits: BatchLimits): PlannedBatch[] {
   const shaped = bundles
@@ -66,7 +66,7 @@ interface ShapedBundle {
   readonly prefix: number;
 }
 
-/** Tokens of a part's prefixes, cut to the shortest, and what is therefore read once per sequence. Sorted by prefix. */
+/** Tokens of a part's prefixes, cut to the shortest, and of the remainders read once per sequence. Sorted by prefix. */
 function prefixCost(part: readonly ShapedBundle[], limits: BatchLimits): number {
   const shortest = part[0]!.prefix;
   let tokens = part.length * shortest;
@@ -91,7 +91,7 @@ function passCost(pass: readonly PlannedRow[], prefixLength: number, limits: Bat
   return fits || pass.length === 1 ? tokens + RUN_COST : Number.POSITIVE_INFINITY;
 }
 
-/** Tokens that all sequences begin with, less what must be read to predict the first scored one. */
+/** Length of the common prefix that can be cached, without the token that predicts the first scored one. */
 function sharedLength(bundle: Bundle): number {
   const [first, ...others] = bundle;
   if (first === undefined) return 0;
@@ -106,7 +106,7 @@ function sharedLength(bundle: Bundle): number {
 
 /**
  * Cuts a list into consecutive parts of the least total cost.
- * @param costOf Infinity for a part that is too large; whatever contains such a part must be too large as well.
+ * @param costOf Infinity for a part that is too large; any part that contains it must be Infinity too.
  */
 function partition<T>(items: readonly T[], costOf: (part: readonly T[]) => number): T[][] {
   const best = [{ cost: 0, start: 0 }];

@@ -5,8 +5,8 @@ import { commonLength, type Decoder, NO_PAST } from './decoder.js';
 import type { LogitsTensor } from './token-scorer.js';
 
 /**
- * Logits `[B, S, V]` of every token, where a run may give fewer: token by token through the cache of a graph that gives the last
- * one's alone, and some sequences at a time where it takes no more.
+ * Logits `[B, S, V]` of every token: token by token with the KV cache for graphs that return only the last token's
+ * logits, and in smaller batches where the batch size is limited.
  */
 export async function readEvery(
   decoder: Decoder,
@@ -40,7 +40,7 @@ async function readSome(decoder: Decoder, tokens: readonly Int32Array[], past: P
   return joinLogits(steps, 1);
 }
 
-/** One tensor of parts that follow each other along the sequences (0) or the tokens (1); the parts are released. */
+/** Concatenates logits along sequences (0) or tokens (1); the parts are released. */
 function joinLogits(parts: readonly LogitsTensor[], axis: 0 | 1): LogitsTensor {
   const [{ type, dims, data: first }] = parts as [LogitsTensor];
   const outer = axis === 1 ? dims[0]! : 1;
@@ -60,8 +60,8 @@ function joinLogits(parts: readonly LogitsTensor[], axis: 0 | 1): LogitsTensor {
 }
 
 /**
- * The decoder with the number of sequences that it is seen to take together. A graph that counts positions itself may make the
- * angles of a single sequence and take no second one, as exports by torch at opset 23 do.
+ * The decoder with its actual largest batch size, found by a trial run. A graph that computes positions itself may
+ * support only one sequence, as exports by torch at opset 23 do.
  */
 export async function limitRows(decoder: Decoder): Promise<Decoder> {
   if (decoder.hasPositions || Number.isFinite(decoder.rowLimit)) return decoder;
@@ -69,7 +69,7 @@ export async function limitRows(decoder: Decoder): Promise<Decoder> {
     releaseTensor(await decoder.run([Int32Array.of(0), Int32Array.of(0)]));
     return decoder;
   } catch (error) {
-    // As the engine threw it, or in this library's words.
+    // The engine's error, or this library's wrapper of it.
     const isRefused = [error, Object(error).cause].some((thrown) => thrown instanceof EngineError);
     if (isRefused) return { ...decoder, rowLimit: 1 };
     throw error;

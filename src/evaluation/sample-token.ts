@@ -2,9 +2,9 @@ import { NumericalError, OptionError } from '../errors.js';
 import type { Random } from '../linalg/random.js';
 
 export interface SamplingOptions {
-  /** 0 takes the most likely token; 1 draws from the model's own distribution. At least 0. Default 0. */
+  /** 0 takes the most likely token (greedy); 1 samples from the model's own distribution. At least 0. Default 0. */
   readonly temperature?: number;
-  /** Draws among the k most likely tokens only; at least 1. Default: all. */
+  /** Samples among the k most likely tokens only; at least 1. Default: all. */
   readonly topK?: number;
 }
 

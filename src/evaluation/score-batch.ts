@@ -6,17 +6,17 @@ import type { PlannedBatch, PlannedRow } from './plan-batches.js';
 import { readEvery } from './read-every.js';
 import { type LogitsTensor, rowsOf, type TokenScorer } from './token-scorer.js';
 
-/** Parts that run and score. */
+/** Decoder and scorer. */
 export interface ScoringParts {
   readonly decoder: Decoder;
   readonly scorer: TokenScorer;
 }
 
 /**
- * Runs a planned batch. Rows are padded behind their ends, which no token before them sees, so that nothing depends on how
- * a graph treats its mask.
+ * Runs a planned batch. Rows are padded at their ends, which earlier tokens cannot attend to, so that results do not
+ * depend on the attention mask.
  *
- * @param bundles What was planned; the batch's members point into it.
+ * @param bundles The planned bundles; `members` are indices of it.
  * @returns Scores by member and sequence.
  */
 export async function scoreBatch(
@@ -41,10 +41,10 @@ export async function scoreBatch(
 /** A long prefix is read in pieces: logits of every token read are in memory at once. */
 const PIECE_LENGTH = 512;
 
-/** Keys and values of beginnings of one length. */
+/** Keys and values of prefixes of one length. */
 async function readPrefixes(decoder: Decoder, prefixes: readonly Int32Array[]): Promise<Past> {
   const length = prefixes[0]?.length ?? 0;
-  // Several sequences may not be able to read more than one token each at once; a single one always is.
+  // A batch may be limited to one token per run; a single sequence is not.
   const step = prefixes.length === 1 ? PIECE_LENGTH : length;
   let past = NO_PAST;
   while (past.length < length) {
@@ -92,7 +92,7 @@ async function scorePass({ decoder, scorer }: ScoringParts, { pass, batch, past 
 }
 
 /**
- * Whether each target has the largest logit of its row, the first of equals. Mostly some other logit is larger, which
+ * Whether each target has the largest logit of its row, the first of equals. Usually another logit is larger, which
  * ends the search early.
  * @param logits `[R, V]`.
  * @param targets R token ids.

@@ -2,9 +2,9 @@ import { parseJsonLine } from '../calibration/token-source.js';
 import { OptionError } from '../errors.js';
 import { isRecord } from '../parse-json.js';
 
-/** A measurement whose scores are kept, and all that its figures depend on. */
+/** A measurement with saved scores, and everything that its results depend on. */
 export interface ScoredRun {
-  /** Names for people: what was measured, and on what. */
+  /** Display names of model and source. */
   readonly model: string;
   readonly source: string;
   readonly kind: 'task' | 'perplexity' | 'divergence';
@@ -31,7 +31,7 @@ export interface ScoreLines {
   readonly completeBytes: number;
 }
 
-/** Raised when the format or the order of computing changes, so that old scores are not mixed with new ones. */
+/** Incremented when the format or the computation changes, so that old scores are not mixed with new ones. */
 const FORMAT = 1;
 
 const REMEDY = 'name another file, or remove this one to start again';
@@ -147,7 +147,7 @@ function parseScore(line: string, runs: readonly ScoredRun[], place: string): Sa
 /** The start of a value, for messages. */
 const excerpt = (value: unknown): string => (JSON.stringify(value) ?? 'missing').slice(0, 100);
 
-/** Differences of two runs, for people; names do not count. */
+/** Differences of two runs as text, without display names. */
 function differences(found: ScoredRun, expected: ScoredRun): string[] {
   const flat = ({ model: _model, source: _source, protocol, ...rest }: ScoredRun): Record<string, unknown> => ({
     ...rest,

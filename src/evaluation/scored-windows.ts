@@ -3,19 +3,19 @@ import type { ScoredSequence } from './bundle.js';
 
 /** How a text is cut into windows. */
 export interface WindowOptions {
-  /** Tokens of text per window, at least 2 and at most the text's. Default 512, or what the text or `contextLength` leaves. */
+  /** Tokens of text per window, at least 2 and at most the text's. Default 512, or less if the text or `contextLength` is shorter. */
   readonly windowLength?: number | undefined;
   /**
-   * Tokens from one window to the next, 1 to `windowLength`. With less than `windowLength` windows overlap, and only the
-   * tokens that no window before has scored are scored, with at least `windowLength - stride` tokens of context.
-   * Default: `windowLength`.
+   * Tokens from one window to the next, 1 to `windowLength`. With a smaller stride windows overlap, and only tokens
+   * that no earlier window has scored are scored, with at least `windowLength - stride` tokens of context. Default:
+   * `windowLength`.
    */
   readonly stride?: number | undefined;
   /** Tokens put before every window, such as a BOS token, so that its first token is scored too. Default none. */
   readonly leadingTokens?: readonly number[] | undefined;
   /** Tokens that the model reads at once, `leadingTokens` included. Default: no limit. */
   readonly contextLength?: number | undefined;
-  /** Windows to score, from the start. Default: all, the last one as short as the text leaves it. */
+  /** Windows to score, from the start. Default: all, the last one possibly shorter. */
   readonly windowCount?: number | undefined;
   /** Windows that run together, at least 1. Default 1: logits of a window are large. */
   readonly batchSize?: number | undefined;
@@ -66,12 +66,12 @@ export function resolveWindows(options: WindowOptions, tokenCount: number): Reso
 
 const STANDARD_LENGTH = 512;
 
-/** Tokens of a text that windows are cut from at most; undefined for all. */
+/** Largest number of tokens needed for the windows; undefined for all. */
 export function tokensNeeded({ windowLength = STANDARD_LENGTH, windowCount }: WindowOptions): number | undefined {
   return windowCount === undefined ? undefined : windowCount * windowLength;
 }
 
-/** Windows over a text such that every token that has something before it is scored exactly once. */
+/** Windows over a text such that every token with a predecessor is scored exactly once. */
 export function cutScoredWindows(
   tokens: Int32Array,
   shape: Pick<ResolvedWindows, 'windowLength' | 'stride'> & Pick<WindowOptions, 'leadingTokens'>,

@@ -14,7 +14,7 @@ import { createCachedReader, createRereadingReader } from './session-readers.js'
 import { createTokenScorer, rowsOf, type TokenScorer } from './token-scorer.js';
 
 export interface LanguageModelOptions extends CacheSizes {
-  /** Runs the small graph that scores logits; usually the one that made `session`. */
+  /** Runs the scoring graph; usually the engine of `session`. */
   readonly engine: Engine;
   /** An entire decoder model; released together with the language model. */
   readonly session: Session;
@@ -24,8 +24,8 @@ export interface LanguageModelOptions extends CacheSizes {
 const CHUNK_LENGTH = 64;
 
 /**
- * Makes a language model of a session over a decoder graph, whatever its exporter: with or without mask, positions and
- * cache, caches `[B, K, P, D]` or packed `[2, B, K, P, D]`, single or half precision, any number of KV heads per block.
+ * Makes a language model from a session of a decoder graph of any exporter: with or without mask, positions and cache,
+ * caches `[B, K, P, D]` or packed `[2, B, K, P, D]`, single or half precision, any number of KV heads per block.
  *
  * @throws UnsupportedModelError for a graph that is not a text decoder's.
  */

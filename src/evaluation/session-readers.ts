@@ -3,7 +3,7 @@ import { commonLength, type Decoder, NO_PAST } from './decoder.js';
 import type { Reader, SavedReader } from './language-model.js';
 import { type LogitsTensor, rowsOf, type TokenScorer } from './token-scorer.js';
 
-/** A reader that keeps keys and values of what it has read. */
+/** A reader with a KV cache. */
 export function createCachedReader(decoder: Decoder, scorer: TokenScorer, from: SavedReader = NO_PAST): Reader {
   let past = from;
   const advance = async (tokens: readonly Int32Array[]) => {

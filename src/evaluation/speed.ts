@@ -27,7 +27,7 @@ export type SpeedVerdict = 'faster' | 'slower' | 'same';
 
 /** How much faster one model is than another, over rounds in which both took part. */
 export interface Speedup {
-  /** Geometric mean of the rounds' ratios; above 1 is faster. */
+  /** Geometric mean of the ratios of all rounds; above 1 is faster. */
   readonly ratio: number;
   /** 95 % bootstrap interval of it over the rounds. */
   readonly interval: readonly [low: number, high: number];
@@ -37,11 +37,11 @@ export interface Speedup {
 const CONFIDENCE = 0.95;
 const RESAMPLE_COUNT = 2000;
 
-/** A ratio nearer to 1 is not worth a word, however surely it is measured. */
+/** Ratios nearer to 1 count as equal, even if significant. */
 const LEAST_GAIN = 1.01;
 
 /**
- * Compares speeds round by round: what disturbs the machine disturbs both models of a round alike.
+ * Compares speeds round by round: disturbances of the machine affect both models of a round.
  * @param own Speeds, more is faster; at least one.
  * @param reference Another model's, of the same rounds.
  */

@@ -1,4 +1,4 @@
-/** Some of a list, evenly spaced; all of it where it has no more. */
+/** Evenly spaced items of a list; all where it is not longer. */
 export function takeEvenly<T>(list: readonly T[], count: number): readonly T[] {
   if (list.length <= count) return list;
   return Array.from({ length: count }, (_, at) => list[Math.floor((at * list.length) / count)]!);

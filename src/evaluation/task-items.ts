@@ -1,7 +1,7 @@
 import { type Items, parseJsonLine } from '../calibration/token-source.js';
 import { OptionError } from '../errors.js';
 
-/** `multiple-choice`: which candidate is likeliest. `last-word`: would greedy decoding write the target. */
+/** `multiple-choice`: the most likely candidate. `last-word`: whether greedy decoding generates the target. */
 export type TaskKind = 'multiple-choice' | 'last-word';
 
 /** One item of a task. */
@@ -9,7 +9,7 @@ export interface TaskItem {
   readonly kind: TaskKind;
   /** For messages: `piqa.jsonl line 7`. */
   readonly place: string;
-  /** The likelihood of each continuation after its context is measured; a last word has one candidate. */
+  /** Context and continuation of each candidate; a last-word item has one. */
   readonly candidates: readonly Candidate[];
   /** Index of the right candidate. */
   readonly gold: number;
@@ -22,7 +22,7 @@ export interface Candidate {
   readonly characterCount: number;
 }
 
-/** A record's fields turned into an item; the rows are told apart by the field that only they have. */
+/** Converts a record to an item; each row has a field that identifies it. */
 interface ItemLayout {
   readonly field: string;
   readonly fields: string;
@@ -64,9 +64,10 @@ const LAYOUTS: readonly ItemLayout[] = [
 type JsonRecord = Readonly<Record<string, unknown>>;
 
 /**
- * Reads a task from JSONL, one item a line: `{"query", "choices": [...], "gold"}` asks which choice continues the query,
- * `{"contexts": [...], "continuation", "gold"}` after which context the continuation is likeliest, `{"context", "target"}`
- * whether the model writes the target. Blank lines are skipped, other fields ignored.
+ * Reads a task from JSONL, one item a line: `{"query", "choices": [...], "gold"}` selects the choice that continues the
+ * query, `{"contexts": [...], "continuation", "gold"}` the context after which the continuation is most likely,
+ * `{"context", "target"}` checks whether greedy decoding generates the target. Blank lines are skipped, other fields
+ * ignored.
  *
  * @param name Name of the file, for messages.
  * @throws OptionError naming the file and line; also for a file without items, or one that mixes kinds.

@@ -31,12 +31,12 @@ export interface CommonAnswer {
 /** The model's choice for one item. */
 export interface MultipleChoiceAnswer extends CommonAnswer {
   readonly gold: number;
-  /** Index of the likeliest candidate, by log-likelihood and by log-likelihood per character; the first of equals. */
+  /** Index of the most likely candidate, by log-likelihood and by log-likelihood per character; ties go to the first. */
   readonly choice: number;
   readonly choiceNorm: number;
 }
 
-/** Whether greedy decoding writes the target. */
+/** Whether greedy decoding generates the target. */
 export interface LastWordAnswer extends CommonAnswer {
   readonly gold?: undefined;
   readonly choice?: undefined;
@@ -46,7 +46,7 @@ export interface LastWordAnswer extends CommonAnswer {
 /** Fields of every result. */
 export interface CommonResult {
   readonly itemCount: number;
-  /** Fraction of items that are right: the likeliest candidate is, or greedy decoding writes the target. */
+  /** Accuracy: the most likely candidate is right, or greedy decoding generates the target. */
   readonly acc: number;
   /** Standard error of a mean: sample deviation over the root of the count; NaN for a single item. */
   readonly accStderr: number;
@@ -75,7 +75,7 @@ export interface LastWordResult extends CommonResult {
 
 export type TaskResult = MultipleChoiceResult | LastWordResult;
 
-/** Sums up scores as lm-evaluation-harness does. @throws OptionError when there are none. */
+/** Aggregates scores as lm-evaluation-harness does. @throws OptionError when there are none. */
 export function summarizeTask(kind: TaskKind, scores: readonly ItemScore[]): TaskResult {
   if (scores.length === 0) throw new OptionError('the task has no items to sum up; check the file and the limit');
   return kind === 'multiple-choice' ? summarizeMultipleChoice(scores) : summarizeLastWord(scores);

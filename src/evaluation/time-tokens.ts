@@ -1,12 +1,12 @@
 import type { LanguageModel, Reader } from './language-model.js';
 
-/** Tokens that are read, and written after them one by one. */
+/** Prompt tokens, and tokens generated after them. */
 export interface TimedTokens {
   readonly promptLength: number;
   readonly newTokens: number;
 }
 
-/** Reads a prompt on the clock, in ms. */
+/** Times reading a prompt, in ms. */
 export async function timePrompt(
   model: LanguageModel,
   promptLength: number,
@@ -18,7 +18,7 @@ export async function timePrompt(
   return { reader, ms: performance.now() - start };
 }
 
-/** Reads a prompt, and then on the clock one token after the other, in ms. */
+/** Reads a prompt, then times generating token by token, in ms. */
 export async function timeWriting(model: LanguageModel, { promptLength, newTokens }: TimedTokens): Promise<number> {
   const { reader } = await timePrompt(model, promptLength);
   const start = performance.now();
@@ -26,7 +26,7 @@ export async function timeWriting(model: LanguageModel, { promptLength, newToken
   return performance.now() - start;
 }
 
-/** Tokens that every vocabulary has; what they say does not change how long it takes. */
+/** Token ids of every vocabulary; the time does not depend on them. */
 function arbitraryTokens({ vocabularySize = 256 }: LanguageModel, count: number): Int32Array {
   const size = Math.min(vocabularySize, 32_000);
   return Int32Array.from({ length: count }, (_, at) => (at * 7919 + 11) % size);

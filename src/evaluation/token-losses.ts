@@ -3,12 +3,12 @@ import type { JobControl } from '../progress.js';
 import type { LanguageModel } from './language-model.js';
 
 /**
- * Scores every token of some windows but the first of each: -ln p(token | those before it in the window), in nats. Windows run
- * one by one: the logits of one are large.
+ * Scores every token of some windows but the first of each: -ln p(token | those before it in the window), in nats.
+ * Windows run one by one: the logits of one are large.
  *
  * @param windows Of equal length, at least 2.
  * @returns `[windows, length - 1]` row-major.
- * @throws NumericalError when the model's logits are not numbers; EngineError.
+ * @throws NumericalError when the model's logits are not finite; EngineError.
  */
 export async function measureTokenLosses(
   model: Pick<LanguageModel, 'score'>,

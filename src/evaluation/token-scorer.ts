@@ -4,7 +4,7 @@ import { makeNode, makeValueInfo } from '../graph/build.js';
 import { encodeGraph } from '../graph/encode-graph.js';
 import type { Engine, Tensor } from '../runtime/engine.js';
 
-/** Logits as a graph hands them out. */
+/** Logits as a graph returns them. */
 export type LogitsTensor = Extract<Tensor, { readonly type: 'float32' | 'float16' }>;
 
 /** Cross-entropy on rows of logits, computed by the engine. */
@@ -24,15 +24,15 @@ export interface TokenScorer {
 /** Logits that are scored at once, at most (32 MiB of log-probabilities). */
 const ELEMENT_LIMIT = 1 << 23;
 
-/** ONNX data type numbers of what logits can be. */
+/** ONNX data types of logits, by number. */
 const LOGITS_TYPES = { float32: 1, float16: 10 } as const satisfies Record<LogitsTensor['type'], number>;
 
 /**
  * Compiles a scorer for one type of logits.
  *
- * A graph of its own rather than nodes appended to the model: the model's file is opened as it stands, and for a window of
- * 512 tokens and a vocabulary of 49152 the detour costs 1-2 % of the run. LogSoftmax rather than ReduceLogSumExp, whose
- * plain single-precision sum is off by 1e-4 nats at that size (LogSoftmax: 1e-5).
+ * A graph of its own rather than nodes appended to the model: the model's file is opened unchanged, and for a window of
+ * 512 tokens and a vocabulary of 49152 the extra graph costs 1-2 % of the run. LogSoftmax rather than ReduceLogSumExp,
+ * whose plain single-precision sum is off by 1e-4 nats at that size (LogSoftmax: 1e-5).
  *
  * @throws UnsupportedModelError when logits are neither float32 nor float16.
  */

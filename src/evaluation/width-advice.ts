@@ -1,7 +1,7 @@
 /** An FFN width, and how long its two matrix products take. */
 export interface WidthTiming {
   readonly width: number;
-  /** Median over the repetitions, for as many tokens as a prompt has, and for one token. */
+  /** Median over the repetitions, for the tokens of a prompt, and for one token. */
   readonly prefillMs: number;
   readonly decodeMs: number;
 }
@@ -12,15 +12,15 @@ export interface WidthAdvice {
   /** The width as it is, and the nearest multiple below it. */
   readonly width: number;
   readonly rounded: number;
-  /** Time a neuron takes at `rounded` over the time it takes at `width`; below 1 is faster. */
+  /** Time per neuron at `rounded` divided by that at `width`; below 1 is faster. */
   readonly prefillRatio: number;
   readonly decodeRatio: number;
 }
 
-/** Multiples that kernels are made for: vectors, and the tiles of matrix products. */
+/** Multiples that match vector widths and tiles of matrix kernels. */
 export const WIDTH_MULTIPLES = [8, 16, 32, 64, 128] as const;
 
-/** Rounding costs neurons, so a multiple must save this much per neuron (mean of prefill and decoding) to be worth a word. */
+/** Least saving per neuron (mean of prefill and decoding) for advice, since rounding removes more neurons. */
 const LEAST_SAVING = 0.05;
 
 /** Widths to time around one: itself, and the nearest multiples below it. Descending. */

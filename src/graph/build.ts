@@ -85,7 +85,7 @@ export function makeInitializer(
   return create(TensorProtoSchema, { name, dataType, dims: dims.map(BigInt), rawData });
 }
 
-/** Declares a graph input or output. A string dimension is symbolic; without `dims` only the type is known. */
+/** Declares a graph input or output. A string is a symbolic dimension; without `dims` only the type is declared. */
 export function makeValueInfo(name: string, dataType: number, dims?: readonly (number | string)[]): ValueInfoProto {
   const shape =
     dims &&

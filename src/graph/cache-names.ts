@@ -1,15 +1,15 @@
 import type { ModelInput } from './model-inputs.js';
 
-/** How exporters derive the name of a cache output from its input's. */
+/** Patterns by which exporters derive a cache output's name from its input's. */
 const PRESENT_NAMES: readonly ((past: string) => string)[] = [
   (past) => past.replace('past_key_values', 'present'),
   (past) => past.replace('past', 'present'),
 ];
 
-/** Ends the name of an output that holds what a run adds to a cache, in place of the whole. */
+/** Suffix of outputs that hold only what a run adds to a cache. */
 export const ADDED = '/added';
 
-/** Ends the name of an input that holds the latest tokens of a cache, behind those of the cache's own. */
+/** Suffix of inputs that hold the latest tokens of a cache, which follow those of the cache input. */
 const RECENT = '/recent';
 
 /** The input that holds the latest tokens of a cache, in a graph that returns what it adds. */
@@ -18,10 +18,10 @@ export const recentOf = (past: string): string => past + RECENT;
 /** Whether an input is a cache, and not the latest tokens of one. */
 export const isFullCache = ({ role, name }: ModelInput): boolean => role === 'past' && !name.endsWith(RECENT);
 
-/** An output that tells the next value of a cache input. */
+/** An output with the next value of a cache input. */
 export interface PresentOutput {
   readonly name: string;
-  /** Whether it holds the tokens of this run alone. */
+  /** Whether it holds only the tokens of this run. */
   readonly isAdded: boolean;
 }
 

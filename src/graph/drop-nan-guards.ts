@@ -3,9 +3,9 @@ import { makeNode } from './build.js';
 import { qualifiedOp } from './graph-index.js';
 
 /**
- * The nodes without `Where(IsNaN(x), constant, x)`, which exporters put behind attention's softmax for rows that are masked
- * whole. The windows that run here have no padding, so there are none, and the guard takes a tenth of a block's time. A NaN
- * that comes about in another way is found when it is measured.
+ * The nodes without `Where(IsNaN(x), constant, x)`, which exporters add after attention's softmax for fully masked
+ * rows. Windows here have no padding, and the guard takes a tenth of a block's time. Any other NaN is detected when it
+ * is measured.
  */
 export function dropNanGuards(nodes: readonly NodeProto[]): NodeProto[] {
   const checked = new Map(

@@ -1,10 +1,10 @@
 import { create, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import { GraphProtoSchema, ModelProtoSchema, OperatorSetIdProtoSchema } from 'onnx-buf';
 
-/** Opset of graphs that are written down here. */
+/** Opset of graphs built by this library. */
 export const OPSET = 17;
 
-/** Bytes of a model of one small graph: opset 17, and version 1 of the other domains that its nodes name. */
+/** Serialized model of a small graph: opset 17, and version 1 of other domains of its nodes. */
 export function encodeGraph(graph: MessageInitShape<typeof GraphProtoSchema>): Uint8Array {
   const domains = new Set(['', ...(graph.node ?? []).map(({ domain = '' }) => domain)]);
   const opsetImport = [...domains].map((domain) =>

@@ -2,7 +2,7 @@ import type { NodeProto } from 'onnx-buf';
 import { type GraphIndex, inputsOf } from './graph-index.js';
 import { influencedValues, type Partition } from './partition.js';
 
-/** The nodes that make some values, and what they start from. */
+/** Nodes that compute some values, and their inputs. */
 export interface StageSlice {
   readonly nodes: readonly NodeProto[];
   /** Available values that are read. */
@@ -11,8 +11,8 @@ export interface StageSlice {
 }
 
 /**
- * Cuts out what makes `outputs` from the available values; weights and constants come along. A value that is not available
- * is computed again from those that are, such as a size that a cut made necessary.
+ * Extracts the nodes that compute `outputs` from the available values, with weights and constants. Values that are not
+ * available are recomputed, such as sizes.
  */
 export function extractStage(
   index: GraphIndex,
@@ -42,8 +42,8 @@ export function extractStage(
 }
 
 /**
- * Values besides the hidden state that later stages read, by the stage that makes them: rotary tables, masks, sizes. What is
- * only returned (hidden states of some blocks, for another model) is not a part of the way to the logits.
+ * Values other than the hidden state that later stages read, by the stage that computes them: rotary tables, masks,
+ * sizes. Values that are only graph outputs (hidden states for another model) are left out.
  */
 export function carriedValues(index: GraphIndex, partition: Partition): readonly (readonly string[])[] {
   const carried = partition.stages.map(() => new Set<string>());
@@ -61,14 +61,14 @@ export function carriedValues(index: GraphIndex, partition: Partition): readonly
   return carried.map((values) => [...values]);
 }
 
-/** A value made of hidden states that later stages read besides the hidden state. */
+/** A value computed from hidden states that later stages read in addition to the hidden state. */
 export interface CarriedHidden {
   readonly name: string;
   /** The stage that makes it. */
   readonly stage: number;
 }
 
-/** Carried values that are made of a value on the stream: per-layer inputs, keys and values that blocks share. */
+/** Carried values computed from the stream: per-layer inputs, shared keys and values. */
 export function carriedOf(index: GraphIndex, partition: Partition, from: string): CarriedHidden[] {
   const made = influencedValues(index.nodes, [from]);
   return carriedValues(index, partition).flatMap((names, stage) =>

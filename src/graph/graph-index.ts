@@ -1,10 +1,10 @@
 import type { GraphProto, NodeProto } from 'onnx-buf';
 import { printable } from '../printable.js';
 
-/** A graph that can be asked: who makes a value, who reads it, what is constant. Nodes are in topological order. */
+/** Index of a graph: producers and consumers of values, and constants. Nodes are in topological order. */
 export interface GraphIndex {
   readonly nodes: readonly NodeProto[];
-  /** Node that makes a value; graph inputs and initializers have none. */
+  /** Index of the node that computes a value; graph inputs and initializers have none. */
   readonly producerOf: ReadonlyMap<string, number>;
   /** Nodes that read a value, ascending, subgraphs' captures included. */
   readonly consumersOf: ReadonlyMap<string, readonly number[]>;
@@ -14,11 +14,11 @@ export interface GraphIndex {
   readonly outputs: ReadonlySet<string>;
   /** Values computed only from initializers and constants. */
   readonly constants: ReadonlySet<string>;
-  /** Values of branches, and those computed only from them and constants: their dims may depend on the branch that runs. */
+  /** Outputs of If branches, and values computed only from them and constants: their dims may depend on the branch. */
   readonly branching: ReadonlySet<string>;
 }
 
-/** Indexes a graph once; the index goes stale when the graph is edited. */
+/** Indexes a graph; edits of the graph invalidate the index. */
 export function indexGraph(graph: GraphProto): GraphIndex {
   const producerOf = new Map<string, number>();
   const consumersOf = new Map<string, number[]>();
@@ -54,18 +54,18 @@ export function indexGraph(graph: GraphProto): GraphIndex {
   };
 }
 
-/** The node that makes a value. */
+/** Node that computes a value. */
 export const makerOf = ({ nodes, producerOf }: GraphIndex, value: string): NodeProto | undefined =>
   nodes[producerOf.get(value) ?? -1];
 
-/** The only node that reads a value, where it is of this operator. */
+/** The only consumer of a value, if it has this operator. */
 export function onlyReader({ nodes, consumersOf }: GraphIndex, value: string, opType: string): NodeProto | undefined {
   const [reader, ...others] = consumersOf.get(value) ?? [];
   const node = reader === undefined || others.length > 0 ? undefined : nodes[reader];
   return node?.opType === opType ? node : undefined;
 }
 
-/** The value that a Reshape lays out again, or the one given. */
+/** Input of the Reshape that computes a value, or the value itself. */
 export function throughReshape(index: GraphIndex, value: string): string {
   const node = makerOf(index, value);
   return node?.opType === 'Reshape' ? node.input[0]! : value;
@@ -82,14 +82,14 @@ export function inputsOf(node: NodeProto): readonly string[] {
 
 /** Graphs inside a node, such as the branches of an If. */
 export function subgraphsOf({ attribute }: NodeProto): readonly GraphProto[] {
-  // Graphs are walked often, and hardly any node has a subgraph.
+  // Shared empty list: graphs are traversed often, and hardly any node has a subgraph.
   if (!attribute.some(({ g, graphs }) => g !== undefined || graphs.length > 0)) return NO_GRAPHS;
   return attribute.flatMap(({ g, graphs }) => [...(g ? [g] : []), ...graphs]);
 }
 
 const NO_GRAPHS: readonly GraphProto[] = [];
 
-/** Names that a graph gives to values of its own, which hide those outside. */
+/** Names of a graph's own values, which shadow outer ones. */
 export function ownNames({ input, initializer, node }: GraphProto): Set<string> {
   return new Set([...input, ...initializer].map(({ name }) => name).concat(node.flatMap(({ output }) => output)));
 }

@@ -2,10 +2,10 @@ import type { GraphProto, NodeProto } from 'onnx-buf';
 import { findAttribute } from './attributes.js';
 import { subgraphsOf } from './graph-index.js';
 
-/** Operators that leave channels where they are, such as a gate between an attention and its output map. */
+/** Operators that keep channels in place, such as a gate between attention and its output layer. */
 const CHANNEL_WISE_OPS: ReadonlySet<string> = new Set(['Mul', 'Cast', 'Identity']);
 
-/** Head size of a fused attention, as the weight of the linear map that reads its result implies it. */
+/** Head size of a fused attention, implied by the weight of the linear layer that reads its output. */
 export function impliedHeadSize(node: NodeProto, graph: GraphProto): number | undefined {
   const heads = Number(findAttribute(node, 'num_heads')?.i ?? 0n);
   let [value = ''] = node.output;
@@ -22,7 +22,7 @@ export function impliedHeadSize(node: NodeProto, graph: GraphProto): number | un
 const readerOf = (value: string, { node }: GraphProto): NodeProto | undefined =>
   node.find(({ input }) => value !== '' && input.includes(value));
 
-/** Columns of a table `[rows, columns]`: a weight, or what an If picks from, where that is equally wide. */
+/** Columns of a table `[rows, columns]`: a weight, or an If whose branches have equally wide weights. */
 export function tableWidth(name: string | undefined, graph: GraphProto): number | undefined {
   const dims = dimsOf(name, graph);
   if (dims !== undefined) return dims[1];
@@ -33,7 +33,7 @@ export function tableWidth(name: string | undefined, graph: GraphProto): number 
   return widths.size === 1 ? [...widths][0] : undefined;
 }
 
-/** Dims of a weight as the product sees it: stored so, or turned, or dequantised on the way. */
+/** Dims of a weight as the product reads it, possibly through a transpose or dequantisation. */
 function weightDims(name: string | undefined, graph: GraphProto): number[] | undefined {
   const stored = dimsOf(name, graph);
   if (stored !== undefined) return stored;

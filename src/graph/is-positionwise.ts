@@ -1,6 +1,6 @@
 import type { GraphIndex } from './graph-index.js';
 
-/** Operators that compute each position only from itself where they follow the last block. */
+/** Operators that compute each position independently, where they follow the last block. */
 const POSITIONWISE: ReadonlySet<string> = new Set([
   'MatMul',
   'Gemm',
@@ -22,7 +22,7 @@ const POSITIONWISE: ReadonlySet<string> = new Set([
   'RMSNormalization',
 ]);
 
-/** Whether a value is computed from another one and constants alone, each position by itself. */
+/** Whether a value is computed from another one and constants, position by position. */
 export function isPositionwise(
   { nodes, producerOf, inputs }: GraphIndex,
   { from, to }: { readonly from: string; readonly to: string },

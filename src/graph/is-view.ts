@@ -1,7 +1,7 @@
 import type { NodeProto } from 'onnx-buf';
 import type { GraphIndex } from './graph-index.js';
 
-/** Operators that hand elements of one input on as they are. */
+/** Operators that only rearrange or pick elements of one input. */
 const VIEWS: ReadonlySet<string> = new Set([
   'Cast',
   'Expand',
@@ -15,6 +15,6 @@ const VIEWS: ReadonlySet<string> = new Set([
   'Unsqueeze',
 ]);
 
-/** Whether a node hands elements of an activation on as they are. */
+/** Whether a node only rearranges or picks elements of an activation. */
 export const isViewOf = ({ opType, input }: NodeProto, { constants }: Pick<GraphIndex, 'constants'>): boolean =>
   VIEWS.has(opType) && !constants.has(input[0] ?? '');

@@ -7,8 +7,8 @@ import { nodeLabel } from './graph-index.js';
 import { declared, EMBEDDING_PREFIX, prepareEmbedding } from './prepare-embedding.js';
 
 /**
- * ONNX's own operators that stand in embedding models, by the opset from which on they mean the same: two files may import
- * different ones.
+ * Standard operators of embedding models, with the opset since which their semantics are unchanged: two files may
+ * import different opsets.
  */
 const SAME_SINCE: Readonly<Record<number, string>> = {
   1: 'Identity Not Size Transpose',
@@ -29,8 +29,8 @@ const SAME_SINCE: Readonly<Record<number, string>> = {
 };
 
 /**
- * Puts an embedding model in front of a decoder that reads embeddings in place of token ids, so that the two are one decoder
- * that reads ids. What stands in front is neither counted nor pruned, and `withoutEmbeddingPrefix` takes it out again.
+ * Joins an embedding model with a decoder that reads `inputs_embeds`, to a decoder that reads token ids. The prefix is
+ * neither counted nor pruned, and `withoutEmbeddingPrefix` removes it.
  *
  * @throws UnsupportedModelError when the two do not fit.
  * @example
@@ -70,7 +70,7 @@ export function joinEmbedding(decoder: OnnxModel, embedding: OnnxModel): OnnxMod
   };
 }
 
-/** The model without what stands in front of it; what was edited behind remains so. */
+/** The decoder without its embedding prefix, with all edits of the decoder. */
 export function withoutEmbeddingPrefix({ embeddingPrefix, ...model }: OnnxModel): OnnxModel {
   if (embeddingPrefix === undefined) return model;
   const { prefix, behind } = embeddingPrefix;
@@ -86,14 +86,14 @@ export function withoutEmbeddingPrefix({ embeddingPrefix, ...model }: OnnxModel)
       graph: Object.assign(create(GraphProtoSchema), graph, {
         node: graph.node.filter(isOwn),
         initializer: graph.initializer.filter(isOwn),
-        // What was in front gave the others: a copy, since every form that is written may retype its own.
+        // Inputs that the prefix computed are restored as copies, since each written form may change their types.
         input: behind.input.map((info) => edited.get(info.name) ?? clone(ValueInfoProtoSchema, info)),
       }),
     }),
   };
 }
 
-/** The first prefix that no name of a decoder begins with. */
+/** A prefix that no name of the decoder begins with. */
 function freePrefix({ proto }: OnnxModel): string {
   const { node, input, initializer } = proto.graph!;
   const names = [
@@ -105,7 +105,7 @@ function freePrefix({ proto }: OnnxModel): string {
   return prefix;
 }
 
-/** @throws UnsupportedModelError naming the operator that means one thing in one file and another in the other. */
+/** @throws UnsupportedModelError naming an operator whose semantics differ between the opsets. */
 function checkOpsets(decoder: OnnxModel, front: OnnxModel): void {
   const [behind, before] = [opsetOf(decoder.proto), opsetOf(front.proto)];
   const least = Math.min(behind, before);

@@ -4,7 +4,7 @@ import type { GraphIndex } from './graph-index.js';
 import { partitionGraph } from './partition.js';
 
 export interface JoinRequest {
-  /** Of the graph as it runs. */
+  /** Index of the graph that is run. */
   readonly index: GraphIndex;
   /** Hidden states on the stream, in order. */
   readonly cuts: readonly string[];
@@ -12,8 +12,8 @@ export interface JoinRequest {
 }
 
 /**
- * Leaves out cuts of a graph as long as no stage's weights come to more than the heaviest stage has anyway: for runs that
- * change nothing on the way, where every stage costs a session.
+ * Merges stages while their weights do not exceed the heaviest stage, for runs without edits, where every stage costs a
+ * session.
  *
  * @returns Some of the cuts, in order.
  */

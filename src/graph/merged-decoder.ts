@@ -18,9 +18,8 @@ import { inputsOf } from './graph-index.js';
 const CHOICE = /use_cache_branch$/;
 
 /**
- * Takes a merged decoder apart: one If over a decoder that continues from a cache and one that starts without, both over the
- * same weights. What comes back is the former as a graph of its own, with the latter as its `noPastBranch`; any other model comes
- * back as it is.
+ * Splits a merged decoder: an If with a branch with past and one without, over the same weights. Returns the branch
+ * with past as a model, with the other one as its `noPastBranch`; other models are returned unchanged.
  */
 export function splitMerged(model: OnnxModel): OnnxModel {
   const graph = model.proto.graph;
@@ -42,7 +41,7 @@ function findChoice({ node, input }: GraphProto): NodeProto | undefined {
   return node.find(({ opType, input: [condition = ''] }) => opType === 'If' && conditions.has(condition));
 }
 
-/** The model with one branch in place of the choice. */
+/** The model with one branch in place of the If. */
 function takeBranch(model: OnnxModel, choice: NodeProto, branch: GraphProto): OnnxModel {
   const graph = model.proto.graph!;
   const names = branch.output.map(({ name }, at) => ({ name, as: choice.output[at] ?? '' }));
@@ -60,7 +59,7 @@ function takeBranch(model: OnnxModel, choice: NodeProto, branch: GraphProto): On
   return { ...model, proto, weights: new Map(model.weights) };
 }
 
-/** The merged model without its weights and what its branches hold. */
+/** The merged model without its weights and the contents of its branches. */
 function frameOf({ proto }: OnnxModel, choice: NodeProto): ModelProto {
   const attribute = choice.attribute.map((branch) =>
     create(AttributeProtoSchema, {
@@ -73,7 +72,7 @@ function frameOf({ proto }: OnnxModel, choice: NodeProto): ModelProto {
   return clone(ModelProtoSchema, Object.assign(create(ModelProtoSchema), proto, { graph }));
 }
 
-/** Puts two decoders back into the merged one that they were taken from. Weights that are equal become one. */
+/** Merges two decoders into the merged model that they were split from. Equal weights are shared. */
 export async function mergeDecoders({ noPastBranch, ...cached }: OnnxModel, fresh: OnnxModel): Promise<OnnxModel> {
   if (noPastBranch === undefined) return cached;
   const { proto: frame } = noPastBranch.merged;
@@ -112,7 +111,7 @@ export async function mergeDecoders({ noPastBranch, ...cached }: OnnxModel, fres
   return { ...cached, proto, weights };
 }
 
-/** Weights of the second decoder that go by the name of another one, or of a value, in the first; and names for them. */
+/** New names for weights of the second decoder whose names mean another weight or value in the first. */
 async function findClashes(cached: OnnxModel, fresh: OnnxModel): Promise<ReadonlyMap<string, string>> {
   const made = new Set(cached.proto.graph!.node.flatMap(({ output }) => output));
   const taken = new Set([...made, ...cached.weights.keys(), ...fresh.weights.keys()]);

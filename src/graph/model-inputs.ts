@@ -22,7 +22,7 @@ export interface ModelInput {
   /** ONNX `TensorProto.DataType` number. */
   readonly dataType: number;
   readonly dims: readonly (number | string)[];
-  /** Tokens that a cache has room for from the start; absent: it grows with what was read. */
+  /** Capacity of a preallocated cache in tokens; absent: it grows. */
   readonly capacity?: number;
 }
 
@@ -39,7 +39,7 @@ const ROLES: readonly { readonly pattern: RegExp; readonly role: InputRole }[] =
   { pattern: /token_type_ids$/, role: 'tokenTypes' },
   { pattern: /use_cache_branch$/, role: 'useCache' },
   { pattern: /logits_to_keep$/, role: 'logitsToKeep' },
-  // What a convolution or a recurrence carries along: of one size however many tokens were read.
+  // State of a convolution or a recurrence, of fixed size.
   { pattern: /(^|[._])(conv|ssm|recurrent)([._]|$)/, role: 'state' },
   { pattern: /past|cache/, role: 'past' },
 ];
@@ -53,19 +53,19 @@ export function findTokenInput<T extends { readonly name: string }>(inputs: read
 export function findEmbeddingInput<T extends { readonly name: string }>(inputs: readonly T[]): T | undefined {
   return findTokenInput(inputs) === undefined ? inputs.find(({ name }) => EMBEDDINGS.test(name)) : undefined;
 }
-/** Inputs that come from an encoder: its states and mask, and what cross-attention keeps of them. */
+/** Inputs from an encoder: its hidden states and mask, and the cross-attention cache. */
 const FROM_ENCODER = /encoder|cross/;
 
-/** Inputs of decoders that serve many requests from one pool of cache blocks. */
+/** Inputs of paged attention. */
 const PAGED = /^block_table|^slot_mapping|cumulative_sequence_length/;
 
-/** Fixed sizes of an input together; what is fed there is as large. */
+/** Largest product of an input's fixed sizes. */
 const MOST_ELEMENTS = 2 ** 26;
 
 const CACHE_TYPES: ReadonlySet<number> = new Set([dataTypeNumber('float'), dataTypeNumber('float16')]);
 
 /**
- * Reads what the inputs of a decoder graph are for.
+ * Determines the roles of a decoder graph's inputs.
  * @throws UnsupportedModelError for an input that no text decoder has (pixels, encoder states), naming it.
  */
 export function readModelInputs(graph: GraphProto): ModelInput[] {
@@ -133,7 +133,7 @@ function readInput(info: ValueInfoProto, graph: GraphProto): ModelInput {
   };
 }
 
-/** Newer exporters leave the head size of a cache open; the fused attention that reads it tells. */
+/** Newer exporters do not declare a cache's head size; it follows from the fused attention that reads it. */
 function settleHeadSize(name: string, dims: readonly (number | string)[], graph: GraphProto): (number | string)[] {
   const last = dims.length - 1;
   if (dims.length !== 4 || typeof dims[last] === 'number') return [...dims];

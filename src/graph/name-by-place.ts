@@ -8,14 +8,14 @@ import {
   type ValueInfoProto,
 } from 'onnx-buf';
 
-/** A graph whose names tell nothing but places, so that graphs which differ only in names are the same. */
+/** A graph with canonical names, so that graphs that differ only in names are equal. */
 export interface NamedByPlace {
   readonly proto: ModelProto;
   /** The new name of every value. */
   readonly nameOf: ReadonlyMap<string, string>;
 }
 
-/** Renames values, nodes and open dims in the order in which they are met. @returns undefined for a graph with graphs inside. */
+/** Renames values, nodes and symbolic dims by their order of appearance. @returns undefined for a graph with graphs inside. */
 export function nameByPlace(model: ModelProto): NamedByPlace | undefined {
   const graph = model.graph!;
   if (graph.node.some(hasGraphs)) return undefined;
@@ -54,7 +54,7 @@ function placeOf(places: Map<string, string>, name: string, prefix: string): str
   return known;
 }
 
-/** A type whose open dims have other names. */
+/** A type with renamed symbolic dims. */
 function withDims(type: TypeProto, rename: (name: string) => string): TypeProto {
   if (type.value.case !== 'tensorType' || type.value.value.shape === undefined) return type;
   const tensor = type.value.value;

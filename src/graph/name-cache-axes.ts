@@ -5,8 +5,8 @@ import { findEmbeddingInput, findTokenInput, readModelInputs } from './model-inp
 const BATCH = 'batch_size';
 
 /**
- * Declares caches as transformers.js reads them, in place: it makes an empty one of the sizes that the graph declares, knows the
- * number of sequences by one name, and takes every other name for 0.
+ * Renames symbolic cache dims for transformers.js, in place: it creates empty caches from the declared sizes, with one
+ * known name for the batch, and 0 for every other name.
  */
 export function nameCacheAxes(graph: GraphProto): void {
   const tokens = findTokenInput(graph.input);

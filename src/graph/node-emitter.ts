@@ -17,9 +17,9 @@ export interface NodeEmitter {
   node(op: string, inputs: readonly (Value | undefined)[], result: NodeResult): Value;
   /** A constant; equal constants are shared. `values` are in row-major order. */
   constant(dataType: number, dims: readonly number[], values: readonly number[]): Value;
-  /** Runs `action` and also tells which nodes it appended. */
+  /** Runs `action` and returns also the nodes that it appended. */
   record<T>(action: () => T): { readonly result: T; readonly nodes: readonly NodeProto[] };
-  /** Facts of a value that this emitter made. */
+  /** Facts of a value created by this emitter. */
   factOf(name: string): ValueFact | undefined;
   /** Nodes in topological order and constants that `outputs` depend on; everything else is dropped. */
   finish(outputs: readonly string[]): { readonly nodes: NodeProto[]; readonly initializers: TensorProto[] };
@@ -71,7 +71,7 @@ export function createNodeEmitter(prefix: string): NodeEmitter {
   };
 }
 
-/** Raw little-endian bytes of a small constant. Other types than these are not needed by any rule. */
+/** Raw little-endian bytes of a small constant. Only the types that rules need. */
 function encode(dataType: number, values: readonly number[]): Uint8Array<ArrayBuffer> {
   switch (dataType) {
     case FLOAT32:

@@ -14,10 +14,10 @@ interface Growing {
 }
 
 /**
- * The graph that returns, of every cache that grows, the keys and values of a run's own tokens alone, and reads the latest ones
- * apart from those before them. Generating a token then needs two copies of the cache less: one out of the
- * engine, and one to make room for a token at every head.
- * @returns the graph as it was where something inside a node reads a cache
+ * The graph with growing caches as deltas: it returns only the keys and values of the run's tokens, and reads the
+ * latest ones from separate inputs. Generating a token then saves two copies of the cache: one out of the engine, and
+ * one to append a token at every head.
+ * @returns the given graph where a subgraph reads a cache
  */
 export function outputAddedCache(graph: GraphProto): GraphProto {
   const inputs = readModelInputs(graph);
@@ -60,7 +60,7 @@ export function outputAddedCache(graph: GraphProto): GraphProto {
   });
 }
 
-/** End of a slice without an end. */
+/** Open end of a slice. */
 const END = 2 ** 31 - 1;
 
 const axisName = (axis: number): string => `${ADDED}/axis/${axis}`;
@@ -70,11 +70,11 @@ const joinedName = (past: string): string => `${past}/joined`;
 const declare = (name: string, { dataType }: ModelInput, dims: readonly (number | string)[]) =>
   makeValueInfo(name, dataType, dims);
 
-/** A cache in one piece, for whatever needs it so. */
+/** The concatenated cache, for other readers. */
 const joinParts = ({ input: { name }, axis }: Growing): NodeProto =>
   makeNode({ op: 'Concat', inputs: [name, recentOf(name)], outputs: [joinedName(name)], attributes: { axis } });
 
-/** The node with a cache's parts in place of the cache: as they are where it puts new tokens behind them. */
+/** The node with the cache replaced by its parts; a Concat with new tokens reads the parts directly. */
 function readParts(node: NodeProto, growing: ReadonlyMap<string, Growing>): NodeProto {
   if (!node.input.some((value) => growing.has(value))) return node;
   const puts = ({ axis, input: { dims } }: Growing) => {
@@ -89,7 +89,7 @@ function readParts(node: NodeProto, growing: ReadonlyMap<string, Growing>): Node
   return { ...node, input };
 }
 
-/** The last tokens of a cache, as many as the run reads. */
+/** The tokens that a run added to a cache. */
 const sliceAdded = ({ present, axis }: Growing): NodeProto =>
   makeNode({
     op: 'Slice',

@@ -11,7 +11,7 @@ import { isViewOf } from './is-view.js';
 export interface Partition {
   /** Hidden states on the stream, in order; `cuts[i]` leaves stage `i`. */
   readonly cuts: readonly string[];
-  /** Nodes of each stage, ascending; `cuts.length + 1` stages. Constant nodes belong to no stage: they go wherever they are read. */
+  /** Nodes of each stage, ascending; `cuts.length + 1` stages. Constant nodes belong to no stage: every reading stage includes them. */
   readonly stages: readonly (readonly number[])[];
   /** Stage that makes a value; graph inputs count as stage 0. Constants have none. */
   readonly stageOf: ReadonlyMap<string, number>;
@@ -20,12 +20,12 @@ export interface Partition {
 /** Operators between the token ids and their embedding that pass the ids on. */
 const ID_OPS: ReadonlySet<string> = new Set(['Cast', 'Identity', 'Reshape', 'Flatten', 'Squeeze', 'Unsqueeze']);
 
-/** Operators that look token ids up, in a table of integers or of a few bits each. */
+/** Operators that look up token ids, in a plain or quantised table. */
 const LOOKUPS: ReadonlySet<string> = new Set(['Gather', 'com.microsoft.GatherBlockQuantized']);
 
 /**
- * Nodes that look token ids up in a table: where the hidden state begins. What else depends on the ids (a mask made from
- * padding tokens, positions) stands next to it. Empty when the ids are used in another way.
+ * Nodes that look up token ids in a table, where the hidden state begins. Other uses of the ids (masks of padding
+ * tokens, positions) do not count. Empty when the ids are used in another way.
  */
 export function findEmbeddings(index: GraphIndex, tokenInput: string): number[] {
   const ids = new Set([tokenInput]);
@@ -42,7 +42,7 @@ export function findEmbeddings(index: GraphIndex, tokenInput: string): number[] 
 export const outputsOf = ({ nodes }: GraphIndex, from: readonly number[]): string[] =>
   from.flatMap((at) => nodes[at]!.output);
 
-/** Values that hang on what some values hold, not only on their shapes; those values included. */
+/** Values that depend on the contents of some values, not only on their shapes; those values included. */
 export function influencedValues(nodes: readonly NodeProto[], sources: Iterable<string>): Set<string> {
   const influenced = new Set(sources);
   for (const node of nodes) {
@@ -52,7 +52,7 @@ export function influencedValues(nodes: readonly NodeProto[], sources: Iterable<
   return influenced;
 }
 
-/** Cuts the nodes at the given values. @throws UnsupportedModelError when a value is not made by the graph. */
+/** Partitions the nodes at the given values. @throws UnsupportedModelError when a value is not made by the graph. */
 export function partitionGraph(index: GraphIndex, cuts: readonly string[]): Partition {
   const stageOf = new Map<string, number>();
   const cutAfter = new Map(cuts.map((value, at) => [value, at + 1]));
@@ -77,10 +77,10 @@ export function partitionGraph(index: GraphIndex, cuts: readonly string[]): Part
   return { cuts, stages, stageOf };
 }
 
-/** Operators by which exporters give an input another type or name, or take what a window looks back at. */
+/** Operators by which exporters cast, rename or slice an input. */
 const INPUT_OPS: ReadonlySet<string> = new Set(['Cast', 'Identity', 'Slice']);
 
-/** Has a form of an input, of a cache mostly, belong to the one stage that reads its contents, as the input itself would. */
+/** Moves casts and slices of an input (mostly of a cache) to the only stage that reads their contents. */
 function moveInputForms(
   index: GraphIndex,
   { stages, stageOf }: { readonly stages: number[][]; readonly stageOf: Map<string, number> },
@@ -93,7 +93,7 @@ function moveInputForms(
     const isForm = index.inputs.has(source) || forms.includes(index.producerOf.get(source) ?? -1);
     if (isForm && INPUT_OPS.has(opType)) forms.push(at);
   }
-  // From the last to the first, so that a form of a form goes where that one went.
+  // Last node first, so that chains of such nodes move together.
   for (const at of forms.reverse()) {
     const [result = ''] = index.nodes[at]!.output;
     if (index.outputs.has(result)) continue;
@@ -109,10 +109,10 @@ function moveInputForms(
   }
 }
 
-/** Views of a part: to move them would have a later stage read the whole. */
+/** Views of a part are not moved: a later stage would have to read the whole value. */
 const PARTS: ReadonlySet<string> = new Set(['Gather', 'Slice', 'Split']);
 
-/** Has views of a hidden state, of keys and values mostly, belong to a later stage where only that one reads them: each block copies its own. */
+/** Moves views of a hidden state (mostly of keys and values) to the only later stage that reads them. */
 function moveViews(
   index: GraphIndex,
   { stages, stageOf }: { readonly stages: number[][]; readonly stageOf: Map<string, number> },

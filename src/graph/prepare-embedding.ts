@@ -34,9 +34,8 @@ export interface PrepareRequest {
 export const EMBEDDING_PREFIX = 'embedding/';
 
 /**
- * Makes an embedding model that takes token ids and returns what a decoder reads, by the decoder's names and in its types.
- * Other inputs of an embedding model hold what images and sounds became; text has none, so they become weights without
- * elements.
+ * Adapts an embedding model to a decoder: it takes token ids, and its outputs have the decoder's names and types. Its
+ * inputs for image and audio features become empty weights.
  *
  * @throws UnsupportedModelError when the two do not fit, or another input cannot be left empty.
  */
@@ -56,7 +55,7 @@ export function prepareEmbedding(
   const tokens = findTokenInput(inputs);
   if (tokens === undefined) throw refuse(`it takes ${list(inputs)}, expected input_ids`);
   const links = linkOutputs(graph.output.map(declared), decoderInputs);
-  // What the decoder reads by the same name, such as a mask, is the same thing.
+  // Inputs with the same name as the decoder's, such as a mask, are shared.
   const shared = inputs.filter((input) => input !== tokens && decoderInputs.some(({ name }) => name === input.name));
   const sharedNames = new Set([tokens, ...shared].map(({ name }) => name));
   const empty = inputs.filter(({ name }) => !sharedNames.has(name)).map(makeEmpty);
@@ -92,7 +91,7 @@ export function prepareEmbedding(
   };
 }
 
-/** Which output the decoder reads as which input, its embeddings first. */
+/** An output of the embedding model and the decoder's input, embeddings first. */
 interface Link {
   readonly output: DeclaredTensor;
   readonly input: DeclaredTensor;

@@ -8,14 +8,14 @@ const SINGLE = dataTypeNumber('float');
 const HALF = dataTypeNumber('float16');
 const BFLOAT16 = dataTypeNumber('bfloat16');
 
-/** Largest half; constants beyond it stand for infinity, as in masks. */
+/** Largest float16; constants beyond it stand for infinity, as in masks. */
 export const MOST_HALF = 65504;
 
 export const isShortFloat = (dataType: number): boolean => dataType === HALF || dataType === BFLOAT16;
 
 export const isFloatType = (dataType: number): boolean => dataType === SINGLE || isShortFloat(dataType);
 
-/** Makes every half of a graph a float32, in place: constants, inputs, outputs and casts. Weights outside it are not touched. */
+/** Converts a graph from half precision to float32, in place: constants, inputs, outputs and casts. Weight handles are not changed. */
 export function convertGraphToSingle(graph: GraphProto): void {
   for (const initializer of graph.initializer) if (isShortFloat(initializer.dataType)) retypeInitializer(initializer);
   for (const info of [...graph.input, ...graph.output]) if (isShortFloat(typeOf(info))) setType(info, SINGLE);
@@ -23,7 +23,7 @@ export function convertGraphToSingle(graph: GraphProto): void {
   graph.valueInfo = [];
 }
 
-/** Makes every half of some nodes a float32, in place. */
+/** Converts nodes from half precision to float32, in place. */
 export function convertNodesToSingle(nodes: readonly NodeProto[]): void {
   for (const node of nodes) {
     if (node.opType === 'Cast' && isShortFloat(intAttribute(node, 'to', 0))) setIntAttribute(node, 'to', SINGLE);
@@ -41,7 +41,7 @@ export function setType({ type }: ValueInfoProto, dataType: number): void {
   if (type?.value.case === 'tensorType') type.value.value.elemType = dataType;
 }
 
-/** Rewrites a constant in another float type; what stands for infinity remains within the range of halves. */
+/** Converts a constant to another float type; stand-ins for infinity are clamped to float16's range. */
 export function retypeTensor(tensor: TensorProto, dataType: number): void {
   const { bytes, type } = floatBytes(tensor);
   const values = decodeFloats(type, bytes);
@@ -54,7 +54,7 @@ export function retypeTensor(tensor: TensorProto, dataType: number): void {
 export const clampToHalf = (value: number): number =>
   Number.isNaN(value) ? value : Math.min(MOST_HALF, Math.max(-MOST_HALF, value));
 
-/** An initializer may leave its contents to the model's weights. */
+/** An initializer may have its contents in the model's weights. */
 function retypeInitializer(initializer: TensorProto): void {
   if (initializer.rawData.length > 0 || initializer.int32Data.length > 0) retypeTensor(initializer, SINGLE);
   else initializer.dataType = SINGLE;

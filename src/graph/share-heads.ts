@@ -8,9 +8,8 @@ import { extractStage } from './extract-stage.js';
 import { type GraphIndex, indexGraph, makerOf, qualifiedOp } from './graph-index.js';
 
 /**
- * The graph with keys and values that several query heads share multiplied as they are. Exporters write them out for every query
- * head first (`repeat_kv`: Unsqueeze, Expand, Reshape), which at one token a run takes longer than the products. Results are the
- * same but for rounding.
+ * Removes `repeat_kv` (Unsqueeze, Expand, Reshape): products then read shared keys and values without copies for every
+ * query head, which take longer than the products at one token per run. Results differ only by rounding.
  */
 export function shareHeads(graph: GraphProto): GraphProto {
   const index = indexGraph(graph);
@@ -19,7 +18,7 @@ export function shareHeads(graph: GraphProto): GraphProto {
   );
   const constants = Object.entries(PLACES).map(([name, places]) => makeInt64Initializer(placesName(name), places));
   const shared = create(GraphProtoSchema, { ...graph, node: nodes, initializer: [...graph.initializer, ...constants] });
-  // What wrote the heads out is read no more.
+  // The nodes of `repeat_kv` are no longer read.
   const { nodes: read } = extractStage(indexGraph(shared), {
     outputs: shared.output.map(({ name }) => name),
     atHand: (value) => index.inputs.has(value),
@@ -27,12 +26,12 @@ export function shareHeads(graph: GraphProto): GraphProto {
   return { ...shared, node: [...read] };
 }
 
-/** Constants that shapes are put together with: places in a shape, and what Reshape takes for "as it was" and "the rest". */
+/** Constants for shapes: indices of dims, and Reshape's 0 (keep) and -1 (infer). */
 const PLACES = { heads: [1], kept: [0, 1, 2], last: [2, 3], same: [0], rest: [-1] } as const;
 
 const placesName = (name: string): string => `shared/${name}`;
 
-/** A product of queries `[B, H, S, D]` with keys or values that were written out, as one of `[B, K, H/K, S, D]`. */
+/** A product of queries `[B, H, S, D]` with repeated keys or values, as one of `[B, K, H/K, S, D]`. */
 function shareProduct(node: NodeProto, graph: GraphProto, index: GraphIndex): NodeProto[] | undefined {
   if (qualifiedOp(node) !== 'MatMul') return undefined;
   const [queries = '', written = ''] = node.input;
@@ -70,7 +69,7 @@ function shareProduct(node: NodeProto, graph: GraphProto, index: GraphIndex): No
   ];
 }
 
-/** A size of written heads that narrow ones have, too, such as how many tokens there are. */
+/** A size of repeated heads that shared ones also have, such as the number of tokens. */
 function shareSize(node: NodeProto, graph: GraphProto, index: GraphIndex): NodeProto[] | undefined {
   const shape = qualifiedOp(node) === 'Gather' ? makerOf(index, node.input[0]!) : undefined;
   if (shape?.opType !== 'Shape' || shape.attribute.length > 0) return undefined;
@@ -87,7 +86,7 @@ function shareSize(node: NodeProto, graph: GraphProto, index: GraphIndex): NodeP
 /** Axes that are not the heads'. */
 const SAME_SIZES: ReadonlySet<string> = new Set(['0', '2', '3', '-4', '-2', '-1']);
 
-/** A step between written heads and their product, on narrow ones. */
+/** A node between repeated heads and their product, applied to shared heads. */
 function repeat(step: NodeProto, input: string, output: string): NodeProto {
   const attributes = step.opType === 'Transpose' ? { perm: [0, 1, 2, 4, 3] } : {};
   return makeNode({ op: step.opType, inputs: [input, ...step.input.slice(1)], outputs: [output], attributes });
@@ -104,7 +103,7 @@ interface Written {
   readonly source: string;
   /** The Unsqueeze that gave them an axis for copies. */
   readonly apart: NodeProto;
-  /** Nodes after they are written out, the first one first. */
+  /** Nodes after the repetition, in order. */
   readonly between: readonly NodeProto[];
 }
 
@@ -122,7 +121,7 @@ function findWritten(value: string, graph: GraphProto, index: GraphIndex): Writt
     : undefined;
 }
 
-/** Whether a node does the same to every head: swaps the last two axes, or multiplies by a constant number. */
+/** Whether a node treats all heads alike: swaps the last two axes, or multiplies by a scalar. */
 function isBetween(node: NodeProto, graph: GraphProto, index: GraphIndex): boolean {
   if (qualifiedOp(node) === 'Transpose') return `${intsAttribute(node, 'perm')}` === '0,1,3,2';
   if (!['Mul', 'Div'].includes(qualifiedOp(node))) return false;
@@ -132,7 +131,7 @@ function isBetween(node: NodeProto, graph: GraphProto, index: GraphIndex): boole
 /** The axis behind the heads of `[B, K, L, D]`, from either end. */
 const HEAD_AXES: ReadonlySet<string> = new Set(['2', '-3']);
 
-/** Whether an Unsqueeze puts its axis behind the heads. */
+/** Whether an Unsqueeze inserts its axis after the heads. */
 function isHeadAxis(node: NodeProto, graph: GraphProto, index: GraphIndex): boolean {
   const stated = intsAttribute(node, 'axes');
   if (stated !== undefined) return HEAD_AXES.has(`${stated}`);
@@ -148,7 +147,7 @@ function integerOf(value: string, graph: GraphProto, index: GraphIndex): bigint 
   return bytes.length === 8 ? new DataView(bytes.buffer, bytes.byteOffset).getBigInt64(0, true) : undefined;
 }
 
-/** A small constant, wherever it stands. */
+/** A small constant: an initializer or a Constant node. */
 function constantOf(value: string, { initializer }: GraphProto, index: GraphIndex): TensorProto | undefined {
   const maker = makerOf(index, value);
   return maker?.opType === 'Constant'

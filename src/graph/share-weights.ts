@@ -5,21 +5,21 @@ import type { OnnxModel, SharedWeight, TensorHandle } from '../onnx/onnx-model.j
 import { makeNode } from './build.js';
 import { type GraphIndex, indexGraph } from './graph-index.js';
 
-/** Below this a second copy is not worth looking for. */
+/** Smaller weights are not compared. */
 const LEAST_BYTES = 2 ** 20;
 
 /** Operators that read a row of a table by its index. */
 const LOOKUPS: ReadonlySet<string> = new Set(['Gather', 'GatherBlockQuantized']);
 
-/** Operators whose weights are pruned: two equal ones may be cut differently. */
+/** Operators whose weights are pruned: two equal weights may be pruned differently. */
 const PRODUCTS: ReadonlySet<string> = new Set(['MatMul', 'Gemm', 'Conv', 'Einsum', 'FusedMatMul', 'Transpose']);
 
 /**
- * Keeps one copy of large float weights with equal content. Exporters write an embedding table that is the LM head too twice, often
- * transposed: what was the second copy is the first one then, or its `Transpose`. Equal weights of two products remain apart, since each
- * can be pruned by itself.
+ * Keeps one copy of large float weights with equal content. Exporters write tied embeddings twice, often transposed:
+ * the second copy is replaced by the first one or its `Transpose`. Equal weights of two products stay separate, since
+ * each may be pruned differently.
  *
- * @returns the model given where nothing is equal.
+ * @returns the given model where no weights are equal.
  */
 export async function shareWeights(model: OnnxModel): Promise<OnnxModel> {
   const pairs = await findPairs(model);
@@ -32,14 +32,14 @@ export async function shareWeights(model: OnnxModel): Promise<OnnxModel> {
   };
 }
 
-/** A weight whose content another one has. */
+/** Two weights with equal content. */
 interface EqualPair extends Pick<SharedWeight, 'byteLength'> {
   readonly original: string;
   readonly copy: string;
   readonly isTransposed: boolean;
 }
 
-/** A weight that may have a copy, and how it is used. */
+/** A weight to compare, with its uses. */
 interface Candidate {
   readonly name: string;
   readonly handle: TensorHandle;
@@ -78,7 +78,7 @@ function describeWeight(
 ): Candidate | undefined {
   if (handle === undefined || !isFloatType(handle.dataType) || handle.byteLength < LEAST_BYTES) return undefined;
   const readers = indexes.flatMap(({ consumersOf, nodes }) => (consumersOf.get(name) ?? []).map((at) => nodes[at]!));
-  // What a subgraph reads keeps its name, and so do the model's outputs.
+  // Weights read by subgraphs, and model outputs, keep their names.
   const isBound =
     readers.some(({ input }) => !input.includes(name)) || indexes.some(({ outputs }) => outputs.has(name));
   if (isBound || readers.length === 0) return undefined;
@@ -116,7 +116,7 @@ function replaceCopies(model: OnnxModel, pairs: readonly EqualPair[]): OnnxModel
     ),
   );
   graph.initializer = graph.initializer.filter(({ name }) => !copies.has(name));
-  // Old models list their weights among the inputs.
+  // Old models list weights among the inputs.
   graph.input = graph.input.filter(({ name }) => !copies.has(name));
   const weights = new Map([...model.weights].filter(([name]) => !copies.has(name)));
   return { ...model, weights };

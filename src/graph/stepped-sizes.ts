@@ -3,13 +3,13 @@ import { isFloatType } from '../onnx/float-encoding.js';
 import { type GraphIndex, inputsOf } from './graph-index.js';
 import type { TwoRunFacts } from './value-facts.js';
 
-/** Whole numbers that do not grow evenly with their operands. */
+/** Integer operators that are not linear in their operands. */
 const STEPPING: ReadonlySet<string> = new Set(['Div', 'Mod']);
 
 /**
- * Values with sizes that follow the window in steps, such as the chunks of a scan (Mamba): two runs do not tell how they grow. Sizes
- * computed by division or remainder from sizes that differ between the runs, and what is laid out by them, until a sum with a
- * value of the same dims that is none of them.
+ * Values whose sizes are step functions of the window, such as the chunks of a scan (Mamba), and cannot be extrapolated
+ * from two runs: sizes computed by division or remainder from sizes that differ between the runs, and values shaped by
+ * them, up to a sum with a value of known dims.
  */
 export function findSteppedSizes(index: GraphIndex, { first, second }: TwoRunFacts): ReadonlySet<string> {
   const stepped = new Set<string>();
@@ -21,7 +21,7 @@ export function findSteppedSizes(index: GraphIndex, { first, second }: TwoRunFac
     isFloatType(first.get(result)?.dataType ?? 0) &&
     JOINING.has(node.opType) &&
     inputsOf(node).some((value) => !stepped.has(value) && hasSameDims(value, result));
-  // A size that removed heads scale by a fraction divides evenly, and grows so.
+  // A size scaled for removed heads divides without remainder, and is linear.
   const isEven = ({ opType, input: [dividend = '', divisor = ''] }: NodeProto) =>
     opType === 'Div' &&
     [first, second].every((facts) => {
@@ -38,5 +38,5 @@ export function findSteppedSizes(index: GraphIndex, { first, second }: TwoRunFac
   return stepped;
 }
 
-/** Operators whose result has the dims of the larger operand. */
+/** Broadcasting operators. */
 const JOINING: ReadonlySet<string> = new Set(['Add', 'Mul', 'Sub']);

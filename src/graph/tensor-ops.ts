@@ -11,17 +11,17 @@ export interface MatMulOptions {
   readonly alpha?: number;
 }
 
-/** Vocabulary in which gradient rules are written: each word appends a node and knows the dims of what it makes. */
+/** Operations in which gradient rules are written: each appends a node and infers the dims of its output. */
 export type TensorOps = ReturnType<typeof createTensorOps>;
 
 type Operand = Value | number;
 
-/** Largest finite float32, negated: what an additive mask puts where attention is forbidden. */
+/** Most negative finite float32: the value of additive masks where attention is forbidden. */
 const LOWEST = -3.4028234663852886e38;
 
 /**
- * Makes the vocabulary over an emitter. `opset` is the version of ONNX's own operators in the graph (at least 11): reductions
- * moved their axes from attribute to input at 13 and 18.
+ * Creates the operations over an emitter. `opset` is the version of ONNX's own operators in the graph (at least 11):
+ * reductions moved their axes from attribute to input at 13 and 18.
  */
 export function createTensorOps(emitter: NodeEmitter, opset: number) {
   const ints = (values: readonly number[]): Value => emitter.constant(INT64, [values.length], values);
@@ -50,14 +50,14 @@ export function createTensorOps(emitter: NodeEmitter, opset: number) {
   const mul = binary('Mul');
   const greater = binary('Greater', BOOL);
 
-  // ONNX finds out one size by itself, and its sign for that is OPEN.
+  // ONNX infers one size, given as -1, the value of OPEN.
   const reshape = (x: Value, dims: readonly number[]): Value => {
     if (sameDims(x.dims, dims)) return x;
     if (dims.filter((dim) => dim === OPEN).length > 1) throw openSize('a reshape to', dims);
     return emitter.node('Reshape', [x, ints(dims)], { dims, dataType: x.dataType });
   };
 
-  // Where sizes are open ONNX finds them out; otherwise they are worked out here.
+  // Open sizes are inferred by ONNX; others are computed here.
   const regroup = (x: Value, sizes: readonly number[]): Value => {
     const left = elementCount(x.dims.filter((_, axis) => sizes[axis] !== 0));
     const given = elementCount(sizes.filter((size) => size > 0));
@@ -69,7 +69,7 @@ export function createTensorOps(emitter: NodeEmitter, opset: number) {
     return emitter.node('Reshape', [x, ints(sizes)], { dims, dataType: x.dataType });
   };
 
-  // The last size is left to ONNX, so that graphs which differ only in widths are the same.
+  // The last size is inferred by ONNX, so that graphs that differ only in widths are equal.
   const mergeRows = (x: Value): Value => {
     const dims = [elementCount(x.dims.slice(0, -1)), x.dims.at(-1) ?? 1];
     if (dims.includes(OPEN) || sameDims(x.dims, dims)) return reshape(x, dims);
@@ -166,19 +166,19 @@ export function createTensorOps(emitter: NodeEmitter, opset: number) {
     max: reduce('ReduceMax', 18),
     /** Softmax over the last axis. */
     softmax: (x: Value) => emitter.node('Softmax', [x], { ...x, attributes: { axis: -1 } }),
-    /** Sums of all elements up to each one along `axis`. */
+    /** Cumulative sum along `axis`. */
     cumulate: (x: Value, axis: number) => emitter.node('CumSum', [x, scalar(axis, INT64)], x),
     reshape,
-    /** Other sizes over the same elements, as ONNX's Reshape reads them: 0 keeps the one at its place, -1 takes what is left. */
+    /** Reshape with ONNX's special sizes: 0 keeps a dim, -1 is inferred. */
     regroup,
     /** All axes but the last as one. */
     mergeRows,
     transpose,
-    /** Elements from `start` on and before `end`; below 0 it counts from the back, also on an open axis. */
+    /** Elements from `start` to `end` (exclusive); negative values count from the end, also on an open axis. */
     slice,
     matMul,
     expand,
-    /** Copies that fill the dims of another value, which may be open. */
+    /** Broadcasts to the dims of another value, which may be open. */
     expandLike: (x: Value, like: Value): Value =>
       like.dims.includes(OPEN)
         ? emitter.node('Expand', [x, shapeOf(like)], { dims: like.dims, dataType: x.dataType })
@@ -190,7 +190,7 @@ export function createTensorOps(emitter: NodeEmitter, opset: number) {
         dataType: INT64,
         attributes: { axis: 0 },
       }),
-    /** One value behind another along an axis, which may be open. */
+    /** Concatenates two values along an axis, which may be open. */
     append: (first: Value, second: Value, axis: number): Value => {
       const [a = 0, b = 0] = [first.dims[axis], second.dims[axis]];
       const dims = first.dims.with(axis, a === OPEN || b === OPEN ? OPEN : a + b);

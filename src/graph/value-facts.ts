@@ -1,9 +1,9 @@
-/** A dim, or a size in a shape, that follows what a model computes and not its input: places that a mask picks. */
+/** A data-dependent dim or size, such as the number of selected positions of a mask. */
 export const OPEN = -1;
 
-/** Facts about a value from one run with a chosen batch and window. */
+/** Shape, type and small contents of a value in a run with a given batch and window. */
 export interface ValueFact {
-  /** Concrete dims of that run; `OPEN` where they are extrapolated for one that was not made. */
+  /** Concrete dims of that run; `OPEN` where they cannot be extrapolated. */
   readonly dims: readonly number[];
   /** ONNX `TensorProto.DataType` number. */
   readonly dataType: number;
@@ -14,10 +14,10 @@ export interface ValueFact {
 /** Facts by value name, initializers included. */
 export type ValueFacts = ReadonlyMap<string, ValueFact>;
 
-/** Facts of two runs that differ in batch and window, so that constants can be told from what follows the input. */
+/** Facts of two runs that differ in batch and window, which distinguishes constants from sizes of the input. */
 export interface TwoRunFacts {
   readonly first: ValueFacts;
   readonly second: ValueFacts;
-  /** Values whose sizes they do not tell, since these follow the window in steps. Default none. */
+  /** Values whose sizes are step functions of the window, see `findSteppedSizes`. Default none. */
   readonly stepped?: ReadonlySet<string>;
 }

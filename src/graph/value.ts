@@ -1,14 +1,14 @@
 import { UnsupportedModelError } from '../errors.js';
 import { OPEN } from './value-facts.js';
 
-/** A tensor of the graph being built: its name, dims (`OPEN` where they follow the data) and ONNX `TensorProto.DataType` number. */
+/** A tensor of the graph being built: its name, dims (`OPEN` where they depend on data) and ONNX `TensorProto.DataType` number. */
 export interface Value {
   readonly name: string;
   readonly dims: readonly number[];
   readonly dataType: number;
 }
 
-/** ONNX `TensorProto.DataType` numbers of what graphs are built from. */
+/** ONNX `TensorProto.DataType` numbers of built graphs. */
 export const FLOAT32 = 1;
 export const INT32 = 6;
 export const INT64 = 7;

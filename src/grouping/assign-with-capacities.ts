@@ -55,9 +55,9 @@ export function assignWithCapacities(costs: Float64Array, binCount: number, capa
   return binOf;
 }
 
-/** Cheapest item to move between each pair of bins; items that have left a bin are dropped when they come to the top. */
+/** Cheapest item to move between each pair of bins; stale items are dropped when they reach the top. */
 interface MoveQueues {
-  /** Lets an item that has come to a bin leave it again. */
+  /** Adds an item that has been moved to a bin. */
   add(item: number): void;
   /** -1 when the bin holds none. */
   cheapest(from: number, to: number): number;
@@ -108,7 +108,7 @@ function shortestPath(
         const item = from === to ? -1 : queues.cheapest(from, to);
         if (item < 0) continue;
         const cost = queues.cost(item, from, to);
-        // The margin keeps rounding errors from closing a circle.
+        // The margin prevents negative cycles from rounding errors.
         const margin = 1e-12 * Math.abs(distance[from]! + cost);
         if (!(distance[from]! + cost + margin < distance[to]!)) continue;
         distance[to] = distance[from]! + cost;

@@ -20,7 +20,7 @@ export interface ClusteringInput {
   readonly fitCount?: number;
   /** Default 0. */
   readonly seed?: number;
-  /** Centres known already, `[contextCount, dimensionCount]` row-major: nothing is fitted, every token goes to its nearest. */
+  /** Known centres, `[contextCount, dimensionCount]` row-major: nothing is fitted, and every token is assigned to the nearest. */
   readonly centers?: Float64Array | undefined;
 }
 
@@ -38,11 +38,11 @@ export interface Contexts {
   readonly remarks: readonly string[];
 }
 
-/** Tokens that a first try at the centres is made on: enough to see the clusters, few enough to try several times. */
+/** Tokens of each try of initial centres. */
 const TRY_COUNT = 1024;
-/** Rounding decides in which local optimum one try ends; the best of a few is better, and mostly the same in float16. */
+/** Number of tries: the best of several is better, and less sensitive to rounding, mostly equal in float16. */
 const TRIES = 4;
-/** Enough to tell a good try from a bad one; all tokens refine it. */
+/** Enough iterations to rank tries; the best is refined on all tokens. */
 const TRY_ITERATIONS = 5;
 
 /**
@@ -90,7 +90,7 @@ function rowOf(matrix: Float64Array, row: number, width: number): Float64Array {
   return matrix.subarray(row * width, (row + 1) * width);
 }
 
-/** Centres that leave the least sum of squared distances to them. */
+/** Centres with the least sum of squared distances. */
 function bestOfTries(request: StartRequest): Float64Array {
   const { points, dimensionCount, contextCount } = request;
   const rows = toRows(points, dimensionCount);

@@ -12,12 +12,12 @@ export interface StartRequest {
 }
 
 /**
- * Draws points to begin k-means at: each by its squared distance from those drawn before, the best of a few draws at a
- * time.
+ * Initial centres by k-means++: points are drawn with probability proportional to their squared distance from earlier
+ * ones, the best of several draws each time.
  *
- * Every draw is a race: point i arrives after `-ln(u_i) / weight_i`, and the first one wins with a probability in
- * proportion to its weight. The u_i belong to the points, so that points which moved a little (a float16 model) give the
- * same centres but for near ties. A draw from cumulated weights would not.
+ * Draws use exponential keys: the point with the smallest `-ln(u_i) / weight_i` is drawn with probability proportional
+ * to its weight. Each u_i belongs to a point, so that slightly moved points (a float16 model) give the same centres
+ * except for near ties, unlike inverse transform sampling.
  *
  * @returns `[contextCount, dimensionCount]`, row-major.
  * @see Arthur & Vassilvitskii, SODA 2007 (k-means++); Efraimidis & Spirakis, 2006 (the race)
@@ -27,7 +27,7 @@ export function drawStartCenters({ points, dimensionCount, contextCount, random 
   const distancesTo = squaredDistances(points, dimensionCount);
   const trialCount = 2 + Math.floor(Math.log(contextCount));
   const centers = new Float64Array(contextCount * dimensionCount);
-  /** Squared distance from the nearest centre; where there is none yet, all points weigh the same. */
+  /** Squared distance from the nearest centre; equal for all points while there is no centre. */
   let nearest = new Float64Array(pointCount).fill(Number.POSITIVE_INFINITY);
   for (let context = 0; context < contextCount; context++) {
     const weights = context === 0 ? nearest.map(() => 1) : nearest;
@@ -45,7 +45,7 @@ export function drawStartCenters({ points, dimensionCount, contextCount, random 
   return centers;
 }
 
-/** Winners of a race, see `drawStartCenters`; of points that never arrive the lower ones. */
+/** Indices of the smallest exponential keys, see `drawStartCenters`; ties go to the lower index. */
 function firstToArrive(weights: Float64Array, random: Random, count: number): Int32Array {
   const arrivals = weights.map((weight) => {
     const wait = -Math.log(1 - random());
@@ -56,5 +56,5 @@ function firstToArrive(weights: Float64Array, random: Random, count: number): In
     .slice(0, count);
 }
 
-/** Without the NaN of a difference of infinities. */
+/** Compares without subtraction, which gives NaN for infinities. */
 const compare = (a: number, b: number): number => (a < b ? -1 : a > b ? 1 : 0);

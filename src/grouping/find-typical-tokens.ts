@@ -10,7 +10,7 @@ export interface TypicalTokensInput {
 }
 
 /**
- * Finds the tokens nearest to the centre of each context, for showing what a context is about.
+ * Finds the tokens nearest to the centre of each context, as examples of the context.
  * @returns Token indices by context, nearest first (of equally near ones the earlier); fewer where a context is small.
  */
 export function findTypicalTokens(input: TypicalTokensInput): Int32Array[] {
@@ -27,7 +27,7 @@ export function findTypicalTokens(input: TypicalTokensInput): Int32Array[] {
     distances[token] = sum;
   }
   return members.map((tokens) => {
-    // Sorting a typed array is many times as fast as sorting tokens, of which few are wanted.
+    // Sorting a typed array is much faster than sorting all tokens.
     const farthest = Float64Array.from(tokens, (token) => distances[token]!).sort()[count - 1] ?? Infinity;
     const near = tokens.filter((token) => distances[token]! <= farthest);
     near.sort((one, other) => distances[one]! - distances[other]! || one - other);

@@ -12,7 +12,7 @@ export interface NeuronGroups {
 }
 
 export interface GroupingInput {
-  /** `S`, `[contextCount, neuronCount]` row-major: how much each neuron matters to each context (Eq. 5), at least 0. */
+  /** `S`, `[contextCount, neuronCount]` row-major: importance of each neuron to each context (Eq. 5), at least 0. */
   readonly affinity: Float64Array;
   readonly contextCount: number;
   /** Default `greedy`. */
@@ -33,7 +33,7 @@ interface Assignment {
   readonly random: Random | undefined;
 }
 
-/** Ways to share neurons out to function groups of equal size; each gives the context of every free neuron. */
+/** Assignments of neurons to function groups of equal size; each returns the context of every free neuron. */
 export const ASSIGNMENTS = {
   /** The largest remaining affinity of any context with room decides; of equal ones the lower context, then neuron. */
   greedy: assignGreedily,
@@ -41,7 +41,7 @@ export const ASSIGNMENTS = {
   exact: assignExactly,
   /** At random: the ablation. */
   random: assignAtRandom,
-  /** All in one function group: the ablation that only sets the shared group aside. */
+  /** All in one function group: the ablation with only a shared group. */
   together: ({ free }) => new Int32Array(free.length),
 } as const satisfies Record<string, (assignment: Assignment) => Int32Array>;
 
@@ -75,8 +75,8 @@ function equalSizes(total: number, count: number): number[] {
 }
 
 /**
- * Repeats: each context names its `size` strongest neurons not yet shared; those named by most contexts join, the larger
- * summed affinity first, until the group is full.
+ * Iterates: each context votes for its `size` strongest unshared neurons; those with most votes join, ties by summed
+ * affinity, until the group is full.
  */
 function chooseShared(
   affinity: Float64Array,

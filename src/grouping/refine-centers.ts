@@ -2,13 +2,13 @@ import { squaredRowNorms } from '../linalg/matrix-block.js';
 import { multiplyTransposed } from '../linalg/multiply-transposed.js';
 import { assignWithCapacities } from './assign-with-capacities.js';
 
-/** Gives every one of some points a context, from the centres as they are. */
+/** Assigns points to contexts by the current centres. */
 export type ContextAssignment = (centers: Float64Array) => Int32Array;
 
 export interface Refinement {
   /** `[pointCount, dimensionCount]`, row-major. */
   readonly points: Float64Array;
-  /** Where to begin, `[contextCount, dimensionCount]`, row-major. */
+  /** Initial centres, `[contextCount, dimensionCount]`, row-major. */
   readonly centers: Float64Array;
   readonly assign: ContextAssignment;
 }
@@ -20,7 +20,7 @@ export interface RefinedCenters {
 }
 
 const ITERATION_LIMIT = 100;
-/** Refining ends when no more than this part of the points changes its context. */
+/** Refinement ends when at most this fraction of the points changes its context. */
 const SETTLED = 1e-3;
 
 /** Lloyd's iterations: assign all points, move each centre to the mean of its points, until the contexts have settled. */
@@ -97,7 +97,7 @@ export function sumOfSquares(points: Float64Array, centers: Float64Array, dimens
   );
 }
 
-/** `|x|^2 - 2 x c + |c|^2`, which is a matrix product: several times as fast as differences. `[pointCount, contextCount]`, row-major. */
+/** `|x|^2 - 2 x c + |c|^2`, as a matrix product, several times faster than differences. `[pointCount, contextCount]`, row-major. */
 export function squaredDistances(
   points: Float64Array,
   dimensionCount: number,
@@ -117,7 +117,7 @@ export function squaredDistances(
   };
 }
 
-/** A centre without points remains where it was. */
+/** Means of the points of each context; a centre without points is kept. */
 function meansOf(points: Float64Array, contextOf: Int32Array, previous: Float64Array): Float64Array {
   const dimensionCount = points.length / contextOf.length;
   const contextCount = previous.length / dimensionCount;

@@ -7,7 +7,7 @@ export type Temperature = { readonly relative: number } | { readonly absolute: n
 export interface WeightingInput {
   /** Centres in h-space: mean input of `down` over each context's tokens; `[contextCount, channelCount]` row-major. */
   readonly centers: Float64Array;
-  /** Tokens of each context; a context without tokens takes no part. */
+  /** Tokens of each context; a context without tokens is ignored. */
   readonly counts: ArrayLike<number>;
   /** Default `softmax`. */
   readonly variant?: WeightingName;
@@ -17,11 +17,11 @@ export interface WeightingInput {
 
 /**
  * Weighs the tokens of every context for every function group: `alpha[k][j] = softmax_j(-||c_k - c_j|| / temperature)`,
- * scaled so that the mean over tokens is 1 for each group. A group whose own context has no token weighs all alike.
+ * scaled so that the mean over tokens is 1 for each group. A group whose own context has no token gets equal weights.
  *
  * @returns `[contextCount, contextCount]` row-major: row = group scored, column = context of the token.
- * @throws OptionError for an unknown variant, a temperature that is not above 0 or shapes that disagree; NumericalError for
- *   a centre that is not finite.
+ * @throws OptionError for an unknown variant, a temperature that is not above 0 or shapes that disagree; NumericalError
+ *   for a centre that is not finite.
  * @see FANG (arXiv 2512.23014), Eq. 6
  */
 export function weightContexts(input: WeightingInput): Float64Array {
@@ -131,7 +131,7 @@ function checkInput(centers: Float64Array, counts: ArrayLike<number>, variant: s
     if (!(counts[context]! >= 0)) throw new OptionError(`context ${context} has ${counts[context]} tokens`);
     const channelCount = centers.length / counts.length;
     const center = centers.subarray(context * channelCount, (context + 1) * channelCount);
-    // The mean of no tokens is 0 / 0; such a centre takes no part.
+    // The mean of no tokens is 0 / 0; such a centre is ignored.
     if (counts[context]! > 0 && !center.every(Number.isFinite)) {
       throw new NumericalError(`the centre of context ${context} is not finite: an activation overflowed`);
     }

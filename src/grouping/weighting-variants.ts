@@ -1,22 +1,22 @@
-/** A context as seen from a function group's own one; distances in units of the temperature. */
+/** A context relative to a function group's own context; distances in units of the temperature. */
 export interface WeighedContext {
   readonly distance: number;
   /** Distance of the farthest context. */
   readonly farthest: number;
-  /** Whether it is the group's own. */
+  /** Whether it is the group's own context. */
   readonly own: boolean;
 }
 
-/** How much tokens of each context count for one function group, before the mean is brought to 1. */
+/** Weighting of contexts for one function group, before the mean is scaled to 1. */
 export interface WeightingVariant {
   readonly description: string;
-  /** Over which tokens centres and the mean weight are taken: all calibration tokens, or each window by itself. */
+  /** Tokens over which centres and the mean weight are computed: all calibration tokens, or each window. */
   readonly scope: 'calibration' | 'window';
-  /** Weight of a context, up to a common factor. Absent: all contexts alike. */
+  /** Weight of a context, up to a common factor. Absent: all contexts are equal. */
   weigh?(context: WeighedContext): number;
 }
 
-/** Every token weighting by name; a new one is a new row. */
+/** All token weightings by name; a new one is a new row. */
 export const WEIGHTING_VARIANTS = {
   softmax: {
     description: 'near contexts count more: softmax of -distance / temperature (Eq. 6)',
@@ -32,7 +32,7 @@ export const WEIGHTING_VARIANTS = {
   reverse: {
     description: 'far contexts count more: softmax of distance / temperature (ablation)',
     scope: 'calibration',
-    // Seen from the farthest one nothing overflows.
+    // Relative to the farthest one, so that exp does not overflow.
     weigh: ({ distance, farthest }) => Math.exp(distance - farthest),
   },
   'only-matched': {

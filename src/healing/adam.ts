@@ -1,4 +1,4 @@
-/** Adam's averages of a list of numbers that are learnt; all of equal length. */
+/** Adam's moments of a flat list of weights, of equal lengths. */
 export interface Moments {
   /** m, the mean of the gradients. */
   readonly first: Float32Array;
@@ -38,12 +38,12 @@ export function stepAdam(weights: Float32Array, { first: m, second: v }: Moments
 }
 
 /**
- * Steps that the rate rises through: a fraction of all, and no fewer than `least`, of which short trainings take a quarter. Until
- * Adam has averaged a few gradients it moves every weight by the whole rate, whatever its gradient says.
+ * Warm-up steps of the learning rate: a fraction of all steps, at least `least`, and at most a quarter for short
+ * trainings. Before Adam has averaged several gradients, it moves every weight by the full rate.
  */
 const WARM_UP = { fraction: 0.05, least: 4 };
 
-/** Fraction of the learning rate at a step of so many: a short rise, then half a cosine that ends just above 0. @param step From 1. */
+/** Fraction of the learning rate at a step of so many: linear warm-up, then cosine decay to just above 0. @param step From 1. */
 export function scheduleRate(step: number, stepCount: number): number {
   const least = Math.min(WARM_UP.least, Math.floor(stepCount / 4));
   const rise = Math.max(1, least, Math.round(WARM_UP.fraction * stepCount));

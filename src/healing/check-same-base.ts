@@ -6,15 +6,15 @@ import { sliceHandle } from '../onnx/slice-handle.js';
 import type { AnalysedModel, UnderstoodModel } from '../runtime/analyse-model.js';
 import { indexRunGraph } from '../runtime/block-runner.js';
 
-/** Rows of the embedding tables that are compared. */
+/** Number of compared rows of the embedding tables. */
 const ROWS = 64;
 
-/** Most that these may differ, relative to their size: another precision is far below, another model far above. */
+/** Largest relative difference: another precision is far below, another model far above. */
 const MOST_DIFFERENCE = 0.1;
 
 /**
- * Checks that a pruned model may come from a dense one: the same sizes but for widths, and the same token embeddings, which
- * neither pruning nor healing changes.
+ * Checks that a pruned model can come from a dense one: equal sizes except for widths, and equal token embeddings,
+ * which neither pruning nor healing changes.
  * @throws UnsupportedModelError naming what differs.
  */
 export async function checkSameBase(dense: UnderstoodModel, pruned: UnderstoodModel): Promise<void> {
@@ -42,7 +42,7 @@ function checkSizes({ detected: { layout: dense } }: AnalysedModel, { detected: 
   }
 }
 
-/** Root mean square of the difference, relative to the dense model's; 0 where there are no two tables of one shape. */
+/** Root mean square of the difference, relative to the dense model's; 0 where the tables are missing or have different shapes. */
 async function compareEmbeddings(dense: UnderstoodModel, pruned: UnderstoodModel): Promise<number> {
   const [first, second] = [tableOf(dense), tableOf(pruned)];
   if (first === undefined || second === undefined || String(first.dims) !== String(second.dims)) return 0;
@@ -61,7 +61,7 @@ function tableOf({ model, analysed: { tokenInput } }: UnderstoodModel): TensorHa
   return tables.find((handle) => handle?.dims.length === 2);
 }
 
-/** The first rows may be of tokens that no text has, which models share. */
+/** Reads middle rows: the first rows may belong to unused tokens, which are equal in different models. */
 function readMiddle(table: TensorHandle): Promise<Float32Array> {
   const count = Math.min(ROWS, table.dims[0]!);
   const first = Math.floor((table.dims[0]! - count) / 2);

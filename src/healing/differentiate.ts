@@ -8,12 +8,12 @@ import { getList, giveList, type TrainingStores } from './training-state.js';
 import { feedsOfGroup, type WeightGroups } from './weight-groups.js';
 
 /**
- * Cost of what a step does with a batch, a block forwards as 1. The backward pass of a block counts its share of the optimizer; the
- * loss is a multiple of `logitsInBlocks`.
+ * Relative cost of the parts of a step, with 1 for a block's forward pass. The backward pass of a block includes the
+ * optimizer; the loss is a multiple of `logitsInBlocks`.
  */
 export const WORK = { forward: 1, backward: 6, loss: 3 };
 
-/** A student, what it learns from, and where its states are. */
+/** A student, its training data and stores. */
 export interface Learning {
   readonly student: Student;
   readonly head: LossHead;
@@ -27,16 +27,16 @@ export interface Learning {
   readonly archive: TensorStore;
   /** Room for the cotangents between blocks. */
   readonly cotangents: TensorStore;
-  /** Gets every group's gradient. */
+  /** Receives every group's gradient. */
   readonly gradients: TensorStore;
   /** See `logitsInBlocks`. */
   readonly lossBlocks: number;
-  /** Hears of work that is done, see `WORK`. */
+  /** Called with finished work, see `WORK`. */
   readonly onRun?: ((units: number, detail: string) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Mean divergence over the tokens of some batches, with its gradient by every group in the store, and the gradient's norm. */
+/** Mean divergence over the tokens of some batches, and the norm of its gradient, which is written to the store by group. */
 export async function differentiate(
   learning: Learning,
   batches: readonly Batch[],
@@ -79,7 +79,7 @@ export async function measureLoss(learning: Learning, batches: readonly Batch[],
   return startAtLoss(learning, batches, detail);
 }
 
-/** Hidden states of some batches through all blocks: entry `at * batches + position` of the archive is the input of block `at`. */
+/** Runs batches through all blocks and stores hidden states: entry `at * batches + position` of the archive is the input of block `at`. */
 async function runForwardPass(learning: Learning, batches: readonly Batch[], detail: string): Promise<void> {
   const { student, archive, inputs, onRun } = learning;
   const count = batches.length;
@@ -96,7 +96,7 @@ async function runForwardPass(learning: Learning, batches: readonly Batch[], det
   }
 }
 
-/** Mean divergence over the tokens of some batches, from the last hidden states; their cotangents go into the store. */
+/** Mean divergence over the tokens of some batches, from the last hidden states; their cotangents are stored. */
 async function startAtLoss(learning: Learning, batches: readonly Batch[], detail: string): Promise<number> {
   const { student, archive, cotangents, targets, head, onRun } = learning;
   const scale = 1 / batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
@@ -114,9 +114,9 @@ async function startAtLoss(learning: Learning, batches: readonly Batch[], detail
   return total;
 }
 
-/** Trained weights of a block as they are now. */
+/** Current trained weights of a block. */
 async function feedsOf({ groups, stores }: Learning, at: number): Promise<Tensors> {
-  // The shared ones first, in a copy: the store returns its memory once more.
+  // Shared weights first, as a copy, since the store reuses its memory.
   const feeds: Record<string, Tensors[string]> = {};
   for (const group of groups.of(at).toReversed()) {
     const values = await getList(stores.now.weights, group);
@@ -125,7 +125,7 @@ async function feedsOf({ groups, stores }: Learning, at: number): Promise<Tensor
   return onlyRead(feeds, groups, at);
 }
 
-/** A graph is fed what it reads and nothing else. */
+/** Only the feeds that a graph reads. */
 function onlyRead(feeds: Tensors, { all }: WeightGroups, at: number): Tensors {
   const read = new Set(
     all.flatMap(({ weights }) => weights.filter(({ spans }) => spans.includes(at))).map(({ name }) => name),

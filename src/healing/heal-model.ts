@@ -23,29 +23,29 @@ export interface HealingReport {
   readonly windowsPerStep: number;
   readonly passCount: number;
   readonly learningRate: number;
-  /** Times that the rate was halved, since the first score rose or the loss had left the road. */
+  /** Number of halvings of the learning rate, after a worse first score or divergence. */
   readonly halvings: number;
   /** KL(dense || pruned) in nats per token on the held-out windows, before and after. */
   readonly divergence: { readonly before: number; readonly after: number };
-  /** Steps after which the weights are those that were kept; 0: nothing was better than the pruned model as it was. */
+  /** Step of the best weights; 0: no step was better than the pruned model. */
   readonly keptStep: number;
   readonly curve: readonly CurvePoint[];
-  /** Present where it took the best state of a run that was cut off, and trained no further. */
+  /** Present where healing took the best weights of an interrupted run, without further training. */
   readonly stopped?: true;
 }
 
 export interface Healed {
-  /** Weights that healing changed, in the file's data type; none where nothing was better. */
+  /** Changed weights in the file's data type; empty where no step was better. */
   readonly changed: ReadonlyMap<string, TensorHandle>;
   readonly report: HealingReport;
 }
 
 /**
- * Trains the blocks of a pruned model to predict what the dense one predicts: KL(dense || pruned) at every position, AdamW on
- * float32 weights. Weights, moments and hidden states wait in stores, so that the memory needed follows one block.
+ * Trains the blocks of a pruned model to predict what the dense one predicts: KL(dense || pruned) at every position,
+ * AdamW on float32 weights. Weights, moments and hidden states are in stores, so that memory depends on one block.
  *
- * @throws OptionError where there are no windows; UnsupportedModelError where the models do not belong together, or an operator
- *   has no gradient; NumericalError when it diverges and no step was better.
+ * @throws OptionError where there are no windows; UnsupportedModelError where the pruned model does not come from the
+ *   dense one, or an operator has no gradient; NumericalError when it diverges and no step was better.
  * @see Minitron (arXiv 2407.14679), section 3; self-data distillation (arXiv 2410.09982)
  */
 export async function healModel(request: HealingRequest): Promise<Healed> {
@@ -67,7 +67,7 @@ async function trainOn(request: HealingRequest): Promise<Healed> {
   }
 }
 
-/** Remarks about healing for readers of the result. */
+/** Remarks about healing. */
 export function remarkHealing({ keptStep, halvings, stopped }: HealingReport): string[] {
   const isOver = halvings > MOST_HALVINGS;
   return [
@@ -84,7 +84,7 @@ export function remarkHealing({ keptStep, halvings, stopped }: HealingReport): s
   ];
 }
 
-/** State of an earlier run. */
+/** Takes the best weights of an earlier run. */
 async function takeSaved(request: HealingRequest): Promise<Healed> {
   await checkRequest(request);
   const { from } = request;
@@ -101,7 +101,7 @@ async function takeSaved(request: HealingRequest): Promise<Healed> {
 interface Reached {
   readonly groups: WeightGroups;
   readonly facts: TrainingFacts;
-  /** The best weights of a group; called for one after the other. */
+  /** Reads the best weights of a group; called in the order of groups. */
   read(at: number): Promise<Float32Array>;
 }
 

@@ -32,18 +32,21 @@ export interface LossRun {
 
 /** Loss of the student's predictions against the teacher's. */
 export interface LossHead {
-  /** Sum over the positions of KL(teacher || student) x scale, in nats, and its gradient at the student's last hidden state, to be released. */
+  /**
+   * Sum over positions of KL(teacher || student) x scale, in nats, and its gradient at the student's last hidden state,
+   * to be released by the caller.
+   */
   run(run: LossRun): Promise<{ readonly loss: number; readonly cotangent: Tensor }>;
   release(): Promise<void>;
 }
 
-/** Positions that logits are made of at a time: at a vocabulary of 50,000 each tensor of them takes 25 MB. */
+/** Positions whose logits are computed at once: at a vocabulary of 50,000 each tensor takes 25 MB. */
 const POSITIONS = 128;
 
 /**
- * Prepares the way from last hidden states to the divergence. The teacher's logits are computed from its kept hidden states
- * and never lie whole in memory: exact, and in one pass as cheap as anything made from them.
- * @throws UnsupportedModelError when an operator on the way has no gradient rule.
+ * Compiles the graphs from last hidden states to the divergence. The teacher's logits are recomputed from stored hidden
+ * states, exactly, and are never in memory as a whole.
+ * @throws UnsupportedModelError when an operator in between has no gradient rule.
  */
 export async function createLossHead(given: LossHeadRequest): Promise<LossHead> {
   const teacher = await compileTeacher(given);
@@ -83,7 +86,7 @@ export async function createLossHead(given: LossHeadRequest): Promise<LossHead> 
   };
 }
 
-/** Nothing but what the model itself is fed stands next to the hidden state. */
+/** Feeds of a stage whose other inputs are model inputs. */
 const feedsOf = ({ analysed }: HeadModel, request: StageFeedRequest) => stageFeeds({ analysed }, request);
 
 interface Head {
@@ -156,7 +159,7 @@ const chunkOf = ({ index, firstToken, tokens }: Batch, start: number): Batch => 
   tokens: Int32Array.from({ length: POSITIONS }, (_, at) => tokens[start + at] ?? 0),
 });
 
-/** The hidden states of a chunk, `[1, POSITIONS, C]` or `[POSITIONS, C]`; zeros behind the last. */
+/** The hidden states of a chunk, `[1, POSITIONS, C]` or `[POSITIONS, C]`; zeros after the last. */
 function rowsOf(hidden: Tensor, start: number, count: number): Tensor {
   const width = hidden.data.length / count;
   const rows = hidden.data.subarray(start * width, (start + POSITIONS) * width);
@@ -167,7 +170,7 @@ function rowsOf(hidden: Tensor, start: number, count: number): Tensor {
   return { ...hidden, dims, data } as Tensor;
 }
 
-/** Every position counts `scale`, those behind the last nothing. */
+/** Weights of positions: `scale`, and 0 after the last. */
 function weightsOf(count: number, scale: number): Tensor {
   const data = new Float32Array(POSITIONS).fill(scale, 0, count);
   return { type: 'float32', dims: [1, POSITIONS, 1], data };

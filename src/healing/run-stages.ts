@@ -9,15 +9,15 @@ export interface StatesRequest {
   readonly model: OnnxModel;
   readonly analysed: AnalysedModel;
   readonly batches: readonly Batch[];
-  /** Gets the hidden states. */
+  /** Receives the hidden states. */
   readonly states: TensorStore;
-  /** Stages to go through, at least 1; all of them lead to the last hidden state. */
+  /** Stages to run, at least 1; all of them give the last hidden state. */
   readonly stageCount: number;
   onBatch?(): void;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Sends batches through the first stages of a model that remains as it is. @returns the runner, to be disposed of by the caller. */
+/** Runs batches through the first stages of an unchanged model. @returns the runner, to be disposed of by the caller. */
 export async function runStages(given: StatesRequest): Promise<BlockRunner> {
   const { analysed, stageCount, onBatch } = given;
   const { cuts } = analysed.detected.partition;

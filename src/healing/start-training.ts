@@ -20,12 +20,12 @@ import { findTrainedWeights, type TrainedName } from './trained-weights.js';
 import { createTrainingStores, fillStores, type SavedTraining, unpackTraining } from './training-state.js';
 import { groupWeights, type WeightGroups } from './weight-groups.js';
 
-/** How a model is healed. */
+/** Training settings. */
 export interface HealingSettings {
   readonly trained: TrainedName;
   /** Windows of one step of the optimiser, at least 1. */
   readonly windowsPerStep: number;
-  /** Times that the windows are gone through, at least 1. */
+  /** Passes over the windows (epochs), at least 1. */
   readonly passCount: number;
   /** The highest rate of the schedule. Absent: by the size of the model, see `learningRateOf`. */
   readonly learningRate: number | undefined;
@@ -35,18 +35,18 @@ export interface HealingRequest {
   readonly engine: Engine;
   /** The dense model. */
   readonly teacher: UnderstoodModel;
-  /** The pruned one, which remains as it is. */
+  /** The pruned model, which is not modified. */
   readonly student: UnderstoodModel;
-  /** Token windows of equal length to learn on, at least one. */
+  /** Training windows of equal length, at least one. */
   readonly windows: readonly Int32Array[];
-  /** Others of that length, which tell whether it helped; at least one. */
+  /** Held-out windows of that length, at least one. */
   readonly heldOut: readonly Int32Array[];
   readonly settings: HealingSettings;
-  /** Makes a place for so many bytes. */
+  /** Creates a store for so many bytes. */
   createStore(byteLength: number): TensorStore | Promise<TensorStore>;
-  /** Keeps healed weights until the model is saved. */
+  /** Stores healed weights until the model is saved. */
   readonly store: (shape: TensorShape, bytes: Uint8Array<ArrayBuffer>) => TensorHandle | Promise<TensorHandle>;
-  /** Hears of parts of the whole: `done` of `total`. */
+  /** Called with progress: `done` of `total`. */
   readonly onProgress?: ((done: number, total: number, detail: string) => void) | undefined;
   /** State of an earlier run with the same request. */
   readonly from?: SavedTraining | undefined;
@@ -60,7 +60,7 @@ export interface HealingRequest {
 /** Tokens that run through a block together. */
 const TOKENS_PER_BATCH = 1024;
 
-/** How often the held-out windows are scored during training. */
+/** Number of scores of the held-out windows during training. */
 const SCORES = 4;
 
 /** Training before its first step. */
@@ -69,12 +69,13 @@ export interface StartedTraining extends Training {
 }
 
 /**
- * Prepares to train: the dense model's last hidden states over all windows, the pruned one's first, and all graphs.
+ * Prepares training: computes the dense model's last hidden states and the pruned model's first ones over all windows,
+ * and compiles all graphs.
  * @throws OptionError, UnsupportedModelError; see `healModel`.
  */
 export async function startTraining(request: HealingRequest): Promise<StartedTraining> {
   const endings: (() => Promise<unknown>)[] = [];
-  // One that fails keeps none of the others from being done.
+  // A failure does not prevent the other cleanups.
   const dispose = async (): Promise<void> => {
     try {
       await endings.shift()?.();
@@ -94,7 +95,7 @@ export async function startTraining(request: HealingRequest): Promise<StartedTra
   }
 }
 
-/** @param own Has something disposed of when training ends. */
+/** @param own Registers a resource to dispose when training ends. */
 async function prepare(
   request: HealingRequest,
   own: <T extends { dispose(): Promise<unknown> }>(made: T) => T,
@@ -152,7 +153,8 @@ async function prepare(
 }
 
 /**
- * Values of the hidden states that blocks read besides their input. They are computed once, so they must not depend on trained weights.
+ * Values computed from hidden states that blocks read in addition to their input. They are computed once, so that they
+ * must not depend on trained weights.
  * @throws UnsupportedModelError where it does.
  */
 export function findShared(
@@ -227,11 +229,11 @@ function planBatches({ windows, heldOut, settings, student: { analysed } }: Heal
   return { training, heldOut: checks, all: [...batches, ...checks], perStep, stateBytes };
 }
 
-/** Values next to the hidden states depend on the size of a batch, and rarely on its tokens. */
+/** One batch of each size: side values depend on the batch size, and rarely on tokens. */
 const oneOfEachSize = (batches: readonly Batch[]): Batch[] =>
   batches.filter(({ batchSize }, at) => batches.findIndex((other) => other.batchSize === batchSize) === at);
 
-/** Values of a first pass over all batches, and of a second over some of them, which went further. */
+/** Joins the side values of a first pass over all batches with those of a longer second pass over some. */
 function joinSides(first: SideValues, second: SideValues): Pick<SideValues, 'has' | 'get'> {
   return {
     has: (name) => first.has(name) || second.has(name),
@@ -239,7 +241,7 @@ function joinSides(first: SideValues, second: SideValues): Pick<SideValues, 'has
   };
 }
 
-/** Counts what runs, see `WORK`. */
+/** Tracks progress by work, see `WORK`. */
 function startProgress(
   { onProgress, teacher, settings }: HealingRequest,
   { training, heldOut, all }: Batching,

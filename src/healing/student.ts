@@ -12,7 +12,7 @@ import { stageFeeds } from '../runtime/stage-feeds.js';
 import { releaseTensors } from '../runtime/tensor-memory.js';
 import type { PlacedWeight, WeightGroups } from './weight-groups.js';
 
-/** The blocks of a model whose weights change: each runs forwards and backwards, in graphs that are made once. */
+/** The blocks of a model in training: forward and backward graphs are compiled once, and weights are fed. */
 export interface Student {
   readonly spans: readonly BlockSpan[];
   /** A block's output. */
@@ -30,7 +30,7 @@ export interface BlockRun {
   readonly batch: Batch;
   /** The block's input. */
   readonly hidden: Tensor;
-  /** Its trained weights as they are now. */
+  /** Current trained weights. */
   readonly weights: Tensors;
 }
 

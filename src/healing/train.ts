@@ -13,7 +13,7 @@ import {
   type TrainingStores,
 } from './training-state.js';
 
-/** A model that learns, and how it goes about it. */
+/** A training run: data, schedule and callbacks. */
 export interface Training extends Learning {
   /** Batches of every step of one pass. */
   readonly steps: readonly (readonly Batch[])[];
@@ -23,31 +23,32 @@ export interface Training extends Learning {
   readonly scoreEvery: number;
   /** The highest rate of the schedule. */
   readonly learningRate: number;
-  /** Called after every step with what a later run can resume from; it must be read before this returns. */
+  /** Called after every step with the state that a later run can resume from; it must be read before this returns. */
   readonly onStep?: ((save: () => SavedTraining) => Promise<void>) | undefined;
   /** Called with the number of steps that are repeated at a lower rate. */
   readonly onRepeat?: ((stepCount: number) => void) | undefined;
 }
 
-/** Largest norm of a step's gradient; a larger one is shortened to it. */
+/** Gradient clipping: largest norm of a step's gradient. */
 const LARGEST_NORM = 1;
 
-/** Times that the rate is halved before training gives up: one more, and it has diverged. */
+/** Most halvings of the learning rate before training counts as diverged. */
 export const MOST_HALVINGS = 3;
 
-/** Scores in a row that do not fall before training ends. */
+/** Early stopping: consecutive scores without improvement. */
 const PATIENCE = 2;
 
-/** A divergence beyond so many times the start's, and so many nats more, has left the road. */
+/** Training has diverged when the loss exceeds the initial one by this factor and this many nats. */
 const DIVERGED = { factor: 3, nats: 0.1 };
 
 /** The largest divergence on the held-out windows that training resumes from. */
 const limitOf = ({ curve }: TrainingFacts): number => DIVERGED.factor * curve[0]!.heldOut! + DIVERGED.nats;
 
 /**
- * Trains until the windows are used up or the held-out ones no longer profit. The best state is that of lowest divergence on
- * those; it is the start's where no step was better. Where the first score is clearly above the start's, or training would end
- * without a better step, it begins again at half the rate. Where the loss is NaN or grows again and again at half the rate, training ends there.
+ * Trains until the windows are used up, or the held-out divergence no longer decreases. The best state is the one of
+ * lowest held-out divergence, possibly the initial one. If the first score is clearly worse than the initial one, or
+ * training would end without improvement, it restarts at half the rate. If the loss is NaN or keeps growing at half the
+ * rate, training ends.
  * @param from Facts to resume from, with the stores as they were then; absent: from the start.
  * @throws NumericalError when that happens and the best state is the start's.
  */
@@ -97,7 +98,7 @@ function addPoint(facts: TrainingFacts, point: TrainingFacts['curve'][number]): 
   return { ...facts, step, curve, idle, best };
 }
 
-/** A first score of so many times the start's is more than a few windows' luck. */
+/** A first score above this multiple of the initial one means that the rate is too high. */
 const TOO_FAST = 1.03;
 
 /** Whether the first score says that the rate is too high for a model so close to the dense one. */
@@ -106,11 +107,11 @@ const beginsTooFast = ({ curve, halvings }: TrainingFacts, heldOut: number | und
   return isFirst && heldOut !== undefined && heldOut > TOO_FAST * curve[0]!.heldOut! && halvings < MOST_HALVINGS;
 };
 
-/** Whether training would end without a step that is better than the start: half the rate may have one. */
+/** Whether training would end without improvement, so that half the rate should be tried. */
 const hasNoBetterStep = ({ idle, best, halvings }: TrainingFacts): boolean =>
   idle >= PATIENCE && best.step === 0 && halvings < MOST_HALVINGS;
 
-/** The best state again, to resume from. */
+/** The facts of the best state at half the rate. */
 function atHalfTheRate({ best, curve, halvings }: TrainingFacts): TrainingFacts {
   const untilBest = curve.filter(({ step }) => step <= best.step);
   return { step: best.step, halvings: halvings + 1, best, idle: 0, curve: untilBest };
@@ -130,13 +131,13 @@ interface StepPlace {
   readonly facts: TrainingFacts;
 }
 
-/** One step of the optimiser, unless the gradient is NaN or the weights have left the road. */
+/** One optimizer step, unless the gradient is NaN or training has diverged. */
 async function takeStep(training: Training, { step, stepCount, facts }: StepPlace) {
   const { steps, groups, stores, learningRate } = training;
   const batches = steps[(step - 1) % steps.length]!;
   const { loss, norm } = await differentiate(training, batches, `step ${step} of ${stepCount}`);
   const limit = limitOf(facts);
-  // Few windows may be hard ones: what they cost tells nothing until the same windows as at the start cost as much.
+  // A few windows may be hard: divergence is judged on the same windows as at the start.
   const isSound = Number.isFinite(norm) && (loss <= limit || (await score(training)) <= limit);
   if (isSound) {
     const rate = learningRate * scheduleRate(step, stepCount) * 0.5 ** facts.halvings;
@@ -155,7 +156,7 @@ interface Move extends ReturnType<TrainingStores['advance']> {
 
 async function moveGroup({ gradients }: Training, at: number, { from, to, ...given }: Move): Promise<void> {
   const gradient = await getList(gradients, at);
-  // What is the best state meanwhile must remain as it is.
+  // The best state must not be overwritten.
   const get = async (store: TensorStore) => (from === to ? getList(store, at) : (await getList(store, at)).slice());
   const put = from === to ? putList : giveList;
   const weights = await get(from.weights);

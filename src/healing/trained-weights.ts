@@ -17,11 +17,11 @@ export interface TrainedWeight {
   readonly name: string;
   readonly handle: TensorHandle;
   readonly count: number;
-  /** Spans whose blocks read it, by their place in the list of spans, ascending; several where blocks share it. */
+  /** Indices of the spans that read it, ascending; several where blocks share it. */
   readonly spans: readonly number[];
 }
 
-/** Trained weights of a block, by name. */
+/** Selections of trained weights by name. */
 export const TRAINED = {
   all: { description: 'all linear layers, norm scales and biases of the blocks', fits: () => true },
   ffn: { description: 'the linear layers of FFNs and experts, and their biases', fits: ({ inFfn }) => inFfn },
@@ -38,12 +38,12 @@ interface TrainedRow {
   fits(use: WeightUse): boolean;
 }
 
-/** A place where a weight is read. */
+/** A use of a weight. */
 interface WeightUse {
   readonly form: ParameterForm;
   /** Whether the node that reads it holds neurons of an FFN, or experts. */
   readonly inFfn: boolean;
-  /** Whether it is the map out of a module that can be pruned. */
+  /** Whether it is the output layer of a prunable module. */
   readonly isOutput: boolean;
 }
 
@@ -56,7 +56,7 @@ export interface TrainedRequest {
   readonly trained: TrainedName;
 }
 
-/** Finds the weights of the blocks that are learnt, by the rows of the operators that read them, in the order of their use. */
+/** Finds the trainable weights of the blocks by the operator table, in the order of their use. */
 export function findTrainedWeights({ model, analysed, index, spans, trained }: TrainedRequest): TrainedWeight[] {
   const { cuts } = analysed.detected.partition;
   const found = new Map<string, Set<number>>();
@@ -89,8 +89,8 @@ export function findTrainedWeights({ model, analysed, index, spans, trained }: T
 }
 
 /**
- * Values that a gradient reaches from a block's output: not what only chooses or counts, such as the bias of a router, nor what
- * makes values that other blocks read too.
+ * Values with a gradient from a block's output. Excluded are values that only choose or count, such as a router's bias,
+ * and producers of values that other blocks also read.
  */
 function valuesWithGradient(
   nodes: readonly NodeProto[],
@@ -107,19 +107,19 @@ function valuesWithGradient(
   return withGradient;
 }
 
-/** The operators that pick experts' weights from their stack. */
+/** Operators that gather experts' weights from stacks. */
 const GATHERS: ReadonlySet<string> = new Set(['Gather', 'GatherND']);
 
-/** A table that tokens pick from is not a parameter, unless it holds experts. */
+/** Inputs of a node that are parameters: gathered tables count only if they hold experts. */
 const gatheredParameters = ({ opType, input: [table = ''] }: NodeProto, { weights }: Experts) =>
   GATHERS.has(opType) && weights.has(table) ? ({ 0: 'matrix' } as const) : {};
 
 /** Weights of the experts of all mixtures, without their routers. */
 interface Experts {
   readonly weights: ReadonlySet<string>;
-  /** Those of their second maps that stand in one tensor, or the scales of their codes. */
+  /** Stacked weights of the second linear layers, or the scales of their codes. */
   readonly outputs: ReadonlySet<string>;
-  /** Values of experts that have nodes of their own. */
+  /** Values of experts with their own nodes. */
   readonly made: ReadonlySet<string>;
 }
 
@@ -170,7 +170,7 @@ function describeUses({ analysed: { detected }, experts }: DescribedGraph) {
   });
 }
 
-/** One node that reads both maps of its experts. */
+/** Fused mixtures, which read both linear layers of their experts. */
 const isFused = (node: NodeProto): boolean => FUSED_MIXTURES.has(qualifiedOp(node));
 
 function ffnValues({ modules }: ModelLayout, traces: AnalysedModel['detected']['traces']): Set<string> {
@@ -178,7 +178,7 @@ function ffnValues({ modules }: ModelLayout, traces: AnalysedModel['detected']['
   return new Set(ffns.flatMap(({ index }) => [...(traces[index]?.labels.keys() ?? [])]));
 }
 
-/** The only float weight of more than one number that a constant is made of, through casts, transposes and arithmetic with scalars. */
+/** The only non-scalar float weight from which a constant is computed, through casts, transposes and arithmetic with scalars. */
 function traceWeight(model: OnnxModel, index: GraphIndex, value: string): string | undefined {
   if (!index.constants.has(value)) return undefined;
   const handle = model.weights.get(value);
@@ -189,7 +189,7 @@ function traceWeight(model: OnnxModel, index: GraphIndex, value: string): string
   return traced.size === 1 ? [...traced][0] : undefined;
 }
 
-/** A gain or bias has one number a channel, so that tables and masks are none. */
+/** A scale or bias has one number per channel, which excludes tables and masks. */
 const hasForm = ({ dims }: TensorHandle, form: ParameterForm): boolean =>
   form === 'vector' ? dims.slice(0, -1).every((dim) => dim === 1) : dims.length >= 2;
 

@@ -32,7 +32,7 @@ async function* partsOf(facts: TrainingFacts, tensors: SavedTraining['tensors'])
   for (const handle of tensors.values()) yield await handle.read();
 }
 
-/** Weights and moments are many times what memory should hold: each is read when it is asked for, in the order they have. */
+/** Weights and moments do not fit into memory: each tensor is read on request, in order. */
 async function readTraining(journal: Journal): Promise<SavedTraining | undefined> {
   const parts = (await journal.read(NAME))?.[Symbol.asyncIterator]();
   const first = await parts?.next();

@@ -6,7 +6,7 @@ import { releaseTensor, trackTensor } from '../runtime/tensor-memory.js';
 import type { TensorStore } from '../runtime/tensor-store.js';
 import { readGroup, type WeightGroups } from './weight-groups.js';
 
-/** One point of the learning curve. */
+/** A point of the learning curve. */
 export interface CurvePoint {
   /** Steps done. */
   readonly step: number;
@@ -16,7 +16,7 @@ export interface CurvePoint {
   readonly heldOut?: number;
 }
 
-/** Where training stands, next to the weights. */
+/** State of training without the weights. */
 export interface TrainingFacts {
   /** Steps done. */
   readonly step: number;
@@ -24,17 +24,17 @@ export interface TrainingFacts {
   readonly halvings: number;
   /** The best state so far: the steps it took, and its divergence on the held-out windows. */
   readonly best: { readonly step: number; readonly heldOut: number };
-  /** Scores in a row, up to the last, that were no lower than the one before. */
+  /** Number of latest consecutive scores without improvement. */
   readonly idle: number;
   readonly curve: readonly CurvePoint[];
 }
 
-/** Training as one value that can be written and read: what comes after it is the same, byte for byte. */
+/** Serializable state of training: resuming from it is byte-identical. */
 export interface SavedTraining {
   readonly facts: TrainingFacts;
-  /** Weights and moments by group at the best state, and now where that is another: float32 lists, by name. */
+  /** Float32 weights and moments by group, of the best state and, if different, of the current one. */
   readonly tensors: ReadonlyMap<string, TensorHandle>;
-  /** Releases the source of the tensors, where that is no memory. */
+  /** Releases the source of the tensors, unless it is memory. */
   readonly release?: (() => Promise<void>) | undefined;
 }
 
@@ -48,22 +48,22 @@ export interface WeightStores {
 const PARTS = ['weights', 'first', 'second'] as const;
 
 /**
- * The states that training resumes from, and back to. There is room for two; where the latest is the best, they are the same and
- * the next step is written into the other.
+ * Stores of the current and the best state. Where the current state is the best, both are the same store and the next
+ * step is written into the other.
  */
 export interface TrainingStores {
   readonly now: WeightStores;
   readonly best: WeightStores;
-  /** Makes room for what follows on `now`. @returns where to read that from and write it to, `now` from here on; often the same. */
+  /** Prepares the next step. @returns the stores to read from and to write to, which is `now` afterwards; often the same. */
   advance(): { readonly from: WeightStores; readonly to: WeightStores };
-  /** Has the latest state be the best. */
+  /** Marks the current state as the best. */
   keep(): void;
-  /** Has training stand at the best state again. */
+  /** Returns to the best state. */
   goBack(): void;
   dispose(): Promise<void>;
 }
 
-/** @param createStore Makes a place for so many bytes. */
+/** @param createStore Creates a store for so many bytes. */
 export async function createTrainingStores(
   groups: WeightGroups,
   createStore: (byteLength: number) => TensorStore | Promise<TensorStore>,
@@ -112,7 +112,7 @@ function takeTurns(first: WeightStores, second: WeightStores, dispose: () => Pro
   };
 }
 
-/** Puts the weights as the model has them, and moments of nothing. */
+/** Initializes the stores with the model's weights and zero moments. */
 export async function fillStores({ all }: WeightGroups, { now }: TrainingStores): Promise<void> {
   for (const [at, group] of all.entries()) {
     await giveList(now.weights, at, await readGroup(group));
@@ -124,7 +124,7 @@ export async function fillStores({ all }: WeightGroups, { now }: TrainingStores)
 export const putList = (store: TensorStore, at: number, data: Float32Array): Promise<void> =>
   store.put(at, listOf(data));
 
-/** Puts a list that is not shared: its memory is free when the store needs it no longer. */
+/** Puts an unshared list, whose memory the store frees. */
 export async function giveList(store: TensorStore, at: number, data: Float32Array): Promise<void> {
   const list = listOf(data);
   trackTensor(list);
@@ -134,11 +134,11 @@ export async function giveList(store: TensorStore, at: number, data: Float32Arra
 
 const listOf = (data: Float32Array): Tensor => ({ type: 'float32', dims: [data.length], data });
 
-/** An entry as it is in the store: the same memory, until the store's next call. */
+/** A view of an entry, valid until the store's next call. */
 export const getList = async (store: TensorStore, at: number): Promise<Float32Array> =>
   (await store.get(at)).data as Float32Array;
 
-/** State for `unpackTraining`; its tensors are read from the stores, which must not change meanwhile. */
+/** State for `unpackTraining`; its tensors are read lazily from the stores, which must not change meanwhile. */
 export function packTraining(facts: TrainingFacts, groups: WeightGroups, { now, best }: TrainingStores): SavedTraining {
   const entries = [...listEntries(groups, 'best', best), ...(now === best ? [] : listEntries(groups, 'now', now))];
   return {
@@ -162,7 +162,7 @@ export async function unpackTraining(
   await saved.release?.();
 }
 
-/** The best weights by group, each to be read once, in their order. */
+/** Reader of the best weights by group, each once, in order. */
 export const bestWeights =
   (saved: SavedTraining, { all }: WeightGroups) =>
   (at: number): Promise<Float32Array> =>

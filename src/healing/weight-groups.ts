@@ -4,18 +4,15 @@ import { describeShape } from '../onnx/tensor-handle.js';
 import { type Tensor, type Tensors, typeOf } from '../runtime/engine.js';
 import type { TrainedWeight } from './trained-weights.js';
 
-/**
- * Trained weights that are kept together, one behind the other in one flat tensor: those of one block, or those that several
- * blocks share.
- */
+/** Trained weights in one flat tensor: those of one block, or those that several blocks share. */
 export interface WeightGroup {
   readonly weights: readonly PlacedWeight[];
-  /** Numbers in all. */
+  /** Total number of weights. */
   readonly count: number;
 }
 
 export interface PlacedWeight extends TrainedWeight {
-  /** Where its numbers begin in the group. */
+  /** Offset in the group. */
   readonly offset: number;
 }
 
@@ -24,11 +21,11 @@ export interface WeightGroups {
   readonly all: readonly WeightGroup[];
   /** Index of the group of shared weights. */
   readonly shared: number;
-  /** Groups that a span reads, by index: its own, and the shared one where it reads that. */
+  /** Indices of the groups that a span reads: its own, and the shared one if needed. */
   of(span: number): readonly number[];
 }
 
-/** Puts weights into groups. @throws UnsupportedModelError for a type that no engine is fed. */
+/** Puts weights into groups. @throws UnsupportedModelError for a type that cannot be fed. */
 export function groupWeights(weights: readonly TrainedWeight[], spanCount: number): WeightGroups {
   for (const { name, handle } of weights)
     if (typeOf(handle.dataType) === undefined)
@@ -62,11 +59,11 @@ export async function readGroup({ weights, count }: WeightGroup): Promise<Float3
   return values;
 }
 
-/** A weight's numbers among its group's; the same memory. */
+/** View of a weight in its group. */
 export const sliceOf = (values: Float32Array, { offset, count }: PlacedWeight): Float32Array =>
   values.subarray(offset, offset + count);
 
-/** A group's weights to feed to a graph, in the types that the model has them in. */
+/** Feeds of a group's weights, in the model's data types. */
 export function feedsOfGroup({ weights }: WeightGroup, values: Float32Array): Tensors {
   return Object.fromEntries(weights.map((weight) => [weight.name, feedOf(weight, sliceOf(values, weight))]));
 }

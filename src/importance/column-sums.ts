@@ -12,7 +12,7 @@ export function columnSums(weight: LinearWeight, of: 'squares' | 'absolutes'): F
   const [rowStride = 0, columnStride = 0] = weight.stride;
   const { data, offset } = weight;
   const sums = new Float64Array(columnCount);
-  // Memory order decides which loop is outside: a transposed weight would otherwise miss the cache at every step.
+  // The outer loop follows memory order, so that transposed weights do not miss the cache at every step.
   if (rowStride >= columnStride) {
     for (let row = 0; row < rowCount; row++) {
       let at = offset + row * rowStride;

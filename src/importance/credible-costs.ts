@@ -10,8 +10,8 @@ export interface MeasuredCosts {
 }
 
 /**
- * Costs of removing each expert alone, by expert, where experts with few tokens do not look cheap. Of an expert with `n < 32`
- * tokens, `C` the cost and `c = C / n` the cost for each token:
+ * Costs of removing each expert alone, shrunk towards the mean so that experts with few tokens do not look cheap. Of an
+ * expert with `n < 32` tokens, `C` the cost and `c = C / n` the cost for each token:
  *
  *     (n + 1) (Z c + (1 - Z) m),  Z = sqrt(n / 32)
  *

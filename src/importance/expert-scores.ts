@@ -4,7 +4,7 @@ import { credibleCosts } from './credible-costs.js';
 export interface ExpertStatistics {
   /** Tokens. */
   readonly tokens: Float64Array;
-  /** Sums of `g |f|`: the share that the router gives the expert, times the norm of the expert's output. */
+  /** Sums of `g |f|`: routing weight times the norm of the expert's output. */
   readonly gatedNorms: Float64Array;
   /** Sums of `|f|`. */
   readonly norms: Float64Array;
@@ -14,22 +14,22 @@ export interface ExpertStatistics {
   readonly costs: Float64Array;
 }
 
-/** A score of experts: the lowest leave first. Rows of `EXPERT_SCORES`. */
+/** A score of experts: the lowest are removed first. Rows of `EXPERT_SCORES`. */
 export interface ExpertScoreRow {
   readonly description: string;
   /** Where it was published. */
   readonly paper: string;
-  /** Whether the remaining experts are scored again once others have left; as published, scores are those of the entire mixture. */
+  /** Whether the remaining experts are scored again after each removal; published scores are computed once. */
   readonly isMeasuredAnew: boolean;
   /** By expert. */
   score(statistics: ExpertStatistics): Float64Array;
 }
 
-/** Means over the tokens routed to each expert; 0 where none does. */
+/** Means over the tokens routed to each expert; 0 without tokens. */
 const overTokens = (sums: Float64Array, { tokens }: ExpertStatistics): Float64Array =>
   sums.map((sum, expert) => (tokens[expert] === 0 ? 0 : sum / tokens[expert]!));
 
-/** Every score of experts by name; a new one is a new row. */
+/** All scores of experts by name; a new one is a new row. */
 export const EXPERT_SCORES = {
   removal: {
     description: 'error of the output, in the metric, once the router sends its tokens to the other experts',

@@ -42,7 +42,7 @@ export const flap: ScoreRow<FlapSettings> = {
 };
 
 /**
- * Scores units by how much they fluctuate over the calibration tokens: a steady one is replaced by a bias.
+ * Scores units by how much they fluctuate over the calibration tokens: a constant one can be replaced by a bias.
  *
  * @param aggregate How a head's channel scores are combined.
  * @see FLAP (An et al., AAAI 2024, arXiv 2312.11983), section 3.2

@@ -8,7 +8,7 @@ export interface DampenedHessian {
   readonly size: number;
   /** `A`, `[size, size]` row-major. */
   readonly gram: Float64Array;
-  /** Mean of the diagonal of `2 A`, which a dampening of 1 adds to it. */
+  /** Mean of the diagonal of `2 A`: the unit of dampening. */
   readonly unit: number;
   readonly dampening: number;
 }
@@ -19,7 +19,7 @@ export interface HessianFactor extends DampenedFactor {
   readonly remarks: readonly string[];
 }
 
-/** A Hessian known to be positive definite with its dampening, and its factor. */
+/** A dampened Hessian with its Cholesky factor. */
 export interface Hessian extends DampenedHessian, HessianFactor {
   readonly dampening: number;
 }
@@ -27,7 +27,7 @@ export interface Hessian extends DampenedHessian, HessianFactor {
 export interface HessianOptions {
   /** Fraction of the mean of `diag(2 A)` added to the diagonal, at least 0. */
   readonly dampening: number;
-  /** Takes the covariance in place of `A`, for a repair that also adds a bias. Default false. */
+  /** Uses the covariance in place of `A`, for a repair that also adds a bias. Default false. */
   readonly centred?: boolean;
 }
 
@@ -40,7 +40,7 @@ export function buildHessian(
   const gram = centred ? centreGram(problem, size) : problem.statistics.gram!;
   let scale = 0;
   for (let i = 0; i < size; i++) scale += (2 * gram[i * size + i]!) / size;
-  // If every channel is 0 on all tokens, every choice is equally good; with the identity, weights decide.
+  // If all channels are 0 on all tokens, the identity makes scores depend on the weights.
   return scale > 0 ? { size, gram, unit: scale, dampening } : { size, gram, unit: 1, dampening: 1 };
 }
 

@@ -4,14 +4,14 @@ import type { RepairName } from '../compensation/repairs.js';
 /** A formula for importance: one finite number per unit of the problem, larger is kept. */
 export type ImportanceScore = (problem: ImportanceProblem) => ArrayLike<number> | Promise<ArrayLike<number>>;
 
-/** A score that is a method by its name. It needs only its file and a line in `METHODS`. */
+/** A score that makes a method: a file with its row, and a line in `METHODS`. */
 export interface ScoreRow<Settings extends object = object> {
   readonly description: string;
   /** Where it was published. */
   readonly paper: string;
   /** Statistics that the formula reads. */
   readonly needs: StatisticsNeed;
-  /** Repair that goes with the score. Default `none`. */
+  /** Default repair of the score. Default `none`. */
   readonly repair?: RepairName;
   /** Settings of the formula, with their defaults. */
   readonly settings: Settings;

@@ -8,20 +8,20 @@ import type { Hessian } from './hessian.js';
 import { createShrinkingInverse } from './shrinking-inverse.js';
 import { channelsOfUnits } from './units.js';
 
-/** An order of removal with what each removal costs. */
+/** A removal order with costs. */
 export interface RemovalOrder {
   /** Importance by unit: the accumulated error at its removal, so that removing the lowest scores repeats the order. */
   readonly scores: Float64Array;
-  /** Error that the n-th removal adds, never falling; their sum is the error of removing all. */
+  /** Error added by the n-th removal, non-decreasing; the sum is the error of removing all. */
   readonly costs: Float64Array;
 }
 
 /**
- * Iterative OBC: removes the `step` cheapest units, repairs the weight, scores again, until none is left. The order is that
- * of rising scores. The cost of a step is the exact error of its units together, divided among them in proportion to their
- * single costs.
+ * Iterative OBC: removes the `step` cheapest units, repairs the weight, scores again, until none remains. Scores rise
+ * in removal order. The cost of a step is the exact error of its units together, divided among them in proportion to
+ * their single costs.
  *
- * Costs about `channelCount^2 (channelCount / 3 + out / 2)` products however large the step.
+ * Costs about `channelCount^2 (channelCount / 3 + out / 2)` products for any step.
  *
  * @param hessian Its factor is overwritten. @param step Units removed between two updates, at least 1.
  * @see OBC (Frantar & Alistarh, NeurIPS 2022, arXiv 2208.11580); structured form: ZipLM
@@ -45,7 +45,7 @@ export async function orderByObc(problem: ImportanceProblem, hessian: Hessian, s
   while (left.length > 0) {
     for (const { unit, channels } of left) {
       const error = shrinking.errorOf(channels);
-      // Waiting for every single channel would take as long as ranking them.
+      // Awaiting every channel would take as long as ranking them.
       errors[unit] = typeof error === 'number' ? error : await error;
     }
     const removed = findCheapest(left, errors, step);

@@ -5,11 +5,11 @@ import { subtractSymmetric } from '../linalg/multiply-symmetric.js';
 import type { MultiplyTransposed } from '../linalg/multiply-transposed.js';
 import { removalError } from './obc.js';
 
-/** A weight and the inverse Hessian of its inputs, while channels leave and the others are repaired. */
+/** A weight and the inverse Hessian of its inputs, updated as channels are removed and the others repaired. */
 export interface ShrinkingInverse {
-  /** Squared error that is left when some channels alone go now: `trace(W_P ([H^-1]_PP)^-1 W_P^T)`. */
+  /** Squared error of removing only the given channels now: `trace(W_P ([H^-1]_PP)^-1 W_P^T)`. */
   errorOf(channels: Int32Array): number | Promise<number>;
-  /** Takes channels out and repairs the others. @returns The squared error that this adds. */
+  /** Removes channels and repairs the others. @returns the added squared error */
   remove(channels: Int32Array): Promise<number>;
 }
 
@@ -24,8 +24,8 @@ export interface ShrinkingStart {
 }
 
 /**
- * Channels removed before inverse and weight are rewritten. Rewriting takes the time, and one product of many columns is
- * faster than many of few. With more of them, reading columns in between would cost as much.
+ * Removed channels whose updates are batched before inverse and weight are rewritten: one large product is faster than
+ * many small ones. With larger batches, reading columns in between would cost as much.
  */
 const MOST_WAITING = 256;
 
@@ -33,21 +33,22 @@ const MOST_WAITING = 256;
 const STRIP = 1024;
 
 /**
- * When the channels P go, with `U` their columns of `H^-1`, `L Lᵀ = [H^-1]_PP` and `Y = U L⁻ᵀ`: `H^-1` loses `Y Yᵀ`, and the
- * weight `Z Yᵀ` with `Z = W_P L⁻ᵀ`, which adds the error `||Z||^2`. The inverse's diagonal and the lengths of the weight's
- * columns are kept up to date, the rest a few updates behind. The weight is in single precision, as it came: nothing is solved with it.
+ * When the channels P are removed, with `U` their columns of `H^-1`, `L Lᵀ = [H^-1]_PP` and `Y = U L⁻ᵀ`: `H^-1` loses
+ * `Y Yᵀ`, and the weight `Z Yᵀ` with `Z = W_P L⁻ᵀ`, which adds the error `||Z||^2`. The inverse's diagonal and the
+ * lengths of the weight's columns are kept up to date, the rest lags by a few updates. The weight stays in single
+ * precision, since no system is solved with it.
  *
  * @see Hassibi & Stork, NIPS 1993
  */
 export function createShrinkingInverse({ multiply, rowCount, ...start }: ShrinkingStart): ShrinkingInverse {
   let { inverse, columns, size } = start;
-  /** Where a channel's column is now; -1 once it is gone. */
+  /** Current position of a channel's column; -1 once removed. */
   const positionOf = Int32Array.from({ length: size }, (_, channel) => channel);
   let waiting = noUpdates(size, rowCount, roomFor(0));
   let diagonal = diagonalOf(inverse, size);
   let norms = squaredRowNorms(columns, rowCount);
 
-  /** Channels whose updates may be pending, at most; limited by the number of channels. */
+  /** Most channels with pending updates; limited by the number of channels. */
   function roomFor(least: number): number {
     return Math.max(least, Math.min(MOST_WAITING, size));
   }
@@ -128,7 +129,7 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
     freeBytes(shared, gone, lost);
   }
 
-  /** Asks for more than the diagonal. */
+  /** Error of several channels, which needs more than the diagonal. */
   async function errorTogether(channels: Int32Array): Promise<number> {
     if (waiting.count > 0) await settle(0);
     const positions = channels.map((channel) => positionOf[channel]!);

@@ -11,7 +11,7 @@ export interface UnitMap {
  */
 export type UnitAggregate = 'sum' | 'sum-of-squares';
 
-/** Adds channel scores up over each unit's channels. @returns Length `unitCount`. */
+/** Sums channel scores over each unit's channels. @returns Length `unitCount`. */
 export function sumOverUnits(
   channelScores: Float64Array,
   { unitOfChannel, unitCount }: UnitMap,

@@ -6,24 +6,24 @@ import { copyColumns, transposeMatrix } from '../linalg/matrix-block.js';
 import { type MultiplyTransposed, multiplyTransposed } from '../linalg/multiply-transposed.js';
 import { multiplyUpper } from '../linalg/multiply-upper.js';
 
-/** A map's weight, transformed by a metric. */
+/** A layer's weight, transformed by a metric. */
 export interface MetricWeight {
   /** `[out, in]`. */
   readonly weight: LinearWeight;
   readonly remarks: readonly string[];
 }
 
-/** Share of the mean curvature added to every direction: with fewer tokens than outputs some directions have none. */
+/** Dampening as a fraction of the mean curvature: with fewer tokens than outputs G is singular. */
 const FLOOR = 1e-6;
 
 /**
- * Transforms a linear map by a metric's curvature: `R W` with `R'R = G`, so that the squared length of column j becomes
- * `w_j' G w_j`, the cost of an error along it in the metric. Every score that reads columns of a weight then works in the
- * metric, and scores of different maps compare.
+ * Transforms a linear layer by a metric's curvature: `R W` with `R'R = G`, so that the squared norm of column j becomes
+ * `w_j' G w_j`, the cost of an error along it in the metric. Every score that reads columns of a weight then works in
+ * the metric, and scores of different layers are comparable.
  *
  * @param weight W, `[out, in]`.
- * @param curvature G, `[out, out]` row-major: the uncentred covariance of the metric's gradient at the map's output.
- * @throws NumericalError when G cannot be factorised, even with a larger floor.
+ * @param curvature G, `[out, out]` row-major: the uncentred covariance of the metric's gradient at the layer's output.
+ * @throws NumericalError when G cannot be factorised, even with more dampening.
  * @see The LLM Surgeon (van der Ouderaa et al., ICLR 2024, arXiv 2312.17244), section 3
  */
 export async function weightInMetric(

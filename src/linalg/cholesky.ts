@@ -5,7 +5,7 @@ import { subtractSymmetric } from './multiply-symmetric.js';
 import { type Entries, type MultiplyTransposed, multiplyTransposed } from './multiply-transposed.js';
 import { multiplyUpper } from './multiply-upper.js';
 
-/** Columns that are handled in JavaScript. Wider spans are halved, so that nearly all work is in a few large products. */
+/** Columns of the unblocked algorithm. Wider spans are halved recursively, so that nearly all work is in a few large products. */
 const BLOCK_SIZE = 128;
 
 /** Columns `[start, end)` of square matrices with `size` columns. */
@@ -16,7 +16,7 @@ interface Span {
   readonly multiply: MultiplyTransposed;
 }
 
-/** Where a span is halved, between two blocks; its end where it is one block. */
+/** Block boundary at which a span is halved; its end for a single block. */
 const middleOf = ({ start, end }: Span): number =>
   Math.min(end, start + BLOCK_SIZE * Math.ceil((end - start) / BLOCK_SIZE / 2));
 
@@ -41,7 +41,7 @@ interface FactorisedSpan extends Span {
   readonly smallestPivots: Float64Array;
 }
 
-/** Factorises a square on the diagonal, of which everything to the left was subtracted. */
+/** Factorises a diagonal block, from which the products of all columns to the left were subtracted. */
 async function factoriseSpan(matrix: Entries, span: FactorisedSpan): Promise<void> {
   const { size, start, end, multiply } = span;
   const middle = middleOf(span);
@@ -68,7 +68,7 @@ function factoriseBlock(matrix: Entries, { size, start, end, smallestPivots }: F
     }
     let pivot = values[rowAt + row]!;
     for (let i = 0; i < row; i++) pivot -= values[rowAt + i]! ** 2;
-    // Rounding leaves a pivot of this order where the exact one is zero; dividing by it would amplify noise.
+    // Rounding leaves a pivot of this size where the exact one is zero; dividing by it would amplify noise.
     if (!(pivot > smallestPivots[start + row]!)) throw notPositiveDefinite(start + row, size, pivot);
     values[rowAt + row] = Math.sqrt(pivot);
   }
@@ -96,7 +96,7 @@ export async function invertFactorInPlace(
   await invertSpan(factor, { size, start: 0, end: size, multiply });
 }
 
-/** Inverts a square on the diagonal by halves: the off-diagonal block is `-Y₁ L₂₁ᵀ Y₂`. */
+/** Inverts a diagonal block by halves: the off-diagonal block is `-Y₁ L₂₁ᵀ Y₂`. */
 async function invertSpan(matrix: Entries, span: Span): Promise<void> {
   const { size, start, end, multiply } = span;
   const middle = middleOf(span);
@@ -126,7 +126,7 @@ interface Halves extends Span {
 /** Columns that are multiplied together. */
 const STRIP = 512;
 
-/** Subtracts `half Y₂` from what is above `Y₂`, a strip of columns at a time, of which the zeros below are left out. */
+/** Subtracts `half Y₂` from the block above `Y₂` in strips of columns, skipping the zeros below. */
 async function subtractUpperRight(
   matrix: Entries,
   half: Entries,
@@ -177,7 +177,7 @@ const allRows = (rows: Float64Array, { size, multiply = multiplyTransposed }: Ro
   ...{ rowStart: 0, rowEnd: size === 0 ? 0 : rows.length / size },
 });
 
-/** Columns of some rows, `[rowStart, rowEnd)`, of which everything before them was subtracted; rows too have `size` columns. */
+/** Columns of some rows, `[rowStart, rowEnd)`, from which the products of earlier columns were subtracted; rows have `size` columns. */
 interface SolvedSpan extends Span {
   readonly rowStart: number;
   readonly rowEnd: number;
@@ -213,7 +213,7 @@ interface RowsProduct extends SolvedSpan {
   readonly inner: readonly [number, number];
 }
 
-/** Takes the product of some columns of the rows and `rightᵀ` from other columns. @param right `[columns, inner]`, freed */
+/** Subtracts the product of some columns of the rows and `rightᵀ` from other columns. @param right `[columns, inner]`, freed */
 async function subtractProduct(
   rows: Entries,
   right: Entries,
@@ -243,8 +243,8 @@ async function multiplyColumns(
 }
 
 /**
- * Inverse of a block of `L` on the diagonal, dense: a product with it is as precise as a substitution where the block is no worse
- * conditioned than the matrix, and takes a tenth of the time.
+ * Inverse of a block of `L` on the diagonal, dense: a product with it is as precise as substitution if the block is no
+ * worse conditioned than the matrix, and ten times faster.
  */
 function invertedBlock(lower: Entries, { size, start, end }: Span): Float64Array {
   const width = end - start;

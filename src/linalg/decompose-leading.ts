@@ -23,12 +23,12 @@ interface Reflection {
 
 /** Solves per inverse iteration: one is enough unless the start is almost orthogonal to the eigenvector. */
 const SOLVES = 3;
-/** Eigenvalues nearer than this share of the norm have their vectors made orthogonal; vectors of farther ones are orthogonal already. */
+/** Eigenvectors are orthogonalised if their eigenvalues are closer than this fraction of the norm; others are orthogonal already. */
 const CLOSE = 1e-3;
 
 /**
  * The `count` largest eigenpairs of a small symmetric `[size, size]` matrix: bisection and inverse iteration on its
- * tridiagonal form. A quarter of all pairs takes less than a third of the time that all of them take.
+ * tridiagonal form. A quarter of all pairs takes less than a third of the time of all.
  *
  * @see Golub & Van Loan, Matrix Computations, sections 8.3.1, 8.4.1 and 8.2.2
  */
@@ -141,7 +141,7 @@ function vectorsOf(tridiagonal: Tridiagonal, values: Float64Array, norm: number)
   const random = createRandom(size);
   let shift = Number.POSITIVE_INFINITY;
   for (let k = 0; k < values.length; k++) {
-    // Equal eigenvalues need shifts of their own, or the same vector comes out again.
+    // Equal eigenvalues need different shifts, or the same vector results.
     shift = Math.min(values[k]!, shift - Number.EPSILON * norm);
     const vector = vectors.subarray(k * size, (k + 1) * size);
     for (let i = 0; i < size; i++) vector[i] = drawNormal(random);
@@ -171,7 +171,7 @@ function normalise(vector: Float64Array): void {
   for (let i = 0; i < vector.length; i++) vector[i]! /= length;
 }
 
-/** LU factors of `T - shift I` with partial pivoting; a zero pivot means one below the precision. @returns Solves in place. */
+/** LU factors of `T - shift I` with partial pivoting; a zero pivot is replaced by a rounding error of the norm. @returns an in-place solver */
 function factoriseShifted(
   { diagonal, coupling }: Tridiagonal,
   shift: number,

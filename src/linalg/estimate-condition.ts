@@ -1,6 +1,6 @@
 import { createRandom, drawNormal } from './random.js';
 
-/** Enough for two digits on spectra with gaps, and never more than a percent of the factorisation's cost. */
+/** Enough for two digits on spectra with gaps, at most a percent of the factorisation's cost. */
 const ITERATION_COUNT = 10;
 
 /**

@@ -23,7 +23,7 @@ export interface DampenedFactor<Matrix extends Entries = Float64Array> {
 
 /** Dampening grows tenfold after each failed factorisation, this many times at most. */
 const RETRY_COUNT = 3;
-/** Where growing starts when no dampening was asked for. */
+/** First increase when the dampening is 0. */
 const SMALLEST_RETRY = 1e-6;
 
 /**
@@ -56,7 +56,7 @@ export async function factoriseDampened<Matrix extends Entries>(
   }
 }
 
-/** Tenfold, and a round number that messages can show. */
+/** Ten times, rounded to a short number for messages. */
 function raise(dampening: number): number {
   return Number((Math.max(dampening, SMALLEST_RETRY) * 10).toPrecision(12));
 }

@@ -5,19 +5,19 @@ import { pickSubmatrix, transposeMatrix } from './matrix-block.js';
 import { type MultiplyTransposed, multiplyTransposed } from './multiply-transposed.js';
 import { createRandom, drawNormal, type Random } from './random.js';
 
-/** Vectors that the Krylov space grows by: `multiplyTransposed` is at its best, and repeated eigenvalues are found up to this often. */
+/** Block size of the Krylov space: efficient for `multiplyTransposed`, and the largest multiplicity of eigenvalues that is found. */
 const BLOCK_SIZE = 4;
-/** The space is checked when it has this many vectors a wanted one, which mostly suffices for real covariances. */
+/** The space is first checked at this many vectors per wanted one, which usually suffices for real covariances. */
 const FIRST_CHECK = 4;
 const GROWTH = 1.25;
-/** A larger share of the entire space costs more than the full decomposition. */
+/** A larger fraction of the entire space costs more than the full decomposition. */
 const LARGEST_SHARE = 0.75;
 /** Largest angle between the space found and the true one, as far as residuals tell. */
 const TOLERANCE = 1e-8;
-/** A missed eigenvalue is detected if it exceeds the last wanted one by this share of the largest. */
+/** A missed eigenvalue is detected if it exceeds the last wanted one by this fraction of the largest. */
 const MISSED = 1e-10;
 
-/** The request, and the port for large products. */
+/** Number of pairs, and the port for large products. */
 export interface LeadingRequest {
   /** At least 1. */
   readonly count: number;
@@ -25,10 +25,11 @@ export interface LeadingRequest {
 }
 
 /**
- * The `count` largest eigenpairs of a symmetric matrix by block Lanczos with full reorthogonalisation, from a start that
- * depends on nothing but the size. Residuals verify the pairs, a Cholesky factorisation verifies that no larger one is missing.
+ * The `count` largest eigenpairs of a symmetric matrix by block Lanczos with full reorthogonalisation, from a start
+ * that depends only on the size. Residuals verify the pairs, a Cholesky factorisation verifies that no larger one is
+ * missing.
  *
- * @returns undefined when either check fails or the space would have to grow too large; decompose the matrix then.
+ * @returns undefined when either check fails or the space would become too large; use the full decomposition then.
  * @see Golub & Van Loan, Matrix Computations, section 10.3
  */
 export async function findLeadingEigenpairs(
@@ -55,7 +56,7 @@ export async function findLeadingEigenpairs(
     removeSpan(fresh, known, size);
     if (width < nextCheck) continue;
     const indices = Int32Array.from({ length: width }, (_, i) => i);
-    // One more than wanted: it bounds the rest.
+    // One more than wanted, as a bound of the rest.
     const ritz = decomposeLeading(
       pickSubmatrix(projected, limit, { rows: indices, columns: indices }),
       width,
@@ -144,7 +145,7 @@ function orthonormalise({ size, basis, random }: Space, width: number, rows: Flo
       const before = norm(row);
       removeSpan(row, earlier, size);
       removeSpan(row, earlier, size);
-      // Errors that were small relative to the entire row are large relative to what is left of it.
+      // Errors that were small relative to the entire row are large relative to its remainder.
       if (norm(row) < 0.1 * before) for (const span of [known, earlier]) removeSpan(row, span, size);
       const after = norm(row);
       if (after > 1e-10 * before && after > Number.MIN_VALUE / Number.EPSILON) {

@@ -89,7 +89,7 @@ export function copyColumns<T extends Float32Array | Float64Array>(
   return target;
 }
 
-/** Rows of a row-major matrix with `columnCount` columns, one below the other. */
+/** Copies rows of a row-major matrix with `columnCount` columns. */
 export function pickRows(matrix: Entries, columnCount: number, rows: Int32Array): Float64Array {
   const picked = new Float64Array(rows.length * columnCount);
   rows.forEach((row, at) => {

@@ -15,7 +15,7 @@ export interface SymmetricProduct {
 }
 
 /**
- * `rows · rowsᵀ`, `[size, size]`. Of a large one only what is below the diagonal is computed.
+ * `rows · rowsᵀ`, `[size, size]`. Of a large one only the lower triangle is computed.
  * @param rows `[size, inner]` row-major.
  */
 export async function multiplySymmetric<Matrix extends Entries>(
@@ -32,14 +32,14 @@ export async function multiplySymmetric<Matrix extends Entries>(
   return matrix;
 }
 
-/** A square on the diagonal of a matrix with `size` columns, and the product that is taken from it. */
+/** A diagonal block of a matrix with `size` columns, and the product to subtract. */
 export interface SymmetricUpdate extends SymmetricProduct {
   readonly start: number;
   readonly end: number;
 }
 
 /**
- * Subtracts `rows · rowsᵀ` from a square on the diagonal of a matrix. What is above the diagonal is not made to agree.
+ * Subtracts `rows · rowsᵀ` from a square on the diagonal of a matrix. The upper triangle is not updated.
  * @param rows `[end - start, inner]` row-major.
  */
 export async function subtractSymmetric(matrix: Entries, rows: Entries, update: SymmetricUpdate) {
@@ -50,7 +50,7 @@ export async function subtractSymmetric(matrix: Entries, rows: Entries, update: 
   }
 }
 
-/** Gives what is above the diagonal of a square matrix what is below it. */
+/** Copies the lower triangle of a square matrix to the upper one. */
 export function mirrorLower(matrix: Entries, size: number): void {
   for (let top = 0; top < size; top += TILE) {
     const bottom = Math.min(size, top + TILE);

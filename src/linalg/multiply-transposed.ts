@@ -9,8 +9,8 @@ export interface ProductShape {
 export type Entries = Float32Array | Float64Array;
 
 /**
- * Port for `left · rightᵀ` on dense row-major matrices, the one product all factorisations are built from, in the precision of its
- * operands. The result is a fresh `[rows, columns]` array.
+ * Port for `left · rightᵀ` on dense row-major matrices, the only product that factorisations use, in the precision of
+ * its operands. The result is a fresh `[rows, columns]` array.
  */
 export type MultiplyTransposed = <Matrix extends Entries>(
   left: Matrix,
@@ -22,7 +22,7 @@ export type MultiplyTransposed = <Matrix extends Entries>(
 export function multiplyTransposed<Matrix extends Entries>(left: Matrix, right: Matrix, shape: ProductShape): Matrix {
   if (left instanceof Float64Array && right instanceof Float64Array)
     return multiplyDoubles(left, right, shape) as Matrix;
-  // One kind of array keeps the loops fast.
+  // A single array type keeps the loops monomorphic.
   return new Float32Array(multiplyDoubles(new Float64Array(left), new Float64Array(right), shape)) as Matrix;
 }
 

@@ -2,7 +2,7 @@ import { freeBytes } from '../free-bytes.js';
 import { copyBlock, writeBlock, zerosLike } from './matrix-block.js';
 import type { Entries, MultiplyTransposed } from './multiply-transposed.js';
 
-/** Rows that are multiplied together. */
+/** Rows per product. */
 const STRIP = 512;
 
 export interface UpperProduct {
@@ -46,7 +46,7 @@ export async function multiplyUpperInPlace(
 ): Promise<void> {
   for (let top = 0; top < size; top += STRIP) {
     const bottom = Math.min(size, top + STRIP);
-    // Columns before the strip are zero in its rows. Later strips read only the columns behind it, so that results may lie here.
+    // Columns before the strip are zero in its rows. Later strips read only the columns after it, so that results can be stored here.
     const right = copyBlock(upper, size, { rowStart: 0, rowEnd: bottom, columnStart: top, columnEnd: size });
     const inner = size - top;
     const values = await multiply(right.subarray(top * inner), right, { rows: bottom - top, columns: bottom, inner });

@@ -4,7 +4,7 @@ import { findLeadingEigenpairs } from './leading-eigenpairs.js';
 import { findNonFinite } from './matrix-block.js';
 import type { MultiplyTransposed } from './multiply-transposed.js';
 
-/** Principal axes of a cloud of points with `size` coordinates. */
+/** Principal components of points with `size` coordinates. */
 export interface Pca {
   readonly size: number;
   readonly componentCount: number;
@@ -16,12 +16,12 @@ export interface Pca {
   readonly variances: Float64Array;
 }
 
-/** Up to this size reducing the entire matrix is quicker than iterating (about 0.06 s). */
+/** Up to this size the full decomposition is faster than iteration (about 0.06 s). */
 const DENSE_LIMIT = 384;
 
 /** Number of components, and the port for large products. */
 export interface PcaRequest {
-  /** At least 1; more than the points have coordinates gives that many. */
+  /** At least 1; at most as many as coordinates are returned. */
   readonly componentCount: number;
   /** Default: this library's own loops. */
   readonly multiply?: MultiplyTransposed | undefined;

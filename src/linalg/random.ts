@@ -11,7 +11,7 @@ export type Random = () => number;
 export function createRandom(seed: number): Random {
   const whole = Number.isFinite(seed) ? Math.trunc(seed) : 0;
   const low = splitMix32(whole);
-  // The upper half of a large seed must matter too: 1 and 2^32 + 1 are different seeds.
+  // The upper half of a large seed counts too: 1 and 2^32 + 1 are different seeds.
   const high = splitMix32(Math.floor(whole / 0x100000000));
   let a = low();
   let b = high();

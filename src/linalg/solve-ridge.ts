@@ -17,8 +17,8 @@ export interface RidgeProblem {
 }
 
 /**
- * Ridge regression: the map `M` that minimises `||M X - Y||² + λ ||M||²`, `[size, width]` row-major. With fewer samples than features it solves for the
- * samples: `Y (Xᵀ X + λ I)⁻¹ Xᵀ` is the same as `Y Xᵀ (X Xᵀ + λ I)⁻¹`.
+ * Ridge regression: the matrix `M` that minimises `||M X - Y||² + λ ||M||²`, `[size, width]` row-major. With fewer
+ * samples than features it solves in the dual form: `Y (Xᵀ X + λ I)⁻¹ Xᵀ` is the same as `Y Xᵀ (X Xᵀ + λ I)⁻¹`.
  *
  * @returns undefined where all features are zero.
  * @throws NumericalError when `X Xᵀ` cannot be factorised, see `factoriseDampened`.

@@ -5,14 +5,14 @@ export interface ByteSource {
   readonly byteLength: number;
   /** Path of the file; absent where it cannot be opened by path. */
   readonly file?: { readonly folder: string; readonly name: string } | undefined;
-  /** A buffer of its own each call, for the reader may free it. @throws ModelFormatError when the range leaves the source. */
+  /** Returns a new buffer on each call, which the caller may free. @throws ModelFormatError when the range exceeds the source. */
   read(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>>;
 }
 
-/** A folder of named sources. `path` is relative, with `/`; a path that leaves the folder is refused. */
+/** A folder of named sources. `path` is relative, with `/`; a path outside the folder is refused. */
 export interface SourceFolder {
   readonly name: string;
-  /** Resolves to `undefined` when the file does not exist. @throws ModelFormatError when `path` leaves the folder. */
+  /** Resolves to `undefined` when the file does not exist. @throws ModelFormatError when `path` is outside the folder. */
   open(path: string): Promise<ByteSource | undefined>;
 }
 

@@ -1,4 +1,4 @@
-/** Which typed list of a TensorProto may hold a type's elements when `raw_data` does not. */
+/** Typed list of a TensorProto that may hold a type's elements instead of `raw_data`. */
 export type TypedStorage = 'floatData' | 'int32Data' | 'int64Data' | 'doubleData' | 'uint64Data';
 
 /** One ONNX element type. */

@@ -6,10 +6,10 @@ import { ModelFormatError } from '../errors.js';
 const MAX_DEPTH = 100;
 
 /**
- * Decodes a message and retains unknown fields. Stricter than `fromBinary`, which follows a nested length beyond the end of
- * its parent and reads a field whatever its wire type says. The message may hold views of `bytes`.
- * @param where what is decoded, for the message
- * @throws ModelFormatError when anything contradicts the schema.
+ * Decodes a message and retains unknown fields. Stricter than `fromBinary`, which accepts nested lengths beyond the
+ * parent's end and fields of a wrong wire type. The message may hold views of `bytes`.
+ * @param where name of the decoded part, for messages
+ * @throws ModelFormatError when the bytes contradict the schema.
  */
 export function decodeMessage<D extends DescMessage>(
   schema: D,
@@ -25,7 +25,7 @@ export function decodeMessage<D extends DescMessage>(
   }
 }
 
-/** A place in bytes that are being checked. */
+/** Reader position in bytes that are checked. */
 interface Scan {
   readonly reader: BinaryReader;
   readonly bytes: Uint8Array;
@@ -76,7 +76,7 @@ function wireTypeOf(field: DescField): WireType {
   return (field.scalar !== undefined && SCALAR_WIRE_TYPES[field.scalar]) || WireType.Varint;
 }
 
-/** Bytes of an element of a packed list; strings and bytes are never packed, any length will do. */
+/** Bytes of an element of a packed list; strings and bytes are never packed, so that any length is valid. */
 const FIXED_WIDTHS: Readonly<Partial<Record<WireType, number>>> = {
   [WireType.Bit32]: 4,
   [WireType.Bit64]: 8,

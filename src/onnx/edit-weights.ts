@@ -2,7 +2,7 @@ import { clone, create } from '@bufbuild/protobuf';
 import { ModelProtoSchema, TensorProtoSchema } from 'onnx-buf';
 import type { OnnxModel, TensorHandle } from './onnx-model.js';
 
-/** Adds a weight, or replaces the one of that name, in the graph's list and in the handles alike. */
+/** Adds or replaces a weight, both in the graph's initializers and in the handles. */
 export function setWeight(model: OnnxModel, name: string, handle: TensorHandle): void {
   const initializers = model.proto.graph?.initializer ?? [];
   const { dataType } = handle;

@@ -19,7 +19,7 @@ export function encodeStructure(proto: ModelProto): EncodedStructure {
   return { model: toBinary(ModelProtoSchema, model), graph: toBinary(GraphProtoSchema, graph) };
 }
 
-/** The beginning of a file, up to the initializers: protobuf lets the fields of a message come in any order. */
+/** Bytes of a file before the initializers: protobuf allows the fields of a message in any order. */
 export function encodeHead({ model, graph }: EncodedStructure, initializerBytes: number): Uint8Array<ArrayBuffer> {
   return new BinaryWriter()
     .raw(model)
@@ -47,14 +47,14 @@ export function encodeModel(proto: ModelProto): Uint8Array<ArrayBuffer> {
   return assemble(proto, proto.graph!.initializer.flatMap(encodeInitializer));
 }
 
-/** A model and, next to it, the payloads that it names as external data. */
+/** A serialized model, and its payloads as external data. */
 export interface DetachedModel {
   readonly bytes: Uint8Array<ArrayBuffer>;
-  /** By location, each whole. */
+  /** Payloads by location. */
   readonly weights: ReadonlyMap<string, Uint8Array>;
 }
 
-/** Smaller payloads stay inside: shapes and indices, which engines read while they load. */
+/** Smaller payloads (shapes and indices) stay inside, since engines read them while loading. */
 const LEAST_DETACHED = 1024;
 
 /** Encodes a model whose weights are in memory without copying the large ones. */
@@ -70,14 +70,14 @@ export function encodeDetached(proto: ModelProto): DetachedModel {
   return { bytes: assemble(proto, initializers), weights };
 }
 
-/** The folder that all large weights lie in; undefined where one is elsewhere, or in no file. */
+/** The folder that contains all large weights; undefined if one is elsewhere or not in a file. */
 export function commonFolder({ weights }: OnnxModel): string | undefined {
   const large = [...weights.values()].filter(({ byteLength }) => byteLength >= LEAST_DETACHED);
   const folders = new Set(large.map(({ place }) => place?.folder));
   return folders.size === 1 ? [...folders][0] : undefined;
 }
 
-/** Encodes a model whose large weights lie in one folder: they are named by their place, and not read. */
+/** Encodes a model whose large weights are in one folder: they become external data, without being read. */
 export async function encodePlaced({ proto, weights }: OnnxModel): Promise<Uint8Array<ArrayBuffer>> {
   const initializers = proto.graph!.initializer.map(async (tensor) => {
     const handle = weights.get(tensor.name);

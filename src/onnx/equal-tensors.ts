@@ -3,7 +3,7 @@ import type { TensorHandle } from './onnx-model.js';
 /** Weights are compared in pieces of this size. */
 const PIECE_BYTES = 32 * 2 ** 20;
 
-/** Elements that are compared first: different tensors mostly differ in one of them. */
+/** Sampled elements that are compared first: different tensors usually differ in one of them. */
 const SAMPLE_COUNT = 16;
 
 /** Bytes of a sample: a multiple of every element's size. */
@@ -14,7 +14,7 @@ export async function isEqualTensor(a: TensorHandle, b: TensorHandle): Promise<b
   if (a === b) return true;
   if (a.dataType !== b.dataType || a.byteLength !== b.byteLength || a.dims.join() !== b.dims.join()) return false;
   for (const at of samples(a.byteLength)) {
-    // Handles that convert what they read take whole elements alone.
+    // Converting handles read only whole elements.
     const offset = at - (at % SAMPLE_BYTES);
     const range = { offset, length: Math.min(SAMPLE_BYTES, a.byteLength - offset) };
     if (!sameBytes(await a.read(range), await b.read(range))) return false;
@@ -27,7 +27,10 @@ export async function isEqualTensor(a: TensorHandle, b: TensorHandle): Promise<b
   return true;
 }
 
-/** Whether a matrix is another one transposed, to the byte. Reads of the second are short and slow: only for matrices that are probably equal. */
+/**
+ * Whether a matrix equals another one transposed, byte for byte. Reads of the second are short and slow, so that it is
+ * only for probably equal matrices.
+ */
 export async function isTransposed(a: TensorHandle, b: TensorHandle): Promise<boolean> {
   const [rows = 0, columns = 0] = a.dims;
   if (a.dataType !== b.dataType || a.dims.length !== 2 || b.dims.join() !== [columns, rows].join()) return false;
@@ -61,7 +64,7 @@ const VIEWS = { 1: Uint8Array, 2: Uint16Array, 4: Uint32Array } as const;
 
 const byteOffsetFits = ({ byteOffset }: Uint8Array, size: number): boolean => byteOffset % size === 0;
 
-/** Places spread over a length, each near another part of a row. */
+/** Sample offsets over a length, at different positions within rows. */
 const samples = (length: number): number[] =>
   Array.from(
     { length: length === 0 ? 0 : SAMPLE_COUNT },

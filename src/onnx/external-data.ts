@@ -3,20 +3,19 @@ import { ModelFormatError } from '../errors.js';
 import type { ByteSource, SourceFolder } from './byte-source.js';
 import { normaliseRelativePath } from './relative-path.js';
 
-/** Where an external tensor lies. */
+/** File range of an external tensor. */
 export interface ExternalRange {
   readonly file: string;
   readonly source: ByteSource;
   readonly offset: number;
 }
 
-/** Finds external tensors; a file is opened once, however many tensors it holds. */
+/** Finds external tensors; each file is opened once. */
 export type ExternalDataReader = (tensor: TensorProto, byteLength: number) => Promise<ExternalRange>;
 
 /**
- * Makes a reader of the external data in a model's folder.
- * It throws ModelFormatError, naming tensor and file, when the location leaves the folder, the file is missing or too
- * short, or the length given is not `byteLength`.
+ * Makes a reader of the external data in a model's folder. It throws ModelFormatError, naming tensor and file, when the
+ * location is outside the folder, the file is missing or too short, or the declared length is not `byteLength`.
  */
 export function createExternalDataReader(folder: SourceFolder): ExternalDataReader {
   const opened = new Map<string, Promise<ByteSource | undefined>>();

@@ -8,7 +8,7 @@ import {
 } from './float-bits.js';
 import type { TensorHandle } from './onnx-model.js';
 
-/** How one floating-point type is read and written. */
+/** Conversion of one floating-point type. */
 interface FloatCodec {
   readonly bytesPerElement: number;
   /** Values at or beyond this magnitude round to infinity. */
@@ -77,7 +77,7 @@ export function encodeFloats(dataType: number, values: Float32Array | Float64Arr
   return codec.encode(values);
 }
 
-/** A plain loop: a callback for each weight would allocate a number for each. */
+/** A plain loop, since a callback per weight would allocate. */
 function findTooLarge(values: Float32Array | Float64Array, overflow: number): number {
   for (let at = 0; at < values.length; at += 1) {
     const value = values[at]!;
@@ -118,7 +118,7 @@ function sixteenBit(overflow: number, toBits: (x: number) => number, fromBits: (
 
 /**
  * Float32 values that round to the same 16 bits as the given ones: an inexact step sets the lowest bit, so that no
- * false tie appears (plain double rounding can miss by one unit).
+ * false tie appears (double rounding can be off by one unit).
  */
 function roundToOdd(values: Float32Array | Float64Array): Float32Array {
   if (values.BYTES_PER_ELEMENT === Float32Array.BYTES_PER_ELEMENT) return values as Float32Array;
@@ -128,7 +128,7 @@ function roundToOdd(values: Float32Array | Float64Array): Float32Array {
     const value = values[i]!;
     const near = rounded[i]!;
     if (near === value || Number.isNaN(value) || (bits[i]! & 1) === 1) continue;
-    // Towards zero when rounding went away from it, else away: both neighbours of an even pattern are odd.
+    // Moves to the odd neighbour on the side of the exact value.
     bits[i] = bits[i]! + (Math.abs(near) > Math.abs(value) ? -1 : 1);
   }
   return rounded;

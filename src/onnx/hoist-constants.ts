@@ -9,8 +9,8 @@ export const HOISTED_BYTES = 1024;
 export const HOISTING_IR_VERSION = 4n;
 
 /**
- * Takes the large and the external tensors out of a graph's Constant nodes. The nodes are removed; the tensors become
- * initializers with the names of the nodes' outputs. Nodes of subgraphs stay as they are.
+ * Replaces Constant nodes with large or external tensors by initializers named after the nodes' outputs. Subgraphs are
+ * unchanged.
  * @throws ModelFormatError when a tensor's shape is impossible.
  */
 export function hoistConstants(graph: GraphProto, modelName: string): readonly TensorProto[] {

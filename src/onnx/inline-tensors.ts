@@ -8,7 +8,7 @@ const MAX_INLINE_BYTES = 2 ** 30;
 
 /**
  * Reads the external tensors that are not initializers of the main graph (in subgraphs, functions, attributes, sparse
- * tensors, training information) into the protobuf. They are few and small: what is large there cannot be pruned.
+ * tensors, training information) into the protobuf. They are few and small, and cannot be pruned.
  * @returns the files that they came from.
  * @throws ModelFormatError when one cannot be read, or all together are too large.
  */

@@ -14,12 +14,13 @@ import { dropPayload } from './typed-elements.js';
 /**
  * Loads an ONNX model without reading its large weights: these become handles.
  *
- * Every form of storage is understood (raw data, typed lists, external files). Constant nodes of the main graph that
- * hold 1 KiB or more, or external data, become initializers. Nodes are put into topological order. Strings stay in `proto`. Unknown fields are retained.
+ * All forms of storage are supported (raw data, typed lists, external files). Constant nodes of the main graph that
+ * hold 1 KiB or more, or external data, become initializers. Nodes are put into topological order. Strings stay in
+ * `proto`. Unknown fields are retained.
  *
  * @param source the `.onnx` file
  * @param folder where external data is looked for: the folder that holds the file
- * @throws ModelFormatError when the file, or one next to it, is missing, truncated or contradicts itself.
+ * @throws ModelFormatError when the file, or one next to it, is missing, truncated or inconsistent.
  */
 export async function loadModel(source: ByteSource, folder: SourceFolder): Promise<OnnxModel> {
   const { proto, initializers } = await readStructure(source);

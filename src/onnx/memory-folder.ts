@@ -39,7 +39,7 @@ export function createMemoryFolder(name: string, files = new Map<string, Uint8Ar
   };
 }
 
-/** One array of several. */
+/** Concatenates arrays. */
 export function concatBytes(chunks: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   const whole = new Uint8Array(chunks.reduce((sum, { byteLength }) => sum + byteLength, 0));
   let offset = 0;
@@ -50,7 +50,7 @@ export function concatBytes(chunks: readonly Uint8Array[]): Uint8Array<ArrayBuff
   return whole;
 }
 
-/** A path in its plain form. @throws ModelFormatError when it leaves the folder. */
+/** Normalises a path. @throws ModelFormatError when it is outside the folder. */
 function pathInside(folder: string, path: string): string {
   const inside = normaliseRelativePath(path);
   if (inside === undefined) throw new ModelFormatError(`${folder}: "${path}" is not a path inside this folder.`);

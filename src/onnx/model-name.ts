@@ -2,7 +2,7 @@
 export interface ModelName {
   /** Name of the model. */
   readonly stem: string;
-  /** How its weights are stored, with its separator; `''` for single precision. */
+  /** Suffix of the weights' form, with its separator; `''` for single precision. */
   readonly variant: string;
 }
 

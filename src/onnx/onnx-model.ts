@@ -1,8 +1,8 @@
 import type { ModelProto, ValueInfoProto } from 'onnx-buf';
 
 /**
- * A weight that is read only when a stage needs it.
- * `read` returns the raw little-endian bytes in row-major order, a fresh buffer each call, which the reader may free; nothing is cached.
+ * A weight that is read only when a stage needs it. `read` returns the raw little-endian bytes in row-major order, a
+ * new buffer on each call, which the caller may free; nothing is cached.
  */
 export interface TensorHandle {
   /** ONNX `TensorProto.DataType` number (1 = float32, 10 = float16, 16 = bfloat16, 7 = int64 ...). */
@@ -10,15 +10,15 @@ export interface TensorHandle {
   readonly dims: readonly number[];
   /** Length of the raw bytes. */
   readonly byteLength: number;
-  /** Bytes in raw layout, the entire tensor or `length` bytes from `offset`. @throws ModelFormatError when the source is shorter than promised. */
+  /** Bytes in raw layout, the entire tensor or `length` bytes from `offset`. @throws ModelFormatError when the source is shorter than declared. */
   read(range?: { readonly offset: number; readonly length: number }): Promise<Uint8Array<ArrayBuffer>>;
-  /** Where its bytes lie in a file, one after the other; absent: nowhere. */
+  /** File range that holds its bytes contiguously; absent if there is none. */
   readonly place?: FilePlace | undefined;
-  /** The part that `sliceHandle` cut; absent: the entire tensor. */
+  /** The slice made by `sliceHandle`; absent: the entire tensor. */
   readonly cut?: TensorCut;
 }
 
-/** Where bytes lie in a file. */
+/** Position of bytes in a file. */
 export interface FilePlace {
   readonly folder: string;
   readonly name: string;
@@ -38,20 +38,21 @@ export interface TensorCut {
  * An ONNX model whose weights are handles.
  *
  * `proto.graph.initializer` keeps one entry per weight with its name, dims and data type but no payload; the payload is
- * `weights.get(name)`. Large tensors inside Constant nodes are hoisted to initializers on load, so weights have one home.
+ * `weights.get(name)`. Large tensors inside Constant nodes are hoisted to initializers on load, so that all weights are
+ * initializers.
  */
 export interface OnnxModel {
   readonly proto: ModelProto;
   readonly weights: Map<string, TensorHandle>;
-  /** How the weights were stored in the file it came from; the default when saving. */
+  /** Storage of the weights in the source file; the default when saving. */
   readonly storage?: ModelStorage;
-  /** Graph of another file in front of this one: run with it, but neither counted, pruned nor saved. */
+  /** Embedding model that was joined in front: it is run, but neither counted, pruned nor saved. */
   readonly embeddingPrefix?: EmbeddingPrefix;
-  /** The model as its file has it, where this one has floats in place of codes. */
+  /** The model as in its file, where this one has dequantised weights. */
   readonly coded?: OnnxModel;
-  /** Copies of other weights that its file holds as well; saving writes those once. Absent: none. */
+  /** Duplicate weights of its file, which are saved once. Absent: none. */
   readonly shared?: readonly SharedWeight[];
-  /** The other half of a merged decoder, over the same weights; absent for any other model. */
+  /** The branch without past of a merged decoder, over the same weights; absent for other models. */
   readonly noPastBranch?: NoPastBranch;
 }
 
@@ -61,7 +62,7 @@ export interface SharedWeight {
   readonly byteLength: number;
 }
 
-/** The decoder without past, and the `If` that joined it with the one with past. */
+/** The decoder without past, and the `If` of the merged model. */
 export interface NoPastBranch {
   readonly model: OnnxModel;
   /** The merged model with empty branches. */
@@ -72,9 +73,9 @@ export interface NoPastBranch {
 export interface EmbeddingPrefix {
   /** Prefix of the names of its nodes, values and weights. */
   readonly prefix: string;
-  /** How the file it came from stores its weights. */
+  /** Storage of the weights in the source file. */
   readonly storage?: ModelStorage;
-  /** Declarations of the graph behind it. */
+  /** Original inputs of the decoder. */
   readonly behind: Pick<ModelProto, 'irVersion' | 'opsetImport'> & { readonly input: readonly ValueInfoProto[] };
 }
 

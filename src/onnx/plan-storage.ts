@@ -6,8 +6,8 @@ import { type PlannedTensor, tensorFragment } from './tensor-fragment.js';
 import { describeShape, expectedByteLength } from './tensor-handle.js';
 
 /**
- * Where saved weights go: `source` = as they were stored in the file that the model came from, `inline` = into the
- * protobuf, or into files next to it. `inline` becomes external when the protobuf would exceed 2 GiB.
+ * Storage of saved weights: `source` = as in the source file, `inline` = into the protobuf, or into files next to it.
+ * `inline` becomes external when the protobuf would exceed 2 GiB.
  */
 export type StorageChoice = 'source' | 'inline' | ExternalStorage;
 
@@ -17,7 +17,7 @@ export interface ExternalStorage {
     readonly location?: string;
     /** Weights of fewer bytes stay inside the protobuf. Default 1024. */
     readonly thresholdBytes?: number;
-    /** Most bytes of one file; a larger weight has one by itself. Default 2 GiB less one byte. */
+    /** Largest bytes per file; a larger weight gets its own file. Default 2 GiB less one byte. */
     readonly fileBytes?: number;
   };
 }
@@ -32,13 +32,13 @@ export interface StoragePlan {
 /** Longest protobuf that ONNX Runtime and protobuf itself read: 2 GiB less one byte. */
 export const MAX_PROTOBUF_BYTES = 2 ** 31 - 1;
 
-/** Longest external file: what Node.js reads at once, and pages fetch into one array. */
+/** Longest external file: the limit of single reads in Node.js, and of arrays in browsers. */
 const MAX_FILE_BYTES = 2 ** 31 - 1;
 
 /** Most bytes of a field's tag and length, for the fields written here. */
 export const TAG_BYTES = 6;
 
-/** Smaller weights cost more to read from another file than to store inline. */
+/** Smaller weights are stored inline, since opening external ones costs more. */
 const DEFAULT_THRESHOLD_BYTES = 1024;
 
 /** INT32 and INT64: sizes, axes and splits, which ONNX Runtime's shape inference reads only from the protobuf. */
@@ -59,8 +59,9 @@ export interface StorageRequest {
 }
 
 /**
- * Decides where each weight of a model goes.
- * @throws ModelFormatError when an initializer has no weight or one of another size, or a location leaves the folder.
+ * Plans the storage of each weight.
+ * @throws ModelFormatError when an initializer has no weight or one of another size, or a location is outside the
+ *   folder.
  */
 export function planStorage(model: OnnxModel, request: StorageRequest): StoragePlan {
   const tensors = (model.proto.graph?.initializer ?? []).map((tensor) => withHandle(tensor, model.weights));
@@ -109,7 +110,7 @@ function target(storage: ModelStorage | undefined, { modelFile, choice }: Storag
     external: external?.thresholdBytes ?? DEFAULT_THRESHOLD_BYTES,
   };
   return {
-    // A model file may claim to hold its own external data; the copy cannot.
+    // A model file may declare itself as external data; the copy cannot.
     location: location === modelFile ? `${modelFile}_data` : location,
     thresholdBytes: thresholds[typeof choice === 'object' ? 'external' : choice],
     fileBytes: external?.fileBytes ?? MAX_FILE_BYTES,
@@ -132,10 +133,10 @@ function place(
   });
 }
 
-/** As transformers.js counts them. */
+/** Named as transformers.js expects. */
 const chunkName = (location: string, at: number): string => (at === 0 ? location : `${location}_${at}`);
 
-/** Bytes from which a weight may lie outside the protobuf, whatever its source did with such weights. */
+/** Least bytes of external weights, independent of the source. */
 function leastOutside({ dataType }: TensorHandle, thresholdBytes: number): number {
   return SHAPE_TYPES.has(dataType) ? Math.max(thresholdBytes, DEFAULT_THRESHOLD_BYTES) : thresholdBytes;
 }

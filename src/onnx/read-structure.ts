@@ -15,7 +15,7 @@ import { concatBytes } from './memory-folder.js';
 import { countStorageForms } from './typed-elements.js';
 import { type ByteRange, readAhead, type WireRecord, walkRecords } from './walk-records.js';
 
-/** A top-level initializer; its payload was left where it is when it is large. */
+/** A top-level initializer; large payloads are not read. */
 export interface StoredTensor {
   /** Without the payload when `unread` is present. */
   readonly tensor: TensorProto;
@@ -30,10 +30,10 @@ export interface ModelStructure {
   readonly initializers: readonly StoredTensor[];
 }
 
-/** Initializers shorter than this are read with the structure: seeking would cost more than reading. */
+/** Shorter initializers are read with the structure, since seeking would cost more. */
 const SMALL_TENSOR_BYTES = 4096;
 
-/** Most bytes of nodes, shapes and small tensors; more cannot be an LLM's graph, and V8 ends near 4 GiB. */
+/** Largest bytes of nodes, shapes and small tensors: no LLM graph is larger, and V8's heap is limited to 4 GiB. */
 const MAX_STRUCTURE_BYTES = 2 ** 30;
 
 const MODEL_GRAPH = ModelProtoSchema.field.graph.number;
@@ -44,8 +44,8 @@ const TENSOR = TensorProtoSchema.field;
 const RAW_LAYOUT_FIELDS: readonly number[] = [TENSOR.rawData.number, TENSOR.floatData.number, TENSOR.doubleData.number];
 
 /**
- * Reads all of a model but the payloads of its large initializers. Protobuf allows a message to come in pieces that
- * are concatenated, so what is left after taking the initializers out is decoded as it is.
+ * Reads all of a model but the payloads of its large initializers. Concatenated pieces of a protobuf message are a
+ * message, so that the file without the initializers can be decoded.
  * @throws ModelFormatError when the bytes are not an ONNX model.
  */
 export async function readStructure(source: ByteSource): Promise<ModelStructure> {
@@ -67,7 +67,7 @@ export async function readStructure(source: ByteSource): Promise<ModelStructure>
   return { proto: Object.assign(proto, { graph: decoded }), initializers };
 }
 
-/** Reads one initializer, leaving a large payload where it is. */
+/** Reads one initializer without a large payload. */
 async function readTensor(source: ByteSource, range: ByteRange, budget: Budget): Promise<StoredTensor> {
   const decode = async (ranges: readonly ByteRange[]) =>
     decodeMessage(
@@ -86,7 +86,7 @@ async function readTensor(source: ByteSource, range: ByteRange, budget: Budget):
       `${source.name}: initializer "${tensor.name}" is stored in a list for another type, or in two ways at once.`,
     );
   }
-  // Of repeated raw_data the last counts; lists are concatenated.
+  // For repeated raw_data the last one is valid; lists are concatenated.
   return { tensor, unread: field === TENSOR.rawData.number ? payload.taken.slice(-1) : payload.taken };
 }
 

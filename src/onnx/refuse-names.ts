@@ -24,7 +24,7 @@ export function refuseNames({ graph, functions }: ModelProto, modelName: string)
 const refuse = (modelName: string, what: string): ModelFormatError =>
   new ModelFormatError(`${modelName} ${what}, which no valid model does. Export the model again.`);
 
-/** Nodes of the graph, of its subgraphs and of functions, each list with names of its own. */
+/** Node lists of the graph, its subgraphs and functions, each with its own names. */
 function* listsOfNodes(graph: GraphProto | undefined, functions: readonly FunctionProto[]) {
   const open: (readonly NodeProto[])[] = [graph?.node ?? [], ...functions.map(({ node }) => node)];
   for (let nodes = open.pop(); nodes !== undefined; nodes = open.pop()) {

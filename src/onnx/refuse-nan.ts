@@ -2,7 +2,7 @@ import { NumericalError } from '../errors.js';
 import type { OnnxModel, TensorHandle } from './onnx-model.js';
 import { describeShape } from './tensor-handle.js';
 
-/** How a type writes NaN: magnitudes above those of infinity. Infinity is accepted, since masks have it. */
+/** Encoding of NaN in a type: magnitudes above infinity. Infinity is accepted, since masks contain it. */
 interface NaNForm {
   readonly Words: typeof Uint16Array | typeof Uint32Array;
   readonly magnitude: number;
@@ -17,9 +17,8 @@ const NAN_FORMS: Readonly<Record<number, NaNForm>> = {
 };
 
 /**
- * The model with weights that are checked whenever they are read: a NaN ends the run, whichever stage finds it first.
- * Without that, methods that read no token would carry it into the result. Reading raises a NumericalError that names
- * the weight.
+ * The model with weights that are checked for NaN when they are read; otherwise methods that read no tokens would write
+ * NaN into the result. Reading throws a NumericalError that names the weight.
  */
 export function refuseNaN(model: OnnxModel): OnnxModel {
   const weights = new Map([...model.weights].map(([name, handle]) => [name, refuseNaNIn(name, handle)]));
@@ -42,7 +41,7 @@ interface Refusal {
   readonly fail: (position: number) => Error;
 }
 
-/** The tensor with floats that are checked when they are read: NaN, or infinity too, throws an error. */
+/** The tensor with floats that are checked when they are read: NaN, and optionally infinity, throws an error. */
 export function refuseElements(handle: TensorHandle, { allowInfinity, fail }: Refusal): TensorHandle {
   const form = NAN_FORMS[handle.dataType];
   if (form === undefined) return handle;

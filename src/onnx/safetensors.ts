@@ -25,10 +25,10 @@ const TYPE_NAMES: Readonly<Record<number, string>> = {
   16: 'BF16',
 };
 
-/** Limit of readers of the format. */
+/** Largest header that readers of the format accept. */
 const MAX_HEADER_BYTES = 100_000_000;
 
-/** The header's length stands in front of it, 64-bit little-endian. */
+/** Bytes of the header's length, 64-bit little-endian. */
 const LENGTH_BYTES = 8;
 
 /** Weights are copied in pieces of this size. */

@@ -28,8 +28,8 @@ export interface SavedModel {
 const COPY_BYTES = 8 * 2 ** 20;
 
 /**
- * Saves a model. Weights stream from their handles one piece at a time; those that were not changed come out byte for byte.
- * A weight's shape and type are its handle's.
+ * Saves a model. Weights stream from their handles one piece at a time; unchanged ones are byte-identical. A weight's
+ * shape and type are its handle's.
  *
  * @param fileName model file relative to `folder`, such as `onnx/model.onnx`; external data goes next to it
  * @throws UnsupportedModelError when the protobuf would exceed 2 GiB even with all weights outside.
@@ -53,7 +53,7 @@ export async function saveModel(
   return { files, byteLength: files.reduce((sum, { byteLength }) => sum + byteLength, 0) };
 }
 
-/** Bytes of the files that `saveModel` makes of the same; no weight is read. */
+/** Bytes of the files that `saveModel` would write; no weight is read. */
 export function measureModel(
   model: OnnxModel,
   fileName: string,
@@ -73,7 +73,7 @@ export function measureModel(
   return [...ends.values()].reduce((sum, end) => sum + end, fileBytes);
 }
 
-/** External files that `saveModel` makes of the same, relative to the model file's folder. */
+/** External files that `saveModel` would write, relative to the model file's folder. */
 export function planExternalFiles(
   model: OnnxModel,
   fileName: string,
@@ -89,7 +89,7 @@ function planModel(model: OnnxModel, fileName: string, choice: StorageChoice) {
   return { structure, plan: planStorage(model, { modelFile, choice, structureBytes }) };
 }
 
-/** A model file in the order of its bytes. */
+/** Parts of a model file in order. */
 interface PlannedFile {
   readonly head: Uint8Array<ArrayBuffer>;
   readonly initializers: readonly TensorFragment[];
@@ -138,7 +138,7 @@ async function copyWeight(handle: TensorHandle, sink: ByteSink, step: Step): Pro
   for (let offset = 0; offset < handle.byteLength; offset += COPY_BYTES) {
     const length = Math.min(COPY_BYTES, handle.byteLength - offset);
     const bytes = await handle.read({ offset, length });
-    // The length is in the file already.
+    // The declared length has already been written.
     if (bytes.byteLength !== length) {
       throw new ModelFormatError(`A weight returned ${bytes.byteLength} bytes where ${length} were requested.`);
     }

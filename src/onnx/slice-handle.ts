@@ -7,9 +7,10 @@ import { checkRange, describeShape, expectedByteLength } from './tensor-handle.j
 const STEP_BYTES = 8 * 2 ** 20;
 
 /**
- * The tensor with only the indices `keep` of one axis, in the order given; nothing is read until it is needed.
- * Reading holds the bytes asked for plus at most 8 MiB of the source.
- * @throws UnsupportedModelError when elements are smaller than a byte. @throws OptionError when an index leaves the axis.
+ * The tensor with only the indices `keep` of one axis, in the order given; nothing is read until it is needed. Reading
+ * needs memory for the requested bytes plus at most 8 MiB of the source.
+ * @throws UnsupportedModelError when elements are smaller than a byte. @throws OptionError when an index is out of
+ *   range.
  */
 export function sliceHandle(handle: TensorHandle, axis: number, keep: Int32Array): TensorHandle {
   const bits = findDataType(handle.dataType)?.bits ?? 0;
@@ -78,7 +79,7 @@ function spanOfRows({ keep, rowBytes }: SlicedRows, item: number, last: number):
   return { end: Math.min(endRow * keep.length, last), offset: row * rowBytes, length: (endRow - row) * rowBytes };
 }
 
-/** As many items of one long row as lie close enough together. */
+/** Items of one long row that are close enough for one read. */
 function spanOfRow({ keep, itemBytes, rowBytes }: SlicedRows, item: number, last: number): Step {
   const row = Math.floor(item / keep.length);
   const endOfRow = Math.min(last, (row + 1) * keep.length);
@@ -113,7 +114,7 @@ function gather({ keep, itemBytes, rowBytes }: SlicedRows, first: number, { bloc
   for (let at = 0; at < to.length; index = 0, row += rowBytes / wordBytes) {
     for (; index < keep.length && at < to.length; index++, at += itemWords) {
       const start = row + keep[index]! * itemWords;
-      // For short items a call costs more than it saves.
+      // For short items `set` is slower than a loop.
       if (itemWords > 16) to.set(from.subarray(start, start + itemWords), at);
       else for (let i = 0; i < itemWords; i++) to[at + i] = from[start + i]!;
     }
@@ -125,14 +126,14 @@ function words(bytes: Uint8Array<ArrayBuffer>, width: number): Uint8Array | Uint
   return new WordArray(bytes.buffer, bytes.byteOffset, bytes.byteLength / width);
 }
 
-/** Elements of a tensor, put back in their original positions. */
+/** The original tensor of a slice, and bytes with the slice's elements at their positions. */
 export interface FilledTensor {
-  /** The entire tensor, as it is without them. */
+  /** The entire original tensor. */
   readonly whole: TensorHandle;
   readonly bytes: Uint8Array<ArrayBuffer>;
 }
 
-/** Puts `bytes`, elements of the shape of `part`, into what `sliceHandle` cut it from, however often it was cut. */
+/** Scatters `bytes`, elements of the slice `part`, into a copy of the tensor that `sliceHandle` cut it from, through nested slices. */
 export async function fillCut(part: TensorHandle, bytes: Uint8Array<ArrayBuffer>): Promise<FilledTensor> {
   if (part.cut === undefined) return { whole: part, bytes };
   const { from, axis, keep, each } = part.cut;

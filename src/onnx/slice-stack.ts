@@ -4,8 +4,8 @@ import { sliceHandle } from './slice-handle.js';
 import { checkRange, describeShape, expectedByteLength } from './tensor-handle.js';
 
 /**
- * A stack of tensors `[count, ..]`, each cut to its own indices of one axis, equally many; nothing is read until it is
- * needed.
+ * A stack of tensors `[count, ..]`, each cut to its own indices of one axis, of equal counts; nothing is read until it
+ * is needed.
  * @param axis of the stack, at least 1
  * @param keep By tensor of the stack.
  * @throws OptionError when their numbers differ, or an index leaves the axis.

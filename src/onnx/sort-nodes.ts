@@ -2,18 +2,18 @@ import type { GraphProto, NodeProto } from 'onnx-buf';
 import { ModelFormatError } from '../errors.js';
 
 /**
- * Sorts nodes topologically, in place. ONNX requires that order; some converters append casts at the end, and ONNX Runtime
- * accepts them. Nodes in order stay where they are. Subgraphs are sorted too.
+ * Sorts nodes topologically, in place. ONNX requires that order, but some converters append casts at the end. Sorted
+ * nodes are not moved. Subgraphs are sorted too.
  * @throws ModelFormatError for cycles.
  */
 export function sortNodes(graph: GraphProto, modelName: string): void {
   for (const inner of graph.node.flatMap(subgraphsOf)) sortNodes(inner, modelName);
   const producerOf = new Map(graph.node.flatMap((node) => node.output.map((value) => [value, node] as const)));
-  // Absent values have no producer, though unused outputs have the same name.
+  // The empty name stands for absent inputs and unused outputs.
   producerOf.delete('');
   const sorted = new Set<NodeProto>();
   for (const node of graph.node) {
-    // An explicit stack in place of recursion: graphs are thousands of nodes deep.
+    // An explicit stack instead of recursion: graphs are thousands of nodes deep.
     const open = [node];
     const isOpen = new Set(open);
     for (let last = open.at(-1); last !== undefined; last = open.at(-1)) {

@@ -12,14 +12,14 @@ export interface PlannedTensor {
   readonly outside?: ExternalPlace;
 }
 
-/** Where a weight lies in an external file. */
+/** Position of a weight in an external file. */
 export interface ExternalPlace {
   /** Relative to the model file's folder. */
   readonly location: string;
   readonly offset: number;
 }
 
-/** An initializer as it stands in a file: its bytes up to the payload, and the payload when that follows. */
+/** An initializer as in a file: its bytes before the payload, and an inline payload. */
 export interface TensorFragment {
   readonly head: Uint8Array<ArrayBuffer>;
   readonly payload?: TensorHandle;

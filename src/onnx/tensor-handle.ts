@@ -22,7 +22,7 @@ export function bytesHandle(shape: TensorShape, bytes: Uint8Array): TensorHandle
   return handleOf(shape, async ({ offset, length }) => new Uint8Array(bytes.subarray(offset, offset + length)));
 }
 
-/** A weight in memory made of numbers, rounded to the type. @throws NumericalError when a value is too large for it. */
+/** A weight in memory from numbers, rounded to the type. @throws NumericalError when a value is too large for it. */
 export function floatsHandle(shape: TensorShape, values: Float32Array | Float64Array): TensorHandle {
   return bytesHandle(shape, encodeFloats(shape.dataType, values));
 }
@@ -32,7 +32,7 @@ export function integersHandle(values: readonly number[]): TensorHandle {
   return bytesHandle({ dataType: 7, dims: [values.length] }, new Uint8Array(BigInt64Array.from(values, BigInt).buffer));
 }
 
-/** A weight that lies in a source from `offset` on. The caller has checked that the source is long enough. */
+/** A weight in a source from `offset`. The caller has checked the source's length. */
 export function sourceHandle(shape: TensorShape, source: ByteSource, offset: number): TensorHandle {
   const handle = handleOf(shape, async (range) => {
     const bytes = await source.read(offset + range.offset, range.length);
@@ -46,7 +46,7 @@ export function sourceHandle(shape: TensorShape, source: ByteSource, offset: num
   return source.file === undefined ? handle : { ...handle, place: { ...source.file, offset } };
 }
 
-/** A weight whose bytes are all computed whenever any of them are read. */
+/** A weight whose bytes are computed as a whole on each read. */
 export function workedOutHandle(shape: TensorShape, workOut: () => Promise<Uint8Array<ArrayBuffer>>): TensorHandle {
   return handleOf(shape, async ({ offset, length }) => {
     const bytes = await workOut();
@@ -88,7 +88,7 @@ export function describeShape({ dataType, dims }: TensorShape): string {
   return `${findDataType(dataType)?.name ?? `data type ${dataType}`}[${dims.join(', ')}]`;
 }
 
-/** @throws ModelFormatError when a range leaves `byteLength` bytes. */
+/** @throws ModelFormatError when a range exceeds `byteLength` bytes. */
 export function checkRange(range: ReadRange, byteLength: number): void {
   const isInside =
     Number.isSafeInteger(range.offset) &&

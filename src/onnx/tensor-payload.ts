@@ -22,7 +22,7 @@ export interface PayloadSources {
 }
 
 /**
- * Finds a tensor's payload in whatever form it is stored, and checks that it has the bytes of its shape and type.
+ * Finds a tensor's payload in any storage form, and checks its length against shape and type.
  * @throws ModelFormatError naming the tensor.
  */
 export async function findPayload(stored: StoredTensor, sources: PayloadSources): Promise<TensorPayload> {

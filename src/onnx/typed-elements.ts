@@ -1,12 +1,12 @@
 import type { TensorProto } from 'onnx-buf';
 import { type DataType, STRING_TYPE, type TypedStorage } from './data-types.js';
 
-/** The raw little-endian bytes of a tensor whose elements sit in one of the protobuf's typed lists. */
+/** Raw little-endian bytes of a tensor stored in a typed list. */
 export function typedElementBytes(tensor: TensorProto, type: DataType): Uint8Array<ArrayBuffer> {
   return new Uint8Array(TO_BYTES[type.typed](tensor, type.bits).buffer);
 }
 
-/** How many typed lists and raw_data a tensor fills; more than one contradict each other. */
+/** Number of storage forms that a tensor uses; more than one is invalid. */
 export function countStorageForms(tensor: TensorProto): number {
   const lists = Object.keys(TO_BYTES) as TypedStorage[];
   return lists.filter((list) => tensor[list].length > 0).length + (tensor.rawData.length > 0 ? 1 : 0);
@@ -17,12 +17,12 @@ export function dropPayload(tensor: TensorProto): void {
   for (const list of Object.keys(TO_BYTES) as TypedStorage[]) tensor[list].length = 0;
   if (tensor.dataType !== STRING_TYPE) tensor.stringData.length = 0;
   tensor.externalData.length = 0;
-  // Optional fields read as their default when the message itself does not have them.
+  // Deleted optional fields read as their default.
   delete (tensor as Partial<TensorProto>).rawData;
   delete (tensor as Partial<TensorProto>).dataLocation;
 }
 
-/** Integers keep their lowest bits: files write negative small ones sign-extended, and halves as bit patterns. */
+/** Integers keep their lowest bits: negative small integers are sign-extended, and halves are bit patterns. */
 const TO_BYTES: Readonly<
   Record<TypedStorage, (tensor: TensorProto, bits: number) => { readonly buffer: ArrayBuffer }>
 > = {

@@ -2,15 +2,15 @@ import { WireType } from '@bufbuild/protobuf/wire';
 import { ModelFormatError } from '../errors.js';
 import type { ByteSource } from './byte-source.js';
 
-/** One field of a protobuf message, by where it lies in the source. */
+/** Position of a field of a protobuf message in the source. */
 export interface WireRecord {
   readonly field: number;
   readonly wireType: WireType;
   /** First byte of the tag. */
   readonly start: number;
-  /** First byte of the value, behind tag and length. */
+  /** First byte of the value, after tag and length. */
   readonly valueStart: number;
-  /** Behind the last byte. */
+  /** After the last byte. */
   readonly end: number;
 }
 
@@ -20,12 +20,12 @@ export interface ByteRange {
   readonly end: number;
 }
 
-/** A tag of up to 5 bytes and a length or value of up to 10. */
+/** Longest tag (5 bytes) with a length or value (10 bytes). */
 const MAX_HEADER_BYTES = 15;
 
 /**
- * The fields of the message that fills `range`, without reading what is in them.
- * @throws ModelFormatError when a field does not end where the message does.
+ * The fields of the message that fills `range`, without reading their contents.
+ * @throws ModelFormatError when a field exceeds the message.
  */
 export async function* walkRecords(source: ByteSource, range: ByteRange): AsyncGenerator<WireRecord> {
   for (let start = range.start; start < range.end; ) {
@@ -43,7 +43,7 @@ export async function* walkRecords(source: ByteSource, range: ByteRange): AsyncG
   }
 }
 
-/** A source that reads ahead, so that many small reads become few large ones. Its reads are views of a shared buffer. */
+/** A source that reads ahead, so that small reads are combined. Its reads are views of a shared buffer. */
 export function readAhead(source: ByteSource, windowBytes = 2 ** 16): ByteSource {
   let window = new Uint8Array(0);
   let windowStart = 0;
@@ -71,7 +71,7 @@ function parseRecord(header: Uint8Array, start: number, name: string): WireRecor
   return { field, wireType: tag.value % 8, start, valueStart: start + sized.valueStart, end: start + sized.end };
 }
 
-/** By wire type: where in the header a value begins and ends. Groups are missing because ONNX has none. */
+/** By wire type: start and end of a value in the header. ONNX has no groups. */
 const MEASURE: Readonly<
   Record<number, (header: Uint8Array, at: number) => { valueStart: number; end: number } | undefined>
 > = {

@@ -6,7 +6,7 @@ import { byOpenRule, type Family, missing } from './operator.js';
 
 const UNWRITTEN = pointwise(missing('its derivative is not implemented yet'));
 
-/** Activation functions, element by element: dx = g y'(x). A bias of a fused one is one more operand. */
+/** Elementwise activation functions: dx = g y'(x). A fused bias is another operand. */
 export const ACTIVATIONS = {
   /** y' = y (1 - y). */
   Sigmoid: pointwise(byOpenRule((c) => [c.o.mul(c.g, c.o.mul(c.output(0), c.o.sub(1, c.output(0))))])),

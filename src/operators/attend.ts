@@ -4,7 +4,7 @@ import { FLOAT32, INT64, type Value } from '../graph/value.js';
 import { OPEN } from '../graph/value-facts.js';
 import type { LoweringContext } from './gradient-rule.js';
 
-/** Scaled dot-product attention over heads. Query heads h of KV head k are the G = H / K consecutive ones from k G on. */
+/** Scaled dot-product attention over heads. KV head k serves the G = H / K consecutive query heads from k G on. */
 export interface AttentionProblem {
   /** `[B, H, S, D]` */
   readonly query: Value;
@@ -19,12 +19,12 @@ export interface AttentionProblem {
 }
 
 /**
- * Writes attention out in primitives, with the node's `scale` (default D^(-1/2)) and `softcap` (c tanh(score / c)), so that it runs where its kernel does not, and its gradient follows from theirs; gives
- * `[B, H, S, D']`. B, S and L may be open.
+ * Lowers attention to primitive operators, with the node's `scale` (default D^(-1/2)) and `softcap` (c tanh(score /
+ * c)), for runtimes without its kernel, and for its gradient; returns `[B, H, S, D']`. B, S and L may be open.
  */
 export function attend({ node, o }: LoweringContext, { query, key, value, biases, sink }: AttentionProblem): Value {
   const [heads = 1, kvHeads = 1] = [query.dims[1], key.dims[1]];
-  // The heads of one KV head are stacked below each other: keys and values need no copies and get their sums by the product.
+  // Query heads of one KV head are stacked as rows: keys and values need no copies, and their gradients are summed by the product.
   const stacked = [0, kvHeads, -1, 0];
   const apart = [0, heads, -1, 0];
   const alpha = floatAttribute(node, 'scale', 0) || 1 / Math.sqrt(query.dims[3] ?? 1);
@@ -71,13 +71,13 @@ export interface QueryAndKey {
   readonly key: Value;
 }
 
-/** Additive mask `[S, L]` that hides the future. It is computed from two ranges, so that its size does not add to the model's. */
+/** Additive mask `[S, L]` that hides the future. It is computed from two ranges instead of stored. */
 export function causalMask(o: TensorOps, operands: QueryAndKey): Value {
   const { rows, columns } = positions(o, operands);
   return o.additiveMask(o.less(rows, columns));
 }
 
-/** Additive mask `[S, L]` that hides the past beyond the last `window` positions, one's own among them. */
+/** Additive mask `[S, L]` that hides positions before the last `window` ones, the own position included. */
 export function windowMask(o: TensorOps, operands: QueryAndKey, window: number): Value {
   const { rows, columns } = positions(o, operands);
   return o.additiveMask(o.less(columns, o.sub(rows, window - 1)));

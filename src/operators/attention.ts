@@ -39,7 +39,7 @@ const alongHeads = fromOutput((site, heads) => {
   };
 });
 
-/** com.microsoft.Attention: the packed projection lies inside the node. */
+/** com.microsoft.Attention: the packed QKV projection is inside the node. */
 const alongPacked = fromOutput((site, heads) => {
   const { input } = site.node;
   const weight = input[1] ?? '';
@@ -88,13 +88,13 @@ const alongStandard = fromOutput(
   },
 );
 
-/** A fused attention that decoders in pages or patterns have: told from an FFN, and no more. */
+/** A paged or sparse fused attention: recognised as attention, not supported otherwise. */
 const unread = missing('its inputs are not supported yet');
 const OTHER = { ...PLAIN, axis: unread, tokens: { causal: 'no' }, gradient: unread } as const;
 
 /**
- * Fused attentions of ONNX's own and ONNX Runtime's but for GroupQueryAttention. They hide their probabilities, so the backward graph computes them again
- * from query, key and value, in the prefill form: no past, and past inputs of length 0 are ignored.
+ * Fused attentions of ONNX and ONNX Runtime except GroupQueryAttention. The backward graph recomputes the probabilities
+ * from query, key and value, in prefill form: without past, and past inputs of length 0 are ignored.
  */
 export const ATTENTION = {
   'com.microsoft.Attention': {
@@ -158,7 +158,7 @@ export const ATTENTION = {
   'com.microsoft.SparseAttention': OTHER,
 } as const satisfies Family;
 
-/** Query, key and value as `[B, H, S, D]`, split from 3-D inputs; key and value may come as 4-D ones already. */
+/** Query, key and value as `[B, H, S, D]`, split from 3-D inputs; key and value may already be 4-D. */
 function multiHeadParts(c: LoweringContext): Value[] {
   const heads = intAttribute(c.node, 'num_heads', 1);
   if (c.input(0).dims.length !== 3) throw unsupported(c.node, 'query, key and value are packed into one input.');

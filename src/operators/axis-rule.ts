@@ -1,27 +1,27 @@
 import type { NodeProto } from 'onnx-buf';
 
 /**
- * Codes of a labelled axis, one per position:
- * `u >= 0` a unit (neuron or head), `groupCode(g)` what a KV group shares, `FREE` nothing that can be removed.
+ * Codes of a labelled axis, one per position: `u >= 0` a unit (neuron or head), `groupCode(g)` a channel shared by a KV
+ * group, `FREE` not removable.
  */
 export type Codes = Int32Array;
 
-/** A position that no unit owns. */
+/** A position that belongs to no unit. */
 export const FREE = -1;
 
-/** Code of what KV group `g` shares; the inverse is `groupOf`. */
+/** Code of channels shared by KV group `g`; the inverse is `groupOf`. */
 export const groupCode = (group: number): number => -2 - group;
 
-/** Group of a code, or `undefined` when it is none. */
+/** Group of a code, or `undefined` for other codes. */
 export const groupOf = (code: number): number | undefined => (code <= -2 ? -2 - code : undefined);
 
-/** The axis of a value along which the units lie. */
+/** Axis of a value that carries units, with the code of each position. */
 export interface AxisLabel {
   readonly axis: number;
   readonly codes: Codes;
 }
 
-/** A node seen from the port through which the labels arrive. */
+/** A node, and the port from which labels are propagated. */
 export interface RuleSite {
   readonly node: NodeProto;
   /** Whether the labelled value is an input or an output of the node, and at which position. */
@@ -53,30 +53,30 @@ export interface Repeat {
 
 export interface RuleResult {
   readonly findings: readonly Finding[];
-  /** KV group of each unit, when the node tells. */
+  /** KV group of each unit, if the node defines it. */
   readonly groupOfUnit?: Int32Array;
-  /** Whether the node says that all heads attend to one key and value. */
+  /** Whether the node shows that all heads share one key and value. */
   readonly sharesKeyValue?: boolean;
   readonly repeat?: Repeat;
 }
 
-/** Carries labels from one port of a node to the others. @throws TraceStop, NeedCoarserUnits */
+/** Propagates labels from one port of a node to the others. @throws TraceStop, NeedCoarserUnits */
 export type AxisRule = (site: RuleSite) => RuleResult;
 
-/** Recognition ends here; a reason for a person. Data on its way to the top, never shown as an error of its own. */
+/** Thrown to end a trace with a reason; it becomes data at the top, and is never shown as an error itself. */
 export class TraceStop extends Error {}
 
-/** A number is computed from all channels of a value together, so that they cannot leave it one by one. */
+/** Thrown where all channels of a value are reduced together, so that single ones cannot be removed. */
 export class ReducedTogether extends TraceStop {}
 
-/** The units are too fine for this node: it treats runs of `channels` output channels as one. */
+/** Thrown where a node treats runs of `channels` output channels as one unit. */
 export class NeedCoarserUnits extends Error {
   constructor(readonly unitCount: number) {
     super(`needs ${unitCount} units`);
   }
 }
 
-/** No other port carries the labels. */
+/** No labels for other ports. */
 export const NOTHING: RuleResult = { findings: [] };
 
 /** All named ports of a node with their values. */
@@ -87,12 +87,12 @@ export function portsOf(node: NodeProto): { side: 'input' | 'output'; slot: numb
   ].filter(({ value }) => value !== '');
 }
 
-/** Value at the port the labels came through. */
+/** Value at the port from which labels are propagated. */
 export function arrivedAt({ node, side, slot }: RuleSite): string {
   return (side === 'input' ? node.input[slot] : node.output[slot]) ?? '';
 }
 
-/** Carries codes, by default those that arrived, to an axis of the first output, or from an output to the first input. */
+/** Propagates codes (default: the label's) to an axis of the first output, or from an output to the first input. */
 export function toOther({ node, side, label }: RuleSite, axis: number, codes = label.codes): RuleResult {
   const [value = ''] = side === 'input' ? node.output : node.input;
   return { findings: [{ value, label: { axis, codes } }] };
@@ -102,7 +102,7 @@ export function toOther({ node, side, label }: RuleSite, axis: number, codes = l
 export const pickCodes = (codes: Codes, positions: readonly number[]): Codes =>
   Int32Array.from(positions, (position) => codes[position] ?? FREE);
 
-/** Codes put back to the positions that they were picked from. @throws TraceStop when two units were picked from one. */
+/** Scatters codes back to the positions that they were picked from. @throws TraceStop when two units were picked from one. */
 export function spreadCodes(codes: Codes, positions: readonly number[], size: number): Codes {
   const wide = new Int32Array(size).fill(FREE);
   positions.forEach((position, at) => {

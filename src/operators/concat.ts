@@ -5,7 +5,7 @@ import { unsupported, type WindowCotangent } from './gradient-rule.js';
 import type { MendRule } from './mend-rule.js';
 import { type Family, missing, PLAIN } from './operator.js';
 
-/** Concat: along another axis all operands share the label; along the same axis each has its run of it. */
+/** Concat: along another axis all operands share the label; along the same axis each has its part. */
 const joinedAxis: AxisRule = (site) => {
   const [output = ''] = site.node.output;
   const rank = site.dims(output).length;
@@ -13,7 +13,7 @@ const joinedAxis: AxisRule = (site) => {
   return joined(site, along, site.node.input, output);
 };
 
-/** Split: the mirror of Concat. */
+/** Split: the inverse of Concat. */
 const splitAxis: AxisRule = (site) => {
   const [input = ''] = site.node.input;
   const along = positiveAxis(intAttribute(site.node, 'axis', 0), site.dims(input).length);
@@ -26,7 +26,7 @@ const splitAxis: AxisRule = (site) => {
   );
 };
 
-/** Labels among a tensor and its parts along `along`. */
+/** Labels of a tensor and its parts along `along`. */
 function joined(site: RuleSite, along: number, parts: readonly string[], whole: string): RuleResult {
   const from = arrivedAt(site);
   const { axis, codes } = site.label;
@@ -70,9 +70,9 @@ const mendSplit: MendRule = (site) => {
   site.setInts(1, sizes);
 };
 
-/** Operators that put tensors side by side along an axis, or take them apart. */
+/** Operators that concatenate, split or pad. */
 export const CONCATS = {
-  /** y = windows of all inputs side by side: each dx is its window of g. */
+  /** y = concatenation of the inputs: each dx is its window of g. */
   Concat: {
     ...PLAIN,
     axis: joinedAxis,
@@ -106,7 +106,7 @@ export const CONCATS = {
       return [windows];
     },
   },
-  /** y = x with a border: dx = g without it. */
+  /** y = x with padding: dx = g without it. */
   Pad: {
     ...PLAIN,
     axis: missing('padding cannot be told from channels'),

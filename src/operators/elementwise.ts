@@ -4,7 +4,7 @@ import { type AxisRule, arrivedAt, type Finding, portsOf, TraceStop, toOther } f
 import type { RuleContext } from './gradient-rule.js';
 import { byOpenRule, type Family, type Gradient, missing, type Operator, PLAIN } from './operator.js';
 
-/** All ports share the axis, aligned from the right as broadcasting does; a port of size 1 there carries nothing. */
+/** All ports share the axis, aligned from the right as broadcasting does; a port of size 1 there has no label. */
 export const sharedAxis: AxisRule = (site) => {
   const from = arrivedAt(site);
   const rank = site.dims(from).length;
@@ -27,16 +27,16 @@ export const sameShape: AxisRule = (site) => {
   return toOther(site, site.label.axis);
 };
 
-/** An operator from elements to elements. */
+/** An elementwise operator. */
 export const pointwise = (gradient: Gradient): Operator => ({ ...PLAIN, axis: sharedAxis, gradient });
 
-/** From elements to what is no float, or to steps. */
+/** An elementwise operator with integer outputs or zero gradient. */
 const steps = pointwise('zero');
 
-/** Either operand may be a gain or a bias. */
+/** Either operand may be a scale or a bias. */
 const CHANNELS = { 0: 'vector', 1: 'vector' } as const;
 
-/** Arithmetic element by element. `g` is the cotangent of y, `a` and `b` are the inputs. */
+/** Elementwise arithmetic. `g` is the cotangent of y, `a` and `b` are the inputs. */
 export const ELEMENTWISE = {
   /** y = a + b: da = g, db = g. */
   Add: { ...pointwise(byOpenRule(({ g }) => [g, g])), parameters: CHANNELS },
@@ -72,7 +72,7 @@ export const ELEMENTWISE = {
   Exp: pointwise((c) => [c.o.mul(c.g, c.output(0))]),
   /** y = ln(x): dx = g / x. */
   Log: pointwise((c) => [c.o.div(c.g, c.input(0))]),
-  /** y = sqrt(x): dx = g / (2 y), and 0 at x = 0, where it is the length of a zero vector. */
+  /** y = sqrt(x): dx = g / (2 y), and 0 at x = 0, the norm of a zero vector. */
   Sqrt: pointwise((c) => [c.o.where(c.o.greater(c.output(0), 0), c.o.div(c.g, c.o.mul(c.output(0), 2)), 0)]),
   /** y = 1 / x: dx = -g y^2. */
   Reciprocal: pointwise((c) => [c.o.neg(c.o.mul(c.g, c.o.mul(c.output(0), c.output(0))))]),
@@ -86,9 +86,9 @@ export const ELEMENTWISE = {
     c.wants(1) ? c.o.mul(c.g, c.o.mul(c.output(0), c.o.log(c.input(0)))) : undefined,
   ]),
   /**
-   * y = a where the condition holds, else b: da = g there, db = g elsewhere.
-   * Exporters replace the NaN of fully masked rows after each softmax; where b is its own condition, db = g without the mask,
-   * which would cost as much as the softmax.
+   * y = a where the condition holds, else b: da = g there, db = g elsewhere. Exporters replace NaN of fully masked rows
+   * after each softmax; if the condition tests b itself, db = g without the mask, which would cost as much as the
+   * softmax.
    */
   Where: pointwise((c) => {
     const [condition, b] = [c.producer(0), c.node.input[2]];
@@ -108,9 +108,9 @@ export const ELEMENTWISE = {
   /** Precision changes, the gradient does not: dx = g. */
   Cast: { ...pointwise(byOpenRule((c) => [c.o.cast(c.g, gradientType(c.input(0).dataType))])), weight: 'same' },
   Identity: { ...pointwise(byOpenRule(({ g }) => [g])), weight: 'same' },
-  /** At inference nothing is dropped. */
+  /** The identity at inference. */
   Dropout: pointwise(({ g }) => [g]),
-  /** A scale for each of the last axis' blocks may lie next to the weight, so that channels are not looked for behind it. */
+  /** Scales may be blockwise along the last axis, so that channels are not traced through it. */
   DequantizeLinear: {
     ...PLAIN,
     axis: missing('its scales and zero points lie in blocks of the weight'),

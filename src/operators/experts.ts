@@ -8,7 +8,7 @@ import { type Lowering, type LoweringContext, unsupported } from './gradient-rul
 import { type Family, type Gradient, missing, type Operator, PLAIN } from './operator.js';
 import { unpackBits } from './quantised.js';
 
-/** Weights of the two maps of all experts, `[E, F, C]` and `[E, C, F']`, and the inputs with their biases. */
+/** Weights of both linear layers of all experts, `[E, F, C]` and `[E, C, F']`, and the inputs of their biases. */
 interface ExpertMaps {
   readonly first: Value;
   readonly firstBias: number;
@@ -17,8 +17,8 @@ interface ExpertMaps {
 }
 
 /**
- * A mixture of experts with every expert computed for every token, and those that a token does not go to weighted by 0.
- * Inputs: 0 `[.., C]`, 1 the router's scores `[T, E]`.
+ * A mixture of experts as a dense computation: every expert for every token, with a routing weight of 0 for experts
+ * that are not chosen. Inputs: 0 `[.., C]`, 1 the router's scores `[T, E]`.
  */
 function mixExperts(c: LoweringContext): Value[] {
   const { o } = c;
@@ -37,10 +37,10 @@ function outputsOfExperts(c: LoweringContext, tokens: number): Value {
   return plusBias(c, c.o.matMul(innerNeurons(c, maps, tokens), maps.second, { transB: true }), maps.secondBias);
 }
 
-/** Inputs of QMoE with codes. */
+/** Inputs of QMoE with packed weights. */
 const CODES: ReadonlySet<number> = new Set([2, 5]);
 
-/** Bytes that the weights of a packed mixture may take as floats. */
+/** Largest bytes of a packed mixture's weights as floats. */
 const TOGETHER = 2 ** 24;
 
 function unpackedBytes({ node, input }: LoweringContext): number {
@@ -49,19 +49,19 @@ function unpackedBytes({ node, input }: LoweringContext): number {
 }
 
 /**
- * The sum of the experts' outputs for all tokens, times their shares `[E, T, 1]`. Each expert's weights are unpacked apart: ONNX Runtime
- * computes one term of a sum before the next, and frees what only that term reads.
+ * The sum of the experts' outputs for all tokens, times their routing weights `[E, T, 1]`. Each expert's weights are
+ * unpacked separately: ONNX Runtime computes one term after the other, and frees its inputs.
  */
 function mixOneByOne({ node, o, has, input }: LoweringContext, shares: Value): Value {
   const [tokens = 1, experts = 1] = input(1).dims;
-  // Always 0. An index that depends on data keeps ONNX Runtime from unpacking all experts once, as constants.
+  // Always 0. A data-dependent index prevents ONNX Runtime from folding all unpacked experts to constants.
   const score = o.slice(o.reshape(input(1), [tokens * experts]), 0, { start: 0, end: 1 });
   const zero = o.cast(o.less(score, LOWEST), INT64);
   const terms = Array.from({ length: experts }, (_, expert) => {
     const index = o.add(zero, expert);
     const codes = (value: Value): Value =>
       o.emitter.node('Gather', [value, index], { ...value, dims: value.dims.with(0, 1), attributes: { axis: 0 } });
-    // Gradients of slices are joined once; that of a Gather is as large as all experts for each of them.
+    // Gradients of slices are concatenated once; that of each Gather would be as large as all experts.
     const others = (value: Value): Value => o.slice(value, 0, { start: expert, end: expert + 1 });
     const inputOfExpert = (slot: number): Value => {
       if (slot < 2) return input(slot);
@@ -80,18 +80,18 @@ function innerNeurons(c: LoweringContext, { first, firstBias }: ExpertMaps, toke
   return activate(c, plusBias(c, o.matMul(x, first, { transB: true }), firstBias));
 }
 
-/** Weights of a fused mixture's maps as floats. */
+/** Weights of a fused mixture's linear layers as floats. */
 const expertMaps = (c: LoweringContext): ExpertMaps => (c.node.opType === 'QMoE' ? packedMaps(c) : floatMaps(c));
 
-/** Inputs: 2 and 3 weight and bias of the first map, 4 and 5 of the second, 6 and 7 a third map. */
+/** Inputs: 2 and 3 weight and bias of the first linear layer (fc1), 4 and 5 of the second (fc2), 6 and 7 of a third (fc3). */
 function floatMaps(c: LoweringContext): ExpertMaps {
   if (c.has(6)) throw unsupported(c.node, THIRD_MAP);
   return { first: c.input(2), firstBias: 3, second: c.input(4), secondBias: 5 };
 }
 
 /**
- * The same with packed weights `[E, N, K bits / 8]`. Inputs: 2 to 4 packed weight, scales and bias of the first map, 5 to 7 of the
- * second, 8 to 10 a third map, 11 and 12 zero points, 14 weights of the chosen experts.
+ * The same with packed weights `[E, N, K bits / 8]`. Inputs: 2 to 4 packed weight, scales and bias of the first linear
+ * layer, 5 to 7 of the second, 8 to 10 of a third, 11 and 12 zero points, 14 weights of the chosen experts.
  */
 function packedMaps(c: LoweringContext): ExpertMaps {
   if (c.has(8)) throw unsupported(c.node, THIRD_MAP);
@@ -107,7 +107,7 @@ const THIRD_MAP = 'its experts have a third linear layer (fc3).';
 
 const mixPackedExperts: Lowering = (c) => {
   if (c.has(14)) throw unsupported(c.node, 'its routing weights are an input of their own (router_weights).');
-  // ONNX Runtime's kernel for the CPU scales them to a sum of 1 all the same, others do not.
+  // ONNX Runtime's CPU kernel normalises them to a sum of 1 in any case, other kernels do not.
   if (intAttribute(c.node, 'normalize_routing_weights', 0) !== 1)
     throw unsupported(c.node, 'its routing weights do not sum to 1 (normalize_routing_weights is 0).');
   return mixExperts(c);
@@ -117,10 +117,10 @@ const mixPackedExperts: Lowering = (c) => {
 export const neuronsOfExperts = (c: LoweringContext): Value =>
   innerNeurons(c, expertMaps(c), c.input(0).dims.at(-2) ?? 1);
 
-/** The second map of a fused mixture's experts as floats, `[E, C, F]`. */
+/** Second linear layer of a fused mixture's experts as floats, `[E, C, F]`. */
 export const secondMapOfExperts = (c: LoweringContext): Value => expertMaps(c).second;
 
-/** Inputs of a packed map. */
+/** Inputs of a packed linear layer. */
 interface PackedMap {
   readonly weight: number;
   /** `[E, N]`, or `[E, N, blocks]`. */
@@ -128,7 +128,7 @@ interface PackedMap {
   readonly zeroPoints: number;
 }
 
-/** A packed map as floats `[E, N, K]`: `(q - zero point) scale`, block by block. */
+/** A packed weight as floats `[E, N, K]`: `(q - zero point) scale`, block by block. */
 function unpackExperts(c: LoweringContext, { weight, scales, zeroPoints }: PackedMap): Value {
   const { o, node } = c;
   const bits = intAttribute(node, 'expert_weight_bits', 4);
@@ -142,7 +142,7 @@ function unpackExperts(c: LoweringContext, { weight, scales, zeroPoints }: Packe
     throw unsupported(node, `rows of ${size} weights are no ${blocks} whole blocks.`);
   const unpack = (input: number, dims: readonly number[]) => o.reshape(unpackBits(c, c.input(input), bits), dims);
   const points = c.has(zeroPoints) ? c.input(zeroPoints).dims : [];
-  // Of rows with one scale each, several have their zero points in one byte.
+  // Rows with one scale each share bytes of zero points.
   const packedPoints = points.length === 2 ? 1 : (points[2] ?? 0) * (8 / bits);
   const centre =
     packedPoints > 0
@@ -168,7 +168,7 @@ export const EXPERTS = {
   ),
   'com.microsoft.QMoE': experts(
     { lower: mixPackedExperts },
-    // Scales are trained in place of the codes, which remain.
+    // Scales are trained; codes are not.
     { 3: 'matrix', 4: 'expert biases', 6: 'matrix', 7: 'expert biases' },
   ),
 } as const satisfies Family;
@@ -176,7 +176,7 @@ export const EXPERTS = {
 /** Weights of a fused mixture that have a row for each expert, by name. */
 export interface ExpertTensors {
   readonly all: readonly string[];
-  /** Of the second map. */
+  /** Of the second linear layer. */
   readonly second: string;
   /** Scales of its codes. */
   readonly secondScales: string | undefined;
@@ -190,35 +190,35 @@ export interface ExpertTensors {
   readonly extra: string | undefined;
 }
 
-/** Slots of weights, in order; those behind are of another kind. */
+/** Input slots of weights, in order; later slots are of another kind. */
 const SLOTS: Readonly<Record<string, Readonly<Record<'first' | 'second' | 'end', number>>>> = {
   'com.microsoft.MoE': { first: 2, second: 4, end: 8 },
   'com.microsoft.QMoE': { first: 2, second: 5, end: 14 },
 };
 
-/** How the neurons inside the experts of a fused mixture lie in its weights. */
+/** Layout of the neurons inside the experts of a fused mixture. */
 export interface NeuronAxes {
   /** Neurons of one expert. */
   readonly neuronCount: number;
-  /** Consecutive neurons that can only leave together: their codes lie in one byte, or stand on one scale. */
+  /** Consecutive neurons that can only be removed together, since their codes share a byte or a scale. */
   readonly unitSize: number;
   /** Unit of every position, by weight. */
   readonly labels: ReadonlyMap<string, AxisLabel>;
   readonly second: SecondMap;
 }
 
-/** The experts' second map, in whose weight every neuron has numbers of its own. */
+/** The experts' second linear layer, in which every neuron has its own column. */
 export interface SecondMap {
   readonly weight: string;
   /** Bits of a packed code; absent: floats. */
   readonly bits?: number;
-  /** Packed as the codes are; absent: the middle level. */
+  /** Packed like the codes; absent: the middle level. */
   readonly zeroPoints?: string;
   /** Scales of a row. Default 1. */
   readonly blocks?: number;
 }
 
-/** Slots with rows for the neurons, and those of the second map, where neurons are columns. */
+/** Slots with a row per neuron, and those of the second linear layer, where neurons are columns. */
 const NEURON_SLOTS: Readonly<
   Record<
     string,
@@ -232,7 +232,7 @@ const NEURON_SLOTS: Readonly<
 /**
  * Finds the neurons of a fused mixture's experts.
  * @param node a fused mixture
- * @returns the reason where they cannot be told apart.
+ * @returns the reason where they cannot be separated.
  */
 export function neuronAxes(
   node: NodeProto,
@@ -269,7 +269,7 @@ export function neuronAxes(
     });
   for (const name of slots.rows.map((slot) => node.input[slot] ?? '').filter((found) => found !== '')) {
     const rowCount = (isGated ? 2 : 1) * neuronCount;
-    // Zero points of rows with one scale each lie several in a byte.
+    // Zero points of rows with one scale each share bytes.
     const perPosition = rowCount / (dims(name)[1] ?? 1);
     if (perPosition !== 1 && (name !== node.input[slots.rowPoints] || perPosition !== perElement))
       return { reason: `"${name}" has ${dims(name)[1]} rows for ${neuronCount} neurons` };
@@ -286,7 +286,7 @@ export function neuronAxes(
   };
 }
 
-/** Operators that hold an entire mixture, router's product aside. */
+/** Operators that hold an entire mixture except the router's product. */
 export const FUSED_MIXTURES: ReadonlySet<string> = new Set(Object.keys(SLOTS));
 
 /** @param node a fused mixture */
@@ -352,7 +352,7 @@ function activate(c: LoweringContext, x: Value): Value {
   if (type !== 'swiglu' || fusion === 0) throw unsupported(c.node, `its activation is "${type}".`);
   const [experts = 1, tokens = 1, channels = 1] = x.dims;
   const half = channels / 2;
-  // Gate and linear part lie side by side channel by channel (1), or one after the other (2).
+  // Gate and linear part are interleaved (1) or concatenated (2).
   const paired = fusion === 1 ? [half, 2] : [2, half];
   const axis = fusion === 1 ? 3 : 2;
   const [gate, linear] = [0, 1].map((at) =>

@@ -61,7 +61,7 @@ const mendGather: MendRule = (site) => {
   const output = site.labelOf(node.output[0] ?? '');
   if (label === undefined || positiveAxis(intAttribute(node, 'axis', 0), site.dims(table).length) !== label.axis)
     return;
-  // Computed indices follow by themselves: their producer has fewer to choose from.
+  // Computed indices need no change: their producer chooses among fewer.
   if (!site.isConstant(indices)) return;
   site.checkFixed(table, label.axis);
   const newIndex = new Map([...site.remainingPositions(label)].map((position, at) => [position, at]));
@@ -150,7 +150,7 @@ export const GATHERS = {
       ];
     },
   },
-  /** y = the k largest elements along an axis and where they were: dx = g there. A router picks experts by it. */
+  /** y = the k largest elements along an axis and their indices: dx = g there. Routers use it. */
   TopK: {
     ...oneByOne((c) => {
       const { dims } = c.input(0);
@@ -183,12 +183,12 @@ function ungather(c: RuleContext, givenAxis: number, indexDims: readonly number[
   });
 }
 
-/** Rows of a weight that a product with one-hot rows adds up, at most; experts have fewer. */
+/** Largest number of rows for a one-hot product; experts have fewer. */
 const FEW_ROWS = 512;
 
 /**
- * The gradient of a weight with few rows from which each token picks some: a product with a matrix of 0 and 1 takes a fraction of the time
- * of adding elements one by one, and no indices of the size of what was picked.
+ * The gradient of a weight with few rows from which each token picks some: a product with a one-hot matrix is much
+ * faster than scattering elements, and needs no large indices.
  * @param rows `[indices, elements of a row]`
  */
 function addRows({ o, input }: RuleContext, rows: Value): Value {

@@ -6,8 +6,8 @@ import type { Value } from '../graph/value.js';
 import { OPEN } from '../graph/value-facts.js';
 
 /**
- * A cotangent that is zero outside a window of one axis, as slices and splits leave behind. Windows that do not overlap are
- * joined by one Concat instead of being padded and added.
+ * A cotangent that is zero outside a window of one axis, such as the gradient of a slice. Windows that do not overlap
+ * are concatenated instead of padded and added.
  */
 export interface WindowCotangent {
   readonly axis: number;
@@ -18,17 +18,17 @@ export interface WindowCotangent {
 /** Gradient of the loss with respect to one input. Broadcasting, in either direction, is undone by the driver. */
 export type Cotangent = Value | WindowCotangent | readonly WindowCotangent[];
 
-/** Facts for a lowering about the node that it replaces. */
+/** The node that a lowering replaces, with its inputs. */
 export interface LoweringContext {
   readonly node: NodeProto;
   readonly o: TensorOps;
-  /** Whether an optional input is there. */
+  /** Whether an optional input is present. */
   has(input: number): boolean;
   /** @throws UnsupportedModelError when the input is absent. */
   input(input: number): Value;
 }
 
-/** Facts for a rule about the node that it differentiates. Half-precision floats are passed cast to float32. */
+/** The node that a rule differentiates, with values and cotangents. Half-precision values are cast to float32. */
 export interface RuleContext extends LoweringContext {
   /** Version of ONNX's own operators in the graph. */
   readonly opset: number;
@@ -39,9 +39,9 @@ export interface RuleContext extends LoweringContext {
   output(output: number): Value;
   /** Whether the gradient of this input is needed; rules may skip work for the others. */
   wants(input: number): boolean;
-  /** Contents of a constant integer input. @throws UnsupportedModelError when they were not learnt. */
+  /** Contents of a constant integer input. @throws UnsupportedModelError when they are unknown. */
   ints(input: number): readonly number[];
-  /** The same, or undefined when they were not learnt. */
+  /** The same, or undefined when they are unknown. */
   knownInts(input: number): readonly number[] | undefined;
   /** Forward node that computes an input, or undefined for graph inputs and initializers. */
   producer(input: number): NodeProto | undefined;
@@ -52,7 +52,7 @@ export interface RuleContext extends LoweringContext {
 /** Vector-Jacobian product of one operator: cotangents of the inputs, in order; missing entries mean no gradient. */
 export type VjpRule = (context: RuleContext) => readonly (Cotangent | undefined)[];
 
-/** Writes a node out in simpler operators, which are then run or differentiated; returns the outputs in order. */
+/** Replaces a node by simpler operators, which are run or differentiated; returns the outputs in order. */
 export type Lowering = (context: LoweringContext) => readonly (Value | undefined)[];
 
 /** Error for a form of an operator that its rule does not cover. */
@@ -60,7 +60,7 @@ export function unsupported(node: NodeProto, reason: string): UnsupportedModelEr
   return new UnsupportedModelError(`No gradient for ${nodeLabel(node)}: ${reason}`);
 }
 
-/** @throws UnsupportedModelError when one of the inputs holds a past that is not empty; an open one may be. */
+/** @throws UnsupportedModelError when an input holds a past that is not empty; one of open size is accepted. */
 export function refusePast(c: LoweringContext, inputs: readonly number[]): void {
   for (const input of inputs) {
     if (!c.has(input) || c.input(input).dims.some((dim) => dim === 0 || dim === OPEN)) continue;

@@ -51,10 +51,9 @@ function perPacked(site: RuleSite, heads: Int32Array, groups: Int32Array): Findi
 }
 
 /**
- * Written out, every token valid. Without a cache positions are 0..S-1.
- * Inputs: 0 query or packed `[q | k | v]`, 1 key, 2 value, 3 and 4 past, 7 and 8 cos and sin caches, 9 positions, 10 attention
- * bias, 11 head sinks, 14 and 15 RMS norm weights of query and key heads. Scores are float32 whatever the model's precision,
- * as in the fused kernel.
+ * Lowering without padding. Without a cache positions are 0..S-1. Inputs: 0 query or packed `[q | k | v]`, 1 key, 2
+ * value, 3 and 4 past, 7 and 8 cos and sin caches, 9 positions, 10 attention bias, 11 head sinks, 14 and 15 RMS norm
+ * weights of query and key heads. Scores are float32 whatever the model's precision, as in the fused kernel.
  */
 const lowerGroupQuery: Lowering = (c) => {
   refuseCaches(c);
@@ -89,13 +88,13 @@ function refuseCaches(c: LoweringContext): void {
   }
 }
 
-/** The past, where there is one, and the new keys or values behind it. */
+/** Past and new keys or values concatenated. */
 function joinPast(c: LoweringContext, slot: number, added: Value): Value {
   if (!c.has(slot) || c.input(slot).dims.includes(0)) return added;
   return c.o.append(c.input(slot), added, 2);
 }
 
-/** Query `[B, H, S, D]`, key and value `[B, K, S, D]`: unpacked, normed and rotated as the attributes say. */
+/** Query `[B, H, S, D]`, key and value `[B, K, S, D]`: unpacked, normalised and rotated by the attributes. */
 function readHeads(c: LoweringContext): { readonly query: Value; readonly key: Value; readonly value: Value } {
   const { o } = c;
   const heads = intAttribute(c.node, 'num_heads', 1);
@@ -132,7 +131,7 @@ function rotate(c: LoweringContext, x: Value): Value {
   });
 }
 
-/** Positions as they are given, or only that of the first token: as many as there are in the cache. */
+/** The given positions, or the first token's: the length of the cache. */
 function firstPosition(c: LoweringContext): Value {
   if (c.has(9)) return c.input(9);
   const hasPast = c.has(3) && !c.input(3).dims.includes(0);
@@ -146,10 +145,10 @@ function readSmoothSink({ node, o }: LoweringContext, heads: number): Value | un
 }
 
 /**
- * Gives a form that ONNX Runtime's CPU kernel refuses another that it runs, so that models built for other devices can be run
- * and differentiated while they are pruned; `undefined` where it runs as it is. Where the kernel refuses its head size, or
- * norms of packed heads, all of it is written out. Norms of heads apart are put before the operator. A cache that slides is
- * empty without past, and the window alone says what is seen. Padding is not read: windows are full.
+ * Rewrites forms that ONNX Runtime's CPU kernel does not support, so that models built for other devices can be run and
+ * differentiated while pruning; `undefined` for supported forms. Unsupported head sizes, and norms of packed heads, are
+ * lowered to primitives. Norms of separate heads are moved before the operator. A sliding cache is empty without past,
+ * so that only the window attribute matters. Padding is ignored: windows are full.
  */
 export function runGroupQuery(node: NodeProto, graph: GraphProto): NodeProto[] | undefined {
   const size = declaredHeadSize(node, graph) ?? impliedHeadSize(node, graph) ?? normWidth(node, graph);
@@ -161,7 +160,7 @@ export function runGroupQuery(node: NodeProto, graph: GraphProto): NodeProto[] |
   return hasNorms || slides ? simplify(node) : undefined;
 }
 
-/** All of it in primitives; B, S and the length of the past remain open. */
+/** Lowers it to primitives; B, S and the length of the past stay open. */
 export function writeOutGroupQuery(node: NodeProto, graph: GraphProto, headSize: number): NodeProto[] {
   const [heads, kvHeads] = [intAttribute(node, 'num_heads', 1), intAttribute(node, 'kv_num_heads', 1)];
   const packed = isPresent(node.input[1]) ? 0 : 2 * kvHeads;
@@ -177,7 +176,7 @@ export function writeOutGroupQuery(node: NodeProto, graph: GraphProto, headSize:
   return writeOut(node, lowerGroupQuery, (slot) => ({ dims: dims[slot]!, dataType: slot === 9 ? INT64 : dataType }));
 }
 
-/** The operator without what only other devices have a kernel for. */
+/** The operator without attributes and inputs that only other devices support. */
 function simplify(node: NodeProto): NodeProto[] {
   const [query = '', key = ''] = node.input;
   const nodes: NodeProto[] = [];
@@ -215,7 +214,7 @@ function declaredHeadSize(node: NodeProto, graph: GraphProto): number | undefine
   return declared?.case === 'dimValue' ? Number(declared.value) : undefined;
 }
 
-/** Head size as the norm of a head has it. */
+/** Head size by the norm's weight. */
 function normWidth({ input }: NodeProto, { initializer }: GraphProto): number | undefined {
   const weight = initializer.find(({ name }) => name !== '' && name === input[14]);
   return weight && Number(weight.dims[0]);

@@ -16,8 +16,8 @@ import type { Cache } from './operator.js';
 const countHeads = ({ node }: RuleSite): number => intAttribute(node, 'num_heads', 1);
 
 /**
- * Fused attention: labels arrive at the output, head by head, and go to every operand that has a head axis.
- * Labels that arrive at an operand came from that output, so nothing more is learnt.
+ * Fused attention: labels of the output are propagated by head to every operand with a head axis. Labels of operands
+ * came from that output.
  */
 export const fromOutput =
   (spread: (site: RuleSite, unitOfHead: Codes) => RuleResult, headCount = countHeads): AxisRule =>
@@ -49,7 +49,7 @@ export const joinCodes = (...parts: readonly Codes[]): Codes => Int32Array.from(
 
 export const isPresent = (value: string | undefined): value is string => value !== undefined && value !== '';
 
-/** Operand with one entry per head along `axis`; of size 1 it is shared by all heads and carries nothing. */
+/** Operand with one entry per head along `axis`; size 1 is shared by all heads and has no label. */
 export function perHead(site: RuleSite, value: string | undefined, axis: number, heads: Codes): Finding[] {
   return isPresent(value) && site.dims(value)[axis] === heads.length ? [{ value, label: { axis, codes: heads } }] : [];
 }
@@ -63,7 +63,7 @@ export function perChannel(site: RuleSite, value: string | undefined, heads: Cod
   return [{ value, label: { axis, codes: channelsOf(heads, dims[axis] ?? 0) } }];
 }
 
-/** Query heads in groups: each group's shared code, and the group of each unit. One KV head for all remains as it is. */
+/** Query heads in groups: each group's shared code, and the group of each unit. A single KV head for all is not labelled. */
 export function groupHeads(heads: Codes, groupCount: number): { groups: Codes; told: Omit<RuleResult, 'findings'> } {
   if (groupCount === heads.length) return { groups: heads, told: {} };
   if (groupCount === 1) return { groups: Int32Array.of(FREE), told: { sharesKeyValue: true } };

@@ -14,7 +14,7 @@ const headsOf = (node: NodeProto) => ({
   valueHeads: intAttribute(node, 'kv_num_heads', 1),
 });
 
-/** Heads of the output: of the queries, or of the values where several of them share a query. */
+/** Heads of the output: query heads, or value heads where several share a query. */
 const outputHeads = ({ queryHeads, valueHeads }: ReturnType<typeof headsOf>): number =>
   Math.max(queryHeads, valueHeads);
 
@@ -47,7 +47,7 @@ const alongHeads = fromOutput(
   ({ node }) => outputHeads(headsOf(node)),
 );
 
-/** Units are the heads of the output; where the other count is smaller it is that of the groups, one for all remains. */
+/** Units are the heads of the output; where the other count is smaller it is that of the groups, a count of 1 stays. */
 const mendCounts: MendRule = ({ node, unitCount, groupCount, isGrouped }) => {
   const { queryHeads, valueHeads } = headsOf(node);
   const units = outputHeads({ queryHeads, valueHeads });
@@ -67,7 +67,7 @@ const linearAttention: Operator = {
   gradient: { lower: writeRecurrence },
 };
 
-/** The norm of each run of as many channels as there are scales: complete runs carry over. */
+/** Norm of consecutive runs of channels, one scale per channel of a run: complete runs are propagated. */
 const alongRuns = (site: RuleSite) => {
   const [x = '', scale = ''] = site.node.input;
   const dims = site.dims(x);
@@ -84,7 +84,7 @@ const alongRuns = (site: RuleSite) => {
   return { findings: others.filter((value) => value !== from).map((value) => ({ value, label: site.label })) };
 };
 
-/** Linear attention, and what ONNX Runtime fuses around it. */
+/** Linear attention and related fused operators of ONNX Runtime. */
 export const LINEAR_ATTENTION = {
   'com.microsoft.LinearAttention': linearAttention,
   LinearAttention: linearAttention,

@@ -1,7 +1,7 @@
 import type { TensorOps } from '../graph/tensor-ops.js';
 import { FLOAT32, type Value } from '../graph/value.js';
 
-/** Linear attention over packed heads. Of H heads, those of an operand with fewer are shared by consecutive ones. */
+/** Linear attention over packed heads. Heads of operands with fewer heads are shared by consecutive ones. */
 export interface RecurrenceProblem {
   /** `[B, T, Hq Dk]` */
   readonly query: Value;
@@ -9,9 +9,9 @@ export interface RecurrenceProblem {
   readonly key: Value;
   /** `[B, T, Hv Dv]` */
   readonly value: Value;
-  /** Logarithm of what is left of the state, `[B, T, Hv]`, or of each of its rows, `[B, T, Hv Dk]`. Default: all is left. */
+  /** Log decay of the state, `[B, T, Hv]`, or of each of its rows, `[B, T, Hv Dk]`. Default: no decay. */
   readonly decay?: Value | undefined;
-  /** `[B, T, Hv]` or `[B, T, 1]`: how far a value replaces what the state has for its key. Default: it is added. */
+  /** `[B, T, Hv]` or `[B, T, 1]`: update rate (beta) of the delta rule. Default: values are added. */
   readonly rate?: Value | undefined;
   /** State before the first token, `[B, Hv, Dk, Dv]`. Default: zeros. */
   readonly state?: Value | undefined;
@@ -21,19 +21,18 @@ export interface RecurrenceProblem {
   readonly scale: number;
 }
 
-/** Tokens whose states are worked out together. */
+/** Tokens per chunk. */
 const CHUNK = 32;
 
-/** Chunk length where each row of a state has a decay of its own, which takes as many numbers per pair of tokens. */
+/** Tokens per chunk with a decay per row, which needs Dk numbers per pair of tokens. */
 const CHUNK_BY_ROW = 8;
 
 /**
- * Writes the recurrence out in products, for a window of known length; gives `[B, T, H Dv]`.
+ * Lowers the recurrence to matrix products, for a window of known length; returns `[B, T, H Dv]`.
  *
- * Token t: S <- e^g S, S <- S + rate k (v - S' k)', y = scale S' q. With G the decays summed from the start of a chunk, u the
- * second term's vector and S the state before the chunk:
- * u_i = rate_i (v_i - e^(G_i) S' k_i - sum over j < i of e^(G_i - G_j) (k_i k_j) u_j),
- * y_i = scale (e^(G_i) S' q_i + sum over j <= i of e^(G_i - G_j) (q_i k_j) u_j).
+ * Token t: S <- e^g S, S <- S + rate k (v - S' k)', y = scale S' q. With G the decays summed from the start of a chunk,
+ * u the second term's vector and S the state before the chunk: u_i = rate_i (v_i - e^(G_i) S' k_i - sum over j < i of
+ * e^(G_i - G_j) (k_i k_j) u_j), y_i = scale (e^(G_i) S' q_i + sum over j <= i of e^(G_i - G_j) (q_i k_j) u_j).
  * @see Yang et al., Gated Delta Networks (arXiv 2412.06464), section 3.3: the chunkwise form
  */
 export function recur(o: TensorOps, problem: RecurrenceProblem): Value {
@@ -98,7 +97,7 @@ function chopUp(o: TensorOps, x: Value, { width, headCount, size, chunks }: Chun
   return shareHeads(o, heads, headCount);
 }
 
-/** Copies of each head on axis 1 next to each other, until there are as many as asked for. */
+/** Repeats each head on axis 1 (repeat_interleave) up to the given count. */
 function shareHeads(o: TensorOps, x: Value, headCount: number): Value {
   const [batch = 1, heads = 1, ...rest] = x.dims;
   if (heads === headCount) return x;
@@ -124,7 +123,7 @@ interface Pairs {
   readonly right: Value;
   /** Decays summed from the start of a chunk, `[.., size, 1]` or `[.., size, Dk]`. */
   readonly sums: Value | undefined;
-  /** 1: each token with itself and those before it; 0: with those before it alone. */
+  /** 1: each token with itself and earlier ones; 0: only with earlier ones. */
   readonly reach: 0 | 1;
 }
 
@@ -143,13 +142,13 @@ function pairs(o: TensorOps, { left, right, sums, reach }: Pairs): Value {
   return o.sum(o.mul(o.mul(spread(left, 4), spread(right, 3)), weights), [5], false);
 }
 
-/** e^x where allowed, 0 elsewhere; there x may be too large for its exponential. */
+/** e^x where allowed, 0 elsewhere; where exp(x) might overflow. */
 const decayed = (o: TensorOps, x: Value, allowed: Value): Value =>
   o.mul(o.exp(o.where(o.greater(allowed, 0), x, 0)), allowed);
 
 /**
- * Inverse of I + A, A zero on and above the diagonal, by blocks: that of twice the size is
- * `[X, 0; -Y C X, Y]` for the inverses X and Y of the diagonal's blocks. Powers of A would lose all digits where keys repeat.
+ * Inverse of I + A, A zero on and above the diagonal, by blocks: that of twice the size is `[X, 0; -Y C X, Y]` for the
+ * inverses X and Y of the diagonal's blocks. A series of powers of A would lose all precision where keys repeat.
  */
 function invertUnitTriangle(o: TensorOps, lower: Value, size: number): Value {
   const identity = Array.from({ length: size * size }, (_, at) => (at % (size + 1) === 0 ? 1 : 0));

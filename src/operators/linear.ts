@@ -36,7 +36,7 @@ const alongGemm: AxisRule = (site) => {
   return { findings: biased ? [...findings, { value: c, label: { axis: there, codes } }] : findings };
 };
 
-/** Einsum: an axis goes wherever its letter does; a letter that is summed away needs a weight on the other side. */
+/** Einsum: an axis follows its letter; a summed letter needs a weight on the other side. */
 const alongEquation: AxisRule = (site) => {
   const { equation, terms, result } = readEquation(site.node);
   if (equation.includes('.')) throw new TraceStop(`the equation "${equation}" has an ellipsis`);
@@ -101,7 +101,7 @@ export const LINEAR = {
   },
 } as const satisfies Family;
 
-/** Products that are a linear map where their second operand is a weight. */
+/** Products that are a linear layer where their second operand is a weight. */
 export const LINEAR_MAPS: ReadonlySet<string> = new Set(['MatMul', 'Gemm', 'com.microsoft.FusedMatMul']);
 
 function productFindings(site: RuleSite): Finding[] {
@@ -140,7 +140,7 @@ function productFindings(site: RuleSite): Finding[] {
 function productRule(c: RuleContext): (Value | undefined)[] {
   const options = readOptions(c.node);
   const [aDims, bDims] = [c.input(0).dims, c.input(1).dims];
-  // A vector is a row on the left and a column on the right; the missing axis of y comes back as 1.
+  // A vector is a row on the left and a column on the right; the missing axis of y is restored as 1.
   const a = aDims.length === 1 ? c.o.reshape(c.input(0), [1, ...aDims]) : c.input(0);
   const b = bDims.length === 1 ? c.o.reshape(c.input(1), [...bDims, 1]) : c.input(1);
   const row = aDims.length === 1 ? [1] : c.g.dims.slice(bDims.length === 1 ? -1 : -2).slice(0, 1);
@@ -153,7 +153,7 @@ function productRule(c: RuleContext): (Value | undefined)[] {
   ];
 }
 
-/** Takes the axis that stood in for a vector's missing one away again, batch axes left for the driver to sum. */
+/** Removes the axis that was inserted for a vector; batch axes are summed by the driver. */
 function dropVectorAxis({ o }: RuleContext, gradient: Value, dims: readonly number[]): Value {
   return dims.length === 1
     ? o.reshape(gradient, [...gradient.dims.slice(0, -2), elementCount(gradient.dims.slice(-2))])
@@ -188,7 +188,7 @@ interface Contraction {
   readonly result: string;
 }
 
-/** Without a result every letter that occurs once remains, in alphabetical order. */
+/** Without an explicit output it has every letter that occurs once, in alphabetical order. */
 function readEquation(node: NodeProto): Contraction {
   const equation = textAttribute(node, 'equation').replaceAll(' ', '');
   const [left = '', right] = equation.split('->');
@@ -197,7 +197,7 @@ function readEquation(node: NodeProto): Contraction {
   return { equation, terms: left.split(','), result };
 }
 
-/** Letters of `term` that no other operand and not the result has were summed alone: their gradient is constant along them. */
+/** Letters that occur only in `term` were summed: the gradient is constant along them. */
 function contract(
   c: RuleContext,
   { terms, result, at }: Pick<Contraction, 'terms' | 'result'> & { at: number },

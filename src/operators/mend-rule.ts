@@ -1,7 +1,7 @@
 import type { NodeProto } from 'onnx-buf';
 import type { AxisLabel } from './axis-rule.js';
 
-/** A size before and after the cut, as the first probe run saw it. */
+/** A size of the first probe run before and after pruning. */
 export interface Resize {
   readonly from: number;
   readonly to: number;
@@ -10,10 +10,10 @@ export interface Resize {
 /** Leaves an entry as it is. */
 export const SAME: Resize = { from: 1, to: 1 };
 
-/** A node of a module that loses units. Dims and contents are those of the dense graph. */
+/** A node of a pruned module. Dims and contents are those of the dense graph. */
 export interface MendSite {
   readonly node: NodeProto;
-  /** Units that remain, and KV groups; without groups as many as units. */
+  /** Remaining units and KV groups; without groups the counts are equal. */
   readonly unitCount: number;
   readonly groupCount: number;
   /** Whether several query heads share a KV head. */
@@ -23,26 +23,26 @@ export interface MendSite {
   /** @throws UnsupportedModelError when they are not known. */
   ints(value: string): readonly number[];
   isConstant(value: string): boolean;
-  /** Where the units lie in a value that carries them. */
+  /** Label of a value that carries units. */
   labelOf(value: string): AxisLabel | undefined;
   /** Positions of a labelled axis that remain, ascending. */
   remainingPositions(label: AxisLabel): Int32Array;
   /** Axes of a value that shrink. */
   resizes(value: string): ReadonlyMap<number, Resize>;
-  /** Positions along an axis mean something only while its size does not follow the input. @throws UnsupportedModelError */
+  /** Checks that an axis has a fixed size, so that positions along it are meaningful. @throws UnsupportedModelError */
   checkFixed(value: string, axis: number): void;
   /** Resizes entries of an integer input, whatever computes it. */
   resizeEntries(slot: number, entries: ReadonlyMap<number, Resize>): void;
   /** Puts a constant into an integer input. */
   setInts(slot: number, values: readonly number[]): void;
-  /** Multiplies the first output by ratios, entry by entry, where `reads` says that a node reads it. */
+  /** Multiplies the first output elementwise by ratios, for the nodes that `reads` selects. */
   scaleOutput(ratios: readonly Resize[], reads: (reader: NodeProto) => boolean): void;
 }
 
-/** Mends what a node says in numbers about axes that shrink. @throws UnsupportedModelError */
+/** Updates the attributes and constants of a node for pruned axes. @throws UnsupportedModelError */
 export type MendRule = (site: MendSite) => void;
 
-/** Mends input 1, which spells sizes or counts of the output's last axes out; `speaks` says which entries speak of one. */
+/** Updates input 1 with sizes of the output's last axes; `speaks` selects the entries to change. */
 export const mendSizes =
   (speaks: (entry: number) => boolean): MendRule =>
   ({ node, ints, dims, resizes, resizeEntries }) => {

@@ -7,14 +7,14 @@ import { isPresent } from './heads.js';
 import type { MendRule } from './mend-rule.js';
 import { type Family, type Gradient, missing, type Operator, PLAIN } from './operator.js';
 
-/** Where the channels lie in a convolution's activations, and its states, which are activations too. */
+/** Axis of the channels in a convolution's inputs and outputs, states included. */
 interface ChannelPorts {
   readonly axis: number;
   readonly inputs: readonly number[];
   readonly outputs: readonly number[];
 }
 
-/** A convolution of each channel by itself: activations, weight `[C, 1, ..]` and bias `[C]` share the channels. */
+/** A depthwise convolution: activations, weight `[C, 1, ..]` and bias `[C]` share the channels. */
 const alongChannels =
   (portsOf: (site: Parameters<AxisRule>[0]) => ChannelPorts): AxisRule =>
   (site) => {
@@ -39,7 +39,7 @@ const mendGroups: MendRule = ({ node, labelOf, remainingPositions }) => {
 
 const mixer = (axis: Operator['axis'], gradient: Gradient): Operator => ({ ...PLAIN, axis, tokens: 'mixer', gradient });
 
-/** A convolution of each channel by itself along one axis, as a sum of shifted copies. Inputs: 0 `[B, C, S]`, 1 weight `[C, 1, K]`, 2 bias `[C]`. */
+/** A depthwise convolution along one axis, as a sum of shifted copies. Inputs: 0 `[B, C, S]`, 1 weight `[C, 1, K]`, 2 bias `[C]`. */
 const convolveEach: Lowering = (c) => {
   const x = c.input(0);
   const { dims } = c.input(1);
@@ -56,7 +56,7 @@ const convolveEach: Lowering = (c) => {
   return [plusBias(c, convolve(c.o, c.o.pad(x, 2, { before, after }), { weight: c.input(1), dilation }))];
 };
 
-/** Causal convolution with the columns before the first as input 3, and an activation. */
+/** Causal convolution with an activation; input 3 holds the preceding columns. */
 const convolveBehindState: Lowering = (c) => {
   const { o, node } = c;
   const x = c.input(0);

@@ -5,7 +5,7 @@ import { sameShape } from './elementwise.js';
 import { type RuleContext, unsupported, type VjpRule } from './gradient-rule.js';
 import { type Family, type Operator, PLAIN } from './operator.js';
 
-/** Axes in front of the normalised ones carry over; along them channels depend on each other. */
+/** Axes before the normalised ones keep labels; channels on normalised axes depend on each other. */
 const beforeNormalised: AxisRule = (site) => {
   const rank = site.dims(site.node.input[0] ?? '').length;
   const first = positiveAxis(intAttribute(site.node, 'axis', -1), rank);
@@ -26,7 +26,7 @@ export const NORMALISATION = {
   LayerNormalization: { ...norm((c) => layerNorm(c)), parameters: { 1: 'vector', 2: 'vector' } },
   SimplifiedLayerNormalization: { ...norm((c) => rmsNorm(c)), parameters: { 1: 'vector' } },
   RMSNormalization: { ...norm((c) => rmsNorm(c)), parameters: { 1: 'vector' } },
-  /** y = x / |x| along one axis: dx = (g - y sum(g y)) / |x|, and 0 where x is zero and has no direction. */
+  /** y = x / |x| along one axis: dx = (g - y sum(g y)) / |x|, and 0 where x is zero. */
   LpNormalization: norm((c) => {
     if (intAttribute(c.node, 'p', 2) !== 2) throw unsupported(c.node, 'its norm is not the Euclidean one.');
     const axes = [intAttribute(c.node, 'axis', -1)];
@@ -34,7 +34,7 @@ export const NORMALISATION = {
     const length = c.o.sqrt(c.o.sumSquare(c.input(0), axes, true));
     return [c.o.where(c.o.greater(length, 0), c.o.div(c.o.sub(c.g, c.o.mul(c.output(0), along)), length), 0)];
   }),
-  /** y = softmax(x): dx = y (g - sum(g y)). Over keys, it is what an attention is told by. */
+  /** y = softmax(x): dx = y (g - sum(g y)). A softmax over keys identifies attention. */
   Softmax: {
     ...norm((c) => {
       const y = c.output(0);

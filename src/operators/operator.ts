@@ -3,41 +3,38 @@ import type { AxisRule } from './axis-rule.js';
 import type { Lowering, VjpRule } from './gradient-rule.js';
 import type { MendRule } from './mend-rule.js';
 
-/**
- * All that is known of an operator, by its parts. Every part is there: one that an operator does not need, or that no one
- * has written yet, says so.
- */
+/** Description of an operator. Every part is present: unneeded parts and missing implementations are explicit. */
 export interface Operator {
-  /** How channels travel from one port to the others. */
+  /** Propagation of labels between ports. */
   readonly axis: AxisRule | Missing;
-  /** Numbers about an axis that shrinks, and how they are changed: attributes, shapes, indices. */
+  /** Update of attributes, shapes and indices for pruned axes. */
   readonly mend: MendRule | 'no numbers';
-  /** How tokens meet in it. */
+  /** How it mixes tokens. */
   readonly tokens: TokenMixing;
-  /** How its inputs get their gradients. */
+  /** Gradient of its inputs. */
   readonly gradient: Gradient;
-  /** Inputs, by their index, that hold what a model learns, where they are weights. */
+  /** Trainable inputs by index, where they are weights. */
   readonly parameters: Readonly<Record<number, ParameterForm>>;
-  /** Which inputs hold past keys and values, and which outputs hold them with the new ones behind. */
+  /** Inputs with past keys and values, and outputs with the present ones. */
   readonly cache: Cache | 'none';
-  /** Input with a table of one row a position that it looks up itself. */
+  /** Input with a table of positions that it looks up. */
   readonly positionTable: number | 'none';
   /** Effect on a stored weight that passes through the operator before its product. */
   readonly weight: 'same' | 'transposed' | 'unpacked' | 'changed';
-  /** How it is split where it holds a sum of the residual stream inside. */
+  /** Split of a fused operator that contains a sum of the residual stream. */
   readonly split: ((node: NodeProto) => NodeProto[] | undefined) | 'no sum inside';
-  /** How it is written where ONNX Runtime has no kernel for its form; `undefined` for a form that has one. */
+  /** Rewrite for forms without a kernel in ONNX Runtime; `undefined` for other forms. */
   readonly run: ((node: NodeProto, graph: GraphProto) => NodeProto[] | undefined) | 'as it is';
-  /** Whether ONNX's shape inference takes open sizes of its inputs for 0, so that they must be known. Default false. */
+  /** Whether ONNX's shape inference treats open sizes of its inputs as 0, so that they must be known. Default false. */
   readonly needsSizes: boolean;
   /** Why a model with it cannot be pruned, and what to do instead. */
   readonly refusal: string | 'none';
 }
 
-/** The matrix of a linear map; one number for each channel: a gain, a bias; or a bias for each expert, `[experts, channels]`. */
+/** The matrix of a linear layer; a vector with a scale or bias per channel; or biases of experts, `[experts, channels]`. */
 export type ParameterForm = 'matrix' | 'vector' | 'expert biases';
 
-/** A part that does not exist, with the reason. */
+/** A missing part, with the reason. */
 export interface Missing {
   readonly missing: string;
 }
@@ -45,10 +42,10 @@ export interface Missing {
 export const missing = (reason: string): Missing => ({ missing: reason });
 
 /**
- * `each`: every token by itself, and all alike. `layout`: the same elements in the same order. `moves`: nothing is said, tokens
- * or channels may change places. `repeats`: there may be more of them. `product`: where both operands are activations. `mixer`: otherwise than in attention.
- * `experts`: some parts take some tokens. `recurrence`: each head through a state of its own (linear attention). An attention also says what hides later tokens: always, an attribute that is 1, or
- * nothing inside it.
+ * `each`: every token independently. `layout`: a change of shape only. `moves`: tokens or channels may change places.
+ * `repeats`: copies of tokens or channels. `product`: mixes tokens where both operands are activations. `mixer`: mixes
+ * tokens other than by attention. `experts`: routes tokens to parts. `recurrence`: a state per head (linear attention).
+ * Attention also states its causal mask: always, by an attribute that is 1, or none inside.
  */
 export type TokenMixing =
   | 'each'
@@ -61,16 +58,16 @@ export type TokenMixing =
   | 'recurrence'
   | { readonly causal: 'always' | 'no' | { readonly attribute: string } };
 
-/** Whether tokens meet in an operator as they do in attention. */
+/** Whether an operator is attention. */
 export const isAttention = (operator: Operator | undefined): boolean => typeof operator?.tokens === 'object';
 
 /**
- * A rule; one that reads no number off a dim, so that it holds where a dim follows the data; a lowering to operators that
- * have one; or zero: outputs that are integers, or that no input reaches but by steps.
+ * A VJP rule; an open rule, which also works with data-dependent dims; a lowering to operators that have rules; or
+ * zero, for integer outputs and step functions.
  */
 export type Gradient = VjpRule | { readonly openRule: VjpRule } | { readonly lower: Lowering } | 'zero' | Missing;
 
-/** A rule that reads no number off a dim. */
+/** A rule that works with data-dependent dims. */
 export const byOpenRule = (openRule: VjpRule): Gradient => ({ openRule });
 
 /** Inputs with past keys and values, outputs with present ones, and the axis of their heads. */
@@ -94,5 +91,5 @@ export const PLAIN = {
   refusal: 'none',
 } as const satisfies Partial<Operator>;
 
-/** Operators by name, the domain in front where it is not ONNX's own. */
+/** Operators by name, with the domain as prefix unless it is ONNX's default. */
 export type Family = Readonly<Record<string, Operator>>;

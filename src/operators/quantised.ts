@@ -4,9 +4,9 @@ import { type Lowering, type LoweringContext, unsupported } from './gradient-rul
 import { type Family, type Gradient, missing, type Operator, PLAIN } from './operator.js';
 
 /**
- * The product with the weight as floats, `W = (q - zero point) scale` block by block. Only the input's gradient is of use;
- * ONNX Runtime folds the unpacked weight to a constant when it is one.
- * Inputs: 0 A, 1 packed W `[N, blocks, bytes]`, 2 scales `[N, blocks]`, 3 zero points, 4 g_idx, 5 bias.
+ * The product with the weight as floats, `W = (q - zero point) scale` block by block. Only the gradient of the input is
+ * used; ONNX Runtime folds a constant unpacked weight. Inputs: 0 A, 1 packed W `[N, blocks, bytes]`, 2 scales `[N,
+ * blocks]`, 3 zero points, 4 g_idx, 5 bias.
  */
 const unpackAndMultiply: Lowering = (c) => {
   const weight = unpackWeight(c);

@@ -4,7 +4,7 @@ import { type AxisRule, ReducedTogether, TraceStop, toOther } from './axis-rule.
 import type { RuleContext, VjpRule } from './gradient-rule.js';
 import { type Family, type Operator, PLAIN } from './operator.js';
 
-/** Axes that are not reduced carry over. */
+/** Axes that are not reduced keep labels. */
 const outsideReduced: AxisRule = (site) => {
   if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels are used as reduction axes');
   const rank = site.dims(site.node.input[0] ?? '').length;
@@ -26,8 +26,8 @@ const outsideReduced: AxisRule = (site) => {
 const reduction = (rule: VjpRule): Operator => ({ ...PLAIN, axis: outsideReduced, gradient: rule });
 
 /**
- * Reductions. In their gradients `g` and `y` stand for cotangent and output with the reduced axes kept as 1;
- * the driver broadcasts what comes out smaller than x.
+ * Reductions. In their gradients `g` and `y` stand for cotangent and output with the reduced axes kept as 1; the driver
+ * broadcasts smaller results to x.
  */
 export const REDUCTIONS = {
   /** y = sum(x): dx = g. */

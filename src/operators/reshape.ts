@@ -26,9 +26,9 @@ const permuted: AxisRule = (site) => {
 };
 
 /**
- * Reshape and Flatten: the elements keep their order, so the codes are carried element by element and must vary along
- * one axis of the other side only. Heads times head size asks for coarser units; groups times members behind an Expand
- * is a repeat of KV heads.
+ * Reshape and Flatten: the order of elements is kept, so that codes are propagated by element and must vary along one
+ * axis of the other side only. Heads times head size requires coarser units; groups times members after an Expand is a
+ * repeat of KV heads.
  */
 const sameOrder: AxisRule = (site) => {
   const [input = '', output = ''] = [site.node.input[0], site.node.output[0]];
@@ -38,13 +38,13 @@ const sameOrder: AxisRule = (site) => {
   if (varying.length === 1) return toOther(site, varying[0]!.axis, varying[0]!.codes);
   const repeat = site.side === 'output' ? findRepeat(site, input, varying) : undefined;
   if (repeat !== undefined) return repeat;
-  // Tokens may lie on the same axis, so that the units come round again.
+  // Tokens may be on the same axis, so that units repeat.
   throw new NeedCoarserUnits(new Set(varying[0]?.codes).size);
 };
 
 /**
- * Axes of the other shape along which the codes vary, with the codes along each (elsewhere at index 0).
- * One axis means the label carries over.
+ * Axes of the other shape along which the codes vary, with the codes along each (elsewhere at index 0). With one axis
+ * the label is propagated.
  */
 function carryCodes(from: readonly number[], { axis, codes }: AxisLabel, to: readonly number[]): AxisLabel[] {
   const inner = elementCount(from.slice(axis + 1));
@@ -73,7 +73,7 @@ function carryCodes(from: readonly number[], { axis, codes }: AxisLabel, to: rea
   return [{ axis: chosen.axis, codes: chosen.codes }];
 }
 
-/** Query heads seen as groups x members where the members come from an Expand of one KV head. */
+/** Detects query heads as groups x members, where members are an Expand of one KV head. */
 function findRepeat(site: RuleSite, value: string, varying: readonly AxisLabel[]): RuleResult | undefined {
   const expand = site.producerOf(value);
   if (expand?.opType !== 'Expand' || varying.length !== 2) return undefined;
@@ -131,7 +131,7 @@ function axisBeforeInsertion(axis: number, inserted: readonly number[]): number 
   return axis - inserted.filter((at) => at < axis).length;
 }
 
-/** Expand: aligned from the right; an axis that is blown up from 1 carries nothing back. */
+/** Expand: aligned from the right; an axis expanded from 1 has no label in the input. */
 const fromRight: AxisRule = (site) => {
   const [input = '', output = ''] = [site.node.input[0], site.node.output[0]];
   if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels are used as a shape');
@@ -142,7 +142,7 @@ const fromRight: AxisRule = (site) => {
   return there < 0 || site.dims(input)[there] === 1 ? NOTHING : toOther(site, there);
 };
 
-/** Tile: axes that are not repeated carry over. */
+/** Tile: axes that are not repeated keep labels. */
 const unrepeated: AxisRule = (site) => {
   const { axis, codes } = site.label;
   const repeats = site.ints(site.node.input[1] ?? '')[axis];
@@ -156,9 +156,9 @@ const reshapeBack: VjpRule = (c) => [c.o.reshape(c.g, c.input(0).dims)];
 
 const relaid = (axis: AxisRule): Operator => ({ ...PLAIN, axis, tokens: 'layout', gradient: byOpenRule(reshapeBack) });
 
-/** Operators that lay elements out again, or repeat them: one key or value is spread over heads so. */
+/** Operators that change the layout or repeat elements, such as keys and values over heads. */
 export const RESHAPES = {
-  /** Entries of 0 and -1 in its shape mend themselves. */
+  /** Entries of 0 and -1 in its shape need no update. */
   Reshape: { ...relaid(sameOrder), mend: mendSizes((size) => size > 0) },
   Flatten: relaid(sameOrder),
   Squeeze: relaid(behindDropped),

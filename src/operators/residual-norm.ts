@@ -49,7 +49,7 @@ interface Slots {
   readonly bias: number;
 }
 
-/** Its fourth output is the sum, which continues along the residual stream. */
+/** Its fourth output is the sum, on the residual stream. */
 function sumAndNorm({ node, o, has, input }: LoweringContext, { op, scale, bias }: Slots) {
   const sum = o.add(has(bias) ? o.add(input(0), input(bias)) : input(0), input(1));
   const attributes = { axis: -1, epsilon: { float: readEpsilon(node) } };
@@ -62,11 +62,11 @@ interface SplitNorm {
   readonly terms: readonly string[];
   readonly scale: readonly string[];
   readonly bias: string;
-  /** Name of the sum, where the fused node hands it out. */
+  /** Name of the sum, where the fused node returns it. */
   readonly sum: string | undefined;
 }
 
-/** Every value keeps its name; a sum that the fused node did not return gets one made from its first output. */
+/** Every value keeps its name; a sum that the fused node does not return is named after its first output. */
 function splitNorm(node: NodeProto, { op, terms, scale, bias, sum: given }: SplitNorm): NodeProto[] {
   const [normed = ''] = node.output;
   const [first = '', second = ''] = terms;

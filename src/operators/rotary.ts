@@ -12,7 +12,7 @@ const mendHeads: MendRule = ({ node, labelOf, remainingPositions }) => {
   setIntAttribute(node, 'num_heads', (heads * remainingPositions(label).length) / label.codes.length);
 };
 
-/** It rotates inside heads, by position: entire heads carry over. */
+/** It rotates within heads: entire heads keep labels. */
 const rotary = (rule: VjpRule): Operator => ({
   ...PLAIN,
   axis: sameShape,
@@ -22,8 +22,8 @@ const rotary = (rule: VjpRule): Operator => ({
 });
 
 /**
- * Rotary position embedding. It turns pairs of channels by an angle, so the gradient is turned back: the same operator with
- * the sine negated.
+ * Rotary position embedding. It rotates pairs of channels by an angle, so that the gradient is the inverse rotation:
+ * the same operator with negated sine.
  */
 export const ROTARY = {
   /** Inputs: x, position ids, cos cache, sin cache. */

@@ -5,7 +5,7 @@ import type { VjpRule } from './gradient-rule.js';
 import { type MendRule, SAME } from './mend-rule.js';
 import { type Family, missing, type Operator, PLAIN } from './operator.js';
 
-/** Values computed from sizes of narrowed values still refer to the dense model: operands are changed one by one. */
+/** Sizes computed from pruned values still refer to the dense model, so that operands are updated one by one. */
 const mendShape: MendRule = (site) => {
   const { node } = site;
   const [input = ''] = node.input;
@@ -23,10 +23,10 @@ const mendShape: MendRule = (site) => {
   });
 };
 
-/** A tensor of one number is as large as its operand says. */
+/** A filled tensor has the size of its shape operand. */
 const mendFilled: MendRule = ({ node, resizes, resizeEntries }) => resizeEntries(0, resizes(node.output[0] ?? ''));
 
-/** Numbers made from sizes and numbers. */
+/** Operators on sizes and indices. */
 const numbers = (axis: Operator['axis']): Operator => ({ ...PLAIN, axis, tokens: 'moves', gradient: 'zero' });
 const NO_CHANNELS = missing('it computes sizes or indices, not channels');
 
@@ -45,14 +45,14 @@ const LOOP: Operator = {
   refusal: 'graphs with loops cannot be pruned; export one decoder step',
 };
 
-/** Sizes, ranges and triangles: what positions and masks are made of. */
+/** Sizes, ranges and triangles, which compute positions and masks. */
 export const SHAPES = {
   Shape: { ...numbers(() => NOTHING), mend: mendShape },
   Size: numbers(() => NOTHING),
   ConstantOfShape: { ...numbers(NO_CHANNELS), mend: mendFilled },
   OneHot: numbers(NO_CHANNELS),
   Range: numbers(NO_CHANNELS),
-  /** y_i = x_1 + ... + x_i: dx is the same sum run from the other end. */
+  /** y_i = x_1 + ... + x_i: dx is the reverse cumulative sum. */
   CumSum: {
     ...byPosition(({ g, o, node, input }) => {
       const attributes = {

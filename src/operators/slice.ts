@@ -16,13 +16,13 @@ import type { Cotangent, RuleContext } from './gradient-rule.js';
 import type { MendRule, MendSite } from './mend-rule.js';
 import { type Family, PLAIN } from './operator.js';
 
-/** The part of one axis that a Slice takes; starts and ends are clamped to its bounds. */
+/** Range of a Slice along one axis; starts and ends are clamped. */
 interface Cut {
   readonly axis: number;
   readonly size: number;
   readonly step: number;
   readonly start: number;
-  /** Read when asked, since gradients do without it. */
+  /** A function, since gradients do not need it. */
   end(): number;
 }
 
@@ -85,7 +85,7 @@ const mendSlice: MendRule = (site) => {
   }
 };
 
-/** Bounds that take the surviving positions out of the narrowed axis; their step must remain what it was. */
+/** Bounds of the remaining positions on the pruned axis; the step must stay the same. */
 function newBounds({ node, remainingPositions }: MendSite, taken: readonly number[], label: AxisLabel) {
   const newIndex = new Map([...remainingPositions(label)].map((position, at) => [position, at]));
   const positions = taken.map((position) => newIndex.get(position)).filter((at) => at !== undefined);
@@ -101,7 +101,7 @@ function newBounds({ node, remainingPositions }: MendSite, taken: readonly numbe
 }
 
 export const SLICES = {
-  /** dx = zeros with g at the places that were read. */
+  /** dx = zeros with g at the positions that were read. */
   Slice: {
     ...PLAIN,
     axis: alongSlice,

@@ -21,7 +21,7 @@ import { ROTARY } from './rotary.js';
 import { SHAPES } from './shape.js';
 import { SLICES } from './slice.js';
 
-/** Every operator that is known, by name, the domain in front where it is not ONNX's own. A new one is a row in its family's file. */
+/** All known operators by name, with the domain as prefix unless it is ONNX's default. A new one is a row in its family's file. */
 export const OPERATORS: Family = {
   ...{ ...ELEMENTWISE, ...ACTIVATIONS, ...REDUCTIONS, ...NORMALISATION, ...RESIDUAL_NORMS },
   ...{ ...LINEAR, ...QUANTISED, ...RESHAPES, ...CONCATS, ...SLICES },
@@ -35,7 +35,7 @@ export function operatorOf(node: NodeProto): Operator | undefined {
   return Object.hasOwn(OPERATORS, name) ? OPERATORS[name] : undefined;
 }
 
-/** How a node's inputs get their gradients. @throws UnsupportedModelError where unknown. */
+/** Gradient of a node's inputs. @throws UnsupportedModelError where unknown. */
 export function gradientOf(node: NodeProto): Exclude<Gradient, Missing> {
   const gradient = operatorOf(node)?.gradient ?? missing('the operator is not supported');
   if (gradient === 'zero' || !('missing' in gradient)) return gradient;

@@ -5,15 +5,15 @@ import { createTensorOps } from '../graph/tensor-ops.js';
 import type { ValueFact } from '../graph/value-facts.js';
 import { type Lowering, unsupported } from './gradient-rule.js';
 
-/** Names of what a node is made of begin with its first output and this. */
+/** Prefix of names of a lowered node's parts, after its first output. */
 export const LOWERED = '/lowered/';
 
-/** Operators whose form changed after this version of ONNX's own are not emitted by lowerings that run. */
+/** Opset of lowerings that run: newer forms of operators are not emitted. */
 const OPSET = 13;
 
 /**
- * The nodes that do what a node does by its lowering, for a graph whose sizes are not known: dims are open where `inputFact`
- * says so. Outputs keep their names.
+ * Nodes of a node's lowering, for a graph of unknown sizes: dims are open where `inputFact` says so. Outputs keep their
+ * names.
  */
 export function writeOut(node: NodeProto, lower: Lowering, inputFact: (input: number) => ValueFact): NodeProto[] {
   const emitter = createNodeEmitter(`${node.output[0]}${LOWERED}`);

@@ -24,12 +24,12 @@ export type ModuleSelection = ModuleKind | 'all';
 /** Sparsity of one block: of all its modules, or of each kind. */
 export type BlockSparsity<Part = Fraction> = Part | Partial<Readonly<Record<ModuleKind, Part>>>;
 
-/** A row of `ALLOCATIONS` by name, one of your own, or its `allocate` alone, which gets the block change. */
+/** Name of a row of `ALLOCATIONS`, an allocation of your own, or a function `allocate`, which gets the block change. */
 export type AllocationChoice = AllocationName | Allocation | Allocation['allocate'];
 
 const isModuleKind = (kind: string): kind is ModuleKind => MODULE_KINDS.some((known) => known === kind);
 
-/** Has an effect where modules of some kinds may go. */
+/** Condition: modules of some kinds are pruned. */
 export const whereSelected = (...kinds: readonly ModuleKind[]): Applies => ({
   to: `modules ${kinds.map((kind) => `"${kind}"`).join(', ')} or "all"`,
   within: ({ modules }) => kinds.some((kind) => modules.has(kind)),
@@ -45,7 +45,7 @@ const allocationKind: Kind<AllocationChoice> = {
   choices: namesOf(ALLOCATIONS),
 };
 
-/** Names of allocations that take out FFNs whole. */
+/** Allocations that may remove entire FFNs. */
 const TAKING_WHOLE = namesOf(ALLOCATIONS).filter((name) => {
   const { removesEntireFfns }: Allocation = ALLOCATIONS[name];
   return removesEntireFfns;
@@ -58,14 +58,14 @@ export const BUDGET = {
     required: true,
     everyday: true,
   }),
-  /** Modules to prune; a named kind that cannot be pruned is refused. Default: all that can be pruned; the rest remains, with a remark. */
+  /** Modules to prune; a named kind that cannot be pruned is an error. Default: all prunable modules; others remain, with a remark. */
   modules: row('--modules <kind>', 'kind of modules to prune', {
     kind: choice([...MODULE_KINDS, 'all']),
     otherwise: 'all',
     everyday: true,
   }),
   /**
-   * How the sparsity is spread over the blocks: a name, or a function of what was measured of each module. Default: the
+   * Distribution of the sparsity over blocks: a name, or a function of each module's measures. Default: the
    * method's own (`uniform`; `adaptive` for `f-fang` and `o-fang`, `global` for `auto`).
    * @example
    * const allocation = ({ sparsity, modules }) => modules.map(({ block }) => (block === 0 ? 0 : sparsity));
@@ -76,16 +76,16 @@ export const BUDGET = {
     otherwise: "the method's own",
     everyday: true,
   }),
-  /** Widths of FFNs and of experts are kept at multiples of this, the nearest to what was asked; 1 to the widest FFN. Default 1. */
+  /** Widths of FFNs and experts are rounded to multiples of this; 1 to the widest FFN. Default 1. */
   widthMultiple: row('--width-multiple <count>', 'keep widths of FFNs and experts at multiples of this', {
     kind: integer(1),
     default: 1,
     applies: whereSelected('ffn', 'experts'),
   }),
   /**
-   * Fraction of its neurons that every FFN and every expert keeps in any case, in [0, 1]; at 1 only entire experts leave a mixture. At 0
-   * an FFN may go entirely under `allocation: 'global'`: it is no longer in the graph. Above 0, and by default, one neuron remains. Attention
-   * always keeps a KV group.
+   * Least fraction of neurons that every FFN and expert keeps, in [0, 1]; at 1 only entire experts are removed. At 0 an
+   * entire FFN may be removed from the graph with `allocation: 'global'`. Above 0, and by default, one neuron remains.
+   * Attention always keeps a KV group.
    */
   minimumWidth: row(
     '--minimum-width <fraction>',
@@ -101,13 +101,13 @@ export const BUDGET = {
     },
   ),
   /**
-   * Rounds in which the budget is reached, at least 1; each measures the part-pruned model again, so that n shots take n
-   * times as long. Default 1.
+   * Rounds of iterative pruning, at least 1; each measures the partly pruned model again, so that n shots take n times
+   * as long. Default 1.
    */
   shots: row(undefined, 'rounds of pruning that reach the sparsity step by step', { kind: integer(1), default: 1 }),
   /**
-   * Sparsity of single blocks, as 0.5 or '50%'; 0 keeps a block as it is. The others share the rest of the budget. An FFN's own may be 1 where
-   * `allocation` is `global` and `minimumWidth` 0: it goes entirely.
+   * Sparsity of single blocks, as 0.5 or '50%'; 0 skips a block. The others share the rest of the budget. That of an
+   * FFN may be 1 with `allocation: 'global'` and `minimumWidth: 0`, which removes it.
    */
   blockSparsity: row(
     '--block-sparsity <list>',
@@ -122,8 +122,8 @@ export const BUDGET = {
     },
   ),
   /**
-   * Experts that every mixture keeps, whatever `sparsity` says; the other modules share the rest of it, and at sparsity 0 nothing
-   * else leaves.
+   * Experts that every mixture keeps, independent of `sparsity`; the other modules share the rest of the budget, and at
+   * sparsity 0 nothing else is removed.
    */
   experts: row('--experts <count>', 'experts that every mixture keeps; at sparsity 0 nothing else is removed', {
     kind: integer(1),
@@ -136,7 +136,7 @@ export const BUDGET = {
     default: 'group',
     applies: whereSelected('attention'),
   }),
-  /** KV head counts may differ between blocks (ONNX Runtime and transformers.js >= 4.2 take that). Default false. */
+  /** KV head counts may differ between blocks (supported by ONNX Runtime and transformers.js >= 4.2). Default false. */
   perBlockKvHeads: row(
     '--per-block-kv-heads',
     'let KV head counts differ between blocks, which not every runtime supports',
@@ -144,13 +144,13 @@ export const BUDGET = {
   ),
 } as const satisfies AnyRows;
 
-/** How much leaves, and where from. */
+/** How much is removed, and where. */
 export interface BudgetOptions extends OptionsOf<typeof BUDGET> {}
 
-/** The part of a budget that decides whether a block's own sparsity is valid. */
+/** Options that decide whether a block's sparsity is valid. */
 interface BlockCase {
   readonly modules: ReadonlySet<string>;
-  /** An FFN may go entirely. */
+  /** Whether an entire FFN may be removed. */
   readonly mayRemoveEntireFfn: boolean;
 }
 

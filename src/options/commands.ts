@@ -26,7 +26,7 @@ import {
 import { fileList, READING, TEXT_EVALUATION, TEXT_WINDOWS } from './texts.js';
 import { VOCABULARY } from './vocabulary.js';
 
-/** Options of every call, under the headings that the command line's help has. */
+/** Options of every call, under the headings of the command line's help. */
 
 const { dtype, ...FORM } = QUANTISATION;
 const { symmetric, accuracyLevel } = FORM;
@@ -86,7 +86,7 @@ export const HEAL = {
 
 const { recipe: _, out: quantized, ...FOLDER } = RESULT;
 
-/** Options of the report and of the comparison where nothing is pruned. */
+/** Options of report and certificate for calls that do not prune. */
 const OF_QUANTISED = {
   dryRun: { ...FOLDER.dryRun, help: 'check all and estimate sizes and time; write no model' },
   report: { ...FOLDER.report, otherwise: 'next to the quantised model' },
@@ -156,7 +156,7 @@ export const SHRINK = {
   Running: { ...RUN, ...MODEL, ...CONDUCT, stopHealing },
 } as const satisfies Families;
 
-/** Options of a run of `shrink` that is only estimated. */
+/** Options of `planShrink`. */
 export const PLAN_SHRINK = {
   ...SHRINK,
   Calibration: {
@@ -173,7 +173,7 @@ const { out: shrunk, targetSize, allow, dtypes, certify } = SHRINK.Result;
 const { text: calibrated, ...SHRUNK_READING } = SHRINK.Calibration;
 const { stopHealing: _stop, ...RUNNING } = SHRINK.Running;
 
-/** Options of `choose`: those of `shrink`, what models are measured on, and what may be lost. */
+/** Options of `choose`: those of `shrink`, the test text and the allowed loss. */
 export const CHOOSE = {
   Result: {
     out: { ...shrunk, help: 'folder that gets a folder for each model', required: true },
@@ -319,19 +319,19 @@ export const PUSH = {
   Repository: {
     /** Folder that a run wrote. */
     folder: row(undefined, 'what a run wrote', { kind: text('a folder'), required: true }),
-    /** Where it goes, `org/name`. */
+    /** Repository on the Hub, `org/name`. */
     repo: row(undefined, 'repository on the Hub', {
       kind: repoName('a name on the Hub, such as me/model-30'),
       required: true,
     }),
-    /** Branch that the commit is put on. Default `main`. */
+    /** Branch to commit to. Default `main`. */
     branch: row('--branch <name>', 'branch to commit to', {
       kind: text('a name such as main', isRevision),
       default: 'main',
     }),
-    /** Make the repository where there is none. Default false. */
+    /** Create the repository if it does not exist. Default false. */
     create: row('--create', 'create the repository if it does not exist', { kind: boolean, default: false }),
-    /** Make it so that others do not see it. Default false. */
+    /** Create it as a private repository. Default false. */
     private: row('--private', 'create it as a private repository', { kind: boolean, default: false }),
     /** Message of the commit. */
     message: row('--message <text>', 'commit message', {
@@ -340,19 +340,19 @@ export const PUSH = {
     }),
   },
   Card: {
-    /** The model that was pruned, `org/name`, for its card. Default: where the report says that it was downloaded from. */
+    /** The dense model on the Hub, `org/name`, for the model card. Default: the source in the report. */
     baseModel: row('--base-model <id>', 'the dense model on the Hub, for the model card', {
       kind: repoName('a model on the Hub, such as org/name'),
       otherwise: 'the source in the report',
     }),
-    /** Licence of the model, in the Hub's words, for its card. Default: the one that the pruned model had on the Hub. */
+    /** Licence of the model by the Hub's identifier, for the model card. Default: that of the dense model on the Hub. */
     license: row('--license <name>', "licence of the model by the Hub's identifier, for the model card", {
       kind: text('a name, such as apache-2.0'),
       otherwise: 'that of the pruned model on the Hub',
     }),
   },
   Files: {
-    /** Files of the folder to upload besides those that are known to belong to a model, relative to it. Default: none. */
+    /** Further files of the folder to upload, relative to it, in addition to known model files. Default: none. */
     include: row(
       '--include <file>',
       'a file of the folder to upload too, which no model is known to have; may be repeated',
@@ -361,14 +361,14 @@ export const PUSH = {
         otherwise: 'none',
       },
     ),
-    /** Upload the report and calibration windows too, which quote text; the report names no paths. Default false. */
+    /** Also upload the report and calibration windows, which quote text; the report contains no paths. Default false. */
     withReport: row('--with-report', 'upload report and calibration windows too, which quote text', {
       kind: boolean,
       default: false,
     }),
   },
   Running: {
-    /** List what would be uploaded, without network. Default false. */
+    /** List the files to upload, without network. Default false. */
     dryRun: row('--dry-run', 'show the card and what would be uploaded; use no network', {
       kind: boolean,
       default: false,

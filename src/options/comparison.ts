@@ -2,7 +2,7 @@ import { above, integer } from './kinds.js';
 import { type Families, row } from './option.js';
 import { seedOf } from './run.js';
 
-/** How evaluations are compared. */
+/** Options of comparisons. */
 export const COMPARISON = {
   confidence: row('--confidence <fraction>', 'of the interval, such as 0.95 or 95%', {
     kind: {

@@ -12,22 +12,23 @@ export interface FolderOptions
     OptionsOf<typeof EVALUATION> {
   /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file. */
   readonly model: string;
-  /** Which tokens pruning watches the model on. Default: a bundled text, for `auto` together with text that the model writes. */
+  /** Tokens on which the model is measured. Default: a bundled text, for `auto` together with text that the model writes. */
   readonly calibration?: CalibrationOptions | undefined;
   /**
-   * Statistics that `observe` wrote of this model: a folder with `statistics.json`, or the path of such a file. The model
-   * is not run on calibration text then; `calibration` is theirs, and `grouping`, `weighting` and `seed` must be. With
-   * `calibration.windowCount` so many of their windows are read again, for input repair and the repair of experts. Default:
-   * the model is measured.
+   * Statistics that `observe` wrote of this model: a folder with `statistics.json`, or the path of such a file. The
+   * model is then not run on calibration text; `calibration` is that of the statistics, and `grouping`, `weighting` and
+   * `seed` must be equal. `calibration.windowCount` windows of the statistics are read again for input repair and the
+   * repair of experts. Default: the model is measured.
    */
   readonly statistics?: string | undefined;
   /**
-   * Resume from the checkpoints of the same run in `<out>.partial`: the same model, options and version. False begins
+   * Resume from the checkpoints of the same run in `<out>.partial`: the same model, options and version. False starts
    * again. Default true.
    */
   readonly resume?: boolean | undefined;
   /**
-   * Where `heal` was interrupted in the same run, take the best weights of its checkpoint and train no further. Default false.
+   * If the same run was interrupted while healing, take the best weights of its checkpoint, without further training.
+   * Default false.
    */
   readonly stopHealing?: boolean | undefined;
 }
@@ -43,9 +44,9 @@ export const RESULT = {
     otherwise: 'none for a dry run',
     everyday: true,
   }),
-  /** Replace `out` where it is empty, or holds nothing but what an earlier run wrote. Default false. */
+  /** Replace `out` if it is empty or contains only files of an earlier run. Default false. */
   force: { ...force, help: 'replace a folder that an earlier run wrote' },
-  /** Decide everything and report it, but write no model; takes as long as a run. `plan` estimates sizes and time at once. Default false. */
+  /** Make all decisions and the report, but write no model; takes as long as a run. `plan` estimates sizes and time quickly. Default false. */
   dryRun: row(
     '--dry-run',
     'check all, estimate sizes and time; with --report, --recipe or --statistics also choose what is removed',
@@ -67,26 +68,25 @@ export const RESULT = {
     otherwise: 'next to the pruned model',
     no: 'write no report',
   }),
-  /** Quote calibration text in the report, to show what contexts are about. Default true. */
+  /** Quote calibration text in the report, as examples of contexts. Default true. */
   quoteText: row('--no-quotes', 'quote no calibration text in the report', { kind: boolean, default: true }),
-  /**
-   * Write absolute paths of this machine into the report. Default false: names alone, as `push` uploads it in any case.
-   */
+  /** Write absolute paths of this machine into the report; `push` removes them. Default false: only names. */
   reportPaths: row(undefined, 'write absolute paths into the report, and not names alone', {
     kind: boolean,
     default: false,
   }),
   /**
-   * Open what was written and compare its logits with the masked original's; a run whose result computes something else
-   * fails and leaves nothing. Default true.
+   * Open the written model and compare its logits with those of the masked original; if they differ, the run fails and
+   * writes nothing. Default true.
    */
   certify: row('--no-certify', 'do not compare what was written with the masked original', {
     kind: boolean,
     default: true,
   }),
   /**
-   * Writes what was decided, for `applyRecipe`: a folder that gets `recipe.json` and `recipe.safetensors`, or the path of
-   * such a `.json` file. Replaced only with `force`. Default: none is written.
+   * Writes the removed units and changed weights, for `applyRecipe`: a folder that gets `recipe.json` and
+   * `recipe.safetensors`, or the path of such a `.json` file. An existing one is replaced only with `force`. Default:
+   * none.
    */
   recipe: row('--recipe <path>', 'write the removed units and changed weights there, for apply', {
     kind: text('a folder or a path that ends in .json'),
@@ -105,9 +105,9 @@ export const CALIBRATION_OR_STATISTICS = {
 
 export const EVALUATION = {
   /**
-   * Texts that the dense and the pruned model are measured on when all is written; their perplexities go into the report.
-   * What was written remains when this fails or is aborted. What the result costs on a few held-out windows is measured before
-   * that, unless this is `false`. Default true: no texts.
+   * Texts for perplexities of the dense and the pruned model in the report, measured after writing; written files
+   * remain if this fails or is aborted. The quality on a few held-out windows is measured before, unless this is
+   * `false`. Default true: no texts.
    */
   evaluation: row('--no-evaluation', 'do not measure the quality of the result', {
     kind: either(boolean, record<TextEvaluation>('an object such as { texts: ["test.txt"] }')),
@@ -116,13 +116,13 @@ export const EVALUATION = {
   }),
 } as const satisfies AnyRows;
 
-/** Whether a run resumes where it was cut off. */
+/** Whether an interrupted run is resumed. */
 export const resume = row('--no-resume', 'start again instead of resuming an interrupted run', {
   kind: boolean,
   default: true,
 });
 
-/** Whether a run that was cut off while it healed takes what it has. */
+/** Whether an interrupted healing is finished with its best weights. */
 export const stopHealing = row(
   '--stop-healing',
   'take the best weights of an interrupted healing, and train no further',

@@ -10,22 +10,22 @@ import { type AnyRows, defaultsOf, type OptionsOf, type Resolved, row } from './
 /** Features that contexts are clustered by: the FFN's input after the norm, or the residual stream before it. */
 export type FeaturesName = 'post-norm' | 'residual';
 
-/** Everything that contexts can be seen in, by name. */
+/** Features of contexts by name. */
 export const FEATURES = ['post-norm', 'residual'] as const satisfies readonly FeaturesName[];
 
-/** JSON knows no Infinity, so that reports have it in words. */
+/** JSON has no Infinity, so that reports write it as a string. */
 const balance: Kind<number> = {
   accepts: (value): value is number => value === 'Infinity' || (typeof value === 'number' && value >= 0),
   expected: 'a number of at least 0, or Infinity',
 };
 
 const GROUPING = {
-  /** Contexts K that the tokens fall into, at least 1; there are as many function groups. Default 7. */
+  /** Number K of contexts (token clusters) and of function groups, at least 1. Default 7. */
   contextCount: row(undefined, 'clusters of tokens (contexts), and function groups', {
     kind: integer(1),
     default: 7,
   }),
-  /** Context sizes remain within this fraction of their mean; Infinity = plain k-means. Default 0.4. */
+  /** Largest deviation of context sizes from their mean, as a fraction; Infinity = plain k-means. Default 0.4. */
   clusterBalance: row(undefined, "how far a context's size may be from their mean; Infinity: plain k-means", {
     kind: balance,
     default: 0.4,
@@ -35,12 +35,12 @@ const GROUPING = {
     kind: choice(FEATURES),
     default: 'post-norm',
   }),
-  /** How neurons join function groups; `random` is for ablations. Default `greedy`. */
+  /** Assignment of neurons to function groups; `random` is for ablations. Default `greedy`. */
   assignment: row(undefined, 'how neurons join function groups', {
     kind: choice(namesOf(ASSIGNMENTS)),
     default: 'greedy',
   }),
-  /** Sets aside neurons that serve many contexts and never prunes them. Default true. */
+  /** Keeps neurons that serve many contexts in a shared group, which is never pruned. Default true. */
   sharedGroup: row(undefined, 'do not set aside the neurons that serve many contexts', {
     kind: boolean,
     default: true,
@@ -52,7 +52,7 @@ const GROUPING = {
   }),
 } as const satisfies AnyRows;
 
-/** How FFN neurons are grouped by function. @see FANG (arXiv 2512.23014), section 3.2 */
+/** Grouping of Options of function groups. @see FANG (arXiv 2512.23014), section 3.2 */
 export interface GroupingOptions extends OptionsOf<typeof GROUPING> {}
 
 const WEIGHTING = {
@@ -77,11 +77,11 @@ const WEIGHTING = {
   }),
 } as const satisfies AnyRows;
 
-/** How tokens count when a function group is scored. @see FANG (arXiv 2512.23014), Eq. 6 */
+/** Weighting of tokens when a function group is scored. @see FANG (arXiv 2512.23014), Eq. 6 */
 export interface WeightingOptions extends OptionsOf<typeof WEIGHTING> {}
 
 export const FUNCTIONS = {
-  /** Groups FFN neurons by function before judging them. Default: the method's own (`f-fang` and `o-fang` do). */
+  /** Groups FFN neurons by function before scoring them. Default: the method's own (`f-fang` and `o-fang` do). */
   grouping: row(
     '--grouping',
     'group FFN neurons by function, whatever the method; any setting of the groups asks for it',
@@ -93,7 +93,7 @@ export const FUNCTIONS = {
       parts: GROUPING,
     },
   ),
-  /** Only with `grouping`. */
+  /** Weighting of tokens, with `grouping` only. */
   weighting: row(undefined, 'weighting of tokens when a function group is scored', {
     kind: record<WeightingOptions>('an object such as { variant: "softmax" }'),
     otherwise: 'as its parts say',
@@ -102,13 +102,13 @@ export const FUNCTIONS = {
   }),
 } as const satisfies AnyRows;
 
-/** FFN neurons by function. */
+/** Options of function groups. */
 export interface FunctionOptions extends OptionsOf<typeof FUNCTIONS> {}
 
 export const GROUPING_DEFAULTS = defaultsOf(GROUPING) satisfies ResolvedGrouping;
 export const WEIGHTING_DEFAULTS = defaultsOf(WEIGHTING);
 
-/** Grouping with nothing left open. */
+/** Grouping options with defaults. */
 export type ResolvedGrouping = Resolved<GroupingOptions, typeof GROUPING>;
 export type ResolvedWeighting = Resolved<WeightingOptions, typeof WEIGHTING>;
 
@@ -119,7 +119,7 @@ export function resolveGrouping(given: GroupingOptions | boolean): ResolvedGroup
   return { ...grouping, clusterBalance: Number(grouping.clusterBalance) };
 }
 
-/** Fills in checked options. @throws OptionError for a temperature that is neither or both. */
+/** Fills in checked options. @throws OptionError for a temperature that has neither or both forms. */
 export function resolveWeighting(given: WeightingOptions = {}): ResolvedWeighting {
   const weighting = { ...WEIGHTING_DEFAULTS, ...omitUndefined(given) };
   const { temperature } = weighting;

@@ -5,33 +5,33 @@ import { above, boolean, choice, either, integer, namesOf, portion, record } fro
 import { type AnyRows, defaultsOf, type OptionsOf, type Resolved, row, withoutFlags } from './option.js';
 
 const PARTS = {
-  /** Windows to learn on, at least 1. Default 64. */
+  /** Windows to train on, at least 1. Default 64. */
   windowCount: row('--heal-windows <count>', 'windows to train on', { kind: integer(1), default: 64, everyday: true }),
-  /** Fraction of the windows that the dense model writes, 0 to 1; the others are cut from the calibration text. Default 1. */
+  /** Fraction of the windows that the dense model generates, 0 to 1; the others come from the calibration text. Default 1. */
   share: row('--heal-share <share>', 'fraction of them that the dense model generates; the others come from the text', {
     kind: portion,
     default: 1,
   }),
   /** Weights to train. Default `all`. */
   trained: row('--heal-weights <name>', 'what is trained', { kind: choice(namesOf(TRAINED)), default: 'all' }),
-  /** Times that the windows are gone through, at least 1. Default 1. */
+  /** Passes over the windows (epochs), at least 1. Default 1. */
   passCount: row('--heal-passes <count>', 'passes over the windows (epochs)', { kind: integer(1), default: 1 }),
-  /** Windows of one step of the optimiser, at least 1. Default 4. */
+  /** Windows per optimizer step (batch size), at least 1. Default 4. */
   windowsPerStep: row('--heal-batch <windows>', 'windows per step (batch size)', { kind: integer(1), default: 4 }),
-  /** Highest learning rate. Default: 2e-4 at 135 M parameters, by the cube root of their count for other models. */
+  /** Highest learning rate. Default: 2e-4 at 135 M parameters, scaled by the inverse cube root of the parameter count. */
   learningRate: row('--heal-rate <rate>', 'highest learning rate', {
     kind: above(0),
     otherwise: '2e-4 at 135 M parameters, by their cube root for others',
   }),
 } as const satisfies AnyRows;
 
-/** How a pruned model learns from the dense one. */
+/** Options of training a pruned model on the dense model's predictions. */
 export interface HealingOptions extends OptionsOf<typeof PARTS> {}
 
 const settings = record<HealingOptions>('an object such as { windowCount: 64 }');
 
 export const HEALING = {
-  /** Trains the pruned model on what the dense one predicts, before it is written. Default false. */
+  /** Trains the pruned model on the dense model's predictions before writing. Default false. */
   heal: row('--heal', 'train it on the predictions of the dense model (distillation)', {
     kind: either(boolean, settings),
     otherwise: 'false',
@@ -43,12 +43,12 @@ export const HEALING = {
 /** Options of healing after pruning. */
 export interface HealOptions extends OptionsOf<typeof HEALING> {}
 
-/** Settings of a call that only heals. */
+/** Training options of `heal`. */
 export const HOW_TO_HEAL = {
   heal: row(undefined, 'how it learns', { kind: settings, otherwise: 'as its parts say', parts: PARTS }),
 } as const;
 
-/** Healing with nothing left open but what the model decides. */
+/** Healing options with defaults; model-dependent ones are still open. */
 export type ResolvedHealing = Resolved<HealingOptions, typeof PARTS>;
 
 /** Fills in checked options. */
@@ -61,7 +61,7 @@ export function resolveHealing(given: HealingOptions | boolean = false): Resolve
   };
 }
 
-/** Windows that only check whether healing helps: one for sixteen to learn on, at least and at most so many. */
+/** Least and most held-out windows: one per sixteen training windows. */
 const CHECKS = { fraction: 1 / 16, least: 2, most: 16 };
 
 export const countHeldOut = ({ windowCount }: Pick<ResolvedHealing, 'windowCount'>): number =>

@@ -1,4 +1,4 @@
-/** How an argument on the command line becomes a value; each has a row in the command line's readers. */
+/** Parser of a command-line argument; each has a row in the command line's readers. */
 export type Reader =
   | 'blockSparsity'
   | 'count'
@@ -10,32 +10,32 @@ export type Reader =
   | 'share'
   | 'texts';
 
-/** Describes the values that an option, or a field of a JSON file, may have. */
+/** Describes the values of an option or a JSON field. */
 export interface Kind<T> {
   readonly accepts: (value: unknown) => value is T;
-  /** Continues "expected". */
+  /** Text after "expected" in messages. */
   readonly expected: string;
-  /** `expected` on the command line, where it differs. */
+  /** `expected` on the command line, if different. */
   readonly typed?: string;
-  /** The value that was most likely meant by a wrong one, where that is not a name of `choices`. */
+  /** Suggested value for an invalid one, if not from `choices`. */
   readonly meant?: (value: unknown) => string | undefined;
-  /** Names that it may be. */
+  /** Allowed names. */
   readonly choices?: readonly string[];
   /** Default: as text. */
   readonly reads?: Reader;
   /** Kind of each item of a list. */
   readonly item?: Kind<unknown>;
-  /** Kinds of an object's fields; it may have others. */
+  /** Kinds of an object's fields; further fields are allowed. */
   readonly fields?: Fields;
   /** The field may be missing. */
   readonly isOptional?: boolean;
-  /** Keywords of JSON Schema for what it accepts, without those of `item` and `fields`. Only kinds of JSON files need them. */
+  /** JSON Schema keywords of the kind, without those of `item` and `fields`. Only kinds of JSON files need them. */
   readonly schema?: Readonly<Record<string, unknown>>;
 }
 
 export type Fields = Readonly<Record<string, Kind<unknown>>>;
 
-/** A part of a value that is not of its kind. */
+/** The first invalid part of a value. */
 export interface Fault {
   /** Such as `modules[3].keep`. */
   readonly place: string;
@@ -43,7 +43,7 @@ export interface Fault {
   readonly kind: Kind<unknown>;
 }
 
-/** The first fault of a value, things of lists and fields of objects first. */
+/** Finds the first fault of a value; items and fields are checked first. */
 export function findFault(value: unknown, kind: Kind<unknown>, place = ''): Fault | undefined {
   if (value === undefined && kind.isOptional === true) return undefined;
   const { item, fields } = kind;
@@ -73,7 +73,7 @@ export const integer = (least: number): Kind<number> => ({
   schema: { type: 'integer', minimum: least },
 });
 
-/** A number, or percent: 0.3, '30%'. */
+/** A number or a percentage: 0.3, '30%'. */
 export type Fraction = number | `${number}%`;
 
 /** A fraction as a number. */
@@ -164,7 +164,7 @@ export const listOf = <T>(item: Kind<T>, expected: string, reads: Reader): Kind<
   item,
 });
 
-/** An object whose parts have rows of their own, or are checked where they are read. */
+/** An object whose parts have their own rows, or are checked where they are read. */
 export const record = <T extends object>(expected: string): Kind<T> => ({
   accepts: (value): value is T => isObject(value),
   expected,
@@ -184,13 +184,13 @@ export const either = <A, B>(a: Kind<A>, b: Kind<B>): Kind<A | B> => ({
   choices: [...(a.choices ?? []), ...(b.choices ?? [])],
 });
 
-/** A function of the caller's. */
+/** A caller's function. */
 export const callback = (expected: string): Kind<never> => ({
   accepts: (value): value is never => typeof value === 'function',
   expected,
 });
 
-/** An object of the caller's that has methods by these names. */
+/** A caller's object with methods of these names. */
 export const withMethods = (expected: string, names: readonly string[]): Kind<never> => ({
   accepts: (value): value is never =>
     typeof value === 'object' &&

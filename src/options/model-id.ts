@@ -6,20 +6,20 @@ export interface ModelId {
   readonly repo: string;
   /** Branch, tag, or commit in full. */
   readonly revision: string;
-  /** Which of the model's files; undefined for the best there is. */
+  /** Dtype of the model file; undefined for the most precise one. */
   readonly dtype: DtypeName | undefined;
 }
 
-/** Branch of an id that names none. */
+/** Default branch. */
 const MAIN = 'main';
 /** Longest name of an account or a model on the Hub. */
 const MAX_NAME_LENGTH = 96;
-/** The letters that the Hub allows in names; files and links to them are not names. */
+/** Characters that the Hub allows in names; suffixes of files and links are excluded. */
 const NAME = /^[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9_])?$/;
 const REVISION = /^[A-Za-z0-9_][\w.+-]*(?:\/[A-Za-z0-9_][\w.+-]*)*$/;
 const COMMIT = /^[0-9a-f]{40}$/;
 
-/** @returns undefined for what cannot be the name of a model on the Hub, such as a path. */
+/** Parses a model id. @returns undefined for texts that cannot be one, such as paths */
 export function parseModelId(text: string): ModelId | undefined {
   const [, named = '', revision = MAIN, dtype] = /^([^@:]+)(?:@([^:]+))?(?::(\w+))?$/.exec(text) ?? [];
   const isDtype = (name: string): name is DtypeName => Object.hasOwn(DTYPES, name);
@@ -33,7 +33,7 @@ export function isRepoName(text: string): boolean {
   return names.length === 2 && names.every(isName) && !/\.(?:git|onnx|json)$/i.test(text);
 }
 
-/** Whether a revision is a commit in full, which never means anything else later. */
+/** Whether a revision is a full commit hash, which is immutable. */
 export const isCommit = (revision: string): boolean => COMMIT.test(revision);
 
 const isName = (name: string): boolean =>

@@ -34,7 +34,7 @@ export const ENGINE = {
   }),
 } as const satisfies AnyRows;
 
-/** An engine of the caller's own, and what every long job takes. */
+/** Engine and job control. */
 export const JOB = {
   engine: row(undefined, 'in place of executionProvider', {
     kind: withMethods('an engine, which has { name, load(model, options) }', ['load']),

@@ -1,6 +1,6 @@
-/** The name that a misspelt one was most likely meant to be; undefined where none is near. */
+/** The closest name to a misspelt one; undefined if none is close. */
 export function nearestName(given: string, names: readonly string[]): string | undefined {
-  // Nothing is misspelt that much, and distances of long texts take their time.
+  // Long texts are not misspelt names, and their distance is slow to compute.
   if (given.length > LONGEST) return undefined;
   const limit = Math.max(1, Math.floor(given.length / 3));
   const ranked = names
@@ -13,7 +13,7 @@ export function nearestName(given: string, names: readonly string[]): string | u
 
 const LONGEST = 64;
 
-/** Letters to insert, delete or replace. */
+/** Edit distance (Levenshtein). */
 function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, at) => at);
   for (const [at, letter] of [...a].entries()) {

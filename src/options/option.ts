@@ -5,40 +5,40 @@ import { findFault, type Kind } from './kinds.js';
 import { nearestName } from './nearest-name.js';
 import { REMOVED_OPTIONS } from './removed.js';
 
-/** All that is to be said about one option: API, command line, help, pages and reports are made from it. */
+/** Description of an option, from which API types, command line, help, pages and reports are derived. */
 export interface OptionRow<T = unknown> {
   readonly kind: Kind<T>;
   /** One line, for help and pages. */
   readonly help: string;
   readonly default?: T;
-  /** The default in words, where it is not a fixed value. */
+  /** The default in words, if it is not a fixed value. */
   readonly otherwise?: string;
   readonly required?: boolean;
-  /** As the command line calls it, such as `-s, --sparsity <fraction>`; absent: only the API has it. */
+  /** Flag of the command line, such as `-s, --sparsity <fraction>`; absent for API-only options. */
   readonly flag?: string | undefined;
-  /** Effect of the opposite flag, `--no-...`. */
+  /** Help of the negated flag, `--no-...`. */
   readonly no?: string;
-  /** Shown by `--help`; the others by `--help-all`. */
+  /** Shown by `--help`; other options only by `--help-all`. */
   readonly everyday?: boolean;
   readonly applies?: Applies;
   /** The rows of an option that is an object. */
   readonly parts?: AnyRows;
 }
 
-/** A row: its flag, if the command line has one, its line of help, and the rest. */
+/** Creates a row from flag (undefined for API-only options), help and the rest. */
 export const row = <const Rest extends Omit<OptionRow, 'flag' | 'help'>>(
   flag: string | undefined,
   help: string,
   rest: Rest,
 ): { readonly flag: string | undefined; readonly help: string } & NoInfer<Rest> => ({ flag, help, ...rest });
 
-/** The rows without their flags: options of the API only. */
+/** The rows without flags, as API-only options. */
 export const withoutFlags = <R extends AnyRows>(rows: R): R =>
   Object.fromEntries(Object.entries(rows).map(([name, row]) => [name, { ...row, flag: undefined }])) as R;
 
-/** Where an option has an effect. */
+/** Condition under which an option has an effect. */
 export interface Applies {
-  /** Continues "it goes with". */
+  /** Text after "it goes with" in messages. */
   readonly to: string;
   within(run: RunFacts, value?: unknown): boolean;
 }
@@ -46,32 +46,32 @@ export interface Applies {
 /** Facts that decide whether an option has an effect. */
 export interface RunFacts {
   readonly modules: ReadonlySet<string>;
-  /** Options that the method takes and others do not. */
+  /** Options that only some methods use, this one included. */
   readonly takes: ReadonlySet<string>;
-  /** The allocation takes out FFNs whole where that is allowed. */
+  /** Whether the allocation may remove entire FFNs. */
   readonly removesEntireFfns: boolean;
   readonly isGrouped: boolean;
   readonly readsTokens: boolean;
-  /** Measures tokens block by block while it prunes. */
+  /** Whether blocks are measured while pruning. */
   readonly measuresBlocks: boolean;
-  /** Dtypes that results are written in; absent: as the model is. */
+  /** Dtypes of the results; absent: as the model. */
   readonly dtypes?: readonly string[];
 }
 
 export type AnyRows = Readonly<Record<string, OptionRow>>;
 
-/** A row for every option of an interface, no more and no less. */
+/** A row for every option of an interface. */
 export type Rows<Options> = { readonly [Name in keyof Options]-?: OptionRow<Exclude<Options[Name], undefined>> };
 
-/** Rows of a command under the headings that its help has. */
+/** Rows of a command, by heading of its help. */
 export type Families = Readonly<Record<string, AnyRows>>;
 
 type ValueOf<Row> = Row extends { readonly kind: Kind<infer Value> } ? Value : never;
 type IsRequired<Row> = Row extends { readonly required: true } ? true : false;
 
 /**
- * Options that rows describe, each with the comment of its row; without those that only the caller's side can type, such as
- * functions. An interface extends it, so that tools list the options.
+ * Options type derived from rows, each with the comment of its row; options that rows cannot type (functions) are
+ * excluded. Interfaces extend it, so that tools list the options.
  */
 export type OptionsOf<R> = {
   readonly [Name in keyof R as [ValueOf<R[Name]>] extends [never]
@@ -94,7 +94,7 @@ type Intersection<Union> = (Union extends unknown ? (each: Union) => void : neve
   ? All
   : never;
 
-/** The rows of a command under no headings. */
+/** All rows of a command without headings. */
 export function rowsOf<F extends Families>(families: F): AnyRows & Intersection<F[keyof F]> {
   return Object.assign({}, ...Object.values(families));
 }
@@ -110,7 +110,7 @@ export function defaultsOf<R extends AnyRows>(rows: R): Defaults<R> {
   return Object.fromEntries(defaults.filter(([, value]) => value !== undefined)) as Defaults<R>;
 }
 
-/** Options after their check: what has a default is there. */
+/** Type of checked options: those with a default are present. */
 export type Resolved<Options, R> = {
   readonly [Name in keyof Options]-?: Name extends keyof Defaults<R>
     ? Exclude<Options[Name], undefined>
@@ -119,8 +119,8 @@ export type Resolved<Options, R> = {
 
 /**
  * Checks options against their rows, parts of objects too.
- * @param at Path of the object that they are in; none for a call's own options.
- * @throws OptionError naming the option, what it was and what it may be.
+ * @param at Path of the containing object; empty for top-level options.
+ * @throws OptionError naming the option, its value and the allowed values.
  */
 export function checkOptions<Options extends object>(given: Options, rows: Rows<Options>): void {
   checkRows(given, rows as AnyRows);
@@ -138,7 +138,7 @@ function checkRows(given: unknown, rows: AnyRows, at?: string): void {
     if (value === undefined && row.required !== true) continue;
     const fault = findFault(value, row.kind);
     if (fault !== undefined) {
-      // The command line makes lists by itself, so that only what is in them can be wrong there.
+      // On the command line lists are always valid, so that only items can be wrong.
       const verb = fault.kind === row.kind ? 'is' : 'holds';
       const found = value === undefined ? 'missing' : showValue(fault.value);
       throw refusal(
@@ -155,7 +155,7 @@ function unknownOption(path: string, suggestion: string): OptionError {
   return new OptionError(`unknown option "${cutValue(path)}"; ${suggestion}`, { option: path });
 }
 
-/** The value that was most likely meant, as the end of a message. */
+/** Suggestion of a value, as the end of a message. */
 export function suggestValue(value: unknown, { choices = [], meant }: Kind<unknown>): string {
   const near = meant?.(value) ?? (typeof value === 'string' ? nearestName(value, choices) : undefined);
   return near === undefined ? '' : ` (did you mean "${near}"?)`;
@@ -166,7 +166,7 @@ function suggest(given: string, names: readonly string[]): string {
   return near === undefined ? `expected one of ${names.join(', ')}` : `did you mean "${near}"?`;
 }
 
-/** The options of a request that have a row here. */
+/** The options of a request that have a row. */
 export function pickOptions<R extends object, Names extends object>(
   request: R,
   rows: Names,
@@ -175,7 +175,7 @@ export function pickOptions<R extends object, Names extends object>(
   return Object.fromEntries(entries) as Pick<R, keyof R & keyof Names>;
 }
 
-/** Refuses options that were given and have no effect in a run. @throws OptionError saying what they go with. */
+/** Refuses given options that have no effect in a run. @throws OptionError with the condition of their effect */
 export function checkEffect(given: object, rows: AnyRows, run: RunFacts): void {
   for (const [name, value] of Object.entries(omitUndefined(given))) {
     const row = rows[name];
@@ -187,7 +187,7 @@ export function checkEffect(given: object, rows: AnyRows, run: RunFacts): void {
   }
 }
 
-/** Whether an option that has no effect changes nothing either: false, its default, or empty. */
+/** Whether a given value without effect is harmless: false, the default, or empty. */
 function asksNothing(value: unknown, row: OptionRow): boolean {
   const isEmpty = typeof value === 'object' && value !== null && Object.keys(omitUndefined(value)).length === 0;
   return value === false || value === row.default || (row.parts !== undefined && isEmpty);
@@ -198,7 +198,7 @@ export function refusal(option: string, said: string): OptionError {
   return new OptionError(`${option} ${said}`, { option });
 }
 
-/** A value as messages show it. */
+/** Formats a value for messages. */
 export function showValue(value: unknown): string {
   if (typeof value === 'function') return 'a function';
   if (typeof value === 'string') return JSON.stringify(cutValue(value));
@@ -210,7 +210,7 @@ export function showValue(value: unknown): string {
   );
 }
 
-/** An option with the path that it has in a request, such as `calibration.windowCount`. */
+/** An option and its path in a request, such as `calibration.windowCount`. */
 export interface NamedRow {
   readonly path: string;
   readonly row: OptionRow;

@@ -5,7 +5,7 @@ import { type AnyRows, type Applies, type OptionsOf, type Resolved, refusal, row
 
 export type { DtypeName };
 
-/** Folders as runtimes expect them. */
+/** Layout of model folders by runtime. */
 export type FolderLayout = 'transformers.js' | 'genai';
 
 const BLOCK_SIZES = [16, 32, 64, 128, 256];
@@ -20,7 +20,7 @@ const withBlocks: Applies = {
   within: ({ dtypes = [] }) => dtypes.some((name) => formOf(name) === 'blocks'),
 };
 
-/** Names are looked up when options are resolved, which knows the nearest. */
+/** Unknown names are found when options are resolved, with a suggestion. */
 const dtypes: Kind<DtypeName | readonly DtypeName[]> = {
   accepts: (value): value is DtypeName | readonly DtypeName[] =>
     [value].flat().every((name) => typeof name === 'string'),
@@ -37,48 +37,48 @@ const blockSize: Kind<number> = {
 
 export const QUANTISATION = {
   /**
-   * A dtype by transformers.js' name, or several. In transformers.js' layout they lie next to each other and the first one is
-   * opened by default; genai has one model a folder, so that several go to folders of their own. Default: as the model is.
+   * A dtype by transformers.js' name, or several. In transformers.js' layout all are in one folder and the first one is
+   * the default; genai has one model per folder, so that each of several gets its own folder. Default: as the model.
    */
   dtype: row('--dtype <names>', 'dtypes to write it in, such as fp16,q4', {
     kind: dtypes,
     otherwise: 'none: as the model is',
     everyday: true,
   }),
-  /** Default: as the model's own folder, which is genai's where it holds `genai_config.json`. */
+  /** Default: that of the model's folder, which is genai's if it contains `genai_config.json`. */
   layout: row('--layout <name>', 'the runtime that the folder is for', {
     kind: choice(['transformers.js', 'genai']),
     otherwise: "as the model's folder",
     applies: withDtype,
   }),
   /**
-   * Of a quantised model: a folder, or an `.onnx` file, that holds the same export in floats. Its weights are pruned and quantised in
-   * place of what the codes stand for. Default: the codes' own.
+   * For a quantised model: a folder or `.onnx` file with the same export in float. Its weights are pruned and quantised
+   * instead of the dequantised ones. Default: the dequantised weights.
    */
   weightsFrom: row('--weights-from <model>', 'float model that a quantised one was made of', {
     kind: text('a folder or an .onnx file'),
     otherwise: "the codes' own",
   }),
   /**
-   * `calibrated`: each map's rounding makes up for its own errors where the divergence feels them, block by block. `nearest`:
-   * every weight goes to the nearest level by itself, as exporters do it. Default `calibrated`.
+   * `calibrated`: rounding with error feedback (GPTQ), block by block, with tokens weighted by the gradient of the
+   * divergence. `nearest`: round to nearest, as exporters do. Default `calibrated`.
    */
   rounding: row('--rounding <way>', 'how weights are rounded', {
     kind: choice(['calibrated', 'nearest']),
     default: 'calibrated',
   }),
-  /** Weights that share a scale: a power of two, 16 to 256. Default 32. */
+  /** Weights per scale: a power of two, 16 to 256. Default 32. */
   blockSize: row('--block-size <count>', 'weights that share a scale', {
     kind: blockSize,
     default: 32,
     applies: withBlocks,
   }),
-  /** Blocks have no zero points of their own, which saves an eighth of a bit a weight at 4 bits and costs accuracy. Default false. */
+  /** Symmetric quantisation without zero points, which saves 1/8 bit per weight at 4 bits and costs accuracy. Default false. */
   symmetric: row('--symmetric', 'no zero points', { kind: boolean, default: false, applies: withBlocks }),
   /**
-   * Precision to which activations may be rounded inside products of quantised weights: 0 lets the runtime choose, 1 float32, 2 float16,
-   * 4 int8. Default 4 where activations are float32: ONNX Runtime's fast kernels for processors. At other levels those for 8 and 2 bits unpack
-   * the matrix for every token. Default 0 where activations are float16.
+   * `accuracy_level` of `MatMulNBits`: least precision of activations inside products. 0 lets the runtime choose, 1
+   * float32, 2 float16, 4 int8. Default 4 where activations are float32: ONNX Runtime's fast CPU kernels. At other
+   * levels kernels for 8 and 2 bits dequantise the matrix for every token. Default 0 where activations are float16.
    */
   accuracyLevel: row(
     '--accuracy-level <level>',
@@ -95,7 +95,7 @@ export const QUANTISATION = {
   ),
 } as const satisfies AnyRows;
 
-/** Options for the weights of a result. */
+/** Options of dtype and quantisation. */
 export interface QuantisationOptions extends OptionsOf<typeof QUANTISATION> {}
 
 /** Options with every default filled in. */
@@ -104,7 +104,7 @@ export interface ResolvedQuantisation
     Required<Resolved<QuantisationOptions, typeof QUANTISATION>>,
     'dtype' | 'layout' | 'weightsFrom' | 'accuracyLevel'
   > {
-  /** None: the result is as the model is. */
+  /** Empty: the form of the model. */
   readonly dtypes: readonly DtypeName[];
   readonly layout: FolderLayout | undefined;
   readonly accuracyLevel: number | undefined;
@@ -112,7 +112,7 @@ export interface ResolvedQuantisation
   readonly bits?: ReadonlyMap<string, 2 | 4 | 8> | undefined;
 }
 
-/** @throws OptionError for a dtype that there is none of, naming the nearest, and for one that is asked for twice. */
+/** @throws OptionError for an unknown dtype, with a suggestion, and for a repeated one. */
 export function resolveQuantisation(given: QuantisationOptions): ResolvedQuantisation {
   const { dtype = [], layout, rounding = 'calibrated', blockSize: size = 32, symmetric = false, accuracyLevel } = given;
   const names = [dtype].flat() as readonly string[];
@@ -138,12 +138,12 @@ export function resolveQuantisation(given: QuantisationOptions): ResolvedQuantis
 export const learnsRounding = ({ dtypes, rounding }: ResolvedQuantisation): boolean =>
   rounding === 'calibrated' && dtypes.some((name) => needsCalibration(name));
 
-/** Eight bits are as good as none: only coarser blocks learn. */
+/** Whether calibrated rounding of a dtype reads tokens: at eight bits round-to-nearest is enough. */
 function needsCalibration(name: DtypeName): boolean {
   const { maps } = DTYPES[name];
   return maps.kind === 'blocks' && maps.bits < 8;
 }
 
-/** The multiple that FFN widths are kept at for the blocks' sake; 1 where no dtype has blocks. */
+/** Block size that FFN widths must be a multiple of; 1 for dtypes without blocks. */
 export const widthMultipleFor = ({ dtypes, blockSize: size }: ResolvedQuantisation): number =>
   dtypes.some((name) => formOf(name) === 'blocks') ? size : 1;

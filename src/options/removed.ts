@@ -1,4 +1,4 @@
-/** Removed options, by their path in a request: what to do instead. */
+/** Removed options by path, with the replacement. */
 export const REMOVED_OPTIONS: Readonly<Record<string, string>> = {
   gradientPower: 'leave it out; it did not improve results',
   wideShare: 'leave it out; a smaller blockSize spends the same bytes better',
@@ -13,7 +13,7 @@ export const REMOVED_OPTIONS: Readonly<Record<string, string>> = {
 
 const inApi = (option: string, part: string) => `set it in the API, prune({ ${option}: { ${part} } })`;
 
-/** Removed flags of commands: what to do instead. */
+/** Removed flags, with the replacement. */
 export const REMOVED_FLAGS: Readonly<Record<string, string>> = {
   '--gradient-power': 'leave it out; it did not improve results',
   '--wide-share': 'leave it out; a smaller --block-size spends the same bytes better',

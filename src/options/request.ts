@@ -20,20 +20,20 @@ import { type Fraction, fractionOf } from './kinds.js';
 import { checkEffect, pickOptions, refusal, rowsOf } from './option.js';
 import { learnsRounding, type ResolvedQuantisation, resolveQuantisation, widthMultipleFor } from './quantisation.js';
 
-/** A request with every default filled in. */
+/** A request with defaults. */
 export interface ResolvedRequest {
   readonly options: ResolvedOptions;
   readonly quantisation: ResolvedQuantisation;
   readonly calibration: ResolvedCalibration;
 }
 
-/** A run, or several that differ in nothing but the sparsity. */
+/** One run, or several that differ only in sparsity. */
 export interface RunRequest extends FolderOptions, Omit<PruneOptions, 'sparsity'> {
   readonly sparsity: Fraction | readonly Fraction[];
 }
 
 /**
- * Resolves options whose rows were checked, and refuses those that contradict each other.
+ * Resolves checked options, and refuses contradictions.
  * @throws OptionError naming the option and what it goes with.
  */
 export function resolveRequest(request: RunRequest): ResolvedRequest {
@@ -41,7 +41,7 @@ export function resolveRequest(request: RunRequest): ResolvedRequest {
   const quantisation = resolveQuantisation(request);
   const { dtypes } = quantisation;
   const sparsities = [request.sparsity].flat().map(fractionOf);
-  // A row that ends inside a block carries padding.
+  // A row that ends inside a block is padded.
   const whole = sparsities.includes(0) ? 1 : widthMultipleFor(quantisation);
   const given = {
     ...(whole > 1 && request.modules !== 'attention' && { widthMultiple: whole }),
@@ -72,7 +72,7 @@ export function resolveRequest(request: RunRequest): ResolvedRequest {
   return { options: options!, quantisation, calibration: resolveCalibration(request.calibration, defaults) };
 }
 
-/** Refuses options that statistics rule out: with them, only repairs read tokens, of the statistics' own windows. */
+/** Refuses options that conflict with statistics: only repairs read tokens then, from the statistics' windows. */
 function checkStatistics({ calibration = {}, inputSteps = 0 }: RunRequest, options: ResolvedOptions): void {
   const { windowCount, ...others } = omitUndefined(calibration);
   const [given] = Object.keys(others);
@@ -92,17 +92,17 @@ function checkStatistics({ calibration = {}, inputSteps = 0 }: RunRequest, optio
   if (shots > 1) throw refusal('statistics', `of the dense model cannot be used for ${shots} shots; use one shot`);
 }
 
-/** Input repair, or that of experts. */
+/** Whether input repair or the repair of experts reads tokens. */
 const repairsFromTokens = ({ inputSteps, adapter, modules }: ResolvedOptions): boolean =>
   inputSteps > 0 || (adapter.needs === 'gram' && modules.has('experts'));
 
-/** The options of a pruning run that decide what is measured of the dense model. */
+/** Options that decide what is measured of the dense model. */
 export type ObservationOptions = Pick<
   PruneOptions,
   'method' | 'modules' | 'metric' | 'grouping' | 'weighting' | 'seed' | 'onProgress' | 'signal'
 >;
 
-/** Resolves the options of `observe`. @throws OptionError, also where a method measures nothing. */
+/** Resolves the options of `observe`. @throws OptionError, also for methods without measurements. */
 export function resolveObservation(
   request: ObservationOptions & { readonly calibration?: CalibrationOptions | undefined },
 ): Omit<ResolvedRequest, 'quantisation'> {

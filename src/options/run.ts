@@ -2,9 +2,9 @@ import type { JobControl } from '../progress.js';
 import { callback, integer, withMethods } from './kinds.js';
 import { checkOptions, pickOptions, type Rows, row } from './option.js';
 
-/** How a run goes. */
+/** Options of every run. */
 export interface RunOptions extends JobControl {
-  /** Seeds everything random. Default 0. */
+  /** Random seed. Default 0. */
   readonly seed?: number | undefined;
 }
 
@@ -17,12 +17,12 @@ export const CONTROL = {
   }),
 } as const satisfies Rows<JobControl>;
 
-/** Checks what every long job takes, before any of it is used. @throws OptionError naming the option */
+/** Checks the options of every long job. @throws OptionError naming the option */
 export function checkControl(request: unknown): void {
   checkOptions(pickOptions(Object(request), CONTROL), CONTROL);
 }
 
-/** A seed of its own for every call that draws. */
+/** Creates the row of a seed. */
 export const seedOf = (help: string) => ({ kind: integer(0), default: 0, flag: '--seed <number>', help });
 
 export const RUN = {

@@ -15,7 +15,7 @@ const methodKind: Kind<MethodChoice> = {
   choices: METHOD_NAMES,
 };
 
-/** An option that some methods take. */
+/** Condition: a method that uses the option. */
 const withMethods = (option: string) => ({
   to: `methods ${METHOD_NAMES.filter((name) => METHODS[name].takes.includes(option)).join(', ')}`,
   within: ({ takes }: { readonly takes: ReadonlySet<string> }) => takes.has(option),
@@ -30,15 +30,15 @@ export const SCORE = {
   }),
   /**
    * Metric of errors in scores. `loss` weighs directions by the curvature of the loss on the calibration tokens,
-   * `divergence` by that of the divergence from what the dense model predicts, both from one pass backwards; repairs do not
-   * depend on it. Default: the method's own (`output`; `divergence` for `auto`).
+   * `divergence` by that of the divergence from the dense model's predictions, both from one backward pass; repairs do
+   * not depend on it. Default: the method's own (`output`; `divergence` for `auto`).
    */
   metric: row('--metric <name>', 'metric of errors', {
     kind: choice(namesOf(METRICS)),
     otherwise: "the method's own",
   }),
   /**
-   * Fraction of the mean of the Hessian's diagonal added to it, at least 0; for methods that solve by one. Default: the
+   * Fraction of the mean of the Hessian's diagonal added to it, at least 0; for methods with a Hessian. Default: the
    * method's own.
    */
   dampening: row(undefined, "what is added to the Hessian's diagonal, as a fraction of its mean", {
@@ -53,8 +53,8 @@ export const SCORE = {
     applies: withMethods('fluctuation'),
   }),
   /**
-   * Gauss-Newton steps that repair the maps into every FFN that lost neurons, after its output map was repaired; at least 0.
-   * Default: the method's own (0; 3 for `auto`).
+   * Gauss-Newton steps that repair the input layers of every FFN that lost neurons, after the repair of its output
+   * layer; at least 0. Default: the method's own (0; 3 for `auto`).
    */
   inputSteps: row(undefined, 'descent steps that repair the input layers of FFNs that lost neurons', {
     kind: integer(0),
@@ -66,8 +66,8 @@ export const SCORE = {
     },
   }),
   /**
-   * Score that selects the experts to remove, a row of `EXPERT_SCORES`; the cost of each removal is measured for all of them.
-   * Default `removal`.
+   * Score that selects the experts to remove, a row of `EXPERT_SCORES`; the cost of each removal is measured for every
+   * score. Default `removal`.
    */
   expertScore: row(undefined, 'score of experts; the lowest are removed first', {
     kind: choice(namesOf(EXPERT_SCORES)),
@@ -75,8 +75,8 @@ export const SCORE = {
     applies: whereSelected('experts'),
   }),
   /**
-   * Runs every expert on all calibration tokens to order its neurons and to repair it, not only on those that the router sends there.
-   * Takes as many times longer as there are experts for each that a token goes to. Default false.
+   * Runs every expert on all calibration tokens to order its neurons and to repair it, not only on the tokens routed to
+   * it. The time grows by experts / top-k. Default false.
    */
   allExperts: row('--all-experts', 'run every expert on all calibration tokens', {
     kind: boolean,
@@ -85,5 +85,5 @@ export const SCORE = {
   }),
 } as const satisfies AnyRows;
 
-/** How neurons and heads are scored, and what is made up for. */
+/** Options of scores and repair. */
 export interface ScoreOptions extends OptionsOf<typeof SCORE> {}

@@ -12,7 +12,7 @@ export type ReductionName = (typeof REDUCTIONS)[number];
 const UNITS = { '': 1, b: 1, kb: 1e3, mb: 1e6, gb: 1e9, kib: 2 ** 10, mib: 2 ** 20, gib: 2 ** 30 } as const;
 const SIZE = /^\s*(\d+(?:\.\d+)?)\s*([kmg]i?b|b)?\s*$/i;
 
-/** A size in whole bytes; undefined for what is none. */
+/** Parses a size to bytes; undefined if invalid. */
 export function bytesOfSize(size: unknown): number | undefined {
   const [, digits = '', unit = ''] = SIZE.exec(typeof size === 'number' ? String(size) : String(Object(size))) ?? [];
   if ((typeof size !== 'number' && typeof size !== 'string') || digits === '') return undefined;
@@ -48,8 +48,8 @@ const choiceOf = <T extends string>(names: readonly T[]): Kind<T> => ({
 
 export const SHRINK_ROWS = {
   /**
-   * Bytes of the model file and its external data, at most: a number, or a text such as '60MB', '57MiB' or '1.2GB'. Several make
-   * several results from one measurement, each in a folder of `out` called by its size.
+   * Bytes of the model file and its external data, at most: a number, or a text such as '60MB', '57MiB' or '1.2GB'.
+   * Several sizes give several results from one measurement, each in a folder of `out` named by its size.
    */
   targetSize: row('-s, --target-size <size>', 'size of the model file, such as 60MB; several: 60MB,80MB', {
     kind: sizes,
@@ -57,27 +57,27 @@ export const SHRINK_ROWS = {
     everyday: true,
   }),
   /**
-   * In place of `targetSize`: bytes of the weights and of the keys and values of `contextLength` tokens, at most. Fewer KV heads make the
-   * cache smaller.
+   * Instead of `targetSize`: largest bytes of the weights and the KV cache of `contextLength` tokens. Fewer KV heads
+   * make the cache smaller.
    */
   targetMemory: row('--target-memory <size>', 'size of the weights and of the KV cache at --context, such as 200MB', {
     kind: sizes,
     otherwise: 'none',
   }),
-  /** Tokens whose keys and values `targetMemory` counts, of one sequence. */
+  /** Tokens of one sequence whose KV cache `targetMemory` counts. */
   contextLength: row('--context <tokens>', 'tokens whose keys and values --target-memory counts', {
     kind: integer(1),
     otherwise: 'none',
   }),
-  /** Ways to make the model smaller. Default: neurons, heads, experts and bits. */
+  /** Allowed reductions. Default: neurons, heads, experts and bits. */
   allow: row('--allow <reductions>', `what may be reduced: ${REDUCTIONS.join(',')}`, {
     kind: { ...listOf(choiceOf(REDUCTIONS), `a list of ${REDUCTIONS.join(', ')}`, 'names'), choices: REDUCTIONS },
     otherwise: 'all of them',
     everyday: true,
   }),
   /**
-   * Dtypes that a map may be written in, the most bits first or in any order: `q8`, `q4` and `q2`, or `q4f16` and `q2f16`, whose
-   * activations are half precision. Default `q8` and `q4`, which all runtimes read.
+   * Dtypes of single linear layers, in any order: `q8`, `q4` and `q2`, or `q4f16` and `q2f16`, whose activations are
+   * half precision. Default `q8` and `q4`, which all runtimes read.
    */
   dtypes: row('--dtypes <names>', 'dtypes that each linear layer may be written in', {
     kind: { ...listOf(choiceOf(CODES), `a list of ${CODES.join(', ')}`, 'names'), choices: CODES },
@@ -86,15 +86,15 @@ export const SHRINK_ROWS = {
   }),
 } as const satisfies AnyRows;
 
-/** How small a model is to become, and by what. */
+/** Options of the target size and the allowed reductions. */
 export interface ShrinkOptions extends OptionsOf<typeof SHRINK_ROWS> {}
 
 /** Reductions, sizes and dtypes with defaults filled in. */
 export interface ResolvedShrink {
   readonly targets: readonly { readonly bytes: number; readonly name: string }[];
-  /** The option that names them. */
+  /** The option with the sizes. */
   readonly option: 'targetSize' | 'targetMemory';
-  /** Tokens whose keys and values count too; absent: files alone do. */
+  /** Tokens whose KV cache counts too; absent: only file bytes count. */
   readonly contextLength?: number | undefined;
   readonly allow: ReadonlySet<ReductionName>;
   /** The most bits first; none where bits are not allowed. */
@@ -102,8 +102,8 @@ export interface ResolvedShrink {
 }
 
 /**
- * @param isPlan whether sizes may be left out
- * @throws OptionError for sizes that are the same, no reduction, and dtypes that no file can hold together.
+ * @param isPlan whether sizes are optional
+ * @throws OptionError for repeated sizes, no reduction, and incompatible dtypes.
  */
 export function resolveShrink(given: ShrinkOptions, isPlan = false): ResolvedShrink {
   const { targetSize, targetMemory, contextLength, allow = REDUCTIONS, dtypes } = given;
@@ -147,5 +147,5 @@ export function bitsOf(name: DtypeName): 2 | 4 | 8 {
   return maps.bits;
 }
 
-/** A size as folders are called by it: '60 MB' -> `60MB`. */
+/** Folder name of a size: '60 MB' -> `60MB`. */
 export const sizeName = (given: Size): string => String(given).replace(/\s+/g, '');

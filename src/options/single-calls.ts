@@ -3,7 +3,7 @@ import { above, atLeast, boolean, either, fraction, integer, listOf, record, tex
 import { type AnyRows, row } from './option.js';
 import { seedOf } from './run.js';
 
-/** Rows of one call each; their requests are derived from them. */
+/** Rows of single calls; their request types are derived from them. */
 
 const newFolder = (help: string) =>
   row('-o, --out <folder>', help, { kind: text('a path'), required: true, everyday: true });
@@ -18,8 +18,8 @@ export const OBSERVE_RESULT = {
   /** Replace statistics that exist. Default false. */
   force: { ...force, help: 'replace statistics that exist' },
   /**
-   * Which part of the windows to measure, from 1, such as `2/4`: shards are made on several machines, and merged by
-   * `mergeStatistics`. Neurons must not be grouped by function. Default: all windows.
+   * Part of the windows to measure, from 1, such as `2/4`: shards can be measured on several machines, and are merged
+   * by `mergeStatistics`. Not with function groups. Default: all windows.
    */
   shard: row(
     '--shard <i/n>',
@@ -34,20 +34,20 @@ export const OBSERVE_RESULT = {
 export const HEAL_RESULT = {
   /** Folder to be made. */
   out: newFolder('where the healed model goes'),
-  /** Replace `out` where it is empty, or holds nothing but what an earlier run wrote. Default false. */
+  /** Replace `out` if it is empty or contains only files of an earlier run. Default false. */
   force: RESULT.force,
-  /** Compare what was written with the pruned model under its healed weights. Default true. */
+  /** Compare the written model with the pruned model in memory with healed weights. Default true. */
   certify: RESULT.certify,
 } as const satisfies AnyRows;
 
 export const TRIM_RESULT = {
   /** Folder to be made; may be left out for a dry run. */
   out: { ...RESULT.out, help: 'where the trimmed model goes' },
-  /** Replace `out` where it is empty, or holds nothing but what an earlier run wrote. Default false. */
+  /** Replace `out` if it is empty or contains only files of an earlier run. Default false. */
   force: RESULT.force,
-  /** Choose the tokens and tell the sizes, but write no model. Default false. */
+  /** Choose the tokens and report the sizes, but write no model. Default false. */
   dryRun: { ...RESULT.dryRun, help: 'choose the tokens and report the sizes; write no model' },
-  /** Compare the logits of what was written with the original's. Default true. */
+  /** Compare the logits of the written model with the original's. Default true. */
   certify: { ...RESULT.certify, help: 'do not compare the logits of what was written with the original' },
 } as const satisfies AnyRows;
 
@@ -68,7 +68,7 @@ export const SAMPLE = {
   prompt: row('--generate <prompt>', 'let each model continue this prompt', { kind: text('a text'), required: true }),
   /** Default 64. */
   newTokens: row('--new-tokens <count>', 'tokens to write', { kind: integer(1), default: 64 }),
-  /** 0 takes the likeliest token each time. Default 0. */
+  /** Sampling temperature; 0 takes the most likely token (greedy). Default 0. */
   temperature: row('--temperature <number>', 'sampling temperature; 0 takes the most likely token (greedy)', {
     kind: atLeast(0),
     default: 0,
@@ -85,9 +85,9 @@ export const BENCHMARK = {
   }),
   /** Tokens written after it, at least 1. Default 32. */
   newTokens: row('--new-tokens <count>', 'tokens to write after them', { kind: integer(1), default: 32 }),
-  /** Rounds that count, at least 2; in each, every model takes its turn. One more comes before, to warm up. Default 7. */
+  /** Measured rounds, at least 2; every model runs once in each. An additional warm-up round comes first. Default 7. */
   rounds: row('--rounds <count>', 'rounds; every model runs once in each', { kind: integer(2), default: 7 }),
-  /** Whether neighbouring FFN widths are timed where a model's widths differ from the first one's. Default true. */
+  /** Time neighbouring FFN widths of models whose widths differ from the first model's. Default true. */
   probe: row('--no-probe', 'do not time neighbouring FFN widths', { kind: boolean, default: true }),
   /**
    * Report the size at which a model of the same dtype as the first one would be so many times as fast, above 1: a token takes as long
@@ -104,21 +104,21 @@ export const BENCHMARK = {
 } as const satisfies AnyRows;
 
 export const CONTEXTS = {
-  /** Block in whose FFN's input the contexts are seen. Default: the middle one. */
+  /** Block whose FFN input is clustered. Default: the middle one. */
   block: row('--block <index>', 'block whose features contexts are clustered by', {
     kind: integer(0),
     otherwise: 'the middle one',
   }),
-  /** Contexts that the tokens of both texts fall into, at least 1. Default 12. */
+  /** Number of contexts (clusters of the tokens of both texts), at least 1. Default 12. */
   contextCount: row('--contexts <count>', 'contexts that the tokens fall into', { kind: integer(1), default: 12 }),
   /** Seeds the clustering. Default 0. */
   seed: seedOf('seed of the clustering'),
-  /** Quote text to show what contexts are about. Default true. */
+  /** Quote text as examples of contexts. Default true. */
   quoteText: row('--no-quotes', 'quote no text', { kind: boolean, default: true }),
 } as const satisfies AnyRows;
 
 export const REPORT_FILES = {
-  /** A report (`.json`), or the pruned model's folder that it lies in. */
+  /** A report (`.json`), or the pruned model's folder that contains it. */
   report: row(undefined, 'a report', { kind: text('a folder, or a path that ends in .json'), required: true }),
   /**
    * Measurements to add: results of `benchmark` or `measureCalibrationBias`, `{ models }` with those of `evaluateModels`, or JSON
@@ -137,7 +137,7 @@ export const REPORT_FILES = {
     kind: listOf(text('a folder, or a path that ends in .json'), 'a list of reports', 'texts'),
     otherwise: 'none',
   }),
-  /** Where the result goes, ending in `.json`; its page lies next to it. Default: in place. */
+  /** Path of the result, ending in `.json`, with its page next to it. Default: in place. */
   out: row('-o, --out <file>', 'where the result goes, ending in .json', {
     kind: text('a path that ends in .json', (path) => path.endsWith('.json')),
     otherwise: 'in place',
@@ -145,7 +145,7 @@ export const REPORT_FILES = {
 } as const satisfies AnyRows;
 
 export const CHOICE = {
-  /** Text that they are measured on. Default: `text`, which flatters what was made by it. */
+  /** Text to measure on. Default: `text`, which is optimistic for models that were calibrated on it. */
   test: row('--test <file>', 'text that they are measured on', {
     kind: text('a path'),
     otherwise: 'that of --text, optimistic for models that were calibrated on it',

@@ -4,7 +4,7 @@ import { type AnyRows, type OptionsOf, row } from './option.js';
 export const fileList = listOf(text('a path'), 'a list of paths, such as ["test.txt"]', 'texts');
 
 export const TEXT_WINDOWS = {
-  /** Tokens per window, at least 2 and at most the text's and what the models read. Default 512, or those where they are less. */
+  /** Tokens per window, at least 2 and at most the text's length and the models' context length. Default 512, or less if those are shorter. */
   windowLength: row('--window-length <tokens>', 'tokens per window', {
     kind: integer(2),
     otherwise: '512, or what text and models allow',
@@ -21,13 +21,13 @@ export const TEXT_WINDOWS = {
   }),
 } as const satisfies AnyRows;
 
-/** How a request asks for windows of a text. */
+/** Options of windows of a text. */
 export interface TextWindows extends OptionsOf<typeof TEXT_WINDOWS> {}
 
 export const READING = {
   /**
-   * Begin windows, documents, items and prompts with what the tokenizer's post-processor puts before a text, such as a BOS token.
-   * Default true; many tokenizers put nothing there.
+   * Begin windows, documents, items and prompts with the tokens that the tokenizer's post-processor puts before a text,
+   * such as BOS. Default true; many tokenizers have none.
    */
   bos: row('--no-bos', 'begin no text with the BOS token that the tokenizer puts there', {
     kind: boolean,
@@ -35,25 +35,25 @@ export const READING = {
   }),
 } as const satisfies AnyRows;
 
-/** How texts become tokens. */
+/** Options of tokenization. */
 export interface ReadingOptions extends OptionsOf<typeof READING> {}
 
 export const TEXT_EVALUATION = {
-  /** Text files, UTF-8. Default: none; then there must be prompts. */
+  /** Text files, UTF-8. Default: none; then prompts are required. */
   texts: row('-t, --text <file>', 'text to measure perplexity on; may be repeated', {
     kind: fileList,
     otherwise: 'none',
     everyday: true,
   }),
-  /** Prompts that both models continue in the report, each time with the likeliest token. Default: none. */
+  /** Prompts that both models continue in the report, by greedy decoding. Default: none. */
   prompts: row('--sample <prompt>', 'prompt that both models continue; may be repeated', {
     kind: listOf(text('a text'), 'a list of texts, such as ["Once upon a time"]', 'texts'),
     otherwise: 'none',
     everyday: true,
   }),
-  /** Tokens that they write after a prompt. Default 40. */
+  /** Tokens to generate after each prompt. Default 40. */
   newTokens: row(undefined, 'tokens that they write after it', { kind: integer(1), default: 40 }),
-  /** Tokens per window, at least 2 and at most the text's and what the model reads. Default 512, or those where they are less. */
+  /** Tokens per window, at least 2 and at most the text's length and the model's context length. Default 512, or less if those are shorter. */
   windowLength: { ...TEXT_WINDOWS.windowLength, flag: undefined },
   /** Tokens from one window to the next. Default `windowLength`. */
   stride: { ...TEXT_WINDOWS.stride, flag: undefined },

@@ -11,15 +11,15 @@ export const VOCABULARY = {
     otherwise: 'all',
     everyday: true,
   }),
-  /** Tokens that remain, special ones included: those that merges make first. Default: all of the languages. */
+  /** Number of remaining tokens, special ones included, by merge rank. Default: all tokens of the languages. */
   vocabularySize: row('--vocabulary-size <tokens>', 'tokens that stay, by merge rank', {
     kind: integer(1),
     otherwise: 'all of the languages',
     everyday: true,
   }),
   /**
-   * The remaining tokens: a list of tokens or ids, a text file with a token a line, a JSON file with such a list, or
-   * `fang-prune-vocabulary.json` of an earlier result. Default: none is named.
+   * The remaining tokens: a list of tokens or ids, a text file with a token per line, a JSON file with such a list, or
+   * `fang-prune-vocabulary.json` of an earlier result. Default: none.
    */
   vocabulary: row('--vocabulary <file>', 'file with the tokens that stay, one a line, or as JSON', {
     kind: {
@@ -30,7 +30,7 @@ export const VOCABULARY = {
     otherwise: 'none',
     everyday: true,
   }),
-  /** Text files whose tokens remain too, the commonest first; half of `vocabularySize` at most. Default: none. */
+  /** Text files whose tokens also remain, the most frequent first; at most half of `vocabularySize`. Default: none. */
   texts: row('-t, --text <file>', 'text whose tokens stay too; may be repeated', {
     kind: fileList,
     otherwise: 'none',
@@ -38,5 +38,5 @@ export const VOCABULARY = {
   }),
 } as const satisfies AnyRows;
 
-/** Which tokens of a vocabulary remain. */
+/** Selection of the remaining tokens. */
 export interface VocabularyOptions extends OptionsOf<typeof VOCABULARY> {}

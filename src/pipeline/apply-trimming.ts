@@ -11,16 +11,16 @@ import { vocabularyFileOf } from '../vocabulary/vocabulary-files.js';
 import type { TracedGraph, TrimmingPlan } from './plan-trimming.js';
 import { documentsOf } from './result-facts.js';
 
-/** File that says how a vocabulary was trimmed; `vocabulary` reads it to trim another model the same way. */
+/** File with the result of trimming; the option `vocabulary` reads it to trim another model in the same way. */
 export const VOCABULARY_FILE = 'fang-prune-vocabulary.json';
 
-/** Graphs of a plan that were cut. */
+/** Trimmed graphs of a plan. */
 export interface CutGraphs {
   readonly ids: RenumberedIds;
   readonly report: VocabularyReport;
 }
 
-/** Cuts the rows of tokens that go out of all graphs of a plan, in place. */
+/** Removes the rows of removed tokens from all graphs of a plan, in place. */
 export async function cutGraphs(plan: TrimmingPlan): Promise<CutGraphs> {
   const ids = renumberIds(plan.chosen.keep);
   const graphs = [plan.decoder, ...plan.parts.values()];
@@ -29,7 +29,7 @@ export async function cutGraphs(plan: TrimmingPlan): Promise<CutGraphs> {
   return { ids, report: await reportTrimming(plan, ids, before) };
 }
 
-/** Remarks about the remaining tokens, for readers of the report. */
+/** Remarks about the remaining tokens. */
 export function remarkTokens({ chosen: { addedToList, filledUp } }: TrimmingPlan): readonly string[] {
   return [
     ...(addedToList > 0
@@ -108,7 +108,7 @@ async function reportTrimming(
 export interface RewrittenDocuments {
   /** By path relative to the folder. */
   readonly documents: Readonly<Record<string, JsonObject | string>>;
-  /** Files that would name old ids. */
+  /** Files with old ids, which are not copied. */
   readonly stale: readonly string[];
 }
 

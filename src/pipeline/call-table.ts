@@ -46,14 +46,14 @@ import { runTrimVocabulary } from './run-trim-vocabulary.js';
 export interface CallRow {
   run(platform: Platform, request: never): Promise<unknown>;
   readonly options: Families;
-  /** Whether it can be made in a process or a worker of its own: its request can be plain data. */
+  /** Whether it can run in a separate process or worker: its request can be plain data. */
   readonly isolated: boolean;
-  /** Whether the same call resumes where it was cut off, from `<out>.partial`. */
+  /** Whether an interrupted call can be resumed from `<out>.partial`. */
   readonly resumable: boolean;
   readonly platforms: readonly ('node' | 'web')[];
 }
 
-/** A row; declarations of the package need not repeat each option's type. */
+/** Creates a row with a short type for the package's declarations. */
 const call = <Run extends CallRow['run'], const Facts extends Omit<CallRow, 'run' | 'options'>>(
   run: Run,
   options: Families,
@@ -64,7 +64,7 @@ const everywhere = { isolated: true, resumable: false, platforms: ['node', 'web'
 const resumable = { ...everywhere, resumable: true } as const;
 const onNode = { isolated: false, resumable: false, platforms: ['node'] } as const;
 
-/** The public calls by name: entries, workers, processes, the command line and the page of options go by these rows. */
+/** The public calls by name: entries, workers, processes, the command line and the page of options are derived from these rows. */
 export const CALLS = {
   prune: call(runPrune, PRUNE, resumable),
   pruneLadder: call(runLadder, LADDER, resumable),
@@ -96,7 +96,7 @@ export type CallName = keyof Calls;
 export type RequestOf<Call extends CallName> = Parameters<Calls[Call]['run']>[1];
 export type AnswerOf<Call extends CallName> = Awaited<ReturnType<Calls[Call]['run']>>;
 
-/** Calls that can be made in a process or a worker of their own. */
+/** Calls that can run in a separate process or worker. */
 export type IsolatedCall = {
   [Call in CallName]: Calls[Call]['isolated'] extends true ? Call : never;
 }[CallName];
@@ -106,7 +106,7 @@ export type PageCall = {
   [Call in CallName]: 'web' extends Calls[Call]['platforms'][number] ? Call : never;
 }[CallName];
 
-/** One value for each call that `makes` picks. */
+/** Maps the calls that `makes` selects. */
 export function mapCalls<Made>(
   makes: (row: CallRow) => boolean,
   make: (call: CallName, row: CallRow) => unknown,

@@ -17,10 +17,10 @@ interface CertifyInput {
   readonly keep: Int32Array;
 }
 
-/** Short, for two models read it whole. */
+/** Short, since both models read it as a whole. */
 const WINDOW = { windowCount: 2, windowLength: 64 };
 
-/** Kernels may sum in another order where a matrix has fewer columns. */
+/** Kernels may sum in another order for fewer columns. */
 const TOLERANCE = 1e-4;
 
 /** Certifies a folder that was written. @param input `written` is its absolute path */
@@ -34,10 +34,10 @@ export async function certifyWritten(
 }
 
 /**
- * Has ONNX Runtime open a trimmed model as users do, and compares its logits on text in the new tokens with the original's of
- * the same tokens.
- * @returns undefined where the original does not run here either
- * @throws NumericalError where they differ by more than rounding; EngineError where only the original runs
+ * Opens a trimmed model in ONNX Runtime, and compares the logits of remaining tokens with the original's on text in
+ * these tokens.
+ * @returns undefined if the original does not run here either
+ * @throws NumericalError where they differ by more than rounding; EngineError if only the original runs
  */
 export function certifyTrimming(
   { timed, remarks, onProgress, signal }: JobContext,

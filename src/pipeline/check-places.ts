@@ -9,12 +9,12 @@ import type { ResultPlaces } from './write-result.js';
 
 export interface PlaceOptions {
   readonly force: boolean;
-  /** A run that was cut off resumes, and may have written some of it. Default false. */
+  /** An interrupted run is resumed, and may have written some of the files. Default false. */
   readonly resuming?: boolean | undefined;
   readonly calibration: ResolvedCalibration | undefined;
 }
 
-/** Checks before the work whether the results can be written. @throws OptionError */
+/** Checks in advance that the results can be written. @throws OptionError */
 export async function checkPlaces(
   { platform: { files }, root }: ModelFolder,
   results: readonly ResultPlaces[],
@@ -32,7 +32,7 @@ export async function checkPlaces(
   await checkCalibrationFiles(files, calibration);
 }
 
-/** Checks whether the text exists, and whether generated windows can be saved. @throws OptionError */
+/** Checks that the text exists and that generated windows can be saved. @throws OptionError */
 export async function checkCalibrationFiles(
   files: Files,
   { source, generate }: Partial<Pick<ResolvedCalibration, 'source' | 'generate'>> = {},
@@ -48,11 +48,11 @@ export async function checkCalibrationFiles(
 }
 
 /**
- * Checks the free disk space for results, and for the scratch files of the run next to the first one. Pruning removes at most
- * its sparsity from a file, so a result needs at least the rest.
+ * Checks the free disk space for results, and for the scratch files of the run next to the first one. Pruning removes
+ * at most its sparsity from a file, so a result needs at least the rest.
  * @param denseBytes of the model and its external data
  * @param scratchBytes see `estimateScratch`
- * @throws OptionError naming what is needed and what is free.
+ * @throws OptionError with the needed and the free bytes.
  */
 export async function checkFreeSpace(
   { platform: { files }, root }: ModelFolder,

@@ -49,17 +49,17 @@ import { layoutOf } from './name-variants.js';
 import type { Stages } from './stages.js';
 import { countBytes, makeVariants } from './write-variants.js';
 
-/** A model that is to fit a size. */
+/** A model, and the target sizes. */
 export interface SizeInput {
   readonly stages: Pick<Stages, 'quantise'>;
   readonly folder: ModelFolder;
   readonly job: Omit<PruneJob, 'store'>;
-  /** In the dtype of the fewest bits, where bits are allowed. */
+  /** Quantisation options with the dtype of the fewest bits, where bits are allowed. */
   readonly quantisation: ResolvedQuantisation;
   readonly shrink: ResolvedShrink;
 }
 
-/** How a result of a size is made. */
+/** Settings of the result for a size. */
 export interface ChosenForm {
   readonly sparsity: number;
   readonly allocation: Allocation;
@@ -72,7 +72,7 @@ const KIND_OF = { neurons: 'ffn', heads: 'attention', experts: 'experts' } as co
   ModuleKind
 >;
 
-/** Refuses sizes that cannot be met, before the model is measured. @throws OptionError naming the smallest that can. */
+/** Refuses unreachable sizes before the model is measured. @throws OptionError with the smallest reachable size */
 export async function checkSizes(context: JobContext, input: SizeInput): Promise<void> {
   await checkSmallestOf(input, await openProblem(context, input, undefined));
 }
@@ -86,7 +86,7 @@ async function checkSmallestOf(
   return smallest;
 }
 
-/** The size problem of a model that was not measured, or whose statistics were. */
+/** The size problem of an unmeasured model, or from its statistics. */
 function openProblem(context: JobContext, input: SizeInput, measured: ObservedModel | undefined) {
   const { options } = input.job;
   const modules = modulesOf(input, measured?.modules ?? selectModules(input.job).modules);
@@ -94,37 +94,37 @@ function openProblem(context: JobContext, input: SizeInput, measured: ObservedMo
   return prepareProblem(context, input, { modules, dense, windowLength: measured?.windowLength ?? 2 });
 }
 
-/** A model as its saved statistics describe it. */
+/** A model with saved statistics. */
 interface ObservedModel extends MeasuredModel {
-  /** Tokens of a window that it was measured on. */
+  /** Tokens per window of the statistics. */
   readonly windowLength: number;
 }
 
-/** Sizes that a model can have. */
+/** Reachable sizes of a model. */
 export interface PlannedSizes {
   readonly smallest: SmallestSize;
-  /** All units, by dtype. */
+  /** Bytes without pruning, by dtype. */
   readonly dtypes: readonly { readonly dtype: DtypeName; readonly bytes: number }[];
   /** In the order of the targets. */
   readonly sizes: readonly PlannedSize[];
 }
 
-/** A size that was asked for. */
+/** A requested size. */
 export interface PlannedSize {
   readonly target: number;
   /**
-   * Fraction of the prunable parameters that leaves where all maps have one dtype, 0 where nothing need leave, by dtype; dtypes that cannot
-   * meet the size are left out. `float` where bits are not allowed.
+   * Fraction of the prunable parameters to remove if all linear layers have one dtype, by dtype, 0 if none; dtypes that
+   * cannot meet the size are left out. `float` where bits are not allowed.
    */
   readonly removed: Readonly<Record<string, number>>;
   /** Candidates predicted from statistics, the best first; absent without statistics. */
   readonly candidates?: readonly PlannedCandidate[];
 }
 
-/** A way to meet a size, and what statistics predict of it. */
+/** A candidate for a size, with its predicted cost. */
 export interface PlannedCandidate
   extends Omit<SizeReport['candidates'][number], 'divergence' | 'predicted' | 'chosen'> {
-  /** Parts of the mean KL(dense || model), in nats per token, as predicted. */
+  /** Parts of the mean KL(dense || model), in nats per token, predicted from statistics. */
   readonly predicted: { readonly pruning: number; readonly quantising: number };
 }
 
@@ -166,7 +166,7 @@ const reportPlanned = ({ kind, mixture, bytes }: PlannedMixture): PlannedCandida
   predicted: { pruning: mixture.estimate.pruning, quantising: sumOfRounding(mixture.estimate) },
 });
 
-/** The problem with the cost of rounding each map. */
+/** The problem with estimated costs of rounding each linear layer. */
 async function estimateProblemCosts(
   context: JobContext,
   input: SizeInput,
@@ -184,7 +184,7 @@ async function estimateProblemCosts(
   const { modules, curvatures, read, windowLength } = measured;
   const { model, analysed, options } = input.job;
   const bits = input.shrink.dtypes.map(bitsOf);
-  // Maps belong to modules also where no unit may leave.
+  // Linear layers belong to modules even if no unit may be removed.
   const { maps } = sizeProblemOf({
     model,
     analysed,
@@ -214,7 +214,7 @@ const ordersOfZero = (modules: readonly PrunableModule[], options: PruneJob['opt
     ]),
   );
 
-/** Prepares the choice for every size: the dense model's measurements serve all of them. */
+/** Prepares the choice for every size, from one measurement of the dense model. */
 export function prepareSizes(context: JobContext, input: SizeInput, measured: MeasuredModel) {
   const { job, shrink } = input;
   let opening: ReturnType<typeof open> | undefined;
@@ -270,7 +270,7 @@ function reportCandidate(candidate: SizeCandidate, chosen: boolean): SizeReport[
   };
 }
 
-/** Maps by dtype, the most bits first. */
+/** Number of linear layers by dtype, the most bits first. */
 function countMaps({ bits }: Pick<Mixture, 'bits'>): Readonly<Record<string, number>> {
   const counts = new Map<Bits, number>();
   for (const own of bits.values()) counts.set(own, (counts.get(own) ?? 0) + 1);
@@ -284,7 +284,7 @@ const modulesOf = ({ shrink: { allow } }: SizeInput, modules: readonly PrunableM
   return modules.filter(({ kind }) => kinds.has(kind));
 };
 
-/** The size problem, matched to the bytes of the dense model's files. */
+/** The size problem, calibrated to the actual bytes of the dense model's files. */
 async function prepareProblem(
   context: JobContext,
   input: SizeInput,
@@ -307,7 +307,7 @@ async function prepareProblem(
   return { problem: await matchBytes(problem, largest, bytesOf), bytesOf, form };
 }
 
-/** Bytes of the files that a mixture takes: its graph is written with placeholder weights, in memory. */
+/** File bytes of a mixture: its graph is written in memory with placeholder weights. */
 function countMixture(
   { onProgress: _, ...context }: JobContext,
   input: SizeInput,
@@ -351,7 +351,7 @@ function cacheElementBytes({ quantisation: { dtypes }, job }: SizeInput): number
   return (findDataType(past?.dataType ?? 1)?.bits ?? 32) / 8;
 }
 
-/** How a mixture is written: the file is named by the fewest bits in it, which a runtime must support. */
+/** Quantisation options of a mixture: the file is named by its fewest bits, which the runtime must support. */
 function quantisationOf({ quantisation, shrink }: SizeInput, { bits }: Pick<Mixture, 'bits'>): ResolvedQuantisation {
   if (shrink.dtypes.length === 0) return quantisation;
   const fewest = Math.min(...bits.values());
@@ -359,12 +359,12 @@ function quantisationOf({ quantisation, shrink }: SizeInput, { bits }: Pick<Mixt
   return { ...quantisation, dtypes: [name as DtypeName], bits };
 }
 
-/** Bytes of the keys, values and states that a decoder keeps of one sequence of so many tokens. */
+/** Bytes of the KV cache and other states of one sequence with so many tokens. */
 export function cacheBytes(graph: GraphProto, tokenCount: number, bytesPerElement: number): number {
   return readModelInputs(graph)
     .filter((input) => input.role === 'state' || isFullCache(input))
     .reduce((sum, { dims }) => {
-      // The first axis is the batch, and any other that is open grows with the tokens.
+      // The first axis is the batch; other open axes are tokens.
       const sizes = dims.map((dim, axis) => (axis === 0 ? 1 : typeof dim === 'number' ? dim : tokenCount));
       return sum + sizes.reduce((product, size) => product * size, bytesPerElement);
     }, 0);

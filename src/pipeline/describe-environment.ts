@@ -2,7 +2,7 @@ import type { Platform } from '../platform/platform.js';
 import type { EnvironmentReport } from '../report/report-schema.js';
 import type { Engine } from '../runtime/engine.js';
 
-/** Describes what the result depends on besides the request: the machine, and the engine. */
+/** Describes machine and engine, on which results depend. */
 export function describeEnvironment({ describeMachine }: Platform, engine: Engine): EnvironmentReport {
   const { version: onnxRuntime, executionProviders = [engine.name], threads } = engine;
   return {

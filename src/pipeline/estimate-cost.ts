@@ -14,18 +14,18 @@ import type { Engine } from '../runtime/engine.js';
 import { longestWindow, type ModelFolder } from '../storage/model-folder.js';
 import type { ExpectedStep } from './overall-progress.js';
 
-/** Sizes that decide how long a model's stages take. */
+/** Model sizes that determine the time of stages. */
 export interface ModelSize {
   readonly layerCount: number;
   readonly segmentCount: number;
-  /** Parameters that every token is multiplied with: in the blocks, in their FFNs, and in the map to the logits. */
+  /** Parameters multiplied per token: in the blocks, in their FFNs, and in the LM head. */
   readonly blockParameters: number;
   readonly ffnParameters: number;
   readonly headParameters: number;
   readonly vocabularySize: number;
-  /** Of all weights in float32. */
+  /** Megabytes of all weights in float32. */
   readonly megabytes: number;
-  /** Inputs of each module's output map, and the rest of its parameters as a map of so many inputs. */
+  /** Inputs of each module's output layer, and the other parameters as outputs for these inputs. */
   readonly modules: readonly {
     readonly kind: ModuleKind;
     readonly inputs: number;
@@ -36,7 +36,7 @@ export interface ModelSize {
   }[];
 }
 
-/** Facts that decide the time of trying and repairing experts of a mixture. */
+/** Sizes that determine the time of measuring and repairing experts. */
 interface ExpertSize {
   readonly count: number;
   readonly perToken: number;
@@ -44,7 +44,7 @@ interface ExpertSize {
   readonly width?: number | undefined;
 }
 
-/** How much faster than the machine below another is, at graphs and at JavaScript. */
+/** Speed relative to the reference machine, in graphs and in JavaScript. */
 export interface MachineSpeed {
   readonly graphs: number;
   readonly script: number;
@@ -56,26 +56,26 @@ export interface CostRequest {
   readonly calibration: Pick<ResolvedCalibration, 'windowCount' | 'generate'>;
   readonly windowLength: number;
   readonly size: ModelSize;
-  /** Results that are made after one measurement of the dense model. */
+  /** Number of results per measurement of the dense model. */
   readonly resultCount: number;
-  /** Drafts that are measured for each result. Default: those of the allocation. */
+  /** Drafts per result. Default: those of the allocation. */
   readonly draftCount?: number | undefined;
   readonly evaluated: EvaluatedWork;
   readonly certifies: boolean;
-  /** Statistics replace the measurements, and repairs read so many of their windows. Absent: the model is measured. */
+  /** Number of windows of the statistics that repairs read. Absent: the model is measured. */
   readonly readAgain?: number | undefined;
   readonly speed: MachineSpeed;
   /** Whether models are compared on held-out windows. */
   readonly measuresQuality: boolean;
-  /** Whether the report quotes tokens with the largest activations. */
+  /** Whether the report has tokens with the largest activations. */
   readonly quotes: boolean;
 }
 
-/** Work of evaluating every model. */
+/** Evaluation work per model. */
 export interface EvaluatedWork {
   readonly modelCount: number;
   readonly tokenCount: number;
-  /** Tokens that are written after prompts. */
+  /** Generated tokens. */
   readonly newTokens: number;
 }
 
@@ -86,33 +86,33 @@ interface Cost {
 }
 
 /**
- * Milliseconds on a machine with two quiet cores of an AMD EPYC (docs/research/performance.md): SmolLM2-135M, checked on
- * tiny-llama. They serve progress and estimates alone.
+ * Milliseconds on a machine with two quiet cores of an AMD EPYC (docs/research/performance.md): SmolLM2-135M, checked
+ * on tiny-llama. They are used only for progress and estimates.
  */
 const MS = {
-  /** A multiplication and an addition of a product of matrices, in batches of tokens. */
+  /** A multiply-add of matrix products, in batches of tokens. */
   multiply: 7.4e-9,
-  /** Factor of `multiply` for the few rows of a sampled token. */
+  /** Factor of `multiply` for generation, with few rows per product. */
   sampled: 2.2,
-  /** Sampling from a vocabulary, by entry. */
+  /** Sampling, per vocabulary entry. */
   drawn: 5e-5,
-  /** Graphs that write a token after others, whatever the model. */
+  /** Fixed cost of generation graphs. */
   sampler: 150,
-  /** Losses of two models and their divergence in double precision, by entry of the vocabulary. */
+  /** Losses of two models and their divergence in double precision, per vocabulary entry. */
   compared: 1.2e-5,
-  /** A run of a session, and a session that is opened, which packs its weights. */
+  /** A run of a session, and opening a session, which packs weights. */
   run: 0.3,
   session: 8,
   packedMegabyte: 4,
-  /** An entire model that is opened: its graph is read, checked and improved. */
+  /** Opening an entire model: reading, checking and optimizing its graph. */
   openedModel: 60,
-  /** Writing a token alone reads all weights. */
+  /** Reading all weights to generate one token. */
   readMegabyte: 0.09,
   step: 2,
   loadedMegabyte: 0.2,
-  /** Comparing a written model with the dense one, by weight. */
+  /** Comparing a written model with the dense one, per megabyte. */
   comparedMegabyte: 20,
-  /** Analysing a graph, by layer. */
+  /** Analysing a graph, per layer. */
   analysedLayer: 35,
   analysedMegabyte: 1.5,
   savedMegabyte: 3,
@@ -127,24 +127,24 @@ const MS = {
   /** Rounding a weight with error feedback along its row, by input, and to the nearest level. */
   fedBack: 1.3e-7,
   nearest: 1.5e-5,
-  /** Choosing the units of a module, and cutting its graph; measuring them; the graphs that its input repair opens. */
+  /** Per module: choosing and removing units; measuring; graphs of input repair. */
   module: 20,
   measuredModule: 25,
   repairedModule: 220,
-  /** Graphs that train a model's blocks, whatever the model. */
+  /** Fixed cost of training graphs. */
   trained: 400,
-  /** Mixing and comparing outputs of experts, by number of outputs of a token's experts; repairing experts, by number that they read or make. */
+  /** Combining and comparing outputs of experts, per output of a token's experts; repairing experts, per input or output. */
   mixedExpert: 7e-6,
   repairedExpert: 6e-5,
   /** Principal components and clusters of an FFN's tokens. */
   contexts: 1000,
-  /** A tokenizer and a text, and what a tokenizer takes by entry of its vocabulary. */
+  /** Tokenizing a text, and constructing a tokenizer per vocabulary entry. */
   text: 40,
   textToken: 4e-3,
 };
 
 const TOKENS_PER_RUN = 1024;
-/** Tokens that curvature is averaged over, that input repair reads and finds lengths on, and that rounding learns from, at most. */
+/** Largest numbers of tokens: for curvature, for input repair and its step lengths, and for calibrated rounding. */
 const MOST = {
   curvature: 16384,
   drafts: 8192,
@@ -154,17 +154,17 @@ const MOST = {
   topActivations: 2048,
   experts: 8192,
 };
-/** Passes of those tokens through the experts of a mixture that the orders of experts and neurons take. */
+/** Passes of tokens through a mixture's experts to order experts and neurons. */
 const EXPERT_PASSES = { entire: 12, inside: 8 };
 const NO_EXPERTS: ExpertSize = { count: 0, perToken: 0 };
-/** A backward pass multiplies three times: the forward pass again, and two products for every map. */
+/** Multiplications of a backward pass relative to a forward pass: recomputation, and two products per linear layer. */
 const BACKWARDS = 3;
-/** Passes of all examples through an FFN that input repair takes in addition to its steps, and passes for step lengths in each step. */
+/** Passes of input repair: additional ones over all examples, and those for step lengths in each step. */
 const REPAIR = { base: 1.5, step: 2.2, length: 1.25 };
-/** Held-out windows that models are compared on. */
+/** Held-out windows of the quality measurement. */
 const QUALITY_WINDOWS = 8;
 const HELD_OUT_SCORES = 5;
-/** Models that are opened, and tokens that are read one by one. */
+/** Certificate: opened models, and tokens read one by one. */
 const CERTIFIED = { models: 2, steps: 64 };
 const COMPARED_MODELS = 4;
 
@@ -178,7 +178,7 @@ export function modelSize(analysed: AnalysedModel): ModelSize {
   return {
     layerCount: blockSpans(layout).length,
     segmentCount: layout.segments.length,
-    // An output map of its own is no block either; mixers are not modules.
+    // A separate output layer is not counted as a block, and mixers are not modules.
     blockParameters: known > rest / 2 ? known : Math.max(known, rest),
     ffnParameters: sum(layout.modules.map(({ kind, parameterCount }) => (kind === 'ffn' ? parameterCount : 0))),
     headParameters,
@@ -201,14 +201,14 @@ function expertSize(analysed: AnalysedModel, module: PrunableModule): ExpertSize
   return { count: unitCount, perToken: expertsPerToken, width };
 }
 
-/** Those that one token meets: a mixture sends it to some of its experts. */
+/** Active parameters per token: a mixture uses only top-k experts. */
 const parametersInUse = ({ parameterCount, unitCount, expertsPerToken = unitCount }: PrunableModule): number =>
   (parameterCount * expertsPerToken) / unitCount;
 
 /** Reference speed, which other machines are compared with, see `measureSpeed`. */
 const REFERENCE: MeasuredSpeed = { graphs: 1 / MS.multiply, script: 6e5 };
 
-/** Assumed speed of a machine that is not measured: graphs gain with the threads that have a core each. */
+/** Assumed speed of a machine that is not measured: graphs scale with threads that have their own core. */
 export function assumedSpeed({ threads = 0 }: Pick<Engine, 'threads'>, coreCount = REFERENCE_CORES): MachineSpeed {
   const parallel = threads > 0 ? Math.min(threads, coreCount) : coreCount;
   return { graphs: (parallel / REFERENCE_CORES) ** (parallel < REFERENCE_CORES ? 1 : 0.8), script: 1 };
@@ -216,7 +216,7 @@ export function assumedSpeed({ threads = 0 }: Pick<Engine, 'threads'>, coreCount
 
 const REFERENCE_CORES = 2;
 
-/** How fast a machine is relative to the one above. */
+/** Measured speed relative to the reference. */
 export const machineSpeed = ({ graphs, script }: MeasuredSpeed): MachineSpeed => ({
   graphs: graphs / REFERENCE.graphs,
   script: script / REFERENCE.script,
@@ -232,7 +232,7 @@ export function expectedWindowLength(
   return Math.min(windowLength ?? most, longestWindow(folder, positionCount) ?? Number.POSITIVE_INFINITY);
 }
 
-/** The steps of a pruning run, in their order, and how long each is expected to take. */
+/** Expected steps of a pruning run in order, with their times. */
 export function estimateCost(request: CostRequest): ExpectedStep[] {
   const { options, quantisation, calibration, resultCount, evaluated, certifies, quotes, speed } = request;
   const { measuresQuality, size, windowLength, readAgain } = request;
@@ -300,7 +300,7 @@ export interface HealingCostRequest extends Pick<CostRequest, 'size' | 'windowLe
   readonly settings: ResolvedHealing;
 }
 
-/** The steps of healing a pruned model, from where both models are understood. */
+/** Expected steps of healing, after both models are analysed. */
 export function estimateHealing({
   settings,
   size,
@@ -322,7 +322,7 @@ export function estimateHealing({
   return steps.map((step) => expectedStep(step, speed));
 }
 
-/** The steps of measuring a dense model for later runs, from where it is understood. */
+/** Expected steps of `observe`, after the model is analysed. */
 export function estimateObservation({
   options,
   calibration,
@@ -348,13 +348,13 @@ export function estimateObservation({
   return steps.map((step) => expectedStep(step, speed));
 }
 
-/** A model that is evaluated, and what it is evaluated on. */
+/** A model with its measurements. */
 export interface EvaluatedModel {
   readonly parameters: number;
   readonly measurements: readonly {
     readonly stage: string;
     readonly tokenCount: number;
-    /** Models that read the tokens. */
+    /** Number of models that read the tokens. */
     readonly modelCount: number;
   }[];
 }
@@ -370,7 +370,7 @@ export function estimateEvaluation(models: readonly EvaluatedModel[]): ExpectedS
   ]);
 }
 
-/** Sums steps of the same stage, in the order in which stages come first. */
+/** Sums steps by stage, in order of first appearance. */
 export function sumByStage(steps: readonly ExpectedStep[]): StageTiming[] {
   const byStage = new Map<string, number>();
   for (const { stage, ms } of steps) byStage.set(stage, (byStage.get(stage) ?? 0) + ms);
@@ -379,7 +379,7 @@ export function sumByStage(steps: readonly ExpectedStep[]): StageTiming[] {
 
 type Step = readonly [stage: string, cost: Cost, from?: number];
 
-/** Windows of healing continue from those of the calibration. */
+/** Fraction of generated windows: those of healing continue the calibration's. */
 const fractionWritten = (before: number, all: number): number => Math.min(1, before / all);
 
 type Healing = ResolvedHealing & { readonly windowLength: number };
@@ -404,7 +404,7 @@ function measuringSteps({ size, costs, options, tokenCount, passes }: MeasuringR
   const ordering = sums ? MS.ordered * cubes(modules) + MS.orderedSquare * squares(modules) : 0;
   const mixtures = modules.filter(({ experts }) => experts !== undefined);
   const experts = sum(mixtures.map(({ parameters }) => parameters));
-  // The experts of each token, and those that replace a removed one.
+  // Top-k experts of each token, and their replacements.
   const mixed = sum(mixtures.map(({ outputs, experts: { perToken } = NO_EXPERTS }) => 2 * perToken * outputs));
   const tried = Math.min(MOST.experts, tokenCount);
   const expertPasses = EXPERT_PASSES.entire + (options.allocation.takesUnevenSteps ? EXPERT_PASSES.inside : 0);
@@ -437,7 +437,7 @@ function measuringSteps({ size, costs, options, tokenCount, passes }: MeasuringR
   ];
 }
 
-/** Quantising with rounding that is learned. */
+/** Steps of quantisation with calibrated rounding. */
 function roundingSteps(costs: StageCosts, tokenCount: number): Step[] {
   const tokens = Math.min(MOST.rounding, tokenCount);
   return [
@@ -459,7 +459,7 @@ function stageCosts(size: ModelSize) {
   const runs = (tokens: number) => Math.max(1, tokens / TOKENS_PER_RUN) * MS.run;
   const forward = (tokens: number) => ({
     graphs: tokens * blockParameters * MS.multiply + runs(tokens) * segmentCount,
-    // One thread packs the weights of a session that is opened.
+    // Weights are packed by a single thread.
     script: openBlocks,
   });
   const text = () => ({ script: MS.text + size.vocabularySize * MS.textToken });
@@ -559,8 +559,8 @@ function stageCosts(size: ModelSize) {
 }
 
 /**
- * Least squares on the second map of each expert. The tokens run through its first map twice and the second once; three products sum up what it
- * reads, what is lacking, and what the change adds.
+ * Cost of least squares on the second linear layer of each expert. Tokens run through the first layer twice and the
+ * second once; three products compute Gram matrix, right-hand side and change.
  */
 function repairOfExperts(modules: ModelSize['modules'], tokenCount: number): { graphs: number; script: number } {
   const tried = Math.min(MOST.experts, tokenCount);
@@ -569,7 +569,7 @@ function repairOfExperts(modules: ModelSize['modules'], tokenCount: number): { g
     const pairs = tried * perToken;
     const second = width * outputs;
     const first = parameters / perToken - second;
-    // With fewer tokens than neurons it solves for the tokens.
+    // With fewer tokens than neurons the dual form is solved.
     const solved = Math.min(width, pairs / count);
     return {
       graphs: pairs * (2 * first + 3 * second + width * solved) * MS.multiply,
@@ -579,7 +579,7 @@ function repairOfExperts(modules: ModelSize['modules'], tokenCount: number): { g
   return { graphs: sum(costs.map(({ graphs }) => graphs)), script: sum(costs.map(({ script }) => script)) };
 }
 
-/** The maps of all modules: the one out of each, and those into it, which read as much as it gives. */
+/** Linear layers of all modules: each output layer, and the input layers with the hidden size as inputs. */
 function mapsOf(modules: ModelSize['modules']) {
   return modules.flatMap(({ inputs, outputs, parameters }) => {
     const into = Math.max(0, parameters - inputs * outputs) / outputs;

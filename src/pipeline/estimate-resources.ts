@@ -14,17 +14,17 @@ import { archivedStates, chooseStride } from '../prune/measure-dense/sparse-arch
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import { fitsInMemory } from './create-store-in.js';
 
-/** Sizes that decide the disk space and the memory of a run. */
+/** Inputs of the estimates of disk space and memory. */
 export interface ResourceRequest {
   /** The dense model. */
   readonly analysed: AnalysedModel;
-  /** Of the run. */
+  /** Options of the run. */
   readonly options: ResolvedOptions;
-  /** Of all calibration windows. */
+  /** Tokens of all calibration windows. */
   readonly tokenCount: number;
-  /** Of the model's files. */
+  /** Bytes of the model's files. */
   readonly modelBytes: number;
-  /** The lowest of the run's results. */
+  /** Lowest sparsity of the run's results. */
   readonly sparsity: number;
 }
 
@@ -64,22 +64,22 @@ export function estimateScratch(request: ResourceRequest): number {
   }
 }
 
-/** Matrices of a module's channels in double precision that are in memory at once, by what asks for them. */
+/** Float64 matrices of a module's channels in memory at once, by purpose. */
 const MATRICES = { none: 0, scored: 3, ordered: 3, repaired: 4.5, rounded: 3.5 };
-/** The runtime, this library and the activations of a batch. */
+/** Base memory: runtime, library and the activations of a batch. */
 const BASE_BYTES = 0.45 * 2 ** 30;
-/** Copies of a segment's weights in float32: for the session that runs, and packed for speed. */
+/** Float32 copies of a segment's weights: in the session, and packed. */
 const COPIES = 2;
 /** Copies of packed experts while ONNX Runtime opens their segment, and of the one expert that is unpacked, in float32. */
 const PACKED_COPIES = 6;
 const UNPACKED_COPIES = 4;
 
 export interface MemoryRequest extends Pick<ResourceRequest, 'analysed' | 'options'> {
-  /** Rounding, which needs matrices of its own where it is calibrated. */
+  /** Quantisation options: calibrated rounding needs further matrices. */
   readonly quantisation: ResolvedQuantisation;
 }
 
-/** Bytes of memory that a pruning run takes at most, roughly: within a third of what runs of 1B to 7B models took. */
+/** Estimate of a run's peak memory in bytes: within a third for 1B to 7B models. */
 export function estimateMemory({ analysed, options, quantisation }: MemoryRequest): number {
   const { layout } = analysed.detected;
   const modules = layout.modules.filter(({ kind }) => options.modules.has(kind));
@@ -99,7 +99,7 @@ export function estimateMemory({ analysed, options, quantisation }: MemoryReques
   return BASE_BYTES + heaviest + matrices * DOUBLE_BYTES;
 }
 
-/** Memory of a module's weights while its segment is opened. Experts in packed weights are never floats all at once. */
+/** Memory of a module's weights while its segment is opened. Packed experts are unpacked one at a time. */
 function openedBytes(analysed: AnalysedModel, module: PrunableModule): number {
   const { parameterCount, unitCount } = module;
   const packed = packedBytes(analysed, module);

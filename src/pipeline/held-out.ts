@@ -8,20 +8,20 @@ import { longestWindow, type ModelFolder } from '../storage/model-folder.js';
 import { openTextSource } from '../storage/read-text.js';
 import type { JobContext } from './job-context.js';
 
-/** Enough that windows scatter less than what pruning costs, and few enough to take seconds. */
+/** Number of held-out windows: enough to detect the cost of pruning within seconds. */
 const WINDOWS = { windowCount: 8, windowLength: 128 };
 
 export interface HeldOutInput {
   /** The dense model's. */
   readonly folder: ModelFolder;
   readonly analysed: AnalysedModel;
-  /** Windows that the run learns from. */
+  /** Calibration windows of the run. */
   readonly windows: readonly Int32Array[];
-  /** The user's calibration text; absent: the bundled text. */
+  /** The user's calibration source; absent: the bundled text. */
   readonly source?: CalibrationSource | undefined;
 }
 
-/** Finds a run's held-out windows on demand, the same ones for all readers. */
+/** Finds a run's held-out windows lazily, once for all callers. */
 export function deferHeldOutWindows(
   { platform, signal }: JobContext,
   input: HeldOutInput,
@@ -46,7 +46,7 @@ export function deferHeldOutWindows(
   };
 }
 
-/** A source to be read again from its start; undefined for one that can be read only once, or is gone. */
+/** A source that can be read again from its start; undefined otherwise. */
 async function readAgain({ files }: Platform, source: CalibrationSource | undefined): Promise<TokenSource | undefined> {
   if (source === undefined) return undefined;
   if ('file' in source) return openTextSource(files, source.file, false).catch(() => undefined);

@@ -7,14 +7,14 @@ import type { StageTiming } from '../prune/job.js';
 import { isOutOfMemory, MEMORY_REMEDY } from '../runtime/out-of-memory.js';
 import { createOverallProgress, type OverallProgress } from './overall-progress.js';
 
-/** State that every stage of a job shares; everything else it works on is its input. */
+/** State shared by all stages of a job; all other data are inputs of stages. */
 export interface JobContext extends JobControl {
   readonly platform: Platform;
-  /** Stages until now. */
+  /** Timings of finished stages. */
   readonly timings: StageTiming[];
-  /** Remarks for readers of the report. */
+  /** Remarks for the report. */
   readonly remarks: string[];
-  /** Messages about this run that are not about its result. */
+  /** Notes about the run, not about its result. */
   readonly notes: string[];
   /** Workspace of the job's output. Absent: none yet. */
   readonly workspace?: Workspace | undefined;
@@ -22,15 +22,15 @@ export interface JobContext extends JobControl {
   readonly journal?: Journal | undefined;
   /** Key of the job, see `runKey`. */
   readonly run?: string | undefined;
-  /** Sets the steps that the job will take, for its progress. */
+  /** Sets the expected steps of the job, for its progress. */
   readonly expect: OverallProgress['expect'];
   /** Runs a stage, with its progress and timing. */
   timed<T>(stage: string, action: () => Promise<T>): Promise<T>;
-  /** Registers a cleanup for the end of this part of the job, also on failure; the last one runs first. */
+  /** Registers a cleanup for the end of this part of the job, also after failures; in reverse order. */
   onEnd(action: () => Promise<unknown>): void;
 }
 
-/** One step of a job. Callers may replace it by another with the same input and output. */
+/** One step of a job. Callers may replace it by one with the same input and output. */
 export interface Stage<Input, Output> {
   readonly name: string;
   run(context: JobContext, input: Input): Promise<Output>;
@@ -40,7 +40,7 @@ type Job<T> = (context: JobContext) => Promise<T>;
 
 /**
  * Runs a job, and frees what its stages hold.
- * @throws EngineError where an array finds no memory, and whatever the stages throw.
+ * @throws EngineError when memory runs out, and errors of stages.
  */
 export async function withJob<T>(platform: Platform, { onProgress, signal }: JobControl, job: Job<T>): Promise<T> {
   const overall = createOverallProgress(() => performance.now());
@@ -80,7 +80,7 @@ export async function withPart<T>(parent: Omit<JobContext, 'timed' | 'onEnd'>, p
   }
 }
 
-/** A failing one does not stop the others. */
+/** Runs all cleanups, also after a failure. */
 async function endAll([end, ...others]: readonly (() => Promise<unknown>)[]): Promise<void> {
   try {
     await end?.();

@@ -4,16 +4,16 @@ import type { ReportPlace } from '../storage/write-report.js';
 /** One result of a ladder. */
 export interface Rung {
   readonly sparsity: number;
-  /** Its sparsity in percent, as its folder is called: `10`, `12.5`. */
+  /** Sparsity in percent, the name of its folder: `10`, `12.5`. */
   readonly name: string;
 }
 
-/** Decimals of a percentage; sparsities that differ in later ones are equal. */
+/** Decimals of a percentage; sparsities that differ only in later ones count as equal. */
 const NAME_DECIMALS = 4;
 
 /**
  * Names the rungs of a ladder.
- * @throws OptionError for no list, an empty one, or two sparsities that are the same.
+ * @throws OptionError for an invalid or empty list, or repeated sparsities.
  */
 export function nameRungs(sparsities: readonly number[]): readonly Rung[] {
   if (!Array.isArray(sparsities) || sparsities.length === 0)
@@ -29,7 +29,7 @@ export function rungName(sparsity: number): string {
   return String(Number((sparsity * 100).toFixed(NAME_DECIMALS)));
 }
 
-/** Where a rung's report goes: into its folder, or next to its siblings under its own name. */
+/** Path of a rung's report: in its folder, or `a-10.json` for `a.json`. */
 export function rungReportPlace(place: ReportPlace | undefined, { name }: Rung): ReportPlace | undefined {
   return place?.folder === undefined ? place : { ...place, name: `${place.name}-${name}` };
 }

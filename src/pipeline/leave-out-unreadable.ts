@@ -15,10 +15,9 @@ export interface WindowScreening {
 }
 
 /**
- * Leaves out windows whose first token the model cannot begin with: one whose embedding is zero gives NaN there in some models
- * (linear attention with L2 norms), and so does all that follows it. The embedding table's rows identify such tokens, so windows that begin with
- * another one need no run.
- * @throws NumericalError where no window is left.
+ * Drops windows whose first token has a zero embedding, if the model gives NaN for it and all following tokens (linear
+ * attention with L2 norms). The embedding table is checked first, so that other windows need no run.
+ * @throws NumericalError if no window is left.
  */
 export async function leaveOutUnreadable(
   { remarks }: Pick<JobContext, 'remarks'>,
@@ -45,7 +44,7 @@ export async function leaveOutUnreadable(
   return readable;
 }
 
-/** Whether a row of an embedding table is zero; not known, and so false, of tables that are not plain floats. */
+/** Whether a row of the embedding table is zero; false for tables that are not plain floats. */
 async function hasZeroEmbedding({ model, analysed }: WindowScreening, token: number): Promise<boolean> {
   const { index } = analysed.detected;
   for (const at of findEmbeddings(index, analysed.tokenInput)) {
@@ -60,7 +59,7 @@ async function hasZeroEmbedding({ model, analysed }: WindowScreening, token: num
   return false;
 }
 
-/** Tokens of a few that the model gives NaN after. */
+/** Tokens after which the model gives NaN. */
 async function findUnreadable({ engine, folder }: WindowScreening, tokens: readonly number[]): Promise<Set<number>> {
   const model = await openLanguageModel(engine, folder);
   try {

@@ -17,17 +17,17 @@ interface TrimmingCostInput extends Pick<TrimmedFolder, 'unseen'> {
   readonly engine: Engine;
 }
 
-/** Characters that are read of a text, from its end: some seconds of a small model. */
+/** Largest number of characters to read, from the end of the text. */
 const MOST_CHARACTERS = 8192;
 
-/** Fewer are too few to measure on. */
+/** Least number of characters. */
 const LEAST_CHARACTERS = 1024;
 
 const WINDOW_LENGTH = 512;
 
 /**
- * Measures in bits for each byte what trimming a vocabulary costs on text that no token was kept for.
- * @returns undefined where the original does not run here
+ * Measures the cost of trimming a vocabulary in bits per byte, on text that did not influence the remaining tokens.
+ * @returns undefined if the original does not run here
  */
 export async function measureTrimmingCost(
   { timed, onProgress, signal, journal, remarks }: JobContext,

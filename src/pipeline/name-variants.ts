@@ -7,7 +7,7 @@ import type { JsonObject } from '../storage/read-json.js';
 
 type Folder = Pick<ModelFolder, 'modelFile' | 'documents' | 'embeddings'>;
 
-/** The runtime that a folder is for: what was asked, or what its documents say. @throws OptionError where its documents do not fit. */
+/** Layout of a folder: the requested one, or detected by its documents. @throws OptionError if required documents are missing. */
 export function layoutOf({ documents }: Pick<Folder, 'documents'>, asked: FolderLayout | undefined): FolderLayout {
   const layout = asked ?? (documents['genai_config.json'] === undefined ? 'transformers.js' : 'genai');
   const needed = layout === 'genai' ? 'genai_config.json' : 'config.json';
@@ -19,22 +19,22 @@ export function layoutOf({ documents }: Pick<Folder, 'documents'>, asked: Folder
   return layout;
 }
 
-/** A model file in a dtype, where its runtime looks for it, relative to the folder. */
+/** Path of a model file in a dtype by the runtime's convention, relative to the folder. */
 export function variantFile({ modelFile, embeddings }: Folder, layout: FolderLayout, dtype: DtypeName): string {
   const at = modelFile.lastIndexOf('/') + 1;
-  // genai names its one model in its own document.
+  // genai_config.json names the model file.
   if (layout === 'genai') return modelFile;
   const known = parseModelName(modelFile.slice(at))?.stem ?? 'model';
-  // transformers.js looks for `model`, but where there is a separate embedding model.
+  // transformers.js looks for `model`, or for a decoder next to a separate embedding model.
   const stem = embeddings === undefined && known.startsWith('decoder_') ? 'model' : known;
-  // An embedding model remains where it lies, and is looked for next to the decoder.
+  // The embedding model keeps its place, next to the decoder.
   const inside = at === 0 && embeddings === undefined ? 'onnx/' : modelFile.slice(0, at);
   return `${inside}${stem}${DTYPES[dtype].suffix}.onnx`;
 }
 
 /** A folder of a result, relative to the result's own, and the dtypes in it. */
 export interface DtypeFolder {
-  /** Empty: the result's own. */
+  /** Empty: the result's folder itself. */
   readonly inside: string;
   readonly dtypes: readonly DtypeName[];
 }
@@ -58,8 +58,8 @@ export interface WrittenVariant {
 }
 
 /**
- * Writes into config.json which model is opened by default, the first, what type each one's cache has, and where each one's weights
- * lie, for transformers.js. With a separate embedding model, each part's dtype is named.
+ * Writes for transformers.js into config.json: the default dtype (the first one), the KV cache type of each dtype, and
+ * the number of external data files. With a separate embedding model, the dtype of each part is written.
  * @param embeddings The embedding model's file.
  */
 export function writeDtypeConfig(
@@ -98,20 +98,20 @@ export function writeDtypeConfig(
 
 const nameOf = (file: string) => file.slice(file.lastIndexOf('/') + 1);
 
-/** A part's name and dtype, as its file says. */
+/** Name and dtype of a part, from its file name. */
 function partDtype(file: string): [string, DtypeName][] {
   const { stem, variant } = parseModelName(nameOf(file)) ?? {};
   const dtype = dtypeOf(variant);
   return stem === undefined || dtype === undefined ? [] : [[stem, dtype]];
 }
 
-/** The dtype of models whose names end so. */
+/** Dtype of a file name suffix. */
 function dtypeOf(variant: string | undefined): DtypeName | undefined {
   const [dtype] = Object.entries(DTYPES).find(([, { suffix }]) => suffix === variant) ?? [];
   return dtype as DtypeName | undefined;
 }
 
-/** A model that was written under its source's name. */
+/** A model written under its original name. */
 export interface WrittenModel {
   readonly modelFile: string;
   /** External data files, relative to the model file's folder. */
@@ -119,9 +119,8 @@ export interface WrittenModel {
 }
 
 /**
- * Writes into config.json the dtype of the only model, and in how many files its weights lie: transformers.js looks
- * for `q8` in WebAssembly and for no external data, unless config.json says otherwise. Models with other names, or of several parts, get
- * no entry.
+ * Writes into config.json the dtype of the only model and its number of external data files: transformers.js otherwise
+ * looks for `q8` in WebAssembly and for no external data. Models with other names, or with several parts, get no entry.
  */
 export function stateOwnDtype(config: JsonObject, { modelFile, external }: WrittenModel): JsonObject {
   const js = Object(config['transformers.js_config']) as JsonObject;
@@ -129,7 +128,7 @@ export function stateOwnDtype(config: JsonObject, { modelFile, external }: Writt
   const dtype = dtypeOf(variant);
   if (dtype === undefined || typeof js.dtype === 'object') return config;
   const name = modelFile.slice(modelFile.lastIndexOf('/') + 1);
-  // It finds no other name.
+  // transformers.js does not find other names.
   const isFound = external[0] === `${name}_data` && js.use_external_data_format === undefined;
   const data = isFound && { use_external_data_format: { [name]: external.length } };
   return { ...config, 'transformers.js_config': { ...js, dtype, ...data } };

@@ -18,18 +18,18 @@ import { explainTooLarge } from './refuse-too-large.js';
 
 interface LanguageModelUse extends Pick<JobControl, 'signal'> {
   /**
-   * Whether it is to write token by token, which a graph changed for that does in half the time; the file is not opened as its
-   * users open it then. Default false.
+   * Whether it generates text: an optimized graph halves the time, but differs from the file that users open. Default
+   * false.
    */
   readonly writes?: boolean;
 }
 
 /**
- * Compiles a folder's model as a whole, to be released by the caller: with operators written out that ONNX Runtime cannot run
- * in the form they have, or else by its path. A model that does not fit in memory is opened block by block in every run, which the
- * signal may abort in between.
- * @throws EngineError; UnsupportedModelError for a model that cannot be run, or reads embeddings where no embedding model is
- * known.
+ * Compiles a folder's model as a whole, to be released by the caller: by its path, or with unsupported operators
+ * lowered. A model that does not fit in memory is opened block by block in every run; the signal can abort between
+ * blocks.
+ * @throws EngineError; UnsupportedModelError for a model that cannot be run, or reads embeddings without a known
+ *   embedding model.
  */
 export async function openLanguageModel(
   engine: Engine,
@@ -52,7 +52,7 @@ async function openDecoder(
 ): Promise<Session> {
   if ((await explainTooLarge(engine, folder)) !== undefined)
     return compileBlockByBlock(engine, changeGraph(model.coded ?? model, lower), { signal });
-  // Merged decoders, and those behind an embedding model, are opened as their users open them.
+  // Merged decoders, and decoders with an embedding model, are opened unchanged.
   const isPlain = model.noPastBranch === undefined && model.embeddingPrefix === undefined;
   if (writes && isPlain) return compileInPlace(engine, changeGraph(model.coded ?? model, prepareWriting));
   const lowered = changeGraph(model, lower);
@@ -67,12 +67,12 @@ const changeGraph = (model: OnnxModel, change: (graph: GraphProto) => GraphProto
 
 const lower = (graph: GraphProto): GraphProto => ({ ...graph, node: lowerOperators(graph.node, graph) });
 
-/** The graph for reading token by token, with the fewest copies of keys and values. */
+/** Optimizes the graph for generation, with the fewest copies of the KV cache. */
 const prepareWriting = (graph: GraphProto): GraphProto => shareHeads(outputAddedCache(lower(graph)));
 
 /**
- * The session alone, opened by the path of the file as the model's users open it, behind its embedding model where it reads
- * embeddings. Where the runtime knows no files, or the model is not as its file has it, it is loaded from memory.
+ * The session, opened by the file's path as users do, joined with the embedding model if needed. It is loaded from
+ * memory where the runtime has no file access, or the model differs from its file.
  * @throws EngineError; UnsupportedModelError when it reads embeddings and no embedding model is known.
  */
 export async function openSession(engine: Engine, folder: ModelFolder): Promise<Session> {
@@ -88,11 +88,11 @@ export async function openSession(engine: Engine, folder: ModelFolder): Promise<
   }
 }
 
-/** A model in memory, with its codes where it has any. */
+/** Opens a model in memory, with its quantised weights if any. */
 const openChanged = (engine: Engine, model: OnnxModel): Promise<Session> =>
   compileInPlace(engine, (model.embeddingPrefix === undefined ? model.coded : undefined) ?? model);
 
-/** Errors of the first run are about the model; later ones, about its inputs. */
+/** Explains errors of the first run, which are about the model; later ones are about inputs. */
 function explainFirstRun(session: Session, unrunnable: UnrunnableModel): Session {
   let hasRun = false;
   return {

@@ -1,57 +1,54 @@
 import { sum } from '../linalg/sum.js';
 import type { Progress } from '../progress.js';
 
-/** A step that a job is expected to take. Several steps may be of one stage: their order distinguishes them. */
+/** An expected step of a job. Several steps of one stage are distinguished by order. */
 export interface ExpectedStep {
   readonly stage: string;
-  /** Time that it is expected to take. Only ratios matter once the job has begun. */
+  /** Expected time. Only ratios matter once the job has started. */
   readonly ms: number;
-  /** Fraction of the stage's `total` that is done before the step begins. Default 0. */
+  /** Fraction of the stage's `total` that is done before the step. Default 0. */
   readonly from?: number;
 }
 
-/** Computes from the steps of a job the fraction done and the remaining time. */
+/** Computes the fraction done and the remaining time of a job. */
 export interface OverallProgress {
-  /** Sets the steps that the job will take, in their order; those that it has taken already count as done. */
+  /** Sets the expected steps in order; earlier steps count as done. */
   expect(steps: readonly ExpectedStep[]): void;
   /** The progress with `overall` and `remainingMs`. */
   add(progress: Progress): Progress;
 }
 
-/** Only the job itself reports the end. */
+/** Largest fraction: only the job itself reports the end. */
 const MOST = 0.995;
-/**
- * Weight of what is known of a step's speed relative to what the step itself has shown, as a fraction of the step: so many ticks of it,
- * within these bounds.
- */
+/** Weight of the prior of a step's speed, as a fraction of the step: so many ticks, within these bounds. */
 const PRIOR_WEIGHT = { ticks: 3, least: 0.03, most: 0.08 };
-/** Such a weight for a stage that was measured before, besides all stages. */
+/** Weight of the prior for a stage that was measured before. */
 const STAGE_WEIGHT = 0.2;
-/** Of the job as a whole: its expected times are those of another machine. */
+/** Weight of the prior for the entire job, whose expected times are those of the reference machine. */
 const MACHINE_WEIGHT = 0.005;
-/** A step without inner progress that ends sooner than this fraction of what is expected was done by an earlier run. */
+/** A step without inner progress that takes less than this fraction of its expected time was done by an earlier run. */
 const SKIPPED = 0.05;
-/** Inner progress, as a fraction of the step, from which on its speed says something about the stage. */
+/** Least inner progress, as a fraction of the step, for an estimate of its speed. */
 const TELLING = 0.2;
 
-/** Below this no time left is shown: opening a session takes as long. */
+/** Shorter remaining times are not shown: opening a session takes as long. */
 const LEAST_MS = 4000;
 
-/** How far what is expected of a step may be off before its stage was measured: by this share, and by what a process does once. */
+/** Uncertainty of a step whose stage was not measured: relative, and for one-time work of a process. */
 const UNMEASURED = { share: 0.15, ms: 400 };
-/** No time left is shown that may be off by more, as a fraction of it. */
+/** Largest relative uncertainty of a shown remaining time. */
 const MOST_UNCERTAIN = 0.25;
 
-/** No time left is shown until the job took so long, this much of it was measured, and estimates differ by no more than this factor. */
+/** The remaining time is shown after this time, this measured fraction, and estimates stable within this factor. */
 const STABLE = { ms: 2000, fraction: 0.01, windowMs: 1500, windowFraction: 0.2, factor: 1.2 };
 
-/** Time measured for work, and what had been expected for it. */
+/** Measured and expected time. */
 interface Measured {
   ms: number;
   expectedMs: number;
 }
 
-/** Where a step was at some moment. */
+/** Progress of a step at a time. */
 interface Mark {
   readonly at: number;
   readonly fraction: number;
@@ -60,23 +57,23 @@ interface Mark {
 interface Estimate {
   readonly doneMs: number;
   readonly remainingMs: number;
-  /** How far the time left may be off, for what was not measured yet. */
+  /** Uncertainty of the remaining time, for unmeasured work. */
   readonly uncertainMs: number;
 }
 
 interface OpenStep extends ExpectedStep {
   readonly index: number;
   readonly begunAt: number;
-  /** Steps that begin with a `total` of 1 give the real one later. */
+  /** Steps that start with a `total` of 1 set the real one later. */
   total: number;
-  /** The first mark under that total: what was done by then may be an earlier run's, and is no speed. */
+  /** The first mark with that total: earlier progress may come from a previous run, and is not used for speed. */
   first: Mark;
   last: Mark;
 }
 
 /**
- * Weighs steps by their expected times, each corrected by what this run has measured: of the step itself, of its stage, and of
- * the job. Without expected steps, each stage counts by itself.
+ * Weights steps by expected times, corrected by measured speeds of the step, its stage and the job. Without expected
+ * steps, each stage has its own progress.
  * @param now In milliseconds.
  */
 export function createOverallProgress(now: () => number): OverallProgress {
@@ -87,7 +84,7 @@ export function createOverallProgress(now: () => number): OverallProgress {
   let totals: { readonly at: number; readonly totalMs: number }[] = [];
   let overall = 0;
 
-  /** Whether an event is of the step that is open. Work that is repeated makes its total larger, and so its fraction smaller. */
+  /** Whether an event belongs to the open step. Repeated work increases the total and decreases the fraction. */
   const isOpen = ({ stage, total }: Progress, fraction: number): boolean => {
     if (open?.stage !== stage) return false;
     const { fraction: last } = open.last;
@@ -99,7 +96,7 @@ export function createOverallProgress(now: () => number): OverallProgress {
     open = { ...step, begunAt: mark.at, total, first: mark, last: mark };
   }
 
-  /** Notes the speed of the step that ends. */
+  /** Records the speed of the ended step. */
   function close(at: number): void {
     if (open === undefined) return;
     const seen = stages.get(open.stage) ?? { ms: 0, expectedMs: 0 };
@@ -108,7 +105,7 @@ export function createOverallProgress(now: () => number): OverallProgress {
       stages.set(open.stage, { ms: seen.ms + found.ms, expectedMs: seen.expectedMs + found.expectedMs });
   }
 
-  /** How much longer than expected a stage takes, by what was measured until now. */
+  /** Measured time of a stage relative to the expected time. */
   function ratioOf(stage: string): number {
     const all = [...stages.values()];
     const current = open && steps.length > 0 ? sinceFirst(open) : { ms: 0, expectedMs: 0 };
@@ -122,7 +119,7 @@ export function createOverallProgress(now: () => number): OverallProgress {
     return (own.ms + weight * job) / (own.expectedMs + weight);
   }
 
-  /** Remaining time of the open step, at a moment. */
+  /** Remaining time of the open step. */
   function leftOfOpen(step: OpenStep, at: number): number {
     const { ms, expectedMs } = sinceFirst(step);
     const { ticks, least, most } = PRIOR_WEIGHT;
@@ -146,12 +143,12 @@ export function createOverallProgress(now: () => number): OverallProgress {
     };
   }
 
-  /** Whether the estimates of the entire job's time are stable. */
+  /** Whether estimates of the total time are stable. */
   function isStable(at: number, totalMs: number): boolean {
     const elapsed = at - startedAt;
     const from = at - Math.max(STABLE.windowMs, STABLE.windowFraction * elapsed);
     totals.push({ at, totalMs });
-    // The one before the window says what the estimate was when it began.
+    // The estimate before the window is its initial value.
     const first = totals.findLastIndex((one) => one.at <= from);
     if (first > 0) totals = totals.slice(first);
     const recent = totals.map((one) => one.totalMs);
@@ -211,7 +208,7 @@ export function createOverallProgress(now: () => number): OverallProgress {
   };
 }
 
-/** Remaining share of the step. */
+/** Remaining fraction of the step. */
 const shareLeft = ({ from = 0, last }: OpenStep): number =>
   from < 1 ? Math.min(1, (1 - last.fraction) / (1 - from)) : 0;
 
@@ -221,7 +218,7 @@ function sinceFirst({ from = 0, ms, first, last }: OpenStep): Measured {
   return { ms: share > 0 ? last.at - first.at : 0, expectedMs: share * ms };
 }
 
-/** The speed of a step that ends; undefined where it says nothing, since an earlier run had done it. */
+/** Speed of an ended step; undefined if an earlier run had done it. */
 function measureStep(step: OpenStep, at: number, ratio: number): Measured | undefined {
   const { from = 0, first, last } = step;
   const seen = sinceFirst(step);

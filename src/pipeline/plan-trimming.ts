@@ -18,14 +18,14 @@ import type { JobContext } from './job-context.js';
 import { readTokenSelection, type TokenSelectionOptions } from './read-token-selection.js';
 import { remarkShared } from './stages/load.js';
 
-/** A graph of the folder as its file has it, and where it deals with the vocabulary. */
+/** A graph as in its file, with the trace of its vocabulary. */
 export interface TracedGraph {
   readonly model: OnnxModel;
   readonly trace: VocabularyTrace;
   checkUnchanged(): Promise<void>;
 }
 
-/** Changes to make to a folder. */
+/** Planned changes of a folder. */
 export interface TrimmingPlan {
   readonly folder: ModelFolder;
   readonly decoder: TracedGraph;
@@ -34,11 +34,11 @@ export interface TrimmingPlan {
   readonly file: TokenizerFile;
   readonly tokenizerConfig: JsonObject;
   readonly chosen: ChosenTokens;
-  /** Rows of the vocabulary before. */
+  /** Rows of the original vocabulary. */
   readonly rows: number;
 }
 
-/** Reads graphs and tokenizer, and chooses the remaining tokens. */
+/** Reads graphs and tokenizer, and selects the remaining tokens. */
 export function planTrimming(
   context: JobContext,
   folder: ModelFolder,
@@ -73,7 +73,7 @@ export function planTrimming(
   });
 }
 
-/** Columns of codes that kernels multiply together. */
+/** Columns of quantised weights per kernel tile. */
 const CODED_MULTIPLE = 4;
 
 /** Yields, so that an abort signal can fire. */
@@ -84,7 +84,7 @@ async function openGraph(context: JobContext, path: string, part: GraphPart): Pr
   return { model, trace: await traceVocabulary(model, part), checkUnchanged };
 }
 
-/** Loads a model without changing it for runs; equal tables become one. */
+/** Loads a model without lowering; equal tables are shared. */
 async function openModel({ platform, remarks, onEnd }: JobContext, path: string): Promise<Omit<TracedGraph, 'trace'>> {
   const place = platform.files.split(path);
   const folder: OpenFolder = openFolder(platform.files, place.folder);
@@ -99,7 +99,7 @@ async function openModel({ platform, remarks, onEnd }: JobContext, path: string)
 /** Name of a separate file with the LM head. */
 const HEAD_FILES = /(^|\/)lm_head[\w]*\.onnx$/;
 
-/** Models of other parts that read token ids, in every variant that lies there. */
+/** Models of other parts that read token ids, in all variants. */
 async function openParts(
   context: JobContext,
   folder: ModelFolder,
@@ -132,11 +132,11 @@ async function openParts(
   return parts;
 }
 
-/** Models have some rows more than tokens, for tensors of round sizes; seen were 3 % at most. */
+/** Least fraction of rows with tokens: models pad their vocabulary, by up to 3 % in known models. */
 const LEAST_SHARE = 0.9;
 
 /**
- * Checks that a tokenizer is the model's. Rows behind the last token, and added tokens behind the last row, are usual.
+ * Checks that a tokenizer fits the model. Padding rows, and added tokens beyond the last row, are common.
  * @throws ModelFormatError
  */
 export function checkTokenizerFits({ contents, modelIds, addedIds }: TokenizerFile, rows: number): void {

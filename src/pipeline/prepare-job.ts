@@ -20,48 +20,48 @@ import { leaveOutUnreadable } from './leave-out-unreadable.js';
 import type { CalibrationWindows } from './stages/calibrate.js';
 import type { Stages } from './stages.js';
 
-/** Request that a run begins with. */
+/** Inputs of job preparation. */
 export interface JobRequest {
   readonly stages: Pick<Stages, 'load' | 'analyse' | 'calibrate'>;
   readonly folder: ModelFolder;
-  /** A float model whose weights replace those of a quantised one. */
+  /** A float model whose weights replace the dequantised ones. */
   readonly floats?: ModelFolder | undefined;
   readonly options: ResolvedOptions;
-  /** Absent: the run needs no windows, since it has statistics. */
+  /** Absent for runs from statistics. */
   readonly calibration: ResolvedCalibration | undefined;
   /** Calibration of the windows for healing, where requested. */
   readonly healingAs?: ResolvedCalibration | undefined;
   readonly stopHealing?: boolean | undefined;
-  /** Tokens of texts that the result will be measured on. */
+  /** Tokens of evaluation texts, which healing must not contain. */
   readonly evaluated?: readonly Int32Array[] | undefined;
   /** Whether FFN widths stay multiples of the block size of the quantised model. Default false. */
   readonly keepsBlocks?: boolean;
   /** Whether windows are needed even where pruning reads none. Default false. */
   readonly readsTokens?: boolean;
   readonly engine: Engine;
-  /** Sparsities of the results: impossible budgets are refused before calibration windows are made. */
+  /** Sparsities of the results: impossible budgets are refused before calibration. */
   readonly sparsities?: readonly number[];
-  /** Called once the model is understood, before calibration windows are made. */
+  /** Called after the analysis, before calibration. */
   readonly onAnalysed?: ((analysed: AnalysedModel) => void) | undefined;
-  /** Called with the model once it is understood, before calibration windows are made. */
+  /** Called with the model after the analysis, before calibration. */
   readonly checkModel?: ((job: Omit<PruneJob, 'store'>) => Promise<void>) | undefined;
-  /** Called with the bytes of the model's files once it is understood, before calibration windows are made. */
+  /** Called with the bytes of the model's files after the analysis, before calibration. */
   readonly checkFreeSpace?: (denseBytes: number, analysed: AnalysedModel) => Promise<void>;
 }
 
-/** A model that is loaded and analysed, with its calibration windows. */
+/** A loaded and analysed model with calibration windows. */
 export interface PreparedJob {
   readonly job: Omit<PruneJob, 'store'>;
-  /** Absent for methods that read no token. */
+  /** Absent for methods that read no tokens. */
   readonly calibration: CalibrationWindows | undefined;
-  /** Options that make its windows again. */
+  /** Options that reproduce its windows. */
   readonly settled?: SettledCalibration | undefined;
 }
 
-/** Digits of a hash that tell windows apart. */
+/** Length of the hash prefix in names of windows. */
 const NAME_LENGTH = 16;
 
-/** Load, analyse, calibrate. */
+/** Loads, analyses and calibrates. */
 export async function prepareJob(context: JobContext, request: JobRequest): Promise<PreparedJob> {
   const { stages, folder, engine, sparsities = [] } = request;
   const loaded = await stages.load.run(context, folder);
@@ -107,7 +107,7 @@ export async function prepareJob(context: JobContext, request: JobRequest): Prom
   return { calibration, settled, job: { model, analysed, engine, windows, healing, options, createStore, journal } };
 }
 
-/** Measurements of other windows cannot be used. */
+/** The journal with a scope for the windows, since measurements depend on them. */
 export async function journalOf({ journal }: JobContext, windows: readonly Int32Array[]): Promise<PruneJob['journal']> {
   return journal?.within((await sha256OfTokens(windows)).slice(0, NAME_LENGTH));
 }
@@ -134,7 +134,7 @@ async function makeHealingWindows(
   return { windows: windows.slice(0, count), heldOut: windows.slice(count), stop };
 }
 
-/** Inputs of FFNs' output maps that share a scale, at most; 1 where none do, or no FFN is as wide. */
+/** Largest block size along the inputs of FFNs' output layers; 1 without blocks, or if no FFN is as wide. */
 function blockOfFfns(model: OnnxModel, { modules }: ModelLayout): number {
   const ffns = modules.filter(({ kind }) => kind === 'ffn');
   const blocks = ffns.map(({ output }) => {

@@ -12,7 +12,7 @@ import type { JobContext } from './job-context.js';
 import { openLanguageModel } from './open-language-model.js';
 import { explainTooLarge } from './refuse-too-large.js';
 
-/** Logits of the dense model that are held for comparison, in bytes, at most; but never fewer windows than a standard error needs. */
+/** Largest bytes of the dense model's logits kept for comparison, and least number of windows for a standard error. */
 const MOST_LOGITS = 2 ** 29;
 const LEAST_WINDOWS = 3;
 
@@ -20,18 +20,18 @@ const LEAST_WINDOWS = 3;
 export interface DensePredictions {
   readonly windows: readonly Int32Array[];
   readonly from: QualityReport['from'];
-  /** Tokens that the tokenizer puts before a text; every window begins with them. */
+  /** The tokenizer's leading tokens, with which every window begins. */
   readonly leadingTokens: readonly number[];
   /** See `PredictionSite`. */
   readonly windowsAtOnce: number;
   readonly predictions: ReferencePredictions;
 }
 
-/** Runs the dense model on held-out windows, on the first call. */
+/** Runs the dense model on held-out windows lazily, once. */
 export interface QualityReference {
   /**
-   * @param onWindow called after each window that is read now, with their number
-   * @returns undefined where there is no text to read.
+   * @param onWindow called after each newly read window, with the total
+   * @returns undefined if there is no text.
    * @throws EngineError, NumericalError, UnsupportedModelError
    */
   read(onWindow?: (windowCount: number) => void): Promise<DensePredictions | undefined>;
@@ -45,7 +45,7 @@ export interface ReferenceInput {
   readonly heldOut: () => Promise<HeldOutWindows>;
 }
 
-/** @param context of the part of the job whose results are compared; the logits wait until it ends */
+/** @param context context of the part of the job whose results are compared; the logits are freed at its end */
 export function createQualityReference(context: JobContext, input: ReferenceInput): QualityReference {
   let reading: Promise<DensePredictions | undefined> | undefined;
   return {
@@ -68,7 +68,7 @@ async function readDense(
   const room = (longestWindow(folder, analysed.positionCount) ?? Number.POSITIVE_INFINITY) - leadingTokens.length;
   const windowBytes = found[0]!.length * analysed.detected.layout.vocabularySize * Float32Array.BYTES_PER_ELEMENT;
   const fitting = Math.floor(MOST_LOGITS / windowBytes);
-  // Each run of a model that does not fit reads its weights again.
+  // Each run of a model that does not fit in memory reads its weights again.
   const isTooLarge = (await explainTooLarge(engine, folder)) !== undefined;
   const count = isTooLarge ? LEAST_WINDOWS : Math.max(LEAST_WINDOWS, fitting);
   const windowsAtOnce = isTooLarge ? Math.max(1, fitting) : 1;

@@ -15,7 +15,7 @@ import { idsNamedByDocument } from '../vocabulary/token-ids-in-documents.js';
 import type { TokenizerFile } from '../vocabulary/tokenizer-file.js';
 import { idsNamedByTokenizer } from '../vocabulary/trim-tokenizer.js';
 
-/** Checks what can be checked before a model is opened. @throws OptionError */
+/** Checks options before a model is opened. @throws OptionError */
 export function checkVocabularyOptions({ keepLanguages, vocabularySize, vocabulary, texts }: VocabularyOptions): void {
   if (vocabulary !== undefined) {
     for (const [name, value] of Object.entries({ keepLanguages, vocabularySize }))
@@ -30,9 +30,9 @@ export function checkVocabularyOptions({ keepLanguages, vocabularySize, vocabula
     );
 }
 
-/** Which tokens remain, by files or by what was read already. */
+/** Token selection by files or by tokens that were read already. */
 export interface TokenSelectionOptions extends VocabularyOptions {
-  /** Tokens of a text, which remain as those of `texts` do. */
+  /** Tokens of a text, treated as those of `texts`. */
   readonly seen?: Int32Array | undefined;
 }
 
@@ -41,11 +41,11 @@ interface SelectionSources {
   readonly file: TokenizerFile;
   readonly tokenizer: Tokenizer;
   readonly tokenizerConfig: JsonObject;
-  /** Ids that graphs hold as constants. */
+  /** Token ids in constants of graphs. */
   readonly constants: readonly number[];
 }
 
-/** Reads which tokens are to remain: the user's list and texts, and what files of the model name. @throws OptionError */
+/** Reads the token selection: the user's list and texts, and ids in the model's files. @throws OptionError */
 export async function readTokenSelection(
   files: Files,
   options: TokenSelectionOptions,
@@ -73,7 +73,7 @@ export async function readTokenSelection(
 
 const TEMPLATES = /^(chat_template[\w-]*\.jinja|additional_chat_templates\/[^/]+\.jinja)$/;
 
-/** Chat templates in the tokenizer's configuration, and in files of their own. */
+/** Chat templates of the tokenizer's configuration and of separate files. */
 async function readTemplates(folder: ModelFolder, tokenizerConfig: JsonObject): Promise<readonly string[]> {
   const { files } = folder.platform;
   const { included } = await listSideFiles(files, folder, new Set());
@@ -86,7 +86,7 @@ async function readTemplates(folder: ModelFolder, tokenizerConfig: JsonObject): 
   return found;
 }
 
-/** Ids of the tokens that a user names. @throws OptionError for one that is none */
+/** Ids of the tokens that a user names. @throws OptionError for an unknown token */
 async function readListedIds(
   files: Files,
   vocabulary: NonNullable<VocabularyOptions['vocabulary']>,

@@ -1,7 +1,7 @@
 import { UnsupportedModelError } from '../errors.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 
-/** Refuses a model that was read from codes where floats are written. @throws UnsupportedModelError with what to give instead. */
+/** Refuses a quantised model in calls that write floats. @throws UnsupportedModelError with a remedy */
 export function refuseCoded(name: string, { coded }: OnnxModel, remedy: string): void {
   if (coded !== undefined) throw new UnsupportedModelError(`${name} holds quantised weights; ${remedy}`);
 }

@@ -6,15 +6,15 @@ import { formatBytes } from '../report/format-quantity.js';
 import type { Engine } from '../runtime/engine.js';
 import type { ModelFolder } from '../storage/model-folder.js';
 
-/** Of the machine's memory, what a session of the entire model may take besides the run itself. */
+/** Fraction of the machine's memory that a session of the entire model may take. */
 const MOST_OF_MEMORY = 0.7;
 
 const FLOAT_BYTES = 4;
 
 /**
- * Checks that the machine has the memory to open a model as a whole. All else opens a larger one block by block; to write text,
- * each token would read all weights from the disk.
- * @throws EngineError that names what opening takes, what the machine has, and what to do.
+ * Refuses text generation with a model that does not fit in memory: opened block by block, each token would read all
+ * weights from the disk.
+ * @throws EngineError with the needed and the available memory, and a remedy.
  */
 export async function refuseTooLarge(engine: Engine, folder: ModelFolder): Promise<void> {
   const reason = await explainTooLarge(engine, folder);
@@ -24,7 +24,7 @@ export async function refuseTooLarge(engine: Engine, folder: ModelFolder): Promi
   );
 }
 
-/** Why the machine has too little memory to open a model as a whole; undefined where it has enough, or this is unknown. */
+/** Reason why a model does not fit in memory as a whole; undefined if it fits, or this is unknown. */
 export async function explainTooLarge(engine: Engine, folder: ModelFolder): Promise<string | undefined> {
   const { memoryBytes } = folder.platform;
   const computesOnCpu = engine.executionProviders?.every((provider) => provider === 'cpu') ?? false;

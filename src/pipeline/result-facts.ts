@@ -15,7 +15,7 @@ import type { JobContext } from './job-context.js';
 import { stateOwnDtype } from './name-variants.js';
 import type { SavedFolder } from './stages/save.js';
 
-/** The folder's JSON files as they fit the pruned model. */
+/** The folder's JSON files, updated for the pruned model. */
 export function mendDocuments(
   folder: ModelFolder,
   { detected }: AnalysedModel,
@@ -25,7 +25,7 @@ export function mendDocuments(
   return documentsOf(folder, model, blockWidths(detected.layout, cuts));
 }
 
-/** The folder's JSON files as they fit a model of such widths; without widths those remain as they are. */
+/** The folder's JSON files, updated for the given widths; without widths they keep theirs. */
 export function documentsOf(
   { documents, modelFile }: ModelFolder,
   model: OnnxModel,
@@ -46,13 +46,13 @@ export function documentsOf(
   };
 }
 
-/** Exporters note where the model lay on their machine, which no runtime reads. */
+/** Shortens the exporter's local path in config.json, which no runtime reads. */
 function nameOrigin(config: JsonObject): JsonObject {
   const { _name_or_path: origin } = config;
   return typeof origin === 'string' ? { ...config, _name_or_path: withoutPaths(origin) } : config;
 }
 
-/** SHA-256 of the files of a model that was written. */
+/** SHA-256 of a written model's files. */
 export function hashSaved(
   { platform, signal }: JobContext,
   folder: string,
@@ -62,10 +62,10 @@ export function hashSaved(
   return hashFiles(platform, paths, signal);
 }
 
-/** Names of files that were left next to the model, as many as a report lists. */
+/** Largest number of names of uncopied files in a report. */
 const MAX_LEFT = 50;
 
-/** Which files lay next to a model, for a report. */
+/** Report of the files next to a model. */
 export function reportSideFiles({ copied, leftOut, outside }: SavedFolder): SideFilesReport {
   const left = [...leftOut, ...outside];
   return { copied, leftCount: left.length, left: left.slice(0, MAX_LEFT) };

@@ -14,17 +14,17 @@ import { resolveStages, type Stages, type StagesOption } from './stages.js';
 
 /** Options of all resumable calls. */
 export interface ResumableRequest extends EngineChoice, JobControl, StagesOption {
-  /** Make it although it is there. Default false. */
+  /** Replace an existing result. Default false. */
   readonly force?: boolean | undefined;
-  /** Find what is there, and resume what is unfinished. Default true. */
+  /** Return a finished result, or resume an unfinished run. Default true. */
   readonly resume?: boolean | undefined;
 }
 
-/** Models that a resumable call reads. */
+/** Inputs of a resumable call. */
 export interface OpenedModels {
-  /** Decide, with the request, what the call makes. */
+  /** Models that determine the result together with the request. */
   readonly folders: readonly ModelFolder[];
-  /** Statistics that decide it too. */
+  /** Statistics that also determine it. */
   readonly place?: PairPlace | undefined;
 }
 
@@ -34,35 +34,35 @@ export interface StartedJob<Opened, Prepared, Found> {
   readonly engine: Engine;
   readonly opened: Opened;
   readonly prepared: Prepared;
-  /** Result that the same call made before; undefined where there is none. */
+  /** Result of an earlier equal call; undefined if none. */
   readonly found: Found | undefined;
 }
 
-/** A call that finds what it made before, resumes an unfinished run, or starts again. */
+/** A call that returns an earlier result, resumes an unfinished run, or starts. */
 export interface ResumableJob<Opened extends OpenedModels, Prepared, Found, Result> {
   /** Name of the call. Absent: the work is short, and has no checkpoints. */
   readonly call: string | undefined;
   readonly request: ResumableRequest;
-  /** The output, as the user named it. Absent: there are no checkpoints. */
+  /** Output path as given. Absent: no checkpoints. */
   readonly output: string | undefined;
-  /** Of what is made; two runs that differ in nothing else share what they measured. Default: none. */
+  /** Sparsities of the results; runs that differ only in these share measurements. Default: none. */
   readonly sparsities?: readonly number[] | undefined;
-  /** Opens what is read. */
+  /** Opens the inputs. */
   open(context: JobContext, stages: Stages): Promise<Opened>;
-  /** Whether an earlier run may have left something, so that the output is checked once that is known. Default: decided from `output`. */
+  /** Whether an earlier run may have left files, so that the output is checked later. Default: derived from `output`. */
   hasEarlierRun?(context: JobContext): Promise<boolean>;
-  /** Refuses, before the work, an output that cannot be written. */
+  /** Refuses an output that cannot be written. */
   checkOutput(opened: Opened, state: { readonly resuming: boolean; readonly found: Found | undefined }): Promise<void>;
-  /** Refuses what else can be refused before the work, and decides what the key depends on. */
+  /** Makes further checks, and prepares values of the key. */
   prepare(context: JobContext, opened: Opened): Promise<Prepared>;
-  /** Values that decide the result together with the models. Default: the request. */
+  /** Values of the key besides the models. Default: the request. */
   keyed?(prepared: Prepared): object;
-  /** Result that the same call made before. */
+  /** Finds the result of an earlier equal call. */
   find(context: JobContext, opened: Opened): Promise<Found | undefined>;
   make(context: JobContext, started: StartedJob<Opened, Prepared, Found>): Promise<Result>;
 }
 
-/** Opens, checks, starts the engine, and finds, resumes or starts what a call makes. */
+/** Runs a resumable job: opens inputs, checks, starts the engine; then finds, resumes or makes the result. */
 export function runResumable<Opened extends OpenedModels, Prepared, Found, Result>(
   platform: Platform,
   job: ResumableJob<Opened, Prepared, Found, Result>,
@@ -83,14 +83,14 @@ export function runResumable<Opened extends OpenedModels, Prepared, Found, Resul
     return withJournal(outer, { output, key, sparsities, resume }, async (context, resuming) => {
       const mayBeMade = resuming || (resume && !force);
       const found = mayBeMade ? await job.find(context, opened) : undefined;
-      // Another run may have made it since.
+      // Another run may have written it since.
       await job.checkOutput(opened, { resuming, found });
       return job.make(context, { stages, engine, opened, prepared, found });
     });
   });
 }
 
-/** Last fields of the result of every long call. */
+/** Common fields of the result of every long call. */
 export interface RunFigures {
   readonly timings: readonly StageTiming[];
   readonly peakMemoryBytes?: number;
@@ -110,11 +110,11 @@ interface BuiltFolder {
   readonly out: string;
   readonly source: ModelFolder;
   readonly force?: boolean | undefined;
-  /** See `FolderManifest`. Default: the key of the job. */
+  /** Key for `FolderManifest`. Default: the job's key. */
   readonly run?: string | undefined;
 }
 
-/** Makes the folder of a result; see `Files.buildFolder`. */
+/** Writes the folder of a result; see `Files.buildFolder`. */
 export function buildOutput<T>(
   { platform, run, workspace }: JobContext,
   { out, source, force, ...given }: BuiltFolder,
@@ -124,16 +124,16 @@ export function buildOutput<T>(
   return platform.files.buildFolder({ output: out, source: source.root, force, workspace, run: own }, build);
 }
 
-/** A remark on a finished result that is to be checked, and was made without a certificate. */
+/** Remark on an existing result without a certificate, when one is requested. */
 export const UNCHECKED = 'an earlier run wrote this without a certificate; force (--force) makes and checks it again';
 
-/** A remark on a finished result whose quality was not measured. */
+/** Remark on an existing result without a quality measurement. */
 export const UNMEASURED =
   'an earlier run wrote this without measuring its quality; measure it by eval, or make it again by force (--force)';
 
-/** Where a run saves its checkpoints. */
+/** Location of a run's checkpoints. */
 export interface RunJournal {
-  /** As the user named what it makes; absent: no checkpoints. */
+  /** Output path as given; absent: no checkpoints. */
   readonly output: string | undefined;
   /** See `runKey`. */
   readonly key: string | undefined;
@@ -142,7 +142,7 @@ export interface RunJournal {
   readonly resume: boolean;
 }
 
-/** Runs part of a job with a journal of its own, which goes when the part is complete. */
+/** Runs part of a job with its own journal, which is deleted when the part is complete. */
 export async function withJournal<T>(
   context: JobContext,
   { output, key: run, sparsities = [], resume }: RunJournal,
@@ -152,7 +152,7 @@ export async function withJournal<T>(
   const workspace = output === undefined ? undefined : await context.platform.openWorkspace?.({ output, key, resume });
   if (workspace === undefined) return part(context, false);
   const { found, folder, journal } = workspace;
-  // The system's temporary folder may be small, and room is checked where the output goes.
+  // The system's temporary folder may be small, and space is checked next to the output.
   const { createScratch } = workspace;
   const platform = createScratch ? withMembers(context.platform, { createScratch }) : context.platform;
   let isOver = false;
@@ -182,34 +182,34 @@ export async function withJournal<T>(
 }
 
 /**
- * Whether the same run would end in the same error on any machine, so that its checkpoints can be deleted: its model cannot be
- * pruned, or holds NaN. A file that cannot be read, an engine that fails, a limit, a full disk or too little memory may be the
- * machine's fault, also where they are the cause of an error about the model.
+ * Whether an error is independent of the machine, so that checkpoints can be deleted: the model cannot be pruned, or
+ * contains NaN. Unreadable files, engine failures, limits, full disks and lack of memory may depend on the machine,
+ * also as causes of other errors.
  */
 export function isDeterministicError(error: unknown): boolean {
   if (!(error instanceof UnsupportedModelError || error instanceof NumericalError)) return false;
   return error.cause === undefined || isDeterministicError(error.cause);
 }
 
-/** Key of the run in a folder's manifest; undefined where there is none. */
+/** Run key in a folder's manifest; undefined if missing. */
 export async function runOf(files: Files, out: string): Promise<string | undefined> {
   const manifest = await readJsonFile(files, files.resolve(out, MANIFEST)).catch(() => undefined);
   return typeof Object(manifest).run === 'string' ? (Object(manifest).run as string) : undefined;
 }
 
-/** Whether an earlier run may have made any of these folders, or left an unfinished one. */
+/** Whether an earlier run may have written or started any of these folders. */
 export async function hasEarlierRun(
   { platform: { files, hasUnfinishedRun } }: JobContext,
   outputs: readonly string[],
 ): Promise<boolean> {
   let isSaved = false;
-  // One after the other: each opens a folder that only one may use.
+  // Sequentially: each opens a locked folder.
   for (const path of new Set(outputs)) if (await hasUnfinishedRun?.(path)) isSaved = true;
   const runs = await Promise.all(outputs.map((out) => runOf(files, out)));
   return isSaved || runs.some((run) => run !== undefined);
 }
 
-/** Whether a run of the same key has made a folder, which still holds what was written. */
+/** Whether a folder was written by a run of the same key, and is unchanged. */
 export async function isFinished(
   { platform, run }: JobContext,
   out: string | undefined,

@@ -22,22 +22,22 @@ import { open } from './stages/open.js';
 import type { SaveInput } from './stages/save.js';
 import type { Stages, StagesOption } from './stages.js';
 
-/** A recipe, the dense model that it was made from, byte for byte, and where the result goes. */
+/** A recipe, the identical dense model, and the output. */
 export interface ApplyRequest extends ModelRequest, StagesOption, OptionsOf<typeof APPLY_RESULT> {}
 
 /** Result of applying a recipe. */
 export interface AppliedRecipe {
   readonly model: string;
   readonly out: string;
-  /** SHA-256 of the model file and its external data, as they were written. */
+  /** SHA-256 of the written model file and its external data. */
   readonly sha256: string;
   readonly parameters: BeforeAfter;
   readonly bytes: BeforeAfter;
-  /** Files next to the model; absent for a result that was there already. */
+  /** Files next to the model; absent for an existing result. */
   readonly sideFiles?: SideFilesReport;
 }
 
-/** Open, load, analyse, save. */
+/** Opens, loads, analyses and saves. */
 export function runApply(platform: Platform, request: ApplyRequest): Promise<AppliedRecipe> {
   checkOptions(request, rowsOf(APPLY));
   const { out, force } = request;
@@ -91,10 +91,10 @@ interface OpenedRecipe extends OpenedModels {
   readonly pair: Awaited<ReturnType<typeof openPair<Recipe>>>;
 }
 
-/** A model that was written. */
+/** A written model. */
 type WrittenModel = Pick<AppliedRecipe, 'sha256' | 'sideFiles'> & { readonly byteLength: number };
 
-/** Result of an earlier call that was interrupted at its end; undefined where there is none, or it is damaged. */
+/** Result of an earlier call; undefined if missing or damaged. */
 async function findMade(context: JobContext, out: string, { run, result }: Recipe): Promise<WrittenModel | undefined> {
   const { platform, signal } = context;
   if (run === undefined || (await runOf(platform.files, out)) !== run) return undefined;
@@ -127,7 +127,7 @@ async function buildModel(
   return { sha256, byteLength: saved.byteLength, sideFiles: reportSideFiles(saved) };
 }
 
-/** Versions may write the same model in other bytes; the same version may not. */
+/** Checks the hash: only other versions may write different bytes. */
 function checkResult({ result, version }: Recipe, sha256: string): void {
   if (result === undefined || result.sha256 === sha256 || version !== VERSION) return;
   throw new ModelFormatError(

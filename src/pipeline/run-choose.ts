@@ -17,7 +17,7 @@ import { runQuantize } from './run-quantize.js';
 import { checkShrink, OF_TOKENS, runShrink, type ShrinkRequest, vocabularyOf } from './run-shrink.js';
 import { open } from './stages/open.js';
 
-/** A model that is to be made in several sizes, of which one is recommended. */
+/** A model to make in several sizes. */
 export interface ChooseRequest
   extends Omit<
       ShrinkRequest,
@@ -33,39 +33,39 @@ export interface ChooseRequest
       | 'stopHealing'
     >,
     OptionsOf<typeof CHOICE> {
-  /** Folder that gets a folder for each model: `q8`, `q4`, and one for each size. */
+  /** Folder for the results: `q8`, `q4`, and a folder per size. */
   readonly out: string;
-  /** Your text, `.txt` or `.jsonl`, that the models are made by. */
+  /** Your calibration text, `.txt` or `.jsonl`. */
   readonly text: string;
 }
 
-/** A model that was made and measured. */
+/** A measured model. */
 export interface MeasuredChoice {
-  /** `dense`, `q8`, `q4`, or the size that was asked for. */
+  /** `dense`, `q8`, `q4`, or the requested size. */
   readonly name: string;
-  /** Its folder, or as the user called it. */
+  /** Its folder, or the dense model as given. */
   readonly model: string;
   /** Model file with its external data. */
   readonly bytes: number;
-  /** Of the text that models are measured on. */
+  /** Bits per byte of the test text. */
   readonly bitsPerByte: number;
-  /** After the prompt, one token at a time: a median. */
+  /** Median decoding speed after the prompt. */
   readonly tokensPerSecond: number;
-  /** Time of the prompt, which is read before the first token is written. */
+  /** Time to first token. */
   readonly firstTokenMs: number;
 }
 
 /** Measurements, the dense model first, and the recommendation. */
 export interface Choice {
-  /** In the order in which they were made. */
+  /** Models in order of creation. */
   readonly models: readonly MeasuredChoice[];
-  /** The name of one of them. */
+  /** Name of the recommended model. */
   readonly recommended: string;
-  /** Tokens of the prompt that is timed. */
+  /** Tokens of the timed prompt. */
   readonly promptLength: number;
 }
 
-/** Sizes below q4 that are tried where none are named. */
+/** Default sizes below q4, as fractions. */
 const SHARES = [0.9, 0.8];
 
 /** Makes a model in q8, q4 and several sizes, measures quality and speed of all, and recommends one. */
@@ -86,7 +86,7 @@ export async function runChoose(platform: Platform, request: ChooseRequest): Pro
         ...control(step, dtype),
         dtype,
         out: rungFolder(out, { sparsity: 0, name: dtype }),
-        // Eight bits learn nothing from text.
+        // Rounding to eight bits needs no calibration.
         ...(dtype === 'q4' && { calibration: { ...calibration, source: { file: text } } }),
       },
       trimmed,
@@ -104,7 +104,7 @@ export async function runChoose(platform: Platform, request: ChooseRequest): Pro
     const folders = [];
     for (const each of models) folders.push(await open.run(context, { model: each, embeddings, offline }));
     const started = await platform.createEngine(reading);
-    // As its users run it: ONNX Runtime chooses the threads, where there are any to choose.
+    // As users run it: ONNX Runtime chooses the threads.
     const isFree = engine === undefined && started.threads !== undefined;
     return timeModels(context, isFree ? await platform.createEngine({ ...reading, threads: 0 }) : started, folders);
   });
@@ -124,10 +124,10 @@ export async function runChoose(platform: Platform, request: ChooseRequest): Pro
   return { models: measured, recommended, promptLength: speeds.promptLength };
 }
 
-/** For checks that need no size. */
+/** Placeholder size for checks. */
 const ANY_SIZE = '1GB';
 
-/** Sizes that are tried where none are named: one between q8 and q4, and two below; without bits, two below the dense model. */
+/** Default sizes: one between q8 and q4, and two below; without bits, two below the dense model. */
 export function defaultSizes(
   { allow, dtypes = ['q8', 'q4'] }: Pick<ShrinkRequest, 'allow' | 'dtypes'>,
   [q8, q4]: readonly [Pick<PruneReport, 'bytes'>, Pick<PruneReport, 'bytes'>],
@@ -147,7 +147,7 @@ export function recommend(models: readonly MeasuredChoice[], mostLoss: number): 
   return others.reduce((a, b) => (b.bitsPerByte < a.bitsPerByte ? b : a), others[0] ?? dense);
 }
 
-/** Controls of each step of several, whose `overall` progress becomes a share of that of all. */
+/** Progress control per step: the step's `overall` is scaled to its share of the total. */
 function stepControls({ onProgress, signal }: JobControl, weights: readonly number[]) {
   const all = weights.reduce((sum, weight) => sum + weight, 0);
   return (step: number, name?: string): JobControl => {

@@ -8,7 +8,7 @@ import { resolveStages, type StagesOption } from './stages.js';
 
 export interface DescribeRequest extends ModelRequest, StagesOption<'open' | 'load' | 'analyse'> {}
 
-/** Open, load, analyse. */
+/** Opens, loads and analyses. */
 export async function runDescribe(platform: Platform, request: DescribeRequest): Promise<ModelDescription> {
   checkOptions(request, rowsOf(DESCRIBE));
   const { open, load, analyse } = resolveStages(request.stages);

@@ -46,7 +46,7 @@ import {
 } from './resumable-job.js';
 import type { Stages, StagesOption } from './stages.js';
 
-/** A pruned model that is to be healed. */
+/** A pruned model to heal. */
 export interface HealRequest
   extends JobControl,
     SourceOptions,
@@ -58,11 +58,11 @@ export interface HealRequest
   readonly dense: string;
   /** The pruned model, in float32 or float16. */
   readonly pruned: string;
-  /** How it learns. */
+  /** Training options. */
   readonly heal?: HealingOptions | undefined;
   /** Source of the windows; their number and shares are those of `heal`. */
   readonly calibration?: Omit<CalibrationOptions, 'windowCount'> | undefined;
-  /** Seeds the windows that the dense model writes. Default 0. */
+  /** Seed of the generated windows. Default 0. */
   readonly seed?: number | undefined;
   /** Resume from the checkpoints of the same run in `<out>.partial`. Default true. */
   readonly resume?: boolean | undefined;
@@ -70,25 +70,25 @@ export interface HealRequest
   readonly stopHealing?: boolean | undefined;
 }
 
-/** A healed model that was written. */
+/** A written healed model. */
 export interface HealedFolder extends RunFigures {
   readonly dense: string;
   readonly pruned: string;
   readonly out: string;
-  /** SHA-256 of the model file and its external data, as they were written. */
+  /** SHA-256 of the written model file and its external data. */
   readonly sha256: string;
   readonly healing: HealingReport;
   readonly certificate?: CertificateReport;
-  /** How well the healed model predicts compared with the dense one; absent where it could not be measured. */
+  /** Quality of the healed model compared with the dense one; absent if it could not be measured. */
   readonly quality?: QualityReport;
-  /** Files next to the pruned model; absent for a result that was there already. */
+  /** Files next to the pruned model; absent for an existing result. */
   readonly sideFiles?: SideFilesReport;
 }
 
-/** Says how a folder was healed, in it. */
+/** File with the result of healing, in the folder. */
 const HEALING_FILE = 'fang-prune-healing.json';
 
-/** Open, load and analyse both; calibrate, heal, save, certify. */
+/** Opens, loads and analyses both models; calibrates, heals, saves and certifies. */
 export function runHeal(platform: Platform, request: HealRequest): Promise<HealedFolder> {
   checkOptions(request, rowsOf(HEAL));
   const { dense, pruned, embeddings, offline, bos, out, force = false, certify = true } = request;
@@ -150,7 +150,7 @@ interface Healing extends StartedJob<HealedModels, void, HealedModel> {
   readonly calibration: ReturnType<typeof healingCalibration>;
 }
 
-/** Load and analyse both; calibrate, heal, save, certify. */
+/** Loads and analyses both models; calibrates, heals, saves and certifies. */
 async function healFolder(
   context: JobContext,
   { request, settings, calibration, opened, engine, stages }: Healing,
@@ -226,7 +226,7 @@ async function healFolder(
 }
 
 interface Healed extends Awaited<ReturnType<typeof healModel>> {
-  /** The pruned model as it was. */
+  /** The original pruned model. */
   readonly model: UnderstoodModel['model'];
   readonly analysed: UnderstoodModel['analysed'];
   readonly engine: Engine;
@@ -248,7 +248,7 @@ async function writeHealed(
   for (const [name, handle] of changed) setWeight(healed, name, handle);
   const completed = await pruneNoPastBranch(withoutEmbeddingPrefix(healed), change, engine);
   const { files } = context.platform;
-  // More training would make another result of this key.
+  // Further training would give another result for this key.
   const output = { out, source: folder, force, ...(report.stopped && { run: undefined }) };
   return buildOutput(context, output, async (partial) => {
     const saved = await stages.save.run(context, { model: completed, source: folder, documents: {}, folder: partial });

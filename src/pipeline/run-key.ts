@@ -7,9 +7,9 @@ import type { ModelFolder } from '../storage/model-folder.js';
 import { VERSION } from '../version.js';
 import { describeEnvironment } from './describe-environment.js';
 
-/** Facts that decide a result, besides the request. */
+/** Facts that determine a result besides the request. */
 export interface KeyInput extends JobControl {
-  /** Models that are read, in the call's order. */
+  /** Models of the call, in order. */
   readonly folders: readonly ModelFolder[];
   readonly engine: Engine;
   /** Statistics that replace measuring the model. */
@@ -18,7 +18,7 @@ export interface KeyInput extends JobControl {
   readonly call: string;
 }
 
-/** Options that do not decide what a run makes, but where it goes, how it is checked and reported, whether it may resume, and how much it removes. */
+/** Options that do not affect the result's bytes: output paths, checks, reports, resuming; and the sparsity, which has its own key. */
 const CONTROLS: ReadonlySet<string> = new Set([
   ...[
     'sparsity',
@@ -43,9 +43,9 @@ const CONTROLS: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Key of a run's result without its sparsity: two runs with the same key make the same bytes. It is a SHA-256 over the model's
- * files, the options, the version of this library and what runs the graphs.
- * @returns undefined where the options hold code of the caller's, which has no name, or where runs begin again anyway.
+ * Key of a run without sparsity: runs with equal keys write equal bytes. SHA-256 over the model's files, the options,
+ * the library's version and the engine.
+ * @returns undefined if options contain functions, which cannot be compared, or runs cannot be resumed.
  * @throws ModelFormatError when the model cannot be read.
  */
 export async function runKey(
@@ -53,7 +53,7 @@ export async function runKey(
   request: object & EngineChoice,
   { folders, engine, call, place, ...control }: KeyInput,
 ): Promise<string | undefined> {
-  // No run would resume, and hashing a model takes long there.
+  // Runs cannot be resumed there, and hashing a model is slow.
   if (platform.openWorkspace === undefined) return undefined;
   const options = Object.entries(request).filter(([name, value]) => !CONTROLS.has(name) && !isSwitch(name, value));
   const text = nameValue(Object.fromEntries(options));
@@ -61,7 +61,7 @@ export async function runKey(
   const documents = folders.map((folder) => folder.documents);
   const facts = { call, version: VERSION, documents, environment: describeEnvironment(platform, engine) };
   const hash = platform.createHash();
-  // The file names the hash of its tensors.
+  // The JSON file contains the hash of its tensors.
   const statistics = place && (await hashFiles(platform, [place.json], control.signal).catch(() => 'none'));
   const models: string[] = [];
   for (const folder of folders) models.push(await hashModel(folder, control));
@@ -70,7 +70,7 @@ export async function runKey(
   return hash.digest();
 }
 
-/** Whether an option only turns the measuring of a finished result on or off. */
+/** Whether an option only switches measurements of the finished result. */
 const isSwitch = (name: string, value: unknown): boolean => name === 'evaluation' && typeof value === 'boolean';
 
 /** The key for some sparsities. */
@@ -85,7 +85,7 @@ export function keyAt(
   return hash.digest();
 }
 
-/** A text that only equal values have; undefined for what holds code, or comes piece by piece. */
+/** Canonical text of a value; undefined for functions and streams. */
 function nameValue(value: unknown): string | undefined {
   if (typeof value === 'number' || typeof value === 'bigint') return String(value);
   if (value === null || value === undefined || typeof value === 'boolean' || typeof value === 'string')

@@ -34,15 +34,15 @@ import { checkPairPlace, openPair, type PairPlace, resolvePair, writePair } from
 import { totalBytes } from '../storage/model-folder.js';
 import { withJob } from './job-context.js';
 
-/** Shards of one observation, to be merged. */
+/** Shards of one observation to merge. */
 export interface MergeRequest extends JobControl, OptionsOf<Pick<typeof OBSERVE_RESULT, 'out' | 'force'>> {
   /** Results of `observe({ shard })`, in any order: all shards of one observation. */
   readonly shards: readonly string[];
 }
 
-/** Statistics that were merged. */
+/** Merged statistics. */
 export interface MergedStatistics {
-  /** The JSON file; the tensors lie next to it. */
+  /** Path of the JSON file; the tensors are next to it. */
   readonly out: string;
   readonly shardCount: number;
   readonly moduleCount: number;
@@ -60,9 +60,9 @@ interface OpenShard {
 }
 
 /**
- * Merges the statistics of all shards of an observation. Sums are added in pairs in the order of the shards, so that the order of the files
- * does not matter. Nothing as large as a Gram matrix is in memory.
- * @throws OptionError naming a shard that is missing, doubled, or of another observation; ModelFormatError naming a damaged file.
+ * Merges the statistics of all shards of an observation. Sums are added pairwise in the order of the shards,
+ * independent of the order of files. Gram matrices are merged in pieces.
+ * @throws OptionError naming a missing, repeated or foreign shard; ModelFormatError naming a damaged file.
  */
 export async function runMerge(platform: Platform, request: MergeRequest): Promise<MergedStatistics> {
   checkOptions(request, rowsOf(MERGE));
@@ -106,7 +106,7 @@ function describeShard(place: PairPlace, json: SavedStatistics, tensors: TensorM
   return { place, json: { ...json, shard }, tensors, tokenCount: windowCount * windowLength };
 }
 
-/** Shards in their order, if they are all of one observation. @throws OptionError */
+/** Sorts the shards of one observation. @throws OptionError */
 function sortShards(found: readonly OpenShard[]): readonly OpenShard[] {
   const [first, ...others] = found;
   if (first === undefined) throw new OptionError('there are no shards to merge', { option: 'shards' });
@@ -146,7 +146,7 @@ function sortShards(found: readonly OpenShard[]): readonly OpenShard[] {
   return sorted;
 }
 
-/** Properties that shards of one observation share. */
+/** Properties that must be equal for all shards. */
 const COMPARED: readonly (readonly [string, (json: OpenShard['json']) => unknown])[] = [
   ['version of fang-prune', ({ version }) => version],
   ['model', ({ model }) => model],
@@ -178,7 +178,7 @@ function joinDescriptions(shards: readonly OpenShard[], windowCount: number): Om
   };
 }
 
-/** Tensors whose values are joined when they are read. */
+/** Merged tensors, computed when they are read. */
 async function mergeTensors(
   shards: readonly OpenShard[],
   onModule: (done: number, total: number) => void,
@@ -253,14 +253,14 @@ async function readMoments(shard: OpenShard, names: ReturnType<typeof sumNames>)
 
 interface TriangleMerge {
   readonly name: string;
-  /** Tensor of the means that the triangle is about; absent: it is a plain mean over tokens. */
+  /** Tensor of means for a covariance; absent for a plain mean over tokens. */
   readonly means: string | undefined;
-  /** Of one of the shards. */
+  /** Handle of one of the shards. */
   readonly handle: TensorHandle;
   readonly onRead: () => void;
 }
 
-/** A triangle that is joined piece by piece as it is read. */
+/** A merged triangle, computed piece by piece when read. */
 function lazyTriangle(
   tree: SumTree<OpenShard>,
   { name, means, handle: { dims, dataType, byteLength }, onRead }: TriangleMerge,

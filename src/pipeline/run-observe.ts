@@ -29,7 +29,7 @@ import { figuresOf, type OpenedModels, type RunFigures, runResumable } from './r
 import { parseShard, refuseGroups, type Shard, takeShard } from './shards.js';
 import type { StagesOption } from './stages.js';
 
-/** A dense model whose statistics are to be saved. */
+/** A dense model whose statistics are collected. */
 export interface ObserveRequest
   extends ObservationOptions,
     ModelRequest,
@@ -42,16 +42,16 @@ export interface ObserveRequest
   readonly calibration?: CalibrationOptions | undefined;
 }
 
-/** Statistics that were written. */
+/** Written statistics. */
 export interface ObservedFolder extends RunFigures {
   readonly model: string;
-  /** The JSON file; the tensors lie next to it. */
+  /** Path of the JSON file; the tensors are next to it. */
   readonly out: string;
   readonly method: string;
   readonly seed: number;
-  /** Of every channel: means and variances, or Gram matrices too. */
+  /** Sums per channel: `moments` (means and variances) or `gram` (also Gram matrices). */
   readonly sums: StatisticsKind;
-  /** `loss` and `divergence`: its gradients were taken. */
+  /** Metric; with `loss` or `divergence` gradients were computed. */
   readonly metric: MetricName;
   /** Whether neurons were grouped by function. */
   readonly grouped: boolean;
@@ -61,7 +61,7 @@ export interface ObservedFolder extends RunFigures {
   readonly bytes: number;
 }
 
-/** Open, load, analyse, calibrate; then what is measured of the dense model is written. */
+/** Opens, loads, analyses and calibrates; then measures the dense model and writes the statistics. */
 export function runObserve(platform: Platform, request: ObserveRequest): Promise<ObservedFolder> {
   checkOptions(request, rowsOf(OBSERVE));
   const { files } = platform;
@@ -110,7 +110,7 @@ export function runObserve(platform: Platform, request: ObserveRequest): Promise
   });
 }
 
-/** Key of the run that made the statistics there; undefined where they are incomplete. */
+/** Key of the run that wrote the statistics; undefined if incomplete. */
 async function runOfPair({ files }: Platform, { json, tensors }: PairPlace): Promise<string | undefined> {
   if ((await files.kindOf(tensors)) !== 'file') return undefined;
   const { run } = Object(await readJsonFile(files, json).catch(() => undefined)) as Partial<SavedStatistics>;
@@ -143,7 +143,7 @@ async function measureStatistics(
 
 interface Statistics extends PreparedJob {
   readonly folder: ModelFolder;
-  /** Keeps them until they are written. */
+  /** Store of the statistics until they are written. */
   readonly store: StoreTensor;
   readonly shard: Shard | undefined;
 }

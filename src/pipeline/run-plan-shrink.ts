@@ -23,41 +23,41 @@ import { checkShrink, pruneRequestOf, type ShrinkRequest, sizePlaces, vocabulary
 import { resolveStages } from './stages.js';
 import { trimInMemory } from './trimmed-folder.js';
 
-/** A run of `shrink` that is to be estimated; sizes may be left out. */
+/** A `shrink` request to estimate; sizes are optional. */
 export interface PlanShrinkRequest extends Omit<ShrinkRequest, 'dryRun'> {
   /**
-   * Statistics that `observe` wrote of this model by `auto`: they tell which mixture is best at each size. Default: sizes and time alone
-   * are estimated.
+   * Statistics of this model that `observe` wrote with method `auto`, to predict the best mixture for each size.
+   * Default: only sizes and time are estimated.
    */
   readonly statistics?: string | undefined;
 }
 
-/** Which sizes a model can have, and what a run takes. */
+/** Reachable sizes, and the cost of a run. */
 export interface ShrinkPlan extends PlannedSizes {
-  /** As the user called it. */
+  /** The model as given. */
   readonly model: string;
-  /** Of the model file with its external data, as it is. */
+  /** Bytes of the model file with its external data. */
   readonly bytes: number;
-  /** How the vocabulary would be trimmed, where that is asked for. */
+  /** Planned trimming of the vocabulary, if requested. */
   readonly vocabulary?: VocabularyReport;
   /** Calibration windows of the run. */
   readonly calibration: PlannedWindows;
-  /** Expected wall time by stage, in their order. */
+  /** Expected wall time by stage, in order. */
   readonly stages: readonly StageTiming[];
-  /** Of all stages, on this machine as it is now. */
+  /** Expected total time on this machine under its current load. */
   readonly ms: number;
-  /** Memory that the run takes at most, roughly. */
+  /** Approximate peak memory. */
   readonly memoryBytes: number;
-  /** Disk that it takes in addition to its output until that is complete, at most. */
+  /** Largest temporary disk space in addition to the output. */
   readonly scratchBytes: number;
   /** Remarks for readers. */
   readonly remarks: readonly string[];
 }
 
 /**
- * Estimates a run of `shrink` without reading any text: which sizes can be had, what each dtype takes, how long it takes, and, from
- * statistics, what would be chosen.
- * @throws OptionError, ModelFormatError, UnsupportedModelError where the run would.
+ * Estimates a run of `shrink` without reading text: reachable sizes, the size of each dtype, run time, and, from
+ * statistics, the choice.
+ * @throws OptionError, ModelFormatError, UnsupportedModelError as the run would.
  */
 export function runPlanShrink(platform: Platform, request: PlanShrinkRequest): Promise<ShrinkPlan> {
   checkOptions(request, rowsOf(PLAN_SHRINK));
@@ -68,7 +68,7 @@ export function runPlanShrink(platform: Platform, request: PlanShrinkRequest): P
   if (statistics !== undefined && vocabulary !== undefined)
     throw refusal('statistics', 'cover all tokens, and the vocabulary is to be trimmed; leave one of them out');
   const named = pruneRequestOf(asked, shrink);
-  // Statistics are of what removals cost, also where only bits may go.
+  // Statistics include costs of removal, even if only bits are allowed.
   const { method: _, ...observed } = { ...named, sparsity: 0.5 };
   const dryRun = request.out === undefined;
   const { options, quantisation, calibration } = resolveRequest({
@@ -94,7 +94,7 @@ export function runPlanShrink(platform: Platform, request: PlanShrinkRequest): P
     const job = { model: loaded, analysed, engine, options, windows: [], createStore: createStoreIn(context, 0) };
     checkRun(job, [0]);
     const speed = await context.timed('time', () => measureSpeed({ ...job, store: storeInMemory }, windowLength));
-    // What is said of pruning from statistics does not concern an estimate.
+    // Remarks about pruning from statistics do not apply to an estimate.
     const silent = { ...context, remarks: [] };
     const found =
       statistics === undefined

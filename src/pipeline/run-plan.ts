@@ -37,7 +37,7 @@ import { resultPlaces, runLadder } from './run-prune.js';
 import { resolveStages, type Stages } from './stages.js';
 import type { ResultPlaces } from './write-result.js';
 
-/** The results of a run, and how long it will take. */
+/** Estimated results and time of a run. */
 export interface PrunePlan extends Pick<PruneReport, 'model' | 'method'> {
   /** Name of the allocation. */
   readonly allocation: string;
@@ -45,41 +45,41 @@ export interface PrunePlan extends Pick<PruneReport, 'model' | 'method'> {
   readonly results: readonly PlannedResult[];
   /** Calibration windows of the run; absent for methods that read none. */
   readonly calibration?: PlannedWindows;
-  /** Expected wall time by stage, in their order. */
+  /** Expected wall time by stage, in order. */
   readonly stages: readonly StageTiming[];
-  /** Of all stages, on this machine as it is now. */
+  /** Expected total time on this machine under its current load. */
   readonly ms: number;
-  /** Memory that the run takes at most, roughly. */
+  /** Approximate peak memory. */
   readonly memoryBytes: number;
-  /** Disk that it takes in addition to its output until that is complete, at most. */
+  /** Largest temporary disk space in addition to the output. */
   readonly scratchBytes: number;
-  /** Modules that cannot be pruned, and the effect of a sparsity where one kind of module bears it alone. */
+  /** Modules that cannot be pruned, and the effect of a sparsity that a single kind of module bears. */
   readonly remarks: readonly string[];
 }
 
 export interface PlannedWindows {
   readonly windowCount: number;
   readonly windowLength: number;
-  /** Of them, those that the model writes itself. */
+  /** Number of generated windows among them. */
   readonly writtenCount: number;
 }
 
-/** Sizes of a result, but for the rounding of widths to numbers of units. */
+/** Sizes of a result, without rounding of widths to units. */
 export interface PlannedResult extends Pick<PruneReport, 'sparsity' | 'parameters' | 'bytes' | 'dtypes'> {
-  /** Units by module, where they follow only from the sparsity; absent where the run measures them. */
+  /** Units by module, if they depend only on the sparsity; absent if the run measures them. */
   readonly widths?: readonly Pick<ModuleReport, 'block' | 'kind' | 'unitsBefore' | 'unitsAfter'>[];
 }
 
 /** A run of one or several sparsities. */
 export interface PlanRequest extends Omit<LadderRequest, 'sparsity'> {
-  /** As that of `prune`, or a list as that of `pruneLadder`. */
+  /** As for `prune`, or a list as for `pruneLadder`. */
   readonly sparsity: Fraction | readonly Fraction[];
 }
 
 /**
- * Estimates what a run will make without reading any text: makes the run's checks, counts what is left when as many units leave
- * evenly, and times a few batches of tokens in one block.
- * @throws OptionError, ModelFormatError, UnsupportedModelError where the run would.
+ * Estimates a run without reading text: makes the run's checks, counts the sizes of uniform pruning, and times a few
+ * batches of tokens in one block.
+ * @throws OptionError, ModelFormatError, UnsupportedModelError as the run would.
  */
 export async function runPlan(platform: Platform, request: PlanRequest): Promise<PrunePlan> {
   const sparsity: readonly Fraction[] = [request.sparsity].flat();
@@ -134,7 +134,7 @@ interface Inspected extends Pick<CostRequest, 'size' | 'windowLength' | 'evaluat
   readonly memoryBytes: number;
 }
 
-/** The checks of a run, in its order, and its speed. */
+/** Makes the checks of a run in order, and measures the speed. */
 async function inspect(
   context: JobContext,
   { force = false, evaluation, model: path, embeddings, offline, bos, stages, ...request }: LadderRequest,
@@ -183,8 +183,8 @@ const { rounding: ____, ...FORM } = QUANTISATION;
 const DECIDING = { ...WIDTHS, ...FORM, ...MODEL, seed: RUN.seed };
 
 /**
- * A run with units drawn at random, as many in every block, and weights of zeros: its sizes are those of the real run. The
- * model is the one that was read already.
+ * A run with random units, uniform over blocks, and zero weights, whose sizes are those of the real run. The model is
+ * not read again.
  */
 function sketch(request: LadderRequest, { folder, model, analysed }: Inspected): LadderRequest {
   const given = resolveStages(request.stages);

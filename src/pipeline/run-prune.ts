@@ -57,7 +57,7 @@ import {
   writeResult,
 } from './write-result.js';
 
-/** Prunes a model folder at one sparsity. @param vocabulary which tokens remain; default all */
+/** Prunes a model folder at one sparsity. @param vocabulary selection of remaining tokens; default all */
 export async function runPrune(
   platform: Platform,
   request: PruneRequest,
@@ -90,7 +90,7 @@ export async function runLadder(platform: Platform, request: LadderRequest): Pro
   });
 }
 
-/** Where results go: a ladder's each to a place of its own, an only one to what was named. */
+/** Paths of results: one per rung of a ladder, or the given one. */
 export function resultPlaces(
   files: Platform['files'],
   { sparsity, out, dryRun, recipe, report }: LadderRequest,
@@ -111,18 +111,18 @@ export function resultPlaces(
   return isLadder ? nameRungs(fractions).map(toPlaces) : fractions.map((one) => toPlaces({ sparsity: one, name: '' }));
 }
 
-/** Result that a run should reach. */
+/** Targets of a run. */
 export interface PruneTarget {
   readonly results: readonly ResultPlaces[];
-  /** Sizes that results are to meet, in place of sparsities. */
+  /** Target sizes in place of sparsities. */
   readonly shrink?: ResolvedShrink | undefined;
-  /** Which tokens remain. Absent: all. */
+  /** Selection of remaining tokens. Absent: all. */
   readonly vocabulary?: JobVocabulary | undefined;
-  /** Called while no other process may write there. */
+  /** Called while the output is locked. */
   readonly finish: (reports: readonly PruneReport[]) => Promise<readonly PruneReport[]>;
 }
 
-/** Open; make the results that an interrupted run did not finish; evaluate. */
+/** Opens the model, makes the results that do not exist yet, and evaluates. */
 export function pruneTo(
   platform: Platform,
   request: PruneRequest | LadderRequest,
@@ -178,13 +178,13 @@ export function pruneTo(
   });
 }
 
-/** Reports of results that are there already, by their place in the list. */
+/** Reports of existing results by index. */
 type Reports = ReadonlyMap<number, PruneReport>;
 
-/** Results that the same run has made. */
+/** Existing results of the same run. */
 interface Finished {
   readonly reports: Reports;
-  /** Those written without a report. */
+  /** Results written without a report. */
   readonly unreported: ReadonlySet<number>;
 }
 
@@ -194,8 +194,8 @@ const placesAfter = (results: readonly ResultPlaces[], found: Finished | undefin
 type FinishedRequest = Pick<PruneRequest, 'model' | 'certify' | 'evaluation'>;
 
 /**
- * Reports of results that a run of the same key has made, by their place in the list.
- * @param inside folder in a result's own that its report lies in; empty for that itself; `model` as the user called it
+ * Reads reports of results of the same key, by index.
+ * @param inside subfolder of the report in the result's folder, empty for the folder itself; `model` as given
  */
 async function readFinished(
   context: JobContext,
@@ -211,7 +211,7 @@ async function readFinished(
     if (out === undefined || !(await isFinished(context, out, [amountOf(places)]))) continue;
     const { folder, name } = place ?? { name: REPORT_NAME };
     const path = files.resolve(folder ?? out, folder ? '' : inside, `${name}.json`);
-    // What cannot be read is made again.
+    // Unreadable results are made again.
     const written = await readReport(files, path).catch(() => undefined);
     const report = written ?? (await readCheckpoint<PruneReport>(journal, reportEntry(index)));
     if (report === undefined) {
@@ -220,7 +220,7 @@ async function readFinished(
       context.notes.push(`${out} existed without a report to return: it was made again`);
       continue;
     }
-    // It may have been moved since, and a saved report has names for paths.
+    // The folder may have been moved, and saved reports contain only names.
     const remarks = [
       ...report.remarks,
       ...(certify && report.certificate === undefined ? [UNCHECKED] : []),
@@ -231,7 +231,7 @@ async function readFinished(
   return { reports: found, unreported };
 }
 
-/** Whether a recipe's place is free, or has the recipe of the same run. */
+/** Whether a recipe does not exist yet, or is that of the same run. */
 async function isOwnRecipe({ platform, run }: JobContext, places: ResultPlaces): Promise<boolean> {
   const { files } = platform;
   const { recipe } = places;
@@ -241,13 +241,13 @@ async function isOwnRecipe({ platform, run }: JobContext, places: ResultPlaces):
 }
 
 interface PruneModels extends OpenedModels {
-  /** The model with its vocabulary trimmed, where that is asked for. */
+  /** The model, with a trimmed vocabulary if requested. */
   readonly folders: readonly [model: ModelFolder, ...floats: ModelFolder[]];
   readonly original: ModelFolder;
   readonly trimmed: TrimmedFolder | undefined;
 }
 
-/** The texts of an evaluation as the dense model reads them, and as results do. */
+/** Evaluation texts, tokenized for the dense model and for results. */
 interface EvaluatedTexts {
   readonly dense: readonly PreparedText[];
   readonly results: readonly PreparedText[];
@@ -267,10 +267,10 @@ interface Making extends ResolvedRequest, StartedJob<PruneModels, EvaluatedTexts
   readonly finished: Reports;
 }
 
-/** Drafts that are measured for a size, roughly. */
+/** Approximate number of drafts per size. */
 export const DRAFTS_PER_SIZE = 6;
 
-/** Load, analyse, calibrate, measure the dense model once or load its statistics; then result by result. */
+/** Loads, analyses, calibrates, measures the dense model once or loads its statistics; then makes each result. */
 function makeOpen(context: JobContext, making: Making): Promise<Reports> {
   const { request, stages, opened, results, finished, shrink, quantisation, calibration, engine } = making;
   const [folder, floats] = opened.folders;
@@ -293,7 +293,7 @@ function makeOpen(context: JobContext, making: Making): Promise<Reports> {
   const open = results.filter((_, index) => !finished.has(index));
   const sizing = { stages, folder, quantisation };
   const isWritten = request.out !== undefined && request.dryRun !== true;
-  /** Windows of statistics that repairs read. */
+  /** Windows of the statistics that repairs read. */
   const readAgain = request.calibration?.windowCount ?? 0;
   const lengthOf = (analysed: AnalysedModel) => expectedWindowLength(calibration, folder, analysed);
   return withPart(context, async (part) => {
@@ -393,7 +393,7 @@ function makeOpen(context: JobContext, making: Making): Promise<Reports> {
   });
 }
 
-/** How a vocabulary was trimmed, as settings of a report. */
+/** Vocabulary options as settings of a report. */
 function vocabularySettings({ keepLanguages, vocabularySize, vocabulary }: JobVocabulary = {}) {
   const list = typeof vocabulary === 'object' ? 'a list' : vocabulary;
   return omitUndefined({ keepLanguages, vocabularySize, vocabulary: list });
@@ -422,12 +422,12 @@ async function reportVocabulary(
   return { keep, report: { ...report, ...(bitsPerByte && { bitsPerByte }), ...(certificate && { certificate }) } };
 }
 
-/** Facts about the dense model. */
+/** Measured dense model and shared inputs of results. */
 interface MeasuredSource extends Pick<ResultSource, 'calibration' | 'settled' | 'statistics'> {
   readonly measured: MeasuredModel | undefined;
 }
 
-/** Prune, save, certify, report. Rewritten weights are in scratch space until they are saved. */
+/** Prunes, saves, certifies and reports. Changed weights are in scratch space until they are saved. */
 function makeResult(
   context: JobContext,
   { measured, ...source }: Omit<ResultSource, 'store'> & MeasuredSource,
@@ -444,7 +444,7 @@ function makeResult(
   });
 }
 
-/** Writes reports again that have additions. */
+/** Writes reports with additions again. */
 export async function rewriteReports(
   { files }: Platform,
   reports: readonly PruneReport[],

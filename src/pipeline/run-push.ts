@@ -19,10 +19,10 @@ import { WINDOWS_FILE } from '../storage/windows-file.js';
 import { formatReport, publicReport, REPORT_NAME } from '../storage/write-report.js';
 import { createOverallProgress } from './overall-progress.js';
 
-/** A result to upload to the Hugging Face Hub. */
+/** A folder to upload to the Hugging Face Hub. */
 export interface PushRequest extends JobControl, OptionsOfFamilies<typeof PUSH> {}
 
-/** A folder on the Hub. */
+/** An uploaded folder. */
 export interface PushedFolder {
   readonly folder: string;
   readonly repo: string;
@@ -31,7 +31,7 @@ export interface PushedFolder {
   readonly url?: string;
   /** Uploaded files, except the card. */
   readonly files: readonly ListedFile[];
-  /** Files of the folder that were not uploaded; `include` uploads them. */
+  /** Files that were not uploaded; `include` adds them. */
   readonly leftOut: readonly string[];
   /** The repository's `README.md`. */
   readonly card: string;
@@ -45,8 +45,8 @@ const CARD = 'README.md';
 const REPORTS = new RegExp(`(^|/)${REPORT_NAME}\\.(json|html)$`);
 
 /**
- * Uploads a folder that a run wrote, in one commit, with a page that says what it is. Of the files that its manifest lists those
- * go that are known to belong to a model; others go only by their names.
+ * Uploads a folder that a run wrote in one commit, with a model card. Of its manifest, known model files are uploaded;
+ * other files need `include`.
  */
 export async function runPush(platform: Platform, request: PushRequest): Promise<PushedFolder> {
   checkOptions(request, rowsOf(PUSH));
@@ -100,7 +100,7 @@ export async function runPush(platform: Platform, request: PushRequest): Promise
   return { ...pushed, commit, url: `${hub.settings.endpoint}/${repo}` };
 }
 
-/** Finds the repository, or makes it. */
+/** Finds or creates the repository. */
 async function prepareRepo(hub: HubStore, request: PushRequest): Promise<void> {
   const { settings } = hub;
   const { repo, create = false, signal } = request;
@@ -120,7 +120,7 @@ async function prepareRepo(hub: HubStore, request: PushRequest): Promise<void> {
     throw refusal('private', `is set, and ${repo} exists and is public; change that on its page first`);
 }
 
-/** Listed files that are known to belong to a model: those of the folder, and of folders in it that have a `genai_config.json`. */
+/** Listed files that belong to a model: those of the folder, and of folders in it that have a `genai_config.json`. */
 async function findKnown(files: Files, root: string, listed: readonly ListedFile[]): Promise<ReadonlySet<string>> {
   const roots = listed.flatMap(({ path }) => /^(?:(.+)\/)?genai_config\.json$/.exec(path)?.[1] ?? []);
   const known = new Set<string>();
@@ -155,7 +155,7 @@ interface Including {
   readonly include: readonly string[];
 }
 
-/** Files that are asked for by name. @throws OptionError for what is not a file in the folder. */
+/** Files of `include`. @throws OptionError for names that are not files in the folder */
 async function findIncluded(
   files: Files,
   { root, folder, listed, include }: Including,
@@ -180,7 +180,7 @@ async function findIncluded(
   return found;
 }
 
-/** Reports as others may see them; pages of which no JSON is there to be drawn from are left. */
+/** Reports without paths; pages without their JSON file are left out. */
 async function publishReports(files: Files, root: string, documents: readonly ListedFile[]): Promise<FileToSend[]> {
   const published: FileToSend[] = [];
   for (const { path } of documents) {

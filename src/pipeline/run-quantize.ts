@@ -10,7 +10,7 @@ import { runPrune } from './run-prune.js';
 import type { StagesOption } from './stages.js';
 import type { JobVocabulary } from './trimmed-folder.js';
 
-/** A model to be written in other dtypes; all its neurons and heads remain. */
+/** A model to write in other dtypes, without pruning. */
 export interface QuantizeRequest
   extends Omit<FolderOptions, 'recipe' | 'statistics' | 'stopHealing'>,
     RunOptions,
@@ -21,12 +21,13 @@ export interface QuantizeRequest
   readonly dtype: NonNullable<QuantisationOptions['dtype']>;
 }
 
-/** Takes nothing away and reads no token for it. */
+/** Pruning options that remove nothing and read no tokens. */
 const REMOVE_NOTHING = { sparsity: 0, method: 'magnitude' } as const;
 
 /**
- * Writes a model folder in other dtypes: a pruning run that removes nothing. Half the calibration windows are the model's own writing.
- * @param vocabulary which tokens remain; default all
+ * Writes a model folder in other dtypes: a pruning run that removes nothing. Half the calibration windows are
+ * generated.
+ * @param vocabulary selection of remaining tokens; default all
  */
 export function runQuantize(
   platform: Platform,

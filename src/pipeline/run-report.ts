@@ -19,7 +19,7 @@ import {
 
 export interface ReportRequest extends JobControl, OptionsOf<typeof REPORT_FILES> {}
 
-/** A report that was written again. */
+/** An updated report. */
 export interface WrittenReport {
   readonly report: PruneReport;
   /** Paths of the JSON file and the page. */

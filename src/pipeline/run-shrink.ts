@@ -20,7 +20,7 @@ import type { StagesOption } from './stages.js';
 import type { JobVocabulary } from './trimmed-folder.js';
 import type { ResultPlaces } from './write-result.js';
 
-/** A model that is to become so small. */
+/** A model and target sizes. */
 export interface ShrinkRequest
   extends Omit<
       FolderOptions,
@@ -34,18 +34,18 @@ export interface ShrinkRequest
     EngineChoice,
     StagesOption {
   /**
-   * Your text, `.txt` or `.jsonl`: the model is measured on it, and chosen by its last part. Where the vocabulary is trimmed, tokens of
-   * its first three quarters remain. Default: a bundled text.
+   * Your calibration text, `.txt` or `.jsonl`; its last part is used to choose among candidates. With a trimmed
+   * vocabulary, tokens of its first three quarters remain. Default: a bundled text.
    */
   readonly text?: string | undefined;
 }
 
-/** A report for each size that was asked for, in their order. */
+/** Reports of the requested sizes, in order. */
 export type ShrinkReports = readonly [PruneReport, ...PruneReport[]];
 
 /**
- * Makes the best model of each size that was asked for: fewer units, fewer bits, or both, compared on held-out windows. The vocabulary is
- * trimmed first where that is asked for.
+ * Makes the best model of each requested size: fewer units, fewer bits, or both, compared on held-out windows. The
+ * vocabulary is trimmed first, if requested.
  */
 export async function runShrink(platform: Platform, request: ShrinkRequest): Promise<ShrinkReports> {
   checkOptions(request, rowsOf(SHRINK));
@@ -64,11 +64,11 @@ export async function runShrink(platform: Platform, request: ShrinkRequest): Pro
   return reports as readonly PruneReport[] as ShrinkReports;
 }
 
-/** Options that a run of `prune` does not have. */
+/** Options of `shrink` that `prune` does not have. */
 const OF_SIZES = ['allow', 'dtypes', 'targetSize', 'targetMemory', 'contextLength'] as const;
 export const OF_TOKENS = ['keepLanguages', 'vocabularySize', 'vocabulary'] as const;
 
-/** The part of the request that is measured and written for every size. */
+/** The `prune` request for all sizes. */
 export function pruneRequestOf(request: ShrinkRequest, shrink: ResolvedShrink): PruneRequest {
   const { text, calibration } = request;
   return {
@@ -79,7 +79,7 @@ export function pruneRequestOf(request: ShrinkRequest, shrink: ResolvedShrink): 
   };
 }
 
-/** Refuses what contradicts itself, before a model is opened. @param isPlan whether sizes may be left out @throws OptionError */
+/** Refuses contradictory options before a model is opened. @param isPlan whether sizes are optional @throws OptionError */
 export function checkShrink(request: ShrinkRequest, isPlan = false): void {
   const { text, calibration, heal } = request;
   const { allow } = resolveShrink(request, isPlan);
@@ -90,7 +90,7 @@ export function checkShrink(request: ShrinkRequest, isPlan = false): void {
   if (vocabularyOf(request) !== undefined) checkTrimming(request);
 }
 
-/** Which tokens remain; undefined where all do. */
+/** Vocabulary options; undefined without trimming. */
 export function vocabularyOf({
   keepLanguages,
   vocabularySize,
@@ -101,7 +101,7 @@ export function vocabularyOf({
   return Object.keys(tokens).length === 0 ? undefined : { ...tokens, text };
 }
 
-/** Refuses what names tokens of the entire vocabulary, and what repeats a run on it. @throws OptionError */
+/** Refuses options with token ids, and recipes, which belong to the untrimmed vocabulary. @throws OptionError */
 function checkTrimming({ recipe, calibration, ...request }: ShrinkRequest): void {
   checkVocabularyOptions(request);
   if (recipe !== undefined)
@@ -122,7 +122,7 @@ function checkTrimming({ recipe, calibration, ...request }: ShrinkRequest): void
     );
 }
 
-/** Where results go: an only one to what was named, several to folders called by their sizes. */
+/** Paths of results: the given one, or folders named by size for several. */
 export function sizePlaces(
   { files }: Platform,
   { out, dryRun, recipe, report, targetSize, targetMemory }: ShrinkRequest,
@@ -142,7 +142,7 @@ export function sizePlaces(
   });
 }
 
-/** Options that are measured for every size; the budget here is not that of a result. */
+/** Measurement options for all sizes, with a placeholder budget. */
 function runOf({ allow, dtypes, contextLength }: ResolvedShrink): Pick<PruneRequest, 'sparsity' | 'method' | 'dtype'> {
   const [fewest] = dtypes.slice(-1);
   const prunes = [...allow].some((reduction) => reduction !== 'bits');

@@ -29,13 +29,13 @@ import {
 } from './resumable-job.js';
 import type { Stages, StagesOption } from './stages.js';
 
-/** A model whose vocabulary is to be trimmed. */
+/** A model and a token selection. */
 export interface TrimVocabularyRequest
   extends ModelRequest,
     VocabularyOptions,
     StagesOption,
     OptionsOf<typeof TRIM_RESULT> {
-  /** Take the result that the same call has made, where it is whole. Default true. */
+  /** Return the complete result of an earlier equal call. Default true. */
   readonly resume?: boolean | undefined;
 }
 
@@ -44,14 +44,14 @@ export interface TrimmedVocabulary extends VocabularyReport, RunFigures {
   readonly model: string;
   /** Absent for a dry run. */
   readonly out?: string;
-  /** SHA-256 of the model file and its external data, as they were written. */
+  /** SHA-256 of the written model file and its external data. */
   readonly sha256?: string;
   readonly certificate?: TrimmingCertificate;
-  /** Files next to the model; absent for a result that was there already. */
+  /** Files next to the model; absent for an existing result. */
   readonly sideFiles?: SideFilesReport;
 }
 
-/** Open; choose the tokens; cut graphs, tokenizer and documents; save; certify. */
+/** Opens, selects tokens, trims graphs, tokenizer and documents; saves and certifies. */
 export async function runTrimVocabulary(
   platform: Platform,
   request: TrimVocabularyRequest,
@@ -70,7 +70,7 @@ export async function runTrimVocabulary(
     },
     prepare: (context, { folders: [folder] }) => planTrimming(context, folder!, request),
     keyed({ chosen }) {
-      // The key has the chosen tokens in place of the files that they came from.
+      // The key contains the selected tokens instead of their source files.
       const { vocabulary: _, texts: __, ...settings } = request;
       return { ...settings, kept: chosen.keep };
     },
@@ -101,7 +101,7 @@ interface Started {
   readonly stages: Stages;
 }
 
-/** Cuts the graphs, and writes the folder where one is asked for. */
+/** Trims the graphs, and writes the folder if requested. */
 async function trimFolder(
   context: JobContext,
   plan: TrimmingPlan,

@@ -17,7 +17,7 @@ export function parseShard(name: string): Shard {
   return { index, count };
 }
 
-/** Contexts are clustered on the tokens of all windows, which no shard has. @throws OptionError */
+/** Refuses function groups: contexts are clustered on the tokens of all windows. @throws OptionError */
 export function refuseGroups({ grouping, methodName }: ResolvedOptions): void {
   if (grouping === undefined) return;
   throw refusal(
@@ -27,7 +27,7 @@ export function refuseGroups({ grouping, methodName }: ResolvedOptions): void {
   );
 }
 
-/** A job on the windows of a shard: complete batches, so that rounding is as without shards. @throws OptionError */
+/** The job for a shard's windows: complete batches, so that rounding does not depend on sharding. @throws OptionError */
 export function takeShard(
   job: Omit<PruneJob, 'store'>,
   { index, count }: Shard,

@@ -13,7 +13,7 @@ import { quantise } from './stages/quantise.js';
 import { report } from './stages/report.js';
 import { save } from './stages/save.js';
 
-/** The stages of a run, in their order; one measurement of the dense model, made or loaded, serves all results. */
+/** Stages of a run, in order; all results share one measurement of the dense model, or its statistics. */
 export const STAGES = {
   open,
   load,
@@ -35,14 +35,14 @@ export type Stages = typeof STAGES;
 /** Custom stages. */
 export interface StagesOption<Name extends keyof Stages = keyof Stages> {
   /**
-   * Stages to run in place of the library's, by name: each has the same input and output.
+   * Replacements of stages by name, with the same input and output.
    * @example
    * await prune({ ...request, stages: { certify: { name: 'certify', run: async () => undefined } } });
    */
   readonly stages?: Partial<Pick<Stages, Name>> | undefined;
 }
 
-/** All stages, some of them replaced. @throws OptionError for a stage that there is none of, or one that cannot be run. */
+/** All stages, some of them replaced. @throws OptionError for an unknown or invalid stage. */
 export function resolveStages(given: Partial<Stages> = {}): Stages {
   for (const [name, stage] of Object.entries(given)) {
     if (!Object.hasOwn(STAGES, name))

@@ -16,26 +16,26 @@ import type { JobContext } from './job-context.js';
 import { planTrimming } from './plan-trimming.js';
 import { formatDocument } from './stages/save.js';
 
-/** Which tokens remain for a job, and the text that it reads. */
+/** Token selection of a job, and its text. */
 export interface JobVocabulary extends Omit<VocabularyOptions, 'texts'> {
-  /** The user's text. Tokens of its first three quarters remain, unless `vocabulary` names all. */
+  /** The user's text. Tokens of its first three quarters remain, unless `vocabulary` is given. */
   readonly text?: string | undefined;
 }
 
 /** A model whose vocabulary was trimmed in memory. */
 export interface TrimmedFolder {
-  /** Reads as a folder that `trimVocabulary` wrote. */
+  /** Equivalent to a folder that `trimVocabulary` wrote. */
   readonly folder: ModelFolder;
   readonly report: VocabularyReport;
   /** Old ids by new ones. */
   readonly keep: Int32Array;
-  /** The last quarter of the user's text, which adds no tokens; absent without a text. */
+  /** The last quarter of the user's text, which does not affect the selection; absent without a text. */
   readonly unseen?: string | undefined;
 }
 
 /**
- * Trims the vocabulary of a model without writing it: the files that change are in memory, and rows of the tables are left out when
- * they are read.
+ * Trims the vocabulary of a model without writing: changed files are in memory, and removed rows are skipped when
+ * tables are read.
  * @throws OptionError, ModelFormatError, UnsupportedModelError
  */
 export async function trimInMemory(
@@ -47,7 +47,7 @@ export async function trimInMemory(
   const tokenizer = text === undefined ? undefined : await requireTokenizer(folder, 'trimming a vocabulary');
   const parts = text === undefined ? undefined : await splitText(platform.files, text, tokenizer!);
   const seen = options.vocabulary === undefined ? parts?.seen : undefined;
-  // Remarks about the model's files are made when it is loaded.
+  // Remarks about the model's files are added when it is loaded.
   const plan = await planTrimming({ ...context, remarks: [] }, folder, { ...options, seen });
   const { ids, report } = await cutGraphs(plan);
   const { documents, stale } = await rewriteDocuments(plan, ids);
@@ -76,10 +76,10 @@ export async function trimInMemory(
   return { folder: trimmed, report, keep: plan.chosen.keep, unseen: parts?.unseen };
 }
 
-/** Part of a text whose tokens remain; what trimming costs is measured on the rest. */
+/** Fraction of the text whose tokens remain; the cost of trimming is measured on the rest. */
 const TRAINING_SHARE = 3 / 4;
 
-/** A tokenizer reads so many tokens in some three seconds. */
+/** A tokenizer reads so many tokens in about three seconds. */
 const MOST_TOKENS = 2 ** 19;
 
 interface SplitText {

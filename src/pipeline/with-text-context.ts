@@ -1,6 +1,6 @@
 import { OptionError } from '../errors.js';
 
-/** Runs what reads a text. @throws OptionError with the text's name before what was wrong. */
+/** Runs an action on a text. @throws OptionError prefixed by the text's name */
 export async function withTextContext<T>(name: string, action: () => Promise<T>): Promise<T> {
   try {
     return await action();

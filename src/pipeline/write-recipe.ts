@@ -18,13 +18,13 @@ export interface RecipeInput {
   /** See `plainSettings`. */
   readonly settings: Recipe['settings'];
   readonly calibration: CalibrationProvenance | undefined;
-  /** Of the files that were written; undefined for a dry run. */
+  /** SHA-256 of the written files; undefined for a dry run. */
   readonly sha256: string | undefined;
   /** See `FolderManifest`. */
   readonly run: string | undefined;
 }
 
-/** Writes what a run decided, for `applyRecipe`. @throws OptionError when it cannot be written. */
+/** Writes removed units and changed weights, for `applyRecipe`. @throws OptionError when it cannot be written. */
 export async function writeRecipe(
   { platform, signal }: JobContext,
   place: PairPlace,
@@ -47,7 +47,7 @@ export async function writeRecipe(
   await writePair(platform, place, { json, tensors: outcome.changed });
 }
 
-/** Units that a module keeps, as a recipe has them. */
+/** Remaining units of a module in a recipe. */
 export function recipeModule({ module, keep, neurons }: ModuleCut): RecipeModule {
   const { index, block, kind, neurons: { unitCount } = { unitCount: 0 } } = module;
   const width = (neurons?.length ?? 0) / keep.length;

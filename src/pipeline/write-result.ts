@@ -35,63 +35,63 @@ import type { Stages } from './stages.js';
 import { writeRecipe } from './write-recipe.js';
 import { countBytes, makeVariants, reportVariant, type Variant, type VariantChecks } from './write-variants.js';
 
-/** Where one result goes. */
+/** Paths of one result. */
 export interface ResultPlaces {
   readonly sparsity: number;
-  /** Bytes that it may take, where those were asked for; its sparsity follows. */
+  /** Target bytes of `shrink`, from which the sparsity follows. */
   readonly targetBytes?: number | undefined;
-  /** Folder to be made; absent for a dry run. */
+  /** Output folder; absent for a dry run. */
   readonly out: string | undefined;
   /** Absent: no report is written. */
   readonly report: ReportPlace | undefined;
-  /** Where the run's decisions go; absent: they are not written. */
+  /** Path of the recipe; absent: none is written. */
   readonly recipe: PairPlace | undefined;
-  /** Whether an equal run made the folder before, without a report: it is replaced. Default false. */
+  /** Whether an equal run wrote the folder without a report, so that it is replaced. Default false. */
   readonly isRepeated?: boolean | undefined;
 }
 
-/** The value that distinguishes results of a run: a sparsity, or a size. */
+/** Target of a result: a sparsity or a size. */
 export const amountOf = ({ sparsity, targetBytes }: Pick<ResultPlaces, 'sparsity' | 'targetBytes'>): number =>
   targetBytes ?? sparsity;
 
-/** How a result is written, and what is said about it. */
+/** Options of writing and reporting a result. */
 export interface WriteRequest {
   readonly stages: Pick<Stages, 'pruneMeasured' | 'quantise' | 'save' | 'certify' | 'quality' | 'report'>;
   readonly places: ResultPlaces;
-  /** Which of several results, from 0. */
+  /** Index of the result, from 0. */
   readonly index: number;
-  /** The dense model, as the user called it. */
+  /** The dense model as given. */
   readonly model: string;
-  /** Whether folders and files that exist are replaced. */
+  /** Whether existing files and folders are replaced. */
   readonly force: boolean;
   readonly quoteText: boolean;
-  /** Whether saved reports hold absolute paths. */
+  /** Whether saved reports contain absolute paths. */
   readonly reportPaths: boolean;
   readonly certifies: boolean;
   /** Dtype and form of the result. */
   readonly quantisation: ResolvedQuantisation;
-  /** Settings of the run for its report, besides the pruning options. */
+  /** Settings of the run for its report, other than pruning options. */
   readonly asked: Omit<RunSettings, 'calibration'>;
-  /** How a size was met. */
+  /** Result of the size search. */
   readonly size?: SizeReport | undefined;
 }
 
 /** Inputs of a result. */
 export interface ResultSource extends PreparedJob {
   readonly folder: ModelFolder;
-  /** Store of codes until the result is saved. */
+  /** Store of quantised weights until the result is saved. */
   readonly store: StoreTensor;
-  /** Statistics that replaced measuring the model. */
+  /** Statistics used instead of measuring the model. */
   readonly statistics?: StatisticsReport | undefined;
-  /** Windows to check results on. */
+  /** Held-out windows for checks. */
   readonly heldOut: () => Promise<HeldOutWindows>;
-  /** Predictions of the dense model on them; absent: results are not compared with it. */
+  /** Predictions of the dense model on them; absent: quality is not measured. */
   readonly reference?: QualityReference | undefined;
-  /** How the vocabulary was trimmed; absent: it is whole. */
+  /** Result of trimming the vocabulary; absent without trimming. */
   readonly vocabulary?: ResultVocabulary | undefined;
 }
 
-/** A vocabulary that was trimmed before all else. */
+/** A vocabulary that was trimmed before pruning. */
 export interface ResultVocabulary {
   readonly report: ResultVocabularyReport;
   /** Old ids by new ones. */
@@ -99,8 +99,8 @@ export interface ResultVocabulary {
 }
 
 /**
- * Quantise, save, certify, report; a dry run only counts the model's bytes. A failure leaves no folder. With a folder for each
- * dtype, the first one's report is returned.
+ * Quantises, saves, certifies and reports; a dry run only counts bytes. After a failure no folder exists. With one
+ * folder per dtype, the report of the first is returned.
  */
 export async function writeResult(
   context: JobContext,
@@ -117,7 +117,7 @@ export async function writeResult(
   const recipe = unsaid === undefined ? places.recipe : undefined;
   if (places.recipe !== recipe) remarks.push(`no recipe was written: ${unsaid}, which recipes cannot say yet`);
   const layout = layoutOf(folder, quantisation.layout);
-  // A run with this key that trains to the end makes another result.
+  // A complete training with this key gives another result.
   const own = outcome.healing?.stopped ? undefined : keyAt(platform, run, [amountOf(places)]);
   const topActivations = await measureTopActivations(context, source, outcome, request);
   const parts: PreparedFolder[] = [];
@@ -134,7 +134,7 @@ export async function writeResult(
     };
     parts.push(await prepareFolder(context, source, outcome, { ...part, places: { ...places, out: outside } }));
   }
-  // All else is written before the folder is renamed: a run that finds it there is done.
+  // Everything else is written before the folder is renamed: an existing folder means a finished run.
   const fill = async (partial: string) => {
     const reports: PruneReport[] = [];
     for (const part of parts) reports.push(await part.fill(partial));
@@ -151,13 +151,13 @@ export async function writeResult(
   return report;
 }
 
-/** The reason why a result has no recipe; undefined where it has one. */
+/** Reason why a result has no recipe; undefined if it has one. */
 function explainMissingRecipe({ job }: ResultSource, { modules }: PruneOutcome): string | undefined {
   if (job.model.coded !== undefined) return 'the model holds quantised weights';
   return modules.some(({ keep }) => keep.length === 0) ? 'a module is gone whole' : undefined;
 }
 
-/** Activating tokens of modules without function groups; nothing where no text is read, or none is quoted. */
+/** Top activations of modules without function groups; undefined if no text is read or quoted. */
 async function measureTopActivations(
   context: JobContext,
   { job, statistics }: ResultSource,
@@ -179,11 +179,11 @@ interface FolderRequest extends WriteRequest, DtypeFolder {
   readonly run: string | undefined;
 }
 
-/** A folder that is ready to be counted or written. */
+/** A folder to count or write. */
 interface PreparedFolder {
-  /** Only counts the bytes that it would take. */
+  /** Counts its bytes without writing. */
   count(): Promise<PruneReport>;
-  /** @param partial the result's own folder while it is being made */
+  /** @param partial path of the folder under construction */
   fill(partial: string): Promise<PruneReport>;
 }
 
@@ -284,7 +284,7 @@ async function prepareFolder(
         await writeReport(files, report, { folder: filled, name: place.name, paths: request.reportPaths });
       await folder.checkUnchanged();
       if (recipe !== undefined)
-        // A recipe makes the float model: there is nothing to compare a quantised one with.
+        // A recipe gives the float model, so that a quantised one cannot be compared.
         await writeRecipe(context, recipe, {
           ...decided,
           sha256: made.length > 0 ? undefined : await hashSaved(context, filled, saved[0]!),
@@ -294,10 +294,10 @@ async function prepareFolder(
   };
 }
 
-/** Name of the journal's entry for the report of a result that is about to have its name. */
+/** Journal entry with the report of a result before its folder is renamed. */
 export const reportEntry = (index: number): string => `report-${index}`;
 
-/** The folder's JSON files as they fit what is written. */
+/** The folder's JSON files, updated for the result. */
 function documentsOf(
   { folder, job, vocabulary }: ResultSource,
   outcome: PruneOutcome,

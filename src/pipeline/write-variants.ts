@@ -16,9 +16,9 @@ import { variantFile } from './name-variants.js';
 import type { CertifyInput } from './stages/certify.js';
 import type { Stages } from './stages.js';
 
-/** A result as one file holds it. */
+/** A result in one dtype. */
 export interface Variant {
-  /** Absent: as the dense model is. */
+  /** Absent: the form of the dense model. */
   readonly dtype?: DtypeName;
   /** Relative to the folder. */
   readonly file: string;
@@ -61,7 +61,7 @@ export async function makeVariants(
     const written = await stages.quantise.run(context, { job, outcome, request });
     const { floats } = DTYPES[dtype];
     const file = variantFile(folder, layout, dtype);
-    // transformers.js finds a model's data by the model's name; genai reads whatever the model names.
+    // transformers.js derives the name of external data from the model's name; genai reads it from the model.
     if (layout === 'transformers.js') nameCacheAxes(written.model.proto.graph!);
     const isRenamed = layout === 'transformers.js' && job.model.storage?.kind === 'external';
     variants.push({
@@ -78,8 +78,8 @@ export async function makeVariants(
 }
 
 /**
- * Whether products of a model round activations to eight bits. ONNX Runtime makes `MatMulNBits` of accuracy level 4 of products with
- * `DequantizeLinear`.
+ * Whether products of a model round activations to eight bits. ONNX Runtime fuses products with `DequantizeLinear` to
+ * `MatMulNBits` of accuracy level 4.
  */
 function roundsActivations({ proto }: OnnxModel): boolean {
   const nodes = nodesIn(proto.graph!);
@@ -94,16 +94,16 @@ function roundsActivations({ proto }: OnnxModel): boolean {
   );
 }
 
-/** All nodes, those of branches too. */
+/** All nodes, including subgraphs. */
 const nodesIn = ({ node }: GraphProto): NodeProto[] =>
   node.flatMap((each) => [each, ...each.attribute.flatMap(({ g }) => (g ? nodesIn(g) : []))]);
 
 const PRODUCTS: ReadonlySet<string> = new Set(['MatMul', 'Gemm']);
 
-/** Name of the model's own form in a report. */
+/** Name in reports of a form that is kept from the source. */
 const OWN_FORM = 'own';
 
-/** Checks of a variant after it was written. */
+/** Checks of a written variant. */
 export interface VariantChecks {
   readonly certificate?: PruneReport['certificate'] | undefined;
   readonly quality?: PruneReport['quality'] | undefined;
@@ -144,7 +144,7 @@ function reportRounding({ roundings }: WrittenDtype): RoundingReport | undefined
   };
 }
 
-/** Bytes that a variant's files will take. */
+/** File bytes of a variant. */
 export async function countBytes(
   { model, isSource, file, storage }: Variant,
   source: ModelFolder,

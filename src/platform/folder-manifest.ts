@@ -1,14 +1,14 @@
 import { OptionError } from '../errors.js';
 import { VERSION } from '../version.js';
 
-/** Lists what a run wrote into a folder, so that a later run knows what it may replace. */
+/** File that lists what a run wrote into a folder, so that a later run knows what it may replace. */
 export const MANIFEST = 'fang-prune-files.json';
 
 /** A file of a folder. */
 export interface FoundFile {
   /** Relative to the folder, with `/`. */
   readonly path: string;
-  /** Undefined for links, empty folders and whatever else is not a plain file. */
+  /** Undefined for links, empty folders and other entries that are not plain files. */
   readonly byteLength: number | undefined;
 }
 
@@ -17,7 +17,7 @@ export interface FolderManifest {
   readonly schema: typeof MANIFEST_SCHEMA;
   /** Version of this library. */
   readonly version: string;
-  /** Key of runs that make the same folder, see `runKey`; absent where there is none. */
+  /** Key of runs that write the same folder, see `runKey`; optional. */
   readonly run?: string | undefined;
   /** All files but the manifest itself, by path. */
   readonly files: readonly { readonly path: string; readonly byteLength?: number | undefined }[];
@@ -25,7 +25,7 @@ export interface FolderManifest {
 
 const MANIFEST_SCHEMA = 'fang-prune-files/1';
 
-/** Reports are written again when measurements join them, and hold times: their sizes would tell nothing. */
+/** Reports, whose sizes are not recorded, since they contain times and are updated with measurements. */
 const REPORTS = /(^|\/)fang-prune-report\.(json|html)$/;
 
 export function formatManifest(files: readonly FoundFile[], run?: string): Uint8Array {
@@ -35,10 +35,10 @@ export function formatManifest(files: readonly FoundFile[], run?: string): Uint8
 }
 
 /**
- * Lets a folder be replaced that is empty, or holds nothing but what its manifest lists.
- * @param output as the user named it
+ * Checks that a folder is empty, or contains only the files of its manifest, so that it may be replaced.
+ * @param output path as given
  * @param manifest bytes of its manifest; undefined where there is none
- * @throws OptionError naming the first file that stands against it.
+ * @throws OptionError naming the first file that prevents it.
  */
 export async function checkReplaceable(
   output: string,
@@ -55,7 +55,7 @@ export async function checkReplaceable(
   }
 }
 
-/** Sizes of files by path; undefined for those that may have any. */
+/** Sizes of files by path; undefined for any size. */
 export type ListedFiles = ReadonlyMap<string, number | undefined>;
 
 /** The reason not to replace a file; undefined where there is none. */
@@ -70,7 +70,7 @@ export function findObstacle({ path, byteLength }: FoundFile, listed: ListedFile
   return `${path} in it has ${byteLength} bytes, and ${written} were written`;
 }
 
-/** Undefined for what is no manifest. */
+/** Parses a manifest; undefined if invalid. */
 export function readManifest(bytes: Uint8Array): ListedFiles | undefined {
   try {
     const { schema, files } = JSON.parse(new TextDecoder().decode(bytes)) as FolderManifest;

@@ -1,32 +1,32 @@
-/** Where the Hub is, and how it is asked. */
+/** Settings of access to the Hub. */
 export interface HubSettings {
   /** Address of the Hub without a slash at its end: `HF_ENDPOINT`, in pages `hub.endpoint`. */
   readonly endpoint: string;
   /** Sent only to that address: `HF_TOKEN`, or the file that `hf auth login` writes; in pages `hub.token`. */
   readonly token?: string | undefined;
-  /** Use the store only: `HF_HUB_OFFLINE`. */
+  /** Offline mode, with cached files only: `HF_HUB_OFFLINE`. */
   readonly offline: boolean;
-  /** Who asks, as `User-Agent`; absent in pages, where browsers say it. */
+  /** `User-Agent` of requests; absent in browsers, which set their own. */
   readonly agent?: string | undefined;
   /** Names of the settings, for messages. */
   readonly names: { readonly endpoint: string; readonly token: string };
-  /** Other limits than the usual ones. */
+  /** Overrides of limits. */
   readonly limits?: Partial<HubLimits> | undefined;
 }
 
-/** How long an address that may be anybody's is waited for. */
+/** Timeouts and limits, since the endpoint may be untrusted. */
 export interface HubLimits {
-  /** Milliseconds until an answer begins. */
+  /** Timeout in ms until a response begins. */
   readonly answerMs: number;
-  /** Milliseconds in which what comes brings `paceBytes`, or ends. */
+  /** Interval in ms in which a download must receive `paceBytes`. */
   readonly paceMs: number;
   readonly paceBytes: number;
-  /** Milliseconds for all pages of a listing, and their number. */
+  /** Limits of a listing: ms for all pages, and their number. */
   readonly listingMs: number;
   readonly listingPages: number;
-  /** Milliseconds until a question is asked again; twice as many each time. */
+  /** Delay in ms before a retry, doubled each time. */
   readonly retryMs: number;
-  /** Milliseconds that a question waits in all because the Hub asked it to, or did not say how long. */
+  /** Largest total waiting time in ms of a request after responses that ask to retry later. */
   readonly retryWaitMs: number;
 }
 
@@ -40,7 +40,7 @@ export interface HubFile {
   readonly algorithm: 'sha256' | 'git-blob';
 }
 
-/** A repository at one moment. */
+/** A repository at a commit. */
 export interface HubCommit {
   /** `org/name` */
   readonly repo: string;
@@ -49,40 +49,40 @@ export interface HubCommit {
 }
 
 /**
- * Where files of the Hub are kept, in the layout that the Hub's clients share: contents by their hashes, and for each commit a
- * folder that shows them under their names.
+ * Cache of Hub files, in the layout of the Hub's clients: blobs by hash, and for each commit a snapshot folder with
+ * their names.
  */
 export interface HubStore {
   readonly settings: HubSettings;
-  /** Loads the Hub's own client, the module `@huggingface/hub`. Bundles of platforms without a Hub hold nothing of it. */
+  /** Loads the Hub's own client, the module `@huggingface/hub`. Loaded on demand, so that bundles without Hub do not contain it. */
   loadClient(): Promise<object>;
-  /** Folder of a commit's files, as the platform's `Files` name it; it need not be there. */
+  /** Folder of a commit's files, as a path of the platform's `Files`; it need not exist. */
   folderOf(commit: HubCommit): string;
-  /** Commit that a revision named when it was last asked for; undefined where it never was. */
+  /** Last known commit of a revision; undefined if unknown. */
   readRevision(repo: string, revision: string): Promise<string | undefined>;
   writeRevision(commit: HubCommit, revision: string): Promise<void>;
-  /** Whether a commit's file is there, with as many bytes as it should have. A content that is there gets the name too. */
+  /** Whether a commit's file is cached with the expected size. A cached blob is linked under the name. */
   has(commit: HubCommit, file: HubFile): Promise<boolean>;
-  /** @throws OptionError when there is no room for it. */
+  /** @throws OptionError when there is not enough space. */
   receive(commit: HubCommit, file: HubFile): Promise<IncomingFile>;
-  /** Waits until no other process receives files of a repository. @returns what lets others in. */
+  /** Locks the downloads of a repository. @returns a function that releases the lock */
   holdRepo(repo: string, signal: AbortSignal | undefined): Promise<() => Promise<void>>;
   createHash(algorithm: 'sha1' | 'sha256'): { update(bytes: Uint8Array): void; digest(): string };
-  /** Contents of a file to be sent, read as they go where the platform can: a `Blob`, or the `URL` of a file. */
+  /** Content of a file to upload, streamed if the platform supports it: a `Blob`, or the `URL` of a file. */
   contentOf(path: string): Promise<object>;
 }
 
-/** A file on its way; what has come remains when the connection, or the process, ends. */
+/** A file being downloaded; partial contents remain when the connection or the process ends. */
 export interface IncomingFile {
-  /** Bytes that are here. */
+  /** Downloaded bytes. */
   readonly byteLength: number;
   /** The downloaded part, piece by piece. */
   read(): AsyncIterable<Uint8Array>;
   write(bytes: Uint8Array): Promise<void>;
-  /** Throws away what is here. */
+  /** Deletes the downloaded part. */
   restart(): Promise<void>;
-  /** Gives it its names. */
+  /** Renames the complete file to its final names. */
   complete(): Promise<void>;
-  /** To be called last, however it ended. */
+  /** Closes it, also after failures. */
   close(): Promise<void>;
 }

@@ -1,28 +1,28 @@
 import type { ScratchFile } from '../runtime/tensor-store.js';
 
-/** Checkpoints of a long run, from which the same run can resume. */
+/** Journal of checkpoints, from which the same run can resume. */
 export interface Journal {
   /** Whether there is a complete checkpoint of a name. */
   has(name: string): Promise<boolean>;
-  /** The parts of a checkpoint; undefined where there is no complete one. */
+  /** Parts of a checkpoint; undefined if there is no complete one. */
   read(name: string): Promise<AsyncIterable<unknown> | undefined>;
   /**
-   * Saves parts under a name and replaces the earlier ones: all of them, or none. When this returns they are queued; they reach the
-   * disk a little later, in the order of the writes.
-   * @param parts plain data, as structured clones take it: numbers, texts, typed arrays, lists, maps and objects of them; one may
-   *   change when the next one is asked for
+   * Saves parts under a name and replaces earlier ones atomically. When it returns they are queued, and are written in
+   * order.
+   * @param parts structured-cloneable data: numbers, strings, typed arrays, arrays, maps and objects; a part may change
+   *   when the next one is requested
    * @param endsStage see `shouldCheckpoint`
    * @throws OptionError when it cannot be written.
    */
   write(name: string, parts: Parts, endsStage?: boolean): Promise<void>;
   /**
-   * Whether one more write, of so many bytes, keeps the time of all writes short relative to the run's.
-   * @param endsStage what is written saves an entire stage: such writes are counted by themselves, and may cost more. Default false.
+   * Whether a write of so many bytes keeps the total time of checkpoints within its limit.
+   * @param endsStage whether it saves an entire stage: such writes have their own, larger limit. Default false.
    */
   shouldCheckpoint(byteLength: number, endsStage?: boolean): boolean;
-  /** Waits until the disk has all that was written. @throws OptionError when it cannot take it. */
+  /** Waits until all writes are on disk. @throws OptionError when writing fails */
   settle(): Promise<void>;
-  /** This journal with a prefix before all names. */
+  /** This journal with a name prefix. */
   within(scope: string): Journal;
   /** Deletes all checkpoints of a scope. */
   drop(scope: string): Promise<void>;
@@ -30,17 +30,17 @@ export interface Journal {
 
 export type Parts = Iterable<unknown> | AsyncIterable<unknown>;
 
-/** Where a journal's entries lie. */
+/** Storage of a journal's entries. */
 export interface EntryStore extends Pick<Journal, 'has' | 'read' | 'settle' | 'drop'> {
-  /** @returns bytes that the entry takes. */
+  /** @returns bytes of the entry */
   write(name: string, parts: Parts): Promise<number>;
 }
 
-/** Limits of all writes, as a fraction of a run's time; their side effects cost about as much again. */
+/** Limits of the time of all writes, as a fraction of a run's time; side effects cost about as much again. */
 const MOST_OF_RUN = { within: 1 / 40, endsStage: 1 / 20 };
 /** Assumed cost of a write before one was timed, in ms: each, and per byte. */
 const FIRST_COST = { each: 20, perByte: 1 / 150_000 };
-/** Smaller writes tell what each one costs, larger ones what a byte does. */
+/** Smaller writes measure the cost per write, larger ones the cost per byte. */
 const LARGE_BYTES = 2 ** 20;
 
 /** @param now a clock, in ms */
@@ -80,7 +80,7 @@ function scoped(journal: Journal, scope: string): Journal {
   return own;
 }
 
-/** The one part of an entry; undefined where there is no complete one. */
+/** Reads an entry with a single part; undefined if incomplete. */
 export async function readCheckpoint<T>(journal: Journal | undefined, name: string): Promise<T | undefined> {
   for await (const part of (await journal?.read(name)) ?? []) return part as T;
   return undefined;
@@ -88,12 +88,12 @@ export async function readCheckpoint<T>(journal: Journal | undefined, name: stri
 
 /** A checkpoint under one name. */
 export interface Checkpoint<T> {
-  /** Roughly. Absent: it is saved whatever it takes. */
+  /** Approximate bytes. Absent: it is always saved. */
   bytes?(made: T): number;
   make(): Promise<T>;
 }
 
-/** A checkpoint of an earlier run; otherwise it is made, and saved where that is worth the time. */
+/** Reads a checkpoint of an earlier run, or computes the value and saves it if that is worth the time. */
 export async function checkpoint<T>(
   journal: Journal | undefined,
   name: string,
@@ -111,25 +111,25 @@ export async function checkpoint<T>(
 /** A folder next to the output for incomplete results and checkpoints. */
 export interface Workspace {
   readonly journal: Journal;
-  /** Nothing was there; files of the same run, which it resumes from; or those of another run, which were removed. */
+  /** `none`; `same`: files of the same run, from which it resumes; or files of another run, which were removed. */
   readonly found: 'nothing' | 'same' | 'other';
-  /** As messages name it. */
+  /** Name in messages. */
   readonly folder: string;
-  /** Path of the output that it is of, links resolved. */
+  /** Path of its output, with links resolved. */
   readonly target: string;
-  /** @throws OptionError when another machine has taken it over, since this one's heartbeat stopped. */
+  /** @throws OptionError when another machine has taken over the lock after missing heartbeats. */
   check(): Promise<void>;
-  /** Makes scratch space next to the output, see `Platform.createScratch`. Absent: it lies where the platform has it. */
+  /** Makes scratch space next to the output, see `Platform.createScratch`. Absent: the platform's default place. */
   createScratch?(): Promise<ScratchFile>;
   /** Releases the folder, and deletes it unless a run can resume from checkpoints in it. */
   close(isOver: boolean): Promise<void>;
 }
 
 export interface WorkspaceRequest {
-  /** Folder or file that the run is to make; the workspace lies next to it. */
+  /** Output folder or file of the run; the workspace is next to it. */
   readonly output: string;
-  /** Equal for two runs with the same result; undefined for a run that no other can resume. */
+  /** Run key, equal for runs with the same result; undefined for runs that cannot be resumed. */
   readonly key: string | undefined;
-  /** Whether to resume from what the same run left. */
+  /** Whether to resume from checkpoints of the same run. */
   readonly resume: boolean;
 }

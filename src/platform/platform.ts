@@ -6,90 +6,87 @@ import type { ScratchFile } from '../runtime/tensor-store.js';
 import type { HubStore } from './hub-store.js';
 import type { Workspace, WorkspaceRequest } from './journal.js';
 
-/** Ports that differ between platforms. All code that reads, writes or runs anything uses these alone. */
+/** Ports of a platform, used by all code that reads, writes or runs graphs. */
 export interface Platform {
   readonly files: Files;
-  /** Makes scratch space that is gone after `dispose`, or with the process. @throws OptionError when there is no room for it. */
+  /** Makes scratch space that is gone after `dispose`, or with the process. @throws OptionError when there is not enough space. */
   createScratch(): Promise<ScratchFile>;
   /**
-   * Takes hold of the workspace of an output; undefined for one that is gone with its page. Absent: runs begin again here.
-   * @throws OptionError when another run holds it, or it has anything in it that no run wrote.
+   * Locks the workspace of an output; undefined for outputs in memory. Absent: runs cannot be resumed.
+   * @throws OptionError when another run holds it, or it contains files that no run wrote.
    */
   openWorkspace?(request: WorkspaceRequest): Promise<Workspace | undefined>;
-  /**
-   * Whether a run that was cut off may have left something in the workspace of an output. An output whose place another was about
-   * to take has its name again.
-   */
+  /** Whether an interrupted run may have left checkpoints. An interrupted replacement of the output is undone. */
   hasUnfinishedRun?(output: string): Promise<boolean>;
-  /** Where models of the Hugging Face Hub are kept. Absent: ids of models mean nothing here. */
+  /** Cache of the Hugging Face Hub. Absent: model ids are not supported. */
   readonly hub?: HubStore | undefined;
-  /** Begins a SHA-256. */
+  /** Creates a SHA-256 hash. */
   createHash(): ByteHash;
-  /** Caches hashes of large files from run to run. Absent: they are computed each time. */
+  /** Persistent cache of hashes of large files. Absent: no cache. */
   readonly hashCache?: HashCache | undefined;
-  /** @throws OptionError for an execution provider that is not known here; EngineError when none of them starts. */
+  /** @throws OptionError for an unknown execution provider; EngineError when none of them starts. */
   createEngine(choice: EngineChoice): Promise<Engine>;
-  /** Ends what takes too long, where the platform can; elsewhere it runs to its end. */
+  /** Limits the time of a synchronous action, if supported. */
   readonly limitTime: LimitTime;
-  /** Cores that threads may run on, as far as the platform tells. */
+  /** Available cores, if known. */
   readonly coreCount?: number | undefined;
-  /** Memory that this process may have, in bytes, as far as the platform tells. */
+  /** Memory limit of this process in bytes, if known. */
   readonly memoryBytes?: number | undefined;
   describeMachine(): Machine;
-  /** Largest memory that this process had, in bytes; undefined where nothing tells. */
+  /** Peak memory of this process in bytes; undefined if unknown. */
   peakMemoryBytes(): number | undefined;
 }
 
-/** Files by path. What takes a path takes what `resolve` returns: absolute, and the name that messages show. */
+/** File access by path. Paths are those that `resolve` returns: absolute, and shown in messages. */
 export interface Files {
-  /** Joins parts of a path and makes it absolute; a part that is absolute itself replaces those before it. */
+  /** Joins path parts to an absolute path; an absolute part replaces earlier ones. */
   resolve(...parts: readonly string[]): string;
-  /** Takes a path apart; the folder of the outermost one is itself. */
+  /** Splits a path into folder and name; a root is its own folder. */
   split(path: string): { readonly folder: string; readonly name: string };
-  /** A path as seen from a folder, with `/`: empty for the folder itself, undefined for what lies elsewhere. */
+  /** A path relative to a folder, with `/`: empty for the folder itself, undefined outside it. */
   relative(folder: string, path: string): string | undefined;
-  /** Kind of the entry; undefined where there is none. @throws OptionError when the system does not permit access. */
+  /** Kind of the entry; undefined if missing. @throws OptionError without permission */
   kindOf(path: string): Promise<EntryKind | undefined>;
-  /** Files and folders in a folder, by name; links to folders are left out. */
+  /** Entries of a folder, by name, without links to folders. */
   list(folder: string): Promise<readonly Entry[]>;
   /**
-   * Opens a file; undefined for nothing.
-   * @param pipes Whether a pipe is read into memory, and not refused as no file; devices always are. Default false.
+   * Opens a file; undefined if missing.
+   * @param pipes Whether a pipe is read into memory instead of refused; devices are always refused. Default false.
    * @throws ModelFormatError when it is not a file, or cannot be read.
    */
   open(path: string, pipes?: boolean): Promise<OpenFile | undefined>;
-  /** Makes a file, or replaces it, and the folders that it lies in. @throws OptionError when it cannot be written. */
+  /** Creates or replaces a file, with its parent folders. @throws OptionError when it cannot be written. */
   create(path: string): Promise<FileSink>;
-  /** Adds to a file. @returns bytes that it has now. @throws OptionError when it has changed meanwhile, or cannot be written. */
+  /** Appends to a file. @returns its new size @throws OptionError when it has changed meanwhile, or cannot be written */
   append(path: string, addition: Addition): Promise<number>;
-  /** Writes files one after the other; they take their names in that order when all are complete. @throws OptionError */
+  /** Writes files, and renames them in order when all are complete. @throws OptionError */
   writeTogether(files: ReadonlyMap<string, (sink: ByteSink) => Promise<void>>): Promise<void>;
   /**
-   * Checks that a folder can be made, before hours of work go into it.
+   * Checks in advance that a folder can be created.
    * @returns its path with links resolved.
-   * @throws OptionError when it exists (without `force`, or with anything in it that no run wrote), is a file or a link, touches
-   * the source, or cannot be made there: a name too long, no permission, no room.
+   * @throws OptionError when it exists (without `force`, or with files that no run wrote), is a file or a link,
+   *   overlaps the source, or cannot be created: name too long, no permission, no space.
    */
   checkOutput(request: OutputRequest): Promise<string>;
   /**
-   * Checks that a file can be made or replaced, before hours of work go into it.
-   * @throws OptionError when it is a folder, or cannot be made there.
+   * Checks in advance that a file can be created or replaced.
+   * @throws OptionError when it is a folder, or cannot be created.
    */
   checkFile(path: string): Promise<void>;
   /** The path with links resolved as far as it exists. */
   real(path: string): Promise<string>;
-  /** Changes whenever a file does, as far as the system tells: its size, its time. Undefined for nothing. */
+  /** Version of a file by size and time; undefined if missing. */
   stamp(path: string): Promise<string | undefined>;
   /**
-   * Makes a folder that appears under its name only when it is complete, with a list of its files next to them (`MANIFEST`). When
-   * `build` fails nothing is left.
-   * @param build Fills the folder whose path it gets.
+   * Builds a folder that appears only when it is complete, with a manifest of its files (`MANIFEST`). If `build` fails
+   * nothing remains.
+   * @param build Fills the folder at the given path.
    * @throws what `checkOutput` throws, and whatever `build` does.
    */
   buildFolder<T>(request: OutputRequest, build: (folder: string) => Promise<T>): Promise<T>;
 }
 
-/** Longest text that is read as a whole, in bytes: V8 makes no longer one. */
+/** Longest text that is read as a whole, in bytes: V8's limit of strings. */
 export const MAX_TEXT_BYTES = 2 ** 29 - 24;
 
 export type EntryKind = 'file' | 'folder';
@@ -104,44 +101,44 @@ export interface OpenFile extends ByteSource {
   close(): Promise<void>;
 }
 
-/** A file that is whole when it is closed. */
+/** A file that is complete when it is closed. */
 export interface FileSink extends ByteSink {
   close(): Promise<void>;
 }
 
 export interface Addition {
   readonly text: string;
-  /** Where the text goes; what lies behind is cut off. */
+  /** Offset of the text; later bytes are truncated. */
   readonly start: number;
-  /** Length that the file was left with; 0 for one that is not there. */
+  /** Expected length of the file; 0 for a new one. */
   readonly expectedBytes: number;
 }
 
 export interface OutputRequest {
-  /** Folder to be made, as the user named it. */
+  /** Folder to be made, path as given. */
   readonly output: string;
-  /** Folder that the model comes from. */
+  /** Folder of the source model. */
   readonly source: string;
   /** Whether a folder that an earlier run wrote may be replaced. Default false. */
   readonly force?: boolean | undefined;
-  /** Bytes that it takes at least. Default 0. */
+  /** Least bytes. Default 0. */
   readonly byteLength?: number | undefined;
-  /** The run in the folder's manifest, see `FolderManifest`. */
+  /** Run key for the manifest, see `FolderManifest`. */
   readonly run?: string | undefined;
-  /** Workspace that the run has locked already: of this output, or of a folder that contains it. */
+  /** Locked workspace of this output, or of a folder that contains it. */
   readonly workspace?: Workspace | undefined;
 }
 
-/** SHA-256s by the name of what was hashed, in hexadecimal both. Neither call throws. */
+/** Cache of SHA-256 hashes by key, both in hexadecimal. Neither call throws. */
 export interface HashCache {
   get(name: string): Promise<string | undefined>;
   put(name: string, hash: string): Promise<void>;
 }
 
-/** A SHA-256 over bytes that come piece by piece. */
+/** An incremental SHA-256. */
 export interface ByteHash {
   update(bytes: Uint8Array): void;
-  /** In hexadecimal; to be called once, last. */
+  /** Hexadecimal digest; to be called once, last. */
   digest(): string;
 }
 
@@ -154,7 +151,7 @@ export interface Machine {
   readonly cpu?: string;
 }
 
-/** Refuses an engine of one's own together with choices that it has made already. @throws OptionError */
+/** Refuses a custom engine together with options of engine creation. @throws OptionError */
 export function checkOwnEngine({ engine, executionProvider, threads }: EngineChoice): void {
   const other = executionProvider !== undefined ? 'executionProvider' : threads !== undefined ? 'threads' : undefined;
   if (engine === undefined || other === undefined) return;
@@ -167,29 +164,29 @@ export function checkOwnEngine({ engine, executionProvider, threads }: EngineCho
 export type ExecutionProviderChoice = string | readonly string[];
 
 /**
- * Threads that share one operator's work unless a call says otherwise: the same on every machine, so that all of one kind make
- * the same bytes. On two cores they take less than two threads that spin.
+ * Default number of intra-op threads: equal on every machine, so that results are reproducible. On two cores they take
+ * less time than two spinning threads.
  */
 export const DEFAULT_THREADS = 8;
 
 /** Engine and execution provider of a call. */
 export interface EngineChoice {
   /**
-   * Default `cpu` (in browsers `wasm`). A list is in order of preference. In Node.js `wasm` is the WebAssembly build, which also
-   * stands in for `cpu` where onnxruntime-node cannot be loaded.
+   * Default `cpu` (in browsers `wasm`). A list is in order of preference. In Node.js `wasm` is the WebAssembly build,
+   * which also replaces `cpu` if onnxruntime-node cannot be loaded.
    */
   readonly executionProvider?: ExecutionProviderChoice | undefined;
   /**
-   * Threads that share one operator's work, whole and at least 0. Results depend on their number in the last bits, so that the
-   * default goes by no machine. 0: ONNX Runtime chooses, by the cores. Default `DEFAULT_THREADS`, 8. Not for `wasm`, whose
-   * number is set in `ort.env.wasm.numThreads`.
+   * Intra-op threads, an integer of at least 0. The last bits of results depend on their number, so that the default is
+   * the same on every machine. 0: ONNX Runtime chooses by the cores. Default `DEFAULT_THREADS`, 8. Not for `wasm`,
+   * whose number is set in `ort.env.wasm.numThreads`.
    */
   readonly threads?: number | undefined;
   /** An engine of your own, in place of `executionProvider` and `threads`. Default: one of onnxruntime-node. */
   readonly engine?: Engine | undefined;
 }
 
-/** A platform with some members replaced. Getters remain getters: reading `hub` reads the user's token. */
+/** A platform with replaced members. Getters stay getters: `hub` reads the user's token lazily. */
 export const withMembers = (platform: Platform, members: Partial<Platform>): Platform =>
   Object.defineProperties({} as Platform, {
     ...Object.getOwnPropertyDescriptors(platform),

@@ -3,8 +3,8 @@ import { encodeGraph } from '../graph/encode-graph.js';
 import type { Engine } from '../runtime/engine.js';
 
 /**
- * Runs a graph of one node; ONNX Runtime names a provider as known long before its libraries are there.
- * @returns what was wrong; undefined for nothing
+ * Runs a graph of one node, since ONNX Runtime lists providers even if their libraries are missing.
+ * @returns the error; undefined if it works
  */
 export async function tryEngine(engine: Engine): Promise<string | undefined> {
   try {

@@ -1,7 +1,7 @@
 import { errorMessage } from '../error-message.js';
 import { OptionError } from '../errors.js';
 
-/** Runs an action that writes. @throws OptionError with what the system said, and what to do about it. */
+/** Runs a writing action. @throws OptionError with the system's message and advice */
 export async function writing<T>(path: string, action: () => Promise<T>): Promise<T> {
   try {
     return await action();
@@ -15,7 +15,7 @@ const MAKE_ROOM = 'Make room or choose another place.';
 const PERMIT = 'Allow this user to write there, or choose another place.';
 const ANOTHER_PLACE = 'Choose another place.';
 
-/** Advice about an error of the file system, by its code; in browsers, by its name. */
+/** Advice for file system errors, by code, or by name in browsers. */
 const ADVICE: Readonly<Record<string, string>> = {
   ENOSPC: MAKE_ROOM,
   QuotaExceededError: MAKE_ROOM,
@@ -35,7 +35,7 @@ const ADVICE: Readonly<Record<string, string>> = {
   ESTALE: 'The connection to the disk was lost. Mount it again, or choose another place.',
 };
 
-/** Advice about an error of the file system, as a sentence. */
+/** Advice for a file system error. */
 export function adviceFor(cause: unknown): string {
   const { code, name } = Object(cause) as { readonly code?: unknown; readonly name?: unknown };
   return ADVICE[String(code)] ?? ADVICE[String(name)] ?? ANOTHER_PLACE;

@@ -4,14 +4,14 @@ import { reviveError } from '../remote/revive-error.js';
 import type { WorkerAnswer, WorkerCall, WorkerCalls } from './bench-protocol.js';
 import { forkWorker } from './fork-worker.js';
 
-/** A child process that works for this one. */
+/** A worker process. */
 export interface WorkerProcess {
-  /** Asks for something; one question at a time. @throws what the worker threw, or EngineError when it died. */
+  /** Sends a request; one at a time. @throws the worker's error, or EngineError when it died */
   ask<C extends WorkerCall>(call: C, request: WorkerCalls[C]['request']): Promise<WorkerCalls[C]['answer']>;
   stop(): Promise<void>;
 }
 
-/** Starts a worker. It ends when asked to, when the signal says so, and when this process does. */
+/** Starts a worker. It ends on `stop`, on abort, and with this process. */
 export function startWorker(signal?: AbortSignal): WorkerProcess {
   signal?.throwIfAborted();
   const child = forkWorker('bench-worker', { stdio: ['ignore', 'ignore', 'pipe', 'ipc'] });

@@ -1,7 +1,7 @@
 import type { ExecutionProviderChoice } from '../platform/platform.js';
 import type { SourceOptions } from '../storage/model-folder.js';
 
-/** Requests of the parent to a worker, and what each answer holds. */
+/** Requests to a worker, with their answers. */
 export interface WorkerCalls {
   /** Loads a model; to be called once, first. */
   readonly open: {
@@ -13,7 +13,7 @@ export interface WorkerCalls {
   };
   /** Reads a prompt. */
   readonly prefill: { readonly request: { readonly promptLength: number }; readonly answer: { readonly ms: number } };
-  /** Reads a prompt, and then on the clock one token after the other. */
+  /** Reads a prompt, then times generating token by token. */
   readonly decode: {
     readonly request: { readonly promptLength: number; readonly newTokens: number };
     readonly answer: { readonly ms: number };

@@ -1,4 +1,4 @@
-/** A process of its own for one model, so that its peak memory is its own. Asked by messages, one at a time. */
+/** Worker process for one model, so that its peak memory can be measured. Handles one message at a time. */
 import type { LanguageModel } from '../evaluation/language-model.js';
 import { createLanguageModel } from '../evaluation/session-language-model.js';
 import { timePrompt, timeWriting } from '../evaluation/time-tokens.js';
@@ -22,7 +22,7 @@ const handlers: Handlers = {
     const start = performance.now();
     const folder = await openModelFolder(nodePlatform, model, { embeddings, offline });
     const engine = await createNodeEngine({ executionProvider, threads: 0 });
-    // As its users run it, or not at all.
+    // Opened unchanged, as users run it.
     const session = await openSession(engine, folder);
     opened = await createLanguageModel({ engine, session, ...cacheSizes(folder) });
     const loadMs = performance.now() - start;
@@ -46,5 +46,5 @@ process.on('message', ({ call, ...request }: WorkerRequest) => {
     (error) => reply({ error: toSentError(error) }),
   );
 });
-// The parent is gone.
+// The parent has ended.
 process.on('disconnect', () => process.exit());

@@ -25,15 +25,15 @@ export interface ModelSpeed {
   readonly model: string;
   /** Bytes of the model file and its external data. */
   readonly fileBytes: number;
-  /** Milliseconds from the file on the disk to a session, each time in a fresh process; the file is in the disk cache. */
+  /** Milliseconds to create a session from the file, each time in a new process with a warm disk cache. */
   readonly loadMs: Spread;
-  /** Prompt tokens a second. */
+  /** Prompt tokens per second. */
   readonly prefillTokensPerSecond: Spread;
-  /** Tokens a second after the prompt, one at a time. */
+  /** Generated tokens per second after the prompt. */
   readonly decodeTokensPerSecond: Spread;
   /** Largest resident memory of the model's own process. */
   readonly peakMemoryBytes: number;
-  /** Whether the graph has a KV cache; without one every token costs an entire prompt. */
+  /** Whether the graph has a KV cache; without one every generated token reads the entire text again. */
   readonly hasCache: boolean;
 }
 
@@ -53,20 +53,20 @@ export interface BenchmarkReport {
 
 const DEFAULTS = { promptLength: 128, ...defaultsOf(BENCH.Benchmark) } as const;
 
-/** Loads that count, at most: a load is long and varies little. */
+/** Most measured loads: loading is slow and varies little. */
 const LOAD_ROUNDS = 3;
 
 /**
- * Measures models side by side: each in a process of its own, so that its peak memory is its own, and taking turns in
- * every round, so that what disturbs the machine disturbs all. ONNX Runtime in Node.js with this library's KV cache; other
- * runtimes have other overheads, but the same matrix products.
+ * Measures models in separate processes, so that peak memory is per model, alternating in every round, so that
+ * disturbances affect all. It uses ONNX Runtime in Node.js with this library's KV cache; other runtimes have other
+ * overheads, but the same matrix products.
  *
  * @throws OptionError for options out of range; what loading a model throws; EngineError when a process dies.
  */
 export async function benchmark(given: BenchmarkRequest): Promise<BenchmarkReport> {
   checkOptions(given, rowsOf(BENCH));
   const shape = await resolve(given);
-  // What was to be downloaded is there now, and questions to the Hub would count as loading.
+  // Offline from here on: requests to the Hub would count as loading.
   const request = { ...given, offline: true };
   const loadRounds = Math.min(LOAD_ROUNDS, shape.rounds);
   const total = 1 + loadRounds + 1 + shape.rounds;
@@ -118,7 +118,7 @@ async function resolve({ models, ...request }: BenchmarkRequest): Promise<Shape>
   return { promptLength, newTokens, rounds };
 }
 
-/** Tokens that every model can read; also finds models that are missing before time goes into the others. */
+/** Shortest context length; also finds missing models before measuring. */
 async function shortestContext(models: readonly string[], finding: SourceOptions & JobControl): Promise<number> {
   const { offline, onProgress, signal } = finding;
   let shortest = Number.POSITIVE_INFINITY;
@@ -141,7 +141,7 @@ interface Loads {
   hasCache: boolean;
 }
 
-/** Loads every model several times in fresh processes; the last ones remain, in the order of the models. */
+/** Loads every model several times in new processes; the last processes are kept, in order of the models. */
 async function loadInTurns(
   { models, embeddings, offline, executionProvider, signal }: BenchmarkRequest,
   { workers, loadRounds, report }: Loading,
@@ -168,7 +168,7 @@ interface Turns {
   readonly report: () => void;
 }
 
-/** Tokens a second of every round. Every other round runs backwards, so that no model always follows the same one. */
+/** Tokens per second of every round. Odd rounds run in reverse order, so that no model always follows the same one. */
 async function runInTurns(models: readonly string[], { workers, shape, report }: Turns) {
   const { promptLength, newTokens, rounds } = shape;
   const speeds = models.map(() => ({ prefill: [] as number[], decode: [] as number[] }));

@@ -9,7 +9,7 @@ export interface SpeedComparison {
   readonly reference: string;
   readonly prefill: Speedup;
   readonly decode: Speedup;
-  /** Bytes over the first model's. */
+  /** File bytes relative to the first model's. */
   readonly fileRatio: number;
   readonly memoryRatio: number;
   /** Neighbouring FFN widths on this machine; absent when they were not timed. */
@@ -45,7 +45,7 @@ export function targetSpeed(
   return { faster, prefillBytes: bytesFor(prefill), decodeBytes: bytesFor(decode) };
 }
 
-/** A comparison in sentences: how much faster, or that it is not, and whether other widths would be. */
+/** Describes a comparison: speedup, and advice on widths. */
 export function explainSpeed(
   { prefill, decode, fileRatio, widths, target }: Omit<SpeedComparison, 'summary'>,
   hasCache: boolean,
@@ -53,7 +53,7 @@ export function explainSpeed(
   const isFaster = prefill.verdict === 'faster' || decode.verdict === 'faster';
   return [
     describeSpeed('Prefill', prefill),
-    describeSpeed('Writing', decode),
+    describeSpeed('Decode', decode),
     ...(isFaster || fileRatio >= 1
       ? []
       : [`It is smaller (${percent(1 - fileRatio)} less on the disk) but not faster on this machine.`]),
@@ -72,7 +72,7 @@ function describeSpeed(what: string, { ratio, interval, verdict }: Speedup): str
 function describeTarget({ faster, prefillBytes, decodeBytes }: SpeedTarget): string {
   const needs = (what: string, bytes: number | undefined) =>
     bytes === undefined ? [] : [`${what} ${faster} times as fast takes ${formatBytes(bytes)}`];
-  const found = [...needs('Writing', decodeBytes), ...needs('Reading a prompt', prefillBytes)];
+  const found = [...needs('Decode', decodeBytes), ...needs('Prefill', prefillBytes)];
   if (found.length === 0)
     return `The size that would be ${faster} times as fast cannot be predicted: compare a model that is smaller and faster.`;
   return `Predicted: ${found.join('; ')}. Ask for it by 'shrink --allow neurons,heads --target-size', and measure again.`;

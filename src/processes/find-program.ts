@@ -11,18 +11,18 @@ export type ProgramName = 'bench-worker' | 'isolated-worker';
 
 const PACKAGE = 'fang-prune';
 
-/** How a program of the package is started: its path, and what Node.js needs to read it. */
+/** A program of the package: its path, and arguments of Node.js. */
 export interface Program {
   readonly path: string;
   readonly execArgv: readonly string[];
 }
 
 /**
- * Finds a program of the package: from its own sources, where a worker is TypeScript and Node.js needs `tsx` to read it; next to
- * this code in `dist`; or, from a bundle, in the installed package of the same version. It is never looked for in the current
- * folder.
- * @param moduleUrl where this code lies
- * @throws EngineError when there is none.
+ * Finds a program of the package: from its own sources, where a worker is TypeScript and Node.js needs `tsx` to read
+ * it; next to this code in `dist`; or, from a bundle, in the installed package of the same version. The current folder
+ * is never searched.
+ * @param moduleUrl URL of this code
+ * @throws EngineError when it is not found.
  */
 export function findProgram(name: ProgramName, moduleUrl = MODULE_URL): Program {
   const own = moduleUrl?.startsWith('file:') ? fileURLToPath(moduleUrl) : undefined;
@@ -36,7 +36,7 @@ export function findProgram(name: ProgramName, moduleUrl = MODULE_URL): Program 
   return { path: join(root, 'dist', `${name}.js`), execArgv: [] };
 }
 
-/** The folder of the package: the one that a module lies in, or else the one that is installed for it. */
+/** Folder of the package: the one of a module, or the installed one. */
 function findPackage(own: string): string | undefined {
   let folder = dirname(own);
   while (!existsSync(join(folder, 'package.json')) && folder !== dirname(folder)) folder = dirname(folder);

@@ -1,4 +1,4 @@
-/** A process of its own for one call of the library. Told by messages what to do and when to stop. */
+/** Worker process for one call of the library, controlled by messages. */
 import { nodePlatform } from '../platform/node/node-platform.js';
 import { withMembers } from '../platform/platform.js';
 import { callOn } from '../remote/call-on.js';
@@ -6,7 +6,7 @@ import { answerOrder, type FromCallee, type Order, type ToCallee } from '../remo
 import { startPulse } from './start-pulse.js';
 
 const abortion = new AbortController();
-// The parent may be gone, which `disconnect` reports.
+// The parent may have ended, which `disconnect` reports.
 const send = (message: FromCallee) => process.send?.(message, () => undefined);
 const countCalls = startPulse(() => send({ beat: true }));
 const platform = withMembers(nodePlatform, {
@@ -17,9 +17,9 @@ process.on('message', (message: ToCallee) => {
   if ('abort' in message) abortion.abort();
   else void run(message);
 });
-// The parent is gone.
+// The parent has ended.
 process.on('disconnect', () => process.exit());
-// A terminal sends signals to all its processes; the parent says when to stop.
+// A terminal sends signals to all processes of the group; the parent decides when to stop.
 for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(name, () => {});
 
 async function run(order: Order): Promise<void> {

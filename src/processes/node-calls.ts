@@ -15,13 +15,13 @@ import { runIsolated } from './run-isolated.js';
 
 const ISOLATE = {
   /**
-   * Make the entire call in a process of its own, under a watchdog: a model that ends ONNX Runtime's process, runs for ever or
-   * takes all memory then ends in an EngineError. Such a call takes plain data alone: no engine, no functions. Default false.
+   * Run the entire call in a separate process with a watchdog: a model that crashes ONNX Runtime, never ends or takes
+   * all memory then causes an EngineError. The request must be plain data: no engine, no functions. Default false.
    */
   isolate: row(undefined, 'make the call in a process of its own', { kind: boolean, default: false }),
 } as const satisfies AnyRows;
 
-/** Where a call works. */
+/** Option to isolate a call. */
 export interface IsolateOption extends OptionsOf<typeof ISOLATE> {}
 
 /** The calls of Node.js. */
@@ -31,7 +31,7 @@ export type NodeCalls = {
   ) => Promise<AnswerOf<Call>>;
 };
 
-/** Each call in this process, or in one of its own where the request asks for it. */
+/** The calls, each in this process or, if requested, in a separate one. */
 export const nodeCalls = mapCalls<NodeCalls>(
   () => true,
   (call) => (request: RequestOf<typeof call>) => callInNode(call, request),

@@ -4,11 +4,11 @@ import { createNodeEngine } from '../platform/node/node-engine.js';
 import type { Session, Tensor } from '../runtime/engine.js';
 import type { WorkerCalls } from './bench-protocol.js';
 
-/** Runs are repeated for this long, after one that warms up, and at least so often. */
+/** Least time and number of repeated runs, after a warm-up. */
 const PROBE_MS = 40;
 const LEAST_RUNS = 3;
 
-/** Times the two matrix products of an FFN, hidden size to width and back, with weights as constants as in a model. */
+/** Times the two matrix products of an FFN, hidden size to width and back, with constant weights as in a model. */
 export async function probeWidth({
   hiddenSize,
   width,

@@ -8,7 +8,7 @@ import type { ModelDescription } from '../report/describe-model.js';
 import type { SourceOptions } from '../storage/model-folder.js';
 import { startWorker } from './bench-process.js';
 
-/** FFN widths of a model with their neighbours, as this machine computes them. */
+/** Timings of a model's FFN widths and neighbouring widths. */
 export interface WidthProbes {
   readonly hiddenSize: number;
   readonly timings: readonly WidthTiming[];
@@ -23,19 +23,19 @@ export interface WidthProbeRequest extends JobControl, Pick<SourceOptions, 'offl
   readonly executionProvider?: ExecutionProviderChoice | undefined;
 }
 
-/** Blocks have widths of their own; these quantiles stand for them all. */
+/** Quantiles of the blocks' widths that are timed. */
 const QUANTILES = [0.25, 0.5, 0.75];
 
-/** Each width is timed so often, taking turns; the shortest time counts, for only disturbances add to it. */
+/** Repetitions of each width, alternating; the shortest time is used, since disturbances only add to it. */
 const REPETITIONS = 5;
 
-/** Weights of a probe at most, in elements (256 MiB): larger FFNs take too long to be timed on the side. */
+/** Largest weights of a probe in elements (256 MiB): larger FFNs take too long. */
 const ELEMENT_LIMIT = 2 ** 26;
 
 /**
  * Times neighbouring FFN widths in a process of its own.
- * @returns undefined where there is nothing to learn: same widths as the reference, structure not recognised, weights not
- * in single precision, or an FFN too large to be timed on the side.
+ * @returns undefined where there is nothing to time: widths equal the reference's, unknown structure, weights not in
+ *   float32, or a too large FFN.
  */
 export async function probeWidths(request: WidthProbeRequest): Promise<WidthProbes | undefined> {
   const description = await describeIfPossible(request.model, request);

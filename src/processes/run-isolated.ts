@@ -6,13 +6,14 @@ import { MEMORY_REMEDY } from '../runtime/out-of-memory.js';
 import { forkWorker } from './fork-worker.js';
 import { bytesOfPaths, type WatchedProcess, watchProcess } from './watch-process.js';
 
-/** Time in which an aborted call may stop by itself; its checkpoints are complete however it ends. */
+/** Time for an aborted call to stop by itself; its checkpoints are complete in any case. */
 const PATIENCE_MS = 1500;
 
 /**
- * Makes a call in a process of its own, under a watchdog. Progress and abortion pass through; a listener that throws aborts it.
- * @throws OptionError when the request holds what cannot be sent (functions, an engine, a tokenizer); EngineError, saying what
- * it was doing, when the process died; whatever the call or the listener throws; the signal's reason when aborted.
+ * Makes a call in a separate process with a watchdog. Progress and abort signals are forwarded; a listener that throws
+ * aborts it.
+ * @throws OptionError when the request cannot be sent (functions, an engine, a tokenizer); EngineError with the current
+ *   stage when the process died; errors of the call or the listener; the signal's reason when aborted.
  */
 export async function runIsolated<Call extends CallName>(
   call: Call,
@@ -44,7 +45,7 @@ interface Listening {
   onMessage(message: FromCallee): void;
 }
 
-/** Listens to a process; one that has died has failed. */
+/** Listens to a process; its death is an error. */
 function listenTo(child: ChildProcess, { call, watched, onMessage }: Listening): void {
   child.on('message', (message: FromCallee) => {
     watched.heard('progress' in message ? message.progress : undefined);
@@ -56,7 +57,7 @@ function listenTo(child: ChildProcess, { call, watched, onMessage }: Listening):
   });
 }
 
-/** How a process dies that took too much memory, but for those whose model is likelier the cause. */
+/** Deaths that indicate lack of memory, except where the model is the more likely cause. */
 const SHORT_OF_MEMORY = /^died by SIGKILL|it held .* at the stage "(?!load|analyse|rebuild)/;
 
 /** Advice after a process died. */
@@ -69,7 +70,7 @@ export function remedyOf(death: string): string {
   return `${MEMORY_REMEDY}. Runs with an output keep what they have finished, and the same command resumes from there${uncertified}`;
 }
 
-/** Models, and reports to be drawn, that any request may name. */
+/** Paths of models and reports in a request. */
 function pathsOf(request: object): string[] {
   const { model, models, dense, pruned, reference, ...given } = request as Readonly<Record<string, unknown>>;
   const { report, add, beside } = given;
@@ -78,10 +79,10 @@ function pathsOf(request: object): string[] {
     .filter((path) => typeof path === 'string');
 }
 
-/** How a shell names what `<(...)` reads. */
+/** Path of a shell's process substitution, `<(...)`. */
 const DESCRIPTOR = /^\/(?:dev|proc\/self)\/fd\/(\d+)$/;
 
-/** Descriptors that a process inherits, so that it finds the files that a request names by them: it gets no others of its parent. */
+/** Descriptors in a request that the process inherits; no others are passed. */
 function inheritDescriptors(request: object): StdioOptions {
   const stdio: ('inherit' | 'ignore' | 'ipc' | number)[] = ['inherit', 'inherit', 'inherit'];
   for (const text of textsIn(request)) {
@@ -93,7 +94,7 @@ function inheritDescriptors(request: object): StdioOptions {
   return [...stdio, 'ipc'];
 }
 
-/** Texts in plain objects and lists. */
+/** All strings in plain objects and lists. */
 function* textsIn(value: unknown): Generator<string> {
   if (typeof value === 'string') yield value;
   if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value)) return;

@@ -1,12 +1,12 @@
 import type { Engine, Session } from '../runtime/engine.js';
 
-/** How often a process says that it lives. */
+/** Interval of heartbeats. */
 const BEAT_MS = 1000;
 
 /**
- * Has a process say that it lives: every second in which it waits for no call into the engine, or in which one has ended. A
- * graph that never ends leaves the event loop free, and JavaScript that never ends does not; both are silent.
- * @returns what makes an engine of one whose calls count.
+ * Sends heartbeats: every second without a pending engine call, or in which one has ended. Neither an endless graph
+ * (which leaves the event loop free) nor endless JavaScript sends any.
+ * @returns a wrapper of engines that counts their calls
  */
 export function startPulse(beat: () => void): (engine: Engine) => Engine {
   let underWay = 0;

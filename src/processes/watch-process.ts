@@ -7,10 +7,10 @@ import type { Progress } from '../progress.js';
 
 const GIGABYTE = 2 ** 30;
 
-/** Stages in which a sound file takes seconds and little memory, and a hostile one may take all there is. */
+/** Stages in which a valid file takes seconds and little memory, while a hostile one may not. */
 const QUICK_STAGES: ReadonlySet<string> = new Set(['load', 'analyse', 'rebuild']);
 
-/** Limits of a process: with `modelBytes` of model, in a quick stage and in any other. */
+/** Limits of a process by model bytes, for quick and other stages. */
 const LIMITS = {
   quick: (modelBytes: number) => ({
     silentMs: 55_000 * (1 + modelBytes / GIGABYTE),
@@ -25,22 +25,22 @@ const LIMITS = {
 /** Intervals at which a process and its processor time are polled. */
 const [POLL_MS, COUNT_MS] = [50, 1000] as const;
 
-/** A process whose threads ran and waited for less of the time than this is stuck. */
+/** A process whose threads ran and waited for less than this fraction of the time is stuck. */
 const LEAST_BUSY = 0.1;
 
-/** A process under a watchdog, which ends it when it takes too much memory or sends no message for too long. */
+/** A process with a watchdog, which kills it for too much memory or missing heartbeats. */
 export interface WatchedProcess {
-  /** To be called with each sign of life of the process: its progress, or nothing but that. */
+  /** To be called on each message of the process: progress or a heartbeat. */
   heard(progress?: Progress): void;
-  /** Resolves when the process has ended: how it died, and what it was doing; undefined when it exited by itself. */
+  /** Resolves when the process has ended: how it died and at which stage; undefined for a normal exit. */
   readonly death: Promise<string | undefined>;
 }
 
 /**
- * Watches a process that was just started. Memory is watched only on Linux. Silence counts by what the process got of the
- * processors, where the system tells: one that waits for them is not at fault.
- * @param pathBytes size of the models that it works on, but for those that it downloads
- * @param scheduling what the threads of a process got so far
+ * Watches a process that was just started. Memory is watched only on Linux. Silence counts by processor time, if known:
+ * waiting for a processor is not counted.
+ * @param pathBytes size of its models, without downloads
+ * @param scheduling processor time of the process's threads
  */
 export function watchProcess(child: ChildProcess, pathBytes: number, scheduling = processScheduling): WatchedProcess {
   let modelBytes = pathBytes;
@@ -56,7 +56,7 @@ export function watchProcess(child: ChildProcess, pathBytes: number, scheduling 
   };
   const timer = setInterval(() => {
     const now = performance.now();
-    // A machine that slept, or a process that was stopped, was not silent.
+    // Suspended time of the machine or process is not counted.
     uncountedMs += Math.min(now - polledAt, 4 * POLL_MS);
     polledAt = now;
     if (uncountedMs >= COUNT_MS) {
@@ -89,16 +89,16 @@ export function watchProcess(child: ChildProcess, pathBytes: number, scheduling 
   };
 }
 
-/** How much of a silent time a process is answerable for. */
+/** Part of a silent period that counts. */
 function countSilence(ms: number, before: Scheduling | undefined, after: Scheduling | undefined): number {
   if (before === undefined || after === undefined) return ms;
-  // Threads that have ended take their times with them.
+  // Times of ended threads are lost.
   const ranMs = Math.max(0, after.ranMs - before.ranMs);
   const waitedMs = Math.max(0, after.waitedMs - before.waitedMs);
   return ranMs + waitedMs < LEAST_BUSY * ms ? ms : Math.min(ms, ranMs);
 }
 
-/** Bytes of the files that arguments name, folders with the one below; what is not a path counts nothing. */
+/** Bytes of the files of arguments, folders to a depth of two; other texts count 0. */
 export function bytesOfPaths(paths: readonly string[], depth = 2): number {
   return paths.reduce((sum, path) => {
     const stats = statSync(path, { throwIfNoEntry: false });
@@ -113,7 +113,7 @@ export function bytesOfPaths(paths: readonly string[], depth = 2): number {
   }, 0);
 }
 
-/** Without the files that it maps, which cost no memory. */
+/** Resident memory without mapped files. */
 function residentBytes(pid: number | undefined): number {
   try {
     return 1024 * Number(readFileSync(`/proc/${pid}/status`, 'utf8').match(/^RssAnon:\s+(\d+)/m)?.[1] ?? 0);

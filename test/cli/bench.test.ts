@@ -34,7 +34,7 @@ describe('bench', () => {
         '',
         'pruned compared with dense',
         '  Prefill: faster.',
-        '  Writing: faster.',
+        '  Decode: faster.',
         '',
         '128 tokens read, 32 written, median and quartiles of 3 rounds; a processor, 2 cores, Node.js v20\n',
       ].join('\n'),

@@ -19,7 +19,7 @@ describe('explainSpeed', () => {
   it('says how much faster', () => {
     expect(explainSpeed(comparison('faster', 'same'), true)).toEqual([
       'Prefill: faster, 1.30 times as fast (95 % interval 1.25 to 1.35).',
-      'Writing: no faster beyond noise, 1.00 times (95 % interval 0.95 to 1.05).',
+      'Decode: no faster beyond noise, 1.00 times (95 % interval 0.95 to 1.05).',
     ]);
   });
 
@@ -48,7 +48,7 @@ describe('explainSpeed', () => {
   it('names the size for a speed, or says that it cannot be predicted', () => {
     const target = { faster: 1.5, prefillBytes: 80e6, decodeBytes: undefined };
     expect(explainSpeed({ ...comparison('faster', 'same'), target }, true).at(-1)).toBe(
-      "Predicted: Reading a prompt 1.5 times as fast takes 80.0 MB. Ask for it by 'shrink --allow neurons,heads --target-size', " +
+      "Predicted: Prefill 1.5 times as fast takes 80.0 MB. Ask for it by 'shrink --allow neurons,heads --target-size', " +
         'and measure again.',
     );
     expect(explainSpeed({ ...comparison('same', 'same'), target: { faster: 2 } }, true).at(-1)).toMatch(

@@ -42,7 +42,7 @@ export type ModelComparison = ComparedTasks | ComparedPerplexities;
 interface ComparedModels {
   /** The task file, or the text. */
   readonly file: string;
-  /** The models compared: what B is, the verdict says. */
+  /** Compared models: the verdict is about B. */
   readonly a: string;
   readonly b: string;
   /** The verdict in a sentence. */
@@ -61,7 +61,7 @@ export interface ComparedPerplexities extends ComparedModels, PerplexityComparis
 
 /**
  * Compares models with the first one, on every task and every text that both were measured on.
- * @throws OptionError when there is nothing to compare, when one text was measured in two ways, or options are out of range.
+ * @throws OptionError when there is nothing in common, when protocols differ, or options are out of range.
  */
 export function compareEvaluations(
   evaluations: readonly EvaluatedModel[],
@@ -96,7 +96,7 @@ function compareTexts(a: EvaluatedModel, b: EvaluatedModel, options: ComparisonO
   });
 }
 
-/** Runs a comparison. @throws OptionError with the names of what is compared before what was wrong. */
+/** Runs a comparison. @throws OptionError prefixed by the compared names. */
 function withNames<T>(names: string, compare: () => T): T {
   try {
     return compare();
@@ -106,7 +106,7 @@ function withNames<T>(names: string, compare: () => T): T {
   }
 }
 
-/** The equal text, else a different one of its name, which the comparison then refuses. */
+/** The same text by hash, else one of the same name, which the comparison then refuses. */
 function findText(own: ComparableText, others: readonly ComparableText[]): ComparableText | undefined {
   const hashOf = ({ protocol }: ComparableText) => protocol.textSha256 ?? protocol.tokensSha256;
   return (
@@ -126,7 +126,7 @@ function compareTasks(a: EvaluatedModel, b: EvaluatedModel, options: ComparisonO
   });
 }
 
-/** @throws OptionError when the same items were measured in two ways. */
+/** @throws OptionError when the same items were measured with different protocols. */
 function checkProtocols(own: ComparableTask, other: ComparableTask): void {
   const [a, b]: Record<string, unknown>[] = [{ ...own.protocol }, { ...other.protocol }];
   const differing = ['delimiter', 'bos'].filter((key) => a?.[key] !== b?.[key]);
@@ -176,7 +176,7 @@ function taskOf({ source, sourceSha256, protocol }: ScoredRun, items: readonly I
   return { file: source, ...result, protocol: { ...protocol, taskSha256: sourceSha256 } };
 }
 
-/** Windows from the first without a gap. What the run left to the defaults follows from the first window, which is whole. */
+/** Contiguous windows from the first. Default settings follow from the first window, which is complete. */
 function textOf({ source, sourceSha256, protocol }: ScoredRun, scores: readonly WindowScore[]): ComparableText {
   const windows = scores.filter(({ index }, at) => index === at).map(({ nll, tokenCount }) => ({ nll, tokenCount }));
   const firstLength =
@@ -257,7 +257,7 @@ export interface CompareRequest extends ComparisonOptions, JobControl {
   readonly files: readonly string[];
 }
 
-/** Compares evaluations that lie in files. @throws OptionError */
+/** Compares saved evaluations. @throws OptionError */
 export async function runComparison(platform: Platform, request: CompareRequest): Promise<ModelComparison[]> {
   checkOptions(request, rowsOf(COMPARE));
   const { files, onProgress: _, signal, ...options } = request;

@@ -27,22 +27,22 @@ export interface ComparisonJob extends JobControl {
   readonly dense: { readonly folder: ModelFolder; readonly model: OnnxModel; readonly analysed: AnalysedModel };
   readonly pruned: ModelFolder;
   readonly texts: readonly ComparedText[];
-  /** Windows that pruning was calibrated on, as long as those of the texts; none: no bias is measured. */
+  /** Calibration windows of the texts' window length; empty: no bias is measured. */
   readonly calibration: readonly Int32Array[];
-  /** Calibration windows that are read for it, evenly spaced among all. */
+  /** Number of evenly spaced calibration windows to read. */
   readonly windowCount: number;
   readonly block?: number | undefined;
   readonly contextCount?: number | undefined;
   readonly seed?: number | undefined;
-  /** Quotes text where contexts are shown; absent: none is quoted. */
+  /** Decodes quoted text; absent: no text is quoted. */
   readonly decode?: Decode | undefined;
 }
 
-/** Cost of pruning on some texts. */
+/** Result of comparing two models on texts. */
 export interface TextComparison {
-  /** Perplexities, one a text. */
+  /** Perplexities, one per text. */
   readonly metrics: readonly MetricReport[];
-  /** One a text, where calibration windows were given. */
+  /** One per text, if calibration windows were given. */
   readonly bias: readonly BiasReport[];
 }
 

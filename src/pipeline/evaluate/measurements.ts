@@ -22,17 +22,17 @@ export interface NamedText {
 
 /** How items become tokens. */
 export interface TaskEncoding {
-  /** Put between context and continuation. Default one space. @see EncodingOptions */
+  /** Delimiter between context and continuation. Default: a space. @see EncodingOptions */
   readonly delimiter?: string | undefined;
 }
 
-/** How a task was measured; two results compare only when these agree. */
+/** Protocol of a task; only results with equal protocols are comparable. */
 export interface TaskProtocol {
   readonly taskSha256: string;
   readonly delimiter: string;
   /** Whether contexts began with the tokens that the tokenizer puts before a text. */
   readonly bos: boolean;
-  /** Tokens that contexts were cut to; absent when the model names no limit. */
+  /** Context length that contexts were cut to; absent if unknown. */
   readonly contextLength?: number;
 }
 
@@ -40,7 +40,7 @@ export type TextPerplexity = { readonly text: string } & PerplexityResult;
 export type TextDivergence = { readonly text: string; readonly reference: string } & DivergenceResult;
 export type TaskReport = { readonly file: string; readonly protocol: TaskProtocol } & TaskResult;
 
-/** Everything that was measured on one model. */
+/** Measurements of one model. */
 export interface Measured {
   readonly perplexity: TextPerplexity[];
   readonly divergence: TextDivergence[];
@@ -58,11 +58,11 @@ export interface MeasuringContext extends JobControl {
 
 /** One thing to measure on a model. */
 export interface Measurement extends Pick<ScoredRun, 'kind' | 'source' | 'sourceSha256' | 'protocol'> {
-  /** Its stage of the progress. */
+  /** Stage name of the progress. */
   readonly stage: string;
-  /** Tokens that are read, and how many models read them. */
+  /** Tokens to read, and the number of models that read them. */
   work(tokenizer: Tokenizer): { readonly tokenCount: number; readonly modelCount: number };
-  /** Measures, and adds to what is measured. */
+  /** Measures, and adds the result. */
   measure(context: MeasuringContext, into: Measured): Promise<void>;
 }
 
@@ -114,7 +114,7 @@ export function divergenceOf(
   };
 }
 
-/** @param contextLength Longest sequence that the model reads, when it names one. */
+/** @param contextLength Context length of the model, if known. */
 export function taskOf(
   { name, sha256, items }: TaskFile,
   { delimiter = ' ', bos }: TaskEncoding & { readonly bos: boolean },
@@ -136,7 +136,7 @@ export function taskOf(
   };
 }
 
-/** Tokens of the windows that are read of a text; its errors are reported when it is measured. */
+/** Tokens of a text's windows, for estimates; errors are reported by the measurement. */
 function countRead(text: string, tokenizer: Tokenizer, options: WindowOptions): number {
   try {
     const tokens = Int32Array.from(tokenizer.encode(text, { enough: tokensNeeded(options) }));
@@ -147,10 +147,10 @@ function countRead(text: string, tokenizer: Tokenizer, options: WindowOptions): 
   }
 }
 
-/** Roughly, for items are encoded as they are read. */
+/** Approximate, since items are encoded lazily. */
 const CHARACTERS_PER_TOKEN = 4;
 
-/** A context that candidates share is read once. */
+/** Shared contexts count once. */
 const countCharacters = (items: readonly TaskItem[]): number =>
   items.reduce(
     (sum, { candidates }) =>

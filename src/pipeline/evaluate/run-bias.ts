@@ -26,7 +26,7 @@ export interface BiasRequest
     ReadingOptions,
     EngineChoice,
     OptionsOf<typeof CONTEXTS> {
-  /** The model that was pruned, and the result. */
+  /** The dense model. */
   readonly dense: string;
   /** The pruned model. */
   readonly pruned: string;
@@ -43,7 +43,7 @@ export interface BiasResult extends BiasReport {
   readonly perplexity: MetricReport;
 }
 
-/** Open, load, analyse, calibrate; then both models read both texts. */
+/** Opens, loads, analyses and calibrates; then both models read both texts. */
 export async function runBias(platform: Platform, request: BiasRequest): Promise<BiasResult> {
   checkOptions(request, rowsOf(BIAS));
   const { windowCount, seed, embeddings, offline, bos } = { ...defaultsOf(rowsOf(BIAS)), ...omitUndefined(request) };
@@ -94,7 +94,7 @@ export async function runBias(platform: Platform, request: BiasRequest): Promise
   });
 }
 
-/** A report next to the pruned model tells what it was calibrated on. */
+/** Warns if the report next to the pruned model has another calibration. */
 async function findMismatch({ platform: { files }, root }: ModelFolder, tokensSha256: string): Promise<string[]> {
   const report = await readJsonFile(files, files.resolve(root, `${REPORT_NAME}.json`), MAX_REPORT_BYTES).catch(
     () => undefined,

@@ -59,7 +59,7 @@ export interface EvaluateRequest
 
 /** Measurements of one model. */
 export interface Evaluation extends Measured {
-  /** As it was named in the request. */
+  /** Name in the request. */
   readonly model: string;
 }
 
@@ -136,7 +136,7 @@ function planMeasurements(
   ];
 }
 
-/** Opens the file of scores for everything that is planned. */
+/** Opens the score file for all planned measurements. */
 async function openScores(
   { platform, signal, onProgress }: JobContext,
   resume: string,
@@ -160,7 +160,7 @@ interface Measuring {
   readonly scores: ScoreFile | undefined;
 }
 
-/** The steps of what is planned. */
+/** Expected steps of planned measurements. */
 async function estimatePlans(plans: readonly Plan[]): Promise<ExpectedStep[]> {
   const models: EvaluatedModel[] = [];
   for (const { folder, measurements } of plans) {

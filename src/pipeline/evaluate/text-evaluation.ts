@@ -11,9 +11,9 @@ import { readText } from '../../storage/read-text.js';
 import { withTextContext } from '../with-text-context.js';
 import { windowOptions } from './text-windows.js';
 
-/** A text as the model reads it. */
+/** A tokenized text. */
 export interface PreparedText {
-  /** Its file, as it was given. */
+  /** Its path as given. */
   readonly name: string;
   readonly tokens: Int32Array;
   readonly textSha256: string;

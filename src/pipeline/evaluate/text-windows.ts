@@ -5,8 +5,8 @@ import type { TextWindows } from '../../options/texts.js';
 import { contextLength, type ModelFolder } from '../../storage/model-folder.js';
 
 /**
- * Windows for the library's stages: they begin with the tokens that the tokenizer puts before a text.
- * @param folders Models that read them; those of the shortest context decide.
+ * Window options for texts: windows begin with the tokenizer's leading tokens.
+ * @param folders Models that read them; the shortest context length applies.
  */
 export function windowOptions(
   { windowLength, stride, windowCount }: TextWindows,

@@ -6,11 +6,11 @@ import { cacheSizes, contextLength, type ModelFolder } from '../../storage/model
 import type { JobContext } from '../job-context.js';
 import { openSession } from '../open-language-model.js';
 
-/** How fast one model is. */
+/** Speed of one model. */
 export interface TimedModel {
-  /** Of a prompt, which is read before the first token is written: a median. */
+  /** Median time to read the prompt (time to first token). */
   readonly promptMs: number;
-  /** After it, one at a time: a median. */
+  /** Median decoding speed after the prompt. */
   readonly tokensPerSecond: number;
 }
 
@@ -22,7 +22,7 @@ export interface TimedModels {
 
 const TOKENS: TimedTokens = { promptLength: 128, newTokens: 32 };
 
-/** Times that count each time that a model is open; one more warms it up. */
+/** Measured rounds each time that a model is open, after a warm-up. */
 const ROUNDS = 3;
 
 /**

@@ -23,19 +23,19 @@ export interface CalibrateInput {
   readonly model: OnnxModel;
   readonly engine: Engine;
   readonly calibration: ResolvedCalibration;
-  /** V, as far as the graph tells. */
+  /** V, if the graph declares it. */
   readonly vocabularySize: number | undefined;
-  /** Longest window that the graph has positions for, as far as it tells. */
+  /** Largest number of positions of the graph, if known. */
   readonly positionCount: number | undefined;
-  /** Seed of whatever has none of its own. */
+  /** Default seed. */
   readonly seed: number;
-  /** Windows that the model generated earlier in the job, with the same settings, from the first; new ones follow. */
+  /** Windows generated earlier in the job with the same settings, from the first. */
   readonly written?: Int32Array[] | undefined;
 }
 
 /** Calibration windows of a model. */
 export interface CalibrationWindows extends CalibrationSet {
-  /** Those that the model wrote, as the text of a file that they can be read from again. */
+  /** Generated windows as the text of a windows file. */
   readonly windowsFile?: string;
 }
 
@@ -55,7 +55,7 @@ export const calibrate: Stage<CalibrateInput, CalibrationWindows> = {
     const cut = (count: number) =>
       context.timed('calibrate', () => cutWindows(context, input, { windowCount: count, windowLength, tokenizer }));
     if (generate === undefined) return cut(windowCount);
-    // The text first: its errors show at once, and sampling takes minutes.
+    // Text first: its errors appear at once, while generation takes minutes.
     const own = generatedCount < windowCount ? await cut(windowCount - generatedCount) : undefined;
     const written = await context.timed('generate', () =>
       tryToGenerate(context, { ...input, windowCount: generatedCount, windowLength, generate, tokenizer }),
@@ -72,7 +72,7 @@ export const calibrate: Stage<CalibrateInput, CalibrationWindows> = {
   },
 };
 
-/** Windows that the model is to write: at least one where it is to write any. */
+/** Number of windows to generate: at least one if any. */
 function countGenerated({ windowCount, generate }: ResolvedCalibration, canReadText: boolean): number {
   if (generate === undefined) return 0;
   const share = generate.share ?? (canReadText ? GENERATE_DEFAULTS.share : 1);
@@ -101,7 +101,7 @@ function chooseWindowLength({ folder, positionCount, calibration: { windowLength
   throw refusal('calibration.windowLength', `is ${chosen}, but the model reads at most ${longest} tokens`);
 }
 
-/** Opens a file; any other source is checked where it is read. */
+/** Opens a file source; other sources are checked when read. */
 async function openSource(
   { files }: Platform,
   source: CalibrationSource | undefined,

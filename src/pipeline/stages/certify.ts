@@ -33,7 +33,7 @@ export interface CertifyInput extends Pick<PruneJob, 'model' | 'analysed' | 'eng
   readonly heldOut: () => Promise<HeldOutWindows>;
   /** The dense model's. */
   readonly folder: ModelFolder;
-  /** Absolute path of the folder that was written. */
+  /** Absolute path of the written folder. */
   readonly written: string;
   /** The model file in it. Default: the dense model's. */
   readonly file?: string | undefined;
@@ -52,10 +52,10 @@ interface CertifyRequest extends Omit<CertifyInput, 'written' | 'file'> {
   readonly onRun: (done: number) => void;
 }
 
-/** The masked original, its rounded variant, and the written model. */
+/** Runs: the masked original, its perturbed variant, and the written model. */
 const RUNS = 3;
 
-/** Short, since every run pays for it; long enough that rotary positions and masks matter. */
+/** Short for speed, and long enough for rotary positions and masks to matter. */
 const WINDOW = { windowCount: 2, windowLength: 64 };
 
 /** Bounds of the tolerance, as a fraction of the logits' range. */
@@ -64,7 +64,7 @@ const TOLERANCES = {
   half: { least: 2e-3, most: 2e-2 },
 };
 
-/** Tolerance where activations are rounded to eight bits, by tensor or by block: a few outliers coarsen the rest. */
+/** Tolerance with activations rounded to eight bits per tensor or block, where outliers reduce precision. */
 const ACTIVATION_ROUNDING = 0.15;
 
 /** Tolerance as a multiple of the model's own rounding; for valid models the gap was at most three times that. */
@@ -73,21 +73,22 @@ const ROUNDINGS = 10;
 /** Tolerance as a multiple of the noise of the dense model's kernels; for valid models the gap was at most 2.1 times that. */
 const KERNEL_NOISES = 3;
 
-/** A larger gap is never attributed to kernels. */
+/** Largest gap that is attributed to kernels. */
 const MOST_KERNEL_NOISE = 0.5;
 
 /** FLOAT16 and BFLOAT16. */
 const HALF_TYPES: ReadonlySet<number> = new Set([10, 16]);
 
 /**
- * Opens a written folder in ONNX Runtime by its path, as users do, and runs windows: a prompt, then single tokens with the
- * KV cache. Its logits are compared with the masked original's: the dense graph with the removed channels
- * zeroed and the repairs applied, run block by block. Their change when the cut maps are rounded to neighbouring numbers
- * and ONNX Runtime fuses no operators is the model's own rounding, from which the tolerance follows. If the gap is larger, the
- * written graph also runs in float32, and the dense model is measured: kernels that round activations change its logits alike.
+ * Opens a written folder in ONNX Runtime by its path, as users do, and runs windows: a prompt, then single tokens with
+ * the KV cache. Its logits are compared with the masked original's: the dense graph with the removed channels zeroed
+ * and the repairs applied, run block by block. The tolerance follows from the model's own rounding: the change of these
+ * logits when pruned weights move to neighbouring numbers and ONNX Runtime does not fuse operators. If the gap is
+ * larger, the written graph also runs in float32, and the dense model is measured: kernels that round activations
+ * change its logits alike.
  *
- * Where memory is too short, what can be run is compared, or a remark says that nothing was.
- * @throws NumericalError when they differ; EngineError when ONNX Runtime runs the original, and not what was written.
+ * With too little memory, the comparison is partial or skipped, with a remark.
+ * @throws NumericalError when they differ; EngineError when ONNX Runtime runs the original but not the written model.
  */
 export const certify: Stage<CertifyInput, CertificateReport | undefined> = {
   name: 'certify',
@@ -145,7 +146,7 @@ async function compare(request: CertifyRequest, remarks: string[]): Promise<Cert
   const inFloat32 = { ...request, roundsActivations: false };
   const isFar = measured.gap > toleranceOf(request, measured);
   if (measured.opened && (isFar || request.roundsActivations)) {
-    // The graph is correct if it is so in float32; the rest comes from kernels.
+    // A graph that is correct in float32 is correct; the rest is due to kernels.
     const gap = await gapInFloat32();
     sign(isFar ? { ...inFloat32, isHalf: false } : inFloat32, { ...measured, gap });
     const noise = isFar && { kernelNoise: await measureKernelNoise(request, windows, gapOf) };
@@ -167,7 +168,7 @@ const choosesExperts = ({ proto }: CertifyInput['model']): boolean =>
 const isHalf = (model: CertifyInput['model']): boolean =>
   [...withoutEmbeddingPrefix(model).weights.values()].some(({ dataType }) => HALF_TYPES.has(dataType));
 
-/** The masked original's logits, `[windows, length, vocabulary]`, and their change when all is rounded otherwise. */
+/** The masked original's logits, `[windows, length, vocabulary]`, and their change under perturbation. */
 interface Masked {
   readonly logits: Float32Array;
   readonly rounding: number;
@@ -180,7 +181,7 @@ async function runMasked(
 ): Promise<Masked | UnsupportedModelError> {
   try {
     const { analysed } = request;
-    // Halves are what the written model rounds to, whatever the original's weights are.
+    // The written model rounds to half precision, independent of the original's weights.
     const neighbours = isWrittenHalf ? 'half' : 'own';
     const run = (options: Pick<MaskOptions, 'nudge'> & Pick<LogitsRequest, 'optimization'> = {}) =>
       withScratchWeights(request.folder.platform, async (store) => {
@@ -197,7 +198,7 @@ async function runMasked(
   }
 }
 
-/** The written model's logits as its users get them. @returns the error where the original does not run here either. */
+/** The written model's logits as its users get them. @returns the error if the original does not run here either. */
 async function runOpened(
   { engine, folder, written }: CertifyRequest,
   windows: readonly Int32Array[],
@@ -230,14 +231,14 @@ function unopened(request: CertifyRequest, error: EngineError): string {
   return `read block by block, since neither the written model nor the original runs here: ${message}`;
 }
 
-/** Logits of the written model run block by block, with operators written out that ONNX Runtime cannot run. */
+/** Logits of the written model run block by block, with unsupported operators lowered. */
 async function runWritten(request: CertifyRequest, windows: readonly Int32Array[]): Promise<Float32Array> {
   const model = await request.written.load();
   const analysed = await analyseModel(model, request.engine, request.signal);
   return runForLogits({ ...request, model, analysed, windows });
 }
 
-/** How far the dense model's logits are, as its users get them, from those of the same graph in float32. */
+/** Gap between the dense model's logits opened by path and those of its graph in float32. */
 async function measureKernelNoise(
   { model, analysed, engine, folder, signal }: CertifyRequest,
   windows: readonly Int32Array[],

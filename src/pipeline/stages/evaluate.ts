@@ -19,19 +19,19 @@ export interface EvaluateInput {
   /** The dense model's. */
   readonly folder: ModelFolder;
   readonly texts: readonly PreparedText[];
-  /** The texts in the tokens of the results, whose vocabulary may be trimmed. Default: as the dense model. */
+  /** The texts tokenized for the results, whose vocabulary may be trimmed. Default: as for the dense model. */
   readonly resultTexts?: readonly PreparedText[] | undefined;
-  /** Prompts that both models continue, and for how many tokens. */
+  /** Prompts that both models continue, and the number of tokens. */
   readonly samples: SampleRequest;
-  /** Of results that were written. */
+  /** Reports of written results. */
   readonly reports: readonly PruneReport[];
 }
 
-/** Prompts, and how far models continue them. */
+/** Prompts and the number of tokens to generate. */
 export interface SampleRequest {
-  /** Beginnings of texts. */
+  /** Prompt texts. */
   readonly prompts: readonly string[];
-  /** Tokens to write after each. */
+  /** Tokens to generate after each. */
   readonly newTokens: number;
 }
 
@@ -78,10 +78,7 @@ function isEvaluated(
   return (metrics !== undefined || texts.length === 0) && (samples !== undefined || prompts.length === 0);
 }
 
-/**
- * A perplexity for each token of the dense model, where results read a text in tokens of their own: bits per byte are what both have
- * in common.
- */
+/** Converts a perplexity to the dense model's tokens by bits per byte, where results have a trimmed vocabulary. */
 function inTokensOf(dense: PerplexityResult, own: PerplexityResult, isOther: boolean): MeasuredPerplexity {
   if (!isOther || dense.bitsPerByte === undefined || own.bitsPerByte === undefined) return own;
   const { windows: _, ...rest } = own;
@@ -105,7 +102,7 @@ function measureWith(
     index: number,
   ): Promise<Measured> => {
     signal?.throwIfAborted();
-    // A text may have changed under its name.
+    // The text of a path may have changed.
     const asked = [texts.map(({ textSha256 }) => textSha256), samples];
     const name = `evaluation-${index}-${await sha256(JSON.stringify(asked))}`;
     return checkpoint(journal, name, {
@@ -128,7 +125,7 @@ function measureWith(
   };
 }
 
-/** Windows that take as long as continuing a prompt, roughly. */
+/** Windows that take approximately as long as continuing a prompt. */
 const unitsOfPrompt = ({ newTokens }: Pick<SampleRequest, 'newTokens'>): number =>
   Math.max(1, Math.round(newTokens / 16));
 

@@ -35,26 +35,26 @@ export interface GenerateInput extends WindowShape {
   readonly generate: ResolvedGenerate;
   readonly tokenizer: Tokenizer | undefined;
   readonly vocabularySize: number | undefined;
-  /** Where `generate` has none of its own. */
+  /** Default seed of `generate`. */
   readonly seed: number;
-  /** See `CalibrateInput`; a file has them itself. */
+  /** See `CalibrateInput`; unused with a windows file. */
   readonly written?: Int32Array[] | undefined;
 }
 
-/** Keys and values may take what is small relative to the weights, where that is more. */
+/** The KV cache may take this fraction of the weights' bytes, if larger than the default limit. */
 const CACHE_FRACTION = 1 / 4;
 
-/** Where the engine copies inputs, memory of a page holds the keys and values that it reads besides those that it makes. */
+/** Limit where the engine copies inputs: a page's memory holds both the read and the new KV cache. */
 const COPIED_CACHE_BYTES = 96 * 2 ** 20;
 
 /** Generated windows, also as the text of a windows file. */
 export interface WrittenWindows extends GeneratedSet {
-  /** Them as the text of a file that they can be read from again. */
+  /** Text of the windows file. */
   readonly windowsFile: string;
 }
 
 /**
- * Generates windows with a model, and resumes from `generate.file` where that is given.
+ * Generates windows with a model, and resumes from `generate.file` if given.
  * @throws OptionError, UnsupportedModelError, EngineError
  */
 async function generateWindows(context: JobContext, input: GenerateInput): Promise<WrittenWindows> {
@@ -90,13 +90,13 @@ async function generateWindows(context: JobContext, input: GenerateInput): Promi
   return { ...generated, windowsFile: formatWindowsFile(generated.windows, origin) };
 }
 
-/** Entry of the journal with the current batch of windows. */
+/** Journal entry of the current batch of windows. */
 const BATCH = 'writing';
 
-/** The first part of it; keys and values follow one by one. */
+/** First part of the entry; keys and values follow. */
 type SavedBatchFacts = Omit<SavedBatch, 'reader'> & { readonly length: number; readonly names: readonly string[] };
 
-/** Resumes in the middle of a batch: reading its tokens again would round otherwise, so keys and values are saved. */
+/** Checkpoints within a batch include keys and values, since reading the tokens again would round differently. */
 async function checkpointBatch(
   journal: Journal | undefined,
 ): Promise<Pick<GenerateCalibrationOptions, 'from' | 'onStep'>> {
@@ -122,7 +122,7 @@ async function readBatch(journal: Journal): Promise<SavedBatch | undefined> {
   return { ...batch, reader: { length, tensors: Object.fromEntries(names.map((name, at) => [name, tensors[at]!])) } };
 }
 
-/** Windows in memory, and in the journal batch by batch. @param written those that the job has made so far */
+/** Windows in memory and, batch by batch, in the journal. @param written windows generated so far */
 async function openSavedWindows(journal: Journal | undefined, written: Int32Array[] = []): Promise<WindowStore> {
   if (written.length === 0)
     for await (const part of (await journal?.read('windows')) ?? []) written.push(part as Int32Array);
@@ -135,10 +135,7 @@ async function openSavedWindows(journal: Journal | undefined, written: Int32Arra
   };
 }
 
-/**
- * Generates windows, but returns the error if the model lacks something. Whatever else goes wrong (a file of
- * another run, a full disk) is thrown.
- */
+/** Generates windows, but returns the error if the model does not support generation. Other errors are thrown. */
 export async function tryToGenerate(
   context: JobContext,
   input: GenerateInput,
@@ -151,7 +148,7 @@ export async function tryToGenerate(
   }
 }
 
-/** Whether an error is about something that the model lacks. */
+/** Whether an error means that the model does not support generation. */
 function isModelsFault(error: unknown, input: GenerateInput): error is FangPruneError {
   const lacksStart = input.generate.startToken === undefined && findStartToken(hintsOf(input)) === undefined;
   return (
@@ -176,7 +173,7 @@ async function writeWindows(
   options: WritingOptions,
 ): Promise<GeneratedSet> {
   const { saved = [] } = options.store ?? {};
-  // Nothing to write: the model need not be loaded.
+  // Without missing windows the model need not be loaded.
   if (saved.length >= windowCount) return describeGenerated(saved.slice(0, windowCount), options);
   await refuseTooLarge(engine, folder);
   const model = await openLanguageModel(engine, folder, { writes: true });
@@ -187,7 +184,7 @@ async function writeWindows(
   }
 }
 
-/** Sources of special tokens, the most trusted configuration first. */
+/** Sources of special tokens, in order of precedence. */
 function hintsOf({ folder: { documents }, tokenizer, vocabularySize }: GenerateInput): TokenHints {
   const genai = documents['genai_config.json']?.model as Record<string, unknown> | undefined;
   const configs = [documents['generation_config.json'], decoderConfig(documents), genai];

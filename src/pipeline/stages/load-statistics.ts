@@ -17,23 +17,23 @@ export interface StatisticsInput {
   readonly place: PairPlace;
   readonly folder: ModelFolder;
   readonly job: Omit<PruneJob, 'store'>;
-  /** Windows of the statistics that repairs read again, at most. Default 0. */
+  /** Largest number of windows of the statistics that repairs read. Default 0. */
   readonly readAgain?: number | undefined;
 }
 
 /** Saved measurements of the dense model. */
 export interface LoadedStatistics {
   readonly measured: MeasuredModel;
-  /** Windows that the statistics were taken on. */
+  /** Windows of the statistics. */
   readonly calibration: CalibrationSet;
-  /** Absent: no token was read. */
+  /** Absent if no tokens were read. */
   readonly settled?: SettledCalibration | undefined;
   readonly statistics: StatisticsReport;
 }
 
 /**
- * Takes the measurements of the dense model from saved statistics, which are read as they are needed until the job ends.
- * @throws OptionError when there are none, or they are of another model; ModelFormatError naming the file that is damaged.
+ * Loads the measurements of the dense model from saved statistics, which are read lazily until the job ends.
+ * @throws OptionError when they are missing, or of another model; ModelFormatError naming a damaged file.
  */
 export const loadStatistics: Stage<StatisticsInput, LoadedStatistics> = {
   name: 'loadStatistics',
@@ -67,6 +67,6 @@ export const loadStatistics: Stage<StatisticsInput, LoadedStatistics> = {
   },
 };
 
-/** Windows from all of the list, at most so many: text and generated windows alternate in it. */
+/** At most so many windows, spread over the list: text and generated windows alternate in it. */
 const spreadWindows = (windows: readonly Int32Array[], count: number): readonly Int32Array[] =>
   count === 0 ? [] : everyNth(windows, Math.max(1, Math.floor(windows.length / count))).slice(0, count);

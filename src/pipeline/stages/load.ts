@@ -3,7 +3,7 @@ import { formatBytes } from '../../report/format-quantity.js';
 import type { ModelFolder } from '../../storage/model-folder.js';
 import type { Stage } from '../job-context.js';
 
-/** Loads a model; its weights become handles. Equal tables of its file become one, with a remark. */
+/** Loads a model with weights as handles. Equal tables are shared, with a remark. */
 export const load: Stage<ModelFolder, OnnxModel> = {
   name: 'load',
   run: ({ timed, remarks }, folder) =>
@@ -14,7 +14,7 @@ export const load: Stage<ModelFolder, OnnxModel> = {
     }),
 };
 
-/** Which weights of a model's file are written once in place of twice. */
+/** Remark about duplicate weights that are written once. */
 export function remarkShared({ shared = [] }: OnnxModel): readonly string[] {
   if (shared.length === 0) return [];
   const bytes = shared.reduce((sum, { byteLength }) => sum + byteLength, 0);

@@ -7,7 +7,7 @@ export interface OpenInput extends SourceOptions, ReadingOptions {
   readonly model: string;
 }
 
-/** Finds a model and what belongs to it; all that is opened is closed when the job ends. @see openModelFolder */
+/** Opens a model folder, which is closed when the job ends. @see openModelFolder */
 export const open: Stage<OpenInput, ModelFolder> = {
   name: 'open',
   async run({ platform, onEnd, onProgress, signal }, { model, embeddings, offline, bos }) {

@@ -7,14 +7,14 @@ import type { Stage } from '../job-context.js';
 
 export interface PruneInput {
   readonly job: Omit<PruneJob, 'store'>;
-  /** Measurements of the dense model; undefined for several shots, each of which measures the result of the one before. */
+  /** Measurements of the dense model; undefined for several shots, which measure in each round. */
   readonly measured: MeasuredModel | undefined;
   readonly sparsity: number;
-  /** In place of the job's. */
+  /** Replaces the job's allocation. */
   readonly allocation?: Allocation | undefined;
-  /** Keeps rewritten weights until the result is saved. */
+  /** Stores changed weights until the result is saved. */
   readonly store: StoreTensor;
-  /** Which of the results, from 0. */
+  /** Index of the result, from 0. */
   readonly index: number;
 }
 

@@ -14,16 +14,16 @@ export interface QualityInput {
   readonly folder: ModelFolder;
   /** Predictions of the dense model on held-out windows; read once for all results of a run. */
   readonly reference: QualityReference;
-  /** Absolute path of the folder that was written. */
+  /** Absolute path of the written folder. */
   readonly written: string;
   /** The model file in it. Default: the dense model's. */
   readonly file?: string | undefined;
 }
 
 /**
- * Compares predictions of the written model and the dense one on a few held-out windows: perplexities, divergence, and how often
- * both predict the same token. One model is in memory at a time. A failed measurement is a remark, not an error: the written
- * model is valid without it.
+ * Compares predictions of the written model and the dense one on a few held-out windows: perplexities, divergence, and
+ * top-1 agreement. One model is in memory at a time. A failed measurement is a remark, not an error: the written model
+ * is valid without it.
  */
 export const quality: Stage<QualityInput, QualityReport | undefined> = {
   name: 'quality',
@@ -38,7 +38,7 @@ export const quality: Stage<QualityInput, QualityReport | undefined> = {
           return undefined;
         }
         const { windows, from, leadingTokens, windowsAtOnce, predictions } = dense;
-        // The dense model has read them now, or for an earlier result.
+        // The dense model has read them, now or for an earlier result.
         const total = done + windows.length;
         const onWindow = () => report(total);
         const written = await openModelFolder(platform, platform.files.resolve(path, file ?? folder.modelFile), folder);

@@ -5,15 +5,15 @@ import { analyseModel } from '../../runtime/analyse-model.js';
 import type { Stage } from '../job-context.js';
 
 export interface QuantiseInput {
-  /** Of the dense model. */
+  /** Job of the dense model. */
   readonly job: PruneJob;
   readonly outcome: Pick<PruneOutcome, 'model' | 'modules' | 'changed'>;
-  /** Without a dtype: the form that the model was read in. */
+  /** Without a dtype: the form of the source model. */
   readonly request: Omit<DtypeRequest, 'dtype' | 'dense' | 'change'> & Partial<Pick<DtypeRequest, 'dtype'>>;
 }
 
 /**
- * Writes a result in the form of a dtype; without one, what was read from codes in its own form.
+ * Writes a result in a dtype; without one, a quantised model keeps its form.
  * @see writeDtype @see writeCoded
  */
 export const quantise: Stage<QuantiseInput, WrittenDtype> = {
@@ -25,7 +25,7 @@ export const quantise: Stage<QuantiseInput, WrittenDtype> = {
     const isSketch = request.rounding === 'none';
     const analysed = modules.length === 0 || isSketch ? job.analysed : await analyseModel(model, job.engine, signal);
     if (request.rounding !== 'calibrated') onProgress?.({ stage: 'quantise', done: 0, total: 1 });
-    // Its segments are not those that shrank.
+    // Its segments differ from those of pruning.
     const journal = job.journal?.within('quantised');
     const own = { ...job, model, analysed, journal, options: { ...job.options, onProgress } };
     const dense = { model: job.model, analysed: job.analysed };

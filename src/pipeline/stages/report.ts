@@ -7,12 +7,12 @@ import { VERSION } from '../../version.js';
 import { describeEnvironment } from '../describe-environment.js';
 import type { Stage } from '../job-context.js';
 
-/** Facts about a result; those of platform and job are added. */
+/** Inputs of a report without those of platform and job. */
 export interface ReportInput
   extends Omit<Findings, 'version' | 'createdAt' | 'environment' | 'decode' | 'timings' | 'peakMemoryBytes'> {
   readonly folder: ModelFolder;
   readonly engine: Engine;
-  /** Quote calibration text where contexts are shown. */
+  /** Whether to quote calibration text. */
   readonly quoteText: boolean;
 }
 

@@ -10,34 +10,34 @@ import type { Stage } from '../job-context.js';
 
 export interface SaveInput extends Pick<SaveOptions, 'layout'> {
   readonly model: OnnxModel;
-  /** Where it comes from: what runtimes read next to it goes along. */
+  /** Source folder, whose runtime files are copied. */
   readonly source: ModelFolder;
-  /** Files to write instead of the source's, JSON or text, by path relative to the folder, such as `config.json`. */
+  /** Replaced files, JSON or text, by path relative to the folder, such as `config.json`. */
   readonly documents: Readonly<Record<string, JsonObject | string>>;
-  /** Models of other parts to write instead of the source's, by path relative to the folder. Default: those that the source changes. */
+  /** Replaced models of other parts, by path relative to the folder. Default: those changed in the source. */
   readonly parts?: ReadonlyMap<string, OnnxModel> | undefined;
-  /** Files of the source that would be wrong next to the model, by path relative to the folder. Default: none. */
+  /** Files of the source to leave out, by path relative to the folder. Default: none. */
   readonly stale?: readonly string[] | undefined;
   /** Absolute path of the folder to fill. */
   readonly folder: string;
   /** The model file relative to the folder. Default: the source's. */
   readonly file?: string | undefined;
-  /** A variant next to a model that was saved before it: no other files are copied. Default false. */
+  /** Whether it is a further variant in the folder, so that no other files are copied. Default false. */
   readonly isFurther?: boolean | undefined;
-  /** The model is what the source's files hold, which are copied. Default false. */
+  /** Whether the model equals the source's files, which are copied. Default false. */
   readonly isSource?: boolean | undefined;
 }
 
-/** A model folder that was filled. */
+/** A written model folder. */
 export interface SavedFolder extends SavedModel, Pick<SideFiles, 'leftOut' | 'outside'> {
   /** Files copied from the source. */
   readonly copied: readonly string[];
 }
 
 /**
- * Writes a model into a folder with what runtimes read next to it: tokenizer, templates, licence, models of other parts. A lone
- * `.onnx` file without config is written alone.
- * @throws OptionError when something cannot be written; ModelFormatError when a weight cannot be read.
+ * Writes a model into a folder with the files that runtimes read: configuration, tokenizer, templates, licence, models
+ * of other parts. For a single `.onnx` file without config only the model is written.
+ * @throws OptionError when a file cannot be written; ModelFormatError when a weight cannot be read.
  */
 export const save: Stage<SaveInput, SavedFolder> = {
   name: 'save',
@@ -79,7 +79,7 @@ export const save: Stage<SaveInput, SavedFolder> = {
     }),
 };
 
-/** A file next to a model as text. */
+/** Formats a side file as text. */
 export const formatDocument = (document: JsonObject | string): string =>
   typeof document === 'string' ? document : `${JSON.stringify(document, null, 2)}\n`;
 
@@ -113,7 +113,7 @@ async function sortSideFiles(
   return listSideFiles(source.platform.files, source, replaced);
 }
 
-/** Where a part's weights lie, relative to the folder. */
+/** External data of a part, relative to the folder. */
 function externalFiles(path: string, storage: OnnxModel['storage']): readonly string[] {
   const inside = path.slice(0, path.lastIndexOf('/') + 1);
   return storage?.kind === 'external' ? storage.files.map((file) => inside + file) : [];

@@ -15,8 +15,8 @@ import { lockWorkspace, lockWorkspaceFolder, placesIn, removeResult, type Worksp
 import { INSIDE } from './workspace-place.js';
 
 /**
- * The folder is built in a workspace and renamed; one that exists is removed when the new one is complete. In a mount point, which
- * cannot be renamed, files are replaced one by one.
+ * Builds a folder in a workspace and renames it; an existing one is removed afterwards. In a mount point, which cannot
+ * be renamed, files are replaced one by one.
  * @see Files
  */
 export const buildFolder: Files['buildFolder'] = async (request, build) => {
@@ -40,7 +40,7 @@ export const buildFolder: Files['buildFolder'] = async (request, build) => {
   }
 };
 
-/** A folder is on the disk only when the list of its files is. */
+/** Writes the manifest and syncs the folder. */
 async function writeManifest(folder: string, run: string | undefined): Promise<void> {
   const files: FoundFile[] = [];
   for await (const file of walkFolder(folder)) files.push(file);
@@ -50,17 +50,20 @@ async function writeManifest(folder: string, run: string | undefined): Promise<v
     await syncFolder(join(folder, inside));
 }
 
-/** Of folders that cannot be renamed: mount points, and on overlays those of the layer below. */
+/** Error codes of folders that cannot be renamed: mount points, and folders of lower layers of an overlay. */
 const CANNOT_RENAME = ['EBUSY', 'EXDEV'];
 
-/** Hours may have passed, so an existing folder is checked again, and once more when no other process knows its name. */
+/**
+ * Moves the built folder to its name. An existing folder is checked again, since hours may have passed, and once more
+ * after it has been moved aside.
+ */
 async function moveInto(places: WorkspacePlaces, target: string, request: OutputRequest): Promise<void> {
   const { folder, result, replaced } = places;
   const { output } = request;
   await checkFree(target, request);
   if (!(await exists(target))) return giveName(result, target);
   if (dirname(folder) === target) return replaceContents({ workspace: folder, result, target, output });
-  // Of a run that was cut off when the new one had its name.
+  // Left by a run that was interrupted after the rename.
   await removeOwn(replaced);
   try {
     await rename(target, replaced);
@@ -83,7 +86,7 @@ async function giveName(result: string, target: string): Promise<void> {
   await syncFolder(dirname(target));
 }
 
-/** Brings the new files into the folder whose contents they replace, and onto its disk. */
+/** Copies the new files to the disk of the folder whose contents they replace. */
 async function replaceInside(from: WorkspacePlaces, target: string, output: string): Promise<void> {
   const inside = await lockWorkspaceFolder(join(target, INSIDE), output);
   try {

@@ -2,12 +2,12 @@ import { appendFile, readFile } from 'node:fs/promises';
 import { writing } from '../writing.js';
 import { relativeInside } from './paths.js';
 
-/** Folders that are being built here, and the files that list what is made in them. */
+/** Folders under construction in this process, with their list files. */
 const building = new Map<string, string>();
 
 /**
- * Builds a folder while a list next to it names each file before it is made, so that after a kill it is known which files are the
- * run's and which are the user's.
+ * Builds a folder and lists each file in a list file before it is created, so that after a crash the run's files can be
+ * distinguished from the user's.
  */
 export async function listingFiles<T>(
   { folder, list }: { readonly folder: string; readonly list: string },
@@ -21,7 +21,7 @@ export async function listingFiles<T>(
   }
 }
 
-/** To be called before a file is made. */
+/** Adds a file to the list, before it is created. */
 export async function listFile(path: string): Promise<void> {
   for (const [folder, list] of building) {
     const inside = relativeInside(folder, path);
@@ -39,7 +39,7 @@ export async function readList(list: string): Promise<ReadonlySet<string>> {
   return new Set(text.split('\n').flatMap(parseLine));
 }
 
-/** A kill may have cut the last line: its file was not made. */
+/** The last line may be incomplete after a crash: its file was not created. */
 function parseLine(line: string): string[] {
   try {
     return [String(JSON.parse(line))];

@@ -32,7 +32,7 @@ export async function checkOutput({ byteLength, ...request }: OutputRequest): Pr
   return target;
 }
 
-/** Refuses a place that is taken by what may not be replaced. @throws OptionError */
+/** Refuses an existing entry that must not be replaced. @throws OptionError */
 export async function checkFree(target: string, { output, force }: Omit<OutputRequest, 'source'>): Promise<void> {
   const existing = await kindOf(target);
   if (existing === undefined) return;
@@ -44,17 +44,17 @@ export async function checkFree(target: string, { output, force }: Omit<OutputRe
 
 /** An entry to create. */
 interface NewEntry {
-  /** As the user named it. */
+  /** Path as given. */
   readonly name: string;
   readonly kind: 'file' | 'folder';
-  /** Bytes that it takes at least. */
+  /** Least bytes. */
   readonly byteLength?: number | undefined;
 }
 
-/** Checks permission and room for a file or folder. @throws OptionError */
+/** Checks permission and free space for a file or folder. @throws OptionError */
 export async function checkNew(path: string, { name, kind, byteLength = 0 }: NewEntry): Promise<void> {
   const folder = await findTaker(dirname(path), { name, kind, path });
-  // Some file systems do not count, or do not tell.
+  // Some file systems do not report free space.
   const { bavail, bsize, blocks } = await statfs(folder).catch(() => ({ bavail: 0, bsize: 0, blocks: 0 }));
   const needed = Math.max(byteLength, LEAST_BYTES);
   if (blocks > 0 && bavail * bsize < needed)
@@ -64,7 +64,7 @@ export async function checkNew(path: string, { name, kind, byteLength = 0 }: New
     );
 }
 
-/** Checks the names on a path that is to be made. @throws OptionError */
+/** Checks the length of names on a new path. @throws OptionError */
 export function checkNames(path: string, name: string): void {
   for (const part of `${path}${NAME_ENDING}`.split(sep)) {
     const over = Buffer.byteLength(part) - MAX_NAME_BYTES;
@@ -77,16 +77,16 @@ export function checkNames(path: string, name: string): void {
 
 /** Longest name of a file on Linux, macOS and Windows. */
 const MAX_NAME_BYTES = 255;
-/** As long as what marks files that are not complete. */
+/** As long as the suffix of incomplete files. */
 const NAME_ENDING = '.fang-prune-partial';
-/** A report with its page. */
+/** Bytes of a report with its page. */
 const LEAST_BYTES = 2 ** 17;
 
-/** Folders that are missing will be made; the nearest one that exists must take them. @returns that one */
+/** Checks that missing folders can be created in the nearest existing one. @returns that folder */
 async function findTaker(folder: string, wanted: NewEntry & { readonly path: string }): Promise<string> {
   try {
-    // Permissions alone do not tell: file systems may be read-only, full or virtual.
-    // The probe bears the output's name, as all that a run writes next to the temporary folder.
+    // Permissions are not enough: file systems may be read-only, full or virtual.
+    // The probe is named after the output, as all files that a run writes next to it.
     await rmdir(await mkdtemp(join(folder, `${basename(wanted.path)}.partial-`)));
     return folder;
   } catch (cause) {

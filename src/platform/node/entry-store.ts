@@ -13,30 +13,30 @@ import { syncFolder } from './sync-file.js';
 export const ENTRY = /\.entry(\.new)?$/;
 
 /**
- * In front of each part stand the lengths of its two halves; after the last one, twice `END`, and a SHA-256 of the run's key, the
- * entry's name and all before: an entry under another name, or of another run, is not complete.
+ * Each part is preceded by the lengths of its JSON and of its views; after the last one follow twice `END`, and a
+ * SHA-256 over the run's key, the entry's name and all bytes, so that renamed or foreign entries are not complete.
  */
 const LENGTHS_BYTES = 16;
 const END = 2n ** 64n - 1n;
 const HASH_BYTES = 32;
 
-/** Little pieces are gathered to this size; what is larger goes to the disk as it lies in memory. */
+/** Small pieces are buffered up to this size; larger ones are written directly. */
 const GATHERED_BYTES = 2 ** 16;
-/** Bytes that are read back at once to be hashed. */
+/** Bytes per read when hashing. */
 const PIECE_BYTES = 2 ** 20;
-/** Entries that the disk may be behind with. */
+/** Largest number of queued entries. */
 const MOST_BEHIND = 4;
 
 /**
- * Keeps entries as files of a folder. Each is written under another name, brought to the disk and renamed, so that what has
- * its name is complete. A write is done when its parts were taken: the disk follows behind, in the order of the writes.
+ * Stores entries as files of a folder. Each is written to a temporary name, synced and renamed, so that existing
+ * entries are complete. A write returns when its parts are buffered; the disk follows in order.
  * @param run key of the run whose entries they are
  * @param createSink makes the files
  */
 export function createEntryStore(folder: string, run: string, createSink = createFileSink): EntryStore {
   const pathOf = (name: string) => join(folder, `${fileSafe(name)}.entry`);
   const startHash = (path: string) => createHash('sha256').update(`${run}\n${basename(path)}\n`);
-  /** Entries that were found complete, or were written here. */
+  /** Entries known to be complete. */
   const checked = new Set<string>();
   const behind: { readonly path: string; readonly completed: Promise<void> }[] = [];
   const flushQueue = async (isNear: () => boolean) => {
@@ -73,7 +73,7 @@ export function createEntryStore(folder: string, run: string, createSink = creat
       return byteLength;
     },
     async settle() {
-      // Nothing is at work in the folder when one of them has failed.
+      // Wait for all, so that no write is active after a failure.
       await Promise.allSettled(behind.map(({ completed }) => completed));
       await flushQueue(() => false);
     },
@@ -90,7 +90,7 @@ export function createEntryStore(folder: string, run: string, createSink = creat
   };
 }
 
-/** A name that every file system takes. */
+/** Encodes a name for every file system. */
 function fileSafe(name: string): string {
   return name.replaceAll(/[^\w.-]/g, '_');
 }
@@ -117,7 +117,7 @@ async function writeParts(
   return byteLength;
 }
 
-/** Gives an entry its name once it, and all before it, are on the disk. */
+/** Renames an entry after it and all earlier ones are on disk. */
 async function complete(sink: FileSink, path: string, before: Promise<void> | undefined): Promise<void> {
   try {
     await Promise.allSettled([before, sink.close()]).then(throwFirstError);
@@ -142,7 +142,7 @@ function lengthsOf(plain: bigint, views: bigint): Uint8Array {
   return bytes;
 }
 
-/** Whether an entry is there as it was written; a disk may have lost or changed some of it. */
+/** Whether an entry is complete and unchanged, by its hash. */
 async function isComplete(path: string, hash: Hash): Promise<boolean> {
   const file = await open(path).catch(() => undefined);
   if (file === undefined) return false;

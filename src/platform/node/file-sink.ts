@@ -5,7 +5,7 @@ import { writing } from '../writing.js';
 import { listFile } from './built-files.js';
 import { syncFile } from './sync-file.js';
 
-/** Small writes are gathered to this size before they go to the disk, unless it is said. */
+/** Default buffer size of small writes. */
 const WRITE_BUFFER_BYTES = 2 ** 20;
 
 /** @see Files.create */

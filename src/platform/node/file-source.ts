@@ -7,7 +7,7 @@ import type { OpenFile } from '../platform.js';
 import { readPipe } from './read-pipe.js';
 import { isMissing } from './system-error.js';
 
-/** Its descriptor is taken when the first byte is read, and freed by `close`. @see Files */
+/** The file is opened at the first read, and closed by `close`. @see Files */
 export async function openFileSource(path: string, pipes = false): Promise<OpenFile | undefined> {
   const stats = await stat(path).catch((cause) => {
     if (isMissing(cause)) return undefined;
@@ -15,7 +15,7 @@ export async function openFileSource(path: string, pipes = false): Promise<OpenF
   });
   if (stats === undefined) return undefined;
   if (pipes && stats.isFIFO()) return { ...bytesSource(path, await readPipe(path)), close: async () => undefined };
-  // Not even opened: a pipe waits for a writer, a device has no end.
+  // Pipes and devices are not opened: a pipe waits for a writer, a device may have no end.
   if (!stats.isFile())
     throw new ModelFormatError(
       `${path} is not a file${stats.isDirectory() ? '' : ' but a pipe, a socket or a device'}.`,
@@ -49,7 +49,7 @@ function fileSource(path: string, byteLength: number): OpenFile {
   };
 }
 
-/** One read may bring less than was asked for, above all beyond 2 GiB. */
+/** A single read may return fewer bytes, especially beyond 2 GiB. */
 async function readFully(file: FileHandle, range: { offset: number; length: number; path: string }) {
   const bytes = new Uint8Array(range.length);
   for (let filled = 0; filled < range.length; ) {

@@ -11,34 +11,34 @@ import { readSmallFile } from './read-small-file.js';
 import { syncFile } from './sync-file.js';
 import { hasCode } from './system-error.js';
 
-/** Begins the names of files that say who works in a folder. */
+/** Prefix of lock files. */
 export const LOCK = 'run.lock';
 
 /** A lock that is held. */
 export interface FolderLock {
-  /** @throws OptionError when another machine has taken the lock over, since this one gave no sign of life. */
+  /** @throws OptionError when another machine has taken over the lock after missing heartbeats. */
   check(): Promise<void>;
   release(): Promise<void>;
 }
 
-/** Who holds a lock, or asks for it: the contents of a lock file. */
+/** Contents of a lock file: the process that holds or requests the lock. */
 interface Holder {
   readonly pid: number;
   readonly host: string;
-  /** Containers may have one host name, and numbers of processes of their own. */
+  /** PID namespace: containers may share a host name but not process ids. */
   readonly pidNamespace?: string | undefined;
-  /** When its process began, as the system counts: numbers of processes come again. */
+  /** Start time of its process, since process ids are reused. */
   readonly began?: string | undefined;
-  /** Descriptor of the lock file in its process: the system closes it with the worker thread that opened it. */
+  /** Descriptor of the lock file in its process; it is closed when its worker thread ends. */
   readonly descriptor?: number | undefined;
 }
 
-/** A lock file of somebody else. */
+/** A lock file of another holder. */
 export interface Competitor {
   readonly name: string;
-  /** Undefined for one whose contents are not written yet. */
+  /** Undefined if its contents are not written yet. */
   readonly holder: Holder | undefined;
-  /** Whether a call of this process made it. */
+  /** Whether it belongs to this process. */
   readonly isOwn: boolean;
 }
 
@@ -53,22 +53,22 @@ interface Claim {
   readonly mtimeMs: number;
 }
 
-/** How often a holder shows that it lives, for other machines; after how long it is taken for gone there. */
+/** Interval of heartbeats, and age after which other machines consider a holder dead. */
 const SIGN_MS = 10_000;
 const GONE_MS = 60_000;
-/** A process whose starter was killed ends a moment later. */
+/** Time to wait for a process whose parent was killed. */
 const PATIENCE_MS = 5000;
 const RETRY_MS = 100;
-/** Calls that ask at the same time see each other within this time, and all but the first withdraw. */
+/** Within this time concurrent requests see each other, and all but the first withdraw. */
 const CONTEST_MS = 1000;
 const CONTEST_RETRY_MS = 10;
-/** A lock file gets its contents at once; one that is still empty was left by a process that ended in between. */
+/** Age after which an empty lock file counts as abandoned. */
 const EMPTY_MS = 5000;
 
 /**
- * Keeps all others out of a folder: other processes, other threads, other calls of this thread.
- * @param output what is made there, for the message
- * @throws OptionError when another one holds it: at once for one of this process, else after some seconds.
+ * Locks a folder against other processes, threads and calls.
+ * @param output output name for messages
+ * @throws OptionError when it is locked: at once by this process, else after some seconds.
  */
 export async function lockFolder(folder: string, output: string): Promise<FolderLock> {
   const start = performance.now();
@@ -91,12 +91,12 @@ function describeHolder({ holder, isOwn }: Competitor): string {
     : `process ${holder.pid} on ${holder.host.slice(0, MOST_HOST_LETTERS)}`;
 }
 
-/** A lock file may say anything. */
+/** Longest quoted host name, since lock files are untrusted. */
 const MOST_HOST_LETTERS = 100;
 
 /**
- * The lock, or who else has it. Every caller first makes a file of its own, and then looks for those of others: of two, at least
- * the later one sees the other. This needs no operation that a file system may lack.
+ * Returns the lock, or its holder. Every caller first creates its own file and then lists others': of two callers, at
+ * least the later one sees the other. It needs only basic file operations.
  */
 export async function tryLock(folder: string): Promise<FolderLock | Competitor> {
   const claim = await makeClaim(folder);
@@ -145,7 +145,7 @@ async function releaseClaim({ file, path }: Claim): Promise<void> {
 function hold(claim: Claim): FolderLock {
   const { file, path, contents } = claim;
   let sign = Promise.resolve();
-  // What is written gets its time from the disk: clocks of machines differ.
+  // Modification times come from the file system, since clocks differ.
   const show = async () => {
     await file.write(contents, 0, contents.byteLength, 0);
     await syncFile(file);
@@ -174,7 +174,7 @@ const isThere = (path: string): Promise<boolean> =>
     () => false,
   );
 
-/** Others that live. Files of those that do not are removed: nothing waits for them. */
+/** Live competitors; lock files of dead ones are removed. */
 async function findCompetitors(claim: Claim): Promise<readonly Competitor[]> {
   const { folder } = claim;
   const names = (await readdir(folder)).filter((name) => name.startsWith(LOCK)).sort();
@@ -191,7 +191,7 @@ async function findCompetitors(claim: Claim): Promise<readonly Competitor[]> {
   return competitors;
 }
 
-/** Undefined for what is no lock. */
+/** Reads a lock file; undefined if invalid. */
 async function readHolder(path: string): Promise<Holder | undefined> {
   try {
     const holder = JSON.parse(await readSmallFile(path)) as Holder;
@@ -223,7 +223,7 @@ async function isAlive({ name, holder, isOwn }: Competitor, { folder, holder: ow
   return (await beganAt(holder.pid)) === holder.began;
 }
 
-/** Whether a descriptor of this process, of whichever thread, is of a file. */
+/** Whether a descriptor of this process, in any thread, refers to a file. */
 function isOpen(descriptor: number | undefined, { dev, ino }: { readonly dev: bigint; readonly ino: bigint }): boolean {
   try {
     const found = fstatSync(descriptor!, { bigint: true });
@@ -233,13 +233,13 @@ function isOpen(descriptor: number | undefined, { dev, ino }: { readonly dev: bi
   }
 }
 
-/** Undefined where the system does not tell, and for a process that has ended and waits to be noticed. */
+/** Start time of a process; undefined if unknown, or for a zombie process. */
 async function beganAt(pid: number): Promise<string | undefined> {
   const text = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
-  // The name of the program stands in parentheses, and may hold anything.
+  // The program's name is in parentheses, and may contain any character.
   const [state, ...fields] = text.slice(text.lastIndexOf(')') + 2).split(' ');
   return state === 'Z' || state === '' ? undefined : fields[18];
 }
 
-/** Undefined where there are none. */
+/** PID namespace of this process; undefined where there are none. */
 const ownPidNamespace = (): Promise<string | undefined> => readlink('/proc/self/ns/pid').catch(() => undefined);

@@ -5,13 +5,13 @@ import { join } from 'node:path';
 import type { HashCache } from '../platform.js';
 
 const HASH = /^[0-9a-f]{64}$/;
-/** Bits of permissions that let others than the owner write. */
+/** Permission bits that allow others to write. */
 const OTHERS_WRITE = 0o022;
 
 /**
- * Caches hashes as small files in a folder that only the user may write to. What cannot be written or read is computed again, so
- * that nothing is thrown.
- * @param parent folder that is there already
+ * Caches hashes as small files in a folder that only the user may write to. Failures are ignored: hashes are then
+ * computed again.
+ * @param parent existing folder
  */
 export function createHashCache(parent = tmpdir()): HashCache {
   const owner = process.getuid?.();

@@ -2,12 +2,12 @@ import * as nodeModule from 'node:module';
 import { runInThisContext } from 'node:vm';
 import { MODULE_URL } from './module-url.js';
 
-/** The process outside of a test runner's sandbox. */
+/** The host process outside of a test runner's sandbox. */
 export const hostProcess = (): typeof process => runInThisContext('process');
 
 /**
- * Node's own `require`, for a test runner's sandbox has another: a native addon belongs to the process, and would meet typed
- * arrays of a realm that it does not know.
+ * Node's own `require` instead of a test runner's: a native addon does not recognise typed arrays of the sandbox's
+ * realm.
  * @param place Default: this module's own, never the current folder.
  */
 export function requireFrom(place = MODULE_URL): NodeJS.Require {

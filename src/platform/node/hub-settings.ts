@@ -4,12 +4,12 @@ import { join } from 'node:path';
 import { VERSION } from '../../version.js';
 import type { HubSettings } from '../hub-store.js';
 
-/** Variables by which the Hub's clients are told. */
+/** Environment variables of the Hub's clients. */
 export type HubEnvironment = Readonly<Record<string, string | undefined>>;
 
 const ENDPOINT = 'https://huggingface.co';
 
-/** Settings of the Hub from its clients' variables, and from the file that holds a token. @see HubSettings */
+/** Settings of the Hub from environment variables and the token file. @see HubSettings */
 export function readHubSettings(env: HubEnvironment): HubSettings {
   const token = (env.HF_TOKEN ?? env.HUGGING_FACE_HUB_TOKEN ?? readToken(env)).trim();
   return {
@@ -21,7 +21,7 @@ export function readHubSettings(env: HubEnvironment): HubSettings {
   };
 }
 
-/** Folder that the Hub's clients keep repositories in. */
+/** Cache folder of the Hub's clients. */
 export function hubCacheFolder(env: HubEnvironment): string {
   return env.HF_HUB_CACHE || env.HUGGINGFACE_HUB_CACHE || join(homeOf(env), 'hub');
 }

@@ -12,12 +12,12 @@ import { type HubEnvironment, hubCacheFolder, readHubSettings } from './hub-sett
 import { syncFile } from './sync-file.js';
 import { hasCode } from './system-error.js';
 
-/** How often a process looks whether another has received its files. */
+/** Polling interval while another process downloads. */
 const POLL_MS = 250;
 
 /**
- * The folder that the Hub's clients share: `models--org--name` with `blobs`, `snapshots` and `refs` in it.
- * @param env variables of the process
+ * The shared cache of the Hub's clients: `models--org--name` with `blobs`, `snapshots` and `refs`.
+ * @param env environment variables
  */
 export function createHubStore(env: HubEnvironment): HubStore {
   const root = resolve(hubCacheFolder(env));
@@ -77,7 +77,7 @@ export function createHubStore(env: HubEnvironment): HubStore {
 }
 
 interface Receiving {
-  /** Bytes that an earlier process left. */
+  /** Bytes of an earlier partial download. */
   readonly downloaded: number;
   readonly giveNames: () => Promise<void>;
 }
@@ -116,10 +116,10 @@ async function giveNames(blob: string, { partial, name }: { readonly partial: st
   await giveName(blob, name);
 }
 
-/** Of Windows without its developer mode, and of file systems without links. */
+/** Error codes where links are not supported: Windows without developer mode, and some file systems. */
 const NO_LINKS = ['EPERM', 'ENOSYS', 'ENOTSUP', 'EOPNOTSUPP'];
 
-/** A link, as the Hub's clients make it; where the system allows none, the file itself. */
+/** Links a blob to its name as the Hub's clients do, or moves it where links are not supported. */
 async function giveName(blob: string, name: string): Promise<void> {
   await mkdir(dirname(name), { recursive: true });
   await rm(name, { force: true });

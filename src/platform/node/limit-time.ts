@@ -3,15 +3,15 @@ import type { LimitTime } from '../../calibration/tokenizer.js';
 import { EngineError } from '../../errors.js';
 import { threadProcessorMs } from './processor-time.js';
 
-/** An action that had less of its time than this from the processor is begun again: the machine was busy. */
+/** An action that got less than this fraction of processor time is retried: the machine was busy. */
 const LEAST_SHARE = 0.5;
 
-/** How much longer by the clock an action may take when it is begun again, as often as needed. */
+/** Growth of the wall-time limit at each retry. */
 const [LEAST_GROWTH, MOST_GROWTH] = [2, 16] as const;
 
 /**
- * Makes a `LimitTime` of V8's own way to end JavaScript, which ends regular expressions too. V8 knows the clock alone, so that
- * processor time decides what a late end means. A call costs some 0.05 ms.
+ * Creates a `LimitTime` with V8's timeout of scripts, which also interrupts regular expressions. V8 limits wall time,
+ * so that processor time decides whether a timeout counts. A call costs some 0.05 ms.
  * @param processorMs processor time of this thread so far
  */
 export function createTimeLimit(processorMs = threadProcessorMs): LimitTime {

@@ -2,11 +2,11 @@ import { isAbsolute } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
 /**
- * URL of the file that holds this code; undefined where nothing tells, such as in a bundle that is evaluated as text.
+ * URL of the file of this code; undefined if unknown, such as in a bundle evaluated as text.
  *
- * The package's ES modules and bundles of them have `import.meta.url`. Its CommonJS build and CommonJS bundles do not, and have
- * a `__filename` of their own. Code that is evaluated as text sees a global `__filename` such as `[eval]`, which is not a path:
- * relative to the current folder it would lead to code of somebody else's.
+ * The package's ES modules and bundles of them have `import.meta.url`. Its CommonJS build and CommonJS bundles do not,
+ * and have a `__filename` of their own. Code that is evaluated as text sees a global `__filename` such as `[eval]`,
+ * which is not a path: relative to the current folder it would refer to foreign code.
  */
 export const MODULE_URL: string | undefined = import.meta.url ?? ownFilename();
 

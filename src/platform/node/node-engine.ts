@@ -7,10 +7,10 @@ import { tryEngine } from '../try-engine.js';
 import { loadNative, loadWasm, type MissingRuntime } from './node-runtime.js';
 
 /**
- * Makes an engine of onnxruntime-node on the first provider that works here (and those after it, as ONNX Runtime's own
- * fallbacks for single operators), or of onnxruntime-web where that is not installed. An engine that is given is handed on.
- * @throws OptionError for a name this build does not know, or when both are given. @throws EngineError when none of the
- *   providers starts.
+ * Creates an engine of onnxruntime-node on the first working provider (later ones are ONNX Runtime's fallbacks for
+ * single operators), or of onnxruntime-web if onnxruntime-node is not installed. A given engine is returned.
+ * @throws OptionError for an unknown provider, or when both are given. @throws EngineError when none of the providers
+ *   starts.
  */
 export async function createNodeEngine(choice: EngineChoice = {}): Promise<Engine> {
   checkOwnEngine(choice);
@@ -51,7 +51,7 @@ export async function createNodeEngine(choice: EngineChoice = {}): Promise<Engin
   );
 }
 
-/** A sum is split among threads and rounds by its parts: the same number gives the same bytes on another machine. */
+/** Number of threads: sums are split by it, so that equal numbers give equal bytes on every machine. */
 function resolveThreads(threads = DEFAULT_THREADS): Pick<OrtEngineOptions, 'threads' | 'spinning'> {
   if (!Number.isInteger(threads) || threads < 0 || threads > MAX_THREADS)
     throw new OptionError(`threads is ${threads}; expected an integer from 0 to ${MAX_THREADS}`, {
@@ -60,7 +60,7 @@ function resolveThreads(threads = DEFAULT_THREADS): Pick<OrtEngineOptions, 'thre
   return { threads, spinning: threads <= availableParallelism() };
 }
 
-/** More than any machine has cores; each takes a stack. */
+/** Above the number of cores of any machine; each thread needs a stack. */
 const MAX_THREADS = 1024;
 
 /** In Node.js, the execution provider of onnxruntime-web. */
@@ -68,14 +68,14 @@ const WASM = 'wasm';
 
 let hasWarned = false;
 
-/** @param missing Why onnxruntime-node, which was wanted, is not there. */
+/** @param missing Why onnxruntime-node is missing, if requested. */
 function createWasmEngine(missing: MissingRuntime | undefined): Engine {
   const ort = loadWasm(missing);
   if (missing !== undefined && !hasWarned) {
     hasWarned = true;
     process.emitWarning(`graphs run in WebAssembly, which is slower: ${explain(missing)}`, { code: 'FANG_PRUNE_WASM' });
   }
-  // It takes external data only from memory.
+  // It supports external data only from memory.
   const { loadFile: _, ...engine } = createOrtEngine(ort, { executionProviders: [WASM] });
   return engine;
 }

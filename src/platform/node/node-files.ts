@@ -11,7 +11,7 @@ import { openFileSource } from './file-source.js';
 import { kindOf, relativeInside, resolveLinks } from './paths.js';
 import { syncFolder } from './sync-file.js';
 
-/** Files of the system. Links to files are followed: caches of downloaded models consist of links. */
+/** The file system. Links to files are followed, since model caches consist of links. */
 export const nodeFiles: Files = {
   resolve,
   split: (path) => ({ folder: dirname(path), name: basename(path) }),
@@ -59,7 +59,7 @@ function isFile(path: string): Promise<boolean> {
   );
 }
 
-/** The file is opened again each time: between two batches it may be moved, or another run may write into it. @see Files.append */
+/** The file is opened for each write: in between it may be moved, or written by another run. @see Files.append */
 function appendToFile(path: string, { text, start, expectedBytes }: Addition): Promise<number> {
   return writing(path, async () => {
     await mkdir(dirname(path), { recursive: true });
@@ -77,7 +77,7 @@ function appendToFile(path: string, { text, start, expectedBytes }: Addition): P
   });
 }
 
-/** Ends the names of files that are not complete: always the same, so that the next run replaces what one that was killed left. */
+/** Suffix of incomplete files: constant, so that the next run replaces files of an interrupted one. */
 const suffix = '.fang-prune-partial';
 
 /** @see Files.writeTogether */

@@ -10,19 +10,19 @@ import { nodeFiles } from './node-files.js';
 import { createSpillFile } from './spill-file.js';
 import { hasUnfinishedRun, openWorkspace } from './workspace.js';
 
-/** Others that run Node.js's interface give a version of it too. */
+/** Runtime with version: Bun and Deno also report a version of Node.js. */
 function describeRuntime({ bun, deno, node }: Readonly<Record<string, string | undefined>>): string {
   if (bun !== undefined) return `Bun ${bun}`;
   return deno === undefined ? `Node.js ${node}` : `Deno ${deno}`;
 }
 
-/** Node.js: files of the system, temporary files, onnxruntime-node. */
+/** The Node.js platform: file system, temporary files, onnxruntime-node. */
 export const nodePlatform: Platform = {
   files: nodeFiles,
   createScratch: () => createSpillFile(),
   openWorkspace,
   hasUnfinishedRun,
-  // Asked for when it is used: variables may be set until then.
+  // Read lazily: environment variables may be set later.
   get hub() {
     return createHubStore(process.env);
   },

@@ -5,31 +5,31 @@ import { EngineError } from '../../errors.js';
 import { findTooOld, type OrtModule, ortVersion } from '../../runtime/ort-module.js';
 import { hostProcess, requireFrom } from './host-require.js';
 
-/** onnxruntime-node, which knows its execution providers. */
+/** onnxruntime-node with its list of execution providers. */
 export interface NativeRuntime extends OrtModule {
   listSupportedBackends(): readonly { readonly name: string }[];
 }
 
-/** Why onnxruntime-node cannot be used, and what to do about it. */
+/** Reason why onnxruntime-node cannot be used, with a remedy. */
 export interface MissingRuntime {
   readonly failure: string;
   readonly remedy: string;
 }
 
-/** How onnxruntime-node is had where only the npm registry is reached. */
+/** Install command that needs only the npm registry. */
 const INSTALL_HINT =
   'To get it: ONNXRUNTIME_NODE_INSTALL=skip ONNXRUNTIME_NODE_INSTALL_CUDA=skip npm install onnxruntime-node ' +
   '(its install script downloads CUDA libraries, and fails where it cannot)';
 
 const UPDATE_HINT = 'Update whatever else loads it here, such as transformers.js';
 
-/** Whatever else loads onnxruntime-node and cannot do with another version than its own. */
+/** Package that loads its own version of onnxruntime-node. */
 const NEIGHBOUR = '@huggingface/transformers';
 
 /**
- * Loads onnxruntime-node. Two versions of its library cannot live in one process, so one that is loaded already serves, or
- * else the one that transformers.js will load.
- * @returns the reason where it cannot be used.
+ * Loads onnxruntime-node. A process can load only one version of its native library, so that a loaded one is reused, or
+ * else the one that transformers.js would load.
+ * @returns the reason if it cannot be used.
  */
 export function loadNative(): NativeRuntime | MissingRuntime {
   switchTelemetryOff();
@@ -45,8 +45,8 @@ export function loadNative(): NativeRuntime | MissingRuntime {
 
 /**
  * Loads onnxruntime-web.
- * @param missing Why onnxruntime-node, which was wanted first, cannot be used.
- * @throws EngineError when it cannot be loaded either, saying what stands against each.
+ * @param missing Why onnxruntime-node cannot be used.
+ * @throws EngineError when it cannot be loaded either, with both reasons.
  */
 export function loadWasm(missing?: MissingRuntime): OrtModule {
   try {
@@ -59,7 +59,7 @@ export function loadWasm(missing?: MissingRuntime): OrtModule {
   }
 }
 
-/** From 1.30 on onnxruntime-node collects events, and reads this when it is loaded; what the user has set remains. */
+/** onnxruntime-node collects telemetry from 1.30 on, and reads this variable when loaded; a user's setting is kept. */
 const TELEMETRY_SWITCH = 'ORT_DISABLE_TELEMETRY';
 
 function switchTelemetryOff(): void {
@@ -80,7 +80,7 @@ function findLoaded({ cache }: NodeJS.Require): string | undefined {
 function findNeighbours(require: NodeJS.Require): string | undefined {
   try {
     const file = requireFrom(require.resolve(NEIGHBOUR)).resolve('onnxruntime-node');
-    // Found out without loading it: an old one would be in the way of ours.
+    // Its version is read without loading it, since an old one would block ours.
     const { version } = require(join(dirname(file), '../package.json')) as { readonly version: string };
     return findTooOld(version) === undefined ? file : undefined;
   } catch {

@@ -7,15 +7,15 @@ import { writing } from '../writing.js';
 import { exists } from './paths.js';
 import { INSIDE } from './workspace-place.js';
 
-/** More than a model with a file for each of its weights has. */
+/** Enough for a model with one file per weight. */
 const MOST_MANIFEST_BYTES = 2 ** 24;
 
-/** Refuses a folder that holds anything but what a run wrote there. @throws OptionError naming the first of it */
+/** Refuses a folder with files that no run wrote. @throws OptionError naming the first one */
 export async function checkOwn(folder: string, output: string): Promise<void> {
   await checkReplaceable(output, walkFolder(folder), await readManifestFile(join(folder, MANIFEST)));
 }
 
-/** Files that a manifest lists; undefined where there is none. */
+/** Files of a manifest; undefined if missing. */
 export async function readListing(path: string): Promise<ListedFiles | undefined> {
   const bytes = await readManifestFile(path);
   return bytes && readManifest(bytes);
@@ -26,7 +26,7 @@ async function readManifestFile(path: string): Promise<Uint8Array | undefined> {
   return stats?.isFile() && stats.size <= MOST_MANIFEST_BYTES ? readFile(path) : undefined;
 }
 
-/** All that is in a folder, by name, but for a workspace in it; no link is followed. */
+/** Walks a folder recursively, by name, without its workspace and without following links. */
 export async function* walkFolder(folder: string, inside = ''): AsyncGenerator<FoundFile> {
   const entries = await readdir(join(folder, inside), { withFileTypes: true }).catch((cause) => {
     throw new OptionError(`Cannot list ${join(folder, inside)}: ${errorMessage(cause)}.`, { cause });
@@ -40,13 +40,13 @@ export async function* walkFolder(folder: string, inside = ''): AsyncGenerator<F
   }
 }
 
-/** Removes a folder that a run wrote, but for files that its manifest does not list. */
+/** Removes the files of a run's manifest, and the folder if it is empty then. */
 export async function removeOwn(folder: string): Promise<void> {
   const listed = await readListing(join(folder, MANIFEST));
   await removeListed(folder, (path) => path === MANIFEST || listed?.has(path) === true);
 }
 
-/** Removes files of a folder, and then it and those in it, where nothing else is in them. The manifest goes last: it says whose the rest is. */
+/** Removes listed files of a folder, then empty folders. The manifest is removed last, since it identifies the remaining files. */
 export async function removeListed(folder: string, isListed: (path: string) => boolean): Promise<void> {
   if (!(await exists(folder))) return;
   const paths: string[] = [];
@@ -58,7 +58,7 @@ export async function removeListed(folder: string, isListed: (path: string) => b
   await rmdir(folder).catch(() => undefined);
 }
 
-/** Removes folders in a folder that nothing is in any more. @param paths what was in them, relative to it */
+/** Removes empty subfolders. @param paths removed files, relative to the folder */
 export async function removeEmpty(folder: string, paths: readonly string[]): Promise<void> {
   const inner = new Set<string>();
   for (const path of paths) for (let at = dirname(`${path}x`); at !== '.'; at = dirname(at)) inner.add(at);

@@ -1,4 +1,4 @@
-/** Typed arrays that a part may hold; its bytes name them by their place here. */
+/** Typed arrays allowed in a part; stored by index. */
 const VIEWS = [
   Uint8Array,
   Int8Array,
@@ -15,13 +15,13 @@ const VIEWS = [
 
 type View = InstanceType<(typeof VIEWS)[number]>;
 
-/** A part of an entry as bytes: plain data, and behind them what its typed arrays hold, which is not copied. */
+/** A part as bytes: JSON of its plain data, and the memory of its typed arrays, without copying. */
 export interface PartBytes {
   readonly plain: Uint8Array;
   readonly views: readonly Uint8Array[];
 }
 
-/** Key of an object that stands for what JSON does not know; an object that has it itself is written as its entries. */
+/** Key of objects that encode values unknown to JSON; an object with this key itself is written as entries. */
 const TAG = '$';
 
 /** Replacement for a value that JSON cannot express. */
@@ -30,12 +30,12 @@ type Tagged =
   | { readonly [TAG]: 'number' | 'bigint'; readonly text: string }
   | { readonly [TAG]: 'map' | 'object'; readonly entries: readonly (readonly [unknown, unknown])[] }
   | { readonly [TAG]: 'set'; readonly values: readonly unknown[] }
-  /** By its place among the views; the first time with its kind and length. */
+  /** Index of a view; with kind and length at first use. */
   | { readonly [TAG]: 'view'; readonly index: number; readonly kind: number; readonly byteLength: number };
 
 /**
- * Writes a part as JSON: V8's own format is not known to Bun.
- * @param part plain data, as structured clones take it
+ * Encodes a part as JSON: Bun does not support V8's format.
+ * @param part structured-cloneable data
  */
 export function encodePart(part: unknown): PartBytes {
   const indices = new Map<View, number>();
@@ -46,7 +46,7 @@ export function encodePart(part: unknown): PartBytes {
     if (value === undefined) return tag({ [TAG]: 'undefined' });
     if (typeof value === 'string' || typeof value === 'boolean' || value === null) return value;
     if (Array.isArray(value)) return value.every(isPlainNumber) ? value : Array.from(value, encode);
-    // By name, since contexts have classes of their own.
+    // By name, since realms have their own classes.
     const name = Object.prototype.toString.call(value).slice('[object '.length, -1);
     if (ArrayBuffer.isView(value)) return encodeView(value as View, name);
     if (name === 'Map') return tag({ [TAG]: 'map', entries: encodePairs(value as Map<unknown, unknown>) });
@@ -77,7 +77,7 @@ const isPlainNumber = (value: unknown): boolean => Number.isFinite(value) && !Ob
 
 const showNumber = (value: number): string => (Object.is(value, -0) ? '-0' : String(value));
 
-/** @param views what they hold, one after the other; it is copied */
+/** @param views concatenated memory of the views, which is copied */
 export function decodePart(plain: Uint8Array, views: Uint8Array): unknown {
   const made: View[] = [];
   let at = 0;

@@ -5,7 +5,7 @@ import { OptionError } from '../../errors.js';
 import type { EntryKind, Files } from '../platform.js';
 import { isMissing } from './system-error.js';
 
-/** `Files.relative` by the rules of a system. */
+/** `Files.relative` for a system's path rules. */
 export const relativeBy =
   ({ relative, isAbsolute, sep }: PlatformPath): Files['relative'] =>
   (folder, path) => {
@@ -26,7 +26,7 @@ export async function kindOf(path: string): Promise<EntryKind | undefined> {
   return stats && (stats.isDirectory() ? 'folder' : 'file');
 }
 
-/** Whether there is anything that can be read. */
+/** Whether a readable entry exists. */
 export function exists(path: string): Promise<boolean> {
   return kindOf(path).then(
     (kind) => kind !== undefined,

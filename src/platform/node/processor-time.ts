@@ -1,11 +1,11 @@
 import { readdirSync, readFileSync } from 'node:fs';
 
-/** Node.js knows it from 23.9 on. */
+/** Available from Node.js 23.9 on. */
 type ThreadUsage = () => { readonly user: number; readonly system: number };
 
 /**
- * Processor time that this thread has used, in ms. Where nothing tells (Node.js before 23.9 on other systems than Linux) that of
- * the entire process stands in for it.
+ * Processor time that this thread has used, in ms. Fallback (Node.js before 23.9 except on Linux): that of the entire
+ * process.
  */
 export function threadProcessorMs(): number {
   const { threadCpuUsage } = process as { readonly threadCpuUsage?: ThreadUsage };
@@ -15,7 +15,7 @@ export function threadProcessorMs(): number {
   return (user + system) / 1000;
 }
 
-/** How long threads ran, and how long they waited for a processor, in ms. */
+/** Running and waiting time of threads, in ms. */
 export interface Scheduling {
   readonly ranMs: number;
   readonly waitedMs: number;
@@ -33,7 +33,7 @@ export function processScheduling(pid: number | undefined): Scheduling | undefin
   }
 }
 
-/** Linux has nanoseconds of both in one line. */
+/** Linux reports both in nanoseconds. */
 function readScheduling(thread: string): Scheduling | undefined {
   try {
     const [ran, waited] = readFileSync(`${thread}/schedstat`, 'utf8').split(' ').map(Number);

@@ -4,15 +4,15 @@ import { ModelFormatError } from '../../errors.js';
 import { MAX_TEXT_BYTES } from '../platform.js';
 import { hasCode } from './system-error.js';
 
-/** How long a pipe may bring nothing. */
+/** Timeout of a silent pipe. */
 const SILENT_MS = 30_000;
 
-/** How often one that brings nothing is asked again. */
+/** Polling interval of a silent pipe. */
 const ASK_MS = 10;
 
 /**
  * Reads a pipe to its end. It is opened without waiting for a writer, which might never come.
- * @throws ModelFormatError when it brings nothing for a while, or more than a text may have.
+ * @throws ModelFormatError after a timeout without data, or for too much data.
  */
 export async function readPipe(path: string, silentMs = SILENT_MS): Promise<Uint8Array> {
   const pipe = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
@@ -37,7 +37,7 @@ export async function readPipe(path: string, silentMs = SILENT_MS): Promise<Uint
   }
 }
 
-/** A writer is there and has written nothing yet; without one a pipe is at its end. */
+/** Whether a writer exists that has written nothing yet; without one the pipe is at its end. */
 function waitsForMore(cause: unknown): { readonly bytesRead: number; readonly buffer: Buffer } {
   if (hasCode(cause, 'EAGAIN')) return { bytesRead: 0, buffer: Buffer.alloc(0) };
   throw cause;

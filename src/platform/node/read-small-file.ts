@@ -1,9 +1,9 @@
 import { lstat, readFile } from 'node:fs/promises';
 
-/** More than a line or two that a run says of itself, in bytes. */
+/** Largest size in bytes of a run's small state files. */
 export const MOST_BYTES = 2 ** 16;
 
-/** Reads what a run says of itself: no pipe that brings nothing, no link to elsewhere, no file without end. @throws Error */
+/** Reads a small state file of a run; refuses pipes, links and large files. @throws Error */
 export async function readSmallFile(path: string): Promise<string> {
   const stats = await lstat(path);
   if (!stats.isFile() || stats.size > MOST_BYTES) throw new Error(`${path} is not a file that a run writes`);

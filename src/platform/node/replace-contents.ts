@@ -8,24 +8,24 @@ import { readListing, removeEmpty, removeListed, walkFolder } from './own-folder
 import { exists } from './paths.js';
 import { syncFolder } from './sync-file.js';
 
-/** In a workspace: lists the files of an output that is being replaced, from when the new ones are complete until they have its place. */
+/** File in a workspace that lists the old files of an output while its contents are replaced. */
 export const REPLACING = 'replacing.json';
-/** Name of that file while it is written. */
+/** Temporary name of that file. */
 export const REPLACING_NEW = `${REPLACING}.new`;
 
-/** A result that is complete, in a workspace on the disk of the output. */
+/** A complete result in a workspace on the output's disk. */
 export interface Replacing {
   readonly workspace: string;
   readonly result: string;
-  /** Folder whose contents are replaced; it remains itself. */
+  /** Folder whose contents are replaced. */
   readonly target: string;
-  /** As the user named it. */
+  /** Path as given. */
   readonly output: string;
 }
 
 /**
- * Replaces what is in a folder that cannot be renamed, file by file. Until the list has its name, the old files are untouched; from
- * then on the new ones are complete, and `finishReplacing` can do the rest after a kill.
+ * Replaces the contents of a folder that cannot be renamed, file by file. Until the list file is renamed, old files are
+ * untouched; afterwards `finishReplacing` can complete the replacement after a crash.
  */
 export async function replaceContents(replacing: Replacing): Promise<void> {
   const { workspace, target } = replacing;
@@ -40,7 +40,7 @@ export async function replaceContents(replacing: Replacing): Promise<void> {
   await finishReplacing(replacing);
 }
 
-/** Gives the new files their places. @throws OptionError where one of the old ones has changed meanwhile. */
+/** Moves the new files to their places. @throws OptionError if an old file has changed meanwhile */
 export async function finishReplacing({ workspace, result, target, output }: Replacing): Promise<void> {
   const list = join(workspace, REPLACING);
   const old = await readListing(list);
@@ -49,7 +49,7 @@ export async function finishReplacing({ workspace, result, target, output }: Rep
     return;
   }
   const own = await readListing(join(result, MANIFEST));
-  // The new manifest is the last to move.
+  // The new manifest is moved last.
   if (own !== undefined) await replaceFiles({ result, target, output }, old, own);
   await removeListed(result, (path) => own?.has(path) === true);
   await rm(list);

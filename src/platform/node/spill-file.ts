@@ -7,20 +7,20 @@ import type { ScratchFile } from '../../runtime/tensor-store.js';
 import { writing } from '../writing.js';
 
 /**
- * Makes a temporary file. Where the system allows it, the file has no name any more when this returns, so that its
- * space is freed however the process ends.
+ * Makes a temporary file. Where supported, the file is unlinked at once, so that its space is freed however the process
+ * ends.
  * @param parent existing folder to put the file into
- * @throws OptionError when the folder takes no file.
+ * @throws OptionError when no file can be created there.
  */
 export async function createSpillFile(parent = tmpdir()): Promise<ScratchFile> {
   const folder = await writing(parent, () => mkdtemp(join(parent, 'fang-prune-')));
   return openScratch(join(folder, 'spill'), folder);
 }
 
-/** Creates a scratch file under a path of the caller's. @throws OptionError when the file cannot be made. */
+/** Creates a scratch file at a given path. @throws OptionError when the file cannot be made. */
 export const createScratchFile = (path: string): Promise<ScratchFile> => openScratch(path, path);
 
-/** @param removed path of what goes when the file is no longer needed, or at once where the system allows it */
+/** @param removed path to remove when the file is no longer needed, or at once where supported */
 async function openScratch(path: string, removed: string): Promise<ScratchFile> {
   const file = await writing(path, () => open(path, 'wx+'));
   const remove = () => rm(removed, { recursive: true, force: true }).catch(() => undefined);

@@ -1,16 +1,16 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { hasCode } from './system-error.js';
 
-/** Of file systems that bring nothing to the disk when asked; `EPERM` and `EISDIR` are Windows' for folders. */
+/** Error codes of file systems without sync; `EPERM` and `EISDIR` occur for folders on Windows. */
 const CANNOT_SYNC = ['ENOSYS', 'EINVAL', 'ENOTSUP', 'EOPNOTSUPP'];
 const CANNOT_SYNC_FOLDER = [...CANNOT_SYNC, 'EPERM', 'EACCES', 'EISDIR', 'EBADF'];
 
-/** Brings a file to the disk, where its file system can. */
+/** Syncs a file to disk, if supported. */
 export const syncFile = (file: FileHandle): Promise<void> => syncUnless(file, CANNOT_SYNC);
 
-/** Brings the names in a folder to the disk, where its file system can. */
+/** Syncs a folder's entries to disk, if supported. */
 export async function syncFolder(path: string): Promise<void> {
-  // Windows opens no folders, and keeps names by itself.
+  // Windows cannot open folders, and persists names itself.
   const folder = await open(path).catch(() => undefined);
   if (folder === undefined) return;
   try {

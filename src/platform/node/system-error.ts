@@ -3,7 +3,7 @@ export function isMissing(cause: unknown): boolean {
   return hasCode(cause, 'ENOENT') || hasCode(cause, 'ENOTDIR');
 }
 
-/** Whether an error of the file system has a code. */
+/** Whether a file system error has a code. */
 export function hasCode(cause: unknown, code: string): boolean {
   return typeof cause === 'object' && cause !== null && 'code' in cause && cause.code === code;
 }

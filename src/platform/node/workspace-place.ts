@@ -2,10 +2,10 @@ import { readFile, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { exists } from './paths.js';
 
-/** Workspace of an output that is a mount point: what lies next to it is on another disk, and its folder cannot be renamed. */
+/** Name of the workspace inside an output that is a mount point: it cannot be renamed, and its parent is on another disk. */
 export const INSIDE = '.fang-prune.partial';
 
-/** The workspace of an output: a folder next to it, or in it where it is a mount point or has one from then. @param target links resolved */
+/** Path of an output's workspace: next to it, or inside it if it is a mount point or already contains one. @param target links resolved */
 export async function placeWorkspace(target: string): Promise<string> {
   const inside = join(target, INSIDE);
   return (await exists(inside)) || (await isMountPoint(target)) ? inside : partialPathOf(target);
@@ -14,12 +14,12 @@ export async function placeWorkspace(target: string): Promise<string> {
 /** The workspace next to an output. */
 export const partialPathOf = (target: string): string => `${target}.partial`;
 
-/** Whether another file system, or another folder of the same one, begins at a folder. */
+/** Whether a folder is a mount point, bind mounts included. */
 async function isMountPoint(folder: string): Promise<boolean> {
   const [own, outer] = await Promise.all([folder, dirname(folder)].map((path) => stat(path).catch(() => undefined)));
   if (own === undefined || outer === undefined || !own.isDirectory()) return false;
   if (own.dev !== outer.dev) return true;
-  // Parts of one file system that are bound to other places have its number too.
+  // Bind mounts have the same device number.
   const mounts = await readFile('/proc/self/mountinfo', 'utf8').catch(() => '');
   return mounts.split('\n').some((line) => unescapeOctal(line.split(' ')[4] ?? '') === folder);
 }

@@ -19,30 +19,30 @@ import { syncFolder } from './sync-file.js';
 import { hasCode } from './system-error.js';
 import { INSIDE, partialPathOf, placeWorkspace } from './workspace-place.js';
 
-/** In a workspace: the folder that is being made and the list of its files, the folder whose place it takes, and what the run is known by. */
+/** Parts of a workspace: the folder under construction with its list, the folder that it replaces, and the run's key. */
 const RESULT = 'result';
 const RESULT_LIST = 'result.list';
 const REPLACED = 'replaced';
 const RUN = 'run.json';
-/** Endings of scratch files, which systems that cannot remove an open file leave behind a run that was killed. */
+/** Suffixes of scratch files, which remain after a crash on systems that cannot unlink open files. */
 const SCRATCH = '.scratch';
 const RUN_SCHEMA = 'fang-prune-run/2';
 
-/** Where the parts of a workspace lie. */
+/** Paths of a workspace. */
 export interface WorkspacePlaces {
   readonly folder: string;
-  /** Where the output is built, and what lists its files. */
+  /** Folder under construction, and its list file. */
   readonly result: string;
   readonly list: string;
-  /** Where the folder waits whose place it takes. */
+  /** Path of the folder that is replaced. */
   readonly replaced: string;
 }
 
-/** A folder for what is not complete, which no other process uses. */
+/** A locked workspace. */
 export interface LockedWorkspace extends WorkspacePlaces {
   /** @see Workspace.check */
   check(): Promise<void>;
-  /** Lets others in; the folder goes when nothing is left in it. */
+  /** Releases the lock; an empty workspace is removed. */
   release(): Promise<void>;
 }
 
@@ -54,10 +54,10 @@ export const placesIn = (folder: string): WorkspacePlaces => ({
 });
 
 /**
- * Takes hold of the workspace of an output, and ends what a run was cut off in while it replaced an output.
+ * Locks the workspace of an output, and completes an interrupted replacement.
  * @param target path of the output, links resolved
- * @param output as the user named it
- * @throws OptionError when another run holds it, or it has anything in it that no run wrote.
+ * @param output path as given
+ * @throws OptionError when another run holds it, or it contains files that no run wrote.
  */
 export async function lockWorkspace(target: string, output: string): Promise<LockedWorkspace> {
   await recover(target, output);
@@ -78,7 +78,7 @@ export async function lockWorkspaceFolder(folder: string, output: string): Promi
   return { ...places, check: lock.check, release };
 }
 
-/** A run that ends may take the folder away between two steps of one that begins. */
+/** Retries, since an ending run may remove the folder in between. */
 async function enter(folder: string, output: string, attempts = 3): Promise<FolderLock> {
   await writing(folder, () => mkdir(folder, { recursive: true }));
   await checkParts(folder);
@@ -96,7 +96,7 @@ async function leave(folder: string, lock: FolderLock): Promise<void> {
   await rmdir(folder).catch(() => undefined);
 }
 
-/** Links and devices are no run's either: what is written or removed through them lies elsewhere. */
+/** Refuses files that no run wrote, links and devices included. */
 async function checkParts(folder: string): Promise<void> {
   if (!(await lstat(folder)).isDirectory())
     throw new OptionError(
@@ -114,7 +114,7 @@ async function isPart(folder: string, found: Dirent): Promise<boolean> {
   return [RUN, RESULT_LIST, REPLACING, REPLACING_NEW].includes(name) || ENTRY.test(name) || name.endsWith(SCRATCH);
 }
 
-/** Files of the user's may have come into folders that a run was cut off in. */
+/** Checks for user files in folders of an interrupted run. */
 async function checkLeft({ folder, result, list, replaced }: WorkspacePlaces): Promise<void> {
   if (await exists(result)) {
     const listed = await readList(list);
@@ -129,7 +129,7 @@ const foreignFile = (folder: string, name: string): OptionError =>
     `${folder} is where a run keeps unfinished files, and holds ${name}, which no run wrote. Move it away, or choose another output.`,
   );
 
-/** Removes what a run has built there, unless it is taking its place; files that it did not list remain. */
+/** Removes an interrupted result, except during replacement; unlisted files remain. */
 export async function removeResult({ folder, result, list }: WorkspacePlaces): Promise<void> {
   if (await exists(join(folder, REPLACING))) return;
   await rm(join(folder, REPLACING_NEW), { force: true });
@@ -139,8 +139,8 @@ export async function removeResult({ folder, result, list }: WorkspacePlaces): P
 }
 
 /**
- * Ends what a run was killed in while it replaced an output: gives the old folder its name back, or the new files their places.
- * @throws OptionError when another run is at work there.
+ * Recovers from an interrupted replacement: restores the old folder's name, or moves the new files.
+ * @throws OptionError when another run is active there.
  */
 export async function recover(target: string, output: string): Promise<void> {
   const inside = join(target, INSIDE);
@@ -151,21 +151,21 @@ export async function recover(target: string, output: string): Promise<void> {
       await removeResult(places);
     });
   const beside = partialPathOf(target);
-  // Of a run that works next to the output, and was cut off before it replaced anything in it.
+  // Left by a run that was interrupted before it replaced anything.
   if ((await exists(inside)) && (await exists(beside)))
     await holding(inside, output, () => removeResult(placesIn(inside)));
   const replaced = join(beside, REPLACED);
   if (!(await exists(replaced))) return;
   if (await exists(target)) return checkReplaced(target, { replaced, output });
   await holding(beside, output, async () => {
-    // Another one may have done it meanwhile.
+    // Another process may have done it meanwhile.
     if (!(await exists(replaced)) || (await exists(target))) return;
     await writing(target, () => rename(replaced, target));
     await syncFolder(dirname(target));
   });
 }
 
-/** A run that had replaced an output was killed before the old one was gone: then the new one is there, whole. */
+/** Checks that the new output is complete if the old one was not removed before a crash. */
 async function checkReplaced(
   target: string,
   { replaced, output }: { readonly replaced: string; readonly output: string },
@@ -187,7 +187,7 @@ async function holding(folder: string, output: string, action: () => Promise<voi
 
 /**
  * @see Platform.openWorkspace
- * @param createSink makes the journal's files
+ * @param createSink creates the journal's files
  */
 export async function openWorkspace(
   { output, key, resume }: WorkspaceRequest,
@@ -221,7 +221,7 @@ export async function openWorkspace(
       check,
       createScratch: () => createScratchFile(join(folder, `${randomUUID()}${SCRATCH}`)),
       async close(isOver) {
-        // The run has heard of a full disk, or needs nothing more of it.
+        // The run has already reported write errors, or does not need them.
         await entries.settle().catch(() => undefined);
         if (isOver || key === undefined || !(await hasEntries())) await clear();
         await release();
@@ -238,7 +238,7 @@ async function removeScratch(folder: string): Promise<void> {
   await Promise.all(names.map((name) => rm(join(folder, name), { force: true })));
 }
 
-/** The workspace of an output, as the user would name it, if a run that was cut off may have left something in it. */
+/** Workspace of an output, if an interrupted run may have left checkpoints in it. */
 export async function findUnfinishedRun(output: string): Promise<string | undefined> {
   const target = await resolveLinks(resolve(output));
   await recover(target, output);

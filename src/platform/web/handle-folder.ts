@@ -9,14 +9,14 @@ export interface DirectoryHandle {
   getDirectoryHandle(name: string, options?: { readonly create?: boolean }): Promise<DirectoryHandle>;
   getFileHandle(name: string, options?: { readonly create?: boolean }): Promise<FileHandle>;
   removeEntry(name: string, options?: { readonly recursive?: boolean }): Promise<void>;
-  /** In every browser that has such handles, but not in all typings. */
+  /** Supported by browsers with such handles, but missing in some typings. */
   entries?(): AsyncIterable<readonly [string, { readonly kind: 'file' | 'directory' }]>;
 }
 
 /** The part of `FileSystemFileHandle` in use. */
 export interface FileHandle {
   getFile(): Promise<BlobLike>;
-  /** Its bytes take the file's place when it is closed. */
+  /** Replaces the file's contents when closed. */
   createWritable(): Promise<{ write(bytes: Uint8Array<ArrayBuffer>): Promise<void>; close(): Promise<void> }>;
   /** Not in every browser. */
   move?(parent: DirectoryHandle, name: string): Promise<void>;
@@ -34,7 +34,7 @@ export interface SyncAccessHandle {
   close(): void;
 }
 
-/** @throws Error where there is no room: Chromium tells the error's number without its sign in place of a count, which is large. */
+/** @throws Error where there is no room: Chromium returns an unsigned error number instead of the count, which is large. */
 export function writeInPlace(file: SyncAccessHandle, bytes: Uint8Array, at: number): void {
   if (file.write(bytes, { at }) !== bytes.byteLength) throw new Error('there is no room left');
 }
@@ -42,7 +42,7 @@ export function writeInPlace(file: SyncAccessHandle, bytes: Uint8Array, at: numb
 /** Pieces that files are copied in where they cannot be moved. */
 const COPY_BYTES = 8 * 2 ** 20;
 
-/** A directory that was picked, or one of the origin's private file system. */
+/** A folder over a picked directory or the origin's private file system. */
 export function handleFolder(root: DirectoryHandle): WebFolder {
   const directory = async (path: string, create = false): Promise<DirectoryHandle> => {
     let found = root;
@@ -76,14 +76,14 @@ export function handleFolder(root: DirectoryHandle): WebFolder {
     },
     async create(path) {
       const writable = await (await fileAt(path, true)).createWritable();
-      // One that failed has ended; closing it would hide why.
+      // A failed writer is already closed; closing it again would hide the error.
       let hasFailed = false;
       const fail = (error: unknown) => {
         hasFailed = true;
         throw error;
       };
       return {
-        // What lies in shared memory cannot be written.
+        // Shared memory cannot be written directly.
         write: (bytes) => writing(path, () => writable.write(new Uint8Array(bytes))).catch(fail),
         close: async () => (hasFailed ? undefined : writing(path, () => writable.close())),
       };
@@ -106,7 +106,7 @@ export function handleFolder(root: DirectoryHandle): WebFolder {
   return folder;
 }
 
-/** Undefined for what is not there, or is of another kind. */
+/** Undefined if missing or of another kind. */
 async function present<T>(found: Promise<T>): Promise<T | undefined> {
   try {
     return await found;

@@ -1,16 +1,16 @@
 import { OptionError } from '../../errors.js';
 import type { WebPlace } from './web-place.js';
 
-/** Outputs that are made on this thread: in maps, which other threads have copies of, and where the browser has no locks. */
+/** Outputs locked on this thread: in maps, which other threads copy, and in browsers without locks. */
 const held = new WeakMap<object, Set<string>>();
 const ELSEWHERE = {};
 
 /**
- * Keeps other calls, pages and workers from making the same output. The browser's lock goes with its page.
+ * Locks an output against other calls, pages and workers. The browser's lock is released with its page.
  * @param output its path
- * @param place what it lies in; absent for one that all pages share
- * @returns what lets them in.
- * @throws OptionError when another one makes it.
+ * @param place its container; absent for the shared private file system
+ * @returns a function that releases the lock
+ * @throws OptionError when it is locked.
  */
 export function lockOutput(output: string, place?: WebPlace): Promise<() => void> {
   const { locks } = globalThis.navigator ?? {};
@@ -32,7 +32,7 @@ export function lockOutput(output: string, place?: WebPlace): Promise<() => void
   });
 }
 
-/** Keeps other calls of this thread away; undefined where one is at work. */
+/** Locks an output on this thread; undefined if locked. */
 export function lockHere(place: object, output: string): (() => void) | undefined {
   const outputs = held.get(place) ?? new Set();
   if (outputs.has(output)) return undefined;

@@ -11,7 +11,7 @@ export interface BlobLike {
   slice(start: number, end: number): { arrayBuffer(): Promise<ArrayBuffer> };
 }
 
-/** Files in memory, or in a list that a page was given, by path. */
+/** A folder over a map or list of files, by path. */
 export function mapFolder(files: Map<string, Uint8Array | BlobLike>): WebFolder {
   const inside = (folder: string) => {
     const start = folder === '' ? '' : `${folder}/`;
@@ -51,7 +51,7 @@ export function mapFolder(files: Map<string, Uint8Array | BlobLike>): WebFolder 
   };
 }
 
-/** Bytes in memory. All that waits has its turn before each read, as it has while a file is read. */
+/** Bytes in memory; each read yields to the event loop, as reading a file does. */
 function memorySource(name: string, bytes: Uint8Array): ByteSource {
   const source = bytesSource(name, bytes);
   return {
@@ -63,7 +63,7 @@ function memorySource(name: string, bytes: Uint8Array): ByteSource {
   };
 }
 
-/** A blob as a source. @throws ModelFormatError from `read` when the range leaves it, or it cannot be read any more. */
+/** A blob as a source. @throws ModelFormatError from `read` when the range exceeds it, or it is no longer readable. */
 export function blobSource(name: string, blob: BlobLike): ByteSource {
   return {
     name,

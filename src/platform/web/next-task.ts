@@ -1,4 +1,4 @@
-/** Lets all that waits for this thread have its turn: promises alone let nothing else in, and timers wait 4 ms each. */
+/** Yields to the event loop: promises alone do not, and timers wait at least 4 ms. */
 export function nextTask(): Promise<void> {
   const { port1, port2 } = new MessageChannel();
   return new Promise((resolve) => {

@@ -3,27 +3,27 @@ import { randomName } from './random-name.js';
 import { retryWhileLocked } from './retry-while-locked.js';
 import type { WebFolder } from './web-folder.js';
 
-/** Files that take their names together. Paths are relative to the folder of the page. */
+/** A set of renames that are made together. Paths are relative to the page's folder. */
 export interface Commit {
-  /** Where files made aside go, in the order in which they do. */
+  /** Renames of new files, in order. */
   readonly moves: readonly (readonly [from: string, to: string])[];
-  /** Files that are there until then, and whose place nothing takes. */
+  /** Old files to remove. */
   readonly removals: readonly string[];
 }
 
 /**
- * Folders of what is not complete, at the top of a page's folder. Who fills one holds a lock of its name: without it, its page was
- * closed. Inside are `files`, and from when they are complete `commit.json`.
+ * Prefix of partial folders at the top of a page's folder. Their writer holds a lock of the same name: without it, its
+ * page was closed. They contain `files`, and `commit.json` once complete.
  */
 const PARTIAL = '.partial-';
 
 const COMMIT = 'commit.json';
 
 /**
- * Makes files aside that appear under their names when all of them are complete. Browsers rename one file at a time: a page that is
- * closed in between leaves the rest to `sweep`.
- * @param run begins the name of the folder
- * @param build Fills the folder whose path it gets, and says what is to become of it. When it fails nothing is left.
+ * Writes files to a partial folder and renames them when all are complete. Browsers rename one file at a time: if the
+ * page is closed in between, `sweep` does the rest.
+ * @param run prefix of the folder's name
+ * @param build Fills the folder whose path it gets, and returns the commit. If it fails nothing remains.
  */
 export async function writeAtomically<T>(
   folder: WebFolder,
@@ -52,12 +52,12 @@ async function fill<T>(
   return result;
 }
 
-/** Does what runs left undone that have ended: what was complete takes its names, what was not is removed. */
+/** Completes or removes partial folders of ended runs. */
 export async function sweep(folder: WebFolder): Promise<void> {
   for (const partial of await partialsOf(folder)) await unlessLocked(partial, () => finish(folder, partial));
 }
 
-/** Sweeps the files of one run that was just terminated. */
+/** Sweeps the partial folders of a run that was just terminated. */
 export async function sweepAfter(folder: WebFolder, run: string): Promise<void> {
   const left = async () => (await partialsOf(folder)).filter((name) => name.startsWith(`${PARTIAL}${run}-`));
   await retryWhileLocked(async () => {
@@ -66,10 +66,10 @@ export async function sweepAfter(folder: WebFolder, run: string): Promise<void> 
   });
 }
 
-/** Whether a name is that of a folder which is not complete. */
+/** Whether a name is that of a partial folder. */
 export const isPartial = (name: string): boolean => name.startsWith(PARTIAL);
 
-/** Does what the commit says, or the rest of it. */
+/** Applies a commit, or the rest of it. */
 async function finish(folder: WebFolder, partial: string): Promise<void> {
   const source = await folder.open(`${partial}/${COMMIT}`);
   if (source !== undefined) {
@@ -82,7 +82,7 @@ async function finish(folder: WebFolder, partial: string): Promise<void> {
   await removeAll(folder, partial);
 }
 
-/** Removes a file, and the folders that nothing is in any more. */
+/** Removes a file, and folders that become empty. */
 async function removeFile(folder: WebFolder, path: string): Promise<void> {
   await removeAll(folder, path);
   const parent = path.slice(0, Math.max(0, path.lastIndexOf('/')));
@@ -104,7 +104,7 @@ async function holding<T>(partial: string, action: () => Promise<T>): Promise<T>
   return locks === undefined ? action() : locks.request(lockOf(partial), action);
 }
 
-/** Nothing where someone holds the lock, or where there are no locks that would tell. */
+/** Runs an action unless the partial folder is locked, or locks are not supported. */
 async function unlessLocked(partial: string, action: () => Promise<void>): Promise<void> {
   await globalThis.navigator?.locks?.request(lockOf(partial), { ifAvailable: true }, (lock) => lock && action());
 }

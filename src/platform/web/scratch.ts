@@ -5,7 +5,7 @@ import { type DirectoryHandle, type SyncAccessHandle, writeInPlace } from './han
 import { randomName } from './random-name.js';
 import { retryWhileLocked } from './retry-while-locked.js';
 
-/** Memory that grows page by page, so that it is never copied as a whole. */
+/** Page size of growing memory, which is never copied as a whole. */
 const PAGE_BYTES = 2 ** 20;
 
 /** Scratch space in memory. */
@@ -37,13 +37,13 @@ export function createMemoryScratch(): ScratchFile {
   };
 }
 
-/** Directory that scratch files lie in. */
+/** Directory of scratch files. */
 const SCRATCH = '.fang-prune-scratch';
 
 /**
- * Scratch space in a file of the origin's private file system; undefined where files cannot be written in place. What pages that
- * were closed have left there is removed: files in use cannot be.
- * @param run begins the name of the file
+ * Scratch space in a file of the origin's private file system; undefined if files cannot be written in place. Unused
+ * scratch files of closed pages are removed.
+ * @param run prefix of the file's name
  */
 export async function createStoredScratch(home: DirectoryHandle, run: string): Promise<ScratchFile | undefined> {
   const name = `${run}-${randomName()}`;
@@ -56,7 +56,7 @@ export async function createStoredScratch(home: DirectoryHandle, run: string): P
   try {
     file = await handle.createSyncAccessHandle?.();
   } catch (error) {
-    // Another run that began just now took it for one that was left.
+    // Another starting run may have removed it as abandoned.
     if ((error as Error).name === 'NotFoundError') return createStoredScratch(home, run);
     throw error;
   }
@@ -81,7 +81,7 @@ export async function createStoredScratch(home: DirectoryHandle, run: string): P
   };
 }
 
-/** Removes the scratch files of a run that was just ended. */
+/** Removes the scratch files of a terminated run. */
 export async function removeScratch(home: DirectoryHandle, run: string): Promise<void> {
   const directory = await home.getDirectoryHandle(SCRATCH).catch(() => undefined);
   if (directory === undefined) return;

@@ -9,13 +9,13 @@ import { randomName } from './random-name.js';
 import type { WebFolder } from './web-folder.js';
 import { openPlace, type WebPlace } from './web-place.js';
 
-/** Name of the folder that relative paths lie in. */
+/** Folder name of relative paths. */
 export const HOME = 'opfs';
 
 /**
- * Folders of a page by name. An absolute path begins with the name of its folder; there is nothing outside.
- * @param home Folder that relative paths lie in. Default: they begin with the name of a folder too.
- * @param run Begins the names of what is not complete. Default: a name of its own.
+ * Folders of a page by name. An absolute path begins with the name of its folder.
+ * @param home Folder of relative paths. Default: relative paths also begin with a folder's name.
+ * @param run Prefix of names of incomplete files. Default: a random name.
  */
 export function createWebFiles(
   places: Readonly<Record<string, WebPlace>>,
@@ -38,7 +38,7 @@ export function createWebFiles(
       `Cannot write ${path}: it is in none of the folders given (${[...folders.keys()].join(', ')}).`,
     );
   };
-  /** Whatever lies in a folder, but for what is not complete. */
+  /** Entries of a folder without partial folders. */
   const listComplete = async (folder: string) => (await files.list(folder)).filter(({ name }) => !isPartial(name));
   const walk = async (folder: string, inside = ''): Promise<FoundFile[]> => {
     const found: FoundFile[] = [];
@@ -51,7 +51,7 @@ export function createWebFiles(
     }
     return found;
   };
-  /** Files of a folder that may be replaced. @throws OptionError when anything in it was not written by a run */
+  /** Files of a replaceable folder. @throws OptionError for files that no run wrote */
   const walkOwn = async (folder: string, output: string): Promise<FoundFile[]> => {
     const found = await walk(folder);
     await checkReplaceable(output, found, await readAll(files, `${folder}/${MANIFEST}`));
@@ -61,18 +61,18 @@ export function createWebFiles(
     const sink = await files.create(path);
     await fill(sink).finally(() => sink.close());
   };
-  /** @throws OptionError for a place that is taken. */
+  /** @throws OptionError when the output exists. */
   const checkFree = async ({ target, output, force = false }: Place) => {
     if ((await files.kindOf(target)) === 'file')
       throw new OptionError(`The output ${output} is a file. Choose a folder that does not exist yet.`);
-    // A folder that was given is there already, and may well be empty.
+    // A given folder always exists, and may be empty.
     if (!force && (await listComplete(target)).length > 0)
       throw new OptionError(`The output folder ${output} exists. Choose another, or force its replacement.`);
   };
-  /** Writes the manifest of a folder that is complete, and says how it takes its place. */
+  /** Writes the manifest of a complete folder, and returns its commit. */
   const complete = async (aside: string, place: Place): Promise<Commit> => {
     const { target, output, run: maker } = place;
-    // Hours may have passed.
+    // Checked again, since hours may have passed.
     await checkFree(place);
     const built = await walk(aside);
     await write(`${aside}/${MANIFEST}`, (sink) => sink.write(formatManifest(built, maker)));
@@ -176,7 +176,7 @@ export function createWebFiles(
   return files;
 }
 
-/** A folder that is made. */
+/** A resolved output folder. */
 interface Place extends Pick<OutputRequest, 'output' | 'run' | 'force'> {
   readonly target: string;
 }

@@ -14,20 +14,20 @@ import {
 import { retryWhileLocked } from './retry-while-locked.js';
 import { HOME } from './web-files.js';
 
-/** Where a page's models of the Hugging Face Hub come from. */
+/** Settings of the Hugging Face Hub in pages. */
 export interface WebHub {
   /** Address of the Hub. Default `https://huggingface.co`. */
   readonly endpoint?: string | undefined;
-  /** Sent only to that address. Default none: public models. Users of the page can read it. */
+  /** Access token, sent only to the endpoint. Default none: public models. Users of the page can read it. */
   readonly token?: string | undefined;
 }
 
-/** Directory of the origin's private file system that files of the Hub lie in. */
+/** Directory of Hub files in the origin's private file system. */
 const HUB = '.fang-prune-hub';
 
 const ENDPOINT = 'https://huggingface.co';
 
-/** Pieces that a file is hashed in. */
+/** Bytes per hashed piece. */
 const PIECE_BYTES = 4 * 2 ** 20;
 
 /**
@@ -132,7 +132,7 @@ function receiveInto(bytes: SyncAccessHandle, path: string, giveName: () => Prom
   };
 }
 
-/** Waits for a lock, where there are such. @returns what releases it */
+/** Waits for a lock, if supported. @returns a function that releases it */
 function hold(name: string, signal: AbortSignal | undefined): Promise<() => Promise<void>> {
   const { locks } = globalThis.navigator ?? {};
   if (locks === undefined) return Promise.resolve(async () => undefined);

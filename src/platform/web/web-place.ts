@@ -3,8 +3,8 @@ import { type BlobLike, mapFolder } from './map-folder.js';
 import type { WebFolder } from './web-folder.js';
 
 /**
- * A folder that a page can pass: a map of files by path, a list of chosen files (`webkitRelativePath` is where they lie, the
- * name of the chosen folder left out), or the handle of a directory, picked or of the origin's private file system.
+ * A folder that a page can pass: a map of files by path, a list of chosen files (by `webkitRelativePath` without the
+ * name of the chosen folder), or the handle of a directory, picked or of the origin's private file system.
  */
 export type WebPlace = Map<string, Uint8Array | BlobLike> | readonly ChosenFile[] | DirectoryHandle;
 

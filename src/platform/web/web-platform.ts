@@ -21,22 +21,22 @@ export interface WebPlatformOptions {
   /** Folders by name, to read and to write. A path that begins with `/` begins with the name of one. Default: none. */
   readonly folders?: Readonly<Record<string, WebPlace>> | undefined;
   /**
-   * Directory of the origin's private file system. Other paths lie in it, and so do scratch files in workers; elsewhere those
-   * cannot be written in place, and scratch space is in memory. Default: none, and all paths begin with the name of a folder.
+   * Directory of the origin's private file system. It contains other paths, and scratch files in workers; on the page's
+   * thread scratch space is in memory. Default: none, and all paths begin with the name of a folder.
    */
   readonly home?: DirectoryHandle | undefined;
-  /** How ONNX Runtime Web is loaded. Default: as the bundler and `ort.env` have it. */
+  /** How ONNX Runtime Web is loaded. Default: by the bundler and `ort.env`. */
   readonly runtime?: WebRuntime | undefined;
-  /** How models of the Hugging Face Hub are asked for. Without `home` there are none. Default: public ones. */
+  /** Settings of the Hugging Face Hub; needs `home`. Default: public models. */
   readonly hub?: WebHub | undefined;
-  /** Starts an engine where none is given. Default: ONNX Runtime Web on this thread. */
+  /** Starts an engine if none is given. Default: ONNX Runtime Web on this thread. */
   readonly startEngine?: ((executionProviders: readonly string[]) => Promise<Engine>) | undefined;
-  /** Begins the names of what is not complete, so that it can be told whose it is. Default: a name of its own. */
+  /** Prefix of names of incomplete files, to identify their run. Default: a random name. */
   readonly run?: string | undefined;
 }
 
 /**
- * A page or a worker: folders that it was given, ONNX Runtime Web.
+ * The platform of a page or a worker: given folders, and ONNX Runtime Web.
  * @example
  * const platform = createWebPlatform({ folders: { dense: await showDirectoryPicker(), smaller: new Map() } });
  * await callOn(platform, 'prune', { model: '/dense', out: '/smaller', sparsity: 0.3 });
@@ -62,7 +62,7 @@ export function createWebPlatform(options: WebPlatformOptions = {}): Platform {
   };
 }
 
-/** A run can resume only from what lies in a directory. */
+/** Workspaces of outputs in directories, the only ones that can be resumed. */
 function createWorkspaces(
   { resolve }: Files,
   places: Readonly<Record<string, WebPlace | undefined>>,
@@ -91,7 +91,7 @@ async function createWebEngine(
   return yieldingEngine(given ?? (await start([executionProvider ?? 'wasm'].flat())), choice);
 }
 
-/** ONNX Runtime Web on this thread. @throws EngineError where it does not start: most often a file of it is not where it looks. */
+/** ONNX Runtime Web on this thread. @throws EngineError when it does not start, most often because its files are not found. */
 export async function startRuntime(runtime: WebRuntime, executionProviders: readonly string[]): Promise<Engine> {
   const engine = createOrtEngine(await loadWebRuntime(runtime), { executionProviders });
   const wrong = await tryEngine(engine);
@@ -103,8 +103,8 @@ export async function startRuntime(runtime: WebRuntime, executionProviders: read
 }
 
 /**
- * Lets a page live: before each call into the engine all that waits for its thread has its turn (clicks, frames, messages), and an
- * aborted run ends there.
+ * Keeps a page responsive: before each call into the engine it yields to the event loop (clicks, frames, messages), and
+ * an aborted run ends there.
  */
 function yieldingEngine({ loadFile: _, ...engine }: Engine, { signal }: JobControl): Engine {
   const turn = async () => {

@@ -1,6 +1,6 @@
 import type { OrtModule } from '../../runtime/ort-module.js';
 
-/** Where ONNX Runtime Web comes from, and how it runs; a worker sees nothing of what its page sets in `ort.env`. */
+/** Settings of ONNX Runtime Web; workers do not see the page's `ort.env`. */
 export interface WebRuntime {
   /** Address of ONNX Runtime Web's module, for workers that no bundler built. Default: `onnxruntime-web`, as the bundler finds it. */
   readonly url?: string | undefined;
@@ -10,7 +10,7 @@ export interface WebRuntime {
   readonly wasmPaths?: string | undefined;
 }
 
-/** Loads ONNX Runtime Web as it is asked for. */
+/** Loads and configures ONNX Runtime Web. */
 export async function loadWebRuntime({ url, numThreads, wasmPaths }: WebRuntime): Promise<OrtModule> {
   const ort = await (url === undefined
     ? import('onnxruntime-web')
@@ -21,7 +21,7 @@ export async function loadWebRuntime({ url, numThreads, wasmPaths }: WebRuntime)
   return ort as OrtModule;
 }
 
-/** How this page has set up ONNX Runtime Web, for a worker of it. Where the page lacks it, its worker says so. */
+/** The page's settings of ONNX Runtime Web, for its workers. If it is missing, the worker reports that. */
 export async function readPageRuntime(): Promise<WebRuntime> {
   const { wasm } = await import('onnxruntime-web').then(
     ({ env }) => env,
@@ -31,7 +31,7 @@ export async function readPageRuntime(): Promise<WebRuntime> {
   return { url: mappedAddress(), numThreads: wasm.numThreads, wasmPaths };
 }
 
-/** Where the page's import map has ONNX Runtime Web; workers see none. */
+/** Address of ONNX Runtime Web in the page's import map, which workers do not see. */
 function mappedAddress(): string | undefined {
   for (const { textContent } of Array.from(document.querySelectorAll('script[type=importmap]'))) {
     const address = readImports(textContent ?? '')['onnxruntime-web'];
@@ -40,7 +40,7 @@ function mappedAddress(): string | undefined {
   return undefined;
 }
 
-/** Nothing for what is not a map: browsers leave it aside too. */
+/** Imports of an import map; empty if invalid, as browsers ignore it too. */
 function readImports(text: string): Readonly<Record<string, string>> {
   try {
     return (JSON.parse(text) as { readonly imports?: Record<string, string> }).imports ?? {};

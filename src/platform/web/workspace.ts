@@ -7,10 +7,10 @@ import { randomName } from './random-name.js';
 /** The origin's database of checkpoints of interrupted runs. */
 const DATABASE = 'fang-prune';
 
-/** A key of the database: the output that it is of, what it is, and its name there. */
+/** Database key: output, kind and name. */
 type Key = [output: string, kind: 'run' | 'entry' | 'part', ...name: (string | number)[]];
 
-/** Contents of an entry: where its parts are. */
+/** An entry: the keys of its parts. */
 interface StoredEntry {
   readonly id: string;
   readonly count: number;
@@ -22,7 +22,7 @@ const keysOf = async (database: UseStore, output: string): Promise<Key[]> =>
   (await keys<Key>(database)).filter(([of]) => of === output);
 
 /**
- * Keeps the journal of an output in the origin's database, under a lock of the output's name, which goes with its page.
+ * Stores the journal of an output in the origin's database, under a lock that is released with the page.
  * @see Platform.openWorkspace
  */
 export async function openWorkspace({ output, key, resume }: WorkspaceRequest): Promise<Workspace> {
@@ -67,7 +67,7 @@ const runOf = (output: string): Key => [output, 'run'];
 
 const readRun = (database: UseStore, output: string) => get<string>(runOf(output), database);
 
-/** Parts under names of their own, and then the entry that names them: an entry that is there is whole. */
+/** Stores parts first and then their entry, so that existing entries are complete. */
 function createEntryStore(database: UseStore, output: string, folder: string): EntryStore {
   const entryOf = (name: string): Key => [output, 'entry', name];
   const partOf = (id: string, at: number): Key => [output, 'part', id, at];
@@ -107,7 +107,7 @@ async function* readParts(database: UseStore, parts: readonly Key[]): AsyncGener
   for (const part of parts) yield await get(part, database);
 }
 
-/** Bytes of the typed arrays in plain data; what lies around them is little. */
+/** Bytes of typed arrays in plain data; the rest is small. */
 function countBytes(value: unknown): number {
   if (ArrayBuffer.isView(value)) return value.byteLength;
   if (typeof value !== 'object' || value === null) return 0;
