@@ -126,7 +126,7 @@ export const BENCHMARK_REPORT: BenchmarkReport = {
       decode: { ratio: 12.5, interval: [12.4, 12.6], verdict: 'faster' },
       fileRatio: 0.08,
       memoryRatio: 1,
-      summary: ['Prefill: faster.', 'Writing: faster.'],
+      summary: ['Prefill: faster.', 'Decode: faster.'],
     },
   ],
 };
