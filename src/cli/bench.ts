@@ -16,7 +16,6 @@ export const benchCommand: CommandRow<BenchmarkRequest, BenchmarkReport> = {
   families: BENCH,
   examples: [
     'bench ./model ./smaller',
-    'bench org/model ./smaller --rounds 15',
     'bench ./model ./smaller --faster 1.5',
     'bench ./model ./smaller --prompt-length 512 --json',
   ],

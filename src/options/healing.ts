@@ -32,7 +32,7 @@ const settings = record<HealingOptions>('an object such as { windowCount: 64 }')
 
 export const HEALING = {
   /** Trains the pruned model on the dense model's predictions before writing. Default false. */
-  heal: row('--heal', 'train it on the predictions of the dense model (distillation)', {
+  heal: row('--heal', 'distil the dense model into the result', {
     kind: either(boolean, settings),
     otherwise: 'false',
     everyday: true,

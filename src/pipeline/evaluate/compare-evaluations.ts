@@ -106,7 +106,7 @@ function withNames<T>(names: string, compare: () => T): T {
   }
 }
 
-/** The same text by hash, else one of the same name, which the comparison then refuses. */
+/** Finds a text by its hash, else one of the same name, which the comparison then refuses. */
 function findText(own: ComparableText, others: readonly ComparableText[]): ComparableText | undefined {
   const hashOf = ({ protocol }: ComparableText) => protocol.textSha256 ?? protocol.tokensSha256;
   return (

@@ -146,7 +146,7 @@ async function compare(request: CertifyRequest, remarks: string[]): Promise<Cert
   const inFloat32 = { ...request, roundsActivations: false };
   const isFar = measured.gap > toleranceOf(request, measured);
   if (measured.opened && (isFar || request.roundsActivations)) {
-    // A graph that is correct in float32 is correct; the rest is due to kernels.
+    // A graph that is correct in float32 is correct: kernels cause the rest.
     const gap = await gapInFloat32();
     sign(isFar ? { ...inFloat32, isHalf: false } : inFloat32, { ...measured, gap });
     const noise = isFar && { kernelNoise: await measureKernelNoise(request, windows, gapOf) };

@@ -61,7 +61,7 @@ export interface MixtureCost {
   readonly rounding: ReadonlyMap<Bits, number>;
 }
 
-/** What roundings cost together if costs add up. */
+/** Sum of the costs of roundings. */
 export const sumOfRounding = ({ rounding }: Pick<MixtureCost, 'rounding'>): number =>
   [...rounding.values()].reduce((sum, cost) => sum + cost, 0);
 
@@ -85,7 +85,7 @@ export function mixturesAt(problem: SizeProblem, targetBytes: number, prices: Bi
   return states.flatMap((forms) => pruneTo(problem, forms, { targetBytes, costOf }) ?? []);
 }
 
-/** What the rounding of a map counts when forms are compared. */
+/** Cost of rounding a map, for comparing its forms. */
 type CostOf = (form: SizedForm) => number;
 
 /** A map in a number of bits, or in as few more as it has; tables have the most. */

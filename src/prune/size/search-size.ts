@@ -221,7 +221,7 @@ export interface WayToFit {
   readonly make: (aim: number) => Mixture | undefined;
 }
 
-/** What estimates come to, as measurements say. */
+/** Estimates corrected by measurements. */
 export interface CostLaws {
   predict(estimate: MixtureCost): DraftCost;
   /** How fast the cost of rounding to each number of bits rises with its estimate, near one. */
