@@ -323,7 +323,7 @@ it('keep as many as a token goes to', async () => {
   const loaded = await load(mixture(plainRouter));
   const pruning = checkPruning(loaded, { sparsity: 0.9, modules: 'experts', method: 'flap' }, VOCABULARY);
   await expect(pruning).rejects.toThrow(
-    expect.objectContaining({ name: 'OptionError', message: expect.stringMatching(/at most 66\.66 % can go/) }),
+    expect.objectContaining({ name: 'OptionError', message: expect.stringMatching(/at most 66\.66 % can be removed/) }),
   );
 });
 
@@ -426,7 +426,7 @@ const REFUSED: Readonly<Record<string, { readonly ffn: Part; readonly reason: Re
       const logits = g.op('MatMul', [x, g.weight([HIDDEN, EXPERTS + 2])]);
       return g.op('Reshape', [g.op('Slice', [logits, g.ints(0), g.ints(EXPERTS), g.ints(-1)]), g.ints(-1, EXPERTS)]);
     }),
-    reason: /^it makes 8 scores, expected one for each of 6 experts$/,
+    reason: /^it outputs 8 scores, expected one for each of 6 experts$/,
   },
   'a router that is normed': {
     ffn: mixture((g, x) => g.op('LpNormalization', [plainRouter(g, x)], { axis: -1, p: 2 })),

@@ -139,7 +139,7 @@ describe('how much goes', () => {
     const spared = options({ modules: 'ffn', sparsity: 0.5, blockSparsity: { 0: 0 } });
     await expect(pruneLoaded(loaded, spared)).rejects.toThrow(OptionError);
     // A KV group and a neuron stay in every block.
-    await expect(pruneLoaded(loaded, options({ sparsity: 0.999 }))).rejects.toThrow(/at most 89\.\d+ % can go/);
+    await expect(pruneLoaded(loaded, options({ sparsity: 0.999 }))).rejects.toThrow(/at most 89\.\d+ % can be removed/);
   });
 });
 

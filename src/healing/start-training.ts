@@ -177,7 +177,7 @@ export async function checkRequest({ teacher, student, windows, heldOut }: Heali
   findShared(student, indexRunGraph(student.model));
   if (windows.length === 0 || heldOut.length === 0)
     throw new OptionError(
-      `healing has ${windows.length} windows to learn on and ${heldOut.length} to check itself on; give at least one of each`,
+      `healing has ${windows.length} windows to train on and ${heldOut.length} to check itself on; give at least one of each`,
     );
 }
 

@@ -141,8 +141,8 @@ describe('saved statistics', () => {
       [{ grouping: { contextCount: 5 } }, /grouping\.contextCount 7, and the run has 5/, 'grouping.contextCount'],
       [{ weighting: { temperature: { absolute: 9 } } }, /weighting\.temperature .*absolute/],
       [{ shots: 2 }, /use one shot/],
-      [{ calibration: { windowCount: 2 } }, /calibration\.windowCount is of no use .* method f-fang/],
-      [{ calibration: { windowLength: 32 } }, /calibration\.windowLength is of no use/],
+      [{ calibration: { windowCount: 2 } }, /calibration\.windowCount has no effect .* method f-fang/],
+      [{ calibration: { windowLength: 32 } }, /calibration\.windowLength has no effect/],
       [{ inputSteps: 1 }, /inputSteps reads tokens.* give calibration\.windowCount too/, 'inputSteps'],
       [{ statistics: at('nowhere') }, /no file .*nowhere.statistics\.json/],
     ];

@@ -179,7 +179,7 @@ it('names the smallest size that can be had, and what binds', async () => {
   const smallest = await findSmallest(search);
   checkSmallest(smallest, { ...asked, targets: [least] });
   expect(() => checkSmallest(smallest, { ...asked, targets: [least, least - 1] })).toThrow(
-    `targetSize is ${least - 1}, and the least that the allowed reductions can reach is ${least}: all else that stays 500`,
+    `targetSize is ${least - 1}, and the smallest that the allowed reductions reach is ${least}: all else that stays 500`,
   );
 });
 

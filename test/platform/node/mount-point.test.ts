@@ -205,7 +205,7 @@ describe('what is left of a run that was killed', () => {
     await mkdir(at('out.partial'));
     await rename(at('out'), at('out.partial/replaced'));
     await mkdir(at('out'));
-    await expect(build(TWO)).rejects.toThrow(/out\.partial\/replaced is what .*out was before/);
+    await expect(build(TWO)).rejects.toThrow(/out\.partial\/replaced is the earlier .*out, kept by an interrupted run/);
     expect(await contents('out.partial/replaced')).toEqual(ONE);
   });
 
