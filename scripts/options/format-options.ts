@@ -54,7 +54,15 @@ function formatRow({ path, row }: NamedRow): string {
   const effect = applies === undefined ? '' : `; only with ${applies.to}`;
   const fallback = row.otherwise ?? (row.default === undefined ? 'none' : JSON.stringify(row.default));
   const value = row.required ? 'required' : fallback;
-  const cells = [`\`${path}\``, flags.map((name) => `\`${name}\``).join(' '), `${help}${effect}`, kind.expected, value];
+  // Help is that of the flag, which sets the option to false.
+  const meaning = flag?.startsWith('--no-') ? `\`false\`: ${help}` : help;
+  const cells = [
+    `\`${path}\``,
+    flags.map((name) => `\`${name}\``).join(' '),
+    `${meaning}${effect}`,
+    kind.expected,
+    value,
+  ];
   return `| ${cells.map(escapeCell).join(' | ')} |`;
 }
 

@@ -6,7 +6,7 @@ import { beginsWith, findLeadingTokens } from './leading-tokens.js';
 import { sha256, sha256OfTokens } from './sha256.js';
 import { checkTokenIds, type ReadTokensOptions, readTokens, type TokenSource } from './token-source.js';
 
-/** Token windows on which a model is measured. */
+/** Tokens on which pruning measures the model. */
 export interface CalibrationSet {
   /** `windowCount` windows of `windowLength` token ids each. */
   readonly windows: readonly Int32Array[];

@@ -14,8 +14,8 @@ export const observeCommand: CommandRow<ObserveRequest, ObservedFolder> = {
   name: 'observe',
   call: 'observe',
   description:
-    'measure a model once and save what pruning needs of tokens, for prune --statistics; ' +
-    'by --method o-fang --metric divergence for any method',
+    'measure a model once and save the statistics for prune --statistics; ' +
+    '--method o-fang --metric divergence serves every method',
   arguments: { '<model>': 'a folder, an .onnx file, or org/name on the Hub' },
   families: OBSERVE,
   examples: [

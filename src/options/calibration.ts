@@ -47,10 +47,10 @@ const GENERATE = {
     kind: integer(LEAST_DOCUMENT_LENGTH),
     default: 128,
   }),
-  /** Token that every document begins with. Default: `<|endoftext|>` where the tokenizer has it, else the model's BOS, else its EOS. */
+  /** Token that every document begins with. Default: the last that the tokenizer puts before a text, else `<|endoftext|>`, else BOS, else EOS. */
   startToken: row('--start-token <id>', 'token that the documents the model writes begin with', {
     kind: integer(0),
-    otherwise: "the tokenizer's `<|endoftext|>`, else the model's BOS or EOS",
+    otherwise: 'the last that the tokenizer puts before a text, else `<|endoftext|>`, BOS or EOS',
   }),
   /** Default: the run's seed. Document i has its own random stream. */
   seed: row(undefined, 'seed of the windows that the model writes', { kind: integer(0), otherwise: "the run's seed" }),
@@ -102,11 +102,11 @@ const WINDOWS = {
   ),
 } as const satisfies AnyRows;
 
-/** Tokens on which the model is measured. */
+/** Tokens on which pruning measures the model. */
 export interface CalibrationOptions extends OptionsOf<typeof WINDOWS> {}
 
 export const CALIBRATION = {
-  calibration: row(undefined, 'tokens that the model is measured on', {
+  calibration: row(undefined, 'tokens on which pruning measures the model', {
     kind: record<CalibrationOptions>('an object such as { source: { file: "texts.txt" } }'),
     otherwise: 'as its parts say',
     applies: {
@@ -138,7 +138,7 @@ export const CALIBRATION_OF_ROUNDING = {
 const { windowCount: _, generate: written, ...HEALED_ON } = WINDOWS;
 const { share: __, ...HOW_TO_WRITE } = GENERATE;
 export const TEXTS_OF_HEALING = {
-  calibration: row(undefined, 'text and length of the windows', {
+  calibration: row(undefined, 'source of the windows', {
     kind: CALIBRATION.calibration.kind,
     otherwise: 'as its parts say',
     parts: {

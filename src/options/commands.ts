@@ -64,7 +64,7 @@ export const OBSERVE = {
 export const MERGE = {
   Result: { out: OBSERVE_RESULT.out, force: OBSERVE_RESULT.force },
   Shards: {
-    shards: row(undefined, 'what observe --shard wrote', { kind: fileList, required: true }),
+    shards: row(undefined, 'results of observe --shard', { kind: fileList, required: true }),
     ...CONTROL,
   },
 } as const satisfies Families;
@@ -318,7 +318,7 @@ const repoName = (expected: string) => text(expected, isRepoName);
 export const PUSH = {
   Repository: {
     /** Folder that a run wrote. */
-    folder: row(undefined, 'what a run wrote', { kind: text('a folder'), required: true }),
+    folder: row(undefined, 'a folder that fang-prune wrote', { kind: text('a folder'), required: true }),
     /** Repository on the Hub, `org/name`. */
     repo: row(undefined, 'repository on the Hub', {
       kind: repoName('a name on the Hub, such as me/model-30'),

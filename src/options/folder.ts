@@ -12,7 +12,7 @@ export interface FolderOptions
     OptionsOf<typeof EVALUATION> {
   /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file. */
   readonly model: string;
-  /** Tokens on which the model is measured. Default: a bundled text, for `auto` together with text that the model writes. */
+  /** Tokens on which pruning measures the model. Default: a bundled text, for `auto` together with text that the model writes. */
   readonly calibration?: CalibrationOptions | undefined;
   /**
    * Statistics that `observe` wrote of this model: a folder with `statistics.json`, or the path of such a file. The
@@ -125,7 +125,7 @@ export const resume = row('--no-resume', 'start again instead of resuming an int
 /** Whether an interrupted healing is finished with its best weights. */
 export const stopHealing = row(
   '--stop-healing',
-  'take the best weights of an interrupted healing, and train no further',
+  'write the best weights of an interrupted healing, and train no further',
   {
     kind: boolean,
     default: false,

@@ -40,8 +40,8 @@ const GROUPING = {
     kind: choice(namesOf(ASSIGNMENTS)),
     default: 'greedy',
   }),
-  /** Keeps neurons that serve many contexts in a shared group, which is never pruned. Default true. */
-  sharedGroup: row(undefined, 'do not set aside the neurons that serve many contexts', {
+  /** Sets aside neurons that serve many contexts and never prunes them. Default true. */
+  sharedGroup: row(undefined, 'set aside the neurons that serve many contexts, which are not pruned', {
     kind: boolean,
     default: true,
   }),

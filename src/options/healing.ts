@@ -45,7 +45,7 @@ export interface HealOptions extends OptionsOf<typeof HEALING> {}
 
 /** Training options of `heal`. */
 export const HOW_TO_HEAL = {
-  heal: row(undefined, 'how it learns', { kind: settings, otherwise: 'as its parts say', parts: PARTS }),
+  heal: row(undefined, 'settings of the training', { kind: settings, otherwise: 'as its parts say', parts: PARTS }),
 } as const;
 
 /** Healing options with defaults; model-dependent ones are still open. */

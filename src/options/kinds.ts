@@ -87,7 +87,7 @@ export const fraction: Kind<Fraction> = {
     const number = isNumber(value) || isPercent(value) ? fractionOf(value) : Number.NaN;
     return number >= 0 && number < 1;
   },
-  expected: "a number from 0 to below 1, such as 0.3 to remove 30 %, or '30%'",
+  expected: "a number from 0 to below 1, such as 0.3 or '30%'",
   typed: 'a fraction from 0 to below 1, such as 0.3 or 30%',
   meant: (value) => {
     const percent = Number(value);
