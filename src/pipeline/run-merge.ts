@@ -9,7 +9,7 @@ import { checkOptions, type OptionsOf, rowsOf } from '../options/option.js';
 import type { OBSERVE_RESULT } from '../options/single-calls.js';
 import type { Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
-import { readDoubles, TENSOR_TYPES } from '../report/find-tensor.js';
+import { findTensor, readDoubles, TENSOR_TYPES } from '../report/find-tensor.js';
 import {
   buildTree,
   type CovariancePart,
@@ -56,6 +56,8 @@ interface OpenShard {
   readonly place: PairPlace;
   readonly json: SavedStatistics & { readonly shard: SavedShard };
   readonly tensors: TensorMap;
+  /** Of `tensors`. */
+  readonly windows: TensorHandle;
   readonly tokenCount: number;
 }
 
@@ -75,6 +77,10 @@ export async function runMerge(platform: Platform, request: MergeRequest): Promi
     for (const path of request.shards) {
       signal?.throwIfAborted();
       const own = resolvePair(files, 'statistics', path);
+      if (own.json === place.json)
+        throw new OptionError(`${own.json} is one of the shards. Choose another place for the statistics.`, {
+          option: 'out',
+        });
       const { json, tensors, close } = await openPair(platform, own, { check: checkSavedStatistics, signal });
       onEnd(close);
       opened.push(describeShard(own, json, tensors));
@@ -103,8 +109,14 @@ function describeShard(place: PairPlace, json: SavedStatistics, tensors: TensorM
   if (shard === undefined)
     throw new OptionError(`${place.json} is not a shard: its statistics are of all windows, and need no merge.`);
   const { windowCount, windowLength } = json.calibration;
-  return { place, json: { ...json, shard }, tensors, tokenCount: windowCount * windowLength };
+  // Sums are weighted by these numbers, and the hash is of the tensors alone.
+  const dims = [windowCount, windowLength];
+  const windows = findTensor(MODEL_TENSORS.windows, { dataType: TENSOR_TYPES.int, dims }, { tensors, files: place });
+  return { place, json: { ...json, shard }, tensors, windows, tokenCount: windowCount * windowLength };
 }
+
+/** Missing shards that a message names. */
+const MOST_NAMED = 10;
 
 /** Sorts the shards of one observation. @throws OptionError */
 function sortShards(found: readonly OpenShard[]): readonly OpenShard[] {
@@ -129,13 +141,15 @@ function sortShards(found: readonly OpenShard[]): readonly OpenShard[] {
       );
     byIndex.set(index, one);
   }
-  const all = Array.from({ length: count }, (_, at) => at + 1);
-  const missing = all.filter((index) => !byIndex.has(index));
+  const missing: number[] = [];
+  // A damaged file may say that there are millions.
+  for (let index = 1; index <= count && missing.length < MOST_NAMED; index += 1)
+    if (!byIndex.has(index)) missing.push(index);
   if (missing.length > 0)
     throw new OptionError(
       `shard ${missing.join(', ')} of ${count} is missing. Make it by observe with shard ${missing[0]}/${count} (--shard), and name it too.`,
     );
-  const sorted = all.map((index) => byIndex.get(index)!);
+  const sorted = [...byIndex.values()].sort((one, other) => one.json.shard.index - other.json.shard.index);
   let next = 0;
   for (const { json, place } of sorted) {
     const { firstWindow } = json.shard;
@@ -217,13 +231,7 @@ const doubles = (values: Float64Array): TensorHandle =>
   bytesHandle({ dataType: TENSOR_TYPES.double, dims: [values.length] }, encodeFloats(TENSOR_TYPES.double, values));
 
 async function joinWindows(shards: readonly OpenShard[]): Promise<TensorHandle> {
-  const parts = await Promise.all(
-    shards.map(({ tensors, place }) => {
-      const handle = tensors.get(MODEL_TENSORS.windows);
-      if (handle === undefined) throw damaged('statistics', `${place.tensors}: tensor "windows" is missing`);
-      return handle.read();
-    }),
-  );
+  const parts = await Promise.all(shards.map(({ windows }) => windows.read()));
   const [{ json }] = shards as [OpenShard];
   const bytes = new Uint8Array(sum(parts.map(({ byteLength }) => byteLength)));
   let end = 0;
@@ -231,8 +239,7 @@ async function joinWindows(shards: readonly OpenShard[]): Promise<TensorHandle> 
     bytes.set(part, end);
     end += part.byteLength;
   }
-  const { windowLength } = json.calibration;
-  const dims = [bytes.byteLength / Int32Array.BYTES_PER_ELEMENT / windowLength, windowLength];
+  const dims = [sum(shards.map(({ json: { calibration } }) => calibration.windowCount)), json.calibration.windowLength];
   return bytesHandle({ dataType: TENSOR_TYPES.int, dims }, bytes);
 }
 

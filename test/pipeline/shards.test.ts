@@ -1,10 +1,11 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { shardFromEnvironment } from '../../src/cli/shard-from-environment.js';
 import { OptionError } from '../../src/errors.js';
 import { mergeStatistics, type ObserveRequest, observe, type PruneRequest, prune } from '../../src/node.js';
 import { bytesSource } from '../../src/onnx/memory-folder.js';
 import { readSafetensors, type TensorMap } from '../../src/onnx/safetensors.js';
+import type { SavedStatistics } from '../../src/report/statistics-schema.js';
 import { SHORT_LLAMA } from '../support/short-llama.js';
 import { hashFolder, useTemporaryFolder } from '../support/temporary-folder.js';
 
@@ -80,8 +81,38 @@ describe('shards of one observation', () => {
     );
     await expect(merge('1-of-2', 'whole')).rejects.toThrow(/whole.* is not a shard/);
     await expect(merge('1-of-2', 'nowhere')).rejects.toThrow(/nowhere/);
+    const over = mergeStatistics({ shards: ['1-of-2', '2-of-2'].map(at), out: at('1-of-2'), force: true });
+    await expect(over).rejects.toThrow(/1-of-2.* is one of the shards/);
     const run = pruneFrom(at('1-of-2'), { method: 'flap', metric: 'output' });
     await expect(run).rejects.toThrow(/1-of-2.* is shard 1 of 2; merge all shards first/);
+  }, 240_000);
+
+  it('are refused by name where a JSON file is damaged, which no hash protects', async () => {
+    const calibration = { ...REQUEST.calibration, windowCount: 44 };
+    for (const index of [1, 2]) await observeShard(index, 2, { method: 'flap', metric: 'output', calibration });
+    const damage = async (index: number, change: (json: SavedStatistics) => object) => {
+      const file = join(at(`${index}-of-2`), 'statistics.json');
+      const text = await readFile(file, 'utf8');
+      const json = JSON.parse(text) as SavedStatistics;
+      await writeFile(file, JSON.stringify({ ...json, ...change(json) }));
+      return () => writeFile(file, text);
+    };
+    const shards = placesOf(2);
+    for (const index of [1, 2]) {
+      const mend = await damage(index, (json) => ({ calibration: { ...json.calibration, windowCount: 5 } }));
+      const merged = mergeStatistics({ shards, out: at('out') });
+      await expect(merged).rejects.toThrow(
+        expect.objectContaining({
+          code: 'ERR_MODEL_FORMAT',
+          message: expect.stringMatching(`${index}-of-2.*"windows" is int32\\[\\d+, 24\\], expected int32\\[5, 24\\]`),
+        }),
+      );
+      await mend();
+    }
+    for (const index of [1, 2]) await damage(index, ({ shard }) => ({ shard: { ...shard, count: 5e9 } }));
+    await expect(mergeStatistics({ shards, out: at('out') })).rejects.toThrow(
+      /^shard 3, 4, .*12 of 5000000000 is missing/,
+    );
   }, 240_000);
 
   it('are refused before the work where they cannot be', async () => {
