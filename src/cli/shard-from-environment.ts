@@ -1,9 +1,13 @@
 import { OptionError } from '../errors.js';
 
-/** Variables with the index of a process in a task array, and the first index. */
+/** Variables with the index of a process in a task array, the first index, and the number of tasks where it is known. */
 const SCHEDULERS = [
-  { name: 'SLURM_ARRAY_TASK_ID', first: (environment: Environment) => Number(environment.SLURM_ARRAY_TASK_MIN ?? 0) },
-  { name: 'JOB_COMPLETION_INDEX', first: () => 0 },
+  {
+    name: 'SLURM_ARRAY_TASK_ID',
+    first: (environment: Environment) => Number(environment.SLURM_ARRAY_TASK_MIN ?? 0),
+    count: (environment: Environment) => environment.SLURM_ARRAY_TASK_COUNT,
+  },
+  { name: 'JOB_COMPLETION_INDEX', first: () => 0, count: () => undefined },
 ] as const;
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -14,10 +18,17 @@ type Environment = Readonly<Record<string, string | undefined>>;
  */
 export function shardFromEnvironment(given: string, environment: Environment): string {
   if (!/^[1-9]\d*$/.test(given)) return given;
-  const found = SCHEDULERS.find(({ name }) => environment[name] !== undefined);
+  const found = SCHEDULERS.find(({ name }) => environment[name]);
   if (found === undefined)
     throw new OptionError(
       `--shard ${given} names no part, and neither ${SCHEDULERS.map(({ name }) => name).join(' nor ')} is set. Give both, such as --shard 1/${given}.`,
+      { option: 'shard' },
+    );
+  const count = found.count(environment);
+  // An array of the tasks that failed counts from another one.
+  if (count !== undefined && Number(count) !== Number(given))
+    throw new OptionError(
+      `--shard ${given}: the array has ${count} tasks. Start as many tasks as shards, or name the part, such as --shard 1/${given}.`,
       { option: 'shard' },
     );
   const index = Number(environment[found.name]) - found.first(environment) + 1;

@@ -129,11 +129,16 @@ it.each([
   ['4', { SLURM_ARRAY_TASK_ID: '5', SLURM_ARRAY_TASK_MIN: '5' }, '1/4'],
   ['4', { SLURM_ARRAY_TASK_ID: '3' }, '4/4'],
   ['4', { JOB_COMPLETION_INDEX: '1' }, '2/4'],
+  ['4', { SLURM_ARRAY_TASK_ID: '', JOB_COMPLETION_INDEX: '2' }, '3/4'],
 ])('reads --shard %s in a task of an array (%j)', (given, environment, expected) => {
   expect(shardFromEnvironment(given, environment)).toBe(expected);
 });
 
 it('says what is wrong about a task of an array', () => {
   expect(() => shardFromEnvironment('4', {})).toThrow(/neither SLURM_ARRAY_TASK_ID nor JOB_COMPLETION_INDEX is set/);
+  expect(() => shardFromEnvironment('4', { JOB_COMPLETION_INDEX: '' })).toThrow(/neither .* is set/);
   expect(() => shardFromEnvironment('4', { JOB_COMPLETION_INDEX: '4' })).toThrow(/is 4, which is task 5 of 4/);
+  // An array of the one task that failed.
+  const again = { SLURM_ARRAY_TASK_ID: '3', SLURM_ARRAY_TASK_MIN: '3', SLURM_ARRAY_TASK_COUNT: '1' };
+  expect(() => shardFromEnvironment('4', again)).toThrow(/--shard 4: the array has 1 tasks.*name the part/);
 });
