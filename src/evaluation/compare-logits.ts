@@ -158,7 +158,7 @@ export interface LogitsRow {
 }
 
 /** Tokens that are read one by one with the KV cache, after the prompt. */
-const STEPS = 2;
+export const CACHE_STEPS = 2;
 
 /**
  * Runs an entire decoder as in generation, window by window: a prompt, then the last tokens one by one with the KV
@@ -170,7 +170,7 @@ const STEPS = 2;
 export async function stepForLogits(decoder: Decoder, windows: readonly Int32Array[]): Promise<LogitsRow[]> {
   const rows: LogitsRow[] = [];
   for (const [window, tokens] of windows.entries()) {
-    const prompt = decoder.hasCache ? Math.max(1, tokens.length - STEPS) : tokens.length;
+    const prompt = decoder.hasCache ? Math.max(1, tokens.length - CACHE_STEPS) : tokens.length;
     let past = NO_PAST;
     for (let end = prompt; end <= tokens.length; end += 1) {
       const part = [tokens.subarray(past.length, end)];

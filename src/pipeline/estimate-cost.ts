@@ -1,4 +1,5 @@
 import { blockSpans, type ModuleKind, type PrunableModule } from '../architecture/layout.js';
+import { CACHE_STEPS } from '../evaluation/compare-logits.js';
 import { WORK } from '../healing/differentiate.js';
 import { sum } from '../linalg/sum.js';
 import { CALIBRATION_DEFAULTS, GENERATE_DEFAULTS, type ResolvedCalibration } from '../options/calibration.js';
@@ -12,7 +13,9 @@ import { canRepair } from '../prune/shrink/repair-experts.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
 import { longestWindow, type ModelFolder } from '../storage/model-folder.js';
+import { HELD_OUT } from './held-out.js';
 import type { ExpectedStep } from './overall-progress.js';
+import { CERTIFIED_WINDOWS } from './stages/certify.js';
 
 /** Model sizes that determine the time of stages. */
 export interface ModelSize {
@@ -100,33 +103,28 @@ const MS = {
   sampler: 150,
   /** Losses of two models and their divergence in double precision, per vocabulary entry. */
   compared: 1.2e-5,
-  /** A run of a session, and opening a session, which packs weights. */
+  /** A run of a session, and opening a block's session, which packs weights. */
   run: 0.3,
   session: 8,
   packedMegabyte: 4,
-  /** Opening an entire model: reading, checking and optimizing its graph. */
+  /** Opening an entire model: reading, checking and optimizing its graph, per layer and per megabyte. */
   openedModel: 60,
+  openedLayer: 50,
+  openedMegabyte: 1.5,
   /** Reading all weights to generate one token. */
   readMegabyte: 0.09,
   step: 2,
-  loadedMegabyte: 0.2,
   /** Comparing a written model with the dense one, per megabyte. */
   comparedMegabyte: 20,
   /** Analysing a graph, per layer. */
-  analysedLayer: 35,
-  analysedMegabyte: 1.5,
-  savedMegabyte: 3,
-  /** Factorising a Gram matrix, by the cube of its inputs: to order units, to repair inputs, to score units, to round weights. */
-  ordered: 2.1e-7,
-  repaired: 1e-7,
-  scored: 0.7e-7,
-  rounded: 1e-7,
-  /** Ordering and repairing, by the square of the inputs: the copies of each step. */
-  orderedSquare: 4.5e-4,
-  repairedSquare: 1.9e-4,
-  /** Rounding a weight with error feedback along its row, by input, and to the nearest level. */
-  fedBack: 1.3e-7,
+  analysedLayer: 45,
+  analysedMegabyte: 0.15,
+  savedMegabyte: 1,
+  /** Saving a triangle, by the square of its rows. */
+  packed: 1.2e-5,
+  /** Rounding a weight to the nearest level; fitting scales of weights that are rounded with error feedback. */
   nearest: 1.5e-5,
+  fitted: 3e-4,
   /** Per module: choosing and removing units; measuring; graphs of input repair. */
   module: 20,
   measuredModule: 25,
@@ -136,12 +134,28 @@ const MS = {
   /** Combining and comparing outputs of experts, per output of a token's experts; repairing experts, per input or output. */
   mixedExpert: 7e-6,
   repairedExpert: 6e-5,
-  /** Principal components and clusters of an FFN's tokens. */
-  contexts: 1000,
+  /** Principal components and clusters of an FFN's tokens, per feature and per token. */
+  contextFeature: 1.1,
+  contextToken: 0.02,
   /** Tokenizing a text, and constructing a tokenizer per vocabulary entry. */
   text: 40,
   textToken: 4e-3,
 };
+
+/**
+ * Factorisations of a module with N inputs: products of matrices, as multiples of N³ multiplications in float32, and milliseconds by N² for copies
+ * and JavaScript between them. float64 takes more than twice as long, and narrow products too, so that products are more than are multiplied.
+ */
+const FACTORISED = {
+  /** To order units, and to score them once. */
+  ordered: { products: 2, copies: 2.2e-4 },
+  scored: { products: 1, copies: 6.5e-5 },
+  /** To repair outputs, and inputs in three steps. */
+  output: { products: 0.7, copies: 8e-5 },
+  inputs: { products: 2, copies: 7e-5 },
+} as const;
+/** Products of error feedback, as multiples of a product with the map, and dampenings that are tried. */
+const FEEDBACK = { products: 1.2, tries: 1.25 };
 
 const TOKENS_PER_RUN = 1024;
 /** Largest numbers of tokens: for curvature, for input repair and its step lengths, and for calibrated rounding. */
@@ -161,11 +175,9 @@ const NO_EXPERTS: ExpertSize = { count: 0, perToken: 0 };
 const BACKWARDS = 3;
 /** Passes of input repair: additional ones over all examples, and those for step lengths in each step. */
 const REPAIR = { base: 1.5, step: 2.2, length: 1.25 };
-/** Held-out windows of the quality measurement. */
-const QUALITY_WINDOWS = 8;
 const HELD_OUT_SCORES = 5;
-/** Certificate: opened models, and tokens read one by one. */
-const CERTIFIED = { models: 2, steps: 64 };
+/** Runs of a certificate, two of them by blocks. */
+const CERTIFIED = { runs: 3, blockwise: 2 };
 const COMPARED_MODELS = 4;
 
 /** Sizes that decide the cost of a model's stages. */
@@ -269,7 +281,7 @@ export function estimateCost(request: CostRequest): ExpectedStep[] {
     ...Array.from({ length: Math.max(1, dtypes.length) }, (): Step[] => [
       ['save', costs.save()],
       ...(certifies ? [['certify', costs.certify()] as Step] : []),
-      ...(measuresQuality ? [['quality', costs.quality(windowLength)] as Step] : []),
+      ...(measuresQuality ? [['quality', costs.quality()] as Step] : []),
     ]).flat(),
   ];
   const evaluates = evaluated.tokenCount + evaluated.newTokens > 0;
@@ -317,9 +329,15 @@ export function estimateHealing({
     ['heal', costs.heal(healing)],
     ['save', costs.save()],
     ...(certifies ? [['certify', costs.certify()] as Step] : []),
-    ['quality', costs.quality(windowLength)],
+    ['quality', costs.quality()],
   ];
   return steps.map((step) => expectedStep(step, speed));
+}
+
+/** Cost of measuring a dense model, or a shard of its windows: each shard makes all windows. */
+export interface ObservationCostRequest
+  extends Pick<CostRequest, 'options' | 'calibration' | 'size' | 'windowLength' | 'speed'> {
+  readonly shardCount: number;
 }
 
 /** Expected steps of `observe`, after the model is analysed. */
@@ -328,22 +346,23 @@ export function estimateObservation({
   calibration,
   size,
   windowLength,
+  shardCount,
   speed,
-}: Pick<CostRequest, 'options' | 'calibration' | 'size' | 'windowLength' | 'speed'>): ExpectedStep[] {
+}: ObservationCostRequest): ExpectedStep[] {
   const costs = stageCosts(size);
-  const tokenCount = calibration.windowCount * windowLength;
+  const allTokens = calibration.windowCount * windowLength;
+  const tokenCount = allTokens / shardCount;
   const share = calibration.generate ? (calibration.generate.share ?? GENERATE_DEFAULTS.share) : 0;
   const passes = { ...densePassKinds(options), forwards: true, sums: false };
   const modules = chosen(size, options);
   const sums = options.adapter.needs === 'gram' ? costs.gram(modules, tokenCount) : 0;
   const forward = costs.forward(tokenCount);
-  const savedMegabytes = sum(modules.map(({ inputs }) => inputs ** 2)) * 4e-6;
   const steps: Step[] = [
     ['calibrate', costs.text()],
-    ...(share > 0 ? [['generate', costs.generate(tokenCount * share)] as Step] : []),
+    ...(share > 0 ? [['generate', costs.generate(allTokens * share)] as Step] : []),
     ...measuringSteps({ size, costs, options, tokenCount, passes }),
     ['observe', { graphs: 2 * forward.graphs + sums, script: 2 * forward.script }],
-    ['save', { script: savedMegabytes * MS.savedMegabyte }],
+    ['save', { script: squares(modules) * MS.packed }],
   ];
   return steps.map((step) => expectedStep(step, speed));
 }
@@ -398,10 +417,12 @@ function measuringSteps({ size, costs, options, tokenCount, passes }: MeasuringR
   const modules = chosen(size, options);
   const all = options.grouping !== undefined || options.adapter.needs === 'none';
   const back = all ? tokenCount : Math.min(tokenCount, MOST.curvature);
-  const contexts =
-    options.grouping === undefined ? 0 : MS.contexts * modules.filter(({ kind }) => kind === 'ffn').length;
+  const { grouping } = options;
+  const clustered = grouping ? modules.filter(({ kind }) => kind === 'ffn') : [];
+  const contextsOf = ({ outputs }: (typeof modules)[number]) =>
+    MS.contextFeature * outputs + MS.contextToken * Math.min(grouping!.fitCount, tokenCount);
   const gram = sums && options.adapter.needs === 'gram' ? costs.gram(modules, tokenCount) : 0;
-  const ordering = sums ? MS.ordered * cubes(modules) + MS.orderedSquare * squares(modules) : 0;
+  const ordering = sums ? factorisation('ordered', modules) : {};
   const mixtures = modules.filter(({ experts }) => experts !== undefined);
   const experts = sum(mixtures.map(({ parameters }) => parameters));
   // Top-k experts of each token, and their replacements.
@@ -415,14 +436,14 @@ function measuringSteps({ size, costs, options, tokenCount, passes }: MeasuringR
       ? [
           [
             'measure',
-            {
-              graphs: forward.graphs + gram,
-              script: forward.script + MS.measuredModule * modules.length + contexts + (backwards ? 0 : ordering),
-            },
+            addCosts(forward, backwards ? {} : ordering, {
+              graphs: gram,
+              script: MS.measuredModule * modules.length + sum(clustered.map(contextsOf)),
+            }),
           ] as Step,
         ]
       : []),
-    ...(backwards ? [['gradients', { ...backward, script: backward.script + ordering }] as Step] : []),
+    ...(backwards ? [['gradients', addCosts(backward, ordering)] as Step] : []),
     ...(experts > 0
       ? [
           [
@@ -455,7 +476,7 @@ function stageCosts(size: ModelSize) {
   const { segmentCount, layerCount, blockParameters, ffnParameters, headParameters, megabytes, modules } = size;
   const blockMegabytes = (4 * blockParameters) / 1e6;
   const openBlocks = segmentCount * MS.session + blockMegabytes * MS.packedMegabyte;
-  const openModel = MS.openedModel + MS.session * layerCount + megabytes * MS.packedMegabyte;
+  const openModel = MS.openedModel + MS.openedLayer * layerCount + megabytes * MS.openedMegabyte;
   const runs = (tokens: number) => Math.max(1, tokens / TOKENS_PER_RUN) * MS.run;
   const forward = (tokens: number) => ({
     graphs: tokens * blockParameters * MS.multiply + runs(tokens) * segmentCount,
@@ -469,7 +490,7 @@ function stageCosts(size: ModelSize) {
     forward,
     gram,
     text,
-    load: () => ({ script: text().script + megabytes * MS.loadedMegabyte }),
+    load: text,
     analyse: () => ({ script: layerCount * MS.analysedLayer + megabytes * MS.analysedMegabyte }),
     generate: (tokens: number) => ({
       graphs: tokens * (MS.sampled * (blockParameters + headParameters) * MS.multiply + MS.run / 8),
@@ -478,34 +499,37 @@ function stageCosts(size: ModelSize) {
     backward: (tokens: number) => ({
       graphs:
         BACKWARDS * tokens * (blockParameters + headParameters) * MS.multiply + runs(tokens) * BACKWARDS * layerCount,
-      script: BACKWARDS * openBlocks,
+      script: openBlocks,
     }),
     shrink(options: ResolvedOptions, tokens: number): Cost {
       const touched = chosen(size, options);
-      const scoring = options.adapter.needs === 'gram' ? MS.scored * cubes(touched) : 0;
-      const experts = options.adapter.needs === 'gram' ? repairOfExperts(touched, tokens) : { graphs: 0, script: 0 };
-      if (tokens === 0) return { script: scoring + touched.length * MS.module };
+      const isGram = options.adapter.needs === 'gram';
+      const groups = touched.flatMap((module) => groupsOf(module, options));
+      const isOrdered = densePassKinds(options).sums;
+      const always = addCosts(
+        { script: touched.length * MS.module },
+        isGram && !isOrdered ? factorisation('scored', groups) : {},
+        isGram ? factorisation('output', groups) : {},
+      );
+      if (tokens === 0) return always;
       const { inputSteps } = options;
       const repaired = inputSteps > 0 ? touched.filter(({ kind }) => kind === 'ffn') : [];
       const passes =
         Math.min(tokens, MOST.examples) * (REPAIR.base + REPAIR.step * inputSteps) +
         Math.min(tokens, MOST.lengths) * REPAIR.length * inputSteps;
-      return {
-        graphs:
-          2 * forward(tokens).graphs -
-          0.88 * tokens * blockParameters * MS.multiply +
-          (options.adapter.needs === 'gram' ? gram(touched, tokens) : 0) +
-          (repaired.length > 0 ? passes * ffnParameters * MS.multiply : 0) +
-          experts.graphs,
-        script:
-          2 * openBlocks +
-          scoring +
-          touched.length * MS.module +
-          repaired.length * MS.repairedModule +
-          MS.repaired * cubes(repaired) +
-          MS.repairedSquare * squares(repaired) +
-          experts.script,
-      };
+      return addCosts(
+        always,
+        {
+          graphs:
+            2 * forward(tokens).graphs -
+            0.88 * tokens * blockParameters * MS.multiply +
+            (isGram ? gram(groups, tokens) : 0) +
+            (repaired.length > 0 ? passes * ffnParameters * MS.multiply : 0),
+          script: 2 * openBlocks + repaired.length * MS.repairedModule,
+        },
+        factorisation('inputs', repaired),
+        isGram ? repairOfExperts(touched, tokens) : {},
+      );
     },
     drafts(options: ResolvedOptions, count: number, tokens: number): Cost {
       const { graphs = 0, script = 0 } = costs.shrink({ ...options, inputSteps: 0 }, Math.min(MOST.drafts, tokens));
@@ -523,25 +547,33 @@ function stageCosts(size: ModelSize) {
         HELD_OUT_SCORES * countHeldOut(healing) * windowLength * scored;
       return { graphs: multiplications * MS.multiply, script: MS.trained + BACKWARDS * openBlocks };
     },
-    round: (tokens: number): Cost => ({
-      graphs: forward(tokens).graphs + roundedGram(modules) * tokens * MS.multiply,
-      script:
-        4 * openBlocks +
-        sum(
-          mapsOf(modules).map(({ rows, inputs }) => rows * inputs ** 2 * MS.fedBack + 1.25 * inputs ** 3 * MS.rounded),
-        ),
-    }),
+    round(tokens: number): Cost {
+      const maps = mapsOf(modules);
+      const factors = factorisation('scored', maps);
+      const products = FEEDBACK.products * sum(maps.map(({ rows, inputs }) => rows * inputs ** 2));
+      return {
+        graphs:
+          forward(tokens).graphs + (squares(maps) * tokens + products) * MS.multiply + FEEDBACK.tries * factors.graphs,
+        script: 4 * openBlocks + FEEDBACK.tries * factors.script + blockParameters * MS.fitted,
+      };
+    },
     compare: (): Cost => ({
       script: COMPARED_MODELS * openModel + megabytes * MS.comparedMegabyte + blockParameters * MS.nearest,
     }),
     nearest: (): Cost => ({ script: (blockParameters + headParameters) * MS.nearest }),
     save: (): Cost => ({ script: megabytes * MS.savedMegabyte }),
-    certify: (): Cost => ({
-      graphs: CERTIFIED.steps * (megabytes * MS.readMegabyte + MS.step),
-      script: CERTIFIED.models * openModel,
-    }),
-    quality(windowLength: number): Cost {
-      const tokens = QUALITY_WINDOWS * windowLength;
+    certify(): Cost {
+      const { windowCount, windowLength } = CERTIFIED_WINDOWS;
+      const tokens = CERTIFIED.runs * windowCount * windowLength;
+      return {
+        graphs:
+          tokens * (blockParameters + headParameters) * MS.multiply +
+          windowCount * CACHE_STEPS * (megabytes * MS.readMegabyte + MS.step),
+        script: CERTIFIED.blockwise * openBlocks + openModel,
+      };
+    },
+    quality(): Cost {
+      const tokens = HELD_OUT.windowCount * HELD_OUT.windowLength;
       const models = 2;
       return {
         graphs:
@@ -562,21 +594,32 @@ function stageCosts(size: ModelSize) {
  * Cost of least squares on the second linear layer of each expert. Tokens run through the first layer twice and the
  * second once; three products compute Gram matrix, right-hand side and change.
  */
-function repairOfExperts(modules: ModelSize['modules'], tokenCount: number): { graphs: number; script: number } {
+function repairOfExperts(modules: ModelSize['modules'], tokenCount: number): Cost {
   const tried = Math.min(MOST.experts, tokenCount);
   const costs = modules.map(({ outputs, parameters, experts: { count, perToken, width = 0 } = NO_EXPERTS }) => {
-    if (width === 0) return { graphs: 0, script: 0 };
+    if (width === 0) return {};
     const pairs = tried * perToken;
     const second = width * outputs;
     const first = parameters / perToken - second;
     // With fewer tokens than neurons the dual form is solved.
     const solved = Math.min(width, pairs / count);
     return {
-      graphs: pairs * (2 * first + 3 * second + width * solved) * MS.multiply,
-      script: pairs * (width + outputs) * MS.repairedExpert + count * solved ** 3 * MS.repaired,
+      graphs:
+        (pairs * (2 * first + 3 * second + width * solved) + count * FACTORISED.scored.products * solved ** 3) *
+        MS.multiply,
+      script: pairs * (width + outputs) * MS.repairedExpert + count * solved ** 2 * FACTORISED.scored.copies,
     };
   });
-  return { graphs: sum(costs.map(({ graphs }) => graphs)), script: sum(costs.map(({ script }) => script)) };
+  return addCosts(...costs);
+}
+
+/** Function groups of a module are factorised one by one. */
+function groupsOf<Module extends ModelSize['modules'][number]>(
+  module: Module,
+  { grouping }: ResolvedOptions,
+): Module[] {
+  const count = module.kind === 'ffn' ? (grouping?.contextCount ?? 1) : 1;
+  return Array.from({ length: count }, () => ({ ...module, inputs: module.inputs / count }));
 }
 
 /** Linear layers of all modules: each output layer, and the input layers with the hidden size as inputs. */
@@ -592,11 +635,23 @@ function mapsOf(modules: ModelSize['modules']) {
   });
 }
 
-const roundedGram = (modules: ModelSize['modules']): number => sum(mapsOf(modules).map(({ inputs }) => inputs ** 2));
-
 const chosen = ({ modules }: ModelSize, options: ResolvedOptions) =>
   modules.filter(({ kind }) => options.modules.has(kind));
 
-const cubes = (modules: ModelSize['modules']): number => sum(modules.map(({ inputs }) => inputs ** 3));
+interface SizedMap {
+  readonly inputs: number;
+}
 
-const squares = (modules: ModelSize['modules']): number => sum(modules.map(({ inputs }) => inputs ** 2));
+/** Products and copies of a factorisation of each map. */
+function factorisation(use: keyof typeof FACTORISED, maps: readonly SizedMap[]) {
+  const { products, copies } = FACTORISED[use];
+  const cubes = sum(maps.map(({ inputs }) => inputs ** 3));
+  return { graphs: products * cubes * MS.multiply, script: copies * squares(maps) };
+}
+
+const addCosts = (...costs: readonly Cost[]): Required<Cost> => ({
+  graphs: sum(costs.map(({ graphs = 0 }) => graphs)),
+  script: sum(costs.map(({ script = 0 }) => script)),
+});
+
+const squares = (maps: readonly SizedMap[]): number => sum(maps.map(({ inputs }) => inputs ** 2));

@@ -9,7 +9,7 @@ import { openTextSource } from '../storage/read-text.js';
 import type { JobContext } from './job-context.js';
 
 /** Number of held-out windows: enough to detect the cost of pruning within seconds. */
-const WINDOWS = { windowCount: 8, windowLength: 128 };
+export const HELD_OUT = { windowCount: 8, windowLength: 128 };
 
 export interface HeldOutInput {
   /** The dense model's. */
@@ -29,10 +29,10 @@ export function deferHeldOutWindows(
   let found: Promise<HeldOutWindows> | undefined;
   const find = async () => {
     const { folder, analysed, windows, source } = input;
-    const longest = longestWindow(folder, analysed.positionCount) ?? WINDOWS.windowLength;
+    const longest = longestWindow(folder, analysed.positionCount) ?? HELD_OUT.windowLength;
     return findHeldOutWindows({
-      ...WINDOWS,
-      windowLength: Math.min(WINDOWS.windowLength, longest),
+      ...HELD_OUT,
+      windowLength: Math.min(HELD_OUT.windowLength, longest),
       calibration: windows,
       source: await readAgain(platform, source),
       tokenizer: await findTokenizer(folder),

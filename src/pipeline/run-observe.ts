@@ -129,7 +129,8 @@ async function measureStatistics(
       estimateObservation({
         options,
         size: modelSize(analysed),
-        calibration: { ...calibration, windowCount: Math.ceil(calibration.windowCount / (shard?.count ?? 1)) },
+        calibration,
+        shardCount: shard?.count ?? 1,
         speed: assumedSpeed(request.engine, context.platform.coreCount),
         windowLength: expectedWindowLength(calibration, folder, analysed),
       }),

@@ -1,6 +1,13 @@
 import { resolveQuantisation } from '../../src/options/quantisation.js';
+import { resolveRequest } from '../../src/options/request.js';
 import { resolveOptions } from '../../src/options.js';
-import { estimateCost, modelSize } from '../../src/pipeline/estimate-cost.js';
+import {
+  estimateCost,
+  estimateObservation,
+  type MachineSpeed,
+  type ModelSize,
+  modelSize,
+} from '../../src/pipeline/estimate-cost.js';
 import type { Progress } from '../../src/progress.js';
 import { EXPERTS, mixture, packedMixture, plainRouter } from '../support/mixtures.js';
 import { buildDecoder, NEURONS, type Part, VOCABULARY } from '../support/small-decoder.js';
@@ -54,4 +61,81 @@ it('is told how far the repair of experts is', async () => {
   // Both passes through each expert that stays, in two blocks; some get no token.
   expect(steps.size).toBeGreaterThan(2 * EXPERTS);
   expect(repaired.map(({ done }) => done)).toEqual(repaired.map(({ done }) => done).toSorted((a, b) => a - b));
+});
+
+interface LlamaShape {
+  readonly blocks: number;
+  readonly hidden: number;
+  /** Channels of all keys. */
+  readonly keys: number;
+  readonly neurons: number;
+  readonly vocabulary: number;
+  readonly tied: boolean;
+}
+
+function llamaSize({ blocks, hidden, keys, neurons, vocabulary, tied }: LlamaShape): ModelSize {
+  const attention = { kind: 'attention' as const, inputs: hidden, outputs: hidden };
+  const ffn = { kind: 'ffn' as const, inputs: neurons, outputs: hidden };
+  const [mixing, feeding] = [2 * hidden * (hidden + keys), 3 * hidden * neurons];
+  const blockParameters = blocks * (mixing + feeding);
+  const headParameters = vocabulary * hidden;
+  return {
+    ...{ layerCount: blocks, segmentCount: 2 * blocks, vocabularySize: vocabulary },
+    ...{ blockParameters, headParameters, ffnParameters: blocks * feeding },
+    megabytes: (4 * (blockParameters + (tied ? 1 : 2) * headParameters)) / 1e6,
+    modules: Array.from({ length: blocks }, () => [
+      { ...attention, parameters: mixing },
+      { ...ffn, parameters: feeding },
+    ]).flat(),
+  };
+}
+
+const TINY = { blocks: 6, hidden: 192, keys: 96, neurons: 512, vocabulary: 2048, tied: true };
+const SMOL = { blocks: 30, hidden: 576, keys: 192, neurons: 1536, vocabulary: 49_152, tied: true };
+const ONE_OF_7B = { blocks: 1, hidden: 4096, keys: 4096, neurons: 11_008, vocabulary: 32_000, tied: false };
+
+/**
+ * Processor seconds of `prune` with 30 % in all its stages (*: without certificate, quality and report), on one core of a Xeon (AVX-512) that others used
+ * as well, and how fast the dry run found it right before, in graphs of the model and in JavaScript. The block has random weights in half precision.
+ */
+const MEASURED = {
+  'tiny-llama flap': [TINY, 16, 256, { graphs: 0.095, script: 0.6 }, 5.8],
+  'tiny-llama obc': [TINY, 16, 256, { graphs: 0.11, script: 0.56 }, 6.4],
+  'tiny-llama f-fang': [TINY, 16, 256, { graphs: 0.14, script: 0.6 }, 10.6],
+  'tiny-llama o-fang': [TINY, 16, 256, { graphs: 0.135, script: 0.6 }, 12.4],
+  'tiny-llama auto': [TINY, 16, 256, { graphs: 0.09, script: 0.6 }, 20.7],
+  'SmolLM2-135M flap': [SMOL, 4, 256, { graphs: 0.303, script: 0.606 }, 65.1],
+  'SmolLM2-135M f-fang *': [SMOL, 4, 256, { graphs: 0.328, script: 0.608 }, 57.2],
+  'SmolLM2-135M auto *': [SMOL, 4, 256, { graphs: 0.286, script: 0.586 }, 180.2],
+  'Llama-2-7B, one block, flap': [ONE_OF_7B, 2, 512, { graphs: 0.387, script: 0.54 }, 67.6],
+  'Llama-2-7B, one block, obc': [ONE_OF_7B, 2, 512, { graphs: 0.443, script: 0.58 }, 156.5],
+  'Llama-2-7B, one block, o-fang *': [ONE_OF_7B, 2, 512, { graphs: 0.455, script: 0.479 }, 84.5],
+} as const satisfies Record<string, readonly [LlamaShape, number, number, MachineSpeed, number]>;
+
+it.each(Object.entries(MEASURED))('expects the time that a run takes, within a factor of 1.5: %s', (name, run) => {
+  const [shape, windowCount, windowLength, speed, seconds] = run;
+  const method = /flap|obc|[of]-fang|auto/.exec(name)![0];
+  const calibration = { windowCount, windowLength };
+  const checks = !name.endsWith('*');
+  const steps = estimateCost({
+    ...resolveRequest({ model: 'llama', sparsity: [0.3], method, calibration, dryRun: true }),
+    ...{ windowLength, speed, size: llamaSize(shape), resultCount: 1 },
+    evaluated: { modelCount: 0, tokenCount: 0, newTokens: 0 },
+    ...{ certifies: checks, measuresQuality: checks, quotes: checks },
+  });
+  const expected = steps.reduce((sum, { ms }) => sum + ms, 0) / 1000;
+  expect(expected).toBeGreaterThan(seconds / 1.5);
+  expect(expected).toBeLessThan(seconds * 1.5);
+});
+
+it('expects a shard to make all windows, and to measure its own', () => {
+  const request = resolveRequest({ model: 'llama', sparsity: [0.3], method: 'auto', dryRun: true });
+  const stepsOf = (shardCount: number) => {
+    const speed = { graphs: 1, script: 1 };
+    const steps = estimateObservation({ ...request, windowLength: 512, size: llamaSize(TINY), shardCount, speed });
+    return Object.fromEntries(steps.map(({ stage, ms }) => [stage, ms]));
+  };
+  const [all, quarter] = [stepsOf(1), stepsOf(4)];
+  expect(quarter.generate).toBe(all.generate);
+  expect(quarter.observe).toBeLessThan(all.observe! / 2);
 });

@@ -56,7 +56,7 @@ interface CertifyRequest extends Omit<CertifyInput, 'written' | 'file'> {
 const RUNS = 3;
 
 /** Short for speed, and long enough for rotary positions and masks to matter. */
-const WINDOW = { windowCount: 2, windowLength: 64 };
+export const CERTIFIED_WINDOWS = { windowCount: 2, windowLength: 64 };
 
 /** Bounds of the tolerance, as a fraction of the logits' range. */
 const TOLERANCES = {
@@ -111,7 +111,9 @@ export const certify: Stage<CertifyInput, CertificateReport | undefined> = {
 
 async function compare(request: CertifyRequest, remarks: string[]): Promise<CertificateReport | undefined> {
   const { windows: heldOut, from } = await request.heldOut();
-  const windows = heldOut.slice(0, WINDOW.windowCount).map((window) => window.subarray(0, WINDOW.windowLength));
+  const windows = heldOut
+    .slice(0, CERTIFIED_WINDOWS.windowCount)
+    .map((window) => window.subarray(0, CERTIFIED_WINDOWS.windowLength));
   const masked = await runMasked(request, windows);
   request.onRun(RUNS - 1);
   const tooLarge = await explainTooLarge(request.engine, request.written);
