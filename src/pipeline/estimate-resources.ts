@@ -77,10 +77,12 @@ const UNPACKED_COPIES = 4;
 export interface MemoryRequest extends Pick<ResourceRequest, 'analysed' | 'options'> {
   /** Quantisation options: calibrated rounding needs further matrices. */
   readonly quantisation: ResolvedQuantisation;
+  /** Bytes of a session of the entire model, where a run opens one: for generation, certificate or quality. Default 0. */
+  readonly entireModelBytes?: number | undefined;
 }
 
 /** Estimate of a run's peak memory in bytes: within a third for 1B to 7B models. */
-export function estimateMemory({ analysed, options, quantisation }: MemoryRequest): number {
+export function estimateMemory({ analysed, options, quantisation, entireModelBytes = 0 }: MemoryRequest): number {
   const { layout } = analysed.detected;
   const modules = layout.modules.filter(({ kind }) => options.modules.has(kind));
   const widestOf = (some: readonly PrunableModule[]) => Math.max(0, ...some.map(({ output }) => output.inputCount));
@@ -96,7 +98,7 @@ export function estimateMemory({ analysed, options, quantisation }: MemoryReques
     MATRICES[use] * widestOf(modules) ** 2,
     learnsRounding(quantisation) ? MATRICES.rounded * Math.max(layout.hiddenSize, widestOf(maps)) ** 2 : 0,
   );
-  return BASE_BYTES + heaviest + matrices * DOUBLE_BYTES;
+  return BASE_BYTES + Math.max(heaviest + matrices * DOUBLE_BYTES, entireModelBytes);
 }
 
 /** Memory of a module's weights while its segment is opened. Packed experts are unpacked one at a time. */

@@ -34,6 +34,11 @@ export async function explainTooLarge(engine: Engine, folder: ModelFolder): Prom
   return `opening the whole model takes about ${formatBytes(bytes)} of memory, and this machine has ${formatBytes(memoryBytes)}`;
 }
 
+/** Memory of a session of the entire model; 0 where it is opened block by block. */
+export async function entireModelBytes(engine: Engine, folder: ModelFolder): Promise<number> {
+  return (await explainTooLarge(engine, folder)) === undefined ? sessionBytes(await folder.load()) : 0;
+}
+
 /** Memory of a session on a CPU, where ONNX Runtime casts all halves to float32 when it opens the model. */
 function sessionBytes(model: OnnxModel): number {
   const { weights } = model.coded ?? model;

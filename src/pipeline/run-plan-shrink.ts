@@ -17,6 +17,7 @@ import { createStoreIn } from './create-store-in.js';
 import { estimateCost, expectedWindowLength, machineSpeed, modelSize, sumByStage } from './estimate-cost.js';
 import { estimateMemory, estimateScratch } from './estimate-resources.js';
 import { withJob } from './job-context.js';
+import { entireModelBytes } from './refuse-too-large.js';
 import type { PlannedWindows } from './run-plan.js';
 import { DRAFTS_PER_SIZE } from './run-prune.js';
 import { checkShrink, pruneRequestOf, type ShrinkRequest, sizePlaces, vocabularyOf } from './run-shrink.js';
@@ -135,7 +136,10 @@ export function runPlanShrink(platform: Platform, request: PlanShrinkRequest): P
       calibration: { windowCount, windowLength, writtenCount: Math.round(windowCount * share) },
       stages: cost,
       ms: cost.reduce((sum, { ms }) => sum + ms, 0),
-      memoryBytes: estimateMemory({ analysed, options, quantisation }),
+      memoryBytes: estimateMemory({
+        ...{ analysed, options, quantisation },
+        entireModelBytes: await entireModelBytes(engine, folder),
+      }),
       scratchBytes,
       remarks: context.remarks,
     };

@@ -5,7 +5,7 @@ import { LADDER } from '../options/commands.js';
 import { fractionOf } from '../options/kinds.js';
 import { MODEL } from '../options/model.js';
 import { checkOptions, pickOptions, refusal, rowsOf } from '../options/option.js';
-import { QUANTISATION } from '../options/quantisation.js';
+import { learnsRounding, QUANTISATION } from '../options/quantisation.js';
 import { type ResolvedRequest, resolveRequest } from '../options/request.js';
 import { RUN } from '../options/run.js';
 import { TEXT_EVALUATION, type TextEvaluation } from '../options/texts.js';
@@ -33,6 +33,7 @@ import { estimateMemory, estimateScratch } from './estimate-resources.js';
 import { countTokens, prepareTexts } from './evaluate/text-evaluation.js';
 import { type JobContext, withJob } from './job-context.js';
 import type { LadderRequest } from './prune-request.js';
+import { entireModelBytes } from './refuse-too-large.js';
 import { resultPlaces, runLadder } from './run-prune.js';
 import { resolveStages, type Stages } from './stages.js';
 import type { ResultPlaces } from './write-result.js';
@@ -137,7 +138,7 @@ interface Inspected extends Pick<CostRequest, 'size' | 'windowLength' | 'evaluat
 /** Makes the checks of a run in order, and measures the speed. */
 async function inspect(
   context: JobContext,
-  { force = false, evaluation, model: path, embeddings, offline, bos, stages, ...request }: LadderRequest,
+  { force = false, evaluation, certify, model: path, embeddings, offline, bos, stages, ...request }: LadderRequest,
   { options, quantisation, calibration }: ResolvedRequest,
   places: readonly ResultPlaces[],
 ): Promise<Inspected> {
@@ -159,6 +160,8 @@ async function inspect(
   const job = { model, analysed, engine, options, createStore, store: storeInMemory };
   checkRun(job, request.sparsity.map(fractionOf));
   const measured = await context.timed('time', () => measureSpeed(job, windowLength));
+  const writes = readsTokens(options) && calibration.generate !== undefined;
+  const opensModel = certify !== false || evaluation !== false || writes || learnsRounding(quantisation);
   const { prompts = [], newTokens = TEXT_EVALUATION.newTokens.default } =
     typeof evaluation === 'object' ? evaluation : ({} as TextEvaluation);
   return {
@@ -167,7 +170,10 @@ async function inspect(
     analysed,
     windowLength,
     scratchBytes,
-    memoryBytes: estimateMemory({ analysed, options, quantisation }),
+    memoryBytes: estimateMemory({
+      ...{ analysed, options, quantisation },
+      ...(opensModel && { entireModelBytes: await entireModelBytes(engine, folder) }),
+    }),
     size: modelSize(analysed),
     speed: machineSpeed(measured),
     evaluated: {

@@ -2,6 +2,8 @@ import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { plan, prune } from '../../src/node.js';
+import { runPlan } from '../../src/pipeline/run-plan.js';
+import { nodePlatform } from '../../src/platform/node/node-platform.js';
 import { SHORT_LLAMA } from '../support/short-llama.js';
 
 const REQUEST = { model: SHORT_LLAMA, sparsity: 0.3, modules: 'ffn' } as const;
@@ -62,6 +64,19 @@ it('counts the bytes that a run writes, without reading a weight', async () => {
   const { dtypes, bytes } = await prune({ ...request, out, certify: false, evaluation: false });
   const sizes = (given: typeof dtypes) => given!.map(({ dtype, bytes }) => [dtype, bytes]);
   expect([results[0]!.bytes, sizes(results[0]!.dtypes)]).toEqual([bytes, sizes(dtypes)]);
+});
+
+it('counts a session of the entire model where the run opens one', async () => {
+  const memoryOf = async (certify: boolean, memoryBytes: number) => {
+    const request = { ...REQUEST, method: 'magnitude', evaluation: false, certify } as const;
+    return (await runPlan({ ...nodePlatform, memoryBytes }, request)).memoryBytes;
+  };
+  const { before } = (await prune({ ...REQUEST, method: 'magnitude', dryRun: true, report: false })).parameters;
+  const [base, blockwise] = [0.45 * 2 ** 30, await memoryOf(false, 2 ** 40)];
+  expect(blockwise - base).toBeLessThan(4 * before);
+  expect((await memoryOf(true, 2 ** 40)) - base).toBeGreaterThanOrEqual(4 * before);
+  // It would take more than 70 % of the memory.
+  expect(await memoryOf(true, 4 * before)).toBe(blockwise);
 });
 
 it('refuses what the run would refuse', async () => {
