@@ -87,6 +87,18 @@ describe('shards of one observation', () => {
     await expect(run).rejects.toThrow(/1-of-2.* is shard 1 of 2; merge all shards first/);
   }, 240_000);
 
+  it('are of one observation wherever their text lies', async () => {
+    const text = await readFile('examples/models/tiny-llama/README.md', 'utf8');
+    const observeText = async (index: number) => {
+      const file = at(`text-${index}.txt`);
+      await writeFile(file, text.repeat(4));
+      const calibration = { ...REQUEST.calibration, source: { file }, windowCount: 44 };
+      await observeShard(index, 2, { method: 'flap', metric: 'output', calibration });
+    };
+    for (const index of [1, 2]) await observeText(index);
+    expect(await mergeStatistics({ shards: placesOf(2), out: at('out') })).toMatchObject({ windowCount: 44 });
+  }, 240_000);
+
   it('are refused by name where a JSON file is damaged, which no hash protects', async () => {
     const calibration = { ...REQUEST.calibration, windowCount: 44 };
     for (const index of [1, 2]) await observeShard(index, 2, { method: 'flap', metric: 'output', calibration });
