@@ -35,7 +35,10 @@ describe('what cannot be met is refused before the model is looked at', () => {
   );
 
   it('floors leave no room', () =>
-    expectRefusal({ sparsity: 0.5, modules: 'ffn', minimumWidth: 0.9 }, /at most 9\.96 % can be removed.*lower the sparsity/));
+    expectRefusal(
+      { sparsity: 0.5, modules: 'ffn', minimumWidth: 0.9 },
+      /at most 9\.96 % can be removed.*lower the sparsity/,
+    ));
 
   it('and what can be met is not', async () => {
     const options: PruneOptions = { sparsity: 0.3, method: 'flap', blockSparsity: { 0: 0 }, modules: 'ffn' };
