@@ -30,7 +30,7 @@ export interface CarriedCotangents {
 export interface CarriedRequest {
   readonly values: readonly CarriedValue[];
   readonly batchCount: number;
-  /** The first `batchCount` entries are used elsewhere. */
+  /** The first `batchCount` entries hold the cotangents of the hidden states. */
   readonly cotangents: TensorStore;
   /** Entries that an earlier backward pass filled. */
   readonly entries: readonly number[] | undefined;

@@ -12,7 +12,7 @@ import { extendStage } from './extend-stage.js';
 import { createGramSum, type GramSum } from './gram-sum.js';
 import { runMeters, type StageMeter } from './stage-meter.js';
 
-/** Linear layer to collect statistics of, with token weights. */
+/** A linear layer whose input statistics are collected, by function group and with token weights. */
 export interface StatisticsTarget {
   /** Linear map whose input channels are measured. */
   readonly linear: Pick<OutputLinear, 'node' | 'input' | 'inputCount'>;

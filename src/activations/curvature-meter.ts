@@ -21,22 +21,21 @@ const EPSILON = 1e-20;
 const LARGEST_WEIGHT = 0.25;
 
 /**
- * Uncentred covariance over tokens of the loss's gradient at the output of a module's last linear layer, `G = mean w g
- * g' / mean w` with g = dL/dy: the second-order sensitivity of the loss to an error there. The weights w are 1 unless a
- * norm follows the layer.
+ * Uncentred covariance over tokens of the loss's gradient at the output of a module's last linear layer,
+ * `G = mean w g g' / mean w` with g = dL/dy: the second-order sensitivity of the loss to an error there. The weights w
+ * are 1 unless a norm follows the layer.
  *
- * An error D of the layer's weights costs `mean (g' D h)²`, h the layer's input. That is `tr(D A D' G)` with `A = mean
- * h h'` only where |h| and |g| are independent over tokens. Before a norm they are not: a token with a small output,
- * such as BOS, has a large gradient, and an error as small as its output. So there `w = min(|h|², m / 4)`, m the
+ * An error D of the layer's weights costs `mean (g' D h)²`, h the layer's input. That is `tr(D A D' G)` with
+ * `A = mean h h'` only where |h| and |g| are independent over tokens. Before a norm they are not: a token with a small
+ * output, such as BOS, has a large gradient, and an error as small as its output. So there `w = min(|h|², m / 4)`, m the
  * geometric mean of |h|² over the token's window: tokens of small |h| count less, and massive activations do not count
  * more.
  *
- * @see The LLM Surgeon (van der Ouderaa et al., ICLR 2024, arXiv 2312.17244), section 3; K-FAC (Martens & Grosse, ICML
- *   2015)
+ * @see The LLM Surgeon (van der Ouderaa et al., ICLR 2024, arXiv 2312.17244), section 3; K-FAC (Martens & Grosse, ICML 2015)
  */
 export function createCurvatureMeter({ output, index, block, kind, isNormalized }: PrunableModule): CurvatureMeter {
   const size = output.outputCount;
-  // Experts have no map that reads one h.
+  // Experts have no linear layer with a single input h.
   const isWeighted = isNormalized === true && kind !== 'experts';
   let total = 0;
   let gram: GramSum | undefined;

@@ -57,7 +57,7 @@ export interface BackwardWalk {
   readonly lowest?: number | undefined;
   /** Position of an interrupted backward pass, whose cotangents `cotangents` holds. Absent: it starts at the loss. */
   readonly start?: BackwardPlace | undefined;
-  /** Called after each block, with the position of the backward pass. */
+  /** Called after each block, once its meters have read all batches, with the position of the backward pass. */
   onSpan?(span: BlockSpan, place: BackwardPlace): Promise<void>;
   readonly onBatch?: (detail: string, part: 'loss' | 'block') => void;
   readonly signal?: AbortSignal | undefined;
@@ -254,7 +254,7 @@ function divideWindow(
   return { partLength: step + 1, starts: Array.from({ length: predictions / step }, (_, at) => at * step) };
 }
 
-/** Least predictions of a part: each part reads the entire LM head. */
+/** Fewest predictions of a part: each part reads the entire LM head. */
 const LEAST_PART = 16;
 
 /** Positions `start` to `end` (exclusive) of hidden states `[1, S, C]`. */

@@ -36,7 +36,7 @@ export interface WrittenRouterRequest extends WrittenExpertsRequest {
   readonly inputs: ExpertRows;
 }
 
-/** Largest bytes of weights that are gathered at once: in this form each token copies the weights of its experts. */
+/** Most bytes of weights that are gathered at once: each token gets a copy of the weights of its experts. */
 const GATHERED = 2 ** 28;
 
 /** Opens an unfused mixture so that single experts can be run without the router. */

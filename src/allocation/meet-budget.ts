@@ -63,7 +63,7 @@ function unreachable({ target, limit, total, bound, isFixed }: Miss): OptionErro
   const missing = Math.ceil(Math.abs(target - limit));
   return new OptionError(
     `the requested sparsity removes ${percent(target)} of the prunable parameters, but with the blocks skipped or fixed ` +
-      `and the units that must stay, ${bound} ${percent(limit)} can be removed, ${missing} parameters ` +
+      `and the units that must stay, ${bound} ${percent(limit)} ${bound === 'at most' ? 'can be' : 'are'} removed, ${missing} parameters ` +
       `${bound === 'at most' ? `too few; lower the sparsity${isFixed ? ' or fix fewer blocks' : ''}` : 'too many; raise the sparsity or lower the fixed values'}`,
   );
 }

@@ -1,7 +1,7 @@
 import type { DetectedModel } from './detect-layout.js';
 import type { PrunableModule } from './layout.js';
 
-/** Router scores at a node that ranks experts (TopK, Softmax), which removed experts must not take part in. */
+/** Router scores that a node compares between experts (TopK, Softmax): those of removed experts must be masked out. */
 export interface Competition {
   readonly value: string;
   /** First results of the nodes that read it, in order. */
@@ -10,10 +10,10 @@ export interface Competition {
   readonly dims: readonly number[];
 }
 
-/** Operators that rank experts, in addition to fused mixtures. */
+/** Operators that compare the scores of experts, in addition to fused mixtures. */
 const COMPETING: ReadonlySet<string> = new Set(['Softmax', 'LogSoftmax', 'TopK', 'ArgMax', 'ReduceMax']);
 
-/** Finds the nodes that rank the experts of a mixture. */
+/** Finds the nodes that compare the experts of a mixture. */
 export function competitions({ index, traces }: DetectedModel, module: PrunableModule): Competition[] {
   const { labels, nodes, unitCount } = traces[module.index]!;
   const { input: scores, result } = module.output;

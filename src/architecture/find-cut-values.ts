@@ -53,11 +53,11 @@ function findLastReaders(index: GraphIndex, path: readonly number[]): Map<string
   return lastReader;
 }
 
-/** First and last use of a value, counted in attentions. */
+/** Producer and last reader of a value, counted in attentions. */
 interface Lifetime {
   readonly since: number;
   until: number;
-  /** Attentions that read it as queries, keys or values, which excludes hidden states. */
+  /** Attentions that read it as queries, keys or values; none reads a hidden state so. */
   readonly attentions: Set<number>;
 }
 

@@ -121,7 +121,7 @@ function readGathered(stage: Stage, chosen: string, gathers: readonly number[]):
   const stacked = gathers.map((at) => index.nodes[at]!.input[0]!);
   const expertCount = dims(stacked[0]!)[0] ?? 0;
   for (const name of stacked) {
-    if (!index.initializers.has(name)) throw new MixtureStop(from, `its weights "${name}" are not plain initializer`);
+    if (!index.initializers.has(name)) throw new MixtureStop(from, `its weights "${name}" are not a plain initializer`);
     if (dims(name)[0] !== expertCount)
       throw new MixtureStop(
         from,

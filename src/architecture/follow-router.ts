@@ -130,7 +130,7 @@ export function followRouter(
     if (opType !== 'Shape') nodes.add(at);
     if (isLinearNode(index, at)) {
       labelProduct(search, { at, codes, labels, nodes });
-      // No choice lies between the scores and this value.
+      // The path from the chosen experts to the scores has no choice (TopK) on it: an unknown form.
       if (isBehind) throw stopAt(reader);
       label(value);
       inputs.push(node.input[0] ?? '');
@@ -174,7 +174,7 @@ export function followRouter(
   return { leastExperts: perGroup * groupCount, groupCount, inputs, results };
 }
 
-/** The k values of the stage's TopK nodes. */
+/** How many the nodes of the stage choose: k of TopK, 1 of ArgMax. */
 function choiceWidths({ index, partition, facts, stage }: OutputSearch): ReadonlySet<number> {
   const counts = (partition.stages[stage] ?? []).flatMap((at) => {
     const { opType, input } = index.nodes[at]!;

@@ -195,8 +195,8 @@ function construct(json: Record<string, unknown>, config: Record<string, unknown
 }
 
 /**
- * Largest growth of text in one part, per character and in total: decompositions give up to 18 characters, and later
- * parts need 100 bytes for each.
+ * Characters that one part may make of each character, and of a text beyond that: decompositions give up to 18, and
+ * later parts need 100 bytes for each.
  */
 const [MOST_GROWTH, LEAST_LIMIT] = [20, 1024] as const;
 

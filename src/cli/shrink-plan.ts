@@ -22,7 +22,7 @@ export function formatShrinkPlan(plan: ShrinkPlan, colors: Colors): string {
         ['smallest possible', formatBytes(smallest.bytes)],
       ],
     ),
-    `The smallest possible size consists of: ${binds}.\n`,
+    `Parts of the smallest size that cannot be reduced further: ${binds}.\n`,
     ...sizes.map(formatSize),
     ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
     describeTime(plan, colors) + describeRoom(plan),

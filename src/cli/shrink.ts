@@ -57,7 +57,7 @@ export const shrinkCommand: CommandRow<ShrinkCommandRequest, ShrinkResult | Shri
   },
 };
 
-/** A dry run only estimates, unless a report, a recipe or statistics are requested. */
+/** A dry run only estimates, unless a report or a recipe is requested. */
 const isEstimated = ({ dryRun, report, recipe }: ShrinkCommandRequest): boolean =>
   dryRun === true && typeof report !== 'string' && recipe === undefined;
 

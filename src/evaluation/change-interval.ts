@@ -9,7 +9,7 @@ export interface WindowSum {
 /** From low to high. */
 export type Interval = readonly [low: number, high: number];
 
-/** Least windows or items for a variance. */
+/** Fewest windows or items that give a variance. */
 export const LEAST_COUNT = 3;
 
 const CONFIDENCE = 0.95;

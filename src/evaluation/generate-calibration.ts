@@ -33,7 +33,7 @@ export interface GenerateCalibrationOptions
   readonly batchSize?: number | undefined;
   /** Keys and values in memory at once; there may be half as much again around them. Default 256 MiB. */
   readonly cacheLimitBytes?: number | undefined;
-  /** Default: windows are not stored until all are generated. */
+  /** Store for finished windows. Default: none; windows are only returned. */
   readonly store?: WindowStore | undefined;
 }
 

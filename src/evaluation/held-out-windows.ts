@@ -32,7 +32,7 @@ export interface HeldOutRequest {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Least windows of a text, unless fewer are requested. */
+/** Fewest windows that a text must give, unless fewer are requested. */
 const LEAST_COUNT = 3;
 
 /** Tokens read of a source beyond those of the calibration, as a multiple of the requested windows. */

@@ -56,7 +56,7 @@ export interface BiasFindings {
 const COVERAGE_LIMIT = 0.25;
 /** Least fraction of the loss increase in uncovered contexts for a warning ... */
 const LOST_LIMIT = 0.25;
-/** ... and least ratio to the calibration text's loss increase per token there: an even increase is no bias. */
+/** ... and least loss increase per token there, as a multiple of the calibration text's: an even increase is no bias. */
 const EXCESS_LIMIT = 1.25;
 /** Largest fraction of shared passages without a warning. */
 const OVERLAP_LIMIT = 0.01;
@@ -106,7 +106,7 @@ function warnOfBias({ calibration, text, contexts, uncovered }: Omit<BiasFinding
   if (!isCertain || uncovered.lost < LOST_LIMIT || uncoveredGap < EXCESS_LIMIT * gap(calibration)) return [];
   const numbers = contexts.flatMap(({ covered }, context) => (covered ? [] : [context + 1]));
   return [
-    `${percent(uncovered.lost)} of the loss on the text is in contexts that hold ${percent(uncovered.text)} of its tokens and ` +
+    `${percent(uncovered.lost)} of the loss increase on the text is in contexts that hold ${percent(uncovered.text)} of its tokens and ` +
       `${percent(uncovered.calibration)} of the calibration's (${numbers.join(', ')}): add text like it to the calibration`,
   ];
 }

@@ -29,7 +29,7 @@ const SAME_SINCE: Readonly<Record<number, string>> = {
 };
 
 /**
- * Joins an embedding model with a decoder that reads `inputs_embeds`, to a decoder that reads token ids. The prefix is
+ * Joins an embedding model and a decoder that reads `inputs_embeds` into a decoder that reads token ids. The prefix is
  * neither counted nor pruned, and `withoutEmbeddingPrefix` removes it.
  *
  * @throws UnsupportedModelError when the two do not fit.

@@ -80,7 +80,7 @@ export function readModelInputs(graph: GraphProto): ModelInput[] {
   const embeddings = findEmbeddingInput(declared);
   if (embeddings !== undefined) {
     throw new UnsupportedModelError(
-      `the model reads "${embeddings.name}" in place of token ids; join its embedding model by joinEmbedding`,
+      `the model reads "${embeddings.name}" in place of token ids; join its embedding model with joinEmbedding`,
     );
   }
   const inputs = declared.map((info) => readInput(info, graph));

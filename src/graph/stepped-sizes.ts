@@ -38,5 +38,5 @@ export function findSteppedSizes(index: GraphIndex, { first, second }: TwoRunFac
   return stepped;
 }
 
-/** Broadcasting operators. */
+/** Broadcasting operators: the result has the dims of the larger operand. */
 const JOINING: ReadonlySet<string> = new Set(['Add', 'Mul', 'Sub']);

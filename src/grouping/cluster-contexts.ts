@@ -38,9 +38,9 @@ export interface Contexts {
   readonly remarks: readonly string[];
 }
 
-/** Tokens of each try of initial centres. */
+/** Tokens of each try of initial centres: enough to show the clusters, few enough for several tries. */
 const TRY_COUNT = 1024;
-/** Number of tries: the best of several is better, and less sensitive to rounding, mostly equal in float16. */
+/** Number of tries: rounding decides in which local optimum one ends; the best of several is better, and mostly the same in float16. */
 const TRIES = 4;
 /** Enough iterations to rank tries; the best is refined on all tokens. */
 const TRY_ITERATIONS = 5;

@@ -20,7 +20,7 @@ export interface StartRequest {
  * except for near ties, unlike inverse transform sampling.
  *
  * @returns `[contextCount, dimensionCount]`, row-major.
- * @see Arthur & Vassilvitskii, SODA 2007 (k-means++); Efraimidis & Spirakis, 2006 (the race)
+ * @see Arthur & Vassilvitskii, SODA 2007 (k-means++); Efraimidis & Spirakis, 2006 (exponential keys)
  */
 export function drawStartCenters({ points, dimensionCount, contextCount, random }: StartRequest): Float64Array {
   const pointCount = points.length / dimensionCount;

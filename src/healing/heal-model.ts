@@ -23,7 +23,7 @@ export interface HealingReport {
   readonly windowsPerStep: number;
   readonly passCount: number;
   readonly learningRate: number;
-  /** Number of halvings of the learning rate, after a worse first score or divergence. */
+  /** Number of halvings of the learning rate, see `train`. */
   readonly halvings: number;
   /** KL(dense || pruned) in nats per token on the held-out windows, before and after. */
   readonly divergence: { readonly before: number; readonly after: number };

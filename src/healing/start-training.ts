@@ -153,8 +153,8 @@ async function prepare(
 }
 
 /**
- * Values computed from hidden states that blocks read in addition to their input. They are computed once, so that they
- * must not depend on trained weights.
+ * Values computed from hidden states that blocks read in addition to their input. They are computed once, so they must
+ * not depend on trained weights.
  * @throws UnsupportedModelError where it does.
  */
 export function findShared(

@@ -38,19 +38,19 @@ export const MOST_HALVINGS = 3;
 /** Early stopping: consecutive scores without improvement. */
 const PATIENCE = 2;
 
-/** Training has diverged when the loss exceeds the initial one by this factor and this many nats. */
+/** Training has diverged when the divergence exceeds `factor` times the initial one plus `nats`. */
 const DIVERGED = { factor: 3, nats: 0.1 };
 
-/** The largest divergence on the held-out windows that training resumes from. */
+/** Largest divergence on the held-out windows with which training continues. */
 const limitOf = ({ curve }: TrainingFacts): number => DIVERGED.factor * curve[0]!.heldOut! + DIVERGED.nats;
 
 /**
  * Trains until the windows are used up, or the held-out divergence no longer decreases. The best state is the one of
- * lowest held-out divergence, possibly the initial one. If the first score is clearly worse than the initial one, or
- * training would end without improvement, it restarts at half the rate. If the loss is NaN or keeps growing at half the
- * rate, training ends.
+ * lowest held-out divergence, possibly the initial one. If training diverges (NaN included), if the first score is
+ * clearly worse than the initial one, or if training would end without improvement, it returns to the best state and
+ * continues at half the rate. If it diverges again after `MOST_HALVINGS` halvings, it ends.
  * @param from Facts to resume from, with the stores as they were then; absent: from the start.
- * @throws NumericalError when that happens and the best state is the start's.
+ * @throws NumericalError when it ends so and no step was better than the start.
  */
 export async function train(training: Training, from?: TrainingFacts): Promise<TrainingFacts> {
   const { steps, passCount, groups, stores, scoreEvery } = training;

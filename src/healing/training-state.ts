@@ -24,7 +24,7 @@ export interface TrainingFacts {
   readonly halvings: number;
   /** The best state so far: the steps it took, and its divergence on the held-out windows. */
   readonly best: { readonly step: number; readonly heldOut: number };
-  /** Number of latest consecutive scores without improvement. */
+  /** Number of latest consecutive scores that were no lower than the one before. */
   readonly idle: number;
   readonly curve: readonly CurvePoint[];
 }

@@ -7,8 +7,8 @@ import type { Hessian } from './hessian.js';
 import { channelsOfUnits } from './units.js';
 
 /**
- * Optimal Brain Compression: the squared error that remains after removing a unit and repairing the others, `||W_:j||^2
- * / [H^-1]_jj` for a neuron and `trace(W_P ([H^-1]_PP)^-1 W_P^T)` for a head's channels P.
+ * Optimal Brain Compression: the squared error that remains after removing a unit and repairing the others,
+ * `||W_:j||^2 / [H^-1]_jj` for a neuron and `trace(W_P ([H^-1]_PP)^-1 W_P^T)` for a head's channels P.
  *
  * @param hessian Its factor is overwritten. @returns Length `unitCount`.
  * @see Hassibi & Stork, NIPS 1993; structured form: ZipLM (Kurtic et al., NeurIPS 2023, arXiv 2302.04089)

@@ -21,7 +21,7 @@ const DENSE_LIMIT = 384;
 
 /** Number of components, and the port for large products. */
 export interface PcaRequest {
-  /** At least 1; at most as many as coordinates are returned. */
+  /** At least 1; a PCA has no more components than the points have coordinates. */
   readonly componentCount: number;
   /** Default: this library's own loops. */
   readonly multiply?: MultiplyTransposed | undefined;

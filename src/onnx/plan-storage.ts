@@ -17,7 +17,7 @@ export interface ExternalStorage {
     readonly location?: string;
     /** Weights of fewer bytes stay inside the protobuf. Default 1024. */
     readonly thresholdBytes?: number;
-    /** Largest bytes per file; a larger weight gets its own file. Default 2 GiB less one byte. */
+    /** Most bytes per file; a larger weight gets its own file. Default 2 GiB less one byte. */
     readonly fileBytes?: number;
   };
 }
@@ -136,7 +136,7 @@ function place(
 /** Named as transformers.js expects. */
 const chunkName = (location: string, at: number): string => (at === 0 ? location : `${location}_${at}`);
 
-/** Least bytes of external weights, independent of the source. */
+/** Least bytes of an external weight; small shapes stay inside even where the source had them outside. */
 function leastOutside({ dataType }: TensorHandle, thresholdBytes: number): number {
   return SHAPE_TYPES.has(dataType) ? Math.max(thresholdBytes, DEFAULT_THRESHOLD_BYTES) : thresholdBytes;
 }

@@ -33,7 +33,7 @@ export interface ModelStructure {
 /** Shorter initializers are read with the structure, since seeking would cost more. */
 const SMALL_TENSOR_BYTES = 4096;
 
-/** Largest bytes of nodes, shapes and small tensors: no LLM graph is larger, and V8's heap is limited to 4 GiB. */
+/** Most bytes of nodes, shapes and small tensors: no LLM graph is larger, and V8's heap is limited to 4 GiB. */
 const MAX_STRUCTURE_BYTES = 2 ** 30;
 
 const MODEL_GRAPH = ModelProtoSchema.field.graph.number;

@@ -2,8 +2,8 @@ import type { GraphProto, NodeProto } from 'onnx-buf';
 import { ModelFormatError } from '../errors.js';
 
 /**
- * Sorts nodes topologically, in place. ONNX requires that order, but some converters append casts at the end. Sorted
- * nodes are not moved. Subgraphs are sorted too.
+ * Sorts nodes topologically, in place. ONNX requires that order, but some converters append casts at the end, and ONNX
+ * Runtime accepts them. Sorted nodes are not moved. Subgraphs are sorted too.
  * @throws ModelFormatError for cycles.
  */
 export function sortNodes(graph: GraphProto, modelName: string): void {

@@ -19,8 +19,8 @@ export interface AttentionProblem {
 }
 
 /**
- * Lowers attention to primitive operators, with the node's `scale` (default D^(-1/2)) and `softcap` (c tanh(score /
- * c)), for runtimes without its kernel, and for its gradient; returns `[B, H, S, D']`. B, S and L may be open.
+ * Lowers attention to primitive operators, with the node's `scale` (default D^(-1/2)) and `softcap` (c tanh(score / c)),
+ * for runtimes without its kernel, and for its gradient; returns `[B, H, S, D']`. B, S and L may be open.
  */
 export function attend({ node, o }: LoweringContext, { query, key, value, biases, sink }: AttentionProblem): Value {
   const [heads = 1, kvHeads = 1] = [query.dims[1], key.dims[1]];

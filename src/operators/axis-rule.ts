@@ -69,7 +69,7 @@ export class TraceStop extends Error {}
 /** Thrown where all channels of a value are reduced together, so that single ones cannot be removed. */
 export class ReducedTogether extends TraceStop {}
 
-/** Thrown where a node treats runs of `channels` output channels as one unit. */
+/** Thrown where a node treats runs of channels as one unit, so that no more than `unitCount` units are possible. */
 export class NeedCoarserUnits extends Error {
   constructor(readonly unitCount: number) {
     super(`needs ${unitCount} units`);

@@ -40,7 +40,7 @@ function outputsOfExperts(c: LoweringContext, tokens: number): Value {
 /** Inputs of QMoE with packed weights. */
 const CODES: ReadonlySet<number> = new Set([2, 5]);
 
-/** Largest bytes of a packed mixture's weights as floats. */
+/** Most bytes of a packed mixture's weights as floats that are unpacked together; larger ones are unpacked expert by expert. */
 const TOGETHER = 2 ** 24;
 
 function unpackedBytes({ node, input }: LoweringContext): number {
@@ -91,7 +91,7 @@ function floatMaps(c: LoweringContext): ExpertMaps {
 
 /**
  * The same with packed weights `[E, N, K bits / 8]`. Inputs: 2 to 4 packed weight, scales and bias of the first linear
- * layer, 5 to 7 of the second, 8 to 10 of a third, 11 and 12 zero points, 14 weights of the chosen experts.
+ * layer, 5 to 7 of the second, 8 to 10 of a third, 11 and 12 zero points, 14 routing weights.
  */
 function packedMaps(c: LoweringContext): ExpertMaps {
   if (c.has(8)) throw unsupported(c.node, THIRD_MAP);

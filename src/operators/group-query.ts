@@ -51,9 +51,11 @@ function perPacked(site: RuleSite, heads: Int32Array, groups: Int32Array): Findi
 }
 
 /**
- * Lowering without padding. Without a cache positions are 0..S-1. Inputs: 0 query or packed `[q | k | v]`, 1 key, 2
- * value, 3 and 4 past, 7 and 8 cos and sin caches, 9 positions, 10 attention bias, 11 head sinks, 14 and 15 RMS norm
- * weights of query and key heads. Scores are float32 whatever the model's precision, as in the fused kernel.
+ * Lowering for tokens without padding. Without a cache positions are 0..S-1. Scores are float32 whatever the model's
+ * precision, as in the fused kernel.
+ *
+ * Inputs: 0 query or packed `[q | k | v]`, 1 key, 2 value, 3 and 4 past, 7 and 8 cos and sin caches, 9 positions,
+ * 10 attention bias, 11 head sinks, 14 and 15 RMS norm weights of query and key heads.
  */
 const lowerGroupQuery: Lowering = (c) => {
   refuseCaches(c);

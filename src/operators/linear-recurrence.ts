@@ -31,8 +31,11 @@ const CHUNK_BY_ROW = 8;
  * Lowers the recurrence to matrix products, for a window of known length; returns `[B, T, H Dv]`.
  *
  * Token t: S <- e^g S, S <- S + rate k (v - S' k)', y = scale S' q. With G the decays summed from the start of a chunk,
- * u the second term's vector and S the state before the chunk: u_i = rate_i (v_i - e^(G_i) S' k_i - sum over j < i of
- * e^(G_i - G_j) (k_i k_j) u_j), y_i = scale (e^(G_i) S' q_i + sum over j <= i of e^(G_i - G_j) (q_i k_j) u_j).
+ * u the second term's vector and S the state before the chunk:
+ *
+ *     u_i = rate_i (v_i - e^(G_i) S' k_i - sum over j < i of e^(G_i - G_j) (k_i k_j) u_j)
+ *     y_i = scale (e^(G_i) S' q_i + sum over j <= i of e^(G_i - G_j) (q_i k_j) u_j)
+ *
  * @see Yang et al., Gated Delta Networks (arXiv 2412.06464), section 3.3: the chunkwise form
  */
 export function recur(o: TensorOps, problem: RecurrenceProblem): Value {
@@ -142,7 +145,7 @@ function pairs(o: TensorOps, { left, right, sums, reach }: Pairs): Value {
   return o.sum(o.mul(o.mul(spread(left, 4), spread(right, 3)), weights), [5], false);
 }
 
-/** e^x where allowed, 0 elsewhere; where exp(x) might overflow. */
+/** e^x where allowed, 0 elsewhere, since exp(x) may overflow there. */
 const decayed = (o: TensorOps, x: Value, allowed: Value): Value =>
   o.mul(o.exp(o.where(o.greater(allowed, 0), x, 0)), allowed);
 

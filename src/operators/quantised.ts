@@ -5,8 +5,9 @@ import { type Family, type Gradient, missing, type Operator, PLAIN } from './ope
 
 /**
  * The product with the weight as floats, `W = (q - zero point) scale` block by block. Only the gradient of the input is
- * used; ONNX Runtime folds a constant unpacked weight. Inputs: 0 A, 1 packed W `[N, blocks, bytes]`, 2 scales `[N,
- * blocks]`, 3 zero points, 4 g_idx, 5 bias.
+ * used; ONNX Runtime folds a constant unpacked weight.
+ *
+ * Inputs: 0 A, 1 packed W `[N, blocks, bytes]`, 2 scales `[N, blocks]`, 3 zero points, 4 g_idx, 5 bias.
  */
 const unpackAndMultiply: Lowering = (c) => {
   const weight = unpackWeight(c);

@@ -76,7 +76,7 @@ export const BUDGET = {
     otherwise: "the method's own",
     everyday: true,
   }),
-  /** Widths of FFNs and experts are rounded to multiples of this; 1 to the widest FFN. Default 1. */
+  /** Widths of FFNs and experts are rounded to the nearest multiple of this; 1 to the widest FFN. Default 1. */
   widthMultiple: row('--width-multiple <count>', 'keep widths of FFNs and experts at multiples of this', {
     kind: integer(1),
     default: 1,

@@ -47,10 +47,10 @@ const GENERATE = {
     kind: integer(LEAST_DOCUMENT_LENGTH),
     default: 128,
   }),
-  /** Token that every document begins with. Default: the last that the tokenizer puts before a text, else `<|endoftext|>`, else BOS, else EOS. */
+  /** Token that every document begins with. Default: the tokenizer's leading token, else `<|endoftext|>` where it has it, else BOS, else EOS. */
   startToken: row('--start-token <id>', 'token that the documents the model writes begin with', {
     kind: integer(0),
-    otherwise: 'the last that the tokenizer puts before a text, else `<|endoftext|>`, BOS or EOS',
+    otherwise: "the tokenizer's leading token, else its `<|endoftext|>`, else BOS or EOS",
   }),
   /** Default: the run's seed. Document i has its own random stream. */
   seed: row(undefined, 'seed of the windows that the model writes', { kind: integer(0), otherwise: "the run's seed" }),

@@ -348,7 +348,7 @@ export const PUSH = {
     /** Licence of the model by the Hub's identifier, for the model card. Default: that of the dense model on the Hub. */
     license: row('--license <name>', "licence of the model by the Hub's identifier, for the model card", {
       kind: text('a name, such as apache-2.0'),
-      otherwise: 'that of the pruned model on the Hub',
+      otherwise: 'that of the dense model on the Hub',
     }),
   },
   Files: {

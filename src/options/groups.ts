@@ -26,10 +26,14 @@ const GROUPING = {
     default: 7,
   }),
   /** Largest deviation of context sizes from their mean, as a fraction; Infinity = plain k-means. Default 0.4. */
-  clusterBalance: row(undefined, "how far a context's size may be from their mean; Infinity: plain k-means", {
-    kind: balance,
-    default: 0.4,
-  }),
+  clusterBalance: row(
+    undefined,
+    "how far a context's size may be from the mean, as a fraction; Infinity: plain k-means",
+    {
+      kind: balance,
+      default: 0.4,
+    },
+  ),
   /** Default `post-norm`. */
   features: row(undefined, 'features that contexts are clustered by', {
     kind: choice(FEATURES),
@@ -52,7 +56,7 @@ const GROUPING = {
   }),
 } as const satisfies AnyRows;
 
-/** Grouping of Options of function groups. @see FANG (arXiv 2512.23014), section 3.2 */
+/** Grouping of FFN neurons by function. @see FANG (arXiv 2512.23014), section 3.2 */
 export interface GroupingOptions extends OptionsOf<typeof GROUPING> {}
 
 const WEIGHTING = {

@@ -21,7 +21,7 @@ const PARTS = {
   /** Highest learning rate. Default: 2e-4 at 135 M parameters, scaled by the inverse cube root of the parameter count. */
   learningRate: row('--heal-rate <rate>', 'highest learning rate', {
     kind: above(0),
-    otherwise: '2e-4 at 135 M parameters, by their cube root for others',
+    otherwise: '2e-4 at 135 M parameters, scaled by the inverse cube root of the count',
   }),
 } as const satisfies AnyRows;
 

@@ -6,7 +6,7 @@ export interface ModelId {
   readonly repo: string;
   /** Branch, tag, or commit in full. */
   readonly revision: string;
-  /** Dtype of the model file; undefined for the most precise one. */
+  /** Dtype of the model file; undefined: the default file, else the most precise one. */
   readonly dtype: DtypeName | undefined;
 }
 
@@ -14,7 +14,7 @@ export interface ModelId {
 const MAIN = 'main';
 /** Longest name of an account or a model on the Hub. */
 const MAX_NAME_LENGTH = 96;
-/** Characters that the Hub allows in names; suffixes of files and links are excluded. */
+/** Characters that the Hub allows in names; `isRepoName` also refuses names that end as files do. */
 const NAME = /^[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9_])?$/;
 const REVISION = /^[A-Za-z0-9_][\w.+-]*(?:\/[A-Za-z0-9_][\w.+-]*)*$/;
 const COMMIT = /^[0-9a-f]{40}$/;

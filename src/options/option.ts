@@ -46,7 +46,7 @@ export interface Applies {
 /** Facts that decide whether an option has an effect. */
 export interface RunFacts {
   readonly modules: ReadonlySet<string>;
-  /** Options that only some methods use, this one included. */
+  /** Options of the run's method that not all methods have. */
   readonly takes: ReadonlySet<string>;
   /** Whether the allocation may remove entire FFNs. */
   readonly removesEntireFfns: boolean;

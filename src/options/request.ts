@@ -86,7 +86,7 @@ function checkStatistics({ calibration = {}, inputSteps = 0 }: RunRequest, optio
   if (inputSteps > 0 && windowCount === undefined)
     throw refusal(
       'inputSteps',
-      'reads tokens, and a run from statistics reads none by itself; give calibration.windowCount too: as many windows of the statistics are read again',
+      'reads tokens, and a run from statistics reads none by itself; give calibration.windowCount too: that many windows of the statistics are then read again',
     );
   const { shots } = options;
   if (shots > 1) throw refusal('statistics', `of the dense model cannot be used for ${shots} shots; use one shot`);

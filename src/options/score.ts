@@ -33,7 +33,7 @@ export const SCORE = {
    * `divergence` by that of the divergence from the dense model's predictions, both from one backward pass; repairs do
    * not depend on it. Default: the method's own (`output`; `divergence` for `auto`).
    */
-  metric: row('--metric <name>', 'metric of errors', {
+  metric: row('--metric <name>', 'metric of the errors that scores estimate', {
     kind: choice(namesOf(METRICS)),
     otherwise: "the method's own",
   }),

@@ -57,8 +57,8 @@ export const SHRINK_ROWS = {
     everyday: true,
   }),
   /**
-   * Instead of `targetSize`: largest bytes of the weights and the KV cache of `contextLength` tokens. Fewer KV heads
-   * make the cache smaller.
+   * Instead of `targetSize`: most bytes of the weights and the KV cache of `contextLength` tokens. Fewer KV heads make
+   * the cache smaller.
    */
   targetMemory: row('--target-memory <size>', 'size of the weights and of the KV cache at --context, such as 200MB', {
     kind: sizes,

@@ -90,12 +90,12 @@ export const BENCHMARK = {
   /** Time neighbouring FFN widths of models whose widths differ from the first model's. Default true. */
   probe: row('--no-probe', 'do not time neighbouring FFN widths', { kind: boolean, default: true }),
   /**
-   * Report the size at which a model of the same dtype as the first one would be so many times as fast, above 1: a token takes as long
-   * as the bytes that it reads. Needs a second model that is smaller and faster. Default: not reported.
+   * Speedup over the first model, above 1, for which the size is predicted: for a model of the same dtype, assuming that time is
+   * linear in the bytes of the weights. Needs a second model that is smaller and faster. Default: not reported.
    */
   faster: row(
     '--faster <times>',
-    'report the size that would be so many times as fast as the first model, such as 1.5',
+    'report the size of a model that is this many times as fast as the first one, such as 1.5',
     {
       kind: above(1),
       otherwise: 'not reported',

@@ -43,6 +43,6 @@ it('lays out texts, contexts and warnings', () => {
   expect(said).toMatch(/calibration +100 +3\.000 +3\.200 +0\.200 ± 0\.010/);
   expect(said).toMatch(/code\.txt +100 +2\.500 +3\.500 +1\.000 ± 0\.010/);
   expect(said).toMatch(/2 ! +0\.0 % +100\.0 % +1\.800 +80\.0 % +\\n\\t/);
-  expect(said).toContain('warning: 80.0 % of the loss on the text');
+  expect(said).toContain('warning: 80.0 % of the loss increase on the text');
   expect(formatBias({ ...BIAS_RESULT, warnings: [] }, createColors(false))).toContain('Nothing suspicious');
 });

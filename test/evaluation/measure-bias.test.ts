@@ -54,7 +54,7 @@ describe('the bias of a calibration', () => {
     const { warnings } = measureBias(bias(calibrationShape, { contexts: textContexts, lost }));
     expect(warnings).toHaveLength(1);
     expect(warnings[0]).toMatch(
-      /^5\d(\.\d)? % of the loss on the text .* 12\.5 % of its tokens and 0\.0 % of the calibration's \(3\)/,
+      /^5\d(\.\d)? % of the loss increase on the text .* 12\.5 % of its tokens and 0\.0 % of the calibration's \(3\)/,
     );
   });
 

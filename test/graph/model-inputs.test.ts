@@ -39,7 +39,7 @@ it('gives every axis of a position its row', () => {
 it('says what a decoder needs that reads embeddings', () => {
   const input = [makeValueInfo('inputs_embeds', 1, ['batch', 'sequence', 64])];
   expect(() => readModelInputs(create(GraphProtoSchema, { input }))).toThrow(
-    /reads "inputs_embeds" in place of token ids; join its embedding model by joinEmbedding/,
+    /reads "inputs_embeds" in place of token ids; join its embedding model with joinEmbedding/,
   );
 });
 

@@ -187,7 +187,7 @@ export const BIAS_RESULT: BiasResult = {
     { tokenCount: 150, tokens: [{ text: ' the', count: 9, lift: 3 }], examples: [] },
     { tokenCount: 50, tokens: [{ text: '\n\t', count: 9, lift: 3 }], examples: [] },
   ],
-  warnings: ['80.0 % of the loss on the text is in contexts that the calibration hardly covers'],
+  warnings: ['80.0 % of the loss increase on the text is in contexts that the calibration hardly covers'],
   perplexity: { kind: 'perplexity', name: 'code.txt', dense: 12.2, pruned: 33.1, better: 'lower' },
 };
 

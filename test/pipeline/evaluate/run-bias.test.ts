@@ -41,7 +41,7 @@ describe('the bias of a calibration on prose', () => {
     expect(found.text.pruned - found.text.dense).toBeGreaterThan(found.calibration.pruned - found.calibration.dense);
     expect(found.uncovered.text).toBeGreaterThan(0.5);
     expect(found.uncovered.calibration).toBeLessThan(0.2);
-    expect(found.warnings).toEqual([expect.stringMatching(/of the loss on the text is in contexts/)]);
+    expect(found.warnings).toEqual([expect.stringMatching(/of the loss increase on the text is in contexts/)]);
     expect(found.described.some(({ tokens = [] }) => tokens.some((token) => /\d/.test(token.text)))).toBe(true);
   });
 
