@@ -129,7 +129,7 @@ export const UNCHECKED = 'an earlier run wrote this without a certificate; force
 
 /** Remark on an existing result without a quality measurement. */
 export const UNMEASURED =
-  'an earlier run wrote this without measuring its quality; measure it by eval, or make it again by force (--force)';
+  'an earlier run wrote this without measuring its quality; eval measures it as it is, force (--force) makes it again';
 
 /** Location of a run's checkpoints. */
 export interface RunJournal {

@@ -87,7 +87,10 @@ export async function runPlan(platform: Platform, request: PlanRequest): Promise
   const ladder: LadderRequest = { ...request, sparsity };
   checkOptions(ladder, rowsOf(LADDER));
   if (request.statistics !== undefined)
-    throw refusal('statistics', 'has no effect on estimates: a run from statistics does not measure the model');
+    throw refusal(
+      'statistics',
+      'has no effect on estimates: a run from statistics does not measure the model; leave it out',
+    );
   const resolved = resolveRequest({ ...ladder, dryRun: request.out === undefined });
   const { options, calibration } = resolved;
   const places = resultPlaces(platform.files, ladder, Array.isArray(request.sparsity));

@@ -71,8 +71,8 @@ function describeSpeed(what: string, { ratio, interval, verdict }: Speedup): str
 
 function describeTarget({ faster, prefillBytes, decodeBytes }: SpeedTarget): string {
   const needs = (what: string, bytes: number | undefined) =>
-    bytes === undefined ? [] : [`${what} ${faster} times as fast takes ${formatBytes(bytes)}`];
-  const found = [...needs('Decode', decodeBytes), ...needs('Prefill', prefillBytes)];
+    bytes === undefined ? [] : [`${what} is ${faster} times as fast at ${formatBytes(bytes)}`];
+  const found = [...needs('decode', decodeBytes), ...needs('prefill', prefillBytes)];
   if (found.length === 0)
     return `The size that would be ${faster} times as fast cannot be predicted: compare a model that is smaller and faster.`;
   return `Predicted: ${found.join('; ')}. Ask for it by 'shrink --allow neurons,heads --target-size', and measure again.`;

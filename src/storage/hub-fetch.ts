@@ -243,7 +243,7 @@ async function refuse(
     const { ms, waitedMs } = waiting;
     const remedy = token === undefined ? `, or set ${names.token}` : '';
     return fail(
-      `${endpoint} is ${status === 429 ? 'rate-limited' : 'busy'} (${status}) and asks to wait ${formatSeconds(ms)} more, after ${formatSeconds(waitedMs)} of waiting. Try again later${remedy}.`,
+      `${endpoint} ${status === 429 ? 'limits the rate of requests' : 'is busy'} (${status}) and asks to wait ${formatSeconds(ms)} more, after ${formatSeconds(waitedMs)} of waiting. Try again later${remedy}.`,
     );
   }
   return fail(`${endpoint} answers ${status} for ${about}: ${said}. Try again later.`);

@@ -19,7 +19,7 @@ export function createScratchWeights(scratch: ScratchFile): StoreTensor {
   return async (shape, bytes) => {
     if (bytes.byteLength !== expectedByteLength(shape)) {
       throw new ModelFormatError(
-        `A tensor of ${expectedByteLength(shape)} bytes was to be stored in ${bytes.byteLength}.`,
+        `A tensor of ${expectedByteLength(shape)} bytes was to be stored as ${bytes.byteLength} bytes.`,
       );
     }
     // Taken at once, so that writes may overlap.

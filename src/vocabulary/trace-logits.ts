@@ -236,7 +236,7 @@ interface LogitsRule {
 const FIRST: LogitsRule = { inputs: () => [0] };
 const ALL: LogitsRule = { inputs: ({ input }) => input.map((_, at) => at) };
 
-const OTHER_AXES = 'moves the axis of the tokens';
+const OTHER_AXES = 'has axes that are not supported for logits';
 
 /** Logits have a batch axis, one of positions, and one of tokens. */
 const isLastAxis = (axis: number): boolean => axis === -1 || axis >= 2;

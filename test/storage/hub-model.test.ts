@@ -290,7 +290,7 @@ describe('a Hub that is hostile, sick or busy', () => {
       'a Hub that asks to wait for an hour',
       { busy: { '/api/': { times: 1, status: 429, retryAfter: '3600' } } },
       {},
-      /is rate-limited \(429\) and asks to wait 3600 s more/,
+      /limits the rate of requests \(429\) and asks to wait 3600 s more/,
     ],
   ] as const)('ends in an error: %s', async (_, faults, limits, said) => {
     const opening = open(await sickHub(faults, limits), 'me/tiny');

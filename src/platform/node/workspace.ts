@@ -100,7 +100,7 @@ async function leave(folder: string, lock: FolderLock): Promise<void> {
 async function checkParts(folder: string): Promise<void> {
   if (!(await lstat(folder)).isDirectory())
     throw new OptionError(
-      `${folder} is a link, where a run keeps unfinished files. Remove it, or choose another output.`,
+      `${folder} is a link, and a run would keep its unfinished files there. Remove it, or choose another output.`,
     );
   for (const found of await readdir(folder, { withFileTypes: true }))
     if (!(await isPart(folder, found))) throw foreignFile(folder, found.name);

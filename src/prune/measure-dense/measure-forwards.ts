@@ -150,8 +150,8 @@ async function findOrder(
   return [{ meter, finish: () => take(meter.finish()[0]!) }];
 }
 
-/** One block's tokens of zeros are mostly those of all blocks. */
-const ZERO_TOKENS = /^\d+ of \d+ calibration tokens are zeros/;
+/** A remark about one block is enough: tokens of zeros are mostly those of all blocks. */
+const ZERO_TOKENS = /^\d+ of \d+ calibration tokens have a hidden state of zeros/;
 
 interface Crossing {
   readonly at: number;
