@@ -37,7 +37,7 @@ export class NumericalError extends FangPruneError {
   readonly code = 'ERR_NUMERICAL';
 }
 
-/** ONNX Runtime could not start, load or run a model. Remedy: another execution provider, or a report with the named node. */
+/** ONNX Runtime could not start, load or run a model. Remedy: another execution provider, or an issue about the named node. */
 export class EngineError extends FangPruneError {
   readonly code = 'ERR_ENGINE';
 }

@@ -1,8 +1,8 @@
 let closedPort: MessagePort | undefined;
 
 /**
- * Detaches large arrays without other references, so that their memory is free at once; shared memory is not changed.
- * Otherwise every 30 MB of them trigger a full garbage collection.
+ * Detaches the buffers of large arrays that nothing else uses, so that their memory is free at once; views of a part of
+ * a buffer are not changed. Otherwise every 30 MB of them trigger a full garbage collection.
  */
 export function freeBytes(...arrays: readonly ArrayBufferView[]): void {
   for (const { buffer, byteLength } of arrays)

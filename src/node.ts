@@ -18,8 +18,8 @@ export * from './public.js';
 export { callOn } from './remote/call-on.js';
 
 /**
- * Prunes a model folder and writes a smaller one of the same layout, with tokenizer and configuration. The output
- * folder appears only when it is complete, and the original is never modified.
+ * Prunes a model folder and writes a smaller one of the same layout, with all files that runtimes read next to it.
+ * The output folder appears only when it is complete, and the original is never modified.
  *
  * @throws OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError; the signal's reason when
  *   aborted.

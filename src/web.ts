@@ -19,7 +19,7 @@ export type { InPage, PageFile, PageFolder } from './web/page-request.js';
 export { createPruneWorker, type InWorker, type PruneWorker } from './web/prune-worker.js';
 
 /**
- * Prunes a model and writes a smaller one of the same layout, with tokenizer and configuration.
+ * Prunes a model and writes a smaller one of the same layout, with all files that runtimes read next to it.
  * @throws OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError; the signal's reason when aborted.
  * @example
  * await prune({ model: await showDirectoryPicker(), out: 'smaller', sparsity: 0.3 }); // into the private file system
@@ -39,7 +39,7 @@ export const pruneLadder = pageCalls.pruneLadder;
 /** Writes a model in other dtypes, without pruning. @throws what `prune` throws */
 export const quantize = pageCalls.quantize;
 
-/** Makes the best model of a given size, by removing units and bits. @throws what `prune` throws, also for a size that cannot be met */
+/** Makes the best model of a given size, with fewer units and fewer bits. @throws what `prune` throws, also for a size that cannot be met */
 export const shrink = pageCalls.shrink;
 
 /** Estimates which sizes `shrink` can reach, and the run time. Nothing is written. @throws what `shrink` throws */

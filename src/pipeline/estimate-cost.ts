@@ -28,7 +28,7 @@ export interface ModelSize {
   readonly vocabularySize: number;
   /** Megabytes of all weights in float32. */
   readonly megabytes: number;
-  /** Inputs of each module's output layer, and the other parameters as outputs for these inputs. */
+  /** By module: inputs and outputs of its output layer, and parameters that a token uses. */
   readonly modules: readonly {
     readonly kind: ModuleKind;
     readonly inputs: number;
@@ -173,7 +173,7 @@ const EXPERT_PASSES = { entire: 12, inside: 8 };
 const NO_EXPERTS: ExpertSize = { count: 0, perToken: 0 };
 /** Multiplications of a backward pass relative to a forward pass: recomputation, and two products per linear layer. */
 const BACKWARDS = 3;
-/** Passes of input repair: additional ones over all examples, and those for step lengths in each step. */
+/** Passes of input repair over its examples: without steps, per step, and per step for its length. */
 const REPAIR = { base: 1.5, step: 2.2, length: 1.25 };
 const HELD_OUT_SCORES = 5;
 /** Runs of a certificate, two of them by blocks. */
@@ -190,7 +190,7 @@ export function modelSize(analysed: AnalysedModel): ModelSize {
   return {
     layerCount: blockSpans(layout).length,
     segmentCount: layout.segments.length,
-    // A separate output layer is not counted as a block, and mixers are not modules.
+    // Weights outside blocks, such as an untied embedding, are in the rest too; mixers are in the rest only.
     blockParameters: known > rest / 2 ? known : Math.max(known, rest),
     ffnParameters: sum(layout.modules.map(({ kind, parameterCount }) => (kind === 'ffn' ? parameterCount : 0))),
     headParameters,
@@ -398,7 +398,7 @@ export function sumByStage(steps: readonly ExpectedStep[]): StageTiming[] {
 
 type Step = readonly [stage: string, cost: Cost, from?: number];
 
-/** Fraction of generated windows: those of healing continue the calibration's. */
+/** Fraction of windows that is generated already: those of healing continue the calibration's. */
 const fractionWritten = (before: number, all: number): number => Math.min(1, before / all);
 
 type Healing = ResolvedHealing & { readonly windowLength: number };

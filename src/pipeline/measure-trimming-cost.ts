@@ -17,7 +17,7 @@ interface TrimmingCostInput extends Pick<TrimmedFolder, 'unseen'> {
   readonly engine: Engine;
 }
 
-/** Largest number of characters to read, from the end of the text. */
+/** Largest number of characters to read, from the end of the text: a small model takes some seconds. */
 const MOST_CHARACTERS = 8192;
 
 /** Least number of characters. */

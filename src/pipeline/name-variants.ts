@@ -7,7 +7,7 @@ import type { JsonObject } from '../storage/read-json.js';
 
 type Folder = Pick<ModelFolder, 'modelFile' | 'documents' | 'embeddings'>;
 
-/** Layout of a folder: the requested one, or detected by its documents. @throws OptionError if required documents are missing. */
+/** Layout of a folder: the requested one, or the one that its documents indicate. @throws OptionError if required documents are missing. */
 export function layoutOf({ documents }: Pick<Folder, 'documents'>, asked: FolderLayout | undefined): FolderLayout {
   const layout = asked ?? (documents['genai_config.json'] === undefined ? 'transformers.js' : 'genai');
   const needed = layout === 'genai' ? 'genai_config.json' : 'config.json';

@@ -39,7 +39,7 @@ const UNMEASURED = { share: 0.15, ms: 400 };
 /** Largest relative uncertainty of a shown remaining time. */
 const MOST_UNCERTAIN = 0.25;
 
-/** The remaining time is shown after this time, this measured fraction, and estimates stable within this factor. */
+/** The remaining time is shown after this time and this measured fraction, once estimates differ by no more than this factor. */
 const STABLE = { ms: 2000, fraction: 0.01, windowMs: 1500, windowFraction: 0.2, factor: 1.2 };
 
 /** Measured and expected time. */

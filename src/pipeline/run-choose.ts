@@ -65,7 +65,7 @@ export interface Choice {
   readonly promptLength: number;
 }
 
-/** Default sizes below q4, as fractions. */
+/** Default sizes as fractions of q4, or of the dense model without bits. */
 const SHARES = [0.9, 0.8];
 
 /** Makes a model in q8, q4 and several sizes, measures quality and speed of all, and recommends one. */

@@ -18,7 +18,7 @@ export interface KeyInput extends JobControl {
   readonly call: string;
 }
 
-/** Options that do not affect the result's bytes: output paths, checks, reports, resuming; and the sparsity, which has its own key. */
+/** Options that do not affect the result's bytes (paths, checks, reports, resuming), and sparsity or size, which `keyAt` adds. */
 const CONTROLS: ReadonlySet<string> = new Set([
   ...[
     'sparsity',

@@ -45,8 +45,8 @@ const CARD = 'README.md';
 const REPORTS = new RegExp(`(^|/)${REPORT_NAME}\\.(json|html)$`);
 
 /**
- * Uploads a folder that a run wrote in one commit, with a model card. Of its manifest, known model files are uploaded;
- * other files need `include`.
+ * Uploads a folder that a run wrote, in one commit, with a model card. Of the files in its manifest, those that are
+ * known to belong to a model are uploaded; others need `include`.
  */
 export async function runPush(platform: Platform, request: PushRequest): Promise<PushedFolder> {
   checkOptions(request, rowsOf(PUSH));

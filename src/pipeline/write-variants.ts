@@ -78,7 +78,7 @@ export async function makeVariants(
 }
 
 /**
- * Whether products of a model round activations to eight bits. ONNX Runtime fuses products with `DequantizeLinear` to
+ * Whether products of a model round activations to eight bits. ONNX Runtime fuses products with `DequantizeLinear` into
  * `MatMulNBits` of accuracy level 4.
  */
 function roundsActivations({ proto }: OnnxModel): boolean {

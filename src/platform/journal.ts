@@ -111,7 +111,7 @@ export async function checkpoint<T>(
 /** A folder next to the output for incomplete results and checkpoints. */
 export interface Workspace {
   readonly journal: Journal;
-  /** `none`; `same`: files of the same run, from which it resumes; or files of another run, which were removed. */
+  /** `same`: files of the same run, from which it resumes; `other`: those of another run, which were removed. */
   readonly found: 'nothing' | 'same' | 'other';
   /** Name in messages. */
   readonly folder: string;

@@ -16,7 +16,7 @@ export interface Platform {
    * @throws OptionError when another run holds it, or it contains files that no run wrote.
    */
   openWorkspace?(request: WorkspaceRequest): Promise<Workspace | undefined>;
-  /** Whether an interrupted run may have left checkpoints. An interrupted replacement of the output is undone. */
+  /** Whether an interrupted run may have left checkpoints. An interrupted replacement of the output is undone or completed first. */
   hasUnfinishedRun?(output: string): Promise<boolean>;
   /** Cache of the Hugging Face Hub. Absent: model ids are not supported. */
   readonly hub?: HubStore | undefined;

@@ -53,7 +53,7 @@ export interface BenchmarkReport {
 
 const DEFAULTS = { promptLength: 128, ...defaultsOf(BENCH.Benchmark) } as const;
 
-/** Most measured loads: loading is slow and varies little. */
+/** Largest number of measured loads: loading is slow and varies little. */
 const LOAD_ROUNDS = 3;
 
 /**

@@ -35,7 +35,7 @@ const ELEMENT_LIMIT = 2 ** 26;
 /**
  * Times neighbouring FFN widths in a process of its own.
  * @returns undefined where there is nothing to time: widths equal the reference's, unknown structure, weights not in
- *   float32, or a too large FFN.
+ *   float32, or an FFN that is too large.
  */
 export async function probeWidths(request: WidthProbeRequest): Promise<WidthProbes | undefined> {
   const description = await describeIfPossible(request.model, request);

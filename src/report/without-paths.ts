@@ -58,7 +58,7 @@ function visit(value: unknown, replace: (text: string, isSentence: boolean) => s
   );
 }
 
-/** The fewest last parts of each path that no other path ends in, and that are not other text. */
+/** The fewest last parts of each path that no other path ends in, and that are not texts themselves. */
 function shortNames(paths: ReadonlySet<string>, texts: ReadonlySet<string>): ReadonlyMap<string, string> {
   const nameOf = (path: string): string => {
     const own = partsOf(path);

@@ -8,8 +8,8 @@ export interface MeasureInput {
 }
 
 /**
- * Measures the dense model as the method needs, once for all results; several shots measure in each round instead. @see
- * measure
+ * Measures the dense model as the method needs, once for all results; several shots measure in each round instead.
+ * @see measure
  */
 export const measureDense: Stage<MeasureInput, MeasuredModel | undefined> = {
   name: 'measureDense',

@@ -21,7 +21,7 @@ export interface WebPlatformOptions {
   /** Folders by name, to read and to write. A path that begins with `/` begins with the name of one. Default: none. */
   readonly folders?: Readonly<Record<string, WebPlace>> | undefined;
   /**
-   * Directory of the origin's private file system. It contains other paths, and scratch files in workers; on the page's
+   * Directory of the origin's private file system, for relative paths and, in workers, for scratch files; on the page's
    * thread scratch space is in memory. Default: none, and all paths begin with the name of a folder.
    */
   readonly home?: DirectoryHandle | undefined;
