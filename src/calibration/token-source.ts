@@ -16,7 +16,7 @@ export type TokenSource =
   | { readonly jsonl: Items<string> };
 
 /** A document to tokenize. `place` names it in messages: `document 3`, `line 7`. */
-interface Document {
+export interface Document {
   readonly place: string;
   readonly content: string | TokenIds;
 }
@@ -84,7 +84,8 @@ export function checkTokenIds(
   return checked;
 }
 
-async function* readDocuments(source: TokenSource): AsyncGenerator<Document> {
+/** Documents of a source before they become tokens. @throws OptionError */
+export async function* readDocuments(source: TokenSource): AsyncGenerator<Document> {
   if ('jsonl' in source) yield* readLines(source.jsonl);
   else if ('text' in source) yield* readTexts(source.text);
   else if ('tokens' in source) yield* readTokenLists(source.tokens);

@@ -221,7 +221,7 @@ const ITEMS = {
 
 export const EVALUATE = {
   Texts: {
-    texts: row('-t, --text <file>', 'text to measure perplexity on; may be repeated', {
+    texts: row('-t, --text <file>', 'text to measure perplexity on, .txt or .jsonl; may be repeated', {
       kind: fileList,
       otherwise: 'none',
     }),

@@ -39,8 +39,8 @@ export const READING = {
 export interface ReadingOptions extends OptionsOf<typeof READING> {}
 
 export const TEXT_EVALUATION = {
-  /** Text files, UTF-8. Default: none; then prompts are required. */
-  texts: row('-t, --text <file>', 'text to measure perplexity on; may be repeated', {
+  /** Text files, UTF-8, `.txt` or `.jsonl`. Default: none; then prompts are required. */
+  texts: row('-t, --text <file>', 'text to measure perplexity on, .txt or .jsonl; may be repeated', {
     kind: fileList,
     otherwise: 'none',
     everyday: true,

@@ -31,7 +31,7 @@ export const VOCABULARY = {
     everyday: true,
   }),
   /** Text files whose tokens also remain, the most frequent first; at most half of `vocabularySize`. Default: none. */
-  texts: row('-t, --text <file>', 'text whose tokens stay too; may be repeated', {
+  texts: row('-t, --text <file>', 'text whose tokens stay too, .txt or .jsonl; may be repeated', {
     kind: fileList,
     otherwise: 'none',
     everyday: true,

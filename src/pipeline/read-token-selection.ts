@@ -14,6 +14,7 @@ import { ROLES, templatesOf, textsOfTemplate } from '../vocabulary/template-text
 import { idsNamedByDocument } from '../vocabulary/token-ids-in-documents.js';
 import type { TokenizerFile } from '../vocabulary/tokenizer-file.js';
 import { idsNamedByTokenizer } from '../vocabulary/trim-tokenizer.js';
+import { readTexts } from './read-texts.js';
 
 /** Checks options before a model is opened. @throws OptionError */
 export function checkVocabularyOptions({ keepLanguages, vocabularySize, vocabulary, texts }: VocabularyOptions): void {
@@ -57,7 +58,7 @@ export async function readTokenSelection(
     for (const id of ids) textCounts.set(id, (textCounts.get(id) ?? 0) + 1);
   };
   countTokens(seen);
-  for (const path of texts) countTokens(tokenizer.encode(await readText(files, path)));
+  for (const path of texts) countTokens(tokenizer.encode(await readTexts(files, path)));
   const documents = [...Object.values(folder.documents), tokenizerConfig];
   const named = new Set([...idsNamedByTokenizer(file), ...documents.flatMap(idsNamedByDocument), ...constants]);
   for (const template of await readTemplates(folder, tokenizerConfig))

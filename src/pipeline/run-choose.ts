@@ -13,6 +13,7 @@ import { runEvaluation } from './evaluate/run-evaluation.js';
 import { timeModels } from './evaluate/time-models.js';
 import { withJob } from './job-context.js';
 import { rungFolder } from './ladder-rungs.js';
+import { readTexts } from './read-texts.js';
 import { runQuantize } from './run-quantize.js';
 import { checkShrink, OF_TOKENS, runShrink, type ShrinkRequest, vocabularyOf } from './run-shrink.js';
 import { open } from './stages/open.js';
@@ -75,6 +76,8 @@ export async function runChoose(platform: Platform, request: ChooseRequest): Pro
   const { model, out, allow, dtypes, targetSize, calibration, embeddings, offline, executionProvider } = given;
   checkShrink({ ...given, text, targetSize: targetSize ?? ANY_SIZE });
   for (const file of [text, test]) await checkCalibrationFiles(platform.files, { source: { file } });
+  // Token ids cannot be measured on, which is to be known before all models are made.
+  await readTexts(platform.files, test);
   const shared = omit(given, 'allow', 'dtypes', 'heal', 'targetSize', 'calibration', ...OF_TOKENS);
   const control = stepControls(request, [1, 2, 10, 2, 2]);
   const trimmed = vocabularyOf({ ...given, text });

@@ -64,6 +64,12 @@ it.each([
   await expect(asked).rejects.toThrow(message);
 });
 
+it('refuses token ids to measure on before anything is made', async () => {
+  await writeFile(at('ids.jsonl'), '{"input_ids":[1,2]}');
+  const asked = choose({ model: at('none'), out: at('sizes'), text: at('ids.jsonl') });
+  await expect(asked).rejects.toThrow(/ids\.jsonl: line 1 holds token ids/);
+});
+
 it('stops where it is aborted', async () => {
   const model = await copyShortLlama(at('in'));
   await writeFile(at('mine.txt'), 'Once upon a time. '.repeat(200));

@@ -99,6 +99,16 @@ it('tells the sizes of a dry run, and writes nothing', async () => {
   expect(await hashFolder(folder())).toBe(before);
 });
 
+it('keeps the tokens of the texts of a .jsonl file', async () => {
+  const model = await copyShortLlama(join(folder(), 'model'));
+  const content = await readFile(join(TINY_LLAMA, 'README.md'), 'utf8');
+  const line = join(folder(), 'line.jsonl');
+  await writeFile(line, JSON.stringify({ text: content }));
+  const reasonsOf = async (text: string) =>
+    (await trimVocabulary({ model, dryRun: true, vocabularySize: 900, texts: [text], engine })).reasons;
+  expect(await reasonsOf(line)).toEqual(await reasonsOf(join(TINY_LLAMA, 'README.md')));
+});
+
 it('trims an embedding model with its decoder', async () => {
   const model = join(folder(), 'model');
   await cp('test/fixtures/exporters/llama-dynamo215op18embeds-fp32', model, { recursive: true });

@@ -11,9 +11,9 @@ import type { ReadingOptions, TextWindows } from '../../options/texts.js';
 import type { Platform } from '../../platform/platform.js';
 import { requireTokenizer } from '../../storage/load-tokenizer.js';
 import { contextLength, type ModelFolder, type ModelRequest } from '../../storage/model-folder.js';
-import { readText } from '../../storage/read-text.js';
 import { withJob } from '../job-context.js';
 import { openLanguageModel } from '../open-language-model.js';
+import { readTexts } from '../read-texts.js';
 import { open } from '../stages/open.js';
 import { withTextContext } from '../with-text-context.js';
 import type { TaskEncoding, TaskReport } from './measurements.js';
@@ -21,7 +21,7 @@ import { runEvaluation } from './run-evaluation.js';
 import { windowOptions } from './text-windows.js';
 
 export interface PerplexityRequest extends ModelRequest, TextWindows, ReadingOptions {
-  /** Text file, UTF-8; or give `content`. */
+  /** Text file, `.txt` or `.jsonl` with lines `{"text": "..."}`, UTF-8; or give `content`. */
   readonly text?: string | undefined;
   /** The text itself; or give its file as `text`. */
   readonly content?: string | undefined;
@@ -33,7 +33,7 @@ export async function runPerplexity(platform: Platform, request: PerplexityReque
   if ((request.text === undefined) === (request.content === undefined)) {
     throw new OptionError('give either text, a file, or content to measure perplexity on');
   }
-  const text = request.content ?? (await readText(platform.files, request.text!));
+  const text = request.content ?? (await readTexts(platform.files, request.text!));
   return withLanguageModel(platform, request, async (model, folder) => {
     const tokenizer = await requireTokenizer(folder, 'perplexity on a text');
     const { onProgress, signal } = request;

@@ -11,13 +11,13 @@ import type { Engine } from '../../runtime/engine.js';
 import { hashModel } from '../../storage/hash-files.js';
 import { requireTokenizer } from '../../storage/load-tokenizer.js';
 import { contextLength, type ModelFolder, type SourceOptions } from '../../storage/model-folder.js';
-import { readText } from '../../storage/read-text.js';
 import { openScoreFile, type ScoreFile } from '../../storage/score-file.js';
 import { readTaskFile, type TaskFile } from '../../storage/task-file.js';
 import { type EvaluatedModel, estimateEvaluation } from '../estimate-cost.js';
 import { type JobContext, withJob, withPart } from '../job-context.js';
 import { openLanguageModel } from '../open-language-model.js';
 import type { ExpectedStep } from '../overall-progress.js';
+import { readTexts } from '../read-texts.js';
 import { countParameters } from '../result-facts.js';
 import { open } from '../stages/open.js';
 import {
@@ -41,7 +41,7 @@ export interface EvaluateRequest
     EngineChoice {
   /** Folders in transformers.js or onnxruntime-genai layout, or `.onnx` files. */
   readonly models: readonly string[];
-  /** Text files to measure perplexity on. */
+  /** Text files, `.txt` or `.jsonl`, to measure perplexity on. */
   readonly texts?: readonly string[] | undefined;
   /** A model from which the others' divergence is measured on the texts. */
   readonly reference?: string | undefined;
@@ -109,7 +109,7 @@ async function readSources(
   }
   const named: NamedText[] = [];
   for (const name of texts) {
-    const text = await readText(platform.files, name);
+    const text = await readTexts(platform.files, name);
     named.push({ name, text, sha256: await sha256(text) });
   }
   const files: TaskFile[] = [];

@@ -7,7 +7,7 @@ import type { TextEvaluation } from '../../options/texts.js';
 import type { JobControl } from '../../progress.js';
 import { requireTokenizer } from '../../storage/load-tokenizer.js';
 import type { ModelFolder } from '../../storage/model-folder.js';
-import { readText } from '../../storage/read-text.js';
+import { readTexts } from '../read-texts.js';
 import { withTextContext } from '../with-text-context.js';
 import { windowOptions } from './text-windows.js';
 
@@ -30,7 +30,7 @@ export async function prepareTexts(request: TextEvaluation, folder: ModelFolder)
   const tokenizer = await requireTokenizer(folder, 'perplexity on a text');
   const prepared: PreparedText[] = [];
   for (const name of new Set(texts)) {
-    const text = await readText(folder.platform.files, name);
+    const text = await readTexts(folder.platform.files, name);
     prepared.push(await withTextContext(name, () => prepareText({ name, text, tokenizer, folder }, request)));
   }
   return prepared;

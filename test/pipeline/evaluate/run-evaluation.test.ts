@@ -35,6 +35,20 @@ function stopAfter(count: number): EvaluateRequest {
 }
 
 describe('evaluateModels', () => {
+  it('measures on the texts of a .jsonl file, not on its lines', async () => {
+    const { texts, tasks: _, limit: __, ...request } = await smallRequest();
+    const parts = (await readFile(texts![0]!, 'utf8')).split('\n\n');
+    await writeFile(at('prose.jsonl'), parts.map((text) => `${JSON.stringify({ text })}\n`).join(''));
+    const measured = async (text: string) => (await evaluateModels({ ...request, texts: [text] }))[0]!.perplexity;
+    expect(await measured(at('prose.jsonl'))).toEqual([
+      { ...(await measured(texts![0]!))[0], text: at('prose.jsonl') },
+    ]);
+    await writeFile(at('ids.jsonl'), '{"text":"a"}\n{"input_ids":[1,2,3]}\n');
+    const refused = evaluateModels({ ...request, texts: [at('ids.jsonl')] });
+    await expect(refused).rejects.toThrow(OptionError);
+    await expect(refused).rejects.toThrow(/ids\.jsonl: line 2 holds token ids \("input_ids"\); expected a text/);
+  });
+
   it('resumes where it was stopped, to the figures of one run', async () => {
     const request = { ...(await smallRequest()), reference: await copyShortLlama(at('reference')) };
     const whole = await evaluateModels(request);

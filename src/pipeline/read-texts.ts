@@ -1,0 +1,22 @@
+import { readDocuments } from '../calibration/token-source.js';
+import { OptionError } from '../errors.js';
+import type { Files } from '../platform/platform.js';
+import { readLines, readText } from '../storage/read-text.js';
+import { withTextContext } from './with-text-context.js';
+
+/**
+ * A text to measure on, or to take tokens from: all of a file, or the texts of a `.jsonl` file with an empty line between them.
+ * @throws OptionError, for token ids too: they say neither which bytes nor which other tokens they stand for.
+ */
+export async function readTexts(files: Files, path: string): Promise<string> {
+  if (!path.endsWith('.jsonl')) return readText(files, path);
+  return withTextContext(path, async () => {
+    const texts: string[] = [];
+    for await (const { place, content } of readDocuments({ jsonl: readLines(files, path) })) {
+      if (typeof content !== 'string')
+        throw new OptionError(`${place} holds token ids ("input_ids"); expected a text: {"text": "..."}`);
+      texts.push(content);
+    }
+    return texts.join('\n\n');
+  });
+}
