@@ -2,7 +2,7 @@ import type { TokenSource } from '../calibration/token-source.js';
 import { errorMessage } from '../error-message.js';
 import { OptionError } from '../errors.js';
 import type { Files } from '../platform/platform.js';
-import { decodeText, readBytes, readPieces } from './read-bytes.js';
+import { readBytes, readPieces } from './read-bytes.js';
 
 /** Reads a text file, UTF-8. @param what for messages @throws OptionError when it cannot be read, or is not text. */
 export async function readText(files: Files, path: string, what = 'text', pipes = true): Promise<string> {
@@ -13,7 +13,17 @@ export async function readText(files: Files, path: string, what = 'text', pipes 
   const zero = bytes.indexOf(0);
   if (zero >= 0)
     throw new OptionError(`Cannot read the ${what} ${path}: byte ${zero} is 0, so it is not text in UTF-8.`);
-  return decodeText(bytes);
+  try {
+    // A text that was cut to a number of bytes may end inside a character.
+    return new TextDecoder('utf-8', { ignoreBOM: true, fatal: true }).decode(bytes, { stream: true });
+  } catch (cause) {
+    throw new OptionError(
+      `Cannot read the ${what} ${path}: it is not in UTF-8, but in another encoding; save it as UTF-8.`,
+      {
+        cause,
+      },
+    );
+  }
 }
 
 /**
@@ -31,7 +41,7 @@ const MAX_LINE_LENGTH = 2 ** 25;
 
 /** Lines of a text file, UTF-8, read as they are asked for. @throws OptionError when it cannot be read, or a line is too long. */
 export async function* readLines(files: Files, path: string, pipes = true): AsyncGenerator<string> {
-  const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
+  const decoder = new TextDecoder('utf-8', { ignoreBOM: true, fatal: true });
   // A long line is joined once: to search all of it again for each piece would take the square of its length.
   let parts: string[] = [];
   let partsLength = 0;
@@ -57,7 +67,7 @@ export async function* readLines(files: Files, path: string, pipes = true): Asyn
   } catch (cause) {
     throw new OptionError(`Cannot read ${path}: ${errorMessage(cause)}.`, { cause });
   }
-  const rest = parts.join('') + decoder.decode();
+  const rest = parts.join('');
   parts = [];
   if (rest !== '') yield rest;
 }
