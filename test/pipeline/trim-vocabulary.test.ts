@@ -1,7 +1,7 @@
 import { cp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createTokenizer } from '../../src/calibration/tokenizer.js';
-import { ModelFormatError, OptionError } from '../../src/errors.js';
+import { ModelFormatError, NumericalError, OptionError } from '../../src/errors.js';
 import { trimVocabulary } from '../../src/node.js';
 import { testEngine } from '../support/engine.js';
 import { copyShortLlama } from '../support/short-llama.js';
@@ -116,6 +116,17 @@ it('trims an embedding model with its decoder', async () => {
   const trimmed = await trimVocabulary({ model, out, vocabularySize: 56, engine });
   expect(trimmed.tables.map(({ rows }) => rows.after)).toEqual([56, 56]);
   expect(trimmed.certificate).toMatchObject({ equal: true });
+});
+
+it('does not certify a model that gives nothing but NaN', async () => {
+  const model = await copyShortLlama(join(folder(), 'model'), ({ graph }) => {
+    const weight = graph!.initializer.find(({ dims }) => dims.includes(256n))!;
+    weight.rawData = weight.rawData.slice().fill(0xff, 0, 4);
+  });
+  const trim = trimVocabulary({ model, out: join(folder(), 'out'), vocabularySize: 900, engine });
+  await expect(trim).rejects.toThrow(NumericalError);
+  await expect(trim).rejects.toThrow(/^all logits of the original are NaN/);
+  expect(await readdir(folder())).toEqual(['model']);
 });
 
 it('leaves nothing when it is aborted', async () => {
