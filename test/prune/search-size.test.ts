@@ -179,8 +179,11 @@ it('names the smallest size that can be had, and what binds', async () => {
   const smallest = await findSmallest(search);
   checkSmallest(smallest, { ...asked, targets: [least] });
   expect(() => checkSmallest(smallest, { ...asked, targets: [least, least - 1] })).toThrow(
-    `targetSize is ${least - 1}, and the smallest that the allowed reductions reach is ${least}: all else that stays 500`,
+    `targetSize is ${least - 1}, and the smallest that the allowed reductions reach is ${least}: all else that stays ${least}`,
   );
+  const modules = problem.modules.map((module) => ({ ...module, kind: 'attention' as const, otherBytes: 9 }));
+  const { bytes, binds } = await findSmallest({ ...search, problem: { ...problem, modules } });
+  expect(binds).toEqual([{ name: 'the KV cache and all else that stays', bytes }]);
 });
 
 it('never counts drafts backwards, and those of each further size from 0', async () => {

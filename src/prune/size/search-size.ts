@@ -122,14 +122,20 @@ export async function findSmallest({
   const tables = problem.maps.filter(({ isTable }) => isTable);
   const others = problem.maps.filter(({ isTable, module }) => !isTable && module === undefined);
   const otherBytes = others.reduce((sum, map) => sum + bytesLeft(map), 0);
-  return {
-    bytes: await bytesOf(smallestMixture(problem)),
-    binds: [
-      ...tables.map((map) => ({ name: map.name, bytes: bytesLeft(map) })),
-      ...(others.length > 0 ? [{ name: `${others.length} other matrices whose shape stays`, bytes: otherBytes }] : []),
-      { name: 'all else that stays', bytes: problem.fixedBytes },
-    ],
+  const bytes = await bytesOf(smallestMixture(problem));
+  const named = [
+    ...tables.map((map) => ({ name: map.name, bytes: bytesLeft(map) })),
+    ...(others.length > 0 ? [{ name: `${others.length} other matrices whose shape stays`, bytes: otherBytes }] : []),
+  ];
+  const isCached = problem.modules.some(({ kind, otherBytes: cached }) => kind === 'attention' && cached > 0);
+  const rest = {
+    name: isCached ? 'the KV cache and all else that stays' : 'all else that stays',
+    bytes: Math.max(
+      0,
+      named.reduce((left, part) => left - part.bytes, bytes),
+    ),
   };
+  return { bytes, binds: [...named, rest] };
 }
 
 /** Refuses sizes below what can be had. @throws OptionError naming that, and what binds. */
