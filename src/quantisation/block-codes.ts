@@ -165,7 +165,11 @@ function nearer(codec: Codec, values: Float32Array, [first, second]: readonly [B
 
 function squaredError({ codeOf, levelOf }: Codec, values: Float32Array, scaled: BlockScale): number {
   let sum = 0;
-  for (const value of values) sum += (value - levelOf(codeOf(value, scaled), scaled.zeroPoint) * scaled.scale) ** 2;
+  for (const value of values) {
+    const level = levelOf(codeOf(value, scaled), scaled.zeroPoint);
+    // In single precision, as codes are read: what was rounded once has no error then.
+    sum += (value - Math.fround(level * scaled.scale)) ** 2;
+  }
   return sum;
 }
 

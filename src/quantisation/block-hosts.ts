@@ -1,5 +1,5 @@
 import type { TensorHandle } from '../onnx/onnx-model.js';
-import type { BlockGrid, KnownScales } from './block-codes.js';
+import { type BlockGrid, type KnownScales, storedScale } from './block-codes.js';
 import { blockOfInputs, quantisedSource, readBlockScales, type WeightCodes } from './coded-handle.js';
 
 /**
@@ -56,7 +56,7 @@ export function cutInputs(handle: TensorHandle, inputAxis: 0 | 1) {
 
 /**
  * The scales that most of each block's inputs had before they were cut.
- * @returns undefined where the codes have another grid
+ * @returns undefined where the grid lacks levels that the codes may stand for
  */
 export async function scalesBeforeCut(
   { codes, rows, inputs }: CutCodes,
@@ -68,8 +68,9 @@ export async function scalesBeforeCut(
   const hosts = perRow > 1 && inputs !== undefined ? hostsOf(inputs, form.grid.blockSize) : undefined;
   const middle = 2 ** (form.grid.bits - 1);
   return (row, block) => {
-    const at = (rows?.[row] ?? row) * perRow + (hosts?.[block] ?? block);
-    return { scale: scales[at]!, zeroPoint: zeroPoints?.[at] ?? middle };
+    const own = perRow === 1 ? 0 : (hosts?.[block] ?? block);
+    const at = (rows?.[row] ?? row) * perRow + own;
+    return { scale: storedScale(scales[at]!, form.grid.scaleType), zeroPoint: zeroPoints?.[at] ?? middle };
   };
 }
 

@@ -47,15 +47,21 @@ export function exactCodes(handle: TensorHandle, inputAxis: 0 | 1): WeightCodes 
 
 /**
  * Reads the scales of codes as blocks of a grid.
- * @returns undefined where the codes have another grid
+ * @returns undefined where the grid lacks levels that the codes may stand for
  */
 export async function readBlockScales(
   codes: WeightCodes,
   form: { readonly grid: BlockGrid; readonly inputAxis: 0 | 1 },
 ): Promise<BlockScales | undefined> {
   if (codes.form !== 'blocks') return scalesOfLinear(codes.linear, form);
-  return form.grid === codes.stored.grid ? readStoredScales(codes.stored) : undefined;
+  return hasLevelsOf(form.grid, codes.stored.grid) ? readStoredScales(codes.stored) : undefined;
 }
+
+const hasLevelsOf = (grid: BlockGrid, other: BlockGrid): boolean =>
+  grid.bits === other.bits &&
+  grid.blockSize === other.blockSize &&
+  grid.levels === other.levels &&
+  (grid.hasZeroPoints || !other.hasZeroPoints);
 
 /**
  * The grid that a weight of such codes is rounded to when it has changed. Linear codes get a scale an output where no block is

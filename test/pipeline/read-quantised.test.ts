@@ -77,6 +77,25 @@ it('gives the same bytes where nothing is removed, however the file is laid out'
   expect(report.certificate!.gapInFloat32).toBeLessThan(1e-5);
 }, 240_000);
 
+it.each([
+  { first: { dtype: 'q4', symmetric: true }, again: { dtype: 'q4' } },
+  { first: { dtype: 'q4' }, again: { dtype: 'q4', rounding: 'nearest' } },
+  { first: { dtype: 'q8' }, again: { dtype: 'q8' } },
+] as const)('keeps the weights of $first that are written in $again', async ({ first, again }) => {
+  const model = await copyShortLlama(at('in'));
+  const calibration = { windowCount: 6, windowLength: 16, generate: false } as const;
+  await quantize({ ...unchecked, model, out: at('first'), rounding: 'nearest', ...first });
+  const isLearned = again.dtype === 'q4' && !('rounding' in again);
+  await quantize({ ...unchecked, model: at('first'), out: at('again'), ...again, ...(isLearned && { calibration }) });
+  const [before, after] = [await readFloats(at('first')), await readFloats(at('again'))];
+  const coded = [...before].filter(([, { form }]) => form === 'blocks');
+  expect(coded.length).toBeGreaterThanOrEqual(14);
+  const changed = coded.filter(
+    ([name, { values }]) => !after.get(name)!.values.every((value, index) => value === values[index]),
+  );
+  expect(changed.map(([name]) => name)).toEqual([]);
+});
+
 it('prunes what was read from codes, and keeps the codes of the rows that stay', async () => {
   const model = await quantised('q4');
   const report = await prune({ ...nothing, model, out: at('out'), sparsity: 0.3, widthMultiple: 32 });

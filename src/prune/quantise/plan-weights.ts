@@ -1,15 +1,17 @@
 import type { OnnxModel } from '../../onnx/onnx-model.js';
 import type { BlockGrid } from '../../quantisation/block-codes.js';
+import { codesBeforeCut, scalesBeforeCut } from '../../quantisation/block-hosts.js';
 import type { Dtype } from '../../quantisation/dtypes.js';
 import { findWeights, type QuantisableWeight } from '../../quantisation/find-weights.js';
 import { DYNAMIC_BITS } from '../../quantisation/write-dynamic.js';
 import type { AnalysedModel } from '../../runtime/analyse-model.js';
+import type { GriddedWeight } from './quantised-model.js';
 
 /** Which part of a model a weight belongs to. */
 export type WeightPart = 'ffn' | 'attention' | 'embedding' | 'head' | 'other';
 
 /** A weight and the grid that it goes to. */
-export interface PlannedWeight extends QuantisableWeight {
+export interface PlannedWeight extends Omit<GriddedWeight, 'grid'> {
   readonly part: WeightPart;
   /** Absent: it stays a float. */
   readonly grid?: BlockGrid | undefined;
@@ -40,7 +42,12 @@ export function planWeights(
     .filter(({ name }) => model.embeddingPrefix === undefined || !name.startsWith(model.embeddingPrefix.prefix))
     .map((weight) => {
       const part = partOf(weight, detected);
-      return { ...weight, part, grid: gridOf(weight, part, { dtype, ...settings }) };
+      const grid = gridOf(weight, part, { dtype, ...settings });
+      const { name, inputAxis } = weight;
+      const before = codesBeforeCut(model.weights.get(name)!, inputAxis);
+      // What lies on the grid already keeps its codes.
+      const readKnown = before && grid && (() => scalesBeforeCut(before, { grid, inputAxis }));
+      return { ...weight, part, grid, ...(readKnown && { readKnown }) };
     });
 }
 
