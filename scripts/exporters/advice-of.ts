@@ -2,7 +2,7 @@ import type { PruneOptions } from '../../src/options.js';
 
 /** What a message says that there is nothing to do in the call: the model itself is another one, or is to be exported again. */
 const ABOUT_THE_MODEL =
-  /choose a decoder-only|choose one of those|cannot be pruned, only|export (it|them)|lists all parts and why they stay|no embedding model lies beside it/;
+  /choose a decoder-only|choose one of those|cannot be pruned, only|export (it|them)|lists all parts and why they stay|there is no embedding model next to it/;
 
 /** Changes of a call's options. */
 type Change = Partial<PruneOptions>;
