@@ -40,7 +40,7 @@ export interface ReadingOptions extends OptionsOf<typeof READING> {}
 
 export const TEXT_EVALUATION = {
   /** Text files, UTF-8, `.txt` or `.jsonl`. Default: none; then prompts are required. */
-  texts: row('-t, --text <file>', 'text to measure perplexity on, .txt or .jsonl; may be repeated', {
+  texts: row('-t, --text <file>', '.txt or .jsonl for perplexity; may be repeated', {
     kind: fileList,
     otherwise: 'none',
     everyday: true,
