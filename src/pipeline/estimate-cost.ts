@@ -337,6 +337,7 @@ export function estimateHealing({
 /** Cost of measuring a dense model, or a shard of its windows: each shard makes all windows. */
 export interface ObservationCostRequest
   extends Pick<CostRequest, 'options' | 'calibration' | 'size' | 'windowLength' | 'speed'> {
+  /** Shards that the windows are divided into; 1: all windows. */
   readonly shardCount: number;
 }
 
