@@ -97,6 +97,10 @@ async function readListedIds(
     typeof vocabulary === 'string'
       ? { place: vocabulary, entries: await readEntries(files, vocabulary) }
       : { place: 'vocabulary', entries: vocabulary };
+  if (entries.length === 0)
+    throw new OptionError(`${place} names no token, so that only bytes and special tokens would remain; name some`, {
+      option: 'vocabulary',
+    });
   const ids = new Map(contents.flatMap((content, id) => (content === undefined ? [] : [[content, id] as const])));
   return entries.map((entry, at) => {
     if (typeof entry === 'number') return entry;

@@ -145,6 +145,7 @@ it.each<[string, object, RegExp]>([
   ['a list and languages', { vocabulary: ['a'], keepLanguages: ['en'] }, /keepLanguages has no effect with vocabulary/],
   ['a token that is none', { vocabulary: ['a', 'nosuchtoken'] }, /names "nosuchtoken" \(entry 2\)/],
   ['an id outside', { vocabulary: [0, 2048] }, /names the id 2048/],
+  ['an empty list', { vocabulary: [] }, /vocabulary names no token/],
   ['no folder', { keepLanguages: ['en'], out: undefined }, /out is missing/],
 ])('refuses %s', async (_, selection, message) => {
   const out = join(folder(), 'out');
