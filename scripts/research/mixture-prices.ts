@@ -13,9 +13,10 @@ import { resolveQuantisation } from '../../src/options/quantisation.js';
 import { resolveCalibration, resolveOptions } from '../../src/options.js';
 import { splitDraftWindows } from '../../src/prune/drafts.js';
 import { measureDense } from '../../src/prune/measure-dense/measure-dense.js';
+import { fitCostModel } from '../../src/prune/size/cost-model.js';
 import { createDraftMeter } from '../../src/prune/size/measure-draft.js';
 import { type Bits, describeMixture, type Mixture, uniformMixture } from '../../src/prune/size/mixtures.js';
-import { createSizeSearch, fitLaws } from '../../src/prune/size/search-size.js';
+import { createSizeSearch } from '../../src/prune/size/search-size.js';
 import { sizeProblemOf } from '../../src/prune/size/size-problem.js';
 import { DTYPES } from '../../src/quantisation/dtypes.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';
@@ -79,7 +80,7 @@ await withDense(model!, async ({ context, engine, folder, dense, analysed }) => 
   const four = uniformMixture(problem, 4).bytes;
   const known = [];
   for (const size of SIZES) known.push(...(await search.choose(size * four)).candidates);
-  const { predict } = fitLaws([...new Set(known)]);
+  const { predict } = fitCostModel([...new Set(known)]);
   const random = createRandom(Number(values.seed) + 1);
   process.stdout.write(
     '| maps in q8, q4, q2 | removed | removal: predicted | measured | rounding: predicted | measured | all: predicted / measured |\n',

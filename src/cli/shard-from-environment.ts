@@ -25,7 +25,7 @@ export function shardFromEnvironment(given: string, environment: Environment): s
       { option: 'shard' },
     );
   const count = found.count(environment);
-  // An array of the tasks that failed counts from another one.
+  // An array that repeats failed tasks has other indices.
   if (count !== undefined && Number(count) !== Number(given))
     throw new OptionError(
       `--shard ${given}: the array has ${count} tasks. Start as many tasks as shards, or name the part, such as --shard 1/${given}.`,

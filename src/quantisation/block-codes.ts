@@ -167,7 +167,7 @@ function squaredError({ codeOf, levelOf }: Codec, values: Float32Array, scaled: 
   let sum = 0;
   for (const value of values) {
     const level = levelOf(codeOf(value, scaled), scaled.zeroPoint);
-    // In single precision, as codes are read: what was rounded once has no error then.
+    // In float32, as codes are read, so that a weight that was rounded before has no error.
     sum += (value - Math.fround(level * scaled.scale)) ** 2;
   }
   return sum;

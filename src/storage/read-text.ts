@@ -17,12 +17,7 @@ export async function readText(files: Files, path: string, what = 'text', pipes 
     // A text that was cut to a number of bytes may end inside a character.
     return new TextDecoder('utf-8', { ignoreBOM: true, fatal: true }).decode(bytes, { stream: true });
   } catch (cause) {
-    throw new OptionError(
-      `Cannot read the ${what} ${path}: it is not in UTF-8, but in another encoding; save it as UTF-8.`,
-      {
-        cause,
-      },
-    );
+    throw new OptionError(`Cannot read the ${what} ${path}: it is not in UTF-8; save it as UTF-8.`, { cause });
   }
 }
 

@@ -1,5 +1,5 @@
 import {
-  type BitPrices,
+  type CostSlopes,
   largestBytes,
   mixturesAt,
   type SizeProblem,
@@ -67,18 +67,18 @@ describe('mixturesAt', () => {
     expect(Object.fromEntries(mixturesAt(problem, 135).at(-1)!.bits)).toEqual({ small: 4, other: 8, large: 4 });
   });
 
-  it('orders maps by what their bits are priced, and estimates as before', () => {
+  it('orders maps by the slopes of costs, and estimates as before', () => {
     const forms = (costs: readonly number[]) =>
       ([8, 4, 2] as const).map((bits, at) => ({ bits, bytes: 10 * bits, cost: costs[at]! }));
     const map = (name: string, costs: readonly number[]) => ({ name, isTable: false, forms: forms(costs) });
     const maps = [map('first', [0, 1, 2]), map('second', [0, 3, 9])];
     const problem = { maps, modules: [], fixedBytes: 0, evenHeads: true };
-    const bitsAt = (prices?: BitPrices) => Object.fromEntries(mixturesAt(problem, 100, prices).at(-1)!.bits);
+    const bitsAt = (slopes?: CostSlopes) => Object.fromEntries(mixturesAt(problem, 100, slopes).at(-1)!.bits);
     expect(bitsAt()).toEqual({ first: 2, second: 8 });
     expect(bitsAt(new Map([[2, 3]]))).toEqual({ first: 4, second: 4 });
-    const priced = mixturesAt(problem, 60, new Map([[2, 3]])).at(-1)!;
-    expect(Object.fromEntries(priced.bits)).toEqual({ first: 2, second: 4 });
-    expect([...priced.estimate.rounding].sort(([a], [b]) => a - b)).toEqual([
+    const found = mixturesAt(problem, 60, new Map([[2, 3]])).at(-1)!;
+    expect(Object.fromEntries(found.bits)).toEqual({ first: 2, second: 4 });
+    expect([...found.estimate.rounding].sort(([a], [b]) => a - b)).toEqual([
       [2, 2],
       [4, 3],
     ]);

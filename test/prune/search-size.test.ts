@@ -1,10 +1,10 @@
 import type { Journal } from '../../src/platform/journal.js';
+import { fitCostModel } from '../../src/prune/size/cost-model.js';
 import { type Bits, largestBytes, type Mixture, smallestMixture } from '../../src/prune/size/mixtures.js';
 import {
   checkSmallest,
   createSizeSearch,
   findSmallest,
-  fitLaws,
   type SizeSearch,
   totalOf,
   waysToFit,
@@ -75,7 +75,7 @@ it('corrects each number of bits by itself', () => {
   });
   // Two bits cost 1.1 times the estimate to the power of 0.7, four bits twice theirs.
   const two = (estimate: number) => 1.1 * estimate ** 0.7;
-  const { predict, pricesAt } = fitLaws([
+  const { predict, slopesAt } = fitCostModel([
     measuredOf([[4, 0.05]], 0.1),
     measuredOf([[2, 1.4]], two(1.4)),
     measuredOf(
@@ -99,9 +99,9 @@ it('corrects each number of bits by itself', () => {
     [2, 0.2],
   ]);
   expect(predict({ pruning: 0, rounding }).quantising).toBeCloseTo(0.06 + two(0.2), 10);
-  const prices = pricesAt({ pruning: 0, rounding });
-  expect(prices.get(4)).toBeCloseTo(2, 10);
-  expect(prices.get(2)).toBeCloseTo(0.7 * 1.1 * 0.2 ** -0.3, 2);
+  const slopes = slopesAt({ pruning: 0, rounding });
+  expect(slopes.get(4)).toBeCloseTo(2, 10);
+  expect(slopes.get(2)).toBeCloseTo(0.7 * 1.1 * 0.2 ** -0.3, 2);
 });
 
 it('gives more maps four bits where two cost more than estimated', async () => {

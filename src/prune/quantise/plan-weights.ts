@@ -45,7 +45,7 @@ export function planWeights(
       const grid = gridOf(weight, part, { dtype, ...settings });
       const { name, inputAxis } = weight;
       const before = codesBeforeCut(model.weights.get(name)!, inputAxis);
-      // What lies on the grid already keeps its codes.
+      // Weights that are on the grid already keep their codes.
       const readKnown = before && grid && (() => scalesBeforeCut(before, { grid, inputAxis }));
       return { ...weight, part, grid, ...(readKnown && { readKnown }) };
     });

@@ -65,8 +65,8 @@ export interface MixtureCost {
 export const sumOfRounding = ({ rounding }: Pick<MixtureCost, 'rounding'>): number =>
   [...rounding.values()].reduce((sum, cost) => sum + cost, 0);
 
-/** How often the estimate of rounding to a number of bits counts; once where absent. */
-export type BitPrices = ReadonlyMap<Bits, number>;
+/** Factors on estimates of rounding, by number of bits; 1 where absent. */
+export type CostSlopes = ReadonlyMap<Bits, number>;
 
 /** States of the bits that are evaluated, at most: between two of them the estimate hardly changes. */
 const MOST_STATES = 64;
@@ -76,11 +76,11 @@ const MOST_STATES = 64;
  * saved; for every state on that way one threshold on the cost of each byte decides which units leave for the rest. The
  * first keep the most bits, the last the most units.
  *
- * @param prices Order the steps of maps to fewer bits; estimates of mixtures stay what they are.
+ * @param slopes Order the steps of maps to fewer bits; estimates of mixtures stay what they are.
  * @returns none where the bytes cannot be met.
  */
-export function mixturesAt(problem: SizeProblem, targetBytes: number, prices: BitPrices = new Map()): Mixture[] {
-  const costOf = ({ bits, cost }: SizedForm) => cost * ((bits && prices.get(bits)) ?? 1);
+export function mixturesAt(problem: SizeProblem, targetBytes: number, slopes: CostSlopes = new Map()): Mixture[] {
+  const costOf = ({ bits, cost }: SizedForm) => cost * ((bits && slopes.get(bits)) ?? 1);
   const states = sampleStates(statesOf(problem.maps, costOf), problem, targetBytes);
   return states.flatMap((forms) => pruneTo(problem, forms, { targetBytes, costOf }) ?? []);
 }

@@ -1,14 +1,7 @@
+import { fitCostModel } from './cost-model.js';
 import type { RoundingCosts } from './estimate-rounding.js';
-import {
-  type Bits,
-  type Mixture,
-  mixturesAt,
-  type SizedForm,
-  type SizedMap,
-  type SizeProblem,
-  sumOfRounding,
-} from './mixtures.js';
-import { type FittedMixture, fitExactly, type SizeSearch, waysToFit } from './search-size.js';
+import { type Bits, type Mixture, type SizedForm, type SizedMap, type SizeProblem, sumOfRounding } from './mixtures.js';
+import { bestMixture, type FittedMixture, fitExactly, type SizeSearch, waysToFit } from './search-size.js';
 
 /** A way to meet a size, by what statistics estimate. */
 export interface PlannedMixture extends FittedMixture {
@@ -47,11 +40,9 @@ export async function planSize(
   { problem, bits, bytesOf }: Pick<SizeSearch, 'problem' | 'bits' | 'bytesOf'>,
   targetBytes: number,
 ): Promise<readonly PlannedMixture[]> {
-  const best = (mixtures: readonly Mixture[]) =>
-    mixtures.length === 0 ? undefined : mixtures.reduce((a, b) => (estimateOf(b) < estimateOf(a) ? b : a));
   const ways = [
     ...waysToFit(problem, bits),
-    { kind: 'mixture' as const, make: (aim: number) => best(mixturesAt(problem, aim)) },
+    { kind: 'mixture' as const, make: (aim: number) => bestMixture(problem, aim, fitCostModel([])) },
   ];
   const found: PlannedMixture[] = [];
   for (const { kind, make } of ways) {

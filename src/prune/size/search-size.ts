@@ -1,10 +1,9 @@
 import { refusal } from '../../options/option.js';
 import type { Journal } from '../../platform/journal.js';
 import { readCheckpoint } from '../../platform/journal.js';
-import { type CalibrationPoint, fitPowerLaw } from './fit-power-law.js';
+import { type CostModel, fitCostModel } from './cost-model.js';
 import type { DraftCost, MeasuredDraft } from './measure-draft.js';
 import {
-  type BitPrices,
   type Bits,
   largestBytes,
   type Mixture,
@@ -14,7 +13,6 @@ import {
   type SizedMap,
   type SizeProblem,
   smallestMixture,
-  sumOfRounding,
   uniformForm,
   uniformMixture,
 } from './mixtures.js';
@@ -163,9 +161,9 @@ async function chooseFor(site: ChoosingSite, targetBytes: number): Promise<reado
   // The most bits fit: nothing needs to be given up.
   const [most] = bits;
   if (most !== undefined && found.some(({ mixture }) => isUniform(mixture, most))) return found;
-  const laws = fitLaws(measured);
-  const predict = (estimate: MixtureCost) => totalOf(laws.predict(estimate));
-  const ways = waysToFit(problem, bits, laws);
+  const costModel = fitCostModel(measured);
+  const predict = (estimate: MixtureCost) => totalOf(costModel.predict(estimate));
+  const ways = waysToFit(problem, bits, costModel);
   const add = async (kind: SizeCandidate['kind'], fitted: FittedMixture, predicted?: number) => {
     const known = measured.find(({ mixture }) => keyOf(mixture) === keyOf(fitted.mixture));
     const candidate = known ?? {
@@ -193,7 +191,7 @@ async function chooseFor(site: ChoosingSite, targetBytes: number): Promise<reado
   }
   if (problem.modules.length === 0 || bits.length < 2) return found;
   for (let round = 0; round < MOST_ROUNDS; round += 1) {
-    const corrected = fitLaws(measured);
+    const corrected = fitCostModel(measured);
     const fitted = await fitExactly(site, (aim) => bestMixture(problem, aim, corrected), targetBytes);
     if (fitted === undefined || found.some(({ mixture }) => keyOf(mixture) === keyOf(fitted.mixture))) break;
     const best = Math.min(...found.map(({ cost }) => totalOf(cost)));
@@ -205,7 +203,11 @@ async function chooseFor(site: ChoosingSite, targetBytes: number): Promise<reado
 }
 
 /** Bits alone, and units in each number of bits, with tables in the most bits and in as few. */
-export function waysToFit(problem: SizeProblem, bits: readonly Bits[], laws = fitLaws([])): readonly WayToFit[] {
+export function waysToFit(
+  problem: SizeProblem,
+  bits: readonly Bits[],
+  costModel = fitCostModel([]),
+): readonly WayToFit[] {
   const single = bits.flatMap((only) => {
     const [most, fewest] = [withBits(problem, only), withBits(problem, only, { fewInTables: true })];
     return largestBytes(fewest) < largestBytes(most) ? [most, fewest] : [most];
@@ -213,7 +215,7 @@ export function waysToFit(problem: SizeProblem, bits: readonly Bits[], laws = fi
   return [
     {
       kind: bits.length > 0 ? 'bits' : 'plain',
-      make: (aim) => bestMixture({ ...problem, modules: [] }, aim, laws, (mixtures) => mixtures.slice(-1)),
+      make: (aim) => bestMixture({ ...problem, modules: [] }, aim, costModel),
     },
     ...(single.length === 0 ? [problem] : single).map(
       (one): WayToFit => ({ kind: 'pruned', make: (aim) => mixturesAt(one, aim).find(({ steps }) => steps.size > 0) }),
@@ -227,76 +229,15 @@ export interface WayToFit {
   readonly make: (aim: number) => Mixture | undefined;
 }
 
-/** Estimates corrected by measurements. */
-export interface CostLaws {
-  predict(estimate: MixtureCost): DraftCost;
-  /** How fast the cost of rounding to each number of bits rises with its estimate, near one. */
-  pricesAt(estimate: MixtureCost): BitPrices;
-}
-
-/** Half the relative width over which the slope of a law is taken. */
-const STEP = 0.05;
-
-/** Below this part of a mixture's estimate, rounding to a number of bits says nothing about its cost. */
-const LEAST_PART = 0.1;
-
-/**
- * Corrects estimates by what was measured: a power law for removals, and one for each number of bits. Two bits cost far more for
- * their estimate in a few maps than in all, where the predictions are lost already. A law is fitted to mixtures that have no fewer bits,
- * once what more bits cost is taken off.
- */
-export function fitLaws(
-  measured: readonly { readonly mixture: Pick<Mixture, 'estimate'>; readonly cost: DraftCost }[],
-): CostLaws {
-  const pruning = fitPowerLaw(
-    measured.flatMap(({ mixture: { estimate }, cost }): CalibrationPoint[] =>
-      estimate.pruning > 0 ? [{ estimate: estimate.pruning, measured: cost.pruning }] : [],
-    ),
-  );
-  const points = new Map<Bits, CalibrationPoint[]>();
-  const laws = new Map<Bits, (estimate: number) => number>();
-  const quantising = (rounding: MixtureCost['rounding']) =>
-    [...rounding].reduce((sum, [bits, own]) => sum + (laws.get(bits)?.(own) ?? own), 0);
-  const all = [...new Set(measured.flatMap(({ mixture }) => [...mixture.estimate.rounding.keys()]))];
-  for (const bits of all.sort((a, b) => b - a)) {
-    const own = measured.flatMap(({ mixture: { estimate }, cost }): CalibrationPoint[] => {
-      const { rounding } = estimate;
-      const part = rounding.get(bits) ?? 0;
-      if (Math.min(...rounding.keys()) !== bits || part < LEAST_PART * sumOfRounding(estimate)) return [];
-      const more = new Map([...rounding].filter(([other]) => other > bits));
-      return [{ estimate: part, measured: cost.quantising - quantising(more) }];
-    });
-    points.set(bits, own);
-    laws.set(bits, fitPowerLaw(own));
-  }
-  return {
-    predict: (estimate) => ({ pruning: pruning(estimate.pruning), quantising: quantising(estimate.rounding) }),
-    pricesAt({ rounding }) {
-      const slopeOf = (bits: Bits, law: (estimate: number) => number) => {
-        const least = Math.min(...points.get(bits)!.map(({ estimate }) => estimate));
-        const near = Math.max(rounding.get(bits) ?? 0, least);
-        return (law(near * (1 + STEP)) - law(near * (1 - STEP))) / (2 * STEP * near);
-      };
-      return new Map(
-        [...laws].flatMap(([bits, law]) => (points.get(bits)!.length > 0 ? [[bits, slopeOf(bits, law)]] : [])),
-      );
-    },
-  };
-}
-
-/** The best of the mixtures that fit, as they are ordered by estimates and by what those come to there. */
-function bestMixture(
-  problem: SizeProblem,
-  aim: number,
-  { predict, pricesAt }: CostLaws,
-  pick: (mixtures: Mixture[]) => Mixture[] = (mixtures) => mixtures,
-): Mixture | undefined {
+/** The mixture with the lowest predicted cost: of those ordered by estimates, and of those ordered by the slopes at the best of these. */
+export function bestMixture(problem: SizeProblem, aim: number, { predict, slopesAt }: CostModel): Mixture | undefined {
   const predicted = ({ estimate }: Mixture) => totalOf(predict(estimate));
   const bestOf = (mixtures: Mixture[]) =>
     mixtures.length === 0 ? undefined : mixtures.reduce((a, b) => (predicted(b) < predicted(a) ? b : a));
-  const first = bestOf(pick(mixturesAt(problem, aim)));
+  const first = bestOf(mixturesAt(problem, aim));
   if (first === undefined) return undefined;
-  return bestOf([first, ...pick(mixturesAt(problem, aim, pricesAt(first.estimate)))]);
+  const slopes = slopesAt(first.estimate);
+  return slopes.size === 0 ? first : bestOf([first, ...mixturesAt(problem, aim, slopes)]);
 }
 
 export interface FittedMixture {

@@ -1,0 +1,57 @@
+import { type CalibrationPoint, fitPowerLaw } from './fit-power-law.js';
+import type { DraftCost } from './measure-draft.js';
+import { type Bits, type CostSlopes, type Mixture, type MixtureCost, sumOfRounding } from './mixtures.js';
+
+/** Predictions from estimates that are corrected by measurements. */
+export interface CostModel {
+  predict(estimate: MixtureCost): DraftCost;
+  /** Slopes of the costs of rounding at an estimate: nats per token for each one that is estimated. */
+  slopesAt(estimate: MixtureCost): CostSlopes;
+}
+
+/** Half the relative width over which slopes are measured. */
+const STEP = 0.05;
+
+/** A mixture whose fewest bits have a smaller part of its estimate does not show their cost. */
+const LEAST_PART = 0.1;
+
+/**
+ * Fits a power law to removals, and one to each number of bits: the first layers in two bits cost far more than their part of a
+ * model entirely in two bits, whose predictions are lost already. Numbers of bits are fitted from the most on, each to mixtures without
+ * fewer bits, less the predicted cost of their layers in more bits.
+ */
+export function fitCostModel(
+  measured: readonly { readonly mixture: Pick<Mixture, 'estimate'>; readonly cost: DraftCost }[],
+): CostModel {
+  const pruning = fitPowerLaw(
+    measured.flatMap(({ mixture: { estimate }, cost }): CalibrationPoint[] =>
+      estimate.pruning > 0 ? [{ estimate: estimate.pruning, measured: cost.pruning }] : [],
+    ),
+  );
+  /** Law and smallest fitted estimate, by number of bits. */
+  const fitted = new Map<Bits, { readonly law: (estimate: number) => number; readonly least: number }>();
+  const quantising = (rounding: MixtureCost['rounding']) =>
+    [...rounding].reduce((sum, [bits, own]) => sum + (fitted.get(bits)?.law(own) ?? own), 0);
+  const allBits = new Set(measured.flatMap(({ mixture }) => [...mixture.estimate.rounding.keys()]));
+  for (const bits of [...allBits].sort((a, b) => b - a)) {
+    const points = measured.flatMap(({ mixture: { estimate }, cost }): CalibrationPoint[] => {
+      const { rounding } = estimate;
+      const part = rounding.get(bits) ?? 0;
+      if (Math.min(...rounding.keys()) !== bits || part < LEAST_PART * sumOfRounding(estimate)) return [];
+      const more = new Map([...rounding].filter(([other]) => other > bits));
+      return [{ estimate: part, measured: cost.quantising - quantising(more) }];
+    });
+    const least = Math.min(...points.map(({ estimate }) => estimate));
+    if (points.length > 0) fitted.set(bits, { law: fitPowerLaw(points), least });
+  }
+  return {
+    predict: (estimate) => ({ pruning: pruning(estimate.pruning), quantising: quantising(estimate.rounding) }),
+    slopesAt: ({ rounding }) =>
+      new Map(
+        [...fitted].map(([bits, { law, least }]) => {
+          const near = Math.max(rounding.get(bits) ?? 0, least);
+          return [bits, (law(near * (1 + STEP)) - law(near * (1 - STEP))) / (2 * STEP * near)];
+        }),
+      ),
+  };
+}
