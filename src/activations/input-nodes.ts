@@ -83,7 +83,7 @@ export function rowNodes({ module }: PrunedFfn, { inputCount }: FfnShape): Stage
   );
 }
 
-/** One list of columns of one input layer. */
+/** One list of columns of one input projection. */
 export interface ColumnList {
   readonly result: string;
   readonly columns: Int32Array;

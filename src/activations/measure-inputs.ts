@@ -62,7 +62,7 @@ export interface InputMeter {
 }
 
 /**
- * Prepares to measure how an FFN's error depends on its input layers.
+ * Prepares to measure how an FFN's error depends on its input projections.
  * @returns undefined where the FFN reads other values than its input.
  * @throws UnsupportedModelError when an operator between the maps and the output has no gradient rule.
  */

@@ -3,7 +3,7 @@ import { copyColumns } from '../linalg/matrix-block.js';
 import type { Engine } from '../runtime/engine.js';
 import { createQuadraticForm, type Matrix, type QuadraticForm } from './quadratic-form.js';
 
-/** Channels of an output layer that were scored together, before and after the repair. */
+/** Channels of an output projection that were scored together, before and after the repair. */
 export interface RepairedChannels {
   readonly statistics: ChannelStatistics;
   /** `[out, channels]` before. */
@@ -14,7 +14,7 @@ export interface RepairedChannels {
 }
 
 /**
- * Relative error of an output layer on the calibration tokens: `E|W h - W' h - b|² / E|W h|²`, with W the weight, h the
+ * Relative error of an output projection on the calibration tokens: `E|W h - W' h - b|² / E|W h|²`, with W the weight, h the
  * input, W' and b the repaired layer (columns of removed channels zero). Function groups are measured under their own
  * token weights and their errors added; the shared group is in none.
  */

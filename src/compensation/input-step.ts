@@ -5,7 +5,7 @@ import { mirrorLower } from '../linalg/multiply-symmetric.js';
 import { type MultiplyTransposed, multiplyTransposed } from '../linalg/multiply-transposed.js';
 import { multiplyUpperInPlace } from '../linalg/multiply-upper.js';
 
-/** Kronecker factors of the curvature of an FFN's squared output error with respect to its input layers. */
+/** Kronecker factors of the curvature of an FFN's squared output error with respect to its input projections. */
 export interface InputCurvatureProblem {
   readonly inputCount: number;
   readonly neuronCount: number;
@@ -16,14 +16,14 @@ export interface InputCurvatureProblem {
    * row-major, one for each layer.
    */
   readonly rates: readonly Float64Array[];
-  /** `W' W` of the output layer's weight W `[out, neurons]`: `[neurons, neurons]` row-major. */
+  /** `W' W` of the output projection's weight W `[out, neurons]`: `[neurons, neurons]` row-major. */
   readonly outputGram: Float32Array;
   /** Fraction of the mean of each factor's diagonal that is added to it, above 0. */
   readonly dampening: number;
   readonly multiply?: MultiplyTransposed | undefined;
 }
 
-/** Preconditions gradients of an FFN's input layers by a quadratic model of the error. */
+/** Preconditions gradients of an FFN's input projections by a quadratic model of the error. */
 export interface InputCurvature {
   /** `A⁻¹ gradient S⁻¹` for one layer, both `[in, neurons]` row-major. */
   precondition(gradient: Float32Array, map: number): Promise<Float32Array>;

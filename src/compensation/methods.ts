@@ -36,7 +36,7 @@ export interface RunDefaults {
   readonly metric?: MetricName;
   /** Groups FFN neurons by function. Default false. */
   readonly grouping?: boolean;
-  /** Steps that repair the input layers of an FFN. Default 0. */
+  /** Steps that repair the input projections of an FFN. Default 0. */
   readonly inputSteps?: number;
   /** The model generates half the calibration windows. Default false. */
   readonly generate?: boolean;

@@ -2,7 +2,7 @@ import type { GraphProto, NodeProto } from 'onnx-buf';
 import { findAttribute } from './attributes.js';
 import { subgraphsOf } from './graph-index.js';
 
-/** Operators that keep channels in place, such as a gate between attention and its output layer. */
+/** Operators that keep channels in place, such as a gate between attention and its output projection. */
 const CHANNEL_WISE_OPS: ReadonlySet<string> = new Set(['Mul', 'Cast', 'Identity']);
 
 /** Head size of a fused attention, implied by the weight of the linear layer that reads its output. */

@@ -26,7 +26,7 @@ export const TRAINED = {
   all: { description: 'all linear layers, norm scales and biases of the blocks', fits: () => true },
   ffn: { description: 'the linear layers of FFNs and experts, and their biases', fits: ({ inFfn }) => inFfn },
   outputs: {
-    description: 'the output layers of FFNs, experts and attention, norm scales and biases',
+    description: 'the output projections of FFNs, experts and attention, norm scales and biases',
     fits: ({ isOutput, form }) => isOutput || form !== 'matrix',
   },
 } as const satisfies Record<string, TrainedRow>;
@@ -43,7 +43,7 @@ interface WeightUse {
   readonly form: ParameterForm;
   /** Whether the node that reads it holds neurons of an FFN, or experts. */
   readonly inFfn: boolean;
-  /** Whether it is the output layer of a prunable module. */
+  /** Whether it is the output projection of a prunable module. */
   readonly isOutput: boolean;
 }
 

@@ -53,10 +53,10 @@ export const SCORE = {
     applies: withMethods('fluctuation'),
   }),
   /**
-   * Gauss-Newton steps that repair the input layers of every FFN that lost neurons, after the repair of its output
+   * Gauss-Newton steps that repair the input projections of every FFN that lost neurons, after the repair of its output
    * layer; at least 0. Default: the method's own (0; 3 for `auto`).
    */
-  inputSteps: row(undefined, 'descent steps that repair the input layers of FFNs that lost neurons', {
+  inputSteps: row(undefined, 'descent steps that repair the input projections of FFNs that lost neurons', {
     kind: integer(0),
     otherwise: "the method's own",
     default: 0,

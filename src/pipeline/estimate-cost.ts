@@ -28,7 +28,7 @@ export interface ModelSize {
   readonly vocabularySize: number;
   /** Megabytes of all weights in float32. */
   readonly megabytes: number;
-  /** By module: inputs and outputs of its output layer, and parameters that a token uses. */
+  /** By module: inputs and outputs of its output projection, and parameters that a token uses. */
   readonly modules: readonly {
     readonly kind: ModuleKind;
     readonly inputs: number;
@@ -623,7 +623,7 @@ function groupsOf<Module extends ModelSize['modules'][number]>(
   return Array.from({ length: count }, () => ({ ...module, inputs: module.inputs / count }));
 }
 
-/** Linear layers of all modules: each output layer, and the input layers with the hidden size as inputs. */
+/** Linear layers of all modules: each output projection, and the input projections with the hidden size as inputs. */
 function mapsOf(modules: ModelSize['modules']) {
   return modules.flatMap(({ inputs, outputs, parameters }) => {
     const into = Math.max(0, parameters - inputs * outputs) / outputs;

@@ -134,7 +134,7 @@ async function makeHealingWindows(
   return { windows: windows.slice(0, count), heldOut: windows.slice(count), stop };
 }
 
-/** Largest block size along the inputs of FFNs' output layers; 1 without blocks, or if no FFN is as wide. */
+/** Largest block size along the inputs of FFNs' output projections; 1 without blocks, or if no FFN is as wide. */
 function blockOfFfns(model: OnnxModel, { modules }: ModelLayout): number {
   const ffns = modules.filter(({ kind }) => kind === 'ffn');
   const blocks = ffns.map(({ output }) => {

@@ -80,7 +80,7 @@ async function repairInputs(
   const { engine, analysed, options } = context.job;
   const maps = findInputMaps(model, { detected: analysed.detected, module, keep });
   const refuse = (reason: string): undefined => {
-    context.remarks.push(`block ${module.block} ${module.kind}: its input layers were not repaired: ${reason}`);
+    context.remarks.push(`block ${module.block} ${module.kind}: its input projections were not repaired: ${reason}`);
     return undefined;
   };
   if (maps.length === 0) return refuse('they are not plain products with float weights');
