@@ -1,4 +1,4 @@
-/** Runs the deciding stages on numbers of one's own, without a model: score, choose, repair one linear map. */
+/** Runs the deciding stages on numbers of one's own, without a model: score, choose, repair one linear layer. */
 import { createAdapter, ndarray } from 'fang-prune/core';
 
 // y = W h with two outputs and four neurons; neuron 3 is nearly constant.

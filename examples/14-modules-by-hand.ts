@@ -17,7 +17,7 @@ const tokenizer = core.createTokenizer(await readJson('tokenizer.json'), await r
 const shape = { windowCount: 4, windowLength: 64, vocabularySize: detected.layout.vocabularySize };
 const { windows } = await core.createCalibrationSet({ tokenizer, ...shape });
 
-// Activations: the Gram matrix of what the first FFN's output map reads.
+// Activations: the Gram matrix of what the first FFN's output projection reads.
 const module = detected.layout.modules.find(({ kind }) => kind === 'ffn')!;
 const channels = Int32Array.from({ length: module.unitCount }, (_, channel) => channel);
 const batches = core.makeBatches(windows, windows.length);

@@ -4,7 +4,7 @@
  * Usage: npx tsx scripts/check-gradients.ts MODEL REFERENCE.json [KEY]
  *
  * REFERENCE.json holds `input_ids` [windows][tokens], `loss` (mean over all predictions) and `taylor` [blocks][neurons], the mean over
- * all tokens of |h dL/dh| with h the input of the FFN's last linear map; with KEY, `loss` and `taylor` lie under that key.
+ * all tokens of |h dL/dh| with h the input of the FFN's last linear layer; with KEY, `loss` and `taylor` lie under that key.
  */
 import { readFileSync } from 'node:fs';
 import { openModelFolder } from '../src/node.js';

@@ -4,7 +4,7 @@
  * one, those of the repository's tests, and of ../shared where that is there. onnxruntime-node and onnxruntime-web run a result by its path. One in
  * transformers.js' layout is opened there, in Node.js and on a page of Chromium (wasm, and WebGPU on the processor), by default
  * settings; it writes some tokens, and its logits are compared. So is one folder with all dtypes, each asked for by name, and a file of
- * `shrink` whose maps have several dtypes (where q8, q4 and q2 are tried). --genai
+ * `shrink` whose linear layers have several dtypes (where q8, q4 and q2 are tried). --genai
  * names a Python that has onnxruntime-genai: it opens genai's folders. One process a model. Fails where a model neither works nor is
  * refused by name with a reason.
  *

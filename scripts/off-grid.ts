@@ -2,7 +2,7 @@
  * Writes a copy of a Llama or Gemma in transformers.js' layout (optimum's export) that computes the same and whose weights stand on no
  * grid: weights that were quantised once flatter whatever rounds them to that grid again. Every input channel of
  * query/key/value and of gate/up takes a random factor (log-normal, sigma 0.15) that the norm's gain gives back; likewise each
- * neuron's up row and down column, and each value channel and its columns of the output map.
+ * neuron's up row and down column, and each value channel and its columns of the output projection.
  */
 
 import { cpSync } from 'node:fs';
@@ -36,7 +36,7 @@ async function leaveGrid(source: string, target: string, seed: number): Promise<
   const nodes = model.proto.graph!.node;
   const matMul = (node: string) => nodes.find(({ name }) => name === `${node}/MatMul`)!;
   const weightOf = (node: string): string => matMul(node).input[1]!;
-  /** The gain of the norm before a map. Gemma's exports fold it into a constant of another name, and have more norms. */
+  /** The gain of the norm before a linear layer. Gemma's exports fold it into a constant of another name, and have more norms. */
   const gainBefore = (node: string): string => {
     const [input] = matMul(node).input;
     const norm = nodes.find(({ output }) => output.includes(input!))!;

@@ -5,7 +5,7 @@ import type { PruneOutcome } from '../src/prune/job.js';
 import { loadShortLlama, readShortLlama } from './support/short-llama.js';
 import { type Loaded, loadTinyLlama, pruneLoaded, someWindows } from './support/tiny-llama.js';
 
-/** Block 0's maps of the small llama, as the exporter called them. */
+/** Block 0's linear layers of the small llama, as the exporter called them. */
 const [EMBEDDINGS, GATE, UP, DOWN] = [
   'model.embed_tokens.weight',
   'onnx::MatMul_1899',

@@ -34,7 +34,7 @@ describe.each(['fused', 'apart'] as const)('linear attention, %s', (form) => {
       heads: 4,
       keyHeads: 2,
       headSize: 4,
-      // Projections of 32 channels, values' gate, two gates by head, convolution, biases and scales of heads, output map.
+      // Projections of 32 channels, values' gate, two gates by head, convolution, biases and scales of heads, output projection.
       parameters: 16 * 32 + 16 * 16 + 2 * 16 * 4 + 32 * 4 + 2 * 4 + 16 * 16,
     });
     expect(blocks[1]!.modules[0]).toMatchObject({ description: 'multi-head attention', heads: 4 });

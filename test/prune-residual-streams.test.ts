@@ -28,7 +28,7 @@ const sparseFfn: Part = ({ g }, x) => {
   return matMul(g, g.op('Mul', [active, matMul(g, x, HIDDEN, NEURONS)]), NEURONS, HIDDEN);
 };
 
-/** A decoder as Gemma 3n has it: several residual streams `[N, B, S, C]` (AltUp), a low-rank map beside attention (Laurel). */
+/** A decoder as Gemma 3n has it: several residual streams `[N, B, S, C]` (AltUp), a low-rank linear layer beside attention (Laurel). */
 const buildStreams = (): Uint8Array =>
   buildDecoder({
     blockCount: BLOCKS,

@@ -213,7 +213,7 @@ const experts: Part = ({ g }, x) => {
   return g.op('Mul', [g.op('Add', made as [string, string]), best]);
 };
 
-/** Weights of the second linear map as 8-bit numbers with a scale. */
+/** Weights of the second linear layer as 8-bit numbers with a scale. */
 const quantised: Part = ({ g }, x) => {
   const packed = g.op('Cast', [g.weight([NEURONS, HIDDEN], 40)], { to: 3 });
   const weight = g.op('DequantizeLinear', [packed, g.scalar(0.01)]);

@@ -54,7 +54,7 @@ export interface DtypeTry {
   readonly folder: string;
   /** The first is what the folder opens by default, the others are asked for by name. */
   readonly dtypes: readonly DtypeName[];
-  /** Size of one file whose maps have several of the dtypes, as `shrink` writes it. Absent: a file a dtype. */
+  /** Size of one file whose linear layers have several of the dtypes, as `shrink` writes it. Absent: a file a dtype. */
   readonly mixedBytes?: number | undefined;
   /** Holds the results; pages see it. */
   readonly scratch: string;
@@ -112,10 +112,10 @@ export async function tryDtypes(request: DtypeTry): Promise<Readonly<Record<stri
   }
 }
 
-/** Name of a file with maps of several dtypes. */
+/** Name of a file with linear layers of several dtypes. */
 export const MIXED = 'mixed';
 
-/** One file with maps of several dtypes, which cost the least together. */
+/** One file with linear layers of several dtypes, which cost the least together. */
 async function writeMixed(
   { folder, dtypes }: DtypeTry,
   { out, mixedBytes }: { readonly out: string; readonly mixedBytes: number },

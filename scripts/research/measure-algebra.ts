@@ -1,6 +1,6 @@
 /**
  * Measures the processor seconds of the algebra that one wide FFN costs `auto`, however many windows there are, on random statistics:
- * the weight in the metric, the Hessian's factor, the order of removal, the repair of the output map (30 % removed) and the curvature of
+ * the weight in the metric, the Hessian's factor, the order of removal, the repair of the output projection (30 % removed) and the curvature of
  * three steps of input repair. --only takes parts by name, such as "order". For figures of one core: taskset -c 0.
  */
 import ndarray from 'ndarray';

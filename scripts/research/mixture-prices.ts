@@ -1,6 +1,6 @@
 /**
  * How well the prices of removals and of rounding predict what mixtures of both cost. The dense model is measured and two sizes are chosen, as
- * `shrink` does it; then random mixtures are predicted from that and measured: each map gets bits by chance, and a share by chance of the
+ * `shrink` does it; then random mixtures are predicted from that and measured: each linear layer gets bits by chance, and a share by chance of the
  * units leaves.
  *
  *   npx tsx scripts/research/mixture-prices.ts MODEL [--text calibration.txt] [--windows 16] [--length 128] [--count 10] [--seed 0]

@@ -47,7 +47,7 @@ export function sortRows(sizes: MeasuredSizes): readonly MeasuredSize[] {
   );
 }
 
-/** The fraction of the prunable parameters that is gone, and how many maps have which dtype. */
+/** The fraction of the prunable parameters that is gone, and how many linear layers have which dtype. */
 export function describeMake({ removed, maps = {} }: Pick<MeasuredSize, 'removed' | 'maps'>): string {
   const dtypes = Object.entries(maps).map(([dtype, count]) => `${count} ${dtype}`);
   return [...(removed > 0 ? [`${percent(removed)} % removed`] : []), ...dtypes].join(', ');

@@ -12,7 +12,7 @@ export interface MeasuredSize {
   readonly bytes: number;
   /** Fraction of the prunable parameters that is gone. */
   readonly removed: number;
-  /** Number of maps by dtype; absent for the dense model. */
+  /** Number of linear layers by dtype; absent for the dense model. */
   readonly maps?: Readonly<Record<string, number>>;
   /** Drafts that `shrink` compared. */
   readonly candidates?: readonly SizeCandidateReport[];

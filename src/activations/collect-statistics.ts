@@ -14,7 +14,7 @@ import { runMeters, type StageMeter } from './stage-meter.js';
 
 /** A linear layer whose input statistics are collected, by function group and with token weights. */
 export interface StatisticsTarget {
-  /** Linear map whose input channels are measured. */
+  /** Linear layer whose input channels are measured. */
   readonly linear: Pick<OutputLinear, 'node' | 'input' | 'inputCount'>;
   readonly needs: Exclude<StatisticsNeed, 'none'>;
   /** Channels of each function group, ascending. One group of all channels without FANG. */
@@ -31,7 +31,7 @@ export interface StatisticsRequest {
 }
 
 /**
- * Measures the input channels of linear maps of one stage over all tokens, per function group and token-weighted. The sums
+ * Measures the input channels of linear layers of one stage over all tokens, per function group and token-weighted. The sums
  * and the Gram products run inside the stage's graph; only sums leave it.
  *
  * @returns Statistics by target and group, channels in the group's order.

@@ -64,7 +64,7 @@ export interface InputMeter {
 /**
  * Prepares to measure how an FFN's error depends on its input projections.
  * @returns undefined where the FFN reads other values than its input.
- * @throws UnsupportedModelError when an operator between the maps and the output has no gradient rule.
+ * @throws UnsupportedModelError when an operator between the linear layers and the output has no gradient rule.
  */
 export async function createInputMeter(ffn: PrunedFfn): Promise<InputMeter | undefined> {
   const given = { ...ffn, index: indexRunGraph(ffn.model) };

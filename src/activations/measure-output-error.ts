@@ -35,7 +35,7 @@ export interface ErrorMeter {
   /**
    * Errors of groups are added as if they were independent, each under its own token weights, since no Gram matrix couples
    * two groups. Channels in no group are left out.
-   * @returns undefined without statistics, or when the map's result is zero.
+   * @returns undefined without statistics, or when the linear layer's result is zero.
    */
   measure(groups: readonly RepairedChannels[]): Promise<OutputError | undefined>;
   release(): Promise<void>;

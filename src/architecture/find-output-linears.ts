@@ -31,7 +31,7 @@ export interface OutputSearch {
   readonly output: string;
 }
 
-/** Whether a node is a linear map: a product with a constant as its second operand. */
+/** Whether a node is a linear layer: a product with a constant as its second operand. */
 export function isLinearNode(index: GraphIndex, at: number): boolean {
   const node = index.nodes[at]!;
   return (

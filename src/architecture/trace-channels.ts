@@ -23,7 +23,7 @@ import { partKind } from './part-kind.js';
 /** All values and nodes that carry a set of units, found by tracing the input channels of a linear layer to their producers. */
 export interface ChannelTrace {
   readonly unitCount: number;
-  /** Channels of the linear map's input per unit. */
+  /** Channels of the linear layer's input per unit. */
   readonly unitSize: number;
   /** Heads per unit: more than one where a KV head stays with its query heads. */
   readonly headsPerUnit: number;
@@ -90,7 +90,7 @@ export interface TraceRequest {
   readonly shared: ReadonlySet<string>;
   /** Values with labelled channels that other stages may read. Default: none. */
   readonly mayLeak?: ReadonlySet<string>;
-  /** Input of the linear map, channels on its last axis. */
+  /** Input of the linear layer, channels on its last axis. */
   readonly seed: string;
   /** Default: the last. */
   readonly seedAxis?: number;

@@ -190,7 +190,7 @@ export function groupTrained(
   const found = findTrainedWeights({ ...student, index, spans, trained });
   if (found.length === 0)
     throw new UnsupportedModelError(
-      'no weight of the blocks can be trained; healing needs float weights in linear maps',
+      'no weight of the blocks can be trained; healing needs float weights in linear layers',
     );
   return groupWeights(found, spans.length);
 }

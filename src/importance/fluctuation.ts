@@ -7,7 +7,7 @@ import { sumOverUnits, type UnitAggregate } from './units.js';
 export const FLUCTUATION_METRICS = {
   /** Fluctuation alone: `v_j`. */
   IFV: ({ statistics }) => statistics.variance,
-  /** Fluctuation times the squared norm of the map's column: `v_j ||W_:j||^2`. */
+  /** Fluctuation times the squared norm of the linear layer's column: `v_j ||W_:j||^2`. */
   WIFV: ({ weight, scoredWeight = weight, statistics }) =>
     columnSums(scoredWeight, 'squares').map((norm, j) => statistics.variance[j]! * norm),
   /** Mean weight times the norm of the input: `mean_c |W_cj| sqrt(sum_i w_i h_ij^2)`. */

@@ -154,7 +154,7 @@ const FACTORISED = {
   output: { products: 0.7, copies: 8e-5 },
   inputs: { products: 2, copies: 7e-5 },
 } as const;
-/** Products of error feedback, as multiples of a product with the map, and dampenings that are tried. */
+/** Products of error feedback, as multiples of a product with the linear layer, and dampenings that are tried. */
 const FEEDBACK = { products: 1.2, tries: 1.25 };
 
 const TOKENS_PER_RUN = 1024;
@@ -643,7 +643,7 @@ interface SizedMap {
   readonly inputs: number;
 }
 
-/** Products and copies of a factorisation of each map. */
+/** Products and copies of a factorisation of each linear layer. */
 function factorisation(use: keyof typeof FACTORISED, maps: readonly SizedMap[]) {
   const { products, copies } = FACTORISED[use];
   const cubes = sum(maps.map(({ inputs }) => inputs ** 3));

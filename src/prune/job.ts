@@ -49,7 +49,7 @@ export interface HealingSource {
 
 /** One module after pruning: the remaining units, and the result. */
 export interface ModuleOutcome extends ModuleCut {
-  /** Loss of the output map's result on the calibration tokens; absent for methods that read none. */
+  /** Loss of the output projection's result on the calibration tokens; absent for methods that read none. */
   readonly error?: OutputError | undefined;
   /** How well posed the repair of each function group was (one group without FANG), as far as it solved anything. */
   readonly numerics: readonly (RepairNumerics | undefined)[];

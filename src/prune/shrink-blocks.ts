@@ -41,7 +41,7 @@ export interface Shrunk extends ModelChange {
 
 /**
  * Shrinks a copy of the model block by block, each measured on what the pruned blocks before it produce, unless statistics
- * are given, with which only refinements read tokens: score the units, choose those that leave, narrow the graph, repair the output map, refine, and move the hidden
+ * are given, with which only refinements read tokens: score the units, choose those that leave, narrow the graph, repair the output projection, refine, and move the hidden
  * states on through what is left.
  */
 export async function shrinkBlocks(context: PruneContext, given: Shrinking): Promise<Shrunk> {
@@ -112,7 +112,7 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
 
 /**
  * Takes experts out as the dense model's order says: what the blocks before lose sends few tokens elsewhere. Methods that solve for
- * maps have those that remain make up for them.
+ * linear layers have those that remain make up for them.
  */
 async function cutExperts(
   context: PruneContext,

@@ -16,7 +16,7 @@ export interface BlockGrid {
   readonly levels?: CodebookName | undefined;
 }
 
-/** A linear map's weight `[N, K]` as codes, block by block: `w = (code - zero point) scale`, or `w = level of code x scale`. */
+/** A linear layer's weight `[N, K]` as codes, block by block: `w = (code - zero point) scale`, or `w = level of code x scale`. */
 export interface BlockCodes {
   readonly grid: BlockGrid;
   /** N. */

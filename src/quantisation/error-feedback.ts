@@ -14,7 +14,7 @@ import {
 } from './block-codes.js';
 import { fitScale } from './fit-scale.js';
 
-/** A symmetric positive semidefinite matrix over a map's inputs, `H = sum of weight x x'` over tokens. */
+/** A symmetric positive semidefinite matrix over a linear layer's inputs, `H = sum of weight x x'` over tokens. */
 export interface InputHessian {
   /** `[K, K]` row-major. */
   readonly matrix: Float64Array;
@@ -59,7 +59,7 @@ const TILE = 16;
 
 /**
  * Makes the factor of the reversed matrix U' less its diagonal: rows and columns transposed and reversed, each row over its pivot. Each
- * number changes places with one other: such a matrix of a wide map takes a gigabyte.
+ * number changes places with one other: such a matrix of a wide linear layer takes a gigabyte.
  */
 function turnInPlace(factor: Float64Array, size: number): void {
   const last = size - 1;

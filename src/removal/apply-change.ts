@@ -24,12 +24,12 @@ export interface ModelChange {
   readonly modules: readonly ModuleCut[];
   /**
    * Initializers of the pruned graph with their new values, by name: in the shape that is left, in the file's data type. A
-   * name that the graph lacks is the bias of an output map that had none, see `linearBiasName`.
+   * name that the graph lacks is the bias of an output projection that had none, see `linearBiasName`.
    */
   readonly changed: ReadonlyMap<string, TensorHandle>;
 }
 
-/** Whether a module ends in a linear map, which may get another weight and a bias. */
+/** Whether a module ends in a linear layer, which may get another weight and a bias. */
 export const isRepaired = ({ kind }: PrunableModule): boolean => kind !== 'experts';
 
 /** Takes units out of a copy of the dense model and makes place for what changes; all weights are still the dense ones. */

@@ -28,7 +28,7 @@ export interface RowEnd {
 const FLOATS: ReadonlySet<number> = new Set([1, 10]);
 
 /**
- * Follows what an output map writes when it writes the same for every token, through biases, scales, casts and norms, to
+ * Follows what an output projection writes when it writes the same for every token, through biases, scales, casts and norms, to
  * the sums with the residual stream.
  * @returns undefined where it meets anything else on the way.
  */

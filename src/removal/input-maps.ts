@@ -13,7 +13,7 @@ import { type AxisLabel, FREE } from '../operators/axis-rule.js';
 import { remainingPositions, remainingUnits } from './remaining-positions.js';
 import type { ChangedWeight, StoreTensor } from './repair-linear.js';
 
-/** A linear map into an FFN: `gate`, `up`, or both in one. */
+/** A linear layer into an FFN: `gate`, `up`, or both in one. */
 export interface InputMap {
   /** Value it writes, neurons on the last axis. */
   readonly result: string;
@@ -21,8 +21,8 @@ export interface InputMap {
   readonly weight: string;
   readonly outputAxis: 0 | 1;
   /**
-   * Where on that axis the channels of the FFN's output map are made, one list for each time that a neuron occurs: a
-   * map that holds gate and up together has two.
+   * Where on that axis the channels of the FFN's output projection are made, one list for each time that a neuron occurs: a
+   * linear layer that holds gate and up together has two.
    */
   readonly columns: readonly Int32Array[];
 }
@@ -35,7 +35,7 @@ export interface InputMapsRequest {
 }
 
 /**
- * Finds the linear maps that read an FFN's input and make its channels, as the graph stands now.
+ * Finds the linear layers that read an FFN's input and make its channels, as the graph stands now.
  * @returns none where a neuron is not one column of each of them, or where they hold more than float weights.
  */
 export function findInputMaps(model: OnnxModel, { detected, module, keep }: InputMapsRequest): InputMap[] {
@@ -64,7 +64,7 @@ const labelOf = ({ traces }: DetectedModel, { index }: PrunableModule, value: st
 const positionsLeft = (label: AxisLabel, keep: Int32Array): Int32Array =>
   remainingPositions(label, remainingUnits(keep, undefined));
 
-/** Axis of a map's weight that its output lies on; undefined for an operator that is more than a product. */
+/** Axis of a linear layer's weight that its output lies on; undefined for an operator that is more than a product. */
 function outputAxisOf(node: NodeProto): 0 | 1 | undefined {
   const op = qualifiedOp(node);
   if (op === 'MatMul') return 1;
@@ -91,15 +91,15 @@ function columnsOf(codes: Int32Array, neurons: Int32Array): Int32Array[] | undef
   return lists.length > 0 && lists.every(isFull) ? lists.map((list) => Int32Array.from(list)) : undefined;
 }
 
-/** Weights of input maps as they are now, by name. */
+/** Weights of input projections as they are now, by name. */
 export const inputWeights = (model: OnnxModel, maps: readonly InputMap[]): ChangedWeight[] =>
   maps.map(({ weight }) => [weight, model.weights.get(weight)!]);
 
-/** An input map's weight, `[in, out]` row-major whatever its layout in the file. */
+/** An input projection's weight, `[in, out]` row-major whatever its layout in the file. */
 export const readInputWeight = (model: OnnxModel, map: InputMap): Promise<Float32Array> =>
   readRows(model.weights.get(map.weight)!, map);
 
-/** Replaces an input map's weight by `values`, `[in, out]` row-major, in the file's own layout and data type. */
+/** Replaces an input projection's weight by `values`, `[in, out]` row-major, in the file's own layout and data type. */
 export async function writeInputWeight(
   model: OnnxModel,
   map: InputMap,

@@ -16,7 +16,7 @@ export interface MaskOptions {
   readonly analysed: AnalysedModel;
   /** Keeps the masked weights. */
   readonly store: StoreTensor;
-  /** Moves every weight of the output maps to a neighbour of its data type, up or down at random. Default: none moves. */
+  /** Moves every weight of the output projections to a neighbour of its data type, up or down at random. Default: none moves. */
   readonly nudge?: Random | undefined;
   /** Precision of neighbours: numbers of the weight's own type (the default), or halves. */
   readonly neighbours?: 'own' | 'half' | undefined;
@@ -24,7 +24,7 @@ export interface MaskOptions {
 
 /**
  * The masked original of a pruned model: a copy of the dense one, as large as it is, that computes the same. Weights that
- * changed have their new values where they were cut from, and the output maps' columns of removed channels are zero.
+ * changed have their new values where they were cut from, and the output projections' columns of removed channels are zero.
  */
 export async function maskModel(dense: OnnxModel, change: ModelChange, options: MaskOptions): Promise<OnnxModel> {
   const masked = copyModel(dense);
@@ -43,7 +43,7 @@ export async function maskModel(dense: OnnxModel, change: ModelChange, options: 
   return masked;
 }
 
-/** Modules that remain whole, where everything is written in halves, or all do: their maps round too. */
+/** Modules that remain whole, where everything is written in halves, or all do: their linear layers round too. */
 function nudgedBeside({ modules }: ModelChange, { analysed, nudge, neighbours }: MaskOptions): ModuleCut[] {
   if (nudge === undefined || (neighbours !== 'half' && modules.length > 0)) return [];
   const cut = new Set(modules.map(({ module }) => module.index));
@@ -139,7 +139,7 @@ async function maskNeurons(
   editor.rewire(readers, second.weight, editor.addWeight(`${second.weight}/masked`, masked));
 }
 
-/** The byte whose codes dequantise to zero in a row of a second map, at a fraction of its length. */
+/** The byte whose codes dequantise to zero in a row of a second linear layer, at a fraction of its length. */
 async function zeroCodes({ weights }: OnnxModel, { weight, bits, zeroPoints, blocks = 1 }: SecondMap) {
   if (bits === undefined) return () => 0;
   // A byte of equal codes.
@@ -157,7 +157,7 @@ async function zeroCodes({ weights }: OnnxModel, { weight, bits, zeroPoints, blo
   };
 }
 
-/** Zeroes the columns of a module's output map that removed channels went through. */
+/** Zeroes the columns of a module's output projection that removed channels went through. */
 async function maskColumns(model: OnnxModel, { module, keep }: ModuleCut, { store, nudge, neighbours }: MaskOptions) {
   const linear = module.output;
   const shared = linearWeightName(model, linear);

@@ -15,9 +15,9 @@ import { editGraph } from './graph-editor.js';
 export interface RemovedModule {
   readonly engine: Engine;
   readonly facts: TwoRunFacts;
-  /** The module's output map, all of whose input channels leave. */
+  /** The module's output projection, all of whose input channels leave. */
   readonly linear: OutputLinear;
-  /** Bias that replaces the removed units in the map's result. */
+  /** Bias that replaces the removed units in the linear layer's result. */
   readonly bias?: Float64Array | undefined;
 }
 
@@ -31,7 +31,7 @@ export interface ModuleRemoval {
 }
 
 /**
- * Plans to remove a module. The output of its output map without channels is one row for all tokens: zeros, or
+ * Plans to remove a module. The output of its output projection without channels is one row for all tokens: zeros, or
  * biases; the row is followed to the residual stream, see `followRow`.
  *
  * @returns undefined where it meets anything else on the way, or stops being a number.
@@ -45,7 +45,7 @@ export async function planModuleRemoval(model: OnnxModel, given: RemovedModule):
   return { apply: () => takeOut(model, { path, rows }) };
 }
 
-/** Output of the map without input: the repair's bias, and that of a Gemm. */
+/** Output of the linear layer without input: the repair's bias, and that of a Gemm. */
 async function readStart(model: OnnxModel, { linear, facts, bias }: RemovedModule): Promise<Float64Array | undefined> {
   const start = Float64Array.from(bias ?? new Float64Array(linear.outputCount));
   const node = editGraph(model).producerOf(linear.result);

@@ -17,7 +17,7 @@ export type StoreTensor = (shape: TensorShape, bytes: Uint8Array<ArrayBuffer>) =
 /** A store that holds everything in memory. */
 export const storeInMemory: StoreTensor = bytesHandle;
 
-/** Reads a linear map's weight as `[out, in]`, whatever its layout in the file. */
+/** Reads a linear layer's weight as `[out, in]`, whatever its layout in the file. */
 export async function readLinearWeight(model: OnnxModel, linear: OutputLinear): Promise<LinearWeight> {
   const name = weightName(editGraph(model), linear);
   const handle = model.weights.get(name)!;
@@ -30,7 +30,7 @@ export async function readLinearWeight(model: OnnxModel, linear: OutputLinear): 
 export type ChangedWeight = readonly [name: string, value: TensorHandle];
 
 /**
- * Replaces a linear map's weight by `values`, `[out, in]` row-major, in the file's own layout and data type.
+ * Replaces a linear layer's weight by `values`, `[out, in]` row-major, in the file's own layout and data type.
  * @returns the weight as it will be saved.
  */
 export async function writeLinearWeight(
@@ -48,7 +48,7 @@ export async function writeLinearWeight(
 }
 
 /**
- * Adds `bias` (length `outputCount`) to what a linear map writes: into a bias it already has, else by an Add of its own.
+ * Adds `bias` (length `outputCount`) to what a linear layer writes: into a bias it already has, else by an Add of its own.
  * @returns the bias as it will be saved.
  */
 export async function addLinearBias(
@@ -62,7 +62,7 @@ export async function addLinearBias(
   return [place.name, sum];
 }
 
-/** The bias that `addLinearBias` would write; the model remains as it is. Without `bias`, the one that the map has. */
+/** The bias that `addLinearBias` would write; the model remains as it is. Without `bias`, the one that the linear layer has. */
 export async function sumLinearBias(
   model: OnnxModel,
   linear: OutputLinear,
@@ -73,18 +73,18 @@ export async function sumLinearBias(
   return place.handle && [place.name, place.handle];
 }
 
-/** Name of the initializer that holds a linear map's bias and no other's, or would once `giveLinearBias` made it. */
+/** Name of the initializer that holds a linear layer's bias and no other's, or would once `giveLinearBias` made it. */
 export function linearBiasName(model: OnnxModel, linear: OutputLinear): string {
   return biasPlace(model, linear).name;
 }
 
-/** Gives a linear map a bias of its own, with the value that it has, or zeros. */
+/** Gives a linear layer a bias of its own, with the value that it has, or zeros. */
 export function giveLinearBias(model: OnnxModel, linear: OutputLinear): void {
   const { shape, handle, put } = biasPlace(model, linear);
   put(handle ?? floatsHandle(shape, new Float64Array(linear.outputCount)));
 }
 
-/** Where a linear map's own bias is, or is to be. */
+/** Where a linear layer's own bias is, or is to be. */
 interface BiasPlace {
   readonly name: string;
   readonly shape: TensorShape;
@@ -134,7 +134,7 @@ function biasPlace(model: OnnxModel, linear: OutputLinear): BiasPlace {
   return { name, shape: { dataType, dims: [linear.outputCount] }, handle: undefined, put };
 }
 
-/** Name of the initializer that holds a linear map's weight now. */
+/** Name of the initializer that holds a linear layer's weight now. */
 export function linearWeightName(model: OnnxModel, linear: OutputLinear): string {
   return weightName(editGraph(model), linear);
 }

@@ -24,7 +24,7 @@ export interface UnitGroup {
 
 export interface ModuleCase {
   readonly module: PrunableModule;
-  /** The output map's weight, `[out, in]`. */
+  /** The output projection's weight, `[out, in]`. */
   readonly weight: LinearWeight;
   /** The weight in a metric with a curvature, for scores that use it. */
   readonly scoredWeight?: LinearWeight | undefined;

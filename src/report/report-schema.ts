@@ -135,7 +135,7 @@ export interface CertificateReport {
    */
   readonly gap: number;
   /**
-   * Gap between two runs of the masked original: unchanged, and with every cut map's weights moved to a neighbouring
+   * Gap between two runs of the masked original: unchanged, and with every cut linear layer's weights moved to a neighbouring
    * number and no operators fused. This is the size of rounding errors in the model.
    */
   readonly rounding: number;
@@ -177,7 +177,7 @@ export interface DtypeReport {
   readonly parts: Readonly<Record<'ffn' | 'attention' | 'embedding' | 'head' | 'other', number>>;
   /** Costs of pruning and rounding; absent without calibration windows, or where activations are rounded too. */
   readonly divergence?: DivergenceReport;
-  /** How the maps were rounded; absent where every weight went to the nearest level by itself. */
+  /** How the linear layers were rounded; absent where every weight went to the nearest level by itself. */
   readonly rounding?: RoundingReport;
   readonly certificate?: CertificateReport;
   /** As the report's own, of this file. */
@@ -196,12 +196,12 @@ export interface DivergenceReport {
   readonly nearest?: number;
 }
 
-/** How the maps of a model were rounded, those that were measured. */
+/** How the linear layers of a model were rounded, those that were measured. */
 export interface RoundingReport {
   /** Maps whose errors make up for each other, and those that were better rounded to the nearest levels. */
   readonly learned: number;
   readonly nearest: number;
-  /** Geometric mean over the maps of what rounding costs on held-out tokens, by what the nearest levels would cost. */
+  /** Geometric mean over the linear layers of what rounding costs on held-out tokens, by what the nearest levels would cost. */
   readonly costRatio: number;
 }
 
@@ -225,7 +225,7 @@ export interface SizeCandidateReport {
   readonly bytes: number;
   /** Fraction of the prunable parameters that is gone. */
   readonly sparsity: number;
-  /** Number of maps by dtype. */
+  /** Number of linear layers by dtype. */
   readonly maps: Readonly<Record<string, number>>;
   /** Parts of the mean KL(dense || draft), in nats per token. */
   readonly divergence: { readonly pruning: number; readonly quantising: number };

@@ -47,7 +47,7 @@ beforeEach(async () => {
   meter = await meterOf(examples);
 });
 
-/** Adds `amount` times a direction, `[in, neurons]`, to a map's weight. */
+/** Adds `amount` times a direction, `[in, neurons]`, to a linear layer's weight. */
 async function shift({ weight, outputAxis }: InputMap, direction: Float32Array, amount: number): Promise<void> {
   expect(outputAxis).toBe(1);
   const handle = loaded.model.weights.get(weight)!;

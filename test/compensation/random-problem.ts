@@ -11,7 +11,7 @@ export interface ProblemShape {
   readonly seed?: number;
 }
 
-/** A random linear map, tokens that correlate and have a mean, and the statistics of them. */
+/** A random linear layer, tokens that correlate and have a mean, and the statistics of them. */
 export function randomProblem(shape: ProblemShape = {}): ImportanceProblem & { readonly tokens: Float64Array } {
   const { outputCount = 5, unitCount = 12, unitSize = 1, tokenCount = 60, seed = 1 } = shape;
   const random = createRandom(seed);

@@ -147,7 +147,7 @@ it('in packed weights have scales for their maps, and codes that stay', async ()
     findTrainedWeights({ model, analysed, index: indexRunGraph(model), spans, trained })
       .filter(({ spans: [block], handle: { dims } }) => block === 0 && dims[0] === EXPERTS && dims.length > 1)
       .map(({ handle }) => handle.dims[1]);
-  // Scales and bias of each map; without the scales of the first one.
+  // Scales and bias of each linear layer; without the scales of the first one.
   expect(dimsOf('ffn')).toEqual([2 * NEURONS, 2 * NEURONS, HIDDEN, HIDDEN]);
   expect(dimsOf('outputs')).toEqual([2 * NEURONS, HIDDEN, HIDDEN]);
 });

@@ -7,7 +7,7 @@ const [EXPERTS, NEURONS, SIZE, TOKENS] = [2, 16, 3, 30];
 const random = createRandom(5);
 const draw = (length: number) => Float32Array.from({ length }, () => random() * 2 - 1);
 
-/** By expert: what its neurons make of each token, its second map, and its share of each token. */
+/** By expert: what its neurons make of each token, its second linear layer, and its share of each token. */
 const made = Array.from({ length: EXPERTS }, () => draw(TOKENS * NEURONS));
 const seconds = Array.from({ length: EXPERTS }, () => draw(NEURONS * SIZE));
 const shares = Array.from({ length: EXPERTS }, () => draw(TOKENS).map(Math.abs));

@@ -36,7 +36,7 @@ const factsOf = (dims: readonly number[]): ValueFacts =>
   );
 const facts = { first: factsOf([2, 3, 4]), second: factsOf([3, 5, 4]) };
 
-/** A graph of `x` and `h` whose output map is all zeros, so that it says before what must be said afterwards. */
+/** A graph of `x` and `h` whose output projection is all zeros, so that it says before what must be said afterwards. */
 function modelOf(nodes: readonly NodeProto[], output: string) {
   const proto = create(ModelProtoSchema, {
     irVersion: 10n,

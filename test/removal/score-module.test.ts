@@ -5,7 +5,7 @@ import { createAdapter } from '../../src/compensation/methods.js';
 import { NumericalError, OptionError } from '../../src/errors.js';
 import { channelsOf, type ModuleCase, scoreModule } from '../../src/removal/score-module.js';
 
-/** An output map of 2 rows over `unitCount` units of `unitSize` channels. */
+/** An output projection of 2 rows over `unitCount` units of `unitSize` channels. */
 function moduleOf(unitCount: number, unitSize = 1, groupOfUnit?: number[]): PrunableModule {
   const inputCount = unitCount * unitSize;
   return {

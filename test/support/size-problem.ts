@@ -1,7 +1,7 @@
 import { createRandom } from '../../src/linalg/random.js';
 import type { SizeProblem } from '../../src/prune/size/mixtures.js';
 
-/** Random maps of 8, 4 and 2 bits, each of a module whose steps cost more and more. */
+/** Random linear layers of 8, 4 and 2 bits, each of a module whose steps cost more and more. */
 export function sizeProblem(seed: number, { mapCount = 12, stepCount = 8 } = {}): SizeProblem {
   const random = createRandom(seed);
   const maps = Array.from({ length: mapCount }, (_, at) => {

@@ -135,7 +135,7 @@ export function selfAttention(shape: AttentionShape = {}): Part {
 export const toHeads = (g: GraphBuilder, x: string, heads: number): string =>
   g.op('Transpose', [g.op('Reshape', [x, g.ints(0, 0, heads, HEAD_SIZE)])], { perm: [0, 2, 1, 3] });
 
-/** Three linear maps. */
+/** Three linear layers. */
 export function separate(kvHeads: number) {
   return ({ g }: BlockSite, x: string): Heads => {
     const make = (heads: number) => toHeads(g, linear(g, x, HIDDEN, heads * HEAD_SIZE), heads);

@@ -18,7 +18,7 @@ import { type BackwardMeasures, orderOf } from './dense-measures.js';
 import type { DensePasses } from './dense-passes.js';
 import { orderModule } from './measure-backwards.js';
 
-/** Noise on the weights of an output map, as a fraction of their root mean square: little, so that the divergence grows by its square. */
+/** Noise on the weights of an output projection, as a fraction of their root mean square: little, so that the divergence grows by its square. */
 const NOISE = 0.1;
 
 /** Tokens that every module's noise is measured on, roughly. */
@@ -36,7 +36,7 @@ export interface PerturbedModules {
 
 /**
  * Estimates the divergence's curvature at the outputs of some modules by forward passes, where there are no gradients: noise on the output
- * map gives errors of one size in all directions, and twice the divergence over their squared length is the curvature's mean over the
+ * linear layer gives errors of one size in all directions, and twice the divergence over their squared length is the curvature's mean over the
  * directions. Modules are so compared in nats; within one all directions count alike. Where gradients have reached other modules, some of
  * them are measured by noise too, and the estimates are brought to the scale of the gradients.
  *
@@ -151,7 +151,7 @@ async function perturb(dense: OnnxModel, { output, index, kind }: PrunableModule
   return { model, noise };
 }
 
-/** Adds to what experts make a product of it with random signs, as large as noise on the weights of a map is. @returns the size of a sign */
+/** Adds to what experts make a product of it with random signs, as large as noise on the weights of a linear layer is. @returns the size of a sign */
 function addNoise(
   model: OnnxModel,
   { result, weight: stacked, outputCount: size }: PrunableModule['output'],

@@ -42,7 +42,7 @@ const LEAST_TOKENS = 16;
 
 /**
  * Compares a complete quantised model with the dense one, on windows that rounding did not learn from. Where the nearest levels
- * are better there, they are taken: what each map gains by itself need not add up.
+ * are better there, they are taken: what each linear layer gains by itself need not add up.
  */
 export async function checkAgainstDense(job: PruneJob, check: DenseCheck): Promise<CheckedModel> {
   const start = performance.now();

@@ -19,7 +19,7 @@ import {
 /** Dampenings that may be tried, as fractions of the mean of the Hessian's diagonal. */
 export const DAMPENINGS: readonly number[] = [0.01, 0.1];
 
-/** A map's weight, and what is known of its inputs. */
+/** A linear layer's weight, and what is known of its inputs. */
 export interface CodesProblem {
   /** `[N, K]` row-major. */
   readonly weight: Float32Array;
@@ -33,11 +33,11 @@ export interface CodesProblem {
   readonly heldOut: Float32Array<ArrayBuffer>;
 }
 
-/** A way of rounding a map. */
+/** A way of rounding a linear layer. */
 export interface Rounding {
   /** Absent: every weight to the nearest level by itself. */
   readonly dampening?: number;
-  /** Cost of its errors on the held-out tokens: the weighted squared error at the map's output, from a sample of its rows. */
+  /** Cost of its errors on the held-out tokens: the weighted squared error at the linear layer's output, from a sample of its rows. */
   readonly cost: number;
 }
 
@@ -59,7 +59,7 @@ export interface CodesTools {
 }
 
 /**
- * Tries ways of rounding a map on some of its rows, which are independent of each other, and takes the best for all.
+ * Tries ways of rounding a linear layer on some of its rows, which are independent of each other, and takes the best for all.
  * @param dampenings Dampenings to try besides the nearest levels.
  */
 export async function chooseCodes(

@@ -64,7 +64,7 @@ export async function measureDivergences(
   }
 }
 
-/** Logits as they were worked out once, so that no two models' maps to the logits are in memory together. */
+/** Logits, computed once, so that no two models' LM heads are in memory together. */
 async function holdLogits(source: LogitsSource): Promise<LogitsSource> {
   const held: Tensor[] = [];
   try {

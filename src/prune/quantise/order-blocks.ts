@@ -7,7 +7,7 @@ import { linearWeightName } from '../../removal/repair-linear.js';
 import type { UnderstoodModel } from '../../runtime/analyse-model.js';
 import type { PruneJob } from '../job.js';
 
-/** A pruned model whose neurons lie in an order that leaves most blocks of its output maps what they were. */
+/** A pruned model whose neurons lie in an order that leaves most blocks of its output projections what they were. */
 export interface OrderedModel {
   readonly model: OnnxModel;
   /** The model as it was read, cut and ordered alike: its weights are still what codes stand for. */
@@ -18,7 +18,7 @@ export interface OrderedModel {
 }
 
 /**
- * Orders the neurons of every FFN whose output map has blocks along its inputs, see `orderKeepingBlocks`.
+ * Orders the neurons of every FFN whose output projection has blocks along its inputs, see `orderKeepingBlocks`.
  * @param job Its model is pruned.
  * @param given The model as it was read.
  */

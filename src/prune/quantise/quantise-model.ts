@@ -68,7 +68,7 @@ export async function roundAgain(
 
 /**
  * Rounds the weights of the blocks so that the loss feels little of it: block by block, on inputs of the model as it is
- * quantised until there, each token weighed by the squared gradient of the divergence at the map's output. Weights outside the
+ * quantised until there, each token weighed by the squared gradient of the divergence at the linear layer's output. Weights outside the
  * blocks, and those of eight bits, are rounded to the nearest level. Of more than `MOST_TOKENS` tokens some windows are drawn by
  * the seed. With a journal a run resumes where it was cut off.
  */
@@ -110,11 +110,11 @@ export interface QuantisingOptions {
 
 /** Weights of the tokens that rounding uses. */
 export interface WeightedTokens extends Pick<QuantisedModel, 'timings' | 'remarks'> {
-  /** By the result of each map's product; those of maps that are lacking count alike. */
+  /** By the result of each linear layer's product; those of linear layers that are lacking count alike. */
   readonly tokenWeights: ReadonlyMap<string, TokenWeights>;
 }
 
-/** Weights of tokens for rounding the maps of several models with the same values. */
+/** Weights of tokens for rounding the linear layers of several models with the same values. */
 export function weightedTokensOf(given: PruneJob, planned: readonly GriddedWeight[]): Promise<WeightedTokens> {
   const job = { ...given, windows: drawWindows(given) };
   return weightedTokensFor(
@@ -157,7 +157,7 @@ async function weightedTokensFor(job: PruneJob, learned: readonly LearnedWeight[
   }
 }
 
-/** Cost of rounding each map. */
+/** Cost of rounding each linear layer. */
 function costsOf(
   learned: readonly LearnedWeight[],
   { tokenWeights, roundings }: Pick<Learning, 'tokenWeights'> & Pick<QuantisedModel, 'roundings'>,

@@ -16,7 +16,7 @@ export interface GriddedWeight extends QuantisableWeight {
   readKnown?(): Promise<KnownScales | undefined>;
 }
 
-/** How a map was rounded, and what rounding to the nearest levels would have cost. */
+/** How a linear layer was rounded, and what rounding to the nearest levels would have cost. */
 export interface RoundingOfMap {
   readonly chosen: Rounding;
   readonly nearest: Rounding;
@@ -29,7 +29,7 @@ export interface QuantisedModel {
   readonly weights: readonly QuantisedWeight[];
   /** How each measured weight was rounded, by its name. */
   readonly roundings: ReadonlyMap<string, RoundingOfMap>;
-  /** Estimated cost of rounding each measured map, in nats per token. */
+  /** Estimated cost of rounding each measured linear layer, in nats per token. */
   readonly costs: ReadonlyMap<string, number>;
   /** Windows that no rounding was learned from. */
   readonly heldOut: readonly Int32Array[];

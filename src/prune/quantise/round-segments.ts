@@ -37,7 +37,7 @@ export function isHeldOut({ index }: Batch, batches: readonly Batch[]): boolean 
 
 /**
  * Rounds segment by segment, in place of the model's weights. Within a segment those whose inputs depend on no other come
- * first, so that every map learns from what the rounded ones before it give.
+ * first, so that every linear layer learns from what the rounded ones before it give.
  */
 export async function roundSegments(
   context: PruneContext,
@@ -59,7 +59,7 @@ export async function roundSegments(
   const checkpoint = await openSegmentCheckpoint(context);
   const runner = checkpoint.start > last ? undefined : await context.startRunner(model, { isFixed: true });
   const form = await createQuadraticForm(job.engine);
-  // Runs up to the first segment, and once for every map that learns from the ones before it.
+  // Runs up to the first segment, and once for every linear layer that learns from the ones before it.
   const depth = 1 + Math.max(...[...levels.values()].map(({ length }) => length));
   context.begin('quantise', last + 1, depth * context.batches.length);
   try {
@@ -165,7 +165,7 @@ function groupAlike(levels: Levels): ReadonlyMap<string, readonly LearnedWeight[
   return alike;
 }
 
-/** One of so many maps alike has all dampenings tried; those between take what was best there. */
+/** One of so many linear layers alike has all dampenings tried; those between take what was best there. */
 const TRIAL_STRIDE = 4;
 
 function dampeningsFor(
@@ -180,7 +180,7 @@ function dampeningsFor(
   return dampening === undefined ? DAMPENINGS : [dampening];
 }
 
-/** Caches the inputs of some maps, so that the nodes before them run once. */
+/** Caches the inputs of some linear layers, so that the nodes before them run once. */
 function cacheInputs(context: PruneContext, runner: BlockRunner, weights: readonly LearnedWeight[]): void {
   const inputs = new Map(weights.map(({ products: [product], inCount }) => [product!.input, inCount]));
   cacheValues(
@@ -194,7 +194,7 @@ interface WeightsRounding {
   readonly weights: readonly LearnedWeight[];
   readonly grams: readonly WeightedGramMeter[];
   readonly form: QuadraticForm;
-  /** Dampenings to try for a map: see `chooseCodes`. */
+  /** Dampenings to try for a linear layer: see `chooseCodes`. */
   dampeningsOf(weight: LearnedWeight): readonly number[];
 }
 
@@ -219,7 +219,7 @@ async function roundWeights(
   return chosen;
 }
 
-/** Runs a segment for the Gram matrices of some of its maps' inputs. */
+/** Runs a segment for the Gram matrices of some of its linear layers' inputs. */
 async function measureGrams(
   context: PruneContext,
   runner: BlockRunner,

@@ -130,7 +130,7 @@ function writeForms({ model, analysed, weights }: CodedGraph<FormedWeight>, isEx
   if (blocks.length > 0) writeBlocks(model, blocks, 0);
   writeDynamic(model, linear('dynamic'), analysed.facts.first);
   const known = new Set(weights.map(({ name }) => name));
-  // A table of positions, or a bias: no map, and all the same codes.
+  // A table of positions, or a bias: no linear layer, and all the same codes.
   const others = [...model.weights].flatMap(([name, handle]) => {
     const exact = known.has(name) ? undefined : exactCodes(handle, 1);
     return exact?.form === 'constants' ? [{ name, linear: exact.linear }] : [];

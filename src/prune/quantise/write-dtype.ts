@@ -45,7 +45,7 @@ export interface WrittenDtype {
   readonly parts?: Readonly<Record<WeightPart, number>>;
   /** Absent where there are no windows to compare on, or activations are rounded too. */
   readonly cost?: DenseCost;
-  /** How each measured map was rounded, by the name of its weight. */
+  /** How each measured linear layer was rounded, by the name of its weight. */
   readonly roundings: ReadonlyMap<string, RoundingOfMap>;
   readonly timings: readonly StageTiming[];
   readonly remarks: readonly string[];

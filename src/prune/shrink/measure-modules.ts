@@ -26,7 +26,7 @@ export interface MeasureRequest {
 }
 
 /**
- * Measures what a segment's output maps read, on the hidden states that stand before it.
+ * Measures what a segment's output projections read, on the hidden states that stand before it.
  * @returns By module and function group.
  */
 export async function measureModules(context: PruneContext, request: MeasureRequest): Promise<ChannelStatistics[][]> {

@@ -18,9 +18,9 @@ import { inParts, routeAll, runExperts } from '../measure-dense/order-neurons.js
 import { sampleRouting } from '../measure-dense/sample-routing.js';
 import { type PruneContext, segmentName } from '../prune-context.js';
 
-/** How the second maps of a mixture's experts change. */
+/** How the second linear layers of a mixture's experts change. */
 export interface ExpertRepair {
-  /** `[channels, kept neurons]` row-major, what is added to an expert's map, by its place among those that stay. */
+  /** `[channels, kept neurons]` row-major, what is added to an expert's linear layer, by its place among those that stay. */
   readonly maps: ReadonlyMap<number, Float64Array>;
   readonly error?: OutputError | undefined;
 }
@@ -31,7 +31,7 @@ const HELD_OUT = 4;
 /** Dampening of the least squares where the method has none of its own. */
 const DAMPENING = 0.1;
 
-/** Whether the second maps of a mixture's experts can change: not where they are packed, or others read them too. */
+/** Whether the second linear layers of a mixture's experts can change: not where they are packed, or others read them too. */
 export function canRepair({ detected }: Pick<AnalysedModel, 'detected'>, { index, neurons }: PrunableModule): boolean {
   const { nodes, neurons: inner } = detected.traces[index]!;
   if (inner === undefined || neurons === undefined || inner.second.bits !== undefined) return false;
@@ -43,7 +43,7 @@ export function canRepair({ detected }: Pick<AnalysedModel, 'detected'>, { index
 export const RUNS_PER_EXPERT = 2;
 
 /**
- * Has the experts of a mixture that remain make up for what is to leave: one after the other, the second map of each is changed by the
+ * Has the experts of a mixture that remain make up for what is to leave: one after the other, the second linear layer of each is changed by the
  * least squares on what the mixture's result lacks, on the tokens that will go there. A change is kept where it also helps on tokens that it
  * was not learned from. To be called while the mixture is whole.
  *
@@ -274,7 +274,7 @@ interface LackingResults {
   readonly elsewhere: ElsewhereTokens | undefined;
 }
 
-/** Addition to an expert's map; undefined where it does not help. It reduces what is still to be corrected. */
+/** Addition to an expert's linear layer; undefined where it does not help. It reduces what is still to be corrected. */
 async function solveExpert(
   { context, size }: RepairSite,
   { tokens, made, width }: RunExpert,
@@ -329,12 +329,12 @@ async function solveExpert(
   return map;
 }
 
-/** Tokens that a map is solved and judged on. */
+/** Tokens that a linear layer is solved and judged on. */
 interface RepairRows extends Pick<RunExpert, 'tokens' | 'made'> {
   targetOf(at: number): Float64Array;
 }
 
-/** Adds changes to the second maps of a mixture that has been cut. @returns its weight as it will be saved */
+/** Adds changes to the second linear layers of a mixture that has been cut. @returns its weight as it will be saved */
 export async function writeSecondMaps(
   { job: { analysed, store } }: PruneContext,
   model: OnnxModel,

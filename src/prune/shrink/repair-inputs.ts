@@ -41,12 +41,12 @@ const LENGTHS_TRIED = 3;
 
 interface InputRepairRequest {
   readonly module: PrunableModule;
-  /** Neurons that stay, ascending; the others are out of the graph, and the output map is repaired. */
+  /** Neurons that stay, ascending; the others are out of the graph, and the output projection is repaired. */
   readonly keep: Int32Array;
   readonly examples: readonly FfnExample[];
 }
 
-/** Moves the maps into FFNs that lost neurons, wherever there are examples to learn from. */
+/** Moves the linear layers into FFNs that lost neurons, wherever there are examples to learn from. */
 export const inputRepair: Refinement = {
   name: 'input repair',
   // Half the tokens or fewer, of every other segment: once before the steps, and once after each.
@@ -66,7 +66,7 @@ export const inputRepair: Refinement = {
 };
 
 /**
- * Moves the weights of the maps into a pruned FFN so that its output comes closer to what it was before, in place: Gauss-Newton
+ * Moves the weights of the linear layers into a pruned FFN so that its output comes closer to what it was before, in place: Gauss-Newton
  * steps on the squared error, conjugate to each other, each as long as its effect asks for, or shorter where the error has not
  * fallen there.
  *
@@ -231,7 +231,7 @@ async function findDirection(
   return { gradients, steps, slope };
 }
 
-/** The output map's weight, `[neurons, out]`, and the inner products of its columns. */
+/** The output projection's weight, `[neurons, out]`, and the inner products of its columns. */
 async function readOutput(context: PruneContext, { model, module, maps }: Descent) {
   const read = await readLinearWeight(model, module.output);
   const [outputCount = 0, neuronCount = 0] = read.shape;
@@ -249,7 +249,7 @@ async function readOutput(context: PruneContext, { model, module, maps }: Descen
   return { neuronCount, inputCount, weight, outputGram };
 }
 
-/** Weights a step down from where they are; steps come one for each list of columns, map by map. */
+/** Weights a step down from where they are; steps come one for each list of columns, linear layer by linear layer. */
 function moveWeights(
   weights: readonly Float32Array[],
   maps: readonly InputMap[],

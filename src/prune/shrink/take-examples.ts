@@ -18,7 +18,7 @@ export interface Examples {
   dispose(): void;
 }
 
-/** Prepares to take examples of what FFNs read and give, where the maps into them are to be repaired. */
+/** Prepares to take examples of what FFNs read and give, where the linear layers into them are to be repaired. */
 export function startExamples(context: PruneContext, model: OnnxModel, modules: readonly PrunableModule[]): Examples {
   const ffns = context.job.options.inputSteps > 0 ? modules.filter(({ kind }) => kind === 'ffn') : [];
   const meters = new Map(
@@ -30,7 +30,7 @@ export function startExamples(context: PruneContext, model: OnnxModel, modules: 
   );
   const [only] = modules;
   return {
-    // Channels change with the maps that make them; their input remains, unless another module of the segment makes it.
+    // Channels change with the linear layers that make them; their input remains, unless another module of the segment makes it.
     request: {
       beside: [...meters.values()],
       held: meters.size === 1 && modules.length === 1 ? sourceOf(model, only!) : undefined,

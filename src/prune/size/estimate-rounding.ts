@@ -20,12 +20,12 @@ export interface RoundingSource extends Pick<MeasuredModel, 'curvatures' | 'read
   readonly windowLength: number;
 }
 
-/** Cost of each map in each number of bits, in nats per token. */
+/** Cost of each linear layer in each number of bits, in nats per token. */
 export type RoundingCosts = ReadonlyMap<string, ReadonlyMap<Bits, number>>;
 
 /**
- * Prices the rounding of maps only from statistics, without a draft. Errors of rounding are independent, so that the output map of a
- * module costs the sum of G_ii A_jj e_ij^2: G the metric's curvature at its output, A the Gram matrix of its input. The other maps of a
+ * Prices the rounding of linear layers only from statistics, without a draft. Errors of rounding are independent, so that the output projection of a
+ * module costs the sum of G_ii A_jj e_ij^2: G the metric's curvature at its output, A the Gram matrix of its input. The other linear layers of a
  * module are assumed to cost as much for the same error.
  *
  * @returns undefined where statistics lack the curvature, or are of function groups

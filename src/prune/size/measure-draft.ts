@@ -15,7 +15,7 @@ import type { Bits, Mixture } from './mixtures.js';
 
 /** How weights are written in few bits. */
 export interface CodedForm extends Omit<BlockSettings, 'bits'> {
-  /** Of maps that no mixture names. */
+  /** Of linear layers that no mixture names. */
   readonly dtype: Dtype;
   readonly rounding: 'calibrated' | 'nearest';
 }
@@ -37,7 +37,7 @@ export interface DraftCost {
 }
 
 export interface MeasuredDraft extends DraftCost {
-  /** Estimates of what the rounding of each map costs; of maps whose rounding was calibrated. */
+  /** Estimates of what the rounding of each linear layer costs; of linear layers whose rounding was calibrated. */
   readonly mapCosts: ReadonlyMap<string, number>;
 }
 

@@ -28,7 +28,7 @@ export interface SizedMap {
 /** A module whose units may leave. */
 export interface SizedModule extends ModuleMeasures {
   readonly index: number;
-  /** Bytes of its weights that are in no map, such as those of experts. */
+  /** Bytes of its weights that are in no linear layer, such as those of experts. */
   readonly otherBytes: number;
 }
 
@@ -42,7 +42,7 @@ export interface SizeProblem {
   readonly evenHeads: boolean;
 }
 
-/** Bits of every map and steps of every module. */
+/** Bits of every linear layer and steps of every module. */
 export interface Mixture {
   readonly bits: ReadonlyMap<string, Bits>;
   /** Steps that each module loses, by module index. */
@@ -57,7 +57,7 @@ export interface Mixture {
 
 export interface MixtureCost {
   readonly pruning: number;
-  /** By the number of bits that maps are rounded to; absent where none is. */
+  /** By the number of bits that linear layers are rounded to; absent where none is. */
   readonly rounding: ReadonlyMap<Bits, number>;
 }
 
@@ -76,7 +76,7 @@ const MOST_STATES = 64;
  * saved; for every state on that way one threshold on the cost of each byte decides which units leave for the rest. The
  * first keep the most bits, the last the most units.
  *
- * @param slopes Order the steps of maps to fewer bits; estimates of mixtures stay what they are.
+ * @param slopes Order the steps of linear layers to fewer bits; estimates of mixtures stay what they are.
  * @returns none where the bytes cannot be met.
  */
 export function mixturesAt(problem: SizeProblem, targetBytes: number, slopes: CostSlopes = new Map()): Mixture[] {
@@ -85,10 +85,10 @@ export function mixturesAt(problem: SizeProblem, targetBytes: number, slopes: Co
   return states.flatMap((forms) => pruneTo(problem, forms, { targetBytes, costOf }) ?? []);
 }
 
-/** Cost of rounding a map, for comparing its forms. */
+/** Cost of rounding a linear layer, for comparing its forms. */
 type CostOf = (form: SizedForm) => number;
 
-/** A map in a number of bits, or in as few more as it has; tables have the most. */
+/** A linear layer in a number of bits, or in as few more as it has; tables have the most. */
 export const uniformForm = ({ forms, isTable }: SizedMap, bits: Bits): SizedForm =>
   (isTable ? undefined : forms.filter((form) => (form.bits ?? bits) >= bits).at(-1)) ?? forms[0]!;
 
@@ -128,7 +128,7 @@ export function smallestMixture({ maps, modules, fixedBytes, evenHeads }: SizePr
   return describeMixture({ maps, modules, fixedBytes }, forms, new Map(even));
 }
 
-/** Forms of all maps, from the most bits on. */
+/** Forms of all linear layers, from the most bits on. */
 type State = readonly SizedForm[];
 
 /** Every state on the way from the most bits to the fewest. */
@@ -151,7 +151,7 @@ interface Demotion {
   readonly costPerByte: number;
 }
 
-/** Steps of a map to fewer bits, each costing more for a byte than the one before: forms above the line between two others are passed over. */
+/** Steps of a linear layer to fewer bits, each costing more for a byte than the one before: forms above the line between two others are passed over. */
 function demotionsOf(forms: readonly SizedForm[], costOf: CostOf): Demotion[] {
   const demotions: Demotion[] = [];
   let from = forms[0]!;
@@ -179,7 +179,7 @@ function sampleStates(states: readonly State[], problem: SizeProblem, targetByte
 }
 
 /**
- * Gives maps more bits again while they fit: a large map, such as the embedding, may have made far more room than was needed. The one
+ * Gives linear layers more bits again while they fit: a large linear layer, such as the embedding, may have made far more room than was needed. The one
  * comes first whose cost falls most for each byte.
  */
 function fillRoom(maps: readonly SizedMap[], state: State, { room, costOf }: { room: number; costOf: CostOf }): State {
@@ -244,7 +244,7 @@ function moduleBytes({ maps, modules }: Pick<SizeProblem, 'maps' | 'modules'>, f
 const parametersOfSteps = ({ stepParameters, parametersPerStep }: SizedModule, count: number): number =>
   stepParameters?.subarray(0, count).reduce((sum, parameters) => sum + parameters, 0) ?? count * parametersPerStep;
 
-/** Bytes and costs of maps in some forms, and modules without some steps. */
+/** Bytes and costs of linear layers in some forms, and modules without some steps. */
 export function describeMixture(
   problem: Omit<SizeProblem, 'evenHeads'>,
   forms: State,

@@ -9,8 +9,8 @@ export interface PlannedMixture extends FittedMixture {
 }
 
 /**
- * Prices maps by estimates. Statistics say nothing of tables: in fewer than their most bits these are taken to cost together what all other
- * maps do in as many, as they do in SmolLM2 and the bundled model within a factor of two.
+ * Prices linear layers by estimates. Statistics say nothing of tables: in fewer than their most bits these are taken to cost together what all other
+ * linear layers do in as many, as they do in SmolLM2 and the bundled model within a factor of two.
  */
 export function estimateMapCosts(problem: SizeProblem, costs: RoundingCosts): SizeProblem {
   const tableCount = problem.maps.filter(({ isTable }) => isTable).length;

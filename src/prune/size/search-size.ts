@@ -31,7 +31,7 @@ export interface SizeCandidate {
 
 /** Where sizes are searched. */
 export interface SizeSearch {
-  /** Forms of all maps, their rounding not yet priced. */
+  /** Forms of all linear layers, their rounding not yet priced. */
   readonly problem: SizeProblem;
   /** Numbers of bits that are allowed, the most first; none: weights keep their form. */
   readonly bits: readonly Bits[];
@@ -69,7 +69,7 @@ const CHECKPOINT = 'size-drafts';
 
 /**
  * Searches the best model of each size. First the dense model is measured in each number of bits, which prices the rounding of every
- * map. For each size the best mixture of bits only, of units only and of both is measured on held-out windows; what
+ * linear layer. For each size the best mixture of bits only, of units only and of both is measured on held-out windows; what
  * was measured corrects the estimates, and the next mixture is chosen by those, until none is predicted to be better. The one whose
  * predictions are nearest to the dense model's is taken.
  */
@@ -80,7 +80,7 @@ export async function createSizeSearch(search: SizeSearch) {
   const measured: SizeCandidate[] = [...plain];
   let sizeCount = 0;
   return {
-    /** With what the rounding of each map costs. */
+    /** With what the rounding of each linear layer costs. */
     problem: priced,
     async choose(targetBytes: number): Promise<ChosenSize> {
       if (sizeCount > 0) drafts.startNextSize();
@@ -185,7 +185,7 @@ async function chooseFor(site: ChoosingSite, targetBytes: number): Promise<reado
   for (const { kind, fitted } of [...singles.filter(({ kind }) => kind !== 'pruned'), ...pruned.slice(0, 1)])
     await add(kind, fitted, predict(fitted.mixture.estimate));
   if (found.length === 0) {
-    // Units and maps are indivisible: nothing between fits.
+    // Units and linear layers are indivisible: nothing between fits.
     const mixture = smallestMixture(problem);
     await add('mixture', { mixture, bytes: await site.bytesOf(mixture) });
   }
@@ -265,7 +265,7 @@ export async function fitExactly(
     const room = targetBytes - bytes;
     if (room >= 0 && bytes > (best?.bytes ?? 0)) best = { mixture, bytes };
     if (room >= 0 && room < targetBytes * CLOSE) break;
-    // Units and maps are indivisible, so that a slightly lower aim may change nothing.
+    // Units and linear layers are indivisible, so that a slightly lower aim may change nothing.
     aim += isNew ? room : Math.min(room, -targetBytes * COARSE);
   }
   return best;
@@ -275,7 +275,7 @@ const isUniform = ({ bits, steps }: Mixture, only: Bits): boolean =>
   steps.size === 0 && [...bits.values()].every((own) => own >= only);
 
 /**
- * The problem with one number of bits for all maps, or as few more as a map has.
+ * The problem with one number of bits for all linear layers, or as few more as a linear layer has.
  * @param fewInTables Whether tables have as few too. Default: they keep the most bits.
  */
 export function withBits(problem: SizeProblem, only: Bits, { fewInTables = false } = {}): SizeProblem {
@@ -283,7 +283,7 @@ export function withBits(problem: SizeProblem, only: Bits, { fewInTables = false
   return { ...problem, maps: problem.maps.map((map) => ({ ...map, forms: [formOf(map)] })) };
 }
 
-/** Measures the dense model in each number of bits, and prices its maps by that. */
+/** Measures the dense model in each number of bits, and prices its linear layers by that. */
 async function estimatePlainCosts(
   { problem, bits, bytesOf }: SizeSearch,
   drafts: Drafts,

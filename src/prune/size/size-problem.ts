@@ -32,7 +32,7 @@ export interface SizeSource extends UnderstoodModel, Pick<PruneJob, 'options'> {
   readonly dense: DenseMeasures;
   /** Absent: weights keep their form. */
   readonly form: CodedForm | undefined;
-  /** Numbers of bits that a map may have, the most first. */
+  /** Numbers of bits that a linear layer may have, the most first. */
   readonly bits: readonly Bits[];
   /** Bytes of a channel of keys or values at the context that counts; 0: caches do not count. */
   readonly cachedBytes: number;
