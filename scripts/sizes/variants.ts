@@ -24,6 +24,7 @@ export const VARIANTS: readonly Variant[] = [
   { name: 'q8', quantize: { dtype: 'q8' } },
   { name: 'q4, nearest', quantize: NEAREST },
   { name: 'q4', quantize: { dtype: 'q4' } },
+  { name: 'q2, nearest', quantize: { dtype: 'q2', rounding: 'nearest' } },
   { name: 'shrink', shrink: { dtypes: DTYPES } },
   { name: 'bits alone', shrink: { allow: ['bits'], dtypes: DTYPES } },
   { name: 'pruned, q4', shrink: PRUNED },

@@ -81,31 +81,41 @@ export interface MemoryRequest extends Pick<ResourceRequest, 'analysed' | 'optio
   readonly entireModelBytes?: number | undefined;
 }
 
-/** Estimate of a run's peak memory in bytes: within a third for 1B to 7B models. */
+/**
+ * Estimate of a run's peak memory in bytes: within a third for 1B to 7B models. The backward pass copies weights
+ * twice; Gram matrices of function groups are small.
+ */
 export function estimateMemory({ analysed, options, quantisation, entireModelBytes = 0 }: MemoryRequest): number {
   const { layout } = analysed.detected;
   const modules = layout.modules.filter(({ kind }) => options.modules.has(kind));
   const widestOf = (some: readonly PrunableModule[]) => Math.max(0, ...some.map(({ output }) => output.inputCount));
-  const heaviest = Math.max(
-    COPIES * FLOAT_BYTES * layout.vocabularySize * layout.hiddenSize,
-    ...layout.modules.map((module) => openedBytes(analysed, module)),
-  );
-  const { sums } = densePassKinds(options);
+  const { sums, backwards } = densePassKinds(options);
   const isGram = options.adapter.needs === 'gram';
   const use = options.inputSteps > 0 ? 'repaired' : isGram ? (sums ? 'ordered' : 'scored') : sums ? 'ordered' : 'none';
   const maps = layout.modules.filter(({ kind }) => kind !== 'experts');
+  const { contextCount, sharedGroup } = options.grouping ?? { contextCount: 1, sharedGroup: false };
+  const groupCount = contextCount + (sharedGroup ? 1 : 0);
   const matrices = Math.max(
-    MATRICES[use] * widestOf(modules) ** 2,
+    (MATRICES[use] * widestOf(modules) ** 2) / groupCount,
     learnsRounding(quantisation) ? MATRICES.rounded * Math.max(layout.hiddenSize, widestOf(maps)) ** 2 : 0,
   );
-  return BASE_BYTES + Math.max(heaviest + matrices * DOUBLE_BYTES, entireModelBytes);
+  const passBytes = openedBytes(analysed, backwards ? 2 * COPIES : COPIES);
+  const solvingBytes = openedBytes(analysed, COPIES) + matrices * DOUBLE_BYTES;
+  return BASE_BYTES + Math.max(passBytes, solvingBytes, entireModelBytes);
+}
+
+/** Memory of the weights of the heaviest segment that is opened. */
+function openedBytes(analysed: AnalysedModel, copies: number): number {
+  const { modules, vocabularySize, hiddenSize } = analysed.detected.layout;
+  const ofModules = modules.map((module) => moduleBytes(analysed, module, copies));
+  return Math.max(copies * FLOAT_BYTES * vocabularySize * hiddenSize, ...ofModules);
 }
 
 /** Memory of a module's weights while its segment is opened. Packed experts are unpacked one at a time. */
-function openedBytes(analysed: AnalysedModel, module: PrunableModule): number {
+function moduleBytes(analysed: AnalysedModel, module: PrunableModule, copies: number): number {
   const { parameterCount, unitCount } = module;
   const packed = packedBytes(analysed, module);
-  if (packed === undefined) return COPIES * FLOAT_BYTES * parameterCount;
+  if (packed === undefined) return copies * FLOAT_BYTES * parameterCount;
   return PACKED_COPIES * packed + (UNPACKED_COPIES * FLOAT_BYTES * parameterCount) / unitCount;
 }
 
