@@ -77,6 +77,8 @@ describe.each(names)('method %s', (name) => {
     const prepare = async (change: object) => createAdapter(name).prepare({ ...problem, ...change });
     await expect(prepare({ weight })).rejects.toThrow(/NaN at output 1, channel 5/);
     await expect(prepare({ weight })).rejects.toThrow(NumericalError);
+    const transposed = ndarray(weight.data, [5, 12], [1, 5]);
+    await expect(prepare({ weight: transposed })).rejects.toThrow(/NaN at output 2, channel 3/);
     await expect(prepare({ weight: ndarray(new Float32Array(55), [5, 11]) })).rejects.toThrow(OptionError);
     await expect(prepare({ unitCount: 13 })).rejects.toThrow(OptionError);
     if (needs === 'none') {
