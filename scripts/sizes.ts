@@ -109,7 +109,7 @@ async function make(variant: Variant, { model: dense, data, scratch }: Setup): P
   const [windowCount, windowLength] = [Number(values.windows), 512];
   if (variant.quantize !== undefined) {
     const calibration = { source: { file: text }, windowCount, windowLength };
-    const learns = variant.quantize.dtype === 'q4' && variant.quantize.rounding === undefined;
+    const learns = variant.quantize.dtype !== 'q8' && variant.quantize.rounding === undefined;
     if (!isMade(out)) await quantize({ model, out, ...variant.quantize, ...(learns && { calibration }), force: true });
     return [{ variant, folder: out }];
   }

@@ -20,7 +20,6 @@ const HEAD = [
   '- Products of maps in 8, 4 and 2 bits round activations to int8 ([accuracy level 4](../quantisation.md)), in quality and in speed.',
   '- *onnxsim* is `apply_structured_pruning` of onnxsim 0.8.1, which reads no text (`scripts/research/onnxsim-prune.py`).',
   '- SmolLM2 at 85, 76 and 60 MB: *shrink* found nothing better than models pruned in 4 bits, and chose about those of *pruned, q4*.',
-  '- The rows *shrink* of Gemma were measured before `shrink` compared such models, and before it corrected its estimates for two bits.',
   '- Tasks: 100 items of each, accuracies in percent by length-normalised likelihood; their standard error is 3 to 5.',
   "- SmolLM2 is a copy with reparametrised weights (`scripts/off-grid.ts`): the original's had been quantised to 4 bits once.",
   '',
