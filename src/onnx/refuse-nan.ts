@@ -1,8 +1,9 @@
+import type { GraphProto } from 'onnx-buf';
 import { NumericalError } from '../errors.js';
 import type { OnnxModel, TensorHandle } from './onnx-model.js';
 import { describeShape } from './tensor-handle.js';
 
-/** Encoding of NaN in a type: magnitudes above infinity. Infinity is accepted, since masks contain it. */
+/** Encoding of NaN in a type: magnitudes above infinity. */
 interface NaNForm {
   readonly Words: typeof Uint16Array | typeof Uint32Array;
   readonly magnitude: number;
@@ -17,28 +18,38 @@ const NAN_FORMS: Readonly<Record<number, NaNForm>> = {
 };
 
 /**
- * The model with weights that are checked for NaN when they are read; otherwise methods that read no tokens would write
- * NaN into the result. Reading throws a NumericalError that names the weight.
+ * The model with weights that are checked for NaN when they are read, those of linear maps for infinity too; otherwise methods
+ * that read no tokens would write them into the result. Reading throws a NumericalError that names the weight.
  */
 export function refuseNaN(model: OnnxModel): OnnxModel {
-  const weights = new Map([...model.weights].map(([name, handle]) => [name, refuseNaNIn(name, handle)]));
-  return { ...model, weights };
+  const multiplied = findMultiplied(model.proto.graph);
+  const watch = (name: string, handle: TensorHandle) =>
+    refuseElements(handle, {
+      // Masks contain infinity.
+      allowInfinity: !multiplied.has(name),
+      fail: (position, value) =>
+        new NumericalError(
+          `the weight "${name}", ${describeShape(handle)}, holds ${value} at position ${position}; get the model again, or export it again`,
+        ),
+    });
+  return { ...model, weights: new Map([...model.weights].map(([name, handle]) => [name, watch(name, handle)])) };
 }
 
-function refuseNaNIn(name: string, handle: TensorHandle): TensorHandle {
-  return refuseElements(handle, {
-    allowInfinity: true,
-    fail: (position) =>
-      new NumericalError(
-        `the weight "${name}", ${describeShape(handle)}, holds NaN at position ${position}; get the model again, or export it again`,
-      ),
-  });
+const MAPS: ReadonlySet<string> = new Set(['MatMul', 'Gemm', 'MatMulNBits', 'Conv']);
+const VIEWS: ReadonlySet<string> = new Set(['Transpose', 'Cast', 'Identity', 'DequantizeLinear']);
+
+/** Names of values that linear maps multiply by, also behind a transposition or conversion. */
+function findMultiplied(graph: GraphProto | undefined): ReadonlySet<string> {
+  const found = new Set<string>();
+  for (const { opType, input, output } of [...(graph?.node ?? [])].reverse())
+    if (MAPS.has(opType) || (VIEWS.has(opType) && found.has(output[0]!))) for (const name of input) found.add(name);
+  return found;
 }
 
 interface Refusal {
   readonly allowInfinity: boolean;
   /** @param position of the first element that is refused */
-  readonly fail: (position: number) => Error;
+  readonly fail: (position: number, value: 'NaN' | 'Infinity') => Error;
 }
 
 /** The tensor with floats that are checked when they are read: NaN, and optionally infinity, throws an error. */
@@ -52,19 +63,29 @@ export function refuseElements(handle: TensorHandle, { allowInfinity, fail }: Re
     async read(range) {
       const bytes = await handle.read(range);
       if (isKnownSound) return bytes;
-      const at = findAbove(most, bytes, form);
-      if (at >= 0) throw fail(Math.floor((range?.offset ?? 0) / form.Words.BYTES_PER_ELEMENT) + at);
+      const found = findAbove(most, bytes, form);
+      if (found !== undefined) {
+        const start = Math.floor((range?.offset ?? 0) / form.Words.BYTES_PER_ELEMENT);
+        throw fail(start + found.at, found.value);
+      }
       isKnownSound = bytes.byteLength === handle.byteLength;
       return bytes;
     },
   };
 }
 
-/** Position of the first complete element of a larger magnitude, or -1. The bytes begin with an element. */
-function findAbove(most: number, bytes: Uint8Array<ArrayBuffer>, { Words, magnitude }: NaNForm): number {
+/** The first complete element of a larger magnitude. The bytes begin with an element. */
+function findAbove(
+  most: number,
+  bytes: Uint8Array<ArrayBuffer>,
+  { Words, magnitude, infinity }: NaNForm,
+): { readonly at: number; readonly value: 'NaN' | 'Infinity' } | undefined {
   const isAligned = bytes.byteOffset % Words.BYTES_PER_ELEMENT === 0;
   const { buffer, byteOffset, byteLength } = isAligned ? bytes : bytes.slice();
   const words = new Words(buffer, byteOffset, Math.floor(byteLength / Words.BYTES_PER_ELEMENT));
-  for (let i = 0; i < words.length; i++) if ((words[i]! & magnitude) > most) return i;
-  return -1;
+  for (let at = 0; at < words.length; at++) {
+    const found = words[at]! & magnitude;
+    if (found > most) return { at, value: found > infinity ? 'NaN' : 'Infinity' };
+  }
+  return undefined;
 }

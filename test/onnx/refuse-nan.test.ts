@@ -1,3 +1,5 @@
+import { create } from '@bufbuild/protobuf';
+import { NodeProtoSchema } from 'onnx-buf';
 import { NumericalError } from '../../src/errors.js';
 import type { OnnxModel } from '../../src/onnx/onnx-model.js';
 import { refuseNaN } from '../../src/onnx/refuse-nan.js';
@@ -23,6 +25,28 @@ describe('refuseNaN', () => {
     expect(await watch(new Map([['w', float]])).read()).toEqual(await float.read());
     const integers = bytesHandle({ dataType: 6, dims: [1] }, Uint8Array.of(255, 255, 255, 255));
     expect(watch(new Map([['w', integers]]))).toBe(integers);
+  });
+
+  it('names infinity in what a linear map multiplies by, also behind a transposition', async () => {
+    const infinite = floatsHandle({ dataType: 10, dims: [2, 2] }, Float64Array.of(0, 1, Number.NEGATIVE_INFINITY, 2));
+    const node = (opType: string, input: string[], output: string) =>
+      create(NodeProtoSchema, { opType, input, output: [output] });
+    const proto = smallModel();
+    proto.graph!.node = [
+      node('Transpose', ['turned'], 'w2'),
+      node('MatMul', ['x', 'w2'], 'y'),
+      node('Gemm', ['y', 'direct'], 'z'),
+      node('Add', ['z', 'mask'], 'logits'),
+    ];
+    const { weights } = refuseNaN({
+      proto,
+      weights: new Map(['turned', 'direct', 'mask'].map((name) => [name, infinite])),
+    });
+    for (const name of ['turned', 'direct'])
+      await expect(weights.get(name)!.read()).rejects.toThrow(
+        `weight "${name}", float16[2, 2], holds Infinity at position 2;`,
+      );
+    expect(await weights.get('mask')!.read()).toEqual(await infinite.read());
   });
 
   it('looks again at what a part did not show', async () => {

@@ -144,6 +144,17 @@ const CASES: Readonly<Record<string, Case>> = {
       },
     ]),
   ),
+  ...Object.fromEntries(
+    ['flap', 'magnitude', 'auto'].map((method) => [
+      `infinity in a map that is not pruned (${method})`,
+      {
+        edit: change(UP, (values) => values.fill(Number.NEGATIVE_INFINITY, 7, 8)),
+        options: { method, modules: 'attention', ...(method === 'magnitude' && { calibration: undefined }) },
+        code: 'ERR_NUMERICAL',
+        said: /"onnx::MatMul_1900", float\[192, 256\], holds Infinity at position 7; get the model again/,
+      },
+    ]),
+  ),
   'activations beyond all numbers': {
     edit: change(UP, (values) => values.fill(3e38)),
     code: 'ERR_NUMERICAL',
