@@ -30,6 +30,15 @@ export type ModelDocument = (typeof MODEL_DOCUMENTS)[number];
 /** The tokenizer next to a model. */
 export const TOKENIZER = 'tokenizer.json';
 
+/** JSON files of the tokenizer, which results get as they are. */
+const OF_TOKENIZER = [
+  TOKENIZER,
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'added_tokens.json',
+  'chat_template.json',
+] as const;
+
 /** A model where it lies, with the files that belong to it. */
 export interface ModelFolder {
   /** Platform that it is read through. */
@@ -131,7 +140,7 @@ export async function openLocated(
     MODEL_DOCUMENTS.map(async (name) => [name, await readJsonFile(files, files.resolve(root, name))] as const),
   );
   // Found to be whole before the work begins, but not kept: its hundred thousand objects would be in the collector's way.
-  await readJsonFile(files, files.resolve(root, TOKENIZER));
+  for (const name of OF_TOKENIZER) await readJsonFile(files, files.resolve(root, name));
   const documents: ModelFolder['documents'] = Object.fromEntries(
     entries.filter(([, document]) => document !== undefined),
   );

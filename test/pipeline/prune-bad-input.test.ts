@@ -97,6 +97,16 @@ const CASES: Readonly<Record<string, Case>> = {
     code: 'ERR_MODEL_FORMAT',
     said: /"onnx::MatMul_1900" is float\[192, 256\], 196608 bytes, but 12 bytes are stored\. Get the file again/,
   },
+  ...Object.fromEntries(
+    ['tokenizer_config', 'special_tokens_map', 'added_tokens', 'chat_template'].map((name) => [
+      `a truncated ${name}.json`,
+      {
+        damage: (model: string) => writeFile(join(model, `${name}.json`), '{ "bos_token": "<s'),
+        code: 'ERR_MODEL_FORMAT',
+        said: RegExp(`in/${name}\\.json is not a usable JSON file: .*\\. Get the file again`),
+      } as const,
+    ]),
+  ),
   'a vision model': {
     edit: readPictures,
     code: 'ERR_UNSUPPORTED_MODEL',
