@@ -1,5 +1,7 @@
 import { joinTokens } from '../calibration/encode-pieces.js';
 import { findLeadingTokens } from '../calibration/leading-tokens.js';
+import type { Tokenizer } from '../calibration/tokenizer.js';
+import { OptionError } from '../errors.js';
 import { type ReferencePredictions, readReference } from '../evaluation/compare-predictions.js';
 import type { HeldOutWindows } from '../evaluation/held-out-windows.js';
 import type { QualityReport } from '../report/report-schema.js';
@@ -31,10 +33,10 @@ export interface DensePredictions {
 export interface QualityReference {
   /**
    * @param onWindow called after each newly read window, with the total
-   * @returns undefined if there is no text.
-   * @throws EngineError, NumericalError, UnsupportedModelError
+   * @throws OptionError without text, or with a tokenizer that does not fit the model; EngineError, NumericalError,
+   * UnsupportedModelError
    */
-  read(onWindow?: (windowCount: number) => void): Promise<DensePredictions | undefined>;
+  read(onWindow?: (windowCount: number) => void): Promise<DensePredictions>;
 }
 
 export interface ReferenceInput {
@@ -47,7 +49,7 @@ export interface ReferenceInput {
 
 /** @param context context of the part of the job whose results are compared; the logits are freed at its end */
 export function createQualityReference(context: JobContext, input: ReferenceInput): QualityReference {
-  let reading: Promise<DensePredictions | undefined> | undefined;
+  let reading: Promise<DensePredictions> | undefined;
   return {
     read(onWindow) {
       reading ??= readDense(context, input, onWindow);
@@ -60,13 +62,15 @@ async function readDense(
   context: JobContext,
   { engine, folder, analysed, heldOut }: ReferenceInput,
   onWindow: (windowCount: number) => void = () => {},
-): Promise<DensePredictions | undefined> {
+): Promise<DensePredictions> {
   const { signal, onEnd } = context;
   const { windows: found, from } = await heldOut();
-  if (from === 'random') return undefined;
-  const leadingTokens = findLeadingTokens(await findTokenizer(folder));
+  const tokenizer = await findTokenizer(folder);
+  const { vocabularySize } = analysed.detected.layout;
+  if (from === 'random') throw explainNoText(tokenizer, vocabularySize);
+  const leadingTokens = findLeadingTokens(tokenizer);
   const room = (longestWindow(folder, analysed.positionCount) ?? Number.POSITIVE_INFINITY) - leadingTokens.length;
-  const windowBytes = found[0]!.length * analysed.detected.layout.vocabularySize * Float32Array.BYTES_PER_ELEMENT;
+  const windowBytes = found[0]!.length * vocabularySize * Float32Array.BYTES_PER_ELEMENT;
   const fitting = Math.floor(MOST_LOGITS / windowBytes);
   // Each run of a model that does not fit in memory reads its weights again.
   const isTooLarge = (await explainTooLarge(engine, folder)) !== undefined;
@@ -84,3 +88,10 @@ async function readDense(
     await model.release();
   }
 }
+
+const explainNoText = (tokenizer: Tokenizer | undefined, vocabularySize: number): OptionError =>
+  new OptionError(
+    tokenizer === undefined
+      ? 'there is no tokenizer, and no calibration window'
+      : `there is no calibration window, and tokenizer.json has ids up to ${tokenizer.vocabularySize - 1}, where the model's vocabulary ends at ${vocabularySize - 1}; put the model's own tokenizer.json next to it`,
+  );

@@ -17,7 +17,7 @@ import {
 } from '../../src/node.js';
 import { openLanguageModel } from '../../src/pipeline/open-language-model.js';
 import type { Progress } from '../../src/progress.js';
-import { readShortLlama, SHORT_LLAMA } from '../support/short-llama.js';
+import { copyShortLlama, readShortLlama, SHORT_LLAMA } from '../support/short-llama.js';
 import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
 
 const folder = useTemporaryFolder();
@@ -90,7 +90,20 @@ it('says why there is nothing to measure on', async () => {
   await writeFile(model, readShortLlama());
   const { quality, remarks } = await run({ model });
   expect(quality).toBeUndefined();
-  expect(remarks.join()).toMatch(/quality was not measured: there is no tokenizer/);
+  expect(remarks.join()).toMatch(/quality was not measured: there is no tokenizer, and no calibration window/);
+});
+
+it('names the tokenizer of another model where there is nothing else to measure on', async () => {
+  const model = await copyShortLlama(at('in'));
+  const tokens = await json(`${model}/tokenizer.json`);
+  const vocab = Object.entries<number>(tokens.model.vocab).map(([token, id]) => [token, id < 300 ? id : id + 2000]);
+  tokens.model.vocab = Object.fromEntries(vocab);
+  await writeFile(`${model}/tokenizer.json`, JSON.stringify(tokens));
+  const { quality, remarks } = await run({ model });
+  expect(quality).toBeUndefined();
+  expect(remarks.join()).toMatch(
+    /not measured: .* tokenizer\.json has ids up to 4047, .* model's vocabulary ends at 2047; put/,
+  );
 });
 
 it('reads the dense model once for all rungs, and every rung of the table has its perplexity', async () => {

@@ -32,12 +32,9 @@ export const quality: Stage<QualityInput, QualityReport | undefined> = {
       try {
         let done = 0;
         const report = (total: number) => onProgress?.({ stage: 'quality', done: ++done, total });
-        const dense = await reference.read((windowCount) => report(2 * windowCount));
-        if (dense === undefined) {
-          remarks.push(`${UNMEASURED}: there is no tokenizer, and no calibration window`);
-          return undefined;
-        }
-        const { windows, from, leadingTokens, windowsAtOnce, predictions } = dense;
+        const { windows, from, leadingTokens, windowsAtOnce, predictions } = await reference.read((windowCount) =>
+          report(2 * windowCount),
+        );
         // The dense model has read them, now or for an earlier result.
         const total = done + windows.length;
         const onWindow = () => report(total);
