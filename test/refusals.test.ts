@@ -255,7 +255,7 @@ const PARTS: readonly (readonly [string, DecoderShape, Expected])[] = [
     },
   ],
   [
-    'an 8-bit linear map',
+    'an 8-bit linear layer',
     { ffn: quantised },
     { kind: 'ffn', opType: 'MatMul', reason: /quantised weights/, asked: 'ffn', other: 'attention' },
   ],

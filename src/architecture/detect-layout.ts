@@ -74,7 +74,7 @@ export function detectLayout(request: DetectRequest): DetectedModel {
       unrecognised.push({
         block,
         ...item.stop,
-        nearest: 'a linear map that writes to the residual stream',
+        nearest: 'a linear layer that writes to the residual stream',
       });
     } else if ('failure' in item.outcome) {
       const { failure } = item.outcome;

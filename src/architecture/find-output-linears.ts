@@ -93,7 +93,7 @@ export function findOutputLinears(
         kind: kind === 'ffn' ? 'unknown' : kind,
         node: nodeLabel(node),
         opType: qualifiedOp(node),
-        reason: `${qualifiedOp(node)} writes to the residual stream, which is not a linear map`,
+        reason: `${qualifiedOp(node)} writes to the residual stream, which is not a linear layer`,
       });
     } else if (node.opType !== 'Shape') {
       pending.push(
@@ -139,7 +139,7 @@ export function readLinear({ index, facts, partition, stage }: OutputSearch, at:
   });
   if (followsLinear(index, node.input[0] ?? ''))
     return {
-      ...stop('no activation is between it and another linear map, so that there are no neurons'),
+      ...stop('no activation is between it and another linear layer, so that there are no neurons'),
       kind: 'low-rank map',
     };
   if (intAttribute(node, 'transA', 0) !== 0) return stop('the activation is transposed inside the product');

@@ -18,7 +18,7 @@ const NAN_FORMS: Readonly<Record<number, NaNForm>> = {
 };
 
 /**
- * The model with weights that are checked for NaN when they are read, those of linear maps for infinity too; otherwise methods
+ * The model with weights that are checked for NaN when they are read, those of linear layers for infinity too; otherwise methods
  * that read no tokens would write them into the result. Reading throws a NumericalError that names the weight.
  */
 export function refuseNaN(model: OnnxModel): OnnxModel {
@@ -35,14 +35,15 @@ export function refuseNaN(model: OnnxModel): OnnxModel {
   return { ...model, weights: new Map([...model.weights].map(([name, handle]) => [name, watch(name, handle)])) };
 }
 
-const MAPS: ReadonlySet<string> = new Set(['MatMul', 'Gemm', 'MatMulNBits', 'Conv']);
+const LINEAR_LAYERS: ReadonlySet<string> = new Set(['MatMul', 'Gemm', 'MatMulNBits', 'Conv']);
 const VIEWS: ReadonlySet<string> = new Set(['Transpose', 'Cast', 'Identity', 'DequantizeLinear']);
 
-/** Names of values that linear maps multiply by, also behind a transposition or conversion. */
+/** Names of values that linear layers multiply by, also behind a transposition or conversion. */
 function findMultiplied(graph: GraphProto | undefined): ReadonlySet<string> {
   const found = new Set<string>();
   for (const { opType, input, output } of [...(graph?.node ?? [])].reverse())
-    if (MAPS.has(opType) || (VIEWS.has(opType) && found.has(output[0]!))) for (const name of input) found.add(name);
+    if (LINEAR_LAYERS.has(opType) || (VIEWS.has(opType) && found.has(output[0]!)))
+      for (const name of input) found.add(name);
   return found;
 }
 

@@ -174,7 +174,7 @@ const unbiasedName = ({ result }: OutputLinear): string => `${result}/unbiased`;
 
 function linearNode(editor: GraphEditor, linear: OutputLinear): NodeProto {
   const node = editor.producerOf(linear.result) ?? editor.producerOf(unbiasedName(linear));
-  if (node === undefined) throw new UnsupportedModelError(`the linear map ${linear.node} is no longer in the graph`);
+  if (node === undefined) throw new UnsupportedModelError(`the linear layer ${linear.node} is no longer in the graph`);
   return node.opType === 'Add' ? (editor.producerOf(unbiasedName(linear)) ?? node) : node;
 }
 

@@ -27,7 +27,7 @@ describe('refuseNaN', () => {
     expect(watch(new Map([['w', integers]]))).toBe(integers);
   });
 
-  it('names infinity in what a linear map multiplies by, also behind a transposition', async () => {
+  it('names infinity in what a linear layer multiplies by, also behind a transposition', async () => {
     const infinite = floatsHandle({ dataType: 10, dims: [2, 2] }, Float64Array.of(0, 1, Number.NEGATIVE_INFINITY, 2));
     const node = (opType: string, input: string[], output: string) =>
       create(NodeProtoSchema, { opType, input, output: [output] });
