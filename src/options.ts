@@ -4,7 +4,6 @@ import { MODULE_KINDS, type ModuleKind } from './architecture/layout.js';
 import type { CompensationAdapter } from './compensation/adapter.js';
 import { resolveMethod } from './compensation/methods.js';
 import { METRICS } from './importance/metrics.js';
-import { omitUndefined } from './omit-undefined.js';
 import {
   type AllocationChoice,
   type BlockSparsity,
@@ -12,7 +11,7 @@ import {
   type BudgetOptions,
   resolveBlockSparsity,
 } from './options/budget.js';
-import { CALIBRATION_DEFAULTS, type CalibrationOptions } from './options/calibration.js';
+import { CALIBRATION_DEFAULTS } from './options/calibration.js';
 import {
   FUNCTIONS,
   type FunctionOptions,
@@ -23,7 +22,7 @@ import {
 } from './options/groups.js';
 import { HEALING, type HealOptions, type ResolvedHealing, resolveHealing } from './options/healing.js';
 import { fractionOf } from './options/kinds.js';
-import { checkEffect, checkOptions, defaultsOf, type Resolved, type RunFacts } from './options/option.js';
+import { type Checked, checkEffect, checkOptions, defaultsOf, type Resolved, type RunFacts } from './options/option.js';
 import { RUN, type RunOptions } from './options/run.js';
 import { SCORE, type ScoreOptions } from './options/score.js';
 
@@ -78,7 +77,7 @@ export interface ResolvedOptions
   /** Options that only some methods use, this one included. */
   readonly takes: ReadonlySet<string>;
   /** Default calibration of the method. */
-  readonly calibrationDefaults: Pick<CalibrationOptions, 'generate'>;
+  readonly calibrationDefaults: { readonly generate: boolean };
   readonly modules: ReadonlySet<ModuleKind>;
   /** Whether the user named modules: then unprunable ones are errors, otherwise remarks. */
   readonly modulesNamed: boolean;
@@ -103,28 +102,34 @@ interface Decided {
  * @throws OptionError naming the option, its value and the allowed values.
  */
 export function resolveOptions(options: PruneOptions): ResolvedOptions {
-  checkOptions(options, PRUNE_ROWS);
-  const said = omitUndefined(options);
+  const checked = checkOptions(options, PRUNE_ROWS);
+  const resolved = fillIn(checked);
+  checkEffect(checked, PRUNE_ROWS, factsOf(resolved));
+  return resolved;
+}
+
+/** Fills in checked options. @throws OptionError for contradictions */
+export function fillIn(checked: Checked<PruneOptions>): ResolvedOptions {
   const {
     run,
     settings,
     name: methodName,
     takes,
     ...adapters
-  } = resolveMethod(said.method ?? PRUNE_DEFAULTS.method, said);
+  } = resolveMethod(checked.method ?? PRUNE_DEFAULTS.method, checked);
   const { generate = false, ...own } = run;
-  const { calibration: _, method: __, ...filled } = { ...PRUNE_DEFAULTS, ...own, ...said };
+  const { calibration: _, method: __, ...filled } = { ...PRUNE_DEFAULTS, ...own, ...checked };
   const chosen = resolveAllocation(filled.allocation);
   const { modules: named = 'all', minimumWidth } = filled;
   const modules: ReadonlySet<ModuleKind> = new Set(named === 'all' ? MODULE_KINDS : [named]);
   const mayRemoveEntireFfn = mayRemoveEntireFfns({ ...chosen, minimumWidth });
-  const resolved: ResolvedOptions = {
+  return {
     onProgress: undefined,
     signal: undefined,
     ...filled,
     ...adapters,
     ...chosen,
-    sparsity: fractionOf(options.sparsity),
+    sparsity: fractionOf(checked.sparsity),
     minimumWidth,
     experts: filled.experts,
     dampening: settings.dampening,
@@ -139,8 +144,6 @@ export function resolveOptions(options: PruneOptions): ResolvedOptions {
     heal: resolveHealing(filled.heal),
     blockSparsity: resolveBlockSparsity(filled.blockSparsity, { modules, mayRemoveEntireFfn }),
   };
-  checkEffect(options, PRUNE_ROWS, factsOf(resolved));
-  return resolved;
 }
 
 /** Measures of a function as allocation: they need no backward pass. */

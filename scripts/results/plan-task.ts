@@ -72,7 +72,7 @@ function windowsOf(
   { method, calibration, dtype, rounding }: Partial<NonNullable<Experiment['options']>>,
   setup: Setup,
 ) {
-  const rounds = dtype !== undefined && learnsRounding(resolveQuantisation({ dtype, rounding }));
+  const rounds = dtype !== undefined && learnsRounding(resolveQuantisation({ dtype, ...(rounding && { rounding }) }));
   const looks = METHODS[method as MethodName]?.needs !== 'none' || rounds;
   return looks ? { calibration: calibrationOf(calibration, setup) } : {};
 }

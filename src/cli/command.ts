@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { checkOptions, type Families, rowsOf } from '../options/option.js';
+import { type Checked, checkOptions, type Families, rowsOf } from '../options/option.js';
 import type { CallName } from '../pipeline/call-table.js';
 import type { JobControl } from '../progress.js';
 import type { CliApi } from './api.js';
@@ -30,7 +30,7 @@ export interface CommandRow<Request, Result> {
   /** Example command lines, shortest first. */
   readonly examples: readonly string[];
   /** Checks combinations of options before the library is loaded. */
-  check?(request: Request): void;
+  check?(request: Checked<Request>): void;
   run(api: CliApi, request: Request & JobControl): Promise<Result>;
   format(result: Result, colors: Colors, request: Request): string;
 }
@@ -60,8 +60,8 @@ export function addCommand(
   command.action(async () => {
     const { json, quiet } = command.opts<OutputFlags>();
     try {
-      const request = { ...readArguments(command), ...readFlags(command, families) };
-      checkOptions(request, rowsOf(families) as never);
+      const given = { ...readArguments(command), ...readFlags(command, families) };
+      const request = checkOptions(given, rowsOf(families) as never);
       row.check?.(request);
       const api = await loadApi();
       const display = quiet ? silentDisplay : createProgressDisplay(terminal);

@@ -1,10 +1,11 @@
 import type { HealingReport } from '../healing/heal-model.js';
 import type { BenchmarkReport, LadderRequest, PrunePlan } from '../node.js';
-import { omitUndefined } from '../omit-undefined.js';
 import { LADDER } from '../options/commands.js';
 import { boolean, fractionOf } from '../options/kinds.js';
-import { type Families, refusal, row } from '../options/option.js';
+import { PROVIDER } from '../options/model.js';
+import { type Families, pickOptions, refusal, row } from '../options/option.js';
 import { resolveRequest } from '../options/request.js';
+import { CONTROL } from '../options/run.js';
 import { nameRungs } from '../pipeline/ladder-rungs.js';
 import type { JobControl } from '../progress.js';
 import { addMeasurements } from '../report/add-measurements.js';
@@ -95,12 +96,8 @@ async function addSpeed(
   result: PruneReport | LadderResult,
 ): Promise<PruneResult> {
   const reports = 'reports' in result ? result.reports : [result];
-  const { model, embeddings, offline, executionProvider, onProgress, signal } = request;
-  const outs = reports.flatMap(({ out }) => out ?? []);
-  const benchmark = await api.benchmark({
-    ...{ models: [model, ...outs], onProgress, signal },
-    ...omitUndefined({ embeddings, offline, executionProvider }),
-  });
+  const models = [request.model, ...reports.flatMap(({ out }) => out ?? [])];
+  const benchmark = await api.benchmark({ ...pickOptions(request, { ...PROVIDER, ...CONTROL }), models });
   const added: PruneReport[] = [];
   for (const [at, report] of reports.entries()) {
     const place = reportPlace(request, report, 'reports' in result ? at : undefined);

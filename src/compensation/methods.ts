@@ -6,7 +6,6 @@ import { magnitude } from '../importance/magnitude.js';
 import type { MetricName } from '../importance/metrics.js';
 import { random } from '../importance/random.js';
 import { wanda } from '../importance/wanda.js';
-import { omitUndefined } from '../omit-undefined.js';
 import type { CompensationAdapter, StatisticsNeed } from './adapter.js';
 import { createImportanceAdapter } from './importance-adapter.js';
 import { createObcAdapter, type ObcOptions } from './obc.js';
@@ -128,8 +127,8 @@ export type MethodChoice = MethodName | (string & {}) | CompensationAdapter | Im
 
 /** Method options of a run; `takes` of the method's row lists those with an effect. */
 export interface MethodSettings {
-  readonly dampening?: number | undefined;
-  readonly fluctuation?: FluctuationMetric | undefined;
+  readonly dampening?: number;
+  readonly fluctuation?: FluctuationMetric;
 }
 
 /** A resolved method. */
@@ -165,7 +164,7 @@ export function resolveMethod(method: MethodChoice, given: MethodSettings = {}):
     return { name: 'custom', adapter, orderAdapter: adapter, settings: {}, takes: [], run: {} };
   }
   const { defaults, takes, ordering, run = {} } = findMethod(method);
-  const known: Readonly<Record<string, unknown>> = { ...defaults, ...omitUndefined(given) };
+  const known: Readonly<Record<string, unknown>> = { ...defaults, ...given };
   const settings = Object.fromEntries(takes.map((name) => [name, known[name]]));
   const create = (more?: object) => createAdapter(method as MethodName, { ...settings, ...more });
   const adapter = create();

@@ -1,5 +1,4 @@
 import { OptionError } from '../errors.js';
-import { omitUndefined } from '../omit-undefined.js';
 import { COMPARISON } from '../options/comparison.js';
 import { checkOptions, defaultsOf } from '../options/option.js';
 import { differences, type Interval, testMean } from './change-interval.js';
@@ -48,8 +47,7 @@ export function comparePerplexities(
   b: ComparablePerplexity,
   options: Pick<ComparisonOptions, 'confidence'> = {},
 ): PerplexityComparison {
-  checkOptions(options, COMPARISON);
-  const { confidence } = { ...defaultsOf(COMPARISON), ...omitUndefined(options) };
+  const { confidence } = { ...defaultsOf(COMPARISON), ...checkOptions(options, COMPARISON) };
   checkSameWindows(a, b);
   const tokenCount = a.windows.reduce((sum, window) => sum + window.tokenCount, 0);
   const [own, other] = [sumsOf(a), sumsOf(b)];

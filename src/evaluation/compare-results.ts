@@ -1,5 +1,4 @@
 import { OptionError } from '../errors.js';
-import { omitUndefined } from '../omit-undefined.js';
 import { COMPARISON } from '../options/comparison.js';
 import { checkOptions, defaultsOf } from '../options/option.js';
 import { bootstrapMeans, bootstrapTest, percentileInterval } from './bootstrap.js';
@@ -59,8 +58,7 @@ const NEGLIGIBLE_NLL = 1e-3;
  * @throws OptionError for results of different tasks, or options out of range.
  */
 export function compareResults(a: TaskResult, b: TaskResult, options: ComparisonOptions = {}): TaskComparison {
-  checkOptions(options, COMPARISON);
-  const { confidence, resampleCount, seed } = { ...defaultsOf(COMPARISON), ...omitUndefined(options) };
+  const { confidence, resampleCount, seed } = { ...defaultsOf(COMPARISON), ...checkOptions(options, COMPARISON) };
   const pairs = pairAnswers(a, b);
   const measures = MEASURES.filter(({ kinds }) => kinds.includes(a.kind));
   const values = measures.map(({ pick }) => pairs.map((pair) => [pick(pair.a), pick(pair.b)] as const));

@@ -1,7 +1,6 @@
 import { checkWindowShape, type WindowShape } from '../calibration/cut-windows.js';
 import { describeGenerated, type GeneratedSet, splitWindow, startOfDocuments } from '../calibration/generated-set.js';
 import { OptionError, UnsupportedModelError } from '../errors.js';
-import { omitUndefined } from '../omit-undefined.js';
 import { GENERATE_DEFAULTS, LEAST_DOCUMENT_LENGTH, LEAST_TEMPERATURE } from '../options/calibration.js';
 import type { JobControl } from '../progress.js';
 import { type BatchGenerationOptions, checkCount, generateBatch } from './generate.js';
@@ -66,8 +65,14 @@ export async function generateCalibration(
   options: GenerateCalibrationOptions,
 ): Promise<GeneratedSet> {
   checkWindowShape(options);
-  const { startToken, leadingTokens, seed = 0, store } = options;
-  const { temperature, documentLength } = { ...GENERATE_DEFAULTS, ...omitUndefined(options) };
+  const {
+    startToken,
+    leadingTokens,
+    temperature = GENERATE_DEFAULTS.temperature,
+    documentLength = GENERATE_DEFAULTS.documentLength,
+    seed = 0,
+    store,
+  } = options;
   if (!(temperature >= LEAST_TEMPERATURE)) {
     throw new OptionError(
       `temperature is ${temperature}; expected at least ${LEAST_TEMPERATURE}, for near 0 all documents are the same`,

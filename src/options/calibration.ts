@@ -1,7 +1,6 @@
 import type { TokenSource } from '../calibration/token-source.js';
-import { omitUndefined } from '../omit-undefined.js';
 import { atLeast, boolean, choice, either, integer, type Kind, record, text } from './kinds.js';
-import { type AnyRows, checkOptions, defaultsOf, type OptionsOf, type Rows, row } from './option.js';
+import { type AnyRows, type Checked, defaultsOf, type OptionsOf, type Rows, row } from './option.js';
 
 /** Source of calibration tokens: texts, token ids or JSONL lines, or a file (`.txt`, or `.jsonl` of texts or ids). */
 export type CalibrationSource = TokenSource | { readonly file: string };
@@ -175,15 +174,11 @@ export interface ResolvedCalibration {
   readonly generateIfPossible: boolean;
 }
 
-/**
- * Checks calibration options and fills in defaults.
- * @throws OptionError naming the option, its value and the allowed values.
- */
+/** Fills in checked options. */
 export function resolveCalibration(
-  calibration: CalibrationOptions = {},
-  defaults: Pick<CalibrationOptions, 'generate' | 'windowCount'> = CALIBRATION_DEFAULTS,
+  calibration: Checked<CalibrationOptions> = {},
+  defaults: Pick<Checked<CalibrationOptions>, 'generate' | 'windowCount'> = CALIBRATION_DEFAULTS,
 ): ResolvedCalibration {
-  checkOptions({ calibration }, CALIBRATION);
   const { source, windowLength, selection } = calibration;
   const windowCount = calibration.windowCount ?? defaults.windowCount ?? CALIBRATION_DEFAULTS.windowCount;
   const generate = calibration.generate ?? defaults.generate ?? false;
@@ -192,8 +187,7 @@ export function resolveCalibration(
     windowCount,
     windowLength,
     selection,
-    generate:
-      generate === false ? undefined : { ...defaultsOf(GENERATE), ...omitUndefined(generate === true ? {} : generate) },
+    generate: generate === false ? undefined : { ...defaultsOf(GENERATE), ...(generate === true ? {} : generate) },
     generateIfPossible: generate !== false && calibration.generate === undefined,
   };
 }

@@ -2,10 +2,9 @@ import { OptionError } from '../errors.js';
 import { ASSIGNMENTS } from '../grouping/group-neurons.js';
 import type { Temperature } from '../grouping/weight-contexts.js';
 import { WEIGHTING_VARIANTS } from '../grouping/weighting-variants.js';
-import { omitUndefined } from '../omit-undefined.js';
 import { whereSelected } from './budget.js';
 import { above, boolean, choice, either, integer, type Kind, namesOf, record } from './kinds.js';
-import { type AnyRows, defaultsOf, type OptionsOf, type Resolved, row } from './option.js';
+import { type AnyRows, type Checked, defaultsOf, type OptionsOf, type Resolved, row } from './option.js';
 
 /** Features that contexts are clustered by: the FFN's input after the norm, or the residual stream before it. */
 export type FeaturesName = 'post-norm' | 'residual';
@@ -117,17 +116,16 @@ export type ResolvedGrouping = Resolved<GroupingOptions, typeof GROUPING>;
 export type ResolvedWeighting = Resolved<WeightingOptions, typeof WEIGHTING>;
 
 /** Fills in checked options. */
-export function resolveGrouping(given: GroupingOptions | boolean): ResolvedGrouping | undefined {
-  if (given === false) return undefined;
-  const grouping = { ...GROUPING_DEFAULTS, ...(given === true ? {} : omitUndefined(given)) };
+export function resolveGrouping(checked: Checked<GroupingOptions> | boolean): ResolvedGrouping | undefined {
+  if (checked === false) return undefined;
+  const grouping = { ...GROUPING_DEFAULTS, ...(checked === true ? {} : checked) };
   return { ...grouping, clusterBalance: Number(grouping.clusterBalance) };
 }
 
 /** Fills in checked options. @throws OptionError for a temperature that has neither or both forms. */
-export function resolveWeighting(given: WeightingOptions = {}): ResolvedWeighting {
-  const weighting = { ...WEIGHTING_DEFAULTS, ...omitUndefined(given) };
-  const { temperature } = weighting;
-  if (Object.keys(omitUndefined(temperature)).length === 1) return weighting;
+export function resolveWeighting(checked: Checked<WeightingOptions> = {}): ResolvedWeighting {
+  const weighting = { ...WEIGHTING_DEFAULTS, ...checked };
+  if (Object.keys(weighting.temperature).length === 1) return weighting;
   const parts = 'weighting.temperature.relative or weighting.temperature.absolute';
   throw new OptionError(`give either ${parts}, one of the two`, { option: 'weighting.temperature' });
 }

@@ -1,8 +1,7 @@
 import { TRAINED } from '../healing/trained-weights.js';
-import { omitUndefined } from '../omit-undefined.js';
 import { GENERATE_DEFAULTS, type ResolvedCalibration, type ResolvedGenerate } from './calibration.js';
 import { above, boolean, choice, either, integer, namesOf, portion, record } from './kinds.js';
-import { type AnyRows, defaultsOf, type OptionsOf, type Resolved, row, withoutFlags } from './option.js';
+import { type AnyRows, type Checked, defaultsOf, type OptionsOf, type Resolved, row, withoutFlags } from './option.js';
 
 const PARTS = {
   /** Windows to train on, at least 1. Default 64. */
@@ -52,13 +51,9 @@ export const HOW_TO_HEAL = {
 export type ResolvedHealing = Resolved<HealingOptions, typeof PARTS>;
 
 /** Fills in checked options. */
-export function resolveHealing(given: HealingOptions | boolean = false): ResolvedHealing | undefined {
-  if (given === false) return undefined;
-  return {
-    learningRate: undefined,
-    ...defaultsOf(PARTS),
-    ...(given === true ? {} : omitUndefined(given)),
-  };
+export function resolveHealing(checked: Checked<HealingOptions> | boolean = false): ResolvedHealing | undefined {
+  if (checked === false) return undefined;
+  return { learningRate: undefined, ...defaultsOf(PARTS), ...(checked === true ? {} : checked) };
 }
 
 /** Least and most held-out windows: one per sixteen training windows. */

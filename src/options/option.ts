@@ -1,8 +1,6 @@
 import { OptionError } from '../errors.js';
-import { omitUndefined } from '../omit-undefined.js';
 import { cutValue } from '../printable.js';
 import { findFault, type Kind } from './kinds.js';
-import { nearestName } from './nearest-name.js';
 import { REMOVED_OPTIONS } from './removed.js';
 
 /** Description of an option, from which API types, command line, help, pages and reports are derived. */
@@ -110,7 +108,11 @@ export function defaultsOf<R extends AnyRows>(rows: R): Defaults<R> {
   return Object.fromEntries(defaults.filter(([, value]) => value !== undefined)) as Defaults<R>;
 }
 
-/** Type of checked options: those with a default are present. */
+/** Checked options, without undefined entries, those of parts included. */
+export type Checked<Options> = { [Name in keyof Options]: CheckedValue<Exclude<Options[Name], undefined>> };
+type CheckedValue<Value> = Value extends object ? (object extends Value ? Checked<Value> : Value) : Value;
+
+/** Type of resolved options: those with a default are present. */
 export type Resolved<Options, R> = {
   readonly [Name in keyof Options]-?: Name extends keyof Defaults<R>
     ? Exclude<Options[Name], undefined>
@@ -119,22 +121,24 @@ export type Resolved<Options, R> = {
 
 /**
  * Checks options against their rows, parts of objects too.
- * @param at Path of the containing object; empty for top-level options.
+ * @returns A copy without undefined entries.
  * @throws OptionError naming the option, its value and the allowed values.
  */
-export function checkOptions<Options extends object>(given: Options, rows: Rows<Options>): void {
-  checkRows(given, rows as AnyRows);
+export function checkOptions<Options extends object>(given: Options, rows: Rows<Options>): Checked<Options> {
+  return checkRows(given, rows as AnyRows) as Checked<Options>;
 }
 
-function checkRows(given: unknown, rows: AnyRows, at?: string): void {
+/** @param at Path of the containing object; absent for top-level options. */
+function checkRows(given: unknown, rows: AnyRows, at?: string): object {
   if (typeof given !== 'object' || given === null)
     throw new OptionError(`the options are ${showValue(given)}; expected an object`);
   const pathOf = (name: string) => (at === undefined ? name : `${at}.${name}`);
   const names = Object.keys(rows);
-  const unknown = Object.keys(omitUndefined(given)).find((name) => !names.includes(name));
+  const checked = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  const unknown = Object.keys(checked).find((name) => !names.includes(name));
   if (unknown !== undefined) throw unknownOption(pathOf(unknown), suggest(unknown, names));
   for (const [name, row] of Object.entries(rows)) {
-    const value = (given as Readonly<Record<string, unknown>>)[name];
+    const value = checked[name];
     if (value === undefined && row.required !== true) continue;
     const fault = findFault(value, row.kind);
     if (fault !== undefined) {
@@ -146,8 +150,9 @@ function checkRows(given: unknown, rows: AnyRows, at?: string): void {
         `${verb} ${found}; expected ${fault.kind.expected}${suggestValue(fault.value, fault.kind)}`,
       );
     }
-    if (row.parts !== undefined && typeof value === 'object') checkRows(value, row.parts, pathOf(name));
+    if (row.parts !== undefined && typeof value === 'object') checked[name] = checkRows(value, row.parts, pathOf(name));
   }
+  return checked;
 }
 
 function unknownOption(path: string, suggestion: string): OptionError {
@@ -166,6 +171,33 @@ function suggest(given: string, names: readonly string[]): string {
   return near === undefined ? `expected one of ${names.join(', ')}` : `did you mean "${near}"?`;
 }
 
+/** Longer texts are not misspelt names, and their distance is slow to compute. */
+const LONGEST_NAME = 64;
+
+/** The closest name to a misspelt one; undefined if none is close. */
+function nearestName(given: string, names: readonly string[]): string | undefined {
+  if (given.length > LONGEST_NAME) return undefined;
+  const limit = Math.max(1, Math.floor(given.length / 3));
+  const ranked = names
+    .map((name) => ({ name, distance: editDistance(given.toLowerCase(), name.toLowerCase()) }))
+    .sort((a, b) => a.distance - b.distance);
+  if (ranked[0] !== undefined && ranked[0].distance <= limit) return ranked[0].name;
+  // `fang` of `f-fang` and `o-fang`.
+  return given.length < 3 ? undefined : names.find((name) => name.toLowerCase().includes(given.toLowerCase()));
+}
+
+/** Edit distance (Levenshtein). */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, at) => at);
+  for (const [at, letter] of [...a].entries()) {
+    const next = [at + 1];
+    for (let end = 1; end <= b.length; end++)
+      next.push(Math.min(next[end - 1]! + 1, row[end]! + 1, row[end - 1]! + (b[end - 1] === letter ? 0 : 1)));
+    row = next;
+  }
+  return row[b.length]!;
+}
+
 /** The options of a request that have a row. */
 export function pickOptions<R extends object, Names extends object>(
   request: R,
@@ -175,22 +207,18 @@ export function pickOptions<R extends object, Names extends object>(
   return Object.fromEntries(entries) as Pick<R, keyof R & keyof Names>;
 }
 
-/** Refuses given options that have no effect in a run. @throws OptionError with the condition of their effect */
-export function checkEffect(given: object, rows: AnyRows, run: RunFacts): void {
-  for (const [name, value] of Object.entries(omitUndefined(given))) {
+/** Refuses checked options that have no effect in a run. @throws OptionError with the condition of their effect */
+export function checkEffect(checked: object, rows: AnyRows, run: RunFacts): void {
+  for (const [name, value] of Object.entries(checked)) {
     const row = rows[name];
-    if (row?.applies === undefined || row.applies.within(run, value) || asksNothing(value, row)) continue;
-    const [part] =
-      typeof value === 'object' && row.parts !== undefined ? Object.keys(omitUndefined(value as object)) : [];
+    if (row?.applies === undefined || row.applies.within(run, value)) continue;
+    const parts = typeof value === 'object' && row.parts !== undefined ? Object.keys(value) : undefined;
+    // These ask for nothing.
+    if (value === false || value === row.default || parts?.length === 0) continue;
+    const [part] = parts ?? [];
     const path = part === undefined ? name : `${name}.${part}`;
     throw refusal(path, `has no effect in this run: it goes with ${row.applies.to}; leave it out`);
   }
-}
-
-/** Whether a given value without effect is harmless: false, the default, or empty. */
-function asksNothing(value: unknown, row: OptionRow): boolean {
-  const isEmpty = typeof value === 'object' && value !== null && Object.keys(omitUndefined(value)).length === 0;
-  return value === false || value === row.default || (row.parts !== undefined && isEmpty);
 }
 
 /** An error about an option; `said` follows its name. */

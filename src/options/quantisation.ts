@@ -1,7 +1,17 @@
 import { DTYPES, type DtypeName } from '../quantisation/dtypes.js';
 import { boolean, choice, integer, type Kind, namesOf, text } from './kinds.js';
-import { nearestName } from './nearest-name.js';
-import { type AnyRows, type Applies, type OptionsOf, type Resolved, refusal, row, showValue } from './option.js';
+import {
+  type AnyRows,
+  type Applies,
+  type Checked,
+  defaultsOf,
+  type OptionsOf,
+  type Resolved,
+  refusal,
+  row,
+  showValue,
+  suggestValue,
+} from './option.js';
 
 export type { DtypeName };
 
@@ -20,11 +30,13 @@ const withBlocks: Applies = {
   within: ({ dtypes = [] }) => dtypes.some((name) => formOf(name) === 'blocks'),
 };
 
+const dtypeName = choice(namesOf(DTYPES));
+
 /** Unknown names are found when options are resolved, with a suggestion. */
 const dtypes: Kind<DtypeName | readonly DtypeName[]> = {
   accepts: (value): value is DtypeName | readonly DtypeName[] =>
     [value].flat().every((name) => typeof name === 'string'),
-  expected: `one of ${namesOf(DTYPES).join(', ')}, or a list of them`,
+  expected: `${dtypeName.expected}, or a list of them`,
   typed: `one or several of ${namesOf(DTYPES).join(', ')}, such as fp16,q4`,
   reads: 'names',
 };
@@ -112,16 +124,20 @@ export interface ResolvedQuantisation
   readonly bits?: ReadonlyMap<string, 2 | 4 | 8> | undefined;
 }
 
-/** @throws OptionError for an unknown dtype, with a suggestion, and for a repeated one. */
-export function resolveQuantisation(given: QuantisationOptions): ResolvedQuantisation {
-  const { dtype = [], layout, rounding = 'calibrated', blockSize: size = 32, symmetric = false, accuracyLevel } = given;
+/** Fills in checked options. @throws OptionError for an unknown dtype, with a suggestion, and for a repeated one. */
+export function resolveQuantisation(checked: Checked<QuantisationOptions>): ResolvedQuantisation {
+  const {
+    dtype = [],
+    layout,
+    rounding,
+    blockSize: size,
+    symmetric,
+    accuracyLevel,
+  } = { ...defaultsOf(QUANTISATION), ...checked };
   const names = [dtype].flat() as readonly string[];
   for (const [at, name] of names.entries()) {
-    if (!Object.hasOwn(DTYPES, name)) {
-      const near = nearestName(name, namesOf(DTYPES));
-      const meant = near === undefined ? '' : ` (did you mean "${near}"?)`;
-      throw refusal('dtype', `is ${showValue(name)}; expected one of ${namesOf(DTYPES).join(', ')}${meant}`);
-    }
+    if (!Object.hasOwn(DTYPES, name))
+      throw refusal('dtype', `is ${showValue(name)}; expected ${dtypeName.expected}${suggestValue(name, dtypeName)}`);
     if (names.indexOf(name) < at) throw refusal('dtype', `names ${name} twice; name it once`);
   }
   return {

@@ -1,13 +1,5 @@
 import { OptionError } from '../errors.js';
-import { omitUndefined } from '../omit-undefined.js';
-import {
-  factsOf,
-  PRUNE_ROWS,
-  type PruneOptions,
-  type ResolvedOptions,
-  readsTokens,
-  resolveOptions,
-} from '../options.js';
+import { factsOf, fillIn, PRUNE_ROWS, type PruneOptions, type ResolvedOptions, readsTokens } from '../options.js';
 import {
   type CalibrationOptions,
   type ResolvedCalibration,
@@ -17,7 +9,7 @@ import {
 import { PRUNE } from './commands.js';
 import type { FolderOptions } from './folder.js';
 import { type Fraction, fractionOf } from './kinds.js';
-import { checkEffect, pickOptions, refusal, rowsOf } from './option.js';
+import { type Checked, checkEffect, pickOptions, refusal, rowsOf } from './option.js';
 import { learnsRounding, type ResolvedQuantisation, resolveQuantisation, widthMultipleFor } from './quantisation.js';
 
 /** A request with defaults. */
@@ -36,22 +28,21 @@ export interface RunRequest extends FolderOptions, Omit<PruneOptions, 'sparsity'
  * Resolves checked options, and refuses contradictions.
  * @throws OptionError naming the option and what it goes with.
  */
-export function resolveRequest(request: RunRequest): ResolvedRequest {
+export function resolveRequest(request: Checked<RunRequest>): ResolvedRequest {
   const { out, dryRun, recipe, evaluation, statistics, stopHealing = false } = request;
   const quantisation = resolveQuantisation(request);
   const { dtypes } = quantisation;
   const sparsities = [request.sparsity].flat().map(fractionOf);
   // A row that ends inside a block is padded.
   const whole = sparsities.includes(0) ? 1 : widthMultipleFor(quantisation);
-  const given = {
+  const options = fillIn({
     ...(whole > 1 && request.modules !== 'attention' && { widthMultiple: whole }),
-    ...omitUndefined(pickOptions(request, PRUNE_ROWS)),
-  };
-  const runs = sparsities.map((sparsity) => ({ ...given, sparsity }));
-  const [options] = runs.map(resolveOptions);
-  const { shots, calibrationDefaults } = options!;
-  const facts = factsOf(options!);
-  const usesTokens = facts.readsTokens || learnsRounding(quantisation) || options!.heal !== undefined;
+    ...pickOptions(request, PRUNE_ROWS),
+    sparsity: sparsities[0]!,
+  });
+  const { shots, calibrationDefaults } = options;
+  const facts = factsOf(options);
+  const usesTokens = facts.readsTokens || learnsRounding(quantisation) || options.heal !== undefined;
   checkEffect(request, rowsOf(PRUNE), { ...facts, dtypes, readsTokens: usesTokens });
   if (out === undefined && !dryRun) throw refusal('out', 'is missing: name the folder to write, or ask for a dryRun');
   if (recipe !== undefined && shots > 1)
@@ -63,18 +54,18 @@ export function resolveRequest(request: RunRequest): ResolvedRequest {
       `evaluation.${evaluation.texts === undefined ? 'prompts' : 'texts'}`,
       'measures the written model, and a dryRun writes none; leave one of them out',
     );
-  if (stopHealing && options!.heal === undefined)
+  if (stopHealing && options.heal === undefined)
     throw refusal('stopHealing', 'has no effect without heal; leave it out');
-  if (statistics !== undefined) checkStatistics(request, options!);
+  if (statistics !== undefined) checkStatistics(request, options);
   const isUnpruned = request.experts === undefined && sparsities.every((sparsity) => sparsity === 0);
   const isRounded = isUnpruned && learnsRounding(quantisation);
   const defaults = isRounded ? ROUNDING_DEFAULTS : calibrationDefaults;
-  return { options: options!, quantisation, calibration: resolveCalibration(request.calibration, defaults) };
+  return { options, quantisation, calibration: resolveCalibration(request.calibration, defaults) };
 }
 
 /** Refuses options that conflict with statistics: only repairs read tokens then, from the statistics' windows. */
-function checkStatistics({ calibration = {}, inputSteps = 0 }: RunRequest, options: ResolvedOptions): void {
-  const { windowCount, ...others } = omitUndefined(calibration);
+function checkStatistics({ calibration = {}, inputSteps = 0 }: Checked<RunRequest>, options: ResolvedOptions): void {
+  const { windowCount, ...others } = calibration;
   const [given] = Object.keys(others);
   if (given !== undefined)
     throw refusal(`calibration.${given}`, 'has no effect with statistics: they were measured on their own windows');
@@ -102,11 +93,12 @@ export type ObservationOptions = Pick<
   'method' | 'modules' | 'metric' | 'grouping' | 'weighting' | 'seed' | 'onProgress' | 'signal'
 >;
 
-/** Resolves the options of `observe`. @throws OptionError, also for methods without measurements. */
+/** Resolves the checked options of `observe`. @throws OptionError, also for methods without measurements. */
 export function resolveObservation(
-  request: ObservationOptions & { readonly calibration?: CalibrationOptions | undefined },
+  request: Checked<ObservationOptions & { readonly calibration?: CalibrationOptions | undefined }>,
 ): Omit<ResolvedRequest, 'quantisation'> {
-  const options = resolveOptions({ ...pickOptions(request, PRUNE_ROWS), sparsity: 0 });
+  const options = fillIn({ ...pickOptions(request, PRUNE_ROWS), sparsity: 0 });
+  checkEffect(request, PRUNE_ROWS, factsOf(options));
   if (!readsTokens(options))
     throw new OptionError(`method ${options.methodName} reads no tokens, so that there are no statistics to collect`, {
       option: 'method',

@@ -1,10 +1,11 @@
 import { omit } from '../omit.js';
-import { omitUndefined } from '../omit-undefined.js';
 import { CHOOSE } from '../options/commands.js';
 import { fractionOf } from '../options/kinds.js';
-import { checkOptions, type OptionsOf, rowsOf } from '../options/option.js';
+import { ENGINE, JOB } from '../options/model.js';
+import { checkOptions, type OptionsOf, pickOptions, rowsOf } from '../options/option.js';
 import { bitsOf, sizeName } from '../options/shrink.js';
 import type { CHOICE } from '../options/single-calls.js';
+import { READING } from '../options/texts.js';
 import type { Platform } from '../platform/platform.js';
 import type { JobControl, Progress } from '../progress.js';
 import type { PruneReport } from '../report/report-schema.js';
@@ -70,10 +71,10 @@ export interface Choice {
 const SHARES = [0.9, 0.8];
 
 /** Makes a model in q8, q4 and several sizes, measures quality and speed of all, and recommends one. */
-export async function runChoose(platform: Platform, request: ChooseRequest): Promise<Choice> {
-  checkOptions(request, rowsOf(CHOOSE));
+export async function runChoose(platform: Platform, chosen: ChooseRequest): Promise<Choice> {
+  const request = checkOptions(chosen, rowsOf(CHOOSE));
   const { text, test = text, mostLoss = CHOOSE.Choice.mostLoss.default, ...given } = request;
-  const { model, out, allow, dtypes, targetSize, calibration, embeddings, offline, executionProvider } = given;
+  const { model, out, allow, dtypes, targetSize, calibration, embeddings, offline, engine } = given;
   checkShrink({ ...given, text, targetSize: targetSize ?? ANY_SIZE });
   for (const file of [text, test]) await checkCalibrationFiles(platform.files, { source: { file } });
   // Token ids cannot be measured on, which is to be known before all models are made.
@@ -100,8 +101,7 @@ export async function runChoose(platform: Platform, request: ChooseRequest): Pro
   const made = await runShrink(platform, { ...given, ...control(2), text, targetSize: sizes });
   const reports: readonly PruneReport[] = [q8, q4, ...made];
   const models = [model, ...reports.flatMap((report) => report.out ?? [])];
-  const { bos, engine, threads } = given;
-  const reading = omitUndefined({ embeddings, offline, executionProvider, engine, threads, bos });
+  const reading = pickOptions(given, READING_MODELS);
   const evaluations = await runEvaluation(platform, { ...reading, ...control(3), models, texts: [test] });
   const speeds = await withJob(platform, control(4), async (context) => {
     const folders = [];
@@ -126,6 +126,9 @@ export async function runChoose(platform: Platform, request: ChooseRequest): Pro
   const recommended = recommend(measured, fractionOf(mostLoss)).name;
   return { models: measured, recommended, promptLength: speeds.promptLength };
 }
+
+/** Options of opening and running any of the models. */
+const READING_MODELS = { ...ENGINE, engine: JOB.engine, bos: READING.bos };
 
 /** Placeholder size for checks. */
 const ANY_SIZE = '1GB';

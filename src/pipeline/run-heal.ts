@@ -89,8 +89,8 @@ export interface HealedFolder extends RunFigures {
 const HEALING_FILE = 'fang-prune-healing.json';
 
 /** Opens, loads and analyses both models; calibrates, heals, saves and certifies. */
-export function runHeal(platform: Platform, request: HealRequest): Promise<HealedFolder> {
-  checkOptions(request, rowsOf(HEAL));
+export function runHeal(platform: Platform, given: HealRequest): Promise<HealedFolder> {
+  const request = checkOptions(given, rowsOf(HEAL));
   const { dense, pruned, embeddings, offline, bos, out, force = false, certify = true } = request;
   const { files } = platform;
   const settings = resolveHealing(request.heal ?? true)!;

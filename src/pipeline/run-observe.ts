@@ -62,8 +62,8 @@ export interface ObservedFolder extends RunFigures {
 }
 
 /** Opens, loads, analyses and calibrates; then measures the dense model and writes the statistics. */
-export function runObserve(platform: Platform, request: ObserveRequest): Promise<ObservedFolder> {
-  checkOptions(request, rowsOf(OBSERVE));
+export function runObserve(platform: Platform, given: ObserveRequest): Promise<ObservedFolder> {
+  const request = checkOptions(given, rowsOf(OBSERVE));
   const { files } = platform;
   const { options, calibration } = resolveObservation(request);
   const shard = request.shard === undefined ? undefined : parseShard(request.shard);

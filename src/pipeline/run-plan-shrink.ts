@@ -60,8 +60,8 @@ export interface ShrinkPlan extends PlannedSizes {
  * statistics, the choice.
  * @throws OptionError, ModelFormatError, UnsupportedModelError as the run would.
  */
-export function runPlanShrink(platform: Platform, request: PlanShrinkRequest): Promise<ShrinkPlan> {
-  checkOptions(request, rowsOf(PLAN_SHRINK));
+export function runPlanShrink(platform: Platform, given: PlanShrinkRequest): Promise<ShrinkPlan> {
+  const request = checkOptions(given, rowsOf(PLAN_SHRINK));
   const { statistics, ...asked } = request;
   checkShrink(asked, true);
   const shrink = resolveShrink(asked, true);

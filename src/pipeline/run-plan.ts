@@ -84,8 +84,7 @@ export interface PlanRequest extends Omit<LadderRequest, 'sparsity'> {
  */
 export async function runPlan(platform: Platform, request: PlanRequest): Promise<PrunePlan> {
   const sparsity: readonly Fraction[] = [request.sparsity].flat();
-  const ladder: LadderRequest = { ...request, sparsity };
-  checkOptions(ladder, rowsOf(LADDER));
+  const ladder = checkOptions<LadderRequest>({ ...request, sparsity }, rowsOf(LADDER));
   if (request.statistics !== undefined)
     throw refusal(
       'statistics',

@@ -1,8 +1,7 @@
-import { omitUndefined } from '../omit-undefined.js';
 import { LADDER, PRUNE } from '../options/commands.js';
 import { healingCalibration } from '../options/healing.js';
 import { fractionOf } from '../options/kinds.js';
-import { checkOptions, rowsOf } from '../options/option.js';
+import { type Checked, checkOptions, rowsOf } from '../options/option.js';
 import { learnsRounding } from '../options/quantisation.js';
 import { type ResolvedRequest, resolveRequest } from '../options/request.js';
 import type { ResolvedShrink } from '../options/shrink.js';
@@ -60,10 +59,10 @@ import {
 /** Prunes a model folder at one sparsity. @param vocabulary selection of remaining tokens; default all */
 export async function runPrune(
   platform: Platform,
-  request: PruneRequest,
+  given: PruneRequest,
   vocabulary?: JobVocabulary,
 ): Promise<PruneReport> {
-  checkOptions(request, rowsOf(PRUNE));
+  const request = checkOptions(given, rowsOf(PRUNE));
   const { files } = platform;
   const results = resultPlaces(files, { ...request, sparsity: [request.sparsity] }, false);
   const finish = async (reports: readonly PruneReport[]) => {
@@ -75,8 +74,8 @@ export async function runPrune(
 }
 
 /** Prunes a model folder at several sparsities; the dense model is measured once. */
-export async function runLadder(platform: Platform, request: LadderRequest): Promise<readonly PruneReport[]> {
-  checkOptions(request, rowsOf(LADDER));
+export async function runLadder(platform: Platform, given: LadderRequest): Promise<readonly PruneReport[]> {
+  const request = checkOptions(given, rowsOf(LADDER));
   const { files } = platform;
   const results = resultPlaces(files, request, true);
   return pruneTo(platform, request, {
@@ -125,7 +124,7 @@ export interface PruneTarget {
 /** Opens the model, makes the results that do not exist yet, and evaluates. */
 export function pruneTo(
   platform: Platform,
-  request: PruneRequest | LadderRequest,
+  request: Checked<PruneRequest | LadderRequest>,
   { results, shrink, vocabulary, finish }: PruneTarget,
 ): Promise<readonly PruneReport[]> {
   const resolved = resolveRequest(request);
@@ -280,6 +279,7 @@ function makeOpen(context: JobContext, making: Making): Promise<Reports> {
   const { model, embeddings, weightsFrom, force = false, statistics, executionProvider, threads } = request;
   const { quoteText = true, certify: certifies = true, reportPaths = false, stopHealing } = request;
   const { dtypes: dtype, ...form } = quantisation;
+  const { keepLanguages, vocabularySize, vocabulary: tokens } = making.vocabulary ?? {};
   const asked = {
     statistics,
     embeddings,
@@ -288,7 +288,9 @@ function makeOpen(context: JobContext, making: Making): Promise<Reports> {
     threads,
     ...(request.bos === false && { bos: false }),
     ...(dtype.length > 0 && { dtype, ...form }),
-    ...vocabularySettings(making.vocabulary),
+    keepLanguages,
+    vocabularySize,
+    vocabulary: typeof tokens === 'object' ? 'a list' : tokens,
   };
   const open = results.filter((_, index) => !finished.has(index));
   const sizing = { stages, folder, quantisation };
@@ -391,12 +393,6 @@ function makeOpen(context: JobContext, making: Making): Promise<Reports> {
     }
     return reports;
   });
-}
-
-/** Vocabulary options as settings of a report. */
-function vocabularySettings({ keepLanguages, vocabularySize, vocabulary }: JobVocabulary = {}) {
-  const list = typeof vocabulary === 'object' ? 'a list' : vocabulary;
-  return omitUndefined({ keepLanguages, vocabularySize, vocabulary: list });
 }
 
 interface VocabularyChecks {

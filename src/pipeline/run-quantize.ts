@@ -31,9 +31,9 @@ const REMOVE_NOTHING = { sparsity: 0, method: 'magnitude' } as const;
  */
 export function runQuantize(
   platform: Platform,
-  request: QuantizeRequest,
+  given: QuantizeRequest,
   vocabulary?: JobVocabulary,
 ): Promise<PruneReport> {
-  checkOptions(request, rowsOf(QUANTIZE));
+  const request = checkOptions(given, rowsOf(QUANTIZE));
   return runPrune(platform, { ...request, ...REMOVE_NOTHING }, vocabulary);
 }

@@ -1,12 +1,11 @@
 import { omit } from '../omit.js';
-import { omitUndefined } from '../omit-undefined.js';
 import { SHRINK } from '../options/commands.js';
 import type { FolderOptions } from '../options/folder.js';
 import type { HealOptions } from '../options/healing.js';
-import { checkOptions, refusal, rowsOf } from '../options/option.js';
+import { type Checked, checkOptions, pickOptions, refusal, rowsOf } from '../options/option.js';
 import type { RunOptions } from '../options/run.js';
 import { type ResolvedShrink, resolveShrink, type ShrinkOptions } from '../options/shrink.js';
-import type { VocabularyOptions } from '../options/vocabulary.js';
+import { VOCABULARY, type VocabularyOptions } from '../options/vocabulary.js';
 import type { EngineChoice, Platform } from '../platform/platform.js';
 import type { PruneReport } from '../report/report-schema.js';
 import { resolvePair } from '../storage/json-with-tensors.js';
@@ -47,8 +46,8 @@ export type ShrinkReports = readonly [PruneReport, ...PruneReport[]];
  * Makes the best model of each requested size: fewer units, fewer bits, or both, compared on held-out windows. The
  * vocabulary is trimmed first, if requested.
  */
-export async function runShrink(platform: Platform, request: ShrinkRequest): Promise<ShrinkReports> {
-  checkOptions(request, rowsOf(SHRINK));
+export async function runShrink(platform: Platform, given: ShrinkRequest): Promise<ShrinkReports> {
+  const request = checkOptions(given, rowsOf(SHRINK));
   checkShrink(request);
   const shrink = resolveShrink(request);
   const results = sizePlaces(platform, request, shrink);
@@ -69,7 +68,7 @@ const OF_SIZES = ['allow', 'dtypes', 'targetSize', 'targetMemory', 'contextLengt
 export const OF_TOKENS = ['keepLanguages', 'vocabularySize', 'vocabulary'] as const;
 
 /** The `prune` request for all sizes. */
-export function pruneRequestOf(request: ShrinkRequest, shrink: ResolvedShrink): PruneRequest {
+export function pruneRequestOf(request: Checked<ShrinkRequest>, shrink: ResolvedShrink): Checked<PruneRequest> {
   const { text, calibration } = request;
   return {
     ...omit(request, 'text', 'calibration', ...OF_SIZES, ...OF_TOKENS),
@@ -80,7 +79,7 @@ export function pruneRequestOf(request: ShrinkRequest, shrink: ResolvedShrink): 
 }
 
 /** Refuses contradictory options before a model is opened. @param isPlan whether sizes are optional @throws OptionError */
-export function checkShrink(request: ShrinkRequest, isPlan = false): void {
+export function checkShrink(request: Checked<ShrinkRequest>, isPlan = false): void {
   const { text, calibration, heal } = request;
   const { allow } = resolveShrink(request, isPlan);
   if (text !== undefined && calibration?.source !== undefined)
@@ -91,14 +90,9 @@ export function checkShrink(request: ShrinkRequest, isPlan = false): void {
 }
 
 /** Vocabulary options; undefined without trimming. */
-export function vocabularyOf({
-  keepLanguages,
-  vocabularySize,
-  vocabulary,
-  text,
-}: Pick<ShrinkRequest, 'keepLanguages' | 'vocabularySize' | 'vocabulary' | 'text'>): JobVocabulary | undefined {
-  const tokens = omitUndefined({ keepLanguages, vocabularySize, vocabulary });
-  return Object.keys(tokens).length === 0 ? undefined : { ...tokens, text };
+export function vocabularyOf(request: Checked<ShrinkRequest>): JobVocabulary | undefined {
+  const tokens = pickOptions(request, VOCABULARY);
+  return Object.keys(tokens).length === 0 ? undefined : { ...tokens, text: request.text };
 }
 
 /** Refuses options with token ids, and recipes, which belong to the untrimmed vocabulary. @throws OptionError */
@@ -143,7 +137,11 @@ export function sizePlaces(
 }
 
 /** Measurement options for all sizes, with a placeholder budget. */
-function runOf({ allow, dtypes, contextLength }: ResolvedShrink): Pick<PruneRequest, 'sparsity' | 'method' | 'dtype'> {
+function runOf({
+  allow,
+  dtypes,
+  contextLength,
+}: ResolvedShrink): Pick<Checked<PruneRequest>, 'sparsity' | 'method' | 'dtype'> {
   const [fewest] = dtypes.slice(-1);
   const prunes = [...allow].some((reduction) => reduction !== 'bits');
   const decides = { allow: [...allow].sort(), dtypes, contextLength };

@@ -1,5 +1,4 @@
 import type { CalibrationProvenance } from '../calibration/calibration-set.js';
-import { omitUndefined } from '../omit-undefined.js';
 import type { AnyRows } from '../options/option.js';
 import { CONTROL } from '../options/run.js';
 import {
@@ -47,8 +46,7 @@ export function plainSettings(options: ResolvedOptions, run: RunSettings = {}): 
   const decided = Object.entries(PRUNE_ROWS as AnyRows)
     .filter(([name, { applies }]) => !Object.hasOwn(CONTROL, name) && applies?.within(found, values[name]) !== false)
     .map(([name]) => [name, values[name]]);
-  const settings = omitUndefined({ ...Object.fromEntries(decided), ...run });
-  return Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, plain(value)]));
+  return plainObject({ ...Object.fromEntries(decided), ...run });
 }
 
 /** Calibration options that make the windows of a run again; a source in memory is named only. */
@@ -74,6 +72,10 @@ function plain(value: unknown): JsonValue {
   if (typeof value === 'number') return Number.isFinite(value) ? value : String(value);
   if (typeof value === 'string' || typeof value === 'boolean' || value === null) return value;
   if (typeof value !== 'object') return String(value);
-  const fields = Object.entries(omitUndefined(value as object)).map(([name, item]) => [name, plain(item)]);
-  return Object.fromEntries(fields);
+  return plainObject(value as object);
 }
+
+const plainObject = (value: object): Record<string, JsonValue> =>
+  Object.fromEntries(
+    Object.entries(value).flatMap(([name, item]) => (item === undefined ? [] : [[name, plain(item)]])),
+  );

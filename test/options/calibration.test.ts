@@ -1,8 +1,12 @@
 import { OptionError } from '../../src/errors.js';
+import { CALIBRATION } from '../../src/options/calibration.js';
+import { checkOptions } from '../../src/options/option.js';
 import { resolveRequest } from '../../src/options/request.js';
 import { type CalibrationOptions, resolveCalibration } from '../../src/options.js';
 
-const resolveGenerate = (generate: CalibrationOptions['generate']) => resolveCalibration({ generate }).generate;
+const resolveChecked = (calibration: CalibrationOptions) =>
+  resolveCalibration(checkOptions({ calibration }, CALIBRATION).calibration);
+const resolveGenerate = (generate: CalibrationOptions['generate']) => resolveChecked({ generate }).generate;
 
 describe('windows that the model writes', () => {
   it('fills in the temperature and leaves open what depends on the model', () => {
@@ -61,7 +65,7 @@ describe('calibration', () => {
     [{ source: { file: 3 } }, /^calibration.source is \{"file":3\}; expected/],
     [{ source: { text: 'a', jsonl: [] } }, /^calibration.source is .* expected an object with one of/],
   ])('refuses %j', (given, message) => {
-    const resolve = () => resolveCalibration(given as CalibrationOptions);
+    const resolve = () => resolveChecked(given as CalibrationOptions);
     expect(resolve).toThrow(OptionError);
     expect(resolve).toThrow(message);
   });

@@ -2,6 +2,7 @@ import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { OptionError } from '../../src/errors.js';
 import { nodePlatform, prune, STAGES, withJob } from '../../src/node.js';
+import type { Checked } from '../../src/options/option.js';
 import { type CalibrationOptions, resolveCalibration } from '../../src/options.js';
 import type { JobControl, Progress } from '../../src/progress.js';
 import { WINDOWS_FILE } from '../../src/storage/windows-file.js';
@@ -15,7 +16,7 @@ const unchecked = { certify: false, evaluation: false } as const;
 
 /** The windows of a model folder. `wish`: the model is to write some where nothing is said. */
 async function calibrate(
-  calibration: CalibrationOptions,
+  calibration: Checked<CalibrationOptions>,
   { model: path = SHORT_LLAMA, wish = false, ...control }: JobControl & { model?: string; wish?: boolean } = {},
 ) {
   return withJob(nodePlatform, control, async (context) => {

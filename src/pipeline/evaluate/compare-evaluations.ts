@@ -67,12 +67,12 @@ export function compareEvaluations(
   evaluations: readonly EvaluatedModel[],
   options: ComparisonOptions = {},
 ): ModelComparison[] {
-  checkOptions(options, COMPARISON);
+  const checked = checkOptions(options, COMPARISON);
   const [first, ...others] = evaluations;
   if (first === undefined || others.length === 0) {
     throw new OptionError(`found ${evaluations.length} evaluated models; a comparison needs two`);
   }
-  return others.flatMap((other) => compareTwo(first, other, options));
+  return others.flatMap((other) => compareTwo(first, other, checked));
 }
 
 function compareTwo(a: EvaluatedModel, b: EvaluatedModel, options: ComparisonOptions): ModelComparison[] {
@@ -84,12 +84,11 @@ function compareTwo(a: EvaluatedModel, b: EvaluatedModel, options: ComparisonOpt
 }
 
 function compareTexts(a: EvaluatedModel, b: EvaluatedModel, options: ComparisonOptions): ComparedPerplexities[] {
-  const { confidence } = options;
   return (a.perplexity ?? []).flatMap((own) => {
     const other = findText(own, b.perplexity ?? []);
     if (other === undefined) return [];
     const comparison = withNames(`${own.text}, ${a.model} (A) and ${b.model} (B)`, () =>
-      comparePerplexities(own, other, confidence === undefined ? {} : { confidence }),
+      comparePerplexities(own, other, options),
     );
     const summary = explainPerplexities(comparison);
     return [{ kind: 'perplexity', file: own.text, a: a.model, b: b.model, ...comparison, summary }];

@@ -1,5 +1,4 @@
 import { createCalibrationSet } from '../../calibration/calibration-set.js';
-import { omitUndefined } from '../../omit-undefined.js';
 import { BIAS } from '../../options/commands.js';
 import { checkOptions, defaultsOf, type OptionsOf, rowsOf } from '../../options/option.js';
 import type { CONTEXTS } from '../../options/single-calls.js';
@@ -44,9 +43,9 @@ export interface BiasResult extends BiasReport {
 }
 
 /** Opens, loads, analyses and calibrates; then both models read both texts. */
-export async function runBias(platform: Platform, request: BiasRequest): Promise<BiasResult> {
-  checkOptions(request, rowsOf(BIAS));
-  const { windowCount, seed, embeddings, offline, bos } = { ...defaultsOf(rowsOf(BIAS)), ...omitUndefined(request) };
+export async function runBias(platform: Platform, given: BiasRequest): Promise<BiasResult> {
+  const request = checkOptions(given, rowsOf(BIAS));
+  const { windowCount, seed, embeddings, offline, bos } = { ...defaultsOf(rowsOf(BIAS)), ...request };
   const engine = await platform.createEngine(request);
   return withJob(platform, request, async (context) => {
     const { onProgress, signal } = context;
