@@ -13,7 +13,7 @@ const STAGES: readonly string[] = [
 
 /** Lowest first: a file may import from its own folder and from lower layers only. */
 const LAYERS = [
-  ['parse-json', 'printable'],
+  ['counted', 'parse-json', 'printable'],
   ['errors', 'free-bytes', 'ignore-rejection', 'omit', 'progress', 'error-message', 'version'],
   ['linalg'],
   ['onnx', 'calibration'],

@@ -1,3 +1,4 @@
+import { counted } from '../counted.js';
 import { OptionError } from '../errors.js';
 import { drawPermutation, type Random } from '../linalg/random.js';
 import { joinTokens } from './encode-pieces.js';
@@ -28,8 +29,9 @@ export function cutWindows(tokens: Int32Array, shape: WindowShape, random?: Rand
   const available = spans.length;
   if (available === 0) {
     const needed = windowLength - leadingTokens.length;
+    const ofAll = windowCount === 1 ? '' : ` (${windowCount} windows need ${windowCount * needed})`;
     throw new OptionError(
-      `found ${tokens.length} tokens, and one window needs ${needed} (${windowCount} windows need ${windowCount * needed}); give more text or a smaller calibration.windowLength`,
+      `found ${counted(tokens.length, 'token')}, and one window needs ${needed}${ofAll}; give more text or a smaller calibration.windowLength`,
     );
   }
   const chosen =

@@ -1,3 +1,4 @@
+import { counted } from '../counted.js';
 import type { Spread } from '../evaluation/speed.js';
 import type { BenchmarkReport, BenchmarkRequest, ModelSpeed } from '../node.js';
 import { BENCH } from '../options/commands.js';
@@ -35,8 +36,8 @@ export function formatBenchmark(report: BenchmarkReport, colors: Colors): string
         `${colors.bold(model)} compared with ${reference}\n${summary.map((sentence) => `  ${sentence}\n`).join('')}`,
     ),
     colors.dim(
-      `${promptLength} tokens read, ${newTokens} written, median and quartiles of ${rounds} rounds; ` +
-        `${machine.processor}, ${machine.cores} cores, Node.js ${machine.node}\n`,
+      `${counted(promptLength, 'token')} read, ${newTokens} written, median and quartiles of ${counted(rounds, 'round')}; ` +
+        `${machine.processor}, ${counted(machine.cores, 'core')}, Node.js ${machine.node}\n`,
     ),
   ].join('\n');
 }

@@ -1,4 +1,5 @@
 import { groupUnrecognised } from '../architecture/group-unrecognised.js';
+import { counted } from '../counted.js';
 import type { DescribeRequest } from '../node.js';
 import { DESCRIBE } from '../options/commands.js';
 import type { ModelDescription, ModuleDescription } from '../report/describe-model.js';
@@ -61,11 +62,11 @@ function formatBlocks({ blocks }: ModelDescription): string {
 function describeSize(module: ModuleDescription): string {
   const { width, heads, kvHeads, keyHeads, headSize, experts, neurons, bytes } = module;
   if (experts !== undefined) {
-    const size = neurons === undefined ? '' : ` of ${neurons} neurons`;
-    return `${experts} experts${size}${bytes === undefined ? '' : `, ${formatBytes(bytes)}`}`;
+    const size = neurons === undefined ? '' : ` of ${counted(neurons, 'neuron')}`;
+    return `${counted(experts, 'expert')}${size}${bytes === undefined ? '' : `, ${formatBytes(bytes)}`}`;
   }
-  if (heads === undefined) return width === undefined ? '' : `${width} neurons`;
-  if (keyHeads !== undefined) return `${heads} value heads of ${headSize}, ${keyHeads} key heads`;
-  const shared = kvHeads === undefined || kvHeads === heads ? '' : `, ${kvHeads} KV heads`;
-  return `${heads} heads${headSize === undefined ? '' : ` of ${headSize}`}${shared}`;
+  if (heads === undefined) return width === undefined ? '' : counted(width, 'neuron');
+  if (keyHeads !== undefined) return `${counted(heads, 'value head')} of ${headSize}, ${counted(keyHeads, 'key head')}`;
+  const shared = kvHeads === undefined || kvHeads === heads ? '' : `, ${counted(kvHeads, 'KV head')}`;
+  return `${counted(heads, 'head')}${headSize === undefined ? '' : ` of ${headSize}`}${shared}`;
 }

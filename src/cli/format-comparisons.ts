@@ -1,3 +1,4 @@
+import { counted } from '../counted.js';
 import type { PairedDifference } from '../evaluation/compare-results.js';
 import type { ModelComparison } from '../node.js';
 import { numbers, words } from '../report/table-columns.js';
@@ -9,7 +10,8 @@ export function formatComparisons(comparisons: readonly ModelComparison[], color
   return comparisons
     .map((comparison) => {
       const { file, a, b, summary, verdict } = comparison;
-      const count = comparison.kind === 'task' ? `${comparison.itemCount} items` : `${comparison.windowCount} windows`;
+      const count =
+        comparison.kind === 'task' ? counted(comparison.itemCount, 'item') : counted(comparison.windowCount, 'window');
       const heading = `${colors.bold(file)}, ${count}: ${a} (A) and ${b} (B)\n`;
       const paint = { same: colors.dim, worse: colors.yellow, better: colors.green }[verdict ?? 'same'];
       return `${heading}${formatFigures(comparison)}${paint(summary)}\n`;

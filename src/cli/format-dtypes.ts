@@ -1,3 +1,4 @@
+import { counted } from '../counted.js';
 import { formatDivergence, formatPerplexity } from '../report/format-figure.js';
 import { formatBytes } from '../report/format-quantity.js';
 import type { DtypeReport, PruneReport } from '../report/report-schema.js';
@@ -32,6 +33,6 @@ function formatCosts({ dtype, divergence }: DtypeReport): string[] {
   const { pruning, quantising, nearest, windowCount } = divergence;
   const beside = nearest === undefined ? '' : `; rounding to nearest would add ${formatDivergence(nearest)}`;
   return [
-    `${dtype}: divergence from the dense model ${formatDivergence(pruning)} nats per token by pruning, ${formatDivergence(quantising)} more by rounding, on ${windowCount} windows${beside}.\n`,
+    `${dtype}: divergence from the dense model ${formatDivergence(pruning)} nats per token by pruning, ${formatDivergence(quantising)} more by rounding, on ${counted(windowCount, 'window')}${beside}.\n`,
   ];
 }

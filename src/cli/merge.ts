@@ -1,3 +1,4 @@
+import { counted } from '../counted.js';
 import type { MergedStatistics, MergeRequest } from '../node.js';
 import { MERGE } from '../options/commands.js';
 import { formatBytes } from '../report/format-quantity.js';
@@ -23,8 +24,8 @@ function formatMerged(
 ): string {
   const next = ['prune', 'YOUR-MODEL', '--out', 'SMALLER', '--sparsity', '30%', '--statistics', out];
   return [
-    `${colors.bold('Merged')} ${shardCount} shards -> ${out}\n`,
-    `${moduleCount} modules on ${windowCount} windows, ${formatBytes(bytes)}\n`,
+    `${colors.bold('Merged')} ${counted(shardCount, 'shard')} -> ${out}\n`,
+    `${counted(moduleCount, 'module')} on ${counted(windowCount, 'window')}, ${formatBytes(bytes)}\n`,
     ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
     formatDone({ out, report: false, next }, colors),
   ].join('');

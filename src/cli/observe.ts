@@ -1,3 +1,4 @@
+import { counted } from '../counted.js';
 import { METRICS } from '../importance/metrics.js';
 import type { ObservedFolder, ObserveRequest } from '../node.js';
 import { OBSERVE } from '../options/commands.js';
@@ -43,7 +44,7 @@ function formatObserved(found: ObservedFolder, colors: Colors): string {
   const elapsedMs = found.timings.reduce((sum, { ms }) => sum + ms, 0);
   return [
     `${colors.bold('Observed')} ${found.model} -> ${found.out} (${found.method}, seed ${found.seed})\n`,
-    `${measures.join(', ')} of ${found.moduleCount} modules on ${windowCount} windows of ${windowLength} tokens, ${formatBytes(found.bytes)}\n`,
+    `${measures.join(', ')} of ${counted(found.moduleCount, 'module')} on ${counted(windowCount, 'window')} of ${windowLength} tokens, ${formatBytes(found.bytes)}\n`,
     ...found.remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
     colors.dim(`${formatDuration(elapsedMs)}\n`),
     formatDone({ out: found.out, report: false, next }, colors),

@@ -1,3 +1,4 @@
+import { counted } from '../counted.js';
 import type { PrunePlan } from '../node.js';
 import { changeOf } from '../report/describe-change.js';
 import { formatBytes, formatCount, formatDuration, formatExactPercent } from '../report/format-quantity.js';
@@ -47,8 +48,9 @@ export function describeTime(
 ) {
   const longest = stages.filter((stage) => stage.ms > ms / 20);
   const parts = longest.map((stage) => `${stage.stage} ${formatDuration(stage.ms)}`).join(', ');
-  const { windowCount, windowLength, writtenCount = 0 } = calibration ?? {};
+  const { windowCount = 0, windowLength, writtenCount = 0 } = calibration ?? {};
   const written = writtenCount === 0 ? '' : `, ${writtenCount} of them written by the model`;
-  const on = calibration === undefined ? '' : `, on ${windowCount} windows of ${windowLength} tokens${written}`;
+  const on =
+    calibration === undefined ? '' : `, on ${counted(windowCount, 'window')} of ${windowLength} tokens${written}`;
   return `It would take about ${colors.bold(formatDuration(ms))} here${on} (${parts}).\n`;
 }

@@ -1,3 +1,4 @@
+import { counted } from '../counted.js';
 import type { HealingReport } from '../healing/heal-model.js';
 import type { BenchmarkReport, LadderRequest, PrunePlan } from '../node.js';
 import { LADDER } from '../options/commands.js';
@@ -183,14 +184,14 @@ function formatSamples({ samples = [] }: PruneReport, colors: Colors): string[] 
 const oneLine = (text: string): string => text.trim().replace(/\s*\n\s*/g, ' / ');
 
 export function formatCalibration({ calibration }: PruneReport): string[] {
-  const { generated, windowCount, windowLength, leadingTokens = [] } = calibration ?? {};
+  const { generated, windowCount = 0, windowLength, leadingTokens = [] } = calibration ?? {};
   if (generated === undefined && leadingTokens.length === 0) return [];
   const written = generated && `, ${generated.windowCount} of them written by the model (seed ${generated.seed})`;
   const begun =
     leadingTokens.length === 0
       ? ''
       : ` Each begins with ${leadingTokens.join(' ')}, which the tokenizer puts before a text (BOS).`;
-  return [`Measured on ${windowCount} windows of ${windowLength} tokens${written ?? ''}.${begun}\n`];
+  return [`Measured on ${counted(windowCount, 'window')} of ${windowLength} tokens${written ?? ''}.${begun}\n`];
 }
 
 /** Result of healing. */
@@ -200,7 +201,7 @@ export function formatHealing(healing: HealingReport | undefined): string[] {
   const { before, after } = divergence;
   const taken = Math.max(...curve.map(({ step }) => step));
   return [
-    `Healed on ${windowCount} windows of ${windowLength} tokens: the divergence from the dense model went from ` +
+    `Healed on ${counted(windowCount, 'window')} of ${windowLength} tokens: the divergence from the dense model went from ` +
       `${formatDivergence(before)} to ${formatDivergence(after)} nats per token on held-out windows (step ${keptStep} of ${taken}${stopped ? ', stopped there' : ''}).\n`,
   ];
 }

@@ -1,3 +1,4 @@
+import { counted } from '../counted.js';
 import { OptionError } from '../errors.js';
 import { COMPARISON } from '../options/comparison.js';
 import { checkOptions, defaultsOf } from '../options/option.js';
@@ -99,7 +100,7 @@ const show = (value: string | number | boolean): string => {
 export function explainPerplexities(comparison: PerplexityComparison): string {
   const { windowCount, confidence, verdict, logPerplexity } = comparison;
   const { difference, interval, pValue } = logPerplexity;
-  const windows = `${windowCount} window${windowCount === 1 ? '' : 's'}`;
+  const windows = counted(windowCount, 'window');
   if (verdict === undefined || interval === undefined || pValue === undefined) {
     return `${windows} cannot show whether a difference is noise: use shorter windows or more text, 3 windows at least.`;
   }

@@ -1,3 +1,4 @@
+import { counted } from '../counted.js';
 import type { ComparedMeasure, PairedDifference, TaskComparison } from './compare-results.js';
 
 /** A comparison as a sentence, such as `B is worse by 5.3 points of acc_norm (95 % interval 2.0 to 8.7).` */
@@ -8,13 +9,13 @@ export function explainComparison(comparison: TaskComparison): string {
   if (verdict === 'same' || first === undefined) {
     const measure: ComparedMeasure = comparison.accNorm === undefined ? 'acc' : 'accNorm';
     const range = describeRange(comparison[measure]!.interval, 100);
-    return `No difference beyond noise on ${itemCount} items: ${NAMES[measure]} changes by ${range} points (${percent} interval).`;
+    return `No difference beyond noise on ${counted(itemCount, 'item')}: ${NAMES[measure]} changes by ${range} points (${percent} interval).`;
   }
   const difference = comparison[first]!;
   const said = `B is ${verdict} by ${describeSize(first, difference, percent)}`;
   const acc = comparison.accNorm === undefined ? 'acc' : 'accNorm';
   return first === 'goldNll'
-    ? `${said}; ${NAMES[acc]} alone shows no difference beyond noise on ${itemCount} items.`
+    ? `${said}; ${NAMES[acc]} alone shows no difference beyond noise on ${counted(itemCount, 'item')}.`
     : `${said}.`;
 }
 

@@ -1,5 +1,6 @@
 import { checkWindowShape, type WindowShape } from '../calibration/cut-windows.js';
 import { describeGenerated, type GeneratedSet, splitWindow, startOfDocuments } from '../calibration/generated-set.js';
+import { counted } from '../counted.js';
 import { OptionError, UnsupportedModelError } from '../errors.js';
 import { GENERATE_DEFAULTS, LEAST_DOCUMENT_LENGTH, LEAST_TEMPERATURE } from '../options/calibration.js';
 import type { JobControl } from '../progress.js';
@@ -138,7 +139,7 @@ async function writeMissing(model: LanguageModel, windows: Int32Array[], options
           stage: 'generate',
           done: first * writtenPerWindow + done,
           total: windowCount * writtenPerWindow,
-          detail: `${first} of ${windowCount} windows`,
+          detail: `${first} of ${counted(windowCount, 'window')}`,
         }),
     });
     checkWritten(written, start, options.endTokens);

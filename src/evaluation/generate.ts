@@ -1,5 +1,6 @@
 import { checkTokenIds, type TokenIds } from '../calibration/token-source.js';
 import type { Tokenizer } from '../calibration/tokenizer.js';
+import { counted } from '../counted.js';
 import { OptionError } from '../errors.js';
 import { createRandom, createStream, type Random } from '../linalg/random.js';
 import type { JobControl } from '../progress.js';
@@ -113,7 +114,9 @@ export async function generateBatch(model: LanguageModel, options: BatchGenerati
     throw new OptionError(`firstSequence is ${firstSequence}, expected an integer of at least 0`);
   }
   if (!Number.isInteger(length) || length <= prompt.length) {
-    throw new OptionError(`length is ${length}, expected an integer above the prompt's ${prompt.length} tokens`);
+    throw new OptionError(
+      `length is ${length}, expected an integer above the prompt's ${counted(prompt.length, 'token')}`,
+    );
   }
   const pick = createTokenPicker({ ...options, temperature });
   const sequences = Array.from({ length: count }, () => {

@@ -1,3 +1,4 @@
+import { counted } from '../counted.js';
 import { OptionError } from '../errors.js';
 import type { ScoredSequence } from './bundle.js';
 
@@ -35,7 +36,7 @@ export function resolveWindows(options: WindowOptions, tokenCount: number): Reso
   const room = contextLength - leadingTokens.length;
   const least = leadingTokens.length === 0 ? 2 : 1;
   if (tokenCount < least)
-    throw new OptionError(`found ${tokenCount} tokens; a text to measure on needs at least ${least}`);
+    throw new OptionError(`found ${counted(tokenCount, 'token')}; a text to measure on needs at least ${least}`);
   const { windowLength = Math.max(2, Math.min(STANDARD_LENGTH, room, tokenCount)) } = options;
   const { stride = windowLength } = options;
   const ranges = {
@@ -58,7 +59,7 @@ export function resolveWindows(options: WindowOptions, tokenCount: number): Reso
   }
   if (options.windowLength !== undefined && tokenCount < windowLength) {
     throw new OptionError(
-      `found ${tokenCount} tokens, and one window needs ${windowLength}; give more text or a smaller windowLength`,
+      `found ${counted(tokenCount, 'token')}, and one window needs ${windowLength}; give more text or a smaller windowLength`,
     );
   }
   return { windowLength, stride, batchSize, leadingTokens };

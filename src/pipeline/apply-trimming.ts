@@ -1,3 +1,4 @@
+import { counted } from '../counted.js';
 import { measureModel } from '../onnx/save-model.js';
 import type { VocabularyReport } from '../report/report-schema.js';
 import { type ModelFolder, modelPaths, TOKENIZER, totalBytes } from '../storage/model-folder.js';
@@ -34,12 +35,12 @@ export function remarkTokens({ chosen: { addedToList, filledUp } }: TrimmingPlan
   return [
     ...(addedToList > 0
       ? [
-          `${addedToList} tokens that the list lacks also stay: bytes or single characters, special and added tokens, those of the chat template and of the configuration`,
+          `kept ${counted(addedToList, 'token')} that the list lacks: bytes or single characters, special and added tokens, those of the chat template and of the configuration`,
         ]
       : []),
     ...(filledUp > 0
       ? [
-          `${filledUp} more tokens stay, so that the LM head has a multiple of 4 rows, for which kernels of quantised weights give identical logits`,
+          `kept ${counted(filledUp, 'more token')}, so that the LM head has a multiple of 4 rows, for which kernels of quantised weights give identical logits`,
         ]
       : []),
   ];

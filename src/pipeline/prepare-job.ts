@@ -1,5 +1,6 @@
 import type { ModelLayout } from '../architecture/layout.js';
 import { sha256OfTokens } from '../calibration/sha256.js';
+import { counted } from '../counted.js';
 import { keepApart } from '../evaluation/find-overlap.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { countHeldOut, healingCalibration } from '../options/healing.js';
@@ -130,7 +131,7 @@ async function makeHealingWindows(
       `cuts windows that are evaluated too: of ${made.windows.length}, ${windows.length} are apart from the texts. Give other text to one of both`,
     );
   if (leftOut > 0)
-    remarks.push(`${leftOut} windows to heal on stand in texts that are evaluated too, and were left out`);
+    remarks.push(`left out ${counted(leftOut, 'window')} to heal on, since the texts that are evaluated hold the same`);
   return { windows: windows.slice(0, count), heldOut: windows.slice(count), stop };
 }
 

@@ -1,3 +1,4 @@
+import { counted } from '../counted.js';
 import { refusal } from '../options/option.js';
 import type { ResolvedOptions } from '../options.js';
 import type { PruneJob } from '../prune/job.js';
@@ -38,8 +39,8 @@ export function takeShard(
   if (batchCount < count)
     throw refusal(
       'shard',
-      `is ${index}/${count}, but ${windows.length} windows make ${batchCount} batches of ${batchSize}. ` +
-        `Take at most ${batchCount} shards, or more windows (windowCount)`,
+      `is ${index}/${count}, and the run has ${counted(batchCount, 'batch', 'batches')} (${counted(windows.length, 'window')}, ${batchSize} at once). ` +
+        `Take at most ${counted(batchCount, 'shard')}, or more windows (windowCount)`,
     );
   const startOf = (shard: number) => batchSize * Math.floor((shard * batchCount) / count);
   const firstWindow = startOf(index - 1);

@@ -1,3 +1,4 @@
+import { counted } from '../counted.js';
 import { OptionError } from '../errors.js';
 import type { ComparedMeasure, PairedDifference, TaskComparison } from '../evaluation/compare-results.js';
 import type { DivergenceResult } from '../evaluation/measure-divergence.js';
@@ -195,7 +196,7 @@ function taskMetrics(
           }),
           ...(interval && { changeInterval: interval }),
           ...(verdict !== undefined && { verdict }),
-          ...(task.itemCount !== undefined && { note: `${task.file}: ${task.itemCount} items` }),
+          ...(task.itemCount !== undefined && { note: `${task.file}: ${counted(task.itemCount, 'item')}` }),
         },
       ];
     });

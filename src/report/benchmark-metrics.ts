@@ -1,3 +1,4 @@
+import { counted } from '../counted.js';
 import { OptionError } from '../errors.js';
 import type { Speedup, SpeedVerdict, Spread } from '../evaluation/speed.js';
 import { findMeasured, isMeant } from './find-measured.js';
@@ -53,7 +54,7 @@ export function benchmarkMetrics(
     ({ model, reference }) => isMeant(model, report.out) && isMeant(reference, report.model),
   );
   const note =
-    `speeds: medians of ${shape.rounds} rounds that read ${shape.promptLength} tokens and write ${shape.newTokens}, ` +
+    `speeds: medians of ${counted(shape.rounds, 'round')}, each of ${counted(shape.promptLength, 'token')} read and ${shape.newTokens} written, ` +
     `on ${shape.machine.processor}`;
   return FIGURES.map(({ of, comparison, ...figure }): MetricReport => {
     const { verdict, interval } = (comparison && verdicts?.[comparison]) ?? {};

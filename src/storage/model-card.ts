@@ -1,3 +1,4 @@
+import { counted } from '../counted.js';
 import { printable } from '../printable.js';
 import { changeOf } from '../report/describe-change.js';
 import { formatFigure } from '../report/format-figure.js';
@@ -68,7 +69,7 @@ function introduce({ baseModel, report }: ModelCard): string {
       : [`${base}, written in other dtypes by ${by}.`]),
     healing === undefined
       ? 'It was not trained after that.'
-      : `After that it learnt from the dense model's predictions on ${healing.windowCount} windows of ${healing.windowLength} tokens.`,
+      : `After that it learnt from the dense model's predictions on ${counted(healing.windowCount, 'window')} of ${healing.windowLength} tokens.`,
     ...(dtypes === undefined
       ? []
       : [`Its weights are in ${dtypes.map(({ dtype }) => `\`${cell(dtype)}\``).join(', ')}.`]),
@@ -104,7 +105,7 @@ function formatMeasurements({ metrics = [] }: PruneReport, repo: string): string
 function protocolOf({ protocol, note }: MetricReport): string {
   if (protocol === undefined) return note ?? '';
   const { windowCount, windowLength, stride } = protocol;
-  return `${windowCount} windows of ${windowLength} tokens, ${stride} apart`;
+  return `${counted(windowCount, 'window')} of ${windowLength} tokens, ${stride} apart`;
 }
 
 function formatMaking({
@@ -123,7 +124,7 @@ function formatMaking({
     ...(calibration === undefined
       ? []
       : [
-          `- calibrated on ${calibration.windowCount} windows of ${calibration.windowLength} tokens${writtenBy(calibration)}`,
+          `- calibrated on ${counted(calibration.windowCount, 'window')} of ${calibration.windowLength} tokens${writtenBy(calibration)}`,
         ]),
     ...(certificate === undefined
       ? []

@@ -28,6 +28,18 @@ describe('describe', () => {
     expect(text).toContain('0      experts  mixture of experts, 2 of 4 a token  4 experts of 96 neurons, 51.2 KB');
   });
 
+  it('writes one of a kind in the singular', () => {
+    const attention = { kind: 'attention', description: 'grouped-query attention', parameters: 9000 } as const;
+    const text = formatDescription(
+      {
+        ...MODEL_DESCRIPTION,
+        blocks: [{ index: 0, modules: [{ ...attention, heads: 4, kvHeads: 1, headSize: 256 }] }],
+      },
+      createColors(false),
+    );
+    expect(text).toContain('4 heads of 256, 1 KV head ');
+  });
+
   it('names the embedding model', () => {
     const text = formatDescription({ ...MODEL_DESCRIPTION, embeddings: 'a/embed_tokens.onnx' }, createColors(false));
     expect(text).toContain('\nreads embeddings, from a/embed_tokens.onnx (not counted)\n');

@@ -129,7 +129,9 @@ describe('shards of one observation', () => {
 
   it('are refused before the work where they cannot be', async () => {
     await expect(observeShard(3, 2)).rejects.toThrow(/shard is 3\/2; expected at most 2\/2/);
-    await expect(observeShard(1, 8)).rejects.toThrow(/shard is 1\/8, but 130 windows make 4 batches of 43/);
+    await expect(observeShard(1, 8)).rejects.toThrow(
+      /shard is 1\/8, and the run has 4 batches \(130 windows, 43 at once\)/,
+    );
     await expect(observeShard(1, 2, { method: 'o-fang' })).rejects.toThrow(/shard does not work with function groups/);
     await expect(observeShard(1, 2, { shard: '4' })).rejects.toThrow(/shard is 4; expected a part of several/);
     await expect(observeShard(1, 2, { shard: '0/4' })).rejects.toThrow(OptionError);

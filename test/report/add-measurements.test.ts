@@ -165,7 +165,7 @@ describe('measurements of a benchmark', () => {
         better: 'higher',
         changeInterval: [expect.closeTo(11.4), expect.closeTo(11.6)],
         verdict: 'better',
-        note: 'speeds: medians of 3 rounds that read 128 tokens and write 32, on a processor',
+        note: 'speeds: medians of 3 rounds, each of 128 tokens read and 32 written, on a processor',
       },
       expect.objectContaining({ name: 'writing', dense: 100, pruned: 1250, verdict: 'better' }),
       expect.objectContaining({ kind: 'speed', name: 'loading', unit: 'ms', better: 'lower' }),

@@ -1,3 +1,4 @@
+import { counted } from '../../counted.js';
 import { errorMessage } from '../../error-message.js';
 import { OptionError } from '../../errors.js';
 import {
@@ -70,7 +71,7 @@ export function compareEvaluations(
   const checked = checkOptions(options, COMPARISON);
   const [first, ...others] = evaluations;
   if (first === undefined || others.length === 0) {
-    throw new OptionError(`found ${evaluations.length} evaluated models; a comparison needs two`);
+    throw new OptionError(`found ${counted(evaluations.length, 'evaluated model')}; a comparison needs two`);
   }
   return others.flatMap((other) => compareTwo(first, other, checked));
 }

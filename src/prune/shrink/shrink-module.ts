@@ -1,5 +1,6 @@
 import type { ErrorMeter } from '../../activations/measure-output-error.js';
 import type { ExpertNeurons, PrunableModule } from '../../architecture/layout.js';
+import { counted } from '../../counted.js';
 import { inputsOf } from '../../graph/graph-index.js';
 import type { OnnxModel, TensorHandle } from '../../onnx/onnx-model.js';
 import type { ModuleCut } from '../../removal/apply-change.js';
@@ -57,7 +58,7 @@ export async function shrinkModule(
   if (isStuck) remark('one unit stays, because its result cannot be removed');
   const { keep, weight, bias, parts, overflow } = isStuck ? await plan(stepCount - 1) : wanted;
   for (const text of parts.flatMap(({ repaired }) => repaired.remarks ?? [])) remark(text);
-  if (overflow > 0) remark(`${overflow} units could not be removed`);
+  if (overflow > 0) remark(`${counted(overflow, 'unit')} could not be removed`);
   const error = await timed('output error', async () => meter?.measure(parts));
   const numerics = parts.map(({ repaired }) => repaired.numerics);
   const shrunk = { outcome: { module, keep, error, numerics }, weight, bias };

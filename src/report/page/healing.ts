@@ -1,4 +1,5 @@
 import { axisX, axisY, dot, gridY, line } from '@observablehq/plot';
+import { counted } from '../../counted.js';
 import type { HealingReport } from '../../healing/heal-model.js';
 import { changeOf } from '../describe-change.js';
 import { formatDivergence } from '../format-figure.js';
@@ -15,7 +16,7 @@ export function healingSection({ healing }: PruneReport): HTMLElement | undefine
   const said =
     keptStep === 0
       ? 'No step brought it closer on windows held out, so that it stayed as it was.'
-      : `On ${heldOutCount} windows held out, the divergence from the dense model went from ${formatDivergence(before)} to ` +
+      : `On ${counted(heldOutCount, 'window')} held out, the divergence from the dense model went from ${formatDivergence(before)} to ` +
         `${formatDivergence(after)} nats per token (${changeOf(divergence)}).`;
   return section(
     'healing',
@@ -23,7 +24,7 @@ export function healingSection({ healing }: PruneReport): HTMLElement | undefine
     h(
       'p',
       {},
-      `${formatCount(trainedCount)} weights were trained to predict what the dense model predicts, on ${windowCount} windows ` +
+      `${formatCount(trainedCount)} weights were trained to predict what the dense model predicts, on ${counted(windowCount, 'window')} ` +
         `of ${windowLength} tokens. ${said}`,
     ),
     curveFigure(healing),

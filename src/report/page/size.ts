@@ -1,4 +1,5 @@
 import { dot, line, ruleX, text } from '@observablehq/plot';
+import { counted } from '../../counted.js';
 import { isParetoOptimal, type ParetoPoint } from '../build-ladder.js';
 import { describeMaps } from '../describe-size.js';
 import { formatDivergence } from '../format-figure.js';
@@ -22,7 +23,7 @@ export function sizeSection({ size }: PruneReport): HTMLElement | undefined {
     h(
       'p',
       {},
-      `At most ${formatBytes(target)} were asked for. ${points.length} models were measured on held-out windows, and ` +
+      `At most ${formatBytes(target)} were asked for. Of ${counted(points.length, 'model')} that held-out windows compared, ` +
         `${chosen?.name ?? 'none'} at ${formatBytes(chosen?.bytes ?? 0)} was chosen. All are drafts from a part of the calibration windows.`,
     ),
     table(
