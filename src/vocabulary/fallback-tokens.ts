@@ -29,10 +29,15 @@ const SPACE_MARK = '\u2581';
 const FALLBACKS: Readonly<Record<TokenizerFile['kind'], (file: TokenizerFile) => Iterable<string>>> = {
   'byte-level BPE': () => ALL_BYTES.map(byteCharacter),
   'BPE with byte fallback': () => [...ALL_BYTES.map(byteToken), SPACE_MARK],
-  BPE: singleCharacters,
+  BPE: singlesAndBytes,
   WordPiece: wordPieceCharacters,
   Unigram: unigramPieces,
 };
+
+function* singlesAndBytes(file: TokenizerFile): Generator<string> {
+  yield* singleCharacters(file);
+  for (const byte of ALL_BYTES) yield byteToken(byte);
+}
 
 function* singleCharacters({ modelIds }: TokenizerFile): Generator<string> {
   for (const content of modelIds.keys()) if (isSingle(content)) yield content;
@@ -42,8 +47,7 @@ function* singleCharacters({ modelIds }: TokenizerFile): Generator<string> {
 function* unigramPieces(file: TokenizerFile): Generator<string> {
   const { vocab, unk_id: unknown } = file.json.model as { readonly vocab: unknown; readonly unk_id?: unknown };
   const pieces = vocab as readonly (readonly [string, number])[];
-  yield* singleCharacters(file);
-  for (const byte of ALL_BYTES) yield byteToken(byte);
+  yield* singlesAndBytes(file);
   if (typeof unknown === 'number' && pieces[unknown] !== undefined) yield pieces[unknown][0];
   let [lowest] = pieces;
   for (const piece of pieces) if (lowest === undefined || piece[1] < lowest[1]) lowest = piece;

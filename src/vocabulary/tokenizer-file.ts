@@ -1,4 +1,4 @@
-import { byteToken, isByteLevel } from '../calibration/token-bytes.js';
+import { byteToken, holdsType, isByteLevel } from '../calibration/token-bytes.js';
 import { ModelFormatError, UnsupportedModelError } from '../errors.js';
 import { isRecord } from '../parse-json.js';
 
@@ -8,9 +8,9 @@ type Json = Readonly<Record<string, unknown>>;
 export type TokenizerKind =
   /** Merges of bytes. */
   | 'byte-level BPE'
-  /** Merges of characters; characters without a token become bytes. */
+  /** Merges of characters; characters without a token become bytes, and the decoder makes characters of all 256. */
   | 'BPE with byte fallback'
-  /** Merges of characters; characters without a token become the unknown token. */
+  /** Merges of characters; characters without a token become the unknown token, or bytes as far as there are any. */
   | 'BPE'
   /** The longest piece first. */
   | 'WordPiece'
@@ -98,7 +98,8 @@ function kindOf(json: Json, model: Json, ids: ReadonlyMap<string, number>): Toke
   }
   if (isByteLevel(json)) return 'byte-level BPE';
   const hasBytes = Array.from({ length: 256 }, (_, byte) => byteToken(byte)).every((token) => ids.has(token));
-  return model.byte_fallback === true && hasBytes ? 'BPE with byte fallback' : 'BPE';
+  const readsBytes = hasBytes && holdsType(json.decoder, 'ByteFallback');
+  return model.byte_fallback === true && readsBytes ? 'BPE with byte fallback' : 'BPE';
 }
 
 function readMerges({ merges }: Json, ids: ReadonlyMap<string, number>): Merge[] {

@@ -174,6 +174,24 @@ it('keeps the tokens that others are merged from, and counts them', async () => 
   expect((json.model as Json).merges).toEqual(MERGES.slice(0, 5));
 });
 
+const FALLBACK_MODEL = byteFallback.model as Json;
+
+it.each<[name: string, Json]>([
+  ['does not decode', { ...byteFallback, decoder: { type: 'Replace', pattern: { String: '\u2581' }, content: ' ' } }],
+  [
+    'lacks some of',
+    { ...byteFallback, model: { ...FALLBACK_MODEL, vocab: idsOf(PIECES.filter((piece) => piece !== byteToken(0))) } },
+  ],
+])('keeps characters beside bytes that the tokenizer %s', async (_, json) => {
+  const { modelIds } = readTokenizerFile(json);
+  const { json: trimmed, file, keep } = await trim(json, { listed: [] });
+  const left = new Set([...keep].map((id) => file.contents[id]));
+  expect([...CHARACTERS, ...BYTES].filter((token) => modelIds.has(token) && !left.has(token))).toEqual([]);
+  const [before, after] = [createTokenizer(json, {}), createTokenizer(trimmed, {})];
+  for (const text of ['日本 hello', 'привет мир', ...randomTexts(40)])
+    expect(after.decode(after.encode(text))).toBe(before.decode(before.encode(text)));
+});
+
 it('renumbers ids wherever they stand, and carries the rest', async () => {
   const shifted = {
     ...byteFallback,
