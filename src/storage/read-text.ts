@@ -4,7 +4,7 @@ import { OptionError } from '../errors.js';
 import type { Files } from '../platform/platform.js';
 import { readBytes, readPieces } from './read-bytes.js';
 
-/** Reads a text file, UTF-8. @param what for messages @throws OptionError when it cannot be read, or is not text. */
+/** Reads a text file, UTF-8 with or without a mark at its start. @param what for messages @throws OptionError when it cannot be read, or is not text. */
 export async function readText(files: Files, path: string, what = 'text', pipes = true): Promise<string> {
   const bytes = await readBytes(files, files.resolve(path), pipes).catch((cause) => {
     throw new OptionError(`Cannot read the ${what} ${path}: ${errorMessage(cause)}.`, { cause });
@@ -15,7 +15,7 @@ export async function readText(files: Files, path: string, what = 'text', pipes 
     throw new OptionError(`Cannot read the ${what} ${path}: byte ${zero} is 0, so it is not text in UTF-8.`);
   try {
     // A text that was cut to a number of bytes may end inside a character.
-    return new TextDecoder('utf-8', { ignoreBOM: true, fatal: true }).decode(bytes, { stream: true });
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes, { stream: true });
   } catch (cause) {
     throw new OptionError(`Cannot read the ${what} ${path}: it is not in UTF-8; save it as UTF-8.`, { cause });
   }
@@ -36,7 +36,7 @@ const MAX_LINE_LENGTH = 2 ** 25;
 
 /** Lines of a text file, UTF-8, read as they are asked for. @throws OptionError when it cannot be read, or a line is too long. */
 export async function* readLines(files: Files, path: string, pipes = true): AsyncGenerator<string> {
-  const decoder = new TextDecoder('utf-8', { ignoreBOM: true, fatal: true });
+  const decoder = new TextDecoder('utf-8', { fatal: true });
   // A long line is joined once: to search all of it again for each piece would take the square of its length.
   let parts: string[] = [];
   let partsLength = 0;

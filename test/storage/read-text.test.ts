@@ -24,6 +24,7 @@ it('reads lines however they end, also where a piece of the file does', async ()
   expect(await linesOf('a\nb\r\nc\rd')).toEqual(['a', 'b', 'c', 'd']);
   expect(await linesOf('a\n\nb\n')).toEqual(['a', '', 'b']);
   expect(await linesOf('')).toEqual([]);
+  expect(await linesOf('\ufeff{}\r\n\ufeff')).toEqual(['{}', '\ufeff']);
   // What separates lines in JavaScript may stand in a JSON string.
   expect(await linesOf('{"text":"a\u2028b"}\n')).toHaveLength(1);
   const long = 'x'.repeat(2 ** 20 - 1);
@@ -53,9 +54,11 @@ it('refuses a line that would take hundreds of megabytes of memory', async () =>
   );
 });
 
-it('keeps every character of a text, and says what cannot be read', async () => {
+it('keeps every character of a text but the mark of UTF-8, and says what cannot be read', async () => {
   await writeFile(at('text'), '\ufeffa\r\nb');
-  expect(await readText(nodeFiles, at('text'))).toBe('\ufeffa\r\nb');
+  expect(await readText(nodeFiles, at('text'))).toBe('a\r\nb');
+  await writeFile(at('text'), 'a\ufeffb');
+  expect(await readText(nodeFiles, at('text'))).toBe('a\ufeffb');
   await expect(readText(nodeFiles, at('none'))).rejects.toThrow(OptionError);
   await expect(readText(nodeFiles, folder())).rejects.toThrow(/Cannot read the text .* is not a file/);
   await expect(collect(at('none'))).rejects.toThrow(OptionError);
