@@ -91,8 +91,8 @@ describe('a decoder of several residual streams', () => {
       [1, 'ffn', NEURONS],
     ]);
     expect(layout.unrecognised.map(({ block, kind }) => [block, kind])).toEqual([
-      [0, 'low-rank map'],
-      [1, 'low-rank map'],
+      [0, 'low-rank layer'],
+      [1, 'low-rank layer'],
     ]);
   });
 

@@ -129,7 +129,7 @@ async function writeMixed(
     },
   });
   const maps = report.size?.candidates.find(({ chosen }) => chosen)?.maps ?? {};
-  if (Object.keys(maps).length < 2) throw new Error(`all maps have one dtype: ${JSON.stringify(maps)}`);
+  if (Object.keys(maps).length < 2) throw new Error(`all weights have one dtype: ${JSON.stringify(maps)}`);
   return report;
 }
 

@@ -83,7 +83,7 @@ await withDense(model!, async ({ context, engine, folder, dense, analysed }) => 
   const { predict } = fitCostModel([...new Set(known)]);
   const random = createRandom(Number(values.seed) + 1);
   process.stdout.write(
-    '| maps in q8, q4, q2 | removed | removal: predicted | measured | rounding: predicted | measured | all: predicted / measured |\n',
+    '| weights in q8, q4, q2 | removed | removal: predicted | measured | rounding: predicted | measured | all: predicted / measured |\n',
   );
   process.stdout.write('| --- | --- | --- | --- | --- | --- | --- |\n');
   for (let at = 0; at < Number(values.count); at += 1) {

@@ -17,7 +17,7 @@ const HEAD = [
   '  windows of WikiText-2 train and as many that the model writes. *q4* has calibrated rounding, *q4, nearest* does not.',
   '- *Tokens a second* are written one after the other, *prompt* is the time of 128 tokens, both with the threads that ONNX Runtime chooses.',
   '- Speeds of *shrink* are of a later run, in which the dense model wrote as many tokens a second, and read the prompt in 251 ms.',
-  '- Products of maps in 8, 4 and 2 bits round activations to int8 ([accuracy level 4](../quantisation.md)), in quality and in speed.',
+  '- Linear layers in 8, 4 and 2 bits round activations to int8 ([accuracy level 4](../quantisation.md)), in quality and in speed.',
   '- *onnxsim* is `apply_structured_pruning` of onnxsim 0.8.1, which reads no text (`scripts/research/onnxsim-prune.py`).',
   '- SmolLM2 at 85, 76 and 60 MB: *shrink* found nothing better than models pruned in 4 bits, and chose about those of *pruned, q4*.',
   '- Tasks: 100 items of each, accuracies in percent by length-normalised likelihood; their standard error is 3 to 5.',
@@ -46,7 +46,7 @@ export function sortRows(sizes: MeasuredSizes): readonly MeasuredSize[] {
   );
 }
 
-/** The fraction of the prunable parameters that is gone, and how many linear layers have which dtype. */
+/** The fraction of the prunable parameters that is gone, and how many weights have which dtype. */
 export function describeMake({ removed, maps = {} }: Pick<MeasuredSize, 'removed' | 'maps'>): string {
   const dtypes = Object.entries(maps).map(([dtype, count]) => `${count} ${dtype}`);
   return [...(removed > 0 ? [`${percent(removed)} % removed`] : []), ...dtypes].join(', ');
@@ -66,7 +66,7 @@ function tableOf(sizes: MeasuredSizes): string[] {
   const head = [
     'MB',
     'model',
-    'removed, maps by dtype',
+    'removed, weights by dtype',
     ...texts,
     'rise, %',
     ...tasks,
@@ -106,7 +106,7 @@ function draftsOf(sizes: MeasuredSizes): string[] {
     }),
   );
   if (lines.length === 0) return [];
-  const head = ['run', 'draft', 'MB', 'removed, maps by dtype', 'predicted', 'measured'];
+  const head = ['run', 'draft', 'MB', 'removed, weights by dtype', 'predicted', 'measured'];
   return [
     'Drafts that were compared on held-out windows: divergence from the dense model, in nats per token. The chosen one is bold.',
     '',
@@ -125,7 +125,7 @@ export function formatSummary(sizes: MeasuredSizes): string {
       (each.target === undefined ||
         all.every((other) => other.target !== each.target || riseOf(other, dense) >= riseOf(each, dense))),
   );
-  const head = ['MB', 'model', 'removed, maps by dtype', 'bits per byte, rise', 'tokens a second'];
+  const head = ['MB', 'model', 'removed, weights by dtype', 'bits per byte, rise', 'tokens a second'];
   const lines = rows.map((each) => [
     megabytes(each),
     each.variant,

@@ -140,7 +140,7 @@ export function readLinear({ index, facts, partition, stage }: OutputSearch, at:
   if (followsLinear(index, node.input[0] ?? ''))
     return {
       ...stop('no activation is between it and another linear layer, so that there are no neurons'),
-      kind: 'low-rank map',
+      kind: 'low-rank layer',
     };
   if (intAttribute(node, 'transA', 0) !== 0) return stop('the activation is transposed inside the product');
   let weight = node.input[1] ?? '';

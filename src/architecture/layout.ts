@@ -16,7 +16,7 @@ export type AttentionType = 'full' | 'linear' | 'shared';
  * Parts of a block that are never pruned: token mixers other than attention (convolutions, recurrences), per-layer
  * embeddings (Gemma 3n and 4), and two consecutive linear layers without neurons between them (Laurel of Gemma 3n).
  */
-export type StayingKind = 'mixer' | 'per-layer input' | 'low-rank map';
+export type StayingKind = 'mixer' | 'per-layer input' | 'low-rank layer';
 
 /** A run of the residual stream between two cut points; `modules` index into `ModelLayout.modules`. */
 export interface Segment {

@@ -47,5 +47,5 @@ function formatSize({ target, removed, candidates }: PlannedSize): string {
     formatDivergence(pruning + quantising),
   ]);
   const columns = numbers('removed', 'bytes', 'pruning', 'rounding', 'divergence');
-  return `${line}\n${formatTable([...words('', 'predicted', 'maps'), ...columns], rows)}`;
+  return `${line}\n${formatTable([...words('', 'predicted', 'weights'), ...columns], rows)}`;
 }

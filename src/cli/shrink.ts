@@ -111,7 +111,7 @@ function formatCandidates(candidates: readonly SizeCandidateReport[]): string {
       formatDivergence(divergence.pruning + divergence.quantising),
     ]);
   return formatTable(
-    [...words('', 'tried', 'maps'), ...numbers('removed', 'bytes', 'pruning', 'rounding', 'divergence')],
+    [...words('', 'tried', 'weights'), ...numbers('removed', 'bytes', 'pruning', 'rounding', 'divergence')],
     rows,
   );
 }

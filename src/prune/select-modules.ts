@@ -234,7 +234,7 @@ function kindAsked(kind: Unrecognised['kind']): ModuleKind | undefined {
 
 /** Who names attention names nothing else that mixes tokens. */
 function wasNamed({ modulesNamed, blockSparsity }: ResolvedOptions, { block, kind }: Unrecognised): boolean {
-  if (kind === 'mixer' || kind === 'per-layer input' || kind === 'low-rank map') return false;
+  if (kind === 'mixer' || kind === 'per-layer input' || kind === 'low-rank layer') return false;
   const own = blockSparsity.get(block);
   const asked = kindAsked(kind);
   return modulesNamed || (typeof own === 'object' && asked !== undefined && own[asked] !== undefined);

@@ -172,7 +172,7 @@ describe('a model with an operator without gradient in its second block', () => 
     const { roundings, remarks } = await quantise(await partial);
     expect(remarks).toEqual([
       expect.stringMatching(
-        /^rounding weighted all tokens equally, since no gradient reaches \d+ of \d+ maps.*Softsign/,
+        /^rounding weighted all tokens equally, since no gradient reaches \d+ of \d+ linear layers.*Softsign/,
       ),
     ]);
     expect(roundings.size).toBeGreaterThan(0);

@@ -146,7 +146,7 @@ async function weightedTokensFor(job: PruneJob, learned: readonly LearnedWeight[
     });
     const timings = context.timings().map(({ stage, ms }) => ({ stage: stage === 'advance' ? 'forward' : stage, ms }));
     const others = learned.filter((weight) => !tokenWeights.has(resultOf(weight).value)).length;
-    const named = others === learned.length ? 'the maps' : `${others} of ${learned.length} maps`;
+    const named = others === learned.length ? 'the linear layers' : `${others} of ${learned.length} linear layers`;
     const remarks =
       obstacle === undefined
         ? []
