@@ -8,11 +8,10 @@ import { findDataType } from '../onnx/data-types.js';
 import { measureModel } from '../onnx/save-model.js';
 import type { ResolvedQuantisation } from '../options/quantisation.js';
 import { bitsOf, type ReductionName, type ResolvedShrink } from '../options/shrink.js';
-import { zeroNeurons } from '../prune/check-budget.js';
+import { zeroOrders } from '../prune/check-run.js';
 import { splitDraftWindows } from '../prune/drafts.js';
 import type { PruneJob } from '../prune/job.js';
 import type { MeasuredModel } from '../prune/measure-dense/measure-dense.js';
-import { takesNeurons } from '../prune/mixture-steps.js';
 import { selectModules } from '../prune/select-modules.js';
 import { estimateRounding } from '../prune/size/estimate-rounding.js';
 import { allocationOf, type CodedForm, createDraftMeter } from '../prune/size/measure-draft.js';
@@ -37,7 +36,6 @@ import {
 import { matchBytes, placeholderCuts, type SizeSource, sizeProblemOf } from '../prune/size/size-problem.js';
 import { DTYPES, type DtypeName } from '../quantisation/dtypes.js';
 import { applyChange } from '../removal/apply-change.js';
-import { shrinkSteps } from '../removal/plan-removal.js';
 import { pruneNoPastBranch } from '../removal/prune-no-past-branch.js';
 import { storeInMemory } from '../removal/repair-linear.js';
 import { formatBytes } from '../report/format-quantity.js';
@@ -90,7 +88,7 @@ async function checkSmallestOf(
 function openProblem(context: JobContext, input: SizeInput, measured: ObservedModel | undefined) {
   const { options } = input.job;
   const modules = modulesOf(input, measured?.modules ?? selectModules(input.job).modules);
-  const dense = measured?.dense ?? { functional: new Map(), orders: ordersOfZero(modules, options) };
+  const dense = measured?.dense ?? { functional: new Map(), orders: zeroOrders(modules, options) };
   return prepareProblem(context, input, { modules, dense, windowLength: measured?.windowLength ?? 2 });
 }
 
@@ -201,18 +199,6 @@ async function estimateProblemCosts(
   );
   return costs && estimateMapCosts(problem, costs);
 }
-
-const ordersOfZero = (modules: readonly PrunableModule[], options: PruneJob['options']) =>
-  new Map(
-    modules.map((module) => [
-      module,
-      {
-        scores: new Float64Array(module.unitCount),
-        costs: new Float64Array(shrinkSteps(module, options.headUnit).stepCount),
-        ...(takesNeurons(module, options) && { neurons: zeroNeurons(module) }),
-      },
-    ]),
-  );
 
 /** Prepares the choice for every size, from one measurement of the dense model. */
 export function prepareSizes(context: JobContext, input: SizeInput, measured: MeasuredModel) {

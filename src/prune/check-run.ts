@@ -1,8 +1,12 @@
-import { checkBudget } from './check-budget.js';
+import type { PrunableModule } from '../architecture/layout.js';
+import { refusal } from '../options/option.js';
+import { shrinkSteps } from '../removal/plan-removal.js';
+import { allocateModules } from './allocate-modules.js';
 import type { PruneJob } from './job.js';
-import { hasBackwardPass, refuseGradients } from './measure-dense/measure-dense.js';
-import { refuseHeavyLoss } from './refuse-heavy-loss.js';
-import { selectModules } from './select-modules.js';
+import { refuseGradients } from './measure-dense/measure-dense.js';
+import type { NeuronOrder, RemovalOrderOfModule } from './measure-dense/order-units.js';
+import { takesNeurons } from './mixture-steps.js';
+import { refuseHeavyLoss, selectModules } from './select-modules.js';
 import { refuseHealing } from './shrink/heal.js';
 
 /**
@@ -16,9 +20,64 @@ export function checkRun(
   sparsities: readonly number[] = [job.options.sparsity],
   measures = true,
 ): void {
-  checkBudget(job, sparsities);
   const selection = selectModules(job);
+  checkBudget(job, selection.modules, sparsities);
   for (const sparsity of sparsities) refuseHeavyLoss(selection, { ...job.options, sparsity });
-  if (measures && hasBackwardPass(job.options)) refuseGradients(job);
+  if (measures) refuseGradients(job, selection.modules);
   if (job.options.heal !== undefined) refuseHealing(job);
 }
+
+/**
+ * Refuses a budget that floors and fixed blocks leave no room for, and uneven head counts.
+ * @param sparsities What the model will be pruned to. Default: what the options say.
+ * @throws OptionError, UnsupportedModelError
+ */
+export function checkBudget(
+  { analysed, options }: Pick<PruneJob, 'analysed' | 'options'>,
+  modules: readonly PrunableModule[],
+  sparsities: readonly number[] = [options.sparsity],
+): void {
+  checkWidthMultiple(modules, options.widthMultiple);
+  // Several shots get there by roundings of their own.
+  const { checkable } = options.allocation;
+  if (options.shots > 1 || checkable === undefined) return;
+  const perBlockKvHeads = options.perBlockKvHeads || checkable === 'budget';
+  const { blockCount } = analysed.detected.layout;
+  // Whether budgets can be met does not depend on the measures.
+  const alike = {
+    blockChange: new Float64Array(blockCount),
+    sensitivity: new Float64Array(blockCount),
+    functional: new Map(),
+    orders: zeroOrders(modules, options),
+  };
+  for (const sparsity of sparsities) allocateModules({ ...options, sparsity, perBlockKvHeads }, modules, alike);
+}
+
+/** @throws OptionError where no FFN is as wide: all would remain as they are. */
+function checkWidthMultiple(modules: readonly PrunableModule[], widthMultiple: number): void {
+  const widths = modules.filter(({ kind }) => kind === 'ffn').map(({ unitCount }) => unitCount);
+  const widest = Math.max(...widths);
+  if (widths.length > 0 && widthMultiple > widest)
+    throw refusal('widthMultiple', `is ${widthMultiple}; expected at most ${widest}, the width of the widest FFN`);
+}
+
+/** Removal orders in which all units cost nothing. */
+export const zeroOrders = (
+  modules: readonly PrunableModule[],
+  options: PruneJob['options'],
+): Map<PrunableModule, RemovalOrderOfModule> =>
+  new Map(
+    modules.map((module) => [
+      module,
+      {
+        scores: new Float64Array(module.unitCount),
+        costs: new Float64Array(shrinkSteps(module, options.headUnit).stepCount),
+        ...(takesNeurons(module, options) && { neurons: zeroNeurons(module) }),
+      },
+    ]),
+  );
+
+const zeroNeurons = ({ unitCount, neurons }: PrunableModule): NeuronOrder => {
+  const zeros = () => new Float64Array(unitCount * neurons!.unitCount);
+  return { scores: zeros(), costs: zeros() };
+};

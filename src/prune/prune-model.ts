@@ -1,11 +1,12 @@
 import type { ResolvedOptions } from '../options.js';
 import { allocateModules } from './allocate-modules.js';
-import { checkBudget } from './check-budget.js';
+import { checkBudget } from './check-run.js';
 import { chooseAllocation, remarkCandidates } from './choose-allocation.js';
 import { joinTimings, type PruneJob, type PruneOutcome } from './job.js';
 import { type MeasuredModel, measureDense } from './measure-dense/measure-dense.js';
 import { startContext } from './prune-context.js';
 import { pruneInShots } from './prune-in-shots.js';
+import { selectModules } from './select-modules.js';
 import type { Refinement } from './shrink/refinement.js';
 import { REFINEMENTS } from './shrink/refinements.js';
 import { shrinkBlocks } from './shrink-blocks.js';
@@ -26,7 +27,7 @@ export interface PruneExtras {
  * NumericalError where a weight that no stage read holds NaN.
  */
 export async function pruneModel(job: PruneJob, extras: PruneExtras = {}): Promise<PruneOutcome> {
-  checkBudget(job);
+  checkBudget(job, selectModules(job).modules);
   const pruneOnce = async (round: PruneJob): Promise<PruneOutcome> => {
     const measured = await measureDense(round);
     try {

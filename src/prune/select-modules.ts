@@ -149,7 +149,7 @@ export function leastUnits({ kind, leastExperts = 1 }: PrunableModule, options: 
   return kind === 'ffn' && mayRemoveEntireFfns(options) ? 0 : 1;
 }
 
-export const UNITS = { attention: 'heads', ffn: 'neurons', experts: 'experts' } as const satisfies Record<
+const UNITS = { attention: 'heads', ffn: 'neurons', experts: 'experts' } as const satisfies Record<
   ModuleKind,
   string
 >;
@@ -184,13 +184,13 @@ function findUnpruned(modules: readonly PrunableModule[], unprunable: readonly U
 }
 
 /** Units that leave where all modules lose alike. */
-export interface Loss {
+interface Loss {
   readonly leaving: number;
   readonly unitCount: number;
 }
 
 /** How many units a sparsity takes of some modules of one kind, which lose entire steps: a KV group goes with all its heads. */
-export function countLoss(
+function countLoss(
   modules: readonly PrunableModule[],
   { sparsity, headUnit }: Pick<ResolvedOptions, 'sparsity' | 'headUnit'>,
 ): Loss {
@@ -222,8 +222,36 @@ function describeOneKind(
   ];
 }
 
+/** Heads, or experts, that may go where no more than that was asked for. */
+const LARGEST_LOSS = 0.5;
+
+/**
+ * Refuses to take more than half of the heads, or experts, where half or less was asked for: when they bear the sparsity alone, since
+ * all else remains, and leave in coarse steps. Who names modules has asked for it.
+ * @throws OptionError
+ */
+export function refuseHeavyLoss(
+  { modules, unpruned }: Pick<Selection, 'modules' | 'unpruned'>,
+  options: Pick<ResolvedOptions, 'sparsity' | 'headUnit' | 'modulesNamed' | 'blockSparsity'>,
+): void {
+  const { sparsity, modulesNamed, blockSparsity } = options;
+  const kind = modules[0]?.kind ?? 'ffn';
+  if (kind === 'ffn' || unpruned.length === 0 || modulesNamed || blockSparsity.size > 0 || sparsity > LARGEST_LOSS)
+    return;
+  const isHeavy = ({ leaving, unitCount }: Loss) => leaving > LARGEST_LOSS * unitCount;
+  const loss = countLoss(modules, options);
+  if (!isHeavy(loss)) return;
+  const percents = Array.from({ length: Math.ceil(100 * sparsity) }, (_, at) => at / 100);
+  const lower = percents.findLast((fraction) => !isHeavy(countLoss(modules, { ...options, sparsity: fraction })));
+  throw new OptionError(
+    `sparsity ${sparsity} would take ${loss.leaving} of ${loss.unitCount} ${UNITS[kind]}, more than half: nothing else can be pruned ` +
+      `(${describeUnpruned(unpruned)}); lower the sparsity to ${lower}, or choose modules "${kind}" to take them all the same`,
+    { option: 'sparsity' },
+  );
+}
+
 /** `experts stay`. */
-export const describeUnpruned = (unpruned: Selection['unpruned']): string =>
+const describeUnpruned = (unpruned: Selection['unpruned']): string =>
   `${unpruned.join(' and ')} ${unpruned.length === 1 && !unpruned.includes('experts') ? 'stays' : 'stay'}`;
 
 /** The kind of module that a part stands in place of. */

@@ -7,7 +7,7 @@ import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { PruneContext } from '../prune-context.js';
 import { chooseBackwardBatches } from './choose-backward-batches.js';
 import { type DenseNeeds, needsGradients } from './dense-measures.js';
-import { findReached } from './find-obstacle.js';
+import { findReached } from './gradient-reach.js';
 import { chooseStride, createSparseArchive } from './sparse-archive.js';
 import { createStatisticsStore, type StatisticsStore } from './statistics-store.js';
 

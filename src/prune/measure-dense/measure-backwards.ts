@@ -14,7 +14,7 @@ import { weightByMetric } from '../shrink/weight-by-metric.js';
 import { openBackwardCheckpoint } from './backward-checkpoint.js';
 import { type BackwardMeasures, type ForwardMeasures, orderOf } from './dense-measures.js';
 import type { DensePasses } from './dense-passes.js';
-import { asObstacle } from './find-obstacle.js';
+import { asObstacle } from './gradient-reach.js';
 import { byIndex } from './indexed-map.js';
 import { orderUnits, type RemovalOrderOfModule } from './order-units.js';
 

@@ -11,7 +11,7 @@ import { type PruneContext, startContext } from '../prune-context.js';
 import { selectModules, withoutExperts } from '../select-modules.js';
 import { type DenseMeasures, type DenseNeeds, needsGradients } from './dense-measures.js';
 import type { DenseStatistics } from './dense-statistics.js';
-import { findReached } from './find-obstacle.js';
+import { findReached } from './gradient-reach.js';
 import { joinOrders, sharingModules } from './join-orders.js';
 import { canOrderExperts, explainUnprunedExperts, readMeasures } from './load-statistics.js';
 import { measureExperts } from './measure-experts.js';
@@ -142,10 +142,11 @@ export async function loadStatistics(given: PruneJob, statistics: DenseStatistic
 const READ_AGAIN = '; read windows of the statistics again to order them (calibration.windowCount)';
 
 /** Refuses, before any token runs, options that need gradients which cannot be computed. @throws UnsupportedModelError */
-export function refuseGradients(job: Pick<PruneJob, 'model' | 'analysed' | 'options'>): void {
-  const { options } = job;
-  const { modules } = selectModules(job);
-  findReached(job, denseNeeds(modules, options));
+export function refuseGradients(
+  job: Pick<PruneJob, 'model' | 'analysed' | 'options'>,
+  modules: readonly PrunableModule[],
+): void {
+  if (densePassKinds(job.options).backwards) findReached(job, denseNeeds(modules, job.options));
 }
 
 /** Measurements that the options need of the dense model. */
@@ -177,10 +178,4 @@ export function densePassKinds(options: ResolvedOptions): DensePassKinds {
   const backwards = METRICS[options.metric].hasCurvature || needsGradients(needs);
   const sums = needs.order !== undefined;
   return { forwards: backwards || sums || needs.blockChange, backwards, sums };
-}
-
-/** Whether measuring the dense model has a backward pass. */
-export function hasBackwardPass(options: ResolvedOptions): boolean {
-  const { hasCurvature } = METRICS[options.metric];
-  return hasCurvature || needsGradients({ ...denseNeeds([], options), curvatures: undefined });
 }

@@ -1,3 +1,4 @@
+import type { NodeProto } from 'onnx-buf';
 import { errorMessage } from '../../error-message.js';
 import { UnsupportedModelError } from '../../errors.js';
 import { dataInputs } from '../../graph/partition.js';
@@ -35,9 +36,10 @@ export const healing: Refinement = {
  * @throws UnsupportedModelError naming the node or value in the way.
  */
 export function refuseHealing({ model, analysed }: UnderstoodModel): void {
-  findShared({ analysed }, indexRunGraph(model));
+  const index = indexRunGraph(model);
+  findShared({ analysed }, index);
   try {
-    refuseOperators(model, analysed, 1);
+    refuseOperators(index.nodes, analysed);
   } catch (error) {
     if (!(error instanceof UnsupportedModelError)) throw error;
     throw new UnsupportedModelError(`${errorMessage(error)}; healing needs it. Prune without healing`, {
@@ -72,10 +74,10 @@ async function heal(
   });
 }
 
-/** @throws UnsupportedModelError naming the first node without a gradient from a segment on. */
-function refuseOperators(model: OnnxModel, { detected, facts }: AnalysedModel, segment: number): void {
-  const influenced = new Set(detected.partition.cuts.slice(segment - 1));
-  for (const node of indexRunGraph(model).nodes) {
+/** @throws UnsupportedModelError naming the first node of the blocks without a gradient. */
+function refuseOperators(nodes: readonly NodeProto[], { detected, facts }: AnalysedModel): void {
+  const influenced = new Set(detected.partition.cuts);
+  for (const node of nodes) {
     if (operatorOf(node)?.gradient === 'zero' || !dataInputs(node).some((value) => influenced.has(value))) continue;
     const floats = node.output.filter((value) => isFloatType(facts.first.get(value)?.dataType ?? 0));
     if (floats.length > 0) gradientOf(node);
