@@ -5,7 +5,7 @@ import type { TensorStore } from '../runtime/tensor-store.js';
 import type { LossHead } from './loss-head.js';
 import type { Student } from './student.js';
 import { getList, giveList, type TrainingStores } from './training-state.js';
-import { feedsOfGroup, type WeightGroups } from './weight-groups.js';
+import { feedOf, type WeightGroups } from './weight-groups.js';
 
 /**
  * Relative cost of the parts of a step, with 1 for a block's forward pass. The backward pass of a block includes the
@@ -114,23 +114,17 @@ async function startAtLoss(learning: Learning, batches: readonly Batch[], detail
   return total;
 }
 
-/** Current trained weights of a block. */
+/** Current values of the trained weights that a block reads. */
 async function feedsOf({ groups, stores }: Learning, at: number): Promise<Tensors> {
-  // Shared weights first, as a copy, since the store reuses its memory.
   const feeds: Record<string, Tensors[string]> = {};
+  // Shared weights first, as a copy, since the store reuses its memory.
   for (const group of groups.of(at).toReversed()) {
-    const values = await getList(stores.now.weights, group);
-    Object.assign(feeds, feedsOfGroup(groups.all[group]!, group === groups.shared ? values.slice() : values));
+    const stored = await getList(stores.now.weights, group);
+    const values = group === groups.shared ? stored.slice() : stored;
+    for (const weight of groups.all[group]!.weights)
+      if (weight.spans.includes(at)) feeds[weight.name] = feedOf(weight, values);
   }
-  return onlyRead(feeds, groups, at);
-}
-
-/** Only the feeds that a graph reads. */
-function onlyRead(feeds: Tensors, { all }: WeightGroups, at: number): Tensors {
-  const read = new Set(
-    all.flatMap(({ weights }) => weights.filter(({ spans }) => spans.includes(at))).map(({ name }) => name),
-  );
-  return Object.fromEntries(Object.entries(feeds).filter(([name]) => read.has(name)));
+  return feeds;
 }
 
 function sumSquares(values: Float32Array): number {

@@ -1,7 +1,7 @@
 import { OptionError } from '../errors.js';
 import { encodeFloats } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
-import { checkRequest, groupTrained, type HealingRequest, rateOf, startTraining } from './start-training.js';
+import { checkRequest, type HealingRequest, rateOf, startTraining } from './start-training.js';
 import { MOST_HALVINGS, train } from './train.js';
 import type { TrainedName } from './trained-weights.js';
 import { bestWeights, type CurvePoint, getList, type TrainingFacts } from './training-state.js';
@@ -86,14 +86,13 @@ export function remarkHealing({ keptStep, halvings, stopped }: HealingReport): s
 
 /** Takes the best weights of an earlier run. */
 async function takeSaved(request: HealingRequest): Promise<Healed> {
-  await checkRequest(request);
+  const { groups } = await checkRequest(request);
   const { from } = request;
   if (from === undefined)
     throw new OptionError(
       'there is no healing checkpoint to stop at: no earlier run of the same request wrote one. Resume it without stopHealing',
       { option: 'stopHealing' },
     );
-  const groups = groupTrained(request);
   const { changed, report } = await finish(request, { groups, facts: from.facts, read: bestWeights(from, groups) });
   return { changed, report: { ...report, stopped: true } };
 }

@@ -1,4 +1,4 @@
-import { blockSpans, logitsInBlocks } from '../architecture/layout.js';
+import { type BlockSpan, blockSpans, logitsInBlocks } from '../architecture/layout.js';
 import { OptionError, UnsupportedModelError } from '../errors.js';
 import { type CarriedHidden, carriedOf } from '../graph/extract-stage.js';
 import type { GraphIndex } from '../graph/graph-index.js';
@@ -101,11 +101,8 @@ async function prepare(
   own: <T extends { dispose(): Promise<unknown> }>(made: T) => T,
 ): Promise<Training> {
   const { engine, teacher, student, settings, signal } = request;
-  await checkRequest(request);
+  const { index, spans, shared, groups } = await checkRequest(request);
   const batching = planBatches(request);
-  const spans = blockSpans(student.analysed.detected.layout);
-  const index = indexRunGraph(student.model);
-  const groups = groupTrained(request, index);
   const lossBlocks = logitsInBlocks(student.analysed.detected.layout);
   const tick = startProgress(request, batching, { spanCount: spans.length, lossBlocks });
   const createStore = async (byteLength: number) => own(await request.createStore(byteLength));
@@ -116,7 +113,6 @@ async function prepare(
   };
   const targets = await run(teacher, all, stagesOf(teacher.analysed));
   const inputs = await run(student, all, 1);
-  const shared = findShared(student, index);
   const carried = await run(student, shared.length > 0 ? all : oneOfEachSize(all), stagesOf(student.analysed));
   const side = joinSides(inputs.side, carried.side);
   const stores = own(await createTrainingStores(groups, request.createStore));
@@ -171,28 +167,33 @@ export function findShared(
   return carriedOf(index, partition, cuts[0]!);
 }
 
-/** @throws OptionError, UnsupportedModelError */
-export async function checkRequest({ teacher, student, windows, heldOut }: HealingRequest): Promise<void> {
+/** The pruned model, as it is trained. */
+interface CheckedStudent {
+  readonly index: GraphIndex;
+  readonly spans: readonly BlockSpan[];
+  /** See `findShared`. */
+  readonly shared: readonly CarriedHidden[];
+  /** Trained weights. */
+  readonly groups: WeightGroups;
+}
+
+/** Checks a request, and finds the weights to train. @throws OptionError, UnsupportedModelError */
+export async function checkRequest(request: HealingRequest): Promise<CheckedStudent> {
+  const { teacher, student, windows, heldOut, settings } = request;
   await checkSameBase(teacher, student);
-  findShared(student, indexRunGraph(student.model));
+  const index = indexRunGraph(student.model);
+  const shared = findShared(student, index);
   if (windows.length === 0 || heldOut.length === 0)
     throw new OptionError(
       `healing has ${windows.length} windows to train on and ${heldOut.length} to check itself on; give at least one of each`,
     );
-}
-
-/** The weights that are trained. @throws UnsupportedModelError where there are none. */
-export function groupTrained(
-  { student, settings: { trained } }: HealingRequest,
-  index = indexRunGraph(student.model),
-): WeightGroups {
   const spans = blockSpans(student.analysed.detected.layout);
-  const found = findTrainedWeights({ ...student, index, spans, trained });
+  const found = findTrainedWeights({ ...student, index, spans, trained: settings.trained });
   if (found.length === 0)
     throw new UnsupportedModelError(
       'no weight of the blocks can be trained; healing needs float weights in linear layers',
     );
-  return groupWeights(found, spans.length);
+  return { index, spans, shared, groups: groupWeights(found, spans.length) };
 }
 
 /** The highest learning rate. */

@@ -1,7 +1,7 @@
 import { UnsupportedModelError } from '../errors.js';
 import { encodeFloats, readFloat32 } from '../onnx/float-encoding.js';
 import { describeShape } from '../onnx/tensor-handle.js';
-import { type Tensor, type Tensors, typeOf } from '../runtime/engine.js';
+import { type Tensor, typeOf } from '../runtime/engine.js';
 import type { TrainedWeight } from './trained-weights.js';
 
 /** Trained weights in one flat tensor: those of one block, or those that several blocks share. */
@@ -63,12 +63,10 @@ export async function readGroup({ weights, count }: WeightGroup): Promise<Float3
 export const sliceOf = (values: Float32Array, { offset, count }: PlacedWeight): Float32Array =>
   values.subarray(offset, offset + count);
 
-/** Feeds of a group's weights, in the model's data types. */
-export function feedsOfGroup({ weights }: WeightGroup, values: Float32Array): Tensors {
-  return Object.fromEntries(weights.map((weight) => [weight.name, feedOf(weight, sliceOf(values, weight))]));
-}
-
-function feedOf({ handle: { dataType, dims } }: PlacedWeight, data: Float32Array): Tensor {
+/** Feed of a weight, in the model's data type. @param values Those of its group. */
+export function feedOf(weight: PlacedWeight, values: Float32Array): Tensor {
+  const { dataType, dims } = weight.handle;
+  const data = sliceOf(values, weight);
   const type = typeOf(dataType);
   if (type === 'float32') return { type, dims, data };
   const { buffer } = encodeFloats(dataType, data);
