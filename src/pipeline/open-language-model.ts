@@ -6,13 +6,12 @@ import { outputAddedCache } from '../graph/output-added-cache.js';
 import { shareHeads } from '../graph/share-heads.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { JobControl } from '../progress.js';
-import { compileInPlace } from '../runtime/compile-in-place.js';
-import { compileBlockByBlock, compileModel } from '../runtime/compile-model.js';
+import { compileBlockByBlock, compileInPlace, compileModel } from '../runtime/compile-model.js';
 import type { Engine, Session } from '../runtime/engine.js';
 import { lowerOperators } from '../runtime/lower-for-run.js';
 import { prefixEmbedding } from '../runtime/prefix-embedding.js';
 import { refuseCrashing } from '../runtime/refuse-crashing.js';
-import { refuseUnrunnable, type UnrunnableModel } from '../runtime/refuse-unrunnable.js';
+import { explainFirstRun, refuseUnrunnable } from '../runtime/refuse-unrunnable.js';
 import { cacheSizes, type ModelFolder, modelPath } from '../storage/model-folder.js';
 import { explainTooLarge } from './refuse-too-large.js';
 
@@ -76,7 +75,10 @@ const prepareWriting = (graph: GraphProto): GraphProto => shareHeads(outputAdded
  * @throws EngineError; UnsupportedModelError when it reads embeddings and no embedding model is known.
  */
 export async function openSession(engine: Engine, folder: ModelFolder): Promise<Session> {
-  if (folder.changed !== undefined) return openChanged(engine, await folder.load());
+  if (folder.changed !== undefined) {
+    const model = await folder.load();
+    return compileInPlace(engine, (model.embeddingPrefix === undefined ? model.coded : undefined) ?? model);
+  }
   const session = await engine.loadFile?.(modelPath(folder));
   if (session === undefined) return compileModel(engine, await folder.load());
   if (findEmbeddingInput(session.inputs) === undefined) return session;
@@ -86,25 +88,4 @@ export async function openSession(engine: Engine, folder: ModelFolder): Promise<
     await session.release();
     throw error;
   }
-}
-
-/** Opens a model in memory, with its quantised weights if any. */
-const openChanged = (engine: Engine, model: OnnxModel): Promise<Session> =>
-  compileInPlace(engine, (model.embeddingPrefix === undefined ? model.coded : undefined) ?? model);
-
-/** Explains errors of the first run, which are about the model; later ones are about inputs. */
-function explainFirstRun(session: Session, unrunnable: UnrunnableModel): Session {
-  let hasRun = false;
-  return {
-    ...session,
-    async run(feeds, fetches) {
-      try {
-        const results = await session.run(feeds, fetches);
-        hasRun = true;
-        return results;
-      } catch (error) {
-        throw hasRun ? error : refuseUnrunnable(error, unrunnable);
-      }
-    },
-  };
 }

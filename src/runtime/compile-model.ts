@@ -1,10 +1,50 @@
-import type { TensorProto } from 'onnx-buf';
+import { create } from '@bufbuild/protobuf';
+import {
+  GraphProtoSchema,
+  type ModelProto,
+  ModelProtoSchema,
+  type TensorProto,
+  type ValueInfoProto,
+  ValueInfoProtoSchema,
+} from 'onnx-buf';
+import { findCutValues } from '../architecture/find-cut-values.js';
+import { EngineError } from '../errors.js';
 import { freeBytes } from '../free-bytes.js';
-import { makeInitializer } from '../graph/build.js';
-import { encodeDetached } from '../onnx/encode-model.js';
+import { makeInitializer, makeValueInfo } from '../graph/build.js';
+import { carriedValues, extractStage } from '../graph/extract-stage.js';
+import { type GraphIndex, indexGraph } from '../graph/graph-index.js';
+import { joinStages } from '../graph/join-stages.js';
+import { findTokenInput } from '../graph/model-inputs.js';
+import { findEmbeddings, partitionGraph } from '../graph/partition.js';
+import { commonFolder, encodeDetached, encodePlaced } from '../onnx/encode-model.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
-import { compileInPieces, type PiecesOptions } from './compile-in-pieces.js';
-import type { Engine, Session, SessionOptions } from './engine.js';
+import type { JobControl } from '../progress.js';
+import {
+  type DeclaredValue,
+  dataTypeOf,
+  type Engine,
+  type Session,
+  type SessionOptions,
+  type Tensors,
+  type TensorType,
+} from './engine.js';
+import { releaseTensors, retainTensor } from './tensor-memory.js';
+
+/**
+ * Compiles an entire model with its weights from the files that they lie in, as far as the engine knows files, else from memory.
+ * @throws EngineError
+ */
+export async function compileInPlace(engine: Engine, model: OnnxModel): Promise<Session> {
+  const folder = engine.loadFile && !engine.copiesInputs ? commonFolder(model) : undefined;
+  if (folder === undefined) return compileModel(engine, model);
+  try {
+    return await engine.load(await encodePlaced(model), { folder });
+  } catch (error) {
+    // ONNX Runtime refuses links that lead out of the folder, though nothing is wrong with the weights.
+    if (error instanceof EngineError) return compileModel(engine, model);
+    throw error;
+  }
+}
 
 /** Compiles an entire model with its weights from memory, for engines that know no files. @throws EngineError */
 export function compileModel(engine: Engine, model: OnnxModel): Promise<Session> {
@@ -56,4 +96,155 @@ export function readInitializers({ proto, weights }: OnnxModel): Promise<TensorP
       return handle ? makeInitializer(tensor.name, handle.dataType, handle.dims, await handle.read()) : tensor;
     }),
   );
+}
+
+interface PiecesOptions extends Pick<JobControl, 'signal'> {
+  /**
+   * Whether every run opens each piece and releases it, so that one piece's weights are in memory at a time: for models that do
+   * not fit. Default false.
+   */
+  readonly reopens?: boolean | undefined;
+}
+
+/**
+ * Compiles an entire model as sessions that run one after the other, each over some of its blocks: of the weights that the engine
+ * copies, few are in memory twice. A model whose residual stream is not to be seen is one piece.
+ * @param compile makes a session of a piece
+ * @throws EngineError
+ */
+async function compileInPieces(
+  model: OnnxModel,
+  compile: (piece: OnnxModel) => Promise<Session>,
+  { reopens = false, signal }: PiecesOptions = {},
+): Promise<Session> {
+  const index = indexGraph(model.proto.graph!);
+  const pieces: Session[] = [];
+  try {
+    const known = new Map(model.proto.graph!.input.map((info) => [info.name, info]));
+    for (const wanted of findPieces(model, index)) {
+      signal?.throwIfAborted();
+      const part = { ...model, proto: cutOut(model.proto, index, { known, wanted }) };
+      const piece = await (reopens ? declareOnly(() => compile(part)) : compile(part));
+      pieces.push(piece);
+      for (const value of piece.outputs) if (!index.outputs.has(value.name)) known.set(value.name, declare(value));
+    }
+  } catch (error) {
+    await releaseAll(pieces);
+    throw error;
+  }
+  return pieces.length === 1 ? pieces[0]! : chain(pieces, index, signal);
+}
+
+/** A session that is opened for each run. It is opened once before, for what it declares. */
+async function declareOnly(open: () => Promise<Session>): Promise<Session> {
+  const { inputs, outputs, release } = await open();
+  await release();
+  return {
+    inputs,
+    outputs,
+    async run(feeds, fetches) {
+      const session = await open();
+      try {
+        return await session.run(feeds, fetches);
+      } finally {
+        await session.release();
+      }
+    },
+    release: async () => undefined,
+  };
+}
+
+/** Outputs of each piece: the hidden state, other values that later pieces read, and the model's outputs. */
+function findPieces(model: OnnxModel, index: GraphIndex): readonly (readonly string[])[] {
+  const partition = partitionGraph(index, findCuts(model, index));
+  const last = partition.cuts.length;
+  const made = (stage: number) =>
+    [...index.outputs].filter((value) => (partition.stageOf.get(value) ?? last) === stage);
+  return carriedValues(index, partition).map((carried, stage) => [
+    ...new Set([...partition.cuts.slice(stage, stage + 1), ...carried, ...made(stage)]),
+  ]);
+}
+
+const LOGITS = 'logits';
+
+function findCuts(model: OnnxModel, index: GraphIndex): readonly string[] {
+  const tokens = findTokenInput(model.proto.graph!.input);
+  if (tokens === undefined || !index.outputs.has(LOGITS)) return [];
+  const found = findCutValues(index, findEmbeddings(index, tokens.name), LOGITS);
+  const cuts = found.cuts.filter((value) => value !== LOGITS);
+  return joinStages(model, { index, cuts, logits: LOGITS });
+}
+
+interface Piece {
+  /** Inputs of the model, and what earlier pieces return. */
+  readonly known: ReadonlyMap<string, ValueInfoProto>;
+  readonly wanted: readonly string[];
+}
+
+function cutOut(proto: ModelProto, index: GraphIndex, { known, wanted }: Piece): ModelProto {
+  const graph = proto.graph!;
+  const slice = extractStage(index, { outputs: wanted, atHand: (value) => known.has(value) });
+  const read = new Set(slice.initializers);
+  return create(ModelProtoSchema, {
+    irVersion: proto.irVersion,
+    opsetImport: proto.opsetImport,
+    functions: proto.functions,
+    graph: create(GraphProtoSchema, {
+      name: graph.name,
+      node: [...slice.nodes],
+      initializer: graph.initializer.filter(({ name }) => read.has(name)),
+      input: slice.inputs.map((name) => known.get(name)!),
+      output: wanted.map(
+        (name) => graph.output.find((info) => info.name === name) ?? create(ValueInfoProtoSchema, { name }),
+      ),
+    }),
+  });
+}
+
+function declare({ name, type, dims }: DeclaredValue): ValueInfoProto {
+  const named = dims.map((dim, axis) => (dim === '' ? `${name}/${axis}` : dim));
+  return makeValueInfo(name, dataTypeOf(type as TensorType), named);
+}
+
+/** Sessions as one: each reads what those before it have made. */
+function chain(pieces: readonly Session[], index: GraphIndex, signal: AbortSignal | undefined): Session {
+  const inputs = new Map(pieces.flatMap((piece) => piece.inputs.map((input) => [input.name, input])));
+  const outputs = new Map(pieces.flatMap((piece) => piece.outputs.map((output) => [output.name, output])));
+  const inOrder = (names: ReadonlySet<string>, found: ReadonlyMap<string, DeclaredValue>) =>
+    [...names].flatMap((name) => found.get(name) ?? []);
+  return {
+    inputs: inOrder(index.inputs, inputs),
+    outputs: inOrder(index.outputs, outputs),
+    async run(feeds, fetches = [...index.outputs]) {
+      const results: Record<string, Tensors[string]> = {};
+      for (const { piece, handed } of planRun(pieces, fetches)) {
+        signal?.throwIfAborted();
+        const given = piece.inputs.map(({ name }) => [name, feeds[name] ?? results[name]!] as const);
+        Object.assign(results, await piece.run(Object.fromEntries(given), handed));
+      }
+      const asked = Object.fromEntries(fetches.map((name) => [name, results[name]!]));
+      for (const tensor of Object.values(asked)) retainTensor(tensor);
+      releaseTensors(results);
+      return asked;
+    },
+    release: () => releaseAll(pieces),
+  };
+}
+
+/** The pieces that are needed for some values, with what each is to return. */
+function planRun(pieces: readonly Session[], fetches: readonly string[]) {
+  const wanted = new Set(fetches);
+  return pieces
+    .toReversed()
+    .map((piece) => {
+      const handed = piece.outputs.map(({ name }) => name).filter((name) => wanted.has(name));
+      if (handed.length > 0) for (const { name } of piece.inputs) wanted.add(name);
+      return { piece, handed };
+    })
+    .filter(({ handed }) => handed.length > 0)
+    .toReversed();
+}
+
+async function releaseAll(sessions: readonly Session[]): Promise<void> {
+  for (const session of sessions) await session.release();
 }

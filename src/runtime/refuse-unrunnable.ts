@@ -4,7 +4,7 @@ import { nodeLabel } from '../graph/graph-index.js';
 import { findDataType } from '../onnx/data-types.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { shorten } from '../printable.js';
-import type { Engine } from './engine.js';
+import type { Engine, Session } from './engine.js';
 import { neededRuntime } from './explain-refusal.js';
 
 /** A model that ONNX Runtime could not run, and why. */
@@ -86,6 +86,23 @@ export function refuseUnrunnable(error: unknown, unrunnable: UnrunnableModel): u
   if (!(error instanceof EngineError) || /allocat|bad_alloc|out of memory/i.test(causeMessage(error))) return error;
   const { message, remedy } = describeUnrunnable(error, unrunnable);
   return new UnsupportedModelError(`${message}; ${remedy}`, { cause: error });
+}
+
+/** Explains errors of the first run, which are about the model; later ones are about inputs. */
+export function explainFirstRun(session: Session, unrunnable: UnrunnableModel): Session {
+  let hasRun = false;
+  return {
+    ...session,
+    async run(feeds, fetches) {
+      try {
+        const results = await session.run(feeds, fetches);
+        hasRun = true;
+        return results;
+      } catch (error) {
+        throw hasRun ? error : refuseUnrunnable(error, unrunnable);
+      }
+    },
+  };
 }
 
 /** The refusal in two parts: what cannot run, and advice. */
