@@ -1,7 +1,6 @@
 import { EngineError } from '../errors.js';
-import { NO_PAST } from './decoder.js';
+import { NO_PAST, readEvery } from './decoder.js';
 import type { BatchLimits } from './plan-batches.js';
-import { readEvery } from './read-every.js';
 import type { ScoringParts } from './score-batch.js';
 import { rowsOf } from './token-scorer.js';
 

@@ -1,9 +1,8 @@
 import { releaseTensor, releaseTensors } from '../runtime/tensor-memory.js';
 import type { Bundle, SequenceScore } from './bundle.js';
 import { gatherPast, type Past } from './cached-feeds.js';
-import { checkRowCount, type Decoder, NO_PAST } from './decoder.js';
+import { checkRowCount, type Decoder, NO_PAST, readEvery } from './decoder.js';
 import type { PlannedBatch, PlannedRow } from './plan-batches.js';
-import { readEvery } from './read-every.js';
 import { type LogitsTensor, rowsOf, type TokenScorer } from './token-scorer.js';
 
 /** Decoder and scorer. */
