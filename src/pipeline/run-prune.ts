@@ -5,7 +5,7 @@ import { type Checked, checkOptions, rowsOf } from '../options/option.js';
 import { learnsRounding } from '../options/quantisation.js';
 import { type ResolvedRequest, resolveRequest } from '../options/request.js';
 import type { ResolvedShrink } from '../options/shrink.js';
-import { TEXT_EVALUATION, type TextEvaluation } from '../options/texts.js';
+import { TEXT_EVALUATION } from '../options/texts.js';
 import { readCheckpoint } from '../platform/journal.js';
 import type { Platform } from '../platform/platform.js';
 import type { MeasuredModel } from '../prune/measure-dense/measure-dense.js';
@@ -13,23 +13,21 @@ import { remarkFewTokens } from '../prune/remark-few-tokens.js';
 import { buildLadder } from '../report/build-ladder.js';
 import type { PruneReport } from '../report/report-schema.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
-import type { Engine } from '../runtime/engine.js';
 import { resolvePair } from '../storage/json-with-tensors.js';
 import type { ModelFolder } from '../storage/model-folder.js';
 import { readJsonFile } from '../storage/read-json.js';
 import { readReport } from '../storage/read-report.js';
 import { withScratchWeights } from '../storage/scratch-weights.js';
 import { REPORT_NAME, resolveReportPlace, writeReport } from '../storage/write-report.js';
-import { certifyTrimming } from './certify-trimming.js';
 import { checkCalibrationFiles, checkFreeSpace, checkPlaces } from './check-places.js';
 import { checkSizes, prepareSizes } from './choose-size.js';
+import { compareTrimmed } from './compare-trimmed.js';
 import { assumedSpeed, estimateCost, expectedWindowLength, modelSize } from './estimate-cost.js';
 import { estimateScratch } from './estimate-resources.js';
 import { countTokens, type PreparedText, prepareTexts, tokensMeasured } from './evaluate/text-evaluation.js';
 import { deferHeldOutWindows } from './held-out.js';
 import { type JobContext, withPart } from './job-context.js';
 import { nameRungs, type Rung, rungFolder, rungRecipe, rungReportPlace } from './ladder-rungs.js';
-import { measureTrimmingCost } from './measure-trimming-cost.js';
 import { dtypeFolders, layoutOf } from './name-variants.js';
 import { prepareJob } from './prepare-job.js';
 import type { LadderRequest, PruneRequest } from './prune-request.js';
@@ -44,13 +42,13 @@ import {
   UNMEASURED,
 } from './resumable-job.js';
 import { keyAt } from './run-key.js';
+import type { EvaluateInput } from './stages/evaluate.js';
 import type { PruneInput } from './stages/prune-measured.js';
 import { type JobVocabulary, type TrimmedFolder, trimInMemory } from './trimmed-folder.js';
 import {
   amountOf,
   type ResultPlaces,
   type ResultSource,
-  type ResultVocabulary,
   reportEntry,
   type WriteRequest,
   writeResult,
@@ -63,51 +61,45 @@ export async function runPrune(
   vocabulary?: JobVocabulary,
 ): Promise<PruneReport> {
   const request = checkOptions(given, rowsOf(PRUNE));
-  const { files } = platform;
-  const results = resultPlaces(files, { ...request, sparsity: [request.sparsity] }, false);
-  const finish = async (reports: readonly PruneReport[]) => {
-    if (typeof request.evaluation === 'object') await rewriteReports(platform, reports, { ...request, results });
-    return reports;
-  };
-  const [report] = await pruneTo(platform, request, { results, vocabulary, finish });
+  const results = resultPlaces(platform.files, { ...request, sparsity: [request.sparsity] }, false);
+  const [report] = await pruneTo(platform, request, { results, vocabulary });
   return report!;
 }
 
 /** Prunes a model folder at several sparsities; the dense model is measured once. */
 export async function runLadder(platform: Platform, given: LadderRequest): Promise<readonly PruneReport[]> {
   const request = checkOptions(given, rowsOf(LADDER));
-  const { files } = platform;
-  const results = resultPlaces(files, request, true);
-  return pruneTo(platform, request, {
-    results,
-    async finish(pruned) {
-      const ladder = buildLadder(pruned);
-      const reports = pruned.map((report) => ({ ...report, ladder }));
-      await rewriteReports(platform, reports, { ...request, results });
-      return reports;
-    },
-  });
+  return pruneTo(platform, request, { results: resultPlaces(platform.files, request, true), isLadder: true });
 }
 
-/** Paths of results: one per rung of a ladder, or the given one. */
+/** Paths of results by sparsity. @param isLadder whether each is named by its sparsity */
 export function resultPlaces(
   files: Platform['files'],
-  { sparsity, out, dryRun, recipe, report }: LadderRequest,
+  request: LadderRequest,
   isLadder: boolean,
 ): readonly ResultPlaces[] {
+  const fractions = request.sparsity.map(fractionOf);
+  const rungs = isLadder ? nameRungs(fractions) : fractions.map((sparsity) => ({ sparsity, name: '' }));
+  return rungPlaces(files, request, { rungs, isNamed: isLadder });
+}
+
+/** Paths of results: those given, or, for several results, named by their rungs. */
+export function rungPlaces(
+  files: Platform['files'],
+  { out, dryRun, recipe, report }: Pick<PruneRequest, 'out' | 'dryRun' | 'recipe' | 'report'>,
+  { rungs, isNamed }: { readonly rungs: readonly Rung[]; readonly isNamed: boolean },
+): readonly ResultPlaces[] {
   const place = resolveReportPlace(files, report);
-  const toPlaces = (rung: Rung): ResultPlaces => {
-    const folder = out === undefined || !isLadder ? out : rungFolder(out, rung);
-    const decided = recipe === undefined || !isLadder ? recipe : rungRecipe(recipe, rung);
+  return rungs.map((rung) => {
+    const folder = out === undefined || !isNamed ? out : rungFolder(out, rung);
+    const decided = recipe === undefined || !isNamed ? recipe : rungRecipe(recipe, rung);
     return {
       sparsity: rung.sparsity,
       out: dryRun ? undefined : folder,
-      report: isLadder ? rungReportPlace(place, rung) : place,
+      report: isNamed ? rungReportPlace(place, rung) : place,
       recipe: decided === undefined ? undefined : resolvePair(files, 'recipe', decided),
     };
-  };
-  const fractions = sparsity.map(fractionOf);
-  return isLadder ? nameRungs(fractions).map(toPlaces) : fractions.map((one) => toPlaces({ sparsity: one, name: '' }));
+  });
 }
 
 /** Targets of a run. */
@@ -117,15 +109,15 @@ export interface PruneTarget {
   readonly shrink?: ResolvedShrink | undefined;
   /** Selection of remaining tokens. Absent: all. */
   readonly vocabulary?: JobVocabulary | undefined;
-  /** Called while the output is locked. */
-  readonly finish: (reports: readonly PruneReport[]) => Promise<readonly PruneReport[]>;
+  /** Whether each report lists all results. */
+  readonly isLadder?: boolean;
 }
 
 /** Opens the model, makes the results that do not exist yet, and evaluates. */
 export function pruneTo(
   platform: Platform,
   request: Checked<PruneRequest | LadderRequest>,
-  { results, shrink, vocabulary, finish }: PruneTarget,
+  { results, shrink, vocabulary, isLadder = false }: PruneTarget,
 ): Promise<readonly PruneReport[]> {
   const resolved = resolveRequest(request);
   const { options, quantisation, calibration } = resolved;
@@ -133,7 +125,7 @@ export function pruneTo(
   const output = request.dryRun ? undefined : request.out;
   const sparsities = results.map(amountOf);
   const place = statistics === undefined ? undefined : resolvePair(platform.files, 'statistics', statistics);
-  return runResumable<PruneModels, EvaluatedTexts | undefined, Finished, readonly PruneReport[]>(platform, {
+  return runResumable<PruneModels, Evaluated | undefined, Finished, readonly PruneReport[]>(platform, {
     call: 'prune',
     request,
     output,
@@ -155,24 +147,30 @@ export function pruneTo(
     async prepare(_, { original, folders: [folder] }) {
       if (options.heal) await checkCalibrationFiles(platform.files, healingCalibration(calibration, options.heal));
       if (typeof evaluation !== 'object') return undefined;
-      const dense = await prepareTexts(evaluation, original);
-      return { dense, results: folder === original ? dense : await prepareTexts(evaluation, folder) };
+      const { prompts = [], newTokens = TEXT_EVALUATION.newTokens.default } = evaluation;
+      const texts = await prepareTexts(evaluation, original);
+      const resultTexts = folder === original ? texts : await prepareTexts(evaluation, folder);
+      return { texts, resultTexts, samples: { prompts, newTokens } };
     },
     find(context, { folders: [folder] }) {
       const [{ inside }] = dtypeFolders(layoutOf(folder, quantisation.layout), quantisation.dtypes);
       return readFinished(context, results, { inside, model, certify: request.certify });
     },
     async make(context, started) {
-      const { stages, engine, opened, prepared: texts } = started;
+      const { stages, engine, opened, prepared: evaluated } = started;
       const finished = started.found?.reports ?? new Map();
       const places = placesAfter(results, started.found);
       const making = { ...resolved, ...started, request, results: places, finished, shrink, vocabulary };
       const made = finished.size === results.length ? finished : await makeOpen(context, making);
-      const reports = results.map((_, index) => made.get(index)!);
-      if (texts === undefined) return finish(reports);
-      const samples = samplesOf(request);
-      const evaluated = { folder: opened.original, texts: texts.dense, resultTexts: texts.results };
-      return finish(await stages.evaluate.run(context, { ...evaluated, reports, engine, samples }));
+      let reports: readonly PruneReport[] = results.map((_, index) => made.get(index)!);
+      if (evaluated !== undefined)
+        reports = await stages.evaluate.run(context, { ...evaluated, folder: opened.original, reports, engine });
+      if (isLadder) {
+        const ladder = buildLadder(reports);
+        reports = reports.map((report) => ({ ...report, ladder }));
+      }
+      if (isLadder || evaluated !== undefined) await rewriteReports(platform, reports, { ...request, results });
+      return reports;
     },
   });
 }
@@ -246,19 +244,10 @@ interface PruneModels extends OpenedModels {
   readonly trimmed: TrimmedFolder | undefined;
 }
 
-/** Evaluation texts, tokenized for the dense model and for results. */
-interface EvaluatedTexts {
-  readonly dense: readonly PreparedText[];
-  readonly results: readonly PreparedText[];
-}
+/** What the dense model and the results are evaluated on. */
+type Evaluated = Pick<Required<EvaluateInput>, 'texts' | 'samples'> & { readonly resultTexts: readonly PreparedText[] };
 
-function samplesOf({ evaluation }: Pick<PruneRequest, 'evaluation'>) {
-  const { prompts = [], newTokens = TEXT_EVALUATION.newTokens.default } =
-    typeof evaluation === 'object' ? evaluation : ({} as TextEvaluation);
-  return { prompts, newTokens };
-}
-
-interface Making extends ResolvedRequest, StartedJob<PruneModels, EvaluatedTexts | undefined, Finished> {
+interface Making extends ResolvedRequest, StartedJob<PruneModels, Evaluated | undefined, Finished> {
   readonly request: PruneRequest | LadderRequest;
   readonly results: readonly ResultPlaces[];
   readonly shrink: ResolvedShrink | undefined;
@@ -274,7 +263,7 @@ function makeOpen(context: JobContext, making: Making): Promise<Reports> {
   const { request, stages, opened, results, finished, shrink, quantisation, calibration, engine } = making;
   const [folder, floats] = opened.folders;
   const { place, original, trimmed } = opened;
-  const texts = making.prepared;
+  const evaluated = making.prepared;
   const options = { ...making.options, onProgress: context.onProgress, ...(shrink && { sparsity: 0 }) };
   const { model, embeddings, weightsFrom, force = false, statistics, executionProvider, threads } = request;
   const { quoteText = true, certify: certifies = true, reportPaths = false, stopHealing } = request;
@@ -308,7 +297,7 @@ function makeOpen(context: JobContext, making: Making): Promise<Reports> {
       stopHealing,
       calibration: place === undefined ? calibration : undefined,
       healingAs: calibration,
-      evaluated: texts?.results.flatMap(tokensMeasured),
+      evaluated: evaluated?.resultTexts.flatMap(tokensMeasured),
       readsTokens: shrink !== undefined || learnsRounding(quantisation),
       keepsBlocks:
         request.widthMultiple === undefined && dtype.length === 0 && results.every((result) => amountOf(result) > 0),
@@ -321,7 +310,7 @@ function makeOpen(context: JobContext, making: Making): Promise<Reports> {
         return checkFreeSpace(folder, open, { force, denseBytes, scratchBytes });
       },
       onAnalysed(analysed) {
-        const { prompts, newTokens } = samplesOf(request);
+        const { prompts = [], newTokens = 0 } = evaluated?.samples ?? {};
         context.expect(
           estimateCost({
             options,
@@ -333,7 +322,7 @@ function makeOpen(context: JobContext, making: Making): Promise<Reports> {
             draftCount: shrink && DRAFTS_PER_SIZE,
             evaluated: {
               modelCount: 1 + results.length,
-              tokenCount: countTokens(texts?.dense),
+              tokenCount: countTokens(evaluated?.texts),
               newTokens: prompts.length * newTokens,
             },
             speed: assumedSpeed(engine, context.platform.coreCount),
@@ -345,9 +334,7 @@ function makeOpen(context: JobContext, making: Making): Promise<Reports> {
         );
       },
     });
-    const vocabulary =
-      trimmed &&
-      (await reportVocabulary(part, { trimmed, original, engine, certifies, measures: request.evaluation !== false }));
+    const vocabulary = trimmed && (await compareTrimmed(part, { original, trimmed, engine, request }));
     const seen: MeasuredSource =
       place !== undefined
         ? await stages.loadStatistics.run(part, { place, folder, job, readAgain })
@@ -395,29 +382,6 @@ function makeOpen(context: JobContext, making: Making): Promise<Reports> {
   });
 }
 
-interface VocabularyChecks {
-  readonly trimmed: TrimmedFolder;
-  readonly original: ModelFolder;
-  readonly engine: Engine;
-  readonly certifies: boolean;
-  readonly measures: boolean;
-}
-
-/** Compares a trimmed model with the untrimmed one. */
-async function reportVocabulary(
-  context: JobContext,
-  { trimmed, original, engine, certifies, measures }: VocabularyChecks,
-): Promise<ResultVocabulary> {
-  const { folder, keep, unseen, report } = trimmed;
-  const certificate = certifies
-    ? await certifyTrimming(context, { folder: original, trimmed: folder, engine, keep })
-    : undefined;
-  const bitsPerByte = measures
-    ? await measureTrimmingCost(context, { original, trimmed: folder, engine, unseen })
-    : undefined;
-  return { keep, report: { ...report, ...(bitsPerByte && { bitsPerByte }), ...(certificate && { certificate }) } };
-}
-
 /** Measured dense model and shared inputs of results. */
 interface MeasuredSource extends Pick<ResultSource, 'calibration' | 'settled' | 'statistics'> {
   readonly measured: MeasuredModel | undefined;
@@ -441,7 +405,7 @@ function makeResult(
 }
 
 /** Writes reports with additions again. */
-export async function rewriteReports(
+async function rewriteReports(
   { files }: Platform,
   reports: readonly PruneReport[],
   {

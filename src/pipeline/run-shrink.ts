@@ -8,13 +8,10 @@ import { type ResolvedShrink, resolveShrink, type ShrinkOptions } from '../optio
 import { VOCABULARY, type VocabularyOptions } from '../options/vocabulary.js';
 import type { EngineChoice, Platform } from '../platform/platform.js';
 import type { PruneReport } from '../report/report-schema.js';
-import { resolvePair } from '../storage/json-with-tensors.js';
 import type { SourceOptions } from '../storage/model-folder.js';
-import { resolveReportPlace } from '../storage/write-report.js';
-import { rungFolder, rungRecipe, rungReportPlace } from './ladder-rungs.js';
 import type { PruneRequest } from './prune-request.js';
 import { checkVocabularyOptions } from './read-token-selection.js';
-import { pruneTo, rewriteReports } from './run-prune.js';
+import { pruneTo, rungPlaces } from './run-prune.js';
 import type { StagesOption } from './stages.js';
 import type { JobVocabulary } from './trimmed-folder.js';
 import type { ResultPlaces } from './write-result.js';
@@ -50,15 +47,10 @@ export async function runShrink(platform: Platform, given: ShrinkRequest): Promi
   const request = checkOptions(given, rowsOf(SHRINK));
   checkShrink(request);
   const shrink = resolveShrink(request);
-  const results = sizePlaces(platform, request, shrink);
   const reports = await pruneTo(platform, pruneRequestOf(request, shrink), {
-    results,
+    results: sizePlaces(platform, request, shrink),
     shrink,
     vocabulary: vocabularyOf(request),
-    async finish(made) {
-      if (typeof request.evaluation === 'object') await rewriteReports(platform, made, { ...request, results });
-      return made;
-    },
   });
   return reports as readonly PruneReport[] as ShrinkReports;
 }
@@ -116,24 +108,16 @@ function checkTrimming({ recipe, calibration, ...request }: ShrinkRequest): void
     );
 }
 
-/** Paths of results: the given one, or folders named by size for several. */
+/** Paths of results: the given ones, or, for several sizes, named by size. */
 export function sizePlaces(
   { files }: Platform,
-  { out, dryRun, recipe, report, targetSize, targetMemory }: ShrinkRequest,
+  request: ShrinkRequest,
   { targets }: ResolvedShrink,
 ): readonly ResultPlaces[] {
-  const isSingle = !Array.isArray(targetSize ?? targetMemory);
-  const place = resolveReportPlace(files, report);
-  return targets.map(({ bytes, name }): ResultPlaces => {
-    const rung = { sparsity: 0, name };
-    const folder = out === undefined || isSingle ? out : rungFolder(out, rung);
-    const decided = recipe === undefined || isSingle ? recipe : rungRecipe(recipe, rung);
-    return {
-      ...{ sparsity: 0, targetBytes: bytes, out: dryRun ? undefined : folder },
-      report: isSingle ? place : rungReportPlace(place, rung),
-      recipe: decided === undefined ? undefined : resolvePair(files, 'recipe', decided),
-    };
-  });
+  const rungs = targets.map(({ name }) => ({ sparsity: 0, name }));
+  const isNamed = Array.isArray(request.targetSize ?? request.targetMemory);
+  const places = rungPlaces(files, request, { rungs, isNamed });
+  return places.map((place, at) => ({ ...place, targetBytes: targets[at]!.bytes }));
 }
 
 /** Measurement options for all sizes, with a placeholder budget. */

@@ -7,14 +7,30 @@ import type { TrimmingCost } from '../report/report-schema.js';
 import type { Engine } from '../runtime/engine.js';
 import { requireTokenizer } from '../storage/load-tokenizer.js';
 import { longestWindow, type ModelFolder } from '../storage/model-folder.js';
+import { certifyTrimming } from './certify-trimming.js';
 import type { JobContext } from './job-context.js';
 import { openLanguageModel } from './open-language-model.js';
+import type { PruneRequest } from './prune-request.js';
 import type { TrimmedFolder } from './trimmed-folder.js';
+import type { ResultVocabulary } from './write-result.js';
 
-interface TrimmingCostInput extends Pick<TrimmedFolder, 'unseen'> {
+interface TrimmedInput {
   readonly original: ModelFolder;
-  readonly trimmed: ModelFolder;
+  readonly trimmed: TrimmedFolder;
   readonly engine: Engine;
+}
+
+/** Compares a model whose vocabulary was trimmed in memory with the original. */
+export async function compareTrimmed(
+  context: JobContext,
+  { request, ...input }: TrimmedInput & { readonly request: Pick<PruneRequest, 'certify' | 'evaluation'> },
+): Promise<ResultVocabulary> {
+  const { original: folder, engine } = input;
+  const { folder: trimmed, keep, report } = input.trimmed;
+  const certificate =
+    request.certify === false ? undefined : await certifyTrimming(context, { folder, trimmed, engine, keep });
+  const bitsPerByte = request.evaluation === false ? undefined : await measureTrimmingCost(context, input);
+  return { keep, report: { ...report, ...(bitsPerByte && { bitsPerByte }), ...(certificate && { certificate }) } };
 }
 
 /** Largest number of characters to read, from the end of the text: a small model takes some seconds. */
@@ -29,9 +45,9 @@ const WINDOW_LENGTH = 512;
  * Measures the cost of trimming a vocabulary in bits per byte, on text that did not influence the remaining tokens.
  * @returns undefined if the original does not run here
  */
-export async function measureTrimmingCost(
+async function measureTrimmingCost(
   { timed, onProgress, signal, journal, remarks }: JobContext,
-  { original, trimmed, engine, unseen = '' }: TrimmingCostInput,
+  { original, trimmed: { folder: trimmed, unseen = '' }, engine }: TrimmedInput,
 ): Promise<TrimmingCost | undefined> {
   const isOwn = unseen.length >= LEAST_CHARACTERS;
   const text = isOwn
