@@ -130,9 +130,10 @@ function parseLine(line: string, place: string): string | TokenIds {
   const record = parseJsonLine(line, place);
   if (typeof record.text === 'string') return record.text;
   if (isTokenIds(record.input_ids)) return record.input_ids;
-  throw new OptionError(
-    `${place} has ${Object.keys(record).join(', ') || 'no fields'}; expected {"text": "..."} or {"input_ids": [...]}`,
-  );
+  const wrong = ['text', 'input_ids'].find((field) => record[field] !== undefined);
+  const found =
+    wrong === undefined ? Object.keys(record).join(', ') || 'no fields' : `"${wrong}" ${describe(record[wrong])}`;
+  throw new OptionError(`${place} has ${found}; expected {"text": "..."} or {"input_ids": [...]}`);
 }
 
 /** Parses one JSONL line to an object. @throws OptionError naming `place`. */

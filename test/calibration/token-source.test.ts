@@ -51,6 +51,8 @@ describe('readTokens', () => {
     ],
     ['malformed JSON', { jsonl: ['{"text":"a"}', '{"text":'] }, /line 2 is not JSON/],
     ['JSON that is no object', { jsonl: ['[1]'] }, /line 1 is a list/],
+    ['a text that is a number', { jsonl: ['{"text":5}'] }, /line 1 has "text" of type number; expected \{"text"/],
+    ['ids that are no list', { jsonl: ['{"input_ids":null}'] }, /line 1 has "input_ids" null; expected \{"text"/],
     ['an object without text', { jsonl: ['{"body":"a"}'] }, /line 1 has body; expected \{"text"/],
     ['a text that is none', { text: [5 as unknown as string] }, /document 0 is of type number/],
     ['what cannot be iterated', { text: 5 as unknown as string }, /"text" is of type number/],
