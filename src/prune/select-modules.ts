@@ -149,10 +149,7 @@ export function leastUnits({ kind, leastExperts = 1 }: PrunableModule, options: 
   return kind === 'ffn' && mayRemoveEntireFfns(options) ? 0 : 1;
 }
 
-const UNITS = { attention: 'heads', ffn: 'neurons', experts: 'experts' } as const satisfies Record<
-  ModuleKind,
-  string
->;
+const UNITS = { attention: 'heads', ffn: 'neurons', experts: 'experts' } as const satisfies Record<ModuleKind, string>;
 
 /** Whether the sparsity is that of the entire run, not of one of its rounds. */
 const isOnlyRound = ({ denseWidths }: ResolvedOptions): boolean => denseWidths === undefined;
