@@ -32,6 +32,7 @@ const sizes: Kind<Size | readonly Size[]> = {
   expected: `${size.expected}, or a list of them`,
   typed: 'a size such as 60MB, 57MiB or 1.2GB, or several, such as 60MB,80MB',
   reads: 'names',
+  item: size,
 };
 
 const isCodes = (name: string): name is DtypeName => {

@@ -125,6 +125,7 @@ it.each([
   ],
   [{ targetSize: '60 apples' }, /^targetSize is "60 apples"; expected bytes above 0/],
   [{ targetSize: 0 }, /^targetSize is 0; expected/],
+  [{ targetSize: ['60MB', '1e3MB'] }, /^targetSize holds "1e3MB"; expected bytes above 0, or a text/],
   [{ targetSize: ['1MB', '1 MB'] }, /^targetSize names 1MB twice/],
   [{}, /^targetSize is missing/],
   [{ targetSize: '1MB', allow: ['weights'] }, /^allow holds "weights"; expected one of neurons, heads, experts, bits/],
