@@ -1,9 +1,9 @@
 /**
  * How well the prices of removals and of rounding predict what mixtures of both cost. The dense model is measured and two sizes are chosen, as
  * `shrink` does it; then random mixtures are predicted from that and measured: each linear layer gets bits by chance, and a share by chance of the
- * units leaves.
+ * units leaves. With --alone BITS single linear layers are measured instead: one of them in so many bits, all others in 8.
  *
- *   npx tsx scripts/research/mixture-prices.ts MODEL [--text calibration.txt] [--windows 16] [--length 128] [--count 10] [--seed 0]
+ *   npx tsx scripts/research/mixture-prices.ts MODEL [--text calibration.txt] [--windows 16] [--length 128] [--count 10] [--seed 0] [--alone 2]
  */
 import { allocateSteps } from '../../src/allocation/allocate-steps.js';
 import { global } from '../../src/allocation/global.js';
@@ -15,7 +15,13 @@ import { splitDraftWindows } from '../../src/prune/drafts.js';
 import { measureDense } from '../../src/prune/measure-dense/measure-dense.js';
 import { fitCostModel } from '../../src/prune/size/cost-model.js';
 import { createDraftMeter } from '../../src/prune/size/measure-draft.js';
-import { type Bits, describeMixture, type Mixture, uniformMixture } from '../../src/prune/size/mixtures.js';
+import {
+  type Bits,
+  describeMixture,
+  type Mixture,
+  type SizeProblem,
+  uniformMixture,
+} from '../../src/prune/size/mixtures.js';
 import { createSizeSearch } from '../../src/prune/size/search-size.js';
 import { sizeProblemOf } from '../../src/prune/size/size-problem.js';
 import { DTYPES } from '../../src/quantisation/dtypes.js';
@@ -25,13 +31,14 @@ import { readArguments, refuse } from '../read-arguments.js';
 import { withDense } from './with-dense.js';
 
 const USAGE =
-  'npx tsx scripts/research/mixture-prices.ts MODEL [--text FILE] [--windows 16] [--length 128] [--count 10] [--seed 0]';
+  'npx tsx scripts/research/mixture-prices.ts MODEL [--text FILE] [--windows 16] [--length 128] [--count 10] [--seed 0] [--alone BITS]';
 const { values, positionals } = readArguments(USAGE, {
   text: { type: 'string' },
   windows: { type: 'string', default: '16' },
   length: { type: 'string', default: '128' },
   count: { type: 'string', default: '10' },
   seed: { type: 'string', default: '0' },
+  alone: { type: 'string' },
 });
 const [model] = positionals;
 const { text } = values;
@@ -43,6 +50,8 @@ const DRAWN: readonly Bits[] = [8, 4, 4, 2];
 /** Sizes of the first measurements, by the size in four bits. */
 const SIZES = [0.85, 0.7];
 const MOST_REMOVED = 0.5;
+
+type DraftMeter = ReturnType<typeof createDraftMeter>;
 
 await withDense(model!, async ({ context, engine, folder, dense, analysed }) => {
   const [windowCount, windowLength] = [Number(values.windows), Number(values.length)];
@@ -65,11 +74,37 @@ await withDense(model!, async ({ context, engine, folder, dense, analysed }) => 
     ...{ measured, form, withStore: (action) => action(storeInMemory) },
     ...splitDraftWindows(windows),
   });
+  const unpriced = sizeProblemOf({
+    ...{ model: dense, analysed, options, modules, dense: measured.dense, form, bits: BITS },
+    ...{ cachedBytes: 0, windowLength },
+  });
+  if (values.alone !== undefined) await measureAlone(unpriced, meter, Number(values.alone) as Bits);
+  else await measureMixtures(unpriced, meter);
+  await measured.dispose();
+});
+
+/** Compares estimates of single linear layers, which have an arbitrary unit, with what rounding one of them costs. */
+async function measureAlone(problem: SizeProblem, meter: DraftMeter, bits: Bits): Promise<void> {
+  const [least, all] = [await meter(uniformMixture(problem, 8)), await meter(uniformMixture(problem, bits))];
+  process.stdout.write(`all in ${bits} bits: ${(all.quantising - least.quantising).toFixed(4)}\n`);
+  process.stdout.write('| linear layer | estimate | measured |\n| --- | --- | --- |\n');
+  const random = createRandom(Number(values.seed) + 1);
+  const drawn = [...all.mapCosts].map((cost) => ({ cost, key: random() })).sort((a, b) => a.key - b.key);
+  for (const { cost } of drawn.slice(0, Number(values.count))) {
+    const [name, estimate] = cost;
+    const forms = problem.maps.map(
+      (map) => map.forms.find((form) => form.bits === (map.name === name ? bits : 8)) ?? map.forms[0]!,
+    );
+    const { quantising } = await meter(describeMixture(problem, forms, new Map()));
+    process.stdout.write(
+      `| ${name} | ${estimate.toExponential(2)} | ${(quantising - least.quantising).toFixed(5)} |\n`,
+    );
+  }
+}
+
+async function measureMixtures(unpriced: SizeProblem, meter: DraftMeter): Promise<void> {
   const search = await createSizeSearch({
-    problem: sizeProblemOf({
-      ...{ model: dense, analysed, options, modules, dense: measured.dense, form, bits: BITS },
-      ...{ cachedBytes: 0, windowLength },
-    }),
+    problem: unpriced,
     bits: BITS,
     bytesOf: async (mixture) => (mixture as Mixture).bytes,
     measure: meter,
@@ -105,5 +140,4 @@ await withDense(model!, async ({ context, engine, folder, dense, analysed }) => 
     const removed = `${(100 * mixture.sparsity).toFixed(0)} %`;
     process.stdout.write(`| ${[counted, removed, ...figures, ratio.toFixed(2)].join(' | ')} |\n`);
   }
-  await measured.dispose();
-});
+}
