@@ -8,7 +8,6 @@ export interface Prompts {
   select(question: { message: string; options: { value: string; label: string; hint?: string }[] }): Promise<unknown>;
   text(question: {
     message: string;
-    placeholder?: string;
     initialValue?: string;
     validate?: (value: string | undefined) => string | undefined;
   }): Promise<unknown>;

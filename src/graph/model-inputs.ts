@@ -148,8 +148,8 @@ export interface PrefillSize {
   readonly sequenceLength: number;
 }
 
-/** Dims of an input for a run without past. Symbolic head sizes become `headSize`. */
-export function prefillDims(input: ModelInput, { batchSize, sequenceLength }: PrefillSize, headSize = 8): number[] {
+/** Dims of an input for a run without past. Symbolic head sizes become 8. */
+export function prefillDims(input: ModelInput, { batchSize, sequenceLength }: PrefillSize): number[] {
   if (input.role === 'useCache') return [1];
   if (input.role === 'logitsToKeep') return input.dims.map(() => 1);
   if (input.role === 'cachePositions') return [sequenceLength];
@@ -163,7 +163,7 @@ export function prefillDims(input: ModelInput, { batchSize, sequenceLength }: Pr
   return input.dims.map((dim, axis) => {
     if (axis === axes.sequence) return input.capacity ?? 0;
     if (axis === axes.batch) return batchSize;
-    return typeof dim === 'number' ? dim : headSize;
+    return typeof dim === 'number' ? dim : 8;
   });
 }
 

@@ -35,9 +35,9 @@ function platformWithRoom(call: Call, room: number): Platform & { readonly calls
       if (kind === call && ++calls > room)
         throw Object.assign(new Error(`ENOSPC: no space left on device, ${kind}`), { code: 'ENOSPC' });
     });
-  const createSink: typeof createFileSink = async (path, gatheredBytes) => {
+  const createSink: typeof createFileSink = async (path) => {
     await take('create', path);
-    const sink = await createFileSink(path, gatheredBytes);
+    const sink = await createFileSink(path);
     return {
       async write(bytes) {
         await take('write', path);
