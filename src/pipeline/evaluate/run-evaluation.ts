@@ -1,7 +1,6 @@
 import { sha256 } from '../../calibration/sha256.js';
 import { OptionError } from '../../errors.js';
 import type { ScoredRun } from '../../evaluation/score-lines.js';
-import type { WindowOptions } from '../../evaluation/scored-windows.js';
 import { EVALUATE } from '../../options/commands.js';
 import { checkOptions, refusal, rowsOf } from '../../options/option.js';
 import type { ReadingOptions, TextWindows } from '../../options/texts.js';
@@ -66,8 +65,8 @@ export interface Evaluation extends Measured {
 /** Measures models on texts and tasks, each model loaded once. */
 export async function runEvaluation(platform: Platform, request: EvaluateRequest): Promise<Evaluation[]> {
   checkOptions(request, rowsOf(EVALUATE));
-  const { models, embeddings, offline, bos, reference: referenceName, resume } = request;
-  const sources = await readSources(platform, request);
+  const { models, embeddings, offline, bos, delimiter, reference: referenceName, resume } = request;
+  const { texts, tasks } = await readSources(platform, request);
   if (resume !== undefined) await platform.files.checkFile(platform.files.resolve(resume));
   const engine = await platform.createEngine(request);
   return withJob(platform, request, async (context) => {
@@ -79,7 +78,13 @@ export async function runEvaluation(platform: Platform, request: EvaluateRequest
     for (const [at, folder] of folders.entries()) {
       const tokenizer = await requireTokenizer(folder, 'an evaluation');
       const windows = windowOptions(request, tokenizer, [...folders, ...(reference ? [reference] : [])]);
-      const measurements = planMeasurements(request, sources, { folder, windows, reference });
+      const isReference = reference?.root === folder.root && reference.modelFile === folder.modelFile;
+      const compared = referenceName === undefined || isReference ? [] : texts;
+      const measurements = [
+        ...texts.map((text) => perplexityOf(text, windows)),
+        ...compared.map((text) => divergenceOf(text, windows, referenceName!)),
+        ...tasks.map((task) => taskOf(task, { delimiter, bos: folder.bos }, contextLength(folder))),
+      ];
       plans.push({ model: models[at]!, folder, measurements });
     }
     const scores = resume === undefined ? undefined : await openScores(context, resume, { plans, reference });
@@ -115,25 +120,6 @@ async function readSources(
   const files: TaskFile[] = [];
   for (const file of tasks) files.push(await readTaskFile(platform, file, limit));
   return { texts: named, tasks: files };
-}
-
-function planMeasurements(
-  request: EvaluateRequest,
-  { texts, tasks }: Sources,
-  {
-    folder,
-    windows,
-    reference,
-  }: { readonly folder: ModelFolder; readonly windows: WindowOptions; readonly reference: ModelFolder | undefined },
-): Measurement[] {
-  const { delimiter } = request;
-  const isReference = reference?.root === folder.root && reference.modelFile === folder.modelFile;
-  const compared = reference === undefined || isReference ? [] : texts;
-  return [
-    ...texts.map((text) => perplexityOf(text, windows)),
-    ...compared.map((text) => divergenceOf(text, windows, request.reference!)),
-    ...tasks.map((task) => taskOf(task, { delimiter, bos: folder.bos }, contextLength(folder))),
-  ];
 }
 
 /** Opens the score file for all planned measurements. */
