@@ -116,7 +116,7 @@ async function checkPruning(
     const outcome = await pruneModel(job);
     const pruned = await logitsOf(outcome.model, logits, windows[0]!);
     const masked = await logitsOf(
-      await maskModel(model, outcome, { analysed: analysed, store: storeInMemory }),
+      await maskModel(model, outcome, { analysed, store: storeInMemory }),
       logits,
       windows[0]!,
     );

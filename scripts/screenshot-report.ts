@@ -31,7 +31,7 @@ const SHOTS: readonly Shot[] = [
 ];
 
 /** Pictures beyond this make a checkout heavy. */
-const LARGEST_BYTES = 250_000;
+const MAX_BYTES = 250_000;
 
 const [report, folder, ...views] = process.argv.slice(2);
 const stray = views.find((name) => SHOTS.every(({ view }) => view !== name));
@@ -69,5 +69,5 @@ async function take(browser: Browser, { colorScheme, section, ...viewport }: Sho
   }
   const { size } = await stat(path);
   process.stdout.write(`${path}: ${Math.ceil(size / 1000)} kB\n`);
-  if (size > LARGEST_BYTES) throw new Error(`${path} has ${size} bytes; more than ${LARGEST_BYTES} is too much`);
+  if (size > MAX_BYTES) throw new Error(`${path} has ${size} bytes; more than ${MAX_BYTES} is too much`);
 }

@@ -9,7 +9,7 @@ const interruption = new AbortController();
 /** Signals that stop a run, and the exit codes that shells report then. */
 const STOPS = { SIGINT: EXIT_INTERRUPTED, SIGTERM: 143, SIGHUP: 129 } as const;
 /** Time until a run that has not stopped is killed: senders of a signal wait a few seconds before they send a stronger one. */
-const PATIENCE_MS = 1900;
+const GRACE_PERIOD_MS = 1900;
 let stopCode: number | undefined;
 
 for (const [name, code] of Object.entries(STOPS)) {
@@ -21,7 +21,7 @@ for (const [name, code] of Object.entries(STOPS)) {
     terminal.status?.draw('');
     terminal.status?.close();
     terminal.err(name === 'SIGINT' ? 'Stopping (Ctrl-C again quits at once)\n' : 'Stopping\n');
-    setTimeout(() => process.exit(code), PATIENCE_MS).unref();
+    setTimeout(() => process.exit(code), GRACE_PERIOD_MS).unref();
   });
 }
 // The reader may close the pipe early, as in `fang-prune ... | head`.

@@ -25,7 +25,7 @@ import {
   sigmoidRouter,
   softmaxOfBest,
 } from './support/mixtures.js';
-import { besideSharedExpert, buildDecoder, HIDDEN, NEURONS, type Part, VOCABULARY } from './support/small-decoder.js';
+import { buildDecoder, HIDDEN, NEURONS, type Part, VOCABULARY, withSharedExpert } from './support/small-decoder.js';
 import { bytesOf, type Loaded, loadTinyLlama, pruneLoaded, runModel } from './support/tiny-llama.js';
 
 const load = async (ffn: Part): Promise<Loaded> => loadTinyLlama(buildDecoder({ ffn }));
@@ -39,7 +39,7 @@ const FORMS: Readonly<Record<string, Part>> = {
     { normalize_routing_weights: 0, activation_type: 'silu', swiglu_fusion: 0 },
     1,
   ),
-  'sigmoids with a bias, beside a shared expert': besideSharedExpert(mixture(sigmoidRouter)),
+  'sigmoids with a bias, beside a shared expert': withSharedExpert(mixture(sigmoidRouter)),
   'packed weights': packedMixture,
   'a softmax before the operator': mixture((g, x) => g.op('Log', [g.op('Softmax', [plainRouter(g, x)], { axis: -1 })])),
   'groups of experts before the operator': mixture((g, x) => {
@@ -48,7 +48,7 @@ const FORMS: Readonly<Record<string, Part>> = {
     return g.op('Reshape', [g.op('Sub', [apart, best]), g.ints(-1, EXPERTS)]);
   }),
   'gathered weights, shares of all experts': gathered(bestOfSoftmax),
-  'gathered weights, shares of the chosen experts, beside a shared expert': besideSharedExpert(
+  'gathered weights, shares of the chosen experts, beside a shared expert': withSharedExpert(
     gathered(softmaxOfBest, 'Gather'),
   ),
   'gathered weights, the best of two groups': gathered(bestGroup(2)),
@@ -90,22 +90,22 @@ it.each(Object.entries(FORMS))(
       }
       expect(new Set(groups.values()).size).toBe(1);
       expect(groups.size).toBe(module.groupCount ?? 1);
-      if (module.writtenExperts !== undefined && module.writtenExperts.made.length > 1) continue;
+      if (module.unfusedExperts !== undefined && module.unfusedExperts.made.length > 1) continue;
       const { labels } = loaded.analysed.detected.traces[module.index]!.neurons!;
       const names = [...labels.keys()].filter((weight) => loaded.model.weights.has(weight));
       expect(names).toContain(module.output.weight);
       for (const weight of names.filter((found) => !outcome.changed.has(found))) {
         const whole = loaded.model.weights.get(weight)!;
-        const { axis, codes } = labels.get(weight)!;
+        const { axis, unitIds } = labels.get(weight)!;
         const rowCount = whole.dims.slice(1, axis).reduce((product, dim) => product * dim, 1);
-        const itemBytes = whole.byteLength / (EXPERTS * rowCount * codes.length);
+        const itemBytes = whole.byteLength / (EXPERTS * rowCount * unitIds.length);
         const width = neurons === undefined ? 0 : neurons.length / keep.length;
         const before = await whole.read();
         const items = [...keep].flatMap((expert, at) => {
           const units = neurons && new Set(neurons.subarray(at * width, (at + 1) * width));
-          return Array.from({ length: rowCount * codes.length }, (_, place) => place)
-            .filter((place) => units?.has(codes[place % codes.length]!) ?? true)
-            .map((place) => (expert * rowCount * codes.length + place) * itemBytes)
+          return Array.from({ length: rowCount * unitIds.length }, (_, place) => place)
+            .filter((place) => units?.has(unitIds[place % unitIds.length]!) ?? true)
+            .map((place) => (expert * rowCount * unitIds.length + place) * itemBytes)
             .map((start) => before.subarray(start, start + itemBytes));
         });
         const after = await outcome.model.weights.get(weight)!.read();
@@ -118,7 +118,7 @@ it.each(Object.entries(FORMS))(
 );
 
 it('leave alone where they are named', async () => {
-  const loaded = await load(besideSharedExpert(mixture(plainRouter)));
+  const loaded = await load(withSharedExpert(mixture(plainRouter)));
   const options = { sparsity: 0.5, modules: 'experts', method: 'flap' } as const;
   const { outcome, maskedGap } = await checkPruning(loaded, options, VOCABULARY);
   expect(maskedGap).toBeLessThan(1e-5);
@@ -302,7 +302,7 @@ describe('neurons inside experts', () => {
 
   it('stay where an operator has them in a form that is not known', async () => {
     const { analysed } = await load(mixture(plainRouter, { activation_type: 'gelu', swiglu_fusion: 0 }, 1));
-    expect(expertsOf({ analysed } as Loaded).map(({ neuronsStay }) => neuronsStay)).toEqual([
+    expect(expertsOf({ analysed } as Loaded).map(({ neuronsObstacle }) => neuronsObstacle)).toEqual([
       'its activation is "gelu"',
       'its activation is "gelu"',
     ]);
@@ -360,7 +360,7 @@ describe('as many as a token goes to, or one of each group', () => {
 
 describe('a number of experts', () => {
   it('stays in every mixture, whatever else leaves', async () => {
-    const loaded = await load(besideSharedExpert(gathered(softmaxOfBest)));
+    const loaded = await load(withSharedExpert(gathered(softmaxOfBest)));
     const { outcome } = await checkPruning(loaded, { sparsity: 0, experts: 4, method: 'flap' }, VOCABULARY);
     expect(outcome.modules.map(({ module, keep }) => [module.kind, keep.length])).toEqual([
       ['experts', 4],

@@ -2,7 +2,6 @@ import type { PruneOptions } from '../src/options.js';
 import { checkPruning } from './support/check-pruned.js';
 import type { GraphBuilder } from './support/graph-builder.js';
 import {
-  besideSharedExpert,
   buildDecoder,
   type DecoderShape,
   fusedExperts,
@@ -10,6 +9,7 @@ import {
   NEURONS,
   type Part,
   VOCABULARY,
+  withSharedExpert,
 } from './support/small-decoder.js';
 import { type Loaded, loadTinyLlama } from './support/tiny-llama.js';
 
@@ -52,9 +52,9 @@ const scatteredExperts: Part = ({ g }, hidden) => {
 };
 
 const FORMS: Readonly<Record<string, DecoderShape>> = {
-  'one operator': { ffn: besideSharedExpert(fusedExperts) },
-  'all experts on all tokens': { ffn: besideSharedExpert(unrolledExperts) },
-  'experts on their own tokens': { ffn: besideSharedExpert(scatteredExperts) },
+  'one operator': { ffn: withSharedExpert(fusedExperts) },
+  'all experts on all tokens': { ffn: withSharedExpert(unrolledExperts) },
+  'experts on their own tokens': { ffn: withSharedExpert(scatteredExperts) },
 };
 
 /** Experts that could leave stay. */
@@ -99,13 +99,13 @@ describe.each(Object.entries(FORMS))('a shared expert beside a mixture of expert
 
 it('may be asked for by name', async () => {
   const options: PruneOptions = { sparsity: 0.4, method: 'flap', modules: 'ffn' };
-  const loaded = await loadTinyLlama(buildDecoder({ ffn: besideSharedExpert(unrolledExperts) }));
+  const loaded = await loadTinyLlama(buildDecoder({ ffn: withSharedExpert(unrolledExperts) }));
   const { outcome } = await checkPruning(loaded, options, VOCABULARY);
   expect(outcome.modules.map(({ module }) => module.kind)).toEqual(['ffn', 'ffn']);
 });
 
 it('a block of experts alone has no FFN to name', async () => {
-  const ffn: Part = (site, x) => (site.block === 0 ? besideSharedExpert(fusedExperts) : fusedExperts)(site, x);
+  const ffn: Part = (site, x) => (site.block === 0 ? withSharedExpert(fusedExperts) : fusedExperts)(site, x);
   const options: PruneOptions = { sparsity: 0.4, method: 'flap', blockSparsity: { 1: { ffn: 0.5 } } };
   const pruning = checkPruning(await loadTinyLlama(buildDecoder({ ffn })), options, VOCABULARY);
   await expect(pruning).rejects.toThrow(/block 1 has no ffn, only attention and experts/);

@@ -1,4 +1,4 @@
-import { findClashes } from '../scripts/torture/find-strays.js';
+import { findClashes } from '../scripts/torture/find-clashes.js';
 import { KINDS } from '../scripts/torture/kinds.js';
 import { tortureByMutants } from '../scripts/torture/mutants.js';
 import { findLeaks } from '../scripts/torture/repeat-runs.js';

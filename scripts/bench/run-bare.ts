@@ -43,7 +43,7 @@ export async function runBare(
       engine,
       model,
       index,
-      atHand: (value) => index.inputs.has(value),
+      isAvailable: (value) => index.inputs.has(value),
       fetches: [extent === 'model' ? detected.layout.logits : detected.partition.cuts.at(-1)!],
       facts,
     });

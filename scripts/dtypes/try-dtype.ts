@@ -75,9 +75,9 @@ const PROMPT = [5, 27, 30, 12, 25, 8, 23, 7, 3, 14, 18, 29, 21, 10];
  * such a difference wherever it crosses a step.
  */
 const mostApart = (dtype: DtypeName): number => {
-  const { maps, floats } = DTYPES[dtype];
+  const { linears, floats } = DTYPES[dtype];
   if (floats === 'float16') return 2e-2;
-  return maps.kind === 'float' ? 1e-3 : 0.15;
+  return linears.kind === 'float' ? 1e-3 : 0.15;
 };
 
 /** Writes a model in one dtype or several, opens each in every runtime that it is for, and has it write some tokens. */

@@ -96,7 +96,7 @@ export async function tortureByKills({ count, seed, from, damage, say }: KillOpt
       const signal = (at + Math.floor(at / names.length)) % 2 === 0 ? 'SIGKILL' : 'SIGTERM';
       const damaging = damage ? createRandom(seed * 1e6 + at) : undefined;
       const killed = { call, signal, afterMs: moment * reference.ms, out: join(root, 'killed'), damaging } as const;
-      const fault = await killAndGoOn(killed, reference);
+      const fault = await killAndResume(killed, reference);
       say(
         `${at + 1}/${count} ${name}, ${signal} after ${Math.round(killed.afterMs)} of ${Math.round(reference.ms)} ms: ${fault ?? 'same'}`,
       );
@@ -114,7 +114,7 @@ interface Reference {
 }
 
 async function runWhole(call: Started, out: string): Promise<Reference> {
-  makeAnew(out);
+  remake(out);
   const start = performance.now();
   const { code, err } = await run(call(out)).ended;
   if (code !== 0) throw new Error(`undisturbed, it ends with ${code}: ${err}`);
@@ -130,11 +130,11 @@ interface Kill {
   readonly damaging: Random | undefined;
 }
 
-async function killAndGoOn(
+async function killAndResume(
   { call, signal, afterMs, out, damaging }: Kill,
   reference: Reference,
 ): Promise<string | undefined> {
-  makeAnew(out);
+  remake(out);
   const { child, ended } = run(call(out));
   await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, afterMs))]);
   const start = performance.now();
@@ -173,7 +173,7 @@ function run(args: readonly string[]) {
   return { child, ended };
 }
 
-export function makeAnew(folder: string): void {
+export function remake(folder: string): void {
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
 }

@@ -8,7 +8,7 @@ import { pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { createRandom } from '../../src/linalg/random.js';
 import { hashFolder } from './hash-folder.js';
-import { makeAnew } from './kills.js';
+import { remake } from './kills.js';
 
 const MODEL = 'test/fixtures/exporters/llama-genai018-fp32';
 const [MODULE, COMMON_MODULE] = [resolve('dist/node.js'), resolve('dist/node.cjs')];
@@ -132,7 +132,7 @@ export async function tortureByPairs({ count, seed, from, say }: PairOptions): P
         whole.push(found);
       }
       const folder = join(root, 'pair');
-      makeAnew(folder);
+      remake(folder);
       const out = join(folder, 'x');
       // A process takes a while to begin.
       const delayMs = share * share * whole[0]!.ms;
@@ -176,7 +176,7 @@ function findFault({ outcomes, whole, folder, force }: Ended): string | undefine
 }
 
 async function runAlone(call: Call, folder: string) {
-  makeAnew(folder);
+  remake(folder);
   const start = performance.now();
   const { code, message } = await callHere(MODULE, call, join(folder, 'x'), false);
   if (code !== undefined) throw new Error(`undisturbed, ${call.call} ends with ${code}: ${message}`);

@@ -24,8 +24,8 @@ const WARM_RUNS = 5;
 /** Runs that are looked at together, at the start and at the end: memory goes up and down. */
 const COMPARED_RUNS = 5;
 /** Growth for each run that is noise: V8 and the allocator keep pages. */
-const MOST_RESIDENT_BYTES = 1.5 * 2 ** 20;
-const MOST_HEAP_BYTES = 0.2 * 2 ** 20;
+const MAX_RESIDENT_BYTES = 1.5 * 2 ** 20;
+const MAX_HEAP_BYTES = 0.2 * 2 ** 20;
 
 /**
  * Prunes, measures and describes a model so many times in this process, and prints what the process holds after each.
@@ -98,8 +98,8 @@ export function findLeaks(all: readonly Held[]): readonly string[] {
     (least(warm.slice(-COMPARED_RUNS), name) - least(warm.slice(0, COMPARED_RUNS), name)) /
     (warm.length - COMPARED_RUNS);
   const most: Readonly<Record<keyof Held, number>> = {
-    residentBytes: MOST_RESIDENT_BYTES,
-    heapBytes: MOST_HEAP_BYTES,
+    residentBytes: MAX_RESIDENT_BYTES,
+    heapBytes: MAX_HEAP_BYTES,
     // One more now and then comes of what has just ended.
     ...{ files: 0.5, handles: 0.5, listeners: 0.5 },
   };

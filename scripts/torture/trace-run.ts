@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { findClashes } from './find-strays.js';
+import { findClashes } from './find-clashes.js';
 
 const MODEL = 'examples/models/tiny-llama';
 

@@ -2,7 +2,7 @@
 import { type Trial, tryMutant } from './try-mutant.js';
 import { watchFiles } from './watch-files.js';
 
-const straysOf = watchFiles();
+const clashesOf = watchFiles();
 
 /** To collect garbage takes longer than most trials, and too much memory is a matter of hundreds of megabytes. */
 const TRIALS_A_COLLECTION = 10;
@@ -11,7 +11,7 @@ let tried = 0;
 process.on('message', ({ trial, folder }: { readonly trial: Trial; readonly folder: string }) => {
   void tryMutant(trial, folder).then((outcome) => {
     if (++tried % TRIALS_A_COLLECTION === 0) globalThis.gc?.();
-    const [stray] = straysOf();
+    const [stray] = clashesOf();
     process.send?.(stray === undefined ? { outcome } : { stray: `opened ${stray}` });
   });
 });

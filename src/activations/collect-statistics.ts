@@ -26,7 +26,7 @@ export interface StatisticsTarget {
 export interface StatisticsRequest {
   readonly targets: readonly StatisticsTarget[];
   /** Meters that read the same runs. */
-  readonly beside?: readonly StageMeter[];
+  readonly otherMeters?: readonly StageMeter[];
   readonly onBatch?: (batch: Batch) => void;
 }
 
@@ -39,10 +39,10 @@ export interface StatisticsRequest {
  */
 export async function collectStatistics(
   runner: BlockRunner,
-  { targets, beside = [], onBatch }: StatisticsRequest,
+  { targets, otherMeters = [], onBatch }: StatisticsRequest,
 ): Promise<ChannelStatistics[][]> {
   const meters = targets.map((target, at) => createStatisticsMeter(target, String(at)));
-  await runMeters(runner, [...meters, ...beside], onBatch);
+  await runMeters(runner, [...meters, ...otherMeters], onBatch);
   return meters.map((meter) => meter.finish());
 }
 

@@ -4,9 +4,9 @@ import { OPEN } from '../graph/value-facts.js';
 import type { Batch } from '../runtime/block-runner.js';
 import { joinExtensions, type StageExtension } from '../runtime/compile-stage.js';
 import type { Tensors } from '../runtime/engine.js';
+import type { BackwardMeter } from './backpropagate.js';
 import { extendStage } from './extend-stage.js';
 import { createGramSum, type GramSum } from './gram-sum.js';
-import type { BackwardMeter } from './walk-backwards.js';
 
 /** A meter of the metric's curvature at one module's output. */
 export interface CurvatureMeter extends BackwardMeter {
@@ -18,7 +18,7 @@ export interface CurvatureMeter extends BackwardMeter {
 const EPSILON = 1e-20;
 
 /** Largest weight of a token, in geometric means of |h|² over its window. */
-const LARGEST_WEIGHT = 0.25;
+const MAX_WEIGHT = 0.25;
 
 /**
  * Uncentred covariance over tokens of the loss's gradient at the output of a module's last linear layer,
@@ -106,7 +106,7 @@ function weightedFactors(prefix: string, { input, inputCount, outputCount }: Out
     const read = o.rows(o.float(o.value(input)), inputCount);
     const squaredNorms = o.add(o.sumChannels(o.mul(read, read)), EPSILON);
     const byWindow = o.reshapeTo(squaredNorms, windows);
-    const largest = o.mul(o.exp(o.matMul(o.log(byWindow), average)), LARGEST_WEIGHT);
+    const largest = o.mul(o.exp(o.matMul(o.log(byWindow), average)), MAX_WEIGHT);
     const weights = o.rows(o.where(o.less(byWindow, largest), byWindow, largest), 1);
     const right = o.rows(o.value(gradient), outputCount);
     const left = o.transpose(o.mul(right, weights), [1, 0]);

@@ -8,7 +8,7 @@ import { FLOAT32, type Value } from '../graph/value.js';
 import { OPEN } from '../graph/value-facts.js';
 import { isFloatType } from '../onnx/float-encoding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
-import { neuronsOfExperts, secondMapOfExperts } from '../operators/experts.js';
+import { neuronsOfExperts, secondLinearOfExperts } from '../operators/experts.js';
 import type { LoweringContext } from '../operators/gradient-rule.js';
 import { ARRAYS, dataTypeOf, type Engine, type Tensor, type Tensors, typeOf } from '../runtime/engine.js';
 import { tensorFloats } from '../runtime/tensor-floats.js';
@@ -23,7 +23,7 @@ export interface NeuronProbe {
    */
   run(rows: ExpertRows, experts: readonly (readonly number[])[]): Promise<Float32Array>;
   /** Weight of an expert's second linear layer, `[neurons, channels]`. */
-  readSecondMap(expert: number): Promise<Float32Array>;
+  readSecondLinear(expert: number): Promise<Float32Array>;
   release(): Promise<void>;
 }
 
@@ -39,7 +39,7 @@ export async function openFusedNeurons({
   if (node === undefined) throw new UnsupportedModelError(`the mixture ${label} is no longer in the graph`);
   const source = { engine, model, node };
   const first = await openExpertGraph({ ...source, rows: { type, size } }, neuronsOfExperts);
-  const second = await openExpertGraph(source, (c) => c.o.transpose(secondMapOfExperts(c), [0, 2, 1]));
+  const second = await openExpertGraph(source, (c) => c.o.transpose(secondLinearOfExperts(c), [0, 2, 1]));
   const neuronCount = module.neurons!.unitCount * module.neurons!.unitSize;
   return {
     async run(rows, lists) {
@@ -67,7 +67,7 @@ export async function openFusedNeurons({
       }
       return found;
     },
-    readSecondMap: (expert) => second.run(expert),
+    readSecondLinear: (expert) => second.run(expert),
     async release() {
       await Promise.all([first.release(), second.release()]);
     },

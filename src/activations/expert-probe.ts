@@ -105,7 +105,7 @@ export function gatherRows(rows: ExpertRows, indices: readonly number[], size: n
 }
 
 /** Far below every score, and a number in float16. */
-const LOWEST = -1e4;
+const MASKED_SCORE = -1e4;
 
 /**
  * Opens a fused mixture so that single experts can be run: artificial scores route each row to one expert of the
@@ -137,14 +137,14 @@ export async function openExpertProbe({
     engine,
     model,
     index: indexGraph({ ...graph, node: [node] }),
-    atHand: (value) => value === module.input || value === scores,
+    isAvailable: (value) => value === module.input || value === scores,
     fetches: [],
     reads: [result],
     extension,
     facts: { first: factsOf(2), second: factsOf(3) },
   });
   const choose = (experts: Int32Array): Tensor => {
-    const values = new Float32Array(experts.length * expertCount).fill(LOWEST);
+    const values = new Float32Array(experts.length * expertCount).fill(MASKED_SCORE);
     experts.forEach((expert, row) => {
       values[row * expertCount + expert] = 0;
     });

@@ -1,10 +1,10 @@
 import type { MixingName } from './mix-experts.js';
-import { rankExperts, sharesOf } from './mix-experts.js';
+import { rankExperts, routingWeightsOf } from './mix-experts.js';
 
 /** Experts that a token is routed to, with their routing weights. */
 export interface Route {
   readonly experts: readonly number[];
-  readonly shares: ArrayLike<number>;
+  readonly routingWeights: ArrayLike<number>;
 }
 
 /** Routing of one token. */
@@ -38,14 +38,14 @@ export const routeByScores = (
       const row = scores.subarray(token * expertCount, (token + 1) * expertCount);
       const ranked = rankExperts(row, remaining, count + 1);
       const experts = ranked.experts.slice(0, count);
-      const shares = sharesOf(ranked, mixing, { count }).subarray(0, count);
-      if (ranked.experts.length <= count) return { experts, shares };
+      const routingWeights = routingWeightsOf(ranked, mixing, { count }).subarray(0, count);
+      if (ranked.experts.length <= count) return { experts, routingWeights };
       const isTied = ranked.scores[count - 1] === ranked.scores[count];
       const without = experts.map((_, rank) => ({
         experts: ranked.experts,
-        shares: sharesOf(ranked, mixing, { count, without: rank }),
+        routingWeights: routingWeightsOf(ranked, mixing, { count, without: rank }),
       }));
-      return { experts, shares, without, isTied };
+      return { experts, routingWeights, without, isTied };
     });
   },
 });

@@ -26,7 +26,7 @@ export interface GramFactors {
 /** More strips hardly save more work. */
 const STRIP_COUNT = 8;
 /** Narrower strips make the product's kernel slow. */
-const LEAST_WIDTH = 128;
+const MIN_WIDTH = 128;
 
 /**
  * Runs whose sum remains in the graph, in single precision, before JavaScript adds it in double. Adding every run in
@@ -39,7 +39,7 @@ const JOINED_RUNS = 4;
  * nearly half the work. Only operators whose form is the same in every opset.
  */
 export function createGramSum({ name, left, right, size }: GramFactors): GramSum {
-  const width = Math.max(LEAST_WIDTH, Math.ceil(size / STRIP_COUNT));
+  const width = Math.max(MIN_WIDTH, Math.ceil(size / STRIP_COUNT));
   const starts = Array.from({ length: Math.ceil(size / width) }, (_, strip) => strip * width);
   const nodes: NodeProto[] = [];
   const initializers: TensorProto[] = [];

@@ -4,7 +4,7 @@ import { makeFloatInitializer, makeInt64Initializer, makeNode } from '../graph/b
 import type { TwoRunFacts, ValueFacts } from '../graph/value-facts.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { opsetOf } from '../onnx/opset-of.js';
-import type { InputMap } from '../removal/input-maps.js';
+import type { InputLinear } from '../removal/input-linears.js';
 import type { LoadedSlice, StageExtension } from '../runtime/compile-stage.js';
 import type { Engine } from '../runtime/engine.js';
 import type { FfnExample } from './ffn-examples.js';
@@ -16,7 +16,7 @@ export interface PrunedFfn {
   readonly model: OnnxModel;
   readonly facts: TwoRunFacts;
   readonly module: PrunableModule;
-  readonly maps: readonly Pick<InputMap, 'result' | 'columns'>[];
+  readonly linears: readonly Pick<InputLinear, 'result' | 'columns'>[];
   /** Value of the FFN's input that the examples hold. */
   readonly source: string;
   /** Examples of equal size, at least one. */
@@ -91,8 +91,8 @@ export interface ColumnList {
   readonly name: string;
 }
 
-export const listsOf = ({ maps }: PrunedFfn): ColumnList[] =>
-  maps.flatMap(({ result, columns }, map) =>
+export const listsOf = ({ linears }: PrunedFfn): ColumnList[] =>
+  linears.flatMap(({ result, columns }, map) =>
     columns.map((list, time) => ({ result, columns: list, name: `inputs/${map}/${time}` })),
   );
 
@@ -118,19 +118,19 @@ export function columnNodes(
 }
 
 /** Nodes that compute the gradient at each layer's output, by the name of that output. */
-export interface MapGradients {
+export interface LinearGradients {
   readonly extension: StageExtension;
   of(result: string): string;
 }
 
 /** Gradient of the error at each layer's output. */
-export function cotangentNodes(given: PrunedFfn, shape: FfnShape, slice: LoadedSlice): MapGradients {
+export function cotangentNodes(given: PrunedFfn, shape: FfnShape, slice: LoadedSlice): LinearGradients {
   const start = { value: given.module.output.result, cotangent: RESIDUAL, prefix: 'inputs/loss/' };
   return differentiate(given, shape, { slice, ...start });
 }
 
 /** Derivative of each neuron with respect to each layer's output: the gradient of the sum of all neurons. */
-export function rateNodes(given: PrunedFfn, shape: FfnShape, slice: LoadedSlice): MapGradients {
+export function rateNodes(given: PrunedFfn, shape: FfnShape, slice: LoadedSlice): LinearGradients {
   const { input } = given.module.output;
   const [ones, prefix] = ['inputs/ones', 'inputs/rate/'];
   const { extension, of } = differentiate(given, shape, { slice, value: input, cotangent: ones, prefix });
@@ -148,15 +148,15 @@ interface Differentiation {
 }
 
 function differentiate(
-  { model, maps }: PrunedFfn,
+  { model, linears }: PrunedFfn,
   { facts }: FfnShape,
   { slice, value, cotangent, prefix }: Differentiation,
-): MapGradients {
+): LinearGradients {
   const { nodes, initializers, domains, gradients } = buildGradientGraph({
     graph: { ...slice, opset: opsetOf(model.proto) },
     shapes: facts,
     outputs: [{ value, cotangent }],
-    wanted: maps.map(({ result }) => result),
+    wanted: linears.map(({ result }) => result),
     prefix,
   });
   return { extension: { ...inner(nodes, initializers), domains }, of: (result) => gradients.get(result)! };

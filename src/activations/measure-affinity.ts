@@ -3,8 +3,8 @@ import { NumericalError } from '../errors.js';
 import { OPEN } from '../graph/value-facts.js';
 import type { Batch } from '../runtime/block-runner.js';
 import type { Tensor } from '../runtime/engine.js';
+import type { BackwardMeter } from './backpropagate.js';
 import { extendStage } from './extend-stage.js';
-import type { BackwardMeter } from './walk-backwards.js';
 
 /** Contexts of the tokens at one FFN. */
 export interface TokenContexts {

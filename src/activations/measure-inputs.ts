@@ -70,7 +70,7 @@ export async function createInputMeter(ffn: PrunedFfn): Promise<InputMeter | und
   const given = { ...ffn, index: indexRunGraph(ffn.model) };
   const facts = await probe(given);
   if (facts === undefined) return undefined;
-  const neuronCount = given.maps[0]!.columns[0]!.length;
+  const neuronCount = given.linears[0]!.columns[0]!.length;
   const inputCount = facts.get(given.module.input)!.dims.at(-1)!;
   const shapeOf = ({ examples }: PrunedFfn): FfnShape => ({
     facts,
@@ -232,14 +232,14 @@ async function measureChange(
 
 /** Runs the FFN as it is now on all examples. */
 async function runExamples(given: IndexedFfn, shape: FfnShape, sums: readonly ExampleSum[]): Promise<void> {
-  const { engine, model, index, facts, module, maps, source, examples, signal } = given;
+  const { engine, model, index, facts, module, linears, source, examples, signal } = given;
   const compiled = await compileStage({
     engine,
     model,
     index,
-    atHand: (value) => value === source,
+    isAvailable: (value) => value === source,
     fetches: [],
-    reads: [module.output.result, module.output.input, ...maps.map(({ result }) => result)],
+    reads: [module.output.result, module.output.input, ...linears.map(({ result }) => result)],
     extension: (slice) => joinExtensions([rowNodes(given, shape), ...sums.map(({ extension }) => extension(slice))]),
     facts,
   });
@@ -260,8 +260,8 @@ async function runExamples(given: IndexedFfn, shape: FfnShape, sums: readonly Ex
 /** Dims and small integers of every value from the FFN's source to its result; undefined if it reads other values too. */
 async function probe(given: IndexedFfn): Promise<ValueFacts | undefined> {
   const { engine, model, index, facts, module, source, examples } = given;
-  const atHand = (value: string) => value === source;
-  const { nodes, inputs, initializers } = extractStage(index, { outputs: [module.output.result], atHand });
+  const isAvailable = (value: string) => value === source;
+  const { nodes, inputs, initializers } = extractStage(index, { outputs: [module.output.result], isAvailable });
   if (inputs.some((name) => name !== source)) return undefined;
   const fetches = nodes.flatMap(({ output }) => output.filter((value) => value !== ''));
   if (!fetches.includes(module.output.input)) return undefined;
@@ -270,7 +270,7 @@ async function probe(given: IndexedFfn): Promise<ValueFacts | undefined> {
     const handle = model.weights.get(name);
     if (handle !== undefined) found.set(name, await factOfWeight(handle));
   }
-  const { session } = await compileStage({ engine, model, index, atHand, fetches, facts });
+  const { session } = await compileStage({ engine, model, index, isAvailable, fetches, facts });
   try {
     const read = examples[0]!.source;
     const values = await session.run({ [source]: read });

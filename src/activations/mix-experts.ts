@@ -48,7 +48,7 @@ export function rankExperts(scores: Float32Array, remaining: Uint8Array, count: 
  * Routing weights of the first `count` ranked experts, by rank.
  * @param without A rank to skip, as if its expert were removed: the next in the order takes its place.
  */
-export function sharesOf(
+export function routingWeightsOf(
   { scores, total }: RankedExperts,
   mixing: MixingName,
   { count, without }: { readonly count: number; readonly without?: number },

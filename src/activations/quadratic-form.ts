@@ -34,7 +34,7 @@ export async function createQuadraticForm(engine: Engine): Promise<QuadraticForm
         const { sums } = await session.run({
           left: { type: 'float32', dims: [rows, end - start], data: columnsOf(matrix, start, end) },
           middle: { type: 'float32', dims: [end - start, columns - start], data: rowsOf(start, end) },
-          right: { type: 'float32', dims: [rows, columns - start], data: doubledBehind(matrix, start, end) },
+          right: { type: 'float32', dims: [rows, columns - start], data: doubledAfter(matrix, start, end) },
         });
         for (const part of sums!.data as Float32Array) sum += part;
       }
@@ -54,7 +54,7 @@ function columnsOf({ rows, columns, values }: Matrix, start: number, end: number
 }
 
 /** Columns from `start` on; those after `end` are doubled, for the mirrored triangle. */
-function doubledBehind(matrix: Matrix, start: number, end: number): Float32Array {
+function doubledAfter(matrix: Matrix, start: number, end: number): Float32Array {
   const { rows, columns, values } = matrix;
   if (end - start === columns) return values;
   const part = start === 0 ? values.slice() : columnsOf(matrix, start, columns);

@@ -1,6 +1,6 @@
 import { NumericalError } from '../errors.js';
+import type { BackwardMeter } from './backpropagate.js';
 import { extendStage } from './extend-stage.js';
-import type { BackwardMeter } from './walk-backwards.js';
 
 /** A meter of the loss's sensitivity to each token at one value. */
 export interface TokenWeightMeter extends BackwardMeter {

@@ -1,5 +1,5 @@
 import type { Allocation } from './allocation.js';
-import { HIGHEST_SPARSITY, type SpreadRule, spreadByMeasure } from './spread-by-measure.js';
+import { MAX_SPARSITY, type SpreadRule, spreadByMeasure } from './spread-by-measure.js';
 
 const byChange = (rule: Partial<SpreadRule> = {}): Pick<Allocation, 'measures' | 'checkable' | 'allocate'> => ({
   measures: ['blockChange'],
@@ -17,6 +17,6 @@ export const adaptiveClamped: Allocation = {
   description: 'as adaptive, each block kept within [0.5 s, 1.5 s]',
   paper: 'FANG (arXiv 2512.23014), Eq. 8, as its text bounds it',
   ...byChange({
-    range: (sparsity) => [0.5 * sparsity, Math.min(1.5 * sparsity, Math.max(sparsity, HIGHEST_SPARSITY))],
+    range: (sparsity) => [0.5 * sparsity, Math.min(1.5 * sparsity, Math.max(sparsity, MAX_SPARSITY))],
   }),
 };

@@ -1,6 +1,6 @@
 import { OptionError } from '../errors.js';
 import { type Allocation, type AllocationProblem, type ModuleMeasures, stepsOf } from './allocation.js';
-import { evenTeams, freeTeams } from './even-teams.js';
+import { evenHeadGroups, freeHeadGroups } from './even-head-groups.js';
 
 /**
  * Calls an allocation and rounds its sparsities to whole steps; sparsities fixed by options stay.
@@ -16,7 +16,7 @@ export function allocateSteps(allocation: Pick<Allocation, 'allocate'>, problem:
     );
   const steps = modules.map((module, at) => stepsOf(module, module.fixed ?? checkedSparsity(module, sparsities[at]!)));
   const evened = [...steps];
-  for (const team of freeTeams(problem)) {
+  for (const team of freeHeadGroups(problem)) {
     const places = team.map((module) => modules.indexOf(module));
     const even = evenCount(places.map((at) => steps[at]!));
     for (const at of places) evened[at] = even;
@@ -42,7 +42,7 @@ function checkedSparsity({ block, kind, minimumKept }: ModuleMeasures, sparsity:
 
 function checkEvenHeads(problem: AllocationProblem, steps: readonly number[]): void {
   const shapeOf = (module: ModuleMeasures) => `${module.unitCount}-${steps[problem.modules.indexOf(module)]}`;
-  if (evenTeams(problem).some((team) => new Set(team.map(shapeOf)).size > 1)) {
+  if (evenHeadGroups(problem).some((team) => new Set(team.map(shapeOf)).size > 1)) {
     throw new OptionError(
       'blockSparsity leaves different numbers of heads in different blocks, which older runtimes cannot open; ' +
         "set perBlockKvHeads, or prune modules: 'ffn' only",

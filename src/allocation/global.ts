@@ -1,6 +1,6 @@
 import { NumericalError, OptionError } from '../errors.js';
 import { type Allocation, type AllocationProblem, type ModuleMeasures, parametersOf, stepsOf } from './allocation.js';
-import { freeTeams } from './even-teams.js';
+import { freeHeadGroups } from './even-head-groups.js';
 
 export const global: Allocation = {
   description: 'one threshold on the cost of each removal per parameter, over all modules',
@@ -16,7 +16,7 @@ export const global: Allocation = {
 /** Where attention modules lose the same number of heads, their n-th steps are one entry with the sum of their costs. */
 function allocateGlobally(problem: AllocationProblem): number[] {
   const { sparsity, modules } = problem;
-  const joint = freeTeams(problem);
+  const joint = freeHeadGroups(problem);
   const single = modules.filter((module) => !joint.flat().includes(module)).map((module) => [module]);
   const teams = [...joint, ...single];
   const counts = allocateByThreshold(teams.map(joinEntries), sparsity);

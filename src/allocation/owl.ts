@@ -1,7 +1,7 @@
 import { createImportanceAdapter } from '../compensation/importance-adapter.js';
 import { scoreByWeightTimesInput } from '../importance/wanda.js';
 import type { Allocation } from './allocation.js';
-import { HIGHEST_SPARSITY, spreadByMeasure } from './spread-by-measure.js';
+import { MAX_SPARSITY, spreadByMeasure } from './spread-by-measure.js';
 
 /** Furthest that a block's sparsity may lie from the overall one. */
 const REACH = 0.08;
@@ -17,7 +17,7 @@ export const owl: Allocation = {
       width: () => 2 * REACH,
       range: (sparsity) => [
         Math.max(0, sparsity - REACH),
-        Math.min(Math.max(sparsity, HIGHEST_SPARSITY), sparsity + REACH),
+        Math.min(Math.max(sparsity, MAX_SPARSITY), sparsity + REACH),
       ],
     }),
 };

@@ -1,6 +1,6 @@
 import { NumericalError, OptionError } from '../errors.js';
 import { type AllocationProblem, type ModuleMeasures, parametersOf, stepsOf } from './allocation.js';
-import { freeTeams } from './even-teams.js';
+import { freeHeadGroups } from './even-head-groups.js';
 import { meetBudget } from './meet-budget.js';
 
 /** How sparsities fall as a measure rises. */
@@ -14,7 +14,7 @@ export interface SpreadRule {
 }
 
 /** Beyond this too little of a block is left for its scores to be meaningful. */
-export const HIGHEST_SPARSITY = 0.95;
+export const MAX_SPARSITY = 0.95;
 
 /**
  * Spreads a sparsity over modules so that those with the larger measure lose less: sparsities fall linearly with it,
@@ -34,7 +34,7 @@ export function spreadByMeasure(problem: AllocationProblem, rule: SpreadRule = {
   if (!(sparsity >= 0 && sparsity < 1)) throw new OptionError(`sparsity is ${sparsity}; expected a number in [0, 1)`);
   const sparsities = spread(problem, rule);
   if (rule.measureOf === undefined) return sparsities;
-  const teams = evenHeads ? [] : freeTeams(problem);
+  const teams = evenHeads ? [] : freeHeadGroups(problem);
   const headSparsity = (module: ModuleMeasures, own: number) => {
     const team = teams.find((members) => members.includes(module)) ?? [];
     const total = team.reduce((sum, member) => sum + sparsities[modules.indexOf(member)]!, 0);
@@ -55,7 +55,7 @@ export function spreadByMeasure(problem: AllocationProblem, rule: SpreadRule = {
 
 function spread(
   { modules, sparsity }: Pick<AllocationProblem, 'modules' | 'sparsity'>,
-  { measureOf, width = (s) => s, range = (s) => [0, Math.max(s, HIGHEST_SPARSITY)] }: SpreadRule,
+  { measureOf, width = (s) => s, range = (s) => [0, Math.max(s, MAX_SPARSITY)] }: SpreadRule,
 ): Float64Array {
   const free = modules.filter(({ fixed }) => fixed === undefined);
   const freeSparsity = sparsityLeftFor(free, { modules, sparsity });

@@ -2,7 +2,7 @@ import { OptionError } from '../errors.js';
 import { findNonFinite } from '../linalg/matrix-block.js';
 import { evenCount } from './allocate-steps.js';
 import { type Allocation, type AllocationProblem, type ModuleMeasures, stepsOf } from './allocation.js';
-import { freeTeams } from './even-teams.js';
+import { freeHeadGroups } from './even-head-groups.js';
 import { roundBudget } from './round-budget.js';
 
 export const standardised: Allocation = {
@@ -26,7 +26,7 @@ function allocateByScores(problem: AllocationProblem): number[] {
     );
   }
   const counts = allocateStandardised(competing.map(entryOf), left);
-  for (const team of freeTeams(problem)) {
+  for (const team of freeHeadGroups(problem)) {
     const evenSteps = evenCount(team.map((module) => counts[competing.indexOf(module)]!));
     for (const module of team) set.set(module, evenSteps);
   }

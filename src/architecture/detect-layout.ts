@@ -1,11 +1,11 @@
 import { UnsupportedModelError } from '../errors.js';
-import { type GraphIndex, inputsOf, makerOf, nodeLabel, qualifiedOp } from '../graph/graph-index.js';
+import { type GraphIndex, inputsOf, nodeLabel, producerNode, qualifiedOp } from '../graph/graph-index.js';
 import { isViewOf } from '../graph/is-view.js';
 import { findEmbeddings, influencedValues, outputsOf, type Partition, partitionGraph } from '../graph/partition.js';
 import { elementCount } from '../graph/value.js';
 import type { ValueFacts } from '../graph/value-facts.js';
-import { FREE, groupOf } from '../operators/axis-rule.js';
-import { weighPacked } from '../operators/experts.js';
+import { groupOf, NO_UNIT } from '../operators/axis-rule.js';
+import { countPackedParameters } from '../operators/experts.js';
 import type { ExpertSite } from './expert-site.js';
 import { findCutValues } from './find-cut-values.js';
 import { findExperts } from './find-experts.js';
@@ -94,7 +94,7 @@ export function detectLayout(request: DetectRequest): DetectedModel {
     traces,
     shared,
     traceShared: ({ segment, output: linear }) =>
-      trace(request, { partition, dataValues, shared: new Set(), mayLeak: shared, stage: segment, linear }),
+      trace(request, { partition, dataValues, shared: new Set(), mayLeave: shared, stage: segment, linear }),
   });
   for (const found of sharedKeyValues)
     for (const module of joinModules(found, { modules, facts, index })) modules[module.index] = module;
@@ -167,11 +167,11 @@ function showsStream(
   given: { readonly index: GraphIndex; readonly stream: ReadonlySet<string> },
 ): boolean {
   if (given.stream.has(value)) return true;
-  const maker = makerOf(given.index, value);
+  const maker = producerNode(given.index, value);
   return maker !== undefined && isViewOf(maker, given.index) && showsStream(maker.input[0] ?? '', given);
 }
 
-interface TraceSite extends Pick<TraceRequest, 'dataValues' | 'shared' | 'mayLeak' | 'stage'> {
+interface TraceSite extends Pick<TraceRequest, 'dataValues' | 'shared' | 'mayLeave' | 'stage'> {
   readonly partition: Partition;
   readonly linear: OutputLinear;
 }
@@ -222,9 +222,9 @@ function sharesChannels(at: number, sites: readonly TracedSite[], index: GraphIn
   );
   if (traces.length < sites.length) return false;
   return index.nodes[at]!.output.some((value) => {
-    const [first, ...others] = traces.map(({ labels }) => labels.get(value)?.codes);
+    const [first, ...others] = traces.map(({ labels }) => labels.get(value)?.unitIds);
     return first?.some(
-      (code, position) => code !== FREE && others.every((codes) => (codes?.[position] ?? FREE) !== FREE),
+      (code, position) => code !== NO_UNIT && others.every((codes) => (codes?.[position] ?? NO_UNIT) !== NO_UNIT),
     );
   });
 }
@@ -286,9 +286,9 @@ function describeModule(site: ModuleSite, facts: ValueFacts, index: GraphIndex):
     ...(units.isAttention &&
       !units.keepsKeyValues && { kvHeadCount: groupCount ?? (units.sharesKeyValue ? 1 : units.unitCount) }),
     ...(experts && { expertsPerToken: experts.expertsPerToken, leastExperts: experts.leastExperts }),
-    ...(experts?.written && { writtenExperts: experts.written }),
+    ...(experts?.unfused && { unfusedExperts: experts.unfused }),
     ...(experts &&
-      ('reason' in experts.neurons ? { neuronsStay: experts.neurons.reason } : { neurons: experts.neurons })),
+      ('reason' in experts.neurons ? { neuronsObstacle: experts.neurons.reason } : { neurons: experts.neurons })),
     ...(isNormalized(index, linear.result) && { isNormalized: true }),
     ...counts,
     description: experts ? describeExperts(experts) : describeUnits(units, facts, index),
@@ -352,9 +352,12 @@ function describeUnits(units: ChannelTrace, facts: ValueFacts, index: GraphIndex
   const matrices = [...units.labels].filter(
     ([value]) => index.initializers.has(value) && facts.get(value)?.dims.length === 2,
   );
-  const positionsPerUnit = matrices.reduce((sum, [, { codes }]) => sum + codes.filter((code) => code === 0).length, 0);
+  const positionsPerUnit = matrices.reduce(
+    (sum, [, { unitIds }]) => sum + unitIds.filter((code) => code === 0).length,
+    0,
+  );
   // A gate whose channels are reduced together (activation sparsity of Gemma 3n) is passed to the module unpruned.
-  const hasUncutGate = [...units.handed].some((value) => !index.constants.has(value));
+  const hasUncutGate = [...units.external].some((value) => !index.constants.has(value));
   if (hasUncutGate) return 'gated ffn, whole gate';
   return positionsPerUnit > 2 ? 'gated ffn' : 'plain ffn';
 }
@@ -376,14 +379,14 @@ function findModuleInput(units: ChannelTrace, index: GraphIndex): string | undef
 /** Parameters that carry units: per unit, per KV group, and in total. */
 function countModuleParameters(units: ChannelTrace, facts: ValueFacts, index: GraphIndex) {
   let [perUnit, perGroup, total] = [0, 0, 0];
-  for (const [value, { axis, codes }] of units.labels) {
+  for (const [value, { axis, unitIds }] of units.labels) {
     if (!index.initializers.has(value)) continue;
     const dims = facts.get(value)?.dims ?? [];
     const size = dims.reduce((product, dim) => product * dim, 1);
     const perPosition = size / (dims[axis] ?? 1);
     total += size;
-    perUnit += perPosition * codes.filter((code) => code === 0).length;
-    perGroup += perPosition * codes.filter((code) => groupOf(code) === 0).length;
+    perUnit += perPosition * unitIds.filter((code) => code === 0).length;
+    perGroup += perPosition * unitIds.filter((code) => groupOf(code) === 0).length;
   }
   return { parametersPerUnit: perUnit, parametersPerGroup: perGroup, parameterCount: total };
 }
@@ -395,18 +398,18 @@ const describeExperts = ({ linear, expertsPerToken }: ExpertSite): string =>
 function findPerLayerTables(index: GraphIndex, embeddings: readonly number[], first: string): string[] {
   const others = embeddings.filter((at) => !influencedValues(index.nodes, outputsOf(index, [at])).has(first));
   const tables = others.flatMap((at) => inputsOf(index.nodes[at]!).filter((value) => index.constants.has(value)));
-  return [...new Set(tables.flatMap((table) => initializersBehind(index, table)))];
+  return [...new Set(tables.flatMap((table) => initializersOf(index, table)))];
 }
 
-function initializersBehind(index: GraphIndex, value: string): string[] {
+function initializersOf(index: GraphIndex, value: string): string[] {
   if (index.initializers.has(value)) return [value];
   const producer = index.nodes[index.producerOf.get(value) ?? -1];
-  return producer === undefined ? [] : inputsOf(producer).flatMap((input) => initializersBehind(index, input));
+  return producer === undefined ? [] : inputsOf(producer).flatMap((input) => initializersOf(index, input));
 }
 
 function countParameters({ index, facts, isOwn = () => true }: DetectRequest): number {
   const floats = new Set([1, 10, 11, 16]);
-  const weighed = weighPacked(index.nodes);
+  const weighed = countPackedParameters(index.nodes);
   return [...index.initializers].reduce((sum, name) => {
     const fact = facts.get(name);
     const weight = weighed.get(name) ?? (floats.has(fact?.dataType ?? 0) ? 1 : 0);

@@ -5,7 +5,7 @@ import type { AxisLabel } from '../operators/axis-rule.js';
 import type { ExpertTensors } from '../operators/experts.js';
 import type { LinearSite } from './find-output-linears.js';
 import type { FollowedRouter } from './follow-router.js';
-import type { ExpertNeurons, WrittenExperts } from './layout.js';
+import type { ExpertNeurons, UnfusedExperts } from './layout.js';
 import type { ChannelTrace, ExpertBranch, NeuronTrace } from './trace-channels.js';
 
 /** A mixture of experts, with everything that belongs to each expert. */
@@ -24,7 +24,7 @@ export interface ExpertSite {
   /** Weights of the experts and of their router, for one expert. */
   readonly parametersPerExpert: number;
   /** Only of an unfused mixture. */
-  readonly written?: WrittenExperts;
+  readonly unfused?: UnfusedExperts;
   /** One neuron of one expert, or the reason why neurons cannot be removed. */
   readonly neurons: ExpertNeurons | { readonly reason: string };
 }
@@ -34,7 +34,7 @@ export const LAYOUTS: ReadonlySet<string> = new Set(['Reshape', 'Squeeze', 'Unsq
 
 /** A mixture whose router has been traced. */
 export interface FoundMixture
-  extends Pick<ExpertSite, 'input' | 'expertsPerToken' | 'parametersPerExpert' | 'written' | 'neurons'> {
+  extends Pick<ExpertSite, 'input' | 'expertsPerToken' | 'parametersPerExpert' | 'unfused' | 'neurons'> {
   readonly linear: Omit<LinearSite, 'inputAxis' | 'inputCount'>;
   readonly trace: ChannelTrace;
   readonly router: Pick<FollowedRouter, 'leastExperts' | 'groupCount'>;
@@ -74,7 +74,7 @@ export const expertTrace = ({
   unitSize: 1,
   headsPerUnit: 1,
   labels,
-  handed: new Set([...labels.keys()].filter((value) => index.initializers.has(value))),
+  external: new Set([...labels.keys()].filter((value) => index.initializers.has(value))),
   nodes: [...nodes].sort((a, b) => a - b),
   repeats: [],
   sharesKeyValue: false,

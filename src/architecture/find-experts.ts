@@ -4,7 +4,7 @@ import type { AxisLabel } from '../operators/axis-rule.js';
 import { expertTensors, FUSED_MIXTURES, type NeuronAxes, neuronAxes } from '../operators/experts.js';
 import { countWeights, type ExpertSite, expertTrace, makeExpertSite } from './expert-site.js';
 import type { OutputSearch, SearchStop } from './find-output-linears.js';
-import { findWrittenExperts } from './find-written-experts.js';
+import { findUnfusedExperts } from './find-unfused-experts.js';
 import { followRouter, MixtureStop } from './follow-router.js';
 import type { ExpertNeurons } from './layout.js';
 import type { NeuronTrace } from './trace-channels.js';
@@ -19,7 +19,7 @@ export function findExperts(search: OutputSearch): { sites: ExpertSite[]; stops:
   const fused = (search.partition.stages[search.stage] ?? []).filter((at) =>
     FUSED_MIXTURES.has(qualifiedOp(search.index.nodes[at]!)),
   );
-  for (const read of [...fused.map((at) => () => readMixture(search, at)), ...findWrittenExperts(search)]) {
+  for (const read of [...fused.map((at) => () => readMixture(search, at)), ...findUnfusedExperts(search)]) {
     try {
       sites.push(read());
     } catch (error) {
@@ -43,14 +43,14 @@ function readMixture(search: OutputSearch, at: number): ExpertSite {
   const [expertCount = 0, outputCount = 0] = [scores, result].map((value) => facts.get(value)?.dims.at(-1));
   const tensors = expertTensors(node);
   const labels = new Map<string, AxisLabel>();
-  const codes = Int32Array.from({ length: expertCount }, (_, expert) => expert);
+  const unitIds = Int32Array.from({ length: expertCount }, (_, expert) => expert);
   for (const name of tensors.all) {
     if (!index.initializers.has(name) || facts.get(name)?.dims[0] !== expertCount)
       throw new MixtureStop(
         node,
         `its input "${name}" is not a weight with one row for each of ${expertCount} experts`,
       );
-    labels.set(name, { axis: 0, codes });
+    labels.set(name, { axis: 0, unitIds });
   }
   if (tensors.extra !== undefined)
     throw new MixtureStop(
@@ -58,7 +58,7 @@ function readMixture(search: OutputSearch, at: number): ExpertSite {
       `it takes "${tensors.extra}" besides the scores, and such experts cannot be pruned yet`,
     );
   const nodes = new Set([at]);
-  const router = followRouter(search, { from: node, starts: [scores], isChosen: false, codes, labels, nodes });
+  const router = followRouter(search, { from: node, starts: [scores], isChosen: false, unitIds, labels, nodes });
   const axes = neuronAxes(node, (name) => facts.get(name)?.dims ?? []);
   const neurons = 'reason' in axes ? undefined : traceNeurons(axes, at);
   const trace = expertTrace({ index, labels, nodes, expertCount, neurons });
@@ -68,7 +68,7 @@ function readMixture(search: OutputSearch, at: number): ExpertSite {
     trace,
     router,
     expertsPerToken: intAttribute(node, 'k', 1),
-    parametersPerExpert: countWeights(trace.handed, facts, tensors) / expertCount,
+    parametersPerExpert: countWeights(trace.external, facts, tensors) / expertCount,
     neurons:
       'reason' in axes ? axes : countNeurons(axes, countWeights(axes.labels.keys(), facts, tensors) / expertCount),
   });
@@ -77,7 +77,7 @@ function readMixture(search: OutputSearch, at: number): ExpertSite {
 const traceNeurons = ({ neuronCount, unitSize, labels, second }: NeuronAxes, at: number): NeuronTrace => ({
   unitCount: neuronCount / unitSize,
   labels,
-  handed: new Set(labels.keys()),
+  external: new Set(labels.keys()),
   nodes: [at],
   second,
 });

@@ -3,7 +3,7 @@ import { intAttribute } from '../graph/attributes.js';
 import { type GraphIndex, nodeLabel, qualifiedOp } from '../graph/graph-index.js';
 import { dataInputs, influencedValues, outputsOf, type Partition } from '../graph/partition.js';
 import type { ValueFacts } from '../graph/value-facts.js';
-import { LINEAR_MAPS } from '../operators/linear.js';
+import { LINEAR_LAYERS } from '../operators/linear.js';
 import { operatorOf } from '../operators/table.js';
 import type { OutputLinear, Unrecognised } from './layout.js';
 import { partKind } from './part-kind.js';
@@ -35,7 +35,7 @@ export interface OutputSearch {
 export function isLinearNode(index: GraphIndex, at: number): boolean {
   const node = index.nodes[at]!;
   return (
-    LINEAR_MAPS.has(qualifiedOp(node)) &&
+    LINEAR_LAYERS.has(qualifiedOp(node)) &&
     index.constants.has(node.input[1] ?? '') &&
     !index.constants.has(node.input[0] ?? '')
   );

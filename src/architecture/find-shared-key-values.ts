@@ -33,7 +33,7 @@ export function findSharedKeyValues(request: SharedKeyValuesRequest): SharedKeyV
   const { modules, traces, partition } = request;
   const sharing = modules.filter(({ attentionType }) => attentionType === 'shared');
   return sharing.flatMap((maker) => {
-    const made = [...traces[maker.index]!.handed].filter(
+    const made = [...traces[maker.index]!.external].filter(
       (value) => request.shared.has(value) && partition.stageOf.get(value) === maker.segment,
     );
     return made.length === 0 ? [] : (joinReaders(request, maker, sharing) ?? []);
@@ -60,7 +60,7 @@ function joinReaders(
   );
   const seesAlike = (module: PrunableModule, value: string): boolean => {
     const [label, known] = [traces[module.index]!.labels.get(value), trace.labels.get(value)];
-    return label?.axis === known?.axis && label?.codes.join() === known?.codes.join();
+    return label?.axis === known?.axis && label?.unitIds.join() === known?.unitIds.join();
   };
   const isReader = (at: number, value: string): boolean =>
     partition.stageOf.get(index.nodes[at]!.output[0] ?? '') === maker.segment ||
@@ -68,11 +68,11 @@ function joinReaders(
   const isKnown = (value: string): boolean =>
     (index.consumersOf.get(value) ?? []).every((at) => index.nodes[at]!.opType === 'Shape' || isReader(at, value));
   const readsOthers = (module: PrunableModule): boolean =>
-    [...traces[module.index]!.handed].some((value) => isGiven(value) && !trace.labels.has(value));
+    [...traces[module.index]!.external].some((value) => isGiven(value) && !trace.labels.has(value));
   if (readers.length === 0 || !values.every(isKnown) || readers.some(readsOthers)) return undefined;
   const members = [maker, ...readers];
   if (members.some((module) => !hasGroupsOf(traces[module.index]!, whole, values))) return undefined;
-  const read = members.flatMap(({ index: at }) => [...traces[at]!.handed].filter((value) => isGiven(value)));
+  const read = members.flatMap(({ index: at }) => [...traces[at]!.external].filter((value) => isGiven(value)));
   return { members: members.map((module) => module.index), trace, values: [...new Set([...values, ...read])] };
 }
 
@@ -82,7 +82,7 @@ function hasGroupsOf(reader: ChannelTrace, whole: ChannelTrace, values: readonly
   if (reader.groupOfUnit !== undefined) return groupsOf(reader) === groupsOf(whole);
   return (
     reader.unitCount === whole.unitCount &&
-    values.every((value) => (reader.labels.get(value)?.codes ?? []).every((code) => code >= -1))
+    values.every((value) => (reader.labels.get(value)?.unitIds ?? []).every((code) => code >= -1))
   );
 }
 
@@ -95,10 +95,10 @@ function restOf(
   own: ChannelTrace,
   { index, shared }: SharedKeyValuesRequest,
 ): ChannelTrace | undefined {
-  const ends = (value: string) => own.handed.has(value) && shared.has(value) && !index.constants.has(value);
+  const ends = (value: string) => own.external.has(value) && shared.has(value) && !index.constants.has(value);
   const labels = new Map([...whole.labels].filter(([value]) => !own.labels.has(value) || ends(value)));
   const isSame = [...own.labels].every(
-    ([value, label]) => whole.labels.get(value)?.codes.join() === label.codes.join(),
+    ([value, label]) => whole.labels.get(value)?.unitIds.join() === label.unitIds.join(),
   );
   const ownNodes = new Set(own.nodes);
   const meets = own.nodes.some((at) => {
@@ -109,7 +109,7 @@ function restOf(
   return {
     ...whole,
     labels,
-    handed: new Set([...whole.handed].filter((value) => labels.has(value))),
+    external: new Set([...whole.external].filter((value) => labels.has(value))),
     nodes: whole.nodes.filter((at) => !ownNodes.has(at)),
     repeats: whole.repeats.filter(({ value }) => !own.repeats.some((repeat) => repeat.value === value)),
   };

@@ -49,7 +49,7 @@ export interface RouterWalk {
   /** Whether the starts are the latter. */
   readonly isChosen: boolean;
   /** By expert. */
-  readonly codes: Int32Array;
+  readonly unitIds: Int32Array;
   /** Collects every value with an axis of experts. */
   readonly labels: Map<string, AxisLabel>;
   /** Collects every node on the path. */
@@ -71,22 +71,22 @@ export interface FollowedRouter {
 /** Walks back from the scores, or the choice, to the products with the router's weight. @throws MixtureStop */
 export function followRouter(
   search: OutputSearch,
-  { from, starts, isChosen, codes, labels, nodes }: RouterWalk,
+  { from, starts, isChosen, unitIds, labels, nodes }: RouterWalk,
 ): FollowedRouter {
   const { index, facts, dataValues, partition, stage } = search;
   const dimsOf = (value: string) => facts.get(value)?.dims ?? [];
-  const isUngrouped = (value: string) => dimsOf(value).length > 0 && dimsOf(value).at(-1) === codes.length;
+  const isUngrouped = (value: string) => dimsOf(value).length > 0 && dimsOf(value).at(-1) === unitIds.length;
   const rank = Math.max(...starts.map((value) => dimsOf(value).length));
   const isInGroups = (value: string) => {
     const dims = dimsOf(value);
-    return dims.length > rank && !isUngrouped(value) && dims.at(-1)! * dims.at(-2)! === codes.length;
+    return dims.length > rank && !isUngrouped(value) && dims.at(-1)! * dims.at(-2)! === unitIds.length;
   };
   const hasExperts = (value: string) => isUngrouped(value) || isInGroups(value);
   const groupCounts = new Set<number>();
   const label = (value: string): void => {
     const dims = dimsOf(value);
     // All groups lose the same number, so that the first gives the remaining count of each.
-    labels.set(value, { axis: dims.length - 1, codes: codes.subarray(0, dims.at(-1)) });
+    labels.set(value, { axis: dims.length - 1, unitIds: unitIds.subarray(0, dims.at(-1)) });
     if (isInGroups(value)) groupCounts.add(dims.at(-2)!);
   };
   // Sizes cannot tell chosen experts from all where as many are chosen as exist, in all or in a group. None can be removed there.
@@ -129,7 +129,7 @@ export function followRouter(
     // Sizes are still those of the dense model, see `removeUnits`.
     if (opType !== 'Shape') nodes.add(at);
     if (isLinearNode(index, at)) {
-      labelProduct(search, { at, codes, labels, nodes });
+      labelProduct(search, { at, unitIds, labels, nodes });
       // The path from the chosen experts to the scores has no choice (TopK) on it: an unknown form.
       if (isBehind) throw stopAt(reader);
       label(value);
@@ -145,7 +145,7 @@ export function followRouter(
     if (!seesChosen) {
       if (hasExperts(value) && !isInteger(search, value)) label(value);
       else if (!isReducing && inputsOf(node).some((input) => hasExperts(input) && isFloat(search, input)))
-        throw new MixtureStop(node, `it outputs [${dimsOf(value).join(', ')}] for ${codes.length} experts`);
+        throw new MixtureStop(node, `it outputs [${dimsOf(value).join(', ')}] for ${unitIds.length} experts`);
     }
     if (opType === 'TopK') choices.push([...node.input]);
     // A mask of groups has one number per group until it is expanded to experts. The target shape may have as many
@@ -190,35 +190,35 @@ const stopAt = (node: NodeProto): MixtureStop =>
     `the router is not a product with a weight: experts cannot be followed through ${qualifiedOp(node)}`,
   );
 
-interface RouterProduct extends Pick<RouterWalk, 'codes' | 'labels' | 'nodes'> {
+interface RouterProduct extends Pick<RouterWalk, 'unitIds' | 'labels' | 'nodes'> {
   readonly at: number;
 }
 
 /** Labels the weight of a router's product, and the values between weight and product. */
-function labelProduct(search: OutputSearch, { at, codes, labels, nodes }: RouterProduct): void {
+function labelProduct(search: OutputSearch, { at, unitIds, labels, nodes }: RouterProduct): void {
   const { index, facts } = search;
   const node = index.nodes[at]!;
   const site = readLinear(search, at);
   if ('reason' in site) throw new MixtureStop(node, site.reason);
-  if (site.outputCount !== codes.length)
+  if (site.outputCount !== unitIds.length)
     throw new MixtureStop(
       node,
-      `it outputs ${site.outputCount} scores, expected one for each of ${codes.length} experts`,
+      `it outputs ${site.outputCount} scores, expected one for each of ${unitIds.length} experts`,
     );
   let axis: number = 1 - site.inputAxis;
   let name = site.weight;
-  labels.set(name, { axis, codes });
+  labels.set(name, { axis, unitIds });
   for (const producer of pathToWeight(index, node.input[1] ?? '').toReversed()) {
     const made = index.nodes[producer]!;
     if (made.opType === 'Transpose') axis = 1 - axis;
     [name = ''] = made.output;
-    labels.set(name, { axis, codes });
+    labels.set(name, { axis, unitIds });
     nodes.add(producer);
   }
   const bias = node.input[2] ?? '';
-  if (index.constants.has(bias) && facts.get(bias)?.dims.at(-1) === codes.length) {
+  if (index.constants.has(bias) && facts.get(bias)?.dims.at(-1) === unitIds.length) {
     if (!index.initializers.has(bias)) throw new MixtureStop(node, `its bias "${bias}" is not a plain weight`);
-    labels.set(bias, { axis: facts.get(bias)!.dims.length - 1, codes });
+    labels.set(bias, { axis: facts.get(bias)!.dims.length - 1, unitIds });
   }
 }
 

@@ -16,7 +16,7 @@ export type AttentionType = 'full' | 'linear' | 'shared';
  * Parts of a block that are never pruned: token mixers other than attention (convolutions, recurrences), per-layer
  * embeddings (Gemma 3n and 4), and two consecutive linear layers without neurons between them (Laurel of Gemma 3n).
  */
-export type StayingKind = 'mixer' | 'per-layer input' | 'low-rank layer';
+export type UnprunableKind = 'mixer' | 'per-layer input' | 'low-rank layer';
 
 /** A run of the residual stream between two cut points; `modules` index into `ModelLayout.modules`. */
 export interface Segment {
@@ -47,11 +47,11 @@ export interface OutputLinear {
 }
 
 /** Values of an unfused mixture, between which its experts and its router can be run separately. */
-export interface WrittenExperts {
+export interface UnfusedExperts {
   /** `[tokens, k]`: the chosen experts of each token. */
   readonly chosen: string;
   /** `[tokens, k]`: their routing weights. */
-  readonly shares: string;
+  readonly routingWeights: string;
   /**
    * Outputs of experts before the routing weights: one value `[tokens k, channels]` of the chosen experts, or one of
    * `[tokens, channels]` for each expert.
@@ -110,11 +110,11 @@ export interface PrunableModule {
   /** Least number of remaining experts, because the router chooses as many. Only of experts. */
   readonly leastExperts?: number;
   /** Only of unfused experts. */
-  readonly writtenExperts?: WrittenExperts;
+  readonly unfusedExperts?: UnfusedExperts;
   /** Only of experts whose neurons can be removed. */
   readonly neurons?: ExpertNeurons;
   /** Why neurons inside experts cannot be removed. */
-  readonly neuronsStay?: string;
+  readonly neuronsObstacle?: string;
   /** Whether a norm stands between its output and the residual stream (Gemma's and OLMo 2's norm after attention and FFN). */
   readonly isNormalized?: boolean;
   /** Parameters removed with one unit (query side), and with the shared part of a group. */
@@ -129,7 +129,7 @@ export interface PrunableModule {
 /** A part of a block that cannot be pruned, with the reason. */
 export interface Unrecognised {
   readonly block: number;
-  readonly kind: ModuleKind | StayingKind | 'unknown';
+  readonly kind: ModuleKind | UnprunableKind | 'unknown';
   /** Node where recognition ended. */
   readonly node: string;
   readonly opType: string;

@@ -1,7 +1,7 @@
 import { type GraphIndex, inputsOf } from '../graph/graph-index.js';
 import { isAttention } from '../operators/operator.js';
 import { operatorOf } from '../operators/table.js';
-import type { ModuleKind, StayingKind } from './layout.js';
+import type { ModuleKind, UnprunableKind } from './layout.js';
 
 /** A value of a stage, and where the stage ends. */
 export interface StageValue {
@@ -20,7 +20,7 @@ export function partKind({
   stage,
   value,
   endsAt,
-}: StageValue): ModuleKind | Extract<StayingKind, 'mixer'> {
+}: StageValue): ModuleKind | Extract<UnprunableKind, 'mixer'> {
   const pending = [value];
   const seen = new Set<string>();
   let [isMixer, hasProduct] = [false, false];

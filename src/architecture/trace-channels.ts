@@ -5,15 +5,15 @@ import {
   type AxisLabel,
   type AxisRule,
   type Finding,
-  FREE,
   NeedCoarserUnits,
+  NO_UNIT,
   portsOf,
   ReducedTogether,
   type Repeat,
   type RuleSite,
   TraceStop,
 } from '../operators/axis-rule.js';
-import type { SecondMap } from '../operators/experts.js';
+import type { SecondLinear } from '../operators/experts.js';
 import { isAttention, missing, type Operator } from '../operators/operator.js';
 import { operatorOf } from '../operators/table.js';
 import { isLinearNode } from './find-output-linears.js';
@@ -30,7 +30,7 @@ export interface ChannelTrace {
   /** Every value that carries units: activations, weights, biases, caches. */
   readonly labels: ReadonlyMap<string, AxisLabel>;
   /** Labelled values from outside the module: weights, caches, masks and tables that others may read too. */
-  readonly handed: ReadonlySet<string>;
+  readonly external: ReadonlySet<string>;
   /** Nodes with a labelled port, ascending. */
   readonly nodes: readonly number[];
   /** KV group of each unit, for grouped queries. */
@@ -51,8 +51,8 @@ export interface ChannelTrace {
 }
 
 /** The neurons inside the experts of a mixture: weights are stacks, in which they lie at the same places for every expert. */
-export interface NeuronTrace extends Pick<ChannelTrace, 'unitCount' | 'labels' | 'handed' | 'nodes'> {
-  readonly second: SecondMap;
+export interface NeuronTrace extends Pick<ChannelTrace, 'unitCount' | 'labels' | 'external' | 'nodes'> {
+  readonly second: SecondLinear;
   /** `[tokens k, neurons]`: activations of the chosen experts' neurons; absent for a fused mixture. */
   readonly made?: string;
 }
@@ -89,7 +89,7 @@ export interface TraceRequest {
   /** Token values that several blocks read in addition to the hidden state: per-layer inputs, shared keys and values. */
   readonly shared: ReadonlySet<string>;
   /** Values with labelled channels that other stages may read. Default: none. */
-  readonly mayLeak?: ReadonlySet<string>;
+  readonly mayLeave?: ReadonlySet<string>;
   /** Input of the linear layer, channels on its last axis. */
   readonly seed: string;
   /** Default: the last. */
@@ -121,7 +121,7 @@ export function traceChannels(request: TraceRequest): TraceOutcome {
       continue;
     }
     const [failure] = whole.values();
-    if ('trace' in outcome && failure !== undefined && !isCutBehind(outcome.trace, { ...request, whole }))
+    if ('trace' in outcome && failure !== undefined && !isCutAfter(outcome.trace, { ...request, whole }))
       return { failure };
     if ('trace' in outcome) return { trace: { ...outcome.trace, headsPerUnit: (headCount ?? unitCount) / unitCount } };
     if (outcome.coarser >= unitCount || request.channelCount % outcome.coarser !== 0) {
@@ -159,7 +159,7 @@ function walkChannels(request: WalkRequest, unitCount: number): WalkOutcome {
   const labelledFrom = new Map<string, string>();
 
   const addLabel = ({ value, label }: Finding): void => {
-    if (label.codes.every((code) => code === FREE)) return;
+    if (label.unitIds.every((code) => code === NO_UNIT)) return;
     if (request.cuts.has(value)) throw new TraceStop('the channels reach the residual stream');
     const known = labels.get(value);
     const merged = known === undefined ? label : mergeLabels(value, known, label);
@@ -172,11 +172,11 @@ function walkChannels(request: WalkRequest, unitCount: number): WalkOutcome {
     value: seed,
     label: {
       axis: seedAxis,
-      codes: Int32Array.from({ length: channelCount }, (_, at) => Math.floor(at / unitSize)),
+      unitIds: Int32Array.from({ length: channelCount }, (_, at) => Math.floor(at / unitSize)),
     },
   });
   for (let value = queue.shift(); value !== undefined; value = queue.shift()) {
-    for (const at of isHanded(value, request) ? [] : neighbours(value, request)) {
+    for (const at of isExternal(value, request) ? [] : neighbours(value, request)) {
       const node = index.nodes[at]!;
       touched.add(at);
       const operator = operatorOf(node);
@@ -208,7 +208,7 @@ function walkChannels(request: WalkRequest, unitCount: number): WalkOutcome {
       }
     }
   }
-  const leak = [...labels.keys()].find((value) => leaksOut(value, request));
+  const leak = [...labels.keys()].find((value) => leavesModule(value, request));
   if (leak !== undefined) {
     const reason = `channels of "${leak}" are read outside their block`;
     return { failure: { node: leak, opType: '', reason, kind } };
@@ -219,7 +219,7 @@ function walkChannels(request: WalkRequest, unitCount: number): WalkOutcome {
     return { failure: { node: given, opType: '', reason, kind: 'per-layer input' } };
   }
   const shared = [...labels.keys()].find(
-    (value) => !isHanded(value, request) && isSharedExpression(value, index, touched),
+    (value) => !isExternal(value, request) && isSharedExpression(value, index, touched),
   );
   if (shared !== undefined) {
     const reason = `"${shared}" is computed from a weight and read by other parts of the model too`;
@@ -236,7 +236,7 @@ function walkChannels(request: WalkRequest, unitCount: number): WalkOutcome {
       unitCount,
       unitSize,
       labels,
-      handed: new Set([...labels.keys()].filter((value) => isHanded(value, request))),
+      external: new Set([...labels.keys()].filter((value) => isExternal(value, request))),
       nodes: [...touched].sort((a, b) => a - b),
       ...(groupOfUnit && { groupOfUnit }),
       repeats,
@@ -254,7 +254,7 @@ function walkChannels(request: WalkRequest, unitCount: number): WalkOutcome {
  * Whether units can be picked after unpruned values: the linear layers that compute the channels still shrink, heads
  * still reach their attention, and no producer of an unpruned value shrinks.
  */
-function isCutBehind(
+function isCutAfter(
   { labels, nodes, isAttention: isHeads }: Pick<ChannelTrace, 'labels' | 'nodes' | 'isAttention'>,
   { whole, ...request }: WalkRequest,
 ): boolean {
@@ -293,7 +293,7 @@ function readsSharedOperand(at: number, labels: ReadonlyMap<string, AxisLabel>, 
  * keys and values that other blocks read too, what keeps all its channels, or a mask or table. Other readers keep the
  * unpruned value.
  */
-function isHanded(value: string, request: WalkRequest): boolean {
+function isExternal(value: string, request: WalkRequest): boolean {
   const { index, stageOf, stage, dataValues } = request;
   if (isShared(value, request) || request.whole.has(value)) return true;
   const producer = index.nodes[index.producerOf.get(value) ?? -1];
@@ -332,8 +332,8 @@ function neighbours(value: string, { index, stageOf, stage }: TraceRequest): rea
   return index.constants.has(value) ? [producer] : [producer, ...consumers];
 }
 
-function leaksOut(value: string, request: WalkRequest): boolean {
-  if (isHanded(value, request) || request.index.constants.has(value) || request.mayLeak?.has(value)) return false;
+function leavesModule(value: string, request: WalkRequest): boolean {
+  if (isExternal(value, request) || request.index.constants.has(value) || request.mayLeave?.has(value)) return false;
   return isReadElsewhere(value, request);
 }
 
@@ -357,22 +357,22 @@ function axisRuleOf(node: NodeProto, operator: Operator | undefined): AxisRule {
 function mergeLabels(value: string, known: AxisLabel, added: AxisLabel): AxisLabel {
   // A single head can be labelled on the axis of heads (size 1) or on that of its channels.
   if (known.axis !== added.axis && isOneUnit(known, added)) return known;
-  if (known.axis !== added.axis || known.codes.length !== added.codes.length) {
+  if (known.axis !== added.axis || known.unitIds.length !== added.unitIds.length) {
     throw new TraceStop(`"${value}" carries channels on axes ${known.axis} and ${added.axis}`);
   }
   let changed = false;
-  const codes = known.codes.map((code, at) => {
-    const other = added.codes[at] ?? FREE;
-    if (other === FREE || other === code) return code;
-    if (code !== FREE) throw new TraceStop(`"${value}" mixes units at one position`);
+  const unitIds = known.unitIds.map((code, at) => {
+    const other = added.unitIds[at] ?? NO_UNIT;
+    if (other === NO_UNIT || other === code) return code;
+    if (code !== NO_UNIT) throw new TraceStop(`"${value}" mixes units at one position`);
     changed = true;
     return other;
   });
-  return changed ? { axis: known.axis, codes } : known;
+  return changed ? { axis: known.axis, unitIds } : known;
 }
 
 const isOneUnit = (...labels: readonly AxisLabel[]): boolean =>
-  new Set(labels.flatMap(({ codes }) => [...codes])).size === 1;
+  new Set(labels.flatMap(({ unitIds }) => [...unitIds])).size === 1;
 
 function agreedGroups(known: Int32Array | undefined, found: Int32Array): Int32Array {
   if (known?.some((group, unit) => group !== found[unit]))

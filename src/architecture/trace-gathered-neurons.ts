@@ -1,5 +1,5 @@
 import type { NodeProto } from 'onnx-buf';
-import { type GraphIndex, inputsOf, makerOf, qualifiedOp } from '../graph/graph-index.js';
+import { type GraphIndex, inputsOf, producerNode, qualifiedOp } from '../graph/graph-index.js';
 import { elementCount } from '../graph/value.js';
 import { LAYOUTS } from './expert-site.js';
 import type { OutputSearch } from './find-output-linears.js';
@@ -50,16 +50,16 @@ export function traceGatheredNeurons(
     channelCount: neuronCount,
   });
   if ('failure' in outcome) return { reason: `${outcome.failure.node}: ${outcome.failure.reason}` };
-  const { unitCount, labels, handed, nodes } = outcome.trace;
+  const { unitCount, labels, external, nodes } = outcome.trace;
   if (unitCount !== neuronCount) return { reason: 'its neurons can only be removed in runs' };
   const tables = new Set(gathers.map((at) => search.index.nodes[at]!.input[0] ?? ''));
-  const invalid = [...handed].find(
+  const invalid = [...external].find(
     (name) => !tables.has(name) || dimsOf(name)[0] !== expertCount || labels.get(name)!.axis === 0,
   );
   if (invalid !== undefined) return { reason: `all experts share "${invalid}", which has numbers for every neuron` };
   const second = sourceOf(index, weight);
-  if (!handed.has(second)) return { reason: `its second linear layer does not read "${second}" alone` };
-  return { unitCount, labels, handed, nodes, second: { weight: second }, made: inner };
+  if (!external.has(second)) return { reason: `its second linear layer does not read "${second}" alone` };
+  return { unitCount, labels, external, nodes, second: { weight: second }, made: inner };
 }
 
 /** The graph with gathered weights, and values computed only from them, counted as constants. */
@@ -85,7 +85,7 @@ interface SecondProduct {
 /** Walks back from the experts' output, through a bias, to their last product. */
 function findSecondProduct(index: GraphIndex, made: string): SecondProduct | { readonly reason: string } {
   for (let value = made; ; ) {
-    const node = makerOf(index, value);
+    const node = producerNode(index, value);
     if (node === undefined) return { reason: `its second linear layer is not found after "${value}"` };
     const [a = '', b = ''] = node.input;
     const [isWeightA, isWeightB] = [index.constants.has(a), index.constants.has(b)];
@@ -99,6 +99,6 @@ function findSecondProduct(index: GraphIndex, made: string): SecondProduct | { r
 
 /** The stack that a gathered weight comes from. */
 function sourceOf(index: GraphIndex, value: string): string {
-  const node: NodeProto | undefined = makerOf(index, value);
+  const node: NodeProto | undefined = producerNode(index, value);
   return node === undefined ? value : sourceOf(index, node.input[0] ?? '');
 }

@@ -61,7 +61,7 @@ const ADD_BOS_CLASSES: ReadonlySet<string> = new Set([
 ]);
 
 /** Above the size of any vocabulary. */
-const MOST_TOKENS = 2 ** 24;
+const MAX_TOKENS = 2 ** 24;
 
 /**
  * Makes a tokenizer of the parsed contents of `tokenizer.json` and `tokenizer_config.json`.
@@ -168,11 +168,11 @@ function checkIds({ model, added_tokens: added }: Readonly<Record<string, unknow
     );
 }
 
-const isNoId = (id: unknown): boolean => !Number.isInteger(id) || Number(id) < 0 || Number(id) >= MOST_TOKENS;
+const isNoId = (id: unknown): boolean => !Number.isInteger(id) || Number(id) < 0 || Number(id) >= MAX_TOKENS;
 
 const refuseId = (token: unknown, id: unknown): ModelFormatError =>
   new ModelFormatError(
-    `tokenizer.json gives the token ${JSON.stringify(token)} the id ${id}, expected an integer from 0 to ${MOST_TOKENS - 1}; get the file again`,
+    `tokenizer.json gives the token ${JSON.stringify(token)} the id ${id}, expected an integer from 0 to ${MAX_TOKENS - 1}; get the file again`,
   );
 
 /** @throws ModelFormatError for a piece without an id */
@@ -198,7 +198,7 @@ function construct(json: Record<string, unknown>, config: Record<string, unknown
  * Characters that one part may make of each character, and of a text beyond that: decompositions give up to 18, and
  * later parts need 100 bytes for each.
  */
-const [MOST_GROWTH, LEAST_LIMIT] = [20, 1024] as const;
+const [MAX_GROWTH, MIN_LIMIT] = [20, 1024] as const;
 
 /** Bounds the growth of text: consecutive replacements could turn a word into a gigabyte. */
 function boundGrowth<Part extends object>(part: Part, name: string): Part {
@@ -207,7 +207,7 @@ function boundGrowth<Part extends object>(part: Part, name: string): Part {
     apply(callable, self, [text, ...options]) {
       const made = Reflect.apply(callable as () => string | string[], self, [text, ...options]);
       const [before, after] = [lettersOf(text), lettersOf(made)];
-      if (after > MOST_GROWTH * before + LEAST_LIMIT)
+      if (after > MAX_GROWTH * before + MIN_LIMIT)
         throw new Error(`its ${name} turns ${before} characters into ${after}`);
       return made;
     },

@@ -4,7 +4,7 @@ import { type Families, listRows, type NamedRow, refusal, rowsOf } from '../opti
 import { READERS } from './readers.js';
 
 /** With more flags than this `--help` shows only common ones, and `--help-all` all. */
-const MOST_FLAGS = 24;
+const MAX_FLAGS = 24;
 
 /** Declares the flags of a command's options, with a heading per family. */
 export function declareFlags(command: Command, families: Families): void {
@@ -14,9 +14,9 @@ export function declareFlags(command: Command, families: Families): void {
       for (const option of optionsOf(named)) {
         if (command.options.some(({ long }) => long === option.long)) continue;
         command.addOption(option.helpGroup(`${heading}:`));
-        if (named.row.everyday !== true) rare.push(option);
+        if (named.row.common !== true) rare.push(option);
       }
-  if (command.options.length > MOST_FLAGS) hideRare(command, rare);
+  if (command.options.length > MAX_FLAGS) hideRare(command, rare);
 }
 
 /** Hides rare flags only while help is printed: commander does not suggest hidden flags. */

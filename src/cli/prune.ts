@@ -47,7 +47,7 @@ export const PRUNE_COMMAND = {
     bench: row('--bench', 'measure the speed of both models', {
       kind: boolean,
       default: false,
-      everyday: true,
+      common: true,
     }),
   },
 } as const satisfies Families;
@@ -101,7 +101,7 @@ async function addSpeed(
   const benchmark = await api.benchmark({ ...pickOptions(request, { ...PROVIDER, ...CONTROL }), models });
   const added: PruneReport[] = [];
   for (const [at, report] of reports.entries()) {
-    const place = reportPlace(request, report, 'reports' in result ? at : undefined);
+    const place = reportPath(request, report, 'reports' in result ? at : undefined);
     added.push(
       place === undefined
         ? addMeasurements(report, benchmark, 'the benchmark')
@@ -112,7 +112,7 @@ async function addSpeed(
 }
 
 /** Path of a result's report; undefined where none was written. @param rung Index of the rung of a ladder. */
-function reportPlace(
+function reportPath(
   { report: place, sparsity }: LadderRequest,
   { out }: PruneReport,
   rung: number | undefined,

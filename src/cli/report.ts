@@ -1,7 +1,7 @@
 import type { ReportRequest, WrittenReport } from '../node.js';
 import { REPORT } from '../options/commands.js';
+import { comparedRunRows } from '../report/compared-runs.js';
 import { formatFigure } from '../report/format-figure.js';
-import { besideRows } from '../report/lay-beside.js';
 import { numbers, words } from '../report/table-columns.js';
 import type { CommandRow } from './command.js';
 import { formatTable } from './format-table.js';
@@ -19,13 +19,13 @@ export const reportCommand: CommandRow<ReportRequest, WrittenReport> = {
     'report ./smaller --beside ./other --out beside.json',
   ],
   run: (api, request) => api.rebuildReport(request),
-  format: (written) => [...formatBeside(written), ...written.files.map((file) => `Wrote ${file}\n`)].join(''),
+  format: (written) => [...formatComparedRuns(written), ...written.files.map((file) => `Wrote ${file}\n`)].join(''),
 };
 
 /** Runs as a table: a row per figure, a column per run. */
-function formatBeside({ report: { beside = [] } }: WrittenReport): string[] {
+function formatComparedRuns({ report: { beside = [] } }: WrittenReport): string[] {
   if (beside.length === 0) return [];
-  const rows = besideRows(beside, (metric) => formatFigure(metric, 'pruned')).map(({ name, cells }) => [
+  const rows = comparedRunRows(beside, (metric) => formatFigure(metric, 'pruned')).map(({ name, cells }) => [
     name,
     ...cells,
   ]);

@@ -1,5 +1,5 @@
 import type { PlannedSize, ShrinkPlan } from '../node.js';
-import { describeMaps } from '../report/describe-size.js';
+import { describeDtypeCounts } from '../report/describe-size.js';
 import { formatDivergence } from '../report/format-figure.js';
 import { formatBytes, formatPercent } from '../report/format-quantity.js';
 import { numbers, words } from '../report/table-columns.js';
@@ -39,7 +39,7 @@ function formatSize({ target, removed, candidates }: PlannedSize): string {
   const rows = candidates.map(({ kind, maps, sparsity, bytes, predicted: { pruning, quantising } }, at) => [
     at === 0 ? '*' : '',
     kind,
-    describeMaps({ maps }),
+    describeDtypeCounts({ maps }),
     formatPercent(sparsity),
     formatBytes(bytes),
     formatDivergence(pruning),

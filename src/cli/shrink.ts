@@ -2,7 +2,7 @@ import type { PlanShrinkRequest, PruneReport, ShrinkPlan, ShrinkReports, ShrinkR
 import { PLAN_SHRINK } from '../options/commands.js';
 import { refusal } from '../options/option.js';
 import { resolveShrink } from '../options/shrink.js';
-import { describeMaps } from '../report/describe-size.js';
+import { describeDtypeCounts } from '../report/describe-size.js';
 import { describeTrimmingCost } from '../report/describe-vocabulary.js';
 import { formatDivergence } from '../report/format-figure.js';
 import { formatBytes, formatDuration, formatPercent } from '../report/format-quantity.js';
@@ -103,7 +103,7 @@ function formatCandidates(candidates: readonly SizeCandidateReport[]): string {
     .map(({ kind, maps, bytes, sparsity, divergence, chosen }) => [
       chosen ? '*' : '',
       kind,
-      describeMaps({ maps }),
+      describeDtypeCounts({ maps }),
       formatPercent(sparsity),
       formatBytes(bytes),
       formatDivergence(divergence.pruning),

@@ -86,7 +86,7 @@ function multiplyEntries(left: Float64Array, right: Float32Array): Float32Array 
  * Weight of the last direction in the next one: `max(0, <z, g - g₀> / <g₀, z₀>)`, z the preconditioned gradient g.
  * @see Polak and Ribière (1969); Nocedal and Wright, Numerical Optimization, section 5.2
  */
-export function conjugacy(now: readonly Gradients[], before: readonly Gradients[]): number {
+export function polakRibiere(now: readonly Gradients[], before: readonly Gradients[]): number {
   let above = 0;
   let below = 0;
   for (const [k, { gradient, preconditioned }] of now.entries()) {

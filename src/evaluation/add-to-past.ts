@@ -6,7 +6,7 @@ import { releaseTensor } from '../runtime/tensor-memory.js';
 import type { Past } from './cached-feeds.js';
 
 /** Largest number of recent tokens kept in a separate tensor, to which each run appends. */
-const MOST_RECENT = 32;
+const MAX_RECENT_TOKENS = 32;
 
 /**
  * Appends a run's keys or values to the past, for graphs that return only the added ones; the given `past` must not be
@@ -16,7 +16,7 @@ export function addToPast({ tensors }: Past, input: ModelInput, added: Tensor): 
   const axis = pastAxes(input).sequence;
   const [name, recentName] = [input.name, recentOf(input.name)];
   const recent = appendPast(tensors[recentName], added, axis);
-  if (recent.dims[axis]! >= MOST_RECENT) return { [name]: appendPast(tensors[name], recent, axis) };
+  if (recent.dims[axis]! >= MAX_RECENT_TOKENS) return { [name]: appendPast(tensors[name], recent, axis) };
   const { [name]: before } = tensors;
   return { ...(before && { [name]: before }), [recentName]: recent };
 }

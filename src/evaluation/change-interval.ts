@@ -10,7 +10,7 @@ export interface WindowSum {
 export type Interval = readonly [low: number, high: number];
 
 /** Fewest windows or items that give a variance. */
-export const LEAST_COUNT = 3;
+export const MIN_COUNT = 3;
 
 const CONFIDENCE = 0.95;
 
@@ -29,7 +29,7 @@ export interface MeanTest {
  */
 export function testMean(windows: readonly WindowSum[], confidence: number = CONFIDENCE): MeanTest | undefined {
   const count = windows.length;
-  if (count < LEAST_COUNT) return undefined;
+  if (count < MIN_COUNT) return undefined;
   const tokenCount = windows.reduce((all, window) => all + window.tokenCount, 0);
   const mean = windows.reduce((all, { sum }) => all + sum, 0) / tokenCount;
   const squares = windows.reduce((all, window) => all + (window.sum - mean * window.tokenCount) ** 2, 0);

@@ -23,7 +23,7 @@ export interface DivergenceScorer {
 const ELEMENT_LIMIT = 2 ** 22;
 
 /** Lower bound of log-probabilities: its exp is 0, and the difference of two infinities would be NaN. */
-const LEAST_LOG_PROBABILITY = -1e4;
+const MIN_LOG_PROBABILITY = -1e4;
 
 /** Compiles a scorer for the types that two models' logits have. */
 export async function createDivergenceScorer(
@@ -71,7 +71,7 @@ function divergenceGraph(types: Readonly<Record<'reference' | 'model', LogitsTen
       node('Equal', ['reference.best', 'model.best'], 'agrees'),
     ],
     initializer: [
-      makeFloatInitializer('least', [], Float32Array.of(LEAST_LOG_PROBABILITY)),
+      makeFloatInitializer('least', [], Float32Array.of(MIN_LOG_PROBABILITY)),
       makeInt64Initializer('axis', [-1]),
     ],
     input: [

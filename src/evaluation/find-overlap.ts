@@ -33,7 +33,7 @@ export function findOverlap(
 }
 
 /** Token sequences that share no passage with others. @see findOverlap */
-export function keepApart(sequences: readonly Int32Array[], others: readonly Int32Array[]): Int32Array[] {
+export function withoutOverlaps(sequences: readonly Int32Array[], others: readonly Int32Array[]): Int32Array[] {
   const countShared = indexPassages(others, OVERLAP_LENGTH);
   return sequences.filter((sequence) => countShared(sequence) === 0);
 }

@@ -2,7 +2,7 @@ import { checkWindowShape, type WindowShape } from '../calibration/cut-windows.j
 import { describeGenerated, type GeneratedSet, splitWindow, startOfDocuments } from '../calibration/generated-set.js';
 import { counted } from '../counted.js';
 import { OptionError, UnsupportedModelError } from '../errors.js';
-import { GENERATE_DEFAULTS, LEAST_DOCUMENT_LENGTH, LEAST_TEMPERATURE } from '../options/calibration.js';
+import { GENERATE_DEFAULTS, MIN_DOCUMENT_LENGTH, MIN_TEMPERATURE } from '../options/calibration.js';
 import type { JobControl } from '../progress.js';
 import { type BatchGenerationOptions, checkCount, generateBatch } from './generate.js';
 import type { LanguageModel } from './language-model.js';
@@ -38,14 +38,14 @@ export interface GenerateCalibrationOptions
 }
 
 /** Longest document without a KV cache, where every token is read again for every later one (a day at 512). */
-const LONGEST_REREAD = 128;
+const MAX_REREAD_LENGTH = 128;
 
 /** A model with a larger fraction of end tokens does not generate text. */
-const MOST_END_TOKENS = 0.5;
+const MAX_END_TOKENS = 0.5;
 
 /** Suitable for a laptop. */
 export const CACHE_LIMIT_BYTES = 256 * 2 ** 20;
-const LARGEST_BATCH = 32;
+const MAX_BATCH_SIZE = 32;
 
 /**
  * Generates calibration windows with a model: independent documents sampled from its full distribution (no top-k, no
@@ -74,19 +74,19 @@ export async function generateCalibration(
     seed = 0,
     store,
   } = options;
-  if (!(temperature >= LEAST_TEMPERATURE)) {
+  if (!(temperature >= MIN_TEMPERATURE)) {
     throw new OptionError(
-      `temperature is ${temperature}; expected at least ${LEAST_TEMPERATURE}, for near 0 all documents are the same`,
+      `temperature is ${temperature}; expected at least ${MIN_TEMPERATURE}, for near 0 all documents are the same`,
     );
   }
   const start = startOfDocuments(options);
-  checkCount('documentLength', documentLength, Math.max(LEAST_DOCUMENT_LENGTH, start.length + 1));
+  checkCount('documentLength', documentLength, Math.max(MIN_DOCUMENT_LENGTH, start.length + 1));
   checkStartToken(startToken, model.vocabularySize);
   const windows = (store?.saved ?? []).slice(0, options.windowCount);
   if (windows.length < options.windowCount) {
     const documents = splitWindow(options.windowLength, documentLength);
     checkCache(model, documents.length);
-    await writeMissing(model, windows, { ...options, temperature, seed, documents, start });
+    await generateMissing(model, windows, { ...options, temperature, seed, documents, start });
   }
   return describeGenerated(windows, { seed, startToken, leadingTokens, temperature, documentLength });
 }
@@ -99,11 +99,11 @@ export function chooseBatchSize(
 ): number {
   const sequenceBytes = cacheWidth * Float32Array.BYTES_PER_ELEMENT * length;
   const fitting = Math.max(1, Math.floor(cacheLimitBytes / sequenceBytes));
-  const most = Math.min(LARGEST_BATCH, rowLimit, fitting);
+  const most = Math.min(MAX_BATCH_SIZE, rowLimit, fitting);
   return Math.ceil(count / Math.ceil(count / most));
 }
 
-interface Writing extends GenerateCalibrationOptions {
+interface DocumentGeneration extends GenerateCalibrationOptions {
   readonly temperature: number;
   readonly seed: number;
   /** Documents per window. */
@@ -113,7 +113,11 @@ interface Writing extends GenerateCalibrationOptions {
 }
 
 /** Adds windows to `windows` until all are there, as many at once as there are documents written together. */
-async function writeMissing(model: LanguageModel, windows: Int32Array[], options: Writing): Promise<void> {
+async function generateMissing(
+  model: LanguageModel,
+  windows: Int32Array[],
+  options: DocumentGeneration,
+): Promise<void> {
   const { windowCount, windowLength, documents, start, store, from, onStep, onProgress, signal } = options;
   const { count, length } = documents;
   const all = { count: windowCount * count, length };
@@ -142,7 +146,7 @@ async function writeMissing(model: LanguageModel, windows: Int32Array[], options
           detail: `${first} of ${counted(windowCount, 'window')}`,
         }),
     });
-    checkWritten(written, start, options.endTokens);
+    checkGenerated(written, start, options.endTokens);
     const filled = fillWindows(written, count * length, windowLength);
     await store?.append(filled);
     windows.push(...filled);
@@ -164,21 +168,21 @@ function checkStartToken(startToken: number, vocabularySize = Number.POSITIVE_IN
 }
 
 function checkCache({ hasCache }: LanguageModel, documentLength: number): void {
-  if (hasCache || documentLength <= LONGEST_REREAD) return;
+  if (hasCache || documentLength <= MAX_REREAD_LENGTH) return;
   throw new UnsupportedModelError(
     `the model has no KV cache, so writing documents of ${documentLength} tokens would read each token ${Math.round(documentLength / 2)} times over; ` +
-      `export it with past key values, take documentLength ${LONGEST_REREAD} or less, or calibrate on a text alone (calibration.generate: false)`,
+      `export it with past key values, take documentLength ${MAX_REREAD_LENGTH} or less, or calibrate on a text alone (calibration.generate: false)`,
   );
 }
 
-function checkWritten(
+function checkGenerated(
   documents: readonly Int32Array[],
   start: readonly number[],
   endTokens: readonly number[] = [],
 ): void {
   const written = documents.flatMap((document) => [...document.subarray(start.length)]);
   const ended = written.filter((token) => token === start.at(-1) || endTokens.includes(token)).length;
-  if (ended <= MOST_END_TOKENS * written.length) return;
+  if (ended <= MAX_END_TOKENS * written.length) return;
   throw new UnsupportedModelError(
     `${ended} of the first ${written.length} tokens that the model wrote after token ${start.at(-1)} end a text; ` +
       'set another calibration.generate.startToken, or calibrate on a text alone (calibration.generate: false)',

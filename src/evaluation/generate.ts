@@ -128,7 +128,7 @@ export async function generateBatch(model: LanguageModel, options: BatchGenerati
   for (let start = 0; start < count; start += batchSize) {
     const batch = sequences.slice(start, start + batchSize);
     const first = firstSequence + start;
-    await writeBatch(model, batch, {
+    await fillBatch(model, batch, {
       first,
       promptLength: prompt.length,
       pick,
@@ -150,7 +150,7 @@ export async function generateBatch(model: LanguageModel, options: BatchGenerati
 const isStartOf = (saved: SavedBatch | undefined, first: number, batch: readonly Int32Array[]): boolean =>
   saved?.first === first && saved.sequences.length === batch.length;
 
-interface BatchWriting extends Pick<BatchGenerationOptions, 'from' | 'onStep' | 'signal'> {
+interface BatchGeneration extends Pick<BatchGenerationOptions, 'from' | 'onStep' | 'signal'> {
   readonly first: number;
   readonly promptLength: number;
   readonly pick: ReturnType<typeof createTokenPicker>;
@@ -161,7 +161,7 @@ interface BatchWriting extends Pick<BatchGenerationOptions, 'from' | 'onStep' | 
 }
 
 /** Fills sequences of one length behind their prompt. */
-async function writeBatch(model: LanguageModel, batch: readonly Int32Array[], given: BatchWriting): Promise<void> {
+async function fillBatch(model: LanguageModel, batch: readonly Int32Array[], given: BatchGeneration): Promise<void> {
   const { first, promptLength, pick, randoms, from, onToken, onStep, signal } = given;
   const start = from === undefined ? promptLength : from.sequences[0]!.length;
   for (const [index, sequence] of batch.entries()) {

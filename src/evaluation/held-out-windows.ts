@@ -3,7 +3,7 @@ import { readTokens, type TokenSource } from '../calibration/token-source.js';
 import type { Tokenizer } from '../calibration/tokenizer.js';
 import { OptionError } from '../errors.js';
 import { createRandom } from '../linalg/random.js';
-import { keepApart } from './find-overlap.js';
+import { withoutOverlaps } from './find-overlap.js';
 import { takeEvenly } from './take-evenly.js';
 
 /** Origin of held-out windows. */
@@ -33,7 +33,7 @@ export interface HeldOutRequest {
 }
 
 /** Fewest windows that a text must give, unless fewer are requested. */
-const LEAST_COUNT = 3;
+const MIN_COUNT = 3;
 
 /** Tokens read of a source beyond those of the calibration, as a multiple of the requested windows. */
 const READ_BEYOND = 8;
@@ -49,8 +49,8 @@ export async function findHeldOutWindows(request: HeldOutRequest): Promise<HeldO
     ['text', undefined],
   ];
   for (const [from, opened] of origins) {
-    const fresh = keepApart(await cutText(request, opened), calibration);
-    if (fresh.length >= Math.min(windowCount, LEAST_COUNT)) return { windows: takeEvenly(fresh, windowCount), from };
+    const fresh = withoutOverlaps(await cutText(request, opened), calibration);
+    if (fresh.length >= Math.min(windowCount, MIN_COUNT)) return { windows: takeEvenly(fresh, windowCount), from };
   }
   const known = calibration.filter(({ length }) => length >= windowLength).slice(-windowCount);
   if (known.length > 0) return { windows: known.map((window) => window.slice(-windowLength)), from: 'calibration' };

@@ -38,7 +38,7 @@ const CONFIDENCE = 0.95;
 const RESAMPLE_COUNT = 2000;
 
 /** Ratios nearer to 1 count as equal, even if significant. */
-const LEAST_GAIN = 1.01;
+const MIN_GAIN = 1.01;
 
 /**
  * Compares speeds round by round: disturbances of the machine affect both models of a round.
@@ -50,7 +50,7 @@ export function compareSpeeds(own: readonly number[], reference: readonly number
   const [means] = bootstrapMeans([logs], { resampleCount: RESAMPLE_COUNT, seed: 0 });
   const [low, high] = percentileInterval(means!, CONFIDENCE).map(Math.exp) as [number, number];
   const ratio = Math.exp(logs.reduce((sum, log) => sum + log, 0) / logs.length);
-  const isSure = (gain: number, end: number) => gain > LEAST_GAIN && end > 1;
+  const isSure = (gain: number, end: number) => gain > MIN_GAIN && end > 1;
   const slower = isSure(1 / ratio, 1 / high) ? 'slower' : 'same';
   return { ratio, interval: [low, high], verdict: isSure(ratio, low) ? 'faster' : slower };
 }

@@ -7,7 +7,7 @@ export interface TimedTokens {
 }
 
 /** Times reading a prompt, in ms. */
-export async function timePrompt(
+export async function timePrefill(
   model: LanguageModel,
   promptLength: number,
 ): Promise<{ readonly reader: Reader; readonly ms: number }> {
@@ -19,8 +19,8 @@ export async function timePrompt(
 }
 
 /** Reads a prompt, then times generating token by token, in ms. */
-export async function timeWriting(model: LanguageModel, { promptLength, newTokens }: TimedTokens): Promise<number> {
-  const { reader } = await timePrompt(model, promptLength);
+export async function timeDecode(model: LanguageModel, { promptLength, newTokens }: TimedTokens): Promise<number> {
+  const { reader } = await timePrefill(model, promptLength);
   const start = performance.now();
   for (const token of arbitraryTokens(model, newTokens)) await reader.read([Int32Array.of(token)]);
   return performance.now() - start;

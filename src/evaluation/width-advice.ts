@@ -21,7 +21,7 @@ export interface WidthAdvice {
 export const WIDTH_MULTIPLES = [8, 16, 32, 64, 128] as const;
 
 /** Least saving per neuron (mean of prefill and decoding) for advice, since rounding removes more neurons. */
-const LEAST_SAVING = 0.05;
+const MIN_SAVING = 0.05;
 
 /** Widths to time around one: itself, and the nearest multiples below it. Descending. */
 export function neighbouringWidths(width: number): number[] {
@@ -50,5 +50,5 @@ export function adviseWidth(width: number, timings: readonly WidthTiming[]): Wid
     (most, candidate) => (most === undefined || gainOf(candidate) > gainOf(most) ? candidate : most),
     undefined,
   );
-  return best !== undefined && gainOf(best) > LEAST_SAVING ? best : undefined;
+  return best !== undefined && gainOf(best) > MIN_SAVING ? best : undefined;
 }

@@ -16,7 +16,7 @@ export interface StageSlice {
  */
 export function extractStage(
   index: GraphIndex,
-  { outputs, atHand }: { readonly outputs: readonly string[]; atHand(value: string): boolean },
+  { outputs, isAvailable }: { readonly outputs: readonly string[]; isAvailable(value: string): boolean },
 ): StageSlice {
   const nodes = new Set<number>();
   const inputs = new Set<string>();
@@ -28,7 +28,7 @@ export function extractStage(
     seen.add(value);
     const producer = index.producerOf.get(value);
     if (index.initializers.has(value)) initializers.add(value);
-    else if (producer === undefined || (!index.constants.has(value) && atHand(value))) inputs.add(value);
+    else if (producer === undefined || (!index.constants.has(value) && isAvailable(value))) inputs.add(value);
     else {
       nodes.add(producer);
       pending.push(...inputsOf(index.nodes[producer]!));
@@ -49,7 +49,7 @@ export function carriedValues(index: GraphIndex, partition: Partition): readonly
   const carried = partition.stages.map(() => new Set<string>());
   partition.stages.forEach((nodes, stage) => {
     for (const at of nodes) {
-      if (isHandedOut(index.nodes[at]!, index)) continue;
+      if (isGraphOutput(index.nodes[at]!, index)) continue;
       for (const value of inputsOf(index.nodes[at]!)) {
         const made = partition.stageOf.get(value);
         if (made !== undefined && made < stage && index.producerOf.has(value) && !isPrevious(value, partition, stage)) {
@@ -76,7 +76,7 @@ export function carriedOf(index: GraphIndex, partition: Partition, from: string)
   );
 }
 
-const isHandedOut = ({ output }: NodeProto, { outputs, consumersOf }: GraphIndex): boolean =>
+const isGraphOutput = ({ output }: NodeProto, { outputs, consumersOf }: GraphIndex): boolean =>
   output.every((value) => outputs.has(value) && !consumersOf.has(value));
 
 const isPrevious = (value: string, { cuts }: Partition, stage: number): boolean => cuts[stage - 1] === value;

@@ -55,11 +55,11 @@ export function indexGraph(graph: GraphProto): GraphIndex {
 }
 
 /** Node that computes a value. */
-export const makerOf = ({ nodes, producerOf }: GraphIndex, value: string): NodeProto | undefined =>
+export const producerNode = ({ nodes, producerOf }: GraphIndex, value: string): NodeProto | undefined =>
   nodes[producerOf.get(value) ?? -1];
 
 /** The only consumer of a value, if it has this operator. */
-export function onlyReader({ nodes, consumersOf }: GraphIndex, value: string, opType: string): NodeProto | undefined {
+export function onlyConsumer({ nodes, consumersOf }: GraphIndex, value: string, opType: string): NodeProto | undefined {
   const [reader, ...others] = consumersOf.get(value) ?? [];
   const node = reader === undefined || others.length > 0 ? undefined : nodes[reader];
   return node?.opType === opType ? node : undefined;
@@ -67,7 +67,7 @@ export function onlyReader({ nodes, consumersOf }: GraphIndex, value: string, op
 
 /** Input of the Reshape that computes a value, or the value itself. */
 export function throughReshape(index: GraphIndex, value: string): string {
-  const node = makerOf(index, value);
+  const node = producerNode(index, value);
   return node?.opType === 'Reshape' ? node.input[0]! : value;
 }
 

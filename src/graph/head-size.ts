@@ -14,8 +14,8 @@ export function impliedHeadSize(node: NodeProto, graph: GraphProto): number | un
     [value = ''] = reader.output;
     reader = readerOf(value, graph);
   }
-  const isMap = reader?.opType === 'MatMul' && reader.input[0] === value;
-  const [channels] = isMap ? (weightDims(reader?.input[1], graph) ?? []) : [];
+  const isLinear = reader?.opType === 'MatMul' && reader.input[0] === value;
+  const [channels] = isLinear ? (weightDims(reader?.input[1], graph) ?? []) : [];
   return channels === undefined || heads === 0 ? undefined : channels / heads;
 }
 

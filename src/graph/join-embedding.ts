@@ -56,7 +56,7 @@ export function joinEmbedding(decoder: OnnxModel, embedding: OnnxModel): OnnxMod
     embeddingPrefix: {
       prefix,
       ...(embedding.storage && { storage: embedding.storage }),
-      behind: { irVersion: proto.irVersion, opsetImport: proto.opsetImport, input: graph.input },
+      decoder: { irVersion: proto.irVersion, opsetImport: proto.opsetImport, input: graph.input },
     },
     proto: Object.assign(create(ModelProtoSchema), proto, {
       irVersion: newer.irVersion,
@@ -73,7 +73,7 @@ export function joinEmbedding(decoder: OnnxModel, embedding: OnnxModel): OnnxMod
 /** The decoder without its embedding prefix, with all edits of the decoder. */
 export function withoutEmbeddingPrefix({ embeddingPrefix, ...model }: OnnxModel): OnnxModel {
   if (embeddingPrefix === undefined) return model;
-  const { prefix, behind } = embeddingPrefix;
+  const { prefix, decoder } = embeddingPrefix;
   const graph = model.proto.graph!;
   const isOwn = ({ name }: { readonly name: string }) => !name.startsWith(prefix);
   const edited = new Map(graph.input.map((info) => [info.name, info]));
@@ -81,13 +81,13 @@ export function withoutEmbeddingPrefix({ embeddingPrefix, ...model }: OnnxModel)
     ...model,
     weights: new Map([...model.weights].filter(([name]) => isOwn({ name }))),
     proto: Object.assign(create(ModelProtoSchema), model.proto, {
-      irVersion: behind.irVersion,
-      opsetImport: behind.opsetImport,
+      irVersion: decoder.irVersion,
+      opsetImport: decoder.opsetImport,
       graph: Object.assign(create(GraphProtoSchema), graph, {
         node: graph.node.filter(isOwn),
         initializer: graph.initializer.filter(isOwn),
         // Inputs that the prefix computed are restored as copies, since each written form may change their types.
-        input: behind.input.map((info) => edited.get(info.name) ?? clone(ValueInfoProtoSchema, info)),
+        input: decoder.input.map((info) => edited.get(info.name) ?? clone(ValueInfoProtoSchema, info)),
       }),
     }),
   };

@@ -20,8 +20,8 @@ export interface JoinRequest {
 export function joinStages({ weights }: OnnxModel, { index, cuts, logits }: JoinRequest): string[] {
   const carried = new Set(carriedValues(index, partitionGraph(index, cuts)).flat());
   const bytes = [...cuts, logits].map((output, stage) => {
-    const atHand = (value: string) => value === cuts[stage - 1] || index.inputs.has(value) || carried.has(value);
-    const { initializers } = extractStage(index, { outputs: [output], atHand });
+    const isAvailable = (value: string) => value === cuts[stage - 1] || index.inputs.has(value) || carried.has(value);
+    const { initializers } = extractStage(index, { outputs: [output], isAvailable });
     return initializers.reduce((sum, name) => sum + (weights.get(name)?.byteLength ?? 0), 0);
   });
   const limit = Math.max(...bytes);

@@ -60,7 +60,7 @@ const FROM_ENCODER = /encoder|cross/;
 const PAGED = /^block_table|^slot_mapping|cumulative_sequence_length/;
 
 /** Largest product of an input's fixed sizes. */
-const MOST_ELEMENTS = 2 ** 26;
+const MAX_ELEMENTS = 2 ** 26;
 
 const CACHE_TYPES: ReadonlySet<number> = new Set([dataTypeNumber('float'), dataTypeNumber('float16')]);
 
@@ -115,9 +115,9 @@ function readInput(info: ValueInfoProto, graph: GraphProto): ModelInput {
     value.case === 'dimValue' ? Number(value.value) : (value.value ?? ''),
   );
   const sizes = dims.filter((dim) => typeof dim === 'number');
-  if (!(sizes.reduce((product, size) => product * size, 1) <= MOST_ELEMENTS) || sizes.some((size) => size < 0)) {
+  if (!(sizes.reduce((product, size) => product * size, 1) <= MAX_ELEMENTS) || sizes.some((size) => size < 0)) {
     throw new UnsupportedModelError(
-      `input "${info.name}" is declared with dims [${dims}]; expected sizes from 0, up to ${MOST_ELEMENTS} elements together: export it with open batch and sequence axes`,
+      `input "${info.name}" is declared with dims [${dims}]; expected sizes from 0, up to ${MAX_ELEMENTS} elements together: export it with open batch and sequence axes`,
     );
   }
   if (role === 'state' && dims.slice(1).some((dim) => typeof dim !== 'number')) {

@@ -9,7 +9,7 @@ const HALF = dataTypeNumber('float16');
 const BFLOAT16 = dataTypeNumber('bfloat16');
 
 /** Largest float16; constants beyond it stand for infinity, as in masks. */
-export const MOST_HALF = 65504;
+export const MAX_FLOAT16 = 65504;
 
 export const isShortFloat = (dataType: number): boolean => dataType === HALF || dataType === BFLOAT16;
 
@@ -52,7 +52,7 @@ export function retypeTensor(tensor: TensorProto, dataType: number): void {
 }
 
 export const clampToHalf = (value: number): number =>
-  Number.isNaN(value) ? value : Math.min(MOST_HALF, Math.max(-MOST_HALF, value));
+  Number.isNaN(value) ? value : Math.min(MAX_FLOAT16, Math.max(-MAX_FLOAT16, value));
 
 /** An initializer may have its contents in the model's weights. */
 function retypeInitializer(initializer: TensorProto): void {

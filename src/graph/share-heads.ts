@@ -5,7 +5,7 @@ import { typedElementBytes } from '../onnx/typed-elements.js';
 import { findAttribute, intsAttribute } from './attributes.js';
 import { makeInt64Initializer, makeNode } from './build.js';
 import { extractStage } from './extract-stage.js';
-import { type GraphIndex, indexGraph, makerOf, qualifiedOp } from './graph-index.js';
+import { type GraphIndex, indexGraph, producerNode, qualifiedOp } from './graph-index.js';
 
 /**
  * Removes `repeat_kv` (Unsqueeze, Expand, Reshape): products then read shared keys and values without copies for every
@@ -21,7 +21,7 @@ export function shareHeads(graph: GraphProto): GraphProto {
   // The nodes of `repeat_kv` are no longer read.
   const { nodes: read } = extractStage(indexGraph(shared), {
     outputs: shared.output.map(({ name }) => name),
-    atHand: (value) => index.inputs.has(value),
+    isAvailable: (value) => index.inputs.has(value),
   });
   return { ...shared, node: [...read] };
 }
@@ -71,7 +71,7 @@ function shareProduct(node: NodeProto, graph: GraphProto, index: GraphIndex): No
 
 /** A size of repeated heads that shared ones also have, such as the number of tokens. */
 function shareSize(node: NodeProto, graph: GraphProto, index: GraphIndex): NodeProto[] | undefined {
-  const shape = qualifiedOp(node) === 'Gather' ? makerOf(index, node.input[0]!) : undefined;
+  const shape = qualifiedOp(node) === 'Gather' ? producerNode(index, node.input[0]!) : undefined;
   if (shape?.opType !== 'Shape' || shape.attribute.length > 0) return undefined;
   if (!SAME_SIZES.has(`${integerOf(node.input[1]!, graph, index)}`)) return undefined;
   const found = findWritten(shape.input[0]!, graph, index);
@@ -110,12 +110,12 @@ interface Written {
 /** The value that `repeat_kv` repeats, through a transpose of the last two axes and factors. */
 function findWritten(value: string, graph: GraphProto, index: GraphIndex): Written | undefined {
   const between: NodeProto[] = [];
-  let maker = makerOf(index, value);
-  for (; maker !== undefined && isBetween(maker, graph, index); maker = makerOf(index, maker.input[0]!))
+  let maker = producerNode(index, value);
+  for (; maker !== undefined && isBetween(maker, graph, index); maker = producerNode(index, maker.input[0]!))
     between.unshift(maker);
   const reshape = maker;
-  const expand = reshape?.opType === 'Reshape' ? makerOf(index, reshape.input[0]!) : undefined;
-  const apart = expand?.opType === 'Expand' ? makerOf(index, expand.input[0]!) : undefined;
+  const expand = reshape?.opType === 'Reshape' ? producerNode(index, reshape.input[0]!) : undefined;
+  const apart = expand?.opType === 'Expand' ? producerNode(index, expand.input[0]!) : undefined;
   return apart?.opType === 'Unsqueeze' && isHeadAxis(apart, graph, index)
     ? { source: apart.input[0]!, apart, between }
     : undefined;
@@ -149,7 +149,7 @@ function integerOf(value: string, graph: GraphProto, index: GraphIndex): bigint 
 
 /** A small constant: an initializer or a Constant node. */
 function constantOf(value: string, { initializer }: GraphProto, index: GraphIndex): TensorProto | undefined {
-  const maker = makerOf(index, value);
+  const maker = producerNode(index, value);
   return maker?.opType === 'Constant'
     ? findAttribute(maker, 'value')?.t
     : initializer.find(({ name }) => name === value);

@@ -6,7 +6,7 @@ import { makeNode } from './build.js';
 import { type GraphIndex, indexGraph } from './graph-index.js';
 
 /** Smaller weights are not compared. */
-const LEAST_BYTES = 2 ** 20;
+const MIN_BYTES = 2 ** 20;
 
 /** Operators that read a row of a table by its index. */
 const LOOKUPS: ReadonlySet<string> = new Set(['Gather', 'GatherBlockQuantized']);
@@ -76,7 +76,7 @@ function describeWeight(
   handle: TensorHandle | undefined,
   indexes: readonly GraphIndex[],
 ): Candidate | undefined {
-  if (handle === undefined || !isFloatType(handle.dataType) || handle.byteLength < LEAST_BYTES) return undefined;
+  if (handle === undefined || !isFloatType(handle.dataType) || handle.byteLength < MIN_BYTES) return undefined;
   const readers = indexes.flatMap(({ consumersOf, nodes }) => (consumersOf.get(name) ?? []).map((at) => nodes[at]!));
   // Weights read by subgraphs, and model outputs, keep their names.
   const isBound =

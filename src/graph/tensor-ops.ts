@@ -17,7 +17,7 @@ export type TensorOps = ReturnType<typeof createTensorOps>;
 type Operand = Value | number;
 
 /** Most negative finite float32: the value of additive masks where attention is forbidden. */
-const LOWEST = -3.4028234663852886e38;
+const MIN_FLOAT32 = -3.4028234663852886e38;
 
 /**
  * Creates the operations over an emitter. `opset` is the version of ONNX's own operators in the graph (at least 11):
@@ -246,7 +246,7 @@ export function createTensorOps(emitter: NodeEmitter, opset: number) {
     not: (x: Value): Value => emitter.node('Not', [x], x),
     /** Additive mask: the lowest float where `forbidden`, 0 elsewhere. */
     additiveMask: (forbidden: Value): Value =>
-      emitter.node('Where', [forbidden, scalar(LOWEST, FLOAT32), scalar(0, FLOAT32)], {
+      emitter.node('Where', [forbidden, scalar(MIN_FLOAT32, FLOAT32), scalar(0, FLOAT32)], {
         dims: forbidden.dims,
         dataType: FLOAT32,
       }),

@@ -31,7 +31,7 @@ export function drawStartCenters({ points, dimensionCount, contextCount, random 
   let nearest = new Float64Array(pointCount).fill(Number.POSITIVE_INFINITY);
   for (let context = 0; context < contextCount; context++) {
     const weights = context === 0 ? nearest.map(() => 1) : nearest;
-    const candidates = pickRows(points, dimensionCount, firstToArrive(weights, random, trialCount));
+    const candidates = pickRows(points, dimensionCount, smallestKeys(weights, random, trialCount));
     const distances = distancesTo(candidates);
     const count = candidates.length / dimensionCount;
     const outcomes = Array.from({ length: count }, (_, at) =>
@@ -46,7 +46,7 @@ export function drawStartCenters({ points, dimensionCount, contextCount, random 
 }
 
 /** Indices of the smallest exponential keys, see `drawStartCenters`; ties go to the lower index. */
-function firstToArrive(weights: Float64Array, random: Random, count: number): Int32Array {
+function smallestKeys(weights: Float64Array, random: Random, count: number): Int32Array {
   const arrivals = weights.map((weight) => {
     const wait = -Math.log(1 - random());
     return weight > 0 ? wait / weight : Number.POSITIVE_INFINITY;

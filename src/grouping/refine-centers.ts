@@ -21,7 +21,7 @@ export interface RefinedCenters {
 
 const ITERATION_LIMIT = 100;
 /** Refinement ends when at most this fraction of the points changes its context. */
-const SETTLED = 1e-3;
+const CONVERGED = 1e-3;
 
 /** Lloyd's iterations: assign all points, move each centre to the mean of its points, until the contexts have settled. */
 export function refineCenters({ points, centers: start, assign }: Refinement): RefinedCenters {
@@ -33,7 +33,7 @@ export function refineCenters({ points, centers: start, assign }: Refinement): R
     let moved = 0;
     for (let point = 0; point < next.length; point++) if (next[point] !== contextOf[point]) moved++;
     contextOf = next;
-    if (moved <= SETTLED * next.length) break;
+    if (moved <= CONVERGED * next.length) break;
   }
   return { centers, contextOf };
 }

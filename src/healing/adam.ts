@@ -52,13 +52,13 @@ export function scheduleRate(step: number, stepCount: number): number {
 }
 
 /** Parameters of the model that the rate was found on (SmolLM2-135M), and the rate. */
-const KNOWN_COUNT = 135e6;
-const KNOWN_RATE = 2e-4;
+const REFERENCE_PARAMETERS = 135e6;
+const REFERENCE_RATE = 2e-4;
 
 /**
  * Learning rate of a model by its parameters: 2e-4 at 135 M, and by the cube root of the count for others, as rates of
  * GPT-3's sizes fall. @see Brown et al. (arXiv 2005.14165), table 2.1
  */
 export function learningRateOf(parameterCount: number): number {
-  return KNOWN_RATE * Math.cbrt(KNOWN_COUNT / Math.max(1, parameterCount));
+  return REFERENCE_RATE * Math.cbrt(REFERENCE_PARAMETERS / Math.max(1, parameterCount));
 }

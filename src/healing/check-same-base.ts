@@ -10,7 +10,7 @@ import { indexRunGraph } from '../runtime/block-runner.js';
 const ROWS = 64;
 
 /** Largest relative difference: another precision is far below, another model far above. */
-const MOST_DIFFERENCE = 0.1;
+const MAX_DIFFERENCE = 0.1;
 
 /**
  * Checks that a pruned model can come from a dense one: equal sizes except for widths, and equal token embeddings,
@@ -20,7 +20,7 @@ const MOST_DIFFERENCE = 0.1;
 export async function checkSameBase(dense: UnderstoodModel, pruned: UnderstoodModel): Promise<void> {
   checkSizes(dense.analysed, pruned.analysed);
   const difference = await compareEmbeddings(dense, pruned);
-  if (difference > MOST_DIFFERENCE)
+  if (difference > MAX_DIFFERENCE)
     throw new UnsupportedModelError(
       `the token embeddings of the pruned model differ from those of the dense one by ${difference.toPrecision(2)} of their size; give the model that it was pruned from`,
     );

@@ -2,7 +2,7 @@ import { OptionError } from '../errors.js';
 import { encodeFloats } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import { checkRequest, type HealingRequest, rateOf, startTraining } from './start-training.js';
-import { MOST_HALVINGS, train } from './train.js';
+import { MAX_HALVINGS, train } from './train.js';
 import type { TrainedName } from './trained-weights.js';
 import { bestWeights, type CurvePoint, getList, type TrainingFacts } from './training-state.js';
 import { sliceOf, type WeightGroups } from './weight-groups.js';
@@ -69,7 +69,7 @@ async function trainOn(request: HealingRequest): Promise<Healed> {
 
 /** Remarks about healing. */
 export function remarkHealing({ keptStep, halvings, stopped }: HealingReport): string[] {
-  const isOver = halvings > MOST_HALVINGS;
+  const isOver = halvings > MAX_HALVINGS;
   return [
     ...(keptStep === 0
       ? [
@@ -78,7 +78,7 @@ export function remarkHealing({ keptStep, halvings, stopped }: HealingReport): s
       : []),
     ...(isOver
       ? [
-          `healing diverged after step ${keptStep}, though the learning rate was halved ${MOST_HALVINGS} times; the weights are those of that step. Set a lower rate, or give more windows`,
+          `healing diverged after step ${keptStep}, though the learning rate was halved ${MAX_HALVINGS} times; the weights are those of that step. Set a lower rate, or give more windows`,
         ]
       : []),
   ];

@@ -146,8 +146,8 @@ async function compileHead(
   const index = indexRunGraph(model);
   const input = analysed.detected.partition.cuts.at(-1)!;
   // Other values of the forward pass have an entire batch's size, so they are computed again.
-  const atHand = (value: string) => value === input || index.inputs.has(value);
-  const stage = await compileStage({ engine, model, index, atHand, facts: analysed.facts, ...asked });
+  const isAvailable = (value: string) => value === input || index.inputs.has(value);
+  const stage = await compileStage({ engine, model, index, isAvailable, facts: analysed.facts, ...asked });
   return { stage, names: stage.inputs, input };
 }
 

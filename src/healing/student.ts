@@ -123,7 +123,7 @@ function compile(
     engine,
     model,
     index,
-    atHand: (value) => value === input || index.inputs.has(value) || side.has(value),
+    isAvailable: (value) => value === input || index.inputs.has(value) || side.has(value),
     facts: analysed.facts,
     fed: new Set(weightsOf(given, at).map(({ weight }) => weight.name)),
     session: { keepsMemory: false },

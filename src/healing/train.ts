@@ -30,10 +30,10 @@ export interface Training extends Learning {
 }
 
 /** Gradient clipping: largest norm of a step's gradient. */
-const LARGEST_NORM = 1;
+const MAX_GRADIENT_NORM = 1;
 
 /** Most halvings of the learning rate before training counts as diverged. */
-export const MOST_HALVINGS = 3;
+export const MAX_HALVINGS = 3;
 
 /** Early stopping: consecutive scores without improvement. */
 const PATIENCE = 2;
@@ -48,7 +48,7 @@ const limitOf = ({ curve }: TrainingFacts): number => DIVERGED.factor * curve[0]
  * Trains until the windows are used up, or the held-out divergence no longer decreases. The best state is the one of
  * lowest held-out divergence, possibly the initial one. If training diverges (NaN included), if the first score is
  * clearly worse than the initial one, or if training would end without improvement, it returns to the best state and
- * continues at half the rate. If it diverges again after `MOST_HALVINGS` halvings, it ends.
+ * continues at half the rate. If it diverges again after `MAX_HALVINGS` halvings, it ends.
  * @param from Facts to resume from, with the stores as they were then; absent: from the start.
  * @throws NumericalError when it ends so and no step was better than the start.
  */
@@ -72,7 +72,7 @@ export async function train(training: Training, from?: TrainingFacts): Promise<T
       if (facts.best.step === step) stores.keep();
     }
     await training.onStep?.(() => packTraining(facts, groups, stores));
-    if (facts.halvings <= MOST_HALVINGS) continue;
+    if (facts.halvings <= MAX_HALVINGS) continue;
     if (facts.best.step === 0) throw divergence(training, heldOut ?? loss);
     break;
   }
@@ -104,12 +104,12 @@ const TOO_FAST = 1.03;
 /** Whether the first score says that the rate is too high for a model so close to the dense one. */
 const beginsTooFast = ({ curve, halvings }: TrainingFacts, heldOut: number | undefined): boolean => {
   const isFirst = curve.filter((point) => point.heldOut !== undefined).length === 1;
-  return isFirst && heldOut !== undefined && heldOut > TOO_FAST * curve[0]!.heldOut! && halvings < MOST_HALVINGS;
+  return isFirst && heldOut !== undefined && heldOut > TOO_FAST * curve[0]!.heldOut! && halvings < MAX_HALVINGS;
 };
 
 /** Whether training would end without improvement, so that half the rate should be tried. */
 const hasNoBetterStep = ({ idle, best, halvings }: TrainingFacts): boolean =>
-  idle >= PATIENCE && best.step === 0 && halvings < MOST_HALVINGS;
+  idle >= PATIENCE && best.step === 0 && halvings < MAX_HALVINGS;
 
 /** The facts of the best state at half the rate. */
 function atHalfTheRate({ best, curve, halvings }: TrainingFacts): TrainingFacts {
@@ -120,7 +120,7 @@ function atHalfTheRate({ best, curve, halvings }: TrainingFacts): TrainingFacts 
 function divergence({ learningRate }: Training, loss: number): NumericalError {
   return new NumericalError(
     `healing diverges: after the first steps the divergence became ${loss}, though the learning rate was halved ` +
-      `${MOST_HALVINGS} times from ${learningRate}; set a lower one, or give more windows`,
+      `${MAX_HALVINGS} times from ${learningRate}; set a lower one, or give more windows`,
   );
 }
 
@@ -141,7 +141,7 @@ async function takeStep(training: Training, { step, stepCount, facts }: StepPlac
   const isSound = Number.isFinite(norm) && (loss <= limit || (await score(training)) <= limit);
   if (isSound) {
     const rate = learningRate * scheduleRate(step, stepCount) * 0.5 ** facts.halvings;
-    const scale = Math.min(1, LARGEST_NORM / norm);
+    const scale = Math.min(1, MAX_GRADIENT_NORM / norm);
     const places = stores.advance();
     for (const at of groups.all.keys()) await moveGroup(training, at, { step, scale, learningRate: rate, ...places });
   }

@@ -135,23 +135,24 @@ function findExpertWeights({ detected: { layout, traces } }: AnalysedModel, inde
             scalesOfSecond(module, index) ?? traces[module.index]?.neurons?.second.weight ?? module.output.weight,
         ),
     ),
-    made: new Set(mixtures.filter(hasNodesOfTheirOwn).flatMap(({ writtenExperts }) => writtenExperts!.made)),
+    made: new Set(mixtures.filter(hasNodesOfTheirOwn).flatMap(({ unfusedExperts }) => unfusedExperts!.made)),
   };
 }
 
-const hasNodesOfTheirOwn = ({ writtenExperts }: PrunableModule): boolean => (writtenExperts?.made.length ?? 0) > 1;
+const hasNodesOfTheirOwn = ({ unfusedExperts }: PrunableModule): boolean => (unfusedExperts?.made.length ?? 0) > 1;
 
 const tensorsOf = ({ output }: PrunableModule, index: GraphIndex) =>
   expertTensors(index.nodes[index.producerOf.get(output.result)!]!);
 
 const scalesOfSecond = (module: PrunableModule, index: GraphIndex): string | undefined =>
-  module.writtenExperts === undefined ? tensorsOf(module, index).secondScales : undefined;
+  module.unfusedExperts === undefined ? tensorsOf(module, index).secondScales : undefined;
 
 function weightsOfExperts(module: PrunableModule, index: GraphIndex): readonly string[] {
-  const { input, writtenExperts } = module;
-  if (writtenExperts === undefined) return tensorsOf(module, index).all;
-  const { made, chosen } = writtenExperts;
-  return extractStage(index, { outputs: made, atHand: (value) => value === input || value === chosen }).initializers;
+  const { input, unfusedExperts } = module;
+  if (unfusedExperts === undefined) return tensorsOf(module, index).all;
+  const { made, chosen } = unfusedExperts;
+  return extractStage(index, { outputs: made, isAvailable: (value) => value === input || value === chosen })
+    .initializers;
 }
 
 interface DescribedGraph {

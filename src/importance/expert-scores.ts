@@ -20,7 +20,7 @@ export interface ExpertScoreRow {
   /** Where it was published. */
   readonly paper: string;
   /** Whether the remaining experts are scored again after each removal; published scores are computed once. */
-  readonly isMeasuredAnew: boolean;
+  readonly isRemeasured: boolean;
   /** By expert. */
   score(statistics: ExpertStatistics): Float64Array;
 }
@@ -34,31 +34,31 @@ export const EXPERT_SCORES = {
   removal: {
     description: 'error of the output, in the metric, once the router sends its tokens to the other experts',
     paper: 'this library: docs/methods.md',
-    isMeasuredAnew: true,
+    isRemeasured: true,
     score: credibleCosts,
   },
   reap: {
     description: "mean of the routing weight times the norm of the expert's output",
     paper: 'REAP: Lasby et al., arXiv 2510.13999',
-    isMeasuredAnew: false,
+    isRemeasured: false,
     score: (statistics) => overTokens(statistics.gatedNorms, statistics),
   },
   man: {
     description: "mean norm of the expert's output",
     paper: 'MAN: arXiv 2606.15716',
-    isMeasuredAnew: false,
+    isRemeasured: false,
     score: (statistics) => overTokens(statistics.norms, statistics),
   },
   msan: {
     description: "mean squared norm of the expert's output",
     paper: 'MSAN: arXiv 2606.15716',
-    isMeasuredAnew: false,
+    isRemeasured: false,
     score: (statistics) => overTokens(statistics.squares, statistics),
   },
   frequency: {
     description: 'tokens that are routed to the expert',
     paper: 'none',
-    isMeasuredAnew: false,
+    isRemeasured: false,
     score: ({ tokens }) => tokens,
   },
 } as const satisfies Record<string, ExpertScoreRow>;

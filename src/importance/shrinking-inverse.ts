@@ -27,7 +27,7 @@ export interface ShrinkingStart {
  * Removed channels whose updates are batched before inverse and weight are rewritten: one large product is faster than
  * many small ones. With larger batches, reading columns in between would cost as much.
  */
-const MOST_WAITING = 256;
+const MAX_PENDING = 256;
 
 /** Rows of the weight's columns that are rewritten at once. */
 const STRIP = 1024;
@@ -50,7 +50,7 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
 
   /** Most channels with pending updates; limited by the number of channels. */
   function roomFor(least: number): number {
-    return Math.max(least, Math.min(MOST_WAITING, size));
+    return Math.max(least, Math.min(MAX_PENDING, size));
   }
 
   /** Applies pending updates, drops removed channels, and makes room for updates of at least so many channels. */
@@ -163,7 +163,7 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
 }
 
 /** Pending updates, column by column; zero where unused. */
-interface WaitingUpdates {
+interface PendingUpdates {
   /** `Y`, `[size, capacity]`. */
   readonly halves: Float64Array;
   /** `Z`, `[rowCount, capacity]`. */
@@ -174,7 +174,7 @@ interface WaitingUpdates {
   count: number;
 }
 
-const noUpdates = (size: number, rowCount: number, capacity: number): WaitingUpdates => ({
+const noUpdates = (size: number, rowCount: number, capacity: number): PendingUpdates => ({
   halves: new Float64Array(size * capacity),
   solved: new Float32Array(rowCount * capacity),
   solvedRows: new Float32Array(capacity * rowCount),
@@ -191,7 +191,7 @@ interface Update {
   readonly count: number;
 }
 
-function addUpdate(waiting: WaitingUpdates, { half, solved, solvedRows, count }: Update): void {
+function addUpdate(waiting: PendingUpdates, { half, solved, solvedRows, count }: Update): void {
   const { capacity } = waiting;
   for (const [side, added] of [
     [waiting.halves, half],

@@ -24,7 +24,7 @@ export interface DampenedFactor<Matrix extends Entries = Float64Array> {
 /** Dampening grows tenfold after each failed factorisation, this many times at most. */
 const RETRY_COUNT = 3;
 /** First increase when the dampening is 0. */
-const SMALLEST_RETRY = 1e-6;
+const MIN_RETRY = 1e-6;
 
 /**
  * Factorises `matrix + dampening unit I`. Where it fails, because of rounding or of directions without data,
@@ -58,5 +58,5 @@ export async function factoriseDampened<Matrix extends Entries>(
 
 /** Ten times, rounded to a short number for messages. */
 function raise(dampening: number): number {
-  return Number((Math.max(dampening, SMALLEST_RETRY) * 10).toPrecision(12));
+  return Number((Math.max(dampening, MIN_RETRY) * 10).toPrecision(12));
 }

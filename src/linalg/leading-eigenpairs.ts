@@ -11,7 +11,7 @@ const BLOCK_SIZE = 4;
 const FIRST_CHECK = 4;
 const GROWTH = 1.25;
 /** A larger fraction of the entire space costs more than the full decomposition. */
-const LARGEST_SHARE = 0.75;
+const MAX_FRACTION = 0.75;
 /** Largest angle between the space found and the true one, as far as residuals tell. */
 const TOLERANCE = 1e-8;
 /** A missed eigenvalue is detected if it exceeds the last wanted one by this fraction of the largest. */
@@ -37,7 +37,7 @@ export async function findLeadingEigenpairs(
   size: number,
   { count, multiply = multiplyTransposed }: LeadingRequest,
 ): Promise<Eigenpairs | undefined> {
-  const limit = Math.floor(LARGEST_SHARE * size);
+  const limit = Math.floor(MAX_FRACTION * size);
   const space = { size, basis: new Float64Array(limit * size), random: createRandom(size) };
   const projected = new Float64Array(limit * limit);
   let fresh: Float64Array = Float64Array.from({ length: BLOCK_SIZE * size }, () => drawNormal(space.random));

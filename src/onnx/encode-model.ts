@@ -55,13 +55,13 @@ export interface DetachedModel {
 }
 
 /** Smaller payloads (shapes and indices) stay inside, since engines read them while loading. */
-const LEAST_DETACHED = 1024;
+const MIN_DETACHED = 1024;
 
 /** Encodes a model whose weights are in memory without copying the large ones. */
 export function encodeDetached(proto: ModelProto): DetachedModel {
   const weights = new Map<string, Uint8Array>();
   const initializers = proto.graph!.initializer.flatMap((tensor) => {
-    if (tensor.rawData.byteLength < LEAST_DETACHED) return encodeInitializer(tensor);
+    if (tensor.rawData.byteLength < MIN_DETACHED) return encodeInitializer(tensor);
     const location = `weights/${weights.size}`;
     weights.set(location, tensor.rawData);
     const { rest, handle } = detachPayload(tensor);
@@ -72,7 +72,7 @@ export function encodeDetached(proto: ModelProto): DetachedModel {
 
 /** The folder that contains all large weights; undefined if one is elsewhere or not in a file. */
 export function commonFolder({ weights }: OnnxModel): string | undefined {
-  const large = [...weights.values()].filter(({ byteLength }) => byteLength >= LEAST_DETACHED);
+  const large = [...weights.values()].filter(({ byteLength }) => byteLength >= MIN_DETACHED);
   const folders = new Set(large.map(({ place }) => place?.folder));
   return folders.size === 1 ? [...folders][0] : undefined;
 }
@@ -82,7 +82,7 @@ export async function encodePlaced({ proto, weights }: OnnxModel): Promise<Uint8
   const initializers = proto.graph!.initializer.map(async (tensor) => {
     const handle = weights.get(tensor.name);
     if (handle === undefined) return encodeInitializer(tensor);
-    if (handle.byteLength < LEAST_DETACHED) return encodeInitializer({ ...tensor, rawData: await handle.read() });
+    if (handle.byteLength < MIN_DETACHED) return encodeInitializer({ ...tensor, rawData: await handle.read() });
     const { name: location, offset } = handle.place!;
     return [initializerField(tensorFragment({ tensor, handle, outside: { location, offset } })).head];
   });

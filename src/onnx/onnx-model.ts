@@ -13,13 +13,13 @@ export interface TensorHandle {
   /** Bytes in raw layout, the entire tensor or `length` bytes from `offset`. @throws ModelFormatError when the source is shorter than declared. */
   read(range?: { readonly offset: number; readonly length: number }): Promise<Uint8Array<ArrayBuffer>>;
   /** File range that holds its bytes contiguously; absent if there is none. */
-  readonly place?: FilePlace | undefined;
+  readonly place?: FileLocation | undefined;
   /** The slice made by `sliceHandle`; absent: the entire tensor. */
   readonly cut?: TensorCut;
 }
 
 /** Position of bytes in a file. */
-export interface FilePlace {
+export interface FileLocation {
   readonly folder: string;
   readonly name: string;
   readonly offset: number;
@@ -76,7 +76,7 @@ export interface EmbeddingPrefix {
   /** Storage of the weights in the source file. */
   readonly storage?: ModelStorage;
   /** Original inputs of the decoder. */
-  readonly behind: Pick<ModelProto, 'irVersion' | 'opsetImport'> & { readonly input: readonly ValueInfoProto[] };
+  readonly decoder: Pick<ModelProto, 'irVersion' | 'opsetImport'> & { readonly input: readonly ValueInfoProto[] };
 }
 
 /** Where a model's weights are stored: inside the protobuf, or in files next to it. */

@@ -51,8 +51,8 @@ const RAW_LAYOUT_FIELDS: readonly number[] = [TENSOR.rawData.number, TENSOR.floa
 export async function readStructure(source: ByteSource): Promise<ModelStructure> {
   const buffered = readAhead(source);
   const budget = { bytesLeft: MAX_STRUCTURE_BYTES };
-  const model = await takeOut(buffered, [{ start: 0, end: source.byteLength }], isMessage(MODEL_GRAPH));
-  const graph = await takeOut(buffered, model.taken, isMessage(GRAPH_INITIALIZER));
+  const model = await extractFields(buffered, [{ start: 0, end: source.byteLength }], isMessage(MODEL_GRAPH));
+  const graph = await extractFields(buffered, model.taken, isMessage(GRAPH_INITIALIZER));
   const proto = decodeMessage(ModelProtoSchema, await readRanges(source, model.rest, budget), source.name);
   if (model.taken.length === 0) throw new ModelFormatError(`${source.name} is not an ONNX model: it has no graph.`);
   if (proto.opsetImport.length === 0) {
@@ -76,7 +76,7 @@ async function readTensor(source: ByteSource, range: ByteRange, budget: Budget):
       `An initializer at byte ${range.start} of ${source.name}`,
     );
   if (range.end - range.start < SMALL_TENSOR_BYTES) return { tensor: await decode([range]) };
-  const payload = await takeOut(source, [range], (record) => isRawLayout(record));
+  const payload = await extractFields(source, [range], (record) => isRawLayout(record));
   const tensor = await decode(payload.rest);
   if (payload.taken.length === 0) return { tensor };
   const [field, ...others] = new Set(payload.fields);
@@ -105,7 +105,7 @@ interface Parts {
   readonly rest: readonly ByteRange[];
 }
 
-async function takeOut(
+async function extractFields(
   source: ByteSource,
   ranges: readonly ByteRange[],
   isWanted: (record: WireRecord) => boolean,

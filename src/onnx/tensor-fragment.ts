@@ -9,11 +9,11 @@ export interface PlannedTensor {
   /** Absent for strings, which stay in `tensor`. */
   readonly handle?: TensorHandle;
   /** Absent = the payload follows in the protobuf. */
-  readonly outside?: ExternalPlace;
+  readonly outside?: ExternalLocation;
 }
 
 /** Position of a weight in an external file. */
-export interface ExternalPlace {
+export interface ExternalLocation {
   /** Relative to the model file's folder. */
   readonly location: string;
   readonly offset: number;

@@ -47,7 +47,7 @@ export function sourceHandle(shape: TensorShape, source: ByteSource, offset: num
 }
 
 /** A weight whose bytes are computed as a whole on each read. */
-export function workedOutHandle(shape: TensorShape, workOut: () => Promise<Uint8Array<ArrayBuffer>>): TensorHandle {
+export function computedHandle(shape: TensorShape, workOut: () => Promise<Uint8Array<ArrayBuffer>>): TensorHandle {
   return handleOf(shape, async ({ offset, length }) => {
     const bytes = await workOut();
     return length === bytes.byteLength ? bytes : bytes.slice(offset, offset + length);

@@ -4,7 +4,7 @@ import { pointwise } from './elementwise.js';
 import type { RuleContext } from './gradient-rule.js';
 import { byOpenRule, type Family, missing } from './operator.js';
 
-const UNWRITTEN = pointwise(missing('its derivative is not implemented yet'));
+const NOT_IMPLEMENTED = pointwise(missing('its derivative is not implemented yet'));
 
 /** Elementwise activation functions: dx = g y'(x). A fused bias is another operand. */
 export const ACTIVATIONS = {
@@ -59,14 +59,14 @@ export const ACTIVATIONS = {
   'com.microsoft.QuickGelu': pointwise((c) => [c.o.mul(c.g, swish(c, floatAttribute(c.node, 'alpha', 1.702)))]),
   /** y = x sigmoid(alpha x), alpha 1 by default. */
   Swish: pointwise((c) => [c.o.mul(c.g, swish(c, floatAttribute(c.node, 'alpha', 1)))]),
-  Celu: UNWRITTEN,
-  HardSigmoid: UNWRITTEN,
-  HardSwish: UNWRITTEN,
-  Mish: UNWRITTEN,
-  PRelu: UNWRITTEN,
-  Selu: UNWRITTEN,
-  Softsign: UNWRITTEN,
-  ThresholdedRelu: UNWRITTEN,
+  Celu: NOT_IMPLEMENTED,
+  HardSigmoid: NOT_IMPLEMENTED,
+  HardSwish: NOT_IMPLEMENTED,
+  Mish: NOT_IMPLEMENTED,
+  PRelu: NOT_IMPLEMENTED,
+  Selu: NOT_IMPLEMENTED,
+  Softsign: NOT_IMPLEMENTED,
+  ThresholdedRelu: NOT_IMPLEMENTED,
 } as const satisfies Family;
 
 /** With s = sigmoid(alpha x) and y = x s: y' = s + alpha y (1 - s). */

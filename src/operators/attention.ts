@@ -8,14 +8,14 @@ import {
   fromOutput,
   groupHeads,
   isPresent,
-  joinCodes,
-  mendHeadCounts,
+  joinUnitIds,
   perCache,
   perChannel,
   perHead,
+  updateHeadCounts,
 } from './heads.js';
-import type { MendRule } from './mend-rule.js';
 import { type Cache, type Family, missing, PLAIN } from './operator.js';
+import type { UpdateRule } from './update-rule.js';
 
 const MULTI_HEAD_CACHE: Cache = { past: [6, 7], present: [1, 2], headAxis: 1 };
 
@@ -23,16 +23,16 @@ const MULTI_HEAD_CACHE: Cache = { past: [6, 7], present: [1, 2], headAxis: 1 };
 const PACKED_CACHE: Cache = { past: [4], present: [1], headAxis: 2 };
 
 /** com.microsoft.MultiHeadAttention with separate query, key and value. */
-const alongHeads = fromOutput((site, heads) => {
+const multiHeadAxes = fromOutput((site, heads) => {
   const { input } = site.node;
   if (!isPresent(input[1]) || !isPresent(input[2]))
     throw new TraceStop('packed query, key and value in MultiHeadAttention');
   const widths = input.slice(0, 3).map((value) => headChannels({ dims: site.dims(value) }, heads.length));
-  const codes = joinCodes(...widths.map((width) => channelsOf(heads, width)));
+  const unitIds = joinUnitIds(...widths.map((width) => channelsOf(heads, width)));
   return {
     findings: [
       ...input.slice(0, 3).flatMap((value) => perChannel(site, value, heads)),
-      ...(isPresent(input[3]) ? [{ value: input[3], label: { axis: 0, codes } }] : []),
+      ...(isPresent(input[3]) ? [{ value: input[3], label: { axis: 0, unitIds } }] : []),
       ...perHead(site, input[5], 1, heads),
       ...perCache(site, MULTI_HEAD_CACHE, heads),
     ],
@@ -40,23 +40,23 @@ const alongHeads = fromOutput((site, heads) => {
 });
 
 /** com.microsoft.Attention: the packed QKV projection is inside the node. */
-const alongPacked = fromOutput((site, heads) => {
+const packedAttentionAxes = fromOutput((site, heads) => {
   const { input } = site.node;
   const weight = input[1] ?? '';
   const total = site.dims(weight)[1] ?? 0;
   const sizes = intsAttribute(site.node, 'qkv_hidden_sizes') ?? [total / 3, total / 3, total / 3];
-  const codes = joinCodes(...sizes.map((size) => channelsOf(heads, size)));
+  const unitIds = joinUnitIds(...sizes.map((size) => channelsOf(heads, size)));
   return {
     findings: [
-      { value: weight, label: { axis: 1, codes } },
-      ...(isPresent(input[2]) ? [{ value: input[2], label: { axis: 0, codes } }] : []),
+      { value: weight, label: { axis: 1, unitIds } },
+      ...(isPresent(input[2]) ? [{ value: input[2], label: { axis: 0, unitIds } }] : []),
       ...perCache(site, PACKED_CACHE, heads),
       ...perHead(site, input[5], 1, heads),
     ],
   };
 });
 
-const mendPacked: MendRule = ({ node, unitCount }) => {
+const updatePacked: UpdateRule = ({ node, unitCount }) => {
   const heads = intAttribute(node, 'num_heads', 1);
   const sizes = intsAttribute(node, 'qkv_hidden_sizes')?.map((size) => (size / heads) * unitCount);
   if (sizes !== undefined) setIntsAttribute(node, 'qkv_hidden_sizes', sizes);
@@ -66,7 +66,7 @@ const mendPacked: MendRule = ({ node, unitCount }) => {
 const STANDARD_CACHE: Cache = { past: [4, 5], present: [1, 2], headAxis: 1 };
 
 /** ai.onnx Attention (opset 23), 3-D or 4-D operands. */
-const alongStandard = fromOutput(
+const standardAttentionAxes = fromOutput(
   (site, heads) => {
     const { input } = site.node;
     const keyDims = site.dims(input[1] ?? '');
@@ -89,8 +89,8 @@ const alongStandard = fromOutput(
 );
 
 /** A paged or sparse fused attention: recognised as attention, not supported otherwise. */
-const unread = missing('its inputs are not supported yet');
-const OTHER = { ...PLAIN, axis: unread, tokens: { causal: 'no' }, gradient: unread } as const;
+const notSupported = missing('its inputs are not supported yet');
+const OTHER = { ...PLAIN, axis: notSupported, tokens: { causal: 'no' }, gradient: notSupported } as const;
 
 /**
  * Fused attentions of ONNX and ONNX Runtime except GroupQueryAttention. The backward graph recomputes the probabilities
@@ -99,8 +99,8 @@ const OTHER = { ...PLAIN, axis: unread, tokens: { causal: 'no' }, gradient: unre
 export const ATTENTION = {
   'com.microsoft.Attention': {
     ...PLAIN,
-    axis: alongPacked,
-    mend: mendPacked,
+    axis: packedAttentionAxes,
+    update: updatePacked,
     tokens: { causal: { attribute: 'unidirectional' } },
     gradient: {
       lower: (c) => {
@@ -120,8 +120,8 @@ export const ATTENTION = {
   },
   'com.microsoft.MultiHeadAttention': {
     ...PLAIN,
-    axis: alongHeads,
-    mend: mendHeadCounts('num_heads'),
+    axis: multiHeadAxes,
+    update: updateHeadCounts('num_heads'),
     tokens: { causal: { attribute: 'unidirectional' } },
     gradient: {
       lower: (c) => {
@@ -135,8 +135,8 @@ export const ATTENTION = {
   /** ONNX's own Attention (opset 23 and later). Inputs: 0 Q, 1 K, 2 V, 3 mask, 4 and 5 past, 6 a length per window. */
   Attention: {
     ...PLAIN,
-    axis: alongStandard,
-    mend: mendHeadCounts('q_num_heads', 'kv_num_heads'),
+    axis: standardAttentionAxes,
+    update: updateHeadCounts('q_num_heads', 'kv_num_heads'),
     tokens: { causal: { attribute: 'is_causal' } },
     gradient: {
       lower: (c) => {

@@ -1,16 +1,16 @@
 import type { NodeProto } from 'onnx-buf';
 
 /**
- * Codes of a labelled axis, one per position: `u >= 0` a unit (neuron or head), `groupCode(g)` a channel shared by a KV
- * group, `FREE` not removable.
+ * Codes of a labelled axis, one per position: `u >= 0` a unit (neuron or head), `groupId(g)` a channel shared by a KV
+ * group, `NO_UNIT` not removable.
  */
-export type Codes = Int32Array;
+export type UnitIds = Int32Array;
 
 /** A position that belongs to no unit. */
-export const FREE = -1;
+export const NO_UNIT = -1;
 
 /** Code of channels shared by KV group `g`; the inverse is `groupOf`. */
-export const groupCode = (group: number): number => -2 - group;
+export const groupId = (group: number): number => -2 - group;
 
 /** Group of a code, or `undefined` for other codes. */
 export const groupOf = (code: number): number | undefined => (code <= -2 ? -2 - code : undefined);
@@ -18,7 +18,7 @@ export const groupOf = (code: number): number | undefined => (code <= -2 ? -2 - 
 /** Axis of a value that carries units, with the code of each position. */
 export interface AxisLabel {
   readonly axis: number;
-  readonly codes: Codes;
+  readonly unitIds: UnitIds;
 }
 
 /** A node, and the port from which labels are propagated. */
@@ -77,7 +77,7 @@ export class NeedCoarserUnits extends Error {
 }
 
 /** No labels for other ports. */
-export const NOTHING: RuleResult = { findings: [] };
+export const NO_FINDINGS: RuleResult = { findings: [] };
 
 /** All named ports of a node with their values. */
 export function portsOf(node: NodeProto): { side: 'input' | 'output'; slot: number; value: string }[] {
@@ -88,26 +88,26 @@ export function portsOf(node: NodeProto): { side: 'input' | 'output'; slot: numb
 }
 
 /** Value at the port from which labels are propagated. */
-export function arrivedAt({ node, side, slot }: RuleSite): string {
+export function labelledValue({ node, side, slot }: RuleSite): string {
   return (side === 'input' ? node.input[slot] : node.output[slot]) ?? '';
 }
 
 /** Propagates codes (default: the label's) to an axis of the first output, or from an output to the first input. */
-export function toOther({ node, side, label }: RuleSite, axis: number, codes = label.codes): RuleResult {
+export function toOtherSide({ node, side, label }: RuleSite, axis: number, unitIds = label.unitIds): RuleResult {
   const [value = ''] = side === 'input' ? node.output : node.input;
-  return { findings: [{ value, label: { axis, codes } }] };
+  return { findings: [{ value, label: { axis, unitIds } }] };
 }
 
 /** Codes at some positions. */
-export const pickCodes = (codes: Codes, positions: readonly number[]): Codes =>
-  Int32Array.from(positions, (position) => codes[position] ?? FREE);
+export const pickUnitIds = (unitIds: UnitIds, positions: readonly number[]): UnitIds =>
+  Int32Array.from(positions, (position) => unitIds[position] ?? NO_UNIT);
 
 /** Scatters codes back to the positions that they were picked from. @throws TraceStop when two units were picked from one. */
-export function spreadCodes(codes: Codes, positions: readonly number[], size: number): Codes {
-  const wide = new Int32Array(size).fill(FREE);
+export function scatterUnitIds(unitIds: UnitIds, positions: readonly number[], size: number): UnitIds {
+  const wide = new Int32Array(size).fill(NO_UNIT);
   positions.forEach((position, at) => {
-    const [code = FREE, known = FREE] = [codes[at], wide[position]];
-    if (known !== FREE && known !== code) throw new TraceStop('several units are read from one position');
+    const [code = NO_UNIT, known = NO_UNIT] = [unitIds[at], wide[position]];
+    if (known !== NO_UNIT && known !== code) throw new TraceStop('several units are read from one position');
     wide[position] = code;
   });
   return wide;

@@ -1,12 +1,12 @@
 import { intAttribute, intsAttribute, setIntsAttribute } from '../graph/attributes.js';
 import { positiveAxis } from '../graph/value.js';
-import { type AxisRule, arrivedAt, FREE, type RuleResult, type RuleSite, TraceStop } from './axis-rule.js';
+import { type AxisRule, labelledValue, NO_UNIT, type RuleResult, type RuleSite, TraceStop } from './axis-rule.js';
 import { unsupported, type WindowCotangent } from './gradient-rule.js';
-import type { MendRule } from './mend-rule.js';
 import { type Family, missing, PLAIN } from './operator.js';
+import type { UpdateRule } from './update-rule.js';
 
 /** Concat: along another axis all operands share the label; along the same axis each has its part. */
-const joinedAxis: AxisRule = (site) => {
+const concatAxes: AxisRule = (site) => {
   const [output = ''] = site.node.output;
   const rank = site.dims(output).length;
   const along = positiveAxis(intAttribute(site.node, 'axis', 0), rank);
@@ -14,7 +14,7 @@ const joinedAxis: AxisRule = (site) => {
 };
 
 /** Split: the inverse of Concat. */
-const splitAxis: AxisRule = (site) => {
+const splitAxes: AxisRule = (site) => {
   const [input = ''] = site.node.input;
   const along = positiveAxis(intAttribute(site.node, 'axis', 0), site.dims(input).length);
   if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels are used as split sizes');
@@ -28,8 +28,8 @@ const splitAxis: AxisRule = (site) => {
 
 /** Labels of a tensor and its parts along `along`. */
 function joined(site: RuleSite, along: number, parts: readonly string[], whole: string): RuleResult {
-  const from = arrivedAt(site);
-  const { axis, codes } = site.label;
+  const from = labelledValue(site);
+  const { axis, unitIds } = site.label;
   if (axis !== along) {
     const others = [...parts, whole].filter((value) => value !== from);
     return { findings: others.map((value) => ({ value, label: site.label })) };
@@ -40,18 +40,18 @@ function joined(site: RuleSite, along: number, parts: readonly string[], whole: 
     return {
       findings: parts.map((value, at) => ({
         value,
-        label: { axis, codes: codes.slice(starts[at] ?? 0, (starts[at] ?? 0) + (sizes[at] ?? 0)) },
+        label: { axis, unitIds: unitIds.slice(starts[at] ?? 0, (starts[at] ?? 0) + (sizes[at] ?? 0)) },
       })),
     };
   }
-  const wide = new Int32Array(sizes.reduce((sum, size) => sum + size, 0)).fill(FREE);
+  const wide = new Int32Array(sizes.reduce((sum, size) => sum + size, 0)).fill(NO_UNIT);
   parts.forEach((value, at) => {
-    if (value === from) wide.set(codes, starts[at]);
+    if (value === from) wide.set(unitIds, starts[at]);
   });
-  return { findings: [{ value: whole, label: { axis, codes: wide } }] };
+  return { findings: [{ value: whole, label: { axis, unitIds: wide } }] };
 }
 
-const mendSplit: MendRule = (site) => {
+const updateSplit: UpdateRule = (site) => {
   const { node } = site;
   const [input = ''] = node.input;
   const whole = site.labelOf(input);
@@ -75,7 +75,7 @@ export const CONCATS = {
   /** y = concatenation of the inputs: each dx is its window of g. */
   Concat: {
     ...PLAIN,
-    axis: joinedAxis,
+    axis: concatAxes,
     tokens: 'moves',
     gradient: (c) => {
       const axis = positiveAxis(intAttribute(c.node, 'axis', 0), c.g.dims.length);
@@ -91,8 +91,8 @@ export const CONCATS = {
   /** Each part's cotangent is a window of dx. */
   Split: {
     ...PLAIN,
-    axis: splitAxis,
-    mend: mendSplit,
+    axis: splitAxes,
+    update: updateSplit,
     tokens: 'moves',
     gradient: (c) => {
       const axis = positiveAxis(intAttribute(c.node, 'axis', 0), c.input(0).dims.length);

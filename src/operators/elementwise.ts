@@ -1,34 +1,35 @@
 import type { Value } from '../graph/value.js';
 import { gradientType } from '../graph/value.js';
-import { type AxisRule, arrivedAt, type Finding, portsOf, TraceStop, toOther } from './axis-rule.js';
+import { type AxisRule, type Finding, labelledValue, portsOf, TraceStop, toOtherSide } from './axis-rule.js';
 import type { RuleContext } from './gradient-rule.js';
 import { byOpenRule, type Family, type Gradient, missing, type Operator, PLAIN } from './operator.js';
 
 /** All ports share the axis, aligned from the right as broadcasting does; a port of size 1 there has no label. */
-export const sharedAxis: AxisRule = (site) => {
-  const from = arrivedAt(site);
+export const broadcastAxes: AxisRule = (site) => {
+  const from = labelledValue(site);
   const rank = site.dims(from).length;
-  const { axis, codes } = site.label;
+  const { axis, unitIds } = site.label;
   const findings: Finding[] = [];
   for (const { value } of portsOf(site.node)) {
     if (value === from) continue;
     const dims = site.dims(value);
     const there = axis + dims.length - rank;
     if (there < 0 || dims[there] === 1) continue;
-    if (dims[there] !== codes.length) throw new TraceStop(`operands of ${codes.length} and ${dims[there]} channels`);
-    findings.push({ value, label: { axis: there, codes } });
+    if (dims[there] !== unitIds.length)
+      throw new TraceStop(`operands of ${unitIds.length} and ${dims[there]} channels`);
+    findings.push({ value, label: { axis: there, unitIds } });
   }
   return { findings };
 };
 
 /** Input 0 and output 0 have equal dims and share every axis. */
-export const sameShape: AxisRule = (site) => {
+export const equalShapeAxes: AxisRule = (site) => {
   if (site.slot !== 0) throw new TraceStop(`channels reach ${site.side} ${site.slot}`);
-  return toOther(site, site.label.axis);
+  return toOtherSide(site, site.label.axis);
 };
 
 /** An elementwise operator. */
-export const pointwise = (gradient: Gradient): Operator => ({ ...PLAIN, axis: sharedAxis, gradient });
+export const pointwise = (gradient: Gradient): Operator => ({ ...PLAIN, axis: broadcastAxes, gradient });
 
 /** An elementwise operator with integer outputs or zero gradient. */
 const steps = pointwise('zero');

@@ -9,7 +9,7 @@ import { type Family, type Gradient, missing, type Operator, PLAIN } from './ope
 import { unpackBits } from './quantised.js';
 
 /** Weights of both linear layers of all experts, `[E, F, C]` and `[E, C, F']`, and the inputs of their biases. */
-interface ExpertMaps {
+interface ExpertLinears {
   readonly first: Value;
   readonly firstBias: number;
   readonly second: Value;
@@ -24,24 +24,28 @@ function mixExperts(c: LoweringContext): Value[] {
   const { o } = c;
   const { dims } = c.input(0);
   const [tokens = 1, experts = 1] = c.input(1).dims;
-  const isLarge = c.node.opType === 'QMoE' && unpackedBytes(c) > TOGETHER;
+  const isLarge = c.node.opType === 'QMoE' && unpackedBytes(c) > MAX_UNPACKED_BYTES;
   const made = isLarge ? undefined : outputsOfExperts(c, tokens);
-  const shares = o.reshape(o.transpose(routingShares(c), [1, 0]), [experts, tokens, 1]);
+  const shares = o.reshape(o.transpose(routingWeights(c), [1, 0]), [experts, tokens, 1]);
   const mixed = made === undefined ? mixOneByOne(c, shares) : o.sum(o.mul(made, shares), [0], false);
   return [o.reshape(mixed, dims)];
 }
 
 /** Outputs of all experts for all tokens, `[E, T, C]`. */
 function outputsOfExperts(c: LoweringContext, tokens: number): Value {
-  const maps = expertMaps(c);
-  return plusBias(c, c.o.matMul(innerNeurons(c, maps, tokens), maps.second, { transB: true }), maps.secondBias);
+  const linears = expertLinears(c);
+  return plusBias(
+    c,
+    c.o.matMul(innerNeurons(c, linears, tokens), linears.second, { transB: true }),
+    linears.secondBias,
+  );
 }
 
 /** Inputs of QMoE with packed weights. */
 const CODES: ReadonlySet<number> = new Set([2, 5]);
 
 /** Most bytes of a packed mixture's weights as floats that are unpacked together; larger ones are unpacked expert by expert. */
-const TOGETHER = 2 ** 24;
+const MAX_UNPACKED_BYTES = 2 ** 24;
 
 function unpackedBytes({ node, input }: LoweringContext): number {
   const weights = [2, 5].reduce((sum, slot) => sum + elementCount(input(slot).dims), 0);
@@ -56,7 +60,7 @@ function mixOneByOne({ node, o, has, input }: LoweringContext, shares: Value): V
   const [tokens = 1, experts = 1] = input(1).dims;
   // Always 0. A data-dependent index prevents ONNX Runtime from folding all unpacked experts to constants.
   const score = o.slice(o.reshape(input(1), [tokens * experts]), 0, { start: 0, end: 1 });
-  const zero = o.cast(o.less(score, LOWEST), INT64);
+  const zero = o.cast(o.less(score, MIN_FLOAT32), INT64);
   const terms = Array.from({ length: experts }, (_, expert) => {
     const index = o.add(zero, expert);
     const codes = (value: Value): Value =>
@@ -74,18 +78,19 @@ function mixOneByOne({ node, o, has, input }: LoweringContext, shares: Value): V
 }
 
 /** Neurons of all experts for all tokens, `[E, T, F]`. */
-function innerNeurons(c: LoweringContext, { first, firstBias }: ExpertMaps, tokens: number): Value {
+function innerNeurons(c: LoweringContext, { first, firstBias }: ExpertLinears, tokens: number): Value {
   const { o } = c;
   const x = o.reshape(c.input(0), [1, tokens, c.input(0).dims.at(-1) ?? 1]);
   return activate(c, plusBias(c, o.matMul(x, first, { transB: true }), firstBias));
 }
 
 /** Weights of a fused mixture's linear layers as floats. */
-const expertMaps = (c: LoweringContext): ExpertMaps => (c.node.opType === 'QMoE' ? packedMaps(c) : floatMaps(c));
+const expertLinears = (c: LoweringContext): ExpertLinears =>
+  c.node.opType === 'QMoE' ? packedLinears(c) : floatLinears(c);
 
 /** Inputs: 2 and 3 weight and bias of the first linear layer (fc1), 4 and 5 of the second (fc2), 6 and 7 of a third (fc3). */
-function floatMaps(c: LoweringContext): ExpertMaps {
-  if (c.has(6)) throw unsupported(c.node, THIRD_MAP);
+function floatLinears(c: LoweringContext): ExpertLinears {
+  if (c.has(6)) throw unsupported(c.node, THIRD_LINEAR);
   return { first: c.input(2), firstBias: 3, second: c.input(4), secondBias: 5 };
 }
 
@@ -93,8 +98,8 @@ function floatMaps(c: LoweringContext): ExpertMaps {
  * The same with packed weights `[E, N, K bits / 8]`. Inputs: 2 to 4 packed weight, scales and bias of the first linear
  * layer, 5 to 7 of the second, 8 to 10 of a third, 11 and 12 zero points, 14 routing weights.
  */
-function packedMaps(c: LoweringContext): ExpertMaps {
-  if (c.has(8)) throw unsupported(c.node, THIRD_MAP);
+function packedLinears(c: LoweringContext): ExpertLinears {
+  if (c.has(8)) throw unsupported(c.node, THIRD_LINEAR);
   return {
     first: unpackExperts(c, { weight: 2, scales: 3, zeroPoints: 11 }),
     firstBias: 4,
@@ -103,7 +108,7 @@ function packedMaps(c: LoweringContext): ExpertMaps {
   };
 }
 
-const THIRD_MAP = 'its experts have a third linear layer (fc3).';
+const THIRD_LINEAR = 'its experts have a third linear layer (fc3).';
 
 const mixPackedExperts: Lowering = (c) => {
   if (c.has(14)) throw unsupported(c.node, 'its routing weights are an input of their own (router_weights).');
@@ -115,13 +120,13 @@ const mixPackedExperts: Lowering = (c) => {
 
 /** Neurons of a fused mixture's experts for rows `[T, C]`, input 0: `[E, T, F]`. */
 export const neuronsOfExperts = (c: LoweringContext): Value =>
-  innerNeurons(c, expertMaps(c), c.input(0).dims.at(-2) ?? 1);
+  innerNeurons(c, expertLinears(c), c.input(0).dims.at(-2) ?? 1);
 
 /** Second linear layer of a fused mixture's experts as floats, `[E, C, F]`. */
-export const secondMapOfExperts = (c: LoweringContext): Value => expertMaps(c).second;
+export const secondLinearOfExperts = (c: LoweringContext): Value => expertLinears(c).second;
 
 /** Inputs of a packed linear layer. */
-interface PackedMap {
+interface PackedLinear {
   readonly weight: number;
   /** `[E, N]`, or `[E, N, blocks]`. */
   readonly scales: number;
@@ -129,7 +134,7 @@ interface PackedMap {
 }
 
 /** A packed weight as floats `[E, N, K]`: `(q - zero point) scale`, block by block. */
-function unpackExperts(c: LoweringContext, { weight, scales, zeroPoints }: PackedMap): Value {
+function unpackExperts(c: LoweringContext, { weight, scales, zeroPoints }: PackedLinear): Value {
   const { o, node } = c;
   const bits = intAttribute(node, 'expert_weight_bits', 4);
   if (!['', 'int'].includes(textAttribute(node, 'quant_type')))
@@ -204,11 +209,11 @@ export interface NeuronAxes {
   readonly unitSize: number;
   /** Unit of every position, by weight. */
   readonly labels: ReadonlyMap<string, AxisLabel>;
-  readonly second: SecondMap;
+  readonly second: SecondLinear;
 }
 
 /** The experts' second linear layer, in which every neuron has its own column. */
-export interface SecondMap {
+export interface SecondLinear {
   readonly weight: string;
   /** Bits of a packed code; absent: floats. */
   readonly bits?: number;
@@ -265,7 +270,7 @@ export function neuronAxes(
   const label = (name: string, axis: number, neuronAt: (position: number) => number) =>
     labels.set(name, {
       axis,
-      codes: Int32Array.from({ length: dims(name)[axis] ?? 0 }, (_, at) => unitOf(neuronAt(at))),
+      unitIds: Int32Array.from({ length: dims(name)[axis] ?? 0 }, (_, at) => unitOf(neuronAt(at))),
     });
   for (const name of slots.rows.map((slot) => node.input[slot] ?? '').filter((found) => found !== '')) {
     const rowCount = (isGated ? 2 : 1) * neuronCount;
@@ -306,7 +311,7 @@ export function expertTensors(node: NodeProto): ExpertTensors {
 }
 
 /** Parameters that one element stands for, by name, of the weights of packed mixtures. */
-export function weighPacked(nodes: readonly NodeProto[]): ReadonlyMap<string, number> {
+export function countPackedParameters(nodes: readonly NodeProto[]): ReadonlyMap<string, number> {
   const packed = nodes.filter(({ opType }) => opType === 'QMoE').map(expertTensors);
   return new Map(
     packed.flatMap(({ codes, scales, perCode }) => [
@@ -324,18 +329,19 @@ function plusBias(c: LoweringContext, x: Value, input: number): Value {
 }
 
 /** Weights of the k best experts of each token, `[T, E]`; 0 for the others. */
-function routingShares(c: LoweringContext): Value {
+function routingWeights(c: LoweringContext): Value {
   const { o } = c;
   const scores = c.input(1);
   const [tokens = 1, experts = 1] = scores.dims;
   if (intAttribute(c.node, 'use_sparse_mixer', 0) === 1) throw unsupported(c.node, 'use_sparse_mixer is set.');
   const better = o.greater(o.reshape(scores, [tokens, 1, experts]), o.reshape(scores, [tokens, experts, 1]));
   const isChosen = o.less(o.sum(o.cast(better, FLOAT32), [2], false), intAttribute(c.node, 'k', 1));
-  if (intAttribute(c.node, 'normalize_routing_weights', 0) === 1) return o.softmax(o.where(isChosen, scores, LOWEST));
+  if (intAttribute(c.node, 'normalize_routing_weights', 0) === 1)
+    return o.softmax(o.where(isChosen, scores, MIN_FLOAT32));
   return o.where(isChosen, o.softmax(scores), 0);
 }
 
-const LOWEST = -3.4028234663852886e38;
+const MIN_FLOAT32 = -3.4028234663852886e38;
 
 const ACTIVATIONS: ReadonlyMap<string, (o: TensorOps, x: Value) => Value> = new Map([
   ['identity', (_: TensorOps, x: Value) => x],

@@ -1,34 +1,34 @@
 import { intAttribute, textAttribute } from '../graph/attributes.js';
 import { elementCount, INT64, positiveAxis, type Value } from '../graph/value.js';
-import { type AxisRule, pickCodes, spreadCodes, TraceStop, toOther } from './axis-rule.js';
+import { type AxisRule, pickUnitIds, scatterUnitIds, TraceStop, toOtherSide } from './axis-rule.js';
 import { type Cotangent, type RuleContext, unsupported, type VjpRule } from './gradient-rule.js';
-import type { MendRule } from './mend-rule.js';
 import { byOpenRule, type Family, missing, type Operator, PLAIN } from './operator.js';
+import type { UpdateRule } from './update-rule.js';
 
 /** Gather: other axes carry over; along the gathered axis constant indices pick positions. */
-const alongGather: AxisRule = (site) => {
+const gatherAxes: AxisRule = (site) => {
   const [table = '', indices = ''] = site.node.input;
   if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels are used as gather indices');
   const dims = site.dims(table);
   const along = positiveAxis(intAttribute(site.node, 'axis', 0), dims.length);
   const indexRank = site.dims(indices).length;
-  const { axis, codes } = site.label;
+  const { axis, unitIds } = site.label;
   const picked = (): readonly number[] => {
     if (indexRank !== 1 || !site.isConstant(indices)) throw new TraceStop('channels are gathered by computed indices');
     return site.ints(indices).map((at) => positiveAxis(at, dims[along] ?? 0));
   };
   if (site.side === 'input') {
-    if (axis === along) return toOther(site, axis, pickCodes(codes, picked()));
-    return toOther(site, axis < along ? axis : axis + indexRank - 1);
+    if (axis === along) return toOtherSide(site, axis, pickUnitIds(unitIds, picked()));
+    return toOtherSide(site, axis < along ? axis : axis + indexRank - 1);
   }
   if (axis >= along && axis < along + indexRank) {
-    return toOther(site, along, spreadCodes(codes, picked(), dims[along] ?? 0));
+    return toOtherSide(site, along, scatterUnitIds(unitIds, picked(), dims[along] ?? 0));
   }
-  return toOther(site, axis < along ? axis : axis - indexRank + 1);
+  return toOtherSide(site, axis < along ? axis : axis - indexRank + 1);
 };
 
 /** GatherND by one constant index each: a Gather along the first axis. Channels must lie on another one. */
-const behindFirst: AxisRule = (site) => {
+const gatherNdAxes: AxisRule = (site) => {
   if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels are used as gather indices');
   const indexDims = site.dims(site.node.input[1] ?? '');
   if (intAttribute(site.node, 'batch_dims', 0) !== 0 || indexDims.at(-1) !== 1) {
@@ -37,11 +37,11 @@ const behindFirst: AxisRule = (site) => {
   const shift = indexDims.length - 2;
   const { axis } = site.label;
   if (site.side === 'input' ? axis === 0 : axis <= shift) throw new TraceStop('channels are picked one by one');
-  return toOther(site, site.side === 'input' ? axis + shift : axis - shift);
+  return toOtherSide(site, site.side === 'input' ? axis + shift : axis - shift);
 };
 
 /** ScatterND by indices of one number each: rows of the first axis are replaced. Channels must lie on another one. */
-const besideFirst: AxisRule = ({ node, side, slot, label, dims }) => {
+const scatterNdAxes: AxisRule = ({ node, side, slot, label, dims }) => {
   const [data = '', indices = '', updates = ''] = node.input;
   const indexDims = dims(indices);
   if (side === 'input' && slot === 1) throw new TraceStop('channels are used as scatter indices');
@@ -50,11 +50,11 @@ const besideFirst: AxisRule = ({ node, side, slot, label, dims }) => {
   const axis = label.axis - (side === 'input' && slot === 2 ? shift : 0);
   if (axis < 1) throw new TraceStop('channels are replaced one by one');
   const [result = ''] = node.output;
-  const findings = [data, result].map((value) => ({ value, label: { axis, codes: label.codes } }));
-  return { findings: [...findings, { value: updates, label: { axis: axis + shift, codes: label.codes } }] };
+  const findings = [data, result].map((value) => ({ value, label: { axis, unitIds: label.unitIds } }));
+  return { findings: [...findings, { value: updates, label: { axis: axis + shift, unitIds: label.unitIds } }] };
 };
 
-const mendGather: MendRule = (site) => {
+const updateGather: UpdateRule = (site) => {
   const { node } = site;
   const [table = '', indices = ''] = node.input;
   const label = site.labelOf(table);
@@ -65,7 +65,7 @@ const mendGather: MendRule = (site) => {
   if (!site.isConstant(indices)) return;
   site.checkFixed(table, label.axis);
   const newIndex = new Map([...site.remainingPositions(label)].map((position, at) => [position, at]));
-  const old = site.ints(indices).map((at) => positiveAxis(at, label.codes.length));
+  const old = site.ints(indices).map((at) => positiveAxis(at, label.unitIds.length));
   const positions = output === undefined ? old.map((_, at) => at) : [...site.remainingPositions(output)];
   site.setInts(
     1,
@@ -86,15 +86,15 @@ export const GATHERS = {
   /** y = x[..., indices, ...]: every row of g is added to the row it was read from. */
   Gather: {
     ...PLAIN,
-    axis: alongGather,
-    mend: mendGather,
+    axis: gatherAxes,
+    update: updateGather,
     tokens: 'moves',
     gradient: byOpenRule((c) => [ungather(c, intAttribute(c.node, 'axis', 0), c.input(1).dims)]),
   },
   /** Gather along the first axis, for indices of one number each. */
   GatherND: {
     ...PLAIN,
-    axis: behindFirst,
+    axis: gatherNdAxes,
     tokens: 'moves',
     gradient: (c) => {
       const { dims } = c.input(1);
@@ -134,7 +134,7 @@ export const GATHERS = {
   /** Scatter of slices by the indices of their place: dx = g without the replaced ones, du = g at their places. */
   ScatterND: {
     ...PLAIN,
-    axis: besideFirst,
+    axis: scatterNdAxes,
     tokens: 'moves',
     gradient: (c) => {
       const reduction = textAttribute(c.node, 'reduction') || 'none';

@@ -13,19 +13,19 @@ import {
   fromOutput,
   groupHeads,
   isPresent,
-  joinCodes,
-  mendHeadCounts,
+  joinUnitIds,
   perCache,
   perChannel,
   perHead,
+  updateHeadCounts,
 } from './heads.js';
+import { LOWERED, lowerNode } from './lower-node.js';
 import { type Cache, type Family, PLAIN } from './operator.js';
-import { LOWERED, writeOut } from './write-out.js';
 
 const CACHE: Cache = { past: [3, 4], present: [1, 2], headAxis: 1 };
 
 /** Labels of separate or packed query, key and value, of caches, bias and sinks. */
-const alongHeads = fromOutput((site, heads) => {
+const groupQueryAxes = fromOutput((site, heads) => {
   const { input } = site.node;
   const { groups, told } = groupHeads(heads, intAttribute(site.node, 'kv_num_heads', heads.length));
   const operands = isPresent(input[1])
@@ -47,7 +47,7 @@ function perPacked(site: RuleSite, heads: Int32Array, groups: Int32Array): Findi
   const axis = dims.length - 1;
   const headSize = (dims[axis] ?? 0) / (heads.length + 2 * groups.length);
   const width = (codes: Int32Array) => channelsOf(codes, codes.length * headSize);
-  return { value, label: { axis, codes: joinCodes(width(heads), width(groups), width(groups)) } };
+  return { value, label: { axis, unitIds: joinUnitIds(width(heads), width(groups), width(groups)) } };
 }
 
 /**
@@ -152,18 +152,18 @@ function readSmoothSink({ node, o }: LoweringContext, heads: number): Value | un
  * lowered to primitives. Norms of separate heads are moved before the operator. A sliding cache is empty without past,
  * so that only the window attribute matters. Padding is ignored: windows are full.
  */
-export function runGroupQuery(node: NodeProto, graph: GraphProto): NodeProto[] | undefined {
+export function rewriteGroupQuery(node: NodeProto, graph: GraphProto): NodeProto[] | undefined {
   const size = declaredHeadSize(node, graph) ?? impliedHeadSize(node, graph) ?? normWidth(node, graph);
   const hasNorms = node.input.slice(14).some(isPresent);
   const isFit = size === undefined || isRunnable(node, size, tableWidth(node.input[7], graph) ?? 0);
   if (!isFit || (hasNorms && !isPresent(node.input[1])))
-    return size === undefined ? undefined : writeOutGroupQuery(node, graph, size);
+    return size === undefined ? undefined : decomposeGroupQuery(node, graph, size);
   const slides = intAttribute(node, 'sliding_window_cache', 0) === 1;
   return hasNorms || slides ? simplify(node) : undefined;
 }
 
 /** Lowers it to primitives; B, S and the length of the past stay open. */
-export function writeOutGroupQuery(node: NodeProto, graph: GraphProto, headSize: number): NodeProto[] {
+export function decomposeGroupQuery(node: NodeProto, graph: GraphProto, headSize: number): NodeProto[] {
   const [heads, kvHeads] = [intAttribute(node, 'num_heads', 1), intAttribute(node, 'kv_num_heads', 1)];
   const packed = isPresent(node.input[1]) ? 0 : 2 * kvHeads;
   const keys = [OPEN, OPEN, kvHeads * headSize];
@@ -175,7 +175,7 @@ export function writeOutGroupQuery(node: NodeProto, graph: GraphProto, headSize:
     ...{ 10: [OPEN, heads, OPEN, OPEN], 11: [heads], 14: [headSize], 15: [headSize] },
   };
   const dataType = elementType(node, graph);
-  return writeOut(node, lowerGroupQuery, (slot) => ({ dims: dims[slot]!, dataType: slot === 9 ? INT64 : dataType }));
+  return lowerNode(node, lowerGroupQuery, (slot) => ({ dims: dims[slot]!, dataType: slot === 9 ? INT64 : dataType }));
 }
 
 /** The operator without attributes and inputs that only other devices support. */
@@ -232,12 +232,12 @@ function elementType(node: NodeProto, { input, initializer }: GraphProto): numbe
 export const GROUP_QUERY = {
   'com.microsoft.GroupQueryAttention': {
     ...PLAIN,
-    axis: alongHeads,
-    mend: mendHeadCounts('num_heads', 'kv_num_heads'),
+    axis: groupQueryAxes,
+    update: updateHeadCounts('num_heads', 'kv_num_heads'),
     tokens: { causal: 'always' },
     gradient: { lower: lowerGroupQuery },
     cache: CACHE,
     positionTable: 7,
-    run: runGroupQuery,
+    run: rewriteGroupQuery,
   },
 } as const satisfies Family;

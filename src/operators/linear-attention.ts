@@ -1,13 +1,13 @@
 import type { NodeProto } from 'onnx-buf';
 import { floatAttribute, intAttribute, setIntAttribute, textAttribute } from '../graph/attributes.js';
 import { positiveAxis, type Value } from '../graph/value.js';
-import { type Codes, type Finding, NeedCoarserUnits, type RuleSite, TraceStop } from './axis-rule.js';
-import { pointwise, sharedAxis } from './elementwise.js';
+import { type Finding, NeedCoarserUnits, type RuleSite, TraceStop, type UnitIds } from './axis-rule.js';
+import { broadcastAxes, pointwise } from './elementwise.js';
 import { type LoweringContext, unsupported } from './gradient-rule.js';
 import { fromOutput, groupHeads, isPresent, perChannel, perHead } from './heads.js';
 import { recur } from './linear-recurrence.js';
-import type { MendRule } from './mend-rule.js';
 import { type Family, type Operator, PLAIN } from './operator.js';
+import type { UpdateRule } from './update-rule.js';
 
 const headsOf = (node: NodeProto) => ({
   queryHeads: intAttribute(node, 'q_num_heads', 1),
@@ -22,7 +22,7 @@ const outputHeads = ({ queryHeads, valueHeads }: ReturnType<typeof headsOf>): nu
 const stateAxis = (node: NodeProto): number => (intAttribute(node, 'state_window', 0) > 0 ? 2 : 1);
 
 /** Inputs: 0 query, 1 key, 2 value, 3 past state, 4 decay, 5 update rate. Outputs: 0 result, 1 present state. */
-const alongHeads = fromOutput(
+const linearAttentionAxes = fromOutput(
   (site, heads) => {
     const { input, output } = site.node;
     const { queryHeads, valueHeads } = headsOf(site.node);
@@ -31,7 +31,7 @@ const alongHeads = fromOutput(
     const fewer = new Set([queryHeads, valueHeads, keyHeads].filter((count) => count < heads.length));
     if (fewer.size > 1) throw new TraceStop(`${queryHeads} query, ${keyHeads} key and ${valueHeads} value heads`);
     const { groups, told } = groupHeads(heads, [...fewer][0] ?? heads.length);
-    const codesOf = (count: number): Codes => (count === heads.length ? heads : groups);
+    const codesOf = (count: number): UnitIds => (count === heads.length ? heads : groups);
     const values = codesOf(valueHeads);
     const rate = input[5];
     const findings: Finding[] = [
@@ -48,7 +48,7 @@ const alongHeads = fromOutput(
 );
 
 /** Units are the heads of the output; where the other count is smaller it is that of the groups, a count of 1 stays. */
-const mendCounts: MendRule = ({ node, unitCount, groupCount, isGrouped }) => {
+const updateCounts: UpdateRule = ({ node, unitCount, groupCount, isGrouped }) => {
   const { queryHeads, valueHeads } = headsOf(node);
   const units = outputHeads({ queryHeads, valueHeads });
   const mended = (count: number): number => {
@@ -61,23 +61,23 @@ const mendCounts: MendRule = ({ node, unitCount, groupCount, isGrouped }) => {
 
 const linearAttention: Operator = {
   ...PLAIN,
-  axis: alongHeads,
-  mend: mendCounts,
+  axis: linearAttentionAxes,
+  update: updateCounts,
   tokens: 'recurrence',
-  gradient: { lower: writeRecurrence },
+  gradient: { lower: lowerRecurrence },
 };
 
 /** Norm of consecutive runs of channels, one scale per channel of a run: complete runs are propagated. */
-const alongRuns = (site: RuleSite) => {
+const gatedNormAxes = (site: RuleSite) => {
   const [x = '', scale = ''] = site.node.input;
   const dims = site.dims(x);
-  const { axis, codes } = site.label;
+  const { axis, unitIds } = site.label;
   if (site.side === 'input' && site.slot === 1) throw new TraceStop('channels are used as the scales of a norm');
   if (axis === positiveAxis(-1, dims.length)) {
     const size = site.dims(scale)[0] ?? 1;
-    const runs = codes.length / size;
+    const runs = unitIds.length / size;
     if (runs === 1) throw new TraceStop('the channels are normalised together, so removing some changes the others');
-    if (codes.some((code, at) => code !== codes[at - (at % size)])) throw new NeedCoarserUnits(runs);
+    if (unitIds.some((code, at) => code !== unitIds[at - (at % size)])) throw new NeedCoarserUnits(runs);
   }
   const others = [x, site.node.input[2] ?? '', site.node.output[0] ?? ''];
   const from = (site.side === 'input' ? site.node.input : site.node.output)[site.slot];
@@ -91,7 +91,7 @@ export const LINEAR_ATTENTION = {
   /** decay = scale softplus(a + bias), rate = sigmoid(b). Inputs: 0 a, 1 bias, 2 scale, 3 b; outputs: 0 decay, 1 rate. */
   'com.microsoft.LinearAttentionGate': {
     ...PLAIN,
-    axis: sharedAxis,
+    axis: broadcastAxes,
     gradient: {
       lower: (c) => {
         const raw = c.o.add(c.input(0), c.input(1));
@@ -104,15 +104,15 @@ export const LINEAR_ATTENTION = {
   /** y = RMS norm(x) scale act(gate), run by run. Inputs: 0 x, 1 scale, 2 gate. */
   'com.microsoft.GatedRMSNorm': {
     ...PLAIN,
-    axis: alongRuns,
-    gradient: { lower: writeGatedNorm },
+    axis: gatedNormAxes,
+    gradient: { lower: lowerGatedNorm },
     parameters: { 1: 'vector' },
   },
   /** y = a + b gate, the gate one number a token. */
   'com.microsoft.GatedAdd': pointwise({ lower: (c) => [c.o.add(c.input(0), c.o.mul(c.input(1), c.input(2)))] }),
 } as const satisfies Family;
 
-function writeRecurrence(c: LoweringContext): (Value | undefined)[] {
+function lowerRecurrence(c: LoweringContext): (Value | undefined)[] {
   const { node, o } = c;
   const rule = textAttribute(node, 'update_rule') || 'gated_delta';
   if (!['linear', 'gated', 'delta', 'gated_delta'].includes(rule)) throw unsupported(node, `its rule is "${rule}".`);
@@ -135,7 +135,7 @@ function writeRecurrence(c: LoweringContext): (Value | undefined)[] {
   ];
 }
 
-function writeGatedNorm(c: LoweringContext): Value[] {
+function lowerGatedNorm(c: LoweringContext): Value[] {
   const { o, node } = c;
   const activation = textAttribute(node, 'activation') || 'silu';
   if (!['silu', 'swish', 'sigmoid'].includes(activation)) throw unsupported(node, `its activation is "${activation}".`);

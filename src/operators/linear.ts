@@ -2,7 +2,7 @@ import type { NodeProto } from 'onnx-buf';
 import { floatAttribute, intAttribute, textAttribute } from '../graph/attributes.js';
 import type { MatMulOptions } from '../graph/tensor-ops.js';
 import { elementCount, type Value } from '../graph/value.js';
-import { type AxisRule, arrivedAt, type Finding, type RuleSite, TraceStop, toOther } from './axis-rule.js';
+import { type AxisRule, type Finding, labelledValue, type RuleSite, TraceStop, toOtherSide } from './axis-rule.js';
 import { type RuleContext, unsupported } from './gradient-rule.js';
 import { byOpenRule, type Family, PLAIN } from './operator.js';
 
@@ -14,7 +14,7 @@ const readOptions = (node: NodeProto): Required<MatMulOptions> => ({
 });
 
 /** MatMul and FusedMatMul: rows, columns and batch axes carry over; a contracted axis needs a weight on the other side. */
-const alongProduct: AxisRule = (site) => {
+const matMulAxes: AxisRule = (site) => {
   if (intAttribute(site.node, 'transBatchA', 0) !== 0 || intAttribute(site.node, 'transBatchB', 0) !== 0) {
     throw new TraceStop('batch axes are transposed inside the product');
   }
@@ -22,28 +22,28 @@ const alongProduct: AxisRule = (site) => {
 };
 
 /** Gemm: a product with a third operand added. */
-const alongGemm: AxisRule = (site) => {
+const gemmAxes: AxisRule = (site) => {
   const [, , c = ''] = site.node.input;
-  const { axis, codes } = site.label;
-  if (site.side === 'input' && site.slot === 2) return toOther(site, axis + 2 - site.dims(c).length);
+  const { axis, unitIds } = site.label;
+  if (site.side === 'input' && site.slot === 2) return toOtherSide(site, axis + 2 - site.dims(c).length);
   const findings = productFindings(site);
   const column =
     site.side === 'output' ? site.label : findings.find(({ value }) => value === site.node.output[0])?.label;
   if (c === '' || column === undefined) return { findings };
   const dims = site.dims(c);
   const there = column.axis + dims.length - 2;
-  const biased = there >= 0 && dims[there] === codes.length && dims[there] !== 1;
-  return { findings: biased ? [...findings, { value: c, label: { axis: there, codes } }] : findings };
+  const biased = there >= 0 && dims[there] === unitIds.length && dims[there] !== 1;
+  return { findings: biased ? [...findings, { value: c, label: { axis: there, unitIds } }] : findings };
 };
 
 /** Einsum: an axis follows its letter; a summed letter needs a weight on the other side. */
-const alongEquation: AxisRule = (site) => {
+const einsumAxes: AxisRule = (site) => {
   const { equation, terms, result } = readEquation(site.node);
   if (equation.includes('.')) throw new TraceStop(`the equation "${equation}" has an ellipsis`);
   const letter = (site.side === 'output' ? result : terms[site.slot])?.[site.label.axis];
   if (letter === undefined) throw new TraceStop(`the equation "${equation}" does not fit its operands`);
-  const { codes } = site.label;
-  const from = arrivedAt(site);
+  const { unitIds } = site.label;
+  const from = labelledValue(site);
   const places = [
     ...terms.map((term, slot) => ({ value: site.node.input[slot] ?? '', term })),
     { value: site.node.output[0] ?? '', term: result },
@@ -51,7 +51,7 @@ const alongEquation: AxisRule = (site) => {
   if (!result.includes(letter) && !site.isConstant(from) && !places.every(({ value }) => site.isConstant(value))) {
     throw new TraceStop('channels are summed against another activation');
   }
-  return { findings: places.map(({ value, term }) => ({ value, label: { axis: term.indexOf(letter), codes } })) };
+  return { findings: places.map(({ value, term }) => ({ value, label: { axis: term.indexOf(letter), unitIds } })) };
 };
 
 /** Either operand of a product may be a weight. */
@@ -60,11 +60,11 @@ const FACTORS = { 0: 'matrix', 1: 'matrix' } as const;
 /** Matrix products. With y = alpha A B: dA = alpha g B^T, dB = alpha A^T g; a transposed factor swaps sides. */
 export const LINEAR = {
   /** y = A B, batched and broadcast as NumPy does. */
-  MatMul: { ...PLAIN, axis: alongProduct, tokens: 'product', gradient: byOpenRule(productRule), parameters: FACTORS },
+  MatMul: { ...PLAIN, axis: matMulAxes, tokens: 'product', gradient: byOpenRule(productRule), parameters: FACTORS },
   /** y = alpha A' B', each factor transposed or not. */
   'com.microsoft.FusedMatMul': {
     ...PLAIN,
-    axis: alongProduct,
+    axis: matMulAxes,
     tokens: 'product',
     gradient: (c) => {
       if (intAttribute(c.node, 'transBatchA', 0) || intAttribute(c.node, 'transBatchB', 0)) {
@@ -77,7 +77,7 @@ export const LINEAR = {
   /** y = alpha A' B' + beta C: dC = beta g. */
   Gemm: {
     ...PLAIN,
-    axis: alongGemm,
+    axis: gemmAxes,
     gradient: (c) => {
       const beta = floatAttribute(c.node, 'beta', 1);
       const dC = c.wants(2) ? (beta === 1 ? c.g : c.o.mul(c.g, beta)) : undefined;
@@ -88,7 +88,7 @@ export const LINEAR = {
   /** y = contraction of the operands: each operand's gradient is the contraction of g with the other operands. */
   Einsum: {
     ...PLAIN,
-    axis: alongEquation,
+    axis: einsumAxes,
     tokens: 'product',
     gradient: (c) => {
       const { equation, terms, result } = readEquation(c.node);
@@ -102,7 +102,7 @@ export const LINEAR = {
 } as const satisfies Family;
 
 /** Products that are a linear layer where their second operand is a weight. */
-export const LINEAR_MAPS: ReadonlySet<string> = new Set(['MatMul', 'Gemm', 'com.microsoft.FusedMatMul']);
+export const LINEAR_LAYERS: ReadonlySet<string> = new Set(['MatMul', 'Gemm', 'com.microsoft.FusedMatMul']);
 
 function productFindings(site: RuleSite): Finding[] {
   const { transA, transB } = readOptions(site.node);
@@ -110,7 +110,7 @@ function productFindings(site: RuleSite): Finding[] {
   const [y = ''] = site.node.output;
   const [dimsA, dimsB, dimsY] = [site.dims(a), site.dims(b), site.dims(y)];
   if (dimsA.length < 2 || dimsB.length < 2) throw new TraceStop('a product with a vector');
-  const { codes } = site.label;
+  const { unitIds } = site.label;
   const arrived = site.side === 'output' ? y : site.slot === 0 ? a : b;
   const rank = (site.side === 'output' ? dimsY : site.slot === 0 ? dimsA : dimsB).length;
   const fromEnd = rank - site.label.axis;
@@ -118,7 +118,7 @@ function productFindings(site: RuleSite): Finding[] {
   const column = { a: transA ? 2 : 1, b: transB ? 2 : 1 };
   const at = (value: string, dims: readonly number[], end: number): Finding[] => {
     const axis = dims.length - end;
-    return axis >= 0 && dims[axis] === codes.length ? [{ value, label: { axis, codes } }] : [];
+    return axis >= 0 && dims[axis] === unitIds.length ? [{ value, label: { axis, unitIds } }] : [];
   };
   if (fromEnd > 2) {
     const others = [

@@ -4,8 +4,8 @@ import type { Value } from '../graph/value.js';
 import { type AxisRule, TraceStop } from './axis-rule.js';
 import { type Lowering, type LoweringContext, unsupported } from './gradient-rule.js';
 import { isPresent } from './heads.js';
-import type { MendRule } from './mend-rule.js';
 import { type Family, type Gradient, missing, type Operator, PLAIN } from './operator.js';
+import type { UpdateRule } from './update-rule.js';
 
 /** Axis of the channels in a convolution's inputs and outputs, states included. */
 interface ChannelPorts {
@@ -15,7 +15,7 @@ interface ChannelPorts {
 }
 
 /** A depthwise convolution: activations, weight `[C, 1, ..]` and bias `[C]` share the channels. */
-const alongChannels =
+const depthwiseAxes =
   (portsOf: (site: Parameters<AxisRule>[0]) => ChannelPorts): AxisRule =>
   (site) => {
     const { node, label, side, slot } = site;
@@ -23,15 +23,15 @@ const alongChannels =
     const ports = portsOf(site);
     const slots = side === 'input' ? ports.inputs : ports.outputs;
     const own = side === 'input' && (slot === 1 || slot === 2) ? 0 : slots.includes(slot) ? ports.axis : -1;
-    if (site.dims(weight)[1] !== 1 || label.axis !== own || site.dims(weight)[0] !== label.codes.length)
+    if (site.dims(weight)[1] !== 1 || label.axis !== own || site.dims(weight)[0] !== label.unitIds.length)
       throw new TraceStop('it convolves several channels together, or along the axis of the units');
     const activations = [...ports.inputs.map((at) => node.input[at]), ...ports.outputs.map((at) => node.output[at])];
     const found = (values: readonly (string | undefined)[], axis: number) =>
-      values.filter(isPresent).map((value) => ({ value, label: { axis, codes: label.codes } }));
+      values.filter(isPresent).map((value) => ({ value, label: { axis, unitIds: label.unitIds } }));
     return { findings: [...found(activations, ports.axis), ...found([weight, bias], 0)] };
   };
 
-const mendGroups: MendRule = ({ node, labelOf, remainingPositions }) => {
+const updateGroups: UpdateRule = ({ node, labelOf, remainingPositions }) => {
   const label = labelOf(node.input[0] ?? '');
   if (label !== undefined && findAttribute(node, 'group'))
     setIntAttribute(node, 'group', remainingPositions(label).length);
@@ -40,7 +40,7 @@ const mendGroups: MendRule = ({ node, labelOf, remainingPositions }) => {
 const mixer = (axis: Operator['axis'], gradient: Gradient): Operator => ({ ...PLAIN, axis, tokens: 'mixer', gradient });
 
 /** A depthwise convolution along one axis, as a sum of shifted copies. Inputs: 0 `[B, C, S]`, 1 weight `[C, 1, K]`, 2 bias `[C]`. */
-const convolveEach: Lowering = (c) => {
+const lowerDepthwiseConv: Lowering = (c) => {
   const x = c.input(0);
   const { dims } = c.input(1);
   const isPlain =
@@ -57,7 +57,7 @@ const convolveEach: Lowering = (c) => {
 };
 
 /** Causal convolution with an activation; input 3 holds the preceding columns. */
-const convolveBehindState: Lowering = (c) => {
+const lowerCausalConv: Lowering = (c) => {
   const { o, node } = c;
   const x = c.input(0);
   if (x.dims.length !== 3) throw unsupported(node, `it convolves along more than one axis ([${x.dims}]).`);
@@ -75,15 +75,15 @@ const convolveBehindState: Lowering = (c) => {
 };
 
 const convolution = mixer(
-  alongChannels(({ node }) => {
+  depthwiseAxes(({ node }) => {
     if (intAttribute(node, 'channels_last', 0) !== 0 || intAttribute(node, 'state_window', 0) !== 0)
       throw new TraceStop('its state or its channels lie on axes that are not followed');
     return { axis: 1, inputs: [0, 3], outputs: [0, 1] };
   }),
-  { lower: convolveBehindState },
+  { lower: lowerCausalConv },
 );
 
-const unwritten = mixer(
+const notImplemented = mixer(
   missing('its weights hold all gates together'),
   missing('its recurrence is not implemented yet'),
 );
@@ -92,16 +92,16 @@ const unwritten = mixer(
 export const MIXERS = {
   Conv: {
     ...mixer(
-      alongChannels(() => ({ axis: 1, inputs: [0], outputs: [0] })),
-      { lower: convolveEach },
+      depthwiseAxes(() => ({ axis: 1, inputs: [0], outputs: [0] })),
+      { lower: lowerDepthwiseConv },
     ),
-    mend: mendGroups,
+    update: updateGroups,
   },
   'com.microsoft.CausalConvWithState': convolution,
   CausalConvWithState: convolution,
-  GRU: unwritten,
-  LSTM: unwritten,
-  RNN: unwritten,
+  GRU: notImplemented,
+  LSTM: notImplemented,
+  RNN: notImplemented,
 } as const satisfies Family;
 
 function convolve(o: TensorOps, x: Value, { weight, dilation }: { weight: Value; dilation: number }): Value {

@@ -1,21 +1,21 @@
 import { floatAttribute, intAttribute } from '../graph/attributes.js';
 import { positiveAxis, type Value } from '../graph/value.js';
 import { type AxisRule, ReducedTogether } from './axis-rule.js';
-import { sameShape } from './elementwise.js';
+import { equalShapeAxes } from './elementwise.js';
 import { type RuleContext, unsupported, type VjpRule } from './gradient-rule.js';
 import { type Family, type Operator, PLAIN } from './operator.js';
 
 /** Axes before the normalised ones keep labels; channels on normalised axes depend on each other. */
-const beforeNormalised: AxisRule = (site) => {
+const normAxes: AxisRule = (site) => {
   const rank = site.dims(site.node.input[0] ?? '').length;
   const first = positiveAxis(intAttribute(site.node, 'axis', -1), rank);
   if (site.label.axis >= first) {
     throw new ReducedTogether('the channels are normalised together, so removing some changes the others');
   }
-  return sameShape(site);
+  return equalShapeAxes(site);
 };
 
-const norm = (rule: VjpRule): Operator => ({ ...PLAIN, axis: beforeNormalised, gradient: rule });
+const norm = (rule: VjpRule): Operator => ({ ...PLAIN, axis: normAxes, gradient: rule });
 
 /**
  * Norms and softmaxes. In the gradients of the norms w is the scale and gw = g w.

@@ -1,14 +1,14 @@
 import type { GraphProto, NodeProto } from 'onnx-buf';
 import type { AxisRule } from './axis-rule.js';
 import type { Lowering, VjpRule } from './gradient-rule.js';
-import type { MendRule } from './mend-rule.js';
+import type { UpdateRule } from './update-rule.js';
 
 /** Description of an operator. Every part is present: unneeded parts and missing implementations are explicit. */
 export interface Operator {
   /** Propagation of labels between ports. */
   readonly axis: AxisRule | Missing;
   /** Update of attributes, shapes and indices for pruned axes. */
-  readonly mend: MendRule | 'no numbers';
+  readonly update: UpdateRule | 'no numbers';
   /** How it mixes tokens. */
   readonly tokens: TokenMixing;
   /** Gradient of its inputs. */
@@ -79,7 +79,7 @@ export interface Cache {
 
 /** Default row of an operator: no sizes, no parameters, no cache, nothing fused. */
 export const PLAIN = {
-  mend: 'no numbers',
+  update: 'no numbers',
   tokens: 'each',
   parameters: {},
   cache: 'none',

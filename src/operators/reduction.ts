@@ -1,11 +1,11 @@
 import { intAttribute, intsAttribute } from '../graph/attributes.js';
 import { positiveAxis, type Value } from '../graph/value.js';
-import { type AxisRule, ReducedTogether, TraceStop, toOther } from './axis-rule.js';
+import { type AxisRule, ReducedTogether, TraceStop, toOtherSide } from './axis-rule.js';
 import type { RuleContext, VjpRule } from './gradient-rule.js';
 import { type Family, type Operator, PLAIN } from './operator.js';
 
 /** Axes that are not reduced keep labels. */
-const outsideReduced: AxisRule = (site) => {
+const reductionAxes: AxisRule = (site) => {
   if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels are used as reduction axes');
   const rank = site.dims(site.node.input[0] ?? '').length;
   const given = intsAttribute(site.node, 'axes') ?? (site.node.input[1] ? site.ints(site.node.input[1]) : []);
@@ -17,13 +17,13 @@ const outsideReduced: AxisRule = (site) => {
   if (site.side === 'input') {
     if (axes.includes(axis))
       throw new ReducedTogether('the channels are reduced together, so removing some changes the others');
-    return toOther(site, axis - axes.filter((at) => !keeps && at < axis).length);
+    return toOtherSide(site, axis - axes.filter((at) => !keeps && at < axis).length);
   }
   const remaining = Array.from({ length: rank }, (_, at) => at).filter((at) => keeps || !axes.includes(at));
-  return toOther(site, remaining[axis] ?? 0);
+  return toOtherSide(site, remaining[axis] ?? 0);
 };
 
-const reduction = (rule: VjpRule): Operator => ({ ...PLAIN, axis: outsideReduced, gradient: rule });
+const reduction = (rule: VjpRule): Operator => ({ ...PLAIN, axis: reductionAxes, gradient: rule });
 
 /**
  * Reductions. In their gradients `g` and `y` stand for cotangent and output with the reduced axes kept as 1; the driver

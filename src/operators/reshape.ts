@@ -3,26 +3,26 @@ import { elementCount, positiveAxis } from '../graph/value.js';
 import {
   type AxisLabel,
   type AxisRule,
-  FREE,
-  groupCode,
+  groupId,
   NeedCoarserUnits,
-  NOTHING,
+  NO_FINDINGS,
+  NO_UNIT,
   type RuleResult,
   type RuleSite,
   TraceStop,
-  toOther,
+  toOtherSide,
 } from './axis-rule.js';
 import type { VjpRule } from './gradient-rule.js';
-import { mendSizes } from './mend-rule.js';
 import { byOpenRule, type Family, type Operator, PLAIN } from './operator.js';
+import { updateSizes } from './update-rule.js';
 
 /** Transpose: axis `i` of the output is axis `perm[i]` of the input. */
-const permuted: AxisRule = (site) => {
+const transposeAxes: AxisRule = (site) => {
   const input = site.node.input[0] ?? '';
   const rank = site.dims(input).length;
   const perm = intsAttribute(site.node, 'perm') ?? Array.from({ length: rank }, (_, axis) => rank - 1 - axis);
   const { axis } = site.label;
-  return toOther(site, site.side === 'input' ? perm.indexOf(axis) : (perm[axis] ?? 0));
+  return toOtherSide(site, site.side === 'input' ? perm.indexOf(axis) : (perm[axis] ?? 0));
 };
 
 /**
@@ -30,32 +30,32 @@ const permuted: AxisRule = (site) => {
  * axis of the other side only. Heads times head size requires coarser units; groups times members after an Expand is a
  * repeat of KV heads.
  */
-const sameOrder: AxisRule = (site) => {
+const reshapeAxes: AxisRule = (site) => {
   const [input = '', output = ''] = [site.node.input[0], site.node.output[0]];
   if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels are used as a shape');
   const [from, to] = site.side === 'input' ? [input, output] : [output, input];
-  const varying = carryCodes(site.dims(from), site.label, site.dims(to));
-  if (varying.length === 1) return toOther(site, varying[0]!.axis, varying[0]!.codes);
+  const varying = carryUnitIds(site.dims(from), site.label, site.dims(to));
+  if (varying.length === 1) return toOtherSide(site, varying[0]!.axis, varying[0]!.unitIds);
   const repeat = site.side === 'output' ? findRepeat(site, input, varying) : undefined;
   if (repeat !== undefined) return repeat;
   // Tokens may be on the same axis, so that units repeat.
-  throw new NeedCoarserUnits(new Set(varying[0]?.codes).size);
+  throw new NeedCoarserUnits(new Set(varying[0]?.unitIds).size);
 };
 
 /**
  * Axes of the other shape along which the codes vary, with the codes along each (elsewhere at index 0). With one axis
  * the label is propagated.
  */
-function carryCodes(from: readonly number[], { axis, codes }: AxisLabel, to: readonly number[]): AxisLabel[] {
+function carryUnitIds(from: readonly number[], { axis, unitIds }: AxisLabel, to: readonly number[]): AxisLabel[] {
   const inner = elementCount(from.slice(axis + 1));
   const total = elementCount(from);
   if (total === 0) throw new TraceStop('an empty tensor is reshaped');
-  const codeAt = (flat: number): number => codes[Math.floor(flat / inner) % codes.length] ?? FREE;
+  const codeAt = (flat: number): number => unitIds[Math.floor(flat / inner) % unitIds.length] ?? NO_UNIT;
   const labels = to.map((size, there) => {
     const stride = elementCount(to.slice(there + 1));
-    return { axis: there, codes: Int32Array.from({ length: size }, (_, at) => codeAt(at * stride)), stride };
+    return { axis: there, unitIds: Int32Array.from({ length: size }, (_, at) => codeAt(at * stride)), stride };
   });
-  const varies = labels.filter(({ codes: along, stride }) => {
+  const varies = labels.filter(({ unitIds: along, stride }) => {
     const size = along.length;
     for (let flat = 0; flat < total; flat += 1) {
       const index = Math.floor(flat / stride) % size;
@@ -63,14 +63,14 @@ function carryCodes(from: readonly number[], { axis, codes }: AxisLabel, to: rea
     }
     return false;
   });
-  if (varies.length > 0) return varies.map(({ axis: there, codes: along }) => ({ axis: there, codes: along }));
+  if (varies.length > 0) return varies.map(({ axis: there, unitIds: along }) => ({ axis: there, unitIds: along }));
   const outer = elementCount(from.slice(0, axis));
   const aligned = labels.find(
-    (label) => elementCount(to.slice(0, label.axis)) === outer && label.codes.length === codes.length,
+    (label) => elementCount(to.slice(0, label.axis)) === outer && label.unitIds.length === unitIds.length,
   );
   const chosen = aligned ?? labels.find((label) => elementCount(to.slice(0, label.axis)) === outer) ?? labels[0];
   if (chosen === undefined) throw new TraceStop('a scalar cannot carry channels');
-  return [{ axis: chosen.axis, codes: chosen.codes }];
+  return [{ axis: chosen.axis, unitIds: chosen.unitIds }];
 }
 
 /** Detects query heads as groups x members, where members are an Expand of one KV head. */
@@ -82,11 +82,12 @@ function findRepeat(site: RuleSite, value: string, varying: readonly AxisLabel[]
   const dims = site.dims(value);
   const sourceDims = site.dims(source);
   const shift = dims.length - sourceDims.length;
-  if (sourceDims[member.axis - shift] !== 1 || sourceDims[group.axis - shift] !== group.codes.length) return undefined;
-  const { codes } = site.label;
-  const members = codes.length / group.codes.length;
-  const groupOfUnit = new Int32Array(codes.length);
-  codes.forEach((unit, at) => {
+  if (sourceDims[member.axis - shift] !== 1 || sourceDims[group.axis - shift] !== group.unitIds.length)
+    return undefined;
+  const { unitIds } = site.label;
+  const members = unitIds.length / group.unitIds.length;
+  const groupOfUnit = new Int32Array(unitIds.length);
+  unitIds.forEach((unit, at) => {
     if (unit < 0) throw new TraceStop('only query heads can be repeated from KV heads');
     groupOfUnit[unit] = Math.floor(at / members);
   });
@@ -94,7 +95,7 @@ function findRepeat(site: RuleSite, value: string, varying: readonly AxisLabel[]
     findings: [
       {
         value: source,
-        label: { axis: group.axis - shift, codes: Int32Array.from(group.codes, (_, at) => groupCode(at)) },
+        label: { axis: group.axis - shift, unitIds: Int32Array.from(group.unitIds, (_, at) => groupId(at)) },
       },
     ],
     groupOfUnit,
@@ -103,18 +104,18 @@ function findRepeat(site: RuleSite, value: string, varying: readonly AxisLabel[]
 }
 
 /** Unsqueeze and Squeeze: inserted or dropped axes shift the others. */
-const behindInserted: AxisRule = (site) => {
+const unsqueezeAxes: AxisRule = (site) => {
   const inserted = changedAxes(site, site.dims(site.node.output[0] ?? '').length);
   const shift = site.side === 'input' ? axisAfterInsertion : axisBeforeInsertion;
-  return toOther(site, shift(site.label.axis, inserted));
+  return toOtherSide(site, shift(site.label.axis, inserted));
 };
 
-const behindDropped: AxisRule = (site) => {
+const squeezeAxes: AxisRule = (site) => {
   const dims = site.dims(site.node.input[0] ?? '');
   const named = changedAxes(site, dims.length);
   const dropped = named.length > 0 ? named : dims.flatMap((dim, axis) => (dim === 1 ? [axis] : []));
   const shift = site.side === 'input' ? axisBeforeInsertion : axisAfterInsertion;
-  return toOther(site, shift(site.label.axis, dropped));
+  return toOtherSide(site, shift(site.label.axis, dropped));
 };
 
 function changedAxes({ node, ints }: RuleSite, rank: number): number[] {
@@ -132,23 +133,23 @@ function axisBeforeInsertion(axis: number, inserted: readonly number[]): number 
 }
 
 /** Expand: aligned from the right; an axis expanded from 1 has no label in the input. */
-const fromRight: AxisRule = (site) => {
+const expandAxes: AxisRule = (site) => {
   const [input = '', output = ''] = [site.node.input[0], site.node.output[0]];
   if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels are used as a shape');
   const shift = site.dims(output).length - site.dims(input).length;
   const { axis } = site.label;
-  if (site.side === 'input') return toOther(site, axis + shift);
+  if (site.side === 'input') return toOtherSide(site, axis + shift);
   const there = axis - shift;
-  return there < 0 || site.dims(input)[there] === 1 ? NOTHING : toOther(site, there);
+  return there < 0 || site.dims(input)[there] === 1 ? NO_FINDINGS : toOtherSide(site, there);
 };
 
 /** Tile: axes that are not repeated keep labels. */
-const unrepeated: AxisRule = (site) => {
-  const { axis, codes } = site.label;
+const tileAxes: AxisRule = (site) => {
+  const { axis, unitIds } = site.label;
   const repeats = site.ints(site.node.input[1] ?? '')[axis];
-  if (repeats === 1) return toOther(site, axis);
-  if (site.side === 'output' && site.dims(site.node.input[0] ?? '')[axis] === 1) return NOTHING;
-  throw new TraceStop(`channels are tiled ${repeats} times (${codes.length} positions)`);
+  if (repeats === 1) return toOtherSide(site, axis);
+  if (site.side === 'output' && site.dims(site.node.input[0] ?? '')[axis] === 1) return NO_FINDINGS;
+  throw new TraceStop(`channels are tiled ${repeats} times (${unitIds.length} positions)`);
 };
 
 /** Same elements in the same order: dx = g in the shape of x. */
@@ -159,14 +160,14 @@ const relaid = (axis: AxisRule): Operator => ({ ...PLAIN, axis, tokens: 'layout'
 /** Operators that change the layout or repeat elements, such as keys and values over heads. */
 export const RESHAPES = {
   /** Entries of 0 and -1 in its shape need no update. */
-  Reshape: { ...relaid(sameOrder), mend: mendSizes((size) => size > 0) },
-  Flatten: relaid(sameOrder),
-  Squeeze: relaid(behindDropped),
-  Unsqueeze: relaid(behindInserted),
+  Reshape: { ...relaid(reshapeAxes), update: updateSizes((size) => size > 0) },
+  Flatten: relaid(reshapeAxes),
+  Squeeze: relaid(squeezeAxes),
+  Unsqueeze: relaid(unsqueezeAxes),
   /** y = x with permuted axes: dx = g with the inverse permutation. */
   Transpose: {
     ...PLAIN,
-    axis: permuted,
+    axis: transposeAxes,
     tokens: 'moves',
     gradient: byOpenRule((c) => {
       const { length } = c.input(0).dims;
@@ -183,16 +184,16 @@ export const RESHAPES = {
   /** y = x repeated along axes of length 1: dx = the sum, left to the driver. */
   Expand: {
     ...PLAIN,
-    axis: fromRight,
-    mend: mendSizes((size) => size > 1),
+    axis: expandAxes,
+    update: updateSizes((size) => size > 1),
     tokens: 'repeats',
     gradient: byOpenRule(({ g }) => [g]),
   },
   /** y = x repeated r times along each axis: dx = the sum over the copies. */
   Tile: {
     ...PLAIN,
-    axis: unrepeated,
-    mend: mendSizes((count) => count !== 1),
+    axis: tileAxes,
+    update: updateSizes((count) => count !== 1),
     tokens: 'repeats',
     gradient: (c) => {
       const { dims } = c.input(0);

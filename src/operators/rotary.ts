@@ -1,22 +1,22 @@
 import { intAttribute, intsAttribute, setIntAttribute } from '../graph/attributes.js';
 import type { Value } from '../graph/value.js';
-import { sameShape } from './elementwise.js';
+import { equalShapeAxes } from './elementwise.js';
 import type { RuleContext, VjpRule } from './gradient-rule.js';
-import type { MendRule } from './mend-rule.js';
 import { type Family, type Operator, PLAIN } from './operator.js';
+import type { UpdateRule } from './update-rule.js';
 
-const mendHeads: MendRule = ({ node, labelOf, remainingPositions }) => {
+const updateHeads: UpdateRule = ({ node, labelOf, remainingPositions }) => {
   const heads = intAttribute(node, 'num_heads', 0);
   const label = labelOf(node.input[0] ?? '');
   if (heads === 0 || label === undefined) return;
-  setIntAttribute(node, 'num_heads', (heads * remainingPositions(label).length) / label.codes.length);
+  setIntAttribute(node, 'num_heads', (heads * remainingPositions(label).length) / label.unitIds.length);
 };
 
 /** It rotates within heads: entire heads keep labels. */
 const rotary = (rule: VjpRule): Operator => ({
   ...PLAIN,
-  axis: sameShape,
-  mend: mendHeads,
+  axis: equalShapeAxes,
+  update: updateHeads,
   tokens: 'moves',
   gradient: rule,
 });

@@ -1,12 +1,12 @@
 import { intAttribute } from '../graph/attributes.js';
 import { positiveAxis } from '../graph/value.js';
-import { NOTHING } from './axis-rule.js';
+import { NO_FINDINGS } from './axis-rule.js';
 import type { VjpRule } from './gradient-rule.js';
-import { type MendRule, SAME } from './mend-rule.js';
 import { type Family, missing, type Operator, PLAIN } from './operator.js';
+import { SAME, type UpdateRule } from './update-rule.js';
 
 /** Sizes computed from pruned values still refer to the dense model, so that operands are updated one by one. */
-const mendShape: MendRule = (site) => {
+const updateShape: UpdateRule = (site) => {
   const { node } = site;
   const [input = ''] = node.input;
   const rank = site.dims(input).length;
@@ -24,7 +24,7 @@ const mendShape: MendRule = (site) => {
 };
 
 /** A filled tensor has the size of its shape operand. */
-const mendFilled: MendRule = ({ node, resizes, resizeEntries }) => resizeEntries(0, resizes(node.output[0] ?? ''));
+const updateFilled: UpdateRule = ({ node, resizes, resizeEntries }) => resizeEntries(0, resizes(node.output[0] ?? ''));
 
 /** Operators on sizes and indices. */
 const numbers = (axis: Operator['axis']): Operator => ({ ...PLAIN, axis, tokens: 'moves', gradient: 'zero' });
@@ -47,9 +47,9 @@ const LOOP: Operator = {
 
 /** Sizes, ranges and triangles, which compute positions and masks. */
 export const SHAPES = {
-  Shape: { ...numbers(() => NOTHING), mend: mendShape },
-  Size: numbers(() => NOTHING),
-  ConstantOfShape: { ...numbers(NO_CHANNELS), mend: mendFilled },
+  Shape: { ...numbers(() => NO_FINDINGS), update: updateShape },
+  Size: numbers(() => NO_FINDINGS),
+  ConstantOfShape: { ...numbers(NO_CHANNELS), update: updateFilled },
   OneHot: numbers(NO_CHANNELS),
   Range: numbers(NO_CHANNELS),
   /** y_i = x_1 + ... + x_i: dx is the reverse cumulative sum. */

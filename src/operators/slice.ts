@@ -6,15 +6,15 @@ import { positiveAxis, type Value } from '../graph/value.js';
 import {
   type AxisLabel,
   type AxisRule,
-  pickCodes,
+  pickUnitIds,
   type RuleSite,
-  spreadCodes,
+  scatterUnitIds,
   TraceStop,
-  toOther,
+  toOtherSide,
 } from './axis-rule.js';
 import type { Cotangent, RuleContext } from './gradient-rule.js';
-import type { MendRule, MendSite } from './mend-rule.js';
 import { type Family, PLAIN } from './operator.js';
+import type { UpdateRule, UpdateSite } from './update-rule.js';
 
 /** Range of a Slice along one axis; starts and ends are clamped. */
 interface Cut {
@@ -41,7 +41,7 @@ function readCuts(node: NodeProto, dims: readonly number[], ints: (slot: number)
   });
 }
 
-const cutsOf = ({ node, dims, ints }: RuleSite | MendSite): Cut[] =>
+const cutsOf = ({ node, dims, ints }: RuleSite | UpdateSite): Cut[] =>
   readCuts(node, dims(node.input[0] ?? ''), (slot) => ints(node.input[slot] ?? ''));
 
 function takenPositions({ start, end, step }: Cut): number[] {
@@ -50,20 +50,20 @@ function takenPositions({ start, end, step }: Cut): number[] {
 }
 
 /** The kept positions of the axis, in order. */
-const alongSlice: AxisRule = (site) => {
+const sliceAxes: AxisRule = (site) => {
   if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels are used as slice bounds');
-  const { axis, codes } = site.label;
+  const { axis, unitIds } = site.label;
   const cut = cutsOf(site).find((found) => found.axis === axis);
-  if (cut === undefined) return toOther(site, axis);
+  if (cut === undefined) return toOtherSide(site, axis);
   const positions = takenPositions(cut);
-  return toOther(
+  return toOtherSide(
     site,
     axis,
-    site.side === 'input' ? pickCodes(codes, positions) : spreadCodes(codes, positions, cut.size),
+    site.side === 'input' ? pickUnitIds(unitIds, positions) : scatterUnitIds(unitIds, positions, cut.size),
   );
 };
 
-const mendSlice: MendRule = (site) => {
+const updateSlice: UpdateRule = (site) => {
   const { node } = site;
   const [input = ''] = node.input;
   const label = site.labelOf(input);
@@ -86,7 +86,7 @@ const mendSlice: MendRule = (site) => {
 };
 
 /** Bounds of the remaining positions on the pruned axis; the step must stay the same. */
-function newBounds({ node, remainingPositions }: MendSite, taken: readonly number[], label: AxisLabel) {
+function newBounds({ node, remainingPositions }: UpdateSite, taken: readonly number[], label: AxisLabel) {
   const newIndex = new Map([...remainingPositions(label)].map((position, at) => [position, at]));
   const positions = taken.map((position) => newIndex.get(position)).filter((at) => at !== undefined);
   const step = taken.length > 1 ? taken[1]! - taken[0]! : 1;
@@ -104,8 +104,8 @@ export const SLICES = {
   /** dx = zeros with g at the positions that were read. */
   Slice: {
     ...PLAIN,
-    axis: alongSlice,
-    mend: mendSlice,
+    axis: sliceAxes,
+    update: updateSlice,
     tokens: 'moves',
     gradient: (c) => [unslice(c)],
   },

@@ -46,7 +46,7 @@ const allocationKind: Kind<AllocationChoice> = {
 };
 
 /** Allocations that may remove entire FFNs. */
-const TAKING_WHOLE = namesOf(ALLOCATIONS).filter((name) => {
+const REMOVING_ENTIRE_FFNS = namesOf(ALLOCATIONS).filter((name) => {
   const { removesEntireFfns }: Allocation = ALLOCATIONS[name];
   return removesEntireFfns;
 });
@@ -56,13 +56,13 @@ export const BUDGET = {
   sparsity: row('-s, --sparsity <fraction>', 'part to remove: 0.3 or 30%; a ladder: 0.1,0.2', {
     kind: { ...fraction, reads: 'fractions' },
     required: true,
-    everyday: true,
+    common: true,
   }),
   /** Modules to prune; a named kind that cannot be pruned is an error. Default: all prunable modules; others remain, with a remark. */
   modules: row('--modules <kind>', 'kind of modules to prune', {
     kind: choice([...MODULE_KINDS, 'all']),
     otherwise: 'all',
-    everyday: true,
+    common: true,
   }),
   /**
    * Distribution of the sparsity over blocks: a name, or a function of each module's measures. Default: the
@@ -74,7 +74,7 @@ export const BUDGET = {
   allocation: row('--allocation <rule>', 'how sparsity is spread over blocks', {
     kind: allocationKind,
     otherwise: "the method's own",
-    everyday: true,
+    common: true,
   }),
   /** Widths of FFNs and experts are rounded to the nearest multiple of this; 1 to the widest FFN. Default 1. */
   widthMultiple: row('--width-multiple <count>', 'keep widths of FFNs and experts at multiples of this', {
@@ -94,7 +94,7 @@ export const BUDGET = {
       kind: portion,
       otherwise: 'one neuron',
       applies: {
-        to: `FFNs and experts, and at 0 with allocation ${TAKING_WHOLE.join(', ')}`,
+        to: `FFNs and experts, and at 0 with allocation ${REMOVING_ENTIRE_FFNS.join(', ')}`,
         within: ({ modules, removesEntireFfns }, least) =>
           (modules.has('ffn') || modules.has('experts')) && (least !== 0 || removesEntireFfns),
       },

@@ -6,10 +6,10 @@ import { type AnyRows, type Checked, defaultsOf, type OptionsOf, type Rows, row 
 export type CalibrationSource = TokenSource | { readonly file: string };
 
 /** Below this, documents from one start token become equal. */
-export const LEAST_TEMPERATURE = 0.1;
+export const MIN_TEMPERATURE = 0.1;
 
 /** A shorter document has only its start token. */
-export const LEAST_DOCUMENT_LENGTH = 2;
+export const MIN_DOCUMENT_LENGTH = 2;
 
 const sources = ['file', 'text', 'tokens', 'jsonl'];
 const source: Kind<CalibrationSource> = {
@@ -35,7 +35,7 @@ const GENERATE = {
   }),
   /** Sampling temperature, at least 0.1. Default 1: the model's own distribution, without truncation. */
   temperature: row(undefined, 'sampling temperature', {
-    kind: atLeast(LEAST_TEMPERATURE, " (1 is the model's own distribution; near 0 all documents are the same)"),
+    kind: atLeast(MIN_TEMPERATURE, " (1 is the model's own distribution; near 0 all documents are the same)"),
     default: 1,
   }),
   /**
@@ -43,7 +43,7 @@ const GENERATE = {
    * Default 128: many short documents cover more than a few long ones.
    */
   documentLength: row(undefined, 'tokens of each document that the model writes', {
-    kind: integer(LEAST_DOCUMENT_LENGTH),
+    kind: integer(MIN_DOCUMENT_LENGTH),
     default: 128,
   }),
   /** Token that every document begins with. Default: the tokenizer's leading token, else `<|endoftext|>` where it has it, else BOS, else EOS. */
@@ -74,10 +74,10 @@ const WINDOWS = {
   source: row('-c, --calibration <file>', 'a .txt or .jsonl file', {
     kind: source,
     otherwise: 'a bundled text',
-    everyday: true,
+    common: true,
   }),
   /** Windows to cut, at least 1. Default 64; fewer if the text is shorter. */
-  windowCount: row('--windows <count>', 'calibration windows', { kind: integer(1), default: 64, everyday: true }),
+  windowCount: row('--windows <count>', 'calibration windows', { kind: integer(1), default: 64, common: true }),
   /** Tokens per window, at least 2. Default 512, or the model's context length if that is less. */
   windowLength: row('--window-length <tokens>', 'tokens per window', {
     kind: integer(2),
@@ -134,18 +134,18 @@ export const CALIBRATION_OF_ROUNDING = {
 } as const;
 
 /** Calibration options without window count and generated share, which healing sets. */
-const { windowCount: _, generate: written, ...HEALED_ON } = WINDOWS;
-const { share: __, ...HOW_TO_WRITE } = GENERATE;
+const { windowCount: _, generate: written, ...HEALING_CALIBRATION } = WINDOWS;
+const { share: __, ...GENERATION_SETTINGS } = GENERATE;
 export const TEXTS_OF_HEALING = {
   calibration: row(undefined, 'source of the windows', {
     kind: CALIBRATION.calibration.kind,
     otherwise: 'as its parts say',
     parts: {
-      ...HEALED_ON,
+      ...HEALING_CALIBRATION,
       generate: row(undefined, 'how the model writes its windows', {
         kind: written.kind,
         otherwise: 'true',
-        parts: HOW_TO_WRITE,
+        parts: GENERATION_SETTINGS,
       }),
     },
   }),

@@ -1,9 +1,9 @@
 import { BUDGET } from './budget.js';
 import { CALIBRATION, CALIBRATION_OF_ROUNDING, TEXTS_OF_HEALING } from './calibration.js';
 import { COMPARISON } from './comparison.js';
-import { CALIBRATION_OR_STATISTICS, CONDUCT, EVALUATION, RESULT, STAGES_OPTION, stopHealing } from './folder.js';
+import { CALIBRATION_OR_STATISTICS, EVALUATION, EXECUTION, RESULT, STAGES_OPTION, stopHealing } from './folder.js';
 import { FUNCTIONS } from './groups.js';
-import { HEALING, HOW_TO_HEAL } from './healing.js';
+import { HEAL_SETTINGS, HEALING } from './healing.js';
 import { boolean, fraction, integer, type Kind, listOf, text } from './kinds.js';
 import { ENGINE, JOB, MODEL, modelPath, modelPaths, PROVIDER } from './model.js';
 import { isRepoName, isRevision } from './model-id.js';
@@ -39,7 +39,7 @@ export const PRUNE = {
   'Function groups': FUNCTIONS,
   Calibration: { ...CALIBRATION_OR_STATISTICS, ...READING },
   Evaluation: EVALUATION,
-  Running: { ...RUN, ...MODEL, ...CONDUCT, stopHealing },
+  Running: { ...RUN, ...MODEL, ...EXECUTION, stopHealing },
 } as const satisfies Families;
 
 export const LADDER = {
@@ -55,10 +55,10 @@ export const LADDER = {
 
 export const OBSERVE = {
   Result: OBSERVE_RESULT,
-  Method: { method: SCORE.method, modules: BUDGET.modules, metric: { ...SCORE.metric, everyday: true } },
+  Method: { method: SCORE.method, modules: BUDGET.modules, metric: { ...SCORE.metric, common: true } },
   'Function groups': FUNCTIONS,
   Calibration: { ...CALIBRATION, ...READING },
-  Running: { ...RUN, ...MODEL, ...CONDUCT },
+  Running: { ...RUN, ...MODEL, ...EXECUTION },
 } as const satisfies Families;
 
 export const MERGE = {
@@ -71,13 +71,13 @@ export const MERGE = {
 
 export const HEAL = {
   Result: HEAL_RESULT,
-  Healing: HOW_TO_HEAL,
+  Healing: HEAL_SETTINGS,
   Calibration: { ...TEXTS_OF_HEALING, ...READING },
   Running: {
     dense: row(undefined, 'the model that was pruned', { kind: modelPath, required: true }),
     pruned: row(undefined, 'the pruned model', { kind: modelPath, required: true }),
     seed: RUN.seed,
-    ...CONDUCT,
+    ...EXECUTION,
     stopHealing,
     ...ENGINE,
     ...JOB,
@@ -87,7 +87,7 @@ export const HEAL = {
 const { recipe: _, out: quantized, ...FOLDER } = RESULT;
 
 /** Options of report and certificate for calls that do not prune. */
-const OF_QUANTISED = {
+const QUANTISED_RESULT = {
   dryRun: { ...FOLDER.dryRun, help: 'check all and estimate sizes and time; write no model' },
   report: { ...FOLDER.report, otherwise: 'next to the quantised model' },
   quoteText: FOLDER.quoteText,
@@ -100,16 +100,16 @@ export const QUANTIZE = {
     out: { ...quantized, help: 'where the quantised model goes' },
     dtype: { ...dtype, required: true },
     force: FOLDER.force,
-    ...OF_QUANTISED,
+    ...QUANTISED_RESULT,
   },
   Quantisation: FORM,
   Calibration: { ...CALIBRATION_OF_ROUNDING, ...READING },
   Evaluation: EVALUATION,
-  Running: { ...RUN, ...MODEL, ...CONDUCT },
+  Running: { ...RUN, ...MODEL, ...EXECUTION },
 } as const satisfies Families;
 
-const { applies: _looks, ...LOOKING } = CALIBRATION.calibration;
-const { source, ...SHRUNK_ON } = LOOKING.parts;
+const { applies: _applies, ...SHRINK_CALIBRATION } = CALIBRATION.calibration;
+const { source, ...CALIBRATION_PARTS } = SHRINK_CALIBRATION.parts;
 const { applies: _dtype, ...anyLayout } = QUANTISATION.layout;
 const { texts: _texts, ...TOKENS } = VOCABULARY;
 
@@ -137,12 +137,12 @@ export const SHRINK = {
       {
         kind: text('a path'),
         otherwise: 'a bundled text',
-        everyday: true,
+        common: true,
       },
     ),
     calibration: {
-      ...LOOKING,
-      parts: { source: { ...source, flag: undefined }, ...SHRUNK_ON },
+      ...SHRINK_CALIBRATION,
+      parts: { source: { ...source, flag: undefined }, ...CALIBRATION_PARTS },
     },
     ...READING,
   },
@@ -153,7 +153,7 @@ export const SHRINK = {
     },
   },
   Quantisation: { layout: anyLayout },
-  Running: { ...RUN, ...MODEL, ...CONDUCT, stopHealing },
+  Running: { ...RUN, ...MODEL, ...EXECUTION, stopHealing },
 } as const satisfies Families;
 
 /** Options of `planShrink`. */
@@ -164,13 +164,13 @@ export const PLAN_SHRINK = {
     statistics: {
       ...CALIBRATION_OR_STATISTICS.statistics,
       help: 'statistics that observe wrote: a dry run then predicts the best mixture',
-      everyday: false,
+      common: false,
     },
   },
 } as const satisfies Families;
 
 const { out: shrunk, targetSize, allow, dtypes, certify } = SHRINK.Result;
-const { text: calibrated, ...SHRUNK_READING } = SHRINK.Calibration;
+const { text: calibrated, ...SHRINK_READING } = SHRINK.Calibration;
 const { stopHealing: _stop, ...RUNNING } = SHRINK.Running;
 
 /** Options of `choose`: those of `shrink`, the test text and the allowed loss. */
@@ -193,14 +193,14 @@ export const CHOOSE = {
     ...CHOICE,
   },
   Method: SHRINK.Method,
-  Calibration: SHRUNK_READING,
+  Calibration: SHRINK_READING,
   Running: RUNNING,
 } as const satisfies Families;
 
 export const TRIM_VOCABULARY = {
   Result: TRIM_RESULT,
   Vocabulary: VOCABULARY,
-  Running: { ...MODEL, ...CONDUCT },
+  Running: { ...MODEL, ...EXECUTION },
 } as const satisfies Families;
 
 export const APPLY = {

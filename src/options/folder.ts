@@ -35,14 +35,14 @@ export interface FolderOptions
 
 type Of<Names extends keyof FolderOptions> = Rows<Pick<FolderOptions, Names>>;
 
-export const force = { kind: boolean, default: false, flag: '--force', everyday: true };
+export const force = { kind: boolean, default: false, flag: '--force', common: true };
 
 export const RESULT = {
   /** Folder to be made; may be left out for a dry run. */
   out: row('-o, --out <folder>', 'where the pruned model goes', {
     kind: text('a path'),
     otherwise: 'none for a dry run',
-    everyday: true,
+    common: true,
   }),
   /** Replace `out` if it is empty or contains only files of an earlier run. Default false. */
   force: { ...force, help: 'replace a folder that an earlier run wrote' },
@@ -53,7 +53,7 @@ export const RESULT = {
     {
       kind: boolean,
       default: false,
-      everyday: true,
+      common: true,
     },
   ),
   /** Path of the report, ending in `.json`. Default: `fang-prune-report.json` in `out`; `false` writes none. */
@@ -99,7 +99,7 @@ export const CALIBRATION_OR_STATISTICS = {
   statistics: row('--statistics <path>', 'prune from statistics that observe saved', {
     kind: text('a folder or a path that ends in .json'),
     otherwise: 'none',
-    everyday: true,
+    common: true,
   }),
 } as const satisfies Of<'calibration' | 'statistics'>;
 
@@ -139,7 +139,7 @@ export const STAGES_OPTION = {
   }),
 } as const satisfies AnyRows;
 
-export const CONDUCT = {
+export const EXECUTION = {
   resume,
   ...STAGES_OPTION,
 } as const satisfies AnyRows & Of<'resume'>;

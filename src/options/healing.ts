@@ -5,7 +5,7 @@ import { type AnyRows, type Checked, defaultsOf, type OptionsOf, type Resolved, 
 
 const PARTS = {
   /** Windows to train on, at least 1. Default 64. */
-  windowCount: row('--heal-windows <count>', 'windows to train on', { kind: integer(1), default: 64, everyday: true }),
+  windowCount: row('--heal-windows <count>', 'windows to train on', { kind: integer(1), default: 64, common: true }),
   /** Fraction of the windows that the dense model generates, 0 to 1; the others come from the calibration text. Default 1. */
   share: row('--heal-share <share>', 'fraction of them that the dense model generates; the others come from the text', {
     kind: portion,
@@ -34,7 +34,7 @@ export const HEALING = {
   heal: row('--heal', 'distil the dense model into the result', {
     kind: either(boolean, settings),
     otherwise: 'false',
-    everyday: true,
+    common: true,
     parts: { ...withoutFlags(PARTS), windowCount: PARTS.windowCount, share: PARTS.share },
   }),
 } as const satisfies AnyRows;
@@ -43,7 +43,7 @@ export const HEALING = {
 export interface HealOptions extends OptionsOf<typeof HEALING> {}
 
 /** Training options of `heal`. */
-export const HOW_TO_HEAL = {
+export const HEAL_SETTINGS = {
   heal: row(undefined, 'settings of the training', { kind: settings, otherwise: 'as its parts say', parts: PARTS }),
 } as const;
 

@@ -22,7 +22,7 @@ export const PROVIDER = {
   executionProvider: row('--execution-provider <names>', 'ONNX Runtime providers: cuda,cpu', {
     kind: { ...either(text('a name'), listOf(text('a name'), 'a list of names', 'names')), reads: 'names' },
     otherwise: 'cpu',
-    everyday: true,
+    common: true,
   }),
 } as const satisfies AnyRows;
 

@@ -17,7 +17,7 @@ export interface OptionRow<T = unknown> {
   /** Help of the negated flag, `--no-...`. */
   readonly no?: string;
   /** Shown by `--help`; other options only by `--help-all`. */
-  readonly everyday?: boolean;
+  readonly common?: boolean;
   readonly applies?: Applies;
   /** The rows of an option that is an object. */
   readonly parts?: AnyRows;
@@ -172,11 +172,11 @@ function suggest(given: string, names: readonly string[]): string {
 }
 
 /** Longer texts are not misspelt names, and their distance is slow to compute. */
-const LONGEST_NAME = 64;
+const MAX_NAME = 64;
 
 /** The closest name to a misspelt one; undefined if none is close. */
 function nearestName(given: string, names: readonly string[]): string | undefined {
-  if (given.length > LONGEST_NAME) return undefined;
+  if (given.length > MAX_NAME) return undefined;
   const limit = Math.max(1, Math.floor(given.length / 3));
   const ranked = names
     .map((name) => ({ name, distance: editDistance(given.toLowerCase(), name.toLowerCase()) }))

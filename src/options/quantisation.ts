@@ -20,7 +20,7 @@ export type FolderLayout = 'transformers.js' | 'genai';
 
 const BLOCK_SIZES = [16, 32, 64, 128, 256];
 
-const formOf = (name: string) => DTYPES[name as DtypeName]?.maps.kind;
+const formOf = (name: string) => DTYPES[name as DtypeName]?.linears.kind;
 
 const withDtype: Applies = { to: 'dtype', within: ({ dtypes = [] }) => dtypes.length > 0 };
 const withBlocks: Applies = {
@@ -55,7 +55,7 @@ export const QUANTISATION = {
   dtype: row('--dtype <names>', 'dtypes to write it in, such as fp16,q4', {
     kind: dtypes,
     otherwise: 'none: as the model is',
-    everyday: true,
+    common: true,
   }),
   /** Default: that of the model's folder, which is genai's if it contains `genai_config.json`. */
   layout: row('--layout <name>', 'the runtime that the folder is for', {
@@ -156,8 +156,8 @@ export const learnsRounding = ({ dtypes, rounding }: ResolvedQuantisation): bool
 
 /** Whether calibrated rounding of a dtype reads tokens: at eight bits round-to-nearest is enough. */
 function needsCalibration(name: DtypeName): boolean {
-  const { maps } = DTYPES[name];
-  return maps.kind === 'blocks' && maps.bits < 8;
+  const { linears } = DTYPES[name];
+  return linears.kind === 'blocks' && linears.bits < 8;
 }
 
 /** Block size that FFN widths must be a multiple of; 1 for dtypes without blocks. */

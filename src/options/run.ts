@@ -26,6 +26,6 @@ export function checkControl(request: unknown): void {
 export const seedOf = (help: string) => ({ kind: integer(0), default: 0, flag: '--seed <number>', help });
 
 export const RUN = {
-  seed: { ...seedOf('seed of everything random'), everyday: true },
+  seed: { ...seedOf('seed of everything random'), common: true },
   ...CONTROL,
 } as const satisfies Rows<RunOptions>;

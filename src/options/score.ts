@@ -26,7 +26,7 @@ export const SCORE = {
   method: row('-m, --method <name>', 'scores and repair', {
     kind: methodKind,
     default: 'auto',
-    everyday: true,
+    common: true,
   }),
   /**
    * Metric of errors in scores. `loss` weighs directions by the curvature of the loss on the calibration tokens,

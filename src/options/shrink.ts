@@ -36,8 +36,8 @@ const sizes: Kind<Size | readonly Size[]> = {
 };
 
 const isCodes = (name: string): name is DtypeName => {
-  const { maps } = (DTYPES as Readonly<Record<string, (typeof DTYPES)[DtypeName]>>)[name] ?? {};
-  return maps?.kind === 'blocks' && !('levels' in maps);
+  const { linears } = (DTYPES as Readonly<Record<string, (typeof DTYPES)[DtypeName]>>)[name] ?? {};
+  return linears?.kind === 'blocks' && !('levels' in linears);
 };
 const CODES = namesOf(DTYPES).filter(isCodes);
 
@@ -55,7 +55,7 @@ export const SHRINK_ROWS = {
   targetSize: row('-s, --target-size <size>', 'size of the model file, such as 60MB; several: 60MB,80MB', {
     kind: sizes,
     otherwise: 'none',
-    everyday: true,
+    common: true,
   }),
   /**
    * Instead of `targetSize`: most bytes of the weights and the KV cache of `contextLength` tokens. Fewer KV heads make
@@ -74,7 +74,7 @@ export const SHRINK_ROWS = {
   allow: row('--allow <reductions>', `what may be reduced: ${REDUCTIONS.join(',')}`, {
     kind: { ...listOf(choiceOf(REDUCTIONS), `a list of ${REDUCTIONS.join(', ')}`, 'names'), choices: REDUCTIONS },
     otherwise: 'all of them',
-    everyday: true,
+    common: true,
   }),
   /**
    * Dtypes of single linear layers, in any order: `q8`, `q4` and `q2`, or `q4f16` and `q2f16`, whose activations are
@@ -83,7 +83,7 @@ export const SHRINK_ROWS = {
   dtypes: row('--dtypes <names>', 'dtypes that each linear layer may be written in', {
     kind: { ...listOf(choiceOf(CODES), `a list of ${CODES.join(', ')}`, 'names'), choices: CODES },
     otherwise: 'q8,q4',
-    everyday: true,
+    common: true,
   }),
 } as const satisfies AnyRows;
 
@@ -142,10 +142,10 @@ export function resolveShrink(given: ShrinkOptions, isPlan = false): ResolvedShr
 
 /** Bits of a dtype in blocks. */
 export function bitsOf(name: DtypeName): 2 | 4 | 8 {
-  const { maps } = DTYPES[name];
-  if (maps.kind !== 'blocks')
+  const { linears } = DTYPES[name];
+  if (linears.kind !== 'blocks')
     throw refusal('dtypes', `names ${name}, which has no blocks; expected one of ${CODES.join(', ')}`);
-  return maps.bits;
+  return linears.bits;
 }
 
 /** Folder name of a size: '60 MB' -> `60MB`. */

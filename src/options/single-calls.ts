@@ -6,14 +6,14 @@ import { seedOf } from './run.js';
 /** Rows of single calls; their request types are derived from them. */
 
 const newFolder = (help: string) =>
-  row('-o, --out <folder>', help, { kind: text('a path'), required: true, everyday: true });
+  row('-o, --out <folder>', help, { kind: text('a path'), required: true, common: true });
 
 export const OBSERVE_RESULT = {
   /** Folder that gets `statistics.json` and `statistics.safetensors`, or the path of such a `.json` file. */
   out: row('-o, --out <path>', 'where the statistics go: a folder, or a path ending in .json', {
     kind: text('a folder, or a path that ends in .json'),
     required: true,
-    everyday: true,
+    common: true,
   }),
   /** Replace statistics that exist. Default false. */
   force: { ...force, help: 'replace statistics that exist' },
@@ -149,12 +149,12 @@ export const CHOICE = {
   test: row('--test <file>', 'text that they are measured on', {
     kind: text('a path'),
     otherwise: 'that of --text, optimistic for models that were calibrated on it',
-    everyday: true,
+    common: true,
   }),
   /** Bits per byte that may be lost, as a fraction of the dense model's. Default 0.02. */
   mostLoss: row('--most-loss <fraction>', "bits per byte that may be lost, as a fraction of the dense model's", {
     kind: fraction,
     default: 0.02,
-    everyday: true,
+    common: true,
   }),
 } as const satisfies AnyRows;

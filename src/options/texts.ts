@@ -43,13 +43,13 @@ export const TEXT_EVALUATION = {
   texts: row('-t, --text <file>', '.txt or .jsonl for perplexity; may be repeated', {
     kind: fileList,
     otherwise: 'none',
-    everyday: true,
+    common: true,
   }),
   /** Prompts that both models continue in the report, by greedy decoding. Default: none. */
   prompts: row('--sample <prompt>', 'prompt that both models continue; may be repeated', {
     kind: listOf(text('a text'), 'a list of texts, such as ["Once upon a time"]', 'texts'),
     otherwise: 'none',
-    everyday: true,
+    common: true,
   }),
   /** Tokens to generate after each prompt. Default 40. */
   newTokens: row(undefined, 'tokens that they write after it', { kind: integer(1), default: 40 }),

@@ -9,13 +9,13 @@ export const VOCABULARY = {
   keepLanguages: row('--keep-languages <names>', 'languages (en,de), code, or scripts (Cyrillic) whose tokens stay', {
     kind: listOf(text('a language such as en, or a script such as Cyrillic'), 'a list of languages', 'names'),
     otherwise: 'all',
-    everyday: true,
+    common: true,
   }),
   /** Number of remaining tokens, special ones included, by merge rank. Default: all tokens of the languages. */
   vocabularySize: row('--vocabulary-size <tokens>', 'tokens that stay, by merge rank', {
     kind: integer(1),
     otherwise: 'all of the languages',
-    everyday: true,
+    common: true,
   }),
   /**
    * The remaining tokens: a list of tokens or ids, a text file with a token per line, a JSON file with such a list, or
@@ -28,13 +28,13 @@ export const VOCABULARY = {
       typed: 'a path',
     },
     otherwise: 'none',
-    everyday: true,
+    common: true,
   }),
   /** Text files whose tokens also remain, the most frequent first; at most half of `vocabularySize`. Default: none. */
   texts: row('-t, --text <file>', 'text whose tokens stay too, .txt or .jsonl; may be repeated', {
     kind: fileList,
     otherwise: 'none',
-    everyday: true,
+    common: true,
   }),
 } as const satisfies AnyRows;
 

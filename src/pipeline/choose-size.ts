@@ -23,7 +23,7 @@ import {
   sumOfRounding,
   uniformMixture,
 } from '../prune/size/mixtures.js';
-import { estimateMapCosts, type PlannedMixture, planSize } from '../prune/size/plan-size.js';
+import { estimateRoundingCosts, type PlannedMixture, planSize } from '../prune/size/plan-size.js';
 import {
   checkSmallest,
   createSizeSearch,
@@ -160,7 +160,7 @@ const reportPlanned = ({ kind, mixture, bytes }: PlannedMixture): PlannedCandida
   kind,
   bytes,
   sparsity: mixture.sparsity,
-  maps: countMaps(mixture),
+  maps: countByDtype(mixture),
   predicted: { pruning: mixture.estimate.pruning, quantising: sumOfRounding(mixture.estimate) },
 });
 
@@ -183,7 +183,7 @@ async function estimateProblemCosts(
   const { model, analysed, options } = input.job;
   const bits = input.shrink.dtypes.map(bitsOf);
   // Linear layers belong to modules even if no unit may be removed.
-  const { maps } = sizeProblemOf({
+  const { weights } = sizeProblemOf({
     model,
     analysed,
     options,
@@ -195,9 +195,9 @@ async function estimateProblemCosts(
     cachedBytes: 0,
   });
   const costs = await context.timed('quantise', () =>
-    estimateRounding({ model, modules, form, curvatures, read, maps, windowLength }),
+    estimateRounding({ model, modules, form, curvatures, read, weights, windowLength }),
   );
-  return costs && estimateMapCosts(problem, costs);
+  return costs && estimateRoundingCosts(problem, costs);
 }
 
 /** Prepares the choice for every size, from one measurement of the dense model. */
@@ -249,7 +249,7 @@ function reportCandidate(candidate: SizeCandidate, chosen: boolean): SizeReport[
     kind,
     bytes,
     sparsity: mixture.sparsity,
-    maps: countMaps(mixture),
+    maps: countByDtype(mixture),
     divergence: { pruning: cost.pruning, quantising: cost.quantising },
     ...(predicted !== undefined && { predicted }),
     chosen,
@@ -257,7 +257,7 @@ function reportCandidate(candidate: SizeCandidate, chosen: boolean): SizeReport[
 }
 
 /** Number of linear layers by dtype, the most bits first. */
-function countMaps({ bits }: Pick<Mixture, 'bits'>): Readonly<Record<string, number>> {
+function countByDtype({ bits }: Pick<Mixture, 'bits'>): Readonly<Record<string, number>> {
   const counts = new Map<Bits, number>();
   for (const own of bits.values()) counts.set(own, (counts.get(own) ?? 0) + 1);
   return Object.fromEntries([...counts].sort(([a], [b]) => b - a).map(([own, count]) => [`q${own}`, count]));

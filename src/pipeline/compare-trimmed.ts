@@ -34,10 +34,10 @@ export async function compareTrimmed(
 }
 
 /** Largest number of characters to read, from the end of the text: a small model takes some seconds. */
-const MOST_CHARACTERS = 8192;
+const MAX_CHARACTERS = 8192;
 
 /** Least number of characters. */
-const LEAST_CHARACTERS = 1024;
+const MIN_CHARACTERS = 1024;
 
 const WINDOW_LENGTH = 512;
 
@@ -49,9 +49,9 @@ async function measureTrimmingCost(
   { timed, onProgress, signal, journal, remarks }: JobContext,
   { original, trimmed: { folder: trimmed, unseen = '' }, engine }: TrimmedInput,
 ): Promise<TrimmingCost | undefined> {
-  const isOwn = unseen.length >= LEAST_CHARACTERS;
+  const isOwn = unseen.length >= MIN_CHARACTERS;
   const text = isOwn
-    ? unseen.slice(-MOST_CHARACTERS)
+    ? unseen.slice(-MAX_CHARACTERS)
     : (await import('../evaluation/held-out-text.js')).HELD_OUT_TEXTS.join('\n');
   const longest = longestWindow(original, undefined) ?? WINDOW_LENGTH;
   const measure = async (folder: ModelFolder, index: number): Promise<number | undefined> => {

@@ -159,7 +159,7 @@ const FEEDBACK = { products: 1.2, tries: 1.25 };
 
 const TOKENS_PER_RUN = 1024;
 /** Largest numbers of tokens: for curvature, for input repair and its step lengths, and for calibrated rounding. */
-const MOST = {
+const MAX_TOKENS = {
   curvature: 16384,
   drafts: 8192,
   examples: 16384,
@@ -275,7 +275,7 @@ export function estimateCost(request: CostRequest): ExpectedStep[] {
     ...(shots > 1 ? Array.from({ length: shots }, () => [...measuring, ...shrink]).flat() : shrink),
     ...healSteps,
     ...(quotes && tokenCount > 0
-      ? [['top-activations', costs.forward(Math.min(MOST.topActivations, tokenCount))] as Step]
+      ? [['top-activations', costs.forward(Math.min(MAX_TOKENS.topActivations, tokenCount))] as Step]
       : []),
     ...dtypes.flatMap(() => (rounds ? roundingSteps(costs, tokenCount) : [['quantise', costs.nearest()] as Step])),
     ...Array.from({ length: Math.max(1, dtypes.length) }, (): Step[] => [
@@ -292,7 +292,7 @@ export function estimateCost(request: CostRequest): ExpectedStep[] {
     ...(writtenCount > 0 ? [['generate', costs.generate(writtenCount)] as Step] : []),
     ...(healing ? [['calibrate', costs.text()] as Step] : []),
     ...(healedWriting > 0
-      ? [['generate', costs.generate(healedWriting), fractionWritten(writtenCount, healedWriting)] as Step]
+      ? [['generate', costs.generate(healedWriting), fractionGenerated(writtenCount, healedWriting)] as Step]
       : []),
     ...(shots > 1 ? [] : measuring),
     ...Array.from({ length: resultCount }, () => made).flat(),
@@ -400,7 +400,7 @@ export function sumByStage(steps: readonly ExpectedStep[]): StageTiming[] {
 type Step = readonly [stage: string, cost: Cost, from?: number];
 
 /** Fraction of windows that is generated already: those of healing continue the calibration's. */
-const fractionWritten = (before: number, all: number): number => Math.min(1, before / all);
+const fractionGenerated = (before: number, all: number): number => Math.min(1, before / all);
 
 type Healing = ResolvedHealing & { readonly windowLength: number };
 
@@ -417,7 +417,7 @@ function measuringSteps({ size, costs, options, tokenCount, passes }: MeasuringR
   const { forwards, backwards, sums } = passes;
   const modules = chosen(size, options);
   const all = options.grouping !== undefined || options.adapter.needs === 'none';
-  const back = all ? tokenCount : Math.min(tokenCount, MOST.curvature);
+  const back = all ? tokenCount : Math.min(tokenCount, MAX_TOKENS.curvature);
   const { grouping } = options;
   const clustered = grouping ? modules.filter(({ kind }) => kind === 'ffn') : [];
   const contextsOf = ({ outputs }: (typeof modules)[number]) =>
@@ -428,7 +428,7 @@ function measuringSteps({ size, costs, options, tokenCount, passes }: MeasuringR
   const experts = sum(mixtures.map(({ parameters }) => parameters));
   // Top-k experts of each token, and their replacements.
   const mixed = sum(mixtures.map(({ outputs, experts: { perToken } = NO_EXPERTS }) => 2 * perToken * outputs));
-  const tried = Math.min(MOST.experts, tokenCount);
+  const tried = Math.min(MAX_TOKENS.experts, tokenCount);
   const expertPasses = EXPERT_PASSES.entire + (options.allocation.takesUnevenSteps ? EXPERT_PASSES.inside : 0);
   const forward = costs.forward(tokenCount);
   const backward = costs.backward(back);
@@ -461,7 +461,7 @@ function measuringSteps({ size, costs, options, tokenCount, passes }: MeasuringR
 
 /** Steps of quantisation with calibrated rounding. */
 function roundingSteps(costs: StageCosts, tokenCount: number): Step[] {
-  const tokens = Math.min(MOST.rounding, tokenCount);
+  const tokens = Math.min(MAX_TOKENS.rounding, tokenCount);
   return [
     ['understand', costs.analyse()],
     ['measure', costs.forward(tokens)],
@@ -516,8 +516,8 @@ function stageCosts(size: ModelSize) {
       const { inputSteps } = options;
       const repaired = inputSteps > 0 ? touched.filter(({ kind }) => kind === 'ffn') : [];
       const passes =
-        Math.min(tokens, MOST.examples) * (REPAIR.base + REPAIR.step * inputSteps) +
-        Math.min(tokens, MOST.lengths) * REPAIR.length * inputSteps;
+        Math.min(tokens, MAX_TOKENS.examples) * (REPAIR.base + REPAIR.step * inputSteps) +
+        Math.min(tokens, MAX_TOKENS.lengths) * REPAIR.length * inputSteps;
       return addCosts(
         always,
         {
@@ -533,8 +533,11 @@ function stageCosts(size: ModelSize) {
       );
     },
     drafts(options: ResolvedOptions, count: number, tokens: number): Cost {
-      const { graphs = 0, script = 0 } = costs.shrink({ ...options, inputSteps: 0 }, Math.min(MOST.drafts, tokens));
-      const compared = Math.min(MOST.drafts / 2, tokens / 4);
+      const { graphs = 0, script = 0 } = costs.shrink(
+        { ...options, inputSteps: 0 },
+        Math.min(MAX_TOKENS.drafts, tokens),
+      );
+      const compared = Math.min(MAX_TOKENS.drafts / 2, tokens / 4);
       const reading = openModel + compared * (blockParameters + headParameters) * MS.multiply;
       return { graphs: count * (graphs + reading), script: count * script };
     },
@@ -549,12 +552,14 @@ function stageCosts(size: ModelSize) {
       return { graphs: multiplications * MS.multiply, script: MS.trained + BACKWARDS * openBlocks };
     },
     round(tokens: number): Cost {
-      const maps = mapsOf(modules);
-      const factors = factorisation('scored', maps);
-      const products = FEEDBACK.products * sum(maps.map(({ rows, inputs }) => rows * inputs ** 2));
+      const linears = linearsOf(modules);
+      const factors = factorisation('scored', linears);
+      const products = FEEDBACK.products * sum(linears.map(({ rows, inputs }) => rows * inputs ** 2));
       return {
         graphs:
-          forward(tokens).graphs + (squares(maps) * tokens + products) * MS.multiply + FEEDBACK.tries * factors.graphs,
+          forward(tokens).graphs +
+          (squares(linears) * tokens + products) * MS.multiply +
+          FEEDBACK.tries * factors.graphs,
         script: 4 * openBlocks + FEEDBACK.tries * factors.script + blockParameters * MS.fitted,
       };
     },
@@ -596,7 +601,7 @@ function stageCosts(size: ModelSize) {
  * second once; three products compute Gram matrix, right-hand side and change.
  */
 function repairOfExperts(modules: ModelSize['modules'], tokenCount: number): Cost {
-  const tried = Math.min(MOST.experts, tokenCount);
+  const tried = Math.min(MAX_TOKENS.experts, tokenCount);
   const costs = modules.map(({ outputs, parameters, experts: { count, perToken, width = 0 } = NO_EXPERTS }) => {
     if (width === 0) return {};
     const pairs = tried * perToken;
@@ -624,7 +629,7 @@ function groupsOf<Module extends ModelSize['modules'][number]>(
 }
 
 /** Linear layers of all modules: each output projection, and the input projections with the hidden size as inputs. */
-function mapsOf(modules: ModelSize['modules']) {
+function linearsOf(modules: ModelSize['modules']) {
   return modules.flatMap(({ inputs, outputs, parameters }) => {
     const into = Math.max(0, parameters - inputs * outputs) / outputs;
     // Query, key and value, or gate and up.
@@ -639,15 +644,15 @@ function mapsOf(modules: ModelSize['modules']) {
 const chosen = ({ modules }: ModelSize, options: ResolvedOptions) =>
   modules.filter(({ kind }) => options.modules.has(kind));
 
-interface SizedMap {
+interface LinearSize {
   readonly inputs: number;
 }
 
 /** Products and copies of a factorisation of each linear layer. */
-function factorisation(use: keyof typeof FACTORISED, maps: readonly SizedMap[]) {
+function factorisation(use: keyof typeof FACTORISED, linears: readonly LinearSize[]) {
   const { products, copies } = FACTORISED[use];
-  const cubes = sum(maps.map(({ inputs }) => inputs ** 3));
-  return { graphs: products * cubes * MS.multiply, script: copies * squares(maps) };
+  const cubes = sum(linears.map(({ inputs }) => inputs ** 3));
+  return { graphs: products * cubes * MS.multiply, script: copies * squares(linears) };
 }
 
 const addCosts = (...costs: readonly Cost[]): Required<Cost> => ({
@@ -655,4 +660,4 @@ const addCosts = (...costs: readonly Cost[]): Required<Cost> => ({
   script: sum(costs.map(({ script = 0 }) => script)),
 });
 
-const squares = (maps: readonly SizedMap[]): number => sum(maps.map(({ inputs }) => inputs ** 2));
+const squares = (linears: readonly LinearSize[]): number => sum(linears.map(({ inputs }) => inputs ** 2));

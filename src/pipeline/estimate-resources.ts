@@ -1,5 +1,5 @@
 import { blockSpans, type PrunableModule } from '../architecture/layout.js';
-import { makerOf } from '../graph/graph-index.js';
+import { producerNode } from '../graph/graph-index.js';
 import { elementCount } from '../graph/value.js';
 import { METRICS } from '../importance/metrics.js';
 import { sum } from '../linalg/sum.js';
@@ -12,7 +12,7 @@ import { countCurvatureTokens } from '../prune/measure-dense/choose-backward-bat
 import { densePassKinds } from '../prune/measure-dense/measure-dense.js';
 import { archivedStates, chooseStride } from '../prune/measure-dense/sparse-archive.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
-import { fitsInMemory } from './create-store-in.js';
+import { fitsInMemory } from './store-factory.js';
 
 /** Inputs of the estimates of disk space and memory. */
 export interface ResourceRequest {
@@ -92,12 +92,12 @@ export function estimateMemory({ analysed, options, quantisation, entireModelByt
   const { sums, backwards } = densePassKinds(options);
   const isGram = options.adapter.needs === 'gram';
   const use = options.inputSteps > 0 ? 'repaired' : isGram ? (sums ? 'ordered' : 'scored') : sums ? 'ordered' : 'none';
-  const maps = layout.modules.filter(({ kind }) => kind !== 'experts');
+  const linears = layout.modules.filter(({ kind }) => kind !== 'experts');
   const { contextCount, sharedGroup } = options.grouping ?? { contextCount: 1, sharedGroup: false };
   const groupCount = contextCount + (sharedGroup ? 1 : 0);
   const matrices = Math.max(
     (MATRICES[use] * widestOf(modules) ** 2) / groupCount,
-    learnsRounding(quantisation) ? MATRICES.rounded * Math.max(layout.hiddenSize, widestOf(maps)) ** 2 : 0,
+    learnsRounding(quantisation) ? MATRICES.rounded * Math.max(layout.hiddenSize, widestOf(linears)) ** 2 : 0,
   );
   const passBytes = openedBytes(analysed, backwards ? 2 * COPIES : COPIES);
   const solvingBytes = openedBytes(analysed, COPIES) + matrices * DOUBLE_BYTES;
@@ -121,7 +121,7 @@ function moduleBytes(analysed: AnalysedModel, module: PrunableModule, copies: nu
 
 /** Bytes of the experts' weights in a packed mixture; undefined for other modules. */
 function packedBytes({ detected, facts }: AnalysedModel, { kind, output }: PrunableModule): number | undefined {
-  const node = kind === 'experts' ? makerOf(detected.index, output.result) : undefined;
+  const node = kind === 'experts' ? producerNode(detected.index, output.result) : undefined;
   if (node?.opType !== 'QMoE') return undefined;
   return sum(
     expertTensors(node).all.map((name) => {

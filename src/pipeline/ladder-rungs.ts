@@ -1,5 +1,5 @@
 import { refusal } from '../options/option.js';
-import type { ReportPlace } from '../storage/write-report.js';
+import type { ReportPath } from '../storage/write-report.js';
 
 /** One result of a ladder. */
 export interface Rung {
@@ -30,7 +30,7 @@ export function rungName(sparsity: number): string {
 }
 
 /** Path of a rung's report: in its folder, or `a-10.json` for `a.json`. */
-export function rungReportPlace(place: ReportPlace | undefined, { name }: Rung): ReportPlace | undefined {
+export function rungReportPath(place: ReportPath | undefined, { name }: Rung): ReportPath | undefined {
   return place?.folder === undefined ? place : { ...place, name: `${place.name}-${name}` };
 }
 

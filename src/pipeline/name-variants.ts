@@ -122,7 +122,7 @@ export interface WrittenModel {
  * Writes into config.json the dtype of the only model and its number of external data files: transformers.js otherwise
  * looks for `q8` in WebAssembly and for no external data. Models with other names, or with several parts, get no entry.
  */
-export function stateOwnDtype(config: JsonObject, { modelFile, external }: WrittenModel): JsonObject {
+export function writeOwnDtype(config: JsonObject, { modelFile, external }: WrittenModel): JsonObject {
   const js = Object(config['transformers.js_config']) as JsonObject;
   const [, variant = ''] = /^onnx\/model(_\w+)?\.onnx$/.exec(modelFile) ?? [undefined, 'none'];
   const dtype = dtypeOf(variant);

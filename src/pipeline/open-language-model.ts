@@ -20,7 +20,7 @@ interface LanguageModelUse extends Pick<JobControl, 'signal'> {
    * Whether it generates text: an optimized graph halves the time, but differs from the file that users open. Default
    * false.
    */
-  readonly writes?: boolean;
+  readonly generates?: boolean;
 }
 
 /**
@@ -33,11 +33,11 @@ interface LanguageModelUse extends Pick<JobControl, 'signal'> {
 export async function openLanguageModel(
   engine: Engine,
   folder: ModelFolder,
-  { writes = false, signal }: LanguageModelUse = {},
+  { generates = false, signal }: LanguageModelUse = {},
 ): Promise<LanguageModel> {
   const model = await folder.load();
   await refuseCrashing(model);
-  const session = await openDecoder(engine, folder, { model, writes, signal }).catch((error) => {
+  const session = await openDecoder(engine, folder, { model, generates, signal }).catch((error) => {
     throw refuseUnrunnable(error, { engine, model });
   });
   const explained = explainFirstRun(session, { engine, model });
@@ -47,13 +47,13 @@ export async function openLanguageModel(
 async function openDecoder(
   engine: Engine,
   folder: ModelFolder,
-  { model, writes, signal }: LanguageModelUse & { readonly model: OnnxModel },
+  { model, generates, signal }: LanguageModelUse & { readonly model: OnnxModel },
 ): Promise<Session> {
   if ((await explainTooLarge(engine, folder)) !== undefined)
     return compileBlockByBlock(engine, changeGraph(model.coded ?? model, lower), { signal });
   // Merged decoders, and decoders with an embedding model, are opened unchanged.
   const isPlain = model.noPastBranch === undefined && model.embeddingPrefix === undefined;
-  if (writes && isPlain) return compileInPlace(engine, changeGraph(model.coded ?? model, prepareWriting));
+  if (generates && isPlain) return compileInPlace(engine, changeGraph(model.coded ?? model, optimizeForGeneration));
   const lowered = changeGraph(model, lower);
   const isAsItWas = lowered.proto.graph!.node.every((node, at) => node === model.proto.graph!.node[at]);
   return isAsItWas ? openSession(engine, folder) : compileInPlace(engine, lowered);
@@ -67,7 +67,7 @@ const changeGraph = (model: OnnxModel, change: (graph: GraphProto) => GraphProto
 const lower = (graph: GraphProto): GraphProto => ({ ...graph, node: lowerOperators(graph.node, graph) });
 
 /** Optimizes the graph for generation, with the fewest copies of the KV cache. */
-const prepareWriting = (graph: GraphProto): GraphProto => shareHeads(outputAddedCache(lower(graph)));
+const optimizeForGeneration = (graph: GraphProto): GraphProto => shareHeads(outputAddedCache(lower(graph)));
 
 /**
  * The session, opened by the file's path as users do, joined with the embedding model if needed. It is loaded from

@@ -19,7 +19,7 @@ export interface OverallProgress {
 }
 
 /** Largest fraction: only the job itself reports the end. */
-const MOST = 0.995;
+const MAX_FRACTION = 0.995;
 /** Weight of the prior of a step's speed, as a fraction of the step: so many ticks, within these bounds. */
 const PRIOR_WEIGHT = { ticks: 3, least: 0.03, most: 0.08 };
 /** Weight of the prior for a stage that was measured before. */
@@ -32,12 +32,12 @@ const SKIPPED = 0.05;
 const TELLING = 0.2;
 
 /** Shorter remaining times are not shown: opening a session takes as long. */
-const LEAST_MS = 4000;
+const MIN_MS = 4000;
 
 /** Uncertainty of a step whose stage was not measured: relative, and for one-time work of a process. */
 const UNMEASURED = { share: 0.15, ms: 400 };
 /** Largest relative uncertainty of a shown remaining time. */
-const MOST_UNCERTAIN = 0.25;
+const MAX_UNCERTAIN = 0.25;
 
 /** The remaining time is shown after this time and this measured fraction, once estimates differ by no more than this factor. */
 const STABLE = { ms: 2000, fraction: 0.01, windowMs: 1500, windowFraction: 0.2, factor: 1.2 };
@@ -170,7 +170,7 @@ export function createOverallProgress(now: () => number): OverallProgress {
     const [ms, done] = [mark.at - open!.first.at, mark.fraction - open!.first.fraction];
     if (!(done > 0)) return progress;
     const remainingMs = (ms / done) * (1 - mark.fraction);
-    const isShown = isStable(mark.at, ms + remainingMs) && ms >= STABLE.ms && remainingMs >= LEAST_MS;
+    const isShown = isStable(mark.at, ms + remainingMs) && ms >= STABLE.ms && remainingMs >= MIN_MS;
     return isShown ? { ...progress, remainingMs } : progress;
   }
 
@@ -197,12 +197,12 @@ export function createOverallProgress(now: () => number): OverallProgress {
         open.last = mark;
       }
       const { doneMs, remainingMs, uncertainMs } = estimate(open, mark.at);
-      overall = Math.min(MOST, Math.max(overall, doneMs / (doneMs + remainingMs)));
+      overall = Math.min(MAX_FRACTION, Math.max(overall, doneMs / (doneMs + remainingMs)));
       const isShown =
         isStable(mark.at, mark.at - startedAt + remainingMs) &&
         measuredFraction() >= STABLE.fraction &&
-        uncertainMs <= MOST_UNCERTAIN * remainingMs &&
-        remainingMs >= LEAST_MS;
+        uncertainMs <= MAX_UNCERTAIN * remainingMs &&
+        remainingMs >= MIN_MS;
       return { ...progress, overall, ...(isShown && { remainingMs }) };
     },
   };

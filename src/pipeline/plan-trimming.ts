@@ -66,7 +66,7 @@ export function planTrimming(
     };
     const chosen = await chooseTokens(file, { ...selection, named, head }, async (done, total) => {
       onProgress?.({ stage: 'choose', done, total });
-      await nextTurn();
+      await yieldToEvents();
       signal?.throwIfAborted();
     });
     return { folder, decoder, parts, file, tokenizerConfig, chosen, rows };
@@ -77,7 +77,7 @@ export function planTrimming(
 const CODED_MULTIPLE = 4;
 
 /** Yields, so that an abort signal can fire. */
-const nextTurn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 0));
+const yieldToEvents = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 0));
 
 async function openGraph(context: JobContext, path: string, part: GraphPart): Promise<TracedGraph> {
   const { model, checkUnchanged } = await openModel(context, path);
@@ -133,7 +133,7 @@ async function openParts(
 }
 
 /** Least fraction of rows with tokens: models pad their vocabulary, by up to 3 % in known models. */
-const LEAST_SHARE = 0.9;
+const MIN_SHARE = 0.9;
 
 /**
  * Checks that a tokenizer fits the model. Padding rows, and added tokens beyond the last row, are common.
@@ -143,7 +143,7 @@ export function checkTokenizerFits({ contents, modelIds, addedIds }: TokenizerFi
   let largest = -1;
   for (const id of modelIds.values()) if (!addedIds.has(id)) largest = Math.max(largest, id);
   const excess = largest >= rows ? ` and the token ${JSON.stringify(contents[largest])} the id ${largest}` : '';
-  if (excess === '' && contents.length >= LEAST_SHARE * rows) return;
+  if (excess === '' && contents.length >= MIN_SHARE * rows) return;
   throw new ModelFormatError(
     `tokenizer.json has ${contents.length} tokens${excess}, and the model ${rows} rows of the vocabulary: it is another model's; put the model's own tokenizer.json next to it`,
   );

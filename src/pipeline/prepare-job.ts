@@ -1,7 +1,7 @@
 import type { ModelLayout } from '../architecture/layout.js';
 import { sha256OfTokens } from '../calibration/sha256.js';
 import { counted } from '../counted.js';
-import { keepApart } from '../evaluation/find-overlap.js';
+import { withoutOverlaps } from '../evaluation/find-overlap.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { countHeldOut, healingCalibration } from '../options/healing.js';
 import { refusal } from '../options/option.js';
@@ -9,17 +9,17 @@ import { type ResolvedCalibration, type ResolvedOptions, readsTokens } from '../
 import { checkRun } from '../prune/check-run.js';
 import type { HealingSource, PruneJob } from '../prune/job.js';
 import { blockOfInputs, quantisedSource } from '../quantisation/coded-handle.js';
-import { takeWeights } from '../quantisation/take-weights.js';
+import { useOriginalWeights } from '../quantisation/use-original-weights.js';
 import { linearWeightName } from '../removal/repair-linear.js';
-import { type SettledCalibration, settledCalibration } from '../report/plain-settings.js';
+import { type CalibrationSettings, calibrationSettings } from '../report/plain-settings.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
 import { type ModelFolder, modelPaths, totalBytes } from '../storage/model-folder.js';
-import { createStoreIn } from './create-store-in.js';
+import { dropUnreadableWindows } from './drop-unreadable-windows.js';
 import type { JobContext } from './job-context.js';
-import { leaveOutUnreadable } from './leave-out-unreadable.js';
 import type { CalibrationWindows } from './stages/calibrate.js';
 import type { Stages } from './stages.js';
+import { storeFactory } from './store-factory.js';
 
 /** Inputs of job preparation. */
 export interface JobRequest {
@@ -56,7 +56,7 @@ export interface PreparedJob {
   /** Absent for methods that read no tokens. */
   readonly calibration: CalibrationWindows | undefined;
   /** Options that reproduce its windows. */
-  readonly settled?: SettledCalibration | undefined;
+  readonly calibrationSettings?: CalibrationSettings | undefined;
 }
 
 /** Length of the hash prefix in names of windows. */
@@ -69,14 +69,14 @@ export async function prepareJob(context: JobContext, request: JobRequest): Prom
   const model =
     request.floats === undefined
       ? loaded
-      : takeWeights(loaded, await stages.load.run(context, request.floats), request.floats.root);
+      : useOriginalWeights(loaded, await stages.load.run(context, request.floats), request.floats.root);
   const analysed = await stages.analyse.run(context, { model, engine });
   await request.checkFreeSpace?.(await totalBytes(context.platform, modelPaths(folder, model)), analysed);
   request.onAnalysed?.(analysed);
   const widthMultiple = request.keepsBlocks ? blockOfFfns(model, analysed.detected.layout) : 1;
   const options = widthMultiple > 1 ? { ...request.options, widthMultiple } : request.options;
   checkRun({ model, analysed, options }, sparsities, request.calibration !== undefined);
-  const sketching = createStoreIn(context, 0);
+  const sketching = storeFactory(context, 0);
   await request.checkModel?.({ model, analysed, engine, options, windows: [], createStore: sketching });
   const { positionCount, detected } = analysed;
   const { hiddenSize, vocabularySize } = detected.layout;
@@ -92,7 +92,10 @@ export async function prepareJob(context: JobContext, request: JobRequest): Prom
       written,
       seed: options.seed,
     });
-    return { ...made, windows: await leaveOutUnreadable(context, { folder, model, analysed, engine }, made.windows) };
+    return {
+      ...made,
+      windows: await dropUnreadableWindows(context, { folder, model, analysed, engine }, made.windows),
+    };
   };
   const calibration =
     request.calibration && (readsTokens(options) || request.readsTokens)
@@ -102,10 +105,14 @@ export async function prepareJob(context: JobContext, request: JobRequest): Prom
   const healing = await makeHealingWindows(context, request, makeWindows);
   const windowLength = (windows[0] ?? healing?.windows[0])?.length ?? 0;
   const windowBytes = windowLength * hiddenSize * 4;
-  const createStore = createStoreIn(context, windowBytes);
+  const createStore = storeFactory(context, windowBytes);
   const journal = await journalOf(context, [...windows, ...(healing?.windows ?? []), ...(healing?.heldOut ?? [])]);
-  const settled = calibration && settledCalibration(request.calibration!, calibration.provenance);
-  return { calibration, settled, job: { model, analysed, engine, windows, healing, options, createStore, journal } };
+  const settled = calibration && calibrationSettings(request.calibration!, calibration.provenance);
+  return {
+    calibration,
+    calibrationSettings: settled,
+    job: { model, analysed, engine, windows, healing, options, createStore, journal },
+  };
 }
 
 /** The journal with a scope for the windows, since measurements depend on them. */
@@ -122,7 +129,7 @@ async function makeHealingWindows(
   const made = await makeWindows(healingCalibration(healingAs, heal));
   // Generated text is not private.
   const isOwn = heal.share === 1 && made.windowsFile !== undefined;
-  const windows = isOwn ? made.windows : keepApart(made.windows, evaluated);
+  const windows = isOwn ? made.windows : withoutOverlaps(made.windows, evaluated);
   const leftOut = made.windows.length - windows.length;
   const count = windows.length - countHeldOut(heal);
   if (leftOut > 0 && count < 1)

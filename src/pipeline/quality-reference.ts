@@ -9,14 +9,14 @@ import type { AnalysedModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
 import { findTokenizer } from '../storage/load-tokenizer.js';
 import { longestWindow, type ModelFolder } from '../storage/model-folder.js';
-import { createStoreIn } from './create-store-in.js';
 import type { JobContext } from './job-context.js';
 import { openLanguageModel } from './open-language-model.js';
 import { explainTooLarge } from './refuse-too-large.js';
+import { storeFactory } from './store-factory.js';
 
 /** Largest bytes of the dense model's logits kept for comparison, and least number of windows for a standard error. */
-const MOST_LOGITS = 2 ** 29;
-const LEAST_WINDOWS = 3;
+const MAX_LOGITS = 2 ** 29;
+const MIN_WINDOWS = 3;
 
 /** Predictions of the dense model on held-out windows. */
 export interface DensePredictions {
@@ -71,13 +71,13 @@ async function readDense(
   const leadingTokens = findLeadingTokens(tokenizer);
   const room = (longestWindow(folder, analysed.positionCount) ?? Number.POSITIVE_INFINITY) - leadingTokens.length;
   const windowBytes = found[0]!.length * vocabularySize * Float32Array.BYTES_PER_ELEMENT;
-  const fitting = Math.floor(MOST_LOGITS / windowBytes);
+  const fitting = Math.floor(MAX_LOGITS / windowBytes);
   // Each run of a model that does not fit in memory reads its weights again.
   const isTooLarge = (await explainTooLarge(engine, folder)) !== undefined;
-  const count = isTooLarge ? LEAST_WINDOWS : Math.max(LEAST_WINDOWS, fitting);
+  const count = isTooLarge ? MIN_WINDOWS : Math.max(MIN_WINDOWS, fitting);
   const windowsAtOnce = isTooLarge ? Math.max(1, fitting) : 1;
   const windows = found.slice(0, count).map((window) => joinTokens([leadingTokens, window.subarray(0, room)]));
-  const store = await createStoreIn(context, windowBytes)(windows.length);
+  const store = await storeFactory(context, windowBytes)(windows.length);
   onEnd(() => store.dispose());
   const model = await openLanguageModel(engine, folder, { signal });
   try {

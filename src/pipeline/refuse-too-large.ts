@@ -7,7 +7,7 @@ import type { Engine } from '../runtime/engine.js';
 import type { ModelFolder } from '../storage/model-folder.js';
 
 /** Fraction of the machine's memory that a session of the entire model may take. */
-const MOST_OF_MEMORY = 0.7;
+const MAX_MEMORY_FRACTION = 0.7;
 
 const FLOAT_BYTES = 4;
 
@@ -30,7 +30,7 @@ export async function explainTooLarge(engine: Engine, folder: ModelFolder): Prom
   const computesOnCpu = engine.executionProviders?.every((provider) => provider === 'cpu') ?? false;
   if (memoryBytes === undefined || !computesOnCpu) return undefined;
   const bytes = sessionBytes(await folder.load());
-  if (bytes <= MOST_OF_MEMORY * memoryBytes) return undefined;
+  if (bytes <= MAX_MEMORY_FRACTION * memoryBytes) return undefined;
   return `opening the whole model takes about ${formatBytes(bytes)} of memory, and this machine has ${formatBytes(memoryBytes)}`;
 }
 

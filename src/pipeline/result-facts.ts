@@ -1,10 +1,10 @@
 import { isFloatType } from '../onnx/float-encoding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { planExternalFiles, type SavedModel } from '../onnx/save-model.js';
-import { weighPacked } from '../operators/experts.js';
+import { countPackedParameters } from '../operators/experts.js';
 import type { PruneOutcome } from '../prune/job.js';
 import type { ModuleCut } from '../removal/apply-change.js';
-import { type BlockWidths, blockWidths, mendConfig, mendGenaiConfig } from '../removal/mend-config.js';
+import { type BlockWidths, blockWidths, updateConfig, updateGenaiConfig } from '../removal/update-config.js';
 import type { SideFilesReport } from '../report/report-schema.js';
 import { withoutPaths } from '../report/without-paths.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
@@ -12,11 +12,11 @@ import { hashFiles } from '../storage/hash-files.js';
 import type { ModelFolder } from '../storage/model-folder.js';
 import type { JsonObject } from '../storage/read-json.js';
 import type { JobContext } from './job-context.js';
-import { stateOwnDtype } from './name-variants.js';
+import { writeOwnDtype } from './name-variants.js';
 import type { SavedFolder } from './stages/save.js';
 
 /** The folder's JSON files, updated for the pruned model. */
-export function mendDocuments(
+export function updateDocuments(
   folder: ModelFolder,
   { detected }: AnalysedModel,
   { model, modules }: Pick<PruneOutcome, 'model'> & { readonly modules: readonly ModuleCut[] },
@@ -37,12 +37,12 @@ export function documentsOf(
   const genai = documents['genai_config.json'];
   return {
     ...(config && {
-      'config.json': stateOwnDtype(mendConfig(config, widths, { modelFile, externalFileCount }), {
+      'config.json': writeOwnDtype(updateConfig(config, widths, { modelFile, externalFileCount }), {
         modelFile,
         external,
       }),
     }),
-    ...(genai && { 'genai_config.json': mendGenaiConfig(genai, widths) }),
+    ...(genai && { 'genai_config.json': updateGenaiConfig(genai, widths) }),
   };
 }
 
@@ -73,7 +73,7 @@ export function reportSideFiles({ copied, leftOut, outside }: SavedFolder): Side
 
 /** Elements of all float weights; of packed experts, the weights that their codes hold. */
 export function countParameters({ proto, weights }: OnnxModel): number {
-  const weighed = weighPacked(proto.graph?.node ?? []);
+  const weighed = countPackedParameters(proto.graph?.node ?? []);
   return [...weights].reduce((sum, [name, { dataType, dims }]) => {
     const weight = weighed.get(name) ?? (isFloatType(dataType) ? 1 : 0);
     return sum + weight * dims.reduce((product, dim) => product * dim, 1);

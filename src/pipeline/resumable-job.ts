@@ -4,7 +4,7 @@ import { type EngineChoice, type Files, type Platform, withMembers } from '../pl
 import type { JobControl } from '../progress.js';
 import type { StageTiming } from '../prune/job.js';
 import type { Engine } from '../runtime/engine.js';
-import type { PairPlace } from '../storage/json-with-tensors.js';
+import type { PairPaths } from '../storage/json-with-tensors.js';
 import type { ModelFolder } from '../storage/model-folder.js';
 import { readJsonFile } from '../storage/read-json.js';
 import { readListed } from '../storage/read-listed.js';
@@ -25,7 +25,7 @@ export interface OpenedModels {
   /** Models that determine the result together with the request. */
   readonly folders: readonly ModelFolder[];
   /** Statistics that also determine it. */
-  readonly place?: PairPlace | undefined;
+  readonly place?: PairPaths | undefined;
 }
 
 /** State that a job starts with. */

@@ -16,7 +16,7 @@ import { checkLayout, checkModelHash } from '../storage/model-origin.js';
 import { VERSION } from '../version.js';
 import type { JobContext } from './job-context.js';
 import { refuseCoded } from './refuse-coded.js';
-import { countParameters, hashSaved, mendDocuments, reportSideFiles } from './result-facts.js';
+import { countParameters, hashSaved, reportSideFiles, updateDocuments } from './result-facts.js';
 import { buildOutput, type OpenedModels, runOf, runResumable } from './resumable-job.js';
 import { open } from './stages/open.js';
 import type { SaveInput } from './stages/save.js';
@@ -72,7 +72,7 @@ export function runApply(platform: Platform, request: ApplyRequest): Promise<App
         change,
         engine,
       );
-      const documents = mendDocuments(folder, analysed, { model, modules: change.modules });
+      const documents = updateDocuments(folder, analysed, { model, modules: change.modules });
       const build = (partial: string) => buildModel(context, partial, { recipe, model, folder, documents, stages });
       const written = found ?? (await buildOutput(context, { out, source: folder, force, run: recipe.run }, build));
       return {

@@ -9,14 +9,14 @@ import { READING } from '../options/texts.js';
 import type { Platform } from '../platform/platform.js';
 import type { JobControl, Progress } from '../progress.js';
 import type { PruneReport } from '../report/report-schema.js';
-import { checkCalibrationFiles } from './check-places.js';
+import { checkCalibrationFiles } from './check-output-paths.js';
 import { runEvaluation } from './evaluate/run-evaluation.js';
 import { timeModels } from './evaluate/time-models.js';
 import { withJob } from './job-context.js';
 import { rungFolder } from './ladder-rungs.js';
 import { readTexts } from './read-texts.js';
 import { runQuantize } from './run-quantize.js';
-import { checkShrink, OF_TOKENS, runShrink, type ShrinkRequest, vocabularyOf } from './run-shrink.js';
+import { checkShrink, runShrink, type ShrinkRequest, TOKEN_OPTIONS, vocabularyOf } from './run-shrink.js';
 import { open } from './stages/open.js';
 
 /** A model to make in several sizes. */
@@ -79,7 +79,7 @@ export async function runChoose(platform: Platform, chosen: ChooseRequest): Prom
   for (const file of [text, test]) await checkCalibrationFiles(platform.files, { source: { file } });
   // Token ids cannot be measured on, which is to be known before all models are made.
   await readTexts(platform.files, test);
-  const shared = omit(given, 'allow', 'dtypes', 'heal', 'targetSize', 'calibration', ...OF_TOKENS);
+  const shared = omit(given, 'allow', 'dtypes', 'heal', 'targetSize', 'calibration', ...TOKEN_OPTIONS);
   const control = stepControls(request, [1, 2, 10, 2, 2]);
   const trimmed = vocabularyOf({ ...given, text });
   const quantiseTo = (dtype: 'q8' | 'q4', step: number) =>

@@ -25,12 +25,11 @@ import type { ModelFolder, SourceOptions } from '../storage/model-folder.js';
 import { readJsonFile } from '../storage/read-json.js';
 import { withScratchWeights } from '../storage/scratch-weights.js';
 import { writeText } from '../storage/write-file.js';
-import { checkCalibrationFiles } from './check-places.js';
-import { createStoreIn } from './create-store-in.js';
+import { checkCalibrationFiles } from './check-output-paths.js';
+import { dropUnreadableWindows } from './drop-unreadable-windows.js';
 import { assumedSpeed, estimateHealing, expectedWindowLength, modelSize } from './estimate-cost.js';
 import { deferHeldOutWindows } from './held-out.js';
 import type { JobContext } from './job-context.js';
-import { leaveOutUnreadable } from './leave-out-unreadable.js';
 import { journalOf } from './prepare-job.js';
 import { createQualityReference, type QualityReference } from './quality-reference.js';
 import { refuseCoded } from './refuse-coded.js';
@@ -45,6 +44,7 @@ import {
   UNCHECKED,
 } from './resumable-job.js';
 import type { Stages, StagesOption } from './stages.js';
+import { storeFactory } from './store-factory.js';
 
 /** A pruned model to heal. */
 export interface HealRequest
@@ -189,9 +189,9 @@ async function healFolder(
     seed: request.seed ?? 0,
     vocabularySize: detected.layout.vocabularySize,
   });
-  const windows = await leaveOutUnreadable(context, { folder: dense, ...teacher, engine }, made.windows);
+  const windows = await dropUnreadableWindows(context, { folder: dense, ...teacher, engine }, made.windows);
   const count = windows.length - countHeldOut(settings);
-  const createStore = createStoreIn(context, 1);
+  const createStore = storeFactory(context, 1);
   const journal = await journalOf(context, windows);
   return withScratchWeights(platform, async (store) => {
     const healed = await timed('heal', async () =>

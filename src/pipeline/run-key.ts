@@ -2,7 +2,7 @@ import type { EngineChoice, Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
 import type { Engine } from '../runtime/engine.js';
 import { hashFiles, hashModel } from '../storage/hash-files.js';
-import type { PairPlace } from '../storage/json-with-tensors.js';
+import type { PairPaths } from '../storage/json-with-tensors.js';
 import type { ModelFolder } from '../storage/model-folder.js';
 import { VERSION } from '../version.js';
 import { describeEnvironment } from './describe-environment.js';
@@ -13,7 +13,7 @@ export interface KeyInput extends JobControl {
   readonly folders: readonly ModelFolder[];
   readonly engine: Engine;
   /** Statistics that replace measuring the model. */
-  readonly place?: PairPlace | undefined;
+  readonly place?: PairPaths | undefined;
   /** Name of the call. */
   readonly call: string;
 }

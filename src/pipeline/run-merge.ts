@@ -30,7 +30,7 @@ import {
   sumNames,
   tensorNames,
 } from '../report/statistics-schema.js';
-import { checkPairPlace, openPair, type PairPlace, resolvePair, writePair } from '../storage/json-with-tensors.js';
+import { checkPairPaths, openPair, type PairPaths, resolvePair, writePair } from '../storage/json-with-tensors.js';
 import { totalBytes } from '../storage/model-folder.js';
 import { withJob } from './job-context.js';
 
@@ -53,7 +53,7 @@ export interface MergedStatistics {
 }
 
 interface OpenShard {
-  readonly place: PairPlace;
+  readonly place: PairPaths;
   readonly json: SavedStatistics & { readonly shard: SavedShard };
   readonly tensors: TensorMap;
   /** Of `tensors`. */
@@ -71,7 +71,7 @@ export async function runMerge(platform: Platform, request: MergeRequest): Promi
   const { out, force = false } = request;
   const { files } = platform;
   const place = resolvePair(files, 'statistics', out);
-  await checkPairPlace(files, place, { force });
+  await checkPairPaths(files, place, { force });
   return withJob(platform, request, async ({ onEnd, onProgress, signal }) => {
     const opened: OpenShard[] = [];
     for (const path of request.shards) {
@@ -104,7 +104,7 @@ export async function runMerge(platform: Platform, request: MergeRequest): Promi
   });
 }
 
-function describeShard(place: PairPlace, json: SavedStatistics, tensors: TensorMap): OpenShard {
+function describeShard(place: PairPaths, json: SavedStatistics, tensors: TensorMap): OpenShard {
   const { shard } = json;
   if (shard === undefined)
     throw new OptionError(`${place.json} is not a shard: its statistics are of all windows, and need no merge.`);
@@ -116,7 +116,7 @@ function describeShard(place: PairPlace, json: SavedStatistics, tensors: TensorM
 }
 
 /** Missing shards that a message names. */
-const MOST_NAMED = 10;
+const MAX_NAMED = 10;
 
 /** Sorts the shards of one observation. @throws OptionError */
 function sortShards(found: readonly OpenShard[]): readonly OpenShard[] {
@@ -143,7 +143,7 @@ function sortShards(found: readonly OpenShard[]): readonly OpenShard[] {
   }
   const missing: number[] = [];
   // A damaged file may say that there are millions.
-  for (let index = 1; index <= count && missing.length < MOST_NAMED; index += 1)
+  for (let index = 1; index <= count && missing.length < MAX_NAMED; index += 1)
     if (!byIndex.has(index)) missing.push(index);
   if (missing.length > 0)
     throw new OptionError(

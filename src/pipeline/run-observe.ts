@@ -14,13 +14,13 @@ import { checkSavedStatistics } from '../report/parse-statistics.js';
 import { plainSettings } from '../report/plain-settings.js';
 import { type SavedStatistics, STATISTICS_SCHEMA } from '../report/statistics-schema.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
-import { checkPairPlace, type PairPlace, resolvePair, writePair } from '../storage/json-with-tensors.js';
+import { checkPairPaths, type PairPaths, resolvePair, writePair } from '../storage/json-with-tensors.js';
 import { type ModelFolder, type ModelRequest, totalBytes } from '../storage/model-folder.js';
 import { originOf } from '../storage/model-origin.js';
 import { readJsonFile } from '../storage/read-json.js';
 import { withScratchWeights } from '../storage/scratch-weights.js';
 import { VERSION } from '../version.js';
-import { checkCalibrationFiles } from './check-places.js';
+import { checkCalibrationFiles } from './check-output-paths.js';
 import { describeEnvironment } from './describe-environment.js';
 import { assumedSpeed, estimateObservation, expectedWindowLength, modelSize } from './estimate-cost.js';
 import type { JobContext } from './job-context.js';
@@ -80,7 +80,7 @@ export function runObserve(platform: Platform, given: ObserveRequest): Promise<O
     hasEarlierRun: async () =>
       (await runOfPair(platform, place)) !== undefined || ((await platform.hasUnfinishedRun?.(request.out)) ?? false),
     async checkOutput(_, { resuming, found }) {
-      if (found === undefined) await checkPairPlace(files, place, { force, resuming });
+      if (found === undefined) await checkPairPaths(files, place, { force, resuming });
     },
     prepare: () => checkCalibrationFiles(files, calibration),
     async find({ run }) {
@@ -111,7 +111,7 @@ export function runObserve(platform: Platform, given: ObserveRequest): Promise<O
 }
 
 /** Key of the run that wrote the statistics; undefined if incomplete. */
-async function runOfPair({ files }: Platform, { json, tensors }: PairPlace): Promise<string | undefined> {
+async function runOfPair({ files }: Platform, { json, tensors }: PairPaths): Promise<string | undefined> {
   if ((await files.kindOf(tensors)) !== 'file') return undefined;
   const { run } = Object(await readJsonFile(files, json).catch(() => undefined)) as Partial<SavedStatistics>;
   return typeof run === 'string' ? run : undefined;
@@ -119,7 +119,7 @@ async function runOfPair({ files }: Platform, { json, tensors }: PairPlace): Pro
 
 async function measureStatistics(
   context: JobContext,
-  place: PairPlace,
+  place: PairPaths,
   { shard, ...request }: JobRequest & { readonly shard: Shard | undefined },
 ): Promise<Omit<SavedStatistics, 'tensors'>> {
   const { options, calibration, folder } = request;
@@ -151,8 +151,8 @@ interface Statistics extends PreparedJob {
 
 async function writeStatistics(
   { platform, run, timed, timings, remarks, signal }: JobContext,
-  place: PairPlace,
-  { folder, store, job, calibration, settled, shard }: Statistics,
+  place: PairPaths,
+  { folder, store, job, calibration, calibrationSettings, shard }: Statistics,
 ): Promise<Omit<SavedStatistics, 'tensors'>> {
   const { options, model, windows } = job;
   const packer = createStatisticsPacker(store);
@@ -169,7 +169,7 @@ async function writeStatistics(
     seed: options.seed,
     sums: statisticsKind(options),
     metric: options.metric,
-    settings: plainSettings(options, { calibration: settled, ...(!folder.bos && { bos: false }) }),
+    settings: plainSettings(options, { calibration: calibrationSettings, ...(!folder.bos && { bos: false }) }),
     calibration: { ...calibration!.provenance, windowCount: windows.length },
     ...(shard && { shard: { ...shard, firstWindow: job.firstWindow ?? 0 } }),
     modules,

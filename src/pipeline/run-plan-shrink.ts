@@ -11,17 +11,17 @@ import { storeInMemory } from '../removal/repair-linear.js';
 import type { VocabularyReport } from '../report/report-schema.js';
 import { resolvePair } from '../storage/json-with-tensors.js';
 import { modelPaths, totalBytes } from '../storage/model-folder.js';
-import { checkFreeSpace, checkPlaces } from './check-places.js';
+import { checkFreeSpace, checkOutputPaths } from './check-output-paths.js';
 import { type PlannedSizes, planSizes } from './choose-size.js';
-import { createStoreIn } from './create-store-in.js';
 import { estimateCost, expectedWindowLength, machineSpeed, modelSize, sumByStage } from './estimate-cost.js';
 import { estimateMemory, estimateScratch } from './estimate-resources.js';
 import { withJob } from './job-context.js';
 import { entireModelBytes } from './refuse-too-large.js';
 import type { PlannedWindows } from './run-plan.js';
 import { DRAFTS_PER_SIZE } from './run-prune.js';
-import { checkShrink, pruneRequestOf, type ShrinkRequest, sizePlaces, vocabularyOf } from './run-shrink.js';
+import { checkShrink, pruneRequestOf, type ShrinkRequest, sizePaths, vocabularyOf } from './run-shrink.js';
 import { resolveStages } from './stages.js';
+import { storeFactory } from './store-factory.js';
 import { trimInMemory } from './trimmed-folder.js';
 
 /** A `shrink` request to estimate; sizes are optional. */
@@ -78,10 +78,10 @@ export function runPlanShrink(platform: Platform, given: PlanShrinkRequest): Pro
   });
   const { model, embeddings, offline, bos, force = false } = request;
   const stages = resolveStages(request.stages);
-  const results = sizePlaces(platform, request, shrink);
+  const results = sizePaths(platform, request, shrink);
   return withJob(platform, request, async (context) => {
     const original = await stages.open.run(context, { model, embeddings, offline, bos });
-    await checkPlaces(original, results, { force, calibration });
+    await checkOutputPaths(original, results, { force, calibration });
     const trimmed = vocabulary && (await trimInMemory(context, original, vocabulary));
     const folder = trimmed?.folder ?? original;
     const loaded = await stages.load.run(context, folder);
@@ -92,7 +92,7 @@ export function runPlanShrink(platform: Platform, given: PlanShrinkRequest): Pro
     const tokenCount = calibration.windowCount * windowLength;
     const scratchBytes = estimateScratch({ analysed, options, tokenCount, modelBytes: bytes, sparsity: 0 });
     await checkFreeSpace(original, results, { force, denseBytes: bytes, scratchBytes });
-    const job = { model: loaded, analysed, engine, options, windows: [], createStore: createStoreIn(context, 0) };
+    const job = { model: loaded, analysed, engine, options, windows: [], createStore: storeFactory(context, 0) };
     checkRun(job, [0]);
     const speed = await context.timed('time', () => measureSpeed({ ...job, store: storeInMemory }, windowLength));
     // Remarks about pruning from statistics do not apply to an estimate.

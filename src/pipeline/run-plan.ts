@@ -19,8 +19,7 @@ import { storeInMemory } from '../removal/repair-linear.js';
 import type { ModuleReport, PruneReport } from '../report/report-schema.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import { type ModelFolder, modelPaths, totalBytes } from '../storage/model-folder.js';
-import { checkFreeSpace, checkPlaces } from './check-places.js';
-import { createStoreIn } from './create-store-in.js';
+import { checkFreeSpace, checkOutputPaths } from './check-output-paths.js';
 import {
   type CostRequest,
   estimateCost,
@@ -34,9 +33,10 @@ import { countTokens, prepareTexts } from './evaluate/text-evaluation.js';
 import { type JobContext, withJob } from './job-context.js';
 import type { LadderRequest } from './prune-request.js';
 import { entireModelBytes } from './refuse-too-large.js';
-import { resultPlaces, runLadder } from './run-prune.js';
+import { resultPaths, runLadder } from './run-prune.js';
 import { resolveStages, type Stages } from './stages.js';
-import type { ResultPlaces } from './write-result.js';
+import { storeFactory } from './store-factory.js';
+import type { ResultPaths } from './write-result.js';
 
 /** Estimated results and time of a run. */
 export interface PrunePlan extends Pick<PruneReport, 'model' | 'method'> {
@@ -92,7 +92,7 @@ export async function runPlan(platform: Platform, request: PlanRequest): Promise
     );
   const resolved = resolveRequest({ ...ladder, dryRun: request.out === undefined });
   const { options, calibration } = resolved;
-  const places = resultPlaces(platform.files, ladder, Array.isArray(request.sparsity));
+  const places = resultPaths(platform.files, ladder, Array.isArray(request.sparsity));
   return withJob(platform, options, async (context) => {
     const inspected = await inspect(context, ladder, resolved, places);
     const { windowLength } = inspected;
@@ -142,12 +142,12 @@ async function inspect(
   context: JobContext,
   { force = false, evaluation, certify, model: path, embeddings, offline, bos, stages, ...request }: LadderRequest,
   { options, quantisation, calibration }: ResolvedRequest,
-  places: readonly ResultPlaces[],
+  places: readonly ResultPaths[],
 ): Promise<Inspected> {
   const { platform } = context;
   const { open, load, analyse } = resolveStages(stages);
   const folder = await open.run(context, { model: path, embeddings, offline, bos });
-  await checkPlaces(folder, places, { force, calibration });
+  await checkOutputPaths(folder, places, { force, calibration });
   const texts = typeof evaluation === 'object' ? await prepareTexts(evaluation, folder) : undefined;
   const model = await load.run(context, folder);
   const engine = await platform.createEngine(request);
@@ -158,7 +158,7 @@ async function inspect(
   const lowest = Math.min(...request.sparsity.map(fractionOf));
   const scratchBytes = estimateScratch({ analysed, options, tokenCount, modelBytes: denseBytes, sparsity: lowest });
   await checkFreeSpace(folder, places, { force, denseBytes, scratchBytes });
-  const createStore = createStoreIn(context, 0);
+  const createStore = storeFactory(context, 0);
   const job = { model, analysed, engine, options, createStore, store: storeInMemory };
   checkRun(job, request.sparsity.map(fractionOf));
   const measured = await context.timed('time', () => measureSpeed(job, windowLength));

@@ -18,8 +18,8 @@ import type { ModelFolder } from '../storage/model-folder.js';
 import { readJsonFile } from '../storage/read-json.js';
 import { readReport } from '../storage/read-report.js';
 import { withScratchWeights } from '../storage/scratch-weights.js';
-import { REPORT_NAME, resolveReportPlace, writeReport } from '../storage/write-report.js';
-import { checkCalibrationFiles, checkFreeSpace, checkPlaces } from './check-places.js';
+import { REPORT_NAME, resolveReportPath, writeReport } from '../storage/write-report.js';
+import { checkCalibrationFiles, checkFreeSpace, checkOutputPaths } from './check-output-paths.js';
 import { checkSizes, prepareSizes } from './choose-size.js';
 import { compareTrimmed } from './compare-trimmed.js';
 import { assumedSpeed, estimateCost, expectedWindowLength, modelSize } from './estimate-cost.js';
@@ -27,7 +27,7 @@ import { estimateScratch } from './estimate-resources.js';
 import { countTokens, type PreparedText, prepareTexts, tokensMeasured } from './evaluate/text-evaluation.js';
 import { deferHeldOutWindows } from './held-out.js';
 import { type JobContext, withPart } from './job-context.js';
-import { nameRungs, type Rung, rungFolder, rungRecipe, rungReportPlace } from './ladder-rungs.js';
+import { nameRungs, type Rung, rungFolder, rungRecipe, rungReportPath } from './ladder-rungs.js';
 import { dtypeFolders, layoutOf } from './name-variants.js';
 import { prepareJob } from './prepare-job.js';
 import type { LadderRequest, PruneRequest } from './prune-request.js';
@@ -46,10 +46,10 @@ import type { EvaluateInput } from './stages/evaluate.js';
 import type { PruneInput } from './stages/prune-measured.js';
 import { type JobVocabulary, type TrimmedFolder, trimInMemory } from './trimmed-folder.js';
 import {
-  amountOf,
-  type ResultPlaces,
+  type ResultPaths,
   type ResultSource,
   reportEntry,
+  targetOf,
   type WriteRequest,
   writeResult,
 } from './write-result.js';
@@ -61,7 +61,7 @@ export async function runPrune(
   vocabulary?: JobVocabulary,
 ): Promise<PruneReport> {
   const request = checkOptions(given, rowsOf(PRUNE));
-  const results = resultPlaces(platform.files, { ...request, sparsity: [request.sparsity] }, false);
+  const results = resultPaths(platform.files, { ...request, sparsity: [request.sparsity] }, false);
   const [report] = await pruneTo(platform, request, { results, vocabulary });
   return report!;
 }
@@ -69,15 +69,15 @@ export async function runPrune(
 /** Prunes a model folder at several sparsities; the dense model is measured once. */
 export async function runLadder(platform: Platform, given: LadderRequest): Promise<readonly PruneReport[]> {
   const request = checkOptions(given, rowsOf(LADDER));
-  return pruneTo(platform, request, { results: resultPlaces(platform.files, request, true), isLadder: true });
+  return pruneTo(platform, request, { results: resultPaths(platform.files, request, true), isLadder: true });
 }
 
 /** Paths of results by sparsity. @param isLadder whether each is named by its sparsity */
-export function resultPlaces(
+export function resultPaths(
   files: Platform['files'],
   request: LadderRequest,
   isLadder: boolean,
-): readonly ResultPlaces[] {
+): readonly ResultPaths[] {
   const fractions = request.sparsity.map(fractionOf);
   const rungs = isLadder ? nameRungs(fractions) : fractions.map((sparsity) => ({ sparsity, name: '' }));
   return rungPlaces(files, request, { rungs, isNamed: isLadder });
@@ -88,15 +88,15 @@ export function rungPlaces(
   files: Platform['files'],
   { out, dryRun, recipe, report }: Pick<PruneRequest, 'out' | 'dryRun' | 'recipe' | 'report'>,
   { rungs, isNamed }: { readonly rungs: readonly Rung[]; readonly isNamed: boolean },
-): readonly ResultPlaces[] {
-  const place = resolveReportPlace(files, report);
+): readonly ResultPaths[] {
+  const place = resolveReportPath(files, report);
   return rungs.map((rung) => {
     const folder = out === undefined || !isNamed ? out : rungFolder(out, rung);
     const decided = recipe === undefined || !isNamed ? recipe : rungRecipe(recipe, rung);
     return {
       sparsity: rung.sparsity,
       out: dryRun ? undefined : folder,
-      report: isNamed ? rungReportPlace(place, rung) : place,
+      report: isNamed ? rungReportPath(place, rung) : place,
       recipe: decided === undefined ? undefined : resolvePair(files, 'recipe', decided),
     };
   });
@@ -104,7 +104,7 @@ export function rungPlaces(
 
 /** Targets of a run. */
 export interface PruneTarget {
-  readonly results: readonly ResultPlaces[];
+  readonly results: readonly ResultPaths[];
   /** Target sizes in place of sparsities. */
   readonly shrink?: ResolvedShrink | undefined;
   /** Selection of remaining tokens. Absent: all. */
@@ -123,7 +123,7 @@ export function pruneTo(
   const { options, quantisation, calibration } = resolved;
   const { model, embeddings, offline, bos, weightsFrom, statistics, evaluation, force = false } = request;
   const output = request.dryRun ? undefined : request.out;
-  const sparsities = results.map(amountOf);
+  const sparsities = results.map(targetOf);
   const place = statistics === undefined ? undefined : resolvePair(platform.files, 'statistics', statistics);
   return runResumable<PruneModels, Evaluated | undefined, Finished, readonly PruneReport[]>(platform, {
     call: 'prune',
@@ -139,9 +139,9 @@ export function pruneTo(
     },
     hasEarlierRun: (context) => hasEarlierRun(context, [output ?? [], results.flatMap(({ out }) => out ?? [])].flat()),
     checkOutput: ({ folders: [folder] }, { resuming, found }) =>
-      checkPlaces(
+      checkOutputPaths(
         folder,
-        placesAfter(results, found).filter((_, index) => !found?.reports.has(index)),
+        pathsAfter(results, found).filter((_, index) => !found?.reports.has(index)),
         { force, resuming, calibration: place === undefined ? calibration : undefined },
       ),
     async prepare(_, { original, folders: [folder] }) {
@@ -159,7 +159,7 @@ export function pruneTo(
     async make(context, started) {
       const { stages, engine, opened, prepared: evaluated } = started;
       const finished = started.found?.reports ?? new Map();
-      const places = placesAfter(results, started.found);
+      const places = pathsAfter(results, started.found);
       const making = { ...resolved, ...started, request, results: places, finished, shrink, vocabulary };
       const made = finished.size === results.length ? finished : await makeOpen(context, making);
       let reports: readonly PruneReport[] = results.map((_, index) => made.get(index)!);
@@ -185,7 +185,7 @@ interface Finished {
   readonly unreported: ReadonlySet<number>;
 }
 
-const placesAfter = (results: readonly ResultPlaces[], found: Finished | undefined): readonly ResultPlaces[] =>
+const pathsAfter = (results: readonly ResultPaths[], found: Finished | undefined): readonly ResultPaths[] =>
   results.map((places, index) => (found?.unreported.has(index) ? { ...places, isRepeated: true } : places));
 
 type FinishedRequest = Pick<PruneRequest, 'model' | 'certify' | 'evaluation'>;
@@ -196,7 +196,7 @@ type FinishedRequest = Pick<PruneRequest, 'model' | 'certify' | 'evaluation'>;
  */
 async function readFinished(
   context: JobContext,
-  results: readonly ResultPlaces[],
+  results: readonly ResultPaths[],
   { inside, model, certify = true, evaluation }: { readonly inside: string } & FinishedRequest,
 ): Promise<Finished> {
   const { platform, journal } = context;
@@ -205,7 +205,7 @@ async function readFinished(
   const unreported = new Set<number>();
   for (const [index, places] of results.entries()) {
     const { out, report: place } = places;
-    if (out === undefined || !(await isFinished(context, out, [amountOf(places)]))) continue;
+    if (out === undefined || !(await isFinished(context, out, [targetOf(places)]))) continue;
     const { folder, name } = place ?? { name: REPORT_NAME };
     const path = files.resolve(folder ?? out, folder ? '' : inside, `${name}.json`);
     // Unreadable results are made again.
@@ -229,12 +229,12 @@ async function readFinished(
 }
 
 /** Whether a recipe does not exist yet, or is that of the same run. */
-async function isOwnRecipe({ platform, run }: JobContext, places: ResultPlaces): Promise<boolean> {
+async function isOwnRecipe({ platform, run }: JobContext, places: ResultPaths): Promise<boolean> {
   const { files } = platform;
   const { recipe } = places;
   if (recipe === undefined || run === undefined || (await files.kindOf(recipe.json)) === undefined) return true;
   const saved = await readJsonFile(files, recipe.json).catch(() => undefined);
-  return Object(saved).run === keyAt(platform, run, [amountOf(places)]);
+  return Object(saved).run === keyAt(platform, run, [targetOf(places)]);
 }
 
 interface PruneModels extends OpenedModels {
@@ -249,7 +249,7 @@ type Evaluated = Pick<Required<EvaluateInput>, 'texts' | 'samples'> & { readonly
 
 interface Making extends ResolvedRequest, StartedJob<PruneModels, Evaluated | undefined, Finished> {
   readonly request: PruneRequest | LadderRequest;
-  readonly results: readonly ResultPlaces[];
+  readonly results: readonly ResultPaths[];
   readonly shrink: ResolvedShrink | undefined;
   readonly vocabulary: JobVocabulary | undefined;
   readonly finished: Reports;
@@ -300,7 +300,7 @@ function makeOpen(context: JobContext, making: Making): Promise<Reports> {
       evaluated: evaluated?.resultTexts.flatMap(tokensMeasured),
       readsTokens: shrink !== undefined || learnsRounding(quantisation),
       keepsBlocks:
-        request.widthMultiple === undefined && dtype.length === 0 && results.every((result) => amountOf(result) > 0),
+        request.widthMultiple === undefined && dtype.length === 0 && results.every((result) => targetOf(result) > 0),
       sparsities: open.map(({ sparsity }) => sparsity),
       checkModel: shrink && ((seen) => checkSizes(part, { ...sizing, shrink, job: seen })),
       checkFreeSpace(denseBytes, analysed) {
@@ -372,7 +372,7 @@ function makeOpen(context: JobContext, making: Making): Promise<Reports> {
         asked,
         index,
         quantisation: chosen?.quantisation ?? quantisation,
-        places: { ...places, ...(chosen && { sparsity: chosen.sparsity }) },
+        paths: { ...places, ...(chosen && { sparsity: chosen.sparsity }) },
         allocation: chosen?.allocation,
         size: chosen?.report,
       };
@@ -383,7 +383,7 @@ function makeOpen(context: JobContext, making: Making): Promise<Reports> {
 }
 
 /** Measured dense model and shared inputs of results. */
-interface MeasuredSource extends Pick<ResultSource, 'calibration' | 'settled' | 'statistics'> {
+interface MeasuredSource extends Pick<ResultSource, 'calibration' | 'calibrationSettings' | 'statistics'> {
   readonly measured: MeasuredModel | undefined;
 }
 
@@ -393,8 +393,8 @@ function makeResult(
   { measured, ...source }: Omit<ResultSource, 'store'> & MeasuredSource,
   { allocation, ...written }: WriteRequest & Pick<PruneInput, 'allocation'>,
 ): Promise<PruneReport> {
-  const { stages, places, index } = written;
-  const { sparsity } = places;
+  const { stages, paths, index } = written;
+  const { sparsity } = paths;
   return withScratchWeights(context.platform, async (store) => {
     const input = { job: source.job, measured, sparsity, allocation, store, index };
     const outcome = await stages.pruneMeasured.run(context, input);
@@ -411,7 +411,7 @@ async function rewriteReports(
   {
     results,
     reportPaths: paths,
-  }: Pick<PruneRequest, 'reportPaths'> & { readonly results: readonly Pick<ResultPlaces, 'report'>[] },
+  }: Pick<PruneRequest, 'reportPaths'> & { readonly results: readonly Pick<ResultPaths, 'report'>[] },
 ): Promise<void> {
   for (const [at, { report: place }] of results.entries()) {
     const report = reports[at]!;

@@ -5,17 +5,11 @@ import type { REPORT_FILES } from '../options/single-calls.js';
 import type { Files, Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
 import { addMeasurements } from '../report/add-measurements.js';
-import { layBeside, type NamedReport } from '../report/lay-beside.js';
+import { addComparedRuns, type NamedReport } from '../report/compared-runs.js';
 import type { PruneReport } from '../report/report-schema.js';
 import { MAX_REPORT_BYTES, readJsonFile } from '../storage/read-json.js';
 import { readReport } from '../storage/read-report.js';
-import {
-  checkReportPlace,
-  publicReport,
-  REPORT_NAME,
-  resolveReportPlace,
-  writeReport,
-} from '../storage/write-report.js';
+import { checkReportPath, publicReport, REPORT_NAME, resolveReportPath, writeReport } from '../storage/write-report.js';
 
 export interface ReportRequest extends JobControl, OptionsOf<typeof REPORT_FILES> {}
 
@@ -52,11 +46,11 @@ export async function runReport({ files }: Platform, request: ReportRequest): Pr
     step(name);
     others.push({ name, report: await requireReport(files, await locateReport(files, name)) });
   }
-  if (others.length > 0) report = layBeside(report, others);
-  const place = resolveReportPlace(files, out ?? path);
+  if (others.length > 0) report = addComparedRuns(report, others);
+  const place = resolveReportPath(files, out ?? path);
   const { folder = files.split(path).folder, name = REPORT_NAME } = place ?? {};
   step(name);
-  if (out !== undefined) await checkReportPlace(files, { folder, name });
+  if (out !== undefined) await checkReportPath(files, { folder, name });
   const written = publicReport(files, report);
   return { report: written, files: await writeReport(files, written, { folder, name }) };
 }

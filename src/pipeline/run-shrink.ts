@@ -14,7 +14,7 @@ import { checkVocabularyOptions } from './read-token-selection.js';
 import { pruneTo, rungPlaces } from './run-prune.js';
 import type { StagesOption } from './stages.js';
 import type { JobVocabulary } from './trimmed-folder.js';
-import type { ResultPlaces } from './write-result.js';
+import type { ResultPaths } from './write-result.js';
 
 /** A model and target sizes. */
 export interface ShrinkRequest
@@ -48,7 +48,7 @@ export async function runShrink(platform: Platform, given: ShrinkRequest): Promi
   checkShrink(request);
   const shrink = resolveShrink(request);
   const reports = await pruneTo(platform, pruneRequestOf(request, shrink), {
-    results: sizePlaces(platform, request, shrink),
+    results: sizePaths(platform, request, shrink),
     shrink,
     vocabulary: vocabularyOf(request),
   });
@@ -56,14 +56,14 @@ export async function runShrink(platform: Platform, given: ShrinkRequest): Promi
 }
 
 /** Options of `shrink` that `prune` does not have. */
-const OF_SIZES = ['allow', 'dtypes', 'targetSize', 'targetMemory', 'contextLength'] as const;
-export const OF_TOKENS = ['keepLanguages', 'vocabularySize', 'vocabulary'] as const;
+const SIZE_OPTIONS = ['allow', 'dtypes', 'targetSize', 'targetMemory', 'contextLength'] as const;
+export const TOKEN_OPTIONS = ['keepLanguages', 'vocabularySize', 'vocabulary'] as const;
 
 /** The `prune` request for all sizes. */
 export function pruneRequestOf(request: Checked<ShrinkRequest>, shrink: ResolvedShrink): Checked<PruneRequest> {
   const { text, calibration } = request;
   return {
-    ...omit(request, 'text', 'calibration', ...OF_SIZES, ...OF_TOKENS),
+    ...omit(request, 'text', 'calibration', ...SIZE_OPTIONS, ...TOKEN_OPTIONS),
     ...(text !== undefined && { calibration: { ...calibration, source: { file: text } } }),
     ...(text === undefined && calibration !== undefined && { calibration }),
     ...runOf(shrink),
@@ -109,11 +109,11 @@ function checkTrimming({ recipe, calibration, ...request }: ShrinkRequest): void
 }
 
 /** Paths of results: the given ones, or, for several sizes, named by size. */
-export function sizePlaces(
+export function sizePaths(
   { files }: Platform,
   request: ShrinkRequest,
   { targets }: ResolvedShrink,
-): readonly ResultPlaces[] {
+): readonly ResultPaths[] {
   const rungs = targets.map(({ name }) => ({ sparsity: 0, name }));
   const isNamed = Array.isArray(request.targetSize ?? request.targetMemory);
   const places = rungPlaces(files, request, { rungs, isNamed });

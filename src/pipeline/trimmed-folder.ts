@@ -80,7 +80,7 @@ export async function trimInMemory(
 const TRAINING_SHARE = 3 / 4;
 
 /** A tokenizer reads so many tokens in about three seconds. */
-const MOST_TOKENS = 2 ** 19;
+const MAX_TOKENS = 2 ** 19;
 
 interface SplitText {
   readonly seen: Int32Array;
@@ -89,7 +89,7 @@ interface SplitText {
 
 async function splitText(files: Files, path: string, tokenizer: Tokenizer): Promise<SplitText> {
   const tokens: number[] = [];
-  const reading = { tokenizer, enough: MOST_TOKENS };
+  const reading = { tokenizer, enough: MAX_TOKENS };
   for await (const document of readTokens(await openTextSource(files, path, false), reading)) {
     if (document.text === undefined)
       throw refusal(
@@ -97,7 +97,7 @@ async function splitText(files: Files, path: string, tokenizer: Tokenizer): Prom
         `is ${path}, which holds token ids ("input_ids"); they mean other tokens once the vocabulary is trimmed. Give texts`,
       );
     for (const id of document.tokens) tokens.push(id);
-    if (tokens.length >= MOST_TOKENS) break;
+    if (tokens.length >= MAX_TOKENS) break;
   }
   const border = Math.ceil(tokens.length * TRAINING_SHARE);
   return { seen: Int32Array.from(tokens.slice(0, border)), unseen: tokenizer.decode(tokens.slice(border)) };

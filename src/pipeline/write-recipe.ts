@@ -3,7 +3,7 @@ import type { PruneJob, PruneOutcome } from '../prune/job.js';
 import type { ModuleCut } from '../removal/apply-change.js';
 import { RECIPE_SCHEMA, type Recipe, type RecipeModule } from '../report/recipe-schema.js';
 import { writeUnitBits } from '../report/unit-bits.js';
-import { type PairPlace, writePair } from '../storage/json-with-tensors.js';
+import { type PairPaths, writePair } from '../storage/json-with-tensors.js';
 import type { ModelFolder } from '../storage/model-folder.js';
 import { originOf } from '../storage/model-origin.js';
 import { VERSION } from '../version.js';
@@ -27,7 +27,7 @@ export interface RecipeInput {
 /** Writes removed units and changed weights, for `applyRecipe`. @throws OptionError when it cannot be written. */
 export async function writeRecipe(
   { platform, signal }: JobContext,
-  place: PairPlace,
+  place: PairPaths,
   { folder, job, outcome, settings, calibration, sha256, run }: RecipeInput,
 ): Promise<void> {
   const { layout } = job.analysed.detected;

@@ -16,18 +16,18 @@ import type {
   SizeReport,
   StatisticsReport,
 } from '../report/report-schema.js';
-import type { PairPlace } from '../storage/json-with-tensors.js';
+import type { PairPaths } from '../storage/json-with-tensors.js';
 import { type ModelFolder, modelPaths, totalBytes } from '../storage/model-folder.js';
 import type { JsonObject } from '../storage/read-json.js';
 import { WINDOWS_FILE } from '../storage/windows-file.js';
 import { writeText } from '../storage/write-file.js';
-import { type ReportPlace, writeReport } from '../storage/write-report.js';
+import { type ReportPath, writeReport } from '../storage/write-report.js';
 import { VOCABULARY_FILE } from './apply-trimming.js';
 import type { JobContext } from './job-context.js';
 import { type DtypeFolder, dtypeFolders, layoutOf, writeDtypeConfig } from './name-variants.js';
 import type { PreparedJob } from './prepare-job.js';
 import type { QualityReference } from './quality-reference.js';
-import { countParameters, hashSaved, mendDocuments, reportSideFiles } from './result-facts.js';
+import { countParameters, hashSaved, reportSideFiles, updateDocuments } from './result-facts.js';
 import { buildOutput } from './resumable-job.js';
 import { keyAt } from './run-key.js';
 import type { SavedFolder } from './stages/save.js';
@@ -36,28 +36,28 @@ import { writeRecipe } from './write-recipe.js';
 import { countBytes, makeVariants, reportVariant, type Variant, type VariantChecks } from './write-variants.js';
 
 /** Paths of one result. */
-export interface ResultPlaces {
+export interface ResultPaths {
   readonly sparsity: number;
   /** Target bytes of `shrink`, from which the sparsity follows. */
   readonly targetBytes?: number | undefined;
   /** Output folder; absent for a dry run. */
   readonly out: string | undefined;
   /** Absent: no report is written. */
-  readonly report: ReportPlace | undefined;
+  readonly report: ReportPath | undefined;
   /** Path of the recipe; absent: none is written. */
-  readonly recipe: PairPlace | undefined;
+  readonly recipe: PairPaths | undefined;
   /** Whether an equal run wrote the folder without a report, so that it is replaced. Default false. */
   readonly isRepeated?: boolean | undefined;
 }
 
 /** Target of a result: a sparsity or a size. */
-export const amountOf = ({ sparsity, targetBytes }: Pick<ResultPlaces, 'sparsity' | 'targetBytes'>): number =>
+export const targetOf = ({ sparsity, targetBytes }: Pick<ResultPaths, 'sparsity' | 'targetBytes'>): number =>
   targetBytes ?? sparsity;
 
 /** Options of writing and reporting a result. */
 export interface WriteRequest {
   readonly stages: Pick<Stages, 'pruneMeasured' | 'quantise' | 'save' | 'certify' | 'quality' | 'report'>;
-  readonly places: ResultPlaces;
+  readonly paths: ResultPaths;
   /** Index of the result, from 0. */
   readonly index: number;
   /** The dense model as given. */
@@ -111,14 +111,14 @@ export async function writeResult(
   const { platform, journal, run, remarks } = context;
   const { files } = platform;
   const { folder } = source;
-  const { places, index, force, quantisation } = request;
+  const { paths: places, index, force, quantisation } = request;
   const { out, report: place } = places;
   const unsaid = explainMissingRecipe(source, outcome);
   const recipe = unsaid === undefined ? places.recipe : undefined;
   if (places.recipe !== recipe) remarks.push(`no recipe was written: ${unsaid}, which recipes cannot say yet`);
   const layout = layoutOf(folder, quantisation.layout);
   // A complete training with this key gives another result.
-  const own = outcome.healing?.stopped ? undefined : keyAt(platform, run, [amountOf(places)]);
+  const own = outcome.healing?.stopped ? undefined : keyAt(platform, run, [targetOf(places)]);
   const topActivations = await measureTopActivations(context, source, outcome, request);
   const parts: PreparedFolder[] = [];
   for (const { inside, dtypes } of dtypeFolders(layout, quantisation.dtypes)) {
@@ -132,7 +132,7 @@ export async function writeResult(
       run: own,
       recipe: parts.length === 0 ? recipe : undefined,
     };
-    parts.push(await prepareFolder(context, source, outcome, { ...part, places: { ...places, out: outside } }));
+    parts.push(await prepareFolder(context, source, outcome, { ...part, paths: { ...places, out: outside } }));
   }
   // Everything else is written before the folder is renamed: an existing folder means a finished run.
   const fill = async (partial: string) => {
@@ -162,10 +162,10 @@ async function measureTopActivations(
   context: JobContext,
   { job, statistics }: ResultSource,
   { modules, dense }: PruneOutcome,
-  { quoteText, places }: WriteRequest,
+  { quoteText, paths }: WriteRequest,
 ): Promise<TopActivations | undefined> {
   const cuts = modules.filter(({ module, keep }) => keep.length < module.unitCount && !dense.functional.has(module));
-  const isWanted = quoteText && places.report !== undefined && statistics === undefined;
+  const isWanted = quoteText && paths.report !== undefined && statistics === undefined;
   if (!isWanted || cuts.length === 0 || job.windows.length === 0) return undefined;
   return context.timed('top-activations', () => topActivations(job, cuts));
 }
@@ -173,7 +173,7 @@ async function measureTopActivations(
 /** One folder of a result. */
 interface FolderRequest extends WriteRequest, DtypeFolder {
   readonly layout: FolderLayout;
-  readonly recipe: PairPlace | undefined;
+  readonly recipe: PairPaths | undefined;
   readonly topActivations: TopActivations | undefined;
   /** See `FolderManifest`. */
   readonly run: string | undefined;
@@ -194,11 +194,11 @@ async function prepareFolder(
   request: FolderRequest,
 ): Promise<PreparedFolder> {
   const { platform } = context;
-  const { folder, job, calibration, settled, statistics, store } = source;
+  const { folder, job, calibration, calibrationSettings, statistics, store } = source;
   const { stages, asked, quantisation, quoteText, layout, dtypes, inside, recipe, run, index } = request;
-  const { out, report: place, sparsity } = request.places;
+  const { out, report: place, sparsity } = request.paths;
   const options = { ...job.options, sparsity };
-  const settings = plainSettings(options, { calibration: settled, ...asked });
+  const settings = plainSettings(options, { calibration: calibrationSettings, ...asked });
   const { files } = platform;
   const model = await pruneNoPastBranch(withoutEmbeddingPrefix(outcome.model), outcome, job.engine);
   const bytesBefore = await totalBytes(platform, modelPaths(folder, job.model));
@@ -305,7 +305,7 @@ function documentsOf(
 ): Record<string, JsonObject | string> {
   const { modules } = outcome;
   const documents: Record<string, JsonObject | string> = {
-    ...mendDocuments(folder, job.analysed, { model: variants[0]!.model, modules }),
+    ...updateDocuments(folder, job.analysed, { model: variants[0]!.model, modules }),
     ...(vocabulary && { [VOCABULARY_FILE]: formatJson({ ...vocabulary.report, kept: [...vocabulary.keep] }) }),
   };
   const config = documents['config.json'];

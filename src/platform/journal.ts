@@ -37,7 +37,7 @@ export interface EntryStore extends Pick<Journal, 'has' | 'read' | 'settle' | 'd
 }
 
 /** Limits of the time of all writes, as a fraction of a run's time; side effects cost about as much again. */
-const MOST_OF_RUN = { within: 1 / 40, endsStage: 1 / 20 };
+const MAX_RUN_FRACTION = { within: 1 / 40, endsStage: 1 / 20 };
 /** Assumed cost of a write before one was timed, in ms: each, and per byte. */
 const FIRST_COST = { each: 20, perByte: 1 / 150_000 };
 /** Smaller writes measure the cost per write, larger ones the cost per byte. */
@@ -60,7 +60,7 @@ export function createJournal({ write, ...store }: EntryStore, now = () => perfo
     },
     shouldCheckpoint(byteLength, endsStage = false) {
       const kind = endsStage ? 'endsStage' : 'within';
-      return spent[kind] + cost.each + byteLength * cost.perByte <= MOST_OF_RUN[kind] * (now() - began);
+      return spent[kind] + cost.each + byteLength * cost.perByte <= MAX_RUN_FRACTION[kind] * (now() - began);
     },
     within: (scope) => scoped(journal, scope),
   };

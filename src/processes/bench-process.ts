@@ -1,7 +1,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { EngineError } from '../errors.js';
 import { reviveError } from '../remote/revive-error.js';
-import type { WorkerAnswer, WorkerCall, WorkerCalls } from './bench-protocol.js';
+import type { WorkerCall, WorkerCalls, WorkerResponse } from './bench-protocol.js';
 import { forkWorker } from './fork-worker.js';
 
 /** A worker process. */
@@ -28,7 +28,7 @@ export function startWorker(signal?: AbortSignal): WorkerProcess {
   return {
     async ask(call, request) {
       signal?.throwIfAborted();
-      const answer = await nextAnswer(child, { call, ...request }, ended);
+      const answer = await nextResponse(child, { call, ...request }, ended);
       signal?.throwIfAborted();
       if (answer === undefined)
         throw new EngineError(`a benchmark process died${said === '' ? '' : `: ${said.trim()}`}`);
@@ -44,9 +44,9 @@ export function startWorker(signal?: AbortSignal): WorkerProcess {
 }
 
 /** @returns undefined when the process ends without an answer. */
-function nextAnswer(child: ChildProcess, message: object, ended: Promise<void>): Promise<WorkerAnswer | undefined> {
+function nextResponse(child: ChildProcess, message: object, ended: Promise<void>): Promise<WorkerResponse | undefined> {
   return new Promise((resolve) => {
-    child.once('message', (answer) => resolve(answer as WorkerAnswer));
+    child.once('message', (answer) => resolve(answer as WorkerResponse));
     void ended.then(() => resolve(undefined));
     child.send(message, (error) => {
       if (error !== null) resolve(undefined);

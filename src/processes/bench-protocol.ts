@@ -40,6 +40,6 @@ export type WorkerRequest = {
 }[WorkerCall];
 
 /** A message from a worker. */
-export type WorkerAnswer =
+export type WorkerResponse =
   | { readonly answer: WorkerCalls[WorkerCall]['answer'] }
   | { readonly error: { readonly code: string | undefined; readonly message: string } };

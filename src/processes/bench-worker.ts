@@ -1,14 +1,14 @@
 /** Worker process for one model, so that its peak memory can be measured. Handles one message at a time. */
 import type { LanguageModel } from '../evaluation/language-model.js';
 import { createLanguageModel } from '../evaluation/session-language-model.js';
-import { timePrompt, timeWriting } from '../evaluation/time-tokens.js';
+import { timeDecode, timePrefill } from '../evaluation/time-tokens.js';
 import { openSession } from '../pipeline/open-language-model.js';
 import { peakMemoryBytes } from '../platform/node/memory.js';
 import { createNodeEngine } from '../platform/node/node-engine.js';
 import { nodePlatform } from '../platform/node/node-platform.js';
 import { toSentError } from '../remote/revive-error.js';
 import { cacheSizes, openModelFolder } from '../storage/model-folder.js';
-import type { WorkerAnswer, WorkerCall, WorkerCalls, WorkerRequest } from './bench-protocol.js';
+import type { WorkerCall, WorkerCalls, WorkerRequest, WorkerResponse } from './bench-protocol.js';
 import { probeWidth } from './probe-width.js';
 
 let opened: LanguageModel | undefined;
@@ -30,17 +30,17 @@ const handlers: Handlers = {
     return { loadMs, hasCache: opened.hasCache };
   },
   async prefill({ promptLength }) {
-    const { ms } = await timePrompt(opened!, promptLength);
+    const { ms } = await timePrefill(opened!, promptLength);
     return { ms };
   },
-  decode: async (tokens) => ({ ms: await timeWriting(opened!, tokens) }),
+  decode: async (tokens) => ({ ms: await timeDecode(opened!, tokens) }),
   probe: probeWidth,
   memory: async () => ({ bytes: peakMemoryBytes() }),
 };
 
 process.on('message', ({ call, ...request }: WorkerRequest) => {
   const handle = handlers[call] as (request: object) => Promise<WorkerCalls[WorkerCall]['answer']>;
-  const reply = (answer: WorkerAnswer) => process.send?.(answer);
+  const reply = (answer: WorkerResponse) => process.send?.(answer);
   handle(request).then(
     (answer) => reply({ answer }),
     (error) => reply({ error: toSentError(error) }),

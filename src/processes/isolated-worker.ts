@@ -2,13 +2,13 @@
 import { nodePlatform } from '../platform/node/node-platform.js';
 import { withMembers } from '../platform/platform.js';
 import { callOn } from '../remote/call-on.js';
-import { answerOrder, type FromCallee, type Order, type ToCallee } from '../remote/messages.js';
-import { startPulse } from './start-pulse.js';
+import { answerCall, type FromCallee, type RemoteCall, type ToCallee } from '../remote/messages.js';
+import { startHeartbeat } from './start-heartbeat.js';
 
 const abortion = new AbortController();
 // The parent may have ended, which `disconnect` reports.
 const send = (message: FromCallee) => process.send?.(message, () => undefined);
-const countCalls = startPulse(() => send({ beat: true }));
+const countCalls = startHeartbeat(() => send({ beat: true }));
 const platform = withMembers(nodePlatform, {
   createEngine: async (choice) => countCalls(await nodePlatform.createEngine(choice)),
 });
@@ -22,7 +22,7 @@ process.on('disconnect', () => process.exit());
 // A terminal sends signals to all processes of the group; the parent decides when to stop.
 for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(name, () => {});
 
-async function run(order: Order): Promise<void> {
+async function run(given: RemoteCall): Promise<void> {
   const make = callOn.bind(undefined, platform);
-  send(await answerOrder(order, { make, send, signal: abortion.signal }));
+  send(await answerCall(given, { make, send, signal: abortion.signal }));
 }

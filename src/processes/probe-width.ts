@@ -6,7 +6,7 @@ import type { WorkerCalls } from './bench-protocol.js';
 
 /** Least time and number of repeated runs, after a warm-up. */
 const PROBE_MS = 40;
-const LEAST_RUNS = 3;
+const MIN_RUNS = 3;
 
 /** Times the two matrix products of an FFN, hidden size to width and back, with constant weights as in a model. */
 export async function probeWidth({
@@ -31,7 +31,7 @@ export async function probeWidth({
 async function timeRuns(session: Session, x: Tensor): Promise<number> {
   await session.run({ x });
   const times: number[] = [];
-  for (let spent = 0; spent < PROBE_MS || times.length < LEAST_RUNS; ) {
+  for (let spent = 0; spent < PROBE_MS || times.length < MIN_RUNS; ) {
     const start = performance.now();
     await session.run({ x });
     const ms = performance.now() - start;

@@ -7,7 +7,7 @@ import { forkWorker } from './fork-worker.js';
 import { bytesOfPaths, type WatchedProcess, watchProcess } from './watch-process.js';
 
 /** Time for an aborted call to stop by itself; its checkpoints are complete in any case. */
-const PATIENCE_MS = 1500;
+const GRACE_PERIOD_MS = 1500;
 
 /**
  * Makes a call in a separate process with a watchdog. Progress and abort signals are forwarded; a listener that throws
@@ -28,7 +28,7 @@ export async function runIsolated<Call extends CallName>(
     const channel: Channel = {
       send(message) {
         if (child.connected) child.send(message);
-        if ('abort' in message) setTimeout(kill, PATIENCE_MS).unref();
+        if ('abort' in message) setTimeout(kill, GRACE_PERIOD_MS).unref();
       },
       listen: (onMessage) => listenTo(child, { call, watched, onMessage }),
     };
@@ -48,7 +48,7 @@ interface Listening {
 /** Listens to a process; its death is an error. */
 function listenTo(child: ChildProcess, { call, watched, onMessage }: Listening): void {
   child.on('message', (message: FromCallee) => {
-    watched.heard('progress' in message ? message.progress : undefined);
+    watched.noteHeartbeat('progress' in message ? message.progress : undefined);
     onMessage(message);
   });
   void watched.death.then((death = 'exited without an answer') => {

@@ -26,12 +26,12 @@ const LIMITS = {
 const [POLL_MS, COUNT_MS] = [50, 1000] as const;
 
 /** A process whose threads ran and waited for less than this fraction of the time is stuck. */
-const LEAST_BUSY = 0.1;
+const MIN_BUSY = 0.1;
 
 /** A process with a watchdog, which kills it for too much memory or missing heartbeats. */
 export interface WatchedProcess {
   /** To be called on each message of the process: progress or a heartbeat. */
-  heard(progress?: Progress): void;
+  noteHeartbeat(progress?: Progress): void;
   /** Resolves when the process has ended: how it died and at which stage; undefined for a normal exit. */
   readonly death: Promise<string | undefined>;
 }
@@ -79,7 +79,7 @@ export function watchProcess(child: ChildProcess, pathBytes: number, scheduling 
     child.once('error', (error) => settle(`could not be started: ${error.message}`));
   });
   return {
-    heard(progress = last) {
+    noteHeartbeat(progress = last) {
       last = progress;
       if (progress.stage === 'download') modelBytes = Math.max(modelBytes, pathBytes + progress.total);
       silentMs = 0;
@@ -95,7 +95,7 @@ function countSilence(ms: number, before: Scheduling | undefined, after: Schedul
   // Times of ended threads are lost.
   const ranMs = Math.max(0, after.ranMs - before.ranMs);
   const waitedMs = Math.max(0, after.waitedMs - before.waitedMs);
-  return ranMs + waitedMs < LEAST_BUSY * ms ? ms : Math.min(ms, ranMs);
+  return ranMs + waitedMs < MIN_BUSY * ms ? ms : Math.min(ms, ranMs);
 }
 
 /** Bytes of the files of arguments, folders to a depth of two; other texts count 0. */

@@ -4,7 +4,7 @@ import type { PrunableModule } from '../architecture/layout.js';
 import type { ResolvedOptions } from '../options.js';
 import { sharedSource, shrinkSteps } from '../removal/plan-removal.js';
 import type { DenseMeasures } from './measure-dense/dense-measures.js';
-import type { RemovalOrderOfModule } from './measure-dense/order-units.js';
+import type { ModuleRemovalOrder } from './measure-dense/order-units.js';
 import { type MixtureSteps, mixtureSteps } from './mixture-steps.js';
 import { leastUnits } from './select-modules.js';
 
@@ -59,7 +59,7 @@ interface FixedExperts {
 }
 
 /** A mixture's steps in place of those of entire experts. */
-const stepsOfMixture = ({ costs, parameters }: MixtureSteps, { scores }: RemovalOrderOfModule) => ({
+const stepsOfMixture = ({ costs, parameters }: MixtureSteps, { scores }: ModuleRemovalOrder) => ({
   stepCount: costs.length,
   parametersPerStep: Math.min(...parameters),
   stepParameters: parameters,

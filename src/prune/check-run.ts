@@ -4,7 +4,7 @@ import { shrinkSteps } from '../removal/plan-removal.js';
 import { allocateModules } from './allocate-modules.js';
 import type { PruneJob } from './job.js';
 import { refuseGradients } from './measure-dense/measure-dense.js';
-import type { NeuronOrder, RemovalOrderOfModule } from './measure-dense/order-units.js';
+import type { ModuleRemovalOrder, NeuronOrder } from './measure-dense/order-units.js';
 import { takesNeurons } from './mixture-steps.js';
 import { refuseHeavyLoss, selectModules } from './select-modules.js';
 import { refuseHealing } from './shrink/heal.js';
@@ -65,19 +65,19 @@ function checkWidthMultiple(modules: readonly PrunableModule[], widthMultiple: n
 export const zeroOrders = (
   modules: readonly PrunableModule[],
   options: PruneJob['options'],
-): Map<PrunableModule, RemovalOrderOfModule> =>
+): Map<PrunableModule, ModuleRemovalOrder> =>
   new Map(
     modules.map((module) => [
       module,
       {
         scores: new Float64Array(module.unitCount),
         costs: new Float64Array(shrinkSteps(module, options.headUnit).stepCount),
-        ...(takesNeurons(module, options) && { neurons: zeroNeurons(module) }),
+        ...(takesNeurons(module, options) && { neurons: zeroCostNeurons(module) }),
       },
     ]),
   );
 
-const zeroNeurons = ({ unitCount, neurons }: PrunableModule): NeuronOrder => {
+const zeroCostNeurons = ({ unitCount, neurons }: PrunableModule): NeuronOrder => {
   const zeros = () => new Float64Array(unitCount * neurons!.unitCount);
   return { scores: zeros(), costs: zeros() };
 };

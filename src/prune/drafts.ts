@@ -7,7 +7,7 @@ import { startContext } from './prune-context.js';
 import { shrinkBlocks } from './shrink-blocks.js';
 
 /** Tokens that drafts are pruned on, and compared on, at most: enough to rank them. */
-const MOST_TOKENS = { drafts: 8192, compared: 4096 };
+const MAX_TOKENS = { drafts: 8192, compared: 4096 };
 
 /** Fraction of the windows that drafts are compared on. */
 const HELD_OUT = 1 / 4;
@@ -23,8 +23,8 @@ export interface DraftWindows {
 export function splitDraftWindows(windows: readonly Int32Array[]): DraftWindows {
   const [{ length: windowLength } = { length: 1 }] = windows;
   const most = (tokens: number) => Math.max(1, Math.floor(tokens / windowLength));
-  const heldOut = Math.max(1, Math.min(most(MOST_TOKENS.compared), Math.round(windows.length * HELD_OUT)));
-  const drafted = Math.max(1, Math.min(most(MOST_TOKENS.drafts), windows.length - heldOut));
+  const heldOut = Math.max(1, Math.min(most(MAX_TOKENS.compared), Math.round(windows.length * HELD_OUT)));
+  const drafted = Math.max(1, Math.min(most(MAX_TOKENS.drafts), windows.length - heldOut));
   return { drafted: windows.slice(0, drafted), compared: windows.slice(-heldOut) };
 }
 

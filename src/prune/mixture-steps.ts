@@ -1,7 +1,7 @@
 import type { ExpertNeurons, PrunableModule } from '../architecture/layout.js';
 import type { ResolvedOptions } from '../options.js';
 import { shrinkSteps } from '../removal/plan-removal.js';
-import type { NeuronOrder, RemovalOrderOfModule } from './measure-dense/order-units.js';
+import type { ModuleRemovalOrder, NeuronOrder } from './measure-dense/order-units.js';
 
 /** Experts and neurons that a mixture loses. */
 export interface MixtureLoss {
@@ -28,7 +28,7 @@ export interface MixtureCase {
     'allocation' | 'experts' | 'blockSparsity' | 'minimumWidth' | 'denseWidths' | 'widthMultiple'
   >;
   /** Absent: nothing was measured. */
-  readonly order: RemovalOrderOfModule | undefined;
+  readonly order: ModuleRemovalOrder | undefined;
 }
 
 /** Whether neurons inside a mixture's experts may leave. A number or a sparsity that was asked for is met by entire experts. */

@@ -46,7 +46,7 @@ export async function pruneInShots(
     candidates: rounds.at(-1)!.candidates,
     healing: rounds.at(-1)!.healing,
     timings: joinTimings(...rounds.map(({ timings }) => timings)),
-    remarks: [...selectModules(job).burden, ...joinRemarks(rounds.map(({ remarks }) => remarks))],
+    remarks: [...selectModules(job).oneKindRemarks, ...joinRemarks(rounds.map(({ remarks }) => remarks))],
   };
 }
 

@@ -56,7 +56,7 @@ function whyNothingInside(
   module: PrunableModule,
   options: ResolvedOptions,
 ): string | undefined {
-  if (module.neurons === undefined) return module.neuronsStay ?? 'their neurons stay';
+  if (module.neurons === undefined) return module.neuronsObstacle ?? 'their neurons stay';
   if (takesNeurons(module, options)) return undefined;
   if (options.adapter.needs !== 'gram')
     return `only entire experts are removed, and method ${options.methodName} repairs none`;

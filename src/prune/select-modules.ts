@@ -19,7 +19,7 @@ export interface Selection {
   /** Modules that cannot be pruned, a line for each kind and reason. */
   readonly remarks: string[];
   /** Those of them that name the entire run's sparsity, also in one of its rounds. */
-  readonly burden: readonly string[];
+  readonly oneKindRemarks: readonly string[];
   /** Kinds that remain whole, so that one other kind bears the sparsity alone; none where several kinds do. */
   readonly unpruned: readonly Unrecognised['kind'][];
 }
@@ -113,8 +113,14 @@ function trySelection({ analysed, options }: Given): Selection | { readonly obst
     (module) => module.unitCount > leastUnits(module, options) && !(blind && module.kind === 'experts'),
   );
   const unpruned = findUnpruned(selected, unprunable);
-  const burden = unpruned.length > 0 ? describeOneKind({ modules: selected, unpruned }, { analysed, options }) : [];
-  return { modules: selected, unpruned, burden, remarks: [...(isOnlyRound(options) ? burden : []), ...remarks] };
+  const oneKindRemarks =
+    unpruned.length > 0 ? describeOneKind({ modules: selected, unpruned }, { analysed, options }) : [];
+  return {
+    modules: selected,
+    unpruned,
+    oneKindRemarks,
+    remarks: [...(isOnlyRound(options) ? oneKindRemarks : []), ...remarks],
+  };
 }
 
 /** Mixtures that lose only entire experts, since their neurons cannot leave; a line for each reason. */
@@ -122,8 +128,8 @@ function remarkNeurons(modules: readonly PrunableModule[], options: ResolvedOpti
   const { allocation, experts, minimumWidth, sparsity } = options;
   if (!allocation.takesUnevenSteps || experts !== undefined || minimumWidth === 1 || sparsity === 0) return [];
   const blocksOf = new Map<string, number[]>();
-  for (const { block, neuronsStay } of modules)
-    if (neuronsStay !== undefined) blocksOf.set(neuronsStay, [...(blocksOf.get(neuronsStay) ?? []), block]);
+  for (const { block, neuronsObstacle } of modules)
+    if (neuronsObstacle !== undefined) blocksOf.set(neuronsObstacle, [...(blocksOf.get(neuronsObstacle) ?? []), block]);
   return [...blocksOf].map(([reason, blocks]) => `${nameBlocks(blocks)} experts: neurons inside them stay: ${reason}`);
 }
 
@@ -220,7 +226,7 @@ function describeOneKind(
 }
 
 /** Heads, or experts, that may go where no more than that was asked for. */
-const LARGEST_LOSS = 0.5;
+const MAX_LOSS = 0.5;
 
 /**
  * Refuses to take more than half of the heads, or experts, where half or less was asked for: when they bear the sparsity alone, since
@@ -233,9 +239,8 @@ export function refuseHeavyLoss(
 ): void {
   const { sparsity, modulesNamed, blockSparsity } = options;
   const kind = modules[0]?.kind ?? 'ffn';
-  if (kind === 'ffn' || unpruned.length === 0 || modulesNamed || blockSparsity.size > 0 || sparsity > LARGEST_LOSS)
-    return;
-  const isHeavy = ({ leaving, unitCount }: Loss) => leaving > LARGEST_LOSS * unitCount;
+  if (kind === 'ffn' || unpruned.length === 0 || modulesNamed || blockSparsity.size > 0 || sparsity > MAX_LOSS) return;
+  const isHeavy = ({ leaving, unitCount }: Loss) => leaving > MAX_LOSS * unitCount;
   const loss = countLoss(modules, options);
   if (!isHeavy(loss)) return;
   const percents = Array.from({ length: Math.ceil(100 * sparsity) }, (_, at) => at / 100);

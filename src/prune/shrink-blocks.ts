@@ -19,10 +19,10 @@ import type { MeasuredModel } from './measure-dense/measure-dense.js';
 import { mixtureLoss } from './mixture-steps.js';
 import { type PruneContext, segmentName } from './prune-context.js';
 import { openSegmentCheckpoint } from './segment-checkpoint.js';
-import { keepModules, type RefinedOutcome, repeatModule } from './shrink/keep-module.js';
 import { measureModules } from './shrink/measure-modules.js';
 import { type Refinement, type SegmentRefinement, TICKS_PER_PASS } from './shrink/refinement.js';
-import { canRepair, RUNS_PER_EXPERT, solveExperts, writeSecondMaps } from './shrink/repair-experts.js';
+import { canRepair, RUNS_PER_EXPERT, solveExperts, writeSecondLinears } from './shrink/repair-experts.js';
+import { packModules, type RefinedOutcome, replayModule } from './shrink/replay-module.js';
 import { scoreSegment } from './shrink/score-segment.js';
 import { chooseExperts, type ModelEdits, shrinkExperts, shrinkModule } from './shrink/shrink-module.js';
 
@@ -65,7 +65,7 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
   const { segments } = job.analysed.detected.layout;
   context.begin('prune', last + 1, ticksOfSegments(context, { shrinking, refinements, last, readsNothing }));
   try {
-    for await (const part of checkpoint.added()) done.push(await repeatModule(context, model, part, edits));
+    for await (const part of checkpoint.added()) done.push(await replayModule(context, model, part, edits));
     await checkpoint.restore(runner);
     for (const { index } of segments.filter((segment) => segment.index >= checkpoint.start && segment.index <= last)) {
       context.startPart(index);
@@ -91,7 +91,7 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
         here.push(await cutExperts(context, model, { ...given, module, runner }, edits));
       done.push(...here);
       for (const follower of followers) follower.dispose();
-      if (here.length > 0) checkpoint.add(index, keepModules(here));
+      if (here.length > 0) checkpoint.add(index, packModules(here));
       await checkpoint.settle(index + 1, index < last ? runner : undefined);
     }
   } finally {
@@ -129,8 +129,8 @@ async function cutExperts(
     : undefined;
   const shrunk = await shrinkExperts(context, model, cut, edits);
   const refined = new Map<string, TensorHandle>();
-  if (repair !== undefined && repair.maps.size > 0) {
-    const [name, value] = await writeSecondMaps(context, model, { ...cut, maps: repair.maps });
+  if (repair !== undefined && repair.linears.size > 0) {
+    const [name, value] = await writeSecondLinears(context, model, { ...cut, linears: repair.linears });
     refined.set(name, value);
     edits.changed.set(name, value);
   }
@@ -214,19 +214,19 @@ async function measureSegment(
 ): Promise<readonly (readonly ChannelStatistics[])[]> {
   const [first] = modules;
   const { needs } = context.job.options.adapter;
-  const beside = followers.flatMap(({ reads }) => reads.beside ?? []);
+  const otherMeters = followers.flatMap(({ reads }) => reads.otherMeters ?? []);
   const held = followers.find(({ reads }) => reads.held !== undefined)?.reads.held;
   if (read !== undefined) {
     const tick = () => first && context.tick(segmentName(first.segment, context.job.analysed.detected.layout.modules));
-    if (runner !== undefined && beside.length > 0) {
+    if (runner !== undefined && otherMeters.length > 0) {
       if (held !== undefined) runner.hold([held]);
-      await context.timed('measure', () => runMeters(runner, beside, tick));
+      await context.timed('measure', () => runMeters(runner, otherMeters, tick));
     }
     tick();
     return context.timed('read', () => Promise.all(modules.map(read)));
   }
   if (runner === undefined || needs === 'none') return [];
-  return measureModules(context, { runner, modules, needs, functional, beside, held });
+  return measureModules(context, { runner, modules, needs, functional, otherMeters, held });
 }
 
 /** Has the refinements that followed a module's segment work on what is left of it. */

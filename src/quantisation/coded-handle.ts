@@ -68,7 +68,7 @@ const hasLevelsOf = (grid: BlockGrid, other: BlockGrid): boolean =>
  * inside a row.
  * @param inCount Weights in a row as it is now.
  */
-export function gridBehind(codes: WeightCodes, inputAxis: 0 | 1, inCount: number): BlockGrid {
+export function gridForCodes(codes: WeightCodes, inputAxis: 0 | 1, inCount: number): BlockGrid {
   if (codes.form === 'blocks') {
     const { grid } = codes.stored;
     // A table's blocks end where rows do: rows that are not whole blocks any more go to even levels in blocks of that size.

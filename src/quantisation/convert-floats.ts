@@ -8,7 +8,7 @@ import {
   convertGraphToSingle,
   isFloatType,
   isShortFloat,
-  MOST_HALF,
+  MAX_FLOAT16,
   retypeTensor,
   setType,
   typeOf,
@@ -203,7 +203,7 @@ function retypedHandle(name: string, handle: TensorHandle, dataType: number): Te
       } catch (cause) {
         if (!(cause instanceof NumericalError)) throw cause;
         throw new NumericalError(
-          `weight "${name}" holds numbers beyond ${MOST_HALF}, the largest in half precision; write a dtype of single precision, such as fp32 or q4`,
+          `weight "${name}" holds numbers beyond ${MAX_FLOAT16}, the largest in half precision; write a dtype of single precision, such as fp32 or q4`,
           { cause },
         );
       }

@@ -16,7 +16,7 @@ import { dequantisedHandle, type StoredCodes } from './store-codes.js';
 import { QUANT_TYPES } from './write-blocks.js';
 
 /** See `com.microsoft.MatMulNBits`. */
-const LEAST_BLOCK = 16;
+const MIN_BLOCK = 16;
 
 const UINT8 = dataTypeNumber('uint8');
 const INT32 = dataTypeNumber('int32');
@@ -48,9 +48,9 @@ function findBlocks(
   if (order !== '' && groups?.dataType !== INT32) return undefined;
   const [bits, blockSize] = [intAttribute(node, 'bits', 4), intAttribute(node, 'block_size', 32)];
   if (bits !== 2 && bits !== 4 && bits !== 8) return undefined;
-  if (blockSize < LEAST_BLOCK || !Number.isInteger(Math.log2(blockSize)))
+  if (blockSize < MIN_BLOCK || !Number.isInteger(Math.log2(blockSize)))
     throw new ModelFormatError(
-      `${nodeLabel(node)} has a block size of ${blockSize}; expected a power of two of at least ${LEAST_BLOCK}. Get the file again.`,
+      `${nodeLabel(node)} has a block size of ${blockSize}; expected a power of two of at least ${MIN_BLOCK}. Get the file again.`,
     );
   const grid: BlockGrid = {
     bits,

@@ -1,12 +1,12 @@
 import type { NodeProto } from 'onnx-buf';
 import { intAttribute } from '../graph/attributes.js';
 import { makeNode } from '../graph/build.js';
-import { type GraphIndex, makerOf, onlyReader, throughReshape } from '../graph/graph-index.js';
+import { type GraphIndex, onlyConsumer, producerNode, throughReshape } from '../graph/graph-index.js';
 import { elementCount } from '../graph/value.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import { encodeFloats, isFloatType } from '../onnx/float-encoding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
-import { workedOutHandle } from '../onnx/tensor-handle.js';
+import { computedHandle } from '../onnx/tensor-handle.js';
 import type { CodedHandle } from './coded-handle.js';
 import { floatsName, plainName, type Site } from './dequantise-site.js';
 import { isTranspose } from './find-weights.js';
@@ -17,7 +17,7 @@ import { TOKEN_SCALE } from './write-dynamic.js';
 export function dequantiseConstant(node: NodeProto, site: Site): void {
   const { model, index, replaced, tables } = site;
   const [codes = '', scales = '', zeroPoints = ''] = node.input;
-  const before = makerOf(index, codes);
+  const before = producerNode(index, codes);
   const isLookup = before?.opType === 'Gather' && intAttribute(before, 'axis', 0) === 0;
   const isTransposed = before !== undefined && isTranspose(before);
   const table = isLookup || isTransposed ? before.input[0]! : codes;
@@ -35,7 +35,7 @@ export function dequantiseConstant(node: NodeProto, site: Site): void {
   if (isTransposed && (blockSize > 0 || axis < 0)) return;
   const known = tables.get(table);
   const name = known ?? (isLookup || isTransposed ? floatsName(model, table) : result);
-  if (known === undefined) setWeight(model, name, floatsBehind(linear, 'constants'));
+  if (known === undefined) setWeight(model, name, floatsOfCodes(linear, 'constants'));
   tables.set(table, name);
   const made = (op: string, inputs: readonly string[], attributes = {}) =>
     makeNode({ op, name: plainName(before ?? node), inputs, outputs: [result], attributes });
@@ -51,9 +51,9 @@ export function dequantiseConstant(node: NodeProto, site: Site): void {
 export function dequantiseDynamic(node: NodeProto, site: Site): void {
   const { model, index, replaced, tables } = site;
   const [rounded = '', codes = '', , zeroPoints = ''] = node.input;
-  const scaled = scaledSums(node, makerOf(index, rounded), index);
+  const scaled = scaledSums(node, producerNode(index, rounded), index);
   if (scaled === undefined) return;
-  const before = makerOf(index, codes);
+  const before = producerNode(index, codes);
   const transposed = before !== undefined && isTranspose(before);
   const table = transposed ? before.input[0]! : codes;
   const scales = scaled.factors.map((value) => throughReshape(index, value)).find((value) => model.weights.has(value));
@@ -68,7 +68,7 @@ export function dequantiseDynamic(node: NodeProto, site: Site): void {
   const name = tables.get(table) ?? floatsName(model, table);
   tables.set(table, name);
   // What a table is looked up for has no form of its own.
-  setWeight(model, name, floatsBehind(linear, 'dynamic'));
+  setWeight(model, name, floatsOfCodes(linear, 'dynamic'));
   const [result = ''] = scaled.last.output;
   const weight = transposed ? `${name}/transposed/${result}` : name;
   replaced.set(scaled.last, [
@@ -91,17 +91,17 @@ interface ScaledSums {
 
 /** Follows integer sums to their float values: with one step for all activations, or with one for every token (`writeDynamic`). */
 function scaledSums(node: NodeProto, rounding: NodeProto | undefined, index: GraphIndex): ScaledSums | undefined {
-  const cast = onlyReader(index, node.output[0]!, 'Cast');
-  const scaled = cast && onlyReader(index, cast.output[0]!, 'Mul');
+  const cast = onlyConsumer(index, node.output[0]!, 'Cast');
+  const scaled = cast && onlyConsumer(index, cast.output[0]!, 'Mul');
   const factor = scaled?.input.find((value) => value !== cast?.output[0]) ?? '';
   if (rounding === undefined || scaled === undefined) return undefined;
   if (rounding.opType === 'DynamicQuantizeLinear') {
-    const factors = makerOf(index, factor);
+    const factors = producerNode(index, factor);
     return factors?.opType === 'Mul' ? { input: rounding.input[0]!, last: scaled, factors: factors.input } : undefined;
   }
   const isOwn = rounding.opType === 'QuantizeLinear' && rounding.input[1] === TOKEN_SCALE;
-  const parted = isOwn ? makerOf(index, rounding.input[0]!) : undefined;
-  const last = onlyReader(index, scaled.output[0]!, 'Mul');
+  const parted = isOwn ? producerNode(index, rounding.input[0]!) : undefined;
+  const last = onlyConsumer(index, scaled.output[0]!, 'Mul');
   if (parted?.opType !== 'Div' || !last?.input.includes(parted.input[1]!)) return undefined;
   return { input: parted.input[0]!, last, factors: [factor] };
 }
@@ -109,23 +109,23 @@ function scaledSums(node: NodeProto, rounding: NodeProto | undefined, index: Gra
 /** Rows of codes and of their scales that are looked up, and multiplied, as `writeDynamic` and `writeConstants` have it. */
 export function dequantiseRows(lookup: NodeProto, { model, index, replaced, tables }: Site): void {
   const [table = '', ids = ''] = lookup.input;
-  const cast = onlyReader(index, lookup.output[0]!, 'Cast');
-  const centred = cast && onlyReader(index, cast.output[0]!, 'Sub');
+  const cast = onlyConsumer(index, lookup.output[0]!, 'Cast');
+  const centred = cast && onlyConsumer(index, cast.output[0]!, 'Sub');
   const levels = centred ?? cast;
-  const scaled = levels && onlyReader(index, levels.output[0]!, 'Mul');
+  const scaled = levels && onlyConsumer(index, levels.output[0]!, 'Mul');
   const handle = model.weights.get(table);
   if (scaled === undefined || intAttribute(lookup, 'axis', 0) !== 0 || !handle || !holdsCodes(handle)) return;
   const listBehind = (value: string): string => {
-    const rows = makerOf(index, value);
+    const rows = producerNode(index, value);
     return rows?.opType === 'Gather' && rows.input[1] === ids ? throughReshape(index, rows.input[0]!) : value;
   };
-  const uncast = makerOf(index, centred?.input[1] ?? '');
+  const uncast = producerNode(index, centred?.input[1] ?? '');
   if (centred !== undefined && uncast?.opType !== 'Cast') return;
   const [scales = '', zeroPoints = ''] = [scaled.input[1]!, uncast?.input[0] ?? ''].map(listBehind);
   const linear = findLinear(model, { codes: table, scales, zeroPoints, axis: 0, blockSize: 0 });
   if (linear === undefined) return;
   const name = tables.get(table) ?? floatsName(model, table);
-  if (!tables.has(table)) setWeight(model, name, floatsBehind(linear, 'constants'));
+  if (!tables.has(table)) setWeight(model, name, floatsOfCodes(linear, 'constants'));
   tables.set(table, name);
   const inputs = [name, ids];
   replaced.set(scaled, [makeNode({ op: 'Gather', name: plainName(lookup), inputs, outputs: [...scaled.output] })]);
@@ -159,9 +159,9 @@ function findLinear(
 }
 
 /** A float weight that is dequantised from linear codes whenever it is read. */
-function floatsBehind(linear: LinearCodes, form: 'constants' | 'dynamic'): CodedHandle {
+function floatsOfCodes(linear: LinearCodes, form: 'constants' | 'dynamic'): CodedHandle {
   const { dims } = linear.codes.handle;
   const { dataType } = linear.scales.handle;
-  const handle = workedOutHandle({ dataType, dims }, async () => encodeFloats(dataType, await readLinearCodes(linear)));
+  const handle = computedHandle({ dataType, dims }, async () => encodeFloats(dataType, await readLinearCodes(linear)));
   return { ...handle, coded: { codes: { form, linear } } };
 }

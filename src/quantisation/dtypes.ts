@@ -1,7 +1,7 @@
 import type { CodebookName } from './codebooks.js';
 
 /** Form of a model's written maps. */
-export type MapForm =
+export type LinearForm =
   /** As numbers of the type that all other weights have. */
   | { readonly kind: 'float' }
   /** Codes of a few bits, block by block: whole numbers (`MatMulNBits`), or a table's levels (`MatMulBnb4`). */
@@ -15,61 +15,61 @@ export interface Dtype {
   readonly suffix: string;
   /** Type of weights that are not quantised, of activations and of the KV cache. */
   readonly floats: 'float32' | 'float16';
-  readonly maps: MapForm;
+  readonly linears: LinearForm;
   /** One line, for pages. */
   readonly description: string;
 }
 
 /** Every dtype by name; a new one is a new row. */
 export const DTYPES = {
-  fp32: { suffix: '', floats: 'float32', maps: { kind: 'float' }, description: 'single precision' },
-  fp16: { suffix: '_fp16', floats: 'float16', maps: { kind: 'float' }, description: 'half precision, KV cache too' },
+  fp32: { suffix: '', floats: 'float32', linears: { kind: 'float' }, description: 'single precision' },
+  fp16: { suffix: '_fp16', floats: 'float16', linears: { kind: 'float' }, description: 'half precision, KV cache too' },
   q8: {
     suffix: '_quantized',
     floats: 'float32',
-    maps: { kind: 'blocks', bits: 8 },
+    linears: { kind: 'blocks', bits: 8 },
     description: 'weights of 8 bits in blocks, activations in single precision',
   },
   int8: {
     suffix: '_int8',
     floats: 'float32',
-    maps: { kind: 'dynamic', type: 'int8' },
+    linears: { kind: 'dynamic', type: 'int8' },
     description: 'signed weights of 8 bits, activations rounded to 8 bits dynamically',
   },
   uint8: {
     suffix: '_uint8',
     floats: 'float32',
-    maps: { kind: 'dynamic', type: 'uint8' },
+    linears: { kind: 'dynamic', type: 'uint8' },
     description: 'the same, unsigned',
   },
   q4: {
     suffix: '_q4',
     floats: 'float32',
-    maps: { kind: 'blocks', bits: 4 },
+    linears: { kind: 'blocks', bits: 4 },
     description: 'weights of 4 bits in blocks, activations in single precision',
   },
   q4f16: {
     suffix: '_q4f16',
     floats: 'float16',
-    maps: { kind: 'blocks', bits: 4 },
+    linears: { kind: 'blocks', bits: 4 },
     description: 'weights of 4 bits in blocks, activations and KV cache in half precision',
   },
   bnb4: {
     suffix: '_bnb4',
     floats: 'float32',
-    maps: { kind: 'blocks', bits: 4, levels: 'nf4' },
+    linears: { kind: 'blocks', bits: 4, levels: 'nf4' },
     description: 'weights of 4 bits in blocks with the levels of bitsandbytes (NF4), activations in single precision',
   },
   q2: {
     suffix: '_q2',
     floats: 'float32',
-    maps: { kind: 'blocks', bits: 2 },
+    linears: { kind: 'blocks', bits: 2 },
     description: 'weights of 2 bits in blocks, activations in single precision',
   },
   q2f16: {
     suffix: '_q2f16',
     floats: 'float16',
-    maps: { kind: 'blocks', bits: 2 },
+    linears: { kind: 'blocks', bits: 2 },
     description: 'weights of 2 bits in blocks, activations and KV cache in half precision',
   },
 } as const satisfies Record<string, Dtype>;

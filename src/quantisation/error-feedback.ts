@@ -50,7 +50,7 @@ export async function factoriseFeedback(
   });
   const costs = new Float64Array(size);
   for (let channel = 0; channel < size; channel += 1) costs[channel] = lower[(size - 1 - channel) * (size + 1)]! ** 2;
-  turnInPlace(lower, size);
+  reverseTransposeInPlace(lower, size);
   return { feedback: lower, costs, size };
 }
 
@@ -61,7 +61,7 @@ const TILE = 16;
  * Makes the factor of the reversed matrix U' less its diagonal: rows and columns transposed and reversed, each row over its pivot. Each
  * number changes places with one other: such a matrix of a wide linear layer takes a gigabyte.
  */
-function turnInPlace(factor: Float64Array, size: number): void {
+function reverseTransposeInPlace(factor: Float64Array, size: number): void {
   const last = size - 1;
   const pivots = Float64Array.from({ length: size }, (_, channel) => factor[(last - channel) * (size + 1)]!);
   for (let top = 0; top < size; top += TILE) {
@@ -96,7 +96,7 @@ export interface FeedbackProblem {
 const PANEL = 32;
 
 /** Weights that are rounded at once, by entire rows, so that their working memory is bounded. */
-const MOST_WEIGHTS = 2 ** 22;
+const MAX_WEIGHTS = 2 ** 22;
 
 /**
  * Rounds channel after channel, each moved before by what the errors of those before it call for, so that
@@ -112,7 +112,7 @@ export async function roundWithFeedback(
   multiply: MultiplyTransposed,
 ): Promise<BlockCodes> {
   const codes = emptyCodes(grid, outCount, inCount);
-  const rowsAtOnce = Math.max(1, Math.floor(MOST_WEIGHTS / inCount));
+  const rowsAtOnce = Math.max(1, Math.floor(MAX_WEIGHTS / inCount));
   for (let firstRow = 0; firstRow < outCount; firstRow += rowsAtOnce) {
     const rowCount = Math.min(rowsAtOnce, outCount - firstRow);
     const rows = weight.subarray(firstRow * inCount, (firstRow + rowCount) * inCount);

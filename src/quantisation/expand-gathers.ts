@@ -1,7 +1,14 @@
 import type { NodeProto } from 'onnx-buf';
 import { findAttribute, intAttribute } from '../graph/attributes.js';
 import { makeFloatInitializer, makeInt64Initializer, makeNode, type NodeSpec } from '../graph/build.js';
-import { type GraphIndex, indexGraph, makerOf, onlyReader, qualifiedOp, throughReshape } from '../graph/graph-index.js';
+import {
+  type GraphIndex,
+  indexGraph,
+  onlyConsumer,
+  producerNode,
+  qualifiedOp,
+  throughReshape,
+} from '../graph/graph-index.js';
 import type { ValueFacts } from '../graph/value-facts.js';
 import { dataTypeNumber } from '../onnx/data-types.js';
 import { setWeight } from '../onnx/edit-weights.js';
@@ -137,10 +144,10 @@ export function fuseGathers(model: OnnxModel): void {
 function findExpanded({ model, index }: Place): readonly ExpandedGather[] {
   return index.nodes.flatMap((centred) => {
     if (centred.opType !== 'Sub') return [];
-    const middle = constantOf(makerOf(index, centred.input[1]!));
+    const middle = constantOf(producerNode(index, centred.input[1]!));
     const [bits] = [...MIDDLES].find(([, zero]) => zero === middle) ?? [];
     const from = (value: string | undefined, op: string) => {
-      const node = value === undefined ? undefined : makerOf(index, value);
+      const node = value === undefined ? undefined : producerNode(index, value);
       return node?.opType === op ? node : undefined;
     };
     const pairs = bits === 4 ? from(from(centred.input[0], 'Reshape')?.input[0], 'Concat') : undefined;
@@ -151,13 +158,13 @@ function findExpanded({ model, index }: Place): readonly ExpandedGather[] {
     const table = model.weights.get(codes);
     if (bits === undefined || gather === undefined) return [];
     if (table?.dataType !== dataTypeNumber('uint8') || table.dims.length !== 3) return [];
-    const follow = (node: NodeProto | undefined, op: string) => node && onlyReader(index, node.output[0]!, op);
+    const follow = (node: NodeProto | undefined, op: string) => node && onlyConsumer(index, node.output[0]!, op);
     const scaled = follow(centred, 'Mul');
     const row = follow(scaled, 'Reshape');
     if (scaled === undefined || row === undefined) return [];
-    const besides = makerOf(index, scaled.input[1]!);
-    const widened = besides?.opType === 'Reshape' ? makerOf(index, besides.input[0]!) : undefined;
-    const steps = widened?.opType === 'Cast' ? makerOf(index, widened.input[0]!) : widened;
+    const besides = producerNode(index, scaled.input[1]!);
+    const widened = besides?.opType === 'Reshape' ? producerNode(index, besides.input[0]!) : undefined;
+    const steps = widened?.opType === 'Cast' ? producerNode(index, widened.input[0]!) : widened;
     if (steps?.opType !== 'Gather' || steps.input[1] !== ids || !model.weights.has(steps.input[0]!)) return [];
     return [{ gather, bits, scales: steps.input[0]!, last: (widened !== steps && follow(row, 'Cast')) || row }];
   });

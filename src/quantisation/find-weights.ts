@@ -30,7 +30,7 @@ export interface QuantisableWeight {
 }
 
 /** Maps with fewer outputs are routers or gates: a few bits would harm them, and save next to no bytes. */
-const LEAST_OUTPUTS = 16;
+const MIN_OUTPUTS = 16;
 
 /** Finds the weights that can be quantised, in the order in which the graph reads them. */
 export function findWeights(model: OnnxModel, tokenInput: string): QuantisableWeight[] {
@@ -94,7 +94,7 @@ function describe(
     return undefined;
   const { dims } = model.weights.get(name)!;
   const [inCount, outCount] = [dims[inputAxis]!, dims[1 - inputAxis]!];
-  return outCount < LEAST_OUTPUTS || inCount === 0
+  return outCount < MIN_OUTPUTS || inCount === 0
     ? undefined
     : { name, inputAxis, outCount, inCount, products, lookups };
 }

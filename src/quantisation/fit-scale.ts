@@ -1,7 +1,7 @@
 import { type BlockGrid, type BlockScale, codecOf, scaleOfRange, storedScale } from './block-codes.js';
 
 /** Fractions of a block's range that are tried: clipping a few large weights makes the steps of all others finer. */
-const SHRINKS = [0.94, 0.88, 0.82, 0.75, 0.67] as const;
+const CLIP_RATIOS = [0.94, 0.88, 0.82, 0.75, 0.67] as const;
 
 /** Numbers of one block, and the cost of an error in each. */
 export interface WeighedBlock {
@@ -32,8 +32,8 @@ export function fitScale(grid: BlockGrid, block: WeighedBlock, known?: BlockScal
     if (cost < ON_LEVELS * sizeOf(block)) return known;
     if (cost < least) [best, least] = [known, cost];
   }
-  for (let at = 0; at <= SHRINKS.length; at += 1) {
-    const shrink = SHRINKS[at];
+  for (let at = 0; at <= CLIP_RATIOS.length; at += 1) {
+    const shrink = CLIP_RATIOS[at];
     const candidate = shrink === undefined ? refit(grid, block, best) : scaleOfRange(grid, low * shrink, high * shrink);
     const cost = costOf(grid, block, candidate, least);
     if (cost >= least) continue;
@@ -56,8 +56,8 @@ function costOf(grid: BlockGrid, { values, costs }: WeighedBlock, scaled: BlockS
   const [lowest, highest] = [-zeroPoint, (1 << grid.bits) - 1 - zeroPoint];
   const inverse = 1 / scale;
   let sum = 0;
-  for (let start = 0; start < values.length && sum < limit; start += STRETCH) {
-    const end = Math.min(values.length, start + STRETCH);
+  for (let start = 0; start < values.length && sum < limit; start += CHECK_INTERVAL) {
+    const end = Math.min(values.length, start + CHECK_INTERVAL);
     for (let at = start; at < end; at += 1) {
       const value = values[at]!;
       const level = Math.floor(value * inverse + 0.5);
@@ -69,7 +69,7 @@ function costOf(grid: BlockGrid, { values, costs }: WeighedBlock, scaled: BlockS
 }
 
 /** Values between two checks whether a cost is too high already. */
-const STRETCH = 8;
+const CHECK_INTERVAL = 8;
 
 function costOfLevels(
   grid: Pick<BlockGrid, 'bits' | 'levels'>,

@@ -4,7 +4,7 @@ import { dataTypeNumber, findDataType } from '../onnx/data-types.js';
 import { readFloat32 } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import { sliceHandle } from '../onnx/slice-handle.js';
-import { workedOutHandle } from '../onnx/tensor-handle.js';
+import { computedHandle } from '../onnx/tensor-handle.js';
 import { completeBlocks } from './complete-blocks.js';
 import { packBits, unpackBits } from './pack-bits.js';
 
@@ -111,11 +111,11 @@ function sliceCodes(handle: TensorHandle, axis: number, keep: Int32Array): Tenso
   const { dataType, dims } = handle;
   const { bits } = codeType(handle);
   if (bits >= 8) return sliceHandle(handle, axis, keep);
-  const whole = workedOutHandle({ dataType: UINT8, dims }, async () =>
+  const whole = computedHandle({ dataType: UINT8, dims }, async () =>
     unpackBits(await handle.read(), bits, elementCount(handle.dims)),
   );
   const cut = sliceHandle(whole, axis, keep);
-  return workedOutHandle({ dataType, dims: cut.dims }, async () =>
+  return computedHandle({ dataType, dims: cut.dims }, async () =>
     packBits(await cut.read(), bits, elementCount(cut.dims)),
   );
 }

@@ -3,7 +3,7 @@ import { transposeMatrix } from '../linalg/matrix-block.js';
 import { dataTypeNumber } from '../onnx/data-types.js';
 import { readFloat32 } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
-import { bytesHandle, workedOutHandle } from '../onnx/tensor-handle.js';
+import { bytesHandle, computedHandle } from '../onnx/tensor-handle.js';
 import { type BlockGrid, type BlockScales, blockCount } from './block-codes.js';
 import { codeType, type LinearCodes, type NamedTensor, readIntegers } from './linear-codes.js';
 import { packBits } from './pack-bits.js';
@@ -35,14 +35,14 @@ export function linearOf(stored: StoredCodes, { type, inputAxis, names }: Linear
     const numbers = type.startsWith('u') ? values : values.map((code) => (code - middle) & (2 ** bits - 1));
     return packBits(numbers, bits, numbers.length);
   };
-  const codes = workedOutHandle({ dataType, dims: shape(inCount) }, async () => {
+  const codes = computedHandle({ dataType, dims: shape(inCount) }, async () => {
     const read = await readCodes(stored);
     return packed(transposed(withoutPadding(read.codes, inCount, blocks * grid.blockSize), inCount));
   });
   const isPerChannel = blocks === 1;
   const zeroPoints =
     stored.zeroPoints &&
-    workedOutHandle({ dataType, dims: isPerChannel ? [outCount] : shape(blocks) }, async () => {
+    computedHandle({ dataType, dims: isPerChannel ? [outCount] : shape(blocks) }, async () => {
       const read = await readCodes(stored);
       return packed(transposed(Uint8Array.from(read.zeroPoints!), blocks));
     });
@@ -57,7 +57,7 @@ export function linearOf(stored: StoredCodes, { type, inputAxis, names }: Linear
   function laidOut(): TensorHandle {
     const { scales } = stored;
     if (inputAxis === 1) return scales;
-    return workedOutHandle({ dataType: scales.dataType, dims: shape(blocks) }, async () => {
+    return computedHandle({ dataType: scales.dataType, dims: shape(blocks) }, async () => {
       const bytes = await scales.read();
       const Words = codeType(scales).bits === 16 ? Uint16Array : Uint32Array;
       return new Uint8Array(transposeMatrix(new Words(bytes.buffer), outCount, blocks).buffer);

@@ -5,14 +5,14 @@ import type { WeightRows } from './block-codes.js';
 import type { QuantisableWeight } from './find-weights.js';
 
 /** Weights that are converted to floats at once: an LM head may take two gigabytes. */
-const MOST_FLOATS = 2 ** 24;
+const MAX_FLOATS = 2 ** 24;
 
 /** Rows `first` to `last` (exclusive). */
 export type RowRange = readonly [first: number, last: number];
 
 /** Parts of a weight `[N, K]` that are converted to floats one after the other. */
 export function rowParts({ outCount, inCount }: Pick<RowLayout, 'outCount' | 'inCount'>): RowRange[] {
-  const step = Math.max(1, Math.floor(MOST_FLOATS / inCount));
+  const step = Math.max(1, Math.floor(MAX_FLOATS / inCount));
   return Array.from({ length: Math.ceil(outCount / step) }, (_, part) => [
     part * step,
     Math.min(outCount, (part + 1) * step),

@@ -6,7 +6,7 @@ import { dataTypeNumber } from '../onnx/data-types.js';
 import { encodeFloats, isFloatType, readFloat32 } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import { sliceHandle } from '../onnx/slice-handle.js';
-import { expectedByteLength, type TensorShape, workedOutHandle } from '../onnx/tensor-handle.js';
+import { computedHandle, expectedByteLength, type TensorShape } from '../onnx/tensor-handle.js';
 import type { StoreTensor } from '../removal/repair-linear.js';
 import { type BlockCodes, type BlockGrid, type BlockScales, blockCount, dequantiseRows } from './block-codes.js';
 import { completeBlocks } from './complete-blocks.js';
@@ -146,12 +146,12 @@ export function cutBlocks(whole: StoredCodes, keep: Int32Array): StoredCodes | u
   const cutZeroPoints = (part: TensorHandle): TensorHandle => {
     if (isFloatType(part.dataType)) return cut(part, [outCount, blocks]);
     const { dataType } = part;
-    const unpacked = workedOutHandle({ dataType, dims: [outCount, blocks] }, async () =>
+    const unpacked = computedHandle({ dataType, dims: [outCount, blocks] }, async () =>
       unpackBits(await part.read(), grid.bits, blocks),
     );
     const left = cut(unpacked, [outCount, blocks]);
     const dims = [outCount, Math.ceil((wholeBlocks.length * grid.bits) / 8)];
-    return workedOutHandle({ dataType, dims }, async () => packBits(await left.read(), grid.bits, wholeBlocks.length));
+    return computedHandle({ dataType, dims }, async () => packBits(await left.read(), grid.bits, wholeBlocks.length));
   };
   return {
     ...form,
@@ -180,7 +180,7 @@ export function codesByteLength(grid: BlockGrid, outCount: number, inCount: numb
  * copy.
  */
 export function dequantisedHandle(shape: TensorShape, stored: StoredCodes, inputAxis: 0 | 1): TensorHandle {
-  return workedOutHandle(shape, async () => {
+  return computedHandle(shape, async () => {
     const read = await readCodes(stored);
     const layout = { ...shape, inputAxis, inCount: read.inCount, outCount: read.outCount };
     const bytes = new Uint8Array(expectedByteLength(shape));

@@ -9,7 +9,7 @@ import { bytesHandle, floatsHandle, integersHandle } from '../onnx/tensor-handle
 import { linearOf } from './linear-of-blocks.js';
 import { replaceNodes } from './replace-nodes.js';
 import type { QuantisedWeight } from './write-blocks.js';
-import { addLinear, type LinearNames, type LinearWeight, lookupOf } from './write-linear.js';
+import { addLinear, type LinearCodedWeight, type LinearNames, lookupOf } from './write-linear.js';
 
 /** Bits of codes that weights are rounded to; signed ones have seven: sums of eight-bit pairs overflow on processors without VNNI. */
 export const DYNAMIC_BITS = { int8: 7, uint8: 8 } as const;
@@ -17,7 +17,7 @@ export const DYNAMIC_BITS = { int8: 7, uint8: 8 } as const;
 export type DynamicType = keyof typeof DYNAMIC_BITS;
 
 /** Rounded weights, one block a row, for `writeDynamic`: the right sides of products, or rows that are looked up too. */
-export const dynamicWeights = (weights: readonly QuantisedWeight[], type: DynamicType): LinearWeight[] =>
+export const dynamicWeights = (weights: readonly QuantisedWeight[], type: DynamicType): LinearCodedWeight[] =>
   weights.map(({ stored, ...weight }) => {
     const inputAxis = weight.lookups.length > 0 ? 1 : 0;
     const named = (what: string) => `${weight.name}_${what}`;
@@ -33,7 +33,7 @@ export const dynamicWeights = (weights: readonly QuantisedWeight[], type: Dynami
  * @param weights With codes of eight bits, and scales that do not change along a row.
  * @param facts Of the float model: how many axes activations have.
  */
-export function writeDynamic(model: OnnxModel, weights: readonly LinearWeight[], facts: ValueFacts): void {
+export function writeDynamic(model: OnnxModel, weights: readonly LinearCodedWeight[], facts: ValueFacts): void {
   const graph = model.proto.graph!;
   const makers = new Map(graph.node.flatMap((node) => node.output.map((value) => [value, node] as const)));
   const replaced = new Map<NodeProto, readonly NodeProto[]>();

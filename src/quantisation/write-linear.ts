@@ -11,7 +11,7 @@ import { codeType, type LinearCodes, type NamedTensor } from './linear-codes.js'
 import { replaceNodes } from './replace-nodes.js';
 
 /** A weight and the linear codes that are written in its place. */
-export interface LinearWeight extends QuantisableWeight {
+export interface LinearCodedWeight extends QuantisableWeight {
   readonly linear: LinearCodes;
 }
 
@@ -45,7 +45,7 @@ function addNamed(model: OnnxModel, { name, handle }: NamedTensor): string {
  * Replaces float weights of a graph by codes and `DequantizeLinear`, in place. The float weights are not read afterwards.
  * Lookups and transposes of tables work on the codes of eight bits.
  */
-export function writeConstants(model: OnnxModel, weights: readonly Pick<LinearWeight, 'name' | 'linear'>[]): void {
+export function writeConstants(model: OnnxModel, weights: readonly Pick<LinearCodedWeight, 'name' | 'linear'>[]): void {
   const graph = model.proto.graph!;
   const index = indexGraph(graph);
   const replaced = new Map<NodeProto, readonly NodeProto[]>();

@@ -6,13 +6,13 @@ import { type GuardedControl, guardListener } from './guard-listener.js';
 import { reviveError, type SentError, toSentError } from './revive-error.js';
 
 /** A call that is made elsewhere: in another process, or another thread. */
-export interface Order {
+export interface RemoteCall {
   readonly call: CallName;
   readonly request: object;
 }
 
 /** Messages to the process that makes the call: first the call, then possibly an abort. */
-export type ToCallee = Order | { readonly abort: true };
+export type ToCallee = RemoteCall | { readonly abort: true };
 
 /** Messages from it. */
 export type FromCallee = { readonly progress: Progress } | { readonly beat: true } | Outcome;
@@ -72,13 +72,13 @@ function forwardProgress(progress: Progress, { onProgress }: GuardedControl): vo
   }
 }
 
-export interface Answering extends Pick<JobControl, 'signal'> {
+export interface CallAnswering extends Pick<JobControl, 'signal'> {
   make(call: CallName, request: RequestOf<CallName>): Promise<unknown>;
   send(message: FromCallee): void;
 }
 
 /** Makes a requested call. @returns its result or error, as a message */
-export function answerOrder({ call, request }: Order, { make, send, signal }: Answering): Promise<Outcome> {
+export function answerCall({ call, request }: RemoteCall, { make, send, signal }: CallAnswering): Promise<Outcome> {
   const control = { onProgress: (progress: Progress) => send({ progress }), signal };
   return make(call, { ...request, ...control } as RequestOf<CallName>).then(
     (answer) => ({ answer }),

@@ -9,12 +9,12 @@ import { type RemainingUnits, remainingPositions } from './remaining-positions.j
  * `undefined` when the codes do not repeat in every run.
  * @param secondSize Size of the axis in a run of other size.
  */
-export function repeatedPeriod({ codes }: AxisLabel, secondSize: number): number | undefined {
-  const periods = Array.from({ length: codes.length }, (_, at) => at + 1);
+export function repeatedPeriod({ unitIds }: AxisLabel, secondSize: number): number | undefined {
+  const periods = Array.from({ length: unitIds.length }, (_, at) => at + 1);
   const fits = (period: number): boolean =>
-    codes.length % period === 0 && codes.every((code, at) => code === codes[at % period]);
+    unitIds.length % period === 0 && unitIds.every((code, at) => code === unitIds[at % period]);
   const period = periods.find(fits);
-  return period !== undefined && period < codes.length && secondSize % period === 0 ? period : undefined;
+  return period !== undefined && period < unitIds.length && secondSize % period === 0 ? period : undefined;
 }
 
 export interface RepeatedGather {
@@ -31,8 +31,8 @@ export interface RepeatedGather {
  */
 export function gatherRepeated(editor: GraphEditor, request: RepeatedGather, before: NodeProto): string {
   const { value, rank, label, period, remaining } = request;
-  const { axis, codes } = label;
-  const positions = remainingPositions({ axis, codes: codes.slice(0, period) }, remaining);
+  const { axis, unitIds } = label;
+  const positions = remainingPositions({ axis, unitIds: unitIds.slice(0, period) }, remaining);
   // A Reshape entry of 0 copies the size at its own place, so an axis of 1 keeps those behind it in place.
   const shape = (...middle: readonly number[]): string =>
     editor.addInts([...new Array(axis).fill(0), ...middle, ...new Array(rank - axis - 1).fill(0)]);

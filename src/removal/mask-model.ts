@@ -1,11 +1,11 @@
-import { competitions } from '../architecture/competitions.js';
+import { findRouterScores } from '../architecture/router-scores.js';
 import type { Random } from '../linalg/random.js';
 import { copyModel, setWeight } from '../onnx/edit-weights.js';
 import { encodeFloats, readFloat32 } from '../onnx/float-encoding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { fillCut } from '../onnx/slice-handle.js';
 import { floatsHandle } from '../onnx/tensor-handle.js';
-import type { SecondMap } from '../operators/experts.js';
+import type { SecondLinear } from '../operators/experts.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import { cutModel, isRepaired, type ModelChange, type ModuleCut } from './apply-change.js';
 import { editGraph } from './graph-editor.js';
@@ -39,12 +39,12 @@ export async function maskModel(dense: OnnxModel, change: ModelChange, options: 
       if (cut.neurons !== undefined) await maskNeurons(masked, { ...cut, neurons: cut.neurons }, options);
     }
   }
-  for (const cut of nudgedBeside(change, options)) await maskColumns(masked, cut, options);
+  for (const cut of nudgedNeighbours(change, options)) await maskColumns(masked, cut, options);
   return masked;
 }
 
 /** Modules that remain whole, where everything is written in halves, or all do: their linear layers round too. */
-function nudgedBeside({ modules }: ModelChange, { analysed, nudge, neighbours }: MaskOptions): ModuleCut[] {
+function nudgedNeighbours({ modules }: ModelChange, { analysed, nudge, neighbours }: MaskOptions): ModuleCut[] {
   if (nudge === undefined || (neighbours !== 'half' && modules.length > 0)) return [];
   const cut = new Set(modules.map(({ module }) => module.index));
   return analysed.detected.layout.modules
@@ -87,16 +87,16 @@ const HALF = 10;
 const EPSILONS: Readonly<Record<number, number>> = { 1: 2 ** -23, 10: 2 ** -10, 16: 2 ** -7 };
 
 /** Added to the scores of experts that are gone, by ONNX's number of their type: lower than any other score by far. */
-const GONE: Readonly<Record<number, number>> = { 1: -1e9, [HALF]: -3e4 };
+const MASKED_SCORES: Readonly<Record<number, number>> = { 1: -1e9, [HALF]: -3e4 };
 
 /** Puts the scores of removed experts far below all others, wherever experts compete. */
 function maskExperts(model: OnnxModel, { module, keep }: ModuleCut, { analysed }: MaskOptions): void {
   const editor = editGraph(model);
   const remaining = new Set(keep);
-  for (const { value, readers, dims } of competitions(analysed.detected, module)) {
+  for (const { value, readers, dims } of findRouterScores(analysed.detected, module)) {
     const dataType = analysed.facts.first.get(value)!.dataType;
     const mask = Float64Array.from({ length: module.unitCount }, (_, expert) =>
-      remaining.has(expert) ? 0 : (GONE[dataType] ?? GONE[1]!),
+      remaining.has(expert) ? 0 : (MASKED_SCORES[dataType] ?? MASKED_SCORES[1]!),
     );
     const name = editor.addWeight(`${value}/gone`, floatsHandle({ dataType, dims }, mask));
     const masked = editor.freshName(`${value}/masked`);
@@ -115,20 +115,20 @@ async function maskNeurons(
   const { labels, nodes, second } = analysed.detected.traces[module.index]!.neurons!;
   const { index } = analysed.detected;
   const handle = model.weights.get(second.weight)!;
-  const { axis, codes } = labels.get(second.weight)!;
+  const { axis, unitIds } = labels.get(second.weight)!;
   const bytes = (await handle.read()).slice();
   const zeroAt = await zeroCodes(model, second);
   const perExpert = handle.byteLength / handle.dims[0]!;
   const rowCount = handle.dims.slice(1, axis).reduce((product, dim) => product * dim, 1);
-  const itemBytes = perExpert / rowCount / codes.length;
+  const itemBytes = perExpert / rowCount / unitIds.length;
   const width = neurons!.length / keep.length;
   keep.forEach((expert, at) => {
     const remaining = new Set(neurons!.subarray(at * width, (at + 1) * width));
     for (let row = 0; row < rowCount; row += 1) {
-      for (const position of codes.keys()) {
-        if (remaining.has(codes[position]!)) continue;
-        const start = expert * perExpert + (row * codes.length + position) * itemBytes;
-        bytes.fill(zeroAt(expert * rowCount + row, position / codes.length), start, start + itemBytes);
+      for (const position of unitIds.keys()) {
+        if (remaining.has(unitIds[position]!)) continue;
+        const start = expert * perExpert + (row * unitIds.length + position) * itemBytes;
+        bytes.fill(zeroAt(expert * rowCount + row, position / unitIds.length), start, start + itemBytes);
       }
     }
   });
@@ -140,7 +140,7 @@ async function maskNeurons(
 }
 
 /** The byte whose codes dequantise to zero in a row of a second linear layer, at a fraction of its length. */
-async function zeroCodes({ weights }: OnnxModel, { weight, bits, zeroPoints, blocks = 1 }: SecondMap) {
+async function zeroCodes({ weights }: OnnxModel, { weight, bits, zeroPoints, blocks = 1 }: SecondLinear) {
   if (bits === undefined) return () => 0;
   // A byte of equal codes.
   const repeat = (code: number) => (code * 255) / (2 ** bits - 1);

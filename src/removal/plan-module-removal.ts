@@ -42,7 +42,7 @@ export async function planModuleRemoval(model: OnnxModel, given: RemovedModule):
   if (path === undefined || start === undefined) return undefined;
   const rows = await computeRows(model, { ...given, path, start });
   if ([...rows.values()].some(({ values }) => !values.every(Number.isFinite))) return undefined;
-  return { apply: () => takeOut(model, { path, rows }) };
+  return { apply: () => removeFromGraph(model, { path, rows }) };
 }
 
 /** Output of the linear layer without input: the repair's bias, and that of a Gemm. */
@@ -81,8 +81,8 @@ async function computeRows(model: OnnxModel, problem: RowProblem): Promise<Reado
     return new Map([[linear.result, { dataType, values: decodeFloats(dataType, bytes) }]]);
   const node = path.nodes.flatMap((step) => path.reshaped.get(step) ?? [step]);
   const index = indexGraph({ ...model.proto.graph!, node });
-  const atHand = (value: string) => value === linear.result;
-  const { session } = await compileStage({ engine, model, index, atHand, fetches, facts });
+  const isAvailable = (value: string) => value === linear.result;
+  const { session } = await compileStage({ engine, model, index, isAvailable, fetches, facts });
   try {
     const data = dataType === FLOAT16 ? new Uint16Array(bytes.buffer) : new Float32Array(bytes.buffer);
     const row = { type: dataType === FLOAT16 ? 'float16' : 'float32', dims: dims.map(() => 1), data } as Tensor;
@@ -106,7 +106,7 @@ interface TakingOut {
   readonly rows: ReadonlyMap<string, Row>;
 }
 
-function takeOut(model: OnnxModel, { path, rows }: TakingOut): string[] {
+function removeFromGraph(model: OnnxModel, { path, rows }: TakingOut): string[] {
   const graph = model.proto.graph!;
   graph.node.splice(0, graph.node.length, ...path.nodes);
   const editor = editGraph(model);

@@ -12,9 +12,9 @@ export function remainingUnits(keep: Int32Array, groupOfUnit: Int32Array | undef
 }
 
 /** Positions of a labelled axis that remain, ascending. */
-export function remainingPositions({ codes }: AxisLabel, { units, groups }: RemainingUnits): Int32Array {
+export function remainingPositions({ unitIds }: AxisLabel, { units, groups }: RemainingUnits): Int32Array {
   const positions: number[] = [];
-  codes.forEach((code, at) => {
+  unitIds.forEach((code, at) => {
     const group = groupOf(code);
     if (group !== undefined ? groups.has(group) : code < 0 || units.has(code)) positions.push(at);
   });

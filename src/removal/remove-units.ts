@@ -10,9 +10,9 @@ import { sliceStack } from '../onnx/slice-stack.js';
 import type { AxisLabel } from '../operators/axis-rule.js';
 import { gatherRepeated, repeatedPeriod } from './gather-repeated.js';
 import { editGraph, type GraphEditor } from './graph-editor.js';
-import { mendNode } from './mend-nodes.js';
 import { type RemainingUnits, remainingPositions, remainingUnits } from './remaining-positions.js';
 import { removeBranches } from './remove-branches.js';
+import { updateNode } from './update-nodes.js';
 
 export interface Removal {
   readonly detected: DetectedModel;
@@ -57,9 +57,9 @@ function cutNeurons(
   const neuronSets = Array.from(keep, (_, at) => new Set(neurons!.subarray(at * width, (at + 1) * width)));
   // Other mixtures may read the same weights, so that this one has a copy since it lost experts.
   const nameNow = (name: string) => (model.weights.has(prunedName(name, module)) ? prunedName(name, module) : name);
-  const renamed = { labels: new Map(), handed: new Set<string>() };
-  for (const [name, label] of found.labels) renamed.labels.set(found.handed.has(name) ? nameNow(name) : name, label);
-  for (const name of found.handed) renamed.handed.add(nameNow(name));
+  const renamed = { labels: new Map(), external: new Set<string>() };
+  for (const [name, label] of found.labels) renamed.labels.set(found.external.has(name) ? nameNow(name) : name, label);
+  for (const name of found.external) renamed.external.add(nameNow(name));
   cutTrace(model, {
     detected,
     facts,
@@ -70,12 +70,12 @@ function cutNeurons(
       Int32Array.from({ length: width }, (_, unit) => unit),
       undefined,
     ),
-    slice: (stack, { axis, codes }) =>
+    slice: (stack, { axis, unitIds }) =>
       sliceStack(
         stack,
         axis,
         neuronSets.map((units) =>
-          Int32Array.from(codes.keys()).filter((position) => codes[position]! < 0 || units.has(codes[position]!)),
+          Int32Array.from(unitIds.keys()).filter((position) => unitIds[position]! < 0 || units.has(unitIds[position]!)),
         ),
       ),
   });
@@ -98,13 +98,13 @@ export function cutTrace(model: OnnxModel, { detected, facts, trace, remaining, 
   );
   const touched = graph.node.filter(({ output }) => output.some((value) => touchedOutputs.has(value)));
   for (const [value, label] of trace.labels) {
-    if (remainingPositions(label, remaining).length === label.codes.length) continue;
+    if (remainingPositions(label, remaining).length === label.unitIds.length) continue;
     narrowDeclarations(graph, value, label, remaining);
-    if (trace.handed.has(value)) narrowHanded(editor, { value, label, remaining, touched, facts, module, slice });
+    if (trace.external.has(value)) narrowExternal(editor, { value, label, remaining, touched, facts, module, slice });
   }
   const context = { editor, trace, index: detected.index, facts, remaining };
   const shapes = graph.node.filter(({ opType, input }) => opType === 'Shape' && isNarrowed(input[0], trace, editor));
-  for (const node of new Set([...touched, ...shapes])) mendNode(node, context);
+  for (const node of new Set([...touched, ...shapes])) updateNode(node, context);
   const stale = new Set([...trace.labels.keys(), ...trace.repeats.map(({ value }) => value)]);
   graph.valueInfo = graph.valueInfo.filter(({ name }) => !stale.has(name));
 }
@@ -113,9 +113,9 @@ export function cutTrace(model: OnnxModel, { detected, facts, trace, remaining, 
 export const prunedName = (value: string, module: number): string => `${value}/pruned_${module}`;
 
 /** Whether a value under its old name has become smaller: made inside the module, declared, or replaced. */
-function isNarrowed(value: string | undefined, { labels, handed }: ChannelTrace, { model }: GraphEditor): boolean {
+function isNarrowed(value: string | undefined, { labels, external }: ChannelTrace, { model }: GraphEditor): boolean {
   if (value === undefined || !labels.has(value)) return false;
-  return !handed.has(value) || model.proto.graph!.input.some(({ name }) => name === value);
+  return !external.has(value) || model.proto.graph!.input.some(({ name }) => name === value);
 }
 
 interface Narrowing {
@@ -130,7 +130,7 @@ interface Narrowing {
 }
 
 /** Narrows what the module is handed, for its own nodes alone; values made inside follow by themselves. */
-function narrowHanded(
+function narrowExternal(
   editor: GraphEditor,
   { value, label, remaining, touched, facts, module, slice }: Narrowing,
 ): void {
@@ -162,7 +162,7 @@ function gatherRemaining(
 ): string {
   const { dims = [] } = facts.first.get(value) ?? {};
   const secondSize = facts.second.get(value)?.dims[label.axis] ?? 0;
-  if (secondSize !== label.codes.length) {
+  if (secondSize !== label.unitIds.length) {
     const period = repeatedPeriod(label, secondSize);
     if (period === undefined)
       throw new UnsupportedModelError(

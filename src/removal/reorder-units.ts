@@ -25,15 +25,15 @@ export function reorderUnits(
   { traces, index }: Pick<DetectedModel, 'traces' | 'index'>,
   { module, order }: UnitOrder,
 ): ReadonlyMap<string, MovedAxis> {
-  const { handed, labels, nodes } = traces[module]!;
+  const { external, labels, nodes } = traces[module]!;
   const own = new Set(nodes);
   const isOwn = (value: string): boolean =>
     model.weights.has(value) && (index.consumersOf.get(value) ?? []).every((at) => own.has(at));
   const moved = new Map<string, MovedAxis>();
-  if (![...handed].every(isOwn)) return moved;
-  for (const value of handed) {
-    const { axis, codes } = labels.get(value)!;
-    const from = movedPositions(codes, order);
+  if (![...external].every(isOwn)) return moved;
+  for (const value of external) {
+    const { axis, unitIds } = labels.get(value)!;
+    const from = movedPositions(unitIds, order);
     setWeight(model, value, sliceHandle(model.weights.get(value)!, axis, from));
     moved.set(value, { axis, from });
   }
@@ -41,15 +41,15 @@ export function reorderUnits(
 }
 
 /** A unit may have several places (of gate and up in one weight): the first of each goes to the first of another, and so on. */
-function movedPositions(codes: Int32Array, order: Int32Array): Int32Array {
+function movedPositions(unitIds: Int32Array, order: Int32Array): Int32Array {
   const places = new Map<number, number[]>();
-  for (const [at, unit] of codes.entries()) {
+  for (const [at, unit] of unitIds.entries()) {
     const known = places.get(unit) ?? [];
     places.set(unit, known);
     known.push(at);
   }
   const taken = new Map<number, number>();
-  return codes.map((unit, at) => {
+  return unitIds.map((unit, at) => {
     if (unit < 0) return at;
     const count = taken.get(unit) ?? 0;
     taken.set(unit, count + 1);

@@ -1,6 +1,6 @@
 import type { NodeProto } from 'onnx-buf';
 import type { TwoRunFacts } from '../graph/value-facts.js';
-import { type Resize, SAME } from '../operators/mend-rule.js';
+import { type Resize, SAME } from '../operators/update-rule.js';
 import type { GraphEditor } from './graph-editor.js';
 
 /** An integer vector that a node reads (a shape, starts, repeats), and which of its entries speak of what was cut. */

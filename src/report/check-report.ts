@@ -29,15 +29,15 @@ import {
 import { type PruneReport, REPORT_SCHEMA } from './report-schema.js';
 import { describeFault } from './saved-file.js';
 
-const MOST_UNITS = 2 ** 31;
+const MAX_UNITS = 2 ** 31;
 
 /** Positions of units, each once and ascending. */
 export const positions: Kind<readonly number[]> = {
   accepts: (value): value is number[] =>
     Array.isArray(value) &&
-    value.every((at, index) => Number.isInteger(at) && at > (index === 0 ? -1 : value[index - 1]) && at < MOST_UNITS),
+    value.every((at, index) => Number.isInteger(at) && at > (index === 0 ? -1 : value[index - 1]) && at < MAX_UNITS),
   expected: 'a list of ascending positions',
-  schema: { type: 'array', items: { type: 'integer', minimum: 0, exclusiveMaximum: MOST_UNITS }, uniqueItems: true },
+  schema: { type: 'array', items: { type: 'integer', minimum: 0, exclusiveMaximum: MAX_UNITS }, uniqueItems: true },
 };
 
 const DTYPE = withFields({

@@ -15,7 +15,7 @@ export interface ContextsInput {
 const EXAMPLE_COUNT = 6;
 const TOKEN_COUNT = 8;
 /** Rarer tokens say more about the text than about the context. */
-const LEAST_TOKEN_COUNT = 3;
+const MIN_TOKEN_COUNT = 3;
 /** Characters quoted on each side, and tokens that surely hold them. */
 const QUOTE = { before: 48, after: 24, tokensBefore: 32, tokensAfter: 16 } as const;
 
@@ -53,7 +53,7 @@ function characteristicTokens(
     const size = [...own.values()].reduce((sum, count) => sum + count, 0);
     const candidates = [...own].flatMap(([token, count]) => {
       const lift = count / size / (overall.get(token)! / at);
-      return count >= LEAST_TOKEN_COUNT && lift > 1 ? [{ token, count, lift, weight: count * Math.log(lift) }] : [];
+      return count >= MIN_TOKEN_COUNT && lift > 1 ? [{ token, count, lift, weight: count * Math.log(lift) }] : [];
     });
     candidates.sort((one, other) => other.weight - one.weight || one.token - other.token);
     return candidates

@@ -113,5 +113,8 @@ function describeSize(module: PrunableModule, countBytes: () => number): Partial
 }
 
 /** Bytes of all weights of a mixture of experts. */
-const bytesOf = ({ weights }: OnnxModel, { writtenExperts }: PrunableModule, { handed }: ChannelTrace): number =>
-  [...handed, ...(writtenExperts?.weights ?? [])].reduce((sum, name) => sum + (weights.get(name)?.byteLength ?? 0), 0);
+const bytesOf = ({ weights }: OnnxModel, { unfusedExperts }: PrunableModule, { external }: ChannelTrace): number =>
+  [...external, ...(unfusedExperts?.weights ?? [])].reduce(
+    (sum, name) => sum + (weights.get(name)?.byteLength ?? 0),
+    0,
+  );

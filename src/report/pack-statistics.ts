@@ -6,7 +6,7 @@ import type { TensorHandle } from '../onnx/onnx-model.js';
 import type { TensorMap } from '../onnx/safetensors.js';
 import type { DenseMeasures, FunctionalModule, MixtureRouting } from '../prune/measure-dense/dense-measures.js';
 import type { StatisticsSink } from '../prune/measure-dense/gather-statistics.js';
-import type { RemovalOrderOfModule } from '../prune/measure-dense/order-units.js';
+import type { ModuleRemovalOrder } from '../prune/measure-dense/order-units.js';
 import type { StoreTensor } from '../removal/repair-linear.js';
 import { TENSOR_TYPES } from './find-tensor.js';
 import { MODEL_TENSORS, type SavedMixture, type SavedModule, sumNames, tensorNames } from './statistics-schema.js';
@@ -95,7 +95,7 @@ async function putCurvature(put: Put, module: PrunableModule, curvature: Float32
 async function putExperts(
   put: Put,
   module: PrunableModule,
-  { scores, costs, neurons }: RemovalOrderOfModule,
+  { scores, costs, neurons }: ModuleRemovalOrder,
 ): Promise<void> {
   const names = tensorNames(module);
   await put.doubles(names.expertScores, [scores.length], scores);
@@ -162,7 +162,7 @@ function describeModule({ index, block, kind }: PrunableModule, found: Functiona
 
 function describeMixture(
   { index, block, kind }: PrunableModule,
-  order: RemovalOrderOfModule | undefined,
+  order: ModuleRemovalOrder | undefined,
   routing: MixtureRouting | undefined,
 ): SavedMixture {
   const contexts = routing && {

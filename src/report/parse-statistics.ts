@@ -19,7 +19,7 @@ import {
 import type { ResolvedGrouping, ResolvedOptions } from '../options.js';
 import type { FunctionalModule, MixtureRouting } from '../prune/measure-dense/dense-measures.js';
 import type { DenseStatistics, StatisticsKind } from '../prune/measure-dense/dense-statistics.js';
-import type { RemovalOrderOfModule } from '../prune/measure-dense/order-units.js';
+import type { ModuleRemovalOrder } from '../prune/measure-dense/order-units.js';
 import type { TensorStore } from '../runtime/tensor-store.js';
 import { findTensor, readDoubles, readFloats, readIntegers, type SavedTensors, TENSOR_TYPES } from './find-tensor.js';
 import { checkSavedFile, damaged } from './saved-file.js';
@@ -121,7 +121,7 @@ export async function parseStatistics(saved: SavedStatistics, context: Statistic
     if (found !== undefined) functional.set(module, found);
     checkShapes(module, { ...context, saved, found });
   }
-  const experts = new Map<PrunableModule, RemovalOrderOfModule>();
+  const experts = new Map<PrunableModule, ModuleRemovalOrder>();
   const mixtures = new Set<PrunableModule>();
   const routings = new Map<PrunableModule, MixtureRouting>();
   for (const [at, entry] of (saved.experts ?? []).entries()) {
@@ -187,7 +187,7 @@ async function readExperts(
   module: PrunableModule,
   { neurons }: SavedMixture,
   context: StatisticsContext,
-): Promise<RemovalOrderOfModule> {
+): Promise<ModuleRemovalOrder> {
   const names = tensorNames(module);
   const { unitCount, groupCount = 1 } = module;
   const order = {

@@ -13,7 +13,7 @@ import type { JsonValue } from './report-schema.js';
 /** Settings of a run besides its pruning options. */
 export interface RunSettings {
   /** Absent: the run made no windows of its own. */
-  readonly calibration?: SettledCalibration | undefined;
+  readonly calibration?: CalibrationSettings | undefined;
   readonly statistics?: string | undefined;
   readonly bos?: boolean | undefined;
   readonly embeddings?: string | undefined;
@@ -50,14 +50,14 @@ export function plainSettings(options: ResolvedOptions, run: RunSettings = {}): 
 }
 
 /** Calibration options that make the windows of a run again; a source in memory is named only. */
-export interface SettledCalibration extends Omit<CalibrationOptions, 'source'> {
+export interface CalibrationSettings extends Omit<CalibrationOptions, 'source'> {
   readonly source: { readonly file: string } | string | undefined;
 }
 
-export function settledCalibration(
+export function calibrationSettings(
   { source, windowCount }: ResolvedCalibration,
   { windowLength, selection, generated }: CalibrationProvenance,
-): SettledCalibration {
+): CalibrationSettings {
   const { seed, startToken, temperature, documentLength, windowCount: count = 0 } = generated ?? {};
   const share = count / windowCount;
   const written = { share, temperature, documentLength, startToken, seed };

@@ -10,12 +10,12 @@ import { operatorOf } from '../operators/table.js';
 import { chooseProbes } from './choose-probes.js';
 import { countPositions } from './count-positions.js';
 import type { Engine } from './engine.js';
+import { extrapolateFacts } from './extrapolate-facts.js';
 import { lowerForRun, splitSums } from './lower-for-run.js';
 import { probeValues } from './probe-values.js';
 import { refuseCrashing } from './refuse-crashing.js';
 import { refuseEncoder } from './refuse-encoder.js';
 import { refuseUnrunnable } from './refuse-unrunnable.js';
-import { scaleFacts } from './scale-facts.js';
 
 /** A model that is understood: its layout, and what two small runs taught about its values. */
 export interface AnalysedModel {
@@ -71,7 +71,7 @@ export async function analyseModel(model: OnnxModel, engine: Engine, signal?: Ab
 
 /** Facts of a run of another size, extrapolated from the two probes. */
 export function factsForSize({ facts, probes }: AnalysedModel, size: PrefillSize): ValueFacts {
-  return scaleFacts({ facts, sizes: probes }, size);
+  return extrapolateFacts({ facts, sizes: probes }, size);
 }
 
 function refuseKnownObstacles(graph: GraphProto): void {

@@ -113,7 +113,7 @@ export interface BlockRunnerOptions {
 }
 
 /** Stages that wait for the next `observe`, so that the weights of few are in memory together. */
-const MOST_PASSED = 2;
+const MAX_PASSED = 2;
 
 /** Starts at the token ids; the first `advance` makes the first hidden state. */
 export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
@@ -157,12 +157,12 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
   }
 
   function compile({ fetches, reads = [], extension }: StageRun, index: GraphIndex): Promise<CompiledStage> {
-    const atHand = (value: string) =>
+    const isAvailable = (value: string) =>
       index.inputs.has(value) || value === cuts[from - 1] || side.has(value) || held.has(value);
     const { narrowed } = held;
     const isBrief = batches.length === 1 && options.packsWeights !== true;
     const session = { isBrief, optimization: options.optimization ?? 'all' };
-    return compileStage({ engine, model, index, atHand, fetches, reads, extension, facts, narrowed, session });
+    return compileStage({ engine, model, index, isAvailable, fetches, reads, extension, facts, narrowed, session });
   }
 
   async function feedsOf({ inputs: names, narrowed }: CompiledStage, batch: Batch): Promise<Record<string, Tensor>> {
@@ -211,7 +211,7 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
     const segment = segmentNow();
     if (cuts[segment] === undefined)
       throw new RangeError(`segment ${segment} is the last one; there is no hidden state behind it`);
-    if (passed.length === MOST_PASSED) await settle();
+    if (passed.length === MAX_PASSED) await settle();
     held.leave();
     passed.push(reads);
   }

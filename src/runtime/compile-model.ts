@@ -183,7 +183,7 @@ interface Piece {
 
 function cutOut(proto: ModelProto, index: GraphIndex, { known, wanted }: Piece): ModelProto {
   const graph = proto.graph!;
-  const slice = extractStage(index, { outputs: wanted, atHand: (value) => known.has(value) });
+  const slice = extractStage(index, { outputs: wanted, isAvailable: (value) => known.has(value) });
   const read = new Set(slice.initializers);
   return create(ModelProtoSchema, {
     irVersion: proto.irVersion,

@@ -53,7 +53,7 @@ export interface CompileRequest {
   readonly model: OnnxModel;
   readonly index: GraphIndex;
   /** Whether a value can be fed, so that it need not be computed. */
-  atHand(value: string): boolean;
+  isAvailable(value: string): boolean;
   /** Values to return. */
   readonly fetches: readonly string[];
   /** Nodes to put behind; a gradient is built from the nodes that were cut out. */
@@ -83,13 +83,13 @@ export interface CompiledStage {
 }
 
 /** Bytes of a weight that ONNX Runtime may lay out again for speed, which takes as many again for every operator that reads it. */
-const MOST_PACKED = 2 ** 28;
+const MAX_PACKED = 2 ** 28;
 
 /** Compiles one stage. Weights that are not fed lie inside; they are read here and live as long as the session. */
 export async function compileStage(request: CompileRequest): Promise<CompiledStage> {
   const { engine, model, index, fetches, fed = new Set() } = request;
   const outputs = [...fetches, ...(request.reads ?? [])];
-  const slice = extractStage(index, { outputs, atHand: request.atHand });
+  const slice = extractStage(index, { outputs, isAvailable: request.isAvailable });
   const read: Uint8Array<ArrayBuffer>[] = [];
   const initializers = await Promise.all(
     slice.initializers.map(async (name) => {
@@ -134,7 +134,7 @@ export async function compileStage(request: CompileRequest): Promise<CompiledSta
   const alive = dropUnusedNodes(proto.graph!);
   proto.graph!.initializer = proto.graph!.initializer.filter(({ name }) => alive.has(name));
   const { bytes, weights } = encodeDetached(proto);
-  const isLarge = inside!.some(({ rawData }) => rawData.byteLength > MOST_PACKED);
+  const isLarge = inside!.some(({ rawData }) => rawData.byteLength > MAX_PACKED);
   const session = await engine.load(bytes, { ...request.session, ...(isLarge && { isBrief: true }), weights });
   if (engine.copiesInputs) freeBytes(...read.splice(0));
   return {

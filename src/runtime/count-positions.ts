@@ -4,14 +4,14 @@ import type { ModelInput } from '../graph/model-inputs.js';
 import type { ValueFacts } from '../graph/value-facts.js';
 import { operatorOf } from '../operators/table.js';
 
-export interface PositionQuestion {
+export interface PositionRequest {
   readonly index: GraphIndex;
   readonly facts: ValueFacts;
   readonly inputs: readonly ModelInput[];
 }
 
 /** Tables with fewer rows tell something else than positions apart: kinds of tokens, branches. */
-const LEAST_ROWS = 8;
+const MIN_ROWS = 8;
 
 /**
  * Longest window that a graph has positions for, as far as tables tell: learned positions, or angles worked out before. A
@@ -19,14 +19,14 @@ const LEAST_ROWS = 8;
  *
  * @returns undefined for a graph without such tables.
  */
-export function countPositions({ index, facts, inputs }: PositionQuestion): number | undefined {
+export function countPositions({ index, facts, inputs }: PositionRequest): number | undefined {
   const contents = new Set(
     inputs.filter(({ role }) => role === 'tokens' || role === 'tokenTypes').map(({ name }) => name),
   );
   let least = Number.POSITIVE_INFINITY;
   for (const node of index.nodes) {
     const { dims = [] } = facts.get(findTable(node, index, contents)) ?? {};
-    if (dims.length === 2 && dims[0]! >= LEAST_ROWS) least = Math.min(least, dims[0]!);
+    if (dims.length === 2 && dims[0]! >= MIN_ROWS) least = Math.min(least, dims[0]!);
     const reads = node.opType === 'Shape' ? [] : inputsOf(node);
     if (reads.some((value) => contents.has(value))) for (const value of node.output) contents.add(value);
   }

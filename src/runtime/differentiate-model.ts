@@ -36,7 +36,7 @@ const TOKENS = 'loss_tokens';
 
 /**
  * Adds the gradient of the next-token cross-entropy to an entire model, for one batch size and window length. For small models
- * and for looking around; `walkBackwards` does the same block by block.
+ * and for looking around; `backpropagate` does the same block by block.
  *
  * @throws OptionError for a wanted value that does not exist; UnsupportedModelError for an operator without a gradient rule.
  */

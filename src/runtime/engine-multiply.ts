@@ -15,10 +15,10 @@ export interface EngineMultiply {
 }
 
 /** Products of fewer multiplications than this are done sooner here than handed over. */
-const SMALLEST_PRODUCT = 2 ** 20;
+const MIN_PRODUCT = 2 ** 20;
 
 /** Bytes of a product beyond which a session does not keep the memory: it would hold as much until all products are done. */
-const MOST_KEPT = 2 ** 26;
+const MAX_KEPT = 2 ** 26;
 
 type Precision = 'float32' | 'float64';
 
@@ -37,9 +37,9 @@ export function createEngineMultiply(engine: Engine): EngineMultiply {
   return {
     async multiply<Matrix extends Entries>(left: Matrix, right: Matrix, shape: ProductShape) {
       const { rows, columns, inner } = shape;
-      if (rows * columns * inner < SMALLEST_PRODUCT) return multiplyTransposed(left, right, shape);
+      if (rows * columns * inner < MIN_PRODUCT) return multiplyTransposed(left, right, shape);
       const type = left instanceof Float32Array ? 'float32' : 'float64';
-      const session = await open(type, rows * columns * left.BYTES_PER_ELEMENT <= MOST_KEPT);
+      const session = await open(type, rows * columns * left.BYTES_PER_ELEMENT <= MAX_KEPT);
       if (session === undefined) return multiplyTransposed(left, right, shape);
       const { product } = await session.run({
         left: { type, dims: [rows, inner], data: left } as Tensor,

@@ -14,7 +14,7 @@ export interface MeasureRequest {
   readonly index: GraphIndex;
   readonly facts: TwoRunFacts;
   /** Whether a value can be fed, so that it need not be computed. */
-  atHand(value: string): boolean;
+  isAvailable(value: string): boolean;
   /** Values to compute. */
   readonly outputs: readonly string[];
   feedsOf(names: readonly string[]): Record<string, Tensor>;
@@ -26,10 +26,10 @@ export interface MeasureRequest {
  * @returns facts of those values only; nothing is run where there are none.
  */
 export async function measureFacts(request: MeasureRequest): Promise<ValueFacts> {
-  const { engine, model, index, facts, atHand, outputs, feedsOf } = request;
+  const { engine, model, index, facts, isAvailable, outputs, feedsOf } = request;
   const { first, stepped = new Set() } = facts;
   if (stepped.size === 0) return new Map();
-  const slice = extractStage(index, { outputs, atHand });
+  const slice = extractStage(index, { outputs, isAvailable });
   const found = new Map<string, ValueFact>();
   const handed = slice.inputs.filter((value) => stepped.has(value));
   for (const [name, tensor] of Object.entries(feedsOf(handed))) found.set(name, factOf(tensor));
@@ -43,7 +43,7 @@ export async function measureFacts(request: MeasureRequest): Promise<ValueFacts>
     engine,
     model,
     index,
-    atHand,
+    isAvailable,
     facts,
     fetches: counted,
     reads: measured,

@@ -10,10 +10,10 @@ import { typedElementBytes } from '../onnx/typed-elements.js';
 import { factOfWeight } from './probe-values.js';
 
 /** More dims than any tensor has. */
-const MOST_DIMS = 64;
+const MAX_DIMS = 64;
 
 /** Wider than any kernel that goes along a sequence, and small enough for two axes of them. */
-const MOST_EXTENT = 2 ** 10;
+const MAX_EXTENT = 2 ** 10;
 
 const namesTo = (limit: number, names: readonly string[]) => names.map((name) => [name, limit] as const);
 
@@ -22,9 +22,9 @@ const namesTo = (limit: number, names: readonly string[]) => names.map((name) =>
  * how far a kernel reaches and how many outputs there are, which is made.
  */
 const LIMITS: ReadonlyMap<string, number> = new Map([
-  ...namesTo(MOST_DIMS, ['axis', 'batch_dims', 'batch_axis', 'seq_axis', 'time_axis']),
-  ...namesTo(MOST_EXTENT, ['pads', 'strides', 'dilations', 'kernel_shape', 'output_padding', 'output_shape']),
-  ...namesTo(MOST_EXTENT, ['num_outputs']),
+  ...namesTo(MAX_DIMS, ['axis', 'batch_dims', 'batch_axis', 'seq_axis', 'time_axis']),
+  ...namesTo(MAX_EXTENT, ['pads', 'strides', 'dilations', 'kernel_shape', 'output_padding', 'output_shape']),
+  ...namesTo(MAX_EXTENT, ['num_outputs']),
 ]);
 
 /**
@@ -61,19 +61,19 @@ interface Trusted {
 type IntsAt = (slot: number) => readonly number[] | undefined;
 
 /** More heads than any model has, and few enough that no product of sizes leaves 32 bits. */
-const MOST_HEADS = 2 ** 16;
+const MAX_HEADS = 2 ** 16;
 
 /** More weights than ever share a scale. */
-const MOST_BLOCK = 2 ** 16;
+const MAX_BLOCK = 2 ** 16;
 
 /** More rounds than a model's constants can have reason to ask for. */
-const MOST_ROUNDS = 2 ** 26;
+const MAX_ROUNDS = 2 ** 26;
 
 /**
  * Bytes that a small model may compute from constants, such as masks; a larger one may compute an eighth of its weights more.
  * ONNX Runtime holds such a value five times over while it folds it.
  */
-const MOST_BYTES = 2 ** 25;
+const MAX_BYTES = 2 ** 25;
 
 const product = (sizes: readonly number[] | undefined): number => sizes?.reduce((all, size) => all * size, 1) ?? NaN;
 
@@ -83,13 +83,13 @@ const product = (sizes: readonly number[] | undefined): number => sizes?.reduce(
  */
 const TRUSTED: Readonly<Record<string, Trusted>> = {
   'com.microsoft.GroupQueryAttention': {
-    counts: { num_heads: MOST_HEADS, kv_num_heads: MOST_HEADS },
+    counts: { num_heads: MAX_HEADS, kv_num_heads: MAX_HEADS },
     ranks: { 7: [2], 8: [2] },
   },
-  'com.microsoft.MultiHeadAttention': { counts: { num_heads: MOST_HEADS } },
-  'com.microsoft.Attention': { counts: { num_heads: MOST_HEADS }, parts: { qkv_hidden_sizes: 1 } },
-  Attention: { counts: { q_num_heads: MOST_HEADS, kv_num_heads: MOST_HEADS } },
-  'com.microsoft.GatherBlockQuantized': { counts: { bits: 8, block_size: MOST_BLOCK } },
+  'com.microsoft.MultiHeadAttention': { counts: { num_heads: MAX_HEADS } },
+  'com.microsoft.Attention': { counts: { num_heads: MAX_HEADS }, parts: { qkv_hidden_sizes: 1 } },
+  Attention: { counts: { q_num_heads: MAX_HEADS, kv_num_heads: MAX_HEADS } },
+  'com.microsoft.GatherBlockQuantized': { counts: { bits: 8, block_size: MAX_BLOCK } },
   'com.microsoft.EmbedLayerNormalization': { ranks: { 0: [2], 1: [2], 2: [2], 3: [2], 4: [2], 5: [1], 6: [1] } },
   // Of a sequence; three dims or more are read past the end of its weight's.
   'com.microsoft.CausalConvWithState': { counts: { ndim: 2 } },
@@ -118,7 +118,7 @@ const SIZE_ARITHMETIC: ReadonlySet<string> = new Set([
 ]);
 
 /** More than any context has tokens, and few enough that a result of so many rows can be made. */
-const MOST_SIZE = 2 ** 24;
+const MAX_SIZE = 2 ** 24;
 
 /**
  * Refuses what is known to end the process in ONNX Runtime, before a session is made.
@@ -127,7 +127,7 @@ const MOST_SIZE = 2 ** 24;
 export async function refuseCrashing({ proto, weights }: Pick<OnnxModel, 'proto' | 'weights'>): Promise<void> {
   const open = proto.graph === undefined ? [] : [proto.graph];
   const weightBytes = [...weights.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
-  const mostBytes = Math.floor(MOST_BYTES + weightBytes / 8);
+  const mostBytes = Math.floor(MAX_BYTES + weightBytes / 8);
   let madeBytes = 0;
   const make = (bytes: number, what: string) => {
     if (bytes > 0) madeBytes += bytes;
@@ -190,7 +190,7 @@ function findWrong(
       return `divides "${node.input[slot]}" of dims [${dims}] by ${name} [${sizes}], expected parts of its last dim`;
   }
   const taken = rounds?.((slot) => factAt(slot)?.ints) ?? 0;
-  return taken > MOST_ROUNDS ? `takes ${taken} rounds by a constant, expected up to ${MOST_ROUNDS}` : undefined;
+  return taken > MAX_ROUNDS ? `takes ${taken} rounds by a constant, expected up to ${MAX_ROUNDS}` : undefined;
 }
 
 /** A constant that a result's size is worked out from, and that no sound size comes from. */
@@ -202,9 +202,9 @@ function findTooLargeTensor(
   const open = sizes.map((slot) => node.input[slot] ?? '');
   const seen = new Set(open);
   for (let value = open.pop(); value !== undefined; value = open.pop()) {
-    const vast = facts.get(value)?.ints?.find((int) => Math.abs(int) >= MOST_SIZE);
+    const vast = facts.get(value)?.ints?.find((int) => Math.abs(int) >= MAX_SIZE);
     if (vast !== undefined)
-      return `is made as large as "${value}" says, which has ${vast}; expected less than ${MOST_SIZE}`;
+      return `is made as large as "${value}" says, which has ${vast}; expected less than ${MAX_SIZE}`;
     const maker = makers.get(value);
     if (maker === undefined || !SIZE_ARITHMETIC.has(qualifiedOp(maker))) continue;
     for (const input of maker.input) {

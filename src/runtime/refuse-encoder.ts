@@ -7,7 +7,7 @@ import { dataInputs, findEmbeddings } from '../graph/partition.js';
 import type { ValueFact, ValueFacts } from '../graph/value-facts.js';
 import { operatorOf } from '../operators/table.js';
 
-export interface EncoderQuestion {
+export interface EncoderCheck {
   readonly index: GraphIndex;
   readonly facts: ValueFacts;
   readonly inputs: readonly ModelInput[];
@@ -23,7 +23,7 @@ export interface EncoderQuestion {
  * the next token is no measure of it.
  * @throws UnsupportedModelError
  */
-export function refuseEncoder(question: EncoderQuestion): void {
+export function refuseEncoder(question: EncoderCheck): void {
   const { index, facts, inputs, tokenInput, logits } = question;
   const [table] = findEmbeddings(index, tokenInput).map((at) => facts.get(index.nodes[at]!.input[0] ?? '')?.dims);
   const dims = facts.get(logits)?.dims ?? [];
@@ -56,7 +56,7 @@ function hidesFuture(node: NodeProto): boolean {
 }
 
 /** Whether something tells tokens' pairs apart by their positions: a comparison, a table, a fused operator. */
-function isCausal({ index, facts, inputs, tokenInput, sequenceLength }: EncoderQuestion): boolean {
+function isCausal({ index, facts, inputs, tokenInput, sequenceLength }: EncoderCheck): boolean {
   const contents = new Set([
     tokenInput,
     ...inputs.filter(({ role }) => role === 'attentionMask' || role === 'tokenTypes').map(({ name }) => name),

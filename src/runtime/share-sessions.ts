@@ -1,12 +1,12 @@
 import { fromBinary, toBinary } from '@bufbuild/protobuf';
 import { ModelProtoSchema } from 'onnx-buf';
-import { nameByPlace } from '../graph/name-by-place.js';
+import { canonicaliseNames } from '../graph/canonicalise-names.js';
 import type { Engine, Session, SessionOptions, Tensors } from './engine.js';
 
 type Weights = NonNullable<SessionOptions['weights']>;
 
 /** Tables of positions are that small; weights of a block that are not trained are larger, differ, and would be copied in vain. */
-const MOST_COMPARED = 2 ** 21;
+const MAX_COMPARED = 2 ** 21;
 
 /** A session, by what it was made from. */
 interface Shared {
@@ -37,7 +37,7 @@ export function shareSessions(engine: Pick<Engine, 'load'>): Pick<Engine, 'load'
   return {
     async load(bytes, options = {}) {
       const besideBytes = [...(options.weights ?? [])].reduce((sum, [, { byteLength }]) => sum + byteLength, 0);
-      const named = besideBytes > MOST_COMPARED ? undefined : nameByPlace(fromBinary(ModelProtoSchema, bytes));
+      const named = besideBytes > MAX_COMPARED ? undefined : canonicaliseNames(fromBinary(ModelProtoSchema, bytes));
       if (named === undefined) return engine.load(bytes, options);
       const shared = find(toBinary(ModelProtoSchema, named.proto), options);
       shared.users += 1;

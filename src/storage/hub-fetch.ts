@@ -42,7 +42,7 @@ export function createHubFetch(settings: HubSettings, { about, signal, onWait }:
   const { endpoint, token, agent, names } = settings;
   const { answerMs, retryMs, retryWaitMs } = limitsOf(settings);
   const ask = async (input: string | URL | Request, init: RequestInit): Promise<Response> => {
-    const limitMs = isQuestion(init) ? answerMs : CHANGE_FACTOR * answerMs + sizeOf(init.body) / SENT_BYTES_PER_MS;
+    const limitMs = isReadOnly(init) ? answerMs : CHANGE_FACTOR * answerMs + sizeOf(init.body) / SENT_BYTES_PER_MS;
     const late = new HubError(`${endpoint} does not answer for ${about}: no data in ${formatSeconds(limitMs)}.`);
     const { signal: stop, end } = abortAfter(limitMs, late, init.signal ?? undefined);
     try {
@@ -66,7 +66,7 @@ export function createHubFetch(settings: HubSettings, { about, signal, onWait }:
     if (token !== undefined && url.origin === new URL(endpoint).origin) headers.set('authorization', `Bearer ${token}`);
     const request = { ...init, headers, signal: init.signal ?? signal ?? null };
     for (let tries = 1, waits = 0, waitedMs = 0; ; ) {
-      const isLast = !isQuestion(init) || tries === MAX_TRIES;
+      const isLast = !isReadOnly(init) || tries === MAX_TRIES;
       const response = await ask(input, request).catch((error) => {
         if (isLast || !(error instanceof HubError)) throw error;
         return undefined;
@@ -93,13 +93,13 @@ export function createHubFetch(settings: HubSettings, { about, signal, onWait }:
 
 export const limitsOf = ({ limits }: HubSettings): HubLimits => ({ ...HUB_LIMITS, ...limits });
 
-const isQuestion = ({ method = 'GET' }: RequestInit): boolean => method === 'GET';
+const isReadOnly = ({ method = 'GET' }: RequestInit): boolean => method === 'GET';
 
 /** Whether the same may be asked again later: too many questions were refused unseen, and a question changes nothing. */
 function isBusy({ status }: Response, init: RequestInit): boolean {
   const { body } = init;
   const mayRepeat = body === undefined || body === null || typeof body === 'string' || body instanceof Blob;
-  return BUSY.has(status) && mayRepeat && (status === 429 || isQuestion(init));
+  return BUSY.has(status) && mayRepeat && (status === 429 || isReadOnly(init));
 }
 
 /** `Retry-After` in milliseconds: seconds, or a date; undefined where there is none. */

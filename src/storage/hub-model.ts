@@ -17,7 +17,7 @@ import { createReceiver } from './receive-files.js';
 import { isPart, isSideFile, variantsOf } from './side-file-names.js';
 
 /** A model of the Hub where it lies now. */
-export interface HubModelPlace {
+export interface HubModelLocation {
   /** Absolute path of the folder with config and tokenizer. */
   readonly root: string;
   /** Relative to `root`. */
@@ -45,7 +45,7 @@ export async function fetchHubModel(
   platform: Platform,
   store: HubStore,
   request: HubModelRequest,
-): Promise<HubModelPlace> {
+): Promise<HubModelLocation> {
   return request.offline ? findInStore(platform, store, request) : download(platform, store, request);
 }
 
@@ -53,7 +53,7 @@ async function download(
   { files }: Platform,
   store: HubStore,
   { id, onProgress, signal }: HubModelRequest,
-): Promise<HubModelPlace> {
+): Promise<HubModelLocation> {
   let last: Progress = { stage: 'download', done: 0, total: 1, detail: id.repo };
   const forward = (progress: Progress) => {
     last = progress;
@@ -97,7 +97,7 @@ async function download(
 }
 
 /** Files of an earlier download. */
-async function findInStore({ files }: Platform, store: HubStore, { id }: HubModelRequest): Promise<HubModelPlace> {
+async function findInStore({ files }: Platform, store: HubStore, { id }: HubModelRequest): Promise<HubModelLocation> {
   const { repo, revision } = id;
   const commit = isCommit(revision) ? revision : await store.readRevision(repo, revision);
   const root = commit !== undefined && isCommit(commit) ? store.folderOf({ repo, commit }) : undefined;

@@ -10,7 +10,7 @@ import { hashFiles } from './hash-files.js';
 import { hasSchema, type JsonObject, readJsonFile } from './read-json.js';
 
 /** The two files, absolute. */
-export interface PairPlace {
+export interface PairPaths {
   readonly kind: SavedKind;
   readonly json: string;
   readonly tensors: string;
@@ -21,14 +21,14 @@ export interface PairPlace {
  * @param path A file ending in `.json`, its tensors next to it under the same name; or a folder with a file called after `kind`.
  * @throws OptionError
  */
-export function resolvePair(files: Files, kind: SavedKind, path: string): PairPlace {
+export function resolvePair(files: Files, kind: SavedKind, path: string): PairPaths {
   if (typeof path !== 'string' || path.trim() === '')
     throw refusal(kind, `is ${JSON.stringify(path)}; expected a folder or a path ending in .json`);
   const stem = path.endsWith('.json') ? files.resolve(path).slice(0, -'.json'.length) : files.resolve(path, kind);
   return { kind, json: `${stem}.json`, tensors: `${stem}.safetensors` };
 }
 
-interface PairPlaceOptions {
+interface PairPathOptions {
   /** Folder that the run is to make. */
   readonly out?: string | undefined;
   readonly force?: boolean | undefined;
@@ -41,10 +41,10 @@ interface PairPlaceOptions {
  * earlier run and nothing else.
  * @throws OptionError
  */
-export async function checkPairPlace(
+export async function checkPairPaths(
   files: Files,
-  { kind, json, tensors }: PairPlace,
-  { out, force = false, resuming = false }: PairPlaceOptions,
+  { kind, json, tensors }: PairPaths,
+  { out, force = false, resuming = false }: PairPathOptions,
 ): Promise<void> {
   if (out !== undefined && files.relative(files.resolve(out), json) !== undefined)
     throw new OptionError(`${json} is in the output folder ${out}. Choose another place for the ${kind}.`);
@@ -62,7 +62,7 @@ export async function checkPairPlace(
 /** Writes both files; the JSON file, which names the hash of the other, appears last. @throws OptionError */
 export async function writePair(
   { files, createHash }: Platform,
-  place: PairPlace,
+  place: PairPaths,
   { json, tensors }: SavedPair<object>,
 ): Promise<void> {
   const hash = createHash();
@@ -112,7 +112,7 @@ interface OpenOptions<T> {
  */
 export async function openPair<T extends SavedFile>(
   platform: Platform,
-  { kind, ...place }: PairPlace,
+  { kind, ...place }: PairPaths,
   { check, signal }: OpenOptions<T>,
 ): Promise<OpenPair<T>> {
   const found = await readJsonFile(platform.files, place.json);

@@ -17,7 +17,7 @@ export const WINDOWS_FILE = 'calibration-windows.jsonl';
  * Refuses a new windows file in the folder that a run is to make: it would be in the way when the folder is complete.
  * @throws OptionError
  */
-export async function checkWindowsPlace(files: Files, path: string, output: string): Promise<void> {
+export async function checkWindowsPath(files: Files, path: string, output: string): Promise<void> {
   const target = files.resolve(path);
   if (files.relative(files.resolve(output), target) === undefined || (await files.kindOf(target)) !== undefined) return;
   throw new OptionError(

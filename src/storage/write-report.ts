@@ -11,7 +11,7 @@ import { hasSchema, MAX_REPORT_BYTES } from './read-json.js';
 export const REPORT_NAME = 'fang-prune-report';
 
 /** Where a report goes, without its ending. */
-export interface ReportPlace {
+export interface ReportPath {
   /** Folder, absolute; undefined = the pruned model's. */
   readonly folder?: string | undefined;
   readonly name: string;
@@ -22,7 +22,7 @@ export interface ReportPlace {
  * @param choice A path ending in `.json`; `true` or undefined = next to the pruned model; `false` = nowhere.
  * @throws OptionError for anything else.
  */
-export function resolveReportPlace(files: Files, choice: string | boolean | undefined): ReportPlace | undefined {
+export function resolveReportPath(files: Files, choice: string | boolean | undefined): ReportPath | undefined {
   if (choice === false) return undefined;
   if (choice === undefined || choice === true) return { name: REPORT_NAME };
   if (typeof choice !== 'string' || !choice.endsWith('.json')) {
@@ -36,9 +36,9 @@ export function resolveReportPlace(files: Files, choice: string | boolean | unde
  * Refuses a place that holds anything but an earlier report, cannot be written, or lies in the folder that a run is to make.
  * @throws OptionError
  */
-export async function checkReportPlace(
+export async function checkReportPath(
   files: Files,
-  { out, ...place }: Required<ReportPlace> & { readonly out?: string | undefined },
+  { out, ...place }: Required<ReportPath> & { readonly out?: string | undefined },
 ): Promise<void> {
   const { json, page } = reportPaths(files, place);
   if (out !== undefined && files.relative(files.resolve(out), json) !== undefined)
@@ -56,12 +56,12 @@ export async function checkReportPlace(
     );
 }
 
-function reportPaths(files: Files, { folder, name }: Required<ReportPlace>) {
+function reportPaths(files: Files, { folder, name }: Required<ReportPath>) {
   return { json: files.resolve(folder!, `${name}.json`), page: files.resolve(folder!, `${name}.html`) };
 }
 
 /** Where a report goes, and whether it may say where things lie on this machine. */
-export interface ReportTarget extends Required<ReportPlace> {
+export interface ReportTarget extends Required<ReportPath> {
   /** Default false: paths are names alone, see `publicReport`. */
   readonly paths?: boolean | undefined;
 }

@@ -52,7 +52,7 @@ export interface ChosenTokens {
 export type ProgressYield = (done: number, total: number) => Promise<void>;
 
 /** Tokens that are processed between two yields. */
-const TURN = 2048;
+const YIELD_INTERVAL = 2048;
 
 /** Text may take this much of what a size leaves to choose; rank is the better guide to other text. */
 const SHARE_OF_TEXT = 0.5;
@@ -76,7 +76,7 @@ export async function chooseTokens(
   const addAll = async (ids: readonly number[], most = limit): Promise<number> => {
     let count = 0;
     for (const [at, id] of ids.entries()) {
-      if (at % TURN === 0) await yieldProgress(ids.length + at, 2 * ids.length);
+      if (at % YIELD_INTERVAL === 0) await yieldProgress(ids.length + at, 2 * ids.length);
       if (tokens.has(id) || tokens.size >= most) continue;
       const missing = [...partsOf(id)].filter((part) => !tokens.has(part));
       if (tokens.size + missing.length + 1 > most) continue;
@@ -141,7 +141,7 @@ async function candidatesOf(
   const all = [...modelIds.values()];
   const ids: number[] = [];
   for (const [at, id] of all.entries()) {
-    if (at % TURN === 0) await yieldProgress(at, 2 * all.length);
+    if (at % YIELD_INTERVAL === 0) await yieldProgress(at, 2 * all.length);
     if (characters === undefined || isInCharacterSet(bytesOf(contents[id]!), characters)) ids.push(id);
   }
   return byRank(file, ids);

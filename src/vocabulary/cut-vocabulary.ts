@@ -5,7 +5,7 @@ import { dataTypeNumber, findDataType } from '../onnx/data-types.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import { sliceHandle } from '../onnx/slice-handle.js';
-import { bytesHandle, workedOutHandle } from '../onnx/tensor-handle.js';
+import { bytesHandle, computedHandle } from '../onnx/tensor-handle.js';
 import { packBits, unpackBits } from '../quantisation/pack-bits.js';
 import type { RenumberedIds } from './renumbered-ids.js';
 import type { TokenConstant, TokenTable, VocabularyTrace } from './vocabulary-trace.js';
@@ -64,11 +64,11 @@ function cutElements(
     const { cut: _, ...rest } = sliceHandle(handle, axis, remaining);
     return { ...rest, dims };
   }
-  const whole = workedOutHandle({ dataType: UINT8, dims: handle.dims }, async () =>
+  const whole = computedHandle({ dataType: UINT8, dims: handle.dims }, async () =>
     unpackBits(await handle.read(), bits, elementCount(handle.dims)),
   );
   const cut = sliceHandle(whole, axis, remaining);
-  return workedOutHandle({ dataType: handle.dataType, dims }, async () =>
+  return computedHandle({ dataType: handle.dataType, dims }, async () =>
     packBits(await cut.read(), bits, elementCount(cut.dims)),
   );
 }

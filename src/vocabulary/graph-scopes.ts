@@ -6,7 +6,7 @@ export interface Scope {
   readonly index: number;
   readonly graph: GraphProto;
   readonly parent: Scope | undefined;
-  readonly makers: ReadonlyMap<string, NodeProto>;
+  readonly producers: ReadonlyMap<string, NodeProto>;
   /** Names that are its own, which hide those outside. */
   readonly own: ReadonlySet<string>;
 }
@@ -18,7 +18,7 @@ export interface ScopedValue {
 }
 
 /** A node that reads a value; without a node the value is an output of the graph. */
-export interface Reader {
+export interface Consumer {
   readonly scope: Scope;
   readonly node: NodeProto | undefined;
   readonly input: number;
@@ -29,8 +29,8 @@ export interface GraphScopes {
   readonly main: Scope;
   /** The value that a name means in a graph: its own, or one of the graphs around it. */
   resolve(scope: Scope, name: string): ScopedValue;
-  makerOf(value: ScopedValue): NodeProto | undefined;
-  readersOf(value: ScopedValue): readonly Reader[];
+  producerOf(value: ScopedValue): NodeProto | undefined;
+  consumersOf(value: ScopedValue): readonly Consumer[];
   /** The graphs of a node's branches. */
   branchesOf(node: NodeProto): readonly Scope[];
 }
@@ -43,9 +43,15 @@ export function indexScopes(graph: GraphProto): GraphScopes {
   const scopes: Scope[] = [];
   const branches = new Map<NodeProto, Scope[]>();
   const add = (graph: GraphProto, parent: Scope | undefined): Scope => {
-    const makers = new Map(graph.node.flatMap((node) => node.output.map((name) => [name, node] as const)));
+    const producers = new Map(graph.node.flatMap((node) => node.output.map((name) => [name, node] as const)));
     const declared = [...graph.input, ...graph.initializer].map(({ name }) => name);
-    const scope: Scope = { index: scopes.length, graph, parent, makers, own: new Set([...declared, ...makers.keys()]) };
+    const scope: Scope = {
+      index: scopes.length,
+      graph,
+      parent,
+      producers,
+      own: new Set([...declared, ...producers.keys()]),
+    };
     scopes.push(scope);
     for (const node of graph.node) {
       const inner = subgraphsOf(node).map((branch) => add(branch, scope));
@@ -56,8 +62,8 @@ export function indexScopes(graph: GraphProto): GraphScopes {
   const main = add(graph, undefined);
   const resolve = (scope: Scope, name: string): ScopedValue =>
     scope.own.has(name) || scope.parent === undefined ? { scope, name } : resolve(scope.parent, name);
-  const readers = new Map<string, Reader[]>();
-  const read = (name: string, reader: Reader): void => {
+  const readers = new Map<string, Consumer[]>();
+  const read = (name: string, reader: Consumer): void => {
     if (name === '') return;
     const key = keyOf(resolve(reader.scope, name));
     readers.set(key, [...(readers.get(key) ?? []), reader]);
@@ -70,8 +76,8 @@ export function indexScopes(graph: GraphProto): GraphScopes {
   return {
     main,
     resolve,
-    makerOf: ({ scope, name }) => scope.makers.get(name),
-    readersOf: (value) => readers.get(keyOf(value)) ?? [],
+    producerOf: ({ scope, name }) => scope.producers.get(name),
+    consumersOf: (value) => readers.get(keyOf(value)) ?? [],
     branchesOf: (node) => branches.get(node) ?? [],
   };
 }

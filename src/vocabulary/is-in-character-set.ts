@@ -1,7 +1,7 @@
 import type { CharacterSet } from './languages.js';
 
 /** Most code points that a broken character is tried with. */
-const MOST_TRIED = 4096;
+const MAX_TRIED = 4096;
 
 /**
  * Whether all characters of a token are in a set, those included that it only begins. A token that only ends a character is in none.
@@ -39,7 +39,7 @@ const leadBits = (byte: number, length: number): number => (length === 1 ? byte 
 /** Whether any of the characters that begin so is written. */
 function beginsAny(value: number, count: number, { alone }: CharacterSet): boolean {
   const first = value * count;
-  if (count > MOST_TRIED) return false;
+  if (count > MAX_TRIED) return false;
   for (let codePoint = first; codePoint < Math.min(first + count, 0x110000); codePoint += 1)
     if ((codePoint < 0xd800 || codePoint > 0xdfff) && alone(codePoint)) return true;
   return false;

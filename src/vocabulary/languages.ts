@@ -134,8 +134,8 @@ export function characterSetOf(names: readonly string[]): CharacterSet {
     return isSign(character) || test(character);
   };
   return {
-    inWords: remember((codePoint) => isKnown(codePoint, inEntireScripts)),
-    alone: remember((codePoint) =>
+    inWords: memoize((codePoint) => isKnown(codePoint, inEntireScripts)),
+    alone: memoize((codePoint) =>
       isKnown(codePoint, (character) => LETTERS_OF_FORMULAS.test(character) || inScripts(character)),
     ),
   };
@@ -166,7 +166,7 @@ function matcherOf(scripts: readonly string[]): (character: string) => boolean {
 }
 
 /** Vocabularies ask for the same characters again and again. */
-function remember(test: (codePoint: number) => boolean): (codePoint: number) => boolean {
+function memoize(test: (codePoint: number) => boolean): (codePoint: number) => boolean {
   const known = new Map<number, boolean>();
   return (codePoint) => {
     const found = known.get(codePoint) ?? test(codePoint);

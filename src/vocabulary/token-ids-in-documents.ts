@@ -55,12 +55,12 @@ export function idsNamedByDocument(document: unknown): readonly number[] {
     if (rule === undefined) return idsNamedByDocument(value);
     if (!rule.isNeeded) return [];
     const found = key === 'forced_decoder_ids' ? forcedIds(value) : [value];
-    return found.flat(MOST_NESTED).filter(isId);
+    return found.flat(MAX_NESTED).filter(isId);
   });
 }
 
 /** Lists of alternatives of lists of ids. */
-const MOST_NESTED = 3;
+const MAX_NESTED = 3;
 
 const isId = (value: unknown): value is number => Number.isInteger(value) && (value as number) >= 0;
 
@@ -81,7 +81,7 @@ function dropMissing(value: unknown, ids: RenumberedIds): unknown {
 }
 
 const isComplete = (sequence: unknown, ids: RenumberedIds): boolean =>
-  [sequence].flat(MOST_NESTED).every((id) => !isId(id) || ids.newId(id) !== undefined);
+  [sequence].flat(MAX_NESTED).every((id) => !isId(id) || ids.newId(id) !== undefined);
 
 /** A sequence with a token that went cannot be written. transformers refuses an empty list. */
 function dropSequences(value: unknown, ids: RenumberedIds): unknown {

@@ -39,7 +39,7 @@ interface HeadSite {
 /** Rows of the LM head behind a value; undefined where there is none. */
 async function headRows(tracing: Tracing, value: ScopedValue): Promise<number | undefined> {
   const { scopes } = tracing;
-  const node = scopes.makerOf(value);
+  const node = scopes.producerOf(value);
   if (node === undefined) return undefined;
   const op = qualifiedOp(node);
   const head = HEADS[op];
@@ -59,7 +59,7 @@ async function traceCarrier(site: HeadSite, value: ScopedValue): Promise<void> {
   const { scopes } = tracing;
   if (carriers.has(keyOf(value))) return;
   carriers.set(keyOf(value), value);
-  const node = scopes.makerOf(value);
+  const node = scopes.producerOf(value);
   if (node === undefined) throw new UnsupportedModelError(`the logits "${value.name}" are made by no node`);
   const op = qualifiedOp(node);
   const { scope } = value;
@@ -97,7 +97,7 @@ async function carriesScales(
 ): Promise<boolean> {
   const { scopes } = tracing;
   const value = scopes.resolve(scope, node.input[input] ?? '');
-  const scales = scopes.makerOf(value);
+  const scales = scopes.producerOf(value);
   if (scales?.opType !== 'Mul') return false;
   for (const [at, name] of scales.input.entries()) {
     const dims = await constantDims(tracing, scopes.resolve(value.scope, name));
@@ -118,7 +118,7 @@ async function noteShape(
 ): Promise<void> {
   const { scopes, literals } = tracing;
   const value = scopes.resolve(scope, node.input[1] ?? '');
-  const maker = scopes.makerOf(value);
+  const maker = scopes.producerOf(value);
   const joined = maker?.opType === 'Concat' ? maker : undefined;
   const last = joined === undefined ? value : scopes.resolve(value.scope, joined.input.at(-1) ?? '');
   const shape = await readConstant(tracing, last);
@@ -160,16 +160,16 @@ const first = () => 0;
 
 const MATRIX: Head = { rows: async (_, dimsOf) => (await dimsOf(1))?.at(-1), weights: [[1, last]] };
 
-const turned = (attribute: string) => (node: NodeProto) => (intAttribute(node, attribute, 0) !== 0 ? -2 : -1);
+const transposed = (attribute: string) => (node: NodeProto) => (intAttribute(node, attribute, 0) !== 0 ? -2 : -1);
 
 const byAttribute = async (node: NodeProto): Promise<number | undefined> => intAttribute(node, 'N', 0) || undefined;
 
 const HEADS: Readonly<Record<string, Head>> = {
   MatMul: MATRIX,
   Gemm: {
-    rows: async (node, dimsOf) => (await dimsOf(1))?.at(turned('transB')(node)),
+    rows: async (node, dimsOf) => (await dimsOf(1))?.at(transposed('transB')(node)),
     weights: [
-      [1, turned('transB')],
+      [1, transposed('transB')],
       [2, last],
     ],
   },
@@ -181,8 +181,8 @@ const HEADS: Readonly<Record<string, Head>> = {
     ],
   },
   'com.microsoft.FusedMatMul': {
-    rows: async (node, dimsOf) => (await dimsOf(1))?.at(turned('transB')(node)),
-    weights: [[1, turned('transB')]],
+    rows: async (node, dimsOf) => (await dimsOf(1))?.at(transposed('transB')(node)),
+    weights: [[1, transposed('transB')]],
   },
   'com.microsoft.DynamicQuantizeMatMul': { ...MATRIX, weights: [1, 2, 3, 4].map((input) => [input, last] as const) },
   'com.microsoft.MatMulIntegerToFloat': { ...MATRIX, weights: [1, 3, 5, 6].map((input) => [input, last] as const) },

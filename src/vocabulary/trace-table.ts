@@ -21,7 +21,7 @@ export async function traceTable(
   reader: NodeProto,
 ): Promise<void> {
   const { scopes, model, tables, sized } = tracing;
-  const node = scopes.makerOf(value);
+  const node = scopes.producerOf(value);
   if (node === undefined) {
     const handle = value.scope === scopes.main ? model.weights.get(value.name) : undefined;
     if (handle === undefined) throw refuseNode(reader, `reads its rows from "${value.name}", which is not a weight`);
@@ -47,18 +47,18 @@ interface Site {
   readonly rows: number;
 }
 
-const behind = ({ tracing, scope, node, rows }: Site, input: number, axis: number): Promise<void> =>
+const traceInput = ({ tracing, scope, node, rows }: Site, input: number, axis: number): Promise<void> =>
   traceTable(tracing, { value: follow(tracing, scope, node, input), axis, rows }, node);
 
 const RULES: Readonly<Record<string, (site: Site) => Promise<void>>> = {
-  Identity: (site) => behind(site, 0, site.axis),
-  Cast: (site) => behind(site, 0, site.axis),
+  Identity: (site) => traceInput(site, 0, site.axis),
+  Cast: (site) => traceInput(site, 0, site.axis),
   async Transpose(site) {
     const { tracing, node, scope, axis } = site;
     const dims = await constantDims(tracing, tracing.scopes.resolve(scope, node.input[0] ?? ''));
     const perm = intsAttribute(node, 'perm') ?? dims?.map((_, at) => dims.length - 1 - at) ?? [];
     if (perm[axis] === undefined) throw refuseNode(node, 'transposes a table of unknown rank');
-    await behind(site, 0, perm[axis]);
+    await traceInput(site, 0, perm[axis]);
   },
   /** Rows remain rows where they are the first axis of both. */
   async Reshape(site) {
@@ -70,11 +70,11 @@ const RULES: Readonly<Record<string, (site: Site) => Promise<void>>> = {
     if (shape.values[0] === rows) tracing.literals.push({ scope, node, input: 1, ...shape, place: 0 });
     else if (shape.values[0] !== -1 && !(shape.values[0] === 0 && dims[0] === rows))
       throw refuseNode(node, 'reshapes a table of token rows');
-    await behind(site, 0, 0);
+    await traceInput(site, 0, 0);
   },
   async DequantizeLinear(site) {
     const { tracing, node, scope, axis } = site;
-    await behind(site, 0, axis);
+    await traceInput(site, 0, axis);
     const rank = (await constantDims(tracing, tracing.scopes.resolve(scope, node.input[0] ?? '')))?.length ?? 2;
     const given = intAttribute(node, 'axis', 1);
     const along = given < 0 ? given + rank : given;
@@ -85,8 +85,8 @@ const RULES: Readonly<Record<string, (site: Site) => Promise<void>>> = {
       if (dims === undefined) throw refuseNode(node, 'has scales that are not weights');
       if (elementCount(dims) === 1) continue;
       if (isBlocked && along === axis) throw refuseNode(node, 'has scales that several token rows share');
-      if (isBlocked) await behind(site, input, axis);
-      else if (along === axis) await behind(site, input, 0);
+      if (isBlocked) await traceInput(site, input, axis);
+      else if (along === axis) await traceInput(site, input, 0);
     }
   },
   /** Scaled embeddings. */
@@ -106,7 +106,7 @@ async function bySides(site: Site): Promise<void> {
     const own = axis - (rank - dims.length);
     if (own < 0 || dims[own] !== rows) continue;
     found = true;
-    await behind(site, input, own);
+    await traceInput(site, input, own);
   }
   if (!found) throw new UnsupportedModelError(`${keyOf({ scope, name: node.output[0]! })} has no ${rows} token rows`);
 }

@@ -2,7 +2,7 @@ import type { NodeProto } from 'onnx-buf';
 import { intAttribute } from '../graph/attributes.js';
 import { qualifiedOp } from '../graph/graph-index.js';
 import { findTokenInput } from '../graph/model-inputs.js';
-import { keyOf, type Reader, type ScopedValue } from './graph-scopes.js';
+import { type Consumer, keyOf, type ScopedValue } from './graph-scopes.js';
 import { traceTable } from './trace-table.js';
 import { constantDims, follow, readConstant, refuseNode, type Tracing } from './vocabulary-trace.js';
 
@@ -22,7 +22,7 @@ export async function traceTokenIds(tracing: Tracing): Promise<number | undefine
   for (let value = pending.pop(); value !== undefined; value = pending.pop()) {
     if (seen.has(keyOf(value))) continue;
     seen.add(keyOf(value));
-    for (const reader of scopes.readersOf(value)) {
+    for (const reader of scopes.consumersOf(value)) {
       const rows = await LOOKUPS[qualifiedOp(reader.node ?? NO_NODE)]?.(tracing, reader);
       if (rows !== undefined) most = Math.max(most ?? 0, rows);
       else pending.push(...(await passOn(tracing, reader)));
@@ -34,12 +34,12 @@ export async function traceTokenIds(tracing: Tracing): Promise<number | undefine
 const NO_NODE = { opType: '', domain: '' } as NodeProto;
 
 /** Lookups by ids: how many rows their table has; undefined where the ids are not what is looked up by. */
-const LOOKUPS: Readonly<Record<string, (tracing: Tracing, reader: Reader) => Promise<number | undefined>>> = {
+const LOOKUPS: Readonly<Record<string, (tracing: Tracing, reader: Consumer) => Promise<number | undefined>>> = {
   Gather: (tracing, reader) => lookUp(tracing, reader, [0]),
   'com.microsoft.GatherBlockQuantized': (tracing, reader) => lookUp(tracing, reader, [0, 2, 3]),
 };
 
-async function lookUp(tracing: Tracing, reader: Reader, tables: readonly number[]): Promise<number | undefined> {
+async function lookUp(tracing: Tracing, reader: Consumer, tables: readonly number[]): Promise<number | undefined> {
   const { scope, input } = reader;
   const node = reader.node!;
   if (input !== 1) return undefined;
@@ -57,7 +57,7 @@ async function lookUp(tracing: Tracing, reader: Reader, tables: readonly number[
 }
 
 /** The next values that hold the ids. */
-async function passOn(tracing: Tracing, reader: Reader): Promise<readonly ScopedValue[]> {
+async function passOn(tracing: Tracing, reader: Consumer): Promise<readonly ScopedValue[]> {
   const { scope, node, input } = reader;
   if (node === undefined) return outputsOf(tracing, reader);
   const way = ID_RULES[qualifiedOp(node)];
@@ -78,7 +78,7 @@ async function passOn(tracing: Tracing, reader: Reader): Promise<readonly Scoped
 }
 
 /** Outputs of a branch are outputs of its node. */
-function outputsOf({ scopes }: Tracing, { scope, input }: Reader): readonly ScopedValue[] {
+function outputsOf({ scopes }: Tracing, { scope, input }: Consumer): readonly ScopedValue[] {
   const { parent } = scope;
   if (parent === undefined) return [];
   const node = parent.graph.node.find((outer) => scopes.branchesOf(outer).includes(scope));

@@ -88,12 +88,12 @@ export interface ConstantIntegers {
 const [INT32, INT64] = [dataTypeNumber('int32'), dataTypeNumber('int64')];
 
 /** More integers than a shape, an axis list or a threshold has. */
-const MOST_INTEGERS = 64;
+const MAX_INTEGERS = 64;
 
 /** Integers of an initializer or Constant node, also behind casts; undefined for anything else. */
 export async function readConstant(tracing: Tracing, value: ScopedValue): Promise<ConstantIntegers | undefined> {
   const { model, scopes } = tracing;
-  const node = scopes.makerOf(value);
+  const node = scopes.producerOf(value);
   if (node?.opType === 'Cast' || node?.opType === 'Identity') {
     const behind = await readConstant(tracing, scopes.resolve(value.scope, node.input[0] ?? ''));
     return behind && { ...behind, dataType: intAttribute(node, 'to', behind.dataType) };
@@ -111,7 +111,7 @@ export async function readConstant(tracing: Tracing, value: ScopedValue): Promis
     return values && { dataType: tensor.dataType, dims, values };
   }
   const handle = value.scope === scopes.main && node === undefined ? model.weights.get(value.name) : undefined;
-  if (handle === undefined || handle.byteLength > 8 * MOST_INTEGERS) return undefined;
+  if (handle === undefined || handle.byteLength > 8 * MAX_INTEGERS) return undefined;
   const values = integersOf(handle.dataType, await handle.read());
   return values && { dataType: handle.dataType, dims: handle.dims, values };
 }
@@ -125,7 +125,7 @@ function integersOf(dataType: number, bytes: Uint8Array): number[] | undefined {
 /** Dims of an initializer or of what is laid out of one; undefined for anything else. */
 export async function constantDims(tracing: Tracing, value: ScopedValue): Promise<readonly number[] | undefined> {
   const { model, scopes } = tracing;
-  const node = scopes.makerOf(value);
+  const node = scopes.producerOf(value);
   if (node === undefined) return value.scope === scopes.main ? model.weights.get(value.name)?.dims : undefined;
   const behind = () => constantDims(tracing, scopes.resolve(value.scope, node.input[0] ?? ''));
   if (node.opType === 'Constant') {
@@ -154,7 +154,7 @@ export async function constantDims(tracing: Tracing, value: ScopedValue): Promis
 /** Refuses tables that somebody reads who was not followed. @throws UnsupportedModelError */
 export function checkReaders({ scopes, followed }: Tracing, values: Iterable<ScopedValue>, what: string): void {
   for (const value of values) {
-    for (const { node, input } of scopes.readersOf(value)) {
+    for (const { node, input } of scopes.consumersOf(value)) {
       if (node === undefined || node.opType === 'Shape' || followed.get(node)?.has(input)) continue;
       throw refuseNode(node, `reads ${what}, in a way that is not known`);
     }

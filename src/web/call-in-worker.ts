@@ -32,7 +32,7 @@ export interface WorkerSettings {
 }
 
 /** The first message to a worker. */
-export interface WorkerOrder {
+export interface WorkerStart {
   readonly call: CallName;
   readonly request: object;
   readonly runtime: WebRuntime;
@@ -87,7 +87,7 @@ async function startAndCall<Call extends CallName>(
   }
 }
 
-interface Listening extends Pick<WorkerOrder, 'runtime' | 'hub' | 'run'> {
+interface Listening extends Pick<WorkerStart, 'runtime' | 'hub' | 'run'> {
   onMessage(message: FromWorker): void;
 }
 
@@ -95,7 +95,7 @@ function channelTo(worker: WorkerLike, { onMessage, ...settings }: Listening): C
   let fail: (what: string) => void = () => undefined;
   return {
     send(message) {
-      if ('call' in message) worker.postMessage({ ...message, ...settings } satisfies WorkerOrder);
+      if ('call' in message) worker.postMessage({ ...message, ...settings } satisfies WorkerStart);
       else fail('was ended');
     },
     listen(listener) {

@@ -6,7 +6,7 @@ import { trackTensor } from '../runtime/tensor-memory.js';
 import { startOwn, type WorkerLike, WorkerNotStarted } from './call-in-worker.js';
 
 /** Requests to an engine in its worker, by name. */
-export interface EngineQuestions {
+export interface EngineMethods {
   start(runtime: WebRuntime, executionProviders: readonly string[]): Omit<Engine, 'load' | 'loadFile'>;
   load(model: Uint8Array, options: SessionOptions): LoadedSession;
   run(session: number, feeds: Tensors, fetches: readonly string[] | undefined): Tensors;
@@ -20,13 +20,13 @@ export interface LoadedSession {
   readonly outputs: readonly DeclaredValue[];
 }
 
-export interface EngineQuestion<Name extends keyof EngineQuestions = keyof EngineQuestions> {
+export interface EngineRequest<Name extends keyof EngineMethods = keyof EngineMethods> {
   readonly id: number;
-  readonly ask: Name;
-  readonly about: Parameters<EngineQuestions[Name]>;
+  readonly method: Name;
+  readonly params: Parameters<EngineMethods[Name]>;
 }
 
-export type EngineAnswer = { readonly id: number } & ({ readonly answer: unknown } | { readonly error: SentError });
+export type EngineResponse = { readonly id: number } & ({ readonly answer: unknown } | { readonly error: SentError });
 
 /** An engine in a worker. */
 export interface EngineWorker {
@@ -45,7 +45,7 @@ export async function startEngineWorker(
   executionProviders: readonly string[],
   start: () => WorkerLike = startOwn,
 ): Promise<EngineWorker> {
-  const { ask, end } = questionsTo(start());
+  const { ask, end } = engineClient(start());
   try {
     const described = await ask('start', runtime, executionProviders);
     const load: Engine['load'] = async (model, { weights, ...options } = {}) => {
@@ -74,14 +74,14 @@ function standingAlone<T extends ArrayBufferView & { slice(): T }>(array: T): T 
   return array.byteLength === array.buffer.byteLength ? array : array.slice();
 }
 
-interface Questions extends Pick<EngineWorker, 'end'> {
-  ask<Name extends keyof EngineQuestions>(
+interface EngineClient extends Pick<EngineWorker, 'end'> {
+  ask<Name extends keyof EngineMethods>(
     name: Name,
-    ...about: Parameters<EngineQuestions[Name]>
-  ): Promise<ReturnType<EngineQuestions[Name]>>;
+    ...about: Parameters<EngineMethods[Name]>
+  ): Promise<ReturnType<EngineMethods[Name]>>;
 }
 
-function questionsTo(worker: WorkerLike): Questions {
+function engineClient(worker: WorkerLike): EngineClient {
   const open = new Map<number, { resolve(answer: never): void; reject(error: unknown): void }>();
   let [count, hasStarted] = [0, false];
   let ended: { readonly reason: unknown } | undefined;
@@ -91,7 +91,7 @@ function questionsTo(worker: WorkerLike): Questions {
     for (const { reject } of open.values()) reject(ended.reason);
     open.clear();
   };
-  worker.addEventListener('message', ({ data }: MessageEvent<EngineAnswer | { readonly beat: true }>) => {
+  worker.addEventListener('message', ({ data }: MessageEvent<EngineResponse | { readonly beat: true }>) => {
     hasStarted = true;
     if (!('id' in data)) return;
     const asked = open.get(data.id);
@@ -103,7 +103,7 @@ function questionsTo(worker: WorkerLike): Questions {
     const ErrorClass = hasStarted ? EngineError : WorkerNotStarted;
     end(new ErrorClass(`the worker that runs graphs failed: ${message}.`));
   });
-  const ask: Questions['ask'] = (name, ...about) =>
+  const ask: EngineClient['ask'] = (name, ...about) =>
     new Promise((resolve, reject) => {
       if (ended !== undefined) return reject(ended.reason);
       count += 1;

@@ -1,23 +1,23 @@
 import { startRuntime } from '../platform/web/web-platform.js';
 import { toSentError } from '../remote/revive-error.js';
 import type { Engine, Session } from '../runtime/engine.js';
-import type { EngineAnswer, EngineQuestion, EngineQuestions } from './engine-worker.js';
+import type { EngineMethods, EngineRequest, EngineResponse } from './engine-worker.js';
 
 type Serving = {
-  readonly [Name in keyof EngineQuestions]: (
-    ...about: Parameters<EngineQuestions[Name]>
-  ) => Promise<ReturnType<EngineQuestions[Name]>>;
+  readonly [Name in keyof EngineMethods]: (
+    ...about: Parameters<EngineMethods[Name]>
+  ) => Promise<ReturnType<EngineMethods[Name]>>;
 };
 
 /** Answers what an engine is asked for. @param send takes an answer, and memory that may go with it */
 export function serveEngine(
-  send: (answer: EngineAnswer, transfer?: ArrayBuffer[]) => void,
-): (question: EngineQuestion) => Promise<void> {
+  send: (answer: EngineResponse, transfer?: ArrayBuffer[]) => void,
+): (question: EngineRequest) => Promise<void> {
   const serving = createServing();
-  return async ({ id, ask, about }) => {
+  return async ({ id, method, params }) => {
     try {
-      const answer = await (serving[ask] as (...about: unknown[]) => Promise<unknown>)(...about);
-      const buffers = ask === 'run' ? Object.values(answer as object).map(({ data }) => data.buffer) : [];
+      const answer = await (serving[method] as (...about: unknown[]) => Promise<unknown>)(...params);
+      const buffers = method === 'run' ? Object.values(answer as object).map(({ data }) => data.buffer) : [];
       send({ id, answer }, [...new Set<ArrayBuffer>(buffers)]);
     } catch (error) {
       send({ id, error: toSentError(error) });

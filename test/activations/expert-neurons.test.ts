@@ -59,7 +59,7 @@ it.each<[string, (g: GraphBuilder, x: string) => string, number, number]>([
   const lists = [[2, 0], [2]];
   const [made, expected] = [await neurons.run(rows, lists), await experts.run(rows, lists)];
   for (const [pair, expert] of lists.flat().entries()) {
-    const second = await neurons.readSecondMap(expert);
+    const second = await neurons.readSecondLinear(expert);
     for (let channel = 0; channel < HIDDEN; channel += 1) {
       let sum = 0;
       for (let neuron = 0; neuron < neuronCount; neuron += 1)

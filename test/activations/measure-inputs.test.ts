@@ -3,7 +3,7 @@ import { createInputMeter, type InputMeter } from '../../src/activations/measure
 import type { PrunableModule } from '../../src/architecture/layout.js';
 import { encodeFloats, readFloat32 } from '../../src/onnx/float-encoding.js';
 import { bytesHandle } from '../../src/onnx/tensor-handle.js';
-import { findInputMaps, type InputMap } from '../../src/removal/input-maps.js';
+import { findInputLinears, type InputLinear } from '../../src/removal/input-linears.js';
 import { readLinearWeight } from '../../src/removal/repair-linear.js';
 import { indexRunGraph } from '../../src/runtime/block-runner.js';
 import { compileStage } from '../../src/runtime/compile-stage.js';
@@ -14,14 +14,14 @@ import type { Loaded } from '../support/tiny-llama.js';
 const TOKENS = 12;
 let loaded: Loaded;
 let module: PrunableModule;
-let maps: InputMap[];
+let linears: InputLinear[];
 let examples: FfnExample[];
 let meter: InputMeter;
 
 const meterOf = async (seen: readonly FfnExample[], sample = seen) => {
   const { model, analysed } = loaded;
   const { facts } = analysed;
-  const given = { engine: testEngine, model, facts, module, maps, source: module.input, examples: seen, sample };
+  const given = { engine: testEngine, model, facts, module, linears, source: module.input, examples: seen, sample };
   return (await createInputMeter(given))!;
 };
 
@@ -34,7 +34,7 @@ beforeEach(async () => {
   const { detected } = loaded.analysed;
   module = detected.layout.modules.find(({ kind, block }) => kind === 'ffn' && block === 2)!;
   const keep = Int32Array.from({ length: module.unitCount }, (_, unit) => unit);
-  maps = findInputMaps(loaded.model, { detected, module, keep });
+  linears = findInputLinears(loaded.model, { detected, module, keep });
   const { outputCount } = module.output;
   examples = [0, 1].map((shift) => ({
     source: { type: 'float32' as const, dims: [1, TOKENS, outputCount], data: wave(TOKENS * outputCount, 1, shift) },
@@ -48,7 +48,7 @@ beforeEach(async () => {
 });
 
 /** Adds `amount` times a direction, `[in, neurons]`, to a linear layer's weight. */
-async function shift({ weight, outputAxis }: InputMap, direction: Float32Array, amount: number): Promise<void> {
+async function shift({ weight, outputAxis }: InputLinear, direction: Float32Array, amount: number): Promise<void> {
   expect(outputAxis).toBe(1);
   const handle = loaded.model.weights.get(weight)!;
   const values = (await readFloat32(handle)).map((value, at) => value + amount * direction[at]!);
@@ -56,17 +56,17 @@ async function shift({ weight, outputAxis }: InputMap, direction: Float32Array, 
 }
 
 it('finds the error, and how it changes with every map, as central differences do', async () => {
-  expect(maps).toHaveLength(2);
+  expect(linears).toHaveLength(2);
   const { error, gradients } = await meter.measure();
   expect(await meter.measureError()).toBeCloseTo(error, 6);
-  for (const [at, map] of maps.entries()) {
+  for (const [at, linear] of linears.entries()) {
     const direction = Float32Array.from(wave(gradients[at]!.length, 0.02, at));
     const foretold = direction.reduce((sum, value, i) => sum + value * gradients[at]![i]!, 0);
-    await shift(map, direction, 0.05);
+    await shift(linear, direction, 0.05);
     const above = await meter.measureError();
-    await shift(map, direction, -0.1);
+    await shift(linear, direction, -0.1);
     const below = await meter.measureError();
-    await shift(map, direction, 0.05);
+    await shift(linear, direction, 0.05);
     expect((above - below) / 0.1 / foretold).toBeCloseTo(1, 2);
   }
 });
@@ -92,23 +92,23 @@ it('finds the factors of the curvature', async () => {
     );
   // h = silu(gate) up, neuron by neuron.
   const size = module.unitCount;
-  const weights = await Promise.all(maps.map(({ weight }) => readFloat32(loaded.model.weights.get(weight)!)));
-  const given = (x: Float32Array, map: number, neuron: number) =>
-    x.reduce((sum, value, row) => sum + value * weights[map]![row * size + neuron]!, 0);
+  const weights = await Promise.all(linears.map(({ weight }) => readFloat32(loaded.model.weights.get(weight)!)));
+  const given = (x: Float32Array, linear: number, neuron: number) =>
+    x.reduce((sum, value, row) => sum + value * weights[linear]![row * size + neuron]!, 0);
   const sigmoid = (value: number) => 1 / (1 + Math.exp(-value));
   const byGate = (x: Float32Array, neuron: number) => {
     const gate = given(x, 0, neuron);
     return given(x, 1, neuron) * sigmoid(gate) * (1 + gate * (1 - sigmoid(gate)));
   };
   const byUp = (x: Float32Array, neuron: number) => given(x, 0, neuron) * sigmoid(given(x, 0, neuron));
-  for (const [map, rate] of [byGate, byUp].entries()) {
+  for (const [linear, rate] of [byGate, byUp].entries()) {
     for (const [i, j] of [
       [0, 0],
       [5, 9],
       [9, 5],
     ] as const) {
       const expected = mean((x) => rate(x, i) * rate(x, j));
-      expect(Math.abs(rates[map]![i * size + j]! / expected - 1)).toBeLessThan(1e-3);
+      expect(Math.abs(rates[linear]![i * size + j]! / expected - 1)).toBeLessThan(1e-3);
     }
   }
 });
@@ -116,9 +116,16 @@ it('finds the factors of the curvature', async () => {
 it('predicts how far a small step moves the output', async () => {
   const { model, analysed } = loaded;
   const index = indexRunGraph(model);
-  const atHand = (value: string) => value === module.input;
+  const isAvailable = (value: string) => value === module.input;
   const fetches = [module.output.result];
-  const { session } = await compileStage({ engine: testEngine, model, index, atHand, fetches, facts: analysed.facts });
+  const { session } = await compileStage({
+    engine: testEngine,
+    model,
+    index,
+    isAvailable,
+    fetches,
+    facts: analysed.facts,
+  });
   const own = await Promise.all(
     examples.map(async ({ source }) => ({
       source,
@@ -132,12 +139,12 @@ it('predicts how far a small step moves the output', async () => {
   const columns = Float32Array.from({ length: neuronCount * outputCount }, (_, at) =>
     output.get(at % outputCount, Math.floor(at / outputCount)),
   );
-  const steps = maps.map((_, at) => Float32Array.from(wave(outputCount * neuronCount, 0.02, at)));
+  const steps = linears.map((_, at) => Float32Array.from(wave(outputCount * neuronCount, 0.02, at)));
   const change = await still.measureChange(steps, columns);
   const errorAt = async (amount: number) => {
-    for (const [at, map] of maps.entries()) await shift(map, steps[at]!, amount);
+    for (const [at, linear] of linears.entries()) await shift(linear, steps[at]!, amount);
     const error = await still.measureError();
-    for (const [at, map] of maps.entries()) await shift(map, steps[at]!, -amount);
+    for (const [at, linear] of linears.entries()) await shift(linear, steps[at]!, -amount);
     return error;
   };
   // Where nothing is missing, half the squared distance is half of `change` times the square of the amount; odd terms cancel.

@@ -1,4 +1,4 @@
-import { layBeside } from '../../src/report/lay-beside.js';
+import { addComparedRuns } from '../../src/report/compared-runs.js';
 import { PRUNE_REPORT, runWithDouble } from '../support/cli.js';
 
 const control = { onProgress: expect.any(Function), signal: expect.any(AbortSignal) };
@@ -16,7 +16,7 @@ it('passes on only what was said', async () => {
 });
 
 it('lays runs side by side', async () => {
-  const report = layBeside(PRUNE_REPORT, [
+  const report = addComparedRuns(PRUNE_REPORT, [
     { name: 'other', report: { ...PRUNE_REPORT, out: 'other', method: 'auto' } },
   ]);
   const rebuildReport = async () => ({ report, files: ['a.json'] });

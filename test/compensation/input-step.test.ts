@@ -1,4 +1,4 @@
-import { conjugacy, createInputCurvature, lowestOnParabola } from '../../src/compensation/input-step.js';
+import { createInputCurvature, lowestOnParabola, polakRibiere } from '../../src/compensation/input-step.js';
 import { createRandom } from '../../src/linalg/random.js';
 
 const random = createRandom(3);
@@ -49,9 +49,9 @@ it('solves for the step that both dampened factors together turn into the gradie
 it('keeps of the last direction what makes the next conjugate, and nothing when that turns back', () => {
   const one = { gradient: Float32Array.of(1, 2), preconditioned: Float32Array.of(1, 1) };
   const two = { gradient: Float32Array.of(2, 0), preconditioned: Float32Array.of(3, 1) };
-  expect(conjugacy([two], [one])).toBeCloseTo((3 * 1 + 1 * -2) / 3);
-  expect(conjugacy([{ ...two, preconditioned: Float32Array.of(0, 1) }], [one])).toBe(0);
-  expect(conjugacy([two], [{ gradient: new Float32Array(2), preconditioned: new Float32Array(2) }])).toBe(0);
+  expect(polakRibiere([two], [one])).toBeCloseTo((3 * 1 + 1 * -2) / 3);
+  expect(polakRibiere([{ ...two, preconditioned: Float32Array.of(0, 1) }], [one])).toBe(0);
+  expect(polakRibiere([two], [{ gradient: new Float32Array(2), preconditioned: new Float32Array(2) }])).toBe(0);
 });
 
 it('finds the lowest point of a parabola from both ends, at half the length where the error is what it was', () => {

@@ -1,4 +1,4 @@
-import { findOverlap, keepApart } from '../../src/evaluation/find-overlap.js';
+import { findOverlap, withoutOverlaps } from '../../src/evaluation/find-overlap.js';
 import { createRandom } from '../../src/linalg/random.js';
 
 const draw = (seed: number, length: number, vocabularySize = 50_000) => {
@@ -31,7 +31,7 @@ describe('the overlap of two texts', () => {
     const [other, apart, close] = [draw(3, 500), draw(4, 300), draw(5, 300)];
     close.set(other.subarray(100, 113), 50);
     apart.set(other.subarray(100, 112), 50);
-    expect(keepApart([apart, close], [other])).toEqual([apart]);
+    expect(withoutOverlaps([apart, close], [other])).toEqual([apart]);
   });
 
   it.each([

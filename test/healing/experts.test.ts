@@ -22,7 +22,7 @@ import {
   sigmoidRouter,
   softmaxOfBest,
 } from '../support/mixtures.js';
-import { besideSharedExpert, buildDecoder, HIDDEN, NEURONS, type Part, VOCABULARY } from '../support/small-decoder.js';
+import { buildDecoder, HIDDEN, NEURONS, type Part, VOCABULARY, withSharedExpert } from '../support/small-decoder.js';
 import { loadTinyLlama, pruneLoaded } from '../support/tiny-llama.js';
 
 const windows = Array.from({ length: 6 }, (_, window) =>
@@ -65,7 +65,7 @@ const FORMS: Readonly<
     trained: 'ffn',
   },
   'behind sigmoids, beside a shared expert': {
-    ffn: besideSharedExpert(mixture(sigmoidRouter)),
+    ffn: withSharedExpert(mixture(sigmoidRouter)),
     dims: [[48, 16], [48], [16, 24], [16]],
   },
   'gathered from stacks': { ffn: gathered(softmaxOfBest, 'Gather'), dims: [[48, 16], [48], [16, 24]] },

@@ -4,7 +4,7 @@ import { EngineError } from '../../src/errors.js';
 import { intAttribute } from '../../src/graph/attributes.js';
 import { type AttributeValue, makeFloatInitializer, makeNode, makeValueInfo } from '../../src/graph/build.js';
 import { createRandom } from '../../src/linalg/random.js';
-import { runGroupQuery, writeOutGroupQuery } from '../../src/operators/group-query.js';
+import { decomposeGroupQuery, rewriteGroupQuery } from '../../src/operators/group-query.js';
 import type { Tensor, Tensors } from '../../src/runtime/engine.js';
 import { runGraph } from '../support/load-graph.js';
 
@@ -106,7 +106,7 @@ describe('GroupQueryAttention written out', () => {
     const run = (nodes: readonly (typeof node)[]) =>
       runGraph({ nodes, initializers: tables, inputs: feeds, outputs: ['y', 'present_k', 'present_v'] });
     const graph = create(GraphProtoSchema, { initializer: tables });
-    const [want, got] = [await run([node]), await run(writeOutGroupQuery(node, graph, SIZE))];
+    const [want, got] = [await run([node]), await run(decomposeGroupQuery(node, graph, SIZE))];
     for (const name of ['y', 'present_k', 'present_v']) {
       expect(got[name]!.dims).toEqual(want[name]!.dims);
       const gaps = (got[name]!.data as Float32Array).map((value, at) => Math.abs(value - Number(want[name]!.data[at])));
@@ -133,7 +133,7 @@ describe('GroupQueryAttention written out', () => {
       input: [makeValueInfo('past_k', 1, ['B', KV_HEADS, 'P', SIZE])],
     });
     await expect(run([node])).rejects.toThrow(EngineError);
-    const [want, got] = [await run(writeOutGroupQuery(node, graph, SIZE)), await run(runGroupQuery(node, graph)!)];
+    const [want, got] = [await run(decomposeGroupQuery(node, graph, SIZE)), await run(rewriteGroupQuery(node, graph)!)];
     for (const value of ['y', 'present_k', 'present_v']) {
       const gaps = (got[value]!.data as Float32Array).map((x, at) => Math.abs(x - Number(want[value]!.data[at])));
       expect(Math.max(...gaps)).toBeLessThan(1e-5);
@@ -159,7 +159,7 @@ describe('GroupQueryAttention written out', () => {
       node: [node, makeNode({ op: 'MatMul', inputs: ['y', 'w'], outputs: ['z'] })],
       initializer: [...tables, makeFloatInitializer('w', [HEADS * size, 1], new Float32Array(HEADS * size))],
     });
-    for (const graph of [byCache, byReader]) expect(runGroupQuery(node, graph) === undefined).toBe(stays);
+    for (const graph of [byCache, byReader]) expect(rewriteGroupQuery(node, graph) === undefined).toBe(stays);
   });
 
   it.each([
@@ -186,7 +186,7 @@ describe('GroupQueryAttention written out', () => {
       input: [makeValueInfo('past_k', 1, ['B', KV_HEADS, 'P', SIZE])],
       node: [Object.assign(choice, { attribute: [branch(LONGEST), branch(2 * LONGEST)] }), node],
     });
-    const lowered = runGroupQuery(node, graph);
+    const lowered = rewriteGroupQuery(node, graph);
     expect(lowered === undefined).toBe(stays);
     const rotations = lowered?.filter(({ opType }) => opType === 'RotaryEmbedding') ?? [];
     for (const rotation of rotations) expect(intAttribute(rotation, 'rotary_embedding_dim', 0)).toBe(2 * angles);

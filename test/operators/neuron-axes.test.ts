@@ -21,7 +21,7 @@ const axesOf = (second: readonly [scales: string, points: string], attributes = 
   );
 
 const unitsOf = (axes: ReturnType<typeof axesOf>, name: string) =>
-  'labels' in axes ? [...axes.labels.get(name)!.codes] : [];
+  'labels' in axes ? [...axes.labels.get(name)!.unitIds] : [];
 const repeat = (count: number, times: number) =>
   Array.from({ length: count * times }, (_, at) => Math.floor(at / times));
 

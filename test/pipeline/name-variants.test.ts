@@ -1,4 +1,4 @@
-import { stateOwnDtype, writeDtypeConfig } from '../../src/pipeline/name-variants.js';
+import { writeDtypeConfig, writeOwnDtype } from '../../src/pipeline/name-variants.js';
 
 describe('what config.json says of dtypes', () => {
   const q4 = { dtype: 'q4', file: 'onnx/model_q4.onnx', externalFileCount: 0 } as const;
@@ -41,7 +41,7 @@ describe('what config.json says of dtypes', () => {
     ['onnx/model_fp16.onnx', [], { dtype: 'fp16' }],
     ['model.onnx', ['model.onnx_data'], undefined],
   ])('says of a model that keeps its name, %s with %j, what it is', (modelFile, external, said) => {
-    expect(stateOwnDtype({}, { modelFile, external })).toEqual(
+    expect(writeOwnDtype({}, { modelFile, external })).toEqual(
       said === undefined ? {} : { 'transformers.js_config': said },
     );
   });
@@ -49,7 +49,7 @@ describe('what config.json says of dtypes', () => {
   it('leaves what the source said of its data', () => {
     const config = { 'transformers.js_config': { use_external_data_format: { 'model.onnx': 1, 'vision.onnx': 1 } } };
     const model = { modelFile: 'onnx/model.onnx', external: ['model.onnx_data'] };
-    expect(stateOwnDtype(config, model)['transformers.js_config']).toEqual({
+    expect(writeOwnDtype(config, model)['transformers.js_config']).toEqual({
       dtype: 'fp32',
       use_external_data_format: { 'model.onnx': 1, 'vision.onnx': 1 },
     });

@@ -121,10 +121,10 @@ it('says in our words what cannot be run, at the first run', async () => {
 });
 
 /** Logits of two sequences that are read token by token, further than a cache keeps its latest tokens apart. */
-async function stepsOf(path: string, writes: boolean, engine = testEngine): Promise<Float32Array> {
+async function stepsOf(path: string, generates: boolean, engine = testEngine): Promise<Float32Array> {
   const opened = await openModelFolder(path);
-  const model = await openLanguageModel(engine, opened, { writes });
-  const plain = writes ? await openLanguageModel(engine, opened) : model;
+  const model = await openLanguageModel(engine, opened, { generates });
+  const plain = generates ? await openLanguageModel(engine, opened) : model;
   try {
     expect(model.cacheWidth).toBe(plain.cacheWidth);
     const reader = model.createReader();
@@ -134,7 +134,7 @@ async function stepsOf(path: string, writes: boolean, engine = testEngine): Prom
     return Float32Array.from(steps);
   } finally {
     await model.release();
-    if (writes) await plain.release();
+    if (generates) await plain.release();
     await opened.close();
   }
 }

@@ -2,7 +2,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { joinTokens } from '../../src/calibration/encode-pieces.js';
 import { createTokenizer } from '../../src/calibration/tokenizer.js';
-import { keepApart } from '../../src/evaluation/find-overlap.js';
+import { withoutOverlaps } from '../../src/evaluation/find-overlap.js';
 import { findHeldOutWindows } from '../../src/evaluation/held-out-windows.js';
 import { measureDivergence } from '../../src/evaluation/measure-divergence.js';
 import { measurePerplexity } from '../../src/evaluation/perplexity.js';
@@ -63,7 +63,7 @@ it('takes what the calibration source has left, none of which was calibrated on'
   const request = { ...shape, calibration, tokenizer: await tokenizer(), vocabularySize: 2048 };
   const { windows, from } = await findHeldOutWindows({ ...request, source: { text } });
   expect([from, windows.length]).toEqual(['source', 8]);
-  expect(keepApart(windows, calibration)).toHaveLength(8);
+  expect(withoutOverlaps(windows, calibration)).toHaveLength(8);
   const whole = await findHeldOutWindows({ ...request, source: { text }, calibration: [tokens] });
   expect(whole.from).toBe('text');
   const blind = { ...request, tokenizer: undefined };

@@ -35,7 +35,7 @@ describe('quantize', () => {
       const { graph } = fromBinary(ModelProtoSchema, await readFile(at(`out/${file}`)));
       // It has a kernel on WebGPU alone in the WebAssembly of transformers.js.
       expect(graph!.node.some(({ opType }) => opType === 'GatherBlockQuantized')).toBe(false);
-      if (DTYPES[dtype as DtypeName].floats === 'float32' && DTYPES[dtype as DtypeName].maps.kind !== 'float')
+      if (DTYPES[dtype as DtypeName].floats === 'float32' && DTYPES[dtype as DtypeName].linears.kind !== 'float')
         expect(certificate!.gapInFloat32).toBeLessThan(1e-5);
       // ONNX Runtime has fast kernels only with activations in int8.
       for (const node of graph!.node.filter(({ opType }) => opType === 'MatMulNBits'))

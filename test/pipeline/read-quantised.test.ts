@@ -9,7 +9,7 @@ import type { TensorHandle } from '../../src/onnx/onnx-model.js';
 import { quantisedSource } from '../../src/quantisation/coded-handle.js';
 import type { DtypeName } from '../../src/quantisation/dtypes.js';
 import type { DtypeReport } from '../../src/report/report-schema.js';
-import { type LinearForm, quantiseMaps, quantiseTable, roundActivations } from '../support/linear-quantiser.js';
+import { type LinearForm, quantiseLinears, quantiseTable, roundActivations } from '../support/linear-quantiser.js';
 import { copyShortLlama } from '../support/short-llama.js';
 import { buildDecoder, HEAD_SIZE, HIDDEN, linear, type Part } from '../support/small-decoder.js';
 import { useTemporaryFolder } from '../support/temporary-folder.js';
@@ -130,7 +130,7 @@ it.each([
 const wideFfn: Part = ({ g }, x) => linear(g, g.op('Relu', [linear(g, x, HIDDEN, 128)]), 128, HIDDEN);
 
 it.each([
-  ['a product has', quantiseMaps, true],
+  ['a product has', quantiseLinears, true],
   ['only lookups have', quantiseTable, false],
 ])('knows whether activations are rounded where %s weights behind DequantizeLinear', async (_, write, isAllowed) => {
   await edited((proto) => write(proto, { type: 'uint8', shared: 'matrix' }))(at('q'));
@@ -175,7 +175,7 @@ const constants = (type: LinearForm['type'], shared: LinearForm['shared']) =>
   [
     `constants of ${type} with a scale ${shared === 8 ? 'for 8 inputs' : `a ${shared}`}`,
     'constants',
-    edited((proto) => quantiseMaps(proto, { type, shared })),
+    edited((proto) => quantiseLinears(proto, { type, shared })),
     // Eight inputs that share a scale are cut through.
     shared !== 8,
   ] as const;
@@ -185,7 +185,7 @@ const oneStep = (type: LinearForm['type'], shared: LinearForm['shared']) =>
     `${type} with a scale a ${shared} and one step for all activations`,
     'dynamic',
     edited((proto) => {
-      quantiseMaps(proto, { type, shared });
+      quantiseLinears(proto, { type, shared });
       roundActivations(proto);
     }),
     true,
@@ -254,7 +254,7 @@ describe.each(LINEAR)('a model in %s', (said, form, build, keepsInputs) => {
 });
 
 it('keeps the codes of output maps that lose heads in whole blocks', async () => {
-  await edited((proto) => quantiseMaps(proto, { type: 'uint4', shared: HEAD_SIZE }))(at('q'));
+  await edited((proto) => quantiseLinears(proto, { type: 'uint4', shared: HEAD_SIZE }))(at('q'));
   const cutting = { ...nothing, modules: 'attention', sparsity: 0.3 } as const;
   const report = await prune({ ...cutting, model: at('q'), out: at('out') });
   expect(report.certificate!.passed).toBe(true);
@@ -274,7 +274,7 @@ it('keeps the codes of output maps that lose heads in whole blocks', async () =>
 });
 
 it('orders neurons so that more than half of the codes of output maps stay', async () => {
-  await edited((proto) => quantiseMaps(proto, { type: 'uint4', shared: 8 }))(at('q'));
+  await edited((proto) => quantiseLinears(proto, { type: 'uint4', shared: 8 }))(at('q'));
   const report = await prune({ ...nothing, model: at('q'), out: at('out'), sparsity: 0.3, widthMultiple: 8 });
   const [before, after] = [await readFloats(at('q')), await readFloats(at('out'))];
   const outputs = [...before].filter(([, { dims }]) => dims[0] === neurons);

@@ -5,7 +5,7 @@ import { setTimeout } from 'node:timers/promises';
 import { describe as describeFromSource, type Progress } from '../../src/node.js';
 import { processScheduling } from '../../src/platform/node/processor-time.js';
 import { remedyOf } from '../../src/processes/run-isolated.js';
-import { startPulse } from '../../src/processes/start-pulse.js';
+import { startHeartbeat } from '../../src/processes/start-heartbeat.js';
 import { watchProcess } from '../../src/processes/watch-process.js';
 import type { Session } from '../../src/runtime/engine.js';
 import { importPackage } from '../support/built-package.js';
@@ -108,7 +108,7 @@ describe('a watchdog', () => {
   onLinux('ends a process that holds too much memory', async () => {
     const child = start('const held = []; setInterval(() => held.push(Buffer.alloc(2 ** 25, 1)), 20)');
     const watched = watchProcess(child, 0);
-    watched.heard({ stage: 'load', done: 0, total: 1 });
+    watched.noteHeartbeat({ stage: 'load', done: 0, total: 1 });
     expect(await watched.death).toMatch(/was ended, for it held \d+ MB, more than 512 MB at the stage "load"/);
   });
 
@@ -118,7 +118,7 @@ describe('a watchdog', () => {
     jest.useFakeTimers();
     const got = { ranMs: 0, waitedMs: 0 };
     const watched = watchProcess(child, 0, () => ({ ...got }));
-    watched.heard({ stage: 'analyse', done: 0, total: 1 });
+    watched.noteHeartbeat({ stage: 'analyse', done: 0, total: 1 });
     for (let second = 0; second < 1000; second++) {
       got.ranMs += 50;
       got.waitedMs += 950;
@@ -147,9 +147,9 @@ describe('a watchdog', () => {
     await once(child.stdout!, 'data');
     jest.useFakeTimers();
     const watched = watchProcess(child, 0);
-    watched.heard({ stage: 'analyse', done: 0, total: 1 });
+    watched.noteHeartbeat({ stage: 'analyse', done: 0, total: 1 });
     jest.advanceTimersByTime(50_000);
-    watched.heard();
+    watched.noteHeartbeat();
     jest.advanceTimersByTime(50_000);
     expect(child.killed).toBe(false);
     jest.advanceTimersByTime(10_000);
@@ -168,7 +168,7 @@ describe('a pulse', () => {
     const beat = jest.fn();
     let finish = () => {};
     const run = () => new Promise<Record<string, never>>((resolve) => (finish = () => resolve({})));
-    const engine = startPulse(beat)({ name: 'double', load: async () => ({ ...idle, run }) });
+    const engine = startHeartbeat(beat)({ name: 'double', load: async () => ({ ...idle, run }) });
     await jest.advanceTimersByTimeAsync(3000);
     expect(beat).toHaveBeenCalledTimes(3);
     const session = await engine.load(new Uint8Array());

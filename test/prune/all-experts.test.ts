@@ -1,13 +1,16 @@
 import { routeEverywhere, weighTokens } from '../../src/prune/measure-dense/all-experts.js';
 
 const ROUTES = [
-  { experts: [0, 1], shares: [0.6, 0.4] },
-  { experts: [0, 2], shares: [0.8, 0.2] },
-  { experts: [1, 0], shares: [0.5, 0.5] },
+  { experts: [0, 1], routingWeights: [0.6, 0.4] },
+  { experts: [0, 2], routingWeights: [0.8, 0.2] },
+  { experts: [1, 0], routingWeights: [0.5, 0.5] },
 ];
 
 const squaresOf = (expert: number) =>
-  ROUTES.map(({ experts, shares }) => (shares[experts.indexOf(expert)] ?? 0) ** 2).reduce((sum, own) => sum + own, 0);
+  ROUTES.map(({ experts, routingWeights }) => (routingWeights[experts.indexOf(expert)] ?? 0) ** 2).reduce(
+    (sum, own) => sum + own,
+    0,
+  );
 
 it('has tokens that go elsewhere count as one that goes to the expert, where they are few', () => {
   const { others } = weighTokens(ROUTES, 4);
@@ -21,11 +24,12 @@ it('has tokens that go elsewhere count as one that goes to the expert, where the
 it('sends every token to every expert, and an expert weighs what it weighed', () => {
   const routes = routeEverywhere(ROUTES, 4);
   expect(routes.map(({ experts }) => experts)).toEqual(ROUTES.map(() => [0, 1, 2, 3]));
-  const weightOf = (expert: number) => routes.reduce((sum, { shares }) => sum + shares[expert]! ** 2, 0);
+  const weightOf = (expert: number) =>
+    routes.reduce((sum, { routingWeights }) => sum + routingWeights[expert]! ** 2, 0);
   for (const expert of [0, 1, 2]) expect(weightOf(expert)).toBeCloseTo(squaresOf(expert), 12);
-  expect(routes.map(({ shares }) => shares[0])).toEqual([0.6, 0.8, 0.5]);
+  expect(routes.map(({ routingWeights }) => routingWeights[0])).toEqual([0.6, 0.8, 0.5]);
   // Shares keep their proportions.
-  expect(routes[0]!.shares[1]! / routes[2]!.shares[1]!).toBeCloseTo(0.4 / 0.5, 12);
+  expect(routes[0]!.routingWeights[1]! / routes[2]!.routingWeights[1]!).toBeCloseTo(0.4 / 0.5, 12);
   // One token where none goes.
   expect(weightOf(3)).toBeCloseTo((squaresOf(0) + squaresOf(1) + squaresOf(2)) / 6, 12);
 });
@@ -33,7 +37,7 @@ it('sends every token to every expert, and an expert weighs what it weighed', ()
 it('has many tokens that go elsewhere count as 32 together', () => {
   const routes = Array.from({ length: 100 }, (_, token) => ({
     experts: [token < 40 ? 0 : 1],
-    shares: [token < 40 ? 0.5 : 1],
+    routingWeights: [token < 40 ? 0.5 : 1],
   }));
   const weights = weighTokens(routes, 2);
   expect(weights.others[0]! ** 2 * 60).toBeCloseTo(32 * 0.25, 12);

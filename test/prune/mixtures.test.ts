@@ -43,7 +43,7 @@ describe('mixturesAt', () => {
       ...{ ...module!, otherBytes: 4000, kind: 'experts' as const, stepCount: 4, minimumKept: 0, stepParameters },
       ...{ parametersPerStep: 50, order: { scores: new Float64Array(4), costs: Float64Array.of(1, 20, 5, 60) } },
     };
-    const problem = { maps: [], modules: [experts], fixedBytes: 100, evenHeads: true };
+    const problem = { weights: [], modules: [experts], fixedBytes: 100, evenHeads: true };
     const [mixture] = mixturesAt(problem, 4100 - 4 * 450);
     expect([...mixture!.steps]).toEqual([[0, 2]]);
     expect(mixture!.bytes).toBe(4100 - 4 * 450);
@@ -57,9 +57,9 @@ describe('mixturesAt', () => {
       { bits: 8 as const, bytes: 2 * bytes, cost: 0 },
       { bits: 4 as const, bytes, cost },
     ];
-    const map = (name: string, bytes: number, cost: number) => ({ name, isTable: false, forms: forms(bytes, cost) });
-    const maps = [map('small', 10, 1), map('other', 10, 2), map('large', 100, 21)];
-    const problem = { maps, modules: [], fixedBytes: 0, evenHeads: true };
+    const weight = (name: string, bytes: number, cost: number) => ({ name, isTable: false, forms: forms(bytes, cost) });
+    const weights = [weight('small', 10, 1), weight('other', 10, 2), weight('large', 100, 21)];
+    const problem = { weights, modules: [], fixedBytes: 0, evenHeads: true };
     // By the cost of a byte the small ones go first, and both fit again once the large one went.
     const found = mixturesAt(problem, 150).at(-1)!;
     expect(Object.fromEntries(found.bits)).toEqual({ small: 8, other: 8, large: 4 });
@@ -70,9 +70,9 @@ describe('mixturesAt', () => {
   it('orders maps by the slopes of costs, and estimates as before', () => {
     const forms = (costs: readonly number[]) =>
       ([8, 4, 2] as const).map((bits, at) => ({ bits, bytes: 10 * bits, cost: costs[at]! }));
-    const map = (name: string, costs: readonly number[]) => ({ name, isTable: false, forms: forms(costs) });
-    const maps = [map('first', [0, 1, 2]), map('second', [0, 3, 9])];
-    const problem = { maps, modules: [], fixedBytes: 0, evenHeads: true };
+    const weight = (name: string, costs: readonly number[]) => ({ name, isTable: false, forms: forms(costs) });
+    const weights = [weight('first', [0, 1, 2]), weight('second', [0, 3, 9])];
+    const problem = { weights, modules: [], fixedBytes: 0, evenHeads: true };
     const bitsAt = (slopes?: CostSlopes) => Object.fromEntries(mixturesAt(problem, 100, slopes).at(-1)!.bits);
     expect(bitsAt()).toEqual({ first: 2, second: 8 });
     expect(bitsAt(new Map([[2, 3]]))).toEqual({ first: 4, second: 4 });
@@ -95,22 +95,22 @@ describe('mixturesAt', () => {
 
 it('gives tables the most bits in a model of one number of bits', () => {
   const problem = sizeProblem(1);
-  const maps = problem.maps.map((map, at) => ({ ...map, isTable: at === 0 }));
-  const { bits } = uniformMixture({ ...problem, maps }, 4);
+  const weights = problem.weights.map((weight, at) => ({ ...weight, isTable: at === 0 }));
+  const { bits } = uniformMixture({ ...problem, weights }, 4);
   expect([...bits.values()].filter((own) => own === 8)).toHaveLength(1);
-  expect(uniformMixture({ ...problem, maps }, 8, maps[0]!.name).bits.get(maps[0]!.name)).toBe(2);
+  expect(uniformMixture({ ...problem, weights }, 8, weights[0]!.name).bits.get(weights[0]!.name)).toBe(2);
 });
 
 /** Tries all numbers of bits and of steps. */
 function bestOfAll(problem: SizeProblem, target: number): number {
   let best = Number.POSITIVE_INFINITY;
-  const formCounts = problem.maps.map(({ forms }) => forms.length);
+  const formCounts = problem.weights.map(({ forms }) => forms.length);
   const stepCounts = problem.modules.map(({ stepCount }) => stepCount);
   for (const forms of product(formCounts)) {
     for (const steps of product(stepCounts)) {
       const left = new Map(problem.modules.map(({ index, stepCount }, at) => [index, 1 - steps[at]! / stepCount]));
       let [bytes, cost] = [problem.fixedBytes, 0];
-      for (const [at, { module, forms: own }] of problem.maps.entries()) {
+      for (const [at, { module, forms: own }] of problem.weights.entries()) {
         bytes += own[forms[at]!]!.bytes * left.get(module!)!;
         cost += own[forms[at]!]!.cost * left.get(module!)!;
       }

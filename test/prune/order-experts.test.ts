@@ -1,5 +1,5 @@
 import { routeByScores } from '../../src/activations/expert-router.js';
-import { rankExperts, sharesOf } from '../../src/activations/mix-experts.js';
+import { rankExperts, routingWeightsOf } from '../../src/activations/mix-experts.js';
 import { UnsupportedModelError } from '../../src/errors.js';
 import { EXPERT_SCORES, type ExpertScoreName } from '../../src/importance/expert-scores.js';
 import { createRandom } from '../../src/linalg/random.js';
@@ -121,7 +121,7 @@ it('takes an expert that no token reached for as dear as a token elsewhere, and 
   const routers = [routeByScores({ scores: fixed, expertCount: EXPERTS, expertsPerToken: CHOSEN }, 'chosen')];
   const outputs = new Float32Array(TOKENS * SIZE);
   const routes = await routers[0]!.route([...Array(TOKENS).keys()], new Uint8Array(EXPERTS).fill(1));
-  routes.forEach(({ experts, shares: own }, token) => {
+  routes.forEach(({ experts, routingWeights: own }, token) => {
     experts.forEach((expert, rank) => {
       make(expert, rowOf(inputs, token, SIZE)).forEach((value, at) => {
         outputs[token * SIZE + at]! += own[rank]! * value;
@@ -183,11 +183,11 @@ it('gives the shares of an expert that is gone to the next in the order', () => 
   const ranked = rankExperts(Float32Array.of(1, 3, 2, 3, 0), Uint8Array.of(1, 1, 1, 1, 0), 3);
   expect(ranked.experts).toEqual([1, 3, 2]);
   const e = Math.exp(-1);
-  expect([...sharesOf(ranked, 'chosen', { count: 2, without: 0 })]).toEqual([0, 1 / (1 + e), e / (1 + e)]);
+  expect([...routingWeightsOf(ranked, 'chosen', { count: 2, without: 0 })]).toEqual([0, 1 / (1 + e), e / (1 + e)]);
   const left = 1 + e + Math.exp(-2);
-  expect(sharesOf(ranked, 'all', { count: 2, without: 1 })[2]).toBeCloseTo(e / left, 12);
+  expect(routingWeightsOf(ranked, 'all', { count: 2, without: 1 })[2]).toBeCloseTo(e / left, 12);
   // A router that scores all but the chosen experts far below them (LFM2).
   const low = rankExperts(Float32Array.of(0, -1e4, -1e4), Uint8Array.of(1, 1, 1), 3);
   for (const mixing of ['chosen', 'all'] as const)
-    expect([...sharesOf(low, mixing, { count: 2, without: 0 })]).toEqual([0, 0.5, 0.5]);
+    expect([...routingWeightsOf(low, mixing, { count: 2, without: 0 })]).toEqual([0, 0.5, 0.5]);
 });

@@ -51,7 +51,7 @@ async function order(
         route: async (tokens) =>
           tokens.map((token) => ({
             experts: goesTo(token),
-            shares: goesTo(token).map((expert) => shares[expert]![token]!),
+            routingWeights: goesTo(token).map((expert) => shares[expert]![token]!),
           })),
       },
       probe: {
@@ -63,7 +63,7 @@ async function order(
               ]),
             ),
           ),
-        readSecondMap: async (expert) => seconds[expert]!,
+        readSecondLinear: async (expert) => seconds[expert]!,
       },
     });
   } finally {

@@ -10,7 +10,7 @@ import {
   packedMixture,
   plainRouter,
 } from '../support/mixtures.js';
-import { besideSharedExpert, buildDecoder, type Part, VOCABULARY } from '../support/small-decoder.js';
+import { buildDecoder, type Part, VOCABULARY, withSharedExpert } from '../support/small-decoder.js';
 import { type Loaded, loadTinyLlama, pruneLoaded, runModel } from '../support/tiny-llama.js';
 
 const windows = Array.from({ length: 6 }, (_, window) =>
@@ -21,7 +21,7 @@ const OPTIONS = { sparsity: 0.3, method: 'o-fang', grouping: { contextCount: 3 }
 const FORMS: Readonly<Record<string, Part>> = {
   'one operator': mixture(plainRouter),
   'packed weights': packedMixture,
-  'gathered weights, beside a shared expert': besideSharedExpert(gathered(bestOfSoftmax)),
+  'gathered weights, beside a shared expert': withSharedExpert(gathered(bestOfSoftmax)),
   'nodes of their own': branches(),
 };
 
@@ -29,18 +29,18 @@ const FORMS: Readonly<Record<string, Part>> = {
 async function chosenOf({ model, analysed }: Loaded): Promise<number[][][]> {
   const graph = model.proto.graph!;
   const modules = analysed.detected.layout.modules.filter(({ kind }) => kind === 'experts');
-  const fetches = modules.map(({ writtenExperts, output }) => writtenExperts?.chosen ?? output.input);
+  const fetches = modules.map(({ unfusedExperts, output }) => unfusedExperts?.chosen ?? output.input);
   const known = new Set(graph.output.map(({ name }) => name));
   for (const name of fetches)
     if (!known.has(name)) graph.output.push(makeValueInfo(name, analysed.facts.first.get(name)!.dataType));
   const values = await runModel(model, windows, fetches);
   graph.output.length = known.size;
-  return modules.map(({ writtenExperts }, at) => {
+  return modules.map(({ unfusedExperts }, at) => {
     const { data } = values[fetches[at]!]!;
-    const width = writtenExperts === undefined ? EXPERTS : CHOSEN;
+    const width = unfusedExperts === undefined ? EXPERTS : CHOSEN;
     return Array.from({ length: data.length / width }, (_, token) => {
       const row = Array.from({ length: width }, (_, place) => Number(data[token * width + place]));
-      if (writtenExperts !== undefined) return row;
+      if (unfusedExperts !== undefined) return row;
       return [...row.keys()].sort((a, b) => row[b]! - row[a]!).slice(0, CHOSEN);
     });
   });

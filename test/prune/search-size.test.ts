@@ -27,7 +27,7 @@ function searchOf(more: Partial<SizeSearch> = {}) {
       const left = new Map(
         given.modules.map(({ index, stepCount }) => [index, 1 - (steps.get(index) ?? 0) / stepCount]),
       );
-      return given.maps.reduce(
+      return given.weights.reduce(
         (sum, { name, module, forms }) =>
           sum + Math.ceil(forms.find((form) => form.bits === bits.get(name))!.bytes * (left.get(module!) ?? 1)),
         given.fixedBytes + OVERHEAD,
@@ -36,13 +36,13 @@ function searchOf(more: Partial<SizeSearch> = {}) {
     measure: async (mixture) => {
       measured.push(mixture);
       const costs = new Map(
-        given.maps.map(({ name, forms }) => [name, forms.find(({ bits }) => bits === mixture.bits.get(name))!.cost]),
+        given.weights.map(({ name, forms }) => [name, forms.find(({ bits }) => bits === mixture.bits.get(name))!.cost]),
       );
       const rounding = [...costs.values()].reduce((sum, cost) => sum + cost);
       let pruning = 0;
       for (const { index, order } of given.modules)
         for (let step = 0; step < (mixture.steps.get(index) ?? 0); step += 1) pruning += order!.costs[step]!;
-      return { pruning: 3 * pruning ** 1.4, quantising: 2 * rounding ** 1.1, mapCosts: costs };
+      return { pruning: 3 * pruning ** 1.4, quantising: 2 * rounding ** 1.1, roundingCosts: costs };
     },
     ...more,
   };
@@ -111,7 +111,7 @@ it('gives more maps four bits where two cost more than estimated', async () => {
     ...dearer.search,
     async measure(mixture, onProgress) {
       const { quantising, ...found } = await dearer.search.measure(mixture, onProgress);
-      const mapCount = problem.maps.length;
+      const mapCount = problem.weights.length;
       const inTwo = [...mixture.bits.values()].filter((bits) => bits === 2).length;
       return {
         ...found,
@@ -129,7 +129,7 @@ it('gives more maps four bits where two cost more than estimated', async () => {
 it('prunes with tables in the most bits and in as few as the maps, and measures what costs less', async () => {
   const forms = ([8, 4] as const).map((bits) => ({ bits, bytes: 400 * bits, cost: bits === 8 ? 0 : 1e-4 }));
   const table = { name: 'table', isTable: true, forms };
-  const withTable = { ...problem, maps: [...problem.maps, table] };
+  const withTable = { ...problem, weights: [...problem.weights, table] };
   const aim = 0.5 * largestBytes(withTable);
   const pruned = waysToFit(withTable, [8, 4]).filter(({ kind }) => kind === 'pruned');
   const found = pruned.map(({ make }) => make(aim)!);

@@ -9,7 +9,7 @@ function withExperts(): SizeProblem {
   const order = { scores: new Float64Array(4), costs: Float64Array.of(1, 1, 1, 1) };
   const sizes = { minimumKept: 1, parameterCount: 1000, order };
   const router = { name: 'router', isTable: false, module: 0, forms: [{ bits: 8 as const, bytes: 40, cost: 0 }] };
-  return { maps: [router], modules: [{ ...experts, ...sizes, index: 0 }], fixedBytes: 0, evenHeads: true };
+  return { weights: [router], modules: [{ ...experts, ...sizes, index: 0 }], fixedBytes: 0, evenHeads: true };
 }
 
 // In four bits with scales, an expert takes 150 bytes and its router 10; the graph and all else 500.
@@ -28,9 +28,9 @@ it('takes the bytes of experts from the files, whatever form they have there', a
 });
 
 it('scales all else where weights have no bits', async () => {
-  const { maps, ...given } = withExperts();
+  const { weights, ...given } = withExperts();
   const forms = [{ bytes: 80, cost: 0 }];
-  const problem = await matchBytes({ ...given, maps: [{ ...maps[0]!, forms }] }, { bits: new Map() }, bytesOf);
+  const problem = await matchBytes({ ...given, weights: [{ ...weights[0]!, forms }] }, { bits: new Map() }, bytesOf);
   expect(problem.modules[0]!.otherBytes).toBeCloseTo((3 * 160 - 0.75 * 80) / 0.75, 9);
   expect(largestBytes(problem)).toBeCloseTo(1140, 9);
 });

@@ -1,6 +1,6 @@
 import type { CalibrationProvenance } from '../../src/calibration/calibration-set.js';
 import { resolveCalibration, resolveOptions } from '../../src/options.js';
-import { plainSettings, settledCalibration } from '../../src/report/plain-settings.js';
+import { calibrationSettings, plainSettings } from '../../src/report/plain-settings.js';
 
 it('holds every option in a form that JSON keeps', () => {
   const settings = plainSettings(
@@ -31,7 +31,7 @@ it('leaves out what had no effect, and keeps texts to itself', () => {
   const calibration = resolveCalibration({ source: { text: 'a secret' }, windowCount: 4 });
   const provenance = { windowLength: 8, selection: 'first' } as CalibrationProvenance;
   const options = resolveOptions({ sparsity: 0.3, method: 'flap', modules: 'ffn' });
-  const settings = plainSettings(options, { calibration: settledCalibration(calibration, provenance) });
+  const settings = plainSettings(options, { calibration: calibrationSettings(calibration, provenance) });
   expect(settings).toEqual({
     sparsity: 0.3,
     modules: 'ffn',

@@ -67,7 +67,7 @@ it('leaves caches that nobody reads memory of their own', async () => {
     engine: testEngine,
     model: { proto, weights: none },
     index,
-    atHand: (value) => index.inputs.has(value),
+    isAvailable: (value) => index.inputs.has(value),
     fetches: ['x2'],
     facts: { first: none, second: none },
   });
@@ -116,8 +116,8 @@ describe('weights that are fed', () => {
   const compile = (fed?: ReadonlySet<string>) => {
     const index = indexGraph(model.proto.graph!);
     const facts = { first: new Map(), second: new Map() };
-    const atHand = (value: string) => value === 'x';
-    return compileStage({ engine: testEngine, model, index, atHand, fetches: ['y'], facts, fed });
+    const isAvailable = (value: string) => value === 'x';
+    return compileStage({ engine: testEngine, model, index, isAvailable, fetches: ['y'], facts, fed });
   };
 
   it('change without a new session, and give what those inside give', async () => {
@@ -173,7 +173,7 @@ it('compiles a gated attention of ONNX whose weights are fed', async () => {
   const facts = { first: new Map(), second: new Map() };
   const model = { proto, weights };
   const compile = { engine: testEngine, model, index, facts, fetches: ['result'], fed: new Set(weights.keys()) };
-  const { session, fed } = await compileStage({ ...compile, atHand: (value) => value === 'x' });
+  const { session, fed } = await compileStage({ ...compile, isAvailable: (value) => value === 'x' });
   const x: Tensor = { type: 'float32', dims: [1, ROWS, width], data: new Float32Array(ROWS * width).fill(1) };
   const { result } = await session.run({ x, ...(await weightFeeds(model, fed)) });
   await session.release();

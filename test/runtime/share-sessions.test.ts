@@ -1,7 +1,7 @@
 import { create, toBinary } from '@bufbuild/protobuf';
 import { GraphProtoSchema, ModelProtoSchema, type NodeProto, OperatorSetIdProtoSchema } from 'onnx-buf';
 import { makeFloatInitializer, makeNode, makeValueInfo } from '../../src/graph/build.js';
-import { nameByPlace } from '../../src/graph/name-by-place.js';
+import { canonicaliseNames } from '../../src/graph/canonicalise-names.js';
 import { encodeDetached } from '../../src/onnx/encode-model.js';
 import type { Engine } from '../../src/runtime/engine.js';
 import { shareSessions } from '../../src/runtime/share-sessions.js';
@@ -97,11 +97,11 @@ it('says again why a graph cannot be loaded', async () => {
 it('leaves graphs with graphs inside as they are', () => {
   const model = affine('a/');
   model.graph!.node.push(makeNode({ op: 'Loop', inputs: ['', ''], outputs: ['a/z'], attributes: {} }));
-  expect(nameByPlace(model)).toBeDefined();
+  expect(canonicaliseNames(model)).toBeDefined();
   model
     .graph!.node.at(-1)!
     .attribute.push({ ...model.graph!.node[0]!.attribute[0]!, name: 'body', g: create(GraphProtoSchema) } as never);
-  expect(nameByPlace(model)).toBeUndefined();
+  expect(canonicaliseNames(model)).toBeUndefined();
 });
 
 it('shares tables beside the graph that hold the same bytes, which outlive whoever brought them', async () => {

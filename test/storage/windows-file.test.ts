@@ -2,7 +2,7 @@ import { appendFile, mkdir, readFile, truncate, writeFile } from 'node:fs/promis
 import { join } from 'node:path';
 import { OptionError } from '../../src/errors.js';
 import { nodePlatform } from '../../src/platform/node/node-platform.js';
-import { checkWindowsPlace, formatWindowsFile, openWindowsFile } from '../../src/storage/windows-file.js';
+import { checkWindowsPath, formatWindowsFile, openWindowsFile } from '../../src/storage/windows-file.js';
 import { useTemporaryFolder } from '../support/temporary-folder.js';
 
 const { files } = nodePlatform;
@@ -62,11 +62,11 @@ it('says at once that a place takes no file', async () => {
 
 it('refuses a new file in the output folder', async () => {
   const output = join(folder(), 'out');
-  await expect(checkWindowsPlace(files, join(output, 'windows.jsonl'), output)).rejects.toThrow(
+  await expect(checkWindowsPath(files, join(output, 'windows.jsonl'), output)).rejects.toThrow(
     /is in the output folder/,
   );
-  await expect(checkWindowsPlace(files, join(folder(), 'windows.jsonl'), output)).resolves.toBeUndefined();
+  await expect(checkWindowsPath(files, join(folder(), 'windows.jsonl'), output)).resolves.toBeUndefined();
   await mkdir(output);
   await writeFile(join(output, 'windows.jsonl'), '');
-  await expect(checkWindowsPlace(files, join(output, 'windows.jsonl'), output)).resolves.toBeUndefined();
+  await expect(checkWindowsPath(files, join(output, 'windows.jsonl'), output)).resolves.toBeUndefined();
 });

@@ -53,7 +53,7 @@ export async function runCutCheck(
     const trace = {
       ...{ unitCount, unitSize: 1, headsPerUnit: 1, labels, nodes: [0], repeats: [] },
       ...{ sharesKeyValue: result.sharesKeyValue ?? false, keepsKeyValues: false, isAttention: false, isLinear: false },
-      handed: new Set([...labels.keys()].filter((value) => value !== 'y')),
+      external: new Set([...labels.keys()].filter((value) => value !== 'y')),
       ...(result.groupOfUnit && { groupOfUnit: result.groupOfUnit }),
     };
     const narrowed = asModel(given);
@@ -114,9 +114,9 @@ interface Start {
 function follow(rule: AxisRule, { node, facts, axis, size, unitCount: units = size }: Start) {
   const at = (
     unitCount: number,
-  ): { label: { axis: number; codes: Int32Array }; unitCount: number; result: RuleResult } => {
-    const codes = Int32Array.from({ length: size }, (_, position) => Math.floor((position * unitCount) / size));
-    const label = { axis, codes };
+  ): { label: { axis: number; unitIds: Int32Array }; unitCount: number; result: RuleResult } => {
+    const unitIds = Int32Array.from({ length: size }, (_, position) => Math.floor((position * unitCount) / size));
+    const label = { axis, unitIds };
     const result = rule({
       ...{ node, side: 'output', slot: 0, label },
       dims: (value) => facts.get(value)?.dims ?? [],

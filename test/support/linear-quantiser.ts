@@ -12,7 +12,7 @@ const TYPES = { uint8: 2, int8: 3, uint4: 21, int4: 22 } as const;
 
 /**
  * Has every `MatMul` round its activations too, with one step for all of them, as ONNX Runtime's `quantize_dynamic` does, after
- * `quantiseMaps` with a scale a matrix or an output.
+ * `quantiseLinears` with a scale a matrix or an output.
  */
 export function roundActivations({ graph }: ModelProto): void {
   const constants = new Map(
@@ -44,7 +44,7 @@ export function roundActivations({ graph }: ModelProto): void {
 }
 
 /** Rounds the right side of every `MatMul`, in place, written down independently of the library's own quantiser. */
-export const quantiseMaps = ({ graph }: ModelProto, form: LinearForm): void => quantiseRead(graph!, 'MatMul', form);
+export const quantiseLinears = ({ graph }: ModelProto, form: LinearForm): void => quantiseRead(graph!, 'MatMul', form);
 
 /** Rounds the table whose rows are looked up, in place. */
 export const quantiseTable = ({ graph }: ModelProto, form: LinearForm): void => quantiseRead(graph!, 'Gather', form);

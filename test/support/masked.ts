@@ -2,7 +2,7 @@ import { readFloat32 } from '../../src/onnx/float-encoding.js';
 import type { OnnxModel } from '../../src/onnx/onnx-model.js';
 import type { PruneOutcome } from '../../src/prune/job.js';
 import type { ModuleCut } from '../../src/removal/apply-change.js';
-import { findInputMaps } from '../../src/removal/input-maps.js';
+import { findInputLinears } from '../../src/removal/input-linears.js';
 import { maskModel } from '../../src/removal/mask-model.js';
 import { linearBiasName, storeInMemory } from '../../src/removal/repair-linear.js';
 import { type Loaded, relativeGap, runModel, someWindows } from './tiny-llama.js';
@@ -13,7 +13,7 @@ export const repairedInputs = (
   { analysed: { detected } }: Pick<Loaded, 'analysed'>,
   { module, keep }: ModuleCut,
 ): string[] =>
-  findInputMaps(model, { detected, module, keep })
+  findInputLinears(model, { detected, module, keep })
     .map(({ weight }) => weight)
     .filter((weight) => changed.has(weight));
 
@@ -26,6 +26,6 @@ export async function addedBias({ model, changed }: PruneOutcome, { module }: Mo
 export async function gapToMasked({ model, analysed }: Loaded, outcome: PruneOutcome): Promise<number> {
   const logitsOf = async (subject: OnnxModel) =>
     (await runModel(subject, someWindows(2, 16))).logits!.data as Float32Array;
-  const masked = await maskModel(model, outcome, { analysed: analysed, store: storeInMemory });
+  const masked = await maskModel(model, outcome, { analysed, store: storeInMemory });
   return relativeGap(await logitsOf(outcome.model), await logitsOf(masked));
 }

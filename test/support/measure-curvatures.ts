@@ -1,5 +1,5 @@
+import { type Backpropagation, backpropagate } from '../../src/activations/backpropagate.js';
 import { createCurvatureMeter } from '../../src/activations/curvature-meter.js';
-import { type BackwardWalk, walkBackwards } from '../../src/activations/walk-backwards.js';
 import { blockSpans } from '../../src/architecture/layout.js';
 import { readModelInputs } from '../../src/graph/model-inputs.js';
 import { resolveOptions } from '../../src/options.js';
@@ -19,7 +19,7 @@ export async function measureCurvatures(
   { model, analysed }: Loaded,
   windows: readonly Int32Array[],
   choose: (batch: Batch) => boolean = () => true,
-  { stride = 1, ...walk }: Partial<Pick<BackwardWalk, 'engine' | 'mostLogits'>> & { readonly stride?: number } = {},
+  { stride = 1, ...walk }: Partial<Pick<Backpropagation, 'engine' | 'mostLogits'>> & { readonly stride?: number } = {},
 ): Promise<Float64Array[]> {
   const options = resolveOptions({ sparsity: 0.3, method: 'obc', metric: 'loss' });
   const job = {
@@ -50,7 +50,7 @@ export async function measureCurvatures(
   const passes = { needs, model, runner, backwardPass, statisticsStore: undefined, spans };
   await measureForwards(run, { ...passes, obstacle: undefined, dispose: async () => undefined });
   const meters = layout.modules.map((module) => ({ module, meter: createCurvatureMeter(module) }));
-  await walkBackwards({
+  await backpropagate({
     engine: testEngine,
     model,
     analysed,
@@ -73,19 +73,19 @@ export async function wholeCurvatures(
 ): Promise<Float64Array[]> {
   const { layout } = analysed.detected;
   const width = layout.hiddenSize;
-  const maps = layout.modules.map(({ output, isNormalized }) => ({ ...output, isNormalized }));
+  const linears = layout.modules.map(({ output, isNormalized }) => ({ ...output, isNormalized }));
   const size = { batchSize: 1, sequenceLength: windows[0]!.length };
-  const wanted = maps.flatMap(({ input, result }) => [input, result]);
+  const wanted = linears.flatMap(({ input, result }) => [input, result]);
   const { bytes, gradients, tokens: name } = await differentiateModel({ model, analysed, wanted, ...size });
   const session = await testEngine.load(bytes);
-  const sums = maps.map(() => new Float64Array(width * width));
-  const totals = maps.map(() => 0);
+  const sums = linears.map(() => new Float64Array(width * width));
+  const totals = linears.map(() => 0);
   for (const window of windows) {
     const results = await session.run({
       ...prefillFeeds(readModelInputs(model.proto.graph!), size, window),
       [name]: { type: 'int64', dims: [1, window.length], data: BigInt64Array.from(window, BigInt) },
     });
-    for (const [at, { input, result, inputCount, isNormalized }] of maps.entries()) {
+    for (const [at, { input, result, inputCount, isNormalized }] of linears.entries()) {
       const [read, gradient] = [results[input]!, results[gradients.get(result)!]!].map(
         ({ data }) => data as Float32Array,
       );

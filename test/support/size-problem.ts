@@ -2,9 +2,9 @@ import { createRandom } from '../../src/linalg/random.js';
 import type { SizeProblem } from '../../src/prune/size/mixtures.js';
 
 /** Random linear layers of 8, 4 and 2 bits, each of a module whose steps cost more and more. */
-export function sizeProblem(seed: number, { mapCount = 12, stepCount = 8 } = {}): SizeProblem {
+export function sizeProblem(seed: number, { mapCount: weightCount = 12, stepCount = 8 } = {}): SizeProblem {
   const random = createRandom(seed);
-  const maps = Array.from({ length: mapCount }, (_, at) => {
+  const weights = Array.from({ length: weightCount }, (_, at) => {
     const cost = 0.001 + 0.01 * random();
     const weight = 100 + Math.round(100 * random());
     return {
@@ -33,5 +33,5 @@ export function sizeProblem(seed: number, { mapCount = 12, stepCount = 8 } = {})
       ).sort(),
     },
   }));
-  return { maps, modules, fixedBytes: 500, evenHeads: true };
+  return { weights, modules, fixedBytes: 500, evenHeads: true };
 }

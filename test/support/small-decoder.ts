@@ -179,7 +179,7 @@ export const fusedExperts: Part = ({ g }, x) => {
 };
 
 /** A mixture of experts, and beside it a gated FFN that every token goes to, weighted by a gate of its own (Qwen2-MoE). */
-export const besideSharedExpert =
+export const withSharedExpert =
   (mixture: Part): Part =>
   (site, x) => {
     const { g } = site;

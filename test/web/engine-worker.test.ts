@@ -1,6 +1,6 @@
 import { EngineError } from '../../src/errors.js';
 import type { WorkerLike } from '../../src/web/call-in-worker.js';
-import { type EngineAnswer, startEngineWorker } from '../../src/web/engine-worker.js';
+import { type EngineResponse, startEngineWorker } from '../../src/web/engine-worker.js';
 import { serveEngine } from '../../src/web/serve-engine.js';
 import { createGraphBuilder } from '../support/graph-builder.js';
 
@@ -9,7 +9,7 @@ function fakeWorker() {
   let hear: (event: MessageEvent) => void = () => undefined;
   let fail: (event: ErrorEvent) => void = () => undefined;
   const asked: { readonly ask: string; readonly bytes: number }[] = [];
-  const answer = serveEngine((answer: EngineAnswer, transfer = []) => {
+  const answer = serveEngine((answer: EngineResponse, transfer = []) => {
     const data = structuredClone(answer, { transfer });
     queueMicrotask(() => hear({ data } as MessageEvent));
   });
@@ -17,8 +17,8 @@ function fakeWorker() {
     isOver: false,
     postMessage(message: never) {
       const question = structuredClone(message) as Parameters<typeof answer>[0];
-      const [, feeds] = question.about as unknown as [number, Record<string, { data: Float32Array }>?];
-      asked.push({ ask: question.ask, bytes: feeds?.x?.data.buffer.byteLength ?? 0 });
+      const [, feeds] = question.params as unknown as [number, Record<string, { data: Float32Array }>?];
+      asked.push({ ask: question.method, bytes: feeds?.x?.data.buffer.byteLength ?? 0 });
       if (!worker.isOver) void answer(question);
     },
     addEventListener(type: 'message' | 'error', listener: never) {

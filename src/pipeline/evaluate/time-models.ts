@@ -1,6 +1,6 @@
 import { createLanguageModel } from '../../evaluation/session-language-model.js';
 import { spreadOf } from '../../evaluation/speed.js';
-import { type TimedTokens, timePrompt, timeWriting } from '../../evaluation/time-tokens.js';
+import { type TimedTokens, timeDecode, timePrefill } from '../../evaluation/time-tokens.js';
 import type { Engine } from '../../runtime/engine.js';
 import { cacheSizes, contextLength, type ModelFolder } from '../../storage/model-folder.js';
 import type { JobContext } from '../job-context.js';
@@ -47,8 +47,8 @@ export async function timeModels(
     try {
       for (let round = 0; round <= ROUNDS; round += 1) {
         signal?.throwIfAborted();
-        const { ms } = await timePrompt(model, promptLength);
-        const writing = await timeWriting(model, tokens);
+        const { ms } = await timePrefill(model, promptLength);
+        const writing = await timeDecode(model, tokens);
         if (round === 0) continue;
         times[at]!.prompt.push(ms);
         times[at]!.writing.push(writing);

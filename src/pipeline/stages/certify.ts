@@ -74,7 +74,7 @@ const ROUNDINGS = 10;
 const KERNEL_NOISES = 3;
 
 /** Largest gap that is attributed to kernels. */
-const MOST_KERNEL_NOISE = 0.5;
+const MAX_KERNEL_NOISE = 0.5;
 
 /** FLOAT16 and BFLOAT16. */
 const HALF_TYPES: ReadonlySet<number> = new Set([10, 16]);
@@ -263,7 +263,7 @@ function toleranceOf(
 ): number {
   const { least, most } = TOLERANCES[request.isHalf || isHalf(model) ? 'half' : 'float32'];
   const byRounding = roundsActivations ? ACTIVATION_ROUNDING : Math.min(most, Math.max(least, ROUNDINGS * rounding));
-  return Math.max(byRounding, Math.min(MOST_KERNEL_NOISE, KERNEL_NOISES * kernelNoise));
+  return Math.max(byRounding, Math.min(MAX_KERNEL_NOISE, KERNEL_NOISES * kernelNoise));
 }
 
 /** @throws NumericalError when the gap is more than rounding. */

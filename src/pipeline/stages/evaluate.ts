@@ -115,7 +115,7 @@ function measureWith(
           const promptUnits = samples.prompts.length * unitsOfPrompt(samples);
           const listener = onProgress && ((step: Progress) => onProgress({ ...step, total: step.total + promptUnits }));
           const results = await measureTexts(model, texts, { onProgress: listener, signal });
-          const written = await writeSamples(model, folder, { ...samples, signal, onProgress: listener, texts });
+          const written = await generateSamples(model, folder, { ...samples, signal, onProgress: listener, texts });
           return { results, written, ms: performance.now() - start };
         } finally {
           await model.release();
@@ -129,7 +129,7 @@ function measureWith(
 const unitsOfPrompt = ({ newTokens }: Pick<SampleRequest, 'newTokens'>): number =>
   Math.max(1, Math.round(newTokens / 16));
 
-async function writeSamples(
+async function generateSamples(
   model: LanguageModel,
   folder: ModelFolder,
   { prompts, newTokens, signal, onProgress, texts }: SampleRequest & JobControl & Pick<EvaluateInput, 'texts'>,

@@ -48,7 +48,7 @@ const CACHE_FRACTION = 1 / 4;
 const COPIED_CACHE_BYTES = 96 * 2 ** 20;
 
 /** Generated windows, also as the text of a windows file. */
-export interface WrittenWindows extends GeneratedSet {
+export interface GeneratedWindows extends GeneratedSet {
   /** Text of the windows file. */
   readonly windowsFile: string;
 }
@@ -57,7 +57,7 @@ export interface WrittenWindows extends GeneratedSet {
  * Generates windows with a model, and resumes from `generate.file` if given.
  * @throws OptionError, UnsupportedModelError, EngineError
  */
-async function generateWindows(context: JobContext, input: GenerateInput): Promise<WrittenWindows> {
+async function generateWindows(context: JobContext, input: GenerateInput): Promise<GeneratedWindows> {
   const { platform } = context;
   const { generate, windowLength } = input;
   const hints = hintsOf(input);
@@ -79,7 +79,7 @@ async function generateWindows(context: JobContext, input: GenerateInput): Promi
   const cacheLimitBytes = input.engine.copiesInputs
     ? COPIED_CACHE_BYTES
     : Math.max(CACHE_LIMIT_BYTES, (await totalBytes(platform, paths)) * CACHE_FRACTION);
-  const generated = await writeWindows(context, input, {
+  const generated = await generateMissingWindows(context, input, {
     ...drawing,
     leadingTokens,
     endTokens: findEndTokens(hints),
@@ -139,7 +139,7 @@ async function openSavedWindows(journal: Journal | undefined, written: Int32Arra
 export async function tryToGenerate(
   context: JobContext,
   input: GenerateInput,
-): Promise<WrittenWindows | FangPruneError> {
+): Promise<GeneratedWindows | FangPruneError> {
   try {
     return await generateWindows(context, input);
   } catch (error) {
@@ -159,7 +159,7 @@ function isModelsFault(error: unknown, input: GenerateInput): error is FangPrune
   );
 }
 
-interface WritingOptions extends WindowDrawing {
+interface WindowGenerationOptions extends WindowDrawing {
   readonly endTokens: readonly number[];
   readonly store: WindowStore | undefined;
   readonly cacheLimitBytes: number;
@@ -167,16 +167,16 @@ interface WritingOptions extends WindowDrawing {
   readonly onStep?: GenerateCalibrationOptions['onStep'];
 }
 
-async function writeWindows(
+async function generateMissingWindows(
   { onProgress, signal }: JobContext,
   { engine, folder, windowCount, windowLength }: GenerateInput,
-  options: WritingOptions,
+  options: WindowGenerationOptions,
 ): Promise<GeneratedSet> {
   const { saved = [] } = options.store ?? {};
   // Without missing windows the model need not be loaded.
   if (saved.length >= windowCount) return describeGenerated(saved.slice(0, windowCount), options);
   await refuseTooLarge(engine, folder);
-  const model = await openLanguageModel(engine, folder, { writes: true });
+  const model = await openLanguageModel(engine, folder, { generates: true });
   try {
     return await generateCalibration(model, { ...options, windowCount, windowLength, onProgress, signal });
   } finally {

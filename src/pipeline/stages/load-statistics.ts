@@ -5,16 +5,16 @@ import type { PruneJob } from '../../prune/job.js';
 import { loadStatistics as load, type MeasuredModel } from '../../prune/measure-dense/measure-dense.js';
 import { storeInMemory } from '../../removal/repair-linear.js';
 import { checkSavedStatistics, parseStatistics } from '../../report/parse-statistics.js';
-import type { SettledCalibration } from '../../report/plain-settings.js';
+import type { CalibrationSettings } from '../../report/plain-settings.js';
 import type { StatisticsReport } from '../../report/report-schema.js';
-import { openPair, type PairPlace } from '../../storage/json-with-tensors.js';
+import { openPair, type PairPaths } from '../../storage/json-with-tensors.js';
 import type { ModelFolder } from '../../storage/model-folder.js';
 import { checkLayout, checkModelHash } from '../../storage/model-origin.js';
-import { createStoreIn } from '../create-store-in.js';
 import type { Stage } from '../job-context.js';
+import { storeFactory } from '../store-factory.js';
 
 export interface StatisticsInput {
-  readonly place: PairPlace;
+  readonly place: PairPaths;
   readonly folder: ModelFolder;
   readonly job: Omit<PruneJob, 'store'>;
   /** Largest number of windows of the statistics that repairs read. Default 0. */
@@ -27,7 +27,7 @@ export interface LoadedStatistics {
   /** Windows of the statistics. */
   readonly calibration: CalibrationSet;
   /** Absent if no tokens were read. */
-  readonly settled?: SettledCalibration | undefined;
+  readonly calibrationSettings?: CalibrationSettings | undefined;
   readonly statistics: StatisticsReport;
 }
 
@@ -56,12 +56,12 @@ export const loadStatistics: Stage<StatisticsInput, LoadedStatistics> = {
     );
     const { calibration: provenance, tensors: tensorFile } = json;
     const { windowLength } = provenance;
-    const createStore = createStoreIn(context, windowLength * layout.hiddenSize * Float32Array.BYTES_PER_ELEMENT);
+    const createStore = storeFactory(context, windowLength * layout.hiddenSize * Float32Array.BYTES_PER_ELEMENT);
     const repairing = { ...job, createStore, windows: spreadWindows(windows, readAgain) };
     return {
       measured: await load({ ...repairing, store: storeInMemory }, statistics),
       calibration: { windows, windowLength, provenance },
-      ...(readAgain > 0 && { settled: { source: undefined, windowCount: readAgain } }),
+      ...(readAgain > 0 && { calibrationSettings: { source: undefined, windowCount: readAgain } }),
       statistics: { file: place.json, sha256: tensorFile.sha256 },
     };
   },

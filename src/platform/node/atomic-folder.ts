@@ -11,8 +11,8 @@ import { exists } from './paths.js';
 import { replaceContents } from './replace-contents.js';
 import { syncFile, syncFolder } from './sync-file.js';
 import { hasCode } from './system-error.js';
-import { lockWorkspace, lockWorkspaceFolder, placesIn, removeResult, type WorkspacePlaces } from './workspace.js';
-import { INSIDE } from './workspace-place.js';
+import { lockWorkspace, lockWorkspaceFolder, pathsIn, removeResult, type WorkspacePaths } from './workspace.js';
+import { INSIDE } from './workspace-path.js';
 
 /**
  * Builds a folder in a workspace and renames it; an existing one is removed afterwards. In a mount point, which cannot
@@ -22,7 +22,7 @@ import { INSIDE } from './workspace-place.js';
 export const buildFolder: Files['buildFolder'] = async (request, build) => {
   const target = await checkOutput(request);
   const own = request.workspace?.target === target ? undefined : await lockWorkspace(target, request.output);
-  const workspace = own ?? { ...placesIn(request.workspace!.folder), check: request.workspace!.check };
+  const workspace = own ?? { ...pathsIn(request.workspace!.folder), check: request.workspace!.check };
   const { result } = workspace;
   try {
     await removeResult(workspace);
@@ -57,7 +57,7 @@ const CANNOT_RENAME = ['EBUSY', 'EXDEV'];
  * Moves the built folder to its name. An existing folder is checked again, since hours may have passed, and once more
  * after it has been moved aside.
  */
-async function moveInto(places: WorkspacePlaces, target: string, request: OutputRequest): Promise<void> {
+async function moveInto(places: WorkspacePaths, target: string, request: OutputRequest): Promise<void> {
   const { folder, result, replaced } = places;
   const { output } = request;
   await checkFree(target, request);
@@ -87,7 +87,7 @@ async function giveName(result: string, target: string): Promise<void> {
 }
 
 /** Copies the new files to the disk of the folder whose contents they replace. */
-async function replaceInside(from: WorkspacePlaces, target: string, output: string): Promise<void> {
+async function replaceInside(from: WorkspacePaths, target: string, output: string): Promise<void> {
   const inside = await lockWorkspaceFolder(join(target, INSIDE), output);
   try {
     await removeResult(inside);
@@ -98,7 +98,7 @@ async function replaceInside(from: WorkspacePlaces, target: string, output: stri
   }
 }
 
-async function moveFolder(from: string, { result, list }: WorkspacePlaces): Promise<void> {
+async function moveFolder(from: string, { result, list }: WorkspacePaths): Promise<void> {
   const paths: string[] = [];
   for await (const { path } of walkFolder(from)) paths.push(path);
   await addToList(list, paths);

@@ -8,7 +8,7 @@ import { checkOwn } from './own-folder.js';
 import { exists, kindOf, relativeInside, resolveLinks } from './paths.js';
 import { hasCode } from './system-error.js';
 import { recover } from './workspace.js';
-import { placeWorkspace } from './workspace-place.js';
+import { workspacePath } from './workspace-path.js';
 
 /** @see Files.checkOutput */
 export async function checkOutput({ byteLength, ...request }: OutputRequest): Promise<string> {
@@ -26,7 +26,7 @@ export async function checkOutput({ byteLength, ...request }: OutputRequest): Pr
   }
   await recover(target, output);
   await checkFree(target, request);
-  const workspace = await placeWorkspace(target);
+  const workspace = await workspacePath(target);
   const place = dirname(workspace) === target ? workspace : target;
   await checkNew(place, { name: output, kind: 'folder', byteLength });
   return target;
@@ -53,10 +53,10 @@ interface NewEntry {
 
 /** Checks permission and free space for a file or folder. @throws OptionError */
 export async function checkNew(path: string, { name, kind, byteLength = 0 }: NewEntry): Promise<void> {
-  const folder = await findTaker(dirname(path), { name, kind, path });
+  const folder = await findWritableFolder(dirname(path), { name, kind, path });
   // Some file systems do not report free space.
   const { bavail, bsize, blocks } = await statfs(folder).catch(() => ({ bavail: 0, bsize: 0, blocks: 0 }));
-  const needed = Math.max(byteLength, LEAST_BYTES);
+  const needed = Math.max(byteLength, MIN_BYTES);
   if (blocks > 0 && bavail * bsize < needed)
     throw new OptionError(
       `Cannot make ${name}: it needs at least ${Math.ceil(needed)} bytes, and ${folder} has ${bavail * bsize} free. ` +
@@ -80,10 +80,10 @@ const MAX_NAME_BYTES = 255;
 /** As long as the suffix of incomplete files. */
 const NAME_ENDING = '.fang-prune-partial';
 /** Bytes of a report with its page. */
-const LEAST_BYTES = 2 ** 17;
+const MIN_BYTES = 2 ** 17;
 
 /** Checks that missing folders can be created in the nearest existing one. @returns that folder */
-async function findTaker(folder: string, wanted: NewEntry & { readonly path: string }): Promise<string> {
+async function findWritableFolder(folder: string, wanted: NewEntry & { readonly path: string }): Promise<string> {
   try {
     // Permissions are not enough: file systems may be read-only, full or virtual.
     // The probe is named after the output, as all files that a run writes next to it.
@@ -91,7 +91,7 @@ async function findTaker(folder: string, wanted: NewEntry & { readonly path: str
     return folder;
   } catch (cause) {
     if (hasCode(cause, 'ENOENT') && dirname(folder) !== folder && !(await exists(folder)))
-      return findTaker(dirname(folder), wanted);
+      return findWritableFolder(dirname(folder), wanted);
     const { name, kind } = wanted;
     throw new OptionError(
       `Cannot make ${name}, since ${folder} takes no ${kind}: ${errorMessage(cause)}. ${adviceFor(cause)}`,

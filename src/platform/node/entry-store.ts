@@ -25,7 +25,7 @@ const GATHERED_BYTES = 2 ** 16;
 /** Bytes per read when hashing. */
 const PIECE_BYTES = 2 ** 20;
 /** Largest number of queued entries. */
-const MOST_BEHIND = 4;
+const MAX_QUEUED = 4;
 
 /**
  * Stores entries as files of a folder. Each is written to a temporary name, synced and renamed, so that existing
@@ -58,7 +58,7 @@ export function createEntryStore(folder: string, run: string, createSink = creat
     },
     async write(name, parts) {
       const path = pathOf(name);
-      await flushQueue(() => behind.length < MOST_BEHIND && behind.every((other) => other.path !== path));
+      await flushQueue(() => behind.length < MAX_QUEUED && behind.every((other) => other.path !== path));
       const sink = await createSink(`${path}.new`, GATHERED_BYTES);
       let byteLength: number;
       try {

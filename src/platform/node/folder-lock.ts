@@ -54,10 +54,10 @@ interface Claim {
 }
 
 /** Interval of heartbeats, and age after which other machines consider a holder dead. */
-const SIGN_MS = 10_000;
-const GONE_MS = 60_000;
+const HEARTBEAT_MS = 10_000;
+const STALE_MS = 60_000;
 /** Time to wait for a process whose parent was killed. */
-const PATIENCE_MS = 5000;
+const GRACE_PERIOD_MS = 5000;
 const RETRY_MS = 100;
 /** Within this time concurrent requests see each other, and all but the first withdraw. */
 const CONTEST_MS = 1000;
@@ -75,7 +75,7 @@ export async function lockFolder(folder: string, output: string): Promise<Folder
   for (;;) {
     const found = await tryLock(folder);
     if ('release' in found) return found;
-    if (found.isOwn || performance.now() - start > PATIENCE_MS)
+    if (found.isOwn || performance.now() - start > GRACE_PERIOD_MS)
       throw new OptionError(
         `Another run writes ${output}: ${describeHolder(found)}. Wait until it has ended, or choose another output. ` +
           `If no run writes there, remove ${join(folder, found.name)}.`,
@@ -88,11 +88,11 @@ function describeHolder({ holder, isOwn }: Competitor): string {
   if (isOwn) return 'another call in this process';
   return holder === undefined
     ? 'a process that has just begun'
-    : `process ${holder.pid} on ${holder.host.slice(0, MOST_HOST_LETTERS)}`;
+    : `process ${holder.pid} on ${holder.host.slice(0, MAX_HOST_LETTERS)}`;
 }
 
 /** Longest quoted host name, since lock files are untrusted. */
-const MOST_HOST_LETTERS = 100;
+const MAX_HOST_LETTERS = 100;
 
 /**
  * Returns the lock, or its holder. Every caller first creates its own file and then lists others': of two callers, at
@@ -152,7 +152,7 @@ function hold(claim: Claim): FolderLock {
   };
   const signs = setInterval(() => {
     sign = ignoreRejection(sign.then(show).catch(() => undefined));
-  }, SIGN_MS).unref();
+  }, HEARTBEAT_MS).unref();
   return {
     async check() {
       if (await isThere(path)) return;
@@ -214,7 +214,7 @@ async function isAlive({ name, holder, isOwn }: Competitor, { folder, holder: ow
   const age = mtimeMs - Number(stats.mtimeMs);
   if (holder === undefined) return stats.size === 0n && age < EMPTY_MS;
   if (isOwn) return isOpen(holder.descriptor, stats);
-  if (!isOwnMachine(holder, own)) return age < GONE_MS;
+  if (!isOwnMachine(holder, own)) return age < STALE_MS;
   try {
     process.kill(holder.pid, 0);
   } catch (error) {

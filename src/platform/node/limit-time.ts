@@ -4,10 +4,10 @@ import { EngineError } from '../../errors.js';
 import { threadProcessorMs } from './processor-time.js';
 
 /** An action that got less than this fraction of processor time is retried: the machine was busy. */
-const LEAST_SHARE = 0.5;
+const MIN_SHARE = 0.5;
 
 /** Growth of the wall-time limit at each retry. */
-const [LEAST_GROWTH, MOST_GROWTH] = [2, 16] as const;
+const [MIN_GROWTH, MAX_GROWTH] = [2, 16] as const;
 
 /**
  * Creates a `LimitTime` with V8's timeout of scripts, which also interrupts regular expressions. V8 limits wall time,
@@ -29,9 +29,9 @@ export function createTimeLimit(processorMs = threadProcessorMs): LimitTime {
       } catch (cause) {
         if (Object(cause).code !== 'ERR_SCRIPT_EXECUTION_TIMEOUT') throw cause;
         const usedMs = processorMs() - start;
-        if (usedMs >= LEAST_SHARE * ms)
+        if (usedMs >= MIN_SHARE * ms)
           throw new EngineError(`it took more than ${Math.ceil(ms / 1000)} s and was stopped`, { cause });
-        clockMs = Math.ceil(clockMs * Math.min(MOST_GROWTH, Math.max(LEAST_GROWTH, ms / usedMs)));
+        clockMs = Math.ceil(clockMs * Math.min(MAX_GROWTH, Math.max(MIN_GROWTH, ms / usedMs)));
       } finally {
         delete context.action;
       }

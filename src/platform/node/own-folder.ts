@@ -5,10 +5,10 @@ import { OptionError } from '../../errors.js';
 import { checkReplaceable, type FoundFile, type ListedFiles, MANIFEST, readManifest } from '../folder-manifest.js';
 import { writing } from '../writing.js';
 import { exists } from './paths.js';
-import { INSIDE } from './workspace-place.js';
+import { INSIDE } from './workspace-path.js';
 
 /** Enough for a model with one file per weight. */
-const MOST_MANIFEST_BYTES = 2 ** 24;
+const MAX_MANIFEST_BYTES = 2 ** 24;
 
 /** Refuses a folder with files that no run wrote. @throws OptionError naming the first one */
 export async function checkOwn(folder: string, output: string): Promise<void> {
@@ -23,7 +23,7 @@ export async function readListing(path: string): Promise<ListedFiles | undefined
 
 async function readManifestFile(path: string): Promise<Uint8Array | undefined> {
   const stats = await lstat(path).catch(() => undefined);
-  return stats?.isFile() && stats.size <= MOST_MANIFEST_BYTES ? readFile(path) : undefined;
+  return stats?.isFile() && stats.size <= MAX_MANIFEST_BYTES ? readFile(path) : undefined;
 }
 
 /** Walks a folder recursively, by name, without its workspace and without following links. */

@@ -12,12 +12,12 @@ import { createFileSink } from './file-sink.js';
 import { type FolderLock, LOCK, lockFolder } from './folder-lock.js';
 import { checkOwn, readListing, removeListed, removeOwn, walkFolder } from './own-folder.js';
 import { exists, resolveLinks } from './paths.js';
-import { MOST_BYTES, readSmallFile } from './read-small-file.js';
+import { MAX_BYTES, readSmallFile } from './read-small-file.js';
 import { finishReplacing, REPLACING, REPLACING_NEW } from './replace-contents.js';
 import { createScratchFile } from './spill-file.js';
 import { syncFolder } from './sync-file.js';
 import { hasCode } from './system-error.js';
-import { INSIDE, partialPathOf, placeWorkspace } from './workspace-place.js';
+import { INSIDE, partialPathOf, workspacePath } from './workspace-path.js';
 
 /** Parts of a workspace: the folder under construction with its list, the folder that it replaces, and the run's key. */
 const RESULT = 'result';
@@ -29,7 +29,7 @@ const SCRATCH = '.scratch';
 const RUN_SCHEMA = 'fang-prune-run/2';
 
 /** Paths of a workspace. */
-export interface WorkspacePlaces {
+export interface WorkspacePaths {
   readonly folder: string;
   /** Folder under construction, and its list file. */
   readonly result: string;
@@ -39,14 +39,14 @@ export interface WorkspacePlaces {
 }
 
 /** A locked workspace. */
-export interface LockedWorkspace extends WorkspacePlaces {
+export interface LockedWorkspace extends WorkspacePaths {
   /** @see Workspace.check */
   check(): Promise<void>;
   /** Releases the lock; an empty workspace is removed. */
   release(): Promise<void>;
 }
 
-export const placesIn = (folder: string): WorkspacePlaces => ({
+export const pathsIn = (folder: string): WorkspacePaths => ({
   folder,
   result: join(folder, RESULT),
   list: join(folder, RESULT_LIST),
@@ -61,14 +61,14 @@ export const placesIn = (folder: string): WorkspacePlaces => ({
  */
 export async function lockWorkspace(target: string, output: string): Promise<LockedWorkspace> {
   await recover(target, output);
-  return lockWorkspaceFolder(await placeWorkspace(target), output);
+  return lockWorkspaceFolder(await workspacePath(target), output);
 }
 
 /** @param folder the workspace */
 export async function lockWorkspaceFolder(folder: string, output: string): Promise<LockedWorkspace> {
   const lock = await enter(folder, output);
   const release = () => leave(folder, lock);
-  const places = placesIn(folder);
+  const places = pathsIn(folder);
   try {
     await checkLeft(places);
   } catch (error) {
@@ -110,12 +110,12 @@ async function isPart(folder: string, found: Dirent): Promise<boolean> {
   const { name } = found;
   if ([RESULT, REPLACED].includes(name)) return found.isDirectory();
   if (!found.isFile()) return false;
-  if (name.startsWith(LOCK)) return ((await lstat(join(folder, name)).catch(() => undefined))?.size ?? 0) <= MOST_BYTES;
+  if (name.startsWith(LOCK)) return ((await lstat(join(folder, name)).catch(() => undefined))?.size ?? 0) <= MAX_BYTES;
   return [RUN, RESULT_LIST, REPLACING, REPLACING_NEW].includes(name) || ENTRY.test(name) || name.endsWith(SCRATCH);
 }
 
 /** Checks for user files in folders of an interrupted run. */
-async function checkLeft({ folder, result, list, replaced }: WorkspacePlaces): Promise<void> {
+async function checkLeft({ folder, result, list, replaced }: WorkspacePaths): Promise<void> {
   if (await exists(result)) {
     const listed = await readList(list);
     for await (const { path } of walkFolder(result))
@@ -130,7 +130,7 @@ const foreignFile = (folder: string, name: string): OptionError =>
   );
 
 /** Removes an interrupted result, except during replacement; unlisted files remain. */
-export async function removeResult({ folder, result, list }: WorkspacePlaces): Promise<void> {
+export async function removeResult({ folder, result, list }: WorkspacePaths): Promise<void> {
   if (await exists(join(folder, REPLACING))) return;
   await rm(join(folder, REPLACING_NEW), { force: true });
   const listed = await readList(list);
@@ -146,14 +146,14 @@ export async function recover(target: string, output: string): Promise<void> {
   const inside = join(target, INSIDE);
   if (await exists(join(inside, REPLACING)))
     await holding(inside, output, async () => {
-      const places = placesIn(inside);
+      const places = pathsIn(inside);
       await finishReplacing({ workspace: inside, result: places.result, target, output });
       await removeResult(places);
     });
   const beside = partialPathOf(target);
   // Left by a run that was interrupted before it replaced anything.
   if ((await exists(inside)) && (await exists(beside)))
-    await holding(inside, output, () => removeResult(placesIn(inside)));
+    await holding(inside, output, () => removeResult(pathsIn(inside)));
   const replaced = join(beside, REPLACED);
   if (!(await exists(replaced))) return;
   if (await exists(target)) return checkReplaced(target, { replaced, output });
@@ -242,7 +242,7 @@ async function removeScratch(folder: string): Promise<void> {
 export async function findUnfinishedRun(output: string): Promise<string | undefined> {
   const target = await resolveLinks(resolve(output));
   await recover(target, output);
-  const folder = await placeWorkspace(target);
+  const folder = await workspacePath(target);
   if ((await readRun(folder)) === undefined) return undefined;
   return folder === partialPathOf(target) ? partialPathOf(output) : join(output, INSIDE);
 }

@@ -16,10 +16,10 @@ export interface ExpertWeights {
 export function weighTokens(routes: readonly RoutedToken[], expertCount: number): ExpertWeights {
   const counts = new Float64Array(expertCount);
   const squares = new Float64Array(expertCount);
-  for (const { experts, shares } of routes)
+  for (const { experts, routingWeights } of routes)
     experts.forEach((expert, rank) => {
       counts[expert]! += 1;
-      squares[expert]! += shares[rank]! ** 2;
+      squares[expert]! += routingWeights[rank]! ** 2;
     });
   const total = (values: Float64Array) => values.reduce((sum, value) => sum + value, 0);
   const mean = total(squares) / Math.max(1, total(counts));
@@ -38,10 +38,10 @@ export function routeEverywhere(routes: readonly RoutedToken[], expertCount: num
   const { others, scales } = weighTokens(routes, expertCount);
   const experts = Array.from({ length: expertCount }, (_, expert) => expert);
   return routes.map((route) => {
-    const shares = Float64Array.from(others, (weight, expert) => scales[expert]! * weight);
+    const routingWeights = Float64Array.from(others, (weight, expert) => scales[expert]! * weight);
     route.experts.forEach((expert, rank) => {
-      shares[expert] = scales[expert]! * route.shares[rank]!;
+      routingWeights[expert] = scales[expert]! * route.routingWeights[rank]!;
     });
-    return { experts, shares };
+    return { experts, routingWeights };
   });
 }

@@ -1,4 +1,4 @@
-import type { BackwardPlace } from '../../activations/walk-backwards.js';
+import type { BackwardPlace } from '../../activations/backpropagate.js';
 import type { PrunableModule } from '../../architecture/layout.js';
 import { type Journal, readCheckpoint } from '../../platform/journal.js';
 import type { Tensor } from '../../runtime/engine.js';
@@ -58,16 +58,16 @@ export async function openBackwardCheckpoint(context: PruneContext, given: Backw
 }
 
 /** Position of an interrupted backward pass, and the results of its forward pass, which need go no farther. */
-export interface EarlierWalk extends Pick<Backwards, 'forwards'> {
+export interface InterruptedBackward extends Pick<Backwards, 'forwards'> {
   readonly left: number;
 }
 
 /** Undefined where there is no checkpoint, or an entry of it is missing. */
-export async function findEarlierWalk(
+export async function findInterruptedBackward(
   { job: { journal } }: PruneContext,
   passes: Pick<DensePasses, 'needs' | 'spans' | 'backwardPass'>,
-): Promise<EarlierWalk | undefined> {
-  const saved = await readWalk(journal, passes);
+): Promise<InterruptedBackward | undefined> {
+  const saved = await readInterrupted(journal, passes);
   if (saved === undefined) return undefined;
   const { contexts, orders, blockChange } = saved.forwards;
   const { modules } = passes.needs;
@@ -92,7 +92,7 @@ async function* parts(
   for (const entry of entriesOf(backwardPass, place)) yield await cotangents.get(entry);
 }
 
-async function readWalk(
+async function readInterrupted(
   journal: Journal | undefined,
   passes: Pick<DensePasses, 'needs' | 'spans' | 'backwardPass'>,
 ): Promise<SavedBackwards | undefined> {
@@ -103,7 +103,7 @@ async function readWalk(
 
 async function restore(context: PruneContext, journal: Journal, given: Backwards): Promise<BackwardPlace | undefined> {
   const { found, cotangents, needs } = given;
-  const saved = await readWalk(journal, given);
+  const saved = await readInterrupted(journal, given);
   if (saved === undefined) return undefined;
   context.restore(saved);
   for (const [key, measures] of found) Object.assign(measures, saved.found.get(key));

@@ -4,7 +4,7 @@ import type { NeuronGroups } from '../../grouping/group-neurons.js';
 import type { Pca } from '../../linalg/pca.js';
 import type { ResolvedGrouping } from '../../options.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
-import type { RemovalOrderOfModule } from './order-units.js';
+import type { ModuleRemovalOrder } from './order-units.js';
 
 /** Contexts of one FFN's tokens, and how to tell a new token's. */
 export interface ModuleContexts {
@@ -43,7 +43,7 @@ export interface DenseMeasures {
   readonly sensitivity?: Float64Array;
   readonly functional: ReadonlyMap<PrunableModule, FunctionalModule>;
   /** In which order units leave and what that costs, for an allocation that compares modules. */
-  readonly orders?: ReadonlyMap<PrunableModule, RemovalOrderOfModule>;
+  readonly orders?: ReadonlyMap<PrunableModule, ModuleRemovalOrder>;
   /** Of mixtures of experts, where tokens are told apart by context. */
   readonly routings?: ReadonlyMap<PrunableModule, MixtureRouting>;
 }
@@ -54,14 +54,14 @@ export interface ForwardMeasures {
   /** FC by block. */
   readonly blockChange: Float64Array;
   /** Of methods whose orders need no gradient. */
-  readonly orders: ReadonlyMap<PrunableModule, RemovalOrderOfModule>;
+  readonly orders: ReadonlyMap<PrunableModule, ModuleRemovalOrder>;
 }
 
 /** Measurements of a module in the backward pass. */
 export interface BackwardMeasures {
   /** `[contextCount, neurons]` row-major; of FFNs, where it is wanted. */
   affinity?: Float64Array;
-  order?: RemovalOrderOfModule;
+  order?: ModuleRemovalOrder;
 }
 
 /** Measurements to make of the dense model. */

@@ -30,7 +30,7 @@ export interface DensePasses {
 /** Batches that go back through the model, and what they find there. */
 export interface BackwardPass {
   readonly batches: readonly Batch[];
-  /** Gets every block's input, and the last one's output, see `BackwardWalk.archive`. */
+  /** Gets every block's input, and the last one's output, see `Backpropagation.archive`. */
   readonly archive: TensorStore;
   /** Modules whose outputs the gradients reach. */
   readonly modules: readonly PrunableModule[];

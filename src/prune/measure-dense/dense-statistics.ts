@@ -4,7 +4,7 @@ import type { ExpertScoreName } from '../../importance/expert-scores.js';
 import type { MetricName, ResolvedGrouping, ResolvedOptions } from '../../options.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { DenseMeasures, MixtureRouting } from './dense-measures.js';
-import type { RemovalOrderOfModule } from './order-units.js';
+import type { ModuleRemovalOrder } from './order-units.js';
 
 /** Saved sums over tokens of every channel. */
 export type StatisticsKind = Exclude<StatisticsNeed, 'none'>;
@@ -32,7 +32,7 @@ export interface DenseStatistics extends Pick<DenseMeasures, 'sensitivity' | 'fu
   readonly blockChange: Float64Array;
   readonly metric: MetricName;
   /** In which order experts leave, and what that costs in the metric; absent modules were not measured. */
-  readonly experts: ReadonlyMap<PrunableModule, RemovalOrderOfModule>;
+  readonly experts: ReadonlyMap<PrunableModule, ModuleRemovalOrder>;
   /** Mixtures at whose output the metric's curvature is known, so that their experts can be ordered on tokens. */
   readonly mixtures: ReadonlySet<PrunableModule>;
   /** Where the tokens of each context go in a mixture; absent modules were not measured, or their tokens not told apart. */

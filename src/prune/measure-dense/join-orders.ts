@@ -1,7 +1,7 @@
 import type { PrunableModule } from '../../architecture/layout.js';
 import { type HeadUnit, sharedSource } from '../../removal/plan-removal.js';
 import type { DenseMeasures } from './dense-measures.js';
-import type { RemovalOrderOfModule } from './order-units.js';
+import type { ModuleRemovalOrder } from './order-units.js';
 
 type Orders = NonNullable<DenseMeasures['orders']>;
 
@@ -42,7 +42,7 @@ export function joinOrders(orders: Orders, modules: readonly PrunableModule[], h
 const stepOf = ({ groupOfUnit }: PrunableModule, unit: number): number => groupOfUnit?.[unit] ?? unit;
 
 /** Costs of removing each KV head, in the order of removal. */
-function costsByStep(module: PrunableModule, { scores, costs }: RemovalOrderOfModule): Float64Array {
+function costsByStep(module: PrunableModule, { scores, costs }: ModuleRemovalOrder): Float64Array {
   const sums = new Float64Array(costs.length);
   scores.forEach((score, unit) => {
     sums[stepOf(module, unit)]! += score;

@@ -7,7 +7,7 @@ import { type PruneContext, segmentName } from '../prune-context.js';
 import type { DenseMeasures, DenseNeeds } from './dense-measures.js';
 import type { DenseStatistics } from './dense-statistics.js';
 import { orderModule } from './measure-backwards.js';
-import type { RemovalOrderOfModule } from './order-units.js';
+import type { ModuleRemovalOrder } from './order-units.js';
 
 /** Measurements that a run needs of the dense model, and why. */
 export interface ReadRequest extends Omit<DenseNeeds, 'curvatures'> {
@@ -58,9 +58,9 @@ export function canOrderExperts(
 async function findOrders(
   context: PruneContext,
   { statistics, ordered, order: adapter, ...request }: ReadRequest,
-): Promise<Map<PrunableModule, RemovalOrderOfModule>> {
+): Promise<Map<PrunableModule, ModuleRemovalOrder>> {
   const { job } = context;
-  const orders = new Map<PrunableModule, RemovalOrderOfModule>();
+  const orders = new Map<PrunableModule, ModuleRemovalOrder>();
   const modules = (ordered ?? request.modules).filter(({ kind }) => kind !== 'experts');
   context.begin('measure', modules.length, 1);
   for (const [at, module] of modules.entries()) {

@@ -1,6 +1,6 @@
+import { type BackwardMeter, backpropagate } from '../../activations/backpropagate.js';
 import { createCurvatureMeter } from '../../activations/curvature-meter.js';
 import { createAffinityMeter, type TokenContexts } from '../../activations/measure-affinity.js';
-import { type BackwardMeter, walkBackwards } from '../../activations/walk-backwards.js';
 import { type BlockSpan, blockSpans, logitsInBlocks, type PrunableModule } from '../../architecture/layout.js';
 import type { Softening } from '../../autodiff/cross-entropy.js';
 import type { ChannelStatistics, CompensationAdapter } from '../../compensation/adapter.js';
@@ -16,7 +16,7 @@ import { type BackwardMeasures, type ForwardMeasures, orderOf } from './dense-me
 import type { DensePasses } from './dense-passes.js';
 import { asObstacle } from './gradient-reach.js';
 import { byIndex } from './indexed-map.js';
-import { orderUnits, type RemovalOrderOfModule } from './order-units.js';
+import { type ModuleRemovalOrder, orderUnits } from './order-units.js';
 
 /** Results of the backward pass. */
 export interface BackwardOutcome {
@@ -55,7 +55,7 @@ export async function measureBackwards(
   let obstacle: UnsupportedModelError | undefined;
   try {
     await context.timed('backward', () =>
-      walkBackwards({
+      backpropagate({
         engine: job.engine,
         model: passes.model,
         analysed: job.analysed,
@@ -151,7 +151,7 @@ export async function orderModule(
   context: PruneContext,
   model: OnnxModel,
   given: OrderRequest,
-): Promise<RemovalOrderOfModule> {
+): Promise<ModuleRemovalOrder> {
   const { curvature, module } = given;
   const { random, multiply } = context;
   const weight = await readLinearWeight(model, module.output);

@@ -6,10 +6,10 @@ import { MIXINGS, type MixingName } from '../../activations/mix-experts.js';
 import { runMeters } from '../../activations/stage-meter.js';
 import {
   openGatheredNeurons,
-  openWrittenProbe,
-  openWrittenRouter,
-  type WrittenExpertsRequest,
-} from '../../activations/written-experts.js';
+  openUnfusedProbe,
+  openUnfusedRouter,
+  type UnfusedExpertsRequest,
+} from '../../activations/unfused-experts.js';
 import type { PrunableModule } from '../../architecture/layout.js';
 import { FULL_CREDIBILITY } from '../../importance/credible-costs.js';
 import { EXPERT_SCORES } from '../../importance/expert-scores.js';
@@ -26,7 +26,7 @@ import type { DenseMeasures, DenseNeeds, MixtureRouting, ModuleContexts } from '
 import { byIndex, byModule, type IndexedMap } from './indexed-map.js';
 import { findRouter, orderExperts } from './order-experts.js';
 import { orderNeurons } from './order-neurons.js';
-import type { NeuronOrder, RemovalOrderOfModule } from './order-units.js';
+import type { ModuleRemovalOrder, NeuronOrder } from './order-units.js';
 import { type RoutingSample, sampleRouting } from './sample-routing.js';
 import { type ContextSearchRequest, contextFeature, searchContexts } from './search-contexts.js';
 
@@ -39,7 +39,7 @@ export interface ExpertNeeds extends Pick<DenseNeeds, 'modules' | 'grouping'> {
 
 /** Measurements of mixtures. */
 export interface ExpertMeasures {
-  readonly orders: ReadonlyMap<PrunableModule, RemovalOrderOfModule>;
+  readonly orders: ReadonlyMap<PrunableModule, ModuleRemovalOrder>;
   /** Where tokens are told apart by context. */
   readonly routings: ReadonlyMap<PrunableModule, MixtureRouting>;
 }
@@ -83,7 +83,7 @@ const TICKS_PER_BATCH = 8;
 async function measureMixtures(context: PruneContext, needs: ExpertNeeds): Promise<ExpertMeasures> {
   const { job, batches } = context;
   const last = Math.max(...needs.modules.map(({ segment }) => segment));
-  const orders = new Map<PrunableModule, RemovalOrderOfModule>();
+  const orders = new Map<PrunableModule, ModuleRemovalOrder>();
   const routings = new Map<PrunableModule, MixtureRouting>();
   context.begin('experts', last + 1, TICKS_PER_BATCH * Math.max(1, batches.length));
   const runner = await context.startRunner(copyModel(job.model), { isFixed: true });
@@ -114,7 +114,7 @@ async function measureMixture(
   context: PruneContext,
   needs: ExpertNeeds,
   { runner, module }: ExpertCase,
-): Promise<{ readonly order: RemovalOrderOfModule; readonly routing?: MixtureRouting }> {
+): Promise<{ readonly order: ModuleRemovalOrder; readonly routing?: MixtureRouting }> {
   const { analysed, windows } = context.job;
   const detail = segmentName(module.segment, analysed.detected.layout.modules);
   const metric = needs.curvatures && (await metricOf(context, module, needs.curvatures));
@@ -159,7 +159,7 @@ interface OrderCase extends Omit<SampledExperts, 'model'> {
 async function orderModule(
   context: PruneContext,
   { module, sample, metric, detail }: OrderCase,
-): Promise<RemovalOrderOfModule> {
+): Promise<ModuleRemovalOrder> {
   const { model, options } = context.job;
   const { inputCount: expertCount, outputCount: size } = module.output;
   const opened = await openExperts(context, { model, module, sample, metric });
@@ -227,10 +227,10 @@ export interface SampledExperts {
 export async function openExperts(context: PruneContext, { model, module, sample, metric }: SampledExperts) {
   const { engine, analysed } = context.job;
   const { type, inputs, scores } = sample;
-  if (module.writtenExperts !== undefined) {
+  if (module.unfusedExperts !== undefined) {
     const request = { engine, model, analysed, module, type };
-    const router = await openWrittenRouter({ ...request, inputs });
-    const probe = await openWrittenProbe({ ...request, metric });
+    const router = await openUnfusedRouter({ ...request, inputs });
+    const probe = await openUnfusedProbe({ ...request, metric });
     const release = async () => void (await Promise.all([router.release(), probe.release()]));
     return { probe, routers: [router], release };
   }
@@ -241,8 +241,8 @@ export async function openExperts(context: PruneContext, { model, module, sample
 }
 
 /** Opens the neurons inside a mixture's experts. */
-export const openNeurons = (request: WrittenExpertsRequest): Promise<NeuronProbe> =>
-  request.module.writtenExperts === undefined ? openFusedNeurons(request) : openGatheredNeurons(request);
+export const openNeurons = (request: UnfusedExpertsRequest): Promise<NeuronProbe> =>
+  request.module.unfusedExperts === undefined ? openFusedNeurons(request) : openGatheredNeurons(request);
 
 /** `[size, size]` row-major, what a row is multiplied by so that its squared length is its cost in the metric. */
 async function metricOf(

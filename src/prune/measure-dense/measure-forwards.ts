@@ -5,12 +5,12 @@ import { type ChannelStatistics, type CompensationAdapter, EMPTY_STATISTICS } fr
 import type { BlockRunner, StageReads } from '../../runtime/block-runner.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { PruneContext } from '../prune-context.js';
-import type { EarlierWalk } from './backward-checkpoint.js';
+import type { InterruptedBackward } from './backward-checkpoint.js';
 import { type ForwardMeasures, type ModuleContexts, orderOf } from './dense-measures.js';
 import type { DensePasses } from './dense-passes.js';
 import { orderModule } from './measure-backwards.js';
 import { createMeasurements, type ModuleMeasurement } from './measurements.js';
-import type { RemovalOrderOfModule } from './order-units.js';
+import type { ModuleRemovalOrder } from './order-units.js';
 import { searchContexts } from './search-contexts.js';
 import type { StatisticsStore } from './statistics-store.js';
 
@@ -22,7 +22,7 @@ import type { StatisticsStore } from './statistics-store.js';
 export async function measureForwards(
   context: PruneContext,
   passes: DensePasses,
-  earlier?: EarlierWalk,
+  earlier?: InterruptedBackward,
 ): Promise<ForwardMeasures> {
   const { job } = context;
   // Input of the block that comes next.
@@ -53,7 +53,7 @@ async function runForwardPass(
   const seen = {
     contexts: new Map<PrunableModule, ModuleContexts>(),
     blockChange: new Float64Array(layout.blockCount),
-    orders: new Map<PrunableModule, RemovalOrderOfModule>(),
+    orders: new Map<PrunableModule, ModuleRemovalOrder>(),
   };
   const keep = (value: string, span: number): StageReads => ({
     fetches: [value],
@@ -96,7 +96,7 @@ async function runForwardPass(
 /** The results while they fill. */
 interface Filling extends ForwardMeasures {
   readonly contexts: Map<PrunableModule, ModuleContexts>;
-  readonly orders: Map<PrunableModule, RemovalOrderOfModule>;
+  readonly orders: Map<PrunableModule, ModuleRemovalOrder>;
 }
 
 async function findContexts(

@@ -1,11 +1,11 @@
+import { backpropagate } from '../../activations/backpropagate.js';
 import { createTokenWeightMeter } from '../../activations/token-weight-meter.js';
-import { walkBackwards } from '../../activations/walk-backwards.js';
 import { type BlockSpan, blockSpans, logitsInBlocks } from '../../architecture/layout.js';
 import { errorMessage } from '../../error-message.js';
 import { UnsupportedModelError } from '../../errors.js';
 import { METRICS } from '../../importance/metrics.js';
 import type { PruneContext } from '../prune-context.js';
-import { findEarlierWalk, openBackwardCheckpoint } from './backward-checkpoint.js';
+import { findInterruptedBackward, openBackwardCheckpoint } from './backward-checkpoint.js';
 import { type DensePasses, lowestSpan } from './dense-passes.js';
 import { findGradientReach } from './gradient-reach.js';
 import { beginGradients } from './measure-backwards.js';
@@ -84,7 +84,7 @@ export async function measureTokenWeights(
       obstacle: undefined,
       dispose: async () => undefined,
     };
-    const forwards = await measureForwards(context, passes, await findEarlierWalk(context, passes));
+    const forwards = await measureForwards(context, passes, await findInterruptedBackward(context, passes));
     const found = new Map(values.map(({ value }): [string, { weights?: TokenWeights['batches'] }] => [value, {}]));
     beginGradients(context, batches.length);
     const checkpoint = await openBackwardCheckpoint(context, {
@@ -96,7 +96,7 @@ export async function measureTokenWeights(
       backwardPass,
     });
     const walk = () =>
-      walkBackwards({
+      backpropagate({
         engine,
         model: job.model,
         analysed,

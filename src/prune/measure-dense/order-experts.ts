@@ -3,7 +3,7 @@ import type { ExpertRouter, Route, RoutedToken } from '../../activations/expert-
 import { NumericalError, UnsupportedModelError } from '../../errors.js';
 import { credibleCosts } from '../../importance/credible-costs.js';
 import type { ExpertScoreRow, ExpertStatistics } from '../../importance/expert-scores.js';
-import type { RemovalOrderOfModule } from './order-units.js';
+import type { ModuleRemovalOrder } from './order-units.js';
 import type { RoutingSample } from './sample-routing.js';
 
 export interface ExpertOrderRequest {
@@ -30,7 +30,7 @@ const ROUNDS = 8;
 const ROWS = 1024;
 
 /** Squared distance from the mixture's own result that a routing may have, as a fraction of that: half precision and packed weights round. */
-const FITTING = 1e-3;
+const MATCH_TOLERANCE = 1e-3;
 
 /**
  * Orders a mixture's experts by what their removal costs. When one leaves, the router sends its tokens to the next in its order,
@@ -44,7 +44,7 @@ const FITTING = 1e-3;
  *
  * @throws UnsupportedModelError where the runtime mixes experts in another way than the routers know.
  */
-export async function orderExperts(request: ExpertOrderRequest): Promise<RemovalOrderOfModule> {
+export async function orderExperts(request: ExpertOrderRequest): Promise<ModuleRemovalOrder> {
   const { expertCount, leastExperts, groupOfExpert, row } = request;
   const router = await findRouter(request);
   const groupCount = groupOfExpert === undefined ? 1 : Math.max(...groupOfExpert) + 1;
@@ -75,7 +75,7 @@ export async function orderExperts(request: ExpertOrderRequest): Promise<Removal
   while (remainingCount / groupCount > least) {
     const round = await measureRound(request, router, remaining);
     if (last !== undefined) price(round);
-    const values = row.isMeasuredAnew || first === undefined ? row.score(round) : first;
+    const values = row.isRemeasured || first === undefined ? row.score(round) : first;
     first ??= values;
     const ranked = Array.from({ length: groupCount }, (_, group) =>
       [...remaining.keys()]
@@ -117,7 +117,7 @@ async function measureRound(request: ExpertOrderRequest, router: ExpertRouter, r
       const square = made.squares[made.experts.indexOf(expert)]!;
       const norm = Math.sqrt(square);
       found.tokens[expert]! += 1;
-      found.gatedNorms[expert]! += routed.shares[rank]! * norm;
+      found.gatedNorms[expert]! += routed.routingWeights[rank]! * norm;
       found.norms[expert]! += norm;
       found.squares[expert]! += square;
       const without = routed.without?.[rank];
@@ -137,7 +137,8 @@ function squaredChange({ experts, weighted }: MadeOfToken, route: Route, dense: 
   let sum = 0;
   for (let at = 0; at < size; at += 1) {
     let value = -dense[at]!;
-    for (let rank = 0; rank < rows.length; rank += 1) value += route.shares[rank]! * weighted[rows[rank]! + at]!;
+    for (let rank = 0; rank < rows.length; rank += 1)
+      value += route.routingWeights[rank]! * weighted[rows[rank]! + at]!;
     sum += value * value;
   }
   return sum;
@@ -185,13 +186,13 @@ async function runRouted(
 }
 
 /** Tokens that a router is found by. */
-const FITTED = 64;
+const MATCH_TOKENS = 64;
 
 /** How the mixture routes, found by doing it again. @throws UnsupportedModelError */
 export async function findRouter(request: ExpertOrderRequest): Promise<ExpertRouter> {
   const { sample, expertCount, size, routers } = request;
   const all = new Uint8Array(expertCount).fill(1);
-  const tokenCount = Math.min(FITTED, sample.tokenCount);
+  const tokenCount = Math.min(MATCH_TOKENS, sample.tokenCount);
   const found: { readonly router: ExpertRouter; readonly error: number }[] = [];
   for (const router of routers) {
     let [error, squares, counted] = [0, 0, 0];
@@ -200,14 +201,14 @@ export async function findRouter(request: ExpertOrderRequest): Promise<ExpertRou
       const change = squaredChange(made, routed, dense);
       const square = dense.reduce((sum, value) => sum + value * value, 0);
       // The runtime chose the other of two experts of the same score.
-      if (routed.isTied && change > FITTING * square) return;
+      if (routed.isTied && change > MATCH_TOLERANCE * square) return;
       error += change;
       squares += square;
       counted += 1;
     };
     await runRouted(request, router, all, compare, tokenCount);
     if (!Number.isFinite(error)) throw new NumericalError('the output of the experts is NaN or infinite');
-    if (counted > 0 && error <= FITTING * squares) found.push({ router, error });
+    if (counted > 0 && error <= MATCH_TOLERANCE * squares) found.push({ router, error });
   }
   const [best] = found.sort((a, b) => a.error - b.error);
   if (best === undefined)

@@ -8,7 +8,7 @@ import type { RoutingSample } from './sample-routing.js';
 
 export interface NeuronOrderRequest {
   readonly sample: Pick<RoutingSample, 'tokenCount' | 'inputs'>;
-  readonly probe: Pick<NeuronProbe, 'run' | 'readSecondMap'>;
+  readonly probe: Pick<NeuronProbe, 'run' | 'readSecondLinear'>;
   readonly costMeter: Pick<NeuronCostMeter, 'weigh' | 'measure'>;
   readonly router: ExpertRouter;
   readonly neurons: ExpertNeurons;
@@ -28,7 +28,7 @@ const ROUNDS = 8;
 const ROWS = 1024;
 
 /** Bytes of what neurons make that are held at once, at most, but for one expert's. */
-const HELD = 2 ** 28;
+const MAX_HELD_BYTES = 2 ** 28;
 
 /**
  * Orders the neurons inside each expert of a mixture by what their removal costs: of the tokens that go to the expert, the change of
@@ -86,7 +86,7 @@ export function inParts(
     const bytes = counts[expert]! * bytesPerToken;
     if (parts.length === 0 || bytes > left) {
       parts.push([]);
-      left = HELD;
+      left = MAX_HELD_BYTES;
     }
     parts.at(-1)!.push(expert);
     left -= bytes;
@@ -103,7 +103,9 @@ export async function runExperts(
   const width = neurons.unitCount * neurons.unitSize;
   const wanted = new Set(experts);
   const pairsOf = (route: RoutedToken) =>
-    route.experts.flatMap((expert, rank) => (wanted.has(expert) ? [{ expert, share: route.shares[rank]! }] : []));
+    route.experts.flatMap((expert, rank) =>
+      wanted.has(expert) ? [{ expert, share: route.routingWeights[rank]! }] : [],
+    );
   const counts = new Map(experts.map((expert) => [expert, 0]));
   for (const route of routes) for (const { expert } of pairsOf(route)) counts.set(expert, counts.get(expert)! + 1);
   const made = new Map(experts.map((expert) => [expert, new Float32Array(counts.get(expert)! * width)]));
@@ -136,7 +138,7 @@ async function orderExpert(
   const costs = new Float64Array(unitCount);
   // No token tells them apart: they leave by their number.
   if (made.length === 0) return { scores: scores.map((_, unit) => unit), costs };
-  const weighted = await costMeter.weigh(await probe.readSecondMap(expert));
+  const weighted = await costMeter.weigh(await probe.readSecondLinear(expert));
   const gone = new Float32Array(unitCount * unitSize);
   const scale = 2 / sample.tokenCount;
   const remaining = new Uint8Array(unitCount).fill(1);

@@ -10,7 +10,7 @@ import { type HeadUnit, shrinkSteps } from '../../removal/plan-removal.js';
 import { scoreModule } from '../../removal/score-module.js';
 
 /** In which order a module's units leave the dense model, and what each step costs. */
-export interface RemovalOrderOfModule {
+export interface ModuleRemovalOrder {
   /** Importance by unit, rising in the order of removal. */
   readonly scores: Float64Array;
   /** Cost of each further step, see `shrinkSteps`. */
@@ -40,7 +40,7 @@ export interface OrderCase {
 }
 
 /** Orders a module's units without groups. A KV group that leaves entirely is scored whole. */
-export async function orderUnits(given: OrderCase): Promise<RemovalOrderOfModule> {
+export async function orderUnits(given: OrderCase): Promise<ModuleRemovalOrder> {
   const { module, statistics, headUnit } = given;
   const { groupOfUnit, groupCount } = module;
   const members = module.unitCount / (groupCount ?? module.unitCount);
@@ -62,7 +62,7 @@ function asGroups({ groupOfUnit: _, ...module }: PrunableModule, members: number
 /** Sums of what heads cost that leave together: an entire group, or each group's next in the order. */
 function stepCosts(
   { module, headUnit }: OrderCase,
-  { scores, costs }: RemovalOrderOfModule,
+  { scores, costs }: ModuleRemovalOrder,
   groupOfUnit: Int32Array,
 ): Float64Array {
   const sums = new Float64Array(shrinkSteps(module, headUnit).stepCount);

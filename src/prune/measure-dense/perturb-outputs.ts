@@ -25,7 +25,7 @@ const NOISE = 0.1;
 const TOKENS = 2048;
 
 /** Modules with gradients that are measured by noise too, at most; they give one factor. */
-const MOST_COMPARED = 4;
+const MAX_COMPARED = 4;
 
 /** Modules by whether gradients have reached them. */
 export interface PerturbedModules {
@@ -48,7 +48,7 @@ export async function perturbOutputs(
   { modules, known }: PerturbedModules,
 ): Promise<ReadonlyMap<PrunableModule, BackwardMeasures>> {
   const { needs, model, statisticsStore } = passes;
-  const compared = [...known].sort((a, b) => a.segment - b.segment).slice(0, MOST_COMPARED);
+  const compared = [...known].sort((a, b) => a.segment - b.segment).slice(0, MAX_COMPARED);
   const all = [...modules, ...compared];
   const measured = await context.timed('perturb', () => measureNoises(context, all));
   const estimates: number[] = [];

@@ -3,7 +3,7 @@ import type { PrunableModule } from '../../architecture/layout.js';
 import { errorMessage } from '../../error-message.js';
 import { groupNeurons } from '../../grouping/group-neurons.js';
 import type { PruneContext } from '../prune-context.js';
-import { findEarlierWalk } from './backward-checkpoint.js';
+import { findInterruptedBackward } from './backward-checkpoint.js';
 import {
   type BackwardMeasures,
   type DenseMeasures,
@@ -22,7 +22,7 @@ export async function runMeasurements(context: PruneContext, needs: DenseNeeds):
   if (!needsGradients(needs) && !needs.blockChange && needs.order === undefined) return { functional: new Map() };
   const passes = await startDensePasses(context, needs);
   try {
-    const forwards = await measureForwards(context, passes, await findEarlierWalk(context, passes));
+    const forwards = await measureForwards(context, passes, await findInterruptedBackward(context, passes));
     const backwards = await runBackwardPass(context, passes, forwards);
     return collect(context, { needs, forwards, backwards });
   } finally {

@@ -42,7 +42,7 @@ export async function sampleRouting(request: SampleRequest): Promise<RoutingSamp
   const all = runner.batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
   const stride = Math.max(1, Math.ceil(all / TOKENS));
   const tokenCount = Math.ceil(all / stride);
-  const { writtenExperts: written } = module;
+  const { unfusedExperts: written } = module;
   const scores = new Float32Array(written ? 0 : tokenCount * expertCount);
   const outputs = new Float32Array(tokenCount * size);
   const counts = new Int32Array(expertCount);
@@ -83,9 +83,9 @@ interface Choice {
   readonly row?: Float32Array;
 }
 
-function readChoices(values: Tensors, { output, expertsPerToken: count = 1, writtenExperts }: PrunableModule) {
-  if (writtenExperts !== undefined) {
-    const numbers = values[writtenExperts.chosen]!.data as ArrayLike<number | bigint>;
+function readChoices(values: Tensors, { output, expertsPerToken: count = 1, unfusedExperts }: PrunableModule) {
+  if (unfusedExperts !== undefined) {
+    const numbers = values[unfusedExperts.chosen]!.data as ArrayLike<number | bigint>;
     return (token: number): Choice => ({
       experts: Array.from({ length: count }, (_, at) => Number(numbers[token * count + at]!)),
     });

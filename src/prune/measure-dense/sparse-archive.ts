@@ -35,7 +35,7 @@ export interface SparseArchiveRequest {
 
 /**
  * The inputs of all blocks, of which one of every `stride` is kept and the last block's output: those between are computed again from the
- * one before when the first of them is asked for. Entries are those of `BackwardWalk.archive`, to be read from the last block on.
+ * one before when the first of them is asked for. Entries are those of `Backpropagation.archive`, to be read from the last block on.
  */
 export async function createSparseArchive(request: SparseArchiveRequest): Promise<TensorStore> {
   const { job, spans, batches, stride } = request;

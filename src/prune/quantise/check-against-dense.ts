@@ -31,14 +31,14 @@ export interface DenseCheck {
 }
 
 /** Windows that are compared at most. */
-const MOST_WINDOWS = 2;
+const MAX_WINDOWS = 2;
 
 /**
  * Logits that lie in memory at most, of two models (100 MiB each), and tokens of each window that are read in any case. All windows are
  * read in one run: a session that runs once is made sooner.
  */
-const MOST_LOGITS = 25 * 2 ** 20;
-const LEAST_TOKENS = 16;
+const MAX_LOGITS = 25 * 2 ** 20;
+const MIN_TOKENS = 16;
 
 /**
  * Compares a complete quantised model with the dense one, on windows that rounding did not learn from. Where the nearest levels
@@ -56,9 +56,9 @@ async function compareWithDense(
   { dense, leaving, quantised }: DenseCheck,
 ): Promise<Omit<CheckedModel, 'timings'>> {
   const { layout } = dense.analysed.detected;
-  const tokens = Math.max(LEAST_TOKENS, Math.floor(MOST_LOGITS / MOST_WINDOWS / layout.vocabularySize));
+  const tokens = Math.max(MIN_TOKENS, Math.floor(MAX_LOGITS / MAX_WINDOWS / layout.vocabularySize));
   const windows = (quantised.heldOut.length > 0 ? quantised.heldOut : job.windows)
-    .slice(-MOST_WINDOWS)
+    .slice(-MAX_WINDOWS)
     .map((window) => window.subarray(0, tokens));
   if (windows.length === 0 || leaving.length === 0) return { quantised };
   const { analysed, engine, options } = job;

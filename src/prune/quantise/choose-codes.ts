@@ -50,7 +50,7 @@ export interface ChosenCodes {
 
 /** One row of so many tells which way of rounding is best, unless fewer than so many rows would. */
 const SAMPLE_STRIDE = 4;
-const LEAST_ROWS = 48;
+const MIN_ROWS = 48;
 
 /** Tools for choosing codes. */
 export interface CodesTools {
@@ -68,7 +68,7 @@ export async function chooseCodes(
   dampenings: readonly number[] = DAMPENINGS,
 ): Promise<ChosenCodes> {
   const { outCount, inCount, heldOut } = problem;
-  const stride = outCount < SAMPLE_STRIDE * LEAST_ROWS ? 1 : SAMPLE_STRIDE;
+  const stride = outCount < SAMPLE_STRIDE * MIN_ROWS ? 1 : SAMPLE_STRIDE;
   const isSampled = (row: number) => row % stride === 0;
   const sample = pickRows(problem, isSampled);
   const costOf = async (codes: BlockCodes): Promise<number> => {

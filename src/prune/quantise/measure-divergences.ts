@@ -17,8 +17,8 @@ export interface ComparisonSite {
 }
 
 /** Logits of a model that are compared, at most: of more only the beginning of each window is read, but so many tokens. */
-const MOST_LOGITS = 2 ** 27;
-const LEAST_TOKENS = 64;
+const MAX_LOGITS = 2 ** 27;
+const MIN_TOKENS = 64;
 
 /**
  * Logits of a model that are in memory at a time, at most (128 MiB), where positions can be read separately. The reference's are worked out
@@ -37,10 +37,8 @@ export async function measureDivergences(
 ): Promise<number[]> {
   const { engine } = site;
   const { vocabularySize } = reference.analysed.detected.layout;
-  const windows = site.windows.map((window) =>
-    window.subarray(0, Math.max(LEAST_TOKENS, MOST_LOGITS / vocabularySize)),
-  );
-  const fitting = Math.max(1, Math.floor(MOST_LOGITS / vocabularySize / (windows[0]?.length ?? 1)));
+  const windows = site.windows.map((window) => window.subarray(0, Math.max(MIN_TOKENS, MAX_LOGITS / vocabularySize)));
+  const fitting = Math.max(1, Math.floor(MAX_LOGITS / vocabularySize / (windows[0]?.length ?? 1)));
   const windowsAtOnce = Math.min(windows.length, reference.analysed.rowLimit, fitting);
   const parts = { windowsAtOnce, positionsAtOnce: LOGITS_AT_ONCE / vocabularySize };
   const scorer = await createDivergenceScorer(engine, { reference: 'float32', model: 'float32' });

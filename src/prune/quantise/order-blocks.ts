@@ -1,6 +1,6 @@
 import { copyModel } from '../../onnx/edit-weights.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
-import { cutInputs, orderKeepingBlocks } from '../../quantisation/block-hosts.js';
+import { cutInputs, orderKeepingBlocks } from '../../quantisation/keep-blocks.js';
 import { cutModel, type ModelChange } from '../../removal/apply-change.js';
 import { type MovedAxis, reorderUnits, type UnitOrder } from '../../removal/reorder-units.js';
 import { linearWeightName } from '../../removal/repair-linear.js';

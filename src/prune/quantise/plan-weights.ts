@@ -1,8 +1,8 @@
 import type { OnnxModel } from '../../onnx/onnx-model.js';
 import type { BlockGrid } from '../../quantisation/block-codes.js';
-import { codesBeforeCut, scalesBeforeCut } from '../../quantisation/block-hosts.js';
 import type { Dtype } from '../../quantisation/dtypes.js';
 import { findWeights, type QuantisableWeight } from '../../quantisation/find-weights.js';
+import { codesBeforeCut, scalesBeforeCut } from '../../quantisation/keep-blocks.js';
 import { DYNAMIC_BITS } from '../../quantisation/write-dynamic.js';
 import type { AnalysedModel } from '../../runtime/analyse-model.js';
 import type { GriddedWeight } from './quantised-model.js';
@@ -29,7 +29,7 @@ export interface BlockSettings {
 const WIDE_BLOCKS = [128, 64, 32, 16] as const;
 
 /** Weights of a table of four bits that share a scale, at most. */
-const MOST_OF_TABLE = 64;
+const MAX_TABLE_BLOCK = 64;
 
 /** Chooses a grid for every weight that can be quantised: embeddings and what makes the logits get eight bits. */
 export function planWeights(
@@ -70,14 +70,14 @@ export function partOf(
 function gridOf(
   { name, inCount, lookups }: QuantisableWeight,
   part: WeightPart,
-  { dtype: { maps, floats }, blockSize, symmetric, bits: own }: BlockSettings & { readonly dtype: Dtype },
+  { dtype: { linears, floats }, blockSize, symmetric, bits: own }: BlockSettings & { readonly dtype: Dtype },
 ): BlockGrid | undefined {
-  if (maps.kind === 'float') return undefined;
-  if (maps.kind === 'dynamic')
-    return { bits: DYNAMIC_BITS[maps.type], blockSize: inCount, hasZeroPoints: false, scaleType: 'float32' };
-  const { levels } = maps;
+  if (linears.kind === 'float') return undefined;
+  if (linears.kind === 'dynamic')
+    return { bits: DYNAMIC_BITS[linears.type], blockSize: inCount, hasZeroPoints: false, scaleType: 'float32' };
+  const { levels } = linears;
   if (part !== 'embedding' && part !== 'head') {
-    const bits = own?.get(name) ?? maps.bits;
+    const bits = own?.get(name) ?? linears.bits;
     if (levels === undefined) return { bits, blockSize, hasZeroPoints: !symmetric && bits < 8, scaleType: floats };
     const whole = [blockSize, ...WIDE_BLOCKS].find((size) => size <= blockSize && inCount % size === 0);
     return whole === undefined
@@ -85,7 +85,7 @@ function gridOf(
       : { bits, blockSize: whole, hasZeroPoints: false, scaleType: 'float32', levels };
   }
   // Two bits are too few for a table.
-  if (own?.get(name) === 4 && levels === undefined && inCount % blockSize === 0 && blockSize <= MOST_OF_TABLE)
+  if (own?.get(name) === 4 && levels === undefined && inCount % blockSize === 0 && blockSize <= MAX_TABLE_BLOCK)
     return { bits: 4, blockSize, hasZeroPoints: false, scaleType: floats };
   const wide = WIDE_BLOCKS.find((size) => inCount % size === 0);
   // A table's rows end where a block does.

@@ -69,7 +69,7 @@ export async function roundAgain(
 /**
  * Rounds the weights of the blocks so that the loss feels little of it: block by block, on inputs of the model as it is
  * quantised until there, each token weighed by the squared gradient of the divergence at the linear layer's output. Weights outside the
- * blocks, and those of eight bits, are rounded to the nearest level. Of more than `MOST_TOKENS` tokens some windows are drawn by
+ * blocks, and those of eight bits, are rounded to the nearest level. Of more than `MAX_TOKENS` tokens some windows are drawn by
  * the seed. With a journal a run resumes where it was cut off.
  */
 export async function quantiseModel(
@@ -124,18 +124,18 @@ export function weightedTokensOf(given: PruneJob, planned: readonly GriddedWeigh
 }
 
 /** Tokens that rounding learns from at most: four times as many gave nothing more. */
-const MOST_TOKENS = 2 ** 13;
+const MAX_TOKENS = 2 ** 13;
 
 /** Some of the windows, of all their kinds, in their order. */
 function drawWindows({ windows, options }: PruneJob): readonly Int32Array[] {
-  const count = Math.max(LEAST_WINDOWS, Math.floor(MOST_TOKENS / (windows[0]?.length ?? 1)));
+  const count = Math.max(MIN_WINDOWS, Math.floor(MAX_TOKENS / (windows[0]?.length ?? 1)));
   if (windows.length <= count) return windows;
   const drawn = drawPermutation(createRandom(options.seed), windows.length).subarray(0, count).sort();
   return Array.from(drawn, (at) => windows[at]!);
 }
 
 /** Some to learn from, and some to choose by. */
-const LEAST_WINDOWS = 6;
+const MIN_WINDOWS = 6;
 
 async function weightedTokensFor(job: PruneJob, learned: readonly LearnedWeight[]): Promise<WeightedTokens> {
   const context = startContext(job);

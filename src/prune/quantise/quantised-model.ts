@@ -17,7 +17,7 @@ export interface GriddedWeight extends QuantisableWeight {
 }
 
 /** How a linear layer was rounded, and what rounding to the nearest levels would have cost. */
-export interface RoundingOfMap {
+export interface LinearRounding {
   readonly chosen: Rounding;
   readonly nearest: Rounding;
 }
@@ -28,7 +28,7 @@ export interface QuantisedModel {
   readonly model: OnnxModel;
   readonly weights: readonly QuantisedWeight[];
   /** How each measured weight was rounded, by its name. */
-  readonly roundings: ReadonlyMap<string, RoundingOfMap>;
+  readonly roundings: ReadonlyMap<string, LinearRounding>;
   /** Estimated cost of rounding each measured linear layer, in nats per token. */
   readonly costs: ReadonlyMap<string, number>;
   /** Windows that no rounding was learned from. */

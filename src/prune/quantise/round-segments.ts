@@ -13,7 +13,7 @@ import type { TokenWeights } from '../measure-dense/measure-token-weights.js';
 import type { PruneContext } from '../prune-context.js';
 import { openSegmentCheckpoint, type SegmentWork } from '../segment-checkpoint.js';
 import { type ChosenCodes, chooseCodes, DAMPENINGS } from './choose-codes.js';
-import { type GriddedWeight, putCodes, type QuantisedModel, type RoundingOfMap, readRows } from './quantised-model.js';
+import { type GriddedWeight, type LinearRounding, putCodes, type QuantisedModel, readRows } from './quantised-model.js';
 
 /** A weight whose rounding is learned, and the segment that reads it. */
 export interface LearnedWeight extends GriddedWeight {
@@ -49,7 +49,7 @@ export async function roundSegments(
   const alike = groupAlike(levels);
   const last = Math.max(...levels.keys());
   const weights: QuantisedWeight[] = [];
-  const roundings = new Map<string, RoundingOfMap>();
+  const roundings = new Map<string, LinearRounding>();
   const take = async (weight: LearnedWeight, { codes, ...rounding }: ChosenCodes): Promise<RoundedWeight> => {
     roundings.set(weight.name, rounding);
     const quantised = await putCodes(model, weight, { codes, store: job.store });
@@ -92,7 +92,7 @@ export async function roundSegments(
 }
 
 interface RoundedWeight extends QuantisedWeight {
-  readonly rounding: RoundingOfMap;
+  readonly rounding: LinearRounding;
 }
 
 /** Codes as the journal has them. */
@@ -171,7 +171,7 @@ const TRIAL_STRIDE = 4;
 function dampeningsFor(
   weight: LearnedWeight,
   alike: ReadonlyMap<string, readonly LearnedWeight[]>,
-  roundings: ReadonlyMap<string, RoundingOfMap>,
+  roundings: ReadonlyMap<string, LinearRounding>,
 ): readonly number[] {
   const group = alike.get(weight.name)!;
   const at = group.indexOf(weight);

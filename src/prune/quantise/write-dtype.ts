@@ -14,7 +14,7 @@ import { checkAgainstDense, type DenseCost } from './check-against-dense.js';
 import { countParts, handlesOf } from './count-parts.js';
 import { type BlockSettings, planWeights, type WeightPart } from './plan-weights.js';
 import { quantiseModel, roundModel } from './quantise-model.js';
-import type { RoundingOfMap } from './quantised-model.js';
+import type { LinearRounding } from './quantised-model.js';
 import { type CodedGraph, writeBothBranches } from './write-both-branches.js';
 
 /** How a model is to be written. */
@@ -46,7 +46,7 @@ export interface WrittenDtype {
   /** Absent where there are no windows to compare on, or activations are rounded too. */
   readonly cost?: DenseCost;
   /** How each measured linear layer was rounded, by the name of its weight. */
-  readonly roundings: ReadonlyMap<string, RoundingOfMap>;
+  readonly roundings: ReadonlyMap<string, LinearRounding>;
   readonly timings: readonly StageTiming[];
   readonly remarks: readonly string[];
 }
@@ -65,7 +65,7 @@ export async function writeDtype(given: PruneJob, { dtype: name, ...request }: D
   const { change, dense, rounding } = request;
   const found =
     rounding === 'calibrated' ? await quantiseModel(job, leaving) : await roundModel(job, leaving, rounding === 'none');
-  const isCompared = dtype.maps.kind === 'blocks';
+  const isCompared = dtype.linears.kind === 'blocks';
   const { quantised, cost, timings } = isCompared
     ? await checkAgainstDense(job, { dense, leaving, quantised: found })
     : { quantised: found, timings: found.timings };
@@ -94,16 +94,16 @@ export async function writeDtype(given: PruneJob, { dtype: name, ...request }: D
 
 function writeForm(
   { model, analysed, weights }: CodedGraph<QuantisedWeight>,
-  { maps, floats }: Dtype,
+  { linears, floats }: Dtype,
   { accuracyLevel, layout }: Pick<DtypeRequest, 'accuracyLevel' | 'layout'>,
 ): void {
   convertToSingle(model);
   // In half precision, ONNX Runtime 1.30 computes wrong products at level 4 where two branches of a merged decoder share weights.
-  if (maps.kind === 'blocks') writeBlocks(model, weights, accuracyLevel ?? (floats === 'float16' ? 0 : 4));
-  if (maps.kind === 'dynamic') writeDynamic(model, dynamicWeights(weights, maps.type), analysed.facts.first);
+  if (linears.kind === 'blocks') writeBlocks(model, weights, accuracyLevel ?? (floats === 'float16' ? 0 : 4));
+  if (linears.kind === 'dynamic') writeDynamic(model, dynamicWeights(weights, linears.type), analysed.facts.first);
   tidyModel(model);
   if (floats === 'float16') convertToHalf(model, analysed.facts.first);
-  if (maps.kind !== 'blocks' || layout === 'genai') return;
+  if (linears.kind !== 'blocks' || layout === 'genai') return;
   expandGathers(model, analysed.facts.first);
   tidyModel(model);
 }

@@ -20,7 +20,7 @@ export interface MeasureRequest {
   /** Modules whose neurons are grouped by function; the others are one group each. */
   readonly functional: ReadonlyMap<PrunableModule, FunctionalModule>;
   /** Meters that read the same runs. */
-  readonly beside?: readonly StageMeter[];
+  readonly otherMeters?: readonly StageMeter[];
   /** Value that later runs of the segment and the pruned module start from. Default: the module's channels. */
   readonly held?: string | undefined;
 }
@@ -30,7 +30,7 @@ export interface MeasureRequest {
  * @returns By module and function group.
  */
 export async function measureModules(context: PruneContext, request: MeasureRequest): Promise<ChannelStatistics[][]> {
-  const { runner, modules, needs, functional, beside = [] } = request;
+  const { runner, modules, needs, functional, otherMeters = [] } = request;
   const [first] = modules;
   if (first === undefined) return [];
   const detail = segmentName(first.segment, context.job.analysed.detected.layout.modules);
@@ -44,7 +44,7 @@ export async function measureModules(context: PruneContext, request: MeasureRequ
       const tokenWeights = found && (await weightedTokensFor(context, { runner, module, found }));
       targets.push({ linear: module.output, needs, groups, ...(tokenWeights && { tokenWeights }) });
     }
-    return collectStatistics(runner, { targets, beside, onBatch: () => context.tick(detail) });
+    return collectStatistics(runner, { targets, otherMeters, onBatch: () => context.tick(detail) });
   });
 }
 

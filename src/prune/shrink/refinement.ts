@@ -37,7 +37,7 @@ export interface Refinement {
 /** A refinement of the modules of one segment. */
 export interface SegmentRefinement {
   /** Values of the segment that are read when its modules are measured, before they shrink. */
-  readonly reads: Pick<MeasureRequest, 'beside' | 'held'>;
+  readonly reads: Pick<MeasureRequest, 'otherMeters' | 'held'>;
   run(outcome: ModuleOutcome): Promise<RefinedModule | undefined>;
   dispose(): void;
 }

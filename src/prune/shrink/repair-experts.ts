@@ -21,7 +21,7 @@ import { type PruneContext, segmentName } from '../prune-context.js';
 /** How the second linear layers of a mixture's experts change. */
 export interface ExpertRepair {
   /** `[channels, kept neurons]` row-major, what is added to an expert's linear layer, by its place among those that stay. */
-  readonly maps: ReadonlyMap<number, Float64Array>;
+  readonly linears: ReadonlyMap<number, Float64Array>;
   readonly error?: OutputError | undefined;
 }
 
@@ -149,15 +149,15 @@ async function solveAll(site: RepairSite, keep: Int32Array): Promise<ExpertRepai
     for await (const expert of runParts(site, experts))
       if (expert.tokens.length > 0) await subtractExpert(site, expert, lacking);
   const before = heldOut(lacking);
-  const maps = new Map<number, Float64Array>();
+  const linears = new Map<number, Float64Array>();
   for (const experts of parts) {
     for await (const expert of runParts(site, experts)) {
-      const map = await solveExpert(site, expert, { lacking, elsewhere: await runElsewhere(site, expert) });
-      if (map !== undefined) maps.set(keep.indexOf(expert.number), map);
+      const linear = await solveExpert(site, expert, { lacking, elsewhere: await runElsewhere(site, expert) });
+      if (linear !== undefined) linears.set(keep.indexOf(expert.number), linear);
     }
   }
-  if (!(total > 0)) return { maps };
-  return { maps, error: { before: before / total, after: heldOut(lacking) / total, basis: 'tokens' } };
+  if (!(total > 0)) return { linears };
+  return { linears, error: { before: before / total, after: heldOut(lacking) / total, basis: 'tokens' } };
 }
 
 /** An expert on the tokens that go there. */
@@ -165,7 +165,7 @@ interface RunExpert {
   readonly number: number;
   /** Ascending. */
   readonly tokens: readonly number[];
-  readonly shares: readonly number[];
+  readonly routingWeights: readonly number[];
   /** `[tokens, kept neurons]`, times the shares. */
   readonly made: Float64Array;
   /** Neurons that remain. */
@@ -184,7 +184,7 @@ async function* runParts(site: RepairSite, experts: readonly number[]): AsyncGen
     all.delete(number);
     const routed = routes.flatMap((route, token) => {
       const rank = route.experts.indexOf(number);
-      return rank < 0 ? [] : [{ token, share: route.shares[rank]! }];
+      return rank < 0 ? [] : [{ token, share: route.routingWeights[rank]! }];
     });
     if (routed.length === 0 && site.weightElsewhere === undefined) continue;
     const made = new Float64Array(routed.length * remaining.length);
@@ -192,7 +192,13 @@ async function* runParts(site: RepairSite, experts: readonly number[]): AsyncGen
       for (let at = 0; at < remaining.length; at += 1)
         made[row * remaining.length + at] = values[row * wide + remaining[at]!]!;
     const width = remaining.length;
-    yield { number, made, width, tokens: routed.map(({ token }) => token), shares: routed.map(({ share }) => share) };
+    yield {
+      number,
+      made,
+      width,
+      tokens: routed.map(({ token }) => token),
+      routingWeights: routed.map(({ share }) => share),
+    };
   }
 }
 
@@ -211,8 +217,8 @@ async function runElsewhere(
   if (weight === 0) return undefined;
   const routed = new Set(own);
   const tokens = Array.from(routes.keys()).filter((token) => !routed.has(token));
-  const there = { experts: [number], shares: [weight] };
-  const nowhere = { experts: [], shares: [] };
+  const there = { experts: [number], routingWeights: [weight] };
+  const nowhere = { experts: [], routingWeights: [] };
   const found = await runExperts(
     site,
     routes.map((_, token) => (routed.has(token) ? nowhere : there)),
@@ -228,24 +234,24 @@ async function runElsewhere(
       { length: tokens.length * columns.length },
       (_, at) => values[Math.floor(at / columns.length) * width + columns[at % columns.length]!]!,
     );
-  const second = await probe.readSecondMap(number);
-  const map = Float64Array.from(
+  const second = await probe.readSecondLinear(number);
+  const linear = Float64Array.from(
     { length: size * gone.length },
     (_, at) => second[gone[at % gone.length]! * size + Math.floor(at / gone.length)]!,
   );
   const lost =
     gone.length === 0
       ? new Float64Array(tokens.length * size)
-      : await context.multiply(pick(gone), map, { rows: tokens.length, columns: size, inner: gone.length });
+      : await context.multiply(pick(gone), linear, { rows: tokens.length, columns: size, inner: gone.length });
   return { tokens, made: pick(remaining), lost };
 }
 
 /** Takes what an expert adds with the remaining neurons off what is lacking. */
 async function subtractExpert(site: RepairSite, expert: RunExpert, lacking: Float64Array): Promise<void> {
   const { context, probe, opened, sample, size, neurons } = site;
-  const { number, tokens, shares, made } = expert;
+  const { number, tokens, routingWeights, made } = expert;
   const width = neurons.unitCount * neurons.unitSize;
-  const second = await probe.readSecondMap(number);
+  const second = await probe.readSecondLinear(number);
   const remaining = site.remainingOf(number);
   const columns = new Float64Array(size * remaining.length);
   for (let at = 0; at < remaining.length; at += 1)
@@ -264,7 +270,7 @@ async function subtractExpert(site: RepairSite, expert: RunExpert, lacking: Floa
   });
   tokens.forEach((token, at) => {
     for (let channel = 0; channel < size; channel += 1)
-      lacking[token * size + channel]! -= added[at * size + channel]! + shares[at]! * bias[channel]!;
+      lacking[token * size + channel]! -= added[at * size + channel]! + routingWeights[at]! * bias[channel]!;
   });
 }
 
@@ -301,7 +307,7 @@ async function solveExpert(
     for (let channel = 0; channel < size; channel += 1)
       channelRows[channel * learned.length + column] = target[channel]!;
   });
-  const map = await solveRidge({
+  const linear = await solveRidge({
     features: neuronRows,
     targets: channelRows,
     width,
@@ -310,11 +316,11 @@ async function solveExpert(
     multiply,
     dampening: job.options.dampening ?? DAMPENING,
   });
-  if (map === undefined) return undefined;
+  if (linear === undefined) return undefined;
   let change = 0;
   let added: Float64Array = new Float64Array();
   for (const rows of sets.toReversed()) {
-    added = await multiply(rows.made, map, { rows: rows.tokens.length, columns: size, inner: width });
+    added = await multiply(rows.made, linear, { rows: rows.tokens.length, columns: size, inner: width });
     rows.tokens.forEach((token, at) => {
       if (token % HELD_OUT !== 0) return;
       const target = rows.targetOf(at);
@@ -326,7 +332,7 @@ async function solveExpert(
   tokens.forEach((token, at) => {
     for (let channel = 0; channel < size; channel += 1) lacking[token * size + channel]! -= added[at * size + channel]!;
   });
-  return map;
+  return linear;
 }
 
 /** Tokens that a linear layer is solved and judged on. */
@@ -335,22 +341,22 @@ interface RepairRows extends Pick<RunExpert, 'tokens' | 'made'> {
 }
 
 /** Adds changes to the second linear layers of a mixture that has been cut. @returns its weight as it will be saved */
-export async function writeSecondMaps(
+export async function writeSecondLinears(
   { job: { analysed, store } }: PruneContext,
   model: OnnxModel,
-  { module, maps }: ModuleCut & Pick<ExpertRepair, 'maps'>,
+  { module, linears }: ModuleCut & Pick<ExpertRepair, 'linears'>,
 ): Promise<readonly [name: string, value: TensorHandle]> {
   const { second, labels } = analysed.detected.traces[module.index]!.neurons!;
   const handle = model.weights.get(second.weight)!;
   const { dataType, dims } = handle;
   const [count = 1, rows = 1, columns = 1] = dims;
   const values = await readFloat32(handle);
-  for (const [place, map] of maps) {
+  for (const [place, linear] of linears) {
     // `[channels, neurons]`, or transposed.
     const laidOut =
       labels.get(second.weight)!.axis === 2
-        ? Float32Array.from(map)
-        : transposeMatrix(Float32Array.from(map), columns, rows);
+        ? Float32Array.from(linear)
+        : transposeMatrix(Float32Array.from(linear), columns, rows);
     const start = (place * values.length) / count;
     for (let at = 0; at < laidOut.length; at += 1) values[start + at]! += laidOut[at]!;
   }

@@ -2,11 +2,11 @@ import { type FfnExample, sourceOf } from '../../activations/ffn-examples.js';
 import { createInputMeter, type InputMeter, type MeasuredInputs } from '../../activations/measure-inputs.js';
 import type { PrunableModule } from '../../architecture/layout.js';
 import {
-  conjugacy,
   createInputCurvature,
   type Gradients,
   type InputCurvature,
   lowestOnParabola,
+  polakRibiere,
 } from '../../compensation/input-step.js';
 import { NumericalError, UnsupportedModelError } from '../../errors.js';
 import { freeBytes } from '../../free-bytes.js';
@@ -15,12 +15,12 @@ import { multiplySymmetric } from '../../linalg/multiply-symmetric.js';
 import { setWeight } from '../../onnx/edit-weights.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
 import {
-  findInputMaps,
-  type InputMap,
+  findInputLinears,
+  type InputLinear,
   inputWeights,
   readInputWeight,
   writeInputWeight,
-} from '../../removal/input-maps.js';
+} from '../../removal/input-linears.js';
 import { readLinearWeight, type StoreTensor, storeInMemory } from '../../removal/repair-linear.js';
 import { everyNth } from '../every-nth.js';
 import type { PruneContext } from '../prune-context.js';
@@ -78,15 +78,15 @@ async function repairInputs(
   { module, keep, examples }: InputRepairRequest,
 ): Promise<RefinedModule | undefined> {
   const { engine, analysed, options } = context.job;
-  const maps = findInputMaps(model, { detected: analysed.detected, module, keep });
+  const linears = findInputLinears(model, { detected: analysed.detected, module, keep });
   const refuse = (reason: string): undefined => {
     context.remarks.push(`block ${module.block} ${module.kind}: its input projections were not repaired: ${reason}`);
     return undefined;
   };
-  if (maps.length === 0) return refuse('they are not plain products with float weights');
+  if (linears.length === 0) return refuse('they are not plain products with float weights');
   const { signal } = options;
   const { facts } = analysed;
-  const before = inputWeights(model, maps);
+  const before = inputWeights(model, linears);
   const sample = sampleOf(examples, module);
   const ticks = TICKS_PER_PASS * inputRepair.passes(options) * context.batches.length;
   // Each step measures the error on all examples, and first its change on the sample.
@@ -97,7 +97,7 @@ async function repairInputs(
       model,
       facts,
       module,
-      maps,
+      linears,
       source: sourceOf(model, module),
       examples,
       sample,
@@ -105,7 +105,7 @@ async function repairInputs(
       onExample: () => context.tick(`block ${module.block} ${module.kind} inputs`, ticks / exampleCount),
     });
     if (meter === undefined) return refuse('the FFN reads more than its input');
-    return await descend(context, { model, module, maps, meter });
+    return await descend(context, { model, module, linears, meter });
   } catch (error) {
     if (!(error instanceof UnsupportedModelError || error instanceof NumericalError)) throw error;
     for (const [name, weight] of before) setWeight(model, name, weight);
@@ -122,12 +122,12 @@ function sampleOf(examples: readonly FfnExample[], { output }: PrunableModule): 
 interface Descent {
   readonly model: OnnxModel;
   readonly module: PrunableModule;
-  readonly maps: readonly InputMap[];
+  readonly linears: readonly InputLinear[];
   readonly meter: InputMeter;
 }
 
 async function descend(context: PruneContext, given: Descent): Promise<RefinedModule> {
-  const { model, maps, meter } = given;
+  const { model, linears, meter } = given;
   const { options, store } = context.job;
   const { error, gradients, ...factors } = await meter.measureWithFactors();
   const output = await readOutput(context, given);
@@ -139,7 +139,7 @@ async function descend(context: PruneContext, given: Descent): Promise<RefinedMo
   });
   // For a wide FFN each of these takes half a gigabyte.
   freeBytes(output.outputGram, factors.inputGram, ...factors.rates);
-  const weights = await Promise.all(maps.map((map) => readInputWeight(model, map)));
+  const weights = await Promise.all(linears.map((linear) => readInputWeight(model, linear)));
   let place: Place = { weights, error, gradients };
   let direction: Direction | undefined;
   for (let step = 1; step <= options.inputSteps; step += 1) {
@@ -175,10 +175,10 @@ interface Line {
 /** The place so far along a line, or less far where the error has not fallen there; undefined where it falls nowhere. */
 async function stepAlong(given: Descent, { place, direction, length, isLast }: Line): Promise<Place | undefined> {
   const { steps, slope } = direction;
-  const { meter, maps } = given;
+  const { meter, linears } = given;
   let tried = length;
   for (let attempt = 0; attempt < LENGTHS_TRIED && tried > 0; attempt += 1) {
-    const weights = moveWeights(place.weights, maps, { steps, length: tried });
+    const weights = moveWeights(place.weights, linears, { steps, length: tried });
     await write(given, weights, storeInMemory);
     // The next step starts from the gradients here: the error mostly falls at the first length, and they need no run of their own.
     const found = isLast ? { error: await meter.measureError(), gradients: [] } : await meter.measure();
@@ -189,8 +189,8 @@ async function stepAlong(given: Descent, { place, direction, length, isLast }: L
   return undefined;
 }
 
-function write({ model, maps }: Descent, weights: readonly Float32Array[], store: StoreTensor) {
-  return Promise.all(maps.map((map, at) => writeInputWeight(model, map, { values: weights[at]!, store })));
+function write({ model, linears }: Descent, weights: readonly Float32Array[], store: StoreTensor) {
+  return Promise.all(linears.map((linear, at) => writeInputWeight(model, linear, { values: weights[at]!, store })));
 }
 
 /** Where to go, one part for each list of columns, and how fast the error falls that way at first. */
@@ -212,9 +212,9 @@ async function findDirection(
   last: Direction | undefined,
 ): Promise<Direction> {
   const gradients: Gradients[] = [];
-  for (const [map, gradient] of found.entries())
-    gradients.push({ gradient, preconditioned: await curvature.precondition(gradient, map) });
-  const beta = last === undefined ? 0 : conjugacy(gradients, last.gradients);
+  for (const [linear, gradient] of found.entries())
+    gradients.push({ gradient, preconditioned: await curvature.precondition(gradient, linear) });
+  const beta = last === undefined ? 0 : polakRibiere(gradients, last.gradients);
   const steps = gradients.map(({ preconditioned }, k) => {
     const before = last?.steps[k];
     if (before === undefined) return preconditioned;
@@ -232,14 +232,14 @@ async function findDirection(
 }
 
 /** The output projection's weight, `[neurons, out]`, and the inner products of its columns. */
-async function readOutput(context: PruneContext, { model, module, maps }: Descent) {
+async function readOutput(context: PruneContext, { model, module, linears }: Descent) {
   const read = await readLinearWeight(model, module.output);
   const [outputCount = 0, neuronCount = 0] = read.shape;
   const neurons = Array.from({ length: neuronCount }, (_, neuron) => neuron);
   const picked = copyColumns(read, neurons, new Float32Array(outputCount * neuronCount));
   const weight = transposeMatrix(picked, outputCount, neuronCount);
   freeBytes(picked);
-  const { weight: name, outputAxis } = maps[0]!;
+  const { weight: name, outputAxis } = linears[0]!;
   const inputCount = model.weights.get(name)!.dims[1 - outputAxis]!;
   const outputGram = await multiplySymmetric(weight, {
     size: neuronCount,
@@ -252,12 +252,12 @@ async function readOutput(context: PruneContext, { model, module, maps }: Descen
 /** Weights a step down from where they are; steps come one for each list of columns, linear layer by linear layer. */
 function moveWeights(
   weights: readonly Float32Array[],
-  maps: readonly InputMap[],
+  linears: readonly InputLinear[],
   { steps, length }: { readonly steps: readonly Float32Array[]; readonly length: number },
 ): Float32Array[] {
   let next = 0;
-  return maps.map(({ columns }, map) => {
-    const values = weights[map]!.slice();
+  return linears.map(({ columns }, linear) => {
+    const values = weights[linear]!.slice();
     const inputCount = steps[next]!.length / columns[0]!.length;
     const width = values.length / inputCount;
     for (const list of columns) {

@@ -11,7 +11,7 @@ import { addLinearBias, sumLinearBias, writeLinearWeight } from '../../removal/r
 import { channelsOf, type RemovalPlan, type ScoredModule } from '../../removal/score-module.js';
 import type { BlockRunner } from '../../runtime/block-runner.js';
 import type { ModuleOutcome } from '../job.js';
-import type { NeuronOrder, RemovalOrderOfModule } from '../measure-dense/order-units.js';
+import type { ModuleRemovalOrder, NeuronOrder } from '../measure-dense/order-units.js';
 import type { MixtureLoss } from '../mixture-steps.js';
 import type { PruneContext } from '../prune-context.js';
 
@@ -62,14 +62,14 @@ export async function shrinkModule(
   const error = await timed('output error', async () => meter?.measure(parts));
   const numerics = parts.map(({ repaired }) => repaired.numerics);
   const shrunk = { outcome: { module, keep, error, numerics }, weight, bias };
-  await takeOut(context, model, { ...shrunk, removal }, edits);
+  await removeFromModel(context, model, { ...shrunk, removal }, edits);
   runner?.narrowHeld(module.output.input, channelsLeft(model, shrunk.outcome));
   return shrunk;
 }
 
 export interface ExpertShrinking {
   readonly module: PrunableModule;
-  readonly order: RemovalOrderOfModule;
+  readonly order: ModuleRemovalOrder;
   /** Units that leave. */
   readonly leaving: MixtureLoss;
 }
@@ -94,7 +94,7 @@ export async function shrinkExperts(
   edits: ModelEdits,
 ): Promise<ShrunkModule> {
   const shrunk = { outcome: { ...cut, numerics: [] } };
-  await takeOut(context, model, { ...shrunk, removal: undefined }, edits);
+  await removeFromModel(context, model, { ...shrunk, removal: undefined }, edits);
   return shrunk;
 }
 
@@ -115,7 +115,7 @@ function keepNeurons(
 }
 
 /** Does to a model what was done to one of its modules before. */
-export async function shrinkAgain(
+export async function replayShrinking(
   context: PruneContext,
   model: OnnxModel,
   shrunk: ShrunkModule,
@@ -124,10 +124,10 @@ export async function shrinkAgain(
   const { module, keep } = shrunk.outcome;
   const removal =
     keep.length === 0 ? await planEntireRemoval(context, model, { module, bias: shrunk.bias }) : undefined;
-  await takeOut(context, model, { ...shrunk, removal }, edits);
+  await removeFromModel(context, model, { ...shrunk, removal }, edits);
 }
 
-async function takeOut(
+async function removeFromModel(
   { job: { analysed, store } }: PruneContext,
   model: OnnxModel,
   { outcome, weight, bias, removal }: ShrunkModule & { readonly removal: ModuleRemoval | undefined },

@@ -13,7 +13,7 @@ const EXAMPLE_BYTES = 512 * 2 ** 20;
 /** Examples of a segment's FFNs, taken while they are measured. */
 export interface Examples {
   /** Measurements that it needs. */
-  readonly request: Pick<MeasureRequest, 'beside' | 'held'>;
+  readonly request: Pick<MeasureRequest, 'otherMeters' | 'held'>;
   of(module: PrunableModule): readonly FfnExample[];
   dispose(): void;
 }
@@ -32,7 +32,7 @@ export function startExamples(context: PruneContext, model: OnnxModel, modules: 
   return {
     // Channels change with the linear layers that make them; their input remains, unless another module of the segment makes it.
     request: {
-      beside: [...meters.values()],
+      otherMeters: [...meters.values()],
       held: meters.size === 1 && modules.length === 1 ? sourceOf(model, only!) : undefined,
     },
     of: (module) => meters.get(module)?.examples ?? [],

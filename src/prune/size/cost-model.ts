@@ -13,7 +13,7 @@ export interface CostModel {
 const STEP = 0.05;
 
 /** A mixture whose fewest bits have a smaller part of its estimate does not show their cost. */
-const LEAST_PART = 0.1;
+const MIN_PART = 0.1;
 
 /**
  * Fits a power law to removals, and one to each number of bits: the first layers in two bits cost far more than their part of a
@@ -37,7 +37,7 @@ export function fitCostModel(
     const points = measured.flatMap(({ mixture: { estimate }, cost }): CalibrationPoint[] => {
       const { rounding } = estimate;
       const part = rounding.get(bits) ?? 0;
-      if (Math.min(...rounding.keys()) !== bits || part < LEAST_PART * sumOfRounding(estimate)) return [];
+      if (Math.min(...rounding.keys()) !== bits || part < MIN_PART * sumOfRounding(estimate)) return [];
       const more = new Map([...rounding].filter(([other]) => other > bits));
       return [{ estimate: part, measured: cost.quantising - quantising(more) }];
     });

@@ -6,7 +6,7 @@ import { type BlockGrid, dequantise, roundToNearest } from '../../quantisation/b
 import { readLinearWeight } from '../../removal/repair-linear.js';
 import type { MeasuredModel } from '../measure-dense/measure-dense.js';
 import type { CodedForm } from './measure-draft.js';
-import type { Bits, SizedMap } from './mixtures.js';
+import type { Bits, SizedWeight } from './mixtures.js';
 import { nats } from './nats.js';
 
 /** Facts about a model before any draft of it. */
@@ -15,7 +15,7 @@ export interface RoundingSource extends Pick<MeasuredModel, 'curvatures' | 'read
   readonly modules: readonly PrunableModule[];
   readonly form: CodedForm;
   /** Maps with the module that each belongs to, whatever may be removed. */
-  readonly maps: readonly SizedMap[];
+  readonly weights: readonly SizedWeight[];
   /** Tokens of a calibration window. */
   readonly windowLength: number;
 }
@@ -36,13 +36,13 @@ export async function estimateRounding({
   form,
   curvatures,
   read,
-  maps,
+  weights,
   windowLength,
 }: RoundingSource): Promise<RoundingCosts | undefined> {
   if (curvatures === undefined || read === undefined) return undefined;
   const costs = new Map<string, ReadonlyMap<Bits, number>>();
   for (const module of modules) {
-    const own = maps.filter((map) => map.module === module.index);
+    const own = weights.filter((weight) => weight.module === module.index);
     if (module.kind === 'experts' || own.length === 0) continue;
     const [statistics, ...others] = await read(module);
     if (statistics === undefined || others.length > 0) return undefined;

@@ -5,13 +5,13 @@ export interface CalibrationPoint {
 }
 
 /** Exponents beyond these come from noise. */
-const [LEAST_EXPONENT, MOST_EXPONENT] = [0.5, 3];
+const [MIN_EXPONENT, MAX_EXPONENT] = [0.5, 3];
 
 /** Estimates that lie closer together do not determine the exponent. */
-const LEAST_RATIO = 1.2;
+const MIN_RATIO = 1.2;
 
 /** Below this a divergence is noise, in nats per token. */
-const LEAST_DIVERGENCE = 1e-6;
+const MIN_DIVERGENCE = 1e-6;
 
 /**
  * Fits `measured = scale estimate^exponent`, by least squares of the logarithms: costs of single changes do not add up. One point
@@ -19,7 +19,7 @@ const LEAST_DIVERGENCE = 1e-6;
  */
 export function fitPowerLaw(points: readonly CalibrationPoint[]): (estimate: number) => number {
   const logs = points.flatMap(({ estimate, measured }) =>
-    estimate > 0 ? [{ x: Math.log(estimate), y: Math.log(Math.max(measured, LEAST_DIVERGENCE)) }] : [],
+    estimate > 0 ? [{ x: Math.log(estimate), y: Math.log(Math.max(measured, MIN_DIVERGENCE)) }] : [],
   );
   if (logs.length === 0) return (estimate) => estimate;
   const mean = (pick: (log: { x: number; y: number }) => number) =>
@@ -27,7 +27,7 @@ export function fitPowerLaw(points: readonly CalibrationPoint[]): (estimate: num
   const [x, y] = [mean((log) => log.x), mean((log) => log.y)];
   const spread = Math.max(...logs.map((log) => log.x)) - Math.min(...logs.map((log) => log.x));
   const slope =
-    spread < Math.log(LEAST_RATIO) ? 1 : mean((log) => (log.x - x) * (log.y - y)) / mean((log) => (log.x - x) ** 2);
-  const exponent = Math.min(MOST_EXPONENT, Math.max(LEAST_EXPONENT, slope));
+    spread < Math.log(MIN_RATIO) ? 1 : mean((log) => (log.x - x) * (log.y - y)) / mean((log) => (log.x - x) ** 2);
+  const exponent = Math.min(MAX_EXPONENT, Math.max(MIN_EXPONENT, slope));
   return (estimate) => (estimate > 0 ? Math.exp(y + exponent * (Math.log(estimate) - x)) : 0);
 }

@@ -38,7 +38,7 @@ export interface DraftCost {
 
 export interface MeasuredDraft extends DraftCost {
   /** Estimates of what the rounding of each linear layer costs; of linear layers whose rounding was calibrated. */
-  readonly mapCosts: ReadonlyMap<string, number>;
+  readonly roundingCosts: ReadonlyMap<string, number>;
 }
 
 /** Measures drafts one after the other; what tokens count is measured once for all. */
@@ -100,7 +100,7 @@ async function measureDraft(
     { engine, signal, windows: compared },
   );
   const pruning = isPruned ? found[0]! : 0;
-  return { pruning, quantising: coded ? found.at(-1)! - pruning : 0, mapCosts: coded?.costs ?? new Map() };
+  return { pruning, quantising: coded ? found.at(-1)! - pruning : 0, roundingCosts: coded?.costs ?? new Map() };
 }
 
 async function roundDraft(

@@ -15,7 +15,7 @@ export interface SizedForm {
 }
 
 /** A weight that may be written in several numbers of bits. */
-export interface SizedMap {
+export interface SizedWeight {
   readonly name: string;
   /** Embedding, or what makes the logits: these keep the most bits where no mixture says otherwise. */
   readonly isTable: boolean;
@@ -34,7 +34,7 @@ export interface SizedModule extends ModuleMeasures {
 
 /** Parts of a model that can be made smaller. */
 export interface SizeProblem {
-  readonly maps: readonly SizedMap[];
+  readonly weights: readonly SizedWeight[];
   readonly modules: readonly SizedModule[];
   /** Bytes of all else. */
   readonly fixedBytes: number;
@@ -69,7 +69,7 @@ export const sumOfRounding = ({ rounding }: Pick<MixtureCost, 'rounding'>): numb
 export type CostSlopes = ReadonlyMap<Bits, number>;
 
 /** States of the bits that are evaluated, at most: between two of them the estimate hardly changes. */
-const MOST_STATES = 64;
+const MAX_STATES = 64;
 
 /**
  * Mixtures that fit into a number of bytes. Maps go to fewer bits one after the other, the one first that costs least for each byte
@@ -81,7 +81,7 @@ const MOST_STATES = 64;
  */
 export function mixturesAt(problem: SizeProblem, targetBytes: number, slopes: CostSlopes = new Map()): Mixture[] {
   const costOf = ({ bits, cost }: SizedForm) => cost * ((bits && slopes.get(bits)) ?? 1);
-  const states = sampleStates(statesOf(problem.maps, costOf), problem, targetBytes);
+  const states = sampleStates(statesOf(problem.weights, costOf), problem, targetBytes);
   return states.flatMap((forms) => pruneTo(problem, forms, { targetBytes, costOf }) ?? []);
 }
 
@@ -89,33 +89,33 @@ export function mixturesAt(problem: SizeProblem, targetBytes: number, slopes: Co
 type CostOf = (form: SizedForm) => number;
 
 /** A linear layer in a number of bits, or in as few more as it has; tables have the most. */
-export const uniformForm = ({ forms, isTable }: SizedMap, bits: Bits): SizedForm =>
+export const uniformForm = ({ forms, isTable }: SizedWeight, bits: Bits): SizedForm =>
   (isTable ? undefined : forms.filter((form) => (form.bits ?? bits) >= bits).at(-1)) ?? forms[0]!;
 
 /** The mixture with the same number of bits everywhere but in tables, with all units; a table that is named has the fewest. */
-export function uniformMixture({ maps, modules, fixedBytes }: SizeProblem, bits: Bits, table?: string): Mixture {
-  const forms = maps.map((map) => (map.name === table ? map.forms.at(-1)! : uniformForm(map, bits)));
-  return describeMixture({ maps, modules, fixedBytes }, forms, new Map());
+export function uniformMixture({ weights, modules, fixedBytes }: SizeProblem, bits: Bits, table?: string): Mixture {
+  const forms = weights.map((weight) => (weight.name === table ? weight.forms.at(-1)! : uniformForm(weight, bits)));
+  return describeMixture({ weights, modules, fixedBytes }, forms, new Map());
 }
 
 /** Bytes of the entire model with the most bits. */
-export const largestBytes = ({ maps, modules, fixedBytes }: SizeProblem): number =>
+export const largestBytes = ({ weights, modules, fixedBytes }: SizeProblem): number =>
   describeMixture(
-    { maps, modules, fixedBytes },
-    maps.map(({ forms }) => forms[0]!),
+    { weights, modules, fixedBytes },
+    weights.map(({ forms }) => forms[0]!),
     new Map(),
   ).bytes;
 
 /** The least bytes that can be had: the fewest bits and the fewest units. */
-export function smallestMixture({ maps, modules, fixedBytes, evenHeads }: SizeProblem): Mixture {
+export function smallestMixture({ weights, modules, fixedBytes, evenHeads }: SizeProblem): Mixture {
   const steps = new Map(
     modules.map((module) => {
       const least = Math.ceil(module.minimumKept / module.multiple) * module.multiple;
       return [module.index, Math.max(0, module.stepCount - least)] as const;
     }),
   );
-  const forms = maps.map((map) => map.forms.at(-1)!);
-  if (!evenHeads) return describeMixture({ maps, modules, fixedBytes }, forms, steps);
+  const forms = weights.map((weight) => weight.forms.at(-1)!);
+  if (!evenHeads) return describeMixture({ weights, modules, fixedBytes }, forms, steps);
   const fewest = Math.min(
     ...modules.flatMap(({ kind, index, fixed }) =>
       kind === 'attention' && fixed === undefined ? steps.get(index)! : [],
@@ -125,22 +125,22 @@ export function smallestMixture({ maps, modules, fixedBytes, evenHeads }: SizePr
     ({ kind, index }) =>
       [index, kind === 'attention' ? Math.min(fewest, steps.get(index)!) : steps.get(index)!] as const,
   );
-  return describeMixture({ maps, modules, fixedBytes }, forms, new Map(even));
+  return describeMixture({ weights, modules, fixedBytes }, forms, new Map(even));
 }
 
 /** Forms of all linear layers, from the most bits on. */
 type State = readonly SizedForm[];
 
 /** Every state on the way from the most bits to the fewest. */
-function statesOf(maps: readonly SizedMap[], costOf: CostOf): State[] {
-  const demotions = maps.flatMap(({ forms }, map) =>
-    demotionsOf(forms, costOf).map((demotion) => ({ map, ...demotion })),
+function statesOf(weights: readonly SizedWeight[], costOf: CostOf): State[] {
+  const demotions = weights.flatMap(({ forms }, weight) =>
+    demotionsOf(forms, costOf).map((demotion) => ({ weight, ...demotion })),
   );
-  demotions.sort((a, b) => a.costPerByte - b.costPerByte || a.map - b.map);
-  const state = maps.map(({ forms }) => forms[0]!);
+  demotions.sort((a, b) => a.costPerByte - b.costPerByte || a.weight - b.weight);
+  const state = weights.map(({ forms }) => forms[0]!);
   const states: State[] = [[...state]];
-  for (const { map, form } of demotions) {
-    state[map] = form;
+  for (const { weight, form } of demotions) {
+    state[weight] = form;
     states.push([...state]);
   }
   return states;
@@ -174,7 +174,7 @@ function sampleStates(states: readonly State[], problem: SizeProblem, targetByte
   const isEnough = (state: State) => describeMixture(problem, state, new Map()).bytes <= targetBytes;
   const first = states.findIndex(isEnough);
   const useful = first < 0 ? states : states.slice(0, first + 1);
-  const stride = Math.max(1, Math.ceil(useful.length / MOST_STATES));
+  const stride = Math.max(1, Math.ceil(useful.length / MAX_STATES));
   return useful.filter((_, at) => (useful.length - 1 - at) % stride === 0);
 }
 
@@ -182,19 +182,23 @@ function sampleStates(states: readonly State[], problem: SizeProblem, targetByte
  * Gives linear layers more bits again while they fit: a large linear layer, such as the embedding, may have made far more room than was needed. The one
  * comes first whose cost falls most for each byte.
  */
-function fillRoom(maps: readonly SizedMap[], state: State, { room, costOf }: { room: number; costOf: CostOf }): State {
+function fillRoom(
+  weights: readonly SizedWeight[],
+  state: State,
+  { room, costOf }: { room: number; costOf: CostOf },
+): State {
   const filled = [...state];
   let left = room;
   for (;;) {
-    const raises = maps.flatMap(({ forms }, map) =>
+    const raises = weights.flatMap(({ forms }, weight) =>
       forms.flatMap((form) => {
-        const [bytes, gain] = [form.bytes - filled[map]!.bytes, costOf(filled[map]!) - costOf(form)];
-        return bytes > 0 && bytes <= left && gain > 0 ? [{ map, form, bytes, gain: gain / bytes }] : [];
+        const [bytes, gain] = [form.bytes - filled[weight]!.bytes, costOf(filled[weight]!) - costOf(form)];
+        return bytes > 0 && bytes <= left && gain > 0 ? [{ weight, form, bytes, gain: gain / bytes }] : [];
       }),
     );
     if (raises.length === 0) return filled;
     const best = raises.reduce((a, b) => (b.gain > a.gain ? b : a));
-    filled[best.map] = best.form;
+    filled[best.weight] = best.form;
     left -= best.bytes;
   }
 }
@@ -208,7 +212,7 @@ function pruneTo(
   const { modules, evenHeads } = problem;
   const unpruned = describeMixture(problem, forms, new Map());
   if (unpruned.bytes <= targetBytes) {
-    const filled = fillRoom(problem.maps, forms, { room: targetBytes - unpruned.bytes, costOf });
+    const filled = fillRoom(problem.weights, forms, { room: targetBytes - unpruned.bytes, costOf });
     return describeMixture(problem, filled, new Map());
   }
   const bytesOf = moduleBytes(problem, forms);
@@ -228,14 +232,14 @@ function pruneTo(
 
 /** Bytes of a state without all units that may leave. */
 function smallestBytes(problem: SizeProblem, forms: State): number {
-  const maps = problem.maps.map((map, at) => ({ ...map, forms: [forms[at]!] }));
-  return smallestMixture({ ...problem, maps }).bytes;
+  const weights = problem.weights.map((weight, at) => ({ ...weight, forms: [forms[at]!] }));
+  return smallestMixture({ ...problem, weights }).bytes;
 }
 
 /** Bytes of each module's weights in some forms. */
-function moduleBytes({ maps, modules }: Pick<SizeProblem, 'maps' | 'modules'>, forms: State): number[] {
+function moduleBytes({ weights, modules }: Pick<SizeProblem, 'weights' | 'modules'>, forms: State): number[] {
   const sums = new Map<number, number>();
-  for (const [at, { module }] of maps.entries())
+  for (const [at, { module }] of weights.entries())
     if (module !== undefined) sums.set(module, (sums.get(module) ?? 0) + forms[at]!.bytes);
   return modules.map(({ index, otherBytes }) => otherBytes + (sums.get(index) ?? 0));
 }
@@ -250,7 +254,7 @@ export function describeMixture(
   forms: State,
   steps: ReadonlyMap<number, number>,
 ): Mixture {
-  const { maps, modules, fixedBytes } = problem;
+  const { weights, modules, fixedBytes } = problem;
   const removed = new Map(
     modules.map((module) => [
       module.index,
@@ -260,7 +264,7 @@ export function describeMixture(
   const leftOf = (module: number | undefined) => 1 - (module === undefined ? 0 : (removed.get(module) ?? 0));
   let [bytes, pruning, parameters, gone] = [fixedBytes, 0, 0, 0];
   const rounding = new Map<Bits, number>();
-  for (const [at, { module }] of maps.entries()) {
+  for (const [at, { module }] of weights.entries()) {
     const { bits, bytes: own, cost } = forms[at]!;
     bytes += own * leftOf(module);
     if (bits !== undefined && cost > 0) rounding.set(bits, (rounding.get(bits) ?? 0) + cost * leftOf(module));
@@ -273,7 +277,7 @@ export function describeMixture(
     for (let step = 0; step < count; step += 1) pruning += order?.costs[step] ?? 0;
   }
   return {
-    bits: new Map(maps.flatMap(({ name }, at) => (forms[at]!.bits === undefined ? [] : [[name, forms[at]!.bits!]]))),
+    bits: new Map(weights.flatMap(({ name }, at) => (forms[at]!.bits === undefined ? [] : [[name, forms[at]!.bits!]]))),
     steps: new Map([...steps].filter(([, count]) => count > 0)),
     sparsity: parameters === 0 ? 0 : gone / parameters,
     bytes,

@@ -1,6 +1,13 @@
 import { fitCostModel } from './cost-model.js';
 import type { RoundingCosts } from './estimate-rounding.js';
-import { type Bits, type Mixture, type SizedForm, type SizedMap, type SizeProblem, sumOfRounding } from './mixtures.js';
+import {
+  type Bits,
+  type Mixture,
+  type SizedForm,
+  type SizedWeight,
+  type SizeProblem,
+  sumOfRounding,
+} from './mixtures.js';
 import { bestMixture, type FittedMixture, fitExactly, type SizeSearch, waysToFit } from './search-size.js';
 
 /** A way to meet a size, by what statistics estimate. */
@@ -12,19 +19,19 @@ export interface PlannedMixture extends FittedMixture {
  * Prices linear layers by estimates. Statistics say nothing of tables: in fewer than their most bits these are taken to cost together what all other
  * linear layers do in as many, as they do in SmolLM2 and the bundled model within a factor of two.
  */
-export function estimateMapCosts(problem: SizeProblem, costs: RoundingCosts): SizeProblem {
-  const tableCount = problem.maps.filter(({ isTable }) => isTable).length;
+export function estimateRoundingCosts(problem: SizeProblem, costs: RoundingCosts): SizeProblem {
+  const tableCount = problem.weights.filter(({ isTable }) => isTable).length;
   const ofAll = (bits: Bits | undefined) =>
     [...costs.values()].reduce((sum, own) => sum + ((bits && own.get(bits)) ?? 0), 0);
-  const costOf = ({ name, isTable, forms }: SizedMap, { bits }: SizedForm): number => {
+  const costOf = ({ name, isTable, forms }: SizedWeight, { bits }: SizedForm): number => {
     if (isTable) return bits === forms[0]!.bits ? 0 : ofAll(bits) / tableCount;
     return (bits && costs.get(name)?.get(bits)) ?? 0;
   };
   return {
     ...problem,
-    maps: problem.maps.map((map) => ({
-      ...map,
-      forms: map.forms.map((form) => ({ ...form, cost: costOf(map, form) })),
+    weights: problem.weights.map((weight) => ({
+      ...weight,
+      forms: weight.forms.map((form) => ({ ...form, cost: costOf(weight, form) })),
     })),
   };
 }

@@ -10,7 +10,7 @@ import {
   type MixtureCost,
   mixturesAt,
   type SizedForm,
-  type SizedMap,
+  type SizedWeight,
   type SizeProblem,
   smallestMixture,
   uniformForm,
@@ -51,13 +51,13 @@ export interface ChosenSize {
 }
 
 /** Mixtures of bits and units that are measured for one size, at most. */
-const MOST_ROUNDS = 3;
+const MAX_ROUNDS = 3;
 
 /** A mixture is not measured where its predicted divergence is less than this fraction below the best one's. */
 const MARGIN = 0.02;
 
 /** Attempts at fitting the exact size. */
-const MOST_FITS = 8;
+const MAX_FITS = 8;
 
 /** A size is met when so little of it is left. */
 const CLOSE = 0.003;
@@ -116,13 +116,13 @@ export async function findSmallest({
   problem,
   bytesOf,
 }: Pick<SizeSearch, 'problem' | 'bytesOf'>): Promise<SmallestSize> {
-  const bytesLeft = ({ forms }: SizedMap) => forms.at(-1)!.bytes;
-  const tables = problem.maps.filter(({ isTable }) => isTable);
-  const others = problem.maps.filter(({ isTable, module }) => !isTable && module === undefined);
-  const otherBytes = others.reduce((sum, map) => sum + bytesLeft(map), 0);
+  const bytesLeft = ({ forms }: SizedWeight) => forms.at(-1)!.bytes;
+  const tables = problem.weights.filter(({ isTable }) => isTable);
+  const others = problem.weights.filter(({ isTable, module }) => !isTable && module === undefined);
+  const otherBytes = others.reduce((sum, weight) => sum + bytesLeft(weight), 0);
   const bytes = await bytesOf(smallestMixture(problem));
   const named = [
-    ...tables.map((map) => ({ name: map.name, bytes: bytesLeft(map) })),
+    ...tables.map((weight) => ({ name: weight.name, bytes: bytesLeft(weight) })),
     ...(others.length > 0 ? [{ name: `${others.length} other matrices whose shape stays`, bytes: otherBytes }] : []),
   ];
   const isCached = problem.modules.some(({ kind, otherBytes: cached }) => kind === 'attention' && cached > 0);
@@ -190,7 +190,7 @@ async function chooseFor(site: ChoosingSite, targetBytes: number): Promise<reado
     await add('mixture', { mixture, bytes: await site.bytesOf(mixture) });
   }
   if (problem.modules.length === 0 || bits.length < 2) return found;
-  for (let round = 0; round < MOST_ROUNDS; round += 1) {
+  for (let round = 0; round < MAX_ROUNDS; round += 1) {
     const corrected = fitCostModel(measured);
     const fitted = await fitExactly(site, (aim) => bestMixture(problem, aim, corrected), targetBytes);
     if (fitted === undefined || found.some(({ mixture }) => keyOf(mixture) === keyOf(fitted.mixture))) break;
@@ -254,7 +254,7 @@ export async function fitExactly(
   let best: FittedMixture | undefined;
   let aim = targetBytes;
   const tried = new Map<string, number>();
-  for (let attempt = 0; attempt < MOST_FITS; attempt += 1) {
+  for (let attempt = 0; attempt < MAX_FITS; attempt += 1) {
     const mixture = make(aim);
     if (mixture === undefined) break;
     const key = keyOf(mixture);
@@ -279,8 +279,8 @@ const isUniform = ({ bits, steps }: Mixture, only: Bits): boolean =>
  * @param fewInTables Whether tables have as few too. Default: they keep the most bits.
  */
 export function withBits(problem: SizeProblem, only: Bits, { fewInTables = false } = {}): SizeProblem {
-  const formOf = (map: SizedMap) => uniformForm(fewInTables ? { ...map, isTable: false } : map, only);
-  return { ...problem, maps: problem.maps.map((map) => ({ ...map, forms: [formOf(map)] })) };
+  const formOf = (weight: SizedWeight) => uniformForm(fewInTables ? { ...weight, isTable: false } : weight, only);
+  return { ...problem, weights: problem.weights.map((weight) => ({ ...weight, forms: [formOf(weight)] })) };
 }
 
 /** Measures the dense model in each number of bits, and prices its linear layers by that. */
@@ -300,12 +300,12 @@ async function estimatePlainCosts(
   const shares = [...found]
     .reverse()
     .reduce<ReadonlyMap<string, number>>(
-      (known, { cost }) => (cost.mapCosts.size > 0 ? cost.mapCosts : known),
-      new Map(problem.maps.map(({ name, forms }) => [name, forms[0]!.bytes])),
+      (known, { cost }) => (cost.roundingCosts.size > 0 ? cost.roundingCosts : known),
+      new Map(problem.weights.map(({ name, forms }) => [name, forms[0]!.bytes])),
     );
   for (const { only, mixture, cost } of found) {
-    const own = cost.mapCosts.size > 0 ? cost.mapCosts : shares;
-    const named = problem.maps.filter(({ name, isTable }) => !isTable && mixture.bits.get(name) === only);
+    const own = cost.roundingCosts.size > 0 ? cost.roundingCosts : shares;
+    const named = problem.weights.filter(({ name, isTable }) => !isTable && mixture.bits.get(name) === only);
     const sum = named.reduce((total, { name }) => total + (own.get(name) ?? 0), 0);
     const scale = sum > 0 ? Math.max(0, cost.quantising) / sum : 0;
     costs.set(only, new Map(named.map(({ name }) => [name, (own.get(name) ?? 0) * scale])));
@@ -313,20 +313,20 @@ async function estimatePlainCosts(
   // What a table costs is measured by itself, with everything else in the most bits.
   const tables = new Map<string, MeasuredDraft>();
   const [first] = found;
-  for (const { name, isTable, forms } of problem.maps) {
+  for (const { name, isTable, forms } of problem.weights) {
     if (!isTable || forms.length < 2 || first === undefined) continue;
     tables.set(name, await drafts.measure(uniformMixture(problem, first.only, name)));
   }
-  const costOf = (map: SizedMap, form: SizedForm): number => {
-    if (!map.isTable) return (form.bits && costs.get(form.bits)?.get(map.name)) ?? form.cost;
-    const own = tables.get(map.name)?.quantising ?? 0;
-    return form === map.forms.at(-1) ? Math.max(0, own - (first?.cost.quantising ?? 0)) : 0;
+  const costOf = (weight: SizedWeight, form: SizedForm): number => {
+    if (!weight.isTable) return (form.bits && costs.get(form.bits)?.get(weight.name)) ?? form.cost;
+    const own = tables.get(weight.name)?.quantising ?? 0;
+    return form === weight.forms.at(-1) ? Math.max(0, own - (first?.cost.quantising ?? 0)) : 0;
   };
   const priced = {
     ...problem,
-    maps: problem.maps.map((map) => ({
-      ...map,
-      forms: map.forms.map((form) => ({ ...form, cost: costOf(map, form) })),
+    weights: problem.weights.map((weight) => ({
+      ...weight,
+      forms: weight.forms.map((form) => ({ ...form, cost: costOf(weight, form) })),
     })),
   };
   for (const [name, cost] of tables) {
@@ -347,13 +347,13 @@ interface Drafts {
 
 interface DraftCheckpoint extends DraftCost {
   readonly key: string;
-  readonly mapCosts: readonly (readonly [string, number])[];
+  readonly roundingCosts: readonly (readonly [string, number])[];
 }
 
 async function openDrafts({ journal, bits, problem, measure, onDraft }: SizeSearch): Promise<Drafts> {
   const finished: DraftCheckpoint[] = [...((await readCheckpoint<DraftCheckpoint[]>(journal, CHECKPOINT)) ?? [])];
-  const tables = bits.length === 0 ? [] : problem.maps.filter(({ isTable, forms }) => isTable && forms.length > 1);
-  const perSize = problem.modules.length > 0 ? 2 + MOST_ROUNDS : 1;
+  const tables = bits.length === 0 ? [] : problem.weights.filter(({ isTable, forms }) => isTable && forms.length > 1);
+  const perSize = problem.modules.length > 0 ? 2 + MAX_ROUNDS : 1;
   let total = bits.length + tables.length + perSize;
   let [done, reported] = [0, 0];
   // A draft takes several stages, each of which counts from 0.
@@ -370,13 +370,15 @@ async function openDrafts({ journal, bits, problem, measure, onDraft }: SizeSear
       report(Math.min(done, total - 1));
       const known = finished.find((draft) => draft.key === key);
       if (known === undefined) {
-        const { mapCosts, ...cost } = await measure(mixture, (fraction) => report(done + Math.min(fraction, 0.99)));
-        finished.push({ ...cost, key, mapCosts: [...mapCosts] });
+        const { roundingCosts, ...cost } = await measure(mixture, (fraction) =>
+          report(done + Math.min(fraction, 0.99)),
+        );
+        finished.push({ ...cost, key, roundingCosts: [...roundingCosts] });
         await journal?.write(CHECKPOINT, [finished]);
       }
       done += 1;
-      const { mapCosts, pruning, quantising } = finished.find((draft) => draft.key === key)!;
-      return { pruning, quantising, mapCosts: new Map(mapCosts) };
+      const { roundingCosts, pruning, quantising } = finished.find((draft) => draft.key === key)!;
+      return { pruning, quantising, roundingCosts: new Map(roundingCosts) };
     },
   };
 }

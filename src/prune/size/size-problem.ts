@@ -18,8 +18,8 @@ import {
   largestBytes,
   type Mixture,
   type SizedForm,
-  type SizedMap,
   type SizedModule,
+  type SizedWeight,
   type SizeProblem,
   smallestMixture,
 } from './mixtures.js';
@@ -51,7 +51,7 @@ export function sizeProblemOf(source: SizeSource): SizeProblem {
     ...(order && { order: { ...order, costs: order.costs.map((cost) => nats(cost, windowLength)) } }),
   });
   return {
-    maps: mapsOf(source),
+    weights: weightsOf(source),
     modules: modules.map((module) => ({
       ...inNats(measuresOf(module, options, { dense, modules })),
       index: module.index,
@@ -92,7 +92,7 @@ export async function matchBytes(
   const bytes = await bytesOf({ ...largest, steps: new Map() });
   const problem = await matchExperts(given, bytes, (steps) => bytesOf({ ...largest, steps }));
   const estimate = largestBytes(problem);
-  const isCoded = problem.maps.some(({ forms }) => forms[0]!.bits !== undefined);
+  const isCoded = problem.weights.some(({ forms }) => forms[0]!.bits !== undefined);
   if (isCoded) return { ...problem, fixedBytes: bytes - estimate };
   const ofExperts = problem.modules.reduce(
     (sum, { kind, otherBytes }) => sum + (kind === 'experts' ? otherBytes : 0),
@@ -101,9 +101,9 @@ export async function matchBytes(
   const scale = (bytes - ofExperts) / (estimate - ofExperts);
   return {
     ...problem,
-    maps: problem.maps.map((map) => ({
-      ...map,
-      forms: map.forms.map((form) => ({ ...form, bytes: form.bytes * scale })),
+    weights: problem.weights.map((weight) => ({
+      ...weight,
+      forms: weight.forms.map((form) => ({ ...form, bytes: form.bytes * scale })),
     })),
     modules: scaleOtherBytes(problem, scale, ({ kind }) => kind !== 'experts'),
   };
@@ -124,10 +124,10 @@ async function matchExperts(
     }),
   );
   if (steps.size === 0) return problem;
-  const forms = problem.maps.map((map) => map.forms[0]!);
+  const forms = problem.weights.map((weight) => weight.forms[0]!);
   const lossOf = (one: SizeProblem) => largestBytes(one) - describeMixture(one, forms, steps).bytes;
-  const ofMaps = lossOf({ ...problem, modules: scaleOtherBytes(problem, 0, isExperts) });
-  const scale = (bytes - (await bytesWithout(steps)) - ofMaps) / (lossOf(problem) - ofMaps);
+  const ofWeights = lossOf({ ...problem, modules: scaleOtherBytes(problem, 0, isExperts) });
+  const scale = (bytes - (await bytesWithout(steps)) - ofWeights) / (lossOf(problem) - ofWeights);
   return { ...problem, modules: scaleOtherBytes(problem, scale, isExperts) };
 }
 
@@ -138,7 +138,7 @@ const scaleOtherBytes = (
 ): SizedModule[] =>
   modules.map((module) => (isScaled(module) ? { ...module, otherBytes: module.otherBytes * scale } : module));
 
-function mapsOf({ model, analysed, form, bits, modules }: SizeSource): SizedMap[] {
+function weightsOf({ model, analysed, form, bits, modules }: SizeSource): SizedWeight[] {
   const allowed = new Set(modules.map(({ index }) => index));
   const moduleOf = (weight: PlannedWeight) => {
     const carries = ({ labels }: ChannelTrace) =>

@@ -1,8 +1,8 @@
 import type { PruneReport } from '../report-schema.js';
 import { atlasSection } from './atlas.js';
-import { besideSection } from './beside.js';
 import { biasSection } from './bias.js';
 import { blocksSection } from './blocks.js';
+import { comparedRunsSection } from './compared-runs-section.js';
 import { h } from './dom.js';
 import { healingSection } from './healing.js';
 import { ladderSection } from './ladder.js';
@@ -22,7 +22,7 @@ const sections = [
   sizeSection(report),
   vocabularySection(report),
   ladderSection(report),
-  besideSection(report),
+  comparedRunsSection(report),
   blocksSection(report),
   topTokensSection(report),
   atlasSection(report),

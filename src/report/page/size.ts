@@ -1,7 +1,7 @@
 import { dot, line, ruleX, text } from '@observablehq/plot';
 import { counted } from '../../counted.js';
 import { isParetoOptimal, type ParetoPoint } from '../build-ladder.js';
-import { describeMaps } from '../describe-size.js';
+import { describeDtypeCounts } from '../describe-size.js';
 import { formatDivergence } from '../format-figure.js';
 import { formatBytes, formatPercent } from '../format-quantity.js';
 import type { PruneReport, SizeCandidateReport } from '../report-schema.js';
@@ -31,7 +31,7 @@ export function sizeSection({ size }: PruneReport): HTMLElement | undefined {
       [...words('model', 'weights'), ...numbers('removed', 'file size', 'from pruning', 'from rounding', 'divergence')],
       points.map((point) => [
         point.chosen ? h('strong', {}, `${point.name} (this one)`) : point.name,
-        describeMaps(point),
+        describeDtypeCounts(point),
         formatPercent(point.sparsity),
         formatBytes(point.bytes),
         formatDivergence(point.divergence.pruning),
@@ -48,10 +48,10 @@ interface Point extends SizeCandidateReport, ParetoPoint {
 }
 
 const totalOf = ({ divergence: { pruning, quantising } }: SizeCandidateReport): number =>
-  Math.max(LEAST, pruning + quantising);
+  Math.max(MIN_DIVERGENCE, pruning + quantising);
 
 /** The axis is logarithmic. */
-const LEAST = 1e-5;
+const MIN_DIVERGENCE = 1e-5;
 
 /** `q4`, `several dtypes`, `pruned q4`, `mixture`. */
 function nameOf({ kind, maps }: SizeCandidateReport): string {
@@ -92,7 +92,7 @@ function frontierFigure(points: readonly Point[], target: number): HTMLElement {
             y: 'loss',
             r: 5,
             fill: ({ chosen }: Point) => (chosen ? 'var(--pruned)' : 'var(--dense)'),
-            channels: { model: 'name', weights: describeMaps },
+            channels: { model: 'name', weights: describeDtypeCounts },
             tip: { format: { x: false, y: false, fill: false } },
           }),
           text(points, { x: 'bytes', y: 'loss', text: 'name', dx: 8, textAnchor: 'start', fill: 'var(--muted)' }),

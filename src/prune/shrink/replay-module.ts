@@ -5,7 +5,7 @@ import type { DegenerateChannels } from '../degenerate.js';
 import type { ModuleOutcome } from '../job.js';
 import type { PruneContext } from '../prune-context.js';
 import type { SegmentWork } from '../segment-checkpoint.js';
-import { type ModelEdits, type ShrunkModule, shrinkAgain } from './shrink-module.js';
+import { type ModelEdits, replayShrinking, type ShrunkModule } from './shrink-module.js';
 
 /** A module that has shrunk, and as the refinements left it. */
 export interface RefinedOutcome {
@@ -30,7 +30,7 @@ interface SavedTensor extends Pick<TensorHandle, 'dataType' | 'dims'> {
 }
 
 /** Results of the modules of a segment, for the journal. */
-export const keepModules = (modules: readonly RefinedOutcome[]): SegmentWork => ({
+export const packModules = (modules: readonly RefinedOutcome[]): SegmentWork => ({
   byteLength: modules.reduce((sum, module) => sum + bytesOf(module), 0),
   parts: () => Promise.all(modules.map(pack)),
 });
@@ -51,8 +51,8 @@ async function pack({
 const bytesOf = ({ shrunk: { weight }, refined }: RefinedOutcome): number =>
   [...refined.values()].reduce((sum, { byteLength }) => sum + byteLength, weight?.byteLength ?? 0);
 
-/** Does to a model what was done to a module of it before. @param part as `keepModules` gave it */
-export async function repeatModule(
+/** Does to a model what was done to a module of it before. @param part as `packModules` gave it */
+export async function replayModule(
   context: PruneContext,
   model: OnnxModel,
   part: unknown,
@@ -61,7 +61,7 @@ export async function repeatModule(
   const { index, outcome: saved, refined, degenerate, ...rest } = part as SavedModule;
   const { modules } = context.job.analysed.detected.layout;
   const outcome = { module: findModule(modules, index), ...saved };
-  await shrinkAgain(context, model, { ...rest, outcome }, edits);
+  await replayShrinking(context, model, { ...rest, outcome }, edits);
   for (const [name, { bytes, ...shape }] of refined) {
     const handle = await context.job.store(shape, bytes);
     setWeight(model, name, handle);

@@ -11,7 +11,7 @@ export interface Resize {
 export const SAME: Resize = { from: 1, to: 1 };
 
 /** A node of a pruned module. Dims and contents are those of the dense graph. */
-export interface MendSite {
+export interface UpdateSite {
   readonly node: NodeProto;
   /** Remaining units and KV groups; without groups the counts are equal. */
   readonly unitCount: number;
@@ -40,11 +40,11 @@ export interface MendSite {
 }
 
 /** Updates the attributes and constants of a node for pruned axes. @throws UnsupportedModelError */
-export type MendRule = (site: MendSite) => void;
+export type UpdateRule = (site: UpdateSite) => void;
 
 /** Updates input 1 with sizes of the output's last axes; `speaks` selects the entries to change. */
-export const mendSizes =
-  (speaks: (entry: number) => boolean): MendRule =>
+export const updateSizes =
+  (speaks: (entry: number) => boolean): UpdateRule =>
   ({ node, ints, dims, resizes, resizeEntries }) => {
     const entries = ints(node.input[1] ?? '');
     const [output = ''] = node.output;

@@ -15,7 +15,7 @@ const OPSET = 13;
  * Nodes of a node's lowering, for a graph of unknown sizes: dims are open where `inputFact` says so. Outputs keep their
  * names.
  */
-export function writeOut(node: NodeProto, lower: Lowering, inputFact: (input: number) => ValueFact): NodeProto[] {
+export function lowerNode(node: NodeProto, lower: Lowering, inputFact: (input: number) => ValueFact): NodeProto[] {
   const emitter = createNodeEmitter(`${node.output[0]}${LOWERED}`);
   const outputs = lower({
     node,

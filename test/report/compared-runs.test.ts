@@ -1,5 +1,5 @@
 import { OptionError } from '../../src/errors.js';
-import { besideRows, layBeside } from '../../src/report/lay-beside.js';
+import { addComparedRuns, comparedRunRows } from '../../src/report/compared-runs.js';
 import type { MetricReport, PruneReport } from '../../src/report/report-schema.js';
 import { PRUNE_REPORT } from '../support/cli.js';
 
@@ -14,7 +14,7 @@ const run = (out: string, method: string, metrics: readonly MetricReport[]): Pru
 });
 
 it('shares a line among figures that were measured alike', () => {
-  const { beside } = layBeside(run('one', 'flap', [perplexity(20)]), [
+  const { beside } = addComparedRuns(run('one', 'flap', [perplexity(20)]), [
     { name: 'two.json', report: run('two', 'auto', [perplexity(15)]) },
     { name: 'three', report: run('three', 'obc', [perplexity(11, { windowLength: 64 })]) },
     { name: 'four', report: run('four', 'obc', []) },
@@ -25,12 +25,12 @@ it('shares a line among figures that were measured alike', () => {
     'three obc',
     'four obc',
   ]);
-  const rows = besideRows(beside!, ({ pruned }) => String(pruned));
+  const rows = comparedRunRows(beside!, ({ pruned }) => String(pruned));
   expect(rows.at(-1)).toEqual({ name: 'perplexity, a.txt', cells: ['20', '15', 'measured otherwise', ''] });
   expect(rows.map(({ name }) => name)).toEqual(['method', 'removed', 'parameters', 'file size', 'perplexity, a.txt']);
 });
 
 it('refuses runs of another model', () => {
   const report = { ...PRUNE_REPORT, parameters: { before: 5, after: 4 } };
-  expect(() => layBeside(PRUNE_REPORT, [{ name: 'other', report }])).toThrow(OptionError);
+  expect(() => addComparedRuns(PRUNE_REPORT, [{ name: 'other', report }])).toThrow(OptionError);
 });

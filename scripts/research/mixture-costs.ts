@@ -3,7 +3,7 @@
  * `shrink` does it; then random mixtures are predicted from that and measured: each linear layer gets bits by chance, and a share by chance of the
  * units leaves. With --alone BITS single linear layers are measured instead: one of them in so many bits, all others in 8.
  *
- *   npx tsx scripts/research/mixture-prices.ts MODEL [--text calibration.txt] [--windows 16] [--length 128] [--count 10] [--seed 0] [--alone 2]
+ *   npx tsx scripts/research/mixture-costs.ts MODEL [--text calibration.txt] [--windows 16] [--length 128] [--count 10] [--seed 0] [--alone 2]
  */
 import { allocateSteps } from '../../src/allocation/allocate-steps.js';
 import { global } from '../../src/allocation/global.js';
@@ -31,7 +31,7 @@ import { readArguments, refuse } from '../read-arguments.js';
 import { withDense } from './with-dense.js';
 
 const USAGE =
-  'npx tsx scripts/research/mixture-prices.ts MODEL [--text FILE] [--windows 16] [--length 128] [--count 10] [--seed 0] [--alone BITS]';
+  'npx tsx scripts/research/mixture-costs.ts MODEL [--text FILE] [--windows 16] [--length 128] [--count 10] [--seed 0] [--alone BITS]';
 const { values, positionals } = readArguments(USAGE, {
   text: { type: 'string' },
   windows: { type: 'string', default: '16' },
@@ -49,7 +49,7 @@ const BITS: readonly Bits[] = [8, 4, 2];
 const DRAWN: readonly Bits[] = [8, 4, 4, 2];
 /** Sizes of the first measurements, by the size in four bits. */
 const SIZES = [0.85, 0.7];
-const MOST_REMOVED = 0.5;
+const MAX_REMOVED = 0.5;
 
 type DraftMeter = ReturnType<typeof createDraftMeter>;
 
@@ -89,10 +89,10 @@ async function measureAlone(problem: SizeProblem, meter: DraftMeter, bits: Bits)
   process.stdout.write(`all in ${bits} bits: ${(all.quantising - least.quantising).toFixed(4)}\n`);
   process.stdout.write('| linear layer | estimate | measured |\n| --- | --- | --- |\n');
   const random = createRandom(Number(values.seed) + 1);
-  const drawn = [...all.mapCosts].map((cost) => ({ cost, key: random() })).sort((a, b) => a.key - b.key);
+  const drawn = [...all.roundingCosts].map((cost) => ({ cost, key: random() })).sort((a, b) => a.key - b.key);
   for (const { cost } of drawn.slice(0, Number(values.count))) {
     const [name, estimate] = cost;
-    const forms = problem.maps.map(
+    const forms = problem.weights.map(
       (map) => map.forms.find((form) => form.bits === (map.name === name ? bits : 8)) ?? map.forms[0]!,
     );
     const { quantising } = await meter(describeMixture(problem, forms, new Map()));
@@ -122,12 +122,12 @@ async function measureMixtures(unpriced: SizeProblem, meter: DraftMeter): Promis
   );
   process.stdout.write('| --- | --- | --- | --- | --- | --- | --- |\n');
   for (let at = 0; at < Number(values.count); at += 1) {
-    const forms = problem.maps.map((map) => {
+    const forms = problem.weights.map((map) => {
       const bits = DRAWN[Math.floor(random() * DRAWN.length)]!;
       return map.isTable ? map.forms[0]! : (map.forms.find((each) => each.bits === bits) ?? map.forms[0]!);
     });
     const steps = allocateSteps(global, {
-      ...{ sparsity: random() * MOST_REMOVED, modules: problem.modules, evenHeads: problem.evenHeads },
+      ...{ sparsity: random() * MAX_REMOVED, modules: problem.modules, evenHeads: problem.evenHeads },
     });
     const counts = new Map(problem.modules.map(({ index }, module) => [index, steps[module]!]));
     const mixture = describeMixture(problem, forms, counts);

@@ -13,7 +13,7 @@ export function fitsInMemory(bytes: number, blockCount = 1): boolean {
 }
 
 /** Creates stores in memory, or in scratch space if too large. @param windowBytes bytes of one window's hidden states */
-export function createStoreIn({ platform, onEnd }: JobContext, windowBytes: number): PruneJob['createStore'] {
+export function storeFactory({ platform, onEnd }: JobContext, windowBytes: number): PruneJob['createStore'] {
   return async (windowCount, blockCount = 1) => {
     if (fitsInMemory(windowCount * blockCount * windowBytes, blockCount)) return createMemoryStore();
     const scratch = await platform.createScratch();

@@ -8,7 +8,7 @@ const TYPES: readonly AttentionType[] = ['full', 'linear'];
  * Attention modules that must lose the same number of heads: those that share keys and values, or with `evenHeads` all
  * of each type, since runtimes read one head count of each type for all blocks.
  */
-export function evenTeams({
+export function evenHeadGroups({
   modules,
   evenHeads,
 }: Pick<AllocationProblem, 'modules' | 'evenHeads'>): (readonly ModuleMeasures[])[] {
@@ -22,8 +22,8 @@ export function evenTeams({
 }
 
 /** Teams without modules whose sparsity the options fixed. */
-export const freeTeams = ({
+export const freeHeadGroups = ({
   modules,
   evenHeads,
 }: Pick<AllocationProblem, 'modules' | 'evenHeads'>): (readonly ModuleMeasures[])[] =>
-  evenTeams({ evenHeads, modules: modules.filter(({ fixed }) => fixed === undefined) });
+  evenHeadGroups({ evenHeads, modules: modules.filter(({ fixed }) => fixed === undefined) });

@@ -4,13 +4,13 @@ import { UnsupportedModelError } from '../errors.js';
 import { type GraphIndex, nodeLabel } from '../graph/graph-index.js';
 import type { TwoRunFacts } from '../graph/value-facts.js';
 import type { Repeat } from '../operators/axis-rule.js';
-import type { MendSite, Resize } from '../operators/mend-rule.js';
 import { operatorOf } from '../operators/table.js';
+import type { Resize, UpdateSite } from '../operators/update-rule.js';
 import type { GraphEditor } from './graph-editor.js';
 import { type RemainingUnits, remainingPositions } from './remaining-positions.js';
 import { resizeEntries, scaleInts } from './resize-entries.js';
 
-export interface MendContext {
+export interface UpdateContext {
   readonly editor: GraphEditor;
   readonly trace: ChannelTrace;
   /** Index of the dense graph. */
@@ -20,12 +20,12 @@ export interface MendContext {
 }
 
 /** Mends what a node says in numbers about axes that shrink. @throws UnsupportedModelError when it cannot say what is left. */
-export function mendNode(node: NodeProto, context: MendContext): void {
-  const mend = operatorOf(node)?.mend;
+export function updateNode(node: NodeProto, context: UpdateContext): void {
+  const mend = operatorOf(node)?.update;
   if (typeof mend === 'function') mend(makeSite(node, context));
 }
 
-function makeSite(node: NodeProto, { editor, trace, index, facts, remaining }: MendContext): MendSite {
+function makeSite(node: NodeProto, { editor, trace, index, facts, remaining }: UpdateContext): UpdateSite {
   const dims = (value: string) => facts.first.get(value)?.dims ?? [];
   const isConstant = (value: string) => index.constants.has(value);
   const ints = (value: string): readonly number[] => {
@@ -48,7 +48,7 @@ function makeSite(node: NodeProto, { editor, trace, index, facts, remaining }: M
       if (repeat !== undefined) return repeatSizes(repeat, remaining, dims(value));
       const label = trace.labels.get(value);
       if (label === undefined) return new Map();
-      return new Map([[label.axis, { from: label.codes.length, to: remainingPositions(label, remaining).length }]]);
+      return new Map([[label.axis, { from: label.unitIds.length, to: remainingPositions(label, remaining).length }]]);
     },
     checkFixed(value, axis) {
       if (facts.first.get(value)?.dims[axis] === facts.second.get(value)?.dims[axis]) return;

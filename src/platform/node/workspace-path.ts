@@ -6,7 +6,7 @@ import { exists } from './paths.js';
 export const INSIDE = '.fang-prune.partial';
 
 /** Path of an output's workspace: next to it, or inside it if it is a mount point or already contains one. @param target links resolved */
-export async function placeWorkspace(target: string): Promise<string> {
+export async function workspacePath(target: string): Promise<string> {
   const inside = join(target, INSIDE);
   return (await exists(inside)) || (await isMountPoint(target)) ? inside : partialPathOf(target);
 }

@@ -1,6 +1,6 @@
 import { OPEN, type ValueFacts } from '../../src/graph/value-facts.js';
 import { chooseProbes } from '../../src/runtime/choose-probes.js';
-import { scaleFacts } from '../../src/runtime/scale-facts.js';
+import { extrapolateFacts } from '../../src/runtime/extrapolate-facts.js';
 
 const sizes = chooseProbes({ name: 'input_ids', role: 'tokens', dataType: 7, dims: ['batch', 'sequence'] });
 
@@ -8,7 +8,7 @@ const sizes = chooseProbes({ name: 'input_ids', role: 'tokens', dataType: 7, dim
 function extrapolate(numberOf: (size: (typeof sizes)[number]) => number): number {
   const factsOf = (size: (typeof sizes)[number]): ValueFacts =>
     new Map([['value', { dims: [numberOf(size)], dataType: 1 }]]);
-  const scaled = scaleFacts(
+  const scaled = extrapolateFacts(
     { facts: { first: factsOf(sizes[0]), second: factsOf(sizes[1]) }, sizes },
     { batchSize: 4, sequenceLength: 32 },
   );

@@ -3,7 +3,7 @@ import { OptionError } from '../errors.js';
 import { copyModel, setWeight } from '../onnx/edit-weights.js';
 import { decodeFloats, encodeFloats, isFloatType } from '../onnx/float-encoding.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
-import { workedOutHandle } from '../onnx/tensor-handle.js';
+import { computedHandle } from '../onnx/tensor-handle.js';
 import { type CodedHandle, quantisedSource } from './coded-handle.js';
 
 /**
@@ -13,7 +13,7 @@ import { type CodedHandle, quantisedSource } from './coded-handle.js';
  * @param place Where the float model is, for messages.
  * @throws OptionError where there are no codes, or the float model lacks a weight or holds codes itself.
  */
-export function takeWeights(given: OnnxModel, floats: OnnxModel, place: string): OnnxModel {
+export function useOriginalWeights(given: OnnxModel, floats: OnnxModel, place: string): OnnxModel {
   if (given.coded === undefined)
     throw new OptionError(
       'weightsFrom has no effect: the model holds floats itself; leave it out, or give a quantised model',
@@ -43,7 +43,7 @@ export function takeWeights(given: OnnxModel, floats: OnnxModel, place: string):
     ...(noPastBranch && {
       noPastBranch: {
         ...noPastBranch,
-        model: takeWeights(noPastBranch.model, floats.noPastBranch?.model ?? floats, place),
+        model: useOriginalWeights(noPastBranch.model, floats.noPastBranch?.model ?? floats, place),
       },
     }),
   };
@@ -72,7 +72,7 @@ const weightsOf = ({ name, input }: NodeProto, weights: OnnxModel['weights']): s
 /** A weight's numbers in another's float type. */
 function retyped(weight: TensorHandle, { dataType, dims }: TensorHandle): TensorHandle {
   if (weight.dataType === dataType) return { ...weight, dims };
-  return workedOutHandle({ dataType, dims }, async () =>
+  return computedHandle({ dataType, dims }, async () =>
     encodeFloats(dataType, decodeFloats(weight.dataType, await weight.read())),
   );
 }

@@ -9,12 +9,12 @@ import { setWeight } from '../onnx/edit-weights.js';
 import { encodeFloats, isFloatType, readFloat32 } from '../onnx/float-encoding.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import type { TensorShape } from '../onnx/tensor-handle.js';
-import { type AxisLabel, FREE } from '../operators/axis-rule.js';
+import { type AxisLabel, NO_UNIT } from '../operators/axis-rule.js';
 import { remainingPositions, remainingUnits } from './remaining-positions.js';
 import type { ChangedWeight, StoreTensor } from './repair-linear.js';
 
 /** A linear layer into an FFN: `gate`, `up`, or both in one. */
-export interface InputMap {
+export interface InputLinear {
   /** Value it writes, neurons on the last axis. */
   readonly result: string;
   /** Initializer with its weight, and which of its axes is the neurons'. */
@@ -27,7 +27,7 @@ export interface InputMap {
   readonly columns: readonly Int32Array[];
 }
 
-export interface InputMapsRequest {
+export interface InputLinearsRequest {
   readonly detected: DetectedModel;
   readonly module: PrunableModule;
   /** Neurons that the graph still has, ascending. Absent: all. */
@@ -38,9 +38,9 @@ export interface InputMapsRequest {
  * Finds the linear layers that read an FFN's input and make its channels, as the graph stands now.
  * @returns none where a neuron is not one column of each of them, or where they hold more than float weights.
  */
-export function findInputMaps(model: OnnxModel, { detected, module, keep }: InputMapsRequest): InputMap[] {
+export function findInputLinears(model: OnnxModel, { detected, module, keep }: InputLinearsRequest): InputLinear[] {
   if (module.kind !== 'ffn' || module.unitSize !== 1) return [];
-  const maps: InputMap[] = [];
+  const linears: InputLinear[] = [];
   for (const node of model.proto.graph?.node ?? []) {
     const [result = ''] = node.output;
     const label = labelOf(detected, module, result);
@@ -50,12 +50,12 @@ export function findInputMaps(model: OnnxModel, { detected, module, keep }: Inpu
     const outputAxis = outputAxisOf(node);
     if (outputAxis === undefined || handle?.dims.length !== 2 || !isFloatType(handle.dataType)) return [];
     const positions = keep && positionsLeft(label, keep);
-    const codes = positions === undefined ? label.codes : positions.map((position) => label.codes[position]!);
+    const codes = positions === undefined ? label.unitIds : positions.map((position) => label.unitIds[position]!);
     const columns = columnsOf(codes, keep ?? Int32Array.from({ length: module.unitCount }, (_, unit) => unit));
     if (columns === undefined || codes.length !== handle.dims[outputAxis]) return [];
-    maps.push({ result, weight, outputAxis, columns });
+    linears.push({ result, weight, outputAxis, columns });
   }
-  return maps;
+  return linears;
 }
 
 const labelOf = ({ traces }: DetectedModel, { index }: PrunableModule, value: string): AxisLabel | undefined =>
@@ -79,7 +79,7 @@ function columnsOf(codes: Int32Array, neurons: Int32Array): Int32Array[] | undef
   const lists: number[][] = [];
   const seen = new Map<number, number>();
   for (const [position, code] of codes.entries()) {
-    if (code === FREE) continue;
+    if (code === NO_UNIT) continue;
     const rank = rankOf.get(code);
     if (rank === undefined) return undefined;
     const time = seen.get(code) ?? 0;
@@ -92,26 +92,26 @@ function columnsOf(codes: Int32Array, neurons: Int32Array): Int32Array[] | undef
 }
 
 /** Weights of input projections as they are now, by name. */
-export const inputWeights = (model: OnnxModel, maps: readonly InputMap[]): ChangedWeight[] =>
-  maps.map(({ weight }) => [weight, model.weights.get(weight)!]);
+export const inputWeights = (model: OnnxModel, linears: readonly InputLinear[]): ChangedWeight[] =>
+  linears.map(({ weight }) => [weight, model.weights.get(weight)!]);
 
 /** An input projection's weight, `[in, out]` row-major whatever its layout in the file. */
-export const readInputWeight = (model: OnnxModel, map: InputMap): Promise<Float32Array> =>
-  readRows(model.weights.get(map.weight)!, map);
+export const readInputWeight = (model: OnnxModel, linear: InputLinear): Promise<Float32Array> =>
+  readRows(model.weights.get(linear.weight)!, linear);
 
 /** Replaces an input projection's weight by `values`, `[in, out]` row-major, in the file's own layout and data type. */
 export async function writeInputWeight(
   model: OnnxModel,
-  map: InputMap,
+  linear: InputLinear,
   { values, store }: { readonly values: Float32Array; readonly store: StoreTensor },
 ): Promise<ChangedWeight> {
-  const { dataType, dims } = model.weights.get(map.weight)!;
-  const written = await store({ dataType, dims }, encodeRows(values, { dataType, dims }, map));
-  setWeight(model, map.weight, written);
-  return [map.weight, written];
+  const { dataType, dims } = model.weights.get(linear.weight)!;
+  const written = await store({ dataType, dims }, encodeRows(values, { dataType, dims }, linear));
+  setWeight(model, linear.weight, written);
+  return [linear.weight, written];
 }
 
-async function readRows(handle: TensorHandle, { outputAxis }: InputMap): Promise<Float32Array> {
+async function readRows(handle: TensorHandle, { outputAxis }: InputLinear): Promise<Float32Array> {
   const values = await readFloat32(handle);
   const [rows = 0, columns = 0] = handle.dims;
   if (outputAxis === 1) return values;
@@ -123,7 +123,7 @@ async function readRows(handle: TensorHandle, { outputAxis }: InputMap): Promise
 function encodeRows(
   values: Float32Array,
   { dataType, dims }: TensorShape,
-  { outputAxis }: InputMap,
+  { outputAxis }: InputLinear,
 ): Uint8Array<ArrayBuffer> {
   if (outputAxis === 1) return encodeFloats(dataType, values);
   const [rows = 0, columns = 0] = dims;

@@ -4,9 +4,9 @@ import { readFloat32 } from '../../src/onnx/float-encoding.js';
 import type { TensorHandle } from '../../src/onnx/onnx-model.js';
 import { sliceHandle } from '../../src/onnx/slice-handle.js';
 import { type BlockGrid, dequantise, roundToNearest } from '../../src/quantisation/block-codes.js';
-import { codesBeforeCut, cutInputs, orderKeepingBlocks, scalesBeforeCut } from '../../src/quantisation/block-hosts.js';
-import { type CodedHandle, exactCodes, gridBehind, type WeightCodes } from '../../src/quantisation/coded-handle.js';
+import { type CodedHandle, exactCodes, gridForCodes, type WeightCodes } from '../../src/quantisation/coded-handle.js';
 import { factoriseFeedback, roundWithFeedback } from '../../src/quantisation/error-feedback.js';
+import { codesBeforeCut, cutInputs, orderKeepingBlocks, scalesBeforeCut } from '../../src/quantisation/keep-blocks.js';
 import { readLinearCodes } from '../../src/quantisation/linear-codes.js';
 import { linearOf } from '../../src/quantisation/linear-of-blocks.js';
 import { dequantisedHandle, storeCodes } from '../../src/quantisation/store-codes.js';
@@ -78,7 +78,7 @@ describe.each(FORMS)('a weight in %s', (form) => {
     const weight = cut(handle, inputAxis, rows, inputs);
     expect(cutInputs(weight, inputAxis)).toEqual({ keep: inputs, blockSize: 16 });
     expect(exactCodes(weight, inputAxis)).toBeUndefined();
-    const grid = gridBehind(codes, inputAxis, 64);
+    const grid = gridForCodes(codes, inputAxis, 64);
     const known = await scalesBeforeCut(codesBeforeCut(weight, inputAxis)!, { grid, inputAxis });
     const values = await rowsOf(weight, inputAxis);
     const shape = { grid, outCount: 8, inCount: 64 };
@@ -95,7 +95,7 @@ describe.each(FORMS)('a weight in %s', (form) => {
 
   it('keeps what lies on its scales when errors are made up for', async () => {
     const { handle, inputAxis, codes } = await coded(form);
-    const grid = gridBehind(codes, inputAxis, IN);
+    const grid = gridForCodes(codes, inputAxis, IN);
     const whole = cut(
       handle,
       inputAxis,

@@ -13,7 +13,7 @@ export interface NamedReport {
  * Lays other runs next to a report's own.
  * @throws OptionError for runs of another dense model.
  */
-export function layBeside(report: PruneReport, others: readonly NamedReport[]): PruneReport {
+export function addComparedRuns(report: PruneReport, others: readonly NamedReport[]): PruneReport {
   const different = others.find((other) => other.report.parameters.before !== report.parameters.before);
   if (different !== undefined)
     throw new OptionError(
@@ -39,21 +39,21 @@ function summarise({ name, report }: NamedReport): BesideReport {
 }
 
 /** A figure by run. */
-export interface BesideRow {
+export interface ComparedRunRow {
   readonly name: string;
   /** One a run; empty where it was not measured, or in another way than the first that was. */
   readonly cells: readonly string[];
 }
 
 /** A row a figure. @param formatFigure shows a run's figure */
-export function besideRows(
+export function comparedRunRows(
   runs: readonly BesideReport[],
   formatFigure: (metric: MetricReport) => string,
-): readonly BesideRow[] {
+): readonly ComparedRunRow[] {
   const first = new Map<string, MetricReport>();
   for (const metric of runs.flatMap(({ metrics }) => metrics))
     if (!first.has(keyOf(metric))) first.set(keyOf(metric), metric);
-  const measured = [...first].map(([key, like]): BesideRow => {
+  const measured = [...first].map(([key, like]): ComparedRunRow => {
     const cellOf = ({ metrics }: BesideReport): string => {
       const found = metrics.find((metric) => keyOf(metric) === key);
       if (found === undefined) return '';

@@ -9,14 +9,14 @@ import {
 } from 'onnx-buf';
 
 /** A graph with canonical names, so that graphs that differ only in names are equal. */
-export interface NamedByPlace {
+export interface CanonicalGraph {
   readonly proto: ModelProto;
   /** The new name of every value. */
   readonly nameOf: ReadonlyMap<string, string>;
 }
 
 /** Renames values, nodes and symbolic dims by their order of appearance. @returns undefined for a graph with graphs inside. */
-export function nameByPlace(model: ModelProto): NamedByPlace | undefined {
+export function canonicaliseNames(model: ModelProto): CanonicalGraph | undefined {
   const graph = model.graph!;
   if (graph.node.some(hasGraphs)) return undefined;
   const values = new Map<string, string>();

@@ -19,7 +19,7 @@ export interface WindowScreening {
  * attention with L2 norms). The embedding table is checked first, so that other windows need no run.
  * @throws NumericalError if no window is left.
  */
-export async function leaveOutUnreadable(
+export async function dropUnreadableWindows(
   { remarks }: Pick<JobContext, 'remarks'>,
   screening: WindowScreening,
   windows: readonly Int32Array[],

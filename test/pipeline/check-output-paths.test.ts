@@ -2,7 +2,7 @@ import { appendFile, cp, mkdir, readFile, symlink, writeFile } from 'node:fs/pro
 import { join } from 'node:path';
 import { ModelFormatError, OptionError } from '../../src/errors.js';
 import { applyRecipe, observe, type PruneRequest, prune, pruneLadder, rebuildReport } from '../../src/node.js';
-import { checkFreeSpace } from '../../src/pipeline/check-places.js';
+import { checkFreeSpace } from '../../src/pipeline/check-output-paths.js';
 import { runPrune } from '../../src/pipeline/run-prune.js';
 import { nodePlatform } from '../../src/platform/node/node-platform.js';
 import { openModelFolder } from '../../src/storage/model-folder.js';

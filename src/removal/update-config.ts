@@ -98,25 +98,25 @@ export interface StoredAs {
  * written: hidden size / heads no longer gives it. What is not known of any block remains as it was. A part that is the
  * decoder's own (`text_config`) is mended like the whole.
  */
-export function mendConfig(config: Json, widths: readonly BlockWidths[], storedAs: StoredAs): Json {
+export function updateConfig(config: Json, widths: readonly BlockWidths[], storedAs: StoredAs): Json {
   const text = findTextConfig(config);
   const mended: Record<string, unknown> = {
     ...config,
-    ...mendWidths(config, widths, text ? presentKeys : keysFor),
-    ...(text && { [text.key]: { ...text.part, ...mendWidths(text.part, widths, keysFor) } }),
+    ...updateWidths(config, widths, text ? presentKeys : keysFor),
+    ...(text && { [text.key]: { ...text.part, ...updateWidths(text.part, widths, keysFor) } }),
   };
   const differ = (['neuronCount', 'headCount', 'expertCount', 'expertNeuronCount'] as const).some((field) =>
     widths.some((width) => width[field] !== widths[0]?.[field]),
   );
   if (differ) mended.fang_prune = { blocks: widths };
   const js = config['transformers.js_config'];
-  if (isRecord(js)) mended['transformers.js_config'] = mendTransformersJs(js, storedAs);
+  if (isRecord(js)) mended['transformers.js_config'] = updateTransformersJs(js, storedAs);
   return mended;
 }
 
 type KeysFor = (field: Width, config: Json) => readonly string[];
 
-function mendWidths(config: Json, widths: readonly BlockWidths[], keysOf: KeysFor): Json {
+function updateWidths(config: Json, widths: readonly BlockWidths[], keysOf: KeysFor): Json {
   const mended: Record<string, unknown> = {};
   for (const field of Object.keys(CONFIG_KEYS) as Width[]) {
     const largest = largestOf(widths, field);
@@ -153,17 +153,21 @@ function listByBlock(list: readonly unknown[], widths: readonly BlockWidths[], f
 const DTYPE_OF_SUFFIX: Readonly<Record<string, string>> = { '': 'fp32', _fp16: 'fp16' };
 
 /** Only the variant that was pruned lies in the new folder, so it becomes the one that is loaded; other models keep theirs. */
-function mendTransformersJs(js: Json, { modelFile, externalFileCount }: StoredAs): Json {
+function updateTransformersJs(js: Json, { modelFile, externalFileCount }: StoredAs): Json {
   const file = modelFile.slice(modelFile.lastIndexOf('/') + 1);
   const { stem = '', variant = '' } = parseModelName(file) ?? {};
   const dtype = stem.includes('model') ? DTYPE_OF_SUFFIX[variant] : undefined;
   return {
     ...js,
     ...(js.use_external_data_format !== undefined && {
-      use_external_data_format: mendEntry(js.use_external_data_format, { stem, name: file, value: externalFileCount }),
+      use_external_data_format: updateEntry(js.use_external_data_format, {
+        stem,
+        name: file,
+        value: externalFileCount,
+      }),
     }),
     ...(js.dtype !== undefined &&
-      dtype !== undefined && { dtype: mendEntry(js.dtype, { stem, name: stem, value: dtype }) }),
+      dtype !== undefined && { dtype: updateEntry(js.dtype, { stem, name: stem, value: dtype }) }),
   };
 }
 
@@ -174,7 +178,7 @@ interface ModelEntry {
 }
 
 /** Entry of a model: by itself, or in a list by file or stem, without the variants that are gone. */
-function mendEntry(said: unknown, { stem, name, value }: ModelEntry): unknown {
+function updateEntry(said: unknown, { stem, name, value }: ModelEntry): unknown {
   if (!isRecord(said)) return value;
   const others = Object.entries(said).filter(([key]) => key !== stem && parseModelName(key)?.stem !== stem);
   return { ...Object.fromEntries(others), [name]: value };
@@ -188,7 +192,7 @@ const GENAI_KEYS = {
 } as const satisfies Partial<Record<Width, string>>;
 
 /** Changes genai_config.json, whose decoder entry names the head counts. */
-export function mendGenaiConfig(config: Json, widths: readonly BlockWidths[]): Json {
+export function updateGenaiConfig(config: Json, widths: readonly BlockWidths[]): Json {
   const { model } = config;
   if (!isRecord(model) || !isRecord(model.decoder)) return config;
   const decoder: Record<string, unknown> = { ...model.decoder };

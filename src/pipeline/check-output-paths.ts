@@ -1,13 +1,13 @@
 import { OptionError } from '../errors.js';
 import type { ResolvedCalibration } from '../options.js';
 import type { Files } from '../platform/platform.js';
-import { checkPairPlace } from '../storage/json-with-tensors.js';
+import { checkPairPaths } from '../storage/json-with-tensors.js';
 import type { ModelFolder } from '../storage/model-folder.js';
-import { checkWindowsPlace } from '../storage/windows-file.js';
-import { checkReportPlace } from '../storage/write-report.js';
-import type { ResultPlaces } from './write-result.js';
+import { checkWindowsPath } from '../storage/windows-file.js';
+import { checkReportPath } from '../storage/write-report.js';
+import type { ResultPaths } from './write-result.js';
 
-export interface PlaceOptions {
+export interface OutputPathOptions {
   readonly force: boolean;
   /** An interrupted run is resumed, and may have written some of the files. Default false. */
   readonly resuming?: boolean | undefined;
@@ -15,19 +15,19 @@ export interface PlaceOptions {
 }
 
 /** Checks in advance that the results can be written. @throws OptionError */
-export async function checkPlaces(
+export async function checkOutputPaths(
   { platform: { files }, root }: ModelFolder,
-  results: readonly ResultPlaces[],
-  { force, resuming = false, calibration }: PlaceOptions,
+  results: readonly ResultPaths[],
+  { force, resuming = false, calibration }: OutputPathOptions,
 ): Promise<void> {
   const windowsFile = calibration?.generate?.file;
   for (const { out, recipe, report, isRepeated } of results) {
     const replaces = force || isRepeated === true;
-    if (recipe !== undefined) await checkPairPlace(files, recipe, { out, force: replaces, resuming });
-    if (report?.folder !== undefined) await checkReportPlace(files, { ...report, folder: report.folder, out });
+    if (recipe !== undefined) await checkPairPaths(files, recipe, { out, force: replaces, resuming });
+    if (report?.folder !== undefined) await checkReportPath(files, { ...report, folder: report.folder, out });
     if (out === undefined) continue;
     await files.checkOutput({ output: out, source: root, force: replaces });
-    if (windowsFile !== undefined) await checkWindowsPlace(files, windowsFile, out);
+    if (windowsFile !== undefined) await checkWindowsPath(files, windowsFile, out);
   }
   await checkCalibrationFiles(files, calibration);
 }
@@ -56,7 +56,7 @@ export async function checkCalibrationFiles(
  */
 export async function checkFreeSpace(
   { platform: { files }, root }: ModelFolder,
-  results: readonly Pick<ResultPlaces, 'out' | 'sparsity' | 'targetBytes' | 'isRepeated'>[],
+  results: readonly Pick<ResultPaths, 'out' | 'sparsity' | 'targetBytes' | 'isRepeated'>[],
   {
     force,
     denseBytes,

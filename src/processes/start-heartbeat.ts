@@ -8,7 +8,7 @@ const BEAT_MS = 1000;
  * (which leaves the event loop free) nor endless JavaScript sends any.
  * @returns a wrapper of engines that counts their calls
  */
-export function startPulse(beat: () => void): (engine: Engine) => Engine {
+export function startHeartbeat(beat: () => void): (engine: Engine) => Engine {
   let underWay = 0;
   let hasEnded = false;
   const count = async <T>(action: Promise<T>): Promise<T> => {

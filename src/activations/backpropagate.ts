@@ -31,7 +31,7 @@ export interface BackwardMeter {
   open(gradientOf: (value: string) => string): StageMeter;
 }
 
-export interface BackwardWalk {
+export interface Backpropagation {
   readonly engine: Engine;
   /** The dense model. */
   readonly model: OnnxModel;
@@ -81,7 +81,7 @@ export interface BackwardPlace {
  * @returns Mean loss over all windows, in nats.
  * @throws UnsupportedModelError when an operator in between has no gradient rule.
  */
-export async function walkBackwards(given: BackwardWalk): Promise<number> {
+export async function backpropagate(given: Backpropagation): Promise<number> {
   const { spans, start, batches, cotangents } = given;
   const index = indexRunGraph(given.model);
   const carried = openCarriedCotangents({
@@ -94,20 +94,20 @@ export async function walkBackwards(given: BackwardWalk): Promise<number> {
   const loss = start?.loss ?? (await startAtLoss(walk));
   for (let at = (start?.left ?? spans.length) - 1; at >= (given.lowest ?? 0); at -= 1) {
     const span = spans[at]!;
-    await stepBack(walk, { at, span });
+    await backpropagateBlock(walk, { at, span });
     await walk.onSpan?.(span, { left: at, loss, carriedEntries: carried.entries() });
   }
   return loss;
 }
 
 /** A backward pass with the graph's index. */
-interface IndexedWalk extends BackwardWalk {
+interface IndexedBackpropagation extends Backpropagation {
   readonly index: GraphIndex;
   readonly carried: CarriedCotangents;
 }
 
 /** Values computed from hidden states that later blocks also read. */
-function findCarried({ analysed, spans, metersOf }: BackwardWalk, index: GraphIndex): CarriedValue[] {
+function findCarried({ analysed, spans, metersOf }: Backpropagation, index: GraphIndex): CarriedValue[] {
   const { cuts } = analysed.detected.partition;
   const ofFirst = influencedValues(
     index.nodes,
@@ -124,8 +124,8 @@ function findCarried({ analysed, spans, metersOf }: BackwardWalk, index: GraphIn
 }
 
 /** Loss of every window and its cotangent at the last hidden state, one window or a part of it at a time: logits are large. */
-async function startAtLoss(walk: IndexedWalk): Promise<number> {
-  const { engine, model, index, analysed, batches, spans, archive, cotangents, mostLogits = MOST_LOGITS } = walk;
+async function startAtLoss(walk: IndexedBackpropagation): Promise<number> {
+  const { engine, model, index, analysed, batches, spans, archive, cotangents, mostLogits = MAX_LOGITS } = walk;
   const { layout, partition } = analysed.detected;
   const input = partition.cuts.at(-1)!;
   const sequenceLength = batches[0]?.sequenceLength ?? 0;
@@ -168,12 +168,12 @@ async function startAtLoss(walk: IndexedWalk): Promise<number> {
     };
   };
   // Other values of the forward pass have an entire batch's size, so they are computed again.
-  const atHand = (value: string) => value === input || index.inputs.has(value);
+  const isAvailable = (value: string) => value === input || index.inputs.has(value);
   const head = await compileStage({
     engine,
     model,
     index,
-    atHand,
+    isAvailable,
     fetches: [],
     reads: [layout.logits],
     extension,
@@ -232,7 +232,7 @@ async function startAtLoss(walk: IndexedWalk): Promise<number> {
 }
 
 /** Logits of a window that are in memory at once, some of them several times (128 MiB each); but see `divideWindow`. */
-const MOST_LOGITS = 2 ** 25;
+const MAX_LOGITS = 2 ** 25;
 
 /** Numbers in [0, 1), one for every position. */
 const asDraws = (data: Float32Array): Tensor => ({ type: 'float32', dims: [1, data.length, 1], data });
@@ -250,12 +250,12 @@ function divideWindow(
   if (sequenceLength <= most) return undivided;
   let step = Math.max(1, Math.floor(most) - 1);
   while (predictions % step !== 0) step -= 1;
-  if (step < LEAST_PART) return undivided;
+  if (step < MIN_PART) return undivided;
   return { partLength: step + 1, starts: Array.from({ length: predictions / step }, (_, at) => at * step) };
 }
 
 /** Fewest predictions of a part: each part reads the entire LM head. */
-const LEAST_PART = 16;
+const MIN_PART = 16;
 
 /** Positions `start` to `end` (exclusive) of hidden states `[1, S, C]`. */
 function positionsOf(hidden: Tensor, start: number, end: number): Tensor {
@@ -283,12 +283,12 @@ interface Step {
 }
 
 /** Moves the cotangents back through one block, under its meters. */
-async function stepBack(walk: IndexedWalk, { at, span }: Step): Promise<void> {
+async function backpropagateBlock(walk: IndexedBackpropagation, { at, span }: Step): Promise<void> {
   const { batches, archive, cotangents, analysed } = walk;
   const input = analysed.detected.partition.cuts[span.first - 1]!;
   const meters = walk.metersOf(span);
   // No earlier block reads the last one's input cotangent.
-  if (!continuesBehind(walk, at) && meters.length === 0) return;
+  if (!hasEarlierBlocks(walk, at) && meters.length === 0) return;
   for (const batchSize of new Set(batches.map((batch) => batch.batchSize))) {
     const facts = await factsOfStep(walk, { at, span, meters, batchSize });
     const compiled = await compileStep(walk, { at, span, meters, batchSize, facts });
@@ -322,7 +322,7 @@ async function stepBack(walk: IndexedWalk, { at, span }: Step): Promise<void> {
 }
 
 /** Whether the backward pass continues to earlier blocks. */
-const continuesBehind = ({ lowest = 0 }: BackwardWalk, at: number): boolean => at > lowest;
+const hasEarlierBlocks = ({ lowest = 0 }: Backpropagation, at: number): boolean => at > lowest;
 
 /** Graph input that holds the cotangent of a block's output. */
 const OUTPUT_COTANGENT = 'grad:out';
@@ -333,7 +333,10 @@ interface BlockStep extends Step {
 }
 
 /** Facts about a block's values in batches of a size: extrapolated, or measured with the first of them. */
-async function factsOfStep(walk: IndexedWalk, { at, span, meters, batchSize }: BlockStep): Promise<ValueFacts> {
+async function factsOfStep(
+  walk: IndexedBackpropagation,
+  { at, span, meters, batchSize }: BlockStep,
+): Promise<ValueFacts> {
   const { engine, model, index, analysed, batches, side, archive } = walk;
   const { cuts } = analysed.detected.partition;
   const input = cuts[span.first - 1]!;
@@ -347,7 +350,7 @@ async function factsOfStep(walk: IndexedWalk, { at, span, meters, batchSize }: B
     model,
     index,
     facts: analysed.facts,
-    atHand: (value) => value === input || index.inputs.has(value) || (side.has(value) && !isOwn.has(value)),
+    isAvailable: (value) => value === input || index.inputs.has(value) || (side.has(value) && !isOwn.has(value)),
     outputs: [
       cuts[span.last]!,
       ...walk.carried.madeIn(at),
@@ -358,10 +361,13 @@ async function factsOfStep(walk: IndexedWalk, { at, span, meters, batchSize }: B
   return new Map([...extrapolated, ...measured]);
 }
 
-async function compileStep(walk: IndexedWalk, { at, span, meters, facts }: BlockStep & { readonly facts: ValueFacts }) {
+async function compileStep(
+  walk: IndexedBackpropagation,
+  { at, span, meters, facts }: BlockStep & { readonly facts: ValueFacts },
+) {
   const { engine, model, index, analysed, side, carried } = walk;
   const { cuts } = analysed.detected.partition;
-  const continues = continuesBehind(walk, at);
+  const continues = hasEarlierBlocks(walk, at);
   const own = carried.madeIn(at);
   const handed = own.filter((name) => carried.has(name));
   const isOwn = new Set(carried.allIn(at));
@@ -399,7 +405,7 @@ async function compileStep(walk: IndexedWalk, { at, span, meters, facts }: Block
     engine,
     model,
     index,
-    atHand: (value) => value === input || index.inputs.has(value) || (side.has(value) && !isOwn.has(value)),
+    isAvailable: (value) => value === input || index.inputs.has(value) || (side.has(value) && !isOwn.has(value)),
     fetches: [],
     reads: [output, ...handed, ...wanted, ...meters.flatMap(({ reads }) => reads)],
     extension,

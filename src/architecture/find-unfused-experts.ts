@@ -9,12 +9,12 @@ import type { AxisLabel } from '../operators/axis-rule.js';
 import { countWeights, type ExpertSite, expertTrace, LAYOUTS, makeExpertSite } from './expert-site.js';
 import type { OutputSearch } from './find-output-linears.js';
 import { followRouter, MixtureStop } from './follow-router.js';
-import type { WrittenExperts } from './layout.js';
+import type { UnfusedExperts } from './layout.js';
 import type { ExpertBranch, NeuronTrace } from './trace-channels.js';
 import { traceGatheredNeurons } from './trace-gathered-neurons.js';
 
 /** An unfused mixture, recognised by its form: the router outputs that it reads, and how they are used. */
-interface WrittenForm extends Omit<WrittenExperts, 'weights'> {
+interface UnfusedForm extends Omit<UnfusedExperts, 'weights'> {
   /** Node that sums the experts. */
   readonly from: NodeProto;
   readonly nodeIndex: number;
@@ -36,7 +36,7 @@ interface WrittenForm extends Omit<WrittenExperts, 'weights'> {
  *
  * @returns one function for each mixture, which throws `MixtureStop` with the reason why no expert can be removed.
  */
-export function findWrittenExperts(search: OutputSearch): (() => ExpertSite)[] {
+export function findUnfusedExperts(search: OutputSearch): (() => ExpertSite)[] {
   const stage = openStage(search);
   return [
     ...[...gathersByChoice(stage)].map(
@@ -113,7 +113,7 @@ function gathersByChoice({ search, nodes, routed, dims }: Stage): Map<string, nu
 }
 
 /** `Gather(stack, chosen) -> product -> .. -> product -> times the shares -> sum over the chosen`. */
-function readGathered(stage: Stage, chosen: string, gathers: readonly number[]): WrittenForm {
+function readGathered(stage: Stage, chosen: string, gathers: readonly number[]): UnfusedForm {
   const { search, nodes, dims, influenced } = stage;
   const { index } = search;
   const [first = 0] = gathers;
@@ -136,14 +136,14 @@ function readGathered(stage: Stage, chosen: string, gathers: readonly number[]):
     return (
       opType === 'Mul' &&
       input.some((value) => inside.has(value)) &&
-      input.some((value) => isShare(stage, value, { inside, pairs }))
+      input.some((value) => isRoutingWeight(stage, value, { inside, pairs }))
     );
   });
   if (weighing === undefined)
     throw new MixtureStop(from, 'its expert outputs are not multiplied by the routing weights');
   const { input, output } = index.nodes[weighing]!;
   const made = input.find((value) => inside.has(value))!;
-  const shares = sourceOf(index, input.find((value) => !inside.has(value))!);
+  const routingWeights = sourceOf(index, input.find((value) => !inside.has(value))!);
   const { at: summing, result } = sumOver(stage, output[0]!, { count, pairs });
   return {
     from: index.nodes[summing]!,
@@ -153,7 +153,7 @@ function readGathered(stage: Stage, chosen: string, gathers: readonly number[]):
     stacked,
     nodes: gathers,
     chosen,
-    shares,
+    routingWeights,
     made: [made],
     neurons: traceGatheredNeurons(search, { gathers, made, expertCount, pairs }),
   };
@@ -166,7 +166,7 @@ interface ChosenPairs {
 }
 
 /** Whether a value holds one routing weight for each chosen expert of each token, and is not an expert output. */
-const isShare = (
+const isRoutingWeight = (
   { search: { dataValues, facts }, dims }: Stage,
   value: string,
   { inside, pairs }: ChosenPairs,
@@ -223,12 +223,15 @@ function testsByChoice({ search, nodes, routed }: Stage): Map<string, number[]> 
 }
 
 /** `shares where chosen = e -> sum -> times what expert e makes -> added to the others'`, for each expert. */
-function readBranches(stage: Stage, chosen: string, tests: readonly number[]): WrittenForm {
+function readBranches(stage: Stage, chosen: string, tests: readonly number[]): UnfusedForm {
   const { search, dims, influenced } = stage;
   const { index, facts } = search;
   const from = index.nodes[tests[0]!]!;
   const pairs = elementCount(dims(chosen));
-  const byExpert = new Map<number, { readonly branch: ExpertBranch; readonly made: string; readonly shares: string }>();
+  const byExpert = new Map<
+    number,
+    { readonly branch: ExpertBranch; readonly made: string; readonly routingWeights: string }
+  >();
   for (const at of tests) {
     const node = index.nodes[at]!;
     const slot = node.input.findIndex((value) => index.constants.has(value));
@@ -240,7 +243,7 @@ function readBranches(stage: Stage, chosen: string, tests: readonly number[]): W
       return opType === 'Mul' && input.filter((value) => inside.has(value)).length === 1;
     });
     const other = (product: number) => index.nodes[product]!.input.find((value) => !inside.has(value)) ?? '';
-    const sharing = multiplying.find((product) => isShare(stage, other(product), { inside, pairs }));
+    const sharing = multiplying.find((product) => isRoutingWeight(stage, other(product), { inside, pairs }));
     const weighing = multiplying.find(
       (product) =>
         product > (sharing ?? product) &&
@@ -252,13 +255,13 @@ function readBranches(stage: Stage, chosen: string, tests: readonly number[]): W
     byExpert.set(expert, {
       branch: { test, slot, term: index.nodes[weighing]!.output[0] ?? '' },
       made: other(weighing),
-      shares: sourceOf(index, other(sharing)),
+      routingWeights: sourceOf(index, other(sharing)),
     });
   }
   const expertCount = byExpert.size;
   const experts = Array.from({ length: expertCount }, (_, expert) => byExpert.get(expert));
   const [firstExpert] = experts;
-  if (firstExpert === undefined || experts.some((expert) => expert?.shares !== firstExpert.shares))
+  if (firstExpert === undefined || experts.some((expert) => expert?.routingWeights !== firstExpert.routingWeights))
     throw new MixtureStop(from, `its experts are not numbered from 0 to ${expertCount - 1}`);
   const branches = experts.map((expert) => expert!.branch);
   const { at, result } = sumOfTerms(
@@ -274,7 +277,7 @@ function readBranches(stage: Stage, chosen: string, tests: readonly number[]): W
     nodes: tests,
     branches,
     chosen,
-    shares: firstExpert.shares,
+    routingWeights: firstExpert.routingWeights,
     made: experts.map((expert) => expert!.made),
     neurons: { reason: 'each expert has nodes of its own' },
   };
@@ -304,19 +307,26 @@ function sumOfTerms(stage: Stage, terms: readonly string[]): { readonly at: numb
 }
 
 /** @throws MixtureStop */
-function siteOf(stage: Stage, form: WrittenForm): ExpertSite {
+function siteOf(stage: Stage, form: UnfusedForm): ExpertSite {
   const { search, dims } = stage;
   const { index, facts } = search;
-  const { from, chosen, shares, made, result, expertCount, stacked, branches, neurons } = form;
-  const codes = Int32Array.from({ length: expertCount }, (_, expert) => expert);
-  const labels = new Map<string, AxisLabel>(stacked.map((name) => [name, { axis: 0, codes }]));
+  const { from, chosen, routingWeights, made, result, expertCount, stacked, branches, neurons } = form;
+  const unitIds = Int32Array.from({ length: expertCount }, (_, expert) => expert);
+  const labels = new Map<string, AxisLabel>(stacked.map((name) => [name, { axis: 0, unitIds }]));
   const nodes = new Set(form.nodes);
-  const router = followRouter(search, { from, starts: [chosen, shares], isChosen: true, codes, labels, nodes });
+  const router = followRouter(search, {
+    from,
+    starts: [chosen, routingWeights],
+    isChosen: true,
+    unitIds,
+    labels,
+    nodes,
+  });
   const input = commonInput(stage, form, router.inputs);
   const isTraced = !('reason' in neurons);
   const parts = { index, labels, nodes, expertCount, ...(branches && { branches }) };
   const trace = expertTrace({ ...parts, neurons: isTraced ? neurons : undefined });
-  const weights = weightsOf(stage, made, [input, chosen]).filter((name) => !trace.handed.has(name));
+  const weights = weightsOf(stage, made, [input, chosen]).filter((name) => !trace.external.has(name));
   return makeExpertSite({
     linear: {
       nodeIndex: form.nodeIndex,
@@ -330,13 +340,13 @@ function siteOf(stage: Stage, form: WrittenForm): ExpertSite {
     trace,
     router,
     expertsPerToken: dims(chosen).at(-1) ?? 1,
-    parametersPerExpert: countWeights([...trace.handed, ...weights], facts) / expertCount,
-    written: { chosen, shares, made, weights },
+    parametersPerExpert: countWeights([...trace.external, ...weights], facts) / expertCount,
+    unfused: { chosen, routingWeights, made, weights },
     neurons: isTraced
       ? {
           unitCount: neurons.unitCount,
           unitSize: 1,
-          parametersPerUnit: countWeights(neurons.handed, facts) / (expertCount * neurons.unitCount),
+          parametersPerUnit: countWeights(neurons.external, facts) / (expertCount * neurons.unitCount),
         }
       : neurons,
   });
@@ -345,15 +355,15 @@ function siteOf(stage: Stage, form: WrittenForm): ExpertSite {
 /** The only value that router and experts are computed from. @throws MixtureStop */
 function commonInput(
   { search: { index }, dims }: Stage,
-  { from, chosen, shares, made, result }: WrittenForm,
+  { from, chosen, routingWeights, made, result }: UnfusedForm,
   [read = '']: readonly string[],
 ): string {
   const holds = (outputs: readonly string[], known: readonly string[]) =>
-    extractStage(index, { outputs, atHand: (value) => known.includes(value) }).inputs.every((value) =>
+    extractStage(index, { outputs, isAvailable: (value) => known.includes(value) }).inputs.every((value) =>
       known.includes(value),
     );
   for (let value = read; ; ) {
-    if (holds([chosen, shares], [value]) && holds(made, [value, chosen])) {
+    if (holds([chosen, routingWeights], [value]) && holds(made, [value, chosen])) {
       if (dims(value).at(-1) === dims(result).at(-1)) return value;
       throw new MixtureStop(
         from,
@@ -373,7 +383,7 @@ function weightsOf(
   outputs: readonly string[],
   known: readonly string[],
 ): string[] {
-  return extractStage(index, { outputs, atHand: (value) => known.includes(value) }).initializers.filter((name) => {
+  return extractStage(index, { outputs, isAvailable: (value) => known.includes(value) }).initializers.filter((name) => {
     const fact = facts.get(name);
     return fact !== undefined && isFloatType(fact.dataType) && elementCount(fact.dims) > 1;
   });

@@ -65,7 +65,7 @@ export async function scalesBeforeCut(
   const whole = await readBlockScales(codes, form);
   if (whole === undefined) return undefined;
   const { perRow, scales, zeroPoints } = whole;
-  const hosts = perRow > 1 && inputs !== undefined ? hostsOf(inputs, form.grid.blockSize) : undefined;
+  const hosts = perRow > 1 && inputs !== undefined ? sourceBlocksOf(inputs, form.grid.blockSize) : undefined;
   const middle = 2 ** (form.grid.bits - 1);
   return (row, block) => {
     const own = perRow === 1 ? 0 : (hosts?.[block] ?? block);
@@ -75,7 +75,7 @@ export async function scalesBeforeCut(
 }
 
 /** By block of a cut row: the block of entire rows that most of its inputs lay in. */
-function hostsOf(inputs: Int32Array, blockSize: number): Int32Array {
+function sourceBlocksOf(inputs: Int32Array, blockSize: number): Int32Array {
   return Int32Array.from({ length: Math.ceil(inputs.length / blockSize) }, (_, block) => {
     const counts = new Map<number, number>();
     for (const input of inputs.subarray(block * blockSize, (block + 1) * blockSize)) {

@@ -1,12 +1,12 @@
+import { comparedRunRows } from '../compared-runs.js';
 import { formatFigure } from '../format-figure.js';
-import { besideRows } from '../lay-beside.js';
 import type { PruneReport } from '../report-schema.js';
 import { numbers, words } from '../table-columns.js';
 import { h, section, table } from './dom.js';
 import { shortNames } from './short-names.js';
 
 /** Other runs of the same dense model next to this one. */
-export function besideSection({ beside = [] }: PruneReport): HTMLElement | undefined {
+export function comparedRunsSection({ beside = [] }: PruneReport): HTMLElement | undefined {
   if (beside.length === 0) return undefined;
   const names = shortNames(beside.map(({ name }) => name));
   return section(
@@ -20,7 +20,7 @@ export function besideSection({ beside = [] }: PruneReport): HTMLElement | undef
     table(
       'This run and others',
       [...words('figure'), ...numbers(...beside.map(({ name }) => names.get(name)!))],
-      besideRows(beside, (metric) => formatFigure(metric, 'pruned')).map(({ name, cells }) => [name, ...cells]),
+      comparedRunRows(beside, (metric) => formatFigure(metric, 'pruned')).map(({ name, cells }) => [name, ...cells]),
     ),
   );
 }

@@ -1,7 +1,7 @@
 import { create } from '@bufbuild/protobuf';
 import { NodeProtoSchema } from 'onnx-buf';
-import { type Competition, competitions } from '../architecture/competitions.js';
 import type { PrunableModule } from '../architecture/layout.js';
+import { findRouterScores, type RouterScores } from '../architecture/router-scores.js';
 import { makeInt64Initializer, makeNode } from '../graph/build.js';
 import { indexGraph } from '../graph/graph-index.js';
 import { INT32 } from '../graph/value.js';
@@ -17,7 +17,7 @@ import type { NeuronProbe } from './expert-neurons.js';
 import { type ExpertOutputs, type ExpertProbe, type ExpertRows, gatherRows, outputNodes } from './expert-probe.js';
 import type { ExpertRouter, Route } from './expert-router.js';
 
-export interface WrittenExpertsRequest {
+export interface UnfusedExpertsRequest {
   readonly engine: Engine;
   readonly model: OnnxModel;
   readonly analysed: AnalysedModel;
@@ -27,12 +27,12 @@ export interface WrittenExpertsRequest {
   readonly type: Tensor['type'];
 }
 
-export interface WrittenProbeRequest extends WrittenExpertsRequest {
+export interface UnfusedProbeRequest extends UnfusedExpertsRequest {
   /** `[size, size]` row-major; rows are multiplied by it, so that squared norms are costs in the metric. Default: the identity. */
   readonly metric: Float32Array | undefined;
 }
 
-export interface WrittenRouterRequest extends WrittenExpertsRequest {
+export interface UnfusedRouterRequest extends UnfusedExpertsRequest {
   readonly inputs: ExpertRows;
 }
 
@@ -40,15 +40,15 @@ export interface WrittenRouterRequest extends WrittenExpertsRequest {
 const GATHERED = 2 ** 28;
 
 /** Opens an unfused mixture so that single experts can be run without the router. */
-export async function openWrittenProbe(request: WrittenProbeRequest): Promise<ExpertProbe> {
-  const { chosen, made } = request.module.writtenExperts!;
+export async function openUnfusedProbe(request: UnfusedProbeRequest): Promise<ExpertProbe> {
+  const { chosen, made } = request.module.unfusedExperts!;
   const [gathered, another] = made;
   return another === undefined ? openGathered(request, { chosen, made: gathered! }) : openBranches(request, made);
 }
 
 /** Experts with gathered weights: expert indices are fed in place of the router's choice. */
 async function openGathered(
-  request: WrittenProbeRequest,
+  request: UnfusedProbeRequest,
   { chosen, made }: { readonly chosen: string; readonly made: string },
 ): Promise<ExpertProbe> {
   const { module, metric } = request;
@@ -90,7 +90,7 @@ interface GatheredRun {
 
 /** Runs of exactly top-k experts per row: rows with more are fed several times, rows with fewer repeat an expert. */
 function* gatheredRuns(
-  request: WrittenExpertsRequest,
+  request: UnfusedExpertsRequest,
   { chosen, rows, lists }: GatheredPairs,
 ): Generator<GatheredRun, void, undefined> {
   const { module } = request;
@@ -121,9 +121,9 @@ function* gatheredRuns(
 }
 
 /** Opens a mixture with gathered weights so that the neurons of single experts can be read. */
-export async function openGatheredNeurons(request: WrittenExpertsRequest): Promise<NeuronProbe> {
+export async function openGatheredNeurons(request: UnfusedExpertsRequest): Promise<NeuronProbe> {
   const { analysed, model, module } = request;
-  const { chosen } = module.writtenExperts!;
+  const { chosen } = module.unfusedExperts!;
   const { made, second, labels } = analysed.detected.traces[module.index]!.neurons!;
   const { unitCount: neuronCount } = module.neurons!;
   const session = await openBetween(request, { given: [module.input, chosen], reads: [], fetches: [made!] });
@@ -139,7 +139,7 @@ export async function openGatheredNeurons(request: WrittenExpertsRequest): Promi
       }
       return found;
     },
-    async readSecondMap(expert) {
+    async readSecondLinear(expert) {
       const handle = model.weights.get(second.weight)!;
       const [, first = 1, last = 1] = handle.dims;
       const byteLength = handle.byteLength / handle.dims[0]!;
@@ -154,8 +154,8 @@ export async function openGatheredNeurons(request: WrittenExpertsRequest): Promi
 }
 
 /** Expert indices in place of the router's choice. */
-function choiceTensor({ analysed, module }: WrittenExpertsRequest, numbers: readonly number[]): Tensor {
-  const { dims, dataType } = analysed.facts.first.get(module.writtenExperts!.chosen)!;
+function choiceTensor({ analysed, module }: UnfusedExpertsRequest, numbers: readonly number[]): Tensor {
+  const { dims, dataType } = analysed.facts.first.get(module.unfusedExperts!.chosen)!;
   const count = module.expertsPerToken!;
   const shape = [...dims.slice(0, -2).map(() => 1), numbers.length / count, count];
   return dataType === INT32
@@ -164,7 +164,7 @@ function choiceTensor({ analysed, module }: WrittenExpertsRequest, numbers: read
 }
 
 /** Experts with their own nodes, which all run on each row; the outputs of the wanted ones are picked. */
-async function openBranches(request: WrittenProbeRequest, made: readonly string[]): Promise<ExpertProbe> {
+async function openBranches(request: UnfusedProbeRequest, made: readonly string[]): Promise<ExpertProbe> {
   const { module, metric } = request;
   const { outputCount: size } = module.output;
   const [stacked, flat, places, picked] = ['stacked', 'flat', 'places', 'picked'].map(
@@ -210,22 +210,22 @@ async function openBranches(request: WrittenProbeRequest, made: readonly string[
 }
 
 /** An unfused router, run separately with experts masked out. */
-export interface WrittenRouter extends ExpertRouter {
+export interface UnfusedRouter extends ExpertRouter {
   release(): Promise<void>;
 }
 
 /** Far below every score, and a number in float16. */
-const GONE = -3e4;
+const MASKED_SCORE = -3e4;
 
 /** Opens the router of an unfused mixture: its own nodes, with the scores of removed experts set to a large negative number. */
-export async function openWrittenRouter(request: WrittenRouterRequest): Promise<WrittenRouter> {
+export async function openUnfusedRouter(request: UnfusedRouterRequest): Promise<UnfusedRouter> {
   const { module, inputs } = request;
-  const { chosen, shares } = module.writtenExperts!;
+  const { chosen, routingWeights } = module.unfusedExperts!;
   const { inputCount: expertCount, outputCount: size } = module.output;
   const count = module.expertsPerToken!;
   const session = await openBetween(
     { ...request, model: withMask(request) },
-    { given: [module.input, MASK], reads: [], fetches: [chosen, shares] },
+    { given: [module.input, MASK], reads: [], fetches: [chosen, routingWeights] },
   );
   const routeRows = async (tokens: readonly number[], gone: Float32Array): Promise<Route[]> => {
     const values = await session.run(
@@ -233,19 +233,19 @@ export async function openWrittenRouter(request: WrittenRouterRequest): Promise<
         [module.input]: rowsTensor(request, gatherRows(inputs, tokens, size)),
         [MASK]: { type: 'float32', dims: [tokens.length, expertCount], data: gone },
       },
-      [chosen, shares],
+      [chosen, routingWeights],
     );
     const numbers = Array.from(values[chosen]!.data as ArrayLike<number | bigint>, Number);
-    const parts = tensorFloats(values[shares]!, 'routing weights of experts').slice();
+    const parts = tensorFloats(values[routingWeights]!, 'routing weights of experts').slice();
     releaseTensors(values);
     return tokens.map((_, row) => ({
       experts: numbers.slice(row * count, (row + 1) * count),
-      shares: parts.subarray(row * count, (row + 1) * count),
+      routingWeights: parts.subarray(row * count, (row + 1) * count),
     }));
   };
   return {
     async route(tokens, remaining) {
-      const mask = Float32Array.from(remaining, (flag) => (flag === 1 ? 0 : GONE));
+      const mask = Float32Array.from(remaining, (flag) => (flag === 1 ? 0 : MASKED_SCORE));
       const gone = (rows: number) => {
         const masks = new Float32Array(rows * expertCount);
         for (let row = 0; row < rows; row += 1) masks.set(mask, row * expertCount);
@@ -257,7 +257,7 @@ export async function openWrittenRouter(request: WrittenRouterRequest): Promise<
       const masks = gone(tokens.length * count);
       routes.forEach(({ experts }, row) => {
         experts.forEach((expert, rank) => {
-          masks[(row * count + rank) * expertCount + expert] = GONE;
+          masks[(row * count + rank) * expertCount + expert] = MASKED_SCORE;
         });
       });
       const without = await routeRows(
@@ -273,9 +273,9 @@ export async function openWrittenRouter(request: WrittenRouterRequest): Promise<
 const MASK = 'experts/router/gone';
 
 /** The model with an additive mask on the scores, at every operator that ranks experts. */
-function withMask({ model, analysed, module }: WrittenRouterRequest): OnnxModel {
+function withMask({ model, analysed, module }: UnfusedRouterRequest): OnnxModel {
   const graph = model.proto.graph!;
-  const masks = competitions(analysed.detected, module).map((competition, at) => ({
+  const masks = findRouterScores(analysed.detected, module).map((competition, at) => ({
     ...competition,
     ...maskNodes(competition, at, analysed),
   }));
@@ -293,7 +293,7 @@ function withMask({ model, analysed, module }: WrittenRouterRequest): OnnxModel 
 }
 
 /** Nodes that add the mask to a value, once for all its readers. */
-function maskNodes({ value, dims }: Competition, at: number, { facts }: AnalysedModel) {
+function maskNodes({ value, dims }: RouterScores, at: number, { facts }: AnalysedModel) {
   const [cast, shaped, shape, masked] = ['cast', 'shaped', 'shape', 'masked'].map(
     (name) => `experts/router/${at}/${name}`,
   ) as [string, string, string, string];
@@ -321,7 +321,7 @@ interface Between {
 
 /** A session of the nodes between some values. */
 async function openBetween(
-  { engine, model, analysed }: WrittenExpertsRequest,
+  { engine, model, analysed }: UnfusedExpertsRequest,
   { given, reads, fetches = [], extension }: Between,
 ) {
   const mask = { dataType: dataTypeOf('float32') };
@@ -334,13 +334,13 @@ async function openBetween(
     fetches,
     reads,
     extension,
-    atHand: (value) => given.includes(value),
+    isAvailable: (value) => given.includes(value),
     facts: { first: withMask(analysed.facts.first, 2), second: withMask(analysed.facts.second, 3) },
   });
   return session;
 }
 
-function rowsTensor({ analysed, module, type }: WrittenExpertsRequest, rows: ExpertRows): Tensor {
+function rowsTensor({ analysed, module, type }: UnfusedExpertsRequest, rows: ExpertRows): Tensor {
   const { outputCount: size } = module.output;
   const { dims } = analysed.facts.first.get(module.input)!;
   return { type, dims: [...dims.slice(0, -2).map(() => 1), rows.length / size, size], data: rows } as Tensor;

@@ -1,5 +1,5 @@
 import type { ModelLayout, PrunableModule } from '../../src/architecture/layout.js';
-import { type BlockWidths, blockWidths, mendConfig, mendGenaiConfig } from '../../src/removal/mend-config.js';
+import { type BlockWidths, blockWidths, updateConfig, updateGenaiConfig } from '../../src/removal/update-config.js';
 
 const widths: readonly BlockWidths[] = [
   { block: 0, neuronCount: 300, headCount: 6, kvHeadCount: 3, headSize: 24 },
@@ -54,20 +54,20 @@ describe('mendConfig', () => {
       ...[6, 8].map((expertCount, at) => ({ block: at + 1, expertCount })),
     ];
     const config = { num_experts: 16, n_routed_experts: 16, num_experts_per_tok: 2, first_k_dense_replace: 1 };
-    expect(mendConfig(config, experts, inline)).toEqual({
+    expect(updateConfig(config, experts, inline)).toEqual({
       ...{ num_experts: 8, n_routed_experts: 8, num_experts_per_tok: 2, first_k_dense_replace: 1 },
       fang_prune: { blocks: experts },
     });
-    expect(mendConfig({ hidden_size: 4 }, experts, inline)).not.toHaveProperty('num_experts');
+    expect(updateConfig({ hidden_size: 4 }, experts, inline)).not.toHaveProperty('num_experts');
   });
 
   it('tells the width of experts under its own name, and under that of FFNs where there is none', () => {
     const mixtures = [0, 1].map((block) => ({ block, expertCount: 8, expertNeuronCount: 40 }));
     const own = { num_experts: 8, intermediate_size: 64, moe_intermediate_size: 48 };
-    expect(mendConfig(own, mixtures, inline)).toEqual({ ...own, moe_intermediate_size: 40 });
+    expect(updateConfig(own, mixtures, inline)).toEqual({ ...own, moe_intermediate_size: 40 });
     const beside = mixtures.map((widths) => ({ ...widths, neuronCount: 56 }));
     const shared = { num_local_experts: 8, intermediate_size: 48, shared_intermediate_size: 64 };
-    expect(mendConfig(shared, beside, inline)).toEqual({
+    expect(updateConfig(shared, beside, inline)).toEqual({
       ...{ num_local_experts: 8, intermediate_size: 40, shared_intermediate_size: 56 },
     });
   });
@@ -80,7 +80,7 @@ describe('mendConfig', () => {
       linear_num_key_heads: 16,
       linear_key_head_dim: 128,
     };
-    expect(mendConfig({ text_config: config }, hybrid, inline)).toMatchObject({
+    expect(updateConfig({ text_config: config }, hybrid, inline)).toMatchObject({
       text_config: {
         num_attention_heads: 6,
         linear_num_value_heads: 12,
@@ -122,12 +122,12 @@ describe('mendConfig', () => {
       { ffn_dim: [300, 300], num_kv_heads: [3, 3], head_dim: 24 },
     ],
   ])('tells the widths in the words of %s', (_, config, mended) => {
-    expect(mendConfig(config, widths, inline)).toEqual(mended);
+    expect(updateConfig(config, widths, inline)).toEqual(mended);
   });
 
   it('names the largest width and lists all where blocks differ', () => {
     const uneven = [widths[0]!, { ...widths[1]!, neuronCount: 310 }];
-    expect(mendConfig({ intermediate_size: 512 }, uneven, inline)).toMatchObject({
+    expect(updateConfig({ intermediate_size: 512 }, uneven, inline)).toMatchObject({
       intermediate_size: 310,
       fang_prune: { blocks: uneven },
     });
@@ -135,32 +135,32 @@ describe('mendConfig', () => {
 
   it('leaves the size of heads, of which blocks may have several', () => {
     const several = [widths[0]!, { ...widths[1]!, headSize: 48 }];
-    expect(mendConfig({ head_dim: 24 }, several, inline)).toMatchObject({ head_dim: 24 });
-    expect(mendConfig({ head_dim: null }, widths, inline)).toMatchObject({ head_dim: 24 });
+    expect(updateConfig({ head_dim: 24 }, several, inline)).toMatchObject({ head_dim: 24 });
+    expect(updateConfig({ head_dim: null }, widths, inline)).toMatchObject({ head_dim: 24 });
   });
 
   it('leaves what it knows nothing of', () => {
     const config = { num_attention_heads: 8, num_key_value_heads: 4, intermediate_size: 512 };
     const ffnOnly = [{ block: 0, neuronCount: 300 }, { block: 1 }];
-    expect(mendConfig(config, ffnOnly, inline)).toMatchObject({ ...config, intermediate_size: 300 });
-    expect(mendConfig(config, ffnOnly, inline)).not.toHaveProperty('head_dim');
+    expect(updateConfig(config, ffnOnly, inline)).toMatchObject({ ...config, intermediate_size: 300 });
+    expect(updateConfig(config, ffnOnly, inline)).not.toHaveProperty('head_dim');
   });
 
   it('points transformers.js to the variant that is there', () => {
     const js = { dtype: 'q4', use_external_data_format: { 'model.onnx': 2, 'model_q4.onnx': 1 }, kv_cache_dtype: 'x' };
-    const mend = (modelFile: string, externalFileCount: number) =>
-      mendConfig({ 'transformers.js_config': js }, [], { modelFile, externalFileCount })['transformers.js_config'];
-    expect(mend('onnx/model.onnx', 1)).toEqual({
+    const update = (modelFile: string, externalFileCount: number) =>
+      updateConfig({ 'transformers.js_config': js }, [], { modelFile, externalFileCount })['transformers.js_config'];
+    expect(update('onnx/model.onnx', 1)).toEqual({
       dtype: 'fp32',
       use_external_data_format: { 'model.onnx': 1 },
       kv_cache_dtype: 'x',
     });
-    expect(mend('onnx/model_fp16.onnx', 0)).toMatchObject({
+    expect(update('onnx/model_fp16.onnx', 0)).toMatchObject({
       dtype: 'fp16',
       use_external_data_format: { 'model_fp16.onnx': 0 },
     });
-    expect(mend('onnx/other.onnx', 0)).toMatchObject({ dtype: 'q4' });
-    expect(mendConfig({ 'transformers.js_config': { a: 1 } }, [], inline)).toEqual({
+    expect(update('onnx/other.onnx', 0)).toMatchObject({ dtype: 'q4' });
+    expect(updateConfig({ 'transformers.js_config': { a: 1 } }, [], inline)).toEqual({
       'transformers.js_config': { a: 1 },
     });
   });
@@ -171,8 +171,8 @@ describe('mendConfig of a model with images', () => {
 
   it.each(['text_config', 'llm_config', 'language_config'])('mends %s and leaves the rest', (key) => {
     const text = { hidden_size: 256, intermediate_size: 512, num_attention_heads: 8, num_key_value_heads: 4 };
-    const mended = mendConfig({ model_type: 'vlm', [key]: text, vision_config }, widths, inline);
-    const plain = mendConfig(text, widths, inline);
+    const mended = updateConfig({ model_type: 'vlm', [key]: text, vision_config }, widths, inline);
+    const plain = updateConfig(text, widths, inline);
     const { fang_prune, ...inside } = plain;
     expect(mended).toEqual({ model_type: 'vlm', [key]: inside, vision_config, fang_prune });
     expect(inside).toHaveProperty('head_dim');
@@ -180,8 +180,8 @@ describe('mendConfig of a model with images', () => {
 
   it('mends what is said twice', () => {
     const config = { text_config: { intermediate_size: 512 }, intermediate_size: 512, vision_config };
-    const { intermediate_size } = mendConfig(config.text_config, widths, inline);
-    const mended = mendConfig(config, widths, inline);
+    const { intermediate_size } = updateConfig(config.text_config, widths, inline);
+    const mended = updateConfig(config, widths, inline);
     expect(mended).toMatchObject({ intermediate_size, text_config: { intermediate_size }, vision_config });
     expect(mended).not.toHaveProperty('head_dim');
   });
@@ -191,7 +191,7 @@ describe('mendConfig of a model with images', () => {
       dtype: { decoder_model_merged: 'q4', embed_tokens: 'fp16' },
       use_external_data_format: { decoder_model_merged: 2, 'vision_encoder.onnx': 1 },
     };
-    const config = mendConfig({ 'transformers.js_config': js }, [], {
+    const config = updateConfig({ 'transformers.js_config': js }, [], {
       modelFile: 'onnx/decoder_model_merged.onnx',
       externalFileCount: 1,
     });
@@ -207,7 +207,7 @@ describe('mendGenaiConfig', () => {
   const config = { model: { type: 'llama', decoder }, search: { top_k: 1 } };
 
   it('mends the decoder and nothing else', () => {
-    expect(mendGenaiConfig(config, widths)).toEqual({
+    expect(updateGenaiConfig(config, widths)).toEqual({
       ...config,
       model: {
         type: 'llama',
@@ -217,7 +217,7 @@ describe('mendGenaiConfig', () => {
   });
 
   it('leaves heads that were not recognised, and configs without a decoder', () => {
-    expect(mendGenaiConfig(config, [{ block: 0, neuronCount: 3 }])).toEqual(config);
-    expect(mendGenaiConfig({ model: { type: 'x' } }, widths)).toEqual({ model: { type: 'x' } });
+    expect(updateGenaiConfig(config, [{ block: 0, neuronCount: 3 }])).toEqual(config);
+    expect(updateGenaiConfig({ model: { type: 'x' } }, widths)).toEqual({ model: { type: 'x' } });
   });
 });

@@ -4,7 +4,7 @@ import { OPEN, type TwoRunFacts, type ValueFact, type ValueFacts } from '../grap
 /** A number as it depends on batch and window. */
 type Growth = (size: PrefillSize) => number;
 
-export interface ScaleRequest {
+export interface ExtrapolationRequest {
   readonly facts: TwoRunFacts;
   /** Sizes of the two runs that the facts come from; they must tell the kinds of growth apart. */
   readonly sizes: readonly [PrefillSize, PrefillSize];
@@ -14,7 +14,7 @@ export interface ScaleRequest {
  * Extrapolates dims and small integers of a run of another size from two probe runs, so that a graph can be frozen to a
  * batch and window that would not fit into memory whole. Dims that grow in another way or in steps are open, and contents are left out.
  */
-export function scaleFacts({ facts, sizes }: ScaleRequest, target: PrefillSize): ValueFacts {
+export function extrapolateFacts({ facts, sizes }: ExtrapolationRequest, target: PrefillSize): ValueFacts {
   const scaled = new Map<string, ValueFact>();
   const scale = (first: readonly number[], second: readonly number[]): (number | undefined)[] | undefined => {
     if (first.length !== second.length) return undefined;
