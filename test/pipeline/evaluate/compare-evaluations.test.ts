@@ -136,7 +136,7 @@ it('says what is wrong with a file', async () => {
     ],
     ['choices.json', { models: [evaluation('a', {}, 'multiple-choice')] }, /choices.json is not an evaluation/],
     ['none.json', [], /none.json is not an evaluation/],
-    ['one.json', { models: [evaluation('a')] }, /found 1 evaluated models; a comparison needs two/],
+    ['one.json', { models: [evaluation('a')] }, /found 1 evaluated model; a comparison needs two/],
     [
       'apart.json',
       { models: [evaluation('a'), evaluation('b')] },
