@@ -103,12 +103,12 @@ function engineClient(worker: WorkerLike): EngineClient {
     const ErrorClass = hasStarted ? EngineError : WorkerNotStarted;
     end(new ErrorClass(`the worker that runs graphs failed: ${message}.`));
   });
-  const ask: EngineClient['ask'] = (name, ...about) =>
+  const ask: EngineClient['ask'] = (method, ...params) =>
     new Promise((resolve, reject) => {
       if (ended !== undefined) return reject(ended.reason);
       count += 1;
       open.set(count, { resolve, reject });
-      return worker.postMessage({ id: count, ask: name, about });
+      return worker.postMessage({ id: count, method, params });
     });
   return { ask, end };
 }
