@@ -244,7 +244,7 @@ interface PruneModels extends OpenedModels {
   readonly trimmed: TrimmedFolder | undefined;
 }
 
-/** What the dense model and the results are evaluated on. */
+/** Texts, and samples, that the dense model and the results are evaluated on. */
 type Evaluated = Pick<Required<EvaluateInput>, 'texts' | 'samples'> & { readonly resultTexts: readonly PreparedText[] };
 
 interface Making extends ResolvedRequest, StartedJob<PruneModels, Evaluated | undefined, Finished> {

@@ -4,7 +4,7 @@ import { sourceFiles } from '../support/read-imports.js';
 const PARTS = [
   ...[
     'axis',
-    'mend',
+    'update',
     'needsSizes',
     'tokens',
     'gradient',

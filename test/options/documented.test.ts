@@ -7,7 +7,7 @@ const FILLED_IN = /(Request|Options|Control|Choice|Windows|Evaluation)$/;
 
 /** Those that only the library fills in. */
 const INTERNAL =
-  /^(Resolved|WidthProbe|Run|Place|Job|Planned|Write|Variants|Cost|HealingCost|Folder(Request))\w*(Options|Request|Windows)$/;
+  /^(Resolved|WidthProbe|Run|OutputPath|Job|Planned|Write|Variants|Cost|HealingCost|Folder(Request))\w*(Options|Request|Windows)$/;
 
 /** Sources of the calls and their options. */
 const SOURCES = sourceFiles()
