@@ -51,7 +51,7 @@ const strangeFfn: Part = ({ g }, x) => {
   return linear(g, sums, NEURONS, HIDDEN);
 };
 /** Each token is weighed by the better of two experts, which are written out. */
-const writtenExperts: Part = ({ g }, x) => {
+const unfusedExperts: Part = ({ g }, x) => {
   const scores = g.op('Softmax', [g.op('MatMul', [x, g.weight([HIDDEN, 2])])], { axis: -1 });
   const [best] = g.ops('TopK', [scores, g.ints(1)], 2, { axis: -1 }) as [string, string];
   return g.op('Mul', [linear(g, g.op('Relu', [linear(g, x, HIDDEN, NEURONS)]), NEURONS, HIDDEN), best]);
@@ -202,7 +202,7 @@ it.each([
 });
 
 it('more than half of the heads is refused where half was asked and nothing else can be pruned', async () => {
-  const { analysed, model } = await loadTinyLlama(buildDecoder({ ffn: writtenExperts }));
+  const { analysed, model } = await loadTinyLlama(buildDecoder({ ffn: unfusedExperts }));
   const { detected } = analysed;
   const modules = detected.layout.modules.map((module) => ({ ...module, unitCount: 3 }));
   const loaded = {

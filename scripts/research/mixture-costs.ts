@@ -1,5 +1,5 @@
 /**
- * How well the prices of removals and of rounding predict what mixtures of both cost. The dense model is measured and two sizes are chosen, as
+ * How well estimates of removals and of rounding predict what mixtures of both cost. The dense model is measured and two sizes are chosen, as
  * `shrink` does it; then random mixtures are predicted from that and measured: each linear layer gets bits by chance, and a share by chance of the
  * units leaves. With --alone BITS single linear layers are measured instead: one of them in so many bits, all others in 8.
  *

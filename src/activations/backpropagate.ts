@@ -53,7 +53,7 @@ export interface Backpropagation {
   metersOf(span: BlockSpan): readonly BackwardMeter[];
   /** Logits that are in memory at once. Default 2^25. */
   readonly mostLogits?: number | undefined;
-  /** Place in `spans` of the last block to go back to, at whose meters the walk ends. Default: the first one. */
+  /** Place in `spans` of the last block to go back to, at whose meters the pass ends. Default: the first one. */
   readonly lowest?: number | undefined;
   /** Position of an interrupted backward pass, whose cotangents `cotangents` holds. Absent: it starts at the loss. */
   readonly start?: BackwardPlace | undefined;
@@ -90,12 +90,12 @@ export async function backpropagate(given: Backpropagation): Promise<number> {
     cotangents,
     entries: start?.carriedEntries,
   });
-  const walk = { ...given, index, carried };
-  const loss = start?.loss ?? (await startAtLoss(walk));
+  const pass = { ...given, index, carried };
+  const loss = start?.loss ?? (await startAtLoss(pass));
   for (let at = (start?.left ?? spans.length) - 1; at >= (given.lowest ?? 0); at -= 1) {
     const span = spans[at]!;
-    await backpropagateBlock(walk, { at, span });
-    await walk.onSpan?.(span, { left: at, loss, carriedEntries: carried.entries() });
+    await backpropagateBlock(pass, { at, span });
+    await pass.onSpan?.(span, { left: at, loss, carriedEntries: carried.entries() });
   }
   return loss;
 }
@@ -124,8 +124,8 @@ function findCarried({ analysed, spans, metersOf }: Backpropagation, index: Grap
 }
 
 /** Loss of every window and its cotangent at the last hidden state, one window or a part of it at a time: logits are large. */
-async function startAtLoss(walk: IndexedBackpropagation): Promise<number> {
-  const { engine, model, index, analysed, batches, spans, archive, cotangents, mostLogits = MAX_LOGITS } = walk;
+async function startAtLoss(pass: IndexedBackpropagation): Promise<number> {
+  const { engine, model, index, analysed, batches, spans, archive, cotangents, mostLogits = MAX_LOGITS } = pass;
   const { layout, partition } = analysed.detected;
   const input = partition.cuts.at(-1)!;
   const sequenceLength = batches[0]?.sequenceLength ?? 0;
@@ -141,14 +141,14 @@ async function startAtLoss(walk: IndexedBackpropagation): Promise<number> {
   const facts = factsForSize(analysed, { batchSize: 1, sequenceLength: partLength });
   const opset = opsetOf(model.proto);
   let names: Pick<CrossEntropy, 'loss' | 'cotangent' | 'draws'> = { loss: '', cotangent: '' };
-  const random = createRandom(walk.softened?.seed ?? 0);
-  for (let skipped = (walk.softened?.firstWindow ?? 0) * sequenceLength; skipped > 0; skipped -= 1) random();
+  const random = createRandom(pass.softened?.seed ?? 0);
+  for (let skipped = (pass.softened?.firstWindow ?? 0) * sequenceLength; skipped > 0; skipped -= 1) random();
   const extension = ({ nodes, initializers }: LoadedSlice): StageExtension => {
     const entropy = appendCrossEntropy({
       logits: { value: layout.logits, fact: facts.get(layout.logits)! },
       tokens: 'loss_tokens',
       opset,
-      softened: walk.softened,
+      softened: pass.softened,
       scale: 1 / (sequenceLength - 1),
     });
     const gradient = buildGradientGraph({
@@ -186,7 +186,7 @@ async function startAtLoss(walk: IndexedBackpropagation): Promise<number> {
       const place = { axis, batchSize: batch.batchSize };
       const rows: Tensor[] = [];
       for (let row = 0; row < batch.batchSize; row += 1) {
-        walk.signal?.throwIfAborted();
+        pass.signal?.throwIfAborted();
         const window = oneWindow(batch, row);
         const own = windowOf(hidden, row, place);
         const drawn = names.draws === undefined ? undefined : Float32Array.from({ length: sequenceLength }, random);
@@ -194,7 +194,7 @@ async function startAtLoss(walk: IndexedBackpropagation): Promise<number> {
         for (const start of starts) {
           const end = start + partLength;
           const batchOfPart = { ...window, tokens: window.tokens.subarray(start, end), sequenceLength: partLength };
-          const feeds = stageFeeds(walk, {
+          const feeds = stageFeeds(pass, {
             names: head.inputs,
             input,
             hidden: partLength === sequenceLength ? own : positionsOf(own, start, end),
@@ -223,7 +223,7 @@ async function startAtLoss(walk: IndexedBackpropagation): Promise<number> {
       });
       clearZeroTokens({ type: 'float32', dims, data }, hidden);
       await cotangents.put(position, { type: 'float32', dims, data });
-      walk.onBatch?.('loss', 'loss');
+      pass.onBatch?.('loss', 'loss');
     }
   } finally {
     await head.session.release();
@@ -283,37 +283,37 @@ interface Step {
 }
 
 /** Moves the cotangents back through one block, under its meters. */
-async function backpropagateBlock(walk: IndexedBackpropagation, { at, span }: Step): Promise<void> {
-  const { batches, archive, cotangents, analysed } = walk;
+async function backpropagateBlock(pass: IndexedBackpropagation, { at, span }: Step): Promise<void> {
+  const { batches, archive, cotangents, analysed } = pass;
   const input = analysed.detected.partition.cuts[span.first - 1]!;
-  const meters = walk.metersOf(span);
+  const meters = pass.metersOf(span);
   // No earlier block reads the last one's input cotangent.
-  if (!hasEarlierBlocks(walk, at) && meters.length === 0) return;
+  if (!hasEarlierBlocks(pass, at) && meters.length === 0) return;
   for (const batchSize of new Set(batches.map((batch) => batch.batchSize))) {
-    const facts = await factsOfStep(walk, { at, span, meters, batchSize });
-    const compiled = await compileStep(walk, { at, span, meters, batchSize, facts });
+    const facts = await factsOfStep(pass, { at, span, meters, batchSize });
+    const compiled = await compileStep(pass, { at, span, meters, batchSize, facts });
     try {
       for (const [position, batch] of batches.entries()) {
         if (batch.batchSize !== batchSize) continue;
-        walk.signal?.throwIfAborted();
+        pass.signal?.throwIfAborted();
         const hidden = await archive.get(at * batches.length + position);
-        const feeds = stageFeeds(walk, { names: compiled.inputs, input, hidden, batch });
+        const feeds = stageFeeds(pass, { names: compiled.inputs, input, hidden, batch });
         const cotangent = await cotangents.get(position);
         const results = await compiled.session.run({
           ...feeds,
           ...(await joinFeeds(compiled.meters, batch)),
           [OUTPUT_COTANGENT]: cotangent,
-          ...(await walk.carried.feeds(compiled.handed, position)),
+          ...(await pass.carried.feeds(compiled.handed, position)),
         });
         if (compiled.cotangent !== undefined) {
           const passed = results[compiled.cotangent]!;
           clearZeroTokens(passed, hidden);
           await cotangents.put(position, passed);
         }
-        for (const [value, name] of compiled.carried) await walk.carried.add(value, position, results[name]!);
+        for (const [value, name] of compiled.carried) await pass.carried.add(value, position, results[name]!);
         for (const meter of compiled.meters) meter.add(batch, results);
         releaseTensors(results);
-        walk.onBatch?.(`block ${span.block} backwards`, 'block');
+        pass.onBatch?.(`block ${span.block} backwards`, 'block');
       }
     } finally {
       await compiled.session.release();
@@ -334,17 +334,17 @@ interface BlockStep extends Step {
 
 /** Facts about a block's values in batches of a size: extrapolated, or measured with the first of them. */
 async function factsOfStep(
-  walk: IndexedBackpropagation,
+  pass: IndexedBackpropagation,
   { at, span, meters, batchSize }: BlockStep,
 ): Promise<ValueFacts> {
-  const { engine, model, index, analysed, batches, side, archive } = walk;
+  const { engine, model, index, analysed, batches, side, archive } = pass;
   const { cuts } = analysed.detected.partition;
   const input = cuts[span.first - 1]!;
   const extrapolated = factsForSize(analysed, { batchSize, sequenceLength: batches[0]?.sequenceLength ?? 0 });
   if (!analysed.facts.stepped?.size) return extrapolated;
   const position = batches.findIndex((batch) => batch.batchSize === batchSize);
   const hidden = await archive.get(at * batches.length + position);
-  const isOwn = new Set(walk.carried.allIn(at));
+  const isOwn = new Set(pass.carried.allIn(at));
   const measured = await measureFacts({
     engine,
     model,
@@ -353,21 +353,21 @@ async function factsOfStep(
     isAvailable: (value) => value === input || index.inputs.has(value) || (side.has(value) && !isOwn.has(value)),
     outputs: [
       cuts[span.last]!,
-      ...walk.carried.madeIn(at),
+      ...pass.carried.madeIn(at),
       ...meters.flatMap(({ reads, wanted }) => [...reads, ...wanted]),
     ],
-    feedsOf: (names) => stageFeeds(walk, { names, input, hidden, batch: batches[position]! }),
+    feedsOf: (names) => stageFeeds(pass, { names, input, hidden, batch: batches[position]! }),
   });
   return new Map([...extrapolated, ...measured]);
 }
 
 async function compileStep(
-  walk: IndexedBackpropagation,
+  pass: IndexedBackpropagation,
   { at, span, meters, facts }: BlockStep & { readonly facts: ValueFacts },
 ) {
-  const { engine, model, index, analysed, side, carried } = walk;
+  const { engine, model, index, analysed, side, carried } = pass;
   const { cuts } = analysed.detected.partition;
-  const continues = hasEarlierBlocks(walk, at);
+  const continues = hasEarlierBlocks(pass, at);
   const own = carried.madeIn(at);
   const handed = own.filter((name) => carried.has(name));
   const isOwn = new Set(carried.allIn(at));

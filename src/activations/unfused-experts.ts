@@ -21,7 +21,7 @@ export interface UnfusedExpertsRequest {
   readonly engine: Engine;
   readonly model: OnnxModel;
   readonly analysed: AnalysedModel;
-  /** With `writtenExperts`. */
+  /** With `unfusedExperts`. */
   readonly module: PrunableModule;
   /** Type of the experts' input. */
   readonly type: Tensor['type'];

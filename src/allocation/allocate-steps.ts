@@ -16,8 +16,8 @@ export function allocateSteps(allocation: Pick<Allocation, 'allocate'>, problem:
     );
   const steps = modules.map((module, at) => stepsOf(module, module.fixed ?? checkedSparsity(module, sparsities[at]!)));
   const evened = [...steps];
-  for (const team of freeHeadGroups(problem)) {
-    const places = team.map((module) => modules.indexOf(module));
+  for (const group of freeHeadGroups(problem)) {
+    const places = group.map((module) => modules.indexOf(module));
     const even = evenCount(places.map((at) => steps[at]!));
     for (const at of places) evened[at] = even;
   }
@@ -42,7 +42,7 @@ function checkedSparsity({ block, kind, minimumKept }: ModuleMeasures, sparsity:
 
 function checkEvenHeads(problem: AllocationProblem, steps: readonly number[]): void {
   const shapeOf = (module: ModuleMeasures) => `${module.unitCount}-${steps[problem.modules.indexOf(module)]}`;
-  if (evenHeadGroups(problem).some((team) => new Set(team.map(shapeOf)).size > 1)) {
+  if (evenHeadGroups(problem).some((group) => new Set(group.map(shapeOf)).size > 1)) {
     throw new OptionError(
       'blockSparsity leaves different numbers of heads in different blocks, which older runtimes cannot open; ' +
         "set perBlockKvHeads, or prune modules: 'ffn' only",

@@ -15,10 +15,10 @@ export function evenHeadGroups({
   const attention = modules.filter(({ kind }) => kind === 'attention');
   const sources = new Set(attention.map(({ keyValueSource }) => keyValueSource));
   sources.delete(undefined);
-  const teams = evenHeads
+  const groups = evenHeads
     ? TYPES.map((type) => attention.filter(({ attentionType = 'full' }) => attentionType === type))
     : [...sources].map((source) => attention.filter(({ keyValueSource }) => keyValueSource === source));
-  return teams.filter(({ length }) => length > 0);
+  return groups.filter(({ length }) => length > 0);
 }
 
 /** Teams without modules whose sparsity the options fixed. */

@@ -18,21 +18,21 @@ function allocateGlobally(problem: AllocationProblem): number[] {
   const { sparsity, modules } = problem;
   const joint = freeHeadGroups(problem);
   const single = modules.filter((module) => !joint.flat().includes(module)).map((module) => [module]);
-  const teams = [...joint, ...single];
-  const counts = allocateByThreshold(teams.map(joinEntries), sparsity);
-  const found = new Map(teams.flatMap((team, at) => team.map((module) => [module, counts[at]!] as const)));
+  const groups = [...joint, ...single];
+  const counts = allocateByThreshold(groups.map(joinEntries), sparsity);
+  const found = new Map(groups.flatMap((group, at) => group.map((module) => [module, counts[at]!] as const)));
   return modules.map((module) => found.get(module)! / module.stepCount);
 }
 
-function joinEntries(team: readonly ModuleMeasures[]): ThresholdEntry {
-  const [first] = team;
-  if (team.length === 1) return entryOf(first!);
-  const length = Math.min(...team.map(({ stepCount }) => stepCount));
-  const sum = (pick: (module: ModuleMeasures) => number) => team.reduce((total, module) => total + pick(module), 0);
+function joinEntries(group: readonly ModuleMeasures[]): ThresholdEntry {
+  const [first] = group;
+  if (group.length === 1) return entryOf(first!);
+  const length = Math.min(...group.map(({ stepCount }) => stepCount));
+  const sum = (pick: (module: ModuleMeasures) => number) => group.reduce((total, module) => total + pick(module), 0);
   return {
     costs: Float64Array.from({ length }, (_, step) => sum(({ order }) => order!.costs[step]!)),
     parametersPerStep: sum(({ parametersPerStep }) => parametersPerStep),
-    parameterCount: parametersOf(team),
+    parameterCount: parametersOf(group),
   };
 }
 

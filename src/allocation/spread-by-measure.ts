@@ -34,11 +34,11 @@ export function spreadByMeasure(problem: AllocationProblem, rule: SpreadRule = {
   if (!(sparsity >= 0 && sparsity < 1)) throw new OptionError(`sparsity is ${sparsity}; expected a number in [0, 1)`);
   const sparsities = spread(problem, rule);
   if (rule.measureOf === undefined) return sparsities;
-  const teams = evenHeads ? [] : freeHeadGroups(problem);
+  const groups = evenHeads ? [] : freeHeadGroups(problem);
   const headSparsity = (module: ModuleMeasures, own: number) => {
-    const team = teams.find((members) => members.includes(module)) ?? [];
-    const total = team.reduce((sum, member) => sum + sparsities[modules.indexOf(member)]!, 0);
-    return team.length === 0 ? own : total / team.length;
+    const group = groups.find((members) => members.includes(module)) ?? [];
+    const total = group.reduce((sum, member) => sum + sparsities[modules.indexOf(member)]!, 0);
+    return group.length === 0 ? own : total / group.length;
   };
   const settled = modules.map((module, at) => {
     if (module.kind === 'ffn' || module.fixed !== undefined) return module;

@@ -26,9 +26,9 @@ function allocateByScores(problem: AllocationProblem): number[] {
     );
   }
   const counts = allocateStandardised(competing.map(entryOf), left);
-  for (const team of freeHeadGroups(problem)) {
-    const evenSteps = evenCount(team.map((module) => counts[competing.indexOf(module)]!));
-    for (const module of team) set.set(module, evenSteps);
+  for (const group of freeHeadGroups(problem)) {
+    const evenSteps = evenCount(group.map((module) => counts[competing.indexOf(module)]!));
+    for (const module of group) set.set(module, evenSteps);
   }
   const free = modules.filter((module) => !set.has(module));
   const freeCounts = allocateStandardised(free.map(entryOf), Math.min(sparsityLeft(sparsity, modules, set), 0.99));

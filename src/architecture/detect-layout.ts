@@ -167,8 +167,8 @@ function showsStream(
   given: { readonly index: GraphIndex; readonly stream: ReadonlySet<string> },
 ): boolean {
   if (given.stream.has(value)) return true;
-  const maker = producerNode(given.index, value);
-  return maker !== undefined && isViewOf(maker, given.index) && showsStream(maker.input[0] ?? '', given);
+  const producer = producerNode(given.index, value);
+  return producer !== undefined && isViewOf(producer, given.index) && showsStream(producer.input[0] ?? '', given);
 }
 
 interface TraceSite extends Pick<TraceRequest, 'dataValues' | 'shared' | 'mayLeave' | 'stage'> {

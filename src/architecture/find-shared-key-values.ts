@@ -32,45 +32,45 @@ export interface SharedKeyValuesRequest {
 export function findSharedKeyValues(request: SharedKeyValuesRequest): SharedKeyValues[] {
   const { modules, traces, partition } = request;
   const sharing = modules.filter(({ attentionType }) => attentionType === 'shared');
-  return sharing.flatMap((maker) => {
-    const made = [...traces[maker.index]!.external].filter(
-      (value) => request.shared.has(value) && partition.stageOf.get(value) === maker.segment,
+  return sharing.flatMap((producer) => {
+    const made = [...traces[producer.index]!.external].filter(
+      (value) => request.shared.has(value) && partition.stageOf.get(value) === producer.segment,
     );
-    return made.length === 0 ? [] : (joinReaders(request, maker, sharing) ?? []);
+    return made.length === 0 ? [] : (joinReaders(request, producer, sharing) ?? []);
   });
 }
 
 function joinReaders(
   request: SharedKeyValuesRequest,
-  maker: PrunableModule,
+  producer: PrunableModule,
   sharing: readonly PrunableModule[],
 ): SharedKeyValues | undefined {
   const { index, partition, traces, shared } = request;
-  const outcome = request.traceShared(maker);
-  if ('failure' in outcome || outcome.trace.unitCount !== maker.unitCount) return undefined;
+  const outcome = request.traceShared(producer);
+  if ('failure' in outcome || outcome.trace.unitCount !== producer.unitCount) return undefined;
   const { trace: whole } = outcome;
-  const own = traces[maker.index]!;
+  const own = traces[producer.index]!;
   const trace = restOf(whole, own, request);
   if (trace === undefined) return undefined;
-  const stage = { index, stageOf: partition.stageOf, stage: maker.segment };
+  const stage = { index, stageOf: partition.stageOf, stage: producer.segment };
   const isGiven = (value: string) => shared.has(value) && !index.constants.has(value);
   const values = [...trace.labels.keys()].filter((value) => isGiven(value) && isReadElsewhere(value, stage));
   const readers = sharing.filter(
-    (module) => module !== maker && values.some((value) => traces[module.index]!.labels.has(value)),
+    (module) => module !== producer && values.some((value) => traces[module.index]!.labels.has(value)),
   );
   const seesAlike = (module: PrunableModule, value: string): boolean => {
     const [label, known] = [traces[module.index]!.labels.get(value), trace.labels.get(value)];
     return label?.axis === known?.axis && label?.unitIds.join() === known?.unitIds.join();
   };
   const isReader = (at: number, value: string): boolean =>
-    partition.stageOf.get(index.nodes[at]!.output[0] ?? '') === maker.segment ||
+    partition.stageOf.get(index.nodes[at]!.output[0] ?? '') === producer.segment ||
     readers.some((module) => traces[module.index]!.nodes.includes(at) && seesAlike(module, value));
   const isKnown = (value: string): boolean =>
     (index.consumersOf.get(value) ?? []).every((at) => index.nodes[at]!.opType === 'Shape' || isReader(at, value));
   const readsOthers = (module: PrunableModule): boolean =>
     [...traces[module.index]!.external].some((value) => isGiven(value) && !trace.labels.has(value));
   if (readers.length === 0 || !values.every(isKnown) || readers.some(readsOthers)) return undefined;
-  const members = [maker, ...readers];
+  const members = [producer, ...readers];
   if (members.some((module) => !hasGroupsOf(traces[module.index]!, whole, values))) return undefined;
   const read = members.flatMap(({ index: at }) => [...traces[at]!.external].filter((value) => isGiven(value)));
   return { members: members.map((module) => module.index), trace, values: [...new Set([...values, ...read])] };

@@ -120,7 +120,7 @@ export function followRouter(
     if (!isMade) {
       if (dataValues.has(value) || (at !== undefined && !index.constants.has(value)))
         throw new MixtureStop(reader, `the router is not a product with a weight: it reads "${value}" itself`);
-      // Integers are shapes and indices, which the nodes that read them mend.
+      // Integers are shapes and indices, which the nodes that read them update.
       if (!isBehind && index.initializers.has(value) && hasExperts(value) && isFloat(search, value)) label(value);
       continue;
     }

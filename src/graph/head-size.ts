@@ -48,6 +48,6 @@ const LAYOUT_OPS: ReadonlySet<string> = new Set(['Identity', 'Cast', 'Dequantize
 /** Dims of an initializer, or of a Constant node's tensor. */
 function dimsOf(name: string | undefined, { initializer, node }: GraphProto): number[] | undefined {
   const stored = initializer.find((tensor) => tensor.name === name);
-  const maker = node.find(({ opType, output }) => opType === 'Constant' && output[0] === name);
-  return (stored ?? (maker && findAttribute(maker, 'value')?.t))?.dims.map(Number);
+  const producer = node.find(({ opType, output }) => opType === 'Constant' && output[0] === name);
+  return (stored ?? (producer && findAttribute(producer, 'value')?.t))?.dims.map(Number);
 }

@@ -34,10 +34,10 @@ export function isPositionwise(
     if (seen.has(value)) continue;
     seen.add(value);
     if (inputs.has(value)) return false;
-    const maker = nodes[producerOf.get(value) ?? -1];
-    if (maker === undefined) continue;
-    if (!POSITIONWISE.has(maker.opType)) return false;
-    open.push(...maker.input.filter((name) => name !== ''));
+    const producer = nodes[producerOf.get(value) ?? -1];
+    if (producer === undefined) continue;
+    if (!POSITIONWISE.has(producer.opType)) return false;
+    open.push(...producer.input.filter((name) => name !== ''));
   }
   return true;
 }

@@ -110,10 +110,14 @@ interface Written {
 /** The value that `repeat_kv` repeats, through a transpose of the last two axes and factors. */
 function findWritten(value: string, graph: GraphProto, index: GraphIndex): Written | undefined {
   const between: NodeProto[] = [];
-  let maker = producerNode(index, value);
-  for (; maker !== undefined && isBetween(maker, graph, index); maker = producerNode(index, maker.input[0]!))
-    between.unshift(maker);
-  const reshape = maker;
+  let producer = producerNode(index, value);
+  for (
+    ;
+    producer !== undefined && isBetween(producer, graph, index);
+    producer = producerNode(index, producer.input[0]!)
+  )
+    between.unshift(producer);
+  const reshape = producer;
   const expand = reshape?.opType === 'Reshape' ? producerNode(index, reshape.input[0]!) : undefined;
   const apart = expand?.opType === 'Expand' ? producerNode(index, expand.input[0]!) : undefined;
   return apart?.opType === 'Unsqueeze' && isHeadAxis(apart, graph, index)
@@ -149,8 +153,8 @@ function integerOf(value: string, graph: GraphProto, index: GraphIndex): bigint 
 
 /** A small constant: an initializer or a Constant node. */
 function constantOf(value: string, { initializer }: GraphProto, index: GraphIndex): TensorProto | undefined {
-  const maker = producerNode(index, value);
-  return maker?.opType === 'Constant'
-    ? findAttribute(maker, 'value')?.t
+  const producer = producerNode(index, value);
+  return producer?.opType === 'Constant'
+    ? findAttribute(producer, 'value')?.t
     : initializer.find(({ name }) => name === value);
 }

@@ -51,12 +51,12 @@ const linearAttentionAxes = fromOutput(
 const updateCounts: UpdateRule = ({ node, unitCount, groupCount, isGrouped }) => {
   const { queryHeads, valueHeads } = headsOf(node);
   const units = outputHeads({ queryHeads, valueHeads });
-  const mended = (count: number): number => {
+  const updated = (count: number): number => {
     if (count === units) return unitCount;
     return isGrouped ? groupCount : count;
   };
-  setIntAttribute(node, 'q_num_heads', mended(queryHeads));
-  setIntAttribute(node, 'kv_num_heads', mended(valueHeads));
+  setIntAttribute(node, 'q_num_heads', updated(queryHeads));
+  setIntAttribute(node, 'kv_num_heads', updated(valueHeads));
 };
 
 const linearAttention: Operator = {

@@ -122,8 +122,8 @@ export async function rewriteDocuments(
   const { files } = platform;
   const trimmed = trimTokenizer(file, ids);
   const documents: Record<string, JsonObject | string> = { [TOKENIZER]: trimmed };
-  const mended = { ...folder.documents, ...documentsOf(folder, decoder.model, []) };
-  for (const [name, document] of Object.entries(mended)) documents[name] = renumberDocument(document, ids);
+  const updated = { ...folder.documents, ...documentsOf(folder, decoder.model, []) };
+  for (const [name, document] of Object.entries(updated)) documents[name] = renumberDocument(document, ids);
   const { included } = await listSideFiles(files, folder, new Set(Object.keys(documents)));
   const stale: string[] = [];
   for (const path of included) {

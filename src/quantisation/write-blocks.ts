@@ -31,20 +31,20 @@ export interface QuantisedWeight extends QuantisableWeight {
 export function writeBlocks(model: OnnxModel, weights: readonly QuantisedWeight[], accuracyLevel: number): void {
   const graph = model.proto.graph!;
   importDomain(model);
-  const makers = new Map(graph.node.flatMap((node) => node.output.map((value) => [value, node] as const)));
+  const producers = new Map(graph.node.flatMap((node) => node.output.map((value) => [value, node] as const)));
   const replaced = new Map<NodeProto, readonly NodeProto[]>();
   const replace = (result: string, by: readonly NodeProto[]): void => {
-    const node = makers.get(result)!;
+    const node = producers.get(result)!;
     replaced.set(node, [...(replaced.get(node) ?? []), ...by]);
   };
   for (const weight of weights) {
     const names = addCodes(model, weight);
     const level = weight.accuracyLevel ?? accuracyLevel;
     for (const { result } of weight.products)
-      replace(result, productNodes(makers.get(result)!, weight, { ...names, accuracyLevel: level }));
+      replace(result, productNodes(producers.get(result)!, weight, { ...names, accuracyLevel: level }));
     const rows = weight.lookups.length === 0 ? undefined : addRows(model, weight, names.codes);
     weight.lookups.forEach((result, at) => {
-      const lookup = lookupNode(makers.get(result)!, weight, { ...names, codes: rows!.name });
+      const lookup = lookupNode(producers.get(result)!, weight, { ...names, codes: rows!.name });
       replace(result, [...(at === 0 ? rows!.nodes : []), lookup]);
     });
   }

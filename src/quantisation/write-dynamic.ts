@@ -35,7 +35,7 @@ export const dynamicWeights = (weights: readonly QuantisedWeight[], type: Dynami
  */
 export function writeDynamic(model: OnnxModel, weights: readonly LinearCodedWeight[], facts: ValueFacts): void {
   const graph = model.proto.graph!;
-  const makers = new Map(graph.node.flatMap((node) => node.output.map((value) => [value, node] as const)));
+  const producers = new Map(graph.node.flatMap((node) => node.output.map((value) => [value, node] as const)));
   const replaced = new Map<NodeProto, readonly NodeProto[]>();
   const rounded = new Set<string>();
   const roundNodes = tokenRounding(model);
@@ -44,7 +44,7 @@ export function writeDynamic(model: OnnxModel, weights: readonly LinearCodedWeig
     const transposed = `${names.codes}/transposed`;
     const isTransposed = inputAxis === 1;
     for (const [at, { result }] of products.entries()) {
-      const node = makers.get(result)!;
+      const node = producers.get(result)!;
       const [input = ''] = node.input;
       const round = rounded.has(input) ? [] : roundNodes(input);
       const axes = facts
@@ -68,7 +68,7 @@ export function writeDynamic(model: OnnxModel, weights: readonly LinearCodedWeig
     }
     const lookup = lookupOf(linear);
     for (const result of lookups) {
-      const node = makers.get(result)!;
+      const node = producers.get(result)!;
       if (lookup !== undefined) replaced.set(node, lookup(node, { model, linear, names }));
     }
   }

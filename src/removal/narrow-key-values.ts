@@ -38,9 +38,9 @@ function commonUnits(
   cuts: readonly Cut[],
 ): RemainingUnits | undefined {
   const keepOf = new Map(cuts.map(({ module, keep }) => [module.index, keep]));
-  const [maker] = members.map((index) => keepOf.get(index));
-  if (maker === undefined || !members.every((index) => keepOf.has(index))) return undefined;
-  const remaining = remainingUnits(maker, trace.groupOfUnit);
+  const [producer] = members.map((index) => keepOf.get(index));
+  if (producer === undefined || !members.every((index) => keepOf.has(index))) return undefined;
+  const remaining = remainingUnits(producer, trace.groupOfUnit);
   const isCommon = values.every((value) => {
     const known = trace.labels.get(value);
     const [first, second] = [facts.first.get(value), facts.second.get(value)].map(

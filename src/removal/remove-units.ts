@@ -30,7 +30,7 @@ export interface Removal {
 
 /**
  * Takes units out of one module, in place: weights, biases and caches lose their positions, and every number that spoke
- * of them is mended. A weight or constant that others read too is copied first. Nothing is read: weights become slices.
+ * of them is updated. A weight or constant that others read too is copied first. Nothing is read: weights become slices.
  *
  * @throws UnsupportedModelError when a node cannot say what is left.
  */

@@ -96,11 +96,11 @@ export interface StoredAs {
  * Makes config.json say what the pruned graph is like. One number stands for all blocks, so where blocks differ it is the
  * largest and `fang_prune` lists them all; families that list widths by block get their list. `head_dim` is always
  * written: hidden size / heads no longer gives it. What is not known of any block remains as it was. A part that is the
- * decoder's own (`text_config`) is mended like the whole.
+ * decoder's own (`text_config`) is updated like the whole.
  */
 export function updateConfig(config: Json, widths: readonly BlockWidths[], storedAs: StoredAs): Json {
   const text = findTextConfig(config);
-  const mended: Record<string, unknown> = {
+  const updated: Record<string, unknown> = {
     ...config,
     ...updateWidths(config, widths, text ? presentKeys : keysFor),
     ...(text && { [text.key]: { ...text.part, ...updateWidths(text.part, widths, keysFor) } }),
@@ -108,26 +108,26 @@ export function updateConfig(config: Json, widths: readonly BlockWidths[], store
   const differ = (['neuronCount', 'headCount', 'expertCount', 'expertNeuronCount'] as const).some((field) =>
     widths.some((width) => width[field] !== widths[0]?.[field]),
   );
-  if (differ) mended.fang_prune = { blocks: widths };
+  if (differ) updated.fang_prune = { blocks: widths };
   const js = config['transformers.js_config'];
-  if (isRecord(js)) mended['transformers.js_config'] = updateTransformersJs(js, storedAs);
-  return mended;
+  if (isRecord(js)) updated['transformers.js_config'] = updateTransformersJs(js, storedAs);
+  return updated;
 }
 
 type KeysFor = (field: Width, config: Json) => readonly string[];
 
 function updateWidths(config: Json, widths: readonly BlockWidths[], keysOf: KeysFor): Json {
-  const mended: Record<string, unknown> = {};
+  const updated: Record<string, unknown> = {};
   for (const field of Object.keys(CONFIG_KEYS) as Width[]) {
     const largest = largestOf(widths, field);
     if (largest === undefined) continue;
     for (const key of keysOf(field, config)) {
       // Heads keep their size; where blocks have several, the config has its own words for that (Gemma 4).
       if (field === 'headSize' && typeof config[key] === 'number') continue;
-      mended[key] = Array.isArray(config[key]) ? listByBlock(config[key], widths, field) : largest;
+      updated[key] = Array.isArray(config[key]) ? listByBlock(config[key], widths, field) : largest;
     }
   }
-  return mended;
+  return updated;
 }
 
 function presentKeys(field: Width, config: Json): readonly string[] {

@@ -21,8 +21,8 @@ export interface UpdateContext {
 
 /** Mends what a node says in numbers about axes that shrink. @throws UnsupportedModelError when it cannot say what is left. */
 export function updateNode(node: NodeProto, context: UpdateContext): void {
-  const mend = operatorOf(node)?.update;
-  if (typeof mend === 'function') mend(makeSite(node, context));
+  const update = operatorOf(node)?.update;
+  if (typeof update === 'function') update(makeSite(node, context));
 }
 
 function makeSite(node: NodeProto, { editor, trace, index, facts, remaining }: UpdateContext): UpdateSite {

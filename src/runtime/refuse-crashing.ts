@@ -137,14 +137,14 @@ export async function refuseCrashing({ proto, weights }: Pick<OnnxModel, 'proto'
   };
   for (let graph = open.pop(); graph !== undefined; graph = open.pop()) {
     const facts = await knownFacts(graph, weights);
-    const makers = new Map(graph.node.flatMap((node) => node.output.map((value) => [value, node] as const)));
+    const producers = new Map(graph.node.flatMap((node) => node.output.map((value) => [value, node] as const)));
     for (const node of graph.node) {
       open.push(...subgraphsOf(node));
       const trusted = Object.hasOwn(TRUSTED, qualifiedOp(node)) ? TRUSTED[qualifiedOp(node)]! : {};
       const wrong = findUnexpected(node) ?? findWrong(node, trusted, facts);
       if (wrong !== undefined) throw refuse(`${nodeLabel(node)} ${wrong}`);
       make(bytesMade(node, trusted, facts), nodeLabel(node));
-      const vast = findTooLargeTensor(node, trusted, { makers, facts });
+      const vast = findTooLargeTensor(node, trusted, { producers, facts });
       if (vast !== undefined) throw refuse(`${nodeLabel(node)} ${vast}`);
     }
     for (const { values, dims } of graph.sparseInitializer)
@@ -197,7 +197,7 @@ function findWrong(
 function findTooLargeTensor(
   node: NodeProto,
   { sizes = [] }: Trusted,
-  { makers, facts }: { readonly makers: ReadonlyMap<string, NodeProto>; readonly facts: Facts },
+  { producers, facts }: { readonly producers: ReadonlyMap<string, NodeProto>; readonly facts: Facts },
 ): string | undefined {
   const open = sizes.map((slot) => node.input[slot] ?? '');
   const seen = new Set(open);
@@ -205,9 +205,9 @@ function findTooLargeTensor(
     const vast = facts.get(value)?.ints?.find((int) => Math.abs(int) >= MAX_SIZE);
     if (vast !== undefined)
       return `is made as large as "${value}" says, which has ${vast}; expected less than ${MAX_SIZE}`;
-    const maker = makers.get(value);
-    if (maker === undefined || !SIZE_ARITHMETIC.has(qualifiedOp(maker))) continue;
-    for (const input of maker.input) {
+    const producer = producers.get(value);
+    if (producer === undefined || !SIZE_ARITHMETIC.has(qualifiedOp(producer))) continue;
+    for (const input of producer.input) {
       if (seen.has(input)) continue;
       seen.add(input);
       open.push(input);

@@ -118,8 +118,8 @@ async function noteShape(
 ): Promise<void> {
   const { scopes, literals } = tracing;
   const value = scopes.resolve(scope, node.input[1] ?? '');
-  const maker = scopes.producerOf(value);
-  const joined = maker?.opType === 'Concat' ? maker : undefined;
+  const producer = scopes.producerOf(value);
+  const joined = producer?.opType === 'Concat' ? producer : undefined;
   const last = joined === undefined ? value : scopes.resolve(value.scope, joined.input.at(-1) ?? '');
   const shape = await readConstant(tracing, last);
   const end = shape?.values.at(-1);

@@ -123,7 +123,7 @@ const entriesOf = ({ batches }: BackwardPass, { carriedEntries }: BackwardPlace)
   ...carriedEntries,
 ];
 
-/** Modules with gradients whose blocks the walk has left behind. */
+/** Modules with gradients whose blocks the backward pass has left. */
 function passedModules(
   { backwardPass, spans }: Pick<DensePasses, 'spans' | 'backwardPass'>,
   { left }: Pick<BackwardPlace, 'left'>,

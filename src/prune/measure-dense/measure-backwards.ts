@@ -85,7 +85,7 @@ export async function measureBackwards(
   return { found: new Map([...found].filter(([{ segment }]) => segment >= reached)), obstacle };
 }
 
-/** Begins the stage of a walk backwards: the loss, then all blocks. */
+/** Begins the stage of a backward pass: the loss, then all blocks. */
 export function beginGradients(context: PruneContext, batchCount: number): void {
   const { analysed } = context.job;
   const spanCount = blockSpans(analysed.detected.layout).length;

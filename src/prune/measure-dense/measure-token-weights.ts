@@ -95,7 +95,7 @@ export async function measureTokenWeights(
       cotangents,
       backwardPass,
     });
-    const walk = () =>
+    const passBackwards = () =>
       backpropagate({
         engine,
         model: job.model,
@@ -114,7 +114,7 @@ export async function measureTokenWeights(
         onBatch: (detail, part) => context.tick(detail, part === 'loss' ? logitsInBlocks(analysed.detected.layout) : 1),
         signal: options.signal,
       });
-    await context.timed('backward', walk).catch((error: unknown) => {
+    await context.timed('backward', passBackwards).catch((error: unknown) => {
       if (!(error instanceof UnsupportedModelError)) throw error;
       obstacle = error;
     });
