@@ -35,15 +35,14 @@ export function refuseNaN(model: OnnxModel): OnnxModel {
   return { ...model, weights: new Map([...model.weights].map(([name, handle]) => [name, watch(name, handle)])) };
 }
 
-const LINEAR_LAYERS: ReadonlySet<string> = new Set(['MatMul', 'Gemm', 'MatMulNBits', 'Conv']);
+const PRODUCTS: ReadonlySet<string> = new Set(['MatMul', 'Gemm', 'FusedMatMul', 'MatMulNBits', 'Conv']);
 const VIEWS: ReadonlySet<string> = new Set(['Transpose', 'Cast', 'Identity', 'DequantizeLinear']);
 
 /** Names of values that linear layers multiply by, also behind a transposition or conversion. */
 function findMultiplied(graph: GraphProto | undefined): ReadonlySet<string> {
   const found = new Set<string>();
   for (const { opType, input, output } of [...(graph?.node ?? [])].reverse())
-    if (LINEAR_LAYERS.has(opType) || (VIEWS.has(opType) && found.has(output[0]!)))
-      for (const name of input) found.add(name);
+    if (PRODUCTS.has(opType) || (VIEWS.has(opType) && found.has(output[0]!))) for (const name of input) found.add(name);
   return found;
 }
 
