@@ -1,8 +1,9 @@
 import { findLeadingTokens } from '../../src/calibration/leading-tokens.js';
 import type { Tokenizer } from '../../src/calibration/tokenizer.js';
 import { openLogits } from '../../src/evaluation/compare-logits.js';
+import { logitRows } from '../../src/evaluation/decoder.js';
 import { cutScoredWindows } from '../../src/evaluation/scored-windows.js';
-import { createTokenScorer, rowsOf } from '../../src/evaluation/token-scorer.js';
+import { createTokenScorer } from '../../src/evaluation/token-scorer.js';
 import { nodePlatform } from '../../src/node.js';
 import type { UnderstoodModel } from '../../src/runtime/analyse-model.js';
 import type { Engine } from '../../src/runtime/engine.js';
@@ -40,7 +41,7 @@ export async function openLossMeter({ engine, tokenizer, texts, windowLength, wi
         const dims = [logits.data.length / width, width];
         const rows = { type: 'float32', dims, data: tensorFloats(logits, 'logits') } as const;
         const targets = windows[at++]!.subarray(1);
-        for (const loss of await scorer.score(rowsOf(rows, 0, targets.length), targets)) sum += loss;
+        for (const loss of await scorer.score(logitRows(rows, 0, targets.length), targets)) sum += loss;
         count += targets.length;
         releaseTensor(logits);
       }

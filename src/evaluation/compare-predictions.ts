@@ -4,9 +4,10 @@ import type { Engine } from '../runtime/engine.js';
 import { releaseTensor } from '../runtime/tensor-memory.js';
 import type { TensorStore } from '../runtime/tensor-store.js';
 import { type Interval, intervalOfDifference, intervalOfMean, type WindowSum } from './change-interval.js';
+import { type LogitsTensor, logitRows } from './decoder.js';
 import { createDivergenceScorer, type DivergenceScorer } from './divergence-scorer.js';
 import type { LanguageModel } from './language-model.js';
-import { createTokenScorer, type LogitsTensor, rowsOf, type TokenScorer } from './token-scorer.js';
+import { createTokenScorer, type TokenScorer } from './token-scorer.js';
 
 /** Inputs of both models, and the engine. */
 export interface PredictionSite extends Pick<JobControl, 'signal'> {
@@ -137,7 +138,7 @@ async function* readWindows(model: LanguageModel, { windows, windowsAtOnce = 1, 
     const logits = await model.readLogits(read);
     for (const [row, window] of read.entries()) {
       const { length } = window;
-      const rows: LogitsTensor = rowsOf(logits, row * length, (row + 1) * length);
+      const rows: LogitsTensor = logitRows(logits, row * length, (row + 1) * length);
       yield { at: start + row, window, rows };
     }
     releaseTensor(logits);
@@ -146,7 +147,7 @@ async function* readWindows(model: LanguageModel, { windows, windowsAtOnce = 1, 
 
 /** -ln p of every token but the first. */
 async function sumLosses(scorer: TokenScorer, rows: LogitsTensor, window: Int32Array): Promise<WindowSum> {
-  const scores = await scorer.score(rowsOf(rows, 0, window.length - 1), window.subarray(1));
+  const scores = await scorer.score(logitRows(rows, 0, window.length - 1), window.subarray(1));
   return { sum: checked(sumOf(scores)), tokenCount: scores.length };
 }
 

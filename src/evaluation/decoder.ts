@@ -6,7 +6,21 @@ import { releaseTensor, releaseTensors } from '../runtime/tensor-memory.js';
 import { addToPast } from './add-to-past.js';
 import { cachedFeeds, gatherPast, type Past } from './cached-feeds.js';
 import { type CacheSizes, readModelInterface } from './model-interface.js';
-import { isLogitsType, type LogitsTensor } from './token-scorer.js';
+
+/** Logits as a graph returns them. */
+export type LogitsTensor = Extract<Tensor, { readonly type: 'float32' | 'float16' }>;
+
+/** Whether logits of this type can be read. */
+export const isLogitsType = (type: string): type is LogitsTensor['type'] => type === 'float32' || type === 'float16';
+
+/** Rows `start` to `end` (exclusive) of a matrix of logits, without copying. */
+export function logitRows(logits: LogitsTensor, start: number, end: number): LogitsTensor {
+  const width = logits.dims.at(-1) ?? 0;
+  const dims = [end - start, width];
+  return logits.type === 'float32'
+    ? { type: 'float32', dims, data: logits.data.subarray(start * width, end * width) }
+    : { type: 'float16', dims, data: logits.data.subarray(start * width, end * width) };
+}
 
 /** A decoder graph, independent of the names of its inputs. */
 export interface Decoder {
@@ -158,6 +172,54 @@ export async function limitRows(decoder: Decoder): Promise<Decoder> {
     if (isRefused) return { ...decoder, rowLimit: 1 };
     throw error;
   }
+}
+
+/** Two sequences whose second halves are read together must give the logits that they give when read at once. */
+const PROBE = [Int32Array.of(1, 2, 3, 4), Int32Array.of(4, 3, 1, 2)];
+
+/** Largest difference of logits, relative to their range, that rounding in half precision explains. */
+const TOLERANCE = 0.02;
+
+/**
+ * Whether two sequences can continue from their caches together by two tokens. ONNX Runtime's GroupQueryAttention does
+ * not support that on a CPU; other kernels are tested.
+ * @param widen Logits in single precision.
+ */
+export async function continuesTogether(
+  decoder: Decoder,
+  widen: (logits: LogitsTensor) => Promise<Float32Array>,
+): Promise<boolean> {
+  if (decoder.rowLimit < PROBE.length) return false;
+  const whole = await readEvery(decoder, PROBE);
+  const past = await decoder.extend(
+    PROBE.map((tokens) => tokens.subarray(0, 2)),
+    NO_PAST,
+  );
+  try {
+    const rest = await readEvery(
+      decoder,
+      PROBE.map((tokens) => tokens.subarray(2)),
+      past,
+    );
+    for (const row of PROBE.keys()) {
+      const actual = await widen(logitRows(rest, 2 * row, 2 * row + 2));
+      if (!isAlike(actual, await widen(logitRows(whole, 4 * row + 2, 4 * row + 4)))) return false;
+    }
+    return true;
+  } catch (error) {
+    if (error instanceof EngineError) return false;
+    throw error;
+  }
+}
+
+function isAlike(actual: Float32Array, expected: Float32Array): boolean {
+  let [least, most, difference] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 0];
+  for (const [at, value] of expected.entries()) {
+    least = Math.min(least, value);
+    most = Math.max(most, value);
+    difference = Math.max(difference, Math.abs(value - actual[at]!));
+  }
+  return difference <= TOLERANCE * (most - least);
 }
 
 /** Explains a failed run of a graph that does not declare its head size. */

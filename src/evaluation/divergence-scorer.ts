@@ -2,7 +2,7 @@ import type { NodeProto } from 'onnx-buf';
 import { makeFloatInitializer, makeInt64Initializer, makeNode, makeValueInfo } from '../graph/build.js';
 import { encodeGraph } from '../graph/encode-graph.js';
 import { dataTypeOf, type Engine } from '../runtime/engine.js';
-import { type LogitsTensor, rowsOf } from './token-scorer.js';
+import { type LogitsTensor, logitRows } from './decoder.js';
 
 /** Comparison of logits with those of another model, by row. */
 export interface DivergenceRows {
@@ -39,7 +39,7 @@ export async function createDivergenceScorer(
       const agrees = new Uint8Array(rowCount);
       for (let start = 0; start < rowCount; start += rowLimit) {
         const end = Math.min(start + rowLimit, rowCount);
-        const feeds = { reference: rowsOf(reference, start, end), model: rowsOf(model, start, end) };
+        const feeds = { reference: logitRows(reference, start, end), model: logitRows(model, start, end) };
         const results = await session.run(feeds, ['divergence', 'agrees']);
         divergence.set(results.divergence?.data as Float32Array, start);
         agrees.set(results.agrees?.data as Uint8Array, start);

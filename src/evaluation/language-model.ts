@@ -1,7 +1,7 @@
 import type { Items } from '../calibration/token-source.js';
 import type { Tensor } from '../runtime/engine.js';
 import type { Bundle, BundleScore } from './bundle.js';
-import type { LogitsTensor } from './token-scorer.js';
+import type { LogitsTensor } from './decoder.js';
 
 /** Port to a model that predicts the next token; `createLanguageModel` makes one of a session. */
 export interface LanguageModel {

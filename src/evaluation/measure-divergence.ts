@@ -4,12 +4,12 @@ import { NumericalError, OptionError } from '../errors.js';
 import type { JobControl } from '../progress.js';
 import type { Engine } from '../runtime/engine.js';
 import { type Interval, intervalOfMean } from './change-interval.js';
+import { type LogitsTensor, logitRows } from './decoder.js';
 import { createDivergenceScorer, type DivergenceScorer } from './divergence-scorer.js';
 import type { LanguageModel } from './language-model.js';
 import type { PerplexityProtocol } from './perplexity.js';
 import type { ScoreLog } from './score-log.js';
 import { cutScoredWindows, resolveWindows, type WindowOptions } from './scored-windows.js';
-import { type LogitsTensor, rowsOf } from './token-scorer.js';
 
 export interface DivergenceOptions extends Omit<WindowOptions, 'stride' | 'batchSize'>, JobControl {
   /** Log of window scores, from which an interrupted run resumes. Default: none. */
@@ -105,7 +105,7 @@ export async function measureDivergence(
 
 /** Logits as `[S, V]`. */
 async function readRows(model: LanguageModel, tokens: Int32Array): Promise<LogitsTensor> {
-  return rowsOf(await model.readLogits([tokens]), 0, tokens.length);
+  return logitRows(await model.readLogits([tokens]), 0, tokens.length);
 }
 
 async function compareRows(scorer: DivergenceScorer, reference: LogitsTensor, model: LogitsTensor) {

@@ -1,9 +1,9 @@
 import { releaseTensor, releaseTensors } from '../runtime/tensor-memory.js';
 import type { Bundle, SequenceScore } from './bundle.js';
 import { gatherPast, type Past } from './cached-feeds.js';
-import { checkRowCount, type Decoder, NO_PAST, readEvery } from './decoder.js';
+import { checkRowCount, type Decoder, type LogitsTensor, logitRows, NO_PAST, readEvery } from './decoder.js';
 import type { PlannedBatch, PlannedRow } from './plan-batches.js';
-import { type LogitsTensor, rowsOf, type TokenScorer } from './token-scorer.js';
+import type { TokenScorer } from './token-scorer.js';
 
 /** Decoder and scorer. */
 export interface ScoringParts {
@@ -82,7 +82,7 @@ async function scorePass({ decoder, scorer }: ScoringParts, { pass, batch, past 
   const scores: SequenceScore[] = [];
   for (const [at, { tokens: whole, firstScored }] of sequences.entries()) {
     const start = at * width + firstScored - 1 - past.length;
-    const rows = rowsOf(logits, start, at * width + pass[at]!.length);
+    const rows = logitRows(logits, start, at * width + pass[at]!.length);
     const targets = whole.subarray(firstScored);
     scores.push({ nll: await scorer.score(rows, targets), isGreedy: isLikeliest(rows, targets) });
   }

@@ -3,13 +3,23 @@ import { OptionError } from '../errors.js';
 import type { Engine, Session } from '../runtime/engine.js';
 import { releaseTensor, releaseTensors } from '../runtime/tensor-memory.js';
 import type { Bundle } from './bundle.js';
-import { checkRowCount, commonLength, createDecoder, type Decoder, limitRows, NO_PAST, readEvery } from './decoder.js';
+import {
+  checkRowCount,
+  commonLength,
+  createDecoder,
+  type Decoder,
+  type LogitsTensor,
+  limitRows,
+  logitRows,
+  NO_PAST,
+  readEvery,
+} from './decoder.js';
 import { findBatchLimits } from './find-batch-limits.js';
 import type { LanguageModel, Reader, SavedReader } from './language-model.js';
 import type { CacheSizes } from './model-interface.js';
 import { type BatchLimits, planBatches } from './plan-batches.js';
 import { scoreBatch } from './score-batch.js';
-import { createTokenScorer, type LogitsTensor, rowsOf, type TokenScorer } from './token-scorer.js';
+import { createTokenScorer, type TokenScorer } from './token-scorer.js';
 
 export interface LanguageModelOptions extends CacheSizes {
   /** Runs the scoring graph; usually the engine of `session`. */
@@ -77,7 +87,7 @@ function createScore(decoder: Decoder, scorer: TokenScorer): LanguageModel['scor
     const scoredCount = length - firstScored;
     const scores = new Float32Array(sequences.length * scoredCount);
     for (const [index, sequence] of sequences.entries()) {
-      const rows = rowsOf(logits, index * (length - 1) + firstScored - 1, (index + 1) * (length - 1));
+      const rows = logitRows(logits, index * (length - 1) + firstScored - 1, (index + 1) * (length - 1));
       scores.set(await scorer.score(rows, sequence.subarray(firstScored)), index * scoredCount);
     }
     releaseTensor(logits);
@@ -123,11 +133,11 @@ function createRereadingReader(decoder: Decoder, scorer: TokenScorer): Reader {
 /** Logits of the last position of every sequence, `[B, V]`. */
 async function lastRows(logits: LogitsTensor, scorer: TokenScorer): Promise<Float32Array> {
   const [batchSize = 0, rowCount = 0, width = 0] = logits.dims;
-  if (rowCount === 1) return scorer.widen(rowsOf(logits, 0, batchSize));
+  if (rowCount === 1) return scorer.widen(logitRows(logits, 0, batchSize));
   const last = new Float32Array(batchSize * width);
   for (let index = 0; index < batchSize; index++) {
     const row = (index + 1) * rowCount;
-    last.set(await scorer.widen(rowsOf(logits, row - 1, row)), index * width);
+    last.set(await scorer.widen(logitRows(logits, row - 1, row)), index * width);
   }
   return last;
 }

@@ -3,9 +3,7 @@ import { UnsupportedModelError } from '../errors.js';
 import { makeNode, makeValueInfo } from '../graph/build.js';
 import { encodeGraph } from '../graph/encode-graph.js';
 import type { Engine, Tensor } from '../runtime/engine.js';
-
-/** Logits as a graph returns them. */
-export type LogitsTensor = Extract<Tensor, { readonly type: 'float32' | 'float16' }>;
+import { isLogitsType, type LogitsTensor, logitRows } from './decoder.js';
 
 /** Cross-entropy on rows of logits, computed by the engine. */
 export interface TokenScorer {
@@ -50,7 +48,7 @@ export async function createTokenScorer(engine: Engine, logitsType: string): Pro
       const scores = new Float32Array(targets.length);
       for (let start = 0; start < targets.length; start += rowLimit) {
         const end = Math.min(start + rowLimit, targets.length);
-        const feeds = { logits: rowsOf(logits, start, end), targets: toTargets(targets.subarray(start, end)) };
+        const feeds = { logits: logitRows(logits, start, end), targets: toTargets(targets.subarray(start, end)) };
         const { scores: part } = await session.run(feeds, ['scores']);
         scores.set(part?.data as Float32Array, start);
       }
@@ -64,20 +62,6 @@ export async function createTokenScorer(engine: Engine, logitsType: string): Pro
     },
     release: () => session.release(),
   };
-}
-
-/** Rows `start` to `end` (exclusive) of a matrix of logits, without copying. */
-export function rowsOf(logits: LogitsTensor, start: number, end: number): LogitsTensor {
-  const width = logits.dims.at(-1) ?? 0;
-  const dims = [end - start, width];
-  return logits.type === 'float32'
-    ? { type: 'float32', dims, data: logits.data.subarray(start * width, end * width) }
-    : { type: 'float16', dims, data: logits.data.subarray(start * width, end * width) };
-}
-
-/** Whether the scorer can read logits of this type. */
-export function isLogitsType(type: string): type is LogitsTensor['type'] {
-  return Object.hasOwn(LOGITS_TYPES, type);
 }
 
 function scoringGraph(logitsType: number): Uint8Array {

@@ -1,5 +1,6 @@
 import { UnsupportedModelError } from '../../src/errors.js';
-import { createTokenScorer, rowsOf } from '../../src/evaluation/token-scorer.js';
+import { logitRows } from '../../src/evaluation/decoder.js';
+import { createTokenScorer } from '../../src/evaluation/token-scorer.js';
 import { createRandom } from '../../src/linalg/random.js';
 import { testEngine } from '../support/engine.js';
 
@@ -40,7 +41,7 @@ describe('createTokenScorer', () => {
 describe('rowsOf', () => {
   it('shares the memory of the whole', () => {
     const data = Float32Array.of(1, 2, 3, 4, 5, 6);
-    const rows = rowsOf({ type: 'float32', dims: [3, 2], data }, 1, 3);
+    const rows = logitRows({ type: 'float32', dims: [3, 2], data }, 1, 3);
     expect(rows.dims).toEqual([2, 2]);
     expect(rows.data).toEqual(Float32Array.of(3, 4, 5, 6));
     expect(rows.data.buffer).toBe(data.buffer);
