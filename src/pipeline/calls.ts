@@ -38,9 +38,9 @@ export type {
   PerplexityRequest,
   TasksRequest,
 } from './evaluate/evaluate-model.js';
+export type { EvaluateRequest, Evaluation } from './evaluate/evaluate-request.js';
 export type { TaskProtocol, TaskReport, TextDivergence, TextPerplexity } from './evaluate/measurements.js';
 export type { BiasRequest, BiasResult } from './evaluate/run-bias.js';
-export type { EvaluateRequest, Evaluation } from './evaluate/run-evaluation.js';
 export { type JobContext, type Stage, withJob } from './job-context.js';
 export type { LadderRequest, PruneRequest } from './prune-request.js';
 export type { AppliedRecipe, ApplyRequest } from './run-apply.js';

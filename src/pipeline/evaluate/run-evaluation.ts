@@ -1,66 +1,23 @@
-import { sha256 } from '../../calibration/sha256.js';
-import { OptionError } from '../../errors.js';
 import type { ScoredRun } from '../../evaluation/score-lines.js';
 import { EVALUATE } from '../../options/commands.js';
-import { checkOptions, refusal, rowsOf } from '../../options/option.js';
-import type { ReadingOptions, TextWindows } from '../../options/texts.js';
-import type { EngineChoice, Platform } from '../../platform/platform.js';
-import type { JobControl, Progress } from '../../progress.js';
+import { checkOptions, rowsOf } from '../../options/option.js';
+import type { Platform } from '../../platform/platform.js';
+import type { Progress } from '../../progress.js';
 import type { Engine } from '../../runtime/engine.js';
 import { hashModel } from '../../storage/hash-files.js';
 import { requireTokenizer } from '../../storage/load-tokenizer.js';
-import { contextLength, type ModelFolder, type SourceOptions } from '../../storage/model-folder.js';
+import { contextLength, type ModelFolder } from '../../storage/model-folder.js';
 import { openScoreFile, type ScoreFile } from '../../storage/score-file.js';
-import { readTaskFile, type TaskFile } from '../../storage/task-file.js';
 import { type EvaluatedModel, estimateEvaluation } from '../estimate-cost.js';
 import { type JobContext, withJob, withPart } from '../job-context.js';
 import { openLanguageModel } from '../open-language-model.js';
 import type { ExpectedStep } from '../overall-progress.js';
-import { readTexts } from '../read-texts.js';
 import { countParameters } from '../result-facts.js';
 import { open } from '../stages/open.js';
-import {
-  divergenceOf,
-  type Measured,
-  type Measurement,
-  type NamedText,
-  perplexityOf,
-  type TaskEncoding,
-  taskOf,
-} from './measurements.js';
+import type { EvaluateRequest, Evaluation } from './evaluate-request.js';
+import { divergenceOf, type Measurement, perplexityOf, taskOf } from './measurements.js';
+import { readSources } from './read-sources.js';
 import { windowOptions } from './text-windows.js';
-
-/** Measurements to make, and their models. */
-export interface EvaluateRequest
-  extends TextWindows,
-    ReadingOptions,
-    TaskEncoding,
-    JobControl,
-    SourceOptions,
-    EngineChoice {
-  /** Folders in transformers.js or onnxruntime-genai layout, or `.onnx` files. */
-  readonly models: readonly string[];
-  /** Text files, `.txt` or `.jsonl`, to measure perplexity on. */
-  readonly texts?: readonly string[] | undefined;
-  /** A model from which the others' divergence is measured on the texts. */
-  readonly reference?: string | undefined;
-  /** Task files, JSONL. */
-  readonly tasks?: readonly string[] | undefined;
-  /** Items of each task to measure, from the first. Default all. */
-  readonly limit?: number | undefined;
-  /**
-   * File to which every score is saved. The same request with the same file resumes where the last one stopped and
-   * ends with the figures of one run; a file of other models, texts, tasks or settings is refused. `limit` and
-   * `windowCount` may grow.
-   */
-  readonly resume?: string | undefined;
-}
-
-/** Measurements of one model. */
-export interface Evaluation extends Measured {
-  /** Name in the request. */
-  readonly model: string;
-}
 
 /** Measures models on texts and tasks, each model loaded once. */
 export async function runEvaluation(platform: Platform, request: EvaluateRequest): Promise<Evaluation[]> {
@@ -92,34 +49,11 @@ export async function runEvaluation(platform: Platform, request: EvaluateRequest
   });
 }
 
-interface Sources {
-  readonly texts: readonly NamedText[];
-  readonly tasks: readonly TaskFile[];
-}
-
 /** Measurements to make on a model. */
 interface Plan {
   readonly model: string;
   readonly folder: ModelFolder;
   readonly measurements: readonly Measurement[];
-}
-
-async function readSources(
-  platform: Platform,
-  { models, texts = [], tasks = [], reference, limit }: EvaluateRequest,
-): Promise<Sources> {
-  if (models.length === 0) throw new OptionError('there is no model to evaluate; name at least one');
-  if (reference !== undefined && texts.length === 0) {
-    throw refusal('reference', 'was given, but no text to compare with it on');
-  }
-  const named: NamedText[] = [];
-  for (const name of texts) {
-    const text = await readTexts(platform.files, name);
-    named.push({ name, text, sha256: await sha256(text) });
-  }
-  const files: TaskFile[] = [];
-  for (const file of tasks) files.push(await readTaskFile(platform, file, limit));
-  return { texts: named, tasks: files };
 }
 
 /** Opens the score file for all planned measurements. */
