@@ -160,8 +160,8 @@ export function pruneTo(
       const { stages, engine, opened, prepared: evaluated } = started;
       const finished = started.found?.reports ?? new Map();
       const places = pathsAfter(results, started.found);
-      const making = { ...resolved, ...started, request, results: places, finished, shrink, vocabulary };
-      const made = finished.size === results.length ? finished : await makeOpen(context, making);
+      const making = { ...resolved, request, results: places, finished, shrink, vocabulary };
+      const made = finished.size === results.length ? finished : await makeOpen(context, started, making);
       let reports: readonly PruneReport[] = results.map((_, index) => made.get(index)!);
       if (evaluated !== undefined)
         reports = await stages.evaluate.run(context, { ...evaluated, folder: opened.original, reports, engine });
@@ -247,7 +247,9 @@ interface PruneModels extends OpenedModels {
 /** Texts, and samples, that the dense model and the results are evaluated on. */
 type Evaluated = Pick<Required<EvaluateInput>, 'texts' | 'samples'> & { readonly resultTexts: readonly PreparedText[] };
 
-interface Making extends ResolvedRequest, StartedJob<PruneModels, Evaluated | undefined, Finished> {
+type Started = StartedJob<PruneModels, Evaluated | undefined, Finished>;
+
+interface Making extends ResolvedRequest {
   readonly request: PruneRequest | LadderRequest;
   readonly results: readonly ResultPaths[];
   readonly shrink: ResolvedShrink | undefined;
@@ -259,11 +261,11 @@ interface Making extends ResolvedRequest, StartedJob<PruneModels, Evaluated | un
 export const DRAFTS_PER_SIZE = 6;
 
 /** Loads, analyses, calibrates, measures the dense model once or loads its statistics; then makes each result. */
-function makeOpen(context: JobContext, making: Making): Promise<Reports> {
-  const { request, stages, opened, results, finished, shrink, quantisation, calibration, engine } = making;
-  const [folder, floats] = opened.folders;
+function makeOpen(context: JobContext, started: Started, making: Making): Promise<Reports> {
+  const { stages, engine, opened, prepared: evaluated } = started;
   const { place, original, trimmed } = opened;
-  const evaluated = making.prepared;
+  const [folder, floats] = opened.folders;
+  const { request, results, finished, shrink, quantisation, calibration } = making;
   const options = { ...making.options, onProgress: context.onProgress, ...(shrink && { sparsity: 0 }) };
   const { model, embeddings, weightsFrom, force = false, statistics, executionProvider, threads } = request;
   const { quoteText = true, certify: certifies = true, reportPaths = false, stopHealing } = request;
