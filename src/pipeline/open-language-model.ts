@@ -52,11 +52,11 @@ async function openDecoder(
   if ((await explainTooLarge(engine, folder)) !== undefined)
     return compileBlockByBlock(engine, changeGraph(model.coded ?? model, lower), { signal });
   // Merged decoders, and decoders with an embedding model, are opened unchanged.
-  const isPlain = model.noPastBranch === undefined && model.embeddingPrefix === undefined;
-  if (generates && isPlain) return compileInPlace(engine, changeGraph(model.coded ?? model, optimizeForGeneration));
-  const lowered = changeGraph(model, lower);
-  const isAsItWas = lowered.proto.graph!.node.every((node, at) => node === model.proto.graph!.node[at]);
-  return isAsItWas ? openSession(engine, folder) : compileInPlace(engine, lowered);
+  const isOptimized = generates && model.noPastBranch === undefined && model.embeddingPrefix === undefined;
+  const changed = isOptimized ? changeGraph(model.coded ?? model, optimizeForGeneration) : changeGraph(model, lower);
+  const { node } = changed.proto.graph!;
+  const isAsItWas = !isOptimized && node.every((each, at) => each === model.proto.graph!.node[at]);
+  return isAsItWas ? openSession(engine, folder) : compileInPlace(engine, changed);
 }
 
 const changeGraph = (model: OnnxModel, change: (graph: GraphProto) => GraphProto): OnnxModel => ({
