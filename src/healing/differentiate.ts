@@ -1,6 +1,6 @@
 import type { Batch } from '../runtime/block-runner.js';
-import type { Tensors } from '../runtime/engine.js';
-import { releaseTensor } from '../runtime/tensor-memory.js';
+import type { Tensor, Tensors } from '../runtime/engine.js';
+import { releaseTensor, releaseTensors } from '../runtime/tensor-memory.js';
 import type { TensorStore } from '../runtime/tensor-store.js';
 import type { LossHead } from './loss-head.js';
 import type { Student } from './student.js';
@@ -44,7 +44,9 @@ export async function differentiate(
 ): Promise<{ readonly loss: number; readonly norm: number }> {
   const { student, cotangents, archive, gradients, groups, onRun } = learning;
   const count = batches.length;
-  const loss = await measureLoss(learning, batches, detail);
+  const carried = await runForwardPass(learning, batches, detail);
+  const loss = await startAtLoss(learning, batches, detail);
+  const carriedCotangents = batches.map((): Record<string, Tensor> => ({}));
   const shared = new Float32Array(groups.all[groups.shared]!.count);
   let squares = 0;
   for (let at = student.spans.length - 1; at >= 0; at -= 1) {
@@ -58,16 +60,27 @@ export async function differentiate(
       learning.signal?.throwIfAborted();
       const hidden = await (at === 0 ? learning.inputs.get(batch.index) : archive.get(at * count + position));
       const cotangent = await cotangents.get(position);
-      const passed = await student.backward(at, { batch, hidden, weights, cotangent, sums });
-      if (passed !== undefined) {
-        await cotangents.put(position, passed);
-        releaseTensor(passed);
+      const passed = await student.backward(at, {
+        batch,
+        hidden,
+        weights,
+        carried: carried[position]!,
+        cotangent,
+        carriedCotangents: carriedCotangents[position]!,
+        sums,
+      });
+      if (passed.input !== undefined) {
+        await cotangents.put(position, passed.input);
+        releaseTensor(passed.input);
       }
+      addCotangents(carriedCotangents[position]!, passed.carried);
       onRun?.(WORK.backward, detail);
     }
     squares += sumSquares(own);
     await giveList(gradients, at, own);
   }
+  carried.forEach(releaseTensors);
+  carriedCotangents.forEach(releaseTensors);
   squares += sumSquares(shared);
   await giveList(gradients, groups.shared, shared);
   return { loss, norm: Math.sqrt(squares) };
@@ -75,24 +88,50 @@ export async function differentiate(
 
 /** Mean divergence over the tokens of some batches. */
 export async function measureLoss(learning: Learning, batches: readonly Batch[], detail: string): Promise<number> {
-  await runForwardPass(learning, batches, detail);
+  const carried = await runForwardPass(learning, batches, detail);
+  carried.forEach(releaseTensors);
   return startAtLoss(learning, batches, detail);
 }
 
-/** Runs batches through all blocks and stores hidden states: entry `at * batches + position` of the archive is the input of block `at`. */
-async function runForwardPass(learning: Learning, batches: readonly Batch[], detail: string): Promise<void> {
+/**
+ * Runs batches through all blocks and stores hidden states: entry `at * batches + position` of the archive is the input of block `at`.
+ * @returns carried values of each batch by name, to be released by the caller
+ */
+async function runForwardPass(
+  learning: Learning,
+  batches: readonly Batch[],
+  detail: string,
+): Promise<readonly Tensors[]> {
   const { student, archive, inputs, onRun } = learning;
   const count = batches.length;
+  const carried = batches.map((): Record<string, Tensor> => ({}));
   for (const at of student.spans.keys()) {
     const weights = await feedsOf(learning, at);
     for (const [position, batch] of batches.entries()) {
       learning.signal?.throwIfAborted();
       const hidden = await (at === 0 ? inputs.get(batch.index) : archive.get(at * count + position));
-      const output = await student.forward(at, { batch, hidden, weights });
+      const values = carried[position]!;
+      const { output, made } = await student.forward(at, { batch, hidden, weights, carried: values });
+      Object.assign(values, made);
       await archive.put((at + 1) * count + position, output);
       releaseTensor(output);
       onRun?.(WORK.forward, detail);
     }
+  }
+  return carried;
+}
+
+/** Adds the cotangents of carried values that one more block has read; sums stay in the first block's tensors. */
+function addCotangents(sums: Record<string, Tensor>, more: Tensors): void {
+  for (const [name, cotangent] of Object.entries(more)) {
+    const sum = sums[name];
+    if (sum === undefined) {
+      sums[name] = cotangent;
+      continue;
+    }
+    const [values, added] = [sum.data as Float32Array, cotangent.data as Float32Array];
+    for (let at = 0; at < values.length; at += 1) values[at]! += added[at]!;
+    releaseTensor(cotangent);
   }
 }
 

@@ -1,8 +1,6 @@
 import { type BlockSpan, blockSpans, logitsInBlocks } from '../architecture/layout.js';
 import { OptionError, UnsupportedModelError } from '../errors.js';
-import { type CarriedHidden, carriedOf } from '../graph/extract-stage.js';
 import type { GraphIndex } from '../graph/graph-index.js';
-import { partitionGraph } from '../graph/partition.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import type { TensorShape } from '../onnx/tensor-handle.js';
 import type { UnderstoodModel } from '../runtime/analyse-model.js';
@@ -10,6 +8,7 @@ import { type Batch, indexRunGraph, makeBatches, type SideValues } from '../runt
 import type { Engine } from '../runtime/engine.js';
 import type { TensorStore } from '../runtime/tensor-store.js';
 import { learningRateOf } from './adam.js';
+import { type CarriedValues, findCarried } from './carried-values.js';
 import { checkSameBase } from './check-same-base.js';
 import { WORK } from './differentiate.js';
 import { createLossHead } from './loss-head.js';
@@ -101,7 +100,7 @@ async function prepare(
   own: <T extends { dispose(): Promise<unknown> }>(made: T) => T,
 ): Promise<Training> {
   const { engine, teacher, student, settings, signal } = request;
-  const { index, spans, shared, groups } = await checkRequest(request);
+  const { index, spans, carried, groups } = await checkRequest(request);
   const batching = planBatches(request);
   const lossBlocks = logitsInBlocks(student.analysed.detected.layout);
   const tick = startProgress(request, batching, { spanCount: spans.length, lossBlocks });
@@ -113,11 +112,11 @@ async function prepare(
   };
   const targets = await run(teacher, all, stagesOf(teacher.analysed));
   const inputs = await run(student, all, 1);
-  const carried = await run(student, shared.length > 0 ? all : oneOfEachSize(all), stagesOf(student.analysed));
-  const side = joinSides(inputs.side, carried.side);
+  const stages = await run(student, carried.fixed.length > 0 ? all : oneOfEachSize(all), stagesOf(student.analysed));
+  const side = joinSides(inputs.side, stages.side, carried);
   const stores = own(await createTrainingStores(groups, request.createStore));
   const weightBytes = groups.all.reduce((sum, { count }) => sum + count, 0) * Float32Array.BYTES_PER_ELEMENT;
-  const pupil = createStudent({ engine, ...student, index, spans, groups, side });
+  const pupil = createStudent({ engine, ...student, index, spans, groups, side, carried: carried.changing });
   own({ dispose: pupil.release });
   const head = await createLossHead({ engine, teacher, student });
   own({ dispose: head.release });
@@ -148,31 +147,11 @@ async function prepare(
   };
 }
 
-/**
- * Values computed from hidden states that blocks read in addition to their input. They are computed once, so they must
- * not depend on trained weights.
- * @throws UnsupportedModelError where it does.
- */
-export function findShared(
-  { analysed }: Pick<UnderstoodModel, 'analysed'>,
-  index: GraphIndex,
-): readonly CarriedHidden[] {
-  const { cuts } = analysed.detected.partition;
-  const partition = partitionGraph(index, cuts);
-  const [changing] = carriedOf(index, partition, cuts[1] ?? cuts[0]!);
-  if (changing !== undefined)
-    throw new UnsupportedModelError(
-      `several blocks read "${changing.name}", keys and values that one of them makes; such models cannot be healed yet. Prune without healing`,
-    );
-  return carriedOf(index, partition, cuts[0]!);
-}
-
 /** The pruned model, as it is trained. */
 interface CheckedStudent {
   readonly index: GraphIndex;
   readonly spans: readonly BlockSpan[];
-  /** See `findShared`. */
-  readonly shared: readonly CarriedHidden[];
+  readonly carried: CarriedValues;
   /** Trained weights. */
   readonly groups: WeightGroups;
 }
@@ -182,18 +161,18 @@ export async function checkRequest(request: HealingRequest): Promise<CheckedStud
   const { teacher, student, windows, heldOut, settings } = request;
   await checkSameBase(teacher, student);
   const index = indexRunGraph(student.model);
-  const shared = findShared(student, index);
   if (windows.length === 0 || heldOut.length === 0)
     throw new OptionError(
       `healing has ${windows.length} windows to train on and ${heldOut.length} to check itself on; give at least one of each`,
     );
   const spans = blockSpans(student.analysed.detected.layout);
-  const found = findTrainedWeights({ ...student, index, spans, trained: settings.trained });
+  const carried = findCarried(student.analysed, index, spans);
+  const found = findTrainedWeights({ ...student, index, spans, carried, trained: settings.trained });
   if (found.length === 0)
     throw new UnsupportedModelError(
       'no weight of the blocks can be trained; healing needs float weights in linear layers',
     );
-  return { index, spans, shared, groups: groupWeights(found, spans.length) };
+  return { index, spans, carried, groups: groupWeights(found, spans.length) };
 }
 
 /** The highest learning rate. */
@@ -234,10 +213,10 @@ function planBatches({ windows, heldOut, settings, student: { analysed } }: Heal
 const oneOfEachSize = (batches: readonly Batch[]): Batch[] =>
   batches.filter(({ batchSize }, at) => batches.findIndex((other) => other.batchSize === batchSize) === at);
 
-/** Joins the side values of a first pass over all batches with those of a longer second pass over some. */
-function joinSides(first: SideValues, second: SideValues): Pick<SideValues, 'has' | 'get'> {
+/** Joins the fixed side values of a first pass over all batches with those of a longer second pass over some. */
+function joinSides(first: SideValues, second: SideValues, { isFixed }: CarriedValues): Pick<SideValues, 'has' | 'get'> {
   return {
-    has: (name) => first.has(name) || second.has(name),
+    has: (name) => isFixed(name) && (first.has(name) || second.has(name)),
     get: (name, batch) => (first.has(name) ? first : second).get(name, batch),
   };
 }

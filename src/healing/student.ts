@@ -1,6 +1,7 @@
+import { cotangentOf } from '../activations/carried-cotangents.js';
 import type { BlockSpan } from '../architecture/layout.js';
 import { buildGradientGraph } from '../autodiff/gradient-graph.js';
-import type { GraphIndex } from '../graph/graph-index.js';
+import { type GraphIndex, inputsOf } from '../graph/graph-index.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { opsetOf } from '../onnx/opset-of.js';
 import { type AnalysedModel, factsForSize } from '../runtime/analyse-model.js';
@@ -10,19 +11,19 @@ import type { Engine, Tensor, Tensors } from '../runtime/engine.js';
 import { shareSessions } from '../runtime/share-sessions.js';
 import { stageFeeds } from '../runtime/stage-feeds.js';
 import { releaseTensors } from '../runtime/tensor-memory.js';
+import type { CarriedValue } from './carried-values.js';
 import type { PlacedWeight, WeightGroups } from './weight-groups.js';
 
 /** The blocks of a model in training: forward and backward graphs are compiled once, and weights are fed. */
 export interface Student {
   readonly spans: readonly BlockSpan[];
-  /** A block's output. */
-  forward(at: number, run: BlockRun): Promise<Tensor>;
+  /** A block's output, and the values that later blocks read. */
+  forward(at: number, run: BlockRun): Promise<{ readonly output: Tensor; readonly made: Tensors }>;
   /**
-   * The cotangent of a block's input, from that of its output: the block is computed again from its input. Gradients of its
+   * The cotangents of a block's inputs, from those of its outputs: the block is computed again from its inputs. Gradients of its
    * weights are added to `sums`, one flat list for each group that it reads.
-   * @returns undefined for the first block, whose input is not trained on.
    */
-  backward(at: number, run: BackwardRun): Promise<Tensor | undefined>;
+  backward(at: number, run: BackwardRun): Promise<BlockCotangents>;
   release(): Promise<void>;
 }
 
@@ -30,14 +31,25 @@ export interface BlockRun {
   readonly batch: Batch;
   /** The block's input. */
   readonly hidden: Tensor;
+  /** Values of earlier blocks, see `CarriedValue`. */
+  readonly carried: Tensors;
   /** Current trained weights. */
   readonly weights: Tensors;
 }
 
 export interface BackwardRun extends BlockRun {
   readonly cotangent: Tensor;
+  /** Cotangents of carried values that later blocks have read, by the value's name. */
+  readonly carriedCotangents: Tensors;
   /** By index of the group. */
   readonly sums: ReadonlyMap<number, Float32Array>;
+}
+
+export interface BlockCotangents {
+  /** Of the block's input; absent for the first block, whose input is not trained on. */
+  readonly input: Tensor | undefined;
+  /** Of the carried values that the block reads, by name. */
+  readonly carried: Tensors;
 }
 
 export interface StudentRequest {
@@ -48,7 +60,10 @@ export interface StudentRequest {
   readonly index: GraphIndex;
   readonly spans: readonly BlockSpan[];
   readonly groups: WeightGroups;
+  /** Values that do not change. */
   readonly side: Pick<SideValues, 'has' | 'get'>;
+  /** Values that change in training. */
+  readonly carried: readonly CarriedValue[];
 }
 
 /** Graph input that holds the cotangent of a block's output. */
@@ -62,25 +77,37 @@ export function createStudent(request: StudentRequest): Student {
   const forwardOf = (at: number) => once(forwards, at, () => compileForward(given, at));
   const backwardOf = (at: number, { batchSize, sequenceLength }: Batch) =>
     once(backwards, `${at}x${batchSize}`, () => compileBackward(given, at, { batchSize, sequenceLength }));
-  const feedsOf = (at: number, names: readonly string[], { batch, hidden, weights }: BlockRun) => ({
-    ...stageFeeds(given, { names, input: placeOf(given, at).input, hidden, batch }),
-    ...weights,
-  });
+  const feedsOf = (at: number, names: readonly string[], { batch, hidden, weights, carried }: BlockRun) => {
+    const side = { get: (name: string) => carried[name] ?? given.side.get(name, batch) };
+    const place = { analysed: given.analysed, side };
+    return { ...stageFeeds(place, { names, input: placeOf(given, at).input, hidden, batch }), ...weights };
+  };
   return {
     spans,
     async forward(at, run) {
       const { session, inputs } = await forwardOf(at);
-      const values = await session.run(feedsOf(at, inputs, run));
-      return values[placeOf(given, at).output]!;
+      const { [placeOf(given, at).output]: output, ...made } = await session.run(feedsOf(at, inputs, run));
+      return { output: output!, made };
     },
     async backward(at, run) {
-      const { session, inputs, cotangent, gradients } = await backwardOf(at, run.batch);
-      const feeds = { ...feedsOf(at, inputs, run), [OUTPUT_COTANGENT]: run.cotangent };
-      const { [cotangent ?? '']: passed, ...values } = await session.run(feeds);
+      const { session, inputs, cotangents, gradients } = await backwardOf(at, run.batch);
+      const made = namesOf(given.carried, (value) => value.span === at && value.isFloat);
+      const feeds = {
+        ...feedsOf(at, inputs, run),
+        [OUTPUT_COTANGENT]: run.cotangent,
+        ...Object.fromEntries(made.map((name) => [cotangentOf(name), run.carriedCotangents[name]!])),
+      };
+      const values = { ...(await session.run(feeds)) };
+      const passed: Record<string, Tensor> = {};
+      for (const [value, cotangent] of cotangents) {
+        passed[value] = values[cotangent]!;
+        delete values[cotangent];
+      }
       for (const { group, weight, value } of gradients)
         addTo(run.sums.get(group)!, weight.offset, values[value]!.data as Float32Array);
       releaseTensors(values);
-      return passed;
+      const { [placeOf(given, at).input]: input, ...carried } = passed;
+      return { input, carried };
     },
     async release() {
       const stages = await Promise.allSettled([...forwards.values(), ...backwards.values()]);
@@ -94,6 +121,9 @@ function once<Key, T>(made: Map<Key, Promise<T>>, key: Key, make: () => Promise<
   made.set(key, known);
   return known;
 }
+
+const namesOf = (values: readonly CarriedValue[], which: (value: CarriedValue) => boolean): string[] =>
+  values.filter(which).map(({ name }) => name);
 
 function addTo(sums: Float32Array, offset: number, values: Float32Array): void {
   for (let at = 0; at < values.length; at += 1) sums[offset + at]! += values[at]!;
@@ -117,13 +147,14 @@ function compile(
   at: number,
   rest: Pick<Parameters<typeof compileStage>[0], 'fetches' | 'reads' | 'extension'>,
 ): Promise<CompiledStage> {
-  const { engine, model, index, analysed, side } = given;
+  const { engine, model, index, analysed, side, carried } = given;
   const { input } = placeOf(given, at);
+  const before = new Set(namesOf(carried, ({ span }) => span < at));
   return compileStage({
     engine,
     model,
     index,
-    isAvailable: (value) => value === input || index.inputs.has(value) || side.has(value),
+    isAvailable: (value) => value === input || before.has(value) || index.inputs.has(value) || side.has(value),
     facts: analysed.facts,
     fed: new Set(weightsOf(given, at).map(({ weight }) => weight.name)),
     session: { keepsMemory: false },
@@ -132,10 +163,13 @@ function compile(
 }
 
 const compileForward = (given: StudentRequest, at: number): Promise<CompiledStage> =>
-  compile(given, at, { fetches: [placeOf(given, at).output] });
+  compile(given, at, {
+    fetches: [placeOf(given, at).output, ...namesOf(given.carried, ({ span }) => span === at)],
+  });
 
 interface BackwardStage extends CompiledStage {
-  readonly cotangent: string | undefined;
+  /** Graph outputs with the cotangents of the block's inputs, by the input's name. */
+  readonly cotangents: ReadonlyMap<string, string>;
   readonly gradients: readonly { readonly group: number; readonly weight: PlacedWeight; readonly value: string }[];
 }
 
@@ -147,26 +181,33 @@ async function compileBackward(
   const { model, analysed } = given;
   const { input, output } = placeOf(given, at);
   const trained = weightsOf(given, at);
-  const wanted = [...(at > 0 ? [input] : []), ...trained.map(({ weight }) => weight.name)];
+  const made = namesOf(given.carried, ({ span, isFloat }) => span === at && isFloat);
+  const before = namesOf(given.carried, ({ span, isFloat }) => span < at && isFloat);
+  let cotangents: readonly string[] = [];
   let found: ReadonlyMap<string, string> = new Map();
   const extension = ({ nodes, initializers }: LoadedSlice): StageExtension => {
+    const isRead = new Set(nodes.flatMap(inputsOf));
+    cotangents = [...(at > 0 ? [input] : []), ...before.filter((name) => isRead.has(name))];
     const gradient = buildGradientGraph({
       graph: { nodes, initializers, opset: opsetOf(model.proto) },
       shapes: factsForSize(analysed, size),
-      outputs: [{ value: output, cotangent: OUTPUT_COTANGENT }],
-      wanted,
+      outputs: [
+        { value: output, cotangent: OUTPUT_COTANGENT },
+        ...made.map((value) => ({ value, cotangent: cotangentOf(value) })),
+      ],
+      wanted: [...cotangents, ...trained.map(({ weight }) => weight.name)],
     });
     found = gradient.gradients;
     return {
       ...gradient,
-      inputs: [{ name: OUTPUT_COTANGENT, type: 'float32' }],
+      inputs: [OUTPUT_COTANGENT, ...made.map(cotangentOf)].map((name) => ({ name, type: 'float32' })),
       outputs: [...found.values()],
     };
   };
-  const compiled = await compile(given, at, { fetches: [], reads: [output], extension });
+  const compiled = await compile(given, at, { fetches: [], reads: [output, ...made], extension });
   return {
     ...compiled,
-    cotangent: found.get(input),
+    cotangents: new Map(cotangents.map((value) => [value, found.get(value)!])),
     gradients: trained.map(({ group, weight }) => ({ group, weight, value: found.get(weight.name)! })),
   };
 }

@@ -1,6 +1,6 @@
 import type { NodeProto } from 'onnx-buf';
 import type { BlockSpan, ModelLayout, PrunableModule } from '../architecture/layout.js';
-import { carriedOf, extractStage } from '../graph/extract-stage.js';
+import { extractStage } from '../graph/extract-stage.js';
 import { type GraphIndex, inputsOf, qualifiedOp } from '../graph/graph-index.js';
 import { influencedValues, partitionGraph } from '../graph/partition.js';
 import type { ValueFacts } from '../graph/value-facts.js';
@@ -10,6 +10,7 @@ import { expertTensors, FUSED_MIXTURES } from '../operators/experts.js';
 import type { ParameterForm } from '../operators/operator.js';
 import { operatorOf } from '../operators/table.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
+import type { CarriedValues } from './carried-values.js';
 
 /** A weight that healing trains. */
 export interface TrainedWeight {
@@ -53,30 +54,44 @@ export interface TrainedRequest {
   /** Of the graph that is run. */
   readonly index: GraphIndex;
   readonly spans: readonly BlockSpan[];
+  readonly carried: CarriedValues;
   readonly trained: TrainedName;
 }
 
 /** Finds the trainable weights of the blocks by the operator table, in the order of their use. */
-export function findTrainedWeights({ model, analysed, index, spans, trained }: TrainedRequest): TrainedWeight[] {
+export function findTrainedWeights({
+  model,
+  analysed,
+  index,
+  spans,
+  carried,
+  trained,
+}: TrainedRequest): TrainedWeight[] {
   const { cuts } = analysed.detected.partition;
   const found = new Map<string, Set<number>>();
   const experts = findExpertWeights(analysed, index);
   const describe = describeUses({ analysed, experts });
   const partition = partitionGraph(index, cuts);
-  const carried = new Set(carriedOf(index, partition, cuts[0]!).map(({ name }) => name));
+  const fixed = new Set(carried.fixed);
+  const fixedWeights = new Set(
+    extractStage(index, { outputs: carried.fixed, isAvailable: (value) => value === cuts[0] }).initializers,
+  );
   for (const [at, { first, last }] of spans.entries()) {
     const nodes = partition.stages
       .slice(first, last + 1)
       .flat()
       .map((node) => index.nodes[node]!);
-    const influenced = influencedValues(nodes, [cuts[first - 1]!]);
-    const withGradient = valuesWithGradient(nodes, cuts[last]!, { facts: analysed.facts.first, carried });
+    const read = carried.changing.filter(({ span }) => span < at);
+    const influenced = influencedValues(nodes, [cuts[first - 1]!, ...read.map(({ name }) => name)]);
+    const made = carried.changing.filter(({ span, isFloat }) => span === at && isFloat);
+    const outputs = [cuts[last]!, ...made.map(({ name }) => name)];
+    const withGradient = valuesWithGradient(nodes, outputs, { facts: analysed.facts.first, fixed });
     const isOnPath = (value: string) => influenced.has(value) && withGradient.has(value);
     for (const node of nodes.filter(({ output }) => output.some(isOnPath))) {
       const parameters = { ...operatorOf(node)?.parameters, ...gatheredParameters(node, experts) };
       for (const [slot, form] of Object.entries(parameters)) {
         const weight = traceWeight(model, index, node.input[Number(slot)] ?? '');
-        if (weight === undefined || !hasForm(model.weights.get(weight)!, form)) continue;
+        if (weight === undefined || fixedWeights.has(weight) || !hasForm(model.weights.get(weight)!, form)) continue;
         if (!TRAINED[trained].fits(describe(node, { weight, form }))) continue;
         found.set(weight, (found.get(weight) ?? new Set()).add(at));
       }
@@ -89,18 +104,18 @@ export function findTrainedWeights({ model, analysed, index, spans, trained }: T
 }
 
 /**
- * Values with a gradient from a block's output. Excluded are values that only choose or count, such as a router's bias,
- * and producers of values that other blocks also read.
+ * Values with a gradient from a block's outputs. Excluded are values that only choose or count, such as a router's bias,
+ * and producers of values that are computed once for all blocks.
  */
 function valuesWithGradient(
   nodes: readonly NodeProto[],
-  output: string,
-  { facts, carried }: { readonly facts: ValueFacts; readonly carried: ReadonlySet<string> },
+  outputs: readonly string[],
+  { facts, fixed }: { readonly facts: ValueFacts; readonly fixed: ReadonlySet<string> },
 ): Set<string> {
-  const withGradient = new Set([output]);
+  const withGradient = new Set(outputs);
   const isFloat = (value: string) => isFloatType(facts.get(value)?.dataType ?? 0);
   for (const node of nodes.toReversed()) {
-    const hasGradient = node.output.some((value) => withGradient.has(value) && !carried.has(value));
+    const hasGradient = node.output.some((value) => withGradient.has(value) && !fixed.has(value));
     if (operatorOf(node)?.gradient === 'zero' || !hasGradient) continue;
     for (const value of inputsOf(node)) if (isFloat(value)) withGradient.add(value);
   }

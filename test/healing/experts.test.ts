@@ -1,15 +1,15 @@
 import { blockSpans } from '../../src/architecture/layout.js';
-import { differentiate, measureLoss } from '../../src/healing/differentiate.js';
+import { findCarried } from '../../src/healing/carried-values.js';
+import { differentiate } from '../../src/healing/differentiate.js';
 import { healModel } from '../../src/healing/heal-model.js';
 import { startTraining } from '../../src/healing/start-training.js';
 import { findTrainedWeights } from '../../src/healing/trained-weights.js';
-import { getList, putList } from '../../src/healing/training-state.js';
-import { createRandom } from '../../src/linalg/random.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';
 import { analyseModel } from '../../src/runtime/analyse-model.js';
 import { indexRunGraph } from '../../src/runtime/block-runner.js';
 import { createMemoryStore } from '../../src/runtime/tensor-store.js';
 import { testEngine } from '../support/engine.js';
+import { expectSlopes } from '../support/expect-slopes.js';
 import {
   bestGroup,
   branches,
@@ -81,33 +81,11 @@ describe.each(Object.entries(FORMS))('experts %s', (_, form) => {
   it('have the slope of the loss along their weights, and are healed', async () => {
     const pair = await makePair(ffn, experts);
     const training = await startTraining({ ...given, ...pair, settings });
-    const { groups, stores, gradients, steps } = training;
+    const { groups, steps } = training;
     const stacks = groups.all[0]!.weights.filter(({ handle }) => handle.dims[0] === experts && handle.dims.length > 1);
     expect(stacks.map(({ handle }) => handle.dims.slice(1))).toEqual(expect.arrayContaining(dims as number[][]));
     await differentiate(training, steps[0]!, 'gradient');
-    const random = createRandom(1);
-    for (const { name, offset, count } of stacks) {
-      const start = (await getList(stores.now.weights, 0)).slice();
-      const gradient = (await getList(gradients, 0)).slice(offset, offset + count);
-      const direction = gradient.map((value) => value * (0.5 + random()));
-      const length = Math.hypot(...direction);
-      const slope = direction.reduce((sum, value, i) => sum + (value / length) * gradient[i]!, 0);
-      const lossAt = async (by: number) => {
-        const moved = start.slice();
-        direction.forEach((value, i) => {
-          moved[offset + i]! += (by * value) / length;
-        });
-        await putList(stores.now.weights, 0, moved);
-        return measureLoss(training, steps[0]!, 'difference');
-      };
-      const step = 1e-3 * Math.hypot(...start.subarray(offset, offset + count));
-      const found = ((await lossAt(step)) - (await lossAt(-step))) / (2 * step);
-      await putList(stores.now.weights, 0, start);
-      expect({ name, error: Math.abs(found / slope - 1) < 0.02 ? 'small' : found / slope }).toEqual({
-        name,
-        error: 'small',
-      });
-    }
+    await expectSlopes(training, { group: 0, weights: stacks, stepOf: (weight) => 1e-3 * Math.hypot(...weight) });
     await training.dispose();
     const healed = await healModel({
       ...given,
@@ -129,7 +107,8 @@ it.each([
   const index = indexRunGraph(model);
   const spans = blockSpans(analysed.detected.layout);
   const count = (trained: 'all' | 'ffn' | 'outputs') => {
-    const found = findTrainedWeights({ model, analysed, index, spans, trained });
+    const carried = findCarried(analysed, index, spans);
+    const found = findTrainedWeights({ model, analysed, index, spans, carried, trained });
     return found.filter(({ spans: [block] }) => block === 0);
   };
   expect(count('ffn')).toHaveLength(maps);
@@ -143,8 +122,10 @@ it.each([
 it('in packed weights have scales for their maps, and codes that stay', async () => {
   const { model, analysed } = await loadTinyLlama(buildDecoder({ ffn: packedMixture }));
   const spans = blockSpans(analysed.detected.layout);
+  const index = indexRunGraph(model);
+  const carried = findCarried(analysed, index, spans);
   const dimsOf = (trained: 'ffn' | 'outputs') =>
-    findTrainedWeights({ model, analysed, index: indexRunGraph(model), spans, trained })
+    findTrainedWeights({ model, analysed, index, spans, carried, trained })
       .filter(({ spans: [block], handle: { dims } }) => block === 0 && dims[0] === EXPERTS && dims.length > 1)
       .map(({ handle }) => handle.dims[1]);
   // Scales and bias of each linear layer; without the scales of the first one.

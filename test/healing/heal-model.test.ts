@@ -1,5 +1,6 @@
 import { blockSpans } from '../../src/architecture/layout.js';
 import { UnsupportedModelError } from '../../src/errors.js';
+import { findCarried } from '../../src/healing/carried-values.js';
 import { type Healed, type HealingRequest, healModel, remarkHealing } from '../../src/healing/heal-model.js';
 import { findTrainedWeights } from '../../src/healing/trained-weights.js';
 import type { SavedTraining } from '../../src/healing/training-state.js';
@@ -107,7 +108,8 @@ it.each([
 ] as const)('trains what it is told to: %s', (trained, each) => {
   const index = indexRunGraph(student.model);
   const spans = blockSpans(student.analysed.detected.layout);
-  const found = findTrainedWeights({ ...student, index, spans, trained });
+  const carried = findCarried(student.analysed, index, spans);
+  const found = findTrainedWeights({ ...student, index, spans, carried, trained });
   expect(found).toHaveLength(6 * each);
   expect(found.filter(({ name }) => name.endsWith('layernorm.weight'))).toHaveLength(trained === 'ffn' ? 0 : 12);
   expect(found.every(({ spans: readers }) => readers.length === 1)).toBe(true);

@@ -1,13 +1,15 @@
-import { differentiate, measureLoss } from '../../src/healing/differentiate.js';
+import { differentiate } from '../../src/healing/differentiate.js';
+import { healModel } from '../../src/healing/heal-model.js';
 import { startTraining } from '../../src/healing/start-training.js';
-import { getList, putList } from '../../src/healing/training-state.js';
-import { createRandom } from '../../src/linalg/random.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';
 import { analyseModel } from '../../src/runtime/analyse-model.js';
 import { createMemoryStore } from '../../src/runtime/tensor-store.js';
 import { testEngine } from '../support/engine.js';
+import { expectSlopes } from '../support/expect-slopes.js';
+import { buildSharing } from '../support/sharing-decoder.js';
 import { loadFusedLlama } from '../support/short-llama.js';
-import { pruneLoaded, someWindows } from '../support/tiny-llama.js';
+import { VOCABULARY } from '../support/small-decoder.js';
+import { loadTinyLlama, pruneLoaded, someWindows } from '../support/tiny-llama.js';
 
 /** Length of the step along a weight's gradient that the loss is measured at, on both sides. */
 const STEP = 2e-3;
@@ -32,34 +34,49 @@ it('is the slope of the loss along every weight of the first block, the last, an
     createStore: createMemoryStore,
     store: storeInMemory,
   });
-  const { groups, stores, gradients, steps } = training;
+  const { groups, steps } = training;
   const [batches = []] = steps;
   await differentiate(training, batches, 'gradient');
   expect(groups.all[groups.shared]!.weights.map(({ name }) => name)).toEqual(['model.layers.1.input_layernorm.weight']);
-  const random = createRandom(1);
-  for (const at of [0, 5, groups.shared]) {
-    for (const { name, offset, count } of groups.all[at]!.weights) {
-      const start = (await getList(stores.now.weights, at)).slice();
-      const gradient = (await getList(gradients, at)).slice(offset, offset + count);
-      // Mostly along the gradient, where the slope is no noise.
-      const direction = gradient.map((value) => value * (0.5 + random()));
-      const length = Math.hypot(...direction);
-      const slope = direction.reduce((sum, value, i) => sum + (value / length) * gradient[i]!, 0);
-      const lossAt = async (by: number) => {
-        const moved = start.slice();
-        direction.forEach((value, i) => {
-          moved[offset + i]! += (by * value) / length;
-        });
-        await putList(stores.now.weights, at, moved);
-        return measureLoss(training, batches, 'difference');
-      };
-      const found = ((await lossAt(STEP)) - (await lossAt(-STEP))) / (2 * STEP);
-      await putList(stores.now.weights, at, start);
-      expect({ name, error: Math.abs(found / slope - 1) < 0.02 ? 'small' : found / slope }).toEqual({
-        name,
-        error: 'small',
-      });
-    }
-  }
+  for (const group of [0, 5, groups.shared])
+    await expectSlopes(training, { group, weights: groups.all[group]!.weights, stepOf: () => STEP });
   await training.dispose();
+});
+
+it.each([
+  ['copied for their query heads', {}],
+  ['read from the cache', { shares: 'cache' }],
+  ['in as many heads as queries', { kvHeads: 4 }],
+] as const)('goes through keys and values that several blocks read, %s, and heals', async (_, shape) => {
+  const teacher = await loadTinyLlama(buildSharing(shape));
+  const windows = someWindows(6, 16).map((window) => window.map((token) => token % VOCABULARY));
+  const { model } = await pruneLoaded(teacher, { sparsity: 0.4, method: 'flap' }, { windows });
+  const student = { model, analysed: await analyseModel(model, testEngine) };
+  const given = {
+    engine: testEngine,
+    teacher,
+    student,
+    windows: windows.slice(0, 4),
+    heldOut: windows.slice(4),
+    createStore: createMemoryStore,
+    store: storeInMemory,
+  };
+  const settings = { trained: 'all', windowsPerStep: 4, passCount: 1, learningRate: undefined } as const;
+  const training = await startTraining({ ...given, settings });
+  const { groups, steps } = training;
+  await differentiate(training, steps[0]!, 'gradient');
+  // The last two blocks have no projections of keys and values.
+  expect(groups.all.slice(0, 4).map(({ weights }) => weights.length)).toEqual([18, 18, 14, 14]);
+  for (const group of groups.all.keys())
+    await expectSlopes(training, {
+      group,
+      weights: groups.all[group]!.weights,
+      stepOf: (weight) => 1e-3 * Math.hypot(...weight),
+    });
+  await training.dispose();
+  const healed = await healModel({
+    ...given,
+    settings: { ...settings, windowsPerStep: 1, passCount: 4, learningRate: 3e-3 },
+  });
+  expect(healed.report.divergence.after).toBeLessThan(healed.report.divergence.before);
 });

@@ -3,7 +3,6 @@ import { errorMessage } from '../../error-message.js';
 import { UnsupportedModelError } from '../../errors.js';
 import { dataInputs } from '../../graph/partition.js';
 import { type HealingReport, healModel, remarkHealing } from '../../healing/heal-model.js';
-import { findShared } from '../../healing/start-training.js';
 import { checkpointTraining } from '../../healing/training-checkpoint.js';
 import { setWeight } from '../../onnx/edit-weights.js';
 import { isFloatType } from '../../onnx/float-encoding.js';
@@ -37,7 +36,6 @@ export const healing: Refinement = {
  */
 export function refuseHealing({ model, analysed }: UnderstoodModel): void {
   const index = indexRunGraph(model);
-  findShared({ analysed }, index);
   try {
     refuseOperators(index.nodes, analysed);
   } catch (error) {

@@ -1,0 +1,49 @@
+import type { BlockSpan } from '../architecture/layout.js';
+import { carriedOf } from '../graph/extract-stage.js';
+import type { GraphIndex } from '../graph/graph-index.js';
+import { partitionGraph } from '../graph/partition.js';
+import { isFloatType } from '../onnx/float-encoding.js';
+import type { AnalysedModel } from '../runtime/analyse-model.js';
+
+/** A value that one block computes and later blocks read in addition to the hidden state, and that training changes: shared keys. */
+export interface CarriedValue {
+  readonly name: string;
+  /** Index of the span that computes it. */
+  readonly span: number;
+  /** Whether it has a cotangent. */
+  readonly isFloat: boolean;
+}
+
+/** Values besides the hidden state that later blocks read. */
+export interface CarriedValues {
+  /** Those that training changes, which every forward pass computes again. */
+  readonly changing: readonly CarriedValue[];
+  /** Those that are computed from the input of the first block alone, with weights that are not trained: per-layer inputs. */
+  readonly fixed: readonly string[];
+  /** Whether a value is computed once, before training. */
+  isFixed(name: string): boolean;
+}
+
+/** @param index of the graph that is run. */
+export function findCarried(
+  { detected, facts }: Pick<AnalysedModel, 'detected' | 'facts'>,
+  index: GraphIndex,
+  spans: readonly BlockSpan[],
+): CarriedValues {
+  const { cuts } = detected.partition;
+  const first = cuts[0]!;
+  const behindFirst = cuts[1] ?? first;
+  const bySegment = partitionGraph(index, cuts);
+  const bySpan = partitionGraph(index, [first, ...spans.map(({ last }) => cuts[last]!)]);
+  const isFloat = (name: string) => isFloatType(facts.first.get(name)?.dataType ?? 0);
+  const notFixed = new Set(carriedOf(index, bySegment, behindFirst).map(({ name }) => name));
+  return {
+    changing: carriedOf(index, bySpan, behindFirst).map(({ name, stage }) => ({
+      name,
+      span: stage - 1,
+      isFloat: isFloat(name),
+    })),
+    fixed: carriedOf(index, bySegment, first).flatMap(({ name }) => (notFixed.has(name) ? [] : name)),
+    isFixed: (name) => !notFixed.has(name),
+  };
+}
