@@ -6,6 +6,7 @@ import { sum } from '../linalg/sum.js';
 import { triangleLength } from '../linalg/triangle.js';
 import { findDataType } from '../onnx/data-types.js';
 import { expertTensors } from '../operators/experts.js';
+import { countHeldOut, type ResolvedHealing } from '../options/healing.js';
 import { learnsRounding, type ResolvedQuantisation } from '../options/quantisation.js';
 import { type ResolvedOptions, readsTokens } from '../options.js';
 import { countCurvatureTokens } from '../prune/measure-dense/choose-backward-batches.js';
@@ -22,6 +23,7 @@ export interface ResourceRequest {
   readonly options: ResolvedOptions;
   /** Tokens of all calibration windows. */
   readonly tokenCount: number;
+  readonly windowLength: number;
   /** Bytes of the model's files. */
   readonly modelBytes: number;
   /** Lowest sparsity of the run's results. */
@@ -31,16 +33,23 @@ export interface ResourceRequest {
 const FLOAT_BYTES = 4;
 const DOUBLE_BYTES = 8;
 
+/** Bytes of a store that are on disk: none where it fits in memory. */
+const spilled = (bytes: number, blockCount = 1): number => (fitsInMemory(bytes, blockCount) ? 0 : bytes);
+
 /**
  * Bytes of disk that a pruning run takes in addition to its output at most: hidden states, block inputs that the backward pass
- * reads, and rewritten weights with their copy in the journal.
+ * reads, rewritten weights with their copy in the journal, and what healing takes.
  */
 export function estimateScratch(request: ResourceRequest): number {
-  const { analysed, options, tokenCount, modelBytes, sparsity } = request;
+  const { options } = request;
+  const { heal } = options;
+  return Math.ceil(estimatePruningScratch(request) + (heal === undefined ? 0 : estimateHealingScratch(request, heal)));
+}
+
+function estimatePruningScratch({ analysed, options, tokenCount, modelBytes, sparsity }: ResourceRequest): number {
   const { layout } = analysed.detected;
   if (!readsTokens(options) || tokenCount === 0) return 0;
   const modules = layout.modules.filter(({ kind }) => options.modules.has(kind));
-  const spilled = (bytes: number, blockCount = 1) => (fitsInMemory(bytes, blockCount) ? 0 : bytes);
   const states = spilled(tokenCount * layout.hiddenSize * FLOAT_BYTES);
   const { forwards, backwards, sums } = densePassKinds(options);
   const isAll = options.grouping !== undefined || !METRICS[options.metric].hasCurvature;
@@ -57,11 +66,38 @@ export function estimateScratch(request: ResourceRequest): number {
   const bytesOf = modelBytes / Math.max(1, layout.parameterCount);
   const rewritten = options.inputSteps > 0 ? sum(modules.map(({ parameterCount }) => parameterCount)) : outputWeights();
   const rewrittenBytes = options.adapter.needs === 'gram' ? rewritten * (1 - sparsity) * bytesOf : 0;
-  return Math.ceil(curvatures + Math.max(measuring, 2 * states + 2 * rewrittenBytes));
+  return curvatures + Math.max(measuring, 2 * states + 2 * rewrittenBytes);
 
   function outputWeights(): number {
     return sum(modules.map(({ output }) => output.inputCount * output.outputCount));
   }
+}
+
+/** Lists of the current and the best state: weights and two moments each. */
+const TRAINING_LISTS = 6;
+/** Copies of a checkpoint while it is replaced. */
+const CHECKPOINTS = 2;
+
+/**
+ * Bytes of disk that healing takes in addition to its output at most: both states of the trained weights, their gradients and
+ * checkpoints, and hidden states.
+ */
+export function estimateHealingScratch(
+  { analysed, windowLength, sparsity }: Pick<ResourceRequest, 'analysed' | 'windowLength' | 'sparsity'>,
+  settings: ResolvedHealing,
+): number {
+  const { layout } = analysed.detected;
+  const { trained, windowCount, windowsPerStep } = settings;
+  const trainedOf = ({ kind, parameterCount, output }: PrunableModule) => {
+    if (trained === 'outputs') return output.inputCount * output.outputCount;
+    return trained === 'ffn' && kind === 'attention' ? 0 : parameterCount;
+  };
+  const listBytes = sum(layout.modules.map(trainedOf)) * (1 - sparsity) * FLOAT_BYTES;
+  const windowBytes = windowLength * layout.hiddenSize * FLOAT_BYTES;
+  const states = spilled((windowCount + countHeldOut(settings)) * windowBytes, 2);
+  const archive = spilled((blockSpans(layout).length + 1) * windowsPerStep * windowBytes, 2);
+  // Targets, inputs, and the states of the pruned model's own pass; the healed weights wait to be written.
+  return (TRAINING_LISTS + 2) * spilled(listBytes, 2) + CHECKPOINTS * TRAINING_LISTS * listBytes + 3 * states + archive;
 }
 
 /** Float64 matrices of a module's channels in memory at once, by purpose. */

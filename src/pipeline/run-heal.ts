@@ -21,13 +21,14 @@ import { CERTIFICATE, HEALING, QUALITY } from '../report/measurement-kinds.js';
 import type { CertificateReport, QualityReport, SideFilesReport } from '../report/report-schema.js';
 import type { UnderstoodModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
-import type { ModelFolder, SourceOptions } from '../storage/model-folder.js';
+import { type ModelFolder, modelPaths, type SourceOptions, totalBytes } from '../storage/model-folder.js';
 import { readJsonFile } from '../storage/read-json.js';
 import { withScratchWeights } from '../storage/scratch-weights.js';
 import { writeText } from '../storage/write-file.js';
 import { checkCalibrationFiles } from './check-output-paths.js';
 import { dropUnreadableWindows } from './drop-unreadable-windows.js';
 import { assumedSpeed, estimateHealing, expectedWindowLength, modelSize } from './estimate-cost.js';
+import { estimateHealingScratch } from './estimate-resources.js';
 import { deferHeldOutWindows } from './held-out.js';
 import type { JobContext } from './job-context.js';
 import { journalOf } from './prepare-job.js';
@@ -171,11 +172,20 @@ async function healFolder(
   await checkSameBase(teacher, student);
   refuseHealing(student);
   const { positionCount, detected } = teacher.analysed;
+  const windowLength = expectedWindowLength(calibration, dense, teacher.analysed);
+  const scratchBytes = estimateHealingScratch({ analysed: student.analysed, windowLength, sparsity: 0 }, settings);
+  const prunedBytes = await totalBytes(platform, modelPaths(pruned, student.model));
+  await platform.files.checkOutput({
+    output: request.out,
+    source: pruned.root,
+    force: request.force ?? false,
+    byteLength: Math.ceil(prunedBytes + scratchBytes),
+  });
   context.expect(
     estimateHealing({
       settings,
       size: modelSize(teacher.analysed),
-      windowLength: expectedWindowLength(calibration, dense, teacher.analysed),
+      windowLength,
       certifies: request.certify !== false,
       speed: assumedSpeed(engine, platform.coreCount),
     }),

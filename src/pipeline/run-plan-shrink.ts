@@ -90,7 +90,14 @@ export function runPlanShrink(platform: Platform, given: PlanShrinkRequest): Pro
     const bytes = await totalBytes(platform, modelPaths(folder, loaded));
     const windowLength = expectedWindowLength(calibration, folder, analysed);
     const tokenCount = calibration.windowCount * windowLength;
-    const scratchBytes = estimateScratch({ analysed, options, tokenCount, modelBytes: bytes, sparsity: 0 });
+    const scratchBytes = estimateScratch({
+      analysed,
+      options,
+      tokenCount,
+      windowLength,
+      modelBytes: bytes,
+      sparsity: 0,
+    });
     await checkFreeSpace(original, results, { force, denseBytes: bytes, scratchBytes });
     const job = { model: loaded, analysed, engine, options, windows: [], createStore: storeFactory(context, 0) };
     checkRun(job, [0]);

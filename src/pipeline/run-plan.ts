@@ -156,7 +156,14 @@ async function inspect(
   const windowLength = expectedWindowLength(calibration, folder, analysed);
   const tokenCount = calibration.windowCount * windowLength;
   const lowest = Math.min(...request.sparsity.map(fractionOf));
-  const scratchBytes = estimateScratch({ analysed, options, tokenCount, modelBytes: denseBytes, sparsity: lowest });
+  const scratchBytes = estimateScratch({
+    analysed,
+    options,
+    tokenCount,
+    windowLength,
+    modelBytes: denseBytes,
+    sparsity: lowest,
+  });
   await checkFreeSpace(folder, places, { force, denseBytes, scratchBytes });
   const createStore = storeFactory(context, 0);
   const job = { model, analysed, engine, options, createStore, store: storeInMemory };

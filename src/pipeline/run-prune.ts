@@ -306,9 +306,17 @@ function makeOpen(context: JobContext, started: Started, making: Making): Promis
       sparsities: open.map(({ sparsity }) => sparsity),
       checkModel: shrink && ((seen) => checkSizes(part, { ...sizing, shrink, job: seen })),
       checkFreeSpace(denseBytes, analysed) {
-        const tokenCount = (place === undefined ? calibration.windowCount : readAgain) * lengthOf(analysed);
+        const windowLength = lengthOf(analysed);
+        const tokenCount = (place === undefined ? calibration.windowCount : readAgain) * windowLength;
         const sparsity = Math.min(...open.map((result) => result.sparsity));
-        const scratchBytes = estimateScratch({ analysed, options, tokenCount, modelBytes: denseBytes, sparsity });
+        const scratchBytes = estimateScratch({
+          analysed,
+          options,
+          tokenCount,
+          windowLength,
+          modelBytes: denseBytes,
+          sparsity,
+        });
         return checkFreeSpace(folder, open, { force, denseBytes, scratchBytes });
       },
       onAnalysed(analysed) {

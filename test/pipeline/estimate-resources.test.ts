@@ -49,7 +49,8 @@ it.each(['flap', 'obc', 'o-fang', 'auto'])(
     const { options } = resolveRequest({ ...request, sparsity: [0.3] });
     const tokenCount = WINDOWS.windowCount * WINDOWS.windowLength;
     const { parameterCount, hiddenSize } = analysed!.detected.layout;
-    const room = { analysed: analysed!, options, modelBytes: 4 * parameterCount, sparsity: 0.3 };
+    const { windowLength } = WINDOWS;
+    const room = { analysed: analysed!, options, windowLength, modelBytes: 4 * parameterCount, sparsity: 0.3 };
     const estimate = estimateScratch({ ...room, tokenCount });
     // FLAP rewrites no weights.
     expect(found > 0).toBe(method !== 'flap');
@@ -105,6 +106,21 @@ async function wideLlama(): Promise<AnalysedModel> {
     detected: { ...analysed.detected, layout: { ...layout, modules, hiddenSize, vocabularySize } },
   };
 }
+
+it('has room for the weights, moments and checkpoints of healing', async () => {
+  const analysed = await wideLlama();
+  const scratchOf = (heal: NonNullable<Parameters<typeof resolveRequest>[0]['heal']>) => {
+    const { options } = resolveRequest({ model: 'large', sparsity: [0.5], heal, dryRun: true });
+    return estimateScratch({ analysed, options, tokenCount: 0, windowLength: 512, modelBytes: 1e10, sparsity: 0.5 });
+  };
+  const { modules, hiddenSize } = analysed.detected.layout;
+  const half = modules.reduce((sum, { parameterCount }) => sum + parameterCount, 0) / 2;
+  expect(scratchOf(false)).toBe(0);
+  // Two states of weights and two moments, gradients, healed weights, and a checkpoint that replaces another.
+  const states = 3 * 68 * 512 * hiddenSize * 4 + 7 * 4 * 512 * hiddenSize * 4;
+  expect(scratchOf(true)).toBeCloseTo(4 * (6 + 2 + 2 * 6) * half + states, -3);
+  expect(scratchOf({ trained: 'ffn' })).toBeLessThan(scratchOf(true));
+});
 
 // Memory of two blocks of Llama-2-7B without a certificate (docs/research/performance.md).
 it.each([
