@@ -11,11 +11,12 @@ const SERIES: readonly { readonly label: string; readonly variants: readonly str
   { label: 'dtypes alone', variants: ['q8', 'q4', 'bits alone'] },
   { label: 'pruned, q4', variants: ['pruned, q4'] },
   { label: 'shrink', variants: ['shrink'] },
-  { label: 'shrink, healed', variants: ['shrink, healed'] },
+  { label: 'pruned, q4, healed', variants: ['pruned, q4, healed'] },
 ];
 
 const [WIDTH, HEIGHT] = [720, 360];
 const ROOM = { left: 56, right: 120, top: 24, bottom: 44 };
+const LABEL = { width: 120, height: 17 };
 
 /** Bytes against the rise of bits per byte, a line for each way to make a model smaller; an SVG that needs no script and no font. */
 export function drawSizes(sizes: MeasuredSizes, theme: keyof typeof THEMES): string {
@@ -46,6 +47,17 @@ export function drawSizes(sizes: MeasuredSizes, theme: keyof typeof THEMES): str
   const vertical = xs
     .filter((value) => value >= least)
     .map((value) => label([x(value), HEIGHT - ROOM.bottom + 18], `${value}`, muted));
+  const labelled: (readonly [number, number])[] = [];
+  /** Where a line's label fits: beside its last point, below labels that are there already. */
+  const besides = ([px, py]: readonly [number, number]) => {
+    let spot = [px + 12, py + 4] as const;
+    const isTaken = ([ox, oy]: readonly [number, number]) =>
+      Math.abs(ox - spot[0]) < LABEL.width && Math.abs(oy - spot[1]) < LABEL.height;
+    for (let other = labelled.find(isTaken); other !== undefined; other = labelled.find(isTaken))
+      spot = [spot[0], round(other[1] + LABEL.height)];
+    labelled.push(spot);
+    return spot;
+  };
   const drawn = lines.flatMap((line, at) => {
     const points = line.rows.map(place);
     const color = series[at % series.length]!;
@@ -53,7 +65,7 @@ export function drawSizes(sizes: MeasuredSizes, theme: keyof typeof THEMES): str
     return [
       `<path d="M${points.map((point) => point.join(' ')).join('L')}" stroke="${color}" stroke-width="2" fill="none"/>`,
       ...points.map(([px, py]) => `<circle cx="${px}" cy="${py}" r="4" fill="${color}"/>`),
-      label([last[0] + 12, last[1] + 4], line.label, color, 'start'),
+      label(besides(last), line.label, color, 'start'),
     ];
   });
   const title = 'Size of the model file and rise of bits per byte on text unlike the calibration text';

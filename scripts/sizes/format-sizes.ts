@@ -121,11 +121,13 @@ function draftsOf(sizes: MeasuredSizes): string[] {
 export function formatSummary(sizes: MeasuredSizes): string {
   const { dense } = sizes;
   if (dense === undefined) return '';
+  /** Index of the first of the best models of a size. */
+  const bestOf = (target: string, all: readonly MeasuredSize[]) => {
+    const rises = all.map((other) => (other.target === target ? riseOf(other, dense) : Number.POSITIVE_INFINITY));
+    return rises.indexOf(Math.min(...rises));
+  };
   const rows = sortRows(sizes).filter(
-    (each, _, all) =>
-      !APART.has(each.variant) &&
-      (each.target === undefined ||
-        all.every((other) => other.target !== each.target || riseOf(other, dense) >= riseOf(each, dense))),
+    (each, at, all) => !APART.has(each.variant) && (each.target === undefined || bestOf(each.target, all) === at),
   );
   const head = ['MB', 'model', 'removed, weights by dtype', 'bits per byte, rise', 'tokens a second'];
   const lines = rows.map((each) => [
