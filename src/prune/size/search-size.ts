@@ -189,7 +189,7 @@ async function chooseFor(site: ChoosingSite, targetBytes: number): Promise<reado
     const mixture = smallestMixture(problem);
     await add('mixture', { mixture, bytes: await site.bytesOf(mixture) });
   }
-  if (problem.modules.length === 0 || bits.length < 2) return found;
+  if (bits.length < 2) return found;
   for (let round = 0; round < MAX_ROUNDS; round += 1) {
     const corrected = fitCostModel(measured);
     const fitted = await fitExactly(site, (aim) => bestMixture(problem, aim, corrected), targetBytes);
@@ -197,7 +197,7 @@ async function chooseFor(site: ChoosingSite, targetBytes: number): Promise<reado
     const best = Math.min(...found.map(({ cost }) => totalOf(cost)));
     const predicted = totalOf(corrected.predict(fitted.mixture.estimate));
     if (predicted > best * (1 - MARGIN)) break;
-    await add('mixture', fitted, predicted);
+    await add(fitted.mixture.steps.size === 0 ? 'bits' : 'mixture', fitted, predicted);
   }
   return found;
 }
@@ -353,7 +353,8 @@ interface DraftCheckpoint extends DraftCost {
 async function openDrafts({ journal, bits, problem, measure, onDraft }: SizeSearch): Promise<Drafts> {
   const finished: DraftCheckpoint[] = [...((await readCheckpoint<DraftCheckpoint[]>(journal, CHECKPOINT)) ?? [])];
   const tables = bits.length === 0 ? [] : problem.weights.filter(({ isTable, forms }) => isTable && forms.length > 1);
-  const perSize = problem.modules.length > 0 ? 2 + MAX_ROUNDS : 1;
+  const ways = problem.modules.length > 0 ? 2 : 1;
+  const perSize = bits.length > 1 ? ways + MAX_ROUNDS : ways;
   let total = bits.length + tables.length + perSize;
   let [done, reported] = [0, 0];
   // A draft takes several stages, each of which counts from 0.
