@@ -1,5 +1,5 @@
 import type { BlockSpan } from '../architecture/layout.js';
-import { carriedOf } from '../graph/extract-stage.js';
+import { type CarriedHidden, carriedOf } from '../graph/extract-stage.js';
 import type { GraphIndex } from '../graph/graph-index.js';
 import { partitionGraph } from '../graph/partition.js';
 import { isFloatType } from '../onnx/float-encoding.js';
@@ -19,7 +19,7 @@ export interface CarriedValues {
   /** Those that training changes, which every forward pass computes again. */
   readonly changing: readonly CarriedValue[];
   /** Those that are computed from the input of the first block alone, with weights that are not trained: per-layer inputs. */
-  readonly fixed: readonly string[];
+  readonly fixed: readonly CarriedHidden[];
   /** Whether a value is computed once, before training. */
   isFixed(name: string): boolean;
 }
@@ -43,7 +43,7 @@ export function findCarried(
       span: stage - 1,
       isFloat: isFloat(name),
     })),
-    fixed: carriedOf(index, bySegment, first).flatMap(({ name }) => (notFixed.has(name) ? [] : name)),
+    fixed: carriedOf(index, bySegment, first).filter(({ name }) => !notFixed.has(name)),
     isFixed: (name) => !notFixed.has(name),
   };
 }

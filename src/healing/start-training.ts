@@ -112,8 +112,13 @@ async function prepare(
   };
   const targets = await run(teacher, all, stagesOf(teacher.analysed));
   const inputs = await run(student, all, 1);
-  const stages = await run(student, carried.fixed.length > 0 ? all : oneOfEachSize(all), stagesOf(student.analysed));
-  const side = joinSides(inputs.side, stages.side, carried);
+  const fixedStages = carried.fixed.map(({ stage }) => stage + 1);
+  const runs = [
+    inputs,
+    ...(fixedStages.length > 0 ? [await run(student, all, Math.max(...fixedStages))] : []),
+    await run(student, oneOfEachSize(all), stagesOf(student.analysed)),
+  ];
+  const side = joinSides(runs, carried);
   const stores = own(await createTrainingStores(groups, request.createStore));
   const weightBytes = groups.all.reduce((sum, { count }) => sum + count, 0) * Float32Array.BYTES_PER_ELEMENT;
   const pupil = createStudent({ engine, ...student, index, spans, groups, side, carried: carried.changing });
@@ -213,11 +218,15 @@ function planBatches({ windows, heldOut, settings, student: { analysed } }: Heal
 const oneOfEachSize = (batches: readonly Batch[]): Batch[] =>
   batches.filter(({ batchSize }, at) => batches.findIndex((other) => other.batchSize === batchSize) === at);
 
-/** Joins the fixed side values of a first pass over all batches with those of a longer second pass over some. */
-function joinSides(first: SideValues, second: SideValues, { isFixed }: CarriedValues): Pick<SideValues, 'has' | 'get'> {
+/** Joins the fixed side values of several passes. Of a value that several have, the first pass over all batches comes first. */
+function joinSides(
+  runs: readonly { readonly side: SideValues }[],
+  { isFixed }: CarriedValues,
+): Pick<SideValues, 'has' | 'get'> {
+  const find = (name: string) => runs.find(({ side }) => side.has(name))?.side;
   return {
-    has: (name) => isFixed(name) && (first.has(name) || second.has(name)),
-    get: (name, batch) => (first.has(name) ? first : second).get(name, batch),
+    has: (name) => isFixed(name) && find(name) !== undefined,
+    get: (name, batch) => find(name)!.get(name, batch),
   };
 }
 

@@ -72,9 +72,9 @@ export function findTrainedWeights({
   const experts = findExpertWeights(analysed, index);
   const describe = describeUses({ analysed, experts });
   const partition = partitionGraph(index, cuts);
-  const fixed = new Set(carried.fixed);
+  const fixed = new Set(carried.fixed.map(({ name }) => name));
   const fixedWeights = new Set(
-    extractStage(index, { outputs: carried.fixed, isAvailable: (value) => value === cuts[0] }).initializers,
+    extractStage(index, { outputs: [...fixed], isAvailable: (value) => value === cuts[0] }).initializers,
   );
   for (const [at, { first, last }] of spans.entries()) {
     const nodes = partition.stages
