@@ -1,4 +1,4 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { OptionError } from '../../src/errors.js';
 import { prune } from '../../src/node.js';
@@ -62,6 +62,22 @@ it('does so on a disk of 20 MB, where the system lets a test mount one', async (
     expect((await listFiles(at('disk'))).filter((path) => !isKept(path))).toEqual([]);
     await prune(request);
     expect((await listFiles(at('disk'))).filter((path) => !path.startsWith('out/'))).toEqual([]);
+  } finally {
+    unmount();
+  }
+});
+
+it('counts what an interrupted run left as room, where the system lets a test mount a small disk', async () => {
+  await mkdir(at('disk'));
+  const unmount = mountSmallDisk(at('disk'), 20);
+  if (unmount === undefined) return;
+  try {
+    await mkdir(at('disk/out.partial/result'), { recursive: true });
+    await writeFile(at('disk/out.partial/result/weights'), new Uint8Array(8e6));
+    const check = (byteLength: number) =>
+      nodePlatform.files.checkOutput({ output: at('disk/out'), source: at('model'), byteLength });
+    await expect(check(16e6)).resolves.toMatch(/out$/);
+    await expect(check(24e6)).rejects.toThrow(/it needs at least 16000000 bytes/);
   } finally {
     unmount();
   }

@@ -1,4 +1,4 @@
-import { lstat, mkdtemp, rmdir, statfs } from 'node:fs/promises';
+import { lstat, mkdtemp, readdir, rmdir, statfs } from 'node:fs/promises';
 import { basename, dirname, join, resolve, sep } from 'node:path';
 import { errorMessage } from '../../error-message.js';
 import { OptionError } from '../../errors.js';
@@ -28,8 +28,17 @@ export async function checkOutput({ byteLength, ...request }: OutputRequest): Pr
   await checkFree(target, request);
   const workspace = await workspacePath(target);
   const place = dirname(workspace) === target ? workspace : target;
-  await checkNew(place, { name: output, kind: 'folder', byteLength });
+  // The run uses what an interrupted one left there, or removes it.
+  const left = byteLength === undefined ? 0 : await bytesIn(workspace);
+  await checkNew(place, { name: output, kind: 'folder', byteLength: (byteLength ?? 0) - left });
   return target;
+}
+
+/** Bytes of all files in a folder; 0 if there is none. */
+async function bytesIn(folder: string): Promise<number> {
+  const names = await readdir(folder, { recursive: true }).catch(() => []);
+  const sizes = await Promise.all(names.map((name) => lstat(join(folder, name)).catch(() => undefined)));
+  return sizes.reduce((sum, found) => sum + (found?.isFile() ? found.size : 0), 0);
 }
 
 /** Refuses an existing entry that must not be replaced. @throws OptionError */
