@@ -1,3 +1,5 @@
+import { resolveWindows } from '../evaluation/scored-windows.js';
+import { sum } from '../linalg/sum.js';
 import { omit } from '../omit.js';
 import { CHOOSE } from '../options/commands.js';
 import { fractionOf } from '../options/kinds.js';
@@ -9,8 +11,10 @@ import { READING } from '../options/texts.js';
 import type { Platform } from '../platform/platform.js';
 import type { JobControl, Progress } from '../progress.js';
 import type { PruneReport } from '../report/report-schema.js';
+import { requireTokenizer } from '../storage/load-tokenizer.js';
 import { checkCalibrationFiles } from './check-output-paths.js';
 import { runEvaluation } from './evaluate/run-evaluation.js';
+import { windowOptions } from './evaluate/text-windows.js';
 import { timeModels } from './evaluate/time-models.js';
 import { withJob } from './job-context.js';
 import { rungFolder } from './ladder-rungs.js';
@@ -18,6 +22,7 @@ import { readTexts } from './read-texts.js';
 import { runQuantize } from './run-quantize.js';
 import { checkShrink, runShrink, type ShrinkRequest, TOKEN_OPTIONS, vocabularyOf } from './run-shrink.js';
 import { open } from './stages/open.js';
+import { withTextContext } from './with-text-context.js';
 
 /** A model to make in several sizes. */
 export interface ChooseRequest
@@ -74,20 +79,27 @@ const SHARES = [0.9, 0.8];
 export async function runChoose(platform: Platform, chosen: ChooseRequest): Promise<Choice> {
   const request = checkOptions(chosen, rowsOf(CHOOSE));
   const { text, test = text, mostLoss = CHOOSE.Choice.mostLoss.default, ...given } = request;
-  const { model, out, allow, dtypes, targetSize, calibration, embeddings, offline, engine } = given;
+  const { model, out, allow, dtypes, targetSize, calibration, embeddings, offline, bos, engine } = given;
   checkShrink({ ...given, text, targetSize: targetSize ?? ANY_SIZE });
   for (const file of [text, test]) await checkCalibrationFiles(platform.files, { source: { file } });
-  // Token ids cannot be measured on, which is to be known before all models are made.
-  await readTexts(platform.files, test);
+  const measured = await readTexts(platform.files, test);
   const shared = omit(given, 'allow', 'dtypes', 'heal', 'targetSize', 'calibration', ...TOKEN_OPTIONS);
-  const control = stepControls(request, [1, 2, 10, 2, 2]);
+  const control = stepControls(request);
+  await withJob(platform, control('check'), async (context) => {
+    const folder = await open.run(context, { model, embeddings, offline, bos });
+    const tokenizer = await requireTokenizer(folder, 'measuring bits per byte');
+    const windows = windowOptions({}, tokenizer, [folder]);
+    await withTextContext(test, async () => resolveWindows(windows, tokenizer.encode(measured).length));
+  });
   const trimmed = vocabularyOf({ ...given, text });
-  const quantiseTo = (dtype: 'q8' | 'q4', step: number) =>
+  const shrinkTo = (targetSize: ShrinkRequest['targetSize']) =>
+    runShrink(platform, { ...given, ...control('shrink'), text, targetSize: [targetSize ?? []].flat() });
+  const quantiseTo = (dtype: 'q8' | 'q4') =>
     runQuantize(
       platform,
       {
         ...shared,
-        ...control(step, dtype),
+        ...control(dtype, dtype),
         dtype,
         out: rungFolder(out, { sparsity: 0, name: dtype }),
         // Rounding to eight bits needs no calibration.
@@ -95,15 +107,17 @@ export async function runChoose(platform: Platform, chosen: ChooseRequest): Prom
       },
       trimmed,
     );
-  const q8 = await quantiseTo('q8', 0);
-  const q4 = await quantiseTo('q4', 1);
+  // What may be refused comes first: sizes that cannot be reached, and texts that are too short.
+  const asked = targetSize === undefined ? undefined : await shrinkTo(targetSize);
+  const q4 = await quantiseTo('q4');
+  const q8 = await quantiseTo('q8');
   const sizes = [targetSize ?? defaultSizes({ allow, dtypes }, [q8, q4])].flat();
-  const made = await runShrink(platform, { ...given, ...control(2), text, targetSize: sizes });
+  const made = asked ?? (await shrinkTo(sizes));
   const reports: readonly PruneReport[] = [q8, q4, ...made];
   const models = [model, ...reports.flatMap((report) => report.out ?? [])];
   const reading = pickOptions(given, READING_MODELS);
-  const evaluations = await runEvaluation(platform, { ...reading, ...control(3), models, texts: [test] });
-  const speeds = await withJob(platform, control(4), async (context) => {
+  const evaluations = await runEvaluation(platform, { ...reading, ...control('evaluate'), models, texts: [test] });
+  const speeds = await withJob(platform, control('time'), async (context) => {
     const folders = [];
     for (const each of models) folders.push(await open.run(context, { model: each, embeddings, offline }));
     const started = await platform.createEngine(reading);
@@ -113,7 +127,7 @@ export async function runChoose(platform: Platform, chosen: ChooseRequest): Prom
   });
   const names = ['dense', 'q8', 'q4', ...sizes.map(sizeName)];
   const bytes = [q8.bytes.before, ...reports.map((report) => report.bytes.after)];
-  const measured = models.map(
+  const choices = models.map(
     (each, at): MeasuredChoice => ({
       name: names[at]!,
       model: each,
@@ -123,8 +137,8 @@ export async function runChoose(platform: Platform, chosen: ChooseRequest): Prom
       firstTokenMs: speeds.models[at]!.promptMs,
     }),
   );
-  const recommended = recommend(measured, fractionOf(mostLoss)).name;
-  return { models: measured, recommended, promptLength: speeds.promptLength };
+  const recommended = recommend(choices, fractionOf(mostLoss)).name;
+  return { models: choices, recommended, promptLength: speeds.promptLength };
 }
 
 /** Options of opening and running any of the models. */
@@ -153,16 +167,21 @@ export function recommend(models: readonly MeasuredChoice[], mostLoss: number): 
   return others.reduce((a, b) => (b.bitsPerByte < a.bitsPerByte ? b : a), others[0] ?? dense);
 }
 
+/** Steps by their share of the total time. */
+const STEPS = { check: 0, shrink: 10, q4: 2, q8: 1, evaluate: 2, time: 2 } as const;
+
 /** Progress control per step: the step's `overall` is scaled to its share of the total. */
-function stepControls({ onProgress, signal }: JobControl, weights: readonly number[]) {
-  const all = weights.reduce((sum, weight) => sum + weight, 0);
-  return (step: number, name?: string): JobControl => {
-    const before = weights.slice(0, step).reduce((sum, weight) => sum + weight, 0);
+function stepControls({ onProgress, signal }: JobControl) {
+  const all = sum(Object.values(STEPS));
+  let done = 0;
+  return (step: keyof typeof STEPS, name?: string): JobControl => {
+    const before = done;
+    done += STEPS[step];
     const listener = ({ remainingMs: _, overall = 0, detail = name, ...progress }: Progress) =>
       onProgress?.({
         ...progress,
         ...(detail !== undefined && { detail }),
-        overall: (before + weights[step]! * overall) / all,
+        overall: (before + STEPS[step] * overall) / all,
       });
     return { onProgress: onProgress && listener, signal };
   };

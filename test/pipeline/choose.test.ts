@@ -1,10 +1,10 @@
-import { readFile, stat, writeFile } from 'node:fs/promises';
+import { readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { OptionError } from '../../src/errors.js';
 import { choose, evaluateModels, type MeasuredChoice, type Progress } from '../../src/node.js';
 import { defaultSizes, recommend } from '../../src/pipeline/run-choose.js';
 import { copyShortLlama } from '../support/short-llama.js';
-import { useTemporaryFolder } from '../support/temporary-folder.js';
+import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
 
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
@@ -68,6 +68,23 @@ it('refuses token ids to measure on before anything is made', async () => {
   await writeFile(at('ids.jsonl'), '{"input_ids":[1,2]}');
   const asked = choose({ model: at('none'), out: at('sizes'), text: at('ids.jsonl') });
   await expect(asked).rejects.toThrow(/ids\.jsonl: line 1 holds token ids/);
+});
+
+it.each([
+  [{ test: 'short' }, /short\.txt: found 1 token; a text to measure on needs at least 2/],
+  [{ text: 'short', test: 'mine' }, /short\.txt: found 1 token, and one window needs 32/],
+  [{ targetSize: '1KB' }, /^targetSize is 1\.00 KB, and the smallest that the allowed reductions reach is/],
+  [{ model: 'without' }, /without has no tokenizer\.json, which measuring bits per byte needs/],
+])('refuses %j before anything is made, though the model must be opened', async (given, message) => {
+  await copyShortLlama(at('in'));
+  await copyShortLlama(at('without'));
+  await rm(at('without/tokenizer.json'));
+  await writeFile(at('mine.txt'), 'Once upon a time. '.repeat(50));
+  await writeFile(at('short.txt'), 'a');
+  const { model = 'in', text = 'mine', test = text, ...others } = given as Record<string, string>;
+  const paths = { model: at(model), text: at(`${text}.txt`), test: at(`${test}.txt`) };
+  await expect(choose({ ...paths, out: at('sizes'), calibration, ...others })).rejects.toThrow(message);
+  expect((await listFiles(folder())).filter((path) => path.startsWith('sizes'))).toEqual([]);
 });
 
 it('stops where it is aborted', async () => {
