@@ -154,7 +154,12 @@ describe('saved statistics', () => {
       expect(error.message).toMatch(message);
     }
     await look({ method: 'flap', modules: 'ffn', calibration: QUICK, out: at('plain') });
-    await expect(refused({ statistics: at('plain') })).rejects.toThrow(/plain.statistics\.json has no function groups/);
+    await expect(refused({ statistics: at('plain') })).rejects.toThrow(
+      /plain.statistics\.json has no function groups.*observe with method f-fang and grouping/,
+    );
+    await expect(refused({ statistics: at('plain'), method: 'flap', grouping: true })).rejects.toThrow(
+      /observe with method flap and grouping/,
+    );
     const other = await copyShortLlama(at('other'), (proto) => {
       proto.producerName = 'another';
     });

@@ -117,8 +117,8 @@ function checkStatistics(options: ResolvedOptions, { statistics, modules, order,
   if (statistics.grouping === undefined)
     throw lacking(
       'grouping',
-      `has no function groups, which ${options.methodName} reads`,
-      `with method ${options.methodName}, or with grouping`,
+      'has no function groups, and the run asks for them',
+      `with method ${options.methodName} and grouping`,
     );
   for (const part of ['grouping', 'weighting'] as const) {
     const differing = firstDifference(options[part]!, statistics[part]!);
