@@ -46,7 +46,7 @@ export async function runReport({ files }: Platform, request: ReportRequest): Pr
     step(name);
     others.push({ name, report: await requireReport(files, await locateReport(files, name)) });
   }
-  if (others.length > 0) report = addComparedRuns(report, others);
+  if (others.length > 0) report = addComparedRuns({ name: given, report }, others);
   const place = resolveReportPath(files, out ?? path);
   const { folder = files.split(path).folder, name = REPORT_NAME } = place ?? {};
   step(name);

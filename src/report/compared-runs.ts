@@ -3,7 +3,7 @@ import { qualityMetrics } from './describe-quality.js';
 import { formatBytes, formatCount, formatPercent } from './format-quantity.js';
 import type { BesideReport, MetricReport, PruneReport } from './report-schema.js';
 
-/** A report and how it is called. */
+/** A report, and the place that it was read from. */
 export interface NamedReport {
   readonly name: string;
   readonly report: PruneReport;
@@ -13,21 +13,26 @@ export interface NamedReport {
  * Lays other runs next to a report's own.
  * @throws OptionError for runs of another dense model.
  */
-export function addComparedRuns(report: PruneReport, others: readonly NamedReport[]): PruneReport {
+export function addComparedRuns(own: NamedReport, others: readonly NamedReport[]): PruneReport {
+  const { report } = own;
   const different = others.find((other) => other.report.parameters.before !== report.parameters.before);
   if (different !== undefined)
     throw new OptionError(
       `${different.name} is of a model with ${different.report.parameters.before} parameters, and this report of one with ` +
         `${report.parameters.before}; lay runs of one dense model side by side`,
     );
-  const own = { name: report.out ?? 'this run', report };
-  return { ...report, beside: [own, ...others].map(summarise) };
+  const runs = [own, ...others];
+  const isAmbiguous = new Set(runs.map(({ report: { out } }) => out)).size < runs.length;
+  return {
+    ...report,
+    beside: runs.map(({ name, report }) => summarise(report, isAmbiguous ? name : (report.out ?? name))),
+  };
 }
 
-function summarise({ name, report }: NamedReport): BesideReport {
-  const { out = name, method, seed, sparsity, parameters, bytes, quality, metrics = [] } = report;
+function summarise(report: PruneReport, name: string): BesideReport {
+  const { method, seed, sparsity, parameters, bytes, quality, metrics = [] } = report;
   return {
-    name: out,
+    name,
     method,
     seed,
     requested: sparsity.requested,

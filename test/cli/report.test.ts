@@ -16,7 +16,7 @@ it('passes on only what was said', async () => {
 });
 
 it('lays runs side by side', async () => {
-  const report = addComparedRuns(PRUNE_REPORT, [
+  const report = addComparedRuns({ name: 'runs', report: PRUNE_REPORT }, [
     { name: 'other', report: { ...PRUNE_REPORT, out: 'other', method: 'auto' } },
   ]);
   const rebuildReport = async () => ({ report, files: ['a.json'] });

@@ -14,7 +14,7 @@ const run = (out: string, method: string, metrics: readonly MetricReport[]): Pru
 });
 
 it('shares a line among figures that were measured alike', () => {
-  const { beside } = addComparedRuns(run('one', 'flap', [perplexity(20)]), [
+  const { beside } = addComparedRuns({ name: 'a/one', report: run('one', 'flap', [perplexity(20)]) }, [
     { name: 'two.json', report: run('two', 'auto', [perplexity(15)]) },
     { name: 'three', report: run('three', 'obc', [perplexity(11, { windowLength: 64 })]) },
     { name: 'four', report: run('four', 'obc', []) },
@@ -32,5 +32,11 @@ it('shares a line among figures that were measured alike', () => {
 
 it('refuses runs of another model', () => {
   const report = { ...PRUNE_REPORT, parameters: { before: 5, after: 4 } };
-  expect(() => addComparedRuns(PRUNE_REPORT, [{ name: 'other', report }])).toThrow(OptionError);
+  const own = { name: 'own', report: PRUNE_REPORT };
+  expect(() => addComparedRuns(own, [{ name: 'other', report }])).toThrow(OptionError);
+});
+
+it('tells runs with one name apart by where their reports are', () => {
+  const [flap, auto] = ['flap', 'auto'].map((method) => ({ name: `${method}/30`, report: run('30', method, []) }));
+  expect(addComparedRuns(flap!, [auto!]).beside!.map(({ name }) => name)).toEqual(['flap/30', 'auto/30']);
 });
