@@ -6,7 +6,7 @@ import { formatBytes, formatExactPercent, formatThreeDigits } from '../report/fo
 import { numbers, words } from '../report/table-columns.js';
 import type { CommandRow } from './command.js';
 import { formatTable } from './format-table.js';
-import { withResumeHint } from './interrupted-error.js';
+import { withFolderHint } from './interrupted-error.js';
 import type { Colors } from './terminal.js';
 
 /** `choose <model>` */
@@ -23,7 +23,7 @@ export const chooseCommand: CommandRow<ChooseRequest, Choice> = {
   ],
   check: ({ test: _, mostLoss: __, ...request }) =>
     void resolveShrink({ ...request, targetSize: request.targetSize ?? '1GB' }),
-  run: (api, request) => withResumeHint(request, api.choose(request)),
+  run: (api, request) => withFolderHint(request, api.choose(request)),
   format: formatChoice,
 };
 

@@ -28,4 +28,17 @@ export function withResumeHint<T>({ signal, out, heal, dense }: InterruptedReque
   });
 }
 
+/** Adds to an interruption that the same command finds the models that a folder of several has, and checkpoints of the next. */
+export function withFolderHint<T>(
+  { signal, out }: { signal?: AbortSignal | undefined; out: string },
+  run: Promise<T>,
+): Promise<T> {
+  signal?.addEventListener('abort', () => void loadWorkspace(), { once: true });
+  return run.catch(async (error: unknown) => {
+    const { findUnfinishedRun, hasFiles } = await loadWorkspace();
+    if (!signal?.aborted || !((await hasFiles(out)) || (await findUnfinishedRun(out)) !== undefined)) throw error;
+    throw new InterruptedError(`interrupted; run the same command again to resume from ${out}`);
+  });
+}
+
 const loadWorkspace = () => import('../platform/node/workspace.js');

@@ -1,4 +1,9 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { runWithDouble } from '../support/cli.js';
+import { useTemporaryFolder } from '../support/temporary-folder.js';
+
+const folder = useTemporaryFolder();
 
 it('passes on what was said, and recommends a model in a table of all', async () => {
   const { calls, out } = await runWithDouble(
@@ -32,4 +37,17 @@ it('asks for a text', async () => {
   expect(err).toContain('--text is missing');
   const { out } = await runWithDouble('choose --help');
   expect(out).toMatch(/calibration text, .txt or .jsonl/);
+});
+
+it('says after Ctrl-C that finished models and checkpoints inside the folder are found again', async () => {
+  const out = join(folder(), 'sizes');
+  const stop = async () => {
+    const interrupted = { choose: () => Promise.reject(new Error('aborted')) };
+    return (await runWithDouble(`choose dense -o ${out} -t mine.txt`, interrupted, AbortSignal.abort())).err;
+  };
+  expect(await stop()).toBe('fang-prune: interrupted; nothing was written\n');
+  await mkdir(join(out, 'q4.partial'), { recursive: true });
+  expect(await stop()).toBe('fang-prune: interrupted; nothing was written\n');
+  await writeFile(join(out, 'q4.partial/run.json'), '{}');
+  expect(await stop()).toBe(`fang-prune: interrupted; run the same command again to resume from ${out}\n`);
 });

@@ -247,6 +247,13 @@ export async function findUnfinishedRun(output: string): Promise<string | undefi
   return folder === partialPathOf(target) ? partialPathOf(output) : join(output, INSIDE);
 }
 
+/** Whether a folder of outputs holds any file, of results or of unfinished runs. */
+export async function hasFiles(folder: string): Promise<boolean> {
+  if (!(await exists(folder))) return false;
+  for await (const { path } of walkFolder(folder)) if (!path.endsWith('/')) return true;
+  return false;
+}
+
 /** @see Platform.hasUnfinishedRun */
 export const hasUnfinishedRun = async (output: string): Promise<boolean> =>
   (await findUnfinishedRun(output)) !== undefined;
