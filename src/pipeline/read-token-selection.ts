@@ -18,6 +18,11 @@ import { readTexts } from './read-texts.js';
 
 /** Checks options before a model is opened. @throws OptionError */
 export function checkVocabularyOptions({ keepLanguages, vocabularySize, vocabulary, texts }: VocabularyOptions): void {
+  if (keepLanguages?.length === 0)
+    throw refusal(
+      'keepLanguages',
+      'is an empty list, so that only ASCII would remain; name a language, or leave it out',
+    );
   if (vocabulary !== undefined) {
     for (const [name, value] of Object.entries({ keepLanguages, vocabularySize }))
       if (value !== undefined)
@@ -106,8 +111,9 @@ async function readListedIds(
     if (typeof entry === 'number') return entry;
     const id = ids.get(entry) ?? modelIds.get(entry);
     if (id !== undefined) return id;
+    const ofIds = /^\d+$/.test(entry) ? ', and ids as numbers in a list in a .json file' : '';
     throw new OptionError(
-      `${place} names ${JSON.stringify(entry)} (entry ${at + 1}), which is not a token of tokenizer.json; write tokens as they stand there, such as ${JSON.stringify(contents.at(-1) ?? '')}`,
+      `${place} names ${JSON.stringify(entry)} (entry ${at + 1}), which is not a token of tokenizer.json; write tokens as they stand there, such as ${JSON.stringify(contents.at(-1) ?? '')}${ofIds}`,
       { option: 'vocabulary' },
     );
   });
