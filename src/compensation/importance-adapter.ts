@@ -59,10 +59,13 @@ function largerNeed(one: StatisticsNeed, other: StatisticsNeed): StatisticsNeed 
 }
 
 async function checkedScores(problem: ImportanceProblem, score: ImportanceScore): Promise<Float64Array> {
-  const scores = Float64Array.from(await score(problem));
-  if (scores.length !== problem.unitCount) {
-    throw new OptionError(`the importance function gave ${scores.length} scores for ${problem.unitCount} units`);
+  const given = await score(problem);
+  if (given?.length !== problem.unitCount) {
+    throw new OptionError(
+      `the importance function gave ${given?.length ?? 'no'} scores for ${problem.unitCount} units; expected one each`,
+    );
   }
+  const scores = Float64Array.from(given, Number);
   const bad = findNonFinite(scores);
   if (bad >= 0) throw new NumericalError(`the importance of unit ${bad} is ${scores[bad]}; scores must be finite`);
   return scores;

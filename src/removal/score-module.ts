@@ -123,17 +123,25 @@ export async function scoreModule(given: ModuleCase): Promise<ScoredModule> {
 }
 
 /** Adapters may be a user's own. @throws OptionError */
-function checkScores({ scores, costs }: PreparedImportance, { unitCount }: ImportanceProblem): void {
-  if (scores.length !== unitCount)
-    throw new OptionError(`the method gave ${scores.length} scores for ${unitCount} units; expected one each`);
+function checkScores(prepared: PreparedImportance, { unitCount }: ImportanceProblem): void {
+  if (typeof prepared?.compensate !== 'function')
+    throw new OptionError('the method prepared no compensate(keep); expected { scores, compensate }');
+  const { scores, costs } = prepared;
+  if (scores?.length !== unitCount)
+    throw new OptionError(`the method gave ${scores?.length ?? 'no'} scores for ${unitCount} units; expected one each`);
   if (costs !== undefined && costs.length !== unitCount)
     throw new OptionError(`the method gave ${costs.length} costs for ${unitCount} units; expected one each`);
   const bad = scores.findIndex((score) => Number.isNaN(score));
   if (bad >= 0) throw new OptionError(`the method gave unit ${bad} the score NaN; expected a number`);
 }
 
-/** @throws OptionError */
-function checkRepair({ weight, bias }: Compensated, outputCount: number, keptCount: number): void {
+/** @throws OptionError, NumericalError */
+function checkRepair(repaired: Compensated, outputCount: number, keptCount: number): void {
+  if (typeof repaired !== 'object' || repaired === null)
+    throw new OptionError(
+      `the method's compensate gave ${String(repaired)}; expected { weight, bias }, or {} for none`,
+    );
+  const { weight, bias } = repaired;
   if (weight !== undefined && weight.length !== outputCount * keptCount) {
     throw new OptionError(
       `the method repaired ${weight.length} weights; expected [${outputCount}, ${keptCount}], ${outputCount * keptCount}`,
@@ -141,7 +149,20 @@ function checkRepair({ weight, bias }: Compensated, outputCount: number, keptCou
   }
   if (bias !== undefined && bias.length !== outputCount)
     throw new OptionError(`the method gave a bias of length ${bias.length}; expected ${outputCount}`);
+  const badWeight = weight?.findIndex(isNoFloat) ?? -1;
+  if (badWeight >= 0)
+    throw new NumericalError(
+      `the repair of output ${Math.floor(badWeight / keptCount)} has the weight ${weight![badWeight]}; ${REPAIR_ADVICE}`,
+    );
+  const badBias = bias?.findIndex(isNoFloat) ?? -1;
+  if (badBias >= 0)
+    throw new NumericalError(`the repair of output ${badBias} has the bias ${bias![badBias]}; ${REPAIR_ADVICE}`);
 }
+
+const REPAIR_ADVICE = 'expected a float32; give more calibration text or more dampening';
+
+/** Numbers beyond float32 would become infinite. */
+const isNoFloat = (value: number): boolean => !Number.isFinite(Math.fround(value));
 
 /** Runs formulas that know no block. @throws NumericalError with the module before what was wrong. */
 export async function withModuleContext<T>({ block, kind }: PrunableModule, action: () => T | Promise<T>): Promise<T> {

@@ -173,7 +173,9 @@ describe('a method of your own', () => {
   });
 
   it('is told what is wrong with it', async () => {
-    await expect(resolveMethod(() => [1, 2]).adapter.prepare(randomProblem())).rejects.toThrow(/2 scores for 12 units/);
+    const prepare = (score: () => never) => resolveMethod(score).adapter.prepare(randomProblem());
+    await expect(prepare(() => [1, 2] as never)).rejects.toThrow(/2 scores for 12 units/);
+    await expect(prepare(() => undefined as never)).rejects.toThrow(/no scores for 12 units/);
     const { adapter: notFinite } = resolveMethod(() => new Array<number>(12).fill(Number.NaN));
     await expect(notFinite.prepare(randomProblem())).rejects.toThrow(NumericalError);
     expect(() => createImportanceAdapter(() => [], { repair: 'magic' as 'none' })).toThrow(OptionError);

@@ -153,11 +153,26 @@ describe('scoreModule', () => {
     ['a score of NaN', { scores: Float64Array.of(1, NaN, 2), compensate: () => ({}) }, 'unit 1 the score NaN'],
     ['a repair too short', { scores, compensate: () => ({ weight: new Float32Array(3) }) }, '[2, 2], 4'],
     ['a bias too long', { scores, compensate: () => ({ bias: new Float64Array(3) }) }, 'length 3; expected 2'],
+    ['nothing', undefined as never, 'prepared no compensate'],
+    ['no scores', { compensate: () => ({}) } as never, 'no scores for 3 units'],
+    ['no repair', { scores, compensate: () => undefined as never }, 'compensate gave undefined; expected { weight'],
   ] as const)("refuses a user's method that gives %s", async (_, prepared: PreparedImportance, said) => {
     const adapter: CompensationAdapter = { needs: 'moments', prepare: () => prepared };
     const removing = judge({ module: moduleOf(3), adapter }).then((judged) => judged.remove(1));
     await expect(removing).rejects.toThrow(OptionError);
     await expect(removing).rejects.toThrow(said);
+  });
+
+  it.each([
+    ['NaN', { weight: Float32Array.of(1, 2, 3, NaN) }, 'the repair of output 1 has the weight NaN'],
+    ['infinity', { bias: Float64Array.of(0, Infinity) }, 'the repair of output 1 has the bias Infinity'],
+    // A user may return any array.
+    ['a number beyond float32', { weight: [1, 1e39, 3, 4] as never }, 'the repair of output 0 has the weight 1e+39'],
+  ] as const)('refuses a repair with %s', async (_, repair, said) => {
+    const adapter: CompensationAdapter = { needs: 'moments', prepare: () => ({ scores, compensate: () => repair }) };
+    const removing = judge({ module: moduleOf(3), adapter }).then((judged) => judged.remove(1));
+    await expect(removing).rejects.toThrow(NumericalError);
+    await expect(removing).rejects.toThrow(`block 3 ffn: ${said}`);
   });
 });
 
