@@ -10,6 +10,8 @@ import { createTokenPicker, type SamplingOptions } from './sample-token.js';
 export interface GenerationOptions extends SamplingOptions {
   /** Tokens to write at most, at least 1. Default 128. */
   readonly newTokens?: number;
+  /** Tokens that the model reads at once; the text ends when it has read as many. Default: no limit. */
+  readonly contextLength?: number | undefined;
   /** Tokens that end the text; the end token is not returned. Default none. */
   readonly stopTokenIds?: readonly number[];
   /** Seeds the draws at temperatures above 0. Default 0. */
@@ -21,20 +23,22 @@ export interface GenerationOptions extends SamplingOptions {
  * Continues a prompt token by token.
  *
  * @param promptIds At least one token; the model's BOS for an empty prompt.
- * @throws OptionError for an empty prompt, ids outside the vocabulary, or options out of range.
+ * @throws OptionError for an empty prompt or one that is too long, ids outside the vocabulary, or options out of range.
  */
 export async function* generate(
   model: LanguageModel,
   promptIds: TokenIds,
   options: GenerationOptions = {},
 ): AsyncGenerator<number> {
-  const { newTokens = 128, stopTokenIds = [], seed = 0, signal } = options;
+  const { newTokens = 128, contextLength = Number.POSITIVE_INFINITY, stopTokenIds = [], seed = 0, signal } = options;
   checkCount('newTokens', newTokens);
   const pick = createTokenPicker(options);
   const random = createRandom(seed);
   const reader = model.createReader();
-  let next = checkPrompt(model, promptIds);
-  for (let written = 0; written < newTokens; written++) {
+  let next = checkPrompt(model, promptIds, contextLength);
+  // The last token is written, but not read.
+  const mostTokens = Math.min(newTokens, contextLength - next.length + 1);
+  for (let written = 0; written < mostTokens; written++) {
     signal?.throwIfAborted();
     const token = pick(await reader.read([next]), random);
     if (stopTokenIds.includes(token)) return;
@@ -54,14 +58,25 @@ export interface TextGenerationOptions extends GenerationOptions {
  * @returns Text after the prompt, without special tokens.
  */
 export async function generateText(model: LanguageModel, options: TextGenerationOptions): Promise<string> {
-  const { tokenizer, prompt } = options;
-  const { bosTokenId, eosTokenId } = tokenizer;
-  const encoded = tokenizer.encode(prompt, { addSpecialTokens: true });
-  const promptIds = encoded.length === 0 && bosTokenId !== undefined ? Int32Array.of(bosTokenId) : encoded;
+  const { tokenizer } = options;
+  const { eosTokenId } = tokenizer;
   const stopTokenIds = options.stopTokenIds ?? (eosTokenId === undefined ? [] : [eosTokenId]);
   const tokens: number[] = [];
-  for await (const token of generate(model, promptIds, { ...options, stopTokenIds })) tokens.push(token);
+  for await (const token of generate(model, encodePrompt(options), { ...options, stopTokenIds })) tokens.push(token);
   return tokenizer.decode(tokens, { skipSpecialTokens: true });
+}
+
+/** Tokens of a prompt, or the BOS of an empty one. @throws OptionError when there are none, or more than the model reads. */
+export function encodePrompt({
+  tokenizer,
+  prompt,
+  contextLength,
+}: Pick<TextGenerationOptions, 'tokenizer' | 'prompt' | 'contextLength'>): Int32Array {
+  const { bosTokenId } = tokenizer;
+  const encoded = tokenizer.encode(prompt, { addSpecialTokens: true });
+  const promptIds = encoded.length === 0 && bosTokenId !== undefined ? Int32Array.of(bosTokenId) : encoded;
+  checkPromptLength(promptIds, contextLength);
+  return promptIds;
 }
 
 export interface BatchGenerationOptions extends SamplingOptions, JobControl {
@@ -186,13 +201,21 @@ async function fillBatch(model: LanguageModel, batch: readonly Int32Array[], giv
   }
 }
 
-function checkPrompt(model: LanguageModel, promptIds: TokenIds): Int32Array {
+function checkPrompt(model: LanguageModel, promptIds: TokenIds, contextLength?: number): Int32Array {
   const vocabularySize = model.vocabularySize ?? Number.POSITIVE_INFINITY;
   const prompt = checkTokenIds(promptIds, { vocabularySize, place: 'the prompt' });
-  if (prompt.length === 0) {
-    throw new OptionError("the prompt has no tokens, expected at least one; start from the model's BOS token");
-  }
+  checkPromptLength(prompt, contextLength);
   return prompt;
+}
+
+/** @throws OptionError */
+function checkPromptLength({ length }: Int32Array, contextLength = Number.POSITIVE_INFINITY): void {
+  if (length === 0)
+    throw new OptionError("the prompt has no tokens, expected at least one; start from the model's BOS token");
+  if (length > contextLength)
+    throw new OptionError(
+      `the prompt has ${counted(length, 'token')}, but the model reads at most ${contextLength}; shorten it`,
+    );
 }
 
 /** @throws OptionError */

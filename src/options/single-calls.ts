@@ -66,8 +66,8 @@ export const APPLY_RESULT = {
 export const SAMPLE = {
   /** Prompt that the model continues. */
   prompt: row('--generate <prompt>', 'let each model continue this prompt', { kind: text('a text'), required: true }),
-  /** Default 64. */
-  newTokens: row('--new-tokens <count>', 'tokens to write', { kind: integer(1), default: 64 }),
+  /** At most; the text ends where the model's context is full. Default 64. */
+  newTokens: row('--new-tokens <count>', 'tokens to write at most', { kind: integer(1), default: 64 }),
   /** Sampling temperature; 0 takes the most likely token (greedy). Default 0. */
   temperature: row('--temperature <number>', 'sampling temperature; 0 takes the most likely token (greedy)', {
     kind: atLeast(0),

@@ -51,8 +51,8 @@ export const TEXT_EVALUATION = {
     otherwise: 'none',
     common: true,
   }),
-  /** Tokens to generate after each prompt. Default 40. */
-  newTokens: row(undefined, 'tokens that they write after it', { kind: integer(1), default: 40 }),
+  /** Tokens to generate after each prompt at most; the text ends where the model's context is full. Default 40. */
+  newTokens: row(undefined, 'tokens that they write after it at most', { kind: integer(1), default: 40 }),
   /** Tokens per window, at least 2 and at most the text's length and the model's context length. Default 512, or less if those are shorter. */
   windowLength: { ...TEXT_WINDOWS.windowLength, flag: undefined },
   /** Tokens from one window to the next. Default `windowLength`. */

@@ -23,6 +23,11 @@ describe('generate', () => {
     expect(await collect(generate(counting(), [0], { stopTokenIds: [3] }))).toEqual([1, 2]);
   });
 
+  it('stops where the context is full', async () => {
+    expect(await collect(generate(counting(), [3, 4], { newTokens: 9, contextLength: 4 }))).toEqual([0, 1, 2]);
+    expect(await collect(generate(counting(), [3, 4], { newTokens: 9, contextLength: 2 }))).toEqual([0]);
+  });
+
   it('can be stopped', async () => {
     await expect(collect(generate(counting(), [0], { signal: AbortSignal.abort() }))).rejects.toThrow(/abort/i);
   });
@@ -32,6 +37,7 @@ describe('generate', () => {
     ['an id beyond the vocabulary', [5], {}],
     ['nothing to write', [0], { newTokens: 0 }],
     ['a negative temperature', [0], { temperature: -1 }],
+    ['a prompt beyond the context', [0, 1, 2], { contextLength: 2 }],
   ])('refuses %s', async (_, prompt, options) => {
     await expect(collect(generate(counting(), prompt, options))).rejects.toThrow(OptionError);
   });

@@ -72,6 +72,7 @@ describe('evaluation of a run', () => {
     ['a text that is not there', async () => ({ evaluation: { texts: [at('none.txt')] } })],
     ['no text', async () => ({ evaluation: { texts: [] } })],
     ['windows longer than the model reads', async () => ({ evaluation: { texts: TEXTS, windowLength: 513 } })],
+    ['a prompt longer than the model reads', async () => ({ evaluation: { prompts: ['word '.repeat(600)] } })],
     ['a dry run', async () => ({ dryRun: true })],
   ])('refuses %s before anything is done', async (_, request) => {
     const stages: string[] = [];

@@ -90,7 +90,7 @@ export async function runGeneration(platform: Platform, request: GenerationReque
   const { prompt, newTokens = 64, temperature = 0, seed = 0, signal } = request;
   return withLanguageModel(platform, request, async (model, folder) => {
     const tokenizer = await requireTokenizer(folder, 'writing text');
-    const options = { tokenizer, prompt, newTokens, temperature, seed, ...(signal && { signal }) };
+    const options = { tokenizer, contextLength: contextLength(folder), prompt, newTokens, temperature, seed, signal };
     return { text: await generateText(model, options) };
   });
 }

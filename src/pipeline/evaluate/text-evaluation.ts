@@ -1,12 +1,13 @@
 import { sha256 } from '../../calibration/sha256.js';
 import type { Tokenizer } from '../../calibration/tokenizer.js';
+import { encodePrompt } from '../../evaluation/generate.js';
 import type { LanguageModel } from '../../evaluation/language-model.js';
 import { measurePerplexity, type PerplexityResult } from '../../evaluation/perplexity.js';
 import { cutScoredWindows, resolveWindows, tokensNeeded, type WindowOptions } from '../../evaluation/scored-windows.js';
 import type { TextEvaluation } from '../../options/texts.js';
 import type { JobControl } from '../../progress.js';
 import { requireTokenizer } from '../../storage/load-tokenizer.js';
-import type { ModelFolder } from '../../storage/model-folder.js';
+import { contextLength, type ModelFolder } from '../../storage/model-folder.js';
 import { readTexts } from '../read-texts.js';
 import { withTextContext } from '../with-text-context.js';
 import { windowOptions } from './text-windows.js';
@@ -24,10 +25,11 @@ export interface PreparedText {
   readonly windowCount: number;
 }
 
-/** Reads and encodes texts, and checks that they can be measured. @throws OptionError, naming the text. */
+/** Reads and encodes texts, and checks that they can be measured, and prompts continued. @throws OptionError, naming the text. */
 export async function prepareTexts(request: TextEvaluation, folder: ModelFolder): Promise<readonly PreparedText[]> {
-  const { texts = [] } = request;
+  const { texts = [], prompts = [] } = request;
   const tokenizer = await requireTokenizer(folder, 'perplexity on a text');
+  for (const prompt of prompts) encodePrompt({ tokenizer, prompt, contextLength: contextLength(folder) });
   const prepared: PreparedText[] = [];
   for (const name of new Set(texts)) {
     const text = await readTexts(folder.platform.files, name);

@@ -8,7 +8,7 @@ import { type MeasuredPerplexity, perplexityMetric } from '../../report/perplexi
 import type { PruneReport } from '../../report/report-schema.js';
 import type { Engine } from '../../runtime/engine.js';
 import { requireTokenizer } from '../../storage/load-tokenizer.js';
-import type { ModelFolder } from '../../storage/model-folder.js';
+import { contextLength, type ModelFolder } from '../../storage/model-folder.js';
 import { countWindows, measureTexts, type PreparedText } from '../evaluate/text-evaluation.js';
 import { type JobContext, type Stage, withPart } from '../job-context.js';
 import { openLanguageModel } from '../open-language-model.js';
@@ -140,7 +140,7 @@ async function generateSamples(
   const total = countWindows(texts);
   const units = unitsOfPrompt({ newTokens });
   for (const [at, prompt] of prompts.entries()) {
-    const options = { tokenizer, prompt, newTokens, temperature: 0, ...(signal && { signal }) };
+    const options = { tokenizer, contextLength: contextLength(folder), prompt, newTokens, temperature: 0, signal };
     written.push(await generateText(model, options));
     onProgress?.({ stage: 'evaluate', done: total + (at + 1) * units, total, detail: 'prompts' });
   }

@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { OptionError } from '../../../src/errors.js';
-import { evaluateTasks } from '../../../src/node.js';
+import { evaluateTasks, generateText } from '../../../src/node.js';
 import { useTemporaryFolder } from '../../support/temporary-folder.js';
 import { TINY_LLAMA } from '../../support/tiny-llama.js';
 
@@ -27,4 +27,13 @@ it('names the file and the line of a malformed item', async () => {
   const attempt = () => evaluateTasks({ model: TINY_LLAMA, file });
   await expect(attempt).rejects.toThrow(OptionError);
   await expect(attempt).rejects.toThrow(`${file} line 2 has no gold`);
+});
+
+it('writes no further than the model reads', async () => {
+  // Its table of positions ends there.
+  const model = 'test/fixtures/exporters/llama-genai018-fp32';
+  const { text } = await generateText({ model, prompt: 'Hello, world', newTokens: 200 });
+  expect(text.length).toBeGreaterThan(100);
+  const tooLong = () => generateText({ model, prompt: 'word '.repeat(300) });
+  await expect(tooLong).rejects.toThrow(/^the prompt has \d+ tokens, but the model reads at most 128; shorten it$/);
 });
