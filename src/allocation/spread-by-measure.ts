@@ -91,7 +91,8 @@ function preferredSparsities(measures: readonly number[], sparsity: number, widt
   return scaled.map((value) => sparsity - (value - mean));
 }
 
-const highestSparsity = ({ minimumKept, stepCount }: ModuleMeasures): number =>
+/** Sparsity of a module that keeps only what must stay, and at least one step. */
+export const highestSparsity = ({ minimumKept, stepCount }: ModuleMeasures): number =>
   1 - Math.max(1, minimumKept) / stepCount;
 
 function checkedMeasure({ block, kind }: ModuleMeasures, measure: number | undefined): number {

@@ -1,3 +1,4 @@
+import { allocateSteps } from '../../src/allocation/allocate-steps.js';
 import type { Allocation, AllocationProblem } from '../../src/allocation/allocation.js';
 import { compared } from '../../src/allocation/compared.js';
 import { global } from '../../src/allocation/global.js';
@@ -89,4 +90,32 @@ it('offers the threshold, an even spread and their mean at one budget', () => {
   expect(even).toEqual([0.3, 0.3, 0.3]);
   for (const [at, value] of halfway!.entries()) expect(value).toBeCloseTo((threshold![at]! + 0.3) / 2, 2);
   expect(halfway!.reduce((sum, value) => sum + value, 0)).toBeCloseTo(0.9, 2);
+});
+
+it('offers one budget where heads are few and large', () => {
+  const costs = (count: number, scale: number) => Float64Array.from({ length: count }, (_, step) => scale * (step + 1));
+  const sizes = { ffn: [100, 10], attention: [2, 200] } as const;
+  const module = (block: number, kind: 'ffn' | 'attention') => {
+    const [stepCount, parametersPerStep] = sizes[kind];
+    return {
+      ...{
+        block,
+        kind,
+        stepCount,
+        parametersPerStep,
+        unitCount: stepCount,
+        parameterCount: stepCount * parametersPerStep,
+      },
+      ...{ minimumKept: 1, multiple: 1 },
+      // The threshold spares the heads.
+      order: { scores: new Float64Array(stepCount), costs: costs(stepCount, kind === 'ffn' ? 1 + block : 1e6) },
+    };
+  };
+  const modules = [0, 1, 2].flatMap((block) => [module(block, 'attention'), module(block, 'ffn')]);
+  const total = modules.reduce((sum, { parameterCount }) => sum + parameterCount, 0);
+  for (const allocation of Object.values(compared.candidates!)) {
+    const steps = allocateSteps(allocation, { sparsity: 0.3, modules, evenHeads: true });
+    const removed = steps.reduce((sum, count, at) => sum + count * modules[at]!.parametersPerStep, 0);
+    expect(removed / total).toBeCloseTo(0.3, 2);
+  }
 });
