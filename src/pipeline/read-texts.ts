@@ -1,7 +1,7 @@
 import { readDocuments } from '../calibration/token-source.js';
 import { OptionError } from '../errors.js';
 import type { Files } from '../platform/platform.js';
-import { readLines, readText } from '../storage/read-text.js';
+import { isJsonl, readLines, readText } from '../storage/read-text.js';
 import { withTextContext } from './with-text-context.js';
 
 /**
@@ -9,7 +9,7 @@ import { withTextContext } from './with-text-context.js';
  * @throws OptionError, for token ids too: they say neither which bytes nor which other tokens they stand for.
  */
 export async function readTexts(files: Files, path: string): Promise<string> {
-  if (!path.endsWith('.jsonl')) return readText(files, path);
+  if (!isJsonl(path)) return readText(files, path);
   return withTextContext(path, async () => {
     const texts: string[] = [];
     for await (const { place, content } of readDocuments({ jsonl: readLines(files, path) })) {

@@ -22,14 +22,17 @@ export async function readText(files: Files, path: string, what = 'text', pipes 
 }
 
 /**
- * A calibration file as a source: `.jsonl` line by line, anything else as one text.
+ * A calibration file as a source: `.jsonl` or `.JSONL` line by line, anything else as one text.
  * @param pipes whether it may be a pipe, which can be read only once
  * @throws OptionError
  */
 export async function openTextSource(files: Files, path: string, pipes = true): Promise<TokenSource> {
-  if (!path.endsWith('.jsonl')) return { text: await readText(files, path, 'text', pipes) };
+  if (!isJsonl(path)) return { text: await readText(files, path, 'text', pipes) };
   return { jsonl: readLines(files, path, pipes) };
 }
+
+/** Whether a file has a document on each line, by its name. */
+export const isJsonl = (path: string): boolean => /\.jsonl$/i.test(path);
 
 /** Characters. A line takes several times as many bytes of memory: its parts, joined, parsed and encoded. */
 const MAX_LINE_LENGTH = 2 ** 25;

@@ -2,8 +2,9 @@ import { execFileSync } from 'node:child_process';
 import { truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { OptionError } from '../../src/errors.js';
+import { readTexts } from '../../src/pipeline/read-texts.js';
 import { nodeFiles } from '../../src/platform/node/node-files.js';
-import { readLines, readText } from '../../src/storage/read-text.js';
+import { openTextSource, readLines, readText } from '../../src/storage/read-text.js';
 import { useTemporaryFolder } from '../support/temporary-folder.js';
 
 const folder = useTemporaryFolder();
@@ -30,6 +31,14 @@ it('reads lines however they end, also where a piece of the file does', async ()
   const long = 'x'.repeat(2 ** 20 - 1);
   expect(await linesOf(`${long}\r\nä\r`)).toEqual([long, 'ä']);
   expect(await linesOf(`${long}ä\n`)).toEqual([`${long}ä`]);
+});
+
+it('reads documents line by line, however the name is written', async () => {
+  for (const name of ['a.jsonl', 'A.JSONL']) {
+    await writeFile(at(name), '{"text":"a"}\n{"text":"b"}\n');
+    expect(await openTextSource(nodeFiles, at(name))).toHaveProperty('jsonl');
+    expect(await readTexts(nodeFiles, at(name))).toBe('a\n\nb');
+  }
 });
 
 it('searches each character of a long line once', async () => {
