@@ -41,10 +41,10 @@ export interface CollectedContexts {
 const TOKENS_PER_BATCH = 2048;
 
 /**
- * Clusters tokens by the input of one FFN, as FANG does, but without bounds on cluster sizes. The default is the middle
+ * Clusters tokens by the input of one FFN, or of its experts where there is none, as FANG does, but without bounds on cluster sizes. The default is the middle
  * block, which represents the kind of text best: early blocks represent single tokens, late ones the next token.
  *
- * @throws OptionError for a block that does not exist; UnsupportedModelError for one without a recognised FFN.
+ * @throws OptionError for a block that does not exist; UnsupportedModelError for one without a recognised FFN or experts.
  */
 export async function collectContexts(request: ContextsRequest): Promise<CollectedContexts> {
   const { windows, contextCount = 12, seed = 0 } = request;
@@ -82,9 +82,12 @@ function chooseModule({ analysed, block }: ContextsRequest): PrunableModule {
   if (!Number.isInteger(wanted) || wanted < 0 || wanted >= blockCount) {
     throw refusal('block', `is ${String(block)}; the model has blocks 0..${blockCount - 1}`);
   }
-  const module = modules.find((candidate) => candidate.kind === 'ffn' && candidate.block === wanted);
+  const kinds = ['ffn', 'experts'] as const;
+  const [module] = kinds.flatMap((kind) => modules.filter((own) => own.kind === kind && own.block === wanted));
   if (module === undefined) {
-    throw new UnsupportedModelError(`block ${wanted} has no FFN that was recognised; choose another block`);
+    throw new UnsupportedModelError(
+      `block ${wanted} has neither an FFN nor experts that were recognised; choose another block`,
+    );
   }
   return module;
 }

@@ -1,6 +1,8 @@
 import { OptionError } from '../../src/errors.js';
 import { collectContexts } from '../../src/evaluation/collect-contexts.js';
 import { testEngine } from '../support/engine.js';
+import { branches, mixture, plainRouter } from '../support/mixtures.js';
+import { buildDecoder } from '../support/small-decoder.js';
 import { type Loaded, loadTinyLlama } from '../support/tiny-llama.js';
 import { readTinyLlamaFile, tinyLlamaTokenizer } from './tiny-llama.js';
 
@@ -43,4 +45,23 @@ it('sees them in the block asked for, the same each time', async () => {
   expect(again).toEqual(first);
   await expect(collectContexts({ ...request, block: 6 })).rejects.toThrow(OptionError);
   await expect(collectContexts({ ...request, block: 6 })).rejects.toThrow(/block is 6.*0\.\.5/);
+});
+
+it.each([
+  ['in one operator', mixture(plainRouter)],
+  ['in nodes of their own', branches()],
+])('reads what experts read where a block has no other FFN: %s', async (_, ffn) => {
+  const [first, second] = [3, 30];
+  // Nothing but two tokens.
+  const windows = [0, 1].map((window) =>
+    Int32Array.from({ length: 20 }, (_, at) => ((at + window) % 2 === 0 ? first : second)),
+  );
+  const { contextOfToken } = await collectContexts({
+    ...(await loadTinyLlama(buildDecoder({ ffn }))),
+    ...{ engine: testEngine, windows, contextCount: 2, block: 0 },
+  });
+  const tokens = windows.flatMap((window) => [...window]);
+  const isFirst = tokens.map((token) => token === first);
+  const inOne = [...contextOfToken].map((context) => context === contextOfToken[0]);
+  expect(inOne).toEqual(isFirst);
 });
