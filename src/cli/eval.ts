@@ -2,7 +2,8 @@ import { OptionError } from '../errors.js';
 import type { EvaluateRequest, Evaluation, GenerationRequest, ModelComparison } from '../node.js';
 import { EVALUATE, GENERATE_TEXT } from '../options/commands.js';
 import { boolean } from '../options/kinds.js';
-import { pickOptions, rowsOf } from '../options/option.js';
+import { pickOptions, refusal, rowsOf } from '../options/option.js';
+import { checkMeasuring } from '../options/texts.js';
 import type { CliApi } from './api.js';
 import type { CommandRow } from './command.js';
 import { formatComparisons } from './format-comparisons.js';
@@ -56,8 +57,9 @@ export const evalCommand: CommandRow<EvalRequest, EvalResult> = {
     [formatEvaluations(models, colors), ...(comparisons ? [formatComparisons(comparisons, colors)] : [])].join('\n'),
 };
 
-/** @throws OptionError when there is nothing to measure, or nothing to compare with. */
-function checkPurpose({ models, texts, tasks, prompt, reference, compare }: EvalRequest): void {
+/** @throws OptionError when there is nothing to measure, or nothing to compare with, or an option has no effect. */
+function checkPurpose(request: EvalRequest): void {
+  const { models, texts, tasks, prompt, reference, compare } = request;
   if (!texts && !tasks && prompt === undefined)
     throw new OptionError(
       "name what to measure with '--text FILE', '--tasks FILE', '--generate PROMPT', or several of them",
@@ -66,6 +68,9 @@ function checkPurpose({ models, texts, tasks, prompt, reference, compare }: Eval
     throw new OptionError("'--reference MODEL' needs a '--text FILE' to compare on");
   if (compare && (models.length < 2 || !(texts || tasks)))
     throw new OptionError("'--compare' needs two models and '--text FILE' or '--tasks FILE'");
+  checkMeasuring(request);
+  const idle = (['newTokens', 'temperature'] as const).find((name) => request[name] !== undefined);
+  if (prompt === undefined && idle !== undefined) throw refusal(idle, 'has no effect without prompt; leave it out');
 }
 
 async function evaluate(api: CliApi, request: EvalRequest): Promise<EvalResult> {

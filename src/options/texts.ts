@@ -1,5 +1,5 @@
 import { boolean, integer, listOf, text } from './kinds.js';
-import { type AnyRows, type OptionsOf, row } from './option.js';
+import { type AnyRows, type OptionsOf, refusal, row } from './option.js';
 
 export const fileList = listOf(text('a path'), 'a list of paths, such as ["test.txt"]', 'texts');
 
@@ -23,6 +23,26 @@ export const TEXT_WINDOWS = {
 
 /** Options of windows of a text. */
 export interface TextWindows extends OptionsOf<typeof TEXT_WINDOWS> {}
+
+/** Options of an evaluation that one kind of measurement reads. */
+const READ_BY = {
+  texts: ['windowLength', 'stride', 'windowCount'],
+  tasks: ['limit', 'delimiter'],
+} as const;
+
+/** Refuses options of what is not measured. @throws OptionError */
+export function checkMeasuring(
+  request: {
+    readonly [Name in keyof typeof READ_BY | (typeof READ_BY)['texts' | 'tasks'][number]]?: unknown;
+  },
+): void {
+  for (const kind of ['texts', 'tasks'] as const) {
+    const asked = request[kind];
+    const idle = READ_BY[kind].find((name) => request[name] !== undefined);
+    if (idle !== undefined && !(Array.isArray(asked) && asked.length > 0))
+      throw refusal(idle, `has no effect without ${kind}; leave it out`);
+  }
+}
 
 export const READING = {
   /**

@@ -99,6 +99,9 @@ describe('exit codes', () => {
     ['bias dense pruned --text a.txt --read 0', '--read is 0; expected an integer of at least 1'],
     ['eval dense', "'--text FILE'"],
     ['eval dense --text a.txt --stride 0', '--stride is 0; expected an integer of at least 1'],
+    ['eval dense --tasks a.jsonl --windows 9', '--windows has no effect without --text; leave it out'],
+    ['eval dense --text a.txt --limit 9', '--limit has no effect without --tasks; leave it out'],
+    ['eval dense --text a.txt --temperature 1', '--temperature has no effect without --generate; leave it out'],
     ['report pruned --out page.html', '--out is "page.html"; expected a path that ends in .json'],
   ])('is 2 for `%s` before the library is loaded, and the message says %s', async (commandLine, said) => {
     const { exitCode, err, out, calls } = await runWithDouble(commandLine);

@@ -1,6 +1,7 @@
 import { sha256 } from '../../calibration/sha256.js';
 import { OptionError } from '../../errors.js';
 import { refusal } from '../../options/option.js';
+import { checkMeasuring } from '../../options/texts.js';
 import type { Platform } from '../../platform/platform.js';
 import { readTaskFile, type TaskFile } from '../../storage/task-file.js';
 import { readTexts } from '../read-texts.js';
@@ -13,14 +14,13 @@ interface Sources {
 }
 
 /** Reads texts and task files. @throws OptionError where there is nothing to measure */
-export async function readSources(
-  platform: Platform,
-  { models, texts = [], tasks = [], reference, limit }: EvaluateRequest,
-): Promise<Sources> {
+export async function readSources(platform: Platform, request: EvaluateRequest): Promise<Sources> {
+  const { models, texts = [], tasks = [], reference, limit } = request;
   if (models.length === 0) throw new OptionError('there is no model to evaluate; name at least one');
   if (reference !== undefined && texts.length === 0) {
     throw refusal('reference', 'was given, but no text to compare with it on');
   }
+  checkMeasuring(request);
   const named: NamedText[] = [];
   for (const name of texts) {
     const text = await readTexts(platform.files, name);
