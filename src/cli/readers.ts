@@ -1,4 +1,5 @@
 import { MODULE_KINDS } from '../architecture/layout.js';
+import { OptionError } from '../errors.js';
 import type { Reader } from '../options/kinds.js';
 
 /** Parsers of arguments by the reader of an option's row; `previous` holds earlier values of the same flag. */
@@ -55,8 +56,12 @@ function parseBlockSparsity(text: string, previous: unknown = {}): unknown {
     if (block === undefined || fraction === undefined) return part;
     const sparsity = parseFraction(fraction.trim());
     const known = found[block];
-    const modules = typeof known === 'object' ? known : {};
-    found[block] = kind === undefined ? sparsity : { ...modules, [kind]: sparsity };
+    const isTaken = typeof known === 'object' && kind !== undefined ? kind in known! : known !== undefined;
+    if (isTaken)
+      throw new OptionError(`--block-sparsity names block ${block} more than once (${part.trim()}); give one value`, {
+        option: 'blockSparsity',
+      });
+    found[block] = kind === undefined ? sparsity : { ...(known as object | undefined), [kind]: sparsity };
   }
   return found;
 }

@@ -121,6 +121,12 @@ describe('prune', () => {
     ['--no-generate-calibration --start-token 2', /--start-token has no effect with --no-generate-calibration/],
     ['--statistics kept --window-length 128', /--window-length has no effect with --statistics/],
     ['--text t.txt', /--text measures the written model, and a --dry-run writes none/],
+    [
+      '--block-sparsity 3=0.5,3.ffn=0.2',
+      /--block-sparsity names block 3 more than once \(3\.ffn=0\.2\); give one value/,
+    ],
+    ['--block-sparsity 3.ffn=0.5 --block-sparsity 3=0.2', /--block-sparsity names block 3 more than once \(3=0\.2\)/],
+    ['--block-sparsity 3.ffn=0.5,3.ffn=0.2', /--block-sparsity names block 3 more than once/],
     ['--block-sparsity 3.fnn=0.5', /--block-sparsity.*such as 3=0.5 or 3.ffn=50%/],
   ])('refuses %s and says why', async (flags, said) => {
     const { calls, exitCode, err } = await runWithDouble(`prune dense --sparsity 0.3 --dry-run ${flags}`);
