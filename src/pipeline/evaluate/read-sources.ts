@@ -17,6 +17,8 @@ interface Sources {
 export async function readSources(platform: Platform, request: EvaluateRequest): Promise<Sources> {
   const { models, texts = [], tasks = [], reference, limit } = request;
   if (models.length === 0) throw new OptionError('there is no model to evaluate; name at least one');
+  if (texts.length === 0 && tasks.length === 0)
+    throw new OptionError('there is nothing to measure; give texts, tasks or both');
   if (reference !== undefined && texts.length === 0) {
     throw refusal('reference', 'was given, but no text to compare with it on');
   }

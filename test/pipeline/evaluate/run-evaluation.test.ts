@@ -181,6 +181,8 @@ describe('evaluateModels', () => {
     await writeFile(at('empty.jsonl'), '\n');
     const refusals: [EvaluateRequest, RegExp][] = [
       [{ models: [], tasks: [ARITHMETIC] }, /no model to evaluate/],
+      [{ models: [SHORT_LLAMA] }, /nothing to measure/],
+      [{ models: [SHORT_LLAMA], texts: [], tasks: [] }, /nothing to measure/],
       [
         { models: [SHORT_LLAMA], texts: [at('short.txt')], windowLength: 64 },
         /short.txt: found \d tokens, and one window needs 64/,
