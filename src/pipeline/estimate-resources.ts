@@ -23,6 +23,7 @@ export interface ResourceRequest {
   readonly options: ResolvedOptions;
   /** Tokens of all calibration windows. */
   readonly tokenCount: number;
+  /** Tokens of a window. */
   readonly windowLength: number;
   /** Bytes of the model's files. */
   readonly modelBytes: number;

@@ -1,6 +1,6 @@
 import { type LogitsSource, openLogits } from '../../evaluation/compare-logits.js';
-import { createDivergenceScorer, type DivergenceScorer } from '../../evaluation/divergence-scorer.js';
 import type { LogitsTensor } from '../../evaluation/decoder.js';
+import { createDivergenceScorer, type DivergenceScorer } from '../../evaluation/divergence-scorer.js';
 import type { UnderstoodModel } from '../../runtime/analyse-model.js';
 import type { Engine, Tensor } from '../../runtime/engine.js';
 import { tensorFloats } from '../../runtime/tensor-floats.js';
