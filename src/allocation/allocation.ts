@@ -107,3 +107,7 @@ export function stepsOf(
 /** Parameters of some modules together. */
 export const parametersOf = (modules: readonly ModuleMeasures[]): number =>
   modules.reduce((sum, { parameterCount }) => sum + parameterCount, 0);
+
+/** Parameters that leave with the first steps of a module. */
+export const parametersOfSteps = ({ stepParameters, parametersPerStep }: ModuleMeasures, count: number): number =>
+  stepParameters?.subarray(0, count).reduce((sum, parameters) => sum + parameters, 0) ?? count * parametersPerStep;

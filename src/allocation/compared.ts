@@ -1,4 +1,4 @@
-import { type Allocation, type AllocationProblem, type ModuleMeasures, parametersOf, stepsOf } from './allocation.js';
+import { type Allocation, type AllocationProblem, parametersOf, parametersOfSteps, stepsOf } from './allocation.js';
 import { global } from './global.js';
 import { meetBudget } from './meet-budget.js';
 import { highestSparsity, spreadByMeasure } from './spread-by-measure.js';
@@ -21,7 +21,7 @@ const halfway: Allocation = {
     }));
     const most = slots.reduce((sum, { weight, highest }) => sum + weight * highest, 0);
     const removed = modules.reduce(
-      (sum, module, at) => (places.includes(at) ? sum : sum + lost(module, wishes[at]!)),
+      (sum, module, at) => (places.includes(at) ? sum : sum + parametersOfSteps(module, stepsOf(module, wishes[at]!))),
       0,
     );
     const left = Math.min(most, Math.max(0, sparsity * parametersOf(modules) - removed));
@@ -30,13 +30,6 @@ const halfway: Allocation = {
     return wishes;
   },
 };
-
-/** Parameters that a module loses, in whole steps. */
-function lost(module: ModuleMeasures, sparsity: number): number {
-  const { stepParameters, parametersPerStep } = module;
-  const steps = stepsOf(module, sparsity);
-  return stepParameters?.subarray(0, steps).reduce((sum, count) => sum + count, 0) ?? steps * parametersPerStep;
-}
 
 export const compared: Allocation = {
   ...global,

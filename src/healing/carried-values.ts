@@ -6,7 +6,7 @@ import { isFloatType } from '../onnx/float-encoding.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 
 /** A value that one block computes and later blocks read in addition to the hidden state, and that training changes: shared keys. */
-export interface CarriedValue {
+export interface ChangingValue {
   readonly name: string;
   /** Index of the span that computes it. */
   readonly span: number;
@@ -17,7 +17,7 @@ export interface CarriedValue {
 /** Values besides the hidden state that later blocks read. */
 export interface CarriedValues {
   /** Those that training changes, which every forward pass computes again. */
-  readonly changing: readonly CarriedValue[];
+  readonly changing: readonly ChangingValue[];
   /** Those that are computed from the input of the first block alone, with weights that are not trained: per-layer inputs. */
   readonly fixed: readonly CarriedHidden[];
   /** Whether a value is computed once, before training. */

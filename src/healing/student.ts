@@ -10,8 +10,8 @@ import { type CompiledStage, compileStage, type LoadedSlice, type StageExtension
 import type { Engine, Tensor, Tensors } from '../runtime/engine.js';
 import { shareSessions } from '../runtime/share-sessions.js';
 import { stageFeeds } from '../runtime/stage-feeds.js';
-import { releaseTensors } from '../runtime/tensor-memory.js';
-import type { CarriedValue } from './carried-values.js';
+import { releaseTensor } from '../runtime/tensor-memory.js';
+import type { ChangingValue } from './carried-values.js';
 import type { PlacedWeight, WeightGroups } from './weight-groups.js';
 
 /** The blocks of a model in training: forward and backward graphs are compiled once, and weights are fed. */
@@ -31,7 +31,7 @@ export interface BlockRun {
   readonly batch: Batch;
   /** The block's input. */
   readonly hidden: Tensor;
-  /** Values of earlier blocks, see `CarriedValue`. */
+  /** Values of earlier blocks, see `ChangingValue`. */
   readonly carried: Tensors;
   /** Current trained weights. */
   readonly weights: Tensors;
@@ -63,7 +63,7 @@ export interface StudentRequest {
   /** Values that do not change. */
   readonly side: Pick<SideValues, 'has' | 'get'>;
   /** Values that change in training. */
-  readonly carried: readonly CarriedValue[];
+  readonly carried: readonly ChangingValue[];
 }
 
 /** Graph input that holds the cotangent of a block's output. */
@@ -90,23 +90,18 @@ export function createStudent(request: StudentRequest): Student {
       return { output: output!, made };
     },
     async backward(at, run) {
-      const { session, inputs, cotangents, gradients } = await backwardOf(at, run.batch);
-      const made = namesOf(given.carried, (value) => value.span === at && value.isFloat);
-      const feeds = {
+      const { session, inputs, made, cotangents, gradients } = await backwardOf(at, run.batch);
+      const results = await session.run({
         ...feedsOf(at, inputs, run),
         [OUTPUT_COTANGENT]: run.cotangent,
         ...Object.fromEntries(made.map((name) => [cotangentOf(name), run.carriedCotangents[name]!])),
-      };
-      const values = { ...(await session.run(feeds)) };
-      const passed: Record<string, Tensor> = {};
-      for (const [value, cotangent] of cotangents) {
-        passed[value] = values[cotangent]!;
-        delete values[cotangent];
+      });
+      for (const { group, weight, value } of gradients) {
+        addTo(run.sums.get(group)!, weight.offset, results[value]!.data as Float32Array);
+        releaseTensor(results[value]!);
       }
-      for (const { group, weight, value } of gradients)
-        addTo(run.sums.get(group)!, weight.offset, values[value]!.data as Float32Array);
-      releaseTensors(values);
-      const { [placeOf(given, at).input]: input, ...carried } = passed;
+      const passed = [...cotangents].map(([value, cotangent]) => [value, results[cotangent]!] as const);
+      const { [placeOf(given, at).input]: input, ...carried } = Object.fromEntries(passed);
       return { input, carried };
     },
     async release() {
@@ -122,7 +117,7 @@ function once<Key, T>(made: Map<Key, Promise<T>>, key: Key, make: () => Promise<
   return known;
 }
 
-const namesOf = (values: readonly CarriedValue[], which: (value: CarriedValue) => boolean): string[] =>
+const namesOf = (values: readonly ChangingValue[], which: (value: ChangingValue) => boolean): string[] =>
   values.filter(which).map(({ name }) => name);
 
 function addTo(sums: Float32Array, offset: number, values: Float32Array): void {
@@ -168,6 +163,8 @@ const compileForward = (given: StudentRequest, at: number): Promise<CompiledStag
   });
 
 interface BackwardStage extends CompiledStage {
+  /** Carried values that the block computes and whose cotangents are fed. */
+  readonly made: readonly string[];
   /** Graph outputs with the cotangents of the block's inputs, by the input's name. */
   readonly cotangents: ReadonlyMap<string, string>;
   readonly gradients: readonly { readonly group: number; readonly weight: PlacedWeight; readonly value: string }[];
@@ -207,6 +204,7 @@ async function compileBackward(
   const compiled = await compile(given, at, { fetches: [], reads: [output, ...made], extension });
   return {
     ...compiled,
+    made,
     cotangents: new Map(cotangents.map((value) => [value, found.get(value)!])),
     gradients: trained.map(({ group, weight }) => ({ group, weight, value: found.get(weight.name)! })),
   };

@@ -5,7 +5,7 @@ import { storeInMemory } from '../../src/removal/repair-linear.js';
 import { analyseModel } from '../../src/runtime/analyse-model.js';
 import { createMemoryStore } from '../../src/runtime/tensor-store.js';
 import { testEngine } from '../support/engine.js';
-import { expectSlopes } from '../support/expect-slopes.js';
+import { expectSlopes, findFlat } from '../support/expect-slopes.js';
 import { buildSharing } from '../support/sharing-decoder.js';
 import { loadFusedLlama } from '../support/short-llama.js';
 import { VOCABULARY } from '../support/small-decoder.js';
@@ -67,12 +67,18 @@ it.each([
   await differentiate(training, steps[0]!, 'gradient');
   // The last two blocks have no projections of keys and values.
   expect(groups.all.slice(0, 4).map(({ weights }) => weights.length)).toEqual([18, 18, 14, 14]);
-  for (const group of groups.all.keys())
+  const flat: number[] = [];
+  for (const group of groups.all.keys()) {
+    const own = await findFlat(training, group);
+    flat.push(own.length);
     await expectSlopes(training, {
       group,
-      weights: groups.all[group]!.weights,
+      weights: groups.all[group]!.weights.filter((weight) => !own.includes(weight)),
       stepOf: (weight) => 1e-3 * Math.hypot(...weight),
     });
+  }
+  // The biases of keys, which softmax ignores.
+  expect(flat).toEqual([1, 1, 0, 0, 0]);
   await training.dispose();
   const healed = await healModel({
     ...given,

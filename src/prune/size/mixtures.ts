@@ -1,5 +1,5 @@
 import { allocateSteps } from '../../allocation/allocate-steps.js';
-import type { ModuleMeasures } from '../../allocation/allocation.js';
+import { type ModuleMeasures, parametersOfSteps } from '../../allocation/allocation.js';
 import { global } from '../../allocation/global.js';
 
 /** Bits of a weight in blocks. */
@@ -243,10 +243,6 @@ function moduleBytes({ weights, modules }: Pick<SizeProblem, 'weights' | 'module
     if (module !== undefined) sums.set(module, (sums.get(module) ?? 0) + forms[at]!.bytes);
   return modules.map(({ index, otherBytes }) => otherBytes + (sums.get(index) ?? 0));
 }
-
-/** Parameters that leave with the first steps of a module. */
-const parametersOfSteps = ({ stepParameters, parametersPerStep }: SizedModule, count: number): number =>
-  stepParameters?.subarray(0, count).reduce((sum, parameters) => sum + parameters, 0) ?? count * parametersPerStep;
 
 /** Bytes and costs of linear layers in some forms, and modules without some steps. */
 export function describeMixture(
