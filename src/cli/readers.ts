@@ -12,6 +12,7 @@ export const READERS: Readonly<Record<Reader, (text: string, previous: never) =>
   names: parseNames,
   number: parseNumber,
   share: (text) => ({ share: parseFraction(text) }),
+  sizes: parseSizes,
   texts: collect,
 };
 
@@ -31,6 +32,13 @@ function parseFractions(text: string, previous: readonly (number | string)[] = [
 /** `cuda,cpu` and repeated options: all names in order. */
 function parseNames(text: string, previous: readonly string[] = []): readonly string[] {
   return [...previous, ...text.split(',').map((part) => part.trim())];
+}
+
+/** `60MB,80MB` and repeated options. `1,5MB` is no list but a decimal comma, which the option's row refuses. */
+function parseSizes(text: string, previous: readonly string[] = []): readonly string[] {
+  const parts = text.split(',').map((part) => part.trim());
+  const haveUnits = parts.every((part) => /[a-z]$/i.test(part));
+  return [...previous, ...(haveUnits ? parts : [text])];
 }
 
 /** Repeated options: all values in order, commas left alone. */

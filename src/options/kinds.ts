@@ -8,6 +8,7 @@ export type Reader =
   | 'names'
   | 'number'
   | 'share'
+  | 'sizes'
   | 'texts';
 
 /** Describes the values of an option or a JSON field. */

@@ -24,14 +24,19 @@ const size: Kind<Size> = {
   accepts: (value): value is Size => bytesOfSize(value) !== undefined,
   expected: "bytes above 0, or a text such as '60MB', '57MiB' or '1.2GB'",
   typed: 'a size above 0 such as 60MB, 57MiB or 1.2GB',
+  meant: (value) => {
+    const point = typeof value === 'string' && value.includes(',') ? value.replace(',', '.') : undefined;
+    return bytesOfSize(point) === undefined ? undefined : point;
+  },
 };
 
 const sizes: Kind<Size | readonly Size[]> = {
+  ...size,
   accepts: (value): value is Size | readonly Size[] =>
     Array.isArray(value) ? value.length > 0 && value.every(size.accepts) : size.accepts(value),
   expected: `${size.expected}, or a list of them`,
   typed: 'a size such as 60MB, 57MiB or 1.2GB, or several, such as 60MB,80MB',
-  reads: 'names',
+  reads: 'sizes',
   item: size,
 };
 

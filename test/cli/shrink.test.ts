@@ -24,6 +24,23 @@ it('passes on several sizes', async () => {
   expect(calls[0]![1]).toMatchObject({ targetSize: ['60MB', '80MB'] });
 });
 
+it.each([
+  [
+    '--target-size 1,5MB',
+    '--target-size is "1,5MB"; expected a size above 0 such as 60MB, 57MiB or 1.2GB (did you mean "1.5MB"?)',
+  ],
+  [
+    '--target-memory 1,5GB --context 8',
+    '--target-memory is "1,5GB"; expected a size above 0 such as 60MB, 57MiB or 1.2GB (did you mean "1.5GB"?)',
+  ],
+  ['--target-size 60,80MB', '--target-size is "60,80MB"; expected a size above 0'],
+  ['--target-size 60MB,', '--target-size is "60MB,"; expected a size above 0'],
+])('refuses %s', async (flags, said) => {
+  const { calls, err } = await runWithDouble(`shrink dense -o small ${flags}`);
+  expect(calls).toEqual([]);
+  expect(err).toContain(said);
+});
+
 it('passes on which tokens stay, and tells what the vocabulary costs by itself', async () => {
   const { rows, tokens, reasons, bytes, tables } = TRIMMED;
   const bitsPerByte = { before: 1.25, after: 1.275, from: 'source', textBytes: 8192 } as const;
