@@ -3,7 +3,7 @@ import { APPLY } from '../options/commands.js';
 import { formatBytes, formatCount } from '../report/format-quantity.js';
 import type { CommandRow } from './command.js';
 import { formatSideFiles } from './format-side-files.js';
-import { formatDone } from './next-steps.js';
+import { asPath, formatDone } from './next-steps.js';
 import type { Colors } from './terminal.js';
 
 /** `apply <recipe> <model>` */
@@ -31,6 +31,6 @@ function formatApplied(applied: AppliedRecipe, colors: Colors): string {
   return [
     `${colors.bold('Pruned')} ${model} -> ${out} by recipe\n${sizes.join(', ')}\nSHA-256 ${sha256}\n`,
     ...formatSideFiles(sideFiles),
-    formatDone({ out, report: false, next: ['bench', model, out] }, colors),
+    formatDone({ out, report: false, next: ['bench', asPath(model), asPath(out)] }, colors),
   ].join('\n');
 }

@@ -1,4 +1,4 @@
-import { commandLine } from './next-steps.js';
+import { asPath, commandLine } from './next-steps.js';
 import type { Terminal } from './terminal.js';
 
 /** Prompts to ask with: `@clack/prompts`, or a double. */
@@ -126,8 +126,8 @@ function askWith(prompts: Prompts) {
     ).trim();
   return {
     text,
-    model: (message = 'Which model?') =>
-      text(`${message} A folder, an .onnx file, or org/name on the Hugging Face Hub`),
+    model: async (message = 'Which model?') =>
+      asPath(await text(`${message} A folder, an .onnx file, or org/name on the Hugging Face Hub`)),
     async optional(message: string): Promise<string> {
       return (answered<string | undefined>(await prompts.text({ message })) ?? '').trim();
     },

@@ -4,7 +4,7 @@ import { formatBytes, formatDuration } from '../report/format-quantity.js';
 import type { CommandRow } from './command.js';
 import { formatSideFiles } from './format-side-files.js';
 import { withResumeHint } from './interrupted-error.js';
-import { formatDone } from './next-steps.js';
+import { asPath, formatDone } from './next-steps.js';
 import { formatCertificate, formatHealing, formatQuality } from './prune.js';
 import type { Colors } from './terminal.js';
 
@@ -38,6 +38,9 @@ export function formatHealed(healed: HealedFolder, colors: Colors): string {
     ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
     ...formatQuality(quality, 'healed'),
     colors.dim(`${formatDuration(timings.reduce((sum, { ms }) => sum + ms, 0))}${memory}\n`),
-    formatDone({ out, report: false, next: ['eval', dense, pruned, out, '--text', 'YOUR-TEXT.txt'] }, colors),
+    formatDone(
+      { out, report: false, next: ['eval', ...[dense, pruned, out].map(asPath), '--text', 'YOUR-TEXT.txt'] },
+      colors,
+    ),
   ].join('\n');
 }

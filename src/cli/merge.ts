@@ -3,7 +3,7 @@ import type { MergedStatistics, MergeRequest } from '../node.js';
 import { MERGE } from '../options/commands.js';
 import { formatBytes } from '../report/format-quantity.js';
 import type { CommandRow } from './command.js';
-import { formatDone } from './next-steps.js';
+import { asPath, formatDone } from './next-steps.js';
 import type { Colors } from './terminal.js';
 
 /** `merge <shards...>` */
@@ -22,7 +22,7 @@ function formatMerged(
   { out, shardCount, moduleCount, windowCount, bytes, remarks }: MergedStatistics,
   colors: Colors,
 ): string {
-  const next = ['prune', 'YOUR-MODEL', '--out', 'SMALLER', '--sparsity', '30%', '--statistics', out];
+  const next = ['prune', 'YOUR-MODEL', '--out', 'SMALLER', '--sparsity', '30%', '--statistics', asPath(out)];
   return [
     `${colors.bold('Merged')} ${counted(shardCount, 'shard')} -> ${out}\n`,
     `${counted(moduleCount, 'module')} on ${counted(windowCount, 'window')}, ${formatBytes(bytes)}\n`,

@@ -29,6 +29,9 @@ function pageOf(folder: string, report: Done['report']): string | undefined {
     : `${folder.replace(/[\\/]+$/, '')}/${REPORT_NAME}.html`;
 }
 
+/** A path as an argument: one that begins with a dash would be read as a flag. */
+export const asPath = (path: string): string => (path.startsWith('-') ? `./${path}` : path);
+
 /** A command as it is typed in a shell. */
 export function commandLine(args: readonly string[]): string {
   return ['npx', 'fang-prune', ...args].map(quoted).join(' ');

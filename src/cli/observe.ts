@@ -6,7 +6,7 @@ import { resolveObservation } from '../options/request.js';
 import { formatBytes, formatDuration } from '../report/format-quantity.js';
 import type { CommandRow } from './command.js';
 import { withResumeHint } from './interrupted-error.js';
-import { formatDone } from './next-steps.js';
+import { asPath, formatDone } from './next-steps.js';
 import { shardFromEnvironment } from './shard-from-environment.js';
 import type { Colors } from './terminal.js';
 
@@ -40,7 +40,16 @@ function formatObserved(found: ObservedFolder, colors: Colors): string {
     ...(METRICS[found.metric].hasCurvature ? [`the curvature of the ${found.metric}`] : []),
     ...(found.grouped ? ['function groups'] : []),
   ];
-  const next = ['prune', found.model, '--out', 'SMALLER', '--sparsity', '30%', '--statistics', found.out];
+  const next = [
+    'prune',
+    asPath(found.model),
+    '--out',
+    'SMALLER',
+    '--sparsity',
+    '30%',
+    '--statistics',
+    asPath(found.out),
+  ];
   const elapsedMs = found.timings.reduce((sum, { ms }) => sum + ms, 0);
   return [
     `${colors.bold('Observed')} ${found.model} -> ${found.out} (${found.method}, seed ${found.seed})\n`,

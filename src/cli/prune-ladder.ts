@@ -7,7 +7,7 @@ import { numbers, words } from '../report/table-columns.js';
 import { REPORT_NAME } from '../storage/write-report.js';
 import { formatSideFiles } from './format-side-files.js';
 import { formatTable } from './format-table.js';
-import { formatDone } from './next-steps.js';
+import { asPath, formatDone } from './next-steps.js';
 import type { Colors } from './terminal.js';
 
 /** Results of a ladder. */
@@ -27,7 +27,7 @@ export function formatLadder(
   const texts = ladder[0]?.perplexities?.map(({ text }) => text) ?? [];
   const outs = reports.flatMap((rung) => rung.out ?? []);
   const firstPage = report === undefined || report === true ? `${outs[0]}/${REPORT_NAME}.json` : report;
-  const next = ['bench', first.model, ...outs];
+  const next = ['bench', ...[first.model, ...outs].map(asPath)];
   const remarks = [...new Set(reports.flatMap((report) => report.remarks))];
   return [
     `${colors.bold('Ladder')} of ${first.model} (${first.method}, seed ${first.seed})\n`,

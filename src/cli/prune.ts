@@ -30,7 +30,7 @@ import { formatModules } from './format-modules.js';
 import { formatSideFiles } from './format-side-files.js';
 import { formatTable } from './format-table.js';
 import { withResumeHint } from './interrupted-error.js';
-import { formatDone } from './next-steps.js';
+import { asPath, formatDone } from './next-steps.js';
 import { formatLadder, type LadderResult } from './prune-ladder.js';
 import { formatPlan } from './prune-plan.js';
 import type { Colors } from './terminal.js';
@@ -170,8 +170,9 @@ export function formatPruneReport(
 
 /** Quality is measured first, then speed. */
 function nextOf({ model }: PruneReport, out: string, evaluation: LadderRequest['evaluation']): string[] {
-  if (typeof evaluation !== 'object') return ['eval', model, out, '--text', 'YOUR-TEXT.txt', '--reference', model];
-  return ['bench', model, out];
+  const [dense, pruned] = [asPath(model), asPath(out)];
+  if (typeof evaluation !== 'object') return ['eval', dense, pruned, '--text', 'YOUR-TEXT.txt', '--reference', dense];
+  return ['bench', dense, pruned];
 }
 
 function formatSamples({ samples = [] }: PruneReport, colors: Colors): string[] {

@@ -6,7 +6,7 @@ import type { CommandRow } from './command.js';
 import { formatDtypes } from './format-dtypes.js';
 import { formatSideFiles } from './format-side-files.js';
 import { withResumeHint } from './interrupted-error.js';
-import { formatDone } from './next-steps.js';
+import { asPath, formatDone } from './next-steps.js';
 import { formatCalibration, formatCertificate, formatQuality } from './prune.js';
 import type { Colors } from './terminal.js';
 
@@ -42,6 +42,8 @@ function formatQuantized(report: PruneReport, colors: Colors, { report: place }:
     ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
     ...formatQuality(report.quality, 'quantised'),
     colors.dim(`${formatDuration(elapsedMs)}\n`),
-    ...(out === undefined ? [] : [formatDone({ out, report: place, next: ['bench', model, out] }, colors)]),
+    ...(out === undefined
+      ? []
+      : [formatDone({ out, report: place, next: ['bench', asPath(model), asPath(out)] }, colors)]),
   ].join('\n');
 }

@@ -12,7 +12,7 @@ import type { CommandRow } from './command.js';
 import { formatSideFiles } from './format-side-files.js';
 import { formatTable } from './format-table.js';
 import { withResumeHint } from './interrupted-error.js';
-import { formatDone } from './next-steps.js';
+import { asPath, formatDone } from './next-steps.js';
 import { formatCalibration, formatCertificate, formatHealing, formatQuality } from './prune.js';
 import { formatShrinkPlan } from './shrink-plan.js';
 import type { Colors } from './terminal.js';
@@ -86,7 +86,9 @@ function formatShrunk(report: PruneReport, colors: Colors, { report: place }: Pi
     ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
     ...formatQuality(report.quality, 'smaller'),
     colors.dim(`${formatDuration(elapsedMs)}\n`),
-    ...(out === undefined ? [] : [formatDone({ out, report: place, next: ['bench', model, out] }, colors)]),
+    ...(out === undefined
+      ? []
+      : [formatDone({ out, report: place, next: ['bench', asPath(model), asPath(out)] }, colors)]),
   ].join('\n');
 }
 

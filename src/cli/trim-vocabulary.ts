@@ -6,7 +6,7 @@ import type { CommandRow } from './command.js';
 import { formatSideFiles } from './format-side-files.js';
 import { formatTable } from './format-table.js';
 import { withResumeHint } from './interrupted-error.js';
-import { formatDone } from './next-steps.js';
+import { asPath, formatDone } from './next-steps.js';
 import type { Colors } from './terminal.js';
 
 /** `trim-vocabulary <model>` */
@@ -39,7 +39,12 @@ export function formatTrimmed(trimmed: TrimmedVocabulary, colors: Colors): strin
     colors.dim(`${formatDuration(timings.reduce((sum, { ms }) => sum + ms, 0))}\n`),
     ...(out === undefined
       ? []
-      : [formatDone({ out, report: false, next: ['eval', model, out, '--text', 'YOUR-TEXT.txt'] }, colors)]),
+      : [
+          formatDone(
+            { out, report: false, next: ['eval', asPath(model), asPath(out), '--text', 'YOUR-TEXT.txt'] },
+            colors,
+          ),
+        ]),
   ].join('\n');
 }
 

@@ -47,6 +47,7 @@ it('says which command the answers make, and runs it', async () => {
 
 it.each([
   ['describe', ['describe', 'model'], 'npx fang-prune describe model'],
+  ['describe', ['describe', '-model'], 'npx fang-prune describe ./-model'],
   [
     'plan',
     ['prune', 'model', '20%', 'out', '', false, true],
