@@ -74,9 +74,11 @@ function checkPurpose(request: EvalRequest): void {
 }
 
 async function evaluate(api: CliApi, request: EvalRequest): Promise<EvalResult> {
+  // A prompt that a model cannot read is refused before hours of measurements.
+  const written: Pick<ShownEvaluation, 'generation'>[] = [];
+  for (const model of request.models) written.push(await write(api, model, request));
   const evaluations = await measure(api, request);
-  const shown: ShownEvaluation[] = [];
-  for (const evaluation of evaluations) shown.push({ ...evaluation, ...(await write(api, evaluation.model, request)) });
+  const shown = evaluations.map((evaluation, at) => ({ ...evaluation, ...written[at] }));
   if (!request.compare) return { models: shown };
   const { seed } = request;
   return { models: shown, comparisons: api.compareEvaluations(evaluations, seed === undefined ? {} : { seed }) };

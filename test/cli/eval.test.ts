@@ -1,4 +1,5 @@
 import type { CliApi } from '../../src/cli/api.js';
+import { OptionError } from '../../src/errors.js';
 import { runWithDouble } from '../support/cli.js';
 
 describe('eval', () => {
@@ -97,6 +98,17 @@ describe('eval', () => {
   it('writes without measuring', async () => {
     const { calls } = await runWithDouble('eval dense --generate Once --new-tokens 5 --seed 3');
     expect(calls).toMatchObject([['generateText', { prompt: 'Once', newTokens: 5, seed: 3 }]]);
+  });
+
+  it('refuses a prompt before it measures', async () => {
+    const { calls, err } = await runWithDouble('eval dense pruned --text a.txt --generate Once', {
+      async generateText({ model, prompt }) {
+        if (model === 'pruned') throw new OptionError('the prompt has 300 tokens, and the model reads at most 256');
+        return { text: prompt };
+      },
+    });
+    expect(calls.map(([name]) => name)).toEqual(['generateText', 'generateText']);
+    expect(err).toContain('the prompt has 300 tokens');
   });
 
   it.each([
