@@ -1,11 +1,16 @@
 import type { AttentionType, ModuleKind } from '../architecture/layout.js';
 import type { CompensationAdapter } from '../compensation/adapter.js';
 
+export const BLOCK_MEASURES = ['blockChange', 'sensitivity'] as const;
+
 /**
  * Measures of every block of the dense model for an allocation: FC, how much the block changes its input,
  * in [0, 2]; or the mean |h dL/dh| of its neurons, which takes a pass backwards.
  */
-export type BlockMeasure = 'blockChange' | 'sensitivity';
+export type BlockMeasure = (typeof BLOCK_MEASURES)[number];
+
+/** What can be checked of an allocation before measuring. */
+export const CHECKABLE = ['budget', 'budget and heads'] as const;
 
 /** A prunable module and its measures. */
 export interface ModuleMeasures extends Readonly<Partial<Record<BlockMeasure, number>>> {
@@ -83,7 +88,7 @@ export interface Allocation {
    * What can be checked before measuring, because it depends on no measure: whether the budget can be met, or also the
    * head counts. Default: nothing.
    */
-  readonly checkable?: 'budget' | 'budget and heads';
+  readonly checkable?: (typeof CHECKABLE)[number];
   /**
    * The sparsities are used as they are, rounded to the nearest step; the report has the achieved ones.
    * @returns One sparsity a module, in [0, 1), in their order; 1 for an FFN that is removed entirely.

@@ -1,16 +1,21 @@
-import type { Allocation } from '../allocation/allocation.js';
+import { type Allocation, BLOCK_MEASURES, CHECKABLE } from '../allocation/allocation.js';
 import { ALLOCATIONS, type AllocationName } from '../allocation/allocations.js';
 import { MODULE_KINDS, type ModuleKind } from '../architecture/layout.js';
 import type { HeadUnit } from '../removal/plan-removal.js';
 import {
   boolean,
+  callback,
   choice,
   type Fraction,
+  findFault,
   fraction,
   fractionOf,
   integer,
+  isObject,
   type Kind,
+  listOf,
   namesOf,
+  optional,
   portion,
   record,
 } from './kinds.js';
@@ -35,6 +40,13 @@ export const whereSelected = (...kinds: readonly ModuleKind[]): Applies => ({
   within: ({ modules }) => kinds.some((kind) => modules.has(kind)),
 });
 
+const candidatesKind: Kind<object> = {
+  accepts: (value): value is object =>
+    isObject(value) &&
+    Object.values(value).every((each) => isObject(each) && findFault(each, allocationKind) === undefined),
+  expected: 'allocations by name, each { allocate }',
+};
+
 const allocationKind: Kind<AllocationChoice> = {
   accepts: (value): value is AllocationChoice =>
     typeof value === 'string'
@@ -43,6 +55,12 @@ const allocationKind: Kind<AllocationChoice> = {
   expected: `one of ${namesOf(ALLOCATIONS).join(', ')}, a function of what was measured or { allocate }`,
   typed: `one of ${namesOf(ALLOCATIONS).join(', ')}`,
   choices: namesOf(ALLOCATIONS),
+  fields: {
+    measures: optional(listOf(choice(BLOCK_MEASURES), `a list of ${BLOCK_MEASURES.join(', ')}`, 'names')),
+    checkable: optional(choice(CHECKABLE)),
+    orderBy: optional(callback('a function that selects an adapter')),
+    candidates: optional(candidatesKind),
+  },
 };
 
 /** Allocations that may remove entire FFNs. */

@@ -62,7 +62,7 @@ export function findFault(value: unknown, kind: Kind<unknown>, place = ''): Faul
   return kind.accepts(value) ? undefined : { place, value, kind };
 }
 
-const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
+export const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
 const isNumber = (value: unknown): value is number => typeof value === 'number';

@@ -143,10 +143,11 @@ function checkRows(given: unknown, rows: AnyRows, at?: string): object {
     const fault = findFault(value, row.kind);
     if (fault !== undefined) {
       // On the command line lists are always valid, so that only items can be wrong.
-      const verb = fault.kind === row.kind ? 'is' : 'holds';
+      const [field = ''] = fault.place.split('[');
+      const verb = fault.place === field ? 'is' : 'holds';
       const found = value === undefined ? 'missing' : showValue(fault.value);
       throw refusal(
-        pathOf(name),
+        pathOf(field === '' ? name : `${name}.${field}`),
         `${verb} ${found}; expected ${fault.kind.expected}${suggestValue(fault.value, fault.kind)}`,
       );
     }

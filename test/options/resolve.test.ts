@@ -56,7 +56,23 @@ describe('resolveOptions', () => {
     expect(reads).toEqual(names.map((metric) => metric !== 'output'));
   });
 
+  const allocate = () => [];
   const bad: readonly (readonly [string, unknown, RegExp])[] = [
+    [
+      'allocation',
+      { measures: ['blockchange'], allocate },
+      /^allocation.measures holds "blockchange"; expected one of blockChange, sensitivity \(did you mean "blockChange"\?\)/,
+    ],
+    ['allocation', { measures: 'blockChange', allocate }, /^allocation.measures is "blockChange"; expected a list of/],
+    ['allocation', { checkable: 'heads', allocate }, /^allocation.checkable is "heads"; expected one of budget, /],
+    ['allocation', { orderBy: 'scores', allocate }, /^allocation.orderBy is "scores"; expected a function/],
+    ['allocation', { candidates: { a: { measures: ['x'], allocate } }, allocate }, /^allocation.candidates is /],
+    [
+      'allocation',
+      { candidates: ['global'], allocate },
+      /^allocation.candidates is \["global"\]; expected allocations by name/,
+    ],
+    ['allocation', { measures: ['blockChange'] }, /^allocation is \{"measures":.*; expected one of uniform, /],
     ['sparsity', -0.1, /^sparsity is -0.1; expected a number from 0 to below 1/],
     ['sparsity', 1, /^sparsity is 1;/],
     ['sparsity', Number.NaN, /^sparsity is NaN;/],
