@@ -68,7 +68,8 @@ export interface StandardisedEntry
 /**
  * FLAP's global threshold (AL-AM): scores are standardised within each module, then the lowest of all modules leave
  * until the parameters removed come nearest to the budget. A head counts for its parameters, so many neurons weigh as
- * much as one head. Of equal scores the earlier module, then the lower index, leaves first.
+ * much as one head. Of units with equal scores those leave first of whose module the smaller share is gone, so that
+ * modules shrink alike; then those of the earlier module.
  *
  * @param sparsity Fraction of the entries' unit parameters to remove, in [0, 1).
  * @returns Units to remove per entry: its lowest scores.
@@ -105,6 +106,9 @@ export function allocateStandardised(entries: readonly StandardisedEntry[], spar
 
 interface Candidate {
   readonly entry: number;
+  readonly score: number;
+  /** Share of the entry's units that is gone with it. */
+  readonly gone: number;
   readonly parameters: number;
 }
 
@@ -113,9 +117,12 @@ function lowestFirst(entries: readonly StandardisedEntry[]): Candidate[] {
   const candidates = entries.flatMap(({ scores, parametersPerStep, minimumKept = 1 }, entry) => {
     const sorted = standardise(scores, entry).sort();
     const removable = sorted.subarray(0, Math.max(0, sorted.length - minimumKept));
-    return Array.from(removable, (score) => ({ entry, score, parameters: parametersPerStep }));
+    return Array.from(removable, (score, at) => ({
+      ...{ entry, score, parameters: parametersPerStep },
+      gone: (at + 1) / sorted.length,
+    }));
   });
-  return candidates.sort((a, b) => a.score - b.score || a.entry - b.entry);
+  return candidates.sort((a, b) => a.score - b.score || a.gone - b.gone || a.entry - b.entry);
 }
 
 /** `(x - mean) / standard deviation`; all equal gives zeros. */
@@ -124,8 +131,10 @@ function standardise(scores: ArrayLike<number>, entry: number): Float64Array {
   const bad = findNonFinite(values);
   if (bad >= 0)
     throw new OptionError(`the score of unit ${bad} in module ${entry} is ${values[bad]}; scores must be finite`);
+  // Sums of equal numbers are rounded, and their deviation is not 0.
+  if (values.every((value) => value === values[0])) return values.fill(0);
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
   const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
   const deviation = Math.sqrt(squares / Math.max(1, values.length - 1));
-  return values.map((value) => (deviation > 0 ? (value - mean) / deviation : 0));
+  return values.map((value) => (value - mean) / deviation);
 }

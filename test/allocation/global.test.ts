@@ -59,6 +59,12 @@ it('raises costs that fall to those before them', () => {
   expect(first).toBe(0);
 });
 
+it('takes steps of equal cost from all entries alike', () => {
+  const entries = [entryOf(Array(10).fill(0.1)), entryOf(Array(20).fill(0.1)), entryOf(Array(10).fill(0.1))];
+  expect(allocateByThreshold(entries, 0.5)).toEqual([5, 10, 5]);
+  expect(allocateByThreshold([...entries, entryOf(Array(10).fill(0))], 0.4)).toEqual([3, 6, 2, 9]);
+});
+
 it('keeps floors and multiples', () => {
   const entries = [
     entryOf(Array(64).fill(0), { minimumKept: 20, multiple: 16 }),

@@ -33,6 +33,14 @@ describe('allocateStandardised', () => {
     expect(allocateStandardised([even, tail], 0.1)).toEqual([0, 2]);
   });
 
+  it('takes equal scores from all modules alike', () => {
+    const constant = [0.1, 0.3, 7].map((score, at) => ({
+      scores: new Array<number>(10 * (at + 1)).fill(score),
+      parametersPerStep: 1,
+    }));
+    expect(allocateStandardised(constant, 0.5)).toEqual([5, 10, 15]);
+  });
+
   it('leaves every module its floor', () => {
     const entries = [{ ...entry(8, 1), minimumKept: 6 }, entry(8, 1)];
     const counts = allocateStandardised(entries, 0.5);
