@@ -9,7 +9,9 @@ import { TEXT_EVALUATION } from '../options/texts.js';
 import { readCheckpoint } from '../platform/journal.js';
 import type { Platform } from '../platform/platform.js';
 import type { MeasuredModel } from '../prune/measure-dense/measure-dense.js';
+import { remarkBudget } from '../prune/remark-budget.js';
 import { remarkFewTokens } from '../prune/remark-few-tokens.js';
+import { selectModules } from '../prune/select-modules.js';
 import { buildLadder } from '../report/build-ladder.js';
 import type { PruneReport } from '../report/report-schema.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
@@ -409,7 +411,10 @@ function makeResult(
     const input = { job: source.job, measured, sparsity, allocation, store, index };
     const outcome = await stages.pruneMeasured.run(context, input);
     context.timings.push(...outcome.timings);
-    context.remarks.push(...remarkFewTokens(source.job, outcome), ...outcome.remarks);
+    const modules = measured?.modules ?? selectModules(source.job).modules;
+    const budget =
+      paths.targetBytes === undefined ? remarkBudget(source.job.options, modules, { sparsity, outcome }) : [];
+    context.remarks.push(...remarkFewTokens(source.job, outcome), ...budget, ...outcome.remarks);
     return writeResult(context, { ...source, store }, outcome, written);
   });
 }

@@ -5,6 +5,7 @@ import type { ResolvedOptions } from '../options.js';
 import type { ModuleOutcome, PruneOutcome, StageTiming } from '../prune/job.js';
 import type { FunctionalModule } from '../prune/measure-dense/dense-measures.js';
 import type { ModuleActivations, TopActivations } from '../prune/top-activations.js';
+import { removedParameters } from '../removal/removed-parameters.js';
 import type { UnitOrder } from '../removal/reorder-units.js';
 import { summariseCosts } from './cost-curve.js';
 import { type Decode, describeContexts } from './describe-contexts.js';
@@ -132,8 +133,7 @@ function reportModule(module: PrunableModule, outcome: ModuleOutcome | undefined
   const moved = input.orders?.find((found) => found.module === module.index);
   const [numerics] = outcome?.numerics ?? [];
   const neurons = outcome?.neurons && widthsOf(module, outcome.neurons.length / keep.length);
-  const inner = neurons ? keep.length * (neurons.before - neurons.after) * parametersPerNeuron(module) : 0;
-  const parametersAfter = parameterCount - removedParameters(module, keep) - inner;
+  const parametersAfter = parameterCount - (outcome === undefined ? 0 : removedParameters(outcome));
   const sizes = { parametersBefore: parameterCount, parametersAfter };
   return {
     block,
@@ -191,16 +191,6 @@ const widthsOf = ({ neurons }: PrunableModule, remaining: number): BeforeAfter =
   before: neurons!.unitCount * neurons!.unitSize,
   after: remaining * neurons!.unitSize,
 });
-
-const parametersPerNeuron = ({ neurons }: PrunableModule): number => neurons!.parametersPerUnit / neurons!.unitSize;
-
-function removedParameters(
-  { unitCount, parametersPerUnit, parametersPerGroup, groupOfUnit, groupCount = 0 }: PrunableModule,
-  keep: Int32Array,
-): number {
-  const remainingGroups = groupOfUnit ? new Set(keep.map((unit) => groupOfUnit[unit]!)).size : groupCount;
-  return (unitCount - keep.length) * parametersPerUnit + (groupCount - remainingGroups) * parametersPerGroup;
-}
 
 /** Tokens that examples are picked from. */
 const TYPICAL_COUNT = 64;

@@ -114,6 +114,25 @@ describe('the report of a run', () => {
     expect((await listFiles(at('out'))).filter((path) => path.includes('report'))).toEqual([]);
   });
 
+  it.each<[Partial<PruneRequest>, string | undefined]>([
+    [
+      { method: 'flap' },
+      'X: attention loses whole KV groups, equally many in all blocks. With another allocation, FFNs make up for that',
+    ],
+    [{ method: 'flap', allocation: 'adaptive' }, undefined],
+    [{ method: 'flap', shots: 2 }, 'X: attention loses whole KV groups, equally many in all blocks. With'],
+    [{ method: 'flap', modules: 'ffn' }, undefined],
+    [{ modules: 'ffn', widthMultiple: 64 }, 'X: widths stay multiples of 64'],
+    [{ modules: 'attention', perBlockKvHeads: true }, 'X: attention loses whole KV groups'],
+    [{ modules: 'attention', headUnit: 'query' }, 'X: attention loses a head of every KV group at a time, equally'],
+    [{ modules: 'ffn', allocation: ({ modules }) => modules.map(() => 0.2) }, 'X: the allocation is custom'],
+  ])('says where another part was removed than asked for: %j', async (options, said) => {
+    const { sparsity, remarks } = await run({ method: 'magnitude', calibration: undefined, dryRun: true, ...options });
+    const found = remarks.filter((remark) => remark.startsWith('asked for'));
+    const parts = `asked for 30.0 % of the prunable parameters, and removed ${(100 * sparsity.achieved).toFixed(1)} %`;
+    expect(found).toEqual(said === undefined ? [] : [expect.stringContaining(said.replace('X', parts))]);
+  });
+
   it('quotes no text when told not to', async () => {
     const calibration = { windowCount: 2, windowLength: 32 };
     const report = await run({ method: 'f-fang', quoteText: false, dryRun: true, modules: 'ffn', calibration });

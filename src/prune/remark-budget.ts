@@ -1,0 +1,71 @@
+import type { PrunableModule } from '../architecture/layout.js';
+import { sum } from '../linalg/sum.js';
+import type { ResolvedOptions } from '../options.js';
+import { removedParameters } from '../removal/removed-parameters.js';
+import type { PruneOutcome } from './job.js';
+import { takesNeurons } from './mixture-steps.js';
+
+interface Removal {
+  readonly sparsity: number;
+  readonly outcome: Pick<PruneOutcome, 'modules'>;
+}
+
+/**
+ * Says so where a run removed more or less than was asked for, beyond the rounding of neurons.
+ * @param modules that could lose units
+ */
+export function remarkBudget(
+  options: ResolvedOptions,
+  modules: readonly PrunableModule[],
+  { sparsity, outcome }: Removal,
+): string[] {
+  const total = sum(modules.map(({ parameterCount }) => parameterCount));
+  const removed = outcome.modules.map((cut) => ({ kind: cut.module.kind, count: removedParameters(cut) }));
+  const byExperts = sum(removed.map(({ kind, count }) => (kind === 'experts' ? count : 0)));
+  // A number of experts that was asked for may be more than the sparsity.
+  const asked = Math.max(sparsity * total, options.experts === undefined ? 0 : byExperts);
+  const taken = sum(removed.map(({ count }) => count));
+  const [wished, found] = [asked, taken].map((count) => `${((100 * count) / total).toFixed(1)} %`);
+  const rounding = sum(modules.map((module) => neuronStep(module, options) / 2));
+  if (wished === found || Math.abs(taken - asked) <= rounding) return [];
+  return [
+    `asked for ${wished} of the prunable parameters, and removed ${found}: ${describeSteps(options, modules)}${adviseAllocation(options, modules)}`,
+  ];
+}
+
+/** Parameters of a neuron, or of one of each expert; 0 where only larger parts leave. */
+function neuronStep(module: PrunableModule, options: ResolvedOptions): number {
+  const { kind, parametersPerUnit, unitCount, neurons } = module;
+  if (kind === 'ffn') return parametersPerUnit;
+  return takesNeurons(module, options) ? unitCount * neurons!.parametersPerUnit : 0;
+}
+
+/** What leaves in large steps. */
+function describeSteps(options: ResolvedOptions, modules: readonly PrunableModule[]): string {
+  const { headUnit, perBlockKvHeads, widthMultiple, allocationName } = options;
+  const attention = modules.filter(({ kind }) => kind === 'attention');
+  const isGrouped = attention.some(({ groupCount, unitCount }) => groupCount !== undefined && groupCount < unitCount);
+  const heads = !isGrouped
+    ? 'whole heads'
+    : headUnit === 'group'
+      ? 'whole KV groups'
+      : 'a head of every KV group at a time';
+  const hasExperts = modules.some((module) => module.kind === 'experts' && !takesNeurons(module, options));
+  const reasons = [
+    ...(allocationName === 'custom' ? ['the allocation is custom'] : []),
+    ...(attention.length > 0
+      ? [`attention loses ${heads}${perBlockKvHeads ? '' : ', equally many in all blocks'}`]
+      : []),
+    ...(hasExperts ? ['whole experts leave'] : []),
+    ...(widthMultiple > 1 ? [`widths stay multiples of ${widthMultiple}`] : []),
+  ];
+  return reasons.join('; ') || 'modules lose whole units';
+}
+
+/** All other allocations let FFNs make up for the rounding of heads and experts. */
+function adviseAllocation({ allocationName }: ResolvedOptions, modules: readonly PrunableModule[]): string {
+  const kinds = new Set(modules.map(({ kind }) => kind));
+  return allocationName === 'uniform' && kinds.has('ffn') && kinds.size > 1
+    ? '. With another allocation, FFNs make up for that'
+    : '';
+}
