@@ -113,6 +113,7 @@ async function trimFolder(
   remarks.push(...remarkTokens(plan));
   const { ids, report } = await cutGraphs(plan);
   if (dryRun || out === undefined) return report;
+  await files.checkOutput({ output: out, source: folder.root, force, byteLength: report.bytes.after });
   const { documents, stale } = await rewriteDocuments(plan, ids);
   remarks.push(...remarkStale(stale));
   return buildOutput(context, { out, source: folder, force }, async (partial) => {

@@ -1,10 +1,11 @@
-import { cp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createTokenizer } from '../../src/calibration/tokenizer.js';
 import { ModelFormatError, NumericalError, OptionError } from '../../src/errors.js';
 import { trimVocabulary } from '../../src/node.js';
 import { testEngine } from '../support/engine.js';
 import { copyShortLlama } from '../support/short-llama.js';
+import { fillDisk, mountSmallDisk } from '../support/small-disk.js';
 import { hashFolder, useTemporaryFolder } from '../support/temporary-folder.js';
 import { TINY_LLAMA } from '../support/tiny-llama.js';
 
@@ -127,6 +128,23 @@ it('does not certify a model that gives nothing but NaN', async () => {
   await expect(trim).rejects.toThrow(NumericalError);
   await expect(trim).rejects.toThrow(/^all logits of the original are NaN/);
   expect(await readdir(folder())).toEqual(['model']);
+});
+
+it('asks for room for all of the result before it writes, where the system lets a test mount a small disk', async () => {
+  const disk = join(folder(), 'disk');
+  await mkdir(disk);
+  const unmount = mountSmallDisk(disk, 20);
+  if (unmount === undefined) return;
+  try {
+    fillDisk(disk, 1e6);
+    const model = await copyShortLlama(join(folder(), 'model'));
+    const trimming = trimVocabulary({ model, out: join(disk, 'out'), vocabularySize: 900, engine });
+    await expect(trimming).rejects.toThrow(OptionError);
+    await expect(trimming).rejects.toThrow(/it needs at least \d{7} bytes, and .* has \d+ free/);
+    expect(await readdir(disk)).toEqual(['filler']);
+  } finally {
+    unmount();
+  }
 });
 
 it('leaves nothing when it is aborted', async () => {
