@@ -30,8 +30,16 @@ import {
   sumNames,
   tensorNames,
 } from '../report/statistics-schema.js';
-import { checkPairPaths, openPair, type PairPaths, resolvePair, writePair } from '../storage/json-with-tensors.js';
+import {
+  checkPairPaths,
+  openPair,
+  type PairPaths,
+  resolvePair,
+  runOfPair,
+  writePair,
+} from '../storage/json-with-tensors.js';
 import { totalBytes } from '../storage/model-folder.js';
+import { VERSION } from '../version.js';
 import { withJob } from './job-context.js';
 
 /** Shards of one observation to merge. */
@@ -63,7 +71,7 @@ interface OpenShard {
 
 /**
  * Merges the statistics of all shards of an observation. Sums are added pairwise in the order of the shards,
- * independent of the order of files. Gram matrices are merged in pieces.
+ * independent of the order of files. Gram matrices are merged in pieces. A result of the same shards is returned as it is.
  * @throws OptionError naming a missing, repeated or foreign shard; ModelFormatError naming a damaged file.
  */
 export async function runMerge(platform: Platform, request: MergeRequest): Promise<MergedStatistics> {
@@ -71,7 +79,8 @@ export async function runMerge(platform: Platform, request: MergeRequest): Promi
   const { out, force = false } = request;
   const { files } = platform;
   const place = resolvePair(files, 'statistics', out);
-  await checkPairPaths(files, place, { force });
+  const checkPlace = () => checkPairPaths(files, place, { force });
+  if (force || (await runOfPair(files, place)) === undefined) await checkPlace();
   return withJob(platform, request, async ({ onEnd, onProgress, signal }) => {
     const opened: OpenShard[] = [];
     for (const path of request.shards) {
@@ -86,13 +95,16 @@ export async function runMerge(platform: Platform, request: MergeRequest): Promi
       opened.push(describeShard(own, json, tensors));
     }
     const shards = sortShards(opened);
-    const tensors = mergeTensors(shards, (done, total) => {
-      signal?.throwIfAborted();
-      onProgress?.({ stage: 'merge', done, total });
-    });
     const windows = sum(shards.map(({ json }) => json.calibration.windowCount));
-    const merged = joinDescriptions(shards, windows);
-    await writePair(platform, place, { json: merged, tensors: await tensors });
+    const merged = { ...joinDescriptions(shards, windows), run: keyOf(platform, shards) };
+    if (force || (await runOfPair(files, place)) !== merged.run) {
+      await checkPlace();
+      const tensors = await mergeTensors(shards, (done, total) => {
+        signal?.throwIfAborted();
+        onProgress?.({ stage: 'merge', done, total });
+      });
+      await writePair(platform, place, { json: merged, tensors });
+    }
     return {
       out: place.json,
       shardCount: shards.length,
@@ -177,6 +189,15 @@ const COMPARED: readonly (readonly [string, (json: OpenShard['json']) => unknown
   ],
   ['list of modules', ({ modules, experts }) => [modules, experts]],
 ];
+
+/** Key of a merge: equal keys give equal files. */
+function keyOf({ createHash }: Platform, shards: readonly OpenShard[]): string {
+  const hash = createHash();
+  // Each names the hash of its tensors.
+  for (const { json } of shards) hash.update(new TextEncoder().encode(`${JSON.stringify(json)}\n`));
+  hash.update(new TextEncoder().encode(VERSION));
+  return hash.digest();
+}
 
 function joinDescriptions(shards: readonly OpenShard[], windowCount: number): Omit<SavedStatistics, 'tensors'> {
   const [{ json }] = shards as [OpenShard];

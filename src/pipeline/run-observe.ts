@@ -14,7 +14,7 @@ import { checkSavedStatistics } from '../report/parse-statistics.js';
 import { plainSettings } from '../report/plain-settings.js';
 import { type SavedStatistics, STATISTICS_SCHEMA } from '../report/statistics-schema.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
-import { checkPairPaths, type PairPaths, resolvePair, writePair } from '../storage/json-with-tensors.js';
+import { checkPairPaths, type PairPaths, resolvePair, runOfPair, writePair } from '../storage/json-with-tensors.js';
 import { type ModelFolder, type ModelRequest, totalBytes } from '../storage/model-folder.js';
 import { originOf } from '../storage/model-origin.js';
 import { readJsonFile } from '../storage/read-json.js';
@@ -78,13 +78,13 @@ export function runObserve(platform: Platform, given: ObserveRequest): Promise<O
       folders: [await stages.open.run(context, { model, embeddings, offline, bos })],
     }),
     hasEarlierRun: async () =>
-      (await runOfPair(platform, place)) !== undefined || ((await platform.hasUnfinishedRun?.(request.out)) ?? false),
+      (await runOfPair(files, place)) !== undefined || ((await platform.hasUnfinishedRun?.(request.out)) ?? false),
     async checkOutput(_, { resuming, found }) {
       if (found === undefined) await checkPairPaths(files, place, { force, resuming });
     },
     prepare: () => checkCalibrationFiles(files, calibration),
     async find({ run }) {
-      if (run === undefined || (await runOfPair(platform, place)) !== run) return undefined;
+      if (run === undefined || (await runOfPair(files, place)) !== run) return undefined;
       return checkSavedStatistics((await readJsonFile(files, place.json))!, place.json);
     },
     async make(context, { stages, engine, opened, found }) {
@@ -108,13 +108,6 @@ export function runObserve(platform: Platform, given: ObserveRequest): Promise<O
       };
     },
   });
-}
-
-/** Key of the run that wrote the statistics; undefined if incomplete. */
-async function runOfPair({ files }: Platform, { json, tensors }: PairPaths): Promise<string | undefined> {
-  if ((await files.kindOf(tensors)) !== 'file') return undefined;
-  const { run } = Object(await readJsonFile(files, json).catch(() => undefined)) as Partial<SavedStatistics>;
-  return typeof run === 'string' ? run : undefined;
 }
 
 async function measureStatistics(

@@ -89,6 +89,13 @@ export async function writePair(
   );
 }
 
+/** Key of the run that wrote both files; undefined if incomplete. */
+export async function runOfPair(files: Files, { json, tensors }: PairPaths): Promise<string | undefined> {
+  if ((await files.kindOf(tensors)) !== 'file') return undefined;
+  const { run } = Object(await readJsonFile(files, json).catch(() => undefined)) as { readonly run?: unknown };
+  return typeof run === 'string' ? run : undefined;
+}
+
 /** Contents of both files. */
 export interface SavedPair<T> {
   readonly json: T;

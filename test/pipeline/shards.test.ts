@@ -1,4 +1,4 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { shardFromEnvironment } from '../../src/cli/shard-from-environment.js';
 import { OptionError } from '../../src/errors.js';
@@ -63,6 +63,28 @@ describe('shards of one observation', () => {
     // They know of all tokens, not of a part alone.
     const part = await readTensors(at('2-of-3'));
     expect(await gapOf('block.0.ffn.1.covariance', one, part)).toBeGreaterThan(1e-2);
+  }, 240_000);
+
+  it('are merged once: the same call finds its result, and other shards replace it by force only', async () => {
+    const calibration = { ...REQUEST.calibration, windowCount: 44 };
+    const plain = { method: 'flap', metric: 'output', calibration } as const;
+    for (const index of [1, 2]) await observeShard(index, 2, plain);
+    const out = at('out');
+    const merge = (request: { force?: boolean } = {}) => mergeStatistics({ shards: placesOf(2), out, ...request });
+    const merged = await merge();
+    const written = async () => [await hashFolder(out), (await stat(join(out, 'statistics.safetensors'))).mtimeMs];
+    const before = await written();
+    expect(await merge()).toEqual(merged);
+    expect(await written()).toEqual(before);
+    await merge({ force: true });
+    const [hash, time] = await written();
+    expect(hash).toBe(before[0]);
+    expect(time).not.toBe(before[1]);
+    for (const index of [1, 2]) await observeShard(index, 2, { ...plain, seed: 5, force: true });
+    await expect(merge()).rejects.toThrow(/out.statistics\.json exists\. Choose another place/);
+    expect(await merge({ force: true })).toEqual(merged);
+    await rm(join(out, 'statistics.safetensors'));
+    await expect(merge()).rejects.toThrow(/statistics\.json exists/);
   }, 240_000);
 
   it('are refused by name where one is missing, doubled, of another observation, or none', async () => {
