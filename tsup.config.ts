@@ -50,8 +50,8 @@ export default defineConfig([
     entry: {
       ...library,
       cli: 'src/cli.ts',
-      'bench-worker': 'src/processes/bench-worker.ts',
-      'isolated-worker': 'src/processes/isolated-worker.ts',
+      'bench-worker': 'src/node/bench-worker.ts',
+      'isolated-worker': 'src/node/isolated-worker.ts',
       worker: 'src/web/worker.ts',
     },
     format: 'esm',

@@ -7,8 +7,8 @@
  * all tokens of |h dL/dh| with h the input of the FFN's last linear layer; with KEY, `loss` and `taylor` lie under that key.
  */
 import { readFileSync } from 'node:fs';
+import { createNodeEngine } from '../src/node/node-engine.js';
 import { openModelFolder } from '../src/node.js';
-import { createNodeEngine } from '../src/platform/node/node-engine.js';
 import { analyseModel } from '../src/runtime/analyse-model.js';
 import { differentiateModel } from '../src/runtime/differentiate-model.js';
 import { prefillFeeds } from '../src/runtime/prefill-feeds.js';

@@ -22,9 +22,9 @@ import {
   TensorProto_DataLocation,
   TensorProtoSchema,
 } from 'onnx-buf';
-import { makeInt64Initializer, makeNode, makeValueInfo } from '../src/graph/build.js';
 import { createRandom } from '../src/linalg/random.js';
 import { prune, quantize } from '../src/node.js';
+import { makeInt64Initializer, makeNode, makeValueInfo } from '../src/onnx/build.js';
 
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,

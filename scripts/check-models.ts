@@ -9,11 +9,11 @@
  */
 import { parseArgs } from 'node:util';
 import * as ort from 'onnxruntime-node';
-import { type ModelInput, readModelInputs } from '../src/graph/model-inputs.js';
 import { createRandom } from '../src/linalg/random.js';
 import { openModelFolder } from '../src/node.js';
 import { decodeFloats } from '../src/onnx/float-encoding.js';
 import { createMemoryFolder } from '../src/onnx/memory-folder.js';
+import { type ModelInput, readModelInputs } from '../src/onnx/model-inputs.js';
 import type { OnnxModel } from '../src/onnx/onnx-model.js';
 import { saveModel } from '../src/onnx/save-model.js';
 import { type AllocationName, type HeadUnit, type ModuleSelection, resolveOptions } from '../src/options.js';

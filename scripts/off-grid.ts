@@ -8,11 +8,11 @@
 import { cpSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { createRandom, drawNormal } from '../src/linalg/random.js';
+import { nodePlatform } from '../src/node/node-platform.js';
 import { setWeight } from '../src/onnx/edit-weights.js';
 import { encodeFloats, readFloat32 } from '../src/onnx/float-encoding.js';
 import { saveModel } from '../src/onnx/save-model.js';
 import { bytesHandle } from '../src/onnx/tensor-handle.js';
-import { nodePlatform } from '../src/platform/node/node-platform.js';
 import { openModelFolder } from '../src/storage/model-folder.js';
 import { openFolder } from '../src/storage/open-folder.js';
 import { readArguments, refuse } from './read-arguments.js';

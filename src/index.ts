@@ -34,7 +34,6 @@ export type { WindowOptions } from './evaluation/scored-windows.js';
 export { createLanguageModel } from './evaluation/session-language-model.js';
 export { type Candidate, readTaskItems, type TaskItem, type TaskKind } from './evaluation/task-items.js';
 export type { ItemScore } from './evaluation/task-result.js';
-export { joinEmbedding, withoutEmbeddingPrefix } from './graph/join-embedding.js';
 export { type ClusteringInput, type Contexts, clusterContexts } from './grouping/cluster-contexts.js';
 export { ASSIGNMENTS, type GroupingInput, groupNeurons, type NeuronGroups } from './grouping/group-neurons.js';
 export { assignContexts } from './grouping/refine-centers.js';
@@ -56,6 +55,7 @@ export { fitPca, type Pca, type PcaRequest, projectPoints } from './linalg/pca.j
 export { createRandom, type Random } from './linalg/random.js';
 export type { SinkFolder, SourceFolder } from './onnx/byte-source.js';
 export { copyModel } from './onnx/edit-weights.js';
+export { joinEmbedding, withoutEmbeddingPrefix } from './onnx/join-embedding.js';
 export { loadModel } from './onnx/load-model.js';
 export { createMemoryFolder } from './onnx/memory-folder.js';
 export type { EmbeddingPrefix, ModelStorage, OnnxModel, TensorHandle } from './onnx/onnx-model.js';
@@ -82,18 +82,18 @@ export { type DensePasses, startDensePasses } from './prune/measure-dense/dense-
 export { measureBackwards } from './prune/measure-dense/measure-backwards.js';
 export { type MeasuredModel, measureDense } from './prune/measure-dense/measure-dense.js';
 export { measureForwards } from './prune/measure-dense/measure-forwards.js';
+export { type MeasureRequest, measureModules } from './prune/measure-modules.js';
 export { type ContextPlace, type PruneContext, startContext } from './prune/prune-context.js';
 export { type MeasuredResult, type PruneExtras, pruneMeasured, pruneModel } from './prune/prune-model.js';
-export { type MeasureRequest, measureModules } from './prune/shrink/measure-modules.js';
-export type { RefinedModule, Refinement, SegmentRefinement } from './prune/shrink/refinement.js';
-export { REFINEMENTS } from './prune/shrink/refinements.js';
-export { type SegmentCase, scoreSegment } from './prune/shrink/score-segment.js';
+export type { RefinedModule, Refinement, SegmentRefinement } from './prune/refinement.js';
+export { REFINEMENTS } from './prune/refinements.js';
+export { type SegmentCase, scoreSegment } from './prune/score-segment.js';
 export {
   type ModelEdits,
   type ModuleShrinking,
   type ShrunkModule,
   shrinkModule,
-} from './prune/shrink/shrink-module.js';
+} from './prune/shrink-module.js';
 export * from './public.js';
 export { applyChange, type ModelChange, type ModuleCut } from './removal/apply-change.js';
 export { type Choice, type ChoiceInput, chooseChannels, type ScoredGroup } from './removal/choose-channels.js';

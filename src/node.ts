@@ -1,21 +1,21 @@
-import { nodePlatform } from './platform/node/node-platform.js';
-import { nodeCalls } from './processes/node-calls.js';
+import { nodeCalls } from './node/node-calls.js';
+import { nodePlatform } from './node/node-platform.js';
 import { type OpenModelOptions, openModelFolder as openFolder } from './storage/model-folder.js';
 
-export * from './pipeline/calls.js';
-export { createNodeEngine } from './platform/node/node-engine.js';
-export { nodePlatform } from './platform/node/node-platform.js';
 export {
   type BenchmarkReport,
   type BenchmarkRequest,
   benchmark,
   type ModelSpeed,
-} from './processes/benchmark.js';
-export type { SpeedComparison, SpeedTarget } from './processes/explain-speed.js';
-export type { IsolateOption, NodeCalls } from './processes/node-calls.js';
-export type { WidthProbes } from './processes/probe-widths.js';
+} from './node/benchmark.js';
+export type { SpeedComparison, SpeedTarget } from './node/explain-speed.js';
+export type { IsolateOption, NodeCalls } from './node/node-calls.js';
+export { createNodeEngine } from './node/node-engine.js';
+export { nodePlatform } from './node/node-platform.js';
+export type { WidthProbes } from './node/probe-widths.js';
+export { callOn } from './pipeline/call-on.js';
+export * from './pipeline/calls.js';
 export * from './public.js';
-export { callOn } from './remote/call-on.js';
 
 /**
  * Prunes a model folder and writes a smaller one of the same layout, with all files that runtimes read next to it.

@@ -1,22 +1,22 @@
 import { pageCalls } from './web/call-in-page.js';
 
+export { callOn } from './pipeline/call-on.js';
 export * from './pipeline/calls.js';
-export type { DirectoryHandle, FileHandle } from './platform/web/handle-folder.js';
-export type { BlobLike } from './platform/web/map-folder.js';
-export type { WebHub } from './platform/web/web-hub-store.js';
-export type { ChosenFile, WebPlace } from './platform/web/web-place.js';
-export { createWebPlatform, type WebPlatformOptions } from './platform/web/web-platform.js';
-export type { WebRuntime } from './platform/web/web-runtime.js';
 /**
  * The browser entry: the calls of Node.js for pages. For the path of a folder a page passes a directory handle, a list
  * of chosen files, a map of bytes, or a path in the origin's private file system; for the path of a file, a `File` or
  * such a path. Results are written into a handle, a map or such a path. Each call runs in its own worker.
  */
 export * from './public.js';
-export { callOn } from './remote/call-on.js';
 export type { WorkerLike, WorkerSettings } from './web/call-in-worker.js';
+export type { DirectoryHandle, FileHandle } from './web/handle-folder.js';
+export type { BlobLike } from './web/map-folder.js';
 export type { InPage, PageFile, PageFolder } from './web/page-request.js';
 export { createPruneWorker, type InWorker, type PruneWorker } from './web/prune-worker.js';
+export type { WebHub } from './web/web-hub-store.js';
+export type { ChosenFile, WebPlace } from './web/web-place.js';
+export { createWebPlatform, type WebPlatformOptions } from './web/web-platform.js';
+export type { WebRuntime } from './web/web-runtime.js';
 
 /**
  * Prunes a model and writes a smaller one of the same layout, with all files that runtimes read next to it.

@@ -17,11 +17,9 @@ const LAYERS = [
   ['errors', 'free-bytes', 'ignore-rejection', 'omit', 'progress', 'error-message', 'version'],
   ['linalg'],
   ['onnx', 'calibration'],
-  ['graph'],
   ['operators'],
-  ['architecture', 'autodiff'],
+  ['architecture'],
   ['runtime'],
-  ['platform'],
   STAGES,
   ['healing', 'vocabulary'],
   ['options'],
@@ -32,8 +30,6 @@ const LAYERS = [
   ['index'],
   ['storage'],
   ['pipeline'],
-  ['remote'],
-  ['processes'],
   ['node', 'web'],
   ['cli'],
 ] as const;
@@ -48,8 +44,8 @@ const SHARED_BY_STAGES = [
   ['allocation', 'importance'],
 ];
 
-/** The only places that may know a platform: its ports, the terminal, and what works in processes of its own. */
-const PLATFORM_FILES = /^src\/(platform\/(node|web)|processes)\/|^src\/cli\/terminal\.ts$/;
+/** The only places that may know a platform: its own folder, and the terminal. */
+const PLATFORM_FILES = /^src\/(node|web)\/|^src\/cli\/terminal\.ts$/;
 
 const PLATFORM_MODULES = ['onnxruntime-node', 'onnxruntime-web', ...builtinModules];
 

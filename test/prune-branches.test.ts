@@ -1,4 +1,4 @@
-import { indexGraph } from '../src/graph/graph-index.js';
+import { indexGraph } from '../src/onnx/graph-index.js';
 import type { OnnxModel } from '../src/onnx/onnx-model.js';
 import type { PruneOptions } from '../src/options.js';
 import { maskModel } from '../src/removal/mask-model.js';

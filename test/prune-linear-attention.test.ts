@@ -1,4 +1,4 @@
-import { readModelInputs } from '../src/graph/model-inputs.js';
+import { readModelInputs } from '../src/onnx/model-inputs.js';
 import type { PruneOptions } from '../src/options.js';
 import { describeModel } from '../src/report/describe-model.js';
 import { checkPruning } from './support/check-pruned.js';

@@ -1,9 +1,9 @@
 import type { GraphProto } from 'onnx-buf';
 import { UnsupportedModelError } from '../src/errors.js';
 import { createLanguageModel } from '../src/evaluation/session-language-model.js';
-import { splitMerged } from '../src/graph/merged-decoder.js';
 import { loadModel } from '../src/onnx/load-model.js';
 import { bytesSource, createMemoryFolder } from '../src/onnx/memory-folder.js';
+import { splitMerged } from '../src/onnx/merged-decoder.js';
 import type { OnnxModel } from '../src/onnx/onnx-model.js';
 import type { PruneOptions } from '../src/options.js';
 import { maskModel } from '../src/removal/mask-model.js';

@@ -1,8 +1,8 @@
 import { createAdapter, METHODS, type MethodName } from '../src/compensation/methods.js';
 import { OptionError } from '../src/errors.js';
 import { createLanguageModel } from '../src/evaluation/session-language-model.js';
+import { createSpillFile } from '../src/node/spill-file.js';
 import type { MethodChoice, PruneOptions } from '../src/options.js';
-import { createSpillFile } from '../src/platform/node/spill-file.js';
 import type { PruneOutcome } from '../src/prune/job.js';
 import type { Tensor } from '../src/runtime/engine.js';
 import { createMemoryStore, createSpilledStore } from '../src/runtime/tensor-store.js';

@@ -1,6 +1,6 @@
 import { createCalibrationSet } from '../../src/calibration/calibration-set.js';
-import { indexGraph } from '../../src/graph/graph-index.js';
 import { nodePlatform, openModelFolder } from '../../src/node.js';
+import { indexGraph } from '../../src/onnx/graph-index.js';
 import { TOKENS_PER_BATCH } from '../../src/prune/prune-context.js';
 import { analyseModel } from '../../src/runtime/analyse-model.js';
 import { makeBatches } from '../../src/runtime/block-runner.js';

@@ -1,7 +1,7 @@
 /** Runs the bare blocks or the whole model, or prunes or quantises, in a process of its own, so that time and peak memory are its own. Prints one JSON line. */
 import { rm } from 'node:fs/promises';
+import { createNodeEngine } from '../../src/node/node-engine.js';
 import { pruneLadder, quantize } from '../../src/node.js';
-import { createNodeEngine } from '../../src/platform/node/node-engine.js';
 import { DTYPES, type DtypeName } from '../../src/quantisation/dtypes.js';
 import type { BenchRun, BenchTask } from './bench-task.js';
 import { measureCost } from './measure-cost.js';

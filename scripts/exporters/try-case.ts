@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { logitsGap } from '../../src/evaluation/compare-logits.js';
 import type { LanguageModel } from '../../src/evaluation/language-model.js';
+import { createNodeEngine } from '../../src/node/node-engine.js';
 import { openModelFolder, type PruneRequest, prune } from '../../src/node.js';
 import { openLanguageModel } from '../../src/pipeline/open-language-model.js';
-import { createNodeEngine } from '../../src/platform/node/node-engine.js';
 
 /** What became of one model in one way of pruning. */
 export type CaseRun =

@@ -12,7 +12,7 @@ import { orderByObc } from '../../src/importance/obc-order.js';
 import { weightInMetric } from '../../src/importance/weight-in-metric.js';
 import { multiplySymmetric } from '../../src/linalg/multiply-symmetric.js';
 import { createRandom } from '../../src/linalg/random.js';
-import { createNodeEngine } from '../../src/platform/node/node-engine.js';
+import { createNodeEngine } from '../../src/node/node-engine.js';
 import { createEngineMultiply } from '../../src/runtime/engine-multiply.js';
 import { readArguments } from '../read-arguments.js';
 

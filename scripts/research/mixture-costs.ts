@@ -11,19 +11,19 @@ import { createRandom } from '../../src/linalg/random.js';
 import { STAGES } from '../../src/node.js';
 import { resolveQuantisation } from '../../src/options/quantisation.js';
 import { resolveCalibration, resolveOptions } from '../../src/options.js';
+import { fitCostModel } from '../../src/prune/cost-model.js';
 import { splitDraftWindows } from '../../src/prune/drafts.js';
 import { measureDense } from '../../src/prune/measure-dense/measure-dense.js';
-import { fitCostModel } from '../../src/prune/size/cost-model.js';
-import { createDraftMeter } from '../../src/prune/size/measure-draft.js';
+import { createDraftMeter } from '../../src/prune/measure-draft.js';
 import {
   type Bits,
   describeMixture,
   type Mixture,
   type SizeProblem,
   uniformMixture,
-} from '../../src/prune/size/mixtures.js';
-import { createSizeSearch } from '../../src/prune/size/search-size.js';
-import { sizeProblemOf } from '../../src/prune/size/size-problem.js';
+} from '../../src/prune/mixtures.js';
+import { createSizeSearch } from '../../src/prune/search-size.js';
+import { sizeProblemOf } from '../../src/prune/size-problem.js';
 import { DTYPES } from '../../src/quantisation/dtypes.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';
 import { createMemoryStore } from '../../src/runtime/tensor-store.js';

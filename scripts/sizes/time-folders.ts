@@ -1,7 +1,7 @@
 import { nodePlatform } from '../../src/node.js';
-import { timeModels } from '../../src/pipeline/evaluate/time-models.js';
 import { withJob } from '../../src/pipeline/job-context.js';
-import { open } from '../../src/pipeline/stages/open.js';
+import { open } from '../../src/pipeline/stage-open.js';
+import { timeModels } from '../../src/pipeline/time-models.js';
 import type { MeasuredSize } from './measured-size.js';
 
 /** Times models as their users run them: ONNX Runtime chooses the threads. */

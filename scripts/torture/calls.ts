@@ -1,5 +1,6 @@
 import { appendFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { nodePlatform } from '../../src/node/node-platform.js';
 import {
   applyRecipe,
   compareFiles,
@@ -15,9 +16,8 @@ import {
   type Recipe,
 } from '../../src/node.js';
 import { runPrune } from '../../src/pipeline/run-prune.js';
-import { nodePlatform } from '../../src/platform/node/node-platform.js';
-import type { Platform } from '../../src/platform/platform.js';
 import type { JobControl } from '../../src/progress.js';
+import type { Platform } from '../../src/runtime/platform.js';
 import { hashFolder } from './hash-folder.js';
 
 /** Files and folders in the folder that a trial works in. */

@@ -14,8 +14,8 @@ import {
   type TensorProto,
   TensorProto_DataLocation,
 } from 'onnx-buf';
-import { makeInitializer, makeInt64Initializer, makeNode, makeValueInfo } from '../../src/graph/build.js';
 import type { Random } from '../../src/linalg/random.js';
+import { makeInitializer, makeInt64Initializer, makeNode, makeValueInfo } from '../../src/onnx/build.js';
 import { drawIndex, drawOne, type Mutant } from './mutate-bytes.js';
 import { NASTY_FLOATS, NASTY_INTEGERS, NASTY_NAMES } from './nasty.js';
 

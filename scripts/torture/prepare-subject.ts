@@ -1,7 +1,7 @@
 import { cpSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { nodePlatform } from '../../src/node/node-platform.js';
 import { evaluateModels, observe } from '../../src/node.js';
-import { nodePlatform } from '../../src/platform/node/node-platform.js';
 import type { JobControl } from '../../src/progress.js';
 import { eagerPlatform } from '../../test/support/eager-platform.js';
 import {

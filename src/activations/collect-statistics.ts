@@ -1,9 +1,9 @@
 import type { OutputLinear } from '../architecture/layout.js';
 import type { ChannelStatistics, StatisticsNeed } from '../compensation/adapter.js';
 import { NumericalError } from '../errors.js';
-import type { Value } from '../graph/value.js';
-import { OPEN } from '../graph/value-facts.js';
 import { findNonFinite } from '../linalg/matrix-block.js';
+import type { Value } from '../onnx/value.js';
+import { OPEN } from '../onnx/value-facts.js';
 import type { Batch, BlockRunner } from '../runtime/block-runner.js';
 import { joinExtensions } from '../runtime/compile-stage.js';
 import type { Tensor, Tensors } from '../runtime/engine.js';

@@ -1,6 +1,6 @@
 import type { OutputLinear, PrunableModule } from '../architecture/layout.js';
 import { NumericalError } from '../errors.js';
-import { OPEN } from '../graph/value-facts.js';
+import { OPEN } from '../onnx/value-facts.js';
 import type { Batch } from '../runtime/block-runner.js';
 import { joinExtensions, type StageExtension } from '../runtime/compile-stage.js';
 import type { Tensors } from '../runtime/engine.js';

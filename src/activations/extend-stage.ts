@@ -1,9 +1,9 @@
 import type { TensorProto } from 'onnx-buf';
-import { makeFloatInitializer } from '../graph/build.js';
-import { createNodeEmitter } from '../graph/node-emitter.js';
-import { createTensorOps, type TensorOps } from '../graph/tensor-ops.js';
-import { FLOAT32, type Value } from '../graph/value.js';
-import { OPEN } from '../graph/value-facts.js';
+import { makeFloatInitializer } from '../onnx/build.js';
+import { createNodeEmitter } from '../onnx/node-emitter.js';
+import { createTensorOps, type TensorOps } from '../onnx/tensor-ops.js';
+import { FLOAT32, type Value } from '../onnx/value.js';
+import { OPEN } from '../onnx/value-facts.js';
 import type { StageExtension } from '../runtime/compile-stage.js';
 import type { TensorType } from '../runtime/engine.js';
 

@@ -1,5 +1,5 @@
 import type { PrunableModule } from '../architecture/layout.js';
-import { makeNode } from '../graph/build.js';
+import { makeNode } from '../onnx/build.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { Batch } from '../runtime/block-runner.js';
 import type { Tensor } from '../runtime/engine.js';

@@ -1,5 +1,5 @@
 import type { NodeProto, TensorProto } from 'onnx-buf';
-import { makeInt64Initializer, makeNode } from '../graph/build.js';
+import { makeInt64Initializer, makeNode } from '../onnx/build.js';
 import type { StageExtension } from '../runtime/compile-stage.js';
 import type { Tensor, Tensors } from '../runtime/engine.js';
 import { releaseTensors, retainTensor } from '../runtime/tensor-memory.js';

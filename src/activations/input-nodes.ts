@@ -1,9 +1,9 @@
 import type { PrunableModule } from '../architecture/layout.js';
-import { buildGradientGraph } from '../autodiff/gradient-graph.js';
-import { makeFloatInitializer, makeInt64Initializer, makeNode } from '../graph/build.js';
-import type { TwoRunFacts, ValueFacts } from '../graph/value-facts.js';
+import { makeFloatInitializer, makeInt64Initializer, makeNode } from '../onnx/build.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { opsetOf } from '../onnx/opset-of.js';
+import type { TwoRunFacts, ValueFacts } from '../onnx/value-facts.js';
+import { buildGradientGraph } from '../operators/gradient-graph.js';
 import type { InputLinear } from '../removal/input-linears.js';
 import type { LoadedSlice, StageExtension } from '../runtime/compile-stage.js';
 import type { Engine } from '../runtime/engine.js';

@@ -1,6 +1,6 @@
 import type { PrunableModule } from '../architecture/layout.js';
 import { NumericalError } from '../errors.js';
-import { OPEN } from '../graph/value-facts.js';
+import { OPEN } from '../onnx/value-facts.js';
 import type { Batch } from '../runtime/block-runner.js';
 import type { Tensor } from '../runtime/engine.js';
 import type { BackwardMeter } from './backpropagate.js';

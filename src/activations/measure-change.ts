@@ -1,4 +1,4 @@
-import { OPEN } from '../graph/value-facts.js';
+import { OPEN } from '../onnx/value-facts.js';
 import type { Batch } from '../runtime/block-runner.js';
 import type { Tensor } from '../runtime/engine.js';
 import { extendStage } from './extend-stage.js';

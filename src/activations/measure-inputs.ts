@@ -1,6 +1,6 @@
-import { extractStage } from '../graph/extract-stage.js';
-import type { GraphIndex } from '../graph/graph-index.js';
-import type { ValueFact, ValueFacts } from '../graph/value-facts.js';
+import { extractStage } from '../onnx/extract-stage.js';
+import type { GraphIndex } from '../onnx/graph-index.js';
+import type { ValueFact, ValueFacts } from '../onnx/value-facts.js';
 import { indexRunGraph } from '../runtime/block-runner.js';
 import { compileStage, joinExtensions, type LoadedSlice, type StageExtension } from '../runtime/compile-stage.js';
 import type { Tensor, Tensors } from '../runtime/engine.js';

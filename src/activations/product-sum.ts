@@ -1,4 +1,4 @@
-import { makeNode } from '../graph/build.js';
+import { makeNode } from '../onnx/build.js';
 import type { StageExtension } from '../runtime/compile-stage.js';
 import type { Tensor, Tensors } from '../runtime/engine.js';
 import { releaseTensor, retainTensor } from '../runtime/tensor-memory.js';

@@ -1,6 +1,6 @@
-import type { Value } from '../graph/value.js';
 import type { MultiplyTransposed } from '../linalg/multiply-transposed.js';
 import { fitPca, type Pca } from '../linalg/pca.js';
+import type { Value } from '../onnx/value.js';
 import type { Batch, BlockRunner } from '../runtime/block-runner.js';
 import { collectStatistics } from './collect-statistics.js';
 import { extendStage, type StageOps } from './extend-stage.js';

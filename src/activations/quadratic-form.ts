@@ -1,5 +1,5 @@
-import { makeInt64Initializer, makeNode, makeValueInfo } from '../graph/build.js';
-import { encodeGraph } from '../graph/encode-graph.js';
+import { makeInt64Initializer, makeNode, makeValueInfo } from '../onnx/build.js';
+import { encodeGraph } from '../onnx/encode-graph.js';
 import type { Engine } from '../runtime/engine.js';
 
 /** Row-major, single precision. */

@@ -1,7 +1,7 @@
-import { FLOAT32, INT64 } from '../graph/value.js';
-import { OPEN } from '../graph/value-facts.js';
 import { squaredRowNorms } from '../linalg/matrix-block.js';
 import type { Pca } from '../linalg/pca.js';
+import { FLOAT32, INT64 } from '../onnx/value.js';
+import { OPEN } from '../onnx/value-facts.js';
 import type { BlockRunner } from '../runtime/block-runner.js';
 import { releaseTensors } from '../runtime/tensor-memory.js';
 import { extendStage } from './extend-stage.js';

@@ -1,6 +1,6 @@
 import { NumericalError } from '../errors.js';
 import { freeBytes } from '../free-bytes.js';
-import { OPEN } from '../graph/value-facts.js';
+import { OPEN } from '../onnx/value-facts.js';
 import type { Batch } from '../runtime/block-runner.js';
 import { joinExtensions } from '../runtime/compile-stage.js';
 import { extendStage } from './extend-stage.js';

@@ -1,9 +1,9 @@
 import { UnsupportedModelError } from '../errors.js';
-import { type GraphIndex, inputsOf, nodeLabel, producerNode, qualifiedOp } from '../graph/graph-index.js';
-import { isViewOf } from '../graph/is-view.js';
-import { findEmbeddings, influencedValues, outputsOf, type Partition, partitionGraph } from '../graph/partition.js';
-import { elementCount } from '../graph/value.js';
-import type { ValueFacts } from '../graph/value-facts.js';
+import { type GraphIndex, inputsOf, nodeLabel, producerNode, qualifiedOp } from '../onnx/graph-index.js';
+import { isViewOf } from '../onnx/is-view.js';
+import { findEmbeddings, influencedValues, outputsOf, type Partition, partitionGraph } from '../onnx/partition.js';
+import { elementCount } from '../onnx/value.js';
+import type { ValueFacts } from '../onnx/value-facts.js';
 import { groupOf, NO_UNIT } from '../operators/axis-rule.js';
 import { countPackedParameters } from '../operators/experts.js';
 import type { ExpertSite } from './expert-site.js';

@@ -1,6 +1,6 @@
-import type { GraphIndex } from '../graph/graph-index.js';
-import { elementCount } from '../graph/value.js';
-import type { ValueFacts } from '../graph/value-facts.js';
+import type { GraphIndex } from '../onnx/graph-index.js';
+import { elementCount } from '../onnx/value.js';
+import type { ValueFacts } from '../onnx/value-facts.js';
 import type { AxisLabel } from '../operators/axis-rule.js';
 import type { ExpertTensors } from '../operators/experts.js';
 import type { LinearSite } from './find-output-linears.js';

@@ -1,7 +1,7 @@
 import type { NodeProto } from 'onnx-buf';
-import type { GraphIndex } from '../graph/graph-index.js';
-import { isViewOf } from '../graph/is-view.js';
-import { dataInputs, nodesBetween } from '../graph/partition.js';
+import type { GraphIndex } from '../onnx/graph-index.js';
+import { isViewOf } from '../onnx/is-view.js';
+import { dataInputs, nodesBetween } from '../onnx/partition.js';
 import { isAttention } from '../operators/operator.js';
 import { operatorOf } from '../operators/table.js';
 

@@ -1,5 +1,5 @@
-import { intAttribute } from '../graph/attributes.js';
-import { nodeLabel, qualifiedOp } from '../graph/graph-index.js';
+import { intAttribute } from '../onnx/attributes.js';
+import { nodeLabel, qualifiedOp } from '../onnx/graph-index.js';
 import type { AxisLabel } from '../operators/axis-rule.js';
 import { expertTensors, FUSED_MIXTURES, type NeuronAxes, neuronAxes } from '../operators/experts.js';
 import { countWeights, type ExpertSite, expertTrace, makeExpertSite } from './expert-site.js';

@@ -1,8 +1,8 @@
 import type { NodeProto } from 'onnx-buf';
-import { intAttribute } from '../graph/attributes.js';
-import { type GraphIndex, nodeLabel, qualifiedOp } from '../graph/graph-index.js';
-import { dataInputs, influencedValues, outputsOf, type Partition } from '../graph/partition.js';
-import type { ValueFacts } from '../graph/value-facts.js';
+import { intAttribute } from '../onnx/attributes.js';
+import { type GraphIndex, nodeLabel, qualifiedOp } from '../onnx/graph-index.js';
+import { dataInputs, influencedValues, outputsOf, type Partition } from '../onnx/partition.js';
+import type { ValueFacts } from '../onnx/value-facts.js';
 import { LINEAR_LAYERS } from '../operators/linear.js';
 import { operatorOf } from '../operators/table.js';
 import type { OutputLinear, Unrecognised } from './layout.js';

@@ -1,5 +1,5 @@
-import type { GraphIndex } from '../graph/graph-index.js';
-import type { Partition } from '../graph/partition.js';
+import type { GraphIndex } from '../onnx/graph-index.js';
+import type { Partition } from '../onnx/partition.js';
 import type { PrunableModule } from './layout.js';
 import { type ChannelTrace, isReadElsewhere, type TraceOutcome } from './trace-channels.js';
 

@@ -1,10 +1,10 @@
 import type { NodeProto } from 'onnx-buf';
-import { intAttribute } from '../graph/attributes.js';
-import { extractStage } from '../graph/extract-stage.js';
-import { type GraphIndex, nodeLabel, qualifiedOp } from '../graph/graph-index.js';
-import { influencedValues, outputsOf } from '../graph/partition.js';
-import { isFloatType } from '../graph/retype-floats.js';
-import { elementCount, positiveAxis } from '../graph/value.js';
+import { intAttribute } from '../onnx/attributes.js';
+import { extractStage } from '../onnx/extract-stage.js';
+import { type GraphIndex, nodeLabel, qualifiedOp } from '../onnx/graph-index.js';
+import { influencedValues, outputsOf } from '../onnx/partition.js';
+import { isFloatType } from '../onnx/retype-floats.js';
+import { elementCount, positiveAxis } from '../onnx/value.js';
 import type { AxisLabel } from '../operators/axis-rule.js';
 import { countWeights, type ExpertSite, expertTrace, LAYOUTS, makeExpertSite } from './expert-site.js';
 import type { OutputSearch } from './find-output-linears.js';

@@ -1,7 +1,7 @@
 import type { NodeProto } from 'onnx-buf';
-import { type GraphIndex, inputsOf, qualifiedOp } from '../graph/graph-index.js';
-import { isFloatType } from '../graph/retype-floats.js';
-import { elementCount, INT32, INT64 } from '../graph/value.js';
+import { type GraphIndex, inputsOf, qualifiedOp } from '../onnx/graph-index.js';
+import { isFloatType } from '../onnx/retype-floats.js';
+import { elementCount, INT32, INT64 } from '../onnx/value.js';
 import type { AxisLabel } from '../operators/axis-rule.js';
 import { isLinearNode, type OutputSearch, readLinear } from './find-output-linears.js';
 

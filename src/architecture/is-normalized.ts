@@ -1,4 +1,4 @@
-import { type GraphIndex, inputsOf, qualifiedOp } from '../graph/graph-index.js';
+import { type GraphIndex, inputsOf, qualifiedOp } from '../onnx/graph-index.js';
 
 /** Norms, and the first operators of unfused norms. */
 const NORMS: ReadonlySet<string> = new Set([

@@ -1,4 +1,4 @@
-import { type GraphIndex, inputsOf } from '../graph/graph-index.js';
+import { type GraphIndex, inputsOf } from '../onnx/graph-index.js';
 import { isAttention } from '../operators/operator.js';
 import { operatorOf } from '../operators/table.js';
 import type { ModuleKind, UnprunableKind } from './layout.js';

@@ -1,6 +1,6 @@
 import type { NodeProto } from 'onnx-buf';
-import { type GraphIndex, nodeLabel, qualifiedOp } from '../graph/graph-index.js';
-import type { ValueFacts } from '../graph/value-facts.js';
+import { type GraphIndex, nodeLabel, qualifiedOp } from '../onnx/graph-index.js';
+import type { ValueFacts } from '../onnx/value-facts.js';
 import {
   type AxisLabel,
   type AxisRule,

@@ -1,6 +1,6 @@
 import type { NodeProto } from 'onnx-buf';
-import { type GraphIndex, inputsOf, producerNode, qualifiedOp } from '../graph/graph-index.js';
-import { elementCount } from '../graph/value.js';
+import { type GraphIndex, inputsOf, producerNode, qualifiedOp } from '../onnx/graph-index.js';
+import { elementCount } from '../onnx/value.js';
 import { LAYOUTS } from './expert-site.js';
 import type { OutputSearch } from './find-output-linears.js';
 import { type NeuronTrace, traceChannels } from './trace-channels.js';

@@ -41,4 +41,4 @@ export function withFolderHint<T>(
   });
 }
 
-const loadWorkspace = () => import('../platform/node/workspace.js');
+const loadWorkspace = () => import('../node/workspace.js');

@@ -1,7 +1,7 @@
+import type { NodeCalls } from '../node/node-calls.js';
+import { runIsolated } from '../node/run-isolated.js';
 import { mapCalls, type RequestOf } from '../pipeline/call-table.js';
-import { compareEvaluations } from '../pipeline/evaluate/compare-evaluations.js';
-import type { NodeCalls } from '../processes/node-calls.js';
-import { runIsolated } from '../processes/run-isolated.js';
+import { compareEvaluations } from '../pipeline/compare-evaluations.js';
 import type { CliApi } from './api.js';
 
 /** The library as the command line calls it: isolated calls run in their own process, and the rest of the library is loaded on demand. */

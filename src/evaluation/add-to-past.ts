@@ -1,6 +1,6 @@
 import { freeBuffer } from '../free-bytes.js';
-import { recentOf } from '../graph/cache-names.js';
-import { type ModelInput, pastAxes } from '../graph/model-inputs.js';
+import { recentOf } from '../onnx/cache-names.js';
+import { type ModelInput, pastAxes } from '../onnx/model-inputs.js';
 import type { Tensor } from '../runtime/engine.js';
 import { releaseTensor } from '../runtime/tensor-memory.js';
 import type { Past } from './cached-feeds.js';

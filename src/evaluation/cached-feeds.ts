@@ -1,4 +1,4 @@
-import type { InputRole, ModelInput } from '../graph/model-inputs.js';
+import type { InputRole, ModelInput } from '../onnx/model-inputs.js';
 import type { Tensor } from '../runtime/engine.js';
 import { integersOf, prefillFeeds } from '../runtime/prefill-feeds.js';
 

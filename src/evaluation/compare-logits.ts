@@ -1,5 +1,5 @@
-import { isPositionwise } from '../graph/is-positionwise.js';
-import { joinStages } from '../graph/join-stages.js';
+import { isPositionwise } from '../onnx/is-positionwise.js';
+import { joinStages } from '../onnx/join-stages.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { JobControl } from '../progress.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';

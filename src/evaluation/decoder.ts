@@ -1,6 +1,6 @@
 import { EngineError, OptionError, UnsupportedModelError } from '../errors.js';
-import { isFullCache, type PresentOutput } from '../graph/cache-names.js';
-import { type ModelInput, pastAxes } from '../graph/model-inputs.js';
+import { isFullCache, type PresentOutput } from '../onnx/cache-names.js';
+import { type ModelInput, pastAxes } from '../onnx/model-inputs.js';
 import type { Session, Tensor, Tensors } from '../runtime/engine.js';
 import { releaseTensor, releaseTensors } from '../runtime/tensor-memory.js';
 import { addToPast } from './add-to-past.js';

@@ -1,6 +1,6 @@
 import type { NodeProto } from 'onnx-buf';
-import { makeFloatInitializer, makeInt64Initializer, makeNode, makeValueInfo } from '../graph/build.js';
-import { encodeGraph } from '../graph/encode-graph.js';
+import { makeFloatInitializer, makeInt64Initializer, makeNode, makeValueInfo } from '../onnx/build.js';
+import { encodeGraph } from '../onnx/encode-graph.js';
 import { dataTypeOf, type Engine } from '../runtime/engine.js';
 import { type LogitsTensor, logitRows } from './decoder.js';
 

@@ -1,9 +1,9 @@
 import { create } from '@bufbuild/protobuf';
 import { GraphProtoSchema } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
-import { makeValueInfo } from '../graph/build.js';
-import { findPresent, isFullCache, type PresentOutput } from '../graph/cache-names.js';
-import { type ModelInput, pastAxes, readModelInputs } from '../graph/model-inputs.js';
+import { makeValueInfo } from '../onnx/build.js';
+import { findPresent, isFullCache, type PresentOutput } from '../onnx/cache-names.js';
+import { type ModelInput, pastAxes, readModelInputs } from '../onnx/model-inputs.js';
 import { type DeclaredValue, dataTypeOf, type Session, type TensorType } from '../runtime/engine.js';
 
 /** Interface of a decoder graph: inputs, logits output, cache inputs and outputs. */

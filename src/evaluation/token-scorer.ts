@@ -1,7 +1,7 @@
 import type { NodeProto } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
-import { makeNode, makeValueInfo } from '../graph/build.js';
-import { encodeGraph } from '../graph/encode-graph.js';
+import { makeNode, makeValueInfo } from '../onnx/build.js';
+import { encodeGraph } from '../onnx/encode-graph.js';
 import type { Engine, Tensor } from '../runtime/engine.js';
 import { isLogitsType, type LogitsTensor, logitRows } from './decoder.js';
 

@@ -1,8 +1,8 @@
 import type { BlockSpan } from '../architecture/layout.js';
-import { type CarriedHidden, carriedOf } from '../graph/extract-stage.js';
-import type { GraphIndex } from '../graph/graph-index.js';
-import { partitionGraph } from '../graph/partition.js';
+import { type CarriedHidden, carriedOf } from '../onnx/extract-stage.js';
 import { isFloatType } from '../onnx/float-encoding.js';
+import type { GraphIndex } from '../onnx/graph-index.js';
+import { partitionGraph } from '../onnx/partition.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 
 /** A value that one block computes and later blocks read in addition to the hidden state, and that training changes: shared keys. */

@@ -1,7 +1,7 @@
 import { UnsupportedModelError } from '../errors.js';
-import { findEmbeddings } from '../graph/partition.js';
 import { readFloat32 } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
+import { findEmbeddings } from '../onnx/partition.js';
 import { sliceHandle } from '../onnx/slice-handle.js';
 import type { AnalysedModel, UnderstoodModel } from '../runtime/analyse-model.js';
 import { indexRunGraph } from '../runtime/block-runner.js';

@@ -1,7 +1,7 @@
-import { appendDivergence, type Divergence } from '../autodiff/divergence.js';
-import { buildGradientGraph } from '../autodiff/gradient-graph.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { opsetOf } from '../onnx/opset-of.js';
+import { appendDivergence, type Divergence } from '../operators/divergence.js';
+import { buildGradientGraph } from '../operators/gradient-graph.js';
 import { type AnalysedModel, factsForSize } from '../runtime/analyse-model.js';
 import { type Batch, indexRunGraph } from '../runtime/block-runner.js';
 import { type CompiledStage, compileStage, type LoadedSlice, type StageExtension } from '../runtime/compile-stage.js';

@@ -1,6 +1,6 @@
 import { type BlockSpan, blockSpans, logitsInBlocks } from '../architecture/layout.js';
 import { OptionError, UnsupportedModelError } from '../errors.js';
-import type { GraphIndex } from '../graph/graph-index.js';
+import type { GraphIndex } from '../onnx/graph-index.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import type { TensorShape } from '../onnx/tensor-handle.js';
 import type { UnderstoodModel } from '../runtime/analyse-model.js';

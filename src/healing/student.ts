@@ -1,9 +1,9 @@
 import { cotangentOf } from '../activations/carried-cotangents.js';
 import type { BlockSpan } from '../architecture/layout.js';
-import { buildGradientGraph } from '../autodiff/gradient-graph.js';
-import { type GraphIndex, inputsOf } from '../graph/graph-index.js';
+import { type GraphIndex, inputsOf } from '../onnx/graph-index.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { opsetOf } from '../onnx/opset-of.js';
+import { buildGradientGraph } from '../operators/gradient-graph.js';
 import { type AnalysedModel, factsForSize } from '../runtime/analyse-model.js';
 import type { Batch, SideValues } from '../runtime/block-runner.js';
 import { type CompiledStage, compileStage, type LoadedSlice, type StageExtension } from '../runtime/compile-stage.js';

@@ -1,11 +1,11 @@
 import type { NodeProto } from 'onnx-buf';
 import type { BlockSpan, ModelLayout, PrunableModule } from '../architecture/layout.js';
-import { extractStage } from '../graph/extract-stage.js';
-import { type GraphIndex, inputsOf, qualifiedOp } from '../graph/graph-index.js';
-import { influencedValues, partitionGraph } from '../graph/partition.js';
-import type { ValueFacts } from '../graph/value-facts.js';
+import { extractStage } from '../onnx/extract-stage.js';
 import { isFloatType } from '../onnx/float-encoding.js';
+import { type GraphIndex, inputsOf, qualifiedOp } from '../onnx/graph-index.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
+import { influencedValues, partitionGraph } from '../onnx/partition.js';
+import type { ValueFacts } from '../onnx/value-facts.js';
 import { expertTensors, FUSED_MIXTURES } from '../operators/experts.js';
 import type { ParameterForm } from '../operators/operator.js';
 import { operatorOf } from '../operators/table.js';

@@ -1,5 +1,5 @@
 import type { TensorHandle } from '../onnx/onnx-model.js';
-import type { Journal } from '../platform/journal.js';
+import type { Journal } from '../runtime/journal.js';
 import type { HealingRequest } from './start-training.js';
 import type { SavedTraining, TrainingFacts } from './training-state.js';
 

@@ -1,5 +1,5 @@
-import { floatAttribute, textAttribute } from '../graph/attributes.js';
-import type { Value } from '../graph/value.js';
+import { floatAttribute, textAttribute } from '../onnx/attributes.js';
+import type { Value } from '../onnx/value.js';
 import { pointwise } from './elementwise.js';
 import type { RuleContext } from './gradient-rule.js';
 import { byOpenRule, type Family, missing } from './operator.js';

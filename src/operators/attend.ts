@@ -1,7 +1,7 @@
-import { floatAttribute } from '../graph/attributes.js';
-import type { TensorOps } from '../graph/tensor-ops.js';
-import { FLOAT32, INT64, type Value } from '../graph/value.js';
-import { OPEN } from '../graph/value-facts.js';
+import { floatAttribute } from '../onnx/attributes.js';
+import type { TensorOps } from '../onnx/tensor-ops.js';
+import { FLOAT32, INT64, type Value } from '../onnx/value.js';
+import { OPEN } from '../onnx/value-facts.js';
 import type { LoweringContext } from './gradient-rule.js';
 
 /** Scaled dot-product attention over heads. KV head k serves the G = H / K consecutive query heads from k G on. */

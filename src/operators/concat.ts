@@ -1,5 +1,5 @@
-import { intAttribute, intsAttribute, setIntsAttribute } from '../graph/attributes.js';
-import { positiveAxis } from '../graph/value.js';
+import { intAttribute, intsAttribute, setIntsAttribute } from '../onnx/attributes.js';
+import { positiveAxis } from '../onnx/value.js';
 import { type AxisRule, labelledValue, NO_UNIT, type RuleResult, type RuleSite, TraceStop } from './axis-rule.js';
 import { unsupported, type WindowCotangent } from './gradient-rule.js';
 import { type Family, missing, PLAIN } from './operator.js';

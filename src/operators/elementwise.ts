@@ -1,5 +1,5 @@
-import type { Value } from '../graph/value.js';
-import { gradientType } from '../graph/value.js';
+import type { Value } from '../onnx/value.js';
+import { gradientType } from '../onnx/value.js';
 import { type AxisRule, type Finding, labelledValue, portsOf, TraceStop, toOtherSide } from './axis-rule.js';
 import type { RuleContext } from './gradient-rule.js';
 import { byOpenRule, type Family, type Gradient, missing, type Operator, PLAIN } from './operator.js';

@@ -1,8 +1,8 @@
 import type { NodeProto } from 'onnx-buf';
-import { floatAttribute, intAttribute, textAttribute } from '../graph/attributes.js';
-import { qualifiedOp } from '../graph/graph-index.js';
-import type { TensorOps } from '../graph/tensor-ops.js';
-import { elementCount, FLOAT32, INT64, type Value } from '../graph/value.js';
+import { floatAttribute, intAttribute, textAttribute } from '../onnx/attributes.js';
+import { qualifiedOp } from '../onnx/graph-index.js';
+import type { TensorOps } from '../onnx/tensor-ops.js';
+import { elementCount, FLOAT32, INT64, type Value } from '../onnx/value.js';
 import type { AxisLabel } from './axis-rule.js';
 import { type Lowering, type LoweringContext, unsupported } from './gradient-rule.js';
 import { type Family, type Gradient, missing, type Operator, PLAIN } from './operator.js';

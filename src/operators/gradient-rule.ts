@@ -1,9 +1,9 @@
 import type { NodeProto } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
-import { nodeLabel } from '../graph/graph-index.js';
-import type { TensorOps } from '../graph/tensor-ops.js';
-import type { Value } from '../graph/value.js';
-import { OPEN } from '../graph/value-facts.js';
+import { nodeLabel } from '../onnx/graph-index.js';
+import type { TensorOps } from '../onnx/tensor-ops.js';
+import type { Value } from '../onnx/value.js';
+import { OPEN } from '../onnx/value-facts.js';
 
 /**
  * A cotangent that is zero outside a window of one axis, such as the gradient of a slice. Windows that do not overlap

@@ -1,10 +1,10 @@
 import { create } from '@bufbuild/protobuf';
 import { type GraphProto, type NodeProto, NodeProtoSchema } from 'onnx-buf';
-import { floatAttribute, intAttribute, textAttribute } from '../graph/attributes.js';
-import { makeNode, type NodeSpec } from '../graph/build.js';
-import { impliedHeadSize, tableWidth } from '../graph/head-size.js';
-import { FLOAT32, gradientType, INT64, type Value } from '../graph/value.js';
-import { OPEN } from '../graph/value-facts.js';
+import { floatAttribute, intAttribute, textAttribute } from '../onnx/attributes.js';
+import { makeNode, type NodeSpec } from '../onnx/build.js';
+import { impliedHeadSize, tableWidth } from '../onnx/head-size.js';
+import { FLOAT32, gradientType, INT64, type Value } from '../onnx/value.js';
+import { OPEN } from '../onnx/value-facts.js';
 import { attend, causalMask, mergeHeads, splitAxis, splitHeads, windowMask } from './attend.js';
 import type { Finding, RuleSite } from './axis-rule.js';
 import { type Lowering, type LoweringContext, refusePast, unsupported } from './gradient-rule.js';

@@ -1,4 +1,4 @@
-import { findAttribute, intAttribute, setIntAttribute } from '../graph/attributes.js';
+import { findAttribute, intAttribute, setIntAttribute } from '../onnx/attributes.js';
 import {
   type AxisRule,
   type Finding,

@@ -1,6 +1,6 @@
 import type { NodeProto } from 'onnx-buf';
-import { floatAttribute, intAttribute, setIntAttribute, textAttribute } from '../graph/attributes.js';
-import { positiveAxis, type Value } from '../graph/value.js';
+import { floatAttribute, intAttribute, setIntAttribute, textAttribute } from '../onnx/attributes.js';
+import { positiveAxis, type Value } from '../onnx/value.js';
 import { type Finding, NeedCoarserUnits, type RuleSite, TraceStop, type UnitIds } from './axis-rule.js';
 import { broadcastAxes, pointwise } from './elementwise.js';
 import { type LoweringContext, unsupported } from './gradient-rule.js';

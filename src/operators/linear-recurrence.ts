@@ -1,5 +1,5 @@
-import type { TensorOps } from '../graph/tensor-ops.js';
-import { FLOAT32, type Value } from '../graph/value.js';
+import type { TensorOps } from '../onnx/tensor-ops.js';
+import { FLOAT32, type Value } from '../onnx/value.js';
 
 /** Linear attention over packed heads. Heads of operands with fewer heads are shared by consecutive ones. */
 export interface RecurrenceProblem {

@@ -1,7 +1,7 @@
 import type { NodeProto } from 'onnx-buf';
-import { floatAttribute, intAttribute, textAttribute } from '../graph/attributes.js';
-import type { MatMulOptions } from '../graph/tensor-ops.js';
-import { elementCount, type Value } from '../graph/value.js';
+import { floatAttribute, intAttribute, textAttribute } from '../onnx/attributes.js';
+import type { MatMulOptions } from '../onnx/tensor-ops.js';
+import { elementCount, type Value } from '../onnx/value.js';
 import { type AxisRule, type Finding, labelledValue, type RuleSite, TraceStop, toOtherSide } from './axis-rule.js';
 import { type RuleContext, unsupported } from './gradient-rule.js';
 import { byOpenRule, type Family, PLAIN } from './operator.js';

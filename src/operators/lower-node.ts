@@ -1,8 +1,8 @@
 import type { NodeProto } from 'onnx-buf';
-import { makeNode } from '../graph/build.js';
-import { createNodeEmitter } from '../graph/node-emitter.js';
-import { createTensorOps } from '../graph/tensor-ops.js';
-import type { ValueFact } from '../graph/value-facts.js';
+import { makeNode } from '../onnx/build.js';
+import { createNodeEmitter } from '../onnx/node-emitter.js';
+import { createTensorOps } from '../onnx/tensor-ops.js';
+import type { ValueFact } from '../onnx/value-facts.js';
 import { type Lowering, unsupported } from './gradient-rule.js';
 
 /** Prefix of names of a lowered node's parts, after its first output. */

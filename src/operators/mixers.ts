@@ -1,6 +1,6 @@
-import { findAttribute, intAttribute, intsAttribute, setIntAttribute, textAttribute } from '../graph/attributes.js';
-import type { TensorOps } from '../graph/tensor-ops.js';
-import type { Value } from '../graph/value.js';
+import { findAttribute, intAttribute, intsAttribute, setIntAttribute, textAttribute } from '../onnx/attributes.js';
+import type { TensorOps } from '../onnx/tensor-ops.js';
+import type { Value } from '../onnx/value.js';
 import { type AxisRule, TraceStop } from './axis-rule.js';
 import { type Lowering, type LoweringContext, unsupported } from './gradient-rule.js';
 import { isPresent } from './heads.js';

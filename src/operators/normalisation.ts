@@ -1,5 +1,5 @@
-import { floatAttribute, intAttribute } from '../graph/attributes.js';
-import { positiveAxis, type Value } from '../graph/value.js';
+import { floatAttribute, intAttribute } from '../onnx/attributes.js';
+import { positiveAxis, type Value } from '../onnx/value.js';
 import { type AxisRule, ReducedTogether } from './axis-rule.js';
 import { equalShapeAxes } from './elementwise.js';
 import { type RuleContext, unsupported, type VjpRule } from './gradient-rule.js';

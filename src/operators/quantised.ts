@@ -1,5 +1,5 @@
-import { intAttribute } from '../graph/attributes.js';
-import { elementCount, FLOAT32, type Value } from '../graph/value.js';
+import { intAttribute } from '../onnx/attributes.js';
+import { elementCount, FLOAT32, type Value } from '../onnx/value.js';
 import { type Lowering, type LoweringContext, unsupported } from './gradient-rule.js';
 import { type Family, type Gradient, missing, type Operator, PLAIN } from './operator.js';
 

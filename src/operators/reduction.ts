@@ -1,5 +1,5 @@
-import { intAttribute, intsAttribute } from '../graph/attributes.js';
-import { positiveAxis, type Value } from '../graph/value.js';
+import { intAttribute, intsAttribute } from '../onnx/attributes.js';
+import { positiveAxis, type Value } from '../onnx/value.js';
 import { type AxisRule, ReducedTogether, TraceStop, toOtherSide } from './axis-rule.js';
 import type { RuleContext, VjpRule } from './gradient-rule.js';
 import { type Family, type Operator, PLAIN } from './operator.js';

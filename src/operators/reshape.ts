@@ -1,5 +1,5 @@
-import { intsAttribute } from '../graph/attributes.js';
-import { elementCount, positiveAxis } from '../graph/value.js';
+import { intsAttribute } from '../onnx/attributes.js';
+import { elementCount, positiveAxis } from '../onnx/value.js';
 import {
   type AxisLabel,
   type AxisRule,

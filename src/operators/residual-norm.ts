@@ -1,6 +1,6 @@
 import type { NodeProto } from 'onnx-buf';
-import { floatAttribute } from '../graph/attributes.js';
-import { makeNode } from '../graph/build.js';
+import { floatAttribute } from '../onnx/attributes.js';
+import { makeNode } from '../onnx/build.js';
 import type { LoweringContext } from './gradient-rule.js';
 import { type Family, missing, type Operator, PLAIN } from './operator.js';
 

@@ -1,5 +1,5 @@
-import { intAttribute, intsAttribute, setIntAttribute } from '../graph/attributes.js';
-import type { Value } from '../graph/value.js';
+import { intAttribute, intsAttribute, setIntAttribute } from '../onnx/attributes.js';
+import type { Value } from '../onnx/value.js';
 import { equalShapeAxes } from './elementwise.js';
 import type { RuleContext, VjpRule } from './gradient-rule.js';
 import { type Family, type Operator, PLAIN } from './operator.js';

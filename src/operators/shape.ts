@@ -1,5 +1,5 @@
-import { intAttribute } from '../graph/attributes.js';
-import { positiveAxis } from '../graph/value.js';
+import { intAttribute } from '../onnx/attributes.js';
+import { positiveAxis } from '../onnx/value.js';
 import { NO_FINDINGS } from './axis-rule.js';
 import type { VjpRule } from './gradient-rule.js';
 import { type Family, missing, type Operator, PLAIN } from './operator.js';

@@ -1,8 +1,8 @@
 import type { NodeProto } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
-import { intsAttribute, setIntsAttribute } from '../graph/attributes.js';
-import { nodeLabel } from '../graph/graph-index.js';
-import { positiveAxis, type Value } from '../graph/value.js';
+import { intsAttribute, setIntsAttribute } from '../onnx/attributes.js';
+import { nodeLabel } from '../onnx/graph-index.js';
+import { positiveAxis, type Value } from '../onnx/value.js';
 import {
   type AxisLabel,
   type AxisRule,

@@ -1,6 +1,6 @@
 import type { NodeProto } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
-import { nodeLabel, qualifiedOp } from '../graph/graph-index.js';
+import { nodeLabel, qualifiedOp } from '../onnx/graph-index.js';
 import { ACTIVATIONS } from './activation.js';
 import { ATTENTION } from './attention.js';
 import { CONCATS } from './concat.js';

@@ -1,4 +1,4 @@
-import { DEFAULT_THREADS } from '../platform/platform.js';
+import { DEFAULT_THREADS } from '../runtime/platform.js';
 import { boolean, either, integer, listOf, text, withMethods } from './kinds.js';
 import { type AnyRows, row } from './option.js';
 import { CONTROL } from './run.js';

@@ -22,14 +22,14 @@ import {
   TRIM_VOCABULARY,
 } from '../options/commands.js';
 import type { Families } from '../options/option.js';
-import type { Platform } from '../platform/platform.js';
-import { runComparison } from './evaluate/compare-evaluations.js';
-import { runGeneration, runLogLikelihoods, runPerplexity, runTasks } from './evaluate/evaluate-model.js';
-import { runBias } from './evaluate/run-bias.js';
-import { runEvaluation } from './evaluate/run-evaluation.js';
+import type { Platform } from '../runtime/platform.js';
+import { runComparison } from './compare-evaluations.js';
+import { runGeneration, runLogLikelihoods, runPerplexity, runTasks } from './evaluate-model.js';
 import { runApply } from './run-apply.js';
+import { runBias } from './run-bias.js';
 import { runChoose } from './run-choose.js';
 import { runDescribe } from './run-describe.js';
+import { runEvaluation } from './run-evaluation.js';
 import { runHeal } from './run-heal.js';
 import { runMerge } from './run-merge.js';
 import { runObserve } from './run-observe.js';

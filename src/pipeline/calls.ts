@@ -4,8 +4,6 @@ export type { DtypeName, FolderLayout, QuantisationOptions } from '../options/qu
 export type { ReductionName, ShrinkOptions, Size } from '../options/shrink.js';
 export type { TextEvaluation, TextWindows } from '../options/texts.js';
 export type { VocabularyOptions } from '../options/vocabulary.js';
-export type { HubCommit, HubFile, HubSettings, HubStore } from '../platform/hub-store.js';
-export type { EngineChoice, ExecutionProviderChoice, Files, Platform } from '../platform/platform.js';
 export {
   addMeasurements,
   type ComparedTask,
@@ -19,6 +17,8 @@ export type { ModelOrigin } from '../report/model-origin.js';
 export type { Recipe, RecipeModule } from '../report/recipe-schema.js';
 export type * from '../report/report-schema.js';
 export type { SavedModule, SavedShard, SavedStatistics } from '../report/statistics-schema.js';
+export type { HubCommit, HubFile, HubSettings, HubStore } from '../runtime/hub-store.js';
+export type { EngineChoice, ExecutionProviderChoice, Files, Platform } from '../runtime/platform.js';
 export type { ModelFolder, ModelRequest, OpenModelOptions, SourceOptions } from '../storage/model-folder.js';
 export type { PlannedCandidate, PlannedSize, PlannedSizes } from './choose-size.js';
 export {
@@ -30,20 +30,20 @@ export {
   compareEvaluations,
   type EvaluatedModel,
   type ModelComparison,
-} from './evaluate/compare-evaluations.js';
+} from './compare-evaluations.js';
 export type {
   GenerationRequest,
   GenerationSample,
   LogLikelihoodRequest,
   PerplexityRequest,
   TasksRequest,
-} from './evaluate/evaluate-model.js';
-export type { EvaluateRequest, Evaluation } from './evaluate/evaluate-request.js';
-export type { TaskProtocol, TaskReport, TextDivergence, TextPerplexity } from './evaluate/measurements.js';
-export type { BiasRequest, BiasResult } from './evaluate/run-bias.js';
+} from './evaluate-model.js';
+export type { EvaluateRequest, Evaluation } from './evaluate-request.js';
 export { type JobContext, type Stage, withJob } from './job-context.js';
+export type { TaskProtocol, TaskReport, TextDivergence, TextPerplexity } from './measurements.js';
 export type { LadderRequest, PruneRequest } from './prune-request.js';
 export type { AppliedRecipe, ApplyRequest } from './run-apply.js';
+export type { BiasRequest, BiasResult } from './run-bias.js';
 export type { Choice, ChooseRequest, MeasuredChoice } from './run-choose.js';
 export type { DescribeRequest } from './run-describe.js';
 export type { HealedFolder, HealRequest } from './run-heal.js';

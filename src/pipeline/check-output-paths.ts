@@ -1,6 +1,6 @@
 import { OptionError } from '../errors.js';
 import type { ResolvedCalibration } from '../options.js';
-import type { Files } from '../platform/platform.js';
+import type { Files } from '../runtime/platform.js';
 import { checkPairPaths } from '../storage/json-with-tensors.js';
 import type { ModelFolder } from '../storage/model-folder.js';
 import { checkWindowsPath } from '../storage/windows-file.js';

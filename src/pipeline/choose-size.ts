@@ -1,20 +1,19 @@
 import type { GraphProto } from 'onnx-buf';
 import type { Allocation } from '../allocation/allocation.js';
 import type { ModuleKind, PrunableModule } from '../architecture/layout.js';
-import { isFullCache } from '../graph/cache-names.js';
-import { withoutEmbeddingPrefix } from '../graph/join-embedding.js';
-import { readModelInputs } from '../graph/model-inputs.js';
+import { isFullCache } from '../onnx/cache-names.js';
 import { findDataType } from '../onnx/data-types.js';
+import { withoutEmbeddingPrefix } from '../onnx/join-embedding.js';
+import { readModelInputs } from '../onnx/model-inputs.js';
 import { measureModel } from '../onnx/save-model.js';
 import type { ResolvedQuantisation } from '../options/quantisation.js';
 import { bitsOf, type ReductionName, type ResolvedShrink } from '../options/shrink.js';
 import { zeroOrders } from '../prune/check-run.js';
 import { splitDraftWindows } from '../prune/drafts.js';
+import { estimateRounding } from '../prune/estimate-rounding.js';
 import type { PruneJob } from '../prune/job.js';
 import type { MeasuredModel } from '../prune/measure-dense/measure-dense.js';
-import { selectModules } from '../prune/select-modules.js';
-import { estimateRounding } from '../prune/size/estimate-rounding.js';
-import { allocationOf, type CodedForm, createDraftMeter } from '../prune/size/measure-draft.js';
+import { allocationOf, type CodedForm, createDraftMeter } from '../prune/measure-draft.js';
 import {
   type Bits,
   type Mixture,
@@ -22,8 +21,8 @@ import {
   type SizeProblem,
   sumOfRounding,
   uniformMixture,
-} from '../prune/size/mixtures.js';
-import { estimateRoundingCosts, type PlannedMixture, planSize } from '../prune/size/plan-size.js';
+} from '../prune/mixtures.js';
+import { estimateRoundingCosts, type PlannedMixture, planSize } from '../prune/plan-size.js';
 import {
   checkSmallest,
   createSizeSearch,
@@ -32,8 +31,9 @@ import {
   type SizeSearch,
   type SmallestSize,
   withBits,
-} from '../prune/size/search-size.js';
-import { matchBytes, placeholderCuts, type SizeSource, sizeProblemOf } from '../prune/size/size-problem.js';
+} from '../prune/search-size.js';
+import { selectModules } from '../prune/select-modules.js';
+import { matchBytes, placeholderCuts, type SizeSource, sizeProblemOf } from '../prune/size-problem.js';
 import { DTYPES, type DtypeName } from '../quantisation/dtypes.js';
 import { applyChange } from '../removal/apply-change.js';
 import { pruneNoPastBranch } from '../removal/prune-no-past-branch.js';

@@ -1,10 +1,10 @@
 import { findLeadingTokens } from '../calibration/leading-tokens.js';
 import { EngineError } from '../errors.js';
 import { measureTextPerplexity } from '../evaluation/perplexity.js';
-import { checkpoint } from '../platform/journal.js';
 import type { Progress } from '../progress.js';
 import type { TrimmingCost } from '../report/report-schema.js';
 import type { Engine } from '../runtime/engine.js';
+import { checkpoint } from '../runtime/journal.js';
 import { requireTokenizer } from '../storage/load-tokenizer.js';
 import { longestWindow, type ModelFolder } from '../storage/model-folder.js';
 import { certifyTrimming } from './certify-trimming.js';

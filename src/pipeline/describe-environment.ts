@@ -1,6 +1,6 @@
-import type { Platform } from '../platform/platform.js';
 import type { EnvironmentReport } from '../report/report-schema.js';
 import type { Engine } from '../runtime/engine.js';
+import type { Platform } from '../runtime/platform.js';
 
 /** Describes machine and engine, on which results depend. */
 export function describeEnvironment({ describeMachine }: Platform, engine: Engine): EnvironmentReport {

@@ -1,6 +1,6 @@
 import { NumericalError } from '../errors.js';
-import { findEmbeddings } from '../graph/partition.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
+import { findEmbeddings } from '../onnx/partition.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
 import type { ModelFolder } from '../storage/model-folder.js';

@@ -9,13 +9,13 @@ import { type ResolvedOptions, readsTokens } from '../options.js';
 import type { StageTiming } from '../prune/job.js';
 import { type DensePassKinds, densePassKinds } from '../prune/measure-dense/measure-dense.js';
 import type { MeasuredSpeed } from '../prune/measure-speed.js';
-import { canRepair } from '../prune/shrink/repair-experts.js';
+import { canRepair } from '../prune/repair-experts.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
 import { longestWindow, type ModelFolder } from '../storage/model-folder.js';
 import { HELD_OUT } from './held-out.js';
 import type { ExpectedStep } from './overall-progress.js';
-import { CERTIFIED_WINDOWS } from './stages/certify.js';
+import { CERTIFIED_WINDOWS } from './stage-certify.js';
 
 /** Model sizes that determine the time of stages. */
 export interface ModelSize {

@@ -1,10 +1,10 @@
 import { blockSpans, type PrunableModule } from '../architecture/layout.js';
-import { producerNode } from '../graph/graph-index.js';
-import { elementCount } from '../graph/value.js';
 import { METRICS } from '../importance/metrics.js';
 import { sum } from '../linalg/sum.js';
 import { triangleLength } from '../linalg/triangle.js';
 import { findDataType } from '../onnx/data-types.js';
+import { producerNode } from '../onnx/graph-index.js';
+import { elementCount } from '../onnx/value.js';
 import { expertTensors } from '../operators/experts.js';
 import { countHeldOut, type ResolvedHealing } from '../options/healing.js';
 import { learnsRounding, type ResolvedQuantisation } from '../options/quantisation.js';

@@ -1,8 +1,8 @@
 import type { TokenSource } from '../calibration/token-source.js';
 import { findHeldOutWindows, type HeldOutWindows } from '../evaluation/held-out-windows.js';
 import type { CalibrationSource } from '../options.js';
-import type { Platform } from '../platform/platform.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
+import type { Platform } from '../runtime/platform.js';
 import { findTokenizer } from '../storage/load-tokenizer.js';
 import { longestWindow, type ModelFolder } from '../storage/model-folder.js';
 import { openTextSource } from '../storage/read-text.js';

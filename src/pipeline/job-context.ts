@@ -1,10 +1,10 @@
 import { errorMessage } from '../error-message.js';
 import { EngineError } from '../errors.js';
-import type { Journal, Workspace } from '../platform/journal.js';
-import type { Platform } from '../platform/platform.js';
 import type { JobControl, Progress } from '../progress.js';
 import type { StageTiming } from '../prune/job.js';
+import type { Journal, Workspace } from '../runtime/journal.js';
 import { isOutOfMemory, MEMORY_REMEDY } from '../runtime/out-of-memory.js';
+import type { Platform } from '../runtime/platform.js';
 import { createOverallProgress, type OverallProgress } from './overall-progress.js';
 
 /** State shared by all stages of a job; all other data are inputs of stages. */

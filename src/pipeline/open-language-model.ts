@@ -1,10 +1,10 @@
 import type { GraphProto } from 'onnx-buf';
 import type { LanguageModel } from '../evaluation/language-model.js';
 import { createLanguageModel } from '../evaluation/session-language-model.js';
-import { findEmbeddingInput } from '../graph/model-inputs.js';
-import { outputAddedCache } from '../graph/output-added-cache.js';
-import { shareHeads } from '../graph/share-heads.js';
+import { findEmbeddingInput } from '../onnx/model-inputs.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
+import { outputAddedCache } from '../onnx/output-added-cache.js';
+import { shareHeads } from '../onnx/share-heads.js';
 import type { JobControl } from '../progress.js';
 import { compileBlockByBlock, compileInPlace, compileModel } from '../runtime/compile-model.js';
 import type { Engine, Session } from '../runtime/engine.js';

@@ -1,8 +1,8 @@
 import { ModelFormatError, UnsupportedModelError } from '../errors.js';
-import { findTokenInput } from '../graph/model-inputs.js';
-import { shareWeights } from '../graph/share-weights.js';
 import { loadModel } from '../onnx/load-model.js';
+import { findTokenInput } from '../onnx/model-inputs.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
+import { shareWeights } from '../onnx/share-weights.js';
 import { requireTokenizer } from '../storage/load-tokenizer.js';
 import { type ModelFolder, modelPath, TOKENIZER } from '../storage/model-folder.js';
 import { type OpenFolder, openFolder } from '../storage/open-folder.js';
@@ -16,7 +16,7 @@ import { type GraphPart, traceVocabulary } from '../vocabulary/trace-vocabulary.
 import type { VocabularyTrace } from '../vocabulary/vocabulary-trace.js';
 import type { JobContext } from './job-context.js';
 import { readTokenSelection, type TokenSelectionOptions } from './read-token-selection.js';
-import { remarkShared } from './stages/load.js';
+import { remarkShared } from './stage-load.js';
 
 /** A graph as in its file, with the trace of its vocabulary. */
 export interface TracedGraph {

@@ -17,7 +17,7 @@ import type { Engine } from '../runtime/engine.js';
 import { type ModelFolder, modelPaths, totalBytes } from '../storage/model-folder.js';
 import { dropUnreadableWindows } from './drop-unreadable-windows.js';
 import type { JobContext } from './job-context.js';
-import type { CalibrationWindows } from './stages/calibrate.js';
+import type { CalibrationWindows } from './stage-calibrate.js';
 import type { Stages } from './stages.js';
 import { storeFactory } from './store-factory.js';
 

@@ -1,6 +1,6 @@
 import type { FolderOptions } from '../options/folder.js';
 import type { Fraction, PruneOptions } from '../options.js';
-import type { EngineChoice } from '../platform/platform.js';
+import type { EngineChoice } from '../runtime/platform.js';
 import type { SourceOptions } from '../storage/model-folder.js';
 import type { StagesOption } from './stages.js';
 

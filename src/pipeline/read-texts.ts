@@ -1,6 +1,6 @@
 import { readDocuments } from '../calibration/token-source.js';
 import { OptionError } from '../errors.js';
-import type { Files } from '../platform/platform.js';
+import type { Files } from '../runtime/platform.js';
 import { isJsonl, readLines, readText } from '../storage/read-text.js';
 import { withTextContext } from './with-text-context.js';
 

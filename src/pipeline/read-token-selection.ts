@@ -4,7 +4,7 @@ import { OptionError } from '../errors.js';
 import { refusal } from '../options/option.js';
 import type { VocabularyOptions } from '../options/vocabulary.js';
 import { isRecord, parseJson } from '../parse-json.js';
-import type { Files } from '../platform/platform.js';
+import type { Files } from '../runtime/platform.js';
 import type { ModelFolder } from '../storage/model-folder.js';
 import type { JsonObject } from '../storage/read-json.js';
 import { readText } from '../storage/read-text.js';

@@ -1,7 +1,7 @@
 import { EngineError } from '../errors.js';
-import { isShortFloat } from '../graph/retype-floats.js';
 import { findDataType } from '../onnx/data-types.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
+import { isShortFloat } from '../onnx/retype-floats.js';
 import { formatBytes } from '../report/format-quantity.js';
 import type { Engine } from '../runtime/engine.js';
 import type { ModelFolder } from '../storage/model-folder.js';

@@ -13,7 +13,7 @@ import type { ModelFolder } from '../storage/model-folder.js';
 import type { JsonObject } from '../storage/read-json.js';
 import type { JobContext } from './job-context.js';
 import { writeOwnDtype } from './name-variants.js';
-import type { SavedFolder } from './stages/save.js';
+import type { SavedFolder } from './stage-save.js';
 
 /** The folder's JSON files, updated for the pruned model. */
 export function updateDocuments(

@@ -1,9 +1,9 @@
 import { NumericalError, UnsupportedModelError } from '../errors.js';
-import { MANIFEST } from '../platform/folder-manifest.js';
-import { type EngineChoice, type Files, type Platform, withMembers } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
 import type { StageTiming } from '../prune/job.js';
 import type { Engine } from '../runtime/engine.js';
+import { MANIFEST } from '../runtime/folder-manifest.js';
+import { type EngineChoice, type Files, type Platform, withMembers } from '../runtime/platform.js';
 import type { PairPaths } from '../storage/json-with-tensors.js';
 import type { ModelFolder } from '../storage/model-folder.js';
 import { readJsonFile } from '../storage/read-json.js';

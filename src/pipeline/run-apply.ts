@@ -1,14 +1,14 @@
 import { ModelFormatError } from '../errors.js';
-import { withoutEmbeddingPrefix } from '../graph/join-embedding.js';
+import { withoutEmbeddingPrefix } from '../onnx/join-embedding.js';
 import { APPLY } from '../options/commands.js';
 import { checkOptions, type OptionsOf, rowsOf } from '../options/option.js';
 import type { APPLY_RESULT } from '../options/single-calls.js';
-import type { Platform } from '../platform/platform.js';
 import { applyChange } from '../removal/apply-change.js';
 import { pruneNoPastBranch } from '../removal/prune-no-past-branch.js';
 import { checkRecipe, parseChange } from '../report/parse-recipe.js';
 import type { Recipe } from '../report/recipe-schema.js';
 import type { BeforeAfter, SideFilesReport } from '../report/report-schema.js';
+import type { Platform } from '../runtime/platform.js';
 import { hashFiles } from '../storage/hash-files.js';
 import { openPair, resolvePair } from '../storage/json-with-tensors.js';
 import { type ModelFolder, type ModelRequest, modelPaths, totalBytes } from '../storage/model-folder.js';
@@ -18,8 +18,8 @@ import type { JobContext } from './job-context.js';
 import { refuseCoded } from './refuse-coded.js';
 import { countParameters, hashSaved, reportSideFiles, updateDocuments } from './result-facts.js';
 import { buildOutput, type OpenedModels, runOf, runResumable } from './resumable-job.js';
-import { open } from './stages/open.js';
-import type { SaveInput } from './stages/save.js';
+import { open } from './stage-open.js';
+import type { SaveInput } from './stage-save.js';
 import type { Stages, StagesOption } from './stages.js';
 
 /** A recipe, the identical dense model, and the output. */

@@ -8,20 +8,20 @@ import { checkOptions, type OptionsOf, pickOptions, rowsOf } from '../options/op
 import { bitsOf, sizeName } from '../options/shrink.js';
 import type { CHOICE } from '../options/single-calls.js';
 import { READING } from '../options/texts.js';
-import type { Platform } from '../platform/platform.js';
 import type { JobControl, Progress } from '../progress.js';
 import type { PruneReport } from '../report/report-schema.js';
+import type { Platform } from '../runtime/platform.js';
 import { requireTokenizer } from '../storage/load-tokenizer.js';
 import { checkCalibrationFiles } from './check-output-paths.js';
-import { runEvaluation } from './evaluate/run-evaluation.js';
-import { windowOptions } from './evaluate/text-windows.js';
-import { timeModels } from './evaluate/time-models.js';
 import { withJob } from './job-context.js';
 import { rungFolder } from './ladder-rungs.js';
 import { readTexts } from './read-texts.js';
+import { runEvaluation } from './run-evaluation.js';
 import { runQuantize } from './run-quantize.js';
 import { checkShrink, runShrink, type ShrinkRequest, TOKEN_OPTIONS, vocabularyOf } from './run-shrink.js';
-import { open } from './stages/open.js';
+import { open } from './stage-open.js';
+import { windowOptions } from './text-windows.js';
+import { timeModels } from './time-models.js';
 import { withTextContext } from './with-text-context.js';
 
 /** A model to make in several sizes. */

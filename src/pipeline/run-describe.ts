@@ -1,7 +1,7 @@
 import { DESCRIBE } from '../options/commands.js';
 import { checkOptions, rowsOf } from '../options/option.js';
-import type { Platform } from '../platform/platform.js';
 import { describeModel, type ModelDescription } from '../report/describe-model.js';
+import type { Platform } from '../runtime/platform.js';
 import type { ModelRequest } from '../storage/model-folder.js';
 import { withJob } from './job-context.js';
 import { resolveStages, type StagesOption } from './stages.js';

@@ -1,6 +1,6 @@
-import type { EngineChoice, Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
 import type { Engine } from '../runtime/engine.js';
+import type { EngineChoice, Platform } from '../runtime/platform.js';
 import { hashFiles, hashModel } from '../storage/hash-files.js';
 import type { PairPaths } from '../storage/json-with-tensors.js';
 import type { ModelFolder } from '../storage/model-folder.js';

@@ -7,7 +7,6 @@ import { bytesHandle, sourceHandle } from '../onnx/tensor-handle.js';
 import { MERGE } from '../options/commands.js';
 import { checkOptions, type OptionsOf, rowsOf } from '../options/option.js';
 import type { OBSERVE_RESULT } from '../options/single-calls.js';
-import type { Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
 import { findTensor, readDoubles, TENSOR_TYPES } from '../report/find-tensor.js';
 import {
@@ -30,6 +29,7 @@ import {
   sumNames,
   tensorNames,
 } from '../report/statistics-schema.js';
+import type { Platform } from '../runtime/platform.js';
 import {
   checkPairPaths,
   openPair,

@@ -5,7 +5,6 @@ import { type ObservationOptions, resolveObservation } from '../options/request.
 import type { OBSERVE_RESULT } from '../options/single-calls.js';
 import type { ReadingOptions } from '../options/texts.js';
 import type { CalibrationOptions, MetricName } from '../options.js';
-import type { Platform } from '../platform/platform.js';
 import type { StatisticsKind } from '../prune/measure-dense/dense-statistics.js';
 import { gatherStatistics, statisticsKind } from '../prune/measure-dense/gather-statistics.js';
 import { type StoreTensor, storeInMemory } from '../removal/repair-linear.js';
@@ -14,6 +13,7 @@ import { checkSavedStatistics } from '../report/parse-statistics.js';
 import { plainSettings } from '../report/plain-settings.js';
 import { type SavedStatistics, STATISTICS_SCHEMA } from '../report/statistics-schema.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
+import type { Platform } from '../runtime/platform.js';
 import { checkPairPaths, type PairPaths, resolvePair, runOfPair, writePair } from '../storage/json-with-tensors.js';
 import { type ModelFolder, type ModelRequest, totalBytes } from '../storage/model-folder.js';
 import { originOf } from '../storage/model-origin.js';

@@ -10,7 +10,6 @@ import { type ResolvedRequest, resolveRequest } from '../options/request.js';
 import { RUN } from '../options/run.js';
 import { TEXT_EVALUATION, type TextEvaluation } from '../options/texts.js';
 import { type Fraction, type ResolvedOptions, readsTokens } from '../options.js';
-import type { Platform } from '../platform/platform.js';
 import { checkRun } from '../prune/check-run.js';
 import type { StageTiming } from '../prune/job.js';
 import { measureSpeed } from '../prune/measure-speed.js';
@@ -18,6 +17,7 @@ import { selectModules } from '../prune/select-modules.js';
 import { storeInMemory } from '../removal/repair-linear.js';
 import type { ModuleReport, PruneReport } from '../report/report-schema.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
+import type { Platform } from '../runtime/platform.js';
 import { type ModelFolder, modelPaths, totalBytes } from '../storage/model-folder.js';
 import { checkFreeSpace, checkOutputPaths } from './check-output-paths.js';
 import {
@@ -29,13 +29,13 @@ import {
   sumByStage,
 } from './estimate-cost.js';
 import { estimateMemory, estimateScratch } from './estimate-resources.js';
-import { countTokens, prepareTexts } from './evaluate/text-evaluation.js';
 import { type JobContext, withJob } from './job-context.js';
 import type { LadderRequest } from './prune-request.js';
 import { entireModelBytes } from './refuse-too-large.js';
 import { resultPaths, runLadder } from './run-prune.js';
 import { resolveStages, type Stages } from './stages.js';
 import { storeFactory } from './store-factory.js';
+import { countTokens, prepareTexts } from './text-evaluation.js';
 import type { ResultPaths } from './write-result.js';
 
 /** Estimated results and time of a run. */

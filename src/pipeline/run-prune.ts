@@ -6,8 +6,6 @@ import { learnsRounding } from '../options/quantisation.js';
 import { type ResolvedRequest, resolveRequest } from '../options/request.js';
 import type { ResolvedShrink } from '../options/shrink.js';
 import { TEXT_EVALUATION } from '../options/texts.js';
-import { readCheckpoint } from '../platform/journal.js';
-import type { Platform } from '../platform/platform.js';
 import type { MeasuredModel } from '../prune/measure-dense/measure-dense.js';
 import { remarkBudget } from '../prune/remark-budget.js';
 import { remarkFewTokens } from '../prune/remark-few-tokens.js';
@@ -15,6 +13,8 @@ import { selectModules } from '../prune/select-modules.js';
 import { buildLadder } from '../report/build-ladder.js';
 import type { PruneReport } from '../report/report-schema.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
+import { readCheckpoint } from '../runtime/journal.js';
+import type { Platform } from '../runtime/platform.js';
 import { resolvePair } from '../storage/json-with-tensors.js';
 import type { ModelFolder } from '../storage/model-folder.js';
 import { readJsonFile } from '../storage/read-json.js';
@@ -26,7 +26,6 @@ import { checkSizes, prepareSizes } from './choose-size.js';
 import { compareTrimmed } from './compare-trimmed.js';
 import { assumedSpeed, estimateCost, expectedWindowLength, modelSize } from './estimate-cost.js';
 import { estimateScratch } from './estimate-resources.js';
-import { countTokens, type PreparedText, prepareTexts, tokensMeasured } from './evaluate/text-evaluation.js';
 import { deferHeldOutWindows } from './held-out.js';
 import { type JobContext, withPart } from './job-context.js';
 import { nameRungs, type Rung, rungFolder, rungRecipe, rungReportPath } from './ladder-rungs.js';
@@ -44,8 +43,9 @@ import {
   UNMEASURED,
 } from './resumable-job.js';
 import { keyAt } from './run-key.js';
-import type { EvaluateInput } from './stages/evaluate.js';
-import type { PruneInput } from './stages/prune-measured.js';
+import type { EvaluateInput } from './stage-evaluate.js';
+import type { PruneInput } from './stage-prune-measured.js';
+import { countTokens, type PreparedText, prepareTexts, tokensMeasured } from './text-evaluation.js';
 import { type JobVocabulary, type TrimmedFolder, trimInMemory } from './trimmed-folder.js';
 import {
   type ResultPaths,

@@ -6,8 +6,8 @@ import { type Checked, checkOptions, pickOptions, refusal, rowsOf } from '../opt
 import type { RunOptions } from '../options/run.js';
 import { type ResolvedShrink, resolveShrink, type ShrinkOptions } from '../options/shrink.js';
 import { VOCABULARY, type VocabularyOptions } from '../options/vocabulary.js';
-import type { EngineChoice, Platform } from '../platform/platform.js';
 import type { PruneReport } from '../report/report-schema.js';
+import type { EngineChoice, Platform } from '../runtime/platform.js';
 import type { SourceOptions } from '../storage/model-folder.js';
 import type { PruneRequest } from './prune-request.js';
 import { checkVocabularyOptions } from './read-token-selection.js';

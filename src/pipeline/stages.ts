@@ -1,17 +1,17 @@
 import { OptionError } from '../errors.js';
-import { analyse } from './stages/analyse.js';
-import { calibrate } from './stages/calibrate.js';
-import { certify } from './stages/certify.js';
-import { evaluate } from './stages/evaluate.js';
-import { load } from './stages/load.js';
-import { loadStatistics } from './stages/load-statistics.js';
-import { measureDense } from './stages/measure-dense.js';
-import { open } from './stages/open.js';
-import { pruneMeasured } from './stages/prune-measured.js';
-import { quality } from './stages/quality.js';
-import { quantise } from './stages/quantise.js';
-import { report } from './stages/report.js';
-import { save } from './stages/save.js';
+import { analyse } from './stage-analyse.js';
+import { calibrate } from './stage-calibrate.js';
+import { certify } from './stage-certify.js';
+import { evaluate } from './stage-evaluate.js';
+import { load } from './stage-load.js';
+import { loadStatistics } from './stage-load-statistics.js';
+import { measureDense } from './stage-measure-dense.js';
+import { open } from './stage-open.js';
+import { pruneMeasured } from './stage-prune-measured.js';
+import { quality } from './stage-quality.js';
+import { quantise } from './stage-quantise.js';
+import { report } from './stage-report.js';
+import { save } from './stage-save.js';
 
 /** Stages of a run, in order; all results share one measurement of the dense model, or its statistics. */
 export const STAGES = {

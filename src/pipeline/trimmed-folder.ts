@@ -1,10 +1,10 @@
 import { readTokens } from '../calibration/token-source.js';
 import type { Tokenizer } from '../calibration/tokenizer.js';
-import { shareWeights } from '../graph/share-weights.js';
+import { shareWeights } from '../onnx/share-weights.js';
 import { refusal } from '../options/option.js';
 import type { VocabularyOptions } from '../options/vocabulary.js';
-import type { Files } from '../platform/platform.js';
 import type { VocabularyReport } from '../report/report-schema.js';
+import type { Files } from '../runtime/platform.js';
 import { requireTokenizer } from '../storage/load-tokenizer.js';
 import { type ModelFolder, modelPath, openLocated } from '../storage/model-folder.js';
 import { openTextSource } from '../storage/read-text.js';
@@ -14,7 +14,7 @@ import { traceVocabulary } from '../vocabulary/trace-vocabulary.js';
 import { cutGraphs, remarkStale, remarkTokens, rewriteDocuments } from './apply-trimming.js';
 import type { JobContext } from './job-context.js';
 import { planTrimming } from './plan-trimming.js';
-import { formatDocument } from './stages/save.js';
+import { formatDocument } from './stage-save.js';
 
 /** Token selection of a job, and its text. */
 export interface JobVocabulary extends Omit<VocabularyOptions, 'texts'> {

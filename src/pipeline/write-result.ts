@@ -1,5 +1,5 @@
 import type { HeldOutWindows } from '../evaluation/held-out-windows.js';
-import { withoutEmbeddingPrefix } from '../graph/join-embedding.js';
+import { withoutEmbeddingPrefix } from '../onnx/join-embedding.js';
 import { planExternalFiles, type SavedModel } from '../onnx/save-model.js';
 import type { FolderLayout, ResolvedQuantisation } from '../options/quantisation.js';
 import type { PruneOutcome } from '../prune/job.js';
@@ -30,7 +30,7 @@ import type { QualityReference } from './quality-reference.js';
 import { countParameters, hashSaved, reportSideFiles, updateDocuments } from './result-facts.js';
 import { buildOutput } from './resumable-job.js';
 import { keyAt } from './run-key.js';
-import type { SavedFolder } from './stages/save.js';
+import type { SavedFolder } from './stage-save.js';
 import type { Stages } from './stages.js';
 import { writeRecipe } from './write-recipe.js';
 import { countBytes, makeVariants, reportVariant, type Variant, type VariantChecks } from './write-variants.js';

@@ -1,19 +1,19 @@
 import type { GraphProto, NodeProto } from 'onnx-buf';
-import { intAttribute } from '../graph/attributes.js';
-import { nameCacheAxes } from '../graph/name-cache-axes.js';
+import { intAttribute } from '../onnx/attributes.js';
+import { nameCacheAxes } from '../onnx/name-cache-axes.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { StorageChoice } from '../onnx/plan-storage.js';
 import { measureModel, type SavedModel } from '../onnx/save-model.js';
 import type { FolderLayout, ResolvedQuantisation } from '../options/quantisation.js';
 import type { PruneJob, PruneOutcome } from '../prune/job.js';
-import type { DtypeRequest, WrittenDtype } from '../prune/quantise/write-dtype.js';
+import type { DtypeRequest, WrittenDtype } from '../prune/write-dtype.js';
 import { DTYPES, type DtypeName } from '../quantisation/dtypes.js';
 import type { ModelChange } from '../removal/apply-change.js';
 import type { DtypeReport, PruneReport, RoundingReport } from '../report/report-schema.js';
 import { type ModelFolder, modelPaths, totalBytes } from '../storage/model-folder.js';
 import type { JobContext } from './job-context.js';
 import { variantFile } from './name-variants.js';
-import type { CertifyInput } from './stages/certify.js';
+import type { CertifyInput } from './stage-certify.js';
 import type { Stages } from './stages.js';
 
 /** A result in one dtype. */

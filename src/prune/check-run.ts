@@ -2,12 +2,12 @@ import type { PrunableModule } from '../architecture/layout.js';
 import { refusal } from '../options/option.js';
 import { shrinkSteps } from '../removal/plan-removal.js';
 import { allocateModules } from './allocate-modules.js';
+import { refuseHealing } from './heal.js';
 import type { PruneJob } from './job.js';
 import { refuseGradients } from './measure-dense/measure-dense.js';
 import type { ModuleRemovalOrder, NeuronOrder } from './measure-dense/order-units.js';
 import { takesNeurons } from './mixture-steps.js';
 import { refuseHeavyLoss, selectModules } from './select-modules.js';
-import { refuseHealing } from './shrink/heal.js';
 
 /**
  * Refuses, before any token runs, what no measurement of the model could make possible: modules, budget, gradients and healing.

@@ -1,11 +1,11 @@
 import type { Allocation } from '../allocation/allocation.js';
-import { checkpoint } from '../platform/journal.js';
 import type { UnderstoodModel } from '../runtime/analyse-model.js';
+import { checkpoint } from '../runtime/journal.js';
 import { allocateModules, type StepCounts } from './allocate-modules.js';
 import { draftJob, pruneDraft, splitDraftWindows } from './drafts.js';
 import type { AllocationCandidate, PruneJob } from './job.js';
 import type { MeasuredModel } from './measure-dense/measure-dense.js';
-import { measureDivergences } from './quantise/measure-divergences.js';
+import { measureDivergences } from './measure-divergences.js';
 
 /** Result of a comparison. */
 export interface ChosenAllocation {

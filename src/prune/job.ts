@@ -4,11 +4,11 @@ import type { RepairNumerics } from '../compensation/adapter.js';
 import type { HealingReport } from '../healing/heal-model.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { ResolvedOptions } from '../options.js';
-import type { Journal } from '../platform/journal.js';
 import type { ModelChange, ModuleCut } from '../removal/apply-change.js';
 import type { StoreTensor } from '../removal/repair-linear.js';
 import type { AnalysedModel, UnderstoodModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
+import type { Journal } from '../runtime/journal.js';
 import type { TensorStore } from '../runtime/tensor-store.js';
 import type { DenseMeasures } from './measure-dense/dense-measures.js';
 

@@ -5,7 +5,7 @@ import { analyseModel } from '../runtime/analyse-model.js';
 import { fixedSparsity } from './allocate-modules.js';
 import { joinTimings, type ModuleOutcome, type PruneJob, type PruneOutcome } from './job.js';
 import { selectModules } from './select-modules.js';
-import { splitHeldOut } from './shrink/split-held-out.js';
+import { splitHeldOut } from './split-held-out.js';
 
 /**
  * Reaches the budget in several rounds: round i of n ends at i/n of the sparsity, counted in the dense model's parameters,

@@ -6,9 +6,9 @@ import { joinTimings, type PruneJob, type PruneOutcome } from './job.js';
 import { type MeasuredModel, measureDense } from './measure-dense/measure-dense.js';
 import { startContext } from './prune-context.js';
 import { pruneInShots } from './prune-in-shots.js';
+import type { Refinement } from './refinement.js';
+import { REFINEMENTS } from './refinements.js';
 import { selectModules } from './select-modules.js';
-import type { Refinement } from './shrink/refinement.js';
-import { REFINEMENTS } from './shrink/refinements.js';
 import { shrinkBlocks } from './shrink-blocks.js';
 
 /** Extension points of a caller, besides the options. */

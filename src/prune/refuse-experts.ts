@@ -4,7 +4,7 @@ import { refusal } from '../options/option.js';
 import { type ResolvedOptions, readsTokens } from '../options.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import { takesNeurons } from './mixture-steps.js';
-import { canRepair } from './shrink/repair-experts.js';
+import { canRepair } from './repair-experts.js';
 
 /** Refuses options of experts that have no effect, and a number of experts that some mixture cannot keep. @throws OptionError */
 export function refuseExperts({ modules }: Pick<ModelLayout, 'modules'>, options: ResolvedOptions): void {

@@ -1,5 +1,5 @@
-import { type Journal, readCheckpoint } from '../platform/journal.js';
 import type { BlockRunner } from '../runtime/block-runner.js';
+import { type Journal, readCheckpoint } from '../runtime/journal.js';
 import type { ContextPlace, PruneContext } from './prune-context.js';
 
 /** First part of the entry with the position of a loop over the segments; the runner's state follows. */

@@ -16,15 +16,15 @@ import type { StepCounts } from './allocate-modules.js';
 import { countDegenerate, remarkDegenerate } from './degenerate.js';
 import type { ModuleOutcome } from './job.js';
 import type { MeasuredModel } from './measure-dense/measure-dense.js';
+import { measureModules } from './measure-modules.js';
 import { mixtureLoss } from './mixture-steps.js';
 import { type PruneContext, segmentName } from './prune-context.js';
+import { type Refinement, type SegmentRefinement, TICKS_PER_PASS } from './refinement.js';
+import { canRepair, RUNS_PER_EXPERT, solveExperts, writeSecondLinears } from './repair-experts.js';
+import { packModules, type RefinedOutcome, replayModule } from './replay-module.js';
+import { scoreSegment } from './score-segment.js';
 import { openSegmentCheckpoint } from './segment-checkpoint.js';
-import { measureModules } from './shrink/measure-modules.js';
-import { type Refinement, type SegmentRefinement, TICKS_PER_PASS } from './shrink/refinement.js';
-import { canRepair, RUNS_PER_EXPERT, solveExperts, writeSecondLinears } from './shrink/repair-experts.js';
-import { packModules, type RefinedOutcome, replayModule } from './shrink/replay-module.js';
-import { scoreSegment } from './shrink/score-segment.js';
-import { chooseExperts, type ModelEdits, shrinkExperts, shrinkModule } from './shrink/shrink-module.js';
+import { chooseExperts, type ModelEdits, shrinkExperts, shrinkModule } from './shrink-module.js';
 
 /** Plan by which the blocks shrink. */
 export interface Shrinking extends Pick<MeasuredModel, 'modules' | 'dense' | 'curvatures' | 'read'> {

@@ -1,5 +1,5 @@
-import { elementCount } from '../graph/value.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
+import { elementCount } from '../onnx/value.js';
 import type { BlockGrid, BlockScales } from './block-codes.js';
 import { codeType, cutLinearCodes, type LinearCodes } from './linear-codes.js';
 import { scalesOfLinear } from './linear-of-blocks.js';

@@ -1,8 +1,11 @@
 import type { GraphProto, NodeProto, ValueInfoProto } from 'onnx-buf';
 import { NumericalError, UnsupportedModelError } from '../errors.js';
-import { findAttribute, intAttribute, setIntAttribute } from '../graph/attributes.js';
-import { makeNode } from '../graph/build.js';
-import { type GraphIndex, indexGraph, inputsOf, nodeLabel, subgraphsOf } from '../graph/graph-index.js';
+import { findAttribute, intAttribute, setIntAttribute } from '../onnx/attributes.js';
+import { makeNode } from '../onnx/build.js';
+import { dataTypeNumber, findDataType } from '../onnx/data-types.js';
+import { decodeFloats, encodeFloats } from '../onnx/float-encoding.js';
+import { type GraphIndex, indexGraph, inputsOf, nodeLabel, subgraphsOf } from '../onnx/graph-index.js';
+import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import {
   clampToHalf,
   convertGraphToSingle,
@@ -12,12 +15,9 @@ import {
   retypeTensor,
   setType,
   typeOf,
-} from '../graph/retype-floats.js';
-import type { ValueFacts } from '../graph/value-facts.js';
-import { dataTypeNumber, findDataType } from '../onnx/data-types.js';
-import { decodeFloats, encodeFloats } from '../onnx/float-encoding.js';
-import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
+} from '../onnx/retype-floats.js';
 import { checkRange } from '../onnx/tensor-handle.js';
+import type { ValueFacts } from '../onnx/value-facts.js';
 
 const SINGLE = dataTypeNumber('float');
 const HALF = dataTypeNumber('float16');

@@ -1,13 +1,13 @@
 import type { NodeProto } from 'onnx-buf';
 import { ModelFormatError } from '../errors.js';
-import { intAttribute } from '../graph/attributes.js';
-import { makeNode } from '../graph/build.js';
-import { nodeLabel, throughReshape } from '../graph/graph-index.js';
-import { elementCount } from '../graph/value.js';
+import { intAttribute } from '../onnx/attributes.js';
+import { makeNode } from '../onnx/build.js';
 import { dataTypeNumber } from '../onnx/data-types.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import { isFloatType } from '../onnx/float-encoding.js';
+import { nodeLabel, throughReshape } from '../onnx/graph-index.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
+import { elementCount } from '../onnx/value.js';
 import { type BlockGrid, blockCount } from './block-codes.js';
 import type { CodebookName } from './codebooks.js';
 import { type CodedHandle, quantisedSource } from './coded-handle.js';

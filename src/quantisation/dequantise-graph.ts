@@ -1,7 +1,7 @@
 import type { NodeProto } from 'onnx-buf';
-import { dropUnusedNodes } from '../graph/drop-unused.js';
-import { indexGraph, qualifiedOp } from '../graph/graph-index.js';
+import { dropUnusedNodes } from '../onnx/drop-unused.js';
 import { copyModel } from '../onnx/edit-weights.js';
+import { indexGraph, qualifiedOp } from '../onnx/graph-index.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { dequantiseLookup, dequantiseProduct, dequantiseTable } from './dequantise-blocks.js';
 import { dequantiseConstant, dequantiseDynamic, dequantiseRows } from './dequantise-linear.js';

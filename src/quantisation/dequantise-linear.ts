@@ -1,12 +1,12 @@
 import type { NodeProto } from 'onnx-buf';
-import { intAttribute } from '../graph/attributes.js';
-import { makeNode } from '../graph/build.js';
-import { type GraphIndex, onlyConsumer, producerNode, throughReshape } from '../graph/graph-index.js';
-import { elementCount } from '../graph/value.js';
+import { intAttribute } from '../onnx/attributes.js';
+import { makeNode } from '../onnx/build.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import { encodeFloats, isFloatType } from '../onnx/float-encoding.js';
+import { type GraphIndex, onlyConsumer, producerNode, throughReshape } from '../onnx/graph-index.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { computedHandle } from '../onnx/tensor-handle.js';
+import { elementCount } from '../onnx/value.js';
 import type { CodedHandle } from './coded-handle.js';
 import { floatsName, plainName, type Site } from './dequantise-site.js';
 import { isTranspose } from './find-weights.js';

@@ -1,5 +1,5 @@
 import type { NodeProto } from 'onnx-buf';
-import type { GraphIndex } from '../graph/graph-index.js';
+import type { GraphIndex } from '../onnx/graph-index.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 
 /** A model whose codes are being replaced by floats, and the replacements so far. */

@@ -1,6 +1,9 @@
 import type { NodeProto } from 'onnx-buf';
-import { findAttribute, intAttribute } from '../graph/attributes.js';
-import { makeFloatInitializer, makeInt64Initializer, makeNode, type NodeSpec } from '../graph/build.js';
+import { findAttribute, intAttribute } from '../onnx/attributes.js';
+import { makeFloatInitializer, makeInt64Initializer, makeNode, type NodeSpec } from '../onnx/build.js';
+import { dataTypeNumber } from '../onnx/data-types.js';
+import { setWeight } from '../onnx/edit-weights.js';
+import { decodeFloats } from '../onnx/float-encoding.js';
 import {
   type GraphIndex,
   indexGraph,
@@ -8,12 +11,9 @@ import {
   producerNode,
   qualifiedOp,
   throughReshape,
-} from '../graph/graph-index.js';
-import type { ValueFacts } from '../graph/value-facts.js';
-import { dataTypeNumber } from '../onnx/data-types.js';
-import { setWeight } from '../onnx/edit-weights.js';
-import { decodeFloats } from '../onnx/float-encoding.js';
+} from '../onnx/graph-index.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
+import type { ValueFacts } from '../onnx/value-facts.js';
 import { replaceNodes } from './replace-nodes.js';
 
 const SINGLE = dataTypeNumber('float');

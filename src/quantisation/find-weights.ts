@@ -1,9 +1,9 @@
 import type { NodeProto } from 'onnx-buf';
-import { floatAttribute, intAttribute, intsAttribute } from '../graph/attributes.js';
-import { indexGraph, nodeLabel } from '../graph/graph-index.js';
-import { findEmbeddings } from '../graph/partition.js';
+import { floatAttribute, intAttribute, intsAttribute } from '../onnx/attributes.js';
 import { isFloatType } from '../onnx/float-encoding.js';
+import { indexGraph, nodeLabel } from '../onnx/graph-index.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
+import { findEmbeddings } from '../onnx/partition.js';
 
 /** A product of activations and a weight. */
 export interface Product {

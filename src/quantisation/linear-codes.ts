@@ -1,10 +1,10 @@
 import { ModelFormatError, UnsupportedModelError } from '../errors.js';
-import { elementCount } from '../graph/value.js';
 import { dataTypeNumber, findDataType } from '../onnx/data-types.js';
 import { readFloat32 } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import { sliceHandle } from '../onnx/slice-handle.js';
 import { computedHandle } from '../onnx/tensor-handle.js';
+import { elementCount } from '../onnx/value.js';
 import { completeBlocks } from './complete-blocks.js';
 import { packBits, unpackBits } from './pack-bits.js';
 

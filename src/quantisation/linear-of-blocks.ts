@@ -1,9 +1,9 @@
-import { elementCount } from '../graph/value.js';
 import { transposeMatrix } from '../linalg/matrix-block.js';
 import { dataTypeNumber } from '../onnx/data-types.js';
 import { readFloat32 } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import { bytesHandle, computedHandle } from '../onnx/tensor-handle.js';
+import { elementCount } from '../onnx/value.js';
 import { type BlockGrid, type BlockScales, blockCount } from './block-codes.js';
 import { codeType, type LinearCodes, type NamedTensor, readIntegers } from './linear-codes.js';
 import { packBits } from './pack-bits.js';

@@ -1,12 +1,12 @@
 import { ModelFormatError } from '../errors.js';
 import { freeBytes } from '../free-bytes.js';
-import { elementCount } from '../graph/value.js';
 import { findNonFinite } from '../linalg/matrix-block.js';
 import { dataTypeNumber } from '../onnx/data-types.js';
 import { encodeFloats, isFloatType, readFloat32 } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import { sliceHandle } from '../onnx/slice-handle.js';
 import { computedHandle, expectedByteLength, type TensorShape } from '../onnx/tensor-handle.js';
+import { elementCount } from '../onnx/value.js';
 import type { StoreTensor } from '../removal/repair-linear.js';
 import { type BlockCodes, type BlockGrid, type BlockScales, blockCount, dequantiseRows } from './block-codes.js';
 import { completeBlocks } from './complete-blocks.js';

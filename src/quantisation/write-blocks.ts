@@ -1,6 +1,6 @@
 import { create } from '@bufbuild/protobuf';
 import { type NodeProto, OperatorSetIdProtoSchema } from 'onnx-buf';
-import { type AttributeValue, makeNode } from '../graph/build.js';
+import { type AttributeValue, makeNode } from '../onnx/build.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import { integersHandle } from '../onnx/tensor-handle.js';

@@ -1,11 +1,11 @@
 import type { NodeProto, ValueInfoProto } from 'onnx-buf';
-import { makeNode, makeValueInfo } from '../graph/build.js';
-import type { ValueFacts } from '../graph/value-facts.js';
+import { makeNode, makeValueInfo } from '../onnx/build.js';
 import { dataTypeNumber } from '../onnx/data-types.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import { opsetOf } from '../onnx/opset-of.js';
 import { bytesHandle, floatsHandle, integersHandle } from '../onnx/tensor-handle.js';
+import type { ValueFacts } from '../onnx/value-facts.js';
 import { linearOf } from './linear-of-blocks.js';
 import { replaceNodes } from './replace-nodes.js';
 import type { QuantisedWeight } from './write-blocks.js';

@@ -1,11 +1,11 @@
 import type { NodeProto } from 'onnx-buf';
-import { intAttribute } from '../graph/attributes.js';
-import { makeNode } from '../graph/build.js';
-import { indexGraph } from '../graph/graph-index.js';
-import { elementCount } from '../graph/value.js';
+import { intAttribute } from '../onnx/attributes.js';
+import { makeNode } from '../onnx/build.js';
 import { setWeight } from '../onnx/edit-weights.js';
+import { indexGraph } from '../onnx/graph-index.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { integersHandle } from '../onnx/tensor-handle.js';
+import { elementCount } from '../onnx/value.js';
 import { isTranspose, type QuantisableWeight } from './find-weights.js';
 import { codeType, type LinearCodes, type NamedTensor } from './linear-codes.js';
 import { replaceNodes } from './replace-nodes.js';

@@ -1,4 +1,4 @@
-import { indexGraph } from '../graph/graph-index.js';
+import { indexGraph } from '../onnx/graph-index.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { splitSums } from '../runtime/lower-for-run.js';
 import { editGraph } from './graph-editor.js';

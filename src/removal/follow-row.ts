@@ -1,9 +1,9 @@
 import type { NodeProto } from 'onnx-buf';
 import type { OutputLinear } from '../architecture/layout.js';
-import { makeInt64Initializer, makeNode } from '../graph/build.js';
-import { indexGraph, inputsOf, qualifiedOp } from '../graph/graph-index.js';
-import type { TwoRunFacts } from '../graph/value-facts.js';
+import { makeInt64Initializer, makeNode } from '../onnx/build.js';
+import { indexGraph, inputsOf, qualifiedOp } from '../onnx/graph-index.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
+import type { TwoRunFacts } from '../onnx/value-facts.js';
 import { operatorOf } from '../operators/table.js';
 import { splitSums } from '../runtime/lower-for-run.js';
 

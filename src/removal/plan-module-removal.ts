@@ -1,11 +1,11 @@
 import type { OutputLinear } from '../architecture/layout.js';
-import { floatAttribute } from '../graph/attributes.js';
-import { dropUnusedNodes } from '../graph/drop-unused.js';
-import { indexGraph } from '../graph/graph-index.js';
-import type { TwoRunFacts } from '../graph/value-facts.js';
+import { floatAttribute } from '../onnx/attributes.js';
+import { dropUnusedNodes } from '../onnx/drop-unused.js';
 import { decodeFloats, encodeFloats, readFloat32 } from '../onnx/float-encoding.js';
+import { indexGraph } from '../onnx/graph-index.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { floatsHandle } from '../onnx/tensor-handle.js';
+import type { TwoRunFacts } from '../onnx/value-facts.js';
 import { compileStage } from '../runtime/compile-stage.js';
 import { dataTypeOf, type Engine, type Tensor } from '../runtime/engine.js';
 import { tensorFloats } from '../runtime/tensor-floats.js';

@@ -1,6 +1,6 @@
 import { UnsupportedModelError } from '../errors.js';
-import { withoutEmbeddingPrefix } from '../graph/join-embedding.js';
-import { mergeDecoders } from '../graph/merged-decoder.js';
+import { withoutEmbeddingPrefix } from '../onnx/join-embedding.js';
+import { mergeDecoders } from '../onnx/merged-decoder.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { analyseModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';

@@ -1,5 +1,5 @@
 import type { ExpertBranch } from '../architecture/trace-channels.js';
-import { INT32 } from '../graph/value.js';
+import { INT32 } from '../onnx/value.js';
 import type { GraphEditor } from './graph-editor.js';
 
 /**

@@ -1,5 +1,5 @@
 import type { NodeProto } from 'onnx-buf';
-import type { TwoRunFacts } from '../graph/value-facts.js';
+import type { TwoRunFacts } from '../onnx/value-facts.js';
 import { type Resize, SAME } from '../operators/update-rule.js';
 import type { GraphEditor } from './graph-editor.js';
 

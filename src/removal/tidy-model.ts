@@ -1,4 +1,4 @@
-import { dropUnusedNodes } from '../graph/drop-unused.js';
+import { dropUnusedNodes } from '../onnx/drop-unused.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 
 /** Drops what nothing reads any more after cutting: size computations, weights that were copied and their originals. */

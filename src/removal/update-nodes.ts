@@ -1,8 +1,8 @@
 import type { NodeProto } from 'onnx-buf';
 import type { ChannelTrace } from '../architecture/trace-channels.js';
 import { UnsupportedModelError } from '../errors.js';
-import { type GraphIndex, nodeLabel } from '../graph/graph-index.js';
-import type { TwoRunFacts } from '../graph/value-facts.js';
+import { type GraphIndex, nodeLabel } from '../onnx/graph-index.js';
+import type { TwoRunFacts } from '../onnx/value-facts.js';
 import type { Repeat } from '../operators/axis-rule.js';
 import { operatorOf } from '../operators/table.js';
 import type { Resize, UpdateSite } from '../operators/update-rule.js';

@@ -1,7 +1,7 @@
 import type { ModuleKind, PrunableModule, Unrecognised } from '../architecture/layout.js';
 import type { ChannelTrace } from '../architecture/trace-channels.js';
-import { withoutEmbeddingPrefix } from '../graph/join-embedding.js';
 import { findDataType } from '../onnx/data-types.js';
+import { withoutEmbeddingPrefix } from '../onnx/join-embedding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 

@@ -1,11 +1,11 @@
 import type { GraphProto } from 'onnx-buf';
 import { type DetectedModel, detectLayout } from '../architecture/detect-layout.js';
 import { UnsupportedModelError } from '../errors.js';
-import { indexGraph, nodeLabel } from '../graph/graph-index.js';
-import { type ModelInput, type PrefillSize, readModelInputs } from '../graph/model-inputs.js';
-import { findSteppedSizes } from '../graph/stepped-sizes.js';
-import type { TwoRunFacts, ValueFacts } from '../graph/value-facts.js';
+import { indexGraph, nodeLabel } from '../onnx/graph-index.js';
+import { type ModelInput, type PrefillSize, readModelInputs } from '../onnx/model-inputs.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
+import { findSteppedSizes } from '../onnx/stepped-sizes.js';
+import type { TwoRunFacts, ValueFacts } from '../onnx/value-facts.js';
 import { operatorOf } from '../operators/table.js';
 import { chooseProbes } from './choose-probes.js';
 import { countPositions } from './count-positions.js';

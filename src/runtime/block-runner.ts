@@ -1,10 +1,10 @@
-import { dropNanGuards } from '../graph/drop-nan-guards.js';
-import { carriedValues } from '../graph/extract-stage.js';
-import { type GraphIndex, indexGraph } from '../graph/graph-index.js';
-import { readModelInputs } from '../graph/model-inputs.js';
-import { influencedValues, partitionGraph } from '../graph/partition.js';
-import type { TwoRunFacts } from '../graph/value-facts.js';
+import { dropNanGuards } from '../onnx/drop-nan-guards.js';
+import { carriedValues } from '../onnx/extract-stage.js';
+import { type GraphIndex, indexGraph } from '../onnx/graph-index.js';
+import { readModelInputs } from '../onnx/model-inputs.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
+import { influencedValues, partitionGraph } from '../onnx/partition.js';
+import type { TwoRunFacts } from '../onnx/value-facts.js';
 import { type CompiledStage, compileStage, joinExtensions, type StageExtension } from './compile-stage.js';
 import type { Engine, SessionOptions, Tensor, Tensors } from './engine.js';
 import { lowerForRun } from './lower-for-run.js';

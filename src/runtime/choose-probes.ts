@@ -1,5 +1,5 @@
 import { UnsupportedModelError } from '../errors.js';
-import type { ModelInput } from '../graph/model-inputs.js';
+import type { ModelInput } from '../onnx/model-inputs.js';
 import type { ProbeSize } from './probe-values.js';
 
 /**

@@ -10,14 +10,14 @@ import {
 import { findCutValues } from '../architecture/find-cut-values.js';
 import { EngineError } from '../errors.js';
 import { freeBytes } from '../free-bytes.js';
-import { makeInitializer, makeValueInfo } from '../graph/build.js';
-import { carriedValues, extractStage } from '../graph/extract-stage.js';
-import { type GraphIndex, indexGraph } from '../graph/graph-index.js';
-import { joinStages } from '../graph/join-stages.js';
-import { findTokenInput } from '../graph/model-inputs.js';
-import { findEmbeddings, partitionGraph } from '../graph/partition.js';
+import { makeInitializer, makeValueInfo } from '../onnx/build.js';
 import { commonFolder, encodeDetached, encodePlaced } from '../onnx/encode-model.js';
+import { carriedValues, extractStage } from '../onnx/extract-stage.js';
+import { type GraphIndex, indexGraph } from '../onnx/graph-index.js';
+import { joinStages } from '../onnx/join-stages.js';
+import { findTokenInput } from '../onnx/model-inputs.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
+import { findEmbeddings, partitionGraph } from '../onnx/partition.js';
 import type { JobControl } from '../progress.js';
 import {
   type DeclaredValue,

@@ -10,13 +10,13 @@ import {
 } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
 import { freeBytes } from '../free-bytes.js';
-import { makeInitializer, makeInt64Initializer, makeNode, makeValueInfo } from '../graph/build.js';
-import { dropUnusedNodes } from '../graph/drop-unused.js';
-import { extractStage } from '../graph/extract-stage.js';
-import type { GraphIndex } from '../graph/graph-index.js';
-import type { TwoRunFacts } from '../graph/value-facts.js';
+import { makeInitializer, makeInt64Initializer, makeNode, makeValueInfo } from '../onnx/build.js';
+import { dropUnusedNodes } from '../onnx/drop-unused.js';
 import { encodeDetached } from '../onnx/encode-model.js';
+import { extractStage } from '../onnx/extract-stage.js';
+import type { GraphIndex } from '../onnx/graph-index.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
+import type { TwoRunFacts } from '../onnx/value-facts.js';
 import { operatorOf } from '../operators/table.js';
 import { dataTypeOf, type Engine, type Session, type SessionOptions, type TensorType } from './engine.js';
 

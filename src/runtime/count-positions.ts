@@ -1,7 +1,7 @@
 import type { NodeProto } from 'onnx-buf';
-import { type GraphIndex, inputsOf } from '../graph/graph-index.js';
-import type { ModelInput } from '../graph/model-inputs.js';
-import type { ValueFacts } from '../graph/value-facts.js';
+import { type GraphIndex, inputsOf } from '../onnx/graph-index.js';
+import type { ModelInput } from '../onnx/model-inputs.js';
+import type { ValueFacts } from '../onnx/value-facts.js';
 import { operatorOf } from '../operators/table.js';
 
 export interface PositionRequest {

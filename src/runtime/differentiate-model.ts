@@ -1,13 +1,13 @@
 import { create } from '@bufbuild/protobuf';
 import { GraphProtoSchema, ModelProtoSchema, OperatorSetIdProtoSchema } from 'onnx-buf';
-import { appendCrossEntropy } from '../autodiff/cross-entropy.js';
-import { buildGradientGraph } from '../autodiff/gradient-graph.js';
 import { OptionError } from '../errors.js';
-import { makeValueInfo } from '../graph/build.js';
-import type { PrefillSize } from '../graph/model-inputs.js';
+import { makeValueInfo } from '../onnx/build.js';
 import { encodeModel } from '../onnx/encode-model.js';
+import type { PrefillSize } from '../onnx/model-inputs.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { opsetOf } from '../onnx/opset-of.js';
+import { appendCrossEntropy } from '../operators/cross-entropy.js';
+import { buildGradientGraph } from '../operators/gradient-graph.js';
 import { type AnalysedModel, factsForSize } from './analyse-model.js';
 import { readInitializers } from './compile-model.js';
 import { lowerForRun } from './lower-for-run.js';

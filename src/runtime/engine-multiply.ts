@@ -1,11 +1,11 @@
-import { makeNode, makeValueInfo } from '../graph/build.js';
-import { encodeGraph } from '../graph/encode-graph.js';
 import {
   type Entries,
   type MultiplyTransposed,
   multiplyTransposed,
   type ProductShape,
 } from '../linalg/multiply-transposed.js';
+import { makeNode, makeValueInfo } from '../onnx/build.js';
+import { encodeGraph } from '../onnx/encode-graph.js';
 import { dataTypeOf, type Engine, type Session, type Tensor } from './engine.js';
 
 /** Large products of matrices on an engine. */

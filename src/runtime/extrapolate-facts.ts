@@ -1,5 +1,5 @@
-import type { PrefillSize } from '../graph/model-inputs.js';
-import { OPEN, type TwoRunFacts, type ValueFact, type ValueFacts } from '../graph/value-facts.js';
+import type { PrefillSize } from '../onnx/model-inputs.js';
+import { OPEN, type TwoRunFacts, type ValueFact, type ValueFacts } from '../onnx/value-facts.js';
 
 /** A number as it depends on batch and window. */
 type Growth = (size: PrefillSize) => number;

@@ -1,7 +1,7 @@
 import type { GraphProto, NodeProto } from 'onnx-buf';
-import { intAttribute } from '../graph/attributes.js';
-import { makeNode } from '../graph/build.js';
-import { qualifiedOp } from '../graph/graph-index.js';
+import { intAttribute } from '../onnx/attributes.js';
+import { makeNode } from '../onnx/build.js';
+import { qualifiedOp } from '../onnx/graph-index.js';
 import { operatorOf } from '../operators/table.js';
 
 /**

@@ -1,8 +1,8 @@
-import { makeNode } from '../graph/build.js';
-import { extractStage } from '../graph/extract-stage.js';
-import type { GraphIndex } from '../graph/graph-index.js';
-import type { TwoRunFacts, ValueFact, ValueFacts } from '../graph/value-facts.js';
+import { makeNode } from '../onnx/build.js';
+import { extractStage } from '../onnx/extract-stage.js';
+import type { GraphIndex } from '../onnx/graph-index.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
+import type { TwoRunFacts, ValueFact, ValueFacts } from '../onnx/value-facts.js';
 import { compileStage } from './compile-stage.js';
 import type { Engine, Tensor } from './engine.js';
 import { factOf } from './probe-values.js';

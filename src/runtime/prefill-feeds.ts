@@ -1,4 +1,4 @@
-import { type ModelInput, type PrefillSize, prefillDims } from '../graph/model-inputs.js';
+import { type ModelInput, type PrefillSize, prefillDims } from '../onnx/model-inputs.js';
 import type { Tensor } from './engine.js';
 
 /**

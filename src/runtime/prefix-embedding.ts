@@ -1,5 +1,5 @@
-import { prepareEmbedding } from '../graph/prepare-embedding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
+import { prepareEmbedding } from '../onnx/prepare-embedding.js';
 import { compileModel } from './compile-model.js';
 import { dataTypeOf, type Engine, type Session, type Tensors, type TensorType } from './engine.js';
 import { releaseTensors } from './tensor-memory.js';

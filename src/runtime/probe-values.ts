@@ -9,14 +9,14 @@ import {
   ValueInfoProtoSchema,
 } from 'onnx-buf';
 import { EngineError } from '../errors.js';
-import { intsAttribute } from '../graph/attributes.js';
-import { makeInitializer, makeInt64Initializer, makeNode, makeValueInfo } from '../graph/build.js';
-import { type GraphIndex, indexGraph, inputsOf, qualifiedOp } from '../graph/graph-index.js';
-import { type PrefillSize, readModelInputs } from '../graph/model-inputs.js';
-import { convertGraphToSingle, convertNodesToSingle } from '../graph/retype-floats.js';
-import { elementCount } from '../graph/value.js';
-import type { ValueFact, ValueFacts } from '../graph/value-facts.js';
+import { intsAttribute } from '../onnx/attributes.js';
+import { makeInitializer, makeInt64Initializer, makeNode, makeValueInfo } from '../onnx/build.js';
+import { type GraphIndex, indexGraph, inputsOf, qualifiedOp } from '../onnx/graph-index.js';
+import { type PrefillSize, readModelInputs } from '../onnx/model-inputs.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
+import { convertGraphToSingle, convertNodesToSingle } from '../onnx/retype-floats.js';
+import { elementCount } from '../onnx/value.js';
+import type { ValueFact, ValueFacts } from '../onnx/value-facts.js';
 import { operatorOf } from '../operators/table.js';
 import { type DeclaredValue, dataTypeOf, type Engine, type Tensor, type Tensors } from './engine.js';
 import { prefillFeeds } from './prefill-feeds.js';

@@ -1,12 +1,12 @@
 import type { GraphProto, NodeProto, TensorProto } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
-import { findAttribute, intsAttribute } from '../graph/attributes.js';
-import { nodeLabel, qualifiedOp, subgraphsOf } from '../graph/graph-index.js';
-import type { ValueFact } from '../graph/value-facts.js';
+import { findAttribute, intsAttribute } from '../onnx/attributes.js';
 import { findDataType } from '../onnx/data-types.js';
+import { nodeLabel, qualifiedOp, subgraphsOf } from '../onnx/graph-index.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { bytesHandle } from '../onnx/tensor-handle.js';
 import { typedElementBytes } from '../onnx/typed-elements.js';
+import type { ValueFact } from '../onnx/value-facts.js';
 import { factOfWeight } from './probe-values.js';
 
 /** More dims than any tensor has. */

@@ -1,10 +1,10 @@
 import type { NodeProto } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
-import { intAttribute } from '../graph/attributes.js';
-import { type GraphIndex, inputsOf } from '../graph/graph-index.js';
-import type { ModelInput } from '../graph/model-inputs.js';
-import { dataInputs, findEmbeddings } from '../graph/partition.js';
-import type { ValueFact, ValueFacts } from '../graph/value-facts.js';
+import { intAttribute } from '../onnx/attributes.js';
+import { type GraphIndex, inputsOf } from '../onnx/graph-index.js';
+import type { ModelInput } from '../onnx/model-inputs.js';
+import { dataInputs, findEmbeddings } from '../onnx/partition.js';
+import type { ValueFact, ValueFacts } from '../onnx/value-facts.js';
 import { operatorOf } from '../operators/table.js';
 
 export interface EncoderCheck {

@@ -1,7 +1,7 @@
 import type { GraphProto, NodeProto } from 'onnx-buf';
 import { EngineError, UnsupportedModelError } from '../errors.js';
-import { nodeLabel } from '../graph/graph-index.js';
 import { findDataType } from '../onnx/data-types.js';
+import { nodeLabel } from '../onnx/graph-index.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { shorten } from '../printable.js';
 import type { Engine, Session } from './engine.js';

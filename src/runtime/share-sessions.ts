@@ -1,6 +1,6 @@
 import { fromBinary, toBinary } from '@bufbuild/protobuf';
 import { ModelProtoSchema } from 'onnx-buf';
-import { canonicaliseNames } from '../graph/canonicalise-names.js';
+import { canonicaliseNames } from '../onnx/canonicalise-names.js';
 import type { Engine, Session, SessionOptions, Tensors } from './engine.js';
 
 type Weights = NonNullable<SessionOptions['weights']>;

@@ -1,7 +1,7 @@
 import type { GraphProto, NodeProto } from 'onnx-buf';
-import { makeNode } from '../graph/build.js';
-import { qualifiedOp } from '../graph/graph-index.js';
-import { influencedValues } from '../graph/partition.js';
+import { makeNode } from '../onnx/build.js';
+import { qualifiedOp } from '../onnx/graph-index.js';
+import { influencedValues } from '../onnx/partition.js';
 
 /**
  * The nodes with the angles of ONNX's RotaryEmbedding repeated for every window where a graph makes them for one: ONNX

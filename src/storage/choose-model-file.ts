@@ -1,7 +1,7 @@
 import { OptionError, UnsupportedModelError } from '../errors.js';
 import { type ModelName, parseModelName } from '../onnx/model-name.js';
 import { normaliseRelativePath } from '../onnx/relative-path.js';
-import type { Files } from '../platform/platform.js';
+import type { Files } from '../runtime/platform.js';
 import type { JsonObject } from './read-json.js';
 
 /** Where full-precision models lie, best first. */

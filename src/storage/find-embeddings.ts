@@ -1,7 +1,7 @@
 import { ModelFormatError } from '../errors.js';
 import { parseModelName } from '../onnx/model-name.js';
 import { normaliseRelativePath } from '../onnx/relative-path.js';
-import type { Files } from '../platform/platform.js';
+import type { Files } from '../runtime/platform.js';
 import type { JsonObject } from './read-json.js';
 
 /** Names of embedding models in transformers.js and onnxruntime-genai. */

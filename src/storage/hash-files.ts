@@ -1,5 +1,5 @@
-import type { Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
+import type { Platform } from '../runtime/platform.js';
 import { type ModelFolder, runPaths, TOKENIZER, totalBytes } from './model-folder.js';
 import { readPieces } from './read-bytes.js';
 

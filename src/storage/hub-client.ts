@@ -2,7 +2,7 @@ import type * as Library from '@huggingface/hub';
 import { HubError, ModelFormatError } from '../errors.js';
 import { normaliseRelativePath } from '../onnx/relative-path.js';
 import { isCommit } from '../options/model-id.js';
-import type { HubCommit, HubFile, HubSettings, HubStore } from '../platform/hub-store.js';
+import type { HubCommit, HubFile, HubSettings, HubStore } from '../runtime/hub-store.js';
 import { boundAnswer, createHubFetch, type HubFetchOptions, limitsOf } from './hub-fetch.js';
 
 /** A model at a revision, as the Hub lists it. */

@@ -1,6 +1,6 @@
 import { errorMessage } from '../error-message.js';
 import { HubError } from '../errors.js';
-import type { HubLimits, HubSettings } from '../platform/hub-store.js';
+import type { HubLimits, HubSettings } from '../runtime/hub-store.js';
 
 /** Limits of waiting. The slowest connections that models are downloaded on have some 2 kB a second. */
 const HUB_LIMITS: HubLimits = {

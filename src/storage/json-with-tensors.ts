@@ -2,10 +2,10 @@ import { ModelFormatError, OptionError } from '../errors.js';
 import type { ByteSink } from '../onnx/byte-source.js';
 import { readSafetensors, type TensorMap, writeSafetensors } from '../onnx/safetensors.js';
 import { refusal } from '../options/option.js';
-import type { Files, Platform } from '../platform/platform.js';
 import { formatJson } from '../report/format-json.js';
 import type { SavedFile, SavedKind } from '../report/saved-file.js';
 import { withoutPaths } from '../report/without-paths.js';
+import type { Files, Platform } from '../runtime/platform.js';
 import { hashFiles } from './hash-files.js';
 import { hasSchema, type JsonObject, readJsonFile } from './read-json.js';
 

@@ -1,6 +1,6 @@
 import { errorMessage } from '../error-message.js';
 import { OptionError } from '../errors.js';
-import type { Files } from '../platform/platform.js';
+import type { Files } from '../runtime/platform.js';
 import { decodeText, readBytes } from './read-bytes.js';
 
 /** A file that one run adds lines to and the next one resumes from. */

@@ -1,7 +1,7 @@
 import { ModelFormatError } from '../errors.js';
 import type { SinkFolder, SourceFolder } from '../onnx/byte-source.js';
 import { normaliseRelativePath } from '../onnx/relative-path.js';
-import type { Files, OpenFile } from '../platform/platform.js';
+import type { Files, OpenFile } from '../runtime/platform.js';
 
 /** A folder to read from and to write into; `close` closes all that was opened to be read. */
 export interface OpenFolder extends SourceFolder, SinkFolder {

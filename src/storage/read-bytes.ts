@@ -1,5 +1,5 @@
 import { ModelFormatError } from '../errors.js';
-import { type Files, MAX_TEXT_BYTES } from '../platform/platform.js';
+import { type Files, MAX_TEXT_BYTES } from '../runtime/platform.js';
 
 /** Files are read in pieces of this size, so that memory does not depend on them. */
 const PIECE_BYTES = 2 ** 20;

@@ -1,7 +1,7 @@
 import { errorMessage } from '../error-message.js';
 import { ModelFormatError } from '../errors.js';
 import { isRecord, parseJson } from '../parse-json.js';
-import type { Files } from '../platform/platform.js';
+import type { Files } from '../runtime/platform.js';
 import { decodeText } from './read-bytes.js';
 
 /** The largest vocabularies make a tokenizer.json of some 40 MB. */

@@ -1,6 +1,6 @@
 import { ModelFormatError } from '../errors.js';
-import { MANIFEST } from '../platform/folder-manifest.js';
-import type { Files } from '../platform/platform.js';
+import { MANIFEST } from '../runtime/folder-manifest.js';
+import type { Files } from '../runtime/platform.js';
 import { isPlainPath } from './hub-client.js';
 import { readJsonFile } from './read-json.js';
 

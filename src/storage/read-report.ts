@@ -1,6 +1,6 @@
-import type { Files } from '../platform/platform.js';
 import { checkReport } from '../report/check-report.js';
 import type { PruneReport } from '../report/report-schema.js';
+import type { Files } from '../runtime/platform.js';
 import { MAX_REPORT_BYTES, readJsonFile } from './read-json.js';
 
 /** A report as a run wrote it; undefined where there is none. @throws ModelFormatError when it is damaged. */

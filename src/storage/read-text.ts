@@ -1,7 +1,7 @@
 import type { TokenSource } from '../calibration/token-source.js';
 import { errorMessage } from '../error-message.js';
 import { OptionError } from '../errors.js';
-import type { Files } from '../platform/platform.js';
+import type { Files } from '../runtime/platform.js';
 import { readBytes, readPieces } from './read-bytes.js';
 
 /** Reads a text file, UTF-8 with or without a mark at its start. @param what for messages @throws OptionError when it cannot be read, or is not text. */

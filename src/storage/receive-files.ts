@@ -1,6 +1,6 @@
 import { FangPruneError, HubError, ModelFormatError } from '../errors.js';
-import type { HubCommit, HubFile, HubStore, IncomingFile } from '../platform/hub-store.js';
 import type { JobControl } from '../progress.js';
+import type { HubCommit, HubFile, HubStore, IncomingFile } from '../runtime/hub-store.js';
 import type { HubClient } from './hub-client.js';
 import { limitsOf, piecesOf, wait } from './hub-fetch.js';
 

@@ -8,7 +8,7 @@ import {
   type ScoredRun,
 } from '../evaluation/score-lines.js';
 import type { ScoreLog } from '../evaluation/score-log.js';
-import type { Files } from '../platform/platform.js';
+import type { Files } from '../runtime/platform.js';
 import { openLineFile } from './line-file.js';
 
 /** A file that keeps the scores of some runs. */

@@ -1,7 +1,7 @@
 import { ModelFormatError } from '../errors.js';
 import { expectedByteLength, sourceHandle } from '../onnx/tensor-handle.js';
-import type { Platform } from '../platform/platform.js';
 import type { StoreTensor } from '../removal/repair-linear.js';
+import type { Platform } from '../runtime/platform.js';
 import type { ScratchFile } from '../runtime/tensor-store.js';
 
 /** Lends scratch space for tensors while an action runs. */

@@ -1,7 +1,7 @@
 import { FangPruneError } from '../errors.js';
 import { loadModel } from '../onnx/load-model.js';
 import { normaliseRelativePath } from '../onnx/relative-path.js';
-import type { Files } from '../platform/platform.js';
+import type { Files } from '../runtime/platform.js';
 import { filesOfGenai } from './genai-files.js';
 import type { ModelFolder } from './model-folder.js';
 import { openFolder } from './open-folder.js';

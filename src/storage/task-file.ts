@@ -1,5 +1,5 @@
 import { readTaskItems, type TaskItem } from '../evaluation/task-items.js';
-import type { Platform } from '../platform/platform.js';
+import type { Platform } from '../runtime/platform.js';
 import { hashFiles } from './hash-files.js';
 import { readLines } from './read-text.js';
 

@@ -1,7 +1,7 @@
 import type * as Library from '@huggingface/hub';
 import { HubError } from '../errors.js';
-import type { HubStore } from '../platform/hub-store.js';
 import type { JobControl } from '../progress.js';
+import type { HubStore } from '../runtime/hub-store.js';
 import { createHubFetch } from './hub-fetch.js';
 
 export interface Upload extends JobControl {

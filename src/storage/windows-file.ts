@@ -7,7 +7,7 @@ import {
 } from '../calibration/window-lines.js';
 import { OptionError } from '../errors.js';
 import type { WindowStore } from '../evaluation/generate-calibration.js';
-import type { Files } from '../platform/platform.js';
+import type { Files } from '../runtime/platform.js';
 import { openLineFile } from './line-file.js';
 
 /** Name of the windows a model wrote, next to a result that was calibrated on them. */

@@ -1,5 +1,5 @@
 import { bytesSource } from '../onnx/memory-folder.js';
-import { type Files, type Platform, withMembers } from '../platform/platform.js';
+import { type Files, type Platform, withMembers } from '../runtime/platform.js';
 
 /** Contents of files by path relative to a folder, with `/`; undefined for those that are left out. */
 export type ChangedFiles = ReadonlyMap<string, Uint8Array | undefined>;

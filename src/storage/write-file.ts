@@ -1,4 +1,4 @@
-import type { Files } from '../platform/platform.js';
+import type { Files } from '../runtime/platform.js';
 import { readPieces } from './read-bytes.js';
 
 /** Writes a text file, UTF-8. @throws OptionError */

@@ -1,10 +1,10 @@
 import { OptionError } from '../errors.js';
 import type { ByteSink } from '../onnx/byte-source.js';
-import type { Files } from '../platform/platform.js';
 import { formatJson } from '../report/format-json.js';
 import { formatReportPage } from '../report/format-report-page.js';
 import type { PruneReport } from '../report/report-schema.js';
 import { withoutPaths } from '../report/without-paths.js';
+import type { Files } from '../runtime/platform.js';
 import { hasSchema, MAX_REPORT_BYTES } from './read-json.js';
 
 /** Name of reports next to their model, without extensions. */

@@ -1,11 +1,11 @@
 import type { GraphProto, NodeProto, ValueInfoProto } from 'onnx-buf';
-import { setIntAttribute } from '../graph/attributes.js';
-import { elementCount } from '../graph/value.js';
+import { setIntAttribute } from '../onnx/attributes.js';
 import { dataTypeNumber, findDataType } from '../onnx/data-types.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import { sliceHandle } from '../onnx/slice-handle.js';
 import { bytesHandle, computedHandle } from '../onnx/tensor-handle.js';
+import { elementCount } from '../onnx/value.js';
 import { packBits, unpackBits } from '../quantisation/pack-bits.js';
 import type { RenumberedIds } from './renumbered-ids.js';
 import type { TokenConstant, TokenTable, VocabularyTrace } from './vocabulary-trace.js';

@@ -1,5 +1,5 @@
 import type { GraphProto, NodeProto } from 'onnx-buf';
-import { subgraphsOf } from '../graph/graph-index.js';
+import { subgraphsOf } from '../onnx/graph-index.js';
 
 /** A graph, or a branch inside one. */
 export interface Scope {

@@ -1,7 +1,7 @@
 import type { NodeProto } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
-import { intAttribute, intsAttribute } from '../graph/attributes.js';
-import { qualifiedOp } from '../graph/graph-index.js';
+import { intAttribute, intsAttribute } from '../onnx/attributes.js';
+import { qualifiedOp } from '../onnx/graph-index.js';
 import { keyOf, type Scope, type ScopedValue } from './graph-scopes.js';
 import { traceTable } from './trace-table.js';
 import { checkReaders, constantDims, follow, readConstant, refuseNode, type Tracing } from './vocabulary-trace.js';

@@ -1,8 +1,8 @@
 import type { NodeProto } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
-import { intAttribute, intsAttribute } from '../graph/attributes.js';
-import { qualifiedOp } from '../graph/graph-index.js';
-import { elementCount } from '../graph/value.js';
+import { intAttribute, intsAttribute } from '../onnx/attributes.js';
+import { qualifiedOp } from '../onnx/graph-index.js';
+import { elementCount } from '../onnx/value.js';
 import { keyOf, type Scope, type ScopedValue } from './graph-scopes.js';
 import { constantDims, follow, readConstant, refuseNode, type Tracing } from './vocabulary-trace.js';
 

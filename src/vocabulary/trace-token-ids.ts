@@ -1,7 +1,7 @@
 import type { NodeProto } from 'onnx-buf';
-import { intAttribute } from '../graph/attributes.js';
-import { qualifiedOp } from '../graph/graph-index.js';
-import { findTokenInput } from '../graph/model-inputs.js';
+import { intAttribute } from '../onnx/attributes.js';
+import { qualifiedOp } from '../onnx/graph-index.js';
+import { findTokenInput } from '../onnx/model-inputs.js';
 import { type Consumer, keyOf, type ScopedValue } from './graph-scopes.js';
 import { traceTable } from './trace-table.js';
 import { constantDims, follow, readConstant, refuseNode, type Tracing } from './vocabulary-trace.js';

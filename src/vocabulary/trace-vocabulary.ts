@@ -1,5 +1,5 @@
 import { UnsupportedModelError } from '../errors.js';
-import { findEmbeddingInput } from '../graph/model-inputs.js';
+import { findEmbeddingInput } from '../onnx/model-inputs.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { traceLogits } from './trace-logits.js';
 import { traceTokenIds } from './trace-token-ids.js';

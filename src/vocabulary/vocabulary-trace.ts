@@ -1,8 +1,8 @@
 import type { NodeProto } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
-import { findAttribute, intAttribute } from '../graph/attributes.js';
-import { nodeLabel } from '../graph/graph-index.js';
+import { findAttribute, intAttribute } from '../onnx/attributes.js';
 import { dataTypeNumber } from '../onnx/data-types.js';
+import { nodeLabel } from '../onnx/graph-index.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { type GraphScopes, indexScopes, type Scope, type ScopedValue } from './graph-scopes.js';
 

@@ -1,13 +1,13 @@
 import { EngineError } from '../errors.js';
 import { checkControl } from '../options/run.js';
 import { type AnswerOf, type CallName, mapCalls, type PageCall, type RequestOf } from '../pipeline/call-table.js';
-import { startRuntime } from '../platform/web/web-platform.js';
-import { readPageRuntime } from '../platform/web/web-runtime.js';
 import type { JobControl } from '../progress.js';
 import { callInWorker, WorkerNotStarted } from './call-in-worker.js';
 import { callOnThread } from './call-on-thread.js';
 import { type EngineWorker, startEngineWorker } from './engine-worker.js';
 import type { InPage } from './page-request.js';
+import { startRuntime } from './web-platform.js';
+import { readPageRuntime } from './web-runtime.js';
 
 /** The calls of a page. */
 export type PageCalls = { readonly [Call in PageCall]: (request: InPage<RequestOf<Call>>) => Promise<AnswerOf<Call>> };

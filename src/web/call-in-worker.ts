@@ -1,18 +1,18 @@
 import { EngineError } from '../errors.js';
 import type { AnswerOf, CallName } from '../pipeline/call-table.js';
-import { handleFolder } from '../platform/web/handle-folder.js';
-import { nextTask } from '../platform/web/next-task.js';
-import { sweepAfter } from '../platform/web/partial-folder.js';
-import { randomName } from '../platform/web/random-name.js';
-import { removeScratch } from '../platform/web/scratch.js';
-import type { WebHub } from '../platform/web/web-hub-store.js';
-import type { WebRuntime } from '../platform/web/web-runtime.js';
+import { type Channel, type FromCallee, sendRequest } from '../pipeline/messages.js';
 import type { JobControl } from '../progress.js';
-import { type Channel, type FromCallee, sendRequest } from '../remote/messages.js';
 import { findHome } from './call-on-thread.js';
 import { changeMaps, type MapChange, mapsIn } from './changed-maps.js';
+import { handleFolder } from './handle-folder.js';
 import { holdingMap } from './holding-map.js';
 import { mountPlaces } from './mount-places.js';
+import { nextTask } from './next-task.js';
+import { sweepAfter } from './partial-folder.js';
+import { randomName } from './random-name.js';
+import { removeScratch } from './scratch.js';
+import type { WebHub } from './web-hub-store.js';
+import type { WebRuntime } from './web-runtime.js';
 
 /** The part of `Worker` in use. */
 export interface WorkerLike {

@@ -1,10 +1,10 @@
+import { callOn } from '../pipeline/call-on.js';
 import type { AnswerOf, CallName, RequestOf } from '../pipeline/call-table.js';
-import type { DirectoryHandle } from '../platform/web/handle-folder.js';
-import { createWebPlatform, type WebPlatformOptions } from '../platform/web/web-platform.js';
-import { callOn } from '../remote/call-on.js';
+import type { DirectoryHandle } from './handle-folder.js';
 import { holdingMap } from './holding-map.js';
 import { mountPlaces } from './mount-places.js';
 import type { InPage } from './page-request.js';
+import { createWebPlatform, type WebPlatformOptions } from './web-platform.js';
 
 /** Makes a call on the caller's thread, on the folders and files that the request holds. */
 export async function callOnThread<Call extends CallName>(

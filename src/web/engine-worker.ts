@@ -1,9 +1,9 @@
 import { EngineError } from '../errors.js';
-import type { WebRuntime } from '../platform/web/web-runtime.js';
-import { reviveError, type SentError } from '../remote/revive-error.js';
+import { reviveError, type SentError } from '../pipeline/revive-error.js';
 import type { DeclaredValue, Engine, SessionOptions, Tensors } from '../runtime/engine.js';
 import { trackTensor } from '../runtime/tensor-memory.js';
 import { startOwn, type WorkerLike, WorkerNotStarted } from './call-in-worker.js';
+import type { WebRuntime } from './web-runtime.js';
 
 /** Requests to an engine in its worker, by name. */
 export interface EngineMethods {

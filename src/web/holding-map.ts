@@ -1,5 +1,5 @@
 import { OptionError } from '../errors.js';
-import { lockHere } from '../platform/web/lock-output.js';
+import { lockHere } from './lock-output.js';
 
 /**
  * Makes a call that writes into a map, if its request has one as its output, while no other call of this thread does: workers fill

@@ -1,5 +1,5 @@
-import { HOME } from '../platform/web/web-files.js';
-import type { ChosenFile, WebPlace } from '../platform/web/web-place.js';
+import { HOME } from './web-files.js';
+import type { ChosenFile, WebPlace } from './web-place.js';
 
 /** Options that name a folder: only there a list of files is one. */
 const FOLDER_OPTIONS: ReadonlySet<string> = new Set<FolderOption>([

@@ -1,5 +1,5 @@
-import type { ChosenFile, WebPlace } from '../platform/web/web-place.js';
 import type { FolderOption } from './mount-places.js';
+import type { ChosenFile, WebPlace } from './web-place.js';
 
 /** A model's folder, or its `.onnx` file. A path lies in the origin's private file system; what is none may be a name of the Hub. */
 export type PageFolder = string | WebPlace | ChosenFile;

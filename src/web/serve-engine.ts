@@ -1,7 +1,7 @@
-import { startRuntime } from '../platform/web/web-platform.js';
-import { toSentError } from '../remote/revive-error.js';
+import { toSentError } from '../pipeline/revive-error.js';
 import type { Engine, Session } from '../runtime/engine.js';
 import type { EngineMethods, EngineRequest, EngineResponse } from './engine-worker.js';
+import { startRuntime } from './web-platform.js';
 
 type Serving = {
   readonly [Name in keyof EngineMethods]: (

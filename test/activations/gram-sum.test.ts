@@ -1,10 +1,10 @@
 import { create, toBinary } from '@bufbuild/protobuf';
 import { GraphProtoSchema, ModelProtoSchema, OperatorSetIdProtoSchema } from 'onnx-buf';
 import { createGramSum } from '../../src/activations/gram-sum.js';
-import { makeValueInfo } from '../../src/graph/build.js';
 import { multiplyTransposed } from '../../src/linalg/multiply-transposed.js';
 import { createRandom, drawNormal } from '../../src/linalg/random.js';
-import { createNodeEngine } from '../../src/platform/node/node-engine.js';
+import { createNodeEngine } from '../../src/node/node-engine.js';
+import { makeValueInfo } from '../../src/onnx/build.js';
 
 const TOKENS = 20;
 /** More than are added up in the graph before they leave it. */

@@ -1,7 +1,7 @@
 import { create, toBinary } from '@bufbuild/protobuf';
 import { GraphProtoSchema, ModelProtoSchema, OperatorSetIdProtoSchema } from 'onnx-buf';
 import { createChangeMeter } from '../../src/activations/measure-change.js';
-import { makeValueInfo } from '../../src/graph/build.js';
+import { makeValueInfo } from '../../src/onnx/build.js';
 import type { Batch } from '../../src/runtime/block-runner.js';
 import type { Tensor } from '../../src/runtime/engine.js';
 import { testEngine } from '../support/engine.js';

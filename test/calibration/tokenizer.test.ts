@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { createTokenizer, type LimitTime } from '../../src/calibration/tokenizer.js';
 import { ModelFormatError } from '../../src/errors.js';
-import { createTimeLimit } from '../../src/platform/node/limit-time.js';
+import { createTimeLimit } from '../../src/node/limit-time.js';
 
 const read = (name: string) => JSON.parse(readFileSync(`examples/models/tiny-llama/${name}`, 'utf8')) as unknown;
 const json = read('tokenizer.json');

@@ -10,7 +10,7 @@ import { EngineError, UnsupportedModelError } from '../../src/errors.js';
 import type { Bundle, SequenceScore } from '../../src/evaluation/bundle.js';
 import type { LanguageModel } from '../../src/evaluation/language-model.js';
 import { createLanguageModel } from '../../src/evaluation/session-language-model.js';
-import { makeFloatInitializer, makeInt64Initializer, makeNode, makeValueInfo } from '../../src/graph/build.js';
+import { makeFloatInitializer, makeInt64Initializer, makeNode, makeValueInfo } from '../../src/onnx/build.js';
 import { testEngine } from '../support/engine.js';
 
 interface Dialect {

@@ -1,5 +1,5 @@
 import { readModelInterface } from '../../src/evaluation/model-interface.js';
-import { prefillDims } from '../../src/graph/model-inputs.js';
+import { prefillDims } from '../../src/onnx/model-inputs.js';
 import type { Session } from '../../src/runtime/engine.js';
 
 const session = (length: string): Session => ({

@@ -1,6 +1,6 @@
 import { healModel } from '../../src/healing/heal-model.js';
+import { createSpillFile } from '../../src/node/spill-file.js';
 import { bytesHandle } from '../../src/onnx/tensor-handle.js';
-import { createSpillFile } from '../../src/platform/node/spill-file.js';
 import { createSpilledStore } from '../../src/runtime/tensor-store.js';
 import { testEngine } from '../support/engine.js';
 import { heldBytes } from '../support/held-bytes.js';

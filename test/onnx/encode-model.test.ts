@@ -1,6 +1,6 @@
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { GraphProtoSchema, ModelProtoSchema, type TensorProto, TensorProtoSchema } from 'onnx-buf';
-import { makeFloatInitializer, makeInitializer, makeInt64Initializer, makeNode } from '../../src/graph/build.js';
+import { makeFloatInitializer, makeInitializer, makeInt64Initializer, makeNode } from '../../src/onnx/build.js';
 import { encodeModel } from '../../src/onnx/encode-model.js';
 
 const floats = (count: number) => Float32Array.from({ length: count }, (_, at) => at / 7);

@@ -1,9 +1,9 @@
 import { create } from '@bufbuild/protobuf';
 import { AttributeProto_AttributeType, AttributeProtoSchema, GraphProtoSchema } from 'onnx-buf';
 import { EngineError } from '../../src/errors.js';
-import { intAttribute } from '../../src/graph/attributes.js';
-import { type AttributeValue, makeFloatInitializer, makeNode, makeValueInfo } from '../../src/graph/build.js';
 import { createRandom } from '../../src/linalg/random.js';
+import { intAttribute } from '../../src/onnx/attributes.js';
+import { type AttributeValue, makeFloatInitializer, makeNode, makeValueInfo } from '../../src/onnx/build.js';
 import { decomposeGroupQuery, rewriteGroupQuery } from '../../src/operators/group-query.js';
 import type { Tensor, Tensors } from '../../src/runtime/engine.js';
 import { runGraph } from '../support/load-graph.js';

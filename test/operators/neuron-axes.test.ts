@@ -1,4 +1,4 @@
-import { makeNode } from '../../src/graph/build.js';
+import { makeNode } from '../../src/onnx/build.js';
 import { neuronAxes } from '../../src/operators/experts.js';
 
 /** Two experts of 64 neurons and 32 channels, packed in 4 bits with a scale for every 16 weights. */

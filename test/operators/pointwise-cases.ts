@@ -1,4 +1,4 @@
-import type { NodeSpec } from '../../src/graph/build.js';
+import type { NodeSpec } from '../../src/onnx/build.js';
 import type { GradientCase, RandomTensor } from '../support/gradient-check.js';
 
 type Attributes = NonNullable<NodeSpec['attributes']>;

@@ -1,4 +1,4 @@
-import type { NodeSpec } from '../../src/graph/build.js';
+import type { NodeSpec } from '../../src/onnx/build.js';
 import type { ConstantTensor, GradientCase } from '../support/gradient-check.js';
 
 const ints = (values: readonly number[]): ConstantTensor => ({ type: 'int64', dims: [values.length], values });

@@ -1,10 +1,10 @@
 import { appendFile, cp, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ModelFormatError, OptionError } from '../../src/errors.js';
+import { nodePlatform } from '../../src/node/node-platform.js';
 import { applyRecipe, observe, type PruneRequest, prune, pruneLadder, rebuildReport } from '../../src/node.js';
 import { checkFreeSpace } from '../../src/pipeline/check-output-paths.js';
 import { runPrune } from '../../src/pipeline/run-prune.js';
-import { nodePlatform } from '../../src/platform/node/node-platform.js';
 import { openModelFolder } from '../../src/storage/model-folder.js';
 import { eagerPlatform } from '../support/eager-platform.js';
 import { SHORT_LLAMA } from '../support/short-llama.js';

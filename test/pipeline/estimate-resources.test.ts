@@ -1,8 +1,8 @@
+import { nodePlatform } from '../../src/node/node-platform.js';
 import { resolveRequest } from '../../src/options/request.js';
 import { estimateMemory, estimateScratch } from '../../src/pipeline/estimate-resources.js';
 import { runPrune } from '../../src/pipeline/run-prune.js';
 import { STAGES } from '../../src/pipeline/stages.js';
-import { nodePlatform } from '../../src/platform/node/node-platform.js';
 import type { AnalysedModel } from '../../src/runtime/analyse-model.js';
 import { packedMixture } from '../support/mixtures.js';
 import { SHORT_LLAMA } from '../support/short-llama.js';

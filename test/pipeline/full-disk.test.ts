@@ -1,10 +1,10 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { OptionError } from '../../src/errors.js';
+import { nodePlatform } from '../../src/node/node-platform.js';
 import { prune } from '../../src/node.js';
 import type { PruneRequest } from '../../src/pipeline/prune-request.js';
 import { runPrune } from '../../src/pipeline/run-prune.js';
-import { nodePlatform } from '../../src/platform/node/node-platform.js';
 import { SHORT_LLAMA } from '../support/short-llama.js';
 import { filesWithRoom, fillDisk, mountSmallDisk } from '../support/small-disk.js';
 import { hashFolder, listFiles, useTemporaryFolder } from '../support/temporary-folder.js';

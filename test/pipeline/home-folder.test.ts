@@ -1,12 +1,12 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { nodePlatform } from '../../src/node/node-platform.js';
 import { runApply } from '../../src/pipeline/run-apply.js';
 import { runHeal } from '../../src/pipeline/run-heal.js';
 import { runObserve } from '../../src/pipeline/run-observe.js';
 import { runLadder, runPrune } from '../../src/pipeline/run-prune.js';
 import { runPush } from '../../src/pipeline/run-push.js';
 import { runQuantize } from '../../src/pipeline/run-quantize.js';
-import { nodePlatform } from '../../src/platform/node/node-platform.js';
 import { PRIVATE_FILES } from '../support/home-folder.js';
 import { buildDecoder } from '../support/small-decoder.js';
 import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';

@@ -1,9 +1,9 @@
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { nodePlatform } from '../../src/node/node-platform.js';
 import { plan, prune } from '../../src/node.js';
 import { runPlan } from '../../src/pipeline/run-plan.js';
-import { nodePlatform } from '../../src/platform/node/node-platform.js';
 import { SHORT_LLAMA } from '../support/short-llama.js';
 
 const REQUEST = { model: SHORT_LLAMA, sparsity: 0.3, modules: 'ffn' } as const;

@@ -1,12 +1,12 @@
 import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { HubError, ModelFormatError, OptionError } from '../../src/errors.js';
+import { createHubStore } from '../../src/node/hub-store.js';
+import { nodePlatform } from '../../src/node/node-platform.js';
 import type { PushRequest } from '../../src/pipeline/calls.js';
 import { runPush } from '../../src/pipeline/run-push.js';
-import { MANIFEST } from '../../src/platform/folder-manifest.js';
-import { createHubStore } from '../../src/platform/node/hub-store.js';
-import { nodePlatform } from '../../src/platform/node/node-platform.js';
 import type { PruneReport } from '../../src/report/report-schema.js';
+import { MANIFEST } from '../../src/runtime/folder-manifest.js';
 import { formatModelCard } from '../../src/storage/model-card.js';
 import { PRUNE_REPORT } from '../support/cli.js';
 import { commitOf, type HubRepo, type HubServer, startHubServer, TOKEN } from '../support/hub-server.js';

@@ -1,11 +1,11 @@
 import { execFileSync } from 'node:child_process';
 import { mkdir, readdir, readFile, rename, rm, rmdir, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { nodePlatform } from '../../src/node/node-platform.js';
 import { observe, type PruneReport, prune, pruneLadder, quantize, shrink } from '../../src/node.js';
 import type { LadderRequest } from '../../src/pipeline/prune-request.js';
 import { runObserve } from '../../src/pipeline/run-observe.js';
 import { runLadder, runPrune } from '../../src/pipeline/run-prune.js';
-import { nodePlatform } from '../../src/platform/node/node-platform.js';
 import type { JobControl, Progress } from '../../src/progress.js';
 import { eagerPlatform } from '../support/eager-platform.js';
 import { hashesOf, hashFolder, listFiles, useTemporaryFolder } from '../support/temporary-folder.js';

@@ -1,8 +1,8 @@
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { nodePlatform } from '../../src/node/node-platform.js';
 import { runPrune } from '../../src/pipeline/run-prune.js';
-import { nodePlatform } from '../../src/platform/node/node-platform.js';
 import { testEngine } from '../support/engine.js';
 
 const MODEL = 'test/fixtures/exporters/llama-transformersjs-fp16slim';

@@ -1,4 +1,4 @@
-import { fitPowerLaw } from '../../src/prune/size/fit-power-law.js';
+import { fitPowerLaw } from '../../src/prune/fit-power-law.js';
 
 describe('fitPowerLaw', () => {
   it('leaves estimates as they are without measurements', () => {

@@ -1,7 +1,7 @@
 import type { PrunableModule } from '../../src/architecture/layout.js';
 import { resolveOptions } from '../../src/options.js';
 import { mixtureLoss, mixtureSteps } from '../../src/prune/mixture-steps.js';
-import { placeholderCuts } from '../../src/prune/size/size-problem.js';
+import { placeholderCuts } from '../../src/prune/size-problem.js';
 
 /** Four experts of six neurons: 10 parameters a neuron, 5 beside. */
 const module = {

@@ -6,7 +6,7 @@ import {
   smallestMixture,
   sumOfRounding,
   uniformMixture,
-} from '../../src/prune/size/mixtures.js';
+} from '../../src/prune/mixtures.js';
 import { sizeProblem } from '../support/size-problem.js';
 
 describe('mixturesAt', () => {

@@ -2,7 +2,7 @@ import { loadModel } from '../../src/onnx/load-model.js';
 import { bytesSource, createMemoryFolder } from '../../src/onnx/memory-folder.js';
 import { resolveOptions } from '../../src/options.js';
 import type { PruneJob } from '../../src/prune/job.js';
-import { quantiseModel, roundAgain } from '../../src/prune/quantise/quantise-model.js';
+import { quantiseModel, roundAgain } from '../../src/prune/quantise-model.js';
 import type { BlockGrid } from '../../src/quantisation/block-codes.js';
 import { findWeights } from '../../src/quantisation/find-weights.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';

@@ -1,7 +1,7 @@
 import { createQuadraticForm } from '../../src/activations/quadratic-form.js';
 import { multiplyTransposed } from '../../src/linalg/multiply-transposed.js';
 import { createRandom } from '../../src/linalg/random.js';
-import { chooseCodes, DAMPENINGS } from '../../src/prune/quantise/choose-codes.js';
+import { chooseCodes, DAMPENINGS } from '../../src/prune/choose-codes.js';
 import type { BlockGrid } from '../../src/quantisation/block-codes.js';
 import { testEngine } from '../support/engine.js';
 import { heldBytes } from '../support/held-bytes.js';

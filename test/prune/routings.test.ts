@@ -1,4 +1,4 @@
-import { makeValueInfo } from '../../src/graph/build.js';
+import { makeValueInfo } from '../../src/onnx/build.js';
 import type { MixtureRouting } from '../../src/prune/measure-dense/dense-measures.js';
 import {
   bestOfSoftmax,

@@ -1,6 +1,5 @@
-import type { Journal } from '../../src/platform/journal.js';
-import { fitCostModel } from '../../src/prune/size/cost-model.js';
-import { type Bits, largestBytes, type Mixture, smallestMixture } from '../../src/prune/size/mixtures.js';
+import { fitCostModel } from '../../src/prune/cost-model.js';
+import { type Bits, largestBytes, type Mixture, smallestMixture } from '../../src/prune/mixtures.js';
 import {
   checkSmallest,
   createSizeSearch,
@@ -8,7 +7,8 @@ import {
   type SizeSearch,
   totalOf,
   waysToFit,
-} from '../../src/prune/size/search-size.js';
+} from '../../src/prune/search-size.js';
+import type { Journal } from '../../src/runtime/journal.js';
 import { sizeProblem } from '../support/size-problem.js';
 
 const problem = sizeProblem(7);

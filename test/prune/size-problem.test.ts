@@ -1,5 +1,5 @@
-import { largestBytes, mixturesAt, type SizeProblem } from '../../src/prune/size/mixtures.js';
-import { matchBytes } from '../../src/prune/size/size-problem.js';
+import { largestBytes, mixturesAt, type SizeProblem } from '../../src/prune/mixtures.js';
+import { matchBytes } from '../../src/prune/size-problem.js';
 import { sizeProblem } from '../support/size-problem.js';
 
 /** A mixture of four experts with a router in eight bits, whose experts take 4,000 bytes by the first estimate. */

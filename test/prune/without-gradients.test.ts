@@ -1,8 +1,8 @@
 import { UnsupportedModelError } from '../../src/errors.js';
 import { type PruneOptions, resolveOptions } from '../../src/options.js';
+import { refuseHealing } from '../../src/prune/heal.js';
 import { measureDense } from '../../src/prune/measure-dense/measure-dense.js';
-import { quantiseModel } from '../../src/prune/quantise/quantise-model.js';
-import { refuseHealing } from '../../src/prune/shrink/heal.js';
+import { quantiseModel } from '../../src/prune/quantise-model.js';
 import { findWeights } from '../../src/quantisation/find-weights.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';
 import { createMemoryStore } from '../../src/runtime/tensor-store.js';

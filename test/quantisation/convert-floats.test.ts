@@ -1,7 +1,7 @@
 import { create } from '@bufbuild/protobuf';
 import { GraphProtoSchema, ModelProtoSchema } from 'onnx-buf';
 import { NumericalError } from '../../src/errors.js';
-import { makeFloatInitializer, makeNode, makeValueInfo } from '../../src/graph/build.js';
+import { makeFloatInitializer, makeNode, makeValueInfo } from '../../src/onnx/build.js';
 import { decodeFloats } from '../../src/onnx/float-encoding.js';
 import type { OnnxModel } from '../../src/onnx/onnx-model.js';
 import { floatsHandle } from '../../src/onnx/tensor-handle.js';

@@ -1,8 +1,8 @@
 import { create } from '@bufbuild/protobuf';
 import { GraphProtoSchema, ModelProtoSchema, type NodeProto } from 'onnx-buf';
 import { ModelFormatError } from '../../src/errors.js';
-import { type AttributeValue, makeInitializer, makeNode, makeValueInfo } from '../../src/graph/build.js';
 import { createRandom } from '../../src/linalg/random.js';
+import { type AttributeValue, makeInitializer, makeNode, makeValueInfo } from '../../src/onnx/build.js';
 import { readFloat32 } from '../../src/onnx/float-encoding.js';
 import type { OnnxModel, TensorHandle } from '../../src/onnx/onnx-model.js';
 import { bytesHandle, floatsHandle } from '../../src/onnx/tensor-handle.js';

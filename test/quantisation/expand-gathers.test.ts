@@ -1,8 +1,8 @@
 import { create, toBinary } from '@bufbuild/protobuf';
 import { GraphProtoSchema, ModelProtoSchema, OperatorSetIdProtoSchema } from 'onnx-buf';
-import { makeInitializer, makeInt64Initializer, makeNode, makeValueInfo } from '../../src/graph/build.js';
-import { indexGraph } from '../../src/graph/graph-index.js';
+import { makeInitializer, makeInt64Initializer, makeNode, makeValueInfo } from '../../src/onnx/build.js';
 import { encodeFloats } from '../../src/onnx/float-encoding.js';
+import { indexGraph } from '../../src/onnx/graph-index.js';
 import { loadModel } from '../../src/onnx/load-model.js';
 import { bytesSource, createMemoryFolder } from '../../src/onnx/memory-folder.js';
 import type { OnnxModel } from '../../src/onnx/onnx-model.js';

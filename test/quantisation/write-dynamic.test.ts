@@ -1,12 +1,12 @@
 import { create } from '@bufbuild/protobuf';
 import { GraphProtoSchema, ModelProtoSchema, OperatorSetIdProtoSchema } from 'onnx-buf';
-import { makeInitializer, makeNode, makeValueInfo } from '../../src/graph/build.js';
 import { createRandom } from '../../src/linalg/random.js';
+import { makeInitializer, makeNode, makeValueInfo } from '../../src/onnx/build.js';
 import { copyModel, setWeight } from '../../src/onnx/edit-weights.js';
 import { readFloat32 } from '../../src/onnx/float-encoding.js';
 import type { OnnxModel } from '../../src/onnx/onnx-model.js';
 import { bytesHandle, floatsHandle } from '../../src/onnx/tensor-handle.js';
-import { roundModel } from '../../src/prune/quantise/quantise-model.js';
+import { roundModel } from '../../src/prune/quantise-model.js';
 import { dequantiseGraph } from '../../src/quantisation/dequantise-graph.js';
 import { findWeights } from '../../src/quantisation/find-weights.js';
 import { DYNAMIC_BITS, type DynamicType, dynamicWeights, writeDynamic } from '../../src/quantisation/write-dynamic.js';

@@ -1,7 +1,7 @@
 import { create } from '@bufbuild/protobuf';
 import { GraphProtoSchema, ModelProtoSchema } from 'onnx-buf';
-import { makeInitializer, makeNode, makeValueInfo } from '../../src/graph/build.js';
 import { createRandom } from '../../src/linalg/random.js';
+import { makeInitializer, makeNode, makeValueInfo } from '../../src/onnx/build.js';
 import { setWeight } from '../../src/onnx/edit-weights.js';
 import { readFloat32 } from '../../src/onnx/float-encoding.js';
 import type { OnnxModel, TensorHandle } from '../../src/onnx/onnx-model.js';

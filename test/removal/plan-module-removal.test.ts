@@ -1,10 +1,10 @@
 import { create, toBinary } from '@bufbuild/protobuf';
 import { GraphProtoSchema, ModelProtoSchema, type NodeProto, OperatorSetIdProtoSchema } from 'onnx-buf';
 import type { OutputLinear } from '../../src/architecture/layout.js';
-import { makeFloatInitializer, makeNode, makeValueInfo } from '../../src/graph/build.js';
-import type { ValueFacts } from '../../src/graph/value-facts.js';
+import { makeFloatInitializer, makeNode, makeValueInfo } from '../../src/onnx/build.js';
 import { loadModel } from '../../src/onnx/load-model.js';
 import { bytesSource, createMemoryFolder } from '../../src/onnx/memory-folder.js';
+import type { ValueFacts } from '../../src/onnx/value-facts.js';
 import { bypassRemoved } from '../../src/removal/bypass-removed.js';
 import { planModuleRemoval } from '../../src/removal/plan-module-removal.js';
 import { tidyModel } from '../../src/removal/tidy-model.js';

@@ -1,6 +1,6 @@
 import { create, toBinary } from '@bufbuild/protobuf';
 import { GraphProtoSchema, ModelProtoSchema, OperatorSetIdProtoSchema } from 'onnx-buf';
-import { makeFloatInitializer, makeNode } from '../../src/graph/build.js';
+import { makeFloatInitializer, makeNode } from '../../src/onnx/build.js';
 import { readFloat32 } from '../../src/onnx/float-encoding.js';
 import { loadModel } from '../../src/onnx/load-model.js';
 import { bytesSource, createMemoryFolder } from '../../src/onnx/memory-folder.js';

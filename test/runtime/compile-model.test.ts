@@ -1,7 +1,7 @@
 import { createLanguageModel } from '../../src/evaluation/session-language-model.js';
+import { createNodeEngine } from '../../src/node/node-engine.js';
 import { loadModel } from '../../src/onnx/load-model.js';
 import { bytesSource, createMemoryFolder } from '../../src/onnx/memory-folder.js';
-import { createNodeEngine } from '../../src/platform/node/node-engine.js';
 import { compileBlockByBlock, compileModel } from '../../src/runtime/compile-model.js';
 import type { Engine, Session } from '../../src/runtime/engine.js';
 import { createGraphBuilder } from '../support/graph-builder.js';

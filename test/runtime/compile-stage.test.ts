@@ -1,7 +1,7 @@
 import { create } from '@bufbuild/protobuf';
 import { GraphProtoSchema, ModelProtoSchema, OperatorSetIdProtoSchema } from 'onnx-buf';
-import { makeInitializer, makeNode, makeValueInfo } from '../../src/graph/build.js';
-import { indexGraph } from '../../src/graph/graph-index.js';
+import { makeInitializer, makeNode, makeValueInfo } from '../../src/onnx/build.js';
+import { indexGraph } from '../../src/onnx/graph-index.js';
 import { bytesHandle, floatsHandle } from '../../src/onnx/tensor-handle.js';
 import { compileStage } from '../../src/runtime/compile-stage.js';
 import type { Tensor } from '../../src/runtime/engine.js';

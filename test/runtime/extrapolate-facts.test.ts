@@ -1,4 +1,4 @@
-import { OPEN, type ValueFacts } from '../../src/graph/value-facts.js';
+import { OPEN, type ValueFacts } from '../../src/onnx/value-facts.js';
 import { chooseProbes } from '../../src/runtime/choose-probes.js';
 import { extrapolateFacts } from '../../src/runtime/extrapolate-facts.js';
 

@@ -8,7 +8,7 @@ import {
   type TensorProto,
 } from 'onnx-buf';
 import { EngineError } from '../../src/errors.js';
-import { makeFloatInitializer, makeInitializer, makeNode, makeValueInfo } from '../../src/graph/build.js';
+import { makeFloatInitializer, makeInitializer, makeNode, makeValueInfo } from '../../src/onnx/build.js';
 import { encodeDetached } from '../../src/onnx/encode-model.js';
 import { createOrtEngine } from '../../src/runtime/ort-engine.js';
 import type { OrtModule } from '../../src/runtime/ort-module.js';

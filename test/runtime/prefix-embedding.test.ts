@@ -1,5 +1,5 @@
-import { makeNode, makeValueInfo } from '../../src/graph/build.js';
-import { readModelInputs } from '../../src/graph/model-inputs.js';
+import { makeNode, makeValueInfo } from '../../src/onnx/build.js';
+import { readModelInputs } from '../../src/onnx/model-inputs.js';
 import { prefillFeeds } from '../../src/runtime/prefill-feeds.js';
 import { prefixEmbedding } from '../../src/runtime/prefix-embedding.js';
 import { testEngine } from '../support/engine.js';

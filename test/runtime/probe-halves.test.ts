@@ -1,4 +1,4 @@
-import { nodePlatform } from '../../src/platform/node/node-platform.js';
+import { nodePlatform } from '../../src/node/node-platform.js';
 import { analyseModel } from '../../src/runtime/analyse-model.js';
 import type { Engine } from '../../src/runtime/engine.js';
 import { openModelFolder } from '../../src/storage/model-folder.js';

@@ -1,6 +1,6 @@
 import { UnsupportedModelError } from '../../src/errors.js';
-import { makeInitializer } from '../../src/graph/build.js';
 import { ModelFormatError } from '../../src/index.js';
+import { makeInitializer } from '../../src/onnx/build.js';
 import { createGraphBuilder, type GraphBuilder } from '../support/graph-builder.js';
 import { HIDDEN, VOCABULARY } from '../support/small-decoder.js';
 import { loadTinyLlama } from '../support/tiny-llama.js';

@@ -1,7 +1,7 @@
 import { create } from '@bufbuild/protobuf';
 import { GraphProtoSchema, ModelProtoSchema } from 'onnx-buf';
 import { EngineError, UnsupportedModelError } from '../../src/errors.js';
-import { makeNode } from '../../src/graph/build.js';
+import { makeNode } from '../../src/onnx/build.js';
 import { bytesHandle } from '../../src/onnx/tensor-handle.js';
 import { refuseUnrunnable } from '../../src/runtime/refuse-unrunnable.js';
 

@@ -1,9 +1,9 @@
 import { chmod, mkdir, open, truncate, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createHashCache } from '../../src/platform/node/hash-cache.js';
-import { nodePlatform } from '../../src/platform/node/node-platform.js';
-import type { Platform } from '../../src/platform/platform.js';
+import { createHashCache } from '../../src/node/hash-cache.js';
+import { nodePlatform } from '../../src/node/node-platform.js';
 import type { Progress } from '../../src/progress.js';
+import type { Platform } from '../../src/runtime/platform.js';
 import { hashFiles, hashFilesCached } from '../../src/storage/hash-files.js';
 import { useTemporaryFolder } from '../support/temporary-folder.js';
 

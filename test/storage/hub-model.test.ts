@@ -1,12 +1,12 @@
 import { mkdir, readFile, readlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { HubError, ModelFormatError, OptionError, UnsupportedModelError } from '../../src/errors.js';
+import { createHubStore } from '../../src/node/hub-store.js';
+import { nodePlatform } from '../../src/node/node-platform.js';
 import { runPrune } from '../../src/pipeline/run-prune.js';
-import type { HubLimits } from '../../src/platform/hub-store.js';
-import { createHubStore } from '../../src/platform/node/hub-store.js';
-import { nodePlatform } from '../../src/platform/node/node-platform.js';
-import type { Platform } from '../../src/platform/platform.js';
 import type { Progress } from '../../src/progress.js';
+import type { HubLimits } from '../../src/runtime/hub-store.js';
+import type { Platform } from '../../src/runtime/platform.js';
 import { openModelFolder } from '../../src/storage/model-folder.js';
 import { encode, externalIn, rawFloats, smallModel } from '../onnx/small-model.js';
 import {

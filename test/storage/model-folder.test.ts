@@ -3,8 +3,8 @@ import { dirname, join } from 'node:path';
 import { ModelFormatError, OptionError, UnsupportedModelError } from '../../src/errors.js';
 import { type JobControl, type ModelFolder, nodePlatform, openModelFolder, STAGES, withJob } from '../../src/node.js';
 import type { OnnxModel } from '../../src/onnx/onnx-model.js';
-import type { SaveInput } from '../../src/pipeline/stages/save.js';
-import type { OutputRequest } from '../../src/platform/platform.js';
+import type { SaveInput } from '../../src/pipeline/stage-save.js';
+import type { OutputRequest } from '../../src/runtime/platform.js';
 import { encode, externalIn, floatTensor, rawFloats, smallModel } from '../onnx/small-model.js';
 import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
 

@@ -2,8 +2,8 @@ import { execFileSync } from 'node:child_process';
 import { truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { OptionError } from '../../src/errors.js';
+import { nodeFiles } from '../../src/node/node-files.js';
 import { readTexts } from '../../src/pipeline/read-texts.js';
-import { nodeFiles } from '../../src/platform/node/node-files.js';
 import { openTextSource, readLines, readText } from '../../src/storage/read-text.js';
 import { useTemporaryFolder } from '../support/temporary-folder.js';
 

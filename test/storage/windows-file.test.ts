@@ -1,7 +1,7 @@
 import { appendFile, mkdir, readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { OptionError } from '../../src/errors.js';
-import { nodePlatform } from '../../src/platform/node/node-platform.js';
+import { nodePlatform } from '../../src/node/node-platform.js';
 import { checkWindowsPath, formatWindowsFile, openWindowsFile } from '../../src/storage/windows-file.js';
 import { useTemporaryFolder } from '../support/temporary-folder.js';
 

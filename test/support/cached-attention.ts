@@ -1,4 +1,4 @@
-import { makeNode } from '../../src/graph/build.js';
+import { makeNode } from '../../src/onnx/build.js';
 
 /** An attention of 4 heads over 2 KV heads that resumes from `past_key_values.0.key`, as `mixed`. */
 export const cachedAttention = () =>

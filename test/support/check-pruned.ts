@@ -1,4 +1,4 @@
-import { type ModelInput, readModelInputs } from '../../src/graph/model-inputs.js';
+import { type ModelInput, readModelInputs } from '../../src/onnx/model-inputs.js';
 import type { OnnxModel } from '../../src/onnx/onnx-model.js';
 import type { PruneOptions } from '../../src/options.js';
 import type { PruneOutcome } from '../../src/prune/job.js';

@@ -2,6 +2,7 @@ import { createColors } from 'picocolors';
 import type { CliApi } from '../../src/cli/api.js';
 import { runCli } from '../../src/cli/run-cli.js';
 import type { PerplexityResult } from '../../src/evaluation/perplexity.js';
+import type { BenchmarkReport } from '../../src/node/benchmark.js';
 import type {
   BiasResult,
   EvaluateRequest,
@@ -13,7 +14,6 @@ import type {
 } from '../../src/node.js';
 import { compareEvaluations } from '../../src/node.js';
 import { fractionOf } from '../../src/options/kinds.js';
-import type { BenchmarkReport } from '../../src/processes/benchmark.js';
 import type { ModelDescription } from '../../src/report/describe-model.js';
 import type { DtypeReport, ModuleReport, PruneReport, SizeReport } from '../../src/report/report-schema.js';
 import { sampleReport } from './sample-report.js';

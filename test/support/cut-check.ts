@@ -1,11 +1,11 @@
 import { create } from '@bufbuild/protobuf';
 import { GraphProtoSchema, ModelProtoSchema, type NodeProto, OperatorSetIdProtoSchema } from 'onnx-buf';
 import type { DetectedModel } from '../../src/architecture/detect-layout.js';
-import { makeInitializer, makeNode } from '../../src/graph/build.js';
-import { indexGraph } from '../../src/graph/graph-index.js';
-import type { ValueFacts } from '../../src/graph/value-facts.js';
+import { makeInitializer, makeNode } from '../../src/onnx/build.js';
+import { indexGraph } from '../../src/onnx/graph-index.js';
 import type { OnnxModel } from '../../src/onnx/onnx-model.js';
 import { bytesHandle } from '../../src/onnx/tensor-handle.js';
+import type { ValueFacts } from '../../src/onnx/value-facts.js';
 import { type AxisRule, NeedCoarserUnits, type RuleResult, TraceStop } from '../../src/operators/axis-rule.js';
 import { remainingPositions, remainingUnits } from '../../src/removal/remaining-positions.js';
 import { removeUnits } from '../../src/removal/remove-units.js';

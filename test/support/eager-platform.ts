@@ -1,5 +1,5 @@
-import type { Journal } from '../../src/platform/journal.js';
-import type { Platform } from '../../src/platform/platform.js';
+import type { Journal } from '../../src/runtime/journal.js';
+import type { Platform } from '../../src/runtime/platform.js';
 
 /** Every entry is due, whatever it takes. */
 const eager = (journal: Journal): Journal => ({

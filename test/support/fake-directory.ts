@@ -1,4 +1,4 @@
-import type { DirectoryHandle, FileHandle } from '../../src/platform/web/handle-folder.js';
+import type { DirectoryHandle, FileHandle } from '../../src/web/handle-folder.js';
 
 /** A directory as browsers hand it out, in memory: bytes appear when what writes them is closed, and names are checked. */
 export class FakeDirectory implements DirectoryHandle {

@@ -1,5 +1,5 @@
 import type { NodeProto, TensorProto } from 'onnx-buf';
-import { makeFloatInitializer, makeInt64Initializer, makeNode } from '../../src/graph/build.js';
+import { makeFloatInitializer, makeInt64Initializer, makeNode } from '../../src/onnx/build.js';
 
 /** As the bundled model's `config.json` says. */
 const [HEADS, KV_HEADS, HEAD_SIZE, EPSILON, THETA, POSITIONS] = [8, 4, 24, 1e-5, 10_000, 512] as const;

@@ -1,8 +1,8 @@
 import type { TensorProto } from 'onnx-buf';
-import { buildGradientGraph } from '../../src/autodiff/gradient-graph.js';
-import { makeInitializer, makeNode, type NodeSpec } from '../../src/graph/build.js';
-import type { ValueFact } from '../../src/graph/value-facts.js';
 import { createRandom } from '../../src/linalg/random.js';
+import { makeInitializer, makeNode, type NodeSpec } from '../../src/onnx/build.js';
+import type { ValueFact } from '../../src/onnx/value-facts.js';
+import { buildGradientGraph } from '../../src/operators/gradient-graph.js';
 import type { Session, Tensor, Tensors } from '../../src/runtime/engine.js';
 import { DATA_TYPES, loadGraph } from './load-graph.js';
 

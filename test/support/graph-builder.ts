@@ -10,6 +10,7 @@ import {
   type ValueInfoProto,
   ValueInfoProtoSchema,
 } from 'onnx-buf';
+import { createRandom } from '../../src/linalg/random.js';
 import {
   makeFloatInitializer,
   makeInitializer,
@@ -17,8 +18,7 @@ import {
   makeNode,
   makeValueInfo,
   type NodeSpec,
-} from '../../src/graph/build.js';
-import { createRandom } from '../../src/linalg/random.js';
+} from '../../src/onnx/build.js';
 
 type Attributes = NonNullable<NodeSpec['attributes']>;
 

@@ -1,5 +1,5 @@
 import type { GraphProto, ModelProto, NodeProto, TensorProto } from 'onnx-buf';
-import { makeInitializer, makeNode } from '../../src/graph/build.js';
+import { makeInitializer, makeNode } from '../../src/onnx/build.js';
 
 /** How a test's weights are put behind `DequantizeLinear`. */
 export interface LinearForm {

@@ -8,7 +8,7 @@ import {
   type ValueInfoProto,
   ValueInfoProtoSchema,
 } from 'onnx-buf';
-import { makeValueInfo } from '../../src/graph/build.js';
+import { makeValueInfo } from '../../src/onnx/build.js';
 import type { Session, Tensors } from '../../src/runtime/engine.js';
 import { testEngine } from './engine.js';
 

@@ -1,7 +1,7 @@
 import { type Backpropagation, backpropagate } from '../../src/activations/backpropagate.js';
 import { createCurvatureMeter } from '../../src/activations/curvature-meter.js';
 import { blockSpans } from '../../src/architecture/layout.js';
-import { readModelInputs } from '../../src/graph/model-inputs.js';
+import { readModelInputs } from '../../src/onnx/model-inputs.js';
 import { resolveOptions } from '../../src/options.js';
 import { measureForwards } from '../../src/prune/measure-dense/measure-forwards.js';
 import { createSparseArchive } from '../../src/prune/measure-dense/sparse-archive.js';

@@ -6,7 +6,7 @@ import {
   ModelProtoSchema,
   type NodeProto,
 } from 'onnx-buf';
-import { makeNode, makeValueInfo } from '../../src/graph/build.js';
+import { makeNode, makeValueInfo } from '../../src/onnx/build.js';
 import { buildDecoder } from './small-decoder.js';
 
 /** What starts without past in place of what resumes from it. */

@@ -1,4 +1,4 @@
-import { nodePlatform } from '../../src/platform/node/node-platform.js';
+import { nodePlatform } from '../../src/node/node-platform.js';
 import type { PruneReport } from '../../src/report/report-schema.js';
 import { publicReport } from '../../src/storage/write-report.js';
 

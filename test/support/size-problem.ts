@@ -1,5 +1,5 @@
 import { createRandom } from '../../src/linalg/random.js';
-import type { SizeProblem } from '../../src/prune/size/mixtures.js';
+import type { SizeProblem } from '../../src/prune/mixtures.js';
 
 /** Random linear layers of 8, 4 and 2 bits, each of a module whose steps cost more and more. */
 export function sizeProblem(seed: number, { mapCount: weightCount = 12, stepCount = 8 } = {}): SizeProblem {

@@ -2,8 +2,8 @@ import { execFileSync } from 'node:child_process';
 import { appendFileSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ByteSink } from '../../src/onnx/byte-source.js';
-import type { Files } from '../../src/platform/platform.js';
-import { writing } from '../../src/platform/writing.js';
+import type { Files } from '../../src/runtime/platform.js';
+import { writing } from '../../src/runtime/writing.js';
 
 const full = () => Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' });
 

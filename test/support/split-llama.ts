@@ -2,7 +2,7 @@ import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { GraphProtoSchema, type ModelProto, ModelProtoSchema } from 'onnx-buf';
-import { makeNode, makeValueInfo } from '../../src/graph/build.js';
+import { makeNode, makeValueInfo } from '../../src/onnx/build.js';
 import { loadModel } from '../../src/onnx/load-model.js';
 import { bytesSource, createMemoryFolder } from '../../src/onnx/memory-folder.js';
 import type { OnnxModel } from '../../src/onnx/onnx-model.js';

@@ -8,8 +8,8 @@ import {
   OperatorSetIdProtoSchema,
 } from 'onnx-buf';
 import { UnsupportedModelError } from '../../src/errors.js';
-import { type AttributeValue, makeNode, makeValueInfo } from '../../src/graph/build.js';
 import { createRandom } from '../../src/linalg/random.js';
+import { type AttributeValue, makeNode, makeValueInfo } from '../../src/onnx/build.js';
 import { type DataTypeName, dataTypeNumber } from '../../src/onnx/data-types.js';
 import { setWeight } from '../../src/onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from '../../src/onnx/onnx-model.js';

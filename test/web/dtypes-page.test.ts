@@ -3,11 +3,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Chromium, startChromium } from '../../scripts/dtypes/open-in-chromium.js';
 import { logitsGap } from '../../src/evaluation/compare-logits.js';
+import { nodePlatform } from '../../src/node/node-platform.js';
 import { openModelFolder, quantize } from '../../src/node.js';
 import { saveModel } from '../../src/onnx/save-model.js';
 import { writeDtypeConfig } from '../../src/pipeline/name-variants.js';
 import { openLanguageModel } from '../../src/pipeline/open-language-model.js';
-import { nodePlatform } from '../../src/platform/node/node-platform.js';
 import { openFolder } from '../../src/storage/open-folder.js';
 import { testEngine } from '../support/engine.js';
 

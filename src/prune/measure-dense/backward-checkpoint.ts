@@ -1,7 +1,7 @@
 import type { BackwardPlace } from '../../activations/backpropagate.js';
 import type { PrunableModule } from '../../architecture/layout.js';
-import { type Journal, readCheckpoint } from '../../platform/journal.js';
 import type { Tensor } from '../../runtime/engine.js';
+import { type Journal, readCheckpoint } from '../../runtime/journal.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { ContextPlace, PruneContext } from '../prune-context.js';
 import { findMissing, readCurvatures, writeCurvatures } from './curvature-checkpoints.js';

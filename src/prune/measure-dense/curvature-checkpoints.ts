@@ -1,6 +1,6 @@
 import type { PrunableModule } from '../../architecture/layout.js';
-import { type Journal, readCheckpoint } from '../../platform/journal.js';
 import type { Tensor } from '../../runtime/engine.js';
+import { type Journal, readCheckpoint } from '../../runtime/journal.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
 
 const nameOf = ({ index }: PrunableModule): string => `curvature-${index}`;

@@ -1,10 +1,10 @@
 import type { PrunableModule } from '../../architecture/layout.js';
 import { errorMessage } from '../../error-message.js';
 import { UnsupportedModelError } from '../../errors.js';
-import { dataInputs } from '../../graph/partition.js';
 import { METRICS } from '../../importance/metrics.js';
 import { isFloatType } from '../../onnx/float-encoding.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
+import { dataInputs } from '../../onnx/partition.js';
 import { gradientOf, operatorOf } from '../../operators/table.js';
 import type { AnalysedModel } from '../../runtime/analyse-model.js';
 import { indexRunGraph } from '../../runtime/block-runner.js';

@@ -2,15 +2,15 @@ import { type BackwardMeter, backpropagate } from '../../activations/backpropaga
 import { createCurvatureMeter } from '../../activations/curvature-meter.js';
 import { createAffinityMeter, type TokenContexts } from '../../activations/measure-affinity.js';
 import { type BlockSpan, blockSpans, logitsInBlocks, type PrunableModule } from '../../architecture/layout.js';
-import type { Softening } from '../../autodiff/cross-entropy.js';
 import type { ChannelStatistics, CompensationAdapter } from '../../compensation/adapter.js';
 import type { UnsupportedModelError } from '../../errors.js';
 import { freeBytes } from '../../free-bytes.js';
 import { METRICS, type Metric } from '../../importance/metrics.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
+import type { Softening } from '../../operators/cross-entropy.js';
 import { readLinearWeight } from '../../removal/repair-linear.js';
 import type { PruneContext } from '../prune-context.js';
-import { weightByMetric } from '../shrink/weight-by-metric.js';
+import { weightByMetric } from '../weight-by-metric.js';
 import { openBackwardCheckpoint } from './backward-checkpoint.js';
 import { type BackwardMeasures, type ForwardMeasures, orderOf } from './dense-measures.js';
 import type { DensePasses } from './dense-passes.js';

@@ -1,4 +1,4 @@
-import { readCheckpoint } from '../../platform/journal.js';
+import { readCheckpoint } from '../../runtime/journal.js';
 import type { ContextPlace, PruneContext } from '../prune-context.js';
 import { findMissing, readCurvatures, writeCurvatures } from './curvature-checkpoints.js';
 import type { DenseMeasures, DenseNeeds } from './dense-measures.js';

@@ -1,0 +1,154 @@
+import type { QuadraticForm } from '../activations/quadratic-form.js';
+import { freeBytes } from '../free-bytes.js';
+import type { MultiplyTransposed } from '../linalg/multiply-transposed.js';
+import {
+  type BlockCodes,
+  type BlockGrid,
+  dequantise,
+  emptyCodes,
+  type KnownScales,
+  roundToNearest,
+} from '../quantisation/block-codes.js';
+import {
+  type FeedbackFactor,
+  type FeedbackProblem,
+  factoriseFeedback,
+  roundWithFeedback,
+} from '../quantisation/error-feedback.js';
+
+/** Dampenings that may be tried, as fractions of the mean of the Hessian's diagonal. */
+export const DAMPENINGS: readonly number[] = [0.01, 0.1];
+
+/** A linear layer's weight, and what is known of its inputs. */
+export interface CodesProblem {
+  /** `[N, K]` row-major. */
+  readonly weight: Float32Array;
+  readonly outCount: number;
+  readonly inCount: number;
+  readonly grid: BlockGrid;
+  /** See `FeedbackProblem`. */
+  readonly known?: KnownScales | undefined;
+  /** `[K, K]`, over the tokens that are learned from, and over others. */
+  readonly learned: Float64Array;
+  readonly heldOut: Float32Array<ArrayBuffer>;
+}
+
+/** A way of rounding a linear layer. */
+export interface Rounding {
+  /** Absent: every weight to the nearest level by itself. */
+  readonly dampening?: number;
+  /** Cost of its errors on the held-out tokens: the weighted squared error at the linear layer's output, from a sample of its rows. */
+  readonly cost: number;
+}
+
+/** The codes that cost least on held-out tokens, and what each way of rounding costs there. */
+export interface ChosenCodes {
+  readonly codes: BlockCodes;
+  readonly chosen: Rounding;
+  readonly nearest: Rounding;
+}
+
+/** One row of so many tells which way of rounding is best, unless fewer than so many rows would. */
+const SAMPLE_STRIDE = 4;
+const MIN_ROWS = 48;
+
+/** Tools for choosing codes. */
+export interface CodesTools {
+  readonly form: QuadraticForm;
+  readonly multiply: MultiplyTransposed;
+}
+
+/**
+ * Tries ways of rounding a linear layer on some of its rows, which are independent of each other, and takes the best for all.
+ * @param dampenings Dampenings to try besides the nearest levels.
+ */
+export async function chooseCodes(
+  problem: CodesProblem,
+  { form, multiply }: CodesTools,
+  dampenings: readonly number[] = DAMPENINGS,
+): Promise<ChosenCodes> {
+  const { outCount, inCount, heldOut } = problem;
+  const stride = outCount < SAMPLE_STRIDE * MIN_ROWS ? 1 : SAMPLE_STRIDE;
+  const isSampled = (row: number) => row % stride === 0;
+  const sample = pickRows(problem, isSampled);
+  const costOf = async (codes: BlockCodes): Promise<number> => {
+    const values = dequantise(codes);
+    for (let at = 0; at < values.length; at += 1) values[at] = sample.weight[at]! - values[at]!;
+    const errors = { rows: sample.outCount, columns: inCount, values };
+    const rowsOf = (start: number, end: number) => {
+      const width = inCount - start;
+      if (width === inCount && end === inCount) return heldOut;
+      const rows = new Float32Array((end - start) * width);
+      for (let row = start; row < end; row += 1)
+        rows.set(heldOut.subarray(row * inCount + start, (row + 1) * inCount), (row - start) * width);
+      return rows;
+    };
+    const cost = ((await form.trace(errors, rowsOf)) * outCount) / sample.outCount;
+    freeBytes(values);
+    return cost;
+  };
+  const plain = roundToNearest(sample.weight, sample);
+  const nearest: Rounding = { cost: await costOf(plain) };
+  let best: Tried = { codes: plain, chosen: nearest };
+  for (const dampening of dampenings) {
+    const factor = await factoriseFeedback({ matrix: problem.learned, size: inCount }, { dampening, multiply });
+    const codes = await roundWithFeedback(sample, factor, multiply);
+    const cost = await costOf(codes);
+    const tried: Tried = { codes, chosen: { dampening, cost }, factor };
+    const [better, worse] = cost < best.chosen.cost ? [tried, best] : [best, tried];
+    if (worse.factor !== undefined) freeBytes(worse.factor.feedback);
+    best = better;
+  }
+  const { codes, chosen, factor } = best;
+  const rest = pickRows(problem, (row) => !isSampled(row));
+  const others =
+    factor === undefined ? roundToNearest(rest.weight, rest) : await roundWithFeedback(rest, factor, multiply);
+  freeBytes(sample.weight, rest.weight, ...(factor === undefined ? [] : [factor.feedback]));
+  return { codes: joinRows(codes, others, isSampled), chosen, nearest };
+}
+
+/** Result of one rounding of the sample. */
+interface Tried {
+  readonly codes: BlockCodes;
+  readonly chosen: Rounding;
+  /** Absent for the nearest levels. */
+  readonly factor?: FeedbackFactor;
+}
+
+/** Some rows of a problem. */
+function pickRows(
+  { weight, outCount, inCount, grid, known }: CodesProblem,
+  isPicked: (row: number) => boolean,
+): FeedbackProblem {
+  const rows = Array.from({ length: outCount }, (_, row) => row).filter(isPicked);
+  const picked = new Float32Array(rows.length * inCount);
+  for (const [at, row] of rows.entries()) picked.set(weight.subarray(row * inCount, (row + 1) * inCount), at * inCount);
+  return {
+    weight: picked,
+    outCount: rows.length,
+    inCount,
+    grid,
+    known: known && ((row, block) => known(rows[row]!, block)),
+  };
+}
+
+/** Puts the rows that were picked and the others in their order again. */
+function joinRows(picked: BlockCodes, others: BlockCodes, isPicked: (row: number) => boolean): BlockCodes {
+  const { grid, inCount } = picked;
+  const joined = emptyCodes(grid, picked.outCount + others.outCount, inCount);
+  let [pickedRow, otherRow] = [0, 0];
+  for (let row = 0; row < joined.outCount; row += 1) {
+    if (isPicked(row)) copyRow(joined, row, picked, pickedRow++);
+    else copyRow(joined, row, others, otherRow++);
+  }
+  return joined;
+}
+
+function copyRow(to: BlockCodes, row: number, from: BlockCodes, fromRow: number): void {
+  for (const part of ['codes', 'scales', 'zeroPoints'] as const) {
+    const [target, source] = [to[part], from[part]];
+    if (target === undefined || source === undefined) continue;
+    const width = target.length / to.outCount;
+    target.set(source.subarray(fromRow * width, (fromRow + 1) * width), row * width);
+  }
+}

@@ -1,0 +1,32 @@
+import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
+import { elementCount } from '../onnx/value.js';
+import type { WeightCodes } from '../quantisation/coded-handle.js';
+import type { WeightPart } from './plan-weights.js';
+
+/** Written form of a weight: its codes and their scales, or its numbers. */
+export interface WrittenWeight {
+  readonly part: WeightPart;
+  readonly handles: readonly (TensorHandle | undefined)[];
+}
+
+/** The tensors that hold a weight's codes, and no other's. */
+export function handlesOf(codes: WeightCodes): WrittenWeight['handles'] {
+  if (codes.form === 'blocks') return [codes.stored.codes, codes.stored.scales, codes.stored.zeroPoints];
+  const { zeroPoints, ...linear } = codes.linear;
+  // One that stands for all is shared.
+  const own = zeroPoints && elementCount(zeroPoints.handle.dims) > 1 ? zeroPoints.handle : undefined;
+  return [linear.codes.handle, linear.scales.handle, own];
+}
+
+/** Bytes of a written model's weights by part; `other` is all the rest. */
+export function countParts(
+  { weights }: OnnxModel,
+  written: readonly WrittenWeight[],
+): Readonly<Record<WeightPart, number>> {
+  const parts = { ffn: 0, attention: 0, embedding: 0, head: 0, other: 0 };
+  const sum = (handles: Iterable<TensorHandle | undefined>): number =>
+    [...handles].reduce((total, handle) => total + (handle?.byteLength ?? 0), 0);
+  for (const { part, handles } of written) parts[part] += sum(handles);
+  const known = Object.values(parts).reduce((total, bytes) => total + bytes, 0);
+  return { ...parts, other: parts.other + sum(weights.values()) - known };
+}

@@ -1,0 +1,84 @@
+import type { NodeProto } from 'onnx-buf';
+import { errorMessage } from '../error-message.js';
+import { UnsupportedModelError } from '../errors.js';
+import { type HealingReport, healModel, remarkHealing } from '../healing/heal-model.js';
+import { checkpointTraining } from '../healing/training-checkpoint.js';
+import { setWeight } from '../onnx/edit-weights.js';
+import { isFloatType } from '../onnx/float-encoding.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import { dataInputs } from '../onnx/partition.js';
+import { gradientOf, operatorOf } from '../operators/table.js';
+import type { ModelChange } from '../removal/apply-change.js';
+import { type AnalysedModel, analyseModel, type UnderstoodModel } from '../runtime/analyse-model.js';
+import { indexRunGraph } from '../runtime/block-runner.js';
+import type { PruneContext } from './prune-context.js';
+import type { Refinement } from './refinement.js';
+import { splitHeldOut } from './split-held-out.js';
+
+/** Trains what is left on what the dense model predicts. @see healModel */
+export const healing: Refinement = {
+  name: 'healing',
+  // Its progress is its own.
+  passes: () => 0,
+  async run(context, model) {
+    if (context.job.options.heal === undefined) return new Map();
+    const { changed, report } = await context.timed('heal', () => heal(context, model));
+    context.findings.healing = report;
+    context.remarks.push(...remarkHealing(report));
+    for (const [name, handle] of changed) setWeight(model, name, handle);
+    return changed;
+  },
+};
+
+/**
+ * Refuses, before any token runs, a model whose blocks cannot be trained.
+ * @throws UnsupportedModelError naming the node or value in the way.
+ */
+export function refuseHealing({ model, analysed }: UnderstoodModel): void {
+  const index = indexRunGraph(model);
+  try {
+    refuseOperators(index.nodes, analysed);
+  } catch (error) {
+    if (!(error instanceof UnsupportedModelError)) throw error;
+    throw new UnsupportedModelError(`${errorMessage(error)}; healing needs it. Prune without healing`, {
+      cause: error,
+    });
+  }
+}
+
+async function heal(
+  { job }: PruneContext,
+  model: OnnxModel,
+): Promise<{ readonly changed: ModelChange['changed']; readonly report: HealingReport }> {
+  const { engine, options, store, analysed } = job;
+  const { windows, heldOut, stop, teacher = job as UnderstoodModel } = job.healing ?? splitHeldOut(job.windows);
+  const windowBytes = (windows[0]?.length ?? 1) * analysed.detected.layout.hiddenSize * Float32Array.BYTES_PER_ELEMENT;
+  const { onProgress, signal } = options;
+  onProgress?.({ stage: 'heal', done: 0, total: 1 });
+  return healModel({
+    ...(await checkpointTraining(job.journal?.within('healing'))),
+    engine,
+    teacher: { model: teacher.model, analysed: teacher.analysed },
+    student: { model, analysed: await analyseModel(model, engine, signal) },
+    windows,
+    heldOut,
+    settings: options.heal!,
+    stop,
+    // As of several blocks, so that little waits in memory.
+    createStore: (byteLength) => job.createStore(Math.ceil(byteLength / windowBytes / 2), 2),
+    store,
+    onProgress: onProgress && ((done, total, detail) => onProgress({ stage: 'heal', done, total, detail })),
+    signal,
+  });
+}
+
+/** @throws UnsupportedModelError naming the first node of the blocks without a gradient. */
+function refuseOperators(nodes: readonly NodeProto[], { detected, facts }: AnalysedModel): void {
+  const influenced = new Set(detected.partition.cuts);
+  for (const node of nodes) {
+    if (operatorOf(node)?.gradient === 'zero' || !dataInputs(node).some((value) => influenced.has(value))) continue;
+    const floats = node.output.filter((value) => isFloatType(facts.first.get(value)?.dataType ?? 0));
+    if (floats.length > 0) gradientOf(node);
+    for (const value of floats) influenced.add(value);
+  }
+}

@@ -1,0 +1,109 @@
+import { type LogitsSource, openLogits } from '../evaluation/compare-logits.js';
+import type { LogitsTensor } from '../evaluation/decoder.js';
+import { createDivergenceScorer, type DivergenceScorer } from '../evaluation/divergence-scorer.js';
+import type { UnderstoodModel } from '../runtime/analyse-model.js';
+import type { Engine, Tensor } from '../runtime/engine.js';
+import { tensorFloats } from '../runtime/tensor-floats.js';
+import { releaseTensor, retainTensor } from '../runtime/tensor-memory.js';
+
+/** Where models are compared. */
+export interface ComparisonSite {
+  readonly engine: Engine;
+  /** Of one length, at least one. */
+  readonly windows: readonly Int32Array[];
+  readonly signal?: AbortSignal | undefined;
+  /** Hears how many models were run, the reference included. */
+  readonly onModel?: ((count: number) => void) | undefined;
+}
+
+/** Logits of a model that are compared, at most: of more only the beginning of each window is read, but so many tokens. */
+const MAX_LOGITS = 2 ** 27;
+const MIN_TOKENS = 64;
+
+/**
+ * Logits of a model that are in memory at a time, at most (128 MiB), where positions can be read separately. The reference's are worked out
+ * again for every model where there are more.
+ */
+const LOGITS_AT_ONCE = 2 ** 25;
+
+/**
+ * How far models' predictions are from a reference's: the mean of KL(reference || model) over all positions, in nats per token,
+ * for each model. The logits of two models are in memory at a time.
+ */
+export async function measureDivergences(
+  reference: UnderstoodModel,
+  models: Iterable<UnderstoodModel> | AsyncIterable<UnderstoodModel>,
+  site: ComparisonSite,
+): Promise<number[]> {
+  const { engine } = site;
+  const { vocabularySize } = reference.analysed.detected.layout;
+  const windows = site.windows.map((window) => window.subarray(0, Math.max(MIN_TOKENS, MAX_LOGITS / vocabularySize)));
+  const fitting = Math.max(1, Math.floor(MAX_LOGITS / vocabularySize / (windows[0]?.length ?? 1)));
+  const windowsAtOnce = Math.min(windows.length, reference.analysed.rowLimit, fitting);
+  const parts = { windowsAtOnce, positionsAtOnce: LOGITS_AT_ONCE / vocabularySize };
+  const scorer = await createDivergenceScorer(engine, { reference: 'float32', model: 'float32' });
+  const opened = await openLogits({ ...reference, ...site, windows }, parts);
+  const isSmall = windows.reduce((sum, { length }) => sum + length * vocabularySize, 0) <= LOGITS_AT_ONCE;
+  const expected = isSmall ? await holdLogits(opened) : opened;
+  const found: number[] = [];
+  try {
+    for await (const model of models) {
+      const compared = await openLogits({ ...model, ...site, windows }, parts);
+      try {
+        found.push(await meanDivergence(scorer, expected.logits(), compared.logits()));
+      } finally {
+        await compared.dispose();
+      }
+      site.onModel?.(1 + found.length);
+    }
+    return found;
+  } finally {
+    await Promise.all([scorer.release(), expected.dispose()]);
+  }
+}
+
+/** Logits, computed once, so that no two models' LM heads are in memory together. */
+async function holdLogits(source: LogitsSource): Promise<LogitsSource> {
+  const held: Tensor[] = [];
+  try {
+    for await (const logits of source.logits()) held.push(logits);
+  } finally {
+    await source.dispose();
+  }
+  return {
+    async *logits() {
+      for (const logits of held) {
+        retainTensor(logits);
+        yield logits;
+      }
+    },
+    async dispose() {
+      held.forEach(releaseTensor);
+    },
+  };
+}
+
+async function meanDivergence(
+  scorer: DivergenceScorer,
+  expected: AsyncIterable<Tensor>,
+  found: AsyncGenerator<Tensor>,
+): Promise<number> {
+  let [sum, tokenCount] = [0, 0];
+  for await (const logits of expected) {
+    const { value: other } = await found.next();
+    const { divergence } = await scorer.score(asRows(logits), asRows(other as Tensor));
+    for (const value of divergence) sum += value;
+    tokenCount += divergence.length;
+    releaseTensor(logits);
+    releaseTensor(other as Tensor);
+  }
+  await found.return(undefined);
+  return sum / tokenCount;
+}
+
+/** Logits `[windows, length, vocabulary]` row by row. */
+function asRows(logits: Tensor): LogitsTensor {
+  const width = logits.dims.at(-1)!;
+  const data = tensorFloats(logits, "the model's logits");
+  return { type: 'float32', dims: [data.length / width, width], data };
+}

@@ -1,0 +1,129 @@
+import type { Allocation } from '../allocation/allocation.js';
+import { global } from '../allocation/global.js';
+import type { PrunableModule } from '../architecture/layout.js';
+import type { Dtype } from '../quantisation/dtypes.js';
+import type { StoreTensor } from '../removal/repair-linear.js';
+import type { UnderstoodModel } from '../runtime/analyse-model.js';
+import { measuresOf, type StepCounts } from './allocate-modules.js';
+import { type DraftWindows, draftJob, pruneDraft } from './drafts.js';
+import type { MeasuredModel } from './measure-dense/measure-dense.js';
+import { measureDivergences } from './measure-divergences.js';
+import type { Bits, Mixture } from './mixtures.js';
+import { type BlockSettings, planWeights } from './plan-weights.js';
+import { quantiseModel, roundModel, type WeightedTokens, weightedTokensOf } from './quantise-model.js';
+import type { GriddedWeight, QuantisedModel } from './quantised-model.js';
+
+/** How weights are written in few bits. */
+export interface CodedForm extends Omit<BlockSettings, 'bits'> {
+  /** Of linear layers that no mixture names. */
+  readonly dtype: Dtype;
+  readonly rounding: 'calibrated' | 'nearest';
+}
+
+/** Inputs of drafts and of their comparison. */
+export interface DraftSite extends DraftWindows {
+  readonly measured: MeasuredModel;
+  /** Absent: weights remain floats. */
+  readonly form: CodedForm | undefined;
+  /** Lends a place for the weights of one draft. */
+  withStore<T>(action: (store: StoreTensor) => Promise<T>): Promise<T>;
+}
+
+/** Loss of a draft's predictions: parts of the mean KL(dense || draft), in nats per token. */
+export interface DraftCost {
+  readonly pruning: number;
+  /** Cost that rounding adds. */
+  readonly quantising: number;
+}
+
+export interface MeasuredDraft extends DraftCost {
+  /** Estimates of what the rounding of each linear layer costs; of linear layers whose rounding was calibrated. */
+  readonly roundingCosts: ReadonlyMap<string, number>;
+}
+
+/** Measures drafts one after the other; what tokens count is measured once for all. */
+export function createDraftMeter(site: DraftSite) {
+  let weighing: Promise<WeightedTokens> | undefined;
+  const weigh = () => {
+    weighing ??= weightDense(site);
+    return weighing;
+  };
+  return (mixture: Pick<Mixture, 'bits' | 'steps'>, onProgress?: (fraction: number) => void) =>
+    site.withStore((store) => measureDraft(site, { mixture, store, weigh, onProgress }));
+}
+
+function weightDense({ measured: { job }, drafted, form }: DraftSite): Promise<WeightedTokens> {
+  const fewest = new Map(planAll(job, form!).map(({ name }) => [name, 4 as const]));
+  return weightedTokensOf({ ...job, windows: drafted, journal: undefined }, planAll(job, form!, fewest));
+}
+
+/** Weights of a model that go to blocks. */
+function planAll(
+  { model, analysed }: UnderstoodModel,
+  form: CodedForm,
+  bits?: ReadonlyMap<string, Bits>,
+): GriddedWeight[] {
+  return planWeights(model, analysed, form.dtype, { ...form, bits }).flatMap(({ grid, ...weight }) =>
+    grid === undefined ? [] : [{ ...weight, grid }],
+  );
+}
+
+interface DraftRequest {
+  readonly mixture: Pick<Mixture, 'bits' | 'steps'>;
+  readonly store: StoreTensor;
+  readonly weigh: () => Promise<WeightedTokens>;
+  readonly onProgress: ((fraction: number) => void) | undefined;
+}
+
+async function measureDraft(
+  { measured, drafted, compared, form }: DraftSite,
+  { mixture, store, weigh, onProgress }: DraftRequest,
+): Promise<MeasuredDraft> {
+  const { job: given, modules } = measured;
+  const { engine, analysed, model } = given;
+  const job = draftJob(
+    { ...given, store },
+    {
+      allocation: allocationOf(modules, { ...measured, options: given.options }, mixture.steps),
+      windows: drafted,
+      onProgress: (fraction) => onProgress?.(fraction),
+    },
+  );
+  const { signal } = job.options;
+  const isPruned = mixture.steps.size > 0;
+  const pruned = isPruned ? await pruneDraft(job, measured, mixture.steps) : { model, analysed };
+  const coded = form && (await roundDraft({ ...job, ...pruned }, form, { mixture, weigh }));
+  const models = [...(isPruned ? [pruned.model] : []), ...(coded ? [coded.model] : [])];
+  const found = await measureDivergences(
+    { model, analysed },
+    models.map((draft) => ({ model: draft, analysed: pruned.analysed })),
+    { engine, signal, windows: compared },
+  );
+  const pruning = isPruned ? found[0]! : 0;
+  return { pruning, quantising: coded ? found.at(-1)! - pruning : 0, roundingCosts: coded?.costs ?? new Map() };
+}
+
+async function roundDraft(
+  job: MeasuredModel['job'],
+  form: CodedForm,
+  { mixture, weigh }: Pick<DraftRequest, 'mixture' | 'weigh'>,
+): Promise<QuantisedModel> {
+  const planned = planAll(job, form, mixture.bits);
+  const learns = form.rounding === 'calibrated' && job.windows.length > 0 && planned.some(({ grid }) => grid.bits <= 4);
+  return learns ? quantiseModel(job, planned, { tokenWeights: await weigh() }) : roundModel(job, planned);
+}
+
+/** An allocation that takes so many steps from each module. */
+export function allocationOf(
+  modules: readonly PrunableModule[],
+  { options, dense }: Pick<MeasuredModel, 'dense'> & Pick<MeasuredModel['job'], 'options'>,
+  steps: StepCounts,
+): Allocation {
+  const { candidates: _, ...threshold }: Allocation = global;
+  const stepsOf = (module: PrunableModule) => measuresOf(module, options, { dense, modules }).stepCount;
+  return {
+    ...threshold,
+    takesUnevenSteps: options.allocation.takesUnevenSteps ?? false,
+    allocate: () => modules.map((module) => (steps.get(module.index) ?? 0) / stepsOf(module)),
+  };
+}

@@ -1,0 +1,282 @@
+import { allocateSteps } from '../allocation/allocate-steps.js';
+import { type ModuleMeasures, parametersOfSteps } from '../allocation/allocation.js';
+import { global } from '../allocation/global.js';
+
+/** Bits of a weight in blocks. */
+export type Bits = 2 | 4 | 8;
+
+/** A weight in one number of bits. */
+export interface SizedForm {
+  /** Absent: as the model has it. */
+  readonly bits?: Bits | undefined;
+  readonly bytes: number;
+  /** Estimate of what its rounding costs, in nats per token. */
+  readonly cost: number;
+}
+
+/** A weight that may be written in several numbers of bits. */
+export interface SizedWeight {
+  readonly name: string;
+  /** Embedding, or what makes the logits: these keep the most bits where no mixture says otherwise. */
+  readonly isTable: boolean;
+  /** Index of the module that it shrinks with; absent: it keeps its shape. */
+  readonly module?: number | undefined;
+  /** At least one; the most bits first. */
+  readonly forms: readonly SizedForm[];
+}
+
+/** A module whose units may leave. */
+export interface SizedModule extends ModuleMeasures {
+  readonly index: number;
+  /** Bytes of its weights that are in no linear layer, such as those of experts. */
+  readonly otherBytes: number;
+}
+
+/** Parts of a model that can be made smaller. */
+export interface SizeProblem {
+  readonly weights: readonly SizedWeight[];
+  readonly modules: readonly SizedModule[];
+  /** Bytes of all else. */
+  readonly fixedBytes: number;
+  /** All attention of one type loses equally many heads. */
+  readonly evenHeads: boolean;
+}
+
+/** Bits of every linear layer and steps of every module. */
+export interface Mixture {
+  readonly bits: ReadonlyMap<string, Bits>;
+  /** Steps that each module loses, by module index. */
+  readonly steps: ReadonlyMap<number, number>;
+  /** Fraction of the modules' parameters that leaves. */
+  readonly sparsity: number;
+  /** Estimate of the bytes that it takes. */
+  readonly bytes: number;
+  /** Sums of what removals and rounding cost by themselves, in nats per token. */
+  readonly estimate: MixtureCost;
+}
+
+export interface MixtureCost {
+  readonly pruning: number;
+  /** By the number of bits that linear layers are rounded to; absent where none is. */
+  readonly rounding: ReadonlyMap<Bits, number>;
+}
+
+/** Sum of the costs of roundings. */
+export const sumOfRounding = ({ rounding }: Pick<MixtureCost, 'rounding'>): number =>
+  [...rounding.values()].reduce((sum, cost) => sum + cost, 0);
+
+/** Factors on estimates of rounding, by number of bits; 1 where absent. */
+export type CostSlopes = ReadonlyMap<Bits, number>;
+
+/** States of the bits that are evaluated, at most: between two of them the estimate hardly changes. */
+const MAX_STATES = 64;
+
+/**
+ * Mixtures that fit into a number of bytes. Maps go to fewer bits one after the other, the one first that costs least for each byte
+ * saved; for every state on that way one threshold on the cost of each byte decides which units leave for the rest. The
+ * first keep the most bits, the last the most units.
+ *
+ * @param slopes Order the steps of linear layers to fewer bits; estimates of mixtures stay what they are.
+ * @returns none where the bytes cannot be met.
+ */
+export function mixturesAt(problem: SizeProblem, targetBytes: number, slopes: CostSlopes = new Map()): Mixture[] {
+  const costOf = ({ bits, cost }: SizedForm) => cost * ((bits && slopes.get(bits)) ?? 1);
+  const states = sampleStates(statesOf(problem.weights, costOf), problem, targetBytes);
+  return states.flatMap((forms) => pruneTo(problem, forms, { targetBytes, costOf }) ?? []);
+}
+
+/** Cost of rounding a linear layer, for comparing its forms. */
+type CostOf = (form: SizedForm) => number;
+
+/** A linear layer in a number of bits, or in as few more as it has; tables have the most. */
+export const uniformForm = ({ forms, isTable }: SizedWeight, bits: Bits): SizedForm =>
+  (isTable ? undefined : forms.filter((form) => (form.bits ?? bits) >= bits).at(-1)) ?? forms[0]!;
+
+/** The mixture with the same number of bits everywhere but in tables, with all units; a table that is named has the fewest. */
+export function uniformMixture({ weights, modules, fixedBytes }: SizeProblem, bits: Bits, table?: string): Mixture {
+  const forms = weights.map((weight) => (weight.name === table ? weight.forms.at(-1)! : uniformForm(weight, bits)));
+  return describeMixture({ weights, modules, fixedBytes }, forms, new Map());
+}
+
+/** Bytes of the entire model with the most bits. */
+export const largestBytes = ({ weights, modules, fixedBytes }: SizeProblem): number =>
+  describeMixture(
+    { weights, modules, fixedBytes },
+    weights.map(({ forms }) => forms[0]!),
+    new Map(),
+  ).bytes;
+
+/** The least bytes that can be had: the fewest bits and the fewest units. */
+export function smallestMixture({ weights, modules, fixedBytes, evenHeads }: SizeProblem): Mixture {
+  const steps = new Map(
+    modules.map((module) => {
+      const least = Math.ceil(module.minimumKept / module.multiple) * module.multiple;
+      return [module.index, Math.max(0, module.stepCount - least)] as const;
+    }),
+  );
+  const forms = weights.map((weight) => weight.forms.at(-1)!);
+  if (!evenHeads) return describeMixture({ weights, modules, fixedBytes }, forms, steps);
+  const fewest = Math.min(
+    ...modules.flatMap(({ kind, index, fixed }) =>
+      kind === 'attention' && fixed === undefined ? steps.get(index)! : [],
+    ),
+  );
+  const even = modules.map(
+    ({ kind, index }) =>
+      [index, kind === 'attention' ? Math.min(fewest, steps.get(index)!) : steps.get(index)!] as const,
+  );
+  return describeMixture({ weights, modules, fixedBytes }, forms, new Map(even));
+}
+
+/** Forms of all linear layers, from the most bits on. */
+type State = readonly SizedForm[];
+
+/** Every state on the way from the most bits to the fewest. */
+function statesOf(weights: readonly SizedWeight[], costOf: CostOf): State[] {
+  const demotions = weights.flatMap(({ forms }, weight) =>
+    demotionsOf(forms, costOf).map((demotion) => ({ weight, ...demotion })),
+  );
+  demotions.sort((a, b) => a.costPerByte - b.costPerByte || a.weight - b.weight);
+  const state = weights.map(({ forms }) => forms[0]!);
+  const states: State[] = [[...state]];
+  for (const { weight, form } of demotions) {
+    state[weight] = form;
+    states.push([...state]);
+  }
+  return states;
+}
+
+interface Demotion {
+  readonly form: SizedForm;
+  readonly costPerByte: number;
+}
+
+/** Steps of a linear layer to fewer bits, each costing more for a byte than the one before: forms above the line between two others are passed over. */
+function demotionsOf(forms: readonly SizedForm[], costOf: CostOf): Demotion[] {
+  const demotions: Demotion[] = [];
+  let from = forms[0]!;
+  let rest = forms.slice(1).filter(({ bytes }) => bytes < from.bytes);
+  while (rest.length > 0) {
+    const priced = rest.map((form) => ({
+      form,
+      costPerByte: (costOf(form) - costOf(from)) / (from.bytes - form.bytes),
+    }));
+    const best = priced.reduce((a, b) => (b.costPerByte < a.costPerByte ? b : a));
+    demotions.push(best);
+    from = best.form;
+    rest = rest.filter(({ bytes }) => bytes < from.bytes);
+  }
+  return demotions;
+}
+
+/** Some of the states, the last one that needs units removed and the first that needs none among them. */
+function sampleStates(states: readonly State[], problem: SizeProblem, targetBytes: number): State[] {
+  const isEnough = (state: State) => describeMixture(problem, state, new Map()).bytes <= targetBytes;
+  const first = states.findIndex(isEnough);
+  const useful = first < 0 ? states : states.slice(0, first + 1);
+  const stride = Math.max(1, Math.ceil(useful.length / MAX_STATES));
+  return useful.filter((_, at) => (useful.length - 1 - at) % stride === 0);
+}
+
+/**
+ * Gives linear layers more bits again while they fit: a large linear layer, such as the embedding, may have made far more room than was needed. The one
+ * comes first whose cost falls most for each byte.
+ */
+function fillRoom(
+  weights: readonly SizedWeight[],
+  state: State,
+  { room, costOf }: { room: number; costOf: CostOf },
+): State {
+  const filled = [...state];
+  let left = room;
+  for (;;) {
+    const raises = weights.flatMap(({ forms }, weight) =>
+      forms.flatMap((form) => {
+        const [bytes, gain] = [form.bytes - filled[weight]!.bytes, costOf(filled[weight]!) - costOf(form)];
+        return bytes > 0 && bytes <= left && gain > 0 ? [{ weight, form, bytes, gain: gain / bytes }] : [];
+      }),
+    );
+    if (raises.length === 0) return filled;
+    const best = raises.reduce((a, b) => (b.gain > a.gain ? b : a));
+    filled[best.weight] = best.form;
+    left -= best.bytes;
+  }
+}
+
+/** Removes units from a state until it fits, or uses the room that it leaves; undefined where it cannot. */
+function pruneTo(
+  problem: SizeProblem,
+  forms: State,
+  { targetBytes, costOf }: { readonly targetBytes: number; readonly costOf: CostOf },
+): Mixture | undefined {
+  const { modules, evenHeads } = problem;
+  const unpruned = describeMixture(problem, forms, new Map());
+  if (unpruned.bytes <= targetBytes) {
+    const filled = fillRoom(problem.weights, forms, { room: targetBytes - unpruned.bytes, costOf });
+    return describeMixture(problem, filled, new Map());
+  }
+  const bytesOf = moduleBytes(problem, forms);
+  const priced = modules.map((module, at) => ({
+    ...module,
+    parameterCount: bytesOf[at]!,
+    parametersPerStep: (bytesOf[at]! * module.parametersPerStep) / module.parameterCount,
+    stepParameters: module.stepParameters?.map((count) => (bytesOf[at]! * count) / module.parameterCount),
+  }));
+  const prunable = bytesOf.reduce((sum, bytes) => sum + bytes, 0);
+  const sparsity = (unpruned.bytes - targetBytes) / prunable;
+  if (!(sparsity < 1)) return undefined;
+  if (smallestBytes(problem, forms) > targetBytes) return undefined;
+  const steps = allocateSteps(global, { sparsity, modules: priced, evenHeads });
+  return describeMixture(problem, forms, new Map(modules.map(({ index }, at) => [index, steps[at]!])));
+}
+
+/** Bytes of a state without all units that may leave. */
+function smallestBytes(problem: SizeProblem, forms: State): number {
+  const weights = problem.weights.map((weight, at) => ({ ...weight, forms: [forms[at]!] }));
+  return smallestMixture({ ...problem, weights }).bytes;
+}
+
+/** Bytes of each module's weights in some forms. */
+function moduleBytes({ weights, modules }: Pick<SizeProblem, 'weights' | 'modules'>, forms: State): number[] {
+  const sums = new Map<number, number>();
+  for (const [at, { module }] of weights.entries())
+    if (module !== undefined) sums.set(module, (sums.get(module) ?? 0) + forms[at]!.bytes);
+  return modules.map(({ index, otherBytes }) => otherBytes + (sums.get(index) ?? 0));
+}
+
+/** Bytes and costs of linear layers in some forms, and modules without some steps. */
+export function describeMixture(
+  problem: Omit<SizeProblem, 'evenHeads'>,
+  forms: State,
+  steps: ReadonlyMap<number, number>,
+): Mixture {
+  const { weights, modules, fixedBytes } = problem;
+  const removed = new Map(
+    modules.map((module) => [
+      module.index,
+      Math.min(1, parametersOfSteps(module, steps.get(module.index) ?? 0) / module.parameterCount),
+    ]),
+  );
+  const leftOf = (module: number | undefined) => 1 - (module === undefined ? 0 : (removed.get(module) ?? 0));
+  let [bytes, pruning, parameters, gone] = [fixedBytes, 0, 0, 0];
+  const rounding = new Map<Bits, number>();
+  for (const [at, { module }] of weights.entries()) {
+    const { bits, bytes: own, cost } = forms[at]!;
+    bytes += own * leftOf(module);
+    if (bits !== undefined && cost > 0) rounding.set(bits, (rounding.get(bits) ?? 0) + cost * leftOf(module));
+  }
+  for (const { index, otherBytes, order, parameterCount } of modules) {
+    bytes += otherBytes * leftOf(index);
+    parameters += parameterCount;
+    gone += parameterCount * (1 - leftOf(index));
+    const count = steps.get(index) ?? 0;
+    for (let step = 0; step < count; step += 1) pruning += order?.costs[step] ?? 0;
+  }
+  return {
+    bits: new Map(weights.flatMap(({ name }, at) => (forms[at]!.bits === undefined ? [] : [[name, forms[at]!.bits!]]))),
+    steps: new Map([...steps].filter(([, count]) => count > 0)),
+    sparsity: parameters === 0 ? 0 : gone / parameters,
+    bytes,
+    estimate: { pruning, rounding },
+  };
+}

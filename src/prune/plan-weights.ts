@@ -1,0 +1,94 @@
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import type { BlockGrid } from '../quantisation/block-codes.js';
+import type { Dtype } from '../quantisation/dtypes.js';
+import { findWeights, type QuantisableWeight } from '../quantisation/find-weights.js';
+import { codesBeforeCut, scalesBeforeCut } from '../quantisation/keep-blocks.js';
+import { DYNAMIC_BITS } from '../quantisation/write-dynamic.js';
+import type { AnalysedModel } from '../runtime/analyse-model.js';
+import type { GriddedWeight } from './quantised-model.js';
+
+/** Which part of a model a weight belongs to. */
+export type WeightPart = 'ffn' | 'attention' | 'embedding' | 'head' | 'other';
+
+/** A weight and the grid that it goes to. */
+export interface PlannedWeight extends Omit<GriddedWeight, 'grid'> {
+  readonly part: WeightPart;
+  /** Absent: it stays a float. */
+  readonly grid?: BlockGrid | undefined;
+}
+
+/** How blocks are made. */
+export interface BlockSettings {
+  readonly blockSize: number;
+  readonly symmetric: boolean;
+  /** Bits of single weights by name, in place of the dtype's. Default: none. */
+  readonly bits?: ReadonlyMap<string, 2 | 4 | 8> | undefined;
+}
+
+/** Block sizes for eight bits, best first: scales weigh little there. */
+const WIDE_BLOCKS = [128, 64, 32, 16] as const;
+
+/** Weights of a table of four bits that share a scale, at most. */
+const MAX_TABLE_BLOCK = 64;
+
+/** Chooses a grid for every weight that can be quantised: embeddings and what makes the logits get eight bits. */
+export function planWeights(
+  model: OnnxModel,
+  { detected, tokenInput }: Pick<AnalysedModel, 'detected' | 'tokenInput'>,
+  dtype: Dtype,
+  settings: BlockSettings,
+): PlannedWeight[] {
+  return findWeights(model, tokenInput)
+    .filter(({ name }) => model.embeddingPrefix === undefined || !name.startsWith(model.embeddingPrefix.prefix))
+    .map((weight) => {
+      const part = partOf(weight, detected);
+      const grid = gridOf(weight, part, { dtype, ...settings });
+      const { name, inputAxis } = weight;
+      const before = codesBeforeCut(model.weights.get(name)!, inputAxis);
+      // Weights that are on the grid already keep their codes.
+      const readKnown = before && grid && (() => scalesBeforeCut(before, { grid, inputAxis }));
+      return { ...weight, part, grid, ...(readKnown && { readKnown }) };
+    });
+}
+
+/** The part of a model that a weight belongs to. */
+export function partOf(
+  { products, lookups }: QuantisableWeight,
+  { layout, partition }: AnalysedModel['detected'],
+): WeightPart {
+  if (lookups.length > 0) return 'embedding';
+  const stage = partition.stageOf.get(products[0]!.result) ?? 0;
+  if (stage === partition.cuts.length) return 'head';
+  // Experts keep the form that they came in.
+  const kinds = new Set(
+    layout.modules.flatMap(({ segment, kind }) => (segment === stage && kind !== 'experts' ? kind : [])),
+  );
+  const [kind] = kinds;
+  return kinds.size === 1 ? kind! : 'other';
+}
+
+function gridOf(
+  { name, inCount, lookups }: QuantisableWeight,
+  part: WeightPart,
+  { dtype: { linears, floats }, blockSize, symmetric, bits: own }: BlockSettings & { readonly dtype: Dtype },
+): BlockGrid | undefined {
+  if (linears.kind === 'float') return undefined;
+  if (linears.kind === 'dynamic')
+    return { bits: DYNAMIC_BITS[linears.type], blockSize: inCount, hasZeroPoints: false, scaleType: 'float32' };
+  const { levels } = linears;
+  if (part !== 'embedding' && part !== 'head') {
+    const bits = own?.get(name) ?? linears.bits;
+    if (levels === undefined) return { bits, blockSize, hasZeroPoints: !symmetric && bits < 8, scaleType: floats };
+    const whole = [blockSize, ...WIDE_BLOCKS].find((size) => size <= blockSize && inCount % size === 0);
+    return whole === undefined
+      ? undefined
+      : { bits, blockSize: whole, hasZeroPoints: false, scaleType: 'float32', levels };
+  }
+  // Two bits are too few for a table.
+  if (own?.get(name) === 4 && levels === undefined && inCount % blockSize === 0 && blockSize <= MAX_TABLE_BLOCK)
+    return { bits: 4, blockSize, hasZeroPoints: false, scaleType: floats };
+  const wide = WIDE_BLOCKS.find((size) => inCount % size === 0);
+  // A table's rows end where a block does.
+  if (wide === undefined && lookups.length > 0) return undefined;
+  return { bits: 8, blockSize: wide ?? blockSize, hasZeroPoints: false, scaleType: floats };
+}

@@ -1,0 +1,192 @@
+import { freeBytes } from '../free-bytes.js';
+import { createRandom, drawPermutation } from '../linalg/random.js';
+import { copyModel, setWeight } from '../onnx/edit-weights.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import { type BlockCodes, emptyCodes, roundRowsToNearest } from '../quantisation/block-codes.js';
+import type { QuantisedWeight } from '../quantisation/write-blocks.js';
+import type { Batch } from '../runtime/block-runner.js';
+import { checkpoint } from '../runtime/journal.js';
+import type { PruneJob } from './job.js';
+import { measureTokenWeights, type TokenWeights, tokenWeightBytes } from './measure-dense/measure-token-weights.js';
+import { startContext } from './prune-context.js';
+import { type GriddedWeight, putCodes, type QuantisedModel, readRowParts } from './quantised-model.js';
+import { isHeldOut, type LearnedWeight, type Learning, roundSegments } from './round-segments.js';
+
+/** The part of a job that rounding without tokens needs. */
+type RoundingJob = Pick<PruneJob, 'model' | 'store' | 'options'>;
+
+/**
+ * Rounds every weight to the nearest level of its block; no token is read.
+ * @param isSketch Codes are zeros: only their sizes count, and no weight is read.
+ */
+export async function roundModel(
+  job: RoundingJob,
+  planned: readonly GriddedWeight[],
+  isSketch = false,
+): Promise<QuantisedModel> {
+  const model = copyModel(job.model);
+  const weights: QuantisedWeight[] = [];
+  for (const weight of planned) {
+    job.options.signal?.throwIfAborted();
+    const codes = isSketch
+      ? emptyCodes(weight.grid, weight.outCount, weight.inCount)
+      : await nearestCodes(model, weight);
+    weights.push(await putCodes(model, weight, { codes, store: job.store }));
+  }
+  const nothing = { roundings: new Map(), costs: new Map(), heldOut: [], timings: [], remarks: [] };
+  return { model, weights, ...nothing };
+}
+
+async function nearestCodes(model: OnnxModel, weight: GriddedWeight): Promise<BlockCodes> {
+  const codes = emptyCodes(weight.grid, weight.outCount, weight.inCount);
+  const known = await weight.readKnown?.();
+  for await (const rows of readRowParts(model, weight)) {
+    roundRowsToNearest(codes, rows, known);
+    freeBytes(rows.values);
+  }
+  return codes;
+}
+
+/** Rounds those weights to the nearest levels whose rounding was learned; all others stay as they are in a quantised model. */
+export async function roundAgain(
+  job: RoundingJob,
+  all: readonly GriddedWeight[],
+  quantised: QuantisedModel,
+): Promise<QuantisedModel> {
+  const planned = all.filter(({ name }) => quantised.roundings.has(name));
+  const again = await roundModel(job, planned);
+  const model = copyModel(quantised.model);
+  const replaced = new Set(planned.map(({ name }) => name));
+  for (const name of replaced) setWeight(model, name, again.model.weights.get(name)!);
+  return {
+    ...quantised,
+    model,
+    weights: [...quantised.weights.filter(({ name }) => !replaced.has(name)), ...again.weights],
+    roundings: new Map([...quantised.roundings].filter(([name]) => !replaced.has(name))),
+  };
+}
+
+/**
+ * Rounds the weights of the blocks so that the loss feels little of it: block by block, on inputs of the model as it is
+ * quantised until there, each token weighed by the squared gradient of the divergence at the linear layer's output. Weights outside the
+ * blocks, and those of eight bits, are rounded to the nearest level. Of more than `MAX_TOKENS` tokens some windows are drawn by
+ * the seed. With a journal a run resumes where it was cut off.
+ */
+export async function quantiseModel(
+  given: PruneJob,
+  planned: readonly GriddedWeight[],
+  { tokenWeights: known }: QuantisingOptions = {},
+): Promise<QuantisedModel> {
+  const job = { ...given, windows: drawWindows(given) };
+  const learned = planned.flatMap((weight) => learnedWeight(job, weight) ?? []);
+  if (learned.length === 0 || job.windows.length === 0) return roundModel(job, planned);
+  const rounded = await roundModel(
+    job,
+    planned.filter((weight) => learnedWeight(job, weight) === undefined),
+  );
+  const { tokenWeights, timings, remarks } = known ?? (await weightedTokensFor(job, learned));
+  const context = startContext(job);
+  try {
+    const found = await roundSegments(context, rounded.model, { learned, tokenWeights });
+    return {
+      model: rounded.model,
+      weights: [...rounded.weights, ...found.weights],
+      roundings: found.roundings,
+      costs: costsOf(learned, { tokenWeights, roundings: found.roundings }),
+      heldOut: context.batches.filter((batch) => isHeldOut(batch, context.batches)).flatMap(windowsOf),
+      timings: [...timings, ...context.timings()],
+      remarks: [...remarks, ...context.remarks],
+    };
+  } finally {
+    await context.dispose();
+  }
+}
+
+/** How a model's weights are rounded. */
+export interface QuantisingOptions {
+  /** Weights of the tokens of the same windows, if they were measured already. */
+  readonly tokenWeights?: WeightedTokens | undefined;
+}
+
+/** Weights of the tokens that rounding uses. */
+export interface WeightedTokens extends Pick<QuantisedModel, 'timings' | 'remarks'> {
+  /** By the result of each linear layer's product; those of linear layers that are lacking count alike. */
+  readonly tokenWeights: ReadonlyMap<string, TokenWeights>;
+}
+
+/** Weights of tokens for rounding the linear layers of several models with the same values. */
+export function weightedTokensOf(given: PruneJob, planned: readonly GriddedWeight[]): Promise<WeightedTokens> {
+  const job = { ...given, windows: drawWindows(given) };
+  return weightedTokensFor(
+    job,
+    planned.flatMap((weight) => learnedWeight(job, weight) ?? []),
+  );
+}
+
+/** Tokens that rounding learns from at most: four times as many gave nothing more. */
+const MAX_TOKENS = 2 ** 13;
+
+/** Some of the windows, of all their kinds, in their order. */
+function drawWindows({ windows, options }: PruneJob): readonly Int32Array[] {
+  const count = Math.max(MIN_WINDOWS, Math.floor(MAX_TOKENS / (windows[0]?.length ?? 1)));
+  if (windows.length <= count) return windows;
+  const drawn = drawPermutation(createRandom(options.seed), windows.length).subarray(0, count).sort();
+  return Array.from(drawn, (at) => windows[at]!);
+}
+
+/** Some to learn from, and some to choose by. */
+const MIN_WINDOWS = 6;
+
+async function weightedTokensFor(job: PruneJob, learned: readonly LearnedWeight[]): Promise<WeightedTokens> {
+  const context = startContext(job);
+  try {
+    const { weights: tokenWeights, obstacle } = await checkpoint(job.journal, 'token-weights', {
+      bytes: tokenWeightBytes,
+      make: () => measureTokenWeights(context, learned.map(resultOf)),
+    });
+    const timings = context.timings().map(({ stage, ms }) => ({ stage: stage === 'advance' ? 'forward' : stage, ms }));
+    const others = learned.filter((weight) => !tokenWeights.has(resultOf(weight).value)).length;
+    const named = others === learned.length ? 'the linear layers' : `${others} of ${learned.length} linear layers`;
+    const remarks =
+      obstacle === undefined
+        ? []
+        : [`rounding weighted all tokens equally, since no gradient reaches ${named}: ${obstacle}`];
+    return { tokenWeights, timings, remarks };
+  } finally {
+    await context.dispose();
+  }
+}
+
+/** Cost of rounding each linear layer. */
+function costsOf(
+  learned: readonly LearnedWeight[],
+  { tokenWeights, roundings }: Pick<Learning, 'tokenWeights'> & Pick<QuantisedModel, 'roundings'>,
+): ReadonlyMap<string, number> {
+  const strengthOf = (weight: LearnedWeight) => tokenWeights.get(resultOf(weight).value)?.strength;
+  // What no gradient reaches counts as the median of the others.
+  const known = learned.flatMap((weight) => strengthOf(weight) ?? []).sort((a, b) => a - b);
+  const median = known[Math.floor(known.length / 2)] ?? 1;
+  return new Map(
+    learned.map((weight) => {
+      // A gradient and an error that know nothing of each other meet in one of so many directions.
+      const cost = roundings.get(weight.name)!.chosen.cost / weight.outCount;
+      return [weight.name, (strengthOf(weight) ?? median) * cost] as const;
+    }),
+  );
+}
+
+function learnedWeight({ analysed: { detected } }: PruneJob, weight: GriddedWeight): LearnedWeight | undefined {
+  const [product, ...others] = weight.products;
+  if (weight.grid.bits > 4 || product === undefined || others.length > 0) return undefined;
+  const segment = detected.partition.stageOf.get(product.result) ?? 0;
+  return detected.layout.segments.some(({ index }) => index === segment) ? { ...weight, segment } : undefined;
+}
+
+const resultOf = ({ products, outCount, segment }: LearnedWeight) => ({
+  value: products[0]!.result,
+  channelCount: outCount,
+  segment,
+});
+
+const windowsOf = ({ tokens, batchSize, sequenceLength }: Batch): Int32Array[] =>
+  Array.from({ length: batchSize }, (_, row) => tokens.slice(row * sequenceLength, (row + 1) * sequenceLength));

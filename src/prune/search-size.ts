@@ -1,0 +1,389 @@
+import { refusal } from '../options/option.js';
+import type { Journal } from '../runtime/journal.js';
+import { readCheckpoint } from '../runtime/journal.js';
+import { type CostModel, fitCostModel } from './cost-model.js';
+import type { DraftCost, MeasuredDraft } from './measure-draft.js';
+import {
+  type Bits,
+  largestBytes,
+  type Mixture,
+  type MixtureCost,
+  mixturesAt,
+  type SizedForm,
+  type SizedWeight,
+  type SizeProblem,
+  smallestMixture,
+  uniformForm,
+  uniformMixture,
+} from './mixtures.js';
+
+/** A way to meet a size that was measured. */
+export interface SizeCandidate {
+  /** `plain`: one number of bits, all units. `bits`: several. `pruned`: one number of bits, fewer units. `mixture`: both. */
+  readonly kind: 'plain' | 'bits' | 'pruned' | 'mixture';
+  readonly mixture: Mixture;
+  /** Bytes of its files. */
+  readonly bytes: number;
+  /** Prediction of the fitted estimates before it was measured; absent for the first ones. */
+  readonly predicted?: number | undefined;
+  readonly cost: DraftCost;
+}
+
+/** Where sizes are searched. */
+export interface SizeSearch {
+  /** Forms of all linear layers, their rounding not yet priced. */
+  readonly problem: SizeProblem;
+  /** Numbers of bits that are allowed, the most first; none: weights keep their form. */
+  readonly bits: readonly Bits[];
+  /** Bytes of the files that a mixture takes. */
+  bytesOf(mixture: Pick<Mixture, 'bits' | 'steps'>): Promise<number>;
+  measure(mixture: Mixture, onProgress: (fraction: number) => void): Promise<MeasuredDraft>;
+  readonly journal: Journal | undefined;
+  /** Called with the number of drafts that are done, and of all. */
+  onDraft(done: number, total: number): void;
+}
+
+/** Choice for a size, and the candidates. */
+export interface ChosenSize {
+  readonly chosen: SizeCandidate;
+  /** Those that fit, and all with one number of bits. */
+  readonly candidates: readonly SizeCandidate[];
+}
+
+/** Mixtures of bits and units that are measured for one size, at most. */
+const MAX_ROUNDS = 3;
+
+/** A mixture is not measured where its predicted divergence is less than this fraction below the best one's. */
+const MARGIN = 0.02;
+
+/** Attempts at fitting the exact size. */
+const MAX_FITS = 8;
+
+/** A size is met when so little of it is left. */
+const CLOSE = 0.003;
+
+/** Step of sparsity where a mixture remains the same. */
+const COARSE = 0.01;
+
+const CHECKPOINT = 'size-drafts';
+
+/**
+ * Searches the best model of each size. First the dense model is measured in each number of bits, which prices the rounding of every
+ * linear layer. For each size the best mixture of bits only, of units only and of both is measured on held-out windows; what
+ * was measured corrects the estimates, and the next mixture is chosen by those, until none is predicted to be better. The one whose
+ * predictions are nearest to the dense model's is taken.
+ */
+export async function createSizeSearch(search: SizeSearch) {
+  const drafts = await openDrafts(search);
+  const plain: SizeCandidate[] = [];
+  const priced = await estimatePlainCosts(search, drafts, plain);
+  const measured: SizeCandidate[] = [...plain];
+  let sizeCount = 0;
+  return {
+    /** With what the rounding of each linear layer costs. */
+    problem: priced,
+    async choose(targetBytes: number): Promise<ChosenSize> {
+      if (sizeCount > 0) drafts.startNextSize();
+      sizeCount += 1;
+      const site = { ...search, problem: priced, drafts, measured };
+      const found = await chooseFor(site, targetBytes);
+      const candidates = [...plain, ...found.filter((candidate) => !plain.includes(candidate))];
+      const fitting = candidates.filter(({ bytes }) => bytes <= targetBytes);
+      const chosen = fitting.reduce((a, b) => (totalOf(b.cost) < totalOf(a.cost) ? b : a));
+      return { chosen, candidates };
+    },
+  };
+}
+
+/** Sizes that were asked for. */
+export interface AskedSizes {
+  /** The option that names them. */
+  readonly option: string;
+  /** In bytes. */
+  readonly targets: readonly number[];
+  /** A size for messages. */
+  readonly describe: (bytes: number) => string;
+}
+
+/** The smallest size that can be had, and what takes it. */
+export interface SmallestSize {
+  readonly bytes: number;
+  readonly binds: readonly { readonly name: string; readonly bytes: number }[];
+}
+
+/** Finds the least bytes that the reductions can reach. */
+export async function findSmallest({
+  problem,
+  bytesOf,
+}: Pick<SizeSearch, 'problem' | 'bytesOf'>): Promise<SmallestSize> {
+  const bytesLeft = ({ forms }: SizedWeight) => forms.at(-1)!.bytes;
+  const tables = problem.weights.filter(({ isTable }) => isTable);
+  const others = problem.weights.filter(({ isTable, module }) => !isTable && module === undefined);
+  const otherBytes = others.reduce((sum, weight) => sum + bytesLeft(weight), 0);
+  const bytes = await bytesOf(smallestMixture(problem));
+  const named = [
+    ...tables.map((weight) => ({ name: weight.name, bytes: bytesLeft(weight) })),
+    ...(others.length > 0 ? [{ name: `${others.length} other matrices whose shape stays`, bytes: otherBytes }] : []),
+  ];
+  const isCached = problem.modules.some(({ kind, otherBytes: cached }) => kind === 'attention' && cached > 0);
+  const rest = {
+    name: isCached ? 'the KV cache and all else that stays' : 'all else that stays',
+    bytes: Math.max(
+      0,
+      named.reduce((left, part) => left - part.bytes, bytes),
+    ),
+  };
+  return { bytes, binds: [...named, rest] };
+}
+
+/** Refuses sizes below what can be had. @throws OptionError naming that, and what binds. */
+export function checkSmallest({ bytes, binds }: SmallestSize, { option, targets, describe }: AskedSizes): void {
+  const tooSmall = targets.find((target) => target < bytes);
+  if (tooSmall === undefined) return;
+  const parts = binds.map((part) => `${part.name} ${describe(part.bytes)}`).join(', ');
+  throw refusal(
+    option,
+    `is ${describe(tooSmall)}, and the smallest that the allowed reductions reach is ${describe(bytes)}: ${parts}. Give a larger size, or allow more reductions or dtypes of fewer bits`,
+  );
+}
+
+export const totalOf = ({ pruning, quantising }: DraftCost): number => pruning + quantising;
+
+interface ChoosingSite extends SizeSearch {
+  readonly drafts: Drafts;
+  /** All that was measured, for this size and others. */
+  readonly measured: SizeCandidate[];
+}
+
+async function chooseFor(site: ChoosingSite, targetBytes: number): Promise<readonly SizeCandidate[]> {
+  const { problem, bits, measured, drafts } = site;
+  const found = measured.filter(({ bytes }) => bytes <= targetBytes);
+  // The most bits fit: nothing needs to be given up.
+  const [most] = bits;
+  if (most !== undefined && found.some(({ mixture }) => isUniform(mixture, most))) return found;
+  const costModel = fitCostModel(measured);
+  const predict = (estimate: MixtureCost) => totalOf(costModel.predict(estimate));
+  const ways = waysToFit(problem, bits, costModel);
+  const add = async (kind: SizeCandidate['kind'], fitted: FittedMixture, predicted?: number) => {
+    const known = measured.find(({ mixture }) => keyOf(mixture) === keyOf(fitted.mixture));
+    const candidate = known ?? {
+      ...{ kind, ...fitted, predicted },
+      cost: await drafts.measure(fitted.mixture),
+    };
+    if (known === undefined) measured.push(candidate);
+    if (!found.includes(candidate)) found.push(candidate);
+  };
+  const singles: { readonly kind: WayToFit['kind']; readonly fitted: FittedMixture }[] = [];
+  for (const { kind, make } of ways) {
+    const fitted = await fitExactly(site, make, targetBytes);
+    if (fitted !== undefined) singles.push({ kind, fitted });
+  }
+  // Of models with fewer units only the one with the lowest predicted divergence is measured.
+  const pruned = singles
+    .filter(({ kind }) => kind === 'pruned')
+    .sort((a, b) => predict(a.fitted.mixture.estimate) - predict(b.fitted.mixture.estimate));
+  for (const { kind, fitted } of [...singles.filter(({ kind }) => kind !== 'pruned'), ...pruned.slice(0, 1)])
+    await add(kind, fitted, predict(fitted.mixture.estimate));
+  if (found.length === 0) {
+    // Units and linear layers are indivisible: nothing between fits.
+    const mixture = smallestMixture(problem);
+    await add('mixture', { mixture, bytes: await site.bytesOf(mixture) });
+  }
+  if (bits.length < 2) return found;
+  for (let round = 0; round < MAX_ROUNDS; round += 1) {
+    const corrected = fitCostModel(measured);
+    const fitted = await fitExactly(site, (aim) => bestMixture(problem, aim, corrected), targetBytes);
+    if (fitted === undefined || found.some(({ mixture }) => keyOf(mixture) === keyOf(fitted.mixture))) break;
+    const best = Math.min(...found.map(({ cost }) => totalOf(cost)));
+    const predicted = totalOf(corrected.predict(fitted.mixture.estimate));
+    if (predicted > best * (1 - MARGIN)) break;
+    await add(fitted.mixture.steps.size === 0 ? 'bits' : 'mixture', fitted, predicted);
+  }
+  return found;
+}
+
+/** Bits alone, and units in each number of bits, with tables in the most bits and in as few. */
+export function waysToFit(
+  problem: SizeProblem,
+  bits: readonly Bits[],
+  costModel = fitCostModel([]),
+): readonly WayToFit[] {
+  const single = bits.flatMap((only) => {
+    const [most, fewest] = [withBits(problem, only), withBits(problem, only, { fewInTables: true })];
+    return largestBytes(fewest) < largestBytes(most) ? [most, fewest] : [most];
+  });
+  return [
+    {
+      kind: bits.length > 0 ? 'bits' : 'plain',
+      make: (aim) => bestMixture({ ...problem, modules: [] }, aim, costModel),
+    },
+    ...(single.length === 0 ? [problem] : single).map(
+      (one): WayToFit => ({ kind: 'pruned', make: (aim) => mixturesAt(one, aim).find(({ steps }) => steps.size > 0) }),
+    ),
+  ];
+}
+
+/** A way to fit into a number of bytes; undefined where it cannot. */
+export interface WayToFit {
+  readonly kind: 'plain' | 'bits' | 'pruned';
+  readonly make: (aim: number) => Mixture | undefined;
+}
+
+/** The mixture with the lowest predicted cost: of those ordered by estimates, and of those ordered by the slopes at the best of these. */
+export function bestMixture(problem: SizeProblem, aim: number, { predict, slopesAt }: CostModel): Mixture | undefined {
+  const predicted = ({ estimate }: Mixture) => totalOf(predict(estimate));
+  const bestOf = (mixtures: Mixture[]) =>
+    mixtures.length === 0 ? undefined : mixtures.reduce((a, b) => (predicted(b) < predicted(a) ? b : a));
+  const first = bestOf(mixturesAt(problem, aim));
+  if (first === undefined) return undefined;
+  const slopes = slopesAt(first.estimate);
+  return slopes.size === 0 ? first : bestOf([first, ...mixturesAt(problem, aim, slopes)]);
+}
+
+export interface FittedMixture {
+  readonly mixture: Mixture;
+  readonly bytes: number;
+}
+
+/** Fits a size in the bytes of files: the estimate is off by what graphs and padding take. */
+export async function fitExactly(
+  { bytesOf }: Pick<SizeSearch, 'bytesOf'>,
+  make: (aim: number) => Mixture | undefined,
+  targetBytes: number,
+): Promise<FittedMixture | undefined> {
+  let best: FittedMixture | undefined;
+  let aim = targetBytes;
+  const tried = new Map<string, number>();
+  for (let attempt = 0; attempt < MAX_FITS; attempt += 1) {
+    const mixture = make(aim);
+    if (mixture === undefined) break;
+    const key = keyOf(mixture);
+    const isNew = !tried.has(key);
+    if (!isNew && best !== undefined) break;
+    const bytes = isNew ? await bytesOf(mixture) : (tried.get(key) ?? 0);
+    tried.set(key, bytes);
+    const room = targetBytes - bytes;
+    if (room >= 0 && bytes > (best?.bytes ?? 0)) best = { mixture, bytes };
+    if (room >= 0 && room < targetBytes * CLOSE) break;
+    // Units and linear layers are indivisible, so that a slightly lower aim may change nothing.
+    aim += isNew ? room : Math.min(room, -targetBytes * COARSE);
+  }
+  return best;
+}
+
+const isUniform = ({ bits, steps }: Mixture, only: Bits): boolean =>
+  steps.size === 0 && [...bits.values()].every((own) => own >= only);
+
+/**
+ * The problem with one number of bits for all linear layers, or as few more as a linear layer has.
+ * @param fewInTables Whether tables have as few too. Default: they keep the most bits.
+ */
+export function withBits(problem: SizeProblem, only: Bits, { fewInTables = false } = {}): SizeProblem {
+  const formOf = (weight: SizedWeight) => uniformForm(fewInTables ? { ...weight, isTable: false } : weight, only);
+  return { ...problem, weights: problem.weights.map((weight) => ({ ...weight, forms: [formOf(weight)] })) };
+}
+
+/** Measures the dense model in each number of bits, and prices its linear layers by that. */
+async function estimatePlainCosts(
+  { problem, bits, bytesOf }: SizeSearch,
+  drafts: Drafts,
+  plain: SizeCandidate[],
+): Promise<SizeProblem> {
+  const costs = new Map<Bits, ReadonlyMap<string, number>>();
+  const found: { only: Bits; mixture: Mixture; bytes: number; cost: MeasuredDraft }[] = [];
+  for (const only of bits) {
+    const mixture = uniformMixture(problem, only);
+    const cost = await drafts.measure(mixture);
+    found.push({ only, mixture, bytes: await bytesOf(mixture), cost });
+  }
+  // Maps that no rounding is learned for share the cost as those of fewer bits do, or by their bytes.
+  const shares = [...found]
+    .reverse()
+    .reduce<ReadonlyMap<string, number>>(
+      (known, { cost }) => (cost.roundingCosts.size > 0 ? cost.roundingCosts : known),
+      new Map(problem.weights.map(({ name, forms }) => [name, forms[0]!.bytes])),
+    );
+  for (const { only, mixture, cost } of found) {
+    const own = cost.roundingCosts.size > 0 ? cost.roundingCosts : shares;
+    const named = problem.weights.filter(({ name, isTable }) => !isTable && mixture.bits.get(name) === only);
+    const sum = named.reduce((total, { name }) => total + (own.get(name) ?? 0), 0);
+    const scale = sum > 0 ? Math.max(0, cost.quantising) / sum : 0;
+    costs.set(only, new Map(named.map(({ name }) => [name, (own.get(name) ?? 0) * scale])));
+  }
+  // What a table costs is measured by itself, with everything else in the most bits.
+  const tables = new Map<string, MeasuredDraft>();
+  const [first] = found;
+  for (const { name, isTable, forms } of problem.weights) {
+    if (!isTable || forms.length < 2 || first === undefined) continue;
+    tables.set(name, await drafts.measure(uniformMixture(problem, first.only, name)));
+  }
+  const costOf = (weight: SizedWeight, form: SizedForm): number => {
+    if (!weight.isTable) return (form.bits && costs.get(form.bits)?.get(weight.name)) ?? form.cost;
+    const own = tables.get(weight.name)?.quantising ?? 0;
+    return form === weight.forms.at(-1) ? Math.max(0, own - (first?.cost.quantising ?? 0)) : 0;
+  };
+  const priced = {
+    ...problem,
+    weights: problem.weights.map((weight) => ({
+      ...weight,
+      forms: weight.forms.map((form) => ({ ...form, cost: costOf(weight, form) })),
+    })),
+  };
+  for (const [name, cost] of tables) {
+    const mixture = uniformMixture(priced, first!.only, name);
+    plain.push({ kind: 'bits', mixture, bytes: await bytesOf(mixture), cost });
+  }
+  for (const { only, bytes, cost } of found)
+    plain.push({ kind: 'plain', mixture: uniformMixture(priced, only), bytes, cost });
+  return priced;
+}
+
+/** Measures drafts, or reads what a checkpoint has of them. */
+interface Drafts {
+  /** Counts the drafts of the next size from 0: those of the first size come after the dense model's. */
+  startNextSize(): void;
+  measure(mixture: Mixture): Promise<MeasuredDraft>;
+}
+
+interface DraftCheckpoint extends DraftCost {
+  readonly key: string;
+  readonly roundingCosts: readonly (readonly [string, number])[];
+}
+
+async function openDrafts({ journal, bits, problem, measure, onDraft }: SizeSearch): Promise<Drafts> {
+  const finished: DraftCheckpoint[] = [...((await readCheckpoint<DraftCheckpoint[]>(journal, CHECKPOINT)) ?? [])];
+  const tables = bits.length === 0 ? [] : problem.weights.filter(({ isTable, forms }) => isTable && forms.length > 1);
+  const ways = problem.modules.length > 0 ? 2 : 1;
+  const perSize = bits.length > 1 ? ways + MAX_ROUNDS : ways;
+  let total = bits.length + tables.length + perSize;
+  let [done, reported] = [0, 0];
+  // A draft takes several stages, each of which counts from 0.
+  const report = (value: number) => {
+    reported = Math.max(reported, Math.min(value, total - 0.01));
+    onDraft(reported, total);
+  };
+  return {
+    startNextSize() {
+      [done, reported, total] = [0, 0, perSize];
+    },
+    async measure(mixture) {
+      const key = keyOf(mixture);
+      report(Math.min(done, total - 1));
+      const known = finished.find((draft) => draft.key === key);
+      if (known === undefined) {
+        const { roundingCosts, ...cost } = await measure(mixture, (fraction) =>
+          report(done + Math.min(fraction, 0.99)),
+        );
+        finished.push({ ...cost, key, roundingCosts: [...roundingCosts] });
+        await journal?.write(CHECKPOINT, [finished]);
+      }
+      done += 1;
+      const { roundingCosts, pruning, quantising } = finished.find((draft) => draft.key === key)!;
+      return { pruning, quantising, roundingCosts: new Map(roundingCosts) };
+    },
+  };
+}
+
+/** A key that is equal for equal mixtures. */
+const keyOf = ({ bits, steps }: Pick<Mixture, 'bits' | 'steps'>): string =>
+  JSON.stringify([[...bits].sort(), [...steps].sort(([a], [b]) => a - b)]);

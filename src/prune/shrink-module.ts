@@ -1,0 +1,161 @@
+import type { ErrorMeter } from '../activations/measure-output-error.js';
+import type { ExpertNeurons, PrunableModule } from '../architecture/layout.js';
+import { counted } from '../counted.js';
+import { inputsOf } from '../onnx/graph-index.js';
+import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
+import type { ModuleCut } from '../removal/apply-change.js';
+import { chooseChannels } from '../removal/choose-channels.js';
+import { type ModuleRemoval, planModuleRemoval } from '../removal/plan-module-removal.js';
+import { removeUnits } from '../removal/remove-units.js';
+import { addLinearBias, sumLinearBias, writeLinearWeight } from '../removal/repair-linear.js';
+import { channelsOf, type RemovalPlan, type ScoredModule } from '../removal/score-module.js';
+import type { BlockRunner } from '../runtime/block-runner.js';
+import type { ModuleOutcome } from './job.js';
+import type { ModuleRemovalOrder, NeuronOrder } from './measure-dense/order-units.js';
+import type { MixtureLoss } from './mixture-steps.js';
+import type { PruneContext } from './prune-context.js';
+
+export interface ModuleShrinking {
+  readonly module: PrunableModule;
+  readonly scored: ScoredModule;
+  /** Steps to remove, see `shrinkSteps`. */
+  readonly stepCount: number;
+  /** Walks the rest of the module. */
+  readonly runner?: BlockRunner | undefined;
+  /** Absent: the outcome has no error. */
+  readonly meter?: ErrorMeter | undefined;
+}
+
+/** Result of shrinking a module, with everything to repeat it. */
+export interface ShrunkModule {
+  readonly outcome: ModuleOutcome;
+  /** `[out, kept channels]` row-major; absent: the remaining columns are unchanged. */
+  readonly weight?: Float32Array | undefined;
+  readonly bias?: Float64Array | undefined;
+}
+
+/** Changes of shrinking to the model, besides removed units. */
+export interface ModelEdits {
+  readonly changed: Map<string, TensorHandle>;
+  /** Values that stand for another where a module is gone, see `bypassRemoved`. */
+  readonly bridges: string[];
+}
+
+/** Removes units of one module and repairs the others, in place. */
+export async function shrinkModule(
+  context: PruneContext,
+  model: OnnxModel,
+  { module, scored, stepCount, runner, meter }: ModuleShrinking,
+  edits: ModelEdits,
+): Promise<ShrunkModule> {
+  const { timed, remarks } = context;
+  const plan = (count: number): Promise<RemovalPlan> => timed('repair', () => scored.remove(count));
+  const remark = (text: string): unknown => remarks.push(`block ${module.block} ${module.kind}: ${text}`);
+  const wanted = await plan(stepCount);
+  const isEntire = wanted.keep.length === 0;
+  const removal = isEntire ? await planEntireRemoval(context, model, { module, bias: wanted.bias }) : undefined;
+  const isStuck = isEntire && removal === undefined;
+  if (isStuck) remark('one unit stays, because its result cannot be removed');
+  const { keep, weight, bias, parts, overflow } = isStuck ? await plan(stepCount - 1) : wanted;
+  for (const text of parts.flatMap(({ repaired }) => repaired.remarks ?? [])) remark(text);
+  if (overflow > 0) remark(`${counted(overflow, 'unit')} could not be removed`);
+  const error = await timed('output error', async () => meter?.measure(parts));
+  const numerics = parts.map(({ repaired }) => repaired.numerics);
+  const shrunk = { outcome: { module, keep, error, numerics }, weight, bias };
+  await removeFromModel(context, model, { ...shrunk, removal }, edits);
+  runner?.narrowHeld(module.output.input, channelsLeft(model, shrunk.outcome));
+  return shrunk;
+}
+
+export interface ExpertShrinking {
+  readonly module: PrunableModule;
+  readonly order: ModuleRemovalOrder;
+  /** Units that leave. */
+  readonly leaving: MixtureLoss;
+}
+
+/** Chooses the experts of a mixture that remain, and the neurons inside them. */
+export function chooseExperts({ module, order: { scores, neurons: inner }, leaving }: ExpertShrinking): ModuleCut {
+  const { groupCount = 1, groupOfUnit, unitCount } = module;
+  const groups = Array.from({ length: groupCount }, (_, group) => {
+    const units = [...scores.keys()].filter((unit) => (groupOfUnit?.[unit] ?? 0) === group);
+    return { units, scores: units.map((unit) => scores[unit]!) };
+  });
+  const { keep } = chooseChannels({ unitCount, groups, removeCount: leaving.experts * groupCount });
+  const neurons = inner && leaving.neurons > 0 ? keepNeurons(module.neurons!, inner, { keep, ...leaving }) : undefined;
+  return { module, keep, ...(neurons && { neurons }) };
+}
+
+/** Takes experts out of a mixture, and neurons out of those that remain, in place. */
+export async function shrinkExperts(
+  context: PruneContext,
+  model: OnnxModel,
+  cut: ModuleCut,
+  edits: ModelEdits,
+): Promise<ShrunkModule> {
+  const shrunk = { outcome: { ...cut, numerics: [] } };
+  await removeFromModel(context, model, { ...shrunk, removal: undefined }, edits);
+  return shrunk;
+}
+
+/** The most important neuron units of each expert that remains. @param given `neurons` of them leave each expert */
+function keepNeurons(
+  { unitCount }: ExpertNeurons,
+  { scores }: NeuronOrder,
+  { keep, neurons }: Pick<ModuleOutcome, 'keep'> & Pick<MixtureLoss, 'neurons'>,
+): Int32Array {
+  const units = Array.from({ length: unitCount }, (_, unit) => unit);
+  return Int32Array.from(
+    [...keep].flatMap((expert) => {
+      const own = scores.subarray(expert * unitCount, (expert + 1) * unitCount);
+      const groups = [{ units, scores: own }];
+      return [...chooseChannels({ unitCount, groups, removeCount: neurons }).keep];
+    }),
+  );
+}
+
+/** Does to a model what was done to one of its modules before. */
+export async function replayShrinking(
+  context: PruneContext,
+  model: OnnxModel,
+  shrunk: ShrunkModule,
+  edits: ModelEdits,
+): Promise<void> {
+  const { module, keep } = shrunk.outcome;
+  const removal =
+    keep.length === 0 ? await planEntireRemoval(context, model, { module, bias: shrunk.bias }) : undefined;
+  await removeFromModel(context, model, { ...shrunk, removal }, edits);
+}
+
+async function removeFromModel(
+  { job: { analysed, store } }: PruneContext,
+  model: OnnxModel,
+  { outcome, weight, bias, removal }: ShrunkModule & { readonly removal: ModuleRemoval | undefined },
+  { changed, bridges }: ModelEdits,
+): Promise<void> {
+  const { module, keep, neurons } = outcome;
+  const { output: linear } = module;
+  const written = [];
+  if (removal !== undefined) {
+    written.push(await sumLinearBias(model, linear, bias));
+    bridges.push(...removal.apply());
+  } else {
+    removeUnits(model, { ...analysed, module: module.index, keep, neurons });
+    written.push(weight && (await writeLinearWeight(model, linear, { values: weight, store })));
+    written.push(bias && (await addLinearBias(model, linear, bias)));
+  }
+  for (const [name, value] of written.filter((entry) => entry !== undefined)) changed.set(name, value);
+}
+
+const planEntireRemoval = (
+  { job: { engine, analysed } }: PruneContext,
+  model: OnnxModel,
+  { module, bias }: { readonly module: PrunableModule; readonly bias: Float64Array | undefined },
+): Promise<ModuleRemoval | undefined> =>
+  planModuleRemoval(model, { engine, facts: analysed.facts, linear: module.output, bias });
+
+/** Channels of a module that are left under their old name; none where the graph now reads another. */
+function channelsLeft({ proto }: OnnxModel, { module, keep }: ModuleOutcome): Int32Array {
+  const { input } = module.output;
+  return proto.graph?.node.some((node) => inputsOf(node).includes(input)) ? channelsOf(module, keep) : new Int32Array();
+}

@@ -1,0 +1,215 @@
+import type { ModuleMeasures } from '../allocation/allocation.js';
+import type { PrunableModule } from '../architecture/layout.js';
+import type { ChannelTrace } from '../architecture/trace-channels.js';
+import { DTYPES } from '../quantisation/dtypes.js';
+import { codesByteLength } from '../quantisation/store-codes.js';
+import type { ModuleCut } from '../removal/apply-change.js';
+import { shrinkSteps } from '../removal/plan-removal.js';
+import type { UnderstoodModel } from '../runtime/analyse-model.js';
+import { measuresOf, type StepCounts } from './allocate-modules.js';
+import type { PruneJob } from './job.js';
+import type { DenseMeasures } from './measure-dense/dense-measures.js';
+import type { CodedForm } from './measure-draft.js';
+import { mixtureLoss } from './mixture-steps.js';
+import {
+  type Bits,
+  describeMixture,
+  largestBytes,
+  type Mixture,
+  type SizedForm,
+  type SizedModule,
+  type SizedWeight,
+  type SizeProblem,
+  smallestMixture,
+} from './mixtures.js';
+import { nats } from './nats.js';
+import { type PlannedWeight, planWeights } from './plan-weights.js';
+
+/** Inputs that decide a model's size. */
+export interface SizeSource extends UnderstoodModel, Pick<PruneJob, 'options'> {
+  /** Modules whose units may leave. */
+  readonly modules: readonly PrunableModule[];
+  readonly dense: DenseMeasures;
+  /** Absent: weights keep their form. */
+  readonly form: CodedForm | undefined;
+  /** Numbers of bits that a linear layer may have, the most first. */
+  readonly bits: readonly Bits[];
+  /** Bytes of a channel of keys or values at the context that counts; 0: caches do not count. */
+  readonly cachedBytes: number;
+  /** Tokens of a window that costs were measured on. */
+  readonly windowLength: number;
+}
+
+/** Bytes of an expert's weight, before `matchBytes`. */
+const FLOAT_BYTES = 4;
+
+/** Parts of a model that can be made smaller; bytes are estimates until `matchBytes` scales them to the files'. */
+export function sizeProblemOf(source: SizeSource): SizeProblem {
+  const { modules, options, dense, cachedBytes, windowLength } = source;
+  const inNats = ({ order, ...measures }: ModuleMeasures): ModuleMeasures => ({
+    ...measures,
+    ...(order && { order: { ...order, costs: order.costs.map((cost) => nats(cost, windowLength)) } }),
+  });
+  return {
+    weights: weightsOf(source),
+    modules: modules.map((module) => ({
+      ...inNats(measuresOf(module, options, { dense, modules })),
+      index: module.index,
+      otherBytes:
+        module.kind === 'experts' ? module.parameterCount * FLOAT_BYTES : cachedChannels(module) * cachedBytes,
+    })),
+    fixedBytes: 0,
+    evenHeads: !options.perBlockKvHeads,
+  };
+}
+
+/** Channels of keys and values that a module keeps of a token, and that leave with its heads. */
+function cachedChannels(module: PrunableModule) {
+  const {
+    index,
+    kind,
+    attentionType = 'full',
+    keyValueSource = index,
+    kvHeadCount = 0,
+    unitSize,
+    headsPerUnit = 1,
+  } = module;
+  const isCached = kind === 'attention' && attentionType === 'full' && kvHeadCount > 1 && keyValueSource === index;
+  return isCached ? (2 * kvHeadCount * unitSize) / headsPerUnit : 0;
+}
+
+type BytesOf = (mixture: Pick<Mixture, 'bits' | 'steps'>) => Promise<number>;
+
+/**
+ * Corrects the estimates, so that the entire model's is the bytes of its files, and so are those that leave with experts.
+ * @param largest The mixture of all units with the most bits.
+ */
+export async function matchBytes(
+  given: SizeProblem,
+  largest: Pick<Mixture, 'bits'>,
+  bytesOf: BytesOf,
+): Promise<SizeProblem> {
+  const bytes = await bytesOf({ ...largest, steps: new Map() });
+  const problem = await matchExperts(given, bytes, (steps) => bytesOf({ ...largest, steps }));
+  const estimate = largestBytes(problem);
+  const isCoded = problem.weights.some(({ forms }) => forms[0]!.bits !== undefined);
+  if (isCoded) return { ...problem, fixedBytes: bytes - estimate };
+  const ofExperts = problem.modules.reduce(
+    (sum, { kind, otherBytes }) => sum + (kind === 'experts' ? otherBytes : 0),
+    0,
+  );
+  const scale = (bytes - ofExperts) / (estimate - ofExperts);
+  return {
+    ...problem,
+    weights: problem.weights.map((weight) => ({
+      ...weight,
+      forms: weight.forms.map((form) => ({ ...form, bytes: form.bytes * scale })),
+    })),
+    modules: scaleOtherBytes(problem, scale, ({ kind }) => kind !== 'experts'),
+  };
+}
+
+/** Experts may be codes, or in half precision: their bytes are those that the files lose with all experts that may leave. */
+async function matchExperts(
+  problem: SizeProblem,
+  bytes: number,
+  bytesWithout: (steps: StepCounts) => Promise<number>,
+): Promise<SizeProblem> {
+  const isExperts = ({ kind }: SizedModule) => kind === 'experts';
+  const leaving = smallestMixture(problem).steps;
+  const steps = new Map(
+    problem.modules.filter(isExperts).flatMap(({ index }) => {
+      const count = leaving.get(index) ?? 0;
+      return count > 0 ? [[index, count] as const] : [];
+    }),
+  );
+  if (steps.size === 0) return problem;
+  const forms = problem.weights.map((weight) => weight.forms[0]!);
+  const lossOf = (one: SizeProblem) => largestBytes(one) - describeMixture(one, forms, steps).bytes;
+  const ofWeights = lossOf({ ...problem, modules: scaleOtherBytes(problem, 0, isExperts) });
+  const scale = (bytes - (await bytesWithout(steps)) - ofWeights) / (lossOf(problem) - ofWeights);
+  return { ...problem, modules: scaleOtherBytes(problem, scale, isExperts) };
+}
+
+const scaleOtherBytes = (
+  { modules }: SizeProblem,
+  scale: number,
+  isScaled: (module: SizedModule) => boolean,
+): SizedModule[] =>
+  modules.map((module) => (isScaled(module) ? { ...module, otherBytes: module.otherBytes * scale } : module));
+
+function weightsOf({ model, analysed, form, bits, modules }: SizeSource): SizedWeight[] {
+  const allowed = new Set(modules.map(({ index }) => index));
+  const moduleOf = (weight: PlannedWeight) => {
+    const carries = ({ labels }: ChannelTrace) =>
+      weight.products.some(({ input, result }) => labels.has(input) || labels.has(result));
+    const { traces, sharedKeyValues } = analysed.detected;
+    const sources = sharedKeyValues.filter(({ trace }) => carries(trace)).map(({ members: [first] }) => first!);
+    return [...traces.keys()]
+      .filter((index) => carries(traces[index]!))
+      .concat(sources)
+      .find((index) => allowed.has(index));
+  };
+  const bytesOf = ({ name, grid, outCount, inCount }: PlannedWeight) =>
+    grid === undefined ? (model.weights.get(name)?.byteLength ?? 0) : codesByteLength(grid, outCount, inCount);
+  const dtype = form?.dtype ?? DTYPES.fp32;
+  const settings = form ?? { blockSize: 32, symmetric: false };
+  const plain = planWeights(model, analysed, dtype, settings);
+  const plans = bits.map((own) => ({
+    own,
+    planned: planWeights(model, analysed, dtype, {
+      ...settings,
+      bits: new Map(plain.map(({ name }) => [name, own])),
+    }),
+  }));
+  return plain.map((weight, at) => {
+    const forms = plans.flatMap(({ own, planned }): SizedForm[] => {
+      const found = planned[at]!;
+      return found.grid?.bits === own ? [{ bits: own, bytes: bytesOf(found), cost: 0 }] : [];
+    });
+    return {
+      name: weight.name,
+      isTable: weight.part === 'embedding' || weight.part === 'head',
+      module: moduleOf(weight),
+      forms: forms.length > 0 ? forms : [{ bytes: bytesOf(weight), cost: 0 }],
+    };
+  });
+}
+
+/** Cuts of the right size to count bytes by: as many units of each module as a run removes, not the same ones. */
+export function placeholderCuts(
+  modules: readonly PrunableModule[],
+  { options, dense }: Pick<SizeSource, 'options' | 'dense'>,
+  steps: StepCounts,
+): ModuleCut[] {
+  const { headUnit } = options;
+  return modules.flatMap((module) => {
+    const count = steps.get(module.index) ?? 0;
+    if (count === 0) return [];
+    const { unitCount, groupOfUnit } = module;
+    const { stepCount } = shrinkSteps(module, headUnit);
+    const units = Int32Array.from({ length: unitCount }, (_, unit) => unit);
+    if (module.kind === 'experts') {
+      const loss = mixtureLoss(module, { options, order: dense.orders?.get(module), stepCount: count });
+      const keep = firstOfGroups(units, groupOfUnit, stepCount - loss.experts);
+      const width = (module.neurons?.unitCount ?? 0) - loss.neurons;
+      const neurons = Int32Array.from({ length: keep.length * width }, (_, at) => at % width);
+      return [{ module, keep, ...(loss.neurons > 0 && { neurons }) }];
+    }
+    const keep =
+      groupOfUnit === undefined || headUnit === 'query'
+        ? firstOfGroups(units, groupOfUnit, stepCount - count)
+        : units.filter((unit) => groupOfUnit[unit]! < stepCount - count);
+    return [{ module, keep }];
+  });
+}
+
+function firstOfGroups(units: Int32Array, groupOfUnit: Int32Array | undefined, leftCount: number): Int32Array {
+  const seen = new Map<number, number>();
+  return units.filter((unit) => {
+    const group = groupOfUnit?.[unit] ?? 0;
+    const rank = seen.get(group) ?? 0;
+    seen.set(group, rank + 1);
+    return rank < leftCount;
+  });
+}

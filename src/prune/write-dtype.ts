@@ -1,0 +1,109 @@
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import type { FolderLayout } from '../options/quantisation.js';
+import { convertToHalf, convertToSingle } from '../quantisation/convert-floats.js';
+import { DTYPES, type Dtype, type DtypeName } from '../quantisation/dtypes.js';
+import { expandGathers } from '../quantisation/expand-gathers.js';
+import { type QuantisedWeight, writeBlocks } from '../quantisation/write-blocks.js';
+import { dynamicWeights, writeDynamic } from '../quantisation/write-dynamic.js';
+import type { ModelChange } from '../removal/apply-change.js';
+import type { UnitOrder } from '../removal/reorder-units.js';
+import { tidyModel } from '../removal/tidy-model.js';
+import type { UnderstoodModel } from '../runtime/analyse-model.js';
+import { checkAgainstDense, type DenseCost } from './check-against-dense.js';
+import { countParts, handlesOf } from './count-parts.js';
+import type { PruneJob, StageTiming } from './job.js';
+import { type BlockSettings, planWeights, type WeightPart } from './plan-weights.js';
+import { quantiseModel, roundModel } from './quantise-model.js';
+import type { LinearRounding } from './quantised-model.js';
+import { type CodedGraph, writeBothBranches } from './write-both-branches.js';
+
+/** How a model is to be written. */
+export interface DtypeRequest extends BlockSettings {
+  readonly dtype: DtypeName;
+  /** `none`: codes are zeros, for only sizes are asked for. */
+  readonly rounding: 'calibrated' | 'nearest' | 'none';
+  /** Default: by the type of activations. */
+  readonly accuracyLevel: number | undefined;
+  /** The runtime that it is for. */
+  readonly layout: FolderLayout | undefined;
+  /** The model that it came from, and what was done to it. */
+  readonly dense: UnderstoodModel;
+  readonly change: ModelChange;
+}
+
+/** A model in the form of a dtype. */
+export interface WrittenDtype {
+  /** The graph as it is saved. */
+  readonly model: OnnxModel;
+  /** It is what the model's own files hold. Default false. */
+  readonly isSource?: boolean;
+  /** Values of the float model where this one has codes: see `ModelChange.changed`. */
+  readonly changed: ModelChange['changed'];
+  /** Modules whose units lie in another order than before. */
+  readonly orders?: readonly UnitOrder[];
+  /** Bytes of the weights of each part. Absent for what the model's own files hold. */
+  readonly parts?: Readonly<Record<WeightPart, number>>;
+  /** Absent where there are no windows to compare on, or activations are rounded too. */
+  readonly cost?: DenseCost;
+  /** How each measured linear layer was rounded, by the name of its weight. */
+  readonly roundings: ReadonlyMap<string, LinearRounding>;
+  readonly timings: readonly StageTiming[];
+  readonly remarks: readonly string[];
+}
+
+/**
+ * Writes a float model in the form of a dtype; the model given stays as it is.
+ * @param given Its model is the one to write, pruned or not, and `analysed` is of that model.
+ * @throws UnsupportedModelError where gradients are wanted that cannot be had; NumericalError for weights that a dtype cannot
+ * hold.
+ */
+export async function writeDtype(given: PruneJob, { dtype: name, ...request }: DtypeRequest): Promise<WrittenDtype> {
+  const job = { ...given, journal: given.journal?.within(name) };
+  const dtype = DTYPES[name];
+  const planned = planWeights(job.model, job.analysed, dtype, request);
+  const leaving = planned.flatMap(({ grid, ...weight }) => (grid === undefined ? [] : [{ ...weight, grid }]));
+  const { change, dense, rounding } = request;
+  const found =
+    rounding === 'calibrated' ? await quantiseModel(job, leaving) : await roundModel(job, leaving, rounding === 'none');
+  const isCompared = dtype.linears.kind === 'blocks';
+  const { quantised, cost, timings } = isCompared
+    ? await checkAgainstDense(job, { dense, leaving, quantised: found })
+    : { quantised: found, timings: found.timings };
+  const model = await writeBothBranches(job, { change, weights: quantised.weights }, (graph) =>
+    writeForm(graph, dtype, request),
+  );
+  const handles = new Map(
+    quantised.weights.map((weight) => [weight.name, handlesOf({ form: 'blocks', stored: weight.stored })]),
+  );
+  return {
+    model,
+    changed: new Map(quantised.weights.map(({ name: weight }) => [weight, quantised.model.weights.get(weight)!])),
+    parts: countParts(
+      model,
+      planned.map(({ name: weight, part }) => ({
+        part,
+        handles: handles.get(weight) ?? [model.weights.get(weight)],
+      })),
+    ),
+    ...(cost && { cost }),
+    roundings: quantised.roundings,
+    timings,
+    remarks: quantised.remarks,
+  };
+}
+
+function writeForm(
+  { model, analysed, weights }: CodedGraph<QuantisedWeight>,
+  { linears, floats }: Dtype,
+  { accuracyLevel, layout }: Pick<DtypeRequest, 'accuracyLevel' | 'layout'>,
+): void {
+  convertToSingle(model);
+  // In half precision, ONNX Runtime 1.30 computes wrong products at level 4 where two branches of a merged decoder share weights.
+  if (linears.kind === 'blocks') writeBlocks(model, weights, accuracyLevel ?? (floats === 'float16' ? 0 : 4));
+  if (linears.kind === 'dynamic') writeDynamic(model, dynamicWeights(weights, linears.type), analysed.facts.first);
+  tidyModel(model);
+  if (floats === 'float16') convertToHalf(model, analysed.facts.first);
+  if (linears.kind !== 'blocks' || layout === 'genai') return;
+  expandGathers(model, analysed.facts.first);
+  tidyModel(model);
+}

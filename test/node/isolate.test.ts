@@ -1,0 +1,186 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { setTimeout } from 'node:timers/promises';
+import { processScheduling } from '../../src/node/processor-time.js';
+import { remedyOf } from '../../src/node/run-isolated.js';
+import { startHeartbeat } from '../../src/node/start-heartbeat.js';
+import { watchProcess } from '../../src/node/watch-process.js';
+import { describe as describeFromSource, type Progress } from '../../src/node.js';
+import type { Session } from '../../src/runtime/engine.js';
+import { importPackage } from '../support/built-package.js';
+import { testEngine } from '../support/engine.js';
+import { SHORT_LLAMA } from '../support/short-llama.js';
+
+/** As it is built: its processes load quickly. */
+const { describe: describeModel, EngineError, OptionError, prune, UnsupportedModelError } = await importPackage();
+
+/** Where processes can be asked for what they hold and whom they started. */
+const onLinux = process.platform === 'linux' ? it : it.skip;
+
+const children = () =>
+  readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8').trim().split(/\s+/).filter(Boolean).map(Number);
+
+describe('a call in a process of its own', () => {
+  it('answers as it does here, and tells of its progress', async () => {
+    const progress: Progress[] = [];
+    const request = { model: SHORT_LLAMA, onProgress: (one: Progress) => progress.push(one) };
+    expect(await describeModel({ ...request, isolate: true })).toEqual(await describeModel({ model: SHORT_LLAMA }));
+    expect(progress.map(({ stage }) => stage)).toContain('analyse');
+  });
+
+  it('answers from the sources too', async () => {
+    const described = describeFromSource({ model: SHORT_LLAMA, isolate: true });
+    expect(await described).toEqual(await describeModel({ model: SHORT_LLAMA }));
+  });
+
+  it('throws the error that the call throws', async () => {
+    const model = 'test/fixtures/exporters/t5-optimum01-fp32';
+    const call = describeModel({ model, isolate: true });
+    await expect(call).rejects.toThrow(UnsupportedModelError);
+    // From where it was thrown, which is not here.
+    await expect(call).rejects.toMatchObject({ stack: expect.stringContaining('refuse') });
+  });
+
+  it('says which option is at fault', async () => {
+    const call = prune({ model: SHORT_LLAMA, sparsity: 0.3, blockSparsity: { 99: 0 }, dryRun: true, isolate: true });
+    await expect(call).rejects.toMatchObject({ code: 'ERR_OPTION', option: 'blockSparsity' });
+  });
+
+  it('takes no engine', async () => {
+    const call = describeModel({ model: SHORT_LLAMA, engine: testEngine, isolate: true });
+    await expect(call).rejects.toThrow(OptionError);
+    await expect(call).rejects.toThrow(/only plain data/);
+  });
+
+  it('stops when it is told to', async () => {
+    const abortion = new AbortController();
+    const call = describeModel({ model: SHORT_LLAMA, isolate: true, signal: abortion.signal });
+    abortion.abort(new Error('enough'));
+    await expect(call).rejects.toThrow('enough');
+  });
+
+  onLinux('rejects with what its listener throws, and ends its process', async () => {
+    const before = new Set(children());
+    const thrown = new TypeError('mine');
+    const onProgress = () => {
+      throw thrown;
+    };
+    await expect(describeModel({ model: SHORT_LLAMA, onProgress, isolate: true })).rejects.toBe(thrown);
+    await expect(describeModel({ model: SHORT_LLAMA, onProgress })).rejects.toBe(thrown);
+    // Ends in no other way than that the system has taken the process away.
+    while (children().some((child) => !before.has(child))) await setTimeout(20);
+  });
+
+  onLinux('names what it did when its process dies', async () => {
+    const before = new Set(children());
+    const onProgress = () => {
+      for (const child of children()) if (!before.has(child)) process.kill(child, 'SIGFPE');
+    };
+    const call = describeModel({ model: SHORT_LLAMA, onProgress, isolate: true });
+    await expect(call).rejects.toThrow(EngineError);
+    await expect(call).rejects.toThrow(/the process of describe died by SIGFPE at the stage "(load|analyse)"/);
+  });
+});
+
+it.each([
+  ['died by SIGKILL at the stage "certify"', /^Memory ran short: .*resumes from there.*certify: false/],
+  [
+    'was ended, for it held 16000 MB, more than 15000 MB at the stage "prune" (block 3)',
+    /^Memory ran short: .* resumes from there$/,
+  ],
+  [
+    'was ended, for it held 900 MB, more than 512 MB at the stage "load"',
+    /^The model or a file next to it may be the cause/,
+  ],
+  ['died by SIGSEGV at the stage "prune"', /^The model or a file next to it may be the cause/],
+])('knows what to do about a process that %s', (death, remedy) => {
+  expect(remedyOf(death)).toMatch(remedy);
+});
+
+describe('a watchdog', () => {
+  const start = (script: string) => spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+
+  it('leaves a process alone that ends by itself', async () => {
+    expect(await watchProcess(start('process.exitCode = 3'), 0).death).toBeUndefined();
+  });
+
+  onLinux('ends a process that holds too much memory', async () => {
+    const child = start('const held = []; setInterval(() => held.push(Buffer.alloc(2 ** 25, 1)), 20)');
+    const watched = watchProcess(child, 0);
+    watched.noteHeartbeat({ stage: 'load', done: 0, total: 1 });
+    expect(await watched.death).toMatch(/was ended, for it held \d+ MB, more than 512 MB at the stage "load"/);
+  });
+
+  it('waits for a process that waits for a processor, and not for one that is stuck', async () => {
+    const child = start('console.log(1); setInterval(() => {}, 1e6)');
+    await once(child.stdout!, 'data');
+    jest.useFakeTimers();
+    const got = { ranMs: 0, waitedMs: 0 };
+    const watched = watchProcess(child, 0, () => ({ ...got }));
+    watched.noteHeartbeat({ stage: 'analyse', done: 0, total: 1 });
+    for (let second = 0; second < 1000; second++) {
+      got.ranMs += 50;
+      got.waitedMs += 950;
+      jest.advanceTimersByTime(1000);
+    }
+    expect(child.killed).toBe(false);
+    jest.advanceTimersByTime(8000);
+    jest.useRealTimers();
+    expect(await watched.death).toBe('was ended, for it did not respond for 55 s at the stage "analyse"');
+  });
+
+  onLinux('knows what a process got of the processors', async () => {
+    const child = start('for (;;);');
+    try {
+      const before = processScheduling(child.pid)!;
+      for (let after = before; after.ranMs < before.ranMs + 20; after = processScheduling(child.pid)!)
+        await setTimeout(20);
+      expect(processScheduling(2 ** 30)).toBeUndefined();
+    } finally {
+      child.kill('SIGKILL');
+    }
+  });
+
+  it('ends a process that is not heard of', async () => {
+    const child = start('console.log(1); for (;;);');
+    await once(child.stdout!, 'data');
+    jest.useFakeTimers();
+    const watched = watchProcess(child, 0);
+    watched.noteHeartbeat({ stage: 'analyse', done: 0, total: 1 });
+    jest.advanceTimersByTime(50_000);
+    watched.noteHeartbeat();
+    jest.advanceTimersByTime(50_000);
+    expect(child.killed).toBe(false);
+    jest.advanceTimersByTime(10_000);
+    jest.useRealTimers();
+    expect(await watched.death).toBe('was ended, for it did not respond for 55 s at the stage "analyse"');
+  });
+});
+
+describe('a pulse', () => {
+  const idle: Session = { inputs: [], outputs: [], run: async () => ({}), release: async () => {} };
+
+  afterEach(() => jest.useRealTimers());
+
+  it('beats while nothing is under way and as calls end, not while one goes on', async () => {
+    jest.useFakeTimers();
+    const beat = jest.fn();
+    let finish = () => {};
+    const run = () => new Promise<Record<string, never>>((resolve) => (finish = () => resolve({})));
+    const engine = startHeartbeat(beat)({ name: 'double', load: async () => ({ ...idle, run }) });
+    await jest.advanceTimersByTimeAsync(3000);
+    expect(beat).toHaveBeenCalledTimes(3);
+    const session = await engine.load(new Uint8Array());
+    const first = session.run({});
+    await jest.advanceTimersByTimeAsync(1000);
+    expect(beat).toHaveBeenCalledTimes(4);
+    await jest.advanceTimersByTimeAsync(100_000);
+    expect(beat).toHaveBeenCalledTimes(4);
+    finish();
+    await first;
+    void session.run({});
+    await jest.advanceTimersByTimeAsync(5000);
+    expect(beat).toHaveBeenCalledTimes(5);
+  });
+});

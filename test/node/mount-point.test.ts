@@ -1,0 +1,223 @@
+import { execFileSync } from 'node:child_process';
+import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { nodeFiles } from '../../src/node/node-files.js';
+import { hasUnfinishedRun, openWorkspace } from '../../src/node/workspace.js';
+import { MANIFEST } from '../../src/runtime/folder-manifest.js';
+import type { Files } from '../../src/runtime/platform.js';
+import { FILE_CALLS as real, replaceFileCalls } from '../support/replace-file-calls.js';
+import { mountSmallDisk } from '../support/small-disk.js';
+import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
+
+/** What the file system answers to a rename; undefined: it renames. */
+let answer: (from: string, to: string) => string | undefined = () => undefined;
+/** After a kill nothing is cleared up. */
+let isKilled = false;
+const unlessKilled =
+  <Arguments extends readonly unknown[]>(action: (...given: Arguments) => Promise<void>) =>
+  async (...given: Arguments): Promise<void> => {
+    if (isKilled) throw new Error('EKILLED');
+    await action(...given);
+  };
+replaceFileCalls({
+  rm: unlessKilled(real.rm),
+  rmdir: unlessKilled((path: string) => real.rmdir(path)),
+  unlink: unlessKilled(real.unlink),
+  async rename(from: string, to: string) {
+    const code = answer(from, to);
+    if (code === 'EKILLED') isKilled = true;
+    if (code !== undefined) throw Object.assign(new Error(`${code}: rename`), { code });
+    await real.rename(from, to);
+  },
+});
+
+const folder = useTemporaryFolder();
+const at = (path: string) => join(folder(), path);
+afterEach(() => {
+  answer = () => undefined;
+});
+
+async function write(files: Files, path: string, text: string): Promise<void> {
+  const sink = await files.create(path);
+  await sink.write(new TextEncoder().encode(text)).finally(() => sink.close());
+}
+
+/** Makes a folder in place of what is there: the files of the model, by path. */
+const build = (files: Readonly<Record<string, string>>, meanwhile?: () => Promise<unknown>) =>
+  nodeFiles.buildFolder({ output: at('out'), source: at('in'), force: true }, async (partial) => {
+    for (const [path, text] of Object.entries(files)) await write(nodeFiles, join(partial, path), text);
+    await meanwhile?.();
+  });
+
+async function contents(path = 'out'): Promise<Readonly<Record<string, string>>> {
+  const names = (await listFiles(at(path))).filter((name) => name !== MANIFEST);
+  return Object.fromEntries(
+    await Promise.all(names.map(async (name) => [name, await readFile(at(`${path}/${name}`), 'utf8')])),
+  );
+}
+
+const ONE = { 'onnx/model.onnx': 'one', 'onnx/model.onnx_data': 'weights', 'config.json': '{}', tokenizer: 'a file' };
+const TWO = { 'onnx/model.onnx': 'the second', 'config.json': '{"a":1}', 'tokenizer/a.json': 'in a folder' };
+
+/** Ways in which a folder cannot be renamed: `prepare` gives what undoes it, or undefined where the system does not allow it. */
+const PLACES: Readonly<Record<string, () => (() => void) | undefined>> = {
+  'a disk that is mounted there': () => mountSmallDisk(at('out'), 4),
+  'a folder that is bound there': () => {
+    try {
+      execFileSync('mount', ['--bind', at('elsewhere'), at('out')], { stdio: 'ignore' });
+      return () => void execFileSync('umount', [at('out')]);
+    } catch {
+      return undefined;
+    }
+  },
+  'EBUSY from the system': () => {
+    answer = (from) => (from === at('out') ? 'EBUSY' : undefined);
+    return () => undefined;
+  },
+  'EXDEV for whole folders, as overlays have it': () => {
+    answer = (from) => (from === at('out') || from === at('out.partial/result') ? 'EXDEV' : undefined);
+    return () => undefined;
+  },
+};
+
+describe.each(Object.keys(PLACES))('in %s', (place) => {
+  let undo: (() => void) | undefined;
+  beforeEach(async () => {
+    await mkdir(at('out'));
+    await mkdir(at('elsewhere'));
+    undo = PLACES[place]!();
+  });
+  afterEach(() => undo?.());
+
+  it('an output is replaced file by file, and nothing else is left', async () => {
+    if (undo === undefined) return;
+    await build(ONE);
+    expect(await contents()).toEqual(ONE);
+    await build(TWO);
+    expect(await contents()).toEqual(TWO);
+    const { files } = JSON.parse(await readFile(at(`out/${MANIFEST}`), 'utf8'));
+    expect(files.map(({ path }: { path: string }) => path)).toEqual(Object.keys(TWO).sort());
+    expect((await readdir(folder())).sort()).toEqual(['elsewhere', 'out']);
+    await build(ONE);
+    expect(await contents()).toEqual(ONE);
+  });
+
+  it('the old files stay where the new ones cannot be made, or the user has put a file beside them', async () => {
+    if (undo === undefined) return;
+    await build(ONE);
+    const failing = build(TWO, () => Promise.reject(new Error('broken')));
+    await expect(failing).rejects.toThrow('broken');
+    await expect(build(TWO, () => writeFile(at('out/notes.txt'), 'mine'))).rejects.toThrow(/does not list notes\.txt/);
+    expect(await contents()).toEqual({ ...ONE, 'notes.txt': 'mine' });
+  });
+
+  it('a run that is killed at any rename goes on to the new files, and the old ones are whole until then', async () => {
+    if (undo === undefined) return;
+    const outer = answer;
+    for (let cut = 0, isDone = false; !isDone; cut += 1) {
+      answer = outer;
+      await build(ONE);
+      let renames = 0;
+      answer = (from, to) => outer(from, to) ?? (renames++ >= cut ? 'EKILLED' : undefined);
+      const end = await build(TWO).then(
+        () => undefined,
+        (error: Error) => error,
+      );
+      answer = outer;
+      isKilled = false;
+      isDone = end === undefined;
+      if (!isDone) expect(end!.message).toMatch('EKILLED');
+      await nodeFiles.checkOutput({ output: at('out'), source: at('in'), force: true });
+      const left = await contents();
+      const isPartial = (name: string) => name.startsWith('.fang-prune.partial/');
+      expect([ONE, TWO]).toContainEqual(Object.fromEntries(Object.entries(left).filter(([name]) => !isPartial(name))));
+      await build(TWO);
+      expect(await contents()).toEqual(TWO);
+      expect((await readdir(folder())).sort()).toEqual(['elsewhere', 'out']);
+      expect(cut).toBeLessThan(20);
+    }
+  });
+});
+
+it('keeps the journal in a mount point, where it lasts as long as the disk', async () => {
+  await mkdir(at('out'));
+  const unmount = mountSmallDisk(at('out'), 4);
+  if (unmount === undefined) return;
+  try {
+    const request = { output: at('out'), key: 'a', resume: true };
+    const first = await openWorkspace(request);
+    await first.journal.write('kept', [1]);
+    await first.close(false);
+    expect(await hasUnfinishedRun(at('out'))).toBe(true);
+    expect(await readdir(folder())).toEqual(['out']);
+    await build(ONE);
+    const again = await openWorkspace(request);
+    expect(again.found).toBe('same');
+    await again.close(true);
+    expect(await contents()).toEqual(ONE);
+  } finally {
+    unmount();
+  }
+});
+
+describe('what is left of a run that was killed', () => {
+  it('is removed but for files of the user, which are named', async () => {
+    await mkdir(at('out.partial/result'), { recursive: true });
+    await writeFile(at('out.partial/result/thesis.docx'), 'mine');
+    await expect(build(ONE)).rejects.toThrow(/out\.partial is where .* holds result\/thesis\.docx, which no run wrote/);
+    expect(await contents('out.partial')).toEqual({ 'result/thesis.docx': 'mine' });
+    await rename(at('out.partial/result/thesis.docx'), at('thesis.docx'));
+    await build(ONE);
+    expect(await contents()).toEqual(ONE);
+  });
+
+  it('may hold files that the run had begun', async () => {
+    const failing = build(ONE, async () => {
+      await real.cp(at('out.partial'), at('copy'), { recursive: true });
+      throw new Error('killed');
+    });
+    await expect(failing).rejects.toThrow('killed');
+    await rename(at('copy'), at('out.partial'));
+    expect(Object.keys(await contents('out.partial'))).toContain('result/onnx/model.onnx');
+    await build(TWO);
+    expect(await contents()).toEqual(TWO);
+    expect(await readdir(folder())).toEqual(['out']);
+  });
+
+  it.each(['result', 'replaced'])('keeps a file that the user puts into %s meanwhile', async (name) => {
+    await build(ONE);
+    if (name === 'replaced') await rename(at('out'), at('old'));
+    const failing = build(TWO, async () => {
+      if (name === 'replaced') {
+        await rename(at('old'), at('out.partial/replaced'));
+        await writeFile(at('out.partial/replaced/mine.txt'), 'mine');
+      } else await writeFile(at('out.partial/result/mine.txt'), 'mine');
+      throw new Error('cut');
+    });
+    await expect(failing).rejects.toThrow('cut');
+    const mine = name === 'replaced' ? 'out/mine.txt' : 'out.partial/result/mine.txt';
+    await expect(build(TWO)).rejects.toThrow(/mine\.txt/);
+    expect(await readFile(at(mine), 'utf8')).toBe('mine');
+  });
+
+  it('is refused where something else has been made in its place', async () => {
+    await build(ONE);
+    await mkdir(at('out.partial'));
+    await rename(at('out'), at('out.partial/replaced'));
+    await mkdir(at('out'));
+    await expect(build(TWO)).rejects.toThrow(/out\.partial\/replaced is the earlier .*out, kept by an interrupted run/);
+    expect(await contents('out.partial/replaced')).toEqual(ONE);
+  });
+
+  it('is found by many that look at the same time', async () => {
+    for (let round = 0; round < 20; round += 1) {
+      await build(ONE);
+      await mkdir(at('out.partial'));
+      await rename(at('out'), at('out.partial/replaced'));
+      const ends = await Promise.allSettled([hasUnfinishedRun(at('out')), hasUnfinishedRun(at('out'))]);
+      for (const end of ends) if (end.status === 'rejected') expect(end.reason.message).toMatch(/^Another run writes/);
+      expect(await contents()).toEqual(ONE);
+      expect((await readdir(folder())).sort()).toEqual(['out']);
+    }
+  });
+});
