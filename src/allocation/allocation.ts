@@ -9,7 +9,7 @@ export const BLOCK_MEASURES = ['blockChange', 'sensitivity'] as const;
  */
 export type BlockMeasure = (typeof BLOCK_MEASURES)[number];
 
-/** What can be checked of an allocation before measuring. */
+/** Checks of an allocation that need no measures. */
 export const CHECKABLE = ['budget', 'budget and heads'] as const;
 
 /** A prunable module and its measures. */

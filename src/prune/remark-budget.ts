@@ -40,7 +40,7 @@ function neuronStep(module: PrunableModule, options: ResolvedOptions): number {
   return takesNeurons(module, options) ? unitCount * neurons!.parametersPerUnit : 0;
 }
 
-/** What leaves in large steps. */
+/** Units that can only be removed in large steps, in words. */
 function describeSteps(options: ResolvedOptions, modules: readonly PrunableModule[]): string {
   const { headUnit, perBlockKvHeads, widthMultiple, allocationName } = options;
   const attention = modules.filter(({ kind }) => kind === 'attention');
