@@ -1,7 +1,7 @@
 /** Worker process for one call of the library, controlled by messages. */
 
+import { answerCall, type FromCallee, type RemoteCall, type ToCallee } from '../pipeline/call-messages.js';
 import { callOn } from '../pipeline/call-on.js';
-import { answerCall, type FromCallee, type RemoteCall, type ToCallee } from '../pipeline/messages.js';
 import { withMembers } from '../runtime/platform.js';
 import { nodePlatform } from './node-platform.js';
 import { startHeartbeat } from './start-heartbeat.js';

@@ -1,6 +1,6 @@
 import type { ChildProcess, StdioOptions } from 'node:child_process';
+import { type Channel, type FromCallee, sendRequest } from '../pipeline/call-messages.js';
 import type { AnswerOf, CallName, RequestOf } from '../pipeline/call-table.js';
-import { type Channel, type FromCallee, sendRequest } from '../pipeline/messages.js';
 import type { JobControl } from '../progress.js';
 import { MEMORY_REMEDY } from '../runtime/out-of-memory.js';
 import { forkWorker } from './fork-worker.js';

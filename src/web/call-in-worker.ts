@@ -1,6 +1,6 @@
 import { EngineError } from '../errors.js';
+import { type Channel, type FromCallee, sendRequest } from '../pipeline/call-messages.js';
 import type { AnswerOf, CallName } from '../pipeline/call-table.js';
-import { type Channel, type FromCallee, sendRequest } from '../pipeline/messages.js';
 import type { JobControl } from '../progress.js';
 import { findHome } from './call-on-thread.js';
 import { changeMaps, type MapChange, mapsIn } from './changed-maps.js';

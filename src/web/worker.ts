@@ -1,7 +1,7 @@
 /** A worker that makes one of the library's calls for a page, or runs graphs for one that is made on the page's thread. */
 
+import { answerCall } from '../pipeline/call-messages.js';
 import type { CallName, RequestOf } from '../pipeline/call-table.js';
-import { answerCall } from '../pipeline/messages.js';
 import type { FromWorker, WorkerStart } from './call-in-worker.js';
 import { callOnThread } from './call-on-thread.js';
 import { buffersOf, mapsIn, watchMaps } from './changed-maps.js';
