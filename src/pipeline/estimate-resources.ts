@@ -29,6 +29,8 @@ export interface ResourceRequest {
   readonly modelBytes: number;
   /** Lowest sparsity of the run's results. */
   readonly sparsity: number;
+  /** Whether results are compared with the masked original. Default false. */
+  readonly certifies?: boolean | undefined;
 }
 
 const FLOAT_BYTES = 4;
@@ -39,7 +41,7 @@ const spilled = (bytes: number, blockCount = 1): number => (fitsInMemory(bytes, 
 
 /**
  * Bytes of disk that a pruning run takes in addition to its output at most: hidden states, block inputs that the backward pass
- * reads, rewritten weights with their copy in the journal, and what healing takes.
+ * reads, rewritten weights with their copy in the journal, those of the masked original, and what healing takes.
  */
 export function estimateScratch(request: ResourceRequest): number {
   const { options } = request;
@@ -47,10 +49,17 @@ export function estimateScratch(request: ResourceRequest): number {
   return Math.ceil(estimatePruningScratch(request) + (heal === undefined ? 0 : estimateHealingScratch(request, heal)));
 }
 
-function estimatePruningScratch({ analysed, options, tokenCount, modelBytes, sparsity }: ResourceRequest): number {
+function estimatePruningScratch(request: ResourceRequest): number {
+  const { analysed, options, tokenCount, modelBytes, sparsity, certifies = false } = request;
   const { layout } = analysed.detected;
-  if (!readsTokens(options) || tokenCount === 0) return 0;
   const modules = layout.modules.filter(({ kind }) => options.modules.has(kind));
+  const bytesOf = modelBytes / Math.max(1, layout.parameterCount);
+  const outputWeights = sum(modules.map(({ output }) => output.inputCount * output.outputCount));
+  const changed = options.inputSteps > 0 ? sum(modules.map(({ parameterCount }) => parameterCount)) : outputWeights;
+  const rewritten = options.adapter.needs === 'gram' ? changed : 0;
+  // Their columns are zeroed, after the changed weights were put in place.
+  const masked = certifies ? (outputWeights + rewritten) * bytesOf : 0;
+  if (!readsTokens(options) || tokenCount === 0) return masked;
   const states = spilled(tokenCount * layout.hiddenSize * FLOAT_BYTES);
   const { forwards, backwards, sums } = densePassKinds(options);
   const isAll = options.grouping !== undefined || !METRICS[options.metric].hasCurvature;
@@ -64,14 +73,7 @@ function estimatePruningScratch({ analysed, options, tokenCount, modelBytes, spa
   const triangles = sum(modules.map(({ output }) => triangleLength(output.inputCount))) * FLOAT_BYTES;
   const grams = sums && hasCurvature ? spilled(triangles, modules.length) : 0;
   const measuring = (forwards ? 2 * states : 0) + (backwards ? archive + states : 0) + grams;
-  const bytesOf = modelBytes / Math.max(1, layout.parameterCount);
-  const rewritten = options.inputSteps > 0 ? sum(modules.map(({ parameterCount }) => parameterCount)) : outputWeights();
-  const rewrittenBytes = options.adapter.needs === 'gram' ? rewritten * (1 - sparsity) * bytesOf : 0;
-  return curvatures + Math.max(measuring, 2 * states + 2 * rewrittenBytes);
-
-  function outputWeights(): number {
-    return sum(modules.map(({ output }) => output.inputCount * output.outputCount));
-  }
+  return curvatures + Math.max(measuring, 2 * states + 2 * rewritten * (1 - sparsity) * bytesOf + masked);
 }
 
 /** Lists of the current and the best state: weights and two moments each. */

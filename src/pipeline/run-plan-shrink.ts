@@ -97,6 +97,7 @@ export function runPlanShrink(platform: Platform, given: PlanShrinkRequest): Pro
       windowLength,
       modelBytes: bytes,
       sparsity: 0,
+      certifies: request.certify !== false,
     });
     await checkFreeSpace(original, results, { force, denseBytes: bytes, scratchBytes });
     const job = { model: loaded, analysed, engine, options, windows: [], createStore: storeFactory(context, 0) };

@@ -163,6 +163,7 @@ async function inspect(
     windowLength,
     modelBytes: denseBytes,
     sparsity: lowest,
+    certifies: certify !== false,
   });
   await checkFreeSpace(folder, places, { force, denseBytes, scratchBytes });
   const createStore = storeFactory(context, 0);

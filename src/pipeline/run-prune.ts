@@ -318,6 +318,7 @@ function makeOpen(context: JobContext, started: Started, making: Making): Promis
           windowLength,
           modelBytes: denseBytes,
           sparsity,
+          certifies: isWritten && certifies,
         });
         return checkFreeSpace(folder, open, { force, denseBytes, scratchBytes });
       },

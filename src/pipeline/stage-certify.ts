@@ -186,7 +186,7 @@ async function runMasked(
     // The written model rounds to half precision, independent of the original's weights.
     const neighbours = isWrittenHalf ? 'half' : 'own';
     const run = (options: Pick<MaskOptions, 'nudge'> & Pick<LogitsRequest, 'optimization'> = {}) =>
-      withScratchWeights(request.folder.platform, async (store) => {
+      withScratchWeights(request.written.platform, async (store) => {
         const masked = await maskModel(model, change, { analysed, store, nudge: options.nudge, neighbours });
         return runForLogits({ ...request, ...options, model: masked, windows });
       });

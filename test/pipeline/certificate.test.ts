@@ -4,6 +4,8 @@ import { EngineError, NumericalError } from '../../src/errors.js';
 import { logitsGap } from '../../src/evaluation/compare-logits.js';
 import { prune, STAGES, type Stages } from '../../src/node.js';
 import { floatsHandle } from '../../src/onnx/tensor-handle.js';
+import { runPrune } from '../../src/pipeline/run-prune.js';
+import { nodePlatform } from '../../src/platform/node/node-platform.js';
 import type { Progress } from '../../src/progress.js';
 import type { PruneOutcome } from '../../src/prune/job.js';
 import { linearBiasName } from '../../src/removal/repair-linear.js';
@@ -40,6 +42,13 @@ describe('the certificate', () => {
     expect(gap).toBeLessThan(4 * rounding);
     expect(timings.map(({ stage }) => stage)).toContain('certify');
   }, 240_000);
+
+  it('keeps the masked original next to the output, where free space was checked', async () => {
+    const createScratch = () => Promise.reject(new Error('a scratch file in the temporary folder'));
+    const request = { ...blind, model: SHORT_LLAMA, out: at('out'), report: false } as const;
+    const { certificate } = await runPrune({ ...nodePlatform, createScratch }, request);
+    expect(certificate).toMatchObject({ passed: true });
+  });
 
   it('does without a tokenizer and without calibration, and is left out on request', async () => {
     const model = at('in/lone.onnx');

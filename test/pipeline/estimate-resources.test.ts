@@ -56,6 +56,13 @@ it.each(['flap', 'obc', 'o-fang', 'auto'])(
     expect(found > 0).toBe(method !== 'flap');
     expect(found).toBeLessThanOrEqual(1.1 * estimate);
     expect(found).toBeGreaterThanOrEqual(0.25 * estimate);
+    // The masked original has at least an output projection of every module.
+    const outputs = analysed!.detected.layout.modules.reduce(
+      (total, { output }) => total + output.inputCount * output.outputCount,
+      0,
+    );
+    const certified = estimateScratch({ ...room, tokenCount, certifies: true });
+    expect(certified - estimate).toBeGreaterThanOrEqual((method === 'flap' ? 1 : 2) * outputs * 4 - 1);
     // Hidden states of so many tokens do not fit in memory: each pass reads one file and writes another.
     const many = 2 ** 20;
     expect(estimateScratch({ ...room, tokenCount: many })).toBeGreaterThanOrEqual(2 * many * hiddenSize * 4);
