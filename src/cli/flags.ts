@@ -152,7 +152,7 @@ function replaceNames(text: string, { flags }: Words, more = 'again with '): str
     message = message.replace(new RegExp(isName, 'g'), flag);
   }
   return message
-    .replaceAll(/(--[\w-]+): '([^']*)'/g, '$1 $2')
+    .replaceAll(/(--[\w-]+): (?:'([^']*)'|(\d+))/g, '$1 $2$3')
     .replaceAll(/(--[\w-]+): false/g, (_, flag: string) => negated(flag))
     .replaceAll(/\bset (--no-[\w-]+) to false/g, 'give $1');
 }

@@ -160,6 +160,10 @@ describe('exit codes', () => {
       'block 0 ffn: NaN; use other calibration text, or set --metric output',
     ],
     [
+      new NumericalError('few tokens; "calibration.windowCount: 64" reads more'),
+      'few tokens; "--windows 64" reads more',
+    ],
+    [
       new NumericalError('all begin with token 0; give other text (calibration.source), or set bos to false'),
       'all begin with token 0; give other text (--calibration), or give --no-bos',
     ],
