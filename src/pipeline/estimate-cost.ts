@@ -7,6 +7,7 @@ import { countHeldOut, type ResolvedHealing } from '../options/healing.js';
 import { learnsRounding, type ResolvedQuantisation } from '../options/quantisation.js';
 import { type ResolvedOptions, readsTokens } from '../options.js';
 import type { StageTiming } from '../prune/job.js';
+import { countBackwardTokens } from '../prune/measure-dense/choose-backward-batches.js';
 import { type DensePassKinds, densePassKinds } from '../prune/measure-dense/measure-dense.js';
 import type { MeasuredSpeed } from '../prune/measure-speed.js';
 import { canRepair } from '../prune/repair-experts.js';
@@ -158,9 +159,8 @@ const FACTORISED = {
 const FEEDBACK = { products: 1.2, tries: 1.25 };
 
 const TOKENS_PER_RUN = 1024;
-/** Largest numbers of tokens: for curvature, for input repair and its step lengths, and for calibrated rounding. */
+/** Largest numbers of tokens: for input repair and its step lengths, and for calibrated rounding. */
 const MAX_TOKENS = {
-  curvature: 16384,
   drafts: 8192,
   examples: 16384,
   lengths: 4096,
@@ -354,7 +354,8 @@ export function estimateObservation({
   const allTokens = calibration.windowCount * windowLength;
   const tokenCount = allTokens / shardCount;
   const share = calibration.generate ? (calibration.generate.share ?? GENERATE_DEFAULTS.share) : 0;
-  const passes = { ...densePassKinds(options), forwards: true, sums: false };
+  const kinds = densePassKinds(options);
+  const passes = { ...kinds, forwards: true, sums: false, allBackwards: kinds.backwards };
   const modules = chosen(size, options);
   const sums = options.adapter.needs === 'gram' ? costs.gram(modules, tokenCount) : 0;
   const forward = costs.forward(tokenCount);
@@ -414,10 +415,12 @@ interface MeasuringRequest extends Pick<CostRequest, 'size' | 'options'> {
 
 /** Steps of `measureDense`. */
 function measuringSteps({ size, costs, options, tokenCount, passes }: MeasuringRequest): Step[] {
-  const { forwards, backwards, sums } = passes;
+  const { forwards, backwards, sums, allBackwards } = passes;
   const modules = chosen(size, options);
-  const all = options.grouping !== undefined || options.adapter.needs === 'none';
-  const back = all ? tokenCount : Math.min(tokenCount, MAX_TOKENS.curvature);
+  const back = countBackwardTokens(tokenCount, {
+    allBackwards,
+    outputCounts: modules.map(({ outputs }) => outputs),
+  });
   const { grouping } = options;
   const clustered = grouping ? modules.filter(({ kind }) => kind === 'ffn') : [];
   const contextsOf = ({ outputs }: (typeof modules)[number]) =>

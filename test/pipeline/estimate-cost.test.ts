@@ -139,3 +139,20 @@ it('expects a shard to make all windows, and to measure its own', () => {
   expect(quarter.generate).toBe(all.generate);
   expect(quarter.observe).toBeLessThan(all.observe! / 2);
 });
+
+it('expects as many tokens to go backwards as the curvature of wide outputs needs', () => {
+  const gradients = (shape: LlamaShape, windowCount: number) => {
+    const calibration = { windowCount };
+    const steps = estimateCost({
+      ...resolveRequest({ model: 'llama', sparsity: [0.3], method: 'auto', calibration, dryRun: true }),
+      ...{ windowLength: 512, size: llamaSize(shape), resultCount: 1, speed: { graphs: 1, script: 1 } },
+      evaluated: { modelCount: 0, tokenCount: 0, newTokens: 0 },
+      ...{ certifies: false, measuresQuality: false, quotes: false },
+    });
+    return steps.find(({ stage }) => stage === 'gradients')!.ms;
+  };
+  // 16,384 tokens suffice for 576 outputs, 4,096 need twice as many.
+  expect(gradients(SMOL, 64)).toBe(gradients(SMOL, 32));
+  const ofWindows = gradients(ONE_OF_7B, 32) - gradients(ONE_OF_7B, 16);
+  expect(gradients(ONE_OF_7B, 64) - gradients(ONE_OF_7B, 32)).toBeCloseTo(2 * ofWindows);
+});

@@ -8,25 +8,36 @@ import type { DenseNeeds } from './dense-measures.js';
  */
 const CURVATURE_TOKENS = { least: 16384, perOutput: 8 };
 
+/** What decides how many tokens go back. */
+export interface BackwardSample {
+  /** Affinities or sensitivities are wanted. */
+  readonly allBackwards: boolean;
+  /** Outputs of each module. */
+  readonly outputCounts: readonly number[];
+}
+
 /**
  * Batches that go back through the model: one of every n where nothing but curvature is wanted, else all, for affinities are
  * means over the tokens of single contexts.
  */
 export function chooseBackwardBatches(
   batches: readonly Batch[],
-  { grouping, sensitivity, modules }: DenseNeeds,
+  needs: Pick<DenseNeeds, 'grouping' | 'sensitivity' | 'modules'>,
 ): Batch[] {
-  if (grouping !== undefined || sensitivity) return [...batches];
   const tokenCount = batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
-  return everyNth(batches, strideOf(tokenCount, modules));
+  const outputCounts = needs.modules.map(({ output }) => output.outputCount);
+  return everyNth(batches, strideOf(tokenCount, { allBackwards: needsAllTokens(needs), outputCounts }));
 }
 
-/** Tokens that go back where nothing but curvature is wanted, roughly. */
-export const countCurvatureTokens = (tokenCount: number, modules: DenseNeeds['modules']): number =>
-  tokenCount / strideOf(tokenCount, modules);
+/** Whether something is measured that is a mean over the tokens of single contexts. */
+export const needsAllTokens = ({ grouping, sensitivity }: Pick<DenseNeeds, 'grouping' | 'sensitivity'>): boolean =>
+  grouping !== undefined || sensitivity;
 
-function strideOf(tokenCount: number, modules: DenseNeeds['modules']): number {
-  const outputs = Math.max(0, ...modules.map(({ output }) => output.outputCount));
-  const wanted = Math.max(CURVATURE_TOKENS.least, CURVATURE_TOKENS.perOutput * outputs);
-  return Math.max(1, Math.floor(tokenCount / wanted));
+/** Tokens that go back, roughly. */
+export const countBackwardTokens = (tokenCount: number, sample: BackwardSample): number =>
+  tokenCount / strideOf(tokenCount, sample);
+
+function strideOf(tokenCount: number, { allBackwards, outputCounts }: BackwardSample): number {
+  const wanted = Math.max(CURVATURE_TOKENS.least, CURVATURE_TOKENS.perOutput * Math.max(0, ...outputCounts));
+  return allBackwards ? 1 : Math.max(1, Math.floor(tokenCount / wanted));
 }

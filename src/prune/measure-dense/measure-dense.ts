@@ -9,6 +9,7 @@ import type { PruneJob, StageTiming } from '../job.js';
 import { takesNeurons } from '../mixture-steps.js';
 import { type PruneContext, startContext } from '../prune-context.js';
 import { selectModules, withoutExperts } from '../select-modules.js';
+import { needsAllTokens } from './choose-backward-batches.js';
 import { type DenseMeasures, type DenseNeeds, needsGradients } from './dense-measures.js';
 import type { DenseStatistics } from './dense-statistics.js';
 import { findReached } from './gradient-reach.js';
@@ -170,6 +171,8 @@ export interface DensePassKinds {
   readonly backwards: boolean;
   /** Statistics of the channels are summed on the way forwards. */
   readonly sums: boolean;
+  /** All tokens go backwards, for affinities or sensitivities; else as many as a curvature needs. */
+  readonly allBackwards: boolean;
 }
 
 /** Which ways `measureDense` goes through the model. */
@@ -177,5 +180,6 @@ export function densePassKinds(options: ResolvedOptions): DensePassKinds {
   const needs = { ...denseNeeds([], options), curvatures: undefined };
   const backwards = METRICS[options.metric].hasCurvature || needsGradients(needs);
   const sums = needs.order !== undefined;
-  return { forwards: backwards || sums || needs.blockChange, backwards, sums };
+  const allBackwards = needsAllTokens(needs);
+  return { forwards: backwards || sums || needs.blockChange, backwards, sums, allBackwards };
 }
