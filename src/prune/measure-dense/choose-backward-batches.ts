@@ -8,7 +8,7 @@ import type { DenseNeeds } from './dense-measures.js';
  */
 const CURVATURE_TOKENS = { least: 16384, perOutput: 8 };
 
-/** What decides how many tokens go back. */
+/** Needs that decide how many tokens go back. */
 export interface BackwardSample {
   /** Affinities or sensitivities are wanted. */
   readonly allBackwards: boolean;
