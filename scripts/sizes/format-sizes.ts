@@ -16,7 +16,7 @@ const HEAD = [
   '- *shrink* and *pruned, q4* are results of [`shrink`](../sizes.md), which could use `q8,q4,q2` or only 4 bits. They are calibrated on',
   '  windows of WikiText-2 train and as many that the model writes. *q4* has calibrated rounding, *q4, nearest* does not.',
   '- *Tokens a second* are written one after the other, *prompt* is the time of 128 tokens, both with the threads that ONNX Runtime chooses.',
-  '- Speeds of *shrink* are of a later run, in which the dense model wrote as many tokens a second, and read the prompt in 251 ms.',
+  '- Speeds were measured one after the other on two cores. Between runs they differ by up to a fifth: *q8* wrote 39 and 48 tokens a second.',
   '- Linear layers in 8, 4 and 2 bits round activations to int8 ([accuracy level 4](../quantisation.md)), in quality and in speed.',
   '- *onnxsim* is `apply_structured_pruning` of onnxsim 0.8.1, which reads no text (`scripts/research/onnxsim-prune.py`).',
   '- *q2* has calibrated rounding and no certificate, which refuses it rounded to the nearest levels: int8 activations move its logits by 46 % of their range.',
