@@ -33,7 +33,7 @@ export interface PruneContext {
   readonly findings: { healing?: HealingReport };
   /** Large products of factorisations. */
   readonly multiply: MultiplyTransposed;
-  /** Runs a step and adds its time to a stage. */
+  /** Runs a step and adds its time to a stage, less that of steps within it. */
   timed<T>(stage: string, action: () => Promise<T>): Promise<T>;
   /** Begins a stage of the progress: so many parts, such as segments, of so many ticks each, such as batches, or of a list of their ticks. */
   begin(stage: string, parts: number, ticksPerPart: number | readonly number[]): void;
@@ -78,6 +78,8 @@ export function startContext(job: PruneJob): PruneContext {
   const { analysed, engine, options, windows } = job;
   const { layout, partition } = analysed.detected;
   const clock = new Map<string, number>();
+  /** Milliseconds of steps that ended within the one that runs. */
+  let timedWithin = 0;
   const batches = makeBatches(windows, batchSizeOf(job));
   /** Ticks before each part, and at last those of all. */
   let progress = { stage: 'prune', starts: [0, 1], total: 1 };
@@ -113,10 +115,14 @@ export function startContext(job: PruneJob): PruneContext {
     findings: {},
     async timed(stage, action) {
       const start = performance.now();
+      const before = timedWithin;
+      timedWithin = 0;
       try {
         return await action();
       } finally {
-        clock.set(stage, (clock.get(stage) ?? 0) + performance.now() - start);
+        const took = performance.now() - start;
+        clock.set(stage, (clock.get(stage) ?? 0) + took - timedWithin);
+        timedWithin = before + took;
       }
     },
     begin(stage, parts, ticksPerPart) {
