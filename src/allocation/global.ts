@@ -55,8 +55,8 @@ export interface ThresholdEntry
 /**
  * Meets a budget over all entries at the least cost: one threshold on the cost per parameter removed decides
  * everywhere. Costs that fall along an entry's order are raised to those before them, so that the cheapest prefixes are
- * removed. The budget is met to half the smallest step. Of steps of equal cost those are removed first that leave an
- * entry with the larger share of its steps, so that entries shrink alike; then those of the earlier entry.
+ * removed. The budget is met to half the smallest step. Among steps of equal cost, the one whose
+ * entry has lost the smaller share of its steps goes first, so that entries shrink alike; then that of the earlier entry.
  *
  * @param sparsity Fraction of the entries' parameters to remove, in [0, 1).
  * @returns Steps to remove per entry: the first of its order.
@@ -109,13 +109,13 @@ interface Chunk {
   readonly parameters: number;
   /** Cost per parameter, non-decreasing along an entry. */
   readonly density: number;
-  /** Share of the entry's steps that is gone with it. */
-  readonly gone: number;
+  /** Share of the entry's steps that is removed, with this chunk. */
+  readonly removedShare: number;
 }
 
 function cheapestFirst(entries: readonly ThresholdEntry[]): Chunk[] {
   const chunks = entries.flatMap((entry, at) => (entry.fixed === undefined ? chunksOf(entry, at) : []));
-  return chunks.sort((a, b) => a.density - b.density || a.gone - b.gone || a.entry - b.entry);
+  return chunks.sort((a, b) => a.density - b.density || a.removedShare - b.removedShare || a.entry - b.entry);
 }
 
 function chunksOf(given: ThresholdEntry, entry: number): Chunk[] {
@@ -133,7 +133,7 @@ function chunksOf(given: ThresholdEntry, entry: number): Chunk[] {
       parameters += stepParameters?.[at] ?? parametersPerStep;
     }
     highest = Math.max(highest, cost / parameters);
-    chunks.push({ entry, steps: remaining - next, parameters, density: highest, gone: 1 - next / stepCount });
+    chunks.push({ entry, steps: remaining - next, parameters, density: highest, removedShare: 1 - next / stepCount });
     remaining = next;
   }
   return chunks;

@@ -68,8 +68,8 @@ export interface StandardisedEntry
 /**
  * FLAP's global threshold (AL-AM): scores are standardised within each module, then the lowest of all modules leave
  * until the parameters removed come nearest to the budget. A head counts for its parameters, so many neurons weigh as
- * much as one head. Of units with equal scores those leave first of whose module the smaller share is gone, so that
- * modules shrink alike; then those of the earlier module.
+ * much as one head. Among units with equal scores, the one whose module has lost the smaller
+ * share of its units goes first, so that modules shrink alike; then that of the earlier module.
  *
  * @param sparsity Fraction of the entries' unit parameters to remove, in [0, 1).
  * @returns Units to remove per entry: its lowest scores.
@@ -107,8 +107,8 @@ export function allocateStandardised(entries: readonly StandardisedEntry[], spar
 interface Candidate {
   readonly entry: number;
   readonly score: number;
-  /** Share of the entry's units that is gone with it. */
-  readonly gone: number;
+  /** Share of the entry's units that is removed, with this one. */
+  readonly removedShare: number;
   readonly parameters: number;
 }
 
@@ -119,10 +119,10 @@ function lowestFirst(entries: readonly StandardisedEntry[]): Candidate[] {
     const removable = sorted.subarray(0, Math.max(0, sorted.length - minimumKept));
     return Array.from(removable, (score, at) => ({
       ...{ entry, score, parameters: parametersPerStep },
-      gone: (at + 1) / sorted.length,
+      removedShare: (at + 1) / sorted.length,
     }));
   });
-  return candidates.sort((a, b) => a.score - b.score || a.gone - b.gone || a.entry - b.entry);
+  return candidates.sort((a, b) => a.score - b.score || a.removedShare - b.removedShare || a.entry - b.entry);
 }
 
 /** `(x - mean) / standard deviation`; all equal gives zeros. */

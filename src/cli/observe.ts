@@ -40,16 +40,8 @@ function formatObserved(found: ObservedFolder, colors: Colors): string {
     ...(METRICS[found.metric].hasCurvature ? [`the curvature of the ${found.metric}`] : []),
     ...(found.grouped ? ['function groups'] : []),
   ];
-  const next = [
-    'prune',
-    asPath(found.model),
-    '--out',
-    'SMALLER',
-    '--sparsity',
-    '30%',
-    '--statistics',
-    asPath(found.out),
-  ];
+  const [model, out] = [asPath(found.model), asPath(found.out)];
+  const next = ['prune', model, '--out', 'SMALLER', '--sparsity', '30%', '--statistics', out];
   const elapsedMs = found.timings.reduce((sum, { ms }) => sum + ms, 0);
   return [
     `${colors.bold('Observed')} ${found.model} -> ${found.out} (${found.method}, seed ${found.seed})\n`,

@@ -11,8 +11,8 @@ interface Removal {
 }
 
 /**
- * Says so where a run removed more or less than was asked for, beyond the rounding of neurons.
- * @param modules that could lose units
+ * Remarks where a run removed more or less than the sparsity asked for, beyond the rounding of neurons.
+ * @param modules Modules that could lose units
  */
 export function remarkBudget(
   options: ResolvedOptions,
@@ -25,11 +25,11 @@ export function remarkBudget(
   // A number of experts that was asked for may be more than the sparsity.
   const asked = Math.max(sparsity * total, options.experts === undefined ? 0 : byExperts);
   const taken = sum(removed.map(({ count }) => count));
-  const [wished, found] = [asked, taken].map((count) => `${((100 * count) / total).toFixed(1)} %`);
+  const [askedPercent, takenPercent] = [asked, taken].map((count) => `${((100 * count) / total).toFixed(1)} %`);
   const rounding = sum(modules.map((module) => neuronStep(module, options) / 2));
-  if (wished === found || Math.abs(taken - asked) <= rounding) return [];
+  if (askedPercent === takenPercent || Math.abs(taken - asked) <= rounding) return [];
   return [
-    `asked for ${wished} of the prunable parameters, and removed ${found}: ${describeSteps(options, modules)}${adviseAllocation(options, modules)}`,
+    `asked for ${askedPercent} of the prunable parameters, and removed ${takenPercent}: ${describeSteps(options, modules)}${adviseAllocation(options, modules)}`,
   ];
 }
 

@@ -8,7 +8,7 @@ import type { DenseNeeds } from './dense-measures.js';
  */
 const CURVATURE_TOKENS = { least: 16384, perOutput: 8 };
 
-/** Needs that decide how many tokens go back. */
+/** Needs that decide how many tokens the backward pass takes. */
 export interface BackwardSample {
   /** Affinities or sensitivities are wanted. */
   readonly allBackwards: boolean;
@@ -33,7 +33,7 @@ export function chooseBackwardBatches(
 export const needsAllTokens = ({ grouping, sensitivity }: Pick<DenseNeeds, 'grouping' | 'sensitivity'>): boolean =>
   grouping !== undefined || sensitivity;
 
-/** Tokens that go back, roughly. */
+/** Tokens that the backward pass takes, roughly. */
 export const countBackwardTokens = (tokenCount: number, sample: BackwardSample): number =>
   tokenCount / strideOf(tokenCount, sample);
 

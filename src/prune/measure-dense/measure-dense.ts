@@ -171,7 +171,7 @@ export interface DensePassKinds {
   readonly backwards: boolean;
   /** Statistics of the channels are summed on the way forwards. */
   readonly sums: boolean;
-  /** All tokens go backwards, for affinities or sensitivities; else as many as a curvature needs. */
+  /** The backward pass takes all tokens, for affinities or sensitivities; else as many as a curvature needs. */
   readonly allBackwards: boolean;
 }
 
