@@ -1,6 +1,7 @@
 import { NumericalError, OptionError } from '../errors.js';
 import { type Allocation, type AllocationProblem, type ModuleMeasures, parametersOf, stepsOf } from './allocation.js';
 import { freeHeadGroups } from './even-head-groups.js';
+import { missedBudget } from './meet-budget.js';
 
 export const global: Allocation = {
   description: 'one threshold on the cost of each removal per parameter, over all modules',
@@ -92,12 +93,8 @@ export function allocateByThreshold(entries: readonly ThresholdEntry[], sparsity
   }
   const finest = Math.min(...entries.map(({ parametersPerStep, multiple = 1 }) => parametersPerStep * multiple));
   if (passedOver.length === 0 && 2 * missing > finest + slack) {
-    const most = Math.floor((1e4 * (sparsity * total - missing)) / total) / 100;
     const isFixed = entries.some(({ fixed }) => fixed !== undefined);
-    throw new OptionError(
-      `sparsity ${sparsity} asks for ${Math.round(sparsity * total)} of ${total} parameters, but with the units that must stay ` +
-        `at most ${most.toFixed(2)} % can be removed, ${Math.ceil(missing)} too few; lower the sparsity${isFixed ? ' or fix fewer blocks' : ''}`,
-    );
+    throw missedBudget({ target: sparsity * total, missing, total, isFixed });
   }
   return counts;
 }
@@ -110,12 +107,12 @@ interface Chunk {
   /** Cost per parameter, non-decreasing along an entry. */
   readonly density: number;
   /** Share of the entry's steps that is removed, with this chunk. */
-  readonly removedShare: number;
+  readonly share: number;
 }
 
 function cheapestFirst(entries: readonly ThresholdEntry[]): Chunk[] {
   const chunks = entries.flatMap((entry, at) => (entry.fixed === undefined ? chunksOf(entry, at) : []));
-  return chunks.sort((a, b) => a.density - b.density || a.removedShare - b.removedShare || a.entry - b.entry);
+  return chunks.sort((a, b) => a.density - b.density || a.share - b.share || a.entry - b.entry);
 }
 
 function chunksOf(given: ThresholdEntry, entry: number): Chunk[] {
@@ -133,7 +130,7 @@ function chunksOf(given: ThresholdEntry, entry: number): Chunk[] {
       parameters += stepParameters?.[at] ?? parametersPerStep;
     }
     highest = Math.max(highest, cost / parameters);
-    chunks.push({ entry, steps: remaining - next, parameters, density: highest, removedShare: 1 - next / stepCount });
+    chunks.push({ entry, steps: remaining - next, parameters, density: highest, share: 1 - next / stepCount });
     remaining = next;
   }
   return chunks;

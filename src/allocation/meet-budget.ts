@@ -33,8 +33,8 @@ export function meetBudget({
   const most = spent(bends.at(-1) ?? 0);
   const slack = 1e-9 * total;
   const isFixed = slots.some(({ weight, lowest, highest }) => weight > 0 && lowest === highest);
-  if (target > most + slack) throw unreachable({ target, limit: most, total, bound: 'at most', isFixed });
-  if (target < least - slack) throw unreachable({ target, limit: least, total, bound: 'at least', isFixed });
+  const missing = target - Math.min(most, Math.max(least, target));
+  if (Math.abs(missing) > slack) throw missedBudget({ target, missing, total, isFixed });
   const upper = bends.findIndex((bend) => spent(bend) >= target);
   const high = bends[upper === -1 ? bends.length - 1 : upper] ?? 0;
   const low = bends[Math.max(0, upper - 1)] ?? high;
@@ -47,23 +47,28 @@ function bounded({ preferred, lowest, highest }: BudgetSlot, shift: number): num
   return Math.min(highest, Math.max(lowest, preferred + shift));
 }
 
-interface Miss {
+/** A budget that cannot be met. */
+interface MissedBudget {
+  /** Parameters that should be removed. */
   readonly target: number;
-  readonly limit: number;
+  /** How many too few can be removed; negative: how many too many must be. */
+  readonly missing: number;
   readonly total: number;
-  readonly bound: 'at most' | 'at least';
-  /** Whether some slots have equal bounds. */
+  /** Whether some blocks are skipped or have a sparsity of their own. */
   readonly isFixed: boolean;
 }
 
-function unreachable({ target, limit, total, bound, isFixed }: Miss): OptionError {
+export function missedBudget({ target, missing, total, isFixed }: MissedBudget): OptionError {
+  const tooFew = missing > 0;
   // Rounded so that the printed limit can be met.
-  const round = bound === 'at most' ? Math.floor : Math.ceil;
+  const round = tooFew ? Math.floor : Math.ceil;
   const percent = (count: number) => `${(round((1e4 * count) / total) / 100).toFixed(2)} %`;
-  const missing = Math.ceil(Math.abs(target - limit));
+  const limit = percent(target - missing);
+  const [bound, remedy] = tooFew
+    ? [`at most ${limit} can be`, `few; lower the sparsity${isFixed ? ' or fix fewer blocks' : ''}`]
+    : [`at least ${limit} are`, 'many; raise the sparsity or lower the fixed values'];
   return new OptionError(
     `the requested sparsity removes ${percent(target)} of the prunable parameters, but with the blocks skipped or fixed ` +
-      `and the units that must stay, ${bound} ${percent(limit)} ${bound === 'at most' ? 'can be' : 'are'} removed, ${missing} parameters ` +
-      `${bound === 'at most' ? `too few; lower the sparsity${isFixed ? ' or fix fewer blocks' : ''}` : 'too many; raise the sparsity or lower the fixed values'}`,
+      `and the units that must stay, ${bound} removed, ${Math.ceil(Math.abs(missing))} parameters too ${remedy}`,
   );
 }

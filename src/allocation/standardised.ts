@@ -3,6 +3,7 @@ import { findNonFinite } from '../linalg/matrix-block.js';
 import { evenCount } from './allocate-steps.js';
 import { type Allocation, type AllocationProblem, type ModuleMeasures, stepsOf } from './allocation.js';
 import { freeHeadGroups } from './even-head-groups.js';
+import { missedBudget } from './meet-budget.js';
 import { roundBudget } from './round-budget.js';
 
 export const standardised: Allocation = {
@@ -96,10 +97,7 @@ export function allocateStandardised(entries: readonly StandardisedEntry[], spar
   if (last !== undefined) take(last);
   const coarsest = Math.max(0, ...entries.map(({ parametersPerStep }) => parametersPerStep));
   if (budget - removed > coarsest) {
-    throw new OptionError(
-      `sparsity ${sparsity} asks for ${Math.round(budget)} of ${total} parameters, but the units that must stay leave only ` +
-        `${removed} to remove, ${Math.ceil(budget - removed)} too few; lower the sparsity`,
-    );
+    throw missedBudget({ target: budget, missing: budget - removed, total, isFixed: false });
   }
   return counts;
 }
@@ -108,7 +106,7 @@ interface Candidate {
   readonly entry: number;
   readonly score: number;
   /** Share of the entry's units that is removed, with this one. */
-  readonly removedShare: number;
+  readonly share: number;
   readonly parameters: number;
 }
 
@@ -119,10 +117,10 @@ function lowestFirst(entries: readonly StandardisedEntry[]): Candidate[] {
     const removable = sorted.subarray(0, Math.max(0, sorted.length - minimumKept));
     return Array.from(removable, (score, at) => ({
       ...{ entry, score, parameters: parametersPerStep },
-      removedShare: (at + 1) / sorted.length,
+      share: (at + 1) / sorted.length,
     }));
   });
-  return candidates.sort((a, b) => a.score - b.score || a.removedShare - b.removedShare || a.entry - b.entry);
+  return candidates.sort((a, b) => a.score - b.score || a.share - b.share || a.entry - b.entry);
 }
 
 /** `(x - mean) / standard deviation`; all equal gives zeros. */

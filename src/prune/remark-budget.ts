@@ -29,7 +29,7 @@ export function remarkBudget(
   const rounding = sum(modules.map((module) => neuronStep(module, options) / 2));
   if (askedPercent === takenPercent || Math.abs(taken - asked) <= rounding) return [];
   return [
-    `asked for ${askedPercent} of the prunable parameters, and removed ${takenPercent}: ${describeSteps(options, modules)}${adviseAllocation(options, modules)}`,
+    `asked for ${askedPercent} of the prunable parameters, and removed ${takenPercent}: ${describeSteps(options, modules)}`,
   ];
 }
 
@@ -40,7 +40,7 @@ function neuronStep(module: PrunableModule, options: ResolvedOptions): number {
   return takesNeurons(module, options) ? unitCount * neurons!.parametersPerUnit : 0;
 }
 
-/** Units that can only be removed in large steps, in words. */
+/** Units that can only be removed in large steps, in words, and the remedy. */
 function describeSteps(options: ResolvedOptions, modules: readonly PrunableModule[]): string {
   const { headUnit, perBlockKvHeads, widthMultiple, allocationName } = options;
   const attention = modules.filter(({ kind }) => kind === 'attention');
@@ -59,13 +59,8 @@ function describeSteps(options: ResolvedOptions, modules: readonly PrunableModul
     ...(hasExperts ? ['whole experts leave'] : []),
     ...(widthMultiple > 1 ? [`widths stay multiples of ${widthMultiple}`] : []),
   ];
-  return reasons.join('; ') || 'modules lose whole units';
-}
-
-/** All other allocations let FFNs make up for the rounding of heads and experts. */
-function adviseAllocation({ allocationName }: ResolvedOptions, modules: readonly PrunableModule[]): string {
-  const kinds = new Set(modules.map(({ kind }) => kind));
-  return allocationName === 'uniform' && kinds.has('ffn') && kinds.size > 1
-    ? '. With another allocation, FFNs make up for that'
-    : '';
+  const said = reasons.join('; ') || 'modules lose whole units';
+  // All other allocations let FFNs make up for the rounding of heads and experts.
+  const isEven = allocationName === 'uniform' && modules.some(({ kind }) => kind === 'ffn');
+  return isEven ? `${said}. With another allocation, FFNs make up for that` : said;
 }

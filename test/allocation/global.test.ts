@@ -84,7 +84,7 @@ it('leaves fixed entries at what was fixed and lets the others make up', () => {
 it('refuses budgets that floors make impossible, and costs that are no numbers', () => {
   const floored = [entryOf(Array(10).fill(0), { minimumKept: 8 })];
   expect(() => allocateByThreshold(floored, 0.5)).toThrow(OptionError);
-  expect(() => allocateByThreshold(floored, 0.5)).toThrow(/at most 20\.00 % can be removed, 3 too few/);
+  expect(() => allocateByThreshold(floored, 0.5)).toThrow(/at most 20\.00 % can be removed, 3 parameters too few/);
   expect(() => allocateByThreshold([entryOf([Number.NaN, 1])], 0.5)).toThrow(NumericalError);
   expect(() => allocateByThreshold([entryOf([1])], 1)).toThrow(OptionError);
 });

@@ -207,7 +207,7 @@ const CASES: Readonly<Record<string, Case>> = {
   'a budget that floors leave no room for': {
     options: { sparsity: 0.5, method: 'auto', modules: 'ffn', minimumWidth: 0.9 },
     code: 'ERR_OPTION',
-    said: /asks for 147456 of 294912 parameters, .* at most 9\.7[67] % can be removed, 118656 too few; lower the sparsity/,
+    said: /removes 50\.00 % .* at most 9\.7[67] % can be removed, 118656 parameters too few; lower the sparsity/,
   },
   'an output that is a file': {
     damage: (model) => writeFile(join(model, '../out'), ''),
