@@ -9,13 +9,13 @@ const given = (tokens: readonly number[], costs: readonly number[]): ExpertStati
   };
 };
 
-it('leaves costs of experts with enough tokens as they were measured, to the bit', () => {
+it('returns measured costs of experts with enough tokens bit for bit', () => {
   const costs = [1 / 3, 7e-9, 0, -1e-3];
   expect([...credibleCosts(given([32, 40, 1000, 33], costs))]).toEqual(costs);
   expect(credibleCosts(given([32, 40, 1000, 3], costs)).slice(0, 3)).toEqual(Float64Array.from(costs.slice(0, 3)));
 });
 
-it('takes an expert with few tokens for something between its own cost for each token and that of the others', () => {
+it('moves the cost per token of an expert with few tokens towards that of the others', () => {
   // The others: 10 for 100 tokens.
   const of = (tokens: number, cost: number) => credibleCosts(given([tokens, 60, 40], [cost, 4, 6]))[0]!;
   expect(of(0, 0)).toBeCloseTo(0.1, 12);
@@ -24,11 +24,11 @@ it('takes an expert with few tokens for something between its own cost for each 
   expect(of(FULL_CREDIBILITY, 0)).toBe(0);
 });
 
-it('finds nothing where no expert got a token', () => {
+it('returns zeros if no expert got a token', () => {
   expect([...credibleCosts(given([0, 0], [0, 0]))]).toEqual([0, 0]);
 });
 
-it('serves the score of this library alone: published ones stay as published', () => {
+it('affects only the score "removal"; frequency and REAP are as published', () => {
   const statistics = given([0, 60, 40], [0, 4, 6]);
   expect([...EXPERT_SCORES.removal.score(statistics)]).toEqual([0.1, 4, 6]);
   expect([...EXPERT_SCORES.frequency.score(statistics)]).toEqual([0, 60, 40]);

@@ -22,7 +22,7 @@ const problem: ImportanceProblem = {
 };
 
 describe('columnSums and pickColumns', () => {
-  it('walk a view with an offset and reversed or transposed strides', () => {
+  it('read views with an offset, padded rows or transposed strides', () => {
     const { weight } = problem;
     expect([...columnSums(weight, 'squares')]).toEqual([5, 5, 9, 16]);
     expect([...columnSums(weight, 'absolutes')]).toEqual([3, 3, 3, 4]);
@@ -43,7 +43,7 @@ describe('fluctuation', () => {
     expect([...FLUCTUATION_METRICS.WIFN(problem)]).toEqual([6, 3, 6, 12]);
   });
 
-  it('adds channels, or their squares, up to units', () => {
+  it('sums channels, or their squares, to units', () => {
     expect([...scoreByFluctuation(problem, 'IFV', 'sum')]).toEqual([4, 8]);
     expect([...scoreByFluctuation(problem, 'IFV', 'sum-of-squares')]).toEqual([10, 64]);
   });

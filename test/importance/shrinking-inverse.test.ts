@@ -22,26 +22,33 @@ async function invert(matrix: Float64Array, size: number): Promise<Float64Array>
   return multiplyTransposed(lower, lower, { rows: size, columns: size, inner: size });
 }
 
-/** Squared errors of removing single channels when some are gone, from the Hessian of those that are left. */
-async function errorsWithout({ size, hessian, weight }: ReturnType<typeof makeCase>, gone: readonly number[]) {
-  const left = Array.from({ length: size }, (_, channel) => channel).filter((channel) => !gone.includes(channel));
-  const rest = pickSubmatrix(hessian, size, { rows: left, columns: left });
+/** Squared errors of removing single channels after `removed` ones, from the Hessian of the remaining ones. */
+async function errorsWithout({ size, hessian, weight }: ReturnType<typeof makeCase>, removed: readonly number[]) {
+  const remaining = Array.from({ length: size }, (_, channel) => channel).filter(
+    (channel) => !removed.includes(channel),
+  );
+  const rest = pickSubmatrix(hessian, size, { rows: remaining, columns: remaining });
   const rows = Array.from({ length: ROW_COUNT }, (_, row) => row);
   const lower = rest.slice();
-  await choleskyInPlace(lower, left.length);
-  const coupling = pickSubmatrix(hessian, size, { rows: left, columns: gone });
-  const repair = multiplyTransposed(pickSubmatrix(weight, size, { rows, columns: gone }), coupling, {
+  await choleskyInPlace(lower, remaining.length);
+  const coupling = pickSubmatrix(hessian, size, { rows: remaining, columns: removed });
+  const repair = multiplyTransposed(pickSubmatrix(weight, size, { rows, columns: removed }), coupling, {
     rows: ROW_COUNT,
-    columns: left.length,
-    inner: gone.length,
+    columns: remaining.length,
+    inner: removed.length,
   });
-  await solveRowsInPlace(lower, repair, { size: left.length });
-  const kept = pickSubmatrix(weight, size, { rows, columns: left });
-  const inverse = await invert(rest, left.length);
+  await solveRowsInPlace(lower, repair, { size: remaining.length });
+  const kept = pickSubmatrix(weight, size, { rows, columns: remaining });
+  const inverse = await invert(rest, remaining.length);
   return new Map(
-    left.map((channel, at) => {
-      const squares = rows.map((row) => (kept[row * left.length + at]! + repair[row * left.length + at]!) ** 2);
-      return [channel, squares.reduce((sum, square) => sum + square, 0) / inverse[at * left.length + at]!] as const;
+    remaining.map((channel, at) => {
+      const squares = rows.map(
+        (row) => (kept[row * remaining.length + at]! + repair[row * remaining.length + at]!) ** 2,
+      );
+      return [
+        channel,
+        squares.reduce((sum, square) => sum + square, 0) / inverse[at * remaining.length + at]!,
+      ] as const;
     }),
   );
 }
@@ -51,7 +58,7 @@ describe('a shrinking inverse', () => {
     { size: 40, step: 1, removed: 25 },
     { size: 300, step: 32, removed: 288 },
     { size: 300, step: 270, removed: 270 },
-  ])('knows what removals cost after $removed of $size channels in steps of $step', async ({ size, step, removed }) => {
+  ])('gives errors of removals after $removed of $size channels in steps of $step', async ({ size, step, removed }) => {
     const given = makeCase(size);
     const shrinking = createShrinkingInverse({
       inverse: await invert(given.hessian, size),
@@ -60,7 +67,7 @@ describe('a shrinking inverse', () => {
       rowCount: ROW_COUNT,
       multiply: multiplyTransposed,
     });
-    // Every third channel first, so that what is left does not lie together.
+    // Every third channel first, so that the remaining ones are not contiguous.
     const order = [0, 1, 2].flatMap((start) =>
       Array.from({ length: Math.ceil((size - start) / 3) }, (_, at) => start + 3 * at),
     );
@@ -72,7 +79,7 @@ describe('a shrinking inverse', () => {
       expect((await shrinking.errorOf(Int32Array.of(channel))) / error).toBeCloseTo(1, 6);
   });
 
-  test('adds up to the error of removing all', async () => {
+  test('returns errors of steps that sum to the error of removing all channels', async () => {
     const given = makeCase(40);
     const shrinking = createShrinkingInverse({
       inverse: await invert(given.hessian, 40),

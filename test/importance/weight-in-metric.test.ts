@@ -15,9 +15,9 @@ function curvatureOf(size: number, count: number): Float64Array {
 }
 
 it.each([
-  ['as stored', 30],
+  ['with more tokens than outputs', 30],
   ['with fewer tokens than outputs', 4],
-])('gives columns the length that the loss gives them, %s', async (_, tokenCount) => {
+])('gives each column w the squared length w^T C w, %s', async (_, tokenCount) => {
   const [rows, columns] = [12, 7];
   const weight = ndarray(floats(rows * columns), [columns, rows]).transpose(1, 0);
   const curvature = curvatureOf(rows, tokenCount);
@@ -30,11 +30,11 @@ it.each([
   }
 });
 
-it('is the plain metric, scaled, where the loss minds all directions alike', async () => {
+it('only scales the weight if the curvature is a multiple of the identity', async () => {
   const weight = ndarray(floats(20), [4, 5]);
   const curvature = Float64Array.from({ length: 16 }, (_, at) => (at % 5 === 0 ? 9 : 0));
-  const seen = columnSums((await weightInMetric(weight, curvature)).weight, 'squares');
+  const lengths = columnSums((await weightInMetric(weight, curvature)).weight, 'squares');
   columnSums(weight, 'squares').forEach((length, j) => {
-    expect(seen[j]! / (9 * length)).toBeCloseTo(1, 5);
+    expect(lengths[j]! / (9 * length)).toBeCloseTo(1, 5);
   });
 });

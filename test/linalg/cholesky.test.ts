@@ -37,7 +37,7 @@ describe('multiplyTransposed', () => {
 });
 
 describe('choleskyInPlace', () => {
-  it.each(SIZES)('gives a lower triangle whose product is the matrix, size %i', async (size) => {
+  it.each(SIZES)('computes a lower triangle L with L L^T equal to the matrix, size %i', async (size) => {
     const matrix = positiveDefinite(size);
     const lower = matrix.slice();
     await choleskyInPlace(lower, size);
@@ -47,7 +47,7 @@ describe('choleskyInPlace', () => {
       for (let column = row + 1; column < size; column++) expect(lower[row * size + column]).toBe(0);
   });
 
-  it('lets a port do the products', async () => {
+  it('multiplies through the port that it is given', async () => {
     const size = 300;
     const matrix = positiveDefinite(size);
     const [own, foreign] = [matrix.slice(), matrix.slice()];
@@ -62,7 +62,7 @@ describe('choleskyInPlace', () => {
     expect(foreign).toEqual(own);
   });
 
-  it('names the pivot where a matrix is singular or not a number', async () => {
+  it('refuses singular matrices and NaN, and names the pivot', async () => {
     const rankOne = Float64Array.from({ length: 9 }, (_, at) => (1 + Math.floor(at / 3)) * (1 + (at % 3)));
     await expect(choleskyInPlace(rankOne, 3)).rejects.toThrow(/pivot 1 /);
     await expect(choleskyInPlace(Float64Array.of(1, 0, 0, Number.NaN), 2)).rejects.toThrow(NumericalError);

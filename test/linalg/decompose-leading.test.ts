@@ -25,18 +25,18 @@ function withEigenvalues(values: readonly number[], seed: number): Float64Array 
 const CASES: readonly (readonly [string, readonly number[], number])[] = [
   ['one number', [3], 1],
   ['two', [2, -5], 2],
-  ['all alike', Array.from({ length: 12 }, () => 1), 5],
-  ['nothing', Array.from({ length: 7 }, () => 0), 3],
+  ['all equal', Array.from({ length: 12 }, () => 1), 5],
+  ['all zero', Array.from({ length: 7 }, () => 0), 3],
   ['of rank 1', [4, ...Array.from({ length: 19 }, () => 0)], 6],
   ['of either sign', Array.from({ length: 31 }, (_, i) => 10 - i), 31],
-  ['falling to nothing', Array.from({ length: 60 }, (_, i) => 0.6 ** i), 20],
+  ['decaying to zero', Array.from({ length: 60 }, (_, i) => 0.6 ** i), 20],
   ['in clusters', Array.from({ length: 48 }, (_, i) => 8 - Math.floor(i / 8) + 1e-9 * (i % 8)), 30],
   ['repeated', Array.from({ length: 40 }, (_, i) => 1 + Math.floor((40 - i) / 10)), 25],
   ['tiny', Array.from({ length: 20 }, (_, i) => 1e-30 / (1 + i)), 8],
 ];
 
 describe('decomposeLeading', () => {
-  it.each(CASES)('finds the largest eigenpairs where eigenvalues are %s', (_name, wanted, count) => {
+  it.each(CASES)('finds the largest eigenpairs if eigenvalues are %s', (_name, wanted, count) => {
     const size = wanted.length;
     const matrix = withEigenvalues(wanted, size);
     const copy = matrix.slice();
@@ -52,7 +52,7 @@ describe('decomposeLeading', () => {
     expect(largest(residuals)).toBeLessThanOrEqual(1e-13 * scale);
   });
 
-  it('leaves a matrix alone that is tridiagonal or diagonal already', () => {
+  it('finds the eigenpairs of a diagonal matrix', () => {
     const { values, vectors } = decomposeLeading(Float64Array.of(1, 0, 0, 0, 3, 0, 0, 0, 2), 3, 2);
     expect([...values].map((value) => value.toFixed(12))).toEqual(['3.000000000000', '2.000000000000']);
     expect(Math.abs(vectors[1]!)).toBeCloseTo(1, 12);

@@ -12,7 +12,7 @@ describe('factoriseDampened', () => {
     [0, 0, 1e-5],
     [-2e-5, 1e-6, 1e-4],
     [-0.5, 1e-3, 1],
-  ])('takes the least dampening of powers of ten that will do: %d, %d', async (second, asked, used) => {
+  ])('raises the dampening tenfold until it suffices: %d, %d', async (second, asked, used) => {
     const { lower, dampening } = await factorise(second, asked);
     expect(dampening).toBe(used);
     expect([...lower.map((value) => value * value)]).toEqual([
@@ -23,7 +23,7 @@ describe('factoriseDampened', () => {
     ]);
   });
 
-  it('says what it tried where nothing will do', async () => {
+  it('reports the dampening that it tried if none suffices', async () => {
     await expect(factorise(-1, 1e-6)).rejects.toThrow(NumericalError);
     await expect(factorise(-1, 1e-6)).rejects.toThrow(/size 2 .*even with dampening 0\.001 \(asked for: 0\.000001\)/);
   });

@@ -6,7 +6,7 @@ import { decomposeSymmetric } from '../support/decompose-symmetric.js';
 
 const SIZE = 400;
 
-/** Orthonormal rows: a reflection, so that nothing need be decomposed. */
+/** Orthonormal rows: a reflection, which needs no decomposition. */
 const AXES = (() => {
   const random = createRandom(7);
   const normal = Float64Array.from({ length: SIZE }, () => drawNormal(random));
@@ -25,7 +25,7 @@ function matrixOf(eigenvalues: readonly number[]): Float64Array {
 const spectrum = (eigenvalue: (rank: number) => number): number[] =>
   Array.from({ length: SIZE }, (_, i) => eigenvalue(i));
 
-/** Sine of the largest angle between what two sets of orthonormal rows span, or a little more. */
+/** Upper bound on the sine of the largest angle between the spans of two sets of orthonormal rows. */
 function distance(found: Float64Array, wanted: Float64Array, count: number): number {
   const overlaps = multiplyTransposed(wanted, found, { rows: count, columns: count, inner: SIZE });
   const inside = multiplyTransposed(overlaps, transposeMatrix(found, count, SIZE), {
@@ -41,7 +41,7 @@ describe('findLeadingEigenpairs', () => {
   it.each([
     ['a falling spectrum', (i: number) => 1 / (1 + i)],
     ['a few outliers above a slow fall', (i: number) => (i < 3 ? 1e4 / (1 + i) : 0.985 ** i)],
-  ])('spans what the leading eigenvectors span: %s', async (_, eigenvalue) => {
+  ])('spans the subspace of the leading eigenvectors: %s', async (_, eigenvalue) => {
     const count = 48;
     const found = await findLeadingEigenpairs(matrixOf(spectrum(eigenvalue)), SIZE, { count });
     expect(found).toBeDefined();
@@ -61,7 +61,7 @@ describe('findLeadingEigenpairs', () => {
     expect(distance(found!.vectors, vectors.subarray(0, count * SIZE), count)).toBeLessThan(1e-10);
   });
 
-  it('finds what there is of a matrix with fewer directions than it is asked for', async () => {
+  it('returns zeros after the eigenvalues of a matrix of lower rank than requested', async () => {
     const found = await findLeadingEigenpairs(matrixOf(spectrum((i) => (i < 5 ? 5 - i : 0))), SIZE, { count: 8 });
     expect(found!.values.slice(0, 5).map((value) => Math.round(value * 1e10) / 1e10)).toEqual(
       Float64Array.of(5, 4, 3, 2, 1),
@@ -69,17 +69,17 @@ describe('findLeadingEigenpairs', () => {
     expect(found!.values.slice(5).every((value) => Math.abs(value) < 1e-12)).toBe(true);
   });
 
-  it('finds an eigenvalue as often as it is there', async () => {
+  it('finds a repeated eigenvalue as often as it occurs', async () => {
     const matrix = matrixOf(spectrum((i) => (i < 20 ? 5 : 1 / (1 + i))));
     const found = await findLeadingEigenpairs(matrix, SIZE, { count: 24 });
     expect(found!.values.filter((value) => Math.abs(value - 5) < 1e-12)).toHaveLength(20);
   });
 
-  it('gives up on a spectrum without an end', async () => {
+  it('returns undefined if the eigenvalues decay too slowly', async () => {
     expect(await findLeadingEigenpairs(matrixOf(spectrum((i) => 1 - i * 1e-6)), SIZE, { count: 48 })).toBeUndefined();
   });
 
-  it('gives the same numbers again', async () => {
+  it('returns the same numbers from two concurrent calls', async () => {
     const matrix = matrixOf(spectrum((i) => 1 / (1 + i)));
     const [one, other] = [1, 2].map(() => findLeadingEigenpairs(matrix, SIZE, { count: 16 }));
     expect(await one).toEqual(await other);
@@ -97,7 +97,7 @@ describe('areLargest', () => {
     expect(await areLargest(matrix, pairs(0, 1, 2), multiplyTransposed)).toBe(true);
   });
 
-  it('notices one that was left out', async () => {
+  it('rejects pairs that skip a larger one', async () => {
     expect(await areLargest(matrix, pairs(0, 1, 3), multiplyTransposed)).toBe(false);
   });
 });

@@ -11,7 +11,7 @@ const upperOf = (size: number) => draw(size * size).map((value, at) => (at % siz
 // 512 rows are one strip.
 const SIZES = [1, 40, 512, 530];
 
-/** Also counts the multiplications. */
+/** A matrix product that counts its multiplications. */
 function counting() {
   const seen = { count: 0 };
   const multiply: MultiplyTransposed = (left, right, shape) => {
@@ -21,7 +21,7 @@ function counting() {
   return { seen, multiply };
 }
 
-function expectAlike(found: Float64Array, wanted: Float64Array): void {
+function expectClose(found: Float64Array, wanted: Float64Array): void {
   expect(found).toHaveLength(wanted.length);
   let furthest = 0;
   for (const [at, value] of wanted.entries()) furthest = Math.max(furthest, Math.abs(found[at]! - value));
@@ -32,10 +32,10 @@ describe.each(SIZES)('of size %i', (size) => {
   const product = (rows: Float64Array, inner: number) =>
     multiplyTransposed(rows, rows, { rows: size, columns: size, inner });
 
-  it('multiplies rows by themselves, and leaves half of large ones out', async () => {
+  it('multiplies rows by themselves, and computes only part of large products', async () => {
     const rows = draw(size * 9);
     const { seen, multiply } = counting();
-    expectAlike(await multiplySymmetric(rows, { size, inner: 9, multiply }), product(rows, 9));
+    expectClose(await multiplySymmetric(rows, { size, inner: 9, multiply }), product(rows, 9));
     expect(seen.count).toBeLessThanOrEqual(size * size * 9 * (size > 512 ? 0.99 : 1));
   });
 
@@ -50,7 +50,7 @@ describe.each(SIZES)('of size %i', (size) => {
       const [row, column] = [Math.floor(at / size), at % size];
       return row === 0 || column === 0 ? value : value - taken[(row - 1) * (size - 1) + column - 1]!;
     });
-    expectAlike(lower(matrix), lower(wanted));
+    expectClose(lower(matrix), lower(wanted));
   });
 
   it('multiplies an upper triangle by its transpose in place', async () => {
@@ -58,14 +58,14 @@ describe.each(SIZES)('of size %i', (size) => {
     const wanted = product(upper, size);
     await multiplyUpperInPlace(upper, { size, multiply: multiplyTransposed });
     mirrorLower(upper, size);
-    expectAlike(upper, wanted);
+    expectClose(upper, wanted);
   });
 
-  it('multiplies an upper triangle by other rows, and leaves zeros out', async () => {
+  it('multiplies an upper triangle by other rows, and skips zeros of large ones', async () => {
     const [upper, right] = [upperOf(size), draw(3 * size)];
     const { seen, multiply } = counting();
     const shape = { rows: size, columns: 3, inner: size };
-    expectAlike(
+    expectClose(
       await multiplyUpper(upper, right, { size, columns: 3, multiply }),
       multiplyTransposed(upper, right, shape),
     );
@@ -85,7 +85,7 @@ it('inverts a factor whose halves take several strips', async () => {
   mirrorLower(factor, size);
   const some = factor.subarray(0, 5 * size);
   const identity = multiplyTransposed(some, matrix, { rows: 5, columns: size, inner: size });
-  expectAlike(
+  expectClose(
     identity,
     new Float64Array(5 * size).map((_, at) => (at % size === Math.floor(at / size) ? 1 : 0)),
   );

@@ -35,7 +35,7 @@ describe('fitPca', () => {
     }
   });
 
-  it('gives no more components than dimensions and survives points that never vary', async () => {
+  it('returns at most as many components as dimensions, also for constant points', async () => {
     const { componentCount, components } = await fitPca(Float64Array.of(1, 2, 3), new Float64Array(9), {
       componentCount: 64,
     });
@@ -43,7 +43,7 @@ describe('fitPca', () => {
     expect(components.every(Number.isFinite)).toBe(true);
   });
 
-  it('refuses shapes that disagree and numbers that are none', async () => {
+  it('refuses mismatched shapes, empty matrices and NaN', async () => {
     const pcaOf = (size: number, covariance: Float64Array) =>
       fitPca(new Float64Array(size), covariance, { componentCount: 2 });
     await expect(pcaOf(3, new Float64Array(8))).rejects.toThrow(OptionError);

@@ -3,13 +3,13 @@ import { createRandom, drawNormal, drawPermutation } from '../../src/linalg/rand
 const draws = (seed: number, count: number) => Array.from({ length: count }, createRandom(seed));
 
 describe('createRandom', () => {
-  it('repeats itself for a seed and differs between seeds, large ones too', () => {
+  it('returns the same numbers for a seed, and others for other seeds, also above 2^32', () => {
     expect(draws(7, 5)).toEqual(draws(7, 5));
     expect(draws(7, 5)).not.toEqual(draws(8, 5));
     expect(draws(1, 5)).not.toEqual(draws(1 + 2 ** 32, 5));
   });
 
-  it('gives the numbers it always gave', () => {
+  it('returns the recorded numbers', () => {
     expect(draws(0, 3).map((value) => Math.round(value * 2 ** 32))).toMatchInlineSnapshot(`
 [
   1571333364,

@@ -38,6 +38,6 @@ it.each([
   for (const value of gradientOf(map!, problem)) expect(Math.abs(value)).toBeLessThan(1e-9);
 });
 
-it('gives nothing where all features are zero', async () => {
+it('returns undefined if all features are zero', async () => {
   expect(await solveRidge({ ...problemOf(4, 9), features: new Float64Array(36) })).toBeUndefined();
 });

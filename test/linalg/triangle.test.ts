@@ -1,6 +1,6 @@
 import { packTriangle, triangleLength, unpackTriangle } from '../../src/linalg/triangle.js';
 
-it('a symmetric matrix comes back from its lower triangle, with what is added to each entry', () => {
+it('packs a symmetric matrix into its lower triangle, and unpacks it with a term added per entry', () => {
   const matrix = [1, 2, 4, 2, 3, 5, 4, 5, 6];
   const packed = packTriangle(3, (row, column) => matrix[row * 3 + column]!);
   expect([...packed]).toEqual([1, 2, 3, 4, 5, 6]);
