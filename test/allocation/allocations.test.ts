@@ -8,7 +8,7 @@ import { NumericalError, OptionError } from '../../src/errors.js';
 const MEASURES = [0.98, 0.03, 0.2, 0.07, 0.07, 0.11];
 const STEPS = 400;
 
-/** FFNs of different sizes; of the scores, part lie so far out as the measure says. */
+/** FFNs of different sizes; the larger the measure, the more scores are outliers. */
 const modulesOf = (change: (block: number) => Partial<ModuleMeasures> = () => ({})): ModuleMeasures[] =>
   MEASURES.map((measure, block) => ({
     block,
@@ -53,7 +53,7 @@ describe.each(Object.keys(ALLOCATIONS) as AllocationName[])('allocation %s', (na
   /** Thresholds remove whole steps. */
   const digits = isThreshold ? 3 : 12;
 
-  it('says what it is', () => {
+  it('has a description and a paper', () => {
     expect(row.description).toBeTruthy();
     expect(row.paper).toBeTruthy();
   });
@@ -68,14 +68,14 @@ describe.each(Object.keys(ALLOCATIONS) as AllocationName[])('allocation %s', (na
     }
   });
 
-  it('spares the block with the largest measure and treats equal ones alike', () => {
+  it('removes least from the block with the largest measure, and the same from equal blocks', () => {
     if (isThreshold) return;
     const sparsities = Array.from(row.allocate(problemOf(0.4)));
     expect(sparsities[0]).toBe(Math.min(...sparsities));
     expect(sparsities[3]).toBe(sparsities[4]);
   });
 
-  it('leaves fixed blocks alone, respects what must stay and moves the rest', () => {
+  it('keeps fixed sparsities and minimum sizes, and meets the budget with the other blocks', () => {
     const modules = modulesOf((block) => {
       if (block === 2) return { fixed: 0 };
       return block === 5 ? { fixed: 0.25 } : block === 1 ? { minimumKept: 0.75 * STEPS } : {};
@@ -86,7 +86,7 @@ describe.each(Object.keys(ALLOCATIONS) as AllocationName[])('allocation %s', (na
     expect(mean(sparsities, modules)).toBeCloseTo(0.28, digits);
   });
 
-  it('comes to whole steps and even heads', () => {
+  it('removes whole steps, and the same number of heads from every block', () => {
     const heads = { unitCount: 8, stepCount: 4, parametersPerStep: 500, parameterCount: 2000 } as const;
     const order = { scores: new Float64Array(8).fill(0.1), costs: new Float64Array(4).fill(0.2) };
     const attention = modulesOf(() => ({ kind: 'attention', ...heads, order }));
@@ -99,7 +99,7 @@ describe.each(Object.keys(ALLOCATIONS) as AllocationName[])('allocation %s', (na
     expect(removed / total).toBeCloseTo(0.5, 2);
   });
 
-  it('evens heads of linear attention apart from the others', () => {
+  it('keeps numbers of heads even separately for full and for linear attention', () => {
     const heads = { kind: 'attention', unitCount: 8, parametersPerStep: 500 } as const;
     const order = (count: number, score: number) => ({
       scores: new Float64Array(8).fill(score),
@@ -116,7 +116,7 @@ describe.each(Object.keys(ALLOCATIONS) as AllocationName[])('allocation %s', (na
     expect(Math.max(...linear!)).not.toBe(Math.max(...full!));
   });
 
-  it('follows the blocks when they are permuted', () => {
+  it('permutes the sparsities with the blocks', () => {
     const modules = modulesOf();
     const forwards = row.allocate(problemOf(0.3, modules));
     const backwards = Array.from(row.allocate(problemOf(0.3, modules.toReversed())));
@@ -125,7 +125,7 @@ describe.each(Object.keys(ALLOCATIONS) as AllocationName[])('allocation %s', (na
     });
   });
 
-  it('says what is missing when the budget cannot be met', () => {
+  it('throws and advises a lower sparsity if the budget cannot be met', () => {
     const modules = modulesOf((block) => (block < 5 ? { fixed: 0 } : {}));
     expect(() => row.allocate(problemOf(0.6, modules))).toThrow(OptionError);
     expect(() => row.allocate(problemOf(0.6, modules))).toThrow(/lower the sparsity/);
@@ -152,14 +152,14 @@ describe('spreadByMeasure', () => {
     for (const value of spreadByMeasure(problemOf(0.3, modules), { measureOf })) expect(value).toBeCloseTo(0.3, 12);
   });
 
-  it('says how far a budget is out of reach', () => {
+  it('reports by how much a budget is out of reach', () => {
     const free = modulesOf((block) => (block < 5 ? { fixed: 0 } : {}));
     expect(() => spreadByMeasure(problemOf(0.6, free))).toThrow(/60.00 %.*at most .* parameters too few/);
     const fixed = modulesOf(() => ({ fixed: 0.5 }));
     expect(() => spreadByMeasure(problemOf(0.3, fixed))).toThrow(/at least 50.00 %/);
   });
 
-  it('refuses sparsities out of range, and missing or damaged measures', () => {
+  it('refuses sparsities out of range, and missing or NaN measures', () => {
     for (const sparsity of [-0.1, 1, Number.NaN])
       expect(() => spreadByMeasure(problemOf(sparsity))).toThrow(OptionError);
     const spread = (blockChange: number | undefined) => () =>
@@ -181,15 +181,15 @@ describe('spreadByMeasure', () => {
   });
 });
 
-describe("an allocation of one's own", () => {
+describe('a custom allocation', () => {
   const heads = { kind: 'attention', stepCount: 4, unitCount: 8 } as const;
 
-  it('is taken at its word, to the nearest step', () => {
-    const wishes = [0.1, 0.2, 0.301, 0.4, 0, 0.999];
-    expect(allocateSteps({ allocate: () => wishes }, problemOf(0.3))).toEqual([40, 80, 120, 160, 0, 399]);
+  it('is rounded to the nearest step', () => {
+    const requested = [0.1, 0.2, 0.301, 0.4, 0, 0.999];
+    expect(allocateSteps({ allocate: () => requested }, problemOf(0.3))).toEqual([40, 80, 120, 160, 0, 399]);
   });
 
-  it('loses the mean of its heads where they must be even, and what is fixed stays fixed', () => {
+  it('is averaged over heads that must be even, and does not change fixed modules', () => {
     const modules = modulesOf((block) => (block < 4 ? { ...heads } : { fixed: 0.5 }));
     const problem = { ...problemOf(0.3, modules), evenHeads: true };
     const steps = allocateSteps({ allocate: () => [0, 0.25, 0.75, 0.75, 0, 0] }, problem);
@@ -206,17 +206,17 @@ describe("an allocation of one's own", () => {
     [[0, 0, Number.NaN, 0, 0, 0], /block 2 ffn the sparsity NaN; expected a number from 0 to below 1/],
     [[0, 0, 0, 0, -0.1, 0], /block 4 ffn the sparsity -0.1/],
     [[0, 0, 0, 0, 0, 1], /block 5 ffn the sparsity 1;/],
-  ])('is told what is wrong with %p', (given, said) => {
+  ])('throws an error that describes the mistake: %p', (given, message) => {
     const allocate = () => given as number[];
     expect(() => allocateSteps({ allocate }, problemOf(0.3))).toThrow(OptionError);
-    expect(() => allocateSteps({ allocate }, problemOf(0.3))).toThrow(said);
+    expect(() => allocateSteps({ allocate }, problemOf(0.3))).toThrow(message);
   });
 });
 
 describe('stepsOf', () => {
   const shape = { stepCount: 515, minimumKept: 1, multiple: 8 };
 
-  it('keeps a multiple, or all where nothing is asked', () => {
+  it('keeps a multiple of units, or all of them at sparsity 0', () => {
     expect(stepsOf(shape, 0.3)).toBe(515 - 360);
     expect(stepsOf(shape, 0)).toBe(0);
     expect(stepsOf(shape, 0.999)).toBe(515 - 8);

@@ -32,20 +32,20 @@ function cheapest(entries: readonly [ThresholdEntry, ThresholdEntry], total: num
   return best;
 }
 
-it.each([0.1, 0.35, 0.5, 0.8])('meets %d at the least cost', (sparsity) => {
+it.each([0.1, 0.35, 0.5, 0.8])('meets the sparsity %d at the least cost', (sparsity) => {
   const entries = [entryOf(rising(40, 1)), entryOf(rising(40, 3))] as const;
   const counts = allocateByThreshold(entries, sparsity);
   expect(counts[0]! + counts[1]!).toBe(Math.round(sparsity * 80));
   expect(costOf(entries, counts)).toBeCloseTo(cheapest(entries, Math.round(sparsity * 80)), 12);
 });
 
-it('counts costs by the parameters that leave', () => {
+it('compares costs per removed parameter', () => {
   const costly = entryOf([4, 4, 4, 4], { parametersPerStep: 10, parameterCount: 40 });
   const cheap = entryOf([1, 1, 1, 1]);
   expect(allocateByThreshold([costly, cheap], 10 / 44)).toEqual([1, 0]);
 });
 
-it('fills what coarse steps leave with fine ones, to half the smallest', () => {
+it('meets the budget to half the smallest step, by fine steps after coarse ones', () => {
   const coarse = entryOf([1, 1, 1], { parametersPerStep: 100, parameterCount: 300 });
   const fine = entryOf(Array(50).fill(2), { parametersPerStep: 3, parameterCount: 150 });
   for (const sparsity of [0.1, 0.3, 0.47, 0.6]) {
@@ -54,18 +54,18 @@ it('fills what coarse steps leave with fine ones, to half the smallest', () => {
   }
 });
 
-it('raises costs that fall to those before them', () => {
+it('raises decreasing costs to the preceding ones', () => {
   const [first = 0] = allocateByThreshold([entryOf([5, 0, 0, 0]), entryOf([1, 1, 1, 1])], 3 / 8);
   expect(first).toBe(0);
 });
 
-it('takes steps of equal cost from all entries alike', () => {
+it('removes steps of equal cost evenly from all entries', () => {
   const entries = [entryOf(Array(10).fill(0.1)), entryOf(Array(20).fill(0.1)), entryOf(Array(10).fill(0.1))];
   expect(allocateByThreshold(entries, 0.5)).toEqual([5, 10, 5]);
   expect(allocateByThreshold([...entries, entryOf(Array(10).fill(0))], 0.4)).toEqual([3, 6, 2, 9]);
 });
 
-it('keeps floors and multiples', () => {
+it('respects minimum sizes and multiples', () => {
   const entries = [
     entryOf(Array(64).fill(0), { minimumKept: 20, multiple: 16 }),
     entryOf(Array(64).fill(1), { multiple: 8 }),
@@ -75,16 +75,16 @@ it('keeps floors and multiples', () => {
   expect(second).toBe(32);
 });
 
-it('leaves fixed entries at what was fixed and lets the others make up', () => {
+it('keeps fixed entries, and meets the budget with the others', () => {
   expect(allocateByThreshold([entryOf(Array(10).fill(0), { fixed: 0 }), entryOf(Array(10).fill(1))], 0.4)).toEqual([
     0, 8,
   ]);
 });
 
-it('refuses budgets that floors make impossible, and costs that are no numbers', () => {
-  const floored = [entryOf(Array(10).fill(0), { minimumKept: 8 })];
-  expect(() => allocateByThreshold(floored, 0.5)).toThrow(OptionError);
-  expect(() => allocateByThreshold(floored, 0.5)).toThrow(/at most 20\.00 % can be removed, 3 parameters too few/);
+it('refuses budgets that minimum sizes rule out, NaN costs and a sparsity of 1', () => {
+  const withMinimum = [entryOf(Array(10).fill(0), { minimumKept: 8 })];
+  expect(() => allocateByThreshold(withMinimum, 0.5)).toThrow(OptionError);
+  expect(() => allocateByThreshold(withMinimum, 0.5)).toThrow(/at most 20\.00 % can be removed, 3 parameters too few/);
   expect(() => allocateByThreshold([entryOf([Number.NaN, 1])], 0.5)).toThrow(NumericalError);
   expect(() => allocateByThreshold([entryOf([1])], 1)).toThrow(OptionError);
 });

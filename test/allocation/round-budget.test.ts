@@ -3,7 +3,7 @@ import { createRandom } from '../../src/linalg/random.js';
 
 const removedParameters = (entries: readonly RoundingEntry[], counts: readonly number[]) =>
   entries.reduce((sum, { parametersPerStep }, index) => sum + parametersPerStep * counts[index]!, 0);
-const askedParameters = (entries: readonly RoundingEntry[]) =>
+const requestedParameters = (entries: readonly RoundingEntry[]) =>
   entries.reduce((sum, { parametersPerStep, requested }) => sum + parametersPerStep * requested, 0);
 
 describe('roundBudget', () => {
@@ -21,7 +21,7 @@ describe('roundBudget', () => {
         expect(Number.isInteger(count)).toBe(true);
       });
       const largest = Math.max(...entries.map(({ parametersPerStep }) => parametersPerStep));
-      expect(Math.abs(removedParameters(entries, counts) - askedParameters(entries))).toBeLessThanOrEqual(
+      expect(Math.abs(removedParameters(entries, counts) - requestedParameters(entries))).toBeLessThanOrEqual(
         largest / 2 + 1e-6,
       );
     }
@@ -32,12 +32,12 @@ describe('roundBudget', () => {
     expect(roundBudget([entry, entry, entry, entry, entry])).toEqual([154, 154, 154, 153, 153]);
   });
 
-  it('takes whole requests as they are, in spite of rounding errors', () => {
+  it('returns whole requests unchanged despite rounding errors', () => {
     expect(roundBudget([{ stepCount: 10, requested: 10 * 0.3, parametersPerStep: 1 }])).toEqual([3]);
     expect(roundBudget([{ stepCount: 10, requested: 0.1 + 0.2 + 2.7, parametersPerStep: 1 }])).toEqual([3]);
   });
 
-  it('keeps widths at multiples, each within one multiple, or whole', () => {
+  it('keeps multiples of units, or whole modules, each within one multiple of its request', () => {
     const random = createRandom(2);
     for (const multiple of [8, 16, 32, 64]) {
       const entries = Array.from({ length: 9 }, (_, index) => ({
@@ -53,12 +53,12 @@ describe('roundBudget', () => {
         expect(count === 0 || (stepCount - count) % multiple === 0).toBe(true);
         expect(Math.abs(count - requested)).toBeLessThan(multiple);
       });
-      const error = Math.abs(removedParameters(entries, counts) - askedParameters(entries)) / 1728;
+      const error = Math.abs(removedParameters(entries, counts) - requestedParameters(entries)) / 1728;
       expect(error).toBeLessThanOrEqual(multiple / 2 + 1e-6);
     }
   });
 
-  it('never empties a module, and keeps the floor it is given', () => {
+  it('never empties a module unless its minimum is 0, and refuses requests beyond the minimum', () => {
     expect(roundBudget([{ stepCount: 3, requested: 2.9, parametersPerStep: 1 }])).toEqual([2]);
     expect(roundBudget([{ stepCount: 64, requested: 60, parametersPerStep: 1, multiple: 32 }])).toEqual([32]);
     expect(roundBudget([{ stepCount: 4, requested: 3.9, parametersPerStep: 1, minimumKept: 0 }])).toEqual([4]);

@@ -10,7 +10,7 @@ const entry = (unitCount: number, parametersPerStep: number, power = 1): Standar
 });
 
 describe('allocateStandardised', () => {
-  it('meets the budget to half a unit, whatever heads and neurons weigh', () => {
+  it('meets the budget to half a neuron with heads and neurons of different sizes', () => {
     for (const sparsity of [0, 0.1, 0.3, 0.5, 0.8]) {
       const entries = [entry(8, 9216), entry(512, 576), entry(8, 9216, 3), entry(512, 576, 5)];
       const counts = allocateStandardised(entries, sparsity);
@@ -20,20 +20,20 @@ describe('allocateStandardised', () => {
     }
   });
 
-  it('compares modules by standardised scores: scale and offset do not matter', () => {
+  it('removes the same after scores are scaled and shifted', () => {
     const one = entry(40, 1);
     const other = entry(40, 1, 4);
     const scaled = { ...other, scores: Float64Array.from(other.scores, (score) => 1e6 * score + 3) };
     expect(allocateStandardised([one, scaled], 0.3)).toEqual(allocateStandardised([one, other], 0.3));
   });
 
-  it('takes more from the module with a longer low tail', () => {
+  it('removes more from the module with a longer low tail', () => {
     const tail = { scores: [-9, -9, ...new Array<number>(8).fill(1)], parametersPerStep: 1 };
     const even = { scores: [0, 1, 0, 1, 0, 1, 0, 1, 0, 1], parametersPerStep: 1 };
     expect(allocateStandardised([even, tail], 0.1)).toEqual([0, 2]);
   });
 
-  it('takes equal scores from all modules alike', () => {
+  it('removes units of equal scores evenly from all modules', () => {
     const constant = [0.1, 0.3, 7].map((score, at) => ({
       scores: new Array<number>(10 * (at + 1)).fill(score),
       parametersPerStep: 1,
@@ -41,7 +41,7 @@ describe('allocateStandardised', () => {
     expect(allocateStandardised(constant, 0.5)).toEqual([5, 10, 15]);
   });
 
-  it('leaves every module its floor', () => {
+  it('keeps the minimum of every module', () => {
     const entries = [{ ...entry(8, 1), minimumKept: 6 }, entry(8, 1)];
     const counts = allocateStandardised(entries, 0.5);
     expect(counts[0]).toBeLessThanOrEqual(2);

@@ -36,7 +36,7 @@ describe('assignWithCapacities', () => {
     }
   });
 
-  it('ends when all costs are equal, or all items want one bin', () => {
+  it('fills the bins if all costs are equal, or all items prefer one bin', () => {
     const bounds = { minimum: [3, 3, 3], maximum: [3, 3, 3] };
     for (const costs of [new Float64Array(27), Float64Array.from({ length: 27 }, (_, at) => at % 3)]) {
       const binOf = assignWithCapacities(costs, 3, bounds);
@@ -44,7 +44,7 @@ describe('assignWithCapacities', () => {
     }
   });
 
-  it('refuses bounds that admit nothing', () => {
+  it('refuses bounds that no assignment meets', () => {
     expect(() => assignWithCapacities(new Float64Array(8), 2, { minimum: [0, 0], maximum: [1, 2] })).toThrow(
       OptionError,
     );

@@ -20,7 +20,7 @@ function clouds(sizes: readonly number[], seed = 1): Float64Array {
 const plain = { dimensionCount: 3, contextCount: 4, clusterBalance: Number.POSITIVE_INFINITY };
 
 describe('clusterContexts', () => {
-  it('finds clouds that lie apart', () => {
+  it('finds separate clouds of points', () => {
     const { contextOfToken, counts, contextCount, remarks } = clusterContexts({
       points: clouds([30, 10, 25, 15]),
       ...plain,
@@ -32,7 +32,7 @@ describe('clusterContexts', () => {
     expect(remarks).toEqual([]);
   });
 
-  it('repeats itself for a seed', () => {
+  it('returns the same result for a seed', () => {
     const points = clouds([40, 40, 40, 40, 40]);
     expect(clusterContexts({ points, dimensionCount: 3, seed: 3 })).toEqual(
       clusterContexts({ points, dimensionCount: 3, seed: 3 }),
@@ -58,7 +58,7 @@ describe('clusterContexts', () => {
   });
 
   it.each([0, 0.4, Number.POSITIVE_INFINITY])(
-    'never leaves a context empty where tokens coincide, balance %d',
+    'leaves no context empty if tokens are identical, balance %d',
     (clusterBalance) => {
       const points = Float64Array.from({ length: 60 }, (_, at) => (Math.floor(at / 3) % 2 ? 5 : 0));
       const { contextCount, counts, centers, contextOfToken, remarks } = clusterContexts({
@@ -77,12 +77,12 @@ describe('clusterContexts', () => {
     },
   );
 
-  it('takes as many contexts as tokens, and one', () => {
+  it('accepts as many contexts as tokens, and a single context', () => {
     expect(clusterContexts({ points: clouds([1, 1, 1, 1]), ...plain }).contextCount).toBe(4);
     expect(clusterContexts({ points: clouds([5]), ...plain, contextCount: 1 }).contextCount).toBe(1);
   });
 
-  it('refuses too few tokens, bad options and damaged points', () => {
+  it('refuses too few tokens, invalid options and NaN points', () => {
     expect(() => clusterContexts({ points: clouds([3]), ...plain })).toThrow(/3 tokens cannot make 4 contexts/);
     expect(() => clusterContexts({ points: clouds([9]), ...plain, clusterBalance: -1 })).toThrow(OptionError);
     expect(() => clusterContexts({ points: clouds([9]), ...plain, dimensionCount: 4 })).toThrow(OptionError);

@@ -21,7 +21,7 @@ function rowsOf(points: Float64Array, centers: Float64Array): number[] {
 }
 
 describe('drawStartCenters', () => {
-  it('draws different points, others for other seeds', () => {
+  it('draws distinct points, which depend on the seed', () => {
     const points = cloud(500);
     const drawn = SEEDS.map((seed) => rowsOf(points, draw(points, seed)));
     for (const rows of drawn) {
@@ -39,7 +39,7 @@ describe('drawStartCenters', () => {
     expect(withFar.length).toBeGreaterThanOrEqual(SEEDS.length - 2);
   });
 
-  it('draws the same points where all have moved a little, as in a model of other precision', () => {
+  it('draws mostly the same points if all are perturbed, as in another precision', () => {
     const points = cloud(2000);
     const random = createRandom(9);
     const moved = points.map((value) => value * (1 + 1e-3 * drawNormal(random)));
@@ -49,7 +49,7 @@ describe('drawStartCenters', () => {
     expect(same.length).toBeGreaterThanOrEqual(SEEDS.length - 4);
   });
 
-  it('makes do with points that coincide', () => {
+  it('accepts identical points', () => {
     const points = new Float64Array(10 * DIMENSIONS).fill(2);
     expect([...draw(points, 0, 3)]).toEqual(new Array(3 * DIMENSIONS).fill(2));
   });

@@ -45,8 +45,8 @@ describe('groupNeurons', () => {
     expect(groups.functions.map((group) => [...group])).toEqual(functions);
   });
 
-  it('shares the neurons that serve all contexts, and gives specialists to theirs', () => {
-    // Neurons 0 and 1 serve everyone; 2..7 each serve one of three contexts.
+  it('shares neurons that serve all contexts, and groups specialists by their contexts', () => {
+    // Neurons 0 and 1 serve all contexts; 2..7 each serve one of three.
     const affinity = Float64Array.from({ length: 24 }, (_, at) => {
       const [context, neuron] = [Math.floor(at / 8), at % 8];
       return neuron < 2 ? 9 : Math.floor((neuron - 2) / 2) === context ? 5 : 1;
@@ -62,7 +62,7 @@ describe('groupNeurons', () => {
     }
   });
 
-  it('keeps at least as much affinity exactly as greedily, and more than at random', () => {
+  it('keeps no less affinity by exact than by greedy assignment, and less by random', () => {
     const affinity = affinityOf(7, 128);
     const kept = (assignment: AssignmentName) =>
       affinityKept(affinity, groupNeurons({ affinity, contextCount: 7, assignment, random: createRandom(3) }));
@@ -70,7 +70,7 @@ describe('groupNeurons', () => {
     expect(kept('greedy')).toBeGreaterThan(kept('random'));
   });
 
-  it('follows the neurons when they are permuted', () => {
+  it('permutes the groups with the neurons', () => {
     const affinity = affinityOf(7, 64);
     const order = drawPermutation(createRandom(5), 64);
     const permuted = affinity.map((_, at) => affinity[Math.floor(at / 64) * 64 + order[at % 64]!]!);
@@ -90,7 +90,7 @@ describe('groupNeurons', () => {
     ]);
   });
 
-  it('refuses bad input', () => {
+  it('refuses too few neurons, invalid options and NaN', () => {
     expect(() => groupNeurons({ affinity: affinityOf(7, 7), contextCount: 7 })).toThrow(
       /7 neurons cannot make 8 groups/,
     );

@@ -24,7 +24,7 @@ describe.each(names)('weighting %s', (variant) => {
     }
   });
 
-  it('leaves out contexts without tokens, whose centre may be no number', () => {
+  it('ignores contexts without tokens, whose centre may be NaN', () => {
     const holed = Float64Array.of(0, 0, Number.NaN, Number.NaN, 0, 1, 12, 5);
     const weights = weightContexts({ centers: holed, counts: [10, 0, 5, 1], variant });
     expect([...weights.subarray(4, 8)]).toEqual([1, 1, 1, 1]);
@@ -40,7 +40,7 @@ describe('weightContexts', () => {
     expect(weights[3]! / weights[0]!).toBeCloseTo(Math.exp(-13 / 9), 12);
   });
 
-  it('takes a relative temperature in units of the mean distance, so that scale does not matter', () => {
+  it('reads relative temperatures in units of the mean distance', () => {
     const distances = [5, 1, 13, Math.hypot(3, 3), Math.hypot(9, 1), Math.hypot(12, 4)];
     const absolute = (0.5 * distances.reduce((sum, distance) => sum + distance, 0)) / 6;
     const weights = weightContexts({ centers, counts });
@@ -52,7 +52,7 @@ describe('weightContexts', () => {
     });
   });
 
-  it('weighs near contexts most, and far ones in reverse', () => {
+  it('weights near contexts most by softmax, far ones by reverse, one by only-matched', () => {
     const order = (variant: WeightingName) => {
       const row = weightContexts({ centers, counts, variant }).subarray(0, 4);
       return [0, 1, 2, 3].sort((a, b) => row[b]! - row[a]!);
@@ -62,11 +62,11 @@ describe('weightContexts', () => {
     expect([...weightContexts({ centers, counts, variant: 'only-matched' }).subarray(0, 4)]).toEqual([3.6, 0, 0, 0]);
   });
 
-  it('weighs all alike when contexts coincide', () => {
+  it('gives all contexts weight 1 if their centres are identical', () => {
     expect([...weightContexts({ centers: new Float64Array(8).fill(2), counts })]).toEqual(new Array(16).fill(1));
   });
 
-  it('refuses temperatures that are not above 0, unknown variants and damaged centres', () => {
+  it('refuses temperatures that are not above 0, unknown variants and NaN centres', () => {
     for (const value of [0, -1, Number.NaN, Number.POSITIVE_INFINITY]) {
       expect(() => weightContexts({ centers, counts, temperature: { absolute: value } })).toThrow(OptionError);
       expect(() => weightContexts({ centers, counts, temperature: { relative: value } })).toThrow(
@@ -80,7 +80,7 @@ describe('weightContexts', () => {
 });
 
 describe('weightTokens', () => {
-  it('looks each token up in its context', () => {
+  it('gives each token the weight of its context', () => {
     const table = Float64Array.of(1.5, 0.5, 0.25, 1.75);
     expect([...weightTokens(table, 1, [0, 1, 1, 0])]).toEqual([0.25, 1.75, 1.75, 0.25]);
   });
