@@ -6,7 +6,7 @@ import { chooseChannels } from '../../src/removal/choose-channels.js';
 // Written by scripts/check-golden.ts (`madeBy` in each file) from an independent float64 implementation.
 const fixture = (name: string) => JSON.parse(readFileSync(`test/fixtures/golden-${name}.json`, 'utf8'));
 
-/** Four true rows and a fifth that brings every column to its true norm: scores see the norm, repairs go row by row. */
+/** Four rows of the real weight, and a fifth that gives columns their real norms: scores read norms, repairs read rows. */
 function weightOf({ rows, columnNorms }: { rows: number[][]; columnNorms: number[] }) {
   const last = columnNorms.map((norm, j) => Math.sqrt(norm ** 2 - rows.reduce((sum, row) => sum + row[j]! ** 2, 0)));
   return ndarray(Float32Array.from([...rows, last].flat()), [rows.length + 1, columnNorms.length]);
@@ -33,7 +33,7 @@ describe('against independent float64 numbers', () => {
     });
   });
 
-  it('obc keeps the same neurons of a function group and repairs them alike', async () => {
+  it('obc keeps the same neurons of a function group and repairs them equally', async () => {
     const { tokenCount, gramLowerTriangle, mean, variance, keep, repaired, ...weight } = fixture('obc');
     const gram = Float64Array.from({ length: 64 * 64 }, (_, at) => {
       const [high, low] = [Math.max(Math.floor(at / 64), at % 64), Math.min(Math.floor(at / 64), at % 64)];

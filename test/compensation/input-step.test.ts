@@ -20,7 +20,7 @@ function dampened(matrix: Float64Array, size: number, dampening: number): Float6
   return matrix.map((value, at) => value + (at % (size + 1) === 0 ? (dampening * trace) / size : 0));
 }
 
-it('solves for the step that both dampened factors together turn into the gradient', async () => {
+it('multiplies the gradient by the inverses of both dampened factors', async () => {
   const [inputCount, neuronCount, dampening] = [7, 5, 0.2];
   const inputGram = gramOf(inputCount, 4);
   const outputGram = new Float32Array(gramOf(neuronCount, 6));
@@ -46,7 +46,7 @@ it('solves for the step that both dampened factors together turn into the gradie
   }
 });
 
-it('keeps of the last direction what makes the next conjugate, and nothing when that turns back', () => {
+it('computes the factor of Polak and Ribière, or 0 if it is negative or undefined', () => {
   const one = { gradient: Float32Array.of(1, 2), preconditioned: Float32Array.of(1, 1) };
   const two = { gradient: Float32Array.of(2, 0), preconditioned: Float32Array.of(3, 1) };
   expect(polakRibiere([two], [one])).toBeCloseTo((3 * 1 + 1 * -2) / 3);
@@ -54,7 +54,7 @@ it('keeps of the last direction what makes the next conjugate, and nothing when 
   expect(polakRibiere([two], [{ gradient: new Float32Array(2), preconditioned: new Float32Array(2) }])).toBe(0);
 });
 
-it('finds the lowest point of a parabola from both ends, at half the length where the error is what it was', () => {
+it('finds the minimum of a parabola by its slope and two errors, or 0 if one is infinite', () => {
   const error = (t: number) => 3 * (t - 0.7) ** 2 + 2;
   const start = { error: error(0), slope: 4.2 };
   for (const length of [0.1, 1.4, 5])

@@ -14,13 +14,13 @@ const whole = (length: number) => Int32Array.from({ length }, (_, index) => inde
 describe.each(names)('method %s', (name) => {
   const { needs, defaults } = METHODS[name];
 
-  it('makes an adapter that needs what its row says', () => {
+  it('creates an adapter with the needs of its row', () => {
     expect(createAdapter(name).needs).toBe(needs);
     expect(resolveMethod(name).adapter.needs).toBe(needs);
     expect(Object.keys(defaults).length).toBeGreaterThan(0);
   });
 
-  it('scores neurons and heads finitely and repairs to the kept shape', async () => {
+  it('gives finite scores of neurons and heads, and repairs of the remaining shape', async () => {
     for (const unitSize of [1, 3]) {
       const problem = randomProblem({ unitSize });
       const prepared = await createAdapter(name).prepare(problem);
@@ -33,16 +33,16 @@ describe.each(names)('method %s', (name) => {
     }
   });
 
-  it('gives the same scores again and for a transposed weight', async () => {
+  it('gives the same scores for a transposed weight', async () => {
     const problem = randomProblem();
     const transposed = Float32Array.from({ length: 60 }, (_, at) => problem.weight.get(at % 5, Math.floor(at / 5)));
     const weight = ndarray(transposed, [5, 12], [1, 5]);
-    const fresh = () => createRandom(4);
-    const { scores } = await createAdapter(name).prepare({ ...problem, random: fresh() });
-    expect((await createAdapter(name).prepare({ ...problem, weight, random: fresh() })).scores).toEqual(scores);
+    const newRandom = () => createRandom(4);
+    const { scores } = await createAdapter(name).prepare({ ...problem, random: newRandom() });
+    expect((await createAdapter(name).prepare({ ...problem, weight, random: newRandom() })).scores).toEqual(scores);
   });
 
-  it('lets a permutation of the neurons permute the choice', async () => {
+  it('permutes the choice with the neurons', async () => {
     if (name === 'random') return;
     const problem = randomProblem();
     const order = drawPermutation(createRandom(9), 12);
@@ -68,7 +68,7 @@ describe.each(names)('method %s', (name) => {
     expect(Array.from(await removed(permuted), (j) => order[j]!).sort((a, b) => a - b)).toEqual(before);
   });
 
-  it('refuses damaged weights, and statistics it needs but lacks', async () => {
+  it('refuses NaN weights, wrong shapes, and missing or infinite statistics', async () => {
     const problem = randomProblem();
     const weight = ndarray(
       Float32Array.from({ length: 60 }, (_, at) => (at === 17 ? Number.NaN : 1)),
@@ -94,7 +94,7 @@ describe.each(names)('method %s', (name) => {
 });
 
 describe('obc', () => {
-  it('scores a unit by the error that is left after the best repair of the others', async () => {
+  it('scores a unit by the error that remains after the best repair of the others', async () => {
     for (const unitSize of [1, 3]) {
       const problem = randomProblem({ unitSize, unitCount: 6, tokenCount: 200 });
       const { scores, compensate } = await createAdapter('obc', { dampening: 0 }).prepare(problem);
@@ -107,7 +107,7 @@ describe('obc', () => {
     }
   });
 
-  it('iterated piles up exactly the error of its own order', async () => {
+  it('scores units by the cumulative error in their order with step 1', async () => {
     for (const unitSize of [1, 2]) {
       const problem = randomProblem({ unitSize, unitCount: 8, tokenCount: 200 });
       const { scores, compensate } = await createAdapter('obc', { dampening: 0, step: 1 }).prepare(problem);
@@ -121,7 +121,7 @@ describe('obc', () => {
     }
   });
 
-  it('never removes worse than one shot for the first unit, and takes steps of any size', async () => {
+  it('removes the same first unit in one shot and in steps of any size', async () => {
     const problem = randomProblem();
     const oneShot = (await createAdapter('obc').prepare(problem)).scores;
     for (const step of [1, 5, 12, 100]) {
@@ -130,7 +130,7 @@ describe('obc', () => {
     }
   });
 
-  it('tells of a raised dampening', async () => {
+  it('remarks that it raised the dampening', async () => {
     const problem = randomProblem({ tokenCount: 4 });
     const { remarks, scores } = await createAdapter('obc', { dampening: 0 }).prepare(problem);
     expect(remarks?.join()).toMatch(/dampening raised from 0 to /);
@@ -163,8 +163,8 @@ describe('flap', () => {
   });
 });
 
-describe('a method of your own', () => {
-  it('is a formula, a formula with a repair, or an adapter', async () => {
+describe('a custom method', () => {
+  it('can be a formula, a formula with a repair, or an adapter', async () => {
     const problem = randomProblem();
     const { adapter: formula } = resolveMethod(({ statistics }) => statistics.variance);
     expect((await formula.prepare(problem)).scores).toEqual(problem.statistics.variance);
@@ -172,7 +172,7 @@ describe('a method of your own', () => {
     expect(resolveMethod(formula).adapter).toBe(formula);
   });
 
-  it('is told what is wrong with it', async () => {
+  it('throws an error that describes the mistake', async () => {
     const prepare = (score: () => never) => resolveMethod(score).adapter.prepare(randomProblem());
     await expect(prepare(() => [1, 2] as never)).rejects.toThrow(/2 scores for 12 units/);
     await expect(prepare(() => undefined as never)).rejects.toThrow(/no scores for 12 units/);

@@ -2,7 +2,7 @@ import { removedChannels } from '../../src/compensation/removed-channels.js';
 import { OptionError } from '../../src/errors.js';
 
 describe('removedChannels', () => {
-  it('lists what is not kept', () => {
+  it('lists the channels that are not kept', () => {
     expect([...removedChannels(Int32Array.of(1, 3), 5)]).toEqual([0, 2, 4]);
     expect(removedChannels(Int32Array.of(0, 1), 2)).toHaveLength(0);
   });

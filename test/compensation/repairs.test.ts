@@ -23,7 +23,7 @@ describe.each(names)('repair %s', (name) => {
     for (const value of bias ?? []) expect(value).toBeCloseTo(0, 12);
   });
 
-  it('gives the shapes it promises, also when all is removed', async () => {
+  it('gives weights and biases of the expected lengths, also if all channels are removed', async () => {
     for (const keep of [KEEP, new Int32Array(0)]) {
       const { weight, bias } = await repair.compensate(randomProblem(), keep, { dampening: 0.01 });
       if (weight) expect(weight).toHaveLength(5 * keep.length);
@@ -37,7 +37,7 @@ describe.each(names)('repair %s', (name) => {
     }
   });
 
-  it('reads a transposed weight as it reads a plain one', async () => {
+  it('gives the same result for a transposed weight', async () => {
     const problem = randomProblem();
     const transposed = Float32Array.from({ length: 60 }, (_, at) => problem.weight.get(at % 5, Math.floor(at / 5)));
     const other = { ...problem, weight: ndarray(transposed, [5, 12], [1, 5]) };
@@ -47,7 +47,7 @@ describe.each(names)('repair %s', (name) => {
 });
 
 describe('least squares', () => {
-  it('cannot be bettered by moving any weight', async () => {
+  it('cannot be improved by changing a weight', async () => {
     const problem = randomProblem();
     const { weight } = await REPAIRS['least-squares'].compensate(problem, KEEP, { dampening: 0 });
     const best = reconstructionError(problem, KEEP, { weight });
@@ -68,7 +68,7 @@ describe('least squares', () => {
     }
   });
 
-  it('leaves almost no error when a removed channel repeats a kept one', async () => {
+  it('leaves almost no error if a removed channel is a multiple of a remaining one', async () => {
     const problem = randomProblem();
     const tokens = problem.tokens.slice();
     for (let token = 0; token < 60; token++) tokens[token * 12 + 1] = 2 * tokens[token * 12]!;
@@ -78,7 +78,7 @@ describe('least squares', () => {
     expect(reconstructionError(doubled, keep, repaired)).toBeLessThan(1e-9);
   });
 
-  it.each(['dead channels', 'rank one', 'all dead'])('survives %s', async (kind) => {
+  it.each(['dead channels', 'rank one', 'all dead'])('is finite, and no worse than no repair, for %s', async (kind) => {
     const problem = randomProblem();
     const tokens = problem.tokens.slice();
     for (let token = 0; token < 60; token++) {
@@ -87,15 +87,17 @@ describe('least squares', () => {
         if (kind === 'rank one') tokens[token * 12 + j] = (j + 1) * tokens[token * 12]!;
       }
     }
-    const poor = { ...problem, tokens, statistics: statisticsOf(tokens, 60) };
+    const degenerate = { ...problem, tokens, statistics: statisticsOf(tokens, 60) };
     for (const dampening of [0, 0.01]) {
-      const repaired = await REPAIRS['least-squares'].compensate(poor, KEEP, { dampening });
+      const repaired = await REPAIRS['least-squares'].compensate(degenerate, KEEP, { dampening });
       expect(repaired.weight.every(Number.isFinite)).toBe(true);
-      expect(reconstructionError(poor, KEEP, repaired)).toBeLessThanOrEqual(reconstructionError(poor, KEEP, {}) + 1e-9);
+      expect(reconstructionError(degenerate, KEEP, repaired)).toBeLessThanOrEqual(
+        reconstructionError(degenerate, KEEP, {}) + 1e-9,
+      );
     }
   });
 
-  it('says so when no dampening helps', async () => {
+  it('throws if no dampening helps', async () => {
     const problem = randomProblem();
     const gram = problem.statistics.gram!.map((value, at) => (at === 2 || at === 24 ? 1e6 : value));
     const broken = { ...problem, statistics: { ...problem.statistics, gram } };

@@ -4,14 +4,14 @@ import { chooseChannels, shareRemovals } from '../../src/removal/choose-channels
 import { chooseHeads } from '../../src/removal/choose-heads.js';
 
 describe('chooseChannels', () => {
-  it('removes the lowest of one group, the lower index first where scores are equal', () => {
+  it('removes the lowest scores of one group, the lower index first if they are equal', () => {
     const groups = [{ units: [0, 1, 2, 3, 4], scores: [5, 1, 3, 1, 1] }];
     const { keep, remove } = chooseChannels({ unitCount: 5, groups, removeCount: 2 });
     expect([...remove]).toEqual([1, 3]);
     expect([...keep]).toEqual([0, 2, 4]);
   });
 
-  it('takes the same fraction of every function group and none of the shared one (Eq. 7)', () => {
+  it('removes the same fraction of every function group and none of the shared one (Eq. 7)', () => {
     // 8 groups of 8 of 64 neurons; the first is shared. s = 0.25: 16 of the 56 others.
     const groups = Array.from({ length: 7 }, (_, k) => {
       const units = Array.from({ length: 8 }, (_unused, i) => 8 + k * 8 + i);
@@ -25,7 +25,7 @@ describe('chooseChannels', () => {
     expect(overflow).toBe(0);
   });
 
-  it('returns what no group can give', () => {
+  it('returns as overflow what no group can lose', () => {
     const groups = [{ units: [2, 3], scores: [1, 2] }];
     const { keep, overflow } = chooseChannels({ unitCount: 4, groups, removeCount: 3 });
     expect([...keep]).toEqual([0, 1]);
@@ -33,7 +33,7 @@ describe('chooseChannels', () => {
     expect(chooseChannels({ unitCount: 4, groups, removeCount: 2, minimumPerGroup: 1 }).overflow).toBe(1);
   });
 
-  it('removes nothing when asked for nothing', () => {
+  it('removes nothing for a count of 0', () => {
     const { keep, remove } = chooseChannels({
       unitCount: 3,
       groups: [{ units: [0, 1, 2], scores: [0, 0, 0] }],
@@ -43,7 +43,7 @@ describe('chooseChannels', () => {
     expect(remove).toHaveLength(0);
   });
 
-  it('refuses groups that overlap or lie outside, lacking scores and odd counts', () => {
+  it('refuses overlapping or out-of-range groups, missing scores and invalid counts', () => {
     const choose = (groups: { units: number[]; scores: number[] }[], removeCount = 1) =>
       chooseChannels({ unitCount: 3, groups, removeCount });
     expect(() =>
@@ -61,7 +61,7 @@ describe('chooseChannels', () => {
 });
 
 describe('shareRemovals', () => {
-  it('is right in total, proportional to one unit and within the limits', () => {
+  it('sums to the total, is proportional within one unit, and at most the sizes', () => {
     const random = createRandom(8);
     for (let trial = 0; trial < 200; trial++) {
       const sizes = Array.from({ length: 7 }, () => 1 + Math.floor(random() * 9));
@@ -77,7 +77,7 @@ describe('shareRemovals', () => {
     }
   });
 
-  it('takes from others what a small group may not give', () => {
+  it('removes from other groups what a small group may not lose', () => {
     expect(shareRemovals([2, 8], 8, 1)).toEqual({ counts: [1, 7], overflow: 0 });
     expect(shareRemovals([2, 8], 10, 1)).toEqual({ counts: [1, 7], overflow: 2 });
     expect(shareRemovals([], 2)).toEqual({ counts: [], overflow: 2 });
@@ -111,7 +111,7 @@ describe('chooseHeads', () => {
     expect(queries.overflow).toBe(4);
   });
 
-  it('keeps head order for models whose groups interleave', () => {
+  it('keeps the order of heads if groups interleave', () => {
     const choice = chooseHeads({
       scores: [1, 5, 1, 5],
       groupOfHead: [0, 1, 0, 1],
@@ -129,8 +129,8 @@ describe('chooseHeads', () => {
   });
 
   it('refuses heads of unknown or unequal groups', () => {
-    const odd = { scores: [1, 2, 3], headUnit: 'group', removeCount: 1 } as const;
-    expect(() => chooseHeads({ ...odd, groupOfHead: [0, 1, 2], groupCount: 2 })).toThrow(OptionError);
-    expect(() => chooseHeads({ ...odd, groupOfHead: [0, 0, 1], groupCount: 2 })).toThrow(/differ in size/);
+    const invalid = { scores: [1, 2, 3], headUnit: 'group', removeCount: 1 } as const;
+    expect(() => chooseHeads({ ...invalid, groupOfHead: [0, 1, 2], groupCount: 2 })).toThrow(OptionError);
+    expect(() => chooseHeads({ ...invalid, groupOfHead: [0, 0, 1], groupCount: 2 })).toThrow(/differ in size/);
   });
 });

@@ -42,7 +42,7 @@ async function run(model: OnnxModel): Promise<number[][]> {
 }
 
 describe('editGraph', () => {
-  it('counts what branches capture among the readers of a value', async () => {
+  it('counts an If among the consumers of values that its branches capture', async () => {
     const { model, names } = await branching();
     const editor = editGraph(model);
     expect(editor.consumersOf(names.b).map(({ opType }) => opType)).toEqual(['If']);
@@ -50,7 +50,7 @@ describe('editGraph', () => {
     expect(editor.consumersOf('x').map(({ opType }) => opType)).toEqual(['MatMul', 'If']);
   });
 
-  it('rewires what branches capture', async () => {
+  it('rewires values that branches capture', async () => {
     const { model, names } = await branching();
     expect(await run(model)).toEqual([
       [16, 20],
@@ -64,7 +64,7 @@ describe('editGraph', () => {
     ]);
   });
 
-  it('gives no name that a branch has', async () => {
+  it('returns no name that a branch uses', async () => {
     const { model, names } = await branching();
     expect(editGraph(model).freshName(names.inside)).toBe(`${names.inside}_2`);
   });

@@ -4,11 +4,11 @@ import { maskModel } from '../../src/removal/mask-model.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';
 import { loadShortLlama } from '../support/short-llama.js';
 
-// How a model rounds that nothing was cut from is to be known too.
+// The rounding of a model without cuts is measured too.
 it.each([
   ['one was cut', 1, 1],
   ['none was cut', 0, 4],
-])('moves output maps to the numbers beside where %s', async (_, cutCount, movedCount) => {
+])('perturbs weights of output linear layers by less than 2^-22 if %s', async (_, cutCount, movedCount) => {
   const { model, analysed } = await loadShortLlama();
   const { modules } = analysed.detected.layout;
   const cuts = modules.slice(0, cutCount).map((module) => ({

@@ -36,7 +36,7 @@ const factsOf = (dims: readonly number[]): ValueFacts =>
   );
 const facts = { first: factsOf([2, 3, 4]), second: factsOf([3, 5, 4]) };
 
-/** A graph of `x` and `h` whose output projection is all zeros, so that it says before what must be said afterwards. */
+/** A graph of `x` and `h` whose output projection is all zeros, so that its removal must not change the result. */
 function modelOf(nodes: readonly NodeProto[], output: string) {
   const proto = create(ModelProtoSchema, {
     irVersion: 10n,
@@ -95,7 +95,7 @@ it.each<[string, NodeProto[], number]>([
     [skip('SkipLayerNormalization', ['down', 'x', 'gamma', 'beta', 'bias'], ['normed', '', '', 'sum']), last],
     1,
   ],
-])('takes out a module that ends in %s', async (_, nodes, constantCount) => {
+])('removes a module that ends in %s', async (_, nodes, constantCount) => {
   const model = await modelOf(nodes, 'y');
   const before = await run(model, 'y');
   const removal = await planModuleRemoval(model, {
@@ -113,7 +113,7 @@ it.each<[string, NodeProto[], number]>([
   expect([...model.weights.keys()].filter((name) => name.endsWith('/row')).length).toBe(constantCount);
 });
 
-it('adds what the repair puts in place of the channels', async () => {
+it('adds the bias of the repair in place of the module', async () => {
   const model = await modelOf([scale('down'), sum], 'y');
   const before = await run(model, 'y');
   const bias = Float64Array.of(1, 2, 3, 4);
@@ -130,7 +130,7 @@ it('adds what the repair puts in place of the channels', async () => {
   });
 });
 
-it('leaves alone what it cannot follow', async () => {
+it('returns undefined if the output is multiplied by another value', async () => {
   const model = await modelOf([makeNode({ op: 'Mul', inputs: ['down', 'x'], outputs: ['scaled'] }), sum], 'y');
   const bytes = await bytesOf(model);
   const plan = await planModuleRemoval(model, {

@@ -15,9 +15,9 @@ const joinedFfn: Part = ({ g }, x) => {
 const windows = [Int32Array.from([1, 7, 3, 9, 30, 2]), Int32Array.from([4, 4, 20, 11, 0, 39])];
 
 it.each([
-  ['of their own', undefined],
+  ['in separate weights', undefined],
   ['in one weight', joinedFfn],
-])('leaves what a model with gate and up %s computes, and puts its neurons in the order asked for', async (_, ffn) => {
+])('reorders neurons with gate and up %s as requested, with the same logits', async (_, ffn) => {
   const { model, analysed } = await loadTinyLlama(buildDecoder(ffn && { ffn }));
   const ordered = copyModel(model);
   const found = analysed.detected.layout.modules.filter(({ kind }) => kind === 'ffn');
@@ -39,7 +39,7 @@ it.each([
   expect(relativeGap(actual.logits!.data as Float32Array, expected.logits!.data as Float32Array)).toBeLessThan(1e-5);
 });
 
-it('leaves a module as it is whose weights others read too', async () => {
+it('does not change a module with shared weights', async () => {
   let shared: string | undefined;
   const sharingFfn: Part = ({ g }, x) => {
     shared ??= g.weight([HIDDEN, NEURONS]);

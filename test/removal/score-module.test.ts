@@ -32,8 +32,8 @@ const statisticsOf = (channelCount: number): ChannelStatistics => ({
   variance: new Float64Array(channelCount).fill(1),
 });
 
-/** Scores a unit by its place in the problem and repairs to what shows who was kept. */
-const telling: CompensationAdapter = {
+/** Scores a unit by its index, and returns repairs that show which channels remain. */
+const scoringByIndex: CompensationAdapter = {
   needs: 'moments',
   prepare: ({ weight, unitCount }) => ({
     scores: Float64Array.from({ length: unitCount }, (_, unit) => unit),
@@ -54,7 +54,7 @@ const channelNumbers = (count: number) =>
     [2, count],
   );
 
-const judge = (given: Partial<ModuleCase> & Pick<ModuleCase, 'module'>) =>
+const scoreCase = (given: Partial<ModuleCase> & Pick<ModuleCase, 'module'>) =>
   scoreModule({
     weight: channelNumbers(given.module.output.inputCount),
     groups: [
@@ -63,7 +63,7 @@ const judge = (given: Partial<ModuleCase> & Pick<ModuleCase, 'module'>) =>
         statistics: statisticsOf(given.module.output.inputCount),
       },
     ],
-    adapter: telling,
+    adapter: scoringByIndex,
     headUnit: 'group',
     random: () => 0.5,
     ...given,
@@ -71,57 +71,57 @@ const judge = (given: Partial<ModuleCase> & Pick<ModuleCase, 'module'>) =>
 
 describe('scoreModule', () => {
   it('removes whole heads of grouped-query attention, by group', async () => {
-    const judged = await judge({ module: moduleOf(4, 2, [0, 0, 1, 1]) });
-    expect([...judged.scores]).toEqual([0, 1, 2, 3]);
-    const { keep, weight, overflow } = await judged.remove(1);
+    const scored = await scoreCase({ module: moduleOf(4, 2, [0, 0, 1, 1]) });
+    expect([...scored.scores]).toEqual([0, 1, 2, 3]);
+    const { keep, weight, overflow } = await scored.remove(1);
     expect([...keep]).toEqual([2, 3]);
     expect([...weight!]).toEqual([104, 105, 106, 107, 104, 105, 106, 107]);
     expect(overflow).toBe(0);
   });
 
   it('removes one query head of every group', async () => {
-    const judged = await judge({ module: moduleOf(4, 1, [0, 0, 1, 1]), headUnit: 'query' });
-    expect([...(await judged.remove(1)).keep]).toEqual([1, 3]);
+    const scored = await scoreCase({ module: moduleOf(4, 1, [0, 0, 1, 1]), headUnit: 'query' });
+    expect([...(await scored.remove(1)).keep]).toEqual([1, 3]);
   });
 
-  it('lets a known order decide, and tells the method', async () => {
+  it('scores by a known order, and passes it to the method', async () => {
     let known: Float64Array | undefined;
     const adapter: CompensationAdapter = {
-      needs: telling.needs,
+      needs: scoringByIndex.needs,
       prepare: (problem) => {
         known = problem.knownScores;
-        return telling.prepare(problem);
+        return scoringByIndex.prepare(problem);
       },
     };
     const order = Float64Array.of(3, 1, 2, 0);
-    const judged = await judge({ module: moduleOf(4), adapter, order });
+    const scored = await scoreCase({ module: moduleOf(4), adapter, order });
     expect([...known!]).toEqual([...order]);
-    expect([...judged.scores]).toEqual([...order]);
-    expect([...(await judged.remove(2)).keep]).toEqual([0, 2]);
+    expect([...scored.scores]).toEqual([...order]);
+    expect([...(await scored.remove(2)).keep]).toEqual([0, 2]);
   });
 
-  it('judges function groups apart, spares units in none, and joins repairs and biases', async () => {
+  it('scores function groups separately, keeps ungrouped units, and joins repairs and biases', async () => {
     const groups = [
       { units: Int32Array.of(0, 4), statistics: statisticsOf(2) },
       { units: Int32Array.of(1, 3), statistics: statisticsOf(2) },
     ];
-    const judged = await judge({ module: moduleOf(6), groups });
+    const scored = await scoreCase({ module: moduleOf(6), groups });
     const infinite = Number.POSITIVE_INFINITY;
-    expect([...judged.scores]).toEqual([0, 0, infinite, 1, 1, infinite]);
-    expect(judged.remarks).toEqual(['told', 'told']);
-    const verdict = await judged.remove(2);
-    expect([...verdict.keep]).toEqual([2, 3, 4, 5]);
+    expect([...scored.scores]).toEqual([0, 0, infinite, 1, 1, infinite]);
+    expect(scored.remarks).toEqual(['told', 'told']);
+    const removal = await scored.remove(2);
+    expect([...removal.keep]).toEqual([2, 3, 4, 5]);
     // Columns 3 and 4 are repaired, 2 and 5 belong to no group.
-    expect([...verdict.weight!]).toEqual([2, 103, 104, 5, 2, 103, 104, 5]);
-    expect([...verdict.bias!]).toEqual([2, 20]);
+    expect([...removal.weight!]).toEqual([2, 103, 104, 5, 2, 103, 104, 5]);
+    expect([...removal.bias!]).toEqual([2, 20]);
   });
 
-  it('leaves a group alone that loses nothing', async () => {
+  it('does not repair a group that loses nothing', async () => {
     const groups = [
       { units: Int32Array.of(0, 1, 2), statistics: statisticsOf(3) },
       { units: Int32Array.of(3), statistics: statisticsOf(1) },
     ];
-    const { keep, weight, bias } = await (await judge({ module: moduleOf(4), groups })).remove(1);
+    const { keep, weight, bias } = await (await scoreCase({ module: moduleOf(4), groups })).remove(1);
     expect([...keep]).toEqual([1, 2, 3]);
     expect([...weight!]).toEqual([101, 102, 3, 101, 102, 3]);
     expect([...bias!]).toEqual([1, 10]);
@@ -129,22 +129,22 @@ describe('scoreModule', () => {
 
   it('reads a transposed weight by its strides', async () => {
     const stored = ndarray(Float32Array.of(1, -1, 2, -2, 3, -3), [3, 2]).transpose(1, 0);
-    const judged = await judge({ module: moduleOf(3), weight: stored, adapter: createAdapter('flap') });
-    const { keep, bias } = await judged.remove(1);
+    const scored = await scoreCase({ module: moduleOf(3), weight: stored, adapter: createAdapter('flap') });
+    const { keep, bias } = await scored.remove(1);
     expect([...keep]).toEqual([1, 2]);
     expect([...bias!]).toEqual([1, -1]);
   });
 
-  it('names the block when numbers go wrong', async () => {
+  it('names the block in numerical errors', async () => {
     const failing: CompensationAdapter = {
       needs: 'moments',
       prepare: () => {
         throw new NumericalError('the importance of unit 5 is NaN');
       },
     };
-    const judging = judge({ module: moduleOf(3), adapter: failing });
-    await expect(judging).rejects.toThrow(NumericalError);
-    await expect(judging).rejects.toThrow('block 3 ffn: the importance of unit 5 is NaN');
+    const scoring = scoreCase({ module: moduleOf(3), adapter: failing });
+    await expect(scoring).rejects.toThrow(NumericalError);
+    await expect(scoring).rejects.toThrow('block 3 ffn: the importance of unit 5 is NaN');
   });
 
   const scores = Float64Array.of(0, 1, 2);
@@ -156,11 +156,11 @@ describe('scoreModule', () => {
     ['nothing', undefined as never, 'prepared no compensate'],
     ['no scores', { compensate: () => ({}) } as never, 'no scores for 3 units'],
     ['no repair', { scores, compensate: () => undefined as never }, 'compensate gave undefined; expected { weight'],
-  ] as const)("refuses a user's method that gives %s", async (_, prepared: PreparedImportance, said) => {
+  ] as const)("refuses a user's method that gives %s", async (_, prepared: PreparedImportance, message) => {
     const adapter: CompensationAdapter = { needs: 'moments', prepare: () => prepared };
-    const removing = judge({ module: moduleOf(3), adapter }).then((judged) => judged.remove(1));
+    const removing = scoreCase({ module: moduleOf(3), adapter }).then((scored) => scored.remove(1));
     await expect(removing).rejects.toThrow(OptionError);
-    await expect(removing).rejects.toThrow(said);
+    await expect(removing).rejects.toThrow(message);
   });
 
   it.each([
@@ -168,11 +168,11 @@ describe('scoreModule', () => {
     ['infinity', { bias: Float64Array.of(0, Infinity) }, 'the repair of output 1 has the bias Infinity'],
     // A user may return any array.
     ['a number beyond float32', { weight: [1, 1e39, 3, 4] as never }, 'the repair of output 0 has the weight 1e+39'],
-  ] as const)('refuses a repair with %s', async (_, repair, said) => {
+  ] as const)('refuses a repair with %s', async (_, repair, message) => {
     const adapter: CompensationAdapter = { needs: 'moments', prepare: () => ({ scores, compensate: () => repair }) };
-    const removing = judge({ module: moduleOf(3), adapter }).then((judged) => judged.remove(1));
+    const removing = scoreCase({ module: moduleOf(3), adapter }).then((scored) => scored.remove(1));
     await expect(removing).rejects.toThrow(NumericalError);
-    await expect(removing).rejects.toThrow(`block 3 ffn: ${said}`);
+    await expect(removing).rejects.toThrow(`block 3 ffn: ${message}`);
   });
 });
 

@@ -31,7 +31,7 @@ describe('blockWidths', () => {
   ];
   const layout = { blockCount: 4, modules } as unknown as ModelLayout;
 
-  it('counts what is kept, KV heads by their groups, and knows nothing of blocks without modules', () => {
+  it('counts remaining units, KV heads by groups, and omits modules that a block lacks', () => {
     const kept = new Map([
       [0, { keep: Int32Array.of(2, 3) }],
       [1, { keep: Int32Array.from({ length: 20 }, (_, unit) => unit) }],
@@ -47,8 +47,8 @@ describe('blockWidths', () => {
   });
 });
 
-describe('mendConfig', () => {
-  it('tells the experts under the names that a config has, and lists blocks that differ', () => {
+describe('updateConfig', () => {
+  it('writes numbers of experts under the names of the config, and lists blocks that differ', () => {
     const experts = [
       { block: 0, neuronCount: 300 },
       ...[6, 8].map((expertCount, at) => ({ block: at + 1, expertCount })),
@@ -61,18 +61,18 @@ describe('mendConfig', () => {
     expect(updateConfig({ hidden_size: 4 }, experts, inline)).not.toHaveProperty('num_experts');
   });
 
-  it('tells the width of experts under its own name, and under that of FFNs where there is none', () => {
+  it('writes the width of experts under its own name, else under that of FFNs', () => {
     const mixtures = [0, 1].map((block) => ({ block, expertCount: 8, expertNeuronCount: 40 }));
     const own = { num_experts: 8, intermediate_size: 64, moe_intermediate_size: 48 };
     expect(updateConfig(own, mixtures, inline)).toEqual({ ...own, moe_intermediate_size: 40 });
-    const beside = mixtures.map((widths) => ({ ...widths, neuronCount: 56 }));
+    const withFfn = mixtures.map((widths) => ({ ...widths, neuronCount: 56 }));
     const shared = { num_local_experts: 8, intermediate_size: 48, shared_intermediate_size: 64 };
-    expect(updateConfig(shared, beside, inline)).toEqual({
+    expect(updateConfig(shared, withFfn, inline)).toEqual({
       ...{ num_local_experts: 8, intermediate_size: 40, shared_intermediate_size: 56 },
     });
   });
 
-  it('tells the heads of linear attention beside those of full attention', () => {
+  it('writes heads of linear attention apart from those of full attention', () => {
     const hybrid = [...widths, { block: 2, neuronCount: 300, linearValueHeadCount: 12, linearKeyHeadCount: 6 }];
     const config = {
       num_attention_heads: 8,
@@ -121,11 +121,11 @@ describe('mendConfig', () => {
       { ffn_dim: [500, 510], num_kv_heads: [4, 4] },
       { ffn_dim: [300, 300], num_kv_heads: [3, 3], head_dim: 24 },
     ],
-  ])('tells the widths in the words of %s', (_, config, mended) => {
-    expect(updateConfig(config, widths, inline)).toEqual(mended);
+  ])('writes widths under the names of %s', (_, config, updated) => {
+    expect(updateConfig(config, widths, inline)).toEqual(updated);
   });
 
-  it('names the largest width and lists all where blocks differ', () => {
+  it('writes the largest width, and lists all if blocks differ', () => {
     const uneven = [widths[0]!, { ...widths[1]!, neuronCount: 310 }];
     expect(updateConfig({ intermediate_size: 512 }, uneven, inline)).toMatchObject({
       intermediate_size: 310,
@@ -133,20 +133,20 @@ describe('mendConfig', () => {
     });
   });
 
-  it('leaves the size of heads, of which blocks may have several', () => {
+  it('keeps the head size if blocks differ, and fills in null', () => {
     const several = [widths[0]!, { ...widths[1]!, headSize: 48 }];
     expect(updateConfig({ head_dim: 24 }, several, inline)).toMatchObject({ head_dim: 24 });
     expect(updateConfig({ head_dim: null }, widths, inline)).toMatchObject({ head_dim: 24 });
   });
 
-  it('leaves what it knows nothing of', () => {
+  it('keeps numbers of heads that were not measured', () => {
     const config = { num_attention_heads: 8, num_key_value_heads: 4, intermediate_size: 512 };
     const ffnOnly = [{ block: 0, neuronCount: 300 }, { block: 1 }];
     expect(updateConfig(config, ffnOnly, inline)).toMatchObject({ ...config, intermediate_size: 300 });
     expect(updateConfig(config, ffnOnly, inline)).not.toHaveProperty('head_dim');
   });
 
-  it('points transformers.js to the variant that is there', () => {
+  it('sets dtype and external data of transformers.js to the written variant', () => {
     const js = { dtype: 'q4', use_external_data_format: { 'model.onnx': 2, 'model_q4.onnx': 1 }, kv_cache_dtype: 'x' };
     const update = (modelFile: string, externalFileCount: number) =>
       updateConfig({ 'transformers.js_config': js }, [], { modelFile, externalFileCount })['transformers.js_config'];
@@ -166,27 +166,27 @@ describe('mendConfig', () => {
   });
 });
 
-describe('mendConfig of a model with images', () => {
+describe('updateConfig of a model with images', () => {
   const vision_config = { hidden_size: 768, intermediate_size: 3072, num_attention_heads: 12 };
 
-  it.each(['text_config', 'llm_config', 'language_config'])('mends %s and leaves the rest', (key) => {
+  it.each(['text_config', 'llm_config', 'language_config'])('updates only %s', (key) => {
     const text = { hidden_size: 256, intermediate_size: 512, num_attention_heads: 8, num_key_value_heads: 4 };
-    const mended = updateConfig({ model_type: 'vlm', [key]: text, vision_config }, widths, inline);
+    const updated = updateConfig({ model_type: 'vlm', [key]: text, vision_config }, widths, inline);
     const plain = updateConfig(text, widths, inline);
     const { fang_prune, ...inside } = plain;
-    expect(mended).toEqual({ model_type: 'vlm', [key]: inside, vision_config, fang_prune });
+    expect(updated).toEqual({ model_type: 'vlm', [key]: inside, vision_config, fang_prune });
     expect(inside).toHaveProperty('head_dim');
   });
 
-  it('mends what is said twice', () => {
+  it('updates a width that the config states twice', () => {
     const config = { text_config: { intermediate_size: 512 }, intermediate_size: 512, vision_config };
     const { intermediate_size } = updateConfig(config.text_config, widths, inline);
-    const mended = updateConfig(config, widths, inline);
-    expect(mended).toMatchObject({ intermediate_size, text_config: { intermediate_size }, vision_config });
-    expect(mended).not.toHaveProperty('head_dim');
+    const updated = updateConfig(config, widths, inline);
+    expect(updated).toMatchObject({ intermediate_size, text_config: { intermediate_size }, vision_config });
+    expect(updated).not.toHaveProperty('head_dim');
   });
 
-  it('keeps what transformers.js_config says of the other models', () => {
+  it('keeps the entries of other models in transformers.js_config', () => {
     const js = {
       dtype: { decoder_model_merged: 'q4', embed_tokens: 'fp16' },
       use_external_data_format: { decoder_model_merged: 2, 'vision_encoder.onnx': 1 },
@@ -202,11 +202,11 @@ describe('mendConfig of a model with images', () => {
   });
 });
 
-describe('mendGenaiConfig', () => {
+describe('updateGenaiConfig', () => {
   const decoder = { head_size: 24, hidden_size: 256, num_attention_heads: 8, num_key_value_heads: 8 };
   const config = { model: { type: 'llama', decoder }, search: { top_k: 1 } };
 
-  it('mends the decoder and nothing else', () => {
+  it('updates only the decoder', () => {
     expect(updateGenaiConfig(config, widths)).toEqual({
       ...config,
       model: {
@@ -216,7 +216,7 @@ describe('mendGenaiConfig', () => {
     });
   });
 
-  it('leaves heads that were not recognised, and configs without a decoder', () => {
+  it('does not change heads that were not recognised, or configs without a decoder', () => {
     expect(updateGenaiConfig(config, [{ block: 0, neuronCount: 3 }])).toEqual(config);
     expect(updateGenaiConfig({ model: { type: 'x' } }, widths)).toEqual({ model: { type: 'x' } });
   });
