@@ -43,10 +43,10 @@ const packed = (g: GraphBuilder, x: string) =>
   );
 
 it.each<[string, (g: GraphBuilder, x: string) => string, number, number]>([
-  ['pairs', (g, x) => float(g, x, { activation_type: 'swiglu', swiglu_fusion: 1 }, 2), NEURONS, 1],
+  ['interleaved gate', (g, x) => float(g, x, { activation_type: 'swiglu', swiglu_fusion: 1 }, 2), NEURONS, 1],
   ['no gate', (g, x) => float(g, x, { activation_type: 'silu' }, 1), NEURONS, 1],
   ['packed', packed, NEURONS, 2],
-])('neurons and second map make what the operator makes: %s', async (_, ffn, neuronCount, unitSize) => {
+])('reproduces the operator with the second linear layer: %s', async (_, ffn, neuronCount, unitSize) => {
   const { model, analysed } = await loadTinyLlama(buildDecoder({ ffn: ({ g }, x) => ffn(g, x), blockCount: 1 }));
   const module = analysed.detected.layout.modules.find(({ kind }) => kind === 'experts')!;
   expect(module.neurons).toMatchObject({ unitCount: neuronCount / unitSize, unitSize });

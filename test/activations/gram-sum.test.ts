@@ -7,7 +7,7 @@ import { createNodeEngine } from '../../src/node/node-engine.js';
 import { makeValueInfo } from '../../src/onnx/build.js';
 
 const TOKENS = 20;
-/** More than are added up in the graph before they leave it. */
+/** More batches than the graph sums before it outputs them. */
 const BATCHES = 6;
 
 async function gramOf(channels: Float32Array, size: number, opset: number): Promise<Float64Array> {
@@ -31,13 +31,13 @@ async function gramOf(channels: Float32Array, size: number, opset: number): Prom
 }
 
 describe('createGramSum', () => {
-  // One strip, two of them, eight that do not come out even.
+  // One strip, two strips, and eight of unequal width.
   it.each([
     [1, 17],
     [100, 17],
     [129, 9],
     [1030, 17],
-  ])('takes the mean product for %i channels at opset %i', async (size, opset) => {
+  ])('averages the products of %i channels at opset %i', async (size, opset) => {
     const random = createRandom(size);
     const channels = Float32Array.from({ length: size * TOKENS }, () => drawNormal(random));
     const summed = await gramOf(channels, size, opset);

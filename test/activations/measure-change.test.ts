@@ -31,7 +31,7 @@ async function changeTwice(before: Tensor, after: Tensor, opset: number): Promis
   return meter.finish().sum;
 }
 
-it.each([9, 17])('sums over tokens, however the residual stream lays them out (opset %i)', async (opset) => {
+it.each([9, 17])('sums over tokens for both shapes of the residual stream (opset %i)', async (opset) => {
   const before = tensor([2, 2, 2], [1, 0, 0, 2, 3, 0, 1, 1]);
   const values = [1, 0, 4, 0, -1, 0, 1, 0];
   const expected = 2 * (0 + 1 + 2 + (1 - Math.SQRT1_2));

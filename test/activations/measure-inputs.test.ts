@@ -25,7 +25,7 @@ const meterOf = async (seen: readonly FfnExample[], sample = seen) => {
   return (await createInputMeter(given))!;
 };
 
-/** Numbers that look like a normed hidden state, the same every time. */
+/** Deterministic values in the range of a normalised hidden state. */
 const wave = (length: number, scale: number, shift: number) =>
   Float32Array.from({ length }, (_, at) => scale * Math.sin(at * 1.7 + shift + (at % 13)));
 
@@ -55,23 +55,23 @@ async function shift({ weight, outputAxis }: InputLinear, direction: Float32Arra
   loaded.model.weights.set(weight, bytesHandle(handle, encodeFloats(handle.dataType, values)));
 }
 
-it('finds the error, and how it changes with every map, as central differences do', async () => {
+it('measures the error, and gradients equal to central differences', async () => {
   expect(linears).toHaveLength(2);
   const { error, gradients } = await meter.measure();
   expect(await meter.measureError()).toBeCloseTo(error, 6);
   for (const [at, linear] of linears.entries()) {
     const direction = Float32Array.from(wave(gradients[at]!.length, 0.02, at));
-    const foretold = direction.reduce((sum, value, i) => sum + value * gradients[at]![i]!, 0);
+    const predicted = direction.reduce((sum, value, i) => sum + value * gradients[at]![i]!, 0);
     await shift(linear, direction, 0.05);
     const above = await meter.measureError();
     await shift(linear, direction, -0.1);
     const below = await meter.measureError();
     await shift(linear, direction, 0.05);
-    expect((above - below) / 0.1 / foretold).toBeCloseTo(1, 2);
+    expect((above - below) / 0.1 / predicted).toBeCloseTo(1, 2);
   }
 });
 
-it('finds the factors of the curvature', async () => {
+it('measures the factors of the curvature', async () => {
   const { inputGram, rates, ...inputs } = await meter.measureWithFactors();
   expect(inputs).toEqual(await meter.measure());
   const width = Math.sqrt(inputGram.length);

@@ -24,8 +24,8 @@ async function repairBy(name: RepairName, problem: ImportanceProblem): Promise<R
   return { statistics: problem.statistics, weight: problem.weight, remaining: keep, repaired };
 }
 
-describe('the error of an output map on the calibration tokens', () => {
-  it.each(Object.keys(REPAIRS) as RepairName[])('is what the tokens themselves say, repaired by %s', async (name) => {
+describe('the error of an output linear layer on the calibration tokens', () => {
+  it.each(Object.keys(REPAIRS) as RepairName[])('equals the error over the tokens, repaired by %s', async (name) => {
     const problem = randomProblem();
     const repaired = await repairBy(name, problem);
     const whole = reconstructionError({ ...problem }, new Int32Array(0), {});
@@ -37,21 +37,21 @@ describe('the error of an output map on the calibration tokens', () => {
     else expect(found.after).toBeLessThan(found.before);
   });
 
-  it('needs no Gram matrix where channels fluctuate independently', async () => {
+  it('is estimated from moments if channels are independent', async () => {
     const random = createRandom(3);
     const tokens = Float64Array.from({ length: 20_000 * 12 }, (_, at) => ((at % 12) - 4) / 5 + drawNormal(random));
     const { gram, ...moments } = statisticsOf(tokens, 20_000);
     const problem = { ...randomProblem(), statistics: { ...moments, gram: gram! } };
     const repaired = await repairBy('bias', problem);
     const exact = (await meter.measure([repaired]))!;
-    const foretold = (await meter.measure([{ ...repaired, statistics: moments }]))!;
-    expect(foretold.basis).toBe('moments');
-    expect(foretold.before / exact.before).toBeCloseTo(1, 1);
-    expect(foretold.after / exact.after).toBeCloseTo(1, 1);
+    const estimated = (await meter.measure([{ ...repaired, statistics: moments }]))!;
+    expect(estimated.basis).toBe('moments');
+    expect(estimated.before / exact.before).toBeCloseTo(1, 1);
+    expect(estimated.after / exact.after).toBeCloseTo(1, 1);
     expect(exact.after).toBeLessThan(exact.before);
   });
 
-  it('adds up groups', async () => {
+  it('is summed over groups', async () => {
     const [one, other] = [randomProblem({ seed: 1 }), randomProblem({ seed: 2 })];
     const nothing = new Int32Array(0);
     const whole = [one, other].reduce((sum, problem) => sum + reconstructionError(problem, nothing, {}), 0);
@@ -60,7 +60,7 @@ describe('the error of an output map on the calibration tokens', () => {
     expect(found.before).toBeCloseTo(before / whole, 5);
   });
 
-  it('is unknown to methods that read no token', async () => {
+  it('is undefined without statistics', async () => {
     const { weight } = randomProblem();
     expect(
       await meter.measure([{ statistics: EMPTY_STATISTICS, weight, remaining: keep, repaired: {} }]),
@@ -68,7 +68,7 @@ describe('the error of an output map on the calibration tokens', () => {
   });
 });
 
-it('sums a quadratic form over more rows than fit at once', async () => {
+it('sums a quadratic form over more rows than one strip has', async () => {
   const form = await createQuadraticForm(testEngine);
   const columns = 2050;
   const matrix = { rows: 1, columns, values: new Float32Array(columns).fill(1) };

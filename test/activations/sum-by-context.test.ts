@@ -13,7 +13,7 @@ import { relativeGap, someWindows } from '../support/tiny-llama.js';
 const WINDOW = 20;
 const CONTEXTS = 5;
 
-it('finds the nearest centre of every token and sums channels by window and context', async () => {
+it('finds the nearest centre of each token, and sums channels by window and context', async () => {
   const { model, analysed } = await loadShortLlama();
   const { detected, facts, tokenInput } = analysed;
   const module = detected.layout.modules.find(({ kind }) => kind === 'ffn')!;

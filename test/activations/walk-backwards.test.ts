@@ -4,8 +4,8 @@ import { measureCurvatures } from '../support/measure-curvatures.js';
 import { loadShortLlama } from '../support/short-llama.js';
 import { relativeGap, someWindows } from '../support/tiny-llama.js';
 
-/** An engine that tells how many tokens each run takes the loss of. */
-function watching(lengths: number[]): Engine {
+/** An engine that records the number of loss tokens of each run. */
+function recording(lengths: number[]): Engine {
   return {
     ...testEngine,
     async load(model, options) {
@@ -19,13 +19,13 @@ function watching(lengths: number[]): Engine {
   };
 }
 
-it('takes the loss of a window in parts where its logits are too many, to the same gradients', async () => {
+it('splits the loss of windows with too many logits, with the same gradients', async () => {
   const loaded = await loadShortLlama();
   const windows = someWindows(2, 49);
   const [whole, divided]: number[][] = [[], []];
-  const expected = await measureCurvatures(loaded, windows, undefined, { engine: watching(whole!) });
+  const expected = await measureCurvatures(loaded, windows, undefined, { engine: recording(whole!) });
   const found = await measureCurvatures(loaded, windows, undefined, {
-    engine: watching(divided!),
+    engine: recording(divided!),
     mostLogits: 2048 * 30,
   });
   expect(whole).toEqual([49, 49]);

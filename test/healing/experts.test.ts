@@ -46,7 +46,7 @@ const given = {
 
 const settings = { trained: 'all', windowsPerStep: 4, passCount: 1, learningRate: undefined } as const;
 
-/** A form, and how many weights of the experts in one block are trained. */
+/** A form of experts, and the dims of each expert's trained weights in one block. */
 const FORMS: Readonly<
   Record<
     string,
@@ -64,12 +64,12 @@ const FORMS: Readonly<
     dims: [[48], [48], [16], [16]],
     trained: 'ffn',
   },
-  'behind sigmoids, beside a shared expert': {
+  'with sigmoid routers and a shared expert': {
     ffn: withSharedExpert(mixture(sigmoidRouter)),
     dims: [[48, 16], [48], [16, 24], [16]],
   },
   'gathered from stacks': { ffn: gathered(softmaxOfBest, 'Gather'), dims: [[48, 16], [48], [16, 24]] },
-  'gathered in groups, as many as a token goes to': {
+  'gathered in groups, as many as each token uses': {
     ffn: gathered(bestGroup(1)),
     dims: [[48, 16], [48], [16, 24]],
     experts: CHOSEN,
@@ -78,7 +78,7 @@ const FORMS: Readonly<
 
 describe.each(Object.entries(FORMS))('experts %s', (_, form) => {
   const { ffn, dims, experts = CHOSEN + 1, trained = 'all' } = form;
-  it('have the slope of the loss along their weights, and are healed', async () => {
+  it('have gradients equal to the slope of the loss, and are healed', async () => {
     const pair = await makePair(ffn, experts);
     const training = await startTraining({ ...given, ...pair, settings });
     const { groups, steps } = training;
@@ -102,7 +102,7 @@ it.each([
   ['gathered from stacks', gathered(softmaxOfBest), 3, 1],
   ['with nodes of their own', branches(), 3 * EXPERTS, EXPERTS],
   ['in packed weights', packedMixture, 4, 0],
-] as const)('are FFNs, and have maps out, to those who choose what is trained: %s', async (_, ffn, maps, out) => {
+] as const)('counts experts as FFNs, second layers as outputs: %s', async (_, ffn, weightCount, outputCount) => {
   const { model, analysed } = await loadTinyLlama(buildDecoder({ ffn }));
   const index = indexRunGraph(model);
   const spans = blockSpans(analysed.detected.layout);
@@ -111,15 +111,15 @@ it.each([
     const found = findTrainedWeights({ model, analysed, index, spans, carried, trained });
     return found.filter(({ spans: [block] }) => block === 0);
   };
-  expect(count('ffn')).toHaveLength(maps);
+  expect(count('ffn')).toHaveLength(weightCount);
   const isSecond = ([rows = 0, columns = 0, last]: readonly number[]) =>
     last === undefined ? rows === NEURONS && columns === HIDDEN : columns === HIDDEN && last === NEURONS;
   const outputs = count('outputs').filter(({ handle: { dims } }) => dims.length === 3 || dims.includes(NEURONS));
-  expect(outputs).toHaveLength(out);
+  expect(outputs).toHaveLength(outputCount);
   expect(outputs.every(({ handle }) => isSecond(handle.dims))).toBe(true);
 });
 
-it('in packed weights have scales for their maps, and codes that stay', async () => {
+it('trains the scales and biases of packed experts, not their codes', async () => {
   const { model, analysed } = await loadTinyLlama(buildDecoder({ ffn: packedMixture }));
   const spans = blockSpans(analysed.detected.layout);
   const index = indexRunGraph(model);

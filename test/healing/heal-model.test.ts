@@ -16,7 +16,7 @@ import { testEngine } from '../support/engine.js';
 import { loadFusedLlama, loadShortLlama } from '../support/short-llama.js';
 import { bytesOf, type Loaded, pruneLoaded, someWindows } from '../support/tiny-llama.js';
 
-/** A model and what was pruned of it. */
+/** A dense model and its pruned version. */
 interface Pair {
   readonly teacher: Loaded;
   readonly student: Loaded;
@@ -29,7 +29,7 @@ async function makePair(teacher: Loaded): Promise<Pair> {
 
 let teacher: Loaded;
 let student: Loaded;
-/** Two blocks, where the course of the training counts and not what comes of it. */
+/** Models of two blocks, for tests of how the training proceeds. */
 let short: Pair;
 beforeAll(async () => {
   ({ teacher, student } = await makePair(await loadFusedLlama()));
@@ -58,11 +58,11 @@ async function bytesAfter({ changed }: Healed): Promise<Uint8Array> {
   return bytesOf(healed);
 }
 
-/** What a saved state is once it lies in files. */
-async function written({ facts, tensors }: SavedTraining): Promise<SavedTraining> {
-  const kept = new Map<string, TensorHandle>();
-  for (const [name, handle] of tensors) kept.set(name, bytesHandle(handle, await handle.read()));
-  return { facts: JSON.parse(JSON.stringify(facts)), tensors: kept };
+/** A saved state as it is read back from files. */
+async function reread({ facts, tensors }: SavedTraining): Promise<SavedTraining> {
+  const copies = new Map<string, TensorHandle>();
+  for (const [name, handle] of tensors) copies.set(name, bytesHandle(handle, await handle.read()));
+  return { facts: JSON.parse(JSON.stringify(facts)), tensors: copies };
 }
 
 /**
@@ -77,9 +77,9 @@ const CURVE = [
   [4, 1.29172945, 0.70877147],
 ] as const;
 
-it('takes the steps that PyTorch takes, and keeps the best; the same bytes from scratch space, and after a stop', async () => {
+it('matches the steps of PyTorch, keeps the best one, and resumes to the same bytes', async () => {
   const states: SavedTraining[] = [];
-  const whole = await heal({ onStep: async (save) => void states.push(await written(save())) });
+  const whole = await heal({ onStep: async (save) => void states.push(await reread(save())) });
   const { curve, keptStep, divergence } = whole.report;
   expect(curve.map(({ step }) => step)).toEqual(CURVE.map(([step]) => step));
   for (const [at, [, train, heldOut]] of CURVE.entries()) {
@@ -105,7 +105,7 @@ it.each([
   ['all', 2 + 7],
   ['ffn', 3],
   ['outputs', 2 + 2],
-] as const)('trains what it is told to: %s', (trained, each) => {
+] as const)('trains the weights of the setting %s', (trained, each) => {
   const index = indexRunGraph(student.model);
   const spans = blockSpans(student.analysed.detected.layout);
   const carried = findCarried(student.analysed, index, spans);
@@ -115,7 +115,7 @@ it.each([
   expect(found.every(({ spans: readers }) => readers.length === 1)).toBe(true);
 });
 
-it('makes one graph of blocks that differ in width alone', async () => {
+it('shares one graph between blocks that differ only in width', async () => {
   const countGraphs = async (pruned: Loaded) => {
     let count = 0;
     const engine: HealingRequest['engine'] = {
@@ -139,11 +139,11 @@ it('makes one graph of blocks that differ in width alone', async () => {
     analysed.detected.layout.modules.filter(({ kind }) => kind === 'ffn').map(({ unitCount }) => unitCount);
   expect(new Set(widthsOf(student)).size).toBe(1);
   expect(new Set(widthsOf(uneven)).size).toBeGreaterThan(4);
-  // Forwards; and backwards, of the first block, which passes no gradient on, and of the others. They share tables of angles.
+  // A forward graph, and backward ones of the first block, which passes no gradient on, and of the others; angles are shared.
   expect([await countGraphs(student), await countGraphs(uneven)]).toEqual([3, 3]);
 });
 
-it('goes back and halves the rate where training diverges, and gives up after three times', async () => {
+it('halves the learning rate if training diverges, and throws after three times', async () => {
   const halvings: number[] = [];
   const diverging = heal({
     ...short,
@@ -154,7 +154,7 @@ it('goes back and halves the rate where training diverges, and gives up after th
   expect(Math.max(...halvings)).toBe(4);
 });
 
-it('begins again at half the rate where the first score is clearly above that of the start', async () => {
+it('restarts at half the learning rate if the first score is clearly worse than the start', async () => {
   const healAt = (learningRate: number) =>
     heal({ settings: { trained: 'all', windowsPerStep: 2, passCount: 1, learningRate } });
   const [fast, slow] = [await healAt(8e-3), await healAt(4e-3)];
@@ -162,7 +162,7 @@ it('begins again at half the rate where the first score is clearly above that of
   expect(fast.report.curve).toEqual(slow.report.curve);
 });
 
-it('tells a hard window from weights that have left the road', async () => {
+it('does not take a window with a high loss for divergence', async () => {
   const hard = new Int32Array(32).fill(7);
   const { report } = await heal({
     windows: [hard, ...windows.slice(0, 2)],
@@ -173,7 +173,7 @@ it('tells a hard window from weights that have left the road', async () => {
   expect({ halvings, steps: curve.length - 1 }).toEqual({ halvings: 0, steps: 3 });
 });
 
-it('leaves alone what it cannot better', async () => {
+it('changes no weights if no step improves the model', async () => {
   const { changed, report } = await heal({
     teacher: short.teacher,
     student: short.teacher,
@@ -184,7 +184,7 @@ it('leaves alone what it cannot better', async () => {
   expect(changed.size).toBe(0);
 });
 
-it('refuses a model that was not pruned from the dense one, and no windows', async () => {
+it('refuses a model that was not pruned from the dense one, and no held-out windows', async () => {
   const swapped = heal({ teacher: student, student: teacher });
   await expect(swapped).rejects.toThrow(UnsupportedModelError);
   await expect(swapped).rejects.toThrow(/block 0 ffn of the pruned model has 512 units, that of the dense one 307/);
@@ -196,7 +196,7 @@ it('refuses a model that was not pruned from the dense one, and no windows', asy
   await expect(heal({ heldOut: [] })).rejects.toThrow(/8 windows to train on and 0 to check itself on/);
 });
 
-it('stops when it is told to', async () => {
+it('stops with the reason of the abort signal', async () => {
   const stop = new AbortController();
   const healing = heal({ signal: stop.signal, onProgress: (done) => done > 20 && stop.abort(new Error('enough')) });
   await expect(healing).rejects.toThrow('enough');

@@ -10,7 +10,7 @@ import { loadTinyLlama, someWindows } from '../support/tiny-llama.js';
 const NEURONS = 4096;
 const wideFfn: Part = ({ g }, x) => linear(g, g.op('Relu', [linear(g, x, HIDDEN, NEURONS)]), NEURONS, HIDDEN);
 
-it('holds few blocks of a deep model at once, and nothing else of all', async () => {
+it('keeps few blocks of a deep model in memory at once', async () => {
   const { model, analysed } = await loadTinyLlama(buildDecoder({ blockCount: 24, ffn: wideFfn }));
   const windows = someWindows(2, 16).map((window) => window.map((token) => token % VOCABULARY));
   const before = heldBytes();

@@ -18,7 +18,7 @@ async function trainBy(scores: readonly number[]) {
   const groups = groupWeights([], 0);
   const nothing = (): Tensor => ({ type: 'float32', dims: [1], data: new Float32Array(1) });
   const store = { get: async () => nothing(), put: async () => {} };
-  const left = [...scores];
+  const remaining = [...scores];
   const stores = await createTrainingStores(groups, createMemoryStore);
   await fillStores(groups, stores);
   const training = {
@@ -27,7 +27,7 @@ async function trainBy(scores: readonly number[]) {
     student: { spans: [] },
     head: {
       run: async ({ batch }: { readonly batch: { readonly index: number } }) => ({
-        loss: batch.index === HELD_OUT.index ? left.shift()! : 1,
+        loss: batch.index === HELD_OUT.index ? remaining.shift()! : 1,
         cotangent: nothing(),
       }),
     },
@@ -36,17 +36,17 @@ async function trainBy(scores: readonly number[]) {
     ...{ passCount: 1, heldOut: [HELD_OUT], scoreEvery: 2, learningRate: 1e-3, lossBlocks: 1 },
   };
   const facts = await train(training as unknown as Training);
-  return { ...facts, scores: facts.curve.flatMap(({ heldOut }) => heldOut ?? []), left };
+  return { ...facts, scores: facts.curve.flatMap(({ heldOut }) => heldOut ?? []), remaining };
 }
 
-it('begins again at half the rate where it would end without a better step', async () => {
+it('restarts at half the learning rate if no step improved the model', async () => {
   const facts = await trainBy([1, 1.01, 1.02, 0.9, 0.8, 0.7, 0.6]);
-  expect(facts).toMatchObject({ halvings: 1, best: { step: 8, heldOut: 0.6 }, left: [] });
+  expect(facts).toMatchObject({ halvings: 1, best: { step: 8, heldOut: 0.6 }, remaining: [] });
   expect(facts.scores).toEqual([1, 0.9, 0.8, 0.7, 0.6]);
 });
 
-it('ends where half the rate does not help either, and where a step was better before', async () => {
+it('ends after three restarts without improvement, or without one if a step was better', async () => {
   const rising = [1, 1.01, 1.02, 1.01, 1.02, 1.01, 1.02, 1.01, 1.02];
-  expect(await trainBy(rising)).toMatchObject({ halvings: 3, best: { step: 0 }, left: [] });
-  expect(await trainBy([1, 0.9, 0.91, 0.92])).toMatchObject({ halvings: 0, best: { step: 2 }, left: [] });
+  expect(await trainBy(rising)).toMatchObject({ halvings: 3, best: { step: 0 }, remaining: [] });
+  expect(await trainBy([1, 0.9, 0.91, 0.92])).toMatchObject({ halvings: 0, best: { step: 2 }, remaining: [] });
 });

@@ -14,7 +14,7 @@ import { loadTinyLlama, pruneLoaded, someWindows } from '../support/tiny-llama.j
 /** Length of the step along a weight's gradient that the loss is measured at, on both sides. */
 const STEP = 2e-3;
 
-it('is the slope of the loss along every weight of the first block, the last, and what blocks share', async () => {
+it('equals the slope of the loss for weights of the first and last block, and shared ones', async () => {
   const teacher = await loadFusedLlama();
   const { model } = await pruneLoaded(teacher, { sparsity: 0.4, method: 'flap', modules: 'ffn' });
   // Blocks 1 and 2 share their norms from here on.
@@ -47,7 +47,7 @@ it.each([
   ['copied for their query heads', {}],
   ['read from the cache', { shares: 'cache' }],
   ['in as many heads as queries', { kvHeads: 4 }],
-] as const)('goes through keys and values that several blocks read, %s, and heals', async (_, shape) => {
+] as const)('passes through keys and values that several blocks read, %s, and heals', async (_, shape) => {
   const teacher = await loadTinyLlama(buildSharing(shape));
   const windows = someWindows(6, 16).map((window) => window.map((token) => token % VOCABULARY));
   const { model } = await pruneLoaded(teacher, { sparsity: 0.4, method: 'flap' }, { windows });
