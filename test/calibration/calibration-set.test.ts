@@ -9,7 +9,7 @@ const read = (name: string) => JSON.parse(readFileSync(`${folder}/${name}`, 'utf
 const tokenizer = createTokenizer(read('tokenizer.json'), read('tokenizer_config.json'));
 
 describe('createCalibrationSet', () => {
-  it('cuts the text that ships with the package', async () => {
+  it('cuts windows from the text of the package', async () => {
     const { windows, provenance } = await createCalibrationSet({ tokenizer, windowCount: 3, windowLength: 16 });
     expect(windows.map(({ length }) => length)).toEqual([16, 16, 16]);
     expect(tokenizer.decode(windows[0]!)).toBe(tokenizer.decode(tokenizer.encode(DEFAULT_TEXTS[0]!).slice(0, 16)));
@@ -21,7 +21,7 @@ describe('createCalibrationSet', () => {
     });
   });
 
-  it('joins documents in order, with the tokens asked for around them', async () => {
+  it('joins documents in order, with leading tokens and document ends', async () => {
     const source = { tokens: [[5, 6], [7], [8, 9]] };
     const shape = { windowCount: 4, windowLength: 2 };
     const plain = await createCalibrationSet({ source, ...shape });
@@ -32,7 +32,7 @@ describe('createCalibrationSet', () => {
     expect(framed.provenance).toMatchObject({ leadingTokens: [1], documentEnd: 2 });
   });
 
-  it('reports what it found when it is less than asked', async () => {
+  it('reports fewer windows than requested if the source is short', async () => {
     const { provenance } = await createCalibrationSet({
       source: { tokens: [1, 2, 3, 4, 5] },
       windowCount: 8,
@@ -54,7 +54,7 @@ describe('createCalibrationSet', () => {
     expect(provenance.tokenCount).toBe(6);
   });
 
-  it('names text and tokens by their SHA-256', async () => {
+  it('records the SHA-256 of text and tokens', async () => {
     const set = await createCalibrationSet({
       source: { text: ['ab', 'c'] },
       tokenizer,
@@ -68,7 +68,7 @@ describe('createCalibrationSet', () => {
     expect(ids.provenance.tokensSha256).toBe('fb8bbe2ad3ab5292f19bc5d75bbab9b5fbddc5a78ce47ab41b2d3d59bca08596');
   });
 
-  it('samples by seed from the whole text', async () => {
+  it('samples windows by the seed', async () => {
     const source = { tokens: Array.from({ length: 200 }, (_, token) => token) };
     const options = { source, windowCount: 4, windowLength: 5, selection: 'sample' as const };
     const [one, again, other] = await Promise.all([1, 1, 2].map((seed) => createCalibrationSet({ ...options, seed })));
@@ -88,7 +88,7 @@ describe('createCalibrationSet', () => {
 });
 
 describe('DEFAULT_TEXTS', () => {
-  it('fills windows with language that does not repeat itself', () => {
+  it('fills 16 windows of 512 tokens, without repeated lines', () => {
     const lines = DEFAULT_TEXTS.flatMap((text) => text.split('\n')).filter((line) => line.length > 60);
     expect(new Set(lines).size).toBe(lines.length);
     expect(tokenizer.encode(DEFAULT_TEXTS.join('')).length).toBeGreaterThan(16 * 512);

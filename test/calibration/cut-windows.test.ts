@@ -13,11 +13,11 @@ describe('cutWindows', () => {
     ]);
   });
 
-  it('takes what is there when there is less than asked, and drops the rest', () => {
+  it('cuts fewer windows than requested from a short text, and drops the remainder', () => {
     expect(cutWindows(tokens, { windowCount: 9, windowLength: 10 })).toHaveLength(2);
   });
 
-  it('draws different windows for different seeds, the same for the same, none twice', () => {
+  it('draws distinct windows that depend on the seed', () => {
     const draw = (seed: number) =>
       cutWindows(tokens, { windowCount: 5, windowLength: 2 }, createRandom(seed)).map((window) => window[0]!);
     expect(draw(1)).toEqual(draw(1));
@@ -27,7 +27,7 @@ describe('cutWindows', () => {
     expect(draw(1).every((first) => first % 2 === 0)).toBe(true);
   });
 
-  it('says how many tokens there are and how many are needed', () => {
+  it('reports how many tokens were found and how many are needed', () => {
     expect(() => cutWindows(tokens, { windowCount: 3, windowLength: 24 })).toThrow(
       /found 23 tokens, .*needs 24 .*need 72/,
     );

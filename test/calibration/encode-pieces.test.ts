@@ -6,7 +6,7 @@ import { TINY_LLAMA } from '../support/tiny-llama.js';
 const readJson = (name: string): unknown => JSON.parse(readFileSync(`${TINY_LLAMA}/${name}`, 'utf8'));
 const tokenizer = createTokenizer(readJson('tokenizer.json'), readJson('tokenizer_config.json'));
 
-/** As SentencePiece's exports do: a space before every text, and none that letters could be cut at. */
+/** Like SentencePiece's exports: prepends a space to every text, and has no pre-tokenizer that splits at spaces. */
 const prepending = createTokenizer(
   {
     added_tokens: [],
@@ -29,21 +29,21 @@ const prepending = createTokenizer(
   {},
 );
 
-it.each(['prose.txt', 'python.txt', 'german.txt', 'arithmetic.txt'])('%s gets the tokens of one piece', (name) => {
+it.each(['prose.txt', 'python.txt', 'german.txt', 'arithmetic.txt'])('%s has the same tokens in pieces', (name) => {
   const text = readFileSync(`${TINY_LLAMA}/text/${name}`, 'utf8');
   const parts = [...encodePieces(text, (piece) => tokenizer.encode(piece), { pieceLength: 1024 })];
   expect(parts.length).toBeGreaterThan(text.length / 1024);
   expect(joinTokens(parts)).toEqual(tokenizer.encode(text));
 });
 
-it('a space that the tokenizer adds before every piece is taken off where it is cut', () => {
+it('removes the space that the tokenizer adds to each piece after a cut', () => {
   const text = 'ab a b ba ab '.repeat(200);
   const parts = [...encodePieces(text, (piece) => prepending.encode(piece), { pieceLength: 600 })];
   expect(parts.length).toBeGreaterThan(3);
   expect(joinTokens(parts)).toEqual(prepending.encode(text));
 });
 
-it('a text without spaces is cut all the same, never inside a character', () => {
+it('cuts a text without spaces, never inside a character', () => {
   const pieces: string[] = [];
   const encode = (piece: string) => {
     pieces.push(piece);
@@ -54,7 +54,7 @@ it('a text without spaces is cut all the same, never inside a character', () => 
   expect(pieces.filter((piece) => /^[\udc00-\udfff]|[\ud800-\udbff]$/.test(piece))).toEqual([]);
 });
 
-it('a line of 20 MB is read as far as it is needed', () => {
+it('encodes only the needed part of a line of 20 MB', () => {
   const tokens = tokenizer.encode('the king '.repeat(20e6 / 9), { enough: 1000 });
   expect(tokens.length).toBeGreaterThanOrEqual(1000);
   expect(tokens.length).toBeLessThan(2 ** 18);

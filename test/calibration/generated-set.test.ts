@@ -8,7 +8,7 @@ const windowsOf = (...ids: number[]) => ids.map((id) => Int32Array.of(0, id));
 const own = (count: number) =>
   createCalibrationSet({ source: { tokens: Array(2 * count).fill(1) }, windowCount: count + 1, windowLength: 2 });
 
-it('says how the windows were written, and which they are', async () => {
+it('records how the windows were generated, and their hash', async () => {
   const { provenance } = await describeGenerated(windowsOf(10, 11), drawing);
   const tokensSha256 = await sha256OfTokens(windowsOf(10, 11));
   expect(provenance).toMatchObject({ kind: 'generated', tokensSha256, windowCount: 2, windowLength: 2, tokenCount: 4 });
@@ -40,7 +40,7 @@ it.each([
   expect(windows.map((window) => window[1])).toEqual(order);
 });
 
-it('keeps where the text came from beside the share that was written', async () => {
+it('records the source of the text and the share of generated windows', async () => {
   const generated = await describeGenerated(windowsOf(10), drawing);
   const { windows, provenance } = await mixCalibrationSets(await own(3), generated);
   expect(provenance).toMatchObject({

@@ -42,15 +42,15 @@ describe('findLeadingTokens', () => {
     ['none', null, []],
     ['BOS', around(['<s>']), [0]],
     ['two', around(['<p>', '<s>']), [1, 0]],
-    ['BOS, and EOS behind', around(['<s>'], ['</s>']), [0]],
-    ['EOS behind alone', around([], ['</s>']), []],
-  ])('finds what a post-processor puts before a text: %s', (_, processor, expected) => {
+    ['BOS before, EOS after', around(['<s>'], ['</s>']), [0]],
+    ['only EOS after', around([], ['</s>']), []],
+  ])('finds the tokens that a post-processor puts before a text: %s', (_, processor, expected) => {
     const tokenizer = tokenizerWith(processor);
     expect(findLeadingTokens(tokenizer)).toEqual(expected);
     expect(findLeadingTokens(withoutSpecialTokens(tokenizer))).toEqual([]);
   });
 
-  // Checked with transformers 4.57.6: LlamaTokenizer and its like write BOS where the configuration asks for it.
+  // Checked with transformers 4.57.6: LlamaTokenizer and similar ones add BOS if the configuration says so.
   it.each([
     ['LlamaTokenizerFast', true, [0]],
     ['GemmaTokenizer', true, [0]],
@@ -58,9 +58,9 @@ describe('findLeadingTokens', () => {
     ['LlamaTokenizer', false, []],
     ['PreTrainedTokenizerFast', true, []],
     ['GPT2Tokenizer', true, []],
-  ])('follows add_bos_token where transformers does: %s, %p', (tokenizer_class, add_bos_token, expected) => {
+  ])('applies add_bos_token where transformers does: %s, %p', (tokenizer_class, add_bos_token, expected) => {
     expect(findLeadingTokens(tokenizerWith(null, { tokenizer_class, add_bos_token }))).toEqual(expected);
-    // Once, where the post-processor does it too.
+    // Only one BOS if the post-processor adds it too.
     const both = tokenizerWith(around(['<s>']), { tokenizer_class, add_bos_token });
     expect([...both.encode('a', { addSpecialTokens: true })]).toEqual([0, 3]);
   });
@@ -71,7 +71,7 @@ describe('windows of a tokenizer with BOS', () => {
   const shape = { windowCount: 3, windowLength: 4 };
   const windowsOf = ({ windows }: { readonly windows: readonly Int32Array[] }) => windows.map((window) => [...window]);
 
-  it('begins every window and every document of a text with it, and says so', async () => {
+  it('starts every window and document of a text with BOS, and records it', async () => {
     const set = await createCalibrationSet({ ...shape, source: { text: ['abcd', 'efghij'] }, tokenizer });
     expect(windowsOf(set)).toEqual([
       [0, 3, 4, 5],
@@ -81,7 +81,7 @@ describe('windows of a tokenizer with BOS', () => {
     expect(set.provenance).toMatchObject({ leadingTokens: [0], documentCount: 2 });
   });
 
-  it('leaves windows alone that begin with it', async () => {
+  it('does not change windows that begin with BOS', async () => {
     const tokens = [
       [0, 3, 4, 5],
       [0, 6, 7, 8],
@@ -92,7 +92,7 @@ describe('windows of a tokenizer with BOS', () => {
     expect(windowsOf(written)).toEqual([[0, 3, 4, 5]]);
   });
 
-  it('puts nothing there without its special tokens, or where the caller says so', async () => {
+  it('adds no BOS without special tokens, or if leadingTokens is empty', async () => {
     const source = { text: 'abcdefgh' };
     const plain = [
       [3, 4, 5, 6],
@@ -104,7 +104,7 @@ describe('windows of a tokenizer with BOS', () => {
     expect(windowsOf(await createCalibrationSet({ ...shape, source, tokenizer, leadingTokens: [] }))).toEqual(plain);
   });
 
-  it('refuses a token that the model does not have, and windows of nothing else', async () => {
+  it('refuses a token outside the vocabulary, and windows of leading tokens only', async () => {
     const source = { text: 'abcdefgh' };
     const outside = createCalibrationSet({ ...shape, source, tokenizer, leadingTokens: [40], vocabularySize: 29 });
     await expect(outside).rejects.toThrow(/the tokens that the tokenizer puts before a text has token id 40/);
@@ -114,7 +114,7 @@ describe('windows of a tokenizer with BOS', () => {
   });
 });
 
-describe('documents that a model writes', () => {
+describe('generated documents', () => {
   it('begin with the tokens that the tokenizer puts before a text', async () => {
     const tokenizer = tokenizerWith(around(['<p>', '<s>']));
     const startToken = findStartToken({ configs: [{ bos_token_id: 5 }], tokenizer })!;
@@ -139,7 +139,7 @@ describe('contexts that are too long', () => {
     [5, [0, 6, 7, 8, 9, 10], 4],
     [3, [0, 8, 9, 10], 2],
     [2, [8, 9, 10], 1],
-  ])('are cut behind BOS: %i tokens', (contextLength, expected, firstScored) => {
+  ])('are cut to %i tokens, with BOS if it fits', (contextLength, expected, firstScored) => {
     const { tokens, ...found } = encode(contextLength);
     expect([...tokens]).toEqual(expected);
     expect(found.firstScored).toBe(firstScored);

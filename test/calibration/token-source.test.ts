@@ -22,20 +22,20 @@ async function* later<T>(items: readonly T[]): AsyncGenerator<T> {
 }
 
 describe('readTokens', () => {
-  it('reads one text, several, and texts still arriving', async () => {
+  it('reads one text, several, and an async iterable of texts', async () => {
     expect(await collect({ text: 'ab' })).toEqual([[97, 98]]);
     expect(await collect({ text: ['a', '', 'b'] })).toEqual([[97], [], [98]]);
     expect(await collect({ text: later(['a', 'b']) })).toEqual([[97], [98]]);
   });
 
-  it('reads one list of ids, several, and lists still arriving', async () => {
+  it('reads one list of ids, several, and an async iterable of lists', async () => {
     expect(await collect({ tokens: [1, 2] }, {})).toEqual([[1, 2]]);
     expect(await collect({ tokens: Int32Array.of(1, 2) }, {})).toEqual([[1, 2]]);
     expect(await collect({ tokens: [[1, 2], Int32Array.of(3)] }, {})).toEqual([[1, 2], [3]]);
     expect(await collect({ tokens: later([[1], [2]]) }, {})).toEqual([[1], [2]]);
   });
 
-  it('reads JSONL of text and of ids, past blank lines', async () => {
+  it('reads JSONL of text and of ids, and skips blank lines', async () => {
     expect(await collect({ jsonl: ['{"text":"a"}', '', '{"input_ids":[5,6]}\r'] })).toEqual([[97], [5, 6]]);
   });
 
@@ -54,15 +54,15 @@ describe('readTokens', () => {
     ['a text that is a number', { jsonl: ['{"text":5}'] }, /line 1 has "text" of type number; expected \{"text"/],
     ['ids that are no list', { jsonl: ['{"input_ids":null}'] }, /line 1 has "input_ids" null; expected \{"text"/],
     ['an object without text', { jsonl: ['{"body":"a"}'] }, /line 1 has body; expected \{"text"/],
-    ['a text that is none', { text: [5 as unknown as string] }, /document 0 is of type number/],
-    ['what cannot be iterated', { text: 5 as unknown as string }, /"text" is of type number/],
+    ['a number in a list of texts', { text: [5 as unknown as string] }, /document 0 is of type number/],
+    ['a value that cannot be iterated', { text: 5 as unknown as string }, /"text" is of type number/],
     ['no known field', {} as TokenSource, /"text", "tokens" or "jsonl"/],
   ])('refuses %s', async (_, source, message) => {
     await expect(collect(source)).rejects.toThrow(OptionError);
     await expect(collect(source)).rejects.toThrow(message);
   });
 
-  it('asks for a tokenizer when the source is text', async () => {
+  it('throws if the source is text and there is no tokenizer', async () => {
     await expect(collect({ text: 'a' }, {})).rejects.toThrow(/no tokenizer/);
   });
 });

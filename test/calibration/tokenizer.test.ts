@@ -19,13 +19,13 @@ function errorOf(action: () => unknown): Error | undefined {
 describe('createTokenizer', () => {
   const tokenizer = createTokenizer(json, config);
 
-  it('knows its vocabulary and special tokens', () => {
+  it('reads the vocabulary size and special tokens', () => {
     expect(tokenizer.vocabularySize).toBe(2048);
     expect(tokenizer.bosTokenId).toBe(0);
     expect(tokenizer.eosTokenId).toBe(0);
   });
 
-  it('gives back the text it encoded', () => {
+  it('decodes the tokens of a text to the same text', () => {
     const text = 'Größe: 12 - 5 = 7\n\n\tif (x) { return "né"; } 日本';
     const tokens = tokenizer.encode(text);
     expect(tokens).toBeInstanceOf(Int32Array);
@@ -40,13 +40,13 @@ describe('createTokenizer', () => {
     expect(Array.from(tokenizer.encode(text))).toEqual([...ids, ...rest]);
   });
 
-  it('takes special tokens written in the text as such, and leaves them out on request', () => {
+  it('encodes special tokens in a text, and skips them on request when decoding', () => {
     const tokens = tokenizer.encode('<|endoftext|>Hello');
     expect(tokens[0]).toBe(0);
     expect(tokenizer.decode(tokens, { skipSpecialTokens: true })).toBe('Hello');
   });
 
-  it.each([-1, 2 ** 31, 1e300, 'x'])('takes no %p for the id of a token', (id) => {
+  it.each([-1, 2 ** 31, 1e300, 'x'])('refuses %p as the id of a token', (id) => {
     const { model, ...rest } = json as { readonly model: { readonly vocab: Readonly<Record<string, number>> } };
     const hostile = { ...rest, model: { ...model, vocab: { ...model.vocab, e: id } } };
     expect(() => createTokenizer(hostile, config)).toThrow(/the token "e" the id/);
@@ -54,7 +54,7 @@ describe('createTokenizer', () => {
     expect(() => createTokenizer(added, config)).toThrow(/the token "e" the id/);
   });
 
-  it('counts bytes where ids have a gap', () => {
+  it('counts bytes of tokens if ids have a gap', () => {
     const { model, ...rest } = json as { readonly model: { readonly vocab: Readonly<Record<string, number>> } };
     const { e: gap, ...vocab } = model.vocab;
     expect(gap).toBeDefined();
@@ -67,7 +67,7 @@ describe('createTokenizer', () => {
     expect(() => createTokenizer(added, config)).toThrow(/the added token 1 no text as its content/);
   });
 
-  it('has nothing for nothing', () => {
+  it('encodes and decodes empty input', () => {
     expect(tokenizer.encode('')).toHaveLength(0);
     expect(tokenizer.decode([])).toBe('');
   });
@@ -78,16 +78,16 @@ describe('createTokenizer', () => {
     [[], {}],
     [{ model: {} }, {}],
     [json, null],
-  ])('refuses what is no tokenizer (%#)', (a, b) => {
+  ])('refuses invalid tokenizers (%#)', (a, b) => {
     expect(() => createTokenizer(a, b)).toThrow(ModelFormatError);
   });
 
-  it('reads special tokens given as objects, and does without any', () => {
+  it('reads special tokens given as objects, and accepts a config without any', () => {
     expect(createTokenizer(json, { eos_token: { content: '<|endoftext|>' } }).eosTokenId).toBe(0);
     expect(createTokenizer(json, {}).bosTokenId).toBeUndefined();
   });
 
-  it('refuses one that makes a book of a word', () => {
+  it('refuses a normalizer or pre-tokenizer that makes texts far longer', () => {
     const twice = { type: 'Replace', pattern: { String: 'a' }, content: 'aa' };
     const normalizer = { type: 'Sequence', normalizers: Array.from({ length: 16 }, () => twice) };
     const growing = createTokenizer({ ...(json as object), normalizer }, config);
@@ -106,7 +106,7 @@ describe('createTokenizer', () => {
     const split = { type: 'Split', pattern: { Regex: '(?:\\w+)+c' }, behavior: 'Isolated', invert: false };
     const replace = { type: 'Replace', pattern: { Regex: '(a|a)+$' }, content: '' };
 
-    it('ends a catastrophic pattern', () => {
+    it('stops a pattern with catastrophic backtracking', () => {
       const text = `${'a'.repeat(50)}!`;
       for (const part of [{ pre_tokenizer: split }, { normalizer: replace }]) {
         const hostile = createTokenizer({ ...(json as object), ...part }, config, hurried);
@@ -116,17 +116,17 @@ describe('createTokenizer', () => {
       }
     });
 
-    it('has one allowance for all texts, which grows with them', () => {
-      const allowances: number[] = [];
+    it('shares one time budget between all texts, which grows with their length', () => {
+      const budgets: number[] = [];
       const counting = createTokenizer(json, config, (action, ms) => {
-        allowances.push(ms);
+        budgets.push(ms);
         return { value: action(0), ms: 500 };
       });
       counting.encode('x'.repeat(100_000));
-      expect(allowances).toEqual([30_000, 39_500]);
+      expect(budgets).toEqual([30_000, 39_500]);
     });
 
-    it('makes a tokenizer again that a busy machine had it end', () => {
+    it('creates the tokenizer again after an interrupted attempt', () => {
       const interrupted = createTokenizer(json, config, (action) => {
         action(0);
         return { value: action(1), ms: 0 };
@@ -134,7 +134,7 @@ describe('createTokenizer', () => {
       expect(interrupted.decode(interrupted.encode('Hello'))).toBe('Hello');
     });
 
-    it('begins again, with more time, what had little of the processor', () => {
+    it('retries with more time if the thread got little processor time', () => {
       const attempts: number[] = [];
       const spin = (attempt: number) => {
         attempts.push(attempt);
@@ -150,10 +150,10 @@ describe('createTokenizer', () => {
       expect(attempts).toEqual([0, 1, 2, 0]);
     });
 
-    it('counts no time in which the thread does not run', () => {
+    it('does not count time in which the thread waits', () => {
       const waiting = new Int32Array(new SharedArrayBuffer(4));
       const { value, ms } = limitTime((attempt) => {
-        // As long as a process that was stopped, or that others kept from the processor.
+        // Like a process that was stopped, or that got no processor time.
         if (attempt === 0) Atomics.wait(waiting, 0, 0, 400);
         return attempt;
       }, 200);
@@ -161,7 +161,7 @@ describe('createTokenizer', () => {
       expect(ms).toBeLessThan(100);
     });
 
-    it('hands on what comes back, and errors as they are', () => {
+    it('returns values, and rethrows errors unchanged', () => {
       expect(limitTime(() => 3, 1000)).toMatchObject({ value: 3 });
       expect(() =>
         limitTime(() => {

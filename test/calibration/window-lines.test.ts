@@ -10,12 +10,12 @@ const windows = [
 const content = formatOriginLine(origin) + windows.map(formatWindowLine).join('');
 const parse = (text: string, other = {}) => parseWindowLines(text, { ...origin, ...other }, 'w.jsonl');
 
-it('gives back what was written', () => {
+it('parses the lines that it formatted', () => {
   expect(parse(content)).toEqual({ windows, completeBytes: content.length });
   expect(parse('')).toEqual({ windows: [], completeBytes: 0 });
 });
 
-it.each([1, 10, 30])('leaves out a line whose last %i characters were not written', (missing) => {
+it.each([1, 10, 30])('ignores a line whose last %i characters are missing', (missing) => {
   const { windows: whole, completeBytes } = parse(content.slice(0, -missing));
   expect(whole).toEqual(windows.slice(0, 1));
   expect(content.slice(0, completeBytes)).toBe(formatOriginLine(origin) + formatWindowLine(windows[0]!, 0));
@@ -34,7 +34,7 @@ it.each([
 
 it.each([
   ['a calibration text', '{"text": "Hello"}\n', /does not begin like/],
-  ['something else', 'Hello\n', /line 1, is not JSON/],
+  ['a text that is not JSON', 'Hello\n', /line 1, is not JSON/],
   ['a window twice', content + formatWindowLine(windows[1]!, 1), /line 4 is not window 2 .*two runs/],
   [
     'a short window',
@@ -42,18 +42,18 @@ it.each([
     /line 2 is not window 0 of 4/,
   ],
   ['an id beyond 31 bits', content.replace('5,', '4294967299,'), /line 3 is not window 1/],
-  ['an id that is none', content.replace('5,', '-5,'), /line 3 is not window 1/],
+  ['a negative id', content.replace('5,', '-5,'), /line 3 is not window 1/],
 ])('refuses %s', (_, text, message) => {
   expect(() => parse(text)).toThrow(OptionError);
   expect(() => parse(text)).toThrow(message);
 });
 
-it('refuses a token that the model does not know', () => {
+it('refuses a token outside the vocabulary', () => {
   expect(parse(content, { vocabularySize: 8 }).windows).toEqual(windows);
   expect(() => parse(content, { vocabularySize: 6 })).toThrow(/line 2 is not window 0 of 4 tokens below 6/);
 });
 
-it('is a calibration source as it stands', async () => {
+it('is readable as a calibration source', async () => {
   const set = await createCalibrationSet({ source: { jsonl: content.split('\n') }, windowCount: 9, windowLength: 4 });
   expect(set.windows).toEqual(windows);
 });
