@@ -16,7 +16,7 @@ const windowsOf = (name: string) => {
   return Array.from({ length: 4 }, (_, window) => tokens.slice(window * 96, (window + 1) * 96));
 };
 
-it('tells kinds of text apart', async () => {
+it('separates kinds of text', async () => {
   const windows = [...windowsOf('arithmetic'), ...windowsOf('drama')];
   const { block, contextCount, contextOfToken, typicalTokens } = await collectContexts({
     ...loaded,
@@ -28,17 +28,17 @@ it('tells kinds of text apart', async () => {
   expect(contextOfToken).toHaveLength(8 * 96);
   expect(typicalTokens).toHaveLength(contextCount);
   // Tokens in a context that mostly holds tokens of the same text.
-  let settled = 0;
+  let inMajority = 0;
   for (let context = 0; context < contextCount; context++) {
     const own = [...contextOfToken.keys()].filter((token) => contextOfToken[token] === context);
     const first = own.filter((token) => token < 4 * 96).length;
-    settled += Math.max(first, own.length - first);
+    inMajority += Math.max(first, own.length - first);
     for (const token of typicalTokens[context]!) expect(contextOfToken[token]).toBe(context);
   }
-  expect(settled / contextOfToken.length).toBeGreaterThan(0.85);
+  expect(inMajority / contextOfToken.length).toBeGreaterThan(0.85);
 });
 
-it('sees them in the block asked for, the same each time', async () => {
+it('reads the requested block, with the same result each time', async () => {
   const request = { ...loaded, engine: testEngine, windows: windowsOf('prose').slice(0, 2), contextCount: 3, block: 0 };
   const [first, again] = [await collectContexts(request), await collectContexts(request)];
   expect(first.block).toBe(0);
@@ -49,10 +49,10 @@ it('sees them in the block asked for, the same each time', async () => {
 
 it.each([
   ['in one operator', mixture(plainRouter)],
-  ['in nodes of their own', branches()],
-])('reads what experts read where a block has no other FFN: %s', async (_, ffn) => {
+  ['in separate nodes', branches()],
+])('reads the input of experts if a block has no other FFN: %s', async (_, ffn) => {
   const [first, second] = [3, 30];
-  // Nothing but two tokens.
+  // Only two different tokens.
   const windows = [0, 1].map((window) =>
     Int32Array.from({ length: 20 }, (_, at) => ((at + window) % 2 === 0 ? first : second)),
   );

@@ -2,7 +2,7 @@ import { logitsGap, middleGap } from '../../src/evaluation/compare-logits.js';
 
 const expected = Float32Array.of(0, 1, 2, 3, 4, 5, 6, 7, 8, 10);
 
-it('looks at the farthest logit, or at the farthest of the token in the middle', () => {
+it('measures the largest gap, or the median over tokens of the largest', () => {
   // Tokens of two logits are 0, 0, 1, 0.5 and 9 off.
   const actual = Float32Array.of(0, 1, 2, 3, 4, 6, 6, 7.5, 8, 1);
   expect(logitsGap(actual, expected)).toBeCloseTo(0.9);
@@ -10,7 +10,7 @@ it('looks at the farthest logit, or at the farthest of the token in the middle',
   expect(middleGap(expected, expected, 2)).toBe(0);
 });
 
-it('finds what is no number, wherever it is', () => {
+it('returns infinity if a logit is NaN', () => {
   const actual = Float32Array.from(expected);
   actual[9] = Number.NaN;
   expect(middleGap(actual, expected, 2)).toBe(Number.POSITIVE_INFINITY);

@@ -17,11 +17,11 @@ const on = (losses: readonly number[], changes: Partial<typeof protocol & { lead
 
 const random = createRandom(5);
 const noise = () => random() + random() - 1;
-/** Windows scatter far more than the models differ. */
+/** Windows vary far more than the models differ. */
 const dense = Array.from({ length: 40 }, () => 3 + noise());
 
 describe('comparePerplexities', () => {
-  it('sees a difference that is far below the scatter of windows', () => {
+  it('detects a difference far below the variation between windows', () => {
     const other = dense.map((loss) => loss + 0.05 + 0.05 * noise());
     const comparison = comparePerplexities(on(dense), on(other));
     expect(comparison).toMatchObject({ windowCount: 40, tokenCount: 4000, confidence: 0.95, verdict: 'worse' });
@@ -54,7 +54,7 @@ describe('comparePerplexities', () => {
     );
   });
 
-  it('calls noise a difference in about 5 of 100 pairs of equal models', () => {
+  it('finds a difference in about 5 % of pairs of equal models', () => {
     const differs = () => {
       const losses = Array.from({ length: 12 }, () => 3 + noise());
       const other = losses.map((loss) => loss + 0.2 * noise());
@@ -65,7 +65,7 @@ describe('comparePerplexities', () => {
     expect(count).toBeLessThan(140);
   });
 
-  it('finds no difference from itself, and none in rounding', () => {
+  it('finds no difference from itself, and none in rounding errors', () => {
     const same = comparePerplexities(on(dense), on(dense));
     expect(same).toMatchObject({ verdict: 'same', logPerplexity: { difference: 0, interval: [0, 0], pValue: 1 } });
     expect(explainPerplexities(same)).toBe(
@@ -95,7 +95,7 @@ describe('comparePerplexities', () => {
     expect(() => comparePerplexities(on(dense), other)).toThrow(message);
   });
 
-  it('refuses another BOS, windows that do not match, and none', () => {
+  it('refuses other leading tokens, mismatched windows, and no windows', () => {
     const scored = (...counts: number[]) => ({
       windows: counts.map((tokenCount) => ({ nll: 1, tokenCount })),
       protocol,

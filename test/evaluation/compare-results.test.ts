@@ -4,7 +4,7 @@ import { explainComparison } from '../../src/evaluation/explain-comparison.js';
 import { type ItemScore, summarizeTask, type TaskResult } from '../../src/evaluation/task-result.js';
 import { createRandom } from '../../src/linalg/random.js';
 
-/** A result of two choices an item; `right` says which items are right, `nll` what the right answer costs. */
+/** A result with two choices per item: which items are `right`, and the `nll` of the right answer. */
 function resultOf(right: readonly boolean[], nll: (index: number) => number = () => 2, start = 0): TaskResult {
   const scores = right.map((isRight, at): ItemScore => {
     const gold = -nll(at);
@@ -27,7 +27,7 @@ function discordant(onlyA: number, onlyB: number, count: number) {
 }
 
 describe('compareResults', () => {
-  it('calls two evaluations of one model the same', () => {
+  it('gives the verdict "same" for two evaluations of one model', () => {
     const [a] = discordant(7, 9, 100);
     const comparison = compareResults(a, a);
     expect(comparison).toMatchObject({ itemCount: 100, verdict: 'same', deciding: [] });
@@ -35,7 +35,7 @@ describe('compareResults', () => {
     expect(comparison.goldNll).toMatchObject({ difference: 0, pValue: 1 });
   });
 
-  it('calls a difference of two points in five hundred items noise', () => {
+  it('takes a difference of two points on 500 items for noise', () => {
     const comparison = compareResults(...discordant(35, 25, 500));
     expect(comparison.accNorm!.difference).toBeCloseTo(-0.02, 12);
     expect(comparison.verdict).toBe('same');
@@ -44,7 +44,7 @@ describe('compareResults', () => {
     );
   });
 
-  it('sees a difference of six points', () => {
+  it('detects a difference of six points on 500 items', () => {
     const comparison = compareResults(...discordant(40, 10, 500));
     expect(comparison).toMatchObject({ verdict: 'worse', deciding: ['accNorm', 'acc'] });
     expect(comparison.accNorm).toMatchObject({ a: 0.98, b: 0.92, onlyA: 40, onlyB: 10 });
@@ -59,7 +59,7 @@ describe('compareResults', () => {
     expect(compareResults(...discordant(10, 40, 500)).verdict).toBe('better');
   });
 
-  it('sees in likelihoods what accuracy cannot show', () => {
+  it('detects in likelihoods what accuracy does not show', () => {
     const random = createRandom(1);
     const costs = Array.from({ length: 200 }, () => 2 + random());
     const right = costs.map(() => true);
@@ -84,7 +84,7 @@ describe('compareResults', () => {
     expect(comparison.verdict).toBe('same');
   });
 
-  it('gives the same for a seed, and an interval as wide as asked', () => {
+  it('gives the same result for a seed, and wider intervals for more confidence', () => {
     const results = discordant(40, 30, 300);
     expect(compareResults(...results, { seed: 3 })).toEqual(compareResults(...results, { seed: 3 }));
     const narrow = compareResults(...results, { confidence: 0.5 }).acc.interval;

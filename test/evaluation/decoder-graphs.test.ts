@@ -128,7 +128,7 @@ describe('createLanguageModel on the input conventions of exporters', () => {
     { tokens: 'int64', cache: 'packed', half: true },
   ];
 
-  it.each(dialects)('reads on and scores: %j', async (dialect) => {
+  it.each(dialects)('continues from its cache and scores: %j', async (dialect) => {
     const reference = await load({ tokens: 'int64', cache: 'none' });
     const model = await load(dialect);
     const tolerance = dialect.half === true ? 0.02 : 1e-5;
@@ -156,13 +156,13 @@ describe('createLanguageModel on the input conventions of exporters', () => {
     await reference.release();
   });
 
-  it('lets the engine speak about token ids that the graph cannot look up', async () => {
+  it('throws the error of the engine for token ids outside the embedding', async () => {
     const model = await load({ tokens: 'int64', cache: 'none' });
     await expect(model.createReader().read([Int32Array.of(99)])).rejects.toThrow(EngineError);
     await model.release();
   });
 
-  it('refuses graphs that are no text decoders', async () => {
+  it('refuses graphs that are not text decoders', async () => {
     const graph = create(GraphProtoSchema, {
       name: 'vision',
       node: [makeNode({ op: 'Identity', inputs: ['pixel_values'], outputs: ['logits'] })],

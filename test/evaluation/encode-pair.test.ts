@@ -25,8 +25,8 @@ describe('encodePair', () => {
     expect(encode('x \n', 'y')).toEqual([[120], [32, 10, 121]]);
   });
 
-  it('takes as continuation what lies behind as many tokens as the context has alone', () => {
-    // "xa" is two tokens, "xabc" three: x, ab, c. What is left behind the first two is c.
+  it('cuts the continuation after as many tokens as the context alone has', () => {
+    // "xa" is two tokens, "xabc" three: x, ab, c. What remains after the first two is c.
     expect(encode('xa', 'bc')).toEqual([[120, 97], [99]]);
   });
 
@@ -44,7 +44,7 @@ describe('encodePair', () => {
     expect(() => encode('a', 'b')).toThrow(OptionError);
   });
 
-  it('refuses an empty context that nothing can stand for', () => {
+  it('refuses an empty context if the tokenizer has no BOS or EOS', () => {
     const bare = { ...tokenizer, bosTokenId: undefined, eosTokenId: undefined };
     expect(() => encodePair(bare, { context: '', continuation: 'y' }, false)).toThrow(/no BOS or EOS/);
   });

@@ -1,7 +1,7 @@
 import type { ScoredSequence, SequenceScore } from '../../src/evaluation/bundle.js';
 import type { LanguageModel } from '../../src/evaluation/language-model.js';
 
-/** A model over V tokens whose logits are a function of what it has read; counts what it is asked. */
+/** A model whose logits are a function of the tokens read so far; records the calls of `score`. */
 export function createFakeModel(vocabularySize: number, logitsOf: (seen: readonly number[]) => readonly number[]) {
   const calls: { readonly sequences: readonly Int32Array[]; readonly firstScored: number }[] = [];
   const scoreSequence = ({ tokens, firstScored }: ScoredSequence): SequenceScore => {

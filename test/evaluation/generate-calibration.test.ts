@@ -38,7 +38,7 @@ describe('generateCalibration', () => {
     }
   });
 
-  it('draws from a flatter or steeper one at another temperature', async () => {
+  it('divides logits by the temperature', async () => {
     const firstOf = async (temperature: number) => {
       const { windows } = await generateCalibration(bigram(), {
         ...shape,
@@ -55,7 +55,7 @@ describe('generateCalibration', () => {
     expect(chiSquare(await firstOf(0.5), scaled(0.5))).toBeLessThan(16.27);
   });
 
-  it('says what it did', async () => {
+  it('records seed, start token and temperature', async () => {
     const { windows, provenance } = await generateCalibration(bigram(), { ...shape, seed: 4 });
     expect(windows).toHaveLength(6);
     expect(windows.every((window) => window.length === 12 && window[0] === 0)).toBe(true);
@@ -66,7 +66,7 @@ describe('generateCalibration', () => {
     });
   });
 
-  it('fills a window with documents that know nothing of each other', async () => {
+  it('fills windows with independent documents', async () => {
     const alone = await generateCalibration(bigram(), { ...shape, windowCount: 18, windowLength: 5 });
     const options = { ...shape, windowCount: 6, windowLength: 14, documentLength: 5 };
     const { windows, provenance } = await generateCalibration(bigram(), options);
@@ -79,7 +79,7 @@ describe('generateCalibration', () => {
     expect((await generateCalibration(bigram(), { ...options, store })).windows).toEqual(windows);
   });
 
-  it('resumes from windows that were kept, to the same set', async () => {
+  it('resumes from saved windows to the same set', async () => {
     const whole = await generateCalibration(bigram(), shape);
     const { store, windows } = memoryStore(whole.windows.slice(0, 4));
     const resumed = await generateCalibration(bigram(), { ...shape, store });
@@ -87,7 +87,7 @@ describe('generateCalibration', () => {
     expect(windows).toEqual(whole.windows);
   });
 
-  it('asks no model when all windows were kept, and takes no more than asked', async () => {
+  it('does not run the model if enough windows were saved', async () => {
     const { windows } = await generateCalibration(bigram(), shape);
     const { model, calls } = createFakeModel(4, () => {
       throw new Error('asked');
@@ -97,7 +97,7 @@ describe('generateCalibration', () => {
     expect(calls).toEqual([]);
   });
 
-  it('keeps finished batches when it is stopped', async () => {
+  it('saves finished batches before it stops', async () => {
     const controller = new AbortController();
     const { store, windows } = memoryStore();
     const stopped = generateCalibration(bigram(), {
@@ -111,7 +111,7 @@ describe('generateCalibration', () => {
     expect(windows).toEqual((await generateCalibration(bigram(), shape)).windows.slice(0, 4));
   });
 
-  it('counts tokens over all batches, kept windows as done', async () => {
+  it('counts tokens of all batches, and saved windows as done', async () => {
     const seen: Progress[] = [];
     const { windows } = await generateCalibration(bigram(), shape);
     await generateCalibration(bigram(), {
@@ -124,7 +124,7 @@ describe('generateCalibration', () => {
     expect(seen.at(-1)).toMatchObject({ stage: 'generate', done: 66, total: 66, detail: '4 of 6 windows' });
   });
 
-  it('goes on after a token that ends the text', async () => {
+  it('continues after an end token', async () => {
     const cycle = createFakeModel(4, (seen) =>
       [0, 1, 2, 3].map((token) => (token === (seen.at(-1)! + 1) % 4 ? 99 : 0)),
     );
@@ -133,7 +133,7 @@ describe('generateCalibration', () => {
     expect([...windows[0]!]).toEqual([0, 1, 2, 3, 0, 1, 2, 3]);
   });
 
-  it('refuses a model that writes little but ends of texts', async () => {
+  it('refuses a model that generates mostly end tokens', async () => {
     const ending = createFakeModel(4, () => [0, 0, 20, 0]).model;
     const { store, windows } = memoryStore();
     const written = generateCalibration(ending, { ...shape, endTokens: [2], store });
@@ -142,7 +142,7 @@ describe('generateCalibration', () => {
     expect(windows).toEqual([]);
   });
 
-  it('reads short documents again for a model without a cache, and refuses long ones', async () => {
+  it('generates only short documents with a model without a cache', async () => {
     const uncached: LanguageModel = { ...bigram(), hasCache: false };
     expect((await generateCalibration(uncached, shape)).windows).toHaveLength(6);
     const parts = await generateCalibration(uncached, { ...shape, windowLength: 129 });
@@ -167,7 +167,7 @@ describe('generateCalibration', () => {
   });
 });
 
-it('writes as many documents together as memory allows, in even batches', () => {
+it('generates as many documents at once as memory allows, in even batches', () => {
   const documents = { count: 32, length: 512 };
   const cacheWidth = 30 * 2 * 3 * 64;
   expect(chooseBatchSize(documents, { cacheWidth })).toBe(11);
@@ -194,7 +194,7 @@ describe('on tiny-llama', () => {
       ...options,
     });
 
-  it('writes the same windows for a seed, in batches of any size', async () => {
+  it('generates the same windows for a seed in batches of any size', async () => {
     const { windows, provenance } = await write({});
     expect((await write({ batchSize: 3 })).provenance).toEqual(provenance);
     expect((await write({ batchSize: 1 })).provenance).toEqual(provenance);
@@ -202,7 +202,7 @@ describe('on tiny-llama', () => {
     expect(new Set(windows.map(String)).size).toBe(5);
   });
 
-  it('writes text', async () => {
+  it('generates English words', async () => {
     const { windows } = await write({ windowCount: 16, windowLength: 40 });
     const texts = windows.map((window) => tinyLlamaTokenizer.decode(window, { skipSpecialTokens: true }));
     const words = texts.join(' ').match(/[a-z]+/gi) ?? [];
@@ -212,7 +212,7 @@ describe('on tiny-llama', () => {
     ).toBeGreaterThan(10);
   });
 
-  it('knows what its keys and values take', () => {
+  it('reports the size of its keys and values', () => {
     expect(model).toMatchObject({ cacheWidth: 6 * 2 * 4 * 24, rowLimit: Number.POSITIVE_INFINITY });
   });
 });

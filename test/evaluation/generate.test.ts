@@ -15,27 +15,27 @@ async function collect(tokens: AsyncIterable<number>): Promise<number[]> {
 }
 
 describe('generate', () => {
-  it('continues until it has written enough', async () => {
+  it('generates newTokens tokens', async () => {
     expect(await collect(generate(counting(), [3], { newTokens: 4 }))).toEqual([4, 0, 1, 2]);
   });
 
-  it('stops at a stop token, which it keeps to itself', async () => {
+  it('stops at a stop token, which it does not return', async () => {
     expect(await collect(generate(counting(), [0], { stopTokenIds: [3] }))).toEqual([1, 2]);
   });
 
-  it('stops where the context is full', async () => {
+  it('stops when the context is full', async () => {
     expect(await collect(generate(counting(), [3, 4], { newTokens: 9, contextLength: 4 }))).toEqual([0, 1, 2]);
     expect(await collect(generate(counting(), [3, 4], { newTokens: 9, contextLength: 2 }))).toEqual([0]);
   });
 
-  it('can be stopped', async () => {
+  it('stops on an aborted signal', async () => {
     await expect(collect(generate(counting(), [0], { signal: AbortSignal.abort() }))).rejects.toThrow(/abort/i);
   });
 
   it.each([
     ['an empty prompt', [], {}],
     ['an id beyond the vocabulary', [5], {}],
-    ['nothing to write', [0], { newTokens: 0 }],
+    ['no new tokens', [0], { newTokens: 0 }],
     ['a negative temperature', [0], { temperature: -1 }],
     ['a prompt beyond the context', [0, 1, 2], { contextLength: 2 }],
   ])('refuses %s', async (_, prompt, options) => {
@@ -49,7 +49,7 @@ describe('generateBatch', () => {
     expect(sequences.map((sequence) => [...sequence])).toEqual(Array(3).fill([1, 2, 3, 4, 0, 1]));
   });
 
-  it('resumes from wherever it was, to the same tokens', async () => {
+  it('resumes from any step to the same tokens', async () => {
     const model = await loadTinyLlama();
     const options = { promptIds: [0], count: 5, length: 12, batchSize: 3, seed: 4 };
     const saved: SavedBatch[] = [];
@@ -66,7 +66,7 @@ describe('generateBatch', () => {
     await model.release();
   });
 
-  it('reports every token', async () => {
+  it('reports progress after every token', async () => {
     const done: number[] = [];
     await generateBatch(counting(), {
       promptIds: [0],
@@ -95,7 +95,7 @@ describe('on tiny-llama', () => {
   });
   afterAll(() => model.release());
 
-  it('writes greedily what reading everything again would', async () => {
+  it('generates the same tokens greedily as without a cache', async () => {
     const prompt = [...tinyLlamaTokenizer.encode('12 + 30 =')];
     const written = await collect(generate(model, prompt, { newTokens: 8 }));
     const again: number[] = [];
@@ -116,7 +116,7 @@ describe('on tiny-llama', () => {
     expect(await generateText(model, { tokenizer: tinyLlamaTokenizer, prompt: '', newTokens: 4 })).not.toBe('');
   });
 
-  it('draws by seed, the same in batches of any size', async () => {
+  it('draws the same sequences for a seed in batches of any size', async () => {
     const write = (seed: number, batchSize: number) =>
       generateBatch(model, { promptIds: [0], count: 4, length: 12, seed, batchSize });
     const together = await write(3, 4);

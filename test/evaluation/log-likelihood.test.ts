@@ -4,7 +4,7 @@ import { createFakeModel } from './fake-model.js';
 import { loadTinyLlama, tinyLlamaTokenizer } from './tiny-llama.js';
 
 describe('measureLogLikelihoods', () => {
-  it('answers in the order asked, whatever is read together', async () => {
+  it('returns results in the order of the pairs, equal to separate measurements', async () => {
     const model = await loadTinyLlama();
     const pairs = [
       { context: '4 + 5 =', continuation: ' 9' },

@@ -16,7 +16,7 @@ describe('mcNemarTest', () => {
     expect(mcNemarTest({ onlyA: onlyB, onlyB: onlyA })).toBeCloseTo(expected, 10);
   });
 
-  it('goes over to the approximation without a step', () => {
+  it('is continuous where the approximation begins', () => {
     const exact = mcNemarTest({ onlyA: 460, onlyB: 540 });
     const approximate = mcNemarTest({ onlyA: 460, onlyB: 541 });
     expect(Math.abs(approximate - exact)).toBeLessThan(0.002);
@@ -26,7 +26,7 @@ describe('mcNemarTest', () => {
 });
 
 describe('bootstrap', () => {
-  it('spreads means as the theory says', () => {
+  it('gives a percentile interval of 1.96 standard errors', () => {
     const values = Float64Array.from({ length: 400 }, (_, at) => at % 2);
     const [means] = bootstrapMeans([values], { resampleCount: 4000, seed: 1 });
     const [low, high] = percentileInterval(means!, 0.95);

@@ -7,7 +7,7 @@ const WINDOWS = 8;
 interface Shape {
   /** Context of a window's tokens. */
   readonly contexts: (window: number) => number;
-  /** What a token of a context loses. */
+  /** Loss increase of a token of a context. */
   readonly lost: (context: number) => number;
 }
 
@@ -34,7 +34,7 @@ const calibrationShape: Shape = { contexts: (window) => window % 2, lost: () => 
 const textContexts = (window: number) => (window === 0 ? 2 : window % 2);
 
 describe('the bias of a calibration', () => {
-  it('shows losses by context', () => {
+  it('reports losses by context', () => {
     const found = measureBias(
       bias(calibrationShape, { contexts: textContexts, lost: (context) => (context === 2 ? 2 : 0.2) }),
     );
@@ -49,7 +49,7 @@ describe('the bias of a calibration', () => {
     expect(found.uncovered).toMatchObject({ text: 1 / 8, calibration: 0 });
   });
 
-  it('warns when much is lost where the calibration hardly looked', () => {
+  it('warns if much is lost in contexts that the calibration hardly covers', () => {
     const lost = (context: number) => (context === 2 ? 2 : 0.2);
     const { warnings } = measureBias(bias(calibrationShape, { contexts: textContexts, lost }));
     expect(warnings).toHaveLength(1);
@@ -68,11 +68,11 @@ describe('the bias of a calibration', () => {
       { contexts: (window: number) => window % 3, lost: () => 0.2 },
       { contexts: textContexts, lost: (c: number) => (c === 2 ? 2 : 0.2) },
     ],
-  ])('says nothing when %s', (_, calibration, text) => {
+  ])('gives no warning if %s', (_, calibration, text) => {
     expect(measureBias(bias(calibration, text)).warnings).toEqual([]);
   });
 
-  it('takes the context of the token that a prediction is made from', () => {
+  it('uses the context of the token that a prediction is made from', () => {
     const windows = [Int32Array.of(1, 2, 3, 4)];
     const scoredWindows = { windows, dense: Float32Array.of(1, 1, 1), pruned: Float32Array.of(1, 5, 1) };
     const contextOfToken = Int32Array.of(0, 1, 0, 1, 0, 1, 0, 1);
@@ -87,7 +87,7 @@ describe('the bias of a calibration', () => {
     expect(contexts.map(({ text }) => text?.tokenCount)).toEqual([2, 1]);
   });
 
-  it('warns when the text was calibrated on', () => {
+  it('warns if the text is part of the calibration', () => {
     const input = bias(calibrationShape, { contexts: textContexts, lost: () => 0.2 });
     const shared = input.text.windows.map((window, at) => (at === 0 ? input.calibration.windows[3]! : window));
     const { overlap, warnings } = measureBias({ ...input, text: { ...input.text, windows: shared } });

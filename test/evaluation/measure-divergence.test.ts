@@ -8,14 +8,14 @@ import { someWindows } from '../support/tiny-llama.js';
 import { createFakeModel } from './fake-model.js';
 import { loadTinyLlama } from './tiny-llama.js';
 
-/** A model that knows two tokens and says the second with probability `p`, whatever it has read. */
+/** A model of two tokens that predicts the second with probability `p`. */
 const coin = (p: number) => createFakeModel(2, () => [Math.log(1 - p), Math.log(p)]).model;
 
 const compare = (reference: LanguageModel, model: LanguageModel, options = {}) =>
   measureDivergence({ reference, model, engine: testEngine }, Int32Array.of(0, 1, 1, 0, 1, 0, 0), options);
 
 describe('measureDivergence', () => {
-  it('is the mean of p ln(p/q), and counts equal likeliest tokens', async () => {
+  it('is the mean of p ln(p/q), and reports the agreement of the likeliest tokens', async () => {
     const result = await compare(coin(0.8), coin(0.6), { windowLength: 3 });
     expect(result.klDivergence).toBeCloseTo(0.8 * Math.log(0.8 / 0.6) + 0.2 * Math.log(0.2 / 0.4), 6);
     expect(result.top1Agreement).toBe(1);
@@ -24,22 +24,22 @@ describe('measureDivergence', () => {
     expect((await compare(coin(0.8), coin(0.3))).top1Agreement).toBe(0);
   });
 
-  it('survives logits of minus infinity', async () => {
+  it('accepts logits of minus infinity', async () => {
     const { klDivergence } = await compare(coin(1), coin(1));
     expect(klDivergence).toBe(0);
   });
 
   it('resumes where an earlier run stopped', async () => {
-    const kept: DivergenceScore[] = [];
-    const log = { known: new Map(), add: async (fresh: readonly DivergenceScore[]) => void kept.push(...fresh) };
+    const saved: DivergenceScore[] = [];
+    const log = { known: new Map(), add: async (added: readonly DivergenceScore[]) => void saved.push(...added) };
     const whole = await compare(coin(0.8), coin(0.6), { windowLength: 3, log });
-    const known = new Map([[0, kept[0]!]]);
-    kept.length = 0;
+    const known = new Map([[0, saved[0]!]]);
+    saved.length = 0;
     expect(await compare(coin(0.8), coin(0.6), { windowLength: 3, log: { ...log, known } })).toEqual(whole);
-    expect(kept.map(({ index }) => index)).toEqual([1]);
+    expect(saved.map(({ index }) => index)).toEqual([1]);
   });
 
-  it('refuses other vocabularies, short texts, and what is not a number', async () => {
+  it('refuses other vocabularies, short texts and NaN', async () => {
     await expect(compare(createFakeModel(3, () => [0, 0, 0]).model, coin(0.5))).rejects.toThrow(
       /2 .* and the reference 3/,
     );
@@ -47,7 +47,7 @@ describe('measureDivergence', () => {
     await expect(compare(coin(0.5), coin(Number.NaN))).rejects.toThrow(NumericalError);
   });
 
-  it('finds that a model agrees with itself', async () => {
+  it('is 0 between a model and itself', async () => {
     const model = await loadTinyLlama();
     const result = await measureDivergence({ reference: model, model, engine: testEngine }, someWindows(1, 96)[0]!, {
       windowLength: 48,
@@ -58,7 +58,7 @@ describe('measureDivergence', () => {
 });
 
 describe('createDivergenceScorer', () => {
-  it('sums a large vocabulary as exactly as double precision shows', async () => {
+  it('sums a large vocabulary within 1 % of double precision', async () => {
     const [rowCount, width] = [90, 50_000];
     const random = createRandom(3);
     const reference = Float32Array.from({ length: rowCount * width }, () => 12 * random());

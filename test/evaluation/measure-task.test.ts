@@ -31,7 +31,7 @@ async function readItems(lines: Iterable<string>): Promise<TaskItem[]> {
   return items;
 }
 
-/** The result, and the scores it was made of. */
+/** The result, and the scores that it summarises. */
 async function measure(lines: readonly string[], options: Partial<TaskOptions> = {}, model = alphabet()) {
   const scores: ItemScore[] = [];
   const log = {
@@ -84,7 +84,7 @@ describe('measureTask', () => {
     expect(added).toEqual(whole.scores.slice(2));
   });
 
-  it('cuts contexts from the left to what the model reads', async () => {
+  it('cuts contexts from the left to contextLength', async () => {
     const whole = await measure(CHOICES.slice(0, 1));
     expect(await measure(CHOICES.slice(0, 1), { contextLength: 1 })).toEqual(whole);
     await expect(measure(['{"query":"a","choices":["bcd","x"],"gold":0}'], { contextLength: 2 })).rejects.toThrow(
@@ -99,24 +99,24 @@ describe('measureTask', () => {
     expect(seen).toEqual([0, 1, 2, 3].map((done) => `multiple-choice ${done}/3`));
   });
 
-  it('stops on request, keeping what is done, and on what is not a number', async () => {
+  it('saves finished items before it stops, and throws on NaN', async () => {
     await expect(measure(CHOICES, { signal: AbortSignal.abort() })).rejects.toThrow(/abort/i);
     const control = new AbortController();
-    const kept: ItemScore[] = [];
+    const saved: ItemScore[] = [];
     const log = {
       known: new Map(),
       add: async (fresh: readonly ItemScore[]) => {
-        kept.push(...fresh);
+        saved.push(...fresh);
         control.abort();
       },
     };
     await expect(measure(CHOICES, { log, signal: control.signal })).rejects.toThrow(/abort/i);
-    expect(kept).toHaveLength(1);
+    expect(saved).toHaveLength(1);
     const { model } = createFakeModel(27, () => Array(27).fill(Number.NaN));
     await expect(measure(CHOICES, {}, model)).rejects.toThrow(NumericalError);
   });
 
-  it('finds that tiny-llama can add up', async () => {
+  it('measures an accuracy above 0.7 of tiny-llama in arithmetic', async () => {
     const model = await loadTinyLlama();
     const lines = readTinyLlamaFile('tasks/arithmetic.jsonl').split('\n').slice(0, 30);
     const { result } = await measure(lines, { tokenizer: tinyLlamaTokenizer, delimiter: ' ' }, model);

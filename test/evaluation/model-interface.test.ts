@@ -18,7 +18,7 @@ const session = (length: string): Session => ({
 const pastDims = (length: string, sizes?: Parameters<typeof readModelInterface>[1]) =>
   prefillDims(readModelInterface(session(length), sizes).inputs[1]!, { batchSize: 3, sequenceLength: 5 });
 
-it('settles what a graph leaves open of its caches', () => {
+it('fills in sizes of caches that are symbolic in the graph', () => {
   expect(pastDims('past_sequence_length', { headSize: 16, slidingWindow: 12 })).toEqual([3, 2, 0, 16]);
   expect(pastDims('past_sliding_length', { headSize: 16, slidingWindow: 12 })).toEqual([3, 2, 12, 16]);
   expect(pastDims('past_sliding_length')).toEqual([3, 2, 0, 8]);

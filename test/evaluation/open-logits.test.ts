@@ -27,7 +27,7 @@ async function logitsOf(positionsAtOnce?: number) {
   return { rows, shapes };
 }
 
-it('returns the logits of a few positions at a time, the same ones', async () => {
+it('returns the same logits a few positions at a time', async () => {
   const whole = await logitsOf();
   const divided = await logitsOf(8);
   expect(whole.shapes).toEqual([

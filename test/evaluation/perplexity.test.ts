@@ -14,14 +14,14 @@ const uniform = () => createFakeModel(4, () => [0, 0, 0, 0]);
 const tokens = Int32Array.from({ length: 10 }, (_, at) => at % 4);
 
 describe('bits per byte', () => {
-  it('counts the bytes that tokens stand for, parts of characters included', () => {
+  it('counts the bytes of tokens, parts of characters included', () => {
     const text = 'Tür, 日本 und 😀 <|endoftext|> \n';
     const ids = tinyLlamaTokenizer.encode(text);
     expect(tinyLlamaTokenizer.countBytes!(ids)).toBe(new TextEncoder().encode(text).length);
     expect(tinyLlamaTokenizer.countBytes!(ids.subarray(0, 0))).toBe(0);
   });
 
-  it('are the nats of the scored tokens over their bytes', async () => {
+  it('are the bits of the scored tokens divided by their bytes', async () => {
     const model = fixedModel(2048);
     const text = 'The bridge is longer in summer: fünf Zentimeter.';
     const leading = { leadingTokens: [0] };
@@ -34,7 +34,7 @@ describe('bits per byte', () => {
   });
 });
 
-/** A model that gives every token of `count` the same chance. */
+/** A model that gives each of `count` tokens the same probability. */
 function fixedModel(count: number): LanguageModel {
   const score = async (sequences: readonly Int32Array[], firstScored: number) =>
     new Float32Array(sequences.reduce((sum, { length }) => sum + length - firstScored, 0)).fill(Math.log(count));
@@ -42,7 +42,7 @@ function fixedModel(count: number): LanguageModel {
 }
 
 describe('measurePerplexity', () => {
-  it('is the vocabulary size for a model that knows nothing', async () => {
+  it('is the vocabulary size for a uniform model', async () => {
     const { model, calls } = uniform();
     const result = await measurePerplexity(model, tokens, { windowLength: 4 });
     expect(result.perplexity).toBeCloseTo(4, 5);
@@ -58,8 +58,8 @@ describe('measurePerplexity', () => {
     expect([...calls[1]!.sequences[0]!]).toEqual([0, 0, 1, 2, 3]);
   });
 
-  it('gives the same whatever runs together', async () => {
-    // Knows that even tokens follow odd ones.
+  it('gives the same result for any batch size', async () => {
+    // Predicts that even tokens follow odd ones.
     const { model, calls } = createFakeModel(4, (seen) => (seen.at(-1)! % 2 === 1 ? [1, 0, 1, 0] : [0, 1, 0, 1]));
     const one = await measurePerplexity(model, tokens, { windowLength: 3 });
     const alone = calls.length;
@@ -68,7 +68,7 @@ describe('measurePerplexity', () => {
     expect(calls.length - alone).toBeLessThan(alone);
   });
 
-  it('scores as many windows as asked', async () => {
+  it('scores windowCount windows', async () => {
     const { model } = uniform();
     expect(await measurePerplexity(model, tokens, { windowLength: 4, windowCount: 2 })).toMatchObject({
       windowCount: 2,
@@ -76,7 +76,7 @@ describe('measurePerplexity', () => {
     });
   });
 
-  it('says what was measured', async () => {
+  it('records what was measured', async () => {
     const { model } = uniform();
     const { protocol } = await measurePerplexity(model, tokens, { windowLength: 4, stride: 2, leadingTokens: [3] });
     expect(formatPerplexityProtocol(protocol)).toMatch(
@@ -84,7 +84,7 @@ describe('measurePerplexity', () => {
     );
   });
 
-  it('reports progress and can be stopped', async () => {
+  it('reports progress, and stops on an aborted signal', async () => {
     const { model } = uniform();
     const done: number[] = [];
     await measurePerplexity(model, tokens, { windowLength: 4, onProgress: (progress) => done.push(progress.done) });
@@ -94,21 +94,21 @@ describe('measurePerplexity', () => {
 
   it('resumes where an earlier run stopped', async () => {
     const { model, calls } = createFakeModel(4, (seen) => (seen.at(-1)! % 2 === 1 ? [1, 0, 1, 0] : [0, 1, 0, 3]));
-    const kept: WindowScore[] = [];
+    const saved: WindowScore[] = [];
     const log = {
       known: new Map<number, WindowScore>(),
-      add: async (fresh: readonly WindowScore[]) => void kept.push(...fresh),
+      add: async (added: readonly WindowScore[]) => void saved.push(...added),
     };
     const whole = await measurePerplexity(model, tokens, { windowLength: 3, log });
-    expect(kept.map(({ index }) => index)).toEqual([0, 1, 2]);
+    expect(saved.map(({ index }) => index)).toEqual([0, 1, 2]);
     const before = calls.length;
-    const known = new Map(kept.slice(0, 2).map((score) => [score.index, score]));
+    const known = new Map(saved.slice(0, 2).map((score) => [score.index, score]));
     const again = await measurePerplexity(model, tokens, { windowLength: 3, log: { ...log, known } });
     expect(again).toEqual(whole);
     expect(calls.length - before).toBe(1);
   });
 
-  it('takes a short text as one window, unless a longer window was asked for', async () => {
+  it('scores a short text as one window, and refuses a larger windowLength', async () => {
     const { model } = uniform();
     expect((await measurePerplexity(model, tokens)).protocol).toMatchObject({ windowLength: 10, windowCount: 1 });
     await expect(measurePerplexity(model, tokens, { windowLength: 11 })).rejects.toThrow(OptionError);
@@ -131,12 +131,12 @@ describe('measurePerplexity', () => {
     await expect(measurePerplexity(uniform().model, ids, options)).rejects.toThrow(OptionError);
   });
 
-  it('does not average what is not a number', async () => {
+  it('throws on NaN logits', async () => {
     const { model } = createFakeModel(4, () => [Number.NaN, 0, 0, 0]);
     await expect(measurePerplexity(model, tokens)).rejects.toThrow(NumericalError);
   });
 
-  it('takes no loss for a perplexity that is none, nor a kept score of another window', async () => {
+  it('throws if the perplexity overflows, and ignores saved scores of other windows', async () => {
     const { model } = createFakeModel(4, ([first = 0]) => (first === 0 ? [0, 1, 2, 3] : [0, 0, 0, 1e6]));
     await expect(measurePerplexity(model, [1, 0, 0, 0])).rejects.toThrow(NumericalError);
     const known = new Map([[0, { index: 0, nll: 1, tokenCount: 7 }]]);
@@ -147,7 +147,7 @@ describe('measurePerplexity', () => {
     );
   });
 
-  it('agrees with the losses that tiny-llama was trained to', async () => {
+  it('matches the held-out losses of tiny-llama after training', async () => {
     const model = await loadTinyLlama();
     const perplexityOf = async (name: string) => {
       const text = readTinyLlamaFile(`text/${name}.txt`).slice(0, 6000);

@@ -55,19 +55,19 @@ describe('planBatches', () => {
     expect(plannedTokens([question(61, [10, 10, 10, 10])], { ...LIMITS, hasCache: false })).toBe(4 * 70);
   });
 
-  it('shares what different contexts begin with', () => {
+  it('shares the common prefix of different contexts', () => {
     const contexts = [Int32Array.of(1, 2, 3, 4, 9, 7, 7), Int32Array.of(1, 2, 3, 4, 8, 7, 7)];
     const [batch] = planBatches([contexts.map((tokens) => ({ tokens, firstScored: 5 }))], LIMITS);
     expect(batch!.prefixLength).toBe(4);
   });
 
-  it('pads and repeats little', () => {
+  it('adds less than 10 % of padding and repeated tokens', () => {
     const bundles = Array.from({ length: 64 }, (_, at) => question(20 + ((at * 13) % 30), [5 + ((at * 5) % 40)], at));
     const needed = bundles.reduce((sum, [sequence]) => sum + sequence!.tokens.length - 1, 0);
     expect(plannedTokens(bundles)).toBeLessThan(1.1 * needed);
   });
 
-  it('lets rows go on alone where a cache cannot do more', () => {
+  it('continues rows one by one if the cache requires it', () => {
     const plan = planBatches([question(9, [4, 5, 6]), question(9, [4, 5, 6], 50)], {
       ...LIMITS,
       continuesTogether: false,
@@ -76,7 +76,7 @@ describe('planBatches', () => {
     expect(plan[0]!.members).toHaveLength(2);
   });
 
-  it('keeps to the rows of a graph and to the caches that may be copied', () => {
+  it('respects the limits of rows and of cached tokens', () => {
     const bundles = Array.from({ length: 8 }, (_, at) => question(31, [5, 5], at));
     const single = planBatches(bundles, { ...LIMITS, rowCount: 1 });
     expect(
@@ -88,7 +88,7 @@ describe('planBatches', () => {
     );
   });
 
-  it('takes a sequence that is longer than a run should be', () => {
+  it('accepts a sequence longer than the limit of a run', () => {
     const plan = planBatches([question(2000, [700])], LIMITS);
     expect(plan).toHaveLength(1);
   });

@@ -25,7 +25,7 @@ describe('createTokenPicker', () => {
     }
   });
 
-  it('sharpens below 1: at one half, probabilities are squared', () => {
+  it('squares probabilities at temperature 0.5', () => {
     for (const [token, frequency] of frequencies(createTokenPicker({ temperature: 0.5 })).entries()) {
       expect(Math.abs(frequency - (token + 1) ** 2 / 30)).toBeLessThan(0.015);
     }
@@ -38,13 +38,13 @@ describe('createTokenPicker', () => {
     expect(half).toBeCloseTo(4 / 7, 1);
   });
 
-  it('stays within the range whatever is drawn', () => {
+  it('returns a valid token for the smallest and largest random number', () => {
     const pick = createTokenPicker({ temperature: 1 });
     expect(pick(logits, () => 0)).toBe(0);
     expect(pick(logits, () => 1 - 2 ** -32)).toBe(3);
   });
 
-  it('skips tokens that are ruled out', () => {
+  it('skips tokens with a logit of minus infinity', () => {
     const pick = createTokenPicker({ temperature: 1 });
     expect(pick(Float32Array.of(-Infinity, 0, -Infinity), () => 0)).toBe(1);
     expect(pick(Float32Array.of(-Infinity, 0, -Infinity), () => 0.9999)).toBe(1);
@@ -60,7 +60,7 @@ describe('createTokenPicker', () => {
     expect(() => createTokenPicker({ temperature, topK })).toThrow(OptionError);
   });
 
-  it('does not choose among what are not numbers', () => {
+  it('throws on NaN logits', () => {
     for (const temperature of [0, 1]) {
       const pick = createTokenPicker({ temperature });
       expect(() => pick(Float32Array.of(Number.NaN, Number.NaN), () => 0.5)).toThrow(NumericalError);

@@ -19,12 +19,12 @@ describe('createLanguageModel on tiny-llama', () => {
   });
   afterAll(() => model.release());
 
-  it('knows its vocabulary and cache', () => {
+  it('reports its vocabulary size and cache', () => {
     expect(model.vocabularySize).toBe(2048);
     expect(model.hasCache).toBe(true);
   });
 
-  it('reads on with its cache to what it reads at once, alone and in a batch', async () => {
+  it('gives the same logits in parts as at once, alone and in a batch', async () => {
     for (const batch of [sequences.slice(0, 1), sequences]) {
       const whole = await model.createReader().read(batch);
       const reader = model.createReader();
@@ -35,7 +35,7 @@ describe('createLanguageModel on tiny-llama', () => {
     }
   });
 
-  it('scores what its logits say, from the first scored token on', async () => {
+  it('scores by its logits, from the first scored token', async () => {
     const scores = await model.score(sequences, 1);
     const [sequence] = sequences as [Int32Array, Int32Array];
     const logits = await model.createReader().read([sequence.subarray(0, 6)]);
@@ -73,7 +73,7 @@ describe('createLanguageModel on tiny-llama', () => {
     }
   });
 
-  it('tells what greedy decoding would write', async () => {
+  it('reports whether greedy decoding generates a sequence', async () => {
     const context = tinyLlamaTokenizer.encode('4 + 5 = 9\n8 + 5 = 13\n2 + 2 =');
     const reader = model.createReader();
     const written: number[] = [];
@@ -91,7 +91,7 @@ describe('createLanguageModel on tiny-llama', () => {
     }
   });
 
-  it('gives the same numbers, whatever is known already', async () => {
+  it('gives the same scores if some are known already', async () => {
     const whole = await scoreAll();
     const rest = await scoreAll((index) => index < 6);
     expect(rest.length).toBeLessThan(10);
@@ -104,7 +104,7 @@ describe('createLanguageModel on tiny-llama', () => {
     await expect(model.scoreBundles([bundle]).next()).rejects.toThrow(OptionError);
   });
 
-  it('keeps readers apart', async () => {
+  it('keeps the caches of readers separate', async () => {
     const one = model.createReader();
     const other = model.createReader();
     await one.read([sequences[0]!]);

@@ -9,11 +9,11 @@ describe('spreadOf', () => {
 });
 
 describe('compareSpeeds', () => {
-  // A machine whose speed goes up and down by half while both models take their turns.
+  // A machine whose speed varies by half while both models take turns.
   const machine = [1, 0.6, 0.9, 1.1, 0.5, 0.8, 1];
   const own = (factors: readonly number[]) => machine.map((speed, round) => 100 * speed * factors[round % 2]!);
 
-  it('sees what both share, and not what disturbs both', () => {
+  it('compares the models by rounds, without the variation that both share', () => {
     const result = compareSpeeds(own([1.29, 1.31]), own([1, 1]));
     expect(result.verdict).toBe('faster');
     expect(result.ratio).toBeCloseTo(1.299, 2);
@@ -22,7 +22,7 @@ describe('compareSpeeds', () => {
     expect(compareSpeeds(own([1, 1]), own([1.29, 1.31])).verdict).toBe('slower');
   });
 
-  it('says so when noise or nothing is all there is', () => {
+  it('gives the verdict "same" for noise, tiny differences and equal speeds', () => {
     expect(compareSpeeds(own([0.9, 1.12]), own([1, 1])).verdict).toBe('same');
     expect(compareSpeeds(own([1.002, 1.003]), own([1, 1])).verdict).toBe('same');
     expect(compareSpeeds(own([1, 1]), own([1, 1]))).toEqual({ ratio: 1, interval: [1, 1], verdict: 'same' });

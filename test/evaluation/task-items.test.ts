@@ -21,7 +21,7 @@ describe('readTaskItems', () => {
     });
   });
 
-  it('pairs each context with the continuation, and measures the contexts', async () => {
+  it('pairs each context with the continuation, and counts characters of contexts', async () => {
     const [item] = await readAll(['{"contexts":["a","bb"],"continuation":"ccc","gold":0}']);
     expect(item?.candidates).toEqual([
       { context: 'a', continuation: 'ccc', characterCount: 1 },
@@ -29,7 +29,7 @@ describe('readTaskItems', () => {
     ]);
   });
 
-  it('asks for a last word', async () => {
+  it('reads a last-word item', async () => {
     const [item] = await readAll(['{"context":"to be or not to","target":"be"}']);
     expect(item).toEqual({
       kind: 'last-word',

@@ -11,7 +11,7 @@ const score = (logLikelihoods: number[], characterCounts: number[], gold: number
 });
 
 describe('summarizeTask', () => {
-  it('judges choices by likelihood, and by likelihood per character', () => {
+  it('scores choices by likelihood, and by likelihood per character', () => {
     const scores = [
       score([-4, -3], [8, 2], 0),
       score([-1, -2], [1, 1], 0),
@@ -25,13 +25,13 @@ describe('summarizeTask', () => {
     expect(result.answers[0]).toMatchObject({ choice: 1, choiceNorm: 0, isRight: false, goldNll: 4 });
   });
 
-  it('judges last words by what greedy decoding writes', () => {
+  it('scores last words by greedy decoding', () => {
     const result = summarizeTask('last-word', [score([-1], [3], 0), score([-2], [3], 0)]);
     expect(result).toMatchObject({ itemCount: 2, acc: 0.5, goldNll: 1.5, perplexity: Math.exp(1.5) });
     expect(result.accNorm).toBeUndefined();
   });
 
-  it('has nothing to say about nothing', () => {
+  it('refuses an empty list of scores', () => {
     expect(() => summarizeTask('multiple-choice', [])).toThrow(OptionError);
   });
 });

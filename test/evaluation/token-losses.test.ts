@@ -12,14 +12,14 @@ it('scores every token but the first of each window', async () => {
   });
 });
 
-it('names the window whose logits are not numbers', async () => {
+it('names the window whose logits are NaN', async () => {
   const { model } = createFakeModel(2, (seen) => [seen[0] === 1 ? Number.NaN : 0, 0]);
   const windows = [Int32Array.of(0, 1), Int32Array.of(1, 0)];
   await expect(measureTokenLosses(model, windows)).rejects.toThrow(NumericalError);
   await expect(measureTokenLosses(model, windows)).rejects.toThrow(/window 1/);
 });
 
-it('stops when told to, and reports progress', async () => {
+it('reports progress, and stops when aborted', async () => {
   const { model } = createFakeModel(2, () => [0, 0]);
   const controller = new AbortController();
   const seen: number[] = [];

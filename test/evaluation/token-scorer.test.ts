@@ -5,7 +5,7 @@ import { createRandom } from '../../src/linalg/random.js';
 import { testEngine } from '../support/engine.js';
 
 describe('createTokenScorer', () => {
-  it('is cross-entropy, over more rows than it takes at once', async () => {
+  it('computes the cross-entropy of more rows than fit in one run', async () => {
     // 20000 logits a row: 419 rows are scored at once, so 450 take two runs.
     const [rowCount, width] = [450, 20_000];
     const random = createRandom(1);
@@ -38,8 +38,8 @@ describe('createTokenScorer', () => {
   });
 });
 
-describe('rowsOf', () => {
-  it('shares the memory of the whole', () => {
+describe('logitRows', () => {
+  it('returns a view of the tensor', () => {
     const data = Float32Array.of(1, 2, 3, 4, 5, 6);
     const rows = logitRows({ type: 'float32', dims: [3, 2], data }, 1, 3);
     expect(rows.dims).toEqual([2, 2]);
