@@ -7,7 +7,7 @@ function where(condition: string, value: string) {
   return makeNode({ op: 'Where', name: 'guard', inputs: [condition, 'zero', value], outputs: ['safe'] });
 }
 
-test('a guard hands its value through under the name it had', () => {
+test('replaces a guard by an Identity of the same name', () => {
   const [first, second] = dropNanGuards([isNan, where('broken', 'attention')]);
 
   expect(first).toBe(isNan);
@@ -15,12 +15,12 @@ test('a guard hands its value through under the name it had', () => {
 });
 
 test.each([
-  ['whose condition tells of another value', where('broken', 'scores')],
+  ['whose condition tests another value', where('broken', 'scores')],
   ['whose condition is a mask', where('mask', 'attention')],
   [
-    'that replaces what is no NaN',
+    'that replaces values that are not NaN',
     makeNode({ op: 'Where', inputs: ['broken', 'attention', 'zero'], outputs: ['safe'] }),
   ],
-])('a Where %s stays', (_, node) => {
+])('keeps a Where %s', (_, node) => {
   expect(dropNanGuards([isNan, node])).toEqual([isNan, node]);
 });

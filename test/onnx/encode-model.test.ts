@@ -27,7 +27,7 @@ it.each([
   ['empty', [makeFloatInitializer('none', [0], []), rawFloats('large', 2000)]],
   ['large', [rawFloats('large', 2000), makeInt64Initializer('shape', [1, -1]), rawFloats('larger', 5000)]],
   ['typed', [create(TensorProtoSchema, { name: 'typed', dataType: 1, dims: [2n], floatData: [1.5, -2] })]],
-])('reads back as what was encoded (%s initializers)', (_, initializers) => {
+])('encodes to bytes that decode to the same model (%s initializers)', (_, initializers) => {
   const model = modelOf(initializers);
   const found = fromBinary(ModelProtoSchema, encodeModel(model));
   expect(toBinary(ModelProtoSchema, found)).toEqual(toBinary(ModelProtoSchema, model));

@@ -1,7 +1,7 @@
 import { isEqualTensor } from '../../src/onnx/equal-tensors.js';
 import type { TensorHandle } from '../../src/onnx/onnx-model.js';
 
-/** A tensor of 40 elements that is read in whole elements alone, as converted ones are. */
+/** A tensor of 40 elements that allows reads of whole elements only, like converted ones. */
 function handleOf(bytes: Uint8Array<ArrayBuffer>, dataType: number): TensorHandle {
   const size = bytes.length / 40;
   return {
@@ -20,7 +20,7 @@ describe.each([
 ])('tensors of %s', (_, dataType, size) => {
   const bytes = Uint8Array.from({ length: 40 * size }, (__, at) => at % 251);
 
-  it('are equal where all bytes are', async () => {
+  it('are equal if all bytes are', async () => {
     expect(await isEqualTensor(handleOf(bytes, dataType), handleOf(bytes.slice(), dataType))).toBe(true);
   });
 

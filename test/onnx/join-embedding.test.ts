@@ -32,7 +32,7 @@ const setOpset = (proto: SplitLlama['decoder'], version: number) => {
 describe('joinEmbedding', () => {
   const windows = someWindows(2, 9);
 
-  it('makes a decoder that reads token ids and computes what the undivided one does', async () => {
+  it('makes a decoder that reads token ids, with the logits of the undivided one', async () => {
     const { joined } = await join();
     const { model } = await loadShortLlama();
     expect(joined.proto.graph!.input.map(({ name }) => name)).toEqual(model.proto.graph!.input.map(({ name }) => name));
@@ -49,7 +49,7 @@ describe('joinEmbedding', () => {
       },
     ],
     [
-      'names like those of what stands in front',
+      'names with the prefix of embeddings',
       ({ decoder }: SplitLlama) => {
         for (const node of decoder.graph!.node) node.name = `embedding/${node.name}`;
       },
@@ -61,13 +61,13 @@ describe('joinEmbedding', () => {
       },
     ],
     [
-      'nodes that leave out what is the default',
+      'nodes without default attributes',
       ({ embedding }: SplitLlama) => {
         const [{ input, output }] = embedding.graph!.node as [NodeProto];
         embedding.graph!.node = [create(NodeProtoSchema, { opType: 'Gather', input, output })];
       },
     ],
-    ['another opset in which its operators mean the same', ({ embedding }: SplitLlama) => setOpset(embedding, 21)],
+    ['another opset in which its operators are the same', ({ embedding }: SplitLlama) => setOpset(embedding, 21)],
     [
       'half precision',
       ({ embedding }: SplitLlama) => {
@@ -79,7 +79,7 @@ describe('joinEmbedding', () => {
         graph.output = [makeValueInfo('half', 10, ['batch', 'sequence', 192])];
       },
     ],
-  ])('takes %s', async (_, edit) => {
+  ])('accepts %s', async (_, edit) => {
     const { joined } = await join(edit);
     expect((await analyseModel(joined, testEngine)).detected.layout.modules).toHaveLength(4);
     const { data } = (await runModel(joined, windows)).logits!;
@@ -89,7 +89,7 @@ describe('joinEmbedding', () => {
     expect(gap).toBeLessThan(0.02);
   });
 
-  it('leaves inputs that hold what images became empty', async () => {
+  it('feeds empty tensors to inputs of image features', async () => {
     const { joined } = await join(({ embedding }) => addImages(embedding, ['images', 192]));
     expect(joined.proto.graph!.input.map(({ name }) => name)).not.toContain('image_features');
     expect((await runModel(joined, windows)).logits).toEqual(
@@ -97,7 +97,7 @@ describe('joinEmbedding', () => {
     );
   });
 
-  it('lets a table of four bits be found', async () => {
+  it('accepts a table of 4-bit codes', async () => {
     const { joined } = await join(quantiseTable);
     const { detected } = await analyseModel(joined, testEngine);
     expect(detected.layout.modules).toHaveLength(4);
@@ -105,7 +105,7 @@ describe('joinEmbedding', () => {
     expect((data as Float32Array).every(Number.isFinite)).toBe(true);
   });
 
-  it('takes more than embeddings from one model', async () => {
+  it('connects all outputs of the embedding model', async () => {
     const { joined } = await join(({ decoder, embedding }) => {
       decoder.graph!.input.push(makeValueInfo('per_layer_inputs', 7, ['batch', 'sequence']));
       embedding.graph!.node.push(makeNode({ op: 'Identity', inputs: ['input_ids'], outputs: ['per_layer_inputs'] }));
@@ -116,18 +116,22 @@ describe('joinEmbedding', () => {
   });
 
   it.each<[string, (halves: SplitLlama) => void, RegExp]>([
-    ['ids', ({ embedding }) => renameInput(embedding, 'pixel_values'), /it takes pixel_values, expected input_ids/],
+    [
+      'input ids',
+      ({ embedding }) => renameInput(embedding, 'pixel_values'),
+      /it takes pixel_values, expected input_ids/,
+    ],
     ['an embedding input', ({ decoder }) => renameInput(decoder, 'hidden', 'inputs_embeds'), /expected inputs_embeds/],
     [
-      'the width',
+      'equal widths',
       ({ decoder }) => {
         decoder.graph!.input[0] = makeValueInfo('inputs_embeds', 1, ['batch', 'sequence', 96]);
       },
       /is 192 wide and the decoder's "inputs_embeds" 96/,
     ],
-    ['an input that may be empty', ({ embedding }) => addImages(embedding, [4, 192]), /"image_features" \[4, 192\]/],
+    ['inputs that may be empty', ({ embedding }) => addImages(embedding, [4, 192]), /"image_features" \[4, 192\]/],
     [
-      'one meaning in both opsets',
+      'operators of equal meaning in both opsets',
       ({ embedding }) => {
         embedding.graph!.node[0]!.opType = 'Upsample';
         setOpset(embedding, 9);
@@ -145,20 +149,20 @@ describe('joinEmbedding', () => {
       },
       /it has If "inputs_embeds"; export it as one graph without control flow/,
     ],
-  ])('refuses two that lack %s', async (_, edit, message) => {
+  ])('refuses models that lack %s', async (_, edit, message) => {
     await expect(join(edit)).rejects.toThrow(UnsupportedModelError);
     await expect(join(edit)).rejects.toThrow(message);
   });
 });
 
 describe('withoutEmbeddingPrefix', () => {
-  it('gives the decoder back, byte for byte', async () => {
+  it('restores the decoder byte for byte', async () => {
     const { decoder, joined } = await join();
     const written = await bytesOf(withoutEmbeddingPrefix(copyModel(joined)));
     expect(Buffer.compare(written, await bytesOf(decoder))).toBe(0);
   });
 
-  it('keeps what was edited behind', async () => {
+  it('keeps edits of the decoder', async () => {
     const { joined } = await join();
     const copy = copyModel(joined);
     copy.proto.graph!.node.pop();
@@ -171,7 +175,7 @@ describe('withoutEmbeddingPrefix', () => {
     expect(key).toEqual(makeValueInfo('past_key_values.0.key', 1, ['batch', 2, 'past', 24]));
   });
 
-  it('leaves a model alone that has nothing in front', async () => {
+  it('does not change a model without an embedding prefix', async () => {
     const { model } = await loadShortLlama();
     expect(withoutEmbeddingPrefix(model)).toEqual(model);
   });
@@ -190,7 +194,7 @@ function addImages({ graph }: SplitLlama['embedding'], dims: readonly (number | 
   );
 }
 
-/** Has the embedding model look ids up in a table of four bits, with one scale for 32 columns. */
+/** Gives the embedding model a table of 4-bit codes, with one scale for 32 columns. */
 function quantiseTable({ embedding }: SplitLlama): void {
   const graph = embedding.graph!;
   const random = createRandom(1);

@@ -85,7 +85,7 @@ describe('every form of storage', () => {
     });
   });
 
-  it('reads large payloads as they lie, in lists and in raw form', async () => {
+  it('reads large payloads from lists and raw data, whole or in part', async () => {
     const values = ramp(5000);
     for (const payload of [{ rawData: rawFloats(values) }, { floatData: [...values] }]) {
       const { handle } = await loadTensor({ dataType: 1, dims: [5000n], ...payload });
@@ -95,14 +95,14 @@ describe('every form of storage', () => {
     }
   });
 
-  it('leaves strings in the protobuf', async () => {
+  it('keeps strings in the protobuf', async () => {
     const stringData = [Uint8Array.of(1), Uint8Array.of(2)];
     const { handle, entry } = await loadTensor({ dataType: 8, dims: [2n], stringData });
     expect(handle).toBeUndefined();
     expect(entry.stringData).toEqual(stringData);
   });
 
-  it('says how the weights were stored', async () => {
+  it('reports how the weights were stored', async () => {
     const external = { dataType: 1, dims: [2n], ...externalIn({ location: 'w.bin' }) };
     const { model } = await loadTensor(external, { 'w.bin': rawFloats([1, 2]) });
     expect(model.storage).toEqual({ kind: 'external', files: ['w.bin'], thresholdBytes: 8 });
@@ -162,7 +162,7 @@ describe('Constant nodes', () => {
   });
 });
 
-describe('files that lie', () => {
+describe('inconsistent files', () => {
   const outside = (entries: Readonly<Record<string, string>>): TensorInit => ({
     dataType: 1,
     dims: [2n],
@@ -173,7 +173,7 @@ describe('files that lie', () => {
     ['too few bytes', { dataType: 1, dims: [3n], rawData: rawFloats([1, 2]) }, /"t" is float\[3\], 12 bytes, but 8/],
     ['too many bytes', { dataType: 1, dims: [1n], rawData: rawFloats([1, 2]) }, /"t".*4 bytes, but 8/],
     [
-      'a large one with too few',
+      'too few bytes of a large tensor',
       { dataType: 1, dims: [3000n], rawData: rawFloats(ramp(2999)) },
       /"t".*12000 bytes, but 11996/,
     ],
@@ -215,7 +215,7 @@ describe('files that lie', () => {
     await expect(loading).rejects.toThrow(message);
   });
 
-  it('names that occur twice or not at all', async () => {
+  it('duplicate or missing names', async () => {
     await expect(loadTensor({ name: 'w', dataType: 1, dims: [0n] })).rejects.toThrow(/two tensors are called "w"/);
     await expect(loadTensor({ name: '', dataType: 1, dims: [0n] })).rejects.toThrow(/no name/);
   });
@@ -227,11 +227,11 @@ describe('files that lie', () => {
     ['zeros', new Uint8Array(64)],
     ['a field that claims 2^60 bytes', Uint8Array.of(0x3a, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10)],
     ['a varint without end', new Uint8Array(40).fill(0xff)],
-  ])('%s is no model', async (_, bytes) => {
+  ])('refuses %s as a model', async (_, bytes) => {
     await expect(loadBytes(bytes)).rejects.toThrow(ModelFormatError);
   });
 
-  it('a nested length that leaves its parent', async () => {
+  it('a nested length that exceeds its parent', async () => {
     const bytes = encode(smallModel());
     const name = bytes.findIndex((_, at) => new TextDecoder().decode(bytes.subarray(at, at + 3)) === 'Add');
     bytes[name - 1] = 100;
@@ -285,12 +285,12 @@ describe('nodes', () => {
   const namesOf = async (node: readonly NodeInit[]) =>
     (await loadBytes(encode(smallModel({ node })))).proto.graph!.node.map(({ name }) => name);
 
-  it('that stand before what they read are put behind it, and no others move', async () => {
+  it('are moved after the nodes that they read, and no others are', async () => {
     expect(await namesOf([add('b', 'c', 'x'), add('a', 'y', 'x'), add('c', 'a', 'a')])).toEqual(['add', 'a', 'c', 'b']);
     expect(await namesOf([add('a', 'y', 'x'), add('b', 'x', 'x')])).toEqual(['add', 'a', 'b']);
   });
 
-  it('are put behind what their branches read', async () => {
+  it('are moved after the nodes that their branches read', async () => {
     const branch = { name: 'branch', node: [add('inner', 'a', 'x')], output: [{ name: 'inner' }] };
     const attribute = ['then_branch', 'else_branch'].map((name) => ({ name, type: AttributeType.GRAPH, g: branch }));
     const choice = { opType: 'If', name: 'choice', input: ['x'], output: ['chosen'], attribute };

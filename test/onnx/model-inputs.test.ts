@@ -7,8 +7,8 @@ import { cachedAttention } from '../support/cached-attention.js';
 
 it.each([
   ['', []],
-  [' behind a gate', [makeNode({ op: 'Mul', inputs: ['mixed', 'gate'], outputs: ['gated'] })]],
-])('learns a head size that a cache leaves open from the attention that reads it%s', (_, gate) => {
+  [' after a gate', [makeNode({ op: 'Mul', inputs: ['mixed', 'gate'], outputs: ['gated'] })]],
+])('infers a symbolic head size of a cache from its attention%s', (_, gate) => {
   const graph = create(GraphProtoSchema, {
     input: [
       makeValueInfo('input_ids', 7, ['batch', 'sequence']),
@@ -26,7 +26,7 @@ it.each([
   expect(prefillDims(past!, { batchSize: 3, sequenceLength: 5 })).toEqual([3, 2, 0, 16]);
 });
 
-it('gives every axis of a position its row', () => {
+it('gives each axis of position ids a row', () => {
   const readPositions = (...dims: (number | string)[]) => {
     const input = [makeValueInfo('input_ids', 7, ['batch', 'sequence']), makeValueInfo('position_ids', 7, dims)];
     return prefillDims(readModelInputs(create(GraphProtoSchema, { input }))[1]!, { batchSize: 2, sequenceLength: 5 });
@@ -36,7 +36,7 @@ it('gives every axis of a position its row', () => {
   expect(readPositions('axes', 'batch', 'sequence')).toEqual([3, 2, 5]);
 });
 
-it('says what a decoder needs that reads embeddings', () => {
+it('names the missing embedding model of a decoder that reads embeddings', () => {
   const input = [makeValueInfo('inputs_embeds', 1, ['batch', 'sequence', 64])];
   expect(() => readModelInputs(create(GraphProtoSchema, { input }))).toThrow(
     /reads "inputs_embeds" in place of token ids; join its embedding model with joinEmbedding/,
@@ -50,13 +50,13 @@ describe('states of convolutions and recurrences', () => {
       input: [makeValueInfo('input_ids', 7, ['batch', 'sequence']), makeValueInfo(name, 1, dims)],
     });
 
-  it.each([...names, 'past_ssm.1'])('are known by name: %s', (name) => {
+  it.each([...names, 'past_ssm.1'])('are recognised by name: %s', (name) => {
     const [, state] = readModelInputs(graphWith(name, ['batch', 64, 2]));
     expect(state!.role).toBe('state');
     expect(prefillDims(state!, { batchSize: 3, sequenceLength: 5 })).toEqual([3, 64, 2]);
   });
 
-  it('are refused when their sizes are open', () => {
+  it('are refused if their sizes are symbolic', () => {
     const reading = () => readModelInputs(graphWith('past.0.conv', ['batch', 64, 'taps']));
     expect(reading).toThrow(UnsupportedModelError);
     expect(reading).toThrow(/"past\.0\.conv" carries a state of dims \[batch,64,taps\].*fixed sizes/);

@@ -10,10 +10,10 @@ it.each([
   ['model-int4.ONNX', 'model', '-int4'],
   ['model_fp16_O2.onnx', 'model', '_fp16_O2'],
   ['fp16.onnx', 'fp16', ''],
-])('takes %s apart', (file, stem, variant) => {
+])('splits %s into stem and variant', (file, stem, variant) => {
   expect(parseModelName(file)).toEqual({ stem, variant });
 });
 
-it.each(['config.json', 'onnx', '.onnx', 'model.onnx.txt'])('knows that %s is no model', (file) => {
+it.each(['config.json', 'onnx', '.onnx', 'model.onnx.txt'])('returns undefined for %s', (file) => {
   expect(parseModelName(file)).toBeUndefined();
 });

@@ -19,7 +19,7 @@ const graphOf = (first: ValueInfoProto) =>
     initializer: [makeFloatInitializer('weight', [64, 1], new Float32Array(64))],
   });
 
-it('calls the number of sequences what transformers.js does, and settles the head size of a cache', () => {
+it('names the batch axis as transformers.js does, and fills in the head size of a cache', () => {
   const graph = graphOf(makeValueInfo('input_ids', 7, ['s10', 's70']));
   nameCacheAxes(graph);
   expect(graph.input.map(dimsOf)).toEqual([
@@ -36,7 +36,7 @@ it('calls the number of sequences what transformers.js does, and settles the hea
 it.each([
   ['embeddings', makeValueInfo('inputs_embeds', 1, ['s10', 's70', 64]), ['batch_size', 2n, 'past', 'head_size']],
   ['one sequence', makeValueInfo('input_ids', 7, [1, 's70']), ['s10', 2n, 'past', 16n]],
-])('reads the name where it can: %s', (_, first, dims) => {
+])('names only the axes that the first input shows: %s', (_, first, dims) => {
   const graph = graphOf(first);
   nameCacheAxes(graph);
   expect(dimsOf(graph.input.at(-1)!)).toEqual(dims);

@@ -12,7 +12,7 @@ const shared = (opset: number) =>
 const count = ({ node }: GraphProto, opType: string) => node.filter((found) => found.opType === opType).length;
 
 describe('outputAddedCache', () => {
-  it('returns what a run adds to each cache, and reads the latest tokens apart', () => {
+  it('outputs the added part of each cache, and reads recent tokens as separate inputs', () => {
     const graph = outputAddedCache(shared(17));
     const caches = ['key', 'value'].flatMap((kind) => [0, 1].map((block) => `${block}.${kind}`)).toSorted();
     const named = (values: readonly { readonly name: string }[], pattern: RegExp) =>
@@ -22,14 +22,14 @@ describe('outputAddedCache', () => {
     expect(named(graph.output, /^present\.([^/]*)$/)).toEqual([]);
   });
 
-  it('puts new tokens behind both parts at once, and joins parts for nobody who does so', () => {
+  it('concatenates both parts of a cache and new tokens in one node', () => {
     const { node } = shareHeads(outputAddedCache(shared(17)));
     const joining = node.filter(({ opType, input }) => opType === 'Concat' && input[0]!.startsWith('past_key_values'));
     expect(joining).toHaveLength(4);
     for (const { input } of joining) expect(input.slice(0, 2)).toEqual([input[0], `${input[0]}/recent`]);
   });
 
-  it('leaves a graph without a cache as it is', () => {
+  it('returns a graph without a cache unchanged', () => {
     const graph = shared(17);
     const without = { ...graph, input: graph.input.filter(({ name }) => !name.startsWith('past')) };
     expect(outputAddedCache(without)).toBe(without);
@@ -37,13 +37,13 @@ describe('outputAddedCache', () => {
 });
 
 describe('shareHeads', () => {
-  it('writes no key or value out for every query head', () => {
+  it('removes the Expand of keys and values to query heads', () => {
     const graph = shared(17);
     expect(count(graph, 'Expand')).toBe(4);
     expect(count(shareHeads(graph), 'Expand')).toBe(0);
   });
 
-  it('leaves an Unsqueeze of another axis alone', () => {
+  it('keeps an Expand after an Unsqueeze of another axis', () => {
     const graph = graphOf(
       buildDecoder({
         attention: selfAttention({

@@ -19,7 +19,7 @@ describe('refuseNaN', () => {
     expect(await handle.read({ offset: 0, length: 2 * size })).toHaveLength(2 * size);
   });
 
-  it('lets infinities and other types pass as they are', async () => {
+  it('accepts infinities and other types', async () => {
     const infinite = Float64Array.of(Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY, -0, 1e-40);
     const float = floatsHandle({ dataType: 1, dims: [4] }, infinite);
     expect(await watch(new Map([['w', float]])).read()).toEqual(await float.read());
@@ -27,7 +27,7 @@ describe('refuseNaN', () => {
     expect(watch(new Map([['w', integers]]))).toBe(integers);
   });
 
-  it('names infinity in what a linear layer multiplies by, also behind a transposition', async () => {
+  it('refuses infinity in weights of linear layers, also of transposed ones', async () => {
     const infinite = floatsHandle({ dataType: 10, dims: [2, 2] }, Float64Array.of(0, 1, Number.NEGATIVE_INFINITY, 2));
     const node = (opType: string, input: string[], output: string) =>
       create(NodeProtoSchema, { opType, input, output: [output] });
@@ -49,7 +49,7 @@ describe('refuseNaN', () => {
     expect(await weights.get('mask')!.read()).toEqual(await infinite.read());
   });
 
-  it('looks again at what a part did not show', async () => {
+  it('checks the rest after a part without NaN was read', async () => {
     const handle = watch(new Map([['w', floatsHandle({ dataType: 1, dims: [4] }, Float64Array.from(withNaN))]]));
     await handle.read({ offset: 0, length: 8 });
     await expect(handle.read()).rejects.toThrow(NumericalError);

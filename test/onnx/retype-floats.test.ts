@@ -11,7 +11,7 @@ const rawHalves = encodeFloats(HALF, Float64Array.from(VALUES));
 const half = (name: string, contents: object) =>
   create(TensorProtoSchema, { name, dataType: HALF, dims: [3n], ...contents });
 
-it('makes halves float32 wherever a graph holds them', () => {
+it('converts float16 to float32 in initializers, inputs and branches', () => {
   const inner = create(GraphProtoSchema, {
     node: [makeNode({ op: 'Cast', inputs: ['x'], outputs: ['y'], attributes: { to: HALF } })],
     output: [makeValueInfo('y', HALF, [3])],

@@ -43,15 +43,15 @@ const rich = () =>
     node: [constantNode('large', floatTensor('', [400], ramp(400)))],
   });
 
-describe('what is saved is what was loaded', () => {
+describe('a saved model', () => {
   const layouts: readonly (readonly [string, SaveOptions['layout'] & {}])[] = [
     ['inline', 'inline'],
     ['as in the source', 'source'],
     ['external', { external: {} }],
-    ['external, all of it', { external: { location: 'weights/all.bin', thresholdBytes: 0 } }],
+    ['external, all tensors', { external: { location: 'weights/all.bin', thresholdBytes: 0 } }],
   ];
 
-  it.each(layouts)('%s', async (_, layout) => {
+  it.each(layouts)('equals the loaded one: %s', async (_, layout) => {
     const model = await loadBytes(encode(rich()));
     const { again, saved, files } = await saveAndLoad(model, { layout });
     expect(await weightBytes(again)).toEqual(await weightBytes(model));
@@ -117,7 +117,7 @@ describe('layout', () => {
       .graph!.initializer.filter(({ dataLocation }) => dataLocation === 1)
       .map(({ name, externalData }) => [name, ...externalData.map(({ value }) => value)]);
 
-  it('begins large tensors on a page, and keeps small ones inside', async () => {
+  it('aligns large tensors to pages, and keeps small ones in the model file', async () => {
     const { files } = await save(await loadBytes(encode(rich())), { layout: { external: {} } });
     expect([...files.keys()]).toEqual(['model.onnx', 'model.onnx_data']);
     expect(externalEntries(files.get('model.onnx')!)).toEqual([
@@ -128,7 +128,7 @@ describe('layout', () => {
     expect(files.get('model.onnx_data')!.byteLength).toBe(68352 + 1600);
   });
 
-  it("keeps the source's file name and threshold, beside the model file", async () => {
+  it("keeps the source's file name and threshold, next to the model file", async () => {
     const outside = { name: 'e', dataType: 1, dims: [8n], ...externalIn({ location: 'model.onnx.data', offset: '4' }) };
     const model = await loadBytes(encode(smallModel({ initializer: [outside] })), {
       'model.onnx.data': rawFloats([0, 1, 2, 3, 4, 5, 6, 7, 8]),
@@ -140,7 +140,7 @@ describe('layout', () => {
     expect([...(await save(model, { layout: 'inline' })).files.keys()]).toEqual(['model.onnx']);
   });
 
-  it('keeps the sizes that shapes depend on inside, where all else lies outside', async () => {
+  it('keeps tensors of sizes in the model file if all others are external', async () => {
     const ints = new Uint8Array(BigInt64Array.of(2n, 3n).buffer);
     const initializer = [
       { name: 'split', dataType: 7, dims: [2n], rawData: ints },
@@ -153,7 +153,7 @@ describe('layout', () => {
     expect(await again.weights.get('split')!.read()).toEqual(ints);
   });
 
-  it('goes outside when the protobuf would exceed 2 GiB', async () => {
+  it('writes external data if the protobuf would exceed 2 GiB', async () => {
     const model = await loadBytes(encode(smallModel()));
     const shape = { dataType: 1, dims: [2 ** 29], byteLength: 2 ** 31 };
     model.weights.set('w', { ...shape, read: async (range) => new Uint8Array(range!.length) });
@@ -170,7 +170,7 @@ describe('layout', () => {
     expect(written.get('model.onnx_data')).toBe(2 ** 31);
   });
 
-  it('divides what one file may not hold, and numbers the others as transformers.js does', async () => {
+  it('splits external data by fileBytes, and numbers files as transformers.js does', async () => {
     const initializer = [1, 2, 3, 4].map((at) => floatTensor(`w${at}`, [1024], ramp(1024 * at).subarray(-1024)));
     const model = await loadBytes(encode(smallModel({ initializer })));
     const layout = { external: { fileBytes: 8192 } };
@@ -190,7 +190,7 @@ describe('layout', () => {
     expect(planExternalFiles(model, 'model.onnx')).toEqual([]);
   });
 
-  it('begins another file after 2 GiB', async () => {
+  it('starts another file after 2 GiB', async () => {
     const initializer = ['a', 'b', 'c'].map((name) => floatTensor(name, [1], [1]));
     const model = await loadBytes(encode(smallModel({ initializer })));
     const handle = { dataType: 1, dims: [2 ** 28], byteLength: 2 ** 30, read: async () => new Uint8Array(0) };
@@ -204,7 +204,7 @@ describe('layout', () => {
     expect(planExternalFiles(model, 'model.onnx')).toEqual(['model.onnx_data', 'model.onnx_data_1']);
   });
 
-  it('does not write over the model file', async () => {
+  it('does not overwrite the model file', async () => {
     const model = await loadBytes(encode(smallModel()));
     const { files } = await save(model, { layout: { external: { location: './model.onnx', thresholdBytes: 0 } } });
     expect([...files.keys()]).toEqual(['model.onnx', 'model.onnx_data']);
@@ -221,7 +221,7 @@ describe('changed weights', () => {
     expect(await again.weights.get('w')!.read()).toEqual(Uint8Array.of(1, 2, 3, 4));
   });
 
-  it('that are not as long as they promise are an error', async () => {
+  it('throw if their length is not the declared one', async () => {
     const model = await loadBytes(encode(smallModel()));
     model.weights.set('w', { dataType: 1, dims: [4], byteLength: 12, read: async () => new Uint8Array(12) });
     await expect(save(model)).rejects.toThrow(/"w" is float\[4\], 16 bytes, but promises 12/);
@@ -229,14 +229,14 @@ describe('changed weights', () => {
     await expect(save(model)).rejects.toThrow(ModelFormatError);
   });
 
-  it('missing ones are an error that names them', async () => {
+  it('throw with their name if they are missing', async () => {
     const model = await loadBytes(encode(smallModel()));
     model.weights.delete('w');
     await expect(save(model)).rejects.toThrow(/"w" has no weight/);
   });
 });
 
-it('reports progress and stops when asked', async () => {
+it('reports progress, and stops when aborted', async () => {
   const model = await loadBytes(encode(rich()));
   const done: number[] = [];
   await save(model, { onProgress: (progress) => done.push(progress.done / progress.total) });

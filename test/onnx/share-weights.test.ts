@@ -14,7 +14,7 @@ import { createGraphBuilder, type GraphBuilder } from '../support/graph-builder.
 import { useTemporaryFolder } from '../support/temporary-folder.js';
 import { copyTinyLlama, readTinyLlama, runModel, someWindows } from '../support/tiny-llama.js';
 
-/** Just large enough to be looked at. */
+/** Just large enough to be compared. */
 const [ROWS, COLUMNS] = [4096, 64] as const;
 const FLOAT = 1;
 const INT64 = 7;
@@ -24,7 +24,7 @@ const transposed = Array.from(table, (_, at) => table[(at % ROWS) * COLUMNS + Ma
 
 const open = (bytes: Uint8Array) => loadModel(bytesSource('model.onnx', bytes), createMemoryFolder('none'));
 
-/** A lookup, and what is done with its result. */
+/** A graph of a Gather, and the nodes that `write` adds. */
 function graphOf(write: (g: GraphBuilder, rows: string, table: string) => string) {
   const g = createGraphBuilder();
   const ids = g.input('ids', INT64, [1, 3]);
@@ -38,7 +38,7 @@ const largeWeights = ({ weights }: Awaited<ReturnType<typeof open>>) =>
   [...weights.values()].filter(({ byteLength }) => byteLength >= 2 ** 20).length;
 
 describe('shareWeights', () => {
-  it('makes a transposed copy of a table the transpose of it', async () => {
+  it('replaces a transposed copy of a table by a Transpose', async () => {
     const model = await shareWeights(
       await graphOf((g, rows) => g.op('MatMul', [rows, g.floats([COLUMNS, ROWS], transposed)])),
     );
@@ -49,7 +49,7 @@ describe('shareWeights', () => {
     expect(model.proto.graph!.initializer.map(({ name }) => name)).toEqual(turn!.input);
   });
 
-  it('has nodes read one of two equal tables', async () => {
+  it('makes nodes read one of two equal tables', async () => {
     const model = await shareWeights(
       await graphOf((g, rows) =>
         g.op('Gemm', [g.op('Squeeze', [rows]), g.floats([ROWS, COLUMNS], table)], { transB: 1 }),
@@ -73,19 +73,19 @@ describe('shareWeights', () => {
         ]),
     ],
     [
-      'are products that may be pruned apart',
+      'are equal weights of two linear layers',
       (g, rows) => {
         const turned = [0, 1].map(() => g.floats([COLUMNS, ROWS], transposed.toReversed()));
         return g.op('Add', [g.op('MatMul', [rows, turned[0]!]), g.op('MatMul', [rows, turned[1]!])]);
       },
     ],
-  ])('leaves weights that %s', async (_, write) => {
+  ])('does not change weights that %s', async (_, write) => {
     const model = await graphOf(write);
     expect(await shareWeights(model)).toBe(model);
   });
 });
 
-it('compares matrices of any type with transposed ones', async () => {
+it('detects transposed matrices of any element size', async () => {
   for (const size of [1, 2, 4] as const) {
     const dataType = { 1: 2, 2: 10, 4: 1 }[size];
     const bytes = Uint8Array.from({ length: 5 * 3 * size }, (_, at) => at * 7);
@@ -101,7 +101,7 @@ it('compares matrices of any type with transposed ones', async () => {
   }
 });
 
-describe('a model that holds its tied table twice', () => {
+describe('a model with two copies of its tied table', () => {
   const folder = useTemporaryFolder();
   const at = (path: string) => join(folder(), path);
 
@@ -119,7 +119,7 @@ describe('a model that holds its tied table twice', () => {
     return proto;
   }
 
-  it('counts, rounds and writes it once', async () => {
+  it('is counted, rounded and written with one copy', async () => {
     const bytes = toBinary(ModelProtoSchema, untied());
     const windows = someWindows(1, 9);
     const plain = await open(bytes);

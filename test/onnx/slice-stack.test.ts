@@ -11,7 +11,7 @@ const stack = bytesHandle(
 );
 const keep = [Int32Array.of(0, 3), Int32Array.of(1, 2)];
 
-it('keeps other indices of each tensor', async () => {
+it('keeps different indices of each tensor', async () => {
   const columns = sliceStack(stack, 2, keep);
   expect(columns.dims).toEqual([2, 3, 2]);
   expect([...(await columns.read())]).toEqual([0, 3, 10, 13, 20, 23, 101, 102, 111, 112, 121, 122]);
@@ -19,14 +19,14 @@ it('keeps other indices of each tensor', async () => {
   expect([...(await rows.read())]).toEqual([20, 21, 22, 23, 100, 101, 102, 103]);
 });
 
-it('reads a part that reaches over two tensors, and is cut again', async () => {
+it('reads a range across two tensors, and is sliced again', async () => {
   const columns = sliceStack(stack, 2, keep);
   expect([...(await columns.read({ offset: 5, length: 3 }))]).toEqual([23, 101, 102]);
   const again = sliceStack(columns, 1, [Int32Array.of(1), Int32Array.of(2)]);
   expect([...(await again.read())]).toEqual([10, 13, 121, 122]);
 });
 
-it('tells where changed elements belong in the whole', async () => {
+it('writes changed elements back to the whole', async () => {
   const cut = sliceStack(sliceHandle(stack, 1, Int32Array.of(0, 2)), 2, keep);
   const { whole, bytes } = await fillCut(cut, Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8));
   expect(whole).toBe(stack);
@@ -36,7 +36,7 @@ it('tells where changed elements belong in the whole', async () => {
   ]);
 });
 
-it('refuses lists that do not fit', () => {
+it('refuses lists of indices that do not fit', () => {
   expect(() => sliceStack(stack, 2, [Int32Array.of(0), Int32Array.of(1, 2)])).toThrow(OptionError);
   expect(() => sliceStack(stack, 2, [Int32Array.of(0)])).toThrow(/needs 2 lists of as many indices, got 1/);
   expect(() => sliceStack(stack, 2, [Int32Array.of(4), Int32Array.of(0)])).toThrow(/has no index 4/);

@@ -19,7 +19,7 @@ export interface SmallModel {
   readonly irVersion?: bigint;
 }
 
-/** A graph `y = x + w` (four floats), plus whatever is asked for. */
+/** A graph `y = x + w` (four floats) with further initializers and nodes. */
 export function smallModel({ initializer = [], node = [], irVersion = 10n }: SmallModel = {}): ModelProto {
   return create(ModelProtoSchema, {
     irVersion,

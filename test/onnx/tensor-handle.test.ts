@@ -62,7 +62,7 @@ describe.each([
     expect(bitsOf(middles.map((middle) => middle * (1 - 2 ** -40)))).toEqual(even.map((_, below) => below));
   });
 
-  it('refuses what would become infinite, naming it', () => {
+  it('refuses values that would become infinite, and names them', () => {
     const largest = values[values.indexOf(Infinity) - 1]!;
     const step = largest - values[values.indexOf(Infinity) - 2]!;
     expect(decodeFloats(type, encodeFloats(type, Float64Array.of(largest + step * 0.499)))[0]).toBe(largest);
@@ -97,7 +97,7 @@ describe('handles', () => {
   const shape = { dataType: 2, dims: [2, 3] };
   const bytes = Uint8Array.of(9, 9, 1, 2, 3, 4, 5, 6);
 
-  it('read the whole or a range, a fresh copy each time', async () => {
+  it('read the whole or a range, a new copy each time', async () => {
     for (const handle of [bytesHandle(shape, bytes.subarray(2)), sourceHandle(shape, bytesSource('s', bytes), 2)]) {
       const first = await handle.read();
       expect([...first]).toEqual([1, 2, 3, 4, 5, 6]);
@@ -153,7 +153,7 @@ describe('sliceHandle', () => {
     },
   );
 
-  it('holds little more than what it is asked for', async () => {
+  it('reads the source in ranges of at most 8 MiB', async () => {
     const dims = [3, 2 ** 22];
     let longest = 0;
     const source = {
@@ -175,7 +175,7 @@ describe('sliceHandle', () => {
     expect(longest).toBeLessThanOrEqual(8 * 2 ** 20);
   });
 
-  it('refuses packed types and indices that are not there', () => {
+  it('refuses packed types, and indices and axes out of range', () => {
     const packed = bytesHandle({ dataType: 22, dims: [4] }, new Uint8Array(2));
     expect(() => sliceHandle(packed, 0, Int32Array.of(0))).toThrow(UnsupportedModelError);
     const whole = bytesHandle({ dataType: 2, dims: [4] }, new Uint8Array(4));
