@@ -200,7 +200,7 @@ const depthwise = (attributes: Attributes, bias = false): GradientCase => ({
 /** 5 tokens of 4 channels, 3 experts of 2 neurons; the router's scores lie far enough apart for differences. */
 function experts(
   attributes: Attributes,
-  { maps = 1, bias = false }: { maps?: number; bias?: boolean } = {},
+  { rowsPerNeuron = 1, bias = false }: { rowsPerNeuron?: number; bias?: boolean } = {},
 ): GradientCase {
   const { inputs, ...given } = fused({
     op: 'MoE',
@@ -208,9 +208,9 @@ function experts(
     floats: {
       x: [1, 5, 4],
       offsets: [5, 3],
-      w1: [3, 2 * maps, 4],
+      w1: [3, 2 * rowsPerNeuron, 4],
       w2: [3, 4, 2],
-      ...(bias && { b1: [3, 2 * maps], b2: [3, 4] }),
+      ...(bias && { b1: [3, 2 * rowsPerNeuron], b2: [3, 4] }),
     },
     constants: { base: { type: 'float', dims: [5, 3], values: [0, 3, 6, 3, 0, 6, 6, 3, 0, 0, 6, 3, 3, 6, 0] } },
     attributes,
@@ -248,23 +248,23 @@ function packedExperts(
     );
     return { type: 'float', dims, values };
   };
-  const maps = attributes.activation_type === 'swiglu' ? 2 : 1;
+  const rowsPerNeuron = attributes.activation_type === 'swiglu' ? 2 : 1;
   const pointDims = (rows: number): Dims => [3, rows, Math.ceil(((blocks ?? 1) * bits) / 8)];
   const { inputs, ...given } = fused({
     op: 'QMoE',
     inputs: ['x', 'scores', 'w1', 's1', 'b1', 'w2', 's2', '', '', '', '', ...(points ? ['z1', 'z2'] : [])],
-    floats: { x: [1, tokens, 32], offsets: [tokens, 3], b1: [3, neurons * maps] },
+    floats: { x: [1, tokens, 32], offsets: [tokens, 3], b1: [3, neurons * rowsPerNeuron] },
     constants: {
       base: {
         type: 'float',
         dims: [tokens, 3],
         values: [0, 3, 6, 3, 0, 6, 6, 3, 0, 0, 6, 3, 3, 6, 0].slice(0, 3 * tokens),
       },
-      w1: packed(7, [3, neurons * maps, (32 * bits) / 8]),
-      s1: scales(neurons * maps),
+      w1: packed(7, [3, neurons * rowsPerNeuron, (32 * bits) / 8]),
+      s1: scales(neurons * rowsPerNeuron),
       w2: packed(11, [3, 32, (neurons * bits) / 8]),
       s2: scales(32),
-      ...(points && { z1: packed(3, pointDims(neurons * maps)), z2: packed(5, pointDims(32)) }),
+      ...(points && { z1: packed(3, pointDims(neurons * rowsPerNeuron)), z2: packed(5, pointDims(32)) }),
     },
     attributes: { ...attributes, expert_weight_bits: bits, ...(blocks !== undefined && { block_size: 32 / blocks }) },
   });
@@ -309,7 +309,7 @@ export const ATTENTION_CASES: Readonly<Record<string, readonly GradientCase[]>> 
   'com.microsoft.MoE': [
     experts(
       { k: 2, normalize_routing_weights: 1, activation_type: 'swiglu', swiglu_fusion: 1 },
-      { maps: 2, bias: true },
+      { rowsPerNeuron: 2, bias: true },
     ),
     experts({ k: 2, normalize_routing_weights: 1, activation_type: 'silu' }, { bias: true }),
     experts({ k: 2, normalize_routing_weights: 0, activation_type: 'silu' }, { bias: true }),
@@ -324,7 +324,7 @@ export const ATTENTION_CASES: Readonly<Record<string, readonly GradientCase[]>> 
         activation_beta: { float: 1 },
         swiglu_limit: { float: 0.4 },
       },
-      { maps: 2 },
+      { rowsPerNeuron: 2 },
     ),
   ],
   'com.microsoft.QMoE': [

@@ -9,7 +9,7 @@ const TOKENS = [3, 1, 6, 0, 2, 2, 5, 3];
 const random = createRandom(5);
 const LOGITS = Float64Array.from({ length: BATCH * LENGTH * VOCABULARY }, () => 8 * random() - 4);
 
-/** The definition, straight: summed loss of every prediction and its gradient. */
+/** A direct computation of the summed loss of all predictions, and of its gradient. */
 function expected(scale: number): { loss: number; gradient: number[] } {
   let loss = 0;
   const gradient = new Array<number>(LOGITS.length).fill(0);
@@ -82,9 +82,9 @@ describe('appendCrossEntropy', () => {
   });
 
   describe.each([
-    ['where the graph draws', 17],
-    ['where numbers are fed to draw by', 22],
-  ])('softened, %s', (_, opset) => {
+    ['drawn in the graph', 17],
+    ['drawn by random numbers that are fed', 22],
+  ])('with softened predictions, %s', (_, opset) => {
     const TEMPERATURE = 2;
     const ROWS = 2000;
     const logits = Float32Array.of(1.5, -0.5, 0, 3);
@@ -118,7 +118,7 @@ describe('appendCrossEntropy', () => {
     }
     const tokenOf = (gradient: readonly number[]) => gradient.findIndex((value) => value < 0);
 
-    it('takes the gradient of the softened logits at the tokens drawn', async () => {
+    it('computes the gradient of the softened logits at the drawn tokens', async () => {
       const { loss, predictions } = await draw(3);
       for (const gradient of predictions) {
         const token = tokenOf(gradient);
@@ -130,7 +130,7 @@ describe('appendCrossEntropy', () => {
       expect(loss / -drawn.reduce((sum, token) => sum + Math.log(softmax[token]!), 0)).toBeCloseTo(1, 5);
     });
 
-    it('draws from the softened prediction, so that the gradients are zero on average', async () => {
+    it('draws tokens with the softened probabilities', async () => {
       const { predictions } = await draw(3);
       const counts = [0, 0, 0, 0];
       for (const gradient of predictions) counts[tokenOf(gradient)]! += 1;
@@ -147,7 +147,7 @@ describe('appendCrossEntropy', () => {
       expect(other.gradient).not.toEqual(first.gradient);
     });
 
-    it('leaves it to the gradient to say that logits are no numbers', async () => {
+    it('returns a NaN gradient for NaN logits', async () => {
       const { gradient, predictions } = await draw(3, logits.with(2, Number.NaN));
       expect(predictions.flat().every(Number.isNaN)).toBe(true);
       expect(gradient).toHaveLength(8 * ROWS);

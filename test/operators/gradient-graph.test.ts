@@ -30,12 +30,12 @@ const CHAIN: readonly NodeSpec[] = [
 const CHAIN_SHAPES = Object.fromEntries(['x', 'a', 'b', 'c', 'y'].map((name) => [name, floats(2)]));
 
 describe('buildGradientGraph', () => {
-  it('differentiates only what lies between the wanted value and the output', () => {
+  it('differentiates only nodes between the wanted value and the output', () => {
     const { nodes } = buildGradientGraph(problem(CHAIN, CHAIN_SHAPES, { outputs: [{ value: 'c' }], wanted: ['b'] }));
     expect(nodes.map(({ opType }) => opType)).toEqual(['Mul', 'Sub', 'Mul']);
   });
 
-  it('leaves out the gradients of weights that nobody wants', async () => {
+  it('omits gradients of weights that are not wanted', async () => {
     const { backwardOps } = await differentiateCase({
       nodes: [
         { op: 'MatMul', inputs: ['x', 'w'], outputs: ['h'] },
@@ -48,7 +48,7 @@ describe('buildGradientGraph', () => {
     expect(backwardOps).toEqual(['FusedMatMul']);
   });
 
-  it('takes a cotangent by any name and starts all new names with the prefix', () => {
+  it('accepts a cotangent of any name, and prefixes all new names', () => {
     const { nodes, gradients } = buildGradientGraph(
       problem(CHAIN, CHAIN_SHAPES, { outputs: [{ value: 'a', cotangent: 'incoming' }], prefix: 'back/' }),
     );
@@ -56,7 +56,7 @@ describe('buildGradientGraph', () => {
     expect([...gradients]).toEqual([['x', 'back/0/Neg']]);
   });
 
-  it('gives every wanted value a name of its own', () => {
+  it('gives every gradient a different name', () => {
     const add = [{ op: 'Add', inputs: ['x', 'z'], outputs: ['y'] }];
     const shapes = { x: floats(2), z: floats(2), y: floats(2) };
     const { gradients, nodes } = buildGradientGraph(problem(add, shapes, { wanted: ['x', 'z', 'y'] }));
@@ -105,7 +105,7 @@ describe('buildGradientGraph', () => {
     expect(build).toThrow(/No gradient rule for operator Hardmax "odd" \(the operator is not supported\)/);
   });
 
-  it('does not mind an operator without a rule off the way', () => {
+  it('accepts an operator without a rule that is not on the path', () => {
     const nodes = [...CHAIN, { op: 'Hardmax', inputs: ['x'], outputs: ['other'] }];
     expect(buildGradientGraph(problem(nodes, { ...CHAIN_SHAPES, other: floats(2) }, {})).gradients.has('x')).toBe(true);
   });
@@ -134,7 +134,7 @@ describe('buildGradientGraph', () => {
     expect(() => buildGradientGraph({ ...old, graph: { ...old.graph, opset: 9 } })).toThrow(/opset 11 or later/);
   });
 
-  it('refuses attention that runs on a past', () => {
+  it('refuses attention with past keys and values', () => {
     const heads = { num_heads: 2, kv_num_heads: 1 };
     const names = ['x', 'k', 'v', 'pk', 'pv', 'n', 't'];
     const nodes = [
@@ -152,7 +152,7 @@ describe('buildGradientGraph', () => {
 });
 
 describe('half precision', () => {
-  /** A gated FFN behind a norm, everything in the given type. */
+  /** A gated FFN after a norm, all in the given type. */
   const ffn = (to: number): GradientCase => ({
     nodes: [
       ...['x', 'scale', 'gate', 'up', 'down'].map((name) => ({
@@ -240,7 +240,7 @@ describe('GroupQueryAttention with query and key norms, which ONNX Runtime has n
     precision: 'float32',
   };
 
-  it('has the gradient of norms in front of plain attention', async () => {
+  it('has the gradient of norms before plain attention', async () => {
     const want = await differentiateCase(composed);
     const wanted = Object.keys(composed.inputs);
     const inputs = ['q', 'k', 'v', '', '', 'n', 't', ...new Array<string>(7).fill(''), 'q/weight', 'k/weight'];

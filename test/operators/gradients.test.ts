@@ -2,7 +2,7 @@ import { OPERATORS } from '../../src/operators/table.js';
 import { differentiateCase, runGradientCheck } from '../support/gradient-check.js';
 import { CASES } from './cases.js';
 
-/** Operators of opset 27, which the runtime of the tests does not run yet, and those of ONNX Runtime's that they came from. */
+/** Operators of opset 27, which ONNX Runtime does not run yet, and the contrib operators that they are based on. */
 const SAME_AS: Readonly<Record<string, string>> = {
   CausalConvWithState: 'com.microsoft.CausalConvWithState',
   LinearAttention: 'com.microsoft.LinearAttention',
@@ -18,7 +18,7 @@ const differentiable = Object.entries(OPERATORS)
   .filter((name) => !(name in SAME_AS));
 
 describe.each(differentiable)('the gradient of %s', (operator) => {
-  it('has a check', () => {
+  it('has a case', () => {
     expect(CASES[operator]?.length ?? 0).toBeGreaterThan(0);
   });
 
@@ -46,6 +46,6 @@ it.each([
   expect(Array.from(gradients.x!, Math.abs)).toEqual([0, 0, 0]);
 });
 
-it('no check is left without its rule', () => {
+it('every case has a gradient rule', () => {
   expect(Object.keys(CASES).filter((operator) => !differentiable.includes(operator))).toEqual([]);
 });

@@ -89,7 +89,7 @@ function attention({ batch = 2, isPacked = false, pastLength = 0, rotated, more 
 const FORMS: readonly (readonly [string, Form])[] = [
   ['three inputs', {}],
   ['packed and rotated', { isPacked: true, rotated: SIZE }],
-  ['rotated in pairs of neighbours', { rotated: SIZE, attributes: { rotary_interleaved: 1 } }],
+  ['rotated in interleaved pairs', { rotated: SIZE, attributes: { rotary_interleaved: 1 } }],
   [
     'a window, a scale and a cap',
     { attributes: { local_window_size: 3, scale: { float: 0.3 }, softcap: { float: 2 } } },
@@ -100,7 +100,7 @@ const FORMS: readonly (readonly [string, Form])[] = [
   ['a smooth softmax', { attributes: { smooth_softmax: 1 } }],
 ];
 
-describe('GroupQueryAttention written out', () => {
+describe('rewritten GroupQueryAttention', () => {
   it.each(FORMS)('computes what the fused operator does: %s', async (_, form) => {
     const { node, tables, feeds } = attention(form);
     const run = (nodes: readonly (typeof node)[]) =>
@@ -117,9 +117,9 @@ describe('GroupQueryAttention written out', () => {
   it.each([
     ['norms of heads', { 14: floats(SIZE), 15: floats(SIZE) }, {}],
     ['a norm of packed heads', { 14: floats(SIZE), 15: floats(SIZE) }, {}],
-    ['a cache that slides', {}, { sliding_window_cache: 1 }],
+    ['a sliding cache', {}, { sliding_window_cache: 1 }],
     ['both', { 14: floats(SIZE), 15: floats(SIZE) }, { sliding_window_cache: 1 }],
-  ])('runs by a form that the kernel takes: %s', async (name, more, attributes) => {
+  ])('runs in a form that the kernel supports: %s', async (name, more, attributes) => {
     const { node, tables, feeds } = attention({
       isPacked: name.includes('packed'),
       rotated: SIZE,
@@ -148,7 +148,7 @@ describe('GroupQueryAttention written out', () => {
     [24, 24, false],
     [16, 8, false],
     [32, 16, true],
-  ])('stays fused where the kernel takes its head size: %d, of it rotated %d: %s', (size, rotated, stays) => {
+  ])('remains fused if the kernel supports head size %d, with %d rotated: %s', (size, rotated, isFused) => {
     const { node, tables } = attention(rotated > 0 ? { rotated } : {});
     const byCache = create(GraphProtoSchema, {
       input: [makeValueInfo('past_k', 1, ['B', KV_HEADS, 'P', size])],
@@ -159,13 +159,13 @@ describe('GroupQueryAttention written out', () => {
       node: [node, makeNode({ op: 'MatMul', inputs: ['y', 'w'], outputs: ['z'] })],
       initializer: [...tables, makeFloatInitializer('w', [HEADS * size, 1], new Float32Array(HEADS * size))],
     });
-    for (const graph of [byCache, byReader]) expect(rewriteGroupQuery(node, graph) === undefined).toBe(stays);
+    for (const graph of [byCache, byReader]) expect(rewriteGroupQuery(node, graph) === undefined).toBe(isFused);
   });
 
   it.each([
     [8, true],
     [4, false],
-  ])('reads the width of tables that branches hold: %d angles', (angles, stays) => {
+  ])('reads the width of tables in branches: %d angles', (angles, isFused) => {
     const { node } = attention({ rotated: SIZE });
     const branch = (rows: number) => {
       const tables = ['cos', 'sin'].map((name) => {
@@ -187,9 +187,9 @@ describe('GroupQueryAttention written out', () => {
       node: [Object.assign(choice, { attribute: [branch(LONGEST), branch(2 * LONGEST)] }), node],
     });
     const lowered = rewriteGroupQuery(node, graph);
-    expect(lowered === undefined).toBe(stays);
+    expect(lowered === undefined).toBe(isFused);
     const rotations = lowered?.filter(({ opType }) => opType === 'RotaryEmbedding') ?? [];
     for (const rotation of rotations) expect(intAttribute(rotation, 'rotary_embedding_dim', 0)).toBe(2 * angles);
-    expect(rotations).toHaveLength(stays ? 0 : 2);
+    expect(rotations).toHaveLength(isFused ? 0 : 2);
   });
 });

@@ -25,7 +25,7 @@ const unitsOf = (axes: ReturnType<typeof axesOf>, name: string) =>
 const repeat = (count: number, times: number) =>
   Array.from({ length: count * times }, (_, at) => Math.floor(at / times));
 
-it('has neurons leave in runs that share a scale, or a byte of zero points', () => {
+it('joins neurons that share a scale or a byte of zero points into units', () => {
   const plain = axesOf(['secondScales', '']);
   expect(plain).toMatchObject({ neuronCount: 64, unitSize: 16, second: { weight: 'second', bits: 4, blocks: 4 } });
   // A gate and a linear part for each neuron, two neurons in a byte, a scale for a run.
@@ -38,7 +38,7 @@ it('has neurons leave in runs that share a scale, or a byte of zero points', () 
   expect(unitsOf(points, 'secondPoints')).toEqual([0, 1]);
 });
 
-it('reads gates that lie before the linear parts', () => {
+it('reads gates that are stored before the linear parts', () => {
   const axes = axesOf(['secondScales', ''], { swiglu_fusion: 2 });
   expect(unitsOf(axes, 'firstBias')).toEqual([...repeat(4, 16), ...repeat(4, 16)]);
 });
@@ -48,6 +48,6 @@ it.each([
   [{ activation_type: 'gelu' }, 'its activation is "gelu"'],
   [{ activation_type: 'silu' }, '"first" has 128 rows for 64 neurons'],
   [{ quant_type: 'fp4' }, 'its weights are "fp4"'],
-])('says why neurons stay: %j', (attributes, reason) => {
+])('gives the reason why neurons cannot be removed: %j', (attributes, reason) => {
   expect(axesOf(['secondScales', ''], attributes)).toEqual({ reason });
 });

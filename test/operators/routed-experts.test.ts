@@ -11,7 +11,7 @@ const [EXPERTS, CHOSEN] = [5, 2];
 type Activation = (g: GraphBuilder, x: string) => string;
 const relu: Activation = (g, x) => g.op('Relu', [x]);
 
-/** Router and experts over tokens `[T, C]`; `mix` sends tokens to experts and joins what comes back. */
+/** Router and experts over tokens `[T, C]`; `mix` sends tokens to experts and combines their outputs. */
 const experts =
   (mix: (g: GraphBuilder, x: string, parts: Parts) => string, activation = relu): Part =>
   ({ g }, hidden) => {
@@ -27,13 +27,13 @@ const experts =
   };
 
 interface Parts {
-  /** `[T, k]`: weights of the experts that a token goes to, and which they are. */
+  /** `[T, k]`: weights of the chosen experts of each token, and their indices. */
   readonly shares: string;
   readonly chosen: string;
   expert(at: number, tokens: string): string;
 }
 
-/** As optimum exports it: each expert gets the tokens that go to it, and what it makes is added at their places. */
+/** As optimum exports it: each expert computes only its tokens, and its outputs are scattered to their positions. */
 const routed = experts.bind(undefined, (g, x, { shares, chosen, expert }) => {
   const marks = g.op('OneHot', [chosen, g.ints(EXPERTS), g.ints(0, 1)], { axis: -1 });
   const masks = g.op('Transpose', [marks], { perm: [2, 1, 0] });
@@ -60,7 +60,7 @@ const routed = experts.bind(undefined, (g, x, { shares, chosen, expert }) => {
   return sum;
 });
 
-/** The same with every expert computed for every token. */
+/** A mixture that computes every expert for every token. */
 const dense = experts.bind(undefined, (g, x, { shares, chosen, expert }) => {
   const marks = g.op('OneHot', [chosen, g.ints(EXPERTS), g.floats([2], [0, 1])], { axis: -1 });
   const weights = g.op('ReduceSum', [g.op('Mul', [marks, g.op('Unsqueeze', [shares, g.ints(2)])]), g.ints(1)], {
@@ -92,7 +92,7 @@ async function gradientsOf(ffn: Part) {
   };
 }
 
-it('goes through experts that get as many tokens as the data says, and agrees with all of them computed', async () => {
+it('gives experts with data-dependent token counts the gradients of computing all', async () => {
   const [sparse, whole] = [await gradientsOf(routed()), await gradientsOf(dense())];
   expect(sparse.loss[0]).toBeCloseTo(whole.loss[0]!, 5);
   expect(sparse.gradients).toHaveLength(2);
@@ -104,7 +104,7 @@ it('goes through experts that get as many tokens as the data says, and agrees wi
   });
 });
 
-it('prunes the attention beside them by the default method', async () => {
+it('prunes only the attention by the default method', async () => {
   const windows = someWindows(2, 8).map((window) => window.map((token) => token % VOCABULARY));
   const loaded = await loadTinyLlama(buildDecoder({ ffn: routed() }));
   const { modules, remarks } = await pruneLoaded(loaded, { sparsity: 0.5 }, { windows });
@@ -120,7 +120,7 @@ it('prunes the attention beside them by the default method', async () => {
   ]);
 });
 
-it('refuses an operator that would read a size which follows the data', async () => {
+it('refuses an operator that reads a data-dependent size', async () => {
   const refusing = gradientsOf(routed((g, x) => g.op('Softmax', [x], { axis: -1 })));
   await expect(refusing).rejects.toThrow(UnsupportedModelError);
   await expect(refusing).rejects.toThrow(/Softmax "node\/Softmax.*a size that it reads follows the data/);

@@ -25,7 +25,7 @@ it.each(rows)('%s has every part', (_, operator) => {
   expect(Object.values(operator)).not.toContain(undefined);
 });
 
-it('says why where a part is missing', () => {
+it('gives a reason for every missing part', () => {
   const reasons = rows.flatMap(([name, { axis, gradient }]) =>
     [axis, gradient].flatMap((part) => (typeof part === 'object' && 'missing' in part ? [[name, part.missing]] : [])),
   );
@@ -33,7 +33,7 @@ it('says why where a part is missing', () => {
   expect(reasons.filter(([, reason]) => (reason?.length ?? 0) < 10)).toEqual([]);
 });
 
-it('holds each operator once', async () => {
+it('contains each operator once', async () => {
   const families = await Promise.all(
     sourceFiles()
       .filter((file) => file.startsWith('src/operators/') && file !== 'src/operators/table.ts')
@@ -49,7 +49,7 @@ it('holds each operator once', async () => {
   expect(found.sort()).toEqual(Object.keys(OPERATORS).sort());
 });
 
-it('names an attention by its cache or by the softmax over keys', () => {
+it('every operator with a cache mixes tokens', () => {
   const hasCache = rows.filter(([, { cache }]) => cache !== 'none').map(([name]) => name);
   const attends = rows.filter(([, { tokens }]) => typeof tokens === 'object').map(([name]) => name);
   expect(attends).toEqual(expect.arrayContaining(hasCache));
