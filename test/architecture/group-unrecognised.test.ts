@@ -11,7 +11,7 @@ const found = (block: number, part: Partial<Unrecognised> = {}): Unrecognised =>
   ...part,
 });
 
-it('joins what differs only in its block and in names, keeping the first of each kind', () => {
+it('joins parts that differ only in block and node names', () => {
   const groups = groupUnrecognised([
     found(0),
     found(1),

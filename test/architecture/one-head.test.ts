@@ -4,7 +4,7 @@ import { useTemporaryFolder } from '../support/temporary-folder.js';
 
 const folder = useTemporaryFolder();
 
-it('finds an attention that has one head left, behind a Reshape to heads and an Expand of them', async () => {
+it('detects an attention with one remaining head after a Reshape and an Expand', async () => {
   const common = { method: 'magnitude', modules: 'attention', sparsity: 0.5, certify: false } as const;
   const [once, twice] = [join(folder(), 'once'), join(folder(), 'twice')];
   await prune({ ...common, model: 'test/fixtures/exporters/llama-dynamo215op23-fp32', out: once });

@@ -8,8 +8,8 @@ const resolveChecked = (calibration: CalibrationOptions) =>
   resolveCalibration(checkOptions({ calibration }, CALIBRATION).calibration);
 const resolveGenerate = (generate: CalibrationOptions['generate']) => resolveChecked({ generate }).generate;
 
-describe('windows that the model writes', () => {
-  it('fills in the temperature and leaves open what depends on the model', () => {
+describe('generated windows', () => {
+  it('fills in temperature and document length, not what depends on the model', () => {
     expect(resolveGenerate(true)).toEqual({ temperature: 1, documentLength: 128 });
     expect(resolveGenerate({ share: 1, startToken: 0, temperature: 0.1 })).toEqual({
       share: 1,
@@ -43,7 +43,7 @@ describe('windows that the model writes', () => {
   });
 });
 
-it('reads fewer windows where weights are only rounded, half of them written by the model if it can', () => {
+it('defaults to fewer windows for quantisation only, generated ones if possible', () => {
   const request = { model: 'in', out: 'out', dtype: 'q4', method: 'magnitude' } as const;
   const rounded = resolveRequest({ ...request, sparsity: 0 }).calibration;
   expect(rounded).toMatchObject({ windowCount: 16, generate: { temperature: 1 }, generateIfPossible: true });

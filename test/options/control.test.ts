@@ -60,7 +60,7 @@ describe.each(Object.keys(CALLS))('%s', (name) => {
 const UNISOLATED = ['push', 'benchmark', 'openModelFolder', 'describe in a page', 'describe in a worker'];
 
 it.each(Object.keys(CALLS).filter((name) => !UNISOLATED.includes(name)))(
-  '%s takes no text for isolate',
+  '%s refuses isolate values that are not booleans',
   async (name) => {
     for (const control of [{ isolate: 'yes' }, { isolate: 1 }, { isolate: null }])
       await expect(CALLS[name]!(control)).rejects.toMatchObject({ code: 'ERR_OPTION', option: 'isolate' });
@@ -69,7 +69,7 @@ it.each(Object.keys(CALLS).filter((name) => !UNISOLATED.includes(name)))(
   },
 );
 
-it('an engine has a load, a pair two texts, a line of JSONL a text', async () => {
+it('refuses engines without load, pairs without two texts, and JSONL lines that are not text', async () => {
   const refusal = (option: string) => ({ code: 'ERR_OPTION', option });
   for (const engine of [{}, { load: 1 }, () => undefined, 5])
     await expect(describeModel({ model, engine: engine as never })).rejects.toMatchObject(refusal('engine'));

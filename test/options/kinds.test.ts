@@ -22,7 +22,7 @@ it.each([
   expect(findFault(value, KIND)).toMatchObject({ place, value: found });
 });
 
-it('names the kind that was expected', () => {
+it('names the expected kind', () => {
   expect(findFault({ verdict: 'good' }, withFields({ verdict: choice(['better', 'worse']) }))?.kind.expected).toBe(
     'one of better, worse',
   );

@@ -8,18 +8,19 @@ describe('parseModelId', () => {
     ['org/name@v1.0', { repo: 'org/name', revision: 'v1.0', dtype: undefined }],
     ['org/name@refs/pr/3:q4f16', { repo: 'org/name', revision: 'refs/pr/3', dtype: 'q4f16' }],
     ['org/name:fp32', { repo: 'org/name', revision: 'main', dtype: 'fp32' }],
-  ])('%s', (text, id) => expect(parseModelId(text)).toEqual(id));
+  ])('parses %s', (text, id) => expect(parseModelId(text)).toEqual(id));
 
   it.each([
     ...['name', 'a/b/c', './a/b', '../a', 'a/..', '/a/b', '~/a', 'C:/models', 'C:\\models', 'a\\b', ''],
     ...['org/model.onnx', 'org/name.git', 'org/a--b', 'org/a..b', '-org/name', 'org/name-', `org/${'n'.repeat(97)}`],
     ...['org/name@', 'org/name@../x', 'org/name@a..b', 'org/name@/etc', 'org/name:q5', 'org/name:', 'org/na me'],
-  ])('%s is none', (text) => expect(parseModelId(text)).toBeUndefined());
+  ])('returns undefined for %s', (text) => expect(parseModelId(text)).toBeUndefined());
 });
 
 describe('isPlainPath', () => {
-  it.each(['config.json', 'onnx/model.onnx_data_1', '.gitattributes', 'a b/c(1).json', 'ünï.json'])('%s', (path) =>
-    expect(isPlainPath(path)).toBe(true),
+  it.each(['config.json', 'onnx/model.onnx_data_1', '.gitattributes', 'a b/c(1).json', 'ünï.json'])(
+    'accepts %s',
+    (path) => expect(isPlainPath(path)).toBe(true),
   );
 
   it.each([
@@ -37,5 +38,5 @@ describe('isPlainPath', () => {
       'a\u202eb',
     ],
     ...['con', 'onnx/NUL.json', 'com1.onnx', 'a:stream', 'what?', 'dot.', 'space ', 'n'.repeat(201)],
-  ])('%j is refused', (path) => expect(isPlainPath(path)).toBe(false));
+  ])('refuses %j', (path) => expect(isPlainPath(path)).toBe(false));
 });

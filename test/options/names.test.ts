@@ -14,14 +14,14 @@ function optionsByFlag(): Map<string, Set<string>> {
   return found;
 }
 
-it('calls a text file `text` and several `texts`, in every call', () => {
+it('names a text file `text` and several `texts` in every call', () => {
   expect([...optionsByFlag().get('--text')!].sort()).toEqual(['evaluation.texts', 'text', 'texts']);
   expect(listRows(rowsOf(commands.PERPLEXITY)).map(({ path }) => path)).toEqual(
     expect.arrayContaining(['text', 'content']),
   );
 });
 
-it('has the settings of healing in `heal`, in every call', () => {
+it('places the settings of healing in `heal` in every call', () => {
   const settings = [...optionsByFlag()].filter(([flag]) => flag.startsWith('--heal-'));
   expect(settings.length).toBeGreaterThan(5);
   for (const [, paths] of settings) expect([...paths]).toEqual([expect.stringMatching(/^heal\.\w+$/)]);

@@ -23,7 +23,7 @@ describe('resolveOptions', () => {
     });
   });
 
-  it('takes everything at its limits', () => {
+  it('accepts values at their limits', () => {
     const resolved = resolveOptions({
       sparsity: 0,
       modules: 'attention',
@@ -34,7 +34,7 @@ describe('resolveOptions', () => {
     expect(resolved.blockSparsity.get(2)).toEqual({ ffn: 0, attention: 0.99 });
   });
 
-  it('takes sparsities in percent', () => {
+  it('accepts sparsities in percent', () => {
     const { sparsity, blockSparsity } = resolveOptions({
       sparsity: '30%',
       blockSparsity: { 1: '50%', 2: { ffn: '12.5%' } },
@@ -42,7 +42,7 @@ describe('resolveOptions', () => {
     expect([sparsity, blockSparsity.get(1), blockSparsity.get(2)]).toEqual([0.3, 0.5, { ffn: 0.125 }]);
   });
 
-  it('takes a method by name, as an adapter and as a formula', () => {
+  it('accepts a method by name, as an adapter and as a formula', () => {
     const adapter = createAdapter('obc');
     expect(resolveOptions({ sparsity: 0.1, method: 'wanda' }).methodName).toBe('wanda');
     expect(resolveOptions({ sparsity: 0.1, method: adapter })).toMatchObject({ methodName: 'custom', adapter });
@@ -50,14 +50,14 @@ describe('resolveOptions', () => {
     expect(formula.adapter.needs).toBe('moments');
   });
 
-  it('knows that a metric made of gradients reads tokens, even where the method does not', () => {
+  it('reads tokens for gradient metrics, even if the method does not', () => {
     const names = Object.keys(METRICS) as MetricName[];
     const reads = names.map((metric) => readsTokens(resolveOptions({ sparsity: 0.3, method: 'magnitude', metric })));
     expect(reads).toEqual(names.map((metric) => metric !== 'output'));
   });
 
   const allocate = () => [];
-  const bad: readonly (readonly [string, unknown, RegExp])[] = [
+  const invalid: readonly (readonly [string, unknown, RegExp])[] = [
     [
       'allocation',
       { measures: ['blockchange'], allocate },
@@ -130,10 +130,10 @@ describe('resolveOptions', () => {
     ],
     ['signal', true, /^signal is true; expected an AbortSignal/],
   ];
-  it.each(bad)('refuses %s = %p', (name, value, said) => {
+  it.each(invalid)('refuses %s = %p', (name, value, message) => {
     const resolve = () => resolveOptions({ sparsity: 0.3, [name]: value } as unknown as PruneOptions);
     expect(resolve).toThrow(OptionError);
-    expect(resolve).toThrow(said);
+    expect(resolve).toThrow(message);
   });
 
   it.each<[Partial<PruneOptions>, string, RegExp]>([
@@ -153,15 +153,15 @@ describe('resolveOptions', () => {
     [{ modules: 'ffn', perBlockKvHeads: true }, 'perBlockKvHeads', /modules "attention"/],
     [{ modules: 'ffn', blockSparsity: { 0: { attention: 0.5 } } }, 'blockSparsity[0].attention', /modules "attention"/],
     [{ method: 'magnitude', inputSteps: 2 }, 'inputSteps', /it goes with FFNs and methods that read tokens;/],
-  ])('refuses %p, which has no effect', (given, option, said) => {
+  ])('refuses %p, which has no effect', (given, option, message) => {
     const resolve = () => resolveOptions({ sparsity: 0.3, ...given });
     expect(resolve).toThrow(
-      expect.objectContaining({ code: 'ERR_OPTION', option, message: expect.stringMatching(said) }),
+      expect.objectContaining({ code: 'ERR_OPTION', option, message: expect.stringMatching(message) }),
     );
     expect(resolve).toThrow(/ has no effect in this run: /);
   });
 
-  it('takes options that ask for what is so anyway, and those that are undefined', () => {
+  it('accepts options that match what happens anyway, and undefined ones', () => {
     const none = { dampening: undefined, fluctuation: undefined, weighting: {}, grouping: false } as const;
     const more = { perBlockKvHeads: false, headUnit: 'group', inputSteps: 0, minimumWidth: 0.1 } as const;
     const resolve = () => resolveOptions({ sparsity: 0.3, method: 'magnitude', modules: 'ffn', ...none, ...more });
@@ -169,19 +169,19 @@ describe('resolveOptions', () => {
     expect(() => resolveOptions({ sparsity: 0.3, sparsty: undefined } as PruneOptions)).not.toThrow();
   });
 
-  it("states a method's own settings", () => {
+  it("resolves a method's own settings", () => {
     expect(resolveOptions({ sparsity: 0.3 })).toMatchObject({ dampening: 0.1, inputSteps: 3, fluctuation: undefined });
     expect(resolveOptions({ sparsity: 0.3, method: 'obc' })).toMatchObject({ dampening: 0.01, inputSteps: 0 });
     expect(resolveOptions({ sparsity: 0.3, method: 'f-fang' })).toMatchObject({ fluctuation: 'WIFV' });
   });
 
-  it.each(['flap', 'f-fang'])("takes another of FLAP's scores for %s", (method) => {
+  it.each(['flap', 'f-fang'])("accepts another of FLAP's scores for %s", (method) => {
     expect(resolveOptions({ sparsity: 0.3, method, fluctuation: 'IFV' }).fluctuation).toBe('IFV');
     const resolve = () => resolveOptions({ sparsity: 0.3, method, fluctuation: 'AIFV' as never });
     expect(resolve).toThrow(/^fluctuation is "AIFV"; expected one of IFV, WIFV, WIFN/);
   });
 
-  it('refuses to guess without options', () => {
+  it('refuses missing options', () => {
     expect(() => resolveOptions(undefined as unknown as PruneOptions)).toThrow(OptionError);
   });
 });

@@ -12,11 +12,11 @@ it.each([
 ])('reads %j as %i bytes', (size, bytes) => expect(bytesOfSize(size)).toBe(bytes));
 
 it.each(['', 'MB', '60 apples', '-1MB', '1e3MB', '0', 0, -1, Number.NaN, Infinity, null, undefined, {}])(
-  'reads %j as none',
+  'returns undefined for %j',
   (size) => expect(bytesOfSize(size)).toBeUndefined(),
 );
 
-it('counts the cache only at a context', () => {
+it('requires contextLength for targetMemory, and only for it', () => {
   expect(resolveShrink({ targetMemory: '1GB', contextLength: 2048 })).toMatchObject({
     option: 'targetMemory',
     contextLength: 2048,
@@ -27,7 +27,7 @@ it('counts the cache only at a context', () => {
   expect(() => resolveShrink({ targetSize: '1GB', targetMemory: '2GB', contextLength: 9 })).toThrow('name two sizes');
 });
 
-it('takes the dtypes with the most bits first, and none where bits are not allowed', () => {
+it('sorts dtypes by descending bits, and has none if bits are not allowed', () => {
   expect(resolveShrink({ targetSize: 1, dtypes: ['q2', 'q8', 'q4'] }).dtypes).toEqual(['q8', 'q4', 'q2']);
   expect(resolveShrink({ targetSize: 1, allow: ['heads'] }).dtypes).toEqual([]);
 });
