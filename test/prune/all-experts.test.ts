@@ -12,7 +12,7 @@ const squaresOf = (expert: number) =>
     0,
   );
 
-it('has tokens that go elsewhere count as one that goes to the expert, where they are few', () => {
+it('weights few tokens of other experts as one mean token of the expert together', () => {
   const { others } = weighTokens(ROUTES, 4);
   expect(others[0]).toBe(0);
   expect(others[1]! ** 2).toBeCloseTo(squaresOf(1) / 2, 12);
@@ -21,20 +21,20 @@ it('has tokens that go elsewhere count as one that goes to the expert, where the
   expect(others[3]! ** 2).toBeCloseTo(mean, 12);
 });
 
-it('sends every token to every expert, and an expert weighs what it weighed', () => {
+it('routes every token to every expert, and keeps the sums of squared weights', () => {
   const routes = routeEverywhere(ROUTES, 4);
   expect(routes.map(({ experts }) => experts)).toEqual(ROUTES.map(() => [0, 1, 2, 3]));
   const weightOf = (expert: number) =>
     routes.reduce((sum, { routingWeights }) => sum + routingWeights[expert]! ** 2, 0);
   for (const expert of [0, 1, 2]) expect(weightOf(expert)).toBeCloseTo(squaresOf(expert), 12);
   expect(routes.map(({ routingWeights }) => routingWeights[0])).toEqual([0.6, 0.8, 0.5]);
-  // Shares keep their proportions.
+  // Weights keep their proportions.
   expect(routes[0]!.routingWeights[1]! / routes[2]!.routingWeights[1]!).toBeCloseTo(0.4 / 0.5, 12);
-  // One token where none goes.
+  // As one token for an expert without tokens.
   expect(weightOf(3)).toBeCloseTo((squaresOf(0) + squaresOf(1) + squaresOf(2)) / 6, 12);
 });
 
-it('has many tokens that go elsewhere count as 32 together', () => {
+it('weights many tokens of other experts as 32 together', () => {
   const routes = Array.from({ length: 100 }, (_, token) => ({
     experts: [token < 40 ? 0 : 1],
     routingWeights: [token < 40 ? 0.5 : 1],

@@ -3,7 +3,7 @@ import { measureCurvatures } from '../support/measure-curvatures.js';
 import { loadFusedLlama } from '../support/short-llama.js';
 import { relativeGap, someWindows } from '../support/tiny-llama.js';
 
-it('goes back with some of the batches as if there were no others', async () => {
+it('measures the chosen batches as if there were no others', async () => {
   const loaded = await loadFusedLlama();
   const windows = someWindows(8, 24);
   const some = await measureCurvatures(loaded, windows, ({ index }) => index % 2 === 1);
@@ -11,7 +11,7 @@ it('goes back with some of the batches as if there were no others', async () => 
   expect(some).toEqual(alone);
 });
 
-it('computes inputs of blocks again that were not archived', async () => {
+it('recomputes inputs of blocks that were not archived', async () => {
   const loaded = await loadFusedLlama();
   const windows = someWindows(8, 24);
   const choose = ({ index }: { readonly index: number }) => index % 2 === 1;
@@ -22,7 +22,7 @@ it('computes inputs of blocks again that were not archived', async () => {
   }
 });
 
-it('archives the inputs of all blocks where they fit, and else as few as it can', () => {
+it('archives inputs of all blocks if they fit, else of every n-th block', () => {
   const GB = 2 ** 30;
   expect(chooseStride(30, 0.075 * GB, 0.3 * GB)).toBe(1);
   // Llama-2-7B on 64 windows of 512: 17.7 GB in all, where half the model is 6.75.

@@ -33,7 +33,7 @@ async function prepare() {
   return { job, leaving, learned, name, dense: { model, analysed } };
 }
 
-it('keeps what was learned where the model as a whole is no farther from the dense one', async () => {
+it('keeps learned codes if the model is no farther from the dense one', async () => {
   const { job, leaving, learned, dense } = await prepare();
   const { quantised, cost } = await checkAgainstDense(job, { dense, leaving, quantised: learned });
   expect(quantised).toBe(learned);
@@ -42,7 +42,7 @@ it('keeps what was learned where the model as a whole is no farther from the den
   expect(cost!.nearest).toBeCloseTo(cost!.quantising, 9);
 });
 
-it('takes the nearest levels where the maps that gained each by itself lose together', async () => {
+it('rounds to nearest if learned codes are worse for the whole model', async () => {
   const { job, leaving, learned, dense, name } = await prepare();
   const model = copyModel(learned.model);
   const { dims } = model.weights.get(name)!;
@@ -57,7 +57,7 @@ it('takes the nearest levels where the maps that gained each by itself lose toge
   expect(cost!.quantising).toBeCloseTo(plain.cost!.quantising, 9);
 });
 
-it('tells what pruning cost before', async () => {
+it('reports the cost of pruning before quantisation', async () => {
   const { job, leaving, learned, dense, name } = await prepare();
   const pruned = copyModel(job.model);
   const { dims } = pruned.weights.get(name)!;

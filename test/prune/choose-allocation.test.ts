@@ -15,7 +15,7 @@ import { testEngine } from '../support/engine.js';
 import { loadFusedLlama } from '../support/short-llama.js';
 import { someWindows } from '../support/tiny-llama.js';
 
-/** All of the budget from one block. */
+/** Removes the whole budget from one block. */
 const lopsided: Allocation = {
   allocate: ({ sparsity, modules }) => modules.map(({ block }) => (block === 2 ? sparsity * modules.length : 0)),
 };
@@ -35,7 +35,7 @@ describe('chooseAllocation', () => {
   it.each([
     [{ lopsided, even: uniform }, 1],
     [{ even: uniform, lopsided }, 0],
-  ])('takes the candidate whose draft predicts best: %#', async (candidates, best) => {
+  ])('chooses the candidate whose draft predicts best: %#', async (candidates, best) => {
     const measured = await measure({ allocation: choosing(candidates) });
     const outcome = await pruneMeasured(measured);
     const found = outcome.candidates!;
@@ -49,9 +49,9 @@ describe('chooseAllocation', () => {
   });
 
   it.each<[string, Allocation, Partial<PruneJob>]>([
-    ['take the same', choosing({ one: uniform, other: { allocate: (problem) => uniform.allocate(problem) } }), {}],
+    ['remove the same', choosing({ one: uniform, other: { allocate: (problem) => uniform.allocate(problem) } }), {}],
     ['have no windows to be compared on', choosing({ lopsided, even: uniform }), { windows: someWindows(1, 24) }],
-  ])('compares none that %s', async (_, allocation, job) => {
+  ])('does not compare candidates that %s', async (_, allocation, job) => {
     const measured = await measure({ allocation }, job);
     const { candidates } = await chooseAllocation(measured, measured.job);
     expect(candidates).toBeUndefined();
@@ -59,16 +59,16 @@ describe('chooseAllocation', () => {
 
   it.each([
     ['the first', [0.1, 0.2], 0],
-    ['the first, where another is hardly better', [0.1, 0.098], 0],
+    ['the first, if another is hardly better', [0.1, 0.098], 0],
     ['another that is clearly better', [0.1, 0.09], 1],
-  ])('resumes from the figures of a run that was cut off, and takes %s', async (_, figures, best) => {
+  ])('resumes from the figures of an interrupted run, and chooses %s', async (_, figures, best) => {
     const measured = await measure({ allocation: choosing({ lopsided, even: uniform }) });
-    const kept = {
+    const saved = {
       async *read() {
         yield figures;
       },
     };
-    const journal = { read: async () => kept.read() } as unknown as Journal;
+    const journal = { read: async () => saved.read() } as unknown as Journal;
     const { allocation, candidates } = await chooseAllocation(measured, { ...measured.job, journal });
     expect(allocation).toBe([lopsided, uniform][best]);
     expect(candidates!.map(({ chosen }) => chosen)).toEqual([best === 0, best === 1]);
@@ -76,7 +76,7 @@ describe('chooseAllocation', () => {
   });
 });
 
-it('offers the threshold, an even spread and their mean at one budget', () => {
+it('offers the threshold, a uniform allocation and their mean at one budget', () => {
   const module = (at: number) => ({
     ...{ block: at, kind: 'ffn' as const, parameterCount: 100, unitCount: 100, stepCount: 100, parametersPerStep: 1 },
     ...{ minimumKept: 1, multiple: 1 },
@@ -92,7 +92,7 @@ it('offers the threshold, an even spread and their mean at one budget', () => {
   expect(halfway!.reduce((sum, value) => sum + value, 0)).toBeCloseTo(0.9, 2);
 });
 
-it('offers one budget where heads are few and large', () => {
+it('meets the budget with every candidate if heads are few and large', () => {
   const costs = (count: number, scale: number) => Float64Array.from({ length: count }, (_, step) => scale * (step + 1));
   const sizes = { ffn: [100, 10], attention: [2, 200] } as const;
   const module = (block: number, kind: 'ffn' | 'attention') => {

@@ -13,13 +13,13 @@ const needsOf = (outputCount: number, more: Partial<DenseNeeds> = {}) =>
 const chosen = (windowCount: number, needs: DenseNeeds) =>
   chooseBackwardBatches(batchesOf(windowCount), needs).map(({ index }) => index);
 
-it('takes one of every eight batches where an eighth of them has tokens enough, at even and odd places alike', () => {
+it('chooses one of every eight batches if they have enough tokens, at even and odd places', () => {
   const found = chosen(256, needsOf(576));
   expect(found.map((index) => Math.floor(index / 8))).toEqual(Array.from({ length: 16 }, (_, at) => at));
   expect(found.filter((index) => index % 2 === 0)).toHaveLength(8);
 });
 
-it('takes more for wider outputs, and all of a few', () => {
+it('chooses more batches for wider outputs, and all of a few', () => {
   expect(chosen(256, needsOf(8192))).toHaveLength(64);
   expect(chosen(256, needsOf(16384))).toHaveLength(128);
   expect(chosen(64, needsOf(64))).toHaveLength(16);
@@ -27,7 +27,7 @@ it('takes more for wider outputs, and all of a few', () => {
   expect(chosen(0, needsOf(64))).toEqual([]);
 });
 
-it('takes all for what is a mean over single contexts, or a sensitivity', () => {
+it('chooses all batches for contexts or a sensitivity', () => {
   expect(chosen(256, needsOf(576, { sensitivity: true }))).toHaveLength(128);
   expect(chosen(256, needsOf(576, { grouping: {} as DenseNeeds['grouping'] }))).toHaveLength(128);
 });

@@ -60,21 +60,21 @@ async function pruneFrom(options: PruneOptions, given = observed, readAgain: rea
   return pruneMeasured(measured);
 }
 
-it('experts and their neurons leave by statistics as they leave by text', async () => {
+it('prunes the same experts and neurons from statistics as from text', async () => {
   for (const sparsity of [0.3, 0.6]) {
     const options = { ...METHOD, sparsity, modules: 'experts' } as const;
-    const [kept, direct] = [await pruneFrom(options), await pruneLoaded(loaded, options, { windows })];
-    const cutsOf = ({ modules }: typeof kept) =>
+    const [found, direct] = [await pruneFrom(options), await pruneLoaded(loaded, options, { windows })];
+    const cutsOf = ({ modules }: typeof found) =>
       modules.map(({ module, keep, neurons }) => [module.index, keep, neurons]);
-    expect(cutsOf(kept)).toEqual(cutsOf(direct));
-    expect(kept.modules.some(({ neurons }) => neurons !== undefined)).toBe(true);
+    expect(cutsOf(found)).toEqual(cutsOf(direct));
+    expect(found.modules.some(({ neurons }) => neurons !== undefined)).toBe(true);
   }
   const { modules, remarks } = await pruneFrom({ ...METHOD, sparsity: 0.3 });
   expect(new Set(modules.map(({ module }) => module.kind))).toContain('experts');
   expect(remarks).not.toContainEqual(expect.stringMatching(/experts stay/));
 });
 
-it('experts that stay are repaired where windows of the statistics are read again, as by text', async () => {
+it('repairs remaining experts as from text if windows of the statistics are read again', async () => {
   const options = { ...METHOD, sparsity: 0.3, modules: 'experts' } as const;
   const [direct, plain] = [await pruneLoaded(loaded, options, { windows }), await pruneFrom(options)];
   const repaired = await pruneFrom(options, observed, windows);
@@ -82,9 +82,9 @@ it('experts that stay are repaired where windows of the statistics are read agai
   expect(errorsOf(direct).some((error) => error !== undefined && error.after < error.before)).toBe(true);
   expect(errorsOf(repaired)).toEqual(errorsOf(direct));
   expect(errorsOf(plain).every((error) => error === undefined)).toBe(true);
-  const leftOut = /^the repair of experts was left out.*calibration\.windowCount/;
-  expect(plain.remarks).toContainEqual(expect.stringMatching(leftOut));
-  expect(repaired.remarks).not.toContainEqual(expect.stringMatching(leftOut));
+  const notRepaired = /^the repair of experts was left out.*calibration\.windowCount/;
+  expect(plain.remarks).toContainEqual(expect.stringMatching(notRepaired));
+  expect(repaired.remarks).not.toContainEqual(expect.stringMatching(notRepaired));
 });
 
 it.each<[string, PruneOptions, RegExp]>([
@@ -98,7 +98,7 @@ it.each<[string, PruneOptions, RegExp]>([
     { ...METHOD, sparsity: 0.3, expertScore: 'reap' },
     /^experts stay: statistics order them by expertScore removal, and the run asks for reap; read windows/,
   ],
-])('experts stay where statistics were made for %s', async (_, options, remark) => {
+])('does not prune experts with statistics for %s', async (_, options, remark) => {
   const { modules, remarks } = await pruneFrom(options);
   expect(modules.every(({ module }) => module.kind === 'attention')).toBe(true);
   expect(remarks).toContainEqual(expect.stringMatching(remark));
@@ -120,11 +120,11 @@ async function observeInShards(starts: readonly number[]) {
   await mergeStatistics({ shards, out: at('merged') });
   const place = resolvePair(nodePlatform.files, 'statistics', at('merged'));
   const { json, tensors, close } = await openPair(nodePlatform, place, { check: checkSavedStatistics });
-  const kept = new Map<string, TensorHandle>();
+  const found = new Map<string, TensorHandle>();
   for (const [name, { dataType, dims, read }] of tensors)
-    kept.set(name, bytesHandle({ dataType, dims }, (await read()).slice()));
+    found.set(name, bytesHandle({ dataType, dims }, (await read()).slice()));
   await close();
-  return { saved: json, tensors: kept, parts };
+  return { saved: json, tensors: found, parts };
 }
 
 const floatsOf = async (tensors: PackedStatistics['tensors'], name: string): Promise<Float32Array> =>
@@ -135,7 +135,7 @@ const unordered = (given: typeof observed): typeof observed => {
   return { ...given, saved: { ...given.saved, experts } };
 };
 
-it('experts without an order get it from windows that are read again, as by text', async () => {
+it('orders experts as from text if windows of the statistics are read again', async () => {
   const options = { ...METHOD, sparsity: 0.3, modules: 'experts' } as const;
   const given = unordered(observed);
   const reason = /^experts stay: statistics hold no order of them; read windows of the statistics again/;
@@ -149,7 +149,7 @@ it('experts without an order get it from windows that are read again, as by text
   expect(again.remarks).not.toContainEqual(expect.stringMatching(/experts stay/));
 });
 
-it('shards do not order experts, and their sums at mixtures are merged', async () => {
+it('merges the sums of shards, which do not order experts', async () => {
   const merged = await observeInShards([0, 2]);
   expect(merged.saved.experts!.map(({ ordered }) => ordered)).toEqual([false, false]);
   const names = [...merged.tensors.keys()].filter((name) => /experts.*curvature$/.test(name));
@@ -168,7 +168,7 @@ it('shards do not order experts, and their sums at mixtures are merged', async (
   expect(modules.some(({ neurons }) => neurons !== undefined)).toBe(true);
 });
 
-it('experts stay where statistics do not have the curvature to order them by', async () => {
+it('does not prune experts if the statistics lack the curvature', async () => {
   const tensors = new Map([...observed.tensors].filter(([name]) => !/experts.*curvature$/.test(name)));
   expect(tensors.size).toBe(observed.tensors.size - 2);
   const old = { ...unordered(observed), tensors };
@@ -176,21 +176,21 @@ it('experts stay where statistics do not have the curvature to order them by', a
   expect(remarks).toContain('experts stay: statistics hold no order of them');
 });
 
-it('statistics hold where the tokens of each context go', async () => {
+it('saves the routing of the tokens of each context in statistics', async () => {
   const options = { method: 'o-fang', grouping: { contextCount: 3 } } as const;
-  const kept = await observe({}, options);
-  const from = await pruneFrom({ ...options, sparsity: 0.3 }, kept);
+  const found = await observe({}, options);
+  const from = await pruneFrom({ ...options, sparsity: 0.3 }, found);
   const direct = await pruneLoaded(loaded, { ...options, sparsity: 0.3 }, { windows });
   expect(direct.dense.routings!.size).toBe(2);
   expect(from.dense.routings).toEqual(direct.dense.routings);
-  const name = [...kept.tensors.keys()].find((key) => key.endsWith('contexts.routing'))!;
-  const tensors = new Map(kept.tensors);
+  const name = [...found.tensors.keys()].find((key) => key.endsWith('contexts.routing'))!;
+  const tensors = new Map(found.tensors);
   tensors.delete(name);
-  await expect(parse({ ...kept, tensors })).rejects.toThrow(`tensor "${name}" is missing`);
+  await expect(parse({ ...found, tensors })).rejects.toThrow(`tensor "${name}" is missing`);
   expect(observed.saved.experts!.every(({ contexts }) => contexts === undefined)).toBe(true);
 });
 
-it('damaged orders are refused by name', async () => {
+it('refuses missing or infinite orders by name', async () => {
   const name = [...observed.tensors.keys()].find((key) => key.endsWith('neurons.costs'))!;
   const tensors = new Map(observed.tensors);
   tensors.delete(name);
@@ -201,8 +201,8 @@ it('damaged orders are refused by name', async () => {
   tensors.set(name, floatsHandle({ dataType, dims }, new Float64Array(count).fill(Number.POSITIVE_INFINITY)));
   await expect(parse({ ...observed, tensors })).rejects.toThrow(`tensor "${name}" holds Infinity`);
   const [mixture] = observed.saved.experts!;
-  const stray = { ...observed.saved, experts: [{ ...mixture!, kind: 'attention' as const }] };
-  await expect(parse({ ...observed, saved: stray })).rejects.toThrow(
+  const invalid = { ...observed.saved, experts: [{ ...mixture!, kind: 'attention' as const }] };
+  await expect(parse({ ...observed, saved: invalid })).rejects.toThrow(
     /experts\[0\] \(block 0 attention\) is not a module/,
   );
 });

@@ -1,7 +1,7 @@
 import { fitPowerLaw } from '../../src/prune/fit-power-law.js';
 
 describe('fitPowerLaw', () => {
-  it('leaves estimates as they are without measurements', () => {
+  it('returns estimates unchanged without measurements', () => {
     expect(fitPowerLaw([])(0.3)).toBe(0.3);
   });
 
@@ -11,7 +11,7 @@ describe('fitPowerLaw', () => {
     expect(law(0)).toBe(0);
   });
 
-  it('finds a power law that holds everywhere', () => {
+  it('fits a power law that all measurements follow', () => {
     const points = [0.01, 0.1, 1].map((estimate) => ({ estimate, measured: 2 * estimate ** 1.5 }));
     for (const estimate of [0.005, 0.05, 0.4, 2])
       expect(fitPowerLaw(points)(estimate)).toBeCloseTo(2 * estimate ** 1.5, 10);

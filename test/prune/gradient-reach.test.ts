@@ -3,7 +3,8 @@ import { buildDecoder, HIDDEN, linear, NEURONS, type Part, plainFfn, selfAttenti
 import { type Loaded, loadTinyLlama } from '../support/tiny-llama.js';
 
 /** An FFN whose activation has no gradient rule. */
-const strange: Part = ({ g }, x) => linear(g, g.op('Softsign', [linear(g, x, HIDDEN, NEURONS)]), NEURONS, HIDDEN);
+const withoutGradient: Part = ({ g }, x) =>
+  linear(g, g.op('Softsign', [linear(g, x, HIDDEN, NEURONS)]), NEURONS, HIDDEN);
 
 /** Modules without a gradient at their output, by block and kind, and why. */
 function unreached({ model, analysed }: Loaded): readonly (readonly [string, string])[] {
@@ -16,18 +17,18 @@ function unreached({ model, analysed }: Loaded): readonly (readonly [string, str
 
 const NAMED = /^No gradient rule for operator Softsign "node/;
 
-it('reaches all modules where all operators have gradients', async () => {
+it('reaches all modules if all operators have gradients', async () => {
   expect(unreached(await loadTinyLlama(buildDecoder()))).toEqual([]);
 });
 
-it('ends at an FFN whose activation has no gradient, and names the operator', async () => {
-  const ffn: Part = (site, x) => (site.block === 1 ? strange : plainFfn)(site, x);
+it('stops at an FFN whose activation has no gradient, and names the operator', async () => {
+  const ffn: Part = (site, x) => (site.block === 1 ? withoutGradient : plainFfn)(site, x);
   const found = unreached(await loadTinyLlama(buildDecoder({ blockCount: 3, ffn })));
-  // The output of that FFN itself lies behind its activation.
+  // The output of that FFN comes after its activation.
   expect(found).toEqual(['0 attention', '0 ffn', '1 attention'].map((name) => [name, expect.stringMatching(NAMED)]));
 });
 
-it('passes an attention by whose output nothing else reads', async () => {
+it('ignores an operator whose output is not used', async () => {
   const attention: Part = (site, x) => {
     const mixed = selfAttention()(site, x);
     site.g.op('Softsign', [mixed]);
@@ -36,7 +37,7 @@ it('passes an attention by whose output nothing else reads', async () => {
   expect(unreached(await loadTinyLlama(buildDecoder({ attention })))).toEqual([]);
 });
 
-it('reaches nothing where the loss needs logits of every token', async () => {
+it('reaches no module if the model outputs logits of one position only', async () => {
   const takeLast: NonNullable<Parameters<typeof buildDecoder>[0]>['takeLast'] = (g, x) =>
     g.op('ReduceMean', [x], { axes: [1], keepdims: 1 });
   const found = unreached(await loadTinyLlama(buildDecoder({ takeLast })));

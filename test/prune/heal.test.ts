@@ -10,7 +10,7 @@ beforeAll(async () => {
 
 const settings = { windowsPerStep: 2, learningRate: 1e-3 };
 
-it('heals what was pruned; the masked original has the healed weights, and a recipe remakes them', async () => {
+it('heals a pruned model, with the same weights in the masked original and from a recipe', async () => {
   const healing = { windows: someWindows(4, 24), heldOut: someWindows(4, 24).slice(0, 2) };
   const outcome = await pruneLoaded(loaded, { sparsity: 0.4, method: 'flap', heal: settings }, { healing });
   const { windowCount, heldOutCount, divergence } = outcome.healing!;
@@ -23,7 +23,7 @@ it('heals what was pruned; the masked original has the healed weights, and a rec
   expect(Buffer.compare(await bytesOf(remade), await bytesOf(outcome.model))).toBe(0);
 });
 
-it('heals after the last of several shots, by the model before the first', async () => {
+it('heals after the last shot, on predictions of the model before the first', async () => {
   const healing = { windows: someWindows(4, 24), heldOut: someWindows(4, 24).slice(0, 2) };
   const outcome = await pruneLoaded(loaded, { sparsity: 0.4, method: 'flap', shots: 2, heal: settings }, { healing });
   const { divergence } = outcome.healing!;

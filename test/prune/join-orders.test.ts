@@ -16,7 +16,7 @@ const order = (scores: readonly number[], costs: readonly number[]) => ({
   costs: Float64Array.from(costs),
 });
 
-it('orders the heads of modules that share keys and values by what all of them lose', () => {
+it('orders heads of modules with shared keys and values by the sum of their costs', () => {
   const [makes, reads, other] = [
     heads(0, { keyValueSource: 0 }),
     heads(1, { keyValueSource: 0 }),

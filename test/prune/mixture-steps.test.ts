@@ -3,13 +3,13 @@ import { resolveOptions } from '../../src/options.js';
 import { mixtureLoss, mixtureSteps } from '../../src/prune/mixture-steps.js';
 import { placeholderCuts } from '../../src/prune/size-problem.js';
 
-/** Four experts of six neurons: 10 parameters a neuron, 5 beside. */
+/** Four experts of six neurons: 10 parameters a neuron, and 5 others. */
 const module = {
   ...{ index: 0, block: 0, kind: 'experts', unitCount: 4, leastExperts: 2, expertsPerToken: 2 },
   ...{ parametersPerUnit: 65, parametersPerGroup: 0, neurons: { unitCount: 6, unitSize: 1, parametersPerUnit: 10 } },
 } as unknown as PrunableModule;
 
-/** Expert 3 leaves first. Its neurons cost nothing, those of the others 1 to 6. */
+/** Expert 3 is removed first. Its neurons cost nothing, those of the others 1 to 6. */
 const order = {
   scores: Float64Array.of(3, 2, 1, 0),
   costs: Float64Array.of(8, 500, 500, 500),
@@ -20,7 +20,7 @@ const order = {
 };
 const options = resolveOptions({ sparsity: 0.3, modules: 'experts' });
 
-it('takes the cheapest parameters first, and counts those that are left', () => {
+it('removes the cheapest parameters first, and counts the remaining ones', () => {
   const { costs, parameters, losses } = mixtureSteps(module, { options, order })!;
   // A neuron of each expert costs 3, expert 3 then 8, and the next neurons of the others 6.
   expect([...costs]).toEqual([3, 8, 6, 9, 12, 15, 500]);
@@ -31,16 +31,16 @@ it('takes the cheapest parameters first, and counts those that are left', () => 
     { experts: 1, neurons: 2 },
   ]);
   expect(losses.at(-1)).toEqual({ experts: 2, neurons: 5 });
-  let left = 4 * 65;
+  let remaining = 4 * 65;
   losses.forEach(({ experts, neurons }, at) => {
-    left -= parameters[at]!;
-    expect(left).toBe((4 - experts) * (65 - 10 * neurons));
+    remaining -= parameters[at]!;
+    expect(remaining).toBe((4 - experts) * (65 - 10 * neurons));
   });
   expect(mixtureLoss(module, { options, order, stepCount: 4 })).toEqual({ experts: 1, neurons: 3 });
   expect(mixtureLoss(module, { options, order, stepCount: 0 })).toEqual({ experts: 0, neurons: 0 });
 });
 
-it('stands for cuts of the right size where bytes are counted', () => {
+it('returns placeholder cuts of the right size', () => {
   const dense = { functional: new Map(), orders: new Map([[module, order]]) };
   const [whole] = placeholderCuts([module], { options, dense }, new Map([[0, 2]]));
   expect(whole!.keep).toEqual(Int32Array.of(0, 1, 2));
@@ -52,7 +52,7 @@ it('stands for cuts of the right size where bytes are counted', () => {
   expect(even).toEqual({ module: groups, keep: Int32Array.of(0, 2) });
 });
 
-it('keeps widths at multiples, and above the least', () => {
+it('keeps widths at multiples, and at least the minimum', () => {
   const widths = (more: object) =>
     mixtureSteps(module, { options: { ...options, ...more }, order })!.losses.map(({ neurons }) => 6 - neurons);
   expect(new Set(widths({ widthMultiple: 4 }))).toEqual(new Set([4]));
@@ -61,11 +61,11 @@ it('keeps widths at multiples, and above the least', () => {
 });
 
 it.each([
-  ['a number of experts is asked for', { experts: 3 }],
-  ['a sparsity of the block is', { blockSparsity: { 0: 0.5 } }],
-  ['all neurons are to stay', { minimumWidth: 1 }],
-  ['the allocation takes whole experts alone', { allocation: 'uniform' as const }],
-])('leaves neurons where %s', (_, more) => {
+  ['a number of experts is set', { experts: 3 }],
+  ['a sparsity of the block is set', { blockSparsity: { 0: 0.5 } }],
+  ['minimumWidth is 1', { minimumWidth: 1 }],
+  ['the allocation is uniform', { allocation: 'uniform' as const }],
+])('removes only whole experts if %s', (_, more) => {
   const chosen = resolveOptions({ sparsity: 0.3, modules: 'experts', ...more });
   expect(mixtureSteps(module, { options: chosen, order })).toBeUndefined();
   expect(mixtureLoss(module, { options: chosen, order, stepCount: 1 })).toEqual({ experts: 1, neurons: 0 });

@@ -17,7 +17,7 @@ describe('mixturesAt', () => {
     const target = least + 0.5 * (most - least);
     const found = mixturesAt(problem, target);
     expect(found.length).toBeGreaterThan(2);
-    // Half the smallest step may be missing or left.
+    // Half the smallest step may be missing or remaining.
     const step = most / 2 / problem.modules[0]!.stepCount;
     for (const { bytes } of found) expect(bytes).toBeLessThanOrEqual(target + step);
     const sparsities = found.map(({ sparsity }) => sparsity);
@@ -25,18 +25,18 @@ describe('mixturesAt', () => {
     expect(found.at(-1)!.steps.size).toBe(0);
   });
 
-  it.each([1, 2, 3, 4, 5])('comes close to the best of all mixtures (seed %i)', (seed) => {
+  it.each([1, 2, 3, 4, 5])('costs less than 1.2 times the best of all mixtures (seed %i)', (seed) => {
     const problem = sizeProblem(seed, { mapCount: 6, stepCount: 16 });
     const most = largestBytes(problem);
     const target = smallestMixture(problem).bytes + 0.4 * (most - smallestMixture(problem).bytes);
     const costOf = ({ estimate }: ReturnType<typeof mixturesAt>[number]) => estimate.pruning + sumOfRounding(estimate);
-    // A step more or less is left to who aims.
+    // Callers vary the target by a step more or less.
     const aimed = [0.94, 0.96, 0.98, 1].flatMap((share) => mixturesAt(problem, share * target));
     const found = Math.min(...aimed.filter(({ bytes }) => bytes <= target).map(costOf));
     expect(found).toBeLessThan(1.2 * bestOfAll(problem, target));
   });
 
-  it('counts the bytes of steps that differ, such as whole experts and neurons inside them', () => {
+  it('counts bytes of steps of different sizes, such as experts and neurons', () => {
     const [module] = sizeProblem(1).modules;
     const stepParameters = Float64Array.of(50, 400, 50, 300);
     const experts = {
@@ -52,7 +52,7 @@ describe('mixturesAt', () => {
     expect(smallestMixture(problem).bytes).toBeCloseTo(4100 - 4 * 800, 6);
   });
 
-  it('gives maps more bits again where a large one has made more room than was needed', () => {
+  it('raises bits again if a large weight made more room than needed', () => {
     const forms = (bytes: number, cost: number) => [
       { bits: 8 as const, bytes: 2 * bytes, cost: 0 },
       { bits: 4 as const, bytes, cost },
@@ -67,7 +67,7 @@ describe('mixturesAt', () => {
     expect(Object.fromEntries(mixturesAt(problem, 135).at(-1)!.bits)).toEqual({ small: 4, other: 8, large: 4 });
   });
 
-  it('orders maps by the slopes of costs, and estimates as before', () => {
+  it('orders weights by the slopes of costs, with unchanged estimates', () => {
     const forms = (costs: readonly number[]) =>
       ([8, 4, 2] as const).map((bits, at) => ({ bits, bytes: 10 * bits, cost: costs[at]! }));
     const weight = (name: string, costs: readonly number[]) => ({ name, isTable: false, forms: forms(costs) });
@@ -84,7 +84,7 @@ describe('mixturesAt', () => {
     ]);
   });
 
-  it('has none where the bytes cannot be met, and all bits where they need not be', () => {
+  it('returns none if the bytes cannot be met, and all bits if they fit', () => {
     const problem = sizeProblem(1);
     expect(mixturesAt(problem, smallestMixture(problem).bytes * 0.99)).toEqual([]);
     const [only, ...others] = mixturesAt(problem, largestBytes(problem));
@@ -93,7 +93,7 @@ describe('mixturesAt', () => {
   });
 });
 
-it('gives tables the most bits in a model of one number of bits', () => {
+it('gives tables the most bits in a model with a uniform number of bits', () => {
   const problem = sizeProblem(1);
   const weights = problem.weights.map((weight, at) => ({ ...weight, isTable: at === 0 }));
   const { bits } = uniformMixture({ ...problem, weights }, 4);
@@ -108,11 +108,11 @@ function bestOfAll(problem: SizeProblem, target: number): number {
   const stepCounts = problem.modules.map(({ stepCount }) => stepCount);
   for (const forms of product(formCounts)) {
     for (const steps of product(stepCounts)) {
-      const left = new Map(problem.modules.map(({ index, stepCount }, at) => [index, 1 - steps[at]! / stepCount]));
+      const remaining = new Map(problem.modules.map(({ index, stepCount }, at) => [index, 1 - steps[at]! / stepCount]));
       let [bytes, cost] = [problem.fixedBytes, 0];
       for (const [at, { module, forms: own }] of problem.weights.entries()) {
-        bytes += own[forms[at]!]!.bytes * left.get(module!)!;
-        cost += own[forms[at]!]!.cost * left.get(module!)!;
+        bytes += own[forms[at]!]!.bytes * remaining.get(module!)!;
+        cost += own[forms[at]!]!.cost * remaining.get(module!)!;
       }
       for (const [at, { order }] of problem.modules.entries())
         for (let step = 0; step < steps[at]!; step += 1) cost += order!.costs[step]!;

@@ -5,33 +5,33 @@ import { EXPERT_SCORES, type ExpertScoreName } from '../../src/importance/expert
 import { createRandom } from '../../src/linalg/random.js';
 import { type ExpertOrderRequest, orderExperts } from '../../src/prune/measure-dense/order-experts.js';
 
-// So many tokens that each expert gets enough of them for its cost to be taken as measured.
+// Enough tokens for every expert, so that its measured cost is credible.
 const [EXPERTS, CHOSEN, SIZE, TOKENS] = [5, 2, 3, 160];
 const random = createRandom(7);
 const draw = (length: number) => Float32Array.from({ length }, () => random() * 2 - 1);
 
 const inputs = draw(TOKENS * SIZE);
 const scores = draw(TOKENS * EXPERTS).map((score) => 3 * score);
-/** What expert j makes of a row: a matrix of its own. */
-const maps = Array.from({ length: EXPERTS }, () => draw(SIZE * SIZE));
+/** Each expert multiplies a row by its own matrix. */
+const matrices = Array.from({ length: EXPERTS }, () => draw(SIZE * SIZE));
 const make = (expert: number, x: Float32Array): number[] =>
   Array.from({ length: SIZE }, (_, row) =>
-    x.reduce((sum, value, at) => sum + maps[expert]![row * SIZE + at]! * value, 0),
+    x.reduce((sum, value, at) => sum + matrices[expert]![row * SIZE + at]! * value, 0),
   );
 
 const rowOf = (list: Float32Array, token: number, size: number) => list.subarray(token * size, (token + 1) * size);
 
-/** Shares of a token's experts among those that stay, written down again. */
-function shares(token: number, stays: readonly number[]): Map<number, number> {
+/** A direct computation of a token's routing weights among the remaining experts. */
+function shares(token: number, remaining: readonly number[]): Map<number, number> {
   const row = rowOf(scores, token, EXPERTS);
-  const chosen = [...stays].sort((a, b) => row[b]! - row[a]!).slice(0, CHOSEN);
+  const chosen = [...remaining].sort((a, b) => row[b]! - row[a]!).slice(0, CHOSEN);
   const sum = chosen.reduce((total, expert) => total + Math.exp(row[expert]!), 0);
   return new Map(chosen.map((expert) => [expert, Math.exp(row[expert]!) / sum]));
 }
 
-function mix(token: number, stays: readonly number[]): number[] {
+function mix(token: number, remaining: readonly number[]): number[] {
   const made = new Array<number>(SIZE).fill(0);
-  for (const [expert, share] of shares(token, stays))
+  for (const [expert, share] of shares(token, remaining))
     make(expert, rowOf(inputs, token, SIZE)).forEach((value, at) => {
       made[at]! += share * value;
     });
@@ -39,14 +39,14 @@ function mix(token: number, stays: readonly number[]): number[] {
 }
 
 const all = Array.from({ length: EXPERTS }, (_, expert) => expert);
-const without = (...gone: number[]) => all.filter((expert) => !gone.includes(expert));
+const without = (...removed: number[]) => all.filter((expert) => !removed.includes(expert));
 
 /** Twice the mean squared change of the result. */
-function cost(stays: readonly number[]): number {
+function cost(remaining: readonly number[]): number {
   let sum = 0;
   for (let token = 0; token < TOKENS; token += 1) {
     const dense = mix(token, all);
-    sum += mix(token, stays).reduce((total, value, at) => total + (value - dense[at]!) ** 2, 0);
+    sum += mix(token, remaining).reduce((total, value, at) => total + (value - dense[at]!) ** 2, 0);
   }
   return (2 * sum) / TOKENS;
 }
@@ -74,7 +74,7 @@ function request(name: ExpertScoreName = 'removal'): ExpertOrderRequest {
   };
 }
 
-it('prices each removal by what the result loses, measured again after the one before', async () => {
+it('measures the cost of each removal after the previous one', async () => {
   const order = await orderExperts(request());
   const leaving = all.toSorted((a, b) => order.scores[a]! - order.scores[b]!);
   const first = all.map((expert) => cost(without(expert)));
@@ -89,7 +89,7 @@ it('prices each removal by what the result loses, measured again after the one b
 });
 
 it.each(['reap', 'man', 'msan', 'frequency'] as const)(
-  'experts leave by their %s in the whole mixture',
+  'removes experts in the order of %s in the whole mixture',
   async (name) => {
     const means = all.map((expert) => {
       let [sum, count] = [0, 0];
@@ -110,7 +110,7 @@ it.each(['reap', 'man', 'msan', 'frequency'] as const)(
   },
 );
 
-it('takes an expert that no token reached for as dear as a token elsewhere, and not for free', async () => {
+it('gives an expert without tokens the mean cost of a token of the others', async () => {
   // Each token goes to expert 0, 2 or 4, next to nothing of it to expert 1, and nothing at all to expert 3.
   const fixed = Float32Array.from({ length: TOKENS * EXPERTS }, (_, at) => {
     const [token, expert] = [Math.floor(at / EXPERTS), at % EXPERTS];
@@ -137,7 +137,7 @@ it('takes an expert that no token reached for as dear as a token elsewhere, and 
   expect(order.costs[1]).toBeLessThan(order.costs[2]! / 10);
 });
 
-it('takes one expert of every group at once', async () => {
+it('removes one expert of every group at once', async () => {
   const groupOfExpert = Int32Array.of(0, 0, 1, 1);
   const scores = draw(TOKENS * 4);
   const given = { scores, expertCount: 4, expertsPerToken: 1 };
@@ -157,7 +157,7 @@ it('takes one expert of every group at once', async () => {
   expect(first.map((expert) => groupOfExpert[expert])).toEqual([0, 1]);
 });
 
-it('refuses a runtime that mixes otherwise', async () => {
+it('refuses outputs that are mixed in another way', async () => {
   const given = request();
   const outputs = given.sample.outputs.map((value) => 2 * value);
   const ordering = orderExperts({ ...given, sample: { ...given.sample, outputs } });
@@ -165,7 +165,7 @@ it('refuses a runtime that mixes otherwise', async () => {
   await expect(ordering).rejects.toThrow(/combines the outputs of experts in an unknown way/);
 });
 
-it('accepts a token that goes elsewhere only where two experts have the same score', async () => {
+it('accepts a differently routed token only if two experts have the same score', async () => {
   const given = request();
   const outputs = given.sample.outputs.map((value, at) => (at < SIZE ? -value : value));
   const refused = orderExperts({ ...given, sample: { ...given.sample, outputs } });
@@ -179,13 +179,13 @@ it('accepts a token that goes elsewhere only where two experts have the same sco
   expect(order.costs).toHaveLength(EXPERTS);
 });
 
-it('gives the shares of an expert that is gone to the next in the order', () => {
+it('gives the routing weight of a removed expert to the next one', () => {
   const ranked = rankExperts(Float32Array.of(1, 3, 2, 3, 0), Uint8Array.of(1, 1, 1, 1, 0), 3);
   expect(ranked.experts).toEqual([1, 3, 2]);
   const e = Math.exp(-1);
   expect([...routingWeightsOf(ranked, 'chosen', { count: 2, without: 0 })]).toEqual([0, 1 / (1 + e), e / (1 + e)]);
-  const left = 1 + e + Math.exp(-2);
-  expect(routingWeightsOf(ranked, 'all', { count: 2, without: 1 })[2]).toBeCloseTo(e / left, 12);
+  const total = 1 + e + Math.exp(-2);
+  expect(routingWeightsOf(ranked, 'all', { count: 2, without: 1 })[2]).toBeCloseTo(e / total, 12);
   // A router that scores all but the chosen experts far below them (LFM2).
   const low = rankExperts(Float32Array.of(0, -1e4, -1e4), Uint8Array.of(1, 1, 1), 3);
   for (const mixing of ['chosen', 'all'] as const)

@@ -13,7 +13,7 @@ import { buildDecoder, VOCABULARY } from '../support/small-decoder.js';
 
 const GRID: BlockGrid = { bits: 4, blockSize: 16, hasZeroPoints: true, scaleType: 'float32' };
 
-it('learns how maps are rounded, and can round them to the nearest levels again', async () => {
+it('learns roundings of linear layers, and rounds to nearest again on request', async () => {
   const model = await loadModel(bytesSource('model.onnx', buildDecoder()), createMemoryFolder('none'));
   const analysed = await analyseModel(model, testEngine);
   const job: PruneJob = {
@@ -30,7 +30,7 @@ it('learns how maps are rounded, and can round them to the nearest levels again'
   expect([...costs.keys()].sort()).toEqual([...roundings.keys()].sort());
   expect(new Set(weights.map(({ name }) => name)).size).toBe(planned.length);
   expect(heldOut).toEqual([job.windows[5]]);
-  // Those that were learned go to the nearest levels, and no others change.
+  // Learned roundings change to nearest, and no others.
   const again = await roundAgain(job, planned, quantised);
   expect(again.roundings.size).toBe(0);
   expect(again.weights.map(({ name }) => name).sort()).toEqual(weights.map(({ name }) => name).sort());

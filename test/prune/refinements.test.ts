@@ -19,7 +19,7 @@ beforeAll(async () => {
   loaded = await loadShortLlama();
 });
 
-/** Halves every weight whose name fits, whether pruning cut it or not. */
+/** Halves every weight whose name matches, pruned or not. */
 const halving = (fits: RegExp): Refinement => ({
   name: 'halving',
   passes: () => 0,
@@ -52,9 +52,9 @@ const job = (method: string, shots = 1) => ({
 });
 
 it.each([
-  ['of what was cut and what was not', /norm.*weight|gate_proj|q_proj|MatMul/i, 1],
+  ['of pruned and unpruned weights', /norm.*weight|gate_proj|q_proj|MatMul/i, 1],
   ['in both of two shots', /norm.*weight|gate_proj|q_proj|MatMul/i, 2],
-])('reach the masked original, and a recipe remakes them: %s', async (_, fits, shots) => {
+])('changes are in the masked original and the recipe: %s', async (_, fits, shots) => {
   const halve = halving(fits);
   const outcome = await pruneModel(job('flap', shots), { refinements: [...REFINEMENTS, halve] });
   const plain = await pruneModel(job('flap', shots));

@@ -13,7 +13,7 @@ const remark = (method: string, windowCount: number) =>
     outcome,
   );
 
-it('says so where a method that solves for maps saw few tokens for each channel', () => {
+it('remarks few tokens per channel for methods that solve least squares', () => {
   expect(remark('obc', 5)).toEqual([
     'calibrated on 500 tokens, 1.0 for each of the 512 inputs of the widest linear layer; obc solves least squares over these inputs and needs at least 8 for ' +
       'each: use 41 windows or more',
@@ -22,7 +22,7 @@ it('says so where a method that solves for maps saw few tokens for each channel'
   expect(remark('auto', 41)).toEqual([]);
 });
 
-it('says nothing of methods that solve for none, or of runs without tokens', () => {
+it('gives no remark for other methods, or for runs without tokens', () => {
   expect(remark('flap', 5)).toEqual([]);
   expect(remark('obc', 0)).toEqual([]);
 });

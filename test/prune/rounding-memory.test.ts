@@ -9,7 +9,7 @@ import { heldBytes } from '../support/held-bytes.js';
 const [OUT, IN] = [4, 512];
 const GRID: BlockGrid = { bits: 4, blockSize: 32, hasZeroPoints: true, scaleType: 'float32' };
 
-/** Inputs that go together. */
+/** Correlated inputs. */
 function someGram(): Float64Array {
   const random = createRandom(5);
   const causes = Float64Array.from({ length: IN * 24 }, () => random() - 0.5);
@@ -18,7 +18,7 @@ function someGram(): Float64Array {
   return gram;
 }
 
-it('holds few matrices of a map’s inputs at once while ways of rounding are tried', async () => {
+it('keeps at most four matrices of the inputs in memory while it tries dampenings', async () => {
   const random = createRandom(6);
   const form = await createQuadraticForm(testEngine);
   const before = heldBytes();
@@ -35,7 +35,7 @@ it('holds few matrices of a map’s inputs at once while ways of rounding are tr
   await form.release();
   expect(DAMPENINGS.length).toBeGreaterThan(1);
   const matrix = learned.byteLength;
-  // What is learned from, the best factor so far, the next one, and in single precision what is held out.
+  // The Gram matrix, the best factor so far, the next one, and the held-out matrix in single precision.
   expect(most).toBeGreaterThan(3 * matrix);
   expect(most).toBeLessThan(4 * matrix);
 });

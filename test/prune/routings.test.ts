@@ -21,11 +21,11 @@ const OPTIONS = { sparsity: 0.3, method: 'o-fang', grouping: { contextCount: 3 }
 const FORMS: Readonly<Record<string, Part>> = {
   'one operator': mixture(plainRouter),
   'packed weights': packedMixture,
-  'gathered weights, beside a shared expert': withSharedExpert(gathered(bestOfSoftmax)),
-  'nodes of their own': branches(),
+  'gathered weights and a shared expert': withSharedExpert(gathered(bestOfSoftmax)),
+  'separate nodes': branches(),
 };
 
-/** Experts that each token goes to, read off the model that runs as a whole. */
+/** Chosen experts of each token, read from a run of the whole model. */
 async function chosenOf({ model, analysed }: Loaded): Promise<number[][][]> {
   const graph = model.proto.graph!;
   const modules = analysed.detected.layout.modules.filter(({ kind }) => kind === 'experts');
@@ -46,7 +46,7 @@ async function chosenOf({ model, analysed }: Loaded): Promise<number[][][]> {
   });
 }
 
-it.each(Object.entries(FORMS))('counts which experts the tokens of each context go to: %s', async (_, ffn) => {
+it.each(Object.entries(FORMS))('counts the tokens of each context by chosen expert: %s', async (_, ffn) => {
   const loaded = await loadTinyLlama(buildDecoder({ ffn }));
   const { dense } = await pruneLoaded(loaded, OPTIONS, { windows });
   const chosen = await chosenOf(loaded);
@@ -59,13 +59,13 @@ it.each(Object.entries(FORMS))('counts which experts the tokens of each context 
     });
     expect(tokens).toEqual(expected);
     expect(contexts.typicalTokens).toHaveLength(contexts.contextCount);
-    // What reads the same has the same contexts.
+    // Modules with the same input have the same contexts.
     for (const [other, found] of dense.functional)
       if (other.input === module.input) expect(contexts.contextOfToken).toBe(found.contexts.contextOfToken);
   });
 });
 
-it('counts nothing where tokens are not told apart', async () => {
+it('counts nothing for a method without contexts', async () => {
   const loaded = await loadTinyLlama(buildDecoder({ ffn: mixture(plainRouter) }));
   const { dense } = await pruneLoaded(loaded, { sparsity: 0.3, method: 'flap' }, { windows });
   expect(dense.routings).toEqual(new Map<never, MixtureRouting>());

@@ -17,19 +17,19 @@ const target = Math.round(
   smallestMixture(problem).bytes + 0.45 * (largestBytes(problem) - smallestMixture(problem).bytes),
 );
 
-/** A model whose divergence grows faster than the sum of what its changes cost by themselves. */
+/** A model whose divergence grows faster than the sum of the costs of its changes. */
 function searchOf(more: Partial<SizeSearch> = {}) {
   const { problem: given = problem } = more;
   const measured: Mixture[] = [];
   const search: SizeSearch = {
     ...{ problem, bits: [8, 4, 2], journal: undefined, onDraft: () => {} },
     bytesOf: async ({ bits, steps }) => {
-      const left = new Map(
+      const remaining = new Map(
         given.modules.map(({ index, stepCount }) => [index, 1 - (steps.get(index) ?? 0) / stepCount]),
       );
       return given.weights.reduce(
         (sum, { name, module, forms }) =>
-          sum + Math.ceil(forms.find((form) => form.bits === bits.get(name))!.bytes * (left.get(module!) ?? 1)),
+          sum + Math.ceil(forms.find((form) => form.bits === bits.get(name))!.bytes * (remaining.get(module!) ?? 1)),
         given.fixedBytes + OVERHEAD,
       );
     },
@@ -49,7 +49,7 @@ function searchOf(more: Partial<SizeSearch> = {}) {
   return { search, measured };
 }
 
-it('meets a size in the bytes of files, no worse than any other model that was measured', async () => {
+it('meets a size in bytes of files with the best measured model that fits', async () => {
   const { search } = searchOf();
   const { chosen, candidates } = await (await createSizeSearch(search)).choose(target);
   expect(chosen.bytes).toBeLessThanOrEqual(target);
@@ -60,7 +60,7 @@ it('meets a size in the bytes of files, no worse than any other model that was m
     expect(candidates.map((candidate) => candidate.kind)).toContain(kind);
 });
 
-it('learns from what was measured: the last mixture cost what was predicted', async () => {
+it('predicts the cost of the last mixture within 25 % from earlier measurements', async () => {
   const { search } = searchOf();
   const { candidates } = await (await createSizeSearch(search)).choose(target);
   const last = candidates.filter(({ kind }) => kind === 'mixture').at(-1)!;
@@ -68,7 +68,7 @@ it('learns from what was measured: the last mixture cost what was predicted', as
   expect(last.predicted! / totalOf(last.cost)).toBeLessThan(1.25);
 });
 
-it('corrects each number of bits by itself', () => {
+it('corrects costs separately for each number of bits', () => {
   const measuredOf = (rounding: [Bits, number][], quantising: number) => ({
     mixture: { estimate: { pruning: 0, rounding: new Map(rounding) } },
     cost: { pruning: 0, quantising },
@@ -85,7 +85,7 @@ it('corrects each number of bits by itself', () => {
       ],
       0.08 + two(0.06),
     ),
-    // Too little of it is in two bits to say what they cost.
+    // Too few weights have two bits to show what they cost.
     measuredOf(
       [
         [4, 0.05],
@@ -104,13 +104,13 @@ it('corrects each number of bits by itself', () => {
   expect(slopes.get(2)).toBeCloseTo(0.7 * 1.1 * 0.2 ** -0.3, 2);
 });
 
-it('gives more maps four bits where two cost more than estimated', async () => {
+it('gives more weights four bits if two bits cost more than estimated', async () => {
   const estimates = searchOf();
-  const dearer = searchOf();
+  const costlier = searchOf();
   const search: SizeSearch = {
-    ...dearer.search,
+    ...costlier.search,
     async measure(mixture, onProgress) {
-      const { quantising, ...found } = await dearer.search.measure(mixture, onProgress);
+      const { quantising, ...found } = await costlier.search.measure(mixture, onProgress);
       const mapCount = problem.weights.length;
       const inTwo = [...mixture.bits.values()].filter((bits) => bits === 2).length;
       return {
@@ -126,7 +126,7 @@ it('gives more maps four bits where two cost more than estimated', async () => {
   expect(inTwo(found)).toBeLessThan(inTwo(plain));
 });
 
-it('prunes with tables in the most bits and in as few as the maps, and measures what costs less', async () => {
+it('considers pruning with tables in the most or fewest bits, and measures the cheaper', async () => {
   const forms = ([8, 4] as const).map((bits) => ({ bits, bytes: 400 * bits, cost: bits === 8 ? 0 : 1e-4 }));
   const table = { name: 'table', isTable: true, forms };
   const withTable = { ...problem, weights: [...problem.weights, table] };
@@ -146,14 +146,14 @@ it('prunes with tables in the most bits and in as few as the maps, and measures 
   expect(measured.filter(({ bits, steps }) => steps.size > 0 && bits.get('table') === 8)).toEqual([]);
 });
 
-it('takes the most bits where they fit, and measures no more for it', async () => {
+it('chooses the most bits if they fit, after three measurements', async () => {
   const { search, measured } = searchOf();
   const { chosen } = await (await createSizeSearch(search)).choose(largestBytes(problem) + 200);
   expect(new Set(chosen.mixture.bits.values())).toEqual(new Set([8]));
   expect(measured).toHaveLength(3);
 });
 
-it('measures nothing again that a run before it has kept', async () => {
+it('does not repeat measurements of an earlier run that are in the journal', async () => {
   const entries = new Map<string, unknown>();
   const journal = {
     read: async (name: string) =>
@@ -172,7 +172,7 @@ it('measures nothing again that a run before it has kept', async () => {
   expect([...found.chosen.mixture.bits]).toEqual([...chosen.mixture.bits]);
 });
 
-it('names the smallest size that can be had, and what binds', async () => {
+it('names the smallest reachable size, and what limits it', async () => {
   const { search } = searchOf();
   const least = await search.bytesOf(smallestMixture(problem));
   const asked = { option: 'targetSize', describe: String };
@@ -186,7 +186,7 @@ it('names the smallest size that can be had, and what binds', async () => {
   expect(binds).toEqual([{ name: 'the KV cache and all else that stays', bytes }]);
 });
 
-it('never counts drafts backwards, and those of each further size from 0', async () => {
+it('reports increasing progress of drafts, from 0 for each size', async () => {
   const counted: number[] = [];
   const { search } = searchOf({ onDraft: (done, total) => counted.push(done / total) });
   const stages = [0.2, 0.9, 0, 0.5];

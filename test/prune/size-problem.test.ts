@@ -16,18 +16,18 @@ function withExperts(): SizeProblem {
 const bytesOf = async ({ steps }: { readonly steps: ReadonlyMap<number, number> }) =>
   500 + (4 - (steps.get(0) ?? 0)) * 160;
 
-it('takes the bytes of experts from the files, whatever form they have there', async () => {
+it('reads the bytes of experts from files of any form', async () => {
   const problem = await matchBytes(withExperts(), { bits: new Map([['router', 8]]) }, bytesOf);
   expect(problem.modules[0]!.otherBytes).toBeCloseTo(600, 9);
   expect(largestBytes(problem)).toBeCloseTo(1140, 9);
-  for (const left of [1, 2, 3]) {
-    const [mixture] = mixturesAt(problem, 500 + left * 160);
-    expect([...mixture!.steps]).toEqual([[0, 4 - left]]);
-    expect(mixture!.bytes).toBeCloseTo(500 + left * 160, 9);
+  for (const remaining of [1, 2, 3]) {
+    const [mixture] = mixturesAt(problem, 500 + remaining * 160);
+    expect([...mixture!.steps]).toEqual([[0, 4 - remaining]]);
+    expect(mixture!.bytes).toBeCloseTo(500 + remaining * 160, 9);
   }
 });
 
-it('scales all else where weights have no bits', async () => {
+it('scales other bytes if weights have no bits', async () => {
   const { weights, ...given } = withExperts();
   const forms = [{ bytes: 80, cost: 0 }];
   const problem = await matchBytes({ ...given, weights: [{ ...weights[0]!, forms }] }, { bits: new Map() }, bytesOf);

@@ -7,7 +7,7 @@ import { useTemporaryFolder } from '../support/temporary-folder.js';
 
 const folder = useTemporaryFolder();
 
-it('tells which tokens activate kept and removed units, and leaves the model as it is', async () => {
+it('reports tokens that activate kept and removed units, with the same model bytes', async () => {
   const run = (out: string, quoteText: boolean) =>
     prune({
       ...{
@@ -21,12 +21,12 @@ it('tells which tokens activate kept and removed units, and leaves the model as 
       },
       calibration: { windowCount: 8, windowLength: 64 },
     });
-  const [told, silent] = [await run('told', true), await run('silent', false)];
+  const [quoting, plain] = [await run('quoting', true), await run('plain', false)];
   const described = (report: PruneReport) => report.modules.flatMap(({ topTokens }) => topTokens ?? []);
-  expect(described(silent)).toEqual([]);
-  expect(described(told)).toHaveLength(4);
-  for (const { keptShare, kept, removed } of described(told)) {
-    // FLAP keeps what gives most.
+  expect(described(plain)).toEqual([]);
+  expect(described(quoting)).toHaveLength(4);
+  for (const { keptShare, kept, removed } of described(quoting)) {
+    // FLAP keeps the units with the largest activations.
     expect(keptShare).toBeGreaterThan(0.5);
     expect(keptShare).toBeLessThan(1);
     expect(kept.tokenCount + removed.tokenCount).toBe(8 * 64);
@@ -34,5 +34,5 @@ it('tells which tokens activate kept and removed units, and leaves the model as 
     expect(removed.examples!.length).toBeGreaterThan(0);
   }
   const bytesOf = (out: string) => readFile(join(folder(), out, 'onnx/model.onnx'));
-  expect(Buffer.compare(await bytesOf('told'), await bytesOf('silent'))).toBe(0);
+  expect(Buffer.compare(await bytesOf('quoting'), await bytesOf('plain'))).toBe(0);
 });

@@ -17,7 +17,7 @@ const ffn =
     linear(g, g.op(activation, [linear(g, x, HIDDEN, NEURONS)]), NEURONS, HIDDEN);
 
 /** A model whose activation has no gradient rule. */
-const strange = loadTinyLlama(buildDecoder({ ffn: ffn('Softsign') }));
+const withoutGradient = loadTinyLlama(buildDecoder({ ffn: ffn('Softsign') }));
 
 const windows = Array.from({ length: 6 }, (_, window) =>
   Int32Array.from({ length: 12 }, (_, at) => (at * (2 * window + 3) + at * at) % VOCABULARY),
@@ -32,9 +32,9 @@ const NOTE =
   /^no gradient reaches (the modules|\d of \d modules), so that the cost of an error there.*: No gradient rule for operator Softsign/;
 
 it.each<PruneOptions>([{ sparsity: 0.4 }, { sparsity: 0.4, modules: 'attention' }])(
-  'prunes a model without gradients by the default method, and says so in one line: %j',
+  'prunes a model without gradients by the default method, with one remark: %j',
   async (options) => {
-    const { outcome, maskedGap } = await checkPruning(await strange, options, VOCABULARY);
+    const { outcome, maskedGap } = await checkPruning(await withoutGradient, options, VOCABULARY);
     expect(maskedGap).toBeLessThan(1e-5);
     expect(outcome.remarks.filter((remark) => NOTE.test(remark))).toHaveLength(1);
     const removed = outcome.modules.filter(({ module, keep }) => keep.length < module.unitCount);
@@ -42,8 +42,8 @@ it.each<PruneOptions>([{ sparsity: 0.4 }, { sparsity: 0.4, modules: 'attention' 
   },
 );
 
-it('refuses healing before the work, with advice that the first test follows', async () => {
-  const { model, analysed } = await strange;
+it('refuses healing before it starts, and advises to prune without it', async () => {
+  const { model, analysed } = await withoutGradient;
   expect(() => refuseHealing({ model, analysed })).toThrow(
     /operator Softsign .*; healing needs it\. Prune without healing/,
   );
@@ -51,7 +51,7 @@ it('refuses healing before the work, with advice that the first test follows', a
   expect(() => refuseHealing(sound)).not.toThrow();
 });
 
-it('prunes a model that gives the last logits alone, whose loss is not known', async () => {
+it('prunes a model that outputs logits of one position only', async () => {
   const loaded = await loadTinyLlama(
     buildDecoder({ takeLast: (g, x) => g.op('ReduceMean', [x], { axes: [1], keepdims: 1 }) }),
   );
@@ -61,17 +61,17 @@ it('prunes a model that gives the last logits alone, whose loss is not known', a
 });
 
 it.each<Partial<PruneOptions>>([{ method: 'o-fang' }, { metric: 'loss' }, { allocation: 'taylor' }])(
-  'refuses what needs gradients, with advice that works: %j',
+  'refuses options that need gradients, and names methods that do not: %j',
   async (options) => {
-    const loaded = await strange;
+    const loaded = await withoutGradient;
     const pruning = pruneLoaded(loaded, { sparsity: 0.4, ...options }, { windows });
     await expect(pruning).rejects.toThrow(UnsupportedModelError);
     await expect(pruning).rejects.toThrow(/Softsign.*: leave out what needs gradients.* flap, obc or wanda$/);
   },
 );
 
-it.each(['flap', 'obc', 'wanda'])('prunes by what that advice names: %s', async (method) => {
-  const { modules } = await pruneLoaded(await strange, { sparsity: 0.4, method }, { windows });
+it.each(['flap', 'obc', 'wanda'])('prunes by a method that the error names: %s', async (method) => {
+  const { modules } = await pruneLoaded(await withoutGradient, { sparsity: 0.4, method }, { windows });
   expect(modules.length).toBeGreaterThan(0);
 });
 
@@ -100,10 +100,10 @@ async function curvaturesOf(loaded: Loaded) {
   }
 }
 
-/** What comes to nothing, and has no gradient rule. */
+/** Zeros by an operator without a gradient rule. */
 const nothing: Part = ({ g }, x) => g.op('Mul', [g.op('Softsign', [x]), g.scalar(0)]);
 
-it('estimates by noise what gradients tell of each module beside the others', async () => {
+it('estimates the relative curvatures of modules by noise within a factor of 1.5', async () => {
   const hidden: Part = (site, x) => site.g.op('Add', [plainFfn(site, x), nothing(site, x)]);
   const [known, estimated] = [await meanCurvatures(plainFfn), await meanCurvatures(hidden)];
   const ratios = estimated.map((curvature, at) => Math.log(curvature / known[at]!));
@@ -114,7 +114,7 @@ it('estimates by noise what gradients tell of each module beside the others', as
   expect(Math.max(...known) / Math.min(...known)).toBeGreaterThan(3);
 });
 
-it('finds in the backward pass that a form of an operator has no gradient', async () => {
+it('remarks that a form of an operator has no gradient', async () => {
   const ffn: Part = (site, x) => {
     const { g, block } = site;
     if (block !== 1) return plainFfn(site, x);
@@ -138,7 +138,7 @@ describe('a model with an operator without gradient in its second block', () => 
     loadTinyLlama(buildDecoder({ ffn: inBlock(block), blockCount: BLOCKS })),
   ) as [Promise<Loaded>, Promise<Loaded>];
 
-  it('takes gradients where they come to, and estimates on their scale elsewhere', async () => {
+  it('uses gradients where they reach, and estimates of their scale elsewhere', async () => {
     const [known, found] = [await curvaturesOf(await whole), await curvaturesOf(await partial)];
     // Both parts of the first block, and the attention of the second.
     const estimated = [0, 1, 2];
@@ -155,7 +155,7 @@ describe('a model with an operator without gradient in its second block', () => 
     }
   });
 
-  it('is pruned by the default method, with one line about the modules that gradients do not reach', async () => {
+  it('is pruned by the default method, with one remark about modules without gradients', async () => {
     const { outcome, maskedGap } = await checkPruning(await partial, { sparsity: 0.4 }, VOCABULARY);
     expect(maskedGap).toBeLessThan(1e-5);
     expect(outcome.remarks.filter((remark) => /gradient/.test(remark))).toEqual([
@@ -163,7 +163,7 @@ describe('a model with an operator without gradient in its second block', () => 
     ]);
   });
 
-  it('is rounded by weighed tokens where gradients come to', async () => {
+  it('is rounded no worse than to nearest, with one remark about layers without gradients', async () => {
     const grid = { bits: 4, blockSize: 16, hasZeroPoints: true, scaleType: 'float32' } as const;
     const quantise = async (loaded: Loaded) => {
       const planned = findWeights(loaded.model, loaded.analysed.tokenInput).map((weight) => ({ ...weight, grid }));
@@ -180,9 +180,9 @@ describe('a model with an operator without gradient in its second block', () => 
   });
 });
 
-it('rounds by what all tokens show alike', async () => {
+it('rounds with equally weighted tokens without gradients', async () => {
   const grid = { bits: 4, blockSize: 16, hasZeroPoints: true, scaleType: 'float32' } as const;
-  const loaded = await strange;
+  const loaded = await withoutGradient;
   const planned = findWeights(loaded.model, loaded.analysed.tokenInput).map((weight) => ({ ...weight, grid }));
   const job = { ...jobOf(loaded, { sparsity: 0 }), tokensPerBatch: 1 };
   const { roundings, remarks } = await quantiseModel(job, planned);
