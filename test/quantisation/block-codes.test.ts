@@ -42,7 +42,7 @@ describe('codes in blocks', () => {
     expect(Math.max(...codes.codes)).toBeLessThanOrEqual(top);
   });
 
-  it.each(named)('come back from their file, and take the bytes foretold (%s)', async (_, grid) => {
+  it.each(named)('are read back as stored, and take the estimated bytes (%s)', async (_, grid) => {
     const codes = roundToNearest(someWeight(), { grid, outCount: 5, inCount: 40 });
     const stored = await storeCodes(codes, storeInMemory);
     expect(await readCodes(stored)).toEqual(codes);
@@ -53,7 +53,7 @@ describe('codes in blocks', () => {
     expect(codesByteLength(grid, 5, 40)).toBe(bytes);
   });
 
-  it.each(Object.keys(CODEBOOKS) as CodebookName[])('stand for the nearest level of a table (%s)', async (levels) => {
+  it.each(Object.keys(CODEBOOKS) as CodebookName[])('encode the nearest level of a codebook (%s)', async (levels) => {
     const grid: BlockGrid = { bits: 4, blockSize: 8, hasZeroPoints: false, scaleType: 'float32', levels };
     const weight = someWeight();
     const codes = roundToNearest(weight, { grid, outCount: 5, inCount: 40 });
@@ -68,7 +68,7 @@ describe('codes in blocks', () => {
     expect((await stored.codes.read())[0]).toBe(codes.codes[0]! * 16 + codes.codes[1]!);
   });
 
-  it('stand for a weight in either layout, piece by piece too', async () => {
+  it('decode to a weight in either layout, also in ranges', async () => {
     const codes = roundToNearest(someWeight(), { grid: GRIDS[0]!, outCount: 5, inCount: 40 });
     const stored = await storeCodes(codes, storeInMemory);
     const rows = dequantise(codes);
@@ -78,7 +78,7 @@ describe('codes in blocks', () => {
     expect(new Float32Array(piece.buffer)).toEqual(rows.slice(4, 6));
   });
 
-  it('are refused where a scale is no number', async () => {
+  it('are refused if a scale is NaN', async () => {
     const codes = roundToNearest(someWeight(), { grid: GRIDS[0]!, outCount: 5, inCount: 40 });
     codes.scales[4] = NaN;
     const stored = await storeCodes(codes, storeInMemory);
@@ -86,7 +86,7 @@ describe('codes in blocks', () => {
     await expect(readCodes(stored)).rejects.toThrow(/^the scale of a block in row 1 of a weight of 5 rows is NaN/);
   });
 
-  it('have no scale of zero, and a scale that its type holds', () => {
+  it('have scales that are not zero, rounded to their type', () => {
     const grid: BlockGrid = { bits: 4, blockSize: 16, hasZeroPoints: true, scaleType: 'float16' };
     const codes = roundToNearest(new Float32Array(16), { grid, outCount: 1, inCount: 16 });
     expect(codes.scales[0]).toBe(1);
@@ -110,7 +110,7 @@ describe('codes in blocks', () => {
 });
 
 describe('packed bits', () => {
-  it('lie lowest first, every row from a byte of its own', () => {
+  it('are stored lowest first, each row from a new byte', () => {
     expect([...packBits(Uint8Array.of(1, 2, 3, 4, 5, 6), 4, 3)]).toEqual([0x21, 0x03, 0x54, 0x06]);
     expect([...unpackBits(Uint8Array.of(0x21, 0x03, 0x54, 0x06), 4, 3)]).toEqual([1, 2, 3, 4, 5, 6]);
   });

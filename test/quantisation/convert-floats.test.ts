@@ -32,14 +32,14 @@ function halfModel(w: readonly number[], b: readonly number[]): OnnxModel {
   return model;
 }
 
-it('has weights be halves, and what stands for infinity the largest of them', async () => {
+it('converts weights to float16, and clamps values that stand for infinity', async () => {
   const { weights } = halfModel([1, 2, 0.5, 65504], [-3e38, 1]);
   expect([...weights.values()].map(({ dataType }) => dataType)).toEqual([HALF, HALF]);
   expect([...decodeFloats(HALF, (await weights.get('w')!.read()) as never)]).toEqual([1, 2, 0.5, 65504]);
   expect([...decodeFloats(HALF, (await weights.get('b')!.read()) as never)]).toEqual([-65504, 1]);
 });
 
-it('refuses weights that halves cannot hold, by name', async () => {
+it('refuses weights beyond the range of float16 by name', async () => {
   const { weights } = halfModel([1, 2, 0.5, 70_000], [0, 0]);
   const read = weights.get('w')!.read();
   await expect(read).rejects.toThrow(NumericalError);

@@ -36,7 +36,7 @@ function modelOf(nodes: readonly NodeProto[], weights: Readonly<Record<string, T
   return { proto: create(ModelProtoSchema, { graph }), weights: new Map(Object.entries(weights)) };
 }
 
-/** What a model's last value comes to. */
+/** The output `y` of a model. */
 async function resultOf({ proto, weights }: OnnxModel, inputs: Tensors): Promise<ArrayLike<number>> {
   const initializers = await Promise.all(
     [...weights].map(async ([name, { dataType, dims, read }]) =>
@@ -50,7 +50,7 @@ async function resultOf({ proto, weights }: OnnxModel, inputs: Tensors): Promise
 const product = (op: string, inputs: readonly string[], attributes: Record<string, AttributeValue>) =>
   makeNode({ op, domain: 'com.microsoft', inputs, outputs: ['y'], attributes: { N: OUT, K: IN, ...attributes } });
 const x = { type: 'float32', dims: [1, IN], data: Float32Array.from({ length: IN }, (_, at) => Math.sin(at)) } as const;
-/** Steps of one, so that nothing is lost of them when they are rounded to eight bits. */
+/** Integers, which eight bits represent exactly. */
 const whole = (least: number) =>
   ({
     type: 'float32',
@@ -83,7 +83,7 @@ const FORMS: readonly (readonly [string, OnnxModel, Tensors])[] = [
     { x },
   ],
   [
-    'MatMulNBits whose inputs name their blocks',
+    'MatMulNBits with g_idx',
     modelOf([product('MatMulNBits', ['x', 'w', 's', '', 'g'], { bits: 4, block_size: 16 })], {
       w: bytes(OUT, 2, 8),
       s: scales,
@@ -117,7 +117,7 @@ const FORMS: readonly (readonly [string, OnnxModel, Tensors])[] = [
     { x: whole(-128) },
   ],
   [
-    'rows that are looked up before DequantizeLinear',
+    'rows gathered before DequantizeLinear',
     modelOf(
       [
         makeNode({ op: 'Gather', inputs: ['w', 'ids'], outputs: ['rows'] }),
@@ -129,7 +129,7 @@ const FORMS: readonly (readonly [string, OnnxModel, Tensors])[] = [
   ],
 ];
 
-it.each(FORMS)('reads %s as floats that compute what ONNX Runtime does', async (_, coded, inputs) => {
+it.each(FORMS)('reads %s as floats, with the output of ONNX Runtime', async (_, coded, inputs) => {
   const model = dequantiseGraph(coded);
   expect(model.coded).toBe(coded);
   expect(model.proto.graph!.node.map(({ opType }) => opType)).toEqual([inputs.x === undefined ? 'Gather' : 'MatMul']);
@@ -137,7 +137,7 @@ it.each(FORMS)('reads %s as floats that compute what ONNX Runtime does', async (
   for (let at = 0; at < expected.length; at += 1) expect(found[at]).toBeCloseTo(expected[at]!, 3);
 });
 
-it('knows what the products of a table that is looked up too may round activations to', () => {
+it('keeps the accuracy level of products with a table that is gathered too', () => {
   const form = { bits: 8, block_size: 32 };
   const read = dequantiseGraph(
     modelOf(
@@ -157,7 +157,7 @@ it('knows what the products of a table that is looked up too may round activatio
   ]);
 });
 
-it('leaves a float table as it is that is looked up, cast and scaled beside codes', () => {
+it('does not change a float table that is gathered, cast and scaled next to codes', () => {
   const coded = modelOf(
     [
       makeNode({ op: 'Gather', inputs: ['table', 'ids'], outputs: ['halves'] }),
@@ -232,8 +232,8 @@ it.each([
     blocks({ z: changed(5, Number.POSITIVE_INFINITY) }),
     /^the zero point of a block in row 2 of "\S+" of 4 rows is Infinity/,
   ],
-  ['an input of no block', blocks({ g: order(IN, (at) => at) }), /^input 2 of a weight has block 2 of 2; expected/],
-  ['blocks of too few inputs', blocks({ g: order(IN - 1, () => 0) }), / has 31 inputs where .* take 32/],
+  ['a g_idx out of range', blocks({ g: order(IN, (at) => at) }), /^input 2 of a weight has block 2 of 2; expected/],
+  ['a g_idx of too few inputs', blocks({ g: order(IN - 1, () => 0) }), / has 31 inputs where .* take 32/],
   [
     'a linear scale that is infinite',
     linear({ s: floats([OUT], [1, 1, Number.POSITIVE_INFINITY, 1]) }),

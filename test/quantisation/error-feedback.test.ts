@@ -6,7 +6,7 @@ import { factoriseFeedback, roundWithFeedback } from '../../src/quantisation/err
 const [OUT, IN] = [6, 160];
 const GRID: BlockGrid = { bits: 4, blockSize: 32, hasZeroPoints: true, scaleType: 'float32' };
 
-/** Inputs that go together: 24 causes behind 160 channels, and a little noise. */
+/** Correlated inputs: 24 causes of 160 channels, and a little noise. */
 function someHessian(): Float64Array {
   const random = createRandom(3);
   const causes = Float64Array.from({ length: IN * 24 }, () => drawNormal(random));
@@ -30,12 +30,12 @@ function costOf(weight: Float32Array, codes: BlockCodes, hessian: Float64Array):
 const multiply = multiplyTransposed;
 
 describe('a factor of error feedback', () => {
-  it('is the Hessian, dampened', async () => {
+  it('reproduces the dampened Hessian', async () => {
     const hessian = someHessian();
     const { feedback, costs } = await factoriseFeedback({ matrix: hessian, size: IN }, { dampening: 0.1, multiply });
     const unit = Array.from({ length: IN }, (_, at) => hessian[at * IN + at]!).reduce((sum, value) => sum + value) / IN;
     // U D U' with U' = feedback + 1.
-    const turned = feedback.map((value, at) => (at % (IN + 1) === 0 ? 1 : value));
+    const unitTriangle = feedback.map((value, at) => (at % (IN + 1) === 0 ? 1 : value));
     for (const [row, column] of [
       [0, 0],
       [3, 90],
@@ -43,14 +43,14 @@ describe('a factor of error feedback', () => {
       [40, 41],
     ] as const) {
       let sum = 0;
-      for (let k = 0; k < IN; k += 1) sum += turned[k * IN + row]! * costs[k]! * turned[k * IN + column]!;
+      for (let k = 0; k < IN; k += 1) sum += unitTriangle[k * IN + row]! * costs[k]! * unitTriangle[k * IN + column]!;
       expect(sum).toBeCloseTo(hessian[row * IN + column]! + (row === column ? 0.1 * unit : 0), 8);
     }
   });
 });
 
 describe('rounding with feedback', () => {
-  it('costs a fraction of rounding to the nearest levels where inputs go together', async () => {
+  it('costs less than 0.35 of rounding to nearest if inputs correlate', async () => {
     const [weight, matrix] = [someWeight(), someHessian()];
     const problem = { weight, outCount: OUT, inCount: IN, grid: GRID };
     const factor = await factoriseFeedback({ matrix, size: IN }, { dampening: 0.01, multiply });
@@ -58,7 +58,7 @@ describe('rounding with feedback', () => {
     expect(fed).toBeLessThan(0.35 * costOf(weight, roundToNearest(weight, problem), matrix));
   });
 
-  it('costs no more than the nearest levels where every input stands alone', async () => {
+  it('costs less than rounding to nearest if inputs are independent', async () => {
     const weight = someWeight();
     const matrix = new Float64Array(IN * IN);
     for (let at = 0; at < IN; at += 1) matrix[at * IN + at] = 1 + (at % 7);
@@ -68,8 +68,8 @@ describe('rounding with feedback', () => {
     expect(fed).toBeLessThan(costOf(weight, roundToNearest(weight, problem), matrix));
   });
 
-  it('goes on as if there were no panels', async () => {
-    // One block as wide as the row, so that a panel holds everything, against channels taken one by one.
+  it('gives the same codes as channel by channel', async () => {
+    // One block as wide as the row, so that one panel has all channels.
     const [weight, matrix] = [someWeight().slice(0, IN), someHessian()];
     const grid: BlockGrid = { ...GRID, blockSize: 256 };
     const factor = await factoriseFeedback({ matrix, size: IN }, { dampening: 0.01, multiply });

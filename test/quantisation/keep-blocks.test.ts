@@ -12,8 +12,8 @@ import { linearOf } from '../../src/quantisation/linear-of-blocks.js';
 import { dequantisedHandle, storeCodes } from '../../src/quantisation/store-codes.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';
 
-describe('an order by hosts', () => {
-  it('keeps the blocks that most stay of, and fills them up', () => {
+describe('orderKeepingBlocks', () => {
+  it('keeps blocks with the most remaining inputs, and fills them up', () => {
     const keep = Int32Array.from([0, 2, 3, 5, 8, 9, 10, 11, 13]);
     // Of blocks of four: three of the first, one of the second, four of the third, one of the fourth.
     expect([...orderKeepingBlocks(keep, 4)].map((at) => keep[at]!)).toEqual([0, 2, 3, 5, 8, 9, 10, 11, 13]);
@@ -21,7 +21,7 @@ describe('an order by hosts', () => {
     expect([...orderKeepingBlocks(others, 4)].map((at) => others[at]!)).toEqual([4, 5, 6, 0, 12, 13, 14, 15, 8, 9]);
   });
 
-  it('has every input once, and no block that could have kept more of its own', () => {
+  it('contains every input once, and keeps as many inputs per block as possible', () => {
     const random = createRandom(5);
     for (const count of [64, 70, 95]) {
       const keep = drawPermutation(random, 96).slice(0, count).sort();
@@ -39,15 +39,15 @@ describe('an order by hosts', () => {
 });
 
 const [OUT, IN] = [12, 96];
-const FORMS = ['blocks', 'uint4', 'int4', 'turned uint4'] as const;
+const FORMS = ['blocks', 'uint4', 'int4', 'transposed uint4'] as const;
 
-/** A weight `[12, 96]` that stands on codes in blocks of 16, and its codes' grid. */
+/** A weight `[12, 96]` of codes in blocks of 16. */
 async function coded(form: (typeof FORMS)[number]) {
   const random = createRandom(2);
   const weight = Float32Array.from({ length: OUT * IN }, () => drawNormal(random));
   const grid: BlockGrid = { bits: 4, blockSize: 16, hasZeroPoints: form !== 'int4', scaleType: 'float32' };
   const stored = await storeCodes(roundToNearest(weight, { grid, outCount: OUT, inCount: IN }), storeInMemory);
-  const inputAxis = form === 'turned uint4' ? 0 : 1;
+  const inputAxis = form === 'transposed uint4' ? 0 : 1;
   const names = { codes: 'w', scales: 's', zeroPoints: 'z' };
   const type = form === 'int4' ? 'int4' : 'uint4';
   const codes: WeightCodes =
@@ -72,7 +72,7 @@ describe.each(FORMS)('a weight in %s', (form) => {
   const rows = Int32Array.from([0, 1, 3, 4, 6, 7, 9, 11]);
   const keep = drawPermutation(createRandom(8), IN).slice(0, 64).sort();
 
-  it('stays on its scales where it lost rows and inputs, and most of its codes stay', async () => {
+  it('keeps its scales and most codes after rows and inputs were removed', async () => {
     const { handle, inputAxis, codes } = await coded(form);
     const inputs = orderKeepingBlocks(keep, 16).map((at) => keep[at]!);
     const weight = cut(handle, inputAxis, rows, inputs);
@@ -87,13 +87,13 @@ describe.each(FORMS)('a weight in %s', (form) => {
     const settled = errorsOf(dequantise(roundToNearest(values, { ...shape, known })));
     const sum = (errors: Float32Array) => errors.reduce((all, error) => all + error ** 2, 0);
     expect(sum(settled)).toBeLessThan(0.7 * sum(again));
-    // Most inputs of a block are its host's; their codes stay, unless all of the block is better off again.
+    // Most inputs of a block keep their scale and codes, unless a new scale is better for the whole block.
     const exactOf = (errors: Float32Array) => errors.filter((error) => error === 0).length;
     expect(exactOf(settled)).toBeGreaterThan(0.5 * settled.length);
     expect(exactOf(settled)).toBeGreaterThan(1.2 * exactOf(again));
   });
 
-  it('keeps what lies on its scales when errors are made up for', async () => {
+  it('is unchanged by rounding with error feedback on its own scales', async () => {
     const { handle, inputAxis, codes } = await coded(form);
     const grid = gridForCodes(codes, inputAxis, IN);
     const whole = cut(
@@ -112,7 +112,7 @@ describe.each(FORMS)('a weight in %s', (form) => {
     expect(dequantise(await roundWithFeedback(problem, factor, multiply))).toEqual(values);
   });
 
-  it('keeps its codes where whole blocks go, in any form', async () => {
+  it('keeps its codes if whole blocks are removed', async () => {
     const { handle, inputAxis } = await coded(form);
     const blocks = (...indices: number[]) => Int32Array.from(indices.flatMap((block) => rangeOf(16 * block, 16)));
     const weight = cut(handle, inputAxis, rows, blocks(0, 2, 5));

@@ -15,18 +15,18 @@ const floats = (...values: number[]) =>
 describe('linear codes', () => {
   it.each([
     [
-      'one scale in all',
+      'one scale',
       { scales: floats(2), zeroPoints: zeros([], [1]), axis: 1, blockSize: 0 },
       [-2, 0, 2, 4, 6, 8, 10, 12],
     ],
-    ['a scale a column', { scales: floats(1, 2, 3, 4), axis: 1, blockSize: 0 }, [0, 2, 6, 12, 4, 10, 18, 28]],
+    ['a scale per column', { scales: floats(1, 2, 3, 4), axis: 1, blockSize: 0 }, [0, 2, 6, 12, 4, 10, 18, 28]],
     [
-      'a scale a column, and one zero point',
+      'a scale per column, and one zero point',
       { scales: floats(1, 2, 3, 4), zeroPoints: zeros([], [1]), axis: 1, blockSize: 0 },
       [-1, 0, 3, 8, 3, 8, 15, 24],
     ],
     [
-      'a scale a row',
+      'a scale per row',
       { scales: floats(1, 10), zeroPoints: zeros([2], [0, 4]), axis: 0, blockSize: 0 },
       [0, 1, 2, 3, 0, 10, 20, 30],
     ],
@@ -36,11 +36,11 @@ describe('linear codes', () => {
       [0, 1, 20, 30, 400, 500, 6000, 7000],
     ],
     ['blocks down the columns', { scales: floats(1, 2, 3, 4), axis: 0, blockSize: 2 }, [0, 2, 6, 12, 4, 10, 18, 28]],
-  ])('have %s', async (_, given, expected) => {
+  ])('are decoded with %s', async (_, given, expected) => {
     expect([...(await readLinearCodes({ codes, ...given }))]).toEqual(expected);
   });
 
-  it('are signed or not, in halves of a byte too', async () => {
+  it('are signed or unsigned, also with two codes in a byte', async () => {
     const one = { scales: floats(1), axis: 0, blockSize: 0 };
     const read = async (given: ReturnType<typeof codesOf>) => [...(await readLinearCodes({ codes: given, ...one }))];
     expect(await read(codesOf(22, [3], 0xf1, 0x08))).toEqual([1, -1, -8]);
@@ -48,7 +48,7 @@ describe('linear codes', () => {
     expect(await read(codesOf(3, [1], 255))).toEqual([-1]);
   });
 
-  it('are whole numbers', async () => {
+  it('are refused if they are floats', async () => {
     const one = { codes: codesOf(17, [1], 1), scales: floats(1), axis: 0, blockSize: 0 };
     await expect(readLinearCodes(one)).rejects.toThrow(UnsupportedModelError);
   });

@@ -2,7 +2,7 @@ import { transposeMatrix } from '../../src/linalg/matrix-block.js';
 import { decodeFloats, encodeFloats } from '../../src/onnx/float-encoding.js';
 import { decodeRows, encodeRows, rowParts } from '../../src/quantisation/row-parts.js';
 
-/** A tile, and a part of one, each way. */
+/** One tile and part of another along both axes. */
 const [OUT, IN] = [37, 41];
 const PARTS = [
   [0, 5],
@@ -14,7 +14,7 @@ const FLOAT_TYPES = { float: 1, float16: 10, double: 11, bfloat16: 16 };
 const weight = Float32Array.from({ length: OUT * IN }, (_, at) => Math.fround(Math.sin(at) * 3));
 
 describe.each(Object.entries(FLOAT_TYPES))('rows of a weight in %s', (_, dataType) => {
-  it.each([0, 1] as const)('are read and written some at a time as all at once, input axis %i', (inputAxis) => {
+  it.each([0, 1] as const)('are read and written in parts as at once, input axis %i', (inputAxis) => {
     const layout = { inputAxis, inCount: IN, outCount: OUT, dataType };
     const bytes = encodeFloats(dataType, inputAxis === 1 ? weight : transposeMatrix(weight, OUT, IN));
     const written = new Uint8Array(bytes.length);
@@ -28,7 +28,7 @@ describe.each(Object.entries(FLOAT_TYPES))('rows of a weight in %s', (_, dataTyp
   });
 });
 
-it('divides a weight so that few of its numbers are floats at a time', () => {
+it('divides a weight into parts of at most 64 MiB of floats, or single rows', () => {
   const [outCount, inCount] = [32000, 4096];
   const parts = rowParts({ outCount, inCount });
   expect(parts[0]![0]).toBe(0);

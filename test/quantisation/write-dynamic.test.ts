@@ -78,7 +78,7 @@ const FORMS = [
 ] as const;
 
 describe.each(FORMS)('%s by operators of opset %i', (type, opset) => {
-  it('computes what its codes stand for, and a token with massive activations costs the others nothing', async () => {
+  it('computes with its codes, unaffected by massive activations of another token', async () => {
     const { model, dequantised } = await write(floatModel(opset), type);
     // ONNX Runtime refuses shapes that contradict what it computes.
     expect(model.proto.graph!.valueInfo.map(({ name }) => name)).toEqual(
@@ -89,16 +89,16 @@ describe.each(FORMS)('%s by operators of opset %i', (type, opset) => {
     x.fill(0, 2 * INPUTS, 3 * INPUTS);
     const expected = await run(dequantised, x, opset);
     const alone = await run(model, x, opset);
-    // Half a step of each activation, times the weights' sizes, if all errors met.
+    // Half a step of each activation, times the weights' sizes, if all errors added up.
     const bound = (0.5 / 127 / 2) * 2 * 0.5 * INPUTS;
     for (const [row, values] of alone.entries()) expect(farthest(values, expected[row]!)).toBeLessThan(bound);
     expect(farthest(alone[2]!, expected[2]!)).toBeLessThan(1e-6);
     x[INPUTS + 5] = 3000;
-    const beside = await run(model, x, opset);
-    for (const row of [0, 2, 3]) expect(beside[row]).toEqual(alone[row]);
+    const withOutlier = await run(model, x, opset);
+    for (const row of [0, 2, 3]) expect(withOutlier[row]).toEqual(alone[row]);
   });
 
-  it('is read again as the floats that its codes stand for', async () => {
+  it('is read back as the floats of its codes', async () => {
     const { model, dequantised } = await write(floatModel(opset), type);
     const read = dequantiseGraph(model);
     expect(read.proto.graph!.node.map(({ opType }) => opType)).toEqual(['MatMul', 'Add', 'MatMul', 'Add']);

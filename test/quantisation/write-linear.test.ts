@@ -38,17 +38,17 @@ const TABLES: Readonly<Record<string, LinearCodes>> = {
     axis: 1,
     blockSize: 0,
   },
-  'a scale a row': { codes: bytes('w', 3, ROWS, CHANNELS), scales: scales(ROWS), axis: 0, blockSize: 0 },
-  'a scale and a zero point a row': {
+  'a scale per row': { codes: bytes('w', 3, ROWS, CHANNELS), scales: scales(ROWS), axis: 0, blockSize: 0 },
+  'a scale and a zero point per row': {
     ...{ codes: bytes('w', 2, ROWS, CHANNELS), scales: scales(ROWS), zeroPoints: bytes('z', 2, ROWS) },
     ...{ axis: 0, blockSize: 0 },
   },
-  'a scale a column': { codes: bytes('w', 3, ROWS, CHANNELS), scales: scales(CHANNELS), axis: 1, blockSize: 0 },
+  'a scale per column': { codes: bytes('w', 3, ROWS, CHANNELS), scales: scales(CHANNELS), axis: 1, blockSize: 0 },
   'four bits': { codes: bytes('w', 22, ROWS, CHANNELS), scales: scales(ROWS), axis: 0, blockSize: 0 },
   blocks: { codes: bytes('w', 3, ROWS, CHANNELS), scales: scales(ROWS, 2), axis: 1, blockSize: 4 },
 };
 
-/** Rows of a table that are looked up, and their products with all rows. */
+/** Gathered rows of a table, and their products with all rows. */
 function tied(handle: TensorHandle): OnnxModel {
   const node = [
     makeNode({ op: 'Gather', inputs: ['table', 'ids'], outputs: ['x'] }),
@@ -73,7 +73,7 @@ async function run({ proto, weights }: OnnxModel) {
 }
 
 describe.each(Object.entries(TABLES))('a table in linear codes with %s', (_, linear) => {
-  it('computes what the codes stand for, and is read again as them', async () => {
+  it('computes with the values of its codes, and is read back as codes', async () => {
     const floats = floatsHandle({ dataType: 1, dims: [ROWS, CHANNELS] }, await readLinearCodes(linear));
     const expected = await run(tied(floats));
     const model = tied(floats);
