@@ -1,9 +1,9 @@
 import { checkpoint, type Journal } from '../../src/runtime/journal.js';
 
-/** A journal in memory, whose entries are copies as those in files are. */
+/** A journal in memory, whose entries are copies, like those in files. */
 function journalInMemory(shouldCheckpoint: boolean) {
   const entries = new Map<string, unknown[]>();
-  const asked: unknown[][] = [];
+  const questions: unknown[][] = [];
   const journal: Journal = {
     has: async (name) => entries.has(name),
     async read(name) {
@@ -21,14 +21,14 @@ function journalInMemory(shouldCheckpoint: boolean) {
       entries.set(name, saved);
     },
     shouldCheckpoint(...question) {
-      asked.push(question);
+      questions.push(question);
       return shouldCheckpoint;
     },
     settle: async () => undefined,
     within: () => journal,
     drop: async () => undefined,
   };
-  return { journal, entries, asked };
+  return { journal, entries, questions };
 }
 
 const weights = new Map([['value', { batches: new Map([[0, Float32Array.of(1, 2)]]), strength: 3 }]]);
@@ -36,20 +36,20 @@ const make = async () => weights;
 const never = () => Promise.reject(new Error('made again'));
 const bytes = () => 8;
 
-it('takes from the journal what an earlier run saved', async () => {
-  const { journal, asked } = journalInMemory(true);
+it('reads from the journal what an earlier run saved', async () => {
+  const { journal, questions } = journalInMemory(true);
   expect(await checkpoint(journal, 'weights', { bytes, make })).toBe(weights);
-  expect(asked).toEqual([[8, true]]);
+  expect(questions).toEqual([[8, true]]);
   expect(await checkpoint(journal, 'weights', { bytes, make: never })).toEqual(weights);
 });
 
-it('does not save what is made again at once', async () => {
+it('does not save if the journal advises against it', async () => {
   const { journal, entries } = journalInMemory(false);
   expect(await checkpoint(journal, 'weights', { bytes, make })).toBe(weights);
   expect([...entries.keys()]).toEqual([]);
 });
 
-it('saves what has no size in any case', async () => {
+it('always saves values without a size', async () => {
   const { journal, entries } = journalInMemory(false);
   await checkpoint(journal, 'weights', { make });
   expect([...entries.keys()]).toEqual(['weights']);

@@ -9,7 +9,7 @@ import { readTinyLlama, relativeGap, someWindows } from '../support/tiny-llama.j
 
 const wasm = await createNodeEngine({ executionProvider: 'wasm' });
 
-/** The engine, with a count of the sessions that it has made and of those that are gone. */
+/** The engine, with counts of its created, run and released sessions. */
 function counting(failAt = Number.POSITIVE_INFINITY) {
   const count = { made: 0, ran: 0, released: 0, mostAtOnce: 0 };
   const load: Engine['load'] = async (bytes, options) => {
@@ -32,7 +32,7 @@ function counting(failAt = Number.POSITIVE_INFINITY) {
 
 const open = (bytes: Uint8Array) => loadModel(bytesSource('model.onnx', bytes), createMemoryFolder('none'));
 
-/** Logits of two windows read whole, and of tokens that follow on their caches. */
+/** Logits of two whole windows, and of tokens that continue from their caches. */
 async function logitsOf(session: Session): Promise<number[]> {
   const model = await createLanguageModel({ engine: wasm, session });
   const whole = await model.readLogits(someWindows(2, 8));
@@ -42,7 +42,7 @@ async function logitsOf(session: Session): Promise<number[]> {
   return [...(whole.data as Float32Array), ...steps];
 }
 
-it('computes in pieces what the whole model computes, with its inputs and outputs', async () => {
+it('gives the same logits in pieces, with the inputs and outputs of the model', async () => {
   const { engine, count } = counting();
   const whole = await wasm.load(readTinyLlama());
   const pieces = await compileModel(engine, await open(readTinyLlama()));
@@ -54,7 +54,7 @@ it('computes in pieces what the whole model computes, with its inputs and output
   expect(count.released).toBe(count.made);
 });
 
-it('runs the pieces alone that are needed', async () => {
+it('runs only the pieces that are needed', async () => {
   const { engine, count } = counting();
   const pieces = await compileModel(engine, await open(readTinyLlama()));
   const runOnce = async (fetches: readonly string[]) => {
@@ -71,7 +71,7 @@ it('runs the pieces alone that are needed', async () => {
   expect(first).toBeLessThan(all);
 });
 
-it('opens one piece at a time in every run of a model that does not fit, and can be aborted in between', async () => {
+it('opens one piece at a time in each run, and stops between pieces when aborted', async () => {
   const { engine, count } = counting();
   const whole = await wasm.load(readTinyLlama());
   const stop = new AbortController();
@@ -87,13 +87,13 @@ it('opens one piece at a time in every run of a model that does not fit, and can
   await expect(logitsOf(run)).rejects.toThrow(/abort/);
 });
 
-it('keeps none of its sessions when one cannot be made', async () => {
+it('releases its sessions if one cannot be created', async () => {
   const { engine, count } = counting(3);
   await expect(compileModel(engine, await open(readTinyLlama()))).rejects.toThrow('no room');
   expect(count).toMatchObject({ made: 3, released: 2 });
 });
 
-it('is one piece where no tokens are looked up', async () => {
+it('compiles a model without token embeddings as one piece', async () => {
   const { engine, count } = counting();
   const g = createGraphBuilder({ opset: 17 });
   g.named('logits', 'MatMul', [g.input('x', 1, ['rows', 4]), g.weight([4, 4])]);

@@ -59,7 +59,7 @@ function twoAttentions() {
   });
 }
 
-it('leaves caches that nobody reads memory of their own', async () => {
+it('declares unread caches as outputs, but does not return them', async () => {
   const proto = twoAttentions();
   const index = indexGraph(proto.graph!);
   const none = new Map();
@@ -71,7 +71,7 @@ it('leaves caches that nobody reads memory of their own', async () => {
     fetches: ['x2'],
     facts: { first: none, second: none },
   });
-  // As outputs of the graph they are put nowhere else; without, ONNX Runtime stopped on SmolLM2's float16 build by genai 0.9.
+  // Outputs have memory of their own; without them, ONNX Runtime stopped on SmolLM2's float16 build by genai 0.9.
   expect(session.outputs.map(({ name }) => name)).toEqual(
     expect.arrayContaining(['present.0.key', 'present.0.value', 'present.1.key', 'present.1.value']),
   );
@@ -120,7 +120,7 @@ describe('weights that are fed', () => {
     return compileStage({ engine: testEngine, model, index, isAvailable, fetches: ['y'], facts, fed });
   };
 
-  it('change without a new session, and give what those inside give', async () => {
+  it('give the same result as initializers, and change without a new session', async () => {
     const inside = await compile();
     const feeding = await compile(new Set(['second', 'of no stage']));
     expect([inside.fed, feeding.fed]).toEqual([[], ['second']]);

@@ -22,7 +22,7 @@ it.each([
 it.each([
   [4, 5, 6],
   [130, 90, 120],
-])('is the product in float32 of such matrices: %i x %i over %i', async (rows, columns, inner) => {
+])('is the product in float32 of float32 matrices: %i x %i over %i', async (rows, columns, inner) => {
   const [left, right] = [new Float32Array(matrix(rows * inner)), new Float32Array(matrix(columns * inner))];
   const { multiply, release } = createEngineMultiply(testEngine);
   const product = await multiply(left, right, { rows, columns, inner });
@@ -32,7 +32,7 @@ it.each([
   for (const [at, value] of expected.entries()) expect(Math.abs(product[at]! - value)).toBeLessThan(1e-5);
 });
 
-it('stays here where the engine has no such product', async () => {
+it('falls back to JavaScript if the engine has no float64 product', async () => {
   const load = () => Promise.reject(new Error('no float64'));
   const { multiply, release } = createEngineMultiply({ ...testEngine, load });
   const ones = new Float64Array(128 * 128).fill(1);

@@ -1,6 +1,6 @@
 import { explainRefusal } from '../../src/runtime/explain-refusal.js';
 
-/** As onnxruntime-node 1.21.0 and 1.30.0 said it, paths and signatures cut. */
+/** Messages of onnxruntime-node 1.21.0 and 1.30.0, without paths and signatures. */
 const REFUSALS: readonly (readonly [string, RegExp])[] = [
   [
     'Failed to load model with error: model.cc:180 onnxruntime::Model::Model() Unsupported model IR version: 11, max supported IR version: 10\n',
@@ -34,10 +34,10 @@ const REFUSALS: readonly (readonly [string, RegExp])[] = [
   ],
 ];
 
-it.each(REFUSALS)('%s', (said, expected) => {
-  expect(explainRefusal(said, '1.21.0')).toMatch(expected);
+it.each(REFUSALS)('explains: %s', (message, expected) => {
+  expect(explainRefusal(message, '1.21.0')).toMatch(expected);
 });
 
-it('adds nothing to a message that speaks for itself', () => {
+it('returns undefined for a message that needs no explanation', () => {
   expect(explainRefusal('Failed to load model because protobuf parsing failed.', '1.21.0')).toBeUndefined();
 });

@@ -4,7 +4,7 @@ import { extrapolateFacts } from '../../src/runtime/extrapolate-facts.js';
 
 const sizes = chooseProbes({ name: 'input_ids', role: 'tokens', dataType: 7, dims: ['batch', 'sequence'] });
 
-/** What is extrapolated for a third run from a number that was seen in both probes. */
+/** A size of a third run, extrapolated from that of both probes. */
 function extrapolate(numberOf: (size: (typeof sizes)[number]) => number): number {
   const factsOf = (size: (typeof sizes)[number]): ValueFacts =>
     new Map([['value', { dims: [numberOf(size)], dataType: 1 }]]);
@@ -30,6 +30,6 @@ it.each([
   },
 );
 
-it('leaves open what grows in another way', () => {
+it('leaves sizes unknown that grow in another way', () => {
   expect(extrapolate(({ batchSize }) => batchSize ** 3)).toBe(OPEN);
 });

@@ -14,8 +14,8 @@ beforeAll(async () => {
   loaded = await loadShortLlama();
 });
 
-/** Keeps the graphs that were compiled, to see what they were given. */
-function countingEngine(): { engine: Engine; fed: string[][] } {
+/** An engine that records the inputs of its compiled graphs. */
+function recordingEngine(): { engine: Engine; fed: string[][] } {
   const fed: string[][] = [];
   const engine: Engine = {
     ...testEngine,
@@ -52,10 +52,10 @@ describe.each(['attention', 'ffn'] as const)('held channels of %s', (kind) => {
     module = loaded.analysed.detected.layout.modules.find((one) => one.kind === kind)!;
   });
 
-  /** Hidden states behind the module, after it lost half its units. */
+  /** Hidden states after the module, without half of its units. */
   async function advancePruned(hold: boolean) {
     const model = copyModel(loaded.model);
-    const { engine, fed } = countingEngine();
+    const { engine, fed } = recordingEngine();
     const runner = startRunner(model, engine);
     while (runner.segment < module.segment) await runner.advance();
     const { input } = module.output;
@@ -71,15 +71,15 @@ describe.each(['attention', 'ffn'] as const)('held channels of %s', (kind) => {
     return { states: await stateValues(runner), inputs: fed.at(-1)! };
   }
 
-  it('carry on to what the narrowed model computes from the start', async () => {
+  it('lead to the same states as running the narrowed model from the start', async () => {
     const [held, whole] = [await advancePruned(true), await advancePruned(false)];
     expect(relativeGap(held.states, whole.states)).toBeLessThan(1e-6);
     expect(held.inputs).toContain(`${module.output.input}/whole`);
     expect(whole.inputs).not.toContain(module.output.input);
   });
 
-  it('are forgotten by the next stage, and when narrowed to none', async () => {
-    const { engine, fed } = countingEngine();
+  it('are forgotten in the next stage, and when narrowed to no channels', async () => {
+    const { engine, fed } = recordingEngine();
     const runner = startRunner(loaded.model, engine);
     while (runner.segment < module.segment) await runner.advance();
     const { input } = module.output;
@@ -97,10 +97,10 @@ describe.each(['attention', 'ffn'] as const)('held channels of %s', (kind) => {
     expect(fed.at(-1)).not.toContain(input);
   });
 
-  it('carry on in the same graph as the next look', async () => {
+  it('run in one graph with the next observation', async () => {
     const states = await Promise.all(
       (['advance', 'pass'] as const).map(async (step) => {
-        const { engine, fed } = countingEngine();
+        const { engine, fed } = recordingEngine();
         const model = copyModel(loaded.model);
         const runner = startRunner(model, engine);
         while (runner.segment < module.segment) await runner[step]();
@@ -124,8 +124,8 @@ describe.each(['attention', 'ffn'] as const)('held channels of %s', (kind) => {
   });
 });
 
-it('stages that are passed run before a third waits with them', async () => {
-  const { engine, fed } = countingEngine();
+it('runs passed stages before a third one waits with them', async () => {
+  const { engine, fed } = recordingEngine();
   const runner = startRunner(loaded.model, engine);
   const sessions: number[] = [];
   for (let at = 0; at < 4; at += 1) {
@@ -136,20 +136,20 @@ it('stages that are passed run before a third waits with them', async () => {
   expect(runner.segment).toBe(4);
 });
 
-it('what is looked at in passed stages is returned when they run, batch by batch', async () => {
+it('returns values observed in passed stages when they run, batch by batch', async () => {
   const { cuts } = loaded.analysed.detected.partition;
-  const { engine } = countingEngine();
+  const { engine } = recordingEngine();
   const runner = startRunner(loaded.model, engine);
   await runner.advance();
   const seen: unknown[] = [];
-  const look = (value: string) => ({
+  const observing = (value: string) => ({
     fetches: [value],
     onBatch({ index }: Batch, values: Tensors) {
       seen.push([value, index, values[value]!.data.slice()]);
     },
   });
-  await runner.pass(look(cuts[1]!));
-  await runner.pass(look(cuts[2]!));
+  await runner.pass(observing(cuts[1]!));
+  await runner.pass(observing(cuts[2]!));
   expect(seen).toEqual([]);
   for await (const { values } of runner.observe({ fetches: [cuts[3]!] }))
     seen.push(Object.keys(values).includes(cuts[3]!));

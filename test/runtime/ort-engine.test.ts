@@ -33,7 +33,7 @@ describe('createOrtEngine', () => {
     await session.release();
   });
 
-  it('takes large weights beside the graph, wherever in memory they lie', async () => {
+  it('reads large weights from any buffer outside the graph', async () => {
     const values = Float32Array.from({ length: 600 }, (_, at) => at);
     const memory = new Uint8Array(64 + values.byteLength + 64);
     memory.set(new Uint8Array(values.buffer), 64);
@@ -55,22 +55,22 @@ describe('createOrtEngine', () => {
     await expect(testEngine.load(bytes)).rejects.toThrow(EngineError);
   });
 
-  it('loads a file and names it when it cannot', async () => {
+  it('names a file that it cannot load', async () => {
     await expect(testEngine.loadFile?.('no-such-model.onnx')).rejects.toThrow(/no-such-model\.onnx/);
   });
 
-  it('turns a refusal into an EngineError with what ONNX Runtime said', async () => {
+  it('throws an EngineError if ONNX Runtime refuses a model', async () => {
     await expect(testEngine.load(new Uint8Array([1, 2, 3]))).rejects.toThrow(EngineError);
   });
 
-  it('names the version that is loaded when a graph needs a newer one', async () => {
+  it('names the loaded version if a graph needs a newer one', async () => {
     const model = { ...modelOf([makeNode({ op: 'Add', inputs: ['x', 'x'], outputs: ['y'] })]), irVersion: 99n };
     await expect(testEngine.load(toBinary(ModelProtoSchema, model))).rejects.toThrow(
       new RegExp(`ONNX Runtime ${testEngine.version} is loaded; IR version 99 needs a newer one`),
     );
   });
 
-  it('reads what a model declares where sessions do not tell, as before 1.22, and takes bytes alone then', async () => {
+  it('reads inputs and outputs from the model, and loads only bytes, before 1.22', async () => {
     const engine = createOrtEngine(RUNTIME_OF_1_21);
     expect(engine.loadFile).toBeUndefined();
     const weight = makeFloatInitializer('w', [1], [2]);
@@ -91,7 +91,7 @@ it('refuses an ONNX Runtime before 1.21', () => {
   expect(() => createOrtEngine(old)).toThrow('it is 1.20.1, and 1.21 or newer is needed');
 });
 
-/** The part of onnxruntime-node 1.21 that tells it apart. */
+/** The part of onnxruntime-node 1.21 that identifies it. */
 const RUNTIME_OF_1_21: OrtModule = {
   InferenceSession: {
     prototype: { inputNames: [] },

@@ -16,7 +16,7 @@ async function compose(edit: (halves: SplitLlama) => void = () => undefined) {
   return prefixEmbedding(testEngine, decoder, await load(halves.embedding));
 }
 
-it('makes a session that takes token ids and computes what the undivided model does', async () => {
+it('creates a session that reads token ids, with the logits of the undivided model', async () => {
   const session = await compose();
   const { model } = await loadShortLlama();
   const inputs = readModelInputs(model.proto.graph!);
@@ -27,7 +27,7 @@ it('makes a session that takes token ids and computes what the undivided model d
   expect(logits).toEqual((await runModel(model, windows)).logits);
 });
 
-it('declares the batch that the decoder takes, and casts what it reads', async () => {
+it('declares the batch size of the decoder, and casts embeddings to its type', async () => {
   const session = await compose(({ decoder, embedding }) => {
     decoder.graph!.input[0] = makeValueInfo('inputs_embeds', 1, [1, 'sequence', 192]);
     const cast = makeNode({ op: 'Cast', inputs: ['inputs_embeds'], outputs: ['half'], attributes: { to: 10 } });

@@ -16,15 +16,15 @@ describe.each(['qwen3-genai018-fp16cuda', 'llama-transformersjs-fp16slim'])('the
     }
   };
 
-  it('give in float32 the facts of the graph in halves', async () => {
-    // Where the engine copies what it is fed, the graph makes its zeros and runs as it is.
+  it('run in float32, and give the facts of the float16 graph', async () => {
+    // If the engine copies its feeds, the graph creates zeros itself and runs unchanged.
     const [found, expected] = [await analyse(testEngine), await analyse({ ...testEngine, copiesInputs: true })];
     expect([...found.first.values()].filter(isHalf).length).toBeGreaterThan(20);
     expect(new Map([...found.first].toSorted())).toEqual(new Map([...expected.first].toSorted()));
     expect(new Map([...found.second].toSorted())).toEqual(new Map([...expected.second].toSorted()));
   });
 
-  it('feed no weight in halves to what they run', async () => {
+  it('feed no float16 weights', async () => {
     const fed: string[] = [];
     await analyse({
       ...testEngine,

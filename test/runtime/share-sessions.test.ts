@@ -7,7 +7,7 @@ import type { Engine } from '../../src/runtime/engine.js';
 import { shareSessions } from '../../src/runtime/share-sessions.js';
 import { testEngine } from '../support/engine.js';
 
-/** `y = x w + c`, with names that begin as told. */
+/** `y = x w + c`, with names that begin with `prefix`. */
 function affine(prefix: string, { addend = 1, addends = 1, widthName = `${prefix}width` } = {}) {
   const name = (what: string) => `${prefix}${what}`;
   const nodes: NodeProto[] = [
@@ -28,7 +28,7 @@ function affine(prefix: string, { addend = 1, addends = 1, widthName = `${prefix
 }
 const bytesOf = (...given: Parameters<typeof affine>) => toBinary(ModelProtoSchema, affine(...given));
 
-/** The test engine, with a count of the sessions that live. */
+/** The test engine, with counts of created and of open sessions. */
 function counting() {
   const count = { made: 0, alive: 0 };
   const engine: Pick<Engine, 'load'> = {
@@ -51,7 +51,7 @@ function counting() {
 const row = (...data: number[]) => ({ type: 'float32', dims: [1, 2], data: Float32Array.from(data) }) as const;
 const square = (...data: number[]) => ({ type: 'float32', dims: [2, 2], data: Float32Array.from(data) }) as const;
 
-it('makes one session of graphs that differ in names alone, each under its own names', async () => {
+it('creates one session for graphs that differ only in names, each with its own names', async () => {
   const { count, engine } = counting();
   const [first, second] = [await engine.load(bytesOf('a/')), await engine.load(bytesOf('b/'))];
   expect(count.made).toBe(1);
@@ -72,21 +72,21 @@ it('makes one session of graphs that differ in names alone, each under its own n
 it.each([
   ['constants', { addend: 2 }, undefined],
   ['settings', {}, { keepsMemory: false }],
-] as const)('makes another one where %s differ', async (_, given, options) => {
+] as const)('creates another session if %s differ', async (_, given, options) => {
   const { count, engine } = counting();
   const sessions = [await engine.load(bytesOf('a/')), await engine.load(bytesOf('a/', given), options)];
   expect(count.made).toBe(2);
   for (const session of sessions) await session.release();
 });
 
-it('makes each one again where weights lie beside the graph', async () => {
+it('creates each session again if its weights are outside the graph', async () => {
   const { count, engine } = counting();
   const weights = new Map([['weights/0', new Uint8Array(4)]]);
   for (let time = 0; time < 2; time += 1) await (await engine.load(bytesOf('a/'), { weights })).release();
   expect(count.made).toBe(2);
 });
 
-it('says again why a graph cannot be loaded', async () => {
+it('throws the same error each time that a graph cannot be loaded', async () => {
   const { engine } = counting();
   const broken = affine('a/');
   broken.graph!.node[0]!.opType = 'NoSuchOperator';
@@ -94,7 +94,7 @@ it('says again why a graph cannot be loaded', async () => {
     await expect(engine.load(toBinary(ModelProtoSchema, broken))).rejects.toThrow(/NoSuchOperator/);
 });
 
-it('leaves graphs with graphs inside as they are', () => {
+it('does not rename values of graphs with subgraphs', () => {
   const model = affine('a/');
   model.graph!.node.push(makeNode({ op: 'Loop', inputs: ['', ''], outputs: ['a/z'], attributes: {} }));
   expect(canonicaliseNames(model)).toBeDefined();
@@ -104,7 +104,7 @@ it('leaves graphs with graphs inside as they are', () => {
   expect(canonicaliseNames(model)).toBeUndefined();
 });
 
-it('shares tables beside the graph that hold the same bytes, which outlive whoever brought them', async () => {
+it('shares sessions with equal detached weights, which outlive the first session', async () => {
   const { count, engine } = counting();
   const load = async (prefix: string, addend: number) => {
     const { bytes, weights } = encodeDetached(affine(prefix, { addend, addends: 1024 }));

@@ -8,8 +8,8 @@ import { createValueCache } from '../../src/runtime/value-cache.js';
 import { testEngine } from '../support/engine.js';
 import { loadTinyLlama, someWindows } from '../support/tiny-llama.js';
 
-/** A tensor as an engine hands it out. */
-function lent(...data: number[]): Tensor {
+/** A tensor as an engine returns it. */
+function engineTensor(...data: number[]): Tensor {
   const tensor: Tensor = { type: 'float32', dims: [data.length], data: Float32Array.from(data) };
   trackTensor(tensor);
   return tensor;
@@ -18,8 +18,8 @@ function lent(...data: number[]): Tensor {
 const isFreed = ({ data }: Tensor): boolean => data.length === 0;
 
 describe('releaseTensor', () => {
-  it('frees a tensor when the last one who holds it lets go', () => {
-    const tensor = lent(1, 2);
+  it('frees a tensor when its last holder releases it', () => {
+    const tensor = engineTensor(1, 2);
     retainTensor(tensor);
     releaseTensor(tensor);
     expect(tensor.data).toEqual(Float32Array.of(1, 2));
@@ -28,7 +28,7 @@ describe('releaseTensor', () => {
     releaseTensor(tensor);
   });
 
-  it('leaves alone what no engine has made, and what shares its memory', () => {
+  it('does not free tensors of the caller, or views of larger buffers', () => {
     const own: Tensor = { type: 'float32', dims: [1], data: Float32Array.of(3) };
     const part: Tensor = { ...own, data: new Float32Array(new ArrayBuffer(8), 4) };
     trackTensor(part);
@@ -41,10 +41,10 @@ describe('releaseTensor', () => {
   });
 });
 
-describe('who keeps a tensor', () => {
-  it('hidden states in memory hold it until another takes its place or they are disposed of', async () => {
+describe('holders of a tensor', () => {
+  it('hidden states in memory hold it until it is replaced or they are disposed of', async () => {
     const states = createMemoryStore();
-    const tensors = [lent(1), lent(2)];
+    const tensors = [engineTensor(1), engineTensor(2)];
     for (const tensor of tensors) {
       await states.put(0, tensor);
       releaseTensor(tensor);
@@ -71,7 +71,7 @@ describe('who keeps a tensor', () => {
       dispose: async () => undefined,
     };
     const states = createSpilledStore(file);
-    const tensor = lent(5, 6);
+    const tensor = engineTensor(5, 6);
     await states.put(0, tensor);
     releaseTensor(tensor);
     await Promise.resolve();
@@ -81,9 +81,9 @@ describe('who keeps a tensor', () => {
     expect(isFreed(tensor)).toBe(true);
   });
 
-  it('held values hold it until it has moved on or is forgotten', () => {
+  it('held values hold it until it is dropped or forgotten', () => {
     const held = createValueCache();
-    const tensors = [lent(1), lent(2)];
+    const tensors = [engineTensor(1), engineTensor(2)];
     held.want(['x']);
     tensors.forEach((tensor, batch) => {
       held.put('x', batch, tensor);
@@ -98,7 +98,7 @@ describe('who keeps a tensor', () => {
   });
 });
 
-it('a walk forwards frees what its runs return, but for the hidden states where it stands and what lies beside them', async () => {
+it('a forward run frees its results except the current hidden states and side values', async () => {
   const loaded = await loadTinyLlama();
   const { analysed } = loaded;
   const results: Tensors[] = [];
@@ -137,12 +137,12 @@ it('a walk forwards frees what its runs return, but for the hidden states where 
   const channels = Int32Array.from({ length: linear.inputCount }, (_, channel) => channel);
   await collectStatistics(runner, { targets: [{ linear, needs: 'gram', groups: [channels] }] });
   const alive = results.flatMap((found) => Object.entries(found)).filter(([, tensor]) => !isFreed(tensor));
-  const beside = alive.filter(([name]) => name !== cuts[1]);
+  const sideValues = alive.filter(([name]) => name !== cuts[1]);
   expect(results).toHaveLength(2 * batches.length);
   expect(weights.length).toBeGreaterThan(0);
   expect(weights.filter(({ byteLength }) => byteLength > 0)).toEqual([]);
-  expect(alive).toHaveLength(batches.length + beside.length);
-  expect(beside.map(([name]) => runner.side.has(name))).toEqual(beside.map(() => true));
+  expect(alive).toHaveLength(batches.length + sideValues.length);
+  expect(sideValues.map(([name]) => runner.side.has(name))).toEqual(sideValues.map(() => true));
   await runner.dispose();
   expect(alive.filter(([name, tensor]) => name === cuts[1] && !isFreed(tensor))).toEqual([]);
 });

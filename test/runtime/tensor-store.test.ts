@@ -1,7 +1,7 @@
 import type { Tensor } from '../../src/runtime/engine.js';
 import { createSpilledStore, type ScratchFile } from '../../src/runtime/tensor-store.js';
 
-/** A scratch file in memory whose calls end when they are let, the first ones first. */
+/** A scratch file in memory whose calls end, in order, when the test allows it. */
 function slowFile() {
   const bytes = new Uint8Array(1024);
   const waiting: (() => void)[] = [];
@@ -26,8 +26,8 @@ function slowFile() {
       log.push('closed');
     },
   };
-  /** Lets calls end, those that follow too. */
-  const letAll = async () => {
+  /** Ends all calls, including those that follow. */
+  const endAll = async () => {
     for (let idle = 0; idle < 5; idle += 1) {
       await new Promise((resolve) => setImmediate(resolve));
       for (const next of waiting.splice(0)) {
@@ -36,22 +36,22 @@ function slowFile() {
       }
     }
   };
-  return { file, letAll, log };
+  return { file, endAll, log };
 }
 
 const tensor = (...data: number[]): Tensor => ({ type: 'float32', dims: [data.length], data: Float32Array.from(data) });
 
-it('spilled states are written behind the back of the caller and read ahead of the next call', async () => {
-  const { file, letAll, log } = slowFile();
+it('spilled states are written in the background, and read ahead of the next call', async () => {
+  const { file, endAll, log } = slowFile();
   const states = createSpilledStore(file);
   await states.put(0, tensor(1, 2));
   const second = states.put(1, tensor(3, 4));
   expect(log).toEqual([]);
-  await letAll();
+  await endAll();
   await second;
   expect(log).toEqual(['write 0', 'write 8']);
   const first = states.get(0);
-  await letAll();
+  await endAll();
   expect((await first).data).toEqual(Float32Array.of(1, 2));
   expect(log.slice(2)).toEqual(['read 0', 'read 8']);
   expect((await states.get(1)).data).toEqual(Float32Array.of(3, 4));
@@ -59,10 +59,10 @@ it('spilled states are written behind the back of the caller and read ahead of t
 });
 
 it('a batch that is overwritten while it is read ahead is read again', async () => {
-  const { file, letAll } = slowFile();
+  const { file, endAll } = slowFile();
   const states = createSpilledStore(file);
   const run = async <T>(action: Promise<T>): Promise<T> => {
-    await letAll();
+    await endAll();
     return action;
   };
   await states.put(0, tensor(1, 2));
@@ -76,7 +76,7 @@ it('a batch that is overwritten while it is read ahead is read again', async () 
   expect((await run(states.get(1))).data).toEqual(Float32Array.of(5, 6));
 });
 
-it('a write that failed behind the back of the caller is the error of the calls that follow', async () => {
+it('a failed background write rejects the calls that follow', async () => {
   const full = new Error('the disk is full');
   const { file } = slowFile();
   const states = createSpilledStore({ ...file, write: () => Promise.reject(full) });
@@ -86,12 +86,12 @@ it('a write that failed behind the back of the caller is the error of the calls 
   await states.dispose();
 });
 
-it('the file is closed when nothing is under way any more', async () => {
-  const { file, letAll, log } = slowFile();
+it('the file is closed after all pending calls', async () => {
+  const { file, endAll, log } = slowFile();
   const states = createSpilledStore(file);
   await states.put(0, tensor(1, 2));
   const disposed = states.dispose();
-  await letAll();
+  await endAll();
   await disposed;
   expect(log).toEqual(['write 0', 'closed']);
 });

@@ -16,7 +16,7 @@ it.each([
   [{ code: 'EMFILE' }, 'ulimit -n'],
   [{ name: 'QuotaExceededError' }, 'Make room'],
   [{ code: 'EWHATEVER' }, 'it said no. Choose another place.'],
-])('advises what fits %j', async (cause, advice) => {
+])('advises what to do about %j', async (cause, advice) => {
   await expect(failing(cause)).rejects.toThrow(OptionError);
   await expect(failing(cause)).rejects.toThrow(/^Cannot write \/x\/y: it said no\. /);
   await expect(failing(cause)).rejects.toThrow(advice);
