@@ -10,7 +10,7 @@ import { useTemporaryFolder } from '../support/temporary-folder.js';
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
 
-it('reads a large file again only when it has changed, and says how far it is', async () => {
+it('reads a large file again only if it changed, and reports progress', async () => {
   await writeFile(at('weights'), 'first');
   await truncate(at('weights'), 2 ** 28);
   let read = 0;
@@ -44,7 +44,7 @@ it('reads a large file again only when it has changed, and says how far it is', 
   expect(second).toBe(await hashFiles(nodePlatform, [at('weights')]));
 });
 
-it('caches no hashes where others may write, and accepts nothing else as one', async () => {
+it('reads no cache that others may write to, and ignores invalid hashes', async () => {
   const hash = 'a'.repeat(64);
   await mkdir(at('cache'));
   const cache = createHashCache(at('cache'));

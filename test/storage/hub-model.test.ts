@@ -41,7 +41,7 @@ const RECEIVED = ['config.json', 'onnx/model.onnx', DATA, 'tokenizer.json'];
 let server: HubServer;
 afterEach(() => server.close());
 
-/** A Hub with repositories, and a platform that asks it. */
+/** A Hub with repositories, and a platform that uses it. */
 async function hubWith(repos: Record<string, HubRepo>, faults: HubFaults = {}, env = {}): Promise<Platform> {
   server = await startHubServer(repos, faults);
   const own = { HF_ENDPOINT: server.url, HF_HUB_CACHE: join(folder(), 'hub'), HF_TOKEN: '' };
@@ -60,7 +60,7 @@ const isSame = async (root: string) => (await readFile(join(root, DATA))).equals
 const fetched = () => server.requests.flatMap(({ line }) => /^GET \/.+\/cdn\/\w+\/(.+)$/.exec(line)?.[1] ?? []);
 
 describe('a model of the Hub', () => {
-  it("is downloaded into the cache that the Hub's clients share, once", async () => {
+  it("is downloaded once into the cache that the Hub's clients share", async () => {
     const platform = await hubWith({ 'me/tiny': tiny });
     const steps: Progress[] = [];
     const opened = await open(platform, 'me/tiny', { onProgress: (step) => steps.push(step) });
@@ -80,13 +80,13 @@ describe('a model of the Hub', () => {
     expect(fetched()).toHaveLength(before);
   });
 
-  it('resumes where a connection was cut', async () => {
+  it('is resumed after a cut connection', async () => {
     const cuts = { [DATA]: { after: 600_000, times: 2 } };
     const platform = await hubWith({ 'me/tiny': tiny }, { cuts });
     const { root } = await open(platform, 'me/tiny');
     const ranges = server.requests.flatMap(({ line, range }) => (line.includes('/cdn/') ? (range ?? []) : []));
     const starts = ranges.map((range) => Number(/^bytes=(\d+)-$/.exec(range)?.[1]));
-    // What was on its way when the connection was cut may be lost, never more than what was sent.
+    // Bytes in transit may be lost when the connection is cut, never more than what was sent.
     const received = starts.map((start, at) => start - (starts[at - 1] ?? 0));
     expect(received).toHaveLength(2);
     for (const bytes of received) {
@@ -96,16 +96,16 @@ describe('a model of the Hub', () => {
     expect(await isSame(root)).toBe(true);
   });
 
-  it('begins a file again where the server knows no ranges', async () => {
+  it('is downloaded again if the server does not support ranges', async () => {
     const cuts = { [DATA]: { after: 600_000, times: 1 } };
     const platform = await hubWith({ 'me/tiny': tiny }, { cuts, noRanges: true });
     await open(platform, 'me/tiny');
     expect(fetched().filter((path) => path === DATA)).toHaveLength(2);
   });
 
-  it('keeps what has come when it is aborted, and resumes from there', async () => {
+  it('is resumed after an abort from the bytes received', async () => {
     const platform = await hubWith({ 'me/tiny': tiny });
-    const { signal, ...stop } = abortion();
+    const { signal, ...stop } = createAbort();
     const onProgress = ({ detail = '', done }: Progress) => {
       if (detail.startsWith(DATA) && done > 1e6) stop.abort();
     };
@@ -115,7 +115,7 @@ describe('a model of the Hub', () => {
     expect(Number(/^bytes=(\d+)-$/.exec(range)?.[1])).toBeGreaterThan(9e5);
   });
 
-  it('is refused where a content is not what its hash says, and begun again from a part that was something else', async () => {
+  it('is refused if contents do not match their hash, and downloaded again after an invalid part', async () => {
     const wrong: Record<string, Uint8Array> = { [DATA]: data.map((byte) => byte ^ 1) };
     const platform = await hubWith({ 'me/tiny': tiny }, { wrong });
     await expect(open(platform, 'me/tiny')).rejects.toThrow(ModelFormatError);
@@ -127,20 +127,20 @@ describe('a model of the Hub', () => {
     await open(platform, 'me/tiny');
   });
 
-  it('is found without a question offline, and nowhere else', async () => {
+  it('is read from the cache without requests offline, and refused if it is not there', async () => {
     const platform = await hubWith({ 'me/tiny': tiny });
     await expect(open(platform, 'me/tiny', { offline: true })).rejects.toThrow(OptionError);
     await open(platform, 'me/tiny');
-    const asked = server.requests.length;
+    const requestCount = server.requests.length;
     const { hub } = await open(platform, 'me/tiny', { offline: true });
     expect(hub).toMatchObject({ commit: commitOf(tiny) });
     await open(platform, `me/tiny@${commitOf(tiny)}`, { offline: true });
     const env = { HF_HUB_CACHE: join(folder(), 'hub'), HF_HUB_OFFLINE: '1' };
     await open({ ...nodePlatform, hub: createHubStore(env) }, 'me/tiny');
-    expect(server.requests).toHaveLength(asked);
+    expect(server.requests).toHaveLength(requestCount);
   });
 
-  it('has the dtype that was asked for, its external data, and models of its other parts', async () => {
+  it('has the requested dtype, its external data, and models of its other parts', async () => {
     const files = {
       ...tiny.files,
       ...{ 'onnx/model_q4.onnx': modelWith('of/q4.bin'), 'onnx/of/q4.bin': data },
@@ -159,7 +159,7 @@ describe('a model of the Hub', () => {
     await expect(open(platform, 'me/tiny:fp16')).rejects.toThrow(/has no model in fp16; it holds onnx\/model\.onnx, /);
   });
 
-  it('is pruned by its id, and the report says where it came from', async () => {
+  it('is pruned by its id, which the report records', async () => {
     const repo = { files: repoOf(SHORT_LLAMA), license: 'apache-2.0' };
     const platform = await hubWith({ 'me/tiny': repo });
     const request = { model: 'me/tiny', dryRun: true, sparsity: 0.3, method: 'magnitude' } as const;
@@ -169,7 +169,7 @@ describe('a model of the Hub', () => {
 });
 
 describe('a path', () => {
-  it('wins where it exists', async () => {
+  it('is preferred to an id if it exists', async () => {
     const platform = await hubWith({ 'me/tiny': tiny });
     const place = join(folder(), 'me/tiny');
     await mkdir(place, { recursive: true });
@@ -181,10 +181,10 @@ describe('a path', () => {
     expect(server.requests).toEqual([]);
   });
 
-  it('that does not exist is called both things that it may be', async () => {
+  it('that does not exist is described as an id and as a path', async () => {
     const platform = await hubWith({});
-    const said = [/has no models\/mine/, /check the name/, /There is no file or folder .+models\/mine either/];
-    for (const part of said) await expect(open(platform, 'models/mine')).rejects.toThrow(part);
+    const parts = [/has no models\/mine/, /check the name/, /There is no file or folder .+models\/mine either/];
+    for (const part of parts) await expect(open(platform, 'models/mine')).rejects.toThrow(part);
     await expect(open(platform, 'mine')).rejects.toThrow(
       /no such file or folder, and "mine" is not an id of the Hugging/,
     );
@@ -192,7 +192,7 @@ describe('a path', () => {
 });
 
 describe('refusals', () => {
-  it('a private repository wants a token, which goes to no other place', async () => {
+  it('requires a token for a private repository, and sends it with every request', async () => {
     const repos = { 'me/tiny': { ...tiny, isPrivate: true } };
     await expect(open(await hubWith(repos), 'me/tiny')).rejects.toThrow(/for a private one set HF_TOKEN/);
     await server.close();
@@ -207,61 +207,66 @@ describe('refusals', () => {
   });
 
   it.each([
-    ['gated', { ...tiny, isGated: true }, HubError, /is gated: ask for access on that page, and set HF_TOKEN/],
     [
-      'safetensors alone',
+      'a gated repository',
+      { ...tiny, isGated: true },
+      HubError,
+      /is gated: ask for access on that page, and set HF_TOKEN/,
+    ],
+    [
+      'safetensors only',
       { files: { 'config.json': text('{}'), 'model.safetensors': text('w') } },
       UnsupportedModelError,
       /Export it first, by: optimum-cli export onnx --model me\/it --task text-generation-with-past it /,
     ],
     [
-      'models in folders of their own',
+      'models in separate folders',
       { files: { 'cpu/int4/model.onnx': text('w') } },
       OptionError,
       /hf download me\/it --include "cpu\/int4\/\*"/,
     ],
     [
-      'names that differ in capitals alone',
+      'names that differ only in case',
       { files: { ...tiny.files, LICENSE: text('free'), License: text('dear') } },
       ModelFormatError,
       /has both LICENSE and License/,
     ],
-  ])('%s', async (_, repo: HubRepo, kind, said) => {
+  ])('refuses %s', async (_, repo: HubRepo, kind, message) => {
     const opening = open(await hubWith({ 'me/it': repo }), 'me/it');
     await expect(opening).rejects.toThrow(kind);
-    await expect(opening).rejects.toThrow(said);
+    await expect(opening).rejects.toThrow(message);
   });
 
   const entry = { type: 'file', path: 'a.json', size: 1, oid: '0'.repeat(40) };
   it.each([
-    ['a way up', { ...entry, path: '../../.bashrc' }, ModelFormatError, /not a path inside a folder/],
+    ['a path out of the folder', { ...entry, path: '../../.bashrc' }, ModelFormatError, /not a path inside a folder/],
     ['a hash that is a path', { ...entry, oid: '../../x' }, ModelFormatError, /whose hash is/],
-    ['a size below nothing', { ...entry, size: -1 }, ModelFormatError, /whose size is -1/],
+    ['a negative size', { ...entry, size: -1 }, ModelFormatError, /whose size is -1/],
     ['no path', { ...entry, path: 7 }, ModelFormatError, /not a path inside a folder/],
-  ])('%s in the listing', async (_, stray, kind, said) => {
-    const opening = open(await hubWith({ 'me/tiny': tiny }, { listed: [stray] }), 'me/tiny');
+  ])('refuses %s in the listing', async (_, invalid, kind, message) => {
+    const opening = open(await hubWith({ 'me/tiny': tiny }, { listed: [invalid] }), 'me/tiny');
     await expect(opening).rejects.toThrow(kind);
-    await expect(opening).rejects.toThrow(said);
+    await expect(opening).rejects.toThrow(message);
   });
 
-  it('a listing without end, and one that goes on elsewhere', async () => {
+  it('refuses an endless listing, and one that continues elsewhere', async () => {
     const listed = Array.from({ length: 20_000 }, (_, at) => ({ ...entry, path: `${at}.json` }));
     const endless = await hubWith({ 'me/tiny': tiny }, { listed, pageSize: 5000 });
     await expect(open(endless, 'me/tiny')).rejects.toThrow(/has more than 20000 files/);
     await server.close();
-    const strange = await hubWith({ 'me/tiny': tiny }, { nextPages: 'http://127.0.0.1:9' });
-    await expect(open(strange, 'me/tiny')).rejects.toThrow(/redirects requests elsewhere: http:\/\/127\.0\.0\.1:9/);
+    const redirecting = await hubWith({ 'me/tiny': tiny }, { nextPages: 'http://127.0.0.1:9' });
+    await expect(open(redirecting, 'me/tiny')).rejects.toThrow(/redirects requests elsewhere: http:\/\/127\.0\.0\.1:9/);
   });
 
-  it('a Hub that cannot be reached', async () => {
+  it('throws if the Hub cannot be reached', async () => {
     const platform = await hubWith({});
     await server.close();
     await expect(open(platform, 'me/tiny')).rejects.toThrow(/cannot reach .+ECONNREFUSED.+--offline/);
   });
 });
 
-describe('a Hub that is hostile, sick or busy', () => {
-  async function sickHub(faults: HubFaults, other: Partial<HubLimits> = {}): Promise<Platform> {
+describe('a hostile, broken or busy Hub', () => {
+  async function brokenHub(faults: HubFaults, other: Partial<HubLimits> = {}): Promise<Platform> {
     const limits = { listingPages: 20, retryMs: 1, retryWaitMs: 2500, ...other };
     const platform = await hubWith({ 'me/tiny': tiny }, faults);
     const hub = platform.hub!;
@@ -270,7 +275,7 @@ describe('a Hub that is hostile, sick or busy', () => {
 
   it.each([
     ['a listing whose next page is itself', { endless: 'same' }, {}, /repeats its page/],
-    ['pages without end that bring nothing', { endless: 'empty' }, {}, /has more than 20 pages/],
+    ['endless empty pages', { endless: 'empty' }, {}, /has more than 20 pages/],
     [
       'an API that never answers',
       { silent: '/api/' },
@@ -278,8 +283,13 @@ describe('a Hub that is hostile, sick or busy', () => {
       /does not answer for me\/tiny: no data in 0\.2 s/,
     ],
     ['an API that answers byte by byte', { slow: '/api/' }, { paceMs: 100 }, /came too slowly: \d+ bytes in 0\.1 s/],
-    ['a file that never comes', { silent: '/cdn/' }, { answerMs: 500 }, /does not answer for me\/tiny/],
-    ['a file that comes byte by byte', { slow: 'onnx_data' }, { paceMs: 100 }, /came too slowly: \d+ bytes in 0\.1 s/],
+    ['a file that never arrives', { silent: '/cdn/' }, { answerMs: 500 }, /does not answer for me\/tiny/],
+    [
+      'a file that arrives byte by byte',
+      { slow: 'onnx_data' },
+      { paceMs: 100 },
+      /came too slowly: \d+ bytes in 0\.1 s/,
+    ],
     [
       'a Hub that stays busy',
       { busy: { '/api/': { times: 1e9, status: 503 } } },
@@ -292,37 +302,37 @@ describe('a Hub that is hostile, sick or busy', () => {
       {},
       /limits the rate of requests \(429\) and asks to wait 3600 s more/,
     ],
-  ] as const)('ends in an error: %s', async (_, faults, limits, said) => {
-    const opening = open(await sickHub(faults, limits), 'me/tiny');
+  ] as const)('ends in an error: %s', async (_, faults, limits, message) => {
+    const opening = open(await brokenHub(faults, limits), 'me/tiny');
     await expect(opening).rejects.toThrow(HubError);
-    await expect(opening).rejects.toThrow(said);
+    await expect(opening).rejects.toThrow(message);
     expect(server.requests.length).toBeLessThan(40);
   });
 
-  it('is asked again after the time that it names, and says so', async () => {
+  it('is asked again after the time that it names, with progress', async () => {
     const busy = {
       '/tree/': { times: 2, status: 429, retryAfter: new Date(Date.now() - 1000).toUTCString() },
       '/cdn/': { times: 2, status: 503, retryAfter: '0.01' },
     };
     const details: string[] = [];
-    const platform = await sickHub({ busy });
+    const platform = await brokenHub({ busy });
     const { root } = await open(platform, 'me/tiny', { onProgress: ({ detail = '' }) => details.push(detail) });
     expect(await isSame(root)).toBe(true);
     expect(details.filter((detail) => detail.includes('asks to wait'))).toHaveLength(4);
   });
 
-  it('is left at once when a signal says so while it is waited for', async () => {
-    const { signal, ...stop } = abortion();
+  it('is not awaited any longer when the signal is aborted', async () => {
+    const { signal, ...stop } = createAbort();
     const busy = { '/api/': { times: 1, status: 429, retryAfter: '2' } };
     const onProgress = ({ detail = '' }: Progress) => {
       if (detail.includes('asks to wait')) stop.abort();
     };
-    await expect(open(await sickHub({ busy }), 'me/tiny', { signal, onProgress })).rejects.toThrow('stop');
+    await expect(open(await brokenHub({ busy }), 'me/tiny', { signal, onProgress })).rejects.toThrow('stop');
     expect(server.requests).toHaveLength(1);
   });
 });
 
-function abortion() {
+function createAbort() {
   const controller = new AbortController();
   return { signal: controller.signal, abort: () => controller.abort(new Error('stop')) };
 }

@@ -87,7 +87,7 @@ describe('openModelFolder', () => {
     await source.close();
   });
 
-  it('finds decoders beside models of other parts', async () => {
+  it('finds decoders next to models of other parts', async () => {
     await put({
       'vlm/onnx/decoder_model_merged.onnx': bytes,
       'vlm/onnx/decoder_model.onnx': bytes,
@@ -139,7 +139,7 @@ describe('openModelFolder', () => {
     await expect(embeddingsOf('some', 7 as never)).rejects.toThrow(/embeddings is 7; expected the path of a file/);
   });
 
-  it('says what it looked for', async () => {
+  it('names the files that it looked for', async () => {
     await put({ 'c/decoder_model_merged.onnx': bytes, 'c/decoder_with_past_model.onnx': bytes, 'e/readme': '' });
     await expect(openModelFolder(at('missing'))).rejects.toThrow(OptionError);
     await expect(openModelFolder(at('c'))).rejects.toThrow(
@@ -157,13 +157,13 @@ describe('openModelFolder', () => {
     [['model_fp16.onnx', 'onnx/model_fp16.onnx', 'onnx/model_fp32.onnx'], 'onnx/model_fp32.onnx'],
     [['onnx/decoder_model_merged_fp16.onnx', 'onnx/embed_tokens_fp16.onnx'], 'onnx/decoder_model_merged_fp16.onnx'],
     [['prefix/x.onnx', 'llama.onnx'], 'llama.onnx'],
-  ])('takes of %j the only decoder, in its best precision', async (files, chosen) => {
+  ])('chooses the decoder of the best precision from %j', async (files, chosen) => {
     await put(Object.fromEntries(files.map((path) => [`v/${path}`, bytes])));
     const found = await openModelFolder(at('v'));
     expect(found.modelFile).toBe(chosen);
   });
 
-  it('takes of a folder whose models are all quantised the one of the most bits', async () => {
+  it('chooses the model of the most bits if all are quantised', async () => {
     await put({ 'q/onnx/model_q4.onnx': bytes, 'q/onnx/model_int8.onnx': bytes });
     expect((await openModelFolder(at('q'))).modelFile).toBe('onnx/model_int8.onnx');
   });
@@ -179,13 +179,13 @@ describe('openModelFolder', () => {
       { 'd.onnx': bytes, 'e.onnx': bytes, 'genai_config.json': '{"model": {"type": "whisper", "encoder": {}}}' },
       /genai_config.json has an encoder next to its decoder \(whisper\)/,
     ],
-  ])('refuses an encoder-decoder %#, in a folder and by its files', async (files, said) => {
+  ])('refuses an encoder-decoder %#, in a folder and by its files', async (files, message) => {
     await put(Object.fromEntries(Object.entries(files).map(([path, content]) => [`t5/${path}`, content])));
     const [first] = Object.keys(files);
     const paths = Object.keys(files).some((path) => path.endsWith('.json')) ? ['t5', `t5/${first}`] : ['t5'];
     for (const path of paths) {
       await expect(openModelFolder(at(path))).rejects.toThrow(UnsupportedModelError);
-      await expect(openModelFolder(at(path))).rejects.toThrow(said);
+      await expect(openModelFolder(at(path))).rejects.toThrow(message);
     }
   });
 
@@ -197,7 +197,7 @@ describe('openModelFolder', () => {
 });
 
 describe('checkOutput', () => {
-  it('takes a new folder, also in folders that do not exist yet', async () => {
+  it('accepts a new folder, also in folders that do not exist yet', async () => {
     await put({ 'in/x': '' });
     expect(await checkOutput({ output: at('a/b/c'), source: at('in') })).toBe(at('a/b/c'));
     expect(await checkOutput({ output: at('in-pruned'), source: at('in') })).toBe(at('in-pruned'));
@@ -205,7 +205,7 @@ describe('checkOutput', () => {
     expect(await readdir(folder())).toEqual(['in']);
   });
 
-  it('refuses what exists, and what touches the model, before anything is done', async () => {
+  it('refuses existing folders, and places in or around the model', async () => {
     await put({ 'in/x': '', 'old/x': '', file: '' });
     await symlink('in', at('link'));
     const check = (output: string, force = false) => checkOutput({ output, source: at('in'), force });
@@ -219,13 +219,13 @@ describe('checkOutput', () => {
     await expect(check('')).rejects.toThrow(OptionError);
   });
 
-  it('refuses a place that takes no folders', async () => {
+  it('refuses a place where no folder can be created', async () => {
     if (process.platform !== 'linux') return;
     await expect(checkOutput({ output: '/proc/out', source: folder() })).rejects.toThrow(/\/proc takes no folder/);
   });
 });
 
-describe('the stage that saves', () => {
+describe('the save stage', () => {
   const open = async () => {
     await put(fullFolder);
     const source = await openModelFolder(at('in'));
@@ -260,7 +260,7 @@ describe('the stage that saves', () => {
     expect(written.leftOut).toEqual(variants);
   });
 
-  it('copies what belongs to the model and leaves its other variants', async () => {
+  it('copies side files of the model, but not its other variants', async () => {
     const { source, model } = await open();
     const written = await writeModelFolder(model, source, {
       output: at('out'),
@@ -287,7 +287,7 @@ describe('the stage that saves', () => {
     await again.close();
   });
 
-  it('copies what genai_config.json and the models of other parts name, and nothing hidden that they name', async () => {
+  it('copies files that genai_config.json and other parts name, except hidden and unknown ones', async () => {
     const data = (location: string) =>
       encode(smallModel({ initializer: [{ name: 'e', dataType: 1, dims: [2n], ...externalIn({ location }) }] }));
     const genai = {
@@ -325,7 +325,7 @@ describe('the stage that saves', () => {
     ]);
   });
 
-  it('copies no file that a link leads out of the folder to', async () => {
+  it('copies no file that a link leads to outside the folder', async () => {
     await put({ ...fullFolder, 'secret/key': 'mine' });
     await symlink(at('secret/key'), at('in/vocab.json'));
     await symlink(at('secret/key'), at('in/additional_chat_templates/key.jinja'));
@@ -340,7 +340,7 @@ describe('the stage that saves', () => {
     expect(await listFiles(at('out'))).not.toContainEqual(expect.stringMatching(/key|vocab/));
   });
 
-  it('copies from a cache of the Hub, where a snapshot consists of links to the blobs of its repository', async () => {
+  it('copies from a snapshot of the Hub cache, whose links lead to blobs of its repository', async () => {
     await put({
       'hub/models--a--b/blobs/0': bytes,
       'hub/models--a--b/blobs/1': '{}',
@@ -358,7 +358,7 @@ describe('the stage that saves', () => {
     expect(written).toMatchObject({ copied: ['config.json', 'tokenizer.json'], outside: ['vocab.json'] });
   });
 
-  it('notices a model that changes', async () => {
+  it('throws if the model changed while in use', async () => {
     const { source } = await open();
     await source.checkUnchanged();
     await source.load();
@@ -369,7 +369,7 @@ describe('the stage that saves', () => {
     await source.close();
   });
 
-  it('writes a lone file alone', async () => {
+  it('copies no other files of the folder for a model opened by its file', async () => {
     await put({ 'in/model.onnx': bytes, 'in/private.txt': '' });
     const source = await openModelFolder(at('in/model.onnx'));
     await writeModelFolder(await source.load(), source, { output: at('out') });
@@ -377,7 +377,7 @@ describe('the stage that saves', () => {
     expect(await listFiles(at('out'))).toEqual(['fang-prune-files.json', 'model.onnx']);
   });
 
-  it.each(['fails', 'is stopped'])('leaves nothing when it %s in the middle', async (how) => {
+  it.each(['fails', 'is stopped'])('leaves no files if it %s in the middle', async (how) => {
     const { source, model } = await open();
     const controller = new AbortController();
     if (how === 'fails')
@@ -397,7 +397,7 @@ describe('the stage that saves', () => {
     expect(await readdir(folder())).toEqual(['in']);
   });
 
-  it('replaces a folder only when forced, and only when the new one is complete', async () => {
+  it('replaces a folder only with force, and only when the new one is complete', async () => {
     const { source, model } = await open();
     await buildFolder({ output: at('out'), source: at('in') }, (partial) => writeFile(join(partial, 'old.txt'), 'old'));
     await expect(writeModelFolder(model, source, { output: at('out') })).rejects.toThrow(OptionError);
@@ -416,7 +416,7 @@ describe('the stage that saves', () => {
     expect((await readdir(folder())).sort()).toEqual(['in', 'out']);
   });
 
-  it('streams a model that was opened from its own copy', async () => {
+  it('writes the external data of the requested layout', async () => {
     await put(fullFolder);
     await cp(at('in'), at('copy'), { recursive: true });
     await put({

@@ -21,19 +21,19 @@ async function collect(path: string): Promise<string[]> {
   return lines;
 }
 
-it('reads lines however they end, also where a piece of the file does', async () => {
+it('reads lines with any line ending, also across chunks of the file', async () => {
   expect(await linesOf('a\nb\r\nc\rd')).toEqual(['a', 'b', 'c', 'd']);
   expect(await linesOf('a\n\nb\n')).toEqual(['a', '', 'b']);
   expect(await linesOf('')).toEqual([]);
   expect(await linesOf('\ufeff{}\r\n\ufeff')).toEqual(['{}', '\ufeff']);
-  // What separates lines in JavaScript may stand in a JSON string.
+  // U+2028 separates lines in JavaScript, and may be in a JSON string.
   expect(await linesOf('{"text":"a\u2028b"}\n')).toHaveLength(1);
   const long = 'x'.repeat(2 ** 20 - 1);
   expect(await linesOf(`${long}\r\nä\r`)).toEqual([long, 'ä']);
   expect(await linesOf(`${long}ä\n`)).toEqual([`${long}ä`]);
 });
 
-it('reads documents line by line, however the name is written', async () => {
+it('reads JSONL documents, whatever the case of the extension', async () => {
   for (const name of ['a.jsonl', 'A.JSONL']) {
     await writeFile(at(name), '{"text":"a"}\n{"text":"b"}\n');
     expect(await openTextSource(nodeFiles, at(name))).toHaveProperty('jsonl');
@@ -63,7 +63,7 @@ it('refuses a line that would take hundreds of megabytes of memory', async () =>
   );
 });
 
-it('keeps every character of a text but the mark of UTF-8, and says what cannot be read', async () => {
+it('removes only the byte order mark of a text, and refuses missing files and folders', async () => {
   await writeFile(at('text'), '\ufeffa\r\nb');
   expect(await readText(nodeFiles, at('text'))).toBe('a\r\nb');
   await writeFile(at('text'), 'a\ufeffb');
@@ -83,7 +83,7 @@ it('refuses other encodings than UTF-8, and reads a text that ends inside a char
   expect(await collect(at('text'))).toEqual(['caf']);
 });
 
-it('reads a pipe, which no model may be', async () => {
+it('reads a text from a pipe, but no model', async () => {
   if (process.platform === 'win32') return;
   execFileSync('mkfifo', [at('pipe')]);
   const [text] = await Promise.all([readText(nodeFiles, at('pipe')), writeFile(at('pipe'), 'piped')]);

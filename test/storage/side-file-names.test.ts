@@ -2,15 +2,15 @@ import { filesOfGenai } from '../../src/storage/genai-files.js';
 import { isPart, isSideFile } from '../../src/storage/side-file-names.js';
 import { PRIVATE_FILES, SIDE_FILES } from '../support/home-folder.js';
 
-it.each(SIDE_FILES)('knows %s, which a runtime reads', (path) => {
+it.each(SIDE_FILES)('recognises %s, which a runtime reads', (path) => {
   expect(isSideFile(path) || isPart(path)).toBe(true);
 });
 
-it.each(PRIVATE_FILES)('does not know %s', (path) => {
+it.each(PRIVATE_FILES)('does not recognise %s', (path) => {
   expect(isSideFile(path) || isPart(path)).toBe(false);
 });
 
-test('names that genai_config.json gives under the keys of any object are no files', () => {
+test('ignores file names in genai_config.json under names of object properties', () => {
   const hostile = JSON.parse(
     '{"constructor": "a.onnx", "toString": "b.onnx", "__proto__": "c.onnx", "filename": "d.onnx"}',
   );

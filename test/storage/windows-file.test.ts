@@ -11,7 +11,7 @@ const origin = { modelSha256: 'ab12', seed: 0, startToken: 7, temperature: 1, do
 const windows = [1, 2, 3].map((id) => Int32Array.of(7, id, id));
 const path = () => join(folder(), 'kept', 'windows.jsonl');
 
-it('keeps windows batch by batch and resumes from them', async () => {
+it('saves windows batch by batch, and resumes from them', async () => {
   const first = await openWindowsFile(files, path(), origin);
   expect(first.saved).toEqual([]);
   await first.append(windows.slice(0, 1));
@@ -22,7 +22,7 @@ it('keeps windows batch by batch and resumes from them', async () => {
   expect(await readFile(path(), 'utf8')).toBe(formatWindowsFile(windows, origin));
 });
 
-it('writes again what was cut off', async () => {
+it('rewrites windows that were cut off', async () => {
   const first = await openWindowsFile(files, path(), origin);
   await first.append(windows);
   const whole = await readFile(path(), 'utf8');
@@ -36,7 +36,7 @@ it('writes again what was cut off', async () => {
   expect(await readFile(path(), 'utf8')).toBe(formatWindowsFile([], origin));
 });
 
-it('leaves a file alone that is not this run’s', async () => {
+it('does not change a file of another run', async () => {
   await (await openWindowsFile(files, path(), origin)).append(windows);
   const before = await readFile(path(), 'utf8');
   await expect(openWindowsFile(files, path(), { ...origin, seed: 1 })).rejects.toThrow(
@@ -49,13 +49,13 @@ it('leaves a file alone that is not this run’s', async () => {
   expect(await readFile(text, 'utf8')).toBe('{"text":"mine"}\n');
 });
 
-it('notices that something else writes into the file', async () => {
+it('throws if something else writes to the file', async () => {
   const store = await openWindowsFile(files, path(), origin);
   await appendFile(path(), 'x');
   await expect(store.append(windows)).rejects.toThrow(/something else writes there/);
 });
 
-it('says at once that a place takes no file', async () => {
+it('refuses a path that is a folder', async () => {
   await mkdir(path(), { recursive: true });
   await expect(openWindowsFile(files, path(), origin)).rejects.toThrow(OptionError);
 });

@@ -22,7 +22,7 @@ import { testEngine } from '../support/engine.js';
 import { bytesOf } from '../support/tiny-llama.js';
 
 const [ROWS, HIDDEN] = [40, 32];
-/** Ids that stay: a multiple of four, since kernels for codes sum the last columns otherwise. */
+/** Remaining ids: a multiple of four, since kernels for codes sum the last columns differently. */
 const KEEP = Int32Array.of(0, 2, 3, 7, 8, 11, 19, 20, 21, 30, 36, 39);
 const IDS = [3, 39, 20];
 
@@ -116,7 +116,7 @@ const FORMS: Readonly<Record<string, Form>> = {
     ],
     weights: { table: floats(ROWS, HIDDEN), head: floats(HIDDEN, ROWS), bias: floats(ROWS), cap: scalar(30) },
   },
-  'Gemm behind a reshape that names the rows': {
+  'Gemm and a Reshape to the vocabulary size': {
     nodes: [
       ...lookup,
       ['Reshape', ['embedded', 'flat'], 'rows'],
@@ -133,7 +133,7 @@ const FORMS: Readonly<Record<string, Form>> = {
       count: integersHandle([ROWS]),
     },
   },
-  'codes in blocks that lookup and product share': {
+  'codes in blocks that lookup and LM head share': {
     nodes: [
       ['Reshape', ['codes', 'shape'], 'table'],
       [
@@ -168,7 +168,7 @@ const FORMS: Readonly<Record<string, Form>> = {
     ],
     weights: { table: floats(ROWS, HIDDEN), codes: codes('uint8', (ROWS * HIDDEN) / 2), absmax: floats(ROWS * 2) },
   },
-  'codes behind DequantizeLinear, a scale a row, two to a byte': {
+  'codes of DequantizeLinear, with a scale per row, two in a byte': {
     nodes: [
       ['DequantizeLinear', ['narrow', 'rowScales', 'rowZeros'], 'table', { axis: 0 }],
       ['Gather', ['table', 'input_ids'], 'embedded'],
@@ -183,7 +183,7 @@ const FORMS: Readonly<Record<string, Form>> = {
       columnScales: floats(ROWS),
     },
   },
-  'codes behind DequantizeLinear in blocks': {
+  'codes of DequantizeLinear in blocks': {
     nodes: [
       ...lookup,
       ['DequantizeLinear', ['wide', 'scales'], 'head', { axis: 0, block_size: 16 }],
@@ -191,7 +191,7 @@ const FORMS: Readonly<Record<string, Form>> = {
     ],
     weights: { table: floats(ROWS, HIDDEN), wide: codes('int8', HIDDEN, ROWS), scales: floats(2, ROWS) },
   },
-  'activations rounded as they come': {
+  'dynamically quantised activations': {
     nodes: [
       ['Gather', ['bytes', 'input_ids'], 'found'],
       ['DequantizeLinear', ['found', 'scale', 'zero'], 'embedded'],
@@ -210,7 +210,7 @@ const FORMS: Readonly<Record<string, Form>> = {
       columnScales: floats(ROWS),
     },
   },
-  'a second table for the ids that it has, and a padding id': {
+  'a second table for lower ids, and a padding id': {
     nodes: [
       ...lookup,
       ['Less', ['input_ids', 'limit'], 'isInside'],
@@ -248,7 +248,7 @@ async function logitsOf(
   return { data: Float32Array.from(data as Float32Array), dims };
 }
 
-it.each(Object.keys(FORMS))('keeps every bit of the logits that stay: %s', async (name) => {
+it.each(Object.keys(FORMS))('keeps the remaining logits bit for bit: %s', async (name) => {
   const form = FORMS[name]!;
   const before = await logitsOf(modelOf(form), IDS);
   const model = modelOf(form);
@@ -270,8 +270,8 @@ it.each(Object.keys(FORMS))('keeps every bit of the logits that stay: %s', async
   expect(String(Object(logits!.type!.value.value).shape.dim[2].value.value)).toBe(String(KEEP.length));
 });
 
-it('keeps a table that lookup and LM head share one', async () => {
-  const model = modelOf(FORMS['codes in blocks that lookup and product share']!);
+it('keeps one table for lookup and LM head if they share it', async () => {
+  const model = modelOf(FORMS['codes in blocks that lookup and LM head share']!);
   const trace = await traceVocabulary(model, 'decoder');
   expect([...trace.tables.keys()].sort()).toEqual(['codes', 'scales', 'zeros']);
   cutVocabulary(model, trace, renumberIds(KEEP));

@@ -2,7 +2,7 @@ import { renumberIds } from '../../src/vocabulary/renumbered-ids.js';
 import { textsOfTemplate } from '../../src/vocabulary/template-texts.js';
 import { idsNamedByDocument, renumberDocument } from '../../src/vocabulary/token-ids-in-documents.js';
 
-/** Id 5 goes. */
+/** Id 5 is removed. */
 const ids = renumberIds(Int32Array.of(0, 1, 2, 3, 4, 6, 7, 8, 9));
 
 const document = {
@@ -51,7 +51,7 @@ it('renumbers the ids of configuration files, and nothing else', () => {
   });
 });
 
-it('tells which ids play a role', () => {
+it('lists the ids that a configuration names', () => {
   expect(new Set(idsNamedByDocument(document))).toEqual(new Set([1, 7, 8, 100, 6, 9]));
 });
 

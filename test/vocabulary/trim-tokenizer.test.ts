@@ -19,7 +19,7 @@ const added = (id: number, content: string) => ({
 });
 const idsOf = (contents: readonly string[]) => Object.fromEntries(contents.map((content, id) => [content, id]));
 
-/** As SentencePiece models are converted: special tokens, bytes, words, characters. */
+/** Like converted SentencePiece models: special tokens, bytes, words, characters. */
 const WORDS = [
   'he',
   'll',
@@ -142,7 +142,7 @@ async function trim(json: Json, selection: Omit<TokenSelection, 'named'>) {
 const contentsOf = (json: Json): readonly string[] => [...readTokenizerFile(json).modelIds.keys()];
 
 it.each(Object.keys(TOKENIZERS))(
-  'decodes any text as before, and keeps the pieces of texts of kept tokens: %s',
+  'decodes any text as before, with the same tokens if all are kept: %s',
   async (kind) => {
     const json = TOKENIZERS[kind]!;
     expect(readTokenizerFile(json).kind).toBe(kind);
@@ -168,8 +168,8 @@ it.each(Object.keys(TOKENIZERS))(
 it('keeps the tokens that others are merged from, and counts them', async () => {
   const id = readTokenizerFile(byteFallback).modelIds.get('\u2581hello')!;
   const { file, keep, counts, json } = await trim(byteFallback, { listed: [id] });
-  const left = [...keep].slice(3 + BYTES.length).map((kept) => file.contents[kept]);
-  expect(left).toEqual(['he', 'll', 'llo', 'hello', '\u2581hello', '\u2581', 'h', 'e', 'l', 'o']);
+  const remaining = [...keep].slice(3 + BYTES.length).map((kept) => file.contents[kept]);
+  expect(remaining).toEqual(['he', 'll', 'llo', 'hello', '\u2581hello', '\u2581', 'h', 'e', 'l', 'o']);
   expect(counts).toEqual({ always: 260, text: 0, chosen: 1, parts: 8 });
   expect((json.model as Json).merges).toEqual(MERGES.slice(0, 5));
 });
@@ -177,22 +177,25 @@ it('keeps the tokens that others are merged from, and counts them', async () => 
 const FALLBACK_MODEL = byteFallback.model as Json;
 
 it.each<[name: string, Json]>([
-  ['does not decode', { ...byteFallback, decoder: { type: 'Replace', pattern: { String: '\u2581' }, content: ' ' } }],
   [
-    'lacks some of',
+    'does not decode bytes',
+    { ...byteFallback, decoder: { type: 'Replace', pattern: { String: '\u2581' }, content: ' ' } },
+  ],
+  [
+    'lacks some bytes',
     { ...byteFallback, model: { ...FALLBACK_MODEL, vocab: idsOf(PIECES.filter((piece) => piece !== byteToken(0))) } },
   ],
-])('keeps characters beside bytes that the tokenizer %s', async (_, json) => {
+])('keeps characters if the tokenizer %s', async (_, json) => {
   const { modelIds } = readTokenizerFile(json);
   const { json: trimmed, file, keep } = await trim(json, { listed: [] });
-  const left = new Set([...keep].map((id) => file.contents[id]));
-  expect([...CHARACTERS, ...BYTES].filter((token) => modelIds.has(token) && !left.has(token))).toEqual([]);
+  const remaining = new Set([...keep].map((id) => file.contents[id]));
+  expect([...CHARACTERS, ...BYTES].filter((token) => modelIds.has(token) && !remaining.has(token))).toEqual([]);
   const [before, after] = [createTokenizer(json, {}), createTokenizer(trimmed, {})];
   for (const text of ['日本 hello', 'привет мир', ...randomTexts(40)])
     expect(after.decode(after.encode(text))).toBe(before.decode(before.encode(text)));
 });
 
-it('renumbers ids wherever they stand, and carries the rest', async () => {
+it('renumbers ids in all parts of the file, and keeps the rest', async () => {
   const shifted = {
     ...byteFallback,
     added_tokens: [...(byteFallback.added_tokens as object[]), added(PIECES.length, '<end>')],
@@ -219,7 +222,7 @@ it('renumbers ids wherever they stand, and carries the rest', async () => {
   expect(formatMerges(json)).toBe('#version: 0.2\n');
 });
 
-it('looks up whole words that merges never make, where the tokenizer does', async () => {
+it('keeps whole words without merges if the tokenizer has ignore_merges', async () => {
   const model = { ...(byteFallback.model as Json), ignore_merges: true };
   const { modelIds } = readTokenizerFile(byteFallback);
   const [word, merged] = [modelIds.get('привет')!, modelIds.get('hello')!];
@@ -232,11 +235,11 @@ it('looks up whole words that merges never make, where the tokenizer does', asyn
   expect(after.decode(after.encode('привет, hello'))).toBe('привет, hello');
 });
 
-it('takes languages first, rank second, and the text that is named third', async () => {
+it('chooses tokens by language, by rank, and by their counts in a text', async () => {
   const { file, keep } = await trim(byteLevel, { languages: ['en'] });
-  const gone = file.contents.filter((_, id) => !keep.includes(id));
+  const removed = file.contents.filter((_, id) => !keep.includes(id));
   const tokenizer = createTokenizer(byteLevel, {});
-  const readable = gone.map((token) => tokenizer.decode([file.modelIds.get(token!)!]));
+  const readable = removed.map((token) => tokenizer.decode([file.modelIds.get(token!)!]));
   expect(readable.filter((text) => /^[\x20-\x7e]*$/.test(text))).toEqual([]);
   expect(readable.some((text) => /ü|ö|ä/.test(text))).toBe(true);
   const { keep: german } = await trim(byteLevel, { languages: ['en', 'de'] });
@@ -250,7 +253,7 @@ it('takes languages first, rank second, and the text that is named third', async
   expect(counts.text).toBe(1);
 });
 
-it('fills rows up to a multiple for kernels of codes', async () => {
+it('adds tokens up to a multiple of rows for kernels of codes', async () => {
   const head = { rows: 2048, multiple: 4 };
   const { keep, filledUp } = await trim(byteLevel, { size: 701, head });
   expect([keep.length, filledUp]).toEqual([704, 3]);
@@ -258,19 +261,15 @@ it('fills rows up to a multiple for kernels of codes', async () => {
 
 it.each<[string, Omit<TokenSelection, 'named'>, RegExp]>([
   ['a size below the bytes', { size: 200 }, /vocabularySize is 200, and 257 tokens must stay/],
-  ['an id outside', { listed: [5000] }, /vocabulary names the id 5000, which no token/],
-  [
-    'a language that there is none of',
-    { languages: ['xx'] },
-    /keepLanguages holds "xx"; expected languages \(code, en/,
-  ],
+  ['an id out of range', { listed: [5000] }, /vocabulary names the id 5000, which no token/],
+  ['an unknown language', { languages: ['xx'] }, /keepLanguages holds "xx"; expected languages \(code, en/],
 ])('refuses %s', async (_, selection, message) => {
   const error = await trim(byteLevel, selection).catch((cause: unknown) => cause);
   expect(error).toBeInstanceOf(OptionError);
   expect(String(error)).toMatch(message);
 });
 
-it('keeps special tokens that a list lacks, and says how many', async () => {
+it('keeps special tokens that a list lacks, and counts the added ones', async () => {
   const { keep, addedToList } = await trim(byteLevel, { listed: [300] });
   expect(keep).toContain(0);
   expect(addedToList).toBe(257);
@@ -287,7 +286,7 @@ it('refuses tokenizers that cannot be trimmed', () => {
   expect(() => readTokenizerFile(broken)).toThrow(ModelFormatError);
 });
 
-it('tells a tokenizer of another model, and knows rows of padding', () => {
+it('refuses a tokenizer of another model, and accepts rows of padding', () => {
   const file = readTokenizerFile(byteLevel);
   expect(() => checkTokenizerFits(file, 2048)).not.toThrow();
   expect(() => checkTokenizerFits(file, 2112)).not.toThrow();
