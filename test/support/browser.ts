@@ -24,7 +24,7 @@ export const BASELINE_WASM = '--js-flags=--liftoff-only --wasm-lazy-validation';
 export const launchChromium = (flags: readonly string[] = NO_GPU): Promise<Browser> =>
   starting(flags, (options) => chromium.launch(options));
 
-/** The same with a profile in a folder, as users have one: private file systems lie on disk, elsewhere in memory with little room. */
+/** Starts Chromium with a profile in a folder: private file systems are on disk, otherwise in memory with little room. */
 export const launchWithProfile = (folder: string, flags: readonly string[] = NO_GPU): Promise<BrowserContext> =>
   starting(flags, (options) => chromium.launchPersistentContext(folder, options));
 
@@ -41,7 +41,7 @@ async function starting<T>(flags: readonly string[], launch: (options: LaunchOpt
   }
 }
 
-/** Watches the tasks of a page's main thread. @returns what stops it, and says how long the longest took of the processor, in ms */
+/** Watches the tasks of a page's main thread. @returns a function that stops it and returns the longest processor time, in ms */
 export async function watchMainThread(browser: Browser, page: Page): Promise<() => Promise<number>> {
   const categories = ['disabled-by-default-devtools.timeline', 'blink.user_timing', '__metadata'];
   await browser.startTracing(page, { categories });
@@ -74,7 +74,7 @@ interface TraceEvent {
   readonly tdur?: number;
 }
 
-/** In a process of its own, for the package unpacks to wherever the temporary folder is when it starts. */
+/** Unpacks in a separate process, since the package unpacks to the temporary folder that is set when it starts. */
 function unpack(): void {
   mkdirSync(resolve('node_modules/.cache'), { recursive: true });
   const staging = mkdtempSync(`${FOLDER}-`);
@@ -84,7 +84,7 @@ function unpack(): void {
   try {
     renameSync(staging, FOLDER);
   } catch (error) {
-    // Another run was quicker.
+    // Another run was faster.
     rmSync(staging, { recursive: true });
     if (!existsSync(FOLDER)) throw error;
   }

@@ -19,7 +19,7 @@ import { FUSED_LLAMA, SHORT_LLAMA } from './short-llama.js';
 
 const CACHE = resolve('node_modules/.cache/fang-prune');
 
-/** What it is made of, beside the page's assets. */
+/** Inputs of the build, except the page's assets. */
 const SOURCES = [
   'src',
   'examples',
@@ -74,7 +74,7 @@ export async function buildPackage(): Promise<string> {
   return publishFolder(staging, folder);
 }
 
-/** Removes those of states that were tested before today; others may be in use. */
+/** Removes builds that are older than a day; others may be in use. */
 function removeOld(): void {
   const day = 24 * 60 * 60 * 1000;
   for (const name of readdirSync(CACHE).filter((one) => one.startsWith('package-'))) {
@@ -83,7 +83,7 @@ function removeOld(): void {
   }
 }
 
-/** Its entry for Node.js, whose processes start from it too. */
+/** Imports the package's entry for Node.js, whose processes start from the package too. */
 export async function importPackage(): Promise<typeof import('../../src/node.js')> {
   return import(pathToFileURL(join(await buildPackage(), 'dist/node.js')).href);
 }

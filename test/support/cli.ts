@@ -131,7 +131,7 @@ export const BENCHMARK_REPORT: BenchmarkReport = {
   ],
 };
 
-/** What a model says to three items. */
+/** A model's result for three items. */
 const TASK_RESULT: TaskReport = {
   kind: 'multiple-choice',
   file: 'items.jsonl',
@@ -219,7 +219,7 @@ const HEALED: Omit<HealedFolder, 'dense' | 'pruned' | 'out'> = {
   remarks: [],
 };
 
-/** A result in four bits. */
+/** A result that was shrunk to a size. */
 export const SIZE_REPORT: SizeReport = {
   target: 9_000_000,
   allow: ['neurons', 'bits'],
@@ -263,7 +263,7 @@ export const TRIMMED: TrimmedVocabulary = {
   remarks: ['a remark'],
 };
 
-/** Every call that reached the library, with what it was asked. */
+/** A call that reached the library, with its request. */
 export type ApiCall = readonly [name: keyof CliApi, request: Readonly<Record<string, unknown>>];
 
 /** Runs a command line against a library that answers at once, or as `overrides` says. */

@@ -19,12 +19,12 @@ export interface AxisCut {
   readonly largestGap: number;
 }
 
-/** Where heads lie in values of three and four axes. */
+/** The axis of heads in values of three and four axes. */
 const HEAD_AXES: Readonly<Record<number, number>> = { 3: 2, 4: 1 };
 
 /**
- * Takes units out along every axis of `y` that the rule lets channels through, by the edits that prune a model, and
- * compares with the dense result; of heads alone where `headCount` says how many there are. Empty where the rule lets none through.
+ * Removes units along every axis of `y` that channels pass through by the rule, with the edits that prune a model, and
+ * compares with the dense result; only heads if `headCount` says how many there are. Empty if channels pass through no axis.
  */
 export async function runCutCheck(
   given: GradientCase,
@@ -110,7 +110,7 @@ interface Start {
   readonly unitCount?: number | undefined;
 }
 
-/** Where channels of the output's axis lie in the inputs, merged where the rule asks for it; undefined where they cannot. */
+/** Positions in the inputs of channels of the output's axis, merged if the rule asks for it; undefined if there are none. */
 function follow(rule: AxisRule, { node, facts, axis, size, unitCount: units = size }: Start) {
   const at = (
     unitCount: number,

@@ -1,14 +1,14 @@
 import type { Journal } from '../../src/runtime/journal.js';
 import type { Platform } from '../../src/runtime/platform.js';
 
-/** Every entry is due, whatever it takes. */
+/** A journal that saves every checkpoint. */
 const eager = (journal: Journal): Journal => ({
   ...journal,
   shouldCheckpoint: () => true,
   within: (scope) => eager(journal.within(scope)),
 });
 
-/** A platform whose journals keep all that they can. */
+/** A platform whose journals save every checkpoint. */
 export const eagerPlatform = (platform: Platform): Platform => ({
   ...platform,
   async openWorkspace(request) {

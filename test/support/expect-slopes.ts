@@ -18,7 +18,7 @@ export async function expectSlopes(training: StartedTraining, { group, weights, 
   for (const { name, offset, count } of weights) {
     const start = (await getList(stores.now.weights, group)).slice();
     const gradient = (await getList(gradients, group)).slice(offset, offset + count);
-    // Mostly along the gradient, where the slope is no noise.
+    // Mostly along the gradient, where the slope is not noise.
     const direction = gradient.map((value) => value * (0.5 + random()));
     const length = Math.hypot(...direction);
     const slope = direction.reduce((sum, value, i) => sum + (value / length) * gradient[i]!, 0);

@@ -1,6 +1,6 @@
 import type { DirectoryHandle, FileHandle } from '../../src/web/handle-folder.js';
 
-/** A directory as browsers hand it out, in memory: bytes appear when what writes them is closed, and names are checked. */
+/** A directory in memory like those of browsers: bytes appear when their writer is closed, and names are checked. */
 export class FakeDirectory implements DirectoryHandle {
   readonly kind = 'directory';
   readonly #children = new Map<string, FakeDirectory | FakeFile>();
@@ -86,7 +86,7 @@ class FakeFile implements FileHandle {
         return found.byteLength;
       },
       write: (bytes: Uint8Array, { at }: { at: number }) => {
-        // As Chromium tells that there is no room.
+        // Chromium's result if there is no room.
         if (at + bytes.byteLength > (this.allows.room ?? Number.POSITIVE_INFINITY)) return 2 ** 32 - 8;
         const grown = new Uint8Array(Math.max(this.#bytes.byteLength, at + bytes.byteLength));
         grown.set(this.#bytes);

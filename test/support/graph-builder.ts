@@ -22,7 +22,7 @@ import {
 
 type Attributes = NonNullable<NodeSpec['attributes']>;
 
-/** Writes a graph down op by op; every call gives the names of the values it made. */
+/** Builds a graph op by op; calls return the names of their output values. */
 export interface GraphBuilder {
   op(op: string, inputs: readonly string[], attributes?: Attributes, domain?: string): string;
   ops(
@@ -32,7 +32,7 @@ export interface GraphBuilder {
     attributes?: Attributes,
     domain?: string,
   ): string[];
-  /** The value that one of two branches makes; weights lie outside of both. */
+  /** The output of an If with two branches; weights are outside of both. */
   choose(condition: string, branches: Readonly<Record<'then' | 'else', () => string>>): string;
   /** A node whose one output has a given name. */
   named(output: string, op: string, inputs: readonly string[], attributes?: Attributes): string;

@@ -1,4 +1,4 @@
-/** Files that runtimes read beside a model, and licences. */
+/** Files that runtimes read next to a model, and licences. */
 export const SIDE_FILES: readonly string[] = [
   'config.json',
   'generation_config.json',
@@ -53,7 +53,7 @@ export const SIDE_FILES: readonly string[] = [
   'THIRD-PARTY-NOTICES.txt',
 ];
 
-/** What lies in people's folders, and is nobody else's business. */
+/** Private files that may be next to a model. */
 export const PRIVATE_FILES: readonly string[] = [
   '.ssh/id_rsa',
   '.ssh/config.json',

@@ -9,34 +9,34 @@ export interface HubRepo {
   /** Contents by path. */
   readonly files: Record<string, Uint8Array>;
   readonly license?: string;
-  /** Seen with a token alone. */
+  /** Visible only with a token. */
   readonly isPrivate?: boolean;
-  /** Listed for everybody, and given with a token alone. */
+  /** Listed for all, and downloaded only with a token. */
   readonly isGated?: boolean;
   /** Other names of commits than `main`. */
   readonly revisions?: Readonly<Record<string, string>>;
 }
 
-/** What goes wrong, by the path of a file. */
+/** Faults of the server, some by the path of a file. */
 export interface HubFaults {
-  /** The connection ends after so many bytes, so many times; one that is held stays open and brings nothing more. */
+  /** The connection ends after so many bytes, so many times; one that is held stays open without further bytes. */
   readonly cuts?: Readonly<Record<string, { readonly after: number; times: number; readonly isHeld?: boolean }>>;
-  /** Ranges are not known. */
+  /** Ranges are not supported. */
   readonly noRanges?: boolean;
-  /** Sent in place of what the listing promised. */
+  /** Sent in place of the listed contents. */
   readonly wrong?: Readonly<Record<string, Uint8Array>>;
-  /** Entries that the listing has besides. */
+  /** Additional entries of the listing. */
   readonly listed?: readonly object[];
   /** Entries in a page of a listing. Default 4. */
   readonly pageSize?: number;
-  /** Address that the pages after the first are said to be at. */
+  /** Address of the pages after the first. */
   readonly nextPages?: string;
-  /** Each page of a listing names itself as the next, or another that brings nothing. */
+  /** Each page of a listing names itself as the next, or an empty one. */
   readonly endless?: 'same' | 'empty';
-  /** Requests whose address holds this are never answered, or byte by byte. */
+  /** Requests whose address contains this are never answered, or byte by byte. */
   readonly silent?: string;
   readonly slow?: string;
-  /** Requests whose address holds a text are refused so many times. */
+  /** Requests whose address contains a text are refused so many times. */
   readonly busy?: Readonly<Record<string, { times: number; readonly status: number; readonly retryAfter?: string }>>;
 }
 
@@ -58,7 +58,7 @@ export interface HubRequest {
 
 export const TOKEN = 'hf_local';
 
-/** What lets pages of other addresses read the answers, as the Hub does. */
+/** CORS headers, as the Hub sends them. */
 export const FOR_PAGES = {
   'access-control-allow-origin': '*',
   'access-control-allow-headers': 'authorization, content-type, range',
@@ -66,7 +66,7 @@ export const FOR_PAGES = {
     'x-repo-commit, x-error-code, x-error-message, link, etag, accept-ranges, content-range',
 };
 
-/** Files from this size on are kept apart from the repository, as the Hub does. */
+/** Files from this size on are stored outside the repository, as on the Hub. */
 const LFS_BYTES = 100_000;
 const PAGE_SIZE = 4;
 
@@ -81,7 +81,7 @@ export function repoOf(folder: string, wanted: (path: string) => boolean = () =>
   return Object.fromEntries(paths.filter(wanted).map((path) => [path, readFileSync(join(folder, path))]));
 }
 
-/** 40 digits that tell contents apart. */
+/** 40 hexadecimal digits that identify contents. */
 export function commitOf({ files }: HubRepo): string {
   const hash = createHash('sha1');
   for (const path of Object.keys(files).sort()) hash.update(path).update(files[path]!);
@@ -108,7 +108,7 @@ export async function startHubServer(repos: Record<string, HubRepo>, faults: Hub
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 
-  /** Whether a fault takes the place of the answer. */
+  /** Whether a fault replaces the answer. */
   function isFaulty(request: IncomingMessage, response: ServerResponse): boolean {
     const { silent, slow, busy = {} } = faults;
     const holds = (text: string | undefined) => text !== undefined && request.url!.includes(text);
@@ -242,13 +242,13 @@ export async function startHubServer(repos: Record<string, HubRepo>, faults: Hub
 
   function send(request: IncomingMessage, response: ServerResponse, path: string, whole: Uint8Array): void {
     const bytes = faults.wrong?.[path] ?? whole;
-    const asked = faults.noRanges ? undefined : /^bytes=(\d+)-$/.exec(request.headers.range ?? '');
-    const start = Number(asked?.[1] ?? 0);
+    const range = faults.noRanges ? undefined : /^bytes=(\d+)-$/.exec(request.headers.range ?? '');
+    const start = Number(range?.[1] ?? 0);
     const rest = bytes.subarray(start);
-    response.writeHead(asked ? 206 : 200, {
+    response.writeHead(range ? 206 : 200, {
       'content-length': rest.byteLength,
       'accept-ranges': 'bytes',
-      ...(asked && { 'content-range': `bytes ${start}-${bytes.byteLength - 1}/${bytes.byteLength}` }),
+      ...(range && { 'content-range': `bytes ${start}-${bytes.byteLength - 1}/${bytes.byteLength}` }),
     });
     const cut = faults.cuts?.[path];
     if (cut === undefined || cut.times === 0) return void response.end(rest);

@@ -73,7 +73,7 @@ function normalise(g: GraphBuilder, form: Convolution['form'], x: string): strin
 interface GatedNorm {
   readonly attended: string;
   readonly gate: string;
-  /** What tells batch and window. */
+  /** A value with the sizes of batch and window. */
   readonly hidden: string;
 }
 

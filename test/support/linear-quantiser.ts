@@ -1,7 +1,7 @@
 import type { GraphProto, ModelProto, NodeProto, TensorProto } from 'onnx-buf';
 import { makeInitializer, makeNode } from '../../src/onnx/build.js';
 
-/** How a test's weights are put behind `DequantizeLinear`. */
+/** How a test's weights are quantised for `DequantizeLinear`. */
 export interface LinearForm {
   readonly type: 'int8' | 'uint8' | 'int4' | 'uint4';
   /** Weights that share a scale: those of an output, of a matrix, or of so many inputs of an output. */
@@ -11,7 +11,7 @@ export interface LinearForm {
 const TYPES = { uint8: 2, int8: 3, uint4: 21, int4: 22 } as const;
 
 /**
- * Has every `MatMul` round its activations too, with one step for all of them, as ONNX Runtime's `quantize_dynamic` does, after
+ * Makes every `MatMul` round its activations too, with one step for all of them, as ONNX Runtime's `quantize_dynamic` does, after
  * `quantiseLinears` with a scale a matrix or an output.
  */
 export function roundActivations({ graph }: ModelProto): void {
@@ -46,15 +46,15 @@ export function roundActivations({ graph }: ModelProto): void {
 /** Rounds the right side of every `MatMul`, in place, written down independently of the library's own quantiser. */
 export const quantiseLinears = ({ graph }: ModelProto, form: LinearForm): void => quantiseRead(graph!, 'MatMul', form);
 
-/** Rounds the table whose rows are looked up, in place. */
+/** Rounds the table whose rows are gathered, in place. */
 export const quantiseTable = ({ graph }: ModelProto, form: LinearForm): void => quantiseRead(graph!, 'Gather', form);
 
 function quantiseRead(graph: GraphProto, reader: 'MatMul' | 'Gather', form: LinearForm): void {
   const { node, initializer } = graph;
-  const maps = new Map(initializer.filter(({ dims }) => dims.length === 2).map((tensor) => [tensor.name, tensor]));
+  const matrices = new Map(initializer.filter(({ dims }) => dims.length === 2).map((tensor) => [tensor.name, tensor]));
   const place = reader === 'MatMul' ? 1 : 0;
   const read = new Set(node.filter(({ opType }) => opType === reader).map(({ input }) => input[place]!));
-  const made = [...maps].flatMap(([name, tensor]) => (read.has(name) ? [quantise(graph, tensor, form)] : []));
+  const made = [...matrices].flatMap(([name, tensor]) => (read.has(name) ? [quantise(graph, tensor, form)] : []));
   node.unshift(...made);
 }
 

@@ -30,7 +30,7 @@ export interface GraphParts {
   readonly initializers?: readonly TensorProto[];
   readonly inputs: Tensors;
   readonly outputs: readonly string[];
-  /** What is declared of values between them. */
+  /** Declared types of values between them. */
   readonly declared?: readonly ValueInfoProto[];
   /** Default 21. */
   readonly opset?: number;

@@ -7,7 +7,7 @@ import { maskModel } from '../../src/removal/mask-model.js';
 import { linearBiasName, storeInMemory } from '../../src/removal/repair-linear.js';
 import { type Loaded, relativeGap, runModel, someWindows } from './tiny-llama.js';
 
-/** Maps into an FFN whose weights a run changed. */
+/** Input layers of an FFN whose weights a run changed. */
 export const repairedInputs = (
   { model, changed }: PruneOutcome,
   { analysed: { detected } }: Pick<Loaded, 'analysed'>,
@@ -17,12 +17,12 @@ export const repairedInputs = (
     .map(({ weight }) => weight)
     .filter((weight) => changed.has(weight));
 
-/** What a run added to a module's output. */
+/** The bias that a run added to a module's output. */
 export async function addedBias({ model, changed }: PruneOutcome, { module }: ModuleCut): Promise<Float32Array> {
   return readFloat32(changed.get(linearBiasName(model, module.output))!);
 }
 
-/** How far a pruned model's logits are from those of the dense one with the same removed and repaired, relative to their range. */
+/** Gap between a pruned model's logits and those of its masked original, relative to their range. */
 export async function gapToMasked({ model, analysed }: Loaded, outcome: PruneOutcome): Promise<number> {
   const logitsOf = async (subject: OnnxModel) =>
     (await runModel(subject, someWindows(2, 16))).logits!.data as Float32Array;

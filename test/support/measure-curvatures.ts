@@ -14,7 +14,7 @@ import { createMemoryStore } from '../../src/runtime/tensor-store.js';
 import { testEngine } from './engine.js';
 import { type Loaded, relativeGap } from './tiny-llama.js';
 
-/** Curvatures of all modules from the batches chosen, block by block, after a pass forwards over all windows. */
+/** Curvatures of all modules from the chosen batches, block by block, after a forward pass over all windows. */
 export async function measureCurvatures(
   { model, analysed }: Loaded,
   windows: readonly Int32Array[],
@@ -106,7 +106,7 @@ export async function wholeCurvatures(
   return sums.map((sum, at) => sum.map((value) => value / totals[at]!));
 }
 
-/** Expects the gradients that go back block by block to be those of the entire model, on two windows that run together. */
+/** Expects gradients computed block by block to equal those of the entire model, on two windows in one batch. */
 export async function expectWholeGradients(loaded: Loaded, vocabularySize: number): Promise<void> {
   const windows = Array.from({ length: 2 }, (_, window) =>
     Int32Array.from({ length: 10 }, (__, at) => (window * 17 + at * at * 7 + at * 3) % vocabularySize),

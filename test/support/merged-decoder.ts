@@ -9,7 +9,7 @@ import {
 import { makeNode, makeValueInfo } from '../../src/onnx/build.js';
 import { buildDecoder } from './small-decoder.js';
 
-/** What starts without past in place of what resumes from it. */
+/** Replaces the Concat that appends to a past by an Identity. */
 const withoutPast = (node: NodeProto): NodeProto =>
   node.opType === 'Concat' && node.input[0]!.startsWith('past')
     ? makeNode({ op: 'Identity', inputs: [node.input[1]!], outputs: node.output })

@@ -1,12 +1,12 @@
 import type { GraphBuilder } from './graph-builder.js';
 import { HIDDEN, NEURONS, type Part } from './small-decoder.js';
 
-/** Experts of each mixture, and those that a token goes to. */
+/** Numbers of experts of each mixture, and of each token. */
 export const [EXPERTS, CHOSEN] = [6, 2];
 
 type Attributes = Readonly<Record<string, number | string>>;
 
-/** From what the experts read to their scores `[T, E]`. */
+/** From the input of the experts to their scores `[T, E]`. */
 export type Router = (g: GraphBuilder, x: string) => string;
 
 const logitsOf: Router = (g, x) =>
@@ -14,7 +14,7 @@ const logitsOf: Router = (g, x) =>
 
 export const plainRouter: Router = (g, x) => g.op('Reshape', [logitsOf(g, x), g.ints(-1, EXPERTS)]);
 
-/** Sigmoids, a bias that only the choice sees, and the logarithms of the chosen shares in a tensor of very low scores (LFM2). */
+/** Sigmoids, a bias for the choice only, and logarithms of the chosen shares in a tensor of very low scores (LFM2). */
 export const sigmoidRouter: Router = (g, x) => {
   const shares = g.op('Sigmoid', [plainRouter(g, x)]);
   const biased = g.op('Add', [shares, g.weight([EXPERTS], 0.3)]);
@@ -24,22 +24,25 @@ export const sigmoidRouter: Router = (g, x) => {
   return g.op('ScatterElements', [low, chosen, logarithms], { axis: 1 });
 };
 
-/** @param maps products in the first map of an expert: a gate beside it, or not */
+/** @param rowsPerNeuron rows of the first weight for each neuron: 2 with a gate, else 1 */
 export const mixture =
-  (router: Router, attributes: Attributes = {}, maps = 2): Part =>
+  (router: Router, attributes: Attributes = {}, rowsPerNeuron = 2): Part =>
   ({ g }, x) =>
     g.op(
       'MoE',
       [
         ...[x, router(g, x)],
-        ...[g.weight([EXPERTS, maps * NEURONS, HIDDEN], 0.3), g.weight([EXPERTS, maps * NEURONS], 0.1)],
+        ...[
+          g.weight([EXPERTS, rowsPerNeuron * NEURONS, HIDDEN], 0.3),
+          g.weight([EXPERTS, rowsPerNeuron * NEURONS], 0.1),
+        ],
         ...[g.weight([EXPERTS, HIDDEN, NEURONS], 0.3), g.weight([EXPERTS, HIDDEN], 0.1)],
       ],
       { k: CHOSEN, normalize_routing_weights: 1, activation_type: 'swiglu', swiglu_fusion: 1, ...attributes },
       'com.microsoft',
     );
 
-/** The same in codes of 4 bits, two in a byte, with a scale for each row. */
+/** A mixture in codes of 4 bits, two in a byte, with a scale for each row. */
 export const packedMixture: Part = ({ g }, x) =>
   g.op(
     'QMoE',
@@ -56,10 +59,10 @@ export const packedMixture: Part = ({ g }, x) =>
     'com.microsoft',
   );
 
-/** Which experts are chosen, and their shares, `[T, k]` each. */
+/** The chosen experts and their shares, `[T, k]` each. */
 type Choice = (g: GraphBuilder, x: string) => readonly [chosen: string, shares: string];
 
-/** A softmax, of which the best keep their parts. */
+/** A softmax of all scores, normalised over the best. */
 export const bestOfSoftmax: Choice = (g, x) => {
   const all = g.op('Softmax', [plainRouter(g, x)], { axis: -1 });
   const [best, chosen] = g.ops('TopK', [all, g.ints(CHOSEN)], 2, { axis: -1 }) as [string, string];
@@ -73,8 +76,8 @@ export const softmaxOfBest: Choice = (g, x) => {
 };
 
 /**
- * Sigmoids with a bias that only the choice sees, and only of the best group's experts (DeepSeek-V3, GLM-4).
- * @param judged experts by which a group is judged
+ * Sigmoids with a bias for the choice only, among the experts of the best group (DeepSeek-V3, GLM-4).
+ * @param judged number of experts whose scores rank a group
  */
 export const bestGroup =
   (groupCount: number, { judged = 2, count = CHOSEN } = {}): Choice =>
@@ -90,8 +93,8 @@ export const bestGroup =
     const marks = g.op('ScatterElements', [none, best, g.op('Add', [ones, g.scalar(1)])], { axis: 1 });
     const wide = g.op('Expand', [g.op('Unsqueeze', [marks, g.ints(-1)]), g.ints(1, groupCount, EXPERTS / groupCount)]);
     const isIn = g.op('Cast', [g.op('Reshape', [wide, g.ints(-1, EXPERTS)])], { to: 9 });
-    const left = g.op('Where', [isIn, biased, g.scalar(-1e4)]);
-    const [, chosen] = g.ops('TopK', [left, g.ints(count)], 2, { axis: -1 }) as [string, string];
+    const masked = g.op('Where', [isIn, biased, g.scalar(-1e4)]);
+    const [, chosen] = g.ops('TopK', [masked, g.ints(count)], 2, { axis: -1 }) as [string, string];
     const picked = g.op('GatherElements', [shares, chosen], { axis: 1 });
     return [chosen, g.op('Div', [picked, g.op('ReduceSum', [picked, g.ints(-1)], { keepdims: 1 })])];
   };
@@ -119,7 +122,7 @@ export const gathered =
     return g.op('Reshape', [sum, g.op('Shape', [x])]);
   };
 
-/** Every expert for every token, times its share, which is 0 where it is not chosen (Mobius). */
+/** Every expert for every token, times its share, which is 0 if it is not chosen (Mobius). */
 export const branches =
   (numbers = Array.from({ length: EXPERTS }, (_, expert) => expert)): Part =>
   ({ g }, x) => {

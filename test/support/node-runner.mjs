@@ -12,7 +12,7 @@ const ADAPTER = join(dirname(require.resolve('jest-circus/runner')), 'jestAdapte
 
 /**
  * Runs a test file with Jest's own circus, in Node.js itself rather than in a `vm` context: there, each look-up of a global
- * (`Math`, `Number`) passes an interceptor, which doubled the processor time of the suite, and each file loads every module anew.
+ * (`Math`, `Number`) passes an interceptor, which doubled the processor time of the suite, and each file loads every module again.
  */
 export default function runTestFile(globalConfig, config, environment, runtime, path, send) {
   Object.assign(runtime, {

@@ -55,7 +55,7 @@ export async function servePages({ texts, folders }: Served): Promise<PageServer
 
 const isFile = (path: string): boolean => existsSync(path) && statSync(path).isFile();
 
-/** The entries for browsers as files of a page, `/web.js`, `/core.js` and `/worker.js`, with ONNX Runtime's beside them. */
+/** The entries for browsers as files of a page, `/web.js`, `/core.js` and `/worker.js`, with those of ONNX Runtime. */
 export async function bundleForPages(): Promise<Served> {
   const assets = await buildPage();
   const { outputFiles } = await build({

@@ -1,6 +1,6 @@
 import { existsSync, renameSync, rmSync } from 'node:fs';
 
-/** Gives a complete folder its final name; another process may have been quicker, and its folder stays then. */
+/** Gives a complete folder its final name, or keeps the folder of another process that was faster. */
 export function publishFolder(staging: string, folder: string): string {
   try {
     renameSync(staging, folder);

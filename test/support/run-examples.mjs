@@ -8,17 +8,17 @@ const [node, , runs = '[]'] = process.argv;
 const write = process.stdout.write.bind(process.stdout);
 const printed = [];
 for (const { file, cwd, out } of JSON.parse(runs)) {
-  let said = '';
+  let output = '';
   process.stdout.write = (text) => {
-    said += text;
+    output += text;
     return true;
   };
   process.chdir(cwd);
   process.argv = [node, file, out];
   await import(pathToFileURL(file).href).catch((error) => {
-    said += error.stack;
+    output += error.stack;
   });
-  printed.push(said);
+  printed.push(output);
 }
 process.stdout.write = write;
 process.stdout.write(JSON.stringify(printed));

@@ -16,7 +16,7 @@ export interface SampleShape {
   readonly token: string;
 }
 
-/** A report with everything in it that a report can hold, as large as asked for. */
+/** A report with all fields, of the given size. */
 export function sampleReport(shape: Partial<SampleShape> = {}): PruneReport {
   const { blockCount = 6, neuronCount = 64, contextCount = 7, token = ' the' } = shape;
   const random = createRandom(1);

@@ -3,7 +3,7 @@ import { EventEmitter } from 'node:events';
 const ESCAPE = new RegExp(`${String.fromCharCode(0x1b)}\\[(\\??[0-9;]*)([A-Za-z])`, 'y');
 const WIDE = /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\uff00-\uff60]|\p{Emoji_Presentation}/u;
 
-/** What a terminal shows: rows that wrap, the cursor, and whether that is seen. Wide letters are followed by an empty cell. */
+/** A terminal's screen: wrapped rows, the cursor, and whether it is visible. Wide letters are followed by an empty cell. */
 export class Screen extends EventEmitter {
   readonly isTTY = true;
   rows: string[][] = [[]];
@@ -20,7 +20,7 @@ export class Screen extends EventEmitter {
       ESCAPE.lastIndex = at;
       const code = ESCAPE.exec(text);
       if (code !== null) {
-        this.#obey(code[1]!, code[2]!);
+        this.#execute(code[1]!, code[2]!);
         at = ESCAPE.lastIndex;
         continue;
       }
@@ -31,7 +31,7 @@ export class Screen extends EventEmitter {
     return true;
   }
 
-  /** As terminals do that wrap again what is longer than a row; the cursor stays on its letter. */
+  /** Wraps the cursor's row again, as terminals do; the cursor stays on its letter. */
   resize(columns: number): void {
     const cells = this.rows[this.row]!;
     const wrapped: string[][] = [];
@@ -69,11 +69,11 @@ export class Screen extends EventEmitter {
     this.rows[this.row] ??= [];
   }
 
-  #obey(argument: string, command: string): void {
+  #execute(argument: string, command: string): void {
     if (argument === '?25') this.isCursorShown = command === 'h';
     else if (command === 'K') this.rows[this.row]!.length = Math.min(this.rows[this.row]!.length, this.column);
     else if (command === 'J') {
-      this.#obey('', 'K');
+      this.#execute('', 'K');
       this.rows.length = this.row + 1;
     } else if (command !== 'm') throw new Error(`unexpected code ${argument}${command}`);
   }

@@ -1,15 +1,15 @@
 import { createGraphBuilder, type GraphBuilder } from './graph-builder.js';
 
-/** Sizes of the decoders that tests write down: hidden, heads, head size, neurons, vocabulary. */
+/** Sizes of the decoders of tests: hidden, heads, head size, neurons, vocabulary. */
 export const [HIDDEN, HEADS, HEAD_SIZE, NEURONS, VOCABULARY] = [16, 4, 4, 24, 40];
 
-/** What a block's parts are written with. */
+/** What a block's parts are built from. */
 export interface BlockSite {
   readonly g: GraphBuilder;
   readonly block: number;
   /** `[1, 1, S, L]`: 0, or very low where a token lies in the future. */
   readonly mask: string;
-  /** Positions of the tokens, int64 `[S]`, and of all they may look at, `[L]`. */
+  /** Positions of the tokens, int64 `[S]`, and of the keys, `[L]`. */
   readonly rows: string;
   readonly columns: string;
 }
@@ -25,7 +25,7 @@ export interface DecoderShape {
   /** Before the first and after the last block. */
   readonly before?: (g: GraphBuilder, x: string) => string;
   readonly after?: (g: GraphBuilder, x: string) => string;
-  /** From the last norm's result to that of one token, which then alone gets logits. */
+  /** From the last norm's output to that of one token, the only one with logits. */
   readonly takeLast?: (g: GraphBuilder, x: string) => string;
   /** Windows together; default any number. */
   readonly batchSize?: number;
@@ -38,7 +38,7 @@ export interface DecoderShape {
   readonly opset?: number;
 }
 
-/** Writes down a decoder with a KV cache, two blocks and random weights. */
+/** Builds a decoder with a KV cache, two blocks and random weights. */
 export function buildDecoder(shape: DecoderShape = {}): Uint8Array {
   const { attention = selfAttention(), ffn = plainFfn, compose = preNorm, blockCount = 2, opset = 17 } = shape;
   const size = shape.embeddingSize ?? HIDDEN;
@@ -99,15 +99,15 @@ export interface Heads {
 
 export interface AttentionShape {
   readonly project?: (site: BlockSite, x: string) => Heads;
-  /** From a cache input to what new keys or values are put behind. */
+  /** From a cache input to the value that new keys or values are appended to. */
   readonly cached?: (g: GraphBuilder, past: string) => string;
   /** Key or value with the cache, `[B, K, L, D]`, to what the products read. */
   readonly spread?: (g: GraphBuilder, x: string) => string;
-  /** Added to the scores besides the mask. */
+  /** Added to the scores before the mask. */
   readonly bias?: (site: BlockSite) => string;
 }
 
-/** Attention written out, with a cache. */
+/** Attention in primitive operators, with a cache. */
 export function selfAttention(shape: AttentionShape = {}): Part {
   const { project = separate(HEADS), cached = (_, past) => past, spread = (_, x) => x, bias } = shape;
   return (site, x) => {
@@ -122,8 +122,8 @@ export function selfAttention(shape: AttentionShape = {}): Part {
       g.output(present, 1, dims('total'));
       return spread(g, present);
     }) as [string, string];
-    const turned = g.op('Transpose', [keys], { perm: [0, 1, 3, 2] });
-    const scores = g.op('Mul', [g.op('MatMul', [query, turned]), g.scalar(1 / Math.sqrt(HEAD_SIZE))]);
+    const transposed = g.op('Transpose', [keys], { perm: [0, 1, 3, 2] });
+    const scores = g.op('Mul', [g.op('MatMul', [query, transposed]), g.scalar(1 / Math.sqrt(HEAD_SIZE))]);
     const biased = bias ? g.op('Add', [scores, bias(site)]) : scores;
     const probabilities = g.op('Softmax', [g.op('Add', [biased, mask])], { axis: -1 });
     const mixed = g.op('Transpose', [g.op('MatMul', [probabilities, values])], { perm: [0, 2, 1, 3] });
@@ -178,7 +178,7 @@ export const fusedExperts: Part = ({ g }, x) => {
   return g.op('MoE', [x, scores, ...maps], attributes, 'com.microsoft');
 };
 
-/** A mixture of experts, and beside it a gated FFN that every token goes to, weighted by a gate of its own (Qwen2-MoE). */
+/** A mixture of experts, and a gated FFN for every token, weighted by a gate of its own (Qwen2-MoE). */
 export const withSharedExpert =
   (mixture: Part): Part =>
   (site, x) => {

@@ -5,15 +5,15 @@ import type { ByteSink } from '../../src/onnx/byte-source.js';
 import type { Files } from '../../src/runtime/platform.js';
 import { writing } from '../../src/runtime/writing.js';
 
-const full = () => Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' });
+const full = () => Object.assign(new Error('ENOSPC: no space remaining on device, write'), { code: 'ENOSPC' });
 
 /** Files of a disk that is full after so many bytes were written. */
 export function filesWithRoom(files: Files, byteCount: number): Files {
-  let left = byteCount;
+  let remaining = byteCount;
   const take = (path: string, bytes: number) =>
     writing(path, async () => {
-      left -= bytes;
-      if (left < 0) throw full();
+      remaining -= bytes;
+      if (remaining < 0) throw full();
     });
   const limit = <Sink extends ByteSink>(path: string, sink: Sink): Sink => ({
     ...sink,
@@ -36,7 +36,7 @@ export function filesWithRoom(files: Files, byteCount: number): Files {
   };
 }
 
-/** Mounts a small disk, where the system allows it. @returns whether it did, and what takes it away again */
+/** Mounts a small disk if the system allows it. @returns a function that unmounts it */
 export function mountSmallDisk(folder: string, megabytes: number): (() => void) | undefined {
   try {
     execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${megabytes}m`, 'tmpfs', folder], { stdio: 'ignore' });
@@ -46,7 +46,7 @@ export function mountSmallDisk(folder: string, megabytes: number): (() => void) 
   }
 }
 
-/** Leaves so much room on the disk of a folder. */
+/** Fills the disk of a folder except for `leftBytes`. */
 export function fillDisk(folder: string, leftBytes: number): void {
   const { bavail, bsize } = statfsSync(folder);
   appendFileSync(join(folder, 'filler'), new Uint8Array(Math.max(0, bavail * bsize - leftBytes)));

@@ -35,7 +35,7 @@ export function splitShortLlama(): SplitLlama {
   graph.node = graph.node.filter((node) => node !== gather);
   for (const node of graph.node)
     node.input = node.input.map((value) => (value === gather.output[0] ? 'inputs_embeds' : value));
-  // Its head reads the table too.
+  // The LM head may read the table too.
   const isShared = graph.node.some(({ input }) => input.includes(table.name));
   if (!isShared) graph.initializer = graph.initializer.filter((tensor) => tensor !== table);
   graph.input = graph.input.map((info) => (info.name === 'input_ids' ? state() : info));
@@ -47,7 +47,7 @@ export const toBytes = (proto: ModelProto): Uint8Array => toBinary(ModelProtoSch
 export const load = (proto: ModelProto): Promise<OnnxModel> =>
   loadModel(bytesSource('model.onnx', toBytes(proto)), createMemoryFolder('none'));
 
-/** Writes it as a folder in transformers.js layout, with other files in it, such as an encoder of images. */
+/** Writes the split model as a folder in transformers.js layout, with other files, such as an image encoder. */
 export async function writeSplitLlama(
   folder: string,
   files: Readonly<Record<string, string | Uint8Array>> = {},

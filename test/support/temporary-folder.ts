@@ -28,7 +28,7 @@ export async function hashFolder(folder: string): Promise<string> {
   return hash.digest('hex');
 }
 
-/** Every file of a folder by its SHA-256, the reports left out: they tell of times. */
+/** Every file of a folder by its SHA-256, except reports, which contain times. */
 export async function hashesOf(folder: string): Promise<Record<string, string>> {
   const hashes: Record<string, string> = {};
   for (const name of (await listFiles(folder)).filter((file) => !file.includes('report')))

@@ -21,7 +21,7 @@ import { testEngine } from './engine.js';
 /** The model that comes with the repository: 6 blocks, 8 heads of 24 over 4 KV heads, 512 neurons. */
 export const TINY_LLAMA = 'examples/models/tiny-llama';
 
-/** A loaded model and what was found out about it. */
+/** A loaded model and its analysis. */
 export interface Loaded {
   readonly model: OnnxModel;
   readonly analysed: AnalysedModel;
@@ -35,7 +35,7 @@ export async function loadTinyLlama(bytes: Uint8Array = readTinyLlama()): Promis
 
 export const readTinyLlama = (): Uint8Array => readFileSync(join(TINY_LLAMA, 'onnx/model.onnx'));
 
-/** Windows of tokens that the model knows, the same every time. */
+/** Deterministic windows of tokens of the vocabulary. */
 export function someWindows(count: number, length: number): Int32Array[] {
   return Array.from({ length: count }, (_, window) =>
     Int32Array.from({ length }, (_, at) => (window * 7919 + at * at * 31 + at * 613) % 2048),
@@ -139,7 +139,7 @@ export function relativeGap(actual: ArrayLike<number>, expected: ArrayLike<numbe
 export const copyTinyLlama = (folder: string, edit?: (proto: ModelProto) => void): Promise<string> =>
   copyLlama(TINY_LLAMA, folder, edit);
 
-/** The same of another folder with such a model. */
+/** Copies another folder with such a model. */
 export async function copyLlama(from: string, folder: string, edit?: (proto: ModelProto) => void): Promise<string> {
   await mkdir(join(folder, 'onnx'), { recursive: true });
   for (const name of ['config.json', 'generation_config.json', 'tokenizer.json', 'tokenizer_config.json', 'README.md'])

@@ -1,4 +1,4 @@
-/** Preloaded into a process, makes it one where onnxruntime-node is not installed. */
+/** Preload that makes a process fail to find onnxruntime-node. */
 const Module = require('node:module');
 
 const resolve = Module._resolveFilename;
