@@ -2,7 +2,7 @@ import { measureCurvatures, wholeCurvatures } from '../support/measure-curvature
 import { buildDecoder, postNorm, VOCABULARY } from '../support/small-decoder.js';
 import { loadTinyLlama, relativeGap } from '../support/tiny-llama.js';
 
-it('measures the curvatures of the whole model in batches if a norm follows the linear layer', async () => {
+it('matches curvatures of the whole model if a norm follows the linear layer', async () => {
   const loaded = await loadTinyLlama(buildDecoder({ compose: postNorm }));
   const windows = Array.from({ length: 3 }, (_, window) =>
     Int32Array.from({ length: 12 }, (__, at) => (window * 17 + at * at * 7 + at * 3) % VOCABULARY),

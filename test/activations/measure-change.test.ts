@@ -9,7 +9,7 @@ import { testEngine } from '../support/engine.js';
 const tensor = (dims: number[], data: number[]): Tensor => ({ type: 'float32', dims, data: Float32Array.from(data) });
 const batch: Batch = { index: 0, firstToken: 0, batchSize: 2, sequenceLength: 2, tokens: new Int32Array(4) };
 
-/** Runs the meter twice behind a graph whose one value is fed. */
+/** Runs the meter twice in a graph whose only value is fed. */
 async function changeTwice(before: Tensor, after: Tensor, opset: number): Promise<number> {
   const request = { index: 3, output: 'after', channelCount: 2, before: async () => before, type: before.type };
   const meter = createChangeMeter(request);

@@ -176,7 +176,7 @@ describe('spreadByMeasure', () => {
     expect(spread(Number.NaN)).toThrow(NumericalError);
   });
 
-  it('allocates nothing to no blocks', () => {
+  it('returns an empty list for no blocks', () => {
     expect(spreadByMeasure(problemOf(0.3, []), { measureOf })).toHaveLength(0);
   });
 });

@@ -3,7 +3,7 @@ import type { Tokenizer } from '../../src/calibration/tokenizer.js';
 import { OptionError } from '../../src/errors.js';
 import { tinyLlamaTokenizer } from '../evaluation/tiny-llama.js';
 
-/** A tokenizer that encodes the known texts as one token each, and any other text as token 9. */
+/** A tokenizer that encodes each known text as one token, and any other text as token 9. */
 function tokenizerOf(known: Readonly<Record<string, number>>, ends: Partial<Tokenizer> = {}): Tokenizer {
   const names = new Map(Object.entries(known).map(([name, id]) => [id, name]));
   return {

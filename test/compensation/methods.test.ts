@@ -113,8 +113,8 @@ describe('obc', () => {
       const { scores, compensate } = await createAdapter('obc', { dampening: 0, step: 1 }).prepare(problem);
       const order = Array.from(scores.keys()).sort((a, b) => scores[a]! - scores[b]!);
       for (const count of [1, 3, 6]) {
-        const gone = new Set(order.slice(0, count));
-        const keep = whole(8 * unitSize).filter((channel) => !gone.has(problem.unitOfChannel[channel]!));
+        const removedUnits = new Set(order.slice(0, count));
+        const keep = whole(8 * unitSize).filter((channel) => !removedUnits.has(problem.unitOfChannel[channel]!));
         const error = reconstructionError(problem, keep, await compensate(keep));
         expect(scores[order[count - 1]!]! / 2).toBeCloseTo(error, 3);
       }

@@ -7,7 +7,7 @@ describe('removedChannels', () => {
     expect(removedChannels(Int32Array.of(0, 1), 2)).toHaveLength(0);
   });
 
-  it('refuses indices that do not ascend or exist', () => {
+  it('refuses indices that are out of order or out of range', () => {
     for (const keep of [[1, 1], [2, 1], [-1], [5]]) {
       expect(() => removedChannels(Int32Array.from(keep), 5)).toThrow(OptionError);
     }

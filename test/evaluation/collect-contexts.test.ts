@@ -27,7 +27,7 @@ it('separates kinds of text', async () => {
   expect(block).toBe(3);
   expect(contextOfToken).toHaveLength(8 * 96);
   expect(typicalTokens).toHaveLength(contextCount);
-  // Tokens in a context that mostly holds tokens of the same text.
+  // Tokens in contexts that mostly contain tokens of the same text.
   let inMajority = 0;
   for (let context = 0; context < contextCount; context++) {
     const own = [...contextOfToken.keys()].filter((token) => contextOfToken[token] === context);

@@ -106,7 +106,7 @@ describe('on tiny-llama', () => {
     expect(written).toEqual(again);
   });
 
-  it('continues text with text', async () => {
+  it('continues a sum with a number, and an empty prompt with text', async () => {
     const text = await generateText(model, {
       tokenizer: tinyLlamaTokenizer,
       prompt: '21 + 11 = 32\n2 + 3 =',

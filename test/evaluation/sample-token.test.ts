@@ -15,7 +15,7 @@ function frequencies(pick: ReturnType<typeof createTokenPicker>, draws = 20_000)
 }
 
 describe('createTokenPicker', () => {
-  it('takes the first of the most likely tokens at temperature 0', () => {
+  it('returns the first of the most likely tokens at temperature 0', () => {
     expect(createTokenPicker()(Float32Array.of(-1, 3, 3, 2), () => 0.5)).toBe(1);
   });
 

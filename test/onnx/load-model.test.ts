@@ -70,7 +70,7 @@ describe('every form of storage', () => {
     ],
   ];
 
-  it.each(forms)('%s', async (_, tensor, expected) => {
+  it.each(forms)('reads %s', async (_, tensor, expected) => {
     const { handle, entry } = await loadTensor(tensor, { 'a/w.bin': rawFloats([1, 2, 3]) });
     expect([...(await handle.read())]).toEqual(expected);
     expect(handle.byteLength).toBe(expected.length);
@@ -209,13 +209,13 @@ describe('inconsistent files', () => {
     ].map(
       (location) => [`location ${JSON.stringify(location)}`, outside({ location }), /"t".*not a path inside/] as const,
     ),
-  ])('%s', async (_, tensor, message) => {
+  ])('refuses %s', async (_, tensor, message) => {
     const loading = loadTensor(tensor, { 'w.bin': rawFloats([1, 2, 3]) });
     await expect(loading).rejects.toThrow(ModelFormatError);
     await expect(loading).rejects.toThrow(message);
   });
 
-  it('duplicate or missing names', async () => {
+  it('refuses duplicate or missing names', async () => {
     await expect(loadTensor({ name: 'w', dataType: 1, dims: [0n] })).rejects.toThrow(/two tensors are called "w"/);
     await expect(loadTensor({ name: '', dataType: 1, dims: [0n] })).rejects.toThrow(/no name/);
   });
@@ -231,7 +231,7 @@ describe('inconsistent files', () => {
     await expect(loadBytes(bytes)).rejects.toThrow(ModelFormatError);
   });
 
-  it('a nested length that exceeds its parent', async () => {
+  it('refuses a nested length that exceeds its parent', async () => {
     const bytes = encode(smallModel());
     const name = bytes.findIndex((_, at) => new TextDecoder().decode(bytes.subarray(at, at + 3)) === 'Add');
     bytes[name - 1] = 100;

@@ -72,7 +72,7 @@ describe('buildGradientGraph', () => {
     expect(buildGradientGraph(problem(CHAIN, CHAIN_SHAPES, {})).domains).toEqual([]);
   });
 
-  it('adds up the paths of a value that is read twice, and sums several outputs', async () => {
+  it('sums the gradients of a value that is read twice, and of several outputs', async () => {
     const { gradients, cotangents, feeds } = await differentiateCase({
       nodes: [
         { op: 'Mul', inputs: ['x', 'x'], outputs: ['y'] },

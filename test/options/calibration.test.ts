@@ -47,8 +47,8 @@ it('defaults to fewer windows for quantisation only, generated ones if possible'
   const request = { model: 'in', out: 'out', dtype: 'q4', method: 'magnitude' } as const;
   const rounded = resolveRequest({ ...request, sparsity: 0 }).calibration;
   expect(rounded).toMatchObject({ windowCount: 16, generate: { temperature: 1 }, generateIfPossible: true });
-  const asked = { windowCount: 40, generate: true };
-  const given = resolveRequest({ ...request, sparsity: 0, calibration: asked }).calibration;
+  const requested = { windowCount: 40, generate: true };
+  const given = resolveRequest({ ...request, sparsity: 0, calibration: requested }).calibration;
   expect(given).toMatchObject({ windowCount: 40, generateIfPossible: false });
   const pruned = resolveRequest({ ...request, sparsity: 0.3 }).calibration;
   expect(pruned).toMatchObject({ windowCount: 64, generate: undefined });

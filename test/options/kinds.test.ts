@@ -14,10 +14,10 @@ it.each([
   ['a missing field', { models: [] }, 'name', undefined],
   ['a field of another kind', { name: 1, models: [] }, 'name', 1],
   ['an inherited field', Object.create({ name: 'a', models: [] }), 'name', undefined],
-  ['no list', { name: 'a', models: {} }, 'models', {}],
+  ['an object in place of a list', { name: 'a', models: {} }, 'models', {}],
   ['a field in a list', { name: 'a', models: [{ bytes: 1 }, { bytes: '2' }] }, 'models[1].bytes', '2'],
   ['an optional field of another kind', { name: 'a', models: [{ bytes: 1, dtype: 4 }] }, 'models[0].dtype', 4],
-  ['no object', [], '', []],
+  ['a list in place of an object', [], '', []],
 ])('finds %s', (_, value, place, found) => {
   expect(findFault(value, KIND)).toMatchObject({ place, value: found });
 });

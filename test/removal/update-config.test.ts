@@ -32,13 +32,13 @@ describe('blockWidths', () => {
   const layout = { blockCount: 4, modules } as unknown as ModelLayout;
 
   it('counts remaining units, KV heads by groups, and omits modules that a block lacks', () => {
-    const kept = new Map([
+    const cuts = new Map([
       [0, { keep: Int32Array.of(2, 3) }],
       [1, { keep: Int32Array.from({ length: 20 }, (_, unit) => unit) }],
       [3, { keep: Int32Array.of(0, 1) }],
       [5, { keep: Int32Array.of(0, 2), neurons: Int32Array.of(0, 1, 5, 2, 3, 4) }],
     ]);
-    expect(blockWidths(layout, kept)).toEqual([
+    expect(blockWidths(layout, cuts)).toEqual([
       { block: 0, neuronCount: 20, headCount: 2, kvHeadCount: 1, headSize: 8 },
       { block: 1, headCount: 4, kvHeadCount: 4, headSize: 8, expertCount: 8 },
       { block: 2, expertCount: 2, expertNeuronCount: 6 },
