@@ -28,7 +28,7 @@ export interface ImportanceProblem {
   readonly weight: LinearWeight;
   /** Weight for scores, if it differs: in a metric with curvature G, `R W` with `R'R = G`. */
   readonly scoredWeight?: LinearWeight | undefined;
-  /** The statistics that the adapter's `needs` asks for; `EMPTY_STATISTICS` for an adapter that needs none. */
+  /** The statistics that the adapter `needs`; `EMPTY_STATISTICS` for `none`. */
   readonly statistics: ChannelStatistics;
   /**
    * Unit of each channel, numbered 0..unitCount-1 in order of first channel: a neuron has one channel, a head `headSize`.
@@ -57,7 +57,7 @@ export const EMPTY_STATISTICS: ChannelStatistics = {
 export interface Compensated {
   /** `[out, keep.length]` row-major repaired columns; absent = the remaining columns are unchanged. */
   readonly weight?: Float32Array;
-  /** Added to the output, length `out`; absent = nothing to add. */
+  /** Added to the output, length `out`; absent = no bias. */
   readonly bias?: Float64Array;
   /**
    * Reduction of the output's mean squared error by the repair, if the solver returns it. Absent: the error is measured

@@ -66,7 +66,8 @@ async function checkedScores(problem: ImportanceProblem, score: ImportanceScore)
     );
   }
   const scores = Float64Array.from(given, Number);
-  const bad = findNonFinite(scores);
-  if (bad >= 0) throw new NumericalError(`the importance of unit ${bad} is ${scores[bad]}; scores must be finite`);
+  const invalid = findNonFinite(scores);
+  if (invalid >= 0)
+    throw new NumericalError(`the importance of unit ${invalid} is ${scores[invalid]}; scores must be finite`);
   return scores;
 }

@@ -26,7 +26,7 @@ export interface InputCurvatureProblem {
 /** Preconditions gradients of an FFN's input projections by a quadratic model of the error. */
 export interface InputCurvature {
   /** `A⁻¹ gradient S⁻¹` for one layer, both `[in, neurons]` row-major. */
-  precondition(gradient: Float32Array, map: number): Promise<Float32Array>;
+  precondition(gradient: Float32Array, layer: number): Promise<Float32Array>;
   dispose(): void;
 }
 
@@ -39,7 +39,7 @@ export interface InputCurvature {
  */
 export async function createInputCurvature(problem: InputCurvatureProblem): Promise<InputCurvature> {
   const { inputCount, neuronCount, inputGram, rates, outputGram, dampening, multiply = multiplyTransposed } = problem;
-  // A product with the inverse is precise enough for a step, and faster than a solve.
+  // Multiplying by the inverse is precise enough for a step, and faster than solving.
   const invert = async (size: number, copy: () => Float32Array, diagonal: (at: number) => number) => {
     let trace = 0;
     for (let i = 0; i < size; i += 1) trace += diagonal(i * size + i);
@@ -65,11 +65,11 @@ export async function createInputCurvature(problem: InputCurvatureProblem): Prom
       ),
     );
   return {
-    async precondition(gradient, map) {
+    async precondition(gradient, layer) {
       const shape = { rows: neuronCount, columns: inputCount, inner: neuronCount };
-      const turned = await multiply(neuronInverses[map]!, gradient, shape);
-      const step = await multiply(inputInverse, turned, { rows: inputCount, columns: neuronCount, inner: inputCount });
-      freeBytes(turned);
+      const scaled = await multiply(neuronInverses[layer]!, gradient, shape);
+      const step = await multiply(inputInverse, scaled, { rows: inputCount, columns: neuronCount, inner: inputCount });
+      freeBytes(scaled);
       return step;
     },
     dispose: () => freeBytes(inputInverse, ...neuronInverses),
@@ -87,16 +87,16 @@ function multiplyEntries(left: Float64Array, right: Float32Array): Float32Array 
  * @see Polak and Ribière (1969); Nocedal and Wright, Numerical Optimization, section 5.2
  */
 export function polakRibiere(now: readonly Gradients[], before: readonly Gradients[]): number {
-  let above = 0;
-  let below = 0;
+  let numerator = 0;
+  let denominator = 0;
   for (const [k, { gradient, preconditioned }] of now.entries()) {
     const last = before[k]!;
     for (let at = 0; at < gradient.length; at += 1) {
-      above += preconditioned[at]! * (gradient[at]! - last.gradient[at]!);
-      below += last.gradient[at]! * last.preconditioned[at]!;
+      numerator += preconditioned[at]! * (gradient[at]! - last.gradient[at]!);
+      denominator += last.gradient[at]! * last.preconditioned[at]!;
     }
   }
-  return below > 0 ? Math.max(0, above / below) : 0;
+  return denominator > 0 ? Math.max(0, numerator / denominator) : 0;
 }
 
 /**

@@ -83,7 +83,7 @@ export const METHODS = {
 
 export type MethodName = keyof typeof METHODS;
 
-/** Options a method takes, by its name. */
+/** Options of a method, by its name. */
 export type MethodOptions<Name extends MethodName> = Parameters<(typeof METHODS)[Name]['create']>[0];
 
 /** Makes a method from a score: its options are the formula's settings and those of a repair. */

@@ -48,8 +48,8 @@ export type RepairName = keyof typeof REPAIRS;
 
 /** Difference of the mean outputs of the unpruned and the repaired layer: `W mu - W'_keep mu_keep`. */
 function restoredMean(problem: ImportanceProblem, keep: Int32Array, repaired: Float32Array): Float64Array {
-  const whole = compensateByMeanBias(problem, new Int32Array(0)).bias;
-  if (keep.length === 0) return whole;
-  const left = outputOfMean(repaired, problem.statistics.mean, keep);
-  return whole.map((value, row) => value - left[row]!);
+  const dense = compensateByMeanBias(problem, new Int32Array(0)).bias;
+  if (keep.length === 0) return dense;
+  const pruned = outputOfMean(repaired, problem.statistics.mean, keep);
+  return dense.map((value, row) => value - pruned[row]!);
 }

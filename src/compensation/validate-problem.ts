@@ -40,7 +40,7 @@ function validateUnits(unitOfChannel: Int32Array, unitCount: number): void {
   }
 }
 
-/** Reads a weight in the order of its storage: the other order takes seconds for wide ones. */
+/** Checks a weight in memory order: the other order takes seconds for wide ones. */
 function validateWeight({ weight }: ImportanceProblem): void {
   const [rowCount = 0, columnCount = 0] = weight.shape;
   const [rowStride = 0, columnStride = 0] = weight.stride;
@@ -67,10 +67,10 @@ function validateSums(sums: Float64Array, name: string, length: number): void {
   if (sums.length !== length) {
     throw new OptionError(`this method needs the ${name} of its channels: ${length} numbers, found ${sums.length}`);
   }
-  const bad = findNonFinite(sums);
-  if (bad >= 0) {
+  const invalid = findNonFinite(sums);
+  if (invalid >= 0) {
     throw new NumericalError(
-      `the ${name} of the activations holds ${sums[bad]} at position ${bad}: an activation overflowed, or the model is damaged`,
+      `the ${name} of the activations holds ${sums[invalid]} at position ${invalid}: an activation overflowed, or the model is damaged`,
     );
   }
 }

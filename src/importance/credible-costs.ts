@@ -11,14 +11,14 @@ export interface MeasuredCosts {
 
 /**
  * Costs of removing each expert alone, shrunk towards the mean so that experts with few tokens do not look cheap. Of an
- * expert with `n < 32` tokens, `C` the cost and `c = C / n` the cost for each token:
+ * expert with `n < 32` tokens, `C` the cost and `c = C / n` the cost per token:
  *
  *     (n + 1) (Z c + (1 - Z) m),  Z = sqrt(n / 32)
  *
- * `m` is the mean cost for each token of the mixture's other experts, so that an expert without a token costs what one token costs
- * elsewhere. `Z` is the square-root rule of limited-fluctuation credibility (Mowbray, "How Extensive a Payroll Exposure Is Necessary
- * to Give a Dependable Pure Premium?", 1914; Klugman, Panjer and Willmot, "Loss Models"), and `n + 1` Laplace's rule of succession.
- * From 32 tokens on, costs are exactly those that were measured.
+ * `m` is the mean cost per token of the mixture's other experts: the cost of an expert without tokens. `Z` is the square-root
+ * rule of limited-fluctuation credibility (Mowbray, "How Extensive a Payroll Exposure Is Necessary to Give a Dependable Pure
+ * Premium?", 1914; Klugman, Panjer and Willmot, "Loss Models"), and `n + 1` Laplace's rule of succession.
+ * From 32 tokens on, the measured cost is unchanged.
  */
 export function credibleCosts({ tokens, costs }: MeasuredCosts): Float64Array {
   if (tokens.every((count) => count >= FULL_CREDIBILITY)) return costs;

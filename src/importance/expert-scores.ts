@@ -2,7 +2,6 @@ import { credibleCosts } from './credible-costs.js';
 
 /** Measurements of the experts of one mixture, by expert, over the tokens routed to each. */
 export interface ExpertStatistics {
-  /** Tokens. */
   readonly tokens: Float64Array;
   /** Sums of `g |f|`: routing weight times the norm of the expert's output. */
   readonly gatedNorms: Float64Array;
@@ -21,7 +20,7 @@ export interface ExpertScoreRow {
   readonly paper: string;
   /** Whether the remaining experts are scored again after each removal; published scores are computed once. */
   readonly isRemeasured: boolean;
-  /** By expert. */
+  /** One score per expert. */
   score(statistics: ExpertStatistics): Float64Array;
 }
 

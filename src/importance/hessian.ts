@@ -27,7 +27,7 @@ export interface Hessian extends DampenedHessian, HessianFactor {
 export interface HessianOptions {
   /** Fraction of the mean of `diag(2 A)` added to the diagonal, at least 0. */
   readonly dampening: number;
-  /** Uses the covariance in place of `A`, for a repair that also adds a bias. Default false. */
+  /** Uses the covariance instead of `A`, for a repair that also adds a bias. Default false. */
   readonly centred?: boolean;
 }
 
@@ -56,16 +56,16 @@ export async function factoriseChannels(
   channels: Int32Array,
   multiply?: MultiplyTransposed,
 ): Promise<HessianFactor> {
-  const { gram, unit, dampening: asked } = hessian;
+  const { gram, unit, dampening: requested } = hessian;
   const size = channels.length;
   const copy = () => {
     const picked = pickSubmatrix(gram, hessian.size, { rows: channels, columns: channels });
     for (let at = 0; at < picked.length; at++) picked[at]! *= 2;
     return picked;
   };
-  const { lower, dampening } = await factoriseDampened({ size, copy, unit, dampening: asked, multiply });
-  const raised = `dampening raised from ${asked} to ${dampening}: the Hessian of ${size} channels was not positive definite`;
-  return { lower, dampening, remarks: dampening === asked ? [] : [raised] };
+  const { lower, dampening } = await factoriseDampened({ size, copy, unit, dampening: requested, multiply });
+  const remark = `dampening raised from ${requested} to ${dampening}: the Hessian of ${size} channels was not positive definite`;
+  return { lower, dampening, remarks: dampening === requested ? [] : [remark] };
 }
 
 /** Builds the Hessian of all channels and factorises it, see `factoriseChannels`. */

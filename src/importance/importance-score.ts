@@ -11,7 +11,7 @@ export interface ScoreRow<Settings extends object = object> {
   readonly paper: string;
   /** Statistics that the formula reads. */
   readonly needs: StatisticsNeed;
-  /** Repair that goes with the score, unless options set another. Default `none`. */
+  /** The method's repair, unless options set another. Default `none`. */
   readonly repair?: RepairName;
   /** Settings of the formula, with their defaults. */
   readonly settings: Settings;

@@ -21,7 +21,7 @@ export interface RemovalOrder {
  * in removal order. The cost of a step is the exact error of its units together, divided among them in proportion to
  * their single costs.
  *
- * Costs about `channelCount^2 (channelCount / 3 + out / 2)` products for any step.
+ * Takes about `channelCount^2 (channelCount / 3 + out / 2)` multiplications for any `step`.
  *
  * @param hessian Its factor is overwritten. @param step Units removed between two updates, at least 1.
  * @see OBC (Frantar & Alistarh, NeurIPS 2022, arXiv 2208.11580); structured form: ZipLM
@@ -37,43 +37,43 @@ export async function orderByObc(problem: ImportanceProblem, hessian: Hessian, s
   const columns = transposeMatrix(weight, rowCount, size);
   freeBytes(weight);
   const shrinking = createShrinkingInverse({ inverse, columns, size, rowCount, multiply });
-  let left = channelsOfUnits(problem).map((channels, unit) => ({ unit, channels }));
+  let remaining = channelsOfUnits(problem).map((channels, unit) => ({ unit, channels }));
   const scores = new Float64Array(problem.unitCount);
   const costs: number[] = [];
   const errors = new Float64Array(problem.unitCount);
-  let [highest, piledUp] = [0, 0];
-  while (left.length > 0) {
-    for (const { unit, channels } of left) {
+  let [highest, totalError] = [0, 0];
+  while (remaining.length > 0) {
+    for (const { unit, channels } of remaining) {
       const error = shrinking.errorOf(channels);
       // Awaiting every channel would take as long as ranking them.
       errors[unit] = typeof error === 'number' ? error : await error;
     }
-    const removed = findCheapest(left, errors, step);
-    const together = await shrinking.remove(Int32Array.from(removed.flatMap(({ channels }) => [...channels])));
-    const apart = removed.reduce((sum, { unit }) => sum + errors[unit]!, 0);
+    const removed = findCheapest(remaining, errors, step);
+    const jointError = await shrinking.remove(Int32Array.from(removed.flatMap(({ channels }) => [...channels])));
+    const sumOfErrors = removed.reduce((sum, { unit }) => sum + errors[unit]!, 0);
     for (const { unit } of removed) {
-      const error = errors[unit]! * (apart > 0 ? together / apart : 1);
+      const error = errors[unit]! * (sumOfErrors > 0 ? jointError / sumOfErrors : 1);
       highest = Math.max(highest, error);
-      piledUp += error;
-      scores[unit] = piledUp;
+      totalError += error;
+      scores[unit] = totalError;
       costs.push(highest);
     }
-    const gone = new Set(removed);
-    left = left.filter((one) => !gone.has(one));
-    problem.onUnits?.(problem.unitCount - left.length);
+    const isRemoved = new Set(removed);
+    remaining = remaining.filter((one) => !isRemoved.has(one));
+    problem.onUnits?.(problem.unitCount - remaining.length);
   }
   freeBytes(columns);
   return { scores, costs: Float64Array.from(costs) };
 }
 
-/** Units of the lowest errors, cheapest first. Ranking all of them each time would take as long as the algebra of narrow modules. */
-function findCheapest<Left extends { readonly unit: number }>(
-  left: readonly Left[],
+/** Units of the lowest errors, cheapest first. Sorting all of them each time would take as long as the updates of narrow modules. */
+function findCheapest<Unit extends { readonly unit: number }>(
+  units: readonly Unit[],
   errors: Float64Array,
   count: number,
 ) {
-  const highest = Float64Array.from(left, ({ unit }) => errors[unit]!).sort()[Math.min(count, left.length) - 1]!;
-  return left
+  const highest = Float64Array.from(units, ({ unit }) => errors[unit]!).sort()[Math.min(count, units.length) - 1]!;
+  return units
     .filter(({ unit }) => !(errors[unit]! > highest))
     .sort((a, b) => errors[a.unit]! - errors[b.unit]! || a.unit - b.unit)
     .slice(0, count);

@@ -24,19 +24,19 @@ export interface ShrinkingStart {
 }
 
 /**
- * Removed channels whose updates are batched before inverse and weight are rewritten: one large product is faster than
- * many small ones. With larger batches, reading columns in between would cost as much.
+ * Removed channels whose updates are applied to inverse and weight together: one large product is faster than many small
+ * ones. With larger batches, correcting the columns that are read in between would cost as much.
  */
 const MAX_PENDING = 256;
 
-/** Rows of the weight's columns that are rewritten at once. */
+/** Rows of `Wᵀ` that are updated at once. */
 const STRIP = 1024;
 
 /**
  * When the channels P are removed, with `U` their columns of `H^-1`, `L Lᵀ = [H^-1]_PP` and `Y = U L⁻ᵀ`: `H^-1` loses
  * `Y Yᵀ`, and the weight `Z Yᵀ` with `Z = W_P L⁻ᵀ`, which adds the error `||Z||^2`. The inverse's diagonal and the
- * lengths of the weight's columns are kept up to date, the rest lags by a few updates. The weight stays in single
- * precision, since no system is solved with it.
+ * lengths of the weight's columns are always up to date; updates of the rest are pending. Single precision is enough for
+ * the weight, since no system is solved with it.
  *
  * @see Hassibi & Stork, NIPS 1993
  */
@@ -44,94 +44,95 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
   let { inverse, columns, size } = start;
   /** Current position of a channel's column; -1 once removed. */
   const positionOf = Int32Array.from({ length: size }, (_, channel) => channel);
-  let waiting = noUpdates(size, rowCount, roomFor(0));
+  let pending = noUpdates(size, rowCount, capacityFor(0));
   let diagonal = diagonalOf(inverse, size);
   let norms = squaredRowNorms(columns, rowCount);
 
-  /** Most channels with pending updates; limited by the number of channels. */
-  function roomFor(least: number): number {
+  /** Number of channels that may have pending updates. */
+  function capacityFor(least: number): number {
     return Math.max(least, Math.min(MAX_PENDING, size));
   }
 
-  /** Applies pending updates, drops removed channels, and makes room for updates of at least so many channels. */
-  async function settle(least: number): Promise<void> {
+  /** Applies pending updates, drops removed channels, and makes room for updates of at least `least` channels. */
+  async function applyPending(least: number): Promise<void> {
     const remaining = range(size).filter((position) => diagonal[position]! > Number.NEGATIVE_INFINITY);
-    const { halves, solved, capacity } = waiting;
-    const left = pickRows(halves, capacity, remaining);
+    const { halves, solved, capacity } = pending;
+    const halvesLeft = pickRows(halves, capacity, remaining);
     inverse = keepLower(inverse, size, remaining);
     const update = { size: remaining.length, start: 0, end: remaining.length, inner: capacity, multiply };
-    await subtractSymmetric(inverse, left, update);
+    await subtractSymmetric(inverse, halvesLeft, update);
     columns = keepRows(columns, rowCount, remaining);
     for (let row = 0; row < remaining.length; row += STRIP) {
-      const strip = new Float32Array(left.subarray(row * capacity, (row + STRIP) * capacity));
+      const strip = new Float32Array(halvesLeft.subarray(row * capacity, (row + STRIP) * capacity));
       const shape = { rows: strip.length / capacity, columns: rowCount, inner: capacity };
       const change = await multiply(strip, solved, shape);
       for (let at = 0, to = row * rowCount; at < change.length; at++, to++) columns[to]! -= change[at]!;
       freeBytes(strip, change);
     }
-    freeBytes(left);
-    const moved = new Int32Array(size).fill(-1);
+    freeBytes(halvesLeft);
+    const newPosition = new Int32Array(size).fill(-1);
     remaining.forEach((position, at) => {
-      moved[position] = at;
+      newPosition[position] = at;
     });
     positionOf.forEach((position, channel) => {
-      positionOf[channel] = position < 0 ? -1 : moved[position]!;
+      positionOf[channel] = position < 0 ? -1 : newPosition[position]!;
     });
     size = remaining.length;
     diagonal = diagonalOf(inverse, size);
     norms = squaredRowNorms(columns, rowCount);
-    waiting = noUpdates(size, rowCount, roomFor(least));
+    pending = noUpdates(size, rowCount, capacityFor(least));
   }
 
-  /** `Y` of some channels, and their factor `L`. */
-  async function halveInverse(gone: Int32Array) {
-    const { halves, capacity } = waiting;
-    const count = gone.length;
-    const half = pickSymmetricColumns(inverse, size, gone);
+  /** `Y` of removed channels (`half`), and their factor `L`. */
+  async function solveInverse(removed: Int32Array) {
+    const { halves, capacity } = pending;
+    const count = removed.length;
+    const half = pickSymmetricColumns(inverse, size, removed);
     const shape = { rows: size, columns: count, inner: capacity };
-    subtractInPlace(half, await multiply(halves, pickRows(halves, capacity, gone), shape));
-    const lower = pickRows(half, count, gone);
+    subtractInPlace(half, await multiply(halves, pickRows(halves, capacity, removed), shape));
+    const lower = pickRows(half, count, removed);
     await choleskyInPlace(lower, count, multiply);
     await halfSolveRowsInPlace(lower, half, { size: count, multiply });
     return { half, lower };
   }
 
-  /** `Z` of some channels. */
-  async function solveWeight(gone: Int32Array, lower: Float64Array): Promise<Float32Array> {
-    const { halves, capacity } = waiting;
-    const count = gone.length;
-    const solved = transposeMatrix(pickRows(columns, rowCount, gone), count, rowCount);
+  /** `Z` of removed channels. */
+  async function solveWeight(removed: Int32Array, lower: Float64Array): Promise<Float32Array> {
+    const { halves, capacity } = pending;
+    const count = removed.length;
+    const solved = transposeMatrix(pickRows(columns, rowCount, removed), count, rowCount);
     const shape = { rows: rowCount, columns: count, inner: capacity };
-    const waited = new Float32Array(pickRows(halves, capacity, gone));
-    subtractInPlace(solved, new Float64Array(await multiply(waiting.solved, waited, shape)));
+    const pendingHalves = new Float32Array(pickRows(halves, capacity, removed));
+    subtractInPlace(solved, new Float64Array(await multiply(pending.solved, pendingHalves, shape)));
     await halfSolveRowsInPlace(lower, solved, { size: count, multiply });
     return new Float32Array(solved);
   }
 
-  /** Keeps diagonal and lengths up to date: a column w loses `Z y`, and of its squared length `2 (Zᵀ w) y - (Zᵀ Z y) y`. */
-  async function follow({ half, solvedRows, count }: Update): Promise<void> {
-    const { halves, capacity } = waiting;
-    const shared = await multiply(columns, solvedRows, { rows: size, columns: count, inner: rowCount });
-    const behind = await multiply(solvedRows, waiting.solvedRows, { rows: count, columns: capacity, inner: rowCount });
-    const waited = { rows: size, columns: count, inner: capacity };
-    const gone = await multiply(halves, new Float64Array(behind), waited);
-    const own = await multiply(solvedRows, solvedRows, { rows: count, columns: count, inner: rowCount });
-    const lost = await multiply(half, new Float64Array(own), { rows: size, columns: count, inner: count });
+  /** Updates diagonal and squared lengths: a column w becomes `w - Z y`, `2 (Zᵀ w) y - (Zᵀ Z y) y` shorter in square. */
+  async function updateDiagonal({ half, solvedRows, count }: Update): Promise<void> {
+    const { halves, capacity } = pending;
+    // Zᵀ w is computed from columns without the pending updates, whose part is subtracted.
+    const product = await multiply(columns, solvedRows, { rows: size, columns: count, inner: rowCount });
+    const overlap = await multiply(solvedRows, pending.solvedRows, { rows: count, columns: capacity, inner: rowCount });
+    const shape = { rows: size, columns: count, inner: capacity };
+    const pendingPart = await multiply(halves, new Float64Array(overlap), shape);
+    const square = await multiply(solvedRows, solvedRows, { rows: count, columns: count, inner: rowCount });
+    const quadratic = await multiply(half, new Float64Array(square), { rows: size, columns: count, inner: count });
     for (let position = 0; position < size; position++) {
-      let shorter = 0;
+      let decrease = 0;
       for (let at = position * count; at < (position + 1) * count; at++) {
-        shorter += half[at]! * (2 * (shared[at]! - gone[at]!) - lost[at]!);
+        decrease += half[at]! * (2 * (product[at]! - pendingPart[at]!) - quadratic[at]!);
         diagonal[position]! -= half[at]! ** 2;
       }
       // Rounding may make the squared length of a zero column slightly negative.
-      norms[position] = Math.max(0, norms[position]! - shorter);
+      norms[position] = Math.max(0, norms[position]! - decrease);
     }
-    freeBytes(shared, gone, lost);
+    freeBytes(product, pendingPart, quadratic);
   }
 
   /** Error of several channels, which needs more than the diagonal. */
-  async function errorTogether(channels: Int32Array): Promise<number> {
-    if (waiting.count > 0) await settle(0);
+  async function jointError(channels: Int32Array): Promise<number> {
+    if (pending.count > 0) await applyPending(0);
     const positions = channels.map((channel) => positionOf[channel]!);
     const block = pickSubmatrix(inverse, size, { rows: positions, columns: positions });
     const count = positions.length;
@@ -140,21 +141,21 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
 
   return {
     errorOf(channels) {
-      if (channels.length > 1) return errorTogether(channels);
+      if (channels.length > 1) return jointError(channels);
       const only = positionOf[channels[0]!]!;
       return norms[only]! / diagonal[only]!;
     },
     async remove(channels) {
       const count = channels.length;
-      if (waiting.count + count > waiting.capacity) await settle(count);
-      const gone = channels.map((channel) => positionOf[channel]!);
-      const { half, lower } = await halveInverse(gone);
-      const solved = await solveWeight(gone, lower);
+      if (pending.count + count > pending.capacity) await applyPending(count);
+      const removed = channels.map((channel) => positionOf[channel]!);
+      const { half, lower } = await solveInverse(removed);
+      const solved = await solveWeight(removed, lower);
       const update = { half, solved, solvedRows: transposeMatrix(solved, rowCount, count), count };
-      await follow(update);
-      for (const position of gone) diagonal[position] = Number.NEGATIVE_INFINITY;
-      addUpdate(waiting, update);
-      if (waiting.count >= waiting.capacity) await settle(0);
+      await updateDiagonal(update);
+      for (const position of removed) diagonal[position] = Number.NEGATIVE_INFINITY;
+      addUpdate(pending, update);
+      if (pending.count >= pending.capacity) await applyPending(0);
       const [added = 0] = squaredRowNorms(solved, solved.length);
       freeBytes(half, lower, solved, update.solvedRows);
       return added;
@@ -191,17 +192,17 @@ interface Update {
   readonly count: number;
 }
 
-function addUpdate(waiting: PendingUpdates, { half, solved, solvedRows, count }: Update): void {
-  const { capacity } = waiting;
-  for (const [side, added] of [
-    [waiting.halves, half],
-    [waiting.solved, solved],
+function addUpdate(pending: PendingUpdates, { half, solved, solvedRows, count }: Update): void {
+  const { capacity } = pending;
+  for (const [target, added] of [
+    [pending.halves, half],
+    [pending.solved, solved],
   ] as const) {
-    for (let from = 0, to = waiting.count; from < added.length; from += count, to += capacity)
-      side.set(added.subarray(from, from + count), to);
+    for (let from = 0, to = pending.count; from < added.length; from += count, to += capacity)
+      target.set(added.subarray(from, from + count), to);
   }
-  waiting.solvedRows.set(solvedRows, waiting.count * (solvedRows.length / count));
-  waiting.count += count;
+  pending.solvedRows.set(solvedRows, pending.count * (solvedRows.length / count));
+  pending.count += count;
 }
 
 const range = (length: number): Int32Array => Int32Array.from({ length }, (_, i) => i);
@@ -209,14 +210,14 @@ const range = (length: number): Int32Array => Int32Array.from({ length }, (_, i)
 const diagonalOf = (matrix: Float64Array, size: number): Float64Array =>
   Float64Array.from({ length: size }, (_, at) => matrix[at * size + at]!);
 
-/** Rows and columns of a symmetric matrix, moved to its beginning; what is above the diagonal is not. */
+/** Rows and columns of a symmetric matrix's lower triangle, moved to its beginning. */
 function keepLower(matrix: Float64Array, size: number, remaining: Int32Array): Float64Array {
-  const left = remaining.length;
-  for (let row = 0; row < left; row++) {
-    const [from, to] = [remaining[row]! * size, row * left];
+  const count = remaining.length;
+  for (let row = 0; row < count; row++) {
+    const [from, to] = [remaining[row]! * size, row * count];
     for (let column = 0; column <= row; column++) matrix[to + column] = matrix[from + remaining[column]!]!;
   }
-  return matrix.subarray(0, left * left);
+  return matrix.subarray(0, count * count);
 }
 
 /** Columns of a symmetric matrix, `[size, columns]`, of which only the lower triangle is read. */

@@ -37,7 +37,7 @@ export async function weightInMetric(
   const copy = () => curvature.slice();
   const matrix = { size: outputCount, copy, unit: mean, dampening: FLOOR, multiply };
   const { lower, dampening } = await factoriseDampened(matrix);
-  const raised = `dampening of the curvature of ${outputCount} outputs raised from ${FLOOR} to ${dampening}: few tokens, or very similar ones`;
+  const remark = `dampening of the curvature of ${outputCount} outputs raised from ${FLOOR} to ${dampening}: few tokens, or very similar ones`;
   // (W' L)' = L' W = R W: rows of W' times columns of L, in the weight's own precision.
   const single = new Float32Array(lower);
   const factor = transposeMatrix(single, outputCount, outputCount);
@@ -45,10 +45,10 @@ export async function weightInMetric(
   const rows = copyColumns(weight, all, new Float32Array(outputCount * inputCount));
   const columns = transposeMatrix(rows, outputCount, inputCount);
   freeBytes(lower, single, rows);
-  const seen = await multiplyUpper(factor, columns, { size: outputCount, columns: inputCount, multiply });
+  const transformed = await multiplyUpper(factor, columns, { size: outputCount, columns: inputCount, multiply });
   freeBytes(factor, columns);
   return {
-    weight: ndarray(seen, [outputCount, inputCount]),
-    remarks: dampening === FLOOR ? [] : [raised],
+    weight: ndarray(transformed, [outputCount, inputCount]),
+    remarks: dampening === FLOOR ? [] : [remark],
   };
 }
