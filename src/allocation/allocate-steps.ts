@@ -3,7 +3,7 @@ import { type Allocation, type AllocationProblem, type ModuleMeasures, stepsOf }
 import { evenHeadGroups, freeHeadGroups } from './even-head-groups.js';
 
 /**
- * Calls an allocation and rounds its sparsities to whole steps; sparsities fixed by options stay.
+ * Calls an allocation and rounds its sparsities to whole steps; sparsities fixed by options are kept.
  * @returns Steps to remove, one entry a module.
  * @throws OptionError for invalid sparsities, or head counts that must be equal and cannot be.
  */

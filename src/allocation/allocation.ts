@@ -5,7 +5,7 @@ export const BLOCK_MEASURES = ['blockChange', 'sensitivity'] as const;
 
 /**
  * Measures of every block of the dense model for an allocation: FC, how much the block changes its input,
- * in [0, 2]; or the mean |h dL/dh| of its neurons, which takes a pass backwards.
+ * in [0, 2]; or the mean |h dL/dh| of its neurons, which needs a backward pass.
  */
 export type BlockMeasure = (typeof BLOCK_MEASURES)[number];
 
@@ -18,7 +18,7 @@ export interface ModuleMeasures extends Readonly<Partial<Record<BlockMeasure, nu
   readonly kind: ModuleKind;
   /** Only of attention. Default `full`. */
   readonly attentionType?: AttentionType | undefined;
-  /** Index of the module whose keys and values it reads, where several share them: all of those lose equally many heads. */
+  /** Index of the module whose keys and values it reads, where several share them: all of those lose the same number of heads. */
   readonly keyValueSource?: number | undefined;
   /** Prunable parameters. */
   readonly parameterCount: number;
@@ -98,7 +98,7 @@ export interface Allocation {
   allocate(problem: AllocationProblem): ArrayLike<number>;
 }
 
-/** Steps that come nearest to a sparsity in [0, 1], within what must remain; none at 0, multiple or not. */
+/** Steps to remove: nearest to a sparsity in [0, 1], with at least `minimumKept` remaining; 0 at sparsity 0, for any `multiple`. */
 export function stepsOf(
   { stepCount, minimumKept, multiple }: Pick<ModuleMeasures, 'stepCount' | 'minimumKept' | 'multiple'>,
   sparsity: number,
@@ -113,6 +113,6 @@ export function stepsOf(
 export const parametersOf = (modules: readonly ModuleMeasures[]): number =>
   modules.reduce((sum, { parameterCount }) => sum + parameterCount, 0);
 
-/** Parameters that leave with the first steps of a module. */
+/** Parameters of the first steps of a module. */
 export const parametersOfSteps = ({ stepParameters, parametersPerStep }: ModuleMeasures, count: number): number =>
   stepParameters?.subarray(0, count).reduce((sum, parameters) => sum + parameters, 0) ?? count * parametersPerStep;

@@ -21,7 +21,7 @@ export function evenHeadGroups({
   return groups.filter(({ length }) => length > 0);
 }
 
-/** Teams without modules whose sparsity the options fixed. */
+/** Groups of the modules whose sparsity is not fixed by options. */
 export const freeHeadGroups = ({
   modules,
   evenHeads,

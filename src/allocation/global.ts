@@ -49,15 +49,15 @@ export interface ThresholdEntry
     Partial<Pick<ModuleMeasures, 'minimumKept' | 'multiple' | 'stepParameters'>> {
   /** Cost of each successive step in removal order, in units comparable between entries; length = number of steps. */
   readonly costs: ArrayLike<number>;
-  /** Steps that are removed whatever they cost. */
+  /** Steps that are removed regardless of their cost. */
   readonly fixed?: number | undefined;
 }
 
 /**
- * Meets a budget over all entries at the least cost: one threshold on the cost per parameter removed decides
- * everywhere. Costs that fall along an entry's order are raised to those before them, so that the cheapest prefixes are
- * removed. The budget is met to half the smallest step. Among steps of equal cost, the one whose
- * entry has lost the smaller share of its steps goes first, so that entries shrink alike; then that of the earlier entry.
+ * Meets a budget over all entries at the least cost: one threshold on the cost per removed parameter decides
+ * everywhere. Costs that fall along an entry's order are raised to the highest before them, so that the cheapest prefixes
+ * are removed. The budget is met to half the smallest step. Among steps of equal cost, the one whose entry has lost the
+ * smaller share of its steps is removed first, so that entries shrink evenly; then that of the earlier entry.
  *
  * @param sparsity Fraction of the entries' parameters to remove, in [0, 1).
  * @returns Steps to remove per entry: the first of its order.

@@ -11,7 +11,7 @@ export interface BudgetSlot {
 
 /**
  * Moves all preferred sparsities by one common amount, each kept within its bounds, so that their weighted mean is
- * exactly `sparsity`. Blocks at a bound stay there, and the others share the remaining budget.
+ * exactly `sparsity`. Slots at a bound keep it, and the others share the remaining budget.
  *
  * @returns One sparsity per slot.
  * @throws OptionError when even all lowest or all highest values miss the budget, saying by how much.
@@ -26,7 +26,7 @@ export function meetBudget({
   const total = slots.reduce((sum, { weight }) => sum + weight, 0);
   const target = sparsity * total;
   const spent = (shift: number) => slots.reduce((sum, slot) => sum + slot.weight * bounded(slot, shift), 0);
-  // The spending is piecewise linear in the shift; it bends where a slot reaches a bound.
+  // What is spent is piecewise linear in the shift, with a bend where a slot reaches a bound.
   const bends = slots.flatMap(({ preferred, lowest, highest }) => [lowest - preferred, highest - preferred]);
   bends.sort((a, b) => a - b);
   const least = spent(bends[0] ?? 0);
@@ -51,7 +51,7 @@ function bounded({ preferred, lowest, highest }: BudgetSlot, shift: number): num
 interface MissedBudget {
   /** Parameters that should be removed. */
   readonly target: number;
-  /** How many too few can be removed; negative: how many too many must be. */
+  /** `target` minus the nearest possible removal. */
   readonly missing: number;
   readonly total: number;
   /** Whether some blocks are skipped or have a sparsity of their own. */

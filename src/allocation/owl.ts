@@ -3,8 +3,8 @@ import { scoreByWeightTimesInput } from '../importance/wanda.js';
 import type { Allocation } from './allocation.js';
 import { MAX_SPARSITY, spreadByMeasure } from './spread-by-measure.js';
 
-/** Furthest that a block's sparsity may lie from the overall one. */
-const REACH = 0.08;
+/** Largest difference between a block's sparsity and the overall one. */
+const MAX_DIFFERENCE = 0.08;
 
 export const owl: Allocation = {
   description: 'blocks with many outlier scores (Wanda) are pruned less, within s +- 0.08',
@@ -14,10 +14,10 @@ export const owl: Allocation = {
   allocate: (problem) =>
     spreadByMeasure(problem, {
       measureOf: ({ order }) => order && outlierRatio(order.scores),
-      width: () => 2 * REACH,
+      width: () => 2 * MAX_DIFFERENCE,
       range: (sparsity) => [
-        Math.max(0, sparsity - REACH),
-        Math.min(Math.max(sparsity, MAX_SPARSITY), sparsity + REACH),
+        Math.max(0, sparsity - MAX_DIFFERENCE),
+        Math.min(Math.max(sparsity, MAX_SPARSITY), sparsity + MAX_DIFFERENCE),
       ],
     }),
 };

@@ -11,8 +11,8 @@ export interface RoundingEntry
 
 /**
  * Rounds fractional removals to numbers of steps: every module within one step (one multiple) of its request, and the
- * parameters removed in total within half a step (half a multiple) of what was asked for, by largest remainder. Of equal
- * remainders the earlier module loses the step. A module asked for nothing keeps its width, multiple or not.
+ * parameters removed in total within half a step (half a multiple) of the requested ones, by largest remainder. Of equal
+ * remainders the earlier module loses the step. A module with a request of 0 keeps its width, even if it is no multiple.
  *
  * @returns Steps to remove per entry.
  * @throws OptionError when an entry must lose more than its floor allows.
@@ -41,20 +41,20 @@ export function roundBudget(entries: readonly RoundingEntry[]): number[] {
   return counts;
 }
 
-/** The two allowed removals around the request; equal when the request is allowed itself. */
+/** The two allowed removals around the request; equal if the request is allowed. */
 function neighbours(entry: RoundingEntry, index: number): { fewer: number; more: number } {
   const { stepCount, requested, minimumKept = 1, multiple = 1 } = entry;
   const exact = Math.round(requested);
   // Products of fractions and counts miss integers by rounding errors only.
-  const wish = Math.abs(requested - exact) < 1e-6 ? exact : requested;
-  if (wish === 0) return { fewer: 0, more: 0 };
+  const wanted = Math.abs(requested - exact) < 1e-6 ? exact : requested;
+  if (wanted === 0) return { fewer: 0, more: 0 };
   const smallest = Math.ceil(minimumKept / multiple) * multiple;
   const most = smallest <= stepCount ? stepCount - smallest : 0;
-  const above = Math.ceil((stepCount - wish) / multiple) * multiple;
-  const below = Math.floor((stepCount - wish) / multiple) * multiple;
+  const above = Math.ceil((stepCount - wanted) / multiple) * multiple;
+  const below = Math.floor((stepCount - wanted) / multiple) * multiple;
   const fewer = Math.min(most, above > stepCount ? 0 : stepCount - above);
   const more = Math.min(most, stepCount - below);
-  if (wish > stepCount - Math.min(stepCount, minimumKept) + 1) {
+  if (wanted > stepCount - Math.min(stepCount, minimumKept) + 1) {
     throw new OptionError(
       `module ${index} should lose ${requested.toFixed(2)} of ${stepCount} steps, but ${minimumKept} must stay; lower its sparsity`,
     );

@@ -13,7 +13,7 @@ export interface SpreadRule {
   range?(sparsity: number): readonly [number, number];
 }
 
-/** Beyond this too little of a block is left for its scores to be meaningful. */
+/** Above this, too little of a block remains for its scores to be meaningful. */
 export const MAX_SPARSITY = 0.95;
 
 /**
@@ -42,15 +42,15 @@ export function spreadByMeasure(problem: AllocationProblem, rule: SpreadRule = {
   };
   const settled = modules.map((module, at) => {
     if (module.kind === 'ffn' || module.fixed !== undefined) return module;
-    const wish = evenHeads ? sparsity : headSparsity(module, sparsities[at]!);
-    return { ...module, fixed: stepsOf(module, wish) / module.stepCount };
+    const wanted = evenHeads ? sparsity : headSparsity(module, sparsities[at]!);
+    return { ...module, fixed: stepsOf(module, wanted) / module.stepCount };
   });
   if (settled.every((module, at) => module === modules[at])) return sparsities;
   const mean = (sparsityOf: (module: ModuleMeasures) => number) =>
     settled.reduce((sum, module) => sum + (sparsityOf(module) * module.parameterCount) / parametersOf(modules), 0);
   const [least, most] = [mean(({ fixed = 0 }) => fixed), mean((module) => module.fixed ?? highestSparsity(module))];
-  const left = Math.min(most, Math.max(least, sparsity));
-  return spread({ modules: settled, sparsity: left }, rule);
+  const reachable = Math.min(most, Math.max(least, sparsity));
+  return spread({ modules: settled, sparsity: reachable }, rule);
 }
 
 function spread(
@@ -60,14 +60,14 @@ function spread(
   const free = modules.filter(({ fixed }) => fixed === undefined);
   const freeSparsity = sparsityLeftFor(free, { modules, sparsity });
   const measures = measureOf ? free.map((module) => checkedMeasure(module, measureOf(module))) : free.map(() => 0);
-  const wishes = preferredSparsities(measures, freeSparsity, width(freeSparsity));
-  const wishOf = new Map(free.map((module, at) => [module, wishes[at]!]));
+  const preferred = preferredSparsities(measures, freeSparsity, width(freeSparsity));
+  const preferredOf = new Map(free.map((module, at) => [module, preferred[at]!]));
   const [lowest, highest] = range(freeSparsity);
   const slots = modules.map((module) => {
     const { parameterCount: weight, fixed } = module;
     if (fixed !== undefined) return { weight, preferred: fixed, lowest: fixed, highest: fixed };
     const top = Math.min(highest, highestSparsity(module));
-    return { weight, preferred: wishOf.get(module)!, lowest: Math.min(lowest, top), highest: top };
+    return { weight, preferred: preferredOf.get(module)!, lowest: Math.min(lowest, top), highest: top };
   });
   return meetBudget({ sparsity, slots });
 }
@@ -91,7 +91,7 @@ function preferredSparsities(measures: readonly number[], sparsity: number, widt
   return scaled.map((value) => sparsity - (value - mean));
 }
 
-/** Sparsity of a module that keeps only what must stay, and at least one step. */
+/** Sparsity of a module at its minimum width, of at least one step. */
 export const highestSparsity = ({ minimumKept, stepCount }: ModuleMeasures): number =>
   1 - Math.max(1, minimumKept) / stepCount;
 

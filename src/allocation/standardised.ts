@@ -14,7 +14,7 @@ export const standardised: Allocation = {
   allocate: allocateByScores,
 };
 
-/** Free modules compensate for those of fixed sparsity, and FFNs for attention with equal head counts. */
+/** Modules without a fixed sparsity make up for the others, and FFNs for the rounding of attention with equal head counts. */
 function allocateByScores(problem: AllocationProblem): number[] {
   const { sparsity, modules } = problem;
   const set = new Map<ModuleMeasures, number>();
@@ -23,7 +23,7 @@ function allocateByScores(problem: AllocationProblem): number[] {
   const left = sparsityLeft(sparsity, modules, set);
   if (left >= 1) {
     throw new OptionError(
-      `sparsity ${sparsity} asks for ${(100 * left).toFixed(1)} % of what is neither skipped nor fixed; lower the sparsity or fix fewer blocks`,
+      `sparsity ${sparsity} needs ${(100 * left).toFixed(1)} % of the modules that are neither skipped nor fixed to be removed; lower the sparsity or fix fewer blocks`,
     );
   }
   const counts = allocateStandardised(competing.map(entryOf), left);
@@ -42,20 +42,20 @@ function allocateByScores(problem: AllocationProblem): number[] {
 
 const entryOf = (module: ModuleMeasures): StandardisedEntry => ({ ...module, scores: module.order!.costs });
 
-/** Sparsity left for the modules whose steps are not set yet, as a fraction of theirs. */
+/** Sparsity of the modules whose steps are not set yet that meets the overall one; may exceed 1. */
 function sparsityLeft(
   sparsity: number,
   modules: readonly ModuleMeasures[],
   set: ReadonlyMap<ModuleMeasures, number>,
 ): number {
   let budget = 0;
-  let open = 0;
+  let unset = 0;
   for (const module of modules) {
     const { stepCount, parametersPerStep } = module;
     budget += (sparsity * stepCount - (set.get(module) ?? 0)) * parametersPerStep;
-    if (!set.has(module)) open += stepCount * parametersPerStep;
+    if (!set.has(module)) unset += stepCount * parametersPerStep;
   }
-  return open === 0 ? 0 : Math.max(0, budget / open);
+  return unset === 0 ? 0 : Math.max(0, budget / unset);
 }
 
 /** A module whose units compete with all others. */
@@ -67,10 +67,10 @@ export interface StandardisedEntry
 }
 
 /**
- * FLAP's global threshold (AL-AM): scores are standardised within each module, then the lowest of all modules leave
- * until the parameters removed come nearest to the budget. A head counts for its parameters, so many neurons weigh as
- * much as one head. Among units with equal scores, the one whose module has lost the smaller
- * share of its units goes first, so that modules shrink alike; then that of the earlier module.
+ * FLAP's global threshold (AL-AM): scores are standardised within each module, then the lowest of all modules are removed
+ * until the removed parameters are nearest to the budget. Units count by their parameters: one head as much as many
+ * neurons. Among units with equal scores, the one whose module has lost the smaller share of its units is removed first,
+ * so that modules shrink evenly; then that of the earlier module.
  *
  * @param sparsity Fraction of the entries' unit parameters to remove, in [0, 1).
  * @returns Units to remove per entry: its lowest scores.
@@ -126,10 +126,12 @@ function lowestFirst(entries: readonly StandardisedEntry[]): Candidate[] {
 /** `(x - mean) / standard deviation`; all equal gives zeros. */
 function standardise(scores: ArrayLike<number>, entry: number): Float64Array {
   const values = Float64Array.from(scores);
-  const bad = findNonFinite(values);
-  if (bad >= 0)
-    throw new OptionError(`the score of unit ${bad} in module ${entry} is ${values[bad]}; scores must be finite`);
-  // Sums of equal numbers are rounded, and their deviation is not 0.
+  const invalid = findNonFinite(values);
+  if (invalid >= 0)
+    throw new OptionError(
+      `the score of unit ${invalid} in module ${entry} is ${values[invalid]}; scores must be finite`,
+    );
+  // Rounding would make the deviation of equal numbers nonzero.
   if (values.every((value) => value === values[0])) return values.fill(0);
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
   const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);

@@ -59,7 +59,7 @@ export function assignWithCapacities(costs: Float64Array, binCount: number, capa
 interface MoveQueues {
   /** Adds an item that has been moved to a bin. */
   add(item: number): void;
-  /** -1 when the bin holds none. */
+  /** -1 if the bin is empty. */
   cheapest(from: number, to: number): number;
   cost(item: number, from: number, to: number): number;
 }

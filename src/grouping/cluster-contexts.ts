@@ -26,7 +26,7 @@ export interface ClusteringInput {
 
 /** Contexts of one block: clusters of calibration tokens. */
 export interface Contexts {
-  /** May be below the number asked for; `remarks` then say why. */
+  /** May be below the requested number; `remarks` has the reason. */
   readonly contextCount: number;
   readonly dimensionCount: number;
   /** `[contextCount, dimensionCount]`, row-major. */
@@ -38,9 +38,9 @@ export interface Contexts {
   readonly remarks: readonly string[];
 }
 
-/** Tokens of each try of initial centres: enough to show the clusters, few enough for several tries. */
+/** Tokens of each try of initial centres: enough to have all clusters, few enough for several tries. */
 const TRY_COUNT = 1024;
-/** Number of tries: rounding decides in which local optimum one ends; the best of several is better, and mostly the same in float16. */
+/** Number of tries: rounding decides which local optimum a try finds; the best of several is better, and mostly the same in float16. */
 const TRIES = 4;
 /** Enough iterations to rank tries; the best is refined on all tokens. */
 const TRY_ITERATIONS = 5;
@@ -48,7 +48,7 @@ const TRY_ITERATIONS = 5;
 /**
  * Clusters tokens into contexts: k-means on a bounded sample, from the best of some k-means++ tries on a part of it. Unless
  * `clusterBalance` is infinite, cluster sizes are then bounded. Sampled tokens keep the context of the bounded fit; all
- * others get that of their nearest centre. Contexts that end up empty (tokens that coincide) are dropped with a remark.
+ * others get that of their nearest centre. Contexts without tokens (where tokens coincide) are dropped with a remark.
  *
  * @throws OptionError when there are fewer tokens than contexts or an option is out of range; NumericalError when a point
  *   is not finite.
@@ -107,19 +107,19 @@ const toRows = (matrix: Float64Array, width: number): number[][] =>
   Array.from({ length: matrix.length / width }, (_, row) => [...rowOf(matrix, row, width)]);
 
 function withoutEmpty(centers: Float64Array, contextOfToken: Int32Array, dimensionCount: number): Contexts {
-  const asked = centers.length / dimensionCount;
-  const counts = new Int32Array(asked);
+  const requested = centers.length / dimensionCount;
+  const counts = new Int32Array(requested);
   for (const context of contextOfToken) counts[context]!++;
   const used = Array.from(counts.keys()).filter((context) => counts[context]! > 0);
   const newIndex = new Map(used.map((context, index) => [context, index]));
-  const remark = `only ${used.length} of ${asked} contexts hold a token: the calibration tokens are too much alike`;
+  const remark = `only ${used.length} of ${requested} contexts have a token: the calibration tokens are too similar`;
   return {
     contextCount: used.length,
     dimensionCount,
     centers: Float64Array.from(used.flatMap((context) => [...rowOf(centers, context, dimensionCount)])),
     contextOfToken: contextOfToken.map((context) => newIndex.get(context)!),
     counts: Int32Array.from(used, (context) => counts[context]!),
-    remarks: used.length < asked ? [remark] : [],
+    remarks: used.length < requested ? [remark] : [],
   };
 }
 
@@ -144,7 +144,7 @@ function checkInput({
       `${Math.min(tokenCount, fitCount)} tokens cannot make ${contextCount} contexts: use more calibration tokens or fewer contexts`,
     );
   }
-  const bad = findNonFinite(points);
-  if (bad >= 0)
-    throw new NumericalError(`token ${Math.floor(bad / dimensionCount)} has ${points[bad]} among its coordinates`);
+  const invalid = findNonFinite(points);
+  if (invalid >= 0)
+    throw new NumericalError(`token ${Math.floor(invalid / dimensionCount)} has the coordinate ${points[invalid]}`);
 }

@@ -17,7 +17,7 @@ export interface GroupingInput {
   readonly contextCount: number;
   /** Default `greedy`. */
   readonly assignment?: AssignmentName;
-  /** Sets a shared group aside first. Default true. */
+  /** Chooses a shared group first. Default true. */
   readonly sharedGroup?: boolean;
   /** For `random` only. */
   readonly random?: Random;
@@ -75,8 +75,8 @@ function equalSizes(total: number, count: number): number[] {
 }
 
 /**
- * Iterates: each context votes for its `size` strongest unshared neurons; those with most votes join, ties by summed
- * affinity, until the group is full.
+ * Repeats until the group is full: each context votes for its `size` strongest unshared neurons, and those with the most
+ * votes are added, ties by summed affinity.
  */
 function chooseShared(
   affinity: Float64Array,
@@ -97,9 +97,9 @@ function chooseShared(
       for (const neuron of ranking.filter((candidate) => !shared.has(candidate)).slice(0, size)) votes[neuron]!++;
     }
     const most = Math.max(...votes);
-    const named = Array.from(votes.keys()).filter((neuron) => votes[neuron] === most);
-    named.sort((a, b) => sums[b]! - sums[a]! || a - b);
-    for (const neuron of named.slice(0, size - shared.size)) shared.add(neuron);
+    const candidates = Array.from(votes.keys()).filter((neuron) => votes[neuron] === most);
+    candidates.sort((a, b) => sums[b]! - sums[a]! || a - b);
+    for (const neuron of candidates.slice(0, size - shared.size)) shared.add(neuron);
   }
   return shared;
 }
@@ -157,10 +157,10 @@ function checkInput({ affinity, contextCount, assignment = 'greedy' }: GroupingI
   if (neuronCount < contextCount + 1) {
     throw new OptionError(`${neuronCount} neurons cannot make ${contextCount + 1} groups: use fewer contexts`);
   }
-  const bad = findNonFinite(affinity);
-  if (bad >= 0) {
+  const invalid = findNonFinite(affinity);
+  if (invalid >= 0) {
     throw new NumericalError(
-      `the affinity of context ${Math.floor(bad / neuronCount)} to neuron ${bad % neuronCount} is ${affinity[bad]}`,
+      `the affinity of context ${Math.floor(invalid / neuronCount)} to neuron ${invalid % neuronCount} is ${affinity[invalid]}`,
     );
   }
 }

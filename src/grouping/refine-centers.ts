@@ -23,7 +23,7 @@ const ITERATION_LIMIT = 100;
 /** Refinement ends when at most this fraction of the points changes its context. */
 const CONVERGED = 1e-3;
 
-/** Lloyd's iterations: assign all points, move each centre to the mean of its points, until the contexts have settled. */
+/** Lloyd's iterations: assign all points, move each centre to the mean of its points, until the contexts hardly change. */
 export function refineCenters({ points, centers: start, assign }: Refinement): RefinedCenters {
   let centers = start;
   let contextOf = assign(centers);
@@ -57,7 +57,7 @@ export function nearestContexts(points: Float64Array, dimensionCount: number): C
   };
 }
 
-/** Near centres with sizes within `points / contextCount * (1 +- clusterBalance)`, at the least sum of squared distances. */
+/** Assigns points at the least sum of squared distances, with context sizes within `points / contextCount * (1 +- clusterBalance)`. */
 export function balancedContexts(
   points: Float64Array,
   {
@@ -97,7 +97,7 @@ export function sumOfSquares(points: Float64Array, centers: Float64Array, dimens
   );
 }
 
-/** `|x|^2 - 2 x c + |c|^2`, as a matrix product, several times faster than differences. `[pointCount, contextCount]`, row-major. */
+/** Squared distances `[pointCount, contextCount]`, row-major: `|x|^2 - 2 x c + |c|^2` by a matrix product is faster than differences. */
 export function squaredDistances(
   points: Float64Array,
   dimensionCount: number,

@@ -41,8 +41,8 @@ export function weightContexts(input: WeightingInput): Float64Array {
     const scaled = scaledDistances(distances.subarray(group * contextCount, (group + 1) * contextCount), softness);
     const farthest = Math.max(...scaled.filter((_, context) => counts[context]! > 0));
     for (let context = 0; context < contextCount; context++) {
-      const seen = { distance: scaled[context]!, farthest, own: context === group };
-      row[context] = counts[context] === 0 ? 0 : weigh(seen);
+      const weighed = { distance: scaled[context]!, farthest, own: context === group };
+      row[context] = counts[context] === 0 ? 0 : weigh(weighed);
     }
     scaleToMeanOne(row, counts);
   }

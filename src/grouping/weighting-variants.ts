@@ -28,11 +28,11 @@ export const WEIGHTING_VARIANTS = {
     scope: 'window',
     weigh: ({ distance }) => Math.exp(-distance),
   },
-  uniform: { description: 'every token counts alike (ablation)', scope: 'calibration' },
+  uniform: { description: 'every token counts the same (ablation)', scope: 'calibration' },
   reverse: {
     description: 'far contexts count more: softmax of distance / temperature (ablation)',
     scope: 'calibration',
-    // Relative to the farthest one, so that exp does not overflow.
+    // Relative to the farthest context, so that exp does not overflow.
     weigh: ({ distance, farthest }) => Math.exp(distance - farthest),
   },
   'only-matched': {

@@ -72,7 +72,7 @@ describe('clusterContexts', () => {
       expect(Math.max(...contextOfToken)).toBe(contextCount - 1);
       // Only bounds on the sizes can split equal tokens.
       if (clusterBalance === Number.POSITIVE_INFINITY)
-        expect(remarks.join()).toMatch(/only 2 of 4 contexts hold a token/);
+        expect(remarks.join()).toMatch(/only 2 of 4 contexts have a token/);
       else expect(contextCount).toBe(4);
     },
   );
