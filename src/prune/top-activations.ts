@@ -1,6 +1,6 @@
 import type { PrunableModule } from '../architecture/layout.js';
 import { columnSums } from '../importance/column-sums.js';
-import { isRepaired, type ModuleCut } from '../removal/apply-change.js';
+import { isRepairable, type ModuleCut } from '../removal/apply-change.js';
 import { readLinearWeight, storeInMemory } from '../removal/repair-linear.js';
 import type { StageReads } from '../runtime/block-runner.js';
 import type { Tensor } from '../runtime/engine.js';
@@ -9,9 +9,9 @@ import { everyNth } from './every-nth.js';
 import type { PruneJob } from './job.js';
 import { startContext } from './prune-context.js';
 
-/** Top activations of a module's units: energies at its output, in the dense model. */
+/** Energies of a module's units at its output, in the dense model. */
 export interface ModuleActivations {
-  /** `[tokens]`: sum over remaining units, and over those that left, of `||W_:j||² h_j²`. */
+  /** `[tokens]`: sum of `||W_:j||² h_j²` over remaining units, and over removed ones. */
   readonly remaining: Float64Array;
   readonly removed: Float64Array;
 }
@@ -22,12 +22,12 @@ export interface TopActivations {
   readonly byModule: ReadonlyMap<PrunableModule, ModuleActivations>;
 }
 
-/** Enough to see what a unit is about; next to nothing compared with what pruning reads. */
+/** Most tokens: enough to characterise units, and few compared with those of pruning. */
 const TOKENS = 2048;
 
 /**
- * Runs some windows through the dense model and tells apart, token by token, what kept and removed units give to each module's output.
- * Units are taken for independent: their products are left out.
+ * Runs some windows through the dense model and measures, token by token, the energy of remaining and of removed units at each
+ * module's output. Units are assumed to be independent: cross terms are ignored.
  */
 export async function topActivations(
   given: Omit<PruneJob, 'store'>,
@@ -41,7 +41,7 @@ export async function topActivations(
   const context = startContext(job);
   const runner = await context.startRunner(job.model, { isFixed: true });
   const byModule = new Map<PrunableModule, ModuleActivations>();
-  const measured = cuts.filter(({ module }) => isRepaired(module));
+  const measured = cuts.filter(({ module }) => isRepairable(module));
   const last = Math.max(-1, ...measured.map(({ module }) => module.segment));
   try {
     context.begin('top-activations', last + 1, context.batches.length);

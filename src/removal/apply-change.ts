@@ -6,33 +6,33 @@ import { describeShape } from '../onnx/tensor-handle.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import { narrowKeyValues } from './narrow-key-values.js';
 import { removeUnits } from './remove-units.js';
-import { giveLinearBias, linearBiasName } from './repair-linear.js';
+import { ensureLinearBias, linearBiasName } from './repair-linear.js';
 import { tidyModel } from './tidy-model.js';
 
 /** Units that remain of one module. */
 export interface ModuleCut {
   readonly module: PrunableModule;
-  /** Ascending; none where the module is gone entirely. */
+  /** Ascending; empty if the module is removed entirely. */
   readonly keep: Int32Array;
-  /** Neuron units that remain in each expert of `keep`, see `Removal`. Of a mixture; absent: all. */
+  /** Neuron units that remain in each expert of `keep`, see `Removal`; absent: all. */
   readonly neurons?: Int32Array | undefined;
 }
 
-/** All that a run does to a model: units that leave, and weights that change. */
+/** Entire effect of a run on a model: remaining units and changed weights. */
 export interface ModelChange {
-  /** In the order in which they were cut. */
+  /** In the order of pruning. */
   readonly modules: readonly ModuleCut[];
   /**
-   * Initializers of the pruned graph with their new values, by name: in the shape that is left, in the file's data type. A
-   * name that the graph lacks is the bias of an output projection that had none, see `linearBiasName`.
+   * New values of the pruned graph's initializers, by name, in the pruned shape and the file's data type. A name that the
+   * graph lacks is the bias of an output projection that had none, see `linearBiasName`.
    */
   readonly changed: ReadonlyMap<string, TensorHandle>;
 }
 
-/** Whether a module ends in a linear layer, which may get another weight and a bias. */
-export const isRepaired = ({ kind }: PrunableModule): boolean => kind !== 'experts';
+/** Whether a module ends in a single linear layer, whose weight and bias a repair can change. */
+export const isRepairable = ({ kind }: PrunableModule): boolean => kind !== 'experts';
 
-/** Takes units out of a copy of the dense model and makes place for what changes; all weights are still the dense ones. */
+/** Removes units from a copy of the dense model and adds the biases that a change needs; weights keep their dense values. */
 export function cutModel(
   dense: OnnxModel,
   { detected, facts }: AnalysedModel,
@@ -41,21 +41,22 @@ export function cutModel(
   const model = copyModel(dense);
   for (const { module, keep, neurons } of modules) {
     removeUnits(model, { detected, facts, module: module.index, keep, neurons });
-    if (isRepaired(module) && changed.has(linearBiasName(model, module.output))) giveLinearBias(model, module.output);
+    if (isRepairable(module) && changed.has(linearBiasName(model, module.output)))
+      ensureLinearBias(model, module.output);
   }
   narrowKeyValues(model, { detected, facts }, modules);
   return model;
 }
 
 /**
- * Does to a copy of the dense model what a run did; nothing is measured.
- * @throws UnsupportedModelError when a weight that changed is not in the graph in this shape.
+ * Applies a run's change to a copy of the dense model, without measuring.
+ * @throws UnsupportedModelError when a changed weight is missing in the graph or has another shape.
  */
 export function applyChange(dense: OnnxModel, analysed: AnalysedModel, change: ModelChange): OnnxModel {
   const model = cutModel(dense, analysed, change);
   for (const [name, value] of change.changed) {
-    const place = model.weights.get(name);
-    const [found, expected] = [place && describeShape(place), describeShape(value)];
+    const current = model.weights.get(name);
+    const [found, expected] = [current && describeShape(current), describeShape(value)];
     if (found !== expected)
       throw new UnsupportedModelError(`weight "${name}" is ${found ?? 'not in the graph'}, expected ${expected}`);
     setWeight(model, name, value);
@@ -64,7 +65,7 @@ export function applyChange(dense: OnnxModel, analysed: AnalysedModel, change: M
   return model;
 }
 
-/** Weights that changed on the way as the pruned model holds them; those of modules that are gone remain as they are given. */
+/** Recorded weights with their values in the pruned model; those that it no longer has keep the recorded value. */
 export function changedWeights(
   { weights }: OnnxModel,
   recorded: Iterable<readonly [string, TensorHandle]>,

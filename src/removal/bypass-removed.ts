@@ -4,8 +4,8 @@ import { splitSums } from '../runtime/lower-for-run.js';
 import { editGraph } from './graph-editor.js';
 
 /**
- * Makes one value of each bridge (a value of the residual stream that an Identity renames, where a module is gone) and
- * what it renames. A fused norm that only the module read is left with its sum.
+ * Removes bridges: Identity nodes on the residual stream where modules were removed, given by their outputs. A fused norm
+ * whose normalised output only such a module read becomes a plain sum.
  */
 export function bypassRemoved(model: OnnxModel, bridges: readonly string[]): void {
   const graph = model.proto.graph;

@@ -1,6 +1,6 @@
 import { OptionError } from '../errors.js';
 
-/** Members of one function group, or all units of a module, with the importance each got. */
+/** Units of one function group, or of an entire module, with their importance. */
 export interface ScoredGroup {
   /** Unit indices in the module. */
   readonly units: ArrayLike<number>;
@@ -22,15 +22,15 @@ export interface ChoiceInput {
 export interface Choice {
   readonly keep: Int32Array;
   readonly remove: Int32Array;
-  /** Units taken from each group. */
+  /** Units removed from each group. */
   readonly removedPerGroup: readonly number[];
-  /** Units that were asked for and could not be taken; the caller spreads them over other modules. */
+  /** Units that should be removed but exceed the groups' limits; the caller removes them from other modules. */
   readonly overflow: number;
 }
 
 /**
- * Chooses what leaves a module: the lowest scores of each function group, every group losing the same fraction.
- * Where scores are equal, the lower index leaves first.
+ * Chooses the units to remove from a module: the lowest scores of each function group, the same fraction of every group.
+ * Of equal scores, the lower index is removed first.
  *
  * @throws OptionError when a count is not an integer of at least 0, or a unit is listed twice or does not exist.
  * @see FANG Eq. 7
@@ -40,19 +40,19 @@ export function chooseChannels(input: ChoiceInput): Choice {
   checkGroups(input);
   const sizes = groups.map(({ units }) => units.length);
   const { counts, overflow } = shareRemovals(sizes, removeCount, minimumPerGroup);
-  const leaves = new Uint8Array(unitCount);
+  const isRemoved = new Uint8Array(unitCount);
   groups.forEach((group, index) => {
-    for (const unit of lowest(group, counts[index]!)) leaves[unit] = 1;
+    for (const unit of lowest(group, counts[index]!)) isRemoved[unit] = 1;
   });
-  return { ...splitByMark(leaves), removedPerGroup: counts, overflow };
+  return { ...splitUnits(isRemoved), removedPerGroup: counts, overflow };
 }
 
 /**
- * Spreads a removal over groups in proportion to their sizes, by largest remainder; of equal remainders the earlier
- * group loses the unit. A remainder that a group cannot give is taken from the others.
+ * Distributes removed units over groups in proportion to their sizes, by largest remainder; of equal remainders the
+ * earlier group loses the unit. Units that a group at its minimum cannot lose are removed from the others.
  *
  * @param minimumPerGroup Units each group keeps.
- * @returns integers, and how many units no group could give.
+ * @returns Removed units per group, and the number of units above all groups' limits.
  * @see FANG Eq. 7: each function group loses `s F / (F - m)` of its neurons
  */
 export function shareRemovals(
@@ -93,10 +93,10 @@ function lowest({ units, scores }: ScoredGroup, count: number): number[] {
   return order.slice(0, count).map((position) => units[position]!);
 }
 
-function splitByMark(leaves: Uint8Array): Pick<Choice, 'keep' | 'remove'> {
+function splitUnits(isRemoved: Uint8Array): Pick<Choice, 'keep' | 'remove'> {
   const keep: number[] = [];
   const remove: number[] = [];
-  leaves.forEach((mark, unit) => {
+  isRemoved.forEach((mark, unit) => {
     (mark === 1 ? remove : keep).push(unit);
   });
   return { keep: Int32Array.from(keep), remove: Int32Array.from(remove) };

@@ -19,8 +19,8 @@ export interface HeadChoice extends Choice {
 }
 
 /**
- * Chooses which heads leave grouped-query attention. A KV group is as important as its query heads together (their sum:
- * all of them leave with it). At least one KV group, and one query head of each kept group, remains.
+ * Chooses the heads to remove from grouped-query attention. A KV group's importance is the sum over its query heads, which
+ * are removed with it. At least one KV group, and one query head of each remaining group, is kept.
  *
  * @throws OptionError when heads name a group that does not exist, or groups differ in size.
  */
@@ -28,17 +28,17 @@ export function chooseHeads(input: HeadChoiceInput): HeadChoice {
   const { scores, groupCount, headUnit, removeCount } = input;
   const members = headsOfGroups(input);
   const headsPerGroup = members[0]?.length ?? 0;
-  const every = Int32Array.from({ length: groupCount }, (_, group) => group);
+  const allGroups = Int32Array.from({ length: groupCount }, (_, group) => group);
   if (headUnit === 'query') {
     const groups = members.map((units) => ({ units, scores: units.map((head) => scores[head]!) }));
     const perGroup = Math.min(removeCount, Math.max(0, headsPerGroup - 1));
     const choice = chooseChannels({ unitCount: scores.length, groups, removeCount: perGroup * groupCount });
-    return { ...choice, overflow: (removeCount - perGroup) * groupCount, keepGroups: every };
+    return { ...choice, overflow: (removeCount - perGroup) * groupCount, keepGroups: allGroups };
   }
   const groupScores = members.map((heads) => heads.reduce((sum, head) => sum + scores[head]!, 0));
-  const whole = [{ units: every, scores: groupScores }];
-  const chosen = chooseChannels({ unitCount: groupCount, groups: whole, removeCount, minimumPerGroup: 1 });
-  const headsOf = (groups: Int32Array) => Int32Array.from([...groups].flatMap((group) => members[group]!)).sort();
+  const groups = [{ units: allGroups, scores: groupScores }];
+  const chosen = chooseChannels({ unitCount: groupCount, groups, removeCount, minimumPerGroup: 1 });
+  const headsOf = (chosen: Int32Array) => Int32Array.from([...chosen].flatMap((group) => members[group]!)).sort();
   return {
     keep: headsOf(chosen.keep),
     remove: headsOf(chosen.remove),
@@ -60,6 +60,6 @@ function headsOfGroups({ scores, groupOfHead, groupCount }: HeadChoiceInput): nu
     heads.push(head);
   }
   const sizes = new Set(members.map((heads) => heads.length));
-  if (sizes.size > 1) throw new OptionError(`KV groups differ in size (${[...sizes].join(', ')}); all must be alike`);
+  if (sizes.size > 1) throw new OptionError(`KV groups differ in size (${[...sizes].join(', ')}); expected one size`);
   return members;
 }

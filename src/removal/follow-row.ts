@@ -7,11 +7,11 @@ import type { TwoRunFacts } from '../onnx/value-facts.js';
 import { operatorOf } from '../operators/table.js';
 import { splitSums } from '../runtime/lower-for-run.js';
 
-/** A module's result on its way to the residual stream. */
+/** Path of a row, a module's result that is the same for every token, to the residual stream. */
 export interface RowPath {
-  /** All nodes of the graph, with fused norms at the end of the path written out. */
+  /** All nodes of the graph, with fused norms on the path split into a sum and a norm. */
   readonly nodes: readonly NodeProto[];
-  /** Reshapes on the path, and the one-row form that stands for each. */
+  /** Reshapes on the path, each with the nodes that reshape a single row. */
   readonly reshaped: ReadonlyMap<NodeProto, readonly NodeProto[]>;
   /** Sums of the row with the stream. */
   readonly ends: readonly RowEnd[];
@@ -19,18 +19,18 @@ export interface RowPath {
 
 export interface RowEnd {
   readonly node: NodeProto;
-  /** The row, and what it is added to. */
+  /** The row, and the value of the stream that it is added to. */
   readonly value: string;
   readonly stream: string;
 }
 
-/** float32 and float16, by ONNX's numbers. */
+/** float32 and float16, as ONNX data types. */
 const FLOATS: ReadonlySet<number> = new Set([1, 10]);
 
 /**
- * Follows what an output projection writes when it writes the same for every token, through biases, scales, casts and norms, to
+ * Follows the result of an output projection that is the same for every token, through biases, scales, casts and norms, to
  * the sums with the residual stream.
- * @returns undefined where it meets anything else on the way.
+ * @returns undefined if any other operator reads it.
  */
 export function followRow(model: OnnxModel, linear: OutputLinear, facts: TwoRunFacts): RowPath | undefined {
   const graph = model.proto.graph!;
@@ -42,9 +42,9 @@ export function followRow(model: OnnxModel, linear: OutputLinear, facts: TwoRunF
   const ends: RowEnd[] = [];
   const reads = (node: NodeProto) => inputsOf(node).some((value) => rows.has(value));
   for (const fused of graph.node) {
-    const written = reads(fused) ? splitSums([fused]) : [fused];
-    nodes.push(...written);
-    for (const node of written) {
+    const split = reads(fused) ? splitSums([fused]) : [fused];
+    nodes.push(...split);
+    for (const node of split) {
       if (!reads(node)) continue;
       const [value = '', second = ''] = node.input;
       const [output = ''] = node.output;
@@ -65,7 +65,7 @@ export function followRow(model: OnnxModel, linear: OutputLinear, facts: TwoRunF
   return isComplete ? { nodes, reshaped, ends } : undefined;
 }
 
-/** Whether a node says the same of every token: nothing but the last axis changes. */
+/** Whether a node's output is the same for every token too: it changes only the last axis. */
 function isRow({ input, output }: NodeProto, rows: ReadonlySet<string>, dimsOf: (value?: string) => readonly number[]) {
   const leading = (value?: string) => dimsOf(value).slice(0, -1).join();
   return input.filter((value) => rows.has(value)).every((value) => leading(value) === leading(output[0]));

@@ -5,9 +5,9 @@ import type { GraphEditor } from './graph-editor.js';
 import { type RemainingUnits, remainingPositions } from './remaining-positions.js';
 
 /**
- * Length of the run of codes that repeats along an axis whose size follows the input, such as the heads in batch x heads;
- * `undefined` when the codes do not repeat in every run.
- * @param secondSize Size of the axis in a run of other size.
+ * Period of the unit ids along an axis whose size depends on the input, such as the heads in batch x heads; `undefined`
+ * when they do not repeat in every run.
+ * @param secondSize Size of the axis in a run with another batch and window.
  */
 export function repeatedPeriod({ unitIds }: AxisLabel, secondSize: number): number | undefined {
   const periods = Array.from({ length: unitIds.length }, (_, at) => at + 1);
@@ -26,14 +26,15 @@ export interface RepeatedGather {
 }
 
 /**
- * Takes the kept positions out of every period of an axis, whatever its length: `[.., n * period, ..]` is seen as
- * `[.., n, period, ..]`, gathered, and flattened again. Gives the name of the result, made before `before`.
+ * Gathers the remaining positions of every period of an axis of any length: `[.., n * period, ..]` is reshaped to
+ * `[.., n, period, ..]`, gathered, and flattened again, by nodes before `before`.
+ * @returns Name of the result.
  */
 export function gatherRepeated(editor: GraphEditor, request: RepeatedGather, before: NodeProto): string {
   const { value, rank, label, period, remaining } = request;
   const { axis, unitIds } = label;
   const positions = remainingPositions({ axis, unitIds: unitIds.slice(0, period) }, remaining);
-  // A Reshape entry of 0 copies the size at its own place, so an axis of 1 keeps those behind it in place.
+  // A Reshape entry of 0 copies the size at the same index, so an inserted axis of 1 lets later axes keep theirs.
   const shape = (...middle: readonly number[]): string =>
     editor.addInts([...new Array(axis).fill(0), ...middle, ...new Array(rank - axis - 1).fill(0)]);
   const insert = (op: string, inputs: readonly string[], attributes = {}): string => {
@@ -50,5 +51,5 @@ export function gatherRepeated(editor: GraphEditor, request: RepeatedGather, bef
   return changeRank('Squeeze', insert('Reshape', [gathered, shape(-1, 1)]));
 }
 
-/** From this opset on Unsqueeze and Squeeze take their axes as an input. */
+/** From this opset on, the axes of Unsqueeze and Squeeze are an input. */
 const AXES_AS_INPUT = 13;

@@ -9,16 +9,16 @@ import { INT32, INT64 } from '../onnx/value.js';
 /** Edits of a model in place; nodes keep their topological order. */
 export interface GraphEditor {
   readonly model: OnnxModel;
-  /** Node that makes a value, as the graph stands now. */
+  /** Node that writes a value. */
   producerOf(value: string): NodeProto | undefined;
-  /** Nodes that read a value, their subgraphs' captures included. */
+  /** Nodes that read a value, directly or in a subgraph. */
   consumersOf(value: string): readonly NodeProto[];
   /** A name that no value has yet, starting with `base`. */
   freshName(base: string): string;
   addWeight(base: string, handle: TensorHandle): string;
-  /** A one-dimensional constant of int64, or of int32 where ONNX's number 6 asks for it; equal ones are shared, across edits too. */
+  /** A one-dimensional constant of int64 (default) or int32, by ONNX data type; equal ones are shared, across edits too. */
   addInts(values: readonly number[], dataType?: number): string;
-  /** Gives the node that writes `result` another weight in place of `name`; other readers keep theirs. */
+  /** Replaces the weight `name` of the node that writes `result`; other readers keep it. */
   replaceWeightFor(result: string, name: string, handle: TensorHandle): void;
   /** The first of some nodes, in the graph's order. */
   firstOf(some: readonly NodeProto[]): NodeProto;
@@ -33,11 +33,11 @@ export function editGraph(model: OnnxModel): GraphEditor {
   const nodes = model.proto.graph?.node ?? [];
   let names: Set<string> | undefined;
   const freshName = (base: string): string => {
-    // Most edits name nothing, and a graph has thousands of names.
+    // Most edits need no new name, and a graph has thousands of names.
     names ??= new Set([
       ...(model.proto.graph?.input ?? []).map(({ name }) => name),
       ...model.weights.keys(),
-      ...nodes.flatMap(namesMadeBy),
+      ...nodes.flatMap(namesWrittenBy),
     ]);
     let name = base;
     for (let count = 2; names.has(name); count += 1) name = `${base}_${count}`;
@@ -63,7 +63,7 @@ export function editGraph(model: OnnxModel): GraphEditor {
     producerOf: (value) => nodes.find(({ output }) => output.includes(value)),
     consumersOf,
     addInts(values, dataType = INT64) {
-      // The name says what is in it, so that later edits of the model find it again.
+      // Named by its values, so that later edits find it.
       const name = `fang_prune/ints/${dataType === INT32 ? 'int32/' : ''}${values.join(',')}`;
       const known = model.weights.get(name);
       if (known?.dataType === dataType && known.dims.join() === `${values.length}`) return name;
@@ -88,10 +88,10 @@ export function editGraph(model: OnnxModel): GraphEditor {
   };
 }
 
-/** A subgraph's values share one space of names with those outside. */
-const namesMadeBy = (node: NodeProto): string[] => [
+/** Includes subgraphs, whose names must not occur outside. */
+const namesWrittenBy = (node: NodeProto): string[] => [
   ...node.output,
-  ...subgraphsOf(node).flatMap((graph) => [...ownNames(graph), ...graph.node.flatMap(namesMadeBy)]),
+  ...subgraphsOf(node).flatMap((graph) => [...ownNames(graph), ...graph.node.flatMap(namesWrittenBy)]),
 ];
 
 function replaceRead(node: NodeProto, from: string, to: string): void {

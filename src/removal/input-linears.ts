@@ -17,12 +17,12 @@ import type { ChangedWeight, StoreTensor } from './repair-linear.js';
 export interface InputLinear {
   /** Value it writes, neurons on the last axis. */
   readonly result: string;
-  /** Initializer with its weight, and which of its axes is the neurons'. */
+  /** Initializer of its weight, and the axis of that with neurons. */
   readonly weight: string;
   readonly outputAxis: 0 | 1;
   /**
-   * Where on that axis the channels of the FFN's output projection are made, one list for each time that a neuron occurs: a
-   * linear layer that holds gate and up together has two.
+   * Positions on that axis of the output projection's channels, one list for each occurrence of a neuron: a linear layer
+   * with gate and up has two.
    */
   readonly columns: readonly Int32Array[];
 }
@@ -30,13 +30,13 @@ export interface InputLinear {
 export interface InputLinearsRequest {
   readonly detected: DetectedModel;
   readonly module: PrunableModule;
-  /** Neurons that the graph still has, ascending. Absent: all. */
+  /** Remaining neurons, ascending. Absent: all. */
   readonly keep?: Int32Array | undefined;
 }
 
 /**
- * Finds the linear layers that read an FFN's input and make its channels, as the graph stands now.
- * @returns none where a neuron is not one column of each of them, or where they hold more than float weights.
+ * Finds the linear layers that read an FFN's input and compute its neurons, in the pruned graph.
+ * @returns Empty if a neuron is not one column of each of them, or a weight is not float.
  */
 export function findInputLinears(model: OnnxModel, { detected, module, keep }: InputLinearsRequest): InputLinear[] {
   if (module.kind !== 'ffn' || module.unitSize !== 1) return [];
@@ -64,7 +64,7 @@ const labelOf = ({ traces }: DetectedModel, { index }: PrunableModule, value: st
 const positionsLeft = (label: AxisLabel, keep: Int32Array): Int32Array =>
   remainingPositions(label, remainingUnits(keep, undefined));
 
-/** Axis of a linear layer's weight that its output lies on; undefined for an operator that is more than a product. */
+/** Output axis of a linear layer's weight; undefined for an operator that is more than a product. */
 function outputAxisOf(node: NodeProto): 0 | 1 | undefined {
   const op = qualifiedOp(node);
   if (op === 'MatMul') return 1;
@@ -73,7 +73,7 @@ function outputAxisOf(node: NodeProto): 0 | 1 | undefined {
   return intAttribute(node, 'transB', 0) === 0 ? 1 : 0;
 }
 
-/** Undefined where neurons do not all occur equally often. */
+/** Undefined if neurons do not all occur equally often. */
 function columnsOf(codes: Int32Array, neurons: Int32Array): Int32Array[] | undefined {
   const rankOf = new Map(Array.from(neurons, (neuron, rank) => [neuron, rank]));
   const lists: number[][] = [];
@@ -82,20 +82,20 @@ function columnsOf(codes: Int32Array, neurons: Int32Array): Int32Array[] | undef
     if (code === NO_UNIT) continue;
     const rank = rankOf.get(code);
     if (rank === undefined) return undefined;
-    const time = seen.get(code) ?? 0;
-    seen.set(code, time + 1);
-    lists[time] ??= [];
-    lists[time]![rank] = position;
+    const occurrence = seen.get(code) ?? 0;
+    seen.set(code, occurrence + 1);
+    lists[occurrence] ??= [];
+    lists[occurrence]![rank] = position;
   }
   const isFull = (list: readonly number[]) => list.length === rankOf.size && !list.includes(undefined as never);
   return lists.length > 0 && lists.every(isFull) ? lists.map((list) => Int32Array.from(list)) : undefined;
 }
 
-/** Weights of input projections as they are now, by name. */
+/** Current weights of input projections, by name. */
 export const inputWeights = (model: OnnxModel, linears: readonly InputLinear[]): ChangedWeight[] =>
   linears.map(({ weight }) => [weight, model.weights.get(weight)!]);
 
-/** An input projection's weight, `[in, out]` row-major whatever its layout in the file. */
+/** An input projection's weight, `[in, out]` row-major for any layout in the file. */
 export const readInputWeight = (model: OnnxModel, linear: InputLinear): Promise<Float32Array> =>
   readRows(model.weights.get(linear.weight)!, linear);
 
@@ -115,9 +115,9 @@ async function readRows(handle: TensorHandle, { outputAxis }: InputLinear): Prom
   const values = await readFloat32(handle);
   const [rows = 0, columns = 0] = handle.dims;
   if (outputAxis === 1) return values;
-  const turned = transposeMatrix(values, rows, columns);
+  const transposed = transposeMatrix(values, rows, columns);
   freeBytes(values);
-  return turned;
+  return transposed;
 }
 
 function encodeRows(
@@ -127,8 +127,8 @@ function encodeRows(
 ): Uint8Array<ArrayBuffer> {
   if (outputAxis === 1) return encodeFloats(dataType, values);
   const [rows = 0, columns = 0] = dims;
-  const turned = transposeMatrix(values, columns, rows);
-  const bytes = encodeFloats(dataType, turned);
-  freeBytes(turned);
+  const transposed = transposeMatrix(values, columns, rows);
+  const bytes = encodeFloats(dataType, transposed);
+  freeBytes(transposed);
   return bytes;
 }

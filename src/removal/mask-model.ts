@@ -7,33 +7,33 @@ import { fillCut } from '../onnx/slice-handle.js';
 import { floatsHandle } from '../onnx/tensor-handle.js';
 import type { SecondLinear } from '../operators/experts.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
-import { cutModel, isRepaired, type ModelChange, type ModuleCut } from './apply-change.js';
+import { cutModel, isRepairable, type ModelChange, type ModuleCut } from './apply-change.js';
 import { editGraph } from './graph-editor.js';
-import { giveLinearBias, linearBiasName, linearWeightName, type StoreTensor } from './repair-linear.js';
+import { ensureLinearBias, linearBiasName, linearWeightName, type StoreTensor } from './repair-linear.js';
 import { channelsOf } from './score-module.js';
 
 export interface MaskOptions {
   readonly analysed: AnalysedModel;
-  /** Keeps the masked weights. */
+  /** Stores the masked weights. */
   readonly store: StoreTensor;
-  /** Moves every weight of the output projections to a neighbour of its data type, up or down at random. Default: none moves. */
+  /** Changes every weight of the output projections to the next number, up or down at random. Absent: no weight is changed. */
   readonly nudge?: Random | undefined;
-  /** Precision of neighbours: numbers of the weight's own type (the default), or halves. */
+  /** Data type of the next number: the weight's own (default) or float16. */
   readonly neighbours?: 'own' | 'half' | undefined;
 }
 
 /**
- * The masked original of a pruned model: a copy of the dense one, as large as it is, that computes the same. Weights that
- * changed have their new values where they were cut from, and the output projections' columns of removed channels are zero.
+ * Masked original of a pruned model: a copy of the dense model, of its size, with the pruned model's results. Changed
+ * weights are written to the positions they were cut from; the output projections' columns of removed channels are zero.
  */
 export async function maskModel(dense: OnnxModel, change: ModelChange, options: MaskOptions): Promise<OnnxModel> {
   const masked = copyModel(dense);
   for (const { module } of change.modules)
-    if (isRepaired(module) && change.changed.has(linearBiasName(masked, module.output)))
-      giveLinearBias(masked, module.output);
+    if (isRepairable(module) && change.changed.has(linearBiasName(masked, module.output)))
+      ensureLinearBias(masked, module.output);
   await restoreRepairs(dense, masked, change, options);
   for (const cut of change.modules) {
-    if (isRepaired(cut.module)) await maskColumns(masked, cut, options);
+    if (isRepairable(cut.module)) await maskColumns(masked, cut, options);
     else {
       maskExperts(masked, cut, options);
       if (cut.neurons !== undefined) await maskNeurons(masked, { ...cut, neurons: cut.neurons }, options);
@@ -43,16 +43,16 @@ export async function maskModel(dense: OnnxModel, change: ModelChange, options: 
   return masked;
 }
 
-/** Modules that remain whole, where everything is written in halves, or all do: their linear layers round too. */
+/** Unpruned modules whose weights are changed too: all when float16 is emulated, or when no module is pruned. */
 function nudgedNeighbours({ modules }: ModelChange, { analysed, nudge, neighbours }: MaskOptions): ModuleCut[] {
   if (nudge === undefined || (neighbours !== 'half' && modules.length > 0)) return [];
   const cut = new Set(modules.map(({ module }) => module.index));
   return analysed.detected.layout.modules
-    .filter((module) => !cut.has(module.index) && isRepaired(module))
+    .filter((module) => !cut.has(module.index) && isRepairable(module))
     .map((module) => ({ module, keep: Int32Array.from({ length: module.unitCount }, (_, unit) => unit) }));
 }
 
-/** Gives the masked original the weights that changed, spread over the dense ones that they were cut from. */
+/** Writes changed weights into the masked original, at the positions of the dense weights that they were cut from. */
 async function restoreRepairs(
   dense: OnnxModel,
   masked: OnnxModel,
@@ -73,7 +73,7 @@ async function restoreRepairs(
     const original = names.get(whole)!;
     if (name === original) setWeight(masked, name, filled);
     else {
-      // Others read it whole; the nodes that read the copy that was cut have the same results in both graphs.
+      // Other nodes read the original. Readers of the cut copy are found by their results, which both graphs have.
       const results = new Set(narrowing.consumersOf(name).map(({ output }) => output[0]));
       const readers = masking.consumersOf(original).filter(({ output }) => results.has(output[0]));
       masking.rewire(readers, original, masking.addWeight(name, filled));
@@ -83,13 +83,13 @@ async function restoreRepairs(
 
 const HALF = 10;
 
-/** Distance of neighbouring numbers, as a fraction of them at most: FLOAT, FLOAT16, BFLOAT16. */
+/** Largest relative distance of neighbouring numbers, by ONNX data type: FLOAT, FLOAT16, BFLOAT16. */
 const EPSILONS: Readonly<Record<number, number>> = { 1: 2 ** -23, 10: 2 ** -10, 16: 2 ** -7 };
 
-/** Added to the scores of experts that are gone, by ONNX's number of their type: lower than any other score by far. */
+/** Added to the router scores of removed experts, by ONNX data type: far below any other score. */
 const MASKED_SCORES: Readonly<Record<number, number>> = { 1: -1e9, [HALF]: -3e4 };
 
-/** Puts the scores of removed experts far below all others, wherever experts compete. */
+/** Lowers the router scores of removed experts far below all others, so that none is chosen. */
 function maskExperts(model: OnnxModel, { module, keep }: ModuleCut, { analysed }: MaskOptions): void {
   const editor = editGraph(model);
   const remaining = new Set(keep);
@@ -106,7 +106,7 @@ function maskExperts(model: OnnxModel, { module, keep }: ModuleCut, { analysed }
   }
 }
 
-/** Zeroes what neurons that are gone add to what their experts make: floats, or codes of the zero point. */
+/** Zeroes the second linear layer's weights of removed neurons: floats, or codes of the zero point. */
 async function maskNeurons(
   model: OnnxModel,
   { module, keep, neurons }: ModuleCut & Required<Pick<ModuleCut, 'neurons'>>,
@@ -139,7 +139,7 @@ async function maskNeurons(
   editor.rewire(readers, second.weight, editor.addWeight(`${second.weight}/masked`, masked));
 }
 
-/** The byte whose codes dequantise to zero in a row of a second linear layer, at a fraction of its length. */
+/** Byte of codes that dequantise to zero, by row of a second linear layer and position as a fraction of its length. */
 async function zeroCodes({ weights }: OnnxModel, { weight, bits, zeroPoints, blocks = 1 }: SecondLinear) {
   if (bits === undefined) return () => 0;
   // A byte of equal codes.
@@ -149,7 +149,7 @@ async function zeroCodes({ weights }: OnnxModel, { weight, bits, zeroPoints, blo
   const packed = await handle.read();
   const [experts = 1, rows = 1] = weights.get(weight)!.dims;
   const perByte = 8 / bits;
-  // Of rows with one scale each, several have their zero points in one byte.
+  // With one scale per row, a byte has the zero points of several rows.
   const perRow = handle.dims.length === 2 ? 1 : (handle.byteLength * perByte) / (experts * rows);
   return (row: number, fraction: number) => {
     const at = row * perRow + Math.floor(fraction * blocks);
@@ -157,7 +157,7 @@ async function zeroCodes({ weights }: OnnxModel, { weight, bits, zeroPoints, blo
   };
 }
 
-/** Zeroes the columns of a module's output projection that removed channels went through. */
+/** Zeroes the columns of a module's output projection for removed channels. */
 async function maskColumns(model: OnnxModel, { module, keep }: ModuleCut, { store, nudge, neighbours }: MaskOptions) {
   const linear = module.output;
   const shared = linearWeightName(model, linear);

@@ -13,10 +13,10 @@ interface Cut {
 }
 
 /**
- * Cuts the keys and values that several blocks share, in place, where all their readers have lost the same heads: each picks what it
- * still reads of them until then. Where they have lost different heads, or one is still whole, keys and values remain as they are.
+ * Removes heads from keys and values that several blocks share, in place, once all their readers have lost the same heads;
+ * until then, each reader gathers its own. If readers have different heads, or one is unpruned, nothing changes.
  *
- * @param cuts Modules that have been cut.
+ * @param cuts Pruned modules.
  */
 export function narrowKeyValues(
   model: OnnxModel,
@@ -31,7 +31,7 @@ export function narrowKeyValues(
   }
 }
 
-/** Units that remain of the module that makes the keys and values, if all others read the same of them. */
+/** Units that remain of the module that computes the keys and values, if all others read the same ones. */
 function commonUnits(
   { members, trace, values }: SharedKeyValues,
   { detected, facts }: Pick<AnalysedModel, 'detected' | 'facts'>,
@@ -58,13 +58,13 @@ function commonUnits(
   return isCommon ? remaining : undefined;
 }
 
-/** Has modules read a value itself again in place of what was picked from it for each. */
+/** Makes modules read a value itself instead of the heads that were gathered for each. */
 function readUncut(model: OnnxModel, value: string, members: readonly number[]): void {
   const editor = editGraph(model);
-  const picks = editor.consumersOf(value).filter(({ opType, output: [result = ''] }) => {
+  const gathers = editor.consumersOf(value).filter(({ opType, output: [result = ''] }) => {
     return opType === 'Gather' && members.some((index) => result.startsWith(prunedName(value, index)));
   });
-  for (const { output } of picks) editor.rewire(editor.consumersOf(output[0]!), output[0]!, value);
+  for (const { output } of gathers) editor.rewire(editor.consumersOf(output[0]!), output[0]!, value);
   const graph = model.proto.graph!;
-  graph.node.splice(0, graph.node.length, ...graph.node.filter((node) => !picks.includes(node)));
+  graph.node.splice(0, graph.node.length, ...graph.node.filter((node) => !gathers.includes(node)));
 }

@@ -15,26 +15,26 @@ import { editGraph } from './graph-editor.js';
 export interface RemovedModule {
   readonly engine: Engine;
   readonly facts: TwoRunFacts;
-  /** The module's output projection, all of whose input channels leave. */
+  /** The module's output projection, all of whose input channels are removed. */
   readonly linear: OutputLinear;
   /** Bias that replaces the removed units in the linear layer's result. */
   readonly bias?: Float64Array | undefined;
 }
 
-/** A module that can be taken out of its graph whole. */
+/** Removal of an entire module from its graph. */
 export interface ModuleRemoval {
   /**
-   * Takes it out, in place: where its result met the residual stream there is what is left of it, a constant row or nothing.
-   * @returns Values on the stream that are now another value under a second name; `tidyModel` makes them one.
+   * Removes it, in place: a constant row, or nothing, is added to the residual stream instead of its result.
+   * @returns Outputs of Identity nodes on the stream, for `bypassRemoved`.
    */
   apply(): readonly string[];
 }
 
 /**
- * Plans to remove a module. The output of its output projection without channels is one row for all tokens: zeros, or
- * biases; the row is followed to the residual stream, see `followRow`.
+ * Plans the removal of a module. Without input channels, its output projection writes one row for all tokens: zeros, or
+ * biases. Its path to the residual stream is found by `followRow`.
  *
- * @returns undefined where it meets anything else on the way, or stops being a number.
+ * @returns undefined if there is no such path, or the row is not finite.
  */
 export async function planModuleRemoval(model: OnnxModel, given: RemovedModule): Promise<ModuleRemoval | undefined> {
   const path = followRow(model, given.linear, given.facts);
@@ -71,7 +71,7 @@ interface RowProblem extends RemovedModule {
   readonly start: Float64Array;
 }
 
-/** The row at each end, worked out by the engine that runs the model. */
+/** Computes the row at each end, in the engine that runs the model. */
 async function computeRows(model: OnnxModel, problem: RowProblem): Promise<ReadonlyMap<string, Row>> {
   const { engine, facts, linear, path, start } = problem;
   const { dataType, dims } = facts.first.get(linear.result)!;
@@ -98,15 +98,15 @@ const FLOAT32 = 1;
 const FLOAT16 = 10;
 
 function readRow(row: Tensor): Row {
-  return { dataType: dataTypeOf(row.type), values: tensorFloats(row, 'the rows that a module leaves').slice() };
+  return { dataType: dataTypeOf(row.type), values: tensorFloats(row, 'the constant row of a removed module').slice() };
 }
 
-interface TakingOut {
+interface ComputedRows {
   readonly path: RowPath;
   readonly rows: ReadonlyMap<string, Row>;
 }
 
-function removeFromGraph(model: OnnxModel, { path, rows }: TakingOut): string[] {
+function removeFromGraph(model: OnnxModel, { path, rows }: ComputedRows): string[] {
   const graph = model.proto.graph!;
   graph.node.splice(0, graph.node.length, ...path.nodes);
   const editor = editGraph(model);

@@ -13,7 +13,7 @@ export type HeadUnit = 'group' | 'query';
 export interface ShrinkSteps {
   readonly stepCount: number;
   readonly parametersPerStep: number;
-  /** Units that leave with one step. */
+  /** Units that one step removes. */
   readonly unitsPerStep: number;
 }
 
@@ -31,7 +31,7 @@ export function shrinkSteps(module: PrunableModule, headUnit: HeadUnit): ShrinkS
     : { stepCount: members, parametersPerStep: groupCount * parametersPerUnit, unitsPerStep: groupCount };
 }
 
-/** The module whose keys and values leave with its steps, where several share them, by its index. */
+/** Index of the module whose shared keys and values are removed with this module's steps. */
 export const sharedSource = (
   { keyValueSource, groupOfUnit }: PrunableModule,
   headUnit: HeadUnit,

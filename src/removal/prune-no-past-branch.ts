@@ -4,13 +4,13 @@ import { mergeDecoders } from '../onnx/merged-decoder.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { analyseModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
-import { applyChange, isRepaired, type ModelChange } from './apply-change.js';
+import { applyChange, isRepairable, type ModelChange } from './apply-change.js';
 import { linearBiasName } from './repair-linear.js';
 
 /**
- * Does to the other half of a merged decoder what was done to the half that was pruned, and puts them together; a model that
- * is no such half comes back as it is.
- * @throws UnsupportedModelError when the halves differ in more than their cache, or a module is gone entirely.
+ * Prunes a merged decoder's branch without past as its branch with past was, and merges both; any other model is returned
+ * unchanged.
+ * @throws UnsupportedModelError when the branches differ in more than their cache, or a module is removed entirely.
  */
 export async function pruneNoPastBranch(pruned: OnnxModel, change: ModelChange, engine: Engine): Promise<OnnxModel> {
   const { noPastBranch } = pruned;
@@ -21,11 +21,11 @@ export async function pruneNoPastBranch(pruned: OnnxModel, change: ModelChange, 
   );
 }
 
-/** A half of a merged decoder, with the other half. */
-export type HalfDecoder = OnnxModel & Required<Pick<OnnxModel, 'noPastBranch'>>;
+/** Branch with past of a merged decoder, with the branch without. */
+export type MergedDecoder = OnnxModel & Required<Pick<OnnxModel, 'noPastBranch'>>;
 
-/** The other half of a merged decoder with what was done to the half that was pruned. @throws see `pruneNoPastBranch` */
-export async function cutNoPastBranch(pruned: HalfDecoder, change: ModelChange, engine: Engine): Promise<OnnxModel> {
+/** Prunes the branch without past as the branch with past was. @throws see `pruneNoPastBranch` */
+export async function cutNoPastBranch(pruned: MergedDecoder, change: ModelChange, engine: Engine): Promise<OnnxModel> {
   const { noPastBranch } = pruned;
   const analysed = await analyseModel(noPastBranch.model, engine);
   const changed = new Map(change.changed);
@@ -41,8 +41,8 @@ export async function cutNoPastBranch(pruned: HalfDecoder, change: ModelChange, 
         `block ${block} ${kind} is removed entirely, which is not supported for merged decoders yet; raise minimumWidth above 0`,
       );
     }
-    // Weights have one name in both halves; biases are called after the values of each.
-    if (!isRepaired(module)) return { module, keep, neurons };
+    // Weights have the same name in both branches; biases are named after each branch's values.
+    if (!isRepairable(module)) return { module, keep, neurons };
     const bias = linearBiasName(pruned, output);
     const value = change.changed.get(bias);
     if (value !== undefined && changed.delete(bias))

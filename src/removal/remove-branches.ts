@@ -3,8 +3,8 @@ import { INT32 } from '../onnx/value.js';
 import type { GraphEditor } from './graph-editor.js';
 
 /**
- * Takes experts that have nodes of their own out of the sum that is their mixture's result, and numbers the others again. Nodes
- * that nothing reads any more remain, see `tidyModel`.
+ * Removes experts that are separate nodes from the sum of their mixture, and renumbers the others. `tidyModel` drops the
+ * unused nodes later.
  *
  * @param keep Experts that remain, ascending.
  */

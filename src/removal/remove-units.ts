@@ -22,17 +22,16 @@ export interface Removal {
   /** Units that remain, ascending. For grouped queries every group that remains must keep the same number. */
   readonly keep: Int32Array;
   /**
-   * Neuron units that remain in each expert of `keep`, one expert after the other, each ascending and as many as the others. Of a
-   * mixture; absent: all.
+   * Neuron units that remain in each expert of `keep`, expert by expert, ascending, the same number in each. Absent: all.
    */
   readonly neurons?: Int32Array | undefined;
 }
 
 /**
- * Takes units out of one module, in place: weights, biases and caches lose their positions, and every number that spoke
- * of them is updated. A weight or constant that others read too is copied first. Nothing is read: weights become slices.
+ * Removes units from one module, in place: from weights, biases and caches, and updates every size that depends on them. A
+ * weight or constant with other readers is copied first. Weights are not read: they become slices.
  *
- * @throws UnsupportedModelError when a node cannot say what is left.
+ * @throws UnsupportedModelError when a node cannot express the removal.
  */
 export function removeUnits(model: OnnxModel, { detected, facts, module, keep, neurons }: Removal): void {
   const trace = detected.traces[module];
@@ -45,7 +44,7 @@ export function removeUnits(model: OnnxModel, { detected, facts, module, keep, n
   if (neurons !== undefined) cutNeurons(model, { detected, facts, module, keep, neurons });
 }
 
-/** Takes neurons out of experts whose mixture has lost the other experts already: each has neurons of its own. */
+/** Removes neurons from the remaining experts of a mixture: each expert has its own remaining neurons. */
 function cutNeurons(
   model: OnnxModel,
   { detected, facts, module, keep, neurons }: Removal & Required<Pick<Removal, 'neurons'>>,
@@ -55,17 +54,18 @@ function cutNeurons(
     throw new UnsupportedModelError(`the neurons inside the experts of module ${module} cannot be removed`);
   const width = neurons!.length / keep.length;
   const neuronSets = Array.from(keep, (_, at) => new Set(neurons!.subarray(at * width, (at + 1) * width)));
-  // Other mixtures may read the same weights, so that this one has a copy since it lost experts.
-  const nameNow = (name: string) => (model.weights.has(prunedName(name, module)) ? prunedName(name, module) : name);
+  // If other mixtures read the same weights, removing experts made a copy for this one.
+  const currentName = (name: string) => (model.weights.has(prunedName(name, module)) ? prunedName(name, module) : name);
   const renamed = { labels: new Map(), external: new Set<string>() };
-  for (const [name, label] of found.labels) renamed.labels.set(found.external.has(name) ? nameNow(name) : name, label);
-  for (const name of found.external) renamed.external.add(nameNow(name));
+  for (const [name, label] of found.labels)
+    renamed.labels.set(found.external.has(name) ? currentName(name) : name, label);
+  for (const name of found.external) renamed.external.add(currentName(name));
   cutTrace(model, {
     detected,
     facts,
     module,
     trace: { ...trace, ...found, ...renamed },
-    // Nodes see the same numbers of neurons whichever they are.
+    // Nodes depend only on the number of neurons.
     remaining: remainingUnits(
       Int32Array.from({ length: width }, (_, unit) => unit),
       undefined,
@@ -89,7 +89,7 @@ export interface TraceCut extends Pick<Removal, 'detected' | 'facts' | 'module'>
   readonly slice?: (weight: TensorHandle, label: AxisLabel) => TensorHandle;
 }
 
-/** Takes units out of everything that a trace found, in place. @throws UnsupportedModelError when a node cannot say what is left. */
+/** Removes units from everything that a trace found, in place. @throws UnsupportedModelError when a node cannot express the removal. */
 export function cutTrace(model: OnnxModel, { detected, facts, trace, remaining, module, slice }: TraceCut): void {
   const graph = model.proto.graph!;
   const editor = editGraph(model);
@@ -112,7 +112,7 @@ export function cutTrace(model: OnnxModel, { detected, facts, trace, remaining, 
 /** Name of the pruned copy of a value that others read unpruned. */
 export const prunedName = (value: string, module: number): string => `${value}/pruned_${module}`;
 
-/** Whether a value under its old name has become smaller: made inside the module, declared, or replaced. */
+/** Whether a value has become smaller under its old name: one computed in the module, or a graph input. */
 function isNarrowed(value: string | undefined, { labels, external }: ChannelTrace, { model }: GraphEditor): boolean {
   if (value === undefined || !labels.has(value)) return false;
   return !external.has(value) || model.proto.graph!.input.some(({ name }) => name === value);
@@ -129,7 +129,7 @@ interface Narrowing {
   readonly slice: TraceCut['slice'] | undefined;
 }
 
-/** Narrows what the module is handed, for its own nodes alone; values made inside follow by themselves. */
+/** Narrows a value from outside the module, for the module's nodes only; values computed inside shrink with their inputs. */
 function narrowExternal(
   editor: GraphEditor,
   { value, label, remaining, touched, facts, module, slice }: Narrowing,
@@ -154,7 +154,7 @@ interface RemainingGather extends Pick<Narrowing, 'value' | 'label' | 'remaining
   readonly name: string;
 }
 
-/** The kept positions of a value that others need whole. */
+/** Gathers the remaining positions of a value that other nodes read in full. @returns Name of the result. */
 function gatherRemaining(
   editor: GraphEditor,
   { value, label, remaining, facts, name }: RemainingGather,
@@ -166,7 +166,7 @@ function gatherRemaining(
     const period = repeatedPeriod(label, secondSize);
     if (period === undefined)
       throw new UnsupportedModelError(
-        `"${value}" carries channels on axis ${label.axis}, whose size follows the input`,
+        `"${value}" has channels on axis ${label.axis}, whose size depends on batch or window; this cannot be pruned`,
       );
     return gatherRepeated(editor, { value, rank: dims.length, label, period, remaining }, before);
   }

@@ -1,6 +1,6 @@
 import type { ModuleCut } from './apply-change.js';
 
-/** Parameters that leave with a module's units. */
+/** Parameters removed with a module's units. */
 export function removedParameters({ module, keep, neurons }: ModuleCut): number {
   const { unitCount, parametersPerUnit, parametersPerGroup, groupOfUnit, groupCount = 0 } = module;
   const remainingGroups = groupOfUnit ? new Set(keep.map((unit) => groupOfUnit[unit]!)).size : groupCount;

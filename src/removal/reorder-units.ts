@@ -3,22 +3,22 @@ import { setWeight } from '../onnx/edit-weights.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { sliceHandle } from '../onnx/slice-handle.js';
 
-/** A module of a layout, and the units that come in the place of each of its units. */
+/** A module of a layout, and its new order of units: `order[i]` is the old index of unit i. */
 export interface UnitOrder {
   readonly module: number;
   readonly order: Int32Array;
 }
 
-/** Where the indices of a weight's axis lay before. */
+/** New order of a weight's axis. */
 export interface MovedAxis {
   readonly axis: number;
-  /** By index: the one that it was. */
+  /** Old index, by new index. */
   readonly from: Int32Array;
 }
 
 /**
- * Puts the units of a module in another order, in place: weights and biases alike, so that the module computes the same.
- * @returns what moved, by the names of weights; none where the module reads anything else that has units, or others read its weights
+ * Reorders the units of a module in its weights and biases, in place, so that its results are unchanged.
+ * @returns Reordered axes by weight; empty, without a change, if the module reads another value with units, or another node its weights.
  */
 export function reorderUnits(
   model: OnnxModel,
@@ -40,7 +40,7 @@ export function reorderUnits(
   return moved;
 }
 
-/** A unit may have several places (of gate and up in one weight): the first of each goes to the first of another, and so on. */
+/** A unit may have several places (of gate and up in one weight): the first of one is replaced by the first of another, and so on. */
 function movedPositions(unitIds: Int32Array, order: Int32Array): Int32Array {
   const places = new Map<number, number[]>();
   for (const [at, unit] of unitIds.entries()) {
@@ -48,18 +48,18 @@ function movedPositions(unitIds: Int32Array, order: Int32Array): Int32Array {
     places.set(unit, known);
     known.push(at);
   }
-  const taken = new Map<number, number>();
+  const usedCount = new Map<number, number>();
   return unitIds.map((unit, at) => {
     if (unit < 0) return at;
-    const count = taken.get(unit) ?? 0;
-    taken.set(unit, count + 1);
+    const count = usedCount.get(unit) ?? 0;
+    usedCount.set(unit, count + 1);
     return places.get(order[unit]!)![count]!;
   });
 }
 
-/** The order that undoes another. */
+/** Inverse permutation. */
 export function inverseOrder(from: Int32Array): Int32Array {
   const inverse = new Int32Array(from.length);
-  for (const [at, was] of from.entries()) inverse[was] = at;
+  for (const [at, old] of from.entries()) inverse[old] = at;
   return inverse;
 }

@@ -11,13 +11,13 @@ import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import { bytesHandle, floatsHandle, type TensorShape } from '../onnx/tensor-handle.js';
 import { editGraph, type GraphEditor } from './graph-editor.js';
 
-/** Keeps a rewritten weight until the model is saved: in memory, or in a spill file. */
+/** Stores a rewritten weight until the model is saved: in memory, or in a temporary file. */
 export type StoreTensor = (shape: TensorShape, bytes: Uint8Array<ArrayBuffer>) => TensorHandle | Promise<TensorHandle>;
 
 /** A store that holds everything in memory. */
 export const storeInMemory: StoreTensor = bytesHandle;
 
-/** Reads a linear layer's weight as `[out, in]`, whatever its layout in the file. */
+/** Reads a linear layer's weight as `[out, in]`, for any layout in the file. */
 export async function readLinearWeight(model: OnnxModel, linear: OutputLinear): Promise<LinearWeight> {
   const name = weightName(editGraph(model), linear);
   const handle = model.weights.get(name)!;
@@ -26,7 +26,7 @@ export async function readLinearWeight(model: OnnxModel, linear: OutputLinear): 
   return linear.inputAxis === 1 ? matrix : matrix.transpose(1, 0);
 }
 
-/** An initializer by name with the value that it has now. */
+/** An initializer's name and current value. */
 export type ChangedWeight = readonly [name: string, value: TensorHandle];
 
 /**
@@ -41,14 +41,14 @@ export async function writeLinearWeight(
   const name = weightName(editGraph(model), linear);
   const { dataType, dims } = model.weights.get(name)!;
   const [rows = 0, columns = 0] = dims;
-  const laidOut = linear.inputAxis === 1 ? values : transposeMatrix(values, columns, rows);
-  const written = await store({ dataType, dims }, encodeFloats(dataType, laidOut));
+  const inFileLayout = linear.inputAxis === 1 ? values : transposeMatrix(values, columns, rows);
+  const written = await store({ dataType, dims }, encodeFloats(dataType, inFileLayout));
   setWeight(model, name, written);
   return [name, written];
 }
 
 /**
- * Adds `bias` (length `outputCount`) to what a linear layer writes: into a bias it already has, else by an Add of its own.
+ * Adds `bias` (length `outputCount`) to a linear layer's result: to its bias if it has one, otherwise by a new Add.
  * @returns the bias as it will be saved.
  */
 export async function addLinearBias(
@@ -62,7 +62,7 @@ export async function addLinearBias(
   return [place.name, sum];
 }
 
-/** The bias that `addLinearBias` would write; the model remains as it is. Without `bias`, the one that the linear layer has. */
+/** The bias that `addLinearBias` would write, without changing the model. If `bias` is undefined: the existing one. */
 export async function sumLinearBias(
   model: OnnxModel,
   linear: OutputLinear,
@@ -73,22 +73,22 @@ export async function sumLinearBias(
   return place.handle && [place.name, place.handle];
 }
 
-/** Name of the initializer that holds a linear layer's bias and no other's, or would once `giveLinearBias` made it. */
+/** Name of the initializer with a linear layer's own bias, which exists or which `ensureLinearBias` would add. */
 export function linearBiasName(model: OnnxModel, linear: OutputLinear): string {
   return biasPlace(model, linear).name;
 }
 
-/** Gives a linear layer a bias of its own, with the value that it has, or zeros. */
-export function giveLinearBias(model: OnnxModel, linear: OutputLinear): void {
+/** Makes sure that a linear layer has its own bias: a copy of a shared one, or zeros. */
+export function ensureLinearBias(model: OnnxModel, linear: OutputLinear): void {
   const { shape, handle, put } = biasPlace(model, linear);
   put(handle ?? floatsHandle(shape, new Float64Array(linear.outputCount)));
 }
 
-/** Where a linear layer's own bias is, or is to be. */
+/** Place of a linear layer's own bias, which may not exist yet. */
 interface BiasPlace {
   readonly name: string;
   readonly shape: TensorShape;
-  /** Values to add now; absent: nothing. */
+  /** Current bias; absent: none. */
   readonly handle: TensorHandle | undefined;
   put(bias: TensorHandle): void;
 }
@@ -106,7 +106,7 @@ function biasPlace(model: OnnxModel, linear: OutputLinear): BiasPlace {
   if (place !== undefined) {
     const handle = model.weights.get(place.name)!;
     const { dataType, dims } = handle;
-    // Exporters merge equal weights: a norm's own bias may be the very same one, and remains.
+    // Exporters merge equal weights: another node, such as a norm, may read the same initializer.
     const reads = editor
       .consumersOf(place.name)
       .flatMap(inputsOf)
@@ -134,12 +134,12 @@ function biasPlace(model: OnnxModel, linear: OutputLinear): BiasPlace {
   return { name, shape: { dataType, dims: [linear.outputCount] }, handle: undefined, put };
 }
 
-/** Name of the initializer that holds a linear layer's weight now. */
+/** Name of the initializer that is now a linear layer's weight. */
 export function linearWeightName(model: OnnxModel, linear: OutputLinear): string {
   return weightName(editGraph(model), linear);
 }
 
-/** The bias operand of a Gemm, of the one Add that reads the product, or of a skip-norm that takes it. */
+/** The bias operand of a Gemm, or of the only Add or skip norm that reads the product. */
 function findBias(
   editor: GraphEditor,
   node: NodeProto,
@@ -151,7 +151,7 @@ function findBias(
   };
   const own = node.opType === 'Gemm' ? node.input[2] : undefined;
   if (fits(own)) return { name: own, reader: node, slot: 2 };
-  // An Add of its own keeps the name of the result.
+  // An Add that `biasPlace` inserted has the name of the result.
   const result = node.output.includes(linear.result) ? linear.result : unbiasedName(linear);
   const readers = editor.consumersOf(result);
   const [reader] = readers;

@@ -3,18 +3,18 @@ import type { TwoRunFacts } from '../onnx/value-facts.js';
 import { type Resize, SAME } from '../operators/update-rule.js';
 import type { GraphEditor } from './graph-editor.js';
 
-/** An integer vector that a node reads (a shape, starts, repeats), and which of its entries speak of what was cut. */
+/** An integer vector that a node reads (a shape, starts, repeats), and its entries that depend on pruned axes. */
 export interface SizeOperand {
   readonly slot: number;
   readonly facts: TwoRunFacts;
   readonly isConstant: boolean;
-  /** By entry; absent ones remain. */
+  /** By index of the entry; others are unchanged. */
   readonly entries: ReadonlyMap<number, Resize>;
 }
 
 /**
- * Resizes entries of a node's integer operand, whatever computes it. A constant is replaced by another; in a Concat of
- * single sizes only their pieces are; any other vector is scaled, which holds for sizes that follow the input too.
+ * Resizes entries of a node's integer operand. A constant is replaced; of a Concat of single sizes, only the pieces of
+ * these entries are; any other vector is scaled, which is also right for sizes that depend on the input.
  */
 export function resizeEntries(editor: GraphEditor, node: NodeProto, operand: SizeOperand): void {
   const { slot, facts, entries, isConstant } = operand;
@@ -45,7 +45,7 @@ export function resizeEntries(editor: GraphEditor, node: NodeProto, operand: Siz
   node.input[slot] = joined;
 }
 
-/** An integer vector and the ratio that each of its entries is to be multiplied by. */
+/** An integer vector and the factor of each entry, as a ratio. */
 export interface ScaledInts {
   readonly source: string;
   readonly ratios: readonly Resize[];
@@ -54,7 +54,7 @@ export interface ScaledInts {
 
 const INT64 = 7;
 
-/** Multiplies an integer vector entry by entry, by nodes placed before `before`; gives the name of the result. */
+/** Scales an integer vector entry by entry, by nodes before `before`. @returns Name of the result. */
 export function scaleInts(
   editor: GraphEditor,
   { source, ratios, dataType = INT64 }: ScaledInts,
@@ -75,7 +75,7 @@ export function scaleInts(
   return scaled;
 }
 
-/** The operands of the Concat that makes a vector, when each of them is one entry. */
+/** The operands of the Concat that computes a vector, if each of them is one entry. */
 function singlePieces(editor: GraphEditor, source: string, { first }: TwoRunFacts): readonly string[] | undefined {
   const producer = editor.producerOf(source);
   const isSingle = (piece: string): boolean => first.get(piece)?.ints?.length === 1;

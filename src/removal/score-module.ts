@@ -32,7 +32,7 @@ export interface ModuleCase {
   readonly groups: readonly UnitGroup[];
   readonly adapter: CompensationAdapter;
   readonly headUnit: HeadUnit;
-  /** Importance by unit that decides in place of the adapter's. */
+  /** Importance by unit, used instead of the adapter's. */
   readonly order?: Float64Array | undefined;
   readonly random: () => number;
   /** Runs the large products of factorisations; default: this library's own loops. */
@@ -40,14 +40,14 @@ export interface ModuleCase {
   readonly onUnits?: ImportanceProblem['onUnits'];
 }
 
-/** A module whose units have their scores. */
+/** A module with the scores of its units. */
 export interface ScoredModule {
   /** Importance by unit; infinite for units that are never removed. */
   readonly scores: Float64Array;
-  /** Cost of removing one more unit, in the order of rising scores, never falling; one entry for each finite score. */
+  /** Cost of each successive removal by rising score, non-decreasing; one entry for each finite score. */
   readonly costs: Float64Array;
   readonly remarks: readonly string[];
-  /** Chooses what leaves and repairs the rest. @param stepCount Steps to remove, see `shrinkSteps`. */
+  /** Chooses the units to remove and repairs the others. @param stepCount Steps to remove, see `shrinkSteps`. */
   remove(stepCount: number): Promise<RemovalPlan>;
 }
 
@@ -60,7 +60,7 @@ export interface RemovalPlan {
   readonly bias?: Float64Array;
   /** Result of each group, in order. */
   readonly parts: readonly RepairedGroup[];
-  /** Steps that could not be taken from the function groups. */
+  /** Steps that the function groups' limits prevented. */
   readonly overflow: number;
 }
 
@@ -76,7 +76,7 @@ export interface RepairedGroup {
 
 /**
  * Scores a module's units, group by group, and prepares their removal.
- * @throws NumericalError, naming the module; OptionError when the adapter breaks its promises.
+ * @throws NumericalError, naming the module; OptionError when the adapter's result is invalid.
  */
 export async function scoreModule(given: ModuleCase): Promise<ScoredModule> {
   const { module, groups, adapter, random, order } = given;
@@ -131,8 +131,8 @@ function checkScores(prepared: PreparedImportance, { unitCount }: ImportanceProb
     throw new OptionError(`the method gave ${scores?.length ?? 'no'} scores for ${unitCount} units; expected one each`);
   if (costs !== undefined && costs.length !== unitCount)
     throw new OptionError(`the method gave ${costs.length} costs for ${unitCount} units; expected one each`);
-  const bad = scores.findIndex((score) => Number.isNaN(score));
-  if (bad >= 0) throw new OptionError(`the method gave unit ${bad} the score NaN; expected a number`);
+  const invalid = scores.findIndex((score) => Number.isNaN(score));
+  if (invalid >= 0) throw new OptionError(`the method gave unit ${invalid} the score NaN; expected a number`);
 }
 
 /** @throws OptionError, NumericalError */
@@ -149,22 +149,24 @@ function checkRepair(repaired: Compensated, outputCount: number, keptCount: numb
   }
   if (bias !== undefined && bias.length !== outputCount)
     throw new OptionError(`the method gave a bias of length ${bias.length}; expected ${outputCount}`);
-  const badWeight = weight?.findIndex(isNoFloat) ?? -1;
-  if (badWeight >= 0)
+  const invalidWeight = weight?.findIndex(isNoFloat) ?? -1;
+  if (invalidWeight >= 0)
     throw new NumericalError(
-      `the repair of output ${Math.floor(badWeight / keptCount)} has the weight ${weight![badWeight]}; ${REPAIR_ADVICE}`,
+      `the repair of output ${Math.floor(invalidWeight / keptCount)} has the weight ${weight![invalidWeight]}; ${REPAIR_ADVICE}`,
     );
-  const badBias = bias?.findIndex(isNoFloat) ?? -1;
-  if (badBias >= 0)
-    throw new NumericalError(`the repair of output ${badBias} has the bias ${bias![badBias]}; ${REPAIR_ADVICE}`);
+  const invalidBias = bias?.findIndex(isNoFloat) ?? -1;
+  if (invalidBias >= 0)
+    throw new NumericalError(
+      `the repair of output ${invalidBias} has the bias ${bias![invalidBias]}; ${REPAIR_ADVICE}`,
+    );
 }
 
 const REPAIR_ADVICE = 'expected a float32; give more calibration text or more dampening';
 
-/** Numbers beyond float32 would become infinite. */
+/** Numbers beyond the range of float32 would become infinite. */
 const isNoFloat = (value: number): boolean => !Number.isFinite(Math.fround(value));
 
-/** Runs formulas that know no block. @throws NumericalError with the module before what was wrong. */
+/** Adds the module to the message of a formula's error. @throws NumericalError */
 export async function withModuleContext<T>({ block, kind }: PrunableModule, action: () => T | Promise<T>): Promise<T> {
   try {
     return await action();
@@ -195,7 +197,6 @@ function choose(
   return chooseChannels({ unitCount, groups, removeCount });
 }
 
-/** Repairs each group. */
 async function repairGroups(
   { module, weight }: ModuleCase,
   parts: readonly GroupPart[],
@@ -207,9 +208,9 @@ async function repairGroups(
     const remaining = Int32Array.from(
       [...channels].flatMap((channel, at) => (keptUnits.has(unitOf(module, channel)) ? [at] : [])),
     );
-    const fixed = remaining.length === channels.length ? {} : await prepared.compensate(remaining);
-    checkRepair(fixed, weight.shape[0] ?? 0, remaining.length);
-    repaired.push({ statistics: group.statistics, weight: columns, remaining, repaired: fixed });
+    const compensated = remaining.length === channels.length ? {} : await prepared.compensate(remaining);
+    checkRepair(compensated, weight.shape[0] ?? 0, remaining.length);
+    repaired.push({ statistics: group.statistics, weight: columns, remaining, repaired: compensated });
   }
   return repaired;
 }
@@ -227,15 +228,15 @@ function joinRepairs({ module, weight }: ModuleCase, { parts, repaired, keep }: 
   let bias: Float64Array | undefined;
   let joined: Float32Array | undefined;
   parts.forEach(({ channels }, group) => {
-    const { remaining, repaired: fixed } = repaired[group]!;
-    if (fixed.bias !== undefined)
-      bias = bias === undefined ? fixed.bias : bias.map((sum, at) => sum + fixed.bias![at]!);
-    if (fixed.weight === undefined) return;
+    const { remaining, repaired: compensated } = repaired[group]!;
+    if (compensated.bias !== undefined)
+      bias = bias === undefined ? compensated.bias : bias.map((sum, at) => sum + compensated.bias![at]!);
+    if (compensated.weight === undefined) return;
     joined ??= copyColumns(weight, channelsOf(module, keep), new Float32Array(outputCount * columnOf.size));
     for (let at = 0; at < remaining.length; at += 1) {
       const column = columnOf.get(channels[remaining[at]!]!)!;
       for (let out = 0; out < outputCount; out += 1)
-        joined[out * columnOf.size + column] = fixed.weight[out * remaining.length + at]!;
+        joined[out * columnOf.size + column] = compensated.weight[out * remaining.length + at]!;
     }
   });
   return { ...(joined && { weight: joined }), ...(bias && { bias }) };

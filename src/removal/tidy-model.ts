@@ -1,7 +1,7 @@
 import { dropUnusedNodes } from '../onnx/drop-unused.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 
-/** Drops what nothing reads any more after cutting: size computations, weights that were copied and their originals. */
+/** Drops nodes and initializers that nothing reads after pruning: size computations, originals of copied weights. */
 export function tidyModel(model: OnnxModel): void {
   const graph = model.proto.graph;
   if (graph === undefined) return;

@@ -18,14 +18,14 @@ export interface BlockWidths {
   readonly linearKeyHeadCount?: number;
   /** Of a mixture. */
   readonly expertCount?: number;
-  /** Neurons of each of its experts; absent where they cannot leave. */
+  /** Neurons of each of its experts; absent where they cannot be removed. */
   readonly expertNeuronCount?: number;
 }
 
 /** Units that remain of one module. */
 type CutUnits = Pick<ModuleCut, 'keep' | 'neurons'>;
 
-/** Widths of each block's modules after removal. @param kept Units that remain, by module index. */
+/** Widths of each block's modules after removal. @param remaining By module index. */
 export function blockWidths(layout: ModelLayout, remaining: ReadonlyMap<number, CutUnits>): BlockWidths[] {
   return Array.from({ length: layout.blockCount }, (_, block) => {
     const ffn = layout.modules.find((module) => module.block === block && module.kind === 'ffn');
@@ -40,7 +40,7 @@ export function blockWidths(layout: ModelLayout, remaining: ReadonlyMap<number, 
   });
 }
 
-/** @param kept Absent: all remain. */
+/** @param remaining Absent: all. */
 function expertCounts(
   { unitCount, neurons }: PrunableModule,
   remaining: CutUnits | undefined,
@@ -51,7 +51,7 @@ function expertCounts(
   return { expertCount, expertNeuronCount: width * neurons.unitSize };
 }
 
-/** @param kept Absent: all remain. */
+/** @param remaining Absent: all. */
 function headCounts(attention: PrunableModule, remaining: Int32Array | undefined): Omit<BlockWidths, 'block'> {
   const { unitCount, headsPerUnit = 1, groupOfUnit, kvHeadCount, unitSize, attentionType } = attention;
   const heads = remaining ?? Int32Array.from({ length: unitCount }, (_, unit) => unit);
@@ -93,10 +93,9 @@ export interface StoredAs {
 }
 
 /**
- * Makes config.json say what the pruned graph is like. One number stands for all blocks, so where blocks differ it is the
- * largest and `fang_prune` lists them all; families that list widths by block get their list. `head_dim` is always
- * written: hidden size / heads no longer gives it. What is not known of any block remains as it was. A part that is the
- * decoder's own (`text_config`) is updated like the whole.
+ * Updates config.json to the widths of the pruned graph. A key has one number for all blocks: where they differ it is the
+ * largest, and `fang_prune` lists all; a list by block is updated by block. `head_dim` is always written, since hidden size
+ * / heads no longer gives it. Widths that no block has are unchanged. A part for the decoder (`text_config`) is updated too.
  */
 export function updateConfig(config: Json, widths: readonly BlockWidths[], storedAs: StoredAs): Json {
   const text = findTextConfig(config);
@@ -122,7 +121,7 @@ function updateWidths(config: Json, widths: readonly BlockWidths[], keysOf: Keys
     const largest = largestOf(widths, field);
     if (largest === undefined) continue;
     for (const key of keysOf(field, config)) {
-      // Heads keep their size; where blocks have several, the config has its own words for that (Gemma 4).
+      // Head sizes do not change; a config with several has other keys for them (Gemma 4).
       if (field === 'headSize' && typeof config[key] === 'number') continue;
       updated[key] = Array.isArray(config[key]) ? listByBlock(config[key], widths, field) : largest;
     }
@@ -133,16 +132,16 @@ function updateWidths(config: Json, widths: readonly BlockWidths[], keysOf: Keys
 function presentKeys(field: Width, config: Json): readonly string[] {
   const present = CONFIG_KEYS[field].filter((key) => key in config);
   if (field !== 'expertNeuronCount' || present.length > 0) return present;
-  // Families without dense FFNs call the experts' width by the FFN's name.
+  // Families without dense FFNs use the FFN's key for the experts' width.
   return presentKeys('expertCount', config).length > 0 ? ['intermediate_size'].filter((key) => key in config) : [];
 }
 
-/** The keys of a width that a config has, or the one under which its readers look for what is not the default. */
+/** The keys of a width that a config has, or the one that overrides the default. */
 function keysFor(field: Width, config: Json): readonly string[] {
   const present = presentKeys(field, config);
   if (present.length > 0) return present;
   if (field === 'headSize') return CONFIG_KEYS.headSize;
-  // GPT-2's family leaves it out where it is four times the hidden size.
+  // GPT-2's family omits it where it is four times the hidden size.
   return field === 'neuronCount' && 'n_embd' in config ? ['n_inner'] : [];
 }
 
@@ -152,7 +151,7 @@ function listByBlock(list: readonly unknown[], widths: readonly BlockWidths[], f
 
 const DTYPE_OF_SUFFIX: Readonly<Record<string, string>> = { '': 'fp32', _fp16: 'fp16' };
 
-/** Only the variant that was pruned lies in the new folder, so it becomes the one that is loaded; other models keep theirs. */
+/** The new folder has only the pruned variant, so it becomes the default; entries of other models are unchanged. */
 function updateTransformersJs(js: Json, { modelFile, externalFileCount }: StoredAs): Json {
   const file = modelFile.slice(modelFile.lastIndexOf('/') + 1);
   const { stem = '', variant = '' } = parseModelName(file) ?? {};
@@ -177,10 +176,10 @@ interface ModelEntry {
   readonly value: string | number;
 }
 
-/** Entry of a model: by itself, or in a list by file or stem, without the variants that are gone. */
-function updateEntry(said: unknown, { stem, name, value }: ModelEntry): unknown {
-  if (!isRecord(said)) return value;
-  const others = Object.entries(said).filter(([key]) => key !== stem && parseModelName(key)?.stem !== stem);
+/** Updates a model's entry: a single value, or an object by file or stem, from which the other variants are removed. */
+function updateEntry(entry: unknown, { stem, name, value }: ModelEntry): unknown {
+  if (!isRecord(entry)) return value;
+  const others = Object.entries(entry).filter(([key]) => key !== stem && parseModelName(key)?.stem !== stem);
   return { ...Object.fromEntries(others), [name]: value };
 }
 
@@ -191,7 +190,7 @@ const GENAI_KEYS = {
   kvHeadCount: 'num_key_value_heads',
 } as const satisfies Partial<Record<Width, string>>;
 
-/** Changes genai_config.json, whose decoder entry names the head counts. */
+/** Updates the head counts in genai_config.json. */
 export function updateGenaiConfig(config: Json, widths: readonly BlockWidths[]): Json {
   const { model } = config;
   if (!isRecord(model) || !isRecord(model.decoder)) return config;

@@ -19,7 +19,7 @@ export interface UpdateContext {
   readonly remaining: RemainingUnits;
 }
 
-/** Mends what a node says in numbers about axes that shrink. @throws UnsupportedModelError when it cannot say what is left. */
+/** Updates a node's sizes of axes that shrink. @throws UnsupportedModelError when they cannot be updated. */
 export function updateNode(node: NodeProto, context: UpdateContext): void {
   const update = operatorOf(node)?.update;
   if (typeof update === 'function') update(makeSite(node, context));
@@ -31,7 +31,7 @@ function makeSite(node: NodeProto, { editor, trace, index, facts, remaining }: U
   const ints = (value: string): readonly number[] => {
     const known = facts.first.get(value)?.ints;
     if (known !== undefined) return known;
-    throw new UnsupportedModelError(`${nodeLabel(node)} reads sizes from "${value}", whose contents are not known`);
+    throw new UnsupportedModelError(`${nodeLabel(node)} reads sizes from "${value}", whose values are unknown`);
   };
   return {
     node,
@@ -53,7 +53,7 @@ function makeSite(node: NodeProto, { editor, trace, index, facts, remaining }: U
     checkFixed(value, axis) {
       if (facts.first.get(value)?.dims[axis] === facts.second.get(value)?.dims[axis]) return;
       throw new UnsupportedModelError(
-        `${nodeLabel(node)} takes channels out of axis ${axis} of "${value}", whose size depends on batch or window; this cannot be pruned`,
+        `${nodeLabel(node)} selects channels on axis ${axis} of "${value}", whose size depends on batch or window; this cannot be pruned`,
       );
     },
     resizeEntries(slot, entries) {
