@@ -21,13 +21,13 @@ import type { TensorStore } from '../runtime/tensor-store.js';
 import { type CarriedCotangents, type CarriedValue, cotangentOf, openCarriedCotangents } from './carried-cotangents.js';
 import { joinFeeds, type StageMeter } from './stage-meter.js';
 
-/** A measurement of a block in the backward pass, opened once the names of its cotangents are known. */
+/** A measurement of a block in the backward pass, opened when the names of its cotangents are known. */
 export interface BackwardMeter {
   /** Values of the block that the meter reads. */
   readonly reads: readonly string[];
   /** Values whose cotangents it reads. */
   readonly wanted: readonly string[];
-  /** @param gradientOf Name of the value that holds a wanted cotangent: float32, with the dims of the value. */
+  /** @param gradientOf Name of the wanted cotangent of a value: float32, with the dims of the value. */
   open(gradientOf: (value: string) => string): StageMeter;
 }
 
@@ -39,12 +39,12 @@ export interface Backpropagation {
   /** Some or all of the batches of `side`. */
   readonly batches: readonly Batch[];
   readonly spans: readonly BlockSpan[];
-  /** Hidden states of the dense model on the stream: the `b`-th batch at the input of span `s` is entry `s * batches + b`; the last span's output follows. */
+  /** Hidden states of the dense model: entry `s * batches + b` is the input of span `s` for batch `b`; the last span's output follows. */
   readonly archive: TensorStore;
   readonly side: SideValues;
   /**
-   * Cotangents of the hidden states between blocks, by batch; in the end those of the first block's output. Those of values that
-   * several blocks share follow.
+   * Cotangents of the hidden states between blocks, by batch; finally those of the first block's output. Those of values that
+   * several blocks read follow.
    */
   readonly cotangents: TensorStore;
   /** Targets drawn from the model's softened prediction; absent: the windows' own next tokens. */
@@ -53,9 +53,9 @@ export interface Backpropagation {
   metersOf(span: BlockSpan): readonly BackwardMeter[];
   /** Logits that are in memory at once. Default 2^25. */
   readonly mostLogits?: number | undefined;
-  /** Place in `spans` of the last block to go back to, at whose meters the pass ends. Default: the first one. */
+  /** Index in `spans` of the block at which the backward pass ends. Default 0. */
   readonly lowest?: number | undefined;
-  /** Position of an interrupted backward pass, whose cotangents `cotangents` holds. Absent: it starts at the loss. */
+  /** Position of an interrupted backward pass, whose cotangents are in `cotangents`. Absent: it starts at the loss. */
   readonly start?: BackwardPlace | undefined;
   /** Called after each block, once its meters have read all batches, with the position of the backward pass. */
   onSpan?(span: BlockSpan, place: BackwardPlace): Promise<void>;
@@ -65,9 +65,9 @@ export interface Backpropagation {
 
 /** Position of a backward pass between two blocks. */
 export interface BackwardPlace {
-  /** Number of spans left: the first ones. */
+  /** Number of spans that remain to be done: the first ones. */
   readonly left: number;
-  /** Entries of `cotangents` that are in use next to those of the batches' hidden states. */
+  /** Entries of `cotangents` that are in use, except those of hidden states. */
   readonly carriedEntries: readonly number[];
   /** Mean loss over all windows, in nats. */
   readonly loss: number;
@@ -75,7 +75,7 @@ export interface BackwardPlace {
 
 /**
  * Runs the gradient of the next-token cross-entropy (mean over the window) backwards through a model, block by block,
- * last to first, under some meters. Each block's forward is computed again from its stored input, so that only one
+ * last to first, with meters. Each block's forward pass is computed again from its stored input, so that only one
  * block's weights and activations are in memory.
  *
  * @returns Mean loss over all windows, in nats.
@@ -187,7 +187,7 @@ async function startAtLoss(pass: IndexedBackpropagation): Promise<number> {
       const rows: Tensor[] = [];
       for (let row = 0; row < batch.batchSize; row += 1) {
         pass.signal?.throwIfAborted();
-        const window = oneWindow(batch, row);
+        const window = windowAt(batch, row);
         const own = windowOf(hidden, row, place);
         const drawn = names.draws === undefined ? undefined : Float32Array.from({ length: sequenceLength }, random);
         const parts: Tensor[] = [];
@@ -238,8 +238,8 @@ const MAX_LOGITS = 2 ** 25;
 const asDraws = (data: Float32Array): Tensor => ({ type: 'float32', dims: [1, data.length, 1], data });
 
 /**
- * Parts of equal length, each of which begins with the last position of the one before, since a position's loss needs the token behind
- * it. A window whose predictions have no fitting divisor remains whole.
+ * Divides a window into parts of equal length. Each begins with the last position of the one before, since a position's
+ * loss needs the next token. A window whose number of predictions has no suitable divisor is one part.
  */
 function divideWindow(
   sequenceLength: number,
@@ -282,12 +282,11 @@ interface Step {
   readonly span: BlockSpan;
 }
 
-/** Moves the cotangents back through one block, under its meters. */
+/** Runs the backward pass of one block with its meters. */
 async function backpropagateBlock(pass: IndexedBackpropagation, { at, span }: Step): Promise<void> {
   const { batches, archive, cotangents, analysed } = pass;
   const input = analysed.detected.partition.cuts[span.first - 1]!;
   const meters = pass.metersOf(span);
-  // No earlier block reads the last one's input cotangent.
   if (!hasEarlierBlocks(pass, at) && meters.length === 0) return;
   for (const batchSize of new Set(batches.map((batch) => batch.batchSize))) {
     const facts = await factsOfStep(pass, { at, span, meters, batchSize });
@@ -303,7 +302,7 @@ async function backpropagateBlock(pass: IndexedBackpropagation, { at, span }: St
           ...feeds,
           ...(await joinFeeds(compiled.meters, batch)),
           [OUTPUT_COTANGENT]: cotangent,
-          ...(await pass.carried.feeds(compiled.handed, position)),
+          ...(await pass.carried.feeds(compiled.withCotangent, position)),
         });
         if (compiled.cotangent !== undefined) {
           const passed = results[compiled.cotangent]!;
@@ -324,7 +323,7 @@ async function backpropagateBlock(pass: IndexedBackpropagation, { at, span }: St
 /** Whether the backward pass continues to earlier blocks. */
 const hasEarlierBlocks = ({ lowest = 0 }: Backpropagation, at: number): boolean => at > lowest;
 
-/** Graph input that holds the cotangent of a block's output. */
+/** Graph input for the cotangent of a block's output. */
 const OUTPUT_COTANGENT = 'grad:out';
 
 interface BlockStep extends Step {
@@ -353,7 +352,7 @@ async function factsOfStep(
     isAvailable: (value) => value === input || index.inputs.has(value) || (side.has(value) && !isOwn.has(value)),
     outputs: [
       cuts[span.last]!,
-      ...pass.carried.madeIn(at),
+      ...pass.carried.computedIn(at),
       ...meters.flatMap(({ reads, wanted }) => [...reads, ...wanted]),
     ],
     feedsOf: (names) => stageFeeds(pass, { names, input, hidden, batch: batches[position]! }),
@@ -368,35 +367,35 @@ async function compileStep(
   const { engine, model, index, analysed, side, carried } = pass;
   const { cuts } = analysed.detected.partition;
   const continues = hasEarlierBlocks(pass, at);
-  const own = carried.madeIn(at);
-  const handed = own.filter((name) => carried.has(name));
+  const own = carried.computedIn(at);
+  const withCotangent = own.filter((name) => carried.has(name));
   const isOwn = new Set(carried.allIn(at));
   const input = cuts[span.first - 1]!;
   const output = cuts[span.last]!;
   const wanted = [...new Set(meters.flatMap((meter) => meter.wanted))];
   let cotangent: string | undefined;
   let opened: readonly StageMeter[] = [];
-  let passedOn: ReadonlyMap<string, string> = new Map();
+  let carriedGradients: ReadonlyMap<string, string> = new Map();
   const extension = ({ nodes, initializers }: LoadedSlice): StageExtension => {
     const isRead = new Set(nodes.flatMap(inputsOf));
-    const before = continues ? carried.madeBefore(at).filter((name) => isRead.has(name)) : [];
+    const before = continues ? carried.computedBefore(at).filter((name) => isRead.has(name)) : [];
     const gradient = buildGradientGraph({
       graph: { nodes, initializers, opset: opsetOf(model.proto) },
       shapes: facts,
       outputs: [
         { value: output, cotangent: OUTPUT_COTANGENT },
-        ...handed.map((value) => ({ value, cotangent: cotangentOf(value) })),
+        ...withCotangent.map((value) => ({ value, cotangent: cotangentOf(value) })),
       ],
       wanted: [...(continues || wanted.length === 0 ? [input] : []), ...wanted, ...before],
     });
     cotangent = gradient.gradients.get(input);
-    passedOn = new Map(before.map((name) => [name, gradient.gradients.get(name)!]));
+    carriedGradients = new Map(before.map((name) => [name, gradient.gradients.get(name)!]));
     opened = meters.map((meter) => meter.open((value) => gradient.gradients.get(value)!));
     return joinExtensions([
       {
         ...gradient,
-        inputs: [OUTPUT_COTANGENT, ...handed.map(cotangentOf)].map((name) => ({ name, type: 'float32' })),
-        outputs: [...(cotangent === undefined ? [] : [cotangent]), ...passedOn.values()],
+        inputs: [OUTPUT_COTANGENT, ...withCotangent.map(cotangentOf)].map((name) => ({ name, type: 'float32' })),
+        outputs: [...(cotangent === undefined ? [] : [cotangent]), ...carriedGradients.values()],
       },
       ...opened.map((meter) => meter.extension),
     ]);
@@ -407,11 +406,11 @@ async function compileStep(
     index,
     isAvailable: (value) => value === input || index.inputs.has(value) || (side.has(value) && !isOwn.has(value)),
     fetches: [],
-    reads: [output, ...handed, ...wanted, ...meters.flatMap(({ reads }) => reads)],
+    reads: [output, ...withCotangent, ...wanted, ...meters.flatMap(({ reads }) => reads)],
     extension,
     facts: analysed.facts,
   });
-  return { ...compiled, cotangent, carried: passedOn, handed, meters: opened };
+  return { ...compiled, cotangent, carried: carriedGradients, withCotangent, meters: opened };
 }
 
 /**
@@ -428,13 +427,13 @@ function clearZeroTokens({ data, dims }: Tensor, hidden: Tensor): void {
   }
 }
 
-/** Where the windows of a batch lie in a hidden state. */
+/** Axis of the windows of a batch in a hidden state. */
 interface WindowAxis {
   readonly axis: number;
   readonly batchSize: number;
 }
 
-/** Axis of the windows: the first of `[B, S, C]`, or of `[B S, C]` as some graphs flatten it; the second of `[N, B, S, C]`, N streams side by side. */
+/** Axis of the windows: the first of `[B, S, C]` or `[B S, C]`; the second of `[N, B, S, C]` with N residual streams. */
 function windowAxis({ facts: { first, second }, probes }: AnalysedModel, hidden: string): number {
   const [dims = [], others = []] = [first.get(hidden)?.dims, second.get(hidden)?.dims];
   const found = dims.findIndex((dim, axis) => dim === probes[0].batchSize && others[axis] === probes[1].batchSize);
@@ -460,7 +459,7 @@ function eachRun(
   for (let run = 0; run < count; run += 1) visit(run * length, (run * batchSize + row) * length, length);
 }
 
-function oneWindow({ index, firstToken, sequenceLength, tokens }: Batch, row: number): Batch {
+function windowAt({ index, firstToken, sequenceLength, tokens }: Batch, row: number): Batch {
   const start = row * sequenceLength;
   return {
     index,

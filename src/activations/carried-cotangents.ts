@@ -13,9 +13,9 @@ export interface CarriedValue {
 /** Sums of the cotangents of shared values, collected from later blocks until the backward pass reaches their producer. */
 export interface CarriedCotangents {
   /** Values that a block computes and whose cotangents are summed. */
-  madeIn(span: number): readonly string[];
+  computedIn(span: number): readonly string[];
   /** Such values of all earlier blocks. */
-  madeBefore(span: number): readonly string[];
+  computedBefore(span: number): readonly string[];
   /** All values that a block computes, to be recomputed for its gradient. */
   allIn(span: number): readonly string[];
   /** Whether a value has a cotangent yet. */
@@ -30,13 +30,13 @@ export interface CarriedCotangents {
 export interface CarriedRequest {
   readonly values: readonly CarriedValue[];
   readonly batchCount: number;
-  /** The first `batchCount` entries hold the cotangents of the hidden states. */
+  /** The first `batchCount` entries are the cotangents of the hidden states. */
   readonly cotangents: TensorStore;
   /** Entries that an earlier backward pass filled. */
   readonly entries: readonly number[] | undefined;
 }
 
-/** Graph input that holds the cotangent of a value. */
+/** Graph input for the cotangent of a value. */
 export const cotangentOf = (name: string): string => `grad:${name}`;
 
 export function openCarriedCotangents({ values, batchCount, cotangents, entries }: CarriedRequest): CarriedCotangents {
@@ -46,8 +46,8 @@ export function openCarriedCotangents({ values, batchCount, cotangents, entries 
   const filled = new Set(entries);
   const namesOf = (which: (value: CarriedValue) => boolean) => values.filter(which).map(({ name }) => name);
   return {
-    madeIn: (span) => namesOf((value) => value.isWanted && value.span === span),
-    madeBefore: (span) => namesOf((value) => value.isWanted && value.span < span),
+    computedIn: (span) => namesOf((value) => value.isWanted && value.span === span),
+    computedBefore: (span) => namesOf((value) => value.isWanted && value.span < span),
     allIn: (span) => namesOf((value) => value.span === span),
     has: (name) => filled.has(entryOf(name, 0)),
     async add(name, batch, cotangent) {

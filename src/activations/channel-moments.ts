@@ -1,4 +1,4 @@
-/** Running weighted moments of some channels, float64. All arrays have one entry a channel. */
+/** Running weighted moments of some channels, float64, one entry per channel. */
 export interface ChannelMoments {
   readonly weightSum: number;
   readonly mean: Float64Array;

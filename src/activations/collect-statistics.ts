@@ -31,8 +31,8 @@ export interface StatisticsRequest {
 }
 
 /**
- * Measures the input channels of linear layers of one stage over all tokens, per function group and token-weighted. The sums
- * and the Gram products run inside the stage's graph; only sums leave it.
+ * Measures the input channels of linear layers of one stage over all tokens, per function group and token-weighted. The
+ * stage's graph computes the sums and Gram products and returns only those.
  *
  * @returns Statistics by target and group, channels in the group's order.
  * @throws NumericalError when a channel is NaN or infinite, naming it.
@@ -80,7 +80,7 @@ type SumNames = Readonly<Record<string, string>>;
 
 /**
  * T = tokens, F = channels, G = groups. With m the batch mean and d = h - m: W d and W d^2, each `[G, F]`, and per group
- * the upper triangle of (w h_G)^T h_G. Only operators whose form is the same in every opset.
+ * the upper triangle of (w h_G)^T h_G.
  */
 function statisticsNodes(target: StatisticsTarget, at: string) {
   const { linear, needs, groups, tokenWeights } = target;
@@ -136,9 +136,9 @@ function addBatch(sums: Sums, { target, names, k, group, batch, values }: GroupB
   const tokenCount = batch.batchSize * batch.sequenceLength;
   const weights = target.tokenWeights?.(batch).subarray(k * tokenCount, (k + 1) * tokenCount);
   const weightSum = weights === undefined ? tokenCount : weights.reduce((sum, weight) => sum + weight, 0);
-  const row = (what: 'mean' | 'first' | 'second'): Float32Array => {
-    const all = values[names[what]!]!.data as Float32Array;
-    const start = what === 'mean' ? 0 : k * target.linear.inputCount;
+  const row = (name: 'mean' | 'first' | 'second'): Float32Array => {
+    const all = values[names[name]!]!.data as Float32Array;
+    const start = name === 'mean' ? 0 : k * target.linear.inputCount;
     return Float32Array.from(group, (channel) => all[start + channel]!);
   };
   const moments = addMoments(sums.moments, {
@@ -155,10 +155,10 @@ function finish(
   target: StatisticsTarget,
   k: number,
 ): ChannelStatistics {
-  const broken = findNonFinite(moments.scatter);
-  if (broken >= 0) {
+  const invalid = findNonFinite(moments.scatter);
+  if (invalid >= 0) {
     throw new NumericalError(
-      `channel ${target.groups[k]?.[broken]} at the input of ${target.linear.node} is NaN or infinite; check the model's weights, or run it in float32`,
+      `channel ${target.groups[k]?.[invalid]} at the input of ${target.linear.node} is NaN or infinite; check the model's weights, or run it in float32`,
     );
   }
   return {

@@ -48,7 +48,7 @@ export function createCurvatureMeter({ output, index, block, kind, isNormalized 
       const gradient = gradientOf(output.result);
       const factors = isWeighted ? weightedFactors(prefix, output, gradient) : plainFactors(prefix, output, gradient);
       const { extension, left, right, weights } = factors;
-      // Graphs of several batch sizes add to one sum; the names in them are the same.
+      // Graphs of several batch sizes have the same names, and add to one sum.
       gram ??= createGramSum({ name: `${prefix}/gram`, left, right, size });
       const sum = gram;
       return {
@@ -87,7 +87,7 @@ interface Factors {
   readonly extension: Omit<StageExtension, 'outputs'>;
   readonly left: string;
   readonly right: string;
-  /** `[tokens, 1]`; absent: all count 1. */
+  /** `[tokens, 1]`; absent: all 1. */
   readonly weights?: string;
   feeds?(batch: Batch): Tensors;
 }

@@ -60,9 +60,9 @@ export async function openFusedNeurons({
           pairs.map(({ row }) => row),
           size,
         );
-        const made = await first.run(expert, { type, dims: [1, pairs.length, size], data } as Tensor);
+        const neurons = await first.run(expert, { type, dims: [1, pairs.length, size], data } as Tensor);
         pairs.forEach((place, at) => {
-          found.set(made.subarray(at * neuronCount, (at + 1) * neuronCount), place.pair * neuronCount);
+          found.set(neurons.subarray(at * neuronCount, (at + 1) * neuronCount), place.pair * neuronCount);
         });
       }
       return found;
@@ -89,7 +89,7 @@ interface ExpertGraph {
   release(): Promise<void>;
 }
 
-/** Compiles a graph built from a mixture's inputs for one expert, whose weights are fed at each run. */
+/** Compiles a graph of a mixture's inputs for one expert, whose weights are fed at each run. */
 async function openExpertGraph(
   { engine, model, node, rows }: ExpertGraphSource,
   build: (c: LoweringContext) => Value,
@@ -108,7 +108,7 @@ async function openExpertGraph(
     const inputs = node.input.flatMap((name, at) => (at === 1 || name === '' ? [] : { name, at }));
     return {
       inputs: inputs.filter(({ at }) => at > 0 || rows !== undefined).map(({ name, at }) => ({ name, ...factOf(at) })),
-      outputs: { made: build({ node, o, has: (at) => (node.input[at] ?? '') !== '', input }) },
+      outputs: { result: build({ node, o, has: (at) => (node.input[at] ?? '') !== '', input }) },
     };
   });
   const weights = [...graph.reads].filter((name) => name !== node.input[0]);
@@ -116,7 +116,7 @@ async function openExpertGraph(
     async run(expert, tensor) {
       const feeds: Record<string, Tensor> = tensor === undefined ? {} : { [node.input[0]!]: tensor };
       for (const name of weights) feeds[name] = await readOfExpert(model, name, expert);
-      return (await graph.run(feeds)).made;
+      return (await graph.run(feeds)).result;
     },
     release: () => graph.release(),
   };
@@ -193,11 +193,11 @@ export interface NeuronCostMeter {
   /** @param weights `[neurons, channels]`, of the second linear layer. @returns the weights transformed by the metric */
   weigh(weights: Float32Array): Promise<Float32Array>;
   /**
-   * @param made `[tokens, neurons]`, times the routing weights
+   * @param neurons `[tokens, neurons]`, times the routing weights
    * @param weighted from `weigh`
-   * @param gone by neuron: 1 for removed neurons
+   * @param removed by neuron: 1 for removed neurons
    */
-  measure(made: Float32Array, weighted: Float32Array, gone: Float32Array): Promise<NeuronCosts>;
+  measure(neurons: Float32Array, weighted: Float32Array, removed: Float32Array): Promise<NeuronCosts>;
   release(): Promise<void>;
 }
 
@@ -217,41 +217,41 @@ export async function openNeuronCostMeter({
   metric,
 }: NeuronCostMeterRequest): Promise<NeuronCostMeter> {
   const value = (name: string, dims: readonly number[]): Value => ({ name, dims, dataType: FLOAT32 });
-  const [weights, seen] = [value('weights', [neuronCount, size]), value('metric', [size, size])];
+  const [weights, factor] = [value('weights', [neuronCount, size]), value('metric', [size, size])];
   const weighing =
     metric &&
-    (await openGraph(engine, (o) => ({ inputs: [weights, seen], outputs: { weighted: o.matMul(weights, seen) } })));
-  const [made, weighted, gone] = [
-    value('made', [OPEN, neuronCount]),
+    (await openGraph(engine, (o) => ({ inputs: [weights, factor], outputs: { weighted: o.matMul(weights, factor) } })));
+  const [neurons, weighted, removed] = [
+    value('neurons', [OPEN, neuronCount]),
     value('weighted', [neuronCount, size]),
-    value('gone', [neuronCount]),
+    value('removed', [neuronCount]),
   ];
-  const pricing = await openGraph(engine, (o) => {
-    const change = o.matMul(o.mul(made, gone), weighted);
-    const own = o.mul(o.sum(o.mul(made, made), [0], false), o.sum(o.mul(weighted, weighted), [1], false));
-    const beside = o.sum(o.mul(made, o.matMul(change, weighted, { transB: true })), [0], false);
+  const costing = await openGraph(engine, (o) => {
+    const change = o.matMul(o.mul(neurons, removed), weighted);
+    const own = o.mul(o.sum(o.mul(neurons, neurons), [0], false), o.sum(o.mul(weighted, weighted), [1], false));
+    const cross = o.sum(o.mul(neurons, o.matMul(change, weighted, { transB: true })), [0], false);
     return {
-      inputs: [made, weighted, gone],
-      outputs: { total: o.total(o.mul(change, change)), rises: o.add(own, o.mul(beside, 2)) },
+      inputs: [neurons, weighted, removed],
+      outputs: { total: o.total(o.mul(change, change)), rises: o.add(own, o.mul(cross, 2)) },
     };
   });
   const tensor = (dims: readonly number[], data: Float32Array): Tensor => ({ type: 'float32', dims, data });
   return {
     async weigh(values) {
       if (weighing === undefined || metric === undefined) return values;
-      const feeds = { weights: tensor(weights.dims, values), metric: tensor(seen.dims, metric) };
+      const feeds = { weights: tensor(weights.dims, values), metric: tensor(factor.dims, metric) };
       return (await weighing.run(feeds)).weighted;
     },
-    async measure(values, map, marks) {
-      const { total, rises } = await pricing.run({
-        made: tensor([values.length / neuronCount, neuronCount], values),
-        weighted: tensor(weighted.dims, map),
-        gone: tensor(gone.dims, marks),
+    async measure(values, products, marks) {
+      const { total, rises } = await costing.run({
+        neurons: tensor([values.length / neuronCount, neuronCount], values),
+        weighted: tensor(weighted.dims, products),
+        removed: tensor(removed.dims, marks),
       });
       return { total: total[0]!, rises: Float64Array.from(rises) };
     },
     async release() {
-      await Promise.all([weighing?.release(), pricing.release()]);
+      await Promise.all([weighing?.release(), costing.release()]);
     },
   };
 }

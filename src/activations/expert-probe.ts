@@ -74,20 +74,20 @@ export function outputNodes(
   value: string,
   { metric, size }: { readonly metric: Float32Array | undefined; readonly size: number },
 ): OutputNodes {
-  const behind = metricNodes(value, { name: 'experts/probe', metric, size });
+  const inMetric = metricNodes(value, { name: 'experts/probe', metric, size });
   const [squared, squares, axes] = ['experts/probe/squared', 'experts/probe/squares', 'experts/probe/axes'];
   return {
-    ...behind,
+    ...inMetric,
     nodes: [
-      ...behind.nodes,
-      makeNode({ op: 'Mul', inputs: [behind.plain, behind.plain], outputs: [squared] }),
+      ...inMetric.nodes,
+      makeNode({ op: 'Mul', inputs: [inMetric.plain, inMetric.plain], outputs: [squared] }),
       makeNode({ op: 'ReduceSum', inputs: [squared, axes], outputs: [squares], attributes: { keepdims: 0 } }),
     ],
-    initializers: [...behind.initializers, makeInt64Initializer(axes, [-1])],
-    outputs: [behind.weighted, squares],
+    initializers: [...inMetric.initializers, makeInt64Initializer(axes, [-1])],
+    outputs: [inMetric.weighted, squares],
     read(values) {
-      const take = (name: string) => tensorFloats(values[name]!, 'outputs of experts').slice();
-      const outputs = { weighted: take(behind.weighted), squares: take(squares) };
+      const floats = (name: string) => tensorFloats(values[name]!, 'outputs of experts').slice();
+      const outputs = { weighted: floats(inMetric.weighted), squares: floats(squares) };
       releaseTensors(values);
       return outputs;
     },
@@ -104,7 +104,7 @@ export function gatherRows(rows: ExpertRows, indices: readonly number[], size: n
   return gathered;
 }
 
-/** Far below every score, and a number in float16. */
+/** Far below every score, and finite in float16. */
 const MASKED_SCORE = -1e4;
 
 /**
@@ -143,7 +143,7 @@ export async function openExpertProbe({
     extension,
     facts: { first: factsOf(2), second: factsOf(3) },
   });
-  const choose = (experts: Int32Array): Tensor => {
+  const scoresFor = (experts: Int32Array): Tensor => {
     const values = new Float32Array(experts.length * expertCount).fill(MASKED_SCORE);
     experts.forEach((expert, row) => {
       values[row * expertCount + expert] = 0;
@@ -157,7 +157,7 @@ export async function openExpertProbe({
       const data = gatherRows(rows, rowOfExpert, size);
       const feeds = {
         [module.input]: { type, dims: [experts.length, size], data } as Tensor,
-        [scores]: choose(experts),
+        [scores]: scoresFor(experts),
       };
       return extension.read(await session.run(feeds, extension.outputs));
     },

@@ -9,9 +9,9 @@ export interface Route {
 
 /** Routing of one token. */
 export interface RoutedToken extends Route {
-  /** Routing without each of its experts, in their order. Absent: no more experts remain than the router needs. */
+  /** Routing without each of its experts, in their order. Absent: only as many experts remain as the router needs. */
   readonly without?: readonly Route[];
-  /** The last chosen and the next expert have the same score, so that another kernel may choose the other. */
+  /** Whether the last chosen and the next expert have the same score, so that another kernel may choose the other. */
   readonly isTied?: boolean;
 }
 

@@ -15,14 +15,14 @@ export interface StageOps extends TensorOps {
   /** A value of the stage, with dynamic dims. */
   value(name: string): Value;
   /** A graph input of the meter, to be fed at each run. */
-  input(what: string, dims: readonly number[], type?: TensorType): Value;
+  input(name: string, dims: readonly number[], type?: TensorType): Value;
   /** A constant of the meter, row-major. */
-  tensor(what: string, dims: readonly number[], values: ArrayLike<number>): Value;
+  tensor(name: string, dims: readonly number[], values: ArrayLike<number>): Value;
   /** A value in single precision. */
   float(x: Value): Value;
   /** Flattens all axes but the last, which has the given channels. */
   rows(x: Value, channelCount: number): Value;
-  /** Reshapes to dims that another value holds: int64, one for each axis. */
+  /** Reshapes to the dims in another value: int64, one for each axis. */
   reshapeTo(x: Value, dims: Value): Value;
   /** Some rows of a matrix. */
   pickRows(x: Value, rows: readonly number[]): Value;
@@ -37,7 +37,7 @@ export interface Extended<Name extends string> extends Pick<StageExtension, 'nod
 }
 
 /**
- * Builds what a meter adds to a stage.
+ * Builds the nodes that a meter adds to a stage.
  * @param prefix Prefix of all names, unique on the stage.
  * @param build Builds the values; nodes that they do not depend on are dropped.
  */
@@ -49,17 +49,17 @@ export function extendStage<Name extends string>(
   const inputs: { readonly name: string; readonly type: TensorType }[] = [];
   const tensors: TensorProto[] = [];
   const ops = createTensorOps(emitter, OPSET);
-  const made = build({
+  const values = build({
     ...ops,
     value: (name) => ({ name, dims: [OPEN], dataType: FLOAT32 }),
-    input(what, dims, type = 'float32') {
-      const name = `${prefix}/${what}`;
+    input(role, dims, type = 'float32') {
+      const name = `${prefix}/${role}`;
       inputs.push({ name, type });
       return { name, dims, dataType: FLOAT32 };
     },
-    tensor(what, dims, values) {
-      const name = `${prefix}/${what}`;
-      tensors.push(makeFloatInitializer(name, dims, values));
+    tensor(role, dims, numbers) {
+      const name = `${prefix}/${role}`;
+      tensors.push(makeFloatInitializer(name, dims, numbers));
       return { name, dims, dataType: FLOAT32 };
     },
     float: (x) => emitter.node('Cast', [x], { dims: x.dims, dataType: FLOAT32, attributes: { to: FLOAT32 } }),
@@ -74,7 +74,7 @@ export function extendStage<Name extends string>(
       return ops.matMul(x, emitter.constant(FLOAT32, [channelCount, 1], new Array<number>(channelCount).fill(1)));
     },
   });
-  const names = Object.fromEntries(Object.entries<Value>(made).map(([key, { name }]) => [key, name]));
+  const names = Object.fromEntries(Object.entries<Value>(values).map(([key, { name }]) => [key, name]));
   const { nodes, initializers } = emitter.finish(Object.values(names));
   return { nodes, initializers: [...initializers, ...tensors], inputs, names: names as Record<Name, string> };
 }

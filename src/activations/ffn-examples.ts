@@ -34,7 +34,7 @@ export function createExampleMeter(
 ): ExampleMeter {
   const examples: FfnExample[] = [];
   const [sourceCopy, target] = [`examples/${index}/source`, `examples/${index}/target`];
-  // The stage may return these values itself, to be held, and names each output once.
+  // The stage may return these values too, and output names are unique.
   const copy = (value: string, to: string) => makeNode({ op: 'Identity', inputs: [value], outputs: [to] });
   return {
     reads: [source, output.result],
@@ -53,7 +53,7 @@ export function createExampleMeter(
     },
     examples,
     dispose: () => {
-      for (const { source: read, target: gave } of examples.splice(0)) [read, gave].forEach(releaseTensor);
+      for (const example of examples.splice(0)) [example.source, example.target].forEach(releaseTensor);
     },
   };
 }

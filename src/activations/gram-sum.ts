@@ -10,12 +10,12 @@ export interface GramSum extends Pick<StageExtension, 'nodes' | 'initializers' |
   feeds(): Tensors;
   /** Adds one run's results. */
   add(values: Tensors): void;
-  /** Returns the mean over the tokens of all runs, `[size, size]` row-major, and starts again. */
+  /** Returns the mean over the tokens of all runs, `[size, size]` row-major, and resets the sum. */
   finish(tokenCount: number): Float64Array;
 }
 
 export interface GramFactors {
-  /** Prefix of the names that are made. */
+  /** Prefix of the names of new values. */
   readonly name: string;
   /** Values with one row a channel, `[size, tokens]`, whose product `left · rightᵀ` is symmetric. */
   readonly left: string;
@@ -23,20 +23,20 @@ export interface GramFactors {
   readonly size: number;
 }
 
-/** More strips hardly save more work. */
+/** More strips hardly save work. */
 const STRIP_COUNT = 8;
-/** Narrower strips make the product's kernel slow. */
+/** Narrower strips make the matrix product slow. */
 const MIN_WIDTH = 128;
 
 /**
- * Runs whose sum remains in the graph, in single precision, before JavaScript adds it in double. Adding every run in
- * JavaScript would take as long as the product, and so few runs lose no precision.
+ * Runs that are summed in the graph, in single precision, before JavaScript adds their sum in double precision. Adding
+ * every run in JavaScript would take as long as the product, and the sum of a few runs is precise enough.
  */
-const JOINED_RUNS = 4;
+const RUNS_PER_SUM = 4;
 
 /**
- * Nodes for `left · rightᵀ`, in strips of rows from the diagonal to the right edge. Symmetry gives the rest and saves
- * nearly half the work. Only operators whose form is the same in every opset.
+ * Nodes for `left · rightᵀ`, in strips of rows from the diagonal to the right edge. The rest follows by symmetry, which
+ * saves nearly half the work. All operators are the same in every opset.
  */
 export function createGramSum({ name, left, right, size }: GramFactors): GramSum {
   const width = Math.max(MIN_WIDTH, Math.ceil(size / STRIP_COUNT));
@@ -63,17 +63,17 @@ export function createGramSum({ name, left, right, size }: GramFactors): GramSum
   // As large as the weights of a block: allocated for the first run, released with the result.
   let sum: Float64Array | undefined;
   const zero: Tensor = { type: 'float32', dims: [1], data: new Float32Array(1) };
-  let waiting: Tensors | undefined;
+  let partial: Tensors | undefined;
   let runCount = 0;
-  const wait = (next: Tensors | undefined): void => {
-    releaseTensors(waiting ?? {});
-    waiting = next;
+  const replacePartial = (next: Tensors | undefined): void => {
+    releaseTensors(partial ?? {});
+    partial = next;
   };
-  const settle = (): void => {
-    if (waiting === undefined) return;
+  const addPartial = (): void => {
+    if (partial === undefined) return;
     sum ??= new Float64Array(size * size);
-    for (const { start, strip } of strips) addStrip(sum, waiting[strip]!.data as Float32Array, { start, size });
-    wait(undefined);
+    for (const { start, strip } of strips) addStrip(sum, partial[strip]!.data as Float32Array, { start, size });
+    replacePartial(undefined);
     runCount = 0;
   };
   return {
@@ -81,16 +81,16 @@ export function createGramSum({ name, left, right, size }: GramFactors): GramSum
     initializers,
     inputs: strips.map(({ before }) => ({ name: before, type: 'float32' })),
     outputs: strips.map(({ strip }) => strip),
-    feeds: () => Object.fromEntries(strips.map(({ strip, before }) => [before, waiting?.[strip] ?? zero])),
+    feeds: () => Object.fromEntries(strips.map(({ strip, before }) => [before, partial?.[strip] ?? zero])),
     add(values) {
       const next = Object.fromEntries(strips.map(({ strip }) => [strip, values[strip]!]));
       Object.values(next).forEach(retainTensor);
-      wait(next);
+      replacePartial(next);
       runCount += 1;
-      if (runCount === JOINED_RUNS) settle();
+      if (runCount === RUNS_PER_SUM) addPartial();
     },
     finish(tokenCount) {
-      settle();
+      addPartial();
       const full = sum ?? new Float64Array(size * size);
       sum = undefined;
       for (let at = 0; at < full.length; at += 1) full[at]! /= tokenCount;

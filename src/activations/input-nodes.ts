@@ -17,7 +17,7 @@ export interface PrunedFfn {
   readonly facts: TwoRunFacts;
   readonly module: PrunableModule;
   readonly linears: readonly Pick<InputLinear, 'result' | 'columns'>[];
-  /** Value of the FFN's input that the examples hold. */
+  /** Value of the FFN's input, as in the examples. */
   readonly source: string;
   /** Examples of equal size, at least one. */
   readonly examples: readonly FfnExample[];
@@ -87,16 +87,16 @@ export function rowNodes({ module }: PrunedFfn, { inputCount }: FfnShape): Stage
 export interface ColumnList {
   readonly result: string;
   readonly columns: Int32Array;
-  /** Prefix of the names of values made from the list. */
+  /** Prefix of the names of values computed from the list. */
   readonly name: string;
 }
 
 export const listsOf = ({ linears }: PrunedFfn): ColumnList[] =>
-  linears.flatMap(({ result, columns }, map) =>
-    columns.map((list, time) => ({ result, columns: list, name: `inputs/${map}/${time}` })),
+  linears.flatMap(({ result, columns }, linear) =>
+    columns.map((list, at) => ({ result, columns: list, name: `inputs/${linear}/${at}` })),
   );
 
-/** The columns of a list, of a value with the dims of the layer's output, as `[tokens, neurons]` named `to`. */
+/** Gathers a list's columns of a value with the dims of the layer's output, as `[tokens, neurons]` named `to`. */
 export function columnNodes(
   { columns, result }: ColumnList,
   { facts }: FfnShape,

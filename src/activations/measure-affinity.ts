@@ -49,7 +49,7 @@ export function createAffinityMeter(module: PrunableModule, contexts: TokenConte
         },
       };
     },
-    finish: () => takeMeans(module, sums, contexts),
+    finish: () => meansByContext(module, sums, contexts),
   };
 }
 
@@ -62,7 +62,7 @@ function oneHot({ firstToken, tokens }: Batch, { contextCount, contextOfToken }:
   return { type: 'float32', dims: [contextCount, tokenCount], data };
 }
 
-function takeMeans(
+function meansByContext(
   module: PrunableModule,
   sums: Float64Array,
   { contextCount, contextOfToken }: TokenContexts,

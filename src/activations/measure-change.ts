@@ -8,10 +8,10 @@ import type { StageMeter } from './stage-meter.js';
 export interface ChangeRequest {
   /** Index of the meter, unique on its stage: prefixes the names of its values. */
   readonly index: number;
-  /** Value that holds the block's output, `channelCount` channels on its last axis. */
+  /** The block's output, `channelCount` channels on its last axis. */
   readonly output: string;
   readonly channelCount: number;
-  /** The block's input, which may be flattened where the output is not: one may hold `[B, S, C]` and the other `[B S, C]`. */
+  /** The block's input; input and output may each be `[B, S, C]` or `[B S, C]`. */
   before(batch: Batch): Promise<Tensor>;
   /** Element type of the input. */
   readonly type: Tensor['type'];

@@ -100,7 +100,7 @@ export async function createInputMeter(ffn: PrunedFfn): Promise<InputMeter | und
   };
 }
 
-/** An FFN in an indexed graph: between runs only its weights change. */
+/** An FFN in an indexed graph; only its weights change between runs. */
 interface IndexedFfn extends PrunedFfn {
   readonly index: GraphIndex;
 }
@@ -230,7 +230,7 @@ async function measureChange(
   return sum / tokenCount;
 }
 
-/** Runs the FFN as it is now on all examples. */
+/** Runs the FFN with its current weights on all examples. */
 async function runExamples(given: IndexedFfn, shape: FfnShape, sums: readonly ExampleSum[]): Promise<void> {
   const { engine, model, index, facts, module, linears, source, examples, signal } = given;
   const compiled = await compileStage({

@@ -8,33 +8,34 @@ export interface RepairedChannels {
   readonly statistics: ChannelStatistics;
   /** `[out, channels]` before. */
   readonly weight: LinearWeight;
-  /** Channels that remain, ascending positions among these. */
+  /** Remaining channels, as ascending positions. */
   readonly remaining: Int32Array;
   readonly repaired: Pick<Compensated, 'weight' | 'bias' | 'regained'>;
 }
 
 /**
  * Relative error of an output projection on the calibration tokens: `E|W h - W' h - b|² / E|W h|²`, with W the weight, h the
- * input, W' and b the repaired layer (columns of removed channels zero). Function groups are measured under their own
- * token weights and their errors added; the shared group is in none.
+ * input, W' and b the repaired layer (columns of removed channels zero). Errors of function groups are measured with their
+ * token weights and added; the shared group is not measured.
  */
 export interface OutputError {
-  /** With the channels removed and nothing repaired. */
+  /** With channels removed, without repair. */
   readonly before: number;
   /** With the repair. */
   readonly after: number;
   /**
-   * `gram`: exact, `tr(D (A - μμᵀ) Dᵀ) + |D μ - b|²` with D = W - W' and A the Gram matrix. `moments`: channels are taken to fluctuate independently of each other, since only their means and
-   * variances were measured. `tokens`: of a mixture's result, summed over tokens that its repair did not learn from.
+   * `gram`: exact, `tr(D (A - μμᵀ) Dᵀ) + |D μ - b|²` with D = W - W' and A the Gram matrix. `moments`: only means and
+   * variances were measured, so channels are assumed to be independent. `tokens`: of a mixture's result, summed over tokens
+   * that its repair did not learn from.
    */
   readonly basis: 'gram' | 'moments' | 'tokens';
 }
 
-/** Computes output errors; holds a session until released. */
+/** Computes output errors, in a session that `release` frees. */
 export interface ErrorMeter {
   /**
-   * Errors of groups are added as if they were independent, each under its own token weights, since no Gram matrix couples
-   * two groups. Channels in no group are left out.
+   * Adds the errors of groups, each with its token weights, as if they were independent: no Gram matrix covers two groups.
+   * Channels in no group are ignored.
    * @returns undefined without statistics, or when the linear layer's result is zero.
    */
   measure(groups: readonly RepairedChannels[]): Promise<OutputError | undefined>;
@@ -62,7 +63,7 @@ export async function createErrorMeter(engine: Engine): Promise<ErrorMeter> {
   };
 }
 
-/** Mean squares over the tokens: of `W h`, of the removed channels' part of it, and of the error after the repair. */
+/** Mean squares over the tokens: of `W h`, of its part from removed channels, and of the error after the repair. */
 async function squaredErrors({ statistics, weight, remaining, repaired }: RepairedChannels, form: QuadraticForm) {
   const original = rowMajor(weight);
   const meanSquare = async (matrix: Matrix, bias?: Float64Array): Promise<number> => {
@@ -85,13 +86,13 @@ async function squaredErrors({ statistics, weight, remaining, repaired }: Repair
     if (repaired.weight === undefined && bias === undefined) return before;
     // Rounding may make a repaired error slightly negative.
     if (regained !== undefined && bias === undefined) return Math.max(0, before - regained);
-    return meanSquare(missingAfter(removed, { original, remaining, repaired }), bias);
+    return meanSquare(differenceAfter(removed, { original, remaining, repaired }), bias);
   };
   return { original: await meanSquare(original), before, after: await measureAfter() };
 }
 
 /** Difference of the unpruned layer and the repaired one: the removed columns, and the changes of the remaining ones. */
-function missingAfter(
+function differenceAfter(
   removed: Matrix,
   { original, remaining, repaired }: Pick<RepairedChannels, 'remaining' | 'repaired'> & { readonly original: Matrix },
 ): Matrix {
@@ -112,7 +113,7 @@ const rowMajor = (weight: LinearWeight): Matrix =>
     Array.from({ length: weight.shape[1] ?? 0 }, (_, column) => column),
   );
 
-/** Columns with anything in them. */
+/** Columns that are not zero. */
 function usedColumns({ rows, columns, values }: Matrix): Int32Array {
   const isUsed = new Uint8Array(columns);
   for (let at = 0; at < rows * columns; at++) if (values[at] !== 0) isUsed[at % columns] = 1;
@@ -132,8 +133,8 @@ function narrow(matrix: Matrix, used: Int32Array): Matrix {
 }
 
 /**
- * Some rows of `A - mean meanᵀ` for some channels, from the first of these rows' own columns on; subtracted before rounding, since means
- * can dwarf fluctuations.
+ * Rows `start` to `end` of `A - mean meanᵀ` for some channels, from column `start` on. Subtracted in float64, since means can
+ * be much larger than fluctuations.
  */
 function covarianceRows(
   { gram, mean }: ChannelStatistics,

@@ -7,13 +7,13 @@ export interface RankedExperts {
   readonly experts: readonly number[];
   /** Their scores. */
   readonly scores: readonly number[];
-  /** `sum exp(score - best)` over all remaining experts, those that are not ranked included. */
+  /** `sum exp(score - best)` over all remaining experts, ranked or not. */
   readonly total: number;
 }
 
 /**
- * ONNX Runtime's kernels treat `normalize_routing_weights` differently, so that `findRouter` tests the kernel. `exps`
- * are `exp(score - best)` of the chosen experts, `total` the sum over all.
+ * Divisors of routing weights. ONNX Runtime's kernels treat `normalize_routing_weights` differently, so `findRouter` tests
+ * the kernel. `exps` are `exp(score - best)` of the chosen experts, `total` the sum over all.
  */
 export const MIXINGS = {
   /** A softmax over the chosen experts. */
@@ -69,7 +69,7 @@ export function routingWeightsOf(
     for (const rank of chosen) shares[rank] = exps[rank]! / divisor;
     return shares;
   }
-  // Exponentials far below the skipped expert's are 0: the best of the others sets the scale.
+  // All are 0 if the skipped expert's score is far larger, so they are scaled by the best of the others.
   const scaled = chosen.map((rank) => Math.exp(scores[rank]! - scores[chosen[0]!]!));
   const sum = scaled.reduce((total, value) => total + value, 0);
   chosen.forEach((rank, at) => {

@@ -10,13 +10,13 @@ export interface ProductSum {
   feeds(): Tensors;
   /** Adds one run's result. */
   add(values: Tensors): void;
-  /** Returns the mean over the tokens of all runs, row-major, in the memory of the sum. */
+  /** Returns the mean over the tokens of all runs, row-major; it overwrites the sum. */
   finish(tokenCount: number): Float32Array;
 }
 
 /**
  * A node for `leftᵀ · right`.
- * @param name Of the value that holds the sum. @param left,right Values with one row a token.
+ * @param name Name of the sum. @param left,right Values with one row per token.
  */
 export function createProductSum(name: string, left: string, right: string): ProductSum {
   const before = `${name}/before`;

@@ -10,7 +10,7 @@ import { runMeters, type StageMeter } from './stage-meter.js';
 const PCA_DIMENSIONS = 64;
 
 export interface PrincipalRequest {
-  /** Value of the current stage with one row of `width` features a token. */
+  /** Value of the current stage with `width` features per token. */
   readonly value: string;
   readonly width: number;
   /** Runs the large products. Default: plain JavaScript loops. */
@@ -32,7 +32,7 @@ export async function fitFeatures(runner: BlockRunner, { value, width, multiply 
 
 /** Projection of tokens into the space of a PCA, computed in the graph. */
 export interface FeatureRequest {
-  /** Value with one row of features a token. */
+  /** Value with one row of features per token. */
   readonly value: string;
   readonly pca: Pca;
   /** Index of the request, unique on the stage. Default 0. */
@@ -73,7 +73,7 @@ export function createPointMeter(request: FeatureRequest, batches: readonly Batc
   };
 }
 
-/** `[tokens, componentCount]` of a value with a row of features a token. */
+/** Projects a value with one row of features per token to `[tokens, componentCount]`. */
 export function projectRows(o: StageOps, { value, pca }: Pick<FeatureRequest, 'value' | 'pca'>): Value {
   const { size, componentCount, mean, components } = pca;
   const centred = o.sub(o.rows(o.float(o.value(value)), size), o.tensor('mean', [size], mean));

@@ -19,10 +19,10 @@ export interface QuadraticForm {
   release(): Promise<void>;
 }
 
-/** Rows of C that are multiplied at once, so that a large Gram matrix is not copied. */
+/** Rows of C that are multiplied at once, so that a large Gram matrix is not copied entirely. */
 const ROWS_AT_ONCE = 1024;
 
-/** Compiles the graph that all products share. */
+/** Compiles the graph of all products. */
 export async function createQuadraticForm(engine: Engine): Promise<QuadraticForm> {
   const session = await engine.load(graphBytes());
   return {
@@ -53,7 +53,7 @@ function columnsOf({ rows, columns, values }: Matrix, start: number, end: number
   return part;
 }
 
-/** Columns from `start` on; those after `end` are doubled, for the mirrored triangle. */
+/** Columns from `start` on; those from `end` on are doubled, for the other triangle. */
 function doubledAfter(matrix: Matrix, start: number, end: number): Float32Array {
   const { rows, columns, values } = matrix;
   if (end - start === columns) return values;

@@ -3,7 +3,7 @@ import { joinExtensions, type StageExtension } from '../runtime/compile-stage.js
 import type { Tensors } from '../runtime/engine.js';
 import { releaseTensors } from '../runtime/tensor-memory.js';
 
-/** A measurement of a stage while it runs: nodes appended to it, and what consumes their outputs. */
+/** A measurement of a stage while it runs: nodes appended to it, and a consumer of their outputs. */
 export interface StageMeter {
   /** Values of the stage that the nodes read. */
   readonly reads: readonly string[];
@@ -14,7 +14,7 @@ export interface StageMeter {
   add(batch: Batch, values: Tensors): void;
 }
 
-/** Runs the current stage over all batches with some meters. */
+/** Runs the current stage with meters over all batches. */
 export async function runMeters(
   runner: BlockRunner,
   meters: readonly StageMeter[],
@@ -27,7 +27,7 @@ export async function runMeters(
   }
 }
 
-/** Values that meters read of a stage while the hidden states advance, with further values to fetch. */
+/** Reads of meters while the runner advances a stage, with further values to fetch. */
 export function readUnder(
   meters: readonly StageMeter[],
   { fetches = [], onBatch }: Pick<StageReads, 'fetches' | 'onBatch'> = {},
@@ -42,7 +42,7 @@ export function readUnder(
   };
 }
 
-/** Reads, extension and feeds of some meters for a run of a stage. */
+/** Reads, extension and feeds of meters for a run of a stage. */
 function readingOf(meters: readonly StageMeter[]): Omit<StageRun, 'fetches'> {
   return {
     reads: meters.flatMap(({ reads }) => reads),

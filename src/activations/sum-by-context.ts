@@ -8,7 +8,7 @@ import { extendStage } from './extend-stage.js';
 import { projectRows } from './project-features.js';
 
 export interface ContextSumRequest {
-  /** Value of the current stage with the features of contexts, one row a token. */
+  /** Value of the current stage with the features of contexts, one row per token. */
   readonly feature: string;
   readonly pca: Pca;
   /** `[contextCount, pca.componentCount]` row-major. */

@@ -9,8 +9,8 @@ export interface TokenWeightMeter extends BackwardMeter {
 }
 
 /**
- * Squared norm of the loss's gradient at a value, by token: the weight of the token's error where errors in the value
- * should affect the loss little.
+ * Measures the squared norm of the loss's gradient at a value, by token: weights of the tokens' errors in a repair that
+ * should change the loss little.
  * @see GuidedQuant (Kim et al., ICML 2025, arXiv 2505.07004), with one group of channels
  */
 export function createTokenWeightMeter(value: string, channelCount: number): TokenWeightMeter {

@@ -37,16 +37,16 @@ export interface UnfusedRouterRequest extends UnfusedExpertsRequest {
 }
 
 /** Most bytes of weights that are gathered at once: each token gets a copy of the weights of its experts. */
-const GATHERED = 2 ** 28;
+const MAX_GATHERED_BYTES = 2 ** 28;
 
 /** Opens an unfused mixture so that single experts can be run without the router. */
 export async function openUnfusedProbe(request: UnfusedProbeRequest): Promise<ExpertProbe> {
   const { chosen, made } = request.module.unfusedExperts!;
-  const [gathered, another] = made;
-  return another === undefined ? openGathered(request, { chosen, made: gathered! }) : openBranches(request, made);
+  const [only, second] = made;
+  return second === undefined ? openGathered(request, { chosen, made: only! }) : openBranches(request, made);
 }
 
-/** Experts with gathered weights: expert indices are fed in place of the router's choice. */
+/** Experts with gathered weights: expert indices are fed instead of the router's choice. */
 async function openGathered(
   request: UnfusedProbeRequest,
   { chosen, made }: { readonly chosen: string; readonly made: string },
@@ -75,7 +75,7 @@ async function openGathered(
 const countPairs = (lists: readonly (readonly number[])[]): number =>
   lists.reduce((sum, { length }) => sum + length, 0);
 
-/** Experts that run for rows, see `ExpertProbe`. */
+/** Rows and their experts, see `ExpertProbe`. */
 interface GatheredPairs {
   readonly chosen: string;
   readonly rows: ExpertRows;
@@ -88,14 +88,14 @@ interface GatheredRun {
   readonly pairs: readonly { readonly from: number; readonly to: number; readonly length: number }[];
 }
 
-/** Runs of exactly top-k experts per row: rows with more are fed several times, rows with fewer repeat an expert. */
+/** Runs of exactly k experts per row: rows with more are fed several times, rows with fewer repeat an expert. */
 function* gatheredRuns(
   request: UnfusedExpertsRequest,
   { chosen, rows, lists }: GatheredPairs,
 ): Generator<GatheredRun, void, undefined> {
   const { module } = request;
   const count = module.expertsPerToken!;
-  const atOnce = Math.max(1, Math.floor(GATHERED / (4 * module.parametersPerUnit * count)));
+  const atOnce = Math.max(1, Math.floor(MAX_GATHERED_BYTES / (4 * module.parametersPerUnit * count)));
   const pieces = lists.flatMap((list, row) =>
     Array.from({ length: Math.ceil(list.length / count) }, (_, at) => ({
       row,
@@ -104,10 +104,10 @@ function* gatheredRuns(
   );
   let filled = 0;
   for (let start = 0; start < pieces.length; start += atOnce) {
-    const some = pieces.slice(start, start + atOnce);
-    const numbers = some.flatMap(({ experts }) => Array.from({ length: count }, (_, at) => experts[at] ?? experts[0]!));
-    const indices = some.map(({ row }) => row);
-    const pairs = some.map(({ experts: { length } }, piece) => {
+    const part = pieces.slice(start, start + atOnce);
+    const numbers = part.flatMap(({ experts }) => Array.from({ length: count }, (_, at) => experts[at] ?? experts[0]!));
+    const indices = part.map(({ row }) => row);
+    const pairs = part.map(({ experts: { length } }, piece) => {
       const pair = { from: piece * count, to: filled, length };
       filled += length;
       return pair;
@@ -153,7 +153,7 @@ export async function openGatheredNeurons(request: UnfusedExpertsRequest): Promi
   };
 }
 
-/** Expert indices in place of the router's choice. */
+/** Feed of expert indices, instead of the router's choice. */
 function choiceTensor({ analysed, module }: UnfusedExpertsRequest, numbers: readonly number[]): Tensor {
   const { dims, dataType } = analysed.facts.first.get(module.unfusedExperts!.chosen)!;
   const count = module.expertsPerToken!;
@@ -163,7 +163,7 @@ function choiceTensor({ analysed, module }: UnfusedExpertsRequest, numbers: read
     : { type: 'int64', dims: shape, data: BigInt64Array.from(numbers, BigInt) };
 }
 
-/** Experts with their own nodes, which all run on each row; the outputs of the wanted ones are picked. */
+/** Experts that are separate nodes: all run on each row, and the wanted outputs are gathered. */
 async function openBranches(request: UnfusedProbeRequest, made: readonly string[]): Promise<ExpertProbe> {
   const { module, metric } = request;
   const { outputCount: size } = module.output;
@@ -171,7 +171,7 @@ async function openBranches(request: UnfusedProbeRequest, made: readonly string[
     (name) => `experts/probe/${name}`,
   ) as [string, string, string, string];
   const [apart, wide] = ['experts/probe/apart', 'experts/probe/wide'];
-  const behind = outputNodes(picked, { metric, size });
+  const results = outputNodes(picked, { metric, size });
   const extension: StageExtension = {
     nodes: [
       ...made.map((value, expert) =>
@@ -185,15 +185,15 @@ async function openBranches(request: UnfusedProbeRequest, made: readonly string[
       }),
       makeNode({ op: 'Reshape', inputs: [stacked, wide], outputs: [flat] }),
       makeNode({ op: 'Gather', inputs: [flat, places], outputs: [picked], attributes: { axis: 0 } }),
-      ...behind.nodes,
+      ...results.nodes,
     ],
     initializers: [
       makeInt64Initializer(apart, [-1, 1, size]),
       makeInt64Initializer(wide, [-1, size]),
-      ...behind.initializers,
+      ...results.initializers,
     ],
     inputs: [{ name: places, type: 'int64' }],
-    outputs: behind.outputs,
+    outputs: results.outputs,
   };
   const session = await openBetween(request, { given: [module.input], reads: made, extension });
   return {
@@ -203,7 +203,7 @@ async function openBranches(request: UnfusedProbeRequest, made: readonly string[
         [module.input]: rowsTensor(request, rows),
         [places]: { type: 'int64', dims: [numbers.length], data: BigInt64Array.from(numbers) } as Tensor,
       };
-      return behind.read(await session.run(feeds, behind.outputs));
+      return results.read(await session.run(feeds, results.outputs));
     },
     release: () => session.release(),
   };
@@ -214,7 +214,7 @@ export interface UnfusedRouter extends ExpertRouter {
   release(): Promise<void>;
 }
 
-/** Far below every score, and a number in float16. */
+/** Far below every score, and finite in float16. */
 const MASKED_SCORE = -3e4;
 
 /** Opens the router of an unfused mixture: its own nodes, with the scores of removed experts set to a large negative number. */
@@ -227,11 +227,11 @@ export async function openUnfusedRouter(request: UnfusedRouterRequest): Promise<
     { ...request, model: withMask(request) },
     { given: [module.input, MASK], reads: [], fetches: [chosen, routingWeights] },
   );
-  const routeRows = async (tokens: readonly number[], gone: Float32Array): Promise<Route[]> => {
+  const routeRows = async (tokens: readonly number[], mask: Float32Array): Promise<Route[]> => {
     const values = await session.run(
       {
         [module.input]: rowsTensor(request, gatherRows(inputs, tokens, size)),
-        [MASK]: { type: 'float32', dims: [tokens.length, expertCount], data: gone },
+        [MASK]: { type: 'float32', dims: [tokens.length, expertCount], data: mask },
       },
       [chosen, routingWeights],
     );
@@ -246,15 +246,15 @@ export async function openUnfusedRouter(request: UnfusedRouterRequest): Promise<
   return {
     async route(tokens, remaining) {
       const mask = Float32Array.from(remaining, (flag) => (flag === 1 ? 0 : MASKED_SCORE));
-      const gone = (rows: number) => {
+      const repeatMask = (rows: number) => {
         const masks = new Float32Array(rows * expertCount);
         for (let row = 0; row < rows; row += 1) masks.set(mask, row * expertCount);
         return masks;
       };
-      const routes = await routeRows(tokens, gone(tokens.length));
+      const routes = await routeRows(tokens, repeatMask(tokens.length));
       const remainingCount = remaining.reduce((sum, flag) => sum + flag, 0);
       if (remainingCount <= module.leastExperts!) return routes;
-      const masks = gone(tokens.length * count);
+      const masks = repeatMask(tokens.length * count);
       routes.forEach(({ experts }, row) => {
         experts.forEach((expert, rank) => {
           masks[(row * count + rank) * expertCount + expert] = MASKED_SCORE;
@@ -272,7 +272,7 @@ export async function openUnfusedRouter(request: UnfusedRouterRequest): Promise<
 
 const MASK = 'experts/router/gone';
 
-/** The model with an additive mask on the scores, at every operator that ranks experts. */
+/** Adds a mask to the scores at every operator that ranks experts, in a copy of the model. */
 function withMask({ model, analysed, module }: UnfusedRouterRequest): OnnxModel {
   const graph = model.proto.graph!;
   const masks = findRouterScores(analysed.detected, module).map((competition, at) => ({

@@ -13,15 +13,15 @@ export interface WeightedGramMeter extends StageMeter {
   finish(): WeightedGrams;
 }
 
-/** `[K, K]` row-major each, means over tokens of weight 1 on average. */
+/** `[K, K]` row-major each, divided by the sum of the weights. */
 export interface WeightedGrams {
   readonly learned: Float64Array;
-  /** Over the held-out batches; over all where none is held out. */
+  /** Over the held-out batches; over all if none is held out. */
   readonly heldOut: Float32Array<ArrayBuffer>;
 }
 
 export interface WeightedGramRequest {
-  /** Tells the meter's values from those of others on the same stage. */
+  /** Part of the names of the meter's values, unique on the stage. */
   readonly at: string;
   /** Value with K channels on its last axis. */
   readonly value: string;
@@ -41,10 +41,10 @@ export function createWeightedGramMeter(given: WeightedGramRequest): WeightedGra
   });
   const { weighted: left, channels: right } = names;
   const createSum = () => createGramSum({ name: `weighted_gram/${at}/gram`, left, right, size });
-  // The nodes of one sum serve both: each batch adds to one of the two.
+  // Both sums have the same nodes: each batch adds to one of them.
   const sums = { learned: createSum(), heldOut: createSum() };
   const totals = { learned: 0, heldOut: 0 };
-  let holdsOut = false;
+  let hasHeldOut = false;
   const sideOf = (batch: Batch): keyof typeof sums => (isHeldOut(batch) ? 'heldOut' : 'learned');
   return {
     reads: [value],
@@ -55,19 +55,19 @@ export function createWeightedGramMeter(given: WeightedGramRequest): WeightedGra
     },
     add(batch, values) {
       const side = sideOf(batch);
-      holdsOut ||= side === 'heldOut';
+      hasHeldOut ||= side === 'heldOut';
       sums[side].add(values);
       for (const weight of weightsOf(batch) ?? []) totals[side] += weight;
     },
     finish() {
-      // Nearly a gigabyte each for a wide FFN, so that the first is narrowed before the second is made.
-      const heldOut = holdsOut ? inSingle(take(sums.heldOut, totals.heldOut)) : undefined;
-      const learned = take(sums.learned, totals.learned);
+      // For a wide FFN each takes nearly a gigabyte, so the first is converted before the second is computed.
+      const heldOut = hasHeldOut ? toSingle(meanOf(sums.heldOut, totals.heldOut)) : undefined;
+      const learned = meanOf(sums.learned, totals.learned);
       return { learned, heldOut: heldOut ?? new Float32Array(learned) };
     },
   };
 
-  function take(sum: GramSum, total: number): Float64Array {
+  function meanOf(sum: GramSum, total: number): Float64Array {
     const mean = sum.finish(total > 0 ? total : 1);
     for (let channel = 0; channel < size; channel += 1) {
       if (Number.isFinite(mean[channel * size + channel])) continue;
@@ -80,7 +80,7 @@ export function createWeightedGramMeter(given: WeightedGramRequest): WeightedGra
 }
 
 /** Converts to single precision and frees the matrix. */
-function inSingle(matrix: Float64Array): Float32Array<ArrayBuffer> {
+function toSingle(matrix: Float64Array): Float32Array<ArrayBuffer> {
   const single = new Float32Array(matrix);
   freeBytes(matrix);
   return single;

@@ -43,7 +43,7 @@ export function stepAdam(weights: Float32Array, { first: m, second: v }: Moments
  */
 const WARM_UP = { fraction: 0.05, least: 4 };
 
-/** Fraction of the learning rate at a step of so many: linear warm-up, then cosine decay to just above 0. @param step From 1. */
+/** Factor of the learning rate at a step: linear warm-up, then cosine decay to just above 0. @param step From 1. */
 export function scheduleRate(step: number, stepCount: number): number {
   const least = Math.min(WARM_UP.least, Math.floor(stepCount / 4));
   const rise = Math.max(1, least, Math.round(WARM_UP.fraction * stepCount));
@@ -51,13 +51,13 @@ export function scheduleRate(step: number, stepCount: number): number {
   return (1 + Math.cos((Math.PI * (step - rise)) / (stepCount - rise + 1))) / 2;
 }
 
-/** Parameters of the model that the rate was found on (SmolLM2-135M), and the rate. */
+/** Parameters of the model on which the rate was tuned (SmolLM2-135M), and the rate. */
 const REFERENCE_PARAMETERS = 135e6;
 const REFERENCE_RATE = 2e-4;
 
 /**
- * Learning rate of a model by its parameters: 2e-4 at 135 M, and by the cube root of the count for others, as rates of
- * GPT-3's sizes fall. @see Brown et al. (arXiv 2005.14165), table 2.1
+ * Learning rate of a model by its parameters: 2e-4 at 135 M, otherwise inversely proportional to the cube root of their
+ * count, as for the sizes of GPT-3. @see Brown et al. (arXiv 2005.14165), table 2.1
  */
 export function learningRateOf(parameterCount: number): number {
   return REFERENCE_RATE * Math.cbrt(REFERENCE_PARAMETERS / Math.max(1, parameterCount));

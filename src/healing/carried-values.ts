@@ -5,7 +5,7 @@ import type { GraphIndex } from '../onnx/graph-index.js';
 import { partitionGraph } from '../onnx/partition.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 
-/** A value that one block computes and later blocks read in addition to the hidden state, and that training changes: shared keys. */
+/** A value besides the hidden state that one block computes, later blocks read, and training changes, such as shared keys. */
 export interface ChangingValue {
   readonly name: string;
   /** Index of the span that computes it. */
@@ -18,13 +18,13 @@ export interface ChangingValue {
 export interface CarriedValues {
   /** Those that training changes, which every forward pass computes again. */
   readonly changing: readonly ChangingValue[];
-  /** Those that are computed from the input of the first block alone, with weights that are not trained: per-layer inputs. */
+  /** Those that depend only on the input of the first block and untrained weights: per-layer inputs. */
   readonly fixed: readonly CarriedHidden[];
   /** Whether a value is computed once, before training. */
   isFixed(name: string): boolean;
 }
 
-/** @param index of the graph that is run. */
+/** Finds the values besides the hidden state that later blocks read. @param index Of the graph that is run. */
 export function findCarried(
   { detected, facts }: Pick<AnalysedModel, 'detected' | 'facts'>,
   index: GraphIndex,
@@ -32,13 +32,13 @@ export function findCarried(
 ): CarriedValues {
   const { cuts } = detected.partition;
   const first = cuts[0]!;
-  const behindFirst = cuts[1] ?? first;
+  const afterFirst = cuts[1] ?? first;
   const bySegment = partitionGraph(index, cuts);
   const bySpan = partitionGraph(index, [first, ...spans.map(({ last }) => cuts[last]!)]);
   const isFloat = (name: string) => isFloatType(facts.first.get(name)?.dataType ?? 0);
-  const notFixed = new Set(carriedOf(index, bySegment, behindFirst).map(({ name }) => name));
+  const notFixed = new Set(carriedOf(index, bySegment, afterFirst).map(({ name }) => name));
   return {
-    changing: carriedOf(index, bySpan, behindFirst).map(({ name, stage }) => ({
+    changing: carriedOf(index, bySpan, afterFirst).map(({ name, stage }) => ({
       name,
       span: stage - 1,
       isFloat: isFloat(name),

@@ -46,11 +46,11 @@ function checkSizes({ detected: { layout: dense } }: AnalysedModel, { detected: 
 async function compareEmbeddings(dense: UnderstoodModel, pruned: UnderstoodModel): Promise<number> {
   const [first, second] = [tableOf(dense), tableOf(pruned)];
   if (first === undefined || second === undefined || String(first.dims) !== String(second.dims)) return 0;
-  const [ours, theirs] = [await readMiddle(first), await readMiddle(second)];
+  const [expected, found] = [await readMiddle(first), await readMiddle(second)];
   let [size, difference] = [0, 0];
-  for (let at = 0; at < ours.length; at += 1) {
-    size += ours[at]! ** 2;
-    difference += (ours[at]! - theirs[at]!) ** 2;
+  for (let at = 0; at < expected.length; at += 1) {
+    size += expected[at]! ** 2;
+    difference += (expected[at]! - found[at]!) ** 2;
   }
   return size === 0 ? 0 : Math.sqrt(difference / size);
 }

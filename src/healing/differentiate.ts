@@ -4,7 +4,7 @@ import { releaseTensor, releaseTensors } from '../runtime/tensor-memory.js';
 import type { TensorStore } from '../runtime/tensor-store.js';
 import type { LossHead } from './loss-head.js';
 import type { Student } from './student.js';
-import { getList, giveList, type TrainingStores } from './training-state.js';
+import { getList, putAndFree, type TrainingStores } from './training-state.js';
 import { feedOf, type WeightGroups } from './weight-groups.js';
 
 /**
@@ -23,9 +23,9 @@ export interface Learning {
   readonly inputs: Pick<TensorStore, 'get'>;
   /** The teacher's last hidden states, by index of the batch. */
   readonly targets: Pick<TensorStore, 'get'>;
-  /** Room for the hidden states between blocks of one step's batches. */
+  /** Store for the hidden states between blocks, for one step's batches. */
   readonly archive: TensorStore;
-  /** Room for the cotangents between blocks. */
+  /** Store for the cotangents between blocks. */
   readonly cotangents: TensorStore;
   /** Receives every group's gradient. */
   readonly gradients: TensorStore;
@@ -77,12 +77,12 @@ export async function differentiate(
       onRun?.(WORK.backward, detail);
     }
     squares += sumSquares(own);
-    await giveList(gradients, at, own);
+    await putAndFree(gradients, at, own);
   }
   carried.forEach(releaseTensors);
   carriedCotangents.forEach(releaseTensors);
   squares += sumSquares(shared);
-  await giveList(gradients, groups.shared, shared);
+  await putAndFree(gradients, groups.shared, shared);
   return { loss, norm: Math.sqrt(squares) };
 }
 
@@ -111,8 +111,8 @@ async function runForwardPass(
       learning.signal?.throwIfAborted();
       const hidden = await (at === 0 ? inputs.get(batch.index) : archive.get(at * count + position));
       const values = carried[position]!;
-      const { output, made } = await student.forward(at, { batch, hidden, weights, carried: values });
-      Object.assign(values, made);
+      const { output, computed } = await student.forward(at, { batch, hidden, weights, carried: values });
+      Object.assign(values, computed);
       await archive.put((at + 1) * count + position, output);
       releaseTensor(output);
       onRun?.(WORK.forward, detail);
@@ -121,7 +121,7 @@ async function runForwardPass(
   return carried;
 }
 
-/** Adds the cotangents of carried values that one more block has read; sums stay in the first block's tensors. */
+/** Adds a block's cotangents of carried values to `sums`, in place. */
 function addCotangents(sums: Record<string, Tensor>, more: Tensors): void {
   for (const [name, cotangent] of Object.entries(more)) {
     const sum = sums[name];

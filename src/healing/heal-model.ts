@@ -30,7 +30,7 @@ export interface HealingReport {
   /** Step of the best weights; 0: no step was better than the pruned model. */
   readonly keptStep: number;
   readonly curve: readonly CurvePoint[];
-  /** Present where healing took the best weights of an interrupted run, without further training. */
+  /** Present if healing used the best weights of an interrupted run without further training. */
   readonly stopped?: true;
 }
 
@@ -44,19 +44,19 @@ export interface Healed {
  * Trains the blocks of a pruned model to predict what the dense one predicts: KL(dense || pruned) at every position,
  * AdamW on float32 weights. Weights, moments and hidden states are in stores, so that memory depends on one block.
  *
- * @throws OptionError where there are no windows; UnsupportedModelError where the pruned model does not come from the
- *   dense one, or an operator has no gradient; NumericalError when it diverges and no step was better.
+ * @throws OptionError without windows; UnsupportedModelError if the pruned model is not from the dense one, or an operator
+ *   has no gradient; NumericalError if training diverges and no step was better.
  * @see Minitron (arXiv 2407.14679), section 3; self-data distillation (arXiv 2410.09982)
  */
 export async function healModel(request: HealingRequest): Promise<Healed> {
   try {
-    return await (request.stop ? takeSaved(request) : trainOn(request));
+    return await (request.stop ? useCheckpoint(request) : runTraining(request));
   } finally {
     await request.from?.release?.();
   }
 }
 
-async function trainOn(request: HealingRequest): Promise<Healed> {
+async function runTraining(request: HealingRequest): Promise<Healed> {
   const training = await startTraining(request);
   try {
     const { groups, stores } = training;
@@ -84,8 +84,8 @@ export function remarkHealing({ keptStep, halvings, stopped }: HealingReport): s
   ];
 }
 
-/** Takes the best weights of an earlier run. */
-async function takeSaved(request: HealingRequest): Promise<Healed> {
+/** Returns the best weights of an earlier run. */
+async function useCheckpoint(request: HealingRequest): Promise<Healed> {
   const { groups } = await checkRequest(request);
   const { from } = request;
   if (from === undefined)
@@ -97,16 +97,16 @@ async function takeSaved(request: HealingRequest): Promise<Healed> {
   return { changed, report: { ...report, stopped: true } };
 }
 
-interface Reached {
+interface TrainedState {
   readonly groups: WeightGroups;
   readonly facts: TrainingFacts;
   /** Reads the best weights of a group; called in the order of groups. */
   read(at: number): Promise<Float32Array>;
 }
 
-async function finish(request: HealingRequest, { groups, facts, read }: Reached): Promise<Healed> {
+async function finish(request: HealingRequest, { groups, facts, read }: TrainedState): Promise<Healed> {
   const { windows, heldOut, settings } = request;
-  const changed = facts.best.step === 0 ? new Map() : await takeWeights(request, groups, read);
+  const changed = facts.best.step === 0 ? new Map() : await encodeWeights(request, groups, read);
   return {
     changed,
     report: {
@@ -126,10 +126,10 @@ async function finish(request: HealingRequest, { groups, facts, read }: Reached)
   };
 }
 
-async function takeWeights(
+async function encodeWeights(
   { store }: HealingRequest,
   { all }: WeightGroups,
-  read: Reached['read'],
+  read: TrainedState['read'],
 ): Promise<Map<string, TensorHandle>> {
   const changed = new Map<string, TensorHandle>();
   for (const [at, group] of all.entries()) {

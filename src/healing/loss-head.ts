@@ -44,9 +44,9 @@ export interface LossHead {
 const POSITIONS = 128;
 
 /**
- * Compiles the graphs from last hidden states to the divergence. The teacher's logits are recomputed from stored hidden
- * states, exactly, and are never in memory as a whole.
- * @throws UnsupportedModelError when an operator in between has no gradient rule.
+ * Compiles the graphs from last hidden states to the divergence. The teacher's logits are recomputed exactly from stored
+ * hidden states, some positions at a time.
+ * @throws UnsupportedModelError when an operator of the head has no gradient rule.
  */
 export async function createLossHead(given: LossHeadRequest): Promise<LossHead> {
   const teacher = await compileTeacher(given);
@@ -141,13 +141,13 @@ async function compileStudent({ engine, teacher, student }: LossHeadRequest) {
 async function compileHead(
   engine: Engine,
   { model, analysed }: HeadModel,
-  asked: Pick<Parameters<typeof compileStage>[0], 'fetches' | 'reads' | 'extension'>,
+  requested: Pick<Parameters<typeof compileStage>[0], 'fetches' | 'reads' | 'extension'>,
 ): Promise<Head> {
   const index = indexRunGraph(model);
   const input = analysed.detected.partition.cuts.at(-1)!;
   // Other values of the forward pass have an entire batch's size, so they are computed again.
   const isAvailable = (value: string) => value === input || index.inputs.has(value);
-  const stage = await compileStage({ engine, model, index, isAvailable, facts: analysed.facts, ...asked });
+  const stage = await compileStage({ engine, model, index, isAvailable, facts: analysed.facts, ...requested });
   return { stage, names: stage.inputs, input };
 }
 

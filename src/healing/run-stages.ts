@@ -11,7 +11,7 @@ export interface StatesRequest {
   readonly batches: readonly Batch[];
   /** Receives the hidden states. */
   readonly states: TensorStore;
-  /** Stages to run, at least 1; all of them give the last hidden state. */
+  /** Stages to run, at least 1; with `stagesOf` the result is the last hidden state. */
   readonly stageCount: number;
   onBatch?(): void;
   readonly signal?: AbortSignal | undefined;
@@ -39,5 +39,5 @@ export async function runStages(given: StatesRequest): Promise<BlockRunner> {
   }
 }
 
-/** Stages before the last hidden state. */
+/** Number of stages up to the last hidden state. */
 export const stagesOf = ({ detected }: AnalysedModel): number => detected.partition.cuts.length;

@@ -41,7 +41,7 @@ export interface HealingRequest {
   /** Held-out windows of that length, at least one. */
   readonly heldOut: readonly Int32Array[];
   readonly settings: HealingSettings;
-  /** Creates a store for so many bytes. */
+  /** Creates a store of that size. */
   createStore(byteLength: number): TensorStore | Promise<TensorStore>;
   /** Stores healed weights until the model is saved. */
   readonly store: (shape: TensorShape, bytes: Uint8Array<ArrayBuffer>) => TensorHandle | Promise<TensorHandle>;
@@ -49,7 +49,7 @@ export interface HealingRequest {
   readonly onProgress?: ((done: number, total: number, detail: string) => void) | undefined;
   /** State of an earlier run with the same request. */
   readonly from?: SavedTraining | undefined;
-  /** Takes the best state of `from` as it is, and trains no further. Default false. */
+  /** Returns the best state of `from` without further training. Default false. */
   readonly stop?: boolean | undefined;
   /** See `Training.onStep`. */
   readonly onStep?: Training['onStep'];
@@ -73,19 +73,19 @@ export interface StartedTraining extends Training {
  * @throws OptionError, UnsupportedModelError; see `healModel`.
  */
 export async function startTraining(request: HealingRequest): Promise<StartedTraining> {
-  const endings: (() => Promise<unknown>)[] = [];
+  const cleanups: (() => Promise<unknown>)[] = [];
   // A failure does not prevent the other cleanups.
   const dispose = async (): Promise<void> => {
     try {
-      await endings.shift()?.();
+      await cleanups.shift()?.();
     } finally {
-      if (endings.length > 0) await dispose();
+      if (cleanups.length > 0) await dispose();
     }
   };
   try {
-    const own = <T extends { dispose(): Promise<unknown> }>(made: T): T => {
-      endings.unshift(() => made.dispose());
-      return made;
+    const own = <T extends { dispose(): Promise<unknown> }>(resource: T): T => {
+      cleanups.unshift(() => resource.dispose());
+      return resource;
     };
     return { ...(await prepare(request, own)), dispose };
   } catch (error) {
@@ -97,18 +97,20 @@ export async function startTraining(request: HealingRequest): Promise<StartedTra
 /** @param own Registers a resource to dispose when training ends. */
 async function prepare(
   request: HealingRequest,
-  own: <T extends { dispose(): Promise<unknown> }>(made: T) => T,
+  own: <T extends { dispose(): Promise<unknown> }>(resource: T) => T,
 ): Promise<Training> {
   const { engine, teacher, student, settings, signal } = request;
   const { index, spans, carried, groups } = await checkRequest(request);
   const batching = planBatches(request);
   const lossBlocks = logitsInBlocks(student.analysed.detected.layout);
-  const tick = startProgress(request, batching, { spanCount: spans.length, lossBlocks });
+  const progress = startProgress(request, batching, { spanCount: spans.length, lossBlocks });
   const createStore = async (byteLength: number) => own(await request.createStore(byteLength));
   const { training: steps, heldOut: checks, all, perStep, stateBytes } = batching;
   const run = async ({ model, analysed }: UnderstoodModel, batches: readonly Batch[], stageCount: number) => {
     const states = await request.createStore(batches.length * stateBytes);
-    return own(await runStages({ engine, model, analysed, batches, states, stageCount, signal, onBatch: tick.stage }));
+    return own(
+      await runStages({ engine, model, analysed, batches, states, stageCount, signal, onBatch: progress.stage }),
+    );
   };
   const targets = await run(teacher, all, stagesOf(teacher.analysed));
   const inputs = await run(student, all, 1);
@@ -121,8 +123,8 @@ async function prepare(
   const side = joinSides(runs, carried);
   const stores = own(await createTrainingStores(groups, request.createStore));
   const weightBytes = groups.all.reduce((sum, { count }) => sum + count, 0) * Float32Array.BYTES_PER_ELEMENT;
-  const pupil = createStudent({ engine, ...student, index, spans, groups, side, carried: carried.changing });
-  own({ dispose: pupil.release });
+  const trainee = createStudent({ engine, ...student, index, spans, groups, side, carried: carried.changing });
+  own({ dispose: trainee.release });
   const head = await createLossHead({ engine, teacher, student });
   own({ dispose: head.release });
   const learningRate = rateOf(request);
@@ -130,7 +132,7 @@ async function prepare(
   if (request.from === undefined) await fillStores(groups, stores);
   else await unpackTraining(request.from, groups, stores);
   return {
-    student: pupil,
+    student: trainee,
     head,
     groups,
     stores,
@@ -145,14 +147,14 @@ async function prepare(
     scoreEvery: Math.max(1, Math.ceil((steps.length * passCount) / SCORES)),
     learningRate,
     lossBlocks,
-    onRun: tick.run,
-    onRepeat: tick.repeat,
+    onRun: progress.run,
+    onRepeat: progress.repeat,
     onStep: request.onStep,
     signal,
   };
 }
 
-/** The pruned model, as it is trained. */
+/** The pruned model, prepared for training. */
 interface CheckedStudent {
   readonly index: GraphIndex;
   readonly spans: readonly BlockSpan[];
@@ -218,7 +220,7 @@ function planBatches({ windows, heldOut, settings, student: { analysed } }: Heal
 const oneOfEachSize = (batches: readonly Batch[]): Batch[] =>
   batches.filter(({ batchSize }, at) => batches.findIndex((other) => other.batchSize === batchSize) === at);
 
-/** Joins the fixed side values of several passes. Of a value that several have, the first pass over all batches comes first. */
+/** Joins the fixed side values of several passes. If several have a value, the first pass is used. */
 function joinSides(
   runs: readonly { readonly side: SideValues }[],
   { isFixed }: CarriedValues,
@@ -237,10 +239,10 @@ function startProgress(
   { spanCount, lossBlocks }: { readonly spanCount: number; readonly lossBlocks: number },
 ) {
   const stageRuns = all.length * (stagesOf(teacher.analysed) + 1);
-  const scored = WORK.forward * spanCount + WORK.loss * lossBlocks;
-  const learned = scored + WORK.backward * spanCount;
+  const scoring = WORK.forward * spanCount + WORK.loss * lossBlocks;
+  const learning = scoring + WORK.backward * spanCount;
   let total =
-    stageRuns + learned * training.flat().length * settings.passCount + (SCORES + 1) * scored * heldOut.length;
+    stageRuns + learning * training.flat().length * settings.passCount + (SCORES + 1) * scoring * heldOut.length;
   let done = 0;
   const add = (units: number, detail: string): void => {
     done = Math.min(total, done + units);
@@ -250,7 +252,7 @@ function startProgress(
     stage: () => add(1, 'dense model'),
     run: add,
     repeat(stepCount: number) {
-      total += stepCount * (training[0]?.length ?? 0) * learned + scored * heldOut.length;
+      total += stepCount * (training[0]?.length ?? 0) * learning + scoring * heldOut.length;
     },
   };
 }

@@ -18,9 +18,9 @@ import type { PlacedWeight, WeightGroups } from './weight-groups.js';
 export interface Student {
   readonly spans: readonly BlockSpan[];
   /** A block's output, and the values that later blocks read. */
-  forward(at: number, run: BlockRun): Promise<{ readonly output: Tensor; readonly made: Tensors }>;
+  forward(at: number, run: BlockRun): Promise<{ readonly output: Tensor; readonly computed: Tensors }>;
   /**
-   * The cotangents of a block's inputs, from those of its outputs: the block is computed again from its inputs. Gradients of its
+   * Computes the cotangents of a block's inputs from those of its outputs, after its forward pass again. Gradients of its
    * weights are added to `sums`, one flat list for each group that it reads.
    */
   backward(at: number, run: BackwardRun): Promise<BlockCotangents>;
@@ -66,7 +66,7 @@ export interface StudentRequest {
   readonly carried: readonly ChangingValue[];
 }
 
-/** Graph input that holds the cotangent of a block's output. */
+/** Graph input for the cotangent of a block's output. */
 const OUTPUT_COTANGENT = 'grad:out';
 
 export function createStudent(request: StudentRequest): Student {
@@ -80,28 +80,28 @@ export function createStudent(request: StudentRequest): Student {
   const feedsOf = (at: number, names: readonly string[], { batch, hidden, weights, carried }: BlockRun) => {
     const side = { get: (name: string) => carried[name] ?? given.side.get(name, batch) };
     const place = { analysed: given.analysed, side };
-    return { ...stageFeeds(place, { names, input: placeOf(given, at).input, hidden, batch }), ...weights };
+    return { ...stageFeeds(place, { names, input: boundsOf(given, at).input, hidden, batch }), ...weights };
   };
   return {
     spans,
     async forward(at, run) {
       const { session, inputs } = await forwardOf(at);
-      const { [placeOf(given, at).output]: output, ...made } = await session.run(feedsOf(at, inputs, run));
-      return { output: output!, made };
+      const { [boundsOf(given, at).output]: output, ...computed } = await session.run(feedsOf(at, inputs, run));
+      return { output: output!, computed };
     },
     async backward(at, run) {
-      const { session, inputs, made, cotangents, gradients } = await backwardOf(at, run.batch);
+      const { session, inputs, computed, cotangents, gradients } = await backwardOf(at, run.batch);
       const results = await session.run({
         ...feedsOf(at, inputs, run),
         [OUTPUT_COTANGENT]: run.cotangent,
-        ...Object.fromEntries(made.map((name) => [cotangentOf(name), run.carriedCotangents[name]!])),
+        ...Object.fromEntries(computed.map((name) => [cotangentOf(name), run.carriedCotangents[name]!])),
       });
       for (const { group, weight, value } of gradients) {
         addTo(run.sums.get(group)!, weight.offset, results[value]!.data as Float32Array);
         releaseTensor(results[value]!);
       }
       const passed = [...cotangents].map(([value, cotangent]) => [value, results[cotangent]!] as const);
-      const { [placeOf(given, at).input]: input, ...carried } = Object.fromEntries(passed);
+      const { [boundsOf(given, at).input]: input, ...carried } = Object.fromEntries(passed);
       return { input, carried };
     },
     async release() {
@@ -111,10 +111,10 @@ export function createStudent(request: StudentRequest): Student {
   };
 }
 
-function once<Key, T>(made: Map<Key, Promise<T>>, key: Key, make: () => Promise<T>): Promise<T> {
-  const known = made.get(key) ?? make();
-  made.set(key, known);
-  return known;
+function once<Key, T>(cache: Map<Key, Promise<T>>, key: Key, compute: () => Promise<T>): Promise<T> {
+  const result = cache.get(key) ?? compute();
+  cache.set(key, result);
+  return result;
 }
 
 const namesOf = (values: readonly ChangingValue[], which: (value: ChangingValue) => boolean): string[] =>
@@ -124,7 +124,7 @@ function addTo(sums: Float32Array, offset: number, values: Float32Array): void {
   for (let at = 0; at < values.length; at += 1) sums[offset + at]! += values[at]!;
 }
 
-function placeOf({ analysed, spans }: StudentRequest, at: number) {
+function boundsOf({ analysed, spans }: StudentRequest, at: number) {
   const { cuts } = analysed.detected.partition;
   const { first, last } = spans[at]!;
   return { input: cuts[first - 1]!, output: cuts[last]! };
@@ -143,7 +143,7 @@ function compile(
   rest: Pick<Parameters<typeof compileStage>[0], 'fetches' | 'reads' | 'extension'>,
 ): Promise<CompiledStage> {
   const { engine, model, index, analysed, side, carried } = given;
-  const { input } = placeOf(given, at);
+  const { input } = boundsOf(given, at);
   const before = new Set(namesOf(carried, ({ span }) => span < at));
   return compileStage({
     engine,
@@ -159,12 +159,12 @@ function compile(
 
 const compileForward = (given: StudentRequest, at: number): Promise<CompiledStage> =>
   compile(given, at, {
-    fetches: [placeOf(given, at).output, ...namesOf(given.carried, ({ span }) => span === at)],
+    fetches: [boundsOf(given, at).output, ...namesOf(given.carried, ({ span }) => span === at)],
   });
 
 interface BackwardStage extends CompiledStage {
   /** Carried values that the block computes and whose cotangents are fed. */
-  readonly made: readonly string[];
+  readonly computed: readonly string[];
   /** Graph outputs with the cotangents of the block's inputs, by the input's name. */
   readonly cotangents: ReadonlyMap<string, string>;
   readonly gradients: readonly { readonly group: number; readonly weight: PlacedWeight; readonly value: string }[];
@@ -176,9 +176,9 @@ async function compileBackward(
   size: Pick<Batch, 'batchSize' | 'sequenceLength'>,
 ): Promise<BackwardStage> {
   const { model, analysed } = given;
-  const { input, output } = placeOf(given, at);
+  const { input, output } = boundsOf(given, at);
   const trained = weightsOf(given, at);
-  const made = namesOf(given.carried, ({ span, isFloat }) => span === at && isFloat);
+  const computed = namesOf(given.carried, ({ span, isFloat }) => span === at && isFloat);
   const before = namesOf(given.carried, ({ span, isFloat }) => span < at && isFloat);
   let cotangents: readonly string[] = [];
   let found: ReadonlyMap<string, string> = new Map();
@@ -190,21 +190,21 @@ async function compileBackward(
       shapes: factsForSize(analysed, size),
       outputs: [
         { value: output, cotangent: OUTPUT_COTANGENT },
-        ...made.map((value) => ({ value, cotangent: cotangentOf(value) })),
+        ...computed.map((value) => ({ value, cotangent: cotangentOf(value) })),
       ],
       wanted: [...cotangents, ...trained.map(({ weight }) => weight.name)],
     });
     found = gradient.gradients;
     return {
       ...gradient,
-      inputs: [OUTPUT_COTANGENT, ...made.map(cotangentOf)].map((name) => ({ name, type: 'float32' })),
+      inputs: [OUTPUT_COTANGENT, ...computed.map(cotangentOf)].map((name) => ({ name, type: 'float32' })),
       outputs: [...found.values()],
     };
   };
-  const compiled = await compile(given, at, { fetches: [], reads: [output, ...made], extension });
+  const compiled = await compile(given, at, { fetches: [], reads: [output, ...computed], extension });
   return {
     ...compiled,
-    made,
+    computed,
     cotangents: new Map(cotangents.map((value) => [value, found.get(value)!])),
     gradients: trained.map(({ group, weight }) => ({ group, weight, value: found.get(weight.name)! })),
   };

@@ -5,8 +5,8 @@ import { scheduleRate, stepAdam } from './adam.js';
 import { differentiate, type Learning, measureLoss } from './differentiate.js';
 import {
   getList,
-  giveList,
   packTraining,
+  putAndFree,
   putList,
   type SavedTraining,
   type TrainingFacts,
@@ -49,8 +49,8 @@ const limitOf = ({ curve }: TrainingFacts): number => DIVERGED.factor * curve[0]
  * lowest held-out divergence, possibly the initial one. If training diverges (NaN included), if the first score is
  * clearly worse than the initial one, or if training would end without improvement, it returns to the best state and
  * continues at half the rate. If it diverges again after `MAX_HALVINGS` halvings, it ends.
- * @param from Facts to resume from, with the stores as they were then; absent: from the start.
- * @throws NumericalError when it ends so and no step was better than the start.
+ * @param from Facts to resume from, with the stores of the same step. Absent: starts from the beginning.
+ * @throws NumericalError if it diverges and no step was better than the start.
  */
 export async function train(training: Training, from?: TrainingFacts): Promise<TrainingFacts> {
   const { steps, passCount, groups, stores, scoreEvery } = training;
@@ -58,18 +58,18 @@ export async function train(training: Training, from?: TrainingFacts): Promise<T
   let facts = from ?? (await startFacts(training));
   while (facts.step < stepCount && facts.idle < PATIENCE) {
     const step = facts.step + 1;
-    const { loss, isSound } = await takeStep(training, { step, stepCount, facts });
-    const isScored = isSound && (step % scoreEvery === 0 || step === stepCount);
+    const { loss, isValid } = await takeStep(training, { step, stepCount, facts });
+    const isScored = isValid && (step % scoreEvery === 0 || step === stepCount);
     const heldOut = isScored ? await score(training) : undefined;
-    const isLost = !isSound || (heldOut !== undefined && !(heldOut <= limitOf(facts)));
+    const hasDiverged = !isValid || (heldOut !== undefined && !(heldOut <= limitOf(facts)));
     const next = addPoint(facts, { step, train: loss, ...(heldOut !== undefined && { heldOut }) });
-    if (isLost || beginsTooFast(facts, heldOut) || hasNoBetterStep(next)) {
-      stores.goBack();
+    if (hasDiverged || isRateTooHigh(facts, heldOut) || hasNoBetterStep(next)) {
+      stores.revert();
       training.onRepeat?.(step - facts.best.step);
       facts = atHalfTheRate(facts);
     } else {
       facts = next;
-      if (facts.best.step === step) stores.keep();
+      if (facts.best.step === step) stores.markBest();
     }
     await training.onStep?.(() => packTraining(facts, groups, stores));
     if (facts.halvings <= MAX_HALVINGS) continue;
@@ -99,19 +99,19 @@ function addPoint(facts: TrainingFacts, point: TrainingFacts['curve'][number]): 
 }
 
 /** A first score above this multiple of the initial one means that the rate is too high. */
-const TOO_FAST = 1.03;
+const MAX_FIRST_RATIO = 1.03;
 
-/** Whether the first score says that the rate is too high for a model so close to the dense one. */
-const beginsTooFast = ({ curve, halvings }: TrainingFacts, heldOut: number | undefined): boolean => {
+/** Whether the first score shows that the rate is too high for a model so close to the dense one. */
+const isRateTooHigh = ({ curve, halvings }: TrainingFacts, heldOut: number | undefined): boolean => {
   const isFirst = curve.filter((point) => point.heldOut !== undefined).length === 1;
-  return isFirst && heldOut !== undefined && heldOut > TOO_FAST * curve[0]!.heldOut! && halvings < MAX_HALVINGS;
+  return isFirst && heldOut !== undefined && heldOut > MAX_FIRST_RATIO * curve[0]!.heldOut! && halvings < MAX_HALVINGS;
 };
 
 /** Whether training would end without improvement, so that half the rate should be tried. */
 const hasNoBetterStep = ({ idle, best, halvings }: TrainingFacts): boolean =>
   idle >= PATIENCE && best.step === 0 && halvings < MAX_HALVINGS;
 
-/** The facts of the best state at half the rate. */
+/** State to continue from the best one at half the rate. */
 function atHalfTheRate({ best, curve, halvings }: TrainingFacts): TrainingFacts {
   const untilBest = curve.filter(({ step }) => step <= best.step);
   return { step: best.step, halvings: halvings + 1, best, idle: 0, curve: untilBest };
@@ -137,15 +137,15 @@ async function takeStep(training: Training, { step, stepCount, facts }: StepPlac
   const batches = steps[(step - 1) % steps.length]!;
   const { loss, norm } = await differentiate(training, batches, `step ${step} of ${stepCount}`);
   const limit = limitOf(facts);
-  // A few windows may be hard: divergence is judged on the same windows as at the start.
-  const isSound = Number.isFinite(norm) && (loss <= limit || (await score(training)) <= limit);
-  if (isSound) {
+  // A few windows may be hard: divergence is checked on the same windows as at the start.
+  const isValid = Number.isFinite(norm) && (loss <= limit || (await score(training)) <= limit);
+  if (isValid) {
     const rate = learningRate * scheduleRate(step, stepCount) * 0.5 ** facts.halvings;
     const scale = Math.min(1, MAX_GRADIENT_NORM / norm);
     const places = stores.advance();
     for (const at of groups.all.keys()) await moveGroup(training, at, { step, scale, learningRate: rate, ...places });
   }
-  return { loss, isSound };
+  return { loss, isValid };
 }
 
 interface Move extends ReturnType<TrainingStores['advance']> {
@@ -158,7 +158,7 @@ async function moveGroup({ gradients }: Training, at: number, { from, to, ...giv
   const gradient = await getList(gradients, at);
   // The best state must not be overwritten.
   const get = async (store: TensorStore) => (from === to ? getList(store, at) : (await getList(store, at)).slice());
-  const put = from === to ? putList : giveList;
+  const put = from === to ? putList : putAndFree;
   const weights = await get(from.weights);
   const moments = { first: await get(from.first), second: await get(from.second) };
   stepAdam(weights, moments, { ...given, gradient });
@@ -167,7 +167,7 @@ async function moveGroup({ gradients }: Training, at: number, { from, to, ...giv
   await put(to.second, at, moments.second);
 }
 
-/** Mean divergence over the tokens of the held-out windows, a step's number of batches at a time. */
+/** Mean divergence over the tokens of the held-out windows, as many batches at a time as in a step. */
 async function score(training: Training): Promise<number> {
   const { heldOut, steps } = training;
   const atOnce = steps[0]?.length ?? 1;

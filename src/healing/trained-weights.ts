@@ -42,7 +42,7 @@ interface TrainedRow {
 /** A use of a weight. */
 interface WeightUse {
   readonly form: ParameterForm;
-  /** Whether the node that reads it holds neurons of an FFN, or experts. */
+  /** Whether the node that reads it has neurons of an FFN, or experts. */
   readonly inFfn: boolean;
   /** Whether it is the output projection of a prunable module. */
   readonly isOutput: boolean;
@@ -58,7 +58,7 @@ export interface TrainedRequest {
   readonly trained: TrainedName;
 }
 
-/** Finds the trainable weights of the blocks by the operator table, in the order of their use. */
+/** Finds the weights of the blocks that the operator table allows to train, in the order of their use. */
 export function findTrainedWeights({
   model,
   analysed,
@@ -104,8 +104,8 @@ export function findTrainedWeights({
 }
 
 /**
- * Values with a gradient from a block's outputs. Excluded are values that only choose or count, such as a router's bias,
- * and producers of values that are computed once for all blocks.
+ * Values with a gradient from a block's outputs: not those that only choose or count, such as a router's bias, nor inputs
+ * of values that are computed once for all blocks.
  */
 function valuesWithGradient(
   nodes: readonly NodeProto[],
@@ -125,7 +125,7 @@ function valuesWithGradient(
 /** Operators that gather experts' weights from stacks. */
 const GATHERS: ReadonlySet<string> = new Set(['Gather', 'GatherND']);
 
-/** Inputs of a node that are parameters: gathered tables count only if they hold experts. */
+/** Inputs of a node that are parameters: gathered tables only if they are experts' weights. */
 const gatheredParameters = ({ opType, input: [table = ''] }: NodeProto, { weights }: Experts) =>
   GATHERS.has(opType) && weights.has(table) ? ({ 0: 'matrix' } as const) : {};
 
@@ -144,17 +144,17 @@ function findExpertWeights({ detected: { layout, traces } }: AnalysedModel, inde
     weights: new Set(mixtures.flatMap((module) => weightsOfExperts(module, index))),
     outputs: new Set(
       mixtures
-        .filter((module) => !hasNodesOfTheirOwn(module))
+        .filter((module) => !hasSeparateNodes(module))
         .map(
           (module) =>
             scalesOfSecond(module, index) ?? traces[module.index]?.neurons?.second.weight ?? module.output.weight,
         ),
     ),
-    made: new Set(mixtures.filter(hasNodesOfTheirOwn).flatMap(({ unfusedExperts }) => unfusedExperts!.made)),
+    made: new Set(mixtures.filter(hasSeparateNodes).flatMap(({ unfusedExperts }) => unfusedExperts!.made)),
   };
 }
 
-const hasNodesOfTheirOwn = ({ unfusedExperts }: PrunableModule): boolean => (unfusedExperts?.made.length ?? 0) > 1;
+const hasSeparateNodes = ({ unfusedExperts }: PrunableModule): boolean => (unfusedExperts?.made.length ?? 0) > 1;
 
 const tensorsOf = ({ output }: PrunableModule, index: GraphIndex) =>
   expertTensors(index.nodes[index.producerOf.get(output.result)!]!);
@@ -186,7 +186,7 @@ function describeUses({ analysed: { detected }, experts }: DescribedGraph) {
   });
 }
 
-/** Fused mixtures, which read both linear layers of their experts. */
+/** Whether a node is a fused mixture, which reads both linear layers of its experts. */
 const isFused = (node: NodeProto): boolean => FUSED_MIXTURES.has(qualifiedOp(node));
 
 function ffnValues({ modules }: ModelLayout, traces: AnalysedModel['detected']['traces']): Set<string> {

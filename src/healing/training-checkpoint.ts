@@ -11,7 +11,7 @@ interface SavedTrainingFacts {
   readonly tensors: readonly (Pick<TensorHandle, 'dataType' | 'dims' | 'byteLength'> & { readonly name: string })[];
 }
 
-/** Resumes healing from the checkpoint of an earlier run, and saves checkpoints. Without a journal there are none. */
+/** Resumes healing from the checkpoint of an earlier run, and saves checkpoints, if there is a journal. */
 export async function checkpointTraining(
   journal: Journal | undefined,
 ): Promise<Pick<HealingRequest, 'from' | 'onStep'>> {

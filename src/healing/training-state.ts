@@ -24,7 +24,7 @@ export interface TrainingFacts {
   readonly halvings: number;
   /** The best state so far: the steps it took, and its divergence on the held-out windows. */
   readonly best: { readonly step: number; readonly heldOut: number };
-  /** Number of latest consecutive scores that were no lower than the one before. */
+  /** Number of latest consecutive scores without improvement over the one before. */
   readonly idle: number;
   readonly curve: readonly CurvePoint[];
 }
@@ -38,7 +38,7 @@ export interface SavedTraining {
   readonly release?: (() => Promise<void>) | undefined;
 }
 
-/** Weights in float32, and Adam's moments, one entry a group. */
+/** Weights in float32, and Adam's moments, one entry per group. */
 export interface WeightStores {
   readonly weights: TensorStore;
   readonly first: TensorStore;
@@ -57,37 +57,37 @@ export interface TrainingStores {
   /** Prepares the next step. @returns the stores to read from and to write to, which is `now` afterwards; often the same. */
   advance(): { readonly from: WeightStores; readonly to: WeightStores };
   /** Marks the current state as the best. */
-  keep(): void;
+  markBest(): void;
   /** Returns to the best state. */
-  goBack(): void;
+  revert(): void;
   dispose(): Promise<void>;
 }
 
-/** @param createStore Creates a store for so many bytes. */
+/** @param createStore Creates a store of that size. */
 export async function createTrainingStores(
   groups: WeightGroups,
   createStore: (byteLength: number) => TensorStore | Promise<TensorStore>,
 ): Promise<TrainingStores> {
   const count = groups.all.reduce((sum, group) => sum + group.count, 0);
-  const made: TensorStore[] = [];
+  const created: TensorStore[] = [];
   const create = async (): Promise<WeightStores> => {
     const stores: Partial<Record<(typeof PARTS)[number], TensorStore>> = {};
     for (const part of PARTS) {
       stores[part] = await createStore(count * Float32Array.BYTES_PER_ELEMENT);
-      made.push(stores[part]);
+      created.push(stores[part]);
     }
     return stores as WeightStores;
   };
-  const dispose = async () => void (await Promise.all(made.map((store) => store.dispose())));
+  const dispose = async () => void (await Promise.all(created.map((store) => store.dispose())));
   try {
-    return takeTurns(await create(), await create(), dispose);
+    return alternateStores(await create(), await create(), dispose);
   } catch (error) {
     await dispose();
     throw error;
   }
 }
 
-function takeTurns(first: WeightStores, second: WeightStores, dispose: () => Promise<void>): TrainingStores {
+function alternateStores(first: WeightStores, second: WeightStores, dispose: () => Promise<void>): TrainingStores {
   let now = first;
   let best = first;
   return {
@@ -102,10 +102,10 @@ function takeTurns(first: WeightStores, second: WeightStores, dispose: () => Pro
       if (now === best) now = best === first ? second : first;
       return { from, to: now };
     },
-    keep() {
+    markBest() {
       best = now;
     },
-    goBack() {
+    revert() {
       now = best;
     },
     dispose,
@@ -115,17 +115,17 @@ function takeTurns(first: WeightStores, second: WeightStores, dispose: () => Pro
 /** Initializes the stores with the model's weights and zero moments. */
 export async function fillStores({ all }: WeightGroups, { now }: TrainingStores): Promise<void> {
   for (const [at, group] of all.entries()) {
-    await giveList(now.weights, at, await readGroup(group));
-    await giveList(now.first, at, new Float32Array(group.count));
-    await giveList(now.second, at, new Float32Array(group.count));
+    await putAndFree(now.weights, at, await readGroup(group));
+    await putAndFree(now.first, at, new Float32Array(group.count));
+    await putAndFree(now.second, at, new Float32Array(group.count));
   }
 }
 
 export const putList = (store: TensorStore, at: number, data: Float32Array): Promise<void> =>
   store.put(at, listOf(data));
 
-/** Puts an unshared list, whose memory the store frees. */
-export async function giveList(store: TensorStore, at: number, data: Float32Array): Promise<void> {
+/** Puts a list that is not used elsewhere, and frees it. */
+export async function putAndFree(store: TensorStore, at: number, data: Float32Array): Promise<void> {
   const list = listOf(data);
   trackTensor(list);
   await store.put(at, list);
@@ -147,14 +147,14 @@ export function packTraining(facts: TrainingFacts, groups: WeightGroups, { now, 
   };
 }
 
-/** @throws OptionError when the state is of other weights. */
+/** Restores a saved state. @throws OptionError when it is of other weights. */
 export async function unpackTraining(
   saved: SavedTraining,
   groups: WeightGroups,
   stores: TrainingStores,
 ): Promise<void> {
   const fill = async (entries: ReturnType<typeof listEntries>) => {
-    for (const { name, store, at, count } of entries) await giveList(store, at, await readSaved(saved, name, count));
+    for (const { name, store, at, count } of entries) await putAndFree(store, at, await readSaved(saved, name, count));
   };
   await fill(listEntries(groups, 'best', stores.best));
   if ([...saved.tensors.keys()].some((name) => name.startsWith('now/')))
@@ -162,7 +162,7 @@ export async function unpackTraining(
   await saved.release?.();
 }
 
-/** Reader of the best weights by group, each once, in order. */
+/** Reads the best weights of a group; each group once, in order. */
 export const bestWeights =
   (saved: SavedTraining, { all }: WeightGroups) =>
   (at: number): Promise<Float32Array> =>
@@ -173,7 +173,7 @@ async function readSaved({ tensors }: SavedTraining, name: string, count: number
   const found = handle?.dims[0];
   if (handle === undefined || found !== count)
     throw new OptionError(
-      `the saved training has ${found ?? 'no'} numbers in "${name}", expected ${count}: it is of another model or of other settings; start again`,
+      `the saved training has ${found ?? 'no'} numbers in "${name}", expected ${count}: it is from another model or other settings; start again`,
     );
   return readFloat32(handle);
 }

@@ -4,7 +4,7 @@ import { describeShape } from '../onnx/tensor-handle.js';
 import { type Tensor, typeOf } from '../runtime/engine.js';
 import type { TrainedWeight } from './trained-weights.js';
 
-/** Trained weights in one flat tensor: those of one block, or those that several blocks share. */
+/** Trained weights in one flat tensor: those of one block, or those shared by several. */
 export interface WeightGroup {
   readonly weights: readonly PlacedWeight[];
   /** Total number of weights. */
@@ -16,7 +16,7 @@ export interface PlacedWeight extends TrainedWeight {
   readonly offset: number;
 }
 
-/** One group for each span, and one for what spans share, each possibly empty. */
+/** One group for each span, and one for shared weights, each possibly empty. */
 export interface WeightGroups {
   readonly all: readonly WeightGroup[];
   /** Index of the group of shared weights. */
@@ -30,7 +30,7 @@ export function groupWeights(weights: readonly TrainedWeight[], spanCount: numbe
   for (const { name, handle } of weights)
     if (typeOf(handle.dataType) === undefined)
       throw new UnsupportedModelError(
-        `weight "${name}" is ${describeShape(handle)}, which no graph is fed; convert the model to float32 or float16`,
+        `weight "${name}" is ${describeShape(handle)}, which cannot be a graph input; convert the model to float32 or float16`,
       );
   const ownOf = (span: number) => weights.filter(({ spans }) => spans.length === 1 && spans[0] === span);
   const shared = weights.filter(({ spans }) => spans.length > 1);
@@ -52,7 +52,7 @@ function placeWeights(weights: readonly TrainedWeight[]): WeightGroup {
   return { weights: placed, count };
 }
 
-/** A group's weights as the model has them, in float32. */
+/** The model's weights of a group, in float32. */
 export async function readGroup({ weights, count }: WeightGroup): Promise<Float32Array> {
   const values = new Float32Array(count);
   for (const { handle, offset } of weights) values.set(await readFloat32(handle), offset);
