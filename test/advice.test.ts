@@ -211,7 +211,7 @@ it('more than half of the heads is refused where half was asked and nothing else
   };
   const message = refusalOf(loaded, { sparsity: 0.5 });
   expect(message).toMatch(
-    /^sparsity 0.5 would take 4 of 6 heads, more than half: nothing else can be pruned \(experts stay\)/,
+    /^sparsity 0.5 would remove 4 of 6 heads, more than half: nothing else can be pruned \(experts stay\)/,
   );
   const advised = [{ modules: 'attention' } as const, { sparsity: 0.49 }];
   expect(adviceOf(message!)).toEqual(advised);

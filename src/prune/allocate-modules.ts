@@ -28,7 +28,7 @@ export function allocateModules(
   return new Map(modules.map(({ index }, at) => [index, steps[at]!]));
 }
 
-/** Part of the parameters that leaves by what is fixed alone. */
+/** Part of the parameters that fixed sparsities remove. */
 function fixedPart(modules: readonly ModuleMeasures[]): number {
   const removed = modules.map((module) =>
     module.fixed === undefined ? 0 : stepsOf(module, module.fixed) * module.parametersPerStep,
@@ -53,22 +53,22 @@ export function fixedSparsity(
   return Math.max(0, 1 - experts / module.unitCount);
 }
 
-/** Experts that every mixture keeps, where a number was asked for. */
+/** Number of experts that every mixture keeps, if requested. */
 interface FixedExperts {
   readonly experts?: number | undefined;
 }
 
-/** A mixture's steps in place of those of entire experts. */
+/** A mixture's steps of experts and neurons, instead of those of entire experts. */
 const stepsOfMixture = ({ costs, parameters }: MixtureSteps, { scores }: ModuleRemovalOrder) => ({
   stepCount: costs.length,
   parametersPerStep: Math.min(...parameters),
   stepParameters: parameters,
-  // What must remain is in none of them.
+  // No step removes units that must remain.
   minimumKept: 0,
   order: { scores, costs },
 });
 
-/** Measures of modules, and which modules have them. */
+/** Measures of the dense model, and its selected modules. */
 export interface Measured {
   readonly dense: DenseMeasures;
   readonly modules: readonly PrunableModule[];

@@ -1,10 +1,10 @@
 import type { BlockRunner } from '../runtime/block-runner.js';
 import type { PruneContext } from './prune-context.js';
 
-/** Beyond this, values are computed again instead. */
+/** Largest size of the cached values; larger ones are computed again. */
 const CACHE_LIMIT_BYTES = 512 * 2 ** 20;
 
-/** Caches values of a runner's current stage, so that later runs start from them, where all of them are small enough. */
+/** Caches values of a runner's current stage, if they are small enough together; later runs start from them. */
 export function cacheValues(
   { batches }: Pick<PruneContext, 'batches'>,
   runner: BlockRunner,

@@ -8,25 +8,26 @@ import type { GriddedWeight, QuantisedModel } from './quantised-model.js';
 export interface DenseCost {
   /** Windows that rounding did not learn from. */
   readonly windowCount: number;
-  /** Of the model as it was pruned, in floats. */
+  /** Of the pruned model, with float weights. */
   readonly pruning: number;
   /** Cost that its rounding adds. */
   readonly quantising: number;
-  /** Cost that rounding to the nearest levels would add; absent where that was done. */
+  /** Cost that rounding to the nearest levels would add; absent where all weights are rounded that way. */
   readonly nearest?: number;
 }
 
-/** The better of two ways of rounding as a whole, and what was found. */
+/** The better of two quantised models, and their costs. */
 export interface CheckedModel {
   readonly quantised: QuantisedModel;
-  /** Absent where there is nothing to compare, or nothing to compare on. */
+  /** Absent without quantised weights, or without windows. */
   readonly cost?: DenseCost;
   readonly timings: readonly StageTiming[];
 }
 
 export interface DenseCheck {
   readonly dense: UnderstoodModel;
-  readonly leaving: readonly GriddedWeight[];
+  /** Weights that are quantised. */
+  readonly planned: readonly GriddedWeight[];
   readonly quantised: QuantisedModel;
 }
 
@@ -34,15 +35,15 @@ export interface DenseCheck {
 const MAX_WINDOWS = 2;
 
 /**
- * Logits that lie in memory at most, of two models (100 MiB each), and tokens of each window that are read in any case. All windows are
- * read in one run: a session that runs once is made sooner.
+ * Most logits in memory, of each of two models (100 MiB each), and fewest tokens of a window. All windows are read in one
+ * run: a session that runs once is created faster.
  */
 const MAX_LOGITS = 25 * 2 ** 20;
 const MIN_TOKENS = 16;
 
 /**
- * Compares a complete quantised model with the dense one, on windows that rounding did not learn from. Where the nearest levels
- * are better there, they are taken: what each linear layer gains by itself need not add up.
+ * Compares a complete quantised model with the dense one, on windows that rounding did not learn from. If rounding to the
+ * nearest levels is better there, that is used: gains of single linear layers need not add up.
  */
 export async function checkAgainstDense(job: PruneJob, check: DenseCheck): Promise<CheckedModel> {
   const start = performance.now();
@@ -53,16 +54,16 @@ export async function checkAgainstDense(job: PruneJob, check: DenseCheck): Promi
 
 async function compareWithDense(
   job: PruneJob,
-  { dense, leaving, quantised }: DenseCheck,
+  { dense, planned, quantised }: DenseCheck,
 ): Promise<Omit<CheckedModel, 'timings'>> {
   const { layout } = dense.analysed.detected;
   const tokens = Math.max(MIN_TOKENS, Math.floor(MAX_LOGITS / MAX_WINDOWS / layout.vocabularySize));
   const windows = (quantised.heldOut.length > 0 ? quantised.heldOut : job.windows)
     .slice(-MAX_WINDOWS)
     .map((window) => window.subarray(0, tokens));
-  if (windows.length === 0 || leaving.length === 0) return { quantised };
+  if (windows.length === 0 || planned.length === 0) return { quantised };
   const { analysed, engine, options } = job;
-  const nearest = quantised.roundings.size > 0 ? await roundAgain(job, leaving, quantised) : undefined;
+  const nearest = quantised.roundings.size > 0 ? await roundAgain(job, planned, quantised) : undefined;
   const compared = [job.model, quantised.model, ...(nearest ? [nearest.model] : [])].map((model) => ({
     model,
     analysed,
@@ -72,8 +73,7 @@ async function compareWithDense(
   const report = (done: number) =>
     options.onProgress?.({ stage: 'compare', done, total: 1 + models.length, detail: 'with the dense model' });
   report(0);
-  const site = { engine, windows, signal: options.signal, onModel: report };
-  const found = await measureDivergences(dense, models, site);
+  const found = await measureDivergences(dense, models, { engine, windows, signal: options.signal, onModel: report });
   const [pruning, rounded, plain] = (isUnpruned ? [0, ...found] : found) as [number, number, number?];
   const shared = { windowCount: windows.length, pruning };
   if (nearest === undefined || plain === undefined)

@@ -6,11 +6,11 @@ import { refuseHealing } from './heal.js';
 import type { PruneJob } from './job.js';
 import { refuseGradients } from './measure-dense/measure-dense.js';
 import type { ModuleRemovalOrder, NeuronOrder } from './measure-dense/order-units.js';
-import { takesNeurons } from './mixture-steps.js';
+import { mayRemoveNeurons } from './mixture-steps.js';
 import { refuseHeavyLoss, selectModules } from './select-modules.js';
 
 /**
- * Refuses, before any token runs, what no measurement of the model could make possible: modules, budget, gradients and healing.
+ * Refuses impossible requests before any token runs: modules, budget, gradients and healing that no measurement can allow.
  * @param sparsities Sparsities of the results.
  * @param measures Whether the dense model is measured; it is not where statistics were saved.
  * @throws OptionError, UnsupportedModelError
@@ -28,8 +28,8 @@ export function checkRun(
 }
 
 /**
- * Refuses a budget that floors and fixed blocks leave no room for, and uneven head counts.
- * @param sparsities What the model will be pruned to. Default: what the options say.
+ * Refuses a budget that minimum widths and fixed blocks make impossible, and uneven head counts.
+ * @param sparsities Sparsities of the results. Default: that of the options.
  * @throws OptionError, UnsupportedModelError
  */
 export function checkBudget(
@@ -38,22 +38,22 @@ export function checkBudget(
   sparsities: readonly number[] = [options.sparsity],
 ): void {
   checkWidthMultiple(modules, options.widthMultiple);
-  // Several shots get there by roundings of their own.
+  // Every shot rounds its own budget.
   const { checkable } = options.allocation;
   if (options.shots > 1 || checkable === undefined) return;
   const perBlockKvHeads = options.perBlockKvHeads || checkable === 'budget';
   const { blockCount } = analysed.detected.layout;
   // Whether budgets can be met does not depend on the measures.
-  const alike = {
+  const placeholders = {
     blockChange: new Float64Array(blockCount),
     sensitivity: new Float64Array(blockCount),
     functional: new Map(),
     orders: zeroOrders(modules, options),
   };
-  for (const sparsity of sparsities) allocateModules({ ...options, sparsity, perBlockKvHeads }, modules, alike);
+  for (const sparsity of sparsities) allocateModules({ ...options, sparsity, perBlockKvHeads }, modules, placeholders);
 }
 
-/** @throws OptionError where no FFN is as wide: all would remain as they are. */
+/** @throws OptionError if all FFNs are narrower, so that none could be pruned. */
 function checkWidthMultiple(modules: readonly PrunableModule[], widthMultiple: number): void {
   const widths = modules.filter(({ kind }) => kind === 'ffn').map(({ unitCount }) => unitCount);
   const widest = Math.max(...widths);
@@ -61,7 +61,7 @@ function checkWidthMultiple(modules: readonly PrunableModule[], widthMultiple: n
     throw refusal('widthMultiple', `is ${widthMultiple}; expected at most ${widest}, the width of the widest FFN`);
 }
 
-/** Removal orders in which all units cost nothing. */
+/** Removal orders with all costs 0. */
 export const zeroOrders = (
   modules: readonly PrunableModule[],
   options: PruneJob['options'],
@@ -72,7 +72,7 @@ export const zeroOrders = (
       {
         scores: new Float64Array(module.unitCount),
         costs: new Float64Array(shrinkSteps(module, options.headUnit).stepCount),
-        ...(takesNeurons(module, options) && { neurons: zeroCostNeurons(module) }),
+        ...(mayRemoveNeurons(module, options) && { neurons: zeroCostNeurons(module) }),
       },
     ]),
   );

@@ -17,27 +17,27 @@ export interface ChosenAllocation {
 /** Fraction by which a candidate must be better than the first one. */
 const MARGIN = 0.03;
 
-/** Where the entry of the drafts' divergences stands. */
+/** Name of the journal's entry with the drafts' divergences. */
 const CHECKPOINT = 'candidates';
 
 /**
- * Chooses between the candidates of an allocation: the model is pruned by each on some calibration windows, without refinements,
- * and the drafts' predictions on others are compared with the dense model's. The first candidate remains where no other is clearly
- * better. Orders and prices of units are those of all windows.
+ * Chooses between the candidates of an allocation: each prunes a draft on some calibration windows, without refinements, and
+ * the drafts' predictions on others are compared with the dense model's. The first candidate is used unless another is clearly
+ * better. Removal orders and costs of units are those of all windows.
  *
- * @returns the allocation of the job where it has no candidates, they take the same, or there are no windows to compare them on.
+ * @returns The job's allocation if it has no candidates, they remove the same units, or there are no windows to compare on.
  */
 export async function chooseAllocation(measured: MeasuredModel, job: PruneJob): Promise<ChosenAllocation> {
   const { modules, dense, read } = measured;
   const { options, windows } = job;
   const named = Object.entries(options.allocation.candidates ?? {});
-  const asGiven = { allocation: options.allocation };
-  if (named.length < 2 || read !== undefined || windows.length < 2) return asGiven;
+  const unchanged = { allocation: options.allocation };
+  if (named.length < 2 || read !== undefined || windows.length < 2) return unchanged;
   const countsOf = (allocation: Allocation) => allocateModules({ ...options, allocation }, modules, dense);
   const tried = named
     .map(([name, allocation]) => ({ name, allocation, counts: countsOf(allocation) }))
     .filter(({ counts }, at, all) => all.findIndex((other) => isSame(other.counts, counts)) === at);
-  if (tried.length < 2) return { allocation: tried[0]?.allocation ?? asGiven.allocation };
+  if (tried.length < 2) return { allocation: tried[0]?.allocation ?? unchanged.allocation };
   const divergences = await checkpoint(job.journal, CHECKPOINT, { make: () => compareDrafts(measured, job, tried) });
   const best = pickBest(divergences);
   return {
@@ -78,9 +78,9 @@ async function compareDrafts(measured: MeasuredModel, job: PruneJob, tried: read
   return measureDivergences({ model, analysed }, drafts(), { engine, signal, windows: compared });
 }
 
-/** The comparison in a sentence. */
+/** Remark about the comparison. */
 export function remarkCandidates(candidates: readonly AllocationCandidate[]): string {
   const figures = candidates.map(({ name, divergence }) => `${name} ${divergence.toPrecision(3)}`);
   const { name } = candidates.find(({ chosen }) => chosen)!;
-  return `compared ${candidates.length} allocations by their divergence on held-out windows, in nats per token: ${figures.join(', ')}; took ${name}`;
+  return `compared ${candidates.length} allocations by their divergence on held-out windows, in nats per token: ${figures.join(', ')}; chose ${name}`;
 }

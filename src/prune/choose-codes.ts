@@ -19,7 +19,7 @@ import {
 /** Dampenings that may be tried, as fractions of the mean of the Hessian's diagonal. */
 export const DAMPENINGS: readonly number[] = [0.01, 0.1];
 
-/** A linear layer's weight, and what is known of its inputs. */
+/** A linear layer's weight, and statistics of its inputs. */
 export interface CodesProblem {
   /** `[N, K]` row-major. */
   readonly weight: Float32Array;
@@ -28,27 +28,27 @@ export interface CodesProblem {
   readonly grid: BlockGrid;
   /** See `FeedbackProblem`. */
   readonly known?: KnownScales | undefined;
-  /** `[K, K]`, over the tokens that are learned from, and over others. */
+  /** Gram matrices `[K, K]`, over the training tokens and over held-out tokens. */
   readonly learned: Float64Array;
   readonly heldOut: Float32Array<ArrayBuffer>;
 }
 
 /** A way of rounding a linear layer. */
 export interface Rounding {
-  /** Absent: every weight to the nearest level by itself. */
+  /** Absent: rounding to the nearest level. */
   readonly dampening?: number;
-  /** Cost of its errors on the held-out tokens: the weighted squared error at the linear layer's output, from a sample of its rows. */
+  /** Weighted squared error at the linear layer's output on the held-out tokens, estimated from a sample of its rows. */
   readonly cost: number;
 }
 
-/** The codes that cost least on held-out tokens, and what each way of rounding costs there. */
+/** The codes of lowest cost on held-out tokens, and the cost of each way of rounding. */
 export interface ChosenCodes {
   readonly codes: BlockCodes;
   readonly chosen: Rounding;
   readonly nearest: Rounding;
 }
 
-/** One row of so many tells which way of rounding is best, unless fewer than so many rows would. */
+/** One of every `SAMPLE_STRIDE` rows is in the sample; all rows if these would be fewer than `MIN_ROWS`. */
 const SAMPLE_STRIDE = 4;
 const MIN_ROWS = 48;
 
@@ -59,8 +59,8 @@ export interface CodesTools {
 }
 
 /**
- * Tries ways of rounding a linear layer on some of its rows, which are independent of each other, and takes the best for all.
- * @param dampenings Dampenings to try besides the nearest levels.
+ * Tries ways of rounding a linear layer on a sample of its rows, which are independent of each other, and uses the best for all.
+ * @param dampenings Dampenings to try besides rounding to the nearest levels.
  */
 export async function chooseCodes(
   problem: CodesProblem,
@@ -87,9 +87,9 @@ export async function chooseCodes(
     freeBytes(values);
     return cost;
   };
-  const plain = roundToNearest(sample.weight, sample);
-  const nearest: Rounding = { cost: await costOf(plain) };
-  let best: Tried = { codes: plain, chosen: nearest };
+  const nearestCodes = roundToNearest(sample.weight, sample);
+  const nearest: Rounding = { cost: await costOf(nearestCodes) };
+  let best: Tried = { codes: nearestCodes, chosen: nearest };
   for (const dampening of dampenings) {
     const factor = await factoriseFeedback({ matrix: problem.learned, size: inCount }, { dampening, multiply });
     const codes = await roundWithFeedback(sample, factor, multiply);
@@ -132,7 +132,7 @@ function pickRows(
   };
 }
 
-/** Puts the rows that were picked and the others in their order again. */
+/** Joins picked rows and the others in their original order. */
 function joinRows(picked: BlockCodes, others: BlockCodes, isPicked: (row: number) => boolean): BlockCodes {
   const { grid, inCount } = picked;
   const joined = emptyCodes(grid, picked.outCount + others.outCount, inCount);

@@ -2,23 +2,23 @@ import { type CalibrationPoint, fitPowerLaw } from './fit-power-law.js';
 import type { DraftCost } from './measure-draft.js';
 import { type Bits, type CostSlopes, type Mixture, type MixtureCost, sumOfRounding } from './mixtures.js';
 
-/** Predictions from estimates that are corrected by measurements. */
+/** Predicts costs from estimates, corrected by measurements. */
 export interface CostModel {
   predict(estimate: MixtureCost): DraftCost;
-  /** Slopes of the costs of rounding at an estimate: nats per token for each one that is estimated. */
+  /** Slopes of the rounding costs at an estimate: predicted nats per estimated nat. */
   slopesAt(estimate: MixtureCost): CostSlopes;
 }
 
 /** Half the relative width over which slopes are measured. */
 const STEP = 0.05;
 
-/** A mixture whose fewest bits have a smaller part of its estimate does not show their cost. */
+/** Smallest part of a mixture's estimate that its fewest bits must have for the mixture to show their cost. */
 const MIN_PART = 0.1;
 
 /**
- * Fits a power law to removals, and one to each number of bits: the first layers in two bits cost far more than their part of a
- * model entirely in two bits, whose predictions are lost already. Numbers of bits are fitted from the most on, each to mixtures without
- * fewer bits, less the predicted cost of their layers in more bits.
+ * Fits a power law to removals, and one to each number of bits: the first layers in two bits cost far more than their part of
+ * a model entirely in two bits, which predicts almost nothing. Numbers of bits are fitted in descending order, each to
+ * mixtures without fewer bits, after subtracting the predicted cost of their layers in more bits.
  */
 export function fitCostModel(
   measured: readonly { readonly mixture: Pick<Mixture, 'estimate'>; readonly cost: DraftCost }[],

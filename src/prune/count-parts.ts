@@ -9,16 +9,16 @@ export interface WrittenWeight {
   readonly handles: readonly (TensorHandle | undefined)[];
 }
 
-/** The tensors that hold a weight's codes, and no other's. */
+/** The tensors of a weight's codes that no other weight shares. */
 export function handlesOf(codes: WeightCodes): WrittenWeight['handles'] {
   if (codes.form === 'blocks') return [codes.stored.codes, codes.stored.scales, codes.stored.zeroPoints];
   const { zeroPoints, ...linear } = codes.linear;
-  // One that stands for all is shared.
+  // Weights share scalar zero points.
   const own = zeroPoints && elementCount(zeroPoints.handle.dims) > 1 ? zeroPoints.handle : undefined;
   return [linear.codes.handle, linear.scales.handle, own];
 }
 
-/** Bytes of a written model's weights by part; `other` is all the rest. */
+/** Bytes of a written model's weights by part; `other` includes all tensors not in `written`. */
 export function countParts(
   { weights }: OnnxModel,
   written: readonly WrittenWeight[],

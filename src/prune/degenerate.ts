@@ -1,13 +1,13 @@
 import type { PrunableModule } from '../architecture/layout.js';
 import type { ChannelStatistics } from '../compensation/adapter.js';
 
-/** Variance of what counts as constant, and distance of what counts as equal, as fractions: above float32's rounding. */
+/** Largest relative variance of constant channels, and relative distance of equal ones: above float32's rounding. */
 const [CONSTANT, EQUAL] = [1e-10, 1e-6] as const;
 
 /** Blocks that a remark names. */
 const NAMED_BLOCKS = 8;
 
-/** Windows that hold one token over and over, such as padding: nothing is wrong with them, and little is learnt. */
+/** Remark about windows that repeat one token, such as padding. They are valid, but carry little information. */
 export function remarkWindows(windows: readonly Int32Array[]): string[] {
   const constant = windows.flatMap((window, at) =>
     window.length > 1 && window.every((token) => token === window[0]) ? [at] : [],
@@ -18,11 +18,11 @@ export function remarkWindows(windows: readonly Int32Array[]): string[] {
   return [`${found}, such as padding (window ${first}: token ${windows[first]![0]}); they carry little information`];
 }
 
-/** Channels of a module on which formulas would divide by zero, or cannot choose. */
+/** Channels of a module that formulas would divide by zero for, or cannot distinguish. */
 export interface DegenerateChannels {
-  /** How many were met of each kind of them. */
+  /** By kind of degenerate channel. */
   readonly counts: readonly number[];
-  /** Channels in all. */
+  /** Total number of channels. */
   readonly all: number;
 }
 
@@ -32,30 +32,30 @@ const KINDS = {
   experts: 'experts',
 } as const satisfies Record<PrunableModule['kind'], string>;
 
-const FOUND = [
+const CHECKS = [
   ['are zero on all calibration tokens', (statistics: ChannelStatistics) => count(statistics, isZero)],
   ['are the same on all calibration tokens', (statistics: ChannelStatistics) => count(statistics, isConstant)],
   ['equal another one of their group on all calibration tokens', countDuplicates],
 ] as const;
 
-/** @param statistics of a module, by function group */
+/** Counts a module's degenerate channels. @param statistics By function group. */
 export function countDegenerate(statistics: readonly ChannelStatistics[]): DegenerateChannels {
   const sum = (of: (one: ChannelStatistics) => number) => statistics.reduce((total, one) => total + of(one), 0);
-  return { counts: FOUND.map(([, of]) => sum(of)), all: sum(({ mean }) => mean.length) };
+  return { counts: CHECKS.map(([, of]) => sum(of)), all: sum(({ mean }) => mean.length) };
 }
 
-/** A line for each kind of module and of channel that was met. */
+/** A remark for each kind of module and kind of degenerate channel. */
 export function remarkDegenerate(
   found: readonly (DegenerateChannels & { readonly module: PrunableModule })[],
 ): readonly string[] {
   return Object.entries(KINDS).flatMap(([kind, noun]) => {
     const own = found.filter(({ module }) => module.kind === kind);
     const all = own.reduce((sum, one) => sum + one.all, 0);
-    return FOUND.flatMap(([what], at) => {
-      const met = own.filter(({ counts }) => counts[at]! > 0);
-      const total = met.reduce((sum, { counts }) => sum + counts[at]!, 0);
-      const blocks = nameBlocks(met.map(({ module }) => module.block));
-      return total === 0 ? [] : [`${total} of ${all} ${noun} ${what} (${blocks})`];
+    return CHECKS.flatMap(([description], at) => {
+      const affected = own.filter(({ counts }) => counts[at]! > 0);
+      const total = affected.reduce((sum, { counts }) => sum + counts[at]!, 0);
+      const blocks = nameBlocks(affected.map(({ module }) => module.block));
+      return total === 0 ? [] : [`${total} of ${all} ${noun} ${description} (${blocks})`];
     });
   });
 }
@@ -65,15 +65,15 @@ function nameBlocks(blocks: readonly number[]): string {
   return `block${blocks.length > 1 ? 's' : ''} ${blocks.slice(0, NAMED_BLOCKS).join(', ')}${more}`;
 }
 
-type Judge = (mean: number, variance: number) => boolean;
+type Check = (mean: number, variance: number) => boolean;
 
-const isZero: Judge = (mean, variance) => mean === 0 && variance === 0;
-const isConstant: Judge = (mean, variance) => mean !== 0 && variance <= CONSTANT * mean * mean;
+const isZero: Check = (mean, variance) => mean === 0 && variance === 0;
+const isConstant: Check = (mean, variance) => mean !== 0 && variance <= CONSTANT * mean * mean;
 
-const count = ({ mean, variance }: ChannelStatistics, judge: Judge): number =>
-  mean.reduce((sum, value, at) => sum + Number(judge(value, variance[at]!)), 0);
+const count = ({ mean, variance }: ChannelStatistics, check: Check): number =>
+  mean.reduce((sum, value, at) => sum + Number(check(value, variance[at]!)), 0);
 
-/** Channels that vary and whose mean and variance are those of one before them. */
+/** Counts varying channels whose mean and variance equal those of another. */
 function countDuplicates({ mean, variance }: ChannelStatistics): number {
   const varying = [...mean.keys()]
     .filter((at) => variance[at]! > CONSTANT * mean[at]! * mean[at]!)

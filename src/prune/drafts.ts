@@ -6,20 +6,20 @@ import type { MeasuredModel } from './measure-dense/measure-dense.js';
 import { startContext } from './prune-context.js';
 import { shrinkBlocks } from './shrink-blocks.js';
 
-/** Tokens that drafts are pruned on, and compared on, at most: enough to rank them. */
+/** Most tokens that drafts are pruned on, and compared on: enough to rank them. */
 const MAX_TOKENS = { drafts: 8192, compared: 4096 };
 
 /** Fraction of the windows that drafts are compared on. */
 const HELD_OUT = 1 / 4;
 
-/** Windows by what drafts do with them. */
+/** Windows for pruning drafts and for comparing them. */
 export interface DraftWindows {
   readonly drafted: readonly Int32Array[];
-  /** The last ones; the same as the others where there is only one. */
+  /** The last ones; if there is only one window, it is in both lists. */
   readonly compared: readonly Int32Array[];
 }
 
-/** Splits calibration windows, all of one length, into those that drafts are pruned on and those that they are compared on. */
+/** Splits calibration windows of one length into those for pruning drafts and those for comparing them. */
 export function splitDraftWindows(windows: readonly Int32Array[]): DraftWindows {
   const [{ length: windowLength } = { length: 1 }] = windows;
   const most = (tokens: number) => Math.max(1, Math.floor(tokens / windowLength));
@@ -46,7 +46,7 @@ export function draftJob(job: PruneJob, { allocation, windows, onProgress }: Dra
   return { ...job, windows, options, journal: undefined };
 }
 
-/** Prunes a draft by what was measured of the dense model, without refinements. */
+/** Prunes a draft by the measurements of the dense model, without refinements. */
 export async function pruneDraft(
   job: PruneJob,
   { modules, dense, curvatures }: Pick<MeasuredModel, 'modules' | 'dense' | 'curvatures'>,

@@ -9,12 +9,12 @@ import type { CodedForm } from './measure-draft.js';
 import type { Bits, SizedWeight } from './mixtures.js';
 import { nats } from './nats.js';
 
-/** Facts about a model before any draft of it. */
+/** Inputs for estimates of rounding costs. */
 export interface RoundingSource extends Pick<MeasuredModel, 'curvatures' | 'read'> {
   readonly model: OnnxModel;
   readonly modules: readonly PrunableModule[];
   readonly form: CodedForm;
-  /** Maps with the module that each belongs to, whatever may be removed. */
+  /** Weights of linear layers, with the module of each. */
   readonly weights: readonly SizedWeight[];
   /** Tokens of a calibration window. */
   readonly windowLength: number;
@@ -24,11 +24,11 @@ export interface RoundingSource extends Pick<MeasuredModel, 'curvatures' | 'read
 export type RoundingCosts = ReadonlyMap<string, ReadonlyMap<Bits, number>>;
 
 /**
- * Prices the rounding of linear layers only from statistics, without a draft. Errors of rounding are independent, so that the output projection of a
- * module costs the sum of G_ii A_jj e_ij^2: G the metric's curvature at its output, A the Gram matrix of its input. The other linear layers of a
- * module are assumed to cost as much for the same error.
+ * Estimates the cost of rounding linear layers from statistics, without a draft. Rounding errors e are independent, so that of
+ * a module's output projection costs the sum of G_ii A_jj e_ij^2: G the metric's curvature at its output, A the Gram matrix of
+ * its input. The module's other linear layers are assumed to cost the same.
  *
- * @returns undefined where statistics lack the curvature, or are of function groups
+ * @returns undefined if statistics lack the curvature, or are of function groups.
  */
 export async function estimateRounding({
   model,
@@ -49,8 +49,8 @@ export async function estimateRounding({
     const { data } = await curvatures.get(module.index);
     const errors = { weight: await readMatrix(model, module), statistics, curvature: data as Float32Array };
     const bits = new Set(own.flatMap(({ forms }) => forms.flatMap((one) => one.bits ?? [])));
-    const priced = new Map([...bits].map((each) => [each, nats(costOf(errors, gridOf(form, each)), windowLength)]));
-    for (const { name } of own) costs.set(name, priced);
+    const byBits = new Map([...bits].map((each) => [each, nats(costOf(errors, gridOf(form, each)), windowLength)]));
+    for (const { name } of own) costs.set(name, byBits);
   }
   return costs;
 }

@@ -4,18 +4,18 @@ export interface CalibrationPoint {
   readonly measured: number;
 }
 
-/** Exponents beyond these come from noise. */
+/** Exponents outside this range are noise. */
 const [MIN_EXPONENT, MAX_EXPONENT] = [0.5, 3];
 
-/** Estimates that lie closer together do not determine the exponent. */
+/** Ratio of the largest to the smallest estimate that determines the exponent. */
 const MIN_RATIO = 1.2;
 
 /** Below this a divergence is noise, in nats per token. */
 const MIN_DIVERGENCE = 1e-6;
 
 /**
- * Fits `measured = scale estimate^exponent`, by least squares of the logarithms: costs of single changes do not add up. One point
- * gives only the scale, and without points estimates remain as they are.
+ * Fits `measured = scale estimate^exponent` by least squares of the logarithms, since costs of single changes do not add up.
+ * One point gives only the scale; without points, estimates are returned unchanged.
  */
 export function fitPowerLaw(points: readonly CalibrationPoint[]): (estimate: number) => number {
   const logs = points.flatMap(({ estimate, measured }) =>

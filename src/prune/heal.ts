@@ -15,10 +15,10 @@ import type { PruneContext } from './prune-context.js';
 import type { Refinement } from './refinement.js';
 import { splitHeldOut } from './split-held-out.js';
 
-/** Trains what is left on what the dense model predicts. @see healModel */
+/** Trains the pruned model on the predictions of the dense one. @see healModel */
 export const healing: Refinement = {
   name: 'healing',
-  // Its progress is its own.
+  // Healing reports progress as a stage of its own.
   passes: () => 0,
   async run(context, model) {
     if (context.job.options.heal === undefined) return new Map();
@@ -64,7 +64,7 @@ async function heal(
     heldOut,
     settings: options.heal!,
     stop,
-    // As of several blocks, so that little waits in memory.
+    // As for several blocks, so that large stores are files.
     createStore: (byteLength) => job.createStore(Math.ceil(byteLength / windowBytes / 2), 2),
     store,
     onProgress: onProgress && ((done, total, detail) => onProgress({ stage: 'heal', done, total, detail })),

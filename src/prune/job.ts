@@ -22,26 +22,26 @@ export interface PruneJob {
   readonly options: ResolvedOptions;
   /** Tokens that run through a block together, at least 1. Default `TOKENS_PER_BATCH`. */
   readonly tokensPerBatch?: number | undefined;
-  /** Windows before these that other shards take. Absent: there are no shards. */
+  /** Number of windows before these, which other shards read. Absent: no shards. */
   readonly firstWindow?: number | undefined;
-  /** Keeps rewritten weights until the model is saved. */
+  /** Stores rewritten weights until the model is saved. */
   readonly store: StoreTensor;
-  /** Makes a place where the hidden states of `windowCount` windows wait, of one block (the default) or of several at once. */
+  /** Creates a store for the hidden states of `windowCount` windows, for one block (the default) or several at once. */
   createStore(windowCount: number, blockCount?: number): TensorStore | Promise<TensorStore>;
   /** Checkpoints of the run. Absent: none are saved. */
   readonly journal?: Journal | undefined;
   /** Windows for healing; absent: the last of the job's own windows are held out. */
   readonly healing?: HealingSource | undefined;
-  /** Context centres known already in the space of an FFN's principal components, see `ClusteringInput`; else they are fitted. */
+  /** Known context centres in the space of an FFN's principal components, see `ClusteringInput`. Absent: they are fitted. */
   centersOf?(module: PrunableModule): Float64Array | undefined;
 }
 
 /** Windows of healing, all of one length. */
 export interface HealingSource {
   readonly windows: readonly Int32Array[];
-  /** Tells whether it helped. */
+  /** Windows to measure the improvement on. */
   readonly heldOut: readonly Int32Array[];
-  /** The dense model, where that is not the one to be pruned: in a later shot. Default: the job's. */
+  /** The dense model, if it is not the model to prune, as in later shots. Default: the job's. */
   readonly teacher?: UnderstoodModel | undefined;
   /** See `HealingRequest.stop`. */
   readonly stop?: boolean | undefined;
@@ -51,14 +51,14 @@ export interface HealingSource {
 export interface ModuleOutcome extends ModuleCut {
   /** Loss of the output projection's result on the calibration tokens; absent for methods that read none. */
   readonly error?: OutputError | undefined;
-  /** How well posed the repair of each function group was (one group without FANG), as far as it solved anything. */
+  /** Numerics of the repair of each function group (one group without FANG); undefined for repairs that solve nothing. */
   readonly numerics: readonly (RepairNumerics | undefined)[];
 }
 
-/** An allocation that was tried. */
+/** A compared allocation. */
 export interface AllocationCandidate {
   readonly name: string;
-  /** Mean of KL(dense || pruned) on the held-out windows, in nats per token, of a model that was pruned on part of the others. */
+  /** Mean of KL(dense || pruned) on the held-out windows, in nats per token, of a draft that was pruned on part of the others. */
   readonly divergence: number;
   readonly chosen: boolean;
 }
@@ -82,7 +82,7 @@ export interface PruneOutcome extends ModelChange {
   readonly modules: readonly ModuleOutcome[];
   /** Measurements of the dense model: block change, contexts, function groups. */
   readonly dense: DenseMeasures;
-  /** Allocations that were compared; absent where there was one alone. */
+  /** Compared allocations; absent without a comparison. */
   readonly candidates?: readonly AllocationCandidate[] | undefined;
   /** Result of healing; absent where it was not requested. */
   readonly healing?: HealingReport | undefined;

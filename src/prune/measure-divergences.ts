@@ -6,55 +6,57 @@ import type { Engine, Tensor } from '../runtime/engine.js';
 import { tensorFloats } from '../runtime/tensor-floats.js';
 import { releaseTensor, retainTensor } from '../runtime/tensor-memory.js';
 
-/** Where models are compared. */
-export interface ComparisonSite {
+/** Engine and windows of a comparison of models. */
+export interface Comparison {
   readonly engine: Engine;
   /** Of one length, at least one. */
   readonly windows: readonly Int32Array[];
   readonly signal?: AbortSignal | undefined;
-  /** Hears how many models were run, the reference included. */
+  /** Called with the number of models that were run, including the reference. */
   readonly onModel?: ((count: number) => void) | undefined;
 }
 
-/** Logits of a model that are compared, at most: of more only the beginning of each window is read, but so many tokens. */
+/** Most logits of a window that are compared: of more, only the beginning is read, of at least `MIN_TOKENS` tokens. */
 const MAX_LOGITS = 2 ** 27;
 const MIN_TOKENS = 64;
 
 /**
- * Logits of a model that are in memory at a time, at most (128 MiB), where positions can be read separately. The reference's are worked out
- * again for every model where there are more.
+ * Most logits of a model in memory (128 MiB), where positions can be computed separately. If the reference has more, they are
+ * computed again for every model.
  */
 const LOGITS_AT_ONCE = 2 ** 25;
 
 /**
- * How far models' predictions are from a reference's: the mean of KL(reference || model) over all positions, in nats per token,
- * for each model. The logits of two models are in memory at a time.
+ * Mean of KL(reference || model) over all positions, in nats per token, for each model. The logits of two models are in memory
+ * at a time.
  */
 export async function measureDivergences(
   reference: UnderstoodModel,
   models: Iterable<UnderstoodModel> | AsyncIterable<UnderstoodModel>,
-  site: ComparisonSite,
+  comparison: Comparison,
 ): Promise<number[]> {
-  const { engine } = site;
+  const { engine } = comparison;
   const { vocabularySize } = reference.analysed.detected.layout;
-  const windows = site.windows.map((window) => window.subarray(0, Math.max(MIN_TOKENS, MAX_LOGITS / vocabularySize)));
+  const windows = comparison.windows.map((window) =>
+    window.subarray(0, Math.max(MIN_TOKENS, MAX_LOGITS / vocabularySize)),
+  );
   const fitting = Math.max(1, Math.floor(MAX_LOGITS / vocabularySize / (windows[0]?.length ?? 1)));
   const windowsAtOnce = Math.min(windows.length, reference.analysed.rowLimit, fitting);
   const parts = { windowsAtOnce, positionsAtOnce: LOGITS_AT_ONCE / vocabularySize };
   const scorer = await createDivergenceScorer(engine, { reference: 'float32', model: 'float32' });
-  const opened = await openLogits({ ...reference, ...site, windows }, parts);
+  const opened = await openLogits({ ...reference, ...comparison, windows }, parts);
   const isSmall = windows.reduce((sum, { length }) => sum + length * vocabularySize, 0) <= LOGITS_AT_ONCE;
   const expected = isSmall ? await holdLogits(opened) : opened;
   const found: number[] = [];
   try {
     for await (const model of models) {
-      const compared = await openLogits({ ...model, ...site, windows }, parts);
+      const compared = await openLogits({ ...model, ...comparison, windows }, parts);
       try {
         found.push(await meanDivergence(scorer, expected.logits(), compared.logits()));
       } finally {
         await compared.dispose();
       }
-      site.onModel?.(1 + found.length);
+      comparison.onModel?.(1 + found.length);
     }
     return found;
   } finally {
@@ -62,7 +64,7 @@ export async function measureDivergences(
   }
 }
 
-/** Logits, computed once, so that no two models' LM heads are in memory together. */
+/** Computes logits once, so that the LM heads of two models are not in memory together. */
 async function holdLogits(source: LogitsSource): Promise<LogitsSource> {
   const held: Tensor[] = [];
   try {

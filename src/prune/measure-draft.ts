@@ -10,22 +10,22 @@ import type { MeasuredModel } from './measure-dense/measure-dense.js';
 import { measureDivergences } from './measure-divergences.js';
 import type { Bits, Mixture } from './mixtures.js';
 import { type BlockSettings, planWeights } from './plan-weights.js';
-import { quantiseModel, roundModel, type WeightedTokens, weightedTokensOf } from './quantise-model.js';
+import { quantiseModel, type RoundingTokenWeights, roundModel, tokenWeightsForRounding } from './quantise-model.js';
 import type { GriddedWeight, QuantisedModel } from './quantised-model.js';
 
-/** How weights are written in few bits. */
+/** Settings for writing weights in few bits. */
 export interface CodedForm extends Omit<BlockSettings, 'bits'> {
-  /** Of linear layers that no mixture names. */
+  /** Of linear layers that the mixture does not list. */
   readonly dtype: Dtype;
   readonly rounding: 'calibrated' | 'nearest';
 }
 
 /** Inputs of drafts and of their comparison. */
-export interface DraftSite extends DraftWindows {
+export interface DraftRun extends DraftWindows {
   readonly measured: MeasuredModel;
   /** Absent: weights remain floats. */
   readonly form: CodedForm | undefined;
-  /** Lends a place for the weights of one draft. */
+  /** Calls an action with a store for the weights of one draft, which is freed afterwards. */
   withStore<T>(action: (store: StoreTensor) => Promise<T>): Promise<T>;
 }
 
@@ -37,27 +37,27 @@ export interface DraftCost {
 }
 
 export interface MeasuredDraft extends DraftCost {
-  /** Estimates of what the rounding of each linear layer costs; of linear layers whose rounding was calibrated. */
+  /** Estimated cost of rounding each linear layer with calibrated rounding. */
   readonly roundingCosts: ReadonlyMap<string, number>;
 }
 
-/** Measures drafts one after the other; what tokens count is measured once for all. */
-export function createDraftMeter(site: DraftSite) {
-  let weighing: Promise<WeightedTokens> | undefined;
+/** Measures drafts one after the other, with token weights that are measured once. */
+export function createDraftMeter(run: DraftRun) {
+  let weighing: Promise<RoundingTokenWeights> | undefined;
   const weigh = () => {
-    weighing ??= weightDense(site);
+    weighing ??= weighDense(run);
     return weighing;
   };
   return (mixture: Pick<Mixture, 'bits' | 'steps'>, onProgress?: (fraction: number) => void) =>
-    site.withStore((store) => measureDraft(site, { mixture, store, weigh, onProgress }));
+    run.withStore((store) => measureDraft(run, { mixture, store, weigh, onProgress }));
 }
 
-function weightDense({ measured: { job }, drafted, form }: DraftSite): Promise<WeightedTokens> {
+function weighDense({ measured: { job }, drafted, form }: DraftRun): Promise<RoundingTokenWeights> {
   const fewest = new Map(planAll(job, form!).map(({ name }) => [name, 4 as const]));
-  return weightedTokensOf({ ...job, windows: drafted, journal: undefined }, planAll(job, form!, fewest));
+  return tokenWeightsForRounding({ ...job, windows: drafted, journal: undefined }, planAll(job, form!, fewest));
 }
 
-/** Weights of a model that go to blocks. */
+/** Weights of a model that are quantised in blocks. */
 function planAll(
   { model, analysed }: UnderstoodModel,
   form: CodedForm,
@@ -71,12 +71,12 @@ function planAll(
 interface DraftRequest {
   readonly mixture: Pick<Mixture, 'bits' | 'steps'>;
   readonly store: StoreTensor;
-  readonly weigh: () => Promise<WeightedTokens>;
+  readonly weigh: () => Promise<RoundingTokenWeights>;
   readonly onProgress: ((fraction: number) => void) | undefined;
 }
 
 async function measureDraft(
-  { measured, drafted, compared, form }: DraftSite,
+  { measured, drafted, compared, form }: DraftRun,
   { mixture, store, weigh, onProgress }: DraftRequest,
 ): Promise<MeasuredDraft> {
   const { job: given, modules } = measured;
@@ -92,15 +92,15 @@ async function measureDraft(
   const { signal } = job.options;
   const isPruned = mixture.steps.size > 0;
   const pruned = isPruned ? await pruneDraft(job, measured, mixture.steps) : { model, analysed };
-  const coded = form && (await roundDraft({ ...job, ...pruned }, form, { mixture, weigh }));
-  const models = [...(isPruned ? [pruned.model] : []), ...(coded ? [coded.model] : [])];
+  const quantised = form && (await roundDraft({ ...job, ...pruned }, form, { mixture, weigh }));
+  const models = [...(isPruned ? [pruned.model] : []), ...(quantised ? [quantised.model] : [])];
   const found = await measureDivergences(
     { model, analysed },
     models.map((draft) => ({ model: draft, analysed: pruned.analysed })),
     { engine, signal, windows: compared },
   );
   const pruning = isPruned ? found[0]! : 0;
-  return { pruning, quantising: coded ? found.at(-1)! - pruning : 0, roundingCosts: coded?.costs ?? new Map() };
+  return { pruning, quantising: quantised ? found.at(-1)! - pruning : 0, roundingCosts: quantised?.costs ?? new Map() };
 }
 
 async function roundDraft(
@@ -113,7 +113,7 @@ async function roundDraft(
   return learns ? quantiseModel(job, planned, { tokenWeights: await weigh() }) : roundModel(job, planned);
 }
 
-/** An allocation that takes so many steps from each module. */
+/** An allocation that removes given numbers of steps from each module. */
 export function allocationOf(
   modules: readonly PrunableModule[],
   { options, dense }: Pick<MeasuredModel, 'dense'> & Pick<MeasuredModel['job'], 'options'>,

@@ -12,7 +12,7 @@ import { type PruneContext, segmentName } from './prune-context.js';
 import { weightGroups } from './weight-groups.js';
 
 export interface MeasureRequest {
-  /** Stands at the segment. */
+  /** Positioned at the segment. */
   readonly runner: BlockRunner;
   /** Modules of one segment. */
   readonly modules: readonly PrunableModule[];
@@ -21,13 +21,13 @@ export interface MeasureRequest {
   readonly functional: ReadonlyMap<PrunableModule, FunctionalModule>;
   /** Meters that read the same runs. */
   readonly otherMeters?: readonly StageMeter[];
-  /** Value that later runs of the segment and the pruned module start from. Default: the module's channels. */
+  /** Value to cache, from which later runs of the segment and the pruned module start. Default: the module's channels. */
   readonly held?: string | undefined;
 }
 
 /**
- * Measures what a segment's output projections read, on the hidden states that stand before it.
- * @returns By module and function group.
+ * Measures the inputs of a segment's output projections, on the hidden states before the segment.
+ * @returns Statistics by module and function group.
  */
 export async function measureModules(context: PruneContext, request: MeasureRequest): Promise<ChannelStatistics[][]> {
   const { runner, modules, needs, functional, otherMeters = [] } = request;
@@ -41,7 +41,7 @@ export async function measureModules(context: PruneContext, request: MeasureRequ
     for (const module of modules) {
       const found = functional.get(module);
       const groups = unitGroups(module, found).map((units) => channelsOf(module, units));
-      const tokenWeights = found && (await weightedTokensFor(context, { runner, module, found }));
+      const tokenWeights = found && (await measureTokenWeights(context, { runner, module, found }));
       targets.push({ linear: module.output, needs, groups, ...(tokenWeights && { tokenWeights }) });
     }
     return collectStatistics(runner, { targets, otherMeters, onBatch: () => context.tick(detail) });
@@ -54,8 +54,8 @@ export function unitGroups({ unitCount }: PrunableModule, found: FunctionalModul
 }
 
 /**
- * Caches a module's channels, so that later measurements and the pruned module start from them: they do not depend on which of
- * them leave. Where a segment has two modules, one's channels may depend on what the other loses.
+ * Caches a module's channels, so that later measurements and the pruned module start from them: they do not depend on its own
+ * removals, but may depend on those of another module of the segment.
  */
 function cacheChannels(context: PruneContext, runner: BlockRunner, { output }: PrunableModule): void {
   cacheValues(context, runner, [{ value: output.input, channelCount: output.inputCount }]);
@@ -67,8 +67,8 @@ interface WeighCase {
   readonly found: FunctionalModule;
 }
 
-/** Token weights on the part-pruned model: contexts by the dense model's centres, context centres in h-space again. */
-async function weightedTokensFor(
+/** Token weights on the partly pruned model: tokens keep the dense model's centres, but the means of h are measured again. */
+async function measureTokenWeights(
   context: PruneContext,
   { runner, module, found }: WeighCase,
 ): Promise<((batch: Batch) => Float32Array) | undefined> {

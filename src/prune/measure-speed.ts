@@ -3,22 +3,22 @@ import { createRandom } from '../linalg/random.js';
 import type { PruneJob } from './job.js';
 import { startContext, TOKENS_PER_BATCH } from './prune-context.js';
 
-/** One batch warms up; of the others the faster one tells what the machine can do. */
+/** One batch warms up; the faster one of the others counts. */
 const BATCHES = 3;
-/** Dot products of JavaScript: enough for the compiler to be done with them, and over in a moment. */
+/** Dot products in JavaScript: enough for the optimising compiler, and fast. */
 const DOT = { length: 4096, count: 4000, rounds: 3 };
 
-/** How fast a machine is at what pruning does. */
+/** Speed of a machine at the computations of pruning. */
 export interface MeasuredSpeed {
-  /** Multiplications and additions a millisecond, as tokens go forwards through a block. */
+  /** Multiply-adds per millisecond in the forward pass of a block. */
   readonly graphs: number;
-  /** Multiplications and additions a millisecond in JavaScript, as factorisations compute them. */
+  /** Multiply-adds per millisecond in JavaScript, as in factorisations. */
   readonly script: number;
 }
 
 /**
  * Measures a machine in about a second: a few batches of tokens through the first block of a model.
- * @param windowLength of the windows that are sent
+ * @param windowLength Tokens of each window.
  */
 export async function measureSpeed(job: Omit<PruneJob, 'windows'>, windowLength: number): Promise<MeasuredSpeed> {
   const { layout } = job.analysed.detected;

@@ -7,15 +7,15 @@ import type { ModuleRemovalOrder, NeuronOrder } from './measure-dense/order-unit
 export interface MixtureLoss {
   /** Steps of entire experts, see `shrinkSteps`. */
   readonly experts: number;
-  /** Neuron units of each expert that remains. */
+  /** Neuron units that each remaining expert loses. */
   readonly neurons: number;
 }
 
-/** Steps by which a mixture shrinks where its experts' neurons leave too, from the cheapest parameter on. */
+/** Steps by which a mixture loses experts and neurons inside them, in the order of rising cost per parameter. */
 export interface MixtureSteps {
-  /** Cost of each further step. */
+  /** Cost of each successive step. */
   readonly costs: Float64Array;
-  /** Parameters that leave with it. */
+  /** Parameters of each step. */
   readonly parameters: Float64Array;
   /** Total loss after each step. */
   readonly losses: readonly MixtureLoss[];
@@ -31,8 +31,8 @@ export interface MixtureCase {
   readonly order: ModuleRemovalOrder | undefined;
 }
 
-/** Whether neurons inside a mixture's experts may leave. A number or a sparsity that was asked for is met by entire experts. */
-export function takesNeurons(
+/** Whether neurons inside a mixture's experts may be removed. A requested number or sparsity of experts is met by entire experts. */
+export function mayRemoveNeurons(
   { block, kind, neurons }: PrunableModule,
   { allocation, experts, blockSparsity, minimumWidth }: MixtureCase['options'],
 ): boolean {
@@ -47,26 +47,26 @@ export function takesNeurons(
   );
 }
 
-/** How a mixture shrinks; undefined where only entire experts leave. */
+/** Steps of a mixture; undefined if only entire experts are removed. */
 export function mixtureSteps(module: PrunableModule, { options, order }: MixtureCase): MixtureSteps | undefined {
-  if (order?.neurons === undefined || !takesNeurons(module, options)) return undefined;
+  if (order?.neurons === undefined || !mayRemoveNeurons(module, options)) return undefined;
   const neurons = module.neurons!;
   const { parametersPerUnit: perExpert, leastExperts = 1 } = module;
   const { stepCount, unitsPerStep } = shrinkSteps(module, 'query');
-  const leaving = expertsByStep(module, order.scores);
+  const expertsOfStep = expertsByStep(module, order.scores);
   const widths = widthsOf(module, options);
   const last = { experts: stepCount - Math.ceil(leastExperts / unitsPerStep), neurons: widths.length - 1 };
   const costs: number[] = [];
   const parameters: number[] = [];
   const losses: MixtureLoss[] = [];
-  const remaining = new Set(leaving.flat());
+  const remaining = new Set(expertsOfStep.flat());
   for (let [experts, width] = [0, 0]; experts < last.experts || width < last.neurons; ) {
-    const gone = neurons.unitCount - widths[width]!;
+    const removed = neurons.unitCount - widths[width]!;
     const expertStep = {
       cost: order.costs[experts] ?? 0,
-      parameters: unitsPerStep * (perExpert - gone * neurons.parametersPerUnit),
+      parameters: unitsPerStep * (perExpert - removed * neurons.parametersPerUnit),
     };
-    const next = { from: gone, to: neurons.unitCount - (widths[width + 1] ?? 0) };
+    const next = { from: removed, to: neurons.unitCount - (widths[width + 1] ?? 0) };
     const neuronStep = {
       cost: costOfNeurons(order.neurons, neurons, { remaining, ...next }),
       parameters: remaining.size * (next.to - next.from) * neurons.parametersPerUnit,
@@ -75,7 +75,7 @@ export function mixtureSteps(module: PrunableModule, { options, order }: Mixture
       width >= last.neurons ||
       (experts < last.experts && expertStep.cost * neuronStep.parameters < neuronStep.cost * expertStep.parameters);
     if (isExpert) {
-      for (const expert of leaving[experts]!) remaining.delete(expert);
+      for (const expert of expertsOfStep[experts]!) remaining.delete(expert);
       experts += 1;
     } else width += 1;
     const step = isExpert ? expertStep : neuronStep;
@@ -86,7 +86,7 @@ export function mixtureSteps(module: PrunableModule, { options, order }: Mixture
   return { costs: Float64Array.from(costs), parameters: Float64Array.from(parameters), losses };
 }
 
-/** Loss of a mixture after so many steps of its allocation. */
+/** Loss of a mixture after `stepCount` steps of its allocation. */
 export function mixtureLoss(module: PrunableModule, given: MixtureCase & { readonly stepCount: number }): MixtureLoss {
   const { stepCount } = given;
   const steps = mixtureSteps(module, given);
@@ -94,7 +94,7 @@ export function mixtureLoss(module: PrunableModule, given: MixtureCase & { reado
   return steps.losses[stepCount - 1] ?? { experts: 0, neurons: 0 };
 }
 
-/** Experts in the order in which they leave, step by step: one of every group. */
+/** Experts by step, in removal order: one of every group. */
 function expertsByStep({ unitCount, groupOfUnit, groupCount = 1 }: PrunableModule, scores: Float64Array): number[][] {
   const order = Array.from({ length: unitCount }, (_, expert) => expert).sort(
     (a, b) => scores[a]! - scores[b]! || a - b,
@@ -105,7 +105,7 @@ function expertsByStep({ unitCount, groupOfUnit, groupCount = 1 }: PrunableModul
   return Array.from({ length: unitCount / groupCount }, (_, step) => groups.map((experts) => experts[step]!));
 }
 
-/** Neuron units that an expert may keep: all, and fewer down to the least, in multiples that were asked for. */
+/** Numbers of neuron units that an expert may keep, from all down to the minimum, in multiples of `widthMultiple`. */
 function widthsOf(
   { index, neurons }: PrunableModule,
   { minimumWidth = 0, denseWidths, widthMultiple }: MixtureCase['options'],
@@ -127,7 +127,7 @@ function leastCommonMultiple(a: number, b: number): number {
 
 interface NeuronStep {
   readonly remaining: ReadonlySet<number>;
-  /** Units that have left each expert before and after. */
+  /** Units removed from each expert before and after. */
   readonly from: number;
   readonly to: number;
 }

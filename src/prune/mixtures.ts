@@ -7,17 +7,17 @@ export type Bits = 2 | 4 | 8;
 
 /** A weight in one number of bits. */
 export interface SizedForm {
-  /** Absent: as the model has it. */
+  /** Absent: the form in the model. */
   readonly bits?: Bits | undefined;
   readonly bytes: number;
-  /** Estimate of what its rounding costs, in nats per token. */
+  /** Estimated cost of its rounding, in nats per token. */
   readonly cost: number;
 }
 
 /** A weight that may be written in several numbers of bits. */
 export interface SizedWeight {
   readonly name: string;
-  /** Embedding, or what makes the logits: these keep the most bits where no mixture says otherwise. */
+  /** Whether it is the embedding or the LM head, which keep the most bits unless a mixture lists them. */
   readonly isTable: boolean;
   /** Index of the module that it shrinks with; absent: it keeps its shape. */
   readonly module?: number | undefined;
@@ -25,10 +25,10 @@ export interface SizedWeight {
   readonly forms: readonly SizedForm[];
 }
 
-/** A module whose units may leave. */
+/** A module that may be pruned. */
 export interface SizedModule extends ModuleMeasures {
   readonly index: number;
-  /** Bytes of its weights that are in no linear layer, such as those of experts. */
+  /** Bytes that `SizeProblem.weights` do not cover, such as those of experts or of the KV cache. */
   readonly otherBytes: number;
 }
 
@@ -36,9 +36,9 @@ export interface SizedModule extends ModuleMeasures {
 export interface SizeProblem {
   readonly weights: readonly SizedWeight[];
   readonly modules: readonly SizedModule[];
-  /** Bytes of all else. */
+  /** Bytes of everything else. */
   readonly fixedBytes: number;
-  /** All attention of one type loses equally many heads. */
+  /** Whether all attention of one type loses the same number of heads. */
   readonly evenHeads: boolean;
 }
 
@@ -47,17 +47,17 @@ export interface Mixture {
   readonly bits: ReadonlyMap<string, Bits>;
   /** Steps that each module loses, by module index. */
   readonly steps: ReadonlyMap<number, number>;
-  /** Fraction of the modules' parameters that leaves. */
+  /** Fraction of the modules' parameters that is removed. */
   readonly sparsity: number;
-  /** Estimate of the bytes that it takes. */
+  /** Estimated bytes of the model. */
   readonly bytes: number;
-  /** Sums of what removals and rounding cost by themselves, in nats per token. */
+  /** Sums of the estimated costs of removals and of rounding, in nats per token. */
   readonly estimate: MixtureCost;
 }
 
 export interface MixtureCost {
   readonly pruning: number;
-  /** By the number of bits that linear layers are rounded to; absent where none is. */
+  /** By the number of bits of linear layers; numbers that none has are absent. */
   readonly rounding: ReadonlyMap<Bits, number>;
 }
 
@@ -68,16 +68,16 @@ export const sumOfRounding = ({ rounding }: Pick<MixtureCost, 'rounding'>): numb
 /** Factors on estimates of rounding, by number of bits; 1 where absent. */
 export type CostSlopes = ReadonlyMap<Bits, number>;
 
-/** States of the bits that are evaluated, at most: between two of them the estimate hardly changes. */
+/** Most states of the bits that are evaluated: between neighbouring ones the estimate hardly changes. */
 const MAX_STATES = 64;
 
 /**
- * Mixtures that fit into a number of bytes. Maps go to fewer bits one after the other, the one first that costs least for each byte
- * saved; for every state on that way one threshold on the cost of each byte decides which units leave for the rest. The
- * first keep the most bits, the last the most units.
+ * Mixtures that fit into a number of bytes. Weights get fewer bits one after the other, in the order of cost per saved byte; in
+ * every such state, units are removed for the remaining bytes by one threshold on their cost per byte. The first mixtures have
+ * the most bits, the last the most units.
  *
- * @param slopes Order the steps of linear layers to fewer bits; estimates of mixtures stay what they are.
- * @returns none where the bytes cannot be met.
+ * @param slopes Change the order in which weights get fewer bits, but not the estimates of mixtures.
+ * @returns Empty if the bytes cannot be met.
  */
 export function mixturesAt(problem: SizeProblem, targetBytes: number, slopes: CostSlopes = new Map()): Mixture[] {
   const costOf = ({ bits, cost }: SizedForm) => cost * ((bits && slopes.get(bits)) ?? 1);
@@ -88,17 +88,17 @@ export function mixturesAt(problem: SizeProblem, targetBytes: number, slopes: Co
 /** Cost of rounding a linear layer, for comparing its forms. */
 type CostOf = (form: SizedForm) => number;
 
-/** A linear layer in a number of bits, or in as few more as it has; tables have the most. */
+/** Form of a weight in a number of bits, or in the fewest more bits that it can have; tables have the most bits. */
 export const uniformForm = ({ forms, isTable }: SizedWeight, bits: Bits): SizedForm =>
   (isTable ? undefined : forms.filter((form) => (form.bits ?? bits) >= bits).at(-1)) ?? forms[0]!;
 
-/** The mixture with the same number of bits everywhere but in tables, with all units; a table that is named has the fewest. */
+/** The unpruned mixture with one number of bits, except that tables have the most, and the named table the fewest. */
 export function uniformMixture({ weights, modules, fixedBytes }: SizeProblem, bits: Bits, table?: string): Mixture {
   const forms = weights.map((weight) => (weight.name === table ? weight.forms.at(-1)! : uniformForm(weight, bits)));
   return describeMixture({ weights, modules, fixedBytes }, forms, new Map());
 }
 
-/** Bytes of the entire model with the most bits. */
+/** Bytes of the unpruned model with the most bits. */
 export const largestBytes = ({ weights, modules, fixedBytes }: SizeProblem): number =>
   describeMixture(
     { weights, modules, fixedBytes },
@@ -106,7 +106,7 @@ export const largestBytes = ({ weights, modules, fixedBytes }: SizeProblem): num
     new Map(),
   ).bytes;
 
-/** The least bytes that can be had: the fewest bits and the fewest units. */
+/** The smallest mixture: the fewest bits and the fewest units. */
 export function smallestMixture({ weights, modules, fixedBytes, evenHeads }: SizeProblem): Mixture {
   const steps = new Map(
     modules.map((module) => {
@@ -128,10 +128,10 @@ export function smallestMixture({ weights, modules, fixedBytes, evenHeads }: Siz
   return describeMixture({ weights, modules, fixedBytes }, forms, new Map(even));
 }
 
-/** Forms of all linear layers, from the most bits on. */
+/** Form of each weight. */
 type State = readonly SizedForm[];
 
-/** Every state on the way from the most bits to the fewest. */
+/** Every state from the most bits to the fewest. */
 function statesOf(weights: readonly SizedWeight[], costOf: CostOf): State[] {
   const demotions = weights.flatMap(({ forms }, weight) =>
     demotionsOf(forms, costOf).map((demotion) => ({ weight, ...demotion })),
@@ -151,17 +151,17 @@ interface Demotion {
   readonly costPerByte: number;
 }
 
-/** Steps of a linear layer to fewer bits, each costing more for a byte than the one before: forms above the line between two others are passed over. */
+/** Steps of a weight to fewer bits, with rising cost per byte: only forms on the lower convex hull of costs over bytes. */
 function demotionsOf(forms: readonly SizedForm[], costOf: CostOf): Demotion[] {
   const demotions: Demotion[] = [];
   let from = forms[0]!;
   let rest = forms.slice(1).filter(({ bytes }) => bytes < from.bytes);
   while (rest.length > 0) {
-    const priced = rest.map((form) => ({
+    const candidates = rest.map((form) => ({
       form,
       costPerByte: (costOf(form) - costOf(from)) / (from.bytes - form.bytes),
     }));
-    const best = priced.reduce((a, b) => (b.costPerByte < a.costPerByte ? b : a));
+    const best = candidates.reduce((a, b) => (b.costPerByte < a.costPerByte ? b : a));
     demotions.push(best);
     from = best.form;
     rest = rest.filter(({ bytes }) => bytes < from.bytes);
@@ -169,7 +169,7 @@ function demotionsOf(forms: readonly SizedForm[], costOf: CostOf): Demotion[] {
   return demotions;
 }
 
-/** Some of the states, the last one that needs units removed and the first that needs none among them. */
+/** A sample of the states up to the first that needs no removed units, including that one. */
 function sampleStates(states: readonly State[], problem: SizeProblem, targetBytes: number): State[] {
   const isEnough = (state: State) => describeMixture(problem, state, new Map()).bytes <= targetBytes;
   const first = states.findIndex(isEnough);
@@ -179,8 +179,8 @@ function sampleStates(states: readonly State[], problem: SizeProblem, targetByte
 }
 
 /**
- * Gives linear layers more bits again while they fit: a large linear layer, such as the embedding, may have made far more room than was needed. The one
- * comes first whose cost falls most for each byte.
+ * Gives weights more bits again while they fit, in the order of the decrease of cost per byte: fewer bits of a large weight, such
+ * as the embedding, may save far more bytes than needed.
  */
 function fillRoom(
   weights: readonly SizedWeight[],
@@ -203,7 +203,7 @@ function fillRoom(
   }
 }
 
-/** Removes units from a state until it fits, or uses the room that it leaves; undefined where it cannot. */
+/** Removes units from a state until it fits, or raises bits if it is smaller than needed; undefined if it cannot fit. */
 function pruneTo(
   problem: SizeProblem,
   forms: State,
@@ -216,7 +216,7 @@ function pruneTo(
     return describeMixture(problem, filled, new Map());
   }
   const bytesOf = moduleBytes(problem, forms);
-  const priced = modules.map((module, at) => ({
+  const inBytes = modules.map((module, at) => ({
     ...module,
     parameterCount: bytesOf[at]!,
     parametersPerStep: (bytesOf[at]! * module.parametersPerStep) / module.parameterCount,
@@ -226,11 +226,11 @@ function pruneTo(
   const sparsity = (unpruned.bytes - targetBytes) / prunable;
   if (!(sparsity < 1)) return undefined;
   if (smallestBytes(problem, forms) > targetBytes) return undefined;
-  const steps = allocateSteps(global, { sparsity, modules: priced, evenHeads });
+  const steps = allocateSteps(global, { sparsity, modules: inBytes, evenHeads });
   return describeMixture(problem, forms, new Map(modules.map(({ index }, at) => [index, steps[at]!])));
 }
 
-/** Bytes of a state without all units that may leave. */
+/** Bytes of a state without all units that may be removed. */
 function smallestBytes(problem: SizeProblem, forms: State): number {
   const weights = problem.weights.map((weight, at) => ({ ...weight, forms: [forms[at]!] }));
   return smallestMixture({ ...problem, weights }).bytes;
@@ -244,7 +244,7 @@ function moduleBytes({ weights, modules }: Pick<SizeProblem, 'weights' | 'module
   return modules.map(({ index, otherBytes }) => otherBytes + (sums.get(index) ?? 0));
 }
 
-/** Bytes and costs of linear layers in some forms, and modules without some steps. */
+/** Describes the mixture of weights in given forms and modules without given numbers of steps. */
 export function describeMixture(
   problem: Omit<SizeProblem, 'evenHeads'>,
   forms: State,
@@ -257,25 +257,25 @@ export function describeMixture(
       Math.min(1, parametersOfSteps(module, steps.get(module.index) ?? 0) / module.parameterCount),
     ]),
   );
-  const leftOf = (module: number | undefined) => 1 - (module === undefined ? 0 : (removed.get(module) ?? 0));
-  let [bytes, pruning, parameters, gone] = [fixedBytes, 0, 0, 0];
+  const partLeft = (module: number | undefined) => 1 - (module === undefined ? 0 : (removed.get(module) ?? 0));
+  let [bytes, pruning, parameters, removedParameters] = [fixedBytes, 0, 0, 0];
   const rounding = new Map<Bits, number>();
   for (const [at, { module }] of weights.entries()) {
     const { bits, bytes: own, cost } = forms[at]!;
-    bytes += own * leftOf(module);
-    if (bits !== undefined && cost > 0) rounding.set(bits, (rounding.get(bits) ?? 0) + cost * leftOf(module));
+    bytes += own * partLeft(module);
+    if (bits !== undefined && cost > 0) rounding.set(bits, (rounding.get(bits) ?? 0) + cost * partLeft(module));
   }
   for (const { index, otherBytes, order, parameterCount } of modules) {
-    bytes += otherBytes * leftOf(index);
+    bytes += otherBytes * partLeft(index);
     parameters += parameterCount;
-    gone += parameterCount * (1 - leftOf(index));
+    removedParameters += parameterCount * (1 - partLeft(index));
     const count = steps.get(index) ?? 0;
     for (let step = 0; step < count; step += 1) pruning += order?.costs[step] ?? 0;
   }
   return {
     bits: new Map(weights.flatMap(({ name }, at) => (forms[at]!.bits === undefined ? [] : [[name, forms[at]!.bits!]]))),
     steps: new Map([...steps].filter(([, count]) => count > 0)),
-    sparsity: parameters === 0 ? 0 : gone / parameters,
+    sparsity: parameters === 0 ? 0 : removedParameters / parameters,
     bytes,
     estimate: { pruning, rounding },
   };

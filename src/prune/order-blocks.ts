@@ -7,20 +7,19 @@ import { linearWeightName } from '../removal/repair-linear.js';
 import type { UnderstoodModel } from '../runtime/analyse-model.js';
 import type { PruneJob } from './job.js';
 
-/** A pruned model whose neurons lie in an order that leaves most blocks of its output projections what they were. */
+/** A pruned model whose neurons are ordered so that most blocks of its output projections keep their codes. */
 export interface OrderedModel {
   readonly model: OnnxModel;
-  /** The model as it was read, cut and ordered alike: its weights are still what codes stand for. */
+  /** The original model with the same removals and order, whose weights still refer to their codes. */
   readonly cut: OnnxModel;
   readonly orders: readonly UnitOrder[];
-  /** By the names of weights. */
+  /** By weight name. */
   readonly moved: ReadonlyMap<string, MovedAxis>;
 }
 
 /**
  * Orders the neurons of every FFN whose output projection has blocks along its inputs, see `orderKeepingBlocks`.
- * @param job Its model is pruned.
- * @param given The model as it was read.
+ * @param job Has the pruned model. @param given The original model.
  */
 export function orderBlocks(
   { model: pruned, analysed: { detected } }: Pick<PruneJob, 'model' | 'analysed'>,

@@ -10,14 +10,15 @@ import {
 } from './mixtures.js';
 import { bestMixture, type FittedMixture, fitExactly, type SizeSearch, waysToFit } from './search-size.js';
 
-/** A way to meet a size, by what statistics estimate. */
+/** A mixture that meets a size, by estimates from statistics. */
 export interface PlannedMixture extends FittedMixture {
   readonly kind: 'bits' | 'plain' | 'pruned' | 'mixture';
 }
 
 /**
- * Prices linear layers by estimates. Statistics say nothing of tables: in fewer than their most bits these are taken to cost together what all other
- * linear layers do in as many, as they do in SmolLM2 and the bundled model within a factor of two.
+ * Sets the costs of weights to estimates. Statistics do not cover tables: with fewer than their most bits, all tables together
+ * are assumed to cost as much as all linear layers in as many bits, which is within a factor of two for SmolLM2 and the
+ * bundled model.
  */
 export function estimateRoundingCosts(problem: SizeProblem, costs: RoundingCosts): SizeProblem {
   const tableCount = problem.weights.filter(({ isTable }) => isTable).length;
@@ -36,12 +37,12 @@ export function estimateRoundingCosts(problem: SizeProblem, costs: RoundingCosts
   };
 }
 
-/** Estimate of what a mixture costs, in nats per token. */
+/** Estimated cost of a mixture, in nats per token. */
 export const estimateOf = ({ estimate }: Mixture): number => estimate.pruning + sumOfRounding(estimate);
 
 /**
- * The best ways to meet a size only by estimates: of bits, of units in one number of bits, and of both. The best one comes first.
- * @returns none where nothing fits
+ * The best mixtures of a size by estimates: fewer bits only, fewer units with one number of bits, and both; best first.
+ * @returns Empty if nothing fits.
  */
 export async function planSize(
   { problem, bits, bytesOf }: Pick<SizeSearch, 'problem' | 'bits' | 'bytesOf'>,

@@ -7,31 +7,31 @@ import { DYNAMIC_BITS } from '../quantisation/write-dynamic.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import type { GriddedWeight } from './quantised-model.js';
 
-/** Which part of a model a weight belongs to. */
+/** Part of a model that a weight belongs to. */
 export type WeightPart = 'ffn' | 'attention' | 'embedding' | 'head' | 'other';
 
-/** A weight and the grid that it goes to. */
+/** A weight and its grid. */
 export interface PlannedWeight extends Omit<GriddedWeight, 'grid'> {
   readonly part: WeightPart;
-  /** Absent: it stays a float. */
+  /** Absent: the weight is not quantised. */
   readonly grid?: BlockGrid | undefined;
 }
 
-/** How blocks are made. */
+/** Settings of quantisation in blocks. */
 export interface BlockSettings {
   readonly blockSize: number;
   readonly symmetric: boolean;
-  /** Bits of single weights by name, in place of the dtype's. Default: none. */
+  /** Bits of single weights by name, instead of the dtype's. */
   readonly bits?: ReadonlyMap<string, 2 | 4 | 8> | undefined;
 }
 
-/** Block sizes for eight bits, best first: scales weigh little there. */
+/** Block sizes for eight bits, best first: codes of eight bits are precise with large blocks. */
 const WIDE_BLOCKS = [128, 64, 32, 16] as const;
 
-/** Weights of a table of four bits that share a scale, at most. */
+/** Largest block of a table of four bits. */
 const MAX_TABLE_BLOCK = 64;
 
-/** Chooses a grid for every weight that can be quantised: embeddings and what makes the logits get eight bits. */
+/** Chooses a grid for every weight that can be quantised; embeddings and LM heads get eight bits. */
 export function planWeights(
   model: OnnxModel,
   { detected, tokenInput }: Pick<AnalysedModel, 'detected' | 'tokenInput'>,
@@ -45,7 +45,7 @@ export function planWeights(
       const grid = gridOf(weight, part, { dtype, ...settings });
       const { name, inputAxis } = weight;
       const before = codesBeforeCut(model.weights.get(name)!, inputAxis);
-      // Weights that are on the grid already keep their codes.
+      // Weights that are already on the grid keep their codes.
       const readKnown = before && grid && (() => scalesBeforeCut(before, { grid, inputAxis }));
       return { ...weight, part, grid, ...(readKnown && { readKnown }) };
     });
@@ -59,7 +59,7 @@ export function partOf(
   if (lookups.length > 0) return 'embedding';
   const stage = partition.stageOf.get(products[0]!.result) ?? 0;
   if (stage === partition.cuts.length) return 'head';
-  // Experts keep the form that they came in.
+  // Experts keep their form.
   const kinds = new Set(
     layout.modules.flatMap(({ segment, kind }) => (segment === stage && kind !== 'experts' ? kind : [])),
   );
@@ -79,16 +79,16 @@ function gridOf(
   if (part !== 'embedding' && part !== 'head') {
     const bits = own?.get(name) ?? linears.bits;
     if (levels === undefined) return { bits, blockSize, hasZeroPoints: !symmetric && bits < 8, scaleType: floats };
-    const whole = [blockSize, ...WIDE_BLOCKS].find((size) => size <= blockSize && inCount % size === 0);
-    return whole === undefined
+    const divisor = [blockSize, ...WIDE_BLOCKS].find((size) => size <= blockSize && inCount % size === 0);
+    return divisor === undefined
       ? undefined
-      : { bits, blockSize: whole, hasZeroPoints: false, scaleType: 'float32', levels };
+      : { bits, blockSize: divisor, hasZeroPoints: false, scaleType: 'float32', levels };
   }
   // Two bits are too few for a table.
   if (own?.get(name) === 4 && levels === undefined && inCount % blockSize === 0 && blockSize <= MAX_TABLE_BLOCK)
     return { bits: 4, blockSize, hasZeroPoints: false, scaleType: floats };
   const wide = WIDE_BLOCKS.find((size) => inCount % size === 0);
-  // A table's rows end where a block does.
+  // Rows of a lookup table must be whole blocks.
   if (wide === undefined && lookups.length > 0) return undefined;
   return { bits: 8, blockSize: wide ?? blockSize, hasZeroPoints: false, scaleType: floats };
 }

@@ -15,11 +15,11 @@ import { createEngineMultiply } from '../runtime/engine-multiply.js';
 import { remarkWindows } from './degenerate.js';
 import type { PruneJob, StageTiming } from './job.js';
 
-/** Where a context is. */
+/** Position of a context in its random numbers and progress. */
 export interface ContextPlace {
-  /** Random numbers that were drawn. */
+  /** Number of random numbers drawn. */
   readonly drawn: number;
-  /** Ticks that were reported for the stage. */
+  /** Ticks reported in the current stage. */
   readonly ticks: number;
 }
 
@@ -35,32 +35,32 @@ export interface PruneContext {
   readonly multiply: MultiplyTransposed;
   /** Runs a step and adds its time to a stage, less that of steps within it. */
   timed<T>(stage: string, action: () => Promise<T>): Promise<T>;
-  /** Begins a stage of the progress: so many parts, such as segments, of so many ticks each, such as batches, or of a list of their ticks. */
+  /** Begins a stage of the progress, with parts (such as segments) of a number of ticks each (such as batches). */
   begin(stage: string, parts: number, ticksPerPart: number | readonly number[]): void;
   /** Reports that the parts before this one, counted from 0, are done. */
   startPart(part: number): void;
-  /** Reports one more batch of the part done, or one that stands for several. */
+  /** Reports ticks of the current part. Default: one. */
   tick(detail: string, count?: number): void;
   /** Reports that the stage is done. */
   finish(): void;
-  /** Starts at the token ids with the model given, which may be edited while it runs. */
+  /** Creates a runner at the token ids for a model, which may be edited while it runs. */
   startRunner(model: OnnxModel, options?: Pick<BlockRunnerOptions, 'isFixed'>): Promise<BlockRunner>;
-  /** Moves on by one segment. */
+  /** Runs one segment. */
   advance(runner: BlockRunner, reads?: StageReads): Promise<void>;
-  /** Moves on by one segment, within the graph that is run next. */
+  /** Passes one segment, which runs later, in one graph with the next. */
   pass(runner: BlockRunner, reads?: StageReads): Promise<void>;
-  /** How far random numbers and progress have gone. */
-  passed(): ContextPlace;
-  /** Has a new context resume from where another was. */
+  /** Current position, for `restore`. */
+  place(): ContextPlace;
+  /** Brings a new context to the position of another. */
   restore(place: ContextPlace & { readonly remarks: readonly string[] }): void;
   timings(): StageTiming[];
-  /** Frees what the run holds of the engine. */
+  /** Frees the run's sessions. */
   dispose(): Promise<void>;
 }
 
 /**
- * Tokens that run through a block together unless the job says otherwise: enough to fill the processor's vectors, few
- * enough that a block's activations stay near its caches and every session's first run has little memory to touch.
+ * Default number of tokens that run through a block together: enough to fill the processor's vectors, few enough that a
+ * block's activations fit its caches.
  */
 export const TOKENS_PER_BATCH = 1024;
 
@@ -78,10 +78,10 @@ export function startContext(job: PruneJob): PruneContext {
   const { analysed, engine, options, windows } = job;
   const { layout, partition } = analysed.detected;
   const clock = new Map<string, number>();
-  /** Milliseconds of steps that ended within the one that runs. */
-  let timedWithin = 0;
+  /** Milliseconds of steps that ended within the current one. */
+  let nestedMs = 0;
   const batches = makeBatches(windows, batchSizeOf(job));
-  /** Ticks before each part, and at last those of all. */
+  /** Ticks before each part, followed by their total. */
   let progress = { stage: 'prune', starts: [0, 1], total: 1 };
   let done = 0;
   let partEnd = 1;
@@ -115,14 +115,14 @@ export function startContext(job: PruneJob): PruneContext {
     findings: {},
     async timed(stage, action) {
       const start = performance.now();
-      const before = timedWithin;
-      timedWithin = 0;
+      const before = nestedMs;
+      nestedMs = 0;
       try {
         return await action();
       } finally {
         const took = performance.now() - start;
-        clock.set(stage, (clock.get(stage) ?? 0) + took - timedWithin);
-        timedWithin = before + took;
+        clock.set(stage, (clock.get(stage) ?? 0) + took - nestedMs);
+        nestedMs = before + took;
       }
     },
     begin(stage, parts, ticksPerPart) {
@@ -139,7 +139,7 @@ export function startContext(job: PruneJob): PruneContext {
       partEnd = progress.starts[part + 1]!;
     },
     tick(detail, count = 1) {
-      // A part's ticks are an estimate: whatever takes more of them waits at its end.
+      // A part's ticks are an estimate: further ones do not go beyond its end.
       done = Math.max(done, Math.min(done + count, partEnd));
       report(detail);
     },
@@ -162,7 +162,7 @@ export function startContext(job: PruneJob): PruneContext {
       }),
     advance: (runner, reads) => context.timed('advance', () => runner.advance(ticking(runner, reads))),
     pass: (runner, reads) => context.timed('advance', () => runner.pass(ticking(runner, reads))),
-    passed: () => ({ drawn, ticks: done }),
+    place: () => ({ drawn, ticks: done }),
     restore(place) {
       while (drawn < place.drawn) random();
       done = place.ticks;
@@ -174,7 +174,7 @@ export function startContext(job: PruneJob): PruneContext {
   return context;
 }
 
-/** A segment by what it holds: `block 3 ffn`. */
+/** Name of a segment by its modules: `block 3 ffn`. */
 export function segmentName(segment: number, modules: readonly PrunableModule[]): string {
   const found = modules.filter((module) => module.segment === segment);
   const [first] = found;

@@ -8,11 +8,11 @@ import { selectModules } from './select-modules.js';
 import { splitHeldOut } from './split-held-out.js';
 
 /**
- * Reaches the budget in several rounds: round i of n ends at i/n of the sparsity, counted in the dense model's parameters,
- * and looks again at what the rounds before it left. No FFN goes entirely before the last round, so blocks keep their numbers.
+ * Reaches the budget in several rounds: round i of n ends at i/n of the sparsity, counted in the dense model's parameters, and
+ * measures the result of the rounds before it. No entire FFN is removed before the last round, so that blocks keep their numbers.
  *
  * @param pruneOnce Prunes a model in one round.
- * @returns What became of the dense model; errors and numerics are those of the last round that took from a module.
+ * @returns Total changes of the dense model; errors and numerics of the last round that pruned a module.
  */
 export async function pruneInShots(
   job: PruneJob,
@@ -50,13 +50,13 @@ export async function pruneInShots(
   };
 }
 
-/** Where the rounds so far have led. */
+/** Result of the rounds so far. */
 interface Shot extends Pick<PruneJob, 'model' | 'analysed'>, Pick<PruneOutcome, 'changed'> {
   /** By the index of the module, in the dense model's units. */
   readonly outcomes: ReadonlyMap<number, ModuleOutcome>;
 }
 
-/** A remark of every round is given once; any other names its round. */
+/** Joins remarks: those of all rounds once, others with the number of their round. */
 function joinRemarks(rounds: readonly (readonly string[])[]): string[] {
   const isOfAll = (remark: string): boolean => rounds.every((remarks) => remarks.includes(remark));
   return [
@@ -67,7 +67,7 @@ function joinRemarks(rounds: readonly (readonly string[])[]): string[] {
   ];
 }
 
-/** Options of one round, in terms of the model that it gets. */
+/** Options of one round, relative to the model that it prunes. */
 function roundOptions({ options, analysed: dense }: PruneJob, { analysed }: Shot, shot: number): PruneJob['options'] {
   const { shots, sparsity, minimumWidth } = options;
   const isLast = shot === shots;
@@ -76,11 +76,11 @@ function roundOptions({ options, analysed: dense }: PruneJob, { analysed }: Shot
   const chosen = pairs.filter(({ module }) => options.modules.has(module.kind));
   const sum = (pick: (pair: (typeof pairs)[number]) => number) => chosen.reduce((total, pair) => total + pick(pair), 0);
   const total = sum(({ module }) => module.parameterCount);
-  const left = sum((pair) => pair.now.parameterCount);
-  const goal = (sparsity * total * shot) / shots - (total - left);
+  const current = sum((pair) => pair.now.parameterCount);
+  const toRemove = (sparsity * total * shot) / shots - (total - current);
   const blockSparsity = new Map<number, { ffn?: number; attention?: number }>();
   for (const pair of chosen) {
-    const fixed = lostToHeads(pair) ? 0 : fixedSparsity(pair.module, options, dense.detected.layout.modules);
+    const fixed = hasSingleHeads(pair) ? 0 : fixedSparsity(pair.module, options, dense.detected.layout.modules);
     if (fixed === undefined) continue;
     const remaining = (1 - (fixed * shot) / shots) * (pair.module.unitCount / pair.now.unitCount);
     const { block, kind } = pair.module;
@@ -89,7 +89,7 @@ function roundOptions({ options, analysed: dense }: PruneJob, { analysed }: Shot
   const widthOf = new Map(pairs.map(({ module }) => [module.index, denseWidth(module)]));
   return {
     ...options,
-    sparsity: Math.max(0, goal / left),
+    sparsity: Math.max(0, toRemove / current),
     blockSparsity,
     minimumWidth: minimumWidth === 0 && !isLast ? undefined : minimumWidth,
     heal: isLast ? options.heal : undefined,
@@ -101,12 +101,12 @@ function roundOptions({ options, analysed: dense }: PruneJob, { analysed }: Shot
 const denseWidth = ({ unitCount, neurons }: PrunableModule): number =>
   neurons === undefined ? unitCount : neurons.unitCount * neurons.unitSize;
 
-/** Every shot is a smaller model's; healing learns from the one before them all. */
+/** Windows of healing, with the model before all shots as the teacher. */
 function healingSource({ healing, windows, model, analysed }: PruneJob): PruneJob['healing'] {
   return { ...(healing ?? splitHeldOut(windows)), teacher: healing?.teacher ?? { model, analysed } };
 }
 
-/** A module as it is now. */
+/** The current form of a module. */
 function counterpart(module: PrunableModule, now: PrunableModule | undefined): PrunableModule {
   if (now?.block === module.block && now.kind === module.kind) return now;
   throw new UnsupportedModelError(
@@ -114,8 +114,8 @@ function counterpart(module: PrunableModule, now: PrunableModule | undefined): P
   );
 }
 
-/** Groups with one query head each look like single heads, which must not leave alone where groups keep their number. */
-const lostToHeads = ({ module, now }: { readonly module: PrunableModule; readonly now: PrunableModule }): boolean =>
+/** Whether KV groups have one query head left, which cannot be removed while the groups remain. */
+const hasSingleHeads = ({ module, now }: { readonly module: PrunableModule; readonly now: PrunableModule }): boolean =>
   module.groupOfUnit !== undefined && now.groupOfUnit === undefined;
 
 /** Adds a round's outcomes to those before it, in the dense model's units. */

@@ -14,7 +14,7 @@ import { shrinkBlocks } from './shrink-blocks.js';
 /** Extension points of a caller, besides the options. */
 export interface PruneExtras {
   /**
-   * Done to weights once units are gone, in place of the library's. Default `REFINEMENTS`.
+   * Changes of weights after units were removed. Default `REFINEMENTS`, the library's own.
    * @example
    * await pruneModel(job, { refinements: [...REFINEMENTS, myOwn] });
    */
@@ -22,9 +22,9 @@ export interface PruneExtras {
 }
 
 /**
- * Prunes a model. The dense model is measured as far as the method needs it, the sparsity is spread, and the blocks shrink;
- * with several shots all of that happens several times. The model given remains as it is. Saving the result raises a
- * NumericalError where a weight that no stage read holds NaN.
+ * Prunes a model: measures the dense model for the method, allocates the sparsity, and prunes the blocks; with several shots,
+ * several times. The given model is not changed. Saving the result throws a NumericalError if a weight that no stage read has
+ * a NaN.
  */
 export async function pruneModel(job: PruneJob, extras: PruneExtras = {}): Promise<PruneOutcome> {
   checkBudget(job, selectModules(job).modules);
@@ -39,15 +39,15 @@ export async function pruneModel(job: PruneJob, extras: PruneExtras = {}): Promi
   return job.options.shots === 1 ? pruneOnce(job) : pruneInShots(job, pruneOnce);
 }
 
-/** One of the results that are made from one look. */
+/** Settings of one of several results from the same measurements. */
 export interface MeasuredResult
   extends PruneExtras,
     Partial<Pick<PruneJob, 'store'> & Pick<ResolvedOptions, 'sparsity' | 'allocation'>> {
-  /** How many came before it, for the names of checkpoints. Default 0. */
+  /** Number of results before it, for the names of checkpoints. Default 0. */
   readonly index?: number | undefined;
 }
 
-/** Prunes a model that was measured; `sparsity` may differ from the one it was measured for. */
+/** Prunes a measured model; `sparsity` may differ from the one it was measured for. */
 export async function pruneMeasured(
   measured: MeasuredModel,
   { index = 0, refinements = REFINEMENTS, ...result }: MeasuredResult = {},

@@ -17,7 +17,7 @@ type RoundingJob = Pick<PruneJob, 'model' | 'store' | 'options'>;
 
 /**
  * Rounds every weight to the nearest level of its block; no token is read.
- * @param isSketch Codes are zeros: only their sizes count, and no weight is read.
+ * @param isSketch Writes zeros as codes, for their sizes, without reading weights.
  */
 export async function roundModel(
   job: RoundingJob,
@@ -47,7 +47,7 @@ async function nearestCodes(model: OnnxModel, weight: GriddedWeight): Promise<Bl
   return codes;
 }
 
-/** Rounds those weights to the nearest levels whose rounding was learned; all others stay as they are in a quantised model. */
+/** Rounds the weights with calibrated rounding in a quantised model again, to the nearest levels. */
 export async function roundAgain(
   job: RoundingJob,
   all: readonly GriddedWeight[],
@@ -67,10 +67,10 @@ export async function roundAgain(
 }
 
 /**
- * Rounds the weights of the blocks so that the loss feels little of it: block by block, on inputs of the model as it is
- * quantised until there, each token weighed by the squared gradient of the divergence at the linear layer's output. Weights outside the
- * blocks, and those of eight bits, are rounded to the nearest level. Of more than `MAX_TOKENS` tokens some windows are drawn by
- * the seed. With a journal a run resumes where it was cut off.
+ * Rounds the weights of the blocks with little effect on the loss: block by block, on inputs of the partly quantised model, each
+ * token weighted by the squared gradient of the divergence at the linear layer's output. Weights outside the blocks, and those
+ * of eight bits, are rounded to the nearest level. Of more than `MAX_TOKENS` tokens, some windows are drawn by the seed. With a
+ * journal, an interrupted run resumes.
  */
 export async function quantiseModel(
   given: PruneJob,
@@ -84,7 +84,7 @@ export async function quantiseModel(
     job,
     planned.filter((weight) => learnedWeight(job, weight) === undefined),
   );
-  const { tokenWeights, timings, remarks } = known ?? (await weightedTokensFor(job, learned));
+  const { tokenWeights, timings, remarks } = known ?? (await findTokenWeights(job, learned));
   const context = startContext(job);
   try {
     const found = await roundSegments(context, rounded.model, { learned, tokenWeights });
@@ -102,31 +102,34 @@ export async function quantiseModel(
   }
 }
 
-/** How a model's weights are rounded. */
+/** Options of calibrated rounding. */
 export interface QuantisingOptions {
   /** Weights of the tokens of the same windows, if they were measured already. */
-  readonly tokenWeights?: WeightedTokens | undefined;
+  readonly tokenWeights?: RoundingTokenWeights | undefined;
 }
 
 /** Weights of the tokens that rounding uses. */
-export interface WeightedTokens extends Pick<QuantisedModel, 'timings' | 'remarks'> {
-  /** By the result of each linear layer's product; those of linear layers that are lacking count alike. */
+export interface RoundingTokenWeights extends Pick<QuantisedModel, 'timings' | 'remarks'> {
+  /** By the result of each linear layer's product; without an entry, all tokens have equal weights. */
   readonly tokenWeights: ReadonlyMap<string, TokenWeights>;
 }
 
 /** Weights of tokens for rounding the linear layers of several models with the same values. */
-export function weightedTokensOf(given: PruneJob, planned: readonly GriddedWeight[]): Promise<WeightedTokens> {
+export function tokenWeightsForRounding(
+  given: PruneJob,
+  planned: readonly GriddedWeight[],
+): Promise<RoundingTokenWeights> {
   const job = { ...given, windows: drawWindows(given) };
-  return weightedTokensFor(
+  return findTokenWeights(
     job,
     planned.flatMap((weight) => learnedWeight(job, weight) ?? []),
   );
 }
 
-/** Tokens that rounding learns from at most: four times as many gave nothing more. */
+/** Most tokens for calibrated rounding: four times as many did not improve it. */
 const MAX_TOKENS = 2 ** 13;
 
-/** Some of the windows, of all their kinds, in their order. */
+/** Draws some of the windows at random, in their order. */
 function drawWindows({ windows, options }: PruneJob): readonly Int32Array[] {
   const count = Math.max(MIN_WINDOWS, Math.floor(MAX_TOKENS / (windows[0]?.length ?? 1)));
   if (windows.length <= count) return windows;
@@ -134,10 +137,10 @@ function drawWindows({ windows, options }: PruneJob): readonly Int32Array[] {
   return Array.from(drawn, (at) => windows[at]!);
 }
 
-/** Some to learn from, and some to choose by. */
+/** Enough for training and held-out batches. */
 const MIN_WINDOWS = 6;
 
-async function weightedTokensFor(job: PruneJob, learned: readonly LearnedWeight[]): Promise<WeightedTokens> {
+async function findTokenWeights(job: PruneJob, learned: readonly LearnedWeight[]): Promise<RoundingTokenWeights> {
   const context = startContext(job);
   try {
     const { weights: tokenWeights, obstacle } = await checkpoint(job.journal, 'token-weights', {
@@ -163,12 +166,12 @@ function costsOf(
   { tokenWeights, roundings }: Pick<Learning, 'tokenWeights'> & Pick<QuantisedModel, 'roundings'>,
 ): ReadonlyMap<string, number> {
   const strengthOf = (weight: LearnedWeight) => tokenWeights.get(resultOf(weight).value)?.strength;
-  // What no gradient reaches counts as the median of the others.
+  // Linear layers without a gradient get the median of the others.
   const known = learned.flatMap((weight) => strengthOf(weight) ?? []).sort((a, b) => a - b);
   const median = known[Math.floor(known.length / 2)] ?? 1;
   return new Map(
     learned.map((weight) => {
-      // A gradient and an error that know nothing of each other meet in one of so many directions.
+      // Gradient and error are assumed to be independent: of the error, 1 / outCount is in the gradient's direction.
       const cost = roundings.get(weight.name)!.chosen.cost / weight.outCount;
       return [weight.name, (strengthOf(weight) ?? median) * cost] as const;
     }),

@@ -9,35 +9,35 @@ import type { QuantisedWeight } from '../quantisation/write-blocks.js';
 import type { Rounding } from './choose-codes.js';
 import type { PruneJob, StageTiming } from './job.js';
 
-/** A weight and the grid that it goes to. */
+/** A weight and its grid. */
 export interface GriddedWeight extends QuantisableWeight {
   readonly grid: BlockGrid;
-  /** Scales that its blocks had before, where they stood on that grid. */
+  /** Scales of its blocks in the original model, if these are on the same grid. */
   readKnown?(): Promise<KnownScales | undefined>;
 }
 
-/** How a linear layer was rounded, and what rounding to the nearest levels would have cost. */
+/** Rounding of a linear layer, and the cost of rounding to the nearest levels. */
 export interface LinearRounding {
   readonly chosen: Rounding;
   readonly nearest: Rounding;
 }
 
-/** A model whose weights stand on grids. */
+/** A model with quantised weights. */
 export interface QuantisedModel {
-  /** The model with the weights that their codes stand for, as floats. */
+  /** The model with dequantised weights. */
   readonly model: OnnxModel;
   readonly weights: readonly QuantisedWeight[];
-  /** How each measured weight was rounded, by its name. */
+  /** Rounding of each measured weight, by its name. */
   readonly roundings: ReadonlyMap<string, LinearRounding>;
   /** Estimated cost of rounding each measured linear layer, in nats per token. */
   readonly costs: ReadonlyMap<string, number>;
-  /** Windows that no rounding was learned from. */
+  /** Windows that rounding did not learn from. */
   readonly heldOut: readonly Int32Array[];
   readonly timings: readonly StageTiming[];
   readonly remarks: readonly string[];
 }
 
-/** A weight as `[N, K]`, whatever its layout in the file. */
+/** Reads a weight as `[N, K]`, for any layout in the file. */
 export async function readRows(model: OnnxModel, weight: QuantisableWeight): Promise<Float32Array> {
   const rows = new Float32Array(weight.outCount * weight.inCount);
   for await (const { first, values } of readRowParts(model, weight)) {
@@ -47,7 +47,7 @@ export async function readRows(model: OnnxModel, weight: QuantisableWeight): Pro
   return rows;
 }
 
-/** A weight's rows, some at a time. */
+/** Reads a weight's rows, some at a time. */
 export async function* readRowParts({ weights }: OnnxModel, weight: QuantisableWeight): AsyncGenerator<WeightRows> {
   const handle = weights.get(weight.name)!;
   const layout = { ...weight, dataType: handle.dataType };
@@ -56,7 +56,7 @@ export async function* readRowParts({ weights }: OnnxModel, weight: QuantisableW
   freeBytes(bytes);
 }
 
-/** Keeps a weight's codes, and has the model compute with what they stand for. */
+/** Stores a weight's codes, and replaces the weight in the model by its dequantised codes. */
 export async function putCodes(
   model: OnnxModel,
   weight: GriddedWeight,

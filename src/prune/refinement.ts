@@ -6,12 +6,12 @@ import type { ModuleOutcome } from './job.js';
 import type { MeasureRequest } from './measure-modules.js';
 import type { PruneContext } from './prune-context.js';
 
-/** Ticks of progress for each batch of a pass that a refinement takes. */
+/** Ticks of progress per batch of a refinement's pass. */
 export const TICKS_PER_PASS = 3;
 
 /**
- * Something done to weights once units are gone. It works in place, on the model that it gets, and returns the weights that
- * it changed; whatever follows (masked original, recipe, certificate, further shots) reads those.
+ * A change of weights after units were removed. It edits the given model in place and returns the changed weights, which later
+ * steps read (masked original, recipe, certificate, further shots).
  * @example
  * const halveEmbedding: Refinement = {
  *   name: 'halve embedding',
@@ -26,11 +26,11 @@ export const TICKS_PER_PASS = 3;
 export interface Refinement {
   /** Name of its timing. */
   readonly name: string;
-  /** How often the calibration tokens go through the modules' segments for it, roughly; 0 where the options ask for nothing of it. */
+  /** Approximate number of passes of the calibration tokens over the modules' segments; 0 if the options do not use it. */
   passes(options: ResolvedOptions): number;
-  /** Refines modules as they shrink, so that later blocks are measured on the result. */
+  /** Refines modules right after they shrink, so that later blocks are measured on the result. */
   follow?(context: PruneContext, model: OnnxModel, modules: readonly PrunableModule[]): SegmentRefinement;
-  /** Refines the entire model once every block has shrunk. */
+  /** Refines the entire model after all blocks have shrunk. */
   run?(context: PruneContext, model: OnnxModel, outcome: ModelChange): Promise<ModelChange['changed']>;
 }
 
@@ -44,6 +44,6 @@ export interface SegmentRefinement {
 
 /** Result of a refinement of one module. */
 export interface RefinedModule extends Pick<ModelChange, 'changed'> {
-  /** Squared error at the module's output that is left, as a fraction of that before. */
+  /** Squared error at the module's output, as a fraction of the error before. */
   readonly remaining: number;
 }

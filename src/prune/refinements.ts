@@ -2,5 +2,5 @@ import { healing } from './heal.js';
 import type { Refinement } from './refinement.js';
 import { inputRepair } from './repair-inputs.js';
 
-/** Everything that is done to weights beyond a method's own repair, in order. */
+/** All changes of weights besides a method's own repair, in order. */
 export const REFINEMENTS: readonly Refinement[] = [inputRepair, healing];

@@ -3,10 +3,10 @@ import type { ModelLayout, PrunableModule } from '../architecture/layout.js';
 import { refusal } from '../options/option.js';
 import { type ResolvedOptions, readsTokens } from '../options.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
-import { takesNeurons } from './mixture-steps.js';
+import { mayRemoveNeurons } from './mixture-steps.js';
 import { canRepair } from './repair-experts.js';
 
-/** Refuses options of experts that have no effect, and a number of experts that some mixture cannot keep. @throws OptionError */
+/** Refuses options of experts without effect, and a number of experts that some mixture cannot keep. @throws OptionError */
 export function refuseExperts({ modules }: Pick<ModelLayout, 'modules'>, options: ResolvedOptions): void {
   const { experts, allExperts, methodName } = options;
   const mixtures = modules.filter(({ kind }) => kind === 'experts');
@@ -34,7 +34,7 @@ export function refuseExperts({ modules }: Pick<ModelLayout, 'modules'>, options
   }
 }
 
-/** Mixtures in which `allExperts` has no effect; a line for each reason. */
+/** Remarks about mixtures in which `allExperts` has no effect, one for each reason. */
 export function remarkAllExperts(
   analysed: Pick<AnalysedModel, 'detected'>,
   modules: readonly PrunableModule[],
@@ -44,20 +44,20 @@ export function remarkAllExperts(
   const blocksOf = new Map<string, number[]>();
   for (const module of modules) {
     if (module.kind !== 'experts') continue;
-    const reason = whyNothingInside(analysed, module, options);
+    const reason = reasonAgainstNeurons(analysed, module, options);
     if (reason !== undefined) blocksOf.set(reason, [...(blocksOf.get(reason) ?? []), module.block]);
   }
   return [...blocksOf].map(([reason, blocks]) => `${nameBlocks(blocks)} experts: allExperts has no effect: ${reason}`);
 }
 
-/** Why nothing inside the experts of a mixture is ordered or repaired; undefined where it is. */
-function whyNothingInside(
+/** Why nothing inside the experts of a mixture is ordered or repaired; undefined if something is. */
+function reasonAgainstNeurons(
   analysed: Pick<AnalysedModel, 'detected'>,
   module: PrunableModule,
   options: ResolvedOptions,
 ): string | undefined {
   if (module.neurons === undefined) return module.neuronsObstacle ?? 'their neurons stay';
-  if (takesNeurons(module, options)) return undefined;
+  if (mayRemoveNeurons(module, options)) return undefined;
   if (options.adapter.needs !== 'gram')
     return `only entire experts are removed, and method ${options.methodName} repairs none`;
   return canRepair(analysed, module)

@@ -3,7 +3,7 @@ import { sum } from '../linalg/sum.js';
 import type { ResolvedOptions } from '../options.js';
 import { removedParameters } from '../removal/removed-parameters.js';
 import type { PruneOutcome } from './job.js';
-import { takesNeurons } from './mixture-steps.js';
+import { mayRemoveNeurons } from './mixture-steps.js';
 
 interface Removal {
   readonly sparsity: number;
@@ -11,8 +11,8 @@ interface Removal {
 }
 
 /**
- * Remarks where a run removed more or less than the sparsity asked for, beyond the rounding of neurons.
- * @param modules Modules that could lose units
+ * Remarks on a run that removed more or less than requested, beyond the rounding of neurons.
+ * @param modules Modules that could lose units.
  */
 export function remarkBudget(
   options: ResolvedOptions,
@@ -22,25 +22,23 @@ export function remarkBudget(
   const total = sum(modules.map(({ parameterCount }) => parameterCount));
   const removed = outcome.modules.map((cut) => ({ kind: cut.module.kind, count: removedParameters(cut) }));
   const byExperts = sum(removed.map(({ kind, count }) => (kind === 'experts' ? count : 0)));
-  // A number of experts that was asked for may be more than the sparsity.
-  const asked = Math.max(sparsity * total, options.experts === undefined ? 0 : byExperts);
-  const taken = sum(removed.map(({ count }) => count));
-  const [askedPercent, takenPercent] = [asked, taken].map((count) => `${((100 * count) / total).toFixed(1)} %`);
+  // A requested number of experts may remove more than the sparsity.
+  const requested = Math.max(sparsity * total, options.experts === undefined ? 0 : byExperts);
+  const achieved = sum(removed.map(({ count }) => count));
+  const [asked, found] = [requested, achieved].map((count) => `${((100 * count) / total).toFixed(1)} %`);
   const rounding = sum(modules.map((module) => neuronStep(module, options) / 2));
-  if (askedPercent === takenPercent || Math.abs(taken - asked) <= rounding) return [];
-  return [
-    `asked for ${askedPercent} of the prunable parameters, and removed ${takenPercent}: ${describeSteps(options, modules)}`,
-  ];
+  if (asked === found || Math.abs(achieved - requested) <= rounding) return [];
+  return [`asked for ${asked} of the prunable parameters, and removed ${found}: ${describeSteps(options, modules)}`];
 }
 
-/** Parameters of a neuron, or of one of each expert; 0 where only larger parts leave. */
+/** Parameters of one neuron, or of one neuron of each expert; 0 if only larger parts are removed. */
 function neuronStep(module: PrunableModule, options: ResolvedOptions): number {
   const { kind, parametersPerUnit, unitCount, neurons } = module;
   if (kind === 'ffn') return parametersPerUnit;
-  return takesNeurons(module, options) ? unitCount * neurons!.parametersPerUnit : 0;
+  return mayRemoveNeurons(module, options) ? unitCount * neurons!.parametersPerUnit : 0;
 }
 
-/** Units that can only be removed in large steps, in words, and the remedy. */
+/** Describes units that can only be removed in large steps, and the remedy. */
 function describeSteps(options: ResolvedOptions, modules: readonly PrunableModule[]): string {
   const { headUnit, perBlockKvHeads, widthMultiple, allocationName } = options;
   const attention = modules.filter(({ kind }) => kind === 'attention');
@@ -50,7 +48,7 @@ function describeSteps(options: ResolvedOptions, modules: readonly PrunableModul
     : headUnit === 'group'
       ? 'whole KV groups'
       : 'a head of every KV group at a time';
-  const hasExperts = modules.some((module) => module.kind === 'experts' && !takesNeurons(module, options));
+  const hasExperts = modules.some((module) => module.kind === 'experts' && !mayRemoveNeurons(module, options));
   const reasons = [
     ...(allocationName === 'custom' ? ['the allocation is custom'] : []),
     ...(attention.length > 0
@@ -59,8 +57,8 @@ function describeSteps(options: ResolvedOptions, modules: readonly PrunableModul
     ...(hasExperts ? ['whole experts leave'] : []),
     ...(widthMultiple > 1 ? [`widths stay multiples of ${widthMultiple}`] : []),
   ];
-  const said = reasons.join('; ') || 'modules lose whole units';
+  const text = reasons.join('; ') || 'modules lose whole units';
   // All other allocations let FFNs make up for the rounding of heads and experts.
   const isEven = allocationName === 'uniform' && modules.some(({ kind }) => kind === 'ffn');
-  return isEven ? `${said}. With another allocation, FFNs make up for that` : said;
+  return isEven ? `${text}. With another allocation, FFNs make up for that` : text;
 }

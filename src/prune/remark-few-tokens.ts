@@ -1,12 +1,12 @@
 import type { PruneJob, PruneOutcome } from './job.js';
 
 /**
- * Tokens for each channel of the widest output projection below which methods that invert its Gram matrix fit the calibration rather than the
- * model: at 1 for each Gemma-3-270M lost more than by methods that only score (docs/methods.md).
+ * Fewest tokens per channel of the widest output projection for methods that invert its Gram matrix. With fewer they overfit the
+ * calibration tokens: with 1, Gemma-3-270M lost more than by methods that only score (docs/methods.md).
  */
 const MIN_TOKENS_PER_CHANNEL = 8;
 
-/** Says so where a run solved for linear layers from too few tokens. */
+/** Remark on a run that solved least squares on too few tokens. */
 export function remarkFewTokens(
   { windows, options }: Pick<PruneJob, 'windows' | 'options'>,
   { modules }: Pick<PruneOutcome, 'modules'>,

@@ -18,20 +18,20 @@ import { inParts, routeAll, runExperts } from './measure-dense/order-neurons.js'
 import { sampleRouting } from './measure-dense/sample-routing.js';
 import { type PruneContext, segmentName } from './prune-context.js';
 
-/** How the second linear layers of a mixture's experts change. */
+/** Changes of the second linear layers of a mixture's experts. */
 export interface ExpertRepair {
-  /** `[channels, kept neurons]` row-major, what is added to an expert's linear layer, by its place among those that stay. */
+  /** `[channels, kept neurons]` row-major, added to an expert's linear layer, by index among the remaining experts. */
   readonly linears: ReadonlyMap<number, Float64Array>;
   readonly error?: OutputError | undefined;
 }
 
-/** One token of so many tells whether a repair helps; the others are what it learns from. */
+/** One of this many tokens is held out, to check a repair; the others are for training. */
 const HELD_OUT = 4;
 
-/** Dampening of the least squares where the method has none of its own. */
+/** Dampening of the least squares if the method has none. */
 const DAMPENING = 0.1;
 
-/** Whether the second linear layers of a mixture's experts can change: not where they are packed, or others read them too. */
+/** Whether the second linear layers of a mixture's experts can be repaired: not if they are packed, or other nodes read them too. */
 export function canRepair({ detected }: Pick<AnalysedModel, 'detected'>, { index, neurons }: PrunableModule): boolean {
   const { nodes, neurons: inner } = detected.traces[index]!;
   if (inner === undefined || neurons === undefined || inner.second.bits !== undefined) return false;
@@ -39,15 +39,15 @@ export function canRepair({ detected }: Pick<AnalysedModel, 'detected'>, { index
   return !detected.index.consumersOf.get(inner.second.weight)?.some((at) => !own.has(at));
 }
 
-/** Times that the tokens of each expert run through it while a mixture is repaired; each is a tick of the progress. */
+/** Runs of each expert's tokens through it in a repair; each is a tick of the progress. */
 export const RUNS_PER_EXPERT = 2;
 
 /**
- * Has the experts of a mixture that remain make up for what is to leave: one after the other, the second linear layer of each is changed by the
- * least squares on what the mixture's result lacks, on the tokens that will go there. A change is kept where it also helps on tokens that it
- * was not learned from. To be called while the mixture is whole.
+ * Repairs the remaining experts of a mixture: one after the other, least squares change the second linear layer of each, to reduce
+ * the error of the mixture's result on the tokens that will be routed there. Changes that do not help on held-out tokens are
+ * dropped. Must be called before the mixture is pruned.
  *
- * @returns undefined where they cannot, see `canRepair`.
+ * @returns undefined if the experts cannot be repaired, see `canRepair`.
  */
 export async function solveExperts(
   context: PruneContext,
@@ -83,7 +83,7 @@ export async function solveExperts(
     const remaining = new Uint8Array(expertCount);
     for (const expert of keep) remaining[expert] = 1;
     const routes = await routeAll({ sample, router }, remaining);
-    const site: RepairSite = {
+    const repair: MixtureRepair = {
       context,
       detail,
       sample,
@@ -96,13 +96,13 @@ export async function solveExperts(
       expertCount,
       remainingOf: remainingNeurons({ module, keep, neurons }),
     };
-    return await solveAll(site, keep);
+    return await solveAll(repair, keep);
   } finally {
     await Promise.all([opened.release(), probe.release()]);
   }
 }
 
-interface RepairSite {
+interface MixtureRepair {
   readonly context: PruneContext;
   /** Name of the mixture in progress messages. */
   readonly detail: string;
@@ -110,7 +110,7 @@ interface RepairSite {
   readonly probe: Awaited<ReturnType<typeof openNeurons>>;
   readonly opened: Awaited<ReturnType<typeof openExperts>>;
   readonly routes: readonly RoutedToken[];
-  /** By expert, of the tokens that go elsewhere, where these are learned from too. */
+  /** By expert: weight of tokens that are routed elsewhere, if these are trained on too. */
   readonly weightElsewhere: Float64Array | undefined;
   readonly neurons: NonNullable<ModuleCut['module']['neurons']>;
   readonly expertCount: number;
@@ -133,86 +133,86 @@ function remainingNeurons({ module, keep, neurons }: ModuleCut): (expert: number
   };
 }
 
-async function solveAll(site: RepairSite, keep: Int32Array): Promise<ExpertRepair> {
-  const { sample, routes, size } = site;
-  // What the result lacks; the dense result less what each expert still adds.
-  const lacking = Float64Array.from(sample.outputs);
+async function solveAll(repair: MixtureRepair, keep: Int32Array): Promise<ExpertRepair> {
+  const { sample, routes, size } = repair;
+  // Dense results minus the remaining experts' contributions, which are subtracted one by one.
+  const residual = Float64Array.from(sample.outputs);
   const heldOut = (values: ArrayLike<number>) => {
     let sum = 0;
     for (let token = 0; token < sample.tokenCount; token += HELD_OUT)
       for (let at = token * size; at < (token + 1) * size; at += 1) sum += values[at]! ** 2;
     return sum;
   };
-  const total = heldOut(lacking);
-  const parts = inParts(site, routes).map((experts) => experts.filter((expert) => keep.includes(expert)));
+  const total = heldOut(residual);
+  const parts = inParts(repair, routes).map((experts) => experts.filter((expert) => keep.includes(expert)));
   for (const experts of parts)
-    for await (const expert of runParts(site, experts))
-      if (expert.tokens.length > 0) await subtractExpert(site, expert, lacking);
-  const before = heldOut(lacking);
+    for await (const expert of runParts(repair, experts))
+      if (expert.tokens.length > 0) await subtractExpert(repair, expert, residual);
+  const before = heldOut(residual);
   const linears = new Map<number, Float64Array>();
   for (const experts of parts) {
-    for await (const expert of runParts(site, experts)) {
-      const linear = await solveExpert(site, expert, { lacking, elsewhere: await runElsewhere(site, expert) });
+    for await (const expert of runParts(repair, experts)) {
+      const linear = await solveExpert(repair, expert, { residual, elsewhere: await runElsewhere(repair, expert) });
       if (linear !== undefined) linears.set(keep.indexOf(expert.number), linear);
     }
   }
   if (!(total > 0)) return { linears };
-  return { linears, error: { before: before / total, after: heldOut(lacking) / total, basis: 'tokens' } };
+  return { linears, error: { before: before / total, after: heldOut(residual) / total, basis: 'tokens' } };
 }
 
-/** An expert on the tokens that go there. */
+/** Values of an expert on the tokens that are routed there. */
 interface RunExpert {
   readonly number: number;
   /** Ascending. */
   readonly tokens: readonly number[];
   readonly routingWeights: readonly number[];
-  /** `[tokens, kept neurons]`, times the shares. */
-  readonly made: Float64Array;
+  /** `[tokens, kept neurons]`, times the routing weights. */
+  readonly values: Float64Array;
   /** Neurons that remain. */
   readonly width: number;
 }
 
-async function* runParts(site: RepairSite, experts: readonly number[]): AsyncGenerator<RunExpert> {
-  const { context, detail, neurons, routes } = site;
-  const all = await runExperts(site, routes, experts);
+async function* runParts(repair: MixtureRepair, experts: readonly number[]): AsyncGenerator<RunExpert> {
+  const { context, detail, neurons, routes } = repair;
+  const all = await runExperts(repair, routes, experts);
   const wide = neurons.unitCount * neurons.unitSize;
   for (const number of experts) {
     context.job.options.signal?.throwIfAborted();
     context.tick(detail);
-    const remaining = site.remainingOf(number);
-    const values = all.get(number)!;
+    const remaining = repair.remainingOf(number);
+    const allValues = all.get(number)!;
     all.delete(number);
     const routed = routes.flatMap((route, token) => {
       const rank = route.experts.indexOf(number);
-      return rank < 0 ? [] : [{ token, share: route.routingWeights[rank]! }];
+      return rank < 0 ? [] : [{ token, routingWeight: route.routingWeights[rank]! }];
     });
-    if (routed.length === 0 && site.weightElsewhere === undefined) continue;
-    const made = new Float64Array(routed.length * remaining.length);
+    if (routed.length === 0 && repair.weightElsewhere === undefined) continue;
+    const values = new Float64Array(routed.length * remaining.length);
     for (let row = 0; row < routed.length; row += 1)
       for (let at = 0; at < remaining.length; at += 1)
-        made[row * remaining.length + at] = values[row * wide + remaining[at]!]!;
+        values[row * remaining.length + at] = allValues[row * wide + remaining[at]!]!;
     const width = remaining.length;
     yield {
       number,
-      made,
+      values,
       width,
       tokens: routed.map(({ token }) => token),
-      routingWeights: routed.map(({ share }) => share),
+      routingWeights: routed.map(({ routingWeight }) => routingWeight),
     };
   }
 }
 
-/** Tokens that go to other experts, run through one nevertheless. */
-interface ElsewhereTokens extends Pick<RunExpert, 'tokens' | 'made'> {
-  /** `[tokens, channels]`, what the neurons that leave would have made there. */
+/** Values of an expert on tokens that are routed to other experts. */
+interface ElsewhereTokens extends Pick<RunExpert, 'tokens' | 'values'> {
+  /** `[tokens, channels]`, contribution of the removed neurons. */
   readonly lost: Float64Array;
 }
 
 async function runElsewhere(
-  site: RepairSite,
+  repair: MixtureRepair,
   { number, tokens: own }: Pick<RunExpert, 'number' | 'tokens'>,
 ): Promise<ElsewhereTokens | undefined> {
-  const { context, probe, routes, neurons, size, weightElsewhere } = site;
+  const { context, probe, routes, neurons, size, weightElsewhere } = repair;
   const weight = weightElsewhere?.[number] ?? 0;
   if (weight === 0) return undefined;
   const routed = new Set(own);
@@ -220,76 +220,80 @@ async function runElsewhere(
   const there = { experts: [number], routingWeights: [weight] };
   const nowhere = { experts: [], routingWeights: [] };
   const found = await runExperts(
-    site,
+    repair,
     routes.map((_, token) => (routed.has(token) ? nowhere : there)),
     [number],
   );
-  const values = found.get(number)!;
+  const allValues = found.get(number)!;
   const width = neurons.unitCount * neurons.unitSize;
-  const remaining = site.remainingOf(number);
+  const remaining = repair.remainingOf(number);
   const remains = new Set(remaining);
-  const gone = Array.from({ length: width }, (_, neuron) => neuron).filter((neuron) => !remains.has(neuron));
+  const removed = Array.from({ length: width }, (_, neuron) => neuron).filter((neuron) => !remains.has(neuron));
   const pick = (columns: ArrayLike<number>) =>
     Float64Array.from(
       { length: tokens.length * columns.length },
-      (_, at) => values[Math.floor(at / columns.length) * width + columns[at % columns.length]!]!,
+      (_, at) => allValues[Math.floor(at / columns.length) * width + columns[at % columns.length]!]!,
     );
   const second = await probe.readSecondLinear(number);
   const linear = Float64Array.from(
-    { length: size * gone.length },
-    (_, at) => second[gone[at % gone.length]! * size + Math.floor(at / gone.length)]!,
+    { length: size * removed.length },
+    (_, at) => second[removed[at % removed.length]! * size + Math.floor(at / removed.length)]!,
   );
   const lost =
-    gone.length === 0
+    removed.length === 0
       ? new Float64Array(tokens.length * size)
-      : await context.multiply(pick(gone), linear, { rows: tokens.length, columns: size, inner: gone.length });
-  return { tokens, made: pick(remaining), lost };
+      : await context.multiply(pick(removed), linear, { rows: tokens.length, columns: size, inner: removed.length });
+  return { tokens, values: pick(remaining), lost };
 }
 
-/** Takes what an expert adds with the remaining neurons off what is lacking. */
-async function subtractExpert(site: RepairSite, expert: RunExpert, lacking: Float64Array): Promise<void> {
-  const { context, probe, opened, sample, size, neurons } = site;
-  const { number, tokens, routingWeights, made } = expert;
+/** Subtracts the contribution of an expert's remaining neurons, and its bias, from the residual. */
+async function subtractExpert(repair: MixtureRepair, expert: RunExpert, residual: Float64Array): Promise<void> {
+  const { context, probe, opened, sample, size, neurons } = repair;
+  const { number, tokens, routingWeights, values } = expert;
   const width = neurons.unitCount * neurons.unitSize;
   const second = await probe.readSecondLinear(number);
-  const remaining = site.remainingOf(number);
+  const remaining = repair.remainingOf(number);
   const columns = new Float64Array(size * remaining.length);
   for (let at = 0; at < remaining.length; at += 1)
     for (let channel = 0; channel < size; channel += 1)
       columns[channel * remaining.length + at] = second[remaining[at]! * size + channel]!;
-  const added = await context.multiply(made, columns, { rows: tokens.length, columns: size, inner: remaining.length });
-  // Whatever all its neurons do not explain of a token is the bias.
+  const added = await context.multiply(values, columns, {
+    rows: tokens.length,
+    columns: size,
+    inner: remaining.length,
+  });
+  // The bias is the part of the expert's result that does not come from its neurons.
   const [first = 0] = tokens;
   const row = sample.inputs.subarray(first * size, (first + 1) * size);
   const { weighted } = await opened.probe.run(row, [[number]]);
-  const values = await probe.run(row, [[number]]);
+  const ofRow = await probe.run(row, [[number]]);
   const bias = Float64Array.from({ length: size }, (_, channel) => {
     let sum = weighted[channel]!;
-    for (let neuron = 0; neuron < width; neuron += 1) sum -= values[neuron]! * second[neuron * size + channel]!;
+    for (let neuron = 0; neuron < width; neuron += 1) sum -= ofRow[neuron]! * second[neuron * size + channel]!;
     return sum;
   });
   tokens.forEach((token, at) => {
     for (let channel = 0; channel < size; channel += 1)
-      lacking[token * size + channel]! -= added[at * size + channel]! + routingWeights[at]! * bias[channel]!;
+      residual[token * size + channel]! -= added[at * size + channel]! + routingWeights[at]! * bias[channel]!;
   });
 }
 
-interface LackingResults {
-  /** `[tokens, channels]`, what the mixture's result lacks. */
-  readonly lacking: Float64Array;
+interface ExpertTargets {
+  /** `[tokens, channels]`, error of the mixture's result, which the repair reduces. */
+  readonly residual: Float64Array;
   readonly elsewhere: ElsewhereTokens | undefined;
 }
 
-/** Addition to an expert's linear layer; undefined where it does not help. It reduces what is still to be corrected. */
+/** Solves for an addition to an expert's linear layer, and updates the residual; undefined if it does not help. */
 async function solveExpert(
-  { context, size }: RepairSite,
-  { tokens, made, width }: RunExpert,
-  { lacking, elsewhere }: LackingResults,
+  { context, size }: MixtureRepair,
+  { tokens, values, width }: RunExpert,
+  { residual, elsewhere }: ExpertTargets,
 ): Promise<Float64Array | undefined> {
   const { multiply, job } = context;
-  const targetOf = (at: number) => lacking.subarray(tokens[at]! * size, (tokens[at]! + 1) * size);
+  const targetOf = (at: number) => residual.subarray(tokens[at]! * size, (tokens[at]! + 1) * size);
   const sets: readonly RepairRows[] = [
-    { tokens, made, targetOf },
+    { tokens, values, targetOf },
     ...(elsewhere
       ? [{ ...elsewhere, targetOf: (at: number) => elsewhere.lost.subarray(at * size, (at + 1) * size) }]
       : []),
@@ -302,7 +306,7 @@ async function solveExpert(
   const [neuronRows, channelRows] = [new Float64Array(width * learned.length), new Float64Array(size * learned.length)];
   learned.forEach(({ rows, at }, column) => {
     for (let neuron = 0; neuron < width; neuron += 1)
-      neuronRows[neuron * learned.length + column] = rows.made[at * width + neuron]!;
+      neuronRows[neuron * learned.length + column] = rows.values[at * width + neuron]!;
     const target = rows.targetOf(at);
     for (let channel = 0; channel < size; channel += 1)
       channelRows[channel * learned.length + column] = target[channel]!;
@@ -320,7 +324,7 @@ async function solveExpert(
   let change = 0;
   let added: Float64Array = new Float64Array();
   for (const rows of sets.toReversed()) {
-    added = await multiply(rows.made, linear, { rows: rows.tokens.length, columns: size, inner: width });
+    added = await multiply(rows.values, linear, { rows: rows.tokens.length, columns: size, inner: width });
     rows.tokens.forEach((token, at) => {
       if (token % HELD_OUT !== 0) return;
       const target = rows.targetOf(at);
@@ -330,17 +334,18 @@ async function solveExpert(
   }
   if (!(change < 0)) return undefined;
   tokens.forEach((token, at) => {
-    for (let channel = 0; channel < size; channel += 1) lacking[token * size + channel]! -= added[at * size + channel]!;
+    for (let channel = 0; channel < size; channel += 1)
+      residual[token * size + channel]! -= added[at * size + channel]!;
   });
   return linear;
 }
 
-/** Tokens that a linear layer is solved and judged on. */
-interface RepairRows extends Pick<RunExpert, 'tokens' | 'made'> {
+/** Training and held-out tokens of a repair. */
+interface RepairRows extends Pick<RunExpert, 'tokens' | 'values'> {
   targetOf(at: number): Float64Array;
 }
 
-/** Adds changes to the second linear layers of a mixture that has been cut. @returns its weight as it will be saved */
+/** Adds changes to the second linear layers of a pruned mixture. @returns Their weight as it will be saved. */
 export async function writeSecondLinears(
   { job: { analysed, store } }: PruneContext,
   model: OnnxModel,
@@ -353,12 +358,12 @@ export async function writeSecondLinears(
   const values = await readFloat32(handle);
   for (const [place, linear] of linears) {
     // `[channels, neurons]`, or transposed.
-    const laidOut =
+    const inFileLayout =
       labels.get(second.weight)!.axis === 2
         ? Float32Array.from(linear)
         : transposeMatrix(Float32Array.from(linear), columns, rows);
     const start = (place * values.length) / count;
-    for (let at = 0; at < laidOut.length; at += 1) values[start + at]! += laidOut[at]!;
+    for (let at = 0; at < inFileLayout.length; at += 1) values[start + at]! += inFileLayout[at]!;
   }
   const written = await store({ dataType, dims }, encodeFloats(dataType, values));
   setWeight(model, second.weight, written);

@@ -28,37 +28,37 @@ import { type RefinedModule, type Refinement, TICKS_PER_PASS } from './refinemen
 import { startExamples } from './take-examples.js';
 
 /**
- * Added to both factors of the curvature, as fractions of their mean diagonals: less fits calibration better, and other text
- * worse (docs/research/auto.md).
+ * Dampening of both factors of the curvature, as a fraction of their mean diagonals. Less fits the calibration tokens better and
+ * other text worse (docs/research/auto.md).
  */
 const DAMPENING = 1;
 
-/** Tokens that the length of a step is found on: it is one number. */
+/** Tokens that are enough for the length of a step, a single number. */
 const CHANGE_TOKENS = 4096;
 
-/** Lengths of a step that are tried, each at most half the last. */
+/** Most lengths of a step that are tried, each at most half the last. */
 const LENGTHS_TRIED = 3;
 
 interface InputRepairRequest {
   readonly module: PrunableModule;
-  /** Neurons that stay, ascending; the others are out of the graph, and the output projection is repaired. */
+  /** Remaining neurons, ascending. The others are removed from the graph, and the output projection is repaired. */
   readonly keep: Int32Array;
   readonly examples: readonly FfnExample[];
 }
 
-/** Moves the linear layers into FFNs that lost neurons, wherever there are examples to learn from. */
+/** Repairs the input projections of FFNs that lost neurons. */
 export const inputRepair: Refinement = {
   name: 'input repair',
-  // Half the tokens or fewer, of every other segment: once before the steps, and once after each.
+  // At most half the tokens, and only FFNs: once before the steps, and once after each.
   passes: ({ inputSteps, modules }) => (inputSteps > 0 && modules.has('ffn') ? 0.25 + 0.3 * inputSteps : 0),
   follow(context, model, modules) {
     const examples = startExamples(context, model, modules);
     return {
       reads: examples.request,
       async run({ module, keep }) {
-        const seen = examples.of(module);
-        if (seen.length === 0 || keep.length === 0 || keep.length === module.unitCount) return undefined;
-        return context.timed('input repair', () => repairInputs(context, model, { module, keep, examples: seen }));
+        const own = examples.of(module);
+        if (own.length === 0 || keep.length === 0 || keep.length === module.unitCount) return undefined;
+        return context.timed('input repair', () => repairInputs(context, model, { module, keep, examples: own }));
       },
       dispose: examples.dispose,
     };
@@ -66,11 +66,10 @@ export const inputRepair: Refinement = {
 };
 
 /**
- * Moves the weights of the linear layers into a pruned FFN so that its output comes closer to what it was before, in place: Gauss-Newton
- * steps on the squared error, conjugate to each other, each as long as its effect asks for, or shorter where the error has not
- * fallen there.
+ * Changes a pruned FFN's input projections in place, to reduce the squared error of its output: conjugate Gauss-Newton steps,
+ * each of the length at which the quadratic model is lowest, or shorter if the error did not fall.
  *
- * @returns undefined, with a remark, for an FFN that this cannot be done to.
+ * @returns undefined, with a remark, for an FFN that cannot be repaired this way.
  */
 async function repairInputs(
   context: PruneContext,
@@ -89,7 +88,7 @@ async function repairInputs(
   const before = inputWeights(model, linears);
   const sample = sampleOf(examples, module);
   const ticks = TICKS_PER_PASS * inputRepair.passes(options) * context.batches.length;
-  // Each step measures the error on all examples, and first its change on the sample.
+  // Each step runs the sample for its length, then all examples for the error.
   const exampleCount = examples.length * (1 + options.inputSteps) + sample.length * options.inputSteps;
   try {
     const meter = await createInputMeter({
@@ -140,51 +139,51 @@ async function descend(context: PruneContext, given: Descent): Promise<RefinedMo
   // For a wide FFN each of these takes half a gigabyte.
   freeBytes(output.outputGram, factors.inputGram, ...factors.rates);
   const weights = await Promise.all(linears.map((linear) => readInputWeight(model, linear)));
-  let place: Place = { weights, error, gradients };
+  let position: Position = { weights, error, gradients };
   let direction: Direction | undefined;
   for (let step = 1; step <= options.inputSteps; step += 1) {
-    direction = await findDirection(place.gradients, curvature, direction);
+    direction = await findDirection(position.gradients, curvature, direction);
     const change = await meter.measureChange(direction.steps, output.weight);
     if (!(direction.slope > 0 && change > 0)) break;
     const isLast = step === options.inputSteps;
-    const next = await stepAlong(given, { place, direction, length: direction.slope / change, isLast });
+    const next = await stepAlong(given, { position, direction, length: direction.slope / change, isLast });
     if (next === undefined) break;
-    freeBytes(...place.weights);
-    place = next;
+    freeBytes(...position.weights);
+    position = next;
   }
-  const remaining = error > 0 ? place.error / error : 1;
-  const changed = new Map(await write(given, place.weights, store));
-  freeBytes(output.weight, ...place.weights, ...(direction ? arraysOf(direction) : []));
+  const remaining = error > 0 ? position.error / error : 1;
+  const changed = new Map(await write(given, position.weights, store));
+  freeBytes(output.weight, ...position.weights, ...(direction ? arraysOf(direction) : []));
   curvature.dispose();
   return { changed, remaining };
 }
 
-/** Where the weights are, and what was measured there. */
-interface Place extends MeasuredInputs {
+/** Current weights, and the error and gradients there. */
+interface Position extends MeasuredInputs {
   readonly weights: readonly Float32Array[];
 }
 
 interface Line {
-  readonly place: Place;
+  readonly position: Position;
   readonly direction: Direction;
   readonly length: number;
-  /** No step follows, so that no gradient is wanted where it ends. */
+  /** Whether this is the last step, after which no gradient is needed. */
   readonly isLast: boolean;
 }
 
-/** The place so far along a line, or less far where the error has not fallen there; undefined where it falls nowhere. */
-async function stepAlong(given: Descent, { place, direction, length, isLast }: Line): Promise<Place | undefined> {
+/** Steps along a line, with shorter lengths until the error falls; undefined if it does not. */
+async function stepAlong(given: Descent, { position, direction, length, isLast }: Line): Promise<Position | undefined> {
   const { steps, slope } = direction;
   const { meter, linears } = given;
   let tried = length;
   for (let attempt = 0; attempt < LENGTHS_TRIED && tried > 0; attempt += 1) {
-    const weights = moveWeights(place.weights, linears, { steps, length: tried });
+    const weights = moveWeights(position.weights, linears, { steps, length: tried });
     await write(given, weights, storeInMemory);
-    // The next step starts from the gradients here: the error mostly falls at the first length, and they need no run of their own.
+    // Gradients for the next step come from the same run: the error mostly falls at the first length.
     const found = isLast ? { error: await meter.measureError(), gradients: [] } : await meter.measure();
-    if (found.error < place.error) return { weights, ...found };
+    if (found.error < position.error) return { weights, ...found };
     freeBytes(...weights, ...found.gradients);
-    tried = lowestOnParabola({ error: place.error, slope }, { error: found.error, length: tried });
+    tried = lowestOnParabola({ error: position.error, slope }, { error: found.error, length: tried });
   }
   return undefined;
 }
@@ -193,7 +192,7 @@ function write({ model, linears }: Descent, weights: readonly Float32Array[], st
   return Promise.all(linears.map((linear, at) => writeInputWeight(model, linear, { values: weights[at]!, store })));
 }
 
-/** Where to go, one part for each list of columns, and how fast the error falls that way at first. */
+/** Direction of a step, one part for each list of columns, and the initial rate of descent along it. */
 interface Direction {
   readonly gradients: readonly Gradients[];
   readonly steps: readonly Float32Array[];
@@ -205,7 +204,7 @@ const arraysOf = ({ gradients, steps }: Direction): Float32Array[] => [
   ...gradients.flatMap(({ gradient, preconditioned }) => [gradient, preconditioned]),
 ];
 
-/** @param last Its arrays are freed: nothing reads them after this. */
+/** Computes a direction that is conjugate to the last one. @param last Its arrays are freed. */
 async function findDirection(
   found: readonly Float32Array[],
   curvature: InputCurvature,
@@ -249,7 +248,7 @@ async function readOutput(context: PruneContext, { model, module, linears }: Des
   return { neuronCount, inputCount, weight, outputGram };
 }
 
-/** Weights a step down from where they are; steps come one for each list of columns, linear layer by linear layer. */
+/** Subtracts `length` times the steps from the weights; there is one step for each list of columns, linear layer by linear layer. */
 function moveWeights(
   weights: readonly Float32Array[],
   linears: readonly InputLinear[],

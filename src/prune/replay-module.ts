@@ -7,13 +7,13 @@ import type { PruneContext } from './prune-context.js';
 import type { SegmentWork } from './segment-checkpoint.js';
 import { type ModelEdits, replayShrinking, type ShrunkModule } from './shrink-module.js';
 
-/** A module that has shrunk, and as the refinements left it. */
+/** A module after shrinking, and after refinements. */
 export interface RefinedOutcome {
   readonly shrunk: ShrunkModule;
   readonly outcome: ModuleOutcome;
   /** Changes by the refinements, by name. */
   readonly refined: ReadonlyMap<string, TensorHandle>;
-  /** Degenerate channels among its own. */
+  /** Degenerate channels of the module. */
   readonly degenerate: DegenerateChannels;
 }
 
@@ -51,7 +51,7 @@ async function pack({
 const bytesOf = ({ shrunk: { weight }, refined }: RefinedOutcome): number =>
   [...refined.values()].reduce((sum, { byteLength }) => sum + byteLength, weight?.byteLength ?? 0);
 
-/** Does to a model what was done to a module of it before. @param part as `packModules` gave it */
+/** Repeats the saved changes of a module. @param part From `packModules`. */
 export async function replayModule(
   context: PruneContext,
   model: OnnxModel,

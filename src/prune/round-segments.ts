@@ -23,11 +23,11 @@ export interface LearnedWeight extends GriddedWeight {
 /** Inputs of calibrated rounding. */
 export interface Learning {
   readonly learned: readonly LearnedWeight[];
-  /** By the result of each weight's product. Where there are none all tokens count alike. */
+  /** By the result of each weight's product; without an entry, all tokens have equal weights. */
   readonly tokenWeights: ReadonlyMap<string, TokenWeights>;
 }
 
-/** One batch of so many is held out, to choose between ways of rounding; where there is but one batch, none is. */
+/** One batch of this many is held out, to choose between ways of rounding; none if there is only one batch. */
 const HELD_OUT_STRIDE = 6;
 
 export function isHeldOut({ index }: Batch, batches: readonly Batch[]): boolean {
@@ -36,8 +36,8 @@ export function isHeldOut({ index }: Batch, batches: readonly Batch[]): boolean 
 }
 
 /**
- * Rounds segment by segment, in place of the model's weights. Within a segment those whose inputs depend on no other come
- * first, so that every linear layer learns from what the rounded ones before it give.
+ * Rounds the model's weights in place, segment by segment. Within a segment, weights are rounded in the order of dependence, so
+ * that each linear layer is calibrated on the results of rounded ones.
  */
 export async function roundSegments(
   context: PruneContext,
@@ -46,11 +46,11 @@ export async function roundSegments(
 ): Promise<Pick<QuantisedModel, 'weights' | 'roundings'>> {
   const { job } = context;
   const levels = orderByDepth(learned, model);
-  const alike = groupAlike(levels);
+  const groups = groupByPlace(levels);
   const last = Math.max(...levels.keys());
   const weights: QuantisedWeight[] = [];
   const roundings = new Map<string, LinearRounding>();
-  const take = async (weight: LearnedWeight, { codes, ...rounding }: ChosenCodes): Promise<RoundedWeight> => {
+  const storeCodes = async (weight: LearnedWeight, { codes, ...rounding }: ChosenCodes): Promise<RoundedWeight> => {
     roundings.set(weight.name, rounding);
     const quantised = await putCodes(model, weight, { codes, store: job.store });
     weights.push(quantised);
@@ -59,13 +59,13 @@ export async function roundSegments(
   const checkpoint = await openSegmentCheckpoint(context);
   const runner = checkpoint.start > last ? undefined : await context.startRunner(model, { isFixed: true });
   const form = await createQuadraticForm(job.engine);
-  // Runs up to the first segment, and once for every linear layer that learns from the ones before it.
+  // Each segment runs up to its first weights, and once for every level.
   const depth = 1 + Math.max(...[...levels.values()].map(({ length }) => length));
   context.begin('quantise', last + 1, depth * context.batches.length);
   try {
     for await (const part of checkpoint.added()) {
       const { name, ...chosen } = part as SavedCodes;
-      await take(learned.find((weight) => weight.name === name)!, chosen);
+      await storeCodes(learned.find((weight) => weight.name === name)!, chosen);
     }
     await checkpoint.restore(runner);
     const { segments } = job.analysed.detected.layout;
@@ -74,15 +74,15 @@ export async function roundSegments(
       await context.pass(runner!);
       const work: RoundedWeight[] = [];
       for (const [depth, here] of (levels.get(index) ?? []).entries()) {
-        // What comes before the first products is next to nothing.
+        // Before the first level there is little to compute.
         if (depth > 0) cacheInputs(context, runner!, here);
         const grams = await measureGrams(context, runner!, here, tokenWeights);
-        const dampeningsOf = (weight: LearnedWeight) => dampeningsFor(weight, alike, roundings);
+        const dampeningsOf = (weight: LearnedWeight) => dampeningsFor(weight, groups, roundings);
         const found = await roundWeights(context, model, { weights: here, grams, form, dampeningsOf });
-        for (const [at, weight] of here.entries()) work.push(await take(weight, found[at]!));
+        for (const [at, weight] of here.entries()) work.push(await storeCodes(weight, found[at]!));
       }
-      if (work.length > 0) checkpoint.add(index, keepCodes(work));
-      await checkpoint.settle(index + 1, index < last ? runner : undefined);
+      if (work.length > 0) checkpoint.add(index, packCodes(work));
+      await checkpoint.saveIfNeeded(index + 1, index < last ? runner : undefined);
     }
     context.finish();
     return { weights, roundings };
@@ -95,14 +95,14 @@ interface RoundedWeight extends QuantisedWeight {
   readonly rounding: LinearRounding;
 }
 
-/** Codes as the journal has them. */
+/** Codes in the journal. */
 interface SavedCodes extends ChosenCodes {
-  /** Of the weight. */
+  /** Name of the weight. */
   readonly name: string;
 }
 
-/** Read back when they are written, so that they wait on the disk. */
-const keepCodes = (rounded: readonly RoundedWeight[]): SegmentWork => ({
+/** Codes for the journal, which are read back from their store when they are written. */
+const packCodes = (rounded: readonly RoundedWeight[]): SegmentWork => ({
   byteLength: rounded.reduce(
     (sum, { stored: { outCount, inCount, scales } }) => sum + outCount * inCount + scales.byteLength,
     0,
@@ -119,7 +119,7 @@ const keepCodes = (rounded: readonly RoundedWeight[]): SegmentWork => ({
     ),
 });
 
-/** Weights by segment, and there by how many others lie before each on the way from the segment's input. */
+/** Weights by segment, and by their depth: the most weights between the segment's input and theirs. */
 type Levels = ReadonlyMap<number, readonly (readonly LearnedWeight[])[]>;
 
 function orderByDepth(weights: readonly LearnedWeight[], { proto }: OnnxModel): Levels {
@@ -147,10 +147,10 @@ function orderWithin(weights: readonly LearnedWeight[], nodes: readonly NodeProt
   return levels;
 }
 
-/** Maps that lie in the same place of their segments and have the same shape, by the name of each, in their order. */
-function groupAlike(levels: Levels): ReadonlyMap<string, readonly LearnedWeight[]> {
+/** Groups weights of one shape at one place of their segments. @returns Each weight's group by name, in the order of segments. */
+function groupByPlace(levels: Levels): ReadonlyMap<string, readonly LearnedWeight[]> {
   const byPlace = new Map<string, LearnedWeight[]>();
-  const alike = new Map<string, readonly LearnedWeight[]>();
+  const groupOf = new Map<string, readonly LearnedWeight[]>();
   for (const segment of levels.values()) {
     for (const [depth, here] of segment.entries()) {
       for (const [at, weight] of here.entries()) {
@@ -158,29 +158,29 @@ function groupAlike(levels: Levels): ReadonlyMap<string, readonly LearnedWeight[
         const group = byPlace.get(place) ?? [];
         byPlace.set(place, group);
         group.push(weight);
-        alike.set(weight.name, group);
+        groupOf.set(weight.name, group);
       }
     }
   }
-  return alike;
+  return groupOf;
 }
 
-/** One of so many linear layers alike has all dampenings tried; those between take what was best there. */
+/** All dampenings are tried for one of this many weights of a group; the next ones use the best of those. */
 const TRIAL_STRIDE = 4;
 
 function dampeningsFor(
   weight: LearnedWeight,
-  alike: ReadonlyMap<string, readonly LearnedWeight[]>,
+  groups: ReadonlyMap<string, readonly LearnedWeight[]>,
   roundings: ReadonlyMap<string, LinearRounding>,
 ): readonly number[] {
-  const group = alike.get(weight.name)!;
+  const group = groups.get(weight.name)!;
   const at = group.indexOf(weight);
   const tried = group[at - (at % TRIAL_STRIDE)]!;
   const dampening = tried === weight ? undefined : roundings.get(tried.name)?.chosen.dampening;
   return dampening === undefined ? DAMPENINGS : [dampening];
 }
 
-/** Caches the inputs of some linear layers, so that the nodes before them run once. */
+/** Caches the inputs of linear layers, so that the nodes before them run once. */
 function cacheInputs(context: PruneContext, runner: BlockRunner, weights: readonly LearnedWeight[]): void {
   const inputs = new Map(weights.map(({ products: [product], inCount }) => [product!.input, inCount]));
   cacheValues(

@@ -15,10 +15,10 @@ export interface SegmentCase {
   readonly model: OnnxModel;
   /** Modules of one segment. */
   readonly modules: readonly PrunableModule[];
-  /** Statistics by module and function group; none for methods that read no token. */
+  /** Statistics by module and function group; empty for methods that read no token. */
   readonly statistics: readonly (readonly ChannelStatistics[])[];
   readonly dense: DenseMeasures;
-  /** The metric's curvature at each module's output, by module index, where scores are taken in its metric. */
+  /** The metric's curvature at each module's output, by module index; absent for a metric without. */
   readonly curvatures?: Pick<TensorStore, 'get'> | undefined;
 }
 
@@ -54,8 +54,8 @@ export async function scoreSegment(context: PruneContext, given: SegmentCase): P
 }
 
 /**
- * Where the allocation has priced the dense model's order of removal, or heads leave several blocks at once; function groups choose for
- * themselves.
+ * Scores of the dense model's removal order, if they decide: if the allocation is based on them, or several blocks share heads.
+ * Function groups are scored on the pruned model.
  */
 function decidingOrder(
   { allocation, headUnit }: ResolvedOptions,

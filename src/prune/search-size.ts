@@ -17,76 +17,75 @@ import {
   uniformMixture,
 } from './mixtures.js';
 
-/** A way to meet a size that was measured. */
+/** A measured mixture that may meet a size. */
 export interface SizeCandidate {
   /** `plain`: one number of bits, all units. `bits`: several. `pruned`: one number of bits, fewer units. `mixture`: both. */
   readonly kind: 'plain' | 'bits' | 'pruned' | 'mixture';
   readonly mixture: Mixture;
   /** Bytes of its files. */
   readonly bytes: number;
-  /** Prediction of the fitted estimates before it was measured; absent for the first ones. */
+  /** Cost that the cost model predicted before it was measured; absent for the first candidates. */
   readonly predicted?: number | undefined;
   readonly cost: DraftCost;
 }
 
-/** Where sizes are searched. */
+/** Inputs of a search for the best model of a size. */
 export interface SizeSearch {
-  /** Forms of all linear layers, their rounding not yet priced. */
+  /** Parts of the model, without rounding costs. */
   readonly problem: SizeProblem;
-  /** Numbers of bits that are allowed, the most first; none: weights keep their form. */
+  /** Allowed numbers of bits, the most first; empty: weights keep their form. */
   readonly bits: readonly Bits[];
   /** Bytes of the files that a mixture takes. */
   bytesOf(mixture: Pick<Mixture, 'bits' | 'steps'>): Promise<number>;
   measure(mixture: Mixture, onProgress: (fraction: number) => void): Promise<MeasuredDraft>;
   readonly journal: Journal | undefined;
-  /** Called with the number of drafts that are done, and of all. */
+  /** Called with the number of finished drafts and the total. */
   onDraft(done: number, total: number): void;
 }
 
 /** Choice for a size, and the candidates. */
 export interface ChosenSize {
   readonly chosen: SizeCandidate;
-  /** Those that fit, and all with one number of bits. */
+  /** Those that fit, and the unpruned models in each number of bits. */
   readonly candidates: readonly SizeCandidate[];
 }
 
-/** Mixtures of bits and units that are measured for one size, at most. */
+/** Most mixtures of bits and units that are measured for one size. */
 const MAX_ROUNDS = 3;
 
-/** A mixture is not measured where its predicted divergence is less than this fraction below the best one's. */
+/** Fraction of the best divergence by which a mixture must be predicted to be better to be measured. */
 const MARGIN = 0.02;
 
-/** Attempts at fitting the exact size. */
+/** Most attempts at fitting the exact size. */
 const MAX_FITS = 8;
 
-/** A size is met when so little of it is left. */
-const CLOSE = 0.003;
+/** Fraction of the size that may remain unused. */
+const SIZE_TOLERANCE = 0.003;
 
-/** Step of sparsity where a mixture remains the same. */
-const COARSE = 0.01;
+/** Fraction of the size by which the aim is lowered when the mixture does not change. */
+const AIM_STEP = 0.01;
 
 const CHECKPOINT = 'size-drafts';
 
 /**
- * Searches the best model of each size. First the dense model is measured in each number of bits, which prices the rounding of every
- * linear layer. For each size the best mixture of bits only, of units only and of both is measured on held-out windows; what
- * was measured corrects the estimates, and the next mixture is chosen by those, until none is predicted to be better. The one whose
- * predictions are nearest to the dense model's is taken.
+ * Searches the best model of each size. First the dense model is measured in each number of bits, which gives the rounding cost of
+ * every linear layer. For each size, the best mixtures of bits only, of units only and of both are measured on held-out windows;
+ * measured costs correct the estimates, by which the next mixture is chosen, until none is predicted to be better. The mixture of
+ * the lowest divergence from the dense model is chosen.
  */
 export async function createSizeSearch(search: SizeSearch) {
   const drafts = await openDrafts(search);
   const plain: SizeCandidate[] = [];
-  const priced = await estimatePlainCosts(search, drafts, plain);
+  const withCosts = await estimatePlainCosts(search, drafts, plain);
   const measured: SizeCandidate[] = [...plain];
   let sizeCount = 0;
   return {
-    /** With what the rounding of each linear layer costs. */
-    problem: priced,
+    /** The problem with rounding costs. */
+    problem: withCosts,
     async choose(targetBytes: number): Promise<ChosenSize> {
       if (sizeCount > 0) drafts.startNextSize();
       sizeCount += 1;
-      const site = { ...search, problem: priced, drafts, measured };
-      const found = await chooseFor(site, targetBytes);
+      const found = await chooseFor({ ...search, problem: withCosts, drafts, measured }, targetBytes);
       const candidates = [...plain, ...found.filter((candidate) => !plain.includes(candidate))];
       const fitting = candidates.filter(({ bytes }) => bytes <= targetBytes);
       const chosen = fitting.reduce((a, b) => (totalOf(b.cost) < totalOf(a.cost) ? b : a));
@@ -95,8 +94,8 @@ export async function createSizeSearch(search: SizeSearch) {
   };
 }
 
-/** Sizes that were asked for. */
-export interface AskedSizes {
+/** Requested sizes. */
+export interface RequestedSizes {
   /** The option that names them. */
   readonly option: string;
   /** In bytes. */
@@ -105,13 +104,13 @@ export interface AskedSizes {
   readonly describe: (bytes: number) => string;
 }
 
-/** The smallest size that can be had, and what takes it. */
+/** The smallest possible size, and the parts that take it. */
 export interface SmallestSize {
   readonly bytes: number;
   readonly binds: readonly { readonly name: string; readonly bytes: number }[];
 }
 
-/** Finds the least bytes that the reductions can reach. */
+/** Finds the smallest size that the reductions can reach. */
 export async function findSmallest({
   problem,
   bytesOf,
@@ -136,8 +135,8 @@ export async function findSmallest({
   return { bytes, binds: [...named, rest] };
 }
 
-/** Refuses sizes below what can be had. @throws OptionError naming that, and what binds. */
-export function checkSmallest({ bytes, binds }: SmallestSize, { option, targets, describe }: AskedSizes): void {
+/** Refuses sizes below the smallest. @throws OptionError with the smallest size and its parts. */
+export function checkSmallest({ bytes, binds }: SmallestSize, { option, targets, describe }: RequestedSizes): void {
   const tooSmall = targets.find((target) => target < bytes);
   if (tooSmall === undefined) return;
   const parts = binds.map((part) => `${part.name} ${describe(part.bytes)}`).join(', ');
@@ -149,16 +148,16 @@ export function checkSmallest({ bytes, binds }: SmallestSize, { option, targets,
 
 export const totalOf = ({ pruning, quantising }: DraftCost): number => pruning + quantising;
 
-interface ChoosingSite extends SizeSearch {
+interface OpenedSearch extends SizeSearch {
   readonly drafts: Drafts;
-  /** All that was measured, for this size and others. */
+  /** All measured candidates, for this size and others. */
   readonly measured: SizeCandidate[];
 }
 
-async function chooseFor(site: ChoosingSite, targetBytes: number): Promise<readonly SizeCandidate[]> {
-  const { problem, bits, measured, drafts } = site;
+async function chooseFor(search: OpenedSearch, targetBytes: number): Promise<readonly SizeCandidate[]> {
+  const { problem, bits, measured, drafts } = search;
   const found = measured.filter(({ bytes }) => bytes <= targetBytes);
-  // The most bits fit: nothing needs to be given up.
+  // The unpruned model with the most bits fits.
   const [most] = bits;
   if (most !== undefined && found.some(({ mixture }) => isUniform(mixture, most))) return found;
   const costModel = fitCostModel(measured);
@@ -175,7 +174,7 @@ async function chooseFor(site: ChoosingSite, targetBytes: number): Promise<reado
   };
   const singles: { readonly kind: WayToFit['kind']; readonly fitted: FittedMixture }[] = [];
   for (const { kind, make } of ways) {
-    const fitted = await fitExactly(site, make, targetBytes);
+    const fitted = await fitExactly(search, make, targetBytes);
     if (fitted !== undefined) singles.push({ kind, fitted });
   }
   // Of models with fewer units only the one with the lowest predicted divergence is measured.
@@ -185,14 +184,14 @@ async function chooseFor(site: ChoosingSite, targetBytes: number): Promise<reado
   for (const { kind, fitted } of [...singles.filter(({ kind }) => kind !== 'pruned'), ...pruned.slice(0, 1)])
     await add(kind, fitted, predict(fitted.mixture.estimate));
   if (found.length === 0) {
-    // Units and linear layers are indivisible: nothing between fits.
+    // Units and linear layers are indivisible, so that no other mixture may fit.
     const mixture = smallestMixture(problem);
-    await add('mixture', { mixture, bytes: await site.bytesOf(mixture) });
+    await add('mixture', { mixture, bytes: await search.bytesOf(mixture) });
   }
   if (bits.length < 2) return found;
   for (let round = 0; round < MAX_ROUNDS; round += 1) {
     const corrected = fitCostModel(measured);
-    const fitted = await fitExactly(site, (aim) => bestMixture(problem, aim, corrected), targetBytes);
+    const fitted = await fitExactly(search, (aim) => bestMixture(problem, aim, corrected), targetBytes);
     if (fitted === undefined || found.some(({ mixture }) => keyOf(mixture) === keyOf(fitted.mixture))) break;
     const best = Math.min(...found.map(({ cost }) => totalOf(cost)));
     const predicted = totalOf(corrected.predict(fitted.mixture.estimate));
@@ -202,7 +201,7 @@ async function chooseFor(site: ChoosingSite, targetBytes: number): Promise<reado
   return found;
 }
 
-/** Bits alone, and units in each number of bits, with tables in the most bits and in as few. */
+/** Ways to fit: fewer bits only, and fewer units in each number of bits, with tables in the most bits or also in fewer. */
 export function waysToFit(
   problem: SizeProblem,
   bits: readonly Bits[],
@@ -223,13 +222,13 @@ export function waysToFit(
   ];
 }
 
-/** A way to fit into a number of bytes; undefined where it cannot. */
+/** A way to fit into a number of bytes; `make` returns undefined if it cannot. */
 export interface WayToFit {
   readonly kind: 'plain' | 'bits' | 'pruned';
   readonly make: (aim: number) => Mixture | undefined;
 }
 
-/** The mixture with the lowest predicted cost: of those ordered by estimates, and of those ordered by the slopes at the best of these. */
+/** The mixture of lowest predicted cost, of those ordered by estimates and those ordered by the slopes at the best of these. */
 export function bestMixture(problem: SizeProblem, aim: number, { predict, slopesAt }: CostModel): Mixture | undefined {
   const predicted = ({ estimate }: Mixture) => totalOf(predict(estimate));
   const bestOf = (mixtures: Mixture[]) =>
@@ -245,7 +244,7 @@ export interface FittedMixture {
   readonly bytes: number;
 }
 
-/** Fits a size in the bytes of files: the estimate is off by what graphs and padding take. */
+/** Fits a size in the bytes of files, which differ from the estimate by graphs and padding. */
 export async function fitExactly(
   { bytesOf }: Pick<SizeSearch, 'bytesOf'>,
   make: (aim: number) => Mixture | undefined,
@@ -262,11 +261,11 @@ export async function fitExactly(
     if (!isNew && best !== undefined) break;
     const bytes = isNew ? await bytesOf(mixture) : (tried.get(key) ?? 0);
     tried.set(key, bytes);
-    const room = targetBytes - bytes;
-    if (room >= 0 && bytes > (best?.bytes ?? 0)) best = { mixture, bytes };
-    if (room >= 0 && room < targetBytes * CLOSE) break;
+    const unused = targetBytes - bytes;
+    if (unused >= 0 && bytes > (best?.bytes ?? 0)) best = { mixture, bytes };
+    if (unused >= 0 && unused < targetBytes * SIZE_TOLERANCE) break;
     // Units and linear layers are indivisible, so that a slightly lower aim may change nothing.
-    aim += isNew ? room : Math.min(room, -targetBytes * COARSE);
+    aim += isNew ? unused : Math.min(unused, -targetBytes * AIM_STEP);
   }
   return best;
 }
@@ -275,15 +274,15 @@ const isUniform = ({ bits, steps }: Mixture, only: Bits): boolean =>
   steps.size === 0 && [...bits.values()].every((own) => own >= only);
 
 /**
- * The problem with one number of bits for all linear layers, or as few more as a linear layer has.
- * @param fewInTables Whether tables have as few too. Default: they keep the most bits.
+ * The problem with one number of bits for all weights, or the fewest more bits that a weight can have.
+ * @param fewInTables Whether this includes tables. Default: they keep the most bits.
  */
 export function withBits(problem: SizeProblem, only: Bits, { fewInTables = false } = {}): SizeProblem {
   const formOf = (weight: SizedWeight) => uniformForm(fewInTables ? { ...weight, isTable: false } : weight, only);
   return { ...problem, weights: problem.weights.map((weight) => ({ ...weight, forms: [formOf(weight)] })) };
 }
 
-/** Measures the dense model in each number of bits, and prices its linear layers by that. */
+/** Measures the dense model in each number of bits, and sets the rounding costs of its weights. */
 async function estimatePlainCosts(
   { problem, bits, bytesOf }: SizeSearch,
   drafts: Drafts,
@@ -296,7 +295,7 @@ async function estimatePlainCosts(
     const cost = await drafts.measure(mixture);
     found.push({ only, mixture, bytes: await bytesOf(mixture), cost });
   }
-  // Maps that no rounding is learned for share the cost as those of fewer bits do, or by their bytes.
+  // Without calibrated rounding, linear layers share the cost as with fewer bits, or by their bytes.
   const shares = [...found]
     .reverse()
     .reduce<ReadonlyMap<string, number>>(
@@ -310,7 +309,7 @@ async function estimatePlainCosts(
     const scale = sum > 0 ? Math.max(0, cost.quantising) / sum : 0;
     costs.set(only, new Map(named.map(({ name }) => [name, (own.get(name) ?? 0) * scale])));
   }
-  // What a table costs is measured by itself, with everything else in the most bits.
+  // The cost of a table is measured with everything else in the most bits.
   const tables = new Map<string, MeasuredDraft>();
   const [first] = found;
   for (const { name, isTable, forms } of problem.weights) {
@@ -322,7 +321,7 @@ async function estimatePlainCosts(
     const own = tables.get(weight.name)?.quantising ?? 0;
     return form === weight.forms.at(-1) ? Math.max(0, own - (first?.cost.quantising ?? 0)) : 0;
   };
-  const priced = {
+  const withCosts = {
     ...problem,
     weights: problem.weights.map((weight) => ({
       ...weight,
@@ -330,15 +329,15 @@ async function estimatePlainCosts(
     })),
   };
   for (const [name, cost] of tables) {
-    const mixture = uniformMixture(priced, first!.only, name);
+    const mixture = uniformMixture(withCosts, first!.only, name);
     plain.push({ kind: 'bits', mixture, bytes: await bytesOf(mixture), cost });
   }
   for (const { only, bytes, cost } of found)
-    plain.push({ kind: 'plain', mixture: uniformMixture(priced, only), bytes, cost });
-  return priced;
+    plain.push({ kind: 'plain', mixture: uniformMixture(withCosts, only), bytes, cost });
+  return withCosts;
 }
 
-/** Measures drafts, or reads what a checkpoint has of them. */
+/** Measures drafts, or reads them from a checkpoint. */
 interface Drafts {
   /** Counts the drafts of the next size from 0: those of the first size come after the dense model's. */
   startNextSize(): void;
@@ -357,7 +356,7 @@ async function openDrafts({ journal, bits, problem, measure, onDraft }: SizeSear
   const perSize = bits.length > 1 ? ways + MAX_ROUNDS : ways;
   let total = bits.length + tables.length + perSize;
   let [done, reported] = [0, 0];
-  // A draft takes several stages, each of which counts from 0.
+  // A draft has several stages, and progress restarts in each.
   const report = (value: number) => {
     reported = Math.max(reported, Math.min(value, total - 0.01));
     onDraft(reported, total);

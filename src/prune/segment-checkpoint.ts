@@ -6,7 +6,7 @@ import type { ContextPlace, PruneContext } from './prune-context.js';
 interface Place extends ContextPlace {
   /** Next segment. */
   readonly segment: number;
-  /** Segments before it with a result. */
+  /** Segments before it with saved results. */
   readonly saved: readonly number[];
   readonly remarks: readonly string[];
 }
@@ -25,18 +25,18 @@ export interface SegmentCheckpoint {
   /** Adds the result of a segment, which the next checkpoint saves. */
   add(segment: number, work: SegmentWork): void;
   /** Called between two segments; saves a checkpoint from time to time. */
-  settle(segment: number, runner: BlockRunner | undefined): Promise<void>;
+  saveIfNeeded(segment: number, runner: BlockRunner | undefined): Promise<void>;
 }
 
 /** Result of a segment. */
 export interface SegmentWork {
-  /** Roughly. */
+  /** Approximate. */
   readonly byteLength: number;
   /** As plain data, see `Journal.write`. */
   parts(): Promise<readonly unknown[]>;
 }
 
-/** Without a journal there are no checkpoints. */
+/** Opens the checkpoints of a context's journal; without a journal there are none. */
 export async function openSegmentCheckpoint(context: PruneContext): Promise<SegmentCheckpoint> {
   const { journal } = context.job;
   const place = await readPlace(journal);
@@ -55,26 +55,26 @@ export async function openSegmentCheckpoint(context: PruneContext): Promise<Segm
     add(segment, work) {
       if (journal !== undefined) pending.push({ segment, ...work });
     },
-    async settle(segment, runner) {
+    async saveIfNeeded(segment, runner) {
       const byteLength = pending.reduce((sum, work) => sum + work.byteLength, runner?.savedBytes ?? 0);
       if (journal === undefined || !journal.shouldCheckpoint(byteLength)) return;
       for (const work of pending) await journal.write(entryOf(work.segment), partsOf(work));
       saved.push(...pending.map((work) => work.segment));
       pending = [];
-      const facts = { segment, saved: [...saved], remarks: [...context.remarks], ...context.passed() };
+      const facts = { segment, saved: [...saved], remarks: [...context.remarks], ...context.place() };
       await journal.write(PLACE, placeParts(facts, runner));
     },
   };
 }
 
-/** Undefined where there is none, or an earlier segment's entry is missing. */
+/** Undefined if there is none, or an earlier segment's entry is missing. */
 async function readPlace(journal: Journal | undefined): Promise<Place | undefined> {
   const place = await readCheckpoint<Place>(journal, PLACE);
   for (const segment of place?.saved ?? []) if (!(await journal!.has(entryOf(segment)))) return undefined;
   return place;
 }
 
-/** Made while they are written, so that this counts too. */
+/** Computes the parts while they are written, so that the journal's time includes it. */
 async function* partsOf(work: SegmentWork): AsyncGenerator<unknown> {
   yield* await work.parts();
 }

@@ -13,22 +13,22 @@ import type { PruneJob } from './job.js';
 import { sharingModules } from './measure-dense/join-orders.js';
 import { refuseExperts, remarkAllExperts } from './refuse-experts.js';
 
-/** Modules that may shrink. */
+/** Modules that may be pruned. */
 export interface Selection {
   readonly modules: PrunableModule[];
-  /** Modules that cannot be pruned, a line for each kind and reason. */
+  /** Remarks about modules that cannot be pruned. */
   readonly remarks: string[];
-  /** Those of them that name the entire run's sparsity, also in one of its rounds. */
+  /** Remarks about the run's sparsity if only one kind is pruned; runs in several rounds have them once. */
   readonly oneKindRemarks: readonly string[];
-  /** Kinds that remain whole, so that one other kind bears the sparsity alone; none where several kinds do. */
+  /** Kinds that cannot be pruned, if all of the sparsity falls on one other kind; otherwise empty. */
   readonly unpruned: readonly Unrecognised['kind'][];
 }
 
 type Given = Pick<PruneJob, 'analysed' | 'options'>;
 
 /**
- * Chooses the modules that may shrink. Modules that cannot be pruned remain where the user named none.
- * @throws OptionError for a block that does not exist; UnsupportedModelError when a module that was asked for cannot be pruned, or none can.
+ * Chooses the modules that may be pruned. Modules that cannot be pruned are skipped unless the options name them.
+ * @throws OptionError for a block that does not exist; UnsupportedModelError when a named module cannot be pruned, or none can.
  */
 export function selectModules(given: Given): Selection {
   const found = trySelection(given);
@@ -36,7 +36,7 @@ export function selectModules(given: Given): Selection {
   return found;
 }
 
-/** Advice which other modules to name. */
+/** Advice on options with which modules can be selected. */
 function adviseModules({ analysed, options }: Given): string {
   const { blockSparsity } = options;
   const ownKinds = new Set(
@@ -57,7 +57,7 @@ function adviseModules({ analysed, options }: Given): string {
     return 'modules' in found && found.modules.length > 0;
   };
   const found = remedies.filter(([, more]) => isSelected(more)).map(([advice]) => advice);
-  // Two changes only where no single one helps.
+  // Two changes only if no single one helps.
   const working = found.length > 1 ? found.filter((advice) => !advice.includes(' and set ')) : found;
   return working.length > 0 ? working.join(', or ') : '"describe" lists all parts and why they stay';
 }
@@ -71,46 +71,46 @@ function trySelection({ analysed, options }: Given): Selection | { readonly obst
     });
   refuseAbsentKinds(analysed.detected.layout, options);
   refuseExperts(analysed.detected.layout, options);
-  const asked = modules.filter(({ kind }) => options.modules.has(kind));
+  const requested = modules.filter(({ kind }) => options.modules.has(kind));
   const unprunable = unrecognised.filter(({ kind }) => {
-    const asked = kindAsked(kind);
-    return asked === undefined || options.modules.has(asked);
+    const moduleKind = moduleKindOf(kind);
+    return moduleKind === undefined || options.modules.has(moduleKind);
   });
-  const refused = asked.length === 0 ? unprunable : unprunable.filter((found) => wasNamed(options, found));
-  if (asked.length === 0 && unprunable.length === 0)
+  const refused = requested.length === 0 ? unprunable : unprunable.filter((found) => isNamedBy(options, found));
+  if (requested.length === 0 && unprunable.length === 0)
     return { obstacle: `the model has no ${[...options.modules].join(' or ')}` };
-  if (refused.length > 0 || asked.length === 0) return { obstacle: describeRefused(refused, options) };
+  if (refused.length > 0 || requested.length === 0) return { obstacle: describeRefused(refused, options) };
   const remarks = groupUnrecognised(unprunable).map(
     ({ name, first }) => `${name}: stays as it is; ${first.node}: ${first.reason}`,
   );
-  // Blocks whose heads remain keep their KV heads, and by default all blocks have as many.
+  // By default all blocks keep the same number of KV heads, so that one unprunable attention prevents pruning the others.
   const headsStay =
     !options.perBlockKvHeads &&
     (unprunable.some(({ kind }) => kind === 'attention') ||
-      asked.some(({ attentionType }) => attentionType === 'shared'));
-  const even = asked.filter(({ attentionType }) => attentionType !== 'full' || !headsStay);
-  if (even.length === 0)
+      requested.some(({ attentionType }) => attentionType === 'shared'));
+  const allowed = requested.filter(({ attentionType }) => attentionType !== 'full' || !headsStay);
+  if (allowed.length === 0)
     return { obstacle: 'all attention stays: some KV heads cannot be pruned, and all blocks keep as many' };
-  if (even.length < asked.length)
+  if (allowed.length < requested.length)
     remarks.push(
-      `${even.some(({ attentionType }) => attentionType === 'shared') ? 'attention that no other block shares' : 'all attention'} stays: ` +
+      `${allowed.some(({ attentionType }) => attentionType === 'shared') ? 'attention that no other block shares' : 'all attention'} stays: ` +
         'some KV heads cannot be pruned, and without perBlockKvHeads all blocks keep as many',
     );
-  const sharing = even.filter(({ attentionType }) => attentionType === 'shared').map(({ block }) => block);
+  const sharing = allowed.filter(({ attentionType }) => attentionType === 'shared').map(({ block }) => block);
   if (sharing.length > 0)
     remarks.push(
       `${nameBlocks(sharing)} attention: keys, values and their caches are not pruned: several blocks read them, and each loses its own query heads`,
     );
-  for (const together of sharingModules(even, options.headUnit).values())
+  for (const members of sharingModules(allowed, options.headUnit).values())
     remarks.push(
-      `${nameBlocks(together.map(({ block }) => block))} attention: they share keys and values, so that a KV head is removed from all of them together`,
+      `${nameBlocks(members.map(({ block }) => block))} attention: they share keys and values, so that a KV head is removed from all of them together`,
     );
-  const blind = even.some(({ kind }) => kind === 'experts') && !readsTokens(options);
-  if (blind && options.sparsity > 0)
+  const lacksScores = allowed.some(({ kind }) => kind === 'experts') && !readsTokens(options);
+  if (lacksScores && options.sparsity > 0)
     remarks.push(`experts stay: method ${options.methodName} reads no token, which their scores need`);
-  remarks.push(...remarkNeurons(even, options), ...remarkAllExperts(analysed, even, options));
-  const selected = even.filter(
-    (module) => module.unitCount > leastUnits(module, options) && !(blind && module.kind === 'experts'),
+  remarks.push(...remarkNeurons(allowed, options), ...remarkAllExperts(analysed, allowed, options));
+  const selected = allowed.filter(
+    (module) => module.unitCount > leastUnits(module, options) && !(lacksScores && module.kind === 'experts'),
   );
   const unpruned = findUnpruned(selected, unprunable);
   const oneKindRemarks =
@@ -123,7 +123,7 @@ function trySelection({ analysed, options }: Given): Selection | { readonly obst
   };
 }
 
-/** Mixtures that lose only entire experts, since their neurons cannot leave; a line for each reason. */
+/** Remarks about mixtures that lose only entire experts, since their neurons cannot be removed; one for each reason. */
 function remarkNeurons(modules: readonly PrunableModule[], options: ResolvedOptions): string[] {
   const { allocation, experts, minimumWidth, sparsity } = options;
   if (!allocation.takesUnevenSteps || experts !== undefined || minimumWidth === 1 || sparsity === 0) return [];
@@ -135,8 +135,8 @@ function remarkNeurons(modules: readonly PrunableModule[], options: ResolvedOpti
 
 /**
  * The selection without experts, for runs from statistics that do not cover them.
- * @param reason why, such as `statistics hold nothing of them`
- * @throws UnsupportedModelError where nothing else was selected.
+ * @param reason For the remark, such as `statistics have no removal order of them`.
+ * @throws UnsupportedModelError if nothing else was selected.
  */
 export function withoutExperts(selection: Selection, reason: string): Selection {
   const { modules, remarks } = selection;
@@ -149,7 +149,7 @@ export function withoutExperts(selection: Selection, reason: string): Selection 
   return { ...selection, modules: others, remarks: [...remarks, `experts stay: ${reason}`] };
 }
 
-/** Units that a module keeps in any case; of heads, steps. A router chooses so many experts, and there must be as many. */
+/** Fewest units that a module keeps, in steps for heads; of experts as many as the router chooses. */
 export function leastUnits({ kind, leastExperts = 1 }: PrunableModule, options: ResolvedOptions): number {
   if (kind === 'experts') return leastExperts;
   return kind === 'ffn' && mayRemoveEntireFfns(options) ? 0 : 1;
@@ -157,15 +157,15 @@ export function leastUnits({ kind, leastExperts = 1 }: PrunableModule, options: 
 
 const UNITS = { attention: 'heads', ffn: 'neurons', experts: 'experts' } as const satisfies Record<ModuleKind, string>;
 
-/** Whether the sparsity is that of the entire run, not of one of its rounds. */
+/** Whether the options are those of the entire run, not of one of its rounds. */
 const isOnlyRound = ({ denseWidths }: ResolvedOptions): boolean => denseWidths === undefined;
 
-/** @throws OptionError where a block's own sparsity is of a kind that the block lacks. */
+/** @throws OptionError if `blockSparsity` has a kind that the block lacks. */
 function refuseAbsentKinds({ modules, unrecognised }: ModelLayout, { blockSparsity }: ResolvedOptions): void {
   for (const [block, own] of blockSparsity) {
     if (typeof own !== 'object') continue;
     const kinds = [...modules, ...unrecognised].flatMap((part) =>
-      part.block === block ? (kindAsked(part.kind) ?? []) : [],
+      part.block === block ? (moduleKindOf(part.kind) ?? []) : [],
     );
     const invalid = (Object.keys(own) as ModuleKind[]).find((kind) => !kinds.includes(kind));
     if (invalid === undefined) continue;
@@ -179,36 +179,36 @@ function refuseAbsentKinds({ modules, unrecognised }: ModelLayout, { blockSparsi
   }
 }
 
-/** Kinds that remain while all of the sparsity falls on one other; none where several kinds are pruned. */
+/** Kinds that cannot be pruned, if all of the sparsity falls on one other kind; otherwise empty. */
 function findUnpruned(modules: readonly PrunableModule[], unprunable: readonly Unrecognised[]): Unrecognised['kind'][] {
   const [only, ...others] = new Set(modules.map(({ kind }) => kind));
   if (only === undefined || others.length > 0) return [];
-  return [...new Set(unprunable.map(({ kind }) => kind).filter((kind) => kindAsked(kind) !== only))];
+  return [...new Set(unprunable.map(({ kind }) => kind).filter((kind) => moduleKindOf(kind) !== only))];
 }
 
-/** Units that leave where all modules lose alike. */
+/** Units that a sparsity removes if all modules lose the same fraction. */
 interface Loss {
-  readonly leaving: number;
+  readonly removed: number;
   readonly unitCount: number;
 }
 
-/** How many units a sparsity takes of some modules of one kind, which lose entire steps: a KV group goes with all its heads. */
+/** Counts the units that a sparsity removes from modules of one kind, in whole steps: a KV group with all its heads. */
 function countLoss(
   modules: readonly PrunableModule[],
   { sparsity, headUnit }: Pick<ResolvedOptions, 'sparsity' | 'headUnit'>,
 ): Loss {
   const sum = (count: (module: PrunableModule) => number) =>
     modules.reduce((total, module) => total + count(module), 0);
-  const leaving = sum((module) => {
+  const removed = sum((module) => {
     const { stepCount, unitsPerStep } = shrinkSteps(module, headUnit);
     return unitsPerStep * Math.min(Math.round(sparsity * stepCount), stepCount - 1);
   });
-  return { leaving, unitCount: sum((module) => module.unitCount) };
+  return { removed, unitCount: sum((module) => module.unitCount) };
 }
 
 const percent = (fraction: number): string => `${(100 * fraction).toFixed(1)} %`;
 
-/** The effect of a sparsity where all of it falls on one kind of module; at most one remark. */
+/** Remark about the effect of a sparsity that falls on one kind of module. */
 function describeOneKind(
   { modules, unpruned }: Pick<Selection, 'modules' | 'unpruned'>,
   { analysed, options }: Given,
@@ -216,21 +216,21 @@ function describeOneKind(
   const { sparsity } = options;
   const { kind } = modules[0]!;
   if (sparsity === 0) return [];
-  const { leaving, unitCount } = countLoss(modules, options);
+  const { removed, unitCount } = countLoss(modules, options);
   const parameters = modules.reduce((total, { parameterCount }) => total + parameterCount, 0);
   const share = (sparsity * parameters) / analysed.detected.layout.parameterCount;
   return [
     `sparsity counts what can be pruned, which here is ${kind} alone (${describeUnpruned(unpruned)}): ` +
-      `${percent(sparsity)} of it is ${percent(share)} of the model, about ${leaving} of ${unitCount} ${UNITS[kind]}`,
+      `${percent(sparsity)} of it is ${percent(share)} of the model, about ${removed} of ${unitCount} ${UNITS[kind]}`,
   ];
 }
 
-/** Heads, or experts, that may go where no more than that was asked for. */
+/** Largest fraction of heads, or experts, that a sparsity of at most that fraction may remove. */
 const MAX_LOSS = 0.5;
 
 /**
- * Refuses to take more than half of the heads, or experts, where half or less was asked for: when they bear the sparsity alone, since
- * all else remains, and leave in coarse steps. Who names modules has asked for it.
+ * Refuses to remove more than half of the heads, or experts, at a sparsity of half or less. That happens where they are the only
+ * prunable kind and are removed in coarse steps. Options that name modules are not refused.
  * @throws OptionError
  */
 export function refuseHeavyLoss(
@@ -240,14 +240,14 @@ export function refuseHeavyLoss(
   const { sparsity, modulesNamed, blockSparsity } = options;
   const kind = modules[0]?.kind ?? 'ffn';
   if (kind === 'ffn' || unpruned.length === 0 || modulesNamed || blockSparsity.size > 0 || sparsity > MAX_LOSS) return;
-  const isHeavy = ({ leaving, unitCount }: Loss) => leaving > MAX_LOSS * unitCount;
+  const isHeavy = ({ removed, unitCount }: Loss) => removed > MAX_LOSS * unitCount;
   const loss = countLoss(modules, options);
   if (!isHeavy(loss)) return;
   const percents = Array.from({ length: Math.ceil(100 * sparsity) }, (_, at) => at / 100);
   const lower = percents.findLast((fraction) => !isHeavy(countLoss(modules, { ...options, sparsity: fraction })));
   throw new OptionError(
-    `sparsity ${sparsity} would take ${loss.leaving} of ${loss.unitCount} ${UNITS[kind]}, more than half: nothing else can be pruned ` +
-      `(${describeUnpruned(unpruned)}); lower the sparsity to ${lower}, or choose modules "${kind}" to take them all the same`,
+    `sparsity ${sparsity} would remove ${loss.removed} of ${loss.unitCount} ${UNITS[kind]}, more than half: nothing else can be pruned ` +
+      `(${describeUnpruned(unpruned)}); lower the sparsity to ${lower}, or choose modules "${kind}" to remove them nevertheless`,
     { option: 'sparsity' },
   );
 }
@@ -256,18 +256,18 @@ export function refuseHeavyLoss(
 const describeUnpruned = (unpruned: Selection['unpruned']): string =>
   `${unpruned.join(' and ')} ${unpruned.length === 1 && !unpruned.includes('experts') ? 'stays' : 'stay'}`;
 
-/** The kind of module that a part stands in place of. */
-function kindAsked(kind: Unrecognised['kind']): ModuleKind | undefined {
+/** Module kind by which options name a part; a mixer counts as attention. */
+function moduleKindOf(kind: Unrecognised['kind']): ModuleKind | undefined {
   if (kind === 'mixer') return 'attention';
   return MODULE_KINDS.find((known) => known === kind);
 }
 
-/** Who names attention names nothing else that mixes tokens. */
-function wasNamed({ modulesNamed, blockSparsity }: ResolvedOptions, { block, kind }: Unrecognised): boolean {
+/** Whether options name an unprunable part. Options that name attention do not mean mixers. */
+function isNamedBy({ modulesNamed, blockSparsity }: ResolvedOptions, { block, kind }: Unrecognised): boolean {
   if (kind === 'mixer' || kind === 'per-layer input' || kind === 'low-rank layer') return false;
   const own = blockSparsity.get(block);
-  const asked = kindAsked(kind);
-  return modulesNamed || (typeof own === 'object' && asked !== undefined && own[asked] !== undefined);
+  const moduleKind = moduleKindOf(kind);
+  return modulesNamed || (typeof own === 'object' && moduleKind !== undefined && own[moduleKind] !== undefined);
 }
 
 function describeRefused(refused: readonly Unrecognised[], { modulesNamed, blockSparsity }: ResolvedOptions): string {

@@ -26,23 +26,23 @@ import { scoreSegment } from './score-segment.js';
 import { openSegmentCheckpoint } from './segment-checkpoint.js';
 import { chooseExperts, type ModelEdits, shrinkExperts, shrinkModule } from './shrink-module.js';
 
-/** Plan by which the blocks shrink. */
+/** Plan for shrinking the blocks. */
 export interface Shrinking extends Pick<MeasuredModel, 'modules' | 'dense' | 'curvatures' | 'read'> {
   /** Steps that each module loses. */
   readonly counts: StepCounts;
   readonly refinements: readonly Refinement[];
 }
 
-/** The model when its blocks have shrunk. */
+/** The model after its blocks have shrunk. */
 export interface Shrunk extends ModelChange {
   readonly model: OnnxModel;
   readonly modules: readonly ModuleOutcome[];
 }
 
 /**
- * Shrinks a copy of the model block by block, each measured on what the pruned blocks before it produce, unless statistics
- * are given, with which only refinements read tokens: score the units, choose those that leave, narrow the graph, repair the output projection, refine, and move the hidden
- * states on through what is left.
+ * Shrinks a copy of the model block by block: measure on the results of the pruned blocks before, score the units, choose those
+ * to remove, narrow the graph, repair the output projection, refine, and run the pruned block. With saved statistics, only
+ * refinements and the repair of experts read tokens.
  */
 export async function shrinkBlocks(context: PruneContext, given: Shrinking): Promise<Shrunk> {
   const { job } = context;
@@ -60,7 +60,7 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
     shrinking.length === 0 ||
     (given.read !== undefined && !repairsFromTokens(context, shrinking, refinements));
   const runner = readsNothing || checkpoint.start > last ? undefined : await context.startRunner(model);
-  if (readsNothing && shrinking.length > 0) context.remarks.push(...leftOut(context, given, shrinking));
+  if (readsNothing && shrinking.length > 0) context.remarks.push(...remarkSkippedRepairs(context, given, shrinking));
   const edits = { changed, bridges };
   const { segments } = job.analysed.detected.layout;
   context.begin('prune', last + 1, ticksOfSegments(context, { shrinking, refinements, last, readsNothing }));
@@ -79,9 +79,9 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
         job.options.signal?.throwIfAborted();
         const own = statistics[at] ?? [];
         const degenerate = countDegenerate(own);
-        const leaving = { module, stepCount: counts.get(module.index)!, runner, meter };
-        const shrunk = await shrinkModule(context, model, { ...leaving, scored: scored.shift()! }, edits);
-        // Of a wide FFN a gigabyte, which refinements need for themselves.
+        const request = { module, stepCount: counts.get(module.index)!, runner, meter };
+        const shrunk = await shrinkModule(context, model, { ...request, scored: scored.shift()! }, edits);
+        // For a wide FFN this is a gigabyte, which refinements need.
         freeBytes(...own.flatMap(({ gram }) => gram ?? []));
         const refined = await refineModule(shrunk.outcome, followers);
         for (const [name, value] of refined.refined) changed.set(name, value);
@@ -92,7 +92,7 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
       done.push(...here);
       for (const follower of followers) follower.dispose();
       if (here.length > 0) checkpoint.add(index, packModules(here));
-      await checkpoint.settle(index + 1, index < last ? runner : undefined);
+      await checkpoint.saveIfNeeded(index + 1, index < last ? runner : undefined);
     }
   } finally {
     await Promise.all([runner?.dispose(), meter.release()]);
@@ -111,8 +111,8 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
 }
 
 /**
- * Takes experts out as the dense model's order says: what the blocks before lose sends few tokens elsewhere. Methods that solve for
- * linear layers have those that remain make up for them.
+ * Removes experts by the dense model's order, since pruning the blocks before reroutes few tokens. Methods with least squares
+ * repair the remaining experts.
  */
 async function cutExperts(
   context: PruneContext,
@@ -121,8 +121,8 @@ async function cutExperts(
   edits: ModelEdits,
 ): Promise<RefinedOutcome> {
   const order = dense.orders!.get(module)!;
-  const leaving = mixtureLoss(module, { options: context.job.options, order, stepCount: counts.get(module.index)! });
-  const cut = chooseExperts({ module, order, leaving });
+  const loss = mixtureLoss(module, { options: context.job.options, order, stepCount: counts.get(module.index)! });
+  const cut = chooseExperts({ module, order, loss });
   const solves = runner !== undefined && context.job.options.adapter.needs === 'gram';
   const repair = solves
     ? await context.timed('repair', () => solveExperts(context, model, { ...cut, runner }))
@@ -139,8 +139,8 @@ async function cutExperts(
 }
 
 /**
- * A segment whose modules shrink runs what lies before it, is measured, and is read again by refinements; its experts run to be repaired.
- * The others run together with the next of these.
+ * Ticks of progress by segment. For a segment with modules to prune, they count the segments since the last such one, its
+ * measurement, its refinements, and the runs of its experts for their repair.
  */
 function ticksOfSegments(
   { batches, job: { options, analysed } }: PruneContext,
@@ -179,15 +179,15 @@ const followsTokens =
 const solvesExperts = (options: ResolvedOptions, shrinking: readonly PrunableModule[]): boolean =>
   options.adapter.needs === 'gram' && shrinking.some(({ kind }) => kind === 'experts');
 
-/** Whether windows are there to be read for repairs, and repairs to read them. */
+/** Whether there are windows, and repairs that read them. */
 const repairsFromTokens = (
   { batches, job: { options } }: PruneContext,
   shrinking: readonly PrunableModule[],
   refinements: readonly Refinement[],
 ): boolean => batches.length > 0 && (refinements.some(followsTokens(options)) || solvesExperts(options, shrinking));
 
-/** Repairs that the options ask for, but that have no tokens to learn from. */
-function leftOut(
+/** Remarks about requested repairs that have no tokens to read. */
+function remarkSkippedRepairs(
   { job: { options } }: PruneContext,
   { refinements, read }: Shrinking,
   shrinking: readonly PrunableModule[],
@@ -201,13 +201,13 @@ function leftOut(
 }
 
 interface SegmentMeasuring extends Shrinking {
-  /** Stands at the segment; absent where no token is read. */
+  /** Positioned at the segment; absent if no token is read. */
   readonly runner: BlockRunner | undefined;
   readonly modules: readonly PrunableModule[];
   readonly followers: readonly SegmentRefinement[];
 }
 
-/** Statistics of a segment's modules, one entry a group: measured now, or read from where they were saved. */
+/** Measures the statistics of a segment's modules, one entry per group, or reads saved ones. */
 async function measureSegment(
   context: PruneContext,
   { runner, modules, followers, read, dense: { functional } }: SegmentMeasuring,
@@ -229,7 +229,7 @@ async function measureSegment(
   return measureModules(context, { runner, modules, needs, functional, otherMeters, held });
 }
 
-/** Has the refinements that followed a module's segment work on what is left of it. */
+/** Runs the refinements of a module's segment on the pruned module. */
 async function refineModule(
   shrunk: ModuleOutcome,
   followers: readonly SegmentRefinement[],

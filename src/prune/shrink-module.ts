@@ -20,13 +20,13 @@ export interface ModuleShrinking {
   readonly scored: ScoredModule;
   /** Steps to remove, see `shrinkSteps`. */
   readonly stepCount: number;
-  /** Walks the rest of the module. */
+  /** Runner of the segment, whose cached channels are narrowed too. */
   readonly runner?: BlockRunner | undefined;
   /** Absent: the outcome has no error. */
   readonly meter?: ErrorMeter | undefined;
 }
 
-/** Result of shrinking a module, with everything to repeat it. */
+/** Result of shrinking a module, from which `replayShrinking` repeats it. */
 export interface ShrunkModule {
   readonly outcome: ModuleOutcome;
   /** `[out, kept channels]` row-major; absent: the remaining columns are unchanged. */
@@ -34,10 +34,10 @@ export interface ShrunkModule {
   readonly bias?: Float64Array | undefined;
 }
 
-/** Changes of shrinking to the model, besides removed units. */
+/** Changes of the model besides removed units, which shrinking adds to. */
 export interface ModelEdits {
   readonly changed: Map<string, TensorHandle>;
-  /** Values that stand for another where a module is gone, see `bypassRemoved`. */
+  /** Outputs of Identity nodes where modules were removed, see `bypassRemoved`. */
   readonly bridges: string[];
 }
 
@@ -54,9 +54,9 @@ export async function shrinkModule(
   const wanted = await plan(stepCount);
   const isEntire = wanted.keep.length === 0;
   const removal = isEntire ? await planEntireRemoval(context, model, { module, bias: wanted.bias }) : undefined;
-  const isStuck = isEntire && removal === undefined;
-  if (isStuck) remark('one unit stays, because its result cannot be removed');
-  const { keep, weight, bias, parts, overflow } = isStuck ? await plan(stepCount - 1) : wanted;
+  const mustKeepOne = isEntire && removal === undefined;
+  if (mustKeepOne) remark('one unit stays, because its result cannot be removed');
+  const { keep, weight, bias, parts, overflow } = mustKeepOne ? await plan(stepCount - 1) : wanted;
   for (const text of parts.flatMap(({ repaired }) => repaired.remarks ?? [])) remark(text);
   if (overflow > 0) remark(`${counted(overflow, 'unit')} could not be removed`);
   const error = await timed('output error', async () => meter?.measure(parts));
@@ -70,23 +70,22 @@ export async function shrinkModule(
 export interface ExpertShrinking {
   readonly module: PrunableModule;
   readonly order: ModuleRemovalOrder;
-  /** Units that leave. */
-  readonly leaving: MixtureLoss;
+  readonly loss: MixtureLoss;
 }
 
 /** Chooses the experts of a mixture that remain, and the neurons inside them. */
-export function chooseExperts({ module, order: { scores, neurons: inner }, leaving }: ExpertShrinking): ModuleCut {
+export function chooseExperts({ module, order: { scores, neurons: inner }, loss }: ExpertShrinking): ModuleCut {
   const { groupCount = 1, groupOfUnit, unitCount } = module;
   const groups = Array.from({ length: groupCount }, (_, group) => {
     const units = [...scores.keys()].filter((unit) => (groupOfUnit?.[unit] ?? 0) === group);
     return { units, scores: units.map((unit) => scores[unit]!) };
   });
-  const { keep } = chooseChannels({ unitCount, groups, removeCount: leaving.experts * groupCount });
-  const neurons = inner && leaving.neurons > 0 ? keepNeurons(module.neurons!, inner, { keep, ...leaving }) : undefined;
+  const { keep } = chooseChannels({ unitCount, groups, removeCount: loss.experts * groupCount });
+  const neurons = inner && loss.neurons > 0 ? keepNeurons(module.neurons!, inner, { keep, ...loss }) : undefined;
   return { module, keep, ...(neurons && { neurons }) };
 }
 
-/** Takes experts out of a mixture, and neurons out of those that remain, in place. */
+/** Removes experts from a mixture, and neurons from the remaining ones, in place. */
 export async function shrinkExperts(
   context: PruneContext,
   model: OnnxModel,
@@ -98,7 +97,7 @@ export async function shrinkExperts(
   return shrunk;
 }
 
-/** The most important neuron units of each expert that remains. @param given `neurons` of them leave each expert */
+/** The most important neuron units of each remaining expert, without the `neurons` least important ones. */
 function keepNeurons(
   { unitCount }: ExpertNeurons,
   { scores }: NeuronOrder,
@@ -114,7 +113,7 @@ function keepNeurons(
   );
 }
 
-/** Does to a model what was done to one of its modules before. */
+/** Repeats the shrinking of a module. */
 export async function replayShrinking(
   context: PruneContext,
   model: OnnxModel,
@@ -154,7 +153,7 @@ const planEntireRemoval = (
 ): Promise<ModuleRemoval | undefined> =>
   planModuleRemoval(model, { engine, facts: analysed.facts, linear: module.output, bias });
 
-/** Channels of a module that are left under their old name; none where the graph now reads another. */
+/** Remaining channels of a module under their old name; empty if the graph now reads another value. */
 function channelsLeft({ proto }: OnnxModel, { module, keep }: ModuleOutcome): Int32Array {
   const { input } = module.output;
   return proto.graph?.node.some((node) => inputsOf(node).includes(input)) ? channelsOf(module, keep) : new Int32Array();

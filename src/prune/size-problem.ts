@@ -27,20 +27,20 @@ import { type PlannedWeight, planWeights } from './plan-weights.js';
 
 /** Inputs that decide a model's size. */
 export interface SizeSource extends UnderstoodModel, Pick<PruneJob, 'options'> {
-  /** Modules whose units may leave. */
+  /** Modules that may be pruned. */
   readonly modules: readonly PrunableModule[];
   readonly dense: DenseMeasures;
   /** Absent: weights keep their form. */
   readonly form: CodedForm | undefined;
   /** Numbers of bits that a linear layer may have, the most first. */
   readonly bits: readonly Bits[];
-  /** Bytes of a channel of keys or values at the context that counts; 0: caches do not count. */
+  /** Bytes per channel of keys or values in the KV cache; 0 if caches do not count. */
   readonly cachedBytes: number;
-  /** Tokens of a window that costs were measured on. */
+  /** Tokens of a window on which costs were measured. */
   readonly windowLength: number;
 }
 
-/** Bytes of an expert's weight, before `matchBytes`. */
+/** Assumed bytes of an expert's weight, until `matchBytes` corrects it. */
 const FLOAT_BYTES = 4;
 
 /** Parts of a model that can be made smaller; bytes are estimates until `matchBytes` scales them to the files'. */
@@ -63,7 +63,7 @@ export function sizeProblemOf(source: SizeSource): SizeProblem {
   };
 }
 
-/** Channels of keys and values that a module keeps of a token, and that leave with its heads. */
+/** Channels of keys and values that a module caches per token, which are removed with its heads. */
 function cachedChannels(module: PrunableModule) {
   const {
     index,
@@ -81,7 +81,7 @@ function cachedChannels(module: PrunableModule) {
 type BytesOf = (mixture: Pick<Mixture, 'bits' | 'steps'>) => Promise<number>;
 
 /**
- * Corrects the estimates, so that the entire model's is the bytes of its files, and so are those that leave with experts.
+ * Corrects the estimates, so that those of the entire model and of removed experts equal the bytes in files.
  * @param largest The mixture of all units with the most bits.
  */
 export async function matchBytes(
@@ -109,17 +109,17 @@ export async function matchBytes(
   };
 }
 
-/** Experts may be codes, or in half precision: their bytes are those that the files lose with all experts that may leave. */
+/** Corrects the bytes of experts, which may be codes or float16, by the bytes that files lose with all removable experts. */
 async function matchExperts(
   problem: SizeProblem,
   bytes: number,
   bytesWithout: (steps: StepCounts) => Promise<number>,
 ): Promise<SizeProblem> {
   const isExperts = ({ kind }: SizedModule) => kind === 'experts';
-  const leaving = smallestMixture(problem).steps;
+  const smallest = smallestMixture(problem).steps;
   const steps = new Map(
     problem.modules.filter(isExperts).flatMap(({ index }) => {
-      const count = leaving.get(index) ?? 0;
+      const count = smallest.get(index) ?? 0;
       return count > 0 ? [[index, count] as const] : [];
     }),
   );
@@ -176,7 +176,7 @@ function weightsOf({ model, analysed, form, bits, modules }: SizeSource): SizedW
   });
 }
 
-/** Cuts of the right size to count bytes by: as many units of each module as a run removes, not the same ones. */
+/** Cuts for counting bytes: each module loses the right number of units, but not the units that a run would choose. */
 export function placeholderCuts(
   modules: readonly PrunableModule[],
   { options, dense }: Pick<SizeSource, 'options' | 'dense'>,

@@ -1,7 +1,7 @@
 import { countHeldOut } from '../options/healing.js';
 import type { HealingSource } from './job.js';
 
-/** Windows to heal on, the last of some held out. */
+/** Splits windows into those to heal on and held-out ones, which are the last. */
 export function splitHeldOut(windows: readonly Int32Array[]): HealingSource {
   const last = Math.min(countHeldOut({ windowCount: windows.length }), windows.length - 1);
   const count = Math.max(0, windows.length - last);

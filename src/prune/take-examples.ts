@@ -6,19 +6,19 @@ import { everyNth } from './every-nth.js';
 import type { MeasureRequest } from './measure-modules.js';
 import type { PruneContext } from './prune-context.js';
 
-/** Tokens that examples are taken of, at most; fewer beyond so many bytes. */
+/** Most tokens of the examples, and most bytes. */
 const EXAMPLE_TOKENS = 16384;
 const EXAMPLE_BYTES = 512 * 2 ** 20;
 
-/** Examples of a segment's FFNs, taken while they are measured. */
+/** Examples of a segment's FFNs, collected while these are measured. */
 export interface Examples {
-  /** Measurements that it needs. */
+  /** Meters and cached value for the measurement. */
   readonly request: Pick<MeasureRequest, 'otherMeters' | 'held'>;
   of(module: PrunableModule): readonly FfnExample[];
   dispose(): void;
 }
 
-/** Prepares to take examples of what FFNs read and give, where the linear layers into them are to be repaired. */
+/** Prepares to collect inputs and outputs of FFNs, if their input projections are to be repaired. */
 export function startExamples(context: PruneContext, model: OnnxModel, modules: readonly PrunableModule[]): Examples {
   const ffns = context.job.options.inputSteps > 0 ? modules.filter(({ kind }) => kind === 'ffn') : [];
   const meters = new Map(
@@ -30,7 +30,7 @@ export function startExamples(context: PruneContext, model: OnnxModel, modules: 
   );
   const [only] = modules;
   return {
-    // Channels change with the linear layers that make them; their input remains, unless another module of the segment makes it.
+    // Input repair changes channels, so the FFN's input is cached instead, unless another module of the segment affects it.
     request: {
       otherMeters: [...meters.values()],
       held: meters.size === 1 && modules.length === 1 ? sourceOf(model, only!) : undefined,
@@ -42,14 +42,14 @@ export function startExamples(context: PruneContext, model: OnnxModel, modules: 
   };
 }
 
-/** Batches that examples are taken of: of one size, evenly spread. */
+/** Chooses batches for examples, of one size and evenly spread. */
 function chooseExamples(batches: readonly Batch[], { output }: PrunableModule): Set<Batch> {
   const [first] = batches;
   if (first === undefined) return new Set();
-  const alike = batches.filter(({ batchSize }) => batchSize === first.batchSize);
-  // An FFN reads what it writes to: as many channels.
+  const ofOneSize = batches.filter(({ batchSize }) => batchSize === first.batchSize);
+  // An FFN has as many input as output channels.
   const bytesPerToken = 2 * output.outputCount * Float32Array.BYTES_PER_ELEMENT;
   const tokens = Math.min(EXAMPLE_TOKENS, Math.floor(EXAMPLE_BYTES / bytesPerToken));
-  const stride = Math.max(1, Math.ceil((alike.length * first.tokens.length) / Math.max(1, tokens)));
-  return new Set(everyNth(alike, stride));
+  const stride = Math.max(1, Math.ceil((ofOneSize.length * first.tokens.length) / Math.max(1, tokens)));
+  return new Set(everyNth(ofOneSize, stride));
 }

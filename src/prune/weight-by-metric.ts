@@ -4,13 +4,13 @@ import { weightInMetric } from '../importance/weight-in-metric.js';
 import { withModuleContext } from '../removal/score-module.js';
 import type { PruneContext } from './prune-context.js';
 
-/** A module's output weight as the metric sees it, with a remark where that took more than usual. */
+/** Transforms a module's output weight by the metric, see `weightInMetric`, and adds its remarks to the context. */
 export async function weightByMetric(
   context: Pick<PruneContext, 'multiply' | 'remarks'>,
   module: PrunableModule,
   { weight, curvature }: { readonly weight: LinearWeight; readonly curvature: Float64Array },
 ): Promise<LinearWeight> {
-  const seen = await withModuleContext(module, () => weightInMetric(weight, curvature, context.multiply));
-  context.remarks.push(...seen.remarks.map((remark) => `block ${module.block} ${module.kind}: ${remark}`));
-  return seen.weight;
+  const transformed = await withModuleContext(module, () => weightInMetric(weight, curvature, context.multiply));
+  context.remarks.push(...transformed.remarks.map((remark) => `block ${module.block} ${module.kind}: ${remark}`));
+  return transformed.weight;
 }

@@ -7,7 +7,7 @@ export interface GroupWeighting {
   readonly temperature: Temperature;
 }
 
-export interface WeightedTokens {
+export interface TokensByContext {
   /** Sums of h over the tokens of each context, by window: `[contextCount, channels]` row-major. */
   readonly sumsOfWindow: readonly Float32Array[];
   readonly contextOfToken: Int32Array;
@@ -19,7 +19,7 @@ export interface WeightedTokens {
  * Weights of a batch's tokens for every function group, `[groups, tokens]`; group k is the one of context k.
  * @see FANG (arXiv 2512.23014), Eq. 6
  */
-export function weightGroups(tokens: WeightedTokens, weighting: GroupWeighting): (batch: Batch) => Float32Array {
+export function weightGroups(tokens: TokensByContext, weighting: GroupWeighting): (batch: Batch) => Float32Array {
   const { sumsOfWindow, contextOfToken, contextCount, windowLength } = tokens;
   const byWindow = WEIGHTING_VARIANTS[weighting.variant].scope === 'window';
   const all = sumsOfWindow.map((_, window) => window);
@@ -42,7 +42,7 @@ export function weightGroups(tokens: WeightedTokens, weighting: GroupWeighting):
 
 /** `alpha[group][context]` with centres over some windows. */
 function weightTable(
-  { sumsOfWindow, contextOfToken, contextCount, windowLength }: WeightedTokens,
+  { sumsOfWindow, contextOfToken, contextCount, windowLength }: TokensByContext,
   windows: readonly number[],
   { variant, temperature }: GroupWeighting,
 ): Float64Array {

@@ -10,7 +10,7 @@ import { reorderUnits, type UnitOrder } from '../removal/reorder-units.js';
 import { type AnalysedModel, analyseModel } from '../runtime/analyse-model.js';
 import type { PruneJob } from './job.js';
 
-/** A graph of float weights, to be written with codes in the place of some. */
+/** A graph of float weights, some of which are to be replaced by codes. */
 export interface CodedGraph<Weight extends QuantisableWeight> {
   /** Edited in place. */
   readonly model: OnnxModel;
@@ -19,16 +19,16 @@ export interface CodedGraph<Weight extends QuantisableWeight> {
   readonly weights: readonly Weight[];
 }
 
-/** Changes of the written branch that the other needs too. */
+/** Changes for both branches. */
 interface BothChanges<Weight> {
   readonly change: ModelChange;
-  /** How units lie after that, where they were put in another order. */
+  /** New orders of units after the change. */
   readonly orders?: readonly UnitOrder[];
   readonly weights: readonly Weight[];
 }
 
 /**
- * Writes a model with the codes of its weights, and the other half of a merged decoder with the same.
+ * Writes a model with the codes of its weights, and the branch without past of a merged decoder with the same codes.
  * @param change Changes of the model's units and weights; its branch without past is still dense.
  * @throws UnsupportedModelError see `cutNoPastBranch`.
  */
@@ -52,7 +52,7 @@ export async function writeBothBranches<Weight extends QuantisableWeight>(
   return mergeDecoders({ ...written, noPastBranch }, other);
 }
 
-/** Writes what stands behind an embedding model. That one stays as it lies there, and so does the type of what it hands over. */
+/** Writes the decoder without a joined embedding model, and keeps the type of the embedding model's outputs. */
 function writeWithoutPrefix(model: OnnxModel, write: (model: OnnxModel) => void): OnnxModel {
   const written = withoutEmbeddingPrefix(copyModel(model));
   const own = new Set(model.proto.graph!.input.map(({ name }) => name));

@@ -25,10 +25,10 @@ import { type CodedGraph, writeBothBranches } from './write-both-branches.js';
 import type { DtypeRequest, WrittenDtype } from './write-dtype.js';
 
 /**
- * Writes what became of a model that was read from codes in its own form: what stays keeps its exact codes, where no repair
- * touched a weight and no cut crosses its blocks; the others are rounded again in the same form.
- * @param pruned Its model is the one to write, and `analysed` is of that model.
- * @param given The model as it was read.
+ * Writes a pruned model in the quantised form that it was read in. Weights keep their exact codes if no repair changed them and
+ * removals follow their blocks; the others are rounded again in the same form.
+ * @param pruned Has the model to write, and its analysis.
+ * @param given The original model.
  */
 export async function writeCoded(
   pruned: PruneJob,
@@ -65,15 +65,15 @@ export async function writeCoded(
     before.set(name, codes);
     const grid = gridForCodes(codes, inputAxis, inCount);
     const source = cut.weights.get(name);
-    const behind = source && codesBeforeCut(source, inputAxis);
-    rounded.push({ ...weight, grid, readKnown: async () => behind && scalesBeforeCut(behind, { grid, inputAxis }) });
+    const uncut = source && codesBeforeCut(source, inputAxis);
+    rounded.push({ ...weight, grid, readKnown: async () => uncut && scalesBeforeCut(uncut, { grid, inputAxis }) });
   }
-  const made =
+  const result =
     rounding === 'calibrated' ? await quantiseModel(job, rounded) : await roundModel(job, rounded, rounding === 'none');
   const { quantised, cost, timings } = await checkAgainstDense(job, {
     dense: given,
-    leaving: rounded,
-    quantised: made,
+    planned: rounded,
+    quantised: result,
   });
   const weights = [...unchanged, ...quantised.weights.map((weight) => formed(weight, before.get(weight.name)!))];
   const model = await writeBothBranches(job, { change, orders, weights }, (graph) => writeForms(graph, isExpanded));
@@ -95,16 +95,16 @@ export async function writeCoded(
     timings,
     remarks: [
       ...(rounded.length > 0 ? [remark] : []),
-      ...(coded && roundsAlike(coded) ? [STEPS] : []),
+      ...(coded && quantisesActivations(coded) ? [SCALES_REMARK] : []),
       ...quantised.remarks,
     ],
   };
 }
 
-const STEPS =
+const SCALES_REMARK =
   'activations are quantised with a scale per token, where the model had one per tensor (DynamicQuantizeLinear)';
 
-const roundsAlike = ({ proto }: OnnxModel): boolean =>
+const quantisesActivations = ({ proto }: OnnxModel): boolean =>
   proto.graph!.node.some(({ opType }) => opType === 'DynamicQuantizeLinear');
 
 /** A weight with its codes, in the form of its file. */
@@ -130,7 +130,7 @@ function writeForms({ model, analysed, weights }: CodedGraph<FormedWeight>, isEx
   if (blocks.length > 0) writeBlocks(model, blocks, 0);
   writeDynamic(model, linear('dynamic'), analysed.facts.first);
   const known = new Set(weights.map(({ name }) => name));
-  // A table of positions, or a bias: no linear layer, and all the same codes.
+  // Quantised constants that are no linear layer, such as a position table or a bias.
   const others = [...model.weights].flatMap(([name, handle]) => {
     const exact = known.has(name) ? undefined : exactCodes(handle, 1);
     return exact?.form === 'constants' ? [{ name, linear: exact.linear }] : [];
@@ -143,5 +143,5 @@ function writeForms({ model, analysed, weights }: CodedGraph<FormedWeight>, isEx
 const inOldOrder = (handle: TensorHandle, moved: MovedAxis | undefined): TensorHandle =>
   moved === undefined ? handle : sliceHandle(handle, moved.axis, inverseOrder(moved.from));
 
-/** Whether codes were left for floats that they were made of. */
+/** Whether a weight's floats were read from the original float model instead of its codes. */
 const isTaken = (handle: TensorHandle): boolean => quantisedSource(handle)?.isTaken ?? false;

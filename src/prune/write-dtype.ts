@@ -17,16 +17,16 @@ import { quantiseModel, roundModel } from './quantise-model.js';
 import type { LinearRounding } from './quantised-model.js';
 import { type CodedGraph, writeBothBranches } from './write-both-branches.js';
 
-/** How a model is to be written. */
+/** Settings for writing a model in a dtype. */
 export interface DtypeRequest extends BlockSettings {
   readonly dtype: DtypeName;
-  /** `none`: codes are zeros, for only sizes are asked for. */
+  /** `none`: codes are zeros, if only sizes are needed. */
   readonly rounding: 'calibrated' | 'nearest' | 'none';
-  /** Default: by the type of activations. */
+  /** Undefined: by the type of activations. */
   readonly accuracyLevel: number | undefined;
-  /** The runtime that it is for. */
+  /** Folder layout of the runtime. */
   readonly layout: FolderLayout | undefined;
-  /** The model that it came from, and what was done to it. */
+  /** The original model, and its changes. */
   readonly dense: UnderstoodModel;
   readonly change: ModelChange;
 }
@@ -35,39 +35,38 @@ export interface DtypeRequest extends BlockSettings {
 export interface WrittenDtype {
   /** The graph as it is saved. */
   readonly model: OnnxModel;
-  /** It is what the model's own files hold. Default false. */
+  /** Whether it is identical to the model's own files. Default false. */
   readonly isSource?: boolean;
-  /** Values of the float model where this one has codes: see `ModelChange.changed`. */
+  /** Dequantised weights, see `ModelChange.changed`. */
   readonly changed: ModelChange['changed'];
-  /** Modules whose units lie in another order than before. */
+  /** Modules whose units have a new order. */
   readonly orders?: readonly UnitOrder[];
-  /** Bytes of the weights of each part. Absent for what the model's own files hold. */
+  /** Bytes of the weights of each part. Absent if `isSource`. */
   readonly parts?: Readonly<Record<WeightPart, number>>;
-  /** Absent where there are no windows to compare on, or activations are rounded too. */
+  /** Absent without windows to compare on, or if activations are quantised too. */
   readonly cost?: DenseCost;
-  /** How each measured linear layer was rounded, by the name of its weight. */
+  /** Rounding of each measured linear layer, by the name of its weight. */
   readonly roundings: ReadonlyMap<string, LinearRounding>;
   readonly timings: readonly StageTiming[];
   readonly remarks: readonly string[];
 }
 
 /**
- * Writes a float model in the form of a dtype; the model given stays as it is.
- * @param given Its model is the one to write, pruned or not, and `analysed` is of that model.
- * @throws UnsupportedModelError where gradients are wanted that cannot be had; NumericalError for weights that a dtype cannot
- * hold.
+ * Writes a float model in a dtype; the given model is not changed.
+ * @param given Has the model to write, pruned or not, and its analysis.
+ * @throws UnsupportedModelError if needed gradients cannot be computed; NumericalError for weights that a dtype cannot represent.
  */
 export async function writeDtype(given: PruneJob, { dtype: name, ...request }: DtypeRequest): Promise<WrittenDtype> {
   const job = { ...given, journal: given.journal?.within(name) };
   const dtype = DTYPES[name];
   const planned = planWeights(job.model, job.analysed, dtype, request);
-  const leaving = planned.flatMap(({ grid, ...weight }) => (grid === undefined ? [] : [{ ...weight, grid }]));
+  const gridded = planned.flatMap(({ grid, ...weight }) => (grid === undefined ? [] : [{ ...weight, grid }]));
   const { change, dense, rounding } = request;
   const found =
-    rounding === 'calibrated' ? await quantiseModel(job, leaving) : await roundModel(job, leaving, rounding === 'none');
+    rounding === 'calibrated' ? await quantiseModel(job, gridded) : await roundModel(job, gridded, rounding === 'none');
   const isCompared = dtype.linears.kind === 'blocks';
   const { quantised, cost, timings } = isCompared
-    ? await checkAgainstDense(job, { dense, leaving, quantised: found })
+    ? await checkAgainstDense(job, { dense, planned: gridded, quantised: found })
     : { quantised: found, timings: found.timings };
   const model = await writeBothBranches(job, { change, weights: quantised.weights }, (graph) =>
     writeForm(graph, dtype, request),

@@ -25,17 +25,17 @@ async function prepare() {
     windows: [3, 5, 7].map((step) => Int32Array.from({ length: 12 }, (_, at) => (at * step + at * at) % VOCABULARY)),
     options: resolveOptions({ sparsity: 0 }),
   };
-  const leaving = findWeights(model, analysed.tokenInput).map((weight) => ({ ...weight, grid: GRID }));
-  const rounded = await roundModel(job, leaving);
-  const { name } = leaving.find(({ products }) => products.length > 0)!;
+  const planned = findWeights(model, analysed.tokenInput).map((weight) => ({ ...weight, grid: GRID }));
+  const rounded = await roundModel(job, planned);
+  const { name } = planned.find(({ products }) => products.length > 0)!;
   const roundings = new Map([[name, { chosen: { dampening: 0.1, cost: 1 }, nearest: { cost: 2 } }]]);
   const learned: QuantisedModel = { ...rounded, roundings, heldOut: job.windows.slice(2) };
-  return { job, leaving, learned, name, dense: { model, analysed } };
+  return { job, planned, learned, name, dense: { model, analysed } };
 }
 
 it('keeps learned codes if the model is no farther from the dense one', async () => {
-  const { job, leaving, learned, dense } = await prepare();
-  const { quantised, cost } = await checkAgainstDense(job, { dense, leaving, quantised: learned });
+  const { job, planned, learned, dense } = await prepare();
+  const { quantised, cost } = await checkAgainstDense(job, { dense, planned, quantised: learned });
   expect(quantised).toBe(learned);
   expect(cost).toMatchObject({ windowCount: 1, pruning: 0 });
   expect(cost!.quantising).toBeGreaterThan(0);
@@ -43,26 +43,26 @@ it('keeps learned codes if the model is no farther from the dense one', async ()
 });
 
 it('rounds to nearest if learned codes are worse for the whole model', async () => {
-  const { job, leaving, learned, dense, name } = await prepare();
+  const { job, planned, learned, dense, name } = await prepare();
   const model = copyModel(learned.model);
   const { dims } = model.weights.get(name)!;
   const noise = Float32Array.from({ length: dims[0]! * dims[1]! }, (_, at) => Math.sin(at * 7) * 4);
   setWeight(model, name, floatsHandle({ dataType: 1, dims }, noise));
-  const { quantised, cost } = await checkAgainstDense(job, { dense, leaving, quantised: { ...learned, model } });
+  const { quantised, cost } = await checkAgainstDense(job, { dense, planned, quantised: { ...learned, model } });
   expect(quantised.roundings.size).toBe(0);
-  expect(quantised.weights.length).toBe(leaving.length);
+  expect(quantised.weights.length).toBe(planned.length);
   expect(quantised.remarks.join()).toMatch(/^every weight was rounded to nearest: this costs [\d.e-]+ nats/);
   expect(cost!.nearest).toBeUndefined();
-  const plain = await checkAgainstDense(job, { dense, leaving, quantised: { ...learned, roundings: new Map() } });
+  const plain = await checkAgainstDense(job, { dense, planned, quantised: { ...learned, roundings: new Map() } });
   expect(cost!.quantising).toBeCloseTo(plain.cost!.quantising, 9);
 });
 
 it('reports the cost of pruning before quantisation', async () => {
-  const { job, leaving, learned, dense, name } = await prepare();
+  const { job, planned, learned, dense, name } = await prepare();
   const pruned = copyModel(job.model);
   const { dims } = pruned.weights.get(name)!;
   setWeight(pruned, name, floatsHandle({ dataType: 1, dims }, new Float32Array(dims[0]! * dims[1]!)));
-  const { cost } = await checkAgainstDense({ ...job, model: pruned }, { dense, leaving, quantised: learned });
+  const { cost } = await checkAgainstDense({ ...job, model: pruned }, { dense, planned, quantised: learned });
   expect(cost!.pruning).toBeGreaterThan(0);
   expect(cost!.pruning + cost!.quantising).toBeGreaterThan(0);
 });

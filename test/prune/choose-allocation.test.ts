@@ -42,7 +42,7 @@ describe('chooseAllocation', () => {
     expect(found.map(({ name }) => name)).toEqual(Object.keys(candidates));
     expect(found.map(({ chosen }) => chosen)).toEqual([0, 1].map((at) => at === best));
     expect(found[best]!.divergence).toBeLessThan(found[1 - best]!.divergence);
-    expect(outcome.remarks.join()).toMatch(/compared 2 allocations .* even [\d.]+.*; took even$/m);
+    expect(outcome.remarks.join()).toMatch(/compared 2 allocations .* even [\d.]+.*; chose even$/m);
     const plain = await pruneMeasured(await measure({ allocation: uniform }));
     expect(outcome.modules.map(({ keep }) => keep)).toEqual(plain.modules.map(({ keep }) => keep));
     expect([...outcome.changed.keys()]).toEqual([...plain.changed.keys()]);

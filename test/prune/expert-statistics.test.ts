@@ -91,12 +91,12 @@ it.each<[string, PruneOptions, RegExp]>([
   [
     'another metric',
     { sparsity: 0.3, method: 'flap' },
-    /^experts stay: statistics order them by metric divergence, and the run asks for output; read windows/,
+    /^experts stay: statistics order them by metric divergence, but the run uses output; read windows/,
   ],
   [
     'another score',
     { ...METHOD, sparsity: 0.3, expertScore: 'reap' },
-    /^experts stay: statistics order them by expertScore removal, and the run asks for reap; read windows/,
+    /^experts stay: statistics order them by expertScore removal, but the run uses reap; read windows/,
   ],
 ])('does not prune experts with statistics for %s', async (_, options, remark) => {
   const { modules, remarks } = await pruneFrom(options);
@@ -138,7 +138,7 @@ const unordered = (given: typeof observed): typeof observed => {
 it('orders experts as from text if windows of the statistics are read again', async () => {
   const options = { ...METHOD, sparsity: 0.3, modules: 'experts' } as const;
   const given = unordered(observed);
-  const reason = /^experts stay: statistics hold no order of them; read windows of the statistics again/;
+  const reason = /^experts stay: statistics have no removal order of them; read windows of the statistics again/;
   const { remarks } = await pruneFrom({ ...METHOD, sparsity: 0.3 }, given);
   expect(remarks).toContainEqual(expect.stringMatching(reason));
   await expect(pruneFrom(options, given)).rejects.toThrow(reason);
@@ -173,7 +173,7 @@ it('does not prune experts if the statistics lack the curvature', async () => {
   expect(tensors.size).toBe(observed.tensors.size - 2);
   const old = { ...unordered(observed), tensors };
   const { remarks } = await pruneFrom({ ...METHOD, sparsity: 0.3 }, old, windows);
-  expect(remarks).toContain('experts stay: statistics hold no order of them');
+  expect(remarks).toContain('experts stay: statistics have no removal order of them');
 });
 
 it('saves the routing of the tokens of each context in statistics', async () => {

@@ -66,7 +66,7 @@ it.each<Partial<PruneOptions>>([{ method: 'o-fang' }, { metric: 'loss' }, { allo
     const loaded = await withoutGradient;
     const pruning = pruneLoaded(loaded, { sparsity: 0.4, ...options }, { windows });
     await expect(pruning).rejects.toThrow(UnsupportedModelError);
-    await expect(pruning).rejects.toThrow(/Softsign.*: leave out what needs gradients.* flap, obc or wanda$/);
+    await expect(pruning).rejects.toThrow(/Softsign.*; do not use options that need gradients.* flap, obc or wanda$/);
   },
 );
 

@@ -1,17 +1,17 @@
 import type { RoutedToken } from '../../activations/expert-router.js';
 import { FULL_CREDIBILITY } from '../../importance/credible-costs.js';
 
-/** Weights of tokens in an expert that runs on all of them, by expert. */
+/** Weights of tokens when every expert runs on all tokens, by expert. */
 export interface ExpertWeights {
-  /** Of a token that the router sends elsewhere; those that it sends there keep their shares. */
+  /** Weight of a token that the router sends elsewhere; tokens of the expert keep their routing weights. */
   readonly others: Float64Array;
-  /** Scales both so that all tokens together weigh as much as those that the router sends there; an expert without one counts one. */
+  /** Factor of both, so that all tokens together weigh as much as the expert's own tokens, or as one if it has none. */
   readonly scales: Float64Array;
 }
 
 /**
- * How tokens weigh in an expert that runs on all of them. Those that the router sends elsewhere weigh together as much as 32 mean tokens of
- * its own: they decide where the expert has few of its own, and hardly count where it has many.
+ * Weighs tokens for experts that run on all of them. Tokens that the router sends elsewhere weigh as much together as 32 mean
+ * tokens of the expert: they matter where it has few tokens, and hardly where it has many.
  */
 export function weighTokens(routes: readonly RoutedToken[], expertCount: number): ExpertWeights {
   const counts = new Float64Array(expertCount);
@@ -33,7 +33,7 @@ export function weighTokens(routes: readonly RoutedToken[], expertCount: number)
   };
 }
 
-/** Routes that send every token to every expert, with weights in place of shares. */
+/** Routes that send every token to every expert, with these weights as routing weights. */
 export function routeEverywhere(routes: readonly RoutedToken[], expertCount: number): RoutedToken[] {
   const { others, scales } = weighTokens(routes, expertCount);
   const experts = Array.from({ length: expertCount }, (_, expert) => expert);

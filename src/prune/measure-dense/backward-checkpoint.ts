@@ -18,16 +18,16 @@ interface SavedBackwards extends BackwardPlace, ContextPlace {
     readonly contexts: IndexedMap<ForwardMeasures['contexts']>;
     readonly orders: IndexedMap<ForwardMeasures['orders']>;
   };
-  /** By the key of what was measured. */
+  /** Results by key of the measurement. */
   readonly found: ReadonlyMap<number | string, object>;
   readonly remarks: readonly string[];
 }
 
-/** A backward pass that may be interrupted, and its inputs. */
+/** State of a backward pass that may be interrupted. */
 export interface Backwards extends Pick<DensePasses, 'needs' | 'spans'> {
   readonly backwardPass: BackwardPass;
   readonly forwards: ForwardMeasures;
-  /** Results of the backward pass so far, by keys that another run has too. */
+  /** Results of the backward pass so far, by keys that are the same in every run. */
   readonly found: ReadonlyMap<number | string, object>;
   readonly cotangents: TensorStore;
 }
@@ -37,17 +37,17 @@ interface BackwardCheckpoint {
   /** Where to resume; undefined for the loss. */
   readonly start: BackwardPlace | undefined;
   /** Called between two blocks; saves a checkpoint from time to time. */
-  settle(place: BackwardPlace): Promise<void>;
+  saveIfNeeded(place: BackwardPlace): Promise<void>;
 }
 
-/** Without a journal there are no checkpoints; else measures and cotangents are those of the last one. */
+/** Opens checkpoints, and restores measures and cotangents from the last one. Without a journal there are none. */
 export async function openBackwardCheckpoint(context: PruneContext, given: Backwards): Promise<BackwardCheckpoint> {
   const { journal } = context.job;
   const { curvatures } = given.needs;
   const start = journal && (await restore(context, journal, given));
   return {
     start,
-    async settle(place) {
+    async saveIfNeeded(place) {
       if (journal === undefined) return;
       const missing = curvatures ? await findMissing(journal, passedModules(given, place)) : [];
       if (!journal.shouldCheckpoint(byteLength(context, given, missing.length))) return;
@@ -57,12 +57,12 @@ export async function openBackwardCheckpoint(context: PruneContext, given: Backw
   };
 }
 
-/** Position of an interrupted backward pass, and the results of its forward pass, which need go no farther. */
+/** Position of an interrupted backward pass, and the results of its forward pass, which later blocks need not repeat. */
 export interface InterruptedBackward extends Pick<Backwards, 'forwards'> {
   readonly left: number;
 }
 
-/** Undefined where there is no checkpoint, or an entry of it is missing. */
+/** Undefined if there is no checkpoint, or an entry of it is missing. */
 export async function findInterruptedBackward(
   { job: { journal } }: PruneContext,
   passes: Pick<DensePasses, 'needs' | 'spans' | 'backwardPass'>,
@@ -84,7 +84,7 @@ async function* parts(
 ): AsyncGenerator<unknown> {
   yield {
     ...place,
-    ...context.passed(),
+    ...context.place(),
     forwards: { blockChange, contexts: byIndex(contexts), orders: byIndex(orders) },
     found,
     remarks: [...context.remarks],
@@ -123,7 +123,7 @@ const entriesOf = ({ batches }: BackwardPass, { carriedEntries }: BackwardPlace)
   ...carriedEntries,
 ];
 
-/** Modules with gradients whose blocks the backward pass has left. */
+/** Modules with gradients that the backward pass has finished. */
 function passedModules(
   { backwardPass, spans }: Pick<DensePasses, 'spans' | 'backwardPass'>,
   { left }: Pick<BackwardPlace, 'left'>,

@@ -3,22 +3,22 @@ import { everyNth } from '../every-nth.js';
 import type { DenseNeeds } from './dense-measures.js';
 
 /**
- * Tokens that a metric's curvature is averaged over: so many at least, and so many for each of its rows. Half of them
- * again cost up to a twentieth of what pruning leaves (docs/research/auto.md).
+ * Tokens that a metric's curvature is averaged over: a minimum, and a number for each of its rows. Half as many lost up to a
+ * twentieth of the accuracy after pruning (docs/research/auto.md).
  */
 const CURVATURE_TOKENS = { least: 16384, perOutput: 8 };
 
-/** Needs that decide how many tokens the backward pass takes. */
+/** Needs that decide how many tokens the backward pass reads. */
 export interface BackwardSample {
-  /** Affinities or sensitivities are wanted. */
+  /** Whether affinities or sensitivities are measured, which read all tokens. */
   readonly allBackwards: boolean;
   /** Outputs of each module. */
   readonly outputCounts: readonly number[];
 }
 
 /**
- * Batches that go back through the model: one of every n where nothing but curvature is wanted, else all, for affinities are
- * means over the tokens of single contexts.
+ * Batches of the backward pass: one of every n if only curvature is measured; all for affinities, which are means over the
+ * tokens of single contexts.
  */
 export function chooseBackwardBatches(
   batches: readonly Batch[],
@@ -29,11 +29,11 @@ export function chooseBackwardBatches(
   return everyNth(batches, strideOf(tokenCount, { allBackwards: needsAllTokens(needs), outputCounts }));
 }
 
-/** Whether something is measured that is a mean over the tokens of single contexts. */
+/** Whether the backward pass reads all tokens. */
 export const needsAllTokens = ({ grouping, sensitivity }: Pick<DenseNeeds, 'grouping' | 'sensitivity'>): boolean =>
   grouping !== undefined || sensitivity;
 
-/** Tokens that the backward pass takes, roughly. */
+/** Approximate number of tokens of the backward pass. */
 export const countBackwardTokens = (tokenCount: number, sample: BackwardSample): number =>
   tokenCount / strideOf(tokenCount, sample);
 

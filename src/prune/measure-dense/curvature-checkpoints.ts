@@ -15,7 +15,7 @@ export async function findMissing(
   return missing;
 }
 
-/** Keeps curvatures one by one, since each is found once and never changes. */
+/** Writes an entry for each curvature, since each is computed once and never changes. */
 export async function writeCurvatures(
   journal: Journal,
   modules: readonly PrunableModule[],

@@ -6,9 +6,9 @@ import type { ResolvedGrouping } from '../../options.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { ModuleRemovalOrder } from './order-units.js';
 
-/** Contexts of one FFN's tokens, and how to tell a new token's. */
+/** Contexts of one FFN's tokens, and their centres, by which new tokens are assigned. */
 export interface ModuleContexts {
-  /** Value that the contexts are seen in. */
+  /** Value that is clustered into contexts. */
   readonly feature: string;
   readonly pca: Pca;
   /** `[contextCount, pca.componentCount]` row-major. */
@@ -16,7 +16,7 @@ export interface ModuleContexts {
   readonly contextCount: number;
   /** Context of every calibration token in the dense model. */
   readonly contextOfToken: Int32Array;
-  /** Tokens nearest to each context's centre, nearest first: what a reader of the report is shown. */
+  /** Tokens nearest to each context's centre, nearest first, for the report. */
   readonly typicalTokens: readonly Int32Array[];
 }
 
@@ -28,10 +28,10 @@ export interface FunctionalModule {
   readonly affinity: Float64Array;
 }
 
-/** Where the tokens of each context go in a mixture of experts. */
+/** Routing of the tokens of each context in a mixture of experts. */
 export interface MixtureRouting {
   readonly contexts: Pick<ModuleContexts, 'contextCount' | 'contextOfToken' | 'typicalTokens'>;
-  /** `[contextCount, experts]` row-major: tokens of a context that go to an expert. */
+  /** `[contextCount, experts]` row-major: number of a context's tokens that are routed to an expert. */
   readonly tokens: Int32Array;
 }
 
@@ -39,12 +39,12 @@ export interface MixtureRouting {
 export interface DenseMeasures {
   /** FC by block. */
   readonly blockChange?: Float64Array;
-  /** Mean |h dL/dh| per neuron by block: how much the loss hangs on it. */
+  /** Mean |h dL/dh| over tokens and neurons, by block. */
   readonly sensitivity?: Float64Array;
   readonly functional: ReadonlyMap<PrunableModule, FunctionalModule>;
-  /** In which order units leave and what that costs, for an allocation that compares modules. */
+  /** Removal orders with costs, for an allocation that compares modules. */
   readonly orders?: ReadonlyMap<PrunableModule, ModuleRemovalOrder>;
-  /** Of mixtures of experts, where tokens are told apart by context. */
+  /** Of mixtures of experts, if tokens have contexts. */
   readonly routings?: ReadonlyMap<PrunableModule, MixtureRouting>;
 }
 
@@ -59,7 +59,7 @@ export interface ForwardMeasures {
 
 /** Measurements of a module in the backward pass. */
 export interface BackwardMeasures {
-  /** `[contextCount, neurons]` row-major; of FFNs, where it is wanted. */
+  /** `[contextCount, neurons]` row-major; of FFNs, if needed. */
   affinity?: Float64Array;
   order?: ModuleRemovalOrder;
 }
@@ -69,17 +69,17 @@ export interface DenseNeeds {
   readonly blockChange: boolean;
   readonly sensitivity: boolean;
   readonly grouping: ResolvedGrouping | undefined;
-  /** Modules that take part; contexts, affinity and sensitivity are those of the FFNs among them. */
+  /** Modules to measure; contexts, affinity and sensitivity only of the FFNs among them. */
   readonly modules: readonly PrunableModule[];
-  /** The metric's curvature at each module's output, by module index, when the metric asks for it. */
+  /** Store for the metric's curvature at each module's output, by module index; undefined for a metric without. */
   readonly curvatures: TensorStore | undefined;
-  /** The method whose scores, removal orders and costs are wanted, when the allocation asks for them. */
+  /** The method that orders units, if the allocation needs removal orders with costs. */
   readonly order: CompensationAdapter | undefined;
-  /** Modules whose order is wanted. Default: all. */
+  /** Modules to order. Default: all. */
   readonly ordered?: readonly PrunableModule[] | undefined;
 }
 
-/** The method that orders a module's units, where an order is wanted. */
+/** The method that orders a module's units, if they are to be ordered. */
 export const orderOf = (
   module: PrunableModule,
   { order, ordered }: Pick<DenseNeeds, 'order' | 'ordered'>,

@@ -11,34 +11,34 @@ import { findReached } from './gradient-reach.js';
 import { chooseStride, createSparseArchive } from './sparse-archive.js';
 import { createStatisticsStore, type StatisticsStore } from './statistics-store.js';
 
-/** State that the passes over the dense model share: forwards with all tokens, and backwards with some where gradients are needed. */
+/** State of the passes over the dense model: forward with all tokens, and, if gradients are needed, backward with some. */
 export interface DensePasses {
   readonly needs: DenseNeeds;
   readonly model: OnnxModel;
-  /** Stands at the token ids. */
+  /** Positioned at the token ids. */
   readonly runner: BlockRunner;
-  /** Absent: no gradients are wanted, or they cannot be had. */
+  /** Absent: gradients are not needed or cannot be computed. */
   readonly backwardPass: BackwardPass | undefined;
-  /** Gets what orders are found from, where that waits for the gradients. */
+  /** Stores statistics for orders that are computed after the gradients. */
   readonly statisticsStore: StatisticsStore | undefined;
   readonly spans: readonly BlockSpan[];
-  /** Why gradients that are wanted cannot be had. */
+  /** Why gradients that are needed cannot be computed. */
   readonly obstacle: UnsupportedModelError | undefined;
   dispose(): Promise<void>;
 }
 
-/** Batches that go back through the model, and what they find there. */
+/** Batches and modules of the backward pass. */
 export interface BackwardPass {
   readonly batches: readonly Batch[];
-  /** Gets every block's input, and the last one's output, see `Backpropagation.archive`. */
+  /** Receives every block's input, and the last one's output, see `Backpropagation.archive`. */
   readonly archive: TensorStore;
   /** Modules whose outputs the gradients reach. */
   readonly modules: readonly PrunableModule[];
-  /** Place in the spans of the first block that holds any of them. */
+  /** Index in the spans of the first block that has any of them. */
   readonly lowest: number;
 }
 
-/** Prepares to measure the dense model. @throws UnsupportedModelError where gradients are wanted that cannot be had nor replaced. */
+/** Prepares to measure the dense model. @throws UnsupportedModelError if needed gradients can be neither computed nor replaced. */
 export async function startDensePasses(context: PruneContext, needs: DenseNeeds): Promise<DensePasses> {
   const { job } = context;
   const { reached = [], obstacle } = needsGradients(needs) ? findReached(job, needs) : {};
@@ -49,7 +49,7 @@ export async function startDensePasses(context: PruneContext, needs: DenseNeeds)
   const backwardPass = backwards
     ? await startBackwardPass(context, { model, runner, spans, needs: { ...needs, modules: reached } })
     : undefined;
-  // In the metric, orders take the curvature, which comes with the gradients.
+  // In a metric with curvature, orders need the gradients first.
   const statisticsStore = needs.order && needs.curvatures ? await createStatisticsStore(job, needs.modules) : undefined;
   const parts = [runner, backwardPass?.archive, statisticsStore];
   return {
@@ -78,10 +78,10 @@ async function startBackwardPass(
   return { batches: chosen, archive, modules, lowest: lowestSpan(spans, modules) };
 }
 
-/** Place of the first span that holds any of some places of the stream; the first one where there are none. */
-export function lowestSpan(spans: readonly BlockSpan[], places: readonly { readonly segment: number }[]): number {
+/** Index of the first span with any of these segments; 0 without segments. */
+export function lowestSpan(spans: readonly BlockSpan[], parts: readonly { readonly segment: number }[]): number {
   return Math.max(
     0,
-    spans.findIndex(({ first, last }) => places.some(({ segment }) => segment >= first && segment <= last)),
+    spans.findIndex(({ first, last }) => parts.some(({ segment }) => segment >= first && segment <= last)),
   );
 }

@@ -11,31 +11,31 @@ export type StatisticsKind = Exclude<StatisticsNeed, 'none'>;
 
 /** Request for one module's statistics. */
 export interface StatisticsRequest {
-  /** All channels with all tokens alike, or each function group's under its token weights. */
+  /** All channels with equal token weights, or each function group's channels with its token weights. */
   readonly of: 'module' | 'groups';
   readonly needs: StatisticsKind;
 }
 
 /**
- * Measurements of a dense model: all that pruning needs of tokens, whatever sparsity and method follow, as far
- * as the options of that measurement went.
+ * Measurements of a dense model: everything that pruning needs of tokens, for any sparsity and method that the options of the
+ * measurement cover.
  */
 export interface DenseStatistics extends Pick<DenseMeasures, 'sensitivity' | 'functional'> {
-  /** For messages: their file. */
+  /** Their file, for messages. */
   readonly name: string;
   readonly modules: ReadonlySet<PrunableModule>;
   readonly sums: StatisticsKind;
   readonly seed: number;
-  /** How neurons were grouped; absent: they were not. */
+  /** Settings of the grouping; absent: neurons were not grouped. */
   readonly grouping: ResolvedGrouping | undefined;
   readonly weighting: ResolvedOptions['weighting'];
   readonly blockChange: Float64Array;
   readonly metric: MetricName;
-  /** In which order experts leave, and what that costs in the metric; absent modules were not measured. */
+  /** Removal orders of experts, with costs in the metric; absent modules were not measured. */
   readonly experts: ReadonlyMap<PrunableModule, ModuleRemovalOrder>;
-  /** Mixtures at whose output the metric's curvature is known, so that their experts can be ordered on tokens. */
+  /** Mixtures with known curvature at their output, so that their experts can be ordered on tokens. */
   readonly mixtures: ReadonlySet<PrunableModule>;
-  /** Where the tokens of each context go in a mixture; absent modules were not measured, or their tokens not told apart. */
+  /** Routing of the tokens of each context; absent modules were not measured, or have no contexts. */
   readonly routings: ReadonlyMap<PrunableModule, MixtureRouting>;
   /** Score that orders the experts. */
   readonly expertScore: ExpertScoreName;
@@ -43,6 +43,6 @@ export interface DenseStatistics extends Pick<DenseMeasures, 'sensitivity' | 'fu
   readonly curvatures: Pick<TensorStore, 'get'> | undefined;
   /** Remarks of clustering and other steps. */
   readonly remarks: readonly string[];
-  /** Reads a module's statistics, one entry a group. @throws ModelFormatError when they are damaged. */
+  /** Reads a module's statistics, one entry per group. @throws ModelFormatError when they are damaged. */
   read(module: PrunableModule, request: StatisticsRequest): Promise<ChannelStatistics[]>;
 }

@@ -17,11 +17,11 @@ import { createCurvatureStore } from './statistics-store.js';
 /** Measurements of one module of the dense model. */
 export interface MeasuredModule {
   readonly module: PrunableModule;
-  /** All channels, all tokens alike. */
+  /** All channels, with equal token weights. */
   readonly whole: ChannelStatistics;
-  /** Channels of each function group under its token weights; absent where neurons are not grouped. */
+  /** Channels of each function group with its token weights; absent where neurons are not grouped. */
   readonly groups?: readonly ChannelStatistics[] | undefined;
-  /** `[out, out]` row-major; absent when the metric does not ask for it. */
+  /** `[out, out]` row-major; absent for a metric without curvature. */
   readonly curvature?: Float32Array | undefined;
 }
 
@@ -33,20 +33,20 @@ export interface GatheredStatistics {
   readonly remarks: readonly string[];
 }
 
-/** Takes statistics, in the order of the model. */
+/** Receives statistics, in the order of the model. */
 export interface StatisticsSink {
   addModule(measured: MeasuredModule): Promise<void>;
-  /** @param curvature as of a module */
+  /** @param curvature See `MeasuredModule`. */
   addMixture(module: PrunableModule, curvature: MeasuredModule['curvature']): Promise<void>;
 }
 
-/** Sums that a method will want. */
+/** Sums that the method of the options needs. */
 export const statisticsKind = ({ adapter }: PruneJob['options']): StatisticsKind =>
   adapter.needs === 'gram' ? 'gram' : 'moments';
 
 /**
- * Measures of a dense model all that pruning may read of tokens. Nothing as large as a Gram matrix remains in memory. Experts are not
- * ordered in a shard, since no sum over windows is their order.
+ * Measures everything of a dense model that pruning may need of tokens. Matrices as large as a Gram matrix go to the sink one
+ * by one. Experts are not ordered in a shard, since orders of several shards cannot be added.
  * @throws UnsupportedModelError, NumericalError, EngineError; the signal's reason when aborted.
  */
 export async function gatherStatistics(given: PruneJob, sink: StatisticsSink): Promise<GatheredStatistics> {
@@ -56,7 +56,7 @@ export async function gatherStatistics(given: PruneJob, sink: StatisticsSink): P
   const isShard = job.firstWindow !== undefined;
   const curvatures = METRICS[options.metric].hasCurvature ? await createCurvatureStore(job, modules) : undefined;
   try {
-    // The backward pass takes most of the time; sensitivity comes with it.
+    // Sensitivity costs little once there is a backward pass.
     const sensitivity = options.grouping !== undefined || curvatures !== undefined;
     const needs = {
       blockChange: true,
@@ -68,7 +68,7 @@ export async function gatherStatistics(given: PruneJob, sink: StatisticsSink): P
     };
     const context = startContext(job);
     try {
-      const { blockChange, functional, ...seen } = await measureOrRead(context, needs);
+      const { blockChange, functional, ...measured } = await measureOrRead(context, needs);
       const { grouping } = needs;
       const experts = isShard
         ? undefined
@@ -76,7 +76,7 @@ export async function gatherStatistics(given: PruneJob, sink: StatisticsSink): P
       const dense: DenseMeasures = {
         functional,
         ...(blockChange && { blockChange }),
-        ...(sensitivity && seen.sensitivity && { sensitivity: seen.sensitivity }),
+        ...(sensitivity && measured.sensitivity && { sensitivity: measured.sensitivity }),
         orders: experts?.orders ?? new Map(),
         routings: experts?.routings ?? new Map(),
       };
@@ -105,7 +105,7 @@ interface Measuring {
 async function measureAll(
   context: PruneContext,
   { modules, dense: { functional } }: Measuring,
-  keep: (measured: MeasuredModule) => Promise<void>,
+  onModule: (measured: MeasuredModule) => Promise<void>,
 ): Promise<void> {
   const needs = statisticsKind(context.job.options);
   const lastSegment = Math.max(0, ...modules.map(({ segment }) => segment));
@@ -113,7 +113,7 @@ async function measureAll(
   const checkpoint = await openSegmentCheckpoint(context);
   for await (const part of checkpoint.added()) {
     const { index, ...measured } = part as SavedModule;
-    await keep({ module: modules.find((module) => module.index === index)!, ...measured });
+    await onModule({ module: modules.find((module) => module.index === index)!, ...measured });
   }
   const runner = await context.startRunner(copyModel(context.job.model), { isFixed: true });
   try {
@@ -130,12 +130,12 @@ async function measureAll(
         whole: whole[at]![0]!,
         groups: groups[grouped.indexOf(module)],
       }));
-      for (const one of measured) await keep(one);
+      for (const one of measured) await onModule(one);
       checkpoint.add(runner.segment, {
         byteLength: measured.reduce((sum, one) => sum + bytesOf(one), 0),
         parts: async () => measured.map(toSaved),
       });
-      await checkpoint.settle(runner.segment + 1, runner);
+      await checkpoint.saveIfNeeded(runner.segment + 1, runner);
     }
   } finally {
     await runner.dispose();

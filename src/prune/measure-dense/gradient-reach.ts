@@ -12,20 +12,20 @@ import type { PruneJob } from '../job.js';
 import type { DenseNeeds } from './dense-measures.js';
 
 type GradientNeeds = Pick<DenseNeeds, 'grouping' | 'sensitivity' | 'modules'>;
-type Subject = Pick<PruneJob, 'model' | 'analysed' | 'options'>;
+type Job = Pick<PruneJob, 'model' | 'analysed' | 'options'>;
 
 /** Modules by whether the loss's gradient reaches their outputs. */
 export interface ReachedModules {
   readonly reached: readonly PrunableModule[];
-  /** Why it does not reach the others; undefined where it reaches all. */
+  /** Why it does not reach the others; undefined if it reaches all. */
   readonly obstacle: UnsupportedModelError | undefined;
 }
 
 /**
- * Finds the modules that the gradient of the loss reaches, where forward passes can replace the gradients of the others.
- * @throws UnsupportedModelError where they cannot.
+ * Finds the modules that the gradient of the loss reaches.
+ * @throws UnsupportedModelError if forward passes cannot replace the gradients of the others.
  */
-export function findReached(job: Subject, needs: GradientNeeds): ReachedModules {
+export function findReached(job: Job, needs: GradientNeeds): ReachedModules {
   const reach = findGradientReach(job.model, job.analysed);
   const obstacles = needs.modules.map(({ output }) => reach.obstacleOf(output.result));
   const obstacle = obstacles.find((found) => found !== undefined);
@@ -35,28 +35,28 @@ export function findReached(job: Subject, needs: GradientNeeds): ReachedModules 
   };
 }
 
-/** An error of the backward pass: returned where forward passes can replace gradients, else thrown. */
+/** Returns an error of the backward pass if forward passes can replace gradients, and throws it otherwise. */
 export function asObstacle(
   error: unknown,
-  { options }: Pick<Subject, 'options'>,
+  { options }: Pick<Job, 'options'>,
   needs: GradientNeeds,
 ): UnsupportedModelError {
   if (!(error instanceof UnsupportedModelError)) throw error;
   const { measuredForwards } = METRICS[options.metric];
   if (measuredForwards && needs.grouping === undefined && !needs.sensitivity) return error;
   throw new UnsupportedModelError(
-    `${errorMessage(error)}: leave out what needs gradients (metric "loss", function groups, allocation "taylor"), or use the method flap, obc or wanda`,
+    `${errorMessage(error)}; do not use options that need gradients (metric "loss", function groups, allocation "taylor"), or use the method flap, obc or wanda`,
     { cause: error },
   );
 }
 
-/** How far back from the logits the gradient of the loss can be computed. */
+/** Values at which the gradient of the loss can be computed. */
 export interface GradientReach {
-  /** Why there is no gradient at a value: the operator on the way to the logits that has no rule. Undefined where there is one. */
+  /** Why there is no gradient at a value: an operator between it and the logits has no rule. Undefined if there is a gradient. */
   obstacleOf(value: string): UnsupportedModelError | undefined;
 }
 
-/** Follows the operators' gradients from the logits back, before any token runs. */
+/** Finds the values that gradients reach by the operator table, without running tokens. */
 export function findGradientReach(model: OnnxModel, { detected, facts, tokenInput }: AnalysedModel): GradientReach {
   const { logits } = detected.layout;
   const [tokens, found] = [tokenInput, logits].map((name) => facts.first.get(name)?.dims ?? []);
@@ -70,16 +70,16 @@ export function findGradientReach(model: OnnxModel, { detected, facts, tokenInpu
     const type = facts.first.get(value)?.dataType;
     return type === undefined || isFloatType(type);
   };
-  const leads = new Set([logits]);
+  const affectsLogits = new Set([logits]);
   const obstacles = new Map<string, UnsupportedModelError>();
   for (const node of indexRunGraph(model).nodes.toReversed()) {
     if (operatorOf(node)?.gradient === 'zero') continue;
-    const outputs = node.output.filter((value) => leads.has(value) && isFloat(value));
+    const outputs = node.output.filter((value) => affectsLogits.has(value) && isFloat(value));
     if (outputs.length === 0) continue;
     const obstacle = outputs.map((value) => obstacles.get(value)).find((known) => known !== undefined);
     const own = obstacle ?? errorOf(() => gradientOf(node));
     for (const value of dataInputs(node)) {
-      leads.add(value);
+      affectsLogits.add(value);
       if (own !== undefined && !obstacles.has(value)) obstacles.set(value, own);
     }
   }

@@ -1,6 +1,6 @@
 import type { PrunableModule } from '../../architecture/layout.js';
 
-/** Results by module index, as a journal stores them: another run has modules of its own. */
+/** Results by module index, as a journal stores them: module objects differ between runs. */
 export type IndexedMap<Found> =
   Found extends ReadonlyMap<PrunableModule, infer Value> ? ReadonlyMap<number, Value> : never;
 

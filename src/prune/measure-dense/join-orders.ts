@@ -5,7 +5,7 @@ import type { ModuleRemovalOrder } from './order-units.js';
 
 type Orders = NonNullable<DenseMeasures['orders']>;
 
-/** Modules whose heads leave together, since they share keys and values; by the module that makes these. */
+/** Modules whose heads are removed together, since they share keys and values, by the index of the module that computes these. */
 export function sharingModules(
   modules: readonly PrunableModule[],
   headUnit: HeadUnit,
@@ -19,8 +19,8 @@ export function sharingModules(
 }
 
 /**
- * Gives modules whose heads leave together one order: a KV head is worth what all of them lose with it. Each module's costs are its own
- * part of that, in this order.
+ * Gives modules whose heads are removed together one order, by the sum of their costs. Each module keeps its own costs, in this
+ * order.
  */
 export function joinOrders(orders: Orders, modules: readonly PrunableModule[], headUnit: HeadUnit): Orders {
   const joined = new Map(orders);
@@ -38,7 +38,7 @@ export function joinOrders(orders: Orders, modules: readonly PrunableModule[], h
   return joined;
 }
 
-/** The KV head of a query head, which leaves with it. */
+/** KV head of a query head. */
 const stepOf = ({ groupOfUnit }: PrunableModule, unit: number): number => groupOfUnit?.[unit] ?? unit;
 
 /** Costs of removing each KV head, in the order of removal. */

@@ -9,12 +9,12 @@ import type { DenseStatistics } from './dense-statistics.js';
 import { orderModule } from './measure-backwards.js';
 import type { ModuleRemovalOrder } from './order-units.js';
 
-/** Measurements that a run needs of the dense model, and why. */
+/** Measurements that a run needs of the dense model, and the statistics to read them from. */
 export interface ReadRequest extends Omit<DenseNeeds, 'curvatures'> {
   readonly statistics: DenseStatistics;
 }
 
-/** As `runMeasurements`, from saved statistics. @throws OptionError when they lack something; ModelFormatError when damaged. */
+/** Reads measurements from saved statistics. @throws OptionError when they lack something; ModelFormatError when damaged. */
 export async function readMeasures(context: PruneContext, request: ReadRequest): Promise<DenseMeasures> {
   const { options } = context.job;
   const { statistics, modules, grouping } = request;
@@ -29,22 +29,22 @@ export async function readMeasures(context: PruneContext, request: ReadRequest):
   };
 }
 
-/** Why experts remain where a run is made from statistics; undefined where these serve it. */
+/** Why statistics do not allow a run to remove experts; undefined if they do. */
 export function explainUnprunedExperts(
   modules: readonly PrunableModule[],
   { metric, expertScore }: Pick<ResolvedOptions, 'metric' | 'expertScore'>,
   statistics: DenseStatistics,
 ): string | undefined {
   if (modules.some((module) => module.kind === 'experts' && !statistics.experts.has(module)))
-    return 'statistics hold no order of them';
+    return 'statistics have no removal order of them';
   if (metric !== statistics.metric)
-    return `statistics order them by metric ${statistics.metric}, and the run asks for ${metric}`;
+    return `statistics order them by metric ${statistics.metric}, but the run uses ${metric}`;
   if (expertScore !== statistics.expertScore)
-    return `statistics order them by expertScore ${statistics.expertScore}, and the run asks for ${expertScore}`;
+    return `statistics order them by expertScore ${statistics.expertScore}, but the run uses ${expertScore}`;
   return undefined;
 }
 
-/** Whether statistics have what it takes to order experts on windows that are read again. */
+/** Whether statistics have the curvatures to order experts on windows that are read again. */
 export function canOrderExperts(
   modules: readonly PrunableModule[],
   { metric }: Pick<ResolvedOptions, 'metric'>,
@@ -80,11 +80,11 @@ async function findOrders(
   return orders;
 }
 
-/** Refuses statistics that a run cannot be made from. @throws OptionError saying what is missing and how to get it. */
+/** Refuses statistics that a run cannot use. @throws OptionError with the missing part and how to get it. */
 function checkStatistics(options: ResolvedOptions, { statistics, modules, order, sensitivity }: ReadRequest): void {
   const { name, sums, seed } = statistics;
-  const lacking = (option: string, what: string, remedy: string) =>
-    new OptionError(`${name} ${what}. Make statistics again by observe ${remedy}.`, { option });
+  const lacking = (option: string, problem: string, remedy: string) =>
+    new OptionError(`${name} ${problem}. Make statistics again by observe ${remedy}.`, { option });
   const missing = modules.find((module) => module.kind !== 'experts' && !statistics.modules.has(module));
   if (missing !== undefined)
     throw lacking('modules', `lacks block ${missing.block} ${missing.kind}`, `with ${nameModules(options)}`);
@@ -104,7 +104,7 @@ function checkStatistics(options: ResolvedOptions, { statistics, modules, order,
   if (METRICS[options.metric].hasCurvature && options.metric !== statistics.metric)
     throw lacking(
       'metric',
-      `was measured by metric ${statistics.metric}, and the run asks for ${options.metric}`,
+      `was measured by metric ${statistics.metric}, but the run uses ${options.metric}`,
       `with metric ${options.metric}`,
     );
   if (sensitivity && statistics.sensitivity === undefined)
@@ -117,7 +117,7 @@ function checkStatistics(options: ResolvedOptions, { statistics, modules, order,
   if (statistics.grouping === undefined)
     throw lacking(
       'grouping',
-      'has no function groups, and the run asks for them',
+      'has no function groups, which the run uses',
       `with method ${options.methodName} and grouping`,
     );
   for (const part of ['grouping', 'weighting'] as const) {

@@ -21,15 +21,15 @@ import { type ModuleRemovalOrder, orderUnits } from './order-units.js';
 /** Results of the backward pass. */
 export interface BackwardOutcome {
   readonly found: ReadonlyMap<PrunableModule, BackwardMeasures>;
-  /** Why it ended before all modules that should have been reached; undefined: they were. */
+  /** Why it did not reach all modules; undefined if it did. */
   readonly obstacle?: UnsupportedModelError | undefined;
 }
 
 /**
- * Sends gradients of the loss back through the dense model: affinity of neurons to contexts, curvature, and orders of
- * removal in its metric, as far as the needs go; nothing where they ask for no gradients.
+ * Runs a backward pass of the loss through the dense model, for the needs: affinity of neurons to contexts, curvature, and
+ * removal orders in its metric. Without needs for gradients it does nothing.
  *
- * @param forwards has the contexts of each FFN's tokens; in one without, all tokens are alike. @see FANG (arXiv 2512.23014), Eq. 5
+ * @param forwards Has the contexts of each FFN's tokens; an FFN without has one context. @see FANG (arXiv 2512.23014), Eq. 5
  */
 export async function measureBackwards(
   context: PruneContext,
@@ -69,7 +69,7 @@ export async function measureBackwards(
         onSpan: async (span, place) => {
           for (const measurement of inSpan(span)) await measurement.finish();
           left = place.left;
-          await checkpoint.settle(place);
+          await checkpoint.saveIfNeeded(place);
         },
         onBatch: (detail, part) =>
           context.tick(detail, part === 'loss' ? logitsInBlocks(job.analysed.detected.layout) : 1),
@@ -101,7 +101,7 @@ function softeningOf({ options: { metric, seed }, firstWindow }: PruneContext['j
 interface BackwardMeasurement {
   readonly module: PrunableModule;
   readonly meters: readonly BackwardMeter[];
-  /** Takes what the meters saw once they have seen all batches; nothing as large as a Gram outlives it. */
+  /** Computes results when the meters have read all batches; large matrices are stored or freed. */
   finish(): Promise<void>;
   readonly found: BackwardMeasures;
 }
@@ -130,7 +130,7 @@ function openMeasurement(
         const dims = [module.output.outputCount, module.output.outputCount];
         await curvatures.put(module.index, { type: 'float32', dims, data: Float32Array.from(matrix) });
       }
-      // Without curvature the order was found on the way forwards.
+      // Without curvature, the forward pass computed the order.
       const adapter = matrix && module.kind !== 'experts' ? orderOf(module, needs) : undefined;
       if (adapter === undefined || matrix === undefined) return;
       const statistics = await statisticsStore!.get(module);
@@ -163,13 +163,13 @@ export async function orderModule(
       context.tick(`block ${module.block} ${module.kind}: ${done} of ${module.unitCount} units ordered`, 0);
     };
     const order = await orderUnits({ ...given, weight, scoredWeight, headUnit, random, multiply, onUnits });
-    // A wide FFN's take gigabytes, which would wait for the garbage collector.
+    // For a wide FFN these are gigabytes, which the garbage collector would free late.
     freeBytes(...[given.statistics.gram, weight.data, scoredWeight?.data].filter((values) => values !== undefined));
     return order;
   });
 }
 
-/** All tokens alike. */
+/** One context of all tokens. */
 export const oneContext = ({ batches }: PruneContext): TokenContexts => ({
   contextCount: 1,
   contextOfToken: new Int32Array(batches.reduce((sum, { tokens }) => sum + tokens.length, 0)),

@@ -6,7 +6,7 @@ import { refuseNaN } from '../../onnx/refuse-nan.js';
 import { type ResolvedOptions, readsTokens } from '../../options.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { PruneJob, StageTiming } from '../job.js';
-import { takesNeurons } from '../mixture-steps.js';
+import { mayRemoveNeurons } from '../mixture-steps.js';
 import { type PruneContext, startContext } from '../prune-context.js';
 import { selectModules, withoutExperts } from '../select-modules.js';
 import { needsAllTokens } from './choose-backward-batches.js';
@@ -19,15 +19,15 @@ import { measureExperts } from './measure-experts.js';
 import { measureOrRead } from './measures-checkpoint.js';
 import { createCurvatureStore } from './statistics-store.js';
 
-/** A dense model that was measured once, to be pruned once or several times. */
+/** A dense model with measurements, which can be pruned several times. */
 export interface MeasuredModel {
   readonly job: PruneJob;
-  /** Modules that may shrink. */
+  /** Modules that may be pruned. */
   readonly modules: readonly PrunableModule[];
   readonly dense: DenseMeasures;
-  /** The metric's curvature at each module's output, by module index, where the metric asks for it. */
+  /** The metric's curvature at each module's output, by module index; undefined for a metric without. */
   readonly curvatures: Pick<TensorStore, 'get'> | undefined;
-  /** Reads a module's statistics, one entry a group, where they were saved; absent: they are measured while pruning. */
+  /** Reads a module's saved statistics, one entry per group. Absent: they are measured while pruning. */
   readonly read?: ((module: PrunableModule) => Promise<ChannelStatistics[]>) | undefined;
   readonly timings: readonly StageTiming[];
   readonly remarks: readonly string[];
@@ -75,7 +75,7 @@ async function measureModel(context: PruneContext, needs: DenseNeeds): Promise<D
   return joinShared(context, needs, { ...dense, orders, routings: experts.routings });
 }
 
-/** Orders of modules that share keys and values, as one. */
+/** Joins the orders of modules that share keys and values. */
 function joinShared(
   { job: { options } }: PruneContext,
   { modules }: Pick<DenseNeeds, 'modules'>,
@@ -86,10 +86,10 @@ function joinShared(
 }
 
 /**
- * Takes the measurements of the dense model from saved statistics. The result is pruned by `pruneMeasured` on the dense model's
- * statistics, not on what the pruned blocks before produce. Refinements read the job's windows, if any, and experts whose order the
- * statistics lack are ordered on them; else no token runs.
- * @throws OptionError when they lack what the options need, saying how to make them; ModelFormatError when they are damaged.
+ * Reads the measurements of the dense model from saved statistics. `pruneMeasured` then prunes each block by the dense model's
+ * statistics instead of the pruned model's. Tokens run only if the job has windows: for refinements, and to order experts that
+ * the statistics have no order of.
+ * @throws OptionError when they lack what the options need, with the remedy; ModelFormatError when they are damaged.
  */
 export async function loadStatistics(given: PruneJob, statistics: DenseStatistics): Promise<MeasuredModel> {
   const job = { ...given, model: refuseNaN(given.model) };
@@ -110,10 +110,10 @@ export async function loadStatistics(given: PruneJob, statistics: DenseStatistic
   const dense = joinShared(context, request, experts.size === 0 ? read : { ...read, orders, routings });
   if (options.allExperts && experts.size > 0 && !isOrdered)
     context.remarks.push(
-      'allExperts orders no neurons inside experts: statistics hold their order; it has an effect where experts are repaired',
+      'allExperts does not change the order of neurons inside experts, which the statistics have; it has an effect on the repair of experts',
     );
-  if ([...experts].some(([module, { neurons }]) => takesNeurons(module, options) && neurons === undefined))
-    context.remarks.push('neurons inside experts stay: statistics hold nothing of them');
+  if ([...experts].some(([module, { neurons }]) => mayRemoveNeurons(module, options) && neurons === undefined))
+    context.remarks.push('neurons inside experts stay: statistics have no removal order of them');
   const of = (module: PrunableModule) => (dense.functional.has(module) ? 'groups' : 'module');
   return {
     job,
@@ -130,7 +130,7 @@ export async function loadStatistics(given: PruneJob, statistics: DenseStatistic
   async function readAll() {
     const read = await readMeasures(context, request);
     if (isOrdered) {
-      // Contexts are those of all windows of the statistics.
+      // Contexts of the statistics' windows, not of the job's.
       const needs = { modules, curvatures, grouping: undefined, functional: read.functional };
       return { read, experts: (await measureExperts(context, needs)).orders };
     }
@@ -139,7 +139,7 @@ export async function loadStatistics(given: PruneJob, statistics: DenseStatistic
   }
 }
 
-/** Remedy where statistics lack the order of experts. */
+/** Remedy if statistics lack the order of experts. */
 const READ_AGAIN = '; read windows of the statistics again to order them (calibration.windowCount)';
 
 /** Refuses, before any token runs, options that need gradients which cannot be computed. @throws UnsupportedModelError */
@@ -160,22 +160,22 @@ function denseNeeds(modules: readonly PrunableModule[], options: ResolvedOptions
     sensitivity: allocation.measures?.includes('sensitivity') ?? false,
     grouping,
     modules,
-    // Heads that leave several blocks at once are chosen before the first of them shrinks.
+    // Heads that several blocks share are chosen before the first of these is pruned.
     ...(order === undefined && sharing.length > 0 ? { order: adapter, ordered: sharing } : { order }),
   };
 }
 
-/** Which ways the calibration tokens go through the dense model, for the progress and estimates of time. */
+/** Passes of the calibration tokens over the dense model, for the progress and estimates of time. */
 export interface DensePassKinds {
   readonly forwards: boolean;
   readonly backwards: boolean;
-  /** Statistics of the channels are summed on the way forwards. */
+  /** Whether the forward pass sums statistics of the channels. */
   readonly sums: boolean;
-  /** The backward pass takes all tokens, for affinities or sensitivities; else as many as a curvature needs. */
+  /** Whether the backward pass reads all tokens, for affinities or sensitivities, or only as many as a curvature needs. */
   readonly allBackwards: boolean;
 }
 
-/** Which ways `measureDense` goes through the model. */
+/** Passes of `measureDense` over the model. */
 export function densePassKinds(options: ResolvedOptions): DensePassKinds {
   const needs = { ...denseNeeds([], options), curvatures: undefined };
   const backwards = METRICS[options.metric].hasCurvature || needsGradients(needs);

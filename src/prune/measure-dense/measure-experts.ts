@@ -19,7 +19,7 @@ import { withModuleContext } from '../../removal/score-module.js';
 import type { BlockRunner } from '../../runtime/block-runner.js';
 import { checkpoint } from '../../runtime/journal.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
-import { takesNeurons } from '../mixture-steps.js';
+import { mayRemoveNeurons } from '../mixture-steps.js';
 import { type PruneContext, segmentName } from '../prune-context.js';
 import { weightByMetric } from '../weight-by-metric.js';
 import type { DenseMeasures, DenseNeeds, MixtureRouting, ModuleContexts } from './dense-measures.js';
@@ -30,17 +30,17 @@ import type { ModuleRemovalOrder, NeuronOrder } from './order-units.js';
 import { type RoutingSample, sampleRouting } from './sample-routing.js';
 import { type ContextSearchRequest, contextFeature, searchContexts } from './search-contexts.js';
 
-/** Modules of other kinds are passed by. */
+/** Needs for measuring mixtures; modules of other kinds are ignored. */
 export interface ExpertNeeds extends Pick<DenseNeeds, 'modules' | 'grouping'> {
   readonly curvatures: Pick<TensorStore, 'get'> | undefined;
-  /** FFNs whose contexts are known; a mixture that reads the same has the same. */
+  /** FFNs with known contexts, which a mixture with the same input reuses. */
   readonly functional: DenseMeasures['functional'];
 }
 
 /** Measurements of mixtures. */
 export interface ExpertMeasures {
   readonly orders: ReadonlyMap<PrunableModule, ModuleRemovalOrder>;
-  /** Where tokens are told apart by context. */
+  /** If tokens have contexts. */
   readonly routings: ReadonlyMap<PrunableModule, MixtureRouting>;
 }
 
@@ -50,13 +50,13 @@ interface SavedMeasures {
   readonly remarks: readonly string[];
 }
 
-/** Experts that a remark names. */
+/** Most experts that a remark names. */
 const NAMED = 8;
 
 /**
- * In which order experts leave the dense model and what that costs, by one more pass through it: whatever the method, experts are
- * chosen by what their mixture loses. Where tokens are told apart by context, the same pass counts which experts each context goes to.
- * From its checkpoint where an earlier run saved it.
+ * Computes the removal orders and costs of the dense model's experts, in another forward pass, or reads them from a checkpoint.
+ * They are the same for all methods: an expert's cost is the error of its mixture. If tokens have contexts, the pass also counts
+ * the tokens of each context by expert.
  */
 export async function measureExperts(context: PruneContext, needs: ExpertNeeds): Promise<ExpertMeasures> {
   const modules = needs.modules.filter(({ kind }) => kind === 'experts');
@@ -77,7 +77,7 @@ export async function measureExperts(context: PruneContext, needs: ExpertNeeds):
   return { orders: byModule(modules, orders), routings: byModule(modules, routings) };
 }
 
-/** Runs of a mixture on single experts take so many ticks of a batch, roughly. */
+/** Approximate ticks of progress per batch for runs of single experts. */
 const TICKS_PER_BATCH = 8;
 
 async function measureMixtures(context: PruneContext, needs: ExpertNeeds): Promise<ExpertMeasures> {
@@ -125,7 +125,7 @@ async function measureMixture(
   return { order, ...(contexts && { routing: { contexts, tokens: sample.countsByContext! } }) };
 }
 
-/** Contexts of what a mixture reads, where tokens are told apart. */
+/** Contexts of a mixture's tokens, if the options group neurons. */
 async function findContexts(
   context: PruneContext,
   { grouping, functional }: ExpertNeeds,
@@ -180,7 +180,7 @@ async function orderModule(
       onRun,
     };
     const order = await orderExperts(request);
-    if (!takesNeurons(module, options)) return order;
+    if (!mayRemoveNeurons(module, options)) return order;
     const router = await findRouter(request);
     return { ...order, neurons: await orderInside(context, { model, module, sample, metric, router, onRun }) };
   } finally {
@@ -223,7 +223,7 @@ export interface SampledExperts {
   readonly metric: Float32Array | undefined;
 }
 
-/** Opens a mixture's experts and its router apart. */
+/** Opens a mixture's experts and router so that they can be run separately. */
 export async function openExperts(context: PruneContext, { model, module, sample, metric }: SampledExperts) {
   const { engine, analysed } = context.job;
   const { type, inputs, scores } = sample;
@@ -244,7 +244,7 @@ export async function openExperts(context: PruneContext, { model, module, sample
 export const openNeurons = (request: UnfusedExpertsRequest): Promise<NeuronProbe> =>
   request.module.unfusedExperts === undefined ? openFusedNeurons(request) : openGatheredNeurons(request);
 
-/** `[size, size]` row-major, what a row is multiplied by so that its squared length is its cost in the metric. */
+/** Matrix `[size, size]` row-major: the squared norm of a row times it is the row's cost in the metric. */
 async function metricOf(
   context: PruneContext,
   module: PrunableModule,
@@ -263,7 +263,7 @@ async function metricOf(
   return Float32Array.from({ length: size * size }, (_, at) => weighted.get(at % size, Math.floor(at / size)));
 }
 
-/** Names experts that the calibration hardly reached, and how much more of it would reach them. */
+/** Names experts with few calibration tokens, and how much more text they need. */
 function remarkFew({ block, kind }: PrunableModule, { counts }: RoutingSample, windowCount: number): string[] {
   const few = [...counts.keys()].filter((expert) => counts[expert]! < FULL_CREDIBILITY);
   if (few.length === 0) return [];

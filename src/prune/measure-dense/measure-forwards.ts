@@ -15,9 +15,9 @@ import { searchContexts } from './search-contexts.js';
 import type { StatisticsStore } from './statistics-store.js';
 
 /**
- * Sends the calibration tokens through the dense model once: contexts, block change, and orders that need no gradient, as
- * far as the needs go. @see FANG (arXiv 2512.23014), section 3.1
- * @param earlier where an earlier backward pass was cut off; it needs nothing of the blocks that it has passed
+ * Runs the calibration tokens through the dense model once, for the needs: contexts, block change, and orders that need no
+ * gradient. @see FANG (arXiv 2512.23014), section 3.1
+ * @param earlier An interrupted backward pass: the blocks that it has finished are not run again.
  */
 export async function measureForwards(
   context: PruneContext,
@@ -25,22 +25,22 @@ export async function measureForwards(
   earlier?: InterruptedBackward,
 ): Promise<ForwardMeasures> {
   const { job } = context;
-  // Input of the block that comes next.
+  // Input of the next block.
   const inputs = await job.createStore(job.windows.length);
   try {
-    const seen = await runForwardPass(context, { ...passes, inputs, end: earlier && earlier.left + SHARED_SPANS });
-    return earlier?.forwards ?? seen;
+    const measured = await runForwardPass(context, { ...passes, inputs, end: earlier && earlier.left + SHARED_SPANS });
+    return earlier?.forwards ?? measured;
   } finally {
     await inputs.dispose();
   }
 }
 
-/** Stages of so many spans behind one may run in a session with it, which rounds as it does when it runs with them. */
+/** Blocks after the last one that are run too: a session may have stages of several blocks, which affects rounding. */
 const SHARED_SPANS = 2;
 
 interface ForwardRun extends DensePasses {
   readonly inputs: TensorStore;
-  /** Spans to go through; default all. */
+  /** Number of spans to run; default all. */
   readonly end: number | undefined;
 }
 
@@ -50,12 +50,12 @@ async function runForwardPass(
 ): Promise<ForwardMeasures> {
   const { batches } = context;
   const { layout, partition } = context.job.analysed.detected;
-  const seen = {
+  const results = {
     contexts: new Map<PrunableModule, ModuleContexts>(),
     blockChange: new Float64Array(layout.blockCount),
     orders: new Map<PrunableModule, ModuleRemovalOrder>(),
   };
-  const keep = (value: string, span: number): StageReads => ({
+  const storeInput = (value: string, span: number): StageReads => ({
     fetches: [value],
     async onBatch(batch, values) {
       await inputs.put(batch.index, values[value]!);
@@ -67,7 +67,7 @@ async function runForwardPass(
   const measurements = createMeasurements(batches.length, context.job.options.signal);
   // The embedding comes first.
   context.begin('measure', (spans.slice(0, end).at(-1)?.last ?? 0) + 1, batches.length);
-  await context.advance(runner, keep(partition.cuts[0]!, 0));
+  await context.advance(runner, storeInput(partition.cuts[0]!, 0));
   for (const [at, span] of spans.slice(0, end).entries()) {
     for (let segment = span.first; segment <= span.last; segment += 1) {
       context.startPart(segment);
@@ -75,26 +75,27 @@ async function runForwardPass(
       for (const module of needs.modules.filter((candidate) => candidate.segment === segment)) {
         const { grouping } = needs;
         if (grouping !== undefined && module.kind === 'ffn')
-          here.push(await findContexts(context, runner, { module, grouping }, seen));
+          here.push(await findContexts(context, runner, { module, grouping }, results));
         const adapter = orderOf(module, needs);
-        if (adapter !== undefined) here.push(...(await findOrder(context, { module, adapter, statisticsStore }, seen)));
+        if (adapter !== undefined)
+          here.push(...(await findOrder(context, { module, adapter, statisticsStore }, results)));
       }
       const output = partition.cuts[segment]!;
       const isLast = segment === span.last;
-      if (isLast) here.push(await findChange(context, { at, span, inputs }, seen));
-      const passed = measurements.under(here, isLast ? keep(output, at + 1) : {});
-      // The next block's input must be available when that runs to its end: it may not be a single stage that waits together with this one.
+      if (isLast) here.push(await findChange(context, { at, span, inputs }, results));
+      const reads = measurements.readsFor(here, isLast ? storeInput(output, at + 1) : {});
+      // The next block's measurements read this output: if that block is one stage, it must not be joined with this one.
       const next = spans[at + 1];
-      const isAwaited = isLast && (next === undefined || next.first === next.last);
-      await (isAwaited ? context.advance(runner, passed) : context.pass(runner, passed));
+      const runsNow = isLast && (next === undefined || next.first === next.last);
+      await (runsNow ? context.advance(runner, reads) : context.pass(runner, reads));
       await measurements.finishDone();
     }
   }
-  return seen;
+  return results;
 }
 
-/** The results while they fill. */
-interface Filling extends ForwardMeasures {
+/** Results of the forward pass, which measurements add to. */
+interface ForwardResults extends ForwardMeasures {
   readonly contexts: Map<PrunableModule, ModuleContexts>;
   readonly orders: Map<PrunableModule, ModuleRemovalOrder>;
 }
@@ -103,7 +104,7 @@ async function findContexts(
   context: PruneContext,
   runner: BlockRunner,
   given: Parameters<typeof searchContexts>[2],
-  { contexts }: Filling,
+  { contexts }: ForwardResults,
 ): Promise<ModuleMeasurement> {
   const search = await context.timed('contexts', () => searchContexts(context, runner, given));
   const finish = async () => {
@@ -118,13 +119,13 @@ interface Ordering {
   readonly statisticsStore: StatisticsStore | undefined;
 }
 
-/** Measures what the order of a module's units is found from, and finds it unless that waits for the backward pass. */
+/** Measures the statistics for the order of a module's units, and computes the order unless it needs the backward pass. */
 async function findOrder(
   context: PruneContext,
   { module, adapter, statisticsStore }: Ordering,
-  { orders }: Filling,
+  { orders }: ForwardResults,
 ): Promise<ModuleMeasurement[]> {
-  const take = async (statistics: ChannelStatistics) => {
+  const useStatistics = async (statistics: ChannelStatistics) => {
     if (statisticsStore !== undefined) return statisticsStore.put(module, statistics);
     orders.set(
       module,
@@ -133,27 +134,27 @@ async function findOrder(
   };
   const { outputCount } = module.output;
   if (module.kind === 'experts') {
-    // Their order comes later; where no gradient reaches, noise on their outputs estimates what an error there costs.
+    // Experts are ordered later. The moments of their outputs are for estimates by noise, where no gradient reaches.
     if (statisticsStore === undefined) return [];
     const linear = { ...module.output, input: module.output.result, inputCount: outputCount };
     const all = [Int32Array.from({ length: outputCount }, (_, channel) => channel)];
     const meter = createStatisticsMeter({ linear, needs: 'moments', groups: all }, `order/${module.index}`);
-    return [{ meter, finish: () => take(meter.finish()[0]!) }];
+    return [{ meter, finish: () => useStatistics(meter.finish()[0]!) }];
   }
   const { needs } = adapter;
   if (needs === 'none') {
-    await take(EMPTY_STATISTICS);
+    await useStatistics(EMPTY_STATISTICS);
     return [];
   }
   const groups = [Int32Array.from({ length: module.output.inputCount }, (_, channel) => channel)];
   const meter = createStatisticsMeter({ linear: module.output, needs, groups }, `order/${module.index}`);
-  return [{ meter, finish: () => take(meter.finish()[0]!) }];
+  return [{ meter, finish: () => useStatistics(meter.finish()[0]!) }];
 }
 
-/** A remark about one block is enough: tokens of zeros are mostly those of all blocks. */
+/** One remark is enough: mostly the same tokens are zero in all blocks. */
 const ZERO_TOKENS = /^\d+ of \d+ calibration tokens have a hidden state of zeros/;
 
-interface Crossing {
+interface ChangeCase {
   readonly at: number;
   readonly span: BlockSpan;
   readonly inputs: TensorStore;
@@ -162,8 +163,8 @@ interface Crossing {
 /** Measures the block change of a span over its output. */
 async function findChange(
   context: PruneContext,
-  { at, span, inputs }: Crossing,
-  { blockChange }: Filling,
+  { at, span, inputs }: ChangeCase,
+  { blockChange }: ForwardResults,
 ): Promise<ModuleMeasurement> {
   const { batches } = context;
   const { layout, partition } = context.job.analysed.detected;

@@ -15,14 +15,14 @@ import { measureForwards } from './measure-forwards.js';
 export interface TokenWeights {
   /** By the index of a batch; their mean is 1. */
   readonly batches: ReadonlyMap<number, Float32Array>;
-  /** Mean of the squared gradient's norm: what a weight of 1 stands for. */
+  /** Mean squared norm of the gradient, by which weights were divided. */
   readonly strength: number;
 }
 
-/** Weights at the values that gradients reach. */
+/** Token weights at the values that gradients reach. */
 export interface MeasuredTokenWeights {
   readonly weights: ReadonlyMap<string, TokenWeights>;
-  /** Why they reach no others; absent: they reach all. */
+  /** Why gradients do not reach the others; absent: they reach all. */
   readonly obstacle?: string;
 }
 
@@ -31,15 +31,15 @@ export const tokenWeightBytes = ({ weights }: MeasuredTokenWeights): number =>
     .flatMap(({ batches }) => [...batches.values()])
     .reduce((sum, batch) => sum + batch.byteLength, 0);
 
-/** A value whose tokens are weighed. */
+/** A value at which tokens are weighted. */
 export interface WeighedValue {
   readonly value: string;
   readonly channelCount: number;
   readonly segment: number;
 }
 
-/** Measurements of the forward pass: only the hidden states that the backward pass starts from. */
-const NOTHING = {
+/** The forward pass only stores hidden states for the backward pass. */
+const NO_NEEDS = {
   blockChange: false,
   sensitivity: false,
   grouping: undefined,
@@ -49,9 +49,8 @@ const NOTHING = {
 } as const;
 
 /**
- * Sends the gradient of the divergence, for targets drawn from what the model predicts, back through it, and notes how much
- * of it every token has at some values; the mean over a value's tokens is 1, unless nothing is felt of any. Values that no
- * gradient reaches are left out.
+ * Runs a backward pass of the cross-entropy with targets sampled from the model's predictions, and measures the squared gradient
+ * of every token at some values, divided by its mean unless that is 0. Values that no gradient reaches are omitted.
  */
 export async function measureTokenWeights(
   context: PruneContext,
@@ -75,7 +74,7 @@ export async function measureTokenWeights(
   try {
     const backwardPass = { batches, archive, modules: [], lowest: lowestSpan(spans, values) };
     const passes: DensePasses = {
-      needs: NOTHING,
+      needs: NO_NEEDS,
       model: job.model,
       runner,
       backwardPass,
@@ -88,7 +87,7 @@ export async function measureTokenWeights(
     const found = new Map(values.map(({ value }): [string, { weights?: TokenWeights['batches'] }] => [value, {}]));
     beginGradients(context, batches.length);
     const checkpoint = await openBackwardCheckpoint(context, {
-      needs: NOTHING,
+      needs: NO_NEEDS,
       spans,
       forwards,
       found,
@@ -109,7 +108,7 @@ export async function measureTokenWeights(
         start: checkpoint.start,
         async onSpan(span, place) {
           for (const { value, meter } of inSpan(span)) found.get(value)!.weights = meter.finish();
-          await checkpoint.settle(place);
+          await checkpoint.saveIfNeeded(place);
         },
         onBatch: (detail, part) => context.tick(detail, part === 'loss' ? logitsInBlocks(analysed.detected.layout) : 1),
         signal: options.signal,

@@ -1,35 +1,35 @@
 import { readUnder, type StageMeter } from '../../activations/stage-meter.js';
 import type { StageReads } from '../../runtime/block-runner.js';
 
-/** A meter on the way, and what becomes of what it saw. */
+/** A meter, and an action with its results. */
 export interface ModuleMeasurement {
   readonly meter: StageMeter;
-  /** Is called once the meter has seen all batches. */
+  /** Called when the meter has read all batches. */
   finish(): void | Promise<void>;
 }
 
-/** Measurements of stages that are passed, and run later than that. */
+/** Tracks measurements of stages, which may run later than `BlockRunner.pass` returns. */
 export interface Measurements {
-  /** One run of a stage for some measurements. */
-  under(measurements: readonly ModuleMeasurement[], look?: StageReads): StageReads;
-  /** Finishes those whose meters have seen all batches. */
+  /** Reads of a stage for measurements, and for another reader. */
+  readsFor(measurements: readonly ModuleMeasurement[], others?: StageReads): StageReads;
+  /** Finishes those whose meters have read all batches. */
   finishDone(): Promise<void>;
 }
 
 export function createMeasurements(batchCount: number, signal: AbortSignal | undefined): Measurements {
   let open: { missing: number; readonly measurements: readonly ModuleMeasurement[] }[] = [];
   return {
-    under(measurements, look) {
+    readsFor(measurements, others) {
       const entry = { missing: batchCount, measurements };
       open.push(entry);
-      const under = readUnder(
+      const reads = readUnder(
         measurements.map(({ meter }) => meter),
-        look,
+        others,
       );
       return {
-        ...under,
+        ...reads,
         async onBatch(batch, values) {
-          await under.onBatch?.(batch, values);
+          await reads.onBatch?.(batch, values);
           entry.missing -= 1;
         },
       };

@@ -7,7 +7,7 @@ import { runMeasurements } from './run-measurements.js';
 
 const NAME = 'dense';
 
-/** The entry; the metric's curvatures have their own. */
+/** The journal's entry; curvatures are entries of their own. */
 interface SavedMeasures extends Omit<DenseMeasures, 'functional' | 'orders'>, ContextPlace {
   /** By module index, as are the orders. */
   readonly functional: IndexedMap<DenseMeasures['functional']>;
@@ -15,15 +15,15 @@ interface SavedMeasures extends Omit<DenseMeasures, 'functional' | 'orders'>, Co
   readonly remarks: readonly string[];
 }
 
-/** Measures the dense model, or reads from the journal what an earlier run measured. */
+/** Measures the dense model, or reads an earlier run's measurements from the journal. */
 export async function measureOrRead(context: PruneContext, needs: DenseNeeds): Promise<DenseMeasures> {
   const { journal } = context.job;
   const saved = await readCheckpoint<SavedMeasures>(journal, NAME);
-  const findLost = async () => (journal && needs.curvatures ? findMissing(journal, needs.modules) : []);
-  if (saved !== undefined && (await findLost()).length === 0) return unpack(context, needs, saved);
+  const findUnsaved = async () => (journal && needs.curvatures ? findMissing(journal, needs.modules) : []);
+  if (saved !== undefined && (await findUnsaved()).length === 0) return unpack(context, needs, saved);
   const measured = await runMeasurements(context, needs);
   const { hiddenSize } = context.job.analysed.detected.layout;
-  const missing = await findLost();
+  const missing = await findUnsaved();
   if (journal?.shouldCheckpoint(missing.length * hiddenSize ** 2 * Float32Array.BYTES_PER_ELEMENT, true)) {
     await writeCurvatures(journal, missing, needs.curvatures!, true);
     await journal.write(NAME, [pack(context, measured)], true);
@@ -34,7 +34,7 @@ export async function measureOrRead(context: PruneContext, needs: DenseNeeds): P
 function pack(context: PruneContext, { functional, orders, ...measured }: DenseMeasures): SavedMeasures {
   return {
     ...measured,
-    ...context.passed(),
+    ...context.place(),
     functional: byIndex(functional),
     orders: orders && byIndex(orders),
     remarks: [...context.remarks],

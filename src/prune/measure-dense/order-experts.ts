@@ -9,40 +9,40 @@ import type { RoutingSample } from './sample-routing.js';
 export interface ExpertOrderRequest {
   readonly sample: Pick<RoutingSample, 'type' | 'tokenCount' | 'inputs' | 'outputs'>;
   readonly probe: Pick<ExpertProbe, 'run'>;
-  /** Ways in which the mixture may route, of which the one that its result speaks for is taken. */
+  /** Ways in which the mixture may route; the one that reproduces its result is used. */
   readonly routers: readonly ExpertRouter[];
   readonly expertCount: number;
   /** Experts that remain. */
   readonly leastExperts: number;
-  /** By expert, where the same number leaves every group. */
+  /** By expert, if the same number must be removed from every group. */
   readonly groupOfExpert?: Int32Array | undefined;
   readonly size: number;
-  /** Chooses which leave next. */
+  /** Chooses the experts to remove next. */
   readonly row: ExpertScoreRow;
-  /** Is called between two runs of the probe. */
+  /** Called after each run of the probe. */
   onRun?(): void;
 }
 
-/** Rounds in which all experts would leave: what the removal of those that remain costs is measured again between them. */
+/** Rounds in which all experts would be removed; costs of the remaining ones are measured again in each. */
 const ROUNDS = 8;
 
-/** Tokens that go through the probe together, at most. */
+/** Most tokens in one run of the probe. */
 const ROWS = 1024;
 
-/** Squared distance from the mixture's own result that a routing may have, as a fraction of that: half precision and packed weights round. */
+/** Largest relative squared distance of a routing's result from the mixture's: half precision and packed weights round. */
 const MATCH_TOLERANCE = 1e-3;
 
 /**
- * Orders a mixture's experts by what their removal costs. When one leaves, the router sends its tokens to the next in its order,
- * and the shares of the others change; so removal goes in rounds, and what each leaves is measured before the next. The costs of a
- * round add up to what its experts were measured to cost together, divided among them in proportion to what each costs alone.
- * Experts in groups leave in steps of one from every group.
+ * Orders a mixture's experts by the cost of their removal. Without an expert, the router sends its tokens to the next in its
+ * order, and routing weights change; so experts are removed in rounds, with measurements before each. The measured joint cost of
+ * a round is divided among its experts in proportion to their single costs. Experts in groups are removed in steps of one from
+ * every group.
  *
- * A cost is twice the mean square of the change of the mixture's result, as the metric sees it, which is what the scores of OBC
- * are for neurons and heads. Costs of experts with few tokens are estimates, see `credibleCosts`; what such an estimate adds to the
- * measured cost is added to its round.
+ * A cost is twice the mean square of the change of the mixture's result, in the metric, as scores of OBC are for neurons and
+ * heads. Costs of experts with few tokens are estimates, see `credibleCosts`; the differences from the measured costs are added
+ * to the round's cost.
  *
- * @throws UnsupportedModelError where the runtime mixes experts in another way than the routers know.
+ * @throws UnsupportedModelError if the runtime combines experts in another way than all routers.
  */
 export async function orderExperts(request: ExpertOrderRequest): Promise<ModuleRemovalOrder> {
   const { expertCount, leastExperts, groupOfExpert, row } = request;
@@ -54,18 +54,18 @@ export async function orderExperts(request: ExpertOrderRequest): Promise<ModuleR
   let remainingCount = expertCount;
   let highest = 0;
   let first: Float64Array | undefined;
-  let last: { readonly leaving: readonly (readonly number[])[]; readonly round: Round } | undefined;
-  const price = ({ total }: Round): void => {
-    const { leaving, round } = last!;
+  let last: { readonly removed: readonly (readonly number[])[]; readonly round: Round } | undefined;
+  const addCosts = ({ total }: Round): void => {
+    const { removed, round } = last!;
     const costsAlone = credibleCosts(round);
     const sumOf = (experts: readonly number[], costOf: (expert: number) => number) =>
       experts.reduce((sum, expert) => sum + costOf(expert), 0);
-    const added = sumOf(leaving.flat(), (expert) => costsAlone[expert]! - round.costs[expert]!);
-    const together = Math.max(0, total - round.total + added);
-    const single = leaving.map((experts) => sumOf(experts, (expert) => Math.max(0, costsAlone[expert]!)));
-    const apart = single.reduce((sum, cost) => sum + cost, 0);
+    const correction = sumOf(removed.flat(), (expert) => costsAlone[expert]! - round.costs[expert]!);
+    const jointCost = Math.max(0, total - round.total + correction);
+    const single = removed.map((experts) => sumOf(experts, (expert) => Math.max(0, costsAlone[expert]!)));
+    const sumOfSingle = single.reduce((sum, cost) => sum + cost, 0);
     for (const cost of single) {
-      highest = Math.max(highest, apart > 0 ? (together * cost) / apart : together / single.length);
+      highest = Math.max(highest, sumOfSingle > 0 ? (jointCost * cost) / sumOfSingle : jointCost / single.length);
       costs.push(highest);
     }
   };
@@ -74,7 +74,7 @@ export async function orderExperts(request: ExpertOrderRequest): Promise<ModuleR
   const atOnce = Math.ceil(steps / ROUNDS);
   while (remainingCount / groupCount > least) {
     const round = await measureRound(request, router, remaining);
-    if (last !== undefined) price(round);
+    if (last !== undefined) addCosts(round);
     const values = row.isRemeasured || first === undefined ? row.score(round) : first;
     first ??= values;
     const ranked = Array.from({ length: groupCount }, (_, group) =>
@@ -83,22 +83,22 @@ export async function orderExperts(request: ExpertOrderRequest): Promise<ModuleR
         .sort((a, b) => values[a]! - values[b]! || a - b),
     );
     const count = Math.min(atOnce, remainingCount / groupCount - least);
-    const leaving = Array.from({ length: count }, (_, step) => ranked.map((experts) => experts[step]!));
-    leaving.flat().forEach((expert, at) => {
+    const removed = Array.from({ length: count }, (_, step) => ranked.map((experts) => experts[step]!));
+    removed.flat().forEach((expert, at) => {
       remaining[expert] = 0;
       scores[expert] = expertCount - remainingCount + at;
     });
     remainingCount -= count * groupCount;
-    last = { leaving, round };
+    last = { removed, round };
   }
-  if (last !== undefined) price(await measureRound(request, router, remaining));
-  // Those that remain in any case come last.
+  if (last !== undefined) addCosts(await measureRound(request, router, remaining));
+  // Experts that always remain are last in the order.
   for (const expert of remaining.keys()) if (remaining[expert] === 1) scores[expert] = expertCount;
   while (costs.length < steps) costs.push(highest);
   return { scores, costs: Float64Array.from(costs) };
 }
 
-/** Statistics of the remaining experts, and the total cost of the removed ones. */
+/** Statistics of the remaining experts, and the cost of all removed ones. */
 interface Round extends ExpertStatistics {
   readonly total: number;
 }
@@ -108,20 +108,20 @@ async function measureRound(request: ExpertOrderRequest, router: ExpertRouter, r
   const zeros = () => new Float64Array(expertCount);
   const found = { tokens: zeros(), gatedNorms: zeros(), norms: zeros(), squares: zeros(), costs: zeros() };
   let [sum, tokenCount] = [0, 0];
-  await runRouted(request, router, remaining, ({ token, routed, made }) => {
+  await runRouted(request, router, remaining, ({ token, routed, outputs }) => {
     const dense = sample.outputs.subarray(token * size, (token + 1) * size);
-    const change = squaredChange(made, routed, dense);
+    const change = squaredChange(outputs, routed, dense);
     tokenCount += 1;
     sum += change;
     routed.experts.forEach((expert, rank) => {
-      const square = made.squares[made.experts.indexOf(expert)]!;
+      const square = outputs.squares[outputs.experts.indexOf(expert)]!;
       const norm = Math.sqrt(square);
       found.tokens[expert]! += 1;
       found.gatedNorms[expert]! += routed.routingWeights[rank]! * norm;
       found.norms[expert]! += norm;
       found.squares[expert]! += square;
       const without = routed.without?.[rank];
-      if (without !== undefined) found.costs[expert]! += squaredChange(made, without, dense) - change;
+      if (without !== undefined) found.costs[expert]! += squaredChange(outputs, without, dense) - change;
     });
   });
   const scale = tokenCount > 0 ? 2 / tokenCount : 0;
@@ -130,8 +130,8 @@ async function measureRound(request: ExpertOrderRequest, router: ExpertRouter, r
   return { ...found, costs: found.costs.map((cost) => scale * cost), total };
 }
 
-/** Squared length of a mix of what experts make minus the dense result. */
-function squaredChange({ experts, weighted }: MadeOfToken, route: Route, dense: Float32Array): number {
+/** Squared distance of experts' weighted sum from the dense result. */
+function squaredChange({ experts, weighted }: TokenOutputs, route: Route, dense: Float32Array): number {
   const size = dense.length;
   const rows = route.experts.map((expert) => experts.indexOf(expert) * size);
   let sum = 0;
@@ -145,7 +145,7 @@ function squaredChange({ experts, weighted }: MadeOfToken, route: Route, dense: 
 }
 
 /** Outputs of some experts for one token. */
-interface MadeOfToken {
+interface TokenOutputs {
   readonly experts: readonly number[];
   /** `[experts, size]` */
   readonly weighted: Float32Array;
@@ -155,15 +155,15 @@ interface MadeOfToken {
 interface ProbedToken {
   readonly token: number;
   readonly routed: RoutedToken;
-  readonly made: MadeOfToken;
+  readonly outputs: TokenOutputs;
 }
 
-/** Runs the experts that some tokens go to, with and without each of them; by default all tokens of the sample. */
+/** Runs the experts that tokens are routed to, and those without each of these; by default for all tokens of the sample. */
 async function runRouted(
   { sample, probe, size, onRun }: ExpertOrderRequest,
   router: ExpertRouter,
   remaining: Uint8Array,
-  take: (found: ProbedToken) => void,
+  onToken: (found: ProbedToken) => void,
   tokenCount = sample.tokenCount,
 ): Promise<void> {
   for (let start = 0; start < tokenCount; start += ROWS) {
@@ -172,23 +172,23 @@ async function runRouted(
     const experts = routes.map((routed) => [
       ...new Set([...routed.experts, ...(routed.without ?? []).flatMap((route) => route.experts)]),
     ]);
-    const made = await probe.run(sample.inputs.subarray(start * size, (start + tokens.length) * size), experts);
+    const outputs = await probe.run(sample.inputs.subarray(start * size, (start + tokens.length) * size), experts);
     let row = 0;
     tokens.forEach((token, at) => {
       const end = row + experts[at]!.length;
-      const weighted = made.weighted.subarray(row * size, end * size);
-      const squares = made.squares.subarray(row, end);
-      take({ token, routed: routes[at]!, made: { experts: experts[at]!, weighted, squares } });
+      const weighted = outputs.weighted.subarray(row * size, end * size);
+      const squares = outputs.squares.subarray(row, end);
+      onToken({ token, routed: routes[at]!, outputs: { experts: experts[at]!, weighted, squares } });
       row = end;
     });
     onRun?.();
   }
 }
 
-/** Tokens that a router is found by. */
+/** Tokens on which routers are compared with the mixture. */
 const MATCH_TOKENS = 64;
 
-/** How the mixture routes, found by doing it again. @throws UnsupportedModelError */
+/** Finds the router that reproduces the mixture's result. @throws UnsupportedModelError */
 export async function findRouter(request: ExpertOrderRequest): Promise<ExpertRouter> {
   const { sample, expertCount, size, routers } = request;
   const all = new Uint8Array(expertCount).fill(1);
@@ -196,11 +196,11 @@ export async function findRouter(request: ExpertOrderRequest): Promise<ExpertRou
   const found: { readonly router: ExpertRouter; readonly error: number }[] = [];
   for (const router of routers) {
     let [error, squares, counted] = [0, 0, 0];
-    const compare = ({ token, routed, made }: ProbedToken) => {
+    const compare = ({ token, routed, outputs }: ProbedToken) => {
       const dense = sample.outputs.subarray(token * size, (token + 1) * size);
-      const change = squaredChange(made, routed, dense);
+      const change = squaredChange(outputs, routed, dense);
       const square = dense.reduce((sum, value) => sum + value * value, 0);
-      // The runtime chose the other of two experts of the same score.
+      // The runtime chose the other of two experts with the same score.
       if (routed.isTied && change > MATCH_TOLERANCE * square) return;
       error += change;
       squares += square;

@@ -13,30 +13,30 @@ export interface NeuronOrderRequest {
   readonly router: ExpertRouter;
   readonly neurons: ExpertNeurons;
   readonly expertCount: number;
-  /** Channels of what the experts read. */
+  /** Input channels of the experts. */
   readonly size: number;
-  /** All tokens count in every expert, see `routeEverywhere`, not only those that the router sends there. */
+  /** Whether all tokens count for every expert, see `routeEverywhere`, not only those that are routed there. */
   readonly allExperts?: boolean | undefined;
-  /** Is called between two experts. */
+  /** Called after each expert. */
   onExpert?(): void;
 }
 
-/** Rounds in which all neurons of an expert would leave: what the others are worth is measured again between them. */
+/** Rounds in which all neurons of an expert would be removed; costs of the remaining ones are measured again in each. */
 const ROUNDS = 8;
 
-/** Tokens that are routed, or run, together, at most. */
+/** Most tokens that are routed, or run, together. */
 const ROWS = 1024;
 
-/** Bytes of what neurons make that are held at once, at most, but for one expert's. */
+/** Most bytes of neuron values in memory, unless one expert has more. */
 const MAX_HELD_BYTES = 2 ** 28;
 
 /**
- * Orders the neurons inside each expert of a mixture by what their removal costs: of the tokens that go to the expert, the change of
- * the mixture's result as the metric sees it. Neurons leave in rounds, so that those are kept that make up for the ones that
- * left; the costs of a round add up to what its neurons were measured to cost together.
+ * Orders the neurons inside each expert of a mixture by the cost of their removal: the change of the mixture's result, in the
+ * metric, on the expert's tokens. Neurons are removed in rounds, since costs of the remaining ones change; the measured joint
+ * cost of a round is divided among its neurons.
  *
- * A cost is twice the mean square of the change over all tokens, as that of an entire expert is. Changes of the experts of one token
- * are taken to be independent.
+ * A cost is twice the mean square of the change over all tokens, as that of an entire expert is. Changes by the experts of one
+ * token are assumed to be independent.
  */
 export async function orderNeurons(request: NeuronOrderRequest): Promise<NeuronOrder> {
   const { neurons, expertCount } = request;
@@ -48,9 +48,9 @@ export async function orderNeurons(request: NeuronOrderRequest): Promise<NeuronO
   const routed = await routeAll(request, new Uint8Array(expertCount).fill(1));
   const routes = request.allExperts ? routeEverywhere(routed, expertCount) : routed;
   for (const experts of inParts(request, routes)) {
-    const madeBy = await runExperts(request, routes, experts);
+    const valuesOf = await runExperts(request, routes, experts);
     for (const expert of experts) {
-      const own = await orderExpert(request, expert, madeBy.get(expert)!);
+      const own = await orderExpert(request, expert, valuesOf.get(expert)!);
       order.scores.set(own.scores, expert * unitCount);
       order.costs.set(own.costs, expert * unitCount);
       request.onExpert?.();
@@ -59,7 +59,7 @@ export async function orderNeurons(request: NeuronOrderRequest): Promise<NeuronO
   return order;
 }
 
-/** Where the tokens go. @param remaining by expert: 1 for those that are left */
+/** Routes all tokens. @param remaining By expert: 1 for remaining ones. */
 export async function routeAll(
   { sample, router }: Pick<NeuronOrderRequest, 'router'> & { readonly sample: Pick<RoutingSample, 'tokenCount'> },
   remaining: Uint8Array,
@@ -94,7 +94,7 @@ export function inParts(
   return parts;
 }
 
-/** Neurons of some experts for their tokens, times the router's shares: `[tokens, neurons]` each. */
+/** Neurons of some experts for their tokens, times the routing weights: `[tokens, neurons]` each. */
 export async function runExperts(
   { sample, probe, size, neurons }: Omit<NeuronOrderRequest, 'costMeter' | 'router' | 'expertCount'>,
   routes: readonly RoutedToken[],
@@ -104,11 +104,11 @@ export async function runExperts(
   const wanted = new Set(experts);
   const pairsOf = (route: RoutedToken) =>
     route.experts.flatMap((expert, rank) =>
-      wanted.has(expert) ? [{ expert, share: route.routingWeights[rank]! }] : [],
+      wanted.has(expert) ? [{ expert, routingWeight: route.routingWeights[rank]! }] : [],
     );
   const counts = new Map(experts.map((expert) => [expert, 0]));
   for (const route of routes) for (const { expert } of pairsOf(route)) counts.set(expert, counts.get(expert)! + 1);
-  const made = new Map(experts.map((expert) => [expert, new Float32Array(counts.get(expert)! * width)]));
+  const results = new Map(experts.map((expert) => [expert, new Float32Array(counts.get(expert)! * width)]));
   const filled = new Map(experts.map((expert) => [expert, 0]));
   for (let start = 0; start < routes.length; start += ROWS) {
     const pairs = routes.slice(start, start + ROWS).map(pairsOf);
@@ -117,60 +117,63 @@ export async function runExperts(
       rows,
       pairs.map((own) => own.map(({ expert }) => expert)),
     );
-    pairs.flat().forEach(({ expert, share }, at) => {
+    pairs.flat().forEach(({ expert, routingWeight }, at) => {
       const to = filled.get(expert)!;
-      const target = made.get(expert)!;
-      for (let neuron = 0; neuron < width; neuron += 1) target[to + neuron] = share * values[at * width + neuron]!;
+      const target = results.get(expert)!;
+      for (let neuron = 0; neuron < width; neuron += 1)
+        target[to + neuron] = routingWeight * values[at * width + neuron]!;
       filled.set(expert, to + width);
     });
   }
-  return made;
+  return results;
 }
 
-/** Orders the neurons of one expert. @param made `[tokens, neurons]`, times the shares */
+/** Orders the neurons of one expert. @param values `[tokens, neurons]`, times the routing weights. */
 async function orderExpert(
   { sample, probe, costMeter, neurons }: NeuronOrderRequest,
   expert: number,
-  made: Float32Array,
+  values: Float32Array,
 ): Promise<NeuronOrder> {
   const { unitCount, unitSize } = neurons;
   const scores = new Float64Array(unitCount);
   const costs = new Float64Array(unitCount);
-  // No token tells them apart: they leave by their number.
-  if (made.length === 0) return { scores: scores.map((_, unit) => unit), costs };
+  // Without tokens all neurons are equal, and the order is by index.
+  if (values.length === 0) return { scores: scores.map((_, unit) => unit), costs };
   const weighted = await costMeter.weigh(await probe.readSecondLinear(expert));
-  const gone = new Float32Array(unitCount * unitSize);
+  const isRemoved = new Float32Array(unitCount * unitSize);
   const scale = 2 / sample.tokenCount;
   const remaining = new Uint8Array(unitCount).fill(1);
-  let [left, highest, last] = [0, 0, 0];
-  let leaving: readonly { readonly unit: number; readonly rise: number }[] = [];
-  const price = (total: number): void => {
-    const together = Math.max(0, total - last);
-    const apart = leaving.reduce((sum, { rise }) => sum + Math.max(0, rise), 0);
-    leaving.forEach(({ unit, rise }, at) => {
-      highest = Math.max(highest, apart > 0 ? (together * Math.max(0, rise)) / apart : together / leaving.length);
-      costs[left - leaving.length + at] = scale * highest;
-      scores[unit] = left - leaving.length + at;
+  let [removedCount, highest, last] = [0, 0, 0];
+  /** Units removed in the last round. */
+  let removed: readonly { readonly unit: number; readonly rise: number }[] = [];
+  const addCosts = (total: number): void => {
+    const jointCost = Math.max(0, total - last);
+    const sumOfRises = removed.reduce((sum, { rise }) => sum + Math.max(0, rise), 0);
+    removed.forEach(({ unit, rise }, at) => {
+      const cost = sumOfRises > 0 ? (jointCost * Math.max(0, rise)) / sumOfRises : jointCost / removed.length;
+      highest = Math.max(highest, cost);
+      costs[removedCount - removed.length + at] = scale * highest;
+      scores[unit] = removedCount - removed.length + at;
     });
     last = total;
   };
   const atOnce = Math.ceil(unitCount / ROUNDS);
   for (;;) {
-    const { total, rises } = await costMeter.measure(made, weighted, gone);
+    const { total, rises } = await costMeter.measure(values, weighted, isRemoved);
     if (!Number.isFinite(total)) throw new NumericalError('the output of expert neurons is NaN or infinite');
-    price(total);
-    if (left === unitCount) return { scores, costs };
+    addCosts(total);
+    if (removedCount === unitCount) return { scores, costs };
     const riseOf = (unit: number) =>
       rises.subarray(unit * unitSize, (unit + 1) * unitSize).reduce((sum, rise) => sum + rise, 0);
-    leaving = Array.from(remaining.keys())
+    removed = Array.from(remaining.keys())
       .filter((unit) => remaining[unit] === 1)
       .map((unit) => ({ unit, rise: riseOf(unit) }))
       .sort((a, b) => a.rise - b.rise || a.unit - b.unit)
       .slice(0, atOnce);
-    for (const { unit } of leaving) {
+    for (const { unit } of removed) {
       remaining[unit] = 0;
-      gone.fill(1, unit * unitSize, (unit + 1) * unitSize);
+      isRemoved.fill(1, unit * unitSize, (unit + 1) * unitSize);
     }
-    left += leaving.length;
+    removedCount += removed.length;
   }
 }

@@ -9,21 +9,21 @@ import type { MultiplyTransposed } from '../../linalg/multiply-transposed.js';
 import { type HeadUnit, shrinkSteps } from '../../removal/plan-removal.js';
 import { scoreModule } from '../../removal/score-module.js';
 
-/** In which order a module's units leave the dense model, and what each step costs. */
+/** Removal order of a module's units in the dense model, with the cost of each step. */
 export interface ModuleRemovalOrder {
   /** Importance by unit, rising in the order of removal. */
   readonly scores: Float64Array;
-  /** Cost of each further step, see `shrinkSteps`. */
+  /** Cost of each successive step, see `shrinkSteps`. */
   readonly costs: Float64Array;
   /** Of a mixture whose experts may lose neurons. */
   readonly neurons?: NeuronOrder | undefined;
 }
 
-/** In which order neuron units leave the experts of a mixture, `[experts, units]` each. */
+/** Removal orders of neuron units inside the experts of a mixture, `[experts, units]` each. */
 export interface NeuronOrder {
   /** Importance by unit, rising in the order of removal. */
   readonly scores: Float64Array;
-  /** Cost of each further unit of an expert, never falling. */
+  /** Cost of each successive unit of an expert, non-decreasing. */
   readonly costs: Float64Array;
 }
 
@@ -39,7 +39,7 @@ export interface OrderCase {
   readonly onUnits?: ImportanceProblem['onUnits'];
 }
 
-/** Orders a module's units without groups. A KV group that leaves entirely is scored whole. */
+/** Orders a module's units without function groups. KV groups that are removed as a whole are scored as one unit. */
 export async function orderUnits(given: OrderCase): Promise<ModuleRemovalOrder> {
   const { module, statistics, headUnit } = given;
   const { groupOfUnit, groupCount } = module;
@@ -54,12 +54,12 @@ export async function orderUnits(given: OrderCase): Promise<ModuleRemovalOrder> 
   return { scores, costs: stepCosts(given, { scores, costs }, groupOfUnit) };
 }
 
-/** The module with its KV groups as units; their channels lie together. */
+/** The module with its KV groups as units, whose channels are contiguous. */
 function asGroups({ groupOfUnit: _, ...module }: PrunableModule, members: number): PrunableModule {
   return { ...module, unitCount: module.unitCount / members, unitSize: module.unitSize * members };
 }
 
-/** Sums of what heads cost that leave together: an entire group, or each group's next in the order. */
+/** Sums of the costs of heads that are removed together: an entire group, or each group's next in the order. */
 function stepCosts(
   { module, headUnit }: OrderCase,
   { scores, costs }: ModuleRemovalOrder,

@@ -18,13 +18,13 @@ import { type BackwardMeasures, orderOf } from './dense-measures.js';
 import type { DensePasses } from './dense-passes.js';
 import { orderModule } from './measure-backwards.js';
 
-/** Noise on the weights of an output projection, as a fraction of their root mean square: little, so that the divergence grows by its square. */
+/** Noise on the weights of an output projection, relative to their root mean square: small, so that the divergence is quadratic. */
 const NOISE = 0.1;
 
-/** Tokens that every module's noise is measured on, roughly. */
+/** Approximate number of tokens on which each module's noise is measured. */
 const TOKENS = 2048;
 
-/** Modules with gradients that are measured by noise too, at most; they give one factor. */
+/** Most modules with gradients that are measured by noise too, for one common factor. */
 const MAX_COMPARED = 4;
 
 /** Modules by whether gradients have reached them. */
@@ -35,12 +35,12 @@ export interface PerturbedModules {
 }
 
 /**
- * Estimates the divergence's curvature at the outputs of some modules by forward passes, where there are no gradients: noise on the output
- * linear layer gives errors of one size in all directions, and twice the divergence over their squared length is the curvature's mean over the
- * directions. Modules are so compared in nats; within one all directions count alike. Where gradients have reached other modules, some of
- * them are measured by noise too, and the estimates are brought to the scale of the gradients.
+ * Estimates the divergence's curvature at the outputs of modules without gradients, by forward passes: noise on the output
+ * projection gives equal errors in all directions, and twice the divergence over their squared length is the curvature's mean
+ * over the directions. So costs of modules are comparable; within a module, all directions are equal. If other modules have
+ * gradients, some of them are measured by noise too, and the estimates are scaled to the gradients.
  *
- * @returns orders of removal, as `measureBackwards` does.
+ * @returns Removal orders, as `measureBackwards` does.
  */
 export async function perturbOutputs(
   context: PruneContext,
@@ -92,12 +92,12 @@ interface MeasuredNoise {
   readonly divergence: number;
 }
 
-/** A divergence that is NaN or not positive is replaced by the median of the others; where all are, noise counts alike everywhere. */
+/** Replaces a divergence that is NaN or not positive by the median of the others, or by the same number if all are. */
 async function measureNoises(context: PruneContext, modules: readonly PrunableModule[]): Promise<MeasuredNoise[]> {
   const { job, batches } = context;
   const { layout } = job.analysed.detected;
   const stride = Math.max(1, Math.floor((job.windows.length * (job.windows[0]?.length ?? 1)) / TOKENS));
-  const site = { engine: job.engine, windows: everyNth(job.windows, stride), signal: job.options.signal };
+  const comparison = { engine: job.engine, windows: everyNth(job.windows, stride), signal: job.options.signal };
   const noises: number[] = [];
   async function* perturbed() {
     for (const module of modules) {
@@ -108,9 +108,9 @@ async function measureNoises(context: PruneContext, modules: readonly PrunableMo
       context.tick(`block ${module.block} ${module.kind}`, (layout.segments.length * batches.length) / modules.length);
     }
   }
-  const divergences = await measureDivergences(job, perturbed(), site);
+  const divergences = await measureDivergences(job, perturbed(), comparison);
   const isMeasurable = (divergence: number) => divergence > 0 && Number.isFinite(divergence);
-  const middle = median(divergences.filter(isMeasurable)) ?? NOISE ** 2 / 2;
+  const replacement = median(divergences.filter(isMeasurable)) ?? NOISE ** 2 / 2;
   const others = modules.filter((_, at) => !isMeasurable(divergences[at]!));
   if (others.length > 0)
     context.remarks.push(
@@ -118,7 +118,7 @@ async function measureNoises(context: PruneContext, modules: readonly PrunableMo
     );
   return divergences.map((divergence, at) => ({
     noise: noises[at]!,
-    divergence: isMeasurable(divergence) ? divergence : middle,
+    divergence: isMeasurable(divergence) ? divergence : replacement,
   }));
 }
 
@@ -151,7 +151,7 @@ async function perturb(dense: OnnxModel, { output, index, kind }: PrunableModule
   return { model, noise };
 }
 
-/** Adds to what experts make a product of it with random signs, as large as noise on the weights of a linear layer is. @returns the size of a sign */
+/** Adds the experts' result times a matrix of random signs, as large as noise on the weights of a linear layer. @returns Size of a sign. */
 function addNoise(
   model: OnnxModel,
   { result, weight: stacked, outputCount: size }: PrunableModule['output'],
@@ -172,7 +172,7 @@ function addNoise(
   return noise;
 }
 
-/** ONNX's number of the type that a mixture computes in: that of its weights, or of the scales of packed ones. */
+/** ONNX data type of a mixture's computation: that of its weights, or of the scales of packed ones. */
 function typeOfExperts({ weights }: OnnxModel, node: NodeProto, stacked: string): number {
   const names = FUSED_MIXTURES.has(qualifiedOp(node)) ? expertTensors(node).all : [stacked];
   return names.map((name) => weights.get(name)?.dataType ?? 0).find(isFloatType)!;

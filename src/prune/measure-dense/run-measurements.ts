@@ -17,7 +17,7 @@ import { measureBackwards, oneContext } from './measure-backwards.js';
 import { measureForwards } from './measure-forwards.js';
 import { perturbOutputs } from './perturb-outputs.js';
 
-/** Measures the dense model in one pass forwards and, for whatever hangs on the loss, one backwards. */
+/** Measures the dense model in one forward pass and, if gradients are needed, one backward pass. */
 export async function runMeasurements(context: PruneContext, needs: DenseNeeds): Promise<DenseMeasures> {
   if (!needsGradients(needs) && !needs.blockChange && needs.order === undefined) return { functional: new Map() };
   const passes = await startDensePasses(context, needs);
@@ -30,7 +30,7 @@ export async function runMeasurements(context: PruneContext, needs: DenseNeeds):
   }
 }
 
-/** Gradients, and for the modules that they do not reach runs forwards that stand in for them. */
+/** Runs the backward pass, and estimates by forward passes for the modules that gradients do not reach. */
 async function runBackwardPass(
   context: PruneContext,
   passes: DensePasses,
@@ -73,7 +73,7 @@ function collect(context: PruneContext, { needs, forwards, backwards }: Measured
     const groups = groupNeurons({ ...needs.grouping, affinity, contextCount, random: context.random });
     functional.set(module, { contexts: own, groups, affinity });
   }
-  // Without tokens nothing changes, by 0 / 0.
+  // Without tokens the block change is 0 / 0.
   return {
     ...(context.batches.length > 0 && { blockChange }),
     sensitivity,

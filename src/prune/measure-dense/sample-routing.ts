@@ -7,58 +7,58 @@ import type { Tensor, Tensors } from '../../runtime/engine.js';
 import { tensorFloats } from '../../runtime/tensor-floats.js';
 import { releaseTensors } from '../../runtime/tensor-memory.js';
 
-/** Inputs and outputs of a mixture, for some of the calibration's tokens. */
+/** Inputs and outputs of a mixture for a sample of the calibration tokens. */
 export interface RoutingSample {
   readonly type: 'float32' | 'float16';
   readonly tokenCount: number;
-  /** `[tokens, channels]`, what the experts read. */
+  /** `[tokens, channels]`, inputs of the experts. */
   readonly inputs: Float32Array | Uint16Array;
-  /** `[tokens, experts]`; empty where experts are written out, whose routers are run themselves. */
+  /** `[tokens, experts]`; empty for unfused experts, whose routers are run separately. */
   readonly scores: Float32Array;
-  /** `[tokens, channels]`, what the mixture made, as the metric sees it. */
+  /** `[tokens, channels]`, the mixture's results times the metric. */
   readonly outputs: Float32Array;
-  /** Tokens that went to each expert, of all tokens of the calibration. */
+  /** Number of tokens of each expert, of all calibration tokens. */
   readonly counts: Int32Array;
-  /** `[contexts, experts]` row-major, the same by context, where contexts were given. */
+  /** `[contexts, experts]` row-major: these counts by context, if contexts were given. */
   readonly countsByContext?: Int32Array | undefined;
 }
 
-/** Tokens that removals are tried on, at most: memory is bounded, and each expert gets hundreds. */
+/** Most tokens of a sample: memory is bounded, and each expert still has hundreds. */
 const TOKENS = 8192;
 
 export interface SampleRequest {
   readonly runner: BlockRunner;
   readonly module: PrunableModule;
   readonly metric: Float32Array | undefined;
-  /** Tells the tokens apart. */
+  /** Contexts of the tokens, to count by. */
   readonly contexts?: TokenContexts | undefined;
   onBatch(): void;
 }
 
-/** Runs the current stage of a runner, and takes what its mixture reads and makes. */
+/** Runs the current stage of a runner, and samples the inputs and outputs of its mixture. */
 export async function sampleRouting(request: SampleRequest): Promise<RoutingSample> {
   const { runner, module, metric, contexts, onBatch } = request;
   const { input: scoresName, result, inputCount: expertCount, outputCount: size } = module.output;
   const all = runner.batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
   const stride = Math.max(1, Math.ceil(all / TOKENS));
   const tokenCount = Math.ceil(all / stride);
-  const { unfusedExperts: written } = module;
-  const scores = new Float32Array(written ? 0 : tokenCount * expertCount);
+  const { unfusedExperts } = module;
+  const scores = new Float32Array(unfusedExperts ? 0 : tokenCount * expertCount);
   const outputs = new Float32Array(tokenCount * size);
   const counts = new Int32Array(expertCount);
   const countsByContext = contexts && new Int32Array(contexts.contextCount * expertCount);
   let inputs: Float32Array | Uint16Array | undefined;
   let type: RoutingSample['type'] = 'float32';
   const { weighted, plain: _, ...extension } = metricNodes(result, { name: 'experts/sample', metric, size });
-  const fetches = [module.input, written?.chosen ?? scoresName];
+  const fetches = [module.input, unfusedExperts?.chosen ?? scoresName];
   for await (const { batch, values } of runner.observe({ fetches, reads: [result], extension })) {
     const read = readRows(values[module.input]!);
     type = read.type;
     inputs ??= type === 'float16' ? new Uint16Array(tokenCount * size) : new Float32Array(tokenCount * size);
-    const choose = readChoices(values, module);
-    const made = tensorFloats(values[weighted]!, 'outputs of experts');
+    const choiceOf = readChoices(values, module);
+    const results = tensorFloats(values[weighted]!, 'outputs of experts');
     for (let token = 0; token < batch.tokens.length; token += 1) {
-      const { experts, row } = choose(token);
+      const { experts, row } = choiceOf(token);
       const place = batch.firstToken + token;
       for (const expert of experts) {
         counts[expert]! += 1;
@@ -68,7 +68,7 @@ export async function sampleRouting(request: SampleRequest): Promise<RoutingSamp
       const at = place / stride;
       if (row !== undefined) scores.set(row, at * expertCount);
       inputs.set(read.data.subarray(token * size, (token + 1) * size), at * size);
-      outputs.set(made.subarray(token * size, (token + 1) * size), at * size);
+      outputs.set(results.subarray(token * size, (token + 1) * size), at * size);
     }
     releaseTensors(values);
     onBatch();
@@ -76,7 +76,7 @@ export async function sampleRouting(request: SampleRequest): Promise<RoutingSamp
   return { type, tokenCount, inputs: inputs ?? new Float32Array(), scores, outputs, counts, countsByContext };
 }
 
-/** Where one token of a batch goes. */
+/** Routing of one token of a batch. */
 interface Choice {
   readonly experts: readonly number[];
   /** Scores of all experts. */

@@ -7,26 +7,26 @@ import type { BlockRunner } from '../../runtime/block-runner.js';
 import { type PruneContext, segmentName } from '../prune-context.js';
 import type { ModuleContexts } from './dense-measures.js';
 
-/** Contexts of an FFN, or of a mixture of experts, whose tokens are still to be seen as points. */
+/** A search for the contexts of an FFN or a mixture of experts: tokens are projected to points, then clustered. */
 export interface ContextSearch {
   readonly module: PrunableModule;
-  /** To go with the run of the module's segment. */
+  /** Projects tokens while the module's segment runs. */
   readonly meter: PointMeter;
-  /** Clusters the points, once the meter has seen all batches. */
+  /** Clusters the points, when the meter has read all batches. */
   finish(): ModuleContexts;
 }
 
-/** A module, and how its tokens are told apart. */
+/** A module, and settings for its contexts. */
 export interface ContextSearchRequest {
   readonly module: PrunableModule;
   readonly grouping: ResolvedGrouping;
 }
 
-/** Value that the contexts of a module are seen in. */
+/** Value that is clustered into a module's contexts. */
 export const contextFeature = ({ segments }: ModelLayout, { module, grouping }: ContextSearchRequest): string =>
   grouping.features === 'residual' ? segments[module.segment - 1]!.input : module.input;
 
-/** Finds the principal components of what a module reads; cheap, since nothing but the norm in front of it runs. */
+/** Fits the principal components of a module's input; cheap, since at most the norm before it runs. */
 export async function searchContexts(
   context: PruneContext,
   runner: BlockRunner,

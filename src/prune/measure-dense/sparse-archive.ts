@@ -4,12 +4,12 @@ import { type Batch, type BlockRunner, createBlockRunner, type SideValues } from
 import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { PruneJob } from '../job.js';
 
-/** Disk that an archive of all blocks' inputs may take, at least; and as a fraction of the model. */
+/** Limit of an archive of all blocks' inputs on disk: the larger of these bytes and this fraction of the model. */
 const DISK_LIMIT = { bytes: 4 * 2 ** 30, ofModel: 0.5 };
 
 /**
- * Every how many blocks the input is archived: of each, where all fit within the limit. Else the fewest between two of them that fit, or
- * where nothing does what takes the least.
+ * Chooses the stride of archived blocks: 1 if the inputs of all fit within the limit, otherwise the smallest stride that fits,
+ * or the one that needs the least disk.
  */
 export function chooseStride(spanCount: number, stateBytes: number, modelBytes: number): number {
   const limit = Math.max(DISK_LIMIT.bytes, DISK_LIMIT.ofModel * modelBytes);
@@ -19,7 +19,7 @@ export function chooseStride(spanCount: number, stateBytes: number, modelBytes: 
   return strides.find((stride) => stride <= least && bytesOf(stride) <= limit) ?? least;
 }
 
-/** Hidden states of all tokens that an archive holds at most. */
+/** Number of blocks whose hidden states an archive stores at most. */
 export const archivedStates = (spanCount: number, stride: number): number =>
   Math.ceil(spanCount / stride) + 1 + (stride - 1);
 
@@ -34,8 +34,9 @@ export interface SparseArchiveRequest {
 }
 
 /**
- * The inputs of all blocks, of which one of every `stride` is kept and the last block's output: those between are computed again from the
- * one before when the first of them is asked for. Entries are those of `Backpropagation.archive`, to be read from the last block on.
+ * Creates an archive of the inputs of all blocks that stores one of every `stride`, and the last block's output. The others are
+ * computed again from the one before, when the first of them is read. Entries are those of `Backpropagation.archive`, to be
+ * read from the last block to the first.
  */
 export async function createSparseArchive(request: SparseArchiveRequest): Promise<TensorStore> {
   const { job, spans, batches, stride } = request;
@@ -43,7 +44,7 @@ export async function createSparseArchive(request: SparseArchiveRequest): Promis
   const stored = await job.createStore(windowCount, Math.ceil(spans.length / stride) + 1);
   if (stride === 1) return stored;
   const between = await job.createStore(windowCount, stride - 1);
-  /** Block from whose input those behind it were computed. */
+  /** Block from whose input the states in `between` were computed. */
   let filledFrom = -1;
   const placeOf = (entry: number) => ({ span: Math.floor(entry / batches.length), position: entry % batches.length });
   const isStored = (span: number) => span === spans.length || span % stride === 0;
@@ -81,7 +82,7 @@ export async function createSparseArchive(request: SparseArchiveRequest): Promis
 
 type GetState = (position: number) => ReturnType<TensorStore['get']>;
 
-/** A runner that stands before a block. */
+/** Creates a runner at the input of a block. */
 async function startAt(
   { job, model, spans, batches, side }: SparseArchiveRequest,
   at: number,
@@ -104,7 +105,7 @@ async function startAt(
     const none: ReadonlySet<string> = new Set();
     const held = { wanted: none, complete: none, left: none, narrowed: new Map() };
     yield { from: spans[at]!.first, passedCount: 0, side: side.save(), held };
-    // Batches go by their index, of which some may not go back.
+    // The runner has an entry per batch index; batches without a backward pass have no state.
     const positions = new Map(batches.map(({ index }, position) => [index, position]));
     for (let index = 0; index <= Math.max(-1, ...positions.keys()); index += 1) {
       const position = positions.get(index);
@@ -120,7 +121,7 @@ interface SpanStep {
   readonly span: number;
 }
 
-/** Moves a runner through a block. @param put gets the block's output by the position of the batch */
+/** Runs a block. @param put Receives the block's output by the position of the batch. */
 async function advanceSpan(
   { job, spans, batches }: SparseArchiveRequest,
   { runner, span }: SpanStep,

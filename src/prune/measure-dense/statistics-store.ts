@@ -4,21 +4,21 @@ import { packTriangle, triangleLength, unpackTriangle } from '../../linalg/trian
 import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { PruneJob } from '../job.js';
 
-/** Where statistics of modules wait until the order of their units is found; Grams where hidden states wait. */
+/** Stores statistics of modules until their units are ordered; Gram matrices in a tensor store. */
 export interface StatisticsStore {
   put(module: PrunableModule, statistics: ChannelStatistics): Promise<void>;
   get(module: PrunableModule): Promise<ChannelStatistics>;
   dispose(): Promise<void>;
 }
 
-type Place = Pick<PruneJob, 'analysed' | 'windows' | 'createStore'>;
+type StoreJob = Pick<PruneJob, 'analysed' | 'windows' | 'createStore'>;
 
 export async function createStatisticsStore(
-  place: Place,
+  job: StoreJob,
   modules: readonly PrunableModule[],
 ): Promise<StatisticsStore> {
   const lengths = modules.map(({ output }) => triangleLength(output.inputCount));
-  const grams = await createMatrixStore(place, { count: modules.length, length: Math.max(0, ...lengths) });
+  const grams = await createMatrixStore(job, { count: modules.length, length: Math.max(0, ...lengths) });
   const stored = new Map<number, Omit<ChannelStatistics, 'gram'> & { readonly hasGram: boolean }>();
   return {
     async put({ index }, { gram, ...rest }) {
@@ -30,7 +30,7 @@ export async function createStatisticsStore(
     },
     async get({ index, output }) {
       const found = stored.get(index);
-      if (found === undefined) throw new RangeError(`no statistics of module ${index} were kept`);
+      if (found === undefined) throw new RangeError(`no statistics of module ${index} were stored`);
       const { hasGram, ...rest } = found;
       if (!hasGram) return rest;
       const { data } = await grams.get(index);
@@ -40,13 +40,13 @@ export async function createStatisticsStore(
   };
 }
 
-/** A place for the metric's curvatures at the outputs of some modules. */
-export const createCurvatureStore = (place: Place, modules: readonly PrunableModule[]): Promise<TensorStore> =>
-  createMatrixStore(place, { count: modules.length, length: place.analysed.detected.layout.hiddenSize ** 2 });
+/** Creates a store for the metric's curvatures at the outputs of some modules. */
+export const createCurvatureStore = (job: StoreJob, modules: readonly PrunableModule[]): Promise<TensorStore> =>
+  createMatrixStore(job, { count: modules.length, length: job.analysed.detected.layout.hiddenSize ** 2 });
 
-/** A place for one matrix of each module, as large as so many windows of hidden states. */
+/** Creates a store for one matrix of each module; `createStore` takes sizes in windows of hidden states. */
 async function createMatrixStore(
-  { analysed, windows, createStore }: Place,
+  { analysed, windows, createStore }: StoreJob,
   { count, length }: { readonly count: number; readonly length: number },
 ): Promise<TensorStore> {
   const perWindow = analysed.detected.layout.hiddenSize * (windows[0]?.length ?? 1);
