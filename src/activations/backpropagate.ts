@@ -18,7 +18,13 @@ import { measureFacts } from '../runtime/measure-facts.js';
 import { stageFeeds } from '../runtime/stage-feeds.js';
 import { releaseTensor, releaseTensors } from '../runtime/tensor-memory.js';
 import type { TensorStore } from '../runtime/tensor-store.js';
-import { type CarriedCotangents, type CarriedValue, cotangentOf, openCarriedCotangents } from './carried-cotangents.js';
+import {
+  type CarriedCotangents,
+  type CarriedValue,
+  cotangentOf,
+  OUTPUT_COTANGENT,
+  openCarriedCotangents,
+} from './carried-cotangents.js';
 import { joinFeeds, type StageMeter } from './stage-meter.js';
 
 /** A measurement of a block in the backward pass, opened when the names of its cotangents are known. */
@@ -322,9 +328,6 @@ async function backpropagateBlock(pass: IndexedBackpropagation, { at, span }: St
 
 /** Whether the backward pass continues to earlier blocks. */
 const hasEarlierBlocks = ({ lowest = 0 }: Backpropagation, at: number): boolean => at > lowest;
-
-/** Graph input for the cotangent of a block's output. */
-const OUTPUT_COTANGENT = 'grad:out';
 
 interface BlockStep extends Step {
   readonly meters: readonly BackwardMeter[];

@@ -36,6 +36,9 @@ export interface CarriedRequest {
   readonly entries: readonly number[] | undefined;
 }
 
+/** Graph input for the cotangent of a block's output. */
+export const OUTPUT_COTANGENT = 'grad:out';
+
 /** Graph input for the cotangent of a value. */
 export const cotangentOf = (name: string): string => `grad:${name}`;
 

@@ -40,7 +40,7 @@ export interface FfnShape {
 /** The examples' target, a graph input. */
 export const TARGET = 'inputs/target';
 /** Difference of output and target. */
-export const RESIDUAL = 'inputs/residual';
+const RESIDUAL = 'inputs/residual';
 /** Sum of squares of the difference. */
 export const ERROR = 'inputs/error';
 /** The FFN's input as rows of single precision. */

@@ -6,7 +6,7 @@ import { type AnalysedModel, factsForSize } from '../runtime/analyse-model.js';
 import { type Batch, indexRunGraph } from '../runtime/block-runner.js';
 import { type CompiledStage, compileStage, type LoadedSlice, type StageExtension } from '../runtime/compile-stage.js';
 import { type Engine, type Tensor, typeOf } from '../runtime/engine.js';
-import { type StageFeedRequest, stageFeeds } from '../runtime/stage-feeds.js';
+import { stageFeeds } from '../runtime/stage-feeds.js';
 import { releaseTensor, releaseTensors, trackTensor } from '../runtime/tensor-memory.js';
 
 /** A model whose last hidden states are known. */
@@ -63,10 +63,10 @@ export async function createLossHead(given: LossHeadRequest): Promise<LossHead> 
       for (let start = 0; start < count; start += POSITIONS) {
         const part = chunkOf(batch, start);
         const { [teacher.logits]: logits } = await teacher.stage.session.run(
-          feedsOf(given.teacher, { ...teacher, batch: part, hidden: rowsOf(target, start, count) }),
+          stageFeeds(given.teacher, { ...teacher, batch: part, hidden: rowsOf(target, start, count) }),
         );
         const values = await student.stage.session.run({
-          ...feedsOf(given.student, { ...student, batch: part, hidden: rowsOf(hidden, start, count) }),
+          ...stageFeeds(given.student, { ...student, batch: part, hidden: rowsOf(hidden, start, count) }),
           [student.divergence.target]: logits!,
           [student.divergence.weights]: weightsOf(Math.min(POSITIONS, count - start), scale),
         });
@@ -85,9 +85,6 @@ export async function createLossHead(given: LossHeadRequest): Promise<LossHead> 
     },
   };
 }
-
-/** Feeds of a stage whose other inputs are model inputs. */
-const feedsOf = ({ analysed }: HeadModel, request: StageFeedRequest) => stageFeeds({ analysed }, request);
 
 interface Head {
   readonly stage: CompiledStage;

@@ -1,4 +1,4 @@
-import { cotangentOf } from '../activations/carried-cotangents.js';
+import { cotangentOf, OUTPUT_COTANGENT } from '../activations/carried-cotangents.js';
 import type { BlockSpan } from '../architecture/layout.js';
 import { type GraphIndex, inputsOf } from '../onnx/graph-index.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
@@ -65,9 +65,6 @@ export interface StudentRequest {
   /** Values that change in training. */
   readonly carried: readonly ChangingValue[];
 }
-
-/** Graph input for the cotangent of a block's output. */
-const OUTPUT_COTANGENT = 'grad:out';
 
 export function createStudent(request: StudentRequest): Student {
   const given = { ...request, engine: shareSessions(request.engine) };

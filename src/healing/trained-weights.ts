@@ -179,15 +179,15 @@ function describeUses({ analysed: { detected }, experts }: DescribedGraph) {
   const { layout, traces } = detected;
   const results = new Set([...layout.modules.map(({ output }) => output.result), ...experts.made]);
   const neurons = ffnValues(layout, traces);
+  // Fused mixtures read both linear layers of their experts.
   return (node: NodeProto, { weight, form }: { readonly weight: string; readonly form: ParameterForm }): WeightUse => ({
     form,
     inFfn: experts.weights.has(weight) || [...node.input, ...node.output].some((value) => neurons.has(value)),
-    isOutput: experts.outputs.has(weight) || (!isFused(node) && node.output.some((value) => results.has(value))),
+    isOutput:
+      experts.outputs.has(weight) ||
+      (!FUSED_MIXTURES.has(qualifiedOp(node)) && node.output.some((value) => results.has(value))),
   });
 }
-
-/** Whether a node is a fused mixture, which reads both linear layers of its experts. */
-const isFused = (node: NodeProto): boolean => FUSED_MIXTURES.has(qualifiedOp(node));
 
 function ffnValues({ modules }: ModelLayout, traces: AnalysedModel['detected']['traces']): Set<string> {
   const ffns = modules.filter(({ kind }) => kind === 'ffn');

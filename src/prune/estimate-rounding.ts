@@ -1,6 +1,6 @@
-import ndarray from 'ndarray';
 import type { PrunableModule } from '../architecture/layout.js';
 import type { ChannelStatistics } from '../compensation/adapter.js';
+import { copyColumns } from '../linalg/matrix-block.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { type BlockGrid, dequantise, roundToNearest } from '../quantisation/block-codes.js';
 import { readLinearWeight } from '../removal/repair-linear.js';
@@ -65,11 +65,8 @@ const gridOf = ({ blockSize, symmetric, dtype }: CodedForm, bits: Bits): BlockGr
 /** `[out, in]`, row-major. */
 async function readMatrix(model: OnnxModel, { output }: PrunableModule): Promise<Float32Array> {
   const weight = await readLinearWeight(model, output);
-  const { outputCount, inputCount } = output;
-  const matrix = ndarray(new Float32Array(outputCount * inputCount), [outputCount, inputCount]);
-  for (let row = 0; row < outputCount; row += 1)
-    for (let column = 0; column < inputCount; column += 1) matrix.set(row, column, weight.get(row, column));
-  return matrix.data;
+  const columns = Array.from({ length: output.inputCount }, (_, column) => column);
+  return copyColumns(weight, columns, new Float32Array(output.outputCount * output.inputCount));
 }
 
 interface RoundingErrors {

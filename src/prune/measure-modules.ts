@@ -35,7 +35,9 @@ export async function measureModules(context: PruneContext, request: MeasureRequ
   if (first === undefined) return [];
   const detail = segmentName(first.segment, context.job.analysed.detected.layout.modules);
   if (request.held !== undefined) runner.hold([request.held]);
-  else if (modules.length === 1) cacheChannels(context, runner, first);
+  // A module's channels do not depend on its own removals, but may depend on those of another module of the segment.
+  else if (modules.length === 1)
+    cacheValues(context, runner, [{ value: first.output.input, channelCount: first.output.inputCount }]);
   return context.timed('measure', async () => {
     const targets: StatisticsTarget[] = [];
     for (const module of modules) {
@@ -51,14 +53,6 @@ export async function measureModules(context: PruneContext, request: MeasureRequ
 /** Units that are scored together: each function group, or all units. */
 export function unitGroups({ unitCount }: PrunableModule, found: FunctionalModule | undefined): readonly Int32Array[] {
   return found?.groups.functions ?? [Int32Array.from({ length: unitCount }, (_, unit) => unit)];
-}
-
-/**
- * Caches a module's channels, so that later measurements and the pruned module start from them: they do not depend on its own
- * removals, but may depend on those of another module of the segment.
- */
-function cacheChannels(context: PruneContext, runner: BlockRunner, { output }: PrunableModule): void {
-  cacheValues(context, runner, [{ value: output.input, channelCount: output.inputCount }]);
 }
 
 interface WeighCase {

@@ -38,7 +38,7 @@ export function estimateRoundingCosts(problem: SizeProblem, costs: RoundingCosts
 }
 
 /** Estimated cost of a mixture, in nats per token. */
-export const estimateOf = ({ estimate }: Mixture): number => estimate.pruning + sumOfRounding(estimate);
+const estimateOf = ({ estimate }: Mixture): number => estimate.pruning + sumOfRounding(estimate);
 
 /**
  * The best mixtures of a size by estimates: fewer bits only, fewer units with one number of bits, and both; best first.

@@ -1,3 +1,4 @@
+import type { ContextSums } from '../activations/sum-by-context.js';
 import { type Temperature, weightContexts } from '../grouping/weight-contexts.js';
 import { WEIGHTING_VARIANTS, type WeightingName } from '../grouping/weighting-variants.js';
 import type { Batch } from '../runtime/block-runner.js';
@@ -7,10 +8,8 @@ export interface GroupWeighting {
   readonly temperature: Temperature;
 }
 
-export interface TokensByContext {
-  /** Sums of h over the tokens of each context, by window: `[contextCount, channels]` row-major. */
-  readonly sumsOfWindow: readonly Float32Array[];
-  readonly contextOfToken: Int32Array;
+/** Contexts of the tokens, and sums of h over the tokens of each. */
+export interface TokensByContext extends ContextSums {
   readonly contextCount: number;
   readonly windowLength: number;
 }

@@ -7,9 +7,9 @@ import { floatAttribute, intAttribute } from '../onnx/attributes.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import { encodeFloats, isFloatType, readFloat32 } from '../onnx/float-encoding.js';
 import { qualifiedOp } from '../onnx/graph-index.js';
-import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { TensorShape } from '../onnx/tensor-handle.js';
-import { type AxisLabel, NO_UNIT } from '../operators/axis-rule.js';
+import { NO_UNIT } from '../operators/axis-rule.js';
 import { remainingPositions, remainingUnits } from './remaining-positions.js';
 import type { ChangedWeight, StoreTensor } from './repair-linear.js';
 
@@ -43,13 +43,13 @@ export function findInputLinears(model: OnnxModel, { detected, module, keep }: I
   const linears: InputLinear[] = [];
   for (const node of model.proto.graph?.node ?? []) {
     const [result = ''] = node.output;
-    const label = labelOf(detected, module, result);
+    const label = detected.traces[module.index]?.labels.get(result);
     if (label === undefined || node.input[0] !== module.input) continue;
     const [, weight = ''] = node.input;
     const handle = model.weights.get(weight);
     const outputAxis = outputAxisOf(node);
     if (outputAxis === undefined || handle?.dims.length !== 2 || !isFloatType(handle.dataType)) return [];
-    const positions = keep && positionsLeft(label, keep);
+    const positions = keep && remainingPositions(label, remainingUnits(keep, undefined));
     const codes = positions === undefined ? label.unitIds : positions.map((position) => label.unitIds[position]!);
     const columns = columnsOf(codes, keep ?? Int32Array.from({ length: module.unitCount }, (_, unit) => unit));
     if (columns === undefined || codes.length !== handle.dims[outputAxis]) return [];
@@ -57,12 +57,6 @@ export function findInputLinears(model: OnnxModel, { detected, module, keep }: I
   }
   return linears;
 }
-
-const labelOf = ({ traces }: DetectedModel, { index }: PrunableModule, value: string): AxisLabel | undefined =>
-  traces[index]?.labels.get(value);
-
-const positionsLeft = (label: AxisLabel, keep: Int32Array): Int32Array =>
-  remainingPositions(label, remainingUnits(keep, undefined));
 
 /** Output axis of a linear layer's weight; undefined for an operator that is more than a product. */
 function outputAxisOf(node: NodeProto): 0 | 1 | undefined {
@@ -96,8 +90,18 @@ export const inputWeights = (model: OnnxModel, linears: readonly InputLinear[]):
   linears.map(({ weight }) => [weight, model.weights.get(weight)!]);
 
 /** An input projection's weight, `[in, out]` row-major for any layout in the file. */
-export const readInputWeight = (model: OnnxModel, linear: InputLinear): Promise<Float32Array> =>
-  readRows(model.weights.get(linear.weight)!, linear);
+export async function readInputWeight(
+  { weights }: OnnxModel,
+  { weight, outputAxis }: InputLinear,
+): Promise<Float32Array> {
+  const handle = weights.get(weight)!;
+  const values = await readFloat32(handle);
+  const [rows = 0, columns = 0] = handle.dims;
+  if (outputAxis === 1) return values;
+  const transposed = transposeMatrix(values, rows, columns);
+  freeBytes(values);
+  return transposed;
+}
 
 /** Replaces an input projection's weight by `values`, `[in, out]` row-major, in the file's own layout and data type. */
 export async function writeInputWeight(
@@ -109,15 +113,6 @@ export async function writeInputWeight(
   const written = await store({ dataType, dims }, encodeRows(values, { dataType, dims }, linear));
   setWeight(model, linear.weight, written);
   return [linear.weight, written];
-}
-
-async function readRows(handle: TensorHandle, { outputAxis }: InputLinear): Promise<Float32Array> {
-  const values = await readFloat32(handle);
-  const [rows = 0, columns = 0] = handle.dims;
-  if (outputAxis === 1) return values;
-  const transposed = transposeMatrix(values, rows, columns);
-  freeBytes(values);
-  return transposed;
 }
 
 function encodeRows(

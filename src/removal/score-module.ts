@@ -1,4 +1,5 @@
 import ndarray from 'ndarray';
+import type { RepairedChannels } from '../activations/measure-output-error.js';
 import type { PrunableModule } from '../architecture/layout.js';
 import type {
   ChannelStatistics,
@@ -65,12 +66,7 @@ export interface RemovalPlan {
 }
 
 /** A group's channels before and after. */
-export interface RepairedGroup {
-  readonly statistics: ChannelStatistics;
-  /** `[out, channels]` before. */
-  readonly weight: LinearWeight;
-  /** Channels that remain, ascending positions among the group's. */
-  readonly remaining: Int32Array;
+export interface RepairedGroup extends RepairedChannels {
   readonly repaired: Compensated;
 }
 

@@ -1,6 +1,7 @@
 import type { NodeProto } from 'onnx-buf';
 import type { PrunableModule } from '../../architecture/layout.js';
 import { NumericalError } from '../../errors.js';
+import { copyColumns } from '../../linalg/matrix-block.js';
 import { createStream } from '../../linalg/random.js';
 import { copyModel } from '../../onnx/edit-weights.js';
 import { isFloatType } from '../../onnx/float-encoding.js';
@@ -135,15 +136,9 @@ async function perturb(dense: OnnxModel, { output, index, kind }: PrunableModule
   const model = copyModel(dense);
   if (kind === 'experts') return { model, noise: addNoise(model, output, createStream(seed, index)) };
   const weight = await readLinearWeight(model, output);
-  const [rows, columns] = [output.outputCount, output.inputCount];
-  const values = new Float32Array(rows * columns);
-  let squares = 0;
-  for (let row = 0; row < rows; row += 1)
-    for (let column = 0; column < columns; column += 1) {
-      const value = weight.get(row, column);
-      values[row * columns + column] = value;
-      squares += value ** 2;
-    }
+  const columns = Array.from({ length: output.inputCount }, (_, column) => column);
+  const values = copyColumns(weight, columns, new Float32Array(output.outputCount * output.inputCount));
+  const squares = values.reduce((sum, value) => sum + value ** 2, 0);
   const noise = NOISE * Math.sqrt(squares / values.length);
   const random = createStream(seed, index);
   for (let at = 0; at < values.length; at += 1) values[at]! += random() < 0.5 ? -noise : noise;
