@@ -311,9 +311,9 @@ async function backpropagateBlock(pass: IndexedBackpropagation, { at, span }: St
           ...(await pass.carried.feeds(compiled.withCotangent, position)),
         });
         if (compiled.cotangent !== undefined) {
-          const passed = results[compiled.cotangent]!;
-          clearZeroTokens(passed, hidden);
-          await cotangents.put(position, passed);
+          const inputCotangent = results[compiled.cotangent]!;
+          clearZeroTokens(inputCotangent, hidden);
+          await cotangents.put(position, inputCotangent);
         }
         for (const [value, name] of compiled.carried) await pass.carried.add(value, position, results[name]!);
         for (const meter of compiled.meters) meter.add(batch, results);

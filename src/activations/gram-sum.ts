@@ -17,7 +17,7 @@ export interface GramSum extends Pick<StageExtension, 'nodes' | 'initializers' |
 export interface GramFactors {
   /** Prefix of the names of new values. */
   readonly name: string;
-  /** Values with one row a channel, `[size, tokens]`, whose product `left · rightᵀ` is symmetric. */
+  /** Values with one row per channel, `[size, tokens]`, whose product `left · rightᵀ` is symmetric. */
   readonly left: string;
   readonly right: string;
   readonly size: number;

@@ -4,7 +4,7 @@ import { evenHeadGroups, freeHeadGroups } from './even-head-groups.js';
 
 /**
  * Calls an allocation and rounds its sparsities to whole steps; sparsities fixed by options are kept.
- * @returns Steps to remove, one entry a module.
+ * @returns Steps to remove, one entry per module.
  * @throws OptionError for invalid sparsities, or head counts that must be equal and cannot be.
  */
 export function allocateSteps(allocation: Pick<Allocation, 'allocate'>, problem: AllocationProblem): number[] {

@@ -91,7 +91,7 @@ export interface Allocation {
   readonly checkable?: (typeof CHECKABLE)[number];
   /**
    * The sparsities are used as they are, rounded to the nearest step; the report has the achieved ones.
-   * @returns One sparsity a module, in [0, 1), in their order; 1 for an FFN that is removed entirely.
+   * @returns One sparsity per module, in [0, 1), in their order; 1 for an FFN that is removed entirely.
    * @example
    * const sparingTheFirst = ({ sparsity, modules }) => modules.map(({ block }) => (block === 0 ? 0 : sparsity));
    */

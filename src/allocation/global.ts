@@ -71,20 +71,20 @@ export function allocateByThreshold(entries: readonly ThresholdEntry[], sparsity
   const counts = entries.map(({ fixed = 0 }) => fixed);
   let missing = sparsity * total - entries.reduce((sum, entry, at) => sum + counts[at]! * entry.parametersPerStep, 0);
   const slack = 1e-9 * total;
-  const closed = new Set<number>();
-  const passedOver: Chunk[] = [];
+  const tooLarge = new Set<number>();
+  const skipped: Chunk[] = [];
   for (const chunk of cheapestFirst(entries)) {
-    if (closed.has(chunk.entry)) continue;
+    if (tooLarge.has(chunk.entry)) continue;
     if (chunk.parameters <= missing + slack) {
       counts[chunk.entry]! += chunk.steps;
       missing -= chunk.parameters;
     } else {
       // A step that no longer fits leaves budget for smaller ones.
-      closed.add(chunk.entry);
-      passedOver.push(chunk);
+      tooLarge.add(chunk.entry);
+      skipped.push(chunk);
     }
   }
-  const last = passedOver
+  const last = skipped
     .filter(({ parameters }) => parameters <= 2 * missing)
     .sort((a, b) => a.parameters - b.parameters)[0];
   if (last !== undefined) {
@@ -92,7 +92,7 @@ export function allocateByThreshold(entries: readonly ThresholdEntry[], sparsity
     missing -= last.parameters;
   }
   const finest = Math.min(...entries.map(({ parametersPerStep, multiple = 1 }) => parametersPerStep * multiple));
-  if (passedOver.length === 0 && 2 * missing > finest + slack) {
+  if (skipped.length === 0 && 2 * missing > finest + slack) {
     const isFixed = entries.some(({ fixed }) => fixed !== undefined);
     throw missedBudget({ target: sparsity * total, missing, total, isFixed });
   }

@@ -22,7 +22,7 @@ export const MAX_SPARSITY = 0.95;
  * that skipped, fixed or full modules cannot absorb is distributed evenly over the others. Heads are few and large, so
  * that FFNs absorb their rounding, unless all modules must lose the same.
  *
- * @returns One sparsity a module.
+ * @returns One sparsity per module.
  * @throws OptionError for a missing measure or a budget that cannot be met; NumericalError for a measure that is not
  *   finite.
  * @see FANG Eq. 8

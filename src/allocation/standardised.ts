@@ -87,13 +87,13 @@ export function allocateStandardised(entries: readonly StandardisedEntry[], spar
     counts[entry]!++;
     removed += parameters;
   };
-  const passedOver: Candidate[] = [];
+  const skipped: Candidate[] = [];
   for (const candidate of lowestFirst(entries)) {
     // After a head that no longer fits, neurons can still fill the budget.
     if (candidate.parameters <= budget - removed + 1e-9 * total) take(candidate);
-    else passedOver.push(candidate);
+    else skipped.push(candidate);
   }
-  const last = passedOver.find(({ parameters }) => parameters <= 2 * (budget - removed));
+  const last = skipped.find(({ parameters }) => parameters <= 2 * (budget - removed));
   if (last !== undefined) take(last);
   const coarsest = Math.max(0, ...entries.map(({ parametersPerStep }) => parametersPerStep));
   if (budget - removed > coarsest) {

@@ -60,7 +60,7 @@ export async function differentiate(
       learning.signal?.throwIfAborted();
       const hidden = await (at === 0 ? learning.inputs.get(batch.index) : archive.get(at * count + position));
       const cotangent = await cotangents.get(position);
-      const passed = await student.backward(at, {
+      const inputCotangents = await student.backward(at, {
         batch,
         hidden,
         weights,
@@ -69,11 +69,11 @@ export async function differentiate(
         carriedCotangents: carriedCotangents[position]!,
         sums,
       });
-      if (passed.input !== undefined) {
-        await cotangents.put(position, passed.input);
-        releaseTensor(passed.input);
+      if (inputCotangents.input !== undefined) {
+        await cotangents.put(position, inputCotangents.input);
+        releaseTensor(inputCotangents.input);
       }
-      addCotangents(carriedCotangents[position]!, passed.carried);
+      addCotangents(carriedCotangents[position]!, inputCotangents.carried);
       onRun?.(WORK.backward, detail);
     }
     squares += sumSquares(own);

@@ -97,8 +97,8 @@ export function createStudent(request: StudentRequest): Student {
         addTo(run.sums.get(group)!, weight.offset, results[value]!.data as Float32Array);
         releaseTensor(results[value]!);
       }
-      const passed = [...cotangents].map(([value, cotangent]) => [value, results[cotangent]!] as const);
-      const { [boundsOf(given, at).input]: input, ...carried } = Object.fromEntries(passed);
+      const byValue = [...cotangents].map(([value, cotangent]) => [value, results[cotangent]!] as const);
+      const { [boundsOf(given, at).input]: input, ...carried } = Object.fromEntries(byValue);
       return { input, carried };
     },
     async release() {

@@ -83,8 +83,8 @@ export function findTrainedWeights({
       .map((node) => index.nodes[node]!);
     const read = carried.changing.filter(({ span }) => span < at);
     const influenced = influencedValues(nodes, [cuts[first - 1]!, ...read.map(({ name }) => name)]);
-    const made = carried.changing.filter(({ span, isFloat }) => span === at && isFloat);
-    const outputs = [cuts[last]!, ...made.map(({ name }) => name)];
+    const computed = carried.changing.filter(({ span, isFloat }) => span === at && isFloat);
+    const outputs = [cuts[last]!, ...computed.map(({ name }) => name)];
     const withGradient = valuesWithGradient(nodes, outputs, { facts: analysed.facts.first, fixed });
     const isOnPath = (value: string) => influenced.has(value) && withGradient.has(value);
     for (const node of nodes.filter(({ output }) => output.some(isOnPath))) {

@@ -182,24 +182,24 @@ function sampleStates(states: readonly State[], problem: SizeProblem, targetByte
  * Gives weights more bits again while they fit, in the order of the decrease of cost per byte: fewer bits of a large weight, such
  * as the embedding, may save far more bytes than needed.
  */
-function fillRoom(
+function raiseBits(
   weights: readonly SizedWeight[],
   state: State,
-  { room, costOf }: { room: number; costOf: CostOf },
+  { spareBytes, costOf }: { spareBytes: number; costOf: CostOf },
 ): State {
-  const filled = [...state];
-  let left = room;
+  const raised = [...state];
+  let spare = spareBytes;
   for (;;) {
     const raises = weights.flatMap(({ forms }, weight) =>
       forms.flatMap((form) => {
-        const [bytes, gain] = [form.bytes - filled[weight]!.bytes, costOf(filled[weight]!) - costOf(form)];
-        return bytes > 0 && bytes <= left && gain > 0 ? [{ weight, form, bytes, gain: gain / bytes }] : [];
+        const [bytes, gain] = [form.bytes - raised[weight]!.bytes, costOf(raised[weight]!) - costOf(form)];
+        return bytes > 0 && bytes <= spare && gain > 0 ? [{ weight, form, bytes, gain: gain / bytes }] : [];
       }),
     );
-    if (raises.length === 0) return filled;
+    if (raises.length === 0) return raised;
     const best = raises.reduce((a, b) => (b.gain > a.gain ? b : a));
-    filled[best.weight] = best.form;
-    left -= best.bytes;
+    raised[best.weight] = best.form;
+    spare -= best.bytes;
   }
 }
 
@@ -212,8 +212,8 @@ function pruneTo(
   const { modules, evenHeads } = problem;
   const unpruned = describeMixture(problem, forms, new Map());
   if (unpruned.bytes <= targetBytes) {
-    const filled = fillRoom(problem.weights, forms, { room: targetBytes - unpruned.bytes, costOf });
-    return describeMixture(problem, filled, new Map());
+    const raised = raiseBits(problem.weights, forms, { spareBytes: targetBytes - unpruned.bytes, costOf });
+    return describeMixture(problem, raised, new Map());
   }
   const bytesOf = moduleBytes(problem, forms);
   const inBytes = modules.map((module, at) => ({

@@ -175,7 +175,7 @@ interface RunExpert {
 async function* runParts(repair: MixtureRepair, experts: readonly number[]): AsyncGenerator<RunExpert> {
   const { context, detail, neurons, routes } = repair;
   const all = await runExperts(repair, routes, experts);
-  const wide = neurons.unitCount * neurons.unitSize;
+  const fullWidth = neurons.unitCount * neurons.unitSize;
   for (const number of experts) {
     context.job.options.signal?.throwIfAborted();
     context.tick(detail);
@@ -190,7 +190,7 @@ async function* runParts(repair: MixtureRepair, experts: readonly number[]): Asy
     const values = new Float64Array(routed.length * remaining.length);
     for (let row = 0; row < routed.length; row += 1)
       for (let at = 0; at < remaining.length; at += 1)
-        values[row * remaining.length + at] = allValues[row * wide + remaining[at]!]!;
+        values[row * remaining.length + at] = allValues[row * fullWidth + remaining[at]!]!;
     const width = remaining.length;
     yield {
       number,
@@ -205,7 +205,7 @@ async function* runParts(repair: MixtureRepair, experts: readonly number[]): Asy
 /** Values of an expert on tokens that are routed to other experts. */
 interface ElsewhereTokens extends Pick<RunExpert, 'tokens' | 'values'> {
   /** `[tokens, channels]`, contribution of the removed neurons. */
-  readonly lost: Float64Array;
+  readonly removedPart: Float64Array;
 }
 
 async function runElsewhere(
@@ -217,11 +217,11 @@ async function runElsewhere(
   if (weight === 0) return undefined;
   const routed = new Set(own);
   const tokens = Array.from(routes.keys()).filter((token) => !routed.has(token));
-  const there = { experts: [number], routingWeights: [weight] };
-  const nowhere = { experts: [], routingWeights: [] };
+  const toExpert = { experts: [number], routingWeights: [weight] };
+  const toNone = { experts: [], routingWeights: [] };
   const found = await runExperts(
     repair,
-    routes.map((_, token) => (routed.has(token) ? nowhere : there)),
+    routes.map((_, token) => (routed.has(token) ? toNone : toExpert)),
     [number],
   );
   const allValues = found.get(number)!;
@@ -239,11 +239,11 @@ async function runElsewhere(
     { length: size * removed.length },
     (_, at) => second[removed[at % removed.length]! * size + Math.floor(at / removed.length)]!,
   );
-  const lost =
+  const removedPart =
     removed.length === 0
       ? new Float64Array(tokens.length * size)
       : await context.multiply(pick(removed), linear, { rows: tokens.length, columns: size, inner: removed.length });
-  return { tokens, values: pick(remaining), lost };
+  return { tokens, values: pick(remaining), removedPart };
 }
 
 /** Subtracts the contribution of an expert's remaining neurons, and its bias, from the residual. */
@@ -295,7 +295,7 @@ async function solveExpert(
   const sets: readonly RepairRows[] = [
     { tokens, values, targetOf },
     ...(elsewhere
-      ? [{ ...elsewhere, targetOf: (at: number) => elsewhere.lost.subarray(at * size, (at + 1) * size) }]
+      ? [{ ...elsewhere, targetOf: (at: number) => elsewhere.removedPart.subarray(at * size, (at + 1) * size) }]
       : []),
   ];
   const learned = sets.flatMap((rows) =>

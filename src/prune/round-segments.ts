@@ -154,9 +154,9 @@ function groupByPlace(levels: Levels): ReadonlyMap<string, readonly LearnedWeigh
   for (const segment of levels.values()) {
     for (const [depth, here] of segment.entries()) {
       for (const [at, weight] of here.entries()) {
-        const place = [depth, at, weight.outCount, weight.inCount].join();
-        const group = byPlace.get(place) ?? [];
-        byPlace.set(place, group);
+        const key = [depth, at, weight.outCount, weight.inCount].join();
+        const group = byPlace.get(key) ?? [];
+        byPlace.set(key, group);
         group.push(weight);
         groupOf.set(weight.name, group);
       }

@@ -205,11 +205,11 @@ export function placeholderCuts(
 }
 
 function firstOfGroups(units: Int32Array, groupOfUnit: Int32Array | undefined, leftCount: number): Int32Array {
-  const seen = new Map<number, number>();
+  const countOf = new Map<number, number>();
   return units.filter((unit) => {
     const group = groupOfUnit?.[unit] ?? 0;
-    const rank = seen.get(group) ?? 0;
-    seen.set(group, rank + 1);
+    const rank = countOf.get(group) ?? 0;
+    countOf.set(group, rank + 1);
     return rank < leftCount;
   });
 }

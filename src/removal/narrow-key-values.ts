@@ -42,17 +42,17 @@ function commonUnits(
   if (producer === undefined || !members.every((index) => keepOf.has(index))) return undefined;
   const remaining = remainingUnits(producer, trace.groupOfUnit);
   const isCommon = values.every((value) => {
-    const known = trace.labels.get(value);
+    const sharedLabel = trace.labels.get(value);
     const [first, second] = [facts.first.get(value), facts.second.get(value)].map(
-      (fact) => fact?.dims[known?.axis ?? 0],
+      (fact) => fact?.dims[sharedLabel?.axis ?? 0],
     );
     return members.every((index) => {
       const own = detected.traces[index]!;
       const label = own.labels.get(value);
-      const left = label && remainingPositions(label, remainingUnits(keepOf.get(index)!, own.groupOfUnit)).join();
-      return (
-        first === second && (left === undefined || (known && left === remainingPositions(known, remaining).join()))
-      );
+      if (first !== second) return false;
+      const positions = label && remainingPositions(label, remainingUnits(keepOf.get(index)!, own.groupOfUnit)).join();
+      const isEqual = sharedLabel && positions === remainingPositions(sharedLabel, remaining).join();
+      return positions === undefined || isEqual;
     });
   });
   return isCommon ? remaining : undefined;

@@ -102,19 +102,19 @@ async function addToBias({ shape, handle }: BiasPlace, bias: Float64Array): Prom
 function biasPlace(model: OnnxModel, linear: OutputLinear): BiasPlace {
   const editor = editGraph(model);
   const node = linearNode(editor, linear);
-  const place = findBias(editor, node, linear);
-  if (place !== undefined) {
-    const handle = model.weights.get(place.name)!;
+  const existing = findBias(editor, node, linear);
+  if (existing !== undefined) {
+    const handle = model.weights.get(existing.name)!;
     const { dataType, dims } = handle;
     // Exporters merge equal weights: another node, such as a norm, may read the same initializer.
     const reads = editor
-      .consumersOf(place.name)
+      .consumersOf(existing.name)
       .flatMap(inputsOf)
-      .filter((name) => name === place.name);
-    const name = reads.length === 1 ? place.name : editor.freshName(`${place.name}/compensated`);
+      .filter((name) => name === existing.name);
+    const name = reads.length === 1 ? existing.name : editor.freshName(`${existing.name}/compensated`);
     const put = (bias: TensorHandle): void => {
       setWeight(model, name, bias);
-      place.reader.input[place.slot] = name;
+      existing.reader.input[existing.slot] = name;
     };
     return { name, shape: { dataType, dims }, handle, put };
   }

@@ -59,13 +59,13 @@ export async function sampleRouting(request: SampleRequest): Promise<RoutingSamp
     const results = tensorFloats(values[weighted]!, 'outputs of experts');
     for (let token = 0; token < batch.tokens.length; token += 1) {
       const { experts, row } = choiceOf(token);
-      const place = batch.firstToken + token;
+      const position = batch.firstToken + token;
       for (const expert of experts) {
         counts[expert]! += 1;
-        if (countsByContext) countsByContext[contexts!.contextOfToken[place]! * expertCount + expert]! += 1;
+        if (countsByContext) countsByContext[contexts!.contextOfToken[position]! * expertCount + expert]! += 1;
       }
-      if (place % stride !== 0) continue;
-      const at = place / stride;
+      if (position % stride !== 0) continue;
+      const at = position / stride;
       if (row !== undefined) scores.set(row, at * expertCount);
       inputs.set(read.data.subarray(token * size, (token + 1) * size), at * size);
       outputs.set(results.subarray(token * size, (token + 1) * size), at * size);
