@@ -1,4 +1,4 @@
 import type * as library from '../node.js';
 
-/** Port to the library: what the commands call. `src/node.ts` fits it, and so do test doubles. */
+/** Calls of the library that commands use: those of `src/node.ts`, or test doubles. */
 export type CliApi = library.NodeCalls & Pick<typeof library, 'compareEvaluations' | 'benchmark'>;

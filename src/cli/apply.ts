@@ -10,8 +10,8 @@ import type { Colors } from './terminal.js';
 export const applyCommand: CommandRow<ApplyRequest, AppliedRecipe> = {
   name: 'apply',
   call: 'applyRecipe',
-  description: 'prune a model as the run did that wrote a recipe',
-  arguments: { '<recipe>': 'a folder with recipe.json, or such a file', '<model>': 'the model that was pruned' },
+  description: 'prune a model by the recipe of another run',
+  arguments: { '<recipe>': 'a recipe.json file, or a folder with one', '<model>': 'the model that was pruned' },
   families: APPLY,
   examples: [
     'apply ./recipe org/model --out smaller',

@@ -1,7 +1,8 @@
+import { shortName } from '../report/page/short-names.js';
 import { asPath, commandLine } from './next-steps.js';
 import type { Terminal } from './terminal.js';
 
-/** Prompts to ask with: `@clack/prompts`, or a double. */
+/** Prompts of the terminal: `@clack/prompts`, or a double. */
 export interface Prompts {
   intro(text: string): void;
   outro(text: string): void;
@@ -36,7 +37,7 @@ const TASKS: Readonly<Record<string, { readonly label: string; readonly question
           '--dtype',
           dtype,
           '--out',
-          await ask.text('Where to?', `${lastPart(model)}-${dtype}`),
+          await ask.text('Where to?', `${shortName(model)}-${dtype}`),
         ];
       },
     },
@@ -73,7 +74,7 @@ const SPARSITIES = {
 async function askToPrune(ask: Ask): Promise<string[]> {
   const model = await ask.model();
   const sparsity = await ask.choice('How much to remove?', SPARSITIES);
-  const out = await ask.text('Where to?', `${lastPart(model)}-smaller`);
+  const out = await ask.text('Where to?', `${shortName(model)}-smaller`);
   const text = await ask.optional(
     'A calibration text (.txt, .jsonl) like the text that it will read? (empty: a bundled text)',
   );
@@ -90,14 +91,7 @@ async function askToPrune(ask: Ask): Promise<string[]> {
   ];
 }
 
-/** Name of a folder, or of a model on the Hub. */
-const lastPart = (model: string): string =>
-  model
-    .replace(/[\\/]+$/, '')
-    .split(/[\\/]/)
-    .at(-1) || model;
-
-/** Asks what to do. @returns the arguments of the command; undefined where the answer was to leave. */
+/** Asks for a command and its arguments. @returns the arguments; undefined if cancelled */
 export async function askForCommand(prompts: Prompts, terminal: Terminal): Promise<readonly string[] | undefined> {
   prompts.intro('fang-prune');
   const ask = askWith(prompts);
@@ -115,13 +109,13 @@ export async function askForCommand(prompts: Prompts, terminal: Terminal): Promi
 }
 
 function askWith(prompts: Prompts) {
-  const answered = <T>(answer: unknown): T => {
+  const answerOf = <T>(answer: unknown): T => {
     if (prompts.isCancel(answer)) throw new Cancelled();
     return answer as T;
   };
   const needed = (value: string | undefined) => ((value ?? '').trim() === '' ? 'Please enter something.' : undefined);
   const text = async (message: string, initialValue?: string): Promise<string> =>
-    answered<string>(
+    answerOf<string>(
       await prompts.text({ message, validate: needed, ...(initialValue !== undefined && { initialValue }) }),
     ).trim();
   return {
@@ -129,17 +123,17 @@ function askWith(prompts: Prompts) {
     model: async (message = 'Which model?') =>
       asPath(await text(`${message} A folder, an .onnx file, or org/name on the Hugging Face Hub`)),
     async optional(message: string): Promise<string> {
-      return (answered<string | undefined>(await prompts.text({ message })) ?? '').trim();
+      return (answerOf<string | undefined>(await prompts.text({ message })) ?? '').trim();
     },
     async yes(message: string, initialValue: boolean): Promise<boolean> {
-      return answered(await prompts.confirm({ message, initialValue }));
+      return answerOf(await prompts.confirm({ message, initialValue }));
     },
-    /** @param isLabelled the words stand for the values, and do not only explain them */
+    /** @param isLabelled whether the texts are labels instead of explanations of the values */
     async choice(message: string, choices: Readonly<Record<string, string>>, isLabelled = false): Promise<string> {
       const options = Object.entries(choices).map(([value, said]) =>
         isLabelled ? { value, label: said, hint: value } : { value, label: value, hint: said },
       );
-      return answered(await prompts.select({ message, options }));
+      return answerOf(await prompts.select({ message, options }));
     },
   };
 }

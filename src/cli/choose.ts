@@ -36,11 +36,11 @@ function formatChoice(
   const [dense] = models;
   const chosen = models.find(({ name }) => name === recommended);
   const loss = dense && chosen ? chosen.bitsPerByte / dense.bitsPerByte - 1 : Number.NaN;
-  const most = fractionOf(mostLoss);
-  const why =
-    loss <= most
-      ? `the smallest that loses at most ${formatExactPercent(most)} of bits per byte`
-      : `none loses at most ${formatExactPercent(most)} of bits per byte, and this one loses least`;
+  const allowedLoss = fractionOf(mostLoss);
+  const reason =
+    loss <= allowedLoss
+      ? `the smallest that loses at most ${formatExactPercent(allowedLoss)} of bits per byte`
+      : `none loses at most ${formatExactPercent(allowedLoss)} of bits per byte, and this one loses least`;
   return [
     formatTable(
       [...words('', 'model'), ...numbers('bytes', 'bits per byte', 'change', 'tokens/s', 'first token')],
@@ -57,9 +57,9 @@ function formatChoice(
     `Bits per byte of ${test ?? read}; first token after a prompt of ${promptLength} tokens.\n`,
     ...(test === undefined
       ? [
-          `${colors.yellow('note:')} the models were calibrated on this text, so that results are optimistic; --test names another\n`,
+          `${colors.yellow('note:')} the models were calibrated on this text, so results are optimistic; --test gives another\n`,
         ]
       : []),
-    `${colors.bold('Take')} ${chosen?.model ?? recommended}: ${why}.\n`,
+    `${colors.bold('Take')} ${chosen?.model ?? recommended}: ${reason}.\n`,
   ].join('\n');
 }

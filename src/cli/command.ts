@@ -14,7 +14,7 @@ export interface CommandContext {
   /** Loaded on demand: `--help` need not wait for ONNX Runtime. */
   readonly loadApi: () => Promise<CliApi>;
   readonly signal: AbortSignal;
-  /** Absent where no questions can be asked: input or output is not a terminal. */
+  /** Absent if no questions can be asked: input or output is not a terminal. */
   readonly loadPrompts?: (() => Promise<Prompts>) | undefined;
 }
 

@@ -8,7 +8,7 @@ export const compareCommand: CommandRow<CompareRequest, { readonly comparisons: 
   name: 'compare',
   call: 'compareFiles',
   description: 'test whether two evaluations differ by more than noise',
-  arguments: { '<files...>': 'what `eval --json` printed, or its --resume files' },
+  arguments: { '<files...>': 'output of `eval --json`, or its --resume files' },
   families: COMPARE,
   examples: [
     'compare dense.json pruned.json',

@@ -22,7 +22,7 @@ interface EvalResult {
 
 const { 'Sample text': sample } = GENERATE_TEXT;
 
-/** Options of `eval`: three calls, and whether to compare. */
+/** Options of `eval`: those of two calls, and `--compare`. */
 export const EVAL = {
   ...EVALUATE,
   'Sample text': { ...sample, prompt: { ...sample.prompt, required: false } },
@@ -69,8 +69,8 @@ function checkPurpose(request: EvalRequest): void {
   if (compare && (models.length < 2 || !(texts || tasks)))
     throw new OptionError("'--compare' needs two models and '--text FILE' or '--tasks FILE'");
   checkMeasuring(request);
-  const idle = (['newTokens', 'temperature'] as const).find((name) => request[name] !== undefined);
-  if (prompt === undefined && idle !== undefined) throw refusal(idle, 'has no effect without prompt; leave it out');
+  const unused = (['newTokens', 'temperature'] as const).find((name) => request[name] !== undefined);
+  if (prompt === undefined && unused !== undefined) throw refusal(unused, 'has no effect without prompt; leave it out');
 }
 
 async function evaluate(api: CliApi, request: EvalRequest): Promise<EvalResult> {

@@ -3,7 +3,7 @@ import { FangPruneError, OptionError } from '../errors.js';
 import { type Families, listRows, type NamedRow, refusal, rowsOf } from '../options/option.js';
 import { READERS } from './readers.js';
 
-/** With more flags than this `--help` shows only common ones, and `--help-all` all. */
+/** With more flags, `--help` shows only common ones; `--help-all` shows all. */
 const MAX_FLAGS = 24;
 
 /** Declares the flags of a command's options, with a heading per family. */
@@ -51,20 +51,20 @@ function defaultOf({ flag = '', required = false, otherwise, default: value }: N
   return words === undefined || words.startsWith('none') || !/[<[]/.test(flag) ? '' : ` (default ${words})`;
 }
 
-/** Converts flags to a request of the API. @throws OptionError where two contradict each other. */
+/** Converts flags to a request of the API. @throws OptionError if two contradict each other. */
 export function readFlags(command: Command, families: Families): Record<string, unknown> {
   const request: Record<string, unknown> = {};
   for (const { row, path } of listRows(rowsOf(families))) {
     if (row.flag === undefined) continue;
     const name = new Option(row.flag).attributeName();
     if (command.getOptionValueSource(name) !== 'cli') continue;
-    put(request, path, command.getOptionValue(name));
+    setPath(request, path, command.getOptionValue(name));
   }
   return request;
 }
 
 /** Sets a path of nested objects; a part implies its object. */
-function put(request: Record<string, unknown>, path: string, value: unknown): void {
+function setPath(request: Record<string, unknown>, path: string, value: unknown): void {
   const parts = path.split('.');
   const last = parts.pop()!;
   let place = request;
@@ -80,20 +80,20 @@ function put(request: Record<string, unknown>, path: string, value: unknown): vo
 const nameOf = (flag: string): string => /--(?:no-)?([\w-]+)/.exec(flag)![1]!;
 
 /** Replacements of API names by flags. */
-interface Words {
+interface FlagNames {
   /** Options by their path: the flag, or the argument in angle brackets. */
   readonly flags: ReadonlyMap<string, string>;
-  /** Expected values in the API's words, and in those of the command line. */
+  /** Descriptions of expected values for the API and for the command line. */
   readonly expected: readonly (readonly [api: string, typed: string])[];
 }
 
-function wordsOf(families: Families, names: readonly string[]): Words {
+function flagNamesOf(families: Families, names: readonly string[]): FlagNames {
   const flags = new Map(names.map((name) => [name, `<${name}>`]));
   const expected: (readonly [string, string])[] = [];
   for (const { path, row } of listRows(rowsOf(families))) {
     const { kind } = row;
-    for (const { expected: said, typed } of [kind, kind.item ?? kind])
-      if (typed !== undefined) expected.push([said, typed]);
+    for (const { expected: api, typed } of [kind, kind.item ?? kind])
+      if (typed !== undefined) expected.push([api, typed]);
     const flag = row.flag ?? flagOfPart(row.parts) ?? flagOfObject(path, flags);
     if (flag !== undefined && !flags.has(path)) flags.set(path, flag.startsWith('<') ? flag : longFlag(flag));
   }
@@ -111,38 +111,38 @@ const flagOfObject = (path: string, flags: ReadonlyMap<string, string>): string 
 const longFlag = (flag: string): string => /--[\w-]+/.exec(flag)![0];
 
 /**
- * An error with flags in place of the API's names.
+ * Replaces API names by flags in an error.
  * @param names of the command's arguments
  */
 export function inFlags(error: unknown, families: Families, names: readonly string[] = []): unknown {
   if (!(error instanceof FangPruneError)) return error;
-  const words = wordsOf(families, names);
+  const words = flagNamesOf(families, names);
   const message =
     error instanceof OptionError ? refusalInFlags(error.message, words) : replaceNames(error.message, words);
   if (message === error.message) return error;
-  const Same = error.constructor as new (message: string, options: ErrorOptions) => FangPruneError;
-  return new Same(message, { cause: error });
+  const ErrorClass = error.constructor as new (message: string, options: ErrorOptions) => FangPruneError;
+  return new ErrorClass(message, { cause: error });
 }
 
 /** Replaces API names by flags in the notes of a command's output. */
 export function notesInFlags(text: string, families: Families): string {
-  const words = wordsOf(families, []);
+  const words = flagNamesOf(families, []);
   return text.replaceAll(/^.*\bnote:.*$/gm, (line) => replaceNames(line, words));
 }
 
-function refusalInFlags(refusal: string, words: Words): string {
+function refusalInFlags(refusal: string, words: FlagNames): string {
   let message = refusal;
   for (const [api, typed] of words.expected) message = message.replace(`expected ${api}`, `expected ${typed}`);
   return replaceNames(message, words, '^|\\bgoes with |\\bwith |\\bwithout ')
-    .replace(/^(--[\w-]+) holds /, '$1 is ')
+    .replace(/^(--[\w-]+) (?:holds|contains) /, '$1 is ')
     .replace(/^(--[\w-]+)\[(\d+)\]/, '$1 of block $2')
     .replace(/ with (--[\w-]+) left out;/, (_, flag: string) => ` with ${negated(flag)};`);
 }
 
-/** @param more Words that may precede a name which is also an English word. */
-function replaceNames(text: string, { flags }: Words, more = 'again with '): string {
+/** @param more further words before which a name that is also an English word is an option */
+function replaceNames(text: string, { flags }: FlagNames, more = 'again with '): string {
   let message = text;
-  // Longer names first: `calibration.windowCount` holds `windowCount`.
+  // Longer names first: `calibration.windowCount` contains `windowCount`.
   for (const [path, flag] of [...flags].sort(([a], [b]) => b.length - a.length)) {
     const name = `(?<![\\w./<-])${path.replaceAll('.', '\\.')}(?![\\w/>-]|\\.\\w)`;
     // Names that are also English words are replaced only where the context shows an option.

@@ -31,8 +31,8 @@ function formatRounding({ dtype, rounding }: DtypeReport): string[] {
 function formatCosts({ dtype, divergence }: DtypeReport): string[] {
   if (divergence === undefined) return [];
   const { pruning, quantising, nearest, windowCount } = divergence;
-  const beside = nearest === undefined ? '' : `; rounding to nearest would add ${formatDivergence(nearest)}`;
+  const alternative = nearest === undefined ? '' : `; rounding to nearest would add ${formatDivergence(nearest)}`;
   return [
-    `${dtype}: divergence from the dense model ${formatDivergence(pruning)} nats per token by pruning, ${formatDivergence(quantising)} more by rounding, on ${counted(windowCount, 'window')}${beside}.\n`,
+    `${dtype}: divergence from the dense model ${formatDivergence(pruning)} nats per token by pruning, ${formatDivergence(quantising)} more by rounding, on ${counted(windowCount, 'window')}${alternative}.\n`,
   ];
 }

@@ -4,7 +4,7 @@ import { numbers, words } from '../report/table-columns.js';
 import { formatTable } from './format-table.js';
 import { groupBlocks } from './group-blocks.js';
 
-/** A table of widths before and after; blocks that look alike share a row. */
+/** A table of widths before and after; neighbouring blocks with equal widths share a row. */
 export function formatModules(
   modules: readonly Pick<ModuleReport, 'block' | 'kind' | 'unitsBefore' | 'unitsAfter' | 'neurons'>[],
 ): string {

@@ -1,9 +1,9 @@
 import type { SideFilesReport } from '../report/report-schema.js';
 
-/** Most file names in a line. */
+/** Largest number of file names in a line. */
 const MAX_NAMES = 6;
 
-/** Which files next to the model were copied, and which were not. */
+/** Lists copied and uncopied files next to the model. */
 export function formatSideFiles(sideFiles: SideFilesReport | undefined): string[] {
   if (sideFiles === undefined) return [];
   const { copied, left = [], leftCount } = sideFiles;

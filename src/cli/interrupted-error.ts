@@ -11,7 +11,7 @@ interface InterruptedRequest extends Pick<JobControl, 'signal'> {
   readonly dense?: string | undefined;
 }
 
-/** Adds to an interruption how to resume the run, if it has saved checkpoints. */
+/** Adds a hint to an interruption: how to resume the run, if it has saved checkpoints. */
 export function withResumeHint<T>({ signal, out, heal, dense }: InterruptedRequest, run: Promise<T>): Promise<T> {
   // Loaded while the run stops, since afterwards the process may have no time left.
   signal?.addEventListener('abort', () => void loadWorkspace(), { once: true });
@@ -23,12 +23,12 @@ export function withResumeHint<T>({ signal, out, heal, dense }: InterruptedReque
     const heals = dense !== undefined || (heal !== undefined && heal !== false);
     throw new InterruptedError(
       `interrupted; run the same command again to resume from ${unfinished}` +
-        `${heals ? ', with --stop-healing to take the best weights of the last checkpoint' : ''}, or with --no-resume to begin again`,
+        `${heals ? ', with --stop-healing to use the best weights of the last checkpoint' : ''}, or with --no-resume to begin again`,
     );
   });
 }
 
-/** Adds to an interruption that the same command finds the models that a folder of several has, and checkpoints of the next. */
+/** Adds a hint to an interruption of a run with several models: the same command finds finished models and checkpoints. */
 export function withFolderHint<T>(
   { signal, out }: { signal?: AbortSignal | undefined; out: string },
   run: Promise<T>,

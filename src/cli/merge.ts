@@ -10,7 +10,7 @@ import type { Colors } from './terminal.js';
 export const mergeCommand: CommandRow<MergeRequest, MergedStatistics> = {
   name: 'merge',
   call: 'mergeStatistics',
-  description: 'join what observe --shard measured on several machines, for prune --statistics',
+  description: 'merge statistics that observe --shard measured on several machines, for prune --statistics',
   arguments: { '<shards...>': 'folders or .json files that observe --shard wrote: all shards of one observation' },
   families: MERGE,
   examples: ['merge shard-1 shard-2 shard-3 shard-4 --out statistics'],

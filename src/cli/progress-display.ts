@@ -4,16 +4,16 @@ import { formatDuration } from '../report/format-quantity.js';
 import { cutToWidth, type StatusLine } from './status-line.js';
 import type { Terminal } from './terminal.js';
 
-/** Shows the progress of one job; `close` leaves the terminal clean, also after an error. */
+/** Shows the progress of one job; `close` clears the line, also after an error. */
 export interface ProgressDisplay {
   readonly listener: ProgressListener;
   close(): void;
 }
 
-/** A log file shows that the job is alive, not every step. */
+/** Time between lines in a log file. */
 const LINE_INTERVAL_MS = 5_000;
 
-/** A bar with the remaining time on a terminal, a line now and then elsewhere. */
+/** Shows a bar with the remaining time on a terminal, and otherwise prints a line from time to time. */
 export function createProgressDisplay(terminal: Terminal): ProgressDisplay {
   return terminal.status ? barDisplay(terminal, terminal.status) : lineDisplay(terminal);
 }
@@ -69,12 +69,12 @@ function lineDisplay({ err, now }: Terminal): ProgressDisplay {
   };
 }
 
-/** Of the entire job, or else of the stage. */
+/** Fraction done of the entire job, if known, or else of the stage. */
 function fractionOf({ overall, done, total }: Progress): number {
   return Math.min(0.99, overall ?? (total > 0 ? done / total : 0));
 }
 
-/** ` 34 %  prune, about 2 min 5 s left, block 3 ffn`. @param passedMs since the progress was heard */
+/** ` 34 %  prune, about 2 min 5 s left, block 3 ffn`. @param passedMs time since the progress event */
 function describeProgress(progress: Progress, passedMs: number): string {
   const { stage, detail, remainingMs = 0 } = progress;
   const percent = `${Math.floor(100 * fractionOf(progress))} %`.padStart(4);
@@ -83,5 +83,5 @@ function describeProgress(progress: Progress, passedMs: number): string {
   return `${percent}  ${stage}${remaining}${detail ? `, ${onOneLine(detail)}` : ''}`;
 }
 
-/** Names of files may hold anything. */
+/** Removes line breaks and control characters, which names of files may contain. */
 const onOneLine = (text: string): string => printable(text.replace(/\s+/g, ' '));

@@ -77,7 +77,7 @@ const nameRung = ({ out, requested }: RungReport, at: number): string =>
 
 function describeProtocol([dense]: readonly RungReport[], texts: readonly string[]): string {
   if (dense === undefined || meanPerplexity(dense) === undefined)
-    return 'The texts were read in windows of different lengths, so that their perplexities have no common mean.\n';
-  const what = texts.length === 1 ? texts[0]! : `${texts.length} texts (their geometric mean)`;
-  return `Perplexity on ${what}. *: Pareto-optimal.\n`;
+    return 'The texts were read in windows of different lengths, so their perplexities have no common mean.\n';
+  const source = texts.length === 1 ? texts[0]! : `${texts.length} texts (their geometric mean)`;
+  return `Perplexity on ${source}. *: Pareto-optimal.\n`;
 }

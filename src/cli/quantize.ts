@@ -14,7 +14,7 @@ import type { Colors } from './terminal.js';
 export const quantizeCommand: CommandRow<QuantizeRequest, PruneReport> = {
   name: 'quantize',
   call: 'quantize',
-  description: 'write a model in other dtypes, with nothing removed',
+  description: 'write a model in other dtypes, without pruning',
   arguments: { '<model>': 'a folder, an .onnx file, or org/name on the Hub' },
   families: QUANTIZE,
   examples: [
@@ -31,10 +31,10 @@ export const quantizeCommand: CommandRow<QuantizeRequest, PruneReport> = {
 function formatQuantized(report: PruneReport, colors: Colors, { report: place }: QuantizeRequest): string {
   const { bytes, timings, remarks, out, model } = report;
   const elapsedMs = timings.reduce((sum, { ms }) => sum + ms, 0);
-  const said =
+  const heading =
     out === undefined ? `${colors.bold('Would quantise')} ${model}` : `${colors.bold('Quantised')} ${model} -> ${out}`;
   return [
-    `${said} (${formatBytes(bytes.before)} before)\n`,
+    `${heading} (${formatBytes(bytes.before)} before)\n`,
     ...formatDtypes(report),
     ...formatCalibration(report),
     ...formatCertificate(report.certificate),

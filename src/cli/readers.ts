@@ -2,7 +2,7 @@ import { MODULE_KINDS } from '../architecture/layout.js';
 import { OptionError } from '../errors.js';
 import type { Reader } from '../options/kinds.js';
 
-/** Parsers of arguments by the reader of an option's row; `previous` holds earlier values of the same flag. */
+/** Parsers of arguments by the reader of an option's row; `previous` has the earlier values of the same flag. */
 export const READERS: Readonly<Record<Reader, (text: string, previous: never) => unknown>> = {
   blockSparsity: parseBlockSparsity,
   count: parseNumber,
@@ -16,7 +16,7 @@ export const READERS: Readonly<Record<Reader, (text: string, previous: never) =>
   texts: collect,
 };
 
-/** `0.3` or `30%`. What is not a fraction remains a text, which the option's row refuses; `130%` too, to be named as it was typed. */
+/** `0.3` or `30%`. Anything else, and percentages outside 0 to 100, remains text, which the option's check rejects. */
 function parseFraction(text: string): number | string {
   const percent = text.endsWith('%');
   const value = parseNumber(percent ? text.slice(0, -1) : text);
@@ -34,19 +34,19 @@ function parseNames(text: string, previous: readonly string[] = []): readonly st
   return [...previous, ...text.split(',').map((part) => part.trim())];
 }
 
-/** `60MB,80MB` and repeated options. `1,5MB` is no list but a decimal comma, which the option's row refuses. */
+/** `60MB,80MB` and repeated options. `1,5MB` is a decimal comma, not a list: it remains text, which the option's check rejects. */
 function parseSizes(text: string, previous: readonly string[] = []): readonly string[] {
   const parts = text.split(',').map((part) => part.trim());
   const haveUnits = parts.every((part) => /[a-z]$/i.test(part));
   return [...previous, ...(haveUnits ? parts : [text])];
 }
 
-/** Repeated options: all values in order, commas left alone. */
+/** Repeated options: all values in order, without splitting at commas. */
 function collect(text: string, previous: readonly string[] = []): readonly string[] {
   return [...previous, text];
 }
 
-/** Any finite number. Anything else stays a text, which the option's check rejects. */
+/** Any finite number. Anything else remains text, which the option's check rejects. */
 function parseNumber(text: string): number | string {
   const value = text.trim() === '' ? Number.NaN : Number(text);
   return Number.isFinite(value) ? value : text;
@@ -64,8 +64,8 @@ function parseBlockSparsity(text: string, previous: unknown = {}): unknown {
     if (block === undefined || fraction === undefined) return part;
     const sparsity = parseFraction(fraction.trim());
     const known = found[block];
-    const isTaken = typeof known === 'object' && kind !== undefined ? kind in known! : known !== undefined;
-    if (isTaken)
+    const isRepeated = typeof known === 'object' && kind !== undefined ? kind in known! : known !== undefined;
+    if (isRepeated)
       throw new OptionError(`--block-sparsity names block ${block} more than once (${part.trim()}); give one value`, {
         option: 'blockSparsity',
       });

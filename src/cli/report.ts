@@ -10,7 +10,7 @@ import { formatTable } from './format-table.js';
 export const reportCommand: CommandRow<ReportRequest, WrittenReport> = {
   name: 'report',
   call: 'rebuildReport',
-  description: "draw a report's page again, with measurements or other runs added",
+  description: 'add measurements or other runs to a report, and write its page again',
   arguments: { '<report>': "a pruned model's folder, or a report's .json file" },
   families: REPORT,
   examples: [

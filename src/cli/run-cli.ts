@@ -43,7 +43,7 @@ export const COMMANDS: readonly CommandRow<object, unknown>[] = [
   pushCommand,
 ];
 
-/** Runs one command line (without `node` and the script) and resolves to the exit code; never throws. Without arguments it asks. */
+/** Runs one command line (without `node` and the script) and resolves to the exit code; never throws. Without arguments it asks questions. */
 export async function runCli(args: readonly string[], context: CommandContext): Promise<number> {
   try {
     const { loadPrompts, terminal } = context;
@@ -65,7 +65,7 @@ function buildProgram(context: CommandContext): Command {
     .addHelpText(
       'after',
       '\nA model is a folder, an .onnx file, or org/name on the Hugging Face Hub.\n' +
-        'In a terminal, fang-prune without a command asks for all that it needs.\n\nExamples:\n' +
+        'In a terminal, fang-prune without a command asks for everything it needs.\n\nExamples:\n' +
         [
           'prune HuggingFaceTB/SmolLM2-135M-Instruct --out smaller --sparsity 30%',
           'eval HuggingFaceTB/SmolLM2-135M-Instruct smaller --text my-test.txt',
@@ -110,7 +110,7 @@ function explain(error: unknown, signal: AbortSignal): Explanation {
   const code = error instanceof Error && 'code' in error ? String(error.code) : 'ERR_UNEXPECTED';
   const exitCode = exitCodeOf(code);
   if (exitCode !== EXIT_UNEXPECTED) return { exitCode, code, message: said };
-  return { exitCode, code, message: `unexpected error: ${said} (add '--verbose' to see where it came from)` };
+  return { exitCode, code, message: `unexpected error: ${said} (add '--verbose' for a stack trace)` };
 }
 
 /** Messages of commander about a command line, in the style of the other messages. */

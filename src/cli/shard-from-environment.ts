@@ -1,6 +1,6 @@
 import { OptionError } from '../errors.js';
 
-/** Variables with the index of a process in a task array, the first index, and the number of tasks where it is known. */
+/** Variables with the index of a process in a task array, the first index, and the number of tasks, if known. */
 const SCHEDULERS = [
   {
     name: 'SLURM_ARRAY_TASK_ID',
@@ -13,22 +13,22 @@ const SCHEDULERS = [
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * Shard of `--shard`: `i/n`, or `n` alone in a task of a Slurm array or of a Kubernetes Indexed Job, which sets i.
- * @throws OptionError where no scheduler does, or its number is out of range.
+ * Shard of `--shard`: `i/n`, or `n` in a task of a Slurm array or of a Kubernetes Indexed Job, which sets i.
+ * @throws OptionError if no scheduler sets i, or it is out of range.
  */
 export function shardFromEnvironment(given: string, environment: Environment): string {
   if (!/^[1-9]\d*$/.test(given)) return given;
   const found = SCHEDULERS.find(({ name }) => environment[name]);
   if (found === undefined)
     throw new OptionError(
-      `--shard ${given} names no part, and neither ${SCHEDULERS.map(({ name }) => name).join(' nor ')} is set. Give both, such as --shard 1/${given}.`,
+      `--shard ${given} has no index, and neither ${SCHEDULERS.map(({ name }) => name).join(' nor ')} is set. Give both, such as --shard 1/${given}.`,
       { option: 'shard' },
     );
   const count = found.count(environment);
   // An array that repeats failed tasks has other indices.
   if (count !== undefined && Number(count) !== Number(given))
     throw new OptionError(
-      `--shard ${given}: the array has ${count} tasks. Start as many tasks as shards, or name the part, such as --shard 1/${given}.`,
+      `--shard ${given}: the array has ${count} tasks. Start as many tasks as shards, or give the index too, such as --shard 1/${given}.`,
       { option: 'shard' },
     );
   const index = Number(environment[found.name]) - found.first(environment) + 1;

@@ -4,11 +4,11 @@ import { formatDivergence } from '../report/format-figure.js';
 import { formatBytes, formatPercent } from '../report/format-quantity.js';
 import { numbers, words } from '../report/table-columns.js';
 import { formatTable } from './format-table.js';
-import { describeRoom, describeTime } from './prune-plan.js';
+import { describeMemory, describeTime } from './prune-plan.js';
 import type { Colors } from './terminal.js';
 import { formatRows } from './trim-vocabulary.js';
 
-/** Which sizes a model can have. */
+/** Reachable sizes of a model. */
 export function formatShrinkPlan(plan: ShrinkPlan, colors: Colors): string {
   const { model, bytes, smallest, dtypes, sizes, vocabulary, remarks } = plan;
   const binds = smallest.binds.map((part) => `${part.name} ${formatBytes(part.bytes)}`).join(', ');
@@ -25,14 +25,14 @@ export function formatShrinkPlan(plan: ShrinkPlan, colors: Colors): string {
     `Parts of the smallest size that cannot be reduced further: ${binds}.\n`,
     ...sizes.map(formatSize),
     ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
-    describeTime(plan, colors) + describeRoom(plan),
+    describeTime(plan, colors) + describeMemory(plan),
   ].join('\n');
 }
 
 /** Units to remove for a size, with predicted costs from statistics. */
 function formatSize({ target, removed, candidates }: PlannedSize): string {
   const ways = Object.entries(removed).map(([dtype, share]) =>
-    share === 0 ? `${dtype} fits as it is` : `${dtype} without ${formatPercent(share)} of the prunable parameters`,
+    share === 0 ? `${dtype} fits unpruned` : `${dtype} without ${formatPercent(share)} of the prunable parameters`,
   );
   const line = `${formatBytes(target)}: ${ways.length === 0 ? 'no dtype alone fits' : ways.join(', ')}.\n`;
   if (candidates === undefined) return line;

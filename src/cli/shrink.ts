@@ -42,12 +42,12 @@ export const shrinkCommand: CommandRow<ShrinkCommandRequest, ShrinkResult | Shri
   check(request) {
     resolveShrink(request, isEstimated(request));
     if (request.statistics !== undefined && !isEstimated(request))
-      throw refusal('statistics', 'has no effect but in a dryRun without report, which estimates; leave it out');
+      throw refusal('statistics', 'has an effect only in a dryRun without report, which estimates; leave it out');
   },
   async run(api, { dryRun, ...request }) {
-    const asked = oneOrSeveral(request);
-    if (isEstimated({ ...request, dryRun })) return api.planShrink(asked);
-    const { statistics: _, ...shrunk } = asked;
+    const planRequest = oneOrSeveral(request);
+    if (isEstimated({ ...request, dryRun })) return api.planShrink(planRequest);
+    const { statistics: _, ...shrunk } = planRequest;
     const run = api.shrink({ ...shrunk, ...(dryRun !== undefined && { dryRun }) });
     return { reports: await withResumeHint(request, run) };
   },
@@ -72,11 +72,11 @@ function oneOrSeveral<Request extends PlanShrinkRequest>(request: Request): Requ
 /** Candidates and files of a size, for people. */
 function formatShrunk(report: PruneReport, colors: Colors, { report: place }: Pick<ShrinkRequest, 'report'>): string {
   const { bytes, size, timings, remarks, out, model } = report;
-  const said =
+  const heading =
     out === undefined ? `${colors.bold('Would shrink')} ${model}` : `${colors.bold('Shrank')} ${model} -> ${out}`;
   const elapsedMs = timings.reduce((sum, { ms }) => sum + ms, 0);
   return [
-    `${said}\nbytes ${formatBytes(bytes.before)} -> ${formatBytes(bytes.after)}${size ? ` (asked: at most ${formatBytes(size.target)})` : ''}\n`,
+    `${heading}\nbytes ${formatBytes(bytes.before)} -> ${formatBytes(bytes.after)}${size ? ` (requested: at most ${formatBytes(size.target)})` : ''}\n`,
     ...formatVocabulary(report),
     ...(size ? [formatCandidates(size.candidates)] : []),
     ...formatCalibration(report),
@@ -113,7 +113,7 @@ function formatCandidates(candidates: readonly SizeCandidateReport[]): string {
       formatDivergence(divergence.pruning + divergence.quantising),
     ]);
   return formatTable(
-    [...words('', 'tried', 'weights'), ...numbers('removed', 'bytes', 'pruning', 'rounding', 'divergence')],
+    [...words('', 'candidate', 'weights'), ...numbers('removed', 'bytes', 'pruning', 'rounding', 'divergence')],
     rows,
   );
 }

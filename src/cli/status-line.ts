@@ -4,7 +4,7 @@ import measureWidth from 'fast-string-truncated-width';
 export interface StatusLine {
   /** Available columns. */
   readonly width: number;
-  /** Shows a text in place of the last one; what is wider than the terminal is cut. */
+  /** Replaces the text; longer text than the terminal's width is cut. */
   draw(text: string): void;
   /** Removes the line, so that other text can be printed; the next `draw` shows it again. */
   clear(): void;
@@ -19,8 +19,8 @@ const CLEAR_TO_LINE_END = `${ESCAPE}K`;
 const CLEAR_TO_SCREEN_END = `${ESCAPE}J`;
 
 /**
- * A status line on a terminal. The cursor waits at its start: a terminal that has become narrower wraps the line below the
- * cursor, and `^C` that it echoes takes no columns of its own, so that clearing from there leaves nothing behind.
+ * A status line on a terminal. The cursor is at its start, so that clearing from there removes all of it, also after the
+ * terminal became narrower and wrapped the line, or echoed `^C`.
  */
 export function createStatusLine(stream: NodeJS.WriteStream): StatusLine {
   let isShown = false;
@@ -55,7 +55,7 @@ export function createStatusLine(stream: NodeJS.WriteStream): StatusLine {
   return line;
 }
 
-/** The beginning of a text that takes at most so many columns: emoji and East Asian letters take two. */
+/** Cuts a text to a number of columns: emoji and East Asian letters have two. */
 export function cutToWidth(text: string, width: number): string {
   return text.slice(0, measureWidth(text, { limit: Math.max(0, width), ellipsis: '' }).index);
 }

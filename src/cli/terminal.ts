@@ -4,19 +4,19 @@ import { createStatusLine, type StatusLine } from './status-line.js';
 
 export type Colors = ReturnType<typeof createColors>;
 
-/** Where a command writes: results to `out`, everything else to `err`. */
+/** Output of a command: results to `out`, everything else to `err`. */
 export interface Terminal {
   readonly out: (text: string) => void;
   readonly err: (text: string) => void;
-  /** Shows progress; absent when stderr is a file or a pipe, which gets a line now and then instead. */
+  /** Shows progress; absent if stderr is a file or a pipe. */
   readonly status?: StatusLine;
   readonly colors: Colors;
   readonly now: () => number;
 }
 
 /**
- * The terminal this process was started in. Colours follow NO_COLOR, FORCE_COLOR and `--no-color`. Other control characters,
- * which names in models and texts may hold, are escaped.
+ * The terminal of this process. Colours follow NO_COLOR, FORCE_COLOR and `--no-color`. Other control characters, which names
+ * in models and texts may contain, are escaped.
  */
 export function processTerminal(): Terminal {
   const { stdout, stderr } = process;
@@ -43,7 +43,7 @@ function wantsColor(isTty: boolean): boolean {
   return Boolean(process.env.FORCE_COLOR) || (isTty && process.env.TERM !== 'dumb');
 }
 
-/** Escape sequences of picocolors, apart from the text between. */
+/** Escape sequences of picocolors; the group keeps them when text is split. */
 const COLORS = new RegExp(`(${String.fromCharCode(0x1b)}\\[\\d{1,2}m)`);
 
 function printableInColor(text: string): string {

@@ -28,10 +28,10 @@ export const trimVocabularyCommand: CommandRow<TrimVocabularyRequest, TrimmedVoc
 /** The trimmed vocabulary, for people. */
 export function formatTrimmed(trimmed: TrimmedVocabulary, colors: Colors): string {
   const { model, out, bytes, sideFiles, timings, remarks } = trimmed;
-  const said =
+  const heading =
     out === undefined ? `${colors.bold('Would trim')} ${model}` : `${colors.bold('Trimmed')} ${model} -> ${out}`;
   return [
-    `${said}\n${formatRows(trimmed)}bytes ${formatBytes(bytes.before)} -> ${formatBytes(bytes.after)}\n`,
+    `${heading}\n${formatRows(trimmed)}bytes ${formatBytes(bytes.before)} -> ${formatBytes(bytes.after)}\n`,
     formatTables(trimmed),
     ...formatCertificate(trimmed),
     ...formatSideFiles(sideFiles),
@@ -48,14 +48,14 @@ export function formatTrimmed(trimmed: TrimmedVocabulary, colors: Colors): strin
   ].join('\n');
 }
 
-/** Which tokens remain of a vocabulary, and why. */
+/** Remaining tokens by reason. */
 export function formatRows({ rows, reasons, merges }: VocabularyReport): string {
   const { always, text, chosen, parts } = reasons;
   const counts = [
     `${chosen} by languages, rank or list`,
     ...(text > 0 ? [`${text} of the text`] : []),
     `${parts} that others are merged from`,
-    `${always} that always stay`,
+    `${always} that always remain`,
   ];
   const removed = rows.before === 0 ? 0 : 1 - rows.after / rows.before;
   const merged = merges === undefined ? '' : `${formatCount(merges.before)} -> ${formatCount(merges.after)} merges\n`;

@@ -26,9 +26,7 @@ it('passes on what was said, and recommends a model in a table of all', async ()
 
 it('notes that the text of the measurement flatters, and that all lose too much', async () => {
   const { out } = await runWithDouble('choose dense -o sizes -t mine.txt --most-loss 1%');
-  expect(out).toContain(
-    'the models were calibrated on this text, so that results are optimistic; --test names another',
-  );
+  expect(out).toContain('the models were calibrated on this text, so results are optimistic; --test gives another');
   expect(out).toContain('none loses at most 1 % of bits per byte, and this one loses least');
 });
 

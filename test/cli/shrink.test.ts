@@ -15,7 +15,7 @@ it('passes on what was said, and shows what was compared', async () => {
     ],
   ]);
   expect(out).toContain('Shrank dense -> small');
-  expect(out).toContain('(asked: at most 9.00 MB)');
+  expect(out).toContain('(requested: at most 9.00 MB)');
   expect(out).toMatch(/\* +mixture +20 q8, 10 q4 +12\.5 % +8\.90 MB +0\.1000 +0\.0500 +0\.1500/);
 });
 
@@ -70,7 +70,7 @@ it('estimates a dry run, unless a report is asked for', async () => {
   const { calls: whole } = await runWithDouble('shrink dense --dry-run -s 60MB --report r.json');
   expect(whole[0]).toEqual(['shrink', expect.objectContaining({ dryRun: true, report: 'r.json' })]);
   const { err } = await runWithDouble('shrink dense -o small -s 60MB --statistics seen');
-  expect(err).toContain('--statistics has no effect but in a --dry-run');
+  expect(err).toContain('--statistics has an effect only in a --dry-run');
 });
 
 it('names flags in errors, before the library is loaded', async () => {

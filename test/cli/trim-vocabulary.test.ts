@@ -16,7 +16,7 @@ it('passes on what was said, and says what was trimmed', async () => {
   ]);
   expect(out).toContain('Trimmed dense -> small\n2048 -> 1500 rows of the vocabulary (26.8 % removed): ');
   expect(out).toContain(
-    '1230 by languages, rank or list, 3 of the text, 10 that others are merged from, 257 that always stay',
+    '1230 by languages, rank or list, 3 of the text, 10 that others are merged from, 257 that always remain',
   );
   expect(out).toContain('model.embed_tokens.weight  2048  1500  1.57 MB  1.15 MB');
   expect(out).toContain('logits of the remaining tokens equal those of the original bit for bit');

@@ -176,5 +176,5 @@ it('says what is wrong about a task of an array', () => {
   expect(() => shardFromEnvironment('4', { JOB_COMPLETION_INDEX: '4' })).toThrow(/is 4, which is task 5 of 4/);
   // An array of the one task that failed.
   const again = { SLURM_ARRAY_TASK_ID: '3', SLURM_ARRAY_TASK_MIN: '3', SLURM_ARRAY_TASK_COUNT: '1' };
-  expect(() => shardFromEnvironment('4', again)).toThrow(/--shard 4: the array has 1 tasks.*name the part/);
+  expect(() => shardFromEnvironment('4', again)).toThrow(/--shard 4: the array has 1 tasks.*give the index too/);
 });
