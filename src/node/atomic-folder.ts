@@ -21,22 +21,22 @@ import { INSIDE } from './workspace-path.js';
  */
 export const buildFolder: Files['buildFolder'] = async (request, build) => {
   const target = await checkOutput(request);
-  const own = request.workspace?.target === target ? undefined : await lockWorkspace(target, request.output);
-  const workspace = own ?? { ...pathsIn(request.workspace!.folder), check: request.workspace!.check };
+  const ownLock = request.workspace?.target === target ? undefined : await lockWorkspace(target, request.output);
+  const workspace = ownLock ?? { ...pathsIn(request.workspace!.folder), check: request.workspace!.check };
   const { result } = workspace;
   try {
     await removeResult(workspace);
     await writing(result, () => mkdir(result));
-    const made = await listingFiles({ folder: result, list: workspace.list }, async () => {
+    const returned = await listingFiles({ folder: result, list: workspace.list }, async () => {
       const built = await build(result);
       await writeManifest(result, request.run);
       return built;
     });
     await workspace.check();
     await moveInto(workspace, target, request);
-    return made;
+    return returned;
   } finally {
-    await removeResult(workspace).finally(() => own?.release());
+    await removeResult(workspace).finally(() => ownLock?.release());
   }
 };
 
@@ -61,7 +61,7 @@ async function moveInto(places: WorkspacePaths, target: string, request: OutputR
   const { folder, result, replaced } = places;
   const { output } = request;
   await checkFree(target, request);
-  if (!(await exists(target))) return giveName(result, target);
+  if (!(await exists(target))) return renameSynced(result, target);
   if (dirname(folder) === target) return replaceContents({ workspace: folder, result, target, output });
   // Left by a run that was interrupted after the rename.
   await removeOwn(replaced);
@@ -73,7 +73,7 @@ async function moveInto(places: WorkspacePaths, target: string, request: OutputR
   }
   try {
     await checkOwn(replaced, output);
-    await giveName(result, target);
+    await renameSynced(result, target);
   } catch (error) {
     await rename(replaced, target);
     throw error;
@@ -81,7 +81,7 @@ async function moveInto(places: WorkspacePaths, target: string, request: OutputR
   await removeOwn(replaced);
 }
 
-async function giveName(result: string, target: string): Promise<void> {
+async function renameSynced(result: string, target: string): Promise<void> {
   await writing(target, () => rename(result, target));
   await syncFolder(dirname(target));
 }

@@ -7,7 +7,7 @@ import { forkWorker } from './fork-worker.js';
 /** A worker process. */
 export interface WorkerProcess {
   /** Sends a request; one at a time. @throws the worker's error, or EngineError when it died */
-  ask<C extends WorkerCall>(call: C, request: WorkerCalls[C]['request']): Promise<WorkerCalls[C]['answer']>;
+  send<C extends WorkerCall>(call: C, request: WorkerCalls[C]['request']): Promise<WorkerCalls[C]['answer']>;
   stop(): Promise<void>;
 }
 
@@ -15,9 +15,9 @@ export interface WorkerProcess {
 export function startWorker(signal?: AbortSignal): WorkerProcess {
   signal?.throwIfAborted();
   const child = forkWorker('bench-worker', { stdio: ['ignore', 'ignore', 'pipe', 'ipc'] });
-  let said = '';
+  let errorOutput = '';
   child.stderr?.on('data', (bytes) => {
-    said = `${said}${bytes}`.slice(-2000);
+    errorOutput = `${errorOutput}${bytes}`.slice(-2000);
   });
   const kill = () => child.kill('SIGKILL');
   signal?.addEventListener('abort', kill, { once: true });
@@ -26,12 +26,12 @@ export function startWorker(signal?: AbortSignal): WorkerProcess {
     child.once('error', () => resolve());
   });
   return {
-    async ask(call, request) {
+    async send(call, request) {
       signal?.throwIfAborted();
       const answer = await nextResponse(child, { call, ...request }, ended);
       signal?.throwIfAborted();
       if (answer === undefined)
-        throw new EngineError(`a benchmark process died${said === '' ? '' : `: ${said.trim()}`}`);
+        throw new EngineError(`a benchmark process died${errorOutput === '' ? '' : `: ${errorOutput.trim()}`}`);
       if ('error' in answer) throw reviveError(answer.error);
       return answer.answer as never;
     },

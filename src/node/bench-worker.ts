@@ -22,7 +22,7 @@ const handlers: Handlers = {
     const start = performance.now();
     const folder = await openModelFolder(nodePlatform, model, { embeddings, offline });
     const engine = await createNodeEngine({ executionProvider, threads: 0 });
-    // Opened unchanged, as users run it.
+    // Opened unchanged, as by users.
     const session = await openSession(engine, folder);
     opened = await createLanguageModel({ engine, session, ...cacheSizes(folder) });
     const loadMs = performance.now() - start;

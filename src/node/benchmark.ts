@@ -61,7 +61,7 @@ const LOAD_ROUNDS = 3;
  * disturbances affect all. It uses ONNX Runtime in Node.js with this library's KV cache; other runtimes have other
  * overheads, but the same matrix products.
  *
- * @throws OptionError for options out of range; what loading a model throws; EngineError when a process dies.
+ * @throws OptionError for options out of range; errors of loading a model; EngineError when a process dies.
  */
 export async function benchmark(given: BenchmarkRequest): Promise<BenchmarkReport> {
   checkOptions(given, rowsOf(BENCH));
@@ -86,7 +86,7 @@ export async function benchmark(given: BenchmarkRequest): Promise<BenchmarkRepor
         loadMs: spreadOf(loads[at]!.times),
         prefillTokensPerSecond: spreadOf(speeds[at]!.prefill),
         decodeTokensPerSecond: spreadOf(speeds[at]!.decode),
-        peakMemoryBytes: (await workers[at]!.ask('memory', {})).bytes,
+        peakMemoryBytes: (await workers[at]!.send('memory', {})).bytes,
         hasCache: loads[at]!.hasCache,
       });
     }
@@ -119,8 +119,8 @@ async function resolve({ models, ...request }: BenchmarkRequest): Promise<Shape>
 }
 
 /** Shortest context length; also finds missing models before measuring. */
-async function shortestContext(models: readonly string[], finding: SourceOptions & JobControl): Promise<number> {
-  const { offline, onProgress, signal } = finding;
+async function shortestContext(models: readonly string[], options: SourceOptions & JobControl): Promise<number> {
+  const { offline, onProgress, signal } = options;
   let shortest = Number.POSITIVE_INFINITY;
   for (const model of models) {
     const folder = await openModelFolder(nodePlatform, model, { offline, onProgress, signal });
@@ -153,7 +153,7 @@ async function loadInTurns(
     for (const [at, model] of models.entries()) {
       const worker = startWorker(signal);
       workers.push(worker);
-      const { loadMs, hasCache } = await worker.ask('open', { model, embeddings, offline, executionProvider });
+      const { loadMs, hasCache } = await worker.send('open', { model, embeddings, offline, executionProvider });
       // The first time warms the disk cache.
       if (round > 0) loads[at]!.times.push(loadMs);
       loads[at]!.hasCache = hasCache;
@@ -177,11 +177,11 @@ async function runInTurns(models: readonly string[], { workers, shape, report }:
     report();
     const order = round % 2 === 0 ? forwards : [...forwards].reverse();
     for (const at of order) {
-      const { ms } = await workers[at]!.ask('prefill', { promptLength });
+      const { ms } = await workers[at]!.send('prefill', { promptLength });
       if (round > 0) speeds[at]!.prefill.push((1000 * promptLength) / ms);
     }
     for (const at of order) {
-      const { ms } = await workers[at]!.ask('decode', { promptLength, newTokens });
+      const { ms } = await workers[at]!.send('decode', { promptLength, newTokens });
       if (round > 0) speeds[at]!.decode.push((1000 * newTokens) / ms);
     }
   }

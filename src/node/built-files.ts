@@ -33,7 +33,7 @@ export function addToList(list: string, paths: readonly string[]): Promise<void>
   return writing(list, () => appendFile(list, paths.map((path) => `${JSON.stringify(path)}\n`).join('')));
 }
 
-/** Paths in a list, relative to its folder; none where there is no list. */
+/** Paths in a list, relative to its folder; empty without a list. */
 export async function readList(list: string): Promise<ReadonlySet<string>> {
   const text = await readFile(list, 'utf8').catch(() => '');
   return new Set(text.split('\n').flatMap(parseLine));

@@ -15,7 +15,7 @@ export async function checkOutput({ byteLength, ...request }: OutputRequest): Pr
   const { output, source } = request;
   if (typeof output !== 'string' || output.trim() === '') throw new OptionError('The output folder has no name.');
   if ((await lstat(resolve(output)).catch(() => undefined))?.isSymbolicLink())
-    throw new OptionError(`The output ${output} is a link. Name the folder that it leads to, or choose another.`);
+    throw new OptionError(`The output ${output} is a link. Give the folder that it points to, or choose another.`);
   checkNames(resolve(output), output);
   const target = await resolveLinks(resolve(output));
   const from = await resolveLinks(resolve(source));
@@ -28,7 +28,7 @@ export async function checkOutput({ byteLength, ...request }: OutputRequest): Pr
   await checkFree(target, request);
   const workspace = await workspacePath(target);
   const place = dirname(workspace) === target ? workspace : target;
-  // The run uses what an interrupted one left there, or removes it.
+  // Files of an interrupted run are reused or removed.
   const left = byteLength === undefined ? 0 : await bytesIn(workspace);
   await checkNew(place, { name: output, kind: 'folder', byteLength: (byteLength ?? 0) - left });
   return target;
@@ -56,7 +56,7 @@ interface NewEntry {
   /** Path as given. */
   readonly name: string;
   readonly kind: 'file' | 'folder';
-  /** Least bytes. */
+  /** Smallest expected size. */
   readonly byteLength?: number | undefined;
 }
 
@@ -68,42 +68,42 @@ export async function checkNew(path: string, { name, kind, byteLength = 0 }: New
   const needed = Math.max(byteLength, MIN_BYTES);
   if (blocks > 0 && bavail * bsize < needed)
     throw new OptionError(
-      `Cannot make ${name}: it needs at least ${Math.ceil(needed)} bytes, and ${folder} has ${bavail * bsize} free. ` +
+      `Cannot create ${name}: it needs at least ${Math.ceil(needed)} bytes, and ${folder} has ${bavail * bsize} free. ` +
         'Make room or choose another place.',
     );
 }
 
 /** Checks the length of names on a new path. @throws OptionError */
 export function checkNames(path: string, name: string): void {
-  for (const part of `${path}${NAME_ENDING}`.split(sep)) {
+  for (const part of `${path}${PARTIAL_SUFFIX}`.split(sep)) {
     const over = Buffer.byteLength(part) - MAX_NAME_BYTES;
     if (over > 0)
       throw new OptionError(
-        `Cannot make ${name}: "${part.slice(0, 20)}..." is ${over} bytes too long. Shorten that name.`,
+        `Cannot create ${name}: "${part.slice(0, 20)}..." is ${over} bytes too long. Shorten that name.`,
       );
   }
 }
 
 /** Longest name of a file on Linux, macOS and Windows. */
 const MAX_NAME_BYTES = 255;
-/** As long as the suffix of incomplete files. */
-const NAME_ENDING = '.fang-prune-partial';
+/** Suffix of incomplete files. */
+const PARTIAL_SUFFIX = '.fang-prune-partial';
 /** Bytes of a report with its page. */
 const MIN_BYTES = 2 ** 17;
 
 /** Checks that missing folders can be created in the nearest existing one. @returns that folder */
-async function findWritableFolder(folder: string, wanted: NewEntry & { readonly path: string }): Promise<string> {
+async function findWritableFolder(folder: string, entry: NewEntry & { readonly path: string }): Promise<string> {
   try {
     // Permissions are not enough: file systems may be read-only, full or virtual.
     // The probe is named after the output, as all files that a run writes next to it.
-    await rmdir(await mkdtemp(join(folder, `${basename(wanted.path)}.partial-`)));
+    await rmdir(await mkdtemp(join(folder, `${basename(entry.path)}.partial-`)));
     return folder;
   } catch (cause) {
     if (hasCode(cause, 'ENOENT') && dirname(folder) !== folder && !(await exists(folder)))
-      return findWritableFolder(dirname(folder), wanted);
-    const { name, kind } = wanted;
+      return findWritableFolder(dirname(folder), entry);
+    const { name, kind } = entry;
     throw new OptionError(
-      `Cannot make ${name}, since ${folder} takes no ${kind}: ${errorMessage(cause)}. ${adviceFor(cause)}`,
+      `Cannot create ${name}, since no ${kind} can be created in ${folder}: ${errorMessage(cause)}. ${adviceFor(cause)}`,
       { cause },
     );
   }

@@ -13,15 +13,15 @@ import { syncFolder } from './sync-file.js';
 export const ENTRY = /\.entry(\.new)?$/;
 
 /**
- * Each part is preceded by the lengths of its JSON and of its views; after the last one follow twice `END`, and a
- * SHA-256 over the run's key, the entry's name and all bytes, so that renamed or foreign entries are not complete.
+ * Format of an entry: parts, each after the lengths of its JSON and of its views; then `END` twice; then a SHA-256 over the
+ * run's key, the entry's name and all bytes, so that renamed entries, or those of other runs, are invalid.
  */
 const LENGTHS_BYTES = 16;
 const END = 2n ** 64n - 1n;
 const HASH_BYTES = 32;
 
 /** Small pieces are buffered up to this size; larger ones are written directly. */
-const GATHERED_BYTES = 2 ** 16;
+const BUFFER_BYTES = 2 ** 16;
 /** Bytes per read when hashing. */
 const PIECE_BYTES = 2 ** 20;
 /** Largest number of queued entries. */
@@ -38,11 +38,11 @@ export function createEntryStore(folder: string, run: string, createSink = creat
   const startHash = (path: string) => createHash('sha256').update(`${run}\n${basename(path)}\n`);
   /** Entries known to be complete. */
   const checked = new Set<string>();
-  const behind: { readonly path: string; readonly completed: Promise<void> }[] = [];
-  const flushQueue = async (isNear: () => boolean) => {
-    while (behind.length > 0 && !isNear()) {
-      await behind[0]!.completed;
-      behind.shift();
+  const queue: { readonly path: string; readonly completed: Promise<void> }[] = [];
+  const flushQueue = async (isShort: () => boolean) => {
+    while (queue.length > 0 && !isShort()) {
+      await queue[0]!.completed;
+      queue.shift();
     }
   };
   const has = async (name: string) => {
@@ -58,8 +58,8 @@ export function createEntryStore(folder: string, run: string, createSink = creat
     },
     async write(name, parts) {
       const path = pathOf(name);
-      await flushQueue(() => behind.length < MAX_QUEUED && behind.every((other) => other.path !== path));
-      const sink = await createSink(`${path}.new`, GATHERED_BYTES);
+      await flushQueue(() => queue.length < MAX_QUEUED && queue.every((other) => other.path !== path));
+      const sink = await createSink(`${path}.new`, BUFFER_BYTES);
       let byteLength: number;
       try {
         byteLength = await writeParts(sink, startHash(path), parts);
@@ -69,12 +69,12 @@ export function createEntryStore(folder: string, run: string, createSink = creat
         throw error;
       }
       checked.add(path);
-      behind.push({ path, completed: ignoreRejection(complete(sink, path, behind.at(-1)?.completed)) });
+      queue.push({ path, completed: ignoreRejection(complete(sink, path, queue.at(-1)?.completed)) });
       return byteLength;
     },
     async settle() {
       // Wait for all, so that no write is active after a failure.
-      await Promise.allSettled(behind.map(({ completed }) => completed));
+      await Promise.allSettled(queue.map(({ completed }) => completed));
       await flushQueue(() => false);
     },
     async drop(scope) {

@@ -14,13 +14,13 @@ export interface SpeedComparison {
   readonly memoryRatio: number;
   /** Neighbouring FFN widths on this machine; absent when they were not timed. */
   readonly widths?: WidthProbes;
-  /** Sizes for the speed that was asked for; absent when none was. */
+  /** Sizes for the requested speedup; absent without one. */
   readonly target?: SpeedTarget;
   /** Summary, in sentences. */
   readonly summary: readonly string[];
 }
 
-/** Bytes at which a model would be so many times as fast as the first one; undefined where the two models do not determine them. */
+/** Predicted bytes of a model that is `faster` times as fast as the reference; undefined if the two models do not determine them. */
 export interface SpeedTarget {
   readonly faster: number;
   readonly prefillBytes?: number | undefined;
@@ -63,19 +63,19 @@ export function explainSpeed(
   ];
 }
 
-function describeSpeed(what: string, { ratio, interval, verdict }: Speedup): string {
+function describeSpeed(phase: string, { ratio, interval, verdict }: Speedup): string {
   const range = `95 % interval ${interval.map((end) => end.toFixed(2)).join(' to ')}`;
-  if (verdict === 'same') return `${what}: no faster beyond noise, ${ratio.toFixed(2)} times (${range}).`;
-  return `${what}: ${verdict}, ${ratio.toFixed(2)} times as fast (${range}).`;
+  if (verdict === 'same') return `${phase}: no faster beyond noise, ${ratio.toFixed(2)} times (${range}).`;
+  return `${phase}: ${verdict}, ${ratio.toFixed(2)} times as fast (${range}).`;
 }
 
 function describeTarget({ faster, prefillBytes, decodeBytes }: SpeedTarget): string {
-  const needs = (what: string, bytes: number | undefined) =>
-    bytes === undefined ? [] : [`${what} is ${faster} times as fast at ${formatBytes(bytes)}`];
+  const needs = (phase: string, bytes: number | undefined) =>
+    bytes === undefined ? [] : [`${phase} is ${faster} times as fast at ${formatBytes(bytes)}`];
   const found = [...needs('decode', decodeBytes), ...needs('prefill', prefillBytes)];
   if (found.length === 0)
     return `The size that would be ${faster} times as fast cannot be predicted: compare a model that is smaller and faster.`;
-  return `Predicted: ${found.join('; ')}. Ask for it by 'shrink --allow neurons,heads --target-size', and measure again.`;
+  return `Predicted: ${found.join('; ')}. Request it by 'shrink --allow neurons,heads --target-size', and measure again.`;
 }
 
 function describeWidths(advice: readonly WidthAdvice[]): string {
@@ -86,7 +86,7 @@ function describeWidths(advice: readonly WidthAdvice[]): string {
     return 'Neighbouring FFN widths are not faster per neuron here: another width multiple would not help.';
   }
   const { multiple, width, rounded, prefillRatio, decodeRatio } = first;
-  const more = others.length === 0 ? '' : ', and other blocks alike';
+  const more = others.length === 0 ? '' : ', and similarly in other blocks';
   return (
     `FFN width ${width} is slow here: at ${rounded} a neuron takes ${change(prefillRatio)} time for a prompt and ` +
     `${change(decodeRatio)} for a token${more}. Try the width multiple ${multiple} when pruning.`

@@ -61,5 +61,5 @@ async function readFully(file: FileHandle, range: { offset: number; length: numb
   return bytes;
 }
 
-/** Node refuses single reads of 2 GiB and more. */
+/** Node.js refuses single reads of 2 GiB and more. */
 const MAX_READ_BYTES = 2 ** 30;

@@ -25,24 +25,24 @@ export interface Program {
  * @throws EngineError when it is not found.
  */
 export function findProgram(name: ProgramName, moduleUrl = MODULE_URL): Program {
-  const own = moduleUrl?.startsWith('file:') ? fileURLToPath(moduleUrl) : undefined;
-  const root = own && findPackage(own);
+  const file = moduleUrl?.startsWith('file:') ? fileURLToPath(moduleUrl) : undefined;
+  const root = file && findPackage(file);
   if (root === undefined)
     throw new EngineError(
-      `${name}.js of fang-prune ${VERSION} cannot be found from ${own ?? 'code that was evaluated as text'}. A bundle does not ` +
-        'hold this program: leave fang-prune out of it (mark it as external), and keep it in node_modules',
+      `${name}.js of fang-prune ${VERSION} cannot be found from ${file ?? 'code that was evaluated as text'}. A bundle does not ` +
+        'contain this program: leave fang-prune out of it (mark it as external), and keep it in node_modules',
     );
-  if (own!.endsWith('.ts')) return { path: join(root, 'src/node', `${name}.ts`), execArgv: ['--import', 'tsx'] };
+  if (file!.endsWith('.ts')) return { path: join(root, 'src/node', `${name}.ts`), execArgv: ['--import', 'tsx'] };
   return { path: join(root, 'dist', `${name}.js`), execArgv: [] };
 }
 
 /** Folder of the package: the one of a module, or the installed one. */
-function findPackage(own: string): string | undefined {
-  let folder = dirname(own);
+function findPackage(file: string): string | undefined {
+  let folder = dirname(file);
   while (!existsSync(join(folder, 'package.json')) && folder !== dirname(folder)) folder = dirname(folder);
   if (isPackage(folder)) return folder;
   try {
-    const installed = dirname(requireFrom(own).resolve(`${PACKAGE}/package.json`));
+    const installed = dirname(requireFrom(file).resolve(`${PACKAGE}/package.json`));
     return isPackage(installed) ? installed : undefined;
   } catch {
     return undefined;

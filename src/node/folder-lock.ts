@@ -7,6 +7,7 @@ import { setTimeout } from 'node:timers/promises';
 import { OptionError } from '../errors.js';
 import { ignoreRejection } from '../ignore-rejection.js';
 import { writing } from '../runtime/writing.js';
+import { exists } from './paths.js';
 import { readSmallFile } from './read-small-file.js';
 import { syncFile } from './sync-file.js';
 import { hasCode } from './system-error.js';
@@ -14,7 +15,7 @@ import { hasCode } from './system-error.js';
 /** Prefix of lock files. */
 export const LOCK = 'run.lock';
 
-/** A lock that is held. */
+/** An acquired lock. */
 export interface FolderLock {
   /** @throws OptionError when another machine has taken over the lock after missing heartbeats. */
   check(): Promise<void>;
@@ -144,35 +145,29 @@ async function releaseClaim({ file, path }: Claim): Promise<void> {
 
 function hold(claim: Claim): FolderLock {
   const { file, path, contents } = claim;
-  let sign = Promise.resolve();
+  let heartbeat = Promise.resolve();
   // Modification times come from the file system, since clocks differ.
-  const show = async () => {
+  const beat = async () => {
     await file.write(contents, 0, contents.byteLength, 0);
     await syncFile(file);
   };
-  const signs = setInterval(() => {
-    sign = ignoreRejection(sign.then(show).catch(() => undefined));
+  const timer = setInterval(() => {
+    heartbeat = ignoreRejection(heartbeat.then(beat).catch(() => undefined));
   }, HEARTBEAT_MS).unref();
   return {
     async check() {
-      if (await isThere(path)) return;
+      if (await exists(path)) return;
       throw new OptionError(
         `${path} is gone: another machine considered this run ended, or the file was removed. Run it again when no other run writes there.`,
       );
     },
     async release() {
-      clearInterval(signs);
-      await sign;
+      clearInterval(timer);
+      await heartbeat;
       await releaseClaim(claim);
     },
   };
 }
-
-const isThere = (path: string): Promise<boolean> =>
-  lstat(path).then(
-    () => true,
-    () => false,
-  );
 
 /** Live competitors; lock files of dead ones are removed. */
 async function findCompetitors(claim: Claim): Promise<readonly Competitor[]> {
@@ -184,8 +179,8 @@ async function findCompetitors(claim: Claim): Promise<readonly Competitor[]> {
     if (name === claim.name) continue;
     const path = join(folder, name);
     const holder = await readHolder(path);
-    const rival = { name, holder, isOwn: holder !== undefined && isOwnProcess(holder, claim.holder) };
-    if (await isAlive(rival, claim)) competitors.push(rival);
+    const competitor = { name, holder, isOwn: holder !== undefined && isOwnProcess(holder, claim.holder) };
+    if (await isAlive(competitor, claim)) competitors.push(competitor);
     else await writing(path, () => rm(path, { force: true }));
   }
   return competitors;
@@ -241,5 +236,5 @@ async function beganAt(pid: number): Promise<string | undefined> {
   return state === 'Z' || state === '' ? undefined : fields[18];
 }
 
-/** PID namespace of this process; undefined where there are none. */
+/** PID namespace of this process; undefined if the system has none. */
 const ownPidNamespace = (): Promise<string | undefined> => readlink('/proc/self/ns/pid').catch(() => undefined);

@@ -16,14 +16,14 @@ const OTHERS_WRITE = 0o022;
 export function createHashCache(parent = tmpdir()): HashCache {
   const owner = process.getuid?.();
   const folder = join(parent, `fang-prune-hashes${owner === undefined ? '' : `-${owner}`}`);
-  const isOwn = async () => {
+  const isPrivate = async () => {
     const stats = await lstat(folder);
     return stats.isDirectory() && (owner === undefined || (stats.uid === owner && (stats.mode & OTHERS_WRITE) === 0));
   };
   return {
     async get(name) {
       try {
-        const found = (await isOwn()) ? await readFile(join(folder, name), 'latin1') : '';
+        const found = (await isPrivate()) ? await readFile(join(folder, name), 'latin1') : '';
         return HASH.test(found) ? found : undefined;
       } catch {
         return undefined;
@@ -34,7 +34,7 @@ export function createHashCache(parent = tmpdir()): HashCache {
       const unfinished = `${path}.${randomUUID()}`;
       try {
         await mkdir(folder, { recursive: true, mode: 0o700 });
-        if (!(await isOwn())) return;
+        if (!(await isPrivate())) return;
         await writeFile(unfinished, hash);
         await rename(unfinished, path);
       } catch {

@@ -45,7 +45,7 @@ export function createHubStore(env: HubEnvironment): HubStore {
       if ((await sizeOf(name)) === file.byteLength) return true;
       const blob = blobOf(commit, file);
       if ((await sizeOf(blob)) !== file.byteLength) return false;
-      await giveName(blob, name);
+      await linkBlob(blob, name);
       return true;
     },
     async receive(commit, file) {
@@ -56,7 +56,7 @@ export function createHubStore(env: HubEnvironment): HubStore {
       await checkNew(partial, { name: partial, kind: 'file', byteLength: Math.max(0, file.byteLength - downloaded) });
       return receiveInto(partial, {
         downloaded,
-        giveNames: () => giveNames(blob, { partial, name: nameOf(commit, file) }),
+        publish: () => publish(blob, { partial, name: nameOf(commit, file) }),
       });
     },
     async holdRepo(repo, signal) {
@@ -79,10 +79,10 @@ export function createHubStore(env: HubEnvironment): HubStore {
 interface Receiving {
   /** Bytes of an earlier partial download. */
   readonly downloaded: number;
-  readonly giveNames: () => Promise<void>;
+  readonly publish: () => Promise<void>;
 }
 
-async function receiveInto(partial: string, { downloaded, giveNames }: Receiving): Promise<IncomingFile> {
+async function receiveInto(partial: string, { downloaded, publish }: Receiving): Promise<IncomingFile> {
   let file: FileHandle | undefined = await writing(partial, () => open(partial, 'a'));
   let byteLength = downloaded;
   const close = async () => {
@@ -105,22 +105,22 @@ async function receiveInto(partial: string, { downloaded, giveNames }: Receiving
     async complete() {
       await writing(partial, () => syncFile(file!));
       await close();
-      await writing(partial, giveNames);
+      await writing(partial, publish);
     },
     close,
   };
 }
 
-async function giveNames(blob: string, { partial, name }: { readonly partial: string; readonly name: string }) {
+async function publish(blob: string, { partial, name }: { readonly partial: string; readonly name: string }) {
   await rename(partial, blob);
-  await giveName(blob, name);
+  await linkBlob(blob, name);
 }
 
-/** Error codes where links are not supported: Windows without developer mode, and some file systems. */
+/** Error codes if links are not supported: Windows without developer mode, and some file systems. */
 const NO_LINKS = ['EPERM', 'ENOSYS', 'ENOTSUP', 'EOPNOTSUPP'];
 
-/** Links a blob to its name as the Hub's clients do, or moves it where links are not supported. */
-async function giveName(blob: string, name: string): Promise<void> {
+/** Links a blob to its name as the Hub's clients do, or moves it if links are not supported. */
+async function linkBlob(blob: string, name: string): Promise<void> {
   await mkdir(dirname(name), { recursive: true });
   await rm(name, { force: true });
   await symlink(relative(dirname(name), blob), name).catch((cause) => {

@@ -6,7 +6,7 @@ import { withMembers } from '../runtime/platform.js';
 import { nodePlatform } from './node-platform.js';
 import { startHeartbeat } from './start-heartbeat.js';
 
-const abortion = new AbortController();
+const controller = new AbortController();
 // The parent may have ended, which `disconnect` reports.
 const send = (message: FromCallee) => process.send?.(message, () => undefined);
 const countCalls = startHeartbeat(() => send({ beat: true }));
@@ -15,7 +15,7 @@ const platform = withMembers(nodePlatform, {
 });
 
 process.on('message', (message: ToCallee) => {
-  if ('abort' in message) abortion.abort();
+  if ('abort' in message) controller.abort();
   else void run(message);
 });
 // The parent has ended.
@@ -25,5 +25,5 @@ for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(name, () => {});
 
 async function run(given: RemoteCall): Promise<void> {
   const make = callOn.bind(undefined, platform);
-  send(await answerCall(given, { make, send, signal: abortion.signal }));
+  send(await answerCall(given, { make, send, signal: controller.signal }));
 }

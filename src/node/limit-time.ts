@@ -3,7 +3,7 @@ import type { LimitTime } from '../calibration/tokenizer.js';
 import { EngineError } from '../errors.js';
 import { threadProcessorMs } from './processor-time.js';
 
-/** An action that got less than this fraction of processor time is retried: the machine was busy. */
+/** An action with less than this fraction of processor time is retried: the machine was busy. */
 const MIN_SHARE = 0.5;
 
 /** Growth of the wall-time limit at each retry. */
@@ -11,7 +11,7 @@ const [MIN_GROWTH, MAX_GROWTH] = [2, 16] as const;
 
 /**
  * Creates a `LimitTime` with V8's timeout of scripts, which also interrupts regular expressions. V8 limits wall time,
- * so that processor time decides whether a timeout counts. A call costs some 0.05 ms.
+ * so processor time decides whether a timeout counts. A call costs about 0.05 ms.
  * @param processorMs processor time of this thread so far
  */
 export function createTimeLimit(processorMs = threadProcessorMs): LimitTime {

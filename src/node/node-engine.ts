@@ -22,10 +22,10 @@ export async function createNodeEngine(choice: EngineChoice = {}): Promise<Engin
   const missing = native !== undefined && 'failure' in native ? native : undefined;
   const ort = native === undefined || 'failure' in native ? undefined : native;
   const known = [...(ort?.listSupportedBackends().map(({ name }) => name) ?? ['cpu']), WASM];
-  const stranger = wanted.find((name) => !known.includes(name));
-  if (stranger !== undefined || wanted.length === 0) {
+  const unknown = wanted.find((name) => !known.includes(name));
+  if (unknown !== undefined || wanted.length === 0) {
     throw new OptionError(
-      `execution provider "${stranger ?? ''}" is unknown; this build has ${known.join(', ')}` +
+      `execution provider "${unknown ?? ''}" is unknown; this build has ${known.join(', ')}` +
         (missing === undefined ? '' : `. ${explain(missing)}`),
     );
   }
@@ -46,12 +46,12 @@ export async function createNodeEngine(choice: EngineChoice = {}): Promise<Engin
     failures.push(`${provider}: ${failure}`);
   }
   throw new EngineError(
-    `no execution provider that was asked for starts here (${failures.join('; ')}). For CUDA see "Runtimes" in ` +
+    `none of the requested execution providers starts here (${failures.join('; ')}). For CUDA see "Runtimes" in ` +
       'the README; otherwise choose cpu, or a list that ends in cpu',
   );
 }
 
-/** Number of threads: sums are split by it, so that equal numbers give equal bytes on every machine. */
+/** Sums are split by threads: the default is independent of the machine, so that results have equal bytes. */
 function resolveThreads(threads = DEFAULT_THREADS): Pick<OrtEngineOptions, 'threads' | 'spinning'> {
   if (!Number.isInteger(threads) || threads < 0 || threads > MAX_THREADS)
     throw new OptionError(`threads is ${threads}; expected an integer from 0 to ${MAX_THREADS}`, {
@@ -68,14 +68,14 @@ const WASM = 'wasm';
 
 let hasWarned = false;
 
-/** @param missing Why onnxruntime-node is missing, if requested. */
+/** @param missing reason why onnxruntime-node is missing, if it was requested */
 function createWasmEngine(missing: MissingRuntime | undefined): Engine {
   const ort = loadWasm(missing);
   if (missing !== undefined && !hasWarned) {
     hasWarned = true;
     process.emitWarning(`graphs run in WebAssembly, which is slower: ${explain(missing)}`, { code: 'FANG_PRUNE_WASM' });
   }
-  // It supports external data only from memory.
+  // onnxruntime-web supports external data only from memory.
   const { loadFile: _, ...engine } = createOrtEngine(ort, { executionProviders: [WASM] });
   return engine;
 }

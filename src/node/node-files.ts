@@ -67,7 +67,7 @@ function appendToFile(path: string, { text, start, expectedBytes }: Addition): P
     try {
       const { size } = await file.stat();
       if (size !== expectedBytes)
-        throw new Error(`it has ${size} bytes, not ${expectedBytes}: something else writes there`);
+        throw new Error(`it has ${size} bytes, not ${expectedBytes}: another program writes to it`);
       await file.truncate(start);
       await file.appendFile(text);
       return (await file.stat()).size;

@@ -19,15 +19,15 @@ export interface MissingRuntime {
 /** Install command that needs only the npm registry. */
 const INSTALL_HINT =
   'To get it: ONNXRUNTIME_NODE_INSTALL=skip ONNXRUNTIME_NODE_INSTALL_CUDA=skip npm install onnxruntime-node ' +
-  '(its install script downloads CUDA libraries, and fails where it cannot)';
+  '(its install script downloads CUDA libraries, and fails if it cannot)';
 
-const UPDATE_HINT = 'Update whatever else loads it here, such as transformers.js';
+const UPDATE_HINT = 'Update other packages that load it, such as transformers.js';
 
 /** Package that loads its own version of onnxruntime-node. */
-const NEIGHBOUR = '@huggingface/transformers';
+const TRANSFORMERS = '@huggingface/transformers';
 
 /**
- * Loads onnxruntime-node. A process can load only one version of its native library, so that a loaded one is reused, or
+ * Loads onnxruntime-node. A process can load only one version of its native library, so a loaded one is reused, or
  * else the one that transformers.js would load.
  * @returns the reason if it cannot be used.
  */
@@ -35,7 +35,7 @@ export function loadNative(): NativeRuntime | MissingRuntime {
   switchTelemetryOff();
   try {
     const require = requireFrom();
-    const native = require(findLoaded(require) ?? findNeighbours(require) ?? 'onnxruntime-node') as NativeRuntime;
+    const native = require(findLoaded(require) ?? findOfTransformers(require) ?? 'onnxruntime-node') as NativeRuntime;
     const tooOld = findTooOld(ortVersion(native));
     return tooOld === undefined ? native : { failure: tooOld, remedy: UPDATE_HINT };
   } catch (cause) {
@@ -45,17 +45,18 @@ export function loadNative(): NativeRuntime | MissingRuntime {
 
 /**
  * Loads onnxruntime-web.
- * @param missing Why onnxruntime-node cannot be used.
+ * @param missing Reason why onnxruntime-node cannot be used.
  * @throws EngineError when it cannot be loaded either, with both reasons.
  */
 export function loadWasm(missing?: MissingRuntime): OrtModule {
   try {
     return requireFrom()('onnxruntime-web');
   } catch (cause) {
-    const said = `onnxruntime-web cannot be loaded (${firstLine(cause)})`;
-    if (missing === undefined) throw new EngineError(`${said}. Install it: npm install onnxruntime-web`, { cause });
+    const webFailure = `onnxruntime-web cannot be loaded (${firstLine(cause)})`;
+    if (missing === undefined)
+      throw new EngineError(`${webFailure}. Install it: npm install onnxruntime-web`, { cause });
     const { failure, remedy } = missing;
-    throw new EngineError(`onnxruntime-node cannot be used (${failure}), and ${said}. ${remedy}`, { cause });
+    throw new EngineError(`onnxruntime-node cannot be used (${failure}), and ${webFailure}. ${remedy}`, { cause });
   }
 }
 
@@ -77,10 +78,10 @@ function findLoaded({ cache }: NodeJS.Require): string | undefined {
   return Object.keys(cache).find((file) => /[\\/]onnxruntime-node[\\/]dist[\\/]index\.js$/.test(file));
 }
 
-function findNeighbours(require: NodeJS.Require): string | undefined {
+function findOfTransformers(require: NodeJS.Require): string | undefined {
   try {
-    const file = requireFrom(require.resolve(NEIGHBOUR)).resolve('onnxruntime-node');
-    // Its version is read without loading it, since an old one would block ours.
+    const file = requireFrom(require.resolve(TRANSFORMERS)).resolve('onnxruntime-node');
+    // Its version is read without loading it, since a loaded old version cannot be replaced.
     const { version } = require(join(dirname(file), '../package.json')) as { readonly version: string };
     return findTooOld(version) === undefined ? file : undefined;
   } catch {

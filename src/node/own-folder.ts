@@ -46,7 +46,7 @@ export async function* walkFolder(folder: string, inside = ''): AsyncGenerator<F
   }
 }
 
-/** Removes the files of a run's manifest, and the folder if it is empty then. */
+/** Removes the files of a folder's manifest, and then the folder if it is empty. */
 export async function removeOwn(folder: string): Promise<void> {
   const listed = await readListing(join(folder, MANIFEST));
   await removeListed(folder, (path) => path === MANIFEST || listed?.has(path) === true);

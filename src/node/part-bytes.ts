@@ -52,7 +52,7 @@ export function encodePart(part: unknown): PartBytes {
     if (name === 'Map') return tag({ [TAG]: 'map', entries: encodePairs(value as Map<unknown, unknown>) });
     if (name === 'Set') return tag({ [TAG]: 'set', values: Array.from(value as Set<unknown>, encode) });
     if (typeof value !== 'object' || name !== 'Object')
-      throw new TypeError(`a journal keeps plain data, not a ${name}`);
+      throw new TypeError(`a journal stores plain data, not a ${name}`);
     const entries = encodePairs(Object.entries(value));
     return TAG in value ? tag({ [TAG]: 'object', entries }) : Object.fromEntries(entries as [string, unknown][]);
   };
@@ -60,7 +60,7 @@ export function encodePart(part: unknown): PartBytes {
     Array.from(pairs, ([key, value]) => [encode(key), encode(value)] as const);
   const encodeView = (view: View, name: string): Tagged => {
     const kind = VIEWS.findIndex((each) => each.name === name);
-    if (kind < 0) throw new TypeError(`a journal keeps typed arrays, not a ${name}`);
+    if (kind < 0) throw new TypeError(`a journal stores typed arrays, not a ${name}`);
     const index = indices.get(view) ?? indices.size;
     indices.set(view, index);
     return { [TAG]: 'view', index, kind, byteLength: view.byteLength };
@@ -72,14 +72,14 @@ export function encodePart(part: unknown): PartBytes {
 
 const tag = (tagged: Tagged): Tagged => tagged;
 
-/** Whether JSON gives the same number back. */
+/** Whether JSON preserves a number exactly. */
 const isPlainNumber = (value: unknown): boolean => Number.isFinite(value) && !Object.is(value, -0);
 
 const showNumber = (value: number): string => (Object.is(value, -0) ? '-0' : String(value));
 
 /** @param views concatenated memory of the views, which is copied */
 export function decodePart(plain: Uint8Array, views: Uint8Array): unknown {
-  const made: View[] = [];
+  const decoded: View[] = [];
   let at = 0;
   const decode = (value: unknown): unknown => {
     if (typeof value !== 'object' || value === null) return value;
@@ -104,8 +104,8 @@ export function decodePart(plain: Uint8Array, views: Uint8Array): unknown {
       case 'set':
         return new Set(tagged.values.map(decode));
       case 'view':
-        made[tagged.index] ??= decodeView(tagged.kind, tagged.byteLength);
-        return made[tagged.index];
+        decoded[tagged.index] ??= decodeView(tagged.kind, tagged.byteLength);
+        return decoded[tagged.index];
     }
   };
   const decodeView = (kind: number, byteLength: number): View => {

@@ -10,8 +10,8 @@ export const relativeBy =
   ({ relative, isAbsolute, sep }: PlatformPath): Files['relative'] =>
   (folder, path) => {
     const inside = relative(folder, path);
-    const leaves = inside === '..' || inside.startsWith(`..${sep}`) || isAbsolute(inside);
-    return leaves ? undefined : inside.replaceAll(sep, '/');
+    const isOutside = inside === '..' || inside.startsWith(`..${sep}`) || isAbsolute(inside);
+    return isOutside ? undefined : inside.replaceAll(sep, '/');
   };
 
 /** @see Files.relative */

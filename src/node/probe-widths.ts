@@ -33,8 +33,8 @@ const REPETITIONS = 5;
 const ELEMENT_LIMIT = 2 ** 26;
 
 /**
- * Times neighbouring FFN widths in a process of its own.
- * @returns undefined where there is nothing to time: widths equal the reference's, unknown structure, weights not in
+ * Times neighbouring FFN widths in a separate process.
+ * @returns undefined if there is nothing to time: widths equal the reference's, unknown structure, weights not in
  *   float32, or an FFN that is too large.
  */
 export async function probeWidths(request: WidthProbeRequest): Promise<WidthProbes | undefined> {
@@ -80,7 +80,7 @@ async function timeWidths(
     for (let repetition = 0; repetition < REPETITIONS; repetition++) {
       const round: WidthTiming[] = [];
       for (const width of widths) {
-        round.push({ width, ...(await worker.ask('probe', { hiddenSize, width, promptLength, executionProvider })) });
+        round.push({ width, ...(await worker.send('probe', { hiddenSize, width, promptLength, executionProvider })) });
       }
       rounds.push(round);
     }

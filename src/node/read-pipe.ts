@@ -8,7 +8,7 @@ import { hasCode } from './system-error.js';
 const SILENT_MS = 30_000;
 
 /** Polling interval of a silent pipe. */
-const ASK_MS = 10;
+const POLL_MS = 10;
 
 /**
  * Reads a pipe to its end. It is opened without waiting for a writer, which might never come.
@@ -21,24 +21,24 @@ export async function readPipe(path: string, silentMs = SILENT_MS): Promise<Uint
   let lastDataAt = performance.now();
   try {
     while (true) {
-      const { bytesRead, buffer } = await pipe.read(Buffer.alloc(2 ** 16)).catch(waitsForMore);
+      const { bytesRead, buffer } = await pipe.read(Buffer.alloc(2 ** 16)).catch(emptyIfWaiting);
       byteLength += bytesRead;
-      if (byteLength > MAX_TEXT_BYTES) throw new ModelFormatError(`${path} holds more than ${MAX_TEXT_BYTES} bytes.`);
+      if (byteLength > MAX_TEXT_BYTES) throw new ModelFormatError(`${path} has more than ${MAX_TEXT_BYTES} bytes.`);
       if (bytesRead > 0) {
         pieces.push(buffer.subarray(0, bytesRead));
         lastDataAt = performance.now();
       } else if (buffer.length > 0 && byteLength > 0) return Buffer.concat(pieces);
       else if (performance.now() - lastDataAt > silentMs)
         throw new ModelFormatError(`${path} is a pipe that gave no data for ${silentMs / 1000} s.`);
-      else await setTimeout(ASK_MS);
+      else await setTimeout(POLL_MS);
     }
   } finally {
     await pipe.close();
   }
 }
 
-/** Whether a writer exists that has written nothing yet; without one the pipe is at its end. */
-function waitsForMore(cause: unknown): { readonly bytesRead: number; readonly buffer: Buffer } {
+/** An empty read if a writer exists that has written nothing yet. @throws other errors */
+function emptyIfWaiting(cause: unknown): { readonly bytesRead: number; readonly buffer: Buffer } {
   if (hasCode(cause, 'EAGAIN')) return { bytesRead: 0, buffer: Buffer.alloc(0) };
   throw cause;
 }

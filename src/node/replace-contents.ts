@@ -45,13 +45,13 @@ export async function finishReplacing({ workspace, result, target, output }: Rep
   const list = join(workspace, REPLACING);
   const old = await readListing(list);
   if (old === undefined) {
-    if (await exists(list)) throw new OptionError(`${list} is damaged. Move it away, and make ${output} again.`);
+    if (await exists(list)) throw new OptionError(`${list} is damaged. Move it away, and write ${output} again.`);
     return;
   }
-  const own = await readListing(join(result, MANIFEST));
+  const listed = await readListing(join(result, MANIFEST));
   // The new manifest is moved last.
-  if (own !== undefined) await replaceFiles({ result, target, output }, old, own);
-  await removeListed(result, (path) => own?.has(path) === true);
+  if (listed !== undefined) await replaceFiles({ result, target, output }, old, listed);
+  await removeListed(result, (path) => listed?.has(path) === true);
   await rm(list);
   await syncFolder(workspace);
 }
@@ -59,16 +59,16 @@ export async function finishReplacing({ workspace, result, target, output }: Rep
 async function replaceFiles(
   { result, target, output }: Pick<Replacing, 'result' | 'target' | 'output'>,
   old: ListedFiles,
-  own: ListedFiles,
+  listed: ListedFiles,
 ): Promise<void> {
   const moves: string[] = [];
   if (await exists(result))
-    for await (const { path } of walkFolder(result)) if (path !== MANIFEST && own.has(path)) moves.push(path);
+    for await (const { path } of walkFolder(result)) if (path !== MANIFEST && listed.has(path)) moves.push(path);
   const removals: string[] = [];
   for await (const file of walkFolder(target)) {
     const { path } = file;
     const isReplaced = moves.includes(path);
-    if (path === MANIFEST || (!isReplaced && (own.has(path) || !old.has(path)))) continue;
+    if (path === MANIFEST || (!isReplaced && (listed.has(path) || !old.has(path)))) continue;
     const obstacle = findObstacle(file, old);
     if (obstacle !== undefined)
       throw new OptionError(`The output folder ${output} is not replaced: ${obstacle}. Move it away.`);

@@ -39,14 +39,14 @@ export async function runIsolated<Call extends CallName>(
   }
 }
 
-interface Listening {
+interface ListenOptions {
   readonly call: CallName;
   readonly watched: WatchedProcess;
   onMessage(message: FromCallee): void;
 }
 
 /** Listens to a process; its death is an error. */
-function listenTo(child: ChildProcess, { call, watched, onMessage }: Listening): void {
+function listenTo(child: ChildProcess, { call, watched, onMessage }: ListenOptions): void {
   child.on('message', (message: FromCallee) => {
     watched.noteHeartbeat('progress' in message ? message.progress : undefined);
     onMessage(message);
@@ -58,7 +58,7 @@ function listenTo(child: ChildProcess, { call, watched, onMessage }: Listening):
 }
 
 /** Deaths that indicate lack of memory, except where the model is the more likely cause. */
-const SHORT_OF_MEMORY = /^died by SIGKILL|it held .* at the stage "(?!load|analyse|rebuild)/;
+const SHORT_OF_MEMORY = /^died by SIGKILL|it used .* at the stage "(?!load|analyse|rebuild)/;
 
 /** Advice after a process died. */
 export function remedyOf(death: string): string {
@@ -67,7 +67,7 @@ export function remedyOf(death: string): string {
   const uncertified = death.includes('at the stage "certify"')
     ? '. "certify: false" resumes from there too, and writes the model unchecked'
     : '';
-  return `${MEMORY_REMEDY}. Runs with an output keep what they have finished, and the same command resumes from there${uncertified}`;
+  return `${MEMORY_REMEDY}. Runs with an output save checkpoints, and the same command resumes from there${uncertified}`;
 }
 
 /** Paths of models and reports in a request. */

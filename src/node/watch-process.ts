@@ -7,7 +7,7 @@ import { processScheduling, type Scheduling } from './processor-time.js';
 
 const GIGABYTE = 2 ** 30;
 
-/** Stages in which a valid file takes seconds and little memory, while a hostile one may not. */
+/** Stages that need only seconds and little memory for a valid file; a malicious one may need more. */
 const QUICK_STAGES: ReadonlySet<string> = new Set(['load', 'analyse', 'rebuild']);
 
 /** Limits of a process by model bytes, for quick and other stages. */
@@ -50,8 +50,8 @@ export function watchProcess(child: ChildProcess, pathBytes: number, scheduling 
   let before = scheduling(child.pid);
   let polledAt = performance.now();
   let verdict: string | undefined;
-  const end = (what: string) => {
-    verdict ??= `was ended, for ${what}`;
+  const end = (reason: string) => {
+    verdict ??= `was ended, since ${reason}`;
     child.kill('SIGKILL');
   };
   const timer = setInterval(() => {
@@ -66,14 +66,14 @@ export function watchProcess(child: ChildProcess, pathBytes: number, scheduling 
     }
     const limits = LIMITS[QUICK_STAGES.has(last.stage) ? 'quick' : 'other'](modelBytes);
     const bytes = residentBytes(child.pid);
-    if (bytes > limits.memoryBytes) end(`it held ${inMegabytes(bytes)}, more than ${inMegabytes(limits.memoryBytes)}`);
+    if (bytes > limits.memoryBytes) end(`it used ${inMegabytes(bytes)}, more than ${inMegabytes(limits.memoryBytes)}`);
     else if (silentMs > limits.silentMs) end(`it did not respond for ${Math.round(limits.silentMs / 1000)} s`);
   }, POLL_MS);
   timer.unref();
   const death = new Promise<string | undefined>((resolve) => {
-    const settle = (how: string | undefined) => {
+    const settle = (cause: string | undefined) => {
       clearInterval(timer);
-      resolve(how && `${how} at the stage "${last.stage}"${last.detail ? ` (${last.detail})` : ''}`);
+      resolve(cause && `${cause} at the stage "${last.stage}"${last.detail ? ` (${last.detail})` : ''}`);
     };
     child.once('exit', (_, signal) => settle(signal === null ? undefined : (verdict ?? `died by ${signal}`)));
     child.once('error', (error) => settle(`could not be started: ${error.message}`));

@@ -70,7 +70,7 @@ export async function lockWorkspaceFolder(folder: string, output: string): Promi
   const release = () => leave(folder, lock);
   const places = pathsIn(folder);
   try {
-    await checkLeft(places);
+    await checkRemains(places);
   } catch (error) {
     await release();
     throw error;
@@ -100,10 +100,10 @@ async function leave(folder: string, lock: FolderLock): Promise<void> {
 async function checkParts(folder: string): Promise<void> {
   if (!(await lstat(folder)).isDirectory())
     throw new OptionError(
-      `${folder} is a link, and a run would keep its unfinished files there. Remove it, or choose another output.`,
+      `${folder} is a link, but must be a folder for unfinished files of the run. Remove it, or choose another output.`,
     );
   for (const found of await readdir(folder, { withFileTypes: true }))
-    if (!(await isPart(folder, found))) throw foreignFile(folder, found.name);
+    if (!(await isPart(folder, found))) throw unknownFile(folder, found.name);
 }
 
 async function isPart(folder: string, found: Dirent): Promise<boolean> {
@@ -115,18 +115,18 @@ async function isPart(folder: string, found: Dirent): Promise<boolean> {
 }
 
 /** Checks for user files in folders of an interrupted run. */
-async function checkLeft({ folder, result, list, replaced }: WorkspacePaths): Promise<void> {
+async function checkRemains({ folder, result, list, replaced }: WorkspacePaths): Promise<void> {
   if (await exists(result)) {
     const listed = await readList(list);
     for await (const { path } of walkFolder(result))
-      if (!listed.has(path) && !path.endsWith('/')) throw foreignFile(folder, join(RESULT, path));
+      if (!listed.has(path) && !path.endsWith('/')) throw unknownFile(folder, join(RESULT, path));
   }
   if (await exists(replaced)) await checkOwn(replaced, replaced);
 }
 
-const foreignFile = (folder: string, name: string): OptionError =>
+const unknownFile = (folder: string, name: string): OptionError =>
   new OptionError(
-    `${folder} is where a run keeps unfinished files, and holds ${name}, which no run wrote. Move it away, or choose another output.`,
+    `${folder} is the folder of a run's unfinished files, and contains ${name}, which no run wrote. Move it away, or choose another output.`,
   );
 
 /** Removes an interrupted result, except during replacement; unlisted files remain. */
@@ -145,20 +145,20 @@ export async function removeResult({ folder, result, list }: WorkspacePaths): Pr
 export async function recover(target: string, output: string): Promise<void> {
   const inside = join(target, INSIDE);
   if (await exists(join(inside, REPLACING)))
-    await holding(inside, output, async () => {
+    await withLock(inside, output, async () => {
       const places = pathsIn(inside);
       await finishReplacing({ workspace: inside, result: places.result, target, output });
       await removeResult(places);
     });
-  const beside = partialPathOf(target);
-  // Left by a run that was interrupted before it replaced anything.
-  if ((await exists(inside)) && (await exists(beside)))
-    await holding(inside, output, () => removeResult(pathsIn(inside)));
-  const replaced = join(beside, REPLACED);
+  const partial = partialPathOf(target);
+  // Of a run that was interrupted before it replaced anything.
+  if ((await exists(inside)) && (await exists(partial)))
+    await withLock(inside, output, () => removeResult(pathsIn(inside)));
+  const replaced = join(partial, REPLACED);
   if (!(await exists(replaced))) return;
   if (await exists(target)) return checkReplaced(target, { replaced, output });
-  await holding(beside, output, async () => {
-    // Another process may have done it meanwhile.
+  await withLock(partial, output, async () => {
+    // Another process may have recovered it in the meantime.
     if (!(await exists(replaced)) || (await exists(target))) return;
     await writing(target, () => rename(replaced, target));
     await syncFolder(dirname(target));
@@ -172,11 +172,11 @@ async function checkReplaced(
 ): Promise<void> {
   if ((await readListing(join(target, MANIFEST))) !== undefined) return;
   throw new OptionError(
-    `${replaced} is the earlier ${output}, kept by an interrupted run, and ${output} was written again since. Move one of them away.`,
+    `${replaced} is the earlier ${output}, saved by an interrupted run, and ${output} was written again since. Move one of them away.`,
   );
 }
 
-async function holding(folder: string, output: string, action: () => Promise<void>): Promise<void> {
+async function withLock(folder: string, output: string, action: () => Promise<void>): Promise<void> {
   const lock = await enter(folder, output);
   try {
     await action();
@@ -194,11 +194,11 @@ export async function openWorkspace(
   createSink = createFileSink,
 ): Promise<Workspace> {
   const target = await resolveLinks(resolve(output));
-  const held = await lockWorkspace(target, output);
-  const { folder, check, release } = held;
+  const workspace = await lockWorkspace(target, output);
+  const { folder, check, release } = workspace;
   const clear = async () => {
-    await removeResult(held);
-    await removeOwn(held.replaced);
+    await removeResult(workspace);
+    await removeOwn(workspace.replaced);
     const names = (await readdir(folder)).filter((name) => name === RUN || ENTRY.test(name));
     await Promise.all(names.map((name) => rm(join(folder, name), { force: true })));
   };
@@ -247,7 +247,7 @@ export async function findUnfinishedRun(output: string): Promise<string | undefi
   return folder === partialPathOf(target) ? partialPathOf(output) : join(output, INSIDE);
 }
 
-/** Whether a folder of outputs holds any file, of results or of unfinished runs. */
+/** Whether a folder of outputs contains any file of results or of unfinished runs. */
 export async function hasFiles(folder: string): Promise<boolean> {
   if (!(await exists(folder))) return false;
   for await (const { path } of walkFolder(folder)) if (!path.endsWith('/')) return true;

@@ -82,12 +82,12 @@ describe('startWorker', () => {
     });
     const worker = startWorker();
     try {
-      const open = (model: string) => worker.ask('open', { model, executionProvider: undefined });
+      const open = (model: string) => worker.send('open', { model, executionProvider: undefined });
       await expect(open(at('none'))).rejects.toThrow(OptionError);
       await expect(open(broken)).rejects.toMatchObject({ code: 'ERR_ENGINE' });
     } finally {
       await worker.stop();
     }
-    await expect(worker.ask('memory', {})).rejects.toThrow(/a benchmark process died/);
+    await expect(worker.send('memory', {})).rejects.toThrow(/a benchmark process died/);
   });
 });

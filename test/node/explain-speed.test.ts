@@ -48,7 +48,7 @@ describe('explainSpeed', () => {
   it('names the size for a speed, or says that it cannot be predicted', () => {
     const target = { faster: 1.5, prefillBytes: 80e6, decodeBytes: undefined };
     expect(explainSpeed({ ...comparison('faster', 'same'), target }, true).at(-1)).toBe(
-      "Predicted: prefill is 1.5 times as fast at 80.0 MB. Ask for it by 'shrink --allow neurons,heads --target-size', " +
+      "Predicted: prefill is 1.5 times as fast at 80.0 MB. Request it by 'shrink --allow neurons,heads --target-size', " +
         'and measure again.',
     );
     expect(explainSpeed({ ...comparison('same', 'same'), target: { faster: 2 } }, true).at(-1)).toMatch(

@@ -149,7 +149,7 @@ describe('what lies there under the name of a lock', () => {
     ['a huge file', () => writeFile(path(), '').then(() => truncate(path(), 2 ** 34))],
   ])('is refused where it is %s', async (_, make) => {
     await make();
-    await expect(lockWorkspaceFolder(folder(), 'out')).rejects.toThrow(/holds run\.lock, which no run wrote/);
+    await expect(lockWorkspaceFolder(folder(), 'out')).rejects.toThrow(/contains run\.lock, which no run wrote/);
     expect(await readdir(folder())).toEqual([LOCK]);
   });
 });

@@ -86,11 +86,11 @@ describe('a call in a process of its own', () => {
 it.each([
   ['died by SIGKILL at the stage "certify"', /^Memory ran short: .*resumes from there.*certify: false/],
   [
-    'was ended, for it held 16000 MB, more than 15000 MB at the stage "prune" (block 3)',
+    'was ended, since it used 16000 MB, more than 15000 MB at the stage "prune" (block 3)',
     /^Memory ran short: .* resumes from there$/,
   ],
   [
-    'was ended, for it held 900 MB, more than 512 MB at the stage "load"',
+    'was ended, since it used 900 MB, more than 512 MB at the stage "load"',
     /^The model or a file next to it may be the cause/,
   ],
   ['died by SIGSEGV at the stage "prune"', /^The model or a file next to it may be the cause/],
@@ -109,7 +109,7 @@ describe('a watchdog', () => {
     const child = start('const held = []; setInterval(() => held.push(Buffer.alloc(2 ** 25, 1)), 20)');
     const watched = watchProcess(child, 0);
     watched.noteHeartbeat({ stage: 'load', done: 0, total: 1 });
-    expect(await watched.death).toMatch(/was ended, for it held \d+ MB, more than 512 MB at the stage "load"/);
+    expect(await watched.death).toMatch(/was ended, since it used \d+ MB, more than 512 MB at the stage "load"/);
   });
 
   it('waits for a process that waits for a processor, and not for one that is stuck', async () => {
@@ -127,7 +127,7 @@ describe('a watchdog', () => {
     expect(child.killed).toBe(false);
     jest.advanceTimersByTime(8000);
     jest.useRealTimers();
-    expect(await watched.death).toBe('was ended, for it did not respond for 55 s at the stage "analyse"');
+    expect(await watched.death).toBe('was ended, since it did not respond for 55 s at the stage "analyse"');
   });
 
   onLinux('knows what a process got of the processors', async () => {
@@ -154,7 +154,7 @@ describe('a watchdog', () => {
     expect(child.killed).toBe(false);
     jest.advanceTimersByTime(10_000);
     jest.useRealTimers();
-    expect(await watched.death).toBe('was ended, for it did not respond for 55 s at the stage "analyse"');
+    expect(await watched.death).toBe('was ended, since it did not respond for 55 s at the stage "analyse"');
   });
 });
 

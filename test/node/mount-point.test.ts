@@ -164,7 +164,9 @@ describe('what is left of a run that was killed', () => {
   it('is removed but for files of the user, which are named', async () => {
     await mkdir(at('out.partial/result'), { recursive: true });
     await writeFile(at('out.partial/result/thesis.docx'), 'mine');
-    await expect(build(ONE)).rejects.toThrow(/out\.partial is where .* holds result\/thesis\.docx, which no run wrote/);
+    await expect(build(ONE)).rejects.toThrow(
+      /out\.partial is the folder .* contains result\/thesis\.docx, which no run wrote/,
+    );
     expect(await contents('out.partial')).toEqual({ 'result/thesis.docx': 'mine' });
     await rename(at('out.partial/result/thesis.docx'), at('thesis.docx'));
     await build(ONE);
@@ -205,7 +207,9 @@ describe('what is left of a run that was killed', () => {
     await mkdir(at('out.partial'));
     await rename(at('out'), at('out.partial/replaced'));
     await mkdir(at('out'));
-    await expect(build(TWO)).rejects.toThrow(/out\.partial\/replaced is the earlier .*out, kept by an interrupted run/);
+    await expect(build(TWO)).rejects.toThrow(
+      /out\.partial\/replaced is the earlier .*out, saved by an interrupted run/,
+    );
     expect(await contents('out.partial/replaced')).toEqual(ONE);
   });
 

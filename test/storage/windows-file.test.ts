@@ -52,7 +52,7 @@ it('does not change a file of another run', async () => {
 it('throws if something else writes to the file', async () => {
   const store = await openWindowsFile(files, path(), origin);
   await appendFile(path(), 'x');
-  await expect(store.append(windows)).rejects.toThrow(/something else writes there/);
+  await expect(store.append(windows)).rejects.toThrow(/another program writes to it/);
 });
 
 it('refuses a path that is a folder', async () => {
