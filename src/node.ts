@@ -29,7 +29,7 @@ export * from './public.js';
 export const prune = nodeCalls.prune;
 
 /**
- * Estimates in seconds what `prune` or `pruneLadder` would produce: sizes, widths where they follow from the sparsity
+ * Estimates in seconds what `prune` or `pruneLadder` would produce: sizes, widths if they follow from the sparsity
  * alone, and run time. It makes all checks of a run; no text is read, and nothing is written.
  *
  * @throws OptionError, ModelFormatError, UnsupportedModelError, EngineError, as the run would; the signal's reason when
@@ -93,7 +93,7 @@ export const planShrink = nodeCalls.planShrink;
  * smallest within the allowed loss.
  *
  * @returns the measurements, the dense model first.
- * @throws what `quantize`, `shrink` and `evaluateModels` throw
+ * @throws the errors of `quantize`, `shrink` and `evaluateModels`
  * @example
  * const { models, recommended } = await choose({ model: './model', out: './sizes', text: 'mine.txt', test: 'other.txt' });
  */
@@ -114,10 +114,10 @@ export const choose = nodeCalls.choose;
 export const observe = nodeCalls.observe;
 
 /**
- * Joins the statistics of all shards that `observe({ shard })` made on several machines, in any order of the files:
+ * Merges the statistics of all shards that `observe({ shard })` wrote on several machines, given in any order:
  * `prune({ statistics })` prunes from the result.
  *
- * @throws OptionError naming a shard that is missing, doubled, or of another observation; ModelFormatError naming a damaged file; the
+ * @throws OptionError naming a shard that is missing, repeated, or of another observation; ModelFormatError naming a damaged file; the
  *   signal's reason when aborted.
  * @example
  * await observe({ model: './model', out: './shard-1', shard: '1/2' });
@@ -214,7 +214,7 @@ export const measureCalibrationBias = nodeCalls.measureCalibrationBias;
 
 /**
  * Adds measurements to a report, and writes it and its page again.
- * @throws OptionError when there is no report, or a file holds no measurements of its models; ModelFormatError for files
+ * @throws OptionError when there is no report, or a file contains no measurements of its models; ModelFormatError for files
  *   that are not JSON, of more than 32 MiB, or a report of another version; the signal's reason when aborted.
  * @example
  * await rebuildReport({ report: 'smaller', add: ['eval.json'] });
@@ -235,8 +235,8 @@ export const push = nodeCalls.push;
  * Opens a model with its configuration and tokenizer; missing files of a Hub model are downloaded first.
  * @param path a folder in transformers.js or onnxruntime-genai layout, an `.onnx` file, or a model of the Hub,
  *   `org/name`
- * @throws OptionError saying what was looked for when nothing is found; UnsupportedModelError for an encoder-decoder,
- *   or when all ONNX files hold quantised weights.
+ * @throws OptionError with the names of the files that were not found; UnsupportedModelError for an encoder-decoder,
+ *   or when all ONNX files have quantised weights.
  * @throws ModelFormatError when a JSON file is damaged.
  */
 export const openModelFolder = (path: string, options: OpenModelOptions = {}) =>

@@ -26,32 +26,32 @@ export type { WebRuntime } from './web/web-runtime.js';
  */
 export const prune = pageCalls.prune;
 
-/** Estimates what `prune` or `pruneLadder` would produce: sizes and run time. Nothing is written. @throws what `prune` throws */
+/** Estimates what `prune` or `pruneLadder` would produce: sizes and run time. Nothing is written. @throws the errors of `prune` */
 export const plan = pageCalls.plan;
 
 /**
- * Prunes a model at several sparsities after one measurement of the dense model. Each rung is a folder in `out`, named by its percent.
+ * Prunes a model at several sparsities after one measurement of the dense model. Each rung is a folder in `out`, named by its sparsity in percent.
  * @returns the reports in the order of `sparsity`.
- * @throws what `prune` throws
+ * @throws the errors of `prune`
  */
 export const pruneLadder = pageCalls.pruneLadder;
 
-/** Writes a model in other dtypes, without pruning. @throws what `prune` throws */
+/** Writes a model in other dtypes, without pruning. @throws the errors of `prune` */
 export const quantize = pageCalls.quantize;
 
-/** Makes the best model of a given size, with fewer units and fewer bits. @throws what `prune` throws, also for a size that cannot be met */
+/** Makes the best model of a given size, with fewer units and fewer bits. @throws the errors of `prune`, also for a size that cannot be met */
 export const shrink = pageCalls.shrink;
 
-/** Estimates which sizes `shrink` can reach, and the run time. Nothing is written. @throws what `shrink` throws */
+/** Estimates which sizes `shrink` can reach, and the run time. Nothing is written. @throws the errors of `shrink` */
 export const planShrink = pageCalls.planShrink;
 
-/** Makes a model in several sizes, measures all of them on a text, and recommends one. @throws what `shrink` and `evaluateModels` throw */
+/** Makes a model in several sizes, measures all of them on a text, and recommends one. @throws the errors of `shrink` and `evaluateModels` */
 export const choose = pageCalls.choose;
 
 /**
  * Collects the statistics of a dense model that pruning reads, so that `prune({ statistics })` can prune without running
  * the model on text again.
- * @throws what `prune` throws
+ * @throws the errors of `prune`
  */
 export const observe = pageCalls.observe;
 
@@ -94,8 +94,8 @@ export const logLikelihoods = pageCalls.logLikelihoods;
 /** Generates text after a prompt, with the KV cache if the graph has one. @throws OptionError, EngineError */
 export const generateText = pageCalls.generateText;
 
-/** Measures models on texts and tasks, each model loaded once. @returns in the order of the models. @throws what `perplexity` throws */
+/** Measures models on texts and tasks, each model loaded once. @returns in the order of the models. @throws the errors of `perplexity` */
 export const evaluateModels = pageCalls.evaluateModels;
 
-/** Compares the cost of pruning on the calibration text and on another text, by context. @throws what `perplexity` throws */
+/** Compares the cost of pruning on the calibration text and on another text, by context. @throws the errors of `perplexity` */
 export const measureCalibrationBias = pageCalls.measureCalibrationBias;

@@ -18,8 +18,8 @@ export const pageCalls = mapCalls<PageCalls>(
 );
 
 /**
- * Makes a call: from a page in a worker of the call's own, so that the page stays alive. With a request that holds more than data
- * it is made on the page's thread, and its graphs run in a worker; in a worker, and where none starts, on this thread.
+ * Makes a call: from a page in a separate worker, so that the page remains responsive. A request with functions or an engine
+ * runs on the page's thread, with its graphs in a worker. In a worker, or if none starts, calls run on this thread.
  */
 export async function callInPage<Call extends CallName>(
   call: Call,
@@ -62,11 +62,11 @@ async function callWithEngineWorkers<Call extends CallName>(
     return await callOnThread(call, request, { startEngine });
   } finally {
     signal?.removeEventListener('abort', abort);
-    end(new EngineError('the call is over, and its engine with it.'));
+    end(new EngineError('the call has ended, and its engine was released.'));
   }
 }
 
-/** Whether a request can go elsewhere: it has no engine, stages or functions of the page's own. */
+/** Whether a request can be sent to a worker: it contains no engine, stages or functions. */
 function isData({
   onProgress: _,
   signal: __,
@@ -75,18 +75,18 @@ function isData({
   readonly onProgress?: unknown;
   readonly signal?: unknown;
 }) {
-  return holdsData(request);
+  return isCloneable(request);
 }
 
-function holdsData(value: unknown): boolean {
+function isCloneable(value: unknown): boolean {
   if (typeof value === 'function') return false;
   if (typeof value !== 'object' || value === null) return true;
-  if (Array.isArray(value)) return value.every(holdsData);
-  if (Object.getPrototypeOf(value) === Object.prototype) return Object.values(value).every(holdsData);
+  if (Array.isArray(value)) return value.every(isCloneable);
+  if (Object.getPrototypeOf(value) === Object.prototype) return Object.values(value).every(isCloneable);
   return DATA_CLASSES.has(Object.prototype.toString.call(value));
 }
 
-/** Of objects that messages carry. */
+/** Classes of objects that messages can contain. */
 const DATA_CLASSES: ReadonlySet<string> = new Set(
   [
     ...['Map', 'Set', 'Blob', 'File', 'FileSystemDirectoryHandle', 'FileSystemFileHandle'],

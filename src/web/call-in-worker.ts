@@ -23,11 +23,11 @@ export interface WorkerLike {
 }
 
 export interface WorkerSettings {
-  /** Starts a worker that runs `fang-prune/worker`. Default: the package's own, which Vite and webpack find by themselves. */
+  /** Starts a worker that runs `fang-prune/worker`. Default: the package's worker, which Vite and webpack find by themselves. */
   readonly start?: (() => WorkerLike) | undefined;
-  /** How it runs graphs. Default: as ONNX Runtime Web does by itself. */
+  /** Settings of ONNX Runtime Web in the worker. Default: its own. */
   readonly runtime?: WebRuntime | undefined;
-  /** How models of the Hugging Face Hub are asked for. Default: public ones. */
+  /** Settings of the Hugging Face Hub. Default: public models. */
   readonly hub?: WebHub | undefined;
 }
 
@@ -37,20 +37,20 @@ export interface WorkerStart {
   readonly request: object;
   readonly runtime: WebRuntime;
   readonly hub: WebHub;
-  /** Begins the names of what it has not finished. */
+  /** Prefix of names of incomplete files. */
   readonly run: string;
 }
 
-/** Messages from a worker. The first one says that it has started. */
+/** Messages from a worker. It sends the first one when it has started. */
 export type FromWorker = FromCallee & { readonly maps?: readonly MapChange[] };
 
-/** No worker could be started, or it ended before it said anything. */
+/** No worker could be started, or it ended before its first message. */
 export class WorkerNotStarted extends EngineError {}
 
 /**
- * Makes a call in a worker of its own, which goes when the call ends, with the memory of ONNX Runtime. An abortion ends the worker
- * at once, whatever it does, and takes away what it has not finished. Maps that are written into are filled when the call ends.
- * @throws WorkerNotStarted; EngineError when the worker fails; whatever the call throws; the signal's reason when aborted.
+ * Makes a call in a separate worker, which is terminated at its end to free the memory of ONNX Runtime. Aborting terminates it
+ * at once and removes incomplete files. Maps as outputs are filled at the end.
+ * @throws WorkerNotStarted; EngineError when the worker fails; the call's errors; the signal's reason when aborted.
  */
 export function callInWorker<Call extends CallName>(
   call: Call,
@@ -63,16 +63,16 @@ export function callInWorker<Call extends CallName>(
 async function startAndCall<Call extends CallName>(
   call: Call,
   { onProgress, signal, ...request }: object & JobControl,
-  { start = startOwn, runtime = {}, hub = {} }: WorkerSettings,
+  { start = startDefaultWorker, runtime = {}, hub = {} }: WorkerSettings,
 ): Promise<AnswerOf<Call>> {
   signal?.throwIfAborted();
-  // Before the worker starts: one that fails says so at once, and is listened to only when it is asked.
+  // Before the worker starts, since its errors are received only once it is listened to.
   const blobs = (await blobsForBytes(request)) as object;
   const [worker, run] = [start(), randomName()];
-  let [hasStarted, isOver] = [false, false];
+  let [hasStarted, hasEnded] = [false, false];
   const onMessage = (message: FromWorker) => {
     hasStarted = true;
-    isOver = 'answer' in message || 'error' in message;
+    hasEnded = 'answer' in message || 'error' in message;
     if (message.maps !== undefined) changeMaps(mapsIn(request), message.maps);
   };
   const channel = channelTo(worker, { runtime, hub, run, onMessage });
@@ -83,23 +83,23 @@ async function startAndCall<Call extends CallName>(
     throw isMissing ? new WorkerNotStarted(error.message) : error;
   } finally {
     worker.terminate();
-    if (!isOver) await removeUnfinished(request, run);
+    if (!hasEnded) await removeUnfinished(request, run);
   }
 }
 
-interface Listening extends Pick<WorkerStart, 'runtime' | 'hub' | 'run'> {
+interface ChannelOptions extends Pick<WorkerStart, 'runtime' | 'hub' | 'run'> {
   onMessage(message: FromWorker): void;
 }
 
-function channelTo(worker: WorkerLike, { onMessage, ...settings }: Listening): Channel {
-  let fail: (what: string) => void = () => undefined;
+function channelTo(worker: WorkerLike, { onMessage, ...settings }: ChannelOptions): Channel {
+  let fail: (failure: string) => void = () => undefined;
   return {
     send(message) {
       if ('call' in message) worker.postMessage({ ...message, ...settings } satisfies WorkerStart);
       else fail('was ended');
     },
     listen(listener) {
-      fail = (what) => listener({ error: { code: 'ERR_ENGINE', message: `the worker ${what}. ${REMEDY}` } });
+      fail = (failure) => listener({ error: { code: 'ERR_ENGINE', message: `the worker ${failure}. ${REMEDY}` } });
       worker.addEventListener('message', ({ data }: MessageEvent<FromWorker>) => {
         onMessage(data);
         listener(data);
@@ -112,12 +112,12 @@ function channelTo(worker: WorkerLike, { onMessage, ...settings }: Listening): C
 }
 
 const REMEDY =
-  'Give createPruneWorker one that runs fang-prune/worker as a module, and whose bundle holds all it imports.';
+  'Give createPruneWorker a worker that runs fang-prune/worker as a module, with all its imports in the bundle.';
 
-/** Takes away what a run that was ended has not finished. */
+/** Removes incomplete files of a terminated run. */
 async function removeUnfinished(request: object, run: string): Promise<void> {
   const home = await findHome();
-  // Chromium lets a worker compute for up to 2 s more, and scratch files are its own until then.
+  // A terminated worker in Chromium continues for up to 2 s, and holds its scratch files until then.
   if (home !== undefined) void removeScratch(home, run).catch(() => undefined);
   const places = [home, ...Object.values(mountPlaces(request).folders)];
   for (const place of places)
@@ -125,17 +125,17 @@ async function removeUnfinished(request: object, run: string): Promise<void> {
 }
 
 /** @throws WorkerNotStarted */
-export function startOwn(): WorkerLike {
+export function startDefaultWorker(): WorkerLike {
   if (typeof Worker === 'undefined' || import.meta.url === undefined)
     throw new WorkerNotStarted(`Workers cannot be started from here. ${REMEDY}`);
-  // Bundlers know this expression by its form.
+  // Bundlers recognise this expression by its form.
   return new Worker(new URL('./worker.js', import.meta.url), { type: 'module' });
 }
 
-/** Taken at once, so that the page stays alive. */
+/** Bytes copied at once, so that the page remains responsive. */
 const PIECE_BYTES = 4 * 2 ** 20;
 
-/** A request whose maps hold blobs in place of bytes: those cross to a worker at no cost, and are read there as files are. */
+/** Replaces bytes in a request's maps by blobs, which are sent to a worker without copying, and read there like files. */
 async function blobsForBytes(value: unknown): Promise<unknown> {
   if (value instanceof Map) {
     const blobs = new Map<unknown, unknown>();

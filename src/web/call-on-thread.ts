@@ -6,7 +6,7 @@ import { mountPlaces } from './mount-places.js';
 import type { InPage } from './page-request.js';
 import { createWebPlatform, type WebPlatformOptions } from './web-platform.js';
 
-/** Makes a call on the caller's thread, on the folders and files that the request holds. */
+/** Makes a call on the caller's thread, with the folders and files in the request. */
 export async function callOnThread<Call extends CallName>(
   call: Call,
   given: InPage<RequestOf<Call>>,
@@ -19,7 +19,7 @@ export async function callOnThread<Call extends CallName>(
   });
 }
 
-/** The origin's private file system; undefined where pages have none: without https, or in a private window. */
+/** The origin's private file system; undefined if not available: without https, or in a private window. */
 export function findHome(): Promise<DirectoryHandle | undefined> {
   return Promise.resolve(globalThis.navigator?.storage?.getDirectory() as Promise<DirectoryHandle> | undefined).catch(
     () => undefined,

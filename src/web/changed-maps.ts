@@ -6,7 +6,7 @@ export interface MapChange {
   readonly gone: readonly string[];
 }
 
-/** Maps in a request, in an order that a copy of it has too. */
+/** Maps in a request, in the same order for copies of the request. */
 export function mapsIn(value: unknown): FileMap[] {
   if (value instanceof Map) return [value];
   if (Array.isArray(value)) return value.flatMap(mapsIn);
@@ -14,7 +14,7 @@ export function mapsIn(value: unknown): FileMap[] {
   return Object.values(value).flatMap(mapsIn);
 }
 
-/** @returns what says how maps differ from what they are now */
+/** @returns a function that returns the changes of maps since this call */
 export function watchMaps(maps: readonly FileMap[]): () => readonly MapChange[] {
   const before = maps.map((map) => new Map(map));
   return () =>
@@ -24,7 +24,7 @@ export function watchMaps(maps: readonly FileMap[]): () => readonly MapChange[] 
     }));
 }
 
-/** Does to maps what was done to their copies. */
+/** Applies changes of copies to the original maps. */
 export function changeMaps(maps: readonly FileMap[], changes: readonly MapChange[]): void {
   for (const [at, { set, gone }] of changes.entries()) {
     for (const path of gone) maps[at]!.delete(path);
@@ -32,7 +32,7 @@ export function changeMaps(maps: readonly FileMap[], changes: readonly MapChange
   }
 }
 
-/** Memory of the files in maps, which may go where the maps go. */
+/** Buffers of changed files, which can be transferred. */
 export function buffersOf(changes: readonly MapChange[]): ArrayBuffer[] {
   const bytes = changes.flatMap(({ set }) => [...set.values()].filter((file) => file instanceof Uint8Array));
   return [...new Set(bytes.map(({ buffer }) => buffer as ArrayBuffer))];

@@ -2,7 +2,7 @@ import { EngineError } from '../errors.js';
 import { reviveError, type SentError } from '../pipeline/revive-error.js';
 import type { DeclaredValue, Engine, SessionOptions, Tensors } from '../runtime/engine.js';
 import { trackTensor } from '../runtime/tensor-memory.js';
-import { startOwn, type WorkerLike, WorkerNotStarted } from './call-in-worker.js';
+import { startDefaultWorker, type WorkerLike, WorkerNotStarted } from './call-in-worker.js';
 import type { WebRuntime } from './web-runtime.js';
 
 /** Requests to an engine in its worker, by name. */
@@ -31,35 +31,35 @@ export type EngineResponse = { readonly id: number } & ({ readonly answer: unkno
 /** An engine in a worker. */
 export interface EngineWorker {
   readonly engine: Engine;
-  /** Ends the worker, whatever it computes. What it is asked for, then and later, fails for the reason given. */
+  /** Terminates the worker. Pending and later requests reject with the reason. */
   end(reason: unknown): void;
 }
 
 /**
- * Starts ONNX Runtime Web in a worker of its own, so that computing on a page's thread does not block it while a graph
- * runs. What is fed, and what comes back, is copied.
- * @throws WorkerNotStarted; EngineError where ONNX Runtime does not start.
+ * Starts ONNX Runtime Web in a separate worker, so that graphs of a call on the page's thread do not block it. Feeds are
+ * copied.
+ * @throws WorkerNotStarted; EngineError if ONNX Runtime does not start.
  */
 export async function startEngineWorker(
   runtime: WebRuntime,
   executionProviders: readonly string[],
-  start: () => WorkerLike = startOwn,
+  start: () => WorkerLike = startDefaultWorker,
 ): Promise<EngineWorker> {
-  const { ask, end } = engineClient(start());
+  const { send, end } = engineClient(start());
   try {
-    const described = await ask('start', runtime, executionProviders);
+    const described = await send('start', runtime, executionProviders);
     const load: Engine['load'] = async (model, { weights, ...options } = {}) => {
-      const alone = weights && new Map(Array.from(weights, ([name, bytes]) => [name, standingAlone(bytes)]));
-      const { session, ...declared } = await ask('load', standingAlone(model), { ...options, weights: alone });
+      const copied = weights && new Map(Array.from(weights, ([name, bytes]) => [name, withOwnBuffer(bytes)]));
+      const { session, ...declared } = await send('load', withOwnBuffer(model), { ...options, weights: copied });
       return {
         ...declared,
         async run(feeds, fetches) {
-          const given = Object.entries(feeds).map(([name, one]) => [name, { ...one, data: standingAlone(one.data) }]);
-          const results = await ask('run', session, Object.fromEntries(given) as Tensors, fetches);
+          const given = Object.entries(feeds).map(([name, one]) => [name, { ...one, data: withOwnBuffer(one.data) }]);
+          const results = await send('run', session, Object.fromEntries(given) as Tensors, fetches);
           for (const tensor of Object.values(results)) trackTensor(tensor);
           return results;
         },
-        release: () => ask('release', session),
+        release: () => send('release', session),
       };
     };
     return { engine: { ...described, load }, end };
@@ -69,13 +69,13 @@ export async function startEngineWorker(
   }
 }
 
-/** Messages copy the entire memory that an array is a part of. */
-function standingAlone<T extends ArrayBufferView & { slice(): T }>(array: T): T {
+/** Copies a view of a larger buffer, since messages copy the entire buffer. */
+function withOwnBuffer<T extends ArrayBufferView & { slice(): T }>(array: T): T {
   return array.byteLength === array.buffer.byteLength ? array : array.slice();
 }
 
 interface EngineClient extends Pick<EngineWorker, 'end'> {
-  ask<Name extends keyof EngineMethods>(
+  send<Name extends keyof EngineMethods>(
     name: Name,
     ...about: Parameters<EngineMethods[Name]>
   ): Promise<ReturnType<EngineMethods[Name]>>;
@@ -94,21 +94,21 @@ function engineClient(worker: WorkerLike): EngineClient {
   worker.addEventListener('message', ({ data }: MessageEvent<EngineResponse | { readonly beat: true }>) => {
     hasStarted = true;
     if (!('id' in data)) return;
-    const asked = open.get(data.id);
+    const pending = open.get(data.id);
     open.delete(data.id);
-    if ('error' in data) asked?.reject(reviveError(data.error));
-    else asked?.resolve(data.answer as never);
+    if ('error' in data) pending?.reject(reviveError(data.error));
+    else pending?.resolve(data.answer as never);
   });
   worker.addEventListener('error', ({ message = 'it did not start' }: { readonly message?: string }) => {
     const ErrorClass = hasStarted ? EngineError : WorkerNotStarted;
     end(new ErrorClass(`the worker that runs graphs failed: ${message}.`));
   });
-  const ask: EngineClient['ask'] = (method, ...params) =>
+  const send: EngineClient['send'] = (method, ...params) =>
     new Promise((resolve, reject) => {
       if (ended !== undefined) return reject(ended.reason);
       count += 1;
       open.set(count, { resolve, reject });
       return worker.postMessage({ id: count, method, params });
     });
-  return { ask, end };
+  return { send, end };
 }

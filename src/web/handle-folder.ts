@@ -34,12 +34,12 @@ export interface SyncAccessHandle {
   close(): void;
 }
 
-/** @throws Error where there is no room: Chromium returns an unsigned error number instead of the count, which is large. */
+/** @throws Error without space: Chromium returns an unsigned error number instead of the count, which is large. */
 export function writeInPlace(file: SyncAccessHandle, bytes: Uint8Array, at: number): void {
-  if (file.write(bytes, { at }) !== bytes.byteLength) throw new Error('there is no room left');
+  if (file.write(bytes, { at }) !== bytes.byteLength) throw new Error('there is no space left');
 }
 
-/** Pieces that files are copied in where they cannot be moved. */
+/** Bytes copied at once if files cannot be moved. */
 const COPY_BYTES = 8 * 2 ** 20;
 
 /** A folder over a picked directory or the origin's private file system. */

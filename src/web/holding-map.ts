@@ -2,8 +2,8 @@ import { OptionError } from '../errors.js';
 import { lockHere } from './lock-output.js';
 
 /**
- * Makes a call that writes into a map, if its request has one as its output, while no other call of this thread does: workers fill
- * copies, which would be mixed.
+ * Makes a call; if its output is a map, it is locked against other calls of this thread: workers write into copies, whose changes
+ * would be mixed.
  * @throws OptionError when another call writes into it.
  */
 export async function holdingMap<T>(request: object, make: () => Promise<T>): Promise<T> {

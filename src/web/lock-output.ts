@@ -3,7 +3,7 @@ import type { WebPlace } from './web-place.js';
 
 /** Outputs locked on this thread: in maps, which other threads copy, and in browsers without locks. */
 const held = new WeakMap<object, Set<string>>();
-const ELSEWHERE = {};
+const BROWSER = {};
 
 /**
  * Locks an output against other calls, pages and workers. The browser's lock is released with its page.
@@ -16,19 +16,17 @@ export function lockOutput(output: string, place?: WebPlace): Promise<() => void
   const { locks } = globalThis.navigator ?? {};
   return new Promise((resolve, reject) => {
     const refuse = () =>
-      reject(
-        new OptionError(`Another call, page or worker is making ${output}. Wait for it, or choose another output.`),
-      );
+      reject(new OptionError(`Another call, page or worker writes ${output}. Wait for it, or choose another output.`));
     if (locks === undefined || place instanceof Map) {
-      const release = lockHere(place instanceof Map ? place : ELSEWHERE, output);
+      const release = lockHere(place instanceof Map ? place : BROWSER, output);
       return release === undefined ? refuse() : resolve(release);
     }
-    const taken = locks.request(`fang-prune run ${output}`, { ifAvailable: true }, (lock) => {
+    const locked = locks.request(`fang-prune run ${output}`, { ifAvailable: true }, (lock) => {
       if (lock !== null) return new Promise<void>((release) => resolve(release));
       refuse();
       return undefined;
     });
-    taken.catch(reject);
+    locked.catch(reject);
   });
 }
 

@@ -1,7 +1,7 @@
 import { HOME } from './web-files.js';
 import type { ChosenFile, WebPlace } from './web-place.js';
 
-/** Options that name a folder: only there a list of files is one. */
+/** Options for folders: only there a list of files is a folder. */
 const FOLDER_OPTIONS: ReadonlySet<string> = new Set<FolderOption>([
   'model',
   'dense',
@@ -14,13 +14,13 @@ const FOLDER_OPTIONS: ReadonlySet<string> = new Set<FolderOption>([
 
 export type FolderOption = 'model' | 'dense' | 'pruned' | 'reference' | 'out' | 'recipe' | 'statistics';
 
-/** A request whose folders and files have paths, and the folders that those lie in. */
+/** A request with paths instead of folders and files, and its folders by name. */
 export interface MountedRequest {
   readonly request: object;
   readonly folders: Readonly<Record<string, WebPlace>>;
 }
 
-/** Gives each folder and file in a request a path: that of its own name, or else of the option. */
+/** Replaces folders and files in a request by paths, which begin with the folder's or the option's name. */
 export function mountPlaces(request: object): MountedRequest {
   const names = new Map<unknown, string>();
   const folders: Record<string, WebPlace> = {};

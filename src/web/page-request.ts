@@ -1,15 +1,15 @@
 import type { FolderOption } from './mount-places.js';
 import type { ChosenFile, WebPlace } from './web-place.js';
 
-/** A model's folder, or its `.onnx` file. A path lies in the origin's private file system; what is none may be a name of the Hub. */
+/** A model's folder, or its `.onnx` file. A path refers to the origin's private file system; other names may be models of the Hub. */
 export type PageFolder = string | WebPlace | ChosenFile;
 
-/** A file that is read. A path lies in the origin's private file system. */
+/** A file to read. A path refers to the origin's private file system. */
 export type PageFile = string | ChosenFile;
 
 /**
- * A request as a page makes it: folders are directory handles, maps of bytes or lists of chosen files, and files are files. What
- * no browser has is left out: threads by number.
+ * A request of a page: folders are directory handles, maps of bytes or lists of chosen files. The option `threads` is omitted,
+ * since no browser supports it.
  */
 export type InPage<Request> = Request extends object
   ? {

@@ -28,10 +28,10 @@ const COMMIT = 'commit.json';
 export async function writeAtomically<T>(
   folder: WebFolder,
   run: string,
-  build: (aside: string) => Promise<readonly [T, Commit]>,
+  build: (partialFiles: string) => Promise<readonly [T, Commit]>,
 ): Promise<T> {
   const partial = `${PARTIAL}${run}-${randomName()}`;
-  return holding(partial, async () => {
+  return withLock(partial, async () => {
     const result = await fill(folder, partial, build).catch(async (error) => {
       await removeAll(folder, partial);
       throw error;
@@ -44,7 +44,7 @@ export async function writeAtomically<T>(
 async function fill<T>(
   folder: WebFolder,
   partial: string,
-  build: (aside: string) => Promise<readonly [T, Commit]>,
+  build: (partialFiles: string) => Promise<readonly [T, Commit]>,
 ): Promise<T> {
   const [result, commit] = await build(`${partial}/files`);
   const sink = await folder.create(`${partial}/${COMMIT}`);
@@ -59,10 +59,10 @@ export async function sweep(folder: WebFolder): Promise<void> {
 
 /** Sweeps the partial folders of a run that was just terminated. */
 export async function sweepAfter(folder: WebFolder, run: string): Promise<void> {
-  const left = async () => (await partialsOf(folder)).filter((name) => name.startsWith(`${PARTIAL}${run}-`));
+  const remaining = async () => (await partialsOf(folder)).filter((name) => name.startsWith(`${PARTIAL}${run}-`));
   await retryWhileLocked(async () => {
-    for (const partial of await left()) await finish(folder, partial);
-    if ((await left()).length > 0) throw new Error('something came in meanwhile');
+    for (const partial of await remaining()) await finish(folder, partial);
+    if ((await remaining()).length > 0) throw new Error('the run wrote another file');
   });
 }
 
@@ -99,7 +99,7 @@ async function partialsOf(folder: WebFolder): Promise<readonly string[]> {
 
 const lockOf = (partial: string): string => `fang-prune ${partial}`;
 
-async function holding<T>(partial: string, action: () => Promise<T>): Promise<T> {
+async function withLock<T>(partial: string, action: () => Promise<T>): Promise<T> {
   const { locks } = globalThis.navigator ?? {};
   return locks === undefined ? action() : locks.request(lockOf(partial), action);
 }

@@ -5,25 +5,25 @@ import type { JobControl } from '../progress.js';
 import { callInWorker, type WorkerSettings } from './call-in-worker.js';
 import type { InPage } from './page-request.js';
 
-/** The browser entry's calls, made in workers. They take plain data alone: no engine, no stages, no tokenizer of your own. */
+/** The browser entry's calls, made in workers. Requests are plain data: no engine, stages or tokenizer. */
 export type PruneWorker = {
   readonly [Call in PageCall]: (request: InWorker<RequestOf<Call>>) => Promise<AnswerOf<Call>>;
 } & {
-  /** Ends the workers of calls under way, which fail. */
+  /** Terminates the workers of active calls, which reject. */
   terminate(): void;
 };
 
 export type InWorker<Request> = Omit<InPage<Request>, 'engine' | 'stages'>;
 
 /**
- * The calls with workers that you start, or whose ONNX Runtime you set up. Each call has a worker of its own. Unlike the calls by
- * themselves, which are made on the page's thread where no worker starts, these fail then.
+ * The calls with your function that starts workers, or your settings of ONNX Runtime. Each call has a separate worker. If no
+ * worker starts, they reject, while the other calls of the browser entry run on the page's thread.
  * @example
  * const { prune } = createPruneWorker({ start: () => new Worker('/fang-prune-worker.js', { type: 'module' }) });
  */
 export function createPruneWorker(settings: WorkerSettings = {}): PruneWorker {
   const ended = new AbortController();
-  const ask = async (call: CallName, given: object & JobControl) => {
+  const callWorker = async (call: CallName, given: object & JobControl) => {
     checkControl(given);
     const { signal, ...request } = Object(given) as object & JobControl;
     const either = AbortSignal.any([ended.signal, ...(signal === undefined ? [] : [signal])]);
@@ -31,7 +31,7 @@ export function createPruneWorker(settings: WorkerSettings = {}): PruneWorker {
   };
   const calls = mapCalls<Omit<PruneWorker, 'terminate'>>(
     ({ platforms }) => platforms.includes('web'),
-    (call) => (request: object) => ask(call, request),
+    (call) => (request: object) => callWorker(call, request),
   );
   const terminate = () => ended.abort(new EngineError('the worker was ended.'));
   return { ...calls, terminate };

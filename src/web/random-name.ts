@@ -1,2 +1,2 @@
-/** A name that nothing else has. */
+/** A unique name. */
 export const randomName = (): string => Math.random().toString(36).slice(2, 10);

@@ -27,7 +27,7 @@ export function createMemoryScratch(): ScratchFile {
       end = Math.max(end, offset + bytes.byteLength);
     },
     async readInto(offset, bytes) {
-      if (offset + bytes.byteLength > end) throw leaves(offset, bytes);
+      if (offset + bytes.byteLength > end) throw outOfRange(offset, bytes);
       visit(offset, bytes.byteLength, (page, at) => bytes.set(page, at));
     },
     async dispose() {
@@ -48,9 +48,9 @@ const SCRATCH = '.fang-prune-scratch';
 export async function createStoredScratch(home: DirectoryHandle, run: string): Promise<ScratchFile | undefined> {
   const name = `${run}-${randomName()}`;
   const directory = await writing(SCRATCH, () => home.getDirectoryHandle(SCRATCH, { create: true }));
-  const left: string[] = [];
-  for await (const [other] of directory.entries!()) left.push(other);
-  for (const other of left) await directory.removeEntry(other).catch(() => undefined);
+  const remaining: string[] = [];
+  for await (const [other] of directory.entries!()) remaining.push(other);
+  for (const other of remaining) await directory.removeEntry(other).catch(() => undefined);
   const handle = await writing(name, () => directory.getFileHandle(name, { create: true }));
   let file: SyncAccessHandle | undefined;
   try {
@@ -64,17 +64,17 @@ export async function createStoredScratch(home: DirectoryHandle, run: string): P
     await directory.removeEntry(name);
     return undefined;
   }
-  let isGone = false;
+  let isDisposed = false;
   return {
     async write(offset, bytes) {
       await writing(name, async () => writeInPlace(file, bytes, offset));
     },
     async readInto(offset, bytes) {
-      if (file.read(bytes, { at: offset }) !== bytes.byteLength) throw leaves(offset, bytes);
+      if (file.read(bytes, { at: offset }) !== bytes.byteLength) throw outOfRange(offset, bytes);
     },
     async dispose() {
-      if (isGone) return;
-      isGone = true;
+      if (isDisposed) return;
+      isDisposed = true;
       file.close();
       await directory.removeEntry(name);
     },
@@ -90,5 +90,5 @@ export async function removeScratch(home: DirectoryHandle, run: string): Promise
   for (const name of names) await retryWhileLocked(() => directory.removeEntry(name));
 }
 
-const leaves = (offset: number, { byteLength }: Uint8Array): ModelFormatError =>
-  new ModelFormatError(`${byteLength} bytes from ${offset} leave the scratch space.`);
+const outOfRange = (offset: number, { byteLength }: Uint8Array): ModelFormatError =>
+  new ModelFormatError(`${byteLength} bytes from ${offset} exceed the scratch space.`);

@@ -3,20 +3,20 @@ import type { Engine, Session } from '../runtime/engine.js';
 import type { EngineMethods, EngineRequest, EngineResponse } from './engine-worker.js';
 import { startRuntime } from './web-platform.js';
 
-type Serving = {
+type EngineServer = {
   readonly [Name in keyof EngineMethods]: (
-    ...about: Parameters<EngineMethods[Name]>
+    ...params: Parameters<EngineMethods[Name]>
   ) => Promise<ReturnType<EngineMethods[Name]>>;
 };
 
-/** Answers what an engine is asked for. @param send takes an answer, and memory that may go with it */
+/** Serves requests to an engine. @param send sends a response, and transfers buffers */
 export function serveEngine(
   send: (answer: EngineResponse, transfer?: ArrayBuffer[]) => void,
 ): (question: EngineRequest) => Promise<void> {
-  const serving = createServing();
+  const server = createServer();
   return async ({ id, method, params }) => {
     try {
-      const answer = await (serving[method] as (...about: unknown[]) => Promise<unknown>)(...params);
+      const answer = await (server[method] as (...params: unknown[]) => Promise<unknown>)(...params);
       const buffers = method === 'run' ? Object.values(answer as object).map(({ data }) => data.buffer) : [];
       send({ id, answer }, [...new Set<ArrayBuffer>(buffers)]);
     } catch (error) {
@@ -25,7 +25,7 @@ export function serveEngine(
   };
 }
 
-function createServing(): Serving {
+function createServer(): EngineServer {
   const sessions = new Map<number, Session>();
   let engine: Engine | undefined;
   let count = 0;

@@ -31,7 +31,7 @@ export function createWebFiles(
     const folder = folders.get(name);
     return folder && { folder, inside: inside.join('/') };
   };
-  const need = (path: string) => {
+  const findWritable = (path: string) => {
     const found = find(path);
     if (found !== undefined) return found;
     throw new OptionError(
@@ -70,17 +70,17 @@ export function createWebFiles(
       throw new OptionError(`The output folder ${output} exists. Choose another, or force its replacement.`);
   };
   /** Writes the manifest of a complete folder, and returns its commit. */
-  const complete = async (aside: string, place: Place): Promise<Commit> => {
-    const { target, output, run: maker } = place;
+  const complete = async (partialFiles: string, place: Place): Promise<Commit> => {
+    const { target, output, run: runKey } = place;
     // Checked again, since hours may have passed.
     await checkFree(place);
-    const built = await walk(aside);
-    await write(`${aside}/${MANIFEST}`, (sink) => sink.write(formatManifest(built, maker)));
+    const built = await walk(partialFiles);
+    await write(`${partialFiles}/${MANIFEST}`, (sink) => sink.write(formatManifest(built, runKey)));
     const paths = [...built.map(({ path }) => path), MANIFEST];
     const replaced = (await walkOwn(target, output)).map(({ path }) => path);
-    const at = (folder: string, path: string) => need(`${folder}/${path}`).inside;
+    const at = (folder: string, path: string) => findWritable(`${folder}/${path}`).inside;
     return {
-      moves: paths.map((path) => [at(aside, path), at(target, path)]),
+      moves: paths.map((path) => [at(partialFiles, path), at(target, path)]),
       removals: replaced.filter((path) => !paths.includes(path)).map((path) => at(target, path)),
     };
   };
@@ -110,13 +110,13 @@ export function createWebFiles(
       const source = await found?.folder.open(found.inside);
       return source && { ...source, name: path, close: async () => undefined };
     },
-    create: (path) => writing(path, () => need(path).folder.create(need(path).inside)),
+    create: (path) => writing(path, () => findWritable(path).folder.create(findWritable(path).inside)),
     append: (path, { text, start, expectedBytes }) =>
       writing(path, async () => {
         const source = await files.open(path);
         const { byteLength = 0 } = source ?? {};
         if (byteLength !== expectedBytes)
-          throw new Error(`it has ${byteLength} bytes, not ${expectedBytes}: something else writes there`);
+          throw new Error(`it has ${byteLength} bytes, not ${expectedBytes}: another program writes to it`);
         const existing = (await source?.read(0, start)) ?? new Uint8Array(0);
         const added = new TextEncoder().encode(text);
         const sink = await files.create(path);
@@ -127,10 +127,10 @@ export function createWebFiles(
       }),
     async writeTogether(writers) {
       for (const root of new Set([...writers.keys()].map(rootOf))) {
-        const own = [...writers].filter(([path]) => rootOf(path) === root);
-        await writeAtomically(need(root).folder, run, async (aside) => {
-          const moves = own.map(([path], at) => [`${aside}/${at}`, need(path).inside] as const);
-          for (const [at, [, fill]] of own.entries()) await write(`${root}/${aside}/${at}`, fill);
+        const ownFiles = [...writers].filter(([path]) => rootOf(path) === root);
+        await writeAtomically(findWritable(root).folder, run, async (partialFiles) => {
+          const moves = ownFiles.map(([path], at) => [`${partialFiles}/${at}`, findWritable(path).inside] as const);
+          for (const [at, [, fill]] of ownFiles.entries()) await write(`${root}/${partialFiles}/${at}`, fill);
           return [undefined, { moves, removals: [] }];
         });
       }
@@ -143,13 +143,13 @@ export function createWebFiles(
           `The output ${output} and the model ${source} contain one another. Choose a folder elsewhere.`,
         );
       }
-      await sweep(need(target).folder);
+      await sweep(findWritable(target).folder);
       await checkFree({ target, output, force });
       await walkOwn(target, output);
       return target;
     },
     async checkFile(path) {
-      need(path);
+      findWritable(path);
       if ((await files.kindOf(path)) === 'folder')
         throw new OptionError(`Cannot write ${path}: it is a folder. Name a file.`);
     },
@@ -163,8 +163,8 @@ export function createWebFiles(
       const isHeld = request.workspace?.target === target;
       const release = isHeld ? undefined : await lockOutput(target, all[rootOf(target).slice(1)]);
       try {
-        return await writeAtomically(need(target).folder, run, async (aside) => {
-          const folder = `${rootOf(target)}/${aside}`;
+        return await writeAtomically(findWritable(target).folder, run, async (partialFiles) => {
+          const folder = `${rootOf(target)}/${partialFiles}`;
           const result = await build(folder);
           return [result, await complete(folder, { ...request, target })];
         });

@@ -31,8 +31,8 @@ const ENDPOINT = 'https://huggingface.co';
 const PIECE_BYTES = 4 * 2 ** 20;
 
 /**
- * Files of the Hub in the origin's private file system: for each repository its commits, with their files under their names, and
- * what its branches named last. Downloaded parts of a file remain when the page is closed.
+ * Files of the Hub in the origin's private file system: for each repository the files of commits, and the last known commit of
+ * each branch. Downloaded parts of a file remain when the page is closed.
  */
 export function createWebHubStore(home: DirectoryHandle, { endpoint = ENDPOINT, token }: WebHub = {}): HubStore {
   const folder = handleFolder(home);
@@ -72,8 +72,8 @@ export function createWebHubStore(home: DirectoryHandle, { endpoint = ENDPOINT, 
         path,
         await writing(incoming, () => parent.getFileHandle(hash, { create: true })),
       );
-      const giveName = () => folder.move(`${incoming}/${hash}`, `${snapshotOf(commit)}/${path}`);
-      return receiveInto(bytes, path, giveName);
+      const publish = () => folder.move(`${incoming}/${hash}`, `${snapshotOf(commit)}/${path}`);
+      return receiveInto(bytes, path, publish);
     },
     holdRepo: (repo, signal) => hold(`fang-prune hub ${repo}`, signal),
     createHash(algorithm) {
@@ -101,10 +101,10 @@ async function openInPlace(path: string, file: FileHandle): Promise<SyncAccessHa
     opened = await file.createSyncAccessHandle!();
   });
   if (opened !== undefined) return opened;
-  throw new OptionError(`Cannot write ${path}: another page downloads it. Wait until it is complete.`);
+  throw new OptionError(`Cannot write ${path}: another page is downloading it. Wait until it is complete.`);
 }
 
-function receiveInto(bytes: SyncAccessHandle, path: string, giveName: () => Promise<void>): IncomingFile {
+function receiveInto(bytes: SyncAccessHandle, path: string, publish: () => Promise<void>): IncomingFile {
   let isOpen = true;
   const close = async () => {
     if (isOpen) bytes.close();
@@ -126,7 +126,7 @@ function receiveInto(bytes: SyncAccessHandle, path: string, giveName: () => Prom
     async complete() {
       bytes.flush();
       await close();
-      await writing(path, giveName);
+      await writing(path, publish);
     },
     close,
   };

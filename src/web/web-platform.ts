@@ -25,7 +25,7 @@ export interface WebPlatformOptions {
    * thread scratch space is in memory. Default: none, and all paths begin with the name of a folder.
    */
   readonly home?: DirectoryHandle | undefined;
-  /** How ONNX Runtime Web is loaded. Default: by the bundler and `ort.env`. */
+  /** Settings of ONNX Runtime Web. Default: those of the bundler and `ort.env`. */
   readonly runtime?: WebRuntime | undefined;
   /** Settings of the Hugging Face Hub; needs `home`. Default: public models. */
   readonly hub?: WebHub | undefined;
@@ -67,14 +67,14 @@ function createWorkspaces(
   { resolve }: Files,
   places: Readonly<Record<string, WebPlace | undefined>>,
 ): Pick<Platform, 'openWorkspace' | 'hasUnfinishedRun'> {
-  const lasts = (output: string) => {
+  const isDirectory = (output: string) => {
     const place = places[resolve(output).split('/')[1]!];
     return place !== undefined && 'getFileHandle' in place;
   };
   return {
     openWorkspace: async (request) =>
-      lasts(request.output) ? openWorkspace({ ...request, output: resolve(request.output) }) : undefined,
-    hasUnfinishedRun: async (output) => lasts(output) && hasUnfinishedRun(resolve(output)),
+      isDirectory(request.output) ? openWorkspace({ ...request, output: resolve(request.output) }) : undefined,
+    hasUnfinishedRun: async (output) => isDirectory(output) && hasUnfinishedRun(resolve(output)),
   };
 }
 
@@ -94,11 +94,11 @@ async function createWebEngine(
 /** ONNX Runtime Web on this thread. @throws EngineError when it does not start, most often because its files are not found. */
 export async function startRuntime(runtime: WebRuntime, executionProviders: readonly string[]): Promise<Engine> {
   const engine = createOrtEngine(await loadWebRuntime(runtime), { executionProviders });
-  const wrong = await tryEngine(engine);
-  if (wrong === undefined) return engine;
+  const failure = await tryEngine(engine);
+  if (failure === undefined) return engine;
   throw new EngineError(
     `ONNX Runtime Web does not start on ${executionProviders.join(', ')}. Its .wasm file belongs next to its script, or where ` +
-      `ort.env.wasm.wasmPaths (in a worker runtime.wasmPaths) points. ${wrong}`,
+      `ort.env.wasm.wasmPaths (in a worker runtime.wasmPaths) points. ${failure}`,
   );
 }
 
@@ -107,21 +107,21 @@ export async function startRuntime(runtime: WebRuntime, executionProviders: read
  * an aborted run ends there.
  */
 function yieldingEngine({ loadFile: _, ...engine }: Engine, { signal }: JobControl): Engine {
-  const turn = async () => {
+  const yieldToPage = async () => {
     await nextTask();
     signal?.throwIfAborted();
   };
   const yieldingSession = (session: Session): Session => ({
     ...session,
     async run(feeds, fetches) {
-      await turn();
+      await yieldToPage();
       return session.run(feeds, fetches);
     },
   });
   return {
     ...engine,
     async load(model, options) {
-      await turn();
+      await yieldToPage();
       return yieldingSession(await engine.load(model, options));
     },
   };

@@ -2,11 +2,11 @@ import type { OrtModule } from '../runtime/ort-module.js';
 
 /** Settings of ONNX Runtime Web; workers do not see the page's `ort.env`. */
 export interface WebRuntime {
-  /** Address of ONNX Runtime Web's module, for workers that no bundler built. Default: `onnxruntime-web`, as the bundler finds it. */
+  /** Address of ONNX Runtime Web's module, for workers without a bundler. Default: `onnxruntime-web` by the bundler. */
   readonly url?: string | undefined;
-  /** Threads of WebAssembly, at least 1. Default: half the cores, 4 at most; 1 where the page is not cross-origin isolated. */
+  /** Threads of WebAssembly, at least 1. Default: half the cores, 4 at most; 1 if the page is not cross-origin isolated. */
   readonly numThreads?: number | undefined;
-  /** Where ONNX Runtime's `.wasm` files lie, ending in `/`. Default: next to its module. */
+  /** Address of the folder with ONNX Runtime's `.wasm` files, ending in `/`. Default: next to its module. */
   readonly wasmPaths?: string | undefined;
 }
 

@@ -1,4 +1,4 @@
-/** A worker that makes one of the library's calls for a page, or runs graphs for one that is made on the page's thread. */
+/** A worker that makes a call for a page, or runs the graphs of a call on the page's thread. */
 
 import { answerCall } from '../pipeline/call-messages.js';
 import type { CallName, RequestOf } from '../pipeline/call-table.js';

@@ -95,7 +95,7 @@ function createEntryStore(database: UseStore, output: string, folder: string): E
     settle: async () => undefined,
     async drop(scope) {
       const names = (await keysOf(database, output)).flatMap(([, kind, name]) => (kind === 'entry' ? [`${name}`] : []));
-      for (const name of names.filter((own) => own.startsWith(`${scope}.`))) {
+      for (const name of names.filter((other) => other.startsWith(`${scope}.`))) {
         const entry = (await find(name))!;
         await delMany([entryOf(name), ...partsOf(entry)], database);
       }

@@ -219,7 +219,7 @@ describeThere('a page', () => {
     expect(found).toEqual([
       [true, false, 'sparsity', expect.stringContaining('sparsity is 2')],
       [false, true, undefined, expect.stringContaining('/model/onnx/model.onnx is damaged')],
-      [true, false, undefined, expect.stringContaining('so that it may hold only plain data')],
+      [true, false, undefined, expect.stringContaining('so it may contain only plain data')],
       [true, false, undefined, expect.stringContaining('There is no model at /opfs/nowhere')],
       0,
     ]);

@@ -122,9 +122,7 @@ describe.each(PLACES)('%s', (_, makePlace) => {
       const request = { output: 'out/a', source: 'in' };
       const outcome = await files.buildFolder(request, async (partial) => {
         await write(`${partial}/x`, 'one');
-        await expect(files.buildFolder(request, async () => 2)).rejects.toThrow(
-          /Another call, page or worker is making/,
-        );
+        await expect(files.buildFolder(request, async () => 2)).rejects.toThrow(/Another call, page or worker writes/);
         return files.buildFolder({ ...request, output: 'out/b' }, async () => 3);
       });
       expect(outcome).toBe(3);

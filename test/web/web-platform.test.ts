@@ -54,7 +54,7 @@ it('says that there is no room for scratch space', async () => {
   const home = new FakeDirectory('opfs', { inPlace: true, room: 8 });
   const file = await createWebPlatform({ home }).createScratch();
   await file.write(0, new Uint8Array(8));
-  await expect(file.write(8, new Uint8Array(8))).rejects.toThrow(/^Cannot write .* no room left/);
+  await expect(file.write(8, new Uint8Array(8))).rejects.toThrow(/^Cannot write .* no space left/);
   await file.dispose();
 });
 
@@ -70,7 +70,7 @@ it.each([
   const found = await Promise.all(handles.map(async (handle) => (await handle).read()));
   expect(Buffer.from(found[0]!).equals(first)).toBe(true);
   expect(Buffer.from(found[1]!).equals(second)).toBe(true);
-  await expect(file.readInto(3 * 2 ** 20, new Uint8Array(2 ** 20))).rejects.toThrow(/leave the scratch space/);
+  await expect(file.readInto(3 * 2 ** 20, new Uint8Array(2 ** 20))).rejects.toThrow(/exceed the scratch space/);
   await file.dispose();
 });
 
