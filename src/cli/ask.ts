@@ -130,8 +130,8 @@ function askWith(prompts: Prompts) {
     },
     /** @param isLabelled whether the texts are labels instead of explanations of the values */
     async choice(message: string, choices: Readonly<Record<string, string>>, isLabelled = false): Promise<string> {
-      const options = Object.entries(choices).map(([value, said]) =>
-        isLabelled ? { value, label: said, hint: value } : { value, label: value, hint: said },
+      const options = Object.entries(choices).map(([value, explanation]) =>
+        isLabelled ? { value, label: explanation, hint: value } : { value, label: value, hint: explanation },
       );
       return answerOf(await prompts.select({ message, options }));
     },

@@ -102,20 +102,20 @@ function explain(error: unknown, signal: AbortSignal): Explanation {
     const message = error instanceof InterruptedError ? error.message : 'interrupted; nothing was written';
     return { exitCode: EXIT_INTERRUPTED, code: 'ERR_INTERRUPTED', message };
   }
-  const said = oneLine(error instanceof Error ? error.message : String(error));
+  const text = oneLine(error instanceof Error ? error.message : String(error));
   if (error instanceof CommanderError) {
-    const message = `${printableMessage(usage(said))} (add '--help' for the options)`;
+    const message = `${printableMessage(usage(text))} (add '--help' for the options)`;
     return { exitCode: EXIT_USAGE, code: 'ERR_USAGE', message };
   }
   const code = error instanceof Error && 'code' in error ? String(error.code) : 'ERR_UNEXPECTED';
   const exitCode = exitCodeOf(code);
-  if (exitCode !== EXIT_UNEXPECTED) return { exitCode, code, message: said };
-  return { exitCode, code, message: `unexpected error: ${said} (add '--verbose' for a stack trace)` };
+  if (exitCode !== EXIT_UNEXPECTED) return { exitCode, code, message: text };
+  return { exitCode, code, message: `unexpected error: ${text} (add '--verbose' for a stack trace)` };
 }
 
 /** Messages of commander about a command line, in the style of the other messages. */
-const usage = (said: string): string =>
-  said
+const usage = (text: string): string =>
+  text
     .replace(/^error: /, '')
     .replace(/^option '(?:-\w, )?(--[\w-]+) (<[^']+>)' argument missing$/, '$1 is missing its value: $2')
     .replace(/^missing required argument '(.+)'$/, '<$1> is missing')

@@ -16,9 +16,9 @@ export const partialPathOf = (target: string): string => `${target}.partial`;
 
 /** Whether a folder is a mount point, bind mounts included. */
 async function isMountPoint(folder: string): Promise<boolean> {
-  const [own, outer] = await Promise.all([folder, dirname(folder)].map((path) => stat(path).catch(() => undefined)));
-  if (own === undefined || outer === undefined || !own.isDirectory()) return false;
-  if (own.dev !== outer.dev) return true;
+  const [stats, outer] = await Promise.all([folder, dirname(folder)].map((path) => stat(path).catch(() => undefined)));
+  if (stats === undefined || outer === undefined || !stats.isDirectory()) return false;
+  if (stats.dev !== outer.dev) return true;
   // Bind mounts have the same device number.
   const mounts = await readFile('/proc/self/mountinfo', 'utf8').catch(() => '');
   return mounts.split('\n').some((line) => unescapeOctal(line.split(' ')[4] ?? '') === folder);
