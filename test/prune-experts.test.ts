@@ -292,11 +292,11 @@ describe('neurons inside experts', () => {
     const wrong = [['840000', '100000'], ['840000'], ['84', '10'], ['000000', '000000'], ['84000G', '100001'], 'all'];
     for (const neurons of [...wrong, [0, 5, 3, 23]])
       expect(() => parse(neurons)).toThrow(
-        /^recipe\.json: modules\[0\] has no 2 rows of hexadecimal digits for 24 units of neurons, as many/,
+        /^recipe\.json: modules\[0\] does not have 2 rows of hexadecimal digits for 24 units of neurons, with an equal/,
       );
     const [attention] = analysed.detected.layout.modules as [PrunableModule];
     expect(() => parse(['c00000'], attention)).toThrow(
-      /names neurons inside experts, and the model has none that can leave/,
+      /has neurons of experts, and those of the model cannot be removed/,
     );
   });
 

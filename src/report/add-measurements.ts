@@ -5,7 +5,7 @@ import type { DivergenceResult } from '../evaluation/measure-divergence.js';
 import type { Kind } from '../options/kinds.js';
 import { type BenchmarkMeasurements, benchmarkMetrics } from './benchmark-metrics.js';
 import { checkFields } from './check-report.js';
-import { findMeasured, isMeant } from './find-measured.js';
+import { findMeasured, isSameModel } from './find-measured.js';
 import { BENCHMARK, BIAS, EVALUATION } from './measurement-kinds.js';
 import { type MeasuredPerplexity, perplexityMetric } from './perplexity-metric.js';
 import type { BiasReport, MetricReport, PruneReport } from './report-schema.js';
@@ -31,7 +31,7 @@ export interface TaskMeasurement {
   readonly file: string;
   readonly itemCount?: number;
   readonly acc: number;
-  /** Null where a single item has none. */
+  /** Null for a single item. */
   readonly accStderr?: number | null;
   readonly accNorm?: number | undefined;
   readonly accNormStderr?: number | null | undefined;
@@ -53,15 +53,15 @@ export interface ComparedTask
 /**
  * Adds measurements of the dense and the pruned model to a report; those of the same name are replaced.
  *
- * @param measured What `fang-prune eval --json`, `fang-prune bench --json` or `fang-prune bias --json` printed.
- * @param place Names it in messages.
- * @throws OptionError when it is none of them, or measured other models; ModelFormatError when it is damaged.
+ * @param measured Output of `fang-prune eval --json`, `fang-prune bench --json` or `fang-prune bias --json`.
+ * @param place Name for messages.
+ * @throws OptionError for other output, or measurements of other models; ModelFormatError for damaged output.
  */
 export function addMeasurements(report: PruneReport, measured: unknown, place: string): PruneReport {
   const kind = KINDS.find(({ field }) => Object.hasOwn(Object(measured), field));
   if (kind === undefined) {
     throw new OptionError(
-      `${place} holds no measurements; expected what eval --json, bench --json or bias --json prints`,
+      `${place} contains no measurements; expected the output of eval --json, bench --json or bias --json`,
     );
   }
   checkFields(measured, kind.fields, { file: place, remedy: 'Measure again.' });
@@ -69,7 +69,7 @@ export function addMeasurements(report: PruneReport, measured: unknown, place: s
 }
 
 interface MeasurementKind<T> {
-  /** Tells it from those that follow. */
+  /** Field that no later kind has. */
   readonly field: keyof T;
   readonly fields: Kind<object>;
   readonly add: (report: PruneReport, measured: T, place: string) => PruneReport;
@@ -111,7 +111,7 @@ function metricsOf(
   place: string,
 ): MetricReport[] {
   const { dense, pruned } = findMeasured(report, models, place);
-  const verdicts = comparisons.filter(({ a, b }) => isMeant(a, report.model) && isMeant(b, report.out));
+  const verdicts = comparisons.filter(({ a, b }) => isSameModel(a, report.model) && isSameModel(b, report.out));
   const ofKind = (kind: 'task' | 'perplexity') => verdicts.filter((one) => (one.kind ?? 'task') === kind);
   const { perplexity = [], divergence = [], tasks = [] } = pruned;
   const paths = [...[...perplexity, ...divergence].map(({ text }) => text), ...tasks.map(({ file }) => file)];
@@ -130,19 +130,19 @@ function perplexityMetrics(
 ): MetricReport[] {
   return (pruned.perplexity ?? []).map((measured) => {
     const { text, protocol } = measured;
-    const own = dense?.perplexity?.find((found) => found.text === text);
-    if (own !== undefined && own.protocol.tokensSha256 !== protocol.tokensSha256) {
+    const denseResult = dense?.perplexity?.find((found) => found.text === text);
+    if (denseResult !== undefined && denseResult.protocol.tokensSha256 !== protocol.tokensSha256) {
       throw new OptionError(`${place}: the two models read different tokens of ${text}; measure both in one run`);
     }
     const verdict = verdicts.find(({ file }) => file === text)?.verdict;
-    return { ...perplexityMetric(text, own, measured), ...(verdict !== undefined && { verdict }) };
+    return { ...perplexityMetric(text, denseResult, measured), ...(verdict !== undefined && { verdict }) };
   });
 }
 
-/** How far the pruned model's predictions are from the dense one's. */
+/** Divergence of the pruned model's predictions from the dense model's. */
 function divergenceMetrics({ model }: PruneReport, { divergence = [] }: ModelMeasurements): MetricReport[] {
   return divergence
-    .filter(({ reference }) => isMeant(reference, model))
+    .filter(({ reference }) => isSameModel(reference, model))
     .flatMap(({ text, klDivergence, top1Agreement, intervals, protocol }): MetricReport[] => [
       { kind: 'other', name: `divergence (KL), ${text}`, dense: 0, pruned: klDivergence, better: 'lower', protocol },
       {
@@ -162,7 +162,7 @@ const ACCURACIES = [
   ['accNorm', 'accNormStderr'],
 ] as const;
 
-/** Which side a measure's difference is on, where that is beyond noise; undefined where it was not tested. */
+/** Verdict on the difference of one measure; undefined if it was not tested. */
 function verdictOn(measure: ComparedMeasure, comparison: ComparedTask | undefined): MetricReport['verdict'] {
   const { [measure]: found, deciding } = comparison ?? {};
   if (found === undefined || deciding === undefined) return comparison?.verdict === 'same' ? 'same' : undefined;
@@ -176,19 +176,19 @@ function taskMetrics(
   verdicts: readonly ComparedTask[],
 ): MetricReport[] {
   return (pruned.tasks ?? []).flatMap((task) => {
-    const own = dense?.tasks?.find(({ file }) => file === task.file);
+    const denseResult = dense?.tasks?.find(({ file }) => file === task.file);
     const comparison = verdicts.find(({ file }) => file === task.file);
     const accuracies = ACCURACIES.flatMap(([figure, error]): MetricReport[] => {
       const value = task[figure];
       if (value === undefined) return [];
-      const [denseError, prunedError] = [own?.[error] ?? undefined, task[error] ?? undefined];
+      const [denseError, prunedError] = [denseResult?.[error] ?? undefined, task[error] ?? undefined];
       const verdict = verdictOn(figure, comparison);
       const { interval } = comparison?.[figure] ?? {};
       return [
         {
           kind: 'accuracy',
           name: `${task.file}, ${figure}`,
-          ...(own?.[figure] !== undefined && { dense: own[figure] }),
+          ...(denseResult?.[figure] !== undefined && { dense: denseResult[figure] }),
           pruned: value,
           better: 'higher',
           ...(prunedError !== undefined && {
@@ -200,7 +200,7 @@ function taskMetrics(
         },
       ];
     });
-    return [...accuracies, ...likelihoodMetrics(task, own, verdictOn('goldNll', comparison))];
+    return [...accuracies, ...likelihoodMetrics(task, denseResult, verdictOn('goldNll', comparison))];
   });
 }
 

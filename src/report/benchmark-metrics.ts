@@ -1,7 +1,7 @@
 import { counted } from '../counted.js';
 import { OptionError } from '../errors.js';
 import type { Speedup, SpeedVerdict, Spread } from '../evaluation/speed.js';
-import { findMeasured, isMeant } from './find-measured.js';
+import { findMeasured, isSameModel } from './find-measured.js';
 import type { MetricReport, PruneReport } from './report-schema.js';
 
 /** Output of `fang-prune bench --json`, as far as a report shows it. */
@@ -24,7 +24,7 @@ export interface SpeedMeasurements {
   readonly peakMemoryBytes: number;
 }
 
-/** A speed next to the reference's. */
+/** A speed compared with the reference's. */
 export interface ComparedSpeed extends Partial<Pick<Speedup, 'interval'>> {
   readonly verdict: SpeedVerdict;
 }
@@ -38,8 +38,8 @@ export interface ComparedSpeeds {
 }
 
 /**
- * Speeds and memory of the dense and the pruned model; their sizes stand in the report already, and must agree.
- * @param place Names the measurements in messages.
+ * Speeds and memory of the dense and the pruned model. Their file sizes must equal those in the report.
+ * @param place Name of the measurements in messages.
  * @throws OptionError when other models were measured.
  */
 export function benchmarkMetrics(
@@ -51,7 +51,7 @@ export function benchmarkMetrics(
   checkSize(pruned, report.bytes.after, place);
   if (dense !== undefined) checkSize(dense, report.bytes.before, place);
   const verdicts = comparisons.find(
-    ({ model, reference }) => isMeant(model, report.out) && isMeant(reference, report.model),
+    ({ model, reference }) => isSameModel(model, report.out) && isSameModel(reference, report.model),
   );
   const note =
     `speeds: medians of ${counted(shape.rounds, 'round')}, each of ${counted(shape.promptLength, 'token')} read and ${shape.newTokens} written, ` +
@@ -69,11 +69,11 @@ export function benchmarkMetrics(
   });
 }
 
-/** A model that was pruned again since is no longer the one measured. */
+/** Refuses measurements of a model that has changed since. @throws OptionError */
 function checkSize({ model, fileBytes }: SpeedMeasurements, expected: number, place: string): void {
   if (fileBytes === expected) return;
   throw new OptionError(
-    `${place} measured ${model} with ${fileBytes} bytes, and the report says ${expected}: the model has changed since. Run bench again`,
+    `${place} measured ${model} with ${fileBytes} bytes, and the report has ${expected}: the model has changed since. Run bench again`,
   );
 }
 

@@ -1,7 +1,7 @@
 import { qualityPerplexity } from './describe-quality.js';
 import type { PruneReport, RungPerplexity, RungReport } from './report-schema.js';
 
-/** The table of a ladder: the dense model, then each rung, with the perplexities that their reports hold. */
+/** The table of a ladder: the dense model, then each rung, with the perplexities in their reports. */
 export function buildLadder(reports: readonly PruneReport[]): readonly RungReport[] {
   const [first] = reports;
   if (first === undefined) return [];
@@ -39,28 +39,28 @@ function perplexities({ metrics, quality }: PruneReport, of: 'dense' | 'pruned')
 }
 
 /**
- * Geometric mean of a rung's perplexities, in which every text counts alike; absent where none was measured, or texts were read
- * in other keys: tokens with more text before them are easier to predict.
+ * Geometric mean of a rung's perplexities over the texts; undefined without any, or if settings of windows differ:
+ * tokens with more text before them are easier to predict.
  */
 export function meanPerplexity({ perplexities = [] }: Pick<RungReport, 'perplexities'>): number | undefined {
-  const keys = new Set(perplexities.map(({ protocol }) => readingKey(protocol)));
+  const keys = new Set(perplexities.map(({ protocol }) => windowSettings(protocol)));
   if (keys.size !== 1) return undefined;
   return Math.exp(perplexities.reduce((sum, { perplexity }) => sum + Math.log(perplexity), 0) / perplexities.length);
 }
 
-function readingKey(protocol: RungPerplexity['protocol']): string {
+function windowSettings(protocol: RungPerplexity['protocol']): string {
   const { windowLength, stride, leadingTokens } = protocol ?? {};
   return [windowLength, stride, leadingTokens].join();
 }
 
-/** A model's size and what it loses. */
+/** Size and loss of a model. */
 export interface ParetoPoint {
   readonly bytes: number;
   /** Lower is better. */
   readonly loss: number;
 }
 
-/** Whether no other point is at least as small and as good, and better in one of both. */
+/** Whether no other point is at least as good in both size and loss, and better in one of them. */
 export function isParetoOptimal(point: ParetoPoint, points: readonly ParetoPoint[]): boolean {
   return !points.some(
     ({ bytes, loss }) => bytes <= point.bytes && loss <= point.loss && (bytes < point.bytes || loss < point.loss),

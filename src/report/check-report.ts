@@ -96,7 +96,7 @@ const MODULE = withFields({
   costCurve: optional(withFields({ removed: arrayOf(finite), cost: arrayOf(finite) })),
 });
 
-/** Fields of every report, and those that are read if they are there. */
+/** Fields of a report that are checked: required ones, and optional ones that are read. */
 export const REPORT = {
   version: anyText,
   createdAt: optional(anyText),
@@ -156,14 +156,14 @@ export const REPORT = {
 } satisfies Fields;
 
 /**
- * Checks that a JSON object is a report, as far as reading it asks for.
+ * Checks the fields of a report that are read.
  * @param file for messages
  * @throws ModelFormatError naming file and field.
  */
 export function checkReport(found: Readonly<Record<string, unknown>>, file: string): PruneReport {
   if (found.schema !== REPORT_SCHEMA) {
     throw new ModelFormatError(
-      `${file} says "schema": ${JSON.stringify(found.schema)}; this version reads ${REPORT_SCHEMA}. Prune again, or use the version that wrote it.`,
+      `${file} has "schema": ${JSON.stringify(found.schema)}; this version reads ${REPORT_SCHEMA}. Prune again, or use the version that wrote it.`,
     );
   }
   checkFields(found, withFields(REPORT), { file, remedy: 'Get the report again, or prune again.' });

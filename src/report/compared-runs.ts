@@ -10,7 +10,7 @@ export interface NamedReport {
 }
 
 /**
- * Lays other runs next to a report's own.
+ * Adds other runs to a report, for comparison.
  * @throws OptionError for runs of another dense model.
  */
 export function addComparedRuns(own: NamedReport, others: readonly NamedReport[]): PruneReport {
@@ -19,7 +19,7 @@ export function addComparedRuns(own: NamedReport, others: readonly NamedReport[]
   if (different !== undefined)
     throw new OptionError(
       `${different.name} is of a model with ${different.report.parameters.before} parameters, and this report of one with ` +
-        `${report.parameters.before}; lay runs of one dense model side by side`,
+        `${report.parameters.before}; compare runs of one dense model`,
     );
   const runs = [own, ...others];
   const isAmbiguous = new Set(runs.map(({ report: { out } }) => out)).size < runs.length;
@@ -43,14 +43,14 @@ function summarise(report: PruneReport, name: string): BesideReport {
   };
 }
 
-/** A figure by run. */
+/** A figure of all runs. */
 export interface ComparedRunRow {
   readonly name: string;
-  /** One a run; empty where it was not measured, or in another way than the first that was. */
+  /** One per run; empty if it was not measured. */
   readonly cells: readonly string[];
 }
 
-/** A row a figure. @param formatFigure shows a run's figure */
+/** Rows of the table, one per figure. @param formatFigure formats the figure of a run */
 export function comparedRunRows(
   runs: readonly BesideReport[],
   formatFigure: (metric: MetricReport) => string,
@@ -58,13 +58,13 @@ export function comparedRunRows(
   const first = new Map<string, MetricReport>();
   for (const metric of runs.flatMap(({ metrics }) => metrics))
     if (!first.has(keyOf(metric))) first.set(keyOf(metric), metric);
-  const measured = [...first].map(([key, like]): ComparedRunRow => {
+  const measured = [...first].map(([key, firstMetric]): ComparedRunRow => {
     const cellOf = ({ metrics }: BesideReport): string => {
       const found = metrics.find((metric) => keyOf(metric) === key);
       if (found === undefined) return '';
-      return protocolKey(found) === protocolKey(like) ? formatFigure(found) : 'measured otherwise';
+      return protocolKey(found) === protocolKey(firstMetric) ? formatFigure(found) : 'measured otherwise';
     };
-    return { name: nameOf(like), cells: runs.map(cellOf) };
+    return { name: nameOf(firstMetric), cells: runs.map(cellOf) };
   });
   return [
     { name: 'method', cells: runs.map(({ method, seed }) => `${method}, seed ${seed}`) },
@@ -80,7 +80,7 @@ const keyOf = ({ kind, name }: MetricReport): string => `${kind} ${name}`;
 const nameOf = ({ kind, name, unit }: MetricReport): string =>
   `${kind === 'perplexity' ? `perplexity, ${name}` : name}${unit === undefined || unit === 'bytes' ? '' : ` (${unit})`}`;
 
-/** Figures of other tokens, or of other speeds' prompts, do not compare. */
+/** Key of comparable figures: measured on the same tokens, or, for speeds, with the same prompt. */
 function protocolKey({ protocol, note }: MetricReport): string {
   const { tokensSha256, windowLength, stride, leadingTokens } = protocol ?? {};
   return [tokensSha256, windowLength, stride, leadingTokens, note].join();

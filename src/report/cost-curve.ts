@@ -1,9 +1,9 @@
 import type { CostCurve } from './report-schema.js';
 
-/** Points that draw a smooth curve. */
+/** Enough points for a smooth curve. */
 const POINT_COUNT = 24;
 
-/** Adds up what each further step costs, at a few evenly spaced fractions. @param costs In the order of removal. */
+/** Cumulative cost at evenly spaced fractions of removed units. @param costs In the order of removal. */
 export function summariseCosts(costs: ArrayLike<number>): CostCurve {
   const totals = [0];
   for (let step = 0; step < costs.length; step++) totals.push(totals[step]! + costs[step]!);

@@ -5,7 +5,7 @@ export function changeOf({ before, after }: { readonly before: number; readonly 
   return before === 0 ? '' : `${signed(after / before - 1)} %`;
 }
 
-/** A metric's change, its 95 % interval, and in words whether it is for the better, where that is more than noise. */
+/** Text of a metric's change: the change, its 95 % interval, and a verdict. */
 export function describeChange(metric: MetricReport): string {
   const { kind, dense, pruned, changeInterval } = metric;
   if (dense === undefined) return '';
@@ -13,18 +13,18 @@ export function describeChange(metric: MetricReport): string {
   const change = isDifference ? `${signed(pruned - dense)} points` : changeOf({ before: dense, after: pruned });
   const unit = isDifference ? '' : ' %';
   const range = changeInterval && `(${changeInterval.map(signed).join(' to ')}${unit})`;
-  return [`${change}${range ? ` ${range}` : ''}`, judge(metric)].filter(Boolean).join(', ');
+  return [`${change}${range ? ` ${range}` : ''}`, describeVerdict(metric)].filter(Boolean).join(', ');
 }
 
-/** Whether a test of the change cannot tell it from zero. */
+/** Whether the change is not significant. */
 export function isNoise(metric: MetricReport): boolean {
-  return judge(metric) === NOISE;
+  return describeVerdict(metric) === NOISE;
 }
 
 const NOISE = 'no more than noise';
 
-/** Nothing is said of a difference that was not tested. */
-function judge(metric: MetricReport): string {
+/** Verdict in words; empty for a difference that was not tested. */
+function describeVerdict(metric: MetricReport): string {
   const { better, verdict, changeInterval, dense, pruned } = metric;
   if (dense === pruned) return 'equal';
   if (verdict !== undefined) return verdict === 'same' ? NOISE : verdict;

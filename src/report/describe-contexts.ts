@@ -14,9 +14,9 @@ export interface ContextsInput {
 
 const EXAMPLE_COUNT = 6;
 const TOKEN_COUNT = 8;
-/** Rarer tokens say more about the text than about the context. */
+/** Rarer tokens are characteristic of the text rather than of the context. */
 const MIN_TOKEN_COUNT = 3;
-/** Characters quoted on each side, and tokens that surely hold them. */
+/** Characters quoted on each side, and number of tokens decoded for them. */
 const QUOTE = { before: 48, after: 24, tokensBefore: 32, tokensAfter: 16 } as const;
 
 /** Characteristic tokens of the contexts of one FFN, and examples in their text. */
@@ -25,15 +25,15 @@ export function describeContexts(input: ContextsInput): ContextReport[] {
   const counts = new Int32Array(contexts.contextCount);
   for (const context of contexts.contextOfToken) counts[context]!++;
   if (decode === undefined) return Array.from(counts, (tokenCount) => ({ tokenCount }));
-  const telling = characteristicTokens(contexts, windows, decode);
+  const characteristic = characteristicTokens(contexts, windows, decode);
   return Array.from(counts, (tokenCount, context) => ({
     tokenCount,
-    tokens: telling[context]!,
+    tokens: characteristic[context]!,
     examples: pickExamples(contexts.typicalTokens[context]!, windows, decode),
   }));
 }
 
-/** Tokens whose frequency in a context stands out most, by their share of the divergence from all tokens. */
+/** The most overrepresented tokens of each context, by their terms of the KL divergence from all tokens. */
 function characteristicTokens(
   { contextCount, contextOfToken }: ContextsInput['contexts'],
   windows: readonly Int32Array[],
@@ -44,14 +44,14 @@ function characteristicTokens(
   let at = 0;
   for (const window of windows) {
     for (const token of window) {
-      const own = within[contextOfToken[at++]!]!;
-      own.set(token, (own.get(token) ?? 0) + 1);
+      const tokenCounts = within[contextOfToken[at++]!]!;
+      tokenCounts.set(token, (tokenCounts.get(token) ?? 0) + 1);
       overall.set(token, (overall.get(token) ?? 0) + 1);
     }
   }
-  return within.map((own) => {
-    const size = [...own.values()].reduce((sum, count) => sum + count, 0);
-    const candidates = [...own].flatMap(([token, count]) => {
+  return within.map((tokenCounts) => {
+    const size = [...tokenCounts.values()].reduce((sum, count) => sum + count, 0);
+    const candidates = [...tokenCounts].flatMap(([token, count]) => {
       const lift = count / size / (overall.get(token)! / at);
       return count >= MIN_TOKEN_COUNT && lift > 1 ? [{ token, count, lift, weight: count * Math.log(lift) }] : [];
     });
@@ -62,7 +62,7 @@ function characteristicTokens(
   });
 }
 
-/** The most typical tokens that differ from each other, from different windows as long as there are any. */
+/** The most typical tokens; different tokens from different windows come first. */
 function pickExamples(typical: Int32Array, windows: readonly Int32Array[], decode: Decode): ContextExample[] {
   const length = windows[0]?.length ?? 1;
   const windowOf = (at: number) => Math.floor(at / length);
@@ -80,7 +80,7 @@ function pickExamples(typical: Int32Array, windows: readonly Int32Array[], decod
   return chosen.map((at) => quote(windows[windowOf(at)]!, at % length, decode));
 }
 
-/** A token in its text. Pieces are told apart by decoding with and without them: many decoders trim what stands first. */
+/** A token with the text around it. Pieces are differences of decoded texts, since many decoders trim the start. */
 export function quote(window: Int32Array, position: number, decode: Decode): ContextExample {
   const start = Math.max(0, position - QUOTE.tokensBefore);
   const before = decode(window.subarray(start, position));

@@ -16,12 +16,12 @@ export interface ModelDescription {
     readonly bytes: number;
     readonly external: boolean;
   };
-  /** Path of the embedding model that is run in front; all figures leave it out. Absent for a decoder that reads token ids. */
+  /** Path of the embedding model that runs before the decoder; figures exclude it. Absent for a decoder that reads token ids. */
   readonly embeddings?: string;
   readonly hiddenSize: number;
   readonly vocabularySize: number;
   readonly parameters: { readonly total: number; readonly prunable: number };
-  /** Bytes of the tables of per-layer embeddings, which remain (Gemma 3n and 4). Absent for a model without. */
+  /** Bytes of the tables of per-layer embeddings, which are not pruned (Gemma 3n and 4). Absent without them. */
   readonly perLayerEmbeddingBytes?: number;
   readonly blocks: readonly BlockDescription[];
   readonly unrecognised: readonly Unrecognised[];
@@ -39,33 +39,33 @@ export interface ModuleDescription {
   readonly width?: number;
   readonly heads?: number;
   readonly kvHeads?: number;
-  /** Heads of queries and keys of linear attention, each shared by as many value heads. */
+  /** Query and key heads of linear attention, each shared by several value heads. */
   readonly keyHeads?: number;
   readonly headSize?: number;
-  /** Experts of a mixture, and how many of them each token goes to. */
+  /** Experts of a mixture, and the number of experts per token. */
   readonly experts?: number;
   readonly expertsPerToken?: number;
-  /** Neurons of each expert; absent where they cannot leave. */
+  /** Neurons of each expert; absent if they cannot be removed. */
   readonly neurons?: number;
-  /** Of a mixture's weights, packed or not, its router included. */
+  /** Bytes of a mixture's weights, packed or not, including its router. */
   readonly bytes?: number;
   readonly parameters: number;
 }
 
-/** Describes an analysed model. @param name How the user called it. */
+/** Describes an analysed model. @param name Model as given by the user. */
 export function describeModel(name: string, model: OnnxModel, { detected }: AnalysedModel): ModelDescription {
   const { layout } = detected;
   const bytesByType = new Map<number, number>();
   for (const { dataType, byteLength } of withoutEmbeddingPrefix(model).weights.values()) {
     bytesByType.set(dataType, (bytesByType.get(dataType) ?? 0) + byteLength);
   }
-  const [mostly] = [...bytesByType].sort((a, b) => b[1] - a[1]);
+  const [largest] = [...bytesByType].sort((a, b) => b[1] - a[1]);
   const opset = model.proto.opsetImport.find(({ domain }) => domain === '' || domain === 'ai.onnx');
   return {
     model: name,
     format: {
       opset: Number(opset?.version ?? 0n),
-      dataType: findDataType(mostly?.[0] ?? 0)?.name ?? 'unknown',
+      dataType: findDataType(largest?.[0] ?? 0)?.name ?? 'unknown',
       bytes: [...bytesByType.values()].reduce((sum, bytes) => sum + bytes, 0),
       external: model.storage?.kind === 'external',
     },

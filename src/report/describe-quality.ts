@@ -9,7 +9,7 @@ const NAMES: Readonly<Record<QualityReport['from'], string>> = {
   calibration: 'calibration text',
 };
 
-/** The perplexity of both models as a figure among others. */
+/** Perplexities of both models, as a metric. */
 export function qualityPerplexity({ from, perplexity, protocol }: QualityReport): MetricReport {
   const { dense, pruned, changeInterval } = perplexity;
   return {
@@ -19,7 +19,7 @@ export function qualityPerplexity({ from, perplexity, protocol }: QualityReport)
   };
 }
 
-/** All that was measured on held-out windows, as figures among others. */
+/** All measurements on held-out windows, as metrics. */
 export function qualityMetrics(quality: QualityReport): readonly MetricReport[] {
   const { from, divergence, top1Agreement, protocol } = quality;
   const { mean, interval } = top1Agreement;
@@ -43,7 +43,7 @@ export function describeQuality(quality: QualityReport, result = 'pruned'): stri
   const { dense, pruned } = perplexity;
   const metric = qualityPerplexity(quality);
   const on = `on ${protocol.tokenCount} tokens of ${NAMES[from]}`;
-  const caveat = from === 'calibration' ? ' No other text was available, so that this flatters it.' : '';
+  const caveat = from === 'calibration' ? ' No other text was available, so this is too favourable.' : '';
   const rest =
     `Both find the same token likeliest ${percentOf(top1Agreement.mean)} of the time; ` +
     `the divergence is ${formatDivergence(divergence.mean)} nats per token.${caveat}`;
@@ -55,7 +55,7 @@ export function describeQuality(quality: QualityReport, result = 'pruned'): stri
   );
 }
 
-/** `+58 %`, and `+5.8 %` where that is little. */
+/** `+58 %`; below 10 % with one decimal, `+5.8 %`. */
 function roundedChange(change: number): string {
   const percent = 100 * Math.abs(change);
   return `${change < 0 ? '−' : '+'}${percent < 10 ? percent.toFixed(1) : Math.round(percent)} %`;

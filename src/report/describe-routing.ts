@@ -1,7 +1,7 @@
 import type { MixtureRouting } from '../prune/measure-dense/dense-measures.js';
 import type { RoutingReport } from './report-schema.js';
 
-/** Which experts the tokens of each context go to, and how much the two have in common. */
+/** Tokens of each context by expert, and the mutual information of contexts and experts. */
 export function describeRouting({ contexts, tokens }: Pick<MixtureRouting, 'tokens'> & RoutedContexts): RoutingReport {
   const { contextCount } = contexts;
   const expertCount = tokens.length / contextCount;
@@ -19,8 +19,8 @@ interface RoutedContexts {
 }
 
 /**
- * Mutual information of the rows and columns of a table of counts, by the mean of their entropies: 0 where they are independent, 1
- * where each tells the other. 0 where there is but one row or column.
+ * Mutual information of the rows and columns of a table of counts, divided by the mean of their entropies: 0 if they are
+ * independent, or there is one row or column; 1 if each determines the other.
  *
  * @see Vinh, Epps and Bailey, "Information Theoretic Measures for Clusterings Comparison" (JMLR 11, 2010): NMI sum
  */
@@ -28,11 +28,11 @@ export function normalisedMutualInformation(rows: readonly ArrayLike<number>[]):
   const ofRows = rows.map((row) => Array.from(row).reduce((sum, count) => sum + count, 0));
   const ofColumns = Array.from(rows[0] ?? [], (_, column) => rows.reduce((sum, row) => sum + row[column]!, 0));
   const cells = rows.flatMap((row) => Array.from(row));
-  const [apart, together] = [entropy(ofRows) + entropy(ofColumns), entropy(cells)];
-  return apart > 0 ? Math.max(0, (2 * (apart - together)) / apart) : 0;
+  const [marginal, joint] = [entropy(ofRows) + entropy(ofColumns), entropy(cells)];
+  return marginal > 0 ? Math.max(0, (2 * (marginal - joint)) / marginal) : 0;
 }
 
-/** Of the distribution that counts make, in nats. */
+/** Entropy of a distribution given by counts, in nats. */
 function entropy(counts: readonly number[]): number {
   const total = counts.reduce((sum, count) => sum + count, 0);
   return counts.reduce((sum, count) => (count === 0 ? sum : sum - (count / total) * Math.log(count / total)), 0);

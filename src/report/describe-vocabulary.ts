@@ -2,7 +2,7 @@ import type { ResultVocabularyReport } from './report-schema.js';
 
 const SOURCES = { source: 'the last quarter of your text', text: 'the bundled test text' } as const;
 
-/** Cost of a trimmed vocabulary by itself, as a sentence; empty where that was not measured. */
+/** Cost of trimming the vocabulary alone, as a sentence; empty if it was not measured. */
 export function describeTrimmingCost({ bitsPerByte }: Pick<ResultVocabularyReport, 'bitsPerByte'>): string {
   if (bitsPerByte === undefined) return '';
   const { before, after, from } = bitsPerByte;

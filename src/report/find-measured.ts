@@ -5,13 +5,13 @@ import { isAbsolutePath } from './without-paths.js';
 /** Measurements of a report's two models. */
 export interface MeasuredPair<T> {
   readonly pruned: T;
-  /** Absent where only the pruned model was measured. */
+  /** Absent if only the pruned model was measured. */
   readonly dense: T | undefined;
 }
 
 /**
- * Finds a report's models among those measured.
- * @param place Names the measurements in messages.
+ * Finds a report's models among the measured ones.
+ * @param place Name of the measurements in messages.
  * @throws OptionError when the pruned one is not among them.
  */
 export function findMeasured<T extends { readonly model: string }>(
@@ -30,9 +30,9 @@ export function findMeasured<T extends { readonly model: string }>(
   return { pruned, dense: find(report.model, others) };
 }
 
-/** Whether a report means a model that was measured: saved reports hold names in place of absolute paths. */
-export const isMeant = (path: string, said: string | undefined): boolean =>
-  isSamePath(path, said) || isNameOf(said, path);
+/** Whether a measured path is that of a report's model; saved reports contain names instead of absolute paths. */
+export const isSameModel = (path: string, name: string | undefined): boolean =>
+  isSamePath(path, name) || isNameOf(name, path);
 
 /** Whether an absolute path ends in a name. */
 function isNameOf(name: string | undefined, path: string): boolean {

@@ -1,7 +1,7 @@
 import { formatBytes, formatCount, formatThreeDigits } from './format-quantity.js';
 import type { MetricReport } from './report-schema.js';
 
-/** A model's figure with as many digits as it deserves, and its standard error. */
+/** A model's figure rounded to its precision, and its standard error. */
 export function formatFigure({ kind, unit, standardErrors, ...figures }: MetricReport, of: 'dense' | 'pruned'): string {
   const value = figures[of] ?? Number.NaN;
   if (kind === 'accuracy') {
@@ -16,7 +16,7 @@ export function formatFigure({ kind, unit, standardErrors, ...figures }: MetricR
 
 /** A divergence in nats per token, without its unit. */
 export function formatDivergence(nats: number): string {
-  // No minus sign before what is nothing.
+  // Avoids `-0.0000`.
   return Number(nats.toFixed(4)).toFixed(4);
 }
 
@@ -25,7 +25,7 @@ export function formatLoss(nats: number): string {
   return nats.toFixed(3);
 }
 
-/** A perplexity with as many digits as it deserves. */
+/** A perplexity rounded for display. */
 export function formatPerplexity(value: number): string {
   return value >= 1e5 ? value.toExponential(2) : value.toFixed(value < 100 ? 2 : 1);
 }

@@ -2,8 +2,8 @@
 const LINE_LIMIT = 110;
 
 /**
- * Writes JSON for people and programs: indented, with lists of plain values and short objects of them on one line. A
- * neuron a line would make most of a report white space.
+ * Formats JSON for people: indented, with lists of plain values and short objects of them on one line, since reports
+ * contain long lists of neurons.
  */
 export function formatJson(value: unknown): string {
   return `${format(value, '')}\n`;

@@ -13,7 +13,7 @@ export function formatPercent(fraction: number): string {
   return `${(fraction * 100).toFixed(1)} %`;
 }
 
-/** A fraction as it was asked for, or of an axis: 0.3 -> `30 %`, 0.125 -> `12.5 %`. */
+/** A requested fraction, or a label of an axis: 0.3 -> `30 %`, 0.125 -> `12.5 %`. */
 export function formatExactPercent(fraction: number): string {
   return `${Number((fraction * 100).toPrecision(6))} %`;
 }

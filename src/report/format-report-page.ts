@@ -8,8 +8,8 @@ export interface PageAssets {
 }
 
 /**
- * Writes a report as one HTML page that needs nothing else: no network, no server. A content security policy forbids it
- * to load anything, and to run any script but its own, whatever texts the report quotes.
+ * Formats a report as one HTML page that needs no network. Its content security policy allows neither other files nor
+ * other scripts, since reports quote texts.
  */
 export async function formatReportPage(report: PruneReport, { script, style }: PageAssets): Promise<string> {
   const title = escapeHtml(`Pruning report: ${report.model}`);
@@ -28,7 +28,7 @@ export async function formatReportPage(report: PruneReport, { script, style }: P
 <a class="skip" href="#content">Skip to the report</a>
 <main id="content">
 <h1>${title}</h1>
-<noscript><p>This page draws its report with a script. The same figures are in the .json file beside it.</p></noscript>
+<noscript><p>This page draws its report with a script. The same figures are in the .json file next to it.</p></noscript>
 </main>
 <footer>Written by fang-prune ${escapeHtml(report.version)}. Quoted texts come from the calibration text.</footer>
 <script type="application/json" id="report">${embedJson(forPage(report))}</script>
@@ -38,7 +38,7 @@ export async function formatReportPage(report: PruneReport, { script, style }: P
 `;
 }
 
-/** Without the long lists that the page does not show: kept neurons and members of groups. */
+/** Removes long lists that the page does not show: remaining neurons and members of groups. */
 function forPage(report: PruneReport): PruneReport {
   return {
     ...report,
@@ -50,13 +50,13 @@ function forPage(report: PruneReport): PruneReport {
   };
 }
 
-/** SHA-256 as content security policies write it. */
+/** SHA-256 in base64, for a content security policy. */
 async function sha256Base64(text: string): Promise<string> {
   const bytes = (await sha256(text)).match(/../g) ?? [];
   return btoa(String.fromCharCode(...bytes.map((byte) => Number.parseInt(byte, 16))));
 }
 
-/** JSON that cannot end the script element it stands in. */
+/** JSON that cannot close its script element. */
 function embedJson(value: unknown): string {
   return JSON.stringify(value).replaceAll('<', '\\u003c');
 }

@@ -10,7 +10,7 @@ import {
   withFields,
 } from '../options/kinds.js';
 
-/** JSON makes null of NaN. */
+/** JSON writes NaN as null. */
 const finiteOrNull: Kind<number | null> = {
   accepts: (value): value is number | null => value === null || Number.isFinite(value),
   expected: 'a number',
@@ -43,7 +43,7 @@ export const CONTEXT = withFields({
   examples: optional(arrayOf(withFields({ before: anyText, token: anyText, after: anyText }))),
 });
 
-/** A `BiasReport`, and what `bias --json` prints. */
+/** A `BiasReport`, which is the output of `bias --json`. */
 export const BIAS = withFields({
   name: anyText,
   block: finite,

@@ -5,10 +5,10 @@ export interface WeightedMoments {
   readonly variance: Float64Array;
 }
 
-/** Sums of two parts and of their parts, the same whatever order the parts came in. */
+/** Binary tree of parts whose sums are joined in pairs. */
 export type SumTree<Leaf> = (Leaf | SumBranch<Leaf>) & { readonly tokenCount: number };
 
-/** Two parts of about as many leaves each. */
+/** Two parts with about equal numbers of leaves. */
 export interface SumBranch<Leaf> {
   readonly tokenCount: number;
   readonly halves: readonly [SumTree<Leaf>, SumTree<Leaf>];
@@ -25,14 +25,14 @@ export function buildTree<Leaf extends { readonly tokenCount: number }>(leaves: 
 
 const isBranch = <Leaf>(tree: SumTree<Leaf>): tree is SumBranch<Leaf> & SumTree<Leaf> => 'halves' in tree;
 
-/** Goes up a tree from its leaves. */
+/** Reads the leaves of a tree, and joins them up to the root. */
 export async function foldTree<Leaf, Value extends { readonly tokenCount: number }>(
   tree: SumTree<Leaf>,
   { read, join }: { read(leaf: Leaf): Promise<Value>; join(one: Value, other: Value): Value },
 ): Promise<Value> {
   if (!isBranch(tree)) return read(tree);
   const [one, other] = tree.halves;
-  // One after the other: parts may be as large as a Gram matrix.
+  // Sequentially, since parts may be as large as a Gram matrix.
   const first = await foldTree(one, { read, join });
   return join(first, await foldTree(other, { read, join }));
 }

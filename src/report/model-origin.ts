@@ -1,7 +1,7 @@
 import type { ModelLayout } from '../architecture/layout.js';
 import { sha256 } from '../calibration/sha256.js';
 
-/** Which model a file was made from, so that it is never used with another. */
+/** Hashes of the model that a file was created from, so that other models are refused. */
 export interface ModelOrigin {
   /** SHA-256 of the dense model file and its external data, one after the other. */
   readonly sha256: string;
@@ -9,11 +9,11 @@ export interface ModelOrigin {
   readonly layout: string;
 }
 
-/** SHA-256 of what a file's indices of modules and units refer to: another version of the library may see other modules. */
+/** SHA-256 of the modules that indices in a file refer to: another version of the library may detect other modules. */
 export function layoutFingerprint({ modules }: ModelLayout): Promise<string> {
-  const seen = modules.map(({ block, kind, unitCount, unitSize, groupCount, output }) => {
+  const described = modules.map(({ block, kind, unitCount, unitSize, groupCount, output }) => {
     const { node, inputAxis, inputCount, outputCount } = output;
     return [block, kind, unitCount, unitSize, groupCount ?? 0, node, inputAxis, inputCount, outputCount];
   });
-  return sha256(JSON.stringify(seen));
+  return sha256(JSON.stringify(described));
 }

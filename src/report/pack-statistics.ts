@@ -11,9 +11,9 @@ import type { StoreTensor } from '../removal/repair-linear.js';
 import { TENSOR_TYPES } from './find-tensor.js';
 import { MODEL_TENSORS, type SavedMixture, type SavedModule, sumNames, tensorNames } from './statistics-schema.js';
 
-/** Takes statistics apart, module by module: numbers into tensors, shapes into JSON. */
+/** Packs statistics for saving, module by module: numbers as tensors, shapes as JSON. */
 export interface StatisticsPacker extends StatisticsSink {
-  /** The packed statistics, with measurements of the model as a whole. */
+  /** Packs measurements of the entire model, and returns all. */
   finish(dense: DenseMeasures, windows: readonly Int32Array[]): Promise<PackedStatistics>;
 }
 
@@ -23,43 +23,43 @@ export interface PackedStatistics {
   readonly tensors: TensorMap;
 }
 
-/** @param store Takes large tensors as they come, since they do not fit into memory together. */
+/** @param store Stores each tensor at once, since all of them together do not fit in memory. */
 export function createStatisticsPacker(store: StoreTensor): StatisticsPacker {
   const tensors = new Map<string, TensorHandle>();
   const measured: PrunableModule[] = [];
   const mixtures: PrunableModule[] = [];
-  const put = {
+  const writer = {
     floats: (name: string, dims: readonly number[], values: Float32Array | Float64Array) =>
-      keep(name, { dataType: TENSOR_TYPES.float, dims }, encodeFloats(TENSOR_TYPES.float, values)),
+      storeNamed(name, { dataType: TENSOR_TYPES.float, dims }, encodeFloats(TENSOR_TYPES.float, values)),
     doubles: (name: string, dims: readonly number[], values: Float64Array) =>
-      keep(name, { dataType: TENSOR_TYPES.double, dims }, encodeFloats(TENSOR_TYPES.double, values)),
+      storeNamed(name, { dataType: TENSOR_TYPES.double, dims }, encodeFloats(TENSOR_TYPES.double, values)),
     integers: (name: string, dims: readonly number[], values: Int32Array) =>
-      keep(name, { dataType: TENSOR_TYPES.int, dims }, new Uint8Array(values.slice().buffer)),
+      storeNamed(name, { dataType: TENSOR_TYPES.int, dims }, new Uint8Array(values.slice().buffer)),
   };
-  const keep = async (...[name, shape, bytes]: [string, ...Parameters<StoreTensor>]) => {
+  const storeNamed = async (...[name, shape, bytes]: [string, ...Parameters<StoreTensor>]) => {
     tensors.set(name, await store(shape, bytes));
   };
   return {
     async addModule({ module, whole, groups = [], curvature }) {
       const names = tensorNames(module);
       measured.push(module);
-      await putSums(put, names.sumsOf(), whole);
-      for (const [group, statistics] of groups.entries()) await putSums(put, names.sumsOf(group), statistics);
-      await putCurvature(put, module, curvature);
+      await writeSums(writer, names.sumsOf(), whole);
+      for (const [group, statistics] of groups.entries()) await writeSums(writer, names.sumsOf(group), statistics);
+      await writeCurvature(writer, module, curvature);
     },
     async addMixture(module, curvature) {
       mixtures.push(module);
-      await putCurvature(put, module, curvature);
+      await writeCurvature(writer, module, curvature);
     },
     async finish({ blockChange, sensitivity, functional, orders = new Map(), routings = new Map() }, windows) {
       const windowLength = windows[0]?.length ?? 0;
       const tokens = Int32Array.from(windows.flatMap((window) => [...window]));
-      await put.integers(MODEL_TENSORS.windows, [windows.length, windowLength], tokens);
+      await writer.integers(MODEL_TENSORS.windows, [windows.length, windowLength], tokens);
       for (const [name, values] of Object.entries({ blockChange, sensitivity }))
-        if (values) await put.doubles(MODEL_TENSORS[name as 'blockChange'], [values.length], values);
-      for (const [module, found] of functional) await putFunctions(put, module, found);
-      for (const [module, order] of orders) await putExperts(put, module, order);
-      for (const [module, routing] of routings) await putRouting(put, module, routing);
+        if (values) await writer.doubles(MODEL_TENSORS[name as 'blockChange'], [values.length], values);
+      for (const [module, found] of functional) await writeFunctions(writer, module, found);
+      for (const [module, order] of orders) await writeExperts(writer, module, order);
+      for (const [module, routing] of routings) await writeRouting(writer, module, routing);
       return {
         modules: measured.map((module) => describeModule(module, functional.get(module))),
         experts: mixtures.map((module) => describeMixture(module, orders.get(module), routings.get(module))),
@@ -69,66 +69,74 @@ export function createStatisticsPacker(store: StoreTensor): StatisticsPacker {
   };
 }
 
-interface Put {
+interface Writer {
   floats(name: string, dims: readonly number[], values: Float32Array | Float64Array): Promise<void>;
   doubles(name: string, dims: readonly number[], values: Float64Array): Promise<void>;
   integers(name: string, dims: readonly number[], values: Int32Array): Promise<void>;
 }
 
-async function putSums(put: Put, of: string, { mean, variance, gram }: ChannelStatistics): Promise<void> {
+async function writeSums(writer: Writer, of: string, { mean, variance, gram }: ChannelStatistics): Promise<void> {
   const names = sumNames(of);
   const size = mean.length;
-  await put.doubles(names.mean, [size], mean);
-  await put.doubles(names.variance, [size], variance);
+  await writer.doubles(names.mean, [size], mean);
+  await writer.doubles(names.variance, [size], variance);
   if (gram === undefined) return;
   const covariance = packTriangle(size, (row, column) => gram[row * size + column]! - mean[row]! * mean[column]!);
-  await put.floats(names.covariance, [covariance.length], covariance);
+  await writer.floats(names.covariance, [covariance.length], covariance);
 }
 
-async function putCurvature(put: Put, module: PrunableModule, curvature: Float32Array | undefined): Promise<void> {
+async function writeCurvature(
+  writer: Writer,
+  module: PrunableModule,
+  curvature: Float32Array | undefined,
+): Promise<void> {
   if (curvature === undefined) return;
   const { outputCount: size } = module.output;
   const triangle = packTriangle(size, (row, column) => curvature[row * size + column]!);
-  await put.floats(tensorNames(module).curvature, [triangle.length], triangle);
+  await writer.floats(tensorNames(module).curvature, [triangle.length], triangle);
 }
 
-async function putExperts(
-  put: Put,
+async function writeExperts(
+  writer: Writer,
   module: PrunableModule,
   { scores, costs, neurons }: ModuleRemovalOrder,
 ): Promise<void> {
   const names = tensorNames(module);
-  await put.doubles(names.expertScores, [scores.length], scores);
-  await put.doubles(names.expertCosts, [costs.length], costs);
+  await writer.doubles(names.expertScores, [scores.length], scores);
+  await writer.doubles(names.expertCosts, [costs.length], costs);
   if (neurons === undefined) return;
   const dims = [module.unitCount, module.neurons!.unitCount];
-  await put.doubles(names.neuronScores, dims, neurons.scores);
-  await put.doubles(names.neuronCosts, dims, neurons.costs);
+  await writer.doubles(names.neuronScores, dims, neurons.scores);
+  await writer.doubles(names.neuronCosts, dims, neurons.costs);
 }
 
-async function putRouting(put: Put, module: PrunableModule, { contexts, tokens }: MixtureRouting): Promise<void> {
-  await putContexts(put, module, contexts);
-  await put.integers(tensorNames(module).routing, [contexts.contextCount, module.unitCount], tokens);
+async function writeRouting(
+  writer: Writer,
+  module: PrunableModule,
+  { contexts, tokens }: MixtureRouting,
+): Promise<void> {
+  await writeContexts(writer, module, contexts);
+  await writer.integers(tensorNames(module).routing, [contexts.contextCount, module.unitCount], tokens);
 }
 
 /** Context of every token, and typical tokens. */
-async function putContexts(
-  put: Put,
+async function writeContexts(
+  writer: Writer,
   module: PrunableModule,
   { contextCount, contextOfToken, typicalTokens }: MixtureRouting['contexts'],
 ): Promise<void> {
   const names = tensorNames(module);
-  const typicalCount = mostTypical({ typicalTokens });
+  const typicalCount = countTypical({ typicalTokens });
   const typical = new Int32Array(contextCount * typicalCount).fill(-1);
   typicalTokens.forEach((tokens, context) => {
     typical.set(tokens, context * typicalCount);
   });
-  await put.integers(names.contextOfToken, [contextOfToken.length], contextOfToken);
-  await put.integers(names.typicalTokens, [contextCount, typicalCount], typical);
+  await writer.integers(names.contextOfToken, [contextOfToken.length], contextOfToken);
+  await writer.integers(names.typicalTokens, [contextCount, typicalCount], typical);
 }
 
-async function putFunctions(
-  put: Put,
+async function writeFunctions(
+  writer: Writer,
   module: PrunableModule,
   { contexts, groups, affinity }: FunctionalModule,
 ): Promise<void> {
@@ -138,13 +146,13 @@ async function putFunctions(
   groups.functions.forEach((units, group) => {
     for (const unit of units) groupOf[unit] = group;
   });
-  await put.floats(names.affinity, [contextCount, module.unitCount], affinity);
-  await put.integers(names.groups, [module.unitCount], groupOf);
-  await put.doubles(names.centers, [contextCount, pca.componentCount], centers);
-  await putContexts(put, module, contexts);
-  await put.doubles(names.pcaMean, [pca.size], pca.mean);
-  await put.floats(names.pcaComponents, [pca.size, pca.componentCount], pca.components);
-  await put.doubles(names.pcaVariances, [pca.componentCount], pca.variances);
+  await writer.floats(names.affinity, [contextCount, module.unitCount], affinity);
+  await writer.integers(names.groups, [module.unitCount], groupOf);
+  await writer.doubles(names.centers, [contextCount, pca.componentCount], centers);
+  await writeContexts(writer, module, contexts);
+  await writer.doubles(names.pcaMean, [pca.size], pca.mean);
+  await writer.floats(names.pcaComponents, [pca.size, pca.componentCount], pca.components);
+  await writer.doubles(names.pcaVariances, [pca.componentCount], pca.variances);
 }
 
 function describeModule({ index, block, kind }: PrunableModule, found: FunctionalModule | undefined): SavedModule {
@@ -155,7 +163,7 @@ function describeModule({ index, block, kind }: PrunableModule, found: Functiona
     featureCount: pca.size,
     componentCount: pca.componentCount,
     contextCount,
-    typicalCount: mostTypical(found.contexts),
+    typicalCount: countTypical(found.contexts),
   };
   return { index, block, kind, contexts };
 }
@@ -167,7 +175,7 @@ function describeMixture(
 ): SavedMixture {
   const contexts = routing && {
     contextCount: routing.contexts.contextCount,
-    typicalCount: mostTypical(routing.contexts),
+    typicalCount: countTypical(routing.contexts),
   };
   return {
     ...{ index, block, kind, neurons: order?.neurons !== undefined },
@@ -176,5 +184,5 @@ function describeMixture(
   };
 }
 
-const mostTypical = ({ typicalTokens }: Pick<MixtureRouting['contexts'], 'typicalTokens'>): number =>
+const countTypical = ({ typicalTokens }: Pick<MixtureRouting['contexts'], 'typicalTokens'>): number =>
   Math.max(0, ...typicalTokens.map(({ length }) => length));

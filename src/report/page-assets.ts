@@ -1,6 +1,6 @@
 import type { PageAssets } from './format-report-page.js';
 
-/** Put here by the build (see tsup.config.ts); a run from source knows neither. */
+/** Defined by the build (see tsup.config.ts); undefined in a run from source. */
 declare const PAGE_SCRIPT: string;
 declare const PAGE_STYLE: string;
 

@@ -20,13 +20,13 @@ import { RECIPE_SCHEMA, type Recipe } from './recipe-schema.js';
 import { checkSavedFile, damaged } from './saved-file.js';
 import { readUnitBits } from './unit-bits.js';
 
-/** Units of a row, as `writeUnitBits` writes them. */
+/** Units of a row in the format of `writeUnitBits`. */
 const digits: Kind<string> = {
   ...text('hexadecimal digits', (value) => /^[0-9a-f]*$/.test(value)),
   schema: { type: 'string', pattern: '^[0-9a-f]*$' },
 };
 
-/** Fields of a recipe besides those of every saved file. */
+/** Fields of a recipe in addition to those of every saved file. */
 export const RECIPE = {
   method: anyText,
   seed: integer(0),
@@ -46,7 +46,7 @@ export const RECIPE = {
 } satisfies Fields;
 
 /**
- * Checks that a JSON object is a recipe, as far as that shows without model and tensors.
+ * Checks the fields of a recipe, without model and tensors.
  * @param file for messages
  * @throws ModelFormatError naming file and field.
  */
@@ -63,9 +63,9 @@ export interface RecipeContext extends SavedTensors {
 }
 
 /**
- * Makes a recipe's decisions ready to apply.
- * @throws ModelFormatError naming file and module or tensor where one does not fit the model; reading a changed weight, for NaN or
- *   infinity in it.
+ * Parses the changes of a recipe for a model.
+ * @throws ModelFormatError naming file and module or tensor that does not fit the model. Reading a changed weight throws it for
+ *   NaN and infinity.
  */
 export function parseChange(recipe: Recipe, context: RecipeContext): ModelChange {
   const modules = parseModules(recipe, context);
@@ -75,9 +75,9 @@ export function parseChange(recipe: Recipe, context: RecipeContext): ModelChange
   for (const name of tensors.keys()) {
     const place = cut.weights.get(name);
     if (place === undefined)
-      throw damaged('recipe', `${files.tensors}: tensor "${name}" is not a weight that the pruned model would have`);
+      throw damaged('recipe', `${files.tensors}: tensor "${name}" is not a weight of the pruned model`);
     const fail = (position: number) =>
-      damaged('recipe', `${files.tensors}: tensor "${name}" holds no finite number at position ${position}`);
+      damaged('recipe', `${files.tensors}: tensor "${name}" has no finite number at position ${position}`);
     changed.set(name, refuseElements(findTensor(name, place, context), { allowInfinity: false, fail }));
   }
   return { modules, changed };
@@ -89,27 +89,26 @@ function parseModules(recipe: Recipe, { analysed, files }: RecipeContext): Modul
   return recipe.modules.map((entry, at) => {
     const { index, block, kind, keep, neurons } = Object(entry) as Recipe['modules'][number];
     const module = modules[index];
-    const broken = (what: string) => damaged('recipe', `${files.json}: modules[${at}] ${what}`);
+    const invalid = (problem: string) => damaged('recipe', `${files.json}: modules[${at}] ${problem}`);
     if (module === undefined || module.block !== block || module.kind !== kind || seen.has(index))
-      throw broken(`(block ${block} ${kind}) is not a module of the model that is still whole`);
+      throw invalid(`(block ${block} ${kind}) is not a module of the model, or is listed twice`);
     seen.add(index);
     if (!isAscending(keep, module.unitCount))
-      throw broken(`keeps no ascending list of units below ${module.unitCount}`);
+      throw invalid(`has no ascending list of units below ${module.unitCount} in "keep"`);
     const { leastExperts: least = 1 } = module;
-    if (keep.length < least) throw broken(`keeps ${keep.length} experts; its router chooses among ${least} at least`);
+    if (keep.length < least) throw invalid(`keeps ${keep.length} experts; its router needs at least ${least}`);
     if (!isEven(keep, module))
-      throw broken(
+      throw invalid(
         kind === 'experts'
           ? 'keeps more experts of one group than of another'
           : 'keeps more query heads of one KV head than of another',
       );
     if (neurons === undefined) return { module, keep: Int32Array.from(keep) };
-    if (module.neurons === undefined)
-      throw broken('names neurons inside experts, and the model has none that can leave');
+    if (module.neurons === undefined) throw invalid('has neurons of experts, and those of the model cannot be removed');
     const rows = readRows(neurons, keep.length, module.neurons.unitCount);
     if (rows === undefined)
-      throw broken(
-        `has no ${keep.length} rows of hexadecimal digits for ${module.neurons.unitCount} units of neurons, as many of which stay in each expert`,
+      throw invalid(
+        `does not have ${keep.length} rows of hexadecimal digits for ${module.neurons.unitCount} units of neurons, with an equal number of remaining ones`,
       );
     return { module, keep: Int32Array.from(keep), neurons: Int32Array.from(rows.flat()) };
   });
@@ -122,14 +121,14 @@ function isAscending(keep: unknown, unitCount: number): keep is number[] {
   );
 }
 
-/** Units that remain in each expert. `undefined` where they are not as many in each. */
+/** Remaining units of each expert; undefined if the numbers of units differ, or a row is invalid. */
 function readRows(list: unknown, rowCount: number, unitCount: number): number[][] | undefined {
   if (!Array.isArray(list) || list.length !== rowCount) return undefined;
   const rows = list.map((row) => readUnitBits(row, unitCount) ?? []);
   return rows.every(({ length }) => length > 0 && length === rows[0]!.length) ? rows : undefined;
 }
 
-/** Grouped queries: every KV head that remains serves as many query heads. */
+/** Whether all remaining groups have equal numbers of units: KV heads of query heads, groups of experts. */
 function isEven(keep: readonly number[], { groupOfUnit }: PrunableModule): boolean {
   if (groupOfUnit === undefined) return true;
   const counts = new Map<number, number>();

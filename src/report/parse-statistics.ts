@@ -46,7 +46,7 @@ const SHARD: Kind<SavedShard> = {
 
 const MODULE = { index: integer(0), block: integer(0), kind: choice(MODULE_KINDS) };
 
-/** Fields of statistics besides those of every saved file. */
+/** Fields of statistics in addition to those of every saved file. */
 export const STATISTICS = {
   run: optional(anyText),
   method: anyText,
@@ -84,7 +84,7 @@ export const STATISTICS = {
 } satisfies Fields;
 
 /**
- * Checks that a JSON object is saved statistics, as far as that shows without model and tensors.
+ * Checks the fields of saved statistics, without model and tensors.
  * @param file for messages
  * @throws ModelFormatError naming file and field.
  */
@@ -98,7 +98,7 @@ export interface StatisticsContext extends SavedTensors {
   readonly layout: ModelLayout;
 }
 
-/** Statistics to be read, and the windows that they were measured on. */
+/** Statistics that are read lazily, and their windows. */
 export interface OpenStatistics {
   readonly statistics: DenseStatistics;
   readonly windows: readonly Int32Array[];
@@ -106,7 +106,7 @@ export interface OpenStatistics {
 
 /**
  * Opens statistics for a model. Sums remain in the file until they are read; their shapes are checked at once.
- * @throws ModelFormatError naming file and module or tensor where one does not fit.
+ * @throws ModelFormatError naming file and module or tensor that does not fit.
  */
 export async function parseStatistics(saved: SavedStatistics, context: StatisticsContext): Promise<OpenStatistics> {
   const { layout, tensors, files } = context;
@@ -169,7 +169,7 @@ export async function parseStatistics(saved: SavedStatistics, context: Statistic
   };
 }
 
-/** @param list that it stands in; experts have one of their own */
+/** @param list of the entry; experts have a separate one */
 function findModule(
   entry: unknown,
   at: number,
@@ -241,7 +241,7 @@ async function readContexts(
   };
 }
 
-/** Grouping and weighting as they were resolved; infinite numbers stand there in words. */
+/** Resolved grouping and weighting; infinite numbers are saved as text. */
 function parseSettings({ settings }: SavedStatistics): Pick<DenseStatistics, 'grouping' | 'weighting'> {
   const grouping = settings.grouping as (ResolvedGrouping & { readonly clusterBalance: unknown }) | false;
   return {
@@ -255,7 +255,7 @@ interface ShapeCase extends StatisticsContext {
   readonly found: FunctionalModule | undefined;
 }
 
-/** Damage should show before the work begins. */
+/** Finds damage before the run begins. */
 function checkShapes(module: PrunableModule, { saved, found, ...context }: ShapeCase): void {
   const { output, unitSize } = module;
   const names = tensorNames(module);

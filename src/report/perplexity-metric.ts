@@ -2,11 +2,11 @@ import { intervalOfDifference } from '../evaluation/change-interval.js';
 import type { PerplexityResult, WindowLoss } from '../evaluation/perplexity.js';
 import type { MetricReport } from './report-schema.js';
 
-/** A perplexity as a report needs it; older files tell nothing of single windows. */
+/** A perplexity for a report; older files have no losses by window. */
 export type MeasuredPerplexity = Pick<PerplexityResult, 'perplexity' | 'protocol'> &
   Partial<Pick<PerplexityResult, 'windows' | 'bitsPerByte'>>;
 
-/** Perplexity of the dense and the pruned model on one text, and how surely it changes. */
+/** Perplexity of the dense and the pruned model on one text, with the interval of its change. */
 export function perplexityMetric(
   name: string,
   dense: MeasuredPerplexity | undefined,
@@ -30,7 +30,7 @@ export function perplexityMetric(
   };
 }
 
-/** Relative change of the perplexity: a difference of mean losses is the logarithm of a ratio. */
+/** Interval of the relative change: a difference of mean losses is the logarithm of a ratio of perplexities. */
 function changeOfLoss(
   dense: readonly WindowLoss[] | undefined,
   pruned: readonly WindowLoss[] | undefined,

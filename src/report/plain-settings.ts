@@ -10,9 +10,9 @@ import {
 } from '../options.js';
 import type { JsonValue } from './report-schema.js';
 
-/** Settings of a run besides its pruning options. */
+/** Settings of a run other than its pruning options. */
 export interface RunSettings {
-  /** Absent: the run made no windows of its own. */
+  /** Absent: the run calibrated on no windows. */
   readonly calibration?: CalibrationSettings | undefined;
   readonly statistics?: string | undefined;
   readonly bos?: boolean | undefined;
@@ -21,19 +21,19 @@ export interface RunSettings {
   readonly executionProvider?: string | readonly string[] | undefined;
   readonly keepLanguages?: readonly string[] | undefined;
   readonly vocabularySize?: number | undefined;
-  /** File of the tokens that remain. */
+  /** File of the remaining tokens. */
   readonly vocabulary?: string | undefined;
 }
 
 /**
- * All options that had an effect on a run, with nothing left open and as JSON can hold them: `prune` with these makes the
- * same again. Code of the caller's own is named only.
+ * All options that had an effect on a run, with their defaults, as JSON: `prune` with these options repeats the run. Objects
+ * with code are named only.
  */
 export function plainSettings(options: ResolvedOptions, run: RunSettings = {}): Record<string, JsonValue> {
   const { methodName: method, allocationName: allocation, modules, modulesNamed, grouping } = options;
   const named = modules.size > 1 ? 'all' : [...modules][0];
   const facts = factsOf(options);
-  // Statistics replace calibration tokens, but for windows that repairs read again.
+  // Statistics replace calibration tokens, except windows that repairs read again.
   const readsBlocks = run.statistics === undefined || run.calibration !== undefined;
   const found = { ...facts, measuresBlocks: facts.measuresBlocks && readsBlocks };
   const values: Readonly<Record<string, unknown>> = {
@@ -43,13 +43,13 @@ export function plainSettings(options: ResolvedOptions, run: RunSettings = {}): 
     modules: modulesNamed ? named : undefined,
     grouping: grouping ?? false,
   };
-  const decided = Object.entries(PRUNE_ROWS as AnyRows)
+  const effective = Object.entries(PRUNE_ROWS as AnyRows)
     .filter(([name, { applies }]) => !Object.hasOwn(CONTROL, name) && applies?.within(found, values[name]) !== false)
     .map(([name]) => [name, values[name]]);
-  return plainObject({ ...Object.fromEntries(decided), ...run });
+  return plainObject({ ...Object.fromEntries(effective), ...run });
 }
 
-/** Calibration options that make the windows of a run again; a source in memory is named only. */
+/** Calibration options that reproduce the windows of a run; a source in memory is named only. */
 export interface CalibrationSettings extends Omit<CalibrationOptions, 'source'> {
   readonly source: { readonly file: string } | string | undefined;
 }

@@ -42,7 +42,7 @@ export interface ReportInput {
   readonly settings: PruneReport['settings'];
   readonly layout: ModelLayout;
   readonly outcome: Pick<PruneOutcome, 'modules' | 'dense' | 'candidates' | 'healing' | 'remarks'>;
-  /** Modules whose units lie in another order than before. */
+  /** New order of the units of reordered modules. */
   readonly orders?: readonly UnitOrder[] | undefined;
   readonly parametersAfter: number;
   readonly bytes: BeforeAfter;
@@ -50,9 +50,9 @@ export interface ReportInput {
   readonly calibration?: CalibrationProvenance | undefined;
   /** Windows that the run calibrated on. */
   readonly windows: readonly Int32Array[];
-  /** Quotes calibration text where contexts are shown; absent: none is quoted. */
+  /** Decodes quoted calibration text; absent: no text is quoted. */
   readonly decode?: Decode | undefined;
-  /** Tokens that activate units, for units that remain and that leave. */
+  /** Tokens that activate remaining and removed units. */
   readonly topActivations?: TopActivations | undefined;
   readonly statistics?: StatisticsReport | undefined;
   readonly size?: SizeReport | undefined;
@@ -64,7 +64,7 @@ export interface ReportInput {
   readonly peakMemoryBytes?: number | undefined;
 }
 
-/** Puts a report together. */
+/** Builds a report from the results of a run. */
 export function buildPruneReport(input: ReportInput): PruneReport {
   const { layout, options, outcome, out, createdAt, environment, calibration, peakMemoryBytes } = input;
   const outcomes = new Map(outcome.modules.map((found) => [found.module.index, found]));
@@ -130,7 +130,7 @@ function reportModule(module: PrunableModule, outcome: ModuleOutcome | undefined
   const order = input.outcome.dense.orders?.get(module);
   const activations = input.topActivations?.byModule.get(module);
   const routing = input.outcome.dense.routings?.get(module);
-  const moved = input.orders?.find((found) => found.module === module.index);
+  const reordered = input.orders?.find((found) => found.module === module.index);
   const [numerics] = outcome?.numerics ?? [];
   const neurons = outcome?.neurons && widthsOf(module, outcome.neurons.length / keep.length);
   const parametersAfter = parameterCount - (outcome === undefined ? 0 : removedParameters(outcome));
@@ -142,7 +142,7 @@ function reportModule(module: PrunableModule, outcome: ModuleOutcome | undefined
     unitsAfter: keep.length,
     ...sizes,
     sparsity: sparsityOf([sizes]),
-    keep: [...(moved?.order.map((at) => keep[at]!) ?? keep)],
+    keep: [...(reordered?.order.map((at) => keep[at]!) ?? keep)],
     ...(neurons && { neurons }),
     ...(outcome?.error && { error: outcome.error }),
     ...(activations && {
@@ -164,7 +164,7 @@ interface FunctionsInput extends Pick<ReportInput, 'windows' | 'decode'> {
   readonly outcome: ModuleOutcome | undefined;
 }
 
-/** Function groups, the contexts they serve, and how the two go together. */
+/** Function groups, their contexts, and the affinity of both. */
 function reportFunctions(
   { contexts, groups, affinity }: FunctionalModule,
   { keep, outcome, windows, decode }: FunctionsInput,
@@ -192,10 +192,10 @@ const widthsOf = ({ neurons }: PrunableModule, remaining: number): BeforeAfter =
   after: remaining * neurons!.unitSize,
 });
 
-/** Tokens that examples are picked from. */
+/** Number of tokens from which examples are chosen. */
 const TYPICAL_COUNT = 64;
 
-/** Tokens by which of a module's units answer them more than usual: those that remain (0), or those that left (1). */
+/** Divides tokens by the units that they activate more than average: remaining ones (0), or removed ones (1). */
 function describeTopTokens(
   { remaining, removed }: ModuleActivations,
   { windows, decode }: Pick<TopActivations, 'windows'> & { readonly decode: Decode | undefined },

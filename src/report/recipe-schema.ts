@@ -12,32 +12,32 @@ export const RECIPE_SCHEMA = 'fang-prune-recipe/3';
  */
 export interface Recipe extends SavedFile {
   readonly schema: typeof RECIPE_SCHEMA;
-  /** Where the run took place. */
+  /** Machine and engine of the run. */
   readonly environment?: EnvironmentReport;
   readonly method: string;
   readonly seed: number;
-  /** Every option of the run, for readers; `apply` does not read them. */
+  /** All options of the run, for information; `apply` does not read them. */
   readonly settings: Readonly<Record<string, JsonValue>>;
   readonly calibration?: CalibrationProvenance;
-  /** Key of runs that make the same folder; absent where there is none. */
+  /** Key of runs with the same result; absent if the run has no key. */
   readonly run?: string;
-  /** Modules that lose units, in the order in which the run cut them. */
+  /** Modules with removed units, in the order of their removal. */
   readonly modules: readonly RecipeModule[];
   /** SHA-256 of the pruned model file and its external data; absent for a dry run. */
   readonly result?: { readonly sha256: string };
 }
 
-/** Units that one module loses. */
+/** Remaining units of one module. */
 export interface RecipeModule {
   /** Index into the layout's modules. */
   readonly index: number;
   readonly block: number;
   readonly kind: ModuleKind;
-  /** Units that remain, ascending. */
+  /** Remaining units, ascending. */
   readonly keep: readonly number[];
   /**
-   * Neurons that remain in each expert of `keep`, as many in each, in hexadecimal digits (`writeUnitBits`); units of several neurons, where
-   * these can only leave together. Absent: all.
+   * Remaining neurons of each expert in `keep`, of equal number, in hexadecimal digits (`writeUnitBits`). If neurons can only
+   * be removed in blocks, a bit is a block. Absent: all remain.
    */
   readonly neurons?: readonly string[];
 }

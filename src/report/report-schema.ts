@@ -13,7 +13,7 @@ import type { TokenCounts } from '../vocabulary/choose-tokens.js';
 /** Value of `schema`; the number rises when a field changes its meaning or is removed. */
 export const REPORT_SCHEMA = 'fang-prune-report/1';
 
-/** Anything JSON can hold. */
+/** Any value of JSON. */
 export type JsonValue =
   | null
   | boolean
@@ -23,24 +23,24 @@ export type JsonValue =
   | { readonly [key: string]: JsonValue | undefined };
 
 /**
- * Result of a pruning run, as plain data: the contents of `fang-prune-report.json`. Optional fields are absent where a run has
- * nothing to tell: readers must not rely on them, and must pass over fields they do not know.
+ * Result of a pruning run, as plain data: the contents of `fang-prune-report.json`. Readers must not rely on optional fields,
+ * and must ignore unknown ones.
  */
 export interface PruneReport {
   readonly schema: typeof REPORT_SCHEMA;
   /** Version of this library. */
   readonly version: string;
-  /** When the run ended, ISO 8601. */
+  /** Time at the end of the run, ISO 8601. */
   readonly createdAt?: string;
   readonly environment?: EnvironmentReport;
-  /** As the user called it; in what is saved, absolute paths are names alone, see `withoutPaths`. */
+  /** The model as given; saved reports have names instead of absolute paths, see `withoutPaths`. */
   readonly model: string;
-  /** Where the model was downloaded from; absent for one that lay in a folder. */
+  /** Origin of a downloaded model; absent for a local folder. */
   readonly hub?: HubOrigin;
   /** Folder written; absent for a dry run. */
   readonly out?: string;
   readonly method: string;
-  /** Every option of the run with its default filled in; infinite numbers as `"Infinity"`. */
+  /** All options of the run, with defaults; infinite numbers as `"Infinity"`. */
   readonly settings: Readonly<Record<string, JsonValue>>;
   readonly sparsity: {
     readonly requested: number;
@@ -53,70 +53,70 @@ export interface PruneReport {
   /** Model file with its external data; `after` is predicted in a dry run. */
   readonly bytes: BeforeAfter;
   readonly blocks: readonly BlockReport[];
-  /** Dtypes of the written model, where requested; `bytes.after` and the certificate are the first one's. */
+  /** Dtypes of the written model, if requested; `bytes.after` and the certificate are those of the first. */
   readonly dtypes?: readonly DtypeReport[];
-  /** Every module of the model, those that were left alone included. */
+  /** All modules of the model, including unpruned ones. */
   readonly modules: readonly ModuleReport[];
-  /** Loss of the written model's predictions; absent where nothing was written, or it could not be measured. */
+  /** Quality of the written model's predictions; absent if nothing was written, or it could not be measured. */
   readonly quality?: QualityReport;
   /** Measured figures of the dense and the pruned model. */
   readonly metrics?: readonly MetricReport[];
   /** Text that both models generate after the same prompts. */
   readonly samples?: readonly SampleReport[];
-  /** Every rung of the ladder that the run was part of, the dense model first; there when the whole ladder has ended. */
+  /** All rungs of the run's ladder, the dense model first; present when the entire ladder is complete. */
   readonly ladder?: readonly RungReport[];
-  /** This run, and others of the same dense model that were laid next to it. */
+  /** This run, and compared runs of the same dense model. */
   readonly beside?: readonly BesideReport[];
   /** Cost of pruning on other texts than the calibration's. */
   readonly bias?: readonly BiasReport[];
   readonly seed: number;
   /** Absent for methods that read no token. */
   readonly calibration?: CalibrationProvenance;
-  /** Saved statistics of the dense model that the run was made from; absent where the model itself was measured. */
+  /** Statistics of the dense model that the run read; absent if it measured the model. */
   readonly statistics?: StatisticsReport;
-  /** Allocations that were compared on held-out calibration windows, and which was taken; absent where there was one alone. */
+  /** Allocations that were compared on held-out calibration windows, with the chosen one; absent without a comparison. */
   readonly candidates?: readonly AllocationCandidate[];
-  /** Models that were compared for a size; absent where none was requested. */
+  /** Models that were compared for a target size; absent without one. */
   readonly size?: SizeReport;
-  /** The trimmed vocabulary; absent where no token was to be removed. */
+  /** The trimmed vocabulary; absent without trimming. */
   readonly vocabulary?: ResultVocabularyReport;
-  /** How the pruned model learnt from the dense one; absent where it was not asked for. */
+  /** Healing of the pruned model; absent if it was not requested. */
   readonly healing?: HealingReport;
-  /** That the written model computes what the masked original does; absent where nothing was written or compared. */
+  /** Comparison of the written model with the masked original; absent if nothing was written or compared. */
   readonly certificate?: CertificateReport;
   /** Files next to the model; absent for a dry run. */
   readonly sideFiles?: SideFilesReport;
   readonly timings: readonly StageTiming[];
-  /** Largest resident memory of the process, where the platform tells. */
+  /** Largest resident memory of the process, if the platform measures it. */
   readonly peakMemoryBytes?: number;
   readonly remarks: readonly string[];
 }
 
 /** Files next to a model, relative to its folder, with `/`. */
 export interface SideFilesReport {
-  /** Copied into the result. */
+  /** Files copied into the result. */
   readonly copied: readonly string[];
-  /** Files and folders that were not, in the folders that runtimes read. */
+  /** Number of files and folders that were not copied, in the folders that runtimes read. */
   readonly leftCount: number;
-  /** The first of them by name; in what a call returns alone, for what is saved may be published. */
+  /** The first of them by name. Only in a call's result: saved reports may be published. */
   readonly left?: readonly string[];
 }
 
-/** A model of the Hugging Face Hub, as it was at one moment. */
+/** A model of the Hugging Face Hub at one commit. */
 export interface HubOrigin {
   /** `org/name` */
   readonly repo: string;
-  /** Branch, tag or commit that was asked for. */
+  /** Requested branch, tag or commit. */
   readonly revision: string;
   /** The commit at that time, 40 hexadecimal digits. */
   readonly commit: string;
-  /** As the model's card says; absent where it does not, or was not asked. */
+  /** License in the model's card; absent if the card has none, or was not read. */
   readonly license?: string;
 }
 
 /**
- * How the model that was written, opened by ONNX Runtime and run with its cache, compares with the masked original: the dense
- * graph with the removed channels zeroed and the repairs applied. A run that does not pass fails.
+ * Comparison of the written model, opened by ONNX Runtime and run with its cache, with the masked original: the dense graph
+ * with the removed channels zeroed and the repairs applied. A run that does not pass fails.
  */
 export interface CertificateReport {
   readonly windows: number;
@@ -125,13 +125,13 @@ export interface CertificateReport {
   /** See `HeldOutWindows`. */
   readonly from: HeldOutOrigin;
   /**
-   * Whether ONNX Runtime opened the written model by its path. Else it was read block by block with operators written out: the
-   * installed runtime runs neither it nor the original as they are, or the machine has too little memory for the entire model.
+   * Whether ONNX Runtime opened the written model by its path. Otherwise it was run block by block, with unsupported operators
+   * lowered: the installed runtime runs neither it nor the original, or the entire model does not fit in memory.
    */
   readonly opened: boolean;
   /**
-   * Farthest that a logit lies from the masked original's, as a fraction of the range of those; where experts are chosen in rounded
-   * numbers, the farthest of the token in the middle.
+   * Largest difference from a logit of the masked original, as a fraction of the range of its logits. If rounding affects
+   * routers of experts: the largest difference of the median token.
    */
   readonly gap: number;
   /**
@@ -140,90 +140,90 @@ export interface CertificateReport {
    */
   readonly rounding: number;
   /**
-   * How far the kernels of the dense model move its logits, relative to their range. Measured only where the gap is more than
-   * `rounding` explains.
+   * Gap between the dense model's logits by its kernels and in float32. Measured only if the gap is larger than `rounding`
+   * explains.
    */
   readonly kernelNoise?: number | undefined;
   /**
-   * The gap of the written graph computed in float32, by weights as they were written. Measured where its products round activations, or
-   * the gap is more than `rounding` explains.
+   * Gap of the written graph computed in float32. Measured only if its products round activations, or the gap is larger than
+   * `rounding` explains.
    */
   readonly gapInFloat32?: number | undefined;
-  /** Largest gap that passes; follows from `rounding`, and from `kernelNoise` where that was measured. */
+  /** Largest gap that passes; follows from `rounding`, and from `kernelNoise` if measured. */
   readonly tolerance: number;
   readonly passed: true;
 }
 
 /**
- * How well the written model predicts the next token compared with the dense one, on some windows that the run did not learn from. Both
- * were opened as their users open them.
+ * Predictions of the written model compared with the dense one's, on held-out windows. Both were opened by path, as by
+ * their users.
  */
 export interface QualityReport extends PredictionComparison {
-  /** See `HeldOutWindows`; where it is `calibration`, no text was left, and the figures flatter the pruned model. */
+  /** See `HeldOutWindows`; with `calibration`, no other text was available, and the figures are too favourable. */
   readonly from: Exclude<HeldOutOrigin, 'random'>;
-  /** Text that was read. */
+  /** Windows that were read. */
   readonly protocol: PerplexityProtocol;
 }
 
-/** A model in one dtype, or in the codes that it came in. */
+/** A model in one dtype, or in the codes of its source. */
 export interface DtypeReport {
-  /** As transformers.js names it; `own` for a model that keeps the form it came in. */
+  /** Name in transformers.js; `own` for the form of the source. */
   readonly dtype: string;
   /** Model file, relative to `out`. */
   readonly file: string;
   /** Model file with its external data. */
   readonly bytes: number;
-  /** Bytes of weights by part; tied weights count as the embedding, and `other` is all that is not a large matrix. */
+  /** Bytes of weights by part; tied weights count as the embedding, and `other` is everything except large matrices. */
   readonly parts: Readonly<Record<'ffn' | 'attention' | 'embedding' | 'head' | 'other', number>>;
-  /** Costs of pruning and rounding; absent without calibration windows, or where activations are rounded too. */
+  /** Costs of pruning and rounding; absent without calibration windows, or if activations are rounded too. */
   readonly divergence?: DivergenceReport;
-  /** How the linear layers were rounded; absent where every weight went to the nearest level by itself. */
+  /** Rounding of the linear layers; absent if all weights were rounded to the nearest level. */
   readonly rounding?: RoundingReport;
   readonly certificate?: CertificateReport;
-  /** As the report's own, of this file. */
+  /** Quality of this file, as that of the report. */
   readonly quality?: QualityReport;
 }
 
-/** How far a written model's predictions are from the dense one's: means of KL(dense || model), in nats per token. */
+/** Divergence of a written model's predictions from the dense one's: means of KL(dense || model), in nats per token. */
 export interface DivergenceReport {
-  /** Windows that rounding did not learn from. */
+  /** Number of windows that were not used for rounding. */
   readonly windowCount: number;
-  /** Of the pruned model in floats. */
+  /** Divergence of the pruned model in floats. */
   readonly pruning: number;
   /** Cost that rounding adds. */
   readonly quantising: number;
-  /** Cost that rounding every weight to the nearest level would add; absent where that was done. */
+  /** Cost that rounding to the nearest level would add; absent if this was done. */
   readonly nearest?: number;
 }
 
-/** How the linear layers of a model were rounded, those that were measured. */
+/** Rounding of the measured linear layers of a model. */
 export interface RoundingReport {
-  /** Maps whose errors make up for each other, and those that were better rounded to the nearest levels. */
+  /** Numbers of linear layers rounded with error feedback, and to the nearest levels, where this was better. */
   readonly learned: number;
   readonly nearest: number;
-  /** Geometric mean over the linear layers of what rounding costs on held-out tokens, by what the nearest levels would cost. */
+  /** Geometric mean over the linear layers of the cost on held-out tokens, divided by that of the nearest levels. */
   readonly costRatio: number;
 }
 
-/** How a size was met. */
+/** Choice of a model for a target size. */
 export interface SizeReport {
-  /** Bytes that were asked for, at most. */
+  /** Largest allowed bytes. */
   readonly target: number;
-  /** Tokens whose keys and values count too, here and in the candidates' bytes; absent: files alone do. */
+  /** Tokens of the KV cache that counts in `target` and `bytes`; absent: only files count. */
   readonly contextLength?: number;
-  /** Ways to make the model smaller that were allowed. */
+  /** Allowed reductions. */
   readonly allow: readonly string[];
-  /** Models that were measured on held-out windows, those with one number of bits first. */
+  /** Models that were measured on held-out windows; those of one dtype first. */
   readonly candidates: readonly SizeCandidateReport[];
 }
 
-/** A model that was measured for a size; drafts, which learned from fewer windows than the result. */
+/** A measured draft for a target size: calibrated on fewer windows than the result. */
 export interface SizeCandidateReport {
   /** `plain`: one dtype, all units. `bits`: several dtypes. `pruned`: one dtype, fewer units. `mixture`: both. */
   readonly kind: 'plain' | 'bits' | 'pruned' | 'mixture';
   /** Model file with its external data. */
   readonly bytes: number;
-  /** Fraction of the prunable parameters that is gone. */
+  /** Fraction of the prunable parameters removed. */
   readonly sparsity: number;
   /** Number of linear layers by dtype. */
   readonly maps: Readonly<Record<string, number>>;
@@ -236,42 +236,42 @@ export interface SizeCandidateReport {
 
 /** Result of trimming a vocabulary. */
 export interface VocabularyReport {
-  /** Rows of the vocabulary: those of the tokenizer's tokens and of the padding behind them. */
+  /** Rows of the vocabulary: the tokenizer's tokens, and padding. */
   readonly rows: BeforeAfter;
-  /** Tokens of the tokenizer, added ones included. */
+  /** Tokens of the tokenizer, including added ones. */
   readonly tokens: BeforeAfter;
-  /** Tokens that remain, by why. */
+  /** Remaining tokens by reason. */
   readonly reasons: TokenCounts;
   /** Merges of BPE; absent for other tokenizers. */
   readonly merges?: BeforeAfter;
-  /** Bytes of the model and, where it has one, the embedding model, external data included. */
+  /** Bytes of the model and its embedding model, if any, with external data. */
   readonly bytes: BeforeAfter;
   /** Weights that were cut. */
   readonly tables: readonly { readonly name: string; readonly rows: BeforeAfter; readonly bytes: BeforeAfter }[];
 }
 
-/** How the logits of tokens that remained compare with the original's. */
+/** Comparison of the logits of remaining tokens with the original's. */
 export interface TrimmingCertificate {
   /** Windows read by both models. */
   readonly windows: number;
   /** Tokens read. */
   readonly tokens: number;
-  /** Largest difference of two logits of a token that remained, as a fraction of the range of logits. */
+  /** Largest difference of logits of a remaining token, as a fraction of the range of logits. */
   readonly gap: number;
-  /** Whether every such logit has the same bits. */
+  /** Whether all these logits are bit-identical. */
   readonly equal: boolean;
-  /** Largest gap that is taken for rounding. */
+  /** Largest gap that counts as rounding. */
   readonly tolerance: number;
 }
 
-/** The vocabulary that a result was made with; other sizes and figures of its report compare it with the trimmed model. */
+/** The trimmed vocabulary of a result. Other figures of its report compare the result with the trimmed model. */
 export interface ResultVocabularyReport extends VocabularyReport {
-  /** Bits for each byte of a text that no token was kept for; absent where quality was not measured. */
+  /** Bits per byte of a text that did not affect the selection of tokens; absent if quality was not measured. */
   readonly bitsPerByte?: TrimmingCost;
   readonly certificate?: TrimmingCertificate;
 }
 
-/** Bits for each byte of a text, with all tokens and with those that remain. */
+/** Bits per byte of a text, with all and with the remaining tokens. */
 export interface TrimmingCost extends BeforeAfter {
   /** `source`: the last quarter of the user's text. `text`: the bundled text that results are checked on. */
   readonly from: 'source' | 'text';
@@ -282,7 +282,7 @@ export interface TrimmingCost extends BeforeAfter {
 /** Statistics that an earlier run saved. */
 export interface StatisticsReport {
   readonly file: string;
-  /** SHA-256 of their tensors. */
+  /** SHA-256 of the file with their tensors. */
   readonly sha256: string;
 }
 
@@ -301,11 +301,11 @@ export interface RungReport {
   readonly parameters: number;
   /** Model file with its external data. */
   readonly bytes: number;
-  /** By text, the same in every rung: those that were given, else the held-out windows. */
+  /** Perplexities on the evaluated texts, or else on the held-out windows; the same texts in every rung. */
   readonly perplexities?: readonly RungPerplexity[];
 }
 
-/** A run among others of the same dense model. */
+/** One of several compared runs of the same dense model. */
 export interface BesideReport {
   /** Folder written, or the report's path. */
   readonly name: string;
@@ -320,7 +320,7 @@ export interface BesideReport {
   readonly metrics: readonly MetricReport[];
 }
 
-/** A prompt, and how each model continues it when it takes the likeliest token each time. */
+/** A prompt, and its greedy continuation by each model. */
 export interface SampleReport {
   readonly prompt: string;
   readonly dense: string;
@@ -337,9 +337,9 @@ export interface RungPerplexity {
 /** One figure of the dense and the pruned model. */
 export interface MetricReport {
   readonly kind: 'perplexity' | 'accuracy' | 'speed' | 'memory' | 'other';
-  /** Name of what was measured: a text, a task, `prefill`, ... */
+  /** Name of the text, task or speed: `wiki.txt`, `reading a prompt`, ... */
   readonly name: string;
-  /** Absent where only the pruned model was measured. */
+  /** Absent if only the pruned model was measured. */
   readonly dense?: number;
   readonly pruned: number;
   /** A text's loss in bits per byte, which compares models with different tokenizers. */
@@ -351,14 +351,14 @@ export interface MetricReport {
   readonly standardErrors?: { readonly dense?: number; readonly pruned: number };
   /**
    * 95 % interval of the change, from paired windows, items or rounds: of `pruned / dense - 1`, for accuracies of
-   * `pruned - dense`. Absent where it is not known.
+   * `pruned - dense`. Absent if unknown.
    */
   readonly changeInterval?: readonly [low: number, high: number];
   /** Verdict about the pruned model by a paired test; `same` = no difference beyond noise. */
   readonly verdict?: 'same' | 'worse' | 'better';
   /** Protocol of a perplexity. */
   readonly protocol?: PerplexityProtocol;
-  /** How it was measured, in a line. */
+  /** Description of the measurement, in a line. */
   readonly note?: string;
 }
 
@@ -366,22 +366,22 @@ export interface MetricReport {
 export interface BiasReport extends BiasFindings {
   /** The other text. */
   readonly name: string;
-  /** Block of the dense model in whose FFN's input the contexts are seen. */
+  /** Block of the dense model whose FFN inputs are clustered into contexts. */
   readonly block: number;
   readonly windowLength: number;
   /** Description of each context, in both texts. */
   readonly described: readonly ContextReport[];
 }
 
-/** Where a run took place, as far as the platform tells. */
+/** Machine and engine of a run, if known to the platform. */
 export interface EnvironmentReport {
-  /** `Node.js 20.11.0`, say. */
+  /** Such as `Node.js 20.11.0`. */
   readonly runtime: string;
-  /** `linux x64`, say. */
+  /** Such as `linux x64`. */
   readonly platform: string;
   readonly onnxRuntime?: string;
   readonly executionProvider?: string;
-  /** Threads that share one operator's work; absent where ONNX Runtime chose, as `threads: 0` and WebAssembly have it. */
+  /** Threads per operator; absent if ONNX Runtime chose them (`threads: 0`, WebAssembly). */
   readonly threads?: number;
   readonly cpu?: string;
 }
@@ -390,7 +390,7 @@ export interface BlockReport {
   readonly index: number;
   /** Fraction of the block's prunable parameters removed. */
   readonly sparsity: number;
-  /** How much the dense block changes its input: 1 minus the mean cosine; absent where it was not measured. */
+  /** Block change of the dense model: 1 minus the mean cosine of input and output; absent if not measured. */
   readonly change?: number;
 }
 
@@ -404,30 +404,30 @@ export interface ModuleReport {
   readonly parametersAfter: number;
   /** Fraction of the module's parameters removed. */
   readonly sparsity: number;
-  /** Units that remain, in the order in which the model holds them: ascending, but for neurons of models that came in blocks. */
+  /** Remaining units in the order of the written model: ascending, except for reordered neurons of models quantised in blocks. */
   readonly keep: readonly number[];
-  /** Neurons of each expert of a mixture; absent where they remain. */
+  /** Neurons of each expert of a mixture; absent if all remain. */
   readonly neurons?: BeforeAfter;
-  /** Loss of the module's output on the calibration tokens; absent where nothing was removed or no token read. */
+  /** Error of the module's output on the calibration tokens; absent if nothing was removed or no token was read. */
   readonly error?: OutputError;
-  /** Of the module's only group, or of each function group in `groups`; absent for repairs that solve nothing. */
+  /** Numerics of the repair, of function groups in `groups`; absent for repairs without a linear system. */
   readonly numerics?: RepairNumerics;
-  /** Neurons by function (FANG). */
+  /** Function groups of neurons (FANG). */
   readonly groups?: readonly GroupReport[];
-  /** Contexts that the function groups serve, by number; of a mixture, those whose tokens go to its experts. */
+  /** Contexts of the function groups, by index; of a mixture, the contexts in `routing`. */
   readonly contexts?: readonly ContextReport[];
   readonly affinity?: AffinityReport;
-  /** Of a mixture of experts whose tokens were told apart by context. */
+  /** Routing of a mixture's tokens by context; absent if they were not clustered. */
   readonly routing?: RoutingReport;
-  /** Tokens with the largest activations of the kept units, and of the removed ones; absent where no text was read or quoted. */
+  /** Tokens with the largest activations of the kept units, and of the removed ones; absent if no text was read or quoted. */
   readonly topTokens?: TopTokensReport;
-  /** Predicted cost of removing more of the module, for allocations that compare modules by it. */
+  /** Predicted cost of removing units of the module, for allocations that compare these costs. */
   readonly costCurve?: CostCurve;
 }
 
 /** Tokens that activate a module's units in the dense model, for kept and for removed units. */
 export interface TopTokensReport {
-  /** Fraction of the module's squared output, each unit by itself, that comes from kept units. */
+  /** Fraction of the summed squared outputs of single units that comes from kept units. */
   readonly keptShare: number;
   /** Tokens that activate kept units more than usual. */
   readonly kept: ContextReport;
@@ -439,17 +439,17 @@ export interface TopTokensReport {
 export interface CostCurve {
   /** Fractions of the module's removal steps, ascending, from 0. */
   readonly removed: readonly number[];
-  /** Cost of all steps up to there. */
+  /** Cumulative cost of the steps. */
   readonly cost: readonly number[];
 }
 
-/** Which experts of a mixture the tokens of each context go to, in the dense model. */
+/** Experts of the tokens of each context, in the dense model. */
 export interface RoutingReport {
-  /** Tokens of a context that go to an expert: `tokens[context][expert]`; each token goes to several. `keep` tells which experts remain. */
+  /** Tokens of a context that go to an expert: `tokens[context][expert]`; each token goes to several. `keep` lists the remaining experts. */
   readonly tokens: readonly (readonly number[])[];
   /**
-   * Normalised mutual information between the context of a token and an expert that it goes to, from 0 (contexts say nothing about
-   * experts) to 1 (each tells the other): `2 I / (H(context) + H(expert))`.
+   * Normalised mutual information of contexts and experts of tokens, from 0 (independent) to 1 (each determines the other):
+   * `2 I / (H(context) + H(expert))`.
    */
   readonly mutualInformation: number;
 }
@@ -465,21 +465,21 @@ export interface GroupReport {
   readonly numerics?: RepairNumerics;
 }
 
-/** A cluster of calibration tokens, as one FFN or mixture of the dense model sees them. */
+/** A cluster of calibration tokens by the input of one FFN or mixture of the dense model. */
 export interface ContextReport {
   readonly tokenCount: number;
-  /** Tokens that set it apart, most telling first; absent when texts are not quoted. */
+  /** Characteristic tokens, the most overrepresented first; absent when texts are not quoted. */
   readonly tokens?: readonly ContextToken[];
-  /** Tokens from its middle, in their text; absent when texts are not quoted. */
+  /** Tokens near the cluster's center, with the text around them; absent when texts are not quoted. */
   readonly examples?: readonly ContextExample[];
 }
 
 /** A token that is more frequent in a context than elsewhere. */
 export interface ContextToken {
   readonly text: string;
-  /** Times it occurs in the context. */
+  /** Number of occurrences in the context. */
   readonly count: number;
-  /** Its frequency here over its frequency among all calibration tokens. */
+  /** Frequency in the context divided by the frequency among all calibration tokens. */
   readonly lift: number;
 }
 
@@ -490,7 +490,7 @@ export interface ContextExample {
   readonly after: string;
 }
 
-/** Affinity in brief: neurons of each group, strongest first, in a few columns. */
+/** Summary of the affinity matrix: neurons of each group, strongest first, averaged into a few columns. */
 export interface AffinityReport {
   readonly columns: readonly {
     /** Index into `groups`. */

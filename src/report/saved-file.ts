@@ -22,7 +22,7 @@ export interface SavedFile {
 interface Expected {
   readonly kind: SavedKind;
   readonly schema: string;
-  /** Fields of its own. */
+  /** Further fields of this kind. */
   readonly fields: Fields;
 }
 
@@ -50,7 +50,7 @@ export function checkSavedFile<T extends SavedFile>(
   if (fault !== undefined) throw damaged(kind, `${file}: ${describeFault(fault)}`);
 }
 
-/** Describes a wrong field of a JSON file. Values of others' files are not quoted at length. */
+/** Describes an invalid field of a JSON file. Values are quoted in part, since files may come from others. */
 export const describeFault = ({ place, value, kind: { expected } }: Fault): string =>
   `${place} is ${nameOf(value)}, expected ${expected}`;
 
@@ -61,7 +61,7 @@ function nameOf(value: unknown): string {
   return JSON.stringify(value).slice(0, 40);
 }
 
-/** A saved file that does not hold what it should, with what to do. */
-export function damaged(kind: SavedKind, what: string): ModelFormatError {
-  return new ModelFormatError(`${what}. Get the ${kind} again, or make a new one.`);
+/** Error about a damaged saved file, with a remedy. */
+export function damaged(kind: SavedKind, problem: string): ModelFormatError {
+  return new ModelFormatError(`${problem}. Get the ${kind} again, or make a new one.`);
 }

@@ -9,41 +9,41 @@ import type { SavedFile } from './saved-file.js';
 export const STATISTICS_SCHEMA = 'fang-prune-statistics/1';
 
 /**
- * Measurements of a dense model, as plain data: the contents of `statistics.json`. Sums over tokens lie in
+ * Measurements of a dense model, as plain data: the contents of `statistics.json`. Sums over tokens are in
  * `statistics.safetensors`, see `tensorNames`.
  */
 export interface SavedStatistics extends SavedFile {
   readonly schema: typeof STATISTICS_SCHEMA;
-  /** Where the run took place. */
+  /** Machine and engine of the run. */
   readonly environment?: EnvironmentReport;
-  /** Key of runs that make the same statistics. */
+  /** Key of runs with the same statistics. */
   readonly run?: string;
   /** Method that the statistics were collected for. */
   readonly method: string;
   readonly seed: number;
-  /** Of every channel: means and variances, or Gram matrices too. */
+  /** Sums per channel: `moments` (means and variances) or `gram` (also Gram matrices). */
   readonly sums: StatisticsKind;
   /** `loss` and `divergence`: the metric's curvature at each module's output is among the tensors. */
   readonly metric: MetricName;
-  /** Every option of the measurement; `grouping` and `weighting` bind later runs. */
+  /** All options of the measurement; later runs use its `grouping` and `weighting`. */
   readonly settings: Readonly<Record<string, JsonValue>>;
-  /** Of a shard, the windows of all shards, but for their number. */
+  /** In a shard, `windowCount` is that of the shard, and the other fields are those of all windows. */
   readonly calibration: CalibrationProvenance;
-  /** Which shard of the windows this is; absent: it is of all windows. */
+  /** Shard of the windows; absent: all windows. */
   readonly shard?: SavedShard;
   readonly modules: readonly SavedModule[];
-  /** Mixtures, whose experts were ordered by what their removal costs; absent where there are none. */
+  /** Mixtures, with experts ordered by the cost of their removal; absent without mixtures. */
   readonly experts?: readonly SavedMixture[];
   readonly remarks: readonly string[];
 }
 
 /** A mixture of experts. */
 export interface SavedMixture extends Pick<PrunableModule, 'index' | 'block' | 'kind'> {
-  /** Whether the neurons inside its experts were ordered too. */
+  /** Whether neurons inside its experts were ordered too. */
   readonly neurons: boolean;
-  /** Present where its experts were not: in a shard. */
+  /** Present if its experts were not ordered: in a shard. */
   readonly ordered?: false;
-  /** Shapes of where the tokens of its contexts go; absent where tokens were not told apart. */
+  /** Shapes of its contexts; absent if tokens were not clustered. */
   readonly contexts?: Pick<SavedContexts, 'contextCount' | 'typicalCount'>;
 }
 
@@ -52,24 +52,24 @@ export interface SavedShard {
   /** From 1. */
   readonly index: number;
   readonly count: number;
-  /** Windows of the shards before. */
+  /** Index of its first window among all windows. */
   readonly firstWindow: number;
 }
 
 /** A module that was measured. */
 export interface SavedModule extends Pick<PrunableModule, 'index' | 'block' | 'kind'> {
-  /** Shapes of what tells its contexts apart, where its neurons are grouped by function. */
+  /** Shapes of its contexts; absent if neurons were not grouped by function. */
   readonly contexts?: SavedContexts;
 }
 
 /** Shapes of contexts. */
 export interface SavedContexts {
-  /** Value that they are seen in. */
+  /** Name of the clustered value. */
   readonly feature: string;
   readonly featureCount: number;
   readonly componentCount: number;
   readonly contextCount: number;
-  /** Tokens listed as typical of each. */
+  /** Number of typical tokens per context. */
   readonly typicalCount: number;
 }
 
@@ -79,12 +79,12 @@ export const MODEL_TENSORS = {
   windows: 'windows',
   /** float64 `[L]` */
   blockChange: 'block_change',
-  /** float64 `[L]`; absent where no gradient was taken. */
+  /** float64 `[L]`; absent without gradients. */
   sensitivity: 'sensitivity',
 } as const;
 
 /**
- * Tensors of one module: N channels, O outputs, K contexts, D features, C components; E experts that leave in S steps, with U
+ * Tensors of one module: N channels, O outputs, K contexts, D features, C components; E experts removed in S steps, with U
  * units of neurons each. Symmetric matrices are lower triangles, row by row.
  */
 export function tensorNames({ index, block, kind }: Pick<PrunableModule, 'index' | 'block' | 'kind'>) {
@@ -110,12 +110,12 @@ export function tensorNames({ index, block, kind }: Pick<PrunableModule, 'index'
     pcaComponents: `${name}.pca.components`,
     /** float64 `[C]` */
     pcaVariances: `${name}.pca.variances`,
-    /** float64 `[E]`, rising in the order of removal, and `[S]`, what each step costs */
+    /** float64 `[E]`: scores, ascending in the order of removal; float64 `[S]`: cost of each step */
     expertScores: `${name}.order.scores`,
     expertCosts: `${name}.order.costs`,
     /** int32 `[K, E]`: tokens of each context that go to each expert */
     routing: `${name}.contexts.routing`,
-    /** float64 `[E, U]` each, the same of the neurons inside each expert */
+    /** float64 `[E, U]` each: scores and costs of the neurons inside each expert */
     neuronScores: `${name}.neurons.scores`,
     neuronCosts: `${name}.neurons.costs`,
   };
@@ -127,6 +127,6 @@ export const sumNames = (of: string) => ({
   mean: `${of}.mean`,
   /** float64 `[N]` */
   variance: `${of}.variance`,
-  /** float32, triangle of `[N, N]`: the Gram matrix less the product of the means, which can dwarf it */
+  /** float32, triangle of `[N, N]`: the Gram matrix minus the product of the means, which can be much larger */
   covariance: `${of}.covariance`,
 });

@@ -10,12 +10,12 @@ export interface AffinityInput {
   readonly keep: ArrayLike<number>;
 }
 
-/** A heat map this wide fits a phone; a group of the usual eight gets eight columns. */
+/** Columns of a heat map that fits on a phone: eight columns each for the usual eight groups. */
 const COLUMN_LIMIT = 64;
 
 /**
- * Averages the affinity matrix over neighbouring neurons for a heat map: groups stand side by side (the shared one
- * first), each with its neurons from the one its own context uses most.
+ * Averages the affinity matrix over neighbouring neurons for a heat map. The shared group comes first; neurons of a group
+ * are sorted by affinity with its context, descending.
  */
 export function summariseAffinity({ affinity, contextCount, groups, keep }: AffinityInput): AffinityReport {
   const neuronCount = affinity.length / contextCount;

@@ -1,4 +1,4 @@
-/** A column of a table: its heading, and whether its cells are numbers (set flush right). */
+/** A column of a table: its heading, and whether its cells are numbers (aligned right). */
 export interface Column {
   readonly heading: string;
   readonly numeric?: boolean;

@@ -2,8 +2,8 @@
 const PER_DIGIT = 4;
 
 /**
- * Writes which units of a row remain as hexadecimal digits: read as binary digits from left to right, unit 0 first, 1 stands for a unit
- * that remains.
+ * Writes the remaining units of a row as a bit string in hexadecimal digits: unit 0 is the highest bit of the first digit, 1
+ * is a remaining unit.
  * @param unitCount of the row
  */
 export function writeUnitBits(units: Iterable<number>, unitCount: number): string {
@@ -12,7 +12,7 @@ export function writeUnitBits(units: Iterable<number>, unitCount: number): strin
   return [...digits].map((digit) => digit.toString(16)).join('');
 }
 
-/** Reads what `writeUnitBits` wrote: ascending units. `undefined` where a value is no such text for so many units. */
+/** Reads text of `writeUnitBits` as ascending units; undefined for anything else. */
 export function readUnitBits(text: unknown, unitCount: number): number[] | undefined {
   if (typeof text !== 'string' || text.length !== digitCount(unitCount) || !/^[0-9a-f]*$/.test(text)) return undefined;
   const digits = [...text].map((digit) => Number.parseInt(digit, 16));

@@ -1,16 +1,16 @@
-/** Fields that quote text, whatever it is about. */
+/** Fields that quote text, which is not changed. */
 const QUOTING: ReadonlySet<string> = new Set(['samples', 'tokens', 'examples']);
 
-/** Sentences: a slash at their beginning may be that of a node's name. */
+/** Fields with sentences, which may begin with the name of a node, such as `/model/layers.0`. */
 const SENTENCES: ReadonlySet<string> = new Set(['remarks', 'note']);
 
 const ABSOLUTE = /^(?:~?[\\/]|[A-Za-z]:[\\/]|\.\.[\\/])/;
 
-/** Folders of systems, in sentences of which nothing else is known. Nodes of graphs have names that begin with a slash too. */
+/** Paths in sentences, recognised by common system folders, since names of nodes begin with a slash too. */
 const SYSTEM_PATH =
   /(?<![\w.\\/-])(?:\/(?:home|Users|root|tmp|private|var|mnt|media|opt|srv|usr|etc|Volumes)[\\/]|[A-Za-z]:\\)[^\s'"`<>|]*/g;
 
-/** Whether a path says where it lies on this machine. */
+/** Whether a path is absolute, or leads out of the working folder. */
 export const isAbsolutePath = (path: string): boolean => ABSOLUTE.test(path);
 
 /** Paths that sentences may contain. */
@@ -22,8 +22,8 @@ export interface KnownPlaces {
 }
 
 /**
- * Replaces the absolute paths in plain data by names: their last part, or as many as tell them apart. Relative paths remain, and so
- * does quoted text.
+ * Replaces absolute paths in plain data by names: the last part, or as many parts as make the name unique. Relative paths and
+ * quoted text are not changed.
  */
 export function withoutPaths<T>(value: T, { paths: known = [], folders: roots = [] }: KnownPlaces = {}): T {
   const texts = new Set<string>();
@@ -48,7 +48,7 @@ export function withoutPaths<T>(value: T, { paths: known = [], folders: roots = 
   return visit(value, (text) => names.get(text) ?? shorten(text)) as T;
 }
 
-/** Plain data with its texts replaced, but for those that quote. */
+/** Replaces texts in plain data, except quoted ones. */
 function visit(value: unknown, replace: (text: string, isSentence: boolean) => string, field = ''): unknown {
   if (typeof value === 'string') return replace(value, SENTENCES.has(field));
   if (Array.isArray(value)) return value.map((item) => visit(item, replace, field));
@@ -58,14 +58,14 @@ function visit(value: unknown, replace: (text: string, isSentence: boolean) => s
   );
 }
 
-/** The fewest last parts of each path that no other path ends in, and that are not texts themselves. */
+/** The fewest last parts of each path that are unique among paths and texts. */
 function shortNames(paths: ReadonlySet<string>, texts: ReadonlySet<string>): ReadonlyMap<string, string> {
   const nameOf = (path: string): string => {
-    const own = partsOf(path);
-    const rivals = [...paths].filter((other) => !other.includes(path) && partsOf(other).join('/') !== own.join('/'));
-    const isTaken = (name: string) => texts.has(name) || rivals.some((other) => endsIn(other, name));
+    const parts = partsOf(path);
+    const others = [...paths].filter((other) => !other.includes(path) && partsOf(other).join('/') !== parts.join('/'));
+    const isUsed = (name: string) => texts.has(name) || others.some((other) => endsIn(other, name));
     let count = 1;
-    while (count < own.length && isTaken(lastParts(path, count))) count += 1;
+    while (count < parts.length && isUsed(lastParts(path, count))) count += 1;
     return lastParts(path, count);
   };
   return new Map([...paths].map((path) => [path, nameOf(path)]));
@@ -81,7 +81,7 @@ const folderOf = (path: string): string => withoutEnd(path).replace(/[\\/][^\\/]
 
 const withoutEnd = (path: string): string => path.replace(/[\\/]+$/, '');
 
-/** Replaces a path wherever it stands in a sentence, but not inside another path. It may be too long for a pattern. */
+/** Replaces all occurrences of a path in a sentence, except inside other paths. It may be too long for a regular expression. */
 function replacePath(sentence: string, path: string, name: string): string {
   let text = '';
   let from = 0;

@@ -80,7 +80,7 @@ describe('a recipe', () => {
       await writeFile(json, JSON.stringify(copy));
     };
     await change((copy) => copy.modules[1].keep.push(1));
-    await expect(apply()).rejects.toThrow(/recipe\.json: modules\[1\] keeps/);
+    await expect(apply()).rejects.toThrow(/recipe\.json: modules\[1\] has no/);
     await change((copy) => Object.assign(copy, { result: null }));
     await expect(apply()).rejects.toThrow(/recipe\.json: result is null, expected an object/);
     const whole = await readFile(at('recipe/recipe.safetensors'));
@@ -92,7 +92,7 @@ describe('a recipe', () => {
     };
     await rewriteTensors((name, handle) => [`${name}/other`, handle]);
     await expect(apply()).rejects.toThrow(
-      /recipe\.safetensors: tensor ".*\/other" is not a weight that the pruned model/,
+      /recipe\.safetensors: tensor ".*\/other" is not a weight of the pruned model/,
     );
     await rewriteTensors((name) => [name, floatsHandle({ dataType: 11, dims: [2] }, Float64Array.of(1, 2))]);
     await expect(apply()).rejects.toThrow(/recipe\.safetensors: tensor ".*" is double\[2\], expected float\[/);
@@ -100,7 +100,7 @@ describe('a recipe', () => {
       const filled = ({ dataType, dims, byteLength }: TensorHandle) =>
         floatsHandle({ dataType, dims }, new Float64Array(byteLength / 4).fill(value));
       await rewriteTensors((name, handle) => [name, filled(handle)]);
-      await expect(apply()).rejects.toThrow(/recipe\.safetensors: tensor ".*" holds no finite number at position 0/);
+      await expect(apply()).rejects.toThrow(/recipe\.safetensors: tensor ".*" has no finite number at position 0/);
     }
     await writeFile(at('recipe/recipe.safetensors'), whole);
     await change((copy) => copy.modules[0].keep.shift());

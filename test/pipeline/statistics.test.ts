@@ -199,11 +199,11 @@ describe('saved statistics', () => {
     await change((tensors) => tensors.set(name, doubles([1, 2])));
     await refuses(/"block\.1\.ffn\.3\.mean" is double\[2\], expected double\[256\]/);
     await change((tensors) => tensors.set(name, doubles(Array(256).fill(Number.NaN))));
-    await refuses(/"block\.1\.ffn\.3\.mean" holds NaN/);
+    await refuses(/"block\.1\.ffn\.3\.mean" contains NaN/);
     await change((tensors) =>
       tensors.set('windows', bytesHandle({ dataType: 6, dims: [2, 24] }, new Uint8Array(192).fill(127))),
     );
-    await refuses(/"windows" holds 2139062143, expected 0 to 2047/);
+    await refuses(/"windows" contains 2139062143, expected 0 to 2047/);
     await change(() => undefined);
     await writeFile(json, JSON.stringify({ ...whole.json, modules: [{ index: 3, block: 0, kind: 'ffn' }] }));
     await refuses(/statistics\.json: modules\[0\] \(block 0 ffn\) is not a module/);

@@ -199,7 +199,7 @@ it('refuses missing or infinite orders by name', async () => {
   const { dataType, dims } = observed.tensors.get(name)!;
   const count = dims.reduce((product, dim) => product * dim, 1);
   tensors.set(name, floatsHandle({ dataType, dims }, new Float64Array(count).fill(Number.POSITIVE_INFINITY)));
-  await expect(parse({ ...observed, tensors })).rejects.toThrow(`tensor "${name}" holds Infinity`);
+  await expect(parse({ ...observed, tensors })).rejects.toThrow(`tensor "${name}" contains Infinity`);
   const [mixture] = observed.saved.experts!;
   const invalid = { ...observed.saved, experts: [{ ...mixture!, kind: 'attention' as const }] };
   await expect(parse({ ...observed, saved: invalid })).rejects.toThrow(

@@ -139,8 +139,8 @@ describe('measurements of an evaluation', () => {
   });
 
   it.each([
-    [{}, /eval\.json holds no measurements/],
-    [null, /holds no measurements/],
+    [{}, /eval\.json contains no measurements/],
+    [null, /contains no measurements/],
     [{ models: [] }, /measured no model, not the pruned model pruned/],
     [{ models: [model('dense', 1)] }, /measured dense, not the pruned model pruned/],
     [{ models: [model('dense', 1, 'bb'), model('pruned', 1)] }, /different tokens of a\.txt/],
