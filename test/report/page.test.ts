@@ -226,7 +226,7 @@ describeThere('the page in a browser', () => {
           'predicted cost (% of all)',
           'divergence (nats per token)',
           'file size →',
-          'nats lost a token →',
+          'nats lost per token →',
           'seconds →',
         ],
       ]),
@@ -258,12 +258,12 @@ describeThere('the page in a browser', () => {
     }
   });
 
-  it('shows what stayed and what left, block by block', async () => {
+  it('shows tokens of remaining and removed units, block by block', async () => {
     const { page } = wide;
     const status = page.locator('#top-tokens [role=status]');
-    expect(await status.textContent()).toBe('Block 0, attention heads: 6 of 9 stay, which gave 93.0 % of its output.');
+    expect(await status.textContent()).toBe('Block 0, attention heads: 6 of 9 remain, with 93.0 % of its output.');
     await page.locator('#top-tokens .groups label').nth(1).click();
-    expect(await page.locator('#top-tokens .detail h3').textContent()).toBe('Left: tokens that activate it');
+    expect(await page.locator('#top-tokens .detail h3').textContent()).toBe('Removed: tokens that activate it');
   });
 
   it('lets the atlas be walked by keyboard', async () => {
@@ -314,7 +314,10 @@ describeThere('the page in a browser', () => {
     expect(await rows.locator('th').allTextContents()).toEqual(['1', '2', '0', '3']);
     expect(await rows.first().locator('td').allTextContents()).toEqual(['yes', '75.0 %', '0.0 %']);
     const labels = page.locator('#atlas .groups .small');
-    expect(await labels.allTextContents()).toEqual(['85.0 % of its routing stays', '75.0 % of its routing stays']);
+    expect(await labels.allTextContents()).toEqual([
+      '85.0 % of its tokens go to remaining experts',
+      '75.0 % of its tokens go to remaining experts',
+    ]);
     await page.locator('#atlas .groups label').nth(1).click();
     expect(await page.locator('#atlas .detail').textContent()).toContain(
       'Of these go 75.0 % to expert 0, 25.0 % to expert 3 (removed).',

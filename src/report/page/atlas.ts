@@ -3,7 +3,7 @@ import type { ContextReport, GroupReport, ModuleReport, PruneReport } from '../r
 import { words } from '../table-columns.js';
 import { contextDetail, describedTokens } from './context-detail.js';
 import { drawContexts } from './context-heat-map.js';
-import { choice, h, section, table } from './dom.js';
+import { choice, h, meterLabel, section, table } from './dom.js';
 import { figure } from './figure.js';
 import { formatCondition } from './format-condition.js';
 import { readRouting, routingPage } from './routing.js';
@@ -24,8 +24,8 @@ interface Page {
 }
 
 /**
- * Block by block: what contexts are about, what became of their neurons group by group, and which experts of a mixture they go to;
- * absent where tokens were not told apart.
+ * Contexts by block, with the remaining neurons of each function group, and the experts of a mixture; undefined if tokens
+ * were not clustered.
  */
 export function atlasSection({ modules }: PruneReport): HTMLElement | undefined {
   const [hasGroups, hasMixtures] = [
@@ -49,10 +49,10 @@ export function atlasSection({ modules }: PruneReport): HTMLElement | undefined 
       'p',
       {},
       [
-        'Seen from inside a block, the places in a text fall into contexts: code, names, ends of sentences.',
+        'By the inputs of a block, the tokens of a text form clusters, its contexts: code, names, ends of sentences.',
         ...(hasGroups
           ? [
-              'Each function group holds the neurons that one context leans on most; the shared group serves many contexts and is ' +
+              'Each function group has the neurons that one context uses most; the shared group serves many contexts and is ' +
                 'never pruned. Choose a block, then a group.',
             ]
           : []),
@@ -131,23 +131,15 @@ export function groupName({ kind, context }: GroupReport): string {
 function groupLabel(group: Atlas['groups'][number], contexts: readonly ContextReport[]): Node {
   const { size, keptCount, context } = group;
   const about = context === undefined ? 'serves many contexts' : describedTokens(contexts[context]);
-  const bar = h('span', { class: 'meter', 'aria-hidden': 'true' }, h('span', {}));
-  (bar.firstChild as HTMLElement).style.width = `${size === 0 ? 0 : (100 * keptCount) / size}%`;
-  return h(
-    'span',
-    { class: 'group' },
-    h('strong', {}, groupName(group)),
-    h('span', { class: 'about' }, about),
-    bar,
-    h('span', { class: 'small' }, `${keptCount} of ${size} neurons kept`),
-  );
+  const fraction = size === 0 ? 0 : keptCount / size;
+  return meterLabel(groupName(group), about, { fraction, figure: `${keptCount} of ${size} neurons kept` });
 }
 
 function groupDetail(group: Atlas['groups'][number], contexts: readonly ContextReport[]): HTMLElement[] {
   const { size, keptCount, context, numerics } = group;
   const removed = size - keptCount;
-  const counts = `${keptCount} of ${size} neurons stay, ${removed} were removed (${formatPercent(size === 0 ? 0 : removed / size)}).`;
-  const wellPosed =
+  const counts = `${keptCount} of ${size} neurons remain, ${removed} were removed (${formatPercent(size === 0 ? 0 : removed / size)}).`;
+  const repair =
     numerics === undefined
       ? ''
       : ` Condition number of the repair about ${formatCondition(numerics.condition)}, dampening ${numerics.dampening}.`;
@@ -155,19 +147,15 @@ function groupDetail(group: Atlas['groups'][number], contexts: readonly ContextR
     return [
       h('h3', {}, 'Shared group'),
       h('p', {}, counts),
-      h('p', {}, 'Neurons that several contexts count among their strongest. Removing them would hurt everywhere.'),
+      h('p', {}, 'Neurons that several contexts use most. They are never pruned.'),
     ];
   }
   const total = contexts.reduce((sum, { tokenCount }) => sum + tokenCount, 0);
   const share = total === 0 ? 0 : contexts[context]!.tokenCount / total;
   return [
     h('h3', {}, `${groupName(group)} and its context`),
-    h('p', {}, `${counts}${wellPosed}`),
-    h(
-      'p',
-      {},
-      `Its context holds ${contexts[context]!.tokenCount} calibration tokens, ${formatPercent(share)} of all.`,
-    ),
+    h('p', {}, `${counts}${repair}`),
+    h('p', {}, `Its context has ${contexts[context]!.tokenCount} calibration tokens, ${formatPercent(share)} of all.`),
     ...contextDetail(contexts[context]!, `the context of ${groupName(group).toLowerCase()}`),
   ];
 }
@@ -184,23 +172,23 @@ function heatMap({ block, groups, affinity, contexts }: Atlas): HTMLElement {
     }),
   );
   const names = groups.flatMap((group, index) => {
-    const own = columns.flatMap((column, at) => (column.group === index ? [at] : []));
-    const middle = own[Math.floor(own.length / 2)];
+    const ofGroup = columns.flatMap((column, at) => (column.group === index ? [at] : []));
+    const middle = ofGroup[Math.floor(ofGroup.length / 2)];
     return middle === undefined
       ? []
       : [{ column: middle, name: group.kind === 'shared' ? 'S' : String(group.context! + 1) }];
   });
   const mean = (context: number, index: number): string => {
-    const own = cells.filter((found) => found.context === context && found.group === index);
-    const count = own.reduce((sum, { neuronCount }) => sum + neuronCount, 0);
+    const ofGroup = cells.filter((cell) => cell.context === context && cell.group === index);
+    const count = ofGroup.reduce((sum, { neuronCount }) => sum + neuronCount, 0);
     return count === 0
       ? ''
-      : formatAffinity(own.reduce((sum, { value, neuronCount }) => sum + value * neuronCount, 0) / count);
+      : formatAffinity(ofGroup.reduce((sum, { value, neuronCount }) => sum + value * neuronCount, 0) / count);
   };
   return figure({
     caption:
-      `Block ${block}: how much each context (a line) uses each neuron (from left to right: S = shared, then groups 1 to ` +
-      `${contexts.length}, strongest neurons first). The stronger the colour, the more. The line on top shows which neurons stay.`,
+      `Block ${block}: how much each context (a row) uses each neuron (from left to right: S = shared, then groups 1 to ` +
+      `${contexts.length}, strongest neurons first). The stronger the colour, the more. The top row shows which neurons remain.`,
     tableName: 'Show mean affinities',
     table: table(
       `Block ${block}: mean affinity of each group's neurons by context`,

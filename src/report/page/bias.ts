@@ -8,17 +8,17 @@ import { contextDetail, describedTokens } from './context-detail.js';
 import { details, h, section, table } from './dom.js';
 import { axisName, figure } from './figure.js';
 
-/** Loss from pruning on the calibration text and on others, context by context. */
+/** Loss from pruning on the calibration text and on other texts, by context. */
 export function biasSection({ bias = [] }: PruneReport): HTMLElement | undefined {
   if (bias.length === 0) return undefined;
   return section(
     'bias',
-    'Does the calibration text lead astray?',
+    'Loss on other texts than the calibration text',
     h(
       'p',
       {},
-      'Pruning keeps what its calibration text needs. Here another text is read by both models, and what is lost is told ' +
-        'apart by context. Where the calibration hardly looked, losses can be large without it knowing.',
+      'Pruning keeps the units that matter on its calibration text. Here both models read another text, and the loss from ' +
+        'pruning is shown by context. In contexts that the calibration text hardly has, it can be large.',
     ),
     ...bias.flatMap(oneText),
   );
@@ -34,9 +34,9 @@ function oneText(bias: BiasReport): HTMLElement[] {
           'div',
           { class: 'warning' },
           h('strong', {}, 'Warning'),
-          h('ul', {}, ...warnings.map((said) => h('li', {}, said))),
+          h('ul', {}, ...warnings.map((warning) => h('li', {}, warning))),
         )
-      : h('p', {}, 'Nothing suspicious: what is lost lies where the calibration looked, and the texts do not overlap.'),
+      : h('p', {}, 'Nothing suspicious: losses are in contexts of the calibration text, and the texts do not overlap.'),
     table(
       `Loss on the calibration text and on ${name}`,
       [...words('text'), ...numbers('tokens', 'loss, dense', 'loss, pruned', 'lost (nats per token)')],
@@ -46,10 +46,10 @@ function oneText(bias: BiasReport): HTMLElement[] {
     h(
       'p',
       { class: 'small' },
-      `Contexts by what block ${block}'s FFN sees in the dense model. Contexts that the calibration hardly covers hold ` +
-        `${formatPercent(uncovered.text)} of the text and ${formatPercent(uncovered.lost)} of what it loses. ` +
-        `${formatPercent(overlapShare)} of the text's tokens stand in the calibration too, in runs of ` +
-        `${overlap.passageLength} or more.`,
+      `Contexts are clusters by the inputs of block ${block}'s FFN in the dense model. Contexts that the calibration hardly covers ` +
+        `have ${formatPercent(uncovered.text)} of the text's tokens and ${formatPercent(uncovered.lost)} of its loss. ` +
+        `${formatPercent(overlapShare)} of the text's tokens are in the calibration text too, in passages of ` +
+        `${overlap.passageLength} tokens or more.`,
     ),
   ];
 }
@@ -74,21 +74,21 @@ function contextsFigure({ contexts, described, calibration, text, name }: BiasRe
     .map((found, context) => ({ ...found, context, name: `${context + 1}${found.covered ? '' : ' !'}` }))
     .filter((found) => found.text !== undefined || found.calibration !== undefined)
     .sort((one, other) => other.lostShare - one.lostShare);
-  const points = rows.flatMap(({ calibration: own, text: second, name: label }) => [
-    ...(own ? [{ label, of: 'calibration', lost: gap(own) }] : []),
-    ...(second ? [{ label, of: 'text', lost: gap(second) }] : []),
+  const points = rows.flatMap(({ calibration: ofCalibration, text: ofText, name: label }) => [
+    ...(ofCalibration ? [{ label, of: 'calibration', lost: gap(ofCalibration) }] : []),
+    ...(ofText ? [{ label, of: 'text', lost: gap(ofText) }] : []),
   ]);
-  const links = rows.flatMap(({ calibration: own, text: second, name: label }) =>
-    own && second ? [{ label, from: gap(own), to: gap(second) }] : [],
+  const links = rows.flatMap(({ calibration: ofCalibration, text: ofText, name: label }) =>
+    ofCalibration && ofText ? [{ label, from: gap(ofCalibration), to: gap(ofText) }] : [],
   );
   return figure({
     caption:
-      'What a token loses in each context, most telling first. Contexts marked ! are hardly covered by the calibration.',
+      'Loss per token in each context, the largest share first. Contexts marked ! are hardly covered by the calibration.',
     legend: [
       ['calibration text', 'dense'],
       [name, 'pruned'],
     ],
-    tableName: 'Show the numbers, and what each context is about',
+    tableName: 'Show the numbers, and the tokens of each context',
     table: h(
       'div',
       {},
@@ -96,7 +96,7 @@ function contextsFigure({ contexts, described, calibration, text, name }: BiasRe
         `Losses by context, ${name}`,
         [
           ...words('context', 'characteristic tokens'),
-          ...numbers('of calibration', 'of the text', 'lost, calibration', 'lost, text', 'share of what is lost'),
+          ...numbers('of calibration', 'of the text', 'lost, calibration', 'lost, text', 'share of the loss'),
           ...words('covered'),
         ],
         rows.map((row) =>
@@ -120,7 +120,7 @@ function contextsFigure({ contexts, described, calibration, text, name }: BiasRe
         gridX({ ticks: Math.max(2, Math.floor(width / 110)) }),
         axisX({
           ticks: Math.max(2, Math.floor(width / 110)),
-          label: 'nats lost a token',
+          label: 'nats lost per token',
           labelAnchor: 'right',
         }),
         axisY({ tickSize: 0, ...axisName('context') }),
@@ -153,7 +153,8 @@ function contextRow(
   about: string | undefined,
   totals: Pick<BiasReport, 'calibration' | 'text'>,
 ): string[] {
-  const share = (own: LossPair | undefined, of: LossPair) => formatPercent((own?.tokenCount ?? 0) / of.tokenCount);
+  const share = (ofCalibration: LossPair | undefined, of: LossPair) =>
+    formatPercent((ofCalibration?.tokenCount ?? 0) / of.tokenCount);
   return [
     String(row.context + 1),
     about ?? '',

@@ -19,18 +19,18 @@ export function blocksSection(report: PruneReport): HTMLElement {
   const hasChange = report.blocks.some(({ change }) => change !== undefined);
   return section(
     'blocks',
-    'Where it was taken from',
+    'Removed units by block',
     h(
       'p',
       {},
       `The model is a stack of blocks, each an attention and a feed-forward network (FFN)${kinds.includes('experts') ? ', some of which are mixtures of experts' : ''}. ` +
         `Whole heads${kinds.includes('experts') ? ', whole neurons and whole experts' : ' and whole neurons'} ` +
-        'were removed; what stays is dense, so that every runtime gains from it.',
+        'were removed; the remaining weights are dense, so every runtime gains from it.',
     ),
     ...kinds.map((kind) => widthsFigure(report, kind)),
     hasChange && changeFigure(report),
     costsFigure(report),
-    hasErrors && h('h3', {}, 'What each module lost on the calibration text'),
+    hasErrors && h('h3', {}, 'Error of each module on the calibration text'),
     ...(hasErrors ? kinds.map((kind) => errorsFigure(report, kind)) : []),
   );
 }
@@ -38,7 +38,7 @@ export function blocksSection(report: PruneReport): HTMLElement {
 const blockAxis = (blockCount: number, width: number): Markish =>
   axisX({ ticks: blockTicks(blockCount, width), label: 'block', labelAnchor: 'right', tickSize: 3 });
 
-/** Bars of what remains, with what left above. */
+/** Bars of remaining units, with removed ones above. */
 function widthsFigure(report: PruneReport, kind: ModuleReport['kind']): HTMLElement {
   const modules = report.modules.filter((module) => module.kind === kind);
   const bars = modules.flatMap(({ block, unitsBefore, unitsAfter, sparsity }) => [
@@ -116,11 +116,11 @@ function modulesTable({ modules, blocks }: PruneReport, kind: ModuleReport['kind
   );
 }
 
-/** Of experts that lost neurons, also how wide they are. */
+/** Number of units, and the width of experts from which neurons were removed. */
 const widthOf = (units: number, neurons: number | undefined): string =>
   neurons === undefined ? String(units) : `${units} of ${neurons} neurons`;
 
-/** The worst of a module's groups: that is where to look. */
+/** The largest condition and dampening among a module's groups. */
 function numericsCells({ numerics, groups = [] }: ModuleReport): readonly [string, string] {
   const all = [numerics, ...groups.map((group) => group.numerics)].filter((found) => found !== undefined);
   if (all.length === 0) return ['', ''];
@@ -133,7 +133,7 @@ const formatChange = (change: number | undefined): string => change?.toFixed(3) 
 function changeFigure({ blocks }: PruneReport): HTMLElement {
   return figure({
     caption:
-      'How much each dense block changes what passes through it (1 minus the mean cosine). Blocks that change much are ' +
+      'How much each dense block changes its input (1 minus the mean cosine). Blocks that change it much are ' +
       'hardly pruned by the adaptive rule.',
     table: table(
       'Block change',
@@ -164,16 +164,16 @@ function changeFigure({ blocks }: PruneReport): HTMLElement {
   });
 }
 
-/** From the error without repair down to that with it. */
+/** Output errors of modules before and after the repair. */
 function errorsFigure(report: PruneReport, kind: ModuleReport['kind']): HTMLElement | undefined {
-  const rows = report.modules.flatMap(({ block, kind: own, error }) =>
-    own === kind && error !== undefined ? [{ block, ...error }] : [],
+  const rows = report.modules.flatMap(({ block, kind: moduleKind, error }) =>
+    moduleKind === kind && error !== undefined ? [{ block, ...error }] : [],
   );
   if (rows.length === 0) return undefined;
   const isEstimate = rows.some(({ basis }) => basis === 'moments');
   return figure({
     caption:
-      `${NAMES[kind]}: squared error of the result over the squared result, before and after the ` +
+      `${NAMES[kind]}: squared error of the output relative to the squared output, before and after the ` +
       `repair${isEstimate ? ' (estimated: this method measures no correlations between channels)' : ''}. Lower is better.`,
     legend: [
       ['before repair', 'dense'],

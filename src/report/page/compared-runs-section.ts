@@ -11,11 +11,11 @@ export function comparedRunsSection({ beside = [] }: PruneReport): HTMLElement |
   const names = shortNames(beside.map(({ name }) => name));
   return section(
     'beside',
-    'Beside other runs',
+    'Other runs',
     h(
       'p',
       {},
-      'Other runs of the same dense model; this report is about the first. Figures share a line only if they were measured alike.',
+      'Other runs of the same dense model; this report is about the first. Figures share a row only if they were measured in the same way.',
     ),
     table(
       'This run and others',

@@ -2,12 +2,12 @@ import type { ContextReport } from '../report-schema.js';
 import { numbers, words } from '../table-columns.js';
 import { h, table } from './dom.js';
 
-/** Marks what cannot be seen: spaces, line breaks, tabs. */
+/** Replaces spaces, line breaks and tabs by visible signs. */
 export function visible(token: string): string {
   return token.replace(/ /g, '␣').replace(/\n/g, '⏎').replace(/\t/g, '⇥').replace(/\r/g, '␍');
 }
 
-/** A context's telling tokens in a line. */
+/** Characteristic tokens of a context, in a line. */
 export function describedTokens(context: ContextReport | undefined): string {
   const tokens = context?.tokens ?? [];
   return tokens
@@ -24,9 +24,9 @@ export function contextDetail({ tokens, examples }: ContextReport, name: string)
   const parts: HTMLElement[] = [];
   if (tokens.length > 0) {
     parts.push(
-      h('h4', {}, 'Tokens that set it apart'),
+      h('h4', {}, 'Characteristic tokens'),
       table(
-        `Tokens that set ${name} apart`,
+        `Characteristic tokens of ${name}`,
         [...words('token'), ...numbers('times', 'more often than elsewhere')],
         tokens.map(({ text, count, lift }) => [h('code', {}, visible(text)), String(count), `${lift} ×`]),
       ),
@@ -39,7 +39,7 @@ export function contextDetail({ tokens, examples }: ContextReport, name: string)
         'ul',
         { class: 'examples' },
         ...examples.map(({ before, token, after }) =>
-          h('li', {}, flat(before), h('mark', {}, visibleEnds(token)), flat(after)),
+          h('li', {}, inOneLine(before), h('mark', {}, visibleIfBlank(token)), inOneLine(after)),
         ),
       ),
     );
@@ -47,12 +47,12 @@ export function contextDetail({ tokens, examples }: ContextReport, name: string)
   return parts;
 }
 
-/** Line breaks as signs: an example remains a line. */
-function flat(text: string): string {
+/** Replaces line breaks by signs, so that an example is one line. */
+function inOneLine(text: string): string {
   return text.replace(/\s*\n\s*/g, ' ⏎ ');
 }
 
-/** A marked token needs no signs but where it would be invisible. */
-function visibleEnds(token: string): string {
-  return token.trim() === '' ? visible(token) : flat(token);
+/** Replaces the spaces of a marked token only if it has nothing else. */
+function visibleIfBlank(token: string): string {
+  return token.trim() === '' ? visible(token) : inOneLine(token);
 }

@@ -3,15 +3,15 @@ import { axisName } from './figure.js';
 
 /** Neurons of similar use, or one expert. */
 export interface HeatColumn {
-  /** Neighbours of other groups have a line between them. */
+  /** A line separates columns of different groups. */
   readonly group: number | undefined;
-  /** Fraction of it that is kept. */
+  /** Fraction of its units that remain. */
   readonly remainingFraction: number;
 }
 
 export interface HeatCell {
   readonly context: number;
-  /** Place of its column. */
+  /** Index of its column. */
   readonly column: number;
   readonly value: number;
 }
@@ -20,16 +20,16 @@ export interface ContextHeatMap<Cell extends HeatCell> {
   readonly columns: readonly HeatColumn[];
   readonly contextCount: number;
   readonly cells: readonly Cell[];
-  /** Lines of the tip of a cell, besides its context. */
+  /** Lines of a cell's tooltip, in addition to its context. */
   readonly channels: Readonly<Record<string, (found: Cell) => string>>;
-  /** Names under columns. */
+  /** Names below columns. */
   readonly names: readonly { readonly column: number; readonly name: string }[];
 }
 
-/** Place of the line above the contexts. */
+/** Row of the remaining units, above the contexts. */
 const REMAINING = -1;
 
-/** A line for each context and one on top for what is kept; the stronger the colour, the larger the value. */
+/** Draws a row for each context, and one on top for remaining units; the stronger the colour, the larger the value. */
 export function drawContexts<Cell extends HeatCell>(
   width: number,
   { columns, contextCount, cells, channels, names }: ContextHeatMap<Cell>,
@@ -68,7 +68,7 @@ export function drawContexts<Cell extends HeatCell>(
         x: 'column',
         y: 'context',
         fill: 'var(--heat)',
-        // The root shows weak values where a few are strong.
+        // The square root makes small values visible.
         fillOpacity: ({ value }) => Math.sqrt(value / highest),
         inset: 0,
         channels: { ...channels, context: ({ context }: Cell) => context + 1 },

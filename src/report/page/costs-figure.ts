@@ -6,18 +6,18 @@ import { table } from './dom.js';
 import { axisName, figure } from './figure.js';
 
 /**
- * Predicted costs by the fraction removed of each module, and where the run stopped: at one slope everywhere. Costs of a metric are
- * comparable with each other alone, so they are drawn as shares of what the run was predicted to cost.
+ * Predicted costs by the removed fraction of each module, and the fraction that the run removed: at an equal slope of all curves.
+ * Costs depend on the metric, so they are drawn as shares of the predicted cost of the run.
  */
 export function costsFigure({ modules }: PruneReport): HTMLElement | undefined {
   const drawn = modules.flatMap(({ costCurve, ...module }) =>
-    costCurve === undefined ? [] : [{ ...module, ...costCurve, gone: 1 - module.unitsAfter / module.unitsBefore }],
+    costCurve === undefined ? [] : [{ ...module, ...costCurve, pruned: 1 - module.unitsAfter / module.unitsBefore }],
   );
-  const total = drawn.reduce((sum, module) => sum + costAt(module, module.gone), 0);
+  const total = drawn.reduce((sum, module) => sum + costAt(module, module.pruned), 0);
   if (total === 0) return undefined;
   const shareAt = (module: (typeof drawn)[number], removed: number) => costAt(module, removed) / total;
   const highest = Math.max(...drawn.map((module) => shareAt(module, 1)));
-  // Logarithms need a floor; a ten-thousandth of the whole is nothing to see.
+  // A logarithmic axis needs a lower limit.
   const floor = highest / 1e4;
   const name = ({ block, kind }: Pick<ModuleReport, 'block' | 'kind'>) => `block ${block} ${kind}`;
   const points = drawn.flatMap((module) =>
@@ -29,25 +29,25 @@ export function costsFigure({ modules }: PruneReport): HTMLElement | undefined {
     })),
   );
   const ends = drawn.map((module) => {
-    const cost = shareAt(module, module.gone);
-    return { removed: module.gone, cost, drawn: Math.max(floor, cost), module: name(module), kind: module.kind };
+    const cost = shareAt(module, module.pruned);
+    return { removed: module.pruned, cost, drawn: Math.max(floor, cost), module: name(module), kind: module.kind };
   });
   const ticks = decadesIn(floor, highest);
   return figure({
     caption:
-      'What removing more of each module was predicted to cost, and where the run stopped (dots). 100 % is the predicted cost of ' +
-      'all that was removed. Modules with flat curves lose most.',
+      'Predicted cost of removing units of each module, and the fractions that the run removed (dots). 100 % is the predicted cost of ' +
+      'all removed units. Modules with flat curves are pruned most.',
     legend: [
       ['FFN', 'ffn'],
       ['attention', 'attention'],
       ...(drawn.some(({ kind }) => kind === 'experts') ? ([['experts', 'experts']] as const) : []),
     ],
     table: table(
-      'Predicted cost of what was removed',
-      [...words('module'), ...numbers('removed', 'cost (% of all)', 'cost of removing it whole (% of all)')],
+      'Predicted cost of the removed units',
+      [...words('module'), ...numbers('removed', 'cost (% of all)', 'cost of removing the entire module (% of all)')],
       drawn.map((module, at) => [
         name(module),
-        formatPercent(module.gone),
+        formatPercent(module.pruned),
         formatCost(ends[at]!.cost),
         formatCost(shareAt(module, 1)),
       ]),
@@ -96,7 +96,7 @@ function decadesIn(low: number, high: number): number[] {
 
 const colourOf = ({ kind }: Pick<ModuleReport, 'kind'>): string => `var(--${kind})`;
 
-/** Between the curve's points. */
+/** Cost by linear interpolation between the curve's points. */
 function costAt(
   { removed, cost }: { readonly removed: readonly number[]; readonly cost: readonly number[] },
   x: number,

@@ -6,7 +6,7 @@ export type Child = Node | string | number | false | undefined | readonly Child[
 export type Attributes = Readonly<Record<string, string | number | boolean | undefined>>;
 
 /**
- * Makes an HTML element. Texts become text nodes, so that nothing a token holds is ever read as markup.
+ * Creates an HTML element. Texts become text nodes, so that quoted text is never parsed as markup.
  * @param attributes `true` sets an attribute without a value; `false` and `undefined` leave it out.
  */
 export function h<K extends keyof HTMLElementTagNameMap>(
@@ -42,8 +42,8 @@ export function section(id: string, heading: string, ...children: readonly Child
 }
 
 /**
- * A table that scrolls sideways by itself where the screen is narrow; the first column names the rows.
- * @param stacks Instead, every row's name stands on a line of its own there.
+ * A table that scrolls horizontally on narrow screens; the first column has the names of the rows.
+ * @param stacks On narrow screens, the name of each row is on a separate line instead of scrolling.
  */
 export function table(
   caption: string,
@@ -71,13 +71,13 @@ export function table(
     ),
   );
   const whole = h('table', { class: stacks && 'stacks' }, h('caption', {}, caption), head, body);
-  if (stacks) nameRoles(whole);
-  // It must be possible to scroll it without a mouse too.
+  if (stacks) setRoles(whole);
+  // Focusable, so that it can be scrolled by keyboard.
   return h('div', { class: 'scroller', role: 'region', 'aria-label': caption, tabindex: 0 }, whole);
 }
 
-/** Style sheets that lay a table out again make browsers forget that it is one. */
-function nameRoles(whole: HTMLTableElement): void {
+/** Sets roles: browsers do not expose a table as such if a style sheet changes its layout. */
+function setRoles(whole: HTMLTableElement): void {
   const roles = { thead: 'rowgroup', tbody: 'rowgroup', tr: 'row', td: 'cell' };
   whole.setAttribute('role', 'table');
   for (const [tag, role] of Object.entries(roles))
@@ -86,9 +86,27 @@ function nameRoles(whole: HTMLTableElement): void {
     part.setAttribute('role', part.scope === 'row' ? 'rowheader' : 'columnheader');
 }
 
-/** Something to open on demand. */
+/** Content that opens on demand. */
 export function details(summary: string, ...children: readonly Child[]): HTMLElement {
   return h('details', {}, h('summary', {}, summary), ...children);
+}
+
+/** Label of an option: name, description, and a bar with its figure. @param fraction filled part of the bar */
+export function meterLabel(
+  name: string,
+  about: string,
+  { fraction, figure }: { fraction: number; figure: string },
+): Node {
+  const bar = h('span', { class: 'meter', 'aria-hidden': 'true' }, h('span', {}));
+  (bar.firstChild as HTMLElement).style.width = `${100 * fraction}%`;
+  return h(
+    'span',
+    { class: 'group' },
+    h('strong', {}, name),
+    h('span', { class: 'about' }, about),
+    bar,
+    h('span', { class: 'small' }, figure),
+  );
 }
 
 /** A labelled set of options of which one is chosen, by mouse or arrow keys. */

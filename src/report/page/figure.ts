@@ -14,7 +14,7 @@ export interface FigureOptions {
   draw(width: number): PlotOptions;
 }
 
-/** A plot that fits its place, is drawn again when that changes, and has its numbers beneath it. */
+/** A plot that is drawn again when its width changes, with a table of its numbers below. */
 export function figure({
   caption,
   legend = [],
@@ -33,7 +33,7 @@ export function figure({
       ...draw(width),
       width,
     });
-    // An image has one name; the library names its parts too.
+    // One label for the image instead of the library's labels of its parts.
     for (const part of Array.from(drawn.querySelectorAll('[aria-label]'))) part.removeAttribute('aria-label');
     drawn.setAttribute('role', 'img');
     drawn.setAttribute('aria-label', caption);
@@ -53,13 +53,13 @@ export function figure({
   );
 }
 
-/** Room for the name of an upright axis above its highest tick. */
+/** Space for the name of a vertical axis above its highest tick. */
 const TOP_MARGIN = 28;
 
-/** Name of an upright axis, above it. */
+/** Name of a vertical axis, above it. */
 export const axisName = (label: string) => ({ label, labelAnchor: 'top', labelArrow: false }) as const;
 
-/** Scales and axes of a plot against file size: `label` names what is drawn upwards, on a logarithmic scale. */
+/** Scales and axes of a plot against file size: `label` is the name of the vertical axis, which is logarithmic. */
 export function sizeAxes(width: number, label: string) {
   const ticks = Math.max(2, Math.floor(width / 110));
   return {

@@ -8,24 +8,24 @@ import type { PruneReport } from '../report-schema.js';
 import { h, section, table } from './dom.js';
 import { axisName, figure } from './figure.js';
 
-/** How the pruned model learnt from the dense one. */
+/** Section about healing: divergence before and after, and its curve. */
 export function healingSection({ healing }: PruneReport): HTMLElement | undefined {
   if (healing === undefined) return undefined;
   const { windowCount, windowLength, heldOutCount, trainedCount, divergence, keptStep } = healing;
   const { before, after } = divergence;
-  const said =
+  const summary =
     keptStep === 0
-      ? 'No step brought it closer on windows held out, so that it stayed as it was.'
-      : `On ${counted(heldOutCount, 'window')} held out, the divergence from the dense model went from ${formatDivergence(before)} to ` +
+      ? 'No step decreased the divergence on held-out windows, so the weights are unchanged.'
+      : `On ${counted(heldOutCount, 'held-out window')}, the divergence from the dense model went from ${formatDivergence(before)} to ` +
         `${formatDivergence(after)} nats per token (${changeOf(divergence)}).`;
   return section(
     'healing',
-    'How it was healed',
+    'Healing',
     h(
       'p',
       {},
-      `${formatCount(trainedCount)} weights were trained to predict what the dense model predicts, on ${counted(windowCount, 'window')} ` +
-        `of ${windowLength} tokens. ${said}`,
+      `${formatCount(trainedCount)} weights were trained on the dense model's predictions, on ${counted(windowCount, 'window')} ` +
+        `of ${windowLength} tokens. ${summary}`,
     ),
     curveFigure(healing),
   );
@@ -40,14 +40,14 @@ function curveFigure({ curve, keptStep }: HealingReport): HTMLElement {
   return figure({
     caption: `Divergence from the dense model by steps, in nats per token. The weights after step ${keptStep} were kept.`,
     legend: [
-      ['windows learnt on', 'dense'],
-      ['windows held out', 'pruned'],
+      ['training windows', 'dense'],
+      ['held-out windows', 'pruned'],
     ],
     table: table(
       'Divergence by steps',
       [
         { heading: 'step', numeric: true },
-        { heading: 'learnt on', numeric: true },
+        { heading: 'training', numeric: true },
         { heading: 'held out', numeric: true },
       ],
       curve.map((point) => [String(point.step), cell(point.train), cell(point.heldOut)]),
@@ -62,7 +62,7 @@ function curveFigure({ curve, keptStep }: HealingReport): HTMLElement {
         axisY({ ticks: 4, ...axisName('divergence (nats per token)'), tickSize: 0 }),
         axisX({
           ticks: width < 500 ? 3 : 6,
-          // There is no half a step.
+          // Steps are integers.
           tickFormat: (step: number) => (Number.isInteger(step) ? String(step) : ''),
           label: 'step',
           labelAnchor: 'right',

@@ -9,19 +9,19 @@ import { figure, sizeAxes } from './figure.js';
 import { placeLabels } from './place-labels.js';
 import { shortNames } from './short-names.js';
 
-/** A rung as it is drawn. */
+/** A rung with its name and loss. */
 interface Rung extends RungReport {
   readonly name: string;
   /** Whether the report is about it. */
   readonly isThis: boolean;
   readonly isDense: boolean;
-  /** Mean perplexity, where it was measured. */
+  /** Mean perplexity, if measured. */
   readonly loss: number | undefined;
 }
 
 type MeasuredRung = Rung & ParetoPoint;
 
-/** All models of a ladder, where it has more than one rung next to the dense model: what each is like, and what its size costs. */
+/** All models of a ladder with at least two rungs: their figures, and perplexity against size. */
 export function ladderSection({ ladder = [], sparsity }: PruneReport): HTMLElement | undefined {
   if (ladder.length < 3) return undefined;
   const rungs = ladder.map((rung, at): Rung => {
@@ -42,7 +42,7 @@ export function ladderSection({ ladder = [], sparsity }: PruneReport): HTMLEleme
       'p',
       {},
       `The same measurements of the dense model gave ${ladder.length - 1} pruned ones. This report is about the one of ` +
-        `${formatExactPercent(sparsity.requested).replace(' ', '\u00a0')}; take the smallest whose quality you can bear.`,
+        `${formatExactPercent(sparsity.requested).replace(' ', '\u00a0')}; take the smallest with acceptable quality.`,
     ),
     rungsTable(rungs, measured),
     measured.length > 1 && ladderFigure(measured),
@@ -53,7 +53,7 @@ function rungsTable(rungs: readonly Rung[], measured: readonly MeasuredRung[]): 
   const columns = [
     ...words('sparsity'),
     ...numbers('file size'),
-    ...(measured.length > 0 ? [...numbers('perplexity'), ...words('nothing smaller is better')] : []),
+    ...(measured.length > 0 ? [...numbers('perplexity'), ...words('Pareto-optimal')] : []),
     ...numbers('parameters'),
   ];
   const rows = rungs.map((rung) => [
@@ -70,7 +70,7 @@ function lossCells({ bytes, loss }: Rung, measured: readonly MeasuredRung[]): st
   return [formatPerplexity(loss), isParetoOptimal({ bytes, loss }, measured) ? 'yes' : 'no'];
 }
 
-/** Perplexity against size: a faint line a text, and their mean. */
+/** Perplexity against size: a faint line per text, and their mean. */
 function ladderFigure(rungs: readonly MeasuredRung[]): HTMLElement {
   const paths = rungs[0]?.perplexities?.map((found) => found.text) ?? [];
   const texts = shortNames(paths);
@@ -79,11 +79,11 @@ function ladderFigure(rungs: readonly MeasuredRung[]): HTMLElement {
   const byText = rungs.flatMap(({ bytes, name, perplexities = [] }) =>
     perplexities.map((found) => ({ of: texts.get(found.text)!, bytes, name, loss: found.perplexity })),
   );
-  const what = isMean
-    ? `The geometric mean over ${names.length} texts is drawn strong, each text faint.`
+  const explanation = isMean
+    ? `The strong line is the geometric mean over ${names.length} texts, the faint ones are the texts.`
     : `Measured on ${names[0]}.`;
   return figure({
-    caption: `What getting smaller costs: perplexity against file size, both better when lower. ${what}`,
+    caption: `Perplexity against file size, both better when lower. ${explanation}`,
     legend: [
       ['dense', 'dense'],
       ['pruned', 'pruned'],
@@ -145,12 +145,12 @@ function ladderFigure(rungs: readonly MeasuredRung[]): HTMLElement {
   });
 }
 
-/** Of the faint dot of one text. */
+/** Radius of the faint dot of one text. */
 const TEXT_RADIUS = 2;
 
 const radiusOf = ({ isThis, isDense }: Rung): number => (isDense ? 6 : isThis ? 8 : 5);
 
-/** Names of the rungs next to their points; this report's and the dense model's choose their places first. */
+/** Names of the rungs next to their points; those of this report's rung and the dense model are placed first. */
 function rungLabels(rungs: readonly MeasuredRung[], others: readonly ParetoPoint[]): RenderFunction {
   return (_index, { x, y }, _values, { width, height, marginLeft, marginTop, marginBottom }, { document }) => {
     const rank = ({ isThis, isDense }: Rung) => (isThis ? 0 : isDense ? 1 : 2);
@@ -176,7 +176,7 @@ function rungLabels(rungs: readonly MeasuredRung[], others: readonly ParetoPoint
   };
 }
 
-/** Of a wide character of 12 px. */
+/** Width of a wide character of 12 px. */
 const CHARACTER_WIDTH = 7.5;
 
 const perplexityOf = ({ loss }: Pick<ParetoPoint, 'loss'>): string => formatPerplexity(loss);

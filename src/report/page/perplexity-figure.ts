@@ -6,7 +6,7 @@ import { table } from './dom.js';
 import { axisName, figure } from './figure.js';
 import { shortNames } from './short-names.js';
 
-/** Perplexity of both models, a line a text. */
+/** Perplexity of both models, a row per text. */
 export function perplexityFigure(metrics: readonly MetricReport[]): HTMLElement {
   const texts = shortNames(metrics.map(({ name }) => name));
   const rows = metrics.flatMap(({ name, dense, pruned }) =>
@@ -17,7 +17,7 @@ export function perplexityFigure(metrics: readonly MetricReport[]): HTMLElement 
   const names = rows.map(({ name }) => name);
   const longest = Math.max(...names.map(({ length }) => length));
   return figure({
-    caption: 'Perplexity by text: how many tokens the model hesitates between. Lower is better.',
+    caption: 'Perplexity by text: the number of equally likely tokens that the model chooses among. Lower is better.',
     legend: [
       ['dense', 'dense'],
       ['pruned', 'pruned'],

@@ -10,7 +10,7 @@ export interface Box {
 export interface LabelledPoint {
   readonly x: number;
   readonly y: number;
-  /** Half the extent of what is drawn there. */
+  /** Radius of the dot. */
   readonly radius: number;
   readonly label: string;
 }
@@ -24,30 +24,30 @@ export interface LabelRoom {
   readonly widthOf: (text: string) => number;
 }
 
-/** Where a label is drawn, by its middle. */
+/** Position of a label's center. */
 export interface PlacedLabel {
   readonly point: LabelledPoint;
   readonly x: number;
   readonly y: number;
-  /** Whether it lies so far off that a line to its point is needed. */
+  /** Whether it is far from its point, so that a line joins them. */
   readonly isFar: boolean;
 }
 
 /**
- * Places labels next to their points, so that none covers another label or a point, or leaves the bounds. Earlier points choose
- * first; a label that fits nowhere is left out.
+ * Places labels next to their points, in the order of points, so that they cover neither labels nor points, and are inside the
+ * bounds. Labels that fit nowhere are omitted.
  */
 export function placeLabels(
   points: readonly LabelledPoint[],
   { bounds, obstacles = [], widthOf }: LabelRoom,
 ): readonly PlacedLabel[] {
-  const taken = [...points, ...obstacles].map(({ x, y, radius }) => boxAround(x, y, 2 * radius, 2 * radius));
+  const occupied = [...points, ...obstacles].map(({ x, y, radius }) => boxAround(x, y, 2 * radius, 2 * radius));
   return points.flatMap((point): readonly PlacedLabel[] => {
     const width = widthOf(point.label);
     for (const { x, y, isFar } of placesFor(point, width)) {
       const box = boxAround(x, y, width + GAP, LINE_HEIGHT);
-      if (!isInside(box, bounds) || taken.some((other) => overlap(box, other))) continue;
-      taken.push(box);
+      if (!isInside(box, bounds) || occupied.some((other) => overlap(box, other))) continue;
+      occupied.push(box);
       return [{ point, x, y, isFar }];
     }
     return [];
@@ -58,10 +58,10 @@ export function placeLabels(
 const LINE_HEIGHT = 14;
 const GAP = 4;
 
-/** Rings around a point, as far as its label may move. */
+/** Number of rings of positions around a point. */
 const RING_COUNT = 6;
 
-/** Above, below, and to the sides; then the same in wider rings. */
+/** Positions around a point, nearest first: above, below, at the sides, at the corners; then in wider rings. */
 function placesFor({ x, y, radius }: LabelledPoint, width: number): readonly Omit<PlacedLabel, 'point'>[] {
   const across = radius + GAP + width / 2;
   return Array.from({ length: RING_COUNT }, (_, ring) => {

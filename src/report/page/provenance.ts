@@ -5,13 +5,13 @@ import { numbers, words } from '../table-columns.js';
 import { h, section, table } from './dom.js';
 import { axisName, figure } from './figure.js';
 
-/** How the run was done: enough to do it again. */
+/** Section with everything needed to repeat the run. */
 export function provenanceSection(report: PruneReport): HTMLElement {
   const { calibration, environment = {}, timings, peakMemoryBytes, version, createdAt, model, out, sideFiles } = report;
   const facts: [string, string | undefined][] = [
     ['model', model],
     ['written to', out],
-    ['copied beside it', sideFiles && (sideFiles.copied.join(', ') || 'nothing')],
+    ['copied files', sideFiles && (sideFiles.copied.join(', ') || 'nothing')],
     ['not copied', sideFiles && `${sideFiles.leftCount} files and folders`],
     ['fang-prune', version],
     ['ended', createdAt?.replace('T', ' ').replace(/\.\d+Z$/, ' UTC')],
@@ -24,7 +24,7 @@ export function provenanceSection(report: PruneReport): HTMLElement {
   );
   return section(
     'how',
-    'How it was done',
+    'Run',
     timings.length > 0 && timingsFigure(report),
     h('h3', {}, 'Settings'),
     table('Settings', words('setting', 'value'), settings),

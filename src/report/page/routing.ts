@@ -3,24 +3,24 @@ import type { ContextReport, ModuleReport, RoutingReport } from '../report-schem
 import { numbers, words } from '../table-columns.js';
 import { contextDetail, describedTokens } from './context-detail.js';
 import { drawContexts } from './context-heat-map.js';
-import { choice, h, table } from './dom.js';
+import { choice, h, meterLabel, table } from './dom.js';
 import { figure } from './figure.js';
 
-/** A mixture whose tokens were told apart by context. */
+/** A mixture whose tokens were clustered into contexts. */
 export interface RoutedMixture {
   readonly block: number;
   readonly contexts: readonly ContextReport[];
   readonly routing: RoutingReport;
-  /** By the context that they serve most. */
+  /** Sorted by the context that they serve most. */
   readonly experts: readonly RoutedExpert[];
 }
 
 interface RoutedExpert {
   readonly number: number;
   readonly remains: boolean;
-  /** Fraction of a context's tokens that go there, by context. */
+  /** Fraction of each context's tokens that go to the expert. */
   readonly shares: readonly number[];
-  /** The context that goes there more than others do; undefined: no token does. */
+  /** Context with the largest fraction; undefined without tokens. */
   readonly context: number | undefined;
 }
 
@@ -42,7 +42,7 @@ export function readRouting({ block, contexts, routing, keep, unitsBefore }: Mod
   return { block, contexts, routing, experts };
 }
 
-/** Which experts serve which contexts: a figure, and each context with its experts. */
+/** Experts by context: a heat map, and details of each context. */
 export function routingPage(mixture: RoutedMixture): HTMLElement[] {
   const { contexts } = mixture;
   const detail = h('div', { class: 'detail' });
@@ -67,7 +67,7 @@ export function routingPage(mixture: RoutedMixture): HTMLElement[] {
   ];
 }
 
-/** Fraction of a context's routes that lead to experts that remain. */
+/** Fraction of a context's routed tokens that go to remaining experts. */
 function remainingShare({ experts }: RoutedMixture, context: number): number {
   const sum = (some: readonly RoutedExpert[]) => some.reduce((total, { shares }) => total + shares[context]!, 0);
   const all = sum(experts);
@@ -76,20 +76,14 @@ function remainingShare({ experts }: RoutedMixture, context: number): number {
 
 function contextLabel(mixture: RoutedMixture, context: number): Node {
   const share = remainingShare(mixture, context);
-  const bar = h('span', { class: 'meter', 'aria-hidden': 'true' }, h('span', {}));
-  (bar.firstChild as HTMLElement).style.width = `${100 * share}%`;
-  return h(
-    'span',
-    { class: 'group' },
-    h('strong', {}, `Context ${context + 1}`),
-    h('span', { class: 'about' }, describedTokens(mixture.contexts[context])),
-    bar,
-    h('span', { class: 'small' }, `${formatPercent(share)} of its routing stays`),
-  );
+  return meterLabel(`Context ${context + 1}`, describedTokens(mixture.contexts[context]), {
+    fraction: share,
+    figure: `${formatPercent(share)} of its tokens go to remaining experts`,
+  });
 }
 
-/** Experts that a context's page names. */
-const NAMED = 6;
+/** Largest number of experts on a context's page. */
+const MAX_EXPERTS = 6;
 
 function contextPage(mixture: RoutedMixture, context: number): HTMLElement[] {
   const { contexts, experts } = mixture;
@@ -98,7 +92,7 @@ function contextPage(mixture: RoutedMixture, context: number): HTMLElement[] {
   const main = experts
     .filter(({ shares }) => shares[context]! > 0)
     .sort((one, other) => other.shares[context]! - one.shares[context]!)
-    .slice(0, NAMED)
+    .slice(0, MAX_EXPERTS)
     .map(
       ({ number, shares, remains }) =>
         `${formatPercent(shares[context]!)} to expert ${number}${remains ? '' : ' (removed)'}`,
@@ -108,15 +102,15 @@ function contextPage(mixture: RoutedMixture, context: number): HTMLElement[] {
     h(
       'p',
       {},
-      `It holds ${tokenCount} calibration tokens, ${formatPercent(total === 0 ? 0 : tokenCount / total)} of all. ` +
-        `Of these go ${main.join(', ')}. ${formatPercent(remainingShare(mixture, context))} of their routing leads to experts that stay.`,
+      `It has ${tokenCount} calibration tokens, ${formatPercent(total === 0 ? 0 : tokenCount / total)} of all. ` +
+        `Of these go ${main.join(', ')}. ${formatPercent(remainingShare(mixture, context))} of their routing goes to remaining experts.`,
     ),
     ...contextDetail(contexts[context]!, `context ${context + 1}`),
   ];
 }
 
-/** Columns that are wide enough for their numbers. */
-const NUMBERED = 32;
+/** Largest number of columns with space for numbers. */
+const MAX_NUMBERED = 32;
 
 /** Contexts by experts; the stronger the colour, the more of a context's tokens go there. */
 function heatMap({ block, contexts, experts, routing }: RoutedMixture): HTMLElement {
@@ -125,13 +119,13 @@ function heatMap({ block, contexts, experts, routing }: RoutedMixture): HTMLElem
   );
   return figure({
     caption:
-      `Block ${block}: which experts (from left to right, by the context that they serve most) the tokens of each context (a line) ` +
-      'go to. The stronger the colour, the more of them. The line on top shows which experts stay. Normalised mutual information ' +
-      `of contexts and routing: ${routing.mutualInformation.toFixed(2)} (0: they have nothing in common, 1: each tells the other).`,
+      `Block ${block}: which experts (from left to right, by the context that they serve most) the tokens of each context (a row) ` +
+      'go to. The stronger the colour, the more of them. The top row shows which experts remain. Normalised mutual information ' +
+      `of contexts and routing: ${routing.mutualInformation.toFixed(2)} (0: independent, 1: each determines the other).`,
     tableName: 'Show the shares',
     table: table(
       `Block ${block}: share of each context's tokens that goes to each expert`,
-      [...words('expert', 'stays'), ...numbers(...contexts.map((_, context) => `context ${context + 1}`))],
+      [...words('expert', 'remains'), ...numbers(...contexts.map((_, context) => `context ${context + 1}`))],
       experts.map(({ number, remains, shares }) => [
         String(number),
         remains ? 'yes' : 'no',
@@ -147,7 +141,8 @@ function heatMap({ block, contexts, experts, routing }: RoutedMixture): HTMLElem
           expert: ({ number, remains }) => `${number}${remains ? '' : ', removed'}`,
           share: ({ value }) => formatPercent(value),
         },
-        names: experts.length > NUMBERED ? [] : experts.map(({ number }, column) => ({ column, name: String(number) })),
+        names:
+          experts.length > MAX_NUMBERED ? [] : experts.map(({ number }, column) => ({ column, name: String(number) })),
       }),
   });
 }

@@ -6,12 +6,8 @@ export function samplesSection({ samples = [] }: PruneReport): HTMLElement | und
   if (samples.length === 0) return undefined;
   return section(
     'samples',
-    'What they write',
-    h(
-      'p',
-      {},
-      'Both models continue the same words, each time with the likeliest token. A few lines are not a measurement.',
-    ),
+    'Generated text',
+    h('p', {}, 'Greedy continuations of the same prompts by both models. A few lines are not a measurement.'),
     ...samples.map(({ prompt, dense, pruned }) =>
       h(
         'div',

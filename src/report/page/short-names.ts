@@ -1,4 +1,4 @@
-/** Name of a file or folder without the folders it lies in. */
+/** Last part of a path. */
 export function shortName(path: string): string {
   return (
     path
@@ -8,7 +8,7 @@ export function shortName(path: string): string {
   );
 }
 
-/** Short names of texts by their paths; where two would be called alike, all keep their folders. */
+/** Last parts of paths, if these are unique; otherwise the paths. */
 export function shortNames(paths: readonly string[]): ReadonlyMap<string, string> {
   const all = [...new Set(paths)];
   const short = all.map(shortName);

@@ -23,11 +23,11 @@ export function sizeSection({ size }: PruneReport): HTMLElement | undefined {
     h(
       'p',
       {},
-      `At most ${formatBytes(target)} were asked for. Of ${counted(points.length, 'model')} that held-out windows compared, ` +
+      `The requested size is at most ${formatBytes(target)}. Of ${counted(points.length, 'model')} compared on held-out windows, ` +
         `${chosen?.name ?? 'none'} at ${formatBytes(chosen?.bytes ?? 0)} was chosen. All are drafts from a part of the calibration windows.`,
     ),
     table(
-      'Models that were measured',
+      'Measured models',
       [...words('model', 'weights'), ...numbers('removed', 'file size', 'from pruning', 'from rounding', 'divergence')],
       points.map((point) => [
         point.chosen ? h('strong', {}, `${point.name} (this one)`) : point.name,
@@ -50,7 +50,7 @@ interface Point extends SizeCandidateReport, ParetoPoint {
 const totalOf = ({ divergence: { pruning, quantising } }: SizeCandidateReport): number =>
   Math.max(MIN_DIVERGENCE, pruning + quantising);
 
-/** The axis is logarithmic. */
+/** Lower limit, since the axis is logarithmic. */
 const MIN_DIVERGENCE = 1e-5;
 
 /** `q4`, `several dtypes`, `pruned q4`, `mixture`. */
@@ -60,13 +60,13 @@ function nameOf({ kind, maps }: SizeCandidateReport): string {
   return names[kind];
 }
 
-/** Divergence against size, both better when lower, with the size that was asked for. */
+/** Divergence against size, both better when lower, with the requested size. */
 function frontierFigure(points: readonly Point[], target: number): HTMLElement {
   const frontier = points.filter((point) => isParetoOptimal(point, points));
   return figure({
     caption:
       'Divergence from the dense model against file size, both better when lower. The line joins the Pareto-optimal models; ' +
-      'the dashed one is the size that was asked for.',
+      'the dashed line is the requested size.',
     legend: [
       ['chosen', 'pruned'],
       ['others', 'dense'],

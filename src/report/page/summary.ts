@@ -13,9 +13,9 @@ import { shortName, shortNames } from './short-names.js';
 export function header(report: PruneReport): HTMLElement {
   const { sparsity, parameters, bytes, method } = report;
   const sentence =
-    `Of the parameters that can be pruned ${formatPercent(sparsity.achieved)} are gone (asked for: ` +
+    `Of the parameters that can be pruned ${formatPercent(sparsity.achieved)} were removed (requested: ` +
     `${formatExactPercent(sparsity.requested)}), ${formatPercent(sparsity.ofAllParameters)} of all. The rest was repaired ` +
-    `from calibration text; ${report.healing === undefined ? 'nothing was trained' : 'then it learnt from the dense model'}.`;
+    `on calibration text; ${report.healing === undefined ? 'nothing was trained' : 'then it was trained on the dense model'}.`;
   const tiles = [
     tile('Parameters', formatCount(parameters.before), formatCount(parameters.after), changeOf(parameters)),
     tile('File size', formatBytes(bytes.before), formatBytes(bytes.after), changeOf(bytes)),
@@ -39,13 +39,13 @@ export function header(report: PruneReport): HTMLElement {
       h(
         'div',
         { class: 'note' },
-        h('h2', {}, 'Worth knowing'),
+        h('h2', {}, 'Remarks'),
         h('ul', {}, ...report.remarks.map((remark) => h('li', {}, remark))),
       ),
   );
 }
 
-/** Of one text, or the mean over all; of the held-out windows where no text was given; none where no text changed by more than noise. */
+/** Perplexity of one text, or the mean over several; no tile if no text changed by more than noise. */
 function perplexityTile(report: PruneReport): HTMLElement[] {
   const found = perplexitiesOf(report);
   if (found.every(isNoise)) return [];
@@ -67,7 +67,7 @@ function perplexityTile(report: PruneReport): HTMLElement[] {
   return [tile(`Perplexity, ${name}`, formatPerplexity(before), formatPerplexity(after), change)];
 }
 
-/** Of the texts, else of the held-out windows. */
+/** Perplexities of the texts, or else of the held-out windows. */
 function perplexitiesOf({ metrics = [], quality }: PruneReport): readonly MetricReport[] {
   const texts = metrics.filter(({ kind, dense }) => kind === 'perplexity' && dense !== undefined);
   return texts.length === 0 && quality !== undefined ? [qualityPerplexity(quality)] : texts;
@@ -97,7 +97,7 @@ function noiseNote(report: PruneReport): HTMLElement | undefined {
   return h('p', { class: 'small', id: 'noise' }, `No more than noise: ${figures.join('; ')}.`);
 }
 
-/** That the written model is the one that was decided on. */
+/** Note about the certificate. */
 function certificateNote({ certificate }: PruneReport): HTMLElement | undefined {
   if (certificate === undefined) return undefined;
   const { gap, tokens, tolerance, opened } = certificate;
@@ -105,10 +105,10 @@ function certificateNote({ certificate }: PruneReport): HTMLElement | undefined 
     'p',
     { class: 'small', id: 'certificate' },
     h('strong', {}, opened ? 'Checked: ' : 'Compared, but not opened: '),
-    opened ? 'opened by ONNX Runtime, ' : 'the reason is under "Worth knowing". Read block by block, ',
-    'the written model computes what the dense one does with the same parts switched off and the ' +
-      `same repairs. On ${tokens} tokens no logit was farther off than ${gap.toExponential(1)} of their range; up to ` +
-      `${tolerance.toExponential(1)} is taken for rounding.`,
+    opened ? 'opened by ONNX Runtime, ' : 'the reason is in the remarks. Run block by block, ',
+    'the written model equals the dense model with the removed units set to zero and the same repairs. ' +
+      `On ${tokens} tokens logits differ by at most ${gap.toExponential(1)} of their range; up to ` +
+      `${tolerance.toExponential(1)} counts as rounding.`,
   );
 }
 
@@ -167,7 +167,7 @@ export function costSection(report: PruneReport): HTMLElement {
   );
 }
 
-/** Size and quality of each file, where the model was written in other dtypes. */
+/** Size and quality of each file of a model in other dtypes. */
 function dtypeTable({ dtypes = [], bytes }: PruneReport): HTMLElement | undefined {
   if (dtypes.length === 0) return undefined;
   const rows = dtypes.map(({ dtype, bytes: after, quality }) => [
@@ -192,7 +192,7 @@ const MISSING = [
   { name: 'Speed', kinds: ['speed'], command: 'fang-prune bench' },
 ] as const;
 
-/** Said by the figures themselves: `1.2 GB`. */
+/** Unit that figures include: `1.2 GB`. */
 const SHOWN_UNIT = 'bytes';
 
 const KIND_NAMES: Readonly<Partial<Record<MetricReport['kind'], string>>> = {
@@ -201,6 +201,6 @@ const KIND_NAMES: Readonly<Partial<Record<MetricReport['kind'], string>>> = {
 };
 
 function metricName({ kind, name, unit }: MetricReport, texts: ReadonlyMap<string, string>): string {
-  const what = KIND_NAMES[kind];
-  return `${what === undefined ? name : `${what}, ${texts.get(name) ?? name}`}${unit === undefined || unit === SHOWN_UNIT ? '' : ` (${unit})`}`;
+  const kindName = KIND_NAMES[kind];
+  return `${kindName === undefined ? name : `${kindName}, ${texts.get(name) ?? name}`}${unit === undefined || unit === SHOWN_UNIT ? '' : ` (${unit})`}`;
 }

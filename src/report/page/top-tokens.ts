@@ -1,12 +1,12 @@
 import { formatPercent } from '../format-quantity.js';
-import type { ContextReport, ModuleReport, PruneReport, TopTokensReport } from '../report-schema.js';
+import type { ModuleReport, PruneReport, TopTokensReport } from '../report-schema.js';
 import { contextDetail, describedTokens } from './context-detail.js';
-import { choice, h, section } from './dom.js';
+import { choice, h, meterLabel, section } from './dom.js';
 
 /** A module with the tokens that activate its units. */
 type Described = ModuleReport & { readonly topTokens: TopTokensReport };
 
-/** Block by block: which tokens the units answer that remained, and those that left. */
+/** Section with the tokens that activate remaining and removed units, by block. */
 export function topTokensSection({ modules }: PruneReport): HTMLElement | undefined {
   const described = modules.filter((module): module is Described => module.topTokens !== undefined);
   const [first] = described;
@@ -16,18 +16,18 @@ export function topTokensSection({ modules }: PruneReport): HTMLElement | undefi
   const show = (module: Described) => {
     page.replaceChildren(...modulePage(module));
     status.textContent =
-      `Block ${module.block}, ${NAMES[module.kind]}: ${module.unitsAfter} of ${module.unitsBefore} stay, which gave ` +
+      `Block ${module.block}, ${NAMES[module.kind]}: ${module.unitsAfter} of ${module.unitsBefore} remain, with ` +
       `${formatPercent(module.topTokens.keptShare)} of its output.`;
   };
   show(first);
   return section(
     'top-tokens',
-    'What stayed and what left',
+    'Tokens of remaining and removed units',
     h(
       'p',
       {},
-      'In the dense model, tokens activate some units more than others. Some answer most to units that stay, some to units that ' +
-        'left: what the pruned model does not do as well. Shares are of the squared output, each unit by itself.',
+      'In the dense model, some tokens activate mostly units that remain, and others mostly units that were removed: these are ' +
+        'what the pruned model predicts less well. Shares are of the summed squared outputs of single units.',
     ),
     choice(
       { name: 'top-tokens-block', legend: 'Block and part', className: 'chips' },
@@ -49,13 +49,13 @@ function modulePage(module: Described): HTMLElement[] {
   const { kept, removed } = module.topTokens;
   const detail = h('div', { class: 'detail' });
   const groups = [
-    { name: 'Stayed', context: kept, count: module.unitsAfter },
-    { name: 'Left', context: removed, count: module.unitsBefore - module.unitsAfter },
+    { name: 'Remaining', context: kept, count: module.unitsAfter },
+    { name: 'Removed', context: removed, count: module.unitsBefore - module.unitsAfter },
   ];
   const show = ({ name, context }: (typeof groups)[number]) =>
     detail.replaceChildren(
       h('h3', {}, `${name}: tokens that activate it`),
-      ...contextDetail(context, `what ${name === 'Stayed' ? 'stayed' : 'left'}`),
+      ...contextDetail(context, `${name.toLowerCase()} units`),
     );
   show(groups[0]!);
   return [
@@ -66,7 +66,10 @@ function modulePage(module: Described): HTMLElement[] {
         { name: 'top-tokens-group', legend: 'Units', className: 'groups' },
         groups.map((group) => ({
           value: group,
-          label: groupLabel(group, module.unitsBefore),
+          label: meterLabel(group.name, describedTokens(group.context), {
+            fraction: group.count / module.unitsBefore,
+            figure: `${group.count} of ${module.unitsBefore}`,
+          }),
           checked: group === groups[0],
         })),
         show,
@@ -74,20 +77,4 @@ function modulePage(module: Described): HTMLElement[] {
       detail,
     ),
   ];
-}
-
-function groupLabel(
-  { name, context, count }: { readonly name: string; readonly context: ContextReport; readonly count: number },
-  all: number,
-): Node {
-  const bar = h('span', { class: 'meter', 'aria-hidden': 'true' }, h('span', {}));
-  (bar.firstChild as HTMLElement).style.width = `${(100 * count) / all}%`;
-  return h(
-    'span',
-    { class: 'group' },
-    h('strong', {}, name),
-    h('span', { class: 'about' }, describedTokens(context)),
-    bar,
-    h('span', { class: 'small' }, `${count} of ${all}`),
-  );
 }

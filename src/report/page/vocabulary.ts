@@ -4,7 +4,7 @@ import type { PruneReport } from '../report-schema.js';
 import { numbers, words } from '../table-columns.js';
 import { h, section, table } from './dom.js';
 
-/** Which tokens went before all else, and what that costs by itself. */
+/** Section about the trimmed vocabulary and its cost. */
 export function vocabularySection({ vocabulary }: PruneReport): HTMLElement | undefined {
   if (vocabulary === undefined) return undefined;
   const { rows, reasons, tables } = vocabulary;
@@ -15,17 +15,17 @@ export function vocabularySection({ vocabulary }: PruneReport): HTMLElement | un
     h(
       'p',
       {},
-      `${rows.after} of ${rows.before} rows stay: ${chosen} by languages, rank or list, ${text} of the text, ${parts} that others are ` +
-        `merged from, ${always} that always stay. ${describeTrimmingCost(vocabulary)} ` +
-        'All other losses of this page compare the result with the model of this vocabulary.',
+      `${rows.after} of ${rows.before} rows remain: ${chosen} by languages, rank or list, ${text} of the text, ${parts} that others are ` +
+        `merged from, ${always} that always remain. ${describeTrimmingCost(vocabulary)} ` +
+        'All other losses on this page compare the result with the model of this vocabulary.',
     ),
     table(
       'Tables that were cut',
       [...words('table'), ...numbers('rows', 'left', 'bytes', 'left')],
-      tables.map(({ name, rows: own, bytes }) => [
+      tables.map(({ name, rows: rowCounts, bytes }) => [
         name,
-        String(own.before),
-        String(own.after),
+        String(rowCounts.before),
+        String(rowCounts.after),
         formatBytes(bytes.before),
         formatBytes(bytes.after),
       ]),
