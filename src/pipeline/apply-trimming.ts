@@ -35,7 +35,7 @@ export function remarkTokens({ chosen: { addedToList, filledUp } }: TrimmingPlan
   return [
     ...(addedToList > 0
       ? [
-          `kept ${counted(addedToList, 'token')} that the list lacks: bytes or single characters, special and added tokens, those of the chat template and of the configuration`,
+          `kept ${counted(addedToList, 'token')} that the list does not have: bytes or single characters, special and added tokens, those of the chat template and of the configuration`,
         ]
       : []),
     ...(filledUp > 0
@@ -50,7 +50,7 @@ export function remarkTokens({ chosen: { addedToList, filledUp } }: TrimmingPlan
 export const remarkStale = (stale: readonly string[]): readonly string[] =>
   stale.length === 0
     ? []
-    : [`left out, since they hold removed tokens: ${stale.join(', ')}; tokenizer.json replaces them`];
+    : [`not copied, since they contain removed tokens: ${stale.join(', ')}; tokenizer.json replaces them`];
 
 interface TableSize {
   readonly model: TracedGraph['model'];

@@ -19,17 +19,17 @@ export type FromCallee = { readonly progress: Progress } | { readonly beat: true
 
 export type Outcome = { readonly answer: unknown } | { readonly error: SentError };
 
-/** Where messages go, and come from. */
+/** Connection to the process or worker that makes the call. */
 export interface Channel {
-  /** @throws when the message holds what cannot be sent */
+  /** @throws for values that cannot be cloned, such as functions */
   send(message: ToCallee): void;
   listen(onMessage: (message: FromCallee) => void): void;
 }
 
 /**
- * Has a call made at the other end of a channel. Progress and abortion pass through; a listener that throws aborts the call.
- * @throws OptionError when the request holds what cannot be sent (functions, an engine, a tokenizer); whatever the call throws;
- * what the listener threw; the signal's reason when aborted.
+ * Sends a call through a channel, and waits for its result. A listener that throws aborts the call.
+ * @throws OptionError when the request contains functions, an engine or a tokenizer, which cannot be sent; the call's errors;
+ * the listener's error; the signal's reason when aborted.
  */
 export async function sendRequest<Call extends CallName>(
   { send, listen }: Channel,
@@ -50,8 +50,8 @@ export async function sendRequest<Call extends CallName>(
     try {
       send({ call, request });
     } catch (cause) {
-      const said = `the request is sent to another process or worker, so that it may hold only plain data: ${errorMessage(cause)}`;
-      throw new OptionError(said, { cause });
+      const message = `the request is sent to another process or worker, so it may contain only plain data: ${errorMessage(cause)}`;
+      throw new OptionError(message, { cause });
     }
     const outcome = await settled;
     control.signal.throwIfAborted();
@@ -63,13 +63,11 @@ export async function sendRequest<Call extends CallName>(
   }
 }
 
-/** A listener that throws has aborted the call, which then rejects; it must not disturb the sender of messages. */
+/** Ignores errors of the listener: the guarded listener has aborted the call, which then rejects with them. */
 function forwardProgress(progress: Progress, { onProgress }: GuardedControl): void {
   try {
     onProgress?.(progress);
-  } catch {
-    // See above.
-  }
+  } catch {}
 }
 
 export interface CallAnswering extends Pick<JobControl, 'signal'> {

@@ -3,7 +3,7 @@ import type { Platform } from '../runtime/platform.js';
 import { type AnswerOf, CALLS, type CallName, type RequestOf } from './call-table.js';
 import { guardListener } from './guard-listener.js';
 
-/** Makes a call on a platform. A listener that throws ends it, and is what it rejects with. */
+/** Makes a call on a platform. If the progress listener throws, the call is aborted and rejects with that error. */
 export async function callOn<Call extends CallName>(
   platform: Platform,
   call: Call,

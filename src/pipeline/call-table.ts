@@ -106,11 +106,12 @@ export type PageCall = {
   [Call in CallName]: 'web' extends Calls[Call]['platforms'][number] ? Call : never;
 }[CallName];
 
-/** Maps the calls that `makes` selects. */
-export function mapCalls<Made>(
-  makes: (row: CallRow) => boolean,
-  make: (call: CallName, row: CallRow) => unknown,
-): Made {
+/** Creates an object with a function for each selected call. */
+export function mapCalls<Functions>(
+  isSelected: (row: CallRow) => boolean,
+  create: (call: CallName, row: CallRow) => unknown,
+): Functions {
   const rows = (Object.keys(CALLS) as CallName[]).map((call) => [call, CALLS[call] as CallRow] as const);
-  return Object.fromEntries(rows.filter(([, row]) => makes(row)).map(([call, row]) => [call, make(call, row)])) as Made;
+  const selected = rows.filter(([, row]) => isSelected(row));
+  return Object.fromEntries(selected.map(([call, row]) => [call, create(call, row)])) as Functions;
 }

@@ -17,7 +17,7 @@ interface CertifyInput {
   readonly keep: Int32Array;
 }
 
-/** Short, since both models read it as a whole. */
+/** Few tokens, since both models are opened entirely. */
 const WINDOW = { windowCount: 2, windowLength: 64 };
 
 /** Kernels may sum in another order for fewer columns. */
@@ -34,7 +34,7 @@ export async function certifyWritten(
 }
 
 /**
- * Opens a trimmed model in ONNX Runtime, and compares the logits of remaining tokens with the original's on text in
+ * Opens a trimmed model in ONNX Runtime, and compares the logits of remaining tokens with the original's, on text of
  * these tokens.
  * @returns undefined if the original does not run here either
  * @throws NumericalError where they differ by more than rounding; EngineError if only the original runs
@@ -53,8 +53,8 @@ export function certifyTrimming(
       vocabularySize: keep.length,
       signal,
     });
-    const olds = windows.map((window) => window.map((id) => keep[id]!));
-    const before = await readLogits(engine, folder, olds).catch((error: unknown) => {
+    const originalWindows = windows.map((window) => window.map((id) => keep[id]!));
+    const before = await readLogits(engine, folder, originalWindows).catch((error: unknown) => {
       if (error instanceof EngineError) return error;
       throw error;
     });
@@ -104,7 +104,7 @@ function compareLogits(
   after: ReadLogits,
   { keep, windows }: { readonly keep: Int32Array; readonly windows: readonly Int32Array[] },
 ): TrimmingCertificate {
-  let [low, high, most] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 0];
+  let [low, high, largest] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 0];
   const positions = after.values.length / after.width;
   for (let position = 0; position < positions; position += 1) {
     for (let id = 0; id < after.width; id += 1) {
@@ -115,23 +115,23 @@ function compareLogits(
       low = Math.min(low, old);
       high = Math.max(high, old);
       const difference = old === found ? 0 : Math.abs(old - found);
-      most = Number.isNaN(difference) ? Number.POSITIVE_INFINITY : Math.max(most, difference);
+      largest = Number.isNaN(difference) ? Number.POSITIVE_INFINITY : Math.max(largest, difference);
     }
   }
   if (low > high)
     throw new NumericalError(
       "all logits of the original are NaN, so nothing can be compared; check the model's weights",
     );
-  const gap = most === 0 ? 0 : most / (high - low);
+  const gap = largest === 0 ? 0 : largest / (high - low);
   if (!(gap <= TOLERANCE))
     throw new NumericalError(
-      `the trimmed model's logits of tokens that stayed are ${gap.toExponential(1)} of their range from the original's, at most ${TOLERANCE} is rounding. Nothing was written. Please report the model; "certify: false" writes it all the same`,
+      `the trimmed model's logits of remaining tokens differ from the original's by ${gap.toExponential(1)} of their range; at most ${TOLERANCE} is rounding. Nothing was written. Please report the model; "certify: false" writes it nevertheless`,
     );
   return {
     windows: windows.length,
     tokens: windows.reduce((sum, { length }) => sum + length, 0),
     gap,
-    equal: most === 0,
+    equal: largest === 0,
     tolerance: TOLERANCE,
   };
 }

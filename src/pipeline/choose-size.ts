@@ -140,9 +140,9 @@ export async function planSizes(
   const dtypes: { dtype: DtypeName; bytes: number }[] = [];
   for (const dtype of shrink.dtypes)
     dtypes.push({ dtype, bytes: await bytesOf(uniformMixture(problem, bitsOf(dtype))) });
-  const priced = measured && (await estimateProblemCosts(context, input, { ...opened, measured }));
-  if (measured !== undefined && priced === undefined)
-    context.remarks.push('these statistics do not hold the cost of rounding: make them by observe with method auto');
+  const withCosts = measured && (await estimateProblemCosts(context, input, { ...opened, measured }));
+  if (measured !== undefined && withCosts === undefined)
+    context.remarks.push('these statistics lack the cost of rounding; create them by observe with method auto');
   const sizes: PlannedSize[] = [];
   for (const { bytes: target } of shrink.targets) {
     const removed = (shrink.dtypes.length === 0 ? [undefined] : shrink.dtypes).flatMap((dtype) => {
@@ -150,7 +150,7 @@ export async function planSizes(
       const [mixture] = mixturesAt(single, target);
       return mixture === undefined ? [] : [[dtype ?? 'float', mixture.sparsity] as const];
     });
-    const candidates = priced && (await planSize({ problem: priced, bits, bytesOf }, target)).map(reportPlanned);
+    const candidates = withCosts && (await planSize({ problem: withCosts, bits, bytesOf }, target)).map(reportPlanned);
     sizes.push({ target, removed: Object.fromEntries(removed), ...(candidates && { candidates }) });
   }
   return { smallest, dtypes, sizes };
@@ -259,8 +259,8 @@ function reportCandidate(candidate: SizeCandidate, chosen: boolean): SizeReport[
 /** Number of linear layers by dtype, the most bits first. */
 function countByDtype({ bits }: Pick<Mixture, 'bits'>): Readonly<Record<string, number>> {
   const counts = new Map<Bits, number>();
-  for (const own of bits.values()) counts.set(own, (counts.get(own) ?? 0) + 1);
-  return Object.fromEntries([...counts].sort(([a], [b]) => b - a).map(([own, count]) => [`q${own}`, count]));
+  for (const width of bits.values()) counts.set(width, (counts.get(width) ?? 0) + 1);
+  return Object.fromEntries([...counts].sort(([a], [b]) => b - a).map(([width, count]) => [`q${width}`, count]));
 }
 
 const modulesOf = ({ shrink: { allow } }: SizeInput, modules: readonly PrunableModule[]): PrunableModule[] => {
@@ -345,7 +345,7 @@ function quantisationOf({ quantisation, shrink }: SizeInput, { bits }: Pick<Mixt
   return { ...quantisation, dtypes: [name as DtypeName], bits };
 }
 
-/** Bytes of the KV cache and other states of one sequence with so many tokens. */
+/** Bytes of the KV cache and other states of one sequence of `tokenCount` tokens. */
 export function cacheBytes(graph: GraphProto, tokenCount: number, bytesPerElement: number): number {
   return readModelInputs(graph)
     .filter((input) => input.role === 'state' || isFullCache(input))

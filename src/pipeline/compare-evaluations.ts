@@ -85,14 +85,14 @@ function compareTwo(a: EvaluatedModel, b: EvaluatedModel, options: ComparisonOpt
 }
 
 function compareTexts(a: EvaluatedModel, b: EvaluatedModel, options: ComparisonOptions): ComparedPerplexities[] {
-  return (a.perplexity ?? []).flatMap((own) => {
-    const other = findText(own, b.perplexity ?? []);
+  return (a.perplexity ?? []).flatMap((one) => {
+    const other = findText(one, b.perplexity ?? []);
     if (other === undefined) return [];
-    const comparison = withNames(`${own.text}, ${a.model} (A) and ${b.model} (B)`, () =>
-      comparePerplexities(own, other, options),
+    const comparison = withNames(`${one.text}, ${a.model} (A) and ${b.model} (B)`, () =>
+      comparePerplexities(one, other, options),
     );
     const summary = explainPerplexities(comparison);
-    return [{ kind: 'perplexity', file: own.text, a: a.model, b: b.model, ...comparison, summary }];
+    return [{ kind: 'perplexity', file: one.text, a: a.model, b: b.model, ...comparison, summary }];
   });
 }
 
@@ -107,35 +107,35 @@ function withNames<T>(names: string, compare: () => T): T {
 }
 
 /** Finds a text by its hash, else one of the same name, which the comparison then refuses. */
-function findText(own: ComparableText, others: readonly ComparableText[]): ComparableText | undefined {
+function findText(one: ComparableText, others: readonly ComparableText[]): ComparableText | undefined {
   const hashOf = ({ protocol }: ComparableText) => protocol.textSha256 ?? protocol.tokensSha256;
   return (
-    others.find((other) => hashOf(other) !== undefined && hashOf(other) === hashOf(own)) ??
-    others.find(({ text }) => text === own.text)
+    others.find((other) => hashOf(other) !== undefined && hashOf(other) === hashOf(one)) ??
+    others.find(({ text }) => text === one.text)
   );
 }
 
 function compareTasks(a: EvaluatedModel, b: EvaluatedModel, options: ComparisonOptions): ComparedTasks[] {
-  return (a.tasks ?? []).flatMap((own) => {
-    const other = b.tasks?.find(({ protocol }) => protocol.taskSha256 === own.protocol.taskSha256);
+  return (a.tasks ?? []).flatMap((one) => {
+    const other = b.tasks?.find(({ protocol }) => protocol.taskSha256 === one.protocol.taskSha256);
     if (other === undefined) return [];
-    checkProtocols(own, other);
-    const comparison = compareResults(own, other, options);
+    checkProtocols(one, other);
+    const comparison = compareResults(one, other, options);
     const summary = explainComparison(comparison);
-    return [{ kind: 'task', file: own.file, a: a.model, b: b.model, ...comparison, summary }];
+    return [{ kind: 'task', file: one.file, a: a.model, b: b.model, ...comparison, summary }];
   });
 }
 
 /** @throws OptionError when the same items were measured with different protocols. */
-function checkProtocols(own: ComparableTask, other: ComparableTask): void {
-  const [a, b]: Record<string, unknown>[] = [{ ...own.protocol }, { ...other.protocol }];
+function checkProtocols(one: ComparableTask, other: ComparableTask): void {
+  const [a, b]: Record<string, unknown>[] = [{ ...one.protocol }, { ...other.protocol }];
   const differing = ['delimiter', 'bos'].filter((key) => a?.[key] !== b?.[key]);
   if (differing.length === 0) return;
-  throw new OptionError(`${own.file} was measured with different ${differing.join(' and ')}; measure both alike`);
+  throw new OptionError(`${one.file} was measured with different ${differing.join(' and ')}; use the same for both`);
 }
 
 /**
- * Reads evaluations from files: what `fang-prune eval --json` prints, or the score files of `--resume`.
+ * Reads evaluations from files: the output of `fang-prune eval --json`, or the score files of `--resume`.
  * @throws OptionError for a file that is neither, naming it.
  */
 async function readEvaluations(files: Files, paths: readonly string[]): Promise<EvaluatedModel[]> {
@@ -176,7 +176,7 @@ function taskOf({ source, sourceSha256, protocol }: ScoredRun, items: readonly I
   return { file: source, ...result, protocol: { ...protocol, taskSha256: sourceSha256 } };
 }
 
-/** Contiguous windows from the first. Default settings follow from the first window, which is complete. */
+/** Result of the windows before the first missing one. A default window length is the first window's, which is complete. */
 function textOf({ source, sourceSha256, protocol }: ScoredRun, scores: readonly WindowScore[]): ComparableText {
   const windows = scores.filter(({ index }, at) => index === at).map(({ nll, tokenCount }) => ({ nll, tokenCount }));
   const firstLength =
@@ -191,7 +191,7 @@ function parseEvaluations(content: string, path: string): EvaluatedModel[] {
   const { models } = parseObject(content, path);
   if (!Array.isArray(models) || !models.every(isEvaluation)) {
     throw new OptionError(
-      `${path} is not an evaluation: expected what "fang-prune eval ... --json" prints, or its --resume file`,
+      `${path} is not an evaluation: expected the output of "fang-prune eval ... --json", or its --resume file`,
     );
   }
   return models;

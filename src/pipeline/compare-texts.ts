@@ -18,7 +18,7 @@ export interface ComparedText {
   readonly name: string;
   /** Of equal length. */
   readonly windows: readonly Int32Array[];
-  /** Of the entire text, where it is known. */
+  /** Of the entire text, if known. */
   readonly textSha256?: string | undefined;
 }
 

@@ -33,10 +33,10 @@ export async function compareTrimmed(
   return { keep, report: { ...report, ...(bitsPerByte && { bitsPerByte }), ...(certificate && { certificate }) } };
 }
 
-/** Largest number of characters to read, from the end of the text: a small model takes some seconds. */
+/** Limit of characters to read, from the end of the text: a small model reads them in seconds. */
 const MAX_CHARACTERS = 8192;
 
-/** Least number of characters. */
+/** Shorter texts are replaced by the bundled one. */
 const MIN_CHARACTERS = 1024;
 
 const WINDOW_LENGTH = 512;
@@ -49,8 +49,8 @@ async function measureTrimmingCost(
   { timed, onProgress, signal, journal, remarks }: JobContext,
   { original, trimmed: { folder: trimmed, unseen = '' }, engine }: TrimmedInput,
 ): Promise<TrimmingCost | undefined> {
-  const isOwn = unseen.length >= MIN_CHARACTERS;
-  const text = isOwn
+  const isFromSource = unseen.length >= MIN_CHARACTERS;
+  const text = isFromSource
     ? unseen.slice(-MAX_CHARACTERS)
     : (await import('../evaluation/held-out-text.js')).HELD_OUT_TEXTS.join('\n');
   const longest = longestWindow(original, undefined) ?? WINDOW_LENGTH;
@@ -73,7 +73,7 @@ async function measureTrimmingCost(
     const after = await measure(trimmed, 1);
     if (before === undefined || after === undefined) return null;
     const textBytes = new TextEncoder().encode(text).byteLength;
-    return { before, after, from: isOwn ? 'source' : 'text', textBytes };
+    return { before, after, from: isFromSource ? 'source' : 'text', textBytes };
   };
   try {
     return (

@@ -34,7 +34,7 @@ export async function dropUnreadableWindows(
   if (readable.length === 0 && windows.length > 0)
     throw new NumericalError(
       `all ${windows.length} calibration windows begin with ${tokens}, whose embedding is zero, and the model gives NaN from there on; ` +
-        'give other text (calibration.source), or set bos to false where the tokenizer puts it there',
+        'give other text (calibration.source), or set bos to false if the tokenizer adds this token',
     );
   if (readable.length < windows.length)
     remarks.push(

@@ -66,7 +66,7 @@ export interface CostRequest {
   readonly draftCount?: number | undefined;
   readonly evaluated: EvaluatedWork;
   readonly certifies: boolean;
-  /** Number of windows of the statistics that repairs read. Absent: the model is measured. */
+  /** Number of windows that repairs read in a run from statistics. Absent: the model is measured. */
   readonly readAgain?: number | undefined;
   readonly speed: MachineSpeed;
   /** Whether models are compared on held-out windows. */
@@ -144,8 +144,8 @@ const MS = {
 };
 
 /**
- * Factorisations of a module with N inputs: products of matrices, as multiples of N³ multiplications in float32, and milliseconds by N² for copies
- * and JavaScript between them. float64 takes more than twice as long, and narrow products too, so that products are more than are multiplied.
+ * Factorisations of a module with N inputs: time of matrix products, in N³ multiplications of float32, and of copies and
+ * JavaScript, in milliseconds per N². Products in float64 and of narrow matrices take more than twice as long.
  */
 const FACTORISED = {
   /** To order units, and to score them once. */
@@ -271,7 +271,7 @@ export function estimateCost(request: CostRequest): ExpectedStep[] {
   ];
   const healSteps: Step[] = healing ? [['heal', costs.heal(healing)]] : [];
   const dtypes = quantisation.dtypes;
-  const made: Step[] = [
+  const resultSteps: Step[] = [
     ...(shots > 1 ? Array.from({ length: shots }, () => [...measuring, ...shrink]).flat() : shrink),
     ...healSteps,
     ...(quotes && tokenCount > 0
@@ -295,7 +295,7 @@ export function estimateCost(request: CostRequest): ExpectedStep[] {
       ? [['generate', costs.generate(healedWriting), fractionGenerated(writtenCount, healedWriting)] as Step]
       : []),
     ...(shots > 1 ? [] : measuring),
-    ...Array.from({ length: resultCount }, () => made).flat(),
+    ...Array.from({ length: resultCount }, () => resultSteps).flat(),
     ...(evaluates
       ? Array.from({ length: evaluated.modelCount }, () => ['evaluate', costs.evaluate(evaluated)] as Step)
       : []),
@@ -356,7 +356,7 @@ export function estimateObservation({
   const share = calibration.generate ? (calibration.generate.share ?? GENERATE_DEFAULTS.share) : 0;
   const kinds = densePassKinds(options);
   const passes = { ...kinds, forwards: true, sums: false, allBackwards: kinds.backwards };
-  const modules = chosen(size, options);
+  const modules = selectedModules(size, options);
   const sums = options.adapter.needs === 'gram' ? costs.gram(modules, tokenCount) : 0;
   const forward = costs.forward(tokenCount);
   const steps: Step[] = [
@@ -416,8 +416,8 @@ interface MeasuringRequest extends Pick<CostRequest, 'size' | 'options'> {
 /** Steps of `measureDense`. */
 function measuringSteps({ size, costs, options, tokenCount, passes }: MeasuringRequest): Step[] {
   const { forwards, backwards, sums, allBackwards } = passes;
-  const modules = chosen(size, options);
-  const back = countBackwardTokens(tokenCount, {
+  const modules = selectedModules(size, options);
+  const backwardTokens = countBackwardTokens(tokenCount, {
     allBackwards,
     outputCounts: modules.map(({ outputs }) => outputs),
   });
@@ -431,10 +431,10 @@ function measuringSteps({ size, costs, options, tokenCount, passes }: MeasuringR
   const experts = sum(mixtures.map(({ parameters }) => parameters));
   // Top-k experts of each token, and their replacements.
   const mixed = sum(mixtures.map(({ outputs, experts: { perToken } = NO_EXPERTS }) => 2 * perToken * outputs));
-  const tried = Math.min(MAX_TOKENS.experts, tokenCount);
+  const expertTokens = Math.min(MAX_TOKENS.experts, tokenCount);
   const expertPasses = EXPERT_PASSES.entire + (options.allocation.takesUnevenSteps ? EXPERT_PASSES.inside : 0);
   const forward = costs.forward(tokenCount);
-  const backward = costs.backward(back);
+  const backward = costs.backward(backwardTokens);
   return [
     ...(forwards
       ? [
@@ -453,8 +453,8 @@ function measuringSteps({ size, costs, options, tokenCount, passes }: MeasuringR
           [
             'experts',
             {
-              graphs: forward.graphs + tried * expertPasses * experts * MS.multiply,
-              script: forward.script + tried * EXPERT_PASSES.entire * mixed * MS.mixedExpert,
+              graphs: forward.graphs + expertTokens * expertPasses * experts * MS.multiply,
+              script: forward.script + expertTokens * EXPERT_PASSES.entire * mixed * MS.mixedExpert,
             },
           ] as Step,
         ]
@@ -506,18 +506,18 @@ function stageCosts(size: ModelSize) {
       script: openBlocks,
     }),
     shrink(options: ResolvedOptions, tokens: number): Cost {
-      const touched = chosen(size, options);
+      const pruned = selectedModules(size, options);
       const isGram = options.adapter.needs === 'gram';
-      const groups = touched.flatMap((module) => groupsOf(module, options));
+      const groups = pruned.flatMap((module) => groupsOf(module, options));
       const isOrdered = densePassKinds(options).sums;
       const always = addCosts(
-        { script: touched.length * MS.module },
+        { script: pruned.length * MS.module },
         isGram && !isOrdered ? factorisation('scored', groups) : {},
         isGram ? factorisation('output', groups) : {},
       );
       if (tokens === 0) return always;
       const { inputSteps } = options;
-      const repaired = inputSteps > 0 ? touched.filter(({ kind }) => kind === 'ffn') : [];
+      const repaired = inputSteps > 0 ? pruned.filter(({ kind }) => kind === 'ffn') : [];
       const passes =
         Math.min(tokens, MAX_TOKENS.examples) * (REPAIR.base + REPAIR.step * inputSteps) +
         Math.min(tokens, MAX_TOKENS.lengths) * REPAIR.length * inputSteps;
@@ -532,7 +532,7 @@ function stageCosts(size: ModelSize) {
           script: 2 * openBlocks + repaired.length * MS.repairedModule,
         },
         factorisation('inputs', repaired),
-        isGram ? repairOfExperts(touched, tokens) : {},
+        isGram ? repairOfExperts(pruned, tokens) : {},
       );
     },
     drafts(options: ResolvedOptions, count: number, tokens: number): Cost {
@@ -604,10 +604,10 @@ function stageCosts(size: ModelSize) {
  * second once; three products compute Gram matrix, right-hand side and change.
  */
 function repairOfExperts(modules: ModelSize['modules'], tokenCount: number): Cost {
-  const tried = Math.min(MAX_TOKENS.experts, tokenCount);
+  const expertTokens = Math.min(MAX_TOKENS.experts, tokenCount);
   const costs = modules.map(({ outputs, parameters, experts: { count, perToken, width = 0 } = NO_EXPERTS }) => {
     if (width === 0) return {};
-    const pairs = tried * perToken;
+    const pairs = expertTokens * perToken;
     const second = width * outputs;
     const first = parameters / perToken - second;
     // With fewer tokens than neurons the dual form is solved.
@@ -644,7 +644,7 @@ function linearsOf(modules: ModelSize['modules']) {
   });
 }
 
-const chosen = ({ modules }: ModelSize, options: ResolvedOptions) =>
+const selectedModules = ({ modules }: ModelSize, options: ResolvedOptions) =>
   modules.filter(({ kind }) => options.modules.has(kind));
 
 interface LinearSize {

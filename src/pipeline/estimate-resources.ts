@@ -36,12 +36,12 @@ export interface ResourceRequest {
 const FLOAT_BYTES = 4;
 const DOUBLE_BYTES = 8;
 
-/** Bytes of a store that are on disk: none where it fits in memory. */
+/** Bytes of a store on disk: 0 if it fits in memory. */
 const spilled = (bytes: number, blockCount = 1): number => (fitsInMemory(bytes, blockCount) ? 0 : bytes);
 
 /**
- * Bytes of disk that a pruning run takes in addition to its output at most: hidden states, block inputs that the backward pass
- * reads, rewritten weights with their copy in the journal, those of the masked original, and what healing takes.
+ * Upper bound of the disk space of a pruning run's scratch files, in bytes: hidden states, block inputs for the backward pass,
+ * rewritten weights with their copy in the journal, weights of the masked original, and scratch files of healing.
  */
 export function estimateScratch(request: ResourceRequest): number {
   const { options } = request;
@@ -53,18 +53,18 @@ function estimatePruningScratch(request: ResourceRequest): number {
   const { analysed, options, tokenCount, modelBytes, sparsity, certifies = false } = request;
   const { layout } = analysed.detected;
   const modules = layout.modules.filter(({ kind }) => options.modules.has(kind));
-  const bytesOf = modelBytes / Math.max(1, layout.parameterCount);
+  const bytesPerParameter = modelBytes / Math.max(1, layout.parameterCount);
   const outputWeights = sum(modules.map(({ output }) => output.inputCount * output.outputCount));
   const changed = options.inputSteps > 0 ? sum(modules.map(({ parameterCount }) => parameterCount)) : outputWeights;
   const rewritten = options.adapter.needs === 'gram' ? changed : 0;
-  // Their columns are zeroed, after the changed weights were put in place.
-  const masked = certifies ? (outputWeights + rewritten) * bytesOf : 0;
+  // Zeroed columns are a copy in addition to the changed weights.
+  const masked = certifies ? (outputWeights + rewritten) * bytesPerParameter : 0;
   if (!readsTokens(options) || tokenCount === 0) return masked;
   const states = spilled(tokenCount * layout.hiddenSize * FLOAT_BYTES);
   const { forwards, backwards, sums, allBackwards } = densePassKinds(options);
   const outputCounts = modules.map(({ output }) => output.outputCount);
-  const backTokens = countBackwardTokens(tokenCount, { allBackwards, outputCounts });
-  const stateBytes = backTokens * layout.hiddenSize * FLOAT_BYTES;
+  const backwardTokens = countBackwardTokens(tokenCount, { allBackwards, outputCounts });
+  const stateBytes = backwardTokens * layout.hiddenSize * FLOAT_BYTES;
   const spanCount = blockSpans(layout).length;
   const stride = chooseStride(spanCount, stateBytes, modelBytes);
   const archive = spilled(archivedStates(spanCount, stride) * stateBytes, spanCount);
@@ -73,7 +73,7 @@ function estimatePruningScratch(request: ResourceRequest): number {
   const triangles = sum(modules.map(({ output }) => triangleLength(output.inputCount))) * FLOAT_BYTES;
   const grams = sums && hasCurvature ? spilled(triangles, modules.length) : 0;
   const measuring = (forwards ? 2 * states : 0) + (backwards ? archive + states : 0) + grams;
-  return curvatures + Math.max(measuring, 2 * states + 2 * rewritten * (1 - sparsity) * bytesOf + masked);
+  return curvatures + Math.max(measuring, 2 * states + 2 * rewritten * (1 - sparsity) * bytesPerParameter + masked);
 }
 
 /** Lists of the current and the best state: weights and two moments each. */
@@ -82,8 +82,8 @@ const TRAINING_LISTS = 6;
 const CHECKPOINTS = 2;
 
 /**
- * Bytes of disk that healing takes in addition to its output at most: both states of the trained weights, their gradients and
- * checkpoints, and hidden states.
+ * Upper bound of the disk space of healing's scratch files, in bytes: both states of the trained weights, their gradients
+ * and checkpoints, and hidden states.
  */
 export function estimateHealingScratch(
   { analysed, windowLength, sparsity }: Pick<ResourceRequest, 'analysed' | 'windowLength' | 'sparsity'>,
@@ -116,7 +116,7 @@ const UNPACKED_COPIES = 4;
 export interface MemoryRequest extends Pick<ResourceRequest, 'analysed' | 'options'> {
   /** Quantisation options: calibrated rounding needs further matrices. */
   readonly quantisation: ResolvedQuantisation;
-  /** Bytes of a session of the entire model, where a run opens one: for generation, certificate or quality. Default 0. */
+  /** Bytes of a session of the entire model, if a run opens one, for generation, certificate or quality. Default 0. */
   readonly entireModelBytes?: number | undefined;
 }
 

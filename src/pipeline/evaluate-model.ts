@@ -62,7 +62,7 @@ export async function runTasks(platform: Platform, given: TasksRequest): Promise
 }
 
 export interface LogLikelihoodRequest extends ModelRequest, ReadingOptions {
-  /** Contexts, and what is measured after each; the continuation brings its space. */
+  /** Contexts with continuations, each of which begins with its space. */
   readonly pairs: readonly TextPair[];
 }
 

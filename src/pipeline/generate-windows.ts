@@ -44,7 +44,7 @@ export interface GenerateInput extends WindowShape {
 /** The KV cache may take this fraction of the weights' bytes, if larger than the default limit. */
 const CACHE_FRACTION = 1 / 4;
 
-/** Limit where the engine copies inputs: a page's memory holds both the read and the new KV cache. */
+/** Limit if the engine copies inputs: a page's memory then contains the old and the new KV cache. */
 const COPIED_CACHE_BYTES = 96 * 2 ** 20;
 
 /** Generated windows, also as the text of a windows file. */
@@ -64,11 +64,11 @@ async function generateWindows(context: JobContext, input: GenerateInput): Promi
   const { temperature, documentLength, seed = input.seed, startToken = requireStartToken(hints), file } = generate;
   const paths = runPaths(input.folder, input.model);
   const leadingTokens = findLeadingTokens(input.tokenizer);
-  const drawing = { seed, startToken, temperature, documentLength };
+  const sampling = { seed, startToken, temperature, documentLength };
   const isPlain = startOfDocuments({ leadingTokens, startToken }).length === 1;
   const origin = {
     modelSha256: await hashFilesCached(platform, paths, context),
-    ...drawing,
+    ...sampling,
     leadingTokens: isPlain ? undefined : leadingTokens,
     windowLength,
   };
@@ -80,7 +80,7 @@ async function generateWindows(context: JobContext, input: GenerateInput): Promi
     ? COPIED_CACHE_BYTES
     : Math.max(CACHE_LIMIT_BYTES, (await totalBytes(platform, paths)) * CACHE_FRACTION);
   const generated = await generateMissingWindows(context, input, {
-    ...drawing,
+    ...sampling,
     leadingTokens,
     endTokens: findEndTokens(hints),
     store,
@@ -96,7 +96,7 @@ const BATCH = 'writing';
 /** First part of the entry; keys and values follow. */
 type SavedBatchFacts = Omit<SavedBatch, 'reader'> & { readonly length: number; readonly names: readonly string[] };
 
-/** Checkpoints within a batch include keys and values, since reading the tokens again would round differently. */
+/** Saves the current batch with its keys and values, since reading the tokens again would round differently. */
 async function checkpointBatch(
   journal: Journal | undefined,
 ): Promise<Pick<GenerateCalibrationOptions, 'from' | 'onStep'>> {
@@ -143,13 +143,13 @@ export async function tryToGenerate(
   try {
     return await generateWindows(context, input);
   } catch (error) {
-    if (isModelsFault(error, input)) return error;
+    if (isUnsupported(error, input)) return error;
     throw error;
   }
 }
 
 /** Whether an error means that the model does not support generation. */
-function isModelsFault(error: unknown, input: GenerateInput): error is FangPruneError {
+function isUnsupported(error: unknown, input: GenerateInput): error is FangPruneError {
   const lacksStart = input.generate.startToken === undefined && findStartToken(hintsOf(input)) === undefined;
   return (
     error instanceof UnsupportedModelError ||

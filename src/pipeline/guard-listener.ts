@@ -2,37 +2,37 @@ import type { JobControl, ProgressListener } from '../progress.js';
 
 /** Control of a job that is aborted when its listener throws. */
 export interface GuardedControl {
-  /** Throws what the caller's listener throws; absent where there is none. */
+  /** Rethrows errors of the caller's listener; absent without a listener. */
   readonly onProgress?: ProgressListener;
-  /** Aborted with the caller's signal, or with what the listener threw. */
+  /** Aborted with the caller's signal, or by an error of the listener. */
   readonly signal: AbortSignal;
   /** Releases the caller's signal. */
   release(): void;
 }
 
 /**
- * Makes a listener that throws, or whose promise rejects, abort its job with that error. Between processes nothing else catches it; in one, a loop that
- * tries again after errors would hide it.
+ * Aborts a job with the error of its listener, thrown or rejected. No caller catches it across processes, and within a
+ * process a loop that retries after errors would hide it.
  */
 export function guardListener({ onProgress, signal }: JobControl): GuardedControl {
-  const abortion = new AbortController();
-  const forward = () => abortion.abort(signal?.reason);
+  const controller = new AbortController();
+  const forward = () => controller.abort(signal?.reason);
   if (signal?.aborted) forward();
   signal?.addEventListener('abort', forward, { once: true });
   const guarded: ProgressListener = (progress) => {
-    abortion.signal.throwIfAborted();
+    controller.signal.throwIfAborted();
     try {
       const returned: unknown = onProgress?.(progress);
       // An async listener: its rejection would be unhandled.
-      if (returned instanceof Promise) returned.catch((error) => abortion.abort(error));
+      if (returned instanceof Promise) returned.catch((error) => controller.abort(error));
     } catch (error) {
-      abortion.abort(error);
+      controller.abort(error);
       throw error;
     }
   };
   return {
     ...(onProgress && { onProgress: guarded }),
-    signal: abortion.signal,
+    signal: controller.signal,
     release: () => signal?.removeEventListener('abort', forward),
   };
 }

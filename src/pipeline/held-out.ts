@@ -34,7 +34,7 @@ export function deferHeldOutWindows(
       ...HELD_OUT,
       windowLength: Math.min(HELD_OUT.windowLength, longest),
       calibration: windows,
-      source: await readAgain(platform, source),
+      source: await openAgain(platform, source),
       tokenizer: await findTokenizer(folder),
       vocabularySize: analysed.detected.layout.vocabularySize,
       signal,
@@ -47,10 +47,10 @@ export function deferHeldOutWindows(
 }
 
 /** A source that can be read again from its start; undefined otherwise. */
-async function readAgain({ files }: Platform, source: CalibrationSource | undefined): Promise<TokenSource | undefined> {
+async function openAgain({ files }: Platform, source: CalibrationSource | undefined): Promise<TokenSource | undefined> {
   if (source === undefined) return undefined;
   if ('file' in source) return openTextSource(files, source.file, false).catch(() => undefined);
   const [content] = Object.values(source) as unknown[];
-  const isAtHand = typeof content === 'string' || Array.isArray(content) || ArrayBuffer.isView(content);
-  return isAtHand ? source : undefined;
+  const isInMemory = typeof content === 'string' || Array.isArray(content) || ArrayBuffer.isView(content);
+  return isInMemory ? source : undefined;
 }

@@ -39,7 +39,7 @@ export interface Stage<Input, Output> {
 type Job<T> = (context: JobContext) => Promise<T>;
 
 /**
- * Runs a job, and frees what its stages hold.
+ * Runs a job, and releases the resources of its stages.
  * @throws EngineError when memory runs out, and errors of stages.
  */
 export async function withJob<T>(platform: Platform, { onProgress, signal }: JobControl, job: Job<T>): Promise<T> {
@@ -55,7 +55,7 @@ export async function withJob<T>(platform: Platform, { onProgress, signal }: Job
   }
 }
 
-/** Runs part of a job with timings and remarks of its own, and frees what its stages hold. */
+/** Runs part of a job with separate timings and remarks, and releases the resources of its stages. */
 export async function withPart<T>(parent: Omit<JobContext, 'timed' | 'onEnd'>, part: Job<T>): Promise<T> {
   const endings: (() => Promise<unknown>)[] = [];
   const timings = [...parent.timings];

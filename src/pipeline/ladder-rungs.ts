@@ -19,8 +19,8 @@ export function nameRungs(sparsities: readonly number[]): readonly Rung[] {
   if (!Array.isArray(sparsities) || sparsities.length === 0)
     throw refusal('sparsity', 'of a ladder is not a list of fractions; give at least one, such as [0.1, 0.2, 0.3]');
   const rungs = sparsities.map((sparsity) => ({ sparsity, name: rungName(sparsity) }));
-  const double = rungs.find(({ name }, at) => rungs.findIndex((rung) => rung.name === name) !== at);
-  if (double !== undefined) throw refusal('sparsity', `${double.sparsity} occurs twice in the ladder; give it once`);
+  const repeat = rungs.find(({ name }, at) => rungs.findIndex((rung) => rung.name === name) !== at);
+  if (repeat !== undefined) throw refusal('sparsity', `${repeat.sparsity} occurs twice in the ladder; give it once`);
   return rungs;
 }
 

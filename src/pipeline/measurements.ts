@@ -20,7 +20,7 @@ export interface NamedText {
   readonly text: string;
 }
 
-/** How items become tokens. */
+/** Encoding of task items. */
 export interface TaskEncoding {
   /** Delimiter between context and continuation. Default: a space. @see EncodingOptions */
   readonly delimiter?: string | undefined;
@@ -56,7 +56,7 @@ export interface MeasuringContext extends JobControl {
   readonly logOf: <T extends { readonly index: number }>() => ScoreLog<T> | undefined;
 }
 
-/** One thing to measure on a model. */
+/** A measurement of a model on one text or task. */
 export interface Measurement extends Pick<ScoredRun, 'kind' | 'source' | 'sourceSha256' | 'protocol'> {
   /** Stage name of the progress. */
   readonly stage: string;
@@ -71,7 +71,7 @@ export function perplexityOf({ name, sha256, text }: NamedText, windows: WindowO
   return {
     kind: 'perplexity',
     stage: 'perplexity',
-    work: (tokenizer) => ({ tokenCount: countRead(text, tokenizer, windows), modelCount: 1 }),
+    work: (tokenizer) => ({ tokenCount: countTokens(text, tokenizer, windows), modelCount: 1 }),
     source: name,
     sourceSha256: sha256,
     protocol,
@@ -94,7 +94,7 @@ export function divergenceOf(
   return {
     kind: 'divergence',
     stage: 'divergence',
-    work: (tokenizer) => ({ tokenCount: countRead(text, tokenizer, shape), modelCount: 2 }),
+    work: (tokenizer) => ({ tokenCount: countTokens(text, tokenizer, shape), modelCount: 2 }),
     source: name,
     sourceSha256: sha256,
     protocol,
@@ -137,7 +137,7 @@ export function taskOf(
 }
 
 /** Tokens of a text's windows, for estimates; errors are reported by the measurement. */
-function countRead(text: string, tokenizer: Tokenizer, options: WindowOptions): number {
+function countTokens(text: string, tokenizer: Tokenizer, options: WindowOptions): number {
   try {
     const tokens = Int32Array.from(tokenizer.encode(text, { enough: tokensNeeded(options) }));
     const windows = cutScoredWindows(tokens, resolveWindows(options, tokens.length)).slice(0, options.windowCount);

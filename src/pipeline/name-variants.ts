@@ -8,12 +8,12 @@ import type { JsonObject } from '../storage/read-json.js';
 type Folder = Pick<ModelFolder, 'modelFile' | 'documents' | 'embeddings'>;
 
 /** Layout of a folder: the requested one, or the one that its documents indicate. @throws OptionError if required documents are missing. */
-export function layoutOf({ documents }: Pick<Folder, 'documents'>, asked: FolderLayout | undefined): FolderLayout {
-  const layout = asked ?? (documents['genai_config.json'] === undefined ? 'transformers.js' : 'genai');
+export function layoutOf({ documents }: Pick<Folder, 'documents'>, requested: FolderLayout | undefined): FolderLayout {
+  const layout = requested ?? (documents['genai_config.json'] === undefined ? 'transformers.js' : 'genai');
   const needed = layout === 'genai' ? 'genai_config.json' : 'config.json';
-  if (asked !== undefined && documents[needed] === undefined)
+  if (requested !== undefined && documents[needed] === undefined)
     throw new OptionError(
-      `layout is "${asked}", which needs ${needed} next to the model, and there is none; leave the layout out, or add the file`,
+      `layout is "${requested}", which needs ${needed} next to the model, and there is none; leave the layout out, or add the file`,
       { option: 'layout' },
     );
   return layout;
@@ -68,14 +68,14 @@ export function writeDtypeConfig(
   embeddings?: string | undefined,
 ): JsonObject {
   const {
-    dtype: said,
+    dtype: dtypes,
     kv_cache_dtype: __,
     use_external_data_format: ___,
     ...js
   } = Object(config['transformers.js_config']) as JsonObject;
   const [{ dtype, file: first }] = variants as readonly [WrittenVariant, ...WrittenVariant[]];
   const parts = embeddings !== undefined && {
-    ...(typeof said === 'object' ? said : {}),
+    ...(typeof dtypes === 'object' ? dtypes : {}),
     ...Object.fromEntries(partDtype(embeddings)),
     [parseModelName(nameOf(first))!.stem]: dtype,
   };

@@ -24,9 +24,8 @@ interface LanguageModelUse extends Pick<JobControl, 'signal'> {
 }
 
 /**
- * Compiles a folder's model as a whole, to be released by the caller: by its path, or with unsupported operators
- * lowered. A model that does not fit in memory is opened block by block in every run; the signal can abort between
- * blocks.
+ * Compiles a folder's entire model: by its path, or with unsupported operators lowered. The caller releases it. A model
+ * that does not fit in memory is opened block by block in every run; the signal can abort between blocks.
  * @throws EngineError; UnsupportedModelError for a model that cannot be run, or reads embeddings without a known
  *   embedding model.
  */
@@ -55,8 +54,8 @@ async function openDecoder(
   const isOptimized = generates && model.noPastBranch === undefined && model.embeddingPrefix === undefined;
   const changed = isOptimized ? changeGraph(model.coded ?? model, optimizeForGeneration) : changeGraph(model, lower);
   const { node } = changed.proto.graph!;
-  const isAsItWas = !isOptimized && node.every((each, at) => each === model.proto.graph!.node[at]);
-  return isAsItWas ? openSession(engine, folder) : compileInPlace(engine, changed);
+  const isUnchanged = !isOptimized && node.every((each, at) => each === model.proto.graph!.node[at]);
+  return isUnchanged ? openSession(engine, folder) : compileInPlace(engine, changed);
 }
 
 const changeGraph = (model: OnnxModel, change: (graph: GraphProto) => GraphProto): OnnxModel => ({

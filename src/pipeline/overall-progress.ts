@@ -20,7 +20,7 @@ export interface OverallProgress {
 
 /** Largest fraction: only the job itself reports the end. */
 const MAX_FRACTION = 0.995;
-/** Weight of the prior of a step's speed, as a fraction of the step: so many ticks, within these bounds. */
+/** Weight of the prior of a step's speed, as a fraction of the step: that of `ticks` progress events, within bounds. */
 const PRIOR_WEIGHT = { ticks: 3, least: 0.03, most: 0.08 };
 /** Weight of the prior for a stage that was measured before. */
 const STAGE_WEIGHT = 0.2;
@@ -29,7 +29,7 @@ const MACHINE_WEIGHT = 0.005;
 /** A step without inner progress that takes less than this fraction of its expected time was done by an earlier run. */
 const SKIPPED = 0.05;
 /** Least inner progress, as a fraction of the step, for an estimate of its speed. */
-const TELLING = 0.2;
+const MIN_MEASURED = 0.2;
 
 /** Shorter remaining times are not shown: opening a session takes as long. */
 const MIN_MS = 4000;
@@ -119,25 +119,25 @@ export function createOverallProgress(now: () => number): OverallProgress {
     return (own.ms + weight * job) / (own.expectedMs + weight);
   }
 
-  /** Remaining time of the open step. */
-  function leftOfOpen(step: OpenStep, at: number): number {
+  /** Remaining time of the open step in ms. */
+  function remainingOfOpen(step: OpenStep, at: number): number {
     const { ms, expectedMs } = sinceFirst(step);
     const { ticks, least, most } = PRIOR_WEIGHT;
     const weight = Math.max(least, Math.min(most, ticks / step.total)) * step.ms;
     const ratio = expectedMs + weight > 0 ? (ms + weight * ratioOf(step.stage)) / (expectedMs + weight) : 1;
-    const left = ratio * step.ms * shareLeft(step);
+    const left = ratio * step.ms * fractionLeft(step);
     return Math.max(0, left - (at - step.last.at));
   }
 
   function estimate(step: OpenStep, at: number): Estimate {
-    const own = leftOfOpen(step, at);
+    const own = remainingOfOpen(step, at);
     const costOf = ({ stage, ms }: ExpectedStep) => ms * ratioOf(stage);
     const later = steps.slice(step.index + 1);
     const { share, ms } = UNMEASURED;
     const unmeasured = later.filter(({ stage }) => stage !== step.stage && !stages.has(stage)).map(costOf);
-    if (sinceFirst(step).expectedMs < TELLING * step.ms && !stages.has(step.stage)) unmeasured.push(own);
+    if (sinceFirst(step).expectedMs < MIN_MEASURED * step.ms && !stages.has(step.stage)) unmeasured.push(own);
     return {
-      doneMs: sum(steps.slice(0, step.index).map(costOf)) + costOf(step) * (1 - shareLeft(step)),
+      doneMs: sum(steps.slice(0, step.index).map(costOf)) + costOf(step) * (1 - fractionLeft(step)),
       remainingMs: own + sum(later.map(costOf)),
       uncertainMs: share * sum(unmeasured) + ms * unmeasured.length,
     };
@@ -209,7 +209,7 @@ export function createOverallProgress(now: () => number): OverallProgress {
 }
 
 /** Remaining fraction of the step. */
-const shareLeft = ({ from = 0, last }: OpenStep): number =>
+const fractionLeft = ({ from = 0, last }: OpenStep): number =>
   from < 1 ? Math.min(1, (1 - last.fraction) / (1 - from)) : 0;
 
 /** Time that a step took since its first mark, and the time expected for it. */
@@ -222,10 +222,10 @@ function sinceFirst({ from = 0, ms, first, last }: OpenStep): Measured {
 function measureStep(step: OpenStep, at: number, ratio: number): Measured | undefined {
   const { from = 0, first, last } = step;
   const seen = sinceFirst(step);
-  const hasResumed = first.fraction > from + TELLING;
-  if (seen.expectedMs >= TELLING * step.ms && !hasResumed) return { ms: at - step.begunAt, expectedMs: step.ms };
+  const hasResumed = first.fraction > from + MIN_MEASURED;
+  if (seen.expectedMs >= MIN_MEASURED * step.ms && !hasResumed) return { ms: at - step.begunAt, expectedMs: step.ms };
   if (seen.expectedMs > 0 && hasResumed) return seen;
-  const isUnticked = last.fraction === first.fraction;
+  const hasNoProgress = last.fraction === first.fraction;
   const ms = at - step.begunAt;
-  return isUnticked && !hasResumed && ms >= SKIPPED * step.ms * ratio ? { ms, expectedMs: step.ms } : undefined;
+  return hasNoProgress && !hasResumed && ms >= SKIPPED * step.ms * ratio ? { ms, expectedMs: step.ms } : undefined;
 }

@@ -114,14 +114,14 @@ async function openParts(
   ]);
   const head = [...paths].find((path) => HEAD_FILES.test(path));
   if (head !== undefined)
-    throw new UnsupportedModelError(`${head} is an LM head in a file of its own; export it with its decoder`);
+    throw new UnsupportedModelError(`${head} is an LM head in a separate file; export it with its decoder`);
   if (
     folder.embeddings !== undefined &&
     named === undefined &&
     findTokenInput(decoder.proto.graph!.input) === undefined
   )
     throw new UnsupportedModelError(
-      `the embedding model ${folder.embeddings} lies outside the model's folder, where it cannot be trimmed with it; put it next to the decoder`,
+      `the embedding model ${folder.embeddings} is outside the model's folder, so it cannot be trimmed together with the decoder; put it next to the decoder`,
     );
   const parts = new Map<string, TracedGraph>();
   for (const path of [...paths].sort()) {

@@ -30,14 +30,14 @@ export interface JobRequest {
   readonly options: ResolvedOptions;
   /** Absent for runs from statistics. */
   readonly calibration: ResolvedCalibration | undefined;
-  /** Calibration of the windows for healing, where requested. */
+  /** Calibration of the windows for healing, if requested. */
   readonly healingAs?: ResolvedCalibration | undefined;
   readonly stopHealing?: boolean | undefined;
   /** Tokens of evaluation texts, which healing must not contain. */
   readonly evaluated?: readonly Int32Array[] | undefined;
-  /** Whether FFN widths stay multiples of the block size of the quantised model. Default false. */
+  /** Whether FFN widths remain multiples of the block size of the quantised model. Default false. */
   readonly keepsBlocks?: boolean;
-  /** Whether windows are needed even where pruning reads none. Default false. */
+  /** Whether windows are needed even if pruning reads none. Default false. */
   readonly readsTokens?: boolean;
   readonly engine: Engine;
   /** Sparsities of the results: impossible budgets are refused before calibration. */
@@ -76,13 +76,13 @@ export async function prepareJob(context: JobContext, request: JobRequest): Prom
   const widthMultiple = request.keepsBlocks ? blockOfFfns(model, analysed.detected.layout) : 1;
   const options = widthMultiple > 1 ? { ...request.options, widthMultiple } : request.options;
   checkRun({ model, analysed, options }, sparsities, request.calibration !== undefined);
-  const sketching = storeFactory(context, 0);
-  await request.checkModel?.({ model, analysed, engine, options, windows: [], createStore: sketching });
+  const unmeasured = { model, analysed, engine, options, windows: [], createStore: storeFactory(context, 0) };
+  await request.checkModel?.(unmeasured);
   const { positionCount, detected } = analysed;
   const { hiddenSize, vocabularySize } = detected.layout;
   const written: Int32Array[] = [];
-  const makeWindows = async (calibration: ResolvedCalibration): Promise<CalibrationWindows> => {
-    const made = await stages.calibrate.run(context, {
+  const calibrate = async (calibration: ResolvedCalibration): Promise<CalibrationWindows> => {
+    const calibrated = await stages.calibrate.run(context, {
       folder,
       model,
       engine,
@@ -93,24 +93,24 @@ export async function prepareJob(context: JobContext, request: JobRequest): Prom
       seed: options.seed,
     });
     return {
-      ...made,
-      windows: await dropUnreadableWindows(context, { folder, model, analysed, engine }, made.windows),
+      ...calibrated,
+      windows: await dropUnreadableWindows(context, { folder, model, analysed, engine }, calibrated.windows),
     };
   };
   const calibration =
     request.calibration && (readsTokens(options) || request.readsTokens)
-      ? await makeWindows(request.calibration)
+      ? await calibrate(request.calibration)
       : undefined;
   const windows = calibration?.windows ?? [];
-  const healing = await makeHealingWindows(context, request, makeWindows);
+  const healing = await calibrateHealing(context, request, calibrate);
   const windowLength = (windows[0] ?? healing?.windows[0])?.length ?? 0;
   const windowBytes = windowLength * hiddenSize * 4;
   const createStore = storeFactory(context, windowBytes);
   const journal = await journalOf(context, [...windows, ...(healing?.windows ?? []), ...(healing?.heldOut ?? [])]);
-  const settled = calibration && calibrationSettings(request.calibration!, calibration.provenance);
+  const settings = calibration && calibrationSettings(request.calibration!, calibration.provenance);
   return {
     calibration,
-    calibrationSettings: settled,
+    calibrationSettings: settings,
     job: { model, analysed, engine, windows, healing, options, createStore, journal },
   };
 }
@@ -120,25 +120,27 @@ export async function journalOf({ journal }: JobContext, windows: readonly Int32
   return journal?.within((await sha256OfTokens(windows)).slice(0, NAME_LENGTH));
 }
 
-async function makeHealingWindows(
+async function calibrateHealing(
   { remarks }: JobContext,
   { options: { heal }, healingAs, stopHealing: stop, evaluated = [] }: JobRequest,
-  makeWindows: (calibration: ResolvedCalibration) => Promise<CalibrationWindows>,
+  calibrate: (calibration: ResolvedCalibration) => Promise<CalibrationWindows>,
 ): Promise<HealingSource | undefined> {
   if (heal === undefined || healingAs === undefined) return undefined;
-  const made = await makeWindows(healingCalibration(healingAs, heal));
+  const calibrated = await calibrate(healingCalibration(healingAs, heal));
   // Generated text is not private.
-  const isOwn = heal.share === 1 && made.windowsFile !== undefined;
-  const windows = isOwn ? made.windows : withoutOverlaps(made.windows, evaluated);
-  const leftOut = made.windows.length - windows.length;
+  const isGenerated = heal.share === 1 && calibrated.windowsFile !== undefined;
+  const windows = isGenerated ? calibrated.windows : withoutOverlaps(calibrated.windows, evaluated);
+  const overlapCount = calibrated.windows.length - windows.length;
   const count = windows.length - countHeldOut(heal);
-  if (leftOut > 0 && count < 1)
+  if (overlapCount > 0 && count < 1)
     throw refusal(
       'heal.share',
-      `cuts windows that are evaluated too: of ${made.windows.length}, ${windows.length} are apart from the texts. Give other text to one of both`,
+      `cuts windows that are evaluated too: of ${calibrated.windows.length}, ${windows.length} do not overlap with the texts; give other text for healing or for evaluation`,
     );
-  if (leftOut > 0)
-    remarks.push(`left out ${counted(leftOut, 'window')} to heal on, since the texts that are evaluated hold the same`);
+  if (overlapCount > 0)
+    remarks.push(
+      `left out ${counted(overlapCount, 'window')} to heal on, since evaluated texts contain the same tokens`,
+    );
   return { windows: windows.slice(0, count), heldOut: windows.slice(count), stop };
 }
 

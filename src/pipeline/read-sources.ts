@@ -13,14 +13,14 @@ interface Sources {
   readonly tasks: readonly TaskFile[];
 }
 
-/** Reads texts and task files. @throws OptionError where there is nothing to measure */
+/** Reads texts and task files. @throws OptionError if there is nothing to measure */
 export async function readSources(platform: Platform, request: EvaluateRequest): Promise<Sources> {
   const { models, texts = [], tasks = [], reference, limit } = request;
   if (models.length === 0) throw new OptionError('there is no model to evaluate; name at least one');
   if (texts.length === 0 && tasks.length === 0)
     throw new OptionError('there is nothing to measure; give texts, tasks or both');
   if (reference !== undefined && texts.length === 0) {
-    throw refusal('reference', 'was given, but no text to compare with it on');
+    throw refusal('reference', 'needs texts to compare the models with it on; give texts, or leave it out');
   }
   checkMeasuring(request);
   const named: NamedText[] = [];

@@ -5,8 +5,8 @@ import { isJsonl, readLines, readText } from '../storage/read-text.js';
 import { withTextContext } from './with-text-context.js';
 
 /**
- * A text to measure on, or to take tokens from: all of a file, or the texts of a `.jsonl` file with an empty line between them.
- * @throws OptionError, for token ids too: they say neither which bytes nor which other tokens they stand for.
+ * Reads a text: an entire file, or the texts of a `.jsonl` file with an empty line between them.
+ * @throws OptionError, also for token ids, which cannot be counted in bytes or encoded by another tokenizer.
  */
 export async function readTexts(files: Files, path: string): Promise<string> {
   if (!isJsonl(path)) return readText(files, path);
@@ -14,7 +14,7 @@ export async function readTexts(files: Files, path: string): Promise<string> {
     const texts: string[] = [];
     for await (const { place, content } of readDocuments({ jsonl: readLines(files, path) })) {
       if (typeof content !== 'string')
-        throw new OptionError(`${place} holds token ids ("input_ids"); expected a text: {"text": "..."}`);
+        throw new OptionError(`${place} contains token ids ("input_ids"); expected a text: {"text": "..."}`);
       texts.push(content);
     }
     return texts.join('\n\n');

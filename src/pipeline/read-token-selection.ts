@@ -19,10 +19,7 @@ import { readTexts } from './read-texts.js';
 /** Checks options before a model is opened. @throws OptionError */
 export function checkVocabularyOptions({ keepLanguages, vocabularySize, vocabulary, texts }: VocabularyOptions): void {
   if (keepLanguages?.length === 0)
-    throw refusal(
-      'keepLanguages',
-      'is an empty list, so that only ASCII would remain; name a language, or leave it out',
-    );
+    throw refusal('keepLanguages', 'is an empty list, so only ASCII would remain; name a language, or leave it out');
   if (vocabulary !== undefined) {
     for (const [name, value] of Object.entries({ keepLanguages, vocabularySize }))
       if (value !== undefined)
@@ -103,7 +100,7 @@ async function readListedIds(
       ? { place: vocabulary, entries: await readEntries(files, vocabulary) }
       : { place: 'vocabulary', entries: vocabulary };
   if (entries.length === 0)
-    throw new OptionError(`${place} names no token, so that only bytes and special tokens would remain; name some`, {
+    throw new OptionError(`${place} names no token, so only bytes and special tokens would remain; name some`, {
       option: 'vocabulary',
     });
   const ids = new Map(contents.flatMap((content, id) => (content === undefined ? [] : [[content, id] as const])));
@@ -111,9 +108,9 @@ async function readListedIds(
     if (typeof entry === 'number') return entry;
     const id = ids.get(entry) ?? modelIds.get(entry);
     if (id !== undefined) return id;
-    const ofIds = /^\d+$/.test(entry) ? ', and ids as numbers in a list in a .json file' : '';
+    const idsRemedy = /^\d+$/.test(entry) ? ', and ids as numbers in a list in a .json file' : '';
     throw new OptionError(
-      `${place} names ${JSON.stringify(entry)} (entry ${at + 1}), which is not a token of tokenizer.json; write tokens as they stand there, such as ${JSON.stringify(contents.at(-1) ?? '')}${ofIds}`,
+      `${place} names ${JSON.stringify(entry)} (entry ${at + 1}), which is not a token of tokenizer.json; write tokens as in that file, such as ${JSON.stringify(contents.at(-1) ?? '')}${idsRemedy}`,
       { option: 'vocabulary' },
     );
   });
@@ -130,5 +127,7 @@ async function readEntries(files: Files, path: string): Promise<readonly (string
   }
   const list = isRecord(parsed) ? parsed.kept : parsed;
   if (Array.isArray(list) && list.every((entry) => typeof entry === 'string' || typeof entry === 'number')) return list;
-  throw new OptionError(`${path} holds no list of tokens and ids, and no result with "kept"`, { option: 'vocabulary' });
+  throw new OptionError(`${path} contains neither a list of tokens and ids nor a result with "kept"`, {
+    option: 'vocabulary',
+  });
 }

@@ -20,7 +20,7 @@ export async function refuseTooLarge(engine: Engine, folder: ModelFolder): Promi
   const reason = await explainTooLarge(engine, folder);
   if (reason === undefined) return;
   throw new EngineError(
-    `${reason}, so that every token would read all weights from the disk; use a machine with more memory, or calibrate on text (calibration.generate: false)`,
+    `${reason}, so every token would read all weights from the disk; use a machine with more memory, or calibrate on text (calibration.generate: false)`,
   );
 }
 
@@ -34,12 +34,12 @@ export async function explainTooLarge(engine: Engine, folder: ModelFolder): Prom
   return `opening the whole model takes about ${formatBytes(bytes)} of memory, and this machine has ${formatBytes(memoryBytes)}`;
 }
 
-/** Memory of a session of the entire model; 0 where it is opened block by block. */
+/** Memory of a session of the entire model; 0 if it is opened block by block. */
 export async function entireModelBytes(engine: Engine, folder: ModelFolder): Promise<number> {
   return (await explainTooLarge(engine, folder)) === undefined ? sessionBytes(await folder.load()) : 0;
 }
 
-/** Memory of a session on a CPU, where ONNX Runtime casts all halves to float32 when it opens the model. */
+/** Memory of a session on a CPU: ONNX Runtime casts float16 weights to float32 when it opens the model. */
 function sessionBytes(model: OnnxModel): number {
   const { weights } = model.coded ?? model;
   let sum = 0;

@@ -25,7 +25,7 @@ export function updateDocuments(
   return documentsOf(folder, model, blockWidths(detected.layout, cuts));
 }
 
-/** The folder's JSON files, updated for the given widths; without widths they keep theirs. */
+/** The folder's JSON files, updated for the given widths; without widths they are unchanged. */
 export function documentsOf(
   { documents, modelFile }: ModelFolder,
   model: OnnxModel,
@@ -71,11 +71,11 @@ export function reportSideFiles({ copied, leftOut, outside }: SavedFolder): Side
   return { copied, leftCount: left.length, left: left.slice(0, MAX_LEFT) };
 }
 
-/** Elements of all float weights; of packed experts, the weights that their codes hold. */
+/** Number of weights: elements of float tensors, and codes of packed experts. */
 export function countParameters({ proto, weights }: OnnxModel): number {
-  const weighed = countPackedParameters(proto.graph?.node ?? []);
+  const packed = countPackedParameters(proto.graph?.node ?? []);
   return [...weights].reduce((sum, [name, { dataType, dims }]) => {
-    const weight = weighed.get(name) ?? (isFloatType(dataType) ? 1 : 0);
+    const weight = packed.get(name) ?? (isFloatType(dataType) ? 1 : 0);
     return sum + weight * dims.reduce((product, dim) => product * dim, 1);
   }, 0);
 }

@@ -55,8 +55,8 @@ export interface ResumableJob<Opened extends OpenedModels, Prepared, Found, Resu
   checkOutput(opened: Opened, state: { readonly resuming: boolean; readonly found: Found | undefined }): Promise<void>;
   /** Makes further checks, and prepares values of the key. */
   prepare(context: JobContext, opened: Opened): Promise<Prepared>;
-  /** Values of the key besides the models. Default: the request. */
-  keyed?(prepared: Prepared): object;
+  /** Values of the key in addition to the models. Default: the request. */
+  keyValues?(prepared: Prepared): object;
   /** Finds the result of an earlier equal call. */
   find(context: JobContext, opened: Opened): Promise<Found | undefined>;
   make(context: JobContext, started: StartedJob<Opened, Prepared, Found>): Promise<Result>;
@@ -75,15 +75,15 @@ export function runResumable<Opened extends OpenedModels, Prepared, Found, Resul
     const hasEarlier = job.hasEarlierRun ?? ((context) => hasEarlierRun(context, [output ?? []].flat()));
     if (!resume || !(await hasEarlier(outer))) await job.checkOutput(opened, { resuming: false, found: undefined });
     const prepared = await job.prepare(outer, opened);
-    const keyed = job.keyed?.(prepared) ?? request;
+    const values = job.keyValues?.(prepared) ?? request;
     const engine = await platform.createEngine(request);
     const { folders, place } = opened;
     const key =
-      call && (await runKey(platform, keyed, { folders, engine, call, place, signal, onProgress: outer.onProgress }));
+      call && (await runKey(platform, values, { folders, engine, call, place, signal, onProgress: outer.onProgress }));
     return withJournal(outer, { output, key, sparsities, resume }, async (context, resuming) => {
-      const mayBeMade = resuming || (resume && !force);
-      const found = mayBeMade ? await job.find(context, opened) : undefined;
-      // Another run may have written it since.
+      const mayBeFinished = resuming || (resume && !force);
+      const found = mayBeFinished ? await job.find(context, opened) : undefined;
+      // Another run may have written it in the meantime.
       await job.checkOutput(opened, { resuming, found });
       return job.make(context, { stages, engine, opened, prepared, found });
     });
@@ -120,16 +120,16 @@ export function buildOutput<T>(
   { out, source, force, ...given }: BuiltFolder,
   build: (partial: string) => Promise<T>,
 ): Promise<T> {
-  const own = 'run' in given ? given.run : keyAt(platform, run, []);
-  return platform.files.buildFolder({ output: out, source: source.root, force, workspace, run: own }, build);
+  const key = 'run' in given ? given.run : keyAt(platform, run, []);
+  return platform.files.buildFolder({ output: out, source: source.root, force, workspace, run: key }, build);
 }
 
 /** Remark on an existing result without a certificate, when one is requested. */
-export const UNCHECKED = 'an earlier run wrote this without a certificate; force (--force) makes and checks it again';
+export const UNCHECKED = 'an earlier run wrote this without a certificate; force (--force) writes and checks it again';
 
 /** Remark on an existing result without a quality measurement. */
 export const UNMEASURED =
-  'an earlier run wrote this without measuring its quality; eval measures it as it is, force (--force) makes it again';
+  'an earlier run wrote this without measuring its quality; eval measures it, force (--force) writes it again';
 
 /** Location of a run's checkpoints. */
 export interface RunJournal {
@@ -155,29 +155,29 @@ export async function withJournal<T>(
   // The system's temporary folder may be small, and space is checked next to the output.
   const { createScratch } = workspace;
   const platform = createScratch ? withMembers(context.platform, { createScratch }) : context.platform;
-  let isOver = false;
+  let isFinal = false;
   try {
     const result = await withPart(
       { ...context, platform, workspace, journal: run === undefined ? undefined : journal, run },
-      async (own) => {
+      async (started) => {
         if (found === 'same')
-          own.notes.push(
-            `resumed from checkpoints of an interrupted run in ${folder}: times exclude what that run had done`,
+          started.notes.push(
+            `resumed from checkpoints of an interrupted run in ${folder}: times exclude the work of that run`,
           );
         if (found === 'other' && resume)
-          own.notes.push(
-            `${folder} was of a run with another model, options or version, so this one started from the beginning`,
+          started.notes.push(
+            `${folder} belonged to a run with another model, options or version, so this run started from the beginning`,
           );
-        return part(own, found === 'same');
+        return part(started, found === 'same');
       },
     );
-    isOver = true;
+    isFinal = true;
     return result;
   } catch (error) {
-    isOver = isDeterministicError(error);
+    isFinal = isDeterministicError(error);
     throw error;
   } finally {
-    await workspace.close(isOver);
+    await workspace.close(isFinal);
   }
 }
 

@@ -8,7 +8,7 @@ import {
   UnsupportedModelError,
 } from '../errors.js';
 
-/** An error on its way between processes. */
+/** An error as a message between processes. */
 export interface SentError {
   readonly code: string | undefined;
   readonly message: string;
@@ -27,7 +27,7 @@ export function toSentError(error: unknown): SentError {
   return { code: 'code' in error ? String(error.code) : undefined, message, option, stack };
 }
 
-/** An error of the same class, so far as it is one of the library's, that came from the same place. */
+/** Creates an error of the same class, if it is one of the library's, with the original stack. */
 export function reviveError({ code, message, option, stack }: SentError): Error {
   const revived = ERRORS.map((ErrorClass): FangPruneError => new ErrorClass(message, { option }));
   const error = revived.find((one) => one.code === code) ?? new Error(message);

@@ -55,13 +55,13 @@ export function runApply(platform: Platform, request: ApplyRequest): Promise<App
       for (const { root } of folders) await files.checkOutput({ output: out, source: root, force });
     },
     prepare: async () => undefined,
-    find: (context, { pair }) => findMade(context, out, pair.json),
+    find: (context, { pair }) => findSaved(context, out, pair.json),
     async make(context, { opened, engine, stages, found }) {
       const { signal } = context;
       const { json: recipe, tensors } = opened.pair;
       const folder = opened.folders[0]!;
       const dense = await stages.load.run(context, folder);
-      refuseCoded(request.model, dense, 'recipes change floats: give the float model that the recipe was made for');
+      refuseCoded(request.model, dense, 'recipes apply to floats: give the float model that it was created from');
       const origin = { name: `the recipe ${place.json}`, version: recipe.version, origin: recipe.model };
       await checkModelHash(origin, folder, { model: dense, signal });
       const analysed = await stages.analyse.run(context, { model: dense, engine });
@@ -95,7 +95,7 @@ interface OpenedRecipe extends OpenedModels {
 type WrittenModel = Pick<AppliedRecipe, 'sha256' | 'sideFiles'> & { readonly byteLength: number };
 
 /** Result of an earlier call; undefined if missing or damaged. */
-async function findMade(context: JobContext, out: string, { run, result }: Recipe): Promise<WrittenModel | undefined> {
+async function findSaved(context: JobContext, out: string, { run, result }: Recipe): Promise<WrittenModel | undefined> {
   const { platform, signal } = context;
   if (run === undefined || (await runOf(platform.files, out)) !== run) return undefined;
   try {
@@ -109,7 +109,7 @@ async function findMade(context: JobContext, out: string, { run, result }: Recip
   }
 }
 
-interface Building extends Pick<SaveInput, 'model' | 'documents'> {
+interface BuildInput extends Pick<SaveInput, 'model' | 'documents'> {
   readonly recipe: Recipe;
   readonly folder: ModelFolder;
   readonly stages: Stages;
@@ -118,7 +118,7 @@ interface Building extends Pick<SaveInput, 'model' | 'documents'> {
 async function buildModel(
   context: JobContext,
   partial: string,
-  { recipe, model, folder, documents, stages }: Building,
+  { recipe, model, folder, documents, stages }: BuildInput,
 ): Promise<WrittenModel> {
   const saved = await stages.save.run(context, { model, source: folder, documents, folder: partial });
   const sha256 = await hashSaved(context, partial, saved);
@@ -131,6 +131,6 @@ async function buildModel(
 function checkResult({ result, version }: Recipe, sha256: string): void {
   if (result === undefined || result.sha256 === sha256 || version !== VERSION) return;
   throw new ModelFormatError(
-    `the recipe gave a model with the SHA-256 ${sha256}, not ${result.sha256} as it says. Get the recipe again.`,
+    `the recipe gave a model with the SHA-256 ${sha256}, expected ${result.sha256}. Get the recipe again.`,
   );
 }

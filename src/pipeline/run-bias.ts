@@ -33,7 +33,7 @@ export interface BiasRequest
   readonly text: string;
   /** Calibration of the model, as in `prune`; the default is a bundled text. */
   readonly calibration?: CalibrationOptions | undefined;
-  /** Windows read of either text, at least 1. Default 16. */
+  /** Windows to read of each text, at least 1. Default 16. */
   readonly windowCount?: number | undefined;
 }
 
@@ -101,7 +101,7 @@ async function findMismatch({ platform: { files }, root }: ModelFolder, tokensSh
   const recorded = Object(report?.calibration).tokensSha256 as unknown;
   if (typeof recorded !== 'string' || recorded === tokensSha256) return [];
   return [
-    "the calibration given is not the one in the pruned model's report: give prune's calibration text, windows and " +
-      'window length, or the comparison is with a text that pruning never saw',
+    "the given calibration differs from the one in the pruned model's report: give the calibration text, windows and " +
+      'window length of prune, or the comparison is with a text that pruning did not read',
   ];
 }

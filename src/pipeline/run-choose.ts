@@ -107,13 +107,13 @@ export async function runChoose(platform: Platform, chosen: ChooseRequest): Prom
       },
       trimmed,
     );
-  // What may be refused comes first: sizes that cannot be reached, and texts that are too short.
-  const asked = targetSize === undefined ? undefined : await shrinkTo(targetSize);
+  // Refuses sizes that cannot be reached and texts that are too short, before any other model is written.
+  const requested = targetSize === undefined ? undefined : await shrinkTo(targetSize);
   const q4 = await quantiseTo('q4');
   const q8 = await quantiseTo('q8');
   const sizes = [targetSize ?? defaultSizes({ allow, dtypes }, [q8, q4])].flat();
-  const made = asked ?? (await shrinkTo(sizes));
-  const reports: readonly PruneReport[] = [q8, q4, ...made];
+  const sized = requested ?? (await shrinkTo(sizes));
+  const reports: readonly PruneReport[] = [q8, q4, ...sized];
   const models = [model, ...reports.flatMap((report) => report.out ?? [])];
   const reading = pickOptions(given, READING_MODELS);
   const evaluations = await runEvaluation(platform, { ...reading, ...control('evaluate'), models, texts: [test] });
@@ -121,9 +121,9 @@ export async function runChoose(platform: Platform, chosen: ChooseRequest): Prom
     const folders = [];
     for (const each of models) folders.push(await open.run(context, { model: each, embeddings, offline }));
     const started = await platform.createEngine(reading);
-    // As users run it: ONNX Runtime chooses the threads.
-    const isFree = engine === undefined && started.threads !== undefined;
-    return timeModels(context, isFree ? await platform.createEngine({ ...reading, threads: 0 }) : started, folders);
+    // ONNX Runtime chooses the threads, as for users.
+    const isDefault = engine === undefined && started.threads !== undefined;
+    return timeModels(context, isDefault ? await platform.createEngine({ ...reading, threads: 0 }) : started, folders);
   });
   const names = ['dense', 'q8', 'q4', ...sizes.map(sizeName)];
   const bytes = [q8.bytes.before, ...reports.map((report) => report.bytes.after)];
@@ -162,12 +162,12 @@ export function defaultSizes(
 /** The smallest model within the allowed loss, else the one with the least loss. */
 export function recommend(models: readonly MeasuredChoice[], mostLoss: number): MeasuredChoice {
   const [dense, ...others] = models as readonly [MeasuredChoice, ...MeasuredChoice[]];
-  const fine = others.filter(({ bitsPerByte }) => bitsPerByte <= dense.bitsPerByte * (1 + mostLoss));
-  if (fine.length > 0) return fine.reduce((a, b) => (b.bytes < a.bytes ? b : a));
+  const acceptable = others.filter(({ bitsPerByte }) => bitsPerByte <= dense.bitsPerByte * (1 + mostLoss));
+  if (acceptable.length > 0) return acceptable.reduce((a, b) => (b.bytes < a.bytes ? b : a));
   return others.reduce((a, b) => (b.bitsPerByte < a.bitsPerByte ? b : a), others[0] ?? dense);
 }
 
-/** Steps by their share of the total time. */
+/** Shares of the steps in the total time. */
 const STEPS = { check: 0, shrink: 10, q4: 2, q8: 1, evaluate: 2, time: 2 } as const;
 
 /** Progress control per step: the step's `overall` is scaled to its share of the total. */

@@ -67,7 +67,7 @@ export interface HealRequest
   readonly seed?: number | undefined;
   /** Resume from the checkpoints of the same run in `<out>.partial`. Default true. */
   readonly resume?: boolean | undefined;
-  /** Take the best weights from the checkpoint of the same run, and train no further. Default false. */
+  /** Use the best weights of the checkpoint of the same run, and train no further. Default false. */
   readonly stopHealing?: boolean | undefined;
 }
 
@@ -158,11 +158,11 @@ async function healFolder(
 ): Promise<HealedModel> {
   const { platform, timed, onProgress, signal } = context;
   const [dense, pruned] = opened.folders;
-  const understand = async (place: ModelFolder) => {
+  const loadAndAnalyse = async (place: ModelFolder) => {
     const model = await stages.load.run(context, place);
     return { model, analysed: await stages.analyse.run(context, { model, engine }) };
   };
-  const [teacher, student] = [await understand(dense), await understand(pruned)];
+  const [teacher, student] = [await loadAndAnalyse(dense), await loadAndAnalyse(pruned)];
   refuseCoded(request.dense, teacher.model, 'healing trains floats; give the float model that it was quantised from');
   refuseCoded(
     request.pruned,
@@ -190,7 +190,7 @@ async function healFolder(
       speed: assumedSpeed(engine, platform.coreCount),
     }),
   );
-  const made = await stages.calibrate.run(context, {
+  const calibrated = await stages.calibrate.run(context, {
     folder: dense,
     model: teacher.model,
     engine,
@@ -199,7 +199,7 @@ async function healFolder(
     seed: request.seed ?? 0,
     vocabularySize: detected.layout.vocabularySize,
   });
-  const windows = await dropUnreadableWindows(context, { folder: dense, ...teacher, engine }, made.windows);
+  const windows = await dropUnreadableWindows(context, { folder: dense, ...teacher, engine }, calibrated.windows);
   const count = windows.length - countHeldOut(settings);
   const createStore = storeFactory(context, 1);
   const journal = await journalOf(context, windows);
@@ -267,9 +267,9 @@ async function writeHealed(
       : undefined;
     const sha256 = await hashSaved(context, partial, saved);
     const quality = await stages.quality.run(context, { engine, folder, reference, written: partial });
-    const made = { sha256, healing: report, ...(certificate && { certificate }), ...(quality && { quality }) };
-    await writeText(files, files.resolve(partial, HEALING_FILE), formatJson(made));
+    const contents = { sha256, healing: report, ...(certificate && { certificate }), ...(quality && { quality }) };
+    await writeText(files, files.resolve(partial, HEALING_FILE), formatJson(contents));
     await folder.checkUnchanged();
-    return { ...made, sideFiles: reportSideFiles(saved) };
+    return { ...contents, sideFiles: reportSideFiles(saved) };
   });
 }

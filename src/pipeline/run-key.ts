@@ -19,27 +19,25 @@ export interface KeyInput extends JobControl {
 }
 
 /** Options that do not affect the result's bytes (paths, checks, reports, resuming), and sparsity or size, which `keyAt` adds. */
-const CONTROLS: ReadonlySet<string> = new Set([
-  ...[
-    'sparsity',
-    'targetSize',
-    'targetMemory',
-    'model',
-    'dense',
-    'pruned',
-    'out',
-    'report',
-    'certify',
-    'reportPaths',
-    'recipe',
-    'force',
-    'resume',
-    'stopHealing',
-    'isolate',
-    'offline',
-    'onProgress',
-    'signal',
-  ],
+const IGNORED: ReadonlySet<string> = new Set([
+  'sparsity',
+  'targetSize',
+  'targetMemory',
+  'model',
+  'dense',
+  'pruned',
+  'out',
+  'report',
+  'certify',
+  'reportPaths',
+  'recipe',
+  'force',
+  'resume',
+  'stopHealing',
+  'isolate',
+  'offline',
+  'onProgress',
+  'signal',
 ]);
 
 /**
@@ -53,10 +51,10 @@ export async function runKey(
   request: object & EngineChoice,
   { folders, engine, call, place, ...control }: KeyInput,
 ): Promise<string | undefined> {
-  // Runs cannot be resumed there, and hashing a model is slow.
+  // Hashing a model is slow, and without workspaces no run can be resumed.
   if (platform.openWorkspace === undefined) return undefined;
-  const options = Object.entries(request).filter(([name, value]) => !CONTROLS.has(name) && !isSwitch(name, value));
-  const text = nameValue(Object.fromEntries(options));
+  const options = Object.entries(request).filter(([name, value]) => !IGNORED.has(name) && !isSwitch(name, value));
+  const text = textOf(Object.fromEntries(options));
   if (text === undefined) return undefined;
   const documents = folders.map((folder) => folder.documents);
   const facts = { call, version: VERSION, documents, environment: describeEnvironment(platform, engine) };
@@ -86,22 +84,22 @@ export function keyAt(
 }
 
 /** Canonical text of a value; undefined for functions and streams. */
-function nameValue(value: unknown): string | undefined {
+function textOf(value: unknown): string | undefined {
   if (typeof value === 'number' || typeof value === 'bigint') return String(value);
   if (value === null || value === undefined || typeof value === 'boolean' || typeof value === 'string')
     return JSON.stringify(value) ?? 'undefined';
   if (typeof value !== 'object') return undefined;
-  if (ArrayBuffer.isView(value) && !(value instanceof DataView)) return nameList(value as unknown as Iterable<unknown>);
-  if (Array.isArray(value) || value instanceof Set || value instanceof Map) return nameList(value);
+  if (ArrayBuffer.isView(value) && !(value instanceof DataView)) return listText(value as unknown as Iterable<unknown>);
+  if (Array.isArray(value) || value instanceof Set || value instanceof Map) return listText(value);
   if (Object.getPrototypeOf(value) !== Object.prototype) return undefined;
   const entries = Object.entries(value).filter(([, item]) => item !== undefined);
-  return nameList(entries.sort(([a], [b]) => (a < b ? -1 : 1)));
+  return listText(entries.sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
-function nameList(values: Iterable<unknown>): string | undefined {
+function listText(values: Iterable<unknown>): string | undefined {
   const names: string[] = [];
   for (const value of values) {
-    const name = nameValue(value);
+    const name = textOf(value);
     if (name === undefined) return undefined;
     names.push(name);
   }

@@ -71,8 +71,8 @@ interface OpenShard {
 
 /**
  * Merges the statistics of all shards of an observation. Sums are added pairwise in the order of the shards,
- * independent of the order of files. Gram matrices are merged in pieces. A result of the same shards is returned as it is.
- * @throws OptionError naming a missing, repeated or foreign shard; ModelFormatError naming a damaged file.
+ * independent of the order of files. Gram matrices are merged in pieces. An existing result of the same shards is returned.
+ * @throws OptionError naming a missing or repeated shard, or one of another observation; ModelFormatError naming a damaged file.
  */
 export async function runMerge(platform: Platform, request: MergeRequest): Promise<MergedStatistics> {
   checkOptions(request, rowsOf(MERGE));
@@ -85,14 +85,14 @@ export async function runMerge(platform: Platform, request: MergeRequest): Promi
     const opened: OpenShard[] = [];
     for (const path of request.shards) {
       signal?.throwIfAborted();
-      const own = resolvePair(files, 'statistics', path);
-      if (own.json === place.json)
-        throw new OptionError(`${own.json} is one of the shards. Choose another place for the statistics.`, {
+      const shard = resolvePair(files, 'statistics', path);
+      if (shard.json === place.json)
+        throw new OptionError(`${shard.json} is one of the shards. Choose another place for the statistics.`, {
           option: 'out',
         });
-      const { json, tensors, close } = await openPair(platform, own, { check: checkSavedStatistics, signal });
+      const { json, tensors, close } = await openPair(platform, shard, { check: checkSavedStatistics, signal });
       onEnd(close);
-      opened.push(describeShard(own, json, tensors));
+      opened.push(describeShard(shard, json, tensors));
     }
     const shards = sortShards(opened);
     const windows = sum(shards.map(({ json }) => json.calibration.windowCount));
@@ -119,7 +119,7 @@ export async function runMerge(platform: Platform, request: MergeRequest): Promi
 function describeShard(place: PairPaths, json: SavedStatistics, tensors: TensorMap): OpenShard {
   const { shard } = json;
   if (shard === undefined)
-    throw new OptionError(`${place.json} is not a shard: its statistics are of all windows, and need no merge.`);
+    throw new OptionError(`${place.json} is not a shard: its statistics are of all windows, and are not merged.`);
   const { windowCount, windowLength } = json.calibration;
   // Sums are weighted by these numbers, and the hash is of the tensors alone.
   const dims = [windowCount, windowLength];
@@ -154,12 +154,12 @@ function sortShards(found: readonly OpenShard[]): readonly OpenShard[] {
     byIndex.set(index, one);
   }
   const missing: number[] = [];
-  // A damaged file may say that there are millions.
+  // A damaged file may have a count of millions.
   for (let index = 1; index <= count && missing.length < MAX_NAMED; index += 1)
     if (!byIndex.has(index)) missing.push(index);
   if (missing.length > 0)
     throw new OptionError(
-      `shard ${missing.join(', ')} of ${count} is missing. Make it by observe with shard ${missing[0]}/${count} (--shard), and name it too.`,
+      `shard ${missing.join(', ')} of ${count} is missing. Create it by observe with shard ${missing[0]}/${count} (--shard), and give it too.`,
     );
   const sorted = [...byIndex.values()].sort((one, other) => one.json.shard.index - other.json.shard.index);
   let next = 0;
@@ -182,7 +182,7 @@ const COMPARED: readonly (readonly [string, (json: OpenShard['json']) => unknown
   ['metric', ({ metric }) => metric],
   ['number of shards', ({ shard }) => shard.count],
   ['calibration', ({ calibration: { windowCount: _, ...calibration } }) => calibration],
-  // Windows have a hash, wherever their text lies.
+  // The hash of the windows is compared, not the path of their text.
   [
     'set of options',
     ({ settings }) => ({ ...settings, calibration: { ...Object(settings.calibration), source: undefined } }),
@@ -193,7 +193,7 @@ const COMPARED: readonly (readonly [string, (json: OpenShard['json']) => unknown
 /** Key of a merge: equal keys give equal files. */
 function keyOf({ createHash }: Platform, shards: readonly OpenShard[]): string {
   const hash = createHash();
-  // Each names the hash of its tensors.
+  // Each contains the hash of its tensors.
   for (const { json } of shards) hash.update(new TextEncoder().encode(`${JSON.stringify(json)}\n`));
   hash.update(new TextEncoder().encode(VERSION));
   return hash.digest();
@@ -230,7 +230,7 @@ async function mergeTensors(
     const handle = first.get(name);
     if (handle === undefined) continue;
     const { values } = await foldTree(tree, { read: (one) => readMeans(one, name, handle.dims), join: joinMeans });
-    merged.set(name, doubles(values));
+    merged.set(name, doublesHandle(values));
   }
   const { modules, experts = [] } = json;
   const mergeTriangle = (name: string, means: string | undefined, at: number) => {
@@ -242,8 +242,8 @@ async function mergeTensors(
     const { sumsOf, curvature } = tensorNames(module);
     const names = sumNames(sumsOf());
     const moments = await foldTree(tree, { read: (one) => readMoments(one, names), join: joinMoments });
-    merged.set(names.mean, doubles(moments.mean));
-    merged.set(names.variance, doubles(moments.variance));
+    merged.set(names.mean, doublesHandle(moments.mean));
+    merged.set(names.variance, doublesHandle(moments.variance));
     mergeTriangle(names.covariance, names.mean, at);
     mergeTriangle(curvature, undefined, at);
   }
@@ -252,7 +252,7 @@ async function mergeTensors(
   return merged;
 }
 
-const doubles = (values: Float64Array): TensorHandle =>
+const doublesHandle = (values: Float64Array): TensorHandle =>
   bytesHandle({ dataType: TENSOR_TYPES.double, dims: [values.length] }, encodeFloats(TENSOR_TYPES.double, values));
 
 async function joinWindows(shards: readonly OpenShard[]): Promise<TensorHandle> {
@@ -327,7 +327,7 @@ async function readPart(shard: OpenShard, { name, means, start, count, dims }: P
   const bytes = await handle.read({ offset: start * width, length: count * width });
   const values = Float64Array.from(new Float32Array(bytes.slice().buffer));
   const invalid = values.find((value) => !Number.isFinite(value));
-  if (invalid !== undefined) throw damaged('statistics', `${place.tensors}: tensor "${name}" holds ${invalid}`);
+  if (invalid !== undefined) throw damaged('statistics', `${place.tensors}: tensor "${name}" contains ${invalid}`);
   const mean =
     means === undefined
       ? new Float64Array(0)

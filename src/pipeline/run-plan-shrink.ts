@@ -62,18 +62,18 @@ export interface ShrinkPlan extends PlannedSizes {
  */
 export function runPlanShrink(platform: Platform, given: PlanShrinkRequest): Promise<ShrinkPlan> {
   const request = checkOptions(given, rowsOf(PLAN_SHRINK));
-  const { statistics, ...asked } = request;
-  checkShrink(asked, true);
-  const shrink = resolveShrink(asked, true);
-  const vocabulary = vocabularyOf(asked);
+  const { statistics, ...shrinkRequest } = request;
+  checkShrink(shrinkRequest, true);
+  const shrink = resolveShrink(shrinkRequest, true);
+  const vocabulary = vocabularyOf(shrinkRequest);
   if (statistics !== undefined && vocabulary !== undefined)
-    throw refusal('statistics', 'cover all tokens, and the vocabulary is to be trimmed; leave one of them out');
-  const named = pruneRequestOf(asked, shrink);
+    throw refusal('statistics', 'cover the entire vocabulary, which is to be trimmed; leave one of them out');
+  const pruneRequest = pruneRequestOf(shrinkRequest, shrink);
   // Statistics include costs of removal, even if only bits are allowed.
-  const { method: _, ...observed } = { ...named, sparsity: 0.5 };
+  const { method: _, ...observed } = { ...pruneRequest, sparsity: 0.5 };
   const dryRun = request.out === undefined;
   const { options, quantisation, calibration } = resolveRequest({
-    ...(statistics === undefined ? named : observed),
+    ...(statistics === undefined ? pruneRequest : observed),
     dryRun,
   });
   const { model, embeddings, offline, bos, force = false } = request;
@@ -104,11 +104,11 @@ export function runPlanShrink(platform: Platform, given: PlanShrinkRequest): Pro
     checkRun(job, [0]);
     const speed = await context.timed('time', () => measureSpeed({ ...job, store: storeInMemory }, windowLength));
     // Remarks about pruning from statistics do not apply to an estimate.
-    const silent = { ...context, remarks: [] };
+    const withoutRemarks = { ...context, remarks: [] };
     const found =
       statistics === undefined
         ? undefined
-        : await stages.loadStatistics.run(silent, {
+        : await stages.loadStatistics.run(withoutRemarks, {
             place: resolvePair(platform.files, 'statistics', statistics),
             folder,
             job,

@@ -54,7 +54,7 @@ export interface PrunePlan extends Pick<PruneReport, 'model' | 'method'> {
   readonly memoryBytes: number;
   /** Largest temporary disk space in addition to the output. */
   readonly scratchBytes: number;
-  /** Modules that cannot be pruned, and the effect of a sparsity that a single kind of module bears. */
+  /** Modules that cannot be pruned, and the effect of a sparsity in a single kind of module. */
   readonly remarks: readonly string[];
 }
 
@@ -109,12 +109,12 @@ export async function runPlan(platform: Platform, request: PlanRequest): Promise
     const { windowCount, generate } = calibration;
     const writtenCount =
       generate === undefined ? 0 : Math.round(windowCount * (generate.share ?? GENERATE_DEFAULTS.share));
-    const reports = await runLadder(platform, sketch(ladder, inspected));
+    const reports = await runLadder(platform, placeholderRun(ladder, inspected));
     return {
       model: request.model,
       method: options.methodName,
       allocation: options.allocationName,
-      results: reports.map((report) => planned(report, options.allocationName)),
+      results: reports.map((report) => planResult(report, options.allocationName)),
       ...(readsTokens(options) && { calibration: { windowCount, windowLength, writtenCount } }),
       stages,
       ms: stages.reduce((sum, { ms }) => sum + ms, 0),
@@ -196,20 +196,20 @@ async function inspect(
 
 const { allocation: _, minimumWidth: __, shots: ___, ...WIDTHS } = BUDGET;
 const { rounding: ____, ...FORM } = QUANTISATION;
-const DECIDING = { ...WIDTHS, ...FORM, ...MODEL, seed: RUN.seed };
+const SIZE_OPTIONS = { ...WIDTHS, ...FORM, ...MODEL, seed: RUN.seed };
 
 /**
  * A run with random units, uniform over blocks, and zero weights, whose sizes are those of the real run. The model is
  * not read again.
  */
-function sketch(request: LadderRequest, { folder, model, analysed }: Inspected): LadderRequest {
+function placeholderRun(request: LadderRequest, { folder, model, analysed }: Inspected): LadderRequest {
   const given = resolveStages(request.stages);
   const quantise: Stages['quantise'] = {
     name: 'quantise',
     run: (context, input) => given.quantise.run(context, { ...input, request: { ...input.request, rounding: 'none' } }),
   };
   return {
-    ...(pickOptions(request, DECIDING) as LadderRequest),
+    ...(pickOptions(request, SIZE_OPTIONS) as LadderRequest),
     method: 'random',
     dryRun: true,
     report: false,
@@ -233,7 +233,7 @@ function sketch(request: LadderRequest, { folder, model, analysed }: Inspected):
   };
 }
 
-function planned({ sparsity, parameters, bytes, dtypes, modules }: PruneReport, allocation: string): PlannedResult {
+function planResult({ sparsity, parameters, bytes, dtypes, modules }: PruneReport, allocation: string): PlannedResult {
   const widths = modules.map(({ block, kind, unitsBefore, unitsAfter }) => ({ block, kind, unitsBefore, unitsAfter }));
   return { sparsity, parameters, bytes, ...(dtypes && { dtypes }), ...(allocation === 'uniform' && { widths }) };
 }

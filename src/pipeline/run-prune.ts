@@ -94,12 +94,12 @@ export function rungPlaces(
   const place = resolveReportPath(files, report);
   return rungs.map((rung) => {
     const folder = out === undefined || !isNamed ? out : rungFolder(out, rung);
-    const decided = recipe === undefined || !isNamed ? recipe : rungRecipe(recipe, rung);
+    const recipePath = recipe === undefined || !isNamed ? recipe : rungRecipe(recipe, rung);
     return {
       sparsity: rung.sparsity,
       out: dryRun ? undefined : folder,
       report: isNamed ? rungReportPath(place, rung) : place,
-      recipe: decided === undefined ? undefined : resolvePair(files, 'recipe', decided),
+      recipe: recipePath === undefined ? undefined : resolvePair(files, 'recipe', recipePath),
     };
   });
 }
@@ -107,7 +107,7 @@ export function rungPlaces(
 /** Targets of a run. */
 export interface PruneTarget {
   readonly results: readonly ResultPaths[];
-  /** Target sizes in place of sparsities. */
+  /** Target sizes instead of sparsities. */
   readonly shrink?: ResolvedShrink | undefined;
   /** Selection of remaining tokens. Absent: all. */
   readonly vocabulary?: JobVocabulary | undefined;
@@ -162,9 +162,10 @@ export function pruneTo(
       const { stages, engine, opened, prepared: evaluated } = started;
       const finished = started.found?.reports ?? new Map();
       const places = pathsAfter(results, started.found);
-      const making = { ...resolved, request, results: places, finished, shrink, vocabulary };
-      const made = finished.size === results.length ? finished : await makeOpen(context, started, making);
-      let reports: readonly PruneReport[] = results.map((_, index) => made.get(index)!);
+      const resultsRequest = { ...resolved, request, results: places, finished, shrink, vocabulary };
+      const completed =
+        finished.size === results.length ? finished : await makeMissing(context, started, resultsRequest);
+      let reports: readonly PruneReport[] = results.map((_, index) => completed.get(index)!);
       if (evaluated !== undefined)
         reports = await stages.evaluate.run(context, { ...evaluated, folder: opened.original, reports, engine });
       if (isLadder) {
@@ -210,13 +211,13 @@ async function readFinished(
     if (out === undefined || !(await isFinished(context, out, [targetOf(places)]))) continue;
     const { folder, name } = place ?? { name: REPORT_NAME };
     const path = files.resolve(folder ?? out, folder ? '' : inside, `${name}.json`);
-    // Unreadable results are made again.
+    // Unreadable results are written again.
     const written = await readReport(files, path).catch(() => undefined);
     const report = written ?? (await readCheckpoint<PruneReport>(journal, reportEntry(index)));
     if (report === undefined) {
       if (place !== undefined || !(await isOwnRecipe(context, places))) continue;
       unreported.add(index);
-      context.notes.push(`${out} existed without a report to return: it was made again`);
+      context.notes.push(`${out} existed without a report to return: it was written again`);
       continue;
     }
     // The folder may have been moved, and saved reports contain only names.
@@ -251,7 +252,7 @@ type Evaluated = Pick<Required<EvaluateInput>, 'texts' | 'samples'> & { readonly
 
 type Started = StartedJob<PruneModels, Evaluated | undefined, Finished>;
 
-interface Making extends ResolvedRequest {
+interface ResultsRequest extends ResolvedRequest {
   readonly request: PruneRequest | LadderRequest;
   readonly results: readonly ResultPaths[];
   readonly shrink: ResolvedShrink | undefined;
@@ -263,17 +264,17 @@ interface Making extends ResolvedRequest {
 export const DRAFTS_PER_SIZE = 6;
 
 /** Loads, analyses, calibrates, measures the dense model once or loads its statistics; then makes each result. */
-function makeOpen(context: JobContext, started: Started, making: Making): Promise<Reports> {
+function makeMissing(context: JobContext, started: Started, resultsRequest: ResultsRequest): Promise<Reports> {
   const { stages, engine, opened, prepared: evaluated } = started;
   const { place, original, trimmed } = opened;
   const [folder, floats] = opened.folders;
-  const { request, results, finished, shrink, quantisation, calibration } = making;
-  const options = { ...making.options, onProgress: context.onProgress, ...(shrink && { sparsity: 0 }) };
+  const { request, results, finished, shrink, quantisation, calibration } = resultsRequest;
+  const options = { ...resultsRequest.options, onProgress: context.onProgress, ...(shrink && { sparsity: 0 }) };
   const { model, embeddings, weightsFrom, force = false, statistics, executionProvider, threads } = request;
   const { quoteText = true, certify: certifies = true, reportPaths = false, stopHealing } = request;
   const { dtypes: dtype, ...form } = quantisation;
-  const { keepLanguages, vocabularySize, vocabulary: tokens } = making.vocabulary ?? {};
-  const asked = {
+  const { keepLanguages, vocabularySize, vocabulary: tokens } = resultsRequest.vocabulary ?? {};
+  const runSettings = {
     statistics,
     embeddings,
     weightsFrom,
@@ -382,7 +383,7 @@ function makeOpen(context: JobContext, started: Started, making: Making): Promis
         quoteText,
         reportPaths,
         certifies,
-        asked,
+        runSettings,
         index,
         quantisation: chosen?.quantisation ?? quantisation,
         paths: { ...places, ...(chosen && { sparsity: chosen.sparsity }) },

@@ -55,12 +55,12 @@ export async function runPush(platform: Platform, request: PushRequest): Promise
   const root = files.resolve(folder);
   const listed = await readListed(files, root, folder);
   if (listed === undefined)
-    throw refusal('folder', `is ${folder}, which holds no ${MANIFEST}: only folders that fang-prune wrote are pushed`);
+    throw refusal('folder', `is ${folder}, which has no ${MANIFEST}: only folders that fang-prune wrote are pushed`);
   const known = await findKnown(files, root, listed);
   const isWanted = (path: string) => (PRIVATE_FILES.test(path) ? withReport : known.has(path));
-  const asked = await findIncluded(files, { root, folder, listed, include });
+  const included = await findIncluded(files, { root, folder, listed, include });
   const [documents, wanted] = partition(
-    [...listed.filter(({ path }) => path !== CARD && !asked.has(path) && isWanted(path)), ...asked.values()],
+    [...listed.filter(({ path }) => path !== CARD && !included.has(path) && isWanted(path)), ...included.values()],
     ({ path }) => REPORTS.test(path),
   );
   const reports = await publishReports(files, root, documents);
@@ -73,11 +73,11 @@ export async function runPush(platform: Platform, request: PushRequest): Promise
     report,
     layout: has('genai_config.json') ? 'genai' : 'transformers.js',
   });
-  const sending = [...wanted, ...reports].sort((a, b) => (a.path < b.path ? -1 : 1));
-  const sent = new Set(sending.map(({ path }) => path));
+  const uploaded = [...wanted, ...reports].sort((a, b) => (a.path < b.path ? -1 : 1));
+  const uploadedPaths = new Set(uploaded.map(({ path }) => path));
   const leftOut: string[] = [];
-  for await (const path of walkFiles(files, root)) if (!sent.has(path) && path !== CARD) leftOut.push(path);
-  const pushed = { folder, repo, files: sending.map(({ path, byteLength }) => ({ path, byteLength })), leftOut, card };
+  for await (const path of walkFiles(files, root)) if (!uploadedPaths.has(path) && path !== CARD) leftOut.push(path);
+  const pushed = { folder, repo, files: uploaded.map(({ path, byteLength }) => ({ path, byteLength })), leftOut, card };
   if (dryRun) return pushed;
   if (hub === undefined) throw new OptionError('this platform has no access to the Hub');
   await prepareRepo(hub, request);
@@ -104,7 +104,7 @@ export async function runPush(platform: Platform, request: PushRequest): Promise
 async function prepareRepo(hub: HubStore, request: PushRequest): Promise<void> {
   const { settings } = hub;
   const { repo, create = false, signal } = request;
-  if (settings.offline) throw new HubError('HF_HUB_OFFLINE is set, so that nothing is pushed. Unset it.');
+  if (settings.offline) throw new HubError('HF_HUB_OFFLINE is set, so nothing is pushed. Unset it.');
   if (settings.token === undefined)
     throw new HubError(
       `pushing to ${settings.endpoint} needs a token with write permission: set HF_TOKEN, or log in by: hf auth login`,
@@ -113,7 +113,7 @@ async function prepareRepo(hub: HubStore, request: PushRequest): Promise<void> {
   const found = await client.readModel('main').catch((error: unknown): HubModel | undefined => {
     if (!(error instanceof HubError) || error.status !== 404) throw error;
     if (create) return undefined;
-    throw new HubError(`${error.message} To make it, add --create (create: true).`, { cause: error, status: 404 });
+    throw new HubError(`${error.message} To create it, add --create (create: true).`, { cause: error, status: 404 });
   });
   if (found === undefined) return client.createRepo({ isPrivate: request.private ?? false });
   if (request.private && !found.isPrivate)
@@ -133,7 +133,7 @@ async function findKnown(files: Files, root: string, listed: readonly ListedFile
 
 async function describePlace(files: Files, root: string): Promise<SideFilesPlace> {
   const genai = await readJsonFile(files, files.resolve(root, 'genai_config.json'));
-  // A folder of several dtypes has models in others; whatever else is no model is known by its name.
+  // In a folder of several dtypes the models are in subfolders; other files are known by name.
   const modelFile = await chooseModelFile(listingOf(files, root), { file: undefined, genai }).catch(
     (error: unknown) => {
       if (error instanceof OptionError || error instanceof UnsupportedModelError) return 'model.onnx';
@@ -148,7 +148,7 @@ async function describePlace(files: Files, root: string): Promise<SideFilesPlace
   };
 }
 
-interface Including {
+interface IncludeRequest {
   readonly root: string;
   readonly folder: string;
   readonly listed: readonly ListedFile[];
@@ -158,7 +158,7 @@ interface Including {
 /** Files of `include`. @throws OptionError for names that are not files in the folder */
 async function findIncluded(
   files: Files,
-  { root, folder, listed, include }: Including,
+  { root, folder, listed, include }: IncludeRequest,
 ): Promise<ReadonlyMap<string, ListedFile>> {
   const found = new Map<string, ListedFile>();
   const real = await files.real(root);
@@ -170,9 +170,9 @@ async function findIncluded(
     if (path === MANIFEST) throw refusal('include', `names ${MANIFEST}, which is only for fang-prune itself`);
     const target = files.resolve(root, path);
     if ((await files.kindOf(target)) !== 'file')
-      throw refusal('include', `names ${name}, and ${folder} holds no such file`);
+      throw refusal('include', `names ${name}, and ${folder} has no such file`);
     if (files.relative(real, await files.real(target)) === undefined)
-      throw refusal('include', `names ${name}, which leads out of ${folder}`);
+      throw refusal('include', `names ${name}, which is a link to a place outside ${folder}`);
     const source = await files.open(target);
     await source?.close();
     found.set(path, listed.find((file) => file.path === path) ?? { path, byteLength: source?.byteLength ?? 0 });

@@ -66,7 +66,7 @@ export function pruneRequestOf(request: Checked<ShrinkRequest>, shrink: Resolved
     ...omit(request, 'text', 'calibration', ...SIZE_OPTIONS, ...TOKEN_OPTIONS),
     ...(text !== undefined && { calibration: { ...calibration, source: { file: text } } }),
     ...(text === undefined && calibration !== undefined && { calibration }),
-    ...runOf(shrink),
+    ...measurementOptions(shrink),
   };
 }
 
@@ -77,7 +77,7 @@ export function checkShrink(request: Checked<ShrinkRequest>, isPlan = false): vo
   if (text !== undefined && calibration?.source !== undefined)
     throw refusal('text', 'and calibration.source name two texts; leave one of them out');
   if (heal && ![...allow].some((reduction) => reduction !== 'bits'))
-    throw refusal('heal', 'has no effect where only bits are allowed; leave it out, or allow neurons or heads');
+    throw refusal('heal', 'has no effect if only bits are allowed; leave it out, or allow neurons or heads');
   if (vocabularyOf(request) !== undefined) checkTrimming(request);
 }
 
@@ -93,18 +93,18 @@ function checkTrimming({ recipe, calibration, ...request }: ShrinkRequest): void
   if (recipe !== undefined)
     throw refusal(
       'recipe',
-      'repeats decisions on the model that they were made on; trim its vocabulary first (trim-vocabulary), and shrink the result with recipe',
+      'applies only to the model that it was created from; trim its vocabulary first (trim-vocabulary), and shrink the result with recipe',
     );
   const { source, generate } = calibration ?? {};
   if (source !== undefined && 'tokens' in source)
     throw refusal(
       'calibration.source',
-      'holds token ids, which mean other tokens once the vocabulary is trimmed; give text',
+      'contains token ids, which are other tokens in the trimmed vocabulary; give text',
     );
   if (typeof generate === 'object' && generate.startToken !== undefined)
     throw refusal(
       'calibration.generate.startToken',
-      'is an id, which means another token once the vocabulary is trimmed; leave it out',
+      'is an id, which is another token in the trimmed vocabulary; leave it out',
     );
 }
 
@@ -121,16 +121,16 @@ export function sizePaths(
 }
 
 /** Measurement options for all sizes, with a placeholder budget. */
-function runOf({
+function measurementOptions({
   allow,
   dtypes,
   contextLength,
 }: ResolvedShrink): Pick<Checked<PruneRequest>, 'sparsity' | 'method' | 'dtype'> {
   const [fewest] = dtypes.slice(-1);
   const prunes = [...allow].some((reduction) => reduction !== 'bits');
-  const decides = { allow: [...allow].sort(), dtypes, contextLength };
+  const sizeOptions = { allow: [...allow].sort(), dtypes, contextLength };
   return {
-    ...decides,
+    ...sizeOptions,
     ...(prunes ? { sparsity: 0.5 } : { sparsity: 0, method: 'magnitude' }),
     ...(fewest !== undefined && { dtype: fewest }),
   };

@@ -61,7 +61,7 @@ export async function runTrimVocabulary(
   const { model, embeddings, offline, out, force = false, dryRun = false } = request;
   if (out === undefined && !dryRun) throw refusal('out', 'is missing; expected a folder, or dryRun');
   const output = dryRun ? undefined : out;
-  return runResumable<OpenedModels, TrimmingPlan, MadeFolder, TrimmedVocabulary>(platform, {
+  return runResumable<OpenedModels, TrimmingPlan, TrimmedResult, TrimmedVocabulary>(platform, {
     ...{ call: 'trimVocabulary', request, output },
     open: async (context, stages) => ({ folders: [await stages.open.run(context, { model, embeddings, offline })] }),
     async checkOutput({ folders }, { found }) {
@@ -69,31 +69,31 @@ export async function runTrimVocabulary(
       for (const { root } of folders) await platform.files.checkOutput({ output, source: root, force });
     },
     prepare: (context, { folders: [folder] }) => planTrimming(context, folder!, request),
-    keyed({ chosen }) {
+    keyValues({ chosen }) {
       // The key contains the selected tokens instead of their source files.
       const { vocabulary: _, texts: __, ...settings } = request;
       return { ...settings, kept: chosen.keep };
     },
     find: async (context) => ((await isFinished(context, output)) ? readTrimmed(context, output!) : undefined),
     async make(context, { found, prepared, engine, stages }) {
-      const made = found ?? (await trimFolder(context, prepared, { ...request, engine, stages }));
-      return { model, ...(output !== undefined && { out: output }), ...made, ...figuresOf(context) };
+      const written = found ?? (await trimFolder(context, prepared, { ...request, engine, stages }));
+      return { model, ...(output !== undefined && { out: output }), ...written, ...figuresOf(context) };
     },
   });
 }
 
-type MadeFolder = VocabularyReport & Pick<TrimmedVocabulary, 'sha256' | 'certificate' | 'sideFiles'>;
+type TrimmedResult = VocabularyReport & Pick<TrimmedVocabulary, 'sha256' | 'certificate' | 'sideFiles'>;
 
 const TRIMMED = withFields({ sha256: anyText });
 
-async function readTrimmed({ platform: { files } }: JobContext, out: string): Promise<MadeFolder> {
+async function readTrimmed({ platform: { files } }: JobContext, out: string): Promise<TrimmedResult> {
   const file = files.resolve(out, VOCABULARY_FILE);
   const found = await readJsonFile(files, file);
   if (found === undefined)
     throw new ModelFormatError(`${out} has lost its ${VOCABULARY_FILE}. Trim it again with force.`);
   for (const kind of [VOCABULARY, TRIMMED]) checkFields(found, kind, { file, remedy: 'Trim it again with force.' });
-  const { kept: _, ...made } = found;
-  return made as unknown as MadeFolder;
+  const { kept: _, ...written } = found;
+  return written as unknown as TrimmedResult;
 }
 
 interface Started {
@@ -106,7 +106,7 @@ async function trimFolder(
   context: JobContext,
   plan: TrimmingPlan,
   { out, dryRun = false, force = false, certify = true, engine, stages }: TrimVocabularyRequest & Started,
-): Promise<MadeFolder> {
+): Promise<TrimmedResult> {
   const { platform, remarks } = context;
   const { files } = platform;
   const { folder, decoder, parts, chosen } = plan;
@@ -128,9 +128,9 @@ async function trimFolder(
     const sha256 = await hashSaved(context, partial, saved);
     const { keep } = chosen;
     const certificate = certify ? await certifyWritten(context, { folder, written: partial, engine, keep }) : undefined;
-    const made = { ...report, sha256, ...(certificate && { certificate }) };
-    await writeText(files, files.resolve(partial, VOCABULARY_FILE), formatJson({ ...made, kept: [...keep] }));
+    const written = { ...report, sha256, ...(certificate && { certificate }) };
+    await writeText(files, files.resolve(partial, VOCABULARY_FILE), formatJson({ ...written, kept: [...keep] }));
     for (const graph of [decoder, ...parts.values()]) await graph.checkUnchanged();
-    return { ...made, sideFiles: reportSideFiles(saved) };
+    return { ...written, sideFiles: reportSideFiles(saved) };
   });
 }

@@ -23,7 +23,7 @@ export function refuseGroups({ grouping, methodName }: ResolvedOptions): void {
   if (grouping === undefined) return;
   throw refusal(
     'shard',
-    `does not work with function groups, which method ${methodName} makes here: their contexts are clustered on all windows at once. ` +
+    `does not work with function groups, which method ${methodName} uses: their contexts are clustered on all windows at once. ` +
       'Set grouping to false (--no-grouping), use method auto, obc or flap, or observe all windows in one run',
   );
 }

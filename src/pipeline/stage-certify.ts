@@ -37,7 +37,7 @@ export interface CertifyInput extends Pick<PruneJob, 'model' | 'analysed' | 'eng
   readonly written: string;
   /** The model file in it. Default: the dense model's. */
   readonly file?: string | undefined;
-  /** Whether the written model's floats are half precision where the dense model's are not. */
+  /** Whether the written model has half precision, and the dense model does not. */
   readonly isHalf?: boolean | undefined;
   /** Whether the written model's products round activations to eight bits. */
   readonly roundsActivations?: boolean | undefined;
@@ -84,8 +84,8 @@ const HALF_TYPES: ReadonlySet<number> = new Set([10, 16]);
  * the KV cache. Its logits are compared with the masked original's: the dense graph with the removed channels zeroed
  * and the repairs applied, run block by block. The tolerance follows from the model's own rounding: the change of these
  * logits when pruned weights move to neighbouring numbers and ONNX Runtime does not fuse operators. If the gap is
- * larger, the written graph also runs in float32, and the dense model is measured: kernels that round activations
- * change its logits alike.
+ * larger, the written graph also runs in float32, and the noise of the dense model's kernels is measured, since kernels
+ * that round activations change its logits too.
  *
  * With too little memory, the comparison is partial or skipped, with a remark.
  * @throws NumericalError when they differ; EngineError when ONNX Runtime runs the original but not the written model.
@@ -146,15 +146,15 @@ async function compare(request: CertifyRequest, remarks: string[]): Promise<Cert
     rounding: masked.rounding,
   };
   const inFloat32 = { ...request, roundsActivations: false };
-  const isFar = measured.gap > toleranceOf(request, measured);
-  if (measured.opened && (isFar || request.roundsActivations)) {
-    // A graph that is correct in float32 is correct: kernels cause the rest.
+  const exceedsTolerance = measured.gap > toleranceOf(request, measured);
+  if (measured.opened && (exceedsTolerance || request.roundsActivations)) {
+    // If the graph is correct in float32, kernels cause the rest of the gap.
     const gap = await gapInFloat32();
-    sign(isFar ? { ...inFloat32, isHalf: false } : inFloat32, { ...measured, gap });
-    const noise = isFar && { kernelNoise: await measureKernelNoise(request, windows, gapOf) };
-    return sign(request, { ...measured, gapInFloat32: gap, ...noise });
+    checkGap(exceedsTolerance ? { ...inFloat32, isHalf: false } : inFloat32, { ...measured, gap });
+    const noise = exceedsTolerance && { kernelNoise: await measureKernelNoise(request, windows, gapOf) };
+    return checkGap(request, { ...measured, gapInFloat32: gap, ...noise });
   }
-  const certificate = sign(inFloat32, measured);
+  const certificate = checkGap(inFloat32, measured);
   const unopenable = tooLarge ?? (isOutOfMemory(opened) ? errorMessage(opened) : undefined);
   if (unopenable !== undefined) remarks.push(`checked block by block, but not opened as a whole: ${unopenable}`);
   else if (opened instanceof EngineError) remarks.push(unopened(request, opened));
@@ -162,7 +162,7 @@ async function compare(request: CertifyRequest, remarks: string[]): Promise<Cert
 }
 
 const ROUTED =
-  'rounding may route tokens with close router scores to other experts, so that the certificate compares the median token, not the worst';
+  'rounding may route tokens with close router scores to other experts, so the certificate compares the median token, not the worst';
 
 const choosesExperts = ({ proto }: CertifyInput['model']): boolean =>
   proto.graph!.node.some((node) => operatorOf(node)?.tokens === 'experts');
@@ -176,7 +176,7 @@ interface Masked {
   readonly rounding: number;
 }
 
-/** @returns the error of a model that cannot be run block by block. */
+/** @returns the error if the model cannot be run block by block */
 async function runMasked(
   { model, change, isHalf: isWrittenHalf, ...request }: CertifyRequest,
   windows: readonly Int32Array[],
@@ -200,7 +200,7 @@ async function runMasked(
   }
 }
 
-/** The written model's logits as its users get them. @returns the error if the original does not run here either. */
+/** Logits of the written model, opened as users do. @returns the error if the original does not run here either */
 async function runOpened(
   { engine, folder, written }: CertifyRequest,
   windows: readonly Int32Array[],
@@ -267,17 +267,17 @@ function toleranceOf(
 }
 
 /** @throws NumericalError when the gap is more than rounding. */
-function sign(request: CertifyRequest, found: Omit<CertificateReport, 'tolerance' | 'passed'>): CertificateReport {
+function checkGap(request: CertifyRequest, found: Omit<CertificateReport, 'tolerance' | 'passed'>): CertificateReport {
   const { gap } = found;
   const tolerance = toleranceOf(request, found);
   if (gap <= tolerance) return { ...found, tolerance, passed: true };
-  const apart = `${gap.toExponential(1)} of their range apart, at most ${tolerance.toExponential(1)} is rounding`;
+  const gapText = `${gap.toExponential(1)} of their range apart, at most ${tolerance.toExponential(1)} is rounding`;
   const { gapInFloat32 } = found;
   throw new NumericalError(
     gapInFloat32 === undefined
-      ? `the pruned model does not compute what the masked original does: its logits are ${apart}. Nothing was written. ` +
+      ? `the pruned model differs from the masked original: its logits are ${gapText}. Nothing was written. ` +
           `Please report the model; ${WRITE_ANYWAY}`
-      : `the kernels of ONNX Runtime do not compute what the written model says: its logits are ${apart}, and ` +
+      : `kernels of ONNX Runtime do not compute the written model precisely: its logits are ${gapText}, and ` +
           `${gapInFloat32.toExponential(1)} in float32. Nothing was written. ` +
           (request.roundsActivations
             ? 'Its products round activations to int8; "accuracyLevel: 0" computes them in float32, more slowly; '
@@ -286,4 +286,4 @@ function sign(request: CertifyRequest, found: Omit<CertificateReport, 'tolerance
   );
 }
 
-const WRITE_ANYWAY = '"certify: false" writes it all the same';
+const WRITE_ANYWAY = '"certify: false" writes it nevertheless';

@@ -36,7 +36,7 @@ export interface SampleRequest {
 }
 
 /**
- * Adds the perplexity of the dense model, measured once, and of each pruned one, and generated samples, to the reports of written results. One
+ * Adds perplexities and generated samples to the reports of written results. The dense model is measured once, and one
  * model is in memory at a time.
  * @throws NumericalError, EngineError; the signal's reason when aborted.
  */
@@ -55,7 +55,8 @@ export const evaluate: Stage<EvaluateInput, readonly PruneReport[]> = {
       const pruned = await withPart(context, (part) =>
         measure(() => open.run(part, { model, embeddings, bos }), resultTexts, 1 + at),
       );
-      const compared = (text: number) => inTokensOf(dense.results[text]!, pruned.results[text]!, resultTexts !== texts);
+      const compared = (text: number) =>
+        inDenseTokens(dense.results[text]!, pruned.results[text]!, resultTexts !== texts);
       evaluated.push({
         ...report,
         ...(texts.length > 0 && {
@@ -78,11 +79,11 @@ function isEvaluated(
   return (metrics !== undefined || texts.length === 0) && (samples !== undefined || prompts.length === 0);
 }
 
-/** Converts a perplexity to the dense model's tokens by bits per byte, where results have a trimmed vocabulary. */
-function inTokensOf(dense: PerplexityResult, own: PerplexityResult, isOther: boolean): MeasuredPerplexity {
-  if (!isOther || dense.bitsPerByte === undefined || own.bitsPerByte === undefined) return own;
-  const { windows: _, ...rest } = own;
-  return { ...rest, perplexity: dense.perplexity ** (own.bitsPerByte / dense.bitsPerByte) };
+/** Converts the perplexity of a model with a trimmed vocabulary to the dense model's tokens, by bits per byte. */
+function inDenseTokens(dense: PerplexityResult, pruned: PerplexityResult, isTrimmed: boolean): MeasuredPerplexity {
+  if (!isTrimmed || dense.bitsPerByte === undefined || pruned.bitsPerByte === undefined) return pruned;
+  const { windows: _, ...rest } = pruned;
+  return { ...rest, perplexity: dense.perplexity ** (pruned.bitsPerByte / dense.bitsPerByte) };
 }
 
 interface Measured {
@@ -103,8 +104,8 @@ function measureWith(
   ): Promise<Measured> => {
     signal?.throwIfAborted();
     // The text of a path may have changed.
-    const asked = [texts.map(({ textSha256 }) => textSha256), samples];
-    const name = `evaluation-${index}-${await sha256(JSON.stringify(asked))}`;
+    const measured = [texts.map(({ textSha256 }) => textSha256), samples];
+    const name = `evaluation-${index}-${await sha256(JSON.stringify(measured))}`;
     return checkpoint(journal, name, {
       async make() {
         onProgress?.({ stage: 'evaluate', done: 0, total: 1, detail: `model ${index + 1} of ${modelCount}` });

@@ -46,9 +46,9 @@ export const loadStatistics: Stage<StatisticsInput, LoadedStatistics> = {
         `${place.json} is shard ${json.shard.index} of ${json.shard.count}; merge all shards first (mergeStatistics, fang-prune merge)`,
         { option: 'statistics' },
       );
-    const made = { name: place.json, version: json.version, origin: json.model };
-    await checkModelHash(made, folder, { model: job.model, signal });
-    await checkLayout(made, job.analysed);
+    const origin = { name: place.json, version: json.version, origin: json.model };
+    await checkModelHash(origin, folder, { model: job.model, signal });
+    await checkLayout(origin, job.analysed);
     const { layout } = job.analysed.detected;
     const { windows, statistics } = await parseStatistics(json, { layout, tensors, files: place });
     remarks.push(
@@ -67,6 +67,6 @@ export const loadStatistics: Stage<StatisticsInput, LoadedStatistics> = {
   },
 };
 
-/** At most so many windows, spread over the list: text and generated windows alternate in it. */
+/** At most `count` windows, evenly spaced: text and generated windows alternate in the list. */
 const spreadWindows = (windows: readonly Int32Array[], count: number): readonly Int32Array[] =>
   count === 0 ? [] : everyNth(windows, Math.max(1, Math.floor(windows.length / count))).slice(0, count);

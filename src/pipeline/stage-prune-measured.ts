@@ -18,7 +18,7 @@ export interface PruneInput {
   readonly index: number;
 }
 
-/** Makes one result. @see pruneModel */
+/** Prunes to one sparsity. @see pruneModel */
 export const pruneMeasured: Stage<PruneInput, PruneOutcome> = {
   name: 'prune',
   run: (_, { job, measured, sparsity, allocation, store, index }) =>

@@ -35,7 +35,7 @@ export const quality: Stage<QualityInput, QualityReport | undefined> = {
         const { windows, from, leadingTokens, windowsAtOnce, predictions } = await reference.read((windowCount) =>
           report(2 * windowCount),
         );
-        // The dense model has read them, now or for an earlier result.
+        // The dense model has read its windows now, or for an earlier result.
         const total = done + windows.length;
         const onWindow = () => report(total);
         const written = await openModelFolder(platform, platform.files.resolve(path, file ?? folder.modelFile), folder);
@@ -76,4 +76,4 @@ export const quality: Stage<QualityInput, QualityReport | undefined> = {
     }),
 };
 
-const UNMEASURED = 'what the result costs in quality was not measured';
+const UNMEASURED = 'quality was not measured';

@@ -21,19 +21,19 @@ export const quantise: Stage<QuantiseInput, WrittenDtype> = {
   async run({ timings, remarks, onProgress, signal }, { job, outcome, request }) {
     const { model, modules } = outcome;
     onProgress?.({ stage: 'understand', done: 0, total: 1 });
-    // Sizes follow from the weights' shapes.
-    const isSketch = request.rounding === 'none';
-    const analysed = modules.length === 0 || isSketch ? job.analysed : await analyseModel(model, job.engine, signal);
+    // For sizes alone the shapes of the weights suffice.
+    const onlySizes = request.rounding === 'none';
+    const analysed = modules.length === 0 || onlySizes ? job.analysed : await analyseModel(model, job.engine, signal);
     if (request.rounding !== 'calibrated') onProgress?.({ stage: 'quantise', done: 0, total: 1 });
-    // Its segments differ from those of pruning.
+    // A scope, since segments differ from those of pruning.
     const journal = job.journal?.within('quantised');
-    const own = { ...job, model, analysed, journal, options: { ...job.options, onProgress } };
+    const resultJob = { ...job, model, analysed, journal, options: { ...job.options, onProgress } };
     const dense = { model: job.model, analysed: job.analysed };
     const { dtype } = request;
     const written =
       dtype === undefined
-        ? await writeCoded(own, dense, { change: outcome, rounding: request.rounding })
-        : await writeDtype(own, { ...request, dense, change: outcome, dtype });
+        ? await writeCoded(resultJob, dense, { change: outcome, rounding: request.rounding })
+        : await writeDtype(resultJob, { ...request, dense, change: outcome, dtype });
     timings.push(...written.timings.map(({ stage, ms }) => ({ stage: `quantise: ${stage}`, ms })));
     remarks.push(...written.remarks);
     return written;

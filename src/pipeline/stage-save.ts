@@ -60,7 +60,7 @@ export const save: Stage<SaveInput, SavedFolder> = {
       const included = sorted.included.filter((path) => !stale.includes(path));
       const leftOut = [...sorted.leftOut, ...stale].sort();
       if (outside.length > 0)
-        remarks.push(`not copied, since these links lead out of the model's folder: ${outside.join(', ')}`);
+        remarks.push(`not copied, since these links point outside the model's folder: ${outside.join(', ')}`);
       const control = { onProgress, signal };
       const copy = async (path: string): Promise<void> => {
         signal?.throwIfAborted();

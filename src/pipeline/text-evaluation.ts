@@ -21,11 +21,11 @@ export interface PreparedText {
   readonly windows: WindowOptions;
   /** See `PerplexityOptions`. */
   readonly countBytes?: Tokenizer['countBytes'];
-  /** Windows that are scored. */
+  /** Number of windows to score. */
   readonly windowCount: number;
 }
 
-/** Reads and encodes texts, and checks that they can be measured, and prompts continued. @throws OptionError, naming the text. */
+/** Reads and encodes texts, and checks texts and prompts. @throws OptionError, naming the text */
 export async function prepareTexts(request: TextEvaluation, folder: ModelFolder): Promise<readonly PreparedText[]> {
   const { texts = [], prompts = [] } = request;
   const tokenizer = await requireTokenizer(folder, 'perplexity on a text');
@@ -38,7 +38,7 @@ export async function prepareTexts(request: TextEvaluation, folder: ModelFolder)
   return prepared;
 }
 
-/** Tokens that are read of all texts. */
+/** Tokens to read of all texts. */
 export function countTokens(texts: readonly PreparedText[] = []): number {
   return texts.reduce((sum, { windows, windowCount }) => sum + windowCount * (windows.windowLength ?? 0), 0);
 }
@@ -88,6 +88,6 @@ export async function measureTexts(
   return results;
 }
 
-/** Windows that are scored of all texts. */
+/** Windows to score of all texts. */
 export const countWindows = (texts: readonly PreparedText[]): number =>
   texts.reduce((sum, { windowCount }) => sum + windowCount, 0);

@@ -22,7 +22,7 @@ export interface TimedModels {
 
 const TOKENS: TimedTokens = { promptLength: 128, newTokens: 32 };
 
-/** Measured rounds each time that a model is open, after a warm-up. */
+/** Rounds after a warm-up, each time that a model is opened. */
 const ROUNDS = 3;
 
 /**

@@ -79,7 +79,7 @@ export async function trimInMemory(
 /** Fraction of the text whose tokens remain; the cost of trimming is measured on the rest. */
 const TRAINING_SHARE = 3 / 4;
 
-/** A tokenizer reads so many tokens in about three seconds. */
+/** Limit of tokens: a tokenizer encodes them in about three seconds. */
 const MAX_TOKENS = 2 ** 19;
 
 interface SplitText {
@@ -94,7 +94,7 @@ async function splitText(files: Files, path: string, tokenizer: Tokenizer): Prom
     if (document.text === undefined)
       throw refusal(
         'text',
-        `is ${path}, which holds token ids ("input_ids"); they mean other tokens once the vocabulary is trimmed. Give texts`,
+        `is ${path}, which contains token ids ("input_ids"), which are other tokens in the trimmed vocabulary; give texts`,
       );
     for (const id of document.tokens) tokens.push(id);
     if (tokens.length >= MAX_TOKENS) break;

@@ -71,7 +71,7 @@ export interface WriteRequest {
   /** Dtype and form of the result. */
   readonly quantisation: ResolvedQuantisation;
   /** Settings of the run for its report, other than pruning options. */
-  readonly asked: Omit<RunSettings, 'calibration'>;
+  readonly runSettings: Omit<RunSettings, 'calibration'>;
   /** Result of the size search. */
   readonly size?: SizeReport | undefined;
 }
@@ -113,12 +113,12 @@ export async function writeResult(
   const { folder } = source;
   const { paths: places, index, force, quantisation } = request;
   const { out, report: place } = places;
-  const unsaid = explainMissingRecipe(source, outcome);
-  const recipe = unsaid === undefined ? places.recipe : undefined;
-  if (places.recipe !== recipe) remarks.push(`no recipe was written: ${unsaid}, which recipes cannot say yet`);
+  const reason = explainMissingRecipe(source, outcome);
+  const recipe = reason === undefined ? places.recipe : undefined;
+  if (places.recipe !== recipe) remarks.push(`no recipe was written: ${reason}, which recipes do not support yet`);
   const layout = layoutOf(folder, quantisation.layout);
-  // A complete training with this key gives another result.
-  const own = outcome.healing?.stopped ? undefined : keyAt(platform, run, [targetOf(places)]);
+  // No key after stopped training, since complete training gives another result.
+  const key = outcome.healing?.stopped ? undefined : keyAt(platform, run, [targetOf(places)]);
   const topActivations = await measureTopActivations(context, source, outcome, request);
   const parts: PreparedFolder[] = [];
   for (const { inside, dtypes } of dtypeFolders(layout, quantisation.dtypes)) {
@@ -129,7 +129,7 @@ export async function writeResult(
       layout,
       inside,
       dtypes,
-      run: own,
+      run: key,
       recipe: parts.length === 0 ? recipe : undefined,
     };
     parts.push(await prepareFolder(context, source, outcome, { ...part, paths: { ...places, out: outside } }));
@@ -144,7 +144,7 @@ export async function writeResult(
   };
   const report = await (out === undefined
     ? parts[0]!.count()
-    : buildOutput(context, { out, source: folder, force: force || places.isRepeated, run: own }, fill));
+    : buildOutput(context, { out, source: folder, force: force || places.isRepeated, run: key }, fill));
   await source.job.journal?.drop(`result-${index}`);
   const { reportPaths: paths } = request;
   if (place?.folder !== undefined) await writeReport(files, report, { folder: place.folder, name: place.name, paths });
@@ -153,8 +153,8 @@ export async function writeResult(
 
 /** Reason why a result has no recipe; undefined if it has one. */
 function explainMissingRecipe({ job }: ResultSource, { modules }: PruneOutcome): string | undefined {
-  if (job.model.coded !== undefined) return 'the model holds quantised weights';
-  return modules.some(({ keep }) => keep.length === 0) ? 'a module is gone whole' : undefined;
+  if (job.model.coded !== undefined) return 'the model has quantised weights';
+  return modules.some(({ keep }) => keep.length === 0) ? 'an entire module was removed' : undefined;
 }
 
 /** Top activations of modules without function groups; undefined if no text is read or quoted. */
@@ -195,14 +195,14 @@ async function prepareFolder(
 ): Promise<PreparedFolder> {
   const { platform } = context;
   const { folder, job, calibration, calibrationSettings, statistics, store } = source;
-  const { stages, asked, quantisation, quoteText, layout, dtypes, inside, recipe, run, index } = request;
+  const { stages, runSettings, quantisation, quoteText, layout, dtypes, inside, recipe, run, index } = request;
   const { out, report: place, sparsity } = request.paths;
   const options = { ...job.options, sparsity };
-  const settings = plainSettings(options, { calibration: calibrationSettings, ...asked });
+  const settings = plainSettings(options, { calibration: calibrationSettings, ...runSettings });
   const { files } = platform;
   const model = await pruneNoPastBranch(withoutEmbeddingPrefix(outcome.model), outcome, job.engine);
   const bytesBefore = await totalBytes(platform, modelPaths(folder, job.model));
-  const made = await makeVariants(context, stages, {
+  const coded = await makeVariants(context, stages, {
     folder,
     outcome,
     quantisation,
@@ -210,12 +210,12 @@ async function prepareFolder(
     dtypes,
     job: { ...job, store, options, journal: job.journal?.within(`result-${index}`) },
   });
-  const variants: readonly Variant[] = made.length > 0 ? made : [{ file: folder.modelFile, model, change: outcome }];
+  const variants: readonly Variant[] = coded.length > 0 ? coded : [{ file: folder.modelFile, model, change: outcome }];
 
   interface Found extends VariantChecks {
     readonly sideFiles?: SideFilesReport;
   }
-  const reportOn = (bytesAfter: number, said: readonly DtypeReport[], found: Found = {}) =>
+  const reportOn = (bytesAfter: number, dtypeReports: readonly DtypeReport[], found: Found = {}) =>
     stages.report.run(context, {
       folder,
       engine: job.engine,
@@ -226,10 +226,10 @@ async function prepareFolder(
       settings,
       layout: job.analysed.detected.layout,
       outcome,
-      orders: made[0]?.written?.orders,
+      orders: coded[0]?.written?.orders,
       parametersAfter: countParameters(model),
       bytes: { before: bytesBefore, after: bytesAfter },
-      ...(said.length > 0 && { dtypes: said }),
+      ...(dtypeReports.length > 0 && { dtypes: dtypeReports }),
       calibration: calibration?.provenance,
       windows: job.windows,
       topActivations: request.topActivations,
@@ -239,20 +239,20 @@ async function prepareFolder(
       ...found,
       quoteText,
     });
-  const decided = { folder, job, outcome, settings, calibration: calibration?.provenance, run };
+  const recipeInput = { folder, job, outcome, settings, calibration: calibration?.provenance, run };
   return {
     async count() {
       const counted: Pick<SavedModel, 'byteLength'>[] = [];
       for (const variant of variants) counted.push(await countBytes(variant, folder));
       await folder.checkUnchanged();
-      if (recipe !== undefined) await writeRecipe(context, recipe, { ...decided, sha256: undefined });
-      const said = variants.flatMap((variant, at) => reportVariant(variant, counted[at]!, {}));
-      return reportOn(counted[0]!.byteLength, said);
+      if (recipe !== undefined) await writeRecipe(context, recipe, { ...recipeInput, sha256: undefined });
+      const dtypeReports = variants.flatMap((variant, at) => reportVariant(variant, counted[at]!, {}));
+      return reportOn(counted[0]!.byteLength, dtypeReports);
     },
     async fill(partial) {
       const filled = files.resolve(partial, inside);
       const documents = documentsOf(source, outcome, { variants, layout });
-      const said: DtypeReport[] = [];
+      const dtypeReports: DtypeReport[] = [];
       const saved: SavedFolder[] = [];
       const checks: VariantChecks[] = [];
       for (const [at, variant] of variants.entries()) {
@@ -274,20 +274,20 @@ async function prepareFolder(
         const quality = reference && (await stages.quality.run(context, { ...written, reference }));
         saved.push(found);
         checks.push({ certificate, quality });
-        said.push(...reportVariant(variant, found, { certificate, quality }));
+        dtypeReports.push(...reportVariant(variant, found, { certificate, quality }));
       }
       const sideFiles = reportSideFiles(saved[0]!);
-      const report = await reportOn(saved[0]!.byteLength, said, { ...checks[0], sideFiles });
+      const report = await reportOn(saved[0]!.byteLength, dtypeReports, { ...checks[0], sideFiles });
       const { windowsFile } = calibration ?? {};
       if (windowsFile !== undefined) await writeText(files, files.resolve(filled, WINDOWS_FILE), windowsFile);
       if (place !== undefined && place.folder === undefined)
         await writeReport(files, report, { folder: filled, name: place.name, paths: request.reportPaths });
       await folder.checkUnchanged();
       if (recipe !== undefined)
-        // A recipe gives the float model, so that a quantised one cannot be compared.
+        // A recipe produces the float model, whose hash differs from a quantised model's.
         await writeRecipe(context, recipe, {
-          ...decided,
-          sha256: made.length > 0 ? undefined : await hashSaved(context, filled, saved[0]!),
+          ...recipeInput,
+          sha256: coded.length > 0 ? undefined : await hashSaved(context, filled, saved[0]!),
         });
       return report;
     },

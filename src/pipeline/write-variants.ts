@@ -100,8 +100,8 @@ const nodesIn = ({ node }: GraphProto): NodeProto[] =>
 
 const PRODUCTS: ReadonlySet<string> = new Set(['MatMul', 'Gemm']);
 
-/** Name in reports of a form that is kept from the source. */
-const OWN_FORM = 'own';
+/** Dtype in reports of a model in the form of its source. */
+const SOURCE_FORM = 'own';
 
 /** Checks of a written variant. */
 export interface VariantChecks {
@@ -119,7 +119,7 @@ export function reportVariant(
   const rounding = reportRounding(written);
   return [
     {
-      dtype: dtype ?? OWN_FORM,
+      dtype: dtype ?? SOURCE_FORM,
       file,
       bytes: byteLength,
       parts: written.parts,

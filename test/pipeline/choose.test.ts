@@ -54,7 +54,7 @@ it.each([
   [{ text: undefined }, /^text is missing/],
   [{ text: 'nowhere.txt' }, /^Cannot read the text nowhere.txt/],
   [{ test: 'nowhere.txt' }, /^Cannot read the text nowhere.txt/],
-  [{ allow: ['bits'], heal: true }, /^heal has no effect where only bits are allowed/],
+  [{ allow: ['bits'], heal: true }, /^heal has no effect if only bits are allowed/],
   [{ keepLanguages: ['en'], vocabulary: ['a'] }, /^keepLanguages has no effect with vocabulary/],
   [{ targetMemory: '1MB' }, /^unknown option "targetMemory"/],
 ])('refuses %j before anything is made', async (given, message) => {
@@ -67,7 +67,7 @@ it.each([
 it('refuses token ids to measure on before anything is made', async () => {
   await writeFile(at('ids.jsonl'), '{"input_ids":[1,2]}');
   const asked = choose({ model: at('none'), out: at('sizes'), text: at('ids.jsonl') });
-  await expect(asked).rejects.toThrow(/ids\.jsonl: line 1 holds token ids/);
+  await expect(asked).rejects.toThrow(/ids\.jsonl: line 1 contains token ids/);
 });
 
 it.each([

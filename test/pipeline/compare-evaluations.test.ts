@@ -123,7 +123,7 @@ it('says what is wrong with a file', async () => {
     [
       'other.json',
       { models: [{ model: 'a', tasks: [{}] }] },
-      /other.json is not an evaluation: expected what "fang-prune eval/,
+      /other.json is not an evaluation: expected the output of "fang-prune eval/,
     ],
     [
       'losses.json',

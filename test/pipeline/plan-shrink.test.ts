@@ -59,5 +59,5 @@ it('predicts from statistics what a run chooses, and what it then loses', async 
 it('refuses statistics with a vocabulary that they are not of', async () => {
   const model = await copyShortLlama(at('in'));
   const asked = planShrink({ model, vocabularySize: 900, statistics: at('seen') });
-  await expect(asked).rejects.toThrow(/^statistics cover all tokens/);
+  await expect(asked).rejects.toThrow(/^statistics cover the entire vocabulary/);
 });

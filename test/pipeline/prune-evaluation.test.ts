@@ -52,12 +52,12 @@ describe('evaluation of a run', () => {
     const { healing, remarks } = await run({ calibration, heal });
     const left = remarks
       .join()
-      .match(/left out (\d+) windows? to heal on, since the texts that are evaluated hold the same/);
+      .match(/left out (\d+) windows? to heal on, since evaluated texts contain the same tokens/);
     expect(Number(left?.[1])).toBeGreaterThanOrEqual(WINDOWS.windowCount);
     expect(healing!.windowCount + healing!.heldOutCount + Number(left?.[1])).toBe(8);
     const evaluation = { texts: TEXTS, windowLength: 32 };
     await expect(run({ out: at('other'), calibration, heal, evaluation })).rejects.toThrow(
-      /^heal.share cuts windows that are evaluated too: of 8, 0 are apart/,
+      /^heal.share cuts windows that are evaluated too: of 8, 0 do not overlap/,
     );
   });
 

@@ -109,7 +109,7 @@ it('asks nobody in a dry run', async () => {
 });
 
 it.each([
-  ['a repository that is not there', {}, {}, HubError, /To make it, add --create/],
+  ['a repository that is not there', {}, {}, HubError, /To create it, add --create/],
   ['no token', {}, { HF_TOKEN: '' }, HubError, /needs a token with write permission: set HF_TOKEN/],
   ['a token that is none', {}, { HF_TOKEN: 'hf_old' }, HubError, /HF_TOKEN|has no me\/small/],
   ['offline', {}, { HF_HUB_OFFLINE: '1' }, HubError, /HF_HUB_OFFLINE is set/],
@@ -123,7 +123,7 @@ it.each([
     OptionError,
     /^include names \.\.\/secret, which is not a path inside/,
   ],
-  ['a folder that no run wrote', { folder: 'docs' }, {}, OptionError, /holds no fang-prune-files\.json/],
+  ['a folder that no run wrote', { folder: 'docs' }, {}, OptionError, /has no fang-prune-files\.json/],
 ])('refuses %s', async (_, request, env, kind, said) => {
   await writeResult();
   const pushing = push(request, {}, { HF_HOME: folder(), ...env });

@@ -353,14 +353,14 @@ describe('a float model beside a quantised one', () => {
     await quantize({ ...unchecked, ...form, model: dense, out: at('q') });
     const healed = (teacher: string, student: string) => heal({ dense: teacher, pruned: student, out: at('no') });
     await expect(healed(dense, at('q'))).rejects.toThrow(UnsupportedModelError);
-    await expect(healed(dense, at('q'))).rejects.toThrow(/q holds quantised weights; .* quantise the result$/);
-    await expect(healed(at('q'), dense)).rejects.toThrow(/q holds quantised weights; .* give the float model/);
+    await expect(healed(dense, at('q'))).rejects.toThrow(/q has quantised weights; .* quantise the result$/);
+    await expect(healed(at('q'), dense)).rejects.toThrow(/q has quantised weights; .* give the float model/);
     const cut = { ...nothing, sparsity: 0.3, widthMultiple: 1, dryRun: true, recipe: at('recipe') } as const;
     const { remarks } = await prune({ ...cut, model: at('q') });
-    expect(remarks.join()).toContain('no recipe was written: the model holds quantised weights');
+    expect(remarks.join()).toContain('no recipe was written: the model has quantised weights');
     await prune({ ...cut, model: dense });
     const applied = applyRecipe({ recipe: at('recipe'), model: at('q'), out: at('no') });
-    await expect(applied).rejects.toThrow(/q holds quantised weights; .* give the float model/);
+    await expect(applied).rejects.toThrow(/q has quantised weights; .* give the float model/);
   });
 
   it('is refused where it is of no use', async () => {

@@ -208,7 +208,7 @@ describe('the same command again', () => {
     const bytes = await hashesOf(folder());
     const again = await call({});
     expect(again.modules).toEqual(first.modules);
-    expect(again.remarks).toContainEqual(expect.stringMatching(/out existed without a report.* made again$/));
+    expect(again.remarks).toContainEqual(expect.stringMatching(/out existed without a report.* written again$/));
     expect(await hashesOf(folder())).toEqual(bytes);
     await expect(call({ seed: 1 })).rejects.toThrow('exists');
     await expect(call({ report: true })).rejects.toThrow('exists');
@@ -309,15 +309,19 @@ describe('a workspace that no run wrote', () => {
   const partial = (name = '') => at(`out.partial/${name}`);
 
   it.each<readonly [string, () => Promise<unknown>, RegExp]>([
-    ['a file', () => writeFile(partial('notes.txt'), 'mine'), /holds notes.txt, which no run wrote/],
+    ['a file', () => writeFile(partial('notes.txt'), 'mine'), /contains notes.txt, which no run wrote/],
     [
       'a link under the name of an entry',
       () => symlink(at('mine'), partial('place.entry.new')),
-      /holds place.entry.new,/,
+      /contains place.entry.new,/,
     ],
-    ['a link under the name of the run', () => symlink(at('mine'), partial('run.json')), /holds run.json,/],
-    ['a pipe', async () => execFileSync('mkfifo', [partial('run.json')]), /holds run.json, which no run wrote/],
-    ['a link in place of the result', () => symlink(folder(), partial('result')), /holds result, which no run wrote/],
+    ['a link under the name of the run', () => symlink(at('mine'), partial('run.json')), /contains run.json,/],
+    ['a pipe', async () => execFileSync('mkfifo', [partial('run.json')]), /contains run.json, which no run wrote/],
+    [
+      'a link in place of the result',
+      () => symlink(folder(), partial('result')),
+      /contains result, which no run wrote/,
+    ],
     [
       'a link in its place',
       async () => {

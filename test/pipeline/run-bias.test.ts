@@ -70,7 +70,7 @@ describe('the bias of a calibration on prose', () => {
 
   it('says when the calibration given is not the one that the report names', async () => {
     const { warnings } = await bias({ calibration: { ...calibration, windowCount: 2 }, windowCount: 2 });
-    expect(warnings[0]).toMatch(/not the one in the pruned model's report/);
+    expect(warnings[0]).toMatch(/differs from the one in the pruned model's report/);
   });
 
   it('refuses texts shorter than a window, and windows that are no number', async () => {

@@ -46,7 +46,7 @@ describe('evaluateModels', () => {
     await writeFile(at('ids.jsonl'), '{"text":"a"}\n{"input_ids":[1,2,3]}\n');
     const refused = evaluateModels({ ...request, texts: [at('ids.jsonl')] });
     await expect(refused).rejects.toThrow(OptionError);
-    await expect(refused).rejects.toThrow(/ids\.jsonl: line 2 holds token ids \("input_ids"\); expected a text/);
+    await expect(refused).rejects.toThrow(/ids\.jsonl: line 2 contains token ids \("input_ids"\); expected a text/);
   });
 
   it('resumes where it was stopped, to the figures of one run', async () => {
@@ -190,7 +190,7 @@ describe('evaluateModels', () => {
       [{ models: [SHORT_LLAMA], tasks: [at('empty.jsonl')] }, /empty.jsonl has no items/],
       [{ models: [SHORT_LLAMA], tasks: [at('none.jsonl')] }, /Cannot read .*none.jsonl/],
       [{ models: [SHORT_LLAMA], tasks: [ARITHMETIC], limit: 0 }, /limit is 0/],
-      [{ models: [SHORT_LLAMA], tasks: [ARITHMETIC], reference: SHORT_LLAMA }, /no text to compare/],
+      [{ models: [SHORT_LLAMA], tasks: [ARITHMETIC], reference: SHORT_LLAMA }, /needs texts to compare/],
     ];
     for (const [request, message] of refusals) {
       const evaluating = evaluateModels(request);

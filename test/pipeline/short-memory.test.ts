@@ -31,7 +31,7 @@ describe('a machine with too little memory for the whole model', () => {
     expect(report.quality!.perplexity.pruned).toBeGreaterThan(1);
     const about = /opening the whole model takes about [\d.]+ KB of memory, and this machine has 20(\.0)? KB/;
     expect(report.remarks.filter((remark) => about.test(remark)).map((remark) => remark.split(':')[0])).toEqual([
-      expect.stringContaining('calibrated on text alone'),
+      expect.stringContaining('calibrated on text only'),
       'checked block by block, but not opened as a whole',
     ]);
     expect(await readdir(join(folder, 'small'))).toContain('onnx');

@@ -133,17 +133,17 @@ it.each([
   [{ targetSize: '1MB', allow: ['heads'], dtypes: ['q4'] }, /^dtypes has no effect unless bits are allowed/],
   [{ targetSize: '1MB', dtypes: ['fp16'] }, /^dtypes holds "fp16"; expected one of q8, q4, q4f16, q2, q2f16/],
   [{ targetSize: '1MB', dtypes: ['q8', 'q4f16'] }, /^dtypes mixes q8 and q4f16/],
-  [{ targetSize: '1MB', allow: ['bits'], heal: true }, /^heal has no effect where only bits are allowed/],
+  [{ targetSize: '1MB', allow: ['bits'], heal: true }, /^heal has no effect if only bits are allowed/],
   [{ targetSize: '1MB', vocabularySize: 100 }, /^vocabularySize is 100, and \d+ tokens must stay/],
   [{ targetSize: '1MB', vocabulary: ['a'], keepLanguages: ['en'] }, /^keepLanguages has no effect with vocabulary/],
-  [{ targetSize: '1MB', vocabularySize: 900, recipe: 'r' }, /^recipe repeats decisions on the model/],
+  [{ targetSize: '1MB', vocabularySize: 900, recipe: 'r' }, /^recipe applies only to the model/],
   [
     { targetSize: '1MB', vocabularySize: 900, calibration: { source: { tokens: [[1, 2]] } } },
-    /^calibration.source holds token ids, which mean other tokens/,
+    /^calibration.source contains token ids, which are other tokens/,
   ],
   [
     { targetSize: '1MB', vocabularySize: 900, calibration: { generate: { startToken: 1 } } },
-    /^calibration.generate.startToken is an id, which means another token/,
+    /^calibration.generate.startToken is an id, which is another token/,
   ],
 ])('refuses %j', async (given, message) => {
   const asked = shrink({ model: SHORT_LLAMA, out: at('out'), ...given } as never);

@@ -45,7 +45,7 @@ it('writes a folder in which every file knows the new ids', async () => {
     },
   ]);
   expect(trimmed.remarks).toEqual([
-    'left out, since they hold removed tokens: tokenizer.model; tokenizer.json replaces them',
+    'not copied, since they contain removed tokens: tokenizer.model; tokenizer.json replaces them',
   ]);
   expect((await readJson(out, 'config.json')).vocab_size).toBe(900);
   // The last id plays a role, so that it stays.
@@ -164,11 +164,7 @@ it.each<[string, object, RegExp]>([
   ['a token that is none', { vocabulary: ['a', 'nosuchtoken'] }, /names "nosuchtoken" \(entry 2\)/],
   ['an id outside', { vocabulary: [0, 2048] }, /names the id 2048/],
   ['an empty list', { vocabulary: [] }, /vocabulary names no token/],
-  [
-    'an empty list of languages',
-    { keepLanguages: [] },
-    /keepLanguages is an empty list, so that only ASCII would remain/,
-  ],
+  ['an empty list of languages', { keepLanguages: [] }, /keepLanguages is an empty list, so only ASCII would remain/],
   ['an id as text', { vocabulary: ['1999'] }, /"1999" \(entry 1\).*and ids as numbers in a list in a \.json file$/],
   ['no folder', { keepLanguages: ['en'], out: undefined }, /out is missing/],
 ])('refuses %s', async (_, selection, message) => {
