@@ -59,6 +59,7 @@ function describeSteps(options: ResolvedOptions, modules: readonly PrunableModul
   ];
   const text = reasons.join('; ') || 'modules lose whole units';
   // All other allocations let FFNs make up for the rounding of heads and experts.
-  const isEven = allocationName === 'uniform' && modules.some(({ kind }) => kind === 'ffn');
+  const kinds = new Set(modules.map(({ kind }) => kind));
+  const isEven = allocationName === 'uniform' && kinds.has('ffn') && kinds.size > 1;
   return isEven ? `${text}. With another allocation, FFNs make up for that` : text;
 }
