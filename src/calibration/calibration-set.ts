@@ -20,36 +20,36 @@ export interface CalibrationProvenance {
   readonly kind: string;
   /** SHA-256 of the windows' token ids, 32-bit little-endian: equal exactly when the tokens are equal. */
   readonly tokensSha256: string;
-  /** SHA-256 of the texts read, one after the other, in UTF-8; absent when the source held token ids. */
+  /** SHA-256 of the texts read, concatenated, in UTF-8; absent for a source of token ids. */
   readonly textSha256?: string;
   /** Documents and tokens read; with `first` reading stops as soon as the windows are full. */
   readonly documentCount: number;
   readonly tokenCount: number;
-  /** Windows cut, and windows asked for: fewer are cut when the text runs out. */
+  /** Windows cut, and windows requested: fewer are cut from a short text. */
   readonly windowCount: number;
   readonly requestedWindowCount: number;
   readonly windowLength: number;
   readonly selection: 'first' | 'sample';
   /** Seed of the sample; absent for `first`. */
   readonly seed?: number;
-  /** Tokens that every document and window begins with, such as a BOS token; absent when none. */
+  /** Tokens that every document and window begins with, such as a BOS token; absent if there are none. */
   readonly leadingTokens?: readonly number[];
-  /** Token put after every document; absent when none. */
+  /** Token put after every document; absent if there is none. */
   readonly documentEnd?: number;
-  /** The part that the model wrote itself; absent when none. */
+  /** The windows that the model generated; absent if there are none. */
   readonly generated?: GeneratedProvenance;
 }
 
 /** Settings of generated windows: enough to reproduce them. */
 export interface GeneratedProvenance {
-  /** Windows that the model wrote. */
+  /** Generated windows. */
   readonly windowCount: number;
   /** Their fraction of all windows, in (0, 1]. */
   readonly share: number;
   readonly seed: number;
   readonly startToken: number;
   readonly temperature: number;
-  /** Tokens of each document at most; a window holds as many as fill it. */
+  /** Largest number of tokens of a document; a window consists of one or several documents. */
   readonly documentLength: number;
   /** SHA-256 of their token ids alone, 32-bit little-endian. */
   readonly tokensSha256: string;
@@ -58,26 +58,26 @@ export interface GeneratedProvenance {
 export interface CalibrationSetOptions extends WindowShape, ReadTokensOptions {
   /** Default: the public text that ships with the package. */
   readonly source?: TokenSource | undefined;
-  /** `first`: from the start of the text. `sample`: drawn by `seed` from all windows that fit. Default `first`. */
+  /** `first`: from the start of the text. `sample`: a random sample of all its windows. Default `first`. */
   readonly selection?: 'first' | 'sample' | undefined;
-  /** Default 0. */
+  /** Seed of the sample. Default 0. */
   readonly seed?: number | undefined;
   /**
-   * Tokens that every document and every window begins with; one that begins with them already gets no others. Default:
-   * the tokens that the tokenizer's post-processor puts before a text, such as BOS; without a tokenizer none.
+   * Tokens that every document and every window begins with; they are not added twice. Default: the tokens that the
+   * tokenizer's post-processor puts before a text, such as BOS; none without a tokenizer.
    */
   readonly leadingTokens?: readonly number[] | undefined;
-  /** Token put after every document (the model's EOS, say). Default none. */
+  /** Token put after every document, such as EOS. Default none. */
   readonly documentEnd?: number | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
 /**
- * Reads a source and cuts it into windows. Every document is tokenized by itself, without special tokens; their tokens
- * are joined in order with nothing between them but `documentEnd` and `leadingTokens`.
+ * Reads a source and cuts it into windows. Each document is tokenized separately, without special tokens. The tokens of
+ * all documents are concatenated, with `leadingTokens` before and `documentEnd` after each.
  *
- * @throws OptionError for a source that does not fill one window, or whose documents are neither text nor valid token
- *   ids.
+ * @throws OptionError for a source that does not fill one window, or with documents that are neither text nor valid
+ *   token ids.
  */
 export async function createCalibrationSet(given: CalibrationSetOptions): Promise<CalibrationSet> {
   const options = { ...given, leadingTokens: given.leadingTokens ?? findLeadingTokens(given.tokenizer) };

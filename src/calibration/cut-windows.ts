@@ -5,9 +5,9 @@ import { joinTokens } from './encode-pieces.js';
 import { beginsWith } from './leading-tokens.js';
 
 export interface WindowShape {
-  /** Windows wanted, at least 1; fewer are cut when the tokens run out. */
+  /** Requested windows, at least 1; fewer are cut from a short text. */
   readonly windowCount: number;
-  /** Tokens per window, at least 2: one to see and one to predict. */
+  /** Tokens per window, at least 2: one to read and one to predict. */
   readonly windowLength: number;
   /** Tokens that every window begins with, counted in its length. Default none. */
   readonly leadingTokens?: readonly number[] | undefined;
@@ -18,9 +18,9 @@ export interface WindowShape {
  *
  * A window whose tokens begin with `leadingTokens` is not prefixed again.
  *
- * @param random Draws the windows from all that fit, none twice, kept in text order. Default: the first ones.
+ * @param random Samples windows without replacement, in text order. Default: the first windows.
  * @returns At most `windowCount` windows; views of `tokens` where nothing is prefixed.
- * @throws OptionError when the tokens do not fill one window, saying how many there are and how many are needed.
+ * @throws OptionError when the tokens do not fill one window.
  */
 export function cutWindows(tokens: Int32Array, shape: WindowShape, random?: Random): Int32Array[] {
   checkWindowShape(shape);
@@ -29,9 +29,9 @@ export function cutWindows(tokens: Int32Array, shape: WindowShape, random?: Rand
   const available = spans.length;
   if (available === 0) {
     const needed = windowLength - leadingTokens.length;
-    const ofAll = windowCount === 1 ? '' : ` (${windowCount} windows need ${windowCount * needed})`;
+    const forAll = windowCount === 1 ? '' : ` (${windowCount} windows need ${windowCount * needed})`;
     throw new OptionError(
-      `found ${counted(tokens.length, 'token')}, and one window needs ${needed}${ofAll}; give more text or a smaller calibration.windowLength`,
+      `found ${counted(tokens.length, 'token')}, and one window needs ${needed}${forAll}; give more text or a smaller calibration.windowLength`,
     );
   }
   const chosen =
@@ -44,7 +44,7 @@ export function cutWindows(tokens: Int32Array, shape: WindowShape, random?: Rand
   });
 }
 
-/** Start and end of every window's own tokens. */
+/** Start and end of each window in `tokens`, without prefixed tokens. */
 function findSpans(
   tokens: Int32Array,
   { windowLength, leadingTokens }: { readonly windowLength: number; readonly leadingTokens: readonly number[] },

@@ -1,8 +1,8 @@
 import texts from './default-texts.json' with { type: 'json' };
 
 /**
- * The calibration text that ships with the package, so that a first run needs nothing: short documents of many
- * registers and languages, because neurons serve different ones.
+ * The calibration text that ships with the package, so that a first run needs no text: short documents of many
+ * registers and languages, because neurons specialise in them.
  *
  * Sources: the scenes in verse are William Shakespeare's (public domain): Richard III, Romeo and Juliet, Richard II,
  * Measure for Measure, The Taming of the Shrew, The Tempest and Coriolanus. Everything else (exposition, letters,

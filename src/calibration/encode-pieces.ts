@@ -1,7 +1,7 @@
 /** Turns text into token ids. */
 export type Encode = (text: string) => ArrayLike<number>;
 
-/** Longest text that is encoded at once: a tokenizer needs some hundred bytes per character, and its time may grow faster than the text. */
+/** Longest text that is encoded at once: a tokenizer needs a few hundred bytes per character, and its time may grow faster than the text. */
 const PIECE_LENGTH = 2 ** 18;
 
 /** Characters on each side of a cut that are encoded separately and together, to check that the cut does not change tokens. */
@@ -56,9 +56,9 @@ function findCut(text: string, { least, most }: { least: number; most: number },
 function keepsTokens(text: string, { end, next }: Cut, encode: Encode): boolean {
   const before = text.slice(end - CONTEXT_LENGTH, end);
   const after = text.slice(next, next + CONTEXT_LENGTH);
-  const apart = [...Array.from(encode(before)), ...Array.from(encode(after))];
+  const separate = [...Array.from(encode(before)), ...Array.from(encode(after))];
   const together = encode(text.slice(end - CONTEXT_LENGTH, next + CONTEXT_LENGTH));
-  return apart.length === together.length && apart.every((token, index) => token === together[index]);
+  return separate.length === together.length && separate.every((token, index) => token === together[index]);
 }
 
 const isLowSurrogate = (code: number): boolean => code >= 0xdc00 && code < 0xe000;

@@ -1,10 +1,10 @@
 import type { CalibrationProvenance, CalibrationSet, GeneratedProvenance } from './calibration-set.js';
 import { sha256OfTokens } from './sha256.js';
 
-/** Settings that windows were drawn with. */
+/** Sampling settings of generated windows. */
 export interface WindowDrawing
   extends Pick<GeneratedProvenance, 'seed' | 'startToken' | 'temperature' | 'documentLength'> {
-  /** Tokens that every document begins with, before its start token where that is not the last of them. Default none. */
+  /** Tokens that every document begins with; `startToken` follows unless it is the last of them. Default none. */
   readonly leadingTokens?: readonly number[] | undefined;
 }
 
@@ -21,7 +21,7 @@ export interface GeneratedSet extends CalibrationSet {
   readonly provenance: CalibrationProvenance & { readonly generated: GeneratedProvenance };
 }
 
-/** The documents of equal length that fill a window, the last one cut where they would reach beyond it. */
+/** Count and length of the equal documents that fill a window; the last document may be cut. */
 export function splitWindow(
   windowLength: number,
   documentLength: number,
@@ -30,7 +30,7 @@ export function splitWindow(
   return { count, length: Math.ceil(windowLength / count) };
 }
 
-/** Describes windows that a model wrote, at least one. */
+/** Creates a calibration set of generated windows. @param windows At least one. */
 export async function describeGenerated(
   windows: readonly Int32Array[],
   { leadingTokens = [], ...drawing }: WindowDrawing,
@@ -55,8 +55,8 @@ export async function describeGenerated(
 }
 
 /**
- * Puts windows of a text and windows that a model wrote into one set, evenly among each other, so that every stretch of it
- * holds both. The provenance remains the text's, with the model's part added to it.
+ * Interleaves windows of a text and generated windows evenly, so that any part of the set contains both. The provenance is
+ * that of the text, with that of the generated windows added.
  *
  * @param own,generated windows of one length
  */
@@ -76,7 +76,7 @@ export async function mixCalibrationSets(own: CalibrationSet, generated: Generat
   };
 }
 
-/** Both lists in their order, each as evenly spread as it can be; of equals the first list's comes first. */
+/** Merges two lists, each in its order and evenly spread; ties go to the first list. */
 function interleave<T>(first: readonly T[], second: readonly T[]): T[] {
   const placed = (list: readonly T[], shift: number) =>
     list.map((item, index) => ({ item, at: (index + 0.5) / list.length + shift }));

@@ -1,14 +1,14 @@
 import { OptionError } from '../errors.js';
 
 /**
- * SHA-256 in hexadecimal, of a text's UTF-8 bytes or of bytes as they are.
- * @throws OptionError where Web Crypto is missing (browsers offer it only over https and on localhost).
+ * SHA-256 in hexadecimal, of a text's UTF-8 bytes or of bytes.
+ * @throws OptionError without Web Crypto (browsers have it only over https and on localhost).
  */
 export async function sha256(content: string | Uint8Array<ArrayBuffer>): Promise<string> {
   const subtle = globalThis.crypto?.subtle;
   if (subtle === undefined) {
     throw new OptionError(
-      'Web Crypto is not available to name the text by its SHA-256; serve the page over https or from localhost',
+      'Web Crypto is not available, which computes SHA-256; serve the page over https or from localhost',
     );
   }
   const bytes = typeof content === 'string' ? new TextEncoder().encode(content) : content;
@@ -16,7 +16,7 @@ export async function sha256(content: string | Uint8Array<ArrayBuffer>): Promise
   return Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
-/** SHA-256 of token ids, as the concatenation of 32-bit little-endian integers. */
+/** SHA-256 of token ids, concatenated as 32-bit little-endian integers. */
 export async function sha256OfTokens(sequences: readonly Int32Array[]): Promise<string> {
   const view = new DataView(new ArrayBuffer(4 * sequences.reduce((sum, { length }) => sum + length, 0)));
   let offset = 0;

@@ -4,10 +4,10 @@ import type { Tokenizer } from './tokenizer.js';
 
 /** Configuration and tokenizer of a model. */
 export interface TokenHints {
-  /** `generation_config.json`, `config.json` and the `model` of `genai_config.json`, as far as they exist; in order of precedence. */
+  /** `generation_config.json`, `config.json` and the `model` of `genai_config.json`, if they exist, in order of precedence. */
   readonly configs: readonly Readonly<Record<string, unknown>>[];
   readonly tokenizer?: Tokenizer | undefined;
-  /** Ids from here on are no tokens of the model. */
+  /** Ids must be smaller. */
   readonly vocabularySize?: number | undefined;
 }
 
@@ -15,14 +15,14 @@ export interface TokenHints {
 const END_OF_TEXT = '<|endoftext|>';
 
 /**
- * Token that generated documents begin with: the tokenizer's leading token, else `<|endoftext|>` where the tokenizer
- * has it (chat models often begin a turn with BOS), else BOS, else EOS; the first of a list.
+ * Token that generated documents begin with: the tokenizer's leading token, else `<|endoftext|>` if the tokenizer has it
+ * (chat models often begin a turn with BOS), else BOS, else EOS. Of a list, the first id.
  */
 export function findStartToken(hints: TokenHints): number | undefined {
   return candidates(hints).find((id) => isToken(id, hints));
 }
 
-/** The start token. @throws OptionError when there is none, naming the option that sets it. */
+/** The start token. @throws OptionError when there is none. */
 export function requireStartToken(hints: TokenHints): number {
   const found = findStartToken(hints);
   if (found !== undefined) return found;
@@ -32,7 +32,7 @@ export function requireStartToken(hints: TokenHints): number {
       ? `${ids.join(', ')} are outside its vocabulary of ${hints.vocabularySize}`
       : `no ${END_OF_TEXT} in the tokenizer, no bos_token_id and no eos_token_id in the configuration`;
   throw new OptionError(
-    `found no token to begin the model's own text with: ${reason}; set calibration.generate.startToken (--start-token), or calibrate on a text alone`,
+    `found no start token for generated text: ${reason}; set calibration.generate.startToken (--start-token), or calibrate on a text alone`,
   );
 }
 
@@ -48,7 +48,7 @@ function candidates(hints: TokenHints): readonly unknown[] {
   ];
 }
 
-/** Tokens that end a document, ascending; may be none. */
+/** Tokens that end a document, ascending; may be empty. */
 export function findEndTokens(hints: TokenHints): readonly number[] {
   const ids = [endOfText(hints.tokenizer), ...configured(hints, 'eos_token_id'), hints.tokenizer?.eosTokenId];
   return [...new Set(ids)].filter((id) => isToken(id, hints)).sort((a, b) => a - b);

@@ -1,39 +1,39 @@
 import { isRecord } from '../parse-json.js';
 
-/** Characters that GPT-2's byte-level alphabet writes bytes as, by byte. */
+/** Character of each byte in GPT-2's byte-level alphabet. */
 const BYTE_CHARACTERS: readonly string[] = makeByteCharacters();
 
 const BYTE_OF_CHARACTER: ReadonlyMap<string, number> = new Map(BYTE_CHARACTERS.map((char, byte) => [char, byte]));
 
-/** Code point of the underscore that SentencePiece writes spaces as. */
+/** Underscore that SentencePiece writes for a space. */
 const SPACE_MARK = /\u2581/g;
 
 const BYTE_TOKEN = /^<0x([0-9A-F]{2})>$/;
 
-/** Character that stands for a byte in a byte-level vocabulary. */
+/** Character for a byte in a byte-level vocabulary. */
 export const byteCharacter = (byte: number): string => BYTE_CHARACTERS[byte]!;
 
-/** Token that stands for a byte in a vocabulary with byte fallback, such as `<0x0A>`. */
+/** Token for a byte in a vocabulary with byte fallback, such as `<0x0A>`. */
 export const byteToken = (byte: number): string => `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`;
 
 /** Whether a tokenizer writes text as bytes before it merges: a `ByteLevel` pre-tokenizer or normalizer. */
 export function isByteLevel(tokenizerJson: Readonly<Record<string, unknown>>): boolean {
-  return [tokenizerJson.pre_tokenizer, tokenizerJson.normalizer].some((part) => holdsType(part, 'ByteLevel'));
+  return [tokenizerJson.pre_tokenizer, tokenizerJson.normalizer].some((part) => hasType(part, 'ByteLevel'));
 }
 
-/** Whether a part of tokenizer.json is of a type, or a sequence with one that is. */
-export function holdsType(part: unknown, type: string): boolean {
+/** Whether a part of tokenizer.json has a type, or is a sequence with such a part. */
+export function hasType(part: unknown, type: string): boolean {
   if (!isRecord(part)) return false;
   if (part.type === type) return true;
   return [part.pretokenizers, part.normalizers, part.decoders, part.processors].some(
-    (list) => Array.isArray(list) && list.some((inner) => holdsType(inner, type)),
+    (list) => Array.isArray(list) && list.some((inner) => hasType(inner, type)),
   );
 }
 
 /**
- * Reads which bytes a token of a vocabulary stands for; bytes of a character may be shared by several tokens.
+ * Creates a function from a token that is not an added token to its UTF-8 bytes. A character's bytes may be split over
+ * several tokens.
  * @param tokenizerJson parsed contents of `tokenizer.json`
- * @returns the UTF-8 bytes of a token that is no added token
  */
 export function tokenBytesOf(tokenizerJson: Readonly<Record<string, unknown>>): (content: string) => Uint8Array {
   const encoder = new TextEncoder();

@@ -8,7 +8,7 @@ export type Items<T> = Iterable<T> | AsyncIterable<T>;
 /** Token ids of one document. */
 export type TokenIds = ArrayLike<number> & Iterable<number>;
 
-/** Where tokens come from; exactly one of the three. Every item is a document. */
+/** Source of tokens: exactly one of the three fields. Every item is a document. */
 export type TokenSource =
   | { readonly text: string | Items<string> }
   | { readonly tokens: TokenIds | Items<TokenIds> }
@@ -21,18 +21,18 @@ export interface Document {
   readonly content: string | TokenIds;
 }
 
-/** One document's tokens, and its text where it came as text. */
+/** One document's tokens, and its text unless the source has token ids. */
 export interface TokenizedDocument {
   readonly tokens: Int32Array;
   readonly text?: string;
 }
 
 export interface ReadTokensOptions {
-  /** Needed when the source holds text. */
+  /** Required for text. */
   readonly tokenizer?: Tokenizer | undefined;
-  /** Tokens of a text that are needed; the rest of it may be left unread. Default all. */
+  /** Tokens needed of a text; the rest may be skipped. Default all. */
   readonly enough?: number | undefined;
-  /** Token ids must be below this. Default: the tokenizer's; without either, any id from 0 is taken. */
+  /** Token ids must be below this. Default: the tokenizer's; without a tokenizer, every id of at least 0 is valid. */
   readonly vocabularySize?: number | undefined;
 }
 
@@ -122,7 +122,7 @@ async function* readLines(lines: Items<string>): AsyncGenerator<Document> {
 function checkItems<T>(items: Items<T>, field: string): Items<T> {
   const iterable =
     typeof items === 'object' && items !== null && (Symbol.iterator in items || Symbol.asyncIterator in items);
-  if (!iterable) throw new OptionError(`"${field}" is ${describe(items)}, expected something to iterate over`);
+  if (!iterable) throw new OptionError(`"${field}" is ${describe(items)}, expected an iterable`);
   return items;
 }
 

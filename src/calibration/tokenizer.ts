@@ -8,11 +8,11 @@ import { tokenBytesOf } from './token-bytes.js';
 export interface EncodeOptions {
   /** Default false. */
   readonly addSpecialTokens?: boolean | undefined;
-  /** Tokens that are needed, from the start. Default all. */
+  /** Tokens needed, from the start. Default all. */
   readonly enough?: number | undefined;
 }
 
-/** Port to a tokenizer; `createTokenizer` makes one from a `tokenizer.json`. */
+/** Port to a tokenizer; `createTokenizer` creates one from a `tokenizer.json`. */
 export interface Tokenizer {
   /** One more than the largest token id. */
   readonly vocabularySize: number;
@@ -21,11 +21,11 @@ export interface Tokenizer {
   /** Token that ends a text, when the tokenizer has one. */
   readonly eosTokenId: number | undefined;
   /**
-   * Token ids of `text`; special tokens around it (BOS and the like) only on request. Special tokens written out in the text
-   * count as such. With `enough` it may stop when there are as many.
+   * Token ids of `text`; special tokens around it, such as BOS, only on request. Special tokens in the text itself are
+   * encoded as such. With `enough` it may stop after that many tokens.
    */
   encode(text: string, options?: EncodeOptions): Int32Array;
-  /** Text of `tokens`, special tokens included unless told otherwise; `''` for none. */
+  /** Text of `tokens`, with special tokens unless `skipSpecialTokens` is true. */
   decode(tokens: ArrayLike<number>, options?: { readonly skipSpecialTokens?: boolean }): string;
   /** UTF-8 bytes of the text of tokens, partial characters included. Absent: unknown, so that bits per byte are not measured. */
   countBytes?(tokens: ArrayLike<number>): number;
@@ -35,7 +35,7 @@ export interface Tokenizer {
  * Runs a synchronous action, and stops it after `ms` milliseconds of processor time. On a busy machine a stopped action
  * is retried, with `attempt` counted from 0; its state may be half changed then.
  * @returns the result, and its processor time, in ms; 0 on platforms without a limit.
- * @throws EngineError when it was stopped; whatever `action` throws.
+ * @throws EngineError when it was stopped; errors of `action`.
  */
 export type LimitTime = <T>(action: (attempt: number) => T, ms: number) => { readonly value: T; readonly ms: number };
 
@@ -64,7 +64,7 @@ const ADD_BOS_CLASSES: ReadonlySet<string> = new Set([
 const MAX_TOKENS = 2 ** 24;
 
 /**
- * Makes a tokenizer of the parsed contents of `tokenizer.json` and `tokenizer_config.json`.
+ * Creates a tokenizer from the parsed contents of `tokenizer.json` and `tokenizer_config.json`.
  *
  * A text of more than 262,144 characters is encoded in pieces, cut where that changes no token. About 1.7 s for a
  * megabyte.
@@ -86,13 +86,13 @@ export function createTokenizer(
   }
   checkIds(tokenizerJson);
   const limited = withTimeLimit(limitTime);
-  const make = () => construct(tokenizerJson, tokenizerConfig);
-  let tokenizer = limited(0, make);
-  const ask = <T>(length: number, use: () => T): T =>
+  const create = () => construct(tokenizerJson, tokenizerConfig);
+  let tokenizer = limited(0, create);
+  const call = <T>(length: number, action: () => T): T =>
     limited(length, (attempt) => {
-      // It was stopped while it filled its cache.
-      if (attempt > 0) tokenizer = make();
-      return use();
+      // A stopped call may leave an invalid cache.
+      if (attempt > 0) tokenizer = create();
+      return action();
     });
   const vocabulary = tokenizer.get_vocab();
   const idOf = (role: string) => {
@@ -101,7 +101,7 @@ export function createTokenizer(
   };
   const byteCounts = countBytesOf(tokenizerJson, vocabulary);
   const bosTokenId = idOf('bos_token');
-  const addsBos = bosTokenId !== undefined && asksForBos(tokenizerConfig);
+  const addsBos = bosTokenId !== undefined && requestsBos(tokenizerConfig);
   let vocabularySize = 0;
   for (const id of vocabulary.values()) vocabularySize = Math.max(vocabularySize, id + 1);
   return {
@@ -110,7 +110,7 @@ export function createTokenizer(
     eosTokenId: idOf('eos_token'),
     encode(text, { addSpecialTokens = false, enough } = {}) {
       const encodePiece = (piece: string) =>
-        toIds(ask(piece.length, () => tokenizer.encode(piece, { add_special_tokens: addSpecialTokens })));
+        toIds(call(piece.length, () => tokenizer.encode(piece, { add_special_tokens: addSpecialTokens })));
       if (text === '') return new Int32Array(0);
       if (addSpecialTokens) {
         const ids = encodePiece(text);
@@ -123,12 +123,12 @@ export function createTokenizer(
     decode(tokens, { skipSpecialTokens = false } = {}) {
       return tokens.length === 0
         ? ''
-        : ask(tokens.length, () => tokenizer.decode(Array.from(tokens), { skip_special_tokens: skipSpecialTokens }));
+        : call(tokens.length, () => tokenizer.decode(Array.from(tokens), { skip_special_tokens: skipSpecialTokens }));
     },
   };
 }
 
-/** Bytes of single tokens; for added tokens those of their content. */
+/** Bytes of a token; of an added token, those of its content. */
 function countBytesOf(
   json: Readonly<Record<string, unknown>>,
   vocabulary: ReadonlyMap<string, number>,
@@ -155,11 +155,11 @@ function countBytesOf(
 /** Checks ids, which are indices of a list as long as the largest id. @throws ModelFormatError for an invalid one */
 function checkIds({ model, added_tokens: added }: Readonly<Record<string, unknown>>): void {
   const { vocab } = Object(model) as { readonly vocab?: unknown };
-  const own = isRecord(vocab) ? vocab : {};
+  const ids = isRecord(vocab) ? vocab : {};
   // Building a list of pairs would take a third of the time of constructing the tokenizer.
-  const at = Object.values(own).findIndex(isNoId);
-  if (at >= 0) throw refuseId(Object.keys(own)[at], Object.values(own)[at]);
-  const invalid = Array.isArray(added) ? added.findIndex((token) => isNoId(Object(token).id)) : -1;
+  const at = Object.values(ids).findIndex(isInvalidId);
+  if (at >= 0) throw refuseId(Object.keys(ids)[at], Object.values(ids)[at]);
+  const invalid = Array.isArray(added) ? added.findIndex((token) => isInvalidId(Object(token).id)) : -1;
   if (invalid >= 0) throw refuseId(Object(Object(added)[invalid]).content, Object(Object(added)[invalid]).id);
   const nameless = Array.isArray(added) ? added.find((token) => typeof Object(token).content !== 'string') : undefined;
   if (nameless !== undefined)
@@ -168,7 +168,7 @@ function checkIds({ model, added_tokens: added }: Readonly<Record<string, unknow
     );
 }
 
-const isNoId = (id: unknown): boolean => !Number.isInteger(id) || Number(id) < 0 || Number(id) >= MAX_TOKENS;
+const isInvalidId = (id: unknown): boolean => !Number.isInteger(id) || Number(id) < 0 || Number(id) >= MAX_TOKENS;
 
 const refuseId = (token: unknown, id: unknown): ModelFormatError =>
   new ModelFormatError(
@@ -195,21 +195,21 @@ function construct(json: Record<string, unknown>, config: Record<string, unknown
 }
 
 /**
- * Characters that one part may make of each character, and of a text beyond that: decompositions give up to 18, and
- * later parts need 100 bytes for each.
+ * Largest output of one part, in characters: a factor of its input, and a constant. Decompositions need a factor of 18.
+ * Later parts need 100 bytes per character.
  */
 const [MAX_GROWTH, MIN_LIMIT] = [20, 1024] as const;
 
 /** Bounds the growth of text: consecutive replacements could turn a word into a gigabyte. */
 function boundGrowth<Part extends object>(part: Part, name: string): Part {
-  const lettersOf = (made: string | readonly string[]) => [made].flat().reduce((sum, { length }) => sum + length, 0);
+  const lengthOf = (text: string | readonly string[]) => [text].flat().reduce((sum, { length }) => sum + length, 0);
   return new Proxy(part, {
     apply(callable, self, [text, ...options]) {
-      const made = Reflect.apply(callable as () => string | string[], self, [text, ...options]);
-      const [before, after] = [lettersOf(text), lettersOf(made)];
+      const result = Reflect.apply(callable as () => string | string[], self, [text, ...options]);
+      const [before, after] = [lengthOf(text), lengthOf(result)];
       if (after > MAX_GROWTH * before + MIN_LIMIT)
         throw new Error(`its ${name} turns ${before} characters into ${after}`);
-      return made;
+      return result;
     },
   });
 }
@@ -228,8 +228,8 @@ function withTimeLimit(limitTime: LimitTime): <T>(length: number, action: (attem
       leftMs -= ms;
       return value;
     } catch (cause) {
-      const said = `tokenizer.json cannot be used: ${errorMessage(cause)}. Get the file again.`;
-      throw new ModelFormatError(said, { cause });
+      const message = `tokenizer.json cannot be used: ${errorMessage(cause)}. Get the file again.`;
+      throw new ModelFormatError(message, { cause });
     }
   };
 }
@@ -248,8 +248,8 @@ function expandDigits(preTokenizer: unknown): unknown {
   return { type: 'Split', pattern, behavior: 'Isolated', invert: false };
 }
 
-function asksForBos({ tokenizer_class: name, add_bos_token: asked }: Readonly<Record<string, unknown>>): boolean {
-  return asked === true && typeof name === 'string' && ADD_BOS_CLASSES.has(name.replace(/Fast$/, ''));
+function requestsBos({ tokenizer_class: name, add_bos_token: requested }: Readonly<Record<string, unknown>>): boolean {
+  return requested === true && typeof name === 'string' && ADD_BOS_CLASSES.has(name.replace(/Fast$/, ''));
 }
 
 /** Special tokens are written as a string or as an object with its `content`. */

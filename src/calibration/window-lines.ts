@@ -3,21 +3,21 @@ import { startOfDocuments } from './generated-set.js';
 import { beginsWith } from './leading-tokens.js';
 import { parseJsonLine } from './token-source.js';
 
-/** Settings that determine a model's own windows: two runs with equal ones write the same windows. */
+/** Settings that determine generated windows: equal settings give equal windows. */
 export interface WindowsOrigin {
   /** SHA-256 of the model's files. */
   readonly modelSha256: string;
   readonly seed: number;
   readonly startToken: number;
-  /** Absent where documents begin only with `startToken`. */
+  /** Absent if documents begin only with `startToken`. */
   readonly leadingTokens?: readonly number[] | undefined;
   readonly temperature: number;
-  /** Tokens of each document at most. */
+  /** Largest number of tokens of a document. */
   readonly documentLength: number;
   readonly windowLength: number;
 }
 
-/** Expected origin of a windows file, and the number of tokens of the model: ids are below that. Default: as many as fit into 31 bits. */
+/** Expected origin of a windows file, and the vocabulary size, an upper bound of ids. Default 2^31. */
 export type ExpectedWindows = WindowsOrigin & { readonly vocabularySize?: number | undefined };
 
 /** Incremented when random streams or the format change, so that older files are refused. */
@@ -31,7 +31,7 @@ export function formatOriginLine(origin: WindowsOrigin): string {
   return `${JSON.stringify({ input_ids: [], generated: { format: FORMAT, ...origin } })}\n`;
 }
 
-/** A window with its index in the file, which reveals a second writer. */
+/** A line with a window and its index, which reveals a second writer. */
 export function formatWindowLine(window: Int32Array, index: number): string {
   return `${JSON.stringify({ window: index, input_ids: [...window] })}\n`;
 }
@@ -47,8 +47,8 @@ export interface WindowLines {
  * Reads a windows file back.
  *
  * @param content The entire file; a last line without line break is ignored.
- * @throws OptionError when the windows are another run's (saying in what they differ), or the file is not a windows
- *   file.
+ * @throws OptionError when the windows are those of another run (with the differing settings), or the file is not a
+ *   windows file.
  */
 export function parseWindowLines(
   content: string,
@@ -72,11 +72,11 @@ function checkOrigin(line: string, origin: WindowsOrigin, place: string): void {
   if (Object.keys(found).length === 0) {
     throw new OptionError(`${place} does not begin like a file of generated windows; ${REMEDY}`);
   }
-  const same = (key: string) => JSON.stringify(found[key]) === JSON.stringify(expected[key]);
-  const differing = Object.keys(expected).filter((key) => !same(key));
+  const isSame = (key: string) => JSON.stringify(found[key]) === JSON.stringify(expected[key]);
+  const differing = Object.keys(expected).filter((key) => !isSame(key));
   if (differing.length > 0) {
     const list = differing.map((key) => `${key} ${JSON.stringify(found[key])} (here ${JSON.stringify(expected[key])})`);
-    throw new OptionError(`${place} holds the windows of another run: ${list.join(', ')}; ${REMEDY}`);
+    throw new OptionError(`${place} contains the windows of another run: ${list.join(', ')}; ${REMEDY}`);
   }
 }
 

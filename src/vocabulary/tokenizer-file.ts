@@ -1,4 +1,4 @@
-import { byteToken, holdsType, isByteLevel } from '../calibration/token-bytes.js';
+import { byteToken, hasType, isByteLevel } from '../calibration/token-bytes.js';
 import { ModelFormatError, UnsupportedModelError } from '../errors.js';
 import { isRecord } from '../parse-json.js';
 
@@ -98,7 +98,7 @@ function kindOf(json: Json, model: Json, ids: ReadonlyMap<string, number>): Toke
   }
   if (isByteLevel(json)) return 'byte-level BPE';
   const hasBytes = Array.from({ length: 256 }, (_, byte) => byteToken(byte)).every((token) => ids.has(token));
-  const readsBytes = hasBytes && holdsType(json.decoder, 'ByteFallback');
+  const readsBytes = hasBytes && hasType(json.decoder, 'ByteFallback');
   return model.byte_fallback === true && readsBytes ? 'BPE with byte fallback' : 'BPE';
 }
 

@@ -132,6 +132,6 @@ it('measures on the text alone where a model cannot write and nobody asked it to
   expect(windowsFile).toBeUndefined();
   expect(remarks).toEqual([expect.stringMatching(/^calibrated on text only.*no bos_token_id/)]);
   // Without a text there is nothing to fall back on, and what was asked for must be possible.
-  await expect(calibrate({}, { model, wish: true })).rejects.toThrow(/found no token to begin/);
-  await expect(calibrate({ source, generate: true }, { model, wish: true })).rejects.toThrow(/found no token to begin/);
+  await expect(calibrate({}, { model, wish: true })).rejects.toThrow(/found no start token/);
+  await expect(calibrate({ source, generate: true }, { model, wish: true })).rejects.toThrow(/found no start token/);
 });
