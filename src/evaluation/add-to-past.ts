@@ -21,7 +21,7 @@ export function addToPast({ tensors }: Past, input: ModelInput, added: Tensor): 
   return { ...(before && { [name]: before }), [recentName]: recent };
 }
 
-/** Buffers allocated with spare room for one tensor each. */
+/** Buffers with spare room, each of one tensor. */
 const overAllocated = new WeakSet<ArrayBufferLike>();
 
 /** Spare tokens of new buffers. */
@@ -38,18 +38,22 @@ function appendPast(before: Tensor | undefined, added: Tensor, axis: number): Te
   const rows = before.dims.slice(0, axis).reduce((product, dim) => product * dim, 1);
   const width = added.data.length / rows / more;
   const length = rows * (old + more) * width;
-  const { data: held } = before;
-  const make = held.constructor as new (buffer: ArrayBufferLike, byteOffset: number, length: number) => typeof held;
-  const { buffer, BYTES_PER_ELEMENT: size } = held;
+  const { data: values } = before;
+  const Values = values.constructor as new (
+    buffer: ArrayBufferLike,
+    byteOffset: number,
+    length: number,
+  ) => typeof values;
+  const { buffer, BYTES_PER_ELEMENT: size } = values;
   const isOwn = overAllocated.has(buffer);
   const hasRoom = isOwn && buffer.byteLength >= length * size;
-  const data = new make(hasRoom ? buffer : new ArrayBuffer((length + rows * ROOM * width) * size), 0, length);
+  const data = new Values(hasRoom ? buffer : new ArrayBuffer((length + rows * ROOM * width) * size), 0, length);
   overAllocated.add(data.buffer);
   // Last row first: each moves to a higher offset, over rows that have moved.
   for (let row = rows - 1; row >= 0; row--) {
     const [from, to] = [row * old * width, row * (old + more) * width];
     if (hasRoom) data.copyWithin(to, from, from + old * width);
-    else data.set(held.subarray(from, from + old * width) as never, to);
+    else data.set(values.subarray(from, from + old * width) as never, to);
     data.set(added.data.subarray(row * more * width, (row + 1) * more * width) as never, to + old * width);
   }
   releaseTensor(added);

@@ -2,7 +2,7 @@ import type { InputRole, ModelInput } from '../onnx/model-inputs.js';
 import type { Tensor } from '../runtime/engine.js';
 import { integersOf, prefillFeeds } from '../runtime/prefill-feeds.js';
 
-/** Keys and values of the tokens read so far, and states of other kinds, by the name of the input they are fed to. */
+/** Keys and values of the tokens read so far, and states of other kinds, by input name. */
 export interface Past {
   /** Tokens read. */
   readonly length: number;
@@ -63,11 +63,11 @@ function gatherRows(tensor: Tensor, rows: readonly number[]): Tensor {
       gathered.set(data.subarray(start, start + size) as never, (part * rows.length + at) * size);
     }
   }
-  const grown = dims.map((dim, at) => (at === axis ? rows.length : dim));
-  return { type: tensor.type, dims: grown, data: gathered } as Tensor;
+  const gatheredDims = dims.map((dim, at) => (at === axis ? rows.length : dim));
+  return { type: tensor.type, dims: gatheredDims, data: gathered } as Tensor;
 }
 
-/** One flat list of all the tokens, sequence after sequence. */
+/** Concatenates sequences of one length. */
 function flatten(sequences: readonly Int32Array[]): Int32Array {
   const length = sequences[0]?.length ?? 0;
   const flat = new Int32Array(sequences.length * length);

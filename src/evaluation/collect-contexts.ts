@@ -41,8 +41,9 @@ export interface CollectedContexts {
 const TOKENS_PER_BATCH = 2048;
 
 /**
- * Clusters tokens by the input of one FFN, or of its experts where there is none, as FANG does, but without bounds on cluster sizes. The default is the middle
- * block, which represents the kind of text best: early blocks represent single tokens, late ones the next token.
+ * Clusters tokens by the input of one block's FFN, or of its experts, as FANG does, but without bounds on cluster sizes.
+ * The default is the middle block, which represents the kind of text best: early blocks represent single tokens, late
+ * ones the next token.
  *
  * @throws OptionError for a block that does not exist; UnsupportedModelError for one without a recognised FFN or experts.
  */

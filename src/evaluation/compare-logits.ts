@@ -46,9 +46,8 @@ export async function runForLogits(request: LogitsRequest): Promise<Float32Array
   }
 }
 
-/** Hidden states of a model right before its logits. */
+/** Windows that were run through a model up to its LM head, which computes their logits batch by batch. */
 export interface LogitsSource {
-  /** Batch after batch. */
   logits(): AsyncGenerator<Tensor>;
   dispose(): Promise<void>;
 }
@@ -99,7 +98,7 @@ export async function openLogits(
   };
 }
 
-/** Hidden states `[windows, length, width]` of a runner, in parts of so many positions; undefined where no division is needed. */
+/** Splits hidden states `[windows, length, width]` of a runner by positions; undefined where that is not needed or possible. */
 async function divideStates({ batches, states, save }: BlockRunner, positionsAtOnce: number) {
   const parts: Batch[] = [];
   const places: { readonly batch: Batch; readonly start: number }[] = [];
@@ -131,7 +130,7 @@ async function divideStates({ batches, states, save }: BlockRunner, positionsAtO
   return { batches: parts, saved };
 }
 
-/** Some positions of every window of a batch, contiguous per position. */
+/** Copies a range of positions of every window of a batch. */
 function positionsOf<Data extends Float32Array | Int32Array>(
   data: Data,
   { batchSize, sequenceLength, start, length }: PositionRange,
@@ -164,7 +163,7 @@ export const CACHE_STEPS = 2;
  * Runs an entire decoder as in generation, window by window: a prompt, then the last tokens one by one with the KV
  * cache; without a cache, the window at once.
  *
- * @returns logits of every position, or of the last position of each run where the graph returns no others.
+ * @returns logits of every position, or only of each run's last position if the graph returns no others.
  * @throws EngineError, UnsupportedModelError.
  */
 export async function stepForLogits(decoder: Decoder, windows: readonly Int32Array[]): Promise<LogitsRow[]> {
@@ -228,12 +227,12 @@ export function logitsGap(actual: Float32Array, expected: Float32Array): number 
 }
 
 /**
- * Median over tokens of the largest difference of a token's logits, as a fraction of the expected logits' range. A few
- * tokens that a close router decision sends to other experts do not affect it.
+ * Median over tokens of the largest difference of a token's logits, as a fraction of the expected logits' range. It is
+ * robust to a few tokens that a close router decision sends to other experts.
  * @param width Logits per token.
- * @returns Infinity as `logitsGap` does.
+ * @returns Infinity in the cases of `logitsGap`.
  */
-export function middleGap(actual: Float32Array, expected: Float32Array, width: number): number {
+export function medianGap(actual: Float32Array, expected: Float32Array, width: number): number {
   const farthest = logitsGap(actual, expected);
   if (!Number.isFinite(farthest) || farthest === 0) return farthest;
   const gaps: number[] = [];
@@ -244,6 +243,6 @@ export function middleGap(actual: Float32Array, expected: Float32Array, width: n
     gaps.push(gap);
     largest = Math.max(largest, gap);
   }
-  const middle = gaps.sort((a, b) => a - b)[Math.floor(gaps.length / 2)]!;
-  return (middle / largest) * farthest;
+  const median = gaps.sort((a, b) => a - b)[Math.floor(gaps.length / 2)]!;
+  return (median / largest) * farthest;
 }

@@ -6,7 +6,7 @@ import { differences, type Interval, testMean } from './change-interval.js';
 import { type ComparisonOptions, isRounding, type Verdict } from './compare-results.js';
 import type { PerplexityProtocol, WindowLoss } from './perplexity.js';
 
-/** A perplexity by window with its protocol; a `PerplexityResult` fits. */
+/** A perplexity by window with its protocol, such as a `PerplexityResult`. */
 export interface ComparablePerplexity {
   readonly windows: readonly WindowLoss[];
   /** Fields that are absent are not compared. */

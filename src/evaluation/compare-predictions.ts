@@ -1,4 +1,5 @@
 import { NumericalError, OptionError } from '../errors.js';
+import { sum } from '../linalg/sum.js';
 import type { JobControl } from '../progress.js';
 import type { Engine } from '../runtime/engine.js';
 import { releaseTensor } from '../runtime/tensor-memory.js';
@@ -89,8 +90,8 @@ export async function comparePredictions(
       };
       losses.push(await sumLosses(scorers.tokens, found, window));
       const { divergence, agrees } = await scorers.divergence.score(expected, found);
-      divergences.push({ sum: checked(sumOf(divergence)), tokenCount: window.length });
-      agreements.push({ sum: sumOf(agrees), tokenCount: window.length });
+      divergences.push({ sum: checkFinite(sum(divergence)), tokenCount: window.length });
+      agreements.push({ sum: sum(agrees), tokenCount: window.length });
       onWindow?.();
     }
   } finally {
@@ -124,12 +125,6 @@ const countTokens = (windows: readonly WindowSum[]): number =>
 const meanOf = (windows: readonly WindowSum[]): number =>
   windows.reduce((all, { sum }) => all + sum, 0) / countTokens(windows);
 
-const sumOf = (values: Float32Array | Uint8Array): number => {
-  let sum = 0;
-  for (const value of values) sum += value;
-  return sum;
-};
-
 /** Logits of each window as `[S, V]`, released when the next ones are requested. */
 async function* readWindows(model: LanguageModel, { windows, windowsAtOnce = 1, signal }: PredictionSite) {
   for (let start = 0; start < windows.length; start += windowsAtOnce) {
@@ -148,11 +143,11 @@ async function* readWindows(model: LanguageModel, { windows, windowsAtOnce = 1, 
 /** -ln p of every token but the first. */
 async function sumLosses(scorer: TokenScorer, rows: LogitsTensor, window: Int32Array): Promise<WindowSum> {
   const scores = await scorer.score(logitRows(rows, 0, window.length - 1), window.subarray(1));
-  return { sum: checked(sumOf(scores)), tokenCount: scores.length };
+  return { sum: checkFinite(sum(scores)), tokenCount: scores.length };
 }
 
-function checked(sum: number): number {
-  if (Number.isFinite(sum)) return sum;
+function checkFinite(value: number): number {
+  if (Number.isFinite(value)) return value;
   throw new NumericalError("the model's logits are not finite; check its weights, or run it in float32");
 }
 

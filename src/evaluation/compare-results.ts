@@ -34,12 +34,12 @@ export type AccuracyDifference = PairedDifference & DiscordantCounts;
 export type Verdict = 'same' | 'worse' | 'better';
 
 export interface TaskComparison {
-  /** Items that both were measured on. */
+  /** Items that both results have. */
   readonly itemCount: number;
   readonly confidence: number;
   readonly acc: AccuracyDifference;
   readonly accNorm?: AccuracyDifference;
-  /** -ln p of the right answer, in nats; here more is worse. */
+  /** -ln p of the right answer, in nats; higher is worse. */
   readonly goldNll: PairedDifference;
   readonly verdict: Verdict;
   /** Measures that differ beyond noise, in order of precedence: the first one decides. */
@@ -64,9 +64,9 @@ export function compareResults(a: TaskResult, b: TaskResult, options: Comparison
   const values = measures.map(({ pick }) => pairs.map((pair) => [pick(pair.a), pick(pair.b)] as const));
   const columns = values.map((column) => Float64Array.from(column, ([own, other]) => other - own));
   const means = bootstrapMeans(columns, { resampleCount, seed });
-  const measured: Measured[] = measures.map(({ name, lessIsBetter, describe }, at) => {
+  const measured: Measured[] = measures.map(({ name, lowerIsBetter, describe }, at) => {
     const difference = describe(values[at]!, means[at]!, confidence);
-    return { name, difference, isWorse: lessIsBetter === difference.difference > 0 };
+    return { name, difference, isWorse: lowerIsBetter === difference.difference > 0 };
   });
   const deciding = findBeyondNoise(measured, 1 - confidence);
   const byName = Object.fromEntries(measured.map(({ name, difference }) => [name, difference]));
@@ -96,7 +96,7 @@ interface Measured {
 interface Measure {
   readonly name: ComparedMeasure;
   readonly kinds: readonly TaskKind[];
-  readonly lessIsBetter: boolean;
+  readonly lowerIsBetter: boolean;
   readonly pick: (answer: CommonAnswer) => number;
   readonly describe: (values: readonly ValuePair[], means: Float64Array, confidence: number) => PairedDifference;
 }
@@ -106,21 +106,21 @@ const MEASURES: readonly Measure[] = [
   {
     name: 'accNorm',
     kinds: ['multiple-choice'],
-    lessIsBetter: false,
+    lowerIsBetter: false,
     pick: ({ choiceNorm, gold }) => Number(choiceNorm === gold),
     describe: describeAccuracy,
   },
   {
     name: 'acc',
     kinds: ['multiple-choice', 'last-word'],
-    lessIsBetter: false,
+    lowerIsBetter: false,
     pick: ({ isRight }) => Number(isRight),
     describe: describeAccuracy,
   },
   {
     name: 'goldNll',
     kinds: ['multiple-choice', 'last-word'],
-    lessIsBetter: true,
+    lowerIsBetter: true,
     pick: ({ goldNll }) => goldNll,
     describe: describeMeans,
   },
@@ -142,12 +142,12 @@ function describeMeans(values: readonly ValuePair[], means: Float64Array, confid
 /** Measures whose difference is significant at `level` after correction for multiple tests (Holm-Bonferroni). */
 function findBeyondNoise(measured: readonly Measured[], level: number): Measured[] {
   const ascending = [...measured].sort((x, y) => x.difference.pValue - y.difference.pValue);
-  const firstUnsure = ascending.findIndex(
+  const firstInsignificant = ascending.findIndex(
     ({ difference }, rank) => difference.pValue > level / (ascending.length - rank),
   );
-  const sure = new Set(firstUnsure < 0 ? ascending : ascending.slice(0, firstUnsure));
+  const significant = new Set(firstInsignificant < 0 ? ascending : ascending.slice(0, firstInsignificant));
   const isBeyondRounding = ({ name, difference }: Measured) => name !== 'goldNll' || !isRounding(difference);
-  return measured.filter((one) => sure.has(one) && isBeyondRounding(one));
+  return measured.filter((one) => significant.has(one) && isBeyondRounding(one));
 }
 
 /** Whether a change of a mean -ln p is so small that rounding explains it. */
@@ -155,7 +155,7 @@ export function isRounding({ a, difference }: Pick<PairedDifference, 'a' | 'diff
   return Math.abs(difference) <= NEGLIGIBLE_NLL * Math.abs(a);
 }
 
-/** The items that both results have. @throws OptionError when they are not of one task. */
+/** Pairs the answers to items that both results have. @throws OptionError when they are not of one task. */
 function pairAnswers(a: TaskResult, b: TaskResult): AnswerPair[] {
   if (a.kind !== b.kind) throw new OptionError(`A is a ${a.kind} result and B a ${b.kind} one; compare the same task`);
   const others = new Map<number, CommonAnswer>(b.answers.map((answer) => [answer.index, answer]));

@@ -31,7 +31,7 @@ export interface Decoder {
   /** Whether the graph has an input for positions. */
   readonly hasPositions: boolean;
   /** Whether the graph returns logits only for the last token. */
-  readonly givesLast: boolean;
+  readonly returnsLastOnly: boolean;
   /** Logits `[B, S, V]` of B token lists of one length that continue `past`. */
   run(tokens: readonly Int32Array[], past?: Past): Promise<LogitsTensor>;
   /**
@@ -41,7 +41,7 @@ export interface Decoder {
   advance(tokens: readonly Int32Array[], past: Past): Promise<{ readonly logits: LogitsTensor; readonly past: Past }>;
   /** As `advance`, without logits; needs a KV cache. */
   extend(tokens: readonly Int32Array[], past: Past): Promise<Past>;
-  /** Largest batch size of the graph; Infinity if open. */
+  /** Largest batch size of the graph; Infinity if it is not fixed. */
   readonly rowLimit: number;
   /** Elements of the KV cache per token of one sequence, over all blocks. */
   readonly cacheWidth: number;
@@ -51,7 +51,7 @@ export interface Decoder {
 export const NO_PAST: Past = { length: 0, tensors: {} };
 
 /**
- * Makes a decoder of a session.
+ * Creates a decoder from a session.
  * @throws UnsupportedModelError for a graph that is not a text decoder's.
  */
 export function createDecoder(session: Session, sizes?: CacheSizes): Decoder {
@@ -66,7 +66,7 @@ export function createDecoder(session: Session, sizes?: CacheSizes): Decoder {
       .catch((cause) => explain(cause, inputs));
     return { logits: checkLogits(results[declared.name], declared.name, tokens.length), results };
   };
-  const following = (tokens: readonly Int32Array[], past: Past, results: Tensors): Past => ({
+  const nextPast = (tokens: readonly Int32Array[], past: Past, results: Tensors): Past => ({
     length: past.length + (tokens[0]?.length ?? 0),
     tensors: Object.assign(
       {},
@@ -83,11 +83,11 @@ export function createDecoder(session: Session, sizes?: CacheSizes): Decoder {
     logitsType: declared.type,
     hasCache: presentOf.size > 0,
     hasPositions: inputs.some(({ role }) => role === 'positions'),
-    givesLast: declared.dims.length === 3 && declared.dims[1] === 1 && length !== 1,
+    returnsLastOnly: declared.dims.length === 3 && declared.dims[1] === 1 && length !== 1,
     run: async (tokens, past = NO_PAST) => (await run(tokens, past, [])).logits,
     async advance(tokens, past) {
       const { logits, results } = await run(tokens, past, fetches);
-      return { logits, past: following(tokens, past, results) };
+      return { logits, past: nextPast(tokens, past, results) };
     },
     async extend(tokens, past) {
       const feeds = cachedFeeds(inputs, tokens, past);
@@ -95,7 +95,7 @@ export function createDecoder(session: Session, sizes?: CacheSizes): Decoder {
         const feed = feeds[name];
         if (role === 'logitsToKeep' && feed !== undefined) feeds[name] = ones(feed);
       }
-      return following(tokens, past, await session.run(feeds, fetches));
+      return nextPast(tokens, past, await session.run(feeds, fetches));
     },
     rowLimit: typeof rows === 'number' ? rows : Number.POSITIVE_INFINITY,
     cacheWidth: inputs.reduce((sum, input) => sum + (isFullCache(input) ? elementsPerToken(input) : 0), 0),
@@ -106,24 +106,24 @@ export function createDecoder(session: Session, sizes?: CacheSizes): Decoder {
  * Logits `[B, S, V]` of every token: token by token with the KV cache for graphs that return only the last token's
  * logits, and in smaller batches where the batch size is limited.
  */
-export async function readEvery(
+export async function readAllLogits(
   decoder: Decoder,
   tokens: readonly Int32Array[],
   past: Past = NO_PAST,
 ): Promise<LogitsTensor> {
-  if (tokens.length <= decoder.rowLimit) return readSome(decoder, tokens, past);
+  if (tokens.length <= decoder.rowLimit) return readBatch(decoder, tokens, past);
   const parts: LogitsTensor[] = [];
   for (let start = 0; start < tokens.length; start += decoder.rowLimit) {
     const part = tokens.slice(start, start + decoder.rowLimit);
     const rows = part.map((_, at) => start + at);
-    parts.push(await readSome(decoder, part, gatherPast(past, rows, tokens.length)));
+    parts.push(await readBatch(decoder, part, gatherPast(past, rows, tokens.length)));
   }
   return joinLogits(parts, 0);
 }
 
-async function readSome(decoder: Decoder, tokens: readonly Int32Array[], past: Past): Promise<LogitsTensor> {
+async function readBatch(decoder: Decoder, tokens: readonly Int32Array[], past: Past): Promise<LogitsTensor> {
   const length = commonLength(tokens, 1);
-  if (!decoder.givesLast || !decoder.hasCache || length === 1) return decoder.run(tokens, past);
+  if (!decoder.returnsLastOnly || !decoder.hasCache || length === 1) return decoder.run(tokens, past);
   const steps: LogitsTensor[] = [];
   for (let at = 0, before = past; at < length; at++) {
     const step = await decoder.advance(
@@ -174,7 +174,7 @@ export async function limitRows(decoder: Decoder): Promise<Decoder> {
   }
 }
 
-/** Two sequences whose second halves are read together must give the logits that they give when read at once. */
+/** Test sequences: with their second halves read from the cache in one batch, the logits must be those of one run. */
 const PROBE = [Int32Array.of(1, 2, 3, 4), Int32Array.of(4, 3, 1, 2)];
 
 /** Largest difference of logits, relative to their range, that rounding in half precision explains. */
@@ -190,20 +190,20 @@ export async function continuesTogether(
   widen: (logits: LogitsTensor) => Promise<Float32Array>,
 ): Promise<boolean> {
   if (decoder.rowLimit < PROBE.length) return false;
-  const whole = await readEvery(decoder, PROBE);
+  const whole = await readAllLogits(decoder, PROBE);
   const past = await decoder.extend(
     PROBE.map((tokens) => tokens.subarray(0, 2)),
     NO_PAST,
   );
   try {
-    const rest = await readEvery(
+    const rest = await readAllLogits(
       decoder,
       PROBE.map((tokens) => tokens.subarray(2)),
       past,
     );
     for (const row of PROBE.keys()) {
       const actual = await widen(logitRows(rest, 2 * row, 2 * row + 2));
-      if (!isAlike(actual, await widen(logitRows(whole, 4 * row + 2, 4 * row + 4)))) return false;
+      if (!isClose(actual, await widen(logitRows(whole, 4 * row + 2, 4 * row + 4)))) return false;
     }
     return true;
   } catch (error) {
@@ -212,7 +212,7 @@ export async function continuesTogether(
   }
 }
 
-function isAlike(actual: Float32Array, expected: Float32Array): boolean {
+function isClose(actual: Float32Array, expected: Float32Array): boolean {
   let [least, most, difference] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 0];
   for (const [at, value] of expected.entries()) {
     least = Math.min(least, value);
@@ -243,11 +243,11 @@ export function commonLength(sequences: readonly Int32Array[], minimum: number):
   return length;
 }
 
-/** @throws UnsupportedModelError when a model returns logits of fewer tokens than it read. */
+/** @throws UnsupportedModelError when a model returned logits for fewer tokens than it read. */
 export function checkRowCount(found: number | undefined, expected: number): void {
   if (found !== expected) {
     throw new UnsupportedModelError(
-      `the model read ${expected} tokens and gave logits for ${found ?? 0}; scoring needs an export that keeps all of them`,
+      `the model read ${expected} tokens and returned logits for ${found ?? 0}; scoring needs an export that returns them for all tokens`,
     );
   }
 }

@@ -19,13 +19,13 @@ export interface DivergenceScorer {
   release(): Promise<void>;
 }
 
-/** Logits of each model that are compared at once, at most (16 MiB; some ten values of that size are alive). */
+/** Largest number of logits of each model that are compared at once (16 MiB; about ten values of that size are alive). */
 const ELEMENT_LIMIT = 2 ** 22;
 
 /** Lower bound of log-probabilities: its exp is 0, and the difference of two infinities would be NaN. */
 const MIN_LOG_PROBABILITY = -1e4;
 
-/** Compiles a scorer for the types that two models' logits have. */
+/** Compiles a scorer for the types of two models' logits. */
 export async function createDivergenceScorer(
   engine: Engine,
   types: { readonly reference: LogitsTensor['type']; readonly model: LogitsTensor['type'] },
@@ -53,7 +53,7 @@ export async function createDivergenceScorer(
 function divergenceGraph(types: Readonly<Record<'reference' | 'model', LogitsTensor['type']>>): Uint8Array {
   const node = (op: string, inputs: string[], output: string, attributes = {}): NodeProto =>
     makeNode({ op, inputs, outputs: [output], attributes });
-  const ofOne = (name: 'reference' | 'model') => [
+  const nodesOf = (name: 'reference' | 'model') => [
     node('Cast', [name], `${name}.wide`, { to: 1 }),
     node('LogSoftmax', [`${name}.wide`], `${name}.raw`, { axis: -1 }),
     node('Max', [`${name}.raw`, 'least'], `${name}.log`),
@@ -62,8 +62,8 @@ function divergenceGraph(types: Readonly<Record<'reference' | 'model', LogitsTen
   return encodeGraph({
     name: 'divergence-scorer',
     node: [
-      ...ofOne('reference'),
-      ...ofOne('model'),
+      ...nodesOf('reference'),
+      ...nodesOf('model'),
       node('Exp', ['reference.log'], 'probability'),
       node('Sub', ['reference.log', 'model.log'], 'ratio'),
       node('Mul', ['probability', 'ratio'], 'term'),

@@ -18,7 +18,7 @@ export interface EncodingOptions {
   readonly contextLength?: number | undefined;
 }
 
-/** An item's candidates as token sequences. @throws OptionError naming the item when one cannot be encoded. */
+/** Encodes an item's candidates. @throws OptionError naming the item when one cannot be encoded. */
 export function encodeItem({ kind, place, candidates }: TaskItem, options: EncodingOptions): Bundle {
   const { delimiter = ' ' } = options;
   return candidates.map(({ context, continuation }) =>
@@ -26,7 +26,7 @@ export function encodeItem({ kind, place, candidates }: TaskItem, options: Encod
   );
 }
 
-/** A pair of texts, whatever joins them included, as one token sequence. @throws OptionError naming `place`. */
+/** Encodes a pair, which already includes its delimiter, as one token sequence. @throws OptionError naming `place`. */
 export function encodeText(
   pair: TextPair,
   place: string,
@@ -40,7 +40,7 @@ export function encodeText(
   }
 }
 
-/** The continuation with what joins it to its context. */
+/** Adds the delimiter to a continuation. */
 const JOINS: Readonly<Record<TaskKind, (context: string, continuation: string, delimiter: string) => string>> = {
   'multiple-choice': (_, continuation, delimiter) => delimiter + continuation,
   // The harness's last-word tasks include the space; files without it would score half a word.
@@ -59,7 +59,7 @@ function toSequence({ leadingCount, context, continuation }: EncodedPair, contex
   return { tokens: joinTokens([fitting, continuation]), firstScored: fitting.length };
 }
 
-/** The end of a context after its leading tokens, or without them where there is no room for both. */
+/** The end of a context after its leading tokens, or without those where both do not fit. */
 function cutContext(context: Int32Array, leadingCount: number, room: number): Int32Array {
   const leading = leadingCount < room ? context.subarray(0, leadingCount) : [];
   return joinTokens([leading, context.subarray(context.length - room + leading.length)]);

@@ -19,10 +19,10 @@ export interface EncodedPair {
 
 /**
  * Encodes context and continuation as lm-evaluation-harness does: spaces that end the context move to the continuation,
- * both are encoded together, and the continuation's tokens are those after the context's own. An empty context with
- * nothing before it is the token that starts (or, without one, ends) a text.
+ * both are encoded together, and the continuation's tokens are those after the tokens of the context alone. An empty
+ * context without leading tokens becomes BOS, or EOS for a tokenizer without BOS.
  *
- * @throws OptionError when no tokens are left for the continuation, or nothing can stand for an empty context.
+ * @throws OptionError when no tokens are left for the continuation, or for an empty context without BOS and EOS.
  * @see https://github.com/EleutherAI/lm-evaluation-harness `_encode_pair`
  */
 export function encodePair(tokenizer: Tokenizer, pair: TextPair, addSpecialTokens = true): EncodedPair {
@@ -34,19 +34,22 @@ export function encodePair(tokenizer: Tokenizer, pair: TextPair, addSpecialToken
   const tail = whole.slice(head.length);
   if (tail.length === 0) {
     throw new OptionError(
-      `the continuation ${JSON.stringify(pair.continuation)} has no tokens of its own after its context; the tokenizer merges them`,
+      `the continuation ${JSON.stringify(pair.continuation)} has no tokens after those of its context; the tokenizer merges them`,
     );
   }
-  const begun = joinTokens([leading, head]);
-  const started = begun.length === 0 ? startOfText(tokenizer) : begun;
-  return { leadingCount: leading.length, context: started, continuation: tail };
+  const prefixed = joinTokens([leading, head]);
+  return {
+    leadingCount: leading.length,
+    context: prefixed.length === 0 ? startOfText(tokenizer) : prefixed,
+    continuation: tail,
+  };
 }
 
 function startOfText({ bosTokenId, eosTokenId }: Tokenizer): Int32Array {
   const start = bosTokenId ?? eosTokenId;
   if (start === undefined) {
     throw new OptionError(
-      'the context is empty, and the tokenizer has no BOS or EOS token to stand for it; give a context',
+      'the context is empty, and the tokenizer has no BOS or EOS token to use instead; give a context',
     );
   }
   return Int32Array.of(start);

@@ -12,11 +12,11 @@ export function explainComparison(comparison: TaskComparison): string {
     return `No difference beyond noise on ${counted(itemCount, 'item')}: ${NAMES[measure]} changes by ${range} points (${percent} interval).`;
   }
   const difference = comparison[first]!;
-  const said = `B is ${verdict} by ${describeSize(first, difference, percent)}`;
+  const sentence = `B is ${verdict} by ${describeSize(first, difference, percent)}`;
   const acc = comparison.accNorm === undefined ? 'acc' : 'accNorm';
   return first === 'goldNll'
-    ? `${said}; ${NAMES[acc]} alone shows no difference beyond noise on ${counted(itemCount, 'item')}.`
-    : `${said}.`;
+    ? `${sentence}; ${NAMES[acc]} alone shows no difference beyond noise on ${counted(itemCount, 'item')}.`
+    : `${sentence}.`;
 }
 
 const NAMES: Readonly<Record<ComparedMeasure, string>> = {
@@ -30,8 +30,8 @@ function describeSize(measure: ComparedMeasure, { difference, interval }: Paired
   const digits = measure === 'goldNll' ? 3 : 1;
   const ends = interval.map((end) => Math.sign(difference) * end * scale).sort((x, y) => x - y);
   const size = Math.abs(difference * scale).toFixed(digits);
-  const what = measure === 'goldNll' ? `nats in the ${NAMES[measure]}` : `points of ${NAMES[measure]}`;
-  return `${size} ${what} (${percent} interval ${ends.map((end) => end.toFixed(digits)).join(' to ')})`;
+  const unit = measure === 'goldNll' ? `nats in the ${NAMES[measure]}` : `points of ${NAMES[measure]}`;
+  return `${size} ${unit} (${percent} interval ${ends.map((end) => end.toFixed(digits)).join(' to ')})`;
 }
 
 function describeRange(interval: readonly [number, number], scale: number): string {

@@ -2,10 +2,10 @@ import { continuesTogether } from './decoder.js';
 import type { BatchLimits } from './plan-batches.js';
 import type { ScoringParts } from './score-batch.js';
 
-/** Logits that a run returns at most, in elements (128 MiB in single precision). */
+/** Largest number of logits that a run returns (128 MiB in single precision). */
 const LOGITS_LIMIT = 2 ** 25;
 
-/** Keys and values copied for a run at most, in elements (256 MiB in single precision). */
+/** Largest number of elements of keys and values copied for a run (256 MiB in single precision). */
 const CACHE_LIMIT = 2 ** 26;
 
 /** Largest number of tokens per run: more does not increase throughput. */

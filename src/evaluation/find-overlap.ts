@@ -1,20 +1,20 @@
-/** Tokens that two texts must share in a row to count as the same passage. */
+/** Consecutive tokens that two texts must share to count as the same passage. */
 export const OVERLAP_LENGTH = 13;
 
-/** How much of a text occurs in another one. */
+/** Tokens of a text that occur in another one. */
 export interface Overlap {
-  /** Tokens in a row that make a shared passage. */
+  /** Consecutive tokens of a shared passage. */
   readonly passageLength: number;
-  /** Tokens of the text inside passages that the other text holds as well. */
+  /** Tokens of the text in passages that the other text contains too. */
   readonly sharedCount: number;
   readonly tokenCount: number;
 }
 
 /**
- * Finds tokens of `text` that lie in a run of `passageLength` tokens which `other` holds too. Thirteen tokens are
- * hardly ever shared by chance; the same length is common for finding test data in training data.
+ * Counts the tokens of `text` in passages of `passageLength` tokens that `other` contains too. Thirteen tokens are hardly
+ * ever shared by chance; this length is common for finding test data in training data.
  *
- * @param text Token sequences; passages do not reach across their ends.
+ * @param text Token sequences; a passage is inside one sequence.
  * @see GPT-3 (Brown et al. 2020, arXiv 2005.14165), appendix C
  */
 export function findOverlap(
@@ -38,7 +38,7 @@ export function withoutOverlaps(sequences: readonly Int32Array[], others: readon
   return sequences.filter((sequence) => countShared(sequence) === 0);
 }
 
-/** @returns how many of a sequence's tokens lie in passages that one of `sequences` holds too. */
+/** @returns A function that counts a sequence's tokens in passages that one of `sequences` contains too. */
 function indexPassages(sequences: readonly Int32Array[], passageLength: number): (sequence: Int32Array) => number {
   const places = new Map<number, (readonly [sequence: Int32Array, start: number])[]>();
   for (const sequence of sequences) {

@@ -25,19 +25,19 @@ export interface GenerateCalibrationOptions
   readonly endTokens?: readonly number[] | undefined;
   /** At least 0.1. Default 1: the model's own distribution, without truncation. */
   readonly temperature?: number | undefined;
-  /** Tokens of each document at most, at least 2; a window concatenates documents of equal length. Default 128. */
+  /** Largest number of tokens of a document, at least 2; a window concatenates documents of equal length. Default 128. */
   readonly documentLength?: number | undefined;
-  /** Default 0. Document i draws from its own stream of it. */
+  /** Default 0. Each document has its own random stream. */
   readonly seed?: number | undefined;
-  /** Documents written together, at least 1. Default: as many as `cacheLimitBytes` allows, 32 at most. */
+  /** Documents generated together, at least 1. Default: as many as `cacheLimitBytes` allows, up to 32. */
   readonly batchSize?: number | undefined;
-  /** Keys and values in memory at once; there may be half as much again around them. Default 256 MiB. */
+  /** Limit of keys and values in memory; copies of them may need half as much again. Default 256 MiB. */
   readonly cacheLimitBytes?: number | undefined;
   /** Store for finished windows. Default: none; windows are only returned. */
   readonly store?: WindowStore | undefined;
 }
 
-/** Longest document without a KV cache, where every token is read again for every later one (a day at 512). */
+/** Longest document without a KV cache: each new token reads all earlier ones again (512 would take a day). */
 const MAX_REREAD_LENGTH = 128;
 
 /** A model with a larger fraction of end tokens does not generate text. */
@@ -49,8 +49,7 @@ const MAX_BATCH_SIZE = 32;
 
 /**
  * Generates calibration windows with a model: independent documents sampled from its full distribution (no top-k, no
- * top-p), each after `startToken`. A document continues after an end token with whatever the model generates, usually
- * another text.
+ * top-p), each after `startToken`. A document continues after an end token, usually with another text.
  *
  * The same seed gives the same windows on the same machine; the batch size changes only the rounding of the logits.
  *
@@ -76,7 +75,7 @@ export async function generateCalibration(
   } = options;
   if (!(temperature >= MIN_TEMPERATURE)) {
     throw new OptionError(
-      `temperature is ${temperature}; expected at least ${MIN_TEMPERATURE}, for near 0 all documents are the same`,
+      `temperature is ${temperature}; expected at least ${MIN_TEMPERATURE}, since near 0 all documents are the same`,
     );
   }
   const start = startOfDocuments(options);
@@ -91,7 +90,7 @@ export async function generateCalibration(
   return describeGenerated(windows, { seed, startToken, leadingTokens, temperature, documentLength });
 }
 
-/** Sequences to write together: as many as the model and memory allow, in batches of nearly one size. */
+/** Sequences to generate together: as many as the model and memory allow, in batches of nearly equal size. */
 export function chooseBatchSize(
   { count, length }: { readonly count: number; readonly length: number },
   { rowLimit = Number.POSITIVE_INFINITY, cacheWidth = 0 }: Pick<LanguageModel, 'rowLimit' | 'cacheWidth'>,
@@ -112,7 +111,7 @@ interface DocumentGeneration extends GenerateCalibrationOptions {
   readonly start: readonly number[];
 }
 
-/** Adds windows to `windows` until all are there, as many at once as there are documents written together. */
+/** Generates the missing windows and adds them to `windows`, batch by batch. */
 async function generateMissing(
   model: LanguageModel,
   windows: Int32Array[],
@@ -124,10 +123,10 @@ async function generateMissing(
   const { batchSize = chooseBatchSize(all, model, options.cacheLimitBytes) } = options;
   checkCount('batchSize', batchSize);
   const windowsTogether = Math.max(1, Math.floor(batchSize / count));
-  const writtenPerWindow = count * (length - start.length);
+  const generatedPerWindow = count * (length - start.length);
   while (windows.length < windowCount) {
     const first = windows.length;
-    const written = await generateBatch(model, {
+    const generated = await generateBatch(model, {
       promptIds: start,
       count: Math.min(windowsTogether, windowCount - first) * count,
       length,
@@ -141,19 +140,19 @@ async function generateMissing(
       onProgress: ({ done }) =>
         onProgress?.({
           stage: 'generate',
-          done: first * writtenPerWindow + done,
-          total: windowCount * writtenPerWindow,
+          done: first * generatedPerWindow + done,
+          total: windowCount * generatedPerWindow,
           detail: `${first} of ${counted(windowCount, 'window')}`,
         }),
     });
-    checkGenerated(written, start, options.endTokens);
-    const filled = fillWindows(written, count * length, windowLength);
+    checkGenerated(generated, start, options.endTokens);
+    const filled = fillWindows(generated, count * length, windowLength);
     await store?.append(filled);
     windows.push(...filled);
   }
 }
 
-/** Concatenates documents to windows of so many tokens; the last document of a window may be cut. */
+/** Concatenates documents to windows; the last document of a window may be cut. */
 function fillWindows(documents: readonly Int32Array[], tokensPerWindow: number, windowLength: number): Int32Array[] {
   const ids = Int32Array.from(documents.flatMap((document) => [...document]));
   return Array.from({ length: ids.length / tokensPerWindow }, (_, index) =>
@@ -170,8 +169,8 @@ function checkStartToken(startToken: number, vocabularySize = Number.POSITIVE_IN
 function checkCache({ hasCache }: LanguageModel, documentLength: number): void {
   if (hasCache || documentLength <= MAX_REREAD_LENGTH) return;
   throw new UnsupportedModelError(
-    `the model has no KV cache, so writing documents of ${documentLength} tokens would read each token ${Math.round(documentLength / 2)} times over; ` +
-      `export it with past key values, take documentLength ${MAX_REREAD_LENGTH} or less, or calibrate on a text alone (calibration.generate: false)`,
+    `the model has no KV cache, so generating documents of ${documentLength} tokens would read each token ${Math.round(documentLength / 2)} times; ` +
+      `export it with past key values, set documentLength to ${MAX_REREAD_LENGTH} or less, or calibrate on a text alone (calibration.generate: false)`,
   );
 }
 
@@ -180,11 +179,11 @@ function checkGenerated(
   start: readonly number[],
   endTokens: readonly number[] = [],
 ): void {
-  const written = documents.flatMap((document) => [...document.subarray(start.length)]);
-  const ended = written.filter((token) => token === start.at(-1) || endTokens.includes(token)).length;
-  if (ended <= MAX_END_TOKENS * written.length) return;
+  const generated = documents.flatMap((document) => [...document.subarray(start.length)]);
+  const ended = generated.filter((token) => token === start.at(-1) || endTokens.includes(token)).length;
+  if (ended <= MAX_END_TOKENS * generated.length) return;
   throw new UnsupportedModelError(
-    `${ended} of the first ${written.length} tokens that the model wrote after token ${start.at(-1)} end a text; ` +
+    `${ended} of the first ${generated.length} tokens that the model generated after token ${start.at(-1)} end a text; ` +
       'set another calibration.generate.startToken, or calibrate on a text alone (calibration.generate: false)',
   );
 }

@@ -8,9 +8,9 @@ import type { LanguageModel, SavedReader } from './language-model.js';
 import { createTokenPicker, type SamplingOptions } from './sample-token.js';
 
 export interface GenerationOptions extends SamplingOptions {
-  /** Tokens to write at most, at least 1. Default 128. */
+  /** Largest number of tokens to generate, at least 1. Default 128. */
   readonly newTokens?: number;
-  /** Tokens that the model reads at once; the text ends when it has read as many. Default: no limit. */
+  /** Longest sequence that the model reads; the text ends there. Default: no limit. */
   readonly contextLength?: number | undefined;
   /** Tokens that end the text; the end token is not returned. Default none. */
   readonly stopTokenIds?: readonly number[];
@@ -36,9 +36,9 @@ export async function* generate(
   const random = createRandom(seed);
   const reader = model.createReader();
   let next = checkPrompt(model, promptIds, contextLength);
-  // The last token is written, but not read.
-  const mostTokens = Math.min(newTokens, contextLength - next.length + 1);
-  for (let written = 0; written < mostTokens; written++) {
+  // The last token is not read.
+  const maxTokens = Math.min(newTokens, contextLength - next.length + 1);
+  for (let generated = 0; generated < maxTokens; generated++) {
     signal?.throwIfAborted();
     const token = pick(await reader.read([next]), random);
     if (stopTokenIds.includes(token)) return;
@@ -54,7 +54,7 @@ export interface TextGenerationOptions extends GenerationOptions {
 }
 
 /**
- * Continues a text; stops at the tokenizer's EOS unless `stopTokenIds` says otherwise.
+ * Continues a text; stops at the tokenizer's EOS unless `stopTokenIds` is given.
  * @returns Text after the prompt, without special tokens.
  */
 export async function generateText(model: LanguageModel, options: TextGenerationOptions): Promise<string> {
@@ -66,7 +66,7 @@ export async function generateText(model: LanguageModel, options: TextGeneration
   return tokenizer.decode(tokens, { skipSpecialTokens: true });
 }
 
-/** Tokens of a prompt, or the BOS of an empty one. @throws OptionError when there are none, or more than the model reads. */
+/** Encodes a prompt; an empty one becomes BOS. @throws OptionError for no tokens, or more than the model reads. */
 export function encodePrompt({
   tokenizer,
   prompt,
@@ -82,18 +82,18 @@ export function encodePrompt({
 export interface BatchGenerationOptions extends SamplingOptions, JobControl {
   /** Tokens that every sequence starts with, at least one (such as the model's BOS). */
   readonly promptIds: TokenIds;
-  /** Sequences to write, at least 1. */
+  /** Sequences to generate, at least 1. */
   readonly count: number;
   /** Tokens per sequence, the prompt included. */
   readonly length: number;
   /** Default 1: the model's own distribution. */
   readonly temperature?: number;
-  /** Default 0. Sequence i draws from its own stream, whatever the batch size. */
+  /** Default 0. Each sequence has its own random stream, so that the batch size does not change it. */
   readonly seed?: number;
   /** Stream index of the first sequence: n continues after a call for n sequences. Default 0. */
   readonly firstSequence?: number;
   /**
-   * Sequences that are written together, at least 1; their caches are in memory at once. Default 16, or the model's
+   * Sequences generated together, at least 1; their caches are in memory at once. Default 16, or the model's
    * largest batch size if that is less.
    */
   readonly batchSize?: number;
@@ -103,7 +103,7 @@ export interface BatchGenerationOptions extends SamplingOptions, JobControl {
   readonly onStep?: ((save: () => SavedBatch | undefined) => Promise<void>) | undefined;
 }
 
-/** Sequences that are being written together. */
+/** Unfinished sequences of one batch. */
 export interface SavedBatch {
   /** Stream index of the first one. */
   readonly first: number;
@@ -151,10 +151,10 @@ export async function generateBatch(model: LanguageModel, options: BatchGenerati
       onStep: options.onStep,
       randoms: batch.map((_, index) => createStream(seed, first + index)),
       from: isStartOf(options.from, first, batch) ? options.from : undefined,
-      onToken: (written) =>
+      onToken: (generated) =>
         onProgress?.({
           stage: 'generate',
-          done: start * perSequence + batch.length * written,
+          done: start * perSequence + batch.length * generated,
           total: count * perSequence,
         }),
     });
@@ -171,11 +171,11 @@ interface BatchGeneration extends Pick<BatchGenerationOptions, 'from' | 'onStep'
   readonly pick: ReturnType<typeof createTokenPicker>;
   /** One generator per sequence, with one number per token. */
   readonly randoms: readonly Random[];
-  /** @param written tokens of each sequence behind the prompt */
-  readonly onToken: (written: number) => void;
+  /** @param generated tokens of each sequence after the prompt */
+  readonly onToken: (generated: number) => void;
 }
 
-/** Fills sequences of one length behind their prompt. */
+/** Fills sequences of one length after their prompt. */
 async function fillBatch(model: LanguageModel, batch: readonly Int32Array[], given: BatchGeneration): Promise<void> {
   const { first, promptLength, pick, randoms, from, onToken, onStep, signal } = given;
   const start = from === undefined ? promptLength : from.sequences[0]!.length;

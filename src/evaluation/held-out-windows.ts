@@ -9,13 +9,13 @@ import { takeEvenly } from './take-evenly.js';
 /** Origin of held-out windows. */
 export type HeldOutOrigin = 'source' | 'text' | 'calibration' | 'random';
 
-/** Windows to check a result on, and their origin. */
+/** Windows for checking a result, and their origin. */
 export interface HeldOutWindows {
   /** Of equal length. */
   readonly windows: readonly Int32Array[];
   /**
    * `source`: the unused rest of the calibration source. `text`: the bundled test text. `calibration`: calibration
-   * windows, where there is no other text. `random`: random token ids.
+   * windows, if there is no other text. `random`: random token ids.
    */
   readonly from: HeldOutOrigin;
 }
@@ -32,7 +32,7 @@ export interface HeldOutRequest {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Fewest windows that a text must give, unless fewer are requested. */
+/** Least number of windows from a text, unless fewer are requested. */
 const MIN_COUNT = 3;
 
 /** Tokens read of a source beyond those of the calibration, as a multiple of the requested windows. */
@@ -64,8 +64,9 @@ async function cutText(request: HeldOutRequest, source: TokenSource | undefined)
   const { calibration, tokenizer, vocabularySize, windowCount, windowLength, signal } = request;
   if (tokenizer === undefined && source === undefined) return [];
   const opened = source ?? { text: (await import('./held-out-text.js')).HELD_OUT_TEXTS };
-  const seen = calibration.reduce((sum, { length }) => sum + length, 0);
-  const enough = source === undefined ? Number.POSITIVE_INFINITY : seen + READ_BEYOND * windowCount * windowLength;
+  const calibrationCount = calibration.reduce((sum, { length }) => sum + length, 0);
+  const enough =
+    source === undefined ? Number.POSITIVE_INFINITY : calibrationCount + READ_BEYOND * windowCount * windowLength;
   const parts: Int32Array[] = [];
   let count = 0;
   try {

@@ -3,13 +3,13 @@ import type { Tensor } from '../runtime/engine.js';
 import type { Bundle, BundleScore } from './bundle.js';
 import type { LogitsTensor } from './decoder.js';
 
-/** Port to a model that predicts the next token; `createLanguageModel` makes one of a session. */
+/** Port to a model that predicts the next token; `createLanguageModel` creates one from a session. */
 export interface LanguageModel {
-  /** V, the number of logits; undefined when the graph leaves it open. */
+  /** V, the number of logits; undefined if the graph does not fix it. */
   readonly vocabularySize: number | undefined;
   /** Whether readers use a KV cache, or read everything again for every token. */
   readonly hasCache: boolean;
-  /** Largest batch size. Absent: as memory allows. */
+  /** Largest batch size. Absent: limited only by memory. */
   readonly rowLimit?: number | undefined;
   /** Elements of keys and values per token of one sequence, over all blocks. Absent: not counted. */
   readonly cacheWidth?: number | undefined;
@@ -33,7 +33,7 @@ export interface LanguageModel {
    * model has a KV cache. Batches depend only on the bundles, not on the skipped ones.
    *
    * @param isKnown Whether the bundle at an index is skipped; batches of skipped bundles are not run.
-   * @returns The scores of one batch after the other, of all its members.
+   * @returns Scores batch by batch, each with all its members.
    * @throws EngineError, or OptionError for a sequence without tokens to score.
    */
   scoreBundles(bundles: Items<Bundle>, isKnown?: (index: number) => boolean): AsyncGenerator<BundleScore[]>;

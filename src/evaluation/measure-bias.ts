@@ -5,14 +5,14 @@ import { findOverlap, type Overlap } from './find-overlap.js';
 export interface ScoredText {
   /** Of equal length. */
   readonly windows: readonly Int32Array[];
-  /** Losses of the dense and the pruned model, `[windows, length - 1]`, as `measureTokenLosses` gives them. */
+  /** Losses of the dense and the pruned model, `[windows, length - 1]`, as `measureTokenLosses` returns them. */
   readonly dense: Float32Array;
   readonly pruned: Float32Array;
 }
 
 export interface BiasInput {
   readonly calibration: ScoredText;
-  /** All calibration windows, where `calibration` holds only a part of them. */
+  /** All calibration windows, if `calibration` is only a part of them. */
   readonly calibratedOn?: readonly Int32Array[] | undefined;
   readonly text: ScoredText;
   readonly contextCount: number;
@@ -26,7 +26,7 @@ export interface LossPair {
   readonly tokenCount: number;
   readonly dense: number;
   readonly pruned: number;
-  /** Standard error of `pruned - dense`, tokens taken as independent; absent for a single token. */
+  /** Standard error of `pruned - dense`, assuming independent tokens; absent for a single token. */
   readonly standardError?: number;
 }
 
@@ -34,7 +34,7 @@ export interface LossPair {
 export interface ContextBias {
   readonly calibration?: LossPair;
   readonly text?: LossPair;
-  /** Fraction of the text's total loss increase that falls into this context; below 0 where the pruned model is better. */
+  /** Fraction of the text's total loss increase in this context; below 0 if the pruned model is better there. */
   readonly lostShare: number;
   /** Whether the context's share of the calibration is at least a quarter of its share of the text. */
   readonly covered: boolean;
@@ -52,7 +52,7 @@ export interface BiasFindings {
   readonly warnings: readonly string[];
 }
 
-/** Below this fraction of a text's share in a context, the calibration hardly covers it. */
+/** A context is not covered if its share of the calibration is below this fraction of its share of the text. */
 const COVERAGE_LIMIT = 0.25;
 /** Least fraction of the loss increase in uncovered contexts for a warning ... */
 const LOST_LIMIT = 0.25;
@@ -62,8 +62,8 @@ const EXCESS_LIMIT = 1.25;
 const OVERLAP_LIMIT = 0.01;
 
 /**
- * Compares what pruning costs on calibration text and on another text, context by context. A context is that of the token
- * a prediction is made from.
+ * Compares the loss increase from pruning on calibration text and on another text, context by context. The context of a
+ * prediction is that of the last token read.
  */
 export function measureBias(input: BiasInput): BiasFindings {
   const { calibration, calibratedOn = calibration.windows, text, contextCount, contextOfToken } = input;
@@ -106,7 +106,7 @@ function warnOfBias({ calibration, text, contexts, uncovered }: Omit<BiasFinding
   if (!isCertain || uncovered.lost < LOST_LIMIT || uncoveredGap < EXCESS_LIMIT * gap(calibration)) return [];
   const numbers = contexts.flatMap(({ covered }, context) => (covered ? [] : [context + 1]));
   return [
-    `${percent(uncovered.lost)} of the loss increase on the text is in contexts that hold ${percent(uncovered.text)} of its tokens and ` +
+    `${percent(uncovered.lost)} of the loss increase on the text is in contexts that contain ${percent(uncovered.text)} of its tokens and ` +
       `${percent(uncovered.calibration)} of the calibration's (${numbers.join(', ')}): add text like it to the calibration`,
   ];
 }
@@ -159,7 +159,7 @@ function countTokens(windows: readonly Int32Array[]): number {
   return windows.reduce((sum, { length }) => sum + length, 0);
 }
 
-/** 0 where there is nothing to compare with. */
+/** 0 for a whole of 0. */
 function ratio(part: number, whole: number): number {
   return whole === 0 ? 0 : part / whole;
 }

@@ -69,10 +69,10 @@ export async function measureDivergence(
     for (const [index, window] of windows.entries()) {
       signal?.throwIfAborted();
       if (scores.has(index)) continue;
-      const [told, expected] = [await readRows(model, window.tokens), await readRows(reference, window.tokens)];
-      checkVocabularies(told, expected);
-      scorer ??= await createDivergenceScorer(engine, { reference: expected.type, model: told.type });
-      const score = { index, ...(await compareRows(scorer, expected, told)) };
+      const [found, expected] = [await readRows(model, window.tokens), await readRows(reference, window.tokens)];
+      checkVocabularies(found, expected);
+      scorer ??= await createDivergenceScorer(engine, { reference: expected.type, model: found.type });
+      const score = { index, ...(await compareRows(scorer, expected, found)) };
       await log?.add([score]);
       scores.set(index, score);
       report();

@@ -15,7 +15,7 @@ export interface TaskOptions extends EncodingOptions, JobControl {
 /**
  * Measures a model on a task by the protocol of lm-evaluation-harness.
  *
- * @param items Items of one kind, as `readTaskItems` gives them.
+ * @param items Items of one kind, as `readTaskItems` returns them.
  * @throws OptionError for candidates that cannot be encoded, naming the item, or options out of range.
  * @throws NumericalError when a log-likelihood is not finite.
  */
@@ -53,7 +53,7 @@ function* encodeAll(items: readonly TaskItem[], options: EncodingOptions): Gener
   for (const item of items) yield encodeItem(item, options);
 }
 
-/** A score file may be damaged or of other items: invalid scores are measured again. */
+/** Whether a saved score fits an item: those of damaged or other files are measured again. */
 const isScoreOf = (item: TaskItem | undefined, { gold, logLikelihoods }: ItemScore): boolean =>
   item !== undefined && gold === item.gold && logLikelihoods.length === item.candidates.length;
 

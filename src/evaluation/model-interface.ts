@@ -16,7 +16,7 @@ export interface ModelInterface {
 
 /** Cache sizes from configuration files, for graphs that do not declare them. */
 export interface CacheSizes {
-  /** D, where no output declares it. */
+  /** D, if no output declares it. */
   readonly headSize?: number | undefined;
   /** Tokens of a sliding-window cache. */
   readonly slidingWindow?: number | undefined;
@@ -41,29 +41,25 @@ export function readModelInterface(session: Session, sizes: CacheSizes = {}): Mo
   }
   const logits = outputs.find(({ name }) => name === 'logits') ?? outputs[0];
   if (logits === undefined) throw new UnsupportedModelError('the model has no outputs; expected one named "logits"');
-  const settle = (input: ModelInput): ModelInput => {
+  const withSizes = (input: ModelInput): ModelInput => {
     const present = outputs.find(({ name }) => name === presentOf.get(input.name)?.name);
-    return input.role === 'past' ? settleCapacity(settleHeadSize(input, present?.dims.at(-1), sizes), sizes) : input;
+    return input.role === 'past' ? withCapacity(withHeadSize(input, present?.dims.at(-1), sizes), sizes) : input;
   };
   return {
-    inputs: inputs.map(settle),
+    inputs: inputs.map(withSizes),
     logits,
     presentOf: pasts.length > 0 && presentOf.size === pasts.length ? presentOf : undefined,
   };
 }
 
-function settleHeadSize(
-  input: ModelInput,
-  ofPresent: number | string | undefined,
-  { headSize }: CacheSizes,
-): ModelInput {
+function withHeadSize(input: ModelInput, ofPresent: number | string | undefined, { headSize }: CacheSizes): ModelInput {
   if (typeof input.dims.at(-1) === 'number') return input;
   const size = typeof ofPresent === 'number' ? ofPresent : headSize;
   return size === undefined ? input : { ...input, dims: [...input.dims.slice(0, -1), size] };
 }
 
 /** A cache that slides (`past_sliding_length`, by onnxruntime-genai) is allocated for its window from the start. */
-function settleCapacity(input: ModelInput, { slidingWindow }: CacheSizes): ModelInput {
+function withCapacity(input: ModelInput, { slidingWindow }: CacheSizes): ModelInput {
   const length = input.dims[pastAxes(input).sequence];
   const slides = typeof length === 'string' && length.includes('sliding');
   return slides && slidingWindow !== undefined ? { ...input, capacity: slidingWindow } : input;

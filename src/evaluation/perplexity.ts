@@ -32,7 +32,7 @@ export interface WindowScore extends WindowLoss {
 
 /** Protocol of a perplexity; only figures with equal protocols are comparable. */
 export interface PerplexityProtocol {
-  /** SHA-256 of the token ids given (32-bit little-endian), and of the text they came from when that is known. */
+  /** SHA-256 of the token ids (32-bit little-endian), and of their text if known. */
   readonly tokensSha256: string;
   readonly textSha256?: string;
   readonly windowLength: number;
@@ -161,7 +161,7 @@ async function scoreTogether(
 }
 
 /**
- * Perplexity on a text. Every window begins with the tokens that the tokenizer puts before a text, unless `leadingTokens` says otherwise.
+ * Perplexity on a text. By default every window begins with the tokens that the tokenizer puts before a text.
  * @see measurePerplexity
  */
 export async function measureTextPerplexity(
@@ -188,8 +188,8 @@ export function formatPerplexityProtocol(protocol: PerplexityProtocol): string {
 function takeEqualLengths(windows: readonly ScoredSequence[], start: number, limit: number): readonly ScoredSequence[] {
   const first = windows[start]!;
   let end = start + 1;
-  const alike = (window: ScoredSequence | undefined) =>
+  const hasSameShape = (window: ScoredSequence | undefined) =>
     window?.tokens.length === first.tokens.length && window.firstScored === first.firstScored;
-  while (end < start + limit && alike(windows[end])) end++;
+  while (end < start + limit && hasSameShape(windows[end])) end++;
   return windows.slice(start, end);
 }

@@ -66,7 +66,10 @@ interface ShapedBundle {
   readonly prefix: number;
 }
 
-/** Tokens of a part's prefixes, cut to the shortest, and of the remainders read once per sequence. Sorted by prefix. */
+/**
+ * Tokens to read of a part's prefixes: all are cut to the shortest, and the remainders are read once per sequence.
+ * @param part Sorted by prefix.
+ */
 function prefixCost(part: readonly ShapedBundle[], limits: BatchLimits): number {
   const shortest = part[0]!.prefix;
   let tokens = part.length * shortest;
@@ -82,7 +85,7 @@ function prefixCost(part: readonly ShapedBundle[], limits: BatchLimits): number 
   return fits || part.length === 1 ? tokens + RUN_COST : Number.POSITIVE_INFINITY;
 }
 
-/** Tokens of a pass, padding included. Sorted by length. */
+/** Tokens of a pass, padding included. @param pass Sorted by length. */
 function passCost(pass: readonly PlannedRow[], prefixLength: number, limits: BatchLimits): number {
   const rowCount = prefixLength > 0 && !limits.continuesTogether ? 1 : limits.rowCount;
   const tokens = pass.length * pass.at(-1)!.length;

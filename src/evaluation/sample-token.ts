@@ -9,8 +9,8 @@ export interface SamplingOptions {
 }
 
 /**
- * Makes a function that picks the next token from a row of logits. It reuses its working memory, so one picker serves one
- * caller at a time.
+ * Creates a function that picks the next token from a row of logits. It reuses its working memory, so that only one
+ * caller may use it at a time.
  *
  * @throws OptionError for options out of range; the picker throws NumericalError when no logit is a finite number.
  */
@@ -47,7 +47,7 @@ export function createTokenPicker({
   };
 }
 
-/** Index of the largest logit, the first of equals. @throws NumericalError when there is none. */
+/** Index of the largest logit; ties go to the first. @throws NumericalError when there is none. */
 function pickLargest(logits: Float32Array): number {
   let best = -1;
   let largest = -Infinity;

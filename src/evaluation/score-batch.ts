@@ -1,7 +1,7 @@
 import { releaseTensor, releaseTensors } from '../runtime/tensor-memory.js';
 import type { Bundle, SequenceScore } from './bundle.js';
 import { gatherPast, type Past } from './cached-feeds.js';
-import { checkRowCount, type Decoder, type LogitsTensor, logitRows, NO_PAST, readEvery } from './decoder.js';
+import { checkRowCount, type Decoder, type LogitsTensor, logitRows, NO_PAST, readAllLogits } from './decoder.js';
 import type { PlannedBatch, PlannedRow } from './plan-batches.js';
 import type { TokenScorer } from './token-scorer.js';
 
@@ -77,7 +77,7 @@ async function scorePass({ decoder, scorer }: ScoringParts, { pass, batch, past 
     pass.map(({ member }) => member),
     batch.length,
   );
-  const logits = await readEvery(decoder, tokens, rowsPast);
+  const logits = await readAllLogits(decoder, tokens, rowsPast);
   checkRowCount(logits.dims[1], width);
   const scores: SequenceScore[] = [];
   for (const [at, { tokens: whole, firstScored }] of sequences.entries()) {
@@ -91,15 +91,14 @@ async function scorePass({ decoder, scorer }: ScoringParts, { pass, batch, past 
 }
 
 /**
- * Whether each target has the largest logit of its row, the first of equals. Usually another logit is larger, which
- * ends the search early.
+ * Whether each target has the largest logit of its row; ties go to the first. Stops at the first larger logit.
  * @param logits `[R, V]`.
  * @param targets R token ids.
  */
 export function isLikeliest(logits: LogitsTensor, targets: Int32Array): boolean {
   const width = logits.dims.at(-1) ?? 0;
   const { type, data } = logits;
-  const valueAt = (at: number) => (type === 'float32' ? data[at]! : inOrder(data[at]!));
+  const valueAt = (at: number) => (type === 'float32' ? data[at]! : orderedInteger(data[at]!));
   return targets.every((target, row) => {
     const start = row * width;
     const own = valueAt(start + target);
@@ -111,7 +110,7 @@ export function isLikeliest(logits: LogitsTensor, targets: Int32Array): boolean 
   });
 }
 
-/** An integer that orders half-precision bits as their numbers: sign and magnitude to two's complement. */
-function inOrder(half: number): number {
+/** Integer with the order of a half-precision number: converts sign and magnitude to two's complement. */
+function orderedInteger(half: number): number {
   return half & 0x8000 ? -(half & 0x7fff) : half;
 }

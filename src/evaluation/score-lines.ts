@@ -12,7 +12,7 @@ export interface ScoredRun {
   readonly modelSha256: string;
   readonly referenceSha256?: string | undefined;
   readonly sourceSha256: string;
-  /** How it was measured; values compare as JSON. */
+  /** Settings of the measurement; compared as JSON. */
   readonly protocol: Readonly<Record<string, unknown>>;
 }
 
@@ -27,7 +27,7 @@ export interface ScoreLines {
   readonly runs: readonly ScoredRun[];
   /** Scores by index, for each run. */
   readonly scores: readonly ReadonlyMap<number, SavedScore>[];
-  /** Bytes of the lines that are whole; what follows was cut off while being written. */
+  /** Bytes of the complete lines; a partial line after them was interrupted while being written. */
   readonly completeBytes: number;
 }
 
@@ -36,7 +36,7 @@ const FORMAT = 1;
 
 const REMEDY = 'name another file, or remove this one to start again';
 
-/** First line of a score file: the runs that it keeps scores of. */
+/** First line of a score file: the runs whose scores it contains. */
 export function formatRunsLine(runs: readonly ScoredRun[]): string {
   return `${JSON.stringify({ scores: { format: FORMAT, runs } })}\n`;
 }
@@ -49,9 +49,9 @@ export function formatScoreLines(run: number, scores: readonly { readonly index:
 /**
  * Reads a score file back.
  *
- * @param content All of the file; a last line without its end is left out.
- * @returns undefined when there is no whole line.
- * @throws OptionError when it is not a score file or a line of it is damaged, naming the line.
+ * @param content The entire file; a last line without line break is ignored.
+ * @returns undefined when there is no complete line.
+ * @throws OptionError when it is not a score file, or has a damaged line.
  */
 export function parseScoreLines(content: string, place: string): ScoreLines | undefined {
   const whole = content.slice(0, content.lastIndexOf('\n') + 1);
@@ -66,16 +66,16 @@ export function parseScoreLines(content: string, place: string): ScoreLines | un
   return { runs, scores, completeBytes: new TextEncoder().encode(whole).byteLength };
 }
 
-/** @throws OptionError saying in what the runs of a file are not those that are asked for. */
+/** @throws OptionError with the differences when the runs of a file are not the expected ones. */
 export function checkRuns(found: readonly ScoredRun[], expected: readonly ScoredRun[], place: string): void {
   if (found.length !== expected.length) {
-    throw new OptionError(`${place} keeps ${found.length} measurements, not ${expected.length}; ${REMEDY}`);
+    throw new OptionError(`${place} has ${found.length} measurements, not ${expected.length}; ${REMEDY}`);
   }
   for (const [at, run] of expected.entries()) {
     const differing = differences(found[at]!, run);
     if (differing.length === 0) continue;
     throw new OptionError(
-      `${place} keeps the scores of another evaluation (${run.source} on ${run.model}): ${differing.join(', ')}; ${REMEDY}`,
+      `${place} has the scores of another evaluation (${run.source} on ${run.model}): ${differing.join(', ')}; ${REMEDY}`,
     );
   }
 }
@@ -105,7 +105,7 @@ const isNumber: Check = (value) => Number.isFinite(value);
 const isCount: Check = (value) => Number.isSafeInteger(value) && Number(value) >= 0;
 const isPositive: Check = (value, score) => isCount(value, score) && value !== 0;
 
-/** A list with as many items as there are candidates. */
+/** Accepts a list with one item per candidate. */
 const each =
   (isItem: (item: unknown) => boolean): Check =>
   (value, { logLikelihoods }) =>

@@ -14,11 +14,11 @@ export interface WindowOptions {
   readonly stride?: number | undefined;
   /** Tokens put before every window, such as a BOS token, so that its first token is scored too. Default none. */
   readonly leadingTokens?: readonly number[] | undefined;
-  /** Tokens that the model reads at once, `leadingTokens` included. Default: no limit. */
+  /** Longest sequence that the model reads, `leadingTokens` included. Default: no limit. */
   readonly contextLength?: number | undefined;
   /** Windows to score, from the start. Default: all, the last one possibly shorter. */
   readonly windowCount?: number | undefined;
-  /** Windows that run together, at least 1. Default 1: logits of a window are large. */
+  /** Windows that run together, at least 1. Default 1, since logits of a window are large. */
   readonly batchSize?: number | undefined;
 }
 
@@ -30,7 +30,7 @@ export interface ResolvedWindows {
   readonly leadingTokens: readonly number[];
 }
 
-/** Fills in defaults for a text of `tokenCount` tokens. @throws OptionError for values out of range, or too short a text. */
+/** Fills in defaults for a text of `tokenCount` tokens. @throws OptionError for values out of range, or a text that is too short. */
 export function resolveWindows(options: WindowOptions, tokenCount: number): ResolvedWindows {
   const { batchSize = 1, leadingTokens = [], windowCount = 1, contextLength = Number.POSITIVE_INFINITY } = options;
   const room = contextLength - leadingTokens.length;

@@ -12,7 +12,7 @@ import {
   limitRows,
   logitRows,
   NO_PAST,
-  readEvery,
+  readAllLogits,
 } from './decoder.js';
 import { findBatchLimits } from './find-batch-limits.js';
 import type { LanguageModel, Reader, SavedReader } from './language-model.js';
@@ -32,7 +32,7 @@ export interface LanguageModelOptions extends CacheSizes {
 const CHUNK_LENGTH = 64;
 
 /**
- * Makes a language model from a session of a decoder graph of any exporter: with or without mask, positions and cache,
+ * Creates a language model from a session of a decoder graph of any exporter: with or without mask, positions and cache,
  * caches `[B, K, P, D]` or packed `[2, B, K, P, D]`, single or half precision, any number of KV heads per block.
  *
  * @throws UnsupportedModelError for a graph that is not a text decoder's.
@@ -49,7 +49,7 @@ export async function createLanguageModel({ engine, session, ...sizes }: Languag
     score: createScore(decoder, scorer),
     async readLogits(sequences) {
       const length = commonLength(sequences, 1);
-      const logits = await readEvery(decoder, sequences);
+      const logits = await readAllLogits(decoder, sequences);
       checkRowCount(logits.dims[1], length);
       return logits;
     },
@@ -79,7 +79,7 @@ function createScore(decoder: Decoder, scorer: TokenScorer): LanguageModel['scor
     const length = commonLength(sequences, 2);
     checkFirstScored(firstScored, length);
     // Nothing is predicted from the last token, so the model need not read it.
-    const logits = await readEvery(
+    const logits = await readAllLogits(
       decoder,
       sequences.map((sequence) => sequence.subarray(0, -1)),
     );
@@ -120,12 +120,12 @@ function createCachedReader(decoder: Decoder, scorer: TokenScorer, from: SavedRe
 
 /** A reader that reads everything again for every token, for graphs without a cache. */
 function createRereadingReader(decoder: Decoder, scorer: TokenScorer): Reader {
-  let seen: readonly Int32Array[] = [];
+  let history: readonly Int32Array[] = [];
   return {
     async read(tokens) {
       commonLength(tokens, 1);
-      seen = tokens.map((part, index) => Int32Array.from([...(seen[index] ?? []), ...part]));
-      return lastRows(await decoder.run(seen), scorer);
+      history = tokens.map((part, index) => Int32Array.from([...(history[index] ?? []), ...part]));
+      return lastRows(await decoder.run(history), scorer);
     },
   };
 }

@@ -1,9 +1,9 @@
 import { bootstrapMeans, percentileInterval } from './bootstrap.js';
 
-/** Repeated measurements of one thing. */
+/** Repeated measurements of one quantity. */
 export interface Spread {
   readonly median: number;
-  /** Quartiles: half of the values lie between them. */
+  /** Quartiles: half of the values are between them. */
   readonly low: number;
   readonly high: number;
   readonly values: readonly number[];
@@ -15,7 +15,7 @@ export function spreadOf(values: readonly number[]): Spread {
   return { median: quantile(sorted, 0.5), low: quantile(sorted, 0.25), high: quantile(sorted, 0.75), values };
 }
 
-/** Linear between neighbours. */
+/** Interpolates linearly. */
 function quantile(sorted: readonly number[], fraction: number): number {
   const at = fraction * (sorted.length - 1);
   const below = sorted[Math.floor(at)]!;
@@ -25,7 +25,7 @@ function quantile(sorted: readonly number[], fraction: number): number {
 /** `same`: no difference beyond the noise of this run. */
 export type SpeedVerdict = 'faster' | 'slower' | 'same';
 
-/** How much faster one model is than another, over rounds in which both took part. */
+/** Ratio of two models' speeds, over rounds that measured both. */
 export interface Speedup {
   /** Geometric mean of the ratios of all rounds; above 1 is faster. */
   readonly ratio: number;
@@ -42,15 +42,15 @@ const MIN_GAIN = 1.01;
 
 /**
  * Compares speeds round by round: disturbances of the machine affect both models of a round.
- * @param own Speeds, more is faster; at least one.
- * @param reference Another model's, of the same rounds.
+ * @param own Speeds by round, at least one.
+ * @param reference Speeds of another model in the same rounds.
  */
 export function compareSpeeds(own: readonly number[], reference: readonly number[]): Speedup {
   const logs = Float64Array.from(own, (speed, round) => Math.log(speed / reference[round]!));
   const [means] = bootstrapMeans([logs], { resampleCount: RESAMPLE_COUNT, seed: 0 });
   const [low, high] = percentileInterval(means!, CONFIDENCE).map(Math.exp) as [number, number];
   const ratio = Math.exp(logs.reduce((sum, log) => sum + log, 0) / logs.length);
-  const isSure = (gain: number, end: number) => gain > MIN_GAIN && end > 1;
-  const slower = isSure(1 / ratio, 1 / high) ? 'slower' : 'same';
-  return { ratio, interval: [low, high], verdict: isSure(ratio, low) ? 'faster' : slower };
+  const isSignificant = (gain: number, end: number) => gain > MIN_GAIN && end > 1;
+  const slower = isSignificant(1 / ratio, 1 / high) ? 'slower' : 'same';
+  return { ratio, interval: [low, high], verdict: isSignificant(ratio, low) ? 'faster' : slower };
 }

@@ -18,7 +18,7 @@ export interface TaskItem {
 export interface Candidate {
   readonly context: string;
   readonly continuation: string;
-  /** Divisor of accNorm: characters (code points) of the choice as the file has it. */
+  /** Divisor of accNorm: characters (code points) of the choice as written in the file. */
   readonly characterCount: number;
 }
 
@@ -139,10 +139,10 @@ function readTexts(record: JsonRecord, field: string, place: string): string[] {
   if (!Array.isArray(value) || value.length < 2) {
     throw new OptionError(`${place}: "${field}" is ${JSON.stringify(value)}, expected a list of at least two strings`);
   }
-  const bad = value.findIndex((text) => typeof text !== 'string' || text === '');
-  if (bad >= 0) {
+  const invalid = value.findIndex((text) => typeof text !== 'string' || text === '');
+  if (invalid >= 0) {
     throw new OptionError(
-      `${place}: "${field}" has ${JSON.stringify(value[bad])} at position ${bad}, expected a string that is not empty`,
+      `${place}: "${field}" has ${JSON.stringify(value[invalid])} at position ${invalid}, expected a string that is not empty`,
     );
   }
   return value as string[];

@@ -8,7 +8,7 @@ export interface ItemScore {
   readonly gold: number;
   /** ln p(continuation | context) of every candidate, in nats. */
   readonly logLikelihoods: readonly number[];
-  /** Whether greedy decoding would write the continuation, by candidate. */
+  /** Whether greedy decoding would generate the continuation, by candidate. */
   readonly isGreedy: readonly boolean[];
   /** Length of every choice in characters (code points), and of every continuation in tokens. */
   readonly characterCounts: readonly number[];
@@ -22,7 +22,7 @@ export interface CommonAnswer {
   readonly isRight: boolean;
   /** -ln p of the right continuation, in nats. */
   readonly goldNll: number;
-  /** Only where there were choices. */
+  /** Only for multiple choice. */
   readonly gold?: number | undefined;
   readonly choice?: number | undefined;
   readonly choiceNorm?: number | undefined;
@@ -77,7 +77,7 @@ export type TaskResult = MultipleChoiceResult | LastWordResult;
 
 /** Aggregates scores as lm-evaluation-harness does. @throws OptionError when there are none. */
 export function summarizeTask(kind: TaskKind, scores: readonly ItemScore[]): TaskResult {
-  if (scores.length === 0) throw new OptionError('the task has no items to sum up; check the file and the limit');
+  if (scores.length === 0) throw new OptionError('the task has no items to summarise; check the file and the limit');
   return kind === 'multiple-choice' ? summarizeMultipleChoice(scores) : summarizeLastWord(scores);
 }
 

@@ -26,7 +26,7 @@ export async function timeDecode(model: LanguageModel, { promptLength, newTokens
   return performance.now() - start;
 }
 
-/** Token ids of every vocabulary; the time does not depend on them. */
+/** Valid token ids of the vocabulary; the time does not depend on them. */
 function arbitraryTokens({ vocabularySize = 256 }: LanguageModel, count: number): Int32Array {
   const size = Math.min(vocabularySize, 32_000);
   return Int32Array.from({ length: count }, (_, at) => (at * 7919 + 11) % size);

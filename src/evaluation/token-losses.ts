@@ -3,8 +3,8 @@ import type { JobControl } from '../progress.js';
 import type { LanguageModel } from './language-model.js';
 
 /**
- * Scores every token of some windows but the first of each: -ln p(token | those before it in the window), in nats.
- * Windows run one by one: the logits of one are large.
+ * Scores all tokens of windows except each window's first: -ln p(token | the tokens before it in the window), in nats.
+ * Windows run one by one, since their logits are large.
  *
  * @param windows Of equal length, at least 2.
  * @returns `[windows, length - 1]` row-major.

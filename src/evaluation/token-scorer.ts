@@ -19,7 +19,7 @@ export interface TokenScorer {
   release(): Promise<void>;
 }
 
-/** Logits that are scored at once, at most (32 MiB of log-probabilities). */
+/** Largest number of logits scored at once (32 MiB of log-probabilities). */
 const ELEMENT_LIMIT = 1 << 23;
 
 /** ONNX data types of logits, by number. */
@@ -28,9 +28,9 @@ const LOGITS_TYPES = { float32: 1, float16: 10 } as const satisfies Record<Logit
 /**
  * Compiles a scorer for one type of logits.
  *
- * A graph of its own rather than nodes appended to the model: the model's file is opened unchanged, and for a window of
- * 512 tokens and a vocabulary of 49152 the extra graph costs 1-2 % of the run. LogSoftmax rather than ReduceLogSumExp,
- * whose plain single-precision sum is off by 1e-4 nats at that size (LogSoftmax: 1e-5).
+ * The scorer is a separate graph, so that the model's file is opened unchanged. For a window of 512 tokens and a
+ * vocabulary of 49152 it costs 1-2 % of the run. ReduceLogSumExp has an error of 1e-4 nats at that size, because it sums in
+ * single precision; that of LogSoftmax is 1e-5.
  *
  * @throws UnsupportedModelError when logits are neither float32 nor float16.
  */

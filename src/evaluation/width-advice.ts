@@ -1,4 +1,4 @@
-/** An FFN width, and how long its two matrix products take. */
+/** Time of an FFN's two matrix products at one width. */
 export interface WidthTiming {
   readonly width: number;
   /** Median over the repetitions, for the tokens of a prompt, and for one token. */
@@ -9,7 +9,7 @@ export interface WidthTiming {
 /** A width multiple that this machine computes faster. */
 export interface WidthAdvice {
   readonly multiple: number;
-  /** The width as it is, and the nearest multiple below it. */
+  /** The current width, and the nearest multiple below it. */
   readonly width: number;
   readonly rounded: number;
   /** Time per neuron at `rounded` divided by that at `width`; below 1 is faster. */

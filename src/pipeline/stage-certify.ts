@@ -4,7 +4,7 @@ import {
   type LogitsRequest,
   type LogitsRow,
   logitsGap,
-  middleGap,
+  medianGap,
   pickRows,
   runForLogits,
   stepForLogits,
@@ -131,7 +131,7 @@ async function compare(request: CertifyRequest, remarks: string[]): Promise<Cert
   const isRounded = request.isHalf || request.roundsActivations || isHalf(request.model);
   const isRouted = isRounded && choosesExperts(request.model);
   const gapOf = (found: Float32Array, expected: Float32Array) =>
-    isRouted ? middleGap(found, expected, masked.logits.length / tokenCount) : logitsGap(found, expected);
+    isRouted ? medianGap(found, expected, masked.logits.length / tokenCount) : logitsGap(found, expected);
   if (isRouted) remarks.push(ROUTED);
   const gapInFloat32 = async () => gapOf(await runWritten(request, windows), masked.logits);
   const compared =

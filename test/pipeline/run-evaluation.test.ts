@@ -110,14 +110,14 @@ describe('evaluateModels', () => {
     const refusals: [Partial<EvaluateRequest>, RegExp][] = [
       [
         { models: [other] },
-        /kept.jsonl keeps the scores of another evaluation \(.*arithmetic.jsonl on .*other\): modelSha256/,
+        /kept.jsonl has the scores of another evaluation \(.*arithmetic.jsonl on .*other\): modelSha256/,
       ],
       [
         { tasks: [join(SHORT_LLAMA, 'tasks/prose.jsonl')] },
         /sourceSha256 [0-9a-f]{12}\.\.\. \(now [0-9a-f]{12}\.\.\.\)/,
       ],
       [{ delimiter: '' }, /delimiter " " \(now ""\)/],
-      [{ models: [SHORT_LLAMA, other] }, /keeps 1 measurements, not 2/],
+      [{ models: [SHORT_LLAMA, other] }, /has 1 measurements, not 2/],
     ];
     for (const [change, message] of refusals) {
       const evaluating = evaluateModels({ ...request, ...change });
