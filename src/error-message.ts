@@ -1,6 +1,6 @@
 /** Message of an error without the full stop, for use in another message. */
 export function errorMessage(cause: unknown): string {
-  const said =
+  const message =
     typeof cause === 'object' && cause !== null && 'message' in cause ? String(cause.message) : String(cause);
-  return said.replace(/\.$/, '');
+  return message.replace(/\.$/, '');
 }

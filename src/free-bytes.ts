@@ -9,7 +9,7 @@ export function freeBytes(...arrays: readonly ArrayBufferView[]): void {
     if (byteLength > 0 && buffer.byteLength === byteLength) freeBuffer(buffer as ArrayBuffer);
 }
 
-/** A closed port still takes over transferred buffers, and drops them. `ArrayBuffer.transfer` is newer than Node.js 20. */
+/** Detaches a buffer: a closed port drops transferred buffers. `ArrayBuffer.transfer` is newer than Node.js 20. */
 export function freeBuffer(buffer: ArrayBuffer): void {
   if (closedPort === undefined) {
     closedPort = new MessageChannel().port1;

@@ -16,7 +16,7 @@ const MESSAGE_LIMIT = 4000;
 /** Longest quoted value in characters. */
 const VALUE_LIMIT = 100;
 
-/** Longest path that is shown whole. */
+/** Longest path that is not truncated. */
 const PATH_LIMIT = 260;
 
 /** Truncates a quoted value. */

@@ -1,6 +1,6 @@
 import { createRandom, drawNormal } from './random.js';
 
-/** Eigenpairs of a symmetric matrix, by falling eigenvalue. */
+/** Eigenpairs of a symmetric matrix, by descending eigenvalue. */
 export interface Eigenpairs {
   readonly values: Float64Array;
   /** Orthonormal eigenvectors as rows, `[values.length, size]`. */
@@ -14,7 +14,7 @@ interface Tridiagonal {
   readonly coupling: Float64Array;
 }
 
-/** `I - factor v vᵀ`, with v behind the first `start` coordinates. */
+/** `I - factor v vᵀ`, where the first `start` coordinates of v are zero and not stored. */
 interface Reflection {
   readonly start: number;
   readonly vector: Float64Array;
@@ -76,7 +76,7 @@ function tridiagonalise(matrix: Float64Array, size: number) {
   return { tridiagonal: { diagonal, coupling }, reflections };
 }
 
-/** `A := R A R` for what lies behind `start`: a change of rank two, row by row. */
+/** `A := R A R` for rows and columns from `start`: a change of rank two, row by row. */
 function reflectBothSides(matrix: Float64Array, size: number, { start, vector, factor }: Reflection): void {
   const width = vector.length;
   const change = new Float64Array(width);
@@ -179,7 +179,7 @@ function factoriseShifted(
 ): (rhs: Float64Array) => void {
   const size = diagonal.length;
   const least = Math.max(Number.EPSILON * norm, Number.MIN_VALUE / Number.EPSILON);
-  // Row i of U holds pivot[i], first[i] and second[i] in columns i, i + 1 and i + 2.
+  // Row i of U has pivot[i], first[i] and second[i] in columns i, i + 1 and i + 2.
   const pivot = new Float64Array(size);
   const first = new Float64Array(size);
   const second = new Float64Array(size);

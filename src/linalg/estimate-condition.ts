@@ -4,8 +4,8 @@ import { createRandom, drawNormal } from './random.js';
 const ITERATION_COUNT = 10;
 
 /**
- * Estimates the condition number (2-norm) of `L Lᵀ` by power iteration on it and on its inverse. Iterations approach the
- * extreme eigenvalues from inside, so the estimate is never above the condition number.
+ * Estimates the condition number (2-norm) of `L Lᵀ` by power iteration on it and on its inverse. The estimate never exceeds
+ * the condition number.
  *
  * @param lower Cholesky factor `L`, `[size, size]` row-major; only its lower triangle is read.
  * @returns At least 1; 1 for an empty matrix.
@@ -27,18 +27,18 @@ export function estimateCondition(lower: Float64Array, size: number): number {
 
 /** Rayleigh quotient after some iterations. @param apply Multiplies in place. */
 function largestEigenvalue(start: Float64Array, apply: (vector: Float64Array) => void): number {
-  let unit = scaledToOne(start);
+  let unit = normalised(start);
   let quotient = 0;
   for (let iteration = 0; iteration < ITERATION_COUNT; iteration++) {
     const next = unit.slice();
     apply(next);
     quotient = dot(unit, next);
-    unit = scaledToOne(next);
+    unit = normalised(next);
   }
   return quotient;
 }
 
-function scaledToOne(vector: Float64Array): Float64Array {
+function normalised(vector: Float64Array): Float64Array {
   const norm = Math.sqrt(dot(vector, vector));
   return vector.map((value) => value / norm);
 }

@@ -5,11 +5,11 @@ import type { Entries, MultiplyTransposed } from './multiply-transposed.js';
 export interface DampenedMatrix<Matrix extends Entries = Float64Array> {
   /** Rows of the matrix. */
   readonly size: number;
-  /** A fresh copy of the matrix, `[size, size]` row-major, positive semidefinite up to rounding; it is overwritten. */
+  /** A new copy of the matrix, `[size, size]` row-major, positive semidefinite up to rounding; it is overwritten. */
   copy(): Matrix;
   /** Diagonal addition at a dampening of 1. */
   readonly unit: number;
-  /** Tried first, at least 0. */
+  /** First dampening to try, at least 0. */
   readonly dampening: number;
   readonly multiply?: MultiplyTransposed | undefined;
 }
@@ -21,16 +21,16 @@ export interface DampenedFactor<Matrix extends Entries = Float64Array> {
   readonly dampening: number;
 }
 
-/** Dampening grows tenfold after each failed factorisation, this many times at most. */
+/** Largest number of retries, each with ten times the dampening. */
 const RETRY_COUNT = 3;
 /** First increase when the dampening is 0. */
 const MIN_RETRY = 1e-6;
 
 /**
- * Factorises `matrix + dampening unit I`. Where it fails, because of rounding or of directions without data,
- * the dampening is raised tenfold up to three times.
+ * Factorises `matrix + dampening unit I`. If it fails, because of rounding or of directions without data, the dampening
+ * is raised tenfold, up to three times.
  *
- * @throws NumericalError when even the largest dampening fails; its message has the largest tried.
+ * @throws NumericalError when even the largest dampening fails.
  */
 export async function factoriseDampened<Matrix extends Entries>(
   given: DampenedMatrix<Matrix>,
@@ -47,7 +47,7 @@ export async function factoriseDampened<Matrix extends Entries>(
       if (!(cause instanceof NumericalError)) throw cause;
       if (attempt === RETRY_COUNT)
         throw new NumericalError(
-          `a matrix of size ${size} cannot be factorised even with dampening ${dampening} (asked for: ${given.dampening}). ` +
+          `a matrix of size ${size} cannot be factorised even with dampening ${dampening} (requested: ${given.dampening}). ` +
             'Use more calibration tokens, or check the activations for overflow',
           { cause },
         );

@@ -12,9 +12,9 @@ const FIRST_CHECK = 4;
 const GROWTH = 1.25;
 /** A larger fraction of the entire space costs more than the full decomposition. */
 const MAX_FRACTION = 0.75;
-/** Largest angle between the space found and the true one, as far as residuals tell. */
+/** Largest angle between the space found and the true one, estimated from residuals. */
 const TOLERANCE = 1e-8;
-/** A missed eigenvalue is detected if it exceeds the last wanted one by this fraction of the largest. */
+/** A missed eigenvalue is detected if it exceeds the last one found by this fraction of the largest. */
 const MISSED = 1e-10;
 
 /** Number of pairs, and the port for large products. */
@@ -56,7 +56,7 @@ export async function findLeadingEigenpairs(
     removeSpan(fresh, known, size);
     if (width < nextCheck) continue;
     const indices = Int32Array.from({ length: width }, (_, i) => i);
-    // One more than wanted, as a bound of the rest.
+    // One more than needed, as a bound of the rest.
     const ritz = decomposeLeading(
       pickSubmatrix(projected, limit, { rows: indices, columns: indices }),
       width,
@@ -97,8 +97,8 @@ function isAccurate(
 }
 
 /**
- * Whether eigenpairs of a symmetric matrix are its largest: the rest of the matrix then lies below the last of them. One
- * that exceeds it by less than 1e-10 of the largest is not detected.
+ * Whether eigenpairs of a symmetric matrix are its largest: `last eigenvalue I - rest of the matrix` is then positive
+ * definite. An eigenvalue that exceeds the last one by less than 1e-10 of the largest is not detected.
  */
 export async function areLargest(
   symmetric: Float64Array,
@@ -132,7 +132,8 @@ interface Space {
 }
 
 /**
- * Makes rows orthonormal, and orthogonal to the first `width` ones of the basis; a row that depends on the others is drawn again at random.
+ * Makes rows orthonormal, and orthogonal to the first `width` rows of the basis. A row that depends linearly on the others
+ * is replaced by a random one.
  * @param rows Rows projected off the basis once: a second projection removes the rounding errors of the first.
  */
 function orthonormalise({ size, basis, random }: Space, width: number, rows: Float64Array): Float64Array {

@@ -9,7 +9,7 @@ export interface MatrixBlock {
   readonly columnEnd: number;
 }
 
-/** Copies a rectangle of a row-major matrix with `columnCount` columns into a dense array of its own. */
+/** Copies a rectangle of a row-major matrix with `columnCount` columns into a new dense array. */
 export function copyBlock<Matrix extends Entries>(matrix: Matrix, columnCount: number, block: MatrixBlock): Matrix {
   const { rowStart, rowEnd, columnStart, columnEnd } = block;
   const width = columnEnd - columnStart;
@@ -25,7 +25,7 @@ export function copyBlock<Matrix extends Entries>(matrix: Matrix, columnCount: n
 export const zerosLike = <Matrix extends Entries>(matrix: Matrix, length: number): Matrix =>
   (matrix instanceof Float32Array ? new Float32Array(length) : new Float64Array(length)) as Entries as Matrix;
 
-/** A matrix in the precision of another one; itself where that is its own. */
+/** A matrix in the precision of another one; not copied if it already has it. */
 export const roundedLike = <Matrix extends Entries>(like: Matrix, matrix: Float64Array): Matrix =>
   (like instanceof Float32Array ? new Float32Array(matrix) : matrix) as Entries as Matrix;
 
@@ -70,7 +70,7 @@ export function pickSubmatrix(
   return picked;
 }
 
-/** Columns of a matrix put into `target`, dense and row-major; returns it. */
+/** Copies columns of a matrix to `target`, dense and row-major; returns it. */
 export function copyColumns<T extends Float32Array | Float64Array>(
   {
     data,
@@ -127,7 +127,7 @@ export function transposeMatrix<Matrix extends Values>(matrix: Matrix, rows: num
   return transposed;
 }
 
-/** Where a rectangle lies in a row-major matrix. */
+/** Position of a rectangle in a row-major matrix. */
 export interface RectanglePlace<Matrix> {
   readonly values: Matrix;
   /** Columns of the matrix. */
@@ -136,7 +136,7 @@ export interface RectanglePlace<Matrix> {
   readonly start?: number;
 }
 
-/** Copies a rectangle, transposed, to where another one lies. @param size Rows and columns of the first. */
+/** Copies a rectangle of `rows` and `columns`, transposed, to another position. */
 export function copyTransposed<Matrix extends Values>(
   { values: from, width: fromWidth, start: fromStart = 0 }: RectanglePlace<Matrix>,
   { values: to, width: toWidth, start: toStart = 0 }: RectanglePlace<Matrix>,

@@ -15,7 +15,7 @@ export interface SymmetricProduct {
 }
 
 /**
- * `rows · rowsᵀ`, `[size, size]`. Of a large one only the lower triangle is computed.
+ * `rows · rowsᵀ`, `[size, size]`. Only the lower triangle of a large product is computed.
  * @param rows `[size, inner]` row-major.
  */
 export async function multiplySymmetric<Matrix extends Entries>(
@@ -62,7 +62,7 @@ export function mirrorLower(matrix: Entries, size: number): void {
   }
 }
 
-/** Rows `[top, bottom)` of a product, up to the column `bottom`: row-major, and freed when the next ones are asked for. */
+/** Rows `[top, bottom)` of a product, up to the column `bottom`: row-major, and freed when the next ones are requested. */
 interface LowerStrip {
   readonly top: number;
   readonly bottom: number;

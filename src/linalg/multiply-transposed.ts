@@ -10,7 +10,7 @@ export type Entries = Float32Array | Float64Array;
 
 /**
  * Port for `left · rightᵀ` on dense row-major matrices, the only product that factorisations use, in the precision of
- * its operands. The result is a fresh `[rows, columns]` array.
+ * its operands. The result is a new `[rows, columns]` array.
  */
 export type MultiplyTransposed = <Matrix extends Entries>(
   left: Matrix,

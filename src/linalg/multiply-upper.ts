@@ -13,8 +13,8 @@ export interface UpperProduct {
 }
 
 /**
- * `upper · rightᵀ`, `[size, columns]`, where row i of the upper triangular matrix is zero before column i. Most of those zeros are not
- * multiplied, which takes about half the products.
+ * `upper · rightᵀ`, `[size, columns]`, where row i of the upper triangular matrix is zero before column i. It skips most of
+ * those zeros, about half of the products.
  * @param upper `[size, size]` row-major. @param right `[columns, size]` row-major.
  */
 export async function multiplyUpper<Matrix extends Entries>(
@@ -37,8 +37,9 @@ export async function multiplyUpper<Matrix extends Entries>(
 }
 
 /**
- * Multiplies an upper triangular matrix by its transpose in place: `Y Yᵀ` on and below the diagonal, what is above it is undefined.
- * @param upper `Y`, `[size, size]` row-major; what is below the diagonal is zero.
+ * Multiplies an upper triangular matrix by its transpose in place: `Y Yᵀ` on and below the diagonal; entries above it are
+ * undefined.
+ * @param upper `Y`, `[size, size]` row-major; entries below the diagonal are zero.
  */
 export async function multiplyUpperInPlace(
   upper: Entries,

@@ -10,9 +10,9 @@ export interface Pca {
   readonly componentCount: number;
   /** Length `size`. */
   readonly mean: Float64Array;
-  /** `[size, componentCount]` row-major: unit columns by falling variance, each with its largest entry positive. */
+  /** `[size, componentCount]` row-major: unit columns by descending variance, each with its largest entry positive. */
   readonly components: Float64Array;
-  /** Variance along each component, falling; length `componentCount`. */
+  /** Variance along each component, descending; length `componentCount`. */
   readonly variances: Float64Array;
 }
 
@@ -23,7 +23,7 @@ const DENSE_LIMIT = 384;
 export interface PcaRequest {
   /** At least 1; a PCA has no more components than the points have coordinates. */
   readonly componentCount: number;
-  /** Default: this library's own loops. */
+  /** Default: plain loops. */
   readonly multiply?: MultiplyTransposed | undefined;
 }
 
@@ -48,7 +48,7 @@ export async function fitPca(
   }
   if (findNonFinite(covariance) >= 0 || findNonFinite(mean) >= 0) {
     throw new NumericalError(
-      'the mean or covariance of the tokens holds NaN or Infinity: check the model and its text',
+      'the mean or covariance of the tokens contains NaN or Infinity: check the model and its text',
     );
   }
   const count = Math.min(componentCount, size);

@@ -2,7 +2,7 @@
 export type Random = () => number;
 
 /**
- * Makes a seeded generator: sfc32 (period above 2^64 for every seed), its state filled by splitmix32.
+ * Creates a seeded generator: sfc32 (period above 2^64 for every seed), its state filled by splitmix32.
  * The same seed gives the same numbers on every platform.
  *
  * @param seed Any finite number; its fraction and bits beyond 53 are dropped.
@@ -30,8 +30,8 @@ export function createRandom(seed: number): Random {
 }
 
 /** Independent generators of one seed, by index, which becomes the seed's upper half. */
-export function createStream(seed: number, place: number): Random {
-  return createRandom((seed >>> 0) + place * 2 ** 32);
+export function createStream(seed: number, index: number): Random {
+  return createRandom((seed >>> 0) + index * 2 ** 32);
 }
 
 function splitMix32(seed: number): () => number {
@@ -48,11 +48,11 @@ function splitMix32(seed: number): () => number {
 
 /** One draw from the standard normal distribution (Box-Muller). */
 export function drawNormal(random: Random): number {
-  // 1 - u lies in (0, 1], where the logarithm is finite.
+  // 1 - u is in (0, 1], where the logarithm is finite.
   return Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
 }
 
-/** A uniformly drawn order of `0..length-1` (Fisher-Yates). */
+/** A random permutation of `0..length-1` (Fisher-Yates). */
 export function drawPermutation(random: Random, length: number): Int32Array {
   const order = Int32Array.from({ length }, (_, index) => index);
   for (let last = length - 1; last > 0; last--) {

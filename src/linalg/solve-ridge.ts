@@ -20,7 +20,7 @@ export interface RidgeProblem {
  * Ridge regression: the matrix `M` that minimises `||M X - Y||² + λ ||M||²`, `[size, width]` row-major. With fewer
  * samples than features it solves in the dual form: `Y (Xᵀ X + λ I)⁻¹ Xᵀ` is the same as `Y Xᵀ (X Xᵀ + λ I)⁻¹`.
  *
- * @returns undefined where all features are zero.
+ * @returns undefined if all features are zero.
  * @throws NumericalError when `X Xᵀ` cannot be factorised, see `factoriseDampened`.
  */
 export async function solveRidge(problem: RidgeProblem): Promise<Float64Array | undefined> {

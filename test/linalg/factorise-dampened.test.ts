@@ -25,6 +25,6 @@ describe('factoriseDampened', () => {
 
   it('reports the dampening that it tried if none suffices', async () => {
     await expect(factorise(-1, 1e-6)).rejects.toThrow(NumericalError);
-    await expect(factorise(-1, 1e-6)).rejects.toThrow(/size 2 .*even with dampening 0\.001 \(asked for: 0\.000001\)/);
+    await expect(factorise(-1, 1e-6)).rejects.toThrow(/size 2 .*even with dampening 0\.001 \(requested: 0\.000001\)/);
   });
 });
