@@ -72,9 +72,9 @@ export interface ResolvedOptions
   readonly sparsity: number;
   readonly methodName: string;
   readonly adapter: CompensationAdapter;
-  /** Adapter that orders the dense model's units for allocations that compare modules; it scores again after each removal. */
+  /** Orders the dense model's units for allocations that compare modules; it scores again after each removal. */
   readonly orderAdapter: CompensationAdapter;
-  /** Options that only some methods use, this one included. */
+  /** Method-specific options that this method uses. */
   readonly takes: ReadonlySet<string>;
   /** Default calibration of the method. */
   readonly calibrationDefaults: { readonly generate: boolean };

@@ -1,6 +1,7 @@
 import { type Allocation, BLOCK_MEASURES, CHECKABLE } from '../allocation/allocation.js';
 import { ALLOCATIONS, type AllocationName } from '../allocation/allocations.js';
 import { MODULE_KINDS, type ModuleKind } from '../architecture/layout.js';
+import { isRecord } from '../parse-json.js';
 import type { HeadUnit } from '../removal/plan-removal.js';
 import {
   boolean,
@@ -11,7 +12,6 @@ import {
   fraction,
   fractionOf,
   integer,
-  isObject,
   type Kind,
   listOf,
   namesOf,
@@ -29,7 +29,7 @@ export type ModuleSelection = ModuleKind | 'all';
 /** Sparsity of one block: of all its modules, or of each kind. */
 export type BlockSparsity<Part = Fraction> = Part | Partial<Readonly<Record<ModuleKind, Part>>>;
 
-/** Name of a row of `ALLOCATIONS`, an allocation of your own, or a function `allocate`, which gets the block change. */
+/** Name of a row of `ALLOCATIONS`, your own allocation, or a function `allocate`, which gets the block change. */
 export type AllocationChoice = AllocationName | Allocation | Allocation['allocate'];
 
 const isModuleKind = (kind: string): kind is ModuleKind => MODULE_KINDS.some((known) => known === kind);
@@ -42,8 +42,8 @@ export const whereSelected = (...kinds: readonly ModuleKind[]): Applies => ({
 
 const candidatesKind: Kind<object> = {
   accepts: (value): value is object =>
-    isObject(value) &&
-    Object.values(value).every((each) => isObject(each) && findFault(each, allocationKind) === undefined),
+    isRecord(value) &&
+    Object.values(value).every((each) => isRecord(each) && findFault(each, allocationKind) === undefined),
   expected: 'allocations by name, each { allocate }',
 };
 
@@ -52,7 +52,7 @@ const allocationKind: Kind<AllocationChoice> = {
     typeof value === 'string'
       ? Object.hasOwn(ALLOCATIONS, value)
       : typeof (typeof value === 'function' ? value : Object(value).allocate) === 'function',
-  expected: `one of ${namesOf(ALLOCATIONS).join(', ')}, a function of what was measured or { allocate }`,
+  expected: `one of ${namesOf(ALLOCATIONS).join(', ')}, a function of each module's measures or { allocate }`,
   typed: `one of ${namesOf(ALLOCATIONS).join(', ')}`,
   choices: namesOf(ALLOCATIONS),
   fields: {
@@ -101,7 +101,7 @@ export const BUDGET = {
     applies: whereSelected('ffn', 'experts'),
   }),
   /**
-   * Least fraction of neurons that every FFN and expert keeps, in [0, 1]; at 1 only entire experts are removed. At 0 an
+   * Least fraction of neurons that remain in every FFN and expert, in [0, 1]; at 1 only entire experts are removed. At 0 an
    * entire FFN may be removed from the graph with `allocation: 'global'`. Above 0, and by default, one neuron remains.
    * Attention always keeps a KV group.
    */
@@ -162,7 +162,7 @@ export const BUDGET = {
   ),
 } as const satisfies AnyRows;
 
-/** How much is removed, and where. */
+/** Amount of removal, and its distribution over blocks. */
 export interface BudgetOptions extends OptionsOf<typeof BUDGET> {}
 
 /** Options that decide whether a block's sparsity is valid. */
@@ -177,26 +177,27 @@ export function resolveBlockSparsity(
   given: BudgetOptions['blockSparsity'],
   { modules, mayRemoveEntireFfn }: BlockCase,
 ): ReadonlyMap<number, BlockSparsity<number>> {
-  const checkPart = (name: string, value: unknown, isFine = fraction.accepts(value)) => {
-    if (!isFine)
+  const checkPart = (name: string, value: unknown, isValid = fraction.accepts(value)) => {
+    if (!isValid)
       throw refusal(name, `is ${showValue(value)}; expected ${fraction.expected}${suggestValue(value, fraction)}`);
   };
   const entries = Object.entries(given ?? {}).map(([key, value]): [number, BlockSparsity<number>] => {
     const name = `blockSparsity[${key}]`;
-    if (!integer(0).accepts(Number(key))) throw refusal(name, 'is of no block; expected a block index of at least 0');
+    if (!integer(0).accepts(Number(key))) throw refusal(name, 'is not a block; expected a block index of at least 0');
     if (typeof value !== 'object' || value === null) {
       checkPart(name, value);
       return [Number(key), fractionOf(value)];
     }
     const parts: Partial<Record<ModuleKind, number>> = {};
     for (const [kind, part] of Object.entries(value)) {
-      if (!isModuleKind(kind)) throw refusal(`${name}.${kind}`, `is of no module; expected ${MODULE_KINDS.join(', ')}`);
+      if (!isModuleKind(kind))
+        throw refusal(`${name}.${kind}`, `is not a kind of module; expected ${MODULE_KINDS.join(', ')}`);
       if (part === undefined) continue;
       const isEntire = mayRemoveEntireFfn && kind === 'ffn' && (part === 1 || part === '100%');
       checkPart(`${name}.${kind}`, part, fraction.accepts(part) || isEntire);
       parts[kind] = fractionOf(part);
       if (parts[kind] !== 0 && !modules.has(kind))
-        throw refusal(`${name}.${kind}`, `has no effect in this run: it goes with modules "${kind}" or "all"`);
+        throw refusal(`${name}.${kind}`, `has no effect in this run: it applies only to modules "${kind}" or "all"`);
     }
     return [Number(key), parts];
   });

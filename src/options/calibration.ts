@@ -51,13 +51,13 @@ const GENERATE = {
     kind: integer(0),
     otherwise: "the tokenizer's leading token, else its `<|endoftext|>`, else BOS or EOS",
   }),
-  /** Default: the run's seed. Document i has its own random stream. */
+  /** Default: the run's seed. Each document has its own random stream. */
   seed: row(undefined, 'seed of the windows that the model writes', { kind: integer(0), otherwise: "the run's seed" }),
   /**
    * File (`.jsonl`) for finished windows; a later run of the same model, seed and settings resumes from it. It can also
    * be used as a calibration source. Default: none.
    */
-  file: row('--windows-file <file>', 'a .jsonl file that keeps those windows; a later run resumes from it', {
+  file: row('--windows-file <file>', 'a .jsonl file for those windows; a later run resumes from it', {
     kind: text('a path that ends in .jsonl', (value) => value.endsWith('.jsonl')),
     otherwise: 'none',
   }),
@@ -83,8 +83,8 @@ const WINDOWS = {
     kind: integer(2),
     otherwise: "512, or the model's context length",
   }),
-  /** `first`: from the start of the text. `sample`: windows drawn by the seed. Default `first`. */
-  selection: row(undefined, 'windows from the start of the text, or drawn from all of it by the seed', {
+  /** `first`: from the start of the text. `sample`: random windows of all the text, by the seed. Default `first`. */
+  selection: row(undefined, 'windows from the start of the text, or random ones of all of it, by the seed', {
     kind: choice(['first', 'sample']),
     otherwise: 'first',
   }),
@@ -107,7 +107,7 @@ export interface CalibrationOptions extends OptionsOf<typeof WINDOWS> {}
 export const CALIBRATION = {
   calibration: row(undefined, 'tokens on which pruning measures the model', {
     kind: record<CalibrationOptions>('an object such as { source: { file: "texts.txt" } }'),
-    otherwise: 'as its parts say',
+    otherwise: 'the defaults of its parts',
     applies: {
       to: 'methods, metrics, groups, allocations and dtypes that read tokens',
       within: ({ readsTokens }) => readsTokens,
@@ -116,10 +116,10 @@ export const CALIBRATION = {
   }),
 } as const satisfies Rows<{ readonly calibration?: CalibrationOptions | undefined }>;
 
-/** Default calibration of rounding where nothing is pruned. */
+/** Default calibration of rounding without pruning, which needs fewer windows. */
 export const ROUNDING_DEFAULTS = { windowCount: 16, generate: true } as const;
 
-/** Default calibration of rounding without pruning: it needs fewer windows. */
+/** Calibration options of rounding without pruning. */
 export const CALIBRATION_OF_ROUNDING = {
   calibration: {
     ...CALIBRATION.calibration,
@@ -128,22 +128,22 @@ export const CALIBRATION_OF_ROUNDING = {
     parts: {
       ...WINDOWS,
       windowCount: { ...WINDOWS.windowCount, default: ROUNDING_DEFAULTS.windowCount },
-      generate: { ...WINDOWS.generate, otherwise: 'true, where the model can write' },
+      generate: { ...WINDOWS.generate, otherwise: 'true, if the model can generate text' },
     },
   },
 } as const;
 
 /** Calibration options without window count and generated share, which healing sets. */
-const { windowCount: _, generate: written, ...HEALING_CALIBRATION } = WINDOWS;
+const { windowCount: _, generate: generation, ...HEALING_CALIBRATION } = WINDOWS;
 const { share: __, ...GENERATION_SETTINGS } = GENERATE;
 export const TEXTS_OF_HEALING = {
   calibration: row(undefined, 'source of the windows', {
     kind: CALIBRATION.calibration.kind,
-    otherwise: 'as its parts say',
+    otherwise: 'the defaults of its parts',
     parts: {
       ...HEALING_CALIBRATION,
       generate: row(undefined, 'how the model writes its windows', {
-        kind: written.kind,
+        kind: generation.kind,
         otherwise: 'true',
         parts: GENERATION_SETTINGS,
       }),
@@ -155,13 +155,13 @@ export const TEXTS_OF_HEALING = {
 export const GENERATE_DEFAULTS = { share: 0.5, ...defaultsOf(GENERATE) } as const;
 export const CALIBRATION_DEFAULTS = { ...defaultsOf(WINDOWS), windowLength: 512, generate: false } as const;
 
-/** Checked options; model-dependent ones are still open. */
+/** Checked options; model-dependent ones are not resolved yet. */
 export interface ResolvedGenerate extends GenerateOptions {
   readonly temperature: number;
   readonly documentLength: number;
 }
 
-/** Checked calibration options; model-dependent ones are still open. */
+/** Checked calibration options; model-dependent ones are not resolved yet. */
 export interface ResolvedCalibration {
   readonly source: CalibrationSource | undefined;
   readonly windowCount: number;

@@ -88,11 +88,11 @@ const { recipe: _, out: quantized, ...FOLDER } = RESULT;
 
 /** Options of report and certificate for calls that do not prune. */
 const QUANTISED_RESULT = {
-  dryRun: { ...FOLDER.dryRun, help: 'check all and estimate sizes and time; write no model' },
+  dryRun: { ...FOLDER.dryRun, help: 'check everything, and estimate sizes and time; write no model' },
   report: { ...FOLDER.report, otherwise: 'next to the quantised model' },
   quoteText: FOLDER.quoteText,
   reportPaths: FOLDER.reportPaths,
-  certify: { ...FOLDER.certify, help: 'do not compare what was written with the original, rounded alike' },
+  certify: { ...FOLDER.certify, help: 'do not compare the written model with the original, rounded in the same way' },
 };
 
 export const QUANTIZE = {
@@ -176,7 +176,7 @@ const { stopHealing: _stop, ...RUNNING } = SHRINK.Running;
 /** Options of `choose`: those of `shrink`, the test text and the allowed loss. */
 export const CHOOSE = {
   Result: {
-    out: { ...shrunk, help: 'folder that gets a folder for each model', required: true },
+    out: { ...shrunk, help: 'folder for the results, one folder per model', required: true },
     targetSize: {
       ...targetSize,
       help: 'sizes to try in addition to q8 and q4',
@@ -212,11 +212,11 @@ export const DESCRIBE = { Running: { ...MODEL, ...STAGES_OPTION } } as const sat
 
 const ITEMS = {
   limit: row('--limit <count>', 'items of each task, from the first', { kind: integer(1), otherwise: 'all' }),
-  resume: row('--resume <file>', 'keep scores in this file, and resume from it when it exists', {
+  resume: row('--resume <file>', 'save scores to this file, and resume from it when it exists', {
     kind: text('a path'),
     otherwise: 'none',
   }),
-  delimiter: row(undefined, 'put between context and continuation', { kind: text('a text'), otherwise: 'one space' }),
+  delimiter: row(undefined, 'text between context and continuation', { kind: text('a text'), otherwise: 'one space' }),
 } as const satisfies Families[string];
 
 export const EVALUATE = {
@@ -227,13 +227,13 @@ export const EVALUATE = {
     }),
     ...TEXT_WINDOWS,
     ...READING,
-    reference: row('--reference <model>', 'also measure how far the models are from this one on the texts', {
+    reference: row('--reference <model>', 'also measure the KL divergence from this model on the texts', {
       kind: modelPath,
       otherwise: 'none',
     }),
   },
   Tasks: {
-    tasks: row('--tasks <file>', 'items to answer, JSONL as lm-evaluation-harness has them; may be repeated', {
+    tasks: row('--tasks <file>', 'items to answer, JSONL with the fields of lm-evaluation-harness; may be repeated', {
       kind: fileList,
       otherwise: 'none',
     }),
@@ -265,7 +265,7 @@ const textPair: Kind<{ readonly context: string; readonly continuation: string }
 
 export const LOG_LIKELIHOOD = {
   Texts: {
-    pairs: row(undefined, 'contexts, and what is measured after each', {
+    pairs: row(undefined, 'contexts and continuations', {
       kind: listOf(textPair, 'a list of contexts and continuations', 'texts'),
       required: true,
     }),
@@ -355,7 +355,7 @@ export const PUSH = {
     /** Further files of the folder to upload, relative to it, in addition to known model files. Default: none. */
     include: row(
       '--include <file>',
-      'a file of the folder to upload too, which no model is known to have; may be repeated',
+      'another file of the folder to upload, in addition to known model files; may be repeated',
       {
         kind: listOf(text('a path in the folder'), 'a list of files, such as ["figure.png"]', 'texts'),
         otherwise: 'none',
@@ -369,7 +369,7 @@ export const PUSH = {
   },
   Running: {
     /** List the files to upload, without network. Default false. */
-    dryRun: row('--dry-run', 'show the card and what would be uploaded; use no network', {
+    dryRun: row('--dry-run', 'show the card and the files to upload; use no network', {
       kind: boolean,
       default: false,
     }),

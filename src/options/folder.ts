@@ -12,10 +12,10 @@ export interface FolderOptions
     OptionsOf<typeof EVALUATION> {
   /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file. */
   readonly model: string;
-  /** Tokens on which pruning measures the model. Default: a bundled text, for `auto` together with text that the model writes. */
+  /** Tokens on which pruning measures the model. Default: a bundled text, for `auto` together with text that the model generates. */
   readonly calibration?: CalibrationOptions | undefined;
   /**
-   * Statistics that `observe` wrote of this model: a folder with `statistics.json`, or the path of such a file. The
+   * Statistics of this model that `observe` wrote: a folder with `statistics.json`, or the path of such a file. The
    * model is then not run on calibration text; `calibration` is that of the statistics, and `grouping`, `weighting` and
    * `seed` must be equal. `calibration.windowCount` windows of the statistics are read again for input repair and the
    * repair of experts. Default: the model is measured.
@@ -27,7 +27,7 @@ export interface FolderOptions
    */
   readonly resume?: boolean | undefined;
   /**
-   * If the same run was interrupted while healing, take the best weights of its checkpoint, without further training.
+   * If the same run was interrupted while healing, use the best weights of its checkpoint, without further training.
    * Default false.
    */
   readonly stopHealing?: boolean | undefined;
@@ -38,7 +38,7 @@ type Of<Names extends keyof FolderOptions> = Rows<Pick<FolderOptions, Names>>;
 export const force = { kind: boolean, default: false, flag: '--force', common: true };
 
 export const RESULT = {
-  /** Folder to be made; may be left out for a dry run. */
+  /** Folder to create; may be left out for a dry run. */
   out: row('-o, --out <folder>', 'where the pruned model goes', {
     kind: text('a path'),
     otherwise: 'none for a dry run',
@@ -49,7 +49,7 @@ export const RESULT = {
   /** Make all decisions and the report, but write no model; takes as long as a run. `plan` estimates sizes and time quickly. Default false. */
   dryRun: row(
     '--dry-run',
-    'check all, estimate sizes and time; with --report, --recipe or --statistics also choose what is removed',
+    'check everything, estimate sizes and time; with --report, --recipe or --statistics also choose the removed units',
     {
       kind: boolean,
       default: false,
@@ -71,7 +71,7 @@ export const RESULT = {
   /** Quote calibration text in the report, as examples of contexts. Default true. */
   quoteText: row('--no-quotes', 'quote no calibration text in the report', { kind: boolean, default: true }),
   /** Write absolute paths of this machine into the report; `push` removes them. Default false: only names. */
-  reportPaths: row(undefined, 'write absolute paths into the report, and not names alone', {
+  reportPaths: row(undefined, 'write absolute paths into the report instead of names', {
     kind: boolean,
     default: false,
   }),
@@ -79,7 +79,7 @@ export const RESULT = {
    * Open the written model and compare its logits with those of the masked original; if they differ, the run fails and
    * writes nothing. Default true.
    */
-  certify: row('--no-certify', 'do not compare what was written with the masked original', {
+  certify: row('--no-certify', 'do not compare the written model with the masked original', {
     kind: boolean,
     default: true,
   }),
@@ -133,7 +133,7 @@ export const stopHealing = row(
 );
 
 export const STAGES_OPTION = {
-  stages: row(undefined, 'your own stages in place of built-in ones', {
+  stages: row(undefined, 'your own stages instead of built-in ones', {
     kind: record('an object such as { certify: { name: "certify", run } }'),
     otherwise: "the library's",
   }),

@@ -12,7 +12,7 @@ export type FeaturesName = 'post-norm' | 'residual';
 /** Features of contexts by name. */
 export const FEATURES = ['post-norm', 'residual'] as const satisfies readonly FeaturesName[];
 
-/** JSON has no Infinity, so that reports write it as a string. */
+/** Reports write Infinity as a string, since JSON has none. */
 const balance: Kind<number> = {
   accepts: (value): value is number => value === 'Infinity' || (typeof value === 'number' && value >= 0),
   expected: 'a number of at least 0, or Infinity',
@@ -39,12 +39,12 @@ const GROUPING = {
     default: 'post-norm',
   }),
   /** Assignment of neurons to function groups; `random` is for ablations. Default `greedy`. */
-  assignment: row(undefined, 'how neurons join function groups', {
+  assignment: row(undefined, 'how neurons are assigned to function groups', {
     kind: choice(namesOf(ASSIGNMENTS)),
     default: 'greedy',
   }),
-  /** Sets aside neurons that serve many contexts and never prunes them. Default true. */
-  sharedGroup: row(undefined, 'set aside the neurons that serve many contexts, which are not pruned', {
+  /** Puts neurons that serve many contexts into a group that is never pruned. Default true. */
+  sharedGroup: row(undefined, 'put the neurons that serve many contexts into a group that is not pruned', {
     kind: boolean,
     default: true,
   }),
@@ -73,7 +73,7 @@ const WEIGHTING = {
         kind: above(0),
         otherwise: '0.5',
       }),
-      absolute: row(undefined, 'the same as a fixed distance, such as 9 in the paper for LLaMA-2-7B', {
+      absolute: row(undefined, 'distance instead of `relative`, such as 9 in the paper for LLaMA-2-7B', {
         kind: above(0),
       }),
     },
@@ -85,21 +85,17 @@ export interface WeightingOptions extends OptionsOf<typeof WEIGHTING> {}
 
 export const FUNCTIONS = {
   /** Groups FFN neurons by function before scoring them. Default: the method's own (`f-fang` and `o-fang` do). */
-  grouping: row(
-    '--grouping',
-    'group FFN neurons by function, whatever the method; any setting of the groups asks for it',
-    {
-      kind: either(boolean, record<GroupingOptions>('an object such as { contextCount: 7 }')),
-      otherwise: "the method's own",
-      no: 'group no neurons',
-      applies: whereSelected('ffn'),
-      parts: GROUPING,
-    },
-  ),
+  grouping: row('--grouping', 'group FFN neurons by function with any method; implied by any setting of the groups', {
+    kind: either(boolean, record<GroupingOptions>('an object such as { contextCount: 7 }')),
+    otherwise: "the method's own",
+    no: 'group no neurons',
+    applies: whereSelected('ffn'),
+    parts: GROUPING,
+  }),
   /** Weighting of tokens, with `grouping` only. */
   weighting: row(undefined, 'weighting of tokens when a function group is scored', {
     kind: record<WeightingOptions>('an object such as { variant: "softmax" }'),
-    otherwise: 'as its parts say',
+    otherwise: 'the defaults of its parts',
     applies: { to: 'grouping, or method o-fang or f-fang', within: ({ isGrouped }) => isGrouped },
     parts: WEIGHTING,
   }),
@@ -126,6 +122,6 @@ export function resolveGrouping(checked: Checked<GroupingOptions> | boolean): Re
 export function resolveWeighting(checked: Checked<WeightingOptions> = {}): ResolvedWeighting {
   const weighting = { ...WEIGHTING_DEFAULTS, ...checked };
   if (Object.keys(weighting.temperature).length === 1) return weighting;
-  const parts = 'weighting.temperature.relative or weighting.temperature.absolute';
-  throw new OptionError(`give either ${parts}, one of the two`, { option: 'weighting.temperature' });
+  const parts = 'weighting.temperature.relative and weighting.temperature.absolute';
+  throw new OptionError(`give exactly one of ${parts}`, { option: 'weighting.temperature' });
 }

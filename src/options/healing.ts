@@ -12,7 +12,7 @@ const PARTS = {
     default: 1,
   }),
   /** Weights to train. Default `all`. */
-  trained: row('--heal-weights <name>', 'what is trained', { kind: choice(namesOf(TRAINED)), default: 'all' }),
+  trained: row('--heal-weights <name>', 'weights to train', { kind: choice(namesOf(TRAINED)), default: 'all' }),
   /** Passes over the windows (epochs), at least 1. Default 1. */
   passCount: row('--heal-passes <count>', 'passes over the windows (epochs)', { kind: integer(1), default: 1 }),
   /** Windows per optimizer step (batch size), at least 1. Default 4. */
@@ -44,10 +44,14 @@ export interface HealOptions extends OptionsOf<typeof HEALING> {}
 
 /** Training options of `heal`. */
 export const HEAL_SETTINGS = {
-  heal: row(undefined, 'settings of the training', { kind: settings, otherwise: 'as its parts say', parts: PARTS }),
+  heal: row(undefined, 'settings of the training', {
+    kind: settings,
+    otherwise: 'the defaults of its parts',
+    parts: PARTS,
+  }),
 } as const;
 
-/** Healing options with defaults; model-dependent ones are still open. */
+/** Healing options with defaults; model-dependent ones are not resolved yet. */
 export type ResolvedHealing = Resolved<HealingOptions, typeof PARTS>;
 
 /** Fills in checked options. */
@@ -56,13 +60,13 @@ export function resolveHealing(checked: Checked<HealingOptions> | boolean = fals
   return { learningRate: undefined, ...defaultsOf(PARTS), ...(checked === true ? {} : checked) };
 }
 
-/** Least and most held-out windows: one per sixteen training windows. */
-const CHECKS = { fraction: 1 / 16, least: 2, most: 16 };
+/** Held-out windows: one per sixteen training windows, within a range. */
+const HELD_OUT = { fraction: 1 / 16, least: 2, most: 16 };
 
 export const countHeldOut = ({ windowCount }: Pick<ResolvedHealing, 'windowCount'>): number =>
-  Math.min(CHECKS.most, Math.max(CHECKS.least, Math.round(windowCount * CHECKS.fraction)));
+  Math.min(HELD_OUT.most, Math.max(HELD_OUT.least, Math.round(windowCount * HELD_OUT.fraction)));
 
-/** Calibration options of the windows for training and of held-out ones: as calibration, except for their number and shares. */
+/** Calibration options of the training and held-out windows: those of the run with another count and generated share. */
 export function healingCalibration(calibration: ResolvedCalibration, healing: ResolvedHealing): ResolvedCalibration {
   const { windowCount, share } = healing;
   const generate: ResolvedGenerate = calibration.generate ?? GENERATE_DEFAULTS;

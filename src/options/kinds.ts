@@ -1,3 +1,5 @@
+import { isRecord } from '../parse-json.js';
+
 /** Parser of a command-line argument; each has a row in the command line's readers. */
 export type Reader =
   | 'blockSparsity'
@@ -53,7 +55,7 @@ export function findFault(value: unknown, kind: Kind<unknown>, place = ''): Faul
       const fault = findFault(each, item, `${place}[${at}]`);
       if (fault !== undefined) return fault;
     }
-  if (fields !== undefined && isObject(value))
+  if (fields !== undefined && isRecord(value))
     for (const [name, field] of Object.entries(fields)) {
       const found = Object.hasOwn(value, name) ? value[name] : undefined;
       const fault = findFault(found, field, place === '' ? name : `${place}.${name}`);
@@ -61,9 +63,6 @@ export function findFault(value: unknown, kind: Kind<unknown>, place = ''): Faul
     }
   return kind.accepts(value) ? undefined : { place, value, kind };
 }
-
-export const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 const isNumber = (value: unknown): value is number => typeof value === 'number';
 
@@ -141,8 +140,8 @@ export const boolean: Kind<boolean> = {
   schema: { type: 'boolean' },
 };
 
-export const text = (expected: string, isFine: (value: string) => boolean = () => true): Kind<string> => ({
-  accepts: (value): value is string => typeof value === 'string' && isFine(value),
+export const text = (expected: string, isValid: (value: string) => boolean = () => true): Kind<string> => ({
+  accepts: (value): value is string => typeof value === 'string' && isValid(value),
   expected,
 });
 
@@ -165,9 +164,9 @@ export const listOf = <T>(item: Kind<T>, expected: string, reads: Reader): Kind<
   item,
 });
 
-/** An object whose parts have their own rows, or are checked where they are read. */
+/** An object whose parts have rows, or are checked later. */
 export const record = <T extends object>(expected: string): Kind<T> => ({
-  accepts: (value): value is T => isObject(value),
+  accepts: (value): value is T => isRecord(value),
   expected,
 });
 

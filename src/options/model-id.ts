@@ -2,9 +2,9 @@ import { DTYPES, type DtypeName } from '../quantisation/dtypes.js';
 
 /** A model on the Hugging Face Hub, as users write it: `org/name`, `org/name@revision`, `org/name:dtype`. */
 export interface ModelId {
-  /** `HuggingFaceTB/SmolLM2-135M-Instruct`, say. */
+  /** Such as `HuggingFaceTB/SmolLM2-135M-Instruct`. */
   readonly repo: string;
-  /** Branch, tag, or commit in full. */
+  /** Branch, tag, or full commit hash. */
   readonly revision: string;
   /** Dtype of the model file; undefined: the default file, else the most precise one. */
   readonly dtype: DtypeName | undefined;
@@ -14,7 +14,7 @@ export interface ModelId {
 const MAIN = 'main';
 /** Longest name of an account or a model on the Hub. */
 const MAX_NAME_LENGTH = 96;
-/** Characters that the Hub allows in names; `isRepoName` also refuses names that end as files do. */
+/** Characters that the Hub allows in names; `isRepoName` also refuses names with a file extension. */
 const NAME = /^[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9_])?$/;
 const REVISION = /^[A-Za-z0-9_][\w.+-]*(?:\/[A-Za-z0-9_][\w.+-]*)*$/;
 const COMMIT = /^[0-9a-f]{40}$/;

@@ -15,7 +15,7 @@ export const PROVIDER = {
     kind: text('the path of an .onnx file'),
     otherwise: 'the one in its folder',
   }),
-  offline: row('--offline', 'take models of the Hugging Face Hub from the cache alone', {
+  offline: row('--offline', 'read models of the Hugging Face Hub only from the cache', {
     kind: boolean,
     otherwise: 'the value of HF_HUB_OFFLINE',
   }),
@@ -30,13 +30,13 @@ export const ENGINE = {
   ...PROVIDER,
   threads: row('--threads <count>', 'threads that share an operator; results depend on them in the last bits', {
     kind: integer(0),
-    otherwise: `${DEFAULT_THREADS}, whatever the machine; 0: as many as ONNX Runtime chooses, by the cores`,
+    otherwise: `${DEFAULT_THREADS} on every machine; 0: ONNX Runtime chooses, by the cores`,
   }),
 } as const satisfies AnyRows;
 
 /** Engine and job control. */
 export const JOB = {
-  engine: row(undefined, 'in place of executionProvider', {
+  engine: row(undefined, 'engine to use instead of executionProvider', {
     kind: withMethods('an engine, which has { name, load(model, options) }', ['load']),
     otherwise: 'one of onnxruntime-node',
   }),

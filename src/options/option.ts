@@ -36,7 +36,7 @@ export const withoutFlags = <R extends AnyRows>(rows: R): R =>
 
 /** Condition under which an option has an effect. */
 export interface Applies {
-  /** Text after "it goes with" in messages. */
+  /** Text after "it applies only to" in messages. */
   readonly to: string;
   within(run: RunFacts, value?: unknown): boolean;
 }
@@ -44,7 +44,7 @@ export interface Applies {
 /** Facts that decide whether an option has an effect. */
 export interface RunFacts {
   readonly modules: ReadonlySet<string>;
-  /** Options of the run's method that not all methods have. */
+  /** Method-specific options that the run's method uses. */
   readonly takes: ReadonlySet<string>;
   /** Whether the allocation may remove entire FFNs. */
   readonly removesEntireFfns: boolean;
@@ -52,7 +52,7 @@ export interface RunFacts {
   readonly readsTokens: boolean;
   /** Whether blocks are measured while pruning. */
   readonly measuresBlocks: boolean;
-  /** Dtypes of the results; absent: as the model. */
+  /** Dtypes of the results; absent: the model's dtype. */
   readonly dtypes?: readonly string[];
 }
 
@@ -108,7 +108,7 @@ export function defaultsOf<R extends AnyRows>(rows: R): Defaults<R> {
   return Object.fromEntries(defaults.filter(([, value]) => value !== undefined)) as Defaults<R>;
 }
 
-/** Checked options, without undefined entries, those of parts included. */
+/** Checked options without undefined entries, also in parts. */
 export type Checked<Options> = { [Name in keyof Options]: CheckedValue<Exclude<Options[Name], undefined>> };
 type CheckedValue<Value> = Value extends object ? (object extends Value ? Checked<Value> : Value) : Value;
 
@@ -142,9 +142,9 @@ function checkRows(given: unknown, rows: AnyRows, at?: string): object {
     if (value === undefined && row.required !== true) continue;
     const fault = findFault(value, row.kind);
     if (fault !== undefined) {
-      // On the command line lists are always valid, so that only items can be wrong.
+      // On the command line a list is always valid, so that the fault is an item.
       const [field = ''] = fault.place.split('[');
-      const verb = fault.place === field ? 'is' : 'holds';
+      const verb = fault.place === field ? 'is' : 'contains';
       const found = value === undefined ? 'missing' : showValue(fault.value);
       throw refusal(
         pathOf(field === '' ? name : `${name}.${field}`),
@@ -214,17 +214,17 @@ export function checkEffect(checked: object, rows: AnyRows, run: RunFacts): void
     const row = rows[name];
     if (row?.applies === undefined || row.applies.within(run, value)) continue;
     const parts = typeof value === 'object' && row.parts !== undefined ? Object.keys(value) : undefined;
-    // These ask for nothing.
+    // These request nothing.
     if (value === false || value === row.default || parts?.length === 0) continue;
     const [part] = parts ?? [];
     const path = part === undefined ? name : `${name}.${part}`;
-    throw refusal(path, `has no effect in this run: it goes with ${row.applies.to}; leave it out`);
+    throw refusal(path, `has no effect in this run: it applies only to ${row.applies.to}; leave it out`);
   }
 }
 
-/** An error about an option; `said` follows its name. */
-export function refusal(option: string, said: string): OptionError {
-  return new OptionError(`${option} ${said}`, { option });
+/** An error about an option; `reason` follows its name. */
+export function refusal(option: string, reason: string): OptionError {
+  return new OptionError(`${option} ${reason}`, { option });
 }
 
 /** Formats a value for messages. */

@@ -32,7 +32,7 @@ const withBlocks: Applies = {
 
 const dtypeName = choice(namesOf(DTYPES));
 
-/** Unknown names are found when options are resolved, with a suggestion. */
+/** `resolveQuantisation` refuses unknown names, with a suggestion. */
 const dtypes: Kind<DtypeName | readonly DtypeName[]> = {
   accepts: (value): value is DtypeName | readonly DtypeName[] =>
     [value].flat().every((name) => typeof name === 'string'),
@@ -50,26 +50,26 @@ const blockSize: Kind<number> = {
 export const QUANTISATION = {
   /**
    * A dtype by transformers.js' name, or several. In transformers.js' layout all are in one folder and the first one is
-   * the default; genai has one model per folder, so that each of several gets its own folder. Default: as the model.
+   * the default; genai has one model per folder, so that each of several gets its own folder. Default: the model's.
    */
-  dtype: row('--dtype <names>', 'dtypes to write it in, such as fp16,q4', {
+  dtype: row('--dtype <names>', 'dtypes of the result, such as fp16,q4', {
     kind: dtypes,
-    otherwise: 'none: as the model is',
+    otherwise: 'none: that of the model',
     common: true,
   }),
   /** Default: that of the model's folder, which is genai's if it contains `genai_config.json`. */
   layout: row('--layout <name>', 'the runtime that the folder is for', {
     kind: choice(['transformers.js', 'genai']),
-    otherwise: "as the model's folder",
+    otherwise: "that of the model's folder",
     applies: withDtype,
   }),
   /**
    * For a quantised model: a folder or `.onnx` file with the same export in float. Its weights are pruned and quantised
    * instead of the dequantised ones. Default: the dequantised weights.
    */
-  weightsFrom: row('--weights-from <model>', 'float model that a quantised one was made of', {
+  weightsFrom: row('--weights-from <model>', 'float model that a quantised one was converted from', {
     kind: text('a folder or an .onnx file'),
-    otherwise: "the codes' own",
+    otherwise: 'the dequantised codes',
   }),
   /**
    * `calibrated`: rounding with error feedback (GPTQ), block by block, with tokens weighted by the gradient of the
@@ -120,7 +120,7 @@ export interface ResolvedQuantisation
   readonly dtypes: readonly DtypeName[];
   readonly layout: FolderLayout | undefined;
   readonly accuracyLevel: number | undefined;
-  /** Bits of single weights by name, in place of the dtype's. Default: none. */
+  /** Bits of single weights by name, instead of the dtype's. Default: none. */
   readonly bits?: ReadonlyMap<string, 2 | 4 | 8> | undefined;
 }
 

@@ -6,8 +6,8 @@ export const REMOVED_OPTIONS: Readonly<Record<string, string>> = {
   batchSize: 'leave it out; the library decides it',
   'calibration.generate.batchSize': 'leave it out; the library decides it',
   hiddenStates: 'leave it out; the library decides it',
-  'heal.textShare': 'set heal.share, the fraction that the dense model writes: 1 - textShare',
-  'heal.file': 'set calibration.generate.file, which keeps the windows of healing too',
+  'heal.textShare': 'set heal.share, the fraction that the dense model generates: 1 - textShare',
+  'heal.file': 'set calibration.generate.file, which saves the windows of healing too',
   maxNewTokens: 'it is called newTokens',
 };
 
@@ -19,8 +19,8 @@ export const REMOVED_FLAGS: Readonly<Record<string, string>> = {
   '--wide-share': 'leave it out; a smaller --block-size spends the same bytes better',
   '--skip-blocks': 'give these blocks the sparsity 0, such as --block-sparsity 0=0,1=0',
   '--batch-size': 'leave it out; the library decides it',
-  '--heal-text': 'set --heal-share, the fraction that the dense model writes',
-  '--heal-file': 'set --windows-file, which keeps the windows of healing too',
+  '--heal-text': 'set --heal-share, the fraction that the dense model generates',
+  '--heal-file': 'set --windows-file, which saves the windows of healing too',
   '--max-new-tokens': 'it is called --new-tokens',
   '--cluster-balance': inApi('grouping', 'clusterBalance'),
   '--features': inApi('grouping', 'features'),

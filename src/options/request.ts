@@ -26,14 +26,14 @@ export interface RunRequest extends FolderOptions, Omit<PruneOptions, 'sparsity'
 
 /**
  * Resolves checked options, and refuses contradictions.
- * @throws OptionError naming the option and what it goes with.
+ * @throws OptionError naming the option and its condition.
  */
 export function resolveRequest(request: Checked<RunRequest>): ResolvedRequest {
   const { out, dryRun, recipe, evaluation, statistics, stopHealing = false } = request;
   const quantisation = resolveQuantisation(request);
   const { dtypes } = quantisation;
   const sparsities = [request.sparsity].flat().map(fractionOf);
-  // A row that ends inside a block is padded.
+  // A row that ends inside a block would be padded.
   const whole = sparsities.includes(0) ? 1 : widthMultipleFor(quantisation);
   const options = fillIn({
     ...(whole > 1 && request.modules !== 'attention' && { widthMultiple: whole }),
@@ -44,9 +44,9 @@ export function resolveRequest(request: Checked<RunRequest>): ResolvedRequest {
   const facts = factsOf(options);
   const usesTokens = facts.readsTokens || learnsRounding(quantisation) || options.heal !== undefined;
   checkEffect(request, rowsOf(PRUNE), { ...facts, dtypes, readsTokens: usesTokens });
-  if (out === undefined && !dryRun) throw refusal('out', 'is missing: name the folder to write, or ask for a dryRun');
+  if (out === undefined && !dryRun) throw refusal('out', 'is missing: name the folder to write, or set dryRun');
   if (recipe !== undefined && shots > 1)
-    throw refusal('recipe', `cannot hold what ${shots} shots do; leave it out, or use one shot`);
+    throw refusal('recipe', `cannot describe ${shots} shots; leave it out, or use one shot`);
   if (typeof evaluation === 'object' && [evaluation.texts ?? [], evaluation.prompts ?? []].flat().length === 0)
     throw refusal('evaluation.texts', 'is missing: give a text to measure on, or a prompt to continue');
   if (typeof evaluation === 'object' && dryRun)
@@ -77,7 +77,7 @@ function checkStatistics({ calibration = {}, inputSteps = 0 }: Checked<RunReques
   if (inputSteps > 0 && windowCount === undefined)
     throw refusal(
       'inputSteps',
-      'reads tokens, and a run from statistics reads none by itself; give calibration.windowCount too: that many windows of the statistics are then read again',
+      'reads tokens, and a run from statistics reads none by default; set calibration.windowCount too, to read that many windows of the statistics again',
     );
   const { shots } = options;
   if (shots > 1) throw refusal('statistics', `of the dense model cannot be used for ${shots} shots; use one shot`);
@@ -87,7 +87,7 @@ function checkStatistics({ calibration = {}, inputSteps = 0 }: Checked<RunReques
 const repairsFromTokens = ({ inputSteps, adapter, modules }: ResolvedOptions): boolean =>
   inputSteps > 0 || (adapter.needs === 'gram' && modules.has('experts'));
 
-/** Options that decide what is measured of the dense model. */
+/** Options of the measurement of the dense model. */
 export type ObservationOptions = Pick<
   PruneOptions,
   'method' | 'modules' | 'metric' | 'grouping' | 'weighting' | 'seed' | 'onProgress' | 'signal'

@@ -41,7 +41,7 @@ export const SCORE = {
    * Fraction of the mean of the Hessian's diagonal added to it, at least 0; for methods with a Hessian. Default: the
    * method's own.
    */
-  dampening: row(undefined, "what is added to the Hessian's diagonal, as a fraction of its mean", {
+  dampening: row(undefined, "number added to the Hessian's diagonal, as a fraction of its mean", {
     kind: atLeast(0),
     otherwise: "the method's own",
     applies: withMethods('dampening'),

@@ -1,5 +1,5 @@
 import { DTYPES, type DtypeName } from '../quantisation/dtypes.js';
-import { integer, type Kind, listOf, namesOf } from './kinds.js';
+import { choice, integer, type Kind, listOf, namesOf } from './kinds.js';
 import { type AnyRows, type OptionsOf, refusal, row } from './option.js';
 
 /** Bytes: a number, or a text such as '60MB', '57.2 MiB' or '1.2GB'. */
@@ -46,15 +46,9 @@ const isCodes = (name: string): name is DtypeName => {
 };
 const CODES = namesOf(DTYPES).filter(isCodes);
 
-const choiceOf = <T extends string>(names: readonly T[]): Kind<T> => ({
-  accepts: (value): value is T => names.includes(value as T),
-  expected: `one of ${names.join(', ')}`,
-  choices: names,
-});
-
 export const SHRINK_ROWS = {
   /**
-   * Bytes of the model file and its external data, at most: a number, or a text such as '60MB', '57MiB' or '1.2GB'.
+   * Largest size of the model file and its external data in bytes: a number, or a text such as '60MB', '57MiB' or '1.2GB'.
    * Several sizes give several results from one measurement, each in a folder of `out` named by its size.
    */
   targetSize: row('-s, --target-size <size>', 'size of the model file, such as 60MB; several: 60MB,80MB', {
@@ -63,7 +57,7 @@ export const SHRINK_ROWS = {
     common: true,
   }),
   /**
-   * Instead of `targetSize`: most bytes of the weights and the KV cache of `contextLength` tokens. Fewer KV heads make
+   * Instead of `targetSize`: largest size in bytes of the weights and the KV cache of `contextLength` tokens. Fewer KV heads make
    * the cache smaller.
    */
   targetMemory: row('--target-memory <size>', 'size of the weights and of the KV cache at --context, such as 200MB', {
@@ -76,8 +70,8 @@ export const SHRINK_ROWS = {
     otherwise: 'none',
   }),
   /** Allowed reductions. Default: neurons, heads, experts and bits. */
-  allow: row('--allow <reductions>', `what may be reduced: ${REDUCTIONS.join(',')}`, {
-    kind: { ...listOf(choiceOf(REDUCTIONS), `a list of ${REDUCTIONS.join(', ')}`, 'names'), choices: REDUCTIONS },
+  allow: row('--allow <reductions>', `allowed reductions: ${REDUCTIONS.join(',')}`, {
+    kind: { ...listOf(choice(REDUCTIONS), `a list of ${REDUCTIONS.join(', ')}`, 'names'), choices: REDUCTIONS },
     otherwise: 'all of them',
     common: true,
   }),
@@ -86,7 +80,7 @@ export const SHRINK_ROWS = {
    * half precision. Default `q8` and `q4`, which all runtimes read.
    */
   dtypes: row('--dtypes <names>', 'dtypes that each linear layer may be written in', {
-    kind: { ...listOf(choiceOf(CODES), `a list of ${CODES.join(', ')}`, 'names'), choices: CODES },
+    kind: { ...listOf(choice(CODES), `a list of ${CODES.join(', ')}`, 'names'), choices: CODES },
     otherwise: 'q8,q4',
     common: true,
   }),
@@ -100,10 +94,10 @@ export interface ResolvedShrink {
   readonly targets: readonly { readonly bytes: number; readonly name: string }[];
   /** The option with the sizes. */
   readonly option: 'targetSize' | 'targetMemory';
-  /** Tokens whose KV cache counts too; absent: only file bytes count. */
+  /** Tokens whose KV cache is counted; absent: only file bytes are counted. */
   readonly contextLength?: number | undefined;
   readonly allow: ReadonlySet<ReductionName>;
-  /** The most bits first; none where bits are not allowed. */
+  /** Most bits first; empty if bits are not allowed. */
   readonly dtypes: readonly DtypeName[];
 }
 
@@ -114,18 +108,21 @@ export interface ResolvedShrink {
 export function resolveShrink(given: ShrinkOptions, isPlan = false): ResolvedShrink {
   const { targetSize, targetMemory, contextLength, allow = REDUCTIONS, dtypes } = given;
   const option = targetMemory === undefined ? 'targetSize' : 'targetMemory';
-  const asked = targetMemory ?? targetSize;
-  if (asked === undefined && !isPlan)
+  const requested = targetMemory ?? targetSize;
+  if (requested === undefined && !isPlan)
     throw refusal('targetSize', 'is missing; expected a size such as 60MB, or a targetMemory');
   if (targetMemory !== undefined && targetSize !== undefined)
     throw refusal('targetMemory', 'and targetSize name two sizes; leave one of them out');
   if (targetMemory !== undefined && contextLength === undefined)
-    throw refusal('contextLength', 'is missing: targetMemory counts the keys and values of so many tokens');
+    throw refusal(
+      'contextLength',
+      'is missing; expected the number of tokens whose keys and values targetMemory counts',
+    );
   if (targetMemory === undefined && contextLength !== undefined && !isPlan)
     throw refusal('contextLength', 'has no effect without targetMemory; leave it out');
-  const targets = [asked ?? []].flat().map((each) => ({ bytes: bytesOfSize(each)!, name: sizeName(each) }));
-  const double = targets.find(({ name }, at) => targets.findIndex((other) => other.name === name) < at);
-  if (double !== undefined) throw refusal(option, `names ${double.name} twice; name it once`);
+  const targets = [requested ?? []].flat().map((size) => ({ bytes: bytesOfSize(size)!, name: sizeName(size) }));
+  const repeated = targets.find(({ name }, at) => targets.findIndex((other) => other.name === name) < at);
+  if (repeated !== undefined) throw refusal(option, `names ${repeated.name} twice; name it once`);
   if (allow.length === 0) throw refusal('allow', `is empty; expected one or several of ${REDUCTIONS.join(', ')}`);
   const mayRound = allow.includes('bits');
   if (dtypes !== undefined && !mayRound)
@@ -139,8 +136,8 @@ export function resolveShrink(given: ShrinkOptions, isPlan = false): ResolvedShr
       'dtypes',
       `mixes ${first} and ${mixed}, whose activations differ in precision; choose q8, q4 and q2, or q4f16 and q2f16`,
     );
-  const again = named.find((name, at) => named.indexOf(name) < at);
-  if (again !== undefined) throw refusal('dtypes', `names ${again} twice; name it once`);
+  const repeatedDtype = named.find((name, at) => named.indexOf(name) < at);
+  if (repeatedDtype !== undefined) throw refusal('dtypes', `names ${repeatedDtype} twice; name it once`);
   const ordered = [...named].sort((a, b) => bitsOf(b) - bitsOf(a));
   return { targets, option, contextLength, allow: new Set(allow), dtypes: mayRound ? ordered : [] };
 }

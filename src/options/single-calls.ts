@@ -3,7 +3,7 @@ import { above, atLeast, boolean, either, fraction, integer, listOf, record, tex
 import { type AnyRows, row } from './option.js';
 import { seedOf } from './run.js';
 
-/** Rows of single calls; their request types are derived from them. */
+/** Rows of single calls, from which their request types are derived. */
 
 const newFolder = (help: string) =>
   row('-o, --out <folder>', help, { kind: text('a path'), required: true, common: true });
@@ -23,7 +23,7 @@ export const OBSERVE_RESULT = {
    */
   shard: row(
     '--shard <i/n>',
-    'collect statistics of one of n shards of the windows, for merge; n alone: i as Slurm or Kubernetes say',
+    'collect statistics of one of n shards of the windows, for merge; n alone: i from Slurm or Kubernetes',
     {
       kind: text('a part of several, such as 2/4', (value) => /^([1-9]\d*\/)?[1-9]\d*$/.test(value)),
       otherwise: 'all windows',
@@ -32,7 +32,7 @@ export const OBSERVE_RESULT = {
 } as const satisfies AnyRows;
 
 export const HEAL_RESULT = {
-  /** Folder to be made. */
+  /** Folder to create. */
   out: newFolder('where the healed model goes'),
   /** Replace `out` if it is empty or contains only files of an earlier run. Default false. */
   force: RESULT.force,
@@ -41,18 +41,18 @@ export const HEAL_RESULT = {
 } as const satisfies AnyRows;
 
 export const TRIM_RESULT = {
-  /** Folder to be made; may be left out for a dry run. */
+  /** Folder to create; may be left out for a dry run. */
   out: { ...RESULT.out, help: 'where the trimmed model goes' },
   /** Replace `out` if it is empty or contains only files of an earlier run. Default false. */
   force: RESULT.force,
   /** Choose the tokens and report the sizes, but write no model. Default false. */
   dryRun: { ...RESULT.dryRun, help: 'choose the tokens and report the sizes; write no model' },
   /** Compare the logits of the written model with the original's. Default true. */
-  certify: { ...RESULT.certify, help: 'do not compare the logits of what was written with the original' },
+  certify: { ...RESULT.certify, help: 'do not compare the logits of the written model with the original' },
 } as const satisfies AnyRows;
 
 export const APPLY_RESULT = {
-  /** Folder to be made. */
+  /** Folder to create. */
   out: newFolder('where the pruned model goes'),
   /** Replace `out` if it exists. Default false. */
   force: RESULT.force,
@@ -66,8 +66,8 @@ export const APPLY_RESULT = {
 export const SAMPLE = {
   /** Prompt that the model continues. */
   prompt: row('--generate <prompt>', 'let each model continue this prompt', { kind: text('a text'), required: true }),
-  /** At most; the text ends where the model's context is full. Default 64. */
-  newTokens: row('--new-tokens <count>', 'tokens to write at most', { kind: integer(1), default: 64 }),
+  /** Largest number of tokens; the text ends where the model's context is full. Default 64. */
+  newTokens: row('--new-tokens <count>', 'tokens to generate, at most', { kind: integer(1), default: 64 }),
   /** Sampling temperature; 0 takes the most likely token (greedy). Default 0. */
   temperature: row('--temperature <number>', 'sampling temperature; 0 takes the most likely token (greedy)', {
     kind: atLeast(0),
@@ -78,13 +78,13 @@ export const SAMPLE = {
 } as const satisfies AnyRows;
 
 export const BENCHMARK = {
-  /** Tokens of the prompt, at least 1. Default 128, or what a model reads at most. */
+  /** Tokens of the prompt, at least 1. Default 128, or the models' context length if that is less. */
   promptLength: row('--prompt-length <tokens>', 'tokens to read', {
     kind: integer(1),
-    otherwise: '128, or what a model reads at most',
+    otherwise: "128, or the models' context length",
   }),
-  /** Tokens written after it, at least 1. Default 32. */
-  newTokens: row('--new-tokens <count>', 'tokens to write after them', { kind: integer(1), default: 32 }),
+  /** Tokens generated after it, at least 1. Default 32. */
+  newTokens: row('--new-tokens <count>', 'tokens to generate after them', { kind: integer(1), default: 32 }),
   /** Measured rounds, at least 2; every model runs once in each. An additional warm-up round comes first. Default 7. */
   rounds: row('--rounds <count>', 'rounds; every model runs once in each', { kind: integer(2), default: 7 }),
   /** Time neighbouring FFN widths of models whose widths differ from the first model's. Default true. */
@@ -110,7 +110,7 @@ export const CONTEXTS = {
     otherwise: 'the middle one',
   }),
   /** Number of contexts (clusters of the tokens of both texts), at least 1. Default 12. */
-  contextCount: row('--contexts <count>', 'contexts that the tokens fall into', { kind: integer(1), default: 12 }),
+  contextCount: row('--contexts <count>', 'contexts (clusters of the tokens)', { kind: integer(1), default: 12 }),
   /** Seeds the clustering. Default 0. */
   seed: seedOf('seed of the clustering'),
   /** Quote text as examples of contexts. Default true. */
@@ -122,11 +122,11 @@ export const REPORT_FILES = {
   report: row(undefined, 'a report', { kind: text('a folder, or a path that ends in .json'), required: true }),
   /**
    * Measurements to add: results of `benchmark` or `measureCalibrationBias`, `{ models }` with those of `evaluateModels`, or JSON
-   * files with what `fang-prune eval`, `bench` and `bias` printed with `--json`.
+   * files with the output of `fang-prune eval`, `bench` and `bias` with `--json`.
    */
-  add: row('-a, --add <file>', "what 'eval', 'bench' or 'bias' printed with '--json'; may be repeated", {
+  add: row('-a, --add <file>', "output of 'eval', 'bench' or 'bias' with '--json'; may be repeated", {
     kind: listOf(
-      either(text('a path'), record<object>('what a measurement returned')),
+      either(text('a path'), record<object>('the result of a measurement')),
       'a list of paths and measurements, such as ["eval.json"]',
       'texts',
     ),
@@ -151,8 +151,8 @@ export const CHOICE = {
     otherwise: 'that of --text, optimistic for models that were calibrated on it',
     common: true,
   }),
-  /** Bits per byte that may be lost, as a fraction of the dense model's. Default 0.02. */
-  mostLoss: row('--most-loss <fraction>', "bits per byte that may be lost, as a fraction of the dense model's", {
+  /** Largest allowed increase of bits per byte, as a fraction of the dense model's. Default 0.02. */
+  mostLoss: row('--most-loss <fraction>', "largest increase of bits per byte, as a fraction of the dense model's", {
     kind: fraction,
     default: 0.02,
     common: true,

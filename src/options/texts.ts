@@ -7,7 +7,7 @@ export const TEXT_WINDOWS = {
   /** Tokens per window, at least 2 and at most the text's length and the models' context length. Default 512, or less if those are shorter. */
   windowLength: row('--window-length <tokens>', 'tokens per window', {
     kind: integer(2),
-    otherwise: '512, or what text and models allow',
+    otherwise: '512, or less for short texts and contexts',
   }),
   /** Tokens from one window to the next. Default `windowLength`. */
   stride: row('--stride <tokens>', 'tokens from one window to the next', {
@@ -24,23 +24,23 @@ export const TEXT_WINDOWS = {
 /** Options of windows of a text. */
 export interface TextWindows extends OptionsOf<typeof TEXT_WINDOWS> {}
 
-/** Options of an evaluation that one kind of measurement reads. */
+/** Options of an evaluation by the measurement that reads them. */
 const READ_BY = {
   texts: ['windowLength', 'stride', 'windowCount'],
   tasks: ['limit', 'delimiter'],
 } as const;
 
-/** Refuses options of what is not measured. @throws OptionError */
+/** Refuses options of texts or tasks that are not measured. @throws OptionError */
 export function checkMeasuring(
   request: {
     readonly [Name in keyof typeof READ_BY | (typeof READ_BY)['texts' | 'tasks'][number]]?: unknown;
   },
 ): void {
   for (const kind of ['texts', 'tasks'] as const) {
-    const asked = request[kind];
-    const idle = READ_BY[kind].find((name) => request[name] !== undefined);
-    if (idle !== undefined && !(Array.isArray(asked) && asked.length > 0))
-      throw refusal(idle, `has no effect without ${kind}; leave it out`);
+    const files = request[kind];
+    const unused = READ_BY[kind].find((name) => request[name] !== undefined);
+    if (unused !== undefined && !(Array.isArray(files) && files.length > 0))
+      throw refusal(unused, `has no effect without ${kind}; leave it out`);
   }
 }
 
@@ -49,7 +49,7 @@ export const READING = {
    * Begin windows, documents, items and prompts with the tokens that the tokenizer's post-processor puts before a text,
    * such as BOS. Default true; many tokenizers have none.
    */
-  bos: row('--no-bos', 'begin no text with the BOS token that the tokenizer puts there', {
+  bos: row('--no-bos', 'do not begin texts with the BOS token of the tokenizer', {
     kind: boolean,
     default: true,
   }),
@@ -71,8 +71,8 @@ export const TEXT_EVALUATION = {
     otherwise: 'none',
     common: true,
   }),
-  /** Tokens to generate after each prompt at most; the text ends where the model's context is full. Default 40. */
-  newTokens: row(undefined, 'tokens that they write after it at most', { kind: integer(1), default: 40 }),
+  /** Largest number of tokens to generate after each prompt; the text ends where the model's context is full. Default 40. */
+  newTokens: row(undefined, 'tokens to generate after each prompt, at most', { kind: integer(1), default: 40 }),
   /** Tokens per window, at least 2 and at most the text's length and the model's context length. Default 512, or less if those are shorter. */
   windowLength: { ...TEXT_WINDOWS.windowLength, flag: undefined },
   /** Tokens from one window to the next. Default `windowLength`. */

@@ -148,7 +148,7 @@ function findLanguage(name: string): Language {
   if (Object.hasOwn(LANGUAGES, name)) return LANGUAGES[name as keyof typeof LANGUAGES];
   if (/^[A-Z][A-Za-z_]+$/.test(name) && isScript(name)) return { name, scripts: [name] };
   throw new OptionError(
-    `keepLanguages holds ${JSON.stringify(name)}; expected languages (${Object.keys(LANGUAGES).join(', ')}) or Unicode scripts, such as Cyrillic`,
+    `keepLanguages contains ${JSON.stringify(name)}; expected languages (${Object.keys(LANGUAGES).join(', ')}) or Unicode scripts, such as Cyrillic`,
     { option: 'keepLanguages' },
   );
 }

@@ -105,7 +105,7 @@ describe('prune', () => {
   it.each<[string, RegExp]>([
     ['--features residual', /--features was removed: set it in the API, prune\({ grouping: { features } }\)/],
     ['--temperature 9', /--temperature was removed: set it in the API, prune\({ weighting: { temperature } }\)/],
-    ['--heal-text 1', /--heal-text was removed: set --heal-share, the fraction that the dense model writes/],
+    ['--heal-text 1', /--heal-text was removed: set --heal-share, the fraction that the dense model generates/],
     ['--block-sparsity 0.5', /--block-sparsity.*such as 3=0.5 or 3.ffn=50%/],
     ['--sparsity 1.5', /--sparsity is 1.5; expected a fraction from 0 to below 1/],
     ['--skip-blocks 1', /--skip-blocks was removed: give these blocks the sparsity 0, such as --block-sparsity 0=0/],
@@ -115,7 +115,7 @@ describe('prune', () => {
     ['--method o-fnag', /--method is "o-fnag"; expected one of .* \(did you mean "o-fang"\?\)/],
     [
       '--method magnitude --windows 8',
-      /--windows has no effect in this run: it goes with methods, .* that read tokens/,
+      /--windows has no effect in this run: it applies only to methods, .* that read tokens/,
     ],
     ['--allocation uniform --minimum-width 0', /--minimum-width has no effect in this run/],
     ['--no-generate-calibration --start-token 2', /--start-token has no effect with --no-generate-calibration/],

@@ -61,7 +61,7 @@ describe('resolveOptions', () => {
     [
       'allocation',
       { measures: ['blockchange'], allocate },
-      /^allocation.measures holds "blockchange"; expected one of blockChange, sensitivity \(did you mean "blockChange"\?\)/,
+      /^allocation.measures contains "blockchange"; expected one of blockChange, sensitivity \(did you mean "blockChange"\?\)/,
     ],
     ['allocation', { measures: 'blockChange', allocate }, /^allocation.measures is "blockChange"; expected a list of/],
     ['allocation', { checkable: 'heads', allocate }, /^allocation.checkable is "heads"; expected one of budget, /],
@@ -106,9 +106,9 @@ describe('resolveOptions', () => {
     [
       'blockSparsity',
       { 0: { fnn: 0.5 } },
-      /^blockSparsity\[0\]\.fnn is of no module; expected ffn, attention, experts/,
+      /^blockSparsity\[0\]\.fnn is not a kind of module; expected ffn, attention, experts/,
     ],
-    ['blockSparsity', { first: 0.5 }, /^blockSparsity\[first\] is of no block/],
+    ['blockSparsity', { first: 0.5 }, /^blockSparsity\[first\] is not a block/],
     ['perBlockKvHeads', 'yes', /^perBlockKvHeads is "yes"; expected true or false/],
     ['seed', -1, /^seed is -1; expected an integer of at least 0/],
     ['seed', 0.5, /^seed is 0.5/],
@@ -137,22 +137,30 @@ describe('resolveOptions', () => {
   });
 
   it.each<[Partial<PruneOptions>, string, RegExp]>([
-    [{ fluctuation: 'IFV' }, 'fluctuation', /it goes with methods flap, f-fang; leave it out$/],
-    [{ method: 'flap', dampening: 0.1 }, 'dampening', /it goes with methods obc, o-fang, auto; leave it out$/],
-    [{ method: createAdapter('obc'), dampening: 0.1 }, 'dampening', /it goes with methods/],
-    [{ weighting: { variant: 'uniform' } }, 'weighting.variant', /it goes with grouping, or method o-fang or f-fang;/],
+    [{ fluctuation: 'IFV' }, 'fluctuation', /it applies only to methods flap, f-fang; leave it out$/],
+    [{ method: 'flap', dampening: 0.1 }, 'dampening', /it applies only to methods obc, o-fang, auto; leave it out$/],
+    [{ method: createAdapter('obc'), dampening: 0.1 }, 'dampening', /it applies only to methods/],
+    [
+      { weighting: { variant: 'uniform' } },
+      'weighting.variant',
+      /it applies only to grouping, or method o-fang or f-fang;/,
+    ],
     [
       { allocation: 'uniform', minimumWidth: 0 },
       'minimumWidth',
-      /it goes with FFNs and experts, and at 0 with allocation global, compared;/,
+      /it applies only to FFNs and experts, and at 0 with allocation global, compared;/,
     ],
     [{ modules: 'attention', minimumWidth: 0.1 }, 'minimumWidth', /FFNs/],
-    [{ modules: 'attention', widthMultiple: 8 }, 'widthMultiple', /it goes with modules "ffn", "experts" or "all";/],
+    [
+      { modules: 'attention', widthMultiple: 8 },
+      'widthMultiple',
+      /it applies only to modules "ffn", "experts" or "all";/,
+    ],
     [{ modules: 'attention', grouping: { contextCount: 3 } }, 'grouping.contextCount', /modules "ffn" or "all"/],
-    [{ modules: 'ffn', headUnit: 'query' }, 'headUnit', /it goes with modules "attention" or "all";/],
+    [{ modules: 'ffn', headUnit: 'query' }, 'headUnit', /it applies only to modules "attention" or "all";/],
     [{ modules: 'ffn', perBlockKvHeads: true }, 'perBlockKvHeads', /modules "attention"/],
     [{ modules: 'ffn', blockSparsity: { 0: { attention: 0.5 } } }, 'blockSparsity[0].attention', /modules "attention"/],
-    [{ method: 'magnitude', inputSteps: 2 }, 'inputSteps', /it goes with FFNs and methods that read tokens;/],
+    [{ method: 'magnitude', inputSteps: 2 }, 'inputSteps', /it applies only to FFNs and methods that read tokens;/],
   ])('refuses %p, which has no effect', (given, option, message) => {
     const resolve = () => resolveOptions({ sparsity: 0.3, ...given });
     expect(resolve).toThrow(

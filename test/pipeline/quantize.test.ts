@@ -118,7 +118,7 @@ describe('quantize', () => {
     [{ dtype: 'q4', blockSize: 48 }, /^blockSize is 48; expected one of 16, 32, 64, 128, 256/],
     [
       { dtype: 'fp16', blockSize: 64 },
-      /^blockSize has no effect in this run: it goes with dtype q8, q4, q4f16, bnb4, q2, q2f16/,
+      /^blockSize has no effect in this run: it applies only to dtype q8, q4, q4f16, bnb4, q2, q2f16/,
     ],
     [{ dtype: 'q4', layout: 'genai' }, /^layout is "genai", which needs genai_config.json/],
     [{}, /^dtype is missing/],

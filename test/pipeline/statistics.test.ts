@@ -143,7 +143,7 @@ describe('saved statistics', () => {
       [{ shots: 2 }, /use one shot/],
       [{ calibration: { windowCount: 2 } }, /calibration\.windowCount has no effect .* method f-fang/],
       [{ calibration: { windowLength: 32 } }, /calibration\.windowLength has no effect/],
-      [{ inputSteps: 1 }, /inputSteps reads tokens.* give calibration\.windowCount too/, 'inputSteps'],
+      [{ inputSteps: 1 }, /inputSteps reads tokens.* set calibration\.windowCount too/, 'inputSteps'],
       [{ statistics: at('nowhere') }, /no file .*nowhere.statistics\.json/],
     ];
     for (const [request, message, option] of cases) {
