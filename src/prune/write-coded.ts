@@ -36,7 +36,7 @@ export async function writeCoded(
   { change, rounding }: Pick<DtypeRequest, 'change' | 'rounding'>,
 ): Promise<WrittenDtype> {
   const { coded } = given.model;
-  const isExact = ![...pruned.model.weights.values()].some((handle) => isTaken(handle));
+  const isExact = ![...pruned.model.weights.values()].some((handle) => isOriginal(handle));
   if (change.modules.length === 0 && change.changed.size === 0 && coded !== undefined && isExact)
     return {
       model: await mergeDecoders(
@@ -144,4 +144,4 @@ const inOldOrder = (handle: TensorHandle, moved: MovedAxis | undefined): TensorH
   moved === undefined ? handle : sliceHandle(handle, moved.axis, inverseOrder(moved.from));
 
 /** Whether a weight's floats were read from the original float model instead of its codes. */
-const isTaken = (handle: TensorHandle): boolean => quantisedSource(handle)?.isTaken ?? false;
+const isOriginal = (handle: TensorHandle): boolean => quantisedSource(handle)?.isOriginal ?? false;

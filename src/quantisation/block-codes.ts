@@ -2,34 +2,34 @@ import { NumericalError } from '../errors.js';
 import { float16ToFloat32Bits, float32ToFloat16Bits } from '../onnx/float-bits.js';
 import { CODEBOOKS, type CodebookName } from './codebooks.js';
 
-/** How a weight is cut into blocks along its input axis, and what a block's numbers are rounded to. */
+/** Blocks of a weight along its input axis, and the levels that its numbers are rounded to. */
 export interface BlockGrid {
-  /** Seven lie in a byte each, as eight do. */
+  /** A code of seven bits takes a byte, as one of eight bits. */
   readonly bits: 2 | 4 | 7 | 8;
-  /** Weights that share a scale; the last block of a row is padded where the row is not a multiple of it. */
+  /** Weights that share a scale; a shorter last block of a row is padded. */
   readonly blockSize: number;
-  /** Whether every block has a zero point of its own; else it is the middle level, `2^(bits - 1)`. */
+  /** Whether every block has its own zero point; otherwise it is the middle level, `2^(bits - 1)`. */
   readonly hasZeroPoints: boolean;
   /** Type of the scales. */
   readonly scaleType: 'float32' | 'float16';
-  /** A codebook: levels of the codes, times the scale; absent: whole numbers. With one, blocks end where rows do. */
+  /** Codebook: the level of each code at a scale of 1. Rows are whole blocks then. Absent: levels are integers. */
   readonly levels?: CodebookName | undefined;
 }
 
-/** A linear layer's weight `[N, K]` as codes, block by block: `w = (code - zero point) scale`, or `w = level of code x scale`. */
+/** A linear layer's weight `[N, K]` as codes in blocks: `w = (code - zero point) scale`, or `w = codebook[code] scale`. */
 export interface BlockCodes {
   readonly grid: BlockGrid;
   /** N. */
   readonly outCount: number;
   /** K. */
   readonly inCount: number;
-  /** One code a weight, `[N, blocks * blockSize]`; padding holds the block's zero point. */
+  /** One code per weight, `[N, blocks * blockSize]`; padding has the block's zero point. */
   readonly codes: Uint8Array<ArrayBuffer>;
-  /** `[N, blocks]`, above zero or below; exact in the grid's scale type. */
+  /** `[N, blocks]`, positive or negative; exact in the grid's scale type. */
   readonly scales: Float32Array<ArrayBuffer>;
-  /** `[N, blocks]`, codes or numbers between them; absent where all are the middle level. */
+  /** `[N, blocks]`, integers or fractions; absent if all are the middle level. */
   readonly zeroPoints?: Uint8Array<ArrayBuffer> | Float32Array<ArrayBuffer>;
-  /** `[K]`: the block whose scale and zero point each input has; absent: the one that it lies in. */
+  /** `[K]`: index of the block with each input's scale and zero point (`g_idx`); absent: inputs are in block order. */
   readonly groups?: Int32Array<ArrayBuffer>;
 }
 
@@ -37,7 +37,7 @@ export interface BlockCodes {
 export const blockCount = (inCount: number, { blockSize }: Pick<BlockGrid, 'blockSize'>): number =>
   Math.ceil(inCount / blockSize);
 
-/** Empty codes. */
+/** Codes of zeros, to be filled. */
 export function emptyCodes(grid: BlockGrid, outCount: number, inCount: number): BlockCodes {
   const blocks = blockCount(inCount, grid);
   const middle = 2 ** (grid.bits - 1);
@@ -63,11 +63,11 @@ export interface BlockScales {
   readonly perRow: number;
   /** `[N, perRow]`. */
   readonly scales: Float32Array;
-  /** `[N, perRow]`, codes; absent where all are the middle level. */
+  /** `[N, perRow]`; absent if all are the middle level. */
   readonly zeroPoints?: Uint8Array | Float32Array;
 }
 
-/** Scales that blocks had before, by row and block. */
+/** Earlier scales of blocks, by row and block. */
 export type KnownScales = (row: number, block: number) => BlockScale;
 
 /** Scale for numbers from `low` to `high`, within the range of the grid's zero point. */
@@ -77,9 +77,9 @@ export function scaleOfRange(grid: BlockGrid, low: number, high: number): BlockS
   const top = 2 * middle - 1;
   if (levels !== undefined) return { scale: storedScale(Math.max(-low, high), scaleType), zeroPoint: middle };
   if (!hasZeroPoints) {
-    // The longer side gets the extra level.
-    const farthest = -low > high ? low : high;
-    return { scale: storedScale(-farthest / middle, scaleType), zeroPoint: middle };
+    // The side with the larger magnitude gets the extra level.
+    const extreme = -low > high ? low : high;
+    return { scale: storedScale(-extreme / middle, scaleType), zeroPoint: middle };
   }
   const least = Math.min(low, 0);
   const most = Math.max(high, 0);
@@ -87,7 +87,7 @@ export function scaleOfRange(grid: BlockGrid, low: number, high: number): BlockS
   return { scale, zeroPoint: Math.min(top, Math.max(0, Math.round(-least / scale))) };
 }
 
-/** The number nearest to a scale that its type has; 1 for blocks of zeros, since no runtime accepts a scale of zero. */
+/** Rounds a scale to its type; 1 for blocks of zeros, since runtimes refuse a scale of zero. */
 export function storedScale(scale: number, type: BlockGrid['scaleType']): number {
   const rounded = type === 'float16' ? toHalf(scale) : Math.fround(scale);
   return rounded === 0 ? 1 : rounded;
@@ -103,10 +103,10 @@ function toHalf(value: number): number {
 }
 
 /**
- * Rounds every weight to the nearest level of its block's range, as exporters' own quantisers do; or of the scale that the block had
- * before, where that is nearer.
+ * Rounds every weight to the nearest level, as exporters do. A block's scale covers its range, or is its earlier scale if
+ * that has a smaller error.
  * @param weight `[N, K]` row-major.
- * @throws NumericalError where a weight is NaN or infinite, or a block's range leaves the scale's type.
+ * @throws NumericalError for a weight that is NaN or infinite, or a range that is too large for the scale's type.
  */
 export function roundToNearest(
   weight: Float32Array,
@@ -122,15 +122,15 @@ export function roundToNearest(
   return codes;
 }
 
-/** Some rows of a weight that lie together. */
+/** Consecutive rows of a weight. */
 export interface WeightRows {
-  /** The first of them. */
+  /** Index of the first row. */
   readonly first: number;
   /** `[rows, K]` row-major. */
   readonly values: Float32Array;
 }
 
-/** Writes the codes of some rows into those of the weight. @see roundToNearest */
+/** Writes the codes of some rows to `result`. @see roundToNearest */
 export function roundRowsToNearest(result: BlockCodes, { first, values }: WeightRows, known?: KnownScales): void {
   const { grid, inCount } = result;
   const blocks = blockCount(inCount, grid);
@@ -149,7 +149,7 @@ export function roundRowsToNearest(result: BlockCodes, { first, values }: Weight
       }
       const ranged = scaleOfRange(grid, low, high);
       const scaled =
-        known === undefined ? ranged : nearer(codec, values.subarray(start, end), [ranged, known(first + row, block)]);
+        known === undefined ? ranged : closer(codec, values.subarray(start, end), [ranged, known(first + row, block)]);
       const place = (first + row) * blocks + block;
       putScale(result, place, scaled);
       const to = place * grid.blockSize - start;
@@ -158,8 +158,8 @@ export function roundRowsToNearest(result: BlockCodes, { first, values }: Weight
   }
 }
 
-/** The second of two scales where rounding by it is nearer. */
-function nearer(codec: Codec, values: Float32Array, [first, second]: readonly [BlockScale, BlockScale]): BlockScale {
+/** The scale with the smaller rounding error; ties go to the first. */
+function closer(codec: Codec, values: Float32Array, [first, second]: readonly [BlockScale, BlockScale]): BlockScale {
   return squaredError(codec, values, second) < squaredError(codec, values, first) ? second : first;
 }
 
@@ -167,13 +167,13 @@ function squaredError({ codeOf, levelOf }: Codec, values: Float32Array, scaled: 
   let sum = 0;
   for (const value of values) {
     const level = levelOf(codeOf(value, scaled), scaled.zeroPoint);
-    // In float32, as codes are read, so that a weight that was rounded before has no error.
+    // In float32, as in dequantisation, so that a weight that was rounded before has no error.
     sum += (value - Math.fround(level * scaled.scale)) ** 2;
   }
   return sum;
 }
 
-/** Stores a block's scale, and its zero point where it is not the middle. @throws NumericalError for NaN and infinity. */
+/** Stores a block's scale, and its zero point if the grid has them. @throws NumericalError for NaN and infinity. */
 export function putScale(codes: BlockCodes, at: number, { scale, zeroPoint }: BlockScale): void {
   if (!Number.isFinite(scale)) {
     const blocks = blockCount(codes.inCount, codes.grid);
@@ -188,12 +188,12 @@ export function putScale(codes: BlockCodes, at: number, { scale, zeroPoint }: Bl
   codes.codes.fill(zeroPoint, at * blockSize, (at + 1) * blockSize);
 }
 
-/** Values of codes, `[N, K]` row-major. */
+/** Dequantised codes, `[N, K]` row-major. */
 export function dequantise(codes: BlockCodes): Float32Array {
   return dequantiseRows(codes, 0, codes.outCount);
 }
 
-/** Values of rows `first` to `last` (exclusive). */
+/** Dequantised rows `first` to `last` (exclusive). */
 export function dequantiseRows(whole: BlockCodes, first: number, last: number): Float32Array {
   const given = rowsOf(whole, first, last);
   const { grid, outCount, inCount, codes, scales, zeroPoints, groups } = given;
@@ -209,7 +209,7 @@ export function dequantiseRows(whole: BlockCodes, first: number, last: number): 
       const zeroPoint = zeroPoints?.[at] ?? middle;
       const start = row * inCount + block * grid.blockSize;
       const end = Math.min(start + grid.blockSize, (row + 1) * inCount);
-      // A call for each weight would take longer than all else.
+      // Without a function call per weight, which would dominate the time.
       if (table === undefined)
         for (let to = start, from = at * grid.blockSize; to < end; to += 1, from += 1)
           values[to] = (codes[from]! - zeroPoint) * scale;
@@ -262,8 +262,8 @@ export interface Codec {
 
 export const codecOf = ({ bits, levels }: Pick<BlockGrid, 'bits' | 'levels'>): Codec => CODECS[levels ?? bits];
 
-/** @param top The largest code there is. */
-function evenCodec(top: number): Codec {
+/** @param top Largest code. */
+function integerCodec(top: number): Codec {
   return {
     codeOf(value, { scale, zeroPoint }) {
       const code = Math.floor(value / scale + 0.5) + zeroPoint;
@@ -273,17 +273,17 @@ function evenCodec(top: number): Codec {
   };
 }
 
-function tableCodec(levels: readonly number[]): Codec {
+function codebookCodec(levels: readonly number[]): Codec {
   const order = levels.map((level, code) => ({ level, code })).sort((a, b) => a.level - b.level || a.code - b.code);
   const codes = order.map(({ code }) => code);
   const borders = order.slice(1).map(({ level }, at) => (level + order[at]!.level) / 2);
   return {
     codeOf(value, { scale }) {
-      const wanted = value / scale;
+      const target = value / scale;
       let [low, high] = [0, borders.length];
       while (low < high) {
         const middle = (low + high) >> 1;
-        if (borders[middle]! < wanted) low = middle + 1;
+        if (borders[middle]! < target) low = middle + 1;
         else high = middle;
       }
       return codes[low]!;
@@ -292,12 +292,12 @@ function tableCodec(levels: readonly number[]): Codec {
   };
 }
 
-/** Made once: blocks are many. */
+/** Created once, since they are used for every block. */
 const CODECS: Readonly<Record<BlockGrid['bits'] | CodebookName, Codec>> = {
-  2: evenCodec(3),
-  4: evenCodec(15),
-  7: evenCodec(127),
-  8: evenCodec(255),
-  nf4: tableCodec(CODEBOOKS.nf4),
-  fp4: tableCodec(CODEBOOKS.fp4),
+  2: integerCodec(3),
+  4: integerCodec(15),
+  7: integerCodec(127),
+  8: integerCodec(255),
+  nf4: codebookCodec(CODEBOOKS.nf4),
+  fp4: codebookCodec(CODEBOOKS.fp4),
 };

@@ -1,7 +1,7 @@
 /**
- * Levels that are denser where weights are frequent, by code, as fractions of a block's largest weight.
- * `nf4`: QLoRA (Dettmers et al., NeurIPS 2023, arXiv 2305.14314), appendix E. `fp4`: a sign, two bits of exponent and one of fraction,
- * over 12, with a small level in place of the subnormal one. Both as `com.microsoft.MatMulBnb4` has them.
+ * Levels by code, as fractions of a block's largest weight; denser near zero, where most weights are.
+ * `nf4`: QLoRA (Dettmers et al., NeurIPS 2023, arXiv 2305.14314), appendix E. `fp4`: a sign, two bits of exponent and one of
+ * fraction, over 12, with a small level instead of the subnormal one. Both are those of `com.microsoft.MatMulBnb4`.
  */
 export const CODEBOOKS = {
   nf4: [

@@ -6,33 +6,33 @@ import { scalesOfLinear } from './linear-of-blocks.js';
 import { cutBlocks, cutRows, readStoredScales, type StoredCodes } from './store-codes.js';
 import { DYNAMIC_BITS } from './write-dynamic.js';
 
-/** A weight's codes, and how a graph reads them. */
+/** A weight's codes, and the operators that read them. */
 export type WeightCodes =
-  /** `MatMulNBits`, `MatMulBnb4`, `GatherBlockQuantized`; what activations may be rounded to inside products, see `writeBlocks`. */
+  /** `MatMulNBits`, `MatMulBnb4`, `GatherBlockQuantized`; for `accuracyLevel` see `writeBlocks`. */
   | { readonly form: 'blocks'; readonly stored: StoredCodes; readonly accuracyLevel?: number }
   /** Constants read by `DequantizeLinear`, or factors of products with dynamically quantised activations (`MatMulInteger`). */
   | { readonly form: 'constants' | 'dynamic'; readonly linear: LinearCodes };
 
-/** A float weight dequantised from codes, or one that replaced them. */
+/** A float weight dequantised from codes, or the original float weight in their place. */
 export interface CodedHandle extends TensorHandle {
   readonly coded: {
     readonly codes: WeightCodes;
-    /** It holds the original floats, not the dequantised codes. */
-    readonly isTaken?: true;
+    /** The values are the original floats, not the dequantised codes. */
+    readonly isOriginal?: true;
   };
 }
 
-/** The codes of a weight, or those it was rounded to; undefined for plain floats. */
+/** Codes of a weight, or those that its original floats replaced; undefined for plain floats. */
 export const quantisedSource = (handle: TensorHandle | undefined): CodedHandle['coded'] | undefined =>
   handle !== undefined && 'coded' in handle ? (handle as CodedHandle).coded : undefined;
 
 /**
- * The codes whose exact values a weight has, cut as it was cut.
- * @returns undefined where its values differ from theirs, or a cut went through blocks that share a scale.
+ * Codes with exactly the values of a weight, cut in the same way.
+ * @returns undefined if the values differ from those of the codes, or a cut divided blocks that share a scale.
  */
 export function exactCodes(handle: TensorHandle, inputAxis: 0 | 1): WeightCodes | undefined {
   const own = quantisedSource(handle);
-  if (own !== undefined) return own.isTaken ? undefined : own.codes;
+  if (own !== undefined) return own.isOriginal ? undefined : own.codes;
   if (handle.cut === undefined) return undefined;
   const { from, axis, keep } = handle.cut;
   const whole = exactCodes(from, inputAxis);
@@ -47,7 +47,7 @@ export function exactCodes(handle: TensorHandle, inputAxis: 0 | 1): WeightCodes 
 
 /**
  * Reads the scales of codes as blocks of a grid.
- * @returns undefined where the grid lacks levels that the codes may stand for
+ * @returns undefined if the grid lacks levels of the codes
  */
 export async function readBlockScales(
   codes: WeightCodes,
@@ -64,14 +64,14 @@ const hasLevelsOf = (grid: BlockGrid, other: BlockGrid): boolean =>
   (grid.hasZeroPoints || !other.hasZeroPoints);
 
 /**
- * The grid that a weight of such codes is rounded to when it has changed. Linear codes get a scale an output where no block is
- * inside a row.
- * @param inCount Weights in a row as it is now.
+ * Grid for rounding a changed weight in the form of its earlier codes. Linear codes without blocks along the input axis
+ * get one scale per output.
+ * @param inCount Current number of weights in a row.
  */
 export function gridForCodes(codes: WeightCodes, inputAxis: 0 | 1, inCount: number): BlockGrid {
   if (codes.form === 'blocks') {
     const { grid } = codes.stored;
-    // A table's blocks end where rows do: rows that are not whole blocks any more go to even levels in blocks of that size.
+    // Codebooks need rows of whole blocks: other rows get integer levels in blocks of that size.
     const isAligned = grid.levels === undefined || inCount % grid.blockSize === 0;
     return isAligned ? grid : { ...grid, levels: undefined, hasZeroPoints: true };
   }
@@ -81,14 +81,14 @@ export function gridForCodes(codes: WeightCodes, inputAxis: 0 | 1, inCount: numb
   return {
     bits: bits < 8 ? 4 : isSigned && codes.form === 'dynamic' ? DYNAMIC_BITS.int8 : 8,
     blockSize: blockSize > 0 && axis === inputAxis ? Math.min(blockSize, inCount) : inCount,
-    // Where scales are many, DequantizeLinear takes as many zero points.
+    // DequantizeLinear with several scales needs as many zero points.
     hasZeroPoints:
       codes.form === 'constants' ? !isSigned : zeroPoints !== undefined && elementCount(zeroPoints.handle.dims) > 1,
     scaleType: codeType(scales.handle).name === 'float16' ? 'float16' : 'float32',
   };
 }
 
-/** How many inputs of an output share a scale where not all do; 1 where they all do. */
+/** Inputs of an output that share a scale; 1 if all of them share it. */
 export function blockOfInputs(codes: WeightCodes, inputAxis: 0 | 1): number {
   if (codes.form === 'blocks') return codes.stored.grid.blockSize;
   const { axis, blockSize } = codes.linear;

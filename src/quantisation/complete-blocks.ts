@@ -1,7 +1,7 @@
 /**
- * The blocks that inputs come from, where all of each stay and in their order; a shorter last one stays last.
- * @param keep Inputs that stay, in their new order.
- * @returns undefined where a block is broken
+ * Indices of the remaining blocks, if the remaining inputs are whole blocks in their inner order, a shorter block last.
+ * @param keep Remaining inputs, in their new order.
+ * @returns undefined if a block is divided
  */
 export function completeBlocks(keep: Int32Array, inCount: number, blockSize: number): Int32Array | undefined {
   const blocks: number[] = [];

@@ -28,10 +28,10 @@ const IN_SINGLE: ReadonlySet<string> = new Set([
   ...['Exp', 'Log', 'Sin', 'Cos', 'Range', 'CumSum'],
 ]);
 
-/** Operators that look rows up in a table of weights. */
+/** Lookups of rows in a table of weights. */
 const LOOKUPS: ReadonlySet<string> = new Set(['Gather', 'GatherND', 'GatherBlockQuantized']);
 
-/** Operators over codes, which the facts of a float model do not cover. */
+/** Operators on codes, whose results are missing in the facts of a float model. */
 const OVER_CODES: ReadonlySet<string> = new Set(['MatMulNBits', 'MatMulBnb4', 'GatherBlockQuantized']);
 
 /** Converts a model from float16 to float32, in place: weights, constants, inputs, outputs and casts. */
@@ -42,12 +42,12 @@ export function convertToSingle(model: OnnxModel): void {
 }
 
 /**
- * Converts a float32 model to float16, in place: weights, scales of codes, activations and KV cache; logits stay float32. Squares, roots,
- * exponentials and angles stay float32, and so do values computed from positions and masks alone.
+ * Converts a float32 model to float16, in place: weights, scales of codes, activations and KV cache. Logits, squares, roots,
+ * exponentials and angles remain float32, and values computed only from positions and masks.
  *
  * @param facts Data types of the graph's values.
- * @throws NumericalError, when the weight is read, for one that halves cannot hold; UnsupportedModelError for branches that
- * read activations.
+ * @throws NumericalError when a weight beyond the range of float16 is read; UnsupportedModelError for branches that read
+ * activations.
  */
 export function convertToHalf(model: OnnxModel, facts: ValueFacts): void {
   const graph = model.proto.graph!;
@@ -79,16 +79,16 @@ export function convertToHalf(model: OnnxModel, facts: ValueFacts): void {
   for (const output of graph.output) {
     const now = types.get(output.name);
     if (now === undefined) continue;
-    // Logits are read by samplers, which expect float32; the cache goes back into the graph.
-    const wanted = isCache(output, graph) ? HALF : SINGLE;
-    setType(output, wanted);
-    if (now !== wanted) nodes.push(...renameAndCast(nodes, output.name, { from: now, to: wanted }));
+    // Samplers expect float32 logits; the cache is fed to the graph again.
+    const target = isCache(output, graph) ? HALF : SINGLE;
+    setType(output, target);
+    if (now !== target) nodes.push(...renameAndCast(nodes, output.name, { from: now, to: target }));
   }
   graph.node.splice(0, graph.node.length, ...nodes);
   graph.valueInfo = [];
 }
 
-/** Restores the given types of inputs, in place, where another model produces them. */
+/** Restores the given types of inputs, in place: another model computes their values. */
 export function restoreInputTypes(graph: GraphProto, types: ReadonlyMap<string, number>): void {
   for (const input of graph.input) {
     const [from, to] = [types.get(input.name), typeOf(input)];
@@ -107,8 +107,8 @@ export const inputTypes = (inputs: readonly ValueInfoProto[]): ReadonlyMap<strin
 /** The type of every float value, constants included. */
 function assignTypes(graph: GraphProto, facts: ValueFacts): Map<string, number> {
   const index = indexGraph(graph);
-  const made = new Set(graph.node.filter(({ opType }) => OVER_CODES.has(opType)).flatMap(({ output }) => output));
-  const isFloat = (value: string): boolean => made.has(value) || isFloatType(facts.get(value)?.dataType ?? 0);
+  const ofCodes = new Set(graph.node.filter(({ opType }) => OVER_CODES.has(opType)).flatMap(({ output }) => output));
+  const isFloat = (value: string): boolean => ofCodes.has(value) || isFloatType(facts.get(value)?.dataType ?? 0);
   const types = new Map<string, number>();
   for (const value of index.inputs) if (isFloat(value)) types.set(value, HALF);
   for (const node of index.nodes) {
@@ -116,7 +116,7 @@ function assignTypes(graph: GraphProto, facts: ValueFacts): Map<string, number> 
     const type = computedType(node, { index, types, isFloat });
     for (const value of node.output) if (value !== '' && isFloat(value)) types.set(value, type);
   }
-  // Constants get the type of their readers; those with readers of both types stay float32.
+  // Constants get the type of their readers; those with readers of both types remain float32.
   for (const node of index.nodes.toReversed()) {
     for (const value of node.output)
       if (index.constants.has(value) && isFloat(value)) types.set(value, typeForReaders(value));
@@ -130,8 +130,8 @@ function assignTypes(graph: GraphProto, facts: ValueFacts): Map<string, number> 
       const result = node.output.find((output) => types.has(output));
       return result === undefined ? computedType(node, { index, types, isFloat }) === HALF : types.get(result) === HALF;
     };
-    const stays = readers.length === 0 || readers.some((node) => subgraphsOf(node).length > 0 || !wantsHalf(node));
-    return stays || index.outputs.has(value) ? SINGLE : HALF;
+    const isSingle = readers.length === 0 || readers.some((node) => subgraphsOf(node).length > 0 || !wantsHalf(node));
+    return isSingle || index.outputs.has(value) ? SINGLE : HALF;
   }
 }
 
@@ -148,7 +148,7 @@ function computedType(node: NodeProto, { index, types, isFloat }: Typing): numbe
   if (subgraphsOf(node).length > 0) {
     if (!readsHalf) return SINGLE;
     throw new UnsupportedModelError(
-      `${nodeLabel(node)} reads activations in its branches, which cannot be transposed to half precision yet; write a dtype of single precision`,
+      `${nodeLabel(node)} reads activations in its branches, which cannot be converted to half precision yet; write a dtype of single precision`,
     );
   }
   if (IN_SINGLE.has(node.opType)) return SINGLE;
@@ -156,19 +156,19 @@ function computedType(node: NodeProto, { index, types, isFloat }: Typing): numbe
   return LOOKUPS.has(node.opType) ? HALF : SINGLE;
 }
 
-/** Type that a node without float output reads: a comparison, a cast to integers. */
+/** Input type of a node without float output: a comparison, a cast to integers. */
 function readType(node: NodeProto, types: ReadonlyMap<string, number>): number | undefined {
   const read = node.input.map((value) => types.get(value)).filter((type) => type !== undefined);
   if (subgraphsOf(node).length > 0 || node.opType === 'Shape' || node.opType === 'Size') return undefined;
   return read.includes(HALF) ? HALF : read[0];
 }
 
-/** Whether an output looks like a KV cache: its rank is that of some float input, and it is not the logits. */
+/** Whether an output is probably a KV cache: not the logits, and of the same rank as a float input. */
 function isCache(output: ValueInfoProto, { input }: GraphProto): boolean {
   return output.name !== 'logits' && input.some((info) => typeOf(info) === HALF && rankOf(info) === rankOf(output));
 }
 
-/** Renames the value of an output, and adds a cast to it. */
+/** Renames the value of an output, and casts it to the output. */
 function renameAndCast(
   nodes: readonly NodeProto[],
   name: string,
@@ -203,7 +203,7 @@ function retypedHandle(name: string, handle: TensorHandle, dataType: number): Te
       } catch (cause) {
         if (!(cause instanceof NumericalError)) throw cause;
         throw new NumericalError(
-          `weight "${name}" holds numbers beyond ${MAX_FLOAT16}, the largest in half precision; write a dtype of single precision, such as fp32 or q4`,
+          `weight "${name}" has numbers beyond ${MAX_FLOAT16}, the largest in half precision; write a dtype of single precision, such as fp32 or q4`,
           { cause },
         );
       }

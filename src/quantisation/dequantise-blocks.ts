@@ -33,7 +33,7 @@ interface BlockPlaces {
   readonly groups?: string | undefined;
 }
 
-/** Codes of a node in blocks; undefined for unsupported forms. @throws ModelFormatError */
+/** Finds the codes in blocks of a node; undefined for unsupported forms. @throws ModelFormatError */
 function findBlocks(
   node: NodeProto,
   { model }: Site,
@@ -66,16 +66,16 @@ function findBlocks(
     'zero points': isFloating ? outCount * blocks : outCount * Math.ceil((blocks * bits) / 8),
     inputs: inCount,
   };
-  const there = {
+  const actual = {
     codes: found.byteLength,
     scales: elementCount(scale.dims),
     'zero points': zero === undefined ? expected['zero points'] : elementCount(zero.dims),
     inputs: groups === undefined ? inCount : Math.min(elementCount(groups.dims), inCount),
   };
-  for (const what of Object.keys(expected) as (keyof typeof expected)[]) {
-    if (there[what] === expected[what]) continue;
+  for (const part of Object.keys(expected) as (keyof typeof expected)[]) {
+    if (actual[part] === expected[part]) continue;
     throw new ModelFormatError(
-      `${nodeLabel(node)} has ${there[what]} ${what} where ${outCount} rows of ${inCount} weights in blocks of ${blockSize} take ${expected[what]}. Get the file again.`,
+      `${nodeLabel(node)} has ${actual[part]} ${part}, but ${outCount} rows of ${inCount} weights in blocks of ${blockSize} need ${expected[part]}. Get the file again.`,
     );
   }
   const parts = { ...(zero && { zeroPoints: zero }), ...(groups && { groups }) };
@@ -103,16 +103,16 @@ function addWeight(
   return name;
 }
 
-/** Lookups define the table's weight before its products are found. */
-function levelProducts(model: OnnxModel, table: string, accuracyLevel: number): void {
+/** Sets the accuracy level of a table, which its products define after its lookups. */
+function setAccuracyLevel(model: OnnxModel, table: string, accuracyLevel: number): void {
   const handle = model.weights.get(table)!;
   const { codes } = quantisedSource(handle)!;
   if (codes.form !== 'blocks') return;
-  const leveled: CodedHandle = { ...handle, coded: { codes: { ...codes, accuracyLevel } } };
-  setWeight(model, table, leveled);
+  const updated: CodedHandle = { ...handle, coded: { codes: { ...codes, accuracyLevel } } };
+  setWeight(model, table, updated);
 }
 
-/** Lookups of codes in blocks. */
+/** Replaces a lookup of codes in blocks. */
 export function dequantiseLookup(node: NodeProto, site: Site): void {
   const { model, index, replaced, tables } = site;
   const [table = '', ids = '', scales = '', zeroPoints = ''] = node.input;
@@ -136,14 +136,14 @@ export function dequantiseLookup(node: NodeProto, site: Site): void {
   ]);
 }
 
-/** `[V, bytes]` of codes that lie in blocks. */
+/** Shape of a table of codes in bytes, `[V, bytes]`. */
 function rowsOf({ weights }: OnnxModel, codes: string): readonly number[] {
   const handle = weights.get(codes);
   const [rows = 1] = handle?.dims ?? [];
   return [rows, (handle?.byteLength ?? 0) / rows];
 }
 
-/** Products over codes in blocks, also over those of a table that is looked up. */
+/** Replaces a product over codes in blocks, which may also be those of a lookup table. */
 export function dequantiseProduct(node: NodeProto, site: Site): void {
   const { model, index, replaced, tables } = site;
   const [input = '', packed = '', scales = '', zeroPoints = '', groups = '', bias = ''] = node.input;
@@ -160,7 +160,7 @@ export function dequantiseProduct(node: NodeProto, site: Site): void {
     table === undefined
       ? addWeight(model, codes, { stored, inputAxis: 0, accuracyLevel })
       : `${table}/transposed/${result}`;
-  if (table !== undefined) levelProducts(model, table, accuracyLevel);
+  if (table !== undefined) setAccuracyLevel(model, table, accuracyLevel);
   replaced.set(node, [
     ...(table === undefined
       ? []
@@ -170,7 +170,7 @@ export function dequantiseProduct(node: NodeProto, site: Site): void {
   ]);
 }
 
-/** Products with a codebook; blocks that continue in the next row are not supported. */
+/** Replaces a product over codes with a codebook; blocks that continue in the next row are not supported. */
 export function dequantiseTable(node: NodeProto, site: Site): void {
   const { model, replaced } = site;
   const [input = '', codes = '', scales = ''] = node.input;

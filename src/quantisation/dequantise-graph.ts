@@ -7,19 +7,19 @@ import { dequantiseLookup, dequantiseProduct, dequantiseTable } from './dequanti
 import { dequantiseConstant, dequantiseDynamic, dequantiseRows } from './dequantise-linear.js';
 import type { Site } from './dequantise-site.js';
 import { fuseGathers } from './expand-gathers.js';
-import { holdsCodes } from './linear-codes.js';
+import { hasCodeType } from './linear-codes.js';
 import { replaceNodes } from './replace-nodes.js';
 
 /**
- * The model with float weights in place of codes, dequantised whenever they are read: blockwise products (`MatMulNBits`) and
- * lookups (`GatherBlockQuantized`, or see `expandGathers`), weights read by `DequantizeLinear`, and products with dynamically
- * quantised activations (`DynamicQuantizeLinear`, `MatMulInteger`). Other forms are unchanged.
+ * Replaces codes of a model by float weights that are dequantised on each read: products (`MatMulNBits`) and lookups
+ * (`GatherBlockQuantized`, or see `expandGathers`) in blocks, weights read by `DequantizeLinear`, and products with
+ * dynamically quantised activations (`DynamicQuantizeLinear`, `MatMulInteger`). Other forms are unchanged.
  *
- * @returns the model given where it holds no codes.
- * @throws ModelFormatError where codes contradict the attributes of their node.
+ * @returns `given` if it has no codes.
+ * @throws ModelFormatError for codes that contradict the attributes of their node.
  */
 export function dequantiseGraph(given: OnnxModel): OnnxModel {
-  if (![...given.weights.values()].some(holdsCodes)) return given;
+  if (![...given.weights.values()].some(hasCodeType)) return given;
   const { noPastBranch } = given;
   const model = copyModel(given);
   fuseGathers(model);

@@ -10,10 +10,10 @@ import { elementCount } from '../onnx/value.js';
 import type { CodedHandle } from './coded-handle.js';
 import { floatsName, plainName, type Site } from './dequantise-site.js';
 import { isTranspose } from './find-weights.js';
-import { holdsCodes, type LinearCodes, type NamedTensor, readLinearCodes } from './linear-codes.js';
+import { hasCodeType, type LinearCodes, type NamedTensor, readLinearCodes } from './linear-codes.js';
 import { TOKEN_SCALE } from './write-dynamic.js';
 
-/** `DequantizeLinear` of a constant is a float constant, also with a lookup of rows or a transpose in between. */
+/** Replaces `DequantizeLinear` of a constant, also with a lookup of rows or a transpose in between, by a float constant. */
 export function dequantiseConstant(node: NodeProto, site: Site): void {
   const { model, index, replaced, tables } = site;
   const [codes = '', scales = '', zeroPoints = ''] = node.input;
@@ -30,23 +30,23 @@ export function dequantiseConstant(node: NodeProto, site: Site): void {
     blockSize,
   });
   const [result = ''] = node.output;
-  // Rows that were looked up have no scale of their own here.
+  // After a lookup, rows cannot have different scales.
   if (linear === undefined || (isLookup && elementCount(linear.scales.handle.dims) > 1)) return;
   if (isTransposed && (blockSize > 0 || axis < 0)) return;
   const known = tables.get(table);
   const name = known ?? (isLookup || isTransposed ? floatsName(model, table) : result);
   if (known === undefined) setWeight(model, name, floatsOfCodes(linear, 'constants'));
   tables.set(table, name);
-  const made = (op: string, inputs: readonly string[], attributes = {}) =>
+  const emit = (op: string, inputs: readonly string[], attributes = {}) =>
     makeNode({ op, name: plainName(before ?? node), inputs, outputs: [result], attributes });
-  if (isLookup) replaced.set(node, [made('Gather', [name, before.input[1]!])]);
-  else if (isTransposed) replaced.set(node, [made('Transpose', [name], { perm: [1, 0] })]);
-  else replaced.set(node, known === undefined ? [] : [made('Identity', [name])]);
+  if (isLookup) replaced.set(node, [emit('Gather', [name, before.input[1]!])]);
+  else if (isTransposed) replaced.set(node, [emit('Transpose', [name], { perm: [1, 0] })]);
+  else replaced.set(node, known === undefined ? [] : [emit('Identity', [name])]);
 }
 
 /**
- * A product with dynamically quantised activations, with the nodes that scale its sums. Transposed codes belong to a table, whose
- * rows are looked up too.
+ * Replaces a product with dynamically quantised activations, and the nodes that scale its sums. Transposed codes are those
+ * of a lookup table.
  */
 export function dequantiseDynamic(node: NodeProto, site: Site): void {
   const { model, index, replaced, tables } = site;
@@ -67,7 +67,7 @@ export function dequantiseDynamic(node: NodeProto, site: Site): void {
   if (linear === undefined) return;
   const name = tables.get(table) ?? floatsName(model, table);
   tables.set(table, name);
-  // What a table is looked up for has no form of its own.
+  // Also for a table that a lookup added: the product decides its form.
   setWeight(model, name, floatsOfCodes(linear, 'dynamic'));
   const [result = ''] = scaled.last.output;
   const weight = transposed ? `${name}/transposed/${result}` : name;
@@ -89,7 +89,7 @@ interface ScaledSums {
   readonly factors: readonly string[];
 }
 
-/** Follows integer sums to their float values: with one step for all activations, or with one for every token (`writeDynamic`). */
+/** Follows integer sums to their float values: with one scale for all activations, or one per token (`writeDynamic`). */
 function scaledSums(node: NodeProto, rounding: NodeProto | undefined, index: GraphIndex): ScaledSums | undefined {
   const cast = onlyConsumer(index, node.output[0]!, 'Cast');
   const scaled = cast && onlyConsumer(index, cast.output[0]!, 'Mul');
@@ -99,14 +99,14 @@ function scaledSums(node: NodeProto, rounding: NodeProto | undefined, index: Gra
     const factors = producerNode(index, factor);
     return factors?.opType === 'Mul' ? { input: rounding.input[0]!, last: scaled, factors: factors.input } : undefined;
   }
-  const isOwn = rounding.opType === 'QuantizeLinear' && rounding.input[1] === TOKEN_SCALE;
-  const parted = isOwn ? producerNode(index, rounding.input[0]!) : undefined;
+  const isPerToken = rounding.opType === 'QuantizeLinear' && rounding.input[1] === TOKEN_SCALE;
+  const divided = isPerToken ? producerNode(index, rounding.input[0]!) : undefined;
   const last = onlyConsumer(index, scaled.output[0]!, 'Mul');
-  if (parted?.opType !== 'Div' || !last?.input.includes(parted.input[1]!)) return undefined;
-  return { input: parted.input[0]!, last, factors: [factor] };
+  if (divided?.opType !== 'Div' || !last?.input.includes(divided.input[1]!)) return undefined;
+  return { input: divided.input[0]!, last, factors: [factor] };
 }
 
-/** Rows of codes and of their scales that are looked up, and multiplied, as `writeDynamic` and `writeConstants` have it. */
+/** Replaces a lookup of codes and of their scales, and the product of both, as `writeDynamic` and `writeConstants` write them. */
 export function dequantiseRows(lookup: NodeProto, { model, index, replaced, tables }: Site): void {
   const [table = '', ids = ''] = lookup.input;
   const cast = onlyConsumer(index, lookup.output[0]!, 'Cast');
@@ -114,14 +114,14 @@ export function dequantiseRows(lookup: NodeProto, { model, index, replaced, tabl
   const levels = centred ?? cast;
   const scaled = levels && onlyConsumer(index, levels.output[0]!, 'Mul');
   const handle = model.weights.get(table);
-  if (scaled === undefined || intAttribute(lookup, 'axis', 0) !== 0 || !handle || !holdsCodes(handle)) return;
-  const listBehind = (value: string): string => {
+  if (scaled === undefined || intAttribute(lookup, 'axis', 0) !== 0 || !handle || !hasCodeType(handle)) return;
+  const listOf = (value: string): string => {
     const rows = producerNode(index, value);
     return rows?.opType === 'Gather' && rows.input[1] === ids ? throughReshape(index, rows.input[0]!) : value;
   };
   const uncast = producerNode(index, centred?.input[1] ?? '');
   if (centred !== undefined && uncast?.opType !== 'Cast') return;
-  const [scales = '', zeroPoints = ''] = [scaled.input[1]!, uncast?.input[0] ?? ''].map(listBehind);
+  const [scales = '', zeroPoints = ''] = [scaled.input[1]!, uncast?.input[0] ?? ''].map(listOf);
   const linear = findLinear(model, { codes: table, scales, zeroPoints, axis: 0, blockSize: 0 });
   if (linear === undefined) return;
   const name = tables.get(table) ?? floatsName(model, table);
@@ -131,7 +131,7 @@ export function dequantiseRows(lookup: NodeProto, { model, index, replaced, tabl
   replaced.set(scaled, [makeNode({ op: 'Gather', name: plainName(lookup), inputs, outputs: [...scaled.output] })]);
 }
 
-/** Where linear codes lie: the names of their initializers, and how scales lie next to them. */
+/** Names of the initializers of linear codes, and the layout of their scales. */
 interface LinearPlace extends Pick<LinearCodes, 'axis' | 'blockSize'> {
   readonly codes: string;
   readonly scales: string;
@@ -151,14 +151,14 @@ function findLinear(
   if (found === undefined || scale === undefined || (zeroPoints !== '' && zero === undefined)) return undefined;
   if (isFloatType(found.handle.dataType) || !isFloatType(scale.handle.dataType)) return undefined;
   const fromFront = axis < 0 ? axis + found.handle.dims.length : axis;
-  const listed = ({ name, handle }: NamedTensor): NamedTensor =>
+  const flattened = ({ name, handle }: NamedTensor): NamedTensor =>
     blockSize > 0 || handle.dims.length < 2
       ? { name, handle }
       : { name, handle: { ...handle, dims: [elementCount(handle.dims)] } };
-  return { codes: found, scales: listed(scale), zeroPoints: zero && listed(zero), axis: fromFront, blockSize };
+  return { codes: found, scales: flattened(scale), zeroPoints: zero && flattened(zero), axis: fromFront, blockSize };
 }
 
-/** A float weight that is dequantised from linear codes whenever it is read. */
+/** A float weight that is dequantised from linear codes on each read. */
 function floatsOfCodes(linear: LinearCodes, form: 'constants' | 'dynamic'): CodedHandle {
   const { dims } = linear.codes.handle;
   const { dataType } = linear.scales.handle;

@@ -14,9 +14,12 @@ export interface Site {
 /** A node's name without the suffixes that quantisers add. */
 export const plainName = ({ name }: NodeProto): string => name.replace(/_(Q\d+|quant|Bnb4)$/i, '');
 
-/** A name for dequantised floats: that of the original weight, as far as the codes' name has it. */
-export function floatsName({ weights }: OnnxModel, codes: string): string {
-  const base = codes.replace(/_(Q\d+|quantized|quant|Bnb4)$/i, '');
+/** Name for dequantised floats: the codes' name without the suffix of quantisers. */
+export const floatsName = (model: OnnxModel, codes: string): string =>
+  freshName(model, codes.replace(/_(Q\d+|quantized|quant|Bnb4)$/i, ''));
+
+/** A name that no weight has. */
+export function freshName({ weights }: OnnxModel, base: string): string {
   let name = base;
   for (let count = 2; weights.has(name); count += 1) name = `${base}_${count}`;
   return name;

@@ -1,15 +1,15 @@
 import type { CodebookName } from './codebooks.js';
 
-/** Form of a model's written maps. */
+/** Form of a model's linear weights. */
 export type LinearForm =
-  /** As numbers of the type that all other weights have. */
+  /** Floats, like all other weights. */
   | { readonly kind: 'float' }
-  /** Codes of a few bits, block by block: whole numbers (`MatMulNBits`), or a table's levels (`MatMulBnb4`). */
+  /** Codes of a few bits in blocks: integers (`MatMulNBits`), or with a codebook (`MatMulBnb4`). */
   | { readonly kind: 'blocks'; readonly bits: 2 | 4 | 8; readonly levels?: CodebookName }
-  /** Whole numbers of eight bits, activations rounded to eight bits when the model runs (`MatMulInteger`). */
+  /** Integers of eight bits; activations are rounded to eight bits at run time (`MatMulInteger`). */
   | { readonly kind: 'dynamic'; readonly type: 'int8' | 'uint8' };
 
-/** A way to write a model, as transformers.js names it. */
+/** A dtype of transformers.js. */
 export interface Dtype {
   /** End of the model file's name. */
   readonly suffix: string;
@@ -20,7 +20,7 @@ export interface Dtype {
   readonly description: string;
 }
 
-/** Every dtype by name; a new one is a new row. */
+/** Dtypes by name. */
 export const DTYPES = {
   fp32: { suffix: '', floats: 'float32', linears: { kind: 'float' }, description: 'single precision' },
   fp16: { suffix: '_fp16', floats: 'float16', linears: { kind: 'float' }, description: 'half precision, KV cache too' },
@@ -40,7 +40,7 @@ export const DTYPES = {
     suffix: '_uint8',
     floats: 'float32',
     linears: { kind: 'dynamic', type: 'uint8' },
-    description: 'the same, unsigned',
+    description: 'unsigned weights of 8 bits, activations rounded to 8 bits dynamically',
   },
   q4: {
     suffix: '_q4',

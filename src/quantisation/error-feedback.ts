@@ -23,9 +23,9 @@ export interface InputHessian {
 
 /** `H + dampening = U D U'`, U upper triangular with ones on its diagonal, D diagonal. */
 export interface FeedbackFactor {
-  /** U' `[K, K]` row-major: how much of the errors of the channels before it each channel takes over. */
+  /** U' `[K, K]` row-major: the share of each earlier channel's error that a channel compensates. */
   readonly feedback: Float64Array;
-  /** D: what an error in each channel costs that no later channel can take over. */
+  /** D: cost of an error in each channel that later channels cannot compensate. */
   readonly costs: Float64Array;
   readonly size: number;
 }
@@ -40,7 +40,7 @@ export async function factoriseFeedback(
 ): Promise<FeedbackFactor> {
   let trace = 0;
   for (let at = 0; at < size; at += 1) trace += matrix[at * size + at]!;
-  // Reversed, an upper factor is a lower one, which the existing factorisation makes.
+  // The upper factor is the lower factor of the reversed matrix.
   const { lower } = await factoriseDampened({
     size,
     copy: () => matrix.slice().reverse(),
@@ -58,8 +58,8 @@ export async function factoriseFeedback(
 const TILE = 16;
 
 /**
- * Makes the factor of the reversed matrix U' less its diagonal: rows and columns transposed and reversed, each row over its pivot. Each
- * number changes places with one other: such a matrix of a wide linear layer takes a gigabyte.
+ * Converts the factor of the reversed matrix to U' without its diagonal: transposes it, reverses rows and columns, and
+ * divides each row by its pivot. In place, since such a matrix of a wide linear layer takes a gigabyte.
  */
 function reverseTransposeInPlace(factor: Float64Array, size: number): void {
   const last = size - 1;
@@ -71,9 +71,9 @@ function reverseTransposeInPlace(factor: Float64Array, size: number): void {
         for (let before = left; before < end; before += 1) {
           const place = channel * size + before;
           const other = (last - before) * size + last - channel;
-          const own = factor[place]!;
+          const value = factor[place]!;
           factor[place] = factor[other]! / pivots[channel]!;
-          factor[other] = own / pivots[last - before]!;
+          factor[other] = value / pivots[last - before]!;
         }
       }
     }
@@ -81,30 +81,30 @@ function reverseTransposeInPlace(factor: Float64Array, size: number): void {
   for (let channel = 0; channel < size; channel += 1) factor[channel * (size + 1)] = 0;
 }
 
-/** A weight to be rounded. */
+/** A weight to round. */
 export interface FeedbackProblem {
   /** `[N, K]` row-major. */
   readonly weight: Float32Array;
   readonly outCount: number;
   readonly inCount: number;
   readonly grid: BlockGrid;
-  /** Scales that blocks had before, see `fitScale`. */
+  /** Earlier scales of blocks, see `fitScale`. */
   readonly known?: KnownScales | undefined;
 }
 
-/** Channels between two large products: the fewer, the more of the work is in those. */
+/** Channels that are rounded in plain loops, between large products. */
 const PANEL = 32;
 
-/** Weights that are rounded at once, by entire rows, so that their working memory is bounded. */
+/** Largest number of weights that are rounded together, in entire rows; bounds the memory. */
 const MAX_WEIGHTS = 2 ** 22;
 
 /**
- * Rounds channel after channel, each moved before by what the errors of those before it call for, so that
- * `tr(E H E')` of the errors E is small; the scale of every block is fitted when the block is reached.
+ * Rounds channel by channel. Each channel is first changed to compensate the errors of earlier ones, so that `tr(E H E')` of
+ * the errors E is small. The scale of a block is fitted when the block is reached.
  *
  * @see GPTQ (Frantar et al., ICLR 2023, arXiv 2210.17323), in the form of LDLQ (QuIP, Chee et al., NeurIPS 2023, arXiv
  * 2307.13304, theorem 6), which needs no inverse.
- * @throws NumericalError where a weight is NaN or infinite.
+ * @throws NumericalError for a weight that is NaN or infinite.
  */
 export async function roundWithFeedback(
   { weight, outCount, inCount, grid, known }: FeedbackProblem,
@@ -123,12 +123,12 @@ export async function roundWithFeedback(
   return codes;
 }
 
-/** Some rows that are being rounded. */
+/** Rows that are rounded together. */
 interface RowsRounding extends Pick<FeedbackProblem, 'known'> {
   readonly codes: BlockCodes;
   /** `[rowCount, K]`. */
   readonly weight: Float32Array;
-  /** The weights, moved by the errors of the spans that were rounded; in those, the errors. */
+  /** Of rounded channels: their errors. Of the others: weights that compensate the errors so far. */
   readonly state: Float64Array;
   readonly firstRow: number;
   readonly rowCount: number;
@@ -136,39 +136,39 @@ interface RowsRounding extends Pick<FeedbackProblem, 'known'> {
   readonly multiply: MultiplyTransposed;
 }
 
-/** Rounds channels from `start` to `end` (exclusive) by halves: one product takes the errors of the first to the second. */
-async function roundSpan(given: RowsRounding, start: number, end: number): Promise<void> {
-  const { state, rowCount, factor, multiply, codes } = given;
+/** Rounds channels `start` to `end` (exclusive) by halves: a product adds the errors of the first half to the second. */
+async function roundSpan(rounding: RowsRounding, start: number, end: number): Promise<void> {
+  const { state, rowCount, factor, multiply, codes } = rounding;
   const { feedback, size } = factor;
   const step = Math.max(PANEL, codes.grid.blockSize);
   const panels = Math.ceil((end - start) / step);
-  if (panels <= 1) return roundPanel(given, start, end);
+  if (panels <= 1) return roundPanel(rounding, start, end);
   const middle = start + Math.ceil(panels / 2) * step;
-  await roundSpan(given, start, middle);
+  await roundSpan(rounding, start, middle);
   const before = { columnStart: start, columnEnd: middle };
   const errors = copyBlock(state, size, { ...before, rowStart: 0, rowEnd: rowCount });
   const shares = copyBlock(feedback, size, { ...before, rowStart: middle, rowEnd: end });
   const shape = { rows: rowCount, columns: end - middle, inner: middle - start };
-  const taken = await multiply(errors, shares, shape);
+  const corrections = await multiply(errors, shares, shape);
   for (let row = 0, from = 0; row < rowCount; row += 1)
     for (let at = row * size + middle, last = row * size + end; at < last; at += 1, from += 1)
-      state[at]! += taken[from]!;
-  freeBytes(errors, shares, taken);
-  await roundSpan(given, middle, end);
+      state[at]! += corrections[from]!;
+  freeBytes(errors, shares, corrections);
+  await roundSpan(rounding, middle, end);
 }
 
-/** Rows that are rounded together: a sum waits for its last addition, and four of them for one. */
+/** Rows that are rounded together: processors overlap the additions of independent sums. */
 const LANES = 4;
 
 /** Channels that are rounded in plain loops, for the current rows. */
 interface Panel {
   readonly width: number;
-  /** `[width, width]`: what each channel takes over of the error of each channel before it. */
-  readonly takes: Float64Array;
-  /** `[lanes, width]`: weights, moved by errors before them. */
-  readonly moved: Float64Array;
-  /** `[lanes, width]`: their errors. */
-  readonly given: Float64Array;
+  /** `[width, width]`: the share of each earlier channel's error that a channel compensates. */
+  readonly shares: Float64Array;
+  /** `[lanes, width]`: weights that compensate earlier errors. */
+  readonly corrected: Float64Array;
+  /** `[lanes, width]`. */
+  readonly errors: Float64Array;
 }
 
 function roundPanel(
@@ -180,13 +180,13 @@ function roundPanel(
   const { grid } = codes;
   const { blockSize } = grid;
   const width = end - start;
-  const takes = copyBlock(feedback, size, { rowStart: start, rowEnd: end, columnStart: start, columnEnd: end });
-  const [moved, given] = [new Float64Array(LANES * width), new Float64Array(LANES * width)];
-  const panel: Panel = { width, takes, moved, given };
+  const shares = copyBlock(feedback, size, { rowStart: start, rowEnd: end, columnStart: start, columnEnd: end });
+  const [corrected, errors] = [new Float64Array(LANES * width), new Float64Array(LANES * width)];
+  const panel: Panel = { width, shares, corrected, errors };
   const blocks = Array.from({ length: Math.ceil(width / blockSize) }, (_, block) => {
     const [first, last] = [block * blockSize, Math.min(width, (block + 1) * blockSize)];
     const weighed = Array.from({ length: LANES }, (_, lane) => ({
-      values: moved.subarray(lane * width + first, lane * width + last),
+      values: corrected.subarray(lane * width + first, lane * width + last),
       costs: costs.subarray(start + first, start + last),
     }));
     return { first, last, weighed };
@@ -195,12 +195,12 @@ function roundPanel(
   const perRow = blockCount(size, grid);
   const scaled: BlockScale[] = [];
   for (let top = 0; top < rowCount; top += LANES) {
-    // Where fewer rows are left, the last one is rounded several times, with the same result.
+    // If fewer rows remain, the last one is rounded several times, with the same result.
     const rows = Array.from({ length: LANES }, (_, lane) => Math.min(top + lane, rowCount - 1));
     for (const [lane, row] of rows.entries())
-      moved.set(state.subarray(row * size + start, row * size + end), lane * width);
+      corrected.set(state.subarray(row * size + start, row * size + end), lane * width);
     for (const { first, last, weighed } of blocks) {
-      if (first > 0) for (let at = first; at < last; at += 1) takeErrors(panel, at, 0, first);
+      if (first > 0) for (let at = first; at < last; at += 1) compensateErrors(panel, at, 0, first);
       const block = (start + first) / blockSize;
       for (let lane = 0; lane < LANES; lane += 1) {
         const row = firstRow + rows[lane]!;
@@ -208,37 +208,37 @@ function roundPanel(
         putScale(codes, row * perRow + block, scaled[lane]!);
       }
       for (let at = first; at < last; at += 1) {
-        takeErrors(panel, at, first, at);
+        compensateErrors(panel, at, first, at);
         for (let lane = 0; lane < LANES; lane += 1) {
           const [row, place] = [rows[lane]!, lane * width + at];
-          const code = codec.codeOf(moved[place]!, scaled[lane]!);
+          const code = codec.codeOf(corrected[place]!, scaled[lane]!);
           codes.codes[((firstRow + row) * perRow + block) * blockSize + at - first] = code;
           const { scale, zeroPoint } = scaled[lane]!;
-          given[place] = weight[row * size + start + at]! - codec.levelOf(code, zeroPoint) * scale;
+          errors[place] = weight[row * size + start + at]! - codec.levelOf(code, zeroPoint) * scale;
         }
       }
     }
     for (const [lane, row] of rows.entries())
-      state.set(given.subarray(lane * width, (lane + 1) * width), row * size + start);
+      state.set(errors.subarray(lane * width, (lane + 1) * width), row * size + start);
   }
 }
 
-/** Moves a channel, in all lanes, by the errors of those from `first` to `last` (exclusive). */
-function takeErrors({ moved, given, takes, width }: Panel, at: number, first: number, last: number): void {
+/** Compensates, in all lanes of a channel, the errors of channels `first` to `last` (exclusive). */
+function compensateErrors({ corrected, errors, shares, width }: Panel, at: number, first: number, last: number): void {
   const [rowB, rowC, rowD] = [width, 2 * width, 3 * width];
-  let a = moved[at]!;
-  let b = moved[rowB + at]!;
-  let c = moved[rowC + at]!;
-  let d = moved[rowD + at]!;
+  let a = corrected[at]!;
+  let b = corrected[rowB + at]!;
+  let c = corrected[rowC + at]!;
+  let d = corrected[rowD + at]!;
   for (let before = first, from = at * width + first; before < last; before += 1, from += 1) {
-    const share = takes[from]!;
-    a += given[before]! * share;
-    b += given[rowB + before]! * share;
-    c += given[rowC + before]! * share;
-    d += given[rowD + before]! * share;
+    const share = shares[from]!;
+    a += errors[before]! * share;
+    b += errors[rowB + before]! * share;
+    c += errors[rowC + before]! * share;
+    d += errors[rowD + before]! * share;
   }
-  moved[at] = a;
-  moved[rowB + at] = b;
-  moved[rowC + at] = c;
-  moved[rowD + at] = d;
+  corrected[at] = a;
+  corrected[rowB + at] = b;
+  corrected[rowC + at] = c;
+  corrected[rowD + at] = d;
 }

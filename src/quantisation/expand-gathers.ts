@@ -24,13 +24,14 @@ const MIDDLES: ReadonlyMap<number, number> = new Map([
   [4, 8],
 ]);
 
-/** Levels of four bits: a byte holds two codes, the first in its lower half. */
+/** Levels of four bits: a byte has two codes, the first in its lower half. */
 const HALF = 16;
 
 /**
- * Has lookups of codes of four and eight bits (`GatherBlockQuantized`) done by operators that every runtime has, in place: the WebAssembly that
- * brings WebGPU along runs that one on WebGPU alone. Rows of codes and of scales are looked up, and multiplied block by block.
- * @param facts of the float model: how many axes results have
+ * Expands lookups of codes of four and eight bits (`GatherBlockQuantized`) to standard operators, in place: ONNX Runtime's
+ * WebAssembly with WebGPU has a kernel for the former only on WebGPU. Rows of codes and of scales are looked up, and
+ * multiplied in blocks.
+ * @param facts of the float model, for the rank of results
  */
 export function expandGathers(model: OnnxModel, facts: ValueFacts): void {
   const graph = model.proto.graph!;
@@ -52,7 +53,7 @@ interface Place {
 }
 
 interface GatherForm {
-  /** Of the result. */
+  /** Rank of the result. */
   readonly rank: number;
   /** Code of zero. */
   readonly middle: number;
@@ -69,42 +70,43 @@ function expand(node: NodeProto, { rank, middle }: GatherForm, { model, index }:
   const blockBytes = isHalved ? blockSize / 2 : blockSize;
   setWeight(model, codes, { ...handle, dims: [rowCount, handle.byteLength / rowCount / blockBytes, blockBytes] });
   const { dataType } = model.weights.get(scales)!;
-  const named = (what: string) => `${result}/${what}`;
-  const keeping = new Array<number>(rank - 1).fill(0);
-  const constant = (what: string, tensor: ReturnType<typeof makeInt64Initializer>) =>
-    makeNode({ op: 'Constant', inputs: [], outputs: [named(what)], attributes: { value: { tensor } } });
-  const made = (op: string, inputs: readonly string[], what: string, more: Partial<NodeSpec> = {}) =>
-    makeNode({ op, inputs, outputs: [what === '' ? result : named(what)], ...more });
+  const named = (suffix: string) => `${result}/${suffix}`;
+  // Reshape copies the dims of zeros.
+  const sameDims = new Array<number>(rank - 1).fill(0);
+  const constant = (suffix: string, tensor: ReturnType<typeof makeInt64Initializer>) =>
+    makeNode({ op: 'Constant', inputs: [], outputs: [named(suffix)], attributes: { value: { tensor } } });
+  const emit = (op: string, inputs: readonly string[], suffix: string, more: Partial<NodeSpec> = {}) =>
+    makeNode({ op, inputs, outputs: [suffix === '' ? result : named(suffix)], ...more });
   const toSingle = { attributes: { to: SINGLE } };
   const isShort = dataType !== SINGLE;
-  // One code next to the other, on an axis of their own.
+  // The two codes of a byte, on a new last axis.
   const halves = [
     constant('half', makeFloatInitializer('', [], [HALF])),
-    made('Div', [named('bytes'), named('half')], 'quotient'),
-    made('Floor', [named('quotient')], 'second'),
-    made('Mul', [named('second'), named('half')], 'raised'),
-    made('Sub', [named('bytes'), named('raised')], 'first'),
-    constant('apart', makeInt64Initializer('', [...keeping, 0, 0, 1])),
-    made('Reshape', [named('first'), named('apart')], 'first_apart'),
-    made('Reshape', [named('second'), named('apart')], 'second_apart'),
-    made('Concat', [named('first_apart'), named('second_apart')], 'pairs', { attributes: { axis: rank + 1 } }),
-    constant('together', makeInt64Initializer('', [...keeping, 0, blockSize])),
-    made('Reshape', [named('pairs'), named('together')], 'floats'),
+    emit('Div', [named('bytes'), named('half')], 'quotient'),
+    emit('Floor', [named('quotient')], 'second'),
+    emit('Mul', [named('second'), named('half')], 'raised'),
+    emit('Sub', [named('bytes'), named('raised')], 'first'),
+    constant('apart', makeInt64Initializer('', [...sameDims, 0, 0, 1])),
+    emit('Reshape', [named('first'), named('apart')], 'first_apart'),
+    emit('Reshape', [named('second'), named('apart')], 'second_apart'),
+    emit('Concat', [named('first_apart'), named('second_apart')], 'pairs', { attributes: { axis: rank + 1 } }),
+    constant('together', makeInt64Initializer('', [...sameDims, 0, blockSize])),
+    emit('Reshape', [named('pairs'), named('together')], 'floats'),
   ];
   return [
-    made('Gather', [codes, ids], 'codes', { name: node.name }),
-    made('Cast', [named('codes')], isHalved ? 'bytes' : 'floats', toSingle),
+    emit('Gather', [codes, ids], 'codes', { name: node.name }),
+    emit('Cast', [named('codes')], isHalved ? 'bytes' : 'floats', toSingle),
     ...(isHalved ? halves : []),
     constant('middle', makeFloatInitializer('', [], [middle])),
-    made('Sub', [named('floats'), named('middle')], 'levels'),
-    made('Gather', [scales, ids], isShort ? 'halves' : 'scales'),
-    ...(isShort ? [made('Cast', [named('halves')], 'scales', toSingle)] : []),
-    constant('beside', makeInt64Initializer('', [...keeping, 0, 1])),
-    made('Reshape', [named('scales'), named('beside')], 'factors'),
-    made('Mul', [named('levels'), named('factors')], 'blocks'),
-    constant('shape', makeInt64Initializer('', [...keeping, -1])),
-    made('Reshape', [named('blocks'), named('shape')], isShort ? 'row' : ''),
-    ...(isShort ? [made('Cast', [named('row')], '', { attributes: { to: dataType } })] : []),
+    emit('Sub', [named('floats'), named('middle')], 'levels'),
+    emit('Gather', [scales, ids], isShort ? 'halves' : 'scales'),
+    ...(isShort ? [emit('Cast', [named('halves')], 'scales', toSingle)] : []),
+    constant('beside', makeInt64Initializer('', [...sameDims, 0, 1])),
+    emit('Reshape', [named('scales'), named('beside')], 'factors'),
+    emit('Mul', [named('levels'), named('factors')], 'blocks'),
+    constant('shape', makeInt64Initializer('', [...sameDims, -1])),
+    emit('Reshape', [named('blocks'), named('shape')], isShort ? 'row' : ''),
+    ...(isShort ? [emit('Cast', [named('row')], '', { attributes: { to: dataType } })] : []),
   ];
 }
 
@@ -113,7 +115,7 @@ interface ExpandedGather {
   readonly gather: NodeProto;
   readonly bits: number;
   readonly scales: string;
-  /** The node that makes its result. */
+  /** Node of the result. */
   readonly last: NodeProto;
 }
 
@@ -121,7 +123,7 @@ interface ExpandedGather {
 export const hasExpandedGathers = (model: OnnxModel): boolean =>
   findExpanded({ model, index: indexGraph(model.proto.graph!) }).length > 0;
 
-/** Puts `GatherBlockQuantized` in the place of what `expandGathers` wrote, in place. */
+/** Replaces the nodes of `expandGathers` by `GatherBlockQuantized`, in place. */
 export function fuseGathers(model: OnnxModel): void {
   const index = indexGraph(model.proto.graph!);
   const replaced = new Map<NodeProto, readonly NodeProto[]>();
@@ -162,15 +164,15 @@ function findExpanded({ model, index }: Place): readonly ExpandedGather[] {
     const scaled = follow(centred, 'Mul');
     const row = follow(scaled, 'Reshape');
     if (scaled === undefined || row === undefined) return [];
-    const besides = producerNode(index, scaled.input[1]!);
-    const widened = besides?.opType === 'Reshape' ? producerNode(index, besides.input[0]!) : undefined;
-    const steps = widened?.opType === 'Cast' ? producerNode(index, widened.input[0]!) : widened;
-    if (steps?.opType !== 'Gather' || steps.input[1] !== ids || !model.weights.has(steps.input[0]!)) return [];
-    return [{ gather, bits, scales: steps.input[0]!, last: (widened !== steps && follow(row, 'Cast')) || row }];
+    const factors = producerNode(index, scaled.input[1]!);
+    const widened = factors?.opType === 'Reshape' ? producerNode(index, factors.input[0]!) : undefined;
+    const scales = widened?.opType === 'Cast' ? producerNode(index, widened.input[0]!) : widened;
+    if (scales?.opType !== 'Gather' || scales.input[1] !== ids || !model.weights.has(scales.input[0]!)) return [];
+    return [{ gather, bits, scales: scales.input[0]!, last: (widened !== scales && follow(row, 'Cast')) || row }];
   });
 }
 
-/** The one float of a constant. */
+/** Value of a Constant node with a float scalar. */
 function constantOf(node: NodeProto | undefined): number | undefined {
   const tensor = node?.opType === 'Constant' ? findAttribute(node, 'value')?.t : undefined;
   if (tensor === undefined || tensor.dims.length > 0) return undefined;

@@ -14,22 +14,22 @@ export interface Product {
   readonly result: string;
 }
 
-/** A weight that nothing reads but products along one axis, and lookups of token embeddings. */
+/** A weight that only products along one axis and lookups of token embeddings read. */
 export interface QuantisableWeight {
   /** Its initializer. */
   readonly name: string;
-  /** Which of its two axes the products sum over; of a table that is only looked up, the axis of the channels. */
+  /** Axis that the products sum over; axis of the channels for a table that is only looked up. */
   readonly inputAxis: 0 | 1;
   /** N. */
   readonly outCount: number;
   /** K. */
   readonly inCount: number;
   readonly products: readonly Product[];
-  /** Results of nodes that look rows up by token ids. */
+  /** Results of lookups by token ids. */
   readonly lookups: readonly string[];
 }
 
-/** Maps with fewer outputs are routers or gates: a few bits would harm them, and save next to no bytes. */
+/** Weights with fewer outputs are routers or gates: quantisation would harm them and save hardly any bytes. */
 const MIN_OUTPUTS = 16;
 
 /** Finds the weights that can be quantised, in the order in which the graph reads them. */
@@ -43,24 +43,24 @@ export function findWeights(model: OnnxModel, tokenInput: string): QuantisableWe
   };
   index.nodes.forEach((node, at) => {
     for (const name of new Set(node.input.filter(isWeight))) {
-      const uses = found.get(name) ?? { products: [], lookups: [], axes: new Set(), isElse: false };
+      const uses = found.get(name) ?? { products: [], lookups: [], axes: new Set(), hasOtherReader: false };
       found.set(name, uses);
       if (embeddings.has(at) && node.opType === 'Gather' && node.input.indexOf(name) === 0)
         uses.lookups.push(node.output[0]!);
       else collectProducts(node, name, 0);
-      function collectProducts(reader: NodeProto, value: string, turns: number): void {
+      function collectProducts(reader: NodeProto, value: string, transposeCount: number): void {
         const transposed = transposedBy(reader, value);
         if (transposed !== undefined) {
           const result = reader.output[0]!;
-          if (index.outputs.has(result)) uses.isElse = true;
+          if (index.outputs.has(result)) uses.hasOtherReader = true;
           for (const next of index.consumersOf.get(result) ?? [])
-            collectProducts(index.nodes[next]!, result, turns + transposed);
+            collectProducts(index.nodes[next]!, result, transposeCount + transposed);
           return;
         }
         const axis = productAxis(reader, value);
-        if (axis === undefined) uses.isElse = true;
+        if (axis === undefined) uses.hasOtherReader = true;
         else {
-          uses.axes.add(((axis + turns) % 2) as 0 | 1);
+          uses.axes.add(((axis + transposeCount) % 2) as 0 | 1);
           uses.products.push({ node: nodeLabel(reader), input: reader.input[0]!, result: reader.output[0]! });
         }
       }
@@ -74,19 +74,18 @@ interface Uses {
   readonly products: Product[];
   readonly lookups: string[];
   readonly axes: Set<0 | 1>;
-  /** Another node reads it too. */
-  isElse: boolean;
+  hasOtherReader: boolean;
 }
 
 function describe(
   model: OnnxModel,
   name: string,
-  { products, lookups, axes, isElse }: Uses,
+  { products, lookups, axes, hasOtherReader }: Uses,
 ): QuantisableWeight | undefined {
   if (lookups.length > 0) axes.add(1);
   const [inputAxis] = axes;
   if (
-    isElse ||
+    hasOtherReader ||
     inputAxis === undefined ||
     axes.size > 1 ||
     model.proto.graph!.output.some((output) => output.name === name)
@@ -99,7 +98,7 @@ function describe(
     : { name, inputAxis, outCount, inCount, products, lookups };
 }
 
-/** How often a node transposes its matrix: 0 or 1; undefined for nodes that do something else. */
+/** Number of transposes of a node: 0 or 1; undefined for other nodes. */
 function transposedBy(node: NodeProto, value: string): 0 | 1 | undefined {
   if (node.input[0] !== value) return undefined;
   if (node.opType === 'Identity') return 0;
@@ -110,7 +109,7 @@ function transposedBy(node: NodeProto, value: string): 0 | 1 | undefined {
 export const isTranspose = (node: NodeProto): boolean =>
   node.opType === 'Transpose' && (intsAttribute(node, 'perm') ?? [1, 0]).join() === '1,0';
 
-/** The axis of the operand `value` that a product sums over; undefined for nodes that are not a plain product with it on the right. */
+/** Axis of `value` that a product sums over; undefined unless the node is a plain product with `value` as right operand. */
 function productAxis(node: NodeProto, value: string): 0 | 1 | undefined {
   if (node.domain !== '' || node.input[1] !== value || node.input[0] === value || node.input[2] === value)
     return undefined;

@@ -1,19 +1,19 @@
 import { type BlockGrid, type BlockScale, codecOf, scaleOfRange, storedScale } from './block-codes.js';
 
-/** Fractions of a block's range that are tried: clipping a few large weights makes the steps of all others finer. */
+/** Fractions of a block's range to try: clipping a few large weights gives all others finer steps. */
 const CLIP_RATIOS = [0.94, 0.88, 0.82, 0.75, 0.67] as const;
 
 /** Numbers of one block, and the cost of an error in each. */
 export interface WeighedBlock {
   readonly values: Float64Array;
-  /** At least 0, one for each value. */
+  /** At least 0, one per value. */
   readonly costs: Float64Array;
 }
 
 /**
- * The scale with the least rounding cost of a block, `sum of cost (value - rounded)^2`: ranges shrunk step by step, the best of
- * them moved to where its codes fit best.
- * @param known Another scale to try: numbers that were rounded once, and changed little, lie near its levels.
+ * Finds a scale with a small rounding cost of a block, `sum of cost (value - rounded)^2`: tries shrunk ranges, then fits the
+ * best scale to its codes.
+ * @param known Another scale to try: weights that were rounded by it before, and changed little, are near its levels.
  */
 export function fitScale(grid: BlockGrid, block: WeighedBlock, known?: BlockScale): BlockScale {
   const { values } = block;
@@ -28,7 +28,7 @@ export function fitScale(grid: BlockGrid, block: WeighedBlock, known?: BlockScal
   let least = costOf(grid, block, best, Infinity);
   if (known !== undefined) {
     const cost = costOf(grid, block, known, least);
-    // What lies on its levels stays there: another scale would fit better by what float32 loses alone.
+    // Weights on its levels keep it: another scale would be better only by rounding errors of float32.
     if (cost < ON_LEVELS * sizeOf(block)) return known;
     if (cost < least) [best, least] = [known, cost];
   }
@@ -43,13 +43,13 @@ export function fitScale(grid: BlockGrid, block: WeighedBlock, known?: BlockScal
   return best;
 }
 
-/** Cost of a block that lies on its levels at most, as a fraction of what losing all of it would cost. */
+/** Largest cost of a block on its levels, as a fraction of the cost of rounding it to zeros. */
 const ON_LEVELS = 1e-12;
 
 const sizeOf = ({ values, costs }: WeighedBlock): number =>
   values.reduce((sum, value, at) => sum + costs[at]! * value * value, 0);
 
-/** @param limit Costs from there on need not be known exactly. */
+/** @param limit Costs above it need not be exact. */
 function costOf(grid: BlockGrid, { values, costs }: WeighedBlock, scaled: BlockScale, limit: number): number {
   if (grid.levels !== undefined) return costOfLevels(grid, { values, costs }, scaled);
   const { scale, zeroPoint } = scaled;
@@ -68,7 +68,7 @@ function costOf(grid: BlockGrid, { values, costs }: WeighedBlock, scaled: BlockS
   return sum;
 }
 
-/** Values between two checks whether a cost is too high already. */
+/** Values between two comparisons of a cost with the limit. */
 const CHECK_INTERVAL = 8;
 
 function costOfLevels(
@@ -86,7 +86,7 @@ function costOfLevels(
   return sum;
 }
 
-/** The scale that fits the codes of another best, by least squares. */
+/** Fits the scale to its codes, by least squares. */
 function refit(grid: BlockGrid, { values, costs }: WeighedBlock, scaled: BlockScale): BlockScale {
   const { codeOf, levelOf } = codecOf(grid);
   const { zeroPoint } = scaled;

@@ -3,10 +3,10 @@ import { type BlockGrid, type KnownScales, storedScale } from './block-codes.js'
 import { blockOfInputs, quantisedSource, readBlockScales, type WeightCodes } from './coded-handle.js';
 
 /**
- * Orders the remaining inputs of a row so that as many blocks as fit keep their own inputs, and so their scales: those
- * with the most remaining inputs. The inputs of the other blocks fill them up.
- * @param keep Inputs that stay, ascending.
- * @returns places in `keep`, in their new order
+ * Orders the remaining inputs of a row so that the blocks with the most remaining inputs keep them, and so their scales.
+ * The inputs of the other blocks fill these up.
+ * @param keep Remaining inputs, ascending.
+ * @returns indices into `keep`, in their new order
  */
 export function orderKeepingBlocks(keep: Int32Array, blockSize: number): Int32Array {
   const members = new Map<number, number[]>();
@@ -17,15 +17,15 @@ export function orderKeepingBlocks(keep: Int32Array, blockSize: number): Int32Ar
     inputs.push(at);
   }
   const byCount = [...members.keys()].sort((a, b) => members.get(b)!.length - members.get(a)!.length || a - b);
-  const hosts = new Set(byCount.slice(0, Math.floor(keep.length / blockSize)));
-  const others = [...members].flatMap(([block, inputs]) => (hosts.has(block) ? [] : inputs));
+  const remaining = new Set(byCount.slice(0, Math.floor(keep.length / blockSize)));
+  const others = [...members].flatMap(([block, inputs]) => (remaining.has(block) ? [] : inputs));
   const filled = [...members].flatMap(([block, inputs]) =>
-    hosts.has(block) ? [...inputs, ...others.splice(0, blockSize - inputs.length)] : [],
+    remaining.has(block) ? [...inputs, ...others.splice(0, blockSize - inputs.length)] : [],
   );
   return Int32Array.from([...filled, ...others]);
 }
 
-/** Codes of an entire weight, and what is left of its rows and inputs, in their order. */
+/** Codes of an entire weight, and its remaining rows and inputs, in order. */
 export interface CutCodes {
   readonly codes: WeightCodes;
   /** Absent: all. */
@@ -33,10 +33,10 @@ export interface CutCodes {
   readonly inputs?: Int32Array | undefined;
 }
 
-/** The codes that a weight was cut from; undefined where it has none, or replaced them. */
+/** Codes that a weight was cut from; undefined for floats, also if these replaced codes. */
 export function codesBeforeCut(handle: TensorHandle, inputAxis: 0 | 1): CutCodes | undefined {
   const own = quantisedSource(handle);
-  if (own !== undefined) return own.isTaken ? undefined : { codes: own.codes };
+  if (own !== undefined) return own.isOriginal ? undefined : { codes: own.codes };
   if (handle.cut === undefined) return undefined;
   const { from, axis, keep } = handle.cut;
   const before = codesBeforeCut(from, inputAxis);
@@ -44,7 +44,7 @@ export function codesBeforeCut(handle: TensorHandle, inputAxis: 0 | 1): CutCodes
   return before && { ...before, [side]: before[side] ? keep.map((at) => before[side]![at]!) : keep };
 }
 
-/** Inputs that stay of a weight whose blocks were cut, and the size of those; undefined where nothing is cut inside blocks. */
+/** Remaining inputs of a weight whose blocks were cut, and the block size; undefined if no inputs of blocks were cut. */
 export function cutInputs(handle: TensorHandle, inputAxis: 0 | 1) {
   const { codes, inputs } = codesBeforeCut(handle, inputAxis) ?? {};
   if (codes === undefined || inputs === undefined) return undefined;
@@ -55,8 +55,8 @@ export function cutInputs(handle: TensorHandle, inputAxis: 0 | 1) {
 }
 
 /**
- * The scales that most of each block's inputs had before they were cut.
- * @returns undefined where the grid lacks levels that the codes may stand for
+ * Scales of blocks before a cut: each block gets the scale that most of its inputs had.
+ * @returns undefined if the grid lacks levels of the codes
  */
 export async function scalesBeforeCut(
   { codes, rows, inputs }: CutCodes,
@@ -65,22 +65,22 @@ export async function scalesBeforeCut(
   const whole = await readBlockScales(codes, form);
   if (whole === undefined) return undefined;
   const { perRow, scales, zeroPoints } = whole;
-  const hosts = perRow > 1 && inputs !== undefined ? sourceBlocksOf(inputs, form.grid.blockSize) : undefined;
+  const sources = perRow > 1 && inputs !== undefined ? sourceBlocksOf(inputs, form.grid.blockSize) : undefined;
   const middle = 2 ** (form.grid.bits - 1);
   return (row, block) => {
-    const own = perRow === 1 ? 0 : (hosts?.[block] ?? block);
+    const own = perRow === 1 ? 0 : (sources?.[block] ?? block);
     const at = (rows?.[row] ?? row) * perRow + own;
     return { scale: storedScale(scales[at]!, form.grid.scaleType), zeroPoint: zeroPoints?.[at] ?? middle };
   };
 }
 
-/** By block of a cut row: the block of entire rows that most of its inputs lay in. */
+/** For each block of a cut row, the block of the entire row that most of its inputs are from. */
 function sourceBlocksOf(inputs: Int32Array, blockSize: number): Int32Array {
   return Int32Array.from({ length: Math.ceil(inputs.length / blockSize) }, (_, block) => {
     const counts = new Map<number, number>();
     for (const input of inputs.subarray(block * blockSize, (block + 1) * blockSize)) {
-      const host = Math.floor(input / blockSize);
-      counts.set(host, (counts.get(host) ?? 0) + 1);
+      const source = Math.floor(input / blockSize);
+      counts.set(source, (counts.get(source) ?? 0) + 1);
     }
     return [...counts].reduce((best, entry) => (entry[1] > best[1] ? entry : best))[0];
   });

@@ -8,22 +8,22 @@ import { elementCount } from '../onnx/value.js';
 import { completeBlocks } from './complete-blocks.js';
 import { packBits, unpackBits } from './pack-bits.js';
 
-/** A tensor of a file, and its name there. */
+/** A tensor of a file, and its name. */
 export interface NamedTensor {
   readonly name: string;
   readonly handle: TensorHandle;
 }
 
 /**
- * A weight in linear codes as a file has it: `(code - zero point) scale`.
+ * A weight in linear codes: `(code - zero point) scale`.
  * @see ONNX's DequantizeLinear
  */
 export interface LinearCodes {
-  /** Of the weight's shape. */
+  /** Has the weight's shape. */
   readonly codes: NamedTensor;
-  /** One in all, one for each index of an axis, or one for each block of it: then of the codes' shape but for that axis. */
+  /** A single scale, one per index of an axis, or one per block of it: then with the codes' shape except for that axis. */
   readonly scales: NamedTensor;
-  /** In the type of the codes, as many as scales, or one for all; absent: zero. */
+  /** In the type of the codes: one per scale, or a single one; absent: zero. */
   readonly zeroPoints?: NamedTensor | undefined;
   /** Axis along which scales change, counted from the front; unused for a single scale. */
   readonly axis: number;
@@ -32,9 +32,9 @@ export interface LinearCodes {
 }
 
 /**
- * Dequantised linear codes, row-major.
- * @throws UnsupportedModelError for codes that are not whole numbers of 4 or 8 bits; ModelFormatError where scales are NaN,
- * infinite or 0, or they and the zero points are too few or too many for the codes.
+ * Dequantises linear codes, row-major.
+ * @throws UnsupportedModelError for codes that are not integers of 4 or 8 bits; ModelFormatError for scales that are NaN,
+ * infinite or 0, or a wrong number of scales or zero points.
  */
 export async function readLinearCodes(linear: LinearCodes): Promise<Float32Array> {
   const { codes, zeroPoints, axis, blockSize } = linear;
@@ -59,7 +59,7 @@ export async function readLinearCodes(linear: LinearCodes): Promise<Float32Array
   return values;
 }
 
-/** Number of scales or zero points of a weight, where there is more than one. */
+/** Number of scales or zero points of a weight, unless there is a single one. */
 function scaleCount({ codes, axis, blockSize }: LinearCodes): number {
   const along = codes.handle.dims[axis] ?? 1;
   return blockSize > 0 ? Math.ceil(along / blockSize) * (elementCount(codes.handle.dims) / along) : along;
@@ -68,24 +68,24 @@ function scaleCount({ codes, axis, blockSize }: LinearCodes): number {
 function checkScales(linear: LinearCodes, scales: Float32Array): void {
   const { codes, zeroPoints, axis, blockSize } = linear;
   const { dims } = codes.handle;
-  const broken = scales.findIndex((value) => !Number.isFinite(value) || value === 0);
-  if (broken >= 0)
+  const invalid = scales.findIndex((value) => !Number.isFinite(value) || value === 0);
+  if (invalid >= 0)
     throw new ModelFormatError(
-      `scale ${broken} of "${codes.name}" of dims [${dims}] is ${scales[broken]}; expected a finite number other than 0. Get the file again.`,
+      `scale ${invalid} of "${codes.name}" of dims [${dims}] is ${scales[invalid]}; expected a finite number other than 0. Get the file again.`,
     );
   const expected = scaleCount(linear);
   const zeroCount = zeroPoints === undefined ? 1 : elementCount(zeroPoints.handle.dims);
-  for (const [what, found] of [['scales', scales.length] as const, ['zero points', zeroCount] as const]) {
+  for (const [part, found] of [['scales', scales.length] as const, ['zero points', zeroCount] as const]) {
     if (found === 1 || found === expected) continue;
     throw new ModelFormatError(
-      `"${codes.name}" of dims [${dims}] has ${found} ${what} next to them, expected ${expected} along axis ${axis}${blockSize > 0 ? ` in blocks of ${blockSize}` : ''}. Get the file again.`,
+      `"${codes.name}" of dims [${dims}] has ${found} ${part}, expected ${expected} along axis ${axis}${blockSize > 0 ? ` in blocks of ${blockSize}` : ''}. Get the file again.`,
     );
   }
 }
 
 /**
- * The codes of the indices `keep` of an axis: those that stay are exactly what they were.
- * @returns undefined where the cut goes through blocks that share a scale.
+ * Cuts codes to the indices `keep` of an axis, without rounding.
+ * @returns undefined if the cut divides blocks that share a scale.
  */
 export function cutLinearCodes(linear: LinearCodes, axis: number, keep: Int32Array): LinearCodes | undefined {
   const { codes, scales, zeroPoints } = linear;
@@ -107,7 +107,7 @@ export function cutLinearCodes(linear: LinearCodes, axis: number, keep: Int32Arr
 }
 
 /** `sliceHandle` for codes that may share bytes. */
-function sliceCodes(handle: TensorHandle, axis: number, keep: Int32Array): TensorHandle {
+export function sliceCodes(handle: TensorHandle, axis: number, keep: Int32Array): TensorHandle {
   const { dataType, dims } = handle;
   const { bits } = codeType(handle);
   if (bits >= 8) return sliceHandle(handle, axis, keep);
@@ -128,13 +128,13 @@ export const codeType = ({
 }: Pick<TensorHandle, 'dataType'>): { readonly name: string; readonly bits: number } =>
   findDataType(dataType) ?? { name: `data type ${dataType}`, bits: 8 };
 
-/** Whether a tensor may hold a weight's codes. */
-export const holdsCodes = ({ dataType }: Pick<TensorHandle, 'dataType'>): boolean =>
+/** Whether a tensor may be a weight's codes. */
+export const hasCodeType = ({ dataType }: Pick<TensorHandle, 'dataType'>): boolean =>
   CODE_TYPES.has(codeType({ dataType }).name);
 
 const CODE_TYPES: ReadonlySet<string> = new Set(['uint8', 'int8', 'uint4', 'int4']);
 
-/** @throws UnsupportedModelError for codes that are not whole numbers of 4 or 8 bits */
+/** @throws UnsupportedModelError for codes that are not integers of 4 or 8 bits */
 export async function readIntegers(handle: TensorHandle): Promise<ArrayLike<number>> {
   const bytes = await handle.read();
   const { name, bits } = codeType(handle);
@@ -142,7 +142,7 @@ export async function readIntegers(handle: TensorHandle): Promise<ArrayLike<numb
   if (name === 'int8') return new Int8Array(bytes.buffer);
   if (name === 'int32') return new Int32Array(bytes.buffer);
   if (name !== 'uint4' && name !== 'int4')
-    throw new UnsupportedModelError(`codes of ${name} cannot be read; whole numbers of 4 or 8 bits can`);
+    throw new UnsupportedModelError(`codes of ${name} cannot be read; expected integers of 4 or 8 bits`);
   const codes = unpackBits(bytes, bits, elementCount(handle.dims));
   return name === 'uint4' ? codes : Int8Array.from(codes, (code) => (code > 7 ? code - 16 : code));
 }

@@ -12,16 +12,16 @@ import { readCodes, type StoredCodes } from './store-codes.js';
 /** Element types of linear codes. */
 export type LinearType = 'int8' | 'uint8' | 'int4' | 'uint4';
 
-/** Where rounded codes go. */
+/** Form of the linear codes to write. */
 export interface LinearTarget {
   readonly type: LinearType;
-  /** The axis of the result that is summed over. */
+  /** Axis of the result that products sum over. */
   readonly inputAxis: 0 | 1;
-  /** Names of the initializers; where there is one zero point for all, weights of a type share it. */
+  /** Names of the initializers; weights of a type share a single zero point. */
   readonly names: Readonly<Record<'codes' | 'scales' | 'zeroPoints', string>>;
 }
 
-/** Rounded codes in linear form: a scale an output where blocks are entire rows, else one a block. */
+/** Converts rounded codes to linear form: one scale per output if blocks are entire rows, else one per block. */
 export function linearOf(stored: StoredCodes, { type, inputAxis, names }: LinearTarget): LinearCodes {
   const { grid, outCount, inCount } = stored;
   const blocks = blockCount(inCount, grid);
@@ -48,13 +48,13 @@ export function linearOf(stored: StoredCodes, { type, inputAxis, names }: Linear
     });
   return {
     codes: { name: names.codes, handle: codes },
-    scales: { name: names.scales, handle: isPerChannel ? { ...stored.scales, dims: [outCount] } : laidOut() },
+    scales: { name: names.scales, handle: isPerChannel ? { ...stored.scales, dims: [outCount] } : blockScales() },
     zeroPoints: zeroPoints === undefined ? MIDDLES[type] : { name: names.zeroPoints, handle: zeroPoints },
     axis: isPerChannel ? 1 - inputAxis : inputAxis,
     blockSize: isPerChannel ? 0 : grid.blockSize,
   };
 
-  function laidOut(): TensorHandle {
+  function blockScales(): TensorHandle {
     const { scales } = stored;
     if (inputAxis === 1) return scales;
     return computedHandle({ dataType: scales.dataType, dims: shape(blocks) }, async () => {
@@ -66,8 +66,8 @@ export function linearOf(stored: StoredCodes, { type, inputAxis, names }: Linear
 }
 
 /**
- * Scales of linear codes as a grid of blocks has them.
- * @returns undefined where a grid cannot hold their zero points
+ * Converts scales of linear codes to those of a grid of blocks.
+ * @returns undefined if blocks or zero points do not match the grid
  */
 export async function scalesOfLinear(
   { codes: { handle }, scales, zeroPoints, axis, blockSize }: LinearCodes,
@@ -75,29 +75,29 @@ export async function scalesOfLinear(
 ): Promise<BlockScales | undefined> {
   const { name, bits } = codeType(handle);
   const isSigned = name.startsWith('int');
-  const hasOwn = blockSize > 0 && axis === inputAxis;
-  const isAlike = hasOwn
+  const hasBlocks = blockSize > 0 && axis === inputAxis;
+  const matches = hasBlocks
     ? blockSize === grid.blockSize
     : blockSize === 0 && (axis !== inputAxis || isOne(scales.handle));
   const fits = bits === grid.bits && isSigned !== grid.hasZeroPoints && !(isSigned && zeroPoints !== undefined);
-  if (!isAlike || !fits) return undefined;
+  if (!matches || !fits) return undefined;
   const outCount = handle.dims[1 - inputAxis]!;
-  const perRow = hasOwn ? Math.ceil(handle.dims[inputAxis]! / blockSize) : 1;
-  const laidOut = (values: Float32Array): Float32Array => {
+  const perRow = hasBlocks ? Math.ceil(handle.dims[inputAxis]! / blockSize) : 1;
+  const byRow = (values: Float32Array): Float32Array => {
     if (values.length === 1) return new Float32Array(outCount * perRow).fill(values[0]!);
     return inputAxis === 1 ? values : transposeMatrix(values, perRow, outCount);
   };
   const zeros = zeroPoints === undefined ? [0] : await readIntegers(zeroPoints.handle);
   return {
     perRow,
-    scales: laidOut(await readFloat32(scales.handle)),
-    ...(grid.hasZeroPoints && { zeroPoints: laidOut(Float32Array.from(zeros)) }),
+    scales: byRow(await readFloat32(scales.handle)),
+    ...(grid.hasZeroPoints && { zeroPoints: byRow(Float32Array.from(zeros)) }),
   };
 }
 
 const isOne = ({ dims }: TensorHandle): boolean => elementCount(dims) === 1;
 
-/** The code of zero where all weights share one; signed codes need none. */
+/** Zero points that all weights of a type share; signed codes need none. */
 const MIDDLES: Readonly<Partial<Record<LinearType, NamedTensor>>> = {
   uint8: middleOf('uint8', 128),
   uint4: middleOf('uint4', 8),

@@ -1,4 +1,4 @@
-/** Codes of two or four bits share bytes, the first in the lowest bits; every row of `width` codes begins a byte. */
+/** Packs codes of two or four bits into bytes, the first in the lowest bits; every row of `width` codes begins a byte. */
 export function packBits(codes: Uint8Array, bits: number, width: number): Uint8Array<ArrayBuffer> {
   if (bits > 4) return Uint8Array.from(codes);
   const perByte = 8 / bits;
@@ -32,6 +32,6 @@ export function unpackBits(packed: Uint8Array, bits: number, width: number): Uin
   return codes;
 }
 
-/** Bytes of two codes each with the codes in the other order. */
+/** Swaps the two codes of each byte. */
 export const swapHalves = (packed: Uint8Array): Uint8Array<ArrayBuffer> =>
   Uint8Array.from(packed, (byte) => ((byte & 15) << 4) | (byte >> 4));

@@ -4,7 +4,7 @@ import { decodeFloats, encodeFloats } from '../onnx/float-encoding.js';
 import type { WeightRows } from './block-codes.js';
 import type { QuantisableWeight } from './find-weights.js';
 
-/** Weights that are converted to floats at once: an LM head may take two gigabytes. */
+/** Largest number of weights that are converted to floats at once: an LM head may take two gigabytes. */
 const MAX_FLOATS = 2 ** 24;
 
 /** Rows `first` to `last` (exclusive). */
@@ -19,13 +19,13 @@ export function rowParts({ outCount, inCount }: Pick<RowLayout, 'outCount' | 'in
   ]);
 }
 
-/** How a weight lies in its file: `[N, K]`, or `[K, N]` where the input axis is 0. */
+/** Layout of a weight in its file: `[N, K]`, or `[K, N]` if the input axis is 0. */
 export interface RowLayout extends Pick<QuantisableWeight, 'inputAxis' | 'inCount' | 'outCount'> {
   /** `TensorProto.DataType` number. */
   readonly dataType: number;
 }
 
-/** Some rows of a weight's bytes. */
+/** Decodes rows of a weight. */
 export function decodeRows(
   bytes: Uint8Array<ArrayBuffer>,
   { inputAxis, inCount, outCount, dataType }: RowLayout,
@@ -45,7 +45,7 @@ export function decodeRows(
   return values;
 }
 
-/** Puts rows where they lie among a weight's bytes. */
+/** Encodes rows into a weight's bytes. */
 export function encodeRows(
   bytes: Uint8Array<ArrayBuffer>,
   { inputAxis, inCount, outCount, dataType }: RowLayout,
@@ -63,7 +63,7 @@ export function encodeRows(
   freeBytes(encoded);
 }
 
-/** Bytes seen as whole elements. */
+/** View of bytes as elements. */
 function itemsOf({ buffer, byteOffset, byteLength }: Uint8Array<ArrayBuffer>, itemBytes: number) {
   const Items = { 2: Uint16Array, 4: Uint32Array, 8: Float64Array }[itemBytes] ?? Uint8Array;
   return new Items(buffer, byteOffset, byteLength / itemBytes);

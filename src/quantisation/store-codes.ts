@@ -13,7 +13,7 @@ import { completeBlocks } from './complete-blocks.js';
 import { packBits, swapHalves, unpackBits } from './pack-bits.js';
 import { encodeRows, rowParts } from './row-parts.js';
 
-/** A quantised weight as its file has it, see `com.microsoft.MatMulNBits`, or `MatMulBnb4` where it has a table of levels. */
+/** A quantised weight as stored in a file, see `com.microsoft.MatMulNBits`, or `MatMulBnb4` for codebooks. */
 export interface StoredCodes extends Pick<BlockCodes, 'grid' | 'outCount' | 'inCount'> {
   /** `[N, blocks, blockSize bits / 8]`, uint8. */
   readonly codes: TensorHandle;
@@ -23,7 +23,7 @@ export interface StoredCodes extends Pick<BlockCodes, 'grid' | 'outCount' | 'inC
   readonly zeroPoints?: TensorHandle;
   /** `[K]` at least, int32, see `BlockCodes.groups`. */
   readonly groups?: TensorHandle;
-  /** Name in messages: its initializer. */
+  /** Name of its initializer, for messages. */
   readonly name?: string;
 }
 
@@ -41,7 +41,7 @@ export async function storeCodes(given: BlockCodes, store: StoreTensor): Promise
     grid,
     outCount,
     inCount,
-    // The first of two codes has the high bits with a codebook.
+    // With a codebook, the first of two codes has the high bits.
     codes: await bytes([outCount, blocks, codeBytes(grid)], grid.levels === undefined ? inOrder : swapHalves(inOrder)),
     scales: await store({ dataType: scaleType, dims: [outCount, blocks] }, encodeFloats(scaleType, scales)),
     ...(packed && { zeroPoints: await bytes([outCount, packed.length / outCount], packed) }),
@@ -50,8 +50,8 @@ export async function storeCodes(given: BlockCodes, store: StoreTensor): Promise
 
 /**
  * Reads codes back.
- * @throws ModelFormatError where a scale or zero point is NaN or infinite, a scale is 0 though its codes differ, or an input's block
- * is none.
+ * @throws ModelFormatError for a scale or zero point that is NaN or infinite, a scale of 0 for different codes, or an invalid
+ * block index.
  */
 export async function readCodes(stored: StoredCodes): Promise<BlockCodes> {
   const { grid, outCount, inCount, codes, scales } = stored;
@@ -67,15 +67,15 @@ export async function readCodes(stored: StoredCodes): Promise<BlockCodes> {
     ...(zeroPoints && { zeroPoints }),
     ...(groups && { groups }),
   };
-  const broken = read.scales.findIndex((scale, block) => !isSound(scale, read, block));
-  if (broken < 0) return read;
-  const row = Math.floor(broken / blockCount(inCount, grid));
+  const invalid = read.scales.findIndex((scale, block) => !isValidScale(scale, read, block));
+  if (invalid < 0) return read;
+  const row = Math.floor(invalid / blockCount(inCount, grid));
   throw new ModelFormatError(
-    `the scale of a block in row ${row} of ${stored.name ?? 'a weight'} of ${outCount} rows is ${read.scales[broken]}; expected a finite number other than 0. Get the file again.`,
+    `the scale of a block in row ${row} of ${stored.name ?? 'a weight'} of ${outCount} rows is ${read.scales[invalid]}; expected a finite number other than 0. Get the file again.`,
   );
 }
 
-/** Reads scales alone; undefined where zero points lie between codes, or inputs name their blocks. */
+/** Reads scales without codes; undefined for fractional zero points, or inputs with block indices. */
 export async function readStoredScales(stored: StoredCodes): Promise<BlockScales | undefined> {
   if (stored.groups !== undefined || (stored.zeroPoints && isFloatType(stored.zeroPoints.dataType))) return undefined;
   const zeroPoints = await readZeroPoints(stored);
@@ -88,10 +88,10 @@ async function readZeroPoints({ zeroPoints: stored, grid, inCount, outCount, nam
   const blocks = blockCount(inCount, grid);
   if (!isFloatType(stored.dataType)) return unpackBits(await stored.read(), grid.bits, blocks);
   const numbers = Float32Array.from(await readFloat32(stored));
-  const broken = findNonFinite(numbers);
-  if (broken < 0) return numbers;
+  const invalid = findNonFinite(numbers);
+  if (invalid < 0) return numbers;
   throw new ModelFormatError(
-    `the zero point of a block in row ${Math.floor(broken / blocks)} of ${name} of ${outCount} rows is ${numbers[broken]}; expected a finite number. Get the file again.`,
+    `the zero point of a block in row ${Math.floor(invalid / blocks)} of ${name} of ${outCount} rows is ${numbers[invalid]}; expected a finite number. Get the file again.`,
   );
 }
 
@@ -99,21 +99,21 @@ async function readGroups({ groups: stored, grid, inCount }: StoredCodes) {
   if (stored === undefined) return undefined;
   const groups = new Int32Array((await stored.read({ offset: 0, length: 4 * inCount })).slice().buffer);
   const blocks = blockCount(inCount, grid);
-  const broken = groups.findIndex((group) => group < 0 || group >= blocks);
-  if (broken < 0) return groups;
+  const invalid = groups.findIndex((group) => group < 0 || group >= blocks);
+  if (invalid < 0) return groups;
   throw new ModelFormatError(
-    `input ${broken} of a weight has block ${groups[broken]} of ${blocks}; expected one from 0 on. Get the file again.`,
+    `input ${invalid} of a weight has block index ${groups[invalid]}; expected 0 to ${blocks - 1}. Get the file again.`,
   );
 }
 
-/** A block of zeros may have the scale 0, and so may one that no input has. */
-function isSound(scale: number, { grid: { blockSize }, codes, groups }: BlockCodes, block: number): boolean {
+/** A block of equal codes may have the scale 0; with block indices, a block may be unused. */
+function isValidScale(scale: number, { grid: { blockSize }, codes, groups }: BlockCodes, block: number): boolean {
   if (scale !== 0 || groups !== undefined) return Number.isFinite(scale);
   const start = block * blockSize;
   return codes.subarray(start, start + blockSize).every((code) => code === codes[start]);
 }
 
-/** The codes of some rows, exactly as they are. */
+/** Selects rows of codes, without rounding. */
 export function cutRows(whole: StoredCodes, keep: Int32Array): StoredCodes {
   const { codes, scales, zeroPoints, ...form } = whole;
   const cut = (part: TensorHandle): TensorHandle => {
@@ -132,9 +132,9 @@ export function cutRows(whole: StoredCodes, keep: Int32Array): StoredCodes {
 }
 
 /**
- * The codes of some whole blocks of every row, exactly as they are.
- * @param keep Inputs that stay, in their new order.
- * @returns undefined where blocks would be broken, or inputs name theirs.
+ * Selects whole blocks of every row of codes, without rounding.
+ * @param keep Remaining inputs, in their new order.
+ * @returns undefined if blocks would be divided, or inputs have block indices.
  */
 export function cutBlocks(whole: StoredCodes, keep: Int32Array): StoredCodes | undefined {
   const { grid, outCount, inCount, codes, scales, zeroPoints, groups, ...form } = whole;
@@ -149,9 +149,11 @@ export function cutBlocks(whole: StoredCodes, keep: Int32Array): StoredCodes | u
     const unpacked = computedHandle({ dataType, dims: [outCount, blocks] }, async () =>
       unpackBits(await part.read(), grid.bits, blocks),
     );
-    const left = cut(unpacked, [outCount, blocks]);
+    const remaining = cut(unpacked, [outCount, blocks]);
     const dims = [outCount, Math.ceil((wholeBlocks.length * grid.bits) / 8)];
-    return computedHandle({ dataType, dims }, async () => packBits(await left.read(), grid.bits, wholeBlocks.length));
+    return computedHandle({ dataType, dims }, async () =>
+      packBits(await remaining.read(), grid.bits, wholeBlocks.length),
+    );
   };
   return {
     ...form,
@@ -176,8 +178,7 @@ export function codesByteLength(grid: BlockGrid, outCount: number, inCount: numb
 }
 
 /**
- * The dequantised weight, which replaces the one that was quantised: computed whenever it is read, so that there is no second
- * copy.
+ * The dequantised weight, computed on each read, so that no second copy is stored.
  */
 export function dequantisedHandle(shape: TensorShape, stored: StoredCodes, inputAxis: 0 | 1): TensorHandle {
   return computedHandle(shape, async () => {

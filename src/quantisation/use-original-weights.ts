@@ -7,16 +7,15 @@ import { computedHandle } from '../onnx/tensor-handle.js';
 import { type CodedHandle, quantisedSource } from './coded-handle.js';
 
 /**
- * A model that was read from codes, with the original weights in their place: those of a float model of the same
- * export. A weight is found by its name, or by the name of the node that reads it. Weights written in the model's own form are
- * rounded again to its grids.
- * @param place Where the float model is, for messages.
- * @throws OptionError where there are no codes, or the float model lacks a weight or holds codes itself.
+ * Replaces the dequantised weights of a model by the original ones, from a float model of the same export. A weight is found
+ * by its name, or by the name of the node that reads it.
+ * @param place Path of the float model, for messages.
+ * @throws OptionError for a model without codes, or a float model that lacks a weight or has codes.
  */
 export function useOriginalWeights(given: OnnxModel, floats: OnnxModel, place: string): OnnxModel {
   if (given.coded === undefined)
     throw new OptionError(
-      'weightsFrom has no effect: the model holds floats itself; leave it out, or give a quantised model',
+      'weightsFrom has no effect: the model is not quantised; leave it out, or give a quantised model',
       { option: 'weightsFrom' },
     );
   const model = copyModel(given);
@@ -34,8 +33,8 @@ export function useOriginalWeights(given: OnnxModel, floats: OnnxModel, place: s
         `weightsFrom: ${place} has no float weight [${handle.dims}] "${name}", nor one read by a node of the same name; give the float model of the same export`,
         { option: 'weightsFrom' },
       );
-    const taken: CodedHandle = { ...retyped(found, handle), coded: { ...coded, isTaken: true } };
-    setWeight(model, name, taken);
+    const original: CodedHandle = { ...retyped(found, handle), coded: { ...coded, isOriginal: true } };
+    setWeight(model, name, original);
   }
   const { noPastBranch } = given;
   return {
@@ -52,7 +51,7 @@ export function useOriginalWeights(given: OnnxModel, floats: OnnxModel, place: s
 const isSource = (weight: TensorHandle, { dims }: TensorHandle): boolean =>
   isFloatType(weight.dataType) && quantisedSource(weight) === undefined && weight.dims.join() === dims.join();
 
-/** Which weights a graph's nodes read, by the nodes' names. */
+/** Weights that a graph's nodes read, by node name. */
 function weightsByReader({ proto, weights }: OnnxModel): Map<string, string> {
   return new Map(
     proto.graph!.node.flatMap((node) => weightsOf(node, weights).map((weight) => [node.name, weight] as const)),
@@ -69,7 +68,7 @@ function readersByWeight({ proto, weights }: OnnxModel): Map<string, string[]> {
 const weightsOf = ({ name, input }: NodeProto, weights: OnnxModel['weights']): string[] =>
   name === '' ? [] : input.filter((value) => weights.get(value)?.dims.length === 2);
 
-/** A weight's numbers in another's float type. */
+/** Converts a weight to the float type of another one. */
 function retyped(weight: TensorHandle, { dataType, dims }: TensorHandle): TensorHandle {
   if (weight.dataType === dataType) return { ...weight, dims };
   return computedHandle({ dataType, dims }, async () =>

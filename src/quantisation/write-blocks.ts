@@ -5,27 +5,28 @@ import { setWeight } from '../onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import { integersHandle } from '../onnx/tensor-handle.js';
 import type { CodebookName } from './codebooks.js';
+import { freshName } from './dequantise-site.js';
 import type { QuantisableWeight } from './find-weights.js';
 import { replaceNodes } from './replace-nodes.js';
 import type { StoredCodes } from './store-codes.js';
 
-/** The domain of ONNX Runtime's own operators. */
+/** Domain of ONNX Runtime's contrib operators. */
 const MICROSOFT = 'com.microsoft';
 
-/** Codebooks of `MatMulBnb4`. */
+/** Attribute `quant_type` of `MatMulBnb4`, by codebook. */
 export const QUANT_TYPES = { fp4: 0, nf4: 1 } as const satisfies Record<CodebookName, number>;
 
-/** A weight and what is written in its place. */
+/** A weight, and the codes that replace it. */
 export interface QuantisedWeight extends QuantisableWeight {
   readonly stored: StoredCodes;
-  /** Of its products alone, see `writeBlocks`. */
+  /** Accuracy level of its products, see `writeBlocks`. */
   readonly accuracyLevel?: number;
 }
 
 /**
  * Replaces float weights of a graph by codes, in place: products become `MatMulNBits`, or `MatMulBnb4` with a codebook;
  * lookups of embeddings become `GatherBlockQuantized` over the same bytes. The float weights are not read afterwards.
- * @param accuracyLevel What activations may be rounded to inside a product: 0 lets the runtime choose, 1 float32, 4 int8.
+ * @param accuracyLevel Least precision of activations inside a product: 0 lets the runtime choose, 1 float32, 4 int8.
  * @see https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
  */
 export function writeBlocks(model: OnnxModel, weights: readonly QuantisedWeight[], accuracyLevel: number): void {
@@ -56,7 +57,7 @@ function importDomain({ proto }: OnnxModel): void {
   proto.opsetImport.push(create(OperatorSetIdProtoSchema, { domain: MICROSOFT, version: 1n }));
 }
 
-/** Names of the initializers that hold a weight's codes. */
+/** Names of the initializers of a weight's codes. */
 interface CodeNames {
   readonly codes: string;
   readonly scales: string;
@@ -64,7 +65,7 @@ interface CodeNames {
   readonly groups?: string;
 }
 
-/** Adds a quantised weight's initializers, called as exporters call them. */
+/** Adds a quantised weight's initializers, with the names that exporters give them. */
 function addCodes(model: OnnxModel, { name, stored }: QuantisedWeight): CodeNames {
   const add = (suffix: string, handle: TensorHandle): string => {
     const fresh = freshName(model, `${name}_${suffix}`);
@@ -72,22 +73,16 @@ function addCodes(model: OnnxModel, { name, stored }: QuantisedWeight): CodeName
     return fresh;
   };
   const { grid, zeroPoints, groups } = stored;
-  const isTable = grid.levels !== undefined;
-  // `MatMulBnb4` takes them in one row.
+  const hasCodebook = grid.levels !== undefined;
+  // `MatMulBnb4` expects one dimension.
   const flat = (handle: TensorHandle): TensorHandle =>
-    isTable ? { ...handle, dims: [handle.dims.reduce((product, dim) => product * dim, 1)] } : handle;
+    hasCodebook ? { ...handle, dims: [handle.dims.reduce((product, dim) => product * dim, 1)] } : handle;
   return {
-    codes: add(isTable ? 'Bnb4' : `Q${grid.bits}`, flat(stored.codes)),
-    scales: add(isTable ? 'absmax' : 'scales', flat(stored.scales)),
+    codes: add(hasCodebook ? 'Bnb4' : `Q${grid.bits}`, flat(stored.codes)),
+    scales: add(hasCodebook ? 'absmax' : 'scales', flat(stored.scales)),
     ...(zeroPoints && { zeroPoints: add('zero_points', zeroPoints) }),
     ...(groups && { groups: add('g_idx', groups) }),
   };
-}
-
-function freshName({ weights }: OnnxModel, base: string): string {
-  let name = base;
-  for (let count = 2; weights.has(name); count += 1) name = `${base}_${count}`;
-  return name;
 }
 
 function productNodes(
@@ -103,17 +98,17 @@ function productNodes(
   const shape: Record<string, AttributeValue> = { K: inCount, N: outCount, block_size: blockSize };
   const inputs = [input, codes, scales, zeroPoints, groups];
   while (inputs.at(-1) === '') inputs.pop();
-  const made = { domain: MICROSOFT, inputs, outputs: [unbiased] };
+  const common = { domain: MICROSOFT, inputs, outputs: [unbiased] };
   const product =
     levels === undefined
       ? makeNode({
-          ...made,
+          ...common,
           op: 'MatMulNBits',
           name: node.name && `${node.name}_Q${bits}`,
           attributes: { ...shape, bits, ...(accuracyLevel > 0 && { accuracy_level: accuracyLevel }) },
         })
       : makeNode({
-          ...made,
+          ...common,
           op: 'MatMulBnb4',
           name: node.name && `${node.name}_Bnb4`,
           attributes: { ...shape, quant_type: QUANT_TYPES[levels] },
@@ -123,7 +118,7 @@ function productNodes(
   return [product, makeNode({ op: 'Add', name, inputs: [unbiased, bias], outputs: [result] })];
 }
 
-/** The codes as the rows of a table, `[V, C]`: the same bytes. */
+/** Reshapes the codes to the rows of a table, `[V, C]`. */
 function addRows(model: OnnxModel, { name, stored, products }: QuantisedWeight, codes: string) {
   const { outCount, inCount, grid } = stored;
   const dims = [outCount, (inCount * grid.bits) / 8];

@@ -11,27 +11,27 @@ import { replaceNodes } from './replace-nodes.js';
 import type { QuantisedWeight } from './write-blocks.js';
 import { addLinear, type LinearCodedWeight, type LinearNames, lookupOf } from './write-linear.js';
 
-/** Bits of codes that weights are rounded to; signed ones have seven: sums of eight-bit pairs overflow on processors without VNNI. */
+/** Bits of codes. Signed ones have seven: sums of eight-bit pairs overflow on processors without VNNI. */
 export const DYNAMIC_BITS = { int8: 7, uint8: 8 } as const;
 
 export type DynamicType = keyof typeof DYNAMIC_BITS;
 
-/** Rounded weights, one block a row, for `writeDynamic`: the right sides of products, or rows that are looked up too. */
+/** Converts rounded weights, with one block per row, for `writeDynamic`. A table for lookups has its tokens as rows. */
 export const dynamicWeights = (weights: readonly QuantisedWeight[], type: DynamicType): LinearCodedWeight[] =>
   weights.map(({ stored, ...weight }) => {
     const inputAxis = weight.lookups.length > 0 ? 1 : 0;
-    const named = (what: string) => `${weight.name}_${what}`;
+    const named = (suffix: string) => `${weight.name}_${suffix}`;
     const names = { codes: named('quantized'), scales: named('scale'), zeroPoints: named('zero_point') };
     return { ...weight, inputAxis, linear: linearOf(stored, { type, inputAxis, names }) };
   });
 
 /**
- * Makes products quantise their activations to eight bits at run time, in place: `QuantizeLinear` with a step for every token,
- * `MatMulInteger`, and one scale for every output. With one step for all tokens (`DynamicQuantizeLinear`), a few massive activations
- * would leave the others hardly any levels. Embeddings are looked up in the same codes. Nothing reads the float
- * weights afterwards.
- * @param weights With codes of eight bits, and scales that do not change along a row.
- * @param facts Of the float model: how many axes activations have.
+ * Quantises the activations of products to eight bits at run time, in place: `QuantizeLinear` with a scale per token,
+ * `MatMulInteger`, and one scale per output. With one scale for all tokens (`DynamicQuantizeLinear`), a few massive
+ * activations would leave hardly any levels for the others. Embeddings are looked up in the same codes. The float weights
+ * are not read afterwards.
+ * @param weights With codes of eight bits, and one scale per row.
+ * @param facts Of the float model, for the rank of activations.
  */
 export function writeDynamic(model: OnnxModel, weights: readonly LinearCodedWeight[], facts: ValueFacts): void {
   const graph = model.proto.graph!;
@@ -54,7 +54,7 @@ export function writeDynamic(model: OnnxModel, weights: readonly LinearCodedWeig
       if (axes !== undefined && round.length > 0) graph.valueInfo.push(...roundingInfo(input, axes, inCount));
       if (axes !== undefined) graph.valueInfo.push(...productInfo(result, axes, outCount));
       rounded.add(input);
-      const turn = makeNode({
+      const transpose = makeNode({
         op: 'Transpose',
         inputs: [names.codes],
         outputs: [transposed],
@@ -62,7 +62,7 @@ export function writeDynamic(model: OnnxModel, weights: readonly LinearCodedWeig
       });
       replaced.set(node, [
         ...round,
-        ...(isTransposed && at === 0 ? [turn] : []),
+        ...(isTransposed && at === 0 ? [transpose] : []),
         ...productNodes(node, isTransposed ? { ...names, codes: transposed } : names),
       ]);
     }
@@ -75,33 +75,33 @@ export function writeDynamic(model: OnnxModel, weights: readonly LinearCodedWeig
   replaceNodes(graph, replaced);
 }
 
-/** Values of a rounded activation. */
+/** Names of a rounded activation's codes and scales. */
 const roundedNames = (input: string) => ({ codes: `${input}/quantized`, step: `${input}/step` });
 
 /**
- * Declares which values of an activation have the same shape. Without that, ONNX Runtime's memory planner compares each with
- * all freed ones: opening SmolLM2 takes 0.9 s longer.
- * @param axes What its axes but the last are called.
+ * Declares values with symbolic shapes, which shows ONNX Runtime's memory planner that shapes are equal. Without that it
+ * compares each value with all freed ones: opening SmolLM2 takes 0.9 s longer.
+ * @param axes Symbolic names of all axes but the last.
  */
 function roundingInfo(input: string, axes: readonly string[], width: number): ValueInfoProto[] {
-  const info = (what: string, last: number, dataType = FLOAT) =>
-    makeValueInfo(`${input}/${what}`, dataType, [...axes, last]);
-  const ones = ['largest', 'part', 'step'].map((what) => info(what, 1));
+  const info = (suffix: string, last: number, dataType = FLOAT) =>
+    makeValueInfo(`${input}/${suffix}`, dataType, [...axes, last]);
+  const ones = ['largest', 'part', 'step'].map((suffix) => info(suffix, 1));
   return [info('sizes', width), info('steps', width), info('quantized', width, dataTypeNumber('uint8')), ...ones];
 }
 
 function productInfo(result: string, axes: readonly string[], width: number): ValueInfoProto[] {
-  const info = (what: string, dataType: number) => makeValueInfo(`${result}/${what}`, dataType, [...axes, width]);
+  const info = (suffix: string, dataType: number) => makeValueInfo(`${result}/${suffix}`, dataType, [...axes, width]);
   return [info('sums', dataTypeNumber('int32')), info('floats', FLOAT), info('scaled', FLOAT)];
 }
 
 const FLOAT = dataTypeNumber('float');
 
-/** A token's codes: their zero point, and a scale of one, since the token's own step scales them. */
+/** Zero point and scale of rounded activations. The scale is 1, since they are divided by their token's scale before. */
 const TOKEN_ZERO = 'token_zero_point';
 export const TOKEN_SCALE = 'token_scale';
 
-/** @returns what makes the nodes that round an activation: a token's largest value is 127 steps. */
+/** @returns A function that creates the nodes that round an activation: a token's largest magnitude becomes 127. */
 function tokenRounding(model: OnnxModel) {
   const add = (name: string, handle: TensorHandle): string => {
     setWeight(model, name, handle);
@@ -111,7 +111,7 @@ function tokenRounding(model: OnnxModel) {
     add(name, floatsHandle({ dataType: 1, dims: [] }, Float32Array.of(value)));
   const one = float(TOKEN_SCALE, 1);
   const part = float('token_part', 1 / 127);
-  // Tokens of zeros only have a step too.
+  // For tokens of zeros.
   const least = float('token_least_step', 1e-30);
   const zero = add(TOKEN_ZERO, bytesHandle({ dataType: dataTypeNumber('uint8'), dims: [] }, Uint8Array.of(128)));
   const isAttribute = opsetOf(model.proto) < 18;
@@ -120,7 +120,7 @@ function tokenRounding(model: OnnxModel) {
     : { inputs: [add('token_axis', integersHandle([-1]))], spec: {} };
   return (input: string): NodeProto[] => {
     const { codes, step } = roundedNames(input);
-    const named = (what: string) => `${input}/${what}`;
+    const named = (suffix: string) => `${input}/${suffix}`;
     return [
       makeNode({ op: 'Abs', inputs: [input], outputs: [named('sizes')] }),
       makeNode({
@@ -141,7 +141,7 @@ function productNodes(node: NodeProto, { codes, scales, zeroPoints }: LinearName
   const [input = '', , bias = ''] = node.input;
   const [result = ''] = node.output;
   const rounded = roundedNames(input);
-  const named = (what: string) => `${result}/${what}`;
+  const named = (suffix: string) => `${result}/${suffix}`;
   const scaled = bias === '' ? result : named('unbiased');
   return [
     makeNode({

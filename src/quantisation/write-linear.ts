@@ -10,12 +10,12 @@ import { isTranspose, type QuantisableWeight } from './find-weights.js';
 import { codeType, type LinearCodes, type NamedTensor } from './linear-codes.js';
 import { replaceNodes } from './replace-nodes.js';
 
-/** A weight and the linear codes that are written in its place. */
+/** A weight, and the linear codes that replace it. */
 export interface LinearCodedWeight extends QuantisableWeight {
   readonly linear: LinearCodes;
 }
 
-/** Names of the initializers that hold a weight's codes. */
+/** Names of the initializers of a weight's codes. */
 export interface LinearNames {
   readonly codes: string;
   readonly scales: string;
@@ -32,7 +32,7 @@ export function addLinear(model: OnnxModel, { codes, scales, zeroPoints }: Linea
   };
 }
 
-/** Weights that shared an initializer need two when they were cut differently. */
+/** Adds an initializer. Weights that shared one need two if they were cut differently. */
 function addNamed(model: OnnxModel, { name, handle }: NamedTensor): string {
   let free = name;
   for (let count = 2; model.weights.has(free) && model.weights.get(free) !== handle; count += 1)
@@ -52,12 +52,12 @@ export function writeConstants(model: OnnxModel, weights: readonly Pick<LinearCo
   const constants: NodeProto[] = [];
   for (const { name, linear } of weights) {
     const names = addLinear(model, linear);
-    const [lookup, turn] = [lookupOf(linear), transposeOf(linear)];
+    const [lookup, transpose] = [lookupOf(linear), transposeOf(linear)];
     let isRead = index.outputs.has(name);
     for (const at of index.consumersOf.get(name) ?? []) {
       const node = index.nodes[at]!;
       const isLookup = node.opType === 'Gather' && node.input[0] === name && intAttribute(node, 'axis', 0) === 0;
-      const write = isLookup ? lookup : isTranspose(node) ? turn : undefined;
+      const write = isLookup ? lookup : isTranspose(node) ? transpose : undefined;
       if (write === undefined) isRead = true;
       else replaced.set(node, write(node, { model, linear, names }));
     }
@@ -65,8 +65,8 @@ export function writeConstants(model: OnnxModel, weights: readonly Pick<LinearCo
     constants.push(constantNode(linear, { ...names, floats: name }));
     model.weights.delete(name);
   }
-  const made = new Set(constants.flatMap(({ output }) => output));
-  graph.initializer = graph.initializer.filter(({ name }) => !made.has(name));
+  const replacedNames = new Set(constants.flatMap(({ output }) => output));
+  graph.initializer = graph.initializer.filter(({ name }) => !replacedNames.has(name));
   replaceNodes(graph, replaced);
   graph.node.unshift(...constants);
 }
@@ -85,7 +85,7 @@ function constantNode(
   });
 }
 
-/** How codes are transposed before they are scaled; undefined for codes that share bytes, and for blocks. */
+/** Creates a writer of transposes that transposes codes before scaling; undefined for codes that share bytes, and for blocks. */
 function transposeOf(linear: LinearCodes) {
   if (codeType(linear.codes.handle).bits < 8 || linear.blockSize > 0) return undefined;
   return (node: NodeProto, { names }: LookedUp): NodeProto[] => {
@@ -105,7 +105,7 @@ export interface LookedUp {
   readonly names: LinearNames;
 }
 
-/** How rows of codes are looked up; undefined for codes that share bytes, or whose scales change along a row. */
+/** Chooses a writer of lookups; undefined for codes that share bytes, or several scales per row. */
 export function lookupOf({ codes, scales, axis, blockSize }: LinearCodes) {
   if (codeType(codes.handle).bits < 8) return undefined;
   if (elementCount(scales.handle.dims) === 1) return lookUpOneScale;
@@ -128,17 +128,17 @@ function lookUpOneScale(node: NodeProto, { names: { codes, scales, zeroPoints } 
 function lookUpScales(node: NodeProto, { model, linear, names }: LookedUp): NodeProto[] {
   const ids = node.input[1]!;
   const [result = ''] = node.output;
-  const named = (what: string) => `${result}/${what}`;
+  const named = (suffix: string) => `${result}/${suffix}`;
   const { dataType } = linear.scales.handle;
-  const made = (op: string, inputs: readonly string[], output: string) => makeNode({ op, inputs, outputs: [output] });
+  const emit = (op: string, inputs: readonly string[], output: string) => makeNode({ op, inputs, outputs: [output] });
   const cast = (from: string, to: string) =>
     makeNode({ op: 'Cast', inputs: [from], outputs: [to], attributes: { to: dataType } });
   const count = linear.zeroPoints === undefined ? 0 : elementCount(linear.zeroPoints.handle.dims);
   const column = `${names.scales}/column`;
   setWeight(model, column, integersHandle([-1, 1]));
-  const rowsOf = (list: string, what: string) => [
-    made('Reshape', [list, column], named(`${what}_column`)),
-    made('Gather', [named(`${what}_column`), ids], named(what)),
+  const rowsOf = (list: string, suffix: string) => [
+    emit('Reshape', [list, column], named(`${suffix}_column`)),
+    emit('Gather', [named(`${suffix}_column`), ids], named(suffix)),
   ];
   const zero =
     count > 1
@@ -151,8 +151,8 @@ function lookUpScales(node: NodeProto, { model, linear, names }: LookedUp): Node
     ...rowsOf(names.scales, 'scales'),
     cast(named('codes'), named('floats')),
     ...zero,
-    ...(count > 0 ? [made('Sub', [named('floats'), named('zero_point')], named('levels'))] : []),
-    made('Mul', [named(count > 0 ? 'levels' : 'floats'), named('scales')], result),
+    ...(count > 0 ? [emit('Sub', [named('floats'), named('zero_point')], named('levels'))] : []),
+    emit('Mul', [named(count > 0 ? 'levels' : 'floats'), named('scales')], result),
   ];
 }
 

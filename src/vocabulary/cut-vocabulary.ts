@@ -4,9 +4,10 @@ import { dataTypeNumber, findDataType } from '../onnx/data-types.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import { sliceHandle } from '../onnx/slice-handle.js';
-import { bytesHandle, computedHandle } from '../onnx/tensor-handle.js';
+import { bytesHandle } from '../onnx/tensor-handle.js';
 import { elementCount } from '../onnx/value.js';
-import { packBits, unpackBits } from '../quantisation/pack-bits.js';
+import { freshName } from '../quantisation/dequantise-site.js';
+import { sliceCodes } from '../quantisation/linear-codes.js';
 import type { RenumberedIds } from './renumbered-ids.js';
 import type { TokenConstant, TokenTable, VocabularyTrace } from './vocabulary-trace.js';
 
@@ -37,41 +38,21 @@ export function idsNamedByGraph({ constants }: VocabularyTrace): readonly number
 function cutTable(handle: TensorHandle, { axis, rows }: TokenTable, { keep, countBelow }: RenumberedIds): TensorHandle {
   const remaining = keep.subarray(0, countBelow(rows));
   const dims = handle.dims[axis] === rows ? handle.dims.with(axis, remaining.length) : undefined;
-  if (axis > 0) return cutElements(handle, { axis, remaining, dims: dims! });
+  if (axis > 0) return withoutCut(sliceCodes(handle, axis, remaining), dims!);
   const width = elementCount(handle.dims) / rows;
   const shape = dims ?? [remaining.length * width];
   const { bits = 8 } = findDataType(handle.dataType) ?? {};
-  if ((width * bits) % 8 !== 0)
-    return cutElements({ ...handle, dims: [rows, width] }, { axis: 0, remaining, dims: shape });
+  if ((width * bits) % 8 !== 0) return withoutCut(sliceCodes({ ...handle, dims: [rows, width] }, 0, remaining), shape);
   const asBytes = { ...handle, dataType: UINT8, dims: [rows, (width * bits) / 8] };
-  const { cut: _, ...rest } = sliceHandle(asBytes, 0, remaining);
-  return { ...rest, dataType: handle.dataType, dims: shape };
+  return { ...withoutCut(sliceHandle(asBytes, 0, remaining), shape), dataType: handle.dataType };
 }
+
+const withoutCut = ({ cut: _, ...handle }: TensorHandle, dims: readonly number[]): TensorHandle => ({
+  ...handle,
+  dims,
+});
 
 const UINT8 = dataTypeNumber('uint8');
-
-/** Elements of fewer than eight bits are unpacked for it. */
-function cutElements(
-  handle: TensorHandle,
-  {
-    axis,
-    remaining,
-    dims,
-  }: { readonly axis: number; readonly remaining: Int32Array; readonly dims: readonly number[] },
-): TensorHandle {
-  const { bits = 8 } = findDataType(handle.dataType) ?? {};
-  if (bits >= 8) {
-    const { cut: _, ...rest } = sliceHandle(handle, axis, remaining);
-    return { ...rest, dims };
-  }
-  const whole = computedHandle({ dataType: UINT8, dims: handle.dims }, async () =>
-    unpackBits(await handle.read(), bits, elementCount(handle.dims)),
-  );
-  const cut = sliceHandle(whole, axis, remaining);
-  return computedHandle({ dataType: handle.dataType, dims }, async () =>
-    packBits(await cut.read(), bits, elementCount(cut.dims)),
-  );
-}
 
 /** Gives a node a constant of its own: others may read the one that it had. */
 function replaceConstant(model: OnnxModel, { node, input, dataType, dims }: TokenConstant, values: readonly number[]) {
@@ -84,12 +65,6 @@ function replaceConstant(model: OnnxModel, { node, input, dataType, dims }: Toke
 const setInput = (node: NodeProto, input: number, name: string): void => {
   node.input[input] = name;
 };
-
-function freshName({ weights }: OnnxModel, base: string): string {
-  let name = base;
-  for (let count = 2; weights.has(name); count += 1) name = `${base}_${count}`;
-  return name;
-}
 
 const infosOf = ({ output, valueInfo }: GraphProto, name: string): readonly ValueInfoProto[] =>
   [...output, ...valueInfo].filter((info) => info.name === name);

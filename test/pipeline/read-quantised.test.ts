@@ -369,7 +369,7 @@ describe('a float model beside a quantised one', () => {
     const asked = (model: string, weightsFrom: string) =>
       prune({ ...nothing, sparsity: 0, model, weightsFrom, out: at('no') });
     await expect(asked(dense, dense)).rejects.toThrow(OptionError);
-    await expect(asked(dense, dense)).rejects.toThrow(/^weightsFrom has no effect: the model holds floats itself/);
+    await expect(asked(dense, dense)).rejects.toThrow(/^weightsFrom has no effect: the model is not quantised/);
     await expect(asked(at('q'), at('q'))).rejects.toThrow(/^weightsFrom: .* has no float weight \[/);
   });
 });

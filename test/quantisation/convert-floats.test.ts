@@ -43,5 +43,5 @@ it('refuses weights beyond the range of float16 by name', async () => {
   const { weights } = halfModel([1, 2, 0.5, 70_000], [0, 0]);
   const read = weights.get('w')!.read();
   await expect(read).rejects.toThrow(NumericalError);
-  await expect(read).rejects.toThrow(/^weight "w" holds numbers beyond 65504, .*; write a dtype of single precision/);
+  await expect(read).rejects.toThrow(/^weight "w" has numbers beyond 65504, .*; write a dtype of single precision/);
 });

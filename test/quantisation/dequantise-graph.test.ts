@@ -223,17 +223,17 @@ it.each([
   [
     'a block size that does not divide, unpadded',
     blocks({ w: bytes(OUT, 1, 8) }),
-    / has 32 codes where 4 rows of 32 weights in blocks of 16 take 64/,
+    / has 32 codes, but 4 rows of 32 weights in blocks of 16 need 64/,
   ],
   ['a block size of no blocks', blocks({}, 0), / has a block size of 0; expected a power of two of at least 16/],
-  ['too few scales', blocks({ s: ones(OUT, 1) }), / has 4 scales where .* take 8/],
+  ['too few scales', blocks({ s: ones(OUT, 1) }), / has 4 scales, but .* need 8/],
   [
     'a zero point that is infinite',
     blocks({ z: changed(5, Number.POSITIVE_INFINITY) }),
     /^the zero point of a block in row 2 of "\S+" of 4 rows is Infinity/,
   ],
-  ['a g_idx out of range', blocks({ g: order(IN, (at) => at) }), /^input 2 of a weight has block 2 of 2; expected/],
-  ['a g_idx of too few inputs', blocks({ g: order(IN - 1, () => 0) }), / has 31 inputs where .* take 32/],
+  ['a g_idx out of range', blocks({ g: order(IN, (at) => at) }), /^input 2 of a weight has block index 2; expected 0 to 1/],
+  ['a g_idx of too few inputs', blocks({ g: order(IN - 1, () => 0) }), / has 31 inputs, but .* need 32/],
   [
     'a linear scale that is infinite',
     linear({ s: floats([OUT], [1, 1, Number.POSITIVE_INFINITY, 1]) }),
@@ -247,12 +247,12 @@ it.each([
   [
     'linear scales of another axis',
     linear({ s: ones(3) }),
-    /^"w" of dims \[32,4\] has 3 scales next to them, expected 4 along axis 1/,
+    /^"w" of dims \[32,4\] has 3 scales, expected 4 along axis 1/,
   ],
   [
     'linear blocks that end before the axis does',
     linear({ s: ones(1, OUT) }, { axis: 0, block_size: 16 }),
-    /has 4 scales next to them, expected 8 along axis 0 in blocks of 16/,
+    /has 4 scales, expected 8 along axis 0 in blocks of 16/,
   ],
 ])('refuses %s', async (_, coded, message) => {
   const readAll = async () => {
