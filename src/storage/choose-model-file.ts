@@ -3,8 +3,9 @@ import { type ModelName, parseModelName } from '../onnx/model-name.js';
 import { normaliseRelativePath } from '../onnx/relative-path.js';
 import type { Files } from '../runtime/platform.js';
 import type { JsonObject } from './read-json.js';
+import { nameOf } from './side-file-names.js';
 
-/** Where full-precision models lie, best first. */
+/** Paths of full-precision models, best first. */
 const MODEL_FILES = ['onnx/model.onnx', 'model.onnx'] as const;
 
 /** Variants as transformers.js names them, best first. */
@@ -26,10 +27,10 @@ const VARIANTS: readonly string[] = [
 /** Names of models next to a decoder that are not decoders. */
 const COMPANIONS = /^(embed|vision|audio|speech|encoder)\w*\.onnx$/;
 
-/** Decoders next to models of other parts; an encoder next to them makes them decoders that nothing can be made of alone. */
+/** Decoders of exports with several models, such as vision and text. */
 const DECODER_FILES = ['onnx/decoder_model_merged.onnx', 'onnx/decoder_model.onnx'] as const;
 
-/** Which files there are, by paths relative to the model's folder, with `/`. */
+/** Files of a model's folder, by relative path with `/`. */
 export interface ModelListing {
   /** For messages. */
   readonly name: string;
@@ -45,10 +46,10 @@ export interface ModelChoice {
 }
 
 /**
- * Chooses which ONNX file of a folder is the model: `model.onnx`, the decoder that `genai_config.json` names, else the only
- * decoder there is, in its best precision.
- * @throws OptionError when there is none, or several that differ in more than their precision; UnsupportedModelError for
- * an encoder and a decoder.
+ * Chooses the model among the ONNX files of a folder: `model.onnx`, the decoder that `genai_config.json` names, else the only
+ * decoder, in its best precision.
+ * @throws OptionError for none, or several that differ in more than their precision; UnsupportedModelError for an encoder
+ * and a decoder.
  */
 export async function chooseModelFile(listing: ModelListing, { file, genai }: ModelChoice): Promise<string> {
   const { name: root } = listing;
@@ -65,7 +66,7 @@ export async function chooseModelFile(listing: ModelListing, { file, genai }: Mo
   if (known !== undefined) return known;
   const found = await listing.onnxFiles();
   if (found.some(isNamed('encoder_model')) && found.some(isNamed('decoder_model')))
-    throw refuseEncoderDecoder(root, `it holds ${found.join(', ')}`);
+    throw refuseEncoderDecoder(root, `it has ${found.join(', ')}`);
   const decoder = file === undefined ? await firstOf(DECODER_FILES) : undefined;
   if (decoder !== undefined) return decoder;
   const decoders = file === undefined ? found.filter((path) => !COMPANIONS.test(nameOf(path))) : [];
@@ -75,12 +76,12 @@ export async function chooseModelFile(listing: ModelListing, { file, genai }: Mo
   throw new OptionError(
     `There is no model in ${root}: looked for ${candidates.join(' and ')}. ` +
       (found.length > 0
-        ? `It holds ${found.join(', ')}: name one of them as the file to prune.`
-        : 'It holds no .onnx file: export the model to ONNX first.'),
+        ? `It has ${found.join(', ')}: name one of them as the file to prune.`
+        : 'It has no .onnx file: export the model to ONNX first.'),
   );
 }
 
-/** Best of the files that hold one model in several precisions: floats, then whatever has the most bits. */
+/** Best of the files of one model in several precisions: floats first, then the most bits. */
 function chooseBest(files: readonly string[]): string {
   const rank = (path: string) => {
     const at = VARIANTS.indexOf(modelName(path).variant);
@@ -96,15 +97,13 @@ const isNamed =
 
 const modelName = (path: string): ModelName => parseModelName(nameOf(path)) ?? { stem: path, variant: '' };
 
-const nameOf = (path: string): string => path.slice(path.lastIndexOf('/') + 1);
-
 /**
- * Refuses a folder whose documents say that its decoder listens to an encoder.
- * @throws UnsupportedModelError saying which document says so.
+ * Refuses an encoder-decoder by its configuration files.
+ * @throws UnsupportedModelError naming the file.
  */
 export function checkDecoderOnly(root: string, config: JsonObject = {}, genai: JsonObject = {}): void {
   if (config.is_encoder_decoder === true)
-    throw refuseEncoderDecoder(root, `config.json says "is_encoder_decoder": true (${config.model_type ?? 'no type'})`);
+    throw refuseEncoderDecoder(root, `config.json has "is_encoder_decoder": true (${config.model_type ?? 'no type'})`);
   const { encoder, type } = Object(genai.model) as JsonObject;
   if (encoder !== undefined)
     throw refuseEncoderDecoder(root, `genai_config.json has an encoder next to its decoder (${type ?? 'no type'})`);
@@ -115,7 +114,7 @@ const refuseEncoderDecoder = (root: string, found: string): UnsupportedModelErro
     `${root} is an encoder-decoder: ${found}. Models such as T5, BART, Marian and Whisper cannot be pruned yet, only decoder-only text models; choose one of those.`,
   );
 
-/** Contents of a folder. */
+/** Listing of a folder. */
 export function listingOf(files: Files, root: string): ModelListing {
   const list = async (folder: string) => {
     const path = files.resolve(root, folder);

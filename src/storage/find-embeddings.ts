@@ -7,7 +7,7 @@ import type { JsonObject } from './read-json.js';
 /** Names of embedding models in transformers.js and onnxruntime-genai. */
 const STEMS: ReadonlySet<string> = new Set(['embed_tokens', 'embedding']);
 
-/** Variants in the order in which they are taken where there is none of the decoder's own. */
+/** Order of variants if none has the decoder's. */
 const PREFERRED_VARIANTS = ['', '_fp16'];
 
 export interface EmbeddingsPlace {
@@ -19,9 +19,9 @@ export interface EmbeddingsPlace {
 }
 
 /**
- * Finds the embedding model that belongs to a decoder: the one that `genai_config.json` names, or one next to the decoder,
+ * Finds the embedding model of a decoder: the one that `genai_config.json` names, or one next to the decoder,
  * the same variant first.
- * @returns its absolute path, or undefined where there is none.
+ * @returns its absolute path; undefined if there is none.
  * @throws ModelFormatError when `genai_config.json` names a path outside the folder.
  */
 export async function findEmbeddings(

@@ -4,7 +4,7 @@ import type { JsonObject } from './read-json.js';
 /** Depth to which `genai_config.json` is searched for files; it has five levels. */
 const MAX_DEPTH = 12;
 
-/** Models of other parts, and their configuration, that `genai_config.json` names. */
+/** Further models and configuration files that `genai_config.json` names. */
 export function filesOfGenai(model: unknown, depth = 0): readonly string[] {
   if (typeof model !== 'object' || model === null || depth > MAX_DEPTH) return [];
   return Object.entries(model as JsonObject).flatMap(([key, value]) => {
@@ -14,7 +14,7 @@ export function filesOfGenai(model: unknown, depth = 0): readonly string[] {
   });
 }
 
-/** Allowed names of such a file, by the key that names it: a document from elsewhere might name any file. */
+/** Allowed file names by key: an untrusted `genai_config.json` may name any file. */
 const GENAI_FILES: ReadonlyMap<string, RegExp> = new Map([
   ['filename', /\.onnx$/],
   ['adapter_filename', /\.onnx_adapter$/],

@@ -4,7 +4,7 @@ import { type ModelFolder, runPaths, TOKENIZER, totalBytes } from './model-folde
 import { readPieces } from './read-bytes.js';
 
 /**
- * SHA-256 in hexadecimal of files, one after the other.
+ * SHA-256 in hexadecimal of concatenated files.
  * @param onPiece called before each piece is hashed, with its bytes
  * @throws ModelFormatError when one cannot be read.
  */
@@ -23,9 +23,9 @@ export async function hashFiles(
   return hash.digest();
 }
 
-/** Files of so many bytes take a second or more to hash. */
+/** Files from this size take a second or more to hash. */
 const LARGE_BYTES = 2 ** 28;
-/** Hashed between two reports. */
+/** Bytes hashed between two reports. */
 const REPORTED_BYTES = 2 ** 26;
 
 /**
@@ -39,14 +39,14 @@ export async function hashFilesCached(
   const { files, createHash, hashCache } = platform;
   const total = await totalBytes(platform, paths);
   if (total < LARGE_BYTES) return hashFiles(platform, paths, signal);
-  const nameNow = async () => {
+  const cacheKey = async () => {
     const hash = createHash();
     const stamps = await Promise.all(paths.map(async (path) => [path, await files.stamp(path)]));
     hash.update(new TextEncoder().encode(JSON.stringify(stamps)));
     return stamps.every(([, stamp]) => stamp !== undefined) ? hash.digest() : undefined;
   };
-  const name = await nameNow();
-  const known = name && (await hashCache?.get(name));
+  const key = await cacheKey();
+  const known = key && (await hashCache?.get(key));
   if (known !== undefined) return known;
   let done = 0;
   const found = await hashFiles(platform, paths, signal, (byteLength) => {
@@ -54,7 +54,7 @@ export async function hashFilesCached(
     done += byteLength;
   });
   onProgress?.({ stage: 'hash', done: total, total });
-  if (name !== undefined && name === (await nameNow())) await hashCache?.put(name, found);
+  if (key !== undefined && key === (await cacheKey())) await hashCache?.put(key, found);
   return found;
 }
 
@@ -62,7 +62,7 @@ export async function hashFilesCached(
 const TOKENIZER_FILES = [TOKENIZER, 'tokenizer_config.json'];
 
 /**
- * SHA-256 of all that decides what a model says to a text: its graph, its weights, its tokenizer.
+ * SHA-256 of all files that determine a model's output for a text: graph, weights, tokenizer.
  * @throws ModelFormatError when a file cannot be read.
  */
 export async function hashModel(folder: ModelFolder, control: JobControl = {}): Promise<string> {

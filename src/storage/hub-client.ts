@@ -7,24 +7,24 @@ import { boundAnswer, createHubFetch, type HubFetchOptions, limitsOf } from './h
 
 /** A model at a revision, as the Hub lists it. */
 export interface HubModel extends HubCommit {
-  /** As its card says, such as `apache-2.0`. */
+  /** Licence in its card, such as `apache-2.0`. */
   readonly license: string | undefined;
   readonly isPrivate: boolean;
 }
 
-/** Questions to the Hub about one repository. */
+/** Requests to the Hub for one repository. */
 export interface HubClient {
   /** @throws HubError */
   readModel(revision: string): Promise<HubModel>;
   /** All files of a commit. @throws HubError; ModelFormatError for names that no repository has. */
   listFiles(commit: string): Promise<readonly HubFile[]>;
-  /** A file from a byte on, to be read as it comes. @throws HubError */
+  /** Response with a file from byte `start`. @throws HubError */
   openFile(commit: HubCommit, file: HubFile, start: number, signal: AbortSignal): Promise<Response>;
-  /** Makes the repository. @throws HubError */
+  /** Creates the repository. @throws HubError */
   createRepo(choice: { readonly isPrivate: boolean }): Promise<void>;
 }
 
-/** Repositories of models have tens of files; checkpoints of a training some thousands. */
+/** Repositories of models have tens of files; those with training checkpoints have a few thousand. */
 const MAX_FILES = 20_000;
 const MAX_PATH_LENGTH = 1024;
 const HASH = { sha256: /^[0-9a-f]{64}$/, 'git-blob': /^[0-9a-f]{40}$/ } as const;
@@ -35,23 +35,23 @@ export async function createHubClient(
   control: Pick<HubFetchOptions, 'signal' | 'onWait'> = {},
 ): Promise<HubClient> {
   const { createRepo, listFiles, modelInfo } = (await loadClient()) as typeof Library;
-  const ask = createHubFetch(settings, { about: repo, ...control });
-  const question = {
+  const request = createHubFetch(settings, { about: repo, ...control });
+  const options = {
     hubUrl: settings.endpoint,
     async fetch(input, init) {
-      // Pages of a listing name the next one.
+      // Each page of a listing contains the URL of the next one.
       if (new URL(String(input)).origin !== new URL(settings.endpoint).origin)
         throw new HubError(
           `${settings.endpoint} redirects requests elsewhere: ${String(input)}. Check ${settings.names.endpoint}.`,
         );
-      return boundAnswer(await ask(input, init), settings, repo);
+      return boundAnswer(await request(input, init), settings, repo);
     },
   } satisfies { readonly hubUrl: string; readonly fetch: typeof fetch };
   return {
     readModel: (revision) =>
       asHubError(repo, async () => {
-        const found = await modelInfo({ name: repo, revision, additionalFields: ['sha', 'cardData'], ...question });
-        if (!isCommit(found.sha)) throw new HubError(`${settings.endpoint} names no commit of ${repo}@${revision}.`);
+        const found = await modelInfo({ name: repo, revision, additionalFields: ['sha', 'cardData'], ...options });
+        if (!isCommit(found.sha)) throw new HubError(`${settings.endpoint} returned no commit of ${repo}@${revision}.`);
         const license = found.cardData?.license as unknown;
         return {
           repo,
@@ -63,7 +63,7 @@ export async function createHubClient(
     listFiles: (commit) =>
       asHubError(repo, async () => {
         const files: HubFile[] = [];
-        const paged = { ...question, fetch: boundPages(question.fetch, settings, repo) };
+        const paged = { ...options, fetch: boundPages(options.fetch, settings, repo) };
         for await (const entry of listFiles({ repo, revision: commit, recursive: true, ...paged })) {
           if (entry.type !== 'file') continue;
           if (files.length === MAX_FILES) throw new HubError(`${repo} has more than ${MAX_FILES} files.`);
@@ -72,25 +72,25 @@ export async function createHubClient(
         return files;
       }),
     async createRepo({ isPrivate }) {
-      // The token comes along by `fetch`, and stands here for the call's check alone.
+      // `fetch` adds the token; the call only checks that there is one.
       const credentials = { accessToken: settings.token ?? '' };
-      await createRepo({ repo, visibility: isPrivate ? 'private' : 'public', ...question, ...credentials });
+      await createRepo({ repo, visibility: isPrivate ? 'private' : 'public', ...options, ...credentials });
     },
     openFile(commit, { path }, start, signal) {
       const place = path.split('/').map(encodeURIComponent).join('/');
       const headers = { 'accept-encoding': 'identity', ...(start > 0 && { range: `bytes=${start}-` }) };
-      return ask(`${settings.endpoint}/${repo}/resolve/${commit.commit}/${place}`, { headers, signal });
+      return request(`${settings.endpoint}/${repo}/resolve/${commit.commit}/${place}`, { headers, signal });
     },
   };
 }
 
-/** Follows the pages of one listing, each of which names the next. @throws HubError for one that does not come to an end. */
-function boundPages(ask: typeof fetch, settings: HubSettings, repo: string): typeof fetch {
+/** Limits the pages and the time of a listing. @throws HubError for a listing that does not end. */
+function boundPages(request: typeof fetch, settings: HubSettings, repo: string): typeof fetch {
   const { listingPages, listingMs } = limitsOf(settings);
   const seen = new Set<string>();
   const start = performance.now();
-  const fail = (what: string) =>
-    new HubError(`the listing of ${repo} at ${settings.endpoint} ${what}. Check ${settings.names.endpoint}.`);
+  const fail = (problem: string) =>
+    new HubError(`the listing of ${repo} at ${settings.endpoint} ${problem}. Check ${settings.names.endpoint}.`);
   return (input, init) => {
     const page = String(input);
     if (seen.has(page)) throw fail(`repeats its page ${page}`);
@@ -98,7 +98,7 @@ function boundPages(ask: typeof fetch, settings: HubSettings, repo: string): typ
     if (performance.now() - start > listingMs)
       throw fail(`did not end in ${listingMs / 1000} s, after ${seen.size} pages`);
     seen.add(page);
-    return ask(input, init);
+    return request(input, init);
   };
 }
 
@@ -109,19 +109,19 @@ interface Entry {
   readonly lfs?: { readonly oid: string; readonly size: number };
 }
 
-/** Names and hashes become paths of files. @throws ModelFormatError for what cannot be one. */
+/** Checks an entry, since names and hashes become file paths. @throws ModelFormatError for an invalid one. */
 function readEntry(repo: string, { path, size, oid, lfs }: Entry): HubFile {
   const algorithm = lfs === undefined ? 'git-blob' : 'sha256';
   const hash = lfs?.oid ?? oid;
   const byteLength = lfs?.size ?? size;
-  const fail = (what: string) => new ModelFormatError(`${repo} lists ${JSON.stringify(path)}, ${what}.`);
+  const fail = (problem: string) => new ModelFormatError(`${repo} lists ${JSON.stringify(path)}, ${problem}.`);
   if (typeof path !== 'string' || !isPlainPath(path)) throw fail('which is not a path inside a folder');
   if (typeof hash !== 'string' || !HASH[algorithm].test(hash)) throw fail(`whose hash is ${JSON.stringify(hash)}`);
   if (!Number.isSafeInteger(byteLength) || byteLength < 0) throw fail(`whose size is ${byteLength}`);
   return { path, byteLength, hash, algorithm };
 }
 
-/** Whether a path is the same file on every system: no way up, no control characters, none that Windows forbids, no device. */
+/** Whether a path is valid on every system: no `..`, no control characters, no characters and device names that Windows forbids. */
 export function isPlainPath(path: string): boolean {
   if (path.length > MAX_PATH_LENGTH || normaliseRelativePath(path) !== path) return false;
   return path.split('/').every((name) => name.length <= 200 && !FORBIDDEN.test(name) && !DEVICE.test(name));
@@ -130,7 +130,7 @@ export function isPlainPath(path: string): boolean {
 const FORBIDDEN = /[\p{Cc}\p{Bidi_Control}<>:"|?*\\]|[. ]$/u;
 const DEVICE = /^(con|prn|aux|nul|com\d|lpt\d)(\.|$)/i;
 
-/** Answers that are not as they should be make errors of any kind. */
+/** Converts errors of the Hub's library for malformed responses, which have no type of their own. */
 async function asHubError<T>(repo: string, action: () => Promise<T>): Promise<T> {
   try {
     return await action();

@@ -2,7 +2,7 @@ import { errorMessage } from '../error-message.js';
 import { HubError } from '../errors.js';
 import type { HubLimits, HubSettings } from '../runtime/hub-store.js';
 
-/** Limits of waiting. The slowest connections that models are downloaded on have some 2 kB a second. */
+/** Limits of waiting. The slowest usable connections have about 2 kB per second. */
 const HUB_LIMITS: HubLimits = {
   answerMs: 30_000,
   paceMs: 30_000,
@@ -12,36 +12,37 @@ const HUB_LIMITS: HubLimits = {
   retryMs: 1000,
   retryWaitMs: 5 * 60_000,
 };
-/** Largest answer that is not a file, in bytes: a page of a thousand files has some 300 kB. */
+/** Largest response that is not a file, in bytes: a page of a thousand files has about 300 kB. */
 const MAX_ANSWER_BYTES = 64 * 2 ** 20;
-/** How often a question is asked again where the Hub is at fault, and how long after the first time. */
+/** Tries of a request that fails by a fault of the Hub, and the wait after the first. */
 const MAX_TRIES = 3;
 const WAIT_MS = 300;
-/** Statuses by which the Hub asks to come again later. */
+/** Statuses of requests to retry later. */
 const BUSY: ReadonlySet<number> = new Set([429, 503]);
-/** How often a question waits where the Hub is busy. */
+/** Largest number of waits of a request while the Hub is busy. */
 const MAX_WAITS = 10;
-/** Requests that change something take longer to answer, and uploads take time themselves: so many bytes a millisecond at least. */
+/** Requests that change something may take this many times as long. */
 const CHANGE_FACTOR = 10;
+/** Least speed of uploads, for the time limit. */
 const SENT_BYTES_PER_MS = 10;
 
-/** How a `fetch` for the Hub asks. */
+/** Options of a `fetch` for the Hub. */
 export interface HubFetchOptions {
   /** Subject of the request, `org/name`, for messages. */
   readonly about: string;
   readonly signal?: AbortSignal | undefined;
-  /** Hears that the Hub asked to come again later. */
+  /** Called when the Hub asks to wait. */
   readonly onWait?: ((detail: string) => void) | undefined;
 }
 
 /**
- * Makes a `fetch` for the Hub: the token goes only to its address, questions are asked again where the Hub is at fault or asks
- * to wait, an answer has to begin in time, and what the Hub refuses is an error that says what to do.
+ * Creates a `fetch` for the Hub. It sends the token only to the Hub's origin, retries after faults of the Hub and after the
+ * waits that it asks for, limits the time until a response begins, and throws a HubError with advice for a refusal.
  */
 export function createHubFetch(settings: HubSettings, { about, signal, onWait }: HubFetchOptions): typeof fetch {
   const { endpoint, token, agent, names } = settings;
   const { answerMs, retryMs, retryWaitMs } = limitsOf(settings);
-  const ask = async (input: string | URL | Request, init: RequestInit): Promise<Response> => {
+  const request = async (input: string | URL | Request, init: RequestInit): Promise<Response> => {
     const limitMs = isReadOnly(init) ? answerMs : CHANGE_FACTOR * answerMs + sizeOf(init.body) / SENT_BYTES_PER_MS;
     const late = new HubError(`${endpoint} does not answer for ${about}: no data in ${formatSeconds(limitMs)}.`);
     const { signal: stop, end } = abortAfter(limitMs, late, init.signal ?? undefined);
@@ -64,10 +65,10 @@ export function createHubFetch(settings: HubSettings, { about, signal, onWait }:
     const headers = new Headers(init.headers);
     if (agent !== undefined) headers.set('user-agent', agent);
     if (token !== undefined && url.origin === new URL(endpoint).origin) headers.set('authorization', `Bearer ${token}`);
-    const request = { ...init, headers, signal: init.signal ?? signal ?? null };
+    const given = { ...init, headers, signal: init.signal ?? signal ?? null };
     for (let tries = 1, waits = 0, waitedMs = 0; ; ) {
       const isLast = !isReadOnly(init) || tries === MAX_TRIES;
-      const response = await ask(input, request).catch((error) => {
+      const response = await request(input, given).catch((error) => {
         if (isLast || !(error instanceof HubError)) throw error;
         return undefined;
       });
@@ -78,14 +79,14 @@ export function createHubFetch(settings: HubSettings, { about, signal, onWait }:
           throw await refuse(response, about, settings, { ms, waitedMs });
         await response.body?.cancel().catch(() => undefined);
         onWait?.(`${endpoint} asks to wait ${formatSeconds(ms)} (${response.status})`);
-        await wait(ms, request.signal ?? undefined);
+        await wait(ms, given.signal ?? undefined);
         waits += 1;
         waitedMs += ms;
         continue;
       }
       if (response !== undefined && (isLast || response.status < 500)) throw await refuse(response, about, settings);
       await response?.body?.cancel().catch(() => undefined);
-      await wait(WAIT_MS * 3 ** (tries - 1), request.signal ?? undefined);
+      await wait(WAIT_MS * 3 ** (tries - 1), given.signal ?? undefined);
       tries += 1;
     }
   };
@@ -95,22 +96,22 @@ export const limitsOf = ({ limits }: HubSettings): HubLimits => ({ ...HUB_LIMITS
 
 const isReadOnly = ({ method = 'GET' }: RequestInit): boolean => method === 'GET';
 
-/** Whether the same may be asked again later: too many questions were refused unseen, and a question changes nothing. */
+/** Whether a request may be repeated later: the Hub did not process it (429), or it changes nothing. */
 function isBusy({ status }: Response, init: RequestInit): boolean {
   const { body } = init;
   const mayRepeat = body === undefined || body === null || typeof body === 'string' || body instanceof Blob;
   return BUSY.has(status) && mayRepeat && (status === 429 || isReadOnly(init));
 }
 
-/** `Retry-After` in milliseconds: seconds, or a date; undefined where there is none. */
+/** `Retry-After` (seconds or a date) in milliseconds; undefined if absent. */
 function retryAfterMs({ headers }: Response): number | undefined {
-  const asked = headers.get('retry-after')?.trim() ?? '';
-  if (/^\d+(\.\d+)?$/.test(asked)) return Number(asked) * 1000;
-  const date = Date.parse(asked);
+  const header = headers.get('retry-after')?.trim() ?? '';
+  if (/^\d+(\.\d+)?$/.test(header)) return Number(header) * 1000;
+  const date = Date.parse(header);
   return Number.isNaN(date) ? undefined : Math.max(0, date - Date.now());
 }
 
-/** Bytes that are sent before an answer can begin. */
+/** Bytes that are sent before a response can begin. */
 function sizeOf(body: RequestInit['body']): number {
   if (typeof body === 'string') return body.length;
   return body instanceof Blob ? body.size : 0;
@@ -125,16 +126,16 @@ function abortAfter(ms: number, error: HubError, signal: AbortSignal | undefined
   if (signal?.aborted) abort();
   signal?.addEventListener('abort', abort, { once: true });
   const timer = setTimeout(() => stop.abort(error), ms);
-  // The body that follows ends with the other signal too, so that its listener remains.
+  // The listener remains, since the signal also aborts reading the body.
   return { signal: stop.signal, end: () => clearTimeout(timer) };
 }
 
-/** An answer as JSON. @param about what was asked for @throws HubError when it is too long, or stops coming. */
+/** Reads an entire response. @param about subject of the request @throws HubError when it is too long or too slow. */
 export async function boundAnswer(response: Response, settings: HubSettings, about: string): Promise<Response> {
   const { endpoint } = settings;
   const pieces: Uint8Array<ArrayBuffer>[] = [];
   let byteLength = 0;
-  const fail = (what: string) => new HubError(`the answer of ${endpoint} for ${about} ${what}. Try again later.`);
+  const fail = (problem: string) => new HubError(`the answer of ${endpoint} for ${about} ${problem}. Try again later.`);
   try {
     for await (const piece of piecesOf(response, { ...limitsOf(settings), fail })) {
       byteLength += piece.byteLength;
@@ -152,13 +153,13 @@ export async function boundAnswer(response: Response, settings: HubSettings, abo
   return new Response(new Blob(pieces), response);
 }
 
-/** How fast something has to come. */
+/** Least speed of a response. */
 export interface Pace extends Pick<HubLimits, 'paceMs' | 'paceBytes'> {
-  /** Makes the error. @param what continues a sentence about what comes */
-  fail(what: string): Error;
+  /** Creates the error of a slow response. @param problem predicate of the message */
+  fail(problem: string): Error;
 }
 
-/** The body of an answer, piece by piece. @throws what `pace` makes of a body that comes too slowly. */
+/** Body of a response, piece by piece. @throws the error of `fail` for a body that is too slow. */
 export async function* piecesOf(
   { body }: Response,
   { paceMs, paceBytes, fail }: Pace,
@@ -169,15 +170,15 @@ export async function* piecesOf(
   let slow: Error | undefined;
   let isAwaited = false;
   let byteLength = 0;
-  const look = () => {
+  const checkPace = () => {
     if (isAwaited && byteLength < paceBytes) {
       slow = fail(`came too slowly: ${byteLength} bytes in ${formatSeconds(paceMs)}`);
-      // What is being read ends by it.
+      // Ends the pending read.
       void close();
     }
     byteLength = 0;
   };
-  const timer = setInterval(look, paceMs);
+  const timer = setInterval(checkPace, paceMs);
   try {
     for (;;) {
       isAwaited = true;
@@ -194,7 +195,7 @@ export async function* piecesOf(
   }
 }
 
-/** @throws the signal's reason when it is aborted meanwhile. */
+/** Waits. @throws the signal's reason when it is aborted meanwhile. */
 export async function wait(ms: number, signal: AbortSignal | undefined): Promise<void> {
   signal?.throwIfAborted();
   await new Promise<void>((resolve, reject) => {
@@ -210,7 +211,7 @@ export async function wait(ms: number, signal: AbortSignal | undefined): Promise
   });
 }
 
-/** The Hub's names of its refusals, with advice. */
+/** Error with advice for a refusal, by the Hub's error code and the status. */
 async function refuse(
   response: Response,
   about: string,
@@ -220,23 +221,23 @@ async function refuse(
   const { endpoint, token, names } = settings;
   const { status, headers } = response;
   const code = headers.get('x-error-code') ?? '';
-  const said = headers.get('x-error-message') ?? (await readRefusal(response, settings, about));
+  const reason = headers.get('x-error-message') ?? (await readRefusal(response, settings, about));
   const place = `${endpoint}/${about}`;
   const fail = (message: string) => new HubError(message, { status });
   if (code === 'GatedRepo')
     return fail(
       `${place} is gated: ask for access on that page, and set ${names.token} to a token of that account (${status}).`,
     );
-  if (code === 'RevisionNotFound') return fail(`${place} has no such revision (${status}: ${said}).`);
-  if (code === 'EntryNotFound') return fail(`${place} has no such file (${status}: ${said}).`);
+  if (code === 'RevisionNotFound') return fail(`${place} has no such revision (${status}: ${reason}).`);
+  if (code === 'EntryNotFound') return fail(`${place} has no such file (${status}: ${reason}).`);
   if (status === 401 && token !== undefined && code !== 'RepoNotFound')
     return fail(
-      `${endpoint} refuses the token (${status}: ${said}). Set ${names.token} to a valid one, or leave it out.`,
+      `${endpoint} refuses the token (${status}: ${reason}). Set ${names.token} to a valid one, or leave it out.`,
     );
   if ([401, 403, 404].includes(status)) {
     const remedy = token === undefined ? `for a private one set ${names.token}` : 'check what the token may do';
     return fail(
-      `${endpoint} has no ${about}, or does not let you see or change it (${status}: ${said}): check the name; ${remedy}.`,
+      `${endpoint} has no ${about}, or does not let you see or change it (${status}: ${reason}): check the name; ${remedy}.`,
     );
   }
   if (waiting !== undefined) {
@@ -246,7 +247,7 @@ async function refuse(
       `${endpoint} ${status === 429 ? 'limits the rate of requests' : 'is busy'} (${status}) and asks to wait ${formatSeconds(ms)} more, after ${formatSeconds(waitedMs)} of waiting. Try again later${remedy}.`,
     );
   }
-  return fail(`${endpoint} answers ${status} for ${about}: ${said}. Try again later.`);
+  return fail(`${endpoint} answers ${status} for ${about}: ${reason}. Try again later.`);
 }
 
 async function readRefusal(response: Response, settings: HubSettings, about: string): Promise<string> {
@@ -261,7 +262,7 @@ async function readRefusal(response: Response, settings: HubSettings, about: str
   }
 }
 
-/** undici says "fetch failed", and why in its cause. */
+/** Message of the cause if there is one: undici's own is only "fetch failed". */
 function reasonOf(cause: unknown): string {
   const inner = typeof cause === 'object' && cause !== null && 'cause' in cause ? cause.cause : undefined;
   return inner === undefined ? errorMessage(cause) : errorMessage(inner) || String(Object(inner).code ?? cause);

@@ -14,9 +14,9 @@ import { createHubClient } from './hub-client.js';
 import { openFolder } from './open-folder.js';
 import { type JsonObject, readJsonFile } from './read-json.js';
 import { createReceiver } from './receive-files.js';
-import { isPart, isSideFile, variantsOf } from './side-file-names.js';
+import { isPart, isSideFile, nameOf, variantsOf } from './side-file-names.js';
 
-/** A model of the Hub where it lies now. */
+/** A downloaded model of the Hub. */
 export interface HubModelLocation {
   /** Absolute path of the folder with config and tokenizer. */
   readonly root: string;
@@ -31,15 +31,15 @@ export interface HubModelRequest extends JobControl {
   readonly offline: boolean;
 }
 
-/** Files next to a model that are not weights: some twenty at most. */
+/** Models have at most about twenty files that are not weights. */
 const MAX_SIDE_FILES = 100;
-/** The largest vocabularies make a tokenizer.json of some 40 MB. */
+/** The tokenizer.json of the largest vocabularies has about 40 MB. */
 const MAX_SIDE_BYTES = 256 * 2 ** 20;
 
 /**
- * Brings a model of the Hub, and what goes with it, into the store.
- * @throws HubError, OptionError when there is no such model, or no room; UnsupportedModelError where it was never exported to
- * ONNX; ModelFormatError for contents that are not what their hashes say; the signal's reason when aborted.
+ * Downloads a model of the Hub and its side files into the store.
+ * @throws HubError, OptionError when there is no such model, or no space; UnsupportedModelError for a model without ONNX files;
+ * ModelFormatError for contents that do not match their hashes; the signal's reason when aborted.
  */
 export async function fetchHubModel(
   platform: Platform,
@@ -79,9 +79,9 @@ async function download(
     const modelFile = await choose(id, listingFor(id, listed), genai);
     const named = new Set(filesOfGenai(genai?.model));
     const models = [modelFile, ...companionsOf(modelFile, { paths: [...byPath.keys()], named })];
-    const beside = sideFiles(id, listed, named);
-    refuseAmbiguous(id, [...beside.map(({ path }) => path), ...models]);
-    await receive(beside);
+    const besides = sideFiles(id, listed, named);
+    refuseAmbiguous(id, [...besides.map(({ path }) => path), ...models]);
+    await receive(besides);
     await receivePaths(models);
     for (const path of models) {
       onProgress?.({ stage: 'load', done: 0, total: 1 });
@@ -96,7 +96,7 @@ async function download(
   }
 }
 
-/** Files of an earlier download. */
+/** Finds the files of an earlier download. */
 async function findInStore({ files }: Platform, store: HubStore, { id }: HubModelRequest): Promise<HubModelLocation> {
   const { repo, revision } = id;
   const commit = isCommit(revision) ? revision : await store.readRevision(repo, revision);
@@ -124,19 +124,19 @@ function refuseUnexported({ repo, revision }: ModelId, files: readonly HubFile[]
   const found = weights === undefined ? 'no weights at all' : `${weights.path}, and no .onnx file`;
   const name = repo.slice(repo.indexOf('/') + 1);
   throw new UnsupportedModelError(
-    `${repo}@${revision} holds ${found}. Export it first, by: optimum-cli export onnx --model ${repo} --task text-generation-with-past ${name} ` +
+    `${repo}@${revision} has ${found}. Export it first, by: optimum-cli export onnx --model ${repo} --task text-generation-with-past ${name} ` +
       `(after: pip install optimum-onnx), and give the folder ${name}; or look for an exported one, such as onnx-community/${name}.`,
   );
 }
 
-/** The Hub's files as a folder of which the best, or those of a dtype, are read. */
+/** Listing of the Hub's files. @throws OptionError if all models are in other folders than those of a model id. */
 function listingFor({ repo, revision }: ModelId, files: readonly HubFile[]): ModelListing {
   const paths = new Set(files.map(({ path }) => path));
   const models = [...paths].filter((path) => path.endsWith('.onnx')).sort();
   const reachable = models.filter((path) => /^(onnx\/)?[^/]+$/.test(path));
   if (reachable.length === 0)
     throw new OptionError(
-      `${repo}@${revision} has its models in folders of their own (${models.slice(0, 8).join(', ')}), which a model id cannot name: ` +
+      `${repo}@${revision} has its models in subfolders (${models.slice(0, 8).join(', ')}), which a model id cannot name: ` +
         `download one of those, by: hf download ${repo} --include "${models[0]!.slice(0, models[0]!.lastIndexOf('/'))}/*" --local-dir model, and give its path`,
       { option: 'model' },
     );
@@ -147,20 +147,20 @@ function listingFor({ repo, revision }: ModelId, files: readonly HubFile[]): Mod
   };
 }
 
-/** The model file, of the dtype that was asked for. @throws OptionError where there is none. */
+/** Chooses the model file, of the requested dtype. @throws OptionError if there is none. */
 async function choose(
   { repo, revision, dtype }: ModelId,
   listing: ModelListing,
   genai: JsonObject | undefined,
 ): Promise<string> {
-  const seen = dtype === undefined ? listing : ofDtype(listing, dtype);
+  const visible = dtype === undefined ? listing : ofDtype(listing, dtype);
   const found = await listing.onnxFiles();
-  if (found.length > 0 && (await seen.onnxFiles()).length === 0)
-    throw new OptionError(`${repo}@${revision} has no model in ${dtype}; it holds ${found.join(', ')}.`);
-  return chooseModelFile(seen, { file: undefined, genai });
+  if (found.length > 0 && (await visible.onnxFiles()).length === 0)
+    throw new OptionError(`${repo}@${revision} has no model in ${dtype}; it has ${found.join(', ')}.`);
+  return chooseModelFile(visible, { file: undefined, genai });
 }
 
-/** A listing of which only one dtype's models are seen. */
+/** Listing with only the models of one dtype. */
 function ofDtype(listing: ModelListing, dtype: DtypeName): ModelListing {
   const variants: readonly string[] = [DTYPES[dtype].suffix, `_${dtype}`];
   const isOf = (path: string) => variants.includes(variantOf(path));
@@ -171,8 +171,6 @@ function ofDtype(listing: ModelListing, dtype: DtypeName): ModelListing {
   };
 }
 
-const nameOf = (path: string): string => path.slice(path.lastIndexOf('/') + 1);
-
 const variantOf = (path: string): string => parseModelName(nameOf(path))?.variant ?? '';
 
 interface Companions {
@@ -181,7 +179,7 @@ interface Companions {
   readonly named: ReadonlySet<string>;
 }
 
-/** Models of other parts next to a decoder, each in the decoder's dtype where there is one, else in full precision. */
+/** Models of other parts next to a decoder, each in the decoder's dtype if available, else in full precision. */
 function companionsOf(modelFile: string, { paths, named }: Companions): string[] {
   const folder = modelFile.slice(0, modelFile.lastIndexOf('/') + 1);
   const isDecoder = variantsOf(modelFile);
@@ -211,7 +209,7 @@ function sideFiles({ repo }: ModelId, files: readonly HubFile[], named: Readonly
   );
 }
 
-/** Systems that do not distinguish capitals from small letters would write one over the other. */
+/** Refuses paths that are equal on case-insensitive file systems. */
 function refuseAmbiguous({ repo }: ModelId, paths: readonly string[]): void {
   const seen = new Map<string, string>();
   for (const path of paths) {
@@ -222,7 +220,7 @@ function refuseAmbiguous({ repo }: ModelId, paths: readonly string[]): void {
   }
 }
 
-/** Asks for the files that a model's weights lie in, as its graph names them. */
+/** Receives the external data files that a model's graph names. */
 async function receiveExternalData(
   files: Files,
   path: string,
@@ -230,7 +228,7 @@ async function receiveExternalData(
 ): Promise<void> {
   const { folder, name } = files.split(path);
   const opened = openFolder(files, folder);
-  const asking: SourceFolder = {
+  const receiving: SourceFolder = {
     name: folder,
     async open(file) {
       await receive(file);
@@ -239,8 +237,8 @@ async function receiveExternalData(
   };
   try {
     const source = await opened.open(name);
-    if (source === undefined) throw new HubError(`${path} is gone. Try again.`);
-    await loadModel(source, asking);
+    if (source === undefined) throw new HubError(`${path} was removed meanwhile. Try again.`);
+    await loadModel(source, receiving);
   } finally {
     await opened.close();
   }

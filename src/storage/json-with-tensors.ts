@@ -17,8 +17,8 @@ export interface PairPaths {
 }
 
 /**
- * Says where a JSON file and its tensors lie.
- * @param path A file ending in `.json`, its tensors next to it under the same name; or a folder with a file called after `kind`.
+ * Resolves the paths of a JSON file and its tensors.
+ * @param path A file ending in `.json`, its tensors next to it under the same name; or a folder with files named after `kind`.
  * @throws OptionError
  */
 export function resolvePair(files: Files, kind: SavedKind, path: string): PairPaths {
@@ -29,16 +29,16 @@ export function resolvePair(files: Files, kind: SavedKind, path: string): PairPa
 }
 
 interface PairPathOptions {
-  /** Folder that the run is to make. */
+  /** Output folder of the run. */
   readonly out?: string | undefined;
   readonly force?: boolean | undefined;
-  /** A run that was cut off resumes, and may have written some of it. Default false. */
+  /** An interrupted run is resumed, which may have written some of it. Default false. */
   readonly resuming?: boolean | undefined;
 }
 
 /**
- * Refuses a place that is taken, cannot be written, or lies in the folder that a run is to make. `force` replaces both files of an
- * earlier run and nothing else.
+ * Refuses paths that exist, cannot be written, or are in the run's output folder. `force` only replaces files of an earlier
+ * run.
  * @throws OptionError
  */
 export async function checkPairPaths(
@@ -49,17 +49,17 @@ export async function checkPairPaths(
   if (out !== undefined && files.relative(files.resolve(out), json) !== undefined)
     throw new OptionError(`${json} is in the output folder ${out}. Choose another place for the ${kind}.`);
   for (const path of [json, tensors]) await files.checkFile(path);
-  const taken = (await files.kindOf(json)) !== undefined;
-  const isForeign = !resuming && !taken && (await files.kindOf(tensors)) !== undefined;
-  if (!force && !resuming && taken)
+  const exists = (await files.kindOf(json)) !== undefined;
+  const isOrphan = !resuming && !exists && (await files.kindOf(tensors)) !== undefined;
+  if (!force && !resuming && exists)
     throw new OptionError(`${json} exists. Choose another place for the ${kind}, or force the replacement.`);
-  if (isForeign || (taken && !(await hasSchema(files, json, `fang-prune-${kind}/`))))
+  if (isOrphan || (exists && !(await hasSchema(files, json, `fang-prune-${kind}/`))))
     throw new OptionError(
-      `${isForeign ? tensors : json} exists and is not of a ${kind} that fang-prune wrote. Choose another place, or move it away.`,
+      `${isOrphan ? tensors : json} exists and is not of a ${kind} that fang-prune wrote. Choose another place, or move it away.`,
     );
 }
 
-/** Writes both files; the JSON file, which names the hash of the other, appears last. @throws OptionError */
+/** Writes both files; the JSON file, which contains the other's hash, appears last. @throws OptionError */
 export async function writePair(
   { files, createHash }: Platform,
   place: PairPaths,
@@ -108,7 +108,7 @@ export interface OpenPair<T> extends SavedPair<T> {
 }
 
 interface OpenOptions<T> {
-  /** Checks the JSON object as far as it goes without tensors. @throws ModelFormatError */
+  /** Checks the JSON object, without tensors. @throws ModelFormatError */
   readonly check: (json: JsonObject, file: string) => T;
   readonly signal?: AbortSignal | undefined;
 }

@@ -4,7 +4,7 @@ import { OptionError } from '../errors.js';
 import { type ModelFolder, TOKENIZER } from './model-folder.js';
 import { readJsonFile } from './read-json.js';
 
-/** The model's own tokenizer; `undefined` when there is none. @throws ModelFormatError when its files are damaged. */
+/** The model's tokenizer; `undefined` when there is none. @throws ModelFormatError when its files are damaged. */
 export async function findTokenizer({
   platform: { files, limitTime },
   root,
@@ -17,7 +17,7 @@ export async function findTokenizer({
   return bos ? created : withoutSpecialTokens(created);
 }
 
-/** The model's own tokenizer. @throws OptionError when there is none, naming what to give instead. */
+/** The model's tokenizer. @throws OptionError when there is none. */
 export async function requireTokenizer(folder: ModelFolder, purpose: string): Promise<Tokenizer> {
   const tokenizer = await findTokenizer(folder);
   if (tokenizer === undefined) {

@@ -8,20 +8,20 @@ import { VERSION } from '../version.js';
 
 /** Contents of a model's page on the Hub. */
 export interface ModelCard {
-  /** Where it will lie, `org/name`. */
+  /** Repository of the model, `org/name`. */
   readonly repo: string;
-  /** The model that was pruned, `org/name`; undefined where unknown. */
+  /** The dense model, `org/name`; undefined if unknown. */
   readonly baseModel: string | undefined;
-  /** In the Hub's words, such as `apache-2.0`; undefined where unknown. */
+  /** The Hub's identifier, such as `apache-2.0`; undefined if unknown. */
   readonly license: string | undefined;
-  /** How the run that made it went; undefined where no report lies next to it. */
+  /** Report of the run; undefined if there is none next to the model. */
   readonly report: PruneReport | undefined;
   readonly layout: 'transformers.js' | 'genai';
 }
 
 const PACKAGE = 'https://www.npmjs.com/package/fang-prune';
 
-/** The page of a model as a repository's `README.md`: facts for the Hub, then for people. Paths of the machine are left out. */
+/** Formats a model card (`README.md`): metadata for the Hub, then text for people. It contains no paths of this machine. */
 export function formatModelCard(card: ModelCard): string {
   const { repo, report } = card;
   const parts = [
@@ -61,7 +61,7 @@ function introduce({ baseModel, report }: ModelCard): string {
   const by = `[fang-prune](${PACKAGE}) ${VERSION}`;
   if (report === undefined) return `${base}, made smaller by ${by}.`;
   const { sparsity, parameters, healing, dtypes, method } = report;
-  const said = [
+  const sentences = [
     ...(sparsity.achieved > 0
       ? [
           `${base}, of which ${by} removed ${formatPercent(1 - parameters.after / parameters.before)} of the parameters: whole FFN neurons and attention heads, chosen by the method \`${cell(method)}\`.`,
@@ -74,7 +74,7 @@ function introduce({ baseModel, report }: ModelCard): string {
       ? []
       : [`Its weights are in ${dtypes.map(({ dtype }) => `\`${cell(dtype)}\``).join(', ')}.`]),
   ];
-  return said.join(' ');
+  return sentences.join(' ');
 }
 
 function formatSizes({ parameters, bytes, dtypes }: PruneReport): string {
@@ -149,7 +149,7 @@ function table(head: readonly string[], rows: readonly (readonly string[])[]): s
   return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
 }
 
-/** Text from elsewhere, such as names of files, without what Markdown would make of it. */
+/** Escapes Markdown in untrusted text, such as file names. */
 const cell = (text: string): string =>
   printable(text)
     .replace(/[\n\t]/g, ' ')

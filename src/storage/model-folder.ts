@@ -22,7 +22,7 @@ import { fetchHubModel } from './hub-model.js';
 import { type OpenFolder, openFolder } from './open-folder.js';
 import { type JsonObject, readJsonFile } from './read-json.js';
 
-/** JSON files next to a model that say how to run it. */
+/** Configuration files next to a model. */
 export const MODEL_DOCUMENTS = ['config.json', 'generation_config.json', 'genai_config.json'] as const;
 
 export type ModelDocument = (typeof MODEL_DOCUMENTS)[number];
@@ -30,8 +30,8 @@ export type ModelDocument = (typeof MODEL_DOCUMENTS)[number];
 /** The tokenizer next to a model. */
 export const TOKENIZER = 'tokenizer.json';
 
-/** JSON files of the tokenizer, which results get as they are. */
-const OF_TOKENIZER = [
+/** JSON files of the tokenizer, which are copied to results. */
+const TOKENIZER_FILES = [
   TOKENIZER,
   'tokenizer_config.json',
   'special_tokens_map.json',
@@ -39,38 +39,38 @@ const OF_TOKENIZER = [
   'chat_template.json',
 ] as const;
 
-/** A model where it lies, with the files that belong to it. */
+/** A model in its folder, with its side files. */
 export interface ModelFolder {
-  /** Platform that it is read through. */
+  /** Platform that reads it. */
   readonly platform: Platform;
   /** Absolute path of the folder with config and tokenizer. */
   readonly root: string;
   /** The model file relative to `root`, with `/`: `onnx/model.onnx` (transformers.js) or `model.onnx` (genai). */
   readonly modelFile: string;
-  /** Parsed JSON files, as far as they exist. */
+  /** Parsed JSON files that exist. */
   readonly documents: Readonly<Partial<Record<ModelDocument, JsonObject>>>;
-  /** Absolute path of the embedding model, where there is one. */
+  /** Absolute path of the embedding model, if there is one. */
   readonly embeddings: string | undefined;
-  /** Whether texts begin with what the tokenizer's post-processor puts there. */
+  /** Whether texts begin with the tokens that the tokenizer's post-processor adds. */
   readonly bos: boolean;
-  /** Where it was downloaded from; undefined for what lay there. */
+  /** Origin of a download; undefined for local models. */
   readonly hub: HubOrigin | undefined;
-  /** Present where `load` gives other models than the files hold, so that no runtime can open those in their place. */
+  /** Present if `load` returns models that differ from the files, so that a runtime cannot open the files instead. */
   readonly changed?: ChangedModels | undefined;
   /**
-   * Loads the model; its weights can be read until `close`. A decoder that reads embeddings has its embedding model in front.
+   * Loads the model; its weights can be read until `close`. A decoder that reads embeddings is joined to its embedding model.
    * @throws ModelFormatError; UnsupportedModelError when it reads embeddings and no embedding model is known.
    */
   load(): Promise<OnnxModel>;
   /** Loads the embedding model. @throws ModelFormatError; UnsupportedModelError when none is known. */
   loadEmbeddings(): Promise<OnnxModel>;
-  /** @throws ModelFormatError when a file of the model is not as it was when it was loaded. */
+  /** @throws ModelFormatError when a file of the model has changed since it was loaded. */
   checkUnchanged(): Promise<void>;
-  /** Closes the files that are open. */
+  /** Closes the open files. */
   close(): Promise<void>;
 }
 
-/** Models that are read otherwise than their files have them. */
+/** Models that differ from their files. */
 export interface ChangedModels {
   /** Models of other parts than the decoder, by path relative to the folder, for saving. */
   readonly parts: ReadonlyMap<string, OnnxModel>;
@@ -78,21 +78,22 @@ export interface ChangedModels {
   change(model: OnnxModel, path: string): Promise<OnnxModel>;
 }
 
-/** How a model is found, besides its name. */
+/** Options for finding a model and its embedding model. */
 export interface SourceOptions {
   /**
-   * Embedding model of a decoder that reads `inputs_embeds` in place of token ids: an `.onnx` file. Decoders that read ids need
-   * none. Default: the one in the model's folder, as transformers.js (`embed_tokens.onnx`) and onnxruntime-genai
+   * Embedding model of a decoder that reads `inputs_embeds` instead of token ids: an `.onnx` file. Decoders that read ids
+   * need none. Default: the one in the model's folder, as transformers.js (`embed_tokens.onnx`) and onnxruntime-genai
    * (`genai_config.json`) name it.
    */
   readonly embeddings?: string | undefined;
   /**
-   * Take models of the Hugging Face Hub only from the cache, without network. Default: what `HF_HUB_OFFLINE` says, else false.
+   * Use models of the Hugging Face Hub only from the cache, without network. Default: the value of `HF_HUB_OFFLINE`, else
+   * false.
    */
   readonly offline?: boolean | undefined;
 }
 
-/** Options of every call about the model that it runs. */
+/** Model and engine of a call. */
 export interface ModelRequest extends JobControl, SourceOptions, EngineChoice {
   /** A folder in transformers.js or onnxruntime-genai layout, an `.onnx` file, or a model of the Hugging Face Hub, `org/name`. */
   readonly model: string;
@@ -100,19 +101,18 @@ export interface ModelRequest extends JobControl, SourceOptions, EngineChoice {
 
 export interface OpenModelOptions extends SourceOptions, ReadingOptions, JobControl {
   /**
-   * Which ONNX file of the folder, relative to it. Default: `onnx/model.onnx`, `model.onnx`, the decoder that
+   * ONNX file of the folder, relative to it. Default: `onnx/model.onnx`, `model.onnx`, the decoder that
    * `genai_config.json` names, or the only decoder, fp32 before fp16.
    */
   readonly file?: string | undefined;
 }
 
 /**
- * Finds a model and what belongs to it; one of the Hub is downloaded first, as far as the cache lacks it.
+ * Finds a model and its side files; those of a model of the Hub are downloaded first unless they are in the cache.
  * @param path a folder in transformers.js or onnxruntime-genai layout, an `.onnx` file, or, where there is neither, a model of the
  * Hub: `org/name`, `org/name@revision`, `org/name:dtype`
- * @throws OptionError saying what was looked for when nothing is found; UnsupportedModelError for an encoder-decoder, or a model
- * that was never exported to ONNX.
- * @throws ModelFormatError when a JSON file is damaged, or a download is not what its hash says; HubError.
+ * @throws OptionError when nothing is found; UnsupportedModelError for an encoder-decoder, or a model without ONNX files;
+ * ModelFormatError when a JSON file is damaged, or a download does not match its hash; HubError.
  */
 export async function openModelFolder(
   platform: Platform,
@@ -124,7 +124,7 @@ export async function openModelFolder(
   return openLocated(platform, await locate(platform, path, { file, ...finding }), { file, embeddings: given, bos });
 }
 
-/** How a model's files are read. */
+/** Options for reading a model's files. */
 interface ReadingPlace extends Pick<OpenModelOptions, 'file' | 'embeddings' | 'bos'> {
   readonly changed?: ChangedModels | undefined;
 }
@@ -139,8 +139,8 @@ export async function openLocated(
   const entries = await Promise.all(
     MODEL_DOCUMENTS.map(async (name) => [name, await readJsonFile(files, files.resolve(root, name))] as const),
   );
-  // Found to be whole before the work begins, but not kept: its hundred thousand objects would be in the collector's way.
-  for (const name of OF_TOKENIZER) await readJsonFile(files, files.resolve(root, name));
+  // Checked before the run begins, but not kept: a hundred thousand objects would slow down the garbage collector.
+  for (const name of TOKENIZER_FILES) await readJsonFile(files, files.resolve(root, name));
   const documents: ModelFolder['documents'] = Object.fromEntries(
     entries.filter(([, document]) => document !== undefined),
   );
@@ -158,7 +158,7 @@ export async function openLocated(
     const folder = openFolder(files, place.folder);
     opened.push(folder);
     const source = await folder.open(place.name);
-    if (source === undefined) throw new ModelFormatError(`${path} is gone.`);
+    if (source === undefined) throw new ModelFormatError(`${path} was removed meanwhile.`);
     const read = await loadModel(source, folder);
     const model = changed === undefined ? read : await changed.change(read, path);
     return dequantiseGraph(await shareWeights(splitMerged(model)));
@@ -166,7 +166,7 @@ export async function openLocated(
   const loadEmbeddings = async () => {
     if (embeddings !== undefined) return loadFile(embeddings);
     throw new UnsupportedModelError(
-      `${target} reads inputs_embeds in place of input_ids, and there is no embedding model next to it (embed_tokens.onnx, ` +
+      `${target} reads inputs_embeds instead of input_ids, and there is no embedding model next to it (embed_tokens.onnx, ` +
         'or embedding.onnx); name the ONNX file that turns token ids into embeddings by embeddings (--embeddings FILE)',
     );
   };
@@ -206,7 +206,7 @@ async function locateEmbeddings(files: Files, path: string): Promise<string> {
   throw refusal('embeddings', `is ${target}; there is no such .onnx file`);
 }
 
-/** The folder with the documents, and the model file in it where it is known. */
+/** Folder with the configuration files, and the model file in it if known. */
 export interface Location {
   readonly root: string;
   readonly modelFile?: string;
@@ -225,7 +225,7 @@ async function locate(
   return kind === 'folder' ? { root: path } : locateFile(files, path, file);
 }
 
-/** A text that is not a path may be a model's id. @throws OptionError, HubError: a text that can be read as both is called both. */
+/** Finds a model of the Hub. @throws OptionError, HubError, whose messages also mention the missing path. */
 async function locateOnHub(
   platform: Platform,
   named: string,
@@ -241,14 +241,14 @@ async function locateOnHub(
     );
   const request = { id, offline: offline ?? hub.settings.offline, onProgress, signal };
   return fetchHubModel(platform, hub, request).catch((error: unknown) => {
-    const said = `${errorMessage(error)}. There is no file or folder ${platform.files.resolve(named)} either.`;
-    if (error instanceof HubError) throw new HubError(said, { cause: error, status: error.status });
-    if (error instanceof OptionError && error.option === 'model') throw new OptionError(said, { cause: error });
+    const message = `${errorMessage(error)}. There is no file or folder ${platform.files.resolve(named)} either.`;
+    if (error instanceof HubError) throw new HubError(message, { cause: error, status: error.status });
+    if (error instanceof OptionError && error.option === 'model') throw new OptionError(message, { cause: error });
     throw error;
   });
 }
 
-/** The documents of `onnx/model.onnx` lie one folder up. */
+/** Finds the folder of an ONNX file: for `onnx/model.onnx` it is one folder up. */
 async function locateFile(files: Files, path: string, file: string | undefined): Promise<Location> {
   if (file !== undefined) throw new OptionError(`${path} is a file, so "${file}" cannot be looked for in it.`);
   if (!path.endsWith('.onnx'))
@@ -270,7 +270,7 @@ export function modelPaths(folder: ModelFolder, { storage }: OnnxModel): readonl
   return filesOf(folder.platform, modelPath(folder), storage);
 }
 
-/** Paths of the model's files and of its embedding model: all that decide its outputs. */
+/** Absolute paths of the files that determine the model's outputs: its own, and those of its embedding model. */
 export function runPaths(folder: ModelFolder, model: OnnxModel): readonly string[] {
   const { embeddingPrefix } = model;
   return [
@@ -284,19 +284,19 @@ function filesOf({ files }: Platform, path: string, storage: ModelStorage | unde
   return [path, ...(storage?.kind === 'external' ? storage.files.map((file) => files.resolve(folder, file)) : [])];
 }
 
-/** Bytes of files together. @throws ModelFormatError when one cannot be read. */
+/** Total bytes of files. @throws ModelFormatError when one cannot be read. */
 export async function totalBytes({ files }: Platform, paths: readonly string[]): Promise<number> {
   const opened = await Promise.all(paths.map((path) => files.open(path)));
   return opened.reduce((sum, source) => sum + (source?.byteLength ?? 0), 0);
 }
 
-/** Longest window that a model can read: what it was made for, and what its graph has positions for. */
+/** Longest window that a model can read: limited by its configuration, and by the positions of its graph. */
 export function longestWindow(folder: ModelFolder, positionCount: number | undefined): number | undefined {
   const known = [contextLength(folder), positionCount].filter((length) => length !== undefined);
   return known.length === 0 ? undefined : Math.min(...known);
 }
 
-/** Longest window the model was made for, under the names that families give it. */
+/** Context length of the configuration, whose key depends on the family. */
 export function contextLength({ documents }: ModelFolder): number | undefined {
   const config = decoderConfig(documents);
   const named = ['max_position_embeddings', 'n_positions', 'max_sequence_length', 'n_ctx', 'seq_length'];
@@ -304,7 +304,7 @@ export function contextLength({ documents }: ModelFolder): number | undefined {
   return [...named.map((key) => config[key]), genai].find((value) => typeof value === 'number');
 }
 
-/** Sizes that the graph leaves open in its caches. */
+/** Sizes of caches, for graphs that do not declare them. */
 export function cacheSizes({ documents }: ModelFolder): CacheSizes {
   const decoder = Object(Object(documents['genai_config.json']?.model).decoder) as JsonObject;
   const firstNumber = (...values: readonly unknown[]) => values.find((value) => typeof value === 'number');
@@ -314,7 +314,7 @@ export function cacheSizes({ documents }: ModelFolder): CacheSizes {
   };
 }
 
-/** config.json, with what it says of the decoder only in front of what it says of the entire model. */
+/** config.json, where fields of the text decoder override those of the entire model. */
 export function decoderConfig(documents: ModelFolder['documents']): JsonObject {
   const config = documents['config.json'] ?? {};
   return { ...config, ...findTextConfig(config)?.part };

@@ -7,16 +7,16 @@ import { VERSION } from '../version.js';
 import { hashFiles } from './hash-files.js';
 import { type ModelFolder, runPaths } from './model-folder.js';
 
-/** A file that is made from a model and may only be used with it. */
-export interface MadeFrom {
+/** A file that was created from a model and is valid only for it. */
+export interface ModelDerivative {
   /** For messages: `the recipe a.json`. */
   readonly name: string;
-  /** Version that made it. */
+  /** Version of fang-prune that created it. */
   readonly version: string;
   readonly origin: ModelOrigin;
 }
 
-/** Describes a model for files that are made from it. @throws ModelFormatError when it cannot be read. */
+/** Identifies a model, for files that are created from it. @throws ModelFormatError when it cannot be read. */
 export async function originOf(
   folder: ModelFolder,
   model: OnnxModel,
@@ -25,25 +25,28 @@ export async function originOf(
   return { sha256: await hashModelFile(folder, model, signal), layout: await layoutFingerprint(layout) };
 }
 
-/** Refuses another model than the one something was made from. @throws OptionError naming both hashes. */
+/** Refuses another model than the one that a file was created from. @throws OptionError naming both hashes. */
 export async function checkModelHash(
-  { name, origin: { sha256 } }: MadeFrom,
+  { name, origin: { sha256 } }: ModelDerivative,
   folder: ModelFolder,
   { model, signal }: { readonly model: OnnxModel; readonly signal?: AbortSignal | undefined },
 ): Promise<void> {
   const found = await hashModelFile(folder, model, signal);
   if (found === sha256) return;
   throw new OptionError(
-    `${folder.root} is another model than ${name} was made from: its SHA-256 is ${found}, not ${sha256}. Give the model that was used then.`,
+    `${folder.root} is another model than the one that ${name} was created from: its SHA-256 is ${found}, not ${sha256}. Give that model.`,
   );
 }
 
-/** Refuses a model that this version sees other modules in. @throws OptionError naming both fingerprints. */
-export async function checkLayout({ name, version, origin }: MadeFrom, { detected }: AnalysedModel): Promise<void> {
+/** Refuses a model in which this version detects other modules. @throws OptionError naming both fingerprints. */
+export async function checkLayout(
+  { name, version, origin }: ModelDerivative,
+  { detected }: AnalysedModel,
+): Promise<void> {
   const found = await layoutFingerprint(detected.layout);
   if (found === origin.layout) return;
   throw new OptionError(
-    `fang-prune ${VERSION} detects another structure in the model than ${version}, which made ${name} (layout ${found}, not ${origin.layout}). Use that version, or make it again.`,
+    `fang-prune ${VERSION} detects another structure in the model than ${version}, which created ${name} (layout ${found}, not ${origin.layout}). Use that version, or create it again.`,
   );
 }
 

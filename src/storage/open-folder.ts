@@ -3,14 +3,14 @@ import type { SinkFolder, SourceFolder } from '../onnx/byte-source.js';
 import { normaliseRelativePath } from '../onnx/relative-path.js';
 import type { Files, OpenFile } from '../runtime/platform.js';
 
-/** A folder to read from and to write into; `close` closes all that was opened to be read. */
+/** A folder to read from and to write to; `close` closes the files opened for reading. */
 export interface OpenFolder extends SourceFolder, SinkFolder {
-  /** @throws ModelFormatError when a file is not as it was when it was opened. */
+  /** @throws ModelFormatError when a file has changed since it was opened. */
   checkUnchanged(): Promise<void>;
   close(): Promise<void>;
 }
 
-/** A folder as models are loaded from and saved into. Paths cannot climb out of it. */
+/** Opens a folder for loading and saving models. Paths outside it are refused. */
 export function openFolder(files: Files, folder: string): OpenFolder {
   const opened: OpenFile[] = [];
   const stamps = new Map<string, string | undefined>();

@@ -1,10 +1,10 @@
 import { ModelFormatError } from '../errors.js';
 import { type Files, MAX_TEXT_BYTES } from '../runtime/platform.js';
 
-/** Files are read in pieces of this size, so that memory does not depend on them. */
+/** Size of the pieces in which files are read, to bound memory. */
 const PIECE_BYTES = 2 ** 20;
 
-/** A file piece by piece. @throws ModelFormatError when there is none, or it cannot be read. */
+/** Reads a file piece by piece. @throws ModelFormatError when there is none, or it cannot be read. */
 export async function* readPieces(
   files: Files,
   path: string,
@@ -22,20 +22,20 @@ export async function* readPieces(
   }
 }
 
-/** All of a file, to become a text; undefined when there is none. @throws ModelFormatError when it cannot be read, or is too long. */
+/** Reads an entire text file; undefined when there is none. @throws ModelFormatError when it cannot be read, or is too long. */
 export async function readBytes(files: Files, path: string, pipes = false): Promise<Uint8Array | undefined> {
   const source = await files.open(path, pipes);
   if (source === undefined) return undefined;
   try {
     const { byteLength } = source;
     if (byteLength <= MAX_TEXT_BYTES) return await source.read(0, byteLength);
-    throw new ModelFormatError(`${path} has ${byteLength} bytes, and ${MAX_TEXT_BYTES} are read at most.`);
+    throw new ModelFormatError(`${path} has ${byteLength} bytes; at most ${MAX_TEXT_BYTES} are read.`);
   } finally {
     await source.close();
   }
 }
 
-/** UTF-8 as text, a mark at its start included. */
+/** Decodes UTF-8, including a byte order mark. */
 export function decodeText(bytes: Uint8Array): string {
   return new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes);
 }

@@ -12,11 +12,11 @@ export interface ListedFile {
 }
 
 /**
- * Files that the manifest of a folder lists, if they are there as they were written.
+ * Lists the files of a folder's manifest.
  * @param root the folder's path
- * @param folder the same as the user named it
- * @returns undefined where it has no manifest
- * @throws ModelFormatError for a file that is gone, has another size or lies elsewhere.
+ * @param folder the path as given by the user, for messages
+ * @returns undefined if it has no manifest
+ * @throws ModelFormatError for a file that is missing, has another size or is outside the folder.
  */
 export async function readListed(files: Files, root: string, folder: string): Promise<ListedFile[] | undefined> {
   const manifest = await readJsonFile(files, files.resolve(root, MANIFEST));
@@ -30,12 +30,12 @@ export async function readListed(files: Files, root: string, folder: string): Pr
       throw new ModelFormatError(`${folder}/${MANIFEST} lists ${JSON.stringify(path)}, which is not a path inside it.`);
     const target = files.resolve(root, path);
     if (files.relative(real, await files.real(target)) === undefined)
-      throw new ModelFormatError(`${folder}/${path} leads out of the folder. Put the file itself there.`);
+      throw new ModelFormatError(`${folder}/${path} is a link out of the folder. Replace it by the file.`);
     const source = await files.open(target);
     await source?.close();
     if (source === undefined || (byteLength !== undefined && source.byteLength !== byteLength))
       throw new ModelFormatError(
-        `${folder}/${path} is not what was written there: ${source === undefined ? 'it is gone' : `it has ${source.byteLength} bytes, not ${byteLength}`}. Make the folder again.`,
+        `${folder}/${path} is not as it was written: ${source === undefined ? 'it is missing' : `it has ${source.byteLength} bytes, not ${byteLength}`}. Write the folder again.`,
       );
     listed.push({ path, byteLength: source.byteLength });
   }

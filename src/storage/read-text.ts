@@ -4,7 +4,7 @@ import { OptionError } from '../errors.js';
 import type { Files } from '../runtime/platform.js';
 import { readBytes, readPieces } from './read-bytes.js';
 
-/** Reads a text file, UTF-8 with or without a mark at its start. @param what for messages @throws OptionError when it cannot be read, or is not text. */
+/** Reads a text file, UTF-8 with or without a byte order mark. @param what for messages @throws OptionError when it cannot be read, or is not text. */
 export async function readText(files: Files, path: string, what = 'text', pipes = true): Promise<string> {
   const bytes = await readBytes(files, files.resolve(path), pipes).catch((cause) => {
     throw new OptionError(`Cannot read the ${what} ${path}: ${errorMessage(cause)}.`, { cause });
@@ -14,7 +14,7 @@ export async function readText(files: Files, path: string, what = 'text', pipes 
   if (zero >= 0)
     throw new OptionError(`Cannot read the ${what} ${path}: byte ${zero} is 0, so it is not text in UTF-8.`);
   try {
-    // A text that was cut to a number of bytes may end inside a character.
+    // A truncated text may end inside a character.
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes, { stream: true });
   } catch (cause) {
     throw new OptionError(`Cannot read the ${what} ${path}: it is not in UTF-8; save it as UTF-8.`, { cause });
@@ -22,7 +22,7 @@ export async function readText(files: Files, path: string, what = 'text', pipes 
 }
 
 /**
- * A calibration file as a source: `.jsonl` or `.JSONL` line by line, anything else as one text.
+ * A calibration file as a source: `.jsonl` line by line, any other file as one text.
  * @param pipes whether it may be a pipe, which can be read only once
  * @throws OptionError
  */
@@ -34,28 +34,28 @@ export async function openTextSource(files: Files, path: string, pipes = true): 
 /** Whether a file has a document on each line, by its name. */
 export const isJsonl = (path: string): boolean => /\.jsonl$/i.test(path);
 
-/** Characters. A line takes several times as many bytes of memory: its parts, joined, parsed and encoded. */
+/** Longest line in characters. It takes several times as many bytes of memory, joined, parsed and encoded. */
 const MAX_LINE_LENGTH = 2 ** 25;
 
-/** Lines of a text file, UTF-8, read as they are asked for. @throws OptionError when it cannot be read, or a line is too long. */
+/** Lines of a text file, UTF-8, read lazily. @throws OptionError when it cannot be read, or a line is too long. */
 export async function* readLines(files: Files, path: string, pipes = true): AsyncGenerator<string> {
   const decoder = new TextDecoder('utf-8', { fatal: true });
-  // A long line is joined once: to search all of it again for each piece would take the square of its length.
+  // A long line is joined once: joining and searching it for each piece would take quadratic time.
   let parts: string[] = [];
   let partsLength = 0;
-  let heldReturn = '';
+  let pendingReturn = '';
   try {
     for await (const piece of readPieces(files, files.resolve(path), { pipes })) {
-      const text = heldReturn + decoder.decode(piece, { stream: true });
-      heldReturn = text.endsWith('\r') ? '\r' : '';
-      const [first = '', ...others] = text.slice(0, text.length - heldReturn.length).split(/\r\n|\n|\r/);
+      const text = pendingReturn + decoder.decode(piece, { stream: true });
+      pendingReturn = text.endsWith('\r') ? '\r' : '';
+      const [first = '', ...others] = text.slice(0, text.length - pendingReturn.length).split(/\r\n|\n|\r/);
       const last = others.pop();
       partsLength += first.length;
       if (partsLength > MAX_LINE_LENGTH)
         throw new Error(`a line has more than ${MAX_LINE_LENGTH} characters; split its document, or give a text file`);
       parts.push(first);
       if (last === undefined) continue;
-      // A line of 100 MB that is out stands once in memory, not as its parts too.
+      // Releases the parts before a long line is yielded.
       const line = parts.join('');
       parts = [last];
       partsLength = last.length;

@@ -4,23 +4,23 @@ import type { HubCommit, HubFile, HubStore, IncomingFile } from '../runtime/hub-
 import type { HubClient } from './hub-client.js';
 import { limitsOf, piecesOf, wait } from './hub-fetch.js';
 
-/** How often a connection may be cut in a row without bringing much. */
+/** Largest number of consecutive interruptions without progress. */
 const MAX_CUTS = 5;
-/** Progress is told this often, in bytes. */
+/** Bytes between two progress reports. */
 const STEP_BYTES = 2 ** 20;
 
-/** Where files come from and go to. */
+/** Source and destination of downloads. */
 export interface Transfer extends JobControl {
   readonly client: Pick<HubClient, 'openFile'>;
   readonly store: HubStore;
   readonly commit: HubCommit;
 }
 
-/** Receives files into the store, those that it lacks. What was asked for grows, and with it what is told of progress. */
+/** Downloads files that the store lacks. Progress counts all files requested so far. */
 export interface Receiver {
   /**
-   * @throws HubError when the Hub does not give them; ModelFormatError when contents are not what they should be; OptionError
-   * where they cannot be written; the signal's reason when aborted, and what has come is kept.
+   * @throws HubError when a download fails; ModelFormatError when contents do not match their hash; OptionError when they
+   * cannot be written; the signal's reason when aborted, and partial files are kept.
    */
   receive(files: readonly HubFile[]): Promise<void>;
 }
@@ -62,13 +62,13 @@ type OnBytes = (byteLength: number) => void;
 async function receiveFile(transfer: Transfer, file: HubFile, onBytes: OnBytes): Promise<void> {
   const incoming = await transfer.store.receive(transfer.commit, file);
   try {
-    const isOld = incoming.byteLength > 0;
+    const isResumed = incoming.byteLength > 0;
     await receiveRest(transfer, file, incoming, onBytes);
     if (!(await isComplete(transfer.store, file, incoming))) {
-      // What lay there may have been of something else.
+      // An earlier partial file may have other contents.
       await incoming.restart();
-      if (isOld) await receiveRest(transfer, file, incoming, onBytes);
-      if (!isOld || !(await isComplete(transfer.store, file, incoming))) {
+      if (isResumed) await receiveRest(transfer, file, incoming, onBytes);
+      if (!isResumed || !(await isComplete(transfer.store, file, incoming))) {
         await incoming.restart();
         throw new ModelFormatError(
           `${file.path} of ${transfer.commit.repo} does not match its hash ${file.hash}. Try again.`,
@@ -81,7 +81,7 @@ async function receiveFile(transfer: Transfer, file: HubFile, onBytes: OnBytes):
   }
 }
 
-/** Resumes where a connection was cut, as long as they bring something. */
+/** Resumes after interrupted connections, while they make progress. */
 async function receiveRest(transfer: Transfer, file: HubFile, incoming: IncomingFile, onBytes: OnBytes): Promise<void> {
   const { paceBytes, retryMs } = limitsOf(transfer.store.settings);
   if (incoming.byteLength > file.byteLength) await incoming.restart();
@@ -110,13 +110,14 @@ async function receivePart(
   signal?.addEventListener('abort', abort, { once: true });
   const pace = {
     ...limitsOf(store.settings),
-    fail: (what: string) => new CutError(`${file.path} of ${commit.repo} ${what}. The same call resumes from there.`),
+    fail: (problem: string) =>
+      new CutError(`${file.path} of ${commit.repo} ${problem}. The same call resumes from there.`),
   };
   try {
     const response = await client.openFile(commit, file, incoming.byteLength, stop.signal);
-    // Servers without ranges send all of it.
+    // Servers without range requests send the entire file.
     if (incoming.byteLength > 0 && !continuesAt(response, incoming.byteLength)) await incoming.restart();
-    let told = incoming.byteLength;
+    let reported = incoming.byteLength;
     for await (const piece of piecesOf(response, pace)) {
       if (incoming.byteLength + piece.byteLength > file.byteLength) {
         await incoming.restart();
@@ -125,9 +126,9 @@ async function receivePart(
         );
       }
       await incoming.write(piece);
-      if (incoming.byteLength - told < STEP_BYTES) continue;
-      told = incoming.byteLength;
-      onBytes(told);
+      if (incoming.byteLength - reported < STEP_BYTES) continue;
+      reported = incoming.byteLength;
+      onBytes(reported);
     }
     if (incoming.byteLength < file.byteLength)
       throw new CutError(
@@ -143,10 +144,10 @@ function continuesAt({ status, headers }: Response, start: number): boolean {
   return status === 206 && (headers.get('content-range') ?? `bytes ${start}-`).startsWith(`bytes ${start}-`);
 }
 
-/** A connection that may be better the next time. */
+/** Interrupted connection, which is retried. */
 class CutError extends HubError {}
 
-/** Errors of the connection while a body comes have no type. */
+/** Errors of `fetch` while a body is read have no type of their own. */
 const isCut = (error: unknown): boolean => error instanceof CutError || !(error instanceof FangPruneError);
 
 async function isComplete(store: HubStore, { algorithm, hash: expected, byteLength }: HubFile, incoming: IncomingFile) {

@@ -11,16 +11,16 @@ import type { ScoreLog } from '../evaluation/score-log.js';
 import type { Files } from '../runtime/platform.js';
 import { openLineFile } from './line-file.js';
 
-/** A file that keeps the scores of some runs. */
+/** A file with the scores of several runs. */
 export interface ScoreFile {
   /** The log of one run, by its position. The scores are of the run's kind. */
   logOf<T extends { readonly index: number }>(run: number): ScoreLog<T>;
 }
 
 /**
- * Opens a file of scores, or makes it. Scores go to the disk batch by batch; a line that was cut off is written again.
+ * Opens or creates a score file. Scores are written batch by batch; an incomplete line is written again.
  *
- * @throws OptionError when the file keeps other runs' scores or is not a score file, and when it cannot be read or written.
+ * @throws OptionError when the file has the scores of other runs, is not a score file, or cannot be read or written.
  */
 export async function openScoreFile(files: Files, path: string, runs: readonly ScoredRun[]): Promise<ScoreFile> {
   const lines = await openLineFile(files, path, 'scores');

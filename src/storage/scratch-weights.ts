@@ -4,7 +4,7 @@ import type { StoreTensor } from '../removal/repair-linear.js';
 import type { Platform } from '../runtime/platform.js';
 import type { ScratchFile } from '../runtime/tensor-store.js';
 
-/** Lends scratch space for tensors while an action runs. */
+/** Runs an action with scratch space for tensors. */
 export async function withScratchWeights<T>(
   { createScratch }: Platform,
   action: (store: StoreTensor) => Promise<T>,
@@ -13,16 +13,16 @@ export async function withScratchWeights<T>(
   return action(createScratchWeights(scratch)).finally(() => scratch.dispose());
 }
 
-/** Keeps tensors one behind the other. @throws ModelFormatError when bytes are not as many as a shape takes. */
+/** Stores tensors one after the other. @throws ModelFormatError when the number of bytes does not match the shape. */
 export function createScratchWeights(scratch: ScratchFile): StoreTensor {
   let end = 0;
   return async (shape, bytes) => {
     if (bytes.byteLength !== expectedByteLength(shape)) {
       throw new ModelFormatError(
-        `A tensor of ${expectedByteLength(shape)} bytes was to be stored as ${bytes.byteLength} bytes.`,
+        `A tensor of ${expectedByteLength(shape)} bytes cannot be stored as ${bytes.byteLength} bytes.`,
       );
     }
-    // Taken at once, so that writes may overlap.
+    // Reserved before writing, so that writes may overlap.
     const offset = end;
     end += bytes.byteLength;
     await scratch.write(offset, bytes);

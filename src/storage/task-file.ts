@@ -6,7 +6,7 @@ import { readLines } from './read-text.js';
 /** The items of a task file, or the first of them. */
 export interface TaskFile {
   readonly name: string;
-  /** Of the entire file. */
+  /** Hash of the entire file. */
   readonly sha256: string;
   readonly items: readonly TaskItem[];
 }
@@ -22,7 +22,7 @@ export async function readTaskFile(
   limit = Number.POSITIVE_INFINITY,
 ): Promise<TaskFile> {
   const items: TaskItem[] = [];
-  // No pipe: it is read twice.
+  // Not a pipe, since the file is read twice.
   for await (const item of readTaskItems(readLines(platform.files, path, false), path)) {
     items.push(item);
     if (items.length >= limit) break;

@@ -20,7 +20,7 @@ export interface FileToSend {
   readonly content: object;
 }
 
-/** Puts files into a repository in one commit: all of them, or none. @returns the commit. @throws HubError */
+/** Uploads files to a repository in one commit. @returns the commit. @throws HubError */
 export async function uploadFiles({ repo, branch, store, files, title, onProgress, signal }: Upload): Promise<string> {
   const { settings } = store;
   const { commitIter } = (await store.loadClient()) as typeof Library;
@@ -54,7 +54,7 @@ export async function uploadFiles({ repo, branch, store, files, title, onProgres
     signal?.throwIfAborted();
     if (step.done) {
       report(repo);
-      if (step.value === undefined) throw new HubError(`${settings.endpoint} made no commit of ${repo}. Try again.`);
+      if (step.value === undefined) throw new HubError(`${settings.endpoint} created no commit of ${repo}. Try again.`);
       return step.value.commit.oid;
     }
     if (step.value.event !== 'fileProgress') continue;

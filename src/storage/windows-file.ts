@@ -10,11 +10,11 @@ import type { WindowStore } from '../evaluation/generate-calibration.js';
 import type { Files } from '../runtime/platform.js';
 import { openLineFile } from './line-file.js';
 
-/** Name of the windows a model wrote, next to a result that was calibrated on them. */
+/** Name of the file with generated windows, next to a result that was calibrated on them. */
 export const WINDOWS_FILE = 'calibration-windows.jsonl';
 
 /**
- * Refuses a new windows file in the folder that a run is to make: it would be in the way when the folder is complete.
+ * Refuses a new windows file in the run's output folder, which the run replaces at its end.
  * @throws OptionError
  */
 export async function checkWindowsPath(files: Files, path: string, output: string): Promise<void> {
@@ -26,10 +26,9 @@ export async function checkWindowsPath(files: Files, path: string, output: strin
 }
 
 /**
- * Opens a file that keeps generated windows, or makes it. Windows go to the disk batch by batch; a line that was cut off
- * is written again.
+ * Opens or creates a file of generated windows. Windows are written batch by batch; an incomplete line is written again.
  *
- * @throws OptionError when the file holds another run's windows or is not a windows file, and when it cannot be read or written.
+ * @throws OptionError when the file has the windows of another run, is not a windows file, or cannot be read or written.
  */
 export async function openWindowsFile(
   files: Files,
@@ -49,7 +48,7 @@ export async function openWindowsFile(
   };
 }
 
-/** An entire windows file as text. */
+/** Formats an entire windows file. */
 export function formatWindowsFile(windows: readonly Int32Array[], origin: WindowsOrigin): string {
   return formatOriginLine(origin) + windows.map(formatWindowLine).join('');
 }

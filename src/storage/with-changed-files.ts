@@ -1,12 +1,11 @@
 import { bytesSource } from '../onnx/memory-folder.js';
 import { type Files, type Platform, withMembers } from '../runtime/platform.js';
 
-/** Contents of files by path relative to a folder, with `/`; undefined for those that are left out. */
+/** Contents of files by path relative to a folder, with `/`; undefined for removed files. */
 export type ChangedFiles = ReadonlyMap<string, Uint8Array | undefined>;
 
 /**
- * The platform with changed or removed files of a folder. Nothing is written: what is read comes from
- * memory.
+ * Creates a platform with changed or removed files of a folder. They are read from memory, and nothing is written.
  * @param root absolute path of the folder
  */
 export function withChangedFiles(platform: Platform, root: string, changed: ChangedFiles): Platform {
@@ -23,11 +22,11 @@ export function withChangedFiles(platform: Platform, root: string, changed: Chan
     },
     async list(folder) {
       const entries = await files.list(folder);
-      const isLeftOut = (name: string) => {
+      const isRemoved = (name: string) => {
         const inside = insideOf(files.resolve(folder, name));
         return inside !== undefined && changed.get(inside) === undefined;
       };
-      return entries.filter(({ name }) => !isLeftOut(name));
+      return entries.filter(({ name }) => !isRemoved(name));
     },
     async open(path, pipes) {
       const inside = insideOf(path);

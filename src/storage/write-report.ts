@@ -10,7 +10,7 @@ import { hasSchema, MAX_REPORT_BYTES } from './read-json.js';
 /** Name of reports next to their model, without extensions. */
 export const REPORT_NAME = 'fang-prune-report';
 
-/** Where a report goes, without its ending. */
+/** Path of a report without extension. */
 export interface ReportPath {
   /** Folder, absolute; undefined = the pruned model's. */
   readonly folder?: string | undefined;
@@ -18,7 +18,7 @@ export interface ReportPath {
 }
 
 /**
- * Reads where a report shall go.
+ * Resolves the path of a report.
  * @param choice A path ending in `.json`; `true` or undefined = next to the pruned model; `false` = nowhere.
  * @throws OptionError for anything else.
  */
@@ -33,7 +33,7 @@ export function resolveReportPath(files: Files, choice: string | boolean | undef
 }
 
 /**
- * Refuses a place that holds anything but an earlier report, cannot be written, or lies in the folder that a run is to make.
+ * Refuses a path of another file than a report, one that cannot be written, or one in the run's output folder.
  * @throws OptionError
  */
 export async function checkReportPath(
@@ -46,13 +46,13 @@ export async function checkReportPath(
       `The report ${json} is in the output folder ${out}, which gets one anyway. Leave report out.`,
     );
   for (const path of [json, page]) await files.checkFile(path);
-  const taken = (await files.kindOf(json)) !== undefined;
-  const other = taken
+  const exists = (await files.kindOf(json)) !== undefined;
+  const isOther = exists
     ? !(await hasSchema(files, json, 'fang-prune-report/', MAX_REPORT_BYTES))
     : (await files.kindOf(page)) !== undefined;
-  if (other)
+  if (isOther)
     throw new OptionError(
-      `${taken ? json : page} exists and is not a report of fang-prune. Choose another place for the report.`,
+      `${exists ? json : page} exists and is not a report of fang-prune. Choose another place for the report.`,
     );
 }
 
@@ -60,13 +60,13 @@ function reportPaths(files: Files, { folder, name }: Required<ReportPath>) {
   return { json: files.resolve(folder!, `${name}.json`), page: files.resolve(folder!, `${name}.html`) };
 }
 
-/** Where a report goes, and whether it may say where things lie on this machine. */
+/** Path of a report, and whether it may contain paths of this machine. */
 export interface ReportTarget extends Required<ReportPath> {
-  /** Default false: paths are names alone, see `publicReport`. */
+  /** Default false: only names, see `publicReport`. */
   readonly paths?: boolean | undefined;
 }
 
-/** Writes a report as JSON and as a page; files that exist are replaced at once or not at all. @returns paths written. @throws OptionError */
+/** Writes a report as JSON and as a page; existing files are replaced together or not at all. @returns paths written. @throws OptionError */
 export async function writeReport(
   files: Files,
   report: PruneReport,
@@ -86,7 +86,7 @@ export async function formatReport(report: PruneReport): Promise<{ readonly json
   return { json: formatJson(report), page: await formatReportPage(report, await loadPageAssets()) };
 }
 
-/** A report that others may see: it names neither places on this machine, nor files that were not copied. */
+/** A report for publication, without paths of this machine and without the names of files that were not copied. */
 export function publicReport(files: Files, report: PruneReport): PruneReport {
   const { model, hub, out } = report;
   const places = [...(hub === undefined ? [model] : []), ...(out === undefined ? [] : [out])];

@@ -138,9 +138,9 @@ it('keeps a private wish from a repository that all can see', async () => {
 
 it.each([
   ['has another size', { path: 'config.json', byteLength: 3 }, /it has 2 bytes, not 3/],
-  ['is gone', { path: 'gone.json' }, /it is gone/],
+  ['is gone', { path: 'gone.json' }, /it is missing/],
   ['lies elsewhere', { path: '../../.ssh/id_rsa' }, /which is not a path inside it/],
-  ['is a link to elsewhere', { path: 'key' }, /key leads out of the folder/],
+  ['is a link to elsewhere', { path: 'key' }, /key is a link out of the folder/],
 ])('uploads nothing where a file that is listed %s', async (_, entry, said) => {
   const root = await writeResult();
   await writeFile(join(folder(), 'secret'), 'mine');

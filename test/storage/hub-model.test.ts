@@ -156,7 +156,7 @@ describe('a model of the Hub', () => {
       ...['LICENSE', 'config.json', 'onnx/model_q4.onnx', 'onnx/of/q4.bin', 'onnx/vision_encoder_q4.onnx'],
       'tokenizer.json',
     ]);
-    await expect(open(platform, 'me/tiny:fp16')).rejects.toThrow(/has no model in fp16; it holds onnx\/model\.onnx, /);
+    await expect(open(platform, 'me/tiny:fp16')).rejects.toThrow(/has no model in fp16; it has onnx\/model\.onnx, /);
   });
 
   it('is pruned by its id, which the report records', async () => {

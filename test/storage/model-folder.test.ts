@@ -101,7 +101,7 @@ describe('openModelFolder', () => {
     });
     expect(await openModelFolder(at('vlm'))).toMatchObject({ modelFile: 'onnx/decoder_model_merged.onnx' });
     expect(await openModelFolder(at('phi'))).toMatchObject({ modelFile: 'text.onnx' });
-    await expect(openModelFolder(at('whisper'))).rejects.toThrow(/holds onnx\/decoder_model_merged.onnx/);
+    await expect(openModelFolder(at('whisper'))).rejects.toThrow(/has onnx\/decoder_model_merged.onnx/);
     expect(await openModelFolder(at('climbing'))).toMatchObject({ modelFile: 'own.onnx' });
   });
 
@@ -146,7 +146,7 @@ describe('openModelFolder', () => {
       /onnx\/model.onnx and model.onnx.*decoder_model_merged.onnx/,
     );
     await expect(openModelFolder(at('c'), { file: 'x.onnx' })).rejects.toThrow(/looked for x.onnx/);
-    await expect(openModelFolder(at('e'))).rejects.toThrow(/holds no .onnx file/);
+    await expect(openModelFolder(at('e'))).rejects.toThrow(/has no .onnx file/);
     await expect(openModelFolder(at('e/readme'))).rejects.toThrow(OptionError);
   });
 
@@ -169,7 +169,7 @@ describe('openModelFolder', () => {
   });
 
   it.each([
-    [{ 'encoder_model.onnx': bytes, 'decoder_model.onnx': bytes }, /encoder-decoder: it holds decoder_model.onnx, enc/],
+    [{ 'encoder_model.onnx': bytes, 'decoder_model.onnx': bytes }, /encoder-decoder: it has decoder_model.onnx, enc/],
     [{ 'onnx/encoder_model_q8.onnx': bytes, 'onnx/decoder_model_merged_q8.onnx': bytes }, /is an encoder-decoder/],
     [
       { 'x.onnx': bytes, 'config.json': '{"is_encoder_decoder": true, "model_type": "t5"}' },
