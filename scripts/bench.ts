@@ -1,9 +1,9 @@
 /**
  * Compares the time of whole pruning runs, or of writing the model in a dtype, with that of bare forward passes of the same windows through the same blocks (and,
- * next to it, through the entire model, logits handed out), and tells the peak memory. All take turns, each in a process of
- * its own; medians are printed. No model writes calibration windows, which takes minutes. With several sparsities
- * every method runs as a ladder, and then once for each of them alone. `progress` compares the time left that runs show with what
- * followed, see `bench/follow-progress.ts`.
+ * next to it, through the entire model, with logits returned), and prints medians and the peak memory. Runs alternate, each in
+ * a separate process. Calibration windows are not generated, which takes minutes. With several sparsities, every method runs as
+ * a ladder, and then once per sparsity. `progress` compares the remaining time that runs show with the actual one, see
+ * `bench/follow-progress.ts`.
  */
 import { execFileSync } from 'node:child_process';
 import { tmpdir } from 'node:os';

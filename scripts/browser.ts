@@ -1,11 +1,11 @@
 /**
- * Prunes a model in Chromium, from the private file system into it, and says what it took: memory, the main thread's longest
- * task, how long an abortion takes, and whether the same units go as in Node.js on onnxruntime-web.
+ * Prunes a model in Chromium, in the private file system. Prints memory, the main thread's longest task, the time of an abort,
+ * and whether the removed units equal those in Node.js on onnxruntime-web.
  *
  *   npm run browser -- MODEL [--method flap] [--windows 4] [--length 128] [--sparsity 0.3] [--provider wasm]
  *     [--aborts 3 | --abort-at SECONDS,...] [--compare]
  *
- * With --abort-at no run is made as a whole.
+ * With --abort-at all runs are aborted.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -54,7 +54,7 @@ interface RunResult {
   readonly left: readonly string[];
 }
 
-// As text: what a bundler makes of a function does not run in a page.
+// As text, since functions transformed by a bundler do not run in a page.
 const HTML = `<!doctype html><title>fang-prune</title><script type="module">
   import * as fang from '/web.js';
   const home = await navigator.storage.getDirectory();
@@ -160,7 +160,7 @@ async function measure(page: Page): Promise<void> {
   }
 }
 
-/** Watches what Chromium's page processes hold without the files that they map. */
+/** Watches the memory of Chromium's page processes, without mapped files. */
 function watchRenderers(): { peakBytes(): number; stop(): void } {
   let peak = 0;
   const look = () => {

@@ -1,12 +1,12 @@
 /**
- * Type-checks every TypeScript block of the documentation against the built package. A block may leave out its imports and what
- * the text around it speaks of: names that the library exports are imported, and those in `GIVEN` are declared.
+ * Type-checks every TypeScript block of the documentation against the built package. A block may leave out imports and
+ * declarations: exported names of the library are imported, and the names in `GIVEN` are declared.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import ts from 'typescript';
 
-/** What blocks speak of without saying where it comes from. */
+/** Declarations of names that blocks use without declaring them. */
 const GIVEN: Readonly<Record<string, string>> = {
   model: 'string',
   out: 'string',
@@ -24,7 +24,7 @@ const GIVEN: Readonly<Record<string, string>> = {
   showDirectoryPicker: "() => Promise<import('fang-prune').DirectoryHandle>",
 };
 
-/** Entries, by what a block may be meant for; each may use the other one as well. */
+/** Entries that blocks are written for, Node.js and web; a block may use both. */
 const ENTRIES = ['dist/node.d.ts', 'dist/web.d.ts'];
 const CORE = 'dist/index.d.ts';
 
@@ -122,7 +122,7 @@ function exportedNames(entry: string): readonly string[] {
   return symbol === undefined ? [] : checker.getExportsOfModule(symbol).map(({ name }) => name);
 }
 
-/** A block with the imports and declarations that it leaves out. */
+/** Adds omitted imports and declarations to a block. */
 function complete(code: string, names: Readonly<Record<string, readonly string[]>>): string {
   const uses = (name: string) => new RegExp(`(?<![\\w'"/]|(?<!\\.\\.)\\.)${name}\\b(?!\\s*:)`).test(code);
   const has = (name: string) =>

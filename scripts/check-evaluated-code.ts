@@ -10,7 +10,7 @@ const MARK = 'planted';
 /** Output of a way that works: the model's blocks. */
 const EXPECTED = 'blocks: 2';
 
-/** Describes a model in a process of its own. */
+/** Describes a model in an isolated process. */
 const DESCRIBE_ISOLATED = (load: string) => `(async () => {
   const { describe } = ${load};
   const { blocks } = await describe({ model: ${JSON.stringify(MODEL)}, isolate: true });
@@ -23,11 +23,11 @@ const inWorker = `new (require('node:worker_threads').Worker)(${JSON.stringify(D
 interface Way {
   readonly args: readonly string[];
   readonly stdin?: string;
-  /** Whether more input may come: the REPL ends with its input, whatever is under way. */
+  /** Whether the input remains open: the REPL exits at its end, even with pending calls. */
   readonly isOpen?: boolean;
 }
 
-/** Ways to run code that lies in no file of the package, by what Node.js is given. */
+/** Ways to run code that is not a file of the package, by the arguments of Node.js. */
 const WAYS: Readonly<Record<string, Way>> = {
   'node -e, import()': { args: ['-e', DESCRIBE_ISOLATED(IMPORT)] },
   'node -e, require': { args: ['-e', DESCRIBE_ISOLATED(REQUIRE)] },
@@ -44,8 +44,8 @@ const WAYS: Readonly<Record<string, Way>> = {
 };
 
 /**
- * Calls the built package from evaluated code and from bundles, in a folder that holds programs by the names of the package's own,
- * which must not run.
+ * Calls the built package from evaluated code and from bundles, in a folder with other programs under the names of the
+ * package's, which must not run.
  */
 export async function checkEvaluatedCode(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'fang-prune-evaluated-'));

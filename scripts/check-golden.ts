@@ -1,7 +1,7 @@
 /**
- * Checks every pure stage against reference numbers made by an independent float64 implementation, each stage started
- * from the reference of the stage before it. What the reference does not hold (hidden states of part-pruned models) is
- * computed here by a small float64 Llama.
+ * Checks every pure stage against reference numbers of an independent float64 implementation. Each stage starts from the
+ * reference of the previous one. Hidden states of partly pruned models, which the reference lacks, are computed here by a small
+ * float64 Llama.
  *
  * Usage: npx tsx scripts/check-golden.ts GOLDEN_FOLDER MODEL_FOLDER [FIXTURE_FOLDER]
  *

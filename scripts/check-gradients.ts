@@ -1,10 +1,10 @@
 /**
- * Checks the gradients of an entire model against reference numbers made by another framework.
+ * Checks the gradients of an entire model against reference numbers of another framework.
  *
  * Usage: npx tsx scripts/check-gradients.ts MODEL REFERENCE.json [KEY]
  *
- * REFERENCE.json holds `input_ids` [windows][tokens], `loss` (mean over all predictions) and `taylor` [blocks][neurons], the mean over
- * all tokens of |h dL/dh| with h the input of the FFN's last linear layer; with KEY, `loss` and `taylor` lie under that key.
+ * REFERENCE.json has `input_ids` [windows][tokens], `loss` (mean over all predictions) and `taylor` [blocks][neurons], the mean over
+ * all tokens of |h dL/dh| with h the input of the FFN's last linear layer; with KEY, `loss` and `taylor` are under that key.
  */
 import { readFileSync } from 'node:fs';
 import { createNodeEngine } from '../src/node/node-engine.js';

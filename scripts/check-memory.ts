@@ -1,10 +1,10 @@
 /**
- * Prunes, or with --quantize writes in q4, two synthetic decoders that differ in nothing but their number of blocks, each in a process of its own, and
- * compares the peak memory: it must not grow with the blocks.
+ * Prunes, or with --quantize writes in q4, two synthetic decoders that differ only in their number of blocks, each in a separate
+ * process, and compares the peak memory, which must not grow with the blocks.
  *
  *   npx tsx scripts/check-memory.ts [FOLDER] [--blocks 26] [--times 3] [--hidden 768] [--method flap] [--modules all] [--heal] [--quantize]
  *
- * With the defaults the larger model has 2.2 GB of weights. FOLDER (default: a temporary one) holds the models meanwhile.
+ * With the defaults the larger model has 2.2 GB of weights. FOLDER for the models: by default a temporary one.
  */
 import { execFileSync } from 'node:child_process';
 import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs';
@@ -97,7 +97,7 @@ function writeModel(path: string, blockCount: number, hidden: number): number {
   mkdirSync(path, { recursive: true });
   const file = openSync(join(path, 'model.onnx.data'), 'w');
   const random = createRandom(7);
-  // One buffer of noise serves all weights: what counts is that each has bytes of its own in the file.
+  // One buffer of noise for all weights, each of which is still stored separately in the file.
   const noise = Float32Array.from({ length: Math.max(4 * hidden, VOCABULARY) * hidden }, () => (random() - 0.5) / 14);
   const nodes: NodeProto[] = [];
   const initializers: TensorProto[] = [];

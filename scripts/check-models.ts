@@ -5,7 +5,7 @@
  *   npx tsx scripts/check-models.ts FILE.onnx ... [--method flap] [--modules ffn,attention,all] [--sparsity 0.1,0.3,0.5]
  *     [--head-unit group,query] [--allocation uniform] [--gone 1,2] [--input-steps 2]
  *
- * `--gone` names blocks whose FFN goes entirely.
+ * `--gone`: blocks whose entire FFN is removed.
  */
 import { parseArgs } from 'node:util';
 import * as ort from 'onnxruntime-node';
@@ -41,7 +41,7 @@ const { values: flags, positionals: files } = parseArgs({
   },
 });
 
-/** Farthest apart that logits may be, as a fraction of their range. */
+/** Largest allowed difference of logits, as a fraction of their range. */
 const TOLERANCE = { float32: 1e-4, float16: 1e-2 };
 
 const WINDOW = { batchSize: 1, sequenceLength: 16 };

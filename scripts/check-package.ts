@@ -1,6 +1,6 @@
 /**
  * Loads the built package as users do (`import`, `require`, the command line), compiles against its typings, runs publint and
- * attw on what would be published, and checks licences and package.json.
+ * attw on the package to publish, and checks licences and package.json.
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -46,7 +46,7 @@ assert.deepEqual(required, imported, 'an entry exports other names to require th
 assert.ok(imported.main !== '' && imported.core !== '', 'an entry exports nothing');
 assert.ok(imported.isOneClass, 'the entries have an OptionError each');
 
-// Neither with Node.js's typings nor with none do ours need a browser's.
+// The typings must not need those of a browser, with or without Node.js's typings.
 for (const more of [[], ['--types', 'node']]) {
   run('node_modules/typescript/bin/tsc', '-p', 'scripts/consumer', ...more);
 }
@@ -62,7 +62,7 @@ assert.match(described, /parameters can be pruned/);
 
 await checkEvaluatedCode();
 
-// What is published is what users need, and no test, model or text.
+// The package must contain only files for users, and no test, model or text.
 const folder = mkdtempSync(join(tmpdir(), 'fang-prune-pack-'));
 const pack = execFileSync('npm', ['pack', '--json', '--pack-destination', folder], { encoding: 'utf8' });
 const [packed] = JSON.parse(pack) as [

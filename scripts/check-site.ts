@@ -1,6 +1,6 @@
 /**
- * Checks the site that typedoc built: every link and anchor leads somewhere, the menu leads to every page, the search finds what
- * pages say, and no page scrolls sideways on a phone.
+ * Checks the site that typedoc built: every link and anchor has a target, the menu contains every page, the search finds texts of
+ * pages, and no page scrolls horizontally on a phone.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize, relative, resolve } from 'node:path';
@@ -54,7 +54,7 @@ readMenu().forEach(visit);
 const documents = pages.filter((name) => name.startsWith('documents/'));
 const hidden = documents.filter((name) => !reached.has(name));
 
-/** Words of pages that stand in no heading or name, and where a search for them leads. */
+/** Words outside headings and names, and the expected page of a search for them. */
 const SEARCHES = { telemetry: 'Reliability', Kronecker: 'Methods_and_calibration' } as const;
 
 /** Width of a phone, in CSS pixels. */

@@ -1,7 +1,7 @@
 /**
- * The packed library in other runtimes (Bun, Deno), and in pages as users build them: each bundler in a project of its own, its page
- * opened in a browser, a model pruned there. Takes minutes and some 500 MB of downloads from the npm registry, which is all that is reached.
- * `npm run consumers [NAME...] [-- --write]`: only some of them; `--write` puts the table into docs/browser.md.
+ * Prunes with the packed library in other runtimes (Bun, Deno), and in pages of several bundlers, each in a separate project and
+ * opened in a browser. Takes minutes, and downloads about 500 MB from the npm registry, the only server that is used.
+ * `npm run consumers [NAME...] [-- --write]`: NAME selects some of them; `--write` writes the table to docs/browser.md.
  */
 import assert from 'node:assert/strict';
 import { cpSync, readFileSync, writeFileSync } from 'node:fs';
@@ -29,7 +29,7 @@ interface Consumer {
 
 const SHARED = ['page.js', 'main.js', 'index.html'];
 
-/** A wasm file of ONNX Runtime has to lie next to a bundle that does not know it as one of its files. */
+/** Copies ONNX Runtime's wasm file next to a bundle, for bundlers that do not do so. */
 const besideBundle = (folder: string) =>
   cpSync(join(folder, 'node_modules/onnxruntime-web/dist'), join(folder, 'built'), {
     recursive: true,
@@ -67,7 +67,7 @@ const CONSUMERS: readonly Consumer[] = [
   },
 ];
 
-/** What a page did, and what it had loaded by then. */
+/** Result of a page, and the files that it loaded. */
 interface Seen {
   readonly version: string;
   readonly scriptBytes: number;

@@ -1,4 +1,4 @@
-/** Prunes the bundled model at three sparsities and shows what that costs and what it saves. `npm run demo` */
+/** Prunes the bundled model at three sparsities and shows costs and savings. `npm run demo` */
 import { readdirSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
@@ -64,7 +64,7 @@ try {
   display.close();
 }
 
-/** A column a model, the dense one first; what was measured, a row each. */
+/** A table with a column per model, the dense one first, and a row per measurement. */
 function formatLadder(reports: readonly PruneReport[]): string {
   const [first] = reports;
   const row = (name: string, pick: (report: PruneReport) => readonly [dense: string, pruned: string]) => [
@@ -96,7 +96,7 @@ function formatLadder(reports: readonly PruneReport[]): string {
   );
 }
 
-/** How each model goes on with a prompt. */
+/** Each model's continuation of a prompt. */
 async function formatSamples(models: readonly string[]): Promise<string> {
   const lines: string[] = [];
   for (const model of models) {

@@ -1,14 +1,14 @@
 /**
  * Writes models of many exporters in every dtype and opens each result as its users do: `npm run dtypes -- [FOLDER...]
- * [--only PART]... [--dtype NAME]... [--genai PYTHON] [--no-pages] [--no-webgpu] [--write]`. Each FOLDER holds a folder a model; without
- * one, those of the repository's tests, and of ../shared where that is there. onnxruntime-node and onnxruntime-web run a result by its path. One in
- * transformers.js' layout is opened there, in Node.js and on a page of Chromium (wasm, and WebGPU on the processor), by default
- * settings; it writes some tokens, and its logits are compared. So is one folder with all dtypes, each asked for by name, and a file of
- * `shrink` whose linear layers have several dtypes (where q8, q4 and q2 are tried). --genai
- * names a Python that has onnxruntime-genai: it opens genai's folders. One process a model. Fails where a model neither works nor is
- * refused by name with a reason.
+ * [--only PART]... [--dtype NAME]... [--genai PYTHON] [--no-pages] [--no-webgpu] [--write]`. Each FOLDER contains one folder per model;
+ * default: those of the repository's tests, and of ../shared if it exists. onnxruntime-node and onnxruntime-web run a result by
+ * its path. Results in transformers.js' layout are opened with its default settings, in Node.js and on a page of Chromium (wasm,
+ * and WebGPU on the CPU); they generate some tokens, and logits are compared. The same is done with one folder of all dtypes,
+ * each opened by name, and with a file of `shrink` whose linear layers have several dtypes (if q8, q4 and q2 are tried). --genai:
+ * a Python with onnxruntime-genai, which opens genai's folders. One process per model. Fails if a model neither works nor is
+ * refused with a reason.
  *
- * With --write, docs/results/dtypes.json keeps what became of each model, and docs/quantisation.md gets the table of what opens where.
+ * With --write, results are written to docs/results/dtypes.json, and as a table to docs/quantisation.md.
  */
 import { execFile } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
@@ -27,7 +27,7 @@ const { values, positionals } = readArguments(USAGE, {
   dtype: { type: 'string', multiple: true, default: Object.keys(DTYPES) },
   genai: { type: 'string' },
   'no-pages': { type: 'boolean', default: false },
-  // On the processor it takes 20 minutes over hundreds of megabytes.
+  // A model of hundreds of megabytes takes 20 minutes on the CPU.
   'no-webgpu': { type: 'boolean', default: false },
   write: { type: 'boolean', default: false },
 });
@@ -36,7 +36,7 @@ const RESULTS = 'docs/results/dtypes.json';
 const PAGE = 'docs/quantisation.md';
 const STANDARD = ['test/fixtures/exporters', '../shared/models/exporters', '../shared/models/zoo'];
 
-/** A model that takes longer than this is stuck. */
+/** Time limit of a model. */
 const TIMEOUT_MS = 20 * 60_000;
 
 const stranger = values.dtype.find((name) => !Object.hasOwn(DTYPES, name));
@@ -74,7 +74,7 @@ async function tryFolder(folder: string): Promise<Runs> {
   }
 }
 
-/** A model that was tried before keeps what it was not tried in now, dtypes and runtimes. */
+/** Keeps earlier results of a model in dtypes and runtimes that were not tried now. */
 function write(): void {
   const kept = (existsSync(RESULTS) ? JSON.parse(readFileSync(RESULTS, 'utf8')) : {}) as Record<string, Runs>;
   for (const [name, runs] of Object.entries(found)) {

@@ -1,10 +1,10 @@
 /**
- * Prunes models of many exporters by the default command and their attention alone, opens what was written by its path, and
- * resumes from its cache: `npm run exporters -- [FOLDER...] [--only PART]... [--write]`. Each FOLDER holds a folder a model;
- * without one, those of the repository's tests, and of ../shared where that is there. One process a model, so that
- * a crash is that model's alone. Fails where a model neither works nor is refused by name with a reason.
+ * Prunes models of many exporters by the default command and their attention alone, opens each result by its path, and
+ * continues from its KV cache: `npm run exporters -- [FOLDER...] [--only PART]... [--write]`. Each FOLDER contains one folder
+ * per model; default: those of the repository's tests, and of ../shared if it exists. One process per model, so that a crash does
+ * not affect other models. Fails if a model neither works nor is refused with a reason.
  *
- * With --write, docs/results/exporters.json keeps what became of each model and docs/research/models.md gets them by family and by reason.
+ * With --write, results are written to docs/results/exporters.json, and by family and reason to docs/research/models.md.
  */
 import { execFile } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
@@ -23,7 +23,7 @@ const RESULTS = 'docs/results/exporters.json';
 const PAGE = 'docs/research/models.md';
 const STANDARD = ['test/fixtures/exporters', '../shared/models/exporters', '../shared/models/zoo'];
 
-/** A model that takes longer than this is stuck. */
+/** Time limit of a model. */
 const TIMEOUT_MS = 15 * 60_000;
 
 const folders = positionals.length > 0 ? positionals : STANDARD.filter((folder) => existsSync(folder));

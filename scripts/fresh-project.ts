@@ -43,7 +43,7 @@ export async function makeProject({ root }: Workshop, name: string, packages: re
   return folder;
 }
 
-/** Runs a program without what npm tells the scripts of this repository. @returns what it printed. @throws with what it said */
+/** Runs a program without npm's environment variables of this repository. @returns its output. @throws with its output */
 export async function execute(
   folder: string,
   [program = '', ...args]: readonly string[],

@@ -1,6 +1,6 @@
 /**
- * Installs the packed library as its users do, alone and next to others, and prunes there. Takes minutes and about 1 GB of
- * downloads from the npm registry, which is all that is reached.
+ * Installs the packed library as its users do, alone and together with others, and prunes there. Takes minutes, and downloads
+ * about 1 GB from the npm registry, the only server that is used.
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -15,14 +15,14 @@ interface Case {
   /** Installed one after the other. */
   readonly steps: readonly (readonly string[])[];
   readonly runs: readonly Run[];
-  /** Whether onnxruntime-node's install script is told to download nothing. Default true. */
+  /** Whether onnxruntime-node's install script must not download anything. Default true. */
   readonly skipsDownload?: boolean;
 }
 
 interface Run {
   readonly name: string;
   readonly command: readonly string[];
-  /** @returns what was seen. @throws saying what is wrong. */
+  /** @returns a description of the result. @throws for a failed check. */
   readonly check: (output: string) => string;
 }
 
@@ -106,7 +106,7 @@ function install(folder: string, { manager, steps, skipsDownload = true }: Omit<
   return 'installed';
 }
 
-/** Runs a program without what npm tells the scripts of this repository, its `ignore-scripts` above all. */
+/** Runs a program without npm's environment variables of this repository, such as `ignore-scripts`. */
 function execute(folder: string, [program = '', ...args]: readonly string[], more: NodeJS.ProcessEnv = {}): string {
   const own = Object.entries(process.env).filter(([name]) => !/^(npm_|ONNXRUNTIME_)/i.test(name));
   const env = { ...Object.fromEntries(own), ...more };

@@ -1,6 +1,6 @@
 /**
- * From nothing to a word, as the README's first screen has it: a fresh folder, `npm install`, prune a model by its name on the
- * Hub, open the result with transformers.js and no option. The Hub is a local server; npm's registry is all that is reached.
+ * Follows the README's first steps: an empty folder, `npm install`, prune a model by its name on the Hub, open the result with
+ * transformers.js without options. The Hub is a local server; only npm's registry is used.
  */
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';

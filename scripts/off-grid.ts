@@ -1,7 +1,7 @@
 /**
- * Writes a copy of a Llama or Gemma in transformers.js' layout (optimum's export) that computes the same and whose weights stand on no
- * grid: weights that were quantised once flatter whatever rounds them to that grid again. Every input channel of
- * query/key/value and of gate/up takes a random factor (log-normal, sigma 0.15) that the norm's gain gives back; likewise each
+ * Writes a copy of a Llama or Gemma in transformers.js' layout (optimum's export) with the same outputs, but weights on no grid:
+ * weights that were quantised before make rounding to the same grid look too good. Every input channel of query/key/value and
+ * of gate/up is multiplied by a random factor (log-normal, sigma 0.15), by which the norm's gain is divided; and so are each
  * neuron's up row and down column, and each value channel and its columns of the output projection.
  */
 

@@ -18,7 +18,7 @@ export function readArguments<Options extends NonNullable<ParseArgsConfig['optio
   }
 }
 
-/** Says what is wrong and how to call the script, and ends it. */
+/** Prints an error and the usage, and exits. */
 export function refuse(usage: string, problem: string): never {
   process.stderr.write(`${problem}\nusage: ${usage}\n`);
   process.exit(2);

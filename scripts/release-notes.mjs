@@ -1,4 +1,4 @@
-/** Prints the changelog's part of the version in package.json. Fails where it has none, or is not released. */
+/** Prints the changelog's part of the version in package.json. Fails if it has none, or is not released. */
 import { readFileSync } from 'node:fs';
 
 const { version } = JSON.parse(readFileSync('package.json', 'utf8'));

@@ -1,5 +1,5 @@
 /**
- * Writes into package.json and the README's links where the sources are; whoever publishes sets it here, once, and calls
+ * Writes the repository's URL to package.json and the README's links. Set it here once before publishing, and call
  * `npm run repository`.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -8,10 +8,10 @@ import { pathToFileURL } from 'node:url';
 /** Owner and name on GitHub. Provenance names it. */
 const REPOSITORY = 'fang-prune/fang-prune';
 
-/** Where files of the repository are shown. The README's links begin with it, since the package has none of the pages. */
+/** URL of the repository's files. The README's links begin with it, since the package does not contain the pages. */
 export const SOURCES = `https://github.com/${REPOSITORY}/blob/main/`;
 
-/** What package.json says of it. */
+/** Fields of package.json. */
 export const REPOSITORY_FIELDS = {
   repository: { type: 'git', url: `git+https://github.com/${REPOSITORY}.git` },
   homepage: `https://github.com/${REPOSITORY}#readme`,

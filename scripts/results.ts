@@ -1,13 +1,13 @@
 /**
- * Measures the tables of docs/research/results.md on a model, one process a ladder: experiments that differ only in their sparsity
- * measure the dense model once. Every figure is kept in docs/results/NAME.json as soon as it is known and not measured
- * again, so that a run can be stopped and resumed; what was pruned by then waits in a temporary folder. docs/research/results.md
- * and docs/research/measured-results.md get the tables of all docs/results/*.json.
+ * Measures the tables of docs/research/results.md on a model, one process per ladder: experiments that differ only in their
+ * sparsity measure the dense model once. Every figure is saved in docs/results/NAME.json at once and not measured again, so that
+ * a run can be stopped and resumed; pruned models are in a temporary folder meanwhile. The tables of all docs/results/*.json are
+ * written to docs/research/results.md and docs/research/measured-results.md.
  *
- * DATA_FOLDER holds wikitext2/{train-head,valid}.raw.txt, text/*.txt and tasks/*.jsonl. With --keep the pruned models and
- * the windows that the dense model wrote stay there, and a figure that is wanted later is measured without pruning again.
- * --tasks N measures the first N items of every task too. --text-windows is how many windows of each text are scored. Rows that
- * ONNX Runtime's own tools make need --python, one with onnxruntime and onnx; without it they are left out. --only takes experiments by name, such as "flap 30 %".
+ * DATA_FOLDER contains wikitext2/{train-head,valid}.raw.txt, text/*.txt and tasks/*.jsonl. With --keep the pruned models and the
+ * generated windows remain there, so that further figures are measured without pruning again. --tasks N also measures the first
+ * N items of every task. --text-windows: number of scored windows per text. --python: a Python with onnxruntime and onnx, for the
+ * rows of ONNX Runtime's tools, which are left out without it. --only selects experiments by name, such as "flap 30 %".
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';

@@ -38,7 +38,7 @@ const prune = (model: string, out: string, ...more: readonly string[]) => [
 ];
 const looksAtNone = (word: string) => METHODS[word as MethodName]?.needs === 'none';
 
-/** What is run, and where the results lie; a later command may read what an earlier one wrote. */
+/** Commands and their output folders; a later command may read the output of an earlier one. */
 type Experiment = (model: string, at: (name: string) => string) => readonly (readonly string[])[];
 
 const EXPERIMENTS: Readonly<Record<string, Experiment>> = {
@@ -96,7 +96,7 @@ for (const model of models) {
 process.stdout.write(`${comparisons} compared, ${differences} differ\n`);
 if (differences > 0 || comparisons === 0) process.exitCode = 1;
 
-/** SHA-256 of what one checkout writes, shortened; or how it failed. */
+/** Shortened SHA-256 of the files that one checkout writes, or its error. */
 async function run(checkout: string, model: string, experiment: Experiment): Promise<string> {
   const scratch = mkdtempSync(join(tmpdir(), 'fang-prune-same-'));
   try {

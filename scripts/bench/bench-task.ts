@@ -1,7 +1,7 @@
 import type { CalibrationOptions, PruneOptions } from '../../src/options.js';
 import type { StageTiming } from '../../src/prune/job.js';
 
-/** What a process of its own is asked to run. */
+/** Task of a separate process. */
 export interface BenchTask {
   readonly model: string;
   /** A pruning method; or a dtype, which is written of the entire model; or the same windows with nothing collected, `bare` through the blocks, `model` through the LM head as well. */

@@ -1,6 +1,6 @@
 /**
- * Compares the time left that runs show with what then followed: pruning, pruning and writing `q4`, healing, evaluating. Each runs
- * in a process of its own.
+ * Compares the remaining time that runs show with the actual one: pruning, pruning and writing `q4`, healing, evaluating. Each
+ * run is a separate process.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -18,11 +18,11 @@ const FIRST = 0.1;
 /** Where so little is left, a second is much of it. */
 const LAST = 0.05;
 
-/** How far what was shown of a run is from what followed. */
+/** Errors of the remaining time that a run showed. */
 interface Deviation {
-  /** Of the time left, as a fraction of what followed. */
+  /** As a fraction of the actual remaining time. */
   readonly left: number;
-  /** Of the time of the entire run, as a fraction of what it took. */
+  /** As a fraction of the actual time of the entire run. */
   readonly total: number;
   /** Fraction of the run's time, after its first tenth, in which a time left was shown. */
   readonly shown: number;
@@ -108,7 +108,7 @@ function describe(name: string, run: FollowedRun): string {
 
 const percent = (fraction: number): string => `${(100 * fraction).toFixed(0)} %`;
 
-/** Steps whose time left is held against what followed. */
+/** Steps whose remaining time is compared with the actual one. */
 const judged = ({ told, endMs }: FollowedRun): Told[] =>
   told.filter(({ at, remainingMs }) => remainingMs !== undefined && at >= FIRST * endMs && endMs - at >= LAST * endMs);
 

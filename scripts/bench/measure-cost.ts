@@ -1,4 +1,4 @@
-/** Runs something and tells its wall time and the processor time of all threads meanwhile. */
+/** Runs an action, and measures its wall time and the CPU time of all threads. */
 export async function measureCost<T>(action: () => Promise<T>): Promise<{ result: T; wallMs: number; cpuMs: number }> {
   const cpu = process.cpuUsage();
   const start = performance.now();

@@ -1,8 +1,8 @@
-/** Runs one call in this process and prints what its progress told, with times: `{ endMs, told }`. */
+/** Runs one call in this process and prints its progress reports with times: `{ endMs, told }`. */
 import { evaluateModels, heal, prune } from '../../src/node.js';
 import type { Progress } from '../../src/progress.js';
 
-/** What was told, and when. */
+/** A progress report and its time. */
 export interface Told extends Progress {
   readonly at: number;
 }

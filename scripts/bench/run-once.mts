@@ -1,4 +1,4 @@
-/** Runs the bare blocks or the whole model, or prunes or quantises, in a process of its own, so that time and peak memory are its own. Prints one JSON line. */
+/** Runs the bare blocks or the whole model, or prunes or quantises, in this process, whose time and peak memory are measured. Prints one JSON line. */
 import { rm } from 'node:fs/promises';
 import { createNodeEngine } from '../../src/node/node-engine.js';
 import { pruneLadder, quantize } from '../../src/node.js';

@@ -4,7 +4,7 @@ import { type DtypeRun, MIXED, type Opening, RUNTIMES, type Runtime } from './tr
 /** What became of one model, by dtype; those of a folder with all of them are called `q4 by name`. */
 export type Runs = Readonly<Record<string, DtypeRun>>;
 
-/** Which dtype opens where: of so many results how many, and how far their logits lie from onnxruntime-node's at most. */
+/** Table of dtypes and runtimes: numbers of opened results, and the largest difference of logits from onnxruntime-node's. */
 export function formatOpenings(models: Readonly<Record<string, Runs>>): string {
   const runtimes = Object.keys(RUNTIMES) as Runtime[];
   const rows = [...(Object.keys(DTYPES) as DtypeName[]), MIXED].map((dtype) => {

@@ -10,18 +10,18 @@ import type { Opened, OpenRequest } from './open-in-transformers.js';
 declare const openFolder: (request: OpenRequest) => Promise<Opened>;
 declare const lackOf: (needsHalves: boolean) => Promise<string | undefined>;
 
-/** Opens folders on a page of transformers.js, one after the other; on a fresh one after what failed. */
+/** Opens folders on a page of transformers.js, one after the other; after a failure on a new page. */
 export interface Chromium {
   open(request: OpenRequest): Promise<Opened>;
-  /** @returns what its WebGPU, which runs on the processor, cannot do; undefined where it can do all. */
+  /** @returns features that its WebGPU, which runs on the CPU, lacks; undefined if it lacks none. */
   lackOf(needsHalves: boolean): Promise<string | undefined>;
   close(): Promise<void>;
 }
 
-/** A page that takes longer is stuck. */
+/** Time limit of a page. */
 const TIMEOUT_MS = 5 * 60_000;
 
-/** @param models the folder that holds the models', which is all that pages can fetch next to themselves */
+/** @param models parent folder of the models, the only other files that pages can fetch */
 export async function startChromium(models: string): Promise<Chromium> {
   const server = await servePages({
     texts: new Map<string, string | Uint8Array>([
@@ -63,7 +63,7 @@ export async function startChromium(models: string): Promise<Chromium> {
   };
 }
 
-/** @param strangers gets the addresses of other servers that the page asks */
+/** @param strangers receives the URLs of requests to other servers */
 async function openPage(browser: Browser, url: string, strangers: string[]): Promise<Page> {
   const page = await browser.newPage();
   page.setDefaultTimeout(TIMEOUT_MS);
@@ -87,7 +87,7 @@ async function bundlePage(): Promise<Uint8Array> {
   return outputFiles[0]!.contents;
 }
 
-/** transformers.js brings a version of onnxruntime-web of its own. */
+/** transformers.js depends on another version of onnxruntime-web. */
 const runtimeFolder = (): string =>
   dirname(
     createRequire(createRequire(import.meta.url).resolve('@huggingface/transformers')).resolve('onnxruntime-web'),

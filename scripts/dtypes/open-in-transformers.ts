@@ -12,7 +12,7 @@ export interface OpenRequest {
   readonly options: { readonly device?: 'webgpu'; readonly dtype?: string };
 }
 
-/** What a model said. */
+/** Output of a model. */
 export interface Opened {
   /** Of the token after the prompt. */
   readonly logits: readonly number[];

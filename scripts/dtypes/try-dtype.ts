@@ -32,7 +32,7 @@ export type Runtime = keyof typeof RUNTIMES;
 export type Opening =
   | {
       readonly outcome: 'opened';
-      /** Farthest that a logit lies from onnxruntime-node's, as a fraction of the logits' range. */
+      /** Largest difference of logits from those of onnxruntime-node, as a fraction of their range. */
       readonly gap?: number;
       readonly tokenCount?: number;
     }
@@ -52,7 +52,7 @@ export type DtypeRun =
 
 export interface DtypeTry {
   readonly folder: string;
-  /** The first is what the folder opens by default, the others are asked for by name. */
+  /** The first is the folder's default, the others are opened by name. */
   readonly dtypes: readonly DtypeName[];
   /** Size of one file whose linear layers have several of the dtypes, as `shrink` writes it. Absent: a file a dtype. */
   readonly mixedBytes?: number | undefined;
@@ -70,9 +70,9 @@ export interface DtypeTry {
 const PROMPT = [5, 27, 30, 12, 25, 8, 23, 7, 3, 14, 18, 29, 21, 10];
 
 /**
- * Runtimes' logits may differ by so much, as a fraction of their range. Float32 sums of some hundred terms round differently in
- * another order by 1e-6 of it; halves by 1e-3, block after block. Activations that are rounded to 8 bits make 1/255 of
- * such a difference wherever it crosses a step.
+ * Largest allowed difference of runtimes' logits, as a fraction of their range. Another order of float32 sums of some hundred
+ * terms changes them by 1e-6 of it; that of float16 sums by 1e-3 per block. If activations are rounded to 8 bits, such a
+ * difference becomes 1/255 where it crosses a step.
  */
 const mostApart = (dtype: DtypeName): number => {
   const { linears, floats } = DTYPES[dtype];
@@ -137,7 +137,7 @@ interface Result {
   readonly out: string;
   readonly file: string;
   readonly dtype: DtypeName;
-  /** Whether it is what the folder opens by default. */
+  /** Whether it is the folder's default. */
   readonly isFirst: boolean;
 }
 
@@ -194,7 +194,7 @@ async function openEverywhere(request: DtypeTry, { out, file, dtype, isFirst }: 
   return openings;
 }
 
-/** @param excuse what may be said for it; undefined for nothing */
+/** @param excuse accepted reason of a failure; undefined for none */
 async function orFailed(
   open: () => Promise<Opening>,
   excuse: (said: string) => Promise<Opening | undefined> = async () => undefined,
@@ -244,7 +244,7 @@ async function openSource(
   const folder = join(scratch, 'source');
   const inside = modelFile.includes('/') ? folder : join(folder, 'onnx');
   cpSync(source, folder, { recursive: true });
-  // Weights of its own lie next to a model.
+  // External data are next to their model.
   cpSync(source, inside, { recursive: true });
   renameSync(join(inside, modelFile), join(folder, 'onnx/model.onnx'));
   try {

@@ -1,6 +1,6 @@
 /**
- * Tries every dtype on one model folder, each in a folder of its own and then all in one, in a process of its own, and prints what
- * became of them as JSON on the last line.
+ * Tries every dtype on one model folder in this process, each in a separate folder and then all in one, and prints the results
+ * as JSON on the last line.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

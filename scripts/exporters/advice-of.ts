@@ -1,6 +1,6 @@
 import type { PruneOptions } from '../../src/options.js';
 
-/** What a message says that there is nothing to do in the call: the model itself is another one, or is to be exported again. */
+/** Messages without advice for the call: they ask for another model, or another export. */
 const ABOUT_THE_MODEL =
   /choose a decoder-only|choose one of those|cannot be pruned, only|export (it|them)|lists all parts and why they stay|there is no embedding model next to it/;
 
@@ -37,8 +37,8 @@ const ADVICE: readonly (readonly [RegExp, (found: RegExpMatchArray) => readonly 
 ];
 
 /**
- * Options that follow the advice of a message, each on its own; none where it speaks of the model alone.
- * @throws Error for a message without any advice that is known here.
+ * Options that follow the advice of a message, one by one; empty if the advice is about the model only.
+ * @throws Error for a message without known advice.
  */
 export function adviceOf(message: string): readonly Change[] {
   const changes = ADVICE.flatMap(([words, follow]) => [...message.matchAll(words)].flatMap(follow));

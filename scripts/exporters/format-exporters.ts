@@ -25,7 +25,7 @@ const EXPORTERS: Readonly<Record<string, string>> = {
 /** Exporters by family, or families by exporter. */
 type Models = Map<string, Set<string>>;
 
-/** From which exporters families are pruned, alike ones in one item. Then one item a reason for what stays or is refused. */
+/** Lists exporters by pruned families, then reasons for modules that are not pruned and models that are refused. */
 export function formatExporters(entries: Readonly<Record<string, Entry>>): string {
   const works: Models = new Map();
   const reasons = new Map<string, Models>();
@@ -48,7 +48,7 @@ function add(models: Models, key: string, value: string): Models {
   return models.set(key, (models.get(key) ?? new Set()).add(value));
 }
 
-/** Why a model is refused, or a part of it stays as it is. */
+/** Reason why a model is refused, or a part of it is not pruned. */
 function reasonsOf(name: string, { 'FFN and heads': whole, 'attention alone': attention }: Entry['runs']): string[] {
   if (whole.outcome !== 'works') return [`refused: ${firstClause(whole.reason, name)}`];
   const staying = whole.remarks.flatMap(readStaying);

@@ -1,4 +1,4 @@
-/** Tries one model folder in every way, in a process of its own, and prints what became of it as JSON. */
+/** Tries one model folder in every way, in this process, and prints the results as JSON. */
 import { type CaseRun, tryCase, WAYS, type Way } from './try-case.js';
 
 const [folder = ''] = process.argv.slice(2);

@@ -11,18 +11,18 @@ import { openLanguageModel } from '../../src/pipeline/open-language-model.js';
 export type CaseRun =
   | {
       readonly outcome: 'works';
-      /** Farthest that a logit from the cache lies from the same logit of one pass, as a fraction of the logits' range. */
+      /** Largest difference of logits with the KV cache from those of one pass, as a fraction of their range. */
       readonly gap: number;
       readonly hasCache: boolean;
-      /** Whether ONNX Runtime opened what was written by its path, or had operators written out that it cannot run. */
+      /** Whether ONNX Runtime opened the written model by its path, or only with operators expanded that it cannot run. */
       readonly opened: boolean;
-      /** What was found to stay as it is, and anything else that the report remarks. */
+      /** Remarks of the report, such as modules that are not pruned. */
       readonly remarks: readonly string[];
     }
   | { readonly outcome: 'refused'; readonly reason: string }
   | { readonly outcome: 'failed'; readonly reason: string };
 
-/** A model folder and what its exporter's maker wrote about it. */
+/** A model folder and its description. */
 export interface Case {
   readonly name: string;
   readonly folder: string;
@@ -47,7 +47,7 @@ const CALIBRATION = { windowCount: 4, windowLength: 32 };
 
 const PROMPT = Int32Array.of(5, 77, 300, 12, 451, 98, 203, 7, 333, 64, 187, 29, 410, 150);
 
-/** Prunes a model folder in one way, opens what was written as its users do and resumes from its cache. */
+/** Prunes a model folder in one way, opens the result as users do, and continues from its KV cache. */
 export async function tryCase({ folder }: Case, way: Way): Promise<CaseRun> {
   const scratch = mkdtempSync(join(tmpdir(), 'fang-prune-exporters-'));
   const out = join(scratch, 'out');
@@ -65,7 +65,7 @@ export async function tryCase({ folder }: Case, way: Way): Promise<CaseRun> {
   }
 }
 
-/** @param certified what the certificate allowed: a difference that crosses a step of eight bits grows to 1/255 */
+/** @param certified difference in the certificate; one that crosses a step of eight bits grows to 1/255 */
 async function restore(folder: string, certified = 0) {
   const written = await openModelFolder(folder);
   const model = await openLanguageModel(await createNodeEngine(), written);
@@ -102,7 +102,7 @@ function isHalf(folder: string): boolean {
   return /fp16|f16|bf16/.test(readdirSync(folder, { recursive: true }).join(' '));
 }
 
-/** The cases in a folder: every folder in it that holds a model, or a folder of such folders. */
+/** Finds the cases in a folder: subfolders with a model, or folders of those. */
 export function findCases(root: string): Case[] {
   return readdirSync(root, { withFileTypes: true })
     .filter((entry) => entry.isDirectory() || entry.isSymbolicLink())

@@ -3,14 +3,14 @@ import { COMMANDS as ROWS } from '../../src/cli/run-cli.js';
 import { BUDGET } from '../../src/options/budget.js';
 import { type Families, listRows, type NamedRow, type OptionRow } from '../../src/options/option.js';
 
-/** Commands, each with the call that it makes, if it is one; the row of `sparsity` is the call's: a ladder is a call of its own. */
+/** Commands with their call, if there is one. The row of `sparsity` is that of `prune`, since a ladder is another call. */
 const COMMANDS = ROWS.map(({ name, arguments: given, call, families }): [string, string | undefined, Families] => [
   [name, ...Object.keys(given)].join(' '),
   call,
   name === pruneCommand.name ? { ...families, Budget: BUDGET } : families,
 ]);
 
-/** The page of all options; what several calls share stands with the first. */
+/** The page of all options; shared options are listed with the first call. */
 export function formatOptionsPage(): string {
   const seen = new Set<OptionRow>();
   const parts = COMMANDS.map(([command, call, families]) => {
@@ -68,7 +68,7 @@ function formatRow({ path, row }: NamedRow): string {
 
 const escapeCell = (text: string): string => text.replaceAll('|', '\\|');
 
-/** Text with what stands between two markers replaced. */
+/** Replaces the text between two markers. */
 export function putBetween(page: string, name: string, content: string): string {
   const [start, end] = [`<!-- ${name} -->\n`, `<!-- end of ${name} -->`];
   const [from, to] = [page.indexOf(start), page.indexOf(end)];

@@ -1,7 +1,7 @@
 /**
  * Switches parts of `auto` one by one: the dense model is measured once, and each variant is pruned from there and evaluated on texts.
  * `--method flap --share 0 --variant own` gives another method next to it.
- * Windows begin with the tokens that the tokenizer puts before a text. Windows that the model writes are kept in --windows-file.
+ * Windows begin with the tokens that the tokenizer puts before a text. Generated windows are saved in --windows-file.
  *
  *   npx tsx scripts/research/auto-parts.ts MODEL --calibration train.txt --text a.txt --text b.txt --variant global --variant uniform
  */

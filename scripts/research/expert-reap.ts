@@ -1,6 +1,6 @@
 /**
- * Writes the REAP scores of every mixture, the experts that `reap` removes, and the windows they come from, for expert-reap.py to compare
- * with llm-compressor's.
+ * Writes the REAP scores of every mixture, the experts that `reap` removes, and the calibration windows; expert-reap.py compares
+ * them with those of llm-compressor.
  *
  *   npx tsx scripts/research/expert-reap.ts MODEL --calibration train.txt --experts 12 --out reap.json
  */

@@ -1,5 +1,5 @@
 /**
- * Which experts of each mixture the tokens of each text go to, and the normalised mutual information of text and expert.
+ * Counts the tokens of each text by expert, for every mixture, and prints the normalised mutual information of text and expert.
  *
  *   npx tsx scripts/research/expert-registers.ts MODEL --text german.txt --text python.txt
  */

@@ -1,7 +1,7 @@
 /**
  * Removes part of the experts of every mixture by each score, or by those named, and measures how much each text's loss rises. `removal` is this library's default;
- * with `--threshold` it also spreads the same sparsity by one threshold over all mixtures, of whole experts, and of neurons inside
- * those that stay too. With `--all-experts` experts run on all tokens.
+ * with `--threshold` it also spreads the same sparsity by one threshold over all mixtures, of whole experts, and also of neurons
+ * inside the remaining ones. With `--all-experts` experts run on all tokens.
  *
  *   npx tsx scripts/research/expert-scores.ts MODEL --calibration train.txt --text a.txt --text b.txt --experts 12 --experts 8
  */

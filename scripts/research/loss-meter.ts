@@ -21,7 +21,7 @@ export interface LossRequest {
   readonly windowCount: number;
 }
 
-/** Reads texts, and returns what measures a model on them: the mean of -ln p over the tokens of each text, in nats. */
+/** Reads texts, and returns a function that measures a model's mean of -ln p over the tokens of each text, in nats. */
 export async function openLossMeter({ engine, tokenizer, texts, windowLength, windowCount }: LossRequest) {
   const leadingTokens = findLeadingTokens(tokenizer);
   const scored: Int32Array[][] = [];

@@ -1,7 +1,7 @@
 /**
- * Measures the processor seconds of the algebra that one wide FFN costs `auto`, however many windows there are, on random statistics:
+ * Measures the CPU seconds of the algebra of `auto` for one wide FFN, independent of the number of windows, on random statistics:
  * the weight in the metric, the Hessian's factor, the order of removal, the repair of the output projection (30 % removed) and the curvature of
- * three steps of input repair. --only takes parts by name, such as "order". For figures of one core: taskset -c 0.
+ * three steps of input repair. --only selects parts by name, such as "order". For figures of one core: taskset -c 0.
  */
 import ndarray from 'ndarray';
 import type { ImportanceProblem } from '../../src/compensation/adapter.js';

@@ -1,7 +1,7 @@
 /**
- * How well estimates of removals and of rounding predict what mixtures of both cost. The dense model is measured and two sizes are chosen, as
- * `shrink` does it; then random mixtures are predicted from that and measured: each linear layer gets bits by chance, and a share by chance of the
- * units leaves. With --alone BITS single linear layers are measured instead: one of them in so many bits, all others in 8.
+ * Compares the estimated and the measured cost of mixtures of removal and rounding. The dense model is measured and two sizes are
+ * chosen, as in `shrink`; then random mixtures are predicted and measured: each linear layer gets random bits, and a random
+ * share of the units is removed. With --alone BITS single linear layers are measured instead: one in BITS bits, all others in 8.
  *
  *   npx tsx scripts/research/mixture-costs.ts MODEL [--text calibration.txt] [--windows 16] [--length 128] [--count 10] [--seed 0] [--alone 2]
  */
@@ -83,7 +83,7 @@ await withDense(model!, async ({ context, engine, folder, dense, analysed }) => 
   await measured.dispose();
 });
 
-/** Compares estimates of single linear layers, which have an arbitrary unit, with what rounding one of them costs. */
+/** Compares estimates of single linear layers, which have an arbitrary unit, with the measured cost of rounding each. */
 async function measureAlone(problem: SizeProblem, meter: DraftMeter, bits: Bits): Promise<void> {
   const [least, all] = [await meter(uniformMixture(problem, 8)), await meter(uniformMixture(problem, bits))];
   process.stdout.write(`all in ${bits} bits: ${(all.quantising - least.quantising).toFixed(4)}\n`);

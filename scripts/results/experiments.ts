@@ -3,10 +3,10 @@ import type { PruneRequest } from '../../src/node.js';
 /** One row of a results table: how to prune (absent for the dense model). */
 export interface Experiment {
   readonly id: string;
-  /** Tables it stands in. */
+  /** Tables that list it. */
   readonly tables: readonly TableName[];
   readonly options?: Omit<PruneRequest, 'model' | 'out'>;
-  /** Made by ONNX Runtime's own Python tools in place of ours, see `quantise_ort.py`. */
+  /** Quantised by ONNX Runtime's Python tools instead of fang-prune, see `quantise_ort.py`. */
   readonly reference?: 'q4' | 'q8';
 }
 

@@ -1,4 +1,4 @@
-/** Prunes the rungs of a ladder and measures what is not known of each; prints a JSON line whenever a figure is known. */
+/** Prunes the results of a ladder and measures missing figures; prints each as a JSON line. */
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';

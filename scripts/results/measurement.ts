@@ -1,7 +1,7 @@
 import type { PruneReport } from '../../src/node.js';
 import type { Experiment } from './experiments.js';
 
-/** What a process of its own is asked to measure: the rungs of one ladder, or the dense model. */
+/** Task of a separate process: measures the results of one ladder, or the dense model. */
 export interface Task {
   readonly model: string;
   /** Folder that gets a folder a rung; those already there are finished ones of the same ladder. */
@@ -52,7 +52,7 @@ export interface TextFigures {
   readonly value: number;
   readonly tokenCount: number;
   readonly textSha256: string;
-  /** Time that all cores together spent, loading included; absent in what was measured before it was taken. */
+  /** CPU time of all cores, loading included; absent in older measurements. */
   readonly processorMs?: number;
 }
 
@@ -64,5 +64,5 @@ export interface TaskFigures {
   readonly limit: number;
 }
 
-/** Measurements by experiment, with the options they were made with: a changed experiment is measured again. */
+/** Measurements by experiment, with their options: a changed experiment is measured again. */
 export type Measurements = Readonly<Record<string, { readonly options: string; readonly measurement: Measurement }>>;

@@ -45,7 +45,7 @@ export function planTask(ladder: Ladder, setup: Setup, kept: Measurements): Task
   };
 }
 
-/** Where ONNX Runtime's tools put what they make of a model. */
+/** Folder for the models of ONNX Runtime's tools. */
 export const referenceFolder = (reference: string, { scratch }: Pick<Setup, 'scratch'>): string =>
   join(scratch, `onnxruntime-${reference}`);
 

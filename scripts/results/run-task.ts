@@ -4,9 +4,9 @@ import { createInterface } from 'node:readline';
 import type { Found, Task } from './measurement.js';
 
 /**
- * Measures a task in a process of its own, so that its peak memory is its own.
- * @param onFound Hears of every figure when it is known.
- * @returns whether all went well; what went wrong is on stderr.
+ * Measures a task in a separate process, for its peak memory.
+ * @param onFound Called with every figure at once.
+ * @returns whether it succeeded; errors are on stderr.
  */
 export async function runTask(task: Task, onFound: (found: Found) => void): Promise<boolean> {
   const child = spawn('npx', ['tsx', 'scripts/results/measure-ladder.mts', JSON.stringify(task)], {

@@ -48,7 +48,7 @@ export function drawSizes(sizes: MeasuredSizes, theme: keyof typeof THEMES): str
     .filter((value) => value >= least)
     .map((value) => label([x(value), HEIGHT - ROOM.bottom + 18], `${value}`, muted));
   const labelled: (readonly [number, number])[] = [];
-  /** Where a line's label fits: beside its last point, below labels that are there already. */
+  /** Position of a line's label: next to its last point, below earlier labels. */
   const besides = ([px, py]: readonly [number, number]) => {
     let spot = [px + 12, py + 4] as const;
     const isTaken = ([ox, oy]: readonly [number, number]) =>

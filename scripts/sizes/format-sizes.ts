@@ -33,7 +33,7 @@ export function formatSizesPage(models: readonly (readonly [name: string, sizes:
   return [...HEAD, ...tables].join('\n');
 }
 
-/** How much more bits per byte a model takes of the texts unlike its calibration text: a mean of fractions of the dense model's. */
+/** Mean increase of bits per byte on texts unlike the calibration text, as a fraction of the dense model's. */
 export function riseOf({ bitsPerByte }: MeasuredSize, dense: MeasuredSize): number {
   const unlike = Object.keys(dense.bitsPerByte).filter((text) => text !== LIKE_CALIBRATION);
   return unlike.reduce((sum, text) => sum + bitsPerByte[text]! / dense.bitsPerByte[text]! - 1, 0) / unlike.length;
@@ -48,7 +48,7 @@ export function sortRows(sizes: MeasuredSizes): readonly MeasuredSize[] {
   );
 }
 
-/** The fraction of the prunable parameters that is gone, and how many weights have which dtype. */
+/** Fraction of the prunable parameters that was removed, and number of weights by dtype. */
 export function describeMake({ removed, maps = {} }: Pick<MeasuredSize, 'removed' | 'maps'>): string {
   const dtypes = Object.entries(maps).map(([dtype, count]) => `${count} ${dtype}`);
   return [...(removed > 0 ? [`${percent(removed)} % removed`] : []), ...dtypes].join(', ');

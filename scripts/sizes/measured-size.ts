@@ -1,6 +1,6 @@
 import type { SizeCandidateReport } from '../../src/report/report-schema.js';
 
-/** A model of one size, and what was measured of it. */
+/** A model of one size, and its measurements. */
 export interface MeasuredSize {
   /** A name of `VARIANTS`. */
   readonly variant: string;
@@ -10,7 +10,7 @@ export interface MeasuredSize {
   readonly windows?: number;
   /** Model file with its external data. */
   readonly bytes: number;
-  /** Fraction of the prunable parameters that is gone. */
+  /** Fraction of the prunable parameters that was removed. */
   readonly removed: number;
   /** Number of linear layers by dtype; absent for the dense model. */
   readonly maps?: Readonly<Record<string, number>>;

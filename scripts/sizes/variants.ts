@@ -9,16 +9,16 @@ export interface Variant {
   readonly shrink?: Pick<ShrinkRequest, 'allow' | 'dtypes' | 'heal'>;
   /** The vocabulary is trimmed to these first. */
   readonly keepLanguages?: readonly string[];
-  /** A command of another tool that made it, with the two folders after it. */
+  /** Command of another tool that creates it; the two folders are appended. */
   readonly command?: string;
 }
 
 const DTYPES = ['q8', 'q4', 'q2'] as const;
-/** With bits among what may go, and one dtype, the entire model gets that dtype. */
+/** If bits may be reduced, and there is one dtype, the entire model gets that dtype. */
 const PRUNED = { allow: ['neurons', 'heads', 'bits'], dtypes: ['q4'] } as const;
 const NEAREST = { dtype: 'q4', rounding: 'nearest' } as const;
 
-/** All that is compared, in the order in which it is made. */
+/** Compared variants, in the order of their creation. */
 export const VARIANTS: readonly Variant[] = [
   { name: 'dense' },
   { name: 'q8', quantize: { dtype: 'q8' } },

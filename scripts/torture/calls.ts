@@ -40,10 +40,10 @@ export const PLACES = {
   undisturbed: 'undisturbed.txt',
 } as const;
 
-/** A call ended well, and what came of it is wrong. */
+/** A call succeeded with a wrong result. */
 export class WrongResult extends Error {}
 
-/** Letters, digits, signs of several scripts, and what tokenizers take for their own. */
+/** Letters, digits, symbols of several scripts, and special tokens. */
 export const TEXT = `${'Once upon a time a girl had 3 cats, 12 dogs and ½ of a cake. '.repeat(20)}Ünïcödé 中文 😀 <s></s>\u0000`;
 
 /** Items of a task, for a model that knows nothing. */
@@ -96,7 +96,7 @@ interface CutOptions {
   readonly name?: string;
 }
 
-/** Goes on from a journal; what comes of it must be what an undisturbed run made. */
+/** Resumes from a journal; the result must equal that of an uninterrupted run. */
 export async function resumeRuns(folder: string): Promise<void> {
   await pruneCut(folder);
   const made = hashFolder(join(folder, PLACES.cut));
@@ -119,7 +119,7 @@ export const healIn = (folder: string, more: object = {}) =>
     ...more,
   });
 
-/** Applies a recipe; the model that comes of it has the widths that the recipe names. */
+/** Applies a recipe; the resulting model must have the recipe's widths. */
 export async function applyIn(folder: string): Promise<void> {
   const out = join(folder, 'out');
   await applyRecipe({ model: join(folder, MODEL), recipe: join(folder, PLACES.recipe), out });
@@ -127,7 +127,7 @@ export async function applyIn(folder: string): Promise<void> {
     readFileSync(join(folder, PLACES.recipe, 'recipe.json'), 'utf8').replace(/^\uFEFF/, ''),
   ) as Recipe;
   await perplexity({ model: out, content: TEXT, windowCount: 1, windowLength: 16 }).catch((error: unknown) => {
-    // Weights that are no numbers; a model without a tokenizer cannot be asked.
+    // NaN weights are a wrong result; a model without a tokenizer cannot be evaluated.
     if (error instanceof NumericalError) throw new WrongResult(error.message);
   });
   const blocks = (await describe({ model: out })).blocks;
@@ -152,7 +152,7 @@ export async function generateIn(folder: string): Promise<void> {
   if (lines.length < 3) throw new WrongResult(`the file has ${lines.length} windows of 3`);
 }
 
-/** Measures all there is, with a file that scores are kept in. */
+/** Runs all measurements, with a score file. */
 export async function evaluateIn(folder: string): Promise<void> {
   const [evaluation] = await evaluateModels({
     models: [join(folder, MODEL)],
@@ -185,7 +185,7 @@ function checkFigures(figures: Readonly<Record<string, number>>): void {
   }
 }
 
-/** Compares what was measured with itself. */
+/** Compares measurements with themselves. */
 export async function compareIn(folder: string, name: string): Promise<void> {
   const path = join(folder, name);
   for (const comparison of await compareFiles({ files: [path] })) {

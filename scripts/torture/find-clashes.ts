@@ -1,25 +1,24 @@
 import { resolve, sep } from 'node:path';
 
-/** Where a traced program may write, and where it was started. */
+/** Paths that a traced program may write, and its working folder. */
 export interface Allowed {
   readonly folder: string;
-  /** Folders and files; all that lies in a folder, or begins with its name and a dot, belongs to it. */
+  /** Folders and files, with the contents of folders, and paths that begin with their name and a dot. */
   readonly places: readonly string[];
 }
 
-/** Calls that make, change or remove what their paths name. */
+/** System calls that create, change or remove their paths. */
 const CHANGES =
   /^(creat|mkdir|mkdirat|rmdir|unlink|unlinkat|rename|renameat|renameat2|link|linkat|symlink|symlinkat|mknod|mknodat|truncate|chmod|fchmodat|fchmodat2|chown|lchown|fchownat|utime|utimes|utimensat|futimesat|setxattr|lsetxattr|removexattr)$/;
 const OPENS = /^(open|openat|openat2)$/;
 const WRITES = /O_WRONLY|O_RDWR|O_CREAT|O_TRUNC|O_APPEND/;
-/** Devices and pseudo files that hold nothing. */
+/** Devices and pseudo files without contents. */
 const NOWHERE = /^\/(dev\/(null|zero|tty|ptmx|u?random|full)|proc\/self\/(comm|oom_score_adj))$/;
 
 /**
- * Finds what a program did outside the places that it was given, in the output of `strace -f -e trace=%file,%network`: files opened to
- * be written, made, renamed or removed, whether that succeeded or not; and sockets of the internet, DNS among them, or of other
- * programs.
- * @returns lines of the trace, each once
+ * Finds calls outside the allowed paths in the output of `strace -f -e trace=%file,%network`: files opened for writing, created,
+ * renamed or removed, even without success; and sockets of the internet, including DNS, or of other programs.
+ * @returns unique lines of the trace
  */
 export function findClashes(trace: string, allowed: Allowed): readonly string[] {
   const strays = new Set<string>();
@@ -35,7 +34,7 @@ export function findClashes(trace: string, allowed: Allowed): readonly string[] 
   return [...strays];
 }
 
-/** Whether one of the paths in a call's arguments lies outside what is allowed. */
+/** Whether one of the paths in a call's arguments is not allowed. */
 function leaves(args: string, { folder, places }: Allowed): boolean {
   const paths = [...args.matchAll(/(?:<([^>]*)>, )?"((?:[^"\\]|\\.)*)"/g)].map(([, base = folder, path = '']) =>
     resolve(base.startsWith('/') ? base : folder, path),

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** Over names and contents; reports are left out, which hold times. */
+/** Hashes names and contents, except for reports, which contain times. */
 export function hashFolder(folder: string, leftOut = /fang-prune-report\.(json|html)$/): string {
   const hash = createHash('sha256');
   for (const name of readdirSync(folder, { recursive: true, encoding: 'utf8' }).sort()) {

@@ -7,13 +7,13 @@ import { hashFolder } from './hash-folder.js';
 import { drawOne } from './mutate-bytes.js';
 import { mutateEntry } from './mutate-entry.js';
 
-/** What calls start from: a pruned model, and the recipe that made it. */
+/** Inputs of calls: a pruned model and its recipe. */
 interface Made {
   readonly pruned: string;
   readonly recipe: string;
 }
 
-/** A long command, as it is called with the folder that it writes to. */
+/** A long command, with its output folder as argument. */
 type Call = (out: string, made: Made) => readonly string[];
 /** The same for the folder alone. */
 type Started = (out: string) => readonly string[];
@@ -58,7 +58,7 @@ const COMMANDS: Readonly<Record<string, Call>> = {
   ],
 };
 
-/** Seconds that a command that got a SIGTERM may take to stop. */
+/** Seconds within which a command must stop after a SIGTERM. */
 const STOP_SECONDS = 2;
 
 export interface KillOptions {
@@ -66,16 +66,16 @@ export interface KillOptions {
   readonly seed: number;
   /** Of those, how many an earlier call has made. */
   readonly from: number;
-  /** Damages an entry of the journal before a run goes on. */
+  /** Damages an entry of the journal before a run is resumed. */
   readonly damage: boolean;
   /** Called as each is known. */
   readonly say: (line: string) => void;
 }
 
 /**
- * Kills commands at moments spread over all of their time, goes on by the same command, and compares what comes of it with
- * what an undisturbed run wrote.
- * @returns what was not as it should be.
+ * Kills commands at times spread over their duration, resumes by the same command, and compares the result with that of an
+ * uninterrupted run.
+ * @returns descriptions of failures
  */
 export async function tortureByKills({ count, seed, from, damage, say }: KillOptions): Promise<readonly string[]> {
   const root = mkdtempSync(join(tmpdir(), 'fang-prune-kills-'));
@@ -150,7 +150,7 @@ async function killAndResume(
   return hashFolder(out) === reference.sha256 ? undefined : 'other bytes';
 }
 
-/** Changes one entry of what a run kept, where it kept any. */
+/** Changes one journal entry, if there is any. */
 function damageJournal(out: string, random: Random): void {
   const files = readdirSync(out, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.entry'));
   if (files.length === 0) return;

@@ -30,22 +30,22 @@ import type { Part } from './prepare-subject.js';
 
 /** A file that is changed. */
 export interface Place {
-  /** Folder of the sound model, and what was made of it. */
+  /** Folder of the valid model and the files derived from it. */
   readonly subject: string;
-  /** Relative to that, as all that follow. */
+  /** Relative to that folder, like the following paths. */
   readonly file: string;
-  /** Those that it was drawn of. */
+  /** Files that it was drawn from. */
   readonly files: readonly string[];
 }
 
-/** What is changed, and who reads it. */
+/** A kind of file, its mutation, and the calls that read it. */
 export interface Kind {
-  /** What has to be made of a model first. */
+  /** Parts of a subject that it needs. */
   readonly needs?: Part;
-  /** Files that one is drawn of, relative to the folder of the trial. */
+  /** Files from which one is drawn, relative to the folder of the trial. */
   readonly files: (folder: string) => readonly string[];
   readonly mutate: (content: Uint8Array, random: Random, place: Place) => Mutant<Uint8Array>;
-  /** Reads it, and checks what comes of it. @param folder holds all files, one of them changed @throws WrongResult */
+  /** Reads it, and checks the result. @param folder with all files, one of them changed @throws WrongResult */
   readonly run: (folder: string, random: Random) => Promise<unknown>;
 }
 

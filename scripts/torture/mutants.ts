@@ -8,15 +8,15 @@ import { makeMutant, type Trial } from './try-mutant.js';
 import { createWatchedWorker, type Limits, MISBEHAVED, type Watched } from './watched-worker.js';
 
 export interface MutantsRequest {
-  /** Each holds a model. Default: the example and those of the tests. */
+  /** Folders with a model. Default: the example and those of the tests. */
   readonly folders?: readonly string[] | undefined;
   /** Rows of `KINDS`. */
   readonly kinds: readonly string[];
-  /** How often each is tried in a round. Default `SHARES`. */
+  /** Trials of each kind in a round. Default `SHARES`. */
   readonly shares?: Shares;
   /** One mutant to try again, `KIND:MODEL:SEED`. */
   readonly only?: string;
-  /** Where all mutants are left. */
+  /** Folder for all mutants. */
   readonly keep?: string;
   readonly count: number;
   /** Mutants that are left out, from the first on. Default 0. */
@@ -27,17 +27,17 @@ export interface MutantsRequest {
   readonly say: (line: string) => void;
 }
 
-/** Trials of a kind in each round; 2 where nothing is said. */
+/** Trials of a kind in each round; default 2. */
 type Shares = Readonly<Record<string, number>>;
 
 const FIXTURES = 'test/fixtures/exporters';
 
-/** Models are read more ways than anything else. */
+/** Models are tried most often, since they are read in the most ways. */
 const SHARES: Shares = { models: 10, weights: 1, statistics: 4, recipes: 4, journals: 4 };
 
 /**
- * Reads mutants in a process that is watched, and says a table of outcomes.
- * @returns names of those whose outcome is not allowed
+ * Reads mutants in a watched process, and prints a table of outcomes.
+ * @returns names of mutants with an outcome that is not allowed
  */
 export async function tortureByMutants(request: MutantsRequest): Promise<readonly string[]> {
   const { only, keep, say, limits } = request;
@@ -48,7 +48,7 @@ export async function tortureByMutants(request: MutantsRequest): Promise<readonl
   const table = new Map<string, Map<string, number>>();
   const failed: string[] = [];
   let [longest, peak, tried] = [0, 0, 0];
-  /** A process that had others before may suffer from what they left. */
+  /** Repeats a failure in a new process, since earlier trials may have caused it. */
   const tryTwice = async (trial: Trial) => {
     const work = join(scratch, 'work');
     const first = await worker.try(trial, work);
@@ -81,7 +81,7 @@ export async function tortureByMutants(request: MutantsRequest): Promise<readonl
   return failed;
 }
 
-/** Sound models, and what is made of them, by name. */
+/** Valid models and the files derived from them, by name. */
 async function prepareSubjects({ folders, kinds }: MutantsRequest, scratch: string): Promise<Map<string, string>> {
   const standard = () => ['examples/models/tiny-llama', ...readdirSync(FIXTURES).map((name) => join(FIXTURES, name))];
   const parts = new Set<Part>(kinds.flatMap((kind) => KINDS[kind]!.needs ?? []));

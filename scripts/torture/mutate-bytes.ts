@@ -1,6 +1,6 @@
 import type { Random } from '../../src/linalg/random.js';
 
-/** A changed copy of something, and in words what was done to it. */
+/** A changed copy, and a description of the change. */
 export interface Mutant<T> {
   readonly value: T;
   readonly what: string;
@@ -8,7 +8,7 @@ export interface Mutant<T> {
   readonly also?: ReadonlyMap<string, FileContent>;
 }
 
-/** What is put under a name: bytes, a link, or a file that holds zeros but for some parts. */
+/** Content of a file name: bytes, a link, or a sparse file with some parts. */
 export type FileContent =
   | Uint8Array
   | { readonly link: string }
@@ -59,7 +59,7 @@ const MUTATIONS: Readonly<Record<string, ByteMutation>> = {
     const [start, end] = drawStretch(bytes, random, 4096);
     return splice(bytes, end, 0, bytes.slice(start, end));
   },
-  /** What may be a length or a count becomes one of up to 2^63. */
+  /** Replaces a possible length or count by one of up to 2^63. */
   growVarint: (bytes, random) =>
     splice(
       bytes,
@@ -69,7 +69,7 @@ const MUTATIONS: Readonly<Record<string, ByteMutation>> = {
     ),
 };
 
-/** Changes bytes in one to three places, near the ends more often than elsewhere: there lies what is not weights. */
+/** Changes bytes in one to three places, more often near the ends, which are not weights. */
 export function mutateBytes(bytes: Uint8Array, random: Random): Mutant<Uint8Array> {
   const names: string[] = [];
   let value = bytes;

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { Random } from '../../src/linalg/random.js';
 import { drawIndex, drawOne, type Mutant, mutateBytes } from './mutate-bytes.js';
 
-/** Where an entry of a journal lies. */
+/** Position of a journal entry. */
 export interface EntryPlace {
   readonly subject: string;
   readonly file: string;
@@ -26,7 +26,7 @@ const MUTATIONS: Readonly<Record<string, EntryMutation>> = {
   },
   truncated: (content, random) =>
     content.slice(0, drawOne(random, [0, content.length - 1, drawIndex(random, content.length + 1)])),
-  /** As a disk leaves a file whose size it had, and not its content. */
+  /** As after a power failure that saved a file's size, but not its content. */
   zeros: (content, random) => Uint8Array.from(content).fill(0, drawIndex(random, content.length + 1)),
   emptyEntry: (content) => content.slice(-END_BYTES),
   twice: (content) => Buffer.concat([content, content]),
@@ -41,7 +41,7 @@ const MUTATIONS: Readonly<Record<string, EntryMutation>> = {
   },
 };
 
-/** Damages an entry of a journal, or puts another whole one in its place; one in three changes a second one too. */
+/** Damages an entry of a journal, or replaces it by another valid one; in one of three cases two entries. */
 export function mutateEntry(content: Uint8Array, random: Random, place: EntryPlace): Mutant<Uint8Array> {
   const name = drawOne(random, Object.keys(MUTATIONS));
   const value = MUTATIONS[name]!(content, random, place);

@@ -8,7 +8,7 @@ import { NASTY_NAMES } from './nasty.js';
 
 const FILE = 'moved.weights';
 
-/** Counts at the edges of 32, 53 and 64 bits, and texts that are none. */
+/** Counts at the limits of 32, 53 and 64 bits, and texts that are no numbers. */
 const COUNTS: readonly string[] = [
   ...['0', '1', '-1', '-0', '+4', ' 4', '4 ', '4.0', '1e3', '0x10', '', 'x', '00', '٤'],
   ...[
@@ -41,7 +41,7 @@ const LOCATIONS: readonly string[] = [
   ...NASTY_NAMES,
 ];
 
-/** Some readers hash all of a file. */
+/** Fraction of sparse files, which is small because some readers hash the entire file. */
 const SPARSE_SHARE = 0.04;
 
 type Entries = Record<string, string>;
@@ -76,7 +76,7 @@ const MUTATIONS: Readonly<Record<string, (entries: Entries, random: Random, othe
   },
 };
 
-/** Moves a model's weights into a file next to it, and lies about where they are; some files are larger than 4 GiB, and nearly empty. */
+/** Moves a model's weights to external data with wrong positions; some files are sparse and larger than 4 GiB. */
 export function mutateExternal(
   bytes: Uint8Array,
   random: Random,
@@ -113,7 +113,7 @@ export function mutateExternal(
   return { value: toBinary(ModelProtoSchema, proto), what: names.join(', '), also };
 }
 
-/** Bytes of a sound model's tensor, wherever they lie; none where they are listed by value. */
+/** Bytes of a valid model's tensor, inside or outside the model file; empty for typed fields. */
 function contentOf({ rawData, externalData }: TensorProto, folder: string): Uint8Array {
   const { location, offset = '0', length } = Object.fromEntries(externalData.map(({ key, value }) => [key, value]));
   if (location === undefined) return rawData;

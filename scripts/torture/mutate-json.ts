@@ -5,7 +5,7 @@ import { NASTY_NAMES } from './nasty.js';
 /** Deeper than a stack, if every level takes a call. */
 const DEPTH = 200_000;
 
-/** JSON texts of values that nothing is made for. */
+/** JSON texts of unexpected values. */
 const NASTY_VALUES: readonly string[] = [
   ...[
     'null',
@@ -28,7 +28,7 @@ const NASTY_VALUES: readonly string[] = [
   '{"length":4294967295}',
   '{"toString":1,"valueOf":2}',
   '[[[[]]]]',
-  // A pattern that takes for ever, where a tokenizer reads one.
+  // A pattern with exponential backtracking, for tokenizers.
   '"(?:[a-zA-Z]+)+0"',
   '{"type":"Split","pattern":{"Regex":"(?:[a-zA-Z]+)+0"},"behavior":"Isolated","invert":false}',
   '[null,null]',
@@ -44,7 +44,7 @@ interface Place {
   readonly key: string;
 }
 
-/** Walks down at random, so that a list of a hundred thousand words does not win over all else. */
+/** Descends at random, so that large lists are not chosen more often. */
 function drawPlace(root: object, random: Random): Place | undefined {
   let parent = root as Record<string, unknown>;
   for (;;) {
@@ -96,7 +96,7 @@ const MUTATIONS: Readonly<Record<string, JsonMutation>> = {
   },
 };
 
-/** Changes a JSON text in one to three places; one in five is changed as bytes instead. */
+/** Changes a JSON text in one to three places; in one of five cases bytes instead. */
 export function mutateJson(text: string, random: Random): Mutant<Uint8Array> {
   const encoder = new TextEncoder();
   if (random() < 0.2) return mutateBytes(encoder.encode(text), random);

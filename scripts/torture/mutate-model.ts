@@ -34,7 +34,7 @@ const drawName = (random: Random, { node, initializer, input }: GraphProto): str
 
 const drawNode = (random: Random, { node }: GraphProto): NodeProto => drawOne(random, node);
 
-/** An attribute of some node; where there is none, a new one. */
+/** An attribute of some node, or a new one if there is none. */
 function drawAttribute(random: Random, graph: GraphProto): AttributeProto {
   const all = graph.node.flatMap(({ attribute }) => attribute);
   if (all.length > 0) return drawOne(random, all);
@@ -52,7 +52,7 @@ function drawTensor(random: Random, graph: GraphProto, fits: (tensor: TensorProt
   return found.length === 0 ? undefined : drawOne(random, found);
 }
 
-/** Adds a node behind an input, so that what comes of it is read by a node of the model. */
+/** Adds a node after an input, whose result is read by a node of the model. */
 function insertNode(random: Random, graph: GraphProto, make: (value: string, output: string) => readonly NodeProto[]) {
   const reader = drawNode(random, graph);
   if (reader.input.length === 0) return;
@@ -63,7 +63,7 @@ function insertNode(random: Random, graph: GraphProto, make: (value: string, out
   graph.node.splice(graph.node.indexOf(reader), 0, ...made);
 }
 
-/** Makes values as large as a constant says; half of them are read by a node of the model, the others by nobody. */
+/** Adds values whose size is defined by a constant; half of them are read by a node of the model. */
 function grow(random: Random, graph: GraphProto): void {
   const sizes = Array.from({ length: 1 + drawIndex(random, 3) }, () => drawOne(random, NASTY_INTEGERS));
   const at = `grown/${graph.initializer.length}`;
@@ -96,7 +96,7 @@ function grow(random: Random, graph: GraphProto): void {
   else insertNode(random, graph, (_, output) => [make(output)]);
 }
 
-/** A loop that goes on for as many rounds as there are numbers. */
+/** A loop of 2^62 iterations. */
 function loop(random: Random, graph: GraphProto): void {
   const rounds = `rounds/${graph.initializer.length}`;
   graph.initializer.push(
@@ -119,7 +119,7 @@ function loop(random: Random, graph: GraphProto): void {
   ]);
 }
 
-/** Branches in branches. */
+/** Nested branches. */
 function nest(random: Random, graph: GraphProto): void {
   const leaf = create(GraphProtoSchema, {
     name: 'leaf',
@@ -222,7 +222,7 @@ const MUTATIONS: Readonly<Record<string, ModelMutation>> = {
   swapDims({ graph }, random) {
     drawTensor(random, graph, ({ dims }) => dims.length > 1)?.dims.reverse();
   },
-  /** As sound as before in itself, but another shape than its readers expect: a cosine table of the wrong width. */
+  /** A valid tensor with another shape than its readers expect, such as a cosine table of the wrong width. */
   regroup({ graph }, random) {
     const tensor = drawTensor(random, graph, ({ dims }) => dims.length > 1);
     if (tensor === undefined) return;
@@ -350,7 +350,7 @@ const MUTATIONS: Readonly<Record<string, ModelMutation>> = {
   nest: ({ graph }, random) => nest(random, graph),
 };
 
-/** Changes a model in one to three places, each as a table says. The graph has nodes. */
+/** Changes a model in one to three places, each by a row of a table. The graph must have nodes. */
 export function mutateModel(bytes: Uint8Array, random: Random): Mutant<Uint8Array> {
   // A Buffer's slices are views of it, and payloads are cut out to be changed.
   const proto = fromBinary(ModelProtoSchema, new Uint8Array(bytes));

@@ -2,7 +2,7 @@ import type { Random } from '../../src/linalg/random.js';
 import { drawIndex, drawOne, type Mutant } from './mutate-bytes.js';
 import { mutateDocument } from './mutate-text.js';
 
-/** A recipe as far as it is changed here. */
+/** Fields of a recipe that are changed here. */
 interface Subject {
   modules: { index: unknown; block: unknown; kind: unknown; keep: unknown[] }[];
   result?: unknown;

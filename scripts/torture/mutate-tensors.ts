@@ -6,7 +6,7 @@ import { drawIndex, drawOne, type Mutant, mutateBytes } from './mutate-bytes.js'
 import { mutateJson } from './mutate-json.js';
 import { NASTY_FLOATS, NASTY_NAMES } from './nasty.js';
 
-/** Header of a safetensors file, as it was parsed, and what follows it. */
+/** Parsed header of a safetensors file, and the bytes after it. */
 interface Subject {
   readonly header: Record<string, Entry>;
   data: Uint8Array;
@@ -24,7 +24,7 @@ const NASTY_INDICES: readonly number[] = [-1, 0, 1, 2 ** 31 - 1, -(2 ** 31), 100
 
 type TensorsMutation = (subject: Subject, name: string, random: Random) => void;
 
-/** Writes values of the tensor's own type at some of its places. */
+/** Overwrites some elements by values of the tensor's type. */
 const writeValues: TensorsMutation = ({ header, data }, name, random) => {
   const { dtype, data_offsets } = header[name]!;
   const [start, end] = data_offsets;
@@ -94,7 +94,7 @@ const MUTATIONS: Readonly<Record<string, TensorsMutation>> = {
   },
 };
 
-/** Changes what a safetensors file says, or its bytes, and has the JSON file next to it name the new hash, so that it is read on. */
+/** Changes the header or the bytes of a safetensors file, and its hash in the JSON file, so that reading does not end there. */
 export function mutateTensors(
   content: Uint8Array,
   random: Random,
@@ -107,7 +107,7 @@ export function mutateTensors(
     result?: unknown;
   };
   if (random() < 0.05) return { value, what };
-  // What a recipe promises would tell at once that its tensors are others.
+  // The recipe's expected result would reveal changed tensors at once.
   if (random() < 0.7) delete json.result;
   json.tensors.sha256 = createHash('sha256').update(value).digest('hex');
   return { value, what, also: new Map([[jsonFile, Buffer.from(JSON.stringify(json))]]) };
@@ -131,7 +131,7 @@ function mutateHeaderAndData(content: Uint8Array, random: Random): Mutant<Uint8A
     try {
       MUTATIONS[mutation]!(subject, name, random);
     } catch (error) {
-      // What an earlier mutation made cannot be changed further.
+      // An earlier mutation made further changes impossible.
       if (!(error instanceof RangeError || error instanceof TypeError)) throw error;
     }
     names.push(`${mutation} ${name.slice(0, 40)}`);

@@ -2,7 +2,7 @@ import type { Random } from '../../src/linalg/random.js';
 import { drawIndex, drawOne, type Mutant, mutateBytes } from './mutate-bytes.js';
 import { mutateJson } from './mutate-json.js';
 
-/** What a file may begin with. */
+/** Possible beginnings of a file. */
 const BYTE_ORDER_MARKS: readonly (readonly number[])[] = [
   [0xef, 0xbb, 0xbf],
   [0xff, 0xfe],
@@ -12,10 +12,10 @@ const BYTE_ORDER_MARKS: readonly (readonly number[])[] = [
 /** Bytes that are not UTF-8: half a surrogate pair, a byte that starts nothing, an overlong slash, a character cut off. */
 const NOT_UTF8: readonly (readonly number[])[] = [[0xed, 0xa0, 0x80], [0x80], [0xc0, 0xaf], [0xf0, 0x9f, 0x98]];
 
-/** Depths beyond what a file needs, up to what ends a stack. */
+/** Depths beyond any valid file, up to a stack overflow. */
 const DEPTHS: readonly number[] = [101, 10_000, 1_000_000];
 
-/** A line of this length is rare, since it takes a second to be made and read. */
+/** Length of a rare line: it takes a second to write and read. */
 const LONG_LINE_BYTES = 100 * 2 ** 20;
 const LONG_LINE_SHARE = 0.02;
 
@@ -23,7 +23,7 @@ type TextMutation = (text: string, random: Random) => string | Uint8Array;
 
 const insert = (text: string, at: number, added: string): string => text.slice(0, at) + added + text.slice(at);
 
-/** A place behind a brace, a bracket, a colon or a comma, where JSON takes a value or a key. */
+/** A position after a brace, a bracket, a colon or a comma, where JSON has a value or a key. */
 function drawJsonPlace(text: string, random: Random): number {
   const start = drawIndex(random, text.length + 1);
   const found = text.slice(start).search(/[[{:,]/);
@@ -59,7 +59,7 @@ const MUTATIONS: Readonly<Record<string, TextMutation>> = {
   nestedInside: (text, random) =>
     insert(text, drawJsonPlace(text, random), `${nested(drawOne(random, DEPTHS), ['[', ']'])},`),
   notClosed: (text, random) => insert(text, drawJsonPlace(text, random), '['.repeat(drawOne(random, DEPTHS))),
-  /** A key that is there already, with another value: parsers take the last. */
+  /** Repeats a key with another value: parsers use the last one. */
   keyTwice(text, random) {
     const keys = [...text.slice(0, 100_000).matchAll(/"(\w+)"\s*:/g)];
     if (keys.length === 0) return text;
@@ -122,7 +122,7 @@ const MUTATIONS: Readonly<Record<string, TextMutation>> = {
   },
 };
 
-/** Changes a text as such, without regard to what it means, in one or two places; one in five is changed as bytes instead. */
+/** Changes characters of a text in one or two places, without regard to its meaning; in one of five cases bytes instead. */
 export function mutateText(content: Uint8Array, random: Random): Mutant<Uint8Array> {
   if (random() < 0.2) return mutateBytes(content, random);
   const names: string[] = [];
@@ -137,12 +137,12 @@ export function mutateText(content: Uint8Array, random: Random): Mutant<Uint8Arr
   return { value, what: names.join(', ') };
 }
 
-/** Changes a document of JSON: half by what it means, half as a text. */
+/** Changes a JSON document: half the time its values, half the time its text. */
 export function mutateDocument(content: Uint8Array, random: Random): Mutant<Uint8Array> {
   return random() < 0.5 ? mutateText(content, random) : mutateJson(new TextDecoder().decode(content), random);
 }
 
-/** Changes a file of JSON lines: one or all of its lines by what they mean, or its complete text. */
+/** Changes a file of JSON lines: values of one or all lines, or its text. */
 export function mutateLines(content: Uint8Array, random: Random): Mutant<Uint8Array> {
   if (random() < 0.5) return mutateText(content, random);
   const lines = new TextDecoder().decode(content).trimEnd().split('\n');

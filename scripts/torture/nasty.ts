@@ -1,4 +1,4 @@
-/** Names that mean something to JavaScript, to a terminal or to a file system. */
+/** Names with a meaning in JavaScript, in a terminal or in a file system. */
 export const NASTY_NAMES: readonly string[] = [
   'valueOf',
   '__proto__',
@@ -19,7 +19,7 @@ export const NASTY_NAMES: readonly string[] = [
   '%s%n$&`$1',
 ];
 
-/** Integers at the edges of what is counted. */
+/** Integers at the limits of counts. */
 export const NASTY_INTEGERS: readonly bigint[] = [
   0n,
   1n,
@@ -40,7 +40,7 @@ export const NASTY_INTEGERS: readonly bigint[] = [
   -(2n ** 63n),
 ];
 
-/** Floating-point numbers that sums and formulas trip over. */
+/** Floating-point numbers that break sums and formulas. */
 export const NASTY_FLOATS: readonly number[] = [
   0,
   -0,

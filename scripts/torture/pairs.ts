@@ -13,7 +13,7 @@ import { remake } from './kills.js';
 const MODEL = 'test/fixtures/exporters/llama-genai018-fp32';
 const [MODULE, COMMON_MODULE] = [resolve('dist/node.js'), resolve('dist/node.cjs')];
 
-/** Reports hold times, and lists of files the key of the call, which the command line names by other options. */
+/** Reports contain times, and manifests the key of the call, which differs on the command line. */
 const TIMES_AND_KEYS = /fang-prune-(report\.(json|html)|files\.json)$/;
 
 /** A call that writes to a folder, in the API and on the command line. */
@@ -77,7 +77,7 @@ const callsWith = ({ recipe, pruned }: Made): Readonly<Record<string, readonly [
   };
 };
 
-/** Where both calls are made. */
+/** Ways to make the two calls. */
 const SETTINGS: Readonly<Record<string, (call: Call, out: string, force: boolean, index: number) => Promise<Outcome>>> =
   {
     'one process': (call, out, force) => callHere(MODULE, call, out, force),
@@ -87,7 +87,7 @@ const SETTINGS: Readonly<Record<string, (call: Call, out: string, force: boolean
     'two processes': callInProcess,
   };
 
-/** The code of an error; undefined where there was none. */
+/** The code of an error; undefined for none. */
 interface Outcome {
   readonly code?: string | undefined;
   readonly message?: string | undefined;
@@ -103,9 +103,9 @@ export interface PairOptions {
 }
 
 /**
- * Makes two calls at once, at various delays, that write to the same output. What is there at the end must be what one of those
- * that were fulfilled writes undisturbed, and the other must have failed with a typed error.
- * @returns what was not as it should be.
+ * Makes two calls at once, at various delays, that write to the same output. The final output must equal that of a successful
+ * call alone, and the other call must have failed with a typed error.
+ * @returns descriptions of failures
  */
 export async function tortureByPairs({ count, seed, from, say }: PairOptions): Promise<readonly string[]> {
   const root = mkdtempSync(join(tmpdir(), 'fang-prune-pairs-'));
@@ -134,7 +134,7 @@ export async function tortureByPairs({ count, seed, from, say }: PairOptions): P
       const folder = join(root, 'pair');
       remake(folder);
       const out = join(folder, 'x');
-      // A process takes a while to begin.
+      // A process takes some time to start.
       const delayMs = share * share * whole[0]!.ms;
       const outcomes = await Promise.all(
         calls.map(async (call, index) => {
@@ -158,7 +158,7 @@ export async function tortureByPairs({ count, seed, from, say }: PairOptions): P
 
 interface Ended {
   readonly outcomes: readonly Outcome[];
-  /** What each writes undisturbed. */
+  /** Result of each call alone. */
   readonly whole: readonly string[];
   readonly folder: string;
   readonly force: boolean;

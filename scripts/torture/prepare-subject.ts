@@ -19,10 +19,10 @@ import {
 } from './calls.js';
 import { hashFolder } from './hash-folder.js';
 
-/** What is made of a sound model. */
+/** Files derived from a valid model. */
 export type Part = keyof typeof MAKING;
 
-/** One row a part, in an order in which each finds what it needs. */
+/** One row per part, after the parts that it needs. */
 const MAKING = {
   texts: async (folder: string) => writeTexts(folder),
   pruned: (folder: string) =>
@@ -54,14 +54,14 @@ const MAKING = {
   },
 } as const satisfies Readonly<Record<string, (folder: string) => Promise<unknown>>>;
 
-/** What a part is made of. */
+/** Inputs of a part. */
 const NEEDED: Readonly<Partial<Record<Part, readonly Part[]>>> = {
   beside: ['pruned'],
   measured: ['pruned'],
   healed: ['pruned'],
 };
 
-/** Writes what is made of a sound model, as far as it can be made: not every model can be pruned. */
+/** Writes the files derived from a valid model, as far as possible: not every model can be pruned. */
 export async function prepareSubject(folder: string, parts: ReadonlySet<Part>): Promise<void> {
   const all = new Set<Part>(['texts', ...[...parts].flatMap((part) => [part, ...(NEEDED[part] ?? [])])]);
   for (const [part, make] of Object.entries(MAKING)) {
@@ -74,7 +74,7 @@ export async function prepareSubject(folder: string, parts: ReadonlySet<Part>): 
   }
 }
 
-/** Leaves the workspace of a run that kept all it could until it was aborted. */
+/** Creates the workspace of an aborted run. */
 async function cutOff(folder: string, name: string, sparsity: number): Promise<void> {
   const abortion = new AbortController();
   const control: JobControl = {

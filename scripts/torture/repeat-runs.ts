@@ -7,11 +7,11 @@ import { describe, prune } from '../../src/node.js';
 const MODEL = 'test/fixtures/exporters/llama-dynamo215op23-fp32';
 const TEXT = 'Once upon a time a girl had 3 cats, 12 dogs and half of a cake. '.repeat(40);
 
-/** What a process holds. */
+/** Resources of a process. */
 interface Held {
   readonly residentBytes: number;
   readonly heapBytes: number;
-  /** Descriptors that are open; 0 where the system does not tell. */
+  /** Open file descriptors; 0 if unknown. */
   readonly files: number;
   /** Timers, sockets, workers and the like. */
   readonly handles: number;
@@ -21,15 +21,15 @@ interface Held {
 
 /** Runs after which caches are filled. */
 const WARM_RUNS = 5;
-/** Runs that are looked at together, at the start and at the end: memory goes up and down. */
+/** Runs that are averaged, at the start and at the end, since memory fluctuates. */
 const COMPARED_RUNS = 5;
 /** Growth for each run that is noise: V8 and the allocator keep pages. */
 const MAX_RESIDENT_BYTES = 1.5 * 2 ** 20;
 const MAX_HEAP_BYTES = 0.2 * 2 ** 20;
 
 /**
- * Prunes, measures and describes a model so many times in this process, and prints what the process holds after each.
- * @returns what grew with the runs
+ * Repeatedly prunes, measures and describes a model in this process, and prints the process's resources after each run.
+ * @returns the resources that grew
  */
 export async function repeatRuns(
   count: number,
@@ -40,7 +40,7 @@ export async function repeatRuns(
   try {
     for (let run = 1; run <= count; run += 1) {
       await runOnce(model, join(root, 'out'));
-      // What ends a moment later, such as a file that the garbage collector closes.
+      // Waits for delayed releases, such as files that the garbage collector closes.
       await setTimeout(20);
       globalThis.gc?.();
       const held = look();
@@ -61,7 +61,7 @@ async function runOnce(model: string, out: string): Promise<void> {
   const calibration = { windowCount: 4, windowLength: 16, source: { text: TEXT } };
   await prune({ model, out, sparsity: 0.3, method: 'o-fang', calibration });
   await describe({ model: out });
-  // What ends in an error must not stay open either.
+  // A failed call must not leak either.
   await prune({ model, out, sparsity: 0.3, method: 'flap', calibration }).catch(() => undefined);
   const signal = AbortSignal.timeout(30);
   await prune({ model, out: `${out}-2`, sparsity: 0.3, method: 'obc', calibration, signal, resume: false }).catch(
@@ -89,7 +89,7 @@ function countFiles(): number {
   }
 }
 
-/** What a process held after each run, and holds more and more of. */
+/** Resources that grow with the runs. */
 export function findLeaks(all: readonly Held[]): readonly string[] {
   const warm = all.slice(WARM_RUNS);
   if (warm.length < 2 * COMPARED_RUNS) return [];
@@ -100,7 +100,7 @@ export function findLeaks(all: readonly Held[]): readonly string[] {
   const most: Readonly<Record<keyof Held, number>> = {
     residentBytes: MAX_RESIDENT_BYTES,
     heapBytes: MAX_HEAP_BYTES,
-    // One more now and then comes of what has just ended.
+    // Single pending releases are no leak.
     ...{ files: 0.5, handles: 0.5, listeners: 0.5 },
   };
   return (Object.keys(most) as (keyof Held)[])

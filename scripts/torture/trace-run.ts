@@ -6,20 +6,20 @@ import { findClashes } from './find-clashes.js';
 
 const MODEL = 'examples/models/tiny-llama';
 
-/** Does what must be found, so that a trace that sees nothing is not taken for a clean one. */
+/** Makes calls that must be found, so that a trace without calls does not count as clean. */
 const CONTROL = `
   require('node:fs').writeFileSync(process.argv[1], 'x');
   require('node:net').connect(9, '192.0.2.1').on('error', () => process.exit());
   setTimeout(() => process.exit(), 100);
 `;
 
-/** Settings of a user's that change where files go; without them a run is the default one. */
+/** Environment variables that change paths, which are removed for a default run. */
 const isSetting = (name: string) => /^(HF_|HUGGINGFACE|XDG_|ORT_|npm_|NODE_|FANG_)/i.test(name);
 
 /**
  * Runs the built command line's default `prune` on the bundled model under strace, with an empty home folder.
- * @returns what it did beyond its output and the temporary folder; and what it left in its home, temporary and current folders
- * @throws Error where the trace cannot be made
+ * @returns calls outside its output and the temporary folder; and files that remain in its home, temporary and current folders
+ * @throws Error if tracing fails
  */
 export function traceDefaultRun(more: readonly string[], say: (line: string) => void): readonly string[] {
   const root = realpathSync(mkdtempSync(join(tmpdir(), 'fang-prune-trace-')));
@@ -33,7 +33,7 @@ export function traceDefaultRun(more: readonly string[], say: (line: string) => 
   const env = {
     ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !isSetting(name))),
     ...{ HOME: home, TMPDIR: temporary },
-    // What goes through io_uring is no call that strace sees.
+    // strace does not see calls through io_uring.
     UV_USE_IO_URING: '0',
   };
   const out = join(results, 'smaller');

@@ -18,27 +18,27 @@ import { WrongResult } from './calls.js';
 import { KINDS } from './kinds.js';
 import { drawOne, type FileContent } from './mutate-bytes.js';
 
-/** One changed file, made again by its seed. */
+/** One changed file, reproducible by its seed. */
 export interface Trial {
   /** A row of `KINDS`. */
   readonly kind: string;
-  /** Folder with the sound model and what was made of it. */
+  /** Folder with the valid model and the files derived from it. */
   readonly subject: string;
   readonly seed: number;
 }
 
-/** What came of a trial that its process outlived. */
+/** Outcome of a trial whose process survived. */
 export interface Outcome {
-  /** `fine`, the code of a typed error, `untyped`, or `wrong` where a call ended well with a wrong result. */
+  /** `fine`, the code of a typed error, `untyped`, or `wrong` for a call that succeeded with a wrong result. */
   readonly outcome: string;
-  /** The error, in full where it is untyped. */
+  /** The error; complete if it is untyped. */
   readonly said?: string;
   readonly file: string;
-  /** What was done to the file. */
+  /** Change of the file. */
   readonly what: string;
 }
 
-/** Makes a mutant in a folder, which is emptied first. @returns undefined where a subject has no such file */
+/** Creates a mutant in a folder, which is emptied first. @returns undefined if a subject has no such file */
 export function makeMutant({ kind, subject, seed }: Trial, folder: string) {
   const random = createRandom(seed);
   const { files, mutate } = KINDS[kind]!;
@@ -52,7 +52,7 @@ export function makeMutant({ kind, subject, seed }: Trial, folder: string) {
   return { file, what, random };
 }
 
-/** In place of what is there, which is a link to the sound file. */
+/** Replaces a link to the valid file. */
 function putFile(path: string, content: FileContent): void {
   rmSync(path, { force: true });
   if (content instanceof Uint8Array) writeFileSync(path, content);
@@ -65,7 +65,7 @@ function putFile(path: string, content: FileContent): void {
   }
 }
 
-/** A copy that costs no bytes; files are replaced in it, never written into. */
+/** A copy of links; files in it are replaced, never written to. */
 function linkFolder(from: string, to: string): void {
   mkdirSync(to, { recursive: true });
   for (const entry of readdirSync(from, { withFileTypes: true })) {
@@ -76,7 +76,7 @@ function linkFolder(from: string, to: string): void {
   }
 }
 
-/** Makes a mutant and lets the library read it. @returns undefined where a subject has no such file */
+/** Creates a mutant and reads it with the library. @returns undefined if a subject has no such file */
 export async function tryMutant(trial: Trial, folder: string): Promise<Outcome | undefined> {
   const mutant = makeMutant(trial, folder);
   if (mutant === undefined) return undefined;
@@ -89,7 +89,7 @@ export async function tryMutant(trial: Trial, folder: string): Promise<Outcome |
   }
 }
 
-/** Names of objects' own fields that all objects would have from now on. */
+/** Whether a mutant added properties to the prototype of all objects. */
 const isPolluted = (): boolean => 'polluted' in {} || Object.keys(Object.prototype).length > 0;
 
 function judge(error: unknown): { readonly outcome: string; readonly said: string } {

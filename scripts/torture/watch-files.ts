@@ -4,13 +4,13 @@ import { tmpdir } from 'node:os';
 import { join, resolve, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** What opens, lists, makes or takes away a file; asking what lies at a path does no harm. */
+/** Functions that open, list, create or remove files; `stat` is allowed. */
 const CALLS = [
   ...['open', 'readFile', 'writeFile', 'appendFile', 'readdir', 'opendir', 'copyFile', 'cp', 'link', 'symlink'],
   ...['rename', 'rm', 'rmdir', 'unlink', 'mkdir', 'mkdtemp', 'truncate', 'createReadStream', 'createWriteStream'],
 ];
 
-/** Where a trial may work: its own folders and scratch space, the sources, which load on demand, and what tells its memory. */
+/** Paths that a trial may open: its folders and scratch space, the sources, which load on demand, and files about its memory. */
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const ALLOWED = [
   join(tmpdir(), 'fang-prune-'),
@@ -19,15 +19,15 @@ const ALLOWED = [
   '/proc/thread-self/',
 ];
 
-/** When a process began, which tells whether the holder of a lock is alive. */
+/** Start time of a process, which shows whether the holder of a lock is alive. */
 const PROCESS_TIMES = /^\/proc\/\d+\/stat$/;
 
 const isAllowed = (place: string): boolean =>
   PROCESS_TIMES.test(place) || ALLOWED.some((allowed) => `${place}${sep}`.startsWith(allowed));
 
 /**
- * Watches which files this process opens from now on. What native code opens is not seen.
- * @returns gives the paths that no trial has reason to open, and forgets them
+ * Watches the files that this process opens from now on, except for those of native code.
+ * @returns a function that returns unexpected paths since the last call
  */
 export function watchFiles(): () => readonly string[] {
   let strays: string[] = [];

@@ -4,16 +4,16 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Outcome, Trial } from './try-mutant.js';
 
-/** What a trial may take. */
+/** Limits of a trial. */
 export interface Limits {
-  /** Of the processor, whatever else the machine does; waiting counts a tenth. */
+  /** CPU time, independent of other load; waiting counts a tenth. */
   readonly timeMs: number;
   readonly memoryBytes: number;
 }
 
-/** What came of a trial, and what it took. */
+/** Outcome and cost of a trial. */
 export interface Watched extends Omit<Outcome, 'file' | 'what'> {
-  /** As of a trial that its process outlived; else `crash`, `endless` or `too large`. */
+  /** Outcome of a trial, or `crash`, `endless` or `too large` if its process ended. */
   readonly outcome: string;
   readonly file?: string;
   readonly what?: string;
@@ -23,16 +23,16 @@ export interface Watched extends Omit<Outcome, 'file' | 'what'> {
   readonly before: number;
 }
 
-/** How often a process is looked at. */
+/** Interval of the checks of a process. */
 const POLL_MS = 25;
 
-/** A process that waits is given so many times as long by the clock: on a busy machine it waits for the processor. */
+/** Factor of the wall-time limit: on a busy machine a process waits for the CPU. */
 const PATIENCE = 10;
 
-/** Memory that is not given back must not count against later trials. */
+/** Trials per process: memory that is not released must not count for all later trials. */
 const TRIALS_A_PROCESS = 100;
 
-/** Processes that try mutants, one at a time; a fresh one after each that misbehaved. */
+/** Processes that try mutants, one at a time; a new one after each failure. */
 export interface WatchedWorker {
   /** @param fresh in a process that tried nothing before. @returns undefined where a subject has no such file */
   try(trial: Trial, folder: string, fresh?: boolean): Promise<Watched | undefined>;
@@ -120,14 +120,14 @@ function watch(child: ChildProcess, message: object, { timeMs, memoryBytes }: Li
   });
 }
 
-/** What Linux counts processor time in. */
+/** Linux's unit of CPU time. */
 const TICK_MS = 10;
 
-/** Time that a process took of the processors; 0 where that is not told. */
+/** CPU time of a process; 0 if unknown. */
 function processorMs(pid: number | undefined): number {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    // The name of the program stands in parentheses, and may hold anything.
+    // The program's name is in parentheses, and may contain any characters.
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
     return (Number(fields[11]) + Number(fields[12])) * TICK_MS;
   } catch {
@@ -135,7 +135,7 @@ function processorMs(pid: number | undefined): number {
   }
 }
 
-/** Memory that a process holds, without the files it maps; 0 where that is not told. */
+/** Memory of a process without mapped files; 0 if unknown. */
 function residentBytes(pid: number | undefined): number {
   try {
     return Number(readFileSync(`/proc/${pid}/status`, 'utf8').match(/RssAnon:\s+(\d+)/)?.[1] ?? 0) * 1024;

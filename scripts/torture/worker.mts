@@ -1,10 +1,10 @@
-/** A process that tries mutants one by one, told by messages; whoever asked watches its time and memory. */
+/** A process that tries mutants one by one, on messages; its parent watches its time and memory. */
 import { type Trial, tryMutant } from './try-mutant.js';
 import { watchFiles } from './watch-files.js';
 
 const clashesOf = watchFiles();
 
-/** To collect garbage takes longer than most trials, and too much memory is a matter of hundreds of megabytes. */
+/** Garbage collection takes longer than most trials; the memory limit is hundreds of megabytes. */
 const TRIALS_A_COLLECTION = 10;
 let tried = 0;
 

