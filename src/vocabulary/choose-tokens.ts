@@ -6,34 +6,34 @@ import { characterSetOf } from './languages.js';
 import { createMergeParts } from './merge-parts.js';
 import type { TokenizerFile } from './tokenizer-file.js';
 
-/** Which tokens of a vocabulary are to remain. */
+/** Selection of the remaining tokens of a vocabulary. */
 export interface TokenSelection {
   /** Languages or scripts whose tokens remain; absent: all. */
   readonly languages?: readonly string[] | undefined;
-  /** How many tokens remain; absent: as many as the rest of the selection has. */
+  /** Number of remaining tokens; absent: all tokens of the selection. */
   readonly size?: number | undefined;
-  /** Ids that remain, in place of languages and rank. */
+  /** Remaining ids, instead of languages and rank. */
   readonly listed?: readonly number[] | undefined;
   /** Occurrences of each token in the user's text. */
   readonly textCounts?: ReadonlyMap<number, number> | undefined;
-  /** Ids that remain in any case: those that configuration, chat template and graph name. */
+  /** Ids that always remain: those in configuration, chat template and graph. */
   readonly named: ReadonlySet<number>;
   /**
-   * Rows of the LM head, and what their number is to be a multiple of: kernels for codes treat the last few columns otherwise, so
-   * that their sums differ in the last bit. Default: any number.
+   * Rows of the LM head, and a factor of their new number: kernels for codes compute the last few columns differently, with
+   * other last bits. Default: any number.
    */
   readonly head?: { readonly rows: number; readonly multiple: number } | undefined;
 }
 
-/** Tokens that remain, by why they remain; a token counts under the first reason. */
+/** Numbers of remaining tokens by reason; a token counts for its first reason. */
 export interface TokenCounts {
-  /** Bytes, single characters, special and added tokens, the chat template's, and ids that files name. */
+  /** Bytes, single characters, special and added tokens, those of the chat template, and ids in files. */
   readonly always: number;
-  /** Of the user's text. */
+  /** Tokens of the user's text. */
   readonly text: number;
-  /** Of the languages, of the list, or by rank. */
+  /** Tokens of the languages, of the list, or by rank. */
   readonly chosen: number;
-  /** Parts that the others are merged from, and that nothing else requires. */
+  /** Tokens that only remain because others are merged from them. */
   readonly parts: number;
 }
 
@@ -42,9 +42,9 @@ export interface ChosenTokens {
   /** Ids, ascending. */
   readonly keep: Int32Array;
   readonly counts: TokenCounts;
-  /** Tokens that were missing in a list and remain all the same. */
+  /** Tokens that are missing in a list, and always remain. */
   readonly addedToList: number;
-  /** Tokens that fill the rows up to a multiple, see `TokenSelection.head`. */
+  /** Tokens added to reach a multiple of rows, see `TokenSelection.head`. */
   readonly filledUp: number;
 }
 
@@ -54,13 +54,13 @@ export type ProgressYield = (done: number, total: number) => Promise<void>;
 /** Tokens that are processed between two yields. */
 const YIELD_INTERVAL = 2048;
 
-/** Text may take this much of what a size leaves to choose; rank is the better guide to other text. */
-const SHARE_OF_TEXT = 0.5;
+/** Largest share of the user's text in the tokens to choose; rank is a better guide to other text. */
+const TEXT_SHARE = 0.5;
 
 /**
- * Chooses the remaining tokens: what must remain first, then the user's text, then languages in order of merge rank. With each token
- * come those that it is merged from.
- * @throws OptionError for a size that does not hold what must remain, ids without a token, or a selection that leaves nothing
+ * Chooses the remaining tokens: first those that always remain, then those of the user's text, then those of the languages by
+ * merge rank. The tokens that a token is merged from remain with it.
+ * @throws OptionError for a size below the tokens that always remain, or ids without a token
  */
 export async function chooseTokens(
   file: TokenizerFile,
@@ -72,7 +72,7 @@ export async function chooseTokens(
   const tokens = new Set<number>();
   const limit = selection.size ?? Number.POSITIVE_INFINITY;
   let parts = 0;
-  /** Adds tokens in order while there is room, and tells how many of them are new. */
+  /** Adds tokens in order up to a total number. @returns Number of added tokens, without their parts. */
   const addAll = async (ids: readonly number[], most = limit): Promise<number> => {
     let count = 0;
     for (const [at, id] of ids.entries()) {
@@ -93,13 +93,13 @@ export async function chooseTokens(
   const always = await addAll([...fallbacks, ...named], Number.POSITIVE_INFINITY);
   if (tokens.size > limit)
     throw new OptionError(
-      `vocabularySize is ${limit}, and ${tokens.size} tokens must stay: bytes or single characters, special and added tokens, those of the chat template and of the configuration, and what they are merged from; give at least ${tokens.size}`,
+      `vocabularySize is ${limit}, and ${tokens.size} tokens always remain: bytes or single characters, special and added tokens, those of the chat template and of the configuration, and those that they are merged from; give at least ${tokens.size}`,
       { option: 'vocabularySize' },
     );
-  const wanted = new Set(listed);
-  const addedToList = listed === undefined ? 0 : [...tokens].filter((id) => !wanted.has(id)).length;
-  const mostOfText = Number.isFinite(limit) ? tokens.size + Math.floor((limit - tokens.size) * SHARE_OF_TEXT) : limit;
-  const text = await addAll(byFrequency(textCounts), mostOfText);
+  const inList = new Set(listed);
+  const addedToList = listed === undefined ? 0 : [...tokens].filter((id) => !inList.has(id)).length;
+  const textLimit = Number.isFinite(limit) ? tokens.size + Math.floor((limit - tokens.size) * TEXT_SHARE) : limit;
+  const text = await addAll(byFrequency(textCounts), textLimit);
   const candidates = listed ?? (await candidatesOf(file, selection, yieldProgress));
   const chosen = await addAll(candidates);
   const { rows = 0, multiple = 1 } = selection.head ?? {};
@@ -123,9 +123,9 @@ function checkIds(ids: readonly number[], contents: TokenizerFile['contents']): 
     );
 }
 
-/** The commonest first; of equals, the lower id. */
+/** By descending count; ties by ascending id. */
 function byFrequency(textCounts: TokenSelection['textCounts']): readonly number[] {
-  return [...(textCounts ?? [])].sort(([a, many], [b, more]) => more - many || a - b).map(([id]) => id);
+  return [...(textCounts ?? [])].sort(([a, count], [b, otherCount]) => otherCount - count || a - b).map(([id]) => id);
 }
 
 /** Tokens of the languages, by rank. */
@@ -147,7 +147,7 @@ async function candidatesOf(
   return byRank(file, ids);
 }
 
-/** By the rank of the first merge that makes a token, then by id. */
+/** By the rank of the first merge to a token, then by id. */
 function byRank({ merges }: TokenizerFile, ids: number[]): readonly number[] {
   const rankOf = new Map<number, number>();
   for (const [rank, { result }] of merges.entries()) if (!rankOf.has(result)) rankOf.set(result, rank);

@@ -11,7 +11,7 @@ import { sliceCodes } from '../quantisation/linear-codes.js';
 import type { RenumberedIds } from './renumbered-ids.js';
 import type { TokenConstant, TokenTable, VocabularyTrace } from './vocabulary-trace.js';
 
-/** Cuts the rows of tokens that went out of a model, in place: what is left is bit for bit what it was. */
+/** Removes the rows of removed tokens from a model, in place, without rounding. */
 export function cutVocabulary(model: OnnxModel, trace: VocabularyTrace, ids: RenumberedIds): void {
   for (const table of trace.tables.values()) {
     const handle = model.weights.get(table.name)!;
@@ -30,7 +30,7 @@ export function cutVocabulary(model: OnnxModel, trace: VocabularyTrace, ids: Ren
     for (const info of infosOf(scope.graph, name)) resize(info, { axis, rows, newRows: ids.countBelow(rows) });
 }
 
-/** Ids that a graph holds as constants; they remain. */
+/** Ids in constants of a graph; they remain. */
 export function idsNamedByGraph({ constants }: VocabularyTrace): readonly number[] {
   return constants.flatMap(({ values }) => values.filter((value) => value >= 0));
 }
@@ -54,7 +54,7 @@ const withoutCut = ({ cut: _, ...handle }: TensorHandle, dims: readonly number[]
 
 const UINT8 = dataTypeNumber('uint8');
 
-/** Gives a node a constant of its own: others may read the one that it had. */
+/** Replaces a constant of one node, since other nodes may read the old one. */
 function replaceConstant(model: OnnxModel, { node, input, dataType, dims }: TokenConstant, values: readonly number[]) {
   const name = freshName(model, `${node.input[input]!}/trimmed`);
   const Integers = dataType === dataTypeNumber('int64') ? BigInt64Array.from(values, BigInt) : Int32Array.from(values);

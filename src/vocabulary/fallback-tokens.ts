@@ -4,9 +4,9 @@ import { isRecord } from '../parse-json.js';
 import type { TokenizerFile } from './tokenizer-file.js';
 
 /**
- * Ids of the tokens without which some text could not be encoded, or not as before: bytes or single characters, the unknown
- * token, and every added token.
- * @throws UnsupportedModelError for WordPiece that has a character in one of its two forms alone
+ * Ids of the tokens without which some texts could not be encoded, or would have other tokens: bytes or single characters,
+ * the unknown token, and every added token.
+ * @throws UnsupportedModelError for WordPiece without single-character tokens of a character, at the start and inside of words
  */
 export function findFallbackTokens(file: TokenizerFile): ReadonlySet<number> {
   const { json, modelIds, addedIds } = file;
@@ -23,7 +23,7 @@ export function findFallbackTokens(file: TokenizerFile): ReadonlySet<number> {
 
 const ALL_BYTES = Array.from({ length: 256 }, (_, byte) => byte);
 
-/** Space as SentencePiece writes it: as bytes it would not become a space again. */
+/** SentencePiece's space, which is not decoded from bytes. */
 const SPACE_MARK = '\u2581';
 
 const FALLBACKS: Readonly<Record<TokenizerFile['kind'], (file: TokenizerFile) => Iterable<string>>> = {
@@ -43,7 +43,7 @@ function* singleCharacters({ modelIds }: TokenizerFile): Generator<string> {
   for (const content of modelIds.keys()) if (isSingle(content)) yield content;
 }
 
-/** Not every library falls back to bytes here; and what an unknown character costs follows from the lowest score. */
+/** Single characters, since not every library falls back to bytes; and the lowest score, which defines that of unknown characters. */
 function* unigramPieces(file: TokenizerFile): Generator<string> {
   const { vocab, unk_id: unknown } = file.json.model as { readonly vocab: unknown; readonly unk_id?: unknown };
   const pieces = vocab as readonly (readonly [string, number])[];
@@ -54,28 +54,28 @@ function* unigramPieces(file: TokenizerFile): Generator<string> {
   if (lowest !== undefined) yield lowest[0];
 }
 
-/** A word remains known where every character may both begin and continue it. */
+/** Words can still be encoded if each of their characters is a token, at the start or inside of words. */
 function* wordPieceCharacters({ json, modelIds }: TokenizerFile): Generator<string> {
   const model = isRecord(json.model) ? json.model : {};
   const prefix = String(model.continuing_subword_prefix ?? '##');
   const added = new Set(
     (Array.isArray(json.added_tokens) ? json.added_tokens : []).map((token) => Object(token).content),
   );
-  const [first, later] = [new Set<string>(), new Set<string>()];
+  const [initial, later] = [new Set<string>(), new Set<string>()];
   for (const content of modelIds.keys()) {
     if (added.has(content) || content === model.unk_token) continue;
     const isLater = content.startsWith(prefix) && content.length > prefix.length;
     const characters = Array.from(isLater ? content.slice(prefix.length) : content);
-    for (const [at, character] of characters.entries()) (isLater || at > 0 ? later : first).add(character);
+    for (const [at, character] of characters.entries()) (isLater || at > 0 ? later : initial).add(character);
   }
   for (const [characters, start] of [
-    [first, ''],
+    [initial, ''],
     [later, prefix],
   ] as const) {
     for (const character of characters) {
       if (!modelIds.has(start + character))
         throw new UnsupportedModelError(
-          `tokenizer.json has WordPiece with tokens that hold ${JSON.stringify(character)}, and no token ${JSON.stringify(start + character)}: words could not be encoded any more where longer tokens go`,
+          `tokenizer.json has WordPiece tokens with ${JSON.stringify(character)}, but no token ${JSON.stringify(start + character)}: some words could not be encoded without longer tokens`,
         );
       yield start + character;
     }

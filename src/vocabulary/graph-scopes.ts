@@ -7,7 +7,7 @@ export interface Scope {
   readonly graph: GraphProto;
   readonly parent: Scope | undefined;
   readonly producers: ReadonlyMap<string, NodeProto>;
-  /** Names that are its own, which hide those outside. */
+  /** Names defined in this graph, which hide those of outer graphs. */
   readonly own: ReadonlySet<string>;
 }
 
@@ -24,10 +24,10 @@ export interface Consumer {
   readonly input: number;
 }
 
-/** A graph with its branches that can be asked who makes and who reads a value. */
+/** Index of a graph and its branches: producers and consumers of values. */
 export interface GraphScopes {
   readonly main: Scope;
-  /** The value that a name means in a graph: its own, or one of the graphs around it. */
+  /** Resolves a name in a graph to its value, which may belong to an outer graph. */
   resolve(scope: Scope, name: string): ScopedValue;
   producerOf(value: ScopedValue): NodeProto | undefined;
   consumersOf(value: ScopedValue): readonly Consumer[];
@@ -35,7 +35,7 @@ export interface GraphScopes {
   branchesOf(node: NodeProto): readonly Scope[];
 }
 
-/** Names a value uniquely. */
+/** Unique key of a value. */
 export const keyOf = ({ scope, name }: ScopedValue): string => `${scope.index} ${name}`;
 
 /** Indexes a graph and its branches. */

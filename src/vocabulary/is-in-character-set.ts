@@ -1,17 +1,18 @@
 import type { CharacterSet } from './languages.js';
 
-/** Most code points that a broken character is tried with. */
+/** Largest number of code points to test for an incomplete character. */
 const MAX_TRIED = 4096;
 
 /**
- * Whether all characters of a token are in a set, those included that it only begins. A token that only ends a character is in none.
- * @param bytes what the token stands for, in UTF-8
+ * Whether all characters of a token are in a set, including an incomplete last character. A token with only the end of a
+ * character is in no set.
+ * @param bytes UTF-8 of the token
  */
 export function isInCharacterSet(bytes: Uint8Array, characters: CharacterSet): boolean {
   const codePoints: number[] = [];
-  let isAllOfAny = bytes.length > 0;
+  let isIncluded = bytes.length > 0;
   let at = 0;
-  // The end of a character that another token begins.
+  // Skips the end of a character that begins in another token.
   while (at < bytes.length && isContinuation(bytes[at]!)) at += 1;
   if (at === bytes.length) return bytes.length === 0;
   while (at < bytes.length) {
@@ -23,10 +24,10 @@ export function isInCharacterSet(bytes: Uint8Array, characters: CharacterSet): b
       0,
     );
     if (found.length === length) codePoints.push(value);
-    else isAllOfAny &&= beginsAny(value, 64 ** (length - found.length), characters);
+    else isIncluded &&= beginsAny(value, 64 ** (length - found.length), characters);
     at += length;
   }
-  if (!isAllOfAny) return false;
+  if (!isIncluded) return false;
   const [only, ...others] = codePoints.filter((codePoint) => codePoint !== 0x20);
   if (only !== undefined && others.length === 0) return characters.alone(only);
   return codePoints.every(characters.inWords);
@@ -36,7 +37,7 @@ const isContinuation = (byte: number): boolean => byte >= 0x80 && byte < 0xc0;
 
 const leadBits = (byte: number, length: number): number => (length === 1 ? byte : byte & (0x7f >> length));
 
-/** Whether any of the characters that begin so is written. */
+/** Whether any character with these leading bits is in the set. */
 function beginsAny(value: number, count: number, { alone }: CharacterSet): boolean {
   const first = value * count;
   if (count > MAX_TRIED) return false;

@@ -1,10 +1,10 @@
 import { OptionError } from '../errors.js';
 
-/** A language as far as its characters tell: scripts by their Unicode names, and letters beyond ASCII of those written in Latin. */
+/** Characters of a language: its scripts by Unicode name, and its Latin letters beyond ASCII. */
 export interface Language {
   readonly name: string;
   readonly scripts: readonly string[];
-  /** Latin letters beyond ASCII, small; capitals follow from them. Absent: no word is in Latin letters beyond ASCII. */
+  /** Lower-case Latin letters beyond ASCII; upper-case ones are derived. Absent: not written in Latin letters. */
   readonly letters?: string;
 }
 
@@ -96,27 +96,27 @@ export const LANGUAGES = {
   zh: written('Chinese', 'Han', 'Bopomofo'),
 } as const satisfies Readonly<Record<string, Language>>;
 
-/** Which characters some languages are written in. */
+/** Characters of some languages. */
 export interface CharacterSet {
-  /** Whether a character may stand in a word. */
+  /** Whether a character may be part of a word. */
   inWords(codePoint: number): boolean;
   /**
-   * Whether a character may stand alone: any of the scripts, so that names and loanwords have letters at least, and Greek letters, which
-   * formulas of every language use.
+   * Whether a character may be a token alone: all of the scripts, so that names and loanwords can be encoded by letters, and
+   * Greek letters, which formulas of every language use.
    */
   alone(codePoint: number): boolean;
 }
 
-/** Signs that every language uses. Those of East Asian scripts, and wide forms, count with those scripts. */
+/** Symbols of every language. East Asian symbols and wide forms belong only to East Asian scripts. */
 const SIGNS = /^[\p{Script_Extensions=Common}\p{Script_Extensions=Inherited}]$/u;
 const EAST_ASIAN_SIGNS = /^[\u3000-\u33ff\ufe10-\ufe4f\uff00-\uffef\u{1f200}-\u{1f2ff}]$/u;
 const LETTERS_OF_FORMULAS = /^[\u0391-\u03a9\u03b1-\u03c9\u03d1\u03d5\u03f5]$/;
 const EAST_ASIAN = ['Han', 'Hiragana', 'Katakana', 'Hangul', 'Bopomofo'];
 
 /**
- * Which characters languages are written in.
+ * Characters of languages.
  * @param names codes of `LANGUAGES`, or names of Unicode scripts, such as `Cyrillic`, with all their letters
- * @throws OptionError for a name of neither
+ * @throws OptionError for an unknown name
  */
 export function characterSetOf(names: readonly string[]): CharacterSet {
   const languages = names.map(findLanguage);
@@ -168,7 +168,7 @@ function matcherOf(scripts: readonly string[]): (character: string) => boolean {
   return (character) => pattern.test(character);
 }
 
-/** Vocabularies ask for the same characters again and again. */
+/** Caches results, since tokens repeat characters. */
 function memoize(test: (codePoint: number) => boolean): (codePoint: number) => boolean {
   const known = new Map<number, boolean>();
   return (codePoint) => {

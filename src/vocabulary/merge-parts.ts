@@ -1,16 +1,17 @@
 import { byteToken } from '../calibration/token-bytes.js';
 import type { TokenizerFile } from './tokenizer-file.js';
 
-/** More ids than any vocabulary has: pairs of ids become one number. */
+/** Above the size of any vocabulary; combines two ids to a number. */
 const PAIR = 2 ** 24;
 
 /**
- * Which tokens BPE goes through on its way to a token: the characters that it begins with and every result of a merge.
+ * Creates a function from a token to its parts: the tokens that BPE passes through before it, which are its characters and all
+ * results of merges.
  *
- * What is inside a token is merged as if it were on its own, since no merge crosses the border of a token that remains to the end. So a
- * text keeps its tokens where all of them keep these parts, whatever other merges go.
+ * The merges inside a token do not depend on its context, since no merge crosses the border of a final token. So texts of
+ * remaining tokens keep their tokens if all parts remain, no matter which other merges are removed.
  *
- * @returns parts of a token without itself; none for a token that merges never make
+ * @returns parts of a token without itself; empty for a token that is no result of merges
  */
 export function createMergeParts({
   kind,
@@ -23,7 +24,7 @@ export function createMergeParts({
     const pair = left * PAIR + right;
     if (!ranks.has(pair)) ranks.set(pair, rank);
   }
-  const beginOf = (content: string): number[] | undefined => {
+  const symbolsOf = (content: string): number[] | undefined => {
     const symbols: number[] = [];
     for (const character of content) {
       const id = modelIds.get(character);
@@ -35,7 +36,7 @@ export function createMergeParts({
   };
   return (id) => {
     const content = contents[id];
-    const symbols = content === undefined ? undefined : beginOf(content);
+    const symbols = content === undefined ? undefined : symbolsOf(content);
     if (symbols === undefined || merges.length === 0) return NONE;
     const parts = new Set(symbols);
     while (symbols.length > 1) {
@@ -53,7 +54,7 @@ export function createMergeParts({
 
 const NONE: ReadonlySet<number> = new Set();
 
-/** Place of the pair that is merged first; -1 where none is. */
+/** Position of the pair that is merged first; -1 if there is none. */
 function bestPair(symbols: readonly number[], ranks: ReadonlyMap<number, number>): number {
   let [best, place] = [Number.POSITIVE_INFINITY, -1];
   for (let at = 0; at + 1 < symbols.length; at += 1) {

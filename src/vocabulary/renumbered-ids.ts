@@ -1,14 +1,14 @@
-/** Token ids before and after others went; their order remains. */
+/** Token ids before and after trimming; their order remains. */
 export interface RenumberedIds {
-  /** Old ids that remain, ascending: the new id is the place. */
+  /** Remaining old ids, ascending; the index is the new id. */
   readonly keep: Int32Array;
-  /** New id of an old one; `undefined` where it went. */
+  /** New id of an old one; `undefined` if it was removed. */
   newId(old: number): number | undefined;
-  /** How many ids below an old one remain: the new id of one that remains, and the new size of a table of so many rows. */
+  /** Number of remaining ids below an old one: the new id if it remains, or the new size of a table with `old` rows. */
   countBelow(old: number): number;
 }
 
-/** @param keep old ids that remain, ascending */
+/** @param keep remaining old ids, ascending */
 export function renumberIds(keep: Int32Array): RenumberedIds {
   const countBelow = (old: number): number => {
     let [low, high] = [0, keep.length];

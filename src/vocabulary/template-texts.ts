@@ -1,6 +1,6 @@
 import { isRecord } from '../parse-json.js';
 
-/** Texts that a chat template may write: what stands outside its tags, and the strings inside them. */
+/** Texts that a chat template may write: the text outside its tags, and the strings inside them. */
 export function textsOfTemplate(template: string): readonly string[] {
   const texts: string[] = [];
   const tags = /\{[{%#]-?([\s\S]*?)-?[}%#]\}/g;
@@ -25,7 +25,7 @@ export function templatesOf(tokenizerConfig: unknown): readonly string[] {
   return named.filter((template): template is string => typeof template === 'string');
 }
 
-/** Roles that templates write by a variable. */
+/** Roles, which templates insert by a variable. */
 export const ROLES: readonly string[] = ['system', 'user', 'assistant', 'model', 'tool', 'developer', 'function'];
 
 const ESCAPES: Readonly<Record<string, string>> = { n: '\n', t: '\t', r: '\r' };

@@ -3,16 +3,16 @@ import type { RenumberedIds } from './renumbered-ids.js';
 
 type Json = Readonly<Record<string, unknown>>;
 
-/** How a key of a configuration file holds token ids. */
+/** Treatment of a key of a configuration file with token ids. */
 interface KeyRule {
   readonly pattern: RegExp;
-  /** Whether the ids play a role that the model cannot do without. */
+  /** Whether the model needs the ids. */
   readonly isNeeded: boolean;
-  /** The value with new ids; `undefined` where nothing is left of it. */
+  /** The value with new ids; `undefined` if the key is removed. */
   renumber(value: unknown, ids: RenumberedIds): unknown;
 }
 
-/** Keys of config.json, generation_config.json, genai_config.json and tokenizer_config.json that hold token ids or their number. */
+/** Keys of config.json, generation_config.json, genai_config.json and tokenizer_config.json with token ids or their number. */
 const RULES: readonly KeyRule[] = [
   { pattern: /^(text_|padded_|unpadded_)?vocab_size(_per_layer_input)?$/, isNeeded: false, renumber: renumberSize },
   { pattern: /^(begin_)?suppress_tokens$/, isNeeded: false, renumber: dropMissing },
@@ -24,10 +24,10 @@ const RULES: readonly KeyRule[] = [
   { pattern: /^(bos|eos|pad|unk|sep|cls|mask)_id$/, isNeeded: true, renumber: renumberAll },
 ];
 
-/** Parts of a model with vocabularies of their own, such as codebooks. */
+/** Parts of a model with other vocabularies, such as codebooks. */
 const OTHER_PARTS = /^(audio|vision|image|video|speech|vq|codec|acoustic)(_\w+)?_config$/;
 
-/** A configuration file with new token ids; files without any come back as they are. */
+/** Renumbers the token ids of a configuration file. */
 export function renumberDocument(document: Json, ids: RenumberedIds): Json {
   return renumberValue(document, ids) as Json;
 }
@@ -44,7 +44,7 @@ function renumberValue(value: unknown, ids: RenumberedIds): unknown {
   return Object.fromEntries(entries.filter(([, item]) => item !== undefined));
 }
 
-/** Token ids that a configuration file gives a role, such as `eos_token_id`, in the order of the file. */
+/** Token ids that the model needs, such as `eos_token_id`, in the order of the file. */
 export function idsNamedByDocument(document: unknown): readonly number[] {
   if (Array.isArray(document)) return document.flatMap(idsNamedByDocument);
   if (!isRecord(document)) return [];
@@ -59,12 +59,12 @@ export function idsNamedByDocument(document: unknown): readonly number[] {
   });
 }
 
-/** Lists of alternatives of lists of ids. */
+/** Levels of nested lists: alternatives of sequences of ids. */
 const MAX_NESTED = 3;
 
 const isId = (value: unknown): value is number => Number.isInteger(value) && (value as number) >= 0;
 
-/** Numbers that are not token ids, such as -1, or one beyond the vocabulary, do not change. */
+/** Numbers that are not token ids, such as -1, or are outside the vocabulary, do not change. */
 const renumberOne = (id: unknown, ids: RenumberedIds): unknown => (isId(id) ? (ids.newId(id) ?? id) : id);
 
 function renumberAll(value: unknown, ids: RenumberedIds): unknown {
@@ -83,7 +83,7 @@ function dropMissing(value: unknown, ids: RenumberedIds): unknown {
 const isComplete = (sequence: unknown, ids: RenumberedIds): boolean =>
   [sequence].flat(MAX_NESTED).every((id) => !isId(id) || ids.newId(id) !== undefined);
 
-/** A sequence with a token that went cannot be written. transformers refuses an empty list. */
+/** Drops sequences with a removed token, which cannot be generated; and an empty list, which transformers refuses. */
 function dropSequences(value: unknown, ids: RenumberedIds): unknown {
   if (!Array.isArray(value)) return value;
   const left = value.filter((sequence) => isComplete(sequence, ids)).map((sequence) => renumberAll(sequence, ids));

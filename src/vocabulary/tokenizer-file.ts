@@ -4,17 +4,17 @@ import { isRecord } from '../parse-json.js';
 
 type Json = Readonly<Record<string, unknown>>;
 
-/** How a tokenizer's model makes tokens of a word, and what it does with characters that it has no token for. */
+/** Model of a tokenizer, and its treatment of characters without a token. */
 export type TokenizerKind =
   /** Merges of bytes. */
   | 'byte-level BPE'
-  /** Merges of characters; characters without a token become bytes, and the decoder makes characters of all 256. */
+  /** Merges of characters; characters without a token become bytes: all 256 are tokens, and the decoder joins them. */
   | 'BPE with byte fallback'
-  /** Merges of characters; characters without a token become the unknown token, or bytes as far as there are any. */
+  /** Merges of characters; characters without a token become the unknown token, or bytes that are tokens. */
   | 'BPE'
-  /** The longest piece first. */
+  /** Longest piece first. */
   | 'WordPiece'
-  /** The likeliest pieces. */
+  /** Most likely pieces. */
   | 'Unigram';
 
 /** One merge of BPE, by token ids. */
@@ -24,17 +24,17 @@ export interface Merge {
   readonly result: number;
 }
 
-/** A tokenizer.json as trimming reads it. */
+/** Contents of a tokenizer.json for trimming. */
 export interface TokenizerFile {
   readonly json: Json;
   readonly kind: TokenizerKind;
-  /** Ids of the model's own tokens by content. */
+  /** Ids of the model's tokens by content, without added tokens. */
   readonly modelIds: ReadonlyMap<string, number>;
-  /** Contents by id, added tokens included; `undefined` for ids that no token has. */
+  /** Contents by id, added tokens included; `undefined` for unused ids. */
   readonly contents: readonly (string | undefined)[];
   /** Ids of added tokens. */
   readonly addedIds: ReadonlySet<number>;
-  /** In order of rank; empty for other models than BPE. */
+  /** By rank; empty for other models than BPE. */
   readonly merges: readonly Merge[];
   /** Whether words that are tokens are looked up before they are merged. */
   readonly ignoresMerges: boolean;
@@ -109,7 +109,7 @@ function readMerges({ merges }: Json, ids: ReadonlyMap<string, number>): Merge[]
     const found = { left: ids.get(left), right: ids.get(right), result: ids.get(left + right) };
     if (found.left === undefined || found.right === undefined || found.result === undefined)
       throw new ModelFormatError(
-        `tokenizer.json has a merge (${rank}) of ${JSON.stringify(left)} and ${JSON.stringify(right)}, and not all of them and of what they make in its vocab; get the file again`,
+        `tokenizer.json has a merge (${rank}) of ${JSON.stringify(left)} and ${JSON.stringify(right)}, but lacks one of them, or their result, in its vocab; get the file again`,
       );
     return found as Merge;
   });

@@ -7,7 +7,7 @@ import { traceTable } from './trace-table.js';
 import { checkReaders, constantDims, follow, readConstant, refuseNode, type Tracing } from './vocabulary-trace.js';
 
 /**
- * Follows logits back to the LM head, and notes every weight with an entry for each token on the way.
+ * Follows logits back to the LM head, and records every weight with an entry per token on the way.
  * @returns rows of the LM head
  * @throws UnsupportedModelError naming the node that cannot be followed
  */
@@ -15,12 +15,12 @@ export async function traceLogits(tracing: Tracing): Promise<number> {
   const { scopes, model, sized } = tracing;
   const { output } = model.proto.graph!;
   const logits = output.find(({ name }) => name === 'logits') ?? output[0];
-  if (logits === undefined) throw new UnsupportedModelError('the model has no output, and so no logits');
+  if (logits === undefined) throw new UnsupportedModelError('the model has no outputs; expected one named "logits"');
   const value = scopes.resolve(scopes.main, logits.name);
   const rows = await headRows(tracing, value);
   if (rows === undefined)
     throw new UnsupportedModelError(
-      `no LM head makes the output "${logits.name}": no product with a matrix of as many columns as there are tokens, so that the vocabulary cannot be trimmed in this export`,
+      `found no LM head before the output "${logits.name}": no product with a matrix of one column per token, so that the vocabulary cannot be trimmed in this export`,
     );
   const carriers = new Map<string, ScopedValue>();
   await traceCarrier({ tracing, rows, carriers }, value);
@@ -32,11 +32,11 @@ export async function traceLogits(tracing: Tracing): Promise<number> {
 interface HeadSite {
   readonly tracing: Tracing;
   readonly rows: number;
-  /** Values with a logit for each token. */
+  /** Values with one logit per token. */
   readonly carriers: Map<string, ScopedValue>;
 }
 
-/** Rows of the LM head behind a value; undefined where there is none. */
+/** Rows of the LM head that computes a value; undefined if there is none. */
 async function headRows(tracing: Tracing, value: ScopedValue): Promise<number | undefined> {
   const { scopes } = tracing;
   const node = scopes.producerOf(value);
@@ -53,14 +53,14 @@ async function headRows(tracing: Tracing, value: ScopedValue): Promise<number | 
   return undefined;
 }
 
-/** Notes what makes a value with a logit for each token. */
+/** Records the weights that a value with one logit per token depends on. */
 async function traceCarrier(site: HeadSite, value: ScopedValue): Promise<void> {
   const { tracing, rows, carriers } = site;
   const { scopes } = tracing;
   if (carriers.has(keyOf(value))) return;
   carriers.set(keyOf(value), value);
   const node = scopes.producerOf(value);
-  if (node === undefined) throw new UnsupportedModelError(`the logits "${value.name}" are made by no node`);
+  if (node === undefined) throw new UnsupportedModelError(`no node computes the logits "${value.name}"`);
   const op = qualifiedOp(node);
   const { scope } = value;
   if (op === 'If') {
@@ -70,10 +70,10 @@ async function traceCarrier(site: HeadSite, value: ScopedValue): Promise<void> {
   const head = HEADS[op];
   if (head !== undefined) return traceHead(site, { head, node, scope });
   const carrier = LOGITS_RULES[op];
-  if (carrier === undefined) throw refuseNode(node, 'changes logits in a way that is not known');
+  if (carrier === undefined) throw refuseNode(node, 'changes logits in an unknown way');
   const obstacle = carrier.obstacle?.(node);
   if (obstacle !== undefined) throw refuseNode(node, obstacle);
-  if (op === 'Reshape') await noteShape(tracing, { node, scope, rows });
+  if (op === 'Reshape') await recordShape(tracing, { node, scope, rows });
   if (op === 'Slice') await checkSlice(tracing, node, scope);
   let found = 0;
   for (const input of carrier.inputs(node)) {
@@ -90,7 +90,7 @@ async function traceCarrier(site: HeadSite, value: ScopedValue): Promise<void> {
   if (found === 0) throw refuseNode(node, 'computes logits from unknown inputs');
 }
 
-/** The scale of rounded activations times those of the weights' columns. */
+/** Whether an input is the scale of activations times the scales of the weight's columns; records the latter. */
 async function carriesScales(
   { tracing, rows }: HeadSite,
   { node, scope, input }: { readonly node: NodeProto; readonly scope: Scope; readonly input: number },
@@ -111,8 +111,8 @@ async function carriesScales(
   return false;
 }
 
-/** Logits that are laid out again end in as many as before. */
-async function noteShape(
+/** Records a constant shape of a Reshape that contains the number of logits. */
+async function recordShape(
   tracing: Tracing,
   { node, scope, rows }: { readonly node: NodeProto; readonly scope: Scope; readonly rows: number },
 ): Promise<void> {
@@ -130,7 +130,7 @@ async function noteShape(
   literals.push({ scope: own, node: reader, input, ...shape, place: shape.values.length - 1 });
 }
 
-/** @throws UnsupportedModelError where some tokens are cut off */
+/** @throws UnsupportedModelError for a slice of the tokens */
 async function checkSlice(tracing: Tracing, node: NodeProto, scope: Scope): Promise<void> {
   const name = node.input[3] ?? '';
   const axes = name === '' ? undefined : await readConstant(tracing, tracing.scopes.resolve(scope, name));
@@ -144,14 +144,14 @@ function branchOutputs({ scopes }: Tracing, value: ScopedValue, node: NodeProto)
 
 type DimsOf = (input: number) => Promise<readonly number[] | undefined>;
 
-/** A product with a matrix that has a column or a row for each token. */
+/** A product with a matrix of one column or row per token. */
 interface Head {
   rows(node: NodeProto, dimsOf: DimsOf): Promise<number | undefined>;
-  /** Weights with an entry for each token: input, and axis of the rows, from the end where negative. */
+  /** Weights with an entry per token: input, and axis of the entries; negative axes count from the end. */
   readonly weights: readonly (readonly [input: number, axis: (node: NodeProto) => number])[];
   /** Attribute with the number of rows. */
   readonly attribute?: string;
-  /** Why a node of this operator cannot be cut. */
+  /** Reason why a node cannot be cut, as the predicate of a message; undefined if it can be. */
   obstacle?(node: NodeProto): string | undefined;
 }
 
@@ -219,16 +219,16 @@ async function traceHead(
     if (dims === undefined) throw refuseNode(node, `has an input ${input} that is not a weight`);
     const axis = axisOf(node);
     const fromFront = axis < 0 ? axis + dims.length : axis;
-    // One value for all tokens.
+    // A single value for all tokens.
     if (axis < 0 && dims[fromFront] !== rows) continue;
     await traceTable(tracing, { value: follow(tracing, scope, node, input), axis: fromFront, rows }, node);
   }
   if (head.attribute !== undefined) tracing.counted.push({ node, attribute: head.attribute, rows });
 }
 
-/** An operator that leaves a logit for each token along the last axis. */
+/** An operator that preserves one logit per token along the last axis. */
 interface LogitsRule {
-  /** Inputs that may hold them. */
+  /** Inputs that may be logits. */
   inputs(node: NodeProto): readonly number[];
   obstacle?(node: NodeProto): string | undefined;
 }

@@ -6,7 +6,7 @@ import { elementCount } from '../onnx/value.js';
 import { keyOf, type Scope, type ScopedValue } from './graph-scopes.js';
 import { constantDims, follow, readConstant, refuseNode, type Tracing } from './vocabulary-trace.js';
 
-/** A value that is computed from weights only, with a row for each token along one axis. */
+/** A value that is computed only from weights, with one row per token along an axis. */
 export interface TableValue {
   readonly value: ScopedValue;
   /** Counted from the front. */
@@ -14,7 +14,7 @@ export interface TableValue {
   readonly rows: number;
 }
 
-/** Follows a table back to the weights that it is made of, and notes them. @throws UnsupportedModelError */
+/** Follows a table back to the weights that it is computed from, and records them. @throws UnsupportedModelError */
 export async function traceTable(
   tracing: Tracing,
   { value, axis, rows }: TableValue,
@@ -27,14 +27,17 @@ export async function traceTable(
     if (handle === undefined) throw refuseNode(reader, `reads its rows from "${value.name}", which is not a weight`);
     const known = tables.get(value.name);
     if (known !== undefined && (known.axis !== axis || known.rows !== rows))
-      throw refuseNode(reader, `reads "${value.name}" as ${rows} rows along axis ${axis}, and another node otherwise`);
-    const isFit = axis === 0 ? elementCount(handle.dims) % rows === 0 : handle.dims[axis] === rows;
-    if (!isFit) throw refuseNode(reader, `reads ${rows} rows of "${value.name}" of dims [${handle.dims.join(', ')}]`);
+      throw refuseNode(
+        reader,
+        `reads "${value.name}" as ${rows} rows along axis ${axis}, and another node in another way`,
+      );
+    const fits = axis === 0 ? elementCount(handle.dims) % rows === 0 : handle.dims[axis] === rows;
+    if (!fits) throw refuseNode(reader, `reads ${rows} rows of "${value.name}" of dims [${handle.dims.join(', ')}]`);
     tables.set(value.name, { name: value.name, axis, rows });
     return;
   }
   const rule = RULES[qualifiedOp(node)];
-  if (rule === undefined) throw refuseNode(node, 'makes a table of token rows');
+  if (rule === undefined) throw refuseNode(node, 'computes a table of token rows in an unknown way');
   sized.push({ ...value, axis, rows });
   await rule({ tracing, scope: value.scope, node, axis, rows });
 }
@@ -60,7 +63,7 @@ const RULES: Readonly<Record<string, (site: Site) => Promise<void>>> = {
     if (perm[axis] === undefined) throw refuseNode(node, 'transposes a table of unknown rank');
     await traceInput(site, 0, perm[axis]);
   },
-  /** Rows remain rows where they are the first axis of both. */
+  /** Supported where the rows are the first axis before and after. */
   async Reshape(site) {
     const { tracing, node, scope, axis, rows } = site;
     const shape = await readConstant(tracing, tracing.scopes.resolve(scope, node.input[1] ?? ''));

@@ -7,9 +7,9 @@ import { traceTable } from './trace-table.js';
 import { constantDims, follow, readConstant, refuseNode, type Tracing } from './vocabulary-trace.js';
 
 /**
- * Follows token ids through a graph: to the tables that their rows are looked up in, and to constants that they meet.
- * @returns rows of the largest table; undefined where ids are looked up nowhere
- * @throws UnsupportedModelError naming the node that does something else with ids
+ * Follows token ids through a graph: to the tables whose rows they select, and to constants that they are compared with.
+ * @returns rows of the largest table; undefined if there is none
+ * @throws UnsupportedModelError naming a node with another use of ids
  */
 export async function traceTokenIds(tracing: Tracing): Promise<number | undefined> {
   const { scopes, model } = tracing;
@@ -25,7 +25,7 @@ export async function traceTokenIds(tracing: Tracing): Promise<number | undefine
     for (const reader of scopes.consumersOf(value)) {
       const rows = await LOOKUPS[qualifiedOp(reader.node ?? NO_NODE)]?.(tracing, reader);
       if (rows !== undefined) most = Math.max(most ?? 0, rows);
-      else pending.push(...(await passOn(tracing, reader)));
+      else pending.push(...(await nextValues(tracing, reader)));
     }
   }
   return most;
@@ -33,7 +33,7 @@ export async function traceTokenIds(tracing: Tracing): Promise<number | undefine
 
 const NO_NODE = { opType: '', domain: '' } as NodeProto;
 
-/** Lookups by ids: how many rows their table has; undefined where the ids are not what is looked up by. */
+/** Lookups by ids: rows of their table; undefined if the ids are not the indices. */
 const LOOKUPS: Readonly<Record<string, (tracing: Tracing, reader: Consumer) => Promise<number | undefined>>> = {
   Gather: (tracing, reader) => lookUp(tracing, reader, [0]),
   'com.microsoft.GatherBlockQuantized': (tracing, reader) => lookUp(tracing, reader, [0, 2, 3]),
@@ -56,25 +56,25 @@ async function lookUp(tracing: Tracing, reader: Consumer, tables: readonly numbe
   return rows;
 }
 
-/** The next values that hold the ids. */
-async function passOn(tracing: Tracing, reader: Consumer): Promise<readonly ScopedValue[]> {
+/** Results of a reader that are ids too. */
+async function nextValues(tracing: Tracing, reader: Consumer): Promise<readonly ScopedValue[]> {
   const { scope, node, input } = reader;
   if (node === undefined) return outputsOf(tracing, reader);
-  const way = ID_RULES[qualifiedOp(node)];
-  if (way === undefined || (way.inputs !== undefined && !way.inputs.includes(input)))
+  const rule = ID_RULES[qualifiedOp(node)];
+  if (rule === undefined || (rule.inputs !== undefined && !rule.inputs.includes(input)))
     throw refuseNode(node, 'uses token ids other than in lookups and comparisons');
   follow(tracing, scope, node, input);
-  if (way.constants !== undefined) {
-    for (const other of way.constants) {
+  if (rule.constants !== undefined) {
+    for (const other of rule.constants) {
       const name = node.input[other] ?? '';
       if (other === input || name === '') continue;
       const found = await readConstant(tracing, tracing.scopes.resolve(scope, name));
-      // What is not a constant comes from ids as well, or has nothing to do with them.
+      // Other values are computed from ids too, or are unrelated.
       if (found !== undefined) tracing.constants.push({ scope, node, input: other, ...found });
-      else if (!way.meetsOthers) throw refuseNode(node, 'compares token ids with a value that is not a constant');
+      else if (!rule.mayMeetOthers) throw refuseNode(node, 'compares token ids with a value that is not a constant');
     }
   }
-  return way.gives === 'ids' ? node.output.filter((name) => name !== '').map((name) => ({ scope, name })) : [];
+  return rule.returns === 'ids' ? node.output.filter((name) => name !== '').map((name) => ({ scope, name })) : [];
 }
 
 /** Outputs of a branch are outputs of its node. */
@@ -86,37 +86,37 @@ function outputsOf({ scopes }: Tracing, { scope, input }: Consumer): readonly Sc
   return name === undefined ? [] : [{ scope: parent, name }];
 }
 
-/** How an operator treats ids. */
+/** Treatment of ids by an operator. */
 interface IdRule {
-  /** Inputs that ids may come in by; absent: any. */
+  /** Inputs that may be ids; absent: any. */
   readonly inputs?: readonly number[];
   /** Inputs whose constants are ids too. */
   readonly constants?: readonly number[];
-  /** Whether ids may meet what is computed. */
-  readonly meetsOthers?: boolean;
-  readonly gives: 'ids' | 'nothing';
+  /** Whether other inputs may be computed values. */
+  readonly mayMeetOthers?: boolean;
+  readonly returns: 'ids' | 'nothing';
 }
 
-const PASSED_ON: IdRule = { inputs: [0], gives: 'ids' };
-const COMPARED: IdRule = { constants: [0, 1], gives: 'nothing' };
-/** The order of ids remains, so that the larger one is the same token. */
-const BOUNDED: IdRule = { constants: [0, 1, 2], gives: 'ids' };
+const UNCHANGED: IdRule = { inputs: [0], returns: 'ids' };
+const COMPARED: IdRule = { constants: [0, 1], returns: 'nothing' };
+/** The order of ids remains, so that the larger id is the same token. */
+const BOUNDED: IdRule = { constants: [0, 1, 2], returns: 'ids' };
 
 const ID_RULES: Readonly<Record<string, IdRule>> = {
-  Identity: PASSED_ON,
-  Cast: PASSED_ON,
-  Reshape: PASSED_ON,
-  Unsqueeze: PASSED_ON,
-  Squeeze: PASSED_ON,
-  Flatten: PASSED_ON,
-  Transpose: PASSED_ON,
-  Slice: PASSED_ON,
-  Split: PASSED_ON,
-  Expand: PASSED_ON,
-  Tile: PASSED_ON,
-  Gather: PASSED_ON,
-  Shape: { inputs: [0], gives: 'nothing' },
-  Size: { inputs: [0], gives: 'nothing' },
+  Identity: UNCHANGED,
+  Cast: UNCHANGED,
+  Reshape: UNCHANGED,
+  Unsqueeze: UNCHANGED,
+  Squeeze: UNCHANGED,
+  Flatten: UNCHANGED,
+  Transpose: UNCHANGED,
+  Slice: UNCHANGED,
+  Split: UNCHANGED,
+  Expand: UNCHANGED,
+  Tile: UNCHANGED,
+  Gather: UNCHANGED,
+  Shape: { inputs: [0], returns: 'nothing' },
+  Size: { inputs: [0], returns: 'nothing' },
   Equal: COMPARED,
   Less: COMPARED,
   LessOrEqual: COMPARED,
@@ -125,5 +125,5 @@ const ID_RULES: Readonly<Record<string, IdRule>> = {
   Max: BOUNDED,
   Min: BOUNDED,
   Clip: BOUNDED,
-  Where: { inputs: [1, 2], constants: [1, 2], meetsOthers: true, gives: 'ids' },
+  Where: { inputs: [1, 2], constants: [1, 2], mayMeetOthers: true, returns: 'ids' },
 };

@@ -7,15 +7,16 @@ import { checkReaders, startTracing, type VocabularyTrace } from './vocabulary-t
 
 /** Role of a graph for the vocabulary. */
 export type GraphPart =
-  /** Reads ids, or embeddings in their place, and gives logits. */
+  /** Reads ids or embeddings, and returns logits. */
   | 'decoder'
-  /** Reads ids and gives embeddings. */
+  /** Reads ids, and returns embeddings. */
   | 'embedding';
 
 /**
- * Finds where a graph, as its file has it, deals with the vocabulary: the tables that ids are looked up in, per-layer ones too, the LM
- * head with what lies behind it, quantised or not, and constants that ids are compared with.
- * @throws UnsupportedModelError naming the node that stands against it
+ * Finds the parts of a graph that depend on the vocabulary: tables for lookups of ids, also those per layer; the LM head and
+ * the nodes after it, quantised or not; and constants that ids are compared with.
+ * @param model As in its file, not dequantised.
+ * @throws UnsupportedModelError naming a node that cannot be followed
  */
 export async function traceVocabulary(model: OnnxModel, part: GraphPart): Promise<VocabularyTrace> {
   const tracing = startTracing(model);
@@ -23,15 +24,15 @@ export async function traceVocabulary(model: OnnxModel, part: GraphPart): Promis
   const inputs = model.proto.graph!.input.filter(({ name }) => !model.weights.has(name));
   if (lookupRows === undefined && (part === 'embedding' || findEmbeddingInput(inputs) === undefined))
     throw new UnsupportedModelError(
-      'no table is looked up by input_ids, so that the vocabulary cannot be trimmed in this export',
+      'found no lookup by input_ids, so that the vocabulary cannot be trimmed in this export',
     );
   const headRows = part === 'decoder' ? await traceLogits(tracing) : undefined;
   const { main } = tracing.scopes;
   const { tables, constants, literals, counted, sized } = tracing;
-  const made = sized.filter(({ axis }) => axis >= 0);
+  const computed = sized.filter(({ axis }) => axis >= 0);
   checkReaders(
     tracing,
-    [...[...tables.keys()].map((name) => ({ scope: main, name })), ...made],
+    [...[...tables.keys()].map((name) => ({ scope: main, name })), ...computed],
     'a table of token rows',
   );
   return { tables, constants, literals, counted, sized, headRows, lookupRows };

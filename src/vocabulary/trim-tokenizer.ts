@@ -4,7 +4,7 @@ import { splitMerge, type TokenizerFile } from './tokenizer-file.js';
 
 type Json = Readonly<Record<string, unknown>>;
 
-/** The tokenizer.json of the remaining tokens: merges among them in their order, ids renumbered wherever they stand. */
+/** The tokenizer.json of the remaining tokens, with the merges among them, and new ids. */
 export function trimTokenizer({ json, merges }: TokenizerFile, ids: RenumberedIds): Json {
   const model = json.model as Json;
   const remains = (id: number) => ids.newId(id) !== undefined;
@@ -63,7 +63,7 @@ function renumberProcessor(processor: unknown, ids: RenumberedIds): unknown {
   };
 }
 
-/** Ids that a tokenizer.json names outside its vocabulary. */
+/** Ids in a tokenizer.json outside its vocabulary. */
 export function idsNamedByTokenizer({ json, contents }: TokenizerFile): readonly number[] {
   const found: unknown[] = [];
   const collect = (processor: unknown): void => {
@@ -78,7 +78,7 @@ export function idsNamedByTokenizer({ json, contents }: TokenizerFile): readonly
   return found.filter((id): id is number => typeof id === 'number' && contents[id] !== undefined);
 }
 
-/** `merges.txt` as GPT-2 has it next to its `vocab.json`. */
+/** Contents of GPT-2's `merges.txt`, next to its `vocab.json`. */
 export function formatMerges(tokenizerJson: Json): string {
   const { merges } = tokenizerJson.model as Json;
   const lines = (Array.isArray(merges) ? merges : []).map((merge) => splitMerge(merge).join(' '));

@@ -5,18 +5,18 @@ import { formatMerges } from './trim-tokenizer.js';
 
 type Json = Readonly<Record<string, unknown>>;
 
-/** Treatment of a file next to tokenizer.json that holds tokens or ids. */
+/** Treatment of a file with tokens or ids next to tokenizer.json. */
 export type VocabularyFile =
-  /** It is written again. */
+  /** Rewritten. */
   | { readonly kind: 'json'; rewrite(document: Json, trimmed: TrimmedFiles): Json }
   | { readonly kind: 'text'; rewrite(trimmed: TrimmedFiles): string }
-  /** It would name the old ids, and no runtime of ONNX models needs it next to tokenizer.json. */
+  /** Not copied: it has old ids, and runtimes of ONNX models do not need it next to tokenizer.json. */
   | { readonly kind: 'stale' };
 
 /** Sources that files are rewritten from. */
 export interface TrimmedFiles {
   readonly ids: RenumberedIds;
-  /** The tokenizer as it was. */
+  /** The original tokenizer. */
   readonly file: TokenizerFile;
   /** The trimmed tokenizer.json. */
   readonly trimmed: Json;
@@ -25,7 +25,7 @@ export interface TrimmedFiles {
 const RENUMBERED: VocabularyFile = { kind: 'json', rewrite: (document, { ids }) => renumberDocument(document, ids) };
 const STALE: VocabularyFile = { kind: 'stale' };
 
-/** Files by name, in the model's folder; other files hold no ids. */
+/** Files of the model's folder by name; other files have no ids. */
 const FILES: readonly { readonly pattern: RegExp; fileOf(file: TokenizerFile): VocabularyFile }[] = [
   {
     pattern: /^(tokenizer_config|special_tokens_map|((image_|video_|audio_)?(pre)?processor)(_config)?)\.json$/,
@@ -57,11 +57,11 @@ const FILES: readonly { readonly pattern: RegExp; fileOf(file: TokenizerFile): V
   },
 ];
 
-/** Treatment of a file of a model's folder; undefined for one that holds neither tokens nor ids. */
+/** Treatment of a file of a model's folder; undefined for one without tokens and ids. */
 export function vocabularyFileOf(path: string, file: TokenizerFile): VocabularyFile | undefined {
   const inside = path.startsWith('onnx/') ? path.slice('onnx/'.length) : path;
   const row = FILES.find(({ pattern }) => pattern.test(inside));
-  // Runtimes read what lies next to the documents.
+  // Runtimes read the files next to the configuration, not those in `onnx`.
   if (row === undefined) return inside !== path && /^tokenizer\.json$/.test(inside) ? STALE : undefined;
   return inside === path ? row.fileOf(file) : STALE;
 }

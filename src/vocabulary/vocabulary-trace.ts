@@ -6,13 +6,13 @@ import { nodeLabel } from '../onnx/graph-index.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { type GraphScopes, indexScopes, type Scope, type ScopedValue } from './graph-scopes.js';
 
-/** A weight with a row for each token. */
+/** A weight with one row per token. */
 export interface TokenTable {
   /** Name of the initializer. */
   readonly name: string;
-  /** The axis that the rows lie along. */
+  /** Axis of the rows. */
   readonly axis: number;
-  /** Along axis 0 an initializer may also hold all rows one after the other, in whatever dims. */
+  /** Along axis 0, the initializer may also have other dims, with the rows one after the other. */
   readonly rows: number;
 }
 
@@ -26,25 +26,25 @@ export interface TokenConstant {
   readonly values: readonly number[];
 }
 
-/** The number of rows written down in a constant that a node reads. */
+/** A constant of a node with the number of rows at index `place`. */
 export type RowLiteral = TokenConstant & { readonly place: number };
 
-/** Where a graph deals with the vocabulary. Nodes are those of the graph that was traced. */
+/** Parts of a graph that depend on the vocabulary. Nodes belong to the traced graph. */
 export interface VocabularyTrace {
   readonly tables: ReadonlyMap<string, TokenTable>;
   readonly constants: TokenConstant[];
   readonly literals: RowLiteral[];
-  /** Nodes that hold the number of rows in an attribute. */
+  /** Nodes with the number of rows in an attribute. */
   readonly counted: { readonly node: NodeProto; readonly attribute: string; readonly rows: number }[];
-  /** Values with the vocabulary along their last axis, or that of a table, and how many entries it has. */
+  /** Values with an axis of the vocabulary: the axis, -1 for the last one, and its length. */
   readonly sized: { readonly scope: Scope; readonly name: string; readonly axis: number; readonly rows: number }[];
   /** Rows of the LM head; undefined in a graph without one. */
   readonly headRows: number | undefined;
-  /** Rows of the table that ids are looked up in, the largest of several; undefined where none is. */
+  /** Rows of the largest table that ids are looked up in; undefined if there is none. */
   readonly lookupRows: number | undefined;
 }
 
-/** A trace that is being made. */
+/** An unfinished trace. */
 export interface Tracing {
   readonly model: OnnxModel;
   readonly scopes: GraphScopes;
@@ -68,15 +68,15 @@ export const startTracing = (model: OnnxModel): Tracing => ({
   followed: new Map(),
 });
 
-/** Notes that a node's input is followed, and tells which value it is. */
+/** Records that a node's input is followed. @returns the value of the input */
 export function follow({ scopes, followed }: Tracing, scope: Scope, node: NodeProto, input: number): ScopedValue {
   followed.set(node, (followed.get(node) ?? new Set()).add(input));
   return scopes.resolve(scope, node.input[input] ?? '');
 }
 
-/** An error about a node that the vocabulary cannot be followed through. */
-export const refuseNode = (node: NodeProto, what: string): UnsupportedModelError =>
-  new UnsupportedModelError(`${nodeLabel(node)} ${what}, so that the vocabulary cannot be trimmed in this export`);
+/** An error about a node that cannot be followed. @param reason predicate of the message */
+export const refuseNode = (node: NodeProto, reason: string): UnsupportedModelError =>
+  new UnsupportedModelError(`${nodeLabel(node)} ${reason}, so that the vocabulary cannot be trimmed in this export`);
 
 /** Integers that a node reads from a constant. */
 export interface ConstantIntegers {
@@ -90,13 +90,13 @@ const [INT32, INT64] = [dataTypeNumber('int32'), dataTypeNumber('int64')];
 /** More integers than a shape, an axis list or a threshold has. */
 const MAX_INTEGERS = 64;
 
-/** Integers of an initializer or Constant node, also behind casts; undefined for anything else. */
+/** Integers of an initializer or Constant node, also after casts; undefined for other values. */
 export async function readConstant(tracing: Tracing, value: ScopedValue): Promise<ConstantIntegers | undefined> {
   const { model, scopes } = tracing;
   const node = scopes.producerOf(value);
   if (node?.opType === 'Cast' || node?.opType === 'Identity') {
-    const behind = await readConstant(tracing, scopes.resolve(value.scope, node.input[0] ?? ''));
-    return behind && { ...behind, dataType: intAttribute(node, 'to', behind.dataType) };
+    const source = await readConstant(tracing, scopes.resolve(value.scope, node.input[0] ?? ''));
+    return source && { ...source, dataType: intAttribute(node, 'to', source.dataType) };
   }
   if (node?.opType === 'Constant') {
     const single = findAttribute(node, 'value_int');
@@ -122,25 +122,25 @@ function integersOf(dataType: number, bytes: Uint8Array): number[] | undefined {
   return dataType === INT32 ? Array.from(new Int32Array(buffer)) : undefined;
 }
 
-/** Dims of an initializer or of what is laid out of one; undefined for anything else. */
+/** Dims of a value that is computed from one initializer; undefined for other values. */
 export async function constantDims(tracing: Tracing, value: ScopedValue): Promise<readonly number[] | undefined> {
   const { model, scopes } = tracing;
   const node = scopes.producerOf(value);
   if (node === undefined) return value.scope === scopes.main ? model.weights.get(value.name)?.dims : undefined;
-  const behind = () => constantDims(tracing, scopes.resolve(value.scope, node.input[0] ?? ''));
+  const inputDims = () => constantDims(tracing, scopes.resolve(value.scope, node.input[0] ?? ''));
   if (node.opType === 'Constant') {
     const tensor = findAttribute(node, 'value')?.t;
     return tensor ? tensor.dims.map(Number) : ((await readConstant(tracing, value))?.dims ?? []);
   }
-  if (node.opType === 'Cast' || node.opType === 'Identity' || node.opType === 'DequantizeLinear') return behind();
+  if (node.opType === 'Cast' || node.opType === 'Identity' || node.opType === 'DequantizeLinear') return inputDims();
   if (node.opType === 'Transpose') {
-    const dims = await behind();
+    const dims = await inputDims();
     const perm = findAttribute(node, 'perm')?.ints.map(Number) ?? dims?.map((_, at) => dims.length - 1 - at);
     return dims && perm?.map((axis) => dims[axis]!);
   }
   if (node.opType === 'Reshape') {
     const [dims, shape] = [
-      await behind(),
+      await inputDims(),
       await readConstant(tracing, scopes.resolve(value.scope, node.input[1] ?? '')),
     ];
     if (dims === undefined || shape === undefined) return undefined;
@@ -151,12 +151,12 @@ export async function constantDims(tracing: Tracing, value: ScopedValue): Promis
   return undefined;
 }
 
-/** Refuses tables that somebody reads who was not followed. @throws UnsupportedModelError */
-export function checkReaders({ scopes, followed }: Tracing, values: Iterable<ScopedValue>, what: string): void {
+/** Refuses values with readers that were not followed. @param noun for messages @throws UnsupportedModelError */
+export function checkReaders({ scopes, followed }: Tracing, values: Iterable<ScopedValue>, noun: string): void {
   for (const value of values) {
     for (const { node, input } of scopes.consumersOf(value)) {
       if (node === undefined || node.opType === 'Shape' || followed.get(node)?.has(input)) continue;
-      throw refuseNode(node, `reads ${what}, in a way that is not known`);
+      throw refuseNode(node, `reads ${noun} in an unknown way`);
     }
   }
 }

@@ -137,7 +137,7 @@ it.each([
   [{ targetSize: '1MB', dtypes: ['fp16'] }, /^dtypes contains "fp16"; expected one of q8, q4, q4f16, q2, q2f16/],
   [{ targetSize: '1MB', dtypes: ['q8', 'q4f16'] }, /^dtypes mixes q8 and q4f16/],
   [{ targetSize: '1MB', allow: ['bits'], heal: true }, /^heal has no effect if only bits are allowed/],
-  [{ targetSize: '1MB', vocabularySize: 100 }, /^vocabularySize is 100, and \d+ tokens must stay/],
+  [{ targetSize: '1MB', vocabularySize: 100 }, /^vocabularySize is 100, and \d+ tokens always remain/],
   [{ targetSize: '1MB', vocabulary: ['a'], keepLanguages: ['en'] }, /^keepLanguages has no effect with vocabulary/],
   [{ targetSize: '1MB', vocabularySize: 900, recipe: 'r' }, /^recipe applies only to the model/],
   [

@@ -346,7 +346,7 @@ it.each<[string, Nodes, RegExp]>([
     [...lookup, ...head, ['ReduceSum', ['table'], 'sum']],
     /ReduceSum "sum" reads a table of token rows/,
   ],
-  ['no LM head', [['Gather', ['table', 'input_ids'], 'logits']], /no LM head makes the output "logits"/],
+  ['no LM head', [['Gather', ['table', 'input_ids'], 'logits']], /found no LM head before the output "logits"/],
 ])('refuses %s', async (_, nodes, message) => {
   const weights = { table: floats(ROWS, HIDDEN), one: integersHandle([1]), two: integersHandle([2]) };
   const error = await traceVocabulary(modelOf({ nodes, weights }), 'decoder').catch((cause: unknown) => cause);

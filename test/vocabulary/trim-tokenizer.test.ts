@@ -260,7 +260,7 @@ it('adds tokens up to a multiple of rows for kernels of codes', async () => {
 });
 
 it.each<[string, Omit<TokenSelection, 'named'>, RegExp]>([
-  ['a size below the bytes', { size: 200 }, /vocabularySize is 200, and 257 tokens must stay/],
+  ['a size below the bytes', { size: 200 }, /vocabularySize is 200, and 257 tokens always remain/],
   ['an id out of range', { listed: [5000] }, /vocabulary names the id 5000, which no token/],
   ['an unknown language', { languages: ['xx'] }, /keepLanguages contains "xx"; expected languages \(code, en/],
 ])('refuses %s', async (_, selection, message) => {
