@@ -27,7 +27,7 @@ import {
 } from './support/small-decoder.js';
 import { type Loaded, loadTinyLlama, pruneLoaded } from './support/tiny-llama.js';
 
-const WAYS: readonly PruneOptions[] = [
+const RUNS: readonly PruneOptions[] = [
   ...[0.3, 0.5, 0.95].flatMap((sparsity) => [{ sparsity }, { sparsity, method: 'flap' } as const]),
   ...(['ffn', 'attention', 'experts'] as const).map((modules) => ({ sparsity: 0.3, modules })),
   ...(['ffn', 'attention'] as const).map((kind) => ({
@@ -42,15 +42,15 @@ const WAYS: readonly PruneOptions[] = [
 ];
 
 /** An operator that heads cannot be followed through. */
-const strangeAttention: Part = (site, x) => {
+const unsupportedAttention: Part = (site, x) => {
   const { g } = site;
   return linear(g, g.op('CumSum', [selfAttention()(site, x), g.intScalar(2)]), HIDDEN, HIDDEN);
 };
-const strangeFfn: Part = ({ g }, x) => {
+const unsupportedFfn: Part = ({ g }, x) => {
   const sums = g.op('CumSum', [g.op('Relu', [linear(g, x, HIDDEN, NEURONS)]), g.intScalar(2)]);
   return linear(g, sums, NEURONS, HIDDEN);
 };
-/** Each token is weighed by the better of two experts, which are written out. */
+/** Unsupported experts: an FFN multiplied by the larger of two router scores. */
 const unfusedExperts: Part = ({ g }, x) => {
   const scores = g.op('Softmax', [g.op('MatMul', [x, g.weight([HIDDEN, 2])])], { axis: -1 });
   const [best] = g.ops('TopK', [scores, g.ints(1)], 2, { axis: -1 }) as [string, string];
@@ -67,24 +67,26 @@ const inFirst =
 const MODELS = {
   plain: () => buildDecoder(),
   'shared keys and values': () => buildSharing(),
-  'shared keys and values that stay': () => buildSharing({ reversed: true }),
+  'shared keys and values that are not pruned': () => buildSharing({ reversed: true }),
   'experts in one operator': () => buildDecoder({ ffn: fusedExperts }),
-  'attention that is not recognised': () => buildDecoder({ attention: strangeAttention }),
-  'one attention that is not recognised': () => buildDecoder({ attention: inFirst(strangeAttention, selfAttention()) }),
-  'that, and no FFN': () => buildDecoder({ attention: inFirst(strangeAttention, selfAttention()), ffn: strangeFfn }),
-  'nothing that is recognised': () => buildDecoder({ attention: strangeAttention, ffn: strangeFfn }),
+  'attention that is not recognised': () => buildDecoder({ attention: unsupportedAttention }),
+  'one attention that is not recognised': () =>
+    buildDecoder({ attention: inFirst(unsupportedAttention, selfAttention()) }),
+  'one attention and all FFNs that are not recognised': () =>
+    buildDecoder({ attention: inFirst(unsupportedAttention, selfAttention()), ffn: unsupportedFfn }),
+  'no module that is recognised': () => buildDecoder({ attention: unsupportedAttention, ffn: unsupportedFfn }),
   'grouped-query attention alone': () =>
     buildDecoder({
-      ffn: strangeFfn,
+      ffn: unsupportedFfn,
       attention: selfAttention({ project: separate(2), spread: repeatHeads(2) }),
     }),
-  'no gradient of an activation': () => buildDecoder({ ffn: withoutGradient }),
+  'an activation without a gradient': () => buildDecoder({ ffn: withoutGradient }),
   'logits of the last token': () =>
     buildDecoder({ takeLast: (g, x) => g.op('ReduceMean', [x], { axes: [1], keepdims: 1 }) }),
 } as const;
 
-/** Options that have a flag, by names that are no words of the language. */
-const NAMES_OF_THE_API = new RegExp(
+/** Names of options with a flag, as the API has them; plain English words are left out. */
+const API_NAMES = new RegExp(
   listRows(rowsOf(PRUNE))
     .flatMap(({ path, row }) =>
       row.flag !== undefined && /[A-Z.]/.test(path) ? `\\b${path.replace('.', '\\.')}\\b` : [],
@@ -94,57 +96,59 @@ const NAMES_OF_THE_API = new RegExp(
 
 /** Messages of refusals, and the options that were refused. */
 function refusalsOf(loaded: Loaded): (readonly [PruneOptions, string])[] {
-  return WAYS.flatMap((way) => {
-    const message = refusalOf(loaded, way);
-    return message === undefined ? [] : [[way, message] as const];
+  return RUNS.flatMap((options) => {
+    const message = refusalOf(loaded, options);
+    return message === undefined ? [] : [[options, message] as const];
   });
 }
 
-function refusalOf(loaded: Loaded, way: PruneOptions): string | undefined {
+function refusalOf(loaded: Loaded, options: PruneOptions): string | undefined {
   try {
-    checkRun({ ...loaded, options: resolveOptions(way) });
+    checkRun({ ...loaded, options: resolveOptions(options) });
     return undefined;
   } catch (error) {
     expect(error).toBeInstanceOf(FangPruneError);
-    expect((inFlags(error, PRUNE) as Error).message).not.toMatch(NAMES_OF_THE_API);
+    expect((inFlags(error, PRUNE) as Error).message).not.toMatch(API_NAMES);
     return (error as Error).message;
   }
 }
 
-/** What is still refused when the advice of the refusals is followed. Of a model that cannot be pruned at all there is none to follow. */
+/** Advice that leads to another refusal. A model that cannot be pruned at all has no advice to follow. */
 function failingAdvice(loaded: Loaded): string[] {
   const usual = refusalOf(loaded, { sparsity: 0.3 });
   if (usual !== undefined && adviceOf(usual).length === 0) return [];
-  return refusalsOf(loaded).flatMap(([way, message]) => followAdvice(loaded, { way, message, sparsity: way.sparsity }));
+  return refusalsOf(loaded).flatMap(([options, message]) =>
+    followAdvice(loaded, { options, message, sparsity: options.sparsity }),
+  );
 }
 
 interface Refusal {
-  readonly way: PruneOptions;
+  readonly options: PruneOptions;
   readonly message: string;
   readonly sparsity: PruneOptions['sparsity'];
 }
 
-/** A run whose sparsity is beyond what can go may be refused once more for that, where something else came first. */
-function followAdvice(loaded: Loaded, { way, message, sparsity }: Refusal): string[] {
+/** A second refusal is accepted if it is the first one about a sparsity that is too high. */
+function followAdvice(loaded: Loaded, { options, message, sparsity }: Refusal): string[] {
   return adviceOf(message).flatMap((change) => {
-    const next = { ...way, ...change };
+    const next = { ...options, ...change };
     const again = refusalOf(loaded, next);
     if (again === undefined) return [];
     if (next.sparsity === sparsity && /lower the sparsity/.test(again) && !/lower the sparsity/.test(message))
-      return followAdvice(loaded, { way: next, message: again, sparsity });
+      return followAdvice(loaded, { options: next, message: again, sparsity });
     return [`${message} -> ${JSON.stringify(change)} -> ${again}`];
   });
 }
 
 describe.each(Object.entries(MODELS))('a model with %s', (_, build) => {
-  it('is refused with advice that is not refused in turn', async () => {
+  it('advises options that are not refused in turn', async () => {
     const loaded = await loadTinyLlama(build());
     expect(refusalsOf(loaded).length).toBeGreaterThan(0);
     expect(failingAdvice(loaded)).toEqual([]);
   });
 });
 
-it('exporters models are refused with advice that is not refused in turn', async () => {
+it('advises options that are not refused in turn, for models of many exporters', async () => {
   let refusals = 0;
   for (const { folder } of findCases('test/fixtures/exporters')) {
     const opened = await openModelFolder(folder).catch((error: unknown) => {
@@ -163,21 +167,21 @@ it('exporters models are refused with advice that is not refused in turn', async
 
 const FOLLOWED: readonly (readonly [keyof typeof MODELS, PruneOptions])[] = [
   ['one attention that is not recognised', { sparsity: 0.3, modules: 'attention' }],
-  ['that, and no FFN', { sparsity: 0.3 }],
+  ['one attention and all FFNs that are not recognised', { sparsity: 0.3 }],
   ['grouped-query attention alone', { sparsity: 0.95 }],
   ['experts in one operator', { sparsity: 0.3, modules: 'ffn' }],
-  ['no gradient of an activation', { sparsity: 0.3, method: 'o-fang' }],
+  ['an activation without a gradient', { sparsity: 0.3, method: 'o-fang' }],
 ];
 
-it.each(FOLLOWED)('a model with %s is pruned as advised: %j', async (name, way) => {
+it.each(FOLLOWED)('prunes a model with %s as its refusal advises: %j', async (name, options) => {
   const loaded = await loadTinyLlama(MODELS[name]());
   const windows = Array.from({ length: 2 }, (_, window) =>
     Int32Array.from({ length: 12 }, (_, at) => (at * (2 * window + 3) + at * at) % VOCABULARY),
   );
-  const changes = adviceOf(refusalOf(loaded, way)!);
+  const changes = adviceOf(refusalOf(loaded, options)!);
   expect(changes.length).toBeGreaterThan(0);
   for (const change of changes) {
-    const { modules } = await pruneLoaded(loaded, { ...way, ...change }, { windows });
+    const { modules } = await pruneLoaded(loaded, { ...options, ...change }, { windows });
     expect(modules.some(({ module, keep, neurons }) => neurons ?? keep.length < module.unitCount)).toBeTruthy();
   }
 });
@@ -190,7 +194,7 @@ const ZERO =
 it.each([
   ['FFN', { ffn: ZERO(plainFfn) }],
   ['attention', { attention: ZERO(selfAttention()) }],
-])('a model whose first %s adds nothing is pruned as the error of the run advises', async (_, shape) => {
+])('prunes a model whose first %s outputs zeros as the error of the run advises', async (_, shape) => {
   const loaded = await loadTinyLlama(buildDecoder(shape));
   const windows = [Int32Array.of(0, 3, 9, 4, 0, 7), Int32Array.of(5, 0, 1, 2, 6, 8)];
   const run = (more: Partial<PruneOptions> = {}) => pruneLoaded(loaded, { sparsity: 0.3, ...more }, { windows });
@@ -201,7 +205,7 @@ it.each([
   expect(modules.some(({ module, keep }) => keep.length < module.unitCount)).toBe(true);
 });
 
-it('more than half of the heads is refused where half was asked and nothing else can be pruned', async () => {
+it('refuses sparsity 0.5 if only heads can be pruned and over half would be removed', async () => {
   const { analysed, model } = await loadTinyLlama(buildDecoder({ ffn: unfusedExperts }));
   const { detected } = analysed;
   const modules = detected.layout.modules.map((module) => ({ ...module, unitCount: 3 }));
@@ -219,7 +223,7 @@ it('more than half of the heads is refused where half was asked and nothing else
   expect(refusalOf(loaded, { sparsity: 0.3 })).toBeUndefined();
 });
 
-it('no message names a file of the sources', () => {
+it('has no message that names a source file', () => {
   const found = readdirSync('src', { recursive: true, encoding: 'utf8' })
     .filter((path) => path.endsWith('.ts') && !path.endsWith('default-text.ts'))
     .flatMap((path) => {

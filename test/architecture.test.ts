@@ -35,8 +35,8 @@ const LAYERS = [
 ] as const;
 
 /**
- * Stages know each other's data, not each other's code; an adapter is a score and the repair that fits it, and an allocation
- * may go by a score of its own.
+ * Stages share types, not code. Exceptions: a method is a score and the repair that fits it, and an allocation may use a score
+ * or an adapter.
  */
 const SHARED_BY_STAGES = [
   ['compensation', 'importance'],
@@ -44,7 +44,7 @@ const SHARED_BY_STAGES = [
   ['allocation', 'importance'],
 ];
 
-/** The only places that may know a platform: its own folder, and the terminal. */
+/** The only files that may import modules of a platform. */
 const PLATFORM_FILES = /^src\/(node|web)\/|^src\/cli\/terminal\.ts$/;
 
 const PLATFORM_MODULES = ['onnxruntime-node', 'onnxruntime-web', ...builtinModules];
@@ -61,41 +61,41 @@ it('every source file belongs to a layer', () => {
   expect(sourceFiles().filter((file) => layerOf(file) === -1)).toEqual([]);
 });
 
-it('imports point down only', () => {
+it('imports only from the same and lower layers', () => {
   const isAllowed = ({ file, target }: Import) =>
     partOf(file) === partOf(target) || isBetweenStages(file, target) || layerOf(target) < layerOf(file);
   expect(relativeImports.filter((found) => !isAllowed(found)).map(show)).toEqual([]);
 });
 
-it('stages import only types from one another', () => {
+it('imports only types between stages', () => {
   const isAllowed = ({ file, target, isTypeOnly }: Import) =>
     isTypeOnly || SHARED_BY_STAGES.some(([from, to]) => partOf(file) === from && partOf(target) === to);
   const between = relativeImports.filter(({ file, target }) => isBetweenStages(file, target));
   expect(between.filter((found) => !isAllowed(found)).map(show)).toEqual([]);
 });
 
-it('only the ports of a platform know it', () => {
+it('imports modules of a platform only in node/, web/ and the terminal', () => {
   const isPlatform = ({ target }: Import) => target.startsWith('node:') || PLATFORM_MODULES.includes(target);
   const outside = imports.filter(({ file }) => !PLATFORM_FILES.test(file));
   expect(outside.filter(isPlatform).map(show)).toEqual([]);
 });
 
-it('only the command line knows how to talk to people', () => {
-  const talkers = ['commander', 'fast-string-truncated-width', 'cli-table3', 'picocolors'];
+it('imports packages for terminals only in the command line', () => {
+  const terminalPackages = ['commander', 'fast-string-truncated-width', 'cli-table3', 'picocolors'];
   const outside = imports.filter(({ file }) => partOf(file) !== 'cli');
-  expect(outside.filter(({ target }) => talkers.includes(target)).map(show)).toEqual([]);
+  expect(outside.filter(({ target }) => terminalPackages.includes(target)).map(show)).toEqual([]);
 });
 
 function isBetweenStages(file: string, target: string): boolean {
   return STAGES.includes(partOf(file)) && STAGES.includes(partOf(target)) && partOf(file) !== partOf(target);
 }
 
-it('no import leads back to where it came from, types included', () => {
-  expect(findCircles()).toEqual([]);
+it('has no circular imports, types included', () => {
+  expect(findCycles()).toEqual([]);
 });
 
-/** Files that reach themselves, each with the files that it reaches and that reach it. */
-function findCircles(): string[] {
+/** Files in import cycles, each with the other files of its cycles. */
+function findCycles(): string[] {
   const targetsOf = new Map<string, string[]>();
   for (const { file, target } of relativeImports) targetsOf.set(file, [...(targetsOf.get(file) ?? []), target]);
   const reachedFrom = (start: string) => {
@@ -111,7 +111,7 @@ function findCircles(): string[] {
   const reached = new Map([...targetsOf.keys()].map((file) => [file, reachedFrom(file)]));
   return [...reached].flatMap(([file, others]) => {
     if (!others.has(file)) return [];
-    const circle = [...others].filter((other) => reached.get(other)?.has(file));
-    return [`${file} <-> ${circle.join(', ')}`];
+    const cycle = [...others].filter((other) => reached.get(other)?.has(file));
+    return [`${file} <-> ${cycle.join(', ')}`];
   });
 }

@@ -19,12 +19,12 @@ interface Link {
   readonly anchor: string | undefined;
 }
 
-/** Files of the project that a document links to: in place or by reference, by relative paths or by addresses on GitHub. */
+/** Files of the project that a document links to: inline or by reference, by relative paths or GitHub URLs. */
 function linksOf(document: string): Link[] {
   const text = readFileSync(document, 'utf8');
   const targets = [...text.matchAll(/\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)$/gm)];
-  return targets.flatMap(([, inPlace, byReference]) => {
-    const [path = '', anchor] = (inPlace ?? byReference ?? '').split('#');
+  return targets.flatMap(([, inline, byReference]) => {
+    const [path = '', anchor] = (inline ?? byReference ?? '').split('#');
     if (path.startsWith(SOURCES)) return [{ file: path.slice(SOURCES.length), anchor }];
     if (/^https?:/.test(path)) return [];
     return [{ file: path === '' ? document : join(dirname(document), path), anchor }];
@@ -49,10 +49,10 @@ function anchorsOf(document: string): string[] {
 }
 
 it.each(documents)('%s links only to headings that exist', (document) => {
-  const lost = linksOf(document).filter(
+  const missing = linksOf(document).filter(
     ({ file, anchor }) => anchor !== undefined && file.endsWith('.md') && !anchorsOf(file).includes(anchor),
   );
-  expect(lost).toEqual([]);
+  expect(missing).toEqual([]);
 });
 
 it.each(documents)('%s uses each link that it defines, and defines each that it uses', (document) => {
@@ -92,7 +92,7 @@ it.each([
   'report',
   'bias',
   'push',
-])('the page of options names every flag of %s', async (command) => {
+])('the README or docs/options.md names every flag of %s', async (command) => {
   const { out } = await runWithDouble(
     `${command} ${['prune', 'quantize', 'shrink', 'choose'].includes(command) ? '--help-all' : '--help'}`,
   );
@@ -105,7 +105,7 @@ it.each([
 it.each([
   ['docs/options.md', formatOptionsPage()],
   ['README.md', formatCommands()],
-])('%s says what the rows say; npm run options writes it', (file, content) => {
+])('%s is what npm run options writes from the rows of options', (file, content) => {
   const page = readFileSync(file, 'utf8');
   expect(putBetween(page, 'options', content)).toBe(page);
 });
@@ -135,7 +135,7 @@ it('docs/research/fang-in-code.md names only what is exported', () => {
   expect(names.filter((name) => !new RegExp(`\\b${name}\\b`).test(exported))).toEqual([]);
 });
 
-/** Pages of a folder and of those in it, but for the reference that typedoc makes. */
+/** Pages below a folder, without the reference that typedoc writes. */
 function markdownIn(folder: string): string[] {
   return readdirSync(folder, { recursive: true, encoding: 'utf8' })
     .filter((name) => name.endsWith('.md') && !name.startsWith('api'))
@@ -159,10 +159,10 @@ it('every command in the documentation has only flags that exist', async () => {
     const { out } = await runWithDouble(`${command} --help-all`);
     known.set(command, out === '' ? (await runWithDouble(`${command} --help`)).out : out);
   }
-  const stray = used.flatMap(({ document, command, flags }) =>
+  const unknown = used.flatMap(({ document, command, flags }) =>
     flags
       .filter((flag) => !new RegExp(`(?<![\\w-])${flag}(?![\\w-])`).test(known.get(command)!))
       .map((flag) => `${document}: ${command} ${flag}`),
   );
-  expect(stray).toEqual([]);
+  expect(unknown).toEqual([]);
 });

@@ -9,10 +9,10 @@ import { SHORT_LLAMA } from './support/short-llama.js';
 
 const RUNNER = resolve('test/support/run-examples.mjs');
 
-/** Parameters of the model that stands in for the bundled one. */
+/** Parameters of the model that the tests use in place of the bundled one. */
 const COUNT = 922_560;
 
-/** What each example must print; an example without a row fails. */
+/** Expected output of each example; an example without a row fails. */
 const PRINTED: Readonly<Record<string, RegExp>> = {
   '01-prune-a-folder.ts': RegExp(`${COUNT} -> 7\\d{5} parameters`),
   '02-describe-a-model.ts': RegExp(`\\d+ of ${COUNT} parameters can be pruned\nblock 0: .*attention`),
@@ -32,58 +32,58 @@ const PRINTED: Readonly<Record<string, RegExp>> = {
   '16-evaluate-by-hand.ts': /perplexity \d+\.\d\d over 32 tokens\n[\s\S]*1 item of multiple-choice/,
 };
 
-/** Those that need more blocks to choose from; the others run on two. */
+/** Examples that need all six blocks; the others run on two. */
 const ON_WHOLE_MODEL = ['09-own-allocation.ts'];
 
 const examples = readdirSync('examples').filter((name) => name.endsWith('.ts'));
-/** What whoever installed this library, and nothing else, can import. */
-const AT_HAND = /^(fang-prune(\/core)?|node:\w[\w/]*)$/;
+/** Modules that can be imported where only this library is installed. */
+const IMPORTABLE = /^(fang-prune(\/core)?|node:\w[\w/]*)$/;
 
-/** Projects of their own: a page, and queues. */
+/** Folders that are separate projects. */
 const PROJECTS = ['browser', 'fleet'];
 
 const allExamples = readdirSync('examples', { recursive: true, encoding: 'utf8' }).filter(
   (name) => /\.[cm]?[jt]s$/.test(name) && !PROJECTS.some((project) => name.startsWith(project)),
 );
 
-it.each(allExamples)('%s imports only what comes with the library', (name) => {
+it.each(allExamples)('%s imports only the library and Node.js', (name) => {
   const source = readFileSync(join('examples', name), 'utf8');
   const imported = [...source.matchAll(/(?:\bfrom |\bimport |\bimport\(|\brequire\()'([^']+)'/g)].map(
     ([, target = '']) => target,
   );
   expect(imported).toContainEqual(expect.stringMatching(/^fang-prune/));
-  expect(imported.filter((target) => !AT_HAND.test(target))).toEqual([]);
+  expect(imported.filter((target) => !IMPORTABLE.test(target))).toEqual([]);
 });
 
-/** Those that start processes or threads; the others run in one process, one after the other. */
-const ALONE = ['11-node-server.ts', '13-worker-thread.ts'];
+/** Examples that start processes or threads; the others share one process. */
+const IN_OWN_PROCESS = ['11-node-server.ts', '13-worker-thread.ts'];
 
 let folder = '';
-/** What each example printed. */
+/** Output of each example. */
 const printed = new Map<string, string>();
 
 beforeAll(async () => {
   const built = await buildPackage();
   folder = mkdtempSync(join(tmpdir(), 'fang-prune-examples-'));
   const runOf = (name: string) => ({
-    // From there `fang-prune` is the package as it is built.
+    // `fang-prune` resolves to the built package there.
     file: join(built, 'examples', name.replace('.ts', '.js')),
     cwd: ON_WHOLE_MODEL.includes(name) ? join(built, 'whole') : built,
     out: join(folder, name),
   });
   const start = promisify(execFile);
-  for (const name of ALONE) {
+  for (const name of IN_OWN_PROCESS) {
     const { file, cwd, out } = runOf(name);
     printed.set(name, (await start(process.execPath, [file, out], { cwd })).stdout);
   }
-  const together = examples.filter((name) => !ALONE.includes(name));
+  const together = examples.filter((name) => !IN_OWN_PROCESS.includes(name));
   const { stdout } = await start(process.execPath, [RUNNER, JSON.stringify(together.map(runOf))]);
-  for (const [at, said] of (JSON.parse(stdout) as string[]).entries()) printed.set(together[at]!, said);
+  for (const [at, text] of (JSON.parse(stdout) as string[]).entries()) printed.set(together[at]!, text);
 });
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-it.each(examples)('%s prints what it promises', (name) => {
+it.each(examples)('%s prints the expected output', (name) => {
   expect(printed.get(name)).toMatch(PRINTED[name] ?? /^an example without a row in PRINTED$/);
 });
 

@@ -23,10 +23,10 @@ import {
 } from './support/small-decoder.js';
 import { loadTinyLlama } from './support/tiny-llama.js';
 
-/** As float16 converters leave caches whose type they keep. */
+/** The cast after a cache whose type a float16 converter keeps. */
 const castToFloat = (g: GraphBuilder, past: string) => g.op('Cast', [past], { to: 1 });
 
-/** As dynamo takes what a sliding window looks back at (more than the tests read), and a float16 converter casts it. */
+/** The slice of a cache for a sliding window longer than in the tests, as dynamo exports it, after a cast. */
 const cutToWindow = (g: GraphBuilder, past: string) =>
   g.op('Slice', [castToFloat(g, past), g.ints(-30), g.ints(1000), g.ints(2)]);
 
@@ -39,7 +39,7 @@ const packedByHead = ({ g }: BlockSite, x: string): Heads => {
   return { query, key, value, kvHeads: HEADS };
 };
 
-/** The same on an axis of its own, as in BLOOM. */
+/** Query, key and value on an axis of their own, as in BLOOM. */
 const packedOnAxis = ({ g }: BlockSite, x: string): Heads => {
   const heads = g.op('Reshape', [linear(g, x, HIDDEN, 3 * HIDDEN), g.ints(0, 0, HEADS, 3, HEAD_SIZE)]);
   const pick = (at: number) =>
@@ -73,7 +73,7 @@ const packedByGroup = ({ g }: BlockSite, x: string): Heads => {
   return { query: merge(query), key: pick(members), value: pick(members + 1), kvHeads: HEADS };
 };
 
-/** Half of each head is turned by its position, as in Phi-2 and StableLM. */
+/** Half of each head is rotated, as in Phi-2 and StableLM. */
 const partlyRotated = (site: BlockSite, x: string): Heads => {
   const { g, rows } = site;
   const { query, key, ...rest } = separate(HEADS)(site, x);
@@ -90,14 +90,14 @@ const partlyRotated = (site: BlockSite, x: string): Heads => {
   return { query: turn(query), key: turn(key), ...rest };
 };
 
-/** Turned by positions in time, height and width, as in Qwen2-VL. */
+/** Rotated by positions in time, height and width, as in Qwen2-VL. */
 const rotatedOnAxes = ({ g, block }: BlockSite, x: string): Heads => {
   const positions = 'position_ids';
   if (block === 0) g.input(positions, 7, [3, 'batch', 'sequence']);
   const tables = [0, 1].map(() => g.weight([16, HEAD_SIZE / 2], 1));
-  const turn = { num_heads: HEADS, mrope_section: [1, 1, 0] };
+  const attributes = { num_heads: HEADS, mrope_section: [1, 1, 0] };
   const make = () => linear(g, x, HIDDEN, HIDDEN);
-  const rotate = () => g.op('MRotaryEmbedding', [make(), positions, ...tables], turn, 'com.microsoft');
+  const rotate = () => g.op('MRotaryEmbedding', [make(), positions, ...tables], attributes, 'com.microsoft');
   const [query, key, value] = [rotate(), rotate(), make()].map((part) => toHeads(g, part, HEADS)) as [
     string,
     string,
@@ -124,8 +124,8 @@ const alibi = ({ g, columns, rows }: BlockSite): string => {
     [HEADS, 1, 1],
     Array.from({ length: HEADS }, (_, head) => 2 ** -(head + 1)),
   );
-  const far = g.op('Sub', [g.op('Unsqueeze', [columns, g.ints(0)]), g.op('Unsqueeze', [rows, g.ints(1)])]);
-  return g.op('Mul', [slopes, g.op('Cast', [far], { to: 1 })]);
+  const distance = g.op('Sub', [g.op('Unsqueeze', [columns, g.ints(0)]), g.op('Unsqueeze', [rows, g.ints(1)])]);
+  return g.op('Mul', [slopes, g.op('Cast', [distance], { to: 1 })]);
 };
 
 /** The products as Einsum, as in hand-written models. */
@@ -139,13 +139,13 @@ const byEinsum = (site: BlockSite, x: string): string => {
   return linear(g, g.op('Reshape', [mixed, g.ints(0, 0, HIDDEN)]), HIDDEN, HIDDEN);
 };
 
-/** Attention and FFN read the same state, and one sum takes both. */
+/** Attention and FFN read the same hidden state, and both are added to it. */
 const parallel: NonNullable<DecoderShape['compose']> = (site, x, { attention, ffn }) => {
   const normed = layerNorm(site.g, x);
   return site.g.op('Add', [site.g.op('Add', [attention(site, normed), ffn(site, normed)]), x]);
 };
 
-/** The norm takes the sum, as in the first GPT and OPT-350M. */
+/** Norms after the residual sums, as in the first GPT and OPT-350M. */
 const normedSum: NonNullable<DecoderShape['compose']> = (site, x, { attention, ffn }) => {
   const { g } = site;
   const middle = layerNorm(g, g.op('Add', [x, attention(site, x)]));
@@ -173,7 +173,7 @@ const heads = (description: string, count: number, kvHeads: number, headSize = H
 const MULTI_HEAD = heads('multi-head attention', HEADS, HEADS);
 
 const FAMILIES: readonly (readonly [string, DecoderShape, object])[] = [
-  ['pre-norm, one after the other', {}, MULTI_HEAD],
+  ['pre-norm, FFN after attention', {}, MULTI_HEAD],
   [
     'parallel attention and FFN, qkv packed by head',
     { compose: parallel, attention: selfAttention({ project: packedByHead }) },
@@ -208,19 +208,19 @@ const FAMILIES: readonly (readonly [string, DecoderShape, object])[] = [
   ['partial rotary', { attention: selfAttention({ project: partlyRotated }) }, MULTI_HEAD],
   ['rotary on three axes', { attention: selfAttention({ project: rotatedOnAxes }) }, MULTI_HEAD],
   ['tokens flattened for the FFN', { compose: flattened }, MULTI_HEAD],
-  ['norms after the parts', { compose: postNorm }, MULTI_HEAD],
+  ['norms after attention and FFN', { compose: postNorm }, MULTI_HEAD],
   [
-    'norms over the sums, projected embeddings',
+    'norms after the residual sums, projected embeddings',
     { compose: normedSum, embeddingSize: 8, before: project(8, HIDDEN), after: project(HIDDEN, 8) },
     MULTI_HEAD,
   ],
   ['Einsum', { attention: byEinsum }, MULTI_HEAD],
-  ['caches behind casts', { attention: selfAttention({ cached: castToFloat }) }, MULTI_HEAD],
+  ['caches with casts', { attention: selfAttention({ cached: castToFloat }) }, MULTI_HEAD],
   ['caches cut to a window', { attention: selfAttention({ cached: cutToWindow }) }, MULTI_HEAD],
 ];
 
 describe.each(FAMILIES)('%s', (_, shape, attention) => {
-  it('is described right, and prunes to what masking gives', async () => {
+  it('is described completely, and equals the masked original when pruned', async () => {
     const loaded = await loadTinyLlama(buildDecoder(shape));
     const description = describeModel('small', loaded.model, loaded.analysed);
     expect(description.unrecognised).toEqual([]);
@@ -239,7 +239,7 @@ describe.each(FAMILIES)('%s', (_, shape, attention) => {
     expect(check.cacheGap).toBeLessThan(1e-5);
   });
 
-  it('has the gradients that the default method looks at', async () => {
+  it('has the gradients of the default method, which repairs input projections', async () => {
     const loaded = await loadTinyLlama(buildDecoder(shape));
     const { outcome, maskedGap } = await checkPruning(loaded, { sparsity: 0.3, inputSteps: 2 }, VOCABULARY);
     expect(outcome.modules.length).toBeGreaterThan(0);
@@ -250,7 +250,7 @@ describe.each(FAMILIES)('%s', (_, shape, attention) => {
   });
 });
 
-it('picks heads behind a norm over all of them in several rounds', async () => {
+it('removes heads in two shots if a norm spans all of them', async () => {
   const attention = selfAttention({ project: normedOverHeads, spread: repeatHeads(HEADS / 2) });
   const loaded = await loadTinyLlama(buildDecoder({ attention }));
   const options: PruneOptions = { sparsity: 0.5, method: 'flap', modules: 'attention', shots: 2, headUnit: 'query' };

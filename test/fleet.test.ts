@@ -14,7 +14,7 @@ function commandsIn(file: string): { readonly command: string; readonly flags: r
   return [...calls].map(([, command = '', rest = '']) => ({ command, flags: rest.match(/--[a-z-]+/g) ?? [] }));
 }
 
-it('the files for clusters call commands with flags that exist', async () => {
+it('calls commands with flags that exist in the files for clusters', async () => {
   const called = files.flatMap(commandsIn);
   const counts = new Map<string, number>();
   for (const { command } of called) counts.set(command, (counts.get(command) ?? 0) + 1);
@@ -29,7 +29,7 @@ it('the files for clusters call commands with flags that exist', async () => {
   expect(unknown).toEqual([]);
 });
 
-it('a sweep is a tree in which the table waits for evaluations, and each for its ladder', async () => {
+it('creates a tree of jobs: the table waits for evaluations, and each for its ladder', async () => {
   interface Job {
     readonly name: string;
     readonly data: Readonly<Record<string, unknown>>;

@@ -50,7 +50,7 @@ it.each(['ffn', 'all'] as const)('meets the budget to one channel over the whole
   }
 });
 
-it('prices blocks differently, and keeps the floor and the multiple it was told', async () => {
+it('gives blocks different widths, and respects minimumWidth and widthMultiple', async () => {
   expect(new Set(widths(whole)).size).toBeGreaterThan(3);
   const outcome = await pruneLoaded(
     short,
@@ -63,23 +63,26 @@ it('prices blocks differently, and keeps the floor and the multiple it was told'
   expect(Math.abs(widths(outcome).reduce((sum, width) => sum + width, 0) - 0.5 * 2 * 256)).toBeLessThanOrEqual(32);
 });
 
-it('refuses a floor that leaves too little', async () => {
+it('refuses a minimumWidth that is too high for the sparsity', async () => {
   await expect(pruneLoaded(short, auto({ modules: 'ffn', minimumWidth: 0.9 }))).rejects.toThrow(OptionError);
 });
 
-it('loses less on unseen windows than plain OBC', async () => {
+it('has a lower loss than OBC on unseen windows', async () => {
   const unseen = await windowsOf('german', 4);
   const plain = await pruneLoaded(loaded, { sparsity: 0.3, method: 'obc', modules: 'ffn' }, { windows: prose });
   expect(await meanLoss(whole.model, unseen)).toBeLessThan(await meanLoss(plain.model, unseen));
 });
 
-it.each(Object.keys(METHODS) as MethodName[])('its metric and allocation go with %s', async (method) => {
-  const outcome = await pruneLoaded(short, { sparsity: 0.3, method, metric: 'loss', allocation: 'global' });
-  expect(outcome.model.weights.size).toBeGreaterThan(0);
-  expect(removedParameters(outcome)).toBeGreaterThan(0);
-});
+it.each(Object.keys(METHODS) as MethodName[])(
+  'prunes by metric loss and allocation global with method %s',
+  async (method) => {
+    const outcome = await pruneLoaded(short, { sparsity: 0.3, method, metric: 'loss', allocation: 'global' });
+    expect(outcome.model.weights.size).toBeGreaterThan(0);
+    expect(removedParameters(outcome)).toBeGreaterThan(0);
+  },
+);
 
-it('orders in steps of 32 as it would one by one, to 2 % of the cost, and costs never fall', async () => {
+it('has the costs of single removals in steps of 32, within 2 %, ascending', async () => {
   const ordersOf = async (step: number) => {
     const options = resolveOptions(auto({ modules: 'ffn' }));
     const observed = await measureDense({

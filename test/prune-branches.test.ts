@@ -16,10 +16,10 @@ import {
 } from './support/small-decoder.js';
 import { type Loaded, loadTinyLlama, pruneLoaded, relativeGap, runModel } from './support/tiny-llama.js';
 
-/** Tokens up to which the first of two tables holds, as a context that was lengthened later has them. */
+/** Tokens up to which the first of two rotary tables is used, as in models whose context was extended. */
 const FIRST_CONTEXT = 12;
 
-/** A decoder that rotates by one of two tables, as the number of tokens says; one of them lies outside its branch. */
+/** A decoder in which an If chooses one of two rotary tables, by the number of tokens. */
 function twoTables(): Uint8Array {
   let tables: readonly string[] | undefined;
   const pickTables = ({ g, columns }: BlockSite): string[] => {
@@ -65,7 +65,7 @@ describe.each(METHODS)('a decoder with a branch, pruned by %j', (options) => {
   });
 
   it.each(Object.entries(LENGTHS))(
-    'on %s windows computes what the masked original does in both branches',
+    'equals the masked original in both branches, pruned on %s windows',
     async (_, length) => {
       const outcome = await pruneLoaded(loaded, options, { windows: windowsOf(length) });
       const masked = await maskModel(loaded.model, outcome, { analysed: loaded.analysed, store: storeInMemory });
@@ -80,13 +80,13 @@ describe.each(METHODS)('a decoder with a branch, pruned by %j', (options) => {
     },
   );
 
-  it('resumes from its cache', async () => {
+  it('computes the same with the cache as without', async () => {
     expect((await checkPruning(loaded, options, VOCABULARY)).cacheGap).toBeLessThan(1e-5);
   });
 });
 
 describe('indexGraph', () => {
-  it('tells values whose dims hang on a branch', async () => {
+  it('lists values whose dims depend on a branch', async () => {
     const { model } = await loadTinyLlama(twoTables());
     const { branching, nodes } = indexGraph(model.proto.graph!);
     expect([...branching]).toEqual(nodes.filter(({ opType }) => opType === 'If').flatMap(({ output }) => output));

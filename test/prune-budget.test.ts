@@ -13,41 +13,45 @@ beforeAll(async () => {
   loaded = await loadFusedLlama();
 });
 
-/** An engine that no look at the model can do with. */
-const blind: Engine = { name: 'blind', load: () => Promise.reject(new Error('looked at the model')) };
+/** An engine that loads no model. */
+const failingEngine: Engine = { name: 'blind', load: () => Promise.reject(new Error('looked at the model')) };
 
-async function expectRefusal(options: PruneOptions, said: RegExp) {
-  const pruning = pruneLoaded(loaded, options, { engine: blind });
+async function expectRefusal(options: PruneOptions, message: RegExp) {
+  const pruning = pruneLoaded(loaded, options, { engine: failingEngine });
   await expect(pruning).rejects.toThrow(OptionError);
-  await expect(pruning).rejects.toThrow(said);
+  await expect(pruning).rejects.toThrow(message);
 }
 
-describe('what cannot be met is refused before the model is looked at', () => {
-  it.each(Object.keys(ALLOCATIONS) as AllocationName[])('blocks that are skipped leave no room (%s)', (allocation) =>
-    expectRefusal(
-      { sparsity: 0.5, method: 'flap', allocation, blockSparsity: { 0: 0, 1: 0, 2: 0, 3: 0, 4: 0 } },
-      /(0\.5|50\.00 %).*lower the sparsity/,
-    ),
+describe('a budget', () => {
+  it.each(Object.keys(ALLOCATIONS) as AllocationName[])(
+    'is refused before the model runs if too many blocks are skipped (%s)',
+    (allocation) =>
+      expectRefusal(
+        { sparsity: 0.5, method: 'flap', allocation, blockSparsity: { 0: 0, 1: 0, 2: 0, 3: 0, 4: 0 } },
+        /(0\.5|50\.00 %).*lower the sparsity/,
+      ),
   );
 
-  it.each(['uniform', 'adaptive', 'owl'] as const)('head counts differ (%s)', (allocation) =>
-    expectRefusal({ sparsity: 0.3, method: 'flap', allocation, blockSparsity: { 0: 0 } }, /set perBlockKvHeads/),
+  it.each(['uniform', 'adaptive', 'owl'] as const)(
+    'is refused before the model runs if head counts would differ (%s)',
+    (allocation) =>
+      expectRefusal({ sparsity: 0.3, method: 'flap', allocation, blockSparsity: { 0: 0 } }, /set perBlockKvHeads/),
   );
 
-  it('floors leave no room', () =>
+  it('is refused before the model runs if minimumWidth is too high', () =>
     expectRefusal(
       { sparsity: 0.5, modules: 'ffn', minimumWidth: 0.9 },
       /at most 9\.96 % can be removed.*lower the sparsity/,
     ));
 
-  it('and what can be met is not', async () => {
+  it('is not refused if it can be met', async () => {
     const options: PruneOptions = { sparsity: 0.3, method: 'flap', blockSparsity: { 0: 0 }, modules: 'ffn' };
-    await expect(pruneLoaded(loaded, options, { engine: blind })).rejects.toThrow('looked at the model');
+    await expect(pruneLoaded(loaded, options, { engine: failingEngine })).rejects.toThrow('looked at the model');
   });
 });
 
 it.each([true, false])(
-  'standardised scores leave fixed blocks alone, others make up (KV heads by block: %s)',
+  'keeps fixed widths with standardised scores, and meets the budget in other blocks (perBlockKvHeads: %s)',
   async (perBlockKvHeads) => {
     const attention = { 0: { ffn: 0, attention: 0.25 }, 3: { ffn: 0.5, attention: 0.25 } };
     const { modules } = await pruneLoaded(loaded, {
@@ -62,42 +66,42 @@ it.each([true, false])(
     expect(keptOf('ffn', 0)).toBeUndefined();
     expect(keptOf('ffn', 3)).toBe(256);
     if (perBlockKvHeads) expect([keptOf('attention', 0), keptOf('attention', 3)]).toEqual([6, 6]);
-    expect(removedShare(modules)).toBeCloseTo(0.3, 3);
+    expect(removedFraction(modules)).toBeCloseTo(0.3, 3);
   },
 );
 
 it.each(['adaptive', 'owl', 'taylor'] as const)(
-  'FFNs make up for what rounding whole KV groups leaves of the budget (%s)',
+  'meets the budget in the FFNs after rounding to entire KV groups (%s)',
   async (allocation) => {
     const { modules } = await pruneLoaded(loaded, { sparsity: 0.3, method: 'flap', allocation });
     const kept = (kind: string) => modules.filter(({ module }) => module.kind === kind).map(({ keep }) => keep.length);
     expect(new Set(kept('attention')).size).toBe(1);
-    expect(removedShare(modules)).toBeCloseTo(0.3, 3);
+    expect(removedFraction(modules)).toBeCloseTo(0.3, 3);
   },
 );
 
-it('a budget that leaves little but the heads that stay is met', async () => {
+it('meets a budget close to the largest possible', async () => {
   const { modules } = await pruneLoaded(loaded, { sparsity: 0.89, method: 'flap', allocation: 'adaptive' });
-  expect(removedShare(modules)).toBeCloseTo(0.89, 2);
+  expect(removedFraction(modules)).toBeCloseTo(0.89, 2);
 });
 
-describe("an allocation of one's own", () => {
+describe('a custom allocation', () => {
   const widths = ({ modules }: Pick<PruneOutcome, 'modules'>) =>
     modules.filter(({ module }) => module.kind === 'ffn').map(({ keep }) => keep.length);
 
-  it('as a function is told of the block change, and is not asked before it is measured', async () => {
-    const asked: AllocationProblem[] = [];
+  it('is called once as a function, with the measured block change', async () => {
+    const problems: AllocationProblem[] = [];
     const allocation = (problem: AllocationProblem) => {
-      asked.push(problem);
+      problems.push(problem);
       return problem.modules.map(({ block }) => 0.125 * (block + 1));
     };
     const outcome = await pruneLoaded(loaded, { sparsity: 0.3, modules: 'ffn', method: 'flap', allocation });
     expect(widths(outcome)).toEqual([448, 384, 320, 256, 192, 128]);
-    expect(asked).toHaveLength(1);
-    expect(asked[0]!.modules.map(({ blockChange }) => blockChange)).toEqual([...outcome.dense.blockChange!]);
+    expect(problems).toHaveLength(1);
+    expect(problems[0]!.modules.map(({ blockChange }) => blockChange)).toEqual([...outcome.dense.blockChange!]);
   });
 
-  it('as a row asks for measures and an order, and may take an FFN whole', async () => {
+  it('gets measures and a removal order as a row, and may remove entire FFNs', async () => {
     const allocation: Allocation = {
       measures: ['sensitivity'],
       orderBy: ({ adapter }) => adapter,
@@ -119,13 +123,13 @@ describe("an allocation of one's own", () => {
     const measureOf = ({ block }: ModuleMeasures) => block;
     const allocate = (problem: AllocationProblem) => spreadByMeasure(problem, { measureOf });
     const { modules } = await pruneLoaded(loaded, { sparsity: 0.3, method: 'magnitude', allocation: { allocate } });
-    expect(removedShare(modules)).toBeCloseTo(0.3, 3);
+    expect(removedFraction(modules)).toBeCloseTo(0.3, 3);
     expect(widths({ modules })).toEqual(widths({ modules }).toSorted((a, b) => a - b));
   });
 });
 
-/** Part of all prunable parameters that left. */
-function removedShare(modules: Awaited<ReturnType<typeof pruneLoaded>>['modules']): number {
+/** Removed parameters as a fraction of the prunable ones. */
+function removedFraction(modules: Awaited<ReturnType<typeof pruneLoaded>>['modules']): number {
   const removed = modules.reduce((sum, { module, keep }) => {
     const units = module.unitCount - keep.length;
     const groups = module.groupCount === undefined ? 0 : units / (module.unitCount / module.groupCount);

@@ -5,7 +5,7 @@ import type { PruneOutcome } from '../src/prune/job.js';
 import { loadShortLlama, readShortLlama } from './support/short-llama.js';
 import { type Loaded, loadTinyLlama, pruneLoaded, someWindows } from './support/tiny-llama.js';
 
-/** Block 0's linear layers of the small llama, as the exporter called them. */
+/** Block 0's linear layers of the small llama, as the exporter named them. */
 const [EMBEDDINGS, GATE, UP, DOWN] = [
   'model.embed_tokens.weight',
   'onnx::MatMul_1899',
@@ -37,15 +37,15 @@ const setNeuron = (weightsOf: (name: string) => Float32Array, neuron: number, fr
 const shrinksFirst = ({ modules }: PruneOutcome) =>
   modules.some(({ module }) => module.block === 0 && module.kind === 'ffn');
 
-/** Weights that sound models have here and there, and that formulas divide by. */
+/** Weights that valid models may have, and that lead to divisions by zero. */
 const VARIANTS: readonly (readonly [
   string,
   (weightsOf: (name: string) => Float32Array) => void,
   remark: RegExp,
-  meets: (outcome: PruneOutcome) => boolean,
+  isAffected: (outcome: PruneOutcome) => boolean,
 ])[] = [
   [
-    'tokens that were never learnt',
+    'tokens with untrained embeddings',
     (weightsOf) => weightsOf(EMBEDDINGS!).fill(0, 0, (VOCABULARY! / 2) * HIDDEN!),
     /^\d+ of \d+ calibration tokens have a hidden state of zeros before or after block 0, such as tokens with an untrained embedding/,
     ({ dense }) => dense.blockChange !== undefined,
@@ -59,7 +59,7 @@ const VARIANTS: readonly (readonly [
     shrinksFirst,
   ],
   [
-    'neurons that are there twice',
+    'duplicate neurons',
     (weightsOf) => {
       for (let neuron = 0; neuron < 100; neuron++) setNeuron(weightsOf, neuron, 128 + neuron);
     },
@@ -68,8 +68,8 @@ const VARIANTS: readonly (readonly [
   ],
 ];
 
-/** Parameters removed, as a fraction of those that could be. */
-function removedShare({ modules }: PruneOutcome, { analysed }: Loaded): number {
+/** Removed parameters as a fraction of the prunable ones. */
+function removedFraction({ modules }: PruneOutcome, { analysed }: Loaded): number {
   const prunable = analysed.detected.layout.modules.reduce((sum, { parameterCount }) => sum + parameterCount, 0);
   const removed = modules.reduce((sum, { module, keep }) => {
     const units = module.unitCount - keep.length;
@@ -88,51 +88,54 @@ beforeAll(async () => {
   infinite = await loadChanged((weightsOf) => weightsOf(EMBEDDINGS!).fill(Infinity, 7 * HIDDEN!, 8 * HIDDEN!));
 });
 
-describe.each(VARIANTS)('%s', (_, write, remark, meets) => {
+describe.each(VARIANTS)('%s', (_, write, remark, isAffected) => {
   let loaded: Loaded;
   beforeAll(async () => {
     loaded = await loadChanged(write);
   });
 
-  it.each(METHODS)('are no obstacle to %s', async (method) => {
+  it.each(METHODS)('allow %s to meet the sparsity, and are remarked on', async (method) => {
     const outcome = await pruneLoaded(loaded, { method, sparsity: 0.3 });
-    expect(removedShare(outcome, loaded)).toBeCloseTo(0.3, 1);
+    expect(removedFraction(outcome, loaded)).toBeCloseTo(0.3, 1);
     expect([...(outcome.dense.blockChange ?? [])].filter(Number.isNaN)).toEqual([]);
-    if (meets(outcome)) expect(outcome.remarks).toContainEqual(expect.stringMatching(remark));
+    if (isAffected(outcome)) expect(outcome.remarks).toContainEqual(expect.stringMatching(remark));
   });
 });
 
-it.each(['flap', 'obc'] as const)('%s prunes where some windows are padding alone', async (method) => {
-  const [first, second] = someWindows(2, 24);
-  const windows = [first!, new Int32Array(24), second!, new Int32Array(24)];
-  const outcome = await pruneLoaded(short, { method, sparsity: 0.3 }, { windows });
-  expect(removedShare(outcome, short)).toBeCloseTo(0.3, 1);
-  expect(outcome.remarks).toContainEqual(
-    expect.stringMatching(/^2 of 4 calibration windows repeat a single token, such as padding \(window 1: token 0\)/),
-  );
-});
+it.each(['flap', 'obc'] as const)(
+  '%s meets the sparsity if some windows are only padding, with a remark',
+  async (method) => {
+    const [first, second] = someWindows(2, 24);
+    const windows = [first!, new Int32Array(24), second!, new Int32Array(24)];
+    const outcome = await pruneLoaded(short, { method, sparsity: 0.3 }, { windows });
+    expect(removedFraction(outcome, short)).toBeCloseTo(0.3, 1);
+    expect(outcome.remarks).toContainEqual(
+      expect.stringMatching(/^2 of 4 calibration windows repeat a single token, such as padding \(window 1: token 0\)/),
+    );
+  },
+);
 
 describe.each(METHODS)('%s', (method) => {
-  it('prunes on windows of one token over and over', async () => {
+  it('meets the sparsity on windows that repeat one token, with remarks', async () => {
     const windows = Array.from({ length: 4 }, () => new Int32Array(24).fill(7));
     const outcome = await pruneLoaded(short, { method, sparsity: 0.3 }, { windows });
-    expect(removedShare(outcome, short)).toBeCloseTo(0.3, 1);
-    const said =
+    expect(removedFraction(outcome, short)).toBeCloseTo(0.3, 1);
+    const repeated =
       '4 of 4 calibration windows repeat a single token, such as padding (window 0: token 7); they carry little information';
-    expect(outcome.remarks).toContain(said);
+    expect(outcome.remarks).toContain(repeated);
     expect(outcome.remarks).toContainEqual(expect.stringMatching(/ are the same on all calibration tokens /));
   });
 
-  it('refuses an embedding that is infinite in one window', async () => {
+  it('throws NumericalError if an embedding in one window is infinite', async () => {
     const [first, ...others] = someWindows(4, 24);
     const windows = [...others, first!.with(3, 7)];
     const pruning = pruneLoaded(infinite, { method, sparsity: 0.3 }, { windows });
     await expect(pruning).rejects.toThrow(NumericalError);
   });
 
-  it.each([0, 0.95])('reaches a sparsity of %s or says why not', async (sparsity) => {
+  it.each([0, 0.95])('reaches a sparsity of %s or throws a typed error', async (sparsity) => {
     const outcome = await pruneLoaded(short, { method, sparsity }).catch((error: unknown) => error);
     if (outcome instanceof Error) expect(outcome).toBeInstanceOf(FangPruneError);
-    else expect(removedShare(outcome as PruneOutcome, short)).toBeCloseTo(sparsity, 1);
+    else expect(removedFraction(outcome as PruneOutcome, short)).toBeCloseTo(sparsity, 1);
   });
 });

@@ -33,13 +33,13 @@ const load = async (ffn: Part): Promise<Loaded> => loadTinyLlama(buildDecoder({ 
 const expertsOf = ({ analysed }: Loaded) => analysed.detected.layout.modules.filter(({ kind }) => kind === 'experts');
 
 const FORMS: Readonly<Record<string, Part>> = {
-  'shares of the chosen experts': mixture(plainRouter),
-  'shares of all experts': mixture(
+  'weights normalised over the chosen experts': mixture(plainRouter),
+  'weights normalised over all experts': mixture(
     plainRouter,
     { normalize_routing_weights: 0, activation_type: 'silu', swiglu_fusion: 0 },
     1,
   ),
-  'sigmoids with a bias, beside a shared expert': withSharedExpert(mixture(sigmoidRouter)),
+  'sigmoids with a bias, and a shared expert': withSharedExpert(mixture(sigmoidRouter)),
   'packed weights': packedMixture,
   'a softmax before the operator': mixture((g, x) => g.op('Log', [g.op('Softmax', [plainRouter(g, x)], { axis: -1 })])),
   'groups of experts before the operator': mixture((g, x) => {
@@ -47,24 +47,24 @@ const FORMS: Readonly<Record<string, Part>> = {
     const best = g.op('ReduceMax', [apart], { axes: [-1], keepdims: 1 });
     return g.op('Reshape', [g.op('Sub', [apart, best]), g.ints(-1, EXPERTS)]);
   }),
-  'gathered weights, shares of all experts': gathered(bestOfSoftmax),
-  'gathered weights, shares of the chosen experts, beside a shared expert': withSharedExpert(
+  'gathered weights, softmax over all experts': gathered(bestOfSoftmax),
+  'gathered weights, softmax over the chosen experts, and a shared expert': withSharedExpert(
     gathered(softmaxOfBest, 'Gather'),
   ),
   'gathered weights, the best of two groups': gathered(bestGroup(2)),
   'gathered weights, one group': gathered(bestGroup(1)),
-  'an expert after the other': branches(),
+  'separate nodes for each expert': branches(),
 };
 
 it.each(Object.entries(FORMS))(
-  'experts and their neurons leave, and the rest is what it was: %s',
+  'removes experts and neurons inside them, and keeps the bytes of the others: %s',
   async (name, ffn) => {
     const loaded = await load(ffn);
     expect(expertsOf(loaded).map(({ unitCount, expertsPerToken }) => [unitCount, expertsPerToken])).toEqual([
       [EXPERTS, CHOSEN],
       [EXPERTS, CHOSEN],
     ]);
-    // What is fixed is met by whole experts; elsewhere neurons leave too.
+    // Entire experts meet the fixed sparsity; in the other block neurons are removed too.
     const options = { sparsity: 0.35, blockSparsity: { 0: { experts: 1 / 3 } } };
     const { outcome, maskedGap, cacheGap } = await checkPruning(loaded, options, VOCABULARY);
     expect(maskedGap).toBeLessThan(1e-5);
@@ -76,7 +76,7 @@ it.each(Object.entries(FORMS))(
     expect(cuts[0]!.keep).toHaveLength(4);
     expect(cuts[0]!.neurons).toBeUndefined();
     const [, inner] = cuts.map(({ module }) => module.neurons);
-    if (name === 'an expert after the other')
+    if (name === 'separate nodes for each expert')
       expect(outcome.remarks).toContain(
         'blocks 0-1 experts: neurons inside them stay: each expert has nodes of its own',
       );
@@ -111,13 +111,13 @@ it.each(Object.entries(FORMS))(
         const after = await outcome.model.weights.get(weight)!.read();
         expect(Buffer.compare(after, Buffer.concat(items))).toBe(0);
       }
-      // Packed codes stay as they are.
+      // Packed weights are not repaired.
       if (name === 'packed weights') expect(outcome.changed.has(module.output.weight)).toBe(false);
     }
   },
 );
 
-it('leave alone where they are named', async () => {
+it('removes only experts with modules "experts", and remarks on those with few tokens', async () => {
   const loaded = await load(withSharedExpert(mixture(plainRouter)));
   const options = { sparsity: 0.5, modules: 'experts', method: 'flap' } as const;
   const { outcome, maskedGap } = await checkPruning(loaded, options, VOCABULARY);
@@ -136,7 +136,7 @@ it('leave alone where they are named', async () => {
   expect(Number(windows)).toBe(Math.ceil((32 * Number(had)) / least));
 });
 
-it('that no token reached are named, and are not free to remove', async () => {
+it('remarks on experts without tokens, and gives their removal a cost', async () => {
   const bias = [-60, 0, 0, 0, 0, 0];
   const router: Router = (g, x) =>
     g.op('Reshape', [
@@ -150,7 +150,7 @@ it('that no token reached are named, and are not free to remove', async () => {
   for (const [module, { costs }] of dense.orders!) if (module.kind === 'experts') expect(costs[0]).toBeGreaterThan(0);
 });
 
-it('are described with their number and bytes', async () => {
+it('describes experts with their number, neurons, parameters and bytes', async () => {
   const { model, analysed } = await load(mixture(plainRouter));
   const [, experts] = describeModel('model', model, analysed).blocks[0]!.modules;
   const parameters = EXPERTS * (3 * NEURONS * HIDDEN + 2 * NEURONS + HIDDEN + HIDDEN + 1);
@@ -166,16 +166,16 @@ it('are described with their number and bytes', async () => {
 });
 
 it.each([
-  ['of one operator', mixture(plainRouter)],
-  ['gathered', gathered(bestOfSoftmax)],
-  ['of nodes of their own', branches()],
-])('are described with all their bytes: %s', async (_, form) => {
+  ['one operator', mixture(plainRouter)],
+  ['gathered weights', gathered(bestOfSoftmax)],
+  ['separate nodes', branches()],
+])('describes experts with all their bytes: %s', async (_, form) => {
   const { model, analysed } = await load(form);
   const [, experts] = describeModel('model', model, analysed).blocks[0]!.modules;
   expect(experts!.bytes).toBe(4 * experts!.parameters);
 });
 
-it('leave in shots too', async () => {
+it('removes experts, and neurons inside them, in two shots', async () => {
   const options = { sparsity: 0.5, modules: 'experts', method: 'flap', shots: 2 } as const;
   const loaded = await load(mixture(plainRouter));
   const { outcome, maskedGap } = await checkPruning(loaded, options, VOCABULARY);
@@ -195,7 +195,7 @@ const WINDOWS = Array.from({ length: 8 }, (_, window) =>
   Int32Array.from({ length: 16 }, (_, at) => (window * 17 + at * at * 7 + at * 3) % VOCABULARY),
 );
 
-it('that stay make up for what left, where that helps tokens that they did not learn from', async () => {
+it('repairs the remaining experts, which brings the logits closer to the dense model', async () => {
   const loaded = await load(mixture(plainRouter));
   const windows = WINDOWS;
   const options = { sparsity: 0.4, modules: 'experts', method: 'obc', allocation: 'global' } as const;
@@ -214,12 +214,12 @@ it('that stay make up for what left, where that helps tokens that they did not l
   expect(await distance(outcome.model)).toBeLessThan(0.9 * (await distance(plain)));
 });
 
-describe('experts that run on all tokens', () => {
+describe('allExperts', () => {
   it.each<[string, Part]>([
     ['in one operator', mixture(plainRouter)],
     ['with packed weights', packedMixture],
     ['with gathered weights', gathered(bestOfSoftmax)],
-  ])('lose other neurons, and compute what their original computes: %s', async (name, ffn) => {
+  ])('removes other neurons, and equals the masked original: %s', async (name, ffn) => {
     const loaded = await load(ffn);
     const options = { sparsity: 0.4, modules: 'experts', method: 'obc', allocation: 'global' } as const;
     const plain = await pruneLoaded(loaded, options, { windows: WINDOWS });
@@ -234,22 +234,27 @@ describe('experts that run on all tokens', () => {
   });
 
   it.each<[string, Part, Partial<PruneOptions>, string]>([
-    ['nodes of their own', branches(), {}, 'each expert has nodes of its own'],
+    ['separate nodes', branches(), {}, 'each expert has nodes of its own'],
     [
       'no repair',
       mixture(plainRouter),
       { method: 'flap' },
       'only entire experts are removed, and method flap repairs none',
     ],
-    ['codes', packedMixture, { method: 'obc' }, 'only entire experts are removed, and packed weights are not repaired'],
-  ])('are remarked where that has no effect: %s', async (_, ffn, more, reason) => {
+    [
+      'packed weights',
+      packedMixture,
+      { method: 'obc' },
+      'only entire experts are removed, and packed weights are not repaired',
+    ],
+  ])('is remarked on where it has no effect: %s', async (_, ffn, more, reason) => {
     const { analysed } = await load(ffn);
     const options = resolveOptions({ sparsity: 0.3, minimumWidth: 1, allExperts: true, ...more });
     const { remarks } = selectModules({ analysed, options });
     expect(remarks).toContain(`blocks 0-1 experts: allExperts has no effect: ${reason}`);
   });
 
-  it('are refused where there are none, or where no token is read', async () => {
+  it('is refused without experts, and with a method that reads no tokens', async () => {
     const none = await loadTinyLlama(buildDecoder());
     const select = ({ analysed }: Loaded, more: Partial<PruneOptions>) =>
       selectModules({ analysed, options: resolveOptions({ sparsity: 0.3, allExperts: true, ...more }) });
@@ -260,7 +265,7 @@ describe('experts that run on all tokens', () => {
 });
 
 describe('neurons inside experts', () => {
-  it('leave so that the sparsity is met, in multiples, and not where whole experts are asked for', async () => {
+  it('are removed in multiples until the sparsity is met, but not with minimumWidth 1', async () => {
     const loaded = await load(mixture(plainRouter));
     const options = { sparsity: 0.4, modules: 'experts', method: 'flap', allocation: 'global' } as const;
     const { outcome } = await checkPruning(loaded, { ...options, widthMultiple: 8 }, VOCABULARY);
@@ -277,7 +282,7 @@ describe('neurons inside experts', () => {
     expect(alone.outcome.modules.every(({ neurons }) => neurons === undefined)).toBe(true);
   });
 
-  it('are read from a recipe, and what does not fit the model is refused', async () => {
+  it('are read from a recipe, which is refused if it does not fit the model', async () => {
     const { model, analysed } = await load(gathered(softmaxOfBest));
     const [{ index, block, kind }] = expertsOf({ model, analysed }) as [PrunableModule];
     const parse = (neurons: unknown, module = { index, block, kind }) => {
@@ -300,7 +305,7 @@ describe('neurons inside experts', () => {
     );
   });
 
-  it('stay where an operator has them in a form that is not known', async () => {
+  it('are not pruned, with the reason, if their activation is unknown', async () => {
     const { analysed } = await load(mixture(plainRouter, { activation_type: 'gelu', swiglu_fusion: 0 }, 1));
     expect(expertsOf({ analysed } as Loaded).map(({ neuronsObstacle }) => neuronsObstacle)).toEqual([
       'its activation is "gelu"',
@@ -311,7 +316,7 @@ describe('neurons inside experts', () => {
   });
 });
 
-it('are named where an FFN is asked for', async () => {
+it('refuses modules "ffn" without an FFN, and suggests "experts"', async () => {
   const { analysed } = await load(mixture(plainRouter));
   const options = resolveOptions({ sparsity: 0.3, method: 'flap', modules: 'ffn' });
   expect(() => selectModules({ analysed, options })).toThrow(
@@ -319,7 +324,7 @@ it('are named where an FFN is asked for', async () => {
   );
 });
 
-it('keep as many as a token goes to', async () => {
+it('refuses a sparsity that leaves fewer experts than each token is routed to', async () => {
   const loaded = await load(mixture(plainRouter));
   const pruning = checkPruning(loaded, { sparsity: 0.9, modules: 'experts', method: 'flap' }, VOCABULARY);
   await expect(pruning).rejects.toThrow(
@@ -327,13 +332,13 @@ it('keep as many as a token goes to', async () => {
   );
 });
 
-describe('as many as a token goes to, or one of each group', () => {
+describe('the smallest number of experts', () => {
   it.each([
     ['the best of a softmax', gathered(bestOfSoftmax), 2],
     ['the best group, by two of its experts', gathered(bestGroup(2)), 4],
     ['the best group, by one of its experts', gathered(bestGroup(2, { judged: 1, count: 1 }), 'GatherND', 1), 2],
     ['one group', gathered(bestGroup(1)), 2],
-  ] as const)('are found again in the result: %s', async (_, ffn, least) => {
+  ] as const)('is detected again in the result, of which only neurons can be removed: %s', async (_, ffn, least) => {
     const loaded = await load(ffn);
     const options = { sparsity: 0, experts: least, method: 'flap' } as const;
     const { outcome } = await checkPruning(loaded, options, VOCABULARY);
@@ -344,7 +349,7 @@ describe('as many as a token goes to, or one of each group', () => {
       [least, least],
     ]);
     expect(found.map(({ groupCount }) => groupCount)).toEqual(expertsOf(loaded).map(({ groupCount }) => groupCount));
-    // Only neurons can leave now.
+    // Only neurons can be removed now.
     const more = await checkPruning(again, { sparsity: 0.2, modules: 'experts', allocation: 'global' }, VOCABULARY);
     expect(more.maskedGap).toBeLessThan(1e-5);
     for (const { keep, neurons } of more.outcome.modules) {
@@ -358,8 +363,8 @@ describe('as many as a token goes to, or one of each group', () => {
   });
 });
 
-describe('a number of experts', () => {
-  it('stays in every mixture, whatever else leaves', async () => {
+describe('the option experts', () => {
+  it('sets the remaining experts of every mixture, whatever else is pruned', async () => {
     const loaded = await load(withSharedExpert(gathered(softmaxOfBest)));
     const { outcome } = await checkPruning(loaded, { sparsity: 0, experts: 4, method: 'flap' }, VOCABULARY);
     expect(outcome.modules.map(({ module, keep }) => [module.kind, keep.length])).toEqual([
@@ -377,21 +382,21 @@ describe('a number of experts', () => {
     [1, gathered(softmaxOfBest), /^experts is 1; the router of block 0 chooses among 2 experts at least/],
     [5, gathered(bestGroup(2)), /^experts is 5; block 0 has 2 groups of experts.*give a multiple of 2/],
     [3, undefined, /^experts has no effect: the model has no mixture of experts that can be pruned/],
-  ])('is refused where a mixture cannot keep it: %d', async (experts, ffn, message) => {
+  ])('is refused if a mixture cannot keep that number: %d', async (experts, ffn, message) => {
     const { analysed } = await loadTinyLlama(buildDecoder(ffn && { ffn }));
     const options = resolveOptions({ sparsity: 0.2, method: 'flap', experts });
     expect(() => selectModules({ analysed, options })).toThrow(OptionError);
     expect(() => selectModules({ analysed, options })).toThrow(message);
   });
 
-  it('is refused by methods that read no token', async () => {
+  it('is refused with methods that read no tokens', async () => {
     const { analysed } = await load(gathered(softmaxOfBest));
     const options = resolveOptions({ sparsity: 0.2, method: 'magnitude', experts: 4 });
     expect(() => selectModules({ analysed, options })).toThrow(/^experts has no effect with method magnitude/);
   });
 });
 
-it('stay where a method reads no token', async () => {
+it('does not prune experts with a method that reads no tokens', async () => {
   const { analysed } = await load(mixture(plainRouter));
   const options = resolveOptions({ sparsity: 0.3, method: 'magnitude' });
   const { modules, remarks } = selectModules({ analysed, options });
@@ -401,7 +406,7 @@ it('stay where a method reads no token', async () => {
   expect(selectModules({ analysed, options: whole }).remarks).toEqual([]);
 });
 
-it('stay where statistics do not serve them', async () => {
+it('does not prune experts that the statistics lack', async () => {
   const { analysed } = await load(mixture(plainRouter));
   const selected = selectModules({ analysed, options: resolveOptions({ sparsity: 0.3, method: 'flap' }) });
   const { modules, remarks } = withoutExperts(selected, 'statistics hold nothing of them');
@@ -414,46 +419,46 @@ it('stay where statistics do not serve them', async () => {
 });
 
 const REFUSED: Readonly<Record<string, { readonly ffn: Part; readonly reason: RegExp }>> = {
-  'a router without a product': {
+  'a router that is not a matrix product alone': {
     ffn: mixture((g, x) => {
       const own = g.op('Slice', [x, g.ints(0), g.ints(EXPERTS), g.ints(-1)]);
       return g.op('Add', [g.op('Reshape', [own, g.ints(-1, EXPERTS)]), plainRouter(g, x)]);
     }),
     reason: /^the router is not a product with a weight: experts cannot be followed through LayerNormalization$/,
   },
-  'a product with more scores than experts': {
+  'more scores than experts': {
     ffn: mixture((g, x) => {
       const logits = g.op('MatMul', [x, g.weight([HIDDEN, EXPERTS + 2])]);
       return g.op('Reshape', [g.op('Slice', [logits, g.ints(0), g.ints(EXPERTS), g.ints(-1)]), g.ints(-1, EXPERTS)]);
     }),
     reason: /^it outputs 8 scores, expected one for each of 6 experts$/,
   },
-  'a router that is normed': {
+  'a router with a norm': {
     ffn: mixture((g, x) => g.op('LpNormalization', [plainRouter(g, x)], { axis: -1, p: 2 })),
     reason: /experts cannot be followed through LpNormalization$/,
   },
-  'scores that are summed over all experts': {
+  'a sum over the scores of all experts': {
     ffn: gathered((g, x) => {
       const [chosen, shares] = softmaxOfBest(g, x);
       return [chosen, g.op('Mul', [shares, g.op('ReduceSum', [plainRouter(g, x), g.ints(-1)], { keepdims: 1 })])];
     }),
     reason: /experts cannot be followed through ReduceSum$/,
   },
-  'an expert without a number': {
+  'experts without consecutive numbers': {
     ffn: branches([0, 1, 2, 3, 4, 6]),
     reason: /^its experts are not numbered from 0 to 5$/,
   },
 };
 
-it.each(Object.entries(REFUSED))('stay, with the reason: %s', async (_, { ffn, reason }) => {
+it.each(Object.entries(REFUSED))('does not recognise experts, and gives the reason: %s', async (_, { ffn, reason }) => {
   const { layout } = (await load(ffn)).analysed.detected;
   expect(layout.modules.map(({ kind }) => kind)).toEqual(['attention', 'attention']);
   expect(layout.unrecognised.map(({ kind }) => kind)).toEqual(['experts', 'experts']);
   expect(layout.unrecognised[0]!.reason).toMatch(reason);
 });
 
-it('are refused with the reason where they alone are asked for, and stay', async () => {
-  const { analysed } = await load(REFUSED['a router that is normed']!.ffn);
+it('refuses modules "experts" with the reason if experts are not recognised', async () => {
+  const { analysed } = await load(REFUSED['a router with a norm']!.ffn);
   const options = resolveOptions({ sparsity: 0.3, modules: 'experts' });
   expect(() => selectModules({ analysed, options })).toThrow(UnsupportedModelError);
   expect(() => selectModules({ analysed, options })).toThrow(
@@ -461,23 +466,23 @@ it('are refused with the reason where they alone are asked for, and stay', async
   );
 });
 
-/** Its third expert gets no token. */
-const shunning: Router = (g, x) =>
+/** Routes no token to the third expert. */
+const routerWithoutThird: Router = (g, x) =>
   g.op('Add', [
     plainRouter(g, x),
     g.floats(
       [EXPERTS],
-      Array.from({ length: EXPERTS }, (_, expert) => (expert === SHUNNED ? -100 : 0)),
+      Array.from({ length: EXPERTS }, (_, expert) => (expert === THIRD ? -100 : 0)),
     ),
   ]);
-const SHUNNED = 2;
+const THIRD = 2;
 
 it.each([
   [{ method: 'obc', allocation: 'global', minimumWidth: 1 }],
   [{ method: 'flap', expertScore: 'reap' }],
   [{ method: 'flap', expertScore: 'msan' }],
-] as const)('that no token reaches are named, and leave first: %o', async (options) => {
-  const loaded = await load(mixture(shunning));
+] as const)('remarks on experts without tokens, and removes them first: %o', async (options) => {
+  const loaded = await load(mixture(routerWithoutThird));
   const { outcome, maskedGap } = await checkPruning(
     loaded,
     { sparsity: 0.25, modules: 'experts', ...options },
@@ -487,5 +492,5 @@ it.each([
   expect(outcome.remarks).toContainEqual(expect.stringMatching(/^block 0 experts: .*expert 2: 0[,)]/));
   const cuts = outcome.modules.filter(({ keep }) => keep.length < EXPERTS);
   expect(cuts.length).toBeGreaterThan(0);
-  for (const { keep } of cuts) expect([...keep]).not.toContain(SHUNNED);
+  for (const { keep } of cuts) expect([...keep]).not.toContain(THIRD);
 });

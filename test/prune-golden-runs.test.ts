@@ -17,7 +17,7 @@ const centers = new Float32Array(new Uint8Array(Buffer.from(fixture.contextCente
 const CONTEXTS = 7;
 const DIMENSIONS = 64;
 const NEURONS = 512;
-/** The reference clustered once, with plain k-means; from its centres on everything follows. */
+/** Centres of the reference, which clustered once, with plain k-means; all other numbers follow from them. */
 const centersOf: NonNullable<PruneJob['centersOf']> = ({ block }) =>
   Float64Array.from(centers.subarray(block * CONTEXTS * DIMENSIONS, (block + 1) * CONTEXTS * DIMENSIONS));
 const BLOCKS = [0, 1, 2, 3, 4, 5];
@@ -36,19 +36,19 @@ function pruneAs(name: string): Promise<PruneOutcome> {
   return pruneLoaded(loaded, options, { windows: calibration, centersOf });
 }
 
-describe('what the dense model shows', () => {
+describe('measurements of the dense model', () => {
   let dense: DenseMeasures;
   beforeAll(() => {
     ({ dense } = outcomes.get('o-fang')!);
   });
 
-  it('has the reference block change', () => {
+  it('have the reference block change', () => {
     BLOCKS.forEach((block) => {
       expect(dense.blockChange![block]).toBeCloseTo(fixture.blockChange[block], 5);
     });
   });
 
-  it('has the reference affinity, seen as its mean over all tokens', () => {
+  it('have the reference affinity, as its mean over all tokens', () => {
     const counts = new Float64Array(CONTEXTS);
     const [, second] = [...dense.functional.values()];
     for (const context of second!.contexts.contextOfToken) counts[context]! += 1;
@@ -59,20 +59,20 @@ describe('what the dense model shows', () => {
     expect(dense.sensitivity![1]! / mean).toBeCloseTo(1, 4);
   });
 
-  it.each(BLOCKS)('has exactly the reference groups in block %d', (block) => {
+  it.each(BLOCKS)('have exactly the reference groups in block %d', (block) => {
     const { groups } = [...dense.functional.values()][block]!;
     expect([...groups.shared]).toEqual(fixture.groups[block].shared);
     expect(groups.functions.map((group) => [...group])).toEqual(fixture.groups[block].functions);
   });
 });
 
-describe.each(Object.keys(fixture.runs))('%s at 0.3, FFN only, on the way from tokens to pruned model', (name) => {
+describe.each(Object.keys(fixture.runs))('%s at sparsity 0.3, FFN only', (name) => {
   let outcome: PruneOutcome;
   beforeAll(() => {
     outcome = outcomes.get(name)!;
   });
 
-  it.each(BLOCKS)('removes the same neurons of block %d, near ties apart', (block) => {
+  it.each(BLOCKS)('removes the reference neurons of block %d, except one near tie at most', (block) => {
     const kept = new Set(outcome.modules.find(({ module }) => module.block === block)?.keep);
     const wanted: number[] = fixture.runs[name].removed[block];
     expect(NEURONS - kept.size).toBe(wanted.length);
@@ -80,7 +80,7 @@ describe.each(Object.keys(fixture.runs))('%s at 0.3, FFN only, on the way from t
     expect(wanted.filter((neuron) => kept.has(neuron)).length).toBeLessThanOrEqual(1);
   });
 
-  it('has the same loss', async () => {
+  it('has the reference loss', async () => {
     const { loss } = fixture.runs[name];
     const [onCalibration, onEvaluation] = await meanLosses(outcome.model, [calibration, evaluation]);
     expect(Math.abs(onCalibration! - loss.calibration)).toBeLessThan(1e-3);
@@ -88,7 +88,7 @@ describe.each(Object.keys(fixture.runs))('%s at 0.3, FFN only, on the way from t
   });
 });
 
-it('the dense model has the reference loss', async () => {
+it('gives the dense model the reference loss', async () => {
   const [onCalibration, onEvaluation] = await meanLosses(loaded.model, [calibration, evaluation]);
   expect(onCalibration!).toBeCloseTo(fixture.denseLoss.calibration, 4);
   expect(onEvaluation!).toBeCloseTo(fixture.denseLoss.evaluation, 4);

@@ -71,13 +71,13 @@ describe('the dense model', () => {
   );
 });
 
-describe('FLAP at 0.3, FFN only', () => {
+describe('FLAP at sparsity 0.3, FFN only', () => {
   let outcome: PruneOutcome;
   beforeAll(async () => {
     outcome = await pruneLoaded(loaded, { sparsity: 0.3, modules: 'ffn', method: 'flap' }, { windows });
   });
 
-  it.each(BLOCKS)('keeps the same neurons and adds the same bias in block %d', async (block) => {
+  it.each(BLOCKS)('keeps the reference neurons and adds the reference bias in block %d', async (block) => {
     const cut = outcome.modules[block]!;
     expect([...cut.keep]).toEqual(fixture.keep[block]);
     expect(blockError(Float64Array.from(await addedBias(outcome, cut)), floats('bias'), block)).toBeLessThan(1e-5);

@@ -16,7 +16,7 @@ const windowsOf = (count: number, length: number) =>
   someWindows(count, length).map((window) => window.map((token) => token % VOCABULARY!));
 
 const namesOf = <T extends object>(table: T) => Object.keys(table) as (keyof T & string)[];
-/** What reads no token by itself is what other parts of a run may forget about. */
+/** Methods that read no tokens themselves, though a metric or an allocation may. */
 const methods: MethodName[] = namesOf(METHODS).filter((name) => METHODS[name].needs === 'none');
 const cases = methods.flatMap((method) =>
   namesOf(METRICS).flatMap((metric) => namesOf(ALLOCATIONS).map((allocation) => [method, metric, allocation] as const)),
@@ -38,7 +38,7 @@ describe.each(cases)('%s by metric %s and allocation %s', (method, metric, alloc
     await expectFinite(await pruneLoaded(loaded, options, { windows: windowsOf(2, 16) }));
   });
 
-  it('does without windows, or says that it cannot', async () => {
+  it('prunes without windows, or is refused if it reads tokens', async () => {
     const pruning = pruneLoaded(loaded, options, { windows: [] });
     if (!readsTokens(resolveOptions(options))) return expectFinite(await pruning);
     await expect(pruning).rejects.toThrow(OptionError);

@@ -38,8 +38,8 @@ const pruneBy = (inputSteps: number, more: Partial<PruneOptions> = {}): Promise<
 const errors = ({ modules }: PruneOutcome) => modules.map(({ error }) => error!.after);
 const logitsOf = async (model: OnnxModel) => (await runModel(model, someWindows(2, 16))).logits!.data as Float32Array;
 
-it('brings every FFN closer to what it gave, step by step, and with them the model', async () => {
-  // A model that was trained as it is: with blocks taken out, what is nearer by block need not be nearer in all.
+it('lowers the error of the first FFN, and the loss, with each step', async () => {
+  // The entire trained model: without some blocks, a lower error of each block need not lower the loss.
   const trained = await loadFusedLlama();
   const some = { windows: windows.slice(0, 4) };
   const options = { sparsity: 0.4, method: 'flap', modules: 'ffn' } as const;
@@ -55,18 +55,18 @@ it('brings every FFN closer to what it gave, step by step, and with them the mod
   expect(losses[2]!).toBeLessThan(losses[1]!);
 });
 
-it('reports the error that is left as it is when measured again', async () => {
+it('reports the remaining error that the written model has', async () => {
   const outcome = await pruneBy(2);
   const [{ module, error }] = outcome.modules as [PruneOutcome['modules'][number]];
   const { result } = module.output;
-  const give = async (model: OnnxModel) => {
+  const readOutput = async (model: OnnxModel) => {
     const { proto } = model;
     const output = proto.graph!.output.find(({ name }) => name === result);
     if (output === undefined)
       proto.graph!.output.push({ ...proto.graph!.output[0]!, name: result, type: undefined } as never);
     return (await runModel(model, windows, [result]))[result]!.data as Float32Array;
   };
-  const [dense, pruned] = [await give((await loadShortLlama()).model), await give(outcome.model)];
+  const [dense, pruned] = [await readOutput((await loadShortLlama()).model), await readOutput(outcome.model)];
   let missing = 0;
   let whole = 0;
   dense.forEach((value, at) => {
@@ -77,7 +77,7 @@ it('reports the error that is left as it is when measured again', async () => {
   expect(Math.abs(error!.after / (missing / whole) - 1)).toBeLessThan(1e-3);
 });
 
-it('computes what the masked original does, with the columns that stay repaired', async () => {
+it('equals the masked original only with its repaired input projections', async () => {
   const outcome = await pruneBy(1);
   const masked = await maskModel(loaded.model, outcome, { analysed: loaded.analysed, store: storeInMemory });
   expect(relativeGap(await logitsOf(outcome.model), await logitsOf(masked))).toBeLessThan(1e-5);
@@ -88,7 +88,7 @@ it('computes what the masked original does, with the columns that stay repaired'
   expect(relativeGap(await logitsOf(outcome.model), await logitsOf(unrepaired))).toBeGreaterThan(1e-4);
 });
 
-it('keeps what an earlier shot repaired where a later one repairs nothing', async () => {
+it('keeps repairs of an earlier shot if a later one repairs nothing', async () => {
   const options = resolveOptions({ sparsity: 0.4, method: 'obc', modules: 'ffn', shots: 2 });
   const base = {
     ...loaded,
@@ -107,21 +107,24 @@ it('keeps what an earlier shot repaired where a later one repairs nothing', asyn
   expect(relativeGap(await logitsOf(outcome.model), await logitsOf(masked))).toBeLessThan(1e-5);
 });
 
-it.each(['flap', 'f-fang', 'o-fang', 'auto', 'wanda'])('goes with %s', async (method) => {
-  const options = { sparsity: 0.4, method };
-  const few = { windows: windows.slice(0, 4).map((window) => window.slice(0, 64)) };
-  const plain = await pruneLoaded(loaded, { ...options, inputSteps: 0 }, few);
-  const repaired = await pruneLoaded(loaded, { ...options, inputSteps: 1 }, few);
-  const ffn = plain.modules.findIndex(({ module }) => module.kind === 'ffn');
-  expect(errors(repaired)[ffn]!).toBeLessThan(errors(plain)[ffn]!);
-});
+it.each(['flap', 'f-fang', 'o-fang', 'auto', 'wanda'])(
+  'lowers the error of the first FFN with method %s',
+  async (method) => {
+    const options = { sparsity: 0.4, method };
+    const few = { windows: windows.slice(0, 4).map((window) => window.slice(0, 64)) };
+    const plain = await pruneLoaded(loaded, { ...options, inputSteps: 0 }, few);
+    const repaired = await pruneLoaded(loaded, { ...options, inputSteps: 1 }, few);
+    const ffn = plain.modules.findIndex(({ module }) => module.kind === 'ffn');
+    expect(errors(repaired)[ffn]!).toBeLessThan(errors(plain)[ffn]!);
+  },
+);
 
-it('gives the same bytes again', async () => {
+it('gives the same bytes in a second run', async () => {
   const bytes = async () => bytesOf((await pruneLoaded(loaded, { sparsity: 0.4, method: 'obc', inputSteps: 2 })).model);
   expect(await bytes()).toEqual(await bytes());
 });
 
-it('leaves a model alone that loses nothing, and says what it cannot do', async () => {
+it('changes nothing at sparsity 0, and refuses invalid inputSteps', async () => {
   const { model } = await pruneBy(3, { sparsity: 0 });
   expect(await logitsOf(model)).toEqual(await logitsOf(loaded.model));
   for (const inputSteps of [-1, 1.5, Number.NaN])
@@ -129,7 +132,7 @@ it('leaves a model alone that loses nothing, and says what it cannot do', async 
   expect(() => resolveOptions({ sparsity: 0.3, method: 'magnitude', inputSteps: 2 })).toThrow(/read tokens/);
 });
 
-it('stops when it is told to', async () => {
+it('stops when it is aborted', async () => {
   const controller = new AbortController();
   const options = {
     signal: controller.signal,

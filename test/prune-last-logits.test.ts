@@ -29,8 +29,8 @@ const prune = async (bytes: Uint8Array, options: PruneOptions) =>
 const open = async (bytes: Uint8Array) =>
   createLanguageModel({ engine: testEngine, session: await testEngine.load(bytes) });
 
-describe.each(Object.entries(FORMS))('a graph that gives the last token alone logits by %s', (_, takeLast) => {
-  it.each(METHODS)('is pruned as the one with all logits is, and keeps its form: %j', async (options) => {
+describe.each(Object.entries(FORMS))('a graph with logits of the last token only, by %s', (_, takeLast) => {
+  it.each(METHODS)('loses the same units as the graph with all logits: %j', async (options) => {
     const [whole, last] = [await prune(buildDecoder(), options), await prune(buildDecoder({ takeLast }), options)];
     expect(last.modules.map(({ keep }) => keep)).toEqual(whole.modules.map(({ keep }) => keep));
     expect(last.modules.some(({ module, keep }) => keep.length < module.unitCount)).toBe(true);
@@ -41,8 +41,8 @@ describe.each(Object.entries(FORMS))('a graph that gives the last token alone lo
   });
 });
 
-describe('a written model that gives the last token alone logits', () => {
-  it('is scored token by token as the one with all logits', async () => {
+describe('a language model with logits of the last token only', () => {
+  it('has the scores and logits of the one with all logits', async () => {
     const [all, one] = [await open(buildDecoder()), await open(buildDecoder({ takeLast: FORMS.Slice! }))];
     expect(relativeGap(await one.score(WINDOWS, 3), await all.score(WINDOWS, 3))).toBeLessThan(1e-5);
     const [expected, actual] = [await all.readLogits(WINDOWS), await one.readLogits(WINDOWS)];

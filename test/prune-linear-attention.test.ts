@@ -6,13 +6,13 @@ import { linearAttention } from './support/linear-attention.js';
 import { buildDecoder, type Part, selfAttention, VOCABULARY } from './support/small-decoder.js';
 import { loadTinyLlama } from './support/tiny-llama.js';
 
-/** A block of linear attention, then one of the usual. */
+/** A block with linear attention, then one with softmax attention. */
 const hybrid = (form: 'fused' | 'apart'): Uint8Array => {
   const attention: Part = (site, x) => (site.block === 0 ? linearAttention(form) : selfAttention())(site, x);
   return buildDecoder({ attention });
 };
 
-const WAYS: readonly PruneOptions[] = [
+const RUNS: readonly PruneOptions[] = [
   { sparsity: 0.5, method: 'flap', modules: 'attention' },
   { sparsity: 0.5, modules: 'attention' },
   { sparsity: 0.5, method: 'obc', modules: 'attention', headUnit: 'query' },
@@ -40,7 +40,7 @@ describe.each(['fused', 'apart'] as const)('linear attention, %s', (form) => {
     expect(blocks[1]!.modules[0]).toMatchObject({ description: 'multi-head attention', heads: 4 });
   });
 
-  it.each(WAYS)('computes what its masked original does, from its states too: %j', async (options) => {
+  it.each(RUNS)('equals the masked original, and computes the same from its states: %j', async (options) => {
     const { outcome, maskedGap, cacheGap } = await checkPruning(await loading, options, VOCABULARY);
     expect(maskedGap).toBeLessThan(1e-5);
     expect(cacheGap).toBeLessThan(1e-5);

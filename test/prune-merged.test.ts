@@ -24,7 +24,7 @@ const WINDOWS = Array.from({ length: 3 }, (_, window) =>
   Int32Array.from({ length: 10 }, (_, at) => (window * 17 + at * at * 7 + at * 3) % VOCABULARY),
 );
 
-/** Logits after a prompt, which the one branch reads, and after each further token, which the other does. */
+/** Logits after a prompt, by the branch without past, and after each further token, by the one with past. */
 async function read(model: OnnxModel): Promise<Float32Array[]> {
   const session = await testEngine.load(await bytesOf(model));
   const language = await createLanguageModel({ engine: testEngine, session });
@@ -38,7 +38,7 @@ async function read(model: OnnxModel): Promise<Float32Array[]> {
 const branchesOf = ({ proto }: OnnxModel): GraphProto[] => proto.graph!.node[0]!.attribute.map(({ g }) => g!);
 
 describe('a merged decoder', () => {
-  it('comes back as it was when nothing is removed', async () => {
+  it('keeps its weights and logits when nothing is removed', async () => {
     const { model } = await load(mergedDecoder());
     const whole = await pruneNoPastBranch(model, { modules: [], changed: new Map() }, testEngine);
     expect(whole.proto.graph!.node.map(({ opType }) => opType)).toEqual(['If']);
@@ -56,7 +56,7 @@ describe('a merged decoder', () => {
     { sparsity: 0.4, method: 'flap', modules: 'all' },
     { sparsity: 0.4, modules: 'all' },
     { sparsity: 0.4, method: 'o-fang', modules: 'ffn', grouping: { contextCount: 3 } },
-  ])('is pruned in both branches over the same weights: %j', async (options) => {
+  ])('is pruned in both branches, which share their weights: %j', async (options) => {
     const loaded = await load(mergedDecoder());
     const outcome = await pruneLoaded(loaded, options, { windows: WINDOWS });
     expect(outcome.modules.some(({ module, keep }) => keep.length < module.unitCount)).toBe(true);
@@ -68,13 +68,13 @@ describe('a merged decoder', () => {
       const row = expected.subarray((6 + at) * VOCABULARY, (7 + at) * VOCABULARY);
       expect(relativeGap(logits, row)).toBeLessThan(1e-5);
     }
-    // Reopened, it comes apart again.
+    // When it is opened again, it is split again.
     const again = await load(await bytesOf(merged));
     expect(again.model.noPastBranch).toBeDefined();
     expect(branchesOf(merged)).toHaveLength(2);
   });
 
-  it('is refused when its halves have different weights', async () => {
+  it('is refused if its branches have different weights', async () => {
     const loaded = await load(mergedDecoder());
     const outcome = await pruneLoaded(loaded, { sparsity: 0.4, method: 'flap', modules: 'ffn' }, { windows: WINDOWS });
     const [first, second] = outcome.modules;

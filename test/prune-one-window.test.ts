@@ -22,7 +22,7 @@ import { loadTinyLlama, relativeGap, runModel } from './support/tiny-llama.js';
 
 const folder = useTemporaryFolder();
 
-/** A decoder that makes the rotary angles of one window, as torch exports it at opset 23 without position ids. */
+/** A decoder that computes rotary angles for one window, as torch exports it at opset 23 without position ids. */
 function oneRowOfAngles(): Uint8Array {
   const project = (site: BlockSite, x: string): Heads => {
     const { g, rows } = site;
@@ -50,7 +50,7 @@ describe('a model that ONNX Runtime runs one window at a time', () => {
     { sparsity: 0.4, method: 'o-fang', modules: 'ffn', grouping: { contextCount: 3 } },
   ];
 
-  it.each(methods)('is pruned in batches all the same: %j', async (options) => {
+  it.each(methods)('is pruned in batches: %j', async (options) => {
     const loaded = await loadTinyLlama(oneRowOfAngles());
     await expect(runModel(loaded.model, WINDOWS)).rejects.toThrow(EngineError);
     const { outcome, maskedGap, cacheGap } = await checkPruning(loaded, options, VOCABULARY);
@@ -59,7 +59,7 @@ describe('a model that ONNX Runtime runs one window at a time', () => {
     expect(outcome.modules.some(({ module, keep }) => keep.length < module.unitCount)).toBe(true);
   });
 
-  it('is opened from a folder and writes its own windows', async () => {
+  it('is pruned from a folder, on windows that it generates', async () => {
     const model = join(folder(), 'in/lone.onnx');
     await mkdir(join(folder(), 'in'));
     await writeFile(model, oneRowOfAngles());
@@ -85,14 +85,14 @@ describe('a model that ONNX Runtime runs one window at a time', () => {
   });
 });
 
-describe('a graph that declares one window at a time', () => {
+describe('a graph with a batch size of 1', () => {
   const load = () => loadTinyLlama(buildDecoder({ batchSize: 1 }));
 
   it.each<PruneOptions>([
     { sparsity: 0.4, method: 'flap' },
     { sparsity: 0.4 },
     { sparsity: 0.4, method: 'o-fang', modules: 'ffn', grouping: { contextCount: 3 } },
-  ])('loses what the one with open batches loses: %j', async (options) => {
+  ])('loses the same units as the graph with a symbolic batch size: %j', async (options) => {
     const { outcome, maskedGap, cacheGap } = await checkPruning(await load(), options, VOCABULARY);
     const open = await checkPruning(await loadTinyLlama(buildDecoder()), options, VOCABULARY);
     expect(outcome.modules.map(({ keep }) => keep)).toEqual(open.outcome.modules.map(({ keep }) => keep));
@@ -100,7 +100,7 @@ describe('a graph that declares one window at a time', () => {
     expect(cacheGap).toBeLessThan(1e-5);
   });
 
-  it('is certified window by window', async () => {
+  it('has the logits of the graph with a symbolic batch size', async () => {
     const { model, analysed } = await load();
     const found = await runForLogits({ model, analysed, engine: testEngine, windows: WINDOWS });
     const open = await loadTinyLlama(buildDecoder());
@@ -112,9 +112,9 @@ describe('a graph that declares one window at a time', () => {
     [{ batchSize: 4 }, /"input_ids" has dims \[4, sequence\].*exactly 4 windows together/],
     [{ windowLength: 1 }, /\[batch, 1\]: the graph takes one token at a time.*open sequence length/],
     [{ windowLength: 128 }, /\[batch, 128\]: the graph takes exactly 128 tokens/],
-  ])('is refused with other fixed sizes: %j', async (shape, said) => {
+  ])('is refused with other fixed sizes: %j', async (shape, message) => {
     const loading = loadTinyLlama(buildDecoder(shape));
     await expect(loading).rejects.toThrow(UnsupportedModelError);
-    await expect(loading).rejects.toThrow(said);
+    await expect(loading).rejects.toThrow(message);
   });
 });

@@ -10,14 +10,14 @@ const [BLOCKS, STREAMS, RANK] = [2, 3, 2];
 const matMul = (g: GraphBuilder, x: string, from: number, to: number): string =>
   g.op('MatMul', [x, g.weight([from, to], 0.3)]);
 
-/** Router of AltUp: a weight for each of some numbers, from a hidden state. */
+/** Router of AltUp: `count` coefficients, from a hidden state. */
 const routed = (g: GraphBuilder, x: string, count: number): string =>
   matMul(g, g.op('Tanh', [matMul(g, layerNorm(g, x), HIDDEN, STREAMS)]), STREAMS, count);
 
 const streamOf = (g: GraphBuilder, streams: string, at: number): string =>
   g.op('Gather', [streams, g.intScalar(at)], { axis: 0 });
 
-/** A gated FFN whose gate passes what lies above the mean by some deviations of all neurons. */
+/** A gated FFN whose gate passes values above the neurons' mean plus 0.3 standard deviations. */
 const sparseFfn: Part = ({ g }, x) => {
   const gate = matMul(g, x, HIDDEN, NEURONS);
   const mean = g.op('ReduceMean', [gate], { axes: [-1] });
@@ -28,7 +28,7 @@ const sparseFfn: Part = ({ g }, x) => {
   return matMul(g, g.op('Mul', [active, matMul(g, x, HIDDEN, NEURONS)]), NEURONS, HIDDEN);
 };
 
-/** A decoder as Gemma 3n has it: several residual streams `[N, B, S, C]` (AltUp), a low-rank linear layer beside attention (Laurel). */
+/** A decoder as Gemma 3n has it: several residual streams `[N, B, S, C]` (AltUp), a low-rank linear layer next to attention (Laurel). */
 const buildStreams = (): Uint8Array =>
   buildDecoder({
     blockCount: BLOCKS,
@@ -67,11 +67,11 @@ const buildStreams = (): Uint8Array =>
       return g.op('ScatterND', [corrected, places, scaled]);
     },
     after(g, streams) {
-      const maps = Array.from({ length: STREAMS }, (_, at) => {
+      const projections = Array.from({ length: STREAMS }, (_, at) => {
         const stream = streamOf(g, streams, at);
         return at === 0 ? stream : matMul(g, stream, HIDDEN, HIDDEN);
       });
-      return g.op('Div', [g.op('Sum', maps), g.scalar(STREAMS)]);
+      return g.op('Div', [g.op('Sum', projections), g.scalar(STREAMS)]);
     },
   });
 
@@ -81,7 +81,7 @@ beforeAll(async () => {
 });
 
 describe('a decoder of several residual streams', () => {
-  it('has as many blocks as layers; maps between the streams are no FFNs', () => {
+  it('has attention and FFN in each block, and no FFN between the streams', () => {
     const { layout } = loaded.analysed.detected;
     expect(layout.hiddenSize).toBe(HIDDEN);
     expect(layout.modules.map(({ block, kind, unitCount }) => [block, kind, unitCount])).toEqual([
@@ -96,7 +96,7 @@ describe('a decoder of several residual streams', () => {
     ]);
   });
 
-  it('keeps a gate whose channels are reduced together, and narrows the maps beside it', () => {
+  it('has an FFN whose gate is not pruned, since it is reduced over its neurons', () => {
     const { layout } = loaded.analysed.detected;
     const [ffn] = layout.modules.filter(({ kind }) => kind === 'ffn');
     expect(ffn).toMatchObject({ description: 'gated ffn, whole gate', parametersPerUnit: 2 * HIDDEN });
@@ -108,7 +108,7 @@ describe('a decoder of several residual streams', () => {
     { sparsity: 0.4, method: 'magnitude', modules: 'attention' },
   ];
 
-  it.each(METHODS)('computes what the masked original does: %j', async (options) => {
+  it.each(METHODS)('equals the masked original: %j', async (options) => {
     const { outcome, maskedGap, cacheGap } = await checkPruning(loaded, options, VOCABULARY);
     expect(maskedGap).toBeLessThan(1e-5);
     expect(cacheGap).toBeLessThan(1e-5);
@@ -116,6 +116,5 @@ describe('a decoder of several residual streams', () => {
     expect(smaller.length).toBeGreaterThan(1);
   });
 
-  it('has the gradients of the whole model, of windows that run together too', () =>
-    expectWholeGradients(loaded, VOCABULARY));
+  it('has the same gradients block by block as of the entire model', () => expectWholeGradients(loaded, VOCABULARY));
 });

@@ -5,10 +5,10 @@ import { measureCurvatures } from './support/measure-curvatures.js';
 import { buildDecoder, HIDDEN, linear, type Part, VOCABULARY } from './support/small-decoder.js';
 import { type Loaded, loadTinyLlama, relativeGap } from './support/tiny-llama.js';
 
-/** Tokens of a chunk: the windows that a model is tried with fit into one, and those that it is pruned with do not. */
+/** Tokens of a chunk: at least those of the windows for analysis, and fewer than those of calibration windows. */
 const CHUNK = 8;
 
-/** Sums over the tokens until each, `[B, S, C]`: at once, or chunk by chunk, with the chunks' sums handed on. */
+/** Cumulative sums over the tokens, `[B, S, C]`: at once, or by chunks, each starting from the sum of those before. */
 type Scan = (g: GraphBuilder, x: string) => string;
 
 const atOnce: Scan = (g, x) => g.op('CumSum', [x, g.intScalar(1)]);
@@ -51,7 +51,7 @@ beforeAll(async () => {
 });
 
 describe('a decoder with a scan in chunks', () => {
-  it('has blocks with a mixer that stays and an FFN', () => {
+  it('has blocks with an FFN and a mixer, which is not pruned', () => {
     const { modules, unrecognised } = loaded.analysed.detected.layout;
     expect(modules.map(({ block, kind }) => [block, kind])).toEqual([
       [0, 'ffn'],
@@ -65,13 +65,13 @@ describe('a decoder with a scan in chunks', () => {
 
   const METHODS: readonly PruneOptions[] = [{ sparsity: 0.4, method: 'flap' }, { sparsity: 0.4 }];
 
-  it.each(METHODS)('computes what the masked original does: %j', async (options) => {
+  it.each(METHODS)('equals the masked original: %j', async (options) => {
     const { outcome, maskedGap } = await checkPruning(loaded, options, VOCABULARY);
     expect(maskedGap).toBeLessThan(1e-5);
     expect(outcome.modules.filter(({ module, keep }) => keep.length < module.unitCount).length).toBeGreaterThan(0);
   });
 
-  it('has the gradients of the same model with a scan of all tokens at once', async () => {
+  it('has the curvatures of the same model with one scan over all tokens', async () => {
     const windows = Array.from({ length: 2 }, (_, window) =>
       Int32Array.from({ length: 2 * CHUNK + 3 }, (_, at) => (window * 17 + at * at * 7 + at * 3) % VOCABULARY),
     );

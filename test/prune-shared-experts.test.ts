@@ -23,7 +23,7 @@ function route(g: GraphBuilder, x: string): [shares: string, chosen: string] {
   return g.ops('TopK', [scores, g.ints(CHOSEN)], 2, { axis: -1 }) as [string, string];
 }
 
-/** Every expert reads every token, and what it makes is weighted by 0 where a token does not go to it, as Mobius exports it. */
+/** Every expert reads every token, and its output is multiplied by 0 for tokens not routed to it, as Mobius exports it. */
 const unrolledExperts: Part = ({ g }, x) => {
   const [shares, chosen] = route(g, x);
   return Array.from({ length: EXPERTS }, (_, at) => {
@@ -33,7 +33,7 @@ const unrolledExperts: Part = ({ g }, x) => {
   }).reduce((sum, part) => g.op('Add', [sum, part]));
 };
 
-/** Each expert reads its own tokens, and what it makes is put in their places. Sizes follow the data. */
+/** Each expert gathers its own tokens, and its output is scattered to them. Sizes depend on the data. */
 const scatteredExperts: Part = ({ g }, hidden) => {
   const x = g.op('Reshape', [hidden, g.ints(-1, HIDDEN)]);
   const [shares, chosen] = route(g, x);
@@ -57,14 +57,14 @@ const FORMS: Readonly<Record<string, DecoderShape>> = {
   'experts on their own tokens': { ffn: withSharedExpert(scatteredExperts) },
 };
 
-/** Experts that could leave stay. */
+/** Excludes the experts that could be pruned. */
 const withoutExperts = ({ analysed: { detected } }: Loaded): NonNullable<PruneOptions['blockSparsity']> =>
   Object.fromEntries(
     detected.layout.modules.flatMap(({ block, kind }) => (kind === 'experts' ? [[block, { experts: 0 }]] : [])),
   );
 
-describe.each(Object.entries(FORMS))('a shared expert beside a mixture of experts: %s', (_, shape) => {
-  it('is an FFN beside them', async () => {
+describe.each(Object.entries(FORMS))('a shared expert and a mixture of experts: %s', (_, shape) => {
+  it('are an FFN and experts', async () => {
     const { layout } = (await loadTinyLlama(buildDecoder(shape))).analysed.detected;
     expect(layout.blockCount).toBe(2);
     const others = layout.modules.filter(({ kind }) => kind !== 'experts');
@@ -78,10 +78,10 @@ describe.each(Object.entries(FORMS))('a shared expert beside a mixture of expert
     expect(experts.map(({ block }) => block)).toEqual([0, 1]);
   });
 
-  it('loses neurons and gives what masking gives', async () => {
+  it('equal the masked original, with neurons of the shared expert removed', async () => {
     const loaded = await loadTinyLlama(buildDecoder(shape));
     const blockSparsity = withoutExperts(loaded);
-    // What stays counts in the sparsity.
+    // The excluded experts count in the sparsity.
     const options: PruneOptions = { sparsity: Object.keys(blockSparsity).length === 0 ? 0.4 : 0.16, blockSparsity };
     const { outcome, maskedGap, cacheGap } = await checkPruning(loaded, options, VOCABULARY);
     expect(maskedGap).toBeLessThan(1e-5);
@@ -97,14 +97,14 @@ describe.each(Object.entries(FORMS))('a shared expert beside a mixture of expert
   });
 });
 
-it('may be asked for by name', async () => {
+it('prunes shared experts with modules "ffn"', async () => {
   const options: PruneOptions = { sparsity: 0.4, method: 'flap', modules: 'ffn' };
   const loaded = await loadTinyLlama(buildDecoder({ ffn: withSharedExpert(unrolledExperts) }));
   const { outcome } = await checkPruning(loaded, options, VOCABULARY);
   expect(outcome.modules.map(({ module }) => module.kind)).toEqual(['ffn', 'ffn']);
 });
 
-it('a block of experts alone has no FFN to name', async () => {
+it('refuses a sparsity of the FFN of a block that has only experts', async () => {
   const ffn: Part = (site, x) => (site.block === 0 ? withSharedExpert(fusedExperts) : fusedExperts)(site, x);
   const options: PruneOptions = { sparsity: 0.4, method: 'flap', blockSparsity: { 1: { ffn: 0.5 } } };
   const pruning = checkPruning(await loadTinyLlama(buildDecoder({ ffn })), options, VOCABULARY);

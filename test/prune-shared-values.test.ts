@@ -14,7 +14,7 @@ beforeAll(async () => {
 });
 
 describe('a decoder whose blocks share per-layer inputs, keys and values', () => {
-  it('has as many blocks as layers, each with attention and FFN', () => {
+  it('has four blocks with attention and FFN, and per-layer inputs that are not recognised', () => {
     const { layout } = loaded.analysed.detected;
     expect(layout.modules.map(({ block, kind, attentionType = 'none' }) => [block, kind, attentionType])).toEqual([
       [0, 'attention', 'full'],
@@ -31,7 +31,7 @@ describe('a decoder whose blocks share per-layer inputs, keys and values', () =>
     );
   });
 
-  it('has the parameters of keys and values once', () => {
+  it('counts the parameters of shared keys and values once', () => {
     const heads = loaded.analysed.detected.layout.modules.filter(({ kind }) => kind === 'attention');
     expect(heads.map(({ keyValueSource }) => keyValueSource)).toEqual([undefined, 2, 2, 2]);
     expect(heads.map(({ kvHeadCount }) => kvHeadCount)).toEqual([2, 2, 2, 2]);
@@ -39,8 +39,7 @@ describe('a decoder whose blocks share per-layer inputs, keys and values', () =>
     expect(heads.map(({ parametersPerGroup }) => parametersPerGroup)).toEqual([keysAndValues, keysAndValues, 0, 0]);
   });
 
-  it('has the gradients of the whole model, through what the blocks share too', () =>
-    expectWholeGradients(loaded, VOCABULARY));
+  it('has the same gradients block by block as of the entire model', () => expectWholeGradients(loaded, VOCABULARY));
 });
 
 describe('keys and values that several blocks read', () => {
@@ -58,7 +57,7 @@ describe('keys and values that several blocks read', () => {
     { sparsity: 0.3, method: 'flap', blockSparsity: { 2: { attention: 0.5 } }, perBlockKvHeads: true },
   ];
 
-  it.each(SHAPES)('lose the same heads in all of them: %s', async (_, shape) => {
+  it.each(SHAPES)('lose the same heads in all of these blocks: %s', async (_, shape) => {
     const sharing = await loadTinyLlama(buildSharing(shape));
     for (const options of METHODS.slice(
       0,
@@ -77,7 +76,7 @@ describe('keys and values that several blocks read', () => {
     }
   });
 
-  it('stay where the blocks lose heads of their own', async () => {
+  it('are not pruned with headUnit "query"', async () => {
     const options: PruneOptions = { sparsity: 0.4, method: 'flap', modules: 'attention', headUnit: 'query' };
     const { outcome, maskedGap, cacheGap } = await checkPruning(loaded, options, VOCABULARY);
     expect(maskedGap).toBeLessThan(1e-5);
@@ -86,7 +85,7 @@ describe('keys and values that several blocks read', () => {
     expect(cachedHeads(outcome.model, 1)).toEqual([2, 2]);
   });
 
-  it('stay where the blocks see them in different orders', async () => {
+  it('are not pruned, with a remark, if blocks read them in different orders', async () => {
     const reversed = await loadTinyLlama(buildSharing({ reversed: true }));
     const options: PruneOptions = { sparsity: 0.4, method: 'flap' };
     const { outcome, maskedGap, cacheGap } = await checkPruning(reversed, options, VOCABULARY);
@@ -112,7 +111,7 @@ const cachedHeads = ({ proto }: OnnxModel, block: number) =>
 
 const weightShapes = ({ weights }: OnnxModel) => new Map([...weights].map(([name, { dims }]) => [name, dims]));
 
-it('has finite gradients where a token has an embedding of zeros', async () => {
+it('has finite curvatures if a token has an embedding of zeros', async () => {
   const rms = (g: GraphBuilder, x: string) =>
     g.op('SimplifiedLayerNormalization', [x, g.weight([HIDDEN], 0.1, 1)], { axis: -1, epsilon: { float: 1e-6 } });
   const bytes = buildDecoder({

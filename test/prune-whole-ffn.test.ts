@@ -20,11 +20,11 @@ let short: Loaded;
 let byFlap: PruneOutcome;
 beforeAll(async () => {
   [loaded, short] = [await loadFusedLlama(), await loadShortLlama()];
-  byFlap = await pruneLoaded(loaded, options(GONE));
+  byFlap = await pruneLoaded(loaded, options(WITHOUT_FFNS));
 });
 
 /** Blocks 1 and 4 lose their FFN. */
-const GONE = { minimumWidth: 0, blockSparsity: { 1: { ffn: 1 }, 4: { ffn: 1 } } } as const;
+const WITHOUT_FFNS = { minimumWidth: 0, blockSparsity: { 1: { ffn: 1 }, 4: { ffn: 1 } } } as const;
 const options = (more: Partial<PruneOptions> = {}): PruneOptions => ({
   sparsity: 0.45,
   method: 'flap',
@@ -33,30 +33,33 @@ const options = (more: Partial<PruneOptions> = {}): PruneOptions => ({
 });
 const widths = ({ modules }: PruneOutcome) =>
   modules.filter(({ module }) => module.kind === 'ffn').map(({ keep }) => keep.length);
-const blocksGone = ({ modules }: PruneOutcome) =>
+const blocksWithoutFfn = ({ modules }: PruneOutcome) =>
   modules.filter(({ keep }) => keep.length === 0).map(({ module }) => module.block);
 const nodeNames = ({ model }: PruneOutcome) => model.proto.graph!.node.map(({ name }) => name);
 
-it.each(['flap', 'magnitude', 'auto'])('takes FFNs out of the graph and computes what is left (%s)', async (method) => {
-  const outcome = method === 'flap' ? byFlap : await pruneLoaded(loaded, options({ ...GONE, method }));
-  expect(blocksGone(outcome)).toEqual([1, 4]);
-  expect(nodeNames(outcome).filter((name) => /layers\.[14]\/mlp/.test(name))).toEqual([]);
-  expect(nodeNames(outcome).filter((name) => /layers\.[0235]\/mlp/.test(name))).not.toEqual([]);
-  expect(outcome.remarks.filter((remark) => remark.includes('one unit stays'))).toEqual([]);
-  expect(await gapToMasked(loaded, outcome)).toBeLessThan(1e-4);
-});
+it.each(['flap', 'magnitude', 'auto'])(
+  'removes entire FFNs from the graph, and equals the masked original (%s)',
+  async (method) => {
+    const outcome = method === 'flap' ? byFlap : await pruneLoaded(loaded, options({ ...WITHOUT_FFNS, method }));
+    expect(blocksWithoutFfn(outcome)).toEqual([1, 4]);
+    expect(nodeNames(outcome).filter((name) => /layers\.[14]\/mlp/.test(name))).toEqual([]);
+    expect(nodeNames(outcome).filter((name) => /layers\.[0235]\/mlp/.test(name))).not.toEqual([]);
+    expect(outcome.remarks.filter((remark) => remark.includes('one unit stays'))).toEqual([]);
+    expect(await gapToMasked(loaded, outcome)).toBeLessThan(1e-4);
+  },
+);
 
-it('keeps one neuron unless a floor of 0 is asked for', async () => {
+it('keeps one neuron of each FFN unless minimumWidth is 0', async () => {
   const high = options({ modules: 'ffn', sparsity: 0.98 });
   expect(Math.min(...widths(await pruneLoaded(short, high)))).toBeGreaterThanOrEqual(1);
   const freed = await pruneLoaded(short, { ...high, minimumWidth: 0 });
   expect(widths(freed)).toContain(0);
   expect(await gapToMasked(short, freed)).toBeLessThan(1e-4);
-  expect(() => resolveOptions(options({ ...GONE, minimumWidth: undefined }))).toThrow(OptionError);
-  expect(() => resolveOptions(options({ ...GONE, allocation: 'uniform' }))).toThrow(OptionError);
+  expect(() => resolveOptions(options({ ...WITHOUT_FFNS, minimumWidth: undefined }))).toThrow(OptionError);
+  expect(() => resolveOptions(options({ ...WITHOUT_FFNS, allocation: 'uniform' }))).toThrow(OptionError);
 });
 
-it('reads token by token what it reads at once, and is recognised again', async () => {
+it('is detected without the removed FFNs, and computes the same with the cache', async () => {
   const { model } = byFlap;
   const { layout } = (await analyseModel(model, testEngine)).detected;
   expect(layout.blockCount).toBe(6);
@@ -76,11 +79,11 @@ it('reads token by token what it reads at once, and is recognised again', async 
   }
 });
 
-it('writes a folder that transformers.js opens and that says the same there', async () => {
+it('writes a folder from which transformers.js generates the same tokens', async () => {
   const out = join(folder(), 'pruned');
   const calibration = { windowCount: 4, windowLength: 32, generate: false };
   const report = await prune({
-    ...options(GONE),
+    ...options(WITHOUT_FFNS),
     model: FUSED_LLAMA,
     out,
     calibration,

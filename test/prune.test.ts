@@ -12,14 +12,14 @@ import { loadFusedLlama, loadShortLlama } from './support/short-llama.js';
 import { bytesOf, type Loaded, pruneLoaded, relativeGap, runModel, someWindows } from './support/tiny-llama.js';
 
 let loaded: Loaded;
-/** All six blocks, where some are spared. */
+/** All six blocks, for tests in which some are not pruned. */
 let whole: Loaded;
 beforeAll(async () => {
   loaded = await loadShortLlama();
   whole = await loadFusedLlama();
 });
 
-/** Kept units by block, of one kind of module. */
+/** Remaining units by block, of one kind of module. */
 const keptCounts = ({ modules }: PruneOutcome, kind: 'ffn' | 'attention') =>
   modules.filter(({ module }) => module.kind === kind).map(({ keep }) => keep.length);
 
@@ -35,28 +35,28 @@ describe('every method', () => {
     ['flap WIFN', createAdapter('flap', { fluctuation: 'WIFN' })],
     ['a formula', ({ statistics, unitCount }) => statistics.variance.subarray(0, unitCount)],
   ];
-  it.each(methods)('%s removes what was asked for', async (_, method) => {
+  it.each(methods)('%s removes the requested number of units', async (_, method) => {
     const outcome = await pruneLoaded(loaded, { sparsity: 0.3, method, allocation: 'uniform' });
     expect(keptCounts(outcome, 'ffn')).toEqual(Array(2).fill(179));
     expect(keptCounts(outcome, 'attention')).toEqual(Array(2).fill(6));
     expect((await logitsOf(outcome.model)).every(Number.isFinite)).toBe(true);
   });
 
-  it.each(['flap', 'obc', 'wanda'])('%s computes what the masked and repaired model does', async (method) => {
+  it.each(['flap', 'obc', 'wanda'])('%s equals the masked original', async (method) => {
     expect(await gapToMasked(await pruneLoaded(loaded, { sparsity: 0.5, method }))).toBeLessThan(1e-4);
   });
 });
 
-describe('how much goes', () => {
+describe('sparsity', () => {
   const options = (more: Partial<PruneOptions>): PruneOptions => ({ sparsity: 0.3, method: 'random', ...more });
 
-  it('sparsity 0 is the identity, byte for byte', async () => {
+  it('changes no byte at 0', async () => {
     const outcome = await pruneLoaded(loaded, { sparsity: 0 });
     expect(outcome.modules).toEqual([]);
     expect(Buffer.compare(await bytesOf(outcome.model), await bytesOf(loaded.model))).toBe(0);
   });
 
-  it.each([0.1, 0.25, 0.5, 0.75])('at %d every module loses what was asked for to one step', async (sparsity) => {
+  it.each([0.1, 0.25, 0.5, 0.75])('is met at %d in every module, to one step', async (sparsity) => {
     const outcome = await pruneLoaded(loaded, options({ sparsity }));
     for (const kept of keptCounts(outcome, 'ffn')) {
       expect(kept).toBeGreaterThanOrEqual(1);
@@ -71,25 +71,25 @@ describe('how much goes', () => {
   it.each([
     ['ffn', 2, 0],
     ['attention', 0, 2],
-  ] as const)('modules: %s leaves the other kind alone', async (modules, ffnCount, attentionCount) => {
+  ] as const)('prunes only modules of kind %s', async (modules, ffnCount, attentionCount) => {
     const outcome = await pruneLoaded(loaded, options({ modules, sparsity: 0.5 }));
     expect(keptCounts(outcome, 'ffn')).toHaveLength(ffnCount);
     expect(keptCounts(outcome, 'attention')).toHaveLength(attentionCount);
   });
 
-  it('keeps FFN widths at a multiple', async () => {
+  it('rounds FFN widths to widthMultiple', async () => {
     const outcome = await pruneLoaded(loaded, options({ widthMultiple: 64, modules: 'ffn' }));
     expect(keptCounts(outcome, 'ffn')).toEqual(Array(2).fill(192));
   });
 
-  it('skips blocks and lets the others make up for them', async () => {
+  it('skips blocks and removes more of the others', async () => {
     const outcome = await pruneLoaded(whole, options({ blockSparsity: { 0: 0, 5: 0 }, modules: 'ffn' }));
     expect(outcome.modules.map(({ module }) => module.block)).toEqual([1, 2, 3, 4]);
     const removed = keptCounts(outcome, 'ffn').reduce((sum, kept) => sum + 512 - kept, 0);
     expect(Math.abs(removed - 0.3 * 6 * 512)).toBeLessThanOrEqual(4);
   });
 
-  it('takes sparsities by block and kind', async () => {
+  it('accepts sparsities by block and kind', async () => {
     const blockSparsity = { 2: 0.75, 3: { ffn: 0.5 } };
     const outcome = await pruneLoaded(whole, options({ modules: 'ffn', blockSparsity }));
     const kept = keptCounts(outcome, 'ffn');
@@ -98,7 +98,7 @@ describe('how much goes', () => {
     expect(Math.abs(kept.reduce((sum, width) => sum + width, 0) - 0.7 * 6 * 512)).toBeLessThanOrEqual(6);
   });
 
-  it('lets KV heads differ between blocks only on request', async () => {
+  it('lets KV heads differ between blocks only with perBlockKvHeads', async () => {
     const uneven = options({ modules: 'attention', sparsity: 0.4, blockSparsity: { 0: 0.5 } });
     await expect(pruneLoaded(loaded, uneven)).rejects.toThrow(OptionError);
     await expect(pruneLoaded(loaded, uneven)).rejects.toThrow(/perBlockKvHeads/);
@@ -112,13 +112,13 @@ describe('how much goes', () => {
     expect(await gapToMasked(outcome)).toBeLessThan(1e-4);
   });
 
-  it('removes one query head of every group', async () => {
+  it('removes one query head of every group with headUnit "query"', async () => {
     const outcome = await pruneLoaded(loaded, options({ modules: 'attention', headUnit: 'query', sparsity: 0.5 }));
     for (const { keep } of outcome.modules) expect([...keep].map((head) => Math.floor(head / 2))).toEqual([0, 1, 2, 3]);
     expect(await gapToMasked(outcome)).toBeLessThan(1e-4);
   });
 
-  it('spreads a global threshold over blocks and kinds, heads evenly', async () => {
+  it('is met over all blocks and kinds with standardised scores, heads evenly', async () => {
     const outcome = await pruneLoaded(loaded, { sparsity: 0.3, method: 'flap', allocation: 'standardised' });
     const { modules } = loaded.analysed.detected.layout;
     const prunable = modules.reduce((sum, { parameterCount }) => sum + parameterCount, 0);
@@ -136,15 +136,15 @@ describe('how much goes', () => {
     await expect(pruneLoaded(loaded, options({ blockSparsity: { 2: 0 } }))).rejects.toThrow(
       /blockSparsity names block 2; the model has blocks 0\.\.1/,
     );
-    const spared = options({ modules: 'ffn', sparsity: 0.5, blockSparsity: { 0: 0 } });
-    await expect(pruneLoaded(loaded, spared)).rejects.toThrow(OptionError);
-    // A KV group and a neuron stay in every block.
+    const skipping = options({ modules: 'ffn', sparsity: 0.5, blockSparsity: { 0: 0 } });
+    await expect(pruneLoaded(loaded, skipping)).rejects.toThrow(OptionError);
+    // Every block keeps a KV group and a neuron.
     await expect(pruneLoaded(loaded, options({ sparsity: 0.999 }))).rejects.toThrow(/at most 89\.\d+ % can be removed/);
   });
 });
 
-describe('the same run', () => {
-  it.each(['flap', 'random'])('with one seed gives the same bytes (%s)', async (method) => {
+describe('a run', () => {
+  it.each(['flap', 'random'])('gives the same bytes with the same seed (%s)', async (method) => {
     const run = async (seed: number) =>
       bytesOf((await pruneLoaded(loaded, { sparsity: 0.3, method, seed, modules: 'ffn' })).model);
     const first = await run(7);
@@ -152,7 +152,7 @@ describe('the same run', () => {
     if (method === 'random') expect(Buffer.compare(await run(8), first)).not.toBe(0);
   });
 
-  it('gives the same bytes whether hidden states wait in memory or on disk', async () => {
+  it('gives the same bytes with hidden states in memory and on disk', async () => {
     const file = await createSpillFile();
     try {
       const inMemory = await pruneLoaded(loaded, { sparsity: 0.3, method: 'flap' });
@@ -168,7 +168,7 @@ describe('the same run', () => {
   });
 
   it.each<Partial<PruneOptions>>([{ method: 'obc', allocation: 'adaptive' }, { method: 'o-fang' }])(
-    'keeps no more hidden states than it asked room for (%j)',
+    'stores no more hidden states than its store was created for (%j)',
     async (options) => {
       const createStore = (windowCount: number, blockCount = 1) => {
         const states = createMemoryStore();
@@ -186,13 +186,13 @@ describe('the same run', () => {
     },
   );
 
-  it('leaves the model it was given as it was', async () => {
+  it('does not change the given model', async () => {
     await pruneLoaded(loaded, { sparsity: 0.5, method: 'flap' });
     const again = await loadShortLlama();
     expect(Buffer.compare(await bytesOf(loaded.model), await bytesOf(again.model))).toBe(0);
   });
 
-  it('chooses alike however many windows run together, up to rounding', async () => {
+  it('chooses the same units for any number of windows per batch, up to rounding', async () => {
     const keeps = async (tokensPerBatch: number) =>
       (await pruneLoaded(loaded, { sparsity: 0.3, method: 'flap' }, { tokensPerBatch })).modules.map(
         ({ keep }) => new Set(keep),
@@ -203,7 +203,7 @@ describe('the same run', () => {
   });
 });
 
-it('reports progress that ends where it said, and times for every stage', async () => {
+it('reports ascending progress up to its total, and times of every stage', async () => {
   const seen: { done: number; total: number }[] = [];
   const outcome = await pruneLoaded(loaded, {
     sparsity: 0.3,
@@ -223,7 +223,7 @@ it('reports progress that ends where it said, and times for every stage', async 
   ]);
 });
 
-it.each([1, 5, 12])('stops at batch %d when told to', async (at) => {
+it.each([1, 5, 12])('stops when it is aborted at progress event %d', async (at) => {
   const controller = new AbortController();
   let seen = 0;
   const onProgress = () => {
@@ -239,7 +239,7 @@ it.each([1, 5, 12])('stops at batch %d when told to', async (at) => {
   expect(seen).toBe(at);
 });
 
-it('a pruned model reads token by token what it reads at once', async () => {
+it('computes the same token by token with the cache as in one pass', async () => {
   const { model } = await pruneLoaded(loaded, { sparsity: 0.4, method: 'flap' });
   const language = await createLanguageModel({
     engine: testEngine,

@@ -19,8 +19,8 @@ it('shows each function and table of `fang-prune/core` in an example or a block 
   expect(names.filter((name) => !new RegExp(`\\b${name}\\b`).test(shown))).toEqual([]);
 });
 
-/** What entries export beside calls. */
-const BESIDE = [
+/** Exports of all entries other than calls. */
+const OTHERS = [
   ...['ALLOCATIONS', 'METHODS', 'STAGES', 'addMeasurements', 'callOn', 'compareEvaluations', 'withJob'],
   ...Object.keys(core).filter((name) => name.endsWith('Error')),
 ];
@@ -28,7 +28,7 @@ const BESIDE = [
 it.each([
   ['node', node, ['benchmark', 'createNodeEngine', 'nodePlatform', 'openModelFolder']],
   ['web', web, ['createPruneWorker', 'createWebPlatform']],
-] as const)('exports calls, errors and what they take, and no internals: %s', (platform, entry, own) => {
+] as const)('exports calls, errors and what calls need, and no internals: %s', (platform, entry, own) => {
   const calls = Object.entries(CALLS).filter(([, row]) => (row.platforms as readonly string[]).includes(platform));
-  expect(Object.keys(entry).sort()).toEqual([...calls.map(([name]) => name), ...BESIDE, ...own].sort());
+  expect(Object.keys(entry).sort()).toEqual([...calls.map(([name]) => name), ...OTHERS, ...own].sort());
 });

@@ -17,7 +17,7 @@ import {
 } from './support/small-decoder.js';
 import { loadTinyLlama, pruneLoaded, someWindows } from './support/tiny-llama.js';
 
-/** A model from its inputs and what it makes of them. */
+/** A model of the inputs, nodes and outputs that `write` adds. */
 function build(write: (g: GraphBuilder) => void): Uint8Array {
   const g = createGraphBuilder();
   write(g);
@@ -29,7 +29,7 @@ const embed = (g: GraphBuilder, tokens = 'input_ids'): string => {
   return g.op('Gather', [g.weight([VOCABULARY, HIDDEN], 1), tokens]);
 };
 
-/** One block in which all tokens look at all others. */
+/** One block with bidirectional attention. */
 const encode = (g: GraphBuilder, x: string): string => {
   const [query, key, value] = [0, 1, 2].map(() => linear(g, x, HIDDEN, HIDDEN)) as [string, string, string];
   const scores = g.op('MatMul', [query, g.op('Transpose', [key], { perm: [0, 2, 1] })]);
@@ -41,7 +41,7 @@ const encode = (g: GraphBuilder, x: string): string => {
   );
 };
 
-const hand = (g: GraphBuilder, name: string, x: string, width: number): void => {
+const addLogits = (g: GraphBuilder, name: string, x: string, width: number): void => {
   g.named(name, 'MatMul', [x, g.weight([HIDDEN, width])]);
   g.output(name, 1, ['batch', 'sequence', width]);
 };
@@ -61,7 +61,7 @@ const MODELS: readonly (readonly [string, (g: GraphBuilder) => void, RegExp])[] 
     (g) => {
       const x = embed(g);
       g.input('encoder_hidden_states', 1, ['batch', 'encoded', HIDDEN]);
-      hand(g, 'logits', encode(g, x), VOCABULARY);
+      addLogits(g, 'logits', encode(g, x), VOCABULARY);
     },
     /"encoder_hidden_states" comes from an encoder.*choose a decoder-only/,
   ],
@@ -71,7 +71,7 @@ const MODELS: readonly (readonly [string, (g: GraphBuilder) => void, RegExp])[] 
       const x = embed(g);
       g.input('encoder_attention_mask', 7, ['batch', 'encoded']);
       g.input('past_key_values.0.encoder.key', 1, ['batch', 2, 'encoded', 4]);
-      hand(g, 'logits', encode(g, x), VOCABULARY);
+      addLogits(g, 'logits', encode(g, x), VOCABULARY);
     },
     /"encoder_attention_mask" comes from an encoder/,
   ],
@@ -80,7 +80,7 @@ const MODELS: readonly (readonly [string, (g: GraphBuilder) => void, RegExp])[] 
     (g) => {
       const x = embed(g);
       g.input('past_key_cross_0', 1, ['batch', 2, 'encoded', 4]);
-      hand(g, 'logits', encode(g, x), VOCABULARY);
+      addLogits(g, 'logits', encode(g, x), VOCABULARY);
     },
     /"past_key_cross_0" comes from an encoder/,
   ],
@@ -90,18 +90,18 @@ const MODELS: readonly (readonly [string, (g: GraphBuilder) => void, RegExp])[] 
       const x = embed(g);
       g.input('encoder_hidden_states', 1, ['batch', 'encoded', HIDDEN]);
       g.op('If', [x]);
-      hand(g, 'logits', x, VOCABULARY);
+      addLogits(g, 'logits', x, VOCABULARY);
     },
     /"encoder_hidden_states" comes from an encoder/,
   ],
   [
     'an encoder with a language model head',
-    (g) => hand(g, 'logits', encode(g, embed(g)), VOCABULARY),
+    (g) => addLogits(g, 'logits', encode(g, embed(g)), VOCABULARY),
     /later ones; encoders/,
   ],
   [
     'an encoder that returns hidden states',
-    (g) => hand(g, 'last_hidden_state', encode(g, embed(g)), HIDDEN),
+    (g) => addLogits(g, 'last_hidden_state', encode(g, embed(g)), HIDDEN),
     /hidden states, not logits/,
   ],
   [
@@ -114,20 +114,20 @@ const MODELS: readonly (readonly [string, (g: GraphBuilder) => void, RegExp])[] 
     /expected \[batch, window, vocabulary\]; classifiers/,
   ],
   [
-    'a model of 4 bits',
+    'a 4-bit model',
     (g) => {
       const x = embed(g);
       g.op('MatMulNBits', [x, g.weight([1]), g.weight([1])], {}, 'com.microsoft');
-      hand(g, 'logits', x, VOCABULARY);
+      addLogits(g, 'logits', x, VOCABULARY);
     },
     /MatMulNBits "node\/MatMulNBits_1_3".*quantised to a few bits/,
   ],
   [
-    'a decoder whose cache is in pages',
+    'a decoder with a paged cache',
     (g) => {
       const x = embed(g);
       g.input('block_table', 6, ['batch', 'blocks']);
-      hand(g, 'logits', encode(g, x), VOCABULARY);
+      addLogits(g, 'logits', encode(g, x), VOCABULARY);
     },
     /"block_table" belongs to a paged KV cache/,
   ],
@@ -136,7 +136,7 @@ const MODELS: readonly (readonly [string, (g: GraphBuilder) => void, RegExp])[] 
     (g) => {
       const x = embed(g);
       g.input('past_key_values.0.key', 3, ['batch', 2, 'past', 4]);
-      hand(g, 'logits', encode(g, x), VOCABULARY);
+      addLogits(g, 'logits', encode(g, x), VOCABULARY);
     },
     /"past_key_values.0.key" is int8; expected float or float16.*prune that/,
   ],
@@ -154,11 +154,11 @@ const MODELS: readonly (readonly [string, (g: GraphBuilder) => void, RegExp])[] 
   ],
 ];
 
-describe.each(MODELS)('%s', (_, write, said) => {
+describe.each(MODELS)('%s', (_, write, expected) => {
   it('is refused with a typed error', async () => {
     const loading = loadTinyLlama(build(write));
     await expect(loading).rejects.toThrow(UnsupportedModelError);
-    await expect(loading).rejects.toThrow(said);
+    await expect(loading).rejects.toThrow(expected);
   });
 });
 
@@ -174,12 +174,12 @@ const UNRUNNABLE: readonly (readonly [string, (g: GraphBuilder, x: string) => st
     /does not know the operator Foo; export the model with operators of ONNX.*operators of one's own/,
   ],
   [
-    'what a kernel refuses at run time',
+    'an operator that its kernel refuses at run time',
     (g, x) => g.op('Reshape', [x, g.ints(5, -1, HIDDEN)]),
     /has a kernel that does not support the attributes or inputs of this model: Reshape "node\/Reshape.*--verbose/,
   ],
   [
-    'what a kernel of a fused operator refuses',
+    'a fused operator that its kernel refuses',
     (g, x) => {
       const cache = ['key', 'value'].map((name) => g.input(`past_key_values.0.${name}`, 1, ['batch', 2, 'past', 8]));
       const lengths = g.op('Cast', [g.ints(1, 1)], { to: 6 });
@@ -190,22 +190,22 @@ const UNRUNNABLE: readonly (readonly [string, (g: GraphBuilder, x: string) => st
   ],
 ];
 
-describe.each(UNRUNNABLE)('%s', (_, write, said) => {
-  it('is refused in our words, with those of ONNX Runtime as the cause', async () => {
-    const loading = loadTinyLlama(build((g) => hand(g, 'logits', write(g, embed(g)), VOCABULARY)));
+describe.each(UNRUNNABLE)('%s', (_, write, expected) => {
+  it("is refused with the library's message, and ONNX Runtime's error as the cause", async () => {
+    const loading = loadTinyLlama(build((g) => addLogits(g, 'logits', write(g, embed(g)), VOCABULARY)));
     const error = await loading.then(
       () => undefined,
       (found: unknown) => found,
     );
     expect(error).toBeInstanceOf(UnsupportedModelError);
     const { message, cause } = error as UnsupportedModelError;
-    expect(message).toMatch(said);
+    expect(message).toMatch(expected);
     expect(message).not.toMatch(/Status Message|invalid model|Could not find/);
     expect(cause).toBeInstanceOf(EngineError);
   });
 });
 
-/** Each token goes to the better of two experts. */
+/** Unsupported experts: each token is routed to the better of two. */
 const experts: Part = ({ g }, x) => {
   const scores = g.op('Softmax', [g.op('MatMul', [x, g.weight([HIDDEN, 2])])], { axis: -1 });
   const [best] = g.ops('TopK', [scores, g.ints(1)], 2, { axis: -1 }) as [string, string];
@@ -221,7 +221,7 @@ const quantised: Part = ({ g }, x) => {
 };
 
 /** An operator without a rule between the heads and the output. */
-const strangeAttention: Part = (site, x) => {
+const unsupportedAttention: Part = (site, x) => {
   const { g } = site;
   const sorted = g.op('CumSum', [selfAttention()(site, x), g.intScalar(2)]);
   return linear(g, sorted, HIDDEN, HIDDEN);
@@ -231,9 +231,9 @@ interface Expected {
   readonly kind: Unrecognised['kind'];
   readonly opType: string;
   readonly reason: RegExp;
-  /** What is asked for in vain. */
-  readonly asked: 'ffn' | 'attention' | 'experts';
-  /** What can be pruned all the same. */
+  /** Module that is refused when it is named. */
+  readonly refusedKind: 'ffn' | 'attention' | 'experts';
+  /** Module that can be pruned. */
   readonly other: 'ffn' | 'attention';
 }
 
@@ -241,7 +241,7 @@ const PARTS: readonly (readonly [string, DecoderShape, Expected])[] = [
   [
     'a mixture of experts',
     { ffn: experts },
-    { kind: 'experts', opType: 'TopK', reason: /routes tokens to experts/, asked: 'experts', other: 'attention' },
+    { kind: 'experts', opType: 'TopK', reason: /routes tokens to experts/, refusedKind: 'experts', other: 'attention' },
   ],
   [
     'a convolution in place of attention',
@@ -250,30 +250,30 @@ const PARTS: readonly (readonly [string, DecoderShape, Expected])[] = [
       kind: 'mixer',
       opType: 'com.microsoft.CausalConvWithState',
       reason: /it mixes tokens and is not attention/,
-      asked: 'attention',
+      refusedKind: 'attention',
       other: 'ffn',
     },
   ],
   [
     'an 8-bit linear layer',
     { ffn: quantised },
-    { kind: 'ffn', opType: 'MatMul', reason: /quantised weights/, asked: 'ffn', other: 'attention' },
+    { kind: 'ffn', opType: 'MatMul', reason: /quantised weights/, refusedKind: 'ffn', other: 'attention' },
   ],
   [
     'an unknown attention',
-    { attention: strangeAttention },
+    { attention: unsupportedAttention },
     {
       kind: 'attention',
       opType: 'CumSum',
       reason: /channels cannot be followed through CumSum: each sum, or triangle, depends/,
-      asked: 'attention',
+      refusedKind: 'attention',
       other: 'ffn',
     },
   ],
 ];
 
-describe.each(PARTS)('%s', (_, shape, { kind, opType, reason, asked, other }) => {
-  it('is described with node and reason, refused by name, and stays where no module is named', async () => {
+describe.each(PARTS)('%s', (_, shape, { kind, opType, reason, refusedKind, other }) => {
+  it('is described with node and reason, refused by name, and not pruned by default', async () => {
     const loaded = await loadTinyLlama(buildDecoder(shape));
     const { unrecognised, blocks } = describeModel('small', loaded.model, loaded.analysed);
     expect(unrecognised).toHaveLength(2);
@@ -286,11 +286,11 @@ describe.each(PARTS)('%s', (_, shape, { kind, opType, reason, asked, other }) =>
     const windows = someWindows(2, 8).map((window) => window.map((token) => token % VOCABULARY));
     const prune = (modules: PruneOptions['modules']) =>
       pruneLoaded(loaded, { sparsity: 0.3, allocation: 'uniform', modules: modules! }, { windows });
-    // Who asks for all asks for no other mixers of tokens than attention.
-    for (const named of kind === 'mixer' ? [asked] : ([asked, 'all'] as const)) {
-      const refusing = prune(named);
-      await expect(refusing).rejects.toThrow(UnsupportedModelError);
-      await expect(refusing).rejects.toThrow(opType);
+    // `all` includes no mixers other than attention.
+    for (const named of kind === 'mixer' ? [refusedKind] : ([refusedKind, 'all'] as const)) {
+      const pruning = prune(named);
+      await expect(pruning).rejects.toThrow(UnsupportedModelError);
+      await expect(pruning).rejects.toThrow(opType);
     }
     const [alone, rest] = [await prune(other), await prune(undefined)];
     expect(rest.modules).toHaveLength(2);
@@ -308,8 +308,8 @@ describe.each(PARTS)('%s', (_, shape, { kind, opType, reason, asked, other }) =>
   });
 });
 
-it('keeps all heads where one block cannot lose any, unless blocks may differ', async () => {
-  const attention: Part = (site, x) => (site.block === 0 ? strangeAttention : selfAttention())(site, x);
+it('keeps all heads if one block cannot lose any, unless perBlockKvHeads is set', async () => {
+  const attention: Part = (site, x) => (site.block === 0 ? unsupportedAttention : selfAttention())(site, x);
   const loaded = await loadTinyLlama(buildDecoder({ attention }));
   const windows = someWindows(2, 8).map((window) => window.map((token) => token % VOCABULARY));
   const prune = (perBlockKvHeads: boolean) =>

@@ -38,7 +38,7 @@ const pages = ['docs', 'docs/contributing', 'docs/research'].flatMap((folder) =>
     .map((name) => join(folder, name)),
 );
 
-it.each(BANNED)('sources and docs have other words than %s: %s', (found) => {
+it.each(BANNED)('sources and docs do not contain %s; better: %s', (found) => {
   // The bundled text is data.
   const sources = sourceFiles().filter((file) => !file.endsWith('/held-out-text.ts'));
   const lines = [...sources, ...pages, 'README.md'].flatMap((file) =>
