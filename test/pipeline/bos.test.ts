@@ -9,7 +9,7 @@ const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
 const PYTHON = `${SHORT_LLAMA}/text/python.txt`;
 
-/** The bundled model whose tokenizer puts token 1 before a text. @param layout where its ONNX file lies */
+/** The bundled model with a tokenizer that adds token 1 as BOS. @param layout where its ONNX file is */
 async function modelWithBos(layout: 'onnx' | 'genai'): Promise<string> {
   const root = at('model');
   await mkdir(join(root, 'onnx'), { recursive: true });
@@ -39,7 +39,7 @@ const pruneWith = (model: string, out: string, changes: { readonly bos?: boolean
     ...changes,
   });
 
-it('begins all windows of a run with it, and says so', async () => {
+it('begins all windows of a run with the BOS token, and reports it', async () => {
   const model = await modelWithBos('genai');
   const { calibration, quality, metrics, settings } = await pruneWith(model, 'out');
   expect(calibration).toMatchObject({ leadingTokens: [1], generated: { startToken: 1 } });
@@ -51,7 +51,7 @@ it('begins all windows of a run with it, and says so', async () => {
   expect([ids[0], ids[12]]).toEqual([1, 1]);
 });
 
-it('begins none with it where that is not wanted', async () => {
+it('begins no window with the BOS token if bos is false', async () => {
   const model = await modelWithBos('onnx');
   const { calibration, quality, metrics, settings } = await pruneWith(model, 'out', { bos: false });
   for (const measured of [calibration, quality!.protocol, metrics![0]!.protocol])
@@ -59,25 +59,25 @@ it('begins none with it where that is not wanted', async () => {
   expect(settings).toMatchObject({ bos: false });
 });
 
-it('measures texts and tasks with it, or without', async () => {
+it('measures texts and tasks with the BOS token, or without if bos is false', async () => {
   const model = await modelWithBos('onnx');
   const file = at('items.jsonl');
   await writeFile(file, '{"query":"4 + 5 =","choices":["9","7"],"gold":0}\n');
   const request = { models: [model], texts: [PYTHON], tasks: [file], ...SHAPE };
-  const [[begun], [plain]] = [await evaluateModels(request), await evaluateModels({ ...request, bos: false })];
-  expect(begun!.perplexity[0]).toEqual({ text: PYTHON, ...(await perplexity({ model, text: PYTHON, ...SHAPE })) });
-  expect(begun!.perplexity[0]).toMatchObject({ tokenCount: 48, protocol: { leadingTokens: [1] } });
+  const [[withBos], [plain]] = [await evaluateModels(request), await evaluateModels({ ...request, bos: false })];
+  expect(withBos!.perplexity[0]).toEqual({ text: PYTHON, ...(await perplexity({ model, text: PYTHON, ...SHAPE })) });
+  expect(withBos!.perplexity[0]).toMatchObject({ tokenCount: 48, protocol: { leadingTokens: [1] } });
   expect(plain!.perplexity[0]!.tokenCount).toBe(46);
   const asPlain = await evaluateModels({ ...request, models: [SHORT_LLAMA] });
   expect(plain!.perplexity[0]).toEqual(asPlain[0]!.perplexity[0]);
   expect(plain!.tasks[0]!.goldNll).toBe(asPlain[0]!.tasks[0]!.goldNll);
-  expect(begun!.tasks[0]!.goldNll).not.toBe(plain!.tasks[0]!.goldNll);
-  expect([begun, plain].map((one) => one!.tasks[0]!.protocol.bos)).toEqual([true, false]);
+  expect(withBos!.tasks[0]!.goldNll).not.toBe(plain!.tasks[0]!.goldNll);
+  expect([withBos, plain].map((one) => one!.tasks[0]!.protocol.bos)).toEqual([true, false]);
   const pairs = [{ context: '4 + 5 =', continuation: ' 9' }];
   const [[first], [second]] = [
     await logLikelihoods({ model, pairs }),
     await logLikelihoods({ model, pairs, bos: false }),
   ];
-  expect(-first!.logLikelihood).toBeCloseTo(begun!.tasks[0]!.goldNll, 4);
+  expect(-first!.logLikelihood).toBeCloseTo(withBos!.tasks[0]!.goldNll, 4);
   expect(-second!.logLikelihood).toBeCloseTo(plain!.tasks[0]!.goldNll, 4);
 });

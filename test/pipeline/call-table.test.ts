@@ -9,19 +9,19 @@ const names = Object.keys(CALLS) as CallName[];
 it.each([
   ['node', node],
   ['web', web],
-] as const)('each call is exported where its row says: %s', (platform, entry) => {
+] as const)('exports each call on the platforms of its row: %s', (platform, entry) => {
   const expected = names.filter((name) => (CALLS[name].platforms as readonly string[]).includes(platform));
   expect(names.filter((name) => typeof Object(entry)[name] === 'function')).toEqual(expected);
 });
 
-it('makes the calls of a page in workers', () => {
+it('has all calls of the web in createPruneWorker', () => {
   const { terminate, ...calls } = web.createPruneWorker();
   expect(Object.keys(calls)).toEqual(
     names.filter((name) => (CALLS[name].platforms as readonly string[]).includes('web')),
   );
 });
 
-it('commands have the options of their call', () => {
+it('gives commands the options of their call', () => {
   for (const { call, families } of COMMANDS)
     if (call !== undefined && call in CALLS)
       for (const heading of Object.keys(CALLS[call as CallName].options)) expect(families).toHaveProperty(heading);

@@ -20,10 +20,10 @@ const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
 const CALIBRATION = { windowCount: 2, windowLength: 24 };
 const quick = { sparsity: 0.3, calibration: CALIBRATION, evaluation: false } as const;
-const blind = { sparsity: 0.3, method: 'magnitude', evaluation: false } as const;
+const withoutTokens = { sparsity: 0.3, method: 'magnitude', evaluation: false } as const;
 
 describe('the certificate', () => {
-  it('tells how near the written model is to the masked original', async () => {
+  it('reports the gap between the written model and the masked original', async () => {
     const { certificate, timings } = await prune({ ...quick, model: SHORT_LLAMA, out: at('out'), method: 'flap' });
     expect(certificate).toEqual({
       windows: 2,
@@ -38,29 +38,29 @@ describe('the certificate', () => {
     const { gap, rounding, tolerance } = certificate!;
     expect(rounding).toBeGreaterThan(0);
     expect(tolerance).toBe(Math.max(1e-5, 10 * rounding));
-    // What rounds otherwise comes to about as much as what was rounded otherwise on purpose.
+    // The gap is about as large as `rounding`, which is the gap of a model rounded differently on purpose.
     expect(gap).toBeLessThan(4 * rounding);
     expect(timings.map(({ stage }) => stage)).toContain('certify');
   }, 240_000);
 
-  it('keeps the masked original next to the output, where free space was checked', async () => {
+  it('stores the masked original next to the output, and not in temporary files', async () => {
     const createScratch = () => Promise.reject(new Error('a scratch file in the temporary folder'));
-    const request = { ...blind, model: SHORT_LLAMA, out: at('out'), report: false } as const;
+    const request = { ...withoutTokens, model: SHORT_LLAMA, out: at('out'), report: false } as const;
     const { certificate } = await runPrune({ ...nodePlatform, createScratch }, request);
     expect(certificate).toMatchObject({ passed: true });
   });
 
-  it('does without a tokenizer and without calibration, and is left out on request', async () => {
+  it('needs neither tokenizer nor calibration, and is omitted if certify is false', async () => {
     const model = at('in/lone.onnx');
     await mkdir(at('in'));
     await writeFile(model, readShortLlama());
-    const drawn = await prune({ ...blind, model, out: at('a') });
+    const drawn = await prune({ ...withoutTokens, model, out: at('a') });
     expect(drawn.certificate).toMatchObject({ from: 'random' });
-    const none = await prune({ ...blind, model, out: at('b'), certify: false });
+    const none = await prune({ ...withoutTokens, model, out: at('b'), certify: false });
     expect(none.certificate).toBeUndefined();
   }, 240_000);
 
-  it('compares the median token where rounding decides what expert a token goes to', async () => {
+  it('compares the median token of models with experts, since rounding may change the routing', async () => {
     const calibration = { windowCount: 2, windowLength: 32 };
     const given = { method: 'flap', modules: 'experts', sparsity: 0.25, evaluation: false, calibration } as const;
     const report = await prune({ ...given, model: 'examples/models/tiny-moe', out: at('experts') });
@@ -72,7 +72,7 @@ describe('the certificate', () => {
     ['load', undefined, /^written, but not checked: .*allocate/],
     ['loadFile', { opened: false, passed: true }, /^checked block by block, .* whole: .*allocate/],
   ] as const)(
-    'keeps the result where memory is too short for the check (%s)',
+    'keeps the result if memory does not suffice for the check (%s)',
     async (call, expected, remark) => {
       let isShort = false;
       const engine: Engine = {
@@ -85,7 +85,7 @@ describe('the certificate', () => {
       const onProgress = ({ stage }: Progress) => {
         isShort = stage === 'certify';
       };
-      const given = { ...blind, model: SHORT_LLAMA, engine, onProgress } as const;
+      const given = { ...withoutTokens, model: SHORT_LLAMA, engine, onProgress } as const;
       const report = await prune({ ...given, out: at('kept') });
       expect(report.certificate).toEqual(expected && expect.objectContaining(expected));
       expect(report.remarks).toContainEqual(expect.stringMatching(remark));
@@ -96,9 +96,9 @@ describe('the certificate', () => {
 
   it.each([
     ['another neuron', (keep: Int32Array) => keep.with(0, keep[0] === 0 ? 1 : 0), 0],
-    ['a bias that is missing', (keep: Int32Array) => keep, 1],
+    ['another bias', (keep: Int32Array) => keep, 1],
   ])(
-    'fails the run for %s and leaves nothing',
+    'fails the run for %s, and leaves no files',
     async (_, keepOther, added) => {
       const outcome = write(async (pruned) => {
         const [first, ...others] = pruned.modules.filter(({ module }) => module.kind === 'ffn');
@@ -117,16 +117,16 @@ describe('the certificate', () => {
     240_000,
   );
 
-  it('checks runs in several shots, and those that take an FFN out whole', async () => {
+  it('checks runs in several shots, and runs that remove an entire FFN', async () => {
     const run = { ...quick, model: SHORT_LLAMA, method: 'flap' } as const;
     const shots = await prune({ ...run, out: at('shots'), shots: 2 });
     const blockSparsity = { 1: { ffn: 1 } };
-    const gone = await prune({ ...run, out: at('gone'), allocation: 'global', minimumWidth: 0, blockSparsity });
-    expect(gone.modules.map(({ unitsAfter }) => unitsAfter)).toContain(0);
-    for (const { certificate } of [shots, gone]) expect(certificate!.gap).toBeLessThan(4 * certificate!.rounding);
+    const withoutFfn = await prune({ ...run, out: at('gone'), allocation: 'global', minimumWidth: 0, blockSparsity });
+    expect(withoutFfn.modules.map(({ unitsAfter }) => unitsAfter)).toContain(0);
+    for (const { certificate } of [shots, withoutFfn]) expect(certificate!.gap).toBeLessThan(4 * certificate!.rounding);
   }, 240_000);
 
-  it('shortens its windows for a model with few positions', async () => {
+  it('shortens windows for a model with few positions', async () => {
     const model = at('in/lone.onnx');
     await mkdir(at('in'));
     const compose: DecoderShape['compose'] = (site, x, { ffn }) => {
@@ -136,9 +136,9 @@ describe('the certificate', () => {
       return g.op('Add', [attended, ffn(site, layerNorm(g, attended))]);
     };
     await writeFile(model, buildDecoder({ compose }));
-    const { certificate } = await prune({ ...blind, model, out: at('out') });
+    const { certificate } = await prune({ ...withoutTokens, model, out: at('out') });
     expect(certificate).toMatchObject({ windows: 2, tokens: 48, from: 'random' });
-    // Nor are windows calibrated on that are longer.
+    // Calibration windows are shortened too.
     const calibration = { source: { tokens: Int32Array.from({ length: 400 }, (_, at) => at % 40) }, windowCount: 4 };
     const run = { model, out: at('flap'), sparsity: 0.3, method: 'flap', evaluation: false } as const;
     expect((await prune({ ...run, calibration })).calibration).toMatchObject({ windowLength: 24 });
@@ -146,7 +146,7 @@ describe('the certificate', () => {
     await expect(long).rejects.toThrow(/windowLength is 32, but the model reads at most 24 tokens/);
   }, 240_000);
 
-  it('fails the run for a model that ONNX Runtime does not open, and leaves nothing', async () => {
+  it('fails the run if ONNX Runtime does not open the model, and leaves no files', async () => {
     const outcome = write((pruned) => {
       const { proto } = pruned.model;
       proto.graph!.node.at(-1)!.opType = 'NoSuchOperator';
@@ -158,21 +158,21 @@ describe('the certificate', () => {
   }, 240_000);
 
   it.each([
-    ['passes where the dense model is as noisy', 1, 1],
-    ['fails where only the written model is', 0, 20],
-  ])('measures the kernels of the dense model beyond its own rounding, and %s', async (_, denseNoise, noise) => {
+    ['passes if the dense model is as noisy', 1, 1],
+    ['fails if only the written model is noisy', 0, 20],
+  ])('measures the noise of kernels on the dense model, and %s', async (_, denseNoise, noise) => {
     const model = at('in/lone.onnx');
     await mkdir(at('in'));
     await writeFile(model, buildDecoder());
     const engine = addNoise((path) => (path === model ? denseNoise : noise));
-    const run = prune({ ...blind, model, out: at('out'), engine });
+    const run = prune({ ...withoutTokens, model, out: at('out'), engine });
     if (denseNoise === 0) {
       await expect(run).rejects.toThrow(NumericalError);
       await expect(run).rejects.toThrow(
         /kernels of ONNX Runtime .* and \S+ in float32\. Nothing was written\. "certify/,
       );
       const quantised = prune({
-        ...blind,
+        ...withoutTokens,
         model,
         out: at('out'),
         engine,
@@ -189,7 +189,7 @@ describe('the certificate', () => {
     expect(tolerance).toBeCloseTo(3 * kernelNoise!, 6);
   });
 
-  it('counts what is no number as infinitely far', () => {
+  it('has an infinite gap for NaN and for another number of logits', () => {
     const of = (...values: number[]) => Float32Array.from(values);
     expect(logitsGap(of(0, 1.5), of(0, 2))).toBe(0.25);
     expect(logitsGap(of(0, Number.NaN), of(0, 2))).toBe(Number.POSITIVE_INFINITY);
@@ -197,7 +197,7 @@ describe('the certificate', () => {
   });
 });
 
-/** Prunes FFNs, changes what is said about it, and writes the result. */
+/** Prunes FFNs, changes the outcome that the certificate checks, and writes the result. */
 function write(change: (outcome: PruneOutcome) => PruneOutcome | Promise<PruneOutcome>) {
   const pruneMeasured: Stages['pruneMeasured'] = {
     name: 'prune',
@@ -207,7 +207,7 @@ function write(change: (outcome: PruneOutcome) => PruneOutcome | Promise<PruneOu
   return prune({ ...request, stages: { pruneMeasured } });
 }
 
-/** An engine whose kernels round the logits of complete models coarsely, as those do that round activations. */
+/** An engine that adds noise to the logits of entire models, as kernels that round activations do. */
 function addNoise(scaleOf: (path: string) => number): Engine {
   return {
     ...testEngine,

@@ -13,7 +13,7 @@ import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
 
-/** A decoder of two small blocks: places are the same whatever lies in them. */
+/** A small decoder, since paths are checked alike for every model. */
 const MODEL = 'test/fixtures/exporters/llama-genai018-fp32';
 
 const REQUEST = {
@@ -30,8 +30,8 @@ const REQUEST = {
   },
 } as const;
 
-/** Runs a request that must be refused before it begins. */
-async function refused(request: Partial<PruneRequest>, reason: RegExp): Promise<void> {
+/** Expects a request to be refused before the run begins. */
+async function expectRefusal(request: Partial<PruneRequest>, reason: RegExp): Promise<void> {
   const stages: string[] = [];
   const onProgress: PruneRequest['onProgress'] = ({ stage }) => stages.push(stage);
   const before = await listFiles(folder());
@@ -42,56 +42,56 @@ async function refused(request: Partial<PruneRequest>, reason: RegExp): Promise<
   expect(await listFiles(folder())).toEqual(before);
 }
 
-it('leaves a home folder alone, forced or not', async () => {
+it('does not replace a home folder, even with force', async () => {
   await mkdir(at('home/.ssh'), { recursive: true });
   await writeFile(at('home/.ssh/id'), 'key');
   await symlink(at('home'), at('link'));
-  await refused({ out: at('home'), force: true }, /holds \.ssh\/id, and no fang-prune-files\.json/);
-  await refused({ out: at('link'), force: true }, /is a link/);
+  await expectRefusal({ out: at('home'), force: true }, /holds \.ssh\/id, and no fang-prune-files\.json/);
+  await expectRefusal({ out: at('link'), force: true }, /is a link/);
   await expect(pruneLadder({ ...REQUEST, sparsity: [0.1], out: at('home'), force: true })).resolves.toHaveLength(1);
   expect(await readFile(at('home/.ssh/id'), 'utf8')).toBe('key');
 });
 
-it('replaces rungs and results of recipes by the same rules', async () => {
+it('replaces rungs and results of recipes only without foreign files', async () => {
   await prune({ ...REQUEST, out: at('out'), recipe: at('recipe') });
   await prune({ ...REQUEST, out: at('out'), recipe: at('recipe'), force: true });
   await writeFile(at('out/notes.txt'), 'mine');
   const apply = { model: MODEL, recipe: at('recipe'), out: at('out'), force: true };
   await expect(applyRecipe(apply)).rejects.toThrow(/does not list notes\.txt/);
-  const climb = () => pruneLadder({ ...REQUEST, sparsity: [0.1, 0.2], out: at('ladder'), force: true });
-  await climb();
-  await climb();
+  const runLadder = () => pruneLadder({ ...REQUEST, sparsity: [0.1, 0.2], out: at('ladder'), force: true });
+  await runLadder();
+  await runLadder();
   await writeFile(at('ladder/20/notes.txt'), 'mine');
-  await expect(climb()).rejects.toThrow(/ladder\/20 is not replaced/);
+  await expect(runLadder()).rejects.toThrow(/ladder\/20 is not replaced/);
 });
 
-it('replaces recipes, statistics and reports, and no other file', async () => {
+it('replaces only recipes, statistics and reports', async () => {
   await writeFile(at('package.json'), '{"name": "mine"}');
   await writeFile(at('a.safetensors'), 'mine');
   await writeFile(at('b.html'), 'mine');
   for (const force of [true, false]) {
-    await refused({ recipe: at('package.json'), force }, force ? /is not of a recipe/ : /exists/);
-    await refused({ recipe: at('a.json'), force }, /a\.safetensors exists/);
-    await refused({ report: at('package.json'), force }, /is not a report/);
-    await refused({ report: at('b.json'), force }, /b\.html exists/);
+    await expectRefusal({ recipe: at('package.json'), force }, force ? /is not of a recipe/ : /exists/);
+    await expectRefusal({ recipe: at('a.json'), force }, /a\.safetensors exists/);
+    await expectRefusal({ report: at('package.json'), force }, /is not a report/);
+    await expectRefusal({ report: at('b.json'), force }, /b\.html exists/);
   }
-  await refused({ report: at('out/a.json') }, /is in the output folder/);
-  const look = { model: MODEL, method: 'flap', force: true, calibration: REQUEST.calibration };
-  await expect(observe({ ...look, out: at('package.json') })).rejects.toThrow(/is not of a statistics/);
+  await expectRefusal({ report: at('out/a.json') }, /is in the output folder/);
+  const request = { model: MODEL, method: 'flap', force: true, calibration: REQUEST.calibration };
+  await expect(observe({ ...request, out: at('package.json') })).rejects.toThrow(/is not of a statistics/);
   await prune({ ...REQUEST, out: at('out') });
   await expect(rebuildReport({ report: at('out'), out: at('package.json') })).rejects.toThrow(/is not a report/);
 });
 
-it('looks for the calibration text and for the places of all files before it begins', async () => {
+it('checks the calibration text and the paths of all files before it begins', async () => {
   const calibration = { ...REQUEST.calibration };
-  await refused({ calibration: { ...calibration, source: { file: at('none.txt') } } }, /no such file/);
-  await refused({ calibration: { ...calibration, source: { file: folder() } } }, /it is a folder/);
+  await expectRefusal({ calibration: { ...calibration, source: { file: at('none.txt') } } }, /no such file/);
+  await expectRefusal({ calibration: { ...calibration, source: { file: folder() } } }, /it is a folder/);
   await mkdir(at('taken.jsonl'));
-  await refused({ calibration: { ...calibration, generate: { file: at('taken.jsonl') } } }, /is a folder/);
-  await refused({ report: at(`${'a'.repeat(260)}.json`) }, /too long/);
+  await expectRefusal({ calibration: { ...calibration, generate: { file: at('taken.jsonl') } } }, /is a folder/);
+  await expectRefusal({ report: at(`${'a'.repeat(260)}.json`) }, /too long/);
 });
 
-it('adds up what several results take', async () => {
+it('adds up the bytes of several results and of scratch files', async () => {
   const model = await openModelFolder(nodePlatform, SHORT_LLAMA);
   const results = [0.5, 0.5].map((sparsity, rung) => ({ sparsity, out: at(`ladder/${rung}`) }));
   await checkFreeSpace(model, results, { force: false, denseBytes: 1000 });
@@ -103,7 +103,7 @@ it('adds up what several results take', async () => {
   await model.close();
 });
 
-it('fails when the model changes during the run, and leaves its checkpoints alone', async () => {
+it('fails when the model changes during the run, and keeps its checkpoints', async () => {
   const model = at('in');
   await cp(MODEL, model, { recursive: true });
   const grow: PruneRequest['onProgress'] = ({ stage, done }) => {

@@ -10,7 +10,7 @@ const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
 const calibration = { windowCount: 4, windowLength: 32, generate: false } as const;
 
-it('makes q8, q4 and a size of a trimmed vocabulary, and measures all', async () => {
+it('writes q8, q4 and a target size with a trimmed vocabulary, and measures all', async () => {
   const model = await copyShortLlama(at('in'));
   await writeFile(at('mine.txt'), (await readFile('examples/models/tiny-llama/text/prose.txt', 'utf8')).slice(0, 5000));
   await writeFile(
@@ -18,12 +18,12 @@ it('makes q8, q4 and a size of a trimmed vocabulary, and measures all', async ()
     (await readFile('examples/models/tiny-llama/text/drama.txt', 'utf8')).slice(0, 1500),
   );
   const steps: Progress[] = [];
-  const asked = {
+  const request = {
     ...{ model, out: at('sizes'), text: at('mine.txt'), test: at('other.txt'), calibration, certify: false },
     ...{ targetSize: '700KB', allow: ['bits'] as const, keepLanguages: ['en'], mostLoss: '90%' as const },
     onProgress: (step: Progress) => steps.push(step),
   };
-  const { models, recommended, promptLength } = await choose(asked);
+  const { models, recommended, promptLength } = await choose(request);
   expect(models.map(({ name }) => name)).toEqual(['dense', 'q8', 'q4', '700KB']);
   expect(recommended).toBe('700KB');
   expect(promptLength).toBe(128);
@@ -57,17 +57,17 @@ it.each([
   [{ allow: ['bits'], heal: true }, /^heal has no effect if only bits are allowed/],
   [{ keepLanguages: ['en'], vocabulary: ['a'] }, /^keepLanguages has no effect with vocabulary/],
   [{ targetMemory: '1MB' }, /^unknown option "targetMemory"/],
-])('refuses %j before anything is made', async (given, message) => {
+])('refuses %j before it opens the model', async (given, message) => {
   await writeFile(at('mine.txt'), 'text');
-  const asked = choose({ model: at('none'), out: at('sizes'), text: at('mine.txt'), ...given } as never);
-  await expect(asked).rejects.toThrow(OptionError);
-  await expect(asked).rejects.toThrow(message);
+  const choosing = choose({ model: at('none'), out: at('sizes'), text: at('mine.txt'), ...given } as never);
+  await expect(choosing).rejects.toThrow(OptionError);
+  await expect(choosing).rejects.toThrow(message);
 });
 
-it('refuses token ids to measure on before anything is made', async () => {
+it('refuses token ids as a text before it opens the model', async () => {
   await writeFile(at('ids.jsonl'), '{"input_ids":[1,2]}');
-  const asked = choose({ model: at('none'), out: at('sizes'), text: at('ids.jsonl') });
-  await expect(asked).rejects.toThrow(/ids\.jsonl: line 1 contains token ids/);
+  const choosing = choose({ model: at('none'), out: at('sizes'), text: at('ids.jsonl') });
+  await expect(choosing).rejects.toThrow(/ids\.jsonl: line 1 contains token ids/);
 });
 
 it.each([
@@ -75,7 +75,7 @@ it.each([
   [{ text: 'short', test: 'mine' }, /short\.txt: found 1 token, and one window needs 32/],
   [{ targetSize: '1KB' }, /^targetSize is 1\.00 KB, and the smallest that the allowed reductions reach is/],
   [{ model: 'without' }, /without has no tokenizer\.json, which measuring bits per byte needs/],
-])('refuses %j before anything is made, though the model must be opened', async (given, message) => {
+])('refuses %j after it opens the model, before it writes files', async (given, message) => {
   await copyShortLlama(at('in'));
   await copyShortLlama(at('without'));
   await rm(at('without/tokenizer.json'));
@@ -87,16 +87,16 @@ it.each([
   expect((await listFiles(folder())).filter((path) => path.startsWith('sizes'))).toEqual([]);
 });
 
-it('stops where it is aborted', async () => {
+it('stops when it is aborted', async () => {
   const model = await copyShortLlama(at('in'));
   await writeFile(at('mine.txt'), 'Once upon a time. '.repeat(200));
   const controller = new AbortController();
-  const asked = { model, out: at('sizes'), text: at('mine.txt'), calibration, signal: controller.signal };
+  const request = { model, out: at('sizes'), text: at('mine.txt'), calibration, signal: controller.signal };
   const onProgress = ({ stage }: Progress) => stage === 'analyse' && controller.abort();
-  await expect(choose({ ...asked, onProgress })).rejects.toThrow(/abort/);
+  await expect(choose({ ...request, onProgress })).rejects.toThrow(/abort/);
 });
 
-it('recommends what loses least where all lose too much', () => {
+it('recommends the smallest model within mostLoss, or else the one that loses least', () => {
   const model = (name: string, bytes: number, bitsPerByte: number): MeasuredChoice => ({
     ...{ name, model: name, bytes, bitsPerByte, tokensPerSecond: 1, firstTokenMs: 1 },
   });

@@ -9,7 +9,7 @@ import { TINY_LLAMA } from '../support/tiny-llama.js';
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
 
-it('tells a model from a pruned copy, and not from itself, in whatever file it stands', async () => {
+it('finds a pruned copy worse and the same model equal, from every kind of file', async () => {
   await prune({
     model: FUSED_LLAMA,
     out: at('pruned'),
@@ -46,7 +46,7 @@ it('tells a model from a pruned copy, and not from itself, in whatever file it s
   expect(await compareFiles({ files: [at('a.json'), resume] })).toHaveLength(4);
 });
 
-/** A model with a perplexity on one text alone. */
+/** A model that was evaluated on one text only. */
 const onText = (model: string, losses: readonly number[], text = 't.txt', textSha256 = text) => ({
   model,
   perplexity: [
@@ -58,7 +58,7 @@ const onText = (model: string, losses: readonly number[], text = 't.txt', textSh
   ],
 });
 
-it('compares texts alone, by what they hold', () => {
+it('compares perplexities of texts with the same SHA-256', () => {
   const found = compareEvaluations([
     onText('a', [3, 4, 2, 3]),
     onText('b', [3.2, 4.1, 2.2, 3.1]),
@@ -74,7 +74,7 @@ it('compares texts alone, by what they hold', () => {
   ]);
 });
 
-it('refuses texts that were measured differently, with their names', () => {
+it('refuses texts that were measured differently, and names them', () => {
   const a = onText('a', [3, 4, 2]);
   const refused = (b: EvaluatedModel) => expect(() => compareEvaluations([a, b]));
   refused(onText('b', [3, 4])).toThrow(OptionError);
@@ -83,7 +83,7 @@ it('refuses texts that were measured differently, with their names', () => {
   refused(onText('b', [3, 4, 2], 'u.txt')).toThrow(/no text or task in common: a on t\.txt; b on u\.txt/);
 });
 
-it('reads perplexities from files of scores, whatever was left to the defaults', async () => {
+it('reads perplexities from files of scores, with defaults for missing settings', async () => {
   const run = (model: string, protocol: object) => ({
     ...{ model, source: 't.txt', kind: 'perplexity', modelSha256: model, sourceSha256: 't.txt', protocol },
   });
@@ -106,7 +106,7 @@ it('reads perplexities from files of scores, whatever was left to the defaults',
   await expect(compareFiles({ files: [at('bos.jsonl')] })).rejects.toThrow(/windowLength is 32 in A and 31 in B/);
 });
 
-it('says what is wrong with a file', async () => {
+it('refuses invalid files with the reason', async () => {
   const evaluation = (sha: string, extra = {}, kind = 'last-word') => ({
     model: sha,
     tasks: [

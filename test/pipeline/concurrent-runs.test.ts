@@ -46,7 +46,7 @@ const PAIRS: Readonly<
 };
 
 it.each(Object.keys(PAIRS))(
-  'two calls at once on one output: the result of one that was done, or a typed error (%s)',
+  'writes the whole result of one of two concurrent calls; the other may throw a typed error (%s)',
   async (name) => {
     const made = { recipe: at('recipe'), pruned: at('pruned') };
     if (name === 'apply and heal')

@@ -4,11 +4,11 @@ import { isDeterministicError, withJournal } from '../../src/pipeline/resumable-
 
 const system = (code: string) => Object.assign(new Error(code), { code });
 
-const ENDS: readonly (readonly [string, unknown, boolean])[] = [
+const ERRORS: readonly (readonly [string, unknown, boolean])[] = [
   ['an operator without a gradient', new UnsupportedModelError('x'), true],
   ['NaN in a weight', new NumericalError('x'), true],
-  ['the same of a module', new NumericalError('x', { cause: new NumericalError('y') }), true],
-  ['what the engine would not run', new UnsupportedModelError('x', { cause: new EngineError('y') }), false],
+  ['NaN in a module', new NumericalError('x', { cause: new NumericalError('y') }), true],
+  ['a model that the engine does not run', new UnsupportedModelError('x', { cause: new EngineError('y') }), false],
   ['a factorisation without memory', new NumericalError('x', { cause: new RangeError('allocation failed') }), false],
   ['a disk that cannot be read', new ModelFormatError('x', { cause: system('EIO') }), false],
   ['a file that became shorter', new ModelFormatError('x'), false],
@@ -16,25 +16,28 @@ const ENDS: readonly (readonly [string, unknown, boolean])[] = [
   ['an engine that failed', new EngineError('x'), false],
   ['a full disk', new OptionError('x', { cause: system('ENOSPC') }), false],
   ['no memory', new RangeError('Array buffer allocation failed'), false],
-  ['an abortion', new DOMException('x', 'AbortError'), false],
-  ['what a listener threw', 'text', false],
+  ['an abort', new DOMException('x', 'AbortError'), false],
+  ['an error of a listener', 'text', false],
 ];
 
-it.each(ENDS)('%s', async (_, error, isOver) => {
-  expect(isDeterministicError(error)).toBe(isOver);
-  const closed: boolean[] = [];
-  const close = async (over: boolean) => void closed.push(over);
-  const openWorkspace = async () => ({ found: 'nothing', folder: 'out.partial', journal: undefined, close });
-  const hash = { update: () => undefined, digest: () => 'key' };
-  const context = {
-    platform: { openWorkspace, createHash: () => hash },
-    notes: [],
-    remarks: [],
-    timings: [],
-  } as unknown as JobContext;
-  const run = withJournal(context, { output: 'out', key: 'key', resume: true }, async () => {
-    throw error;
-  });
-  await expect(run).rejects.toBe(error);
-  expect(closed).toEqual([isOver]);
-});
+it.each(ERRORS)(
+  'closes the workspace for good only after a deterministic error: %s',
+  async (_, error, isDeterministic) => {
+    expect(isDeterministicError(error)).toBe(isDeterministic);
+    const closed: boolean[] = [];
+    const close = async (isFinished: boolean) => void closed.push(isFinished);
+    const openWorkspace = async () => ({ found: 'nothing', folder: 'out.partial', journal: undefined, close });
+    const hash = { update: () => undefined, digest: () => 'key' };
+    const context = {
+      platform: { openWorkspace, createHash: () => hash },
+      notes: [],
+      remarks: [],
+      timings: [],
+    } as unknown as JobContext;
+    const run = withJournal(context, { output: 'out', key: 'key', resume: true }, async () => {
+      throw error;
+    });
+    await expect(run).rejects.toBe(error);
+    expect(closed).toEqual([isDeterministic]);
+  },
+);

@@ -32,7 +32,7 @@ function pruneOn(name: string, firstTokens: readonly number[]) {
 
 const LEFT_OUT = /windows were left out: they begin with token 0, whose embedding is zero/;
 
-it('leaves out windows that the model gives NaN on from the first token', async () => {
+it('leaves out windows on which the model outputs NaN from the first token', async () => {
   const { remarks, modules } = await pruneOn('nan.onnx', [3, ZERO, 5, 7]);
   expect(remarks).toContainEqual(expect.stringMatching(/^1 of 4 windows were left out: they begin with token 0,/));
   const { modules: others } = await pruneOn('nan.onnx', [3, 5, 7]);
@@ -41,12 +41,12 @@ it('leaves out windows that the model gives NaN on from the first token', async 
   );
 });
 
-it('keeps such windows where the model reads them', async () => {
+it('keeps windows that begin with a zero embedding if the model can read them', async () => {
   const { remarks } = await pruneOn('sound.onnx', [3, ZERO, 5]);
   expect(remarks).not.toContainEqual(expect.stringMatching(LEFT_OUT));
 });
 
-it('names the token and what to do where no window is left', async () => {
+it('names the token and the option to set if no window is left', async () => {
   await expect(pruneOn('nan.onnx', [ZERO, ZERO])).rejects.toMatchObject({
     code: 'ERR_NUMERICAL',
     message: expect.stringMatching(/all 2 calibration windows begin with token 0, .*calibration\.source/),

@@ -29,20 +29,20 @@ const DECODER = 'onnx/decoder_model_merged.onnx';
 const run = (request: Partial<PruneRequest> = {}) =>
   prune({ model: at('in'), out: at('out'), sparsity: 0.3, calibration: WINDOWS, evaluation: false, ...request });
 
-const decided = ({ modules, sparsity }: PruneReport) => ({
+const decisionsOf = ({ modules, sparsity }: PruneReport) => ({
   sparsity,
   widths: modules.map(({ block, kind, unitsAfter }) => ({ block, kind, unitsAfter })),
 });
 
-/** Moves the embedding model out of the folder, and gives its new path. */
-async function takeOut(): Promise<string> {
+/** Moves the embedding model out of the folder, and returns its new path. */
+async function moveEmbeddings(): Promise<string> {
   await rename(at('in/onnx/embed_tokens.onnx'), at('apart.onnx'));
   return at('apart.onnx');
 }
 
 describe('a decoder that reads embeddings', () => {
   it.each(['auto', 'o-fang'])(
-    'is pruned by %s as the undivided model is',
+    'is pruned by %s like the undivided model',
     async (method) => {
       await writeSplitLlama(at('in'));
       const generate = method === 'auto' ? { generate: true } : {};
@@ -56,7 +56,7 @@ describe('a decoder that reads embeddings', () => {
         method,
         evaluation: false,
       });
-      expect(decided(report).widths).toEqual(decided(whole).widths);
+      expect(decisionsOf(report).widths).toEqual(decisionsOf(whole).widths);
       expect(report.certificate).toMatchObject({ passed: true });
       expect(report.calibration!.tokensSha256).toBe(whole.calibration!.tokensSha256);
       const perplexities = await evaluateModels({ models: [at('out'), at('whole')], texts: [TEXT], ...WINDOWS });
@@ -66,7 +66,7 @@ describe('a decoder that reads embeddings', () => {
     240_000,
   );
 
-  it('is written as it was, with its embedding model next to it', async () => {
+  it('is written without embeddings, next to the unchanged embedding model', async () => {
     await writeSplitLlama(at('in'), { 'onnx/vision_encoder.onnx': 'v', 'onnx/decoder_model_merged_q4.onnx': 'q' });
     const before = await readFile(at('in/onnx/embed_tokens.onnx'));
     const { parameters, bytes } = await run({ method: 'magnitude', calibration: undefined });
@@ -84,7 +84,7 @@ describe('a decoder that reads embeddings', () => {
     expect(parameters.before).toBe(sizes.reduce((sum, size) => sum + size, 0));
   }, 240_000);
 
-  it('is written in several dtypes, each of which takes what the embedding model next to it hands over', async () => {
+  it('is written in several dtypes, which all read float32 inputs_embeds', async () => {
     await writeSplitLlama(at('in'));
     const written = await quantize({
       model: at('in'),
@@ -114,7 +114,7 @@ describe('a decoder that reads embeddings', () => {
     expect(whole).not.toHaveProperty('embeddings');
   }, 240_000);
 
-  it('is measured and writes text as the undivided model', async () => {
+  it('has the perplexity, generated text and likelihoods of the undivided model', async () => {
     await writeSplitLlama(at('in'));
     const [split, whole] = await Promise.all(
       [at('in'), SHORT_LLAMA].map(async (model) => ({
@@ -126,18 +126,18 @@ describe('a decoder that reads embeddings', () => {
     expect(split).toEqual(whole);
   }, 240_000);
 
-  it('asks for its embedding model and takes one from elsewhere', async () => {
+  it('is refused without its embedding model, and accepts one from another folder', async () => {
     await writeSplitLlama(at('in'));
-    const embeddings = await takeOut();
-    const asking = [
+    const embeddings = await moveEmbeddings();
+    const calls = [
       () => run({ method: 'magnitude', calibration: undefined }),
       () => describeFolder({ model: at('in') }),
       () => perplexity({ model: at('in'), text: TEXT, ...WINDOWS }),
       () => observe({ model: at('in'), out: at('statistics'), calibration: WINDOWS }),
     ];
-    for (const ask of asking) {
-      await expect(ask()).rejects.toThrow(UnsupportedModelError);
-      await expect(ask()).rejects.toThrow(
+    for (const call of calls) {
+      await expect(call()).rejects.toThrow(UnsupportedModelError);
+      await expect(call()).rejects.toThrow(
         /reads inputs_embeds.*there is no embedding model next to it.*--embeddings FILE/,
       );
     }
@@ -149,9 +149,9 @@ describe('a decoder that reads embeddings', () => {
     expect(text.text).not.toBe('');
   }, 240_000);
 
-  it('counts its embedding model to what statistics and recipes are made from', async () => {
+  it('is refused with statistics and recipes made with another embedding model', async () => {
     await writeSplitLlama(at('in'));
-    const embeddings = await takeOut();
+    const embeddings = await moveEmbeddings();
     await observe({ model: at('in'), out: at('statistics'), method: 'flap', calibration: WINDOWS, embeddings });
     const statistics = { method: 'flap', calibration: undefined, statistics: at('statistics'), embeddings } as const;
     await run({ ...statistics, recipe: at('recipe') });

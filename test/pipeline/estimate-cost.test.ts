@@ -15,7 +15,7 @@ import { loadTinyLlama, pruneLoaded } from '../support/tiny-llama.js';
 
 const load = (ffn: Part) => loadTinyLlama(buildDecoder({ ffn }));
 
-it('counts the repair of experts, where they can be repaired', async () => {
+it('counts the repair of experts if they can be repaired', async () => {
   const [float, packed] = [await load(mixture(plainRouter)), await load(packedMixture)];
   const widthsOf = ({ analysed }: typeof float) => modelSize(analysed).modules.map(({ experts }) => experts?.width);
   expect(widthsOf(float)).toEqual([undefined, NEURONS, undefined, NEURONS]);
@@ -45,20 +45,20 @@ it('counts the repair of experts, where they can be repaired', async () => {
   expect(pruneMs('flap', true)).toBe(pruneMs('flap', false));
 });
 
-it('is told how far the repair of experts is', async () => {
+it('reports progress of the repair of experts', async () => {
   const windows = Array.from({ length: 8 }, (_, window) =>
     Int32Array.from({ length: 16 }, (_, at) => (window * 17 + at * at * 7 + at * 3) % VOCABULARY),
   );
-  const heard: Progress[] = [];
+  const events: Progress[] = [];
   const options = { sparsity: 0.4, modules: 'experts', method: 'obc', allocation: 'global' } as const;
   await pruneLoaded(
     await load(mixture(plainRouter)),
-    { ...options, onProgress: (progress) => void heard.push(progress) },
+    { ...options, onProgress: (progress) => void events.push(progress) },
     { windows },
   );
-  const repaired = heard.filter(({ stage, total }) => stage === 'prune' && total > 1);
+  const repaired = events.filter(({ stage, total }) => stage === 'prune' && total > 1);
   const steps = new Set(repaired.map(({ done }) => done));
-  // Both passes through each expert that stays, in two blocks; some get no token.
+  // Both passes through each remaining expert, in two blocks; some get no token.
   expect(steps.size).toBeGreaterThan(2 * EXPERTS);
   expect(repaired.map(({ done }) => done)).toEqual(repaired.map(({ done }) => done).toSorted((a, b) => a - b));
 });
@@ -95,8 +95,8 @@ const SMOL = { blocks: 30, hidden: 576, keys: 192, neurons: 1536, vocabulary: 49
 const ONE_OF_7B = { blocks: 1, hidden: 4096, keys: 4096, neurons: 11_008, vocabulary: 32_000, tied: false };
 
 /**
- * Processor seconds of `prune` with 30 % in all its stages (*: without certificate, quality and report), on one core of a Xeon (AVX-512) that others used
- * as well, and how fast the dry run found it right before, in graphs of the model and in JavaScript. The block has random weights in half precision.
+ * Shape, windows, window length, speed of the machine by a dry run right before (graphs of the model, JavaScript), and CPU seconds of `prune` at
+ * 30 % (*: without certificate, quality and report), on one shared core of a Xeon (AVX-512). The single block has random weights in float16.
  */
 const MEASURED = {
   'tiny-llama flap': [TINY, 16, 256, { graphs: 0.095, script: 0.6 }, 5.8],
@@ -112,7 +112,7 @@ const MEASURED = {
   'Llama-2-7B, one block, o-fang *': [ONE_OF_7B, 2, 512, { graphs: 0.455, script: 0.479 }, 84.5],
 } as const satisfies Record<string, readonly [LlamaShape, number, number, MachineSpeed, number]>;
 
-it.each(Object.entries(MEASURED))('expects the time that a run takes, within a factor of 1.5: %s', (name, run) => {
+it.each(Object.entries(MEASURED))('estimates the CPU time of a run within a factor of 1.5: %s', (name, run) => {
   const [shape, windowCount, windowLength, speed, seconds] = run;
   const method = /flap|obc|[of]-fang|auto/.exec(name)![0];
   const calibration = { windowCount, windowLength };
@@ -128,7 +128,7 @@ it.each(Object.entries(MEASURED))('expects the time that a run takes, within a f
   expect(expected).toBeLessThan(seconds * 1.5);
 });
 
-it('expects a shard to make all windows, and to measure its own', () => {
+it('estimates that a shard generates all windows, and measures its own', () => {
   const request = resolveRequest({ model: 'llama', sparsity: [0.3], method: 'auto', dryRun: true });
   const stepsOf = (shardCount: number) => {
     const speed = { graphs: 1, script: 1 };
@@ -140,7 +140,7 @@ it('expects a shard to make all windows, and to measure its own', () => {
   expect(quarter.observe).toBeLessThan(all.observe! / 2);
 });
 
-it('expects as many tokens to go backwards as the curvature of wide outputs needs', () => {
+it('estimates backward passes over as many tokens as the curvature of wide outputs needs', () => {
   const gradients = (shape: LlamaShape, windowCount: number) => {
     const calibration = { windowCount };
     const steps = estimateCost({

@@ -12,64 +12,61 @@ import { loadTinyLlama } from '../support/tiny-llama.js';
 const WINDOWS = { windowCount: 6, windowLength: 32 };
 const NEURONS_7B = 11_008;
 
-it.each(['flap', 'obc', 'o-fang', 'auto'])(
-  'is what a run by %s keeps in scratch space, or a little more',
-  async (method) => {
-    const ends: number[] = [];
-    const createScratch = async () => {
-      const file = await nodePlatform.createScratch();
-      const at = ends.push(0) - 1;
-      return {
-        ...file,
-        write(offset: number, bytes: Uint8Array) {
-          ends[at] = Math.max(ends[at]!, offset + bytes.byteLength);
-          return file.write(offset, bytes);
-        },
-      };
+it.each(['flap', 'obc', 'o-fang', 'auto'])('estimates the scratch space that a run by %s uses', async (method) => {
+  const ends: number[] = [];
+  const createScratch = async () => {
+    const file = await nodePlatform.createScratch();
+    const at = ends.push(0) - 1;
+    return {
+      ...file,
+      write(offset: number, bytes: Uint8Array) {
+        ends[at] = Math.max(ends[at]!, offset + bytes.byteLength);
+        return file.write(offset, bytes);
+      },
     };
-    let analysed: AnalysedModel | undefined;
-    const calibration = { ...WINDOWS, generate: false } as const;
-    const request = { model: SHORT_LLAMA, sparsity: 0.3, method, calibration, dryRun: true, report: false } as const;
-    await runPrune(
-      { ...nodePlatform, createScratch },
-      {
-        ...request,
-        stages: {
-          analyse: {
-            name: 'analyse',
-            async run(context, input) {
-              analysed = await STAGES.analyse.run(context, input);
-              return analysed;
-            },
+  };
+  let analysed: AnalysedModel | undefined;
+  const calibration = { ...WINDOWS, generate: false } as const;
+  const request = { model: SHORT_LLAMA, sparsity: 0.3, method, calibration, dryRun: true, report: false } as const;
+  await runPrune(
+    { ...nodePlatform, createScratch },
+    {
+      ...request,
+      stages: {
+        analyse: {
+          name: 'analyse',
+          async run(context, input) {
+            analysed = await STAGES.analyse.run(context, input);
+            return analysed;
           },
         },
       },
-    );
-    const found = ends.reduce((sum, end) => sum + end, 0);
-    const { options } = resolveRequest({ ...request, sparsity: [0.3] });
-    const tokenCount = WINDOWS.windowCount * WINDOWS.windowLength;
-    const { parameterCount, hiddenSize } = analysed!.detected.layout;
-    const { windowLength } = WINDOWS;
-    const room = { analysed: analysed!, options, windowLength, modelBytes: 4 * parameterCount, sparsity: 0.3 };
-    const estimate = estimateScratch({ ...room, tokenCount });
-    // FLAP rewrites no weights.
-    expect(found > 0).toBe(method !== 'flap');
-    expect(found).toBeLessThanOrEqual(1.1 * estimate);
-    expect(found).toBeGreaterThanOrEqual(0.25 * estimate);
-    // The masked original has at least an output projection of every module.
-    const outputs = analysed!.detected.layout.modules.reduce(
-      (total, { output }) => total + output.inputCount * output.outputCount,
-      0,
-    );
-    const certified = estimateScratch({ ...room, tokenCount, certifies: true });
-    expect(certified - estimate).toBeGreaterThanOrEqual((method === 'flap' ? 1 : 2) * outputs * 4 - 1);
-    // Hidden states of so many tokens do not fit in memory: each pass reads one file and writes another.
-    const many = 2 ** 20;
-    expect(estimateScratch({ ...room, tokenCount: many })).toBeGreaterThanOrEqual(2 * many * hiddenSize * 4);
-  },
-);
+    },
+  );
+  const found = ends.reduce((sum, end) => sum + end, 0);
+  const { options } = resolveRequest({ ...request, sparsity: [0.3] });
+  const tokenCount = WINDOWS.windowCount * WINDOWS.windowLength;
+  const { parameterCount, hiddenSize } = analysed!.detected.layout;
+  const { windowLength } = WINDOWS;
+  const room = { analysed: analysed!, options, windowLength, modelBytes: 4 * parameterCount, sparsity: 0.3 };
+  const estimate = estimateScratch({ ...room, tokenCount });
+  // FLAP rewrites no weights.
+  expect(found > 0).toBe(method !== 'flap');
+  expect(found).toBeLessThanOrEqual(1.1 * estimate);
+  expect(found).toBeGreaterThanOrEqual(0.25 * estimate);
+  // The masked original has at least an output projection of every module.
+  const outputs = analysed!.detected.layout.modules.reduce(
+    (total, { output }) => total + output.inputCount * output.outputCount,
+    0,
+  );
+  const certified = estimateScratch({ ...room, tokenCount, certifies: true });
+  expect(certified - estimate).toBeGreaterThanOrEqual((method === 'flap' ? 1 : 2) * outputs * 4 - 1);
+  // Hidden states of so many tokens do not fit in memory: each pass reads one file and writes another.
+  const many = 2 ** 20;
+  expect(estimateScratch({ ...room, tokenCount: many })).toBeGreaterThanOrEqual(2 * many * hiddenSize * 4);
+});
 
-it('counts experts in packed weights as they are in memory', async () => {
+it('estimates the memory of experts with packed weights', async () => {
   const { analysed } = await loadTinyLlama(buildDecoder({ ffn: packedMixture }));
   const { index, layout } = analysed.detected;
   // One layer of gpt-oss-20b.
@@ -114,7 +111,7 @@ async function wideLlama(): Promise<AnalysedModel> {
   };
 }
 
-it('has room for the weights, moments and checkpoints of healing', async () => {
+it('estimates the scratch space for weights, moments and checkpoints of healing', async () => {
   const analysed = await wideLlama();
   const scratchOf = (heal: NonNullable<Parameters<typeof resolveRequest>[0]['heal']>) => {
     const { options } = resolveRequest({ model: 'large', sparsity: [0.5], heal, dryRun: true });
@@ -134,7 +131,7 @@ it.each([
   ['obc', 4e9],
   ['o-fang', 2.7e9],
   ['auto', 5.6e9],
-])('counts the matrices of %s and its backward pass', async (method, measured) => {
+])('estimates the memory of %s with its backward pass', async (method, measured) => {
   const { options, quantisation } = resolveRequest({
     ...{ model: 'large', sparsity: [0.3], modules: 'ffn', dryRun: true },
     method,
@@ -143,7 +140,7 @@ it.each([
   expect(Math.abs(expected / measured - 1)).toBeLessThan(0.2);
 });
 
-it('counts the matrices of calibrated rounding', async () => {
+it('estimates the memory of calibrated rounding', async () => {
   const large = await wideLlama();
   const expected = (rounding: 'calibrated' | 'nearest') => {
     const request = {

@@ -7,7 +7,7 @@ import { TINY_LLAMA } from '../support/tiny-llama.js';
 
 const folder = useTemporaryFolder();
 
-it('says what a model folder chose for every item of a file', async () => {
+it('reports the answer of a model to every item of a file', async () => {
   const result = await evaluateTasks({
     model: TINY_LLAMA,
     file: join(TINY_LLAMA, 'tasks/arithmetic.jsonl'),
@@ -29,8 +29,8 @@ it('names the file and the line of a malformed item', async () => {
   await expect(attempt).rejects.toThrow(`${file} line 2 has no gold`);
 });
 
-it('writes no further than the model reads', async () => {
-  // Its table of positions ends there.
+it('generates no more tokens than the model has positions, and refuses longer prompts', async () => {
+  // Its position table has 128 rows.
   const model = 'test/fixtures/exporters/llama-genai018-fp32';
   const { text } = await generateText({ model, prompt: 'Hello, world', newTokens: 200 });
   expect(text.length).toBeGreaterThan(100);

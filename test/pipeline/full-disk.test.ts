@@ -28,7 +28,7 @@ const requestFor = (model: string): PruneRequest => ({
 
 const isInside = (path: string) => path.startsWith('out/');
 
-it('leaves no half a result, wherever the disk is full, and begins again when there is room', async () => {
+it('leaves no partial result on a full disk, and succeeds when there is room', async () => {
   const request = requestFor('test/fixtures/exporters/llama-genai018-fp32');
   const run = (room: number) => runPrune({ ...nodePlatform, files: filesWithRoom(nodePlatform.files, room) }, request);
   await run(Number.POSITIVE_INFINITY);
@@ -45,7 +45,7 @@ it('leaves no half a result, wherever the disk is full, and begins again when th
   expect((await listFiles(folder())).filter((path) => !isInside(path))).toEqual([]);
 });
 
-it('does so on a disk of 20 MB, where the system lets a test mount one', async () => {
+it('leaves no partial result on a real disk of 20 MB, if mounting is allowed', async () => {
   await mkdir(at('disk'));
   const unmount = mountSmallDisk(at('disk'), 20);
   if (unmount === undefined) return;
@@ -54,7 +54,7 @@ it('does so on a disk of 20 MB, where the system lets a test mount one', async (
     fillDisk(at('disk'), 1e6);
     await expect(prune(request)).rejects.toThrow(/it needs at least \d+ bytes, and .* has \d+ free/);
     await rm(at('disk/filler'));
-    // The disk fills up while the run is under way.
+    // The disk fills up during the run.
     const filling = prune({ ...request, onProgress: ({ stage }) => stage === 'prune' && fillDisk(at('disk'), 1e6) });
     await expect(filling).rejects.toThrow(/^Cannot write .*ENOSPC.*Make room/);
     await rm(at('disk/filler'));
@@ -67,7 +67,7 @@ it('does so on a disk of 20 MB, where the system lets a test mount one', async (
   }
 });
 
-it('counts what an interrupted run left as room, where the system lets a test mount a small disk', async () => {
+it('counts files of an interrupted run as free space, if mounting is allowed', async () => {
   await mkdir(at('disk'));
   const unmount = mountSmallDisk(at('disk'), 20);
   if (unmount === undefined) return;

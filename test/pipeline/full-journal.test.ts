@@ -27,7 +27,7 @@ const requestFor = (out: string) => ({
 /** Calls of a journal's files that may fail, in the order in which a run makes them. */
 type Call = 'create' | 'write' | 'close';
 
-/** A platform whose journal lies on a disk that takes so many of these calls, and is full from then on. */
+/** A platform on which the journal fails with ENOSPC after `room` of these calls. */
 function platformWithRoom(call: Call, room: number): Platform & { readonly calls: () => number } {
   let calls = 0;
   const take = (kind: Call, path: string) =>
@@ -50,7 +50,7 @@ function platformWithRoom(call: Call, room: number): Platform & { readonly calls
   return { ...eagerPlatform({ ...nodePlatform, openWorkspace: openWorkspaceThere }), calls: () => calls };
 }
 
-/** Names of entries that are whole; whatever else lies there fails. */
+/** Names of complete entries; fails if there are other files. */
 async function wholeEntries(workspace: string): Promise<readonly string[]> {
   const names = await readdir(workspace);
   expect(names.filter((name) => name !== 'run.json' && !name.endsWith('.entry'))).toEqual([]);
@@ -63,12 +63,12 @@ async function wholeEntries(workspace: string): Promise<readonly string[]> {
 
 describe('a disk that is full when the journal writes', () => {
   it.each<Call>(['create', 'write', 'close'])(
-    'ends the run by its name, keeps what was whole, and lets it go on once there is room (%s)',
+    'fails the run, keeps complete checkpoints, and lets it resume once there is room (%s)',
     async (call) => {
       await mkdir(at('whole'));
-      const undisturbed = platformWithRoom(call, Number.POSITIVE_INFINITY);
-      await runPrune(undisturbed, requestFor(at('whole/x')));
-      const all = undisturbed.calls();
+      const uninterrupted = platformWithRoom(call, Number.POSITIVE_INFINITY);
+      await runPrune(uninterrupted, requestFor(at('whole/x')));
+      const all = uninterrupted.calls();
       for (const share of [0, 0.6]) {
         const cut = at(`cut ${share}`);
         await mkdir(cut);
@@ -97,7 +97,7 @@ describe('a disk that is full when the journal writes', () => {
   );
 });
 
-it('leaves a workspace as it was where not even its lock has room', async () => {
+it('does not change a workspace if there is no room for its lock', async () => {
   await mkdir(at('disk'));
   const unmount = mountSmallDisk(at('disk'), 1);
   if (unmount === undefined) return;

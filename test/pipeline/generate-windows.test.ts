@@ -14,10 +14,14 @@ const folder = useTemporaryFolder();
 const shape = { windowCount: 6, windowLength: 12 };
 const unchecked = { certify: false, evaluation: false } as const;
 
-/** The windows of a model folder. `wish`: the model is to write some where nothing is said. */
+/** Calibration windows of a model folder. `generates`: whether the method generates windows by default. */
 async function calibrate(
   calibration: Checked<CalibrationOptions>,
-  { model: path = SHORT_LLAMA, wish = false, ...control }: JobControl & { model?: string; wish?: boolean } = {},
+  {
+    model: path = SHORT_LLAMA,
+    generates = false,
+    ...control
+  }: JobControl & { model?: string; generates?: boolean } = {},
 ) {
   return withJob(nodePlatform, control, async (context) => {
     const opened = await STAGES.open.run(context, { model: path });
@@ -25,7 +29,7 @@ async function calibrate(
       folder: opened,
       model: await STAGES.load.run(context, opened),
       engine: testEngine,
-      calibration: resolveCalibration({ ...shape, ...calibration }, { generate: wish }),
+      calibration: resolveCalibration({ ...shape, ...calibration }, { generate: generates }),
       vocabularySize: 2048,
       positionCount: undefined,
       seed: 0,
@@ -43,7 +47,7 @@ async function bareModel(documents: Readonly<Record<string, object>>): Promise<s
   return root;
 }
 
-it('writes half of the windows and puts them beside the result, from where they can be read again', async () => {
+it('generates half of the windows, and writes them into the result to be read again', async () => {
   const out = join(folder(), 'out');
   const { calibration, timings } = await prune({
     model: SHORT_LLAMA,
@@ -63,13 +67,13 @@ it('writes half of the windows and puts them beside the result, from where they 
   const file = join(out, WINDOWS_FILE);
   const again = await calibrate({ source: { file }, windowCount: 3 });
   expect(again.provenance.tokensSha256).toBe(calibration?.generated?.tokensSha256);
-  // A copy of the result takes no windows along that it was not measured on.
+  // A model pruned from the result gets no copy of windows that it was not calibrated on.
   const copy = join(folder(), 'copy');
   await prune({ model: out, out: copy, sparsity: 0.2, method: 'magnitude', modules: 'ffn', ...unchecked });
   await expect(readFile(join(copy, WINDOWS_FILE))).rejects.toThrow(/ENOENT/);
 });
 
-it('keeps to the share, beside a source or alone', async () => {
+it('generates the given share of windows, with a source or alone', async () => {
   const source = { tokens: Array.from({ length: 100 }, (_, at) => at) };
   const few = await calibrate({ source, generate: { share: 0.3, seed: 5 } });
   expect(few.windows).toHaveLength(6);
@@ -81,7 +85,7 @@ it('keeps to the share, beside a source or alone', async () => {
 it.each([
   ['a document', { windowCount: 40 }, { windowCount: 20, tokenCount: 20 * 11 }],
   ['four documents', { windowCount: 10, documentLength: 3 }, { windowCount: 5, tokenCount: 5 * 8 }],
-])('resumes from a file after it was stopped, to the same windows of %s', async (_, writing, firstBatch) => {
+])('resumes from a file after an abort, to the same windows of %s', async (_, writing, firstBatch) => {
   const file = join(folder(), 'windows.jsonl');
   const { windowCount, ...rest } = { documentLength: 128, ...writing };
   const generate = { share: 1, seed: 9, ...rest };
@@ -104,14 +108,14 @@ it.each([
   );
 });
 
-it('needs no tokenizer: ids suffice', async () => {
+it('needs a tokenizer only for windows of text', async () => {
   const model = await bareModel({ 'genai_config.json': { model: { bos_token_id: 3, eos_token_id: [2] } } });
   const { provenance } = await calibrate({ generate: true }, { model });
   expect(provenance).toMatchObject({ kind: 'generated', windowCount: 6, generated: { startToken: 3 } });
   await expect(calibrate({ generate: { share: 0.5 } }, { model })).rejects.toThrow(/no tokenizer/);
 });
 
-it('names the option to set when no token begins a text', async () => {
+it('asks for startToken if the model names no token that begins a text', async () => {
   const model = await bareModel({});
   const attempt = calibrate({ generate: true }, { model });
   await expect(attempt).rejects.toThrow(OptionError);
@@ -123,15 +127,17 @@ it('names the option to set when no token begins a text', async () => {
   );
 });
 
-it('measures on the text alone where a model cannot write and nobody asked it to', async () => {
+it('calibrates on text only, with a remark, if generating by default is impossible', async () => {
   const model = await bareModel({});
   const source = { tokens: Array.from({ length: 100 }, (_, at) => at) };
-  const { windows, provenance, windowsFile, remarks } = await calibrate({ source }, { model, wish: true });
+  const { windows, provenance, windowsFile, remarks } = await calibrate({ source }, { model, generates: true });
   expect(windows).toHaveLength(6);
   expect(provenance.generated).toBeUndefined();
   expect(windowsFile).toBeUndefined();
   expect(remarks).toEqual([expect.stringMatching(/^calibrated on text only.*no bos_token_id/)]);
-  // Without a text there is nothing to fall back on, and what was asked for must be possible.
-  await expect(calibrate({}, { model, wish: true })).rejects.toThrow(/found no start token/);
-  await expect(calibrate({ source, generate: true }, { model, wish: true })).rejects.toThrow(/found no start token/);
+  // Without a source there is no fallback, and an explicit request must be possible.
+  await expect(calibrate({}, { model, generates: true })).rejects.toThrow(/found no start token/);
+  await expect(calibrate({ source, generate: true }, { model, generates: true })).rejects.toThrow(
+    /found no start token/,
+  );
 });

@@ -15,7 +15,7 @@ const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
 const SECRET = 'hunter2';
 
-/** Somebody's home, which a model lies in. */
+/** A home folder with a model among private files. */
 async function writeHome(): Promise<string> {
   const files: Readonly<Record<string, string | Uint8Array>> = {
     ...Object.fromEntries([...PRIVATE_FILES, 'proj/embed_tokens.onnx'].map((path) => [path, SECRET])),
@@ -39,20 +39,20 @@ const calibration = {
   windowCount: 8,
 };
 const short = { certify: false, evaluation: false, seed: 1 } as const;
-const MADE = ['LICENSE', 'config.json', 'fang-prune-files.json', 'merges.txt', 'model.onnx'];
+const RESULT_FILES = ['LICENSE', 'config.json', 'fang-prune-files.json', 'merges.txt', 'model.onnx'];
 
-/** Files of a result, none of which may tell of the home or of what else lies there. */
+/** Files of a result, none of which may contain private data or paths of the home folder. */
 async function check(out: string): Promise<readonly string[]> {
   const files = await listFiles(at(out));
   for (const file of files) {
     const content = await readFile(at(`${out}/${file}`), 'latin1');
-    for (const stray of [SECRET, folder(), 'passwords.txt', 'other.onnx', 'id_ed25519'])
-      expect([file, content.includes(stray)]).toEqual([file, false]);
+    for (const secret of [SECRET, folder(), 'passwords.txt', 'other.onnx', 'id_ed25519'])
+      expect([file, content.includes(secret)]).toEqual([file, false]);
   }
   return files.filter((file) => !file.includes('fang-prune-report'));
 }
 
-it('has nothing private of it in any result, and no path of the machine in what is saved', async () => {
+it('is not copied into any result, nor are paths of the machine', async () => {
   const model = await writeHome();
   const pruned = await runPrune(nodePlatform, {
     ...{ ...short, model, out: at('pruned'), recipe: at('recipe'), sparsity: 0.5, method: 'magnitude', modules: 'ffn' },
@@ -61,7 +61,7 @@ it('has nothing private of it in any result, and no path of the machine in what 
   const { left = [], leftCount } = pruned.sideFiles!;
   expect(left).toEqual(expect.arrayContaining(['.env', '.ssh/', 'passwords.txt', 'proj/']));
   expect(leftCount).toBeGreaterThanOrEqual(left.length);
-  expect(await check('pruned')).toEqual(MADE);
+  expect(await check('pruned')).toEqual(RESULT_FILES);
   await check('recipe');
   const saved = JSON.parse(await readFile(at('pruned/fang-prune-report.json'), 'utf8'));
   expect(saved).toMatchObject({
@@ -80,7 +80,7 @@ it('has nothing private of it in any result, and no path of the machine in what 
     modules: 'ffn',
   } as const;
   await runLadder(nodePlatform, ladder);
-  expect(await check('ladder')).toEqual(['25', '50'].flatMap((rung) => MADE.map((file) => `${rung}/${file}`)));
+  expect(await check('ladder')).toEqual(['25', '50'].flatMap((rung) => RESULT_FILES.map((file) => `${rung}/${file}`)));
   await runQuantize(nodePlatform, {
     model,
     out: at('quantised'),
@@ -90,11 +90,11 @@ it('has nothing private of it in any result, and no path of the machine in what 
     evaluation: false,
   });
   expect(await check('quantised')).toEqual(
-    MADE.map((file) => (file === 'model.onnx' ? 'onnx/model_quantized.onnx' : file)),
+    RESULT_FILES.map((file) => (file === 'model.onnx' ? 'onnx/model_quantized.onnx' : file)),
   );
   const applied = await runApply(nodePlatform, { model, recipe: at('recipe'), out: at('applied') });
   expect(applied.sideFiles).toMatchObject({ copied: ['LICENSE', 'merges.txt'], leftCount });
-  expect(await check('applied')).toEqual(MADE);
+  expect(await check('applied')).toEqual(RESULT_FILES);
   await runObserve(nodePlatform, { model, out: at('statistics'), method: 'flap', modules: 'ffn', calibration });
   await check('statistics');
   const healing = {
@@ -109,7 +109,11 @@ it('has nothing private of it in any result, and no path of the machine in what 
     ...healing,
   });
   expect(healed.sideFiles).toMatchObject({ copied: ['LICENSE', 'config.json', 'merges.txt'] });
-  expect(await check('healed')).toEqual([...MADE.slice(0, 3), 'fang-prune-healing.json', ...MADE.slice(3)]);
+  expect(await check('healed')).toEqual([
+    ...RESULT_FILES.slice(0, 3),
+    'fang-prune-healing.json',
+    ...RESULT_FILES.slice(3),
+  ]);
 
   const push = { folder: at('pruned'), repo: 'me/small', dryRun: true } as const;
   const { files } = await runPush(nodePlatform, push);

@@ -105,14 +105,14 @@ async function logitsOf(model: LanguageModel): Promise<number[]> {
 }
 
 it.each([{ normsInside: true }, { slides: true }, { normsInside: true, slides: true }])(
-  'runs %j, for which the processor has no kernel, as what it stands for',
+  'runs %j, which has no CPU kernel, as equivalent operators',
   async (form) => {
     const [plain, other] = [await withDecoder({}, logitsOf), await withDecoder(form, logitsOf)];
     expect(Math.max(...plain.map((value, at) => Math.abs(value - other[at]!)))).toBeLessThan(1e-5);
   },
 );
 
-it('says in our words what cannot be run, at the first run', async () => {
+it('throws UnsupportedModelError at the first run if a kernel refuses the node', async () => {
   const reading = withDecoder({ bias: true }, (model) => model.readLogits([Int32Array.of(1, 2)]));
   await expect(reading).rejects.toThrow(UnsupportedModelError);
   await expect(reading).rejects.toThrow(
@@ -120,7 +120,7 @@ it('says in our words what cannot be run, at the first run', async () => {
   );
 });
 
-/** Logits of two sequences that are read token by token, further than a cache keeps its latest tokens apart. */
+/** Logits of two sequences, token by token, for more tokens than a cache keeps in a separate tensor. */
 async function stepsOf(path: string, generates: boolean, engine = testEngine): Promise<Float32Array> {
   const opened = await openModelFolder(path);
   const model = await openLanguageModel(engine, opened, { generates });
@@ -140,18 +140,18 @@ async function stepsOf(path: string, generates: boolean, engine = testEngine): P
 }
 
 it.each([
-  ['of its own heads', buildDecoder()],
+  ['of all heads', buildDecoder()],
   [
-    'of heads that several queries share',
+    'of heads that several query heads share',
     buildDecoder({ attention: selfAttention({ project: separate(2), spread: repeatHeads(2) }) }),
   ],
   ['inside one operator', buildDecoder({ attention: fused({}) })],
   ['that slides', buildDecoder({ attention: fused({ slides: true }) })],
   [
-    'that its graph hands on',
+    'that the graph passes on',
     buildDecoder({ attention: selfAttention({ cached: (g, past) => g.op('Identity', [past]) }) }),
   ],
-])('writes token by token as the model on its own would, with a cache %s', async (_, bytes) => {
+])('has the same logits token by token when opened for generation, with a cache %s', async (_, bytes) => {
   const path = join(folder(), 'model.onnx');
   await writeFile(path, bytes);
   expect(relativeGap(await stepsOf(path, true), await stepsOf(path, false))).toBeLessThan(1e-6);
@@ -181,7 +181,7 @@ it('opens a model that does not fit in memory block by block in every run', asyn
   expect(relativeGap(Float32Array.from(small.logits), Float32Array.from(whole.logits))).toBeLessThan(1e-5);
 });
 
-it('writes with weights that lie beside the graph, and in pieces in WebAssembly', async () => {
+it('has the same logits when opened for generation, with external weights and in WebAssembly', async () => {
   const plain = await stepsOf(TINY_LLAMA, false);
   expect(relativeGap(await stepsOf(TINY_LLAMA, true), plain)).toBeLessThan(1e-5);
   const wasm = await createNodeEngine({ executionProvider: 'wasm' });

@@ -8,7 +8,7 @@ import { hashFolder, useTemporaryFolder } from '../support/temporary-folder.js';
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
 
-it('tells the sizes that files will have, and the smallest, and writes nothing', async () => {
+it('reports the bytes of each dtype and the smallest size, and writes no files', async () => {
   const model = await copyShortLlama(at('in'));
   const before = await hashFolder(folder());
   const plan = await planShrink({ model, targetSize: ['620KB', '5MB'], dtypes: ['q8', 'q4', 'q2'] });
@@ -22,7 +22,7 @@ it('tells the sizes that files will have, and the smallest, and writes nothing',
   expect(small!.candidates).toBeUndefined();
   expect(plan.bytes).toBe((await stat(join(model, 'onnx/model.onnx'))).size);
   for (const figure of [plan.ms, plan.memoryBytes]) expect(figure).toBeGreaterThan(0);
-  // What the error of a run says.
+  // A run refuses the same sizes.
   const asked = { model, targetSize: plan.smallest.bytes - 1, dtypes: ['q8', 'q4', 'q2'] as const };
   await expect(planShrink(asked)).rejects.toThrow(OptionError);
   await expect(planShrink({ ...asked, targetSize: plan.smallest.bytes })).resolves.toBeDefined();
@@ -31,9 +31,9 @@ it('tells the sizes that files will have, and the smallest, and writes nothing',
   expect(smallest.bytes).toBeLessThan(plan.smallest.bytes);
 }, 120_000);
 
-it('predicts from statistics what a run chooses, and what it then loses', async () => {
+it('predicts the choice of a run and its divergence from statistics', async () => {
   const model = await copyShortLlama(at('in'));
-  // One held-out window of 64 tokens measures what rounding costs only roughly.
+  // One held-out window of 64 tokens measures the cost of rounding only roughly.
   const calibration = { windowCount: 8, windowLength: 64, generate: false } as const;
   await observe({ model, out: at('seen'), calibration });
   const reductions = { targetSize: '560KB', allow: ['neurons', 'bits'], dtypes: ['q8', 'q4'] } as const;
@@ -46,7 +46,7 @@ it('predicts from statistics what a run chooses, and what it then loses', async 
     certify: false,
     evaluation: false,
   });
-  // The mixture that the run chooses by measuring, and what it then loses.
+  // The candidate that the run chooses by measurements.
   const chosen = report.size!.candidates.find((candidate) => candidate.chosen)!;
   const [best] = sizes[0]!.candidates!;
   expect(best).toMatchObject({ bytes: chosen.bytes, sparsity: chosen.sparsity, maps: chosen.maps });
@@ -56,7 +56,7 @@ it('predicts from statistics what a run chooses, and what it then loses', async 
   expect(best!.predicted.quantising / chosen.divergence.quantising).toBeLessThan(1.5);
 }, 120_000);
 
-it('refuses statistics with a vocabulary that they are not of', async () => {
+it('refuses statistics together with a trimmed vocabulary', async () => {
   const model = await copyShortLlama(at('in'));
   const asked = planShrink({ model, vocabularySize: 900, statistics: at('seen') });
   await expect(asked).rejects.toThrow(/^statistics cover the entire vocabulary/);

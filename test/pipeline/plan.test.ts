@@ -14,7 +14,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true }));
 
-it('estimates what a run makes, and writes nothing', async () => {
+it('estimates widths, parameters, bytes and time of a run, and writes no files', async () => {
   const request = { ...REQUEST, method: 'magnitude' } as const;
   const { results, calibration, stages, ms } = await plan({ ...request, out: join(folder, 'pruned') });
   expect(await readdir(folder)).toEqual([]);
@@ -28,7 +28,7 @@ it('estimates what a run makes, and writes nothing', async () => {
   expect(stages.reduce((sum, stage) => sum + stage.ms, 0)).toBeCloseTo(ms);
 });
 
-it('tells nothing of widths that are measured, and estimates every dtype and sparsity', async () => {
+it('omits widths that depend on measurements, and estimates every dtype and sparsity', async () => {
   const { allocation, results, calibration, stages } = await plan({
     ...REQUEST,
     sparsity: [0.2, 0.4],
@@ -45,7 +45,7 @@ it('tells nothing of widths that are measured, and estimates every dtype and spa
   expect(stages.map(({ stage }) => stage)).toContain('generate');
 });
 
-it('tells what stays, and what each sparsity comes to where heads bear it alone', async () => {
+it('remarks on parts that are not pruned, and on the effect of each sparsity', async () => {
   const model = 'test/fixtures/exporters/qwen3_moe-optimum01-fp32';
   const { remarks } = await plan({ model, sparsity: [0.3, 0.5], method: 'magnitude' });
   expect(remarks).toEqual([
@@ -57,7 +57,7 @@ it('tells what stays, and what each sparsity comes to where heads bear it alone'
   ]);
 });
 
-it('counts the bytes that a run writes, without reading a weight', async () => {
+it('estimates exactly the bytes that a run writes', async () => {
   const out = join(folder, 'written');
   const request = { ...REQUEST, method: 'magnitude', dtype: ['q4', 'q8', 'fp16'], rounding: 'nearest' } as const;
   const { results } = await plan(request);
@@ -66,7 +66,7 @@ it('counts the bytes that a run writes, without reading a weight', async () => {
   expect([results[0]!.bytes, sizes(results[0]!.dtypes)]).toEqual([bytes, sizes(dtypes)]);
 });
 
-it('counts a session of the entire model where the run opens one', async () => {
+it('counts the memory of a whole session only if the run opens one', async () => {
   const memoryOf = async (certify: boolean, memoryBytes: number) => {
     const request = { ...REQUEST, method: 'magnitude', evaluation: false, certify } as const;
     return (await runPlan({ ...nodePlatform, memoryBytes }, request)).memoryBytes;

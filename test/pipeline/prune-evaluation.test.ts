@@ -46,7 +46,7 @@ describe('evaluation of a run', () => {
     expect(measured.map(({ done, total }) => `${done}/${total}`)).toEqual([...ofOneModel, ...ofOneModel]);
   });
 
-  it('measures on no window that healing has learnt', async () => {
+  it('excludes windows that are evaluated from healing', async () => {
     const calibration = { source: { file: TEXTS[0]! }, windowLength: 32, selection: 'first' } as const;
     const heal = { windowCount: 6, share: 0, windowsPerStep: 6 };
     const { healing, remarks } = await run({ calibration, heal });
@@ -69,12 +69,12 @@ describe('evaluation of a run', () => {
         return { evaluation: { texts: [TEXTS[0]!, at('short.txt')], windowLength: 32 } };
       },
     ],
-    ['a text that is not there', async () => ({ evaluation: { texts: [at('none.txt')] } })],
+    ['a missing text', async () => ({ evaluation: { texts: [at('none.txt')] } })],
     ['no text', async () => ({ evaluation: { texts: [] } })],
     ['windows longer than the model reads', async () => ({ evaluation: { texts: TEXTS, windowLength: 513 } })],
     ['a prompt longer than the model reads', async () => ({ evaluation: { prompts: ['word '.repeat(600)] } })],
     ['a dry run', async () => ({ dryRun: true })],
-  ])('refuses %s before anything is done', async (_, request) => {
+  ])('refuses %s before the run begins', async (_, request) => {
     const stages: string[] = [];
     const refused = run({ ...(await request()), onProgress: ({ stage }) => stages.push(stage) });
     await expect(refused).rejects.toThrow(OptionError);
@@ -82,7 +82,7 @@ describe('evaluation of a run', () => {
     expect((await listFiles(folder())).filter((file) => file !== 'short.txt')).toEqual([]);
   });
 
-  it('shows what both models write, with or without texts', async () => {
+  it('reports texts that both models generate from prompts', async () => {
     const { samples, metrics } = await run({ evaluation: { prompts: ['The', 'Once upon'], newTokens: 4 } });
     expect(metrics).toBeUndefined();
     expect(samples!.map(({ prompt }) => prompt)).toEqual(['The', 'Once upon']);
@@ -98,7 +98,7 @@ describe('evaluation of a run', () => {
     );
   });
 
-  it('leaves what was written when it is aborted', async () => {
+  it('keeps the written model when it is aborted', async () => {
     const abort = new AbortController();
     const onProgress = ({ stage }: Progress) => stage === 'evaluate' && abort.abort();
     await expect(run({ onProgress, signal: abort.signal })).rejects.toThrow('abort');
@@ -108,12 +108,12 @@ describe('evaluation of a run', () => {
 });
 
 describe('evaluation of a ladder', () => {
-  const climb = (request: Partial<LadderRequest> = {}) =>
+  const runLadder = (request: Partial<LadderRequest> = {}) =>
     pruneLadder({ ...QUICK, out: at('ladder'), sparsity: [0.1, 0.3], ...request });
 
-  it('measures the dense model once, and every report holds the table', async () => {
+  it('measures the dense model once, and adds the table to every report', async () => {
     let windowCount = 0;
-    const reports = await climb({
+    const reports = await runLadder({
       evaluation: { texts: TEXTS, ...WINDOWS },
       onProgress: ({ stage, done }) => {
         if (stage === 'evaluate' && done > 0) windowCount++;
@@ -146,7 +146,7 @@ describe('evaluation of a ladder', () => {
   });
 
   it('has a table without perplexities when nothing was measured, also in a dry run', async () => {
-    const reports = await climb({ dryRun: true, report: at('reports/a.json') });
+    const reports = await runLadder({ dryRun: true, report: at('reports/a.json') });
     expect(reports.map(({ ladder }) => ladder!.map(({ requested }) => requested))).toEqual([
       [0, 0.1, 0.3],
       [0, 0.1, 0.3],

@@ -10,7 +10,7 @@ const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
 
 const CALIBRATION = { windowCount: 2, windowLength: 24 };
-const climb = (request: Partial<LadderRequest> = {}) =>
+const runLadder = (request: Partial<LadderRequest> = {}) =>
   pruneLadder({
     model: SHORT_LLAMA,
     out: at('ladder'),
@@ -26,7 +26,7 @@ describe('pruneLadder', () => {
     'gives the bytes of a single run (%s)',
     async (method) => {
       const model = await copyShortLlama(at('in'));
-      const [, report] = await climb({ model, method });
+      const [, report] = await runLadder({ model, method });
       const shared = { calibration: CALIBRATION, certify: false, evaluation: false };
       const single = await prune({ ...shared, model, out: at('single'), sparsity: 0.3, method });
       const rung = at('ladder/30');
@@ -41,39 +41,45 @@ describe('pruneLadder', () => {
     240_000,
   );
 
-  it('looks before it works, and replaces only rungs', async () => {
+  it('checks all outputs before it prunes, and replaces only rungs', async () => {
     const quick = { method: 'random', calibration: undefined, report: at('reports/a.json') };
-    await climb({ ...quick, sparsity: [0.125] });
+    await runLadder({ ...quick, sparsity: [0.125] });
     await writeFile(at('ladder/notes.txt'), 'mine');
-    await expect(climb({ ...quick, sparsity: [0.07, 0.125], seed: 1 })).rejects.toThrow(OptionError);
+    await expect(runLadder({ ...quick, sparsity: [0.07, 0.125], seed: 1 })).rejects.toThrow(OptionError);
     expect(await listFiles(at('ladder'))).not.toContainEqual(expect.stringMatching(/^7\//));
-    await climb({ ...quick, sparsity: [0.07, 0.125], force: true });
+    await runLadder({ ...quick, sparsity: [0.07, 0.125], force: true });
     const files = await listFiles(folder());
     expect(files).toEqual(expect.arrayContaining(['ladder/notes.txt', 'ladder/7/config.json', 'reports/a-12.5.json']));
     expect(files.filter((file) => file.includes('partial') || file.includes('replaced'))).toEqual([]);
   });
 
   it.each([[[]], [[0.1, 0.1]], [[0.1, 1]], [0.3 as never]])('refuses %j', async (sparsity) => {
-    await expect(climb({ sparsity })).rejects.toThrow(OptionError);
+    await expect(runLadder({ sparsity })).rejects.toThrow(OptionError);
   });
 
-  it.each([1, 2])('goes through calibration and all rungs in its progress (shots: %d)', async (shots) => {
+  it.each([1, 2])('reports progress of measurements and of all rungs (shots: %d)', async (shots) => {
     const seen: Progress[] = [];
-    await climb({ dryRun: true, method: 'o-fang', modules: 'ffn', shots, onProgress: (step) => void seen.push(step) });
+    await runLadder({
+      dryRun: true,
+      method: 'o-fang',
+      modules: 'ffn',
+      shots,
+      onProgress: (step) => void seen.push(step),
+    });
     const begun = seen.filter(
       ({ stage, done, total }, at) =>
         done === 0 && total === 1 && (seen[at - 1]?.stage !== stage || seen[at - 1]?.done !== 0),
     );
-    const look = ['measure', 'gradients'];
+    const measuring = ['measure', 'gradients'];
     const rungs =
-      shots === 1 ? [...look, 'prune', 'prune'] : Array.from({ length: 4 }, () => [...look, 'prune']).flat();
-    expect(begun.map(({ stage }) => stage).filter((stage) => [...look, 'prune'].includes(stage))).toEqual(rungs);
+      shots === 1 ? [...measuring, 'prune', 'prune'] : Array.from({ length: 4 }, () => [...measuring, 'prune']).flat();
+    expect(begun.map(({ stage }) => stage).filter((stage) => [...measuring, 'prune'].includes(stage))).toEqual(rungs);
     const fractions = seen.flatMap(({ overall }) => overall ?? []);
     expect(fractions).toEqual(fractions.toSorted((a, b) => a - b));
     expect(fractions.at(-1)).toBeGreaterThan(0.8);
   });
 
-  it('leaves the rungs that are complete when it is stopped in a later one', async () => {
+  it('keeps complete rungs when it is aborted in a later one', async () => {
     const abort = new AbortController();
     let savedCount = 0;
     const onProgress: LadderRequest['onProgress'] = ({ stage, done, total }) => {
@@ -81,9 +87,9 @@ describe('pruneLadder', () => {
       if (savedCount === 1) abort.abort();
       if (done === total) savedCount++;
     };
-    await expect(climb({ method: 'random', calibration: undefined, onProgress, signal: abort.signal })).rejects.toThrow(
-      'abort',
-    );
+    await expect(
+      runLadder({ method: 'random', calibration: undefined, onProgress, signal: abort.signal }),
+    ).rejects.toThrow('abort');
     const tops = (await listFiles(at('ladder'))).map((file) => file.split('/')[0]);
     expect([...new Set(tops)]).toEqual(['10']);
   });

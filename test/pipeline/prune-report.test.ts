@@ -25,7 +25,7 @@ const run = (request: Partial<PruneRequest> = {}) =>
   });
 
 describe('the report of a run', () => {
-  it('lies beside the pruned model and says what prune resolves to', async () => {
+  it('is written next to the pruned model, and equals the result of prune', async () => {
     const report = await run({ method: 'o-fang', model: await copyShortLlama(at('in')) });
     expect(await listFiles(at('out'))).toEqual(
       expect.arrayContaining(['fang-prune-report.html', 'fang-prune-report.json']),
@@ -48,7 +48,7 @@ describe('the report of a run', () => {
   });
 
   it.each<[string, Partial<PruneRequest>]>([
-    ['auto, which writes half its windows', { method: 'auto', dampening: 0.2, seed: 3 }],
+    ['auto, which generates half its windows', { method: 'auto', dampening: 0.2, seed: 3 }],
     [
       'a method with groups',
       { method: 'f-fang', grouping: { contextCount: 3 }, weighting: { temperature: { absolute: 2 } } },
@@ -63,9 +63,9 @@ describe('the report of a run', () => {
         blockSparsity: { 0: 0, 1: { ffn: 0.5 } },
       },
     ],
-    ['a method that reads no token', { method: 'magnitude', calibration: undefined }],
+    ['a method that reads no tokens', { method: 'magnitude', calibration: undefined }],
   ])(
-    'holds settings that make the same bytes again: %s',
+    'has settings that give the same bytes again: %s',
     async (_, options) => {
       const source = { file: join(SHORT_LLAMA, 'text/french.txt') };
       const calibration = { source, windowCount: 3, windowLength: 24, selection: 'sample' } as const;
@@ -85,7 +85,7 @@ describe('the report of a run', () => {
     240_000,
   );
 
-  it('is written where it was asked for, also in a dry run', async () => {
+  it('is written to the given path, also in a dry run', async () => {
     const report = await run({ dryRun: true, method: 'flap', report: at('reports/dry.json') });
     expect(await listFiles(folder())).toEqual(['reports/dry.html', 'reports/dry.json']);
     expect(await readReport('reports/dry.json')).toEqual(savedReport(report));
@@ -93,7 +93,7 @@ describe('the report of a run', () => {
     await expect(run({ report: at('report.txt') })).rejects.toThrow(OptionError);
   });
 
-  it('says as much as moments tell of the error of a method that asks for no more', async () => {
+  it('has errors from moments with a method that needs no more, and none without tokens', async () => {
     const report = await run({ dryRun: true, modules: 'ffn', method: 'flap' });
     for (const { kind, error } of report.modules) {
       if (kind === 'attention') expect(error).toBeUndefined();
@@ -102,11 +102,11 @@ describe('the report of a run', () => {
         expect(error!.after).toBeLessThan(error!.before);
       }
     }
-    const blind = await run({ dryRun: true, method: 'magnitude', calibration: undefined });
-    expect(blind.modules.every(({ error }) => error === undefined)).toBe(true);
+    const withoutTokens = await run({ dryRun: true, method: 'magnitude', calibration: undefined });
+    expect(withoutTokens.modules.every(({ error }) => error === undefined)).toBe(true);
   });
 
-  it('is left out on request, and that of an earlier run is not taken for it', async () => {
+  it('is omitted if report is false, and not copied from an earlier run', async () => {
     const model = await copyShortLlama(at('in'));
     await writeFile(join(model, 'fang-prune-report.json'), '{}');
     await writeFile(join(model, 'fang-prune-report.html'), 'old');
@@ -126,14 +126,14 @@ describe('the report of a run', () => {
     [{ modules: 'attention', perBlockKvHeads: true }, 'X: attention loses whole KV groups'],
     [{ modules: 'attention', headUnit: 'query' }, 'X: attention loses a head of every KV group at a time, equally'],
     [{ modules: 'ffn', allocation: ({ modules }) => modules.map(() => 0.2) }, 'X: the allocation is custom'],
-  ])('says where another part was removed than asked for: %j', async (options, said) => {
+  ])('remarks on a removed fraction other than requested: %j', async (options, expected) => {
     const { sparsity, remarks } = await run({ method: 'magnitude', calibration: undefined, dryRun: true, ...options });
     const found = remarks.filter((remark) => remark.startsWith('asked for'));
     const parts = `asked for 30.0 % of the prunable parameters, and removed ${(100 * sparsity.achieved).toFixed(1)} %`;
-    expect(found).toEqual(said === undefined ? [] : [expect.stringContaining(said.replace('X', parts))]);
+    expect(found).toEqual(expected === undefined ? [] : [expect.stringContaining(expected.replace('X', parts))]);
   });
 
-  it('quotes no text when told not to', async () => {
+  it('quotes no text if quoteText is false', async () => {
     const calibration = { windowCount: 2, windowLength: 32 };
     const report = await run({ method: 'f-fang', quoteText: false, dryRun: true, modules: 'ffn', calibration });
     expect(report.modules.flatMap(({ contexts = [] }) => contexts.map((context) => Object.keys(context)))).toEqual(

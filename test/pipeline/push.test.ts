@@ -33,7 +33,7 @@ const WRITTEN: Readonly<Record<string, string | Uint8Array>> = {
   'fang-prune-report.json': JSON.stringify(REPORT),
 };
 
-/** A folder as a run leaves it. */
+/** The output folder of a run. */
 async function writeResult(files: Readonly<Record<string, string | Uint8Array>> = WRITTEN): Promise<string> {
   const root = join(folder(), 'result');
   for (const inside of ['onnx', 'docs']) await mkdir(join(root, inside), { recursive: true });
@@ -49,7 +49,7 @@ async function push(request: Partial<PushRequest>, repos: Record<string, HubRepo
   return runPush({ ...nodePlatform, hub }, { folder: join(folder(), 'result'), repo: 'me/small', ...request });
 }
 
-it('uploads what the manifest lists, and a card, in one commit', async () => {
+it('uploads files of the manifest and a model card in one commit', async () => {
   const root = await writeResult();
   await writeFile(join(root, 'notes.txt'), 'mine');
   const repos: Record<string, HubRepo> = {};
@@ -70,7 +70,7 @@ it('uploads what the manifest lists, and a card, in one commit', async () => {
   expect(again.files.map(({ path }) => path)).toContain('fang-prune-report.json');
 });
 
-it('uploads what is known to belong to a model, and the rest by its name', async () => {
+it('uploads known files of a model, and others only if include names them', async () => {
   const root = await writeResult({
     ...WRITTEN,
     'tokenizer.json': '{}',
@@ -92,7 +92,7 @@ it('uploads what is known to belong to a model, and the rest by its name', async
   ]);
 });
 
-it('uploads a report without the paths that it may hold', async () => {
+it('uploads a report without local paths', async () => {
   await writeResult({ ...WRITTEN, 'fang-prune-report.html': '/home/me/secret' });
   const repos: Record<string, HubRepo> = {};
   await push({ create: true, withReport: true }, repos);
@@ -102,59 +102,59 @@ it('uploads a report without the paths that it may hold', async () => {
   expect(JSON.parse(report)).toMatchObject({ model: 'dense', metrics: [{ name: 'wiki|test.txt' }] });
 });
 
-it('asks nobody in a dry run', async () => {
+it('sends no request in a dry run', async () => {
   await writeResult();
   expect(await push({ dryRun: true, license: 'mit' })).toMatchObject({ card: expect.stringContaining('license: mit') });
   expect(server!.requests).toEqual([]);
 });
 
 it.each([
-  ['a repository that is not there', {}, {}, HubError, /To create it, add --create/],
+  ['a missing repository', {}, {}, HubError, /To create it, add --create/],
   ['no token', {}, { HF_TOKEN: '' }, HubError, /needs a token with write permission: set HF_TOKEN/],
-  ['a token that is none', {}, { HF_TOKEN: 'hf_old' }, HubError, /HF_TOKEN|has no me\/small/],
+  ['an invalid token', {}, { HF_TOKEN: 'hf_old' }, HubError, /HF_TOKEN|has no me\/small/],
   ['offline', {}, { HF_HUB_OFFLINE: '1' }, HubError, /HF_HUB_OFFLINE is set/],
-  ['a name that is none', { repo: 'small' }, {}, OptionError, /^repo is "small"; expected a name on the Hub/],
-  ['a branch that is none', { branch: '../a', dryRun: true }, {}, OptionError, /^branch is "\.\.\/a"; expected a name/],
-  ['a file that is not there', { include: ['gone.png'] }, {}, OptionError, /^include names gone\.png, and .+ no such/],
+  ['an invalid name', { repo: 'small' }, {}, OptionError, /^repo is "small"; expected a name on the Hub/],
+  ['an invalid branch', { branch: '../a', dryRun: true }, {}, OptionError, /^branch is "\.\.\/a"; expected a name/],
+  ['a missing file', { include: ['gone.png'] }, {}, OptionError, /^include names gone\.png, and .+ no such/],
   [
-    'a file elsewhere',
+    'a file outside the folder',
     { include: ['../secret'] },
     {},
     OptionError,
     /^include names \.\.\/secret, which is not a path inside/,
   ],
   ['a folder that no run wrote', { folder: 'docs' }, {}, OptionError, /has no fang-prune-files\.json/],
-])('refuses %s', async (_, request, env, kind, said) => {
+])('refuses %s', async (_, request, env, kind, message) => {
   await writeResult();
   const pushing = push(request, {}, { HF_HOME: folder(), ...env });
   await expect(pushing).rejects.toThrow(kind);
-  await expect(pushing).rejects.toThrow(said);
+  await expect(pushing).rejects.toThrow(message);
 });
 
-it('keeps a private wish from a repository that all can see', async () => {
+it('refuses private for a public repository', async () => {
   await writeResult();
   await expect(push({ private: true }, { 'me/small': { files: {} } })).rejects.toThrow(/^private is set, and/);
 });
 
 it.each([
   ['has another size', { path: 'config.json', byteLength: 3 }, /it has 2 bytes, not 3/],
-  ['is gone', { path: 'gone.json' }, /it is missing/],
-  ['lies elsewhere', { path: '../../.ssh/id_rsa' }, /which is not a path inside it/],
-  ['is a link to elsewhere', { path: 'key' }, /key is a link out of the folder/],
-])('uploads nothing where a file that is listed %s', async (_, entry, said) => {
+  ['is missing', { path: 'gone.json' }, /it is missing/],
+  ['is outside the folder', { path: '../../.ssh/id_rsa' }, /which is not a path inside it/],
+  ['is a link out of the folder', { path: 'key' }, /key is a link out of the folder/],
+])('uploads nothing if a listed file %s', async (_, entry, message) => {
   const root = await writeResult();
   await writeFile(join(folder(), 'secret'), 'mine');
   await symlink(join(folder(), 'secret'), join(root, 'key'));
   await writeFile(join(root, MANIFEST), JSON.stringify({ schema: 'fang-prune-files/1', files: [entry] }));
   await expect(push({ create: true })).rejects.toThrow(ModelFormatError);
-  await expect(push({ create: true })).rejects.toThrow(said);
+  await expect(push({ create: true })).rejects.toThrow(message);
   expect(server!.requests).toEqual([]);
 });
 
-describe('the card', () => {
+describe('the model card', () => {
   const card = { repo: 'me/small', baseModel: 'org/dense', license: 'llama3.2', report: REPORT } as const;
 
-  it('says what it is, of what, and how good, and names no path of the machine', () => {
+  it('has metadata, base model, metrics and usage, and no local paths', () => {
     const text = formatModelCard({ ...card, layout: 'transformers.js' });
     expect(text).toMatch(
       /^---\nlibrary_name: transformers\.js\npipeline_tag: text-generation\nbase_model: org\/dense\nlicense: llama3\.2\ntags:\n- onnx\n/,
@@ -165,7 +165,7 @@ describe('the card', () => {
     expect(text).not.toContain('/home');
   });
 
-  it('says so where little is known', () => {
+  it('quotes a license, omits an unknown base model, and shows code for genai', () => {
     const text = formatModelCard({
       ...card,
       baseModel: undefined,
@@ -178,7 +178,7 @@ describe('the card', () => {
     expect(text).not.toContain('base_model');
   });
 
-  it('is of a quantised model where nothing was removed', () => {
+  it('describes a quantised model if nothing was removed', () => {
     const report = { ...REPORT, sparsity: { requested: 0, achieved: 0, ofAllParameters: 0 }, metrics: [] };
     const text = formatModelCard({ ...card, report, layout: 'transformers.js' });
     expect(text).toContain('base_model_relation: quantized');

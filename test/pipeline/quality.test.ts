@@ -29,7 +29,7 @@ const tokenizer = async () =>
   createTokenizer(await json(`${SHORT_LLAMA}/tokenizer.json`), await json(`${SHORT_LLAMA}/tokenizer_config.json`));
 const PYTHON = `${SHORT_LLAMA}/text/python.txt`;
 
-it('measures perplexity and divergence of what was written, as an evaluation of the same tokens does', async () => {
+it('equals an evaluation of the written model on the same tokens', async () => {
   const { quality, timings } = await run();
   const request = { calibration: [], tokenizer: await tokenizer(), vocabularySize: 2048 };
   const { windows, from } = await findHeldOutWindows({ ...request, windowCount: 8, windowLength: 128 });
@@ -55,7 +55,7 @@ it('measures perplexity and divergence of what was written, as an evaluation of 
   await Promise.all([reference.release(), model.release(), ...folders.map((opened) => opened.close())]);
 });
 
-it('takes what the calibration source has left, none of which was calibrated on', async () => {
+it('is measured on unseen windows of the calibration source, or else on other tokens', async () => {
   const text = await readFile(PYTHON, 'utf8');
   const tokens = (await tokenizer()).encode(text);
   const calibration = [tokens.slice(0, 256), tokens.slice(512, 640)];
@@ -66,9 +66,9 @@ it('takes what the calibration source has left, none of which was calibrated on'
   expect(withoutOverlaps(windows, calibration)).toHaveLength(8);
   const whole = await findHeldOutWindows({ ...request, source: { text }, calibration: [tokens] });
   expect(whole.from).toBe('text');
-  const blind = { ...request, tokenizer: undefined };
-  expect((await findHeldOutWindows(blind)).from).toBe('calibration');
-  expect((await findHeldOutWindows({ ...blind, calibration: [] })).from).toBe('random');
+  const withoutTokenizer = { ...request, tokenizer: undefined };
+  expect((await findHeldOutWindows(withoutTokenizer)).from).toBe('calibration');
+  expect((await findHeldOutWindows({ ...withoutTokenizer, calibration: [] })).from).toBe('random');
   const { quality } = await run({
     ...{ method: 'wanda', modules: 'ffn' },
     calibration: { source: { file: PYTHON }, windowCount: 2, windowLength: 64 },
@@ -76,7 +76,7 @@ it('takes what the calibration source has left, none of which was calibrated on'
   expect(quality!.from).toBe('source');
 });
 
-it('leaves the written bytes alone, and measures nothing where it is told so', async () => {
+it('does not change the written bytes, and is omitted if evaluation is false', async () => {
   const measured = await run();
   const plain = await run({ out: at('plain'), evaluation: false });
   expect([measured.quality !== undefined, plain.quality]).toEqual([true, undefined]);
@@ -84,7 +84,7 @@ it('leaves the written bytes alone, and measures nothing where it is told so', a
   expect((await model('out')).equals(await model('plain'))).toBe(true);
 });
 
-it('says why there is nothing to measure on', async () => {
+it('is replaced by a remark if there is no text', async () => {
   const model = at('in/lone.onnx');
   await mkdir(at('in'));
   await writeFile(model, readShortLlama());
@@ -93,7 +93,7 @@ it('says why there is nothing to measure on', async () => {
   expect(remarks.join()).toMatch(/quality was not measured: there is no tokenizer, and no calibration window/);
 });
 
-it('names the tokenizer of another model where there is nothing else to measure on', async () => {
+it('is replaced by a remark if there is only the tokenizer of another model', async () => {
   const model = await copyShortLlama(at('in'));
   const tokens = await json(`${model}/tokenizer.json`);
   const vocab = Object.entries<number>(tokens.model.vocab).map(([token, id]) => [token, id < 300 ? id : id + 2000]);
@@ -106,7 +106,7 @@ it('names the tokenizer of another model where there is nothing else to measure 
   );
 });
 
-it('reads the dense model once for all rungs, and every rung of the table has its perplexity', async () => {
+it('is measured once on the dense model for all rungs, and in their table', async () => {
   const steps: string[] = [];
   const onProgress = ({ stage, done, total }: Progress) =>
     stage === 'quality' && done > 0 && steps.push(`${done}/${total}`);
@@ -120,16 +120,16 @@ it('reads the dense model once for all rungs, and every rung of the table has it
   expect(perplexities).toEqual([dense, first.quality!.perplexity.pruned, second.quality!.perplexity.pruned]);
 });
 
-it('can be aborted, and the same run measures what an undisturbed one does', async () => {
+it('can be aborted, and has the same values when the run is repeated', async () => {
   const abort = new AbortController();
   const onProgress = ({ stage, done }: Progress) => stage === 'quality' && done === 10 && abort.abort();
   await expect(run({ onProgress, signal: abort.signal })).rejects.toThrow('abort');
   expect((await listFiles(folder())).filter((file) => file.startsWith('out/'))).toEqual([]);
-  const undisturbed = await run({ out: at('other') });
-  expect((await run()).quality).toEqual(undisturbed.quality);
+  const uninterrupted = await run({ out: at('other') });
+  expect((await run()).quality).toEqual(uninterrupted.quality);
 });
 
-it('measures every dtype by itself', async () => {
+it('is measured for every dtype separately', async () => {
   const { quality, dtypes } = await run({ dtype: ['q8', 'q4'], rounding: 'nearest' });
   const [q8, q4] = dtypes!.map((dtype) => dtype.quality!);
   expect(quality).toEqual(q8);

@@ -12,12 +12,12 @@ import { useTemporaryFolder } from '../support/temporary-folder.js';
 
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
-/** One of every form: the others differ in a number. */
+/** One dtype of every form; the others differ in a number. */
 const names = ['fp16', 'q8', 'uint8', 'q4f16'] as const satisfies readonly DtypeName[];
 const readJson = async (path: string) => JSON.parse(await readFile(at(path), 'utf8'));
 
 describe('quantize', () => {
-  it('writes every dtype under its name, and each computes what its codes stand for', async () => {
+  it('writes every dtype under its name, equal to its dequantised weights', async () => {
     const model = await copyShortLlama(at('in'));
     const { dtypes = [] } = await quantize({
       model,
@@ -33,7 +33,7 @@ describe('quantize', () => {
       expect(certificate?.passed).toBe(true);
       expect(Object.values(parts).reduce((sum, part) => sum + part)).toBeLessThan(bytes);
       const { graph } = fromBinary(ModelProtoSchema, await readFile(at(`out/${file}`)));
-      // It has a kernel on WebGPU alone in the WebAssembly of transformers.js.
+      // The WebAssembly of transformers.js has a kernel of it only on WebGPU.
       expect(graph!.node.some(({ opType }) => opType === 'GatherBlockQuantized')).toBe(false);
       if (DTYPES[dtype as DtypeName].floats === 'float32' && DTYPES[dtype as DtypeName].linears.kind !== 'float')
         expect(certificate!.gapInFloat32).toBeLessThan(1e-5);
@@ -47,7 +47,7 @@ describe('quantize', () => {
     });
   }, 240_000);
 
-  it('rounds so that errors make up for each other, where the nearest levels cost more', async () => {
+  it('has a lower divergence with calibrated rounding than with the nearest', async () => {
     const model = await copyShortLlama(at('in'));
     const calibration = { windowCount: 4, windowLength: 128, generate: false };
     const shared = {
@@ -69,7 +69,7 @@ describe('quantize', () => {
     expect(settings).toMatchObject({ dtype: ['q4'], rounding: 'calibrated', blockSize: 32 });
   }, 240_000);
 
-  it('gives each of several dtypes a folder for genai, which are one result: found again, and replaced', async () => {
+  it('writes a folder per dtype for genai, as one result that is found and replaced', async () => {
     const model = 'test/fixtures/exporters/llama-genai018-fp32';
     const request = { model, out: at('out'), dtype: ['q4', 'fp16'], rounding: 'nearest', evaluation: false } as const;
     const first = await quantize(request);
@@ -82,7 +82,7 @@ describe('quantize', () => {
   });
 
   it.each(['q2', 'q4f16', 'bnb4', 'uint8'] as const)(
-    'writes both halves of a merged decoder in %s, where transformers.js looks for it, and reads them again',
+    'writes both branches of a merged decoder in %s, and reads them again',
     async (dtype) => {
       await mkdir(at('in/onnx'), { recursive: true });
       await writeFile(at('in/onnx/decoder_model_merged.onnx'), mergedDecoder());
@@ -98,7 +98,7 @@ describe('quantize', () => {
       const coded = dtype === 'bnb4' ? 'MatMulBnb4' : dtype === 'uint8' ? 'MatMulInteger' : 'MatMulNBits';
       for (const { g } of choice!.attribute)
         expect(g!.node.filter(({ opType }) => opType === coded).length).toBeGreaterThan(5);
-      // What was written is read as codes again, both halves.
+      // Both branches are read as codes again.
       const again = {
         sparsity: 0.3,
         method: 'magnitude',
@@ -131,7 +131,7 @@ describe('quantize', () => {
 });
 
 describe('prune with a dtype', () => {
-  it('keeps widths at multiples of a block, and quantises what is left', async () => {
+  it('keeps widths at multiples of blockSize, and quantises the result', async () => {
     const model = await copyShortLlama(at('in'));
     const report = await prune({
       ...{ model, out: at('out'), sparsity: 0.3, method: 'magnitude', modules: 'ffn' },
@@ -144,7 +144,7 @@ describe('prune with a dtype', () => {
     expect((await readJson('out/config.json'))['transformers.js_config']).toEqual({ dtype: 'q4' });
   }, 240_000);
 
-  it('reads widths that end inside a block', async () => {
+  it('quantises widths that are no multiples of blockSize', async () => {
     const model = await copyShortLlama(at('in'));
     const { modules, dtypes } = await prune({
       ...{ model, out: at('out'), sparsity: 0.3, method: 'magnitude', modules: 'ffn', widthMultiple: 1 },

@@ -17,9 +17,9 @@ import { editModel } from '../support/tiny-llama.js';
 
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
-const nothing = { evaluation: false, method: 'magnitude', modules: 'ffn', rounding: 'nearest' } as const;
+const PLAIN = { evaluation: false, method: 'magnitude', modules: 'ffn', rounding: 'nearest' } as const;
 
-/** Of models that are made for a test: what is tested is how they are read. */
+/** For models that a test quantises only to read them. */
 const unchecked = { certify: false, evaluation: false, report: false } as const;
 
 async function quantised(dtype: DtypeName): Promise<string> {
@@ -43,7 +43,7 @@ async function readCodes(path: string) {
   return new Map(read);
 }
 
-/** What a folder's weights come to, and the form that its file has them in. */
+/** Values of a folder's weights, and the form in which its file stores them. */
 async function readFloats(path: string) {
   const opened = await openModelFolder(path);
   const { weights } = await opened.load();
@@ -63,7 +63,7 @@ function cut(values: Float32Array, width: number, rows: readonly number[], colum
   return rows.flatMap((row) => columns.map((column) => values[row * width + column]!));
 }
 
-it('gives the same bytes where nothing is removed, however the file is laid out', async () => {
+it('gives the same bytes if nothing is removed, whatever the order of protobuf fields', async () => {
   const model = await quantised('q4');
   const file = 'onnx/model_q4.onnx';
   const own = await readFile(join(model, file));
@@ -71,7 +71,7 @@ it('gives the same bytes where nothing is removed, however the file is laid out'
   const laidOut = toBinary(ModelProtoSchema, fromBinary(ModelProtoSchema, own));
   expect(own.equals(laidOut)).toBe(false);
   await writeFile(join(model, file), laidOut);
-  const report = await prune({ ...nothing, model, out: at('out'), sparsity: 0 });
+  const report = await prune({ ...PLAIN, model, out: at('out'), sparsity: 0 });
   expect((await readFile(at(`out/${file}`))).equals(laidOut)).toBe(true);
   expect(report.bytes).toEqual({ before: laidOut.byteLength, after: laidOut.byteLength });
   expect(report.certificate!.gapInFloat32).toBeLessThan(1e-5);
@@ -81,7 +81,7 @@ it.each([
   { first: { dtype: 'q4', symmetric: true }, again: { dtype: 'q4' } },
   { first: { dtype: 'q4' }, again: { dtype: 'q4', rounding: 'nearest' } },
   { first: { dtype: 'q8' }, again: { dtype: 'q8' } },
-] as const)('keeps the weights of $first that are written in $again', async ({ first, again }) => {
+] as const)('keeps the weights of $first when they are written as $again', async ({ first, again }) => {
   const model = await copyShortLlama(at('in'));
   const calibration = { windowCount: 6, windowLength: 16, generate: false } as const;
   await quantize({ ...unchecked, model, out: at('first'), rounding: 'nearest', ...first });
@@ -96,9 +96,9 @@ it.each([
   expect(changed.map(([name]) => name)).toEqual([]);
 });
 
-it('prunes what was read from codes, and keeps the codes of the rows that stay', async () => {
+it('prunes quantised weights, and keeps the codes of the remaining rows', async () => {
   const model = await quantised('q4');
-  const report = await prune({ ...nothing, model, out: at('out'), sparsity: 0.3, widthMultiple: 32 });
+  const report = await prune({ ...PLAIN, model, out: at('out'), sparsity: 0.3, widthMultiple: 32 });
   expect(report.certificate!.gapInFloat32).toBeLessThan(1e-5);
   expect(report.bytes.after).toBeLessThan(0.95 * report.bytes.before);
   expect(report.remarks).toEqual([
@@ -118,12 +118,12 @@ it('prunes what was read from codes, and keeps the codes of the rows that stay',
 it.each([
   [{}, 16],
   [{ widthMultiple: 1 }, 1],
-])('keeps widths at multiples of the blocks that a model came in, with %j at those of %i', async (given, multiple) => {
+])("keeps widths at multiples of the model's quantisation blocks, with %j at those of %i", async (given, multiple) => {
   await mkdir(at('dense/onnx'), { recursive: true });
   await writeFile(at('dense/onnx/model.onnx'), buildDecoder({ ffn: wideFfn }));
   await writeFile(at('dense/config.json'), '{}');
   await quantize({ ...unchecked, model: at('dense'), out: at('q'), dtype: 'q4', blockSize: 16, rounding: 'nearest' });
-  const report = await prune({ ...nothing, ...given, model: at('q'), out: at('out'), sparsity: 0.3 });
+  const report = await prune({ ...PLAIN, ...given, model: at('q'), out: at('out'), sparsity: 0.3 });
   const widths = report.modules.filter(({ kind }) => kind === 'ffn').map(({ unitsAfter }) => unitsAfter);
   expect(widths.every((width) => width < 128)).toBe(true);
   expect(widths.every((width) => width % 16 === 0)).toBe(multiple === 16);
@@ -133,21 +133,21 @@ it.each([
 const wideFfn: Part = ({ g }, x) => linear(g, g.op('Relu', [linear(g, x, HIDDEN, 128)]), 128, HIDDEN);
 
 it.each([
-  ['a product has', quantiseLinears, true],
-  ['only lookups have', quantiseTable, false],
-])('knows whether activations are rounded where %s weights behind DequantizeLinear', async (_, write, isAllowed) => {
+  ['products', quantiseLinears, true],
+  ['only lookups', quantiseTable, false],
+])('allows for rounded activations only if products read DequantizeLinear: %s', async (_, write, isAllowed) => {
   await edited((proto) => write(proto, { type: 'uint8', shared: 'matrix' }))(at('q'));
-  const { certificate } = await prune({ ...nothing, model: at('q'), out: at('out'), sparsity: 0.3 });
+  const { certificate } = await prune({ ...PLAIN, model: at('q'), out: at('out'), sparsity: 0.3 });
   expect(certificate!.tolerance > 1e-3).toBe(isAllowed);
 });
 
-it('keeps what products may round activations to', async () => {
+it('keeps the accuracy_level of MatMulNBits', async () => {
   await mkdir(at('dense/onnx'), { recursive: true });
   await writeFile(at('dense/onnx/model.onnx'), buildDecoder());
   await writeFile(at('dense/config.json'), '{}');
   const form = { dtype: 'q4', blockSize: 16, accuracyLevel: 4, rounding: 'nearest' } as const;
   await quantize({ ...unchecked, model: at('dense'), out: at('q'), ...form });
-  await prune({ ...nothing, model: at('q'), out: at('out'), sparsity: 0.3, widthMultiple: 1 });
+  await prune({ ...PLAIN, model: at('q'), out: at('out'), sparsity: 0.3, widthMultiple: 1 });
   const { graph } = fromBinary(ModelProtoSchema, await readFile(at('out/onnx/model_q4.onnx')));
   const products = graph!.node.filter(({ opType }) => opType === 'MatMulNBits');
   expect(products.length).toBeGreaterThan(12);
@@ -179,7 +179,7 @@ const constants = (type: LinearForm['type'], shared: LinearForm['shared']) =>
     `constants of ${type} with a scale ${shared === 8 ? 'for 8 inputs' : `a ${shared}`}`,
     'constants',
     edited((proto) => quantiseLinears(proto, { type, shared })),
-    // Eight inputs that share a scale are cut through.
+    // Pruning splits groups of eight inputs that share a scale.
     shared !== 8,
   ] as const;
 
@@ -205,15 +205,15 @@ const LINEAR: readonly (readonly [string, string, Build, boolean])[] = [
   ['uint8 with a step for every token', 'dynamic', ours('uint8'), true],
 ];
 
-describe.each(LINEAR)('a model in %s', (said, form, build, keepsInputs) => {
-  it('gives the same bytes where nothing is removed, and exactly the same weights where neurons go', async () => {
+describe.each(LINEAR)('a model in %s', (name, form, build, keepsInputs) => {
+  it('keeps its bytes if nothing is removed, and the exact remaining weights otherwise', async () => {
     await build(at('q'));
     const opened = await openModelFolder(at('q'));
     const { modelFile } = opened;
     await opened.close();
-    await prune({ ...nothing, model: at('q'), out: at('whole'), sparsity: 0, certify: false });
+    await prune({ ...PLAIN, model: at('q'), out: at('whole'), sparsity: 0, certify: false });
     expect(await readFile(join(at('whole'), modelFile))).toEqual(await readFile(join(at('q'), modelFile)));
-    const report = await prune({ ...nothing, model: at('q'), out: at('out'), sparsity: 0.3, widthMultiple: 1 });
+    const report = await prune({ ...PLAIN, model: at('q'), out: at('out'), sparsity: 0.3, widthMultiple: 1 });
     expect(report.certificate!.passed).toBe(true);
     const [before, after] = [await readFloats(at('q')), await readFloats(at('out'))];
     const kept = report.modules.filter(({ kind }) => kind === 'ffn').map(({ keep }) => keep!);
@@ -233,15 +233,15 @@ describe.each(LINEAR)('a model in %s', (said, form, build, keepsInputs) => {
     expect([...before.values()].filter(({ form: had }) => had === form).length).toBeGreaterThan(12);
     expect(report.remarks.map((remark) => remark.split(',')[0])).toEqual([
       ...(keepsInputs ? [] : [expect.stringMatching(/^2 of \d+ quantised weights were rounded again$/)]),
-      ...(said.includes('one step') ? ['activations are quantised with a scale per token'] : []),
+      ...(name.includes('one step') ? ['activations are quantised with a scale per token'] : []),
     ]);
   });
 
-  it('has weights that changed rounded again, in its own form', async () => {
+  it('gets repaired weights rounded again, in its own form', async () => {
     await build(at('q'));
     const tokens = [Array.from({ length: 200 }, (_, index) => (index * 7) % 40)];
     const report = await prune({
-      ...{ ...nothing, method: 'obc', sparsity: 0.3, widthMultiple: 1, model: at('q'), out: at('out') },
+      ...{ ...PLAIN, method: 'obc', sparsity: 0.3, widthMultiple: 1, model: at('q'), out: at('out') },
       calibration: { source: { tokens }, windowCount: 4, windowLength: 16, generate: false },
     });
     expect(report.certificate!.passed).toBe(true);
@@ -256,9 +256,9 @@ describe.each(LINEAR)('a model in %s', (said, form, build, keepsInputs) => {
   });
 });
 
-it('keeps the codes of output maps that lose heads in whole blocks', async () => {
+it('keeps the codes of output projections if heads are entire quantisation blocks', async () => {
   await edited((proto) => quantiseLinears(proto, { type: 'uint4', shared: HEAD_SIZE }))(at('q'));
-  const cutting = { ...nothing, modules: 'attention', sparsity: 0.3 } as const;
+  const cutting = { ...PLAIN, modules: 'attention', sparsity: 0.3 } as const;
   const report = await prune({ ...cutting, model: at('q'), out: at('out') });
   expect(report.certificate!.passed).toBe(true);
   // No weight was rounded again.
@@ -279,9 +279,9 @@ it('keeps the codes of output maps that lose heads in whole blocks', async () =>
   }
 });
 
-it('orders neurons so that more than half of the codes of output maps stay', async () => {
+it('orders neurons so that output projections keep more than half of their codes', async () => {
   await edited((proto) => quantiseLinears(proto, { type: 'uint4', shared: 8 }))(at('q'));
-  const report = await prune({ ...nothing, model: at('q'), out: at('out'), sparsity: 0.3, widthMultiple: 8 });
+  const report = await prune({ ...PLAIN, model: at('q'), out: at('out'), sparsity: 0.3, widthMultiple: 8 });
   const [before, after] = [await readFloats(at('q')), await readFloats(at('out'))];
   const outputs = [...before].filter(([, { dims }]) => dims[0] === neurons);
   expect(outputs).toHaveLength(2);
@@ -295,7 +295,7 @@ it('orders neurons so that more than half of the codes of output maps stay', asy
   }
 });
 
-describe('a float model beside a quantised one', () => {
+describe('a float model and its quantised copy', () => {
   const small = async () => {
     await mkdir(at('dense/onnx'), { recursive: true });
     await writeFile(at('dense/onnx/model.onnx'), buildDecoder());
@@ -304,37 +304,37 @@ describe('a float model beside a quantised one', () => {
   };
   const form = { dtype: 'q4', blockSize: 16, rounding: 'nearest' } as const;
 
-  it('is pruned in its place, and written in its form', async () => {
+  it('prunes weightsFrom the float model, and writes them in the form of the copy', async () => {
     const dense = await small();
     await quantize({ ...unchecked, ...form, model: dense, out: at('q') });
-    const cut = { ...nothing, sparsity: 0.3, widthMultiple: 1 } as const;
+    const cut = { ...PLAIN, sparsity: 0.3, widthMultiple: 1 } as const;
     const report = await prune({ ...cut, model: at('q'), weightsFrom: dense, out: at('from') });
     expect(report.settings).toMatchObject({ weightsFrom: dense });
     expect(report.remarks.join()).toMatch(/ quantised weights were rounded again, .* taken from a float model/);
     expect(report.certificate!.gapInFloat32).toBeLessThan(1e-5);
-    // As if the float model had been pruned, and quantised afterwards.
+    // Equal to pruning the float model, and quantising the result.
     await prune({ ...cut, ...form, model: dense, out: at('after') });
     expect(await readCodes(at('from'))).toEqual(await readCodes(at('after')));
     await prune({ ...cut, model: at('q'), out: at('own') });
     expect(await readCodes(at('own'))).not.toEqual(await readCodes(at('after')));
   });
 
-  it('is pruned in place of one whose activations are rounded too', async () => {
+  it('prunes weightsFrom the float model if the copy rounds activations too', async () => {
     const dense = await small();
-    const cutting = { ...nothing, sparsity: 0.3, widthMultiple: 1 } as const;
+    const cutting = { ...PLAIN, sparsity: 0.3, widthMultiple: 1 } as const;
     await quantize({ ...unchecked, model: dense, out: at('q'), dtype: 'uint8', rounding: 'nearest' });
     await prune({ ...cutting, model: at('q'), weightsFrom: dense, out: at('from') });
     await prune({ ...cutting, dtype: 'uint8', model: dense, out: at('after') });
-    // A table that is only looked up gets zero points of its own.
-    const maps = async (path: string) =>
+    // The embedding table, which is only looked up, gets other zero points.
+    const linearWeights = async (path: string) =>
       [...(await readFloats(path))].filter(([, { form: had }]) => had === 'dynamic').map(([, { values }]) => values);
-    expect(await maps(at('from'))).toEqual(await maps(at('after')));
-    expect(await maps(at('from'))).toHaveLength(13);
+    expect(await linearWeights(at('from'))).toEqual(await linearWeights(at('after')));
+    expect(await linearWeights(at('from'))).toHaveLength(13);
   });
 
-  it('gives even levels to rows that are no whole blocks of a table any more', async () => {
+  it('writes rows that are no multiple of the block with even levels instead of nf4', async () => {
     await quantize({ ...unchecked, ...form, dtype: 'bnb4', model: await small(), out: at('q') });
-    const cut = { ...nothing, modules: 'attention', sparsity: 0.3 } as const;
+    const cut = { ...PLAIN, modules: 'attention', sparsity: 0.3 } as const;
     const report = await prune({ ...cut, model: at('q'), out: at('out') });
     expect(report.modules[0]!.unitsAfter).toBe(3);
     expect(report.certificate!.gapInFloat32).toBeLessThan(1e-5);
@@ -348,14 +348,14 @@ describe('a float model beside a quantised one', () => {
     expect(grids.map(({ levels }) => levels)).toContain('nf4');
   });
 
-  it('is asked for where weights are trained, or a recipe is applied', async () => {
+  it('refuses to heal the copy, and to save or apply a recipe for it', async () => {
     const dense = await small();
     await quantize({ ...unchecked, ...form, model: dense, out: at('q') });
     const healed = (teacher: string, student: string) => heal({ dense: teacher, pruned: student, out: at('no') });
     await expect(healed(dense, at('q'))).rejects.toThrow(UnsupportedModelError);
     await expect(healed(dense, at('q'))).rejects.toThrow(/q has quantised weights; .* quantise the result$/);
     await expect(healed(at('q'), dense)).rejects.toThrow(/q has quantised weights; .* give the float model/);
-    const cut = { ...nothing, sparsity: 0.3, widthMultiple: 1, dryRun: true, recipe: at('recipe') } as const;
+    const cut = { ...PLAIN, sparsity: 0.3, widthMultiple: 1, dryRun: true, recipe: at('recipe') } as const;
     const { remarks } = await prune({ ...cut, model: at('q') });
     expect(remarks.join()).toContain('no recipe was written: the model has quantised weights');
     await prune({ ...cut, model: dense });
@@ -363,11 +363,11 @@ describe('a float model beside a quantised one', () => {
     await expect(applied).rejects.toThrow(/q has quantised weights; .* give the float model/);
   });
 
-  it('is refused where it is of no use', async () => {
+  it('refuses weightsFrom if it has no effect or no floats', async () => {
     const dense = await small();
     await quantize({ ...unchecked, ...form, model: dense, out: at('q') });
     const asked = (model: string, weightsFrom: string) =>
-      prune({ ...nothing, sparsity: 0, model, weightsFrom, out: at('no') });
+      prune({ ...PLAIN, sparsity: 0, model, weightsFrom, out: at('no') });
     await expect(asked(dense, dense)).rejects.toThrow(OptionError);
     await expect(asked(dense, dense)).rejects.toThrow(/^weightsFrom has no effect: the model is not quantised/);
     await expect(asked(at('q'), at('q'))).rejects.toThrow(/^weightsFrom: .* has no float weight \[/);

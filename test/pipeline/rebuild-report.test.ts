@@ -9,7 +9,7 @@ const folder = useTemporaryFolder();
 const at = (name: string) => join(folder(), name);
 const writeReport = () => writeFile(at('report.json'), JSON.stringify(PRUNE_REPORT));
 
-it('reads no report, and no measurements, of more than 32 MiB', async () => {
+it('refuses reports and measurements of more than 32 MiB', async () => {
   await writeReport();
   await writeFile(at('large.json'), '{}');
   await truncate(at('large.json'), 33 * 2 ** 20);
@@ -19,7 +19,7 @@ it('reads no report, and no measurements, of more than 32 MiB', async () => {
   await expect(rebuildReport({ report: at('report.json'), beside: [at('large.json')] })).rejects.toMatchObject(refusal);
 });
 
-it('tells of its steps, and stops when it is aborted', async () => {
+it('reports progress, and stops when it is aborted', async () => {
   await writeReport();
   const abortion = new AbortController();
   const onProgress = ({ stage, done, total }: Progress) => {
@@ -30,7 +30,7 @@ it('tells of its steps, and stops when it is aborted', async () => {
   await expect(rebuildReport({ ...request, onProgress, signal: abortion.signal })).rejects.toThrow('enough');
 });
 
-it('works in a process of its own', async () => {
+it('gives the same report in a separate process', async () => {
   await writeReport();
   const built = await importPackage();
   const { report } = await built.rebuildReport({ report: at('report.json'), out: at('apart.json'), isolate: true });

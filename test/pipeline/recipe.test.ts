@@ -49,7 +49,7 @@ describe('a recipe', () => {
       expect(await contents(at('again'))).toEqual(await contents(at('out')));
       const { result, modules } = JSON.parse(await readFile(at('recipe/recipe.json'), 'utf8'));
       expect(applied.sha256).toBe(result.sha256);
-      // A call that was ended when the folder had its name finds it again, and no other.
+      // A call that was killed after the final rename finds its result again, unless it is damaged.
       const again = { model, recipe: at('recipe'), out: at('again') };
       await mkdir(at('again.partial'));
       await writeFile(at('again.partial/run.lock'), JSON.stringify({ pid: 2 ** 30, host: hostname() }));
@@ -64,7 +64,7 @@ describe('a recipe', () => {
     120_000,
   );
 
-  it('refuses another model, naming both hashes, and what is damaged, naming file and tensor', async () => {
+  it('is refused for another model, and when damaged, naming file and tensor', async () => {
     const model = await pruneWithRecipe('flap');
     const apply = (from = model) => applyRecipe({ model: from, recipe: at('recipe/recipe.json'), out: at('again') });
     const json = at('recipe/recipe.json');
@@ -113,7 +113,7 @@ describe('a recipe', () => {
 });
 
 describe('safetensors', () => {
-  it('come back as they were, wide types first, and lies are found', async () => {
+  it('are read as they were written, wide types first, and refused when damaged', async () => {
     const chunks: Uint8Array[] = [];
     const tensors = new Map([
       ['half', bytesHandle({ dataType: 10, dims: [3] }, new Uint8Array([1, 2, 3, 4, 5, 6]))],

@@ -13,16 +13,16 @@ import { hashesOf, hashFolder, listFiles, useTemporaryFolder } from '../support/
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
 
-/** A decoder of two small blocks: what resumes is the same in every model. */
+/** A small decoder, since every model resumes in the same way. */
 const MODEL = 'test/fixtures/exporters/llama-genai018-fp32';
 const CALIBRATION = {
   windowCount: 4,
   windowLength: 24,
-  // No passage comes twice, as what is calibrated on is not measured on.
+  // No passage is repeated, since windows that are calibrated on are not measured on.
   source: { tokens: Array.from({ length: 2048 }, (_, at) => Math.floor(30 * (1 + Math.sin(at * at)))) },
 };
 const COMMON = { model: MODEL, calibration: CALIBRATION };
-/** Certifying and measuring are done again by a run that resumes: one row tells. */
+/** A run that resumes certifies and measures again: one row covers that. */
 const UNCHECKED = { certify: false, evaluation: false } as const;
 
 const PLATFORM = eagerPlatform(nodePlatform);
@@ -62,25 +62,26 @@ const RUNS: Readonly<Record<string, Run>> = {
   observe: (control) => runObserve(PLATFORM, { ...COMMON, ...control, method: 'o-fang', metric: 'divergence' }),
 };
 
-describe('a run that is aborted', () => {
+describe('an aborted run', () => {
   it.each(Object.keys(RUNS))(
-    'resumes where it was, as often as it is, to the bytes of an undisturbed one (%s)',
+    'resumes after every abort, to the bytes of an uninterrupted run (%s)',
     async (name) => {
       const run = RUNS[name]!;
       await mkdir(at('whole'));
       await mkdir(at('cut'));
       const steps: Progress[] = [];
-      // Reading what activates units, saving and certifying are done again.
-      const isKept = ({ stage }: Progress) => !['top-activations', 'save', 'certify', 'quality'].includes(stage);
-      await run({ out: at('whole/x'), onProgress: (step) => void (isKept(step) && steps.push(step)) });
-      let heard = 0;
+      // These stages have no checkpoints.
+      const hasCheckpoints = ({ stage }: Progress) =>
+        !['top-activations', 'save', 'certify', 'quality'].includes(stage);
+      await run({ out: at('whole/x'), onProgress: (step) => void (hasCheckpoints(step) && steps.push(step)) });
+      let eventCount = 0;
       let cuts = 0;
       for (let isDone = false; !isDone; ) {
         const abortion = new AbortController();
         let own = 0;
         const onProgress = (step: Progress) => {
-          if (!isKept(step)) return;
-          heard += 1;
+          if (!hasCheckpoints(step)) return;
+          eventCount += 1;
           own += 1;
           if (own > 0.5 * steps.length) abortion.abort();
         };
@@ -98,7 +99,7 @@ describe('a run that is aborted', () => {
       }
       expect(cuts).toBeGreaterThan(1);
       // A run that began again each time would never come to its end.
-      expect(heard).toBeLessThan(3 * steps.length);
+      expect(eventCount).toBeLessThan(3 * steps.length);
       expect(await hashesOf(at('cut'))).toEqual(await hashesOf(at('whole')));
     },
     240_000,
@@ -109,8 +110,8 @@ it.each([
   ['certify', { evaluation: false }, { certify: false }, /^an earlier run wrote this without a certificate/],
   ['quality', { certify: false }, { evaluation: false }, /^an earlier run wrote this without measuring its quality/],
 ] as const)(
-  'resumes without the check that it was cut off in, and prunes no block again: %s',
-  async (stage, checks, without, said) => {
+  'resumes without the check that was aborted, and prunes no block again: %s',
+  async (stage, checks, without, remark) => {
     const request = { ...COMMON, sparsity: 0.3, method: 'flap', ...checks } as const;
     const abortion = new AbortController();
     const stop = (step: Progress) => step.stage === stage && abortion.abort();
@@ -126,11 +127,11 @@ it.each([
     expect(pruned).toEqual([]);
     const again = await runPrune(PLATFORM, { ...request, out: at('cut') });
     expect(again.createdAt).toBe(report.createdAt);
-    expect(again.remarks).toContainEqual(expect.stringMatching(said));
+    expect(again.remarks).toContainEqual(expect.stringMatching(remark));
   },
 );
 
-it('keeps scratch files beside the output, and removes those of a run that was killed', async () => {
+it('keeps scratch files next to the output, and removes those of a killed run', async () => {
   const createScratch = () => Promise.reject(new Error('the temporary folder is full'));
   await mkdir(at('out.partial'));
   await writeFile(at('out.partial/left.scratch'), 'of a system that removes no open file');
@@ -146,7 +147,7 @@ it('keeps scratch files beside the output, and removes those of a run that was k
   expect(await readdir(folder())).toEqual(['out']);
 });
 
-it('keeps what came of pruning apart from what comes of rounding again', async () => {
+it('writes the same bytes with checkpoints as without if weights are rounded again', async () => {
   const source = { tokens: Array.from({ length: 64 }, (_, token) => token) };
   const common = { certify: false, evaluation: false, calibration: { windowCount: 2, windowLength: 16, source } };
   await quantize({ ...common, model: MODEL, out: at('quantised'), dtype: 'q4' });
@@ -167,8 +168,8 @@ const quick = (request: Partial<LadderRequest> = {}) =>
     ...request,
   });
 
-describe('the same command again', () => {
-  it('finds a finished result, and is done', async () => {
+describe('a repeated command', () => {
+  it('returns a finished result', async () => {
     const [first] = await quick();
     const [again] = await quick();
     expect(again).toMatchObject({ createdAt: first!.createdAt });
@@ -178,7 +179,7 @@ describe('the same command again', () => {
     expect(remade!.createdAt).not.toBe(first!.createdAt);
   });
 
-  it('finds finished statistics, and is done', async () => {
+  it('returns finished statistics', async () => {
     const request = { model: MODEL, out: at('statistics'), method: 'flap', calibration: CALIBRATION };
     const first = await observe(request);
     const bytes = await hashesOf(at('statistics'));
@@ -187,7 +188,7 @@ describe('the same command again', () => {
     await expect(observe({ ...request, seed: 3 })).rejects.toThrow('exists');
   });
 
-  it('takes no damaged report for a finished result', async () => {
+  it('does not accept a result with a damaged report as finished', async () => {
     await quick();
     await writeFile(at('out/20/fang-prune-report.json'), '{"schema":"fang-prune-report/1","blocks":7}');
     await expect(quick()).rejects.toThrow('exists');
@@ -201,7 +202,7 @@ describe('the same command again', () => {
     ],
     ['shrink', (request) => shrink({ ...COMMON, targetSize: '120KB', allow: ['neurons'], ...request, out: at('out') })],
     ['quantize', (request) => quantize({ model: MODEL, dtype: 'q8', rounding: 'nearest', ...request, out: at('out') })],
-  ])('makes what %s wrote without a report again, in its place and without force', async (_, run) => {
+  ])('replaces the result of %s without a report, without force', async (_, run) => {
     const call = async (request: object) =>
       [await run({ report: false, ...UNCHECKED, ...request })].flat()[0] as PruneReport;
     const first = await call({});
@@ -212,7 +213,7 @@ describe('the same command again', () => {
     expect(await hashesOf(folder())).toEqual(bytes);
     await expect(call({ seed: 1 })).rejects.toThrow('exists');
     await expect(call({ report: true })).rejects.toThrow('exists');
-    // Another file of the folder is nobody's to remove.
+    // Other files of the folder are not removed.
     await writeFile(at('out/mine.txt'), 'mine');
     await expect(call({})).rejects.toThrow('mine.txt');
     await rm(at('out/mine.txt'));
@@ -220,22 +221,22 @@ describe('the same command again', () => {
     await expect(call({})).rejects.toThrow('exists');
   });
 
-  it('gives the report of a finished result back where none is asked for again', async () => {
+  it('returns the report of a finished result if report is false now', async () => {
     const request = { ...COMMON, out: at('out'), sparsity: 0.3, method: 'flap', ...UNCHECKED } as const;
     const { createdAt } = await prune(request);
     expect(await prune({ ...request, report: false })).toMatchObject({ createdAt });
   });
 
   it.each([
-    ['cut', (file: string) => truncate(file, 100)],
-    ['gone', (file: string) => rm(file)],
-  ])('takes no result whose model is %s for a finished one', async (_, damage) => {
+    ['truncated', (file: string) => truncate(file, 100)],
+    ['missing', (file: string) => rm(file)],
+  ])('does not accept a result with a %s model as finished', async (_, damage) => {
     await quick();
     await damage(at('out/20/model.onnx'));
     await expect(quick()).rejects.toThrow('exists');
   });
 
-  it('begins again where entries are damaged, to the same bytes', async () => {
+  it('repeats the work of damaged checkpoints, to the same bytes', async () => {
     const run = (out: string, control: JobControl = {}) =>
       runPrune(PLATFORM, {
         ...COMMON,
@@ -258,7 +259,7 @@ describe('the same command again', () => {
     expect(await hashesOf(at('cut'))).toEqual(await hashesOf(at('whole')));
   });
 
-  it('begins again for other options, and says so', async () => {
+  it('ignores checkpoints of other options, with a remark', async () => {
     const abortion = new AbortController();
     const cut = { ...COMMON, out: at('out'), sparsity: 0.3, method: 'flap', certify: false, evaluation: false };
     const onProgress = ({ stage, done, total }: Progress) =>
@@ -273,7 +274,7 @@ describe('the same command again', () => {
     expect(await readdir(folder())).toEqual(['out']);
   });
 
-  it('takes what healing had when it was cut off, where it is told to stop there', async () => {
+  it('writes the last healing checkpoint of an aborted run with stopHealing', async () => {
     const request = {
       ...COMMON,
       ...({ out: at('out'), sparsity: 0.4, modules: 'ffn', method: 'flap', evaluation: false } as const),
@@ -291,11 +292,11 @@ describe('the same command again', () => {
     const { before, after } = healing!.divergence;
     expect(after).toBeLessThan(before);
     expect(healing!.curve.find(({ step }) => step === healing!.keptStep)).toMatchObject({ heldOut: after });
-    // It is not what the request stands for.
+    // It is not the result of the request without stopHealing.
     await expect(runPrune(PLATFORM, request)).rejects.toThrow('exists');
   });
 
-  it('gives the old folder its name back when it was cut off between two renames', async () => {
+  it('restores the old folder of a run that was interrupted between two renames', async () => {
     await quick();
     await mkdir(at('out/20.partial'));
     await rename(at('out/20'), at('out/20.partial/replaced'));
@@ -330,12 +331,12 @@ describe('a workspace that no run wrote', () => {
       },
       /out.partial is a link/,
     ],
-  ])('is refused and left alone: %s', async (_, make, said) => {
+  ])('is refused and not changed: %s', async (_, make, message) => {
     await mkdir(partial());
     await writeFile(at('mine'), 'mine');
     await make();
     const before = await listFiles(folder());
-    await expect(quick()).rejects.toThrow(said);
+    await expect(quick()).rejects.toThrow(message);
     expect(await readFile(at('mine'), 'utf8')).toBe('mine');
     expect(await listFiles(folder())).toEqual(before);
   });

@@ -10,7 +10,7 @@ const text = (name: string) => join(TINY_LLAMA, 'text', `${name}.txt`);
 const calibration = { source: { file: text('prose') }, windowCount: 8, windowLength: 64 };
 
 let folder: string;
-/** An entire model shows what a bias is; one with two of its blocks serves where only the arithmetic counts. */
+/** The entire model, for tests of the bias itself; two of its blocks suffice for the arithmetic. */
 let whole: Pair;
 let short: Pair;
 const at = (path: string) => join(folder, path);
@@ -36,7 +36,7 @@ const bias = (request: Partial<BiasRequest>) =>
   measureCalibrationBias({ ...short, text: text('arithmetic'), calibration, ...request });
 
 describe('the bias of a calibration on prose', () => {
-  it('shows on sums: what is lost sits where the calibration hardly looked', async () => {
+  it('is found on arithmetic, in contexts with few calibration tokens', async () => {
     const found = await bias(whole);
     expect(found.text.pruned - found.text.dense).toBeGreaterThan(found.calibration.pruned - found.calibration.dense);
     expect(found.uncovered.text).toBeGreaterThan(0.5);
@@ -45,7 +45,7 @@ describe('the bias of a calibration on prose', () => {
     expect(found.described.some(({ tokens = [] }) => tokens.some((token) => /\d/.test(token.text)))).toBe(true);
   });
 
-  it('agrees with the perplexity that is measured by itself', async () => {
+  it('has the perplexities of a separate measurement', async () => {
     const { perplexity: measured } = await bias({ windowCount: 3, contextCount: 2, quoteText: false });
     for (const [model, value] of [
       [short.dense, measured.dense!],
@@ -57,7 +57,7 @@ describe('the bias of a calibration on prose', () => {
     }
   });
 
-  it('shows nothing on more of the same, and says when text was calibrated on', async () => {
+  it('has no overlap with later prose, and a warning on text that was calibrated on', async () => {
     const prose = await readFile(text('prose'), 'utf8');
     await writeFile(at('later.txt'), prose.slice(prose.length / 2));
     const later = await bias({ ...whole, text: at('later.txt'), windowCount: 8 });
@@ -68,20 +68,20 @@ describe('the bias of a calibration on prose', () => {
     expect(same.warnings).toEqual([expect.stringMatching(/^100\.0 % of the text is in the calibration text too/)]);
   });
 
-  it('says when the calibration given is not the one that the report names', async () => {
+  it('has a warning if the given calibration is not that of the report', async () => {
     const { warnings } = await bias({ calibration: { ...calibration, windowCount: 2 }, windowCount: 2 });
     expect(warnings[0]).toMatch(/differs from the one in the pruned model's report/);
   });
 
-  it('refuses texts shorter than a window, and windows that are no number', async () => {
+  it('refuses texts shorter than a window, and a windowCount of 0', async () => {
     await writeFile(at('short.txt'), 'a few words');
     await expect(bias({ text: at('short.txt') })).rejects.toThrow(/found \d+ tokens, and one window needs 64/);
     await expect(bias({ windowCount: 0 })).rejects.toThrow(OptionError);
   });
 });
 
-describe('a report drawn again', () => {
-  it('holds what was added, in the JSON file and the page', async () => {
+describe('a rebuilt report', () => {
+  it('has added measurements in the JSON file and the page', async () => {
     const { perplexity: metric, ...found } = await bias({ windowCount: 2, contextCount: 2 });
     await writeFile(at('bias.json'), JSON.stringify({ ...found, perplexity: metric }));
     const { report, files } = await rebuildReport({ report: short.pruned, add: [at('bias.json')] });
@@ -96,7 +96,7 @@ describe('a report drawn again', () => {
     expect(await readFile(join(short.pruned, 'fang-prune-report.html'), 'utf8')).toContain('arithmetic.txt');
   });
 
-  it('goes where it was asked to', async () => {
+  it('is written to the given path', async () => {
     const { files } = await rebuildReport({
       report: join(short.pruned, 'fang-prune-report.html'),
       out: at('elsewhere/page.json'),
@@ -104,7 +104,7 @@ describe('a report drawn again', () => {
     expect([...files].sort()).toEqual([at('elsewhere/page.html'), at('elsewhere/page.json')]);
   });
 
-  it('needs a report of this version, and files that are there', async () => {
+  it('needs a report of this version, and existing files', async () => {
     await expect(rebuildReport({ report: TINY_LLAMA })).rejects.toThrow(/There is no report at/);
     await expect(rebuildReport({ report: short.pruned, add: [at('none.json')] })).rejects.toThrow(
       /no file .*none.json/,

@@ -10,7 +10,7 @@ const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
 const ARITHMETIC = join(SHORT_LLAMA, 'tasks/arithmetic.jsonl');
 
-/** Items and text that take a second. */
+/** Few items and little text, which take a second. */
 async function smallRequest(): Promise<EvaluateRequest> {
   const text = (await readFile(join(SHORT_LLAMA, 'text/prose.txt'), 'utf8')).slice(0, 1500);
   await writeFile(at('prose.txt'), text);
@@ -24,12 +24,12 @@ async function smallRequest(): Promise<EvaluateRequest> {
   };
 }
 
-/** Stops a run at its nth report. */
+/** Aborts a run at its nth progress event. */
 function stopAfter(count: number): EvaluateRequest {
   const control = new AbortController();
-  let reports = 0;
+  let eventCount = 0;
   const onProgress = () => {
-    if (++reports === count) control.abort();
+    if (++eventCount === count) control.abort();
   };
   return { models: [], onProgress, signal: control.signal };
 }
@@ -49,7 +49,7 @@ describe('evaluateModels', () => {
     await expect(refused).rejects.toThrow(/ids\.jsonl: line 2 contains token ids \("input_ids"\); expected a text/);
   });
 
-  it('resumes where it was stopped, to the figures of one run', async () => {
+  it('resumes after aborts, to the figures of one run', async () => {
     const request = { ...(await smallRequest()), reference: await copyShortLlama(at('reference')) };
     const whole = await evaluateModels(request);
     expect(whole).toMatchObject([
@@ -67,7 +67,7 @@ describe('evaluateModels', () => {
     }
     const kept = (await readFile(resume, 'utf8')).split('\n').length;
     expect(kept).toBeGreaterThan(5);
-    // What was cut off in the middle of a line is measured again.
+    // A truncated line is measured again.
     await appendFile(resume, '{"run":2,"index":3');
     expect(await evaluateModels({ ...request, resume })).toEqual(whole);
     const { size } = await stat(resume);
@@ -91,7 +91,7 @@ describe('evaluateModels', () => {
     expect(alone[0]!.perplexity[0]!.protocol.windowLength).toBeGreaterThan(100);
   });
 
-  it('measures further items of the same task', async () => {
+  it('adds further items of a task to its scores', async () => {
     const resume = at('kept.jsonl');
     const request = { models: [SHORT_LLAMA], tasks: [ARITHMETIC], resume };
     await evaluateModels({ ...request, limit: 4 });
@@ -99,7 +99,7 @@ describe('evaluateModels', () => {
     expect(more!.tasks[0]!.answers.map(({ index }) => index)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
   });
 
-  it('refuses a file of other scores, and leaves it as it was', async () => {
+  it('refuses a file of other scores, and does not change it', async () => {
     const resume = at('kept.jsonl');
     const request = { models: [SHORT_LLAMA], tasks: [ARITHMETIC], limit: 2, resume };
     await evaluateModels(request);
@@ -159,7 +159,7 @@ describe('evaluateModels', () => {
     }
   });
 
-  it('measures again what does not fit the items', async () => {
+  it('measures again if scores do not fit the items', async () => {
     const resume = at('kept.jsonl');
     const request = { models: [SHORT_LLAMA], tasks: [ARITHMETIC], limit: 2, resume };
     const [evaluation] = await evaluateModels(request);
@@ -176,7 +176,7 @@ describe('evaluateModels', () => {
     expect(await evaluateModels(request)).toEqual([evaluation]);
   });
 
-  it('refuses what cannot be measured', async () => {
+  it('refuses requests without a model, or without valid texts or items', async () => {
     await writeFile(at('short.txt'), 'The river runs.');
     await writeFile(at('empty.jsonl'), '\n');
     const refusals: [EvaluateRequest, RegExp][] = [

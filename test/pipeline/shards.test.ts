@@ -44,7 +44,7 @@ async function gapOf(name: string, one: TensorMap, other: TensorMap): Promise<nu
 }
 
 describe('shards of one observation', () => {
-  it('give the same units however many there are, in whatever order they come', async () => {
+  it('lead to the same units for any number and order of shards', async () => {
     const kept: string[] = [];
     for (const count of [1, 3, 4]) {
       for (let index = 1; index <= count; index += 1) await observeShard(index, count);
@@ -60,12 +60,12 @@ describe('shards of one observation', () => {
     const [one, four] = [await readTensors(at('merged-1')), await readTensors(at('merged-4'))];
     expect([...four.keys()].sort()).toEqual([...one.keys()].sort());
     for (const name of one.keys()) expect(await gapOf(name, one, four)).toBeLessThan(name === 'windows' ? 1e-12 : 1e-4);
-    // They know of all tokens, not of a part alone.
+    // Merged statistics cover all tokens, not those of one shard.
     const part = await readTensors(at('2-of-3'));
     expect(await gapOf('block.0.ffn.1.covariance', one, part)).toBeGreaterThan(1e-2);
   }, 240_000);
 
-  it('are merged once: the same call finds its result, and other shards replace it by force only', async () => {
+  it('are merged once: the same call returns the result, and other shards need force', async () => {
     const calibration = { ...REQUEST.calibration, windowCount: 44 };
     const plain = { method: 'flap', metric: 'output', calibration } as const;
     for (const index of [1, 2]) await observeShard(index, 2, plain);
@@ -87,7 +87,7 @@ describe('shards of one observation', () => {
     await expect(merge()).rejects.toThrow(/statistics\.json exists/);
   }, 240_000);
 
-  it('are refused by name where one is missing, doubled, of another observation, or none', async () => {
+  it('are refused by name if one is missing, doubled, of another observation, or no shard', async () => {
     // Two batches.
     const calibration = { ...REQUEST.calibration, windowCount: 44 };
     const plain = { method: 'flap', metric: 'output', calibration } as const;
@@ -109,7 +109,7 @@ describe('shards of one observation', () => {
     await expect(run).rejects.toThrow(/1-of-2.* is shard 1 of 2; merge all shards first/);
   }, 240_000);
 
-  it('are of one observation wherever their text lies', async () => {
+  it('are merged wherever their text files are', async () => {
     const text = await readFile('examples/models/tiny-llama/README.md', 'utf8');
     const observeText = async (index: number) => {
       const file = at(`text-${index}.txt`);
@@ -121,7 +121,7 @@ describe('shards of one observation', () => {
     expect(await mergeStatistics({ shards: placesOf(2), out: at('out') })).toMatchObject({ windowCount: 44 });
   }, 240_000);
 
-  it('are refused by name where a JSON file is damaged, which no hash protects', async () => {
+  it('are refused by name if a JSON file is damaged, which has no hash', async () => {
     const calibration = { ...REQUEST.calibration, windowCount: 44 };
     for (const index of [1, 2]) await observeShard(index, 2, { method: 'flap', metric: 'output', calibration });
     const damage = async (index: number, change: (json: SavedStatistics) => object) => {
@@ -133,7 +133,7 @@ describe('shards of one observation', () => {
     };
     const shards = placesOf(2);
     for (const index of [1, 2]) {
-      const mend = await damage(index, (json) => ({ calibration: { ...json.calibration, windowCount: 5 } }));
+      const restore = await damage(index, (json) => ({ calibration: { ...json.calibration, windowCount: 5 } }));
       const merged = mergeStatistics({ shards, out: at('out') });
       await expect(merged).rejects.toThrow(
         expect.objectContaining({
@@ -141,7 +141,7 @@ describe('shards of one observation', () => {
           message: expect.stringMatching(`${index}-of-2.*"windows" is int32\\[\\d+, 24\\], expected int32\\[5, 24\\]`),
         }),
       );
-      await mend();
+      await restore();
     }
     for (const index of [1, 2]) await damage(index, ({ shard }) => ({ shard: { ...shard, count: 5e9 } }));
     await expect(mergeStatistics({ shards, out: at('out') })).rejects.toThrow(
@@ -149,7 +149,7 @@ describe('shards of one observation', () => {
     );
   }, 240_000);
 
-  it('are refused before the work where they cannot be', async () => {
+  it('are refused before the run with an invalid number or method', async () => {
     await expect(observeShard(3, 2)).rejects.toThrow(/shard is 3\/2; expected at most 2\/2/);
     await expect(observeShard(1, 8)).rejects.toThrow(
       /shard is 1\/8, and the run has 4 batches \(130 windows, 43 at once\)/,
@@ -170,11 +170,11 @@ it.each([
   expect(shardFromEnvironment(given, environment)).toBe(expected);
 });
 
-it('says what is wrong about a task of an array', () => {
+it('refuses --shard with an invalid task of an array', () => {
   expect(() => shardFromEnvironment('4', {})).toThrow(/neither SLURM_ARRAY_TASK_ID nor JOB_COMPLETION_INDEX is set/);
   expect(() => shardFromEnvironment('4', { JOB_COMPLETION_INDEX: '' })).toThrow(/neither .* is set/);
   expect(() => shardFromEnvironment('4', { JOB_COMPLETION_INDEX: '4' })).toThrow(/is 4, which is task 5 of 4/);
-  // An array of the one task that failed.
+  // An array that repeats one failed task.
   const again = { SLURM_ARRAY_TASK_ID: '3', SLURM_ARRAY_TASK_MIN: '3', SLURM_ARRAY_TASK_COUNT: '1' };
   expect(() => shardFromEnvironment('4', again)).toThrow(/--shard 4: the array has 1 tasks.*give the index too/);
 });

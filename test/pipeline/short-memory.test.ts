@@ -23,7 +23,7 @@ const prune = (memoryBytes: number, out: string) =>
   );
 
 describe('a machine with too little memory for the whole model', () => {
-  it('prunes it block by block, checks it so, and says what was left out', async () => {
+  it('prunes and checks it block by block, with remarks on what is left out', async () => {
     const report = await prune(2e4, 'small');
     expect(report.certificate).toMatchObject({ opened: false, passed: true });
     // Each run reads all weights, so that few windows are compared.

@@ -10,7 +10,7 @@ const at = (path: string) => join(folder(), path);
 const calibration = { windowCount: 4, windowLength: 64, generate: false } as const;
 const quick = { calibration, evaluation: false } as const;
 
-it('meets a size with fewer units and fewer bits, certified, and reports what was compared', async () => {
+it('meets a size with fewer units and bits, certified, and reports all candidates', async () => {
   const model = SHORT_LLAMA;
   const [report] = await shrink({ ...quick, model, out: at('out'), targetSize: '620KB', dtypes: ['q8', 'q4'] });
   const { size, bytes, certificate, dtypes } = report;
@@ -26,12 +26,12 @@ it('meets a size with fewer units and fewer bits, certified, and reports what wa
   const fitting = size!.candidates.filter((candidate) => candidate.bytes <= 620_000);
   expect(total(chosen[0]!)).toBe(Math.min(...fitting.map(total)));
   expect(size!.candidates.filter(({ kind }) => kind === 'plain')).toHaveLength(2);
-  // The result is found again, and another size is another result.
+  // The same call returns the finished result.
   const [again] = await shrink({ ...quick, model, out: at('out'), targetSize: '620KB', dtypes: ['q8', 'q4'] });
   expect(again).toMatchObject({ createdAt: report.createdAt });
 }, 240_000);
 
-it('makes several sizes from one measurement, each in a folder of its own', async () => {
+it('writes several sizes, each in a folder of its own', async () => {
   const model = await copyShortLlama(at('in'));
   await mkdir(at('out'));
   const reports = await shrink({
@@ -45,7 +45,7 @@ it('makes several sizes from one measurement, each in a folder of its own', asyn
   for (const { kind } of page.size.candidates) expect(['plain', 'bits']).toContain(kind);
 }, 240_000);
 
-it('compares drafts of a graph whose blocks share the shapes that pruning changes', async () => {
+it('compares candidates of a graph whose blocks share shapes that pruning changes', async () => {
   const model = 'test/fixtures/exporters/llama-dynamo215op23-fp32';
   const tokens = Int32Array.from({ length: 256 }, (_, at) => (at * at) % 64);
   const given = { model, ...quick, calibration: { source: { tokens }, windowCount: 4, windowLength: 32 } } as const;
@@ -58,7 +58,7 @@ it('compares drafts of a graph whose blocks share the shapes that pruning change
 
 const VOCABULARY = 'fang-prune-vocabulary.json';
 
-it('trims the vocabulary in memory first, to the bytes that trimVocabulary and shrink make one after the other', async () => {
+it('trims the vocabulary first, to the bytes of trimVocabulary followed by shrink', async () => {
   const model = await copyShortLlama(at('in'));
   const reductions = { allow: ['bits'], dtypes: ['q4'] } as const;
   const asked = { ...quick, ...reductions, certify: false, targetSize: '530KB' };
@@ -82,7 +82,7 @@ it('trims the vocabulary in memory first, to the bytes that trimVocabulary and s
   await expect(shrink({ ...asked, model, out: at('out'), vocabularySize: 901 })).rejects.toThrow(/exists/);
 }, 240_000);
 
-it('keeps tokens of three quarters of the text, and measures the vocabulary on the rest in bits per byte', async () => {
+it('keeps tokens of 3/4 of the text, and measures bits per byte on the rest', async () => {
   const model = await copyShortLlama(at('in'));
   const words = await readFile('examples/models/tiny-llama/text/prose.txt', 'utf8');
   await writeFile(at('mine.txt'), words.slice(0, 9000));
@@ -102,7 +102,7 @@ it('keeps tokens of three quarters of the text, and measures the vocabulary on t
   expect(Math.log(metric!.pruned) / Math.log(metric!.dense!)).toBeCloseTo(ratio, 6);
 }, 240_000);
 
-it('trims embedding models beside the decoder, and codes that nothing else changes', async () => {
+it('trims separate embedding models, and quantised models that need no other change', async () => {
   await cp('test/fixtures/exporters/llama-dynamo215op18embeds-fp32', at('embeds'), { recursive: true });
   const settings = { ...quick, certify: false, report: false } as const;
   const whole = { ...settings, targetSize: '10MB', allow: ['neurons'] } as const;

@@ -17,7 +17,7 @@ import { SHORT_LLAMA } from '../support/short-llama.js';
 
 const tokens = Array.from({ length: 96 }, (_, position) => (position * 613) % 2048);
 
-it('runs a stage of one’s own in the place of another', async () => {
+it('replaces a stage with a custom one', async () => {
   const set = await createCalibrationSet({
     source: { tokens },
     windowCount: 2,
@@ -52,12 +52,12 @@ describe('every call that opens a model', () => {
     ['plan', () => plan({ model, sparsity: 0.3, stages })],
     ['quantize', () => quantize({ model, out, dtype: 'q4', stages })],
     ['trimVocabulary', () => trimVocabulary({ model, out, keepLanguages: ['en'], stages })],
-  ])('takes stages of one’s own: %s', async (_, call) => {
+  ])('accepts custom stages: %s', async (_, call) => {
     await expect(call()).rejects.toThrow('opened by my own');
   });
 });
 
-it('frees what stages hold in the opposite order, also when one fails, and takes times', async () => {
+it('runs onEnd callbacks in reverse order, also when a stage fails, and records times', async () => {
   const ended: string[] = [];
   const job = withJob(nodePlatform, {}, async (context) => {
     context.onEnd(async () => ended.push('first'));
@@ -74,12 +74,12 @@ it('frees what stages hold in the opposite order, also when one fails, and takes
 it.each([
   ['callibrate', STAGES.calibrate, /stages.callibrate replaces no stage; there are open, load/],
   ['calibrate', undefined, /stages.calibrate has no run/],
-])('refuses %s: %s', async (name, stage, said) => {
+])('refuses %s: %s', async (name, stage, message) => {
   const request = { model: SHORT_LLAMA, sparsity: 0.3, dryRun: true, stages: { [name]: stage } as Partial<Stages> };
-  await expect(prune(request)).rejects.toThrow(said);
+  await expect(prune(request)).rejects.toThrow(message);
 });
 
-it('frees the rest where one of the endings fails', async () => {
+it('runs the other onEnd callbacks if one fails', async () => {
   const ended: string[] = [];
   const job = withJob(nodePlatform, {}, async ({ onEnd }) => {
     for (const name of ['first', 'second', 'third'])

@@ -20,11 +20,11 @@ const at = (path: string) => join(folder(), path);
 
 const CALIBRATION = { windowCount: 4, windowLength: 64, generate: false };
 const QUICK = { windowCount: 2, windowLength: 24, generate: false };
-const look = (request: Partial<ObserveRequest> = {}) =>
+const observeLlama = (request: Partial<ObserveRequest> = {}) =>
   observe({ model: SHORT_LLAMA, out: at('stats'), calibration: CALIBRATION, ...request });
-/** Sees what any method reads. */
+/** Measures the inputs of every method. */
 const ALL = { method: 'o-fang', metric: 'divergence' } as const;
-const recall = (request: Partial<PruneRequest> = {}) =>
+const pruneFrom = (request: Partial<PruneRequest> = {}) =>
   prune({
     model: SHORT_LLAMA,
     sparsity: 0.3,
@@ -35,7 +35,7 @@ const recall = (request: Partial<PruneRequest> = {}) =>
     ...request,
   });
 
-/** What runs the model on calibration tokens. */
+/** Stages that run the model on calibration tokens. */
 const RUNNING = ['calibrate', 'generate', 'contexts', 'measure', 'backward', 'advance'];
 
 const readModel = (path: string) => readFile(join(path, 'onnx/model.onnx'));
@@ -52,8 +52,8 @@ async function lossOf(path: string): Promise<number> {
 }
 
 describe('saved statistics', () => {
-  it('prune by every method without a run over tokens, far better than at random', async () => {
-    const seen = await look(ALL);
+  it('prune by every method without reading tokens, with a lower loss than at random', async () => {
+    const seen = await observeLlama(ALL);
     expect(await listFiles(at('stats'))).toEqual(['statistics.json', 'statistics.safetensors']);
     expect(seen).toMatchObject({ sums: 'gram', metric: 'divergence', grouped: true, moduleCount: 4 });
     await prune({
@@ -66,7 +66,7 @@ describe('saved statistics', () => {
     });
     const [dense, random] = [await lossOf(SHORT_LLAMA), await lossOf(at('random'))];
     for (const method of ['flap', 'obc', 'f-fang', 'o-fang', 'auto']) {
-      const report = await recall({ method, out: at(method) });
+      const report = await pruneFrom({ method, out: at(method) });
       expect(report.timings.filter(({ stage }) => RUNNING.includes(stage))).toEqual([]);
       expect(report.calibration).toEqual(seen.calibration);
       expect(report.modules.some(({ contexts }) => contexts !== undefined)).toBe(method.endsWith('fang'));
@@ -76,20 +76,22 @@ describe('saved statistics', () => {
     }
   }, 240_000);
 
-  it('give the same bytes every time, by a ladder too, and say where a model came from', async () => {
+  it('give the same bytes every time and in a ladder, and are named in reports', async () => {
     const file = at('kept/a.json');
-    await look({ out: file, method: 'flap', calibration: QUICK });
+    await observeLlama({ out: file, method: 'flap', calibration: QUICK });
     expect(await listFiles(at('kept'))).toEqual(['a.json', 'a.safetensors']);
-    await expect(look({ out: file, method: 'flap', calibration: QUICK, seed: 1 })).rejects.toThrow(/a\.json exists/);
+    await expect(observeLlama({ out: file, method: 'flap', calibration: QUICK, seed: 1 })).rejects.toThrow(
+      /a\.json exists/,
+    );
     const sums = await readFile(at('kept/a.safetensors'));
-    await look({ out: file, method: 'flap', calibration: QUICK, force: true });
+    await observeLlama({ out: file, method: 'flap', calibration: QUICK, force: true });
     expect((await readFile(at('kept/a.safetensors'))).equals(sums)).toBe(true);
     const shared = { statistics: file, method: 'flap' };
-    const report = await recall(shared);
+    const report = await pruneFrom(shared);
     const saved = JSON.parse(await readFile(file, 'utf8'));
     expect(report.statistics).toEqual({ file, sha256: saved.tensors.sha256 });
     expect(report.remarks).toContainEqual(expect.stringContaining(file));
-    await recall({ ...shared, out: at('again') });
+    await pruneFrom({ ...shared, out: at('again') });
     const rungs = {
       ...shared,
       model: SHORT_LLAMA,
@@ -105,34 +107,38 @@ describe('saved statistics', () => {
     expect((await readModel(at('ladder/10'))).equals(written)).toBe(false);
   }, 120_000);
 
-  it('serve input repair where their windows are read again, as a whole run does it', async () => {
-    await look({ method: 'auto', modules: 'ffn', calibration: { windowCount: 8, windowLength: 64, generate: false } });
+  it('allow input repair if their windows are read again', async () => {
+    await observeLlama({
+      method: 'auto',
+      modules: 'ffn',
+      calibration: { windowCount: 8, windowLength: 64, generate: false },
+    });
     const shared = { method: 'auto', modules: 'ffn', evaluation: false, certify: false } as const;
-    const plain = await recall({ ...shared, out: at('plain') });
-    const repaired = await recall({ ...shared, out: at('repaired'), calibration: { windowCount: 8 } });
+    const plain = await pruneFrom({ ...shared, out: at('plain') });
+    const repaired = await pruneFrom({ ...shared, out: at('repaired'), calibration: { windowCount: 8 } });
     const leftOut = /input repair was left out.*calibration\.windowCount/;
     expect(plain.remarks).toContainEqual(expect.stringMatching(leftOut));
     expect(repaired.remarks).not.toContainEqual(expect.stringMatching(leftOut));
     expect(repaired.settings).toMatchObject({ inputSteps: 3, calibration: { windowCount: 8 } });
     expect(plain.settings).not.toHaveProperty('inputSteps');
-    // The same neurons leave, whatever repairs the rest.
+    // The removed neurons do not depend on input repair.
     expect(repaired.modules.map(({ keep }) => keep)).toEqual(plain.modules.map(({ keep }) => keep));
     const errorsOf = ({ modules }: typeof plain) => modules.flatMap(({ error }) => (error ? [error.after] : []));
     const before = errorsOf(plain);
     expect(before.length).toBeGreaterThan(0);
     for (const [index, after] of errorsOf(repaired).entries()) expect(after).toBeLessThan(before[index]!);
     // Fewer windows repair less, or otherwise; the same call gives the same bytes.
-    await recall({ ...shared, out: at('fewer'), calibration: { windowCount: 2 } });
-    await recall({ ...shared, out: at('again'), calibration: { windowCount: 8 } });
+    await pruneFrom({ ...shared, out: at('fewer'), calibration: { windowCount: 2 } });
+    await pruneFrom({ ...shared, out: at('again'), calibration: { windowCount: 8 } });
     const written = await readModel(at('repaired'));
     expect((await readModel(at('again'))).equals(written)).toBe(true);
     expect((await readModel(at('fewer'))).equals(written)).toBe(false);
     expect((await readModel(at('plain'))).equals(written)).toBe(false);
   }, 120_000);
 
-  it('refuse what they were not made for, saying what to observe', async () => {
-    await look({ method: 'f-fang', modules: 'ffn', calibration: QUICK });
-    const refused = (request: Partial<PruneRequest>) => recall({ modules: 'ffn', method: 'f-fang', ...request });
+  it('are refused in runs that they do not fit, with options to observe with', async () => {
+    await observeLlama({ method: 'f-fang', modules: 'ffn', calibration: QUICK });
+    const refused = (request: Partial<PruneRequest>) => pruneFrom({ modules: 'ffn', method: 'f-fang', ...request });
     const cases: [Partial<PruneRequest>, RegExp, option?: string][] = [
       [{ method: 'obc' }, /statistics\.json has no Gram matrices.*observe with method obc/, 'method'],
       [{ method: 'flap', metric: 'loss' }, /measured by metric output.*with metric loss/, 'metric'],
@@ -149,11 +155,11 @@ describe('saved statistics', () => {
     for (const [request, message, option] of cases) {
       const error = await refused(request).catch((caught) => caught);
       expect(error).toBeInstanceOf(OptionError);
-      // The command line knows by it which words are flags.
+      // The command line replaces it by its flag.
       if (option !== undefined) expect(error.option).toBe(option);
       expect(error.message).toMatch(message);
     }
-    await look({ method: 'flap', modules: 'ffn', calibration: QUICK, out: at('plain') });
+    await observeLlama({ method: 'flap', modules: 'ffn', calibration: QUICK, out: at('plain') });
     await expect(refused({ statistics: at('plain') })).rejects.toThrow(
       /plain.statistics\.json has no function groups.*observe with method f-fang and grouping/,
     );
@@ -165,22 +171,22 @@ describe('saved statistics', () => {
     });
     const { model } = JSON.parse(await readFile(at('stats/statistics.json'), 'utf8'));
     await expect(refused({ model: other })).rejects.toThrow(model.sha256);
-    await expect(look({ method: 'random' })).rejects.toThrow(/reads no token/);
+    await expect(observeLlama({ method: 'random' })).rejects.toThrow(/reads no token/);
     expect(await listFiles(folder())).not.toContainEqual(expect.stringMatching(/^out|partial/));
   }, 120_000);
 
   it('are refused when damaged, naming file and tensor', async () => {
-    await look({ method: 'flap', calibration: QUICK });
+    await observeLlama({ method: 'flap', calibration: QUICK });
     const file = at('stats/statistics.safetensors');
     const json = at('stats/statistics.json');
     const whole = { tensors: await readFile(file), json: JSON.parse(await readFile(json, 'utf8')) };
     const refuses = async (message: RegExp) => {
-      const error = await recall({ method: 'flap' }).catch((caught) => caught);
+      const error = await pruneFrom({ method: 'flap' }).catch((caught) => caught);
       expect(error).toBeInstanceOf(ModelFormatError);
       expect(error.message).toMatch(message);
     };
     const source = bytesSource('a', whole.tensors);
-    /** Rewrites tensors, and the hash that vouches for them. */
+    /** Rewrites tensors and their hash. */
     const change = async (edit: (tensors: Map<string, TensorHandle>) => void) => {
       const tensors = new Map(await readSafetensors(source));
       edit(tensors);
@@ -214,7 +220,7 @@ describe('saved statistics', () => {
     await refuses(/statistics\.safetensors: tensor ".*" ends at byte/);
   }, 120_000);
 
-  it('leave nothing behind when collecting is aborted', async () => {
+  it('leave no files when observing is aborted', async () => {
     const abort = new AbortController();
     const stages = new Set<string>();
     const onProgress = ({ stage, done }: Progress) => {
@@ -222,7 +228,7 @@ describe('saved statistics', () => {
       if (stage === 'measure' && done > 1) abort.abort();
     };
     const request = { method: 'flap', calibration: QUICK, onProgress, signal: abort.signal };
-    await expect(look(request)).rejects.toThrow('abort');
+    await expect(observeLlama(request)).rejects.toThrow('abort');
     expect([...stages]).toEqual(expect.arrayContaining(['load', 'calibrate', 'measure']));
     expect(await listFiles(folder())).toEqual([]);
   });

@@ -14,7 +14,7 @@ const engine = testEngine;
 
 const readJson = async (...path: string[]) => JSON.parse(await readFile(join(...path), 'utf8'));
 
-/** Adds what lies beside models of other libraries. */
+/** Adds files that models of other libraries have. */
 async function makeModel(): Promise<string> {
   const model = await copyShortLlama(join(folder(), 'model'));
   const { model: bpe } = await readJson(model, 'tokenizer.json');
@@ -29,7 +29,7 @@ async function makeModel(): Promise<string> {
   return model;
 }
 
-it('writes a folder in which every file knows the new ids', async () => {
+it('writes a folder in which every file has the new ids', async () => {
   const model = await makeModel();
   const out = join(folder(), 'out');
   const trimmed = await trimVocabulary({ model, out, vocabularySize: 900, engine });
@@ -48,7 +48,7 @@ it('writes a folder in which every file knows the new ids', async () => {
     'not copied, since they contain removed tokens: tokenizer.model; tokenizer.json replaces them',
   ]);
   expect((await readJson(out, 'config.json')).vocab_size).toBe(900);
-  // The last id plays a role, so that it stays.
+  // The last id is an eos_token_id, so it is kept.
   expect(await readJson(out, 'generation_config.json')).toEqual({
     bos_token_id: 0,
     eos_token_id: [0, 899],
@@ -65,7 +65,7 @@ it('writes a folder in which every file knows the new ids', async () => {
   expect([...after!.encode('<|endoftext|>Ünser')]).toEqual(template);
 });
 
-it('repeats a result from its own list, to the same bytes, and finds what it has made', async () => {
+it('gives the same bytes from a saved list of tokens, and returns a finished result', async () => {
   const model = await copyShortLlama(join(folder(), 'model'));
   const [first, again] = [join(folder(), 'first'), join(folder(), 'again')];
   const made = await trimVocabulary({ model, out: first, keepLanguages: ['en'], certify: false });
@@ -83,7 +83,7 @@ it('repeats a result from its own list, to the same bytes, and finds what it has
   await expect(other).rejects.toThrow(OptionError);
 });
 
-it('tells the sizes of a dry run, and writes nothing', async () => {
+it('reports the sizes in a dry run, and writes no files', async () => {
   const model = await copyShortLlama(join(folder(), 'model'));
   const before = await hashFolder(folder());
   const text = join(TINY_LLAMA, 'README.md');
@@ -119,7 +119,7 @@ it('trims an embedding model with its decoder', async () => {
   expect(trimmed.certificate).toMatchObject({ equal: true });
 });
 
-it('does not certify a model that gives nothing but NaN', async () => {
+it('does not certify a model with only NaN as logits, and leaves no files', async () => {
   const model = await copyShortLlama(join(folder(), 'model'), ({ graph }) => {
     const weight = graph!.initializer.find(({ dims }) => dims.includes(256n))!;
     weight.rawData = weight.rawData.slice().fill(0xff, 0, 4);
@@ -130,7 +130,7 @@ it('does not certify a model that gives nothing but NaN', async () => {
   expect(await readdir(folder())).toEqual(['model']);
 });
 
-it('asks for room for all of the result before it writes, where the system lets a test mount a small disk', async () => {
+it('checks free space before it writes, if mounting is allowed', async () => {
   const disk = join(folder(), 'disk');
   await mkdir(disk);
   const unmount = mountSmallDisk(disk, 20);
@@ -147,7 +147,7 @@ it('asks for room for all of the result before it writes, where the system lets 
   }
 });
 
-it('leaves nothing when it is aborted', async () => {
+it('leaves no files when it is aborted', async () => {
   const model = await copyShortLlama(join(folder(), 'model'));
   const controller = new AbortController();
   const onProgress = ({ stage }: { readonly stage: string }) => stage === 'save' && controller.abort();
@@ -161,12 +161,12 @@ it.each<[string, object, RegExp]>([
   ['no selection', {}, /keepLanguages is missing, and so are vocabularySize and vocabulary/],
   ['texts alone', { texts: ['a.txt'] }, /texts alone do not predict/],
   ['a list and languages', { vocabulary: ['a'], keepLanguages: ['en'] }, /keepLanguages has no effect with vocabulary/],
-  ['a token that is none', { vocabulary: ['a', 'nosuchtoken'] }, /names "nosuchtoken" \(entry 2\)/],
-  ['an id outside', { vocabulary: [0, 2048] }, /names the id 2048/],
+  ['an unknown token', { vocabulary: ['a', 'nosuchtoken'] }, /names "nosuchtoken" \(entry 2\)/],
+  ['an id out of range', { vocabulary: [0, 2048] }, /names the id 2048/],
   ['an empty list', { vocabulary: [] }, /vocabulary names no token/],
   ['an empty list of languages', { keepLanguages: [] }, /keepLanguages is an empty list, so only ASCII would remain/],
   ['an id as text', { vocabulary: ['1999'] }, /"1999" \(entry 1\).*and ids as numbers in a list in a \.json file$/],
-  ['no folder', { keepLanguages: ['en'], out: undefined }, /out is missing/],
+  ['no output folder', { keepLanguages: ['en'], out: undefined }, /out is missing/],
 ])('refuses %s', async (_, selection, message) => {
   const out = join(folder(), 'out');
   const error = await trimVocabulary({ model: TINY_LLAMA, out, engine, ...selection }).catch((cause: unknown) => cause);
