@@ -4,7 +4,7 @@ import { runCli } from '../../src/cli/run-cli.js';
 
 const CANCEL = Symbol('cancel');
 
-/** Runs a bare `fang-prune` whose questions get these answers, and notes what was called. */
+/** Runs `fang-prune` without a command, answers its questions, and records the calls of the API. */
 async function answer(...answers: readonly unknown[]) {
   const open = [...answers];
   const shown: string[] = [];
@@ -30,7 +30,7 @@ async function answer(...answers: readonly unknown[]) {
   return { shown, calls, exitCode, open };
 }
 
-it('says which command the answers make, and runs it', async () => {
+it('prints the command of the answers, and runs it', async () => {
   const { shown, calls, open } = await answer('prune', 'my model', '30%', 'out', 'texts.jsonl', true, false);
   expect(shown[0]).toBe("npx fang-prune prune 'my model' --sparsity 30% --out out --calibration texts.jsonl --heal");
   expect(calls).toEqual([
@@ -56,13 +56,13 @@ it.each([
   ['quantize', ['quantize', 'model', 'q4', 'out'], 'npx fang-prune quantize model --dtype q4 --out out'],
   ['evaluateModels', ['eval', 'a', 'b', 't.txt'], 'npx fang-prune eval a b --text t.txt --reference a'],
   ['benchmark', ['bench', 'a', 'b'], 'npx fang-prune bench a b'],
-])('leads to %s', async (call, answers, command) => {
+])('calls %s', async (call, answers, command) => {
   const { shown, calls } = await answer(...answers);
   expect(shown[0]).toBe(command);
   expect(calls.map(([name]) => name)).toEqual([call]);
 });
 
-it('does nothing when it is left', async () => {
+it('calls nothing when it is cancelled', async () => {
   const { shown, calls, exitCode } = await answer('prune', CANCEL);
   expect(shown).toEqual(['Cancelled.']);
   expect(calls).toEqual([]);

@@ -1,7 +1,7 @@
 import { runWithDouble } from '../support/cli.js';
 
 describe('bench', () => {
-  it('passes on what it is asked', async () => {
+  it('passes its flags to the API', async () => {
     const { calls } = await runWithDouble(
       'bench dense pruned --prompt-length 64 --new-tokens 8 --rounds 3 --no-probe --embeddings e.onnx --execution-provider cpu',
     );
@@ -21,7 +21,7 @@ describe('bench', () => {
     ]);
   });
 
-  it('lays models side by side and says what it comes to', async () => {
+  it('prints models side by side, with a summary', async () => {
     const { out } = await runWithDouble('bench dense pruned');
     expect(out).toBe(
       [

@@ -5,7 +5,7 @@ import { useTemporaryFolder } from '../support/temporary-folder.js';
 
 const folder = useTemporaryFolder();
 
-it('passes on what was said, and recommends a model in a table of all', async () => {
+it('passes its flags to the API, and prints a table with a recommendation', async () => {
   const { calls, out } = await runWithDouble(
     'choose dense -o sizes -t mine.txt --test other.txt -s 60MB,80MB --most-loss 3% --keep-languages en',
   );
@@ -24,20 +24,20 @@ it('passes on what was said, and recommends a model in a table of all', async ()
   expect(out).toContain('Take sizes/60MB: the smallest that loses at most 3 % of bits per byte.');
 });
 
-it('notes that the text of the measurement flatters, and that all lose too much', async () => {
+it('notes that the calibration text is optimistic, and that all models lose too much', async () => {
   const { out } = await runWithDouble('choose dense -o sizes -t mine.txt --most-loss 1%');
   expect(out).toContain('the models were calibrated on this text, so results are optimistic; --test gives another');
   expect(out).toContain('none loses at most 1 % of bits per byte, and this one loses least');
 });
 
-it('asks for a text', async () => {
+it('needs --text', async () => {
   const { err } = await runWithDouble('choose dense -o sizes');
   expect(err).toContain('--text is missing');
   const { out } = await runWithDouble('choose --help');
   expect(out).toMatch(/calibration text, .txt or .jsonl/);
 });
 
-it('says after Ctrl-C that finished models and checkpoints inside the folder are found again', async () => {
+it('prints how to resume after Ctrl-C if the folder has checkpoints', async () => {
   const out = join(folder(), 'sizes');
   const stop = async () => {
     const interrupted = { choose: () => Promise.reject(new Error('aborted')) };

@@ -1,7 +1,7 @@
 import { runWithDouble } from '../support/cli.js';
 
 describe('compare', () => {
-  it('passes on what it is asked', async () => {
+  it('passes its flags to the API', async () => {
     const { calls, exitCode } = await runWithDouble('compare a.json b.jsonl --confidence 90% --resamples 500 --seed 2');
     expect(exitCode).toBe(0);
     expect(calls).toEqual([
@@ -9,7 +9,7 @@ describe('compare', () => {
     ]);
   });
 
-  it('shows the figures and says in words what they mean', async () => {
+  it('prints a table of figures, with a summary', async () => {
     const accNorm = { a: 0.663, b: 0.61, difference: -0.053, interval: [-0.087, -0.02], pValue: 0.0021 } as const;
     const comparison = {
       kind: 'task',

@@ -3,7 +3,7 @@ import { OptionError } from '../../src/errors.js';
 import { runWithDouble } from '../support/cli.js';
 
 describe('eval', () => {
-  it('measures everything in one call', async () => {
+  it('passes all flags to the API in one call', async () => {
     const { calls } = await runWithDouble(
       'eval dense pruned --text a.txt --text b.txt --window-length 128 --stride 64 --windows 4 --no-bos ' +
         '--reference dense --tasks c.jsonl --limit 9 --resume kept.jsonl --embeddings e.onnx --execution-provider cuda,cpu',
@@ -29,7 +29,7 @@ describe('eval', () => {
     ]);
   });
 
-  it('lays models side by side', async () => {
+  it('prints models side by side', async () => {
     const { out } = await runWithDouble('eval dense pruned --text a.txt --generate Once');
     expect(out).toBe(
       'perplexity  dense  pruned\na.txt       12.35   12.35\n\ndense\nOnce upon a time\n\npruned\nOnce upon a time\n',
@@ -53,7 +53,7 @@ describe('eval', () => {
     ]);
   });
 
-  it('says whether models differ', async () => {
+  it('prints whether models differ', async () => {
     const { out } = await runWithDouble('eval dense pruned --tasks items.jsonl --compare');
     expect(out).toContain('items.jsonl, 3 items: dense (A) and pruned (B)\n');
     expect(out).toContain('No difference beyond noise on 3 items');
@@ -64,7 +64,7 @@ describe('eval', () => {
     });
   });
 
-  it('says whether perplexities differ, without tasks', async () => {
+  it('prints whether perplexities differ, without tasks', async () => {
     const evaluateModels: CliApi['evaluateModels'] = async ({ models }) =>
       models.map((model, at) => ({
         model,
@@ -95,12 +95,12 @@ describe('eval', () => {
     expect(few).toContain('1 window cannot show whether a difference is noise');
   });
 
-  it('writes without measuring', async () => {
+  it('generates text without an evaluation', async () => {
     const { calls } = await runWithDouble('eval dense --generate Once --new-tokens 5 --seed 3');
     expect(calls).toMatchObject([['generateText', { prompt: 'Once', newTokens: 5, seed: 3 }]]);
   });
 
-  it('refuses a prompt before it measures', async () => {
+  it('refuses a prompt that is too long before the evaluation', async () => {
     const { calls, err } = await runWithDouble('eval dense pruned --text a.txt --generate Once', {
       async generateText({ model, prompt }) {
         if (model === 'pruned') throw new OptionError('the prompt has 300 tokens, and the model reads at most 256');
@@ -116,13 +116,13 @@ describe('eval', () => {
     ['eval dense --tasks a.jsonl --compare', "'--compare' needs two models"],
     ['eval dense pruned --generate Once --compare', "'--compare' needs two models and '--text FILE' or '--tasks FILE'"],
     ['eval dense --tasks a.jsonl --reference other', "needs a '--text FILE'"],
-  ])('refuses `%s`', async (commandLine, said) => {
+  ])('refuses `%s`', async (commandLine, message) => {
     const { exitCode, err, calls } = await runWithDouble(commandLine);
     expect({ exitCode, calls }).toEqual({ exitCode: 2, calls: [] });
-    expect(err).toContain(said);
+    expect(err).toContain(message);
   });
 
-  it('says how to go on after Ctrl-C when scores are kept', async () => {
+  it('prints how to resume after Ctrl-C with --resume', async () => {
     const interrupted = { evaluateModels: () => Promise.reject(new Error('aborted')) };
     const run = (flags: string) =>
       runWithDouble(`eval dense --tasks a.jsonl${flags}`, interrupted, AbortSignal.abort());

@@ -22,7 +22,7 @@ afterEach(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** Starts a long pruning run and resolves once it has said that it works. */
+/** Starts a long pruning run and resolves once it reports progress. */
 async function startPruning() {
   const args =
     'prune examples/models/tiny-llama --sparsity 0.3 --method flap --windows 2000 --window-length 256 --out'.split(' ');
@@ -42,7 +42,7 @@ async function startPruning() {
   return { process: child, output, closed: once(child, 'close') as Promise<[code: number | null]> };
 }
 
-it('Ctrl-C stops the run with exit code 130 and leaves nothing behind', async () => {
+it('stops the run at Ctrl-C with exit code 130, and leaves no files', async () => {
   const { process, output, closed } = await startPruning();
   process.kill('SIGINT');
   const [code] = await closed;
@@ -53,7 +53,7 @@ it('Ctrl-C stops the run with exit code 130 and leaves nothing behind', async ()
   expect(readdirSync(folder)).toEqual([]);
 });
 
-it('Ctrl-C does not wait for a run that SIGTERM stops', async () => {
+it('ends at once at Ctrl-C after SIGTERM', async () => {
   const { process, output, closed } = await startPruning();
   process.kill('SIGTERM');
   while (!output.err.includes('Stopping')) await once(process.stderr!, 'data');

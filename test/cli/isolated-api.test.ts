@@ -9,7 +9,7 @@ beforeAll(async () => {
   cli = join(await buildPackage(), 'dist/cli.js');
 });
 
-/** Runs the command line as it is built. */
+/** Runs the built command line. */
 const run = (args: readonly string[], environment: NodeJS.ProcessEnv = {}) =>
   new Promise<{ readonly code: unknown; readonly out: string; readonly err: string }>((done) => {
     const env = { ...process.env, NO_COLOR: '1', ...environment };
@@ -18,7 +18,7 @@ const run = (args: readonly string[], environment: NodeJS.ProcessEnv = {}) =>
     );
   });
 
-it('a command whose process dies says what it was doing, with exit code 6', async () => {
+it('names command and stage when the process of a command dies, with exit code 6', async () => {
   const dies = resolve('test/support/dies-by-signal.cjs');
   const { code, out, err } = await run(['describe', SHORT_LLAMA, '--json'], {
     NODE_OPTIONS: `--require ${dies}`,
@@ -30,7 +30,7 @@ it('a command whose process dies says what it was doing, with exit code 6', asyn
   });
 });
 
-it('results, errors and exit codes of the process are those of the command', async () => {
+it('has the results, errors and exit codes of the process', async () => {
   const described = await run(['describe', SHORT_LLAMA, '--json', '--quiet']);
   expect(described).toMatchObject({ code: 0, err: '' });
   expect(JSON.parse(described.out)).toMatchObject({ hiddenSize: 192 });
@@ -40,7 +40,7 @@ it('results, errors and exit codes of the process are those of the command', asy
   });
 });
 
-it('a text may come from another command', async () => {
+it('reads a text from another command', async () => {
   if (process.platform === 'win32') return;
   const line = `'${process.execPath}' '${cli}' eval ${SHORT_LLAMA} --json --quiet --text`;
   const write = "echo 'Once upon a time there was a girl who had three cats.'";

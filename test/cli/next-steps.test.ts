@@ -10,14 +10,17 @@ it.each([
   ['apply --out -small -- recipe -dense', { models: ['./-dense', './-small'] }],
   ['observe --out -seen -- -dense', { model: './-dense', statistics: './-seen' }],
   ['merge --out -seen 1 2', { statistics: './-seen' }],
-])('names folders that begin with a dash so that they are no flags, after %s', async (commandLine, request) => {
-  const { out } = await runWithDouble(commandLine, {
-    prune: async ({ model, out }) => ({ ...PRUNE_REPORT, model, ...(out !== undefined && { out }) }),
-    pruneLadder: async ({ model, out, sparsity }) =>
-      sparsity.map((each) => ({ ...PRUNE_REPORT, model, out: `${out}/${100 * Number(each)}` })),
-  });
-  const [, next = ''] = /^next {4}npx fang-prune (.*)$/m.exec(out) ?? [];
-  const { calls, err } = await runWithDouble(next);
-  expect(err).toBe('');
-  expect(calls[0]?.[1]).toMatchObject(request);
-});
+])(
+  'suggests a command in which folders that begin with a dash are no flags, after %s',
+  async (commandLine, request) => {
+    const { out } = await runWithDouble(commandLine, {
+      prune: async ({ model, out }) => ({ ...PRUNE_REPORT, model, ...(out !== undefined && { out }) }),
+      pruneLadder: async ({ model, out, sparsity }) =>
+        sparsity.map((each) => ({ ...PRUNE_REPORT, model, out: `${out}/${100 * Number(each)}` })),
+    });
+    const [, next = ''] = /^next {4}npx fang-prune (.*)$/m.exec(out) ?? [];
+    const { calls, err } = await runWithDouble(next);
+    expect(err).toBe('');
+    expect(calls[0]?.[1]).toMatchObject(request);
+  },
+);

@@ -1,6 +1,6 @@
 import { runWithDouble } from '../support/cli.js';
 
-it('passes on only what was said, and says what was kept', async () => {
+it('passes only given flags to the API, and prints what was saved', async () => {
   const { calls, out } = await runWithDouble('observe dense --out stats');
   const control = { onProgress: expect.any(Function), signal: expect.any(AbortSignal) };
   expect(calls).toEqual([['observe', { model: 'dense', out: 'stats', ...control }]]);
@@ -13,7 +13,7 @@ it('passes on only what was said, and says what was kept', async () => {
   );
 });
 
-it('passes on everything that was said', async () => {
+it('passes all flags to the API', async () => {
   const { calls } = await runWithDouble(
     'observe dense -o stats -m o-fang --metric loss --modules ffn --grouping -c cal.txt --windows 8 ' +
       '--no-generate-calibration --seed 7 --force',
@@ -29,12 +29,12 @@ it('passes on everything that was said', async () => {
   });
 });
 
-it('prune takes statistics', async () => {
+it('passes --statistics of prune to the API', async () => {
   const { calls } = await runWithDouble('prune dense -o pruned -s 0.3 --statistics stats');
   expect(calls[0]).toMatchObject(['prune', { statistics: 'stats' }]);
 });
 
-it('observes a shard, and merges them', async () => {
+it('observes a shard, and merges shards', async () => {
   const { calls } = await runWithDouble('observe dense -o 2 --shard 2/4');
   expect(calls[0]).toMatchObject(['observe', { shard: '2/4' }]);
   const { exitCode, err } = await runWithDouble('observe dense -o 2 --shard two');

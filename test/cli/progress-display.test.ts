@@ -14,7 +14,7 @@ function displayOnFile() {
 }
 
 describe('progress in a log file', () => {
-  it('is a line a stage, and one every five seconds with the remaining time', () => {
+  it('is one line per stage, and one every five seconds with the remaining time', () => {
     const { lines, clock, display } = displayOnFile();
     display.listener({ stage: 'measure', done: 0, total: 4 });
     for (const [done, ms] of [
@@ -31,7 +31,7 @@ describe('progress in a log file', () => {
     expect(lines).toEqual([' 0 %  measure\n', '40 %  measure, about 6.0 s left, block 2\n', ' 0 %  save\n']);
   });
 
-  it('never says that all is done', () => {
+  it('never shows 100 %', () => {
     const { lines, display } = displayOnFile();
     display.listener({ stage: 'save', done: 1, total: 1 });
     expect(lines).toEqual(['99 %  save\n']);
@@ -52,7 +52,7 @@ describe('progress on a terminal', () => {
     expect(screen.shown()).toEqual([]);
   });
 
-  it('counts the remaining time down until the next step, and shows none once it is over', async () => {
+  it('counts the remaining time down between steps, and shows none once it is over', async () => {
     const screen = new Screen(80);
     const clock = { ms: 0 };
     const status = createStatusLine(screen as unknown as NodeJS.WriteStream);
@@ -76,6 +76,6 @@ describe('progress on a terminal', () => {
   });
 });
 
-async function waitUntil(isSo: () => boolean): Promise<void> {
-  while (!isSo()) await new Promise((resolve) => setTimeout(resolve, 20));
+async function waitUntil(isMet: () => boolean): Promise<void> {
+  while (!isMet()) await new Promise((resolve) => setTimeout(resolve, 20));
 }

@@ -13,7 +13,7 @@ const QUALITY: NonNullable<PruneReport['quality']> = {
 };
 
 describe('prune', () => {
-  it('says what pruning cost in its last lines, and speed with --bench', async () => {
+  it('prints quality, and with --bench speed', async () => {
     const report = { ...PRUNE_REPORT, quality: QUALITY };
     const { calls, out } = await runWithDouble('prune dense --out pruned --sparsity 0.3 --bench', {
       prune: async () => report,
@@ -37,7 +37,7 @@ describe('prune', () => {
     expect(none.calls[0]![1]).toMatchObject({ evaluation: false });
   });
 
-  it('passes on only what was said', async () => {
+  it('passes only given flags to the API', async () => {
     const { calls } = await runWithDouble('prune dense --out pruned --sparsity 0.3');
     expect(calls).toEqual([
       [
@@ -53,7 +53,7 @@ describe('prune', () => {
     ]);
   });
 
-  it('passes on everything that was said', async () => {
+  it('passes all flags to the API', async () => {
     const { calls } = await runWithDouble(
       'prune dense -o pruned -s 30% -m o-fang -c cal.jsonl --windows 8 --window-length 128 --modules all --head-unit query ' +
         '--allocation global --metric loss --width-multiple 16 --minimum-width 25% --block-sparsity 0=0,1=0 --execution-provider cuda,cpu --seed 7 --force --dry-run',
@@ -82,7 +82,7 @@ describe('prune', () => {
     ['--no-generate-calibration', false],
     ['--start-token 2 --windows-file kept.jsonl', { startToken: 2, file: 'kept.jsonl' }],
     ['--generate-calibration 1 --start-token 0', { share: 1, startToken: 0 }],
-  ])('understands %s', async (flags, generate) => {
+  ])('parses %s', async (flags, generate) => {
     const { calls } = await runWithDouble(`prune dense --sparsity 0.3 --dry-run ${flags}`);
     expect(calls[0]?.[1]).toMatchObject({ calibration: { generate } });
   });
@@ -96,7 +96,7 @@ describe('prune', () => {
       '--block-sparsity 0=0.5,3.ffn=20% --block-sparsity 3.attention=0',
       { blockSparsity: { 0: 0.5, 3: { ffn: 0.2, attention: 0 } } },
     ],
-  ])('passes on %s', async (flags, expected) => {
+  ])('passes %s to the API', async (flags, expected) => {
     const { calls } = await runWithDouble(`prune dense --sparsity 0.3 --dry-run ${flags}`);
     const { model, sparsity, dryRun, onProgress, signal, ...rest } = calls[0]?.[1] ?? {};
     expect(rest).toEqual(expected);
@@ -128,11 +128,11 @@ describe('prune', () => {
     ['--block-sparsity 3.ffn=0.5 --block-sparsity 3=0.2', /--block-sparsity names block 3 more than once \(3=0\.2\)/],
     ['--block-sparsity 3.ffn=0.5,3.ffn=0.2', /--block-sparsity names block 3 more than once/],
     ['--block-sparsity 3.fnn=0.5', /--block-sparsity.*such as 3=0.5 or 3.ffn=50%/],
-  ])('refuses %s and says why', async (flags, said) => {
+  ])('refuses %s with the reason', async (flags, reason) => {
     const { calls, exitCode, err } = await runWithDouble(`prune dense --sparsity 0.3 --dry-run ${flags}`);
     expect(calls).toEqual([]);
     expect(exitCode).toBe(2);
-    expect(err).toMatch(said);
+    expect(err).toMatch(reason);
   });
 
   it.each(['--metric taste', '--allocation fair'])('refuses %s', async (flags) => {
@@ -141,12 +141,12 @@ describe('prune', () => {
     expect(exitCode).toBe(2);
   });
 
-  it('measures on texts', async () => {
+  it('passes texts to the API', async () => {
     const { calls } = await runWithDouble('prune dense -o pruned -s 0.3 --text a,b.txt -t c.txt');
     expect(calls[0]?.[1]).toMatchObject({ evaluation: { texts: ['a,b.txt', 'c.txt'] } });
   });
 
-  it('has both models continue prompts', async () => {
+  it('passes prompts to the API, and prints the texts of both models', async () => {
     const { calls } = await runWithDouble('prune dense -o pruned -s 0.3 --sample Once --sample Twice');
     expect(calls[0]?.[1]).toMatchObject({ evaluation: { prompts: ['Once', 'Twice'] } });
     const samples = [{ prompt: 'Once', dense: ' upon\na time', pruned: ' a a' }];
@@ -155,7 +155,7 @@ describe('prune', () => {
     );
   });
 
-  it('estimates a dry run, which needs no folder', async () => {
+  it('prints estimates of a dry run without --out', async () => {
     const { calls, exitCode, out } = await runWithDouble('prune dense --sparsity 0.3,0.5 --dry-run');
     expect(exitCode).toBe(0);
     expect(calls.map(([name]) => name)).toEqual(['plan']);
@@ -179,19 +179,22 @@ describe('prune', () => {
     );
   });
 
-  it('shows widths where they follow from the sparsity', async () => {
+  it('prints estimated widths if they follow from the sparsity', async () => {
     const { out } = await runWithDouble('prune dense --sparsity 0.3 --dry-run --method flap');
     expect(out).toContain('0-1             8 -> 6   512 -> 360');
   });
 
-  it.each(['--report r.json', '--recipe recipe', '--statistics kept'])('decides what goes with %s', async (flags) => {
-    const { calls } = await runWithDouble(`prune dense --sparsity 0.3 --dry-run ${flags}`);
-    expect(calls[0]).toMatchObject(['prune', { dryRun: true }]);
-  });
+  it.each(['--report r.json', '--recipe recipe', '--statistics kept'])(
+    'runs a dry run, instead of an estimate, with %s',
+    async (flags) => {
+      const { calls } = await runWithDouble(`prune dense --sparsity 0.3 --dry-run ${flags}`);
+      expect(calls[0]).toMatchObject(['prune', { dryRun: true }]);
+    },
+  );
 });
 
 describe('a ladder', () => {
-  it('is what several sparsities make', async () => {
+  it('is pruned for several sparsities', async () => {
     const { calls, out } = await runWithDouble('prune dense -o pruned -s 0.1,20% --text t.txt');
     expect(calls.map(([name]) => name)).toEqual(['pruneLadder']);
     expect(calls[0]?.[1]).toMatchObject({
@@ -203,7 +206,7 @@ describe('a ladder', () => {
     expect(out).toMatch(/^Ladder of dense \(flap, seed 0\)\n/);
   });
 
-  it('prints one object', async () => {
+  it('is printed as one object with --json', async () => {
     const { out } = await runWithDouble('prune dense -o pruned -s 0.1 -s 0.2 --json');
     expect(JSON.parse(out).reports).toHaveLength(2);
   });
@@ -222,7 +225,7 @@ describe('a ladder', () => {
     })),
   });
 
-  it('marks rungs that no smaller one beats', () => {
+  it('marks Pareto-optimal rungs', () => {
     const reports = [rung(1, { 't.txt': [4, 6] }), rung(2, { 't.txt': [4, 5] })];
     expect(formatLadder({ reports }, createColors(false))).toBe(
       [
@@ -241,7 +244,7 @@ describe('a ladder', () => {
     );
   });
 
-  it('shows every text, and judges by their geometric mean', () => {
+  it('shows every text, and compares rungs by their geometric mean', () => {
     const reports = [rung(1, { 'a.txt': [2, 4], 'b.txt': [8, 9] }), rung(2, { 'a.txt': [2, 9], 'b.txt': [8, 9] })];
     const out = formatLadder({ reports }, createColors(false));
     expect(out).toContain('pruned/10    10.0 %      2.10 M  9.00 MB        6.00       *\n');
@@ -249,7 +252,7 @@ describe('a ladder', () => {
     expect(out).toContain('Perplexity on 2 texts (their geometric mean). *:');
   });
 
-  it('makes no mean of perplexities that were read in other ways', () => {
+  it('has no mean of perplexities with different window lengths', () => {
     const protocol = { tokensSha256: 'ab', stride: 1, windowCount: 1, tokenCount: 1 };
     const metrics = [512, 64].map((windowLength) => ({
       ...{ kind: 'perplexity' as const, name: `${windowLength}.txt`, dense: 4, pruned: 6, better: 'lower' as const },
@@ -261,7 +264,7 @@ describe('a ladder', () => {
     expect(out).toContain('different lengths');
   });
 
-  it('has no column for what was not measured', () => {
+  it('has no column of perplexities if none was measured', () => {
     expect(formatLadder({ reports: [rung(1, {})] }, createColors(false))).not.toMatch(/perplexity|Pareto/i);
   });
 });
@@ -275,7 +278,7 @@ it('applies a recipe', async () => {
   );
 });
 
-it('heals what an earlier run pruned', async () => {
+it('heals a pruned folder', async () => {
   const { calls, out } = await runWithDouble('heal dense pruned -o healed --heal-windows 8 --windows-file mine.jsonl');
   const heal = { windowCount: 8 };
   const calibration = { generate: { file: 'mine.jsonl' } };
@@ -284,13 +287,13 @@ it('heals what an earlier run pruned', async () => {
   expect(out).toContain('went from 0.4000 to 0.3000 nats per token on held-out windows (step 16 of 16)');
 });
 
-it('asks for healing by any setting of it', async () => {
+it('heals if any flag of healing is given', async () => {
   const { calls } = await runWithDouble('prune dense -o pruned -s 0.3 --heal-windows 8');
   expect(calls[0]).toMatchObject(['prune', { heal: { windowCount: 8 } }]);
 });
 
 describe('formatPruneReport', () => {
-  it('tells how much of the calibration the model wrote', () => {
+  it('shows how many calibration windows the model generated', () => {
     const drawing = { seed: 3, startToken: 0, temperature: 1, documentLength: 128 };
     const generated = { windowCount: 32, share: 0.5, ...drawing, tokensSha256: 'ab' };
     const calibration = {
@@ -309,7 +312,7 @@ describe('formatPruneReport', () => {
     );
   });
 
-  it('shows perplexities beside sizes', () => {
+  it('shows perplexities, but no speeds, next to sizes', () => {
     const metric = { kind: 'perplexity', name: 't.txt', dense: 4, pruned: 5, better: 'lower' } as const;
     const speed = { kind: 'speed', name: 'writing', dense: 4, pruned: 5, better: 'higher' } as const;
     const out = formatPruneReport({ ...PRUNE_REPORT, metrics: [metric, speed] }, createColors(false));
@@ -317,7 +320,7 @@ describe('formatPruneReport', () => {
     expect(out).not.toContain('writing');
   });
 
-  it('lines up sizes and widths and tells what a run remarked', () => {
+  it('shows sizes, widths and remarks', () => {
     expect(formatPruneReport(PRUNE_REPORT, createColors(false))).toBe(
       [
         'Pruned dense -> pruned (flap, seed 0)',
@@ -344,17 +347,17 @@ describe('formatPruneReport', () => {
     );
   });
 
-  it('names the report where it was asked for, and speed where quality was measured', () => {
+  it('shows the given path of the report, and suggests bench after an evaluation', () => {
     const request = { report: 'reports/a b.json', evaluation: { texts: ['t.txt'] } };
-    const said = formatPruneReport({ ...PRUNE_REPORT, model: "it's" }, createColors(false), request);
-    expect(said).toContain("report  reports/a b.html\nnext    npx fang-prune bench 'it'\\''s' pruned\n");
+    const text = formatPruneReport({ ...PRUNE_REPORT, model: "it's" }, createColors(false), request);
+    expect(text).toContain("report  reports/a b.html\nnext    npx fang-prune bench 'it'\\''s' pruned\n");
   });
 
-  it('only would remove in a dry run', () => {
+  it('uses "would" in a dry run', () => {
     const { out: _, ...dry } = PRUNE_REPORT;
-    const said = formatPruneReport(dry, createColors(false));
-    expect(said).toContain('Would prune dense (flap');
-    expect(said).toContain('Would remove 30.0 %');
-    expect(said).not.toMatch(/folder|next|Removed/);
+    const text = formatPruneReport(dry, createColors(false));
+    expect(text).toContain('Would prune dense (flap');
+    expect(text).toContain('Would remove 30.0 %');
+    expect(text).not.toMatch(/folder|next|Removed/);
   });
 });

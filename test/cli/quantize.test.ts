@@ -1,7 +1,7 @@
 import { DTYPE_REPORT, runWithDouble } from '../support/cli.js';
 
 describe('fang-prune quantize', () => {
-  it('asks for the dtypes that were named', async () => {
+  it('passes its flags to the API', async () => {
     const { calls, exitCode } = await runWithDouble(
       'quantize model -o out --dtype q4,fp16 --block-size 64 --symmetric',
     );
@@ -12,7 +12,7 @@ describe('fang-prune quantize', () => {
     ]);
   });
 
-  it('says what was written, part by part, and what rounding costs', async () => {
+  it('prints the written files, and the divergence by rounding', async () => {
     const { out } = await runWithDouble('quantize model -o out --dtype q4');
     expect(out).toMatch(/Quantised tiny-llama|Quantised .* -> out/);
     expect(out).toContain(DTYPE_REPORT.file);
@@ -22,7 +22,7 @@ describe('fang-prune quantize', () => {
     );
   });
 
-  it('refuses a dtype that there is none of, naming the nearest', async () => {
+  it('refuses an unknown dtype, and suggests the nearest', async () => {
     const { err, exitCode } = await runWithDouble('quantize model -o out --dtype q4f15');
     expect(exitCode).toBe(2);
     expect(err).toContain(

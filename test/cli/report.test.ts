@@ -3,7 +3,7 @@ import { PRUNE_REPORT, runWithDouble } from '../support/cli.js';
 
 const control = { onProgress: expect.any(Function), signal: expect.any(AbortSignal) };
 
-it('passes on what was said and names what was written', async () => {
+it('passes its flags to the API, and prints the written files', async () => {
   const { calls, out } = await runWithDouble('report pruned --add eval.json -a bias.json --out page.json');
   expect(calls).toEqual([
     ['rebuildReport', { report: 'pruned', add: ['eval.json', 'bias.json'], out: 'page.json', ...control }],
@@ -11,11 +11,11 @@ it('passes on what was said and names what was written', async () => {
   expect(out).toBe('Wrote a.json\nWrote a.html\n');
 });
 
-it('passes on only what was said', async () => {
+it('passes only given flags to the API', async () => {
   expect((await runWithDouble('report pruned')).calls).toEqual([['rebuildReport', { report: 'pruned', ...control }]]);
 });
 
-it('lays runs side by side', async () => {
+it('prints runs side by side', async () => {
   const report = addComparedRuns({ name: 'runs', report: PRUNE_REPORT }, [
     { name: 'other', report: { ...PRUNE_REPORT, out: 'other', method: 'auto' } },
   ]);

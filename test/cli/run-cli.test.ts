@@ -38,10 +38,10 @@ describe('exit codes', () => {
     ['prune dense --out pruned --sparsity 0.3 --sparsty 0.4', "unknown option '--sparsty' (Did you mean --sparsity?)"],
     ['describe', '<model> is missing'],
     ['squash dense', "unknown command 'squash'"],
-  ])('is 2 for `%s`, and the message says %s', async (commandLine, said) => {
+  ])('is 2 for `%s`, with the message %s', async (commandLine, message) => {
     const { exitCode, err, out, calls } = await runWithDouble(commandLine);
     expect(exitCode).toBe(2);
-    expect(err).toContain(said);
+    expect(err).toContain(message);
     expect(err).toMatch(/^fang-prune: .*\(add '--help' for the options\)\n$/);
     expect(out).toBe('');
     expect(calls).toEqual([]);
@@ -103,10 +103,10 @@ describe('exit codes', () => {
     ['eval dense --text a.txt --limit 9', '--limit has no effect without --tasks; leave it out'],
     ['eval dense --text a.txt --temperature 1', '--temperature has no effect without --generate; leave it out'],
     ['report pruned --out page.html', '--out is "page.html"; expected a path that ends in .json'],
-  ])('is 2 for `%s` before the library is loaded, and the message says %s', async (commandLine, said) => {
+  ])('is 2 for `%s` before the library is loaded, with the message %s', async (commandLine, message) => {
     const { exitCode, err, out, calls } = await runWithDouble(commandLine);
     expect({ exitCode, out, calls }).toEqual({ exitCode: 2, out: '', calls: [] });
-    expect(err).toContain(said);
+    expect(err).toContain(message);
   });
 
   it.each([
@@ -115,14 +115,14 @@ describe('exit codes', () => {
     `prune dense -o out -s .3 --${'m'.repeat(300)}`,
     `push folder ${'m'.repeat(300)}`,
     'm'.repeat(300),
-  ])('cuts long values in messages: %.40s', async (commandLine) => {
+  ])('truncates long values in messages: %.40s', async (commandLine) => {
     const { exitCode, err } = await runWithDouble(commandLine);
     expect(exitCode).toBe(2);
     expect(Math.max(...err.split(/\s/).map((word) => word.length))).toBeLessThanOrEqual(110);
     expect(err).toContain('...');
   });
 
-  it('speaks of no JavaScript where a flag has a wrong value', async () => {
+  it('has no JavaScript syntax in messages about flags', async () => {
     for (const { name, families } of [
       pruneCommand,
       quantizeCommand,
@@ -140,7 +140,7 @@ describe('exit codes', () => {
       }
   });
 
-  it("says the library's errors in the command line's words", async () => {
+  it("names flags in the library's errors", async () => {
     const error = new OptionError('calibration.windowLength is 600, but the model reads at most 512 tokens', {
       option: 'calibration.windowLength',
     });
@@ -179,9 +179,9 @@ describe('exit codes', () => {
       new EngineError('the model ran out of memory with modules on cpu'),
       'the model ran out of memory with modules on cpu',
     ],
-  ] as const)('names flags in advice: %s', async (error, said) => {
+  ] as const)('names flags in advice: %s', async (error, message) => {
     const { err, exitCode } = await runWithDouble('prune dense -o out -s 0.3', { prune: () => Promise.reject(error) });
-    expect(err).toContain(said);
+    expect(err).toContain(message);
     expect(exitCode).toBeGreaterThan(2);
   });
 
@@ -199,7 +199,7 @@ describe('exit codes', () => {
     expect(err).toBe('');
   });
 
-  it('shows everyday flags on a screen, and all on demand', async () => {
+  it('shows at most 20 flags with --help, and all with --help-all', async () => {
     const { out: everyday } = await runWithDouble('prune --help');
     expect(everyday.split('\n').length).toBeLessThanOrEqual(58);
     expect(Math.max(...everyday.split('\n').map((line) => line.length))).toBeLessThanOrEqual(80);
@@ -217,7 +217,7 @@ describe('exit codes', () => {
       expect(all).toContain(name);
   });
 
-  it('ends every help with three examples, and speaks of the Hub and of asking', async () => {
+  it('ends every help with three examples, and mentions the Hub and the questions', async () => {
     const { out } = await runWithDouble('--help');
     expect(out).toMatch(/org\/name on the Hugging Face Hub\.\nIn a terminal, fang-prune without a command asks/);
     for (const name of ['prune', 'quantize', 'observe', 'heal', 'eval', 'bench', 'report', 'push']) {
@@ -269,7 +269,7 @@ describe('error messages', () => {
     expect(err).toContain('caused by RangeError: deep down');
   });
 
-  it('point to --verbose when the error was not foreseen', async () => {
+  it('point to --verbose for unexpected errors', async () => {
     expect((await runWithDouble('describe dense', failWith(new TypeError('x is undefined')))).err).toContain(
       '--verbose',
     );

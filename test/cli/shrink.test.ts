@@ -1,6 +1,6 @@
 import { PRUNE_REPORT, runWithDouble, TRIMMED } from '../support/cli.js';
 
-it('passes on what was said, and shows what was compared', async () => {
+it('passes its flags to the API, and prints all candidates', async () => {
   const { calls, out } = await runWithDouble(
     'shrink dense -o small --target-size 60MB -t mine.txt --allow neurons,bits --dtypes q8,q4 --heal --no-certify',
   );
@@ -19,7 +19,7 @@ it('passes on what was said, and shows what was compared', async () => {
   expect(out).toMatch(/\* +mixture +20 q8, 10 q4 +12\.5 % +8\.90 MB +0\.1000 +0\.0500 +0\.1500/);
 });
 
-it('passes on several sizes', async () => {
+it('passes several sizes to the API', async () => {
   const { calls } = await runWithDouble('shrink dense -o small --target-size 60MB,80MB');
   expect(calls[0]![1]).toMatchObject({ targetSize: ['60MB', '80MB'] });
 });
@@ -35,13 +35,13 @@ it.each([
   ],
   ['--target-size 60,80MB', '--target-size is "60,80MB"; expected a size above 0'],
   ['--target-size 60MB,', '--target-size is "60MB,"; expected a size above 0'],
-])('refuses %s', async (flags, said) => {
+])('refuses %s', async (flags, message) => {
   const { calls, err } = await runWithDouble(`shrink dense -o small ${flags}`);
   expect(calls).toEqual([]);
-  expect(err).toContain(said);
+  expect(err).toContain(message);
 });
 
-it('passes on which tokens stay, and tells what the vocabulary costs by itself', async () => {
+it('passes languages to the API, and prints the cost of the smaller vocabulary alone', async () => {
   const { rows, tokens, reasons, bytes, tables } = TRIMMED;
   const bitsPerByte = { before: 1.25, after: 1.275, from: 'source', textBytes: 8192 } as const;
   const vocabulary = { rows, tokens, reasons, bytes, tables, bitsPerByte };
@@ -55,7 +55,7 @@ it('passes on which tokens stay, and tells what the vocabulary costs by itself',
   );
 });
 
-it('estimates a dry run, unless a report is asked for', async () => {
+it('prints estimates of a dry run, unless --report is given', async () => {
   const { calls, out } = await runWithDouble('shrink dense --dry-run -s 60MB --statistics seen');
   expect(calls[0]).toEqual(['planShrink', expect.objectContaining({ targetSize: '60MB', statistics: 'seen' })]);
   expect(calls[0]![1]).not.toHaveProperty('dryRun');

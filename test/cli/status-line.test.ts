@@ -3,7 +3,7 @@ import { Screen } from '../support/screen.js';
 
 const lineOn = (screen: Screen) => createStatusLine(screen as unknown as NodeJS.WriteStream);
 
-it('cuts what is wider than the terminal, also where letters take two columns', () => {
+it('truncates text to the width of the terminal, also text with wide characters', () => {
   const screen = new Screen(20);
   const line = lineOn(screen);
   line.draw(`measure, ${'日本語'.repeat(10)}`);
@@ -14,7 +14,7 @@ it('cuts what is wider than the terminal, also where letters take two columns', 
   expect(screen.shown()).toEqual(['x'.repeat(19)]);
 });
 
-it('leaves nothing behind where the next text is shorter, or where other text is printed', () => {
+it('leaves no characters of longer text, also before other output', () => {
   const screen = new Screen(100);
   const line = lineOn(screen);
   line.draw('y'.repeat(200));
@@ -27,7 +27,7 @@ it('leaves nothing behind where the next text is shorter, or where other text is
   expect(screen.shown()).toEqual(['an error', 'z'.repeat(99)]);
 });
 
-it.each([60, 30, 7])('is cleared whole when the terminal shrinks from 100 columns to %i', (columns) => {
+it.each([60, 30, 7])('is cleared entirely when the terminal shrinks from 100 columns to %i', (columns) => {
   const screen = new Screen(100);
   const line = lineOn(screen);
   screen.write('before\n');
@@ -38,7 +38,7 @@ it.each([60, 30, 7])('is cleared whole when the terminal shrinks from 100 column
   expect(screen.shown()).toEqual(['before', 'w'.repeat(columns - 1)]);
 });
 
-it('is cleared whole after the terminal has echoed ^C', () => {
+it('is cleared entirely after the terminal has echoed ^C', () => {
   const screen = new Screen(40);
   const line = lineOn(screen);
   line.draw('v'.repeat(80));
@@ -48,7 +48,7 @@ it('is cleared whole after the terminal has echoed ^C', () => {
   expect(screen.shown()).toEqual(['Stopping']);
 });
 
-it('hides the cursor while it is shown, and is closed for good', () => {
+it('hides the cursor while it is shown, and draws nothing once closed', () => {
   const screen = new Screen(40);
   const line = lineOn(screen);
   line.draw('one');

@@ -1,6 +1,6 @@
 import { runWithDouble } from '../support/cli.js';
 
-it('passes on what was said, and says what was trimmed', async () => {
+it('passes its flags to the API, and prints what was trimmed', async () => {
   const { calls, out } = await runWithDouble(
     'trim-vocabulary dense -o small --keep-languages en,de --vocabulary-size 1500 -t a.txt --text b.txt --no-certify',
   );
