@@ -1,7 +1,7 @@
 import { callInWorker, type WorkerLike, WorkerNotStarted } from '../../src/web/call-in-worker.js';
 
-/** A worker whose script is not there: it says so as soon as it can. */
-function missing(): WorkerLike {
+/** A worker whose script is missing, which fires an error event. */
+function missingWorker(): WorkerLike {
   const listeners = new Map<string, (event: never) => void>();
   setTimeout(() => listeners.get('error')?.({} as never));
   return {
@@ -11,7 +11,7 @@ function missing(): WorkerLike {
   };
 }
 
-it('rejects with what its listener throws, and ends the worker', async () => {
+it('rejects with the error of its listener, and ends the worker', async () => {
   const thrown = new TypeError('mine');
   const onProgress = jest.fn(() => {
     throw thrown;
@@ -36,7 +36,7 @@ it('rejects with what its listener throws, and ends the worker', async () => {
   expect(terminate).toHaveBeenCalledTimes(1);
 });
 
-it('hears of a worker that does not start, however long bytes take to become blobs', async () => {
+it('rejects if the worker does not start, also while large bytes become blobs', async () => {
   const request: object = { model: new Map([['onnx/model.onnx', new Uint8Array(64 * 2 ** 20)]]) };
-  await expect(callInWorker('describe', request, { start: missing })).rejects.toThrow(WorkerNotStarted);
+  await expect(callInWorker('describe', request, { start: missingWorker })).rejects.toThrow(WorkerNotStarted);
 }, 10_000);

@@ -14,17 +14,17 @@ import { SHORT_LLAMA } from '../support/short-llama.js';
 // The packed Chromium is built for Linux on x64.
 const describeThere = process.platform === 'linux' && process.arch === 'x64' ? describe : describe.skip;
 
-describeThere('the page that prunes', () => {
+describeThere('the demo page', () => {
   let folder: string;
   let browser: Browser;
   let server: PageServer;
   let context: BrowserContext;
   let page: Page;
-  const complaints: string[] = [];
+  const pageErrors: string[] = [];
 
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'fang-prune-demo-'));
-    // Not in a test runner's sandbox, which has objects of its own.
+    // Outside the test runner's sandbox, which has its own global objects.
     await promisify(execFile)(process.execPath, [
       'node_modules/vite/bin/vite.js',
       'build',
@@ -32,7 +32,7 @@ describeThere('the page that prunes', () => {
       '--outDir',
       folder,
     ]);
-    // Two of its blocks: the page's code is tested.
+    // Two blocks of it suffice to test the page.
     for (const name of ['onnx/model.onnx', 'config.json'])
       await copyFile(join(SHORT_LLAMA, name), join(folder, 'tiny-llama', name));
     server = await servePages({ texts: new Map(), folders: [['/', folder]] });
@@ -40,8 +40,8 @@ describeThere('the page that prunes', () => {
     context = await browser.newContext({ viewport: { width: 1280, height: 900 }, acceptDownloads: true });
     page = await context.newPage();
     page.setDefaultTimeout(100_000);
-    page.on('pageerror', (error) => complaints.push(String(error)));
-    page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()));
+    page.on('pageerror', (error) => pageErrors.push(String(error)));
+    page.on('console', (message) => message.type() === 'error' && pageErrors.push(message.text()));
     await page.goto(`${server.url}/index.html`);
   }, 300_000);
   afterAll(async () => {
@@ -63,7 +63,7 @@ describeThere('the page that prunes', () => {
     return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 120)).join(' | ')}`);
   }
 
-  it('takes a name on the Hub', async () => {
+  it('downloads a model by its name on the Hub', async () => {
     const nextPages = 'https://huggingface.co';
     const hub = await startHubServer({ 'me/tiny': { files: repoOf(SHORT_LLAMA) } }, { nextPages });
     await context.route(`${nextPages}/**`, (route) =>
@@ -86,14 +86,14 @@ describeThere('the page that prunes', () => {
     expect(await page.locator('#size').textContent()).toMatch(/About \d[\d.]* MB of 3\.\d+ MB/);
   }, 120_000);
 
-  it('asks for a text before it tries several sizes', async () => {
+  it('needs a text to try several sizes', async () => {
     await page.getByRole('button', { name: 'Try several sizes' }).click();
     expect(await page.locator('#text:invalid').count()).toBe(1);
     expect(await page.locator('#running').isVisible()).toBe(false);
   });
 
   it('can be cancelled', async () => {
-    // So many that the run is still under way when a busy machine gets to the click.
+    // Enough windows that the run lasts until the click, also on a busy machine.
     await page.locator('#windows').fill('16');
     await page.getByRole('button', { name: 'Prune' }).click();
     await page.getByText(/Taking neurons/).waitFor();
@@ -119,14 +119,14 @@ describeThere('the page that prunes', () => {
     expect(zip.includes('tiny-llama-smaller/onnx/model.onnx')).toBe(true);
   }, 300_000);
 
-  it('lets both models write', async () => {
+  it('generates text with both models', async () => {
     await page.locator('#tokens').fill('3');
     await page.getByRole('button', { name: 'Write' }).click();
     const samples = page.locator('.sample:has(.prompt)');
     await samples.nth(1).waitFor();
     for (const text of await samples.allTextContents())
       expect(text.length).toBeGreaterThan('Once upon a time there was'.length);
-    expect(complaints).toEqual([]);
+    expect(pageErrors).toEqual([]);
   }, 120_000);
 
   it.each([
@@ -134,7 +134,7 @@ describeThere('the page that prunes', () => {
     { width: 380, colorScheme: 'dark' },
     { width: 1280, colorScheme: 'light' },
     { width: 1280, colorScheme: 'dark' },
-  ] as const)('has no faults: %j', async ({ width, colorScheme }) => {
+  ] as const)('fits the width and passes axe: %j', async ({ width, colorScheme }) => {
     await page.setViewportSize({ width, height: 900 });
     await page.emulateMedia({ colorScheme });
     expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(width);

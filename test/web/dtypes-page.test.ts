@@ -38,18 +38,18 @@ async function readInNode(folder: string): Promise<Float32Array> {
 const openOnPage = (name: string) =>
   chromium.open({ name, prompt: PROMPT, hasCache: true, hasTokenizer: true, options: {} });
 
-it('opens codes by default settings on a page of transformers.js, without WebGPU', async () => {
+it('opens q4 weights with default settings in transformers.js, without WebGPU', async () => {
   const request = { model: MODEL, dtype: 'q4', blockSize: 16, rounding: 'nearest', report: false } as const;
   await quantize({ ...request, out: join(models, 'codes') });
   const { logits, tokens } = await openOnPage('codes');
   expect(tokens.length).toBeGreaterThan(0);
-  // WebAssembly rounds no activations, whatever the level.
+  // WebAssembly rounds no activations, whatever the accuracy level.
   const out = join(models, 'exact');
   await quantize({ ...request, out, accuracyLevel: 0 });
   expect(logitsGap(Float32Array.from(logits), await readInNode(out))).toBeLessThan(1e-4);
 }, 120_000);
 
-it('opens a model whose data lies in several files', async () => {
+it('opens a model with several files of external data', async () => {
   const out = join(models, 'divided');
   await quantize({ model: MODEL, out, dtype: 'fp32', rounding: 'nearest', report: false });
   const whole = await readInNode(out);

@@ -4,35 +4,35 @@ import { type EngineResponse, startEngineWorker } from '../../src/web/engine-wor
 import { serveEngine } from '../../src/web/serve-engine.js';
 import { createGraphBuilder } from '../support/graph-builder.js';
 
-/** A worker whose messages are copied as a browser's are. */
+/** A worker double that clones messages as browsers do. */
 function fakeWorker() {
-  let hear: (event: MessageEvent) => void = () => undefined;
+  let receive: (event: MessageEvent) => void = () => undefined;
   let fail: (event: ErrorEvent) => void = () => undefined;
-  const asked: { readonly ask: string; readonly bytes: number }[] = [];
+  const requests: { readonly ask: string; readonly bytes: number }[] = [];
   const answer = serveEngine((answer: EngineResponse, transfer = []) => {
     const data = structuredClone(answer, { transfer });
-    queueMicrotask(() => hear({ data } as MessageEvent));
+    queueMicrotask(() => receive({ data } as MessageEvent));
   });
   const worker: WorkerLike & { isOver: boolean } = {
     isOver: false,
     postMessage(message: never) {
       const question = structuredClone(message) as Parameters<typeof answer>[0];
       const [, feeds] = question.params as unknown as [number, Record<string, { data: Float32Array }>?];
-      asked.push({ ask: question.method, bytes: feeds?.x?.data.buffer.byteLength ?? 0 });
+      requests.push({ ask: question.method, bytes: feeds?.x?.data.buffer.byteLength ?? 0 });
       if (!worker.isOver) void answer(question);
     },
     addEventListener(type: 'message' | 'error', listener: never) {
-      if (type === 'message') hear = listener;
+      if (type === 'message') receive = listener;
       else fail = listener;
     },
     terminate() {
       worker.isOver = true;
     },
   };
-  return { worker, asked, fail: (message?: string) => fail({ message } as ErrorEvent) };
+  return { worker, requests, fail: (message?: string) => fail({ message } as ErrorEvent) };
 }
 
-/** Twice what is fed. */
+/** A graph that doubles its input. */
 function double(): Uint8Array {
   const g = createGraphBuilder({ opset: 17 });
   g.named('y', 'Add', [g.input('x', 1, ['rows']), 'x']);
@@ -45,16 +45,16 @@ const start = async (fake = fakeWorker()) => ({
   ...(await startEngineWorker({}, ['wasm'], () => fake.worker)),
 });
 
-it('runs graphs as the engine in its worker does, and says what that is', async () => {
-  const { engine, asked, worker, end } = await start();
+it('runs graphs in its worker, and has the name of the engine there', async () => {
+  const { engine, requests, worker, end } = await start();
   expect(engine).toMatchObject({ name: expect.stringMatching(/^onnxruntime .*\(wasm\)$/), copiesInputs: true });
   const session = await engine.load(double());
   expect(session.inputs).toEqual([{ name: 'x', type: 'float32', dims: ['rows'] }]);
-  // Part of a larger memory, of which nothing else goes along.
+  // A view of a larger buffer, of which only the view is sent.
   const data = new Float32Array(1000).fill(3).subarray(10, 12);
   const { y } = await session.run({ x: { type: 'float32', dims: [2], data } });
   expect([...y!.data]).toEqual([6, 6]);
-  expect(asked.at(-1)).toEqual({ ask: 'run', bytes: 8 });
+  expect(requests.at(-1)).toEqual({ ask: 'run', bytes: 8 });
   await session.release();
   end('over');
   expect(worker.isOver).toBe(true);
@@ -66,7 +66,7 @@ it('throws errors of the same classes', async () => {
   end('over');
 });
 
-it('fails what it was asked, and is asked later, for the reason that it was ended for', async () => {
+it('rejects pending and later calls with the reason that it was ended with', async () => {
   const { engine, worker, end } = await start();
   const session = await engine.load(double());
   worker.postMessage = () => undefined;
@@ -76,7 +76,7 @@ it('fails what it was asked, and is asked later, for the reason that it was ende
   await expect(session.release()).rejects.toThrow('enough');
 });
 
-it('says that the worker failed', async () => {
+it('rejects pending calls if the worker fails', async () => {
   const { engine, fail } = await start();
   const session = await engine.load(double());
   const running = session.run({ x: { type: 'float32', dims: [1], data: Float32Array.of(1) } });

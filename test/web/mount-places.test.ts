@@ -6,7 +6,7 @@ const chosen = (webkitRelativePath: string) =>
     value: webkitRelativePath,
   });
 
-it('names folders by where they come from, else by their option', () => {
+it('mounts folders under their own name, or that of their option', () => {
   const [dense, smaller] = [new FakeDirectory('SmolLM2'), new Map()];
   const list = [chosen('llama/config.json'), chosen('llama/onnx/model.onnx')];
   const { request, folders } = mountPlaces({ model: dense, out: smaller, reference: list, recipe: 'recipes/one' });
@@ -14,7 +14,7 @@ it('names folders by where they come from, else by their option', () => {
   expect(folders).toEqual({ SmolLM2: dense, out: smaller, llama: list });
 });
 
-it('gives files that are read a path of their own name', () => {
+it('mounts files under their option, with their own name', () => {
   const [text, task, model] = ['wiki.txt', 'items.jsonl', 'model.onnx'].map((name) => new File(['x'], name));
   const given = { models: [model, new Map()], texts: [text], tasks: [task], calibration: { source: { file: text } } };
   const { request, folders } = mountPlaces(given);
@@ -27,7 +27,7 @@ it('gives files that are read a path of their own name', () => {
   expect([...(folders.texts as Map<string, File>).values()]).toEqual([text]);
 });
 
-it('leaves everything else as it is, and no folder the name of the private file system', () => {
+it('keeps all other options, and mounts no folder as opfs', () => {
   const rest = { sparsity: 0.3, engine: new (class Engine {})(), blockSparsity: new Map([[0, 0.5]]), start: [1] };
   const { request } = mountPlaces({ ...rest, model: new FakeDirectory('opfs') });
   expect(request).toEqual({ ...rest, model: '/opfs-2' });

@@ -6,7 +6,7 @@ import { FakeDirectory } from '../support/fake-directory.js';
 const text = new File(['text'], 'text.txt');
 const request: InPage<PruneRequest> = { model: [text], out: new FakeDirectory('out'), sparsity: 0.3, embeddings: text };
 
-it('takes folders and files where Node.js takes paths, and paths too', () => {
+it('accepts folders, files and paths where Node.js accepts paths', () => {
   const more: InPage<PruneRequest> = {
     ...request,
     ...{ model: 'dense', statistics: new Map(), recipe: 'recipes', calibration: { source: { file: text } } },
@@ -21,7 +21,7 @@ it('takes folders and files where Node.js takes paths, and paths too', () => {
   expect([Object(more.evaluation).texts, tasks.resume]).toEqual([[text, 'other.txt'], 'scores.jsonl']);
 });
 
-it('offers nothing that pages lack, and refuses it', async () => {
+it('has no options that pages lack, and refuses them', async () => {
   // @ts-expect-error ONNX Runtime Web has threads of its own.
   const threads: InPage<PruneRequest> = { ...request, out: new Map(), threads: 2 };
   // @ts-expect-error A file is no folder to write into.

@@ -10,7 +10,7 @@ import { SHORT_LLAMA } from '../support/short-llama.js';
 // The packed Chromium is built for Linux on x64.
 const describeThere = process.platform === 'linux' && process.arch === 'x64' ? describe : describe.skip;
 
-/** What the page below has as globals. */
+/** Globals of the page below. */
 declare const fang: typeof web;
 declare const denseFiles: () => Promise<Map<string, Uint8Array>>;
 declare const listOpfs: () => Promise<string[]>;
@@ -35,7 +35,7 @@ const HTML = `<!doctype html><title>pages</title><script type="module">
     return (await walk(await navigator.storage.getDirectory(), '')).sort();
   };
   const ownEngine = async () => createOrtEngine(await import('/ort.bundle.min.mjs'), { executionProviders: ['wasm'] });
-  // What esbuild calls to keep the names of functions, which travel to the page as text.
+  // A helper of esbuild, which functions sent to the page as text call to keep their names.
   const __name = (named) => named;
   Object.assign(globalThis, { fang, denseFiles, listOpfs, ownEngine, __name, isReady: true });
 </script>`;
@@ -46,7 +46,7 @@ describeThere('a page', () => {
   let browser: Browser;
   let server: PageServer;
   let page: Page;
-  const complaints: string[] = [];
+  const pageErrors: string[] = [];
 
   beforeAll(async () => {
     const bundle = await bundleForPages();
@@ -56,7 +56,7 @@ describeThere('a page', () => {
     });
     browser = await launchChromium([...SOFTWARE_WEBGPU, BASELINE_WASM]);
     page = await (await browser.newContext()).newPage();
-    page.on('pageerror', (error) => complaints.push(String(error)));
+    page.on('pageerror', (error) => pageErrors.push(String(error)));
     await page.goto(server.url);
     await page.waitForFunction('globalThis.isReady');
   }, 300_000);
@@ -65,7 +65,7 @@ describeThere('a page', () => {
     await server?.close();
   });
 
-  it('prunes from its private file system into it, as Node.js does, and stays alive', async () => {
+  it('prunes within its private file system as Node.js does, and stays responsive', async () => {
     const engine = await createNodeEngine({ executionProvider: 'wasm' });
     const expected = await prune({ ...RUN, engine, model: SHORT_LLAMA, dryRun: true });
     const longestTask = await watchMainThread(browser, page);
@@ -92,12 +92,12 @@ describeThere('a page', () => {
         ...['generation_config.json', 'onnx/model.onnx', 'tokenizer.json', 'tokenizer_config.json'],
       ].map((path) => `smaller/${path}`),
     );
-    expect(complaints).toEqual([]);
+    expect(pageErrors).toEqual([]);
     // Copying the model into the private file system, above, is part of it.
     expect(await longestTask()).toBeLessThan(100);
   }, 300_000);
 
-  it('takes out the same on WebGPU', async () => {
+  it('removes the same units on WebGPU', async () => {
     const request = { ...RUN, modules: 'ffn', certify: false, evaluation: false, report: false } as const;
     const engine = await createNodeEngine({ executionProvider: 'wasm' });
     const expected = await prune({ ...request, engine, model: SHORT_LLAMA, dryRun: true });
@@ -109,7 +109,7 @@ describeThere('a page', () => {
     expect(modules.map(({ keep }) => keep)).toEqual(expected.modules.map(({ keep }) => keep));
   }, 300_000);
 
-  it('runs what was pruned, there and here, and says what it is made of', async () => {
+  it('runs the pruned model in a worker and in the page, and describes it', async () => {
     const found = await page.evaluate(async () => {
       const smaller = await (await navigator.storage.getDirectory()).getDirectoryHandle('smaller');
       const request = { model: smaller, prompt: 'Once upon', newTokens: 4 };
@@ -126,21 +126,21 @@ describeThere('a page', () => {
     expect(found.perplexity.perplexity).toBeGreaterThan(1);
   }, 300_000);
 
-  it('keeps statistics, recipe and rungs in maps, and makes the same from them', async () => {
-    const found = await page.evaluate(async ({ sparsity, ...look }) => {
+  it('writes statistics, recipe and rungs into maps, and gives the same model from them', async () => {
+    const found = await page.evaluate(async ({ sparsity, ...measuring }) => {
       const [model, statistics, recipe, rungs] = [await denseFiles(), new Map(), new Map(), new Map()];
-      const [again, halves, healed] = [new Map(), new Map(), new Map()];
+      const [again, fp16, healed] = [new Map(), new Map(), new Map()];
       const quiet = { certify: false, evaluation: false, report: false };
-      await fang.observe({ ...look, model, out: statistics });
+      await fang.observe({ ...measuring, model, out: statistics });
       const reports = await fang.pruneLadder({
-        ...{ ...quiet, method: look.method, model, statistics, recipe, out: rungs },
+        ...{ ...quiet, method: measuring.method, model, statistics, recipe, out: rungs },
         sparsity: [0.1, sparsity],
       });
       const given = new Map(
         [...recipe].flatMap(([path, bytes]) => (path.startsWith('30/') ? [[path.slice(3), bytes]] : [])),
       );
       await fang.applyRecipe({ model, recipe: given as typeof recipe, out: again });
-      await fang.quantize({ ...quiet, model, out: halves, dtype: 'fp16' });
+      await fang.quantize({ ...quiet, model, out: fp16, dtype: 'fp16' });
       const heal = { windowCount: 4, windowsPerStep: 2, passCount: 1 };
       await fang.heal({
         dense: model,
@@ -152,39 +152,39 @@ describeThere('a page', () => {
       });
       const [one, other]: Uint8Array[] = [again.get('onnx/model.onnx'), rungs.get('30/onnx/model.onnx')];
       return {
-        maps: [statistics, recipe, rungs, again, halves, healed].map((map) => [...map.keys()].sort()),
+        maps: [statistics, recipe, rungs, again, fp16, healed].map((map) => [...map.keys()].sort()),
         same: one!.length === other!.length && one!.every((byte, at) => byte === other![at]),
         rungCount: reports.length,
       };
     }, RUN);
-    const [statistics, recipe, rungs, again, halves, healed] = found.maps;
+    const [statistics, recipe, rungs, again, fp16, healed] = found.maps;
     expect(statistics).toEqual(['statistics.json', 'statistics.safetensors']);
     expect(recipe).toEqual(['10', '30'].flatMap((rung) => [`${rung}/recipe.json`, `${rung}/recipe.safetensors`]));
     expect(rungs).toEqual(expect.arrayContaining(['10/onnx/model.onnx', '30/onnx/model.onnx']));
     expect(again).toContain('onnx/model.onnx');
-    expect(halves).toContain('onnx/model_fp16.onnx');
+    expect(fp16).toContain('onnx/model_fp16.onnx');
     expect(healed).toContain('fang-prune-healing.json');
     expect([found.same, found.rungCount]).toEqual([true, 2]);
   }, 300_000);
 
-  it('runs as the page says, and says what is wrong with a worker that does not start', async () => {
+  it('uses the given runtime, and explains why a worker does not start', async () => {
     const found = await page.evaluate(async () => {
       const runtime = {
         url: `${location.origin}/ort.bundle.min.mjs`,
         numThreads: 1,
         wasmPaths: `${location.origin}/nowhere/`,
       };
-      const tell = (call: Promise<unknown>) => call.catch((error) => `${error.code}: ${error.message}`);
+      const outcomeOf = (call: Promise<unknown>) => call.catch((error) => `${error.code}: ${error.message}`);
       const start = () => new Worker('/nothing.js', { type: 'module' });
       const wrong = fang.createPruneWorker({ runtime });
       const right = fang.createPruneWorker({ runtime: { ...runtime, wasmPaths: undefined } });
-      const told = [
-        await tell(fang.createPruneWorker({ start }).describe({ model: 'dense' })),
-        await tell(wrong.describe({ model: 'dense' })),
-        await tell(right.describe({ model: 'dense' }).then(({ model }) => model)),
+      const outcomes = [
+        await outcomeOf(fang.createPruneWorker({ start }).describe({ model: 'dense' })),
+        await outcomeOf(wrong.describe({ model: 'dense' })),
+        await outcomeOf(right.describe({ model: 'dense' }).then(({ model }) => model)),
       ];
       for (const started of [wrong, right]) started.terminate();
-      return told;
+      return outcomes;
     });
     expect(found).toEqual([
       expect.stringMatching(/^ERR_ENGINE: the worker failed to start\. Give createPruneWorker/),
@@ -193,11 +193,11 @@ describeThere('a page', () => {
     ]);
   }, 300_000);
 
-  it('throws errors of the same classes, and fills nothing', async () => {
+  it('throws errors of the same classes, and writes no files', async () => {
     const found = await page.evaluate(async (run) => {
       const out = new Map();
       const model = await denseFiles();
-      const tell = (call: Promise<unknown>) =>
+      const outcomeOf = (call: Promise<unknown>) =>
         call.then(
           () => 'nothing',
           (error) => [
@@ -209,10 +209,10 @@ describeThere('a page', () => {
         );
       const broken = new Map([...model, ['onnx/model.onnx', model.get('onnx/model.onnx')!.slice(0, 1000)]]);
       return [
-        await tell(fang.prune({ ...run, model, out, sparsity: 2 })),
-        await tell(fang.prune({ ...run, model: broken, out })),
-        await tell(fang.createPruneWorker().prune({ ...run, model, out, method: (() => 1) as never })),
-        await tell(fang.prune({ ...run, model: 'nowhere', out })),
+        await outcomeOf(fang.prune({ ...run, model, out, sparsity: 2 })),
+        await outcomeOf(fang.prune({ ...run, model: broken, out })),
+        await outcomeOf(fang.createPruneWorker().prune({ ...run, model, out, method: (() => 1) as never })),
+        await outcomeOf(fang.prune({ ...run, model: 'nowhere', out })),
         out.size,
       ];
     }, RUN);
@@ -226,7 +226,7 @@ describeThere('a page', () => {
   }, 300_000);
 
   it.each(['a worker', 'the page, its graphs in a worker', 'the page itself'] as const)(
-    'stops in %s, and leaves nothing',
+    'stops in %s, and leaves no files',
     async (where) => {
       const { waited, starved, ...found } = await page.evaluate(
         async ([where, run]) => {
@@ -235,14 +235,14 @@ describeThere('a page', () => {
           let abortedAt = 0;
           const onProgress = ({ stage }: web.Progress) => {
             if (stage !== 'prune' || abortedAt > 0) return;
-            // As a click would: it has to find its turn.
+            // From a timer, since a click has to wait for its turn too.
             abortedAt = Number.POSITIVE_INFINITY;
             setTimeout(() => {
               abortedAt = performance.now();
               abortion.abort(new Error('enough'));
             });
           };
-          // How long the page, which does nothing else, got no turn from a machine that has others to serve.
+          // Time in which the page, though idle, got no processor from a busy machine.
           let [starved, last] = [0, 0];
           const clock = setInterval(() => {
             const now = performance.now();
@@ -261,7 +261,7 @@ describeThere('a page', () => {
           const waited = performance.now() - abortedAt;
           clearInterval(clock);
           const results = (await listOpfs()).filter((path) => !path.startsWith('.fang-prune-scratch/'));
-          // A worker's scratch file is its own until the browser has ended it.
+          // A worker's scratch file cannot be removed until the browser has ended the worker.
           while ((await listOpfs()).some((path) => path.startsWith('.')))
             await new Promise((resolve) => setTimeout(resolve, 20));
           return { said, waited, starved, isSame: results.join() === before.join() };
@@ -269,15 +269,15 @@ describeThere('a page', () => {
         [where, RUN] as const,
       );
       expect(found).toEqual({ said: 'Error: enough', isSame: true });
-      // On the page's own thread the call into the engine that is under way comes to its end first.
+      // On the page's own thread, the current call of the engine ends first.
       expect(where === 'the page itself' ? waited / 10 : waited - starved).toBeLessThan(500);
     },
     300_000,
   );
 
-  it('resumes where it was stopped, and keeps nothing behind it', async () => {
+  it('resumes an aborted run, and then removes its checkpoints', async () => {
     const found = await page.evaluate(async (run) => {
-      const countKept = () =>
+      const countCheckpoints = () =>
         new Promise<number>((resolve, reject) => {
           const opened = indexedDB.open('fang-prune');
           opened.onerror = () => reject(opened.error);
@@ -291,9 +291,9 @@ describeThere('a page', () => {
       const quiet = { certify: false, evaluation: false };
       const request = { ...run, ...quiet, model: 'dense', out: 'stopped' } as const;
       const said = await fang.prune({ ...request, onProgress, signal: abortion.signal }).catch((error) => `${error}`);
-      const kept = await countKept();
+      const kept = await countCheckpoints();
       const { remarks } = await fang.prune(request);
-      const left = await countKept();
+      const left = await countCheckpoints();
       await (await navigator.storage.getDirectory()).removeEntry('stopped', { recursive: true });
       return { said, kept, left, remarks: remarks.join() };
     }, RUN);
@@ -304,7 +304,7 @@ describeThere('a page', () => {
     ).toBe(found.kept > 1);
   }, 300_000);
 
-  it('takes away what a page left that was closed', async () => {
+  it('removes temporary files of a page that was closed', async () => {
     const closed = await page.context().newPage();
     await closed.goto(server.url);
     await closed.waitForFunction('globalThis.isReady');
@@ -325,10 +325,10 @@ describeThere('a page', () => {
     expect(found).toEqual({ isLeft: true, leftThen: [] });
   }, 300_000);
 
-  it('opens a model of the Hub, which it goes on receiving where it was stopped', async () => {
+  it('opens a model of the Hub, and resumes its aborted download', async () => {
     const hub = await startHubServer(
       { 'me/tiny': { files: repoOf(SHORT_LLAMA) } },
-      // Held, so that the page stops and not the server, however slow the page is.
+      // The connection is held, so that the page ends it and not the server, however slow the page is.
       { cuts: { 'onnx/model.onnx': { after: 1_200_000, times: 1, isHeld: true } } },
     );
     const found = await page.evaluate(async (endpoint) => {

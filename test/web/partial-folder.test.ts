@@ -27,7 +27,7 @@ describe.each(FOLDERS)('%s', (_, makeFolder) => {
       return ['made', { moves, removals: ['out/old/c'] }];
     });
 
-  it.each([0, 1, 2])('finishes what was complete when its page was closed, after %i of two files', async (moved) => {
+  it.each([0, 1, 2])('finishes a complete folder whose page was closed after moving %i of two files', async (moved) => {
     const folder = makeFolder();
     await write(folder, 'out/a', 'old a');
     await write(folder, 'out/old/c', 'old c');
@@ -47,14 +47,14 @@ describe.each(FOLDERS)('%s', (_, makeFolder) => {
     expect(await folder.kindOf('out/old')).toBeUndefined();
   });
 
-  it('removes what was not complete', async () => {
+  it('removes an incomplete folder', async () => {
     const folder = makeFolder();
     await write(folder, '.partial-run-1/files/a', 'half');
     await sweepAfter(folder, 'run');
     expect(await folder.list('')).toEqual([]);
   });
 
-  it('returns what was built', async () => {
+  it('returns the result of its callback, and moves the files', async () => {
     const folder = makeFolder();
     expect(await make(folder)).toBe('made');
     expect((await folder.list('out')).map(({ name }) => name).sort()).toEqual(['a', 'b']);

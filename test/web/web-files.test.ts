@@ -27,7 +27,7 @@ describe.each(PLACES)('%s', (_, makePlace) => {
     return { files, write, read };
   };
 
-  it('knows what is where', async () => {
+  it('lists entries, and finds the kinds of paths', async () => {
     const { files, write } = open();
     await write('/out/b/c', 'x');
     await write('/out/a', 'y');
@@ -47,7 +47,7 @@ describe.each(PLACES)('%s', (_, makePlace) => {
     await expect(files.create('/other/x')).rejects.toThrow(/none of the folders given \(in, out\)/);
   });
 
-  it('reads ranges of a file, and none that leave it', async () => {
+  it('reads ranges of a file, and refuses ranges beyond its end', async () => {
     const { files, write } = open();
     await write('/out/a', 'hello');
     const source = (await files.open('/out/a'))!;
@@ -55,7 +55,7 @@ describe.each(PLACES)('%s', (_, makePlace) => {
     await expect(source.read(3, 3)).rejects.toThrow(/exceed its 5 bytes/);
   });
 
-  it('adds to a file only as long as nobody else does', async () => {
+  it('appends to a file only if it has the expected length', async () => {
     const { files, read } = open();
     expect(await files.append('/out/lines', { text: 'one\ntw', start: 0, expectedBytes: 0 })).toBe(6);
     expect(await files.append('/out/lines', { text: 'two\n', start: 4, expectedBytes: 6 })).toBe(8);
@@ -77,7 +77,7 @@ describe.each(PLACES)('%s', (_, makePlace) => {
     expect(await files.list('/out')).toHaveLength(2);
   });
 
-  it.each(['out', 'out/deeper'])('fills %s when all is complete, and replaces it only when forced', async (output) => {
+  it.each(['out', 'out/deeper'])('writes %s once it is complete, and replaces it only with force', async (output) => {
     const { files, write, read } = open();
     const request = { output, source: 'in' };
     const fill = (content: string) => async (partial: string) => {
@@ -98,7 +98,7 @@ describe.each(PLACES)('%s', (_, makePlace) => {
     expect([await read(`/${output}/sub/x`), await read(`/${output}/mine`)]).toEqual(['two', 'mine']);
   });
 
-  it('keeps what comes into the folder while a new one is made', async () => {
+  it('keeps a file that is added to the folder while a new one is built', async () => {
     const { files, write, read } = open();
     const request = { output: 'out', source: 'in', force: true };
     const built = files.buildFolder(request, () => write('/out/mine', 'mine'));
@@ -107,7 +107,7 @@ describe.each(PLACES)('%s', (_, makePlace) => {
     expect(await files.list('/out')).toHaveLength(1);
   });
 
-  it('refuses an output that touches the model, is a file, or lies nowhere', async () => {
+  it('refuses an output that overlaps the model, is a file, or is outside all folders', async () => {
     const { files, write } = open();
     await write('/out/file', '');
     const check = (output: string) => files.checkOutput({ output, source: 'in' });
@@ -116,8 +116,8 @@ describe.each(PLACES)('%s', (_, makePlace) => {
     expect(await check('out/new')).toBe('/out/new');
   });
 
-  describe('two at once', () => {
-    it('are refused while one makes the same output, and may make others', async () => {
+  describe('concurrent calls', () => {
+    it('are refused for the same output, but not for others', async () => {
       const { files, write } = open();
       const request = { output: 'out/a', source: 'in' };
       const outcome = await files.buildFolder(request, async (partial) => {
@@ -128,7 +128,7 @@ describe.each(PLACES)('%s', (_, makePlace) => {
       expect(outcome).toBe(3);
     });
 
-    it('do not replace what another has made meanwhile, but by force', async () => {
+    it('do not replace files that another call has written meanwhile', async () => {
       const { files, write, read } = open();
       const request = { output: 'out', source: 'in' };
       const late = files.buildFolder(request, () => write('/out/x', 'of another'));
@@ -138,7 +138,7 @@ describe.each(PLACES)('%s', (_, makePlace) => {
   });
 });
 
-it('takes files that were chosen, the chosen folder left out', async () => {
+it('reads the files of a chosen folder by paths without its name', async () => {
   const chosen = (webkitRelativePath: string) => new File(['text'], webkitRelativePath.split('/').pop()!, {});
   const files = ['model/config.json', 'model/onnx/model.onnx'].map((path) =>
     Object.defineProperty(chosen(path), 'webkitRelativePath', { value: path }),

@@ -16,7 +16,7 @@ const tiny = { files: { 'config.json': config, 'onnx/model.onnx': encode(smallMo
 let server: HubServer;
 afterEach(() => server.close());
 
-/** A page with a private file system, and a Hub that it asks. */
+/** A page with a private file system, and a server in place of the Hub. */
 async function pageWith(faults: HubFaults = {}, token?: string): Promise<Platform> {
   server = await startHubServer({ 'me/tiny': tiny, 'me/own': { ...tiny, isPrivate: true } }, faults);
   return createWebPlatform({ home: new FakeDirectory('opfs'), hub: { endpoint: `${server.url}/`, token } });
@@ -35,7 +35,7 @@ async function isComplete({ files }: Platform, root: string): Promise<boolean> {
 
 const rangesOf = () => server.requests.flatMap(({ line, range }) => (line.includes('/cdn/') && range) || []);
 
-it('receives a model of the Hub into the private file system, once', async () => {
+it('downloads a model of the Hub into the private file system, once', async () => {
   const platform = await pageWith();
   const { root, modelFile, hub } = await open(platform, 'me/tiny');
   expect({ root, modelFile }).toEqual({
@@ -44,16 +44,16 @@ it('receives a model of the Hub into the private file system, once', async () =>
   });
   expect(hub).toMatchObject({ repo: 'me/tiny', revision: 'main', commit: commitOf(tiny) });
   expect(await isComplete(platform, root)).toBe(true);
-  const filesAsked = () => server.requests.filter(({ line }) => line.includes('/cdn/')).length;
-  const asked = filesAsked();
+  const countDownloads = () => server.requests.filter(({ line }) => line.includes('/cdn/')).length;
+  const downloadCount = countDownloads();
   await open(platform, 'me/tiny');
-  expect(filesAsked()).toBe(asked);
+  expect(countDownloads()).toBe(downloadCount);
   const all = server.requests.length;
   await open(platform, 'me/tiny', { offline: true });
   expect(server.requests).toHaveLength(all);
 });
 
-it('resumes where a connection was cut, and where a call was aborted', async () => {
+it('resumes a download after a lost connection, and after an abort', async () => {
   const platform = await pageWith({ cuts: { [DATA]: { after: 600_000, times: 1 } } });
   const abortion = new AbortController();
   const onProgress = ({ detail = '', done }: Progress) => {
@@ -67,7 +67,7 @@ it('resumes where a connection was cut, and where a call was aborted', async () 
   expect(await isComplete(platform, root)).toBe(true);
 });
 
-it('refuses a content that is not what its hash says, and begins it again', async () => {
+it('refuses content with another hash, and downloads it again', async () => {
   const wrong: Record<string, Uint8Array> = { [DATA]: data.map((byte) => byte ^ 1) };
   const platform = await pageWith({ wrong });
   await expect(open(platform, 'me/tiny')).rejects.toThrow(ModelFormatError);
@@ -75,7 +75,7 @@ it('refuses a content that is not what its hash says, and begins it again', asyn
   expect(await isComplete(platform, (await open(platform, 'me/tiny')).root)).toBe(true);
 });
 
-it('gives the token that the page has, and asks for it by the name it has there', async () => {
+it('sends hub.token, and names this option if the Hub refuses', async () => {
   const refused = open(await pageWith(), 'me/own');
   await expect(refused).rejects.toThrow(HubError);
   await expect(refused).rejects.toThrow(/for a private one set hub\.token.*no file or folder \/opfs\/me\/own/);
@@ -83,7 +83,7 @@ it('gives the token that the page has, and asks for it by the name it has there'
   expect((await open(await pageWith({}, TOKEN), 'me/own')).hub).toMatchObject({ repo: 'me/own' });
 });
 
-it('says that files are received in workers, where none can be written in place', async () => {
+it('refuses to download outside workers if files cannot be written in place', async () => {
   server = await startHubServer({ 'me/tiny': tiny });
   const home = new FakeDirectory('opfs', { inPlace: false });
   const platform = createWebPlatform({ home, hub: { endpoint: server.url } });

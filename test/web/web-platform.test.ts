@@ -29,12 +29,12 @@ it('prunes from a map into a map as Node.js does from a folder into a folder', a
   for (const [path, bytes] of written) expect(Buffer.from(smaller.get(path)!).equals(bytes)).toBe(true);
 }, 240_000);
 
-it('keeps statistics, report and recipe where relative paths lie, and prunes from there', async () => {
+it('writes statistics, report and recipe to relative paths, and prunes from them', async () => {
   const engine = await createNodeEngine();
   const home = new FakeDirectory('opfs');
   const platform = createWebPlatform({ folders: { model: filesOf(SHORT_LLAMA) }, home });
-  const { sparsity, ...look } = RUN;
-  await runObserve(platform, { ...look, engine, model: '/model', out: 'kept/statistics' });
+  const { sparsity, ...measuring } = RUN;
+  await runObserve(platform, { ...measuring, engine, model: '/model', out: 'kept/statistics' });
   const request = { engine, model: '/model', method: 'flap', sparsity, statistics: 'kept/statistics' };
   const places = { out: 'kept/smaller', recipe: 'kept/recipe' };
   await runPrune(platform, { ...request, ...places, certify: false, evaluation: false });
@@ -50,7 +50,7 @@ it('keeps statistics, report and recipe where relative paths lie, and prunes fro
   ]);
 }, 240_000);
 
-it('says that there is no room for scratch space', async () => {
+it('throws if there is no room for scratch space', async () => {
   const home = new FakeDirectory('opfs', { inPlace: true, room: 8 });
   const file = await createWebPlatform({ home }).createScratch();
   await file.write(0, new Uint8Array(8));

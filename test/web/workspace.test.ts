@@ -8,7 +8,7 @@ import { testEngine } from '../support/engine.js';
 import { FakeDirectory } from '../support/fake-directory.js';
 import { filesOf } from '../support/web-places.js';
 
-/** Requests with an engine of the caller's have no name, and begin again. */
+/** On the platform, since requests with an engine of their own do not resume. */
 const withEngine = (platform: Platform): Platform => ({ ...platform, createEngine: async () => testEngine });
 
 const model = filesOf('test/fixtures/exporters/llama-genai018-fp32');
@@ -30,47 +30,47 @@ const bytesOf = async ({ files }: Platform, path: string) => {
   return Buffer.from(await file.read(0, file.byteLength));
 };
 
-const kept = async () => (await keys(createStore('fang-prune', 'runs'))).length;
+const countCheckpoints = async () => (await keys(createStore('fang-prune', 'runs'))).length;
 
-/** A page that is closed when half of the blocks are pruned. */
-async function cutOff(page: Platform, request: Partial<PruneRequest> = {}): Promise<void> {
+/** Aborts a run when 60 % is pruned, as if its page were closed. */
+async function abortRun(page: Platform, request: Partial<PruneRequest> = {}): Promise<void> {
   const abortion = new AbortController();
   const onProgress = ({ stage, done, total = 0 }: Progress) =>
     stage === 'prune' && done > 0.6 * total && abortion.abort();
   await expect(run(page, request, { onProgress, signal: abortion.signal })).rejects.toThrow('abort');
 }
 
-it('resumes where a page was closed, to the bytes of an undisturbed run, and keeps nothing behind it', async () => {
+it('resumes a run whose page was closed, to the same bytes, and removes its checkpoints', async () => {
   const [whole, page] = [pageOf(new FakeDirectory('a')), pageOf(new FakeDirectory('b'))];
   const steps: Progress[] = [];
   await run(whole, {}, { onProgress: (step) => void steps.push(step) });
-  expect(await kept()).toBe(0);
-  await cutOff(page);
-  expect(await kept()).toBeGreaterThan(3);
+  expect(await countCheckpoints()).toBe(0);
+  await abortRun(page);
+  expect(await countCheckpoints()).toBeGreaterThan(3);
   const rest: Progress[] = [];
   const { remarks } = await run(page, {}, { onProgress: (step) => void rest.push(step) });
   expect(rest.length).toBeLessThan(steps.length);
   expect(remarks.join()).toContain(
     'resumed from checkpoints of an interrupted run in the journal of /opfs/smaller in this browser',
   );
-  expect(await kept()).toBe(0);
+  expect(await countCheckpoints()).toBe(0);
   for (const name of ['model.onnx', 'model.onnx.data'])
     expect((await bytesOf(page, `/opfs/smaller/${name}`)).equals(await bytesOf(whole, `/opfs/smaller/${name}`))).toBe(
       true,
     );
-  // The same call again finds what it made.
+  // The same call returns the finished result.
   await run(page);
   await expect(run(page, { seed: 1 })).rejects.toThrow('exists');
 }, 120_000);
 
-it('begins again for other options and where it is told to, and keeps nothing of what is gone with its page', async () => {
+it('ignores checkpoints of other options or without resume, and saves none for a map', async () => {
   const page = pageOf(new FakeDirectory('c'));
-  await cutOff(page);
+  await abortRun(page);
   const { remarks } = await run(page, { seed: 1 });
   expect(remarks.join()).toContain('another model, options or version');
-  await cutOff(page, { out: 'again' });
-  const told = await run(page, { out: 'again', resume: false });
-  expect(told.remarks.join()).not.toContain('went on');
-  await cutOff(page, { out: '/gone' });
-  expect(await kept()).toBe(0);
+  await abortRun(page, { out: 'again' });
+  const restarted = await run(page, { out: 'again', resume: false });
+  expect(restarted.remarks.join()).not.toContain('went on');
+  await abortRun(page, { out: '/gone' });
+  expect(await countCheckpoints()).toBe(0);
 }, 120_000);
