@@ -5,7 +5,7 @@ import { importPackage } from '../support/built-package.js';
 import { copyShortLlama, FUSED_LLAMA } from '../support/short-llama.js';
 import { useTemporaryFolder } from '../support/temporary-folder.js';
 
-/** As it is built: its processes load quickly. */
+/** The built package, whose processes load quickly. */
 const { benchmark, OptionError: BuiltOptionError, prune } = await importPackage();
 
 const folder = useTemporaryFolder();
@@ -56,7 +56,7 @@ describe('benchmark', () => {
     expect(comparison!.summary.at(-1)).toMatch(/width multiple/);
   });
 
-  it('refuses what cannot be measured before anything is loaded', async () => {
+  it('refuses invalid requests before a model is loaded', async () => {
     await expect(benchmark({ models: [] })).rejects.toThrow(BuiltOptionError);
     await expect(benchmark({ models: [at('none')] })).rejects.toThrow(/There is no model at/);
     await expect(benchmark({ models: [FUSED_LLAMA], rounds: 1 })).rejects.toThrow(/rounds is 1/);
@@ -67,7 +67,7 @@ describe('benchmark', () => {
     );
   });
 
-  it('stops its processes on request', async () => {
+  it('stops when it is aborted', async () => {
     const control = new AbortController();
     const onProgress = () => void setTimeout(() => control.abort(), 50);
     const running = benchmark({ models: [FUSED_LLAMA], onProgress, signal: control.signal });
@@ -76,7 +76,7 @@ describe('benchmark', () => {
 });
 
 describe('startWorker', () => {
-  it('hands on the errors of its process', async () => {
+  it('throws the errors of its process', async () => {
     const broken = await copyShortLlama(at('broken'), (proto) => {
       proto.graph!.node[0]!.opType = 'NoSuchOperator';
     });

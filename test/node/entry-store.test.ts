@@ -16,21 +16,21 @@ async function readAll(parts: AsyncIterable<unknown> | undefined): Promise<unkno
 
 const PARTS = [{ left: 3, none: undefined, nan: Number.NaN }, new Map([[2, Float64Array.of(1, -0)]]), Int32Array.of(7)];
 
-/** Keeps an entry, and has the disk take it. */
-async function keep(parts: readonly unknown[]): Promise<void> {
+/** Writes an entry, and waits until it is on disk. */
+async function writeEntry(parts: readonly unknown[]): Promise<void> {
   const journal = open();
   await journal.within('a').write('b', parts);
   await journal.settle();
 }
 
-it('gives back what it was given, in another process too', async () => {
-  await keep(PARTS);
+it('reads entries as they were written, from another journal too', async () => {
+  await writeEntry(PARTS);
   expect(await readAll(await open().within('a').read('b'))).toEqual(PARTS);
   expect(await readCheckpoint(open(), 'a.b')).toEqual(PARTS[0]);
   expect(await open().read('c')).toBeUndefined();
 });
 
-it('lets go of what was kept within a scope, and of nothing else', async () => {
+it('drops the entries of a scope, and no others', async () => {
   const journal = open();
   const outer = journal.within('run');
   for (const scope of ['result-1', 'result-10']) await outer.within(scope).write('weights', [scope]);
@@ -53,7 +53,7 @@ it('keeps the old entry when a new one fails', async () => {
   expect(await readCheckpoint(open(), 'a.b')).toBe('old');
 });
 
-it('takes what a part holds before the next one is asked for, and writes of one name in their order', async () => {
+it('encodes each part before the next, and writes entries of one name in order', async () => {
   const journal = open();
   const data = new Float64Array(20_000);
   const parts = function* (first: number) {
@@ -69,8 +69,8 @@ it('takes what a part holds before the next one is asked for, and writes of one 
   expect((await readdir(folder())).filter((name) => name.endsWith('.new'))).toEqual([]);
 });
 
-it('takes no entry for whole that was cut off, was changed or has more than it wrote', async () => {
-  await keep(PARTS);
+it('ignores entries that are truncated, changed or too long', async () => {
+  await writeEntry(PARTS);
   const bytes = await readFile(path());
   for (const length of [0, 7, 20, bytes.byteLength - 9, bytes.byteLength - 1]) {
     await writeFile(path(), bytes);
@@ -87,15 +87,15 @@ it('takes no entry for whole that was cut off, was changed or has more than it w
   expect(await open().read('a.b')).toBeUndefined();
 });
 
-it('takes no entry of another name or another run', async () => {
-  await keep(PARTS);
+it('ignores entries of another name or another run', async () => {
+  await writeEntry(PARTS);
   await copyFile(path(), join(folder(), 'a.c.entry'));
   expect(await open().has('a.c')).toBe(false);
   expect(await createEntryStore(folder(), 'other run').read('a.b')).toBeUndefined();
   expect(await open().has('a.b')).toBe(true);
 });
 
-it('is due for little before it is for much, and no more often than writes are cheap', async () => {
+it('writes small checkpoints sooner than large ones, and limits their share of the time', async () => {
   let ms = 0;
   const write = async () => {
     ms += 10;

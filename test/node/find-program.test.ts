@@ -14,7 +14,7 @@ it('is TypeScript from the sources, and JavaScript from dist', () => {
   expect(findProgram('bench-worker', built)).toEqual({ path: resolve('dist/bench-worker.js'), execArgv: [] });
 });
 
-it('is never what lies beside other code', async () => {
+it('is never a file next to other code', async () => {
   await writeFile(join(folder(), 'isolated-worker.js'), '');
   await writeFile(join(folder(), 'package.json'), '{ "name": "fang-prune", "version": "0.0.1" }');
   for (const url of [urlOf('bundle.cjs'), 'https://example.org/fang-prune.js'])

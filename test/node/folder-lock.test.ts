@@ -18,7 +18,7 @@ const isFree = async () => {
   return 'release' in found;
 };
 
-it('is held by one call at a time, and leaves nothing', async () => {
+it('is held by one call at a time, and leaves no files', async () => {
   const lock = await lockFolder(folder(), 'out');
   await expect(lockFolder(folder(), 'out')).rejects.toThrow(
     /^Another run writes out: another call in this process\. Wait/,
@@ -29,18 +29,18 @@ it('is held by one call at a time, and leaves nothing', async () => {
   expect(await readdir(folder())).toEqual([]);
 });
 
-it('is got by one of many calls that ask at the same time', async () => {
+it('is acquired by one of many concurrent calls', async () => {
   for (let round = 0; round < 10; round += 1) {
     const ends = await Promise.allSettled(Array.from({ length: 8 }, () => lockFolder(folder(), 'out')));
-    const got = ends.flatMap((end) => (end.status === 'fulfilled' ? [end.value] : []));
-    expect(got.length).toBe(1);
+    const acquired = ends.flatMap((end) => (end.status === 'fulfilled' ? [end.value] : []));
+    expect(acquired.length).toBe(1);
     for (const end of ends) if (end.status === 'rejected') expect(end.reason).toBeInstanceOf(OptionError);
-    await got[0]!.release();
+    await acquired[0]!.release();
   }
   expect(await readdir(folder())).toEqual([]);
 });
 
-it('says when it was lost', async () => {
+it('throws from check when it was lost', async () => {
   const lock = await lockFolder(folder(), 'out');
   await lock.check();
   for (const name of await readdir(folder())) await rm(join(folder(), name));
@@ -49,7 +49,7 @@ it('says when it was lost', async () => {
 });
 
 describe('a lock of a worker thread', () => {
-  /** Takes the lock by another instance of the module, as an application does that has it as an ES module and as CommonJS. */
+  /** Takes the lock by another instance of the module, as in applications that load it as ES module and as CommonJS. */
   async function holdInThread(): Promise<Worker> {
     const { build } = await import('esbuild');
     const { outputFiles } = await build({
@@ -64,7 +64,7 @@ describe('a lock of a worker thread', () => {
     return worker;
   }
 
-  it('is respected while that lives, though it computes, and free when it was terminated', async () => {
+  it('is respected while the thread is busy, and free once it is terminated', async () => {
     const worker = await holdInThread();
     await expect(lockFolder(folder(), 'out')).rejects.toThrow(/another call in this process/);
     await worker.terminate();
@@ -85,7 +85,7 @@ describe('a lock of another process', () => {
     return child;
   }
 
-  it('is respected while that lives, and taken over when it was killed', async () => {
+  it('is respected while the process lives, and taken over once it is killed', async () => {
     const child = await holder();
     await expect(lockFolder(folder(), 'out')).rejects.toThrow(`Another run writes out: process ${child.pid}`);
     expect(await readdir(folder())).toEqual([LOCK]);
@@ -98,7 +98,7 @@ describe('a lock of another process', () => {
     await lock.release();
   }, 20_000);
 
-  it('is not taken for that of a younger process with the same number', async () => {
+  it('is free if a younger process has its id', async () => {
     const child = await holder();
     await writeFile(path(), JSON.stringify({ pid: child.pid, host: hostname(), began: '1' }));
     expect(await isFree()).toBe(process.platform === 'linux');
@@ -108,7 +108,7 @@ describe('a lock of another process', () => {
   it.each([
     ['another machine', { pid: 1, host: 'elsewhere' }],
     ['another container', { pid: process.pid, host: hostname(), pidNamespace: 'pid:[1]' }],
-  ])('on %s lasts as long as that gives signs of life', async (_, holder) => {
+  ])('is respected on %s until its file is two minutes old', async (_, holder) => {
     await writeFile(path(), JSON.stringify(holder));
     expect(await isFree()).toBe(false);
     const past = new Date(Date.now() - 120_000);
@@ -116,7 +116,7 @@ describe('a lock of another process', () => {
     expect(await isFree()).toBe(true);
   });
 
-  it('whose contents are not written yet is waited for, and not for ever', async () => {
+  it('is respected while its contents are not written yet, for a limited time', async () => {
     await writeFile(path(), '');
     expect(await isFree()).toBe(false);
     const past = new Date(Date.now() - 10_000);
@@ -125,7 +125,7 @@ describe('a lock of another process', () => {
   });
 });
 
-describe('what lies there under the name of a lock', () => {
+describe('an invalid lock file', () => {
   it.each([
     'no JSON',
     'null',
@@ -138,7 +138,7 @@ describe('what lies there under the name of a lock', () => {
     JSON.stringify({ pid: process.pid, host: hostname() }),
     JSON.stringify({ pid: process.pid, host: hostname(), began: {}, descriptor: 'x' }),
     '['.repeat(60_000),
-  ])('is removed where it is of nobody (%#)', async (contents) => {
+  ])('is removed if no run holds it (%#)', async (contents) => {
     await writeFile(path(), contents);
     await (await lockWorkspaceFolder(folder(), 'out')).release();
   });
@@ -147,7 +147,7 @@ describe('what lies there under the name of a lock', () => {
     ['a folder', () => mkdir(path())],
     ['a link', () => symlink(process.execPath, path())],
     ['a huge file', () => writeFile(path(), '').then(() => truncate(path(), 2 ** 34))],
-  ])('is refused where it is %s', async (_, make) => {
+  ])('is refused if it is %s', async (_, make) => {
     await make();
     await expect(lockWorkspaceFolder(folder(), 'out')).rejects.toThrow(/contains run\.lock, which no run wrote/);
     expect(await readdir(folder())).toEqual([LOCK]);

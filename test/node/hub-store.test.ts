@@ -26,10 +26,12 @@ describe('variables of the Hub', () => {
       { HF_HUB_OFFLINE: '0', HUGGING_FACE_HUB_TOKEN: 'hf_b' },
       { offline: false, token: 'hf_b' },
     ],
-  ])('%j', (env, settings) => expect(readHubSettings({ HF_HOME: folder(), ...env })).toMatchObject(settings));
+  ])('are read from %j', (env, settings) =>
+    expect(readHubSettings({ HF_HOME: folder(), ...env })).toMatchObject(settings),
+  );
 });
 
-it('has files themselves where a system makes no links, as Windows without its developer mode', async () => {
+it('has files instead of links if the system refuses links, as Windows may', async () => {
   const store = createHubStore({ HF_HUB_CACHE: folder() });
   const commit = { repo: 'me/tiny', commit: '0'.repeat(40) };
   const file: HubFile = { path: 'onnx/model.onnx', byteLength: 3, hash: 'a'.repeat(64), algorithm: 'sha256' };
@@ -46,7 +48,7 @@ it('has files themselves where a system makes no links, as Windows without its d
 describe('a path inside a folder', () => {
   it.each([
     ['C:\\models\\a', 'C:\\models\\a\\onnx\\model.onnx', 'onnx/model.onnx'],
-    // Windows does not tell capitals from small letters.
+    // Windows is case-insensitive.
     ['C:\\Models', 'c:\\models\\A', 'A'],
     ['C:\\models', 'C:\\models', ''],
     ['C:\\models', 'C:\\models-2', undefined],
@@ -54,5 +56,5 @@ describe('a path inside a folder', () => {
     ['\\\\server\\share\\a', '\\\\server\\share\\b', undefined],
   ])('on Windows: of %s, %s', (outer, inner, inside) => expect(relativeBy(path.win32)(outer, inner)).toBe(inside));
 
-  it('tells capitals elsewhere', () => expect(relativeBy(path.posix)('/Models', '/models/a')).toBeUndefined());
+  it('is case-sensitive elsewhere', () => expect(relativeBy(path.posix)('/Models', '/models/a')).toBeUndefined());
 });

@@ -12,24 +12,24 @@ import { importPackage } from '../support/built-package.js';
 import { testEngine } from '../support/engine.js';
 import { SHORT_LLAMA } from '../support/short-llama.js';
 
-/** As it is built: its processes load quickly. */
+/** The built package, whose processes load quickly. */
 const { describe: describeModel, EngineError, OptionError, prune, UnsupportedModelError } = await importPackage();
 
-/** Where processes can be asked for what they hold and whom they started. */
+/** For tests that read memory and child processes from /proc. */
 const onLinux = process.platform === 'linux' ? it : it.skip;
 
 const children = () =>
   readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8').trim().split(/\s+/).filter(Boolean).map(Number);
 
-describe('a call in a process of its own', () => {
-  it('answers as it does here, and tells of its progress', async () => {
+describe('an isolated call', () => {
+  it('returns the same result, and reports progress', async () => {
     const progress: Progress[] = [];
     const request = { model: SHORT_LLAMA, onProgress: (one: Progress) => progress.push(one) };
     expect(await describeModel({ ...request, isolate: true })).toEqual(await describeModel({ model: SHORT_LLAMA }));
     expect(progress.map(({ stage }) => stage)).toContain('analyse');
   });
 
-  it('answers from the sources too', async () => {
+  it('works from the TypeScript sources too', async () => {
     const described = describeFromSource({ model: SHORT_LLAMA, isolate: true });
     expect(await described).toEqual(await describeModel({ model: SHORT_LLAMA }));
   });
@@ -38,29 +38,29 @@ describe('a call in a process of its own', () => {
     const model = 'test/fixtures/exporters/t5-optimum01-fp32';
     const call = describeModel({ model, isolate: true });
     await expect(call).rejects.toThrow(UnsupportedModelError);
-    // From where it was thrown, which is not here.
+    // The stack is that of the other process.
     await expect(call).rejects.toMatchObject({ stack: expect.stringContaining('refuse') });
   });
 
-  it('says which option is at fault', async () => {
+  it('keeps the option of an OptionError', async () => {
     const call = prune({ model: SHORT_LLAMA, sparsity: 0.3, blockSparsity: { 99: 0 }, dryRun: true, isolate: true });
     await expect(call).rejects.toMatchObject({ code: 'ERR_OPTION', option: 'blockSparsity' });
   });
 
-  it('takes no engine', async () => {
+  it('refuses an engine', async () => {
     const call = describeModel({ model: SHORT_LLAMA, engine: testEngine, isolate: true });
     await expect(call).rejects.toThrow(OptionError);
     await expect(call).rejects.toThrow(/only plain data/);
   });
 
-  it('stops when it is told to', async () => {
+  it('stops when it is aborted', async () => {
     const abortion = new AbortController();
     const call = describeModel({ model: SHORT_LLAMA, isolate: true, signal: abortion.signal });
     abortion.abort(new Error('enough'));
     await expect(call).rejects.toThrow('enough');
   });
 
-  onLinux('rejects with what its listener throws, and ends its process', async () => {
+  onLinux('rejects with the error of its listener, and ends its process', async () => {
     const before = new Set(children());
     const thrown = new TypeError('mine');
     const onProgress = () => {
@@ -68,11 +68,11 @@ describe('a call in a process of its own', () => {
     };
     await expect(describeModel({ model: SHORT_LLAMA, onProgress, isolate: true })).rejects.toBe(thrown);
     await expect(describeModel({ model: SHORT_LLAMA, onProgress })).rejects.toBe(thrown);
-    // Ends in no other way than that the system has taken the process away.
+    // Ends only once the process has exited.
     while (children().some((child) => !before.has(child))) await setTimeout(20);
   });
 
-  onLinux('names what it did when its process dies', async () => {
+  onLinux('names call and stage when its process dies', async () => {
     const before = new Set(children());
     const onProgress = () => {
       for (const child of children()) if (!before.has(child)) process.kill(child, 'SIGFPE');
@@ -94,14 +94,14 @@ it.each([
     /^The model or a file next to it may be the cause/,
   ],
   ['died by SIGSEGV at the stage "prune"', /^The model or a file next to it may be the cause/],
-])('knows what to do about a process that %s', (death, remedy) => {
+])('suggests a remedy for a process that %s', (death, remedy) => {
   expect(remedyOf(death)).toMatch(remedy);
 });
 
 describe('a watchdog', () => {
   const start = (script: string) => spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
 
-  it('leaves a process alone that ends by itself', async () => {
+  it('reports no death of a process that ends by itself', async () => {
     expect(await watchProcess(start('process.exitCode = 3'), 0).death).toBeUndefined();
   });
 
@@ -112,16 +112,16 @@ describe('a watchdog', () => {
     expect(await watched.death).toMatch(/was ended, since it used \d+ MB, more than 512 MB at the stage "load"/);
   });
 
-  it('waits for a process that waits for a processor, and not for one that is stuck', async () => {
+  it('waits for a process without CPU time, but not for a stuck one', async () => {
     const child = start('console.log(1); setInterval(() => {}, 1e6)');
     await once(child.stdout!, 'data');
     jest.useFakeTimers();
-    const got = { ranMs: 0, waitedMs: 0 };
-    const watched = watchProcess(child, 0, () => ({ ...got }));
+    const scheduling = { ranMs: 0, waitedMs: 0 };
+    const watched = watchProcess(child, 0, () => ({ ...scheduling }));
     watched.noteHeartbeat({ stage: 'analyse', done: 0, total: 1 });
     for (let second = 0; second < 1000; second++) {
-      got.ranMs += 50;
-      got.waitedMs += 950;
+      scheduling.ranMs += 50;
+      scheduling.waitedMs += 950;
       jest.advanceTimersByTime(1000);
     }
     expect(child.killed).toBe(false);
@@ -130,7 +130,7 @@ describe('a watchdog', () => {
     expect(await watched.death).toBe('was ended, since it did not respond for 55 s at the stage "analyse"');
   });
 
-  onLinux('knows what a process got of the processors', async () => {
+  onLinux('reads the CPU time of a process', async () => {
     const child = start('for (;;);');
     try {
       const before = processScheduling(child.pid)!;
@@ -142,7 +142,7 @@ describe('a watchdog', () => {
     }
   });
 
-  it('ends a process that is not heard of', async () => {
+  it('ends a process without heartbeats', async () => {
     const child = start('console.log(1); for (;;);');
     await once(child.stdout!, 'data');
     jest.useFakeTimers();
@@ -158,12 +158,12 @@ describe('a watchdog', () => {
   });
 });
 
-describe('a pulse', () => {
+describe('the heartbeat', () => {
   const idle: Session = { inputs: [], outputs: [], run: async () => ({}), release: async () => {} };
 
   afterEach(() => jest.useRealTimers());
 
-  it('beats while nothing is under way and as calls end, not while one goes on', async () => {
+  it('beats while no call runs and when calls end, but not during a call', async () => {
     jest.useFakeTimers();
     const beat = jest.fn();
     let finish = () => {};

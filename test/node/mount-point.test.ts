@@ -9,9 +9,9 @@ import { FILE_CALLS as real, replaceFileCalls } from '../support/replace-file-ca
 import { mountSmallDisk } from '../support/small-disk.js';
 import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
 
-/** What the file system answers to a rename; undefined: it renames. */
-let answer: (from: string, to: string) => string | undefined = () => undefined;
-/** After a kill nothing is cleared up. */
+/** Error code of the file system for a rename; undefined if it succeeds. */
+let renameError: (from: string, to: string) => string | undefined = () => undefined;
+/** After a simulated kill nothing is removed. */
 let isKilled = false;
 const unlessKilled =
   <Arguments extends readonly unknown[]>(action: (...given: Arguments) => Promise<void>) =>
@@ -24,7 +24,7 @@ replaceFileCalls({
   rmdir: unlessKilled((path: string) => real.rmdir(path)),
   unlink: unlessKilled(real.unlink),
   async rename(from: string, to: string) {
-    const code = answer(from, to);
+    const code = renameError(from, to);
     if (code === 'EKILLED') isKilled = true;
     if (code !== undefined) throw Object.assign(new Error(`${code}: rename`), { code });
     await real.rename(from, to);
@@ -34,7 +34,7 @@ replaceFileCalls({
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
 afterEach(() => {
-  answer = () => undefined;
+  renameError = () => undefined;
 });
 
 async function write(files: Files, path: string, text: string): Promise<void> {
@@ -42,7 +42,7 @@ async function write(files: Files, path: string, text: string): Promise<void> {
   await sink.write(new TextEncoder().encode(text)).finally(() => sink.close());
 }
 
-/** Makes a folder in place of what is there: the files of the model, by path. */
+/** Builds the output from texts of files by path, in place of the old one. */
 const build = (files: Readonly<Record<string, string>>, meanwhile?: () => Promise<unknown>) =>
   nodeFiles.buildFolder({ output: at('out'), source: at('in'), force: true }, async (partial) => {
     for (const [path, text] of Object.entries(files)) await write(nodeFiles, join(partial, path), text);
@@ -59,10 +59,10 @@ async function contents(path = 'out'): Promise<Readonly<Record<string, string>>>
 const ONE = { 'onnx/model.onnx': 'one', 'onnx/model.onnx_data': 'weights', 'config.json': '{}', tokenizer: 'a file' };
 const TWO = { 'onnx/model.onnx': 'the second', 'config.json': '{"a":1}', 'tokenizer/a.json': 'in a folder' };
 
-/** Ways in which a folder cannot be renamed: `prepare` gives what undoes it, or undefined where the system does not allow it. */
+/** Cases in which a folder cannot be renamed; each returns how to undo it, or undefined if the system does not allow it. */
 const PLACES: Readonly<Record<string, () => (() => void) | undefined>> = {
-  'a disk that is mounted there': () => mountSmallDisk(at('out'), 4),
-  'a folder that is bound there': () => {
+  'a mounted disk': () => mountSmallDisk(at('out'), 4),
+  'a bind mount': () => {
     try {
       execFileSync('mount', ['--bind', at('elsewhere'), at('out')], { stdio: 'ignore' });
       return () => void execFileSync('umount', [at('out')]);
@@ -70,12 +70,12 @@ const PLACES: Readonly<Record<string, () => (() => void) | undefined>> = {
       return undefined;
     }
   },
-  'EBUSY from the system': () => {
-    answer = (from) => (from === at('out') ? 'EBUSY' : undefined);
+  'a folder with EBUSY': () => {
+    renameError = (from) => (from === at('out') ? 'EBUSY' : undefined);
     return () => undefined;
   },
-  'EXDEV for whole folders, as overlays have it': () => {
-    answer = (from) => (from === at('out') || from === at('out.partial/result') ? 'EXDEV' : undefined);
+  'an overlay, with EXDEV for entire folders': () => {
+    renameError = (from) => (from === at('out') || from === at('out.partial/result') ? 'EXDEV' : undefined);
     return () => undefined;
   },
 };
@@ -89,7 +89,7 @@ describe.each(Object.keys(PLACES))('in %s', (place) => {
   });
   afterEach(() => undo?.());
 
-  it('an output is replaced file by file, and nothing else is left', async () => {
+  it('replaces an output file by file, and leaves no other files', async () => {
     if (undo === undefined) return;
     await build(ONE);
     expect(await contents()).toEqual(ONE);
@@ -102,7 +102,7 @@ describe.each(Object.keys(PLACES))('in %s', (place) => {
     expect(await contents()).toEqual(ONE);
   });
 
-  it('the old files stay where the new ones cannot be made, or the user has put a file beside them', async () => {
+  it('keeps the old files if building fails, or if the user adds a file', async () => {
     if (undo === undefined) return;
     await build(ONE);
     const failing = build(TWO, () => Promise.reject(new Error('broken')));
@@ -111,19 +111,19 @@ describe.each(Object.keys(PLACES))('in %s', (place) => {
     expect(await contents()).toEqual({ ...ONE, 'notes.txt': 'mine' });
   });
 
-  it('a run that is killed at any rename goes on to the new files, and the old ones are whole until then', async () => {
+  it('has all old or all new files after a kill at any rename', async () => {
     if (undo === undefined) return;
-    const outer = answer;
+    const outer = renameError;
     for (let cut = 0, isDone = false; !isDone; cut += 1) {
-      answer = outer;
+      renameError = outer;
       await build(ONE);
       let renames = 0;
-      answer = (from, to) => outer(from, to) ?? (renames++ >= cut ? 'EKILLED' : undefined);
+      renameError = (from, to) => outer(from, to) ?? (renames++ >= cut ? 'EKILLED' : undefined);
       const end = await build(TWO).then(
         () => undefined,
         (error: Error) => error,
       );
-      answer = outer;
+      renameError = outer;
       isKilled = false;
       isDone = end === undefined;
       if (!isDone) expect(end!.message).toMatch('EKILLED');
@@ -139,7 +139,7 @@ describe.each(Object.keys(PLACES))('in %s', (place) => {
   });
 });
 
-it('keeps the journal in a mount point, where it lasts as long as the disk', async () => {
+it('keeps the journal inside a mount point', async () => {
   await mkdir(at('out'));
   const unmount = mountSmallDisk(at('out'), 4);
   if (unmount === undefined) return;
@@ -160,8 +160,8 @@ it('keeps the journal in a mount point, where it lasts as long as the disk', asy
   }
 });
 
-describe('what is left of a run that was killed', () => {
-  it('is removed but for files of the user, which are named', async () => {
+describe('the workspace of a killed run', () => {
+  it('is removed, except files of the user, which are named', async () => {
     await mkdir(at('out.partial/result'), { recursive: true });
     await writeFile(at('out.partial/result/thesis.docx'), 'mine');
     await expect(build(ONE)).rejects.toThrow(
@@ -173,7 +173,7 @@ describe('what is left of a run that was killed', () => {
     expect(await contents()).toEqual(ONE);
   });
 
-  it('may hold files that the run had begun', async () => {
+  it('may contain incomplete files of the run', async () => {
     const failing = build(ONE, async () => {
       await real.cp(at('out.partial'), at('copy'), { recursive: true });
       throw new Error('killed');
@@ -202,7 +202,7 @@ describe('what is left of a run that was killed', () => {
     expect(await readFile(at(mine), 'utf8')).toBe('mine');
   });
 
-  it('is refused where something else has been made in its place', async () => {
+  it('is refused if another folder is in place of the output', async () => {
     await build(ONE);
     await mkdir(at('out.partial'));
     await rename(at('out'), at('out.partial/replaced'));
@@ -213,7 +213,7 @@ describe('what is left of a run that was killed', () => {
     expect(await contents('out.partial/replaced')).toEqual(ONE);
   });
 
-  it('is found by many that look at the same time', async () => {
+  it('is recovered by one of two concurrent calls', async () => {
     for (let round = 0; round < 20; round += 1) {
       await build(ONE);
       await mkdir(at('out.partial'));

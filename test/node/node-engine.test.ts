@@ -8,7 +8,7 @@ import { buildPackage } from '../support/built-package.js';
 import { testEngine } from '../support/engine.js';
 import { SHORT_LLAMA } from '../support/short-llama.js';
 
-/** An engine of the caller's, which counts what it compiles and knows no files. */
+/** A custom engine that counts the graphs it loads, and has no `loadFile`. */
 function countingEngine(): Engine & { readonly loads: number } {
   const counting = {
     name: 'counting',
@@ -30,13 +30,13 @@ const PRUNING = {
   calibration: { windowCount: 2, windowLength: 16 },
 } as const;
 
-let usual: Awaited<ReturnType<typeof prune>>;
+let defaultRun: Awaited<ReturnType<typeof prune>>;
 beforeAll(async () => {
-  usual = await prune(PRUNING);
+  defaultRun = await prune(PRUNING);
 });
 
-describe('an engine of the caller', () => {
-  it('is the one that prunes, and the report names it', async () => {
+describe('a custom engine', () => {
+  it('is used to prune, and named in the report', async () => {
     const engine = countingEngine();
     const { environment } = await prune({ ...PRUNING, engine });
     expect(engine.loads).toBeGreaterThan(0);
@@ -44,7 +44,7 @@ describe('an engine of the caller', () => {
     expect(environment).not.toHaveProperty('onnxRuntime');
   });
 
-  it('reads models that it cannot open by path from memory', async () => {
+  it('loads models from memory if it cannot load files', async () => {
     const engine = countingEngine();
     const request = {
       model: SHORT_LLAMA,
@@ -57,7 +57,7 @@ describe('an engine of the caller', () => {
     expect(measured.perplexity).toBeCloseTo((await perplexity(request)).perplexity, 4);
   });
 
-  it.each([{ executionProvider: 'cpu' }, { threads: 2 }])('leaves no room for %j', async (choice) => {
+  it.each([{ executionProvider: 'cpu' }, { threads: 2 }])('is refused together with %j', async (choice) => {
     await expect(describeModel({ model: SHORT_LLAMA, engine: testEngine, ...choice })).rejects.toMatchObject({
       code: 'ERR_OPTION',
       message: expect.stringContaining('both given'),
@@ -66,17 +66,17 @@ describe('an engine of the caller', () => {
 });
 
 describe('threads', () => {
-  it('are eight, or as many as are asked for, which the report says', async () => {
-    expect(usual.environment).toMatchObject({ threads: 8 });
+  it('are eight by default, or as many as given, and reported', async () => {
+    expect(defaultRun.environment).toMatchObject({ threads: 8 });
     expect((await prune({ ...PRUNING, threads: 3 })).environment).toMatchObject({ threads: 3 });
     expect(await createNodeEngine({ threads: 0 })).not.toHaveProperty('threads');
   });
 
-  it.each([-1, 1.5, Number.NaN, 1e9])('are not %d', async (threads) => {
+  it.each([-1, 1.5, Number.NaN, 1e9])('cannot be %d', async (threads) => {
     await expect(createNodeEngine({ threads })).rejects.toThrow(/^threads is .* expected an integer/);
   });
 
-  it('are not chosen for WebAssembly', async () => {
+  it('cannot be set for WebAssembly', async () => {
     await expect(createNodeEngine({ executionProvider: 'wasm', threads: 2 })).rejects.toThrow('numThreads');
   });
 });
@@ -85,15 +85,15 @@ describe('onnxruntime-web in Node.js', () => {
   it('prunes on the execution provider "wasm"', async () => {
     const { environment, parameters } = await prune({ ...PRUNING, executionProvider: 'wasm' });
     expect(environment).toMatchObject({ executionProvider: 'wasm' });
-    expect(parameters).toEqual(usual.parameters);
+    expect(parameters).toEqual(defaultRun.parameters);
   });
 
-  it('writes the text that onnxruntime-node writes', async () => {
+  it('generates the same text as onnxruntime-node', async () => {
     const request = { model: SHORT_LLAMA, prompt: 'The city of', newTokens: 4 };
     expect(await generateText({ ...request, executionProvider: 'wasm' })).toEqual(await generateText(request));
   });
 
-  it('stands in where onnxruntime-node is not installed, and says how to get that', async () => {
+  it('replaces onnxruntime-node if it is not installed, and warns how to install it', async () => {
     const preload = ['--liftoff-only', '--require', resolve('test/support/without-native.cjs')];
     const call = [...preload, 'examples/02-describe-a-model.js'];
     const { stdout, stderr } = await promisify(execFile)(process.execPath, call, { cwd: await buildPackage() });
@@ -103,7 +103,7 @@ describe('onnxruntime-web in Node.js', () => {
   });
 });
 
-it('names the providers of this build when it knows none of the name', async () => {
+it('lists the execution providers of this build if the given one is unknown', async () => {
   await expect(createNodeEngine({ executionProvider: 'abacus' })).rejects.toMatchObject({
     code: 'ERR_OPTION',
     message: expect.stringMatching(/"abacus" is unknown; this build has cpu, .*wasm/),

@@ -33,7 +33,7 @@ describe('a folder to read', () => {
     await files.close();
   });
 
-  it('refuses paths that leave it, and knows what is missing', async () => {
+  it('refuses paths that leave it, and returns undefined for missing files', async () => {
     const files = openFolder(nodeFiles, folder());
     await expect(files.open('../x')).rejects.toThrow(ModelFormatError);
     await expect(files.open('/etc/hostname')).rejects.toThrow(ModelFormatError);
@@ -43,7 +43,7 @@ describe('a folder to read', () => {
     await expect(files.open('a')).rejects.toThrow(/not a file/);
   });
 
-  it('notices a file that shrinks', async () => {
+  it('throws if a file became shorter', async () => {
     const path = join(folder(), 'x');
     await writeFile(path, '0123456789');
     const source = (await nodeFiles.open(path))!;
@@ -62,7 +62,7 @@ describe('a folder to write into', () => {
     expect(Buffer.concat(pieces).equals(await readFile(join(folder(), 'deep/er/x')))).toBe(true);
   });
 
-  it('refuses to leave the folder, and says why it cannot write', async () => {
+  it('refuses paths that leave it or cannot be created', async () => {
     await expect(openFolder(nodeFiles, folder()).create('../x')).rejects.toThrow(ModelFormatError);
     await writeFile(join(folder(), 'file'), '');
     await expect(openFolder(nodeFiles, folder()).create('file/x')).rejects.toThrow(OptionError);
@@ -70,7 +70,7 @@ describe('a folder to write into', () => {
 });
 
 describe('createSpillFile', () => {
-  it('gives back what was kept, also when writes overlap', async () => {
+  it('reads what was written, also by concurrent writes', async () => {
     const spill = await createSpillFile(folder());
     const store = createScratchWeights(spill);
     const handles = await Promise.all(
@@ -88,7 +88,7 @@ describe('createSpillFile', () => {
     await expect(handles[0]!.read()).rejects.toThrow(ModelFormatError);
   });
 
-  it('leaves nothing behind even when nobody disposes of it', async () => {
+  it('leaves no file even if it is not disposed', async () => {
     if (process.platform === 'win32') return;
     const spill = await createSpillFile(folder());
     await spill.write(0, new Uint8Array(10));
@@ -96,7 +96,7 @@ describe('createSpillFile', () => {
     await spill.dispose();
   });
 
-  it('says when there is no place for it', async () => {
+  it('throws OptionError if its folder is missing', async () => {
     await expect(createSpillFile(join(folder(), 'missing'))).rejects.toThrow(OptionError);
   });
 });

@@ -9,7 +9,7 @@ const shared = Float32Array.of(1.5, Number.NaN);
 
 it.each([
   ['numbers', [0, -0, 0.1, 1e300, Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 5e-324]],
-  ['what JSON lacks', { none: undefined, big: 2n ** 70n, list: [undefined, null] }],
+  ['values that JSON lacks', { none: undefined, big: 2n ** 70n, list: [undefined, null] }],
   [
     'maps and sets',
     new Map<unknown, unknown>([
@@ -27,12 +27,12 @@ it.each([
     ]),
   ],
   ['typed arrays', [new Uint8Array(3), Float64Array.of(-0), BigInt64Array.of(-1n), { at: new Int16Array(0) }]],
-  ['parts of longer arrays', new Uint32Array(8).fill(7).subarray(2, 5)],
-])('%s come back as they were', (_, part) => {
+  ['views of longer arrays', new Uint32Array(8).fill(7).subarray(2, 5)],
+])('keeps %s', (_, part) => {
   expect(roundTrip(part)).toStrictEqual(part);
 });
 
-it('one array that comes twice is written once, and is one again', () => {
+it('writes an array that is used twice once, and reads it as one array', () => {
   const part = { a: shared, b: [new Uint8Array(1), shared] };
   expect(encodePart(part).views).toHaveLength(2);
   const back = roundTrip(part) as typeof part;
@@ -41,7 +41,7 @@ it('one array that comes twice is written once, and is one again', () => {
 });
 
 it.each([() => undefined, new Date(0), new DataView(new ArrayBuffer(1)), Symbol('a'), { in: /x/ }])(
-  '%p is no plain data',
+  'refuses %p, which is no plain data',
   (part) => {
     expect(() => encodePart(part)).toThrow(TypeError);
   },

@@ -19,14 +19,14 @@ const write = async (path: string, text: string) => {
 };
 const content = (path = 'out/onnx/model.onnx') => readFile(at(path), 'utf8');
 
-it('lists what was written, and replaces it', async () => {
+it('lists the written files in a manifest, and replaces them', async () => {
   await build('one');
   expect(JSON.parse(await content(`out/${MANIFEST}`))).toMatchObject({
     schema: 'fang-prune-files/1',
     version: expect.any(String),
     files: [{ path: 'fang-prune-report.json' }, { path: 'onnx/model.onnx', byteLength: 3 }],
   });
-  // Measurements may have joined the report.
+  // Measurements may have been added to the report.
   await writeFile(at('out/fang-prune-report.json'), 'a longer report');
   await build('two');
   expect(await content()).toBe('two');
@@ -35,7 +35,7 @@ it('lists what was written, and replaces it', async () => {
   ]);
 });
 
-/** What a user may have done to a result, and the reason given then. */
+/** Changes of a result by its user, and the reasons of the refusals. */
 const OBSTACLES: Readonly<Record<string, readonly [() => Promise<unknown>, RegExp]>> = {
   'a file of the user': [() => writeFile(at('out/onnx/notes.txt'), 'mine'), /does not list onnx\/notes\.txt/],
   'an empty folder': [() => mkdir(at('out/photos')), /does not list photos\//],
@@ -63,7 +63,7 @@ const OBSTACLES: Readonly<Record<string, readonly [() => Promise<unknown>, RegEx
   ],
 };
 
-it.each(Object.keys(OBSTACLES))('touches nothing where it finds %s', async (name) => {
+it.each(Object.keys(OBSTACLES))('changes nothing if it finds %s', async (name) => {
   const [change, reason] = OBSTACLES[name]!;
   await writeFile(at('precious'), 'precious');
   await build('one');
@@ -88,14 +88,14 @@ it.each(['force', 'no force'])('refuses a link as a folder (%s)', async (how) =>
   expect(await content()).toBe('one');
 });
 
-it('keeps what came into the folder while the new one was made', async () => {
+it('keeps a file that was added to the folder while the new one was built', async () => {
   await build('one');
   await expect(build('two', () => writeFile(at('out/late.txt'), 'mine'))).rejects.toThrow(/does not list late\.txt/);
   expect([await content(), await content('out/late.txt')]).toEqual(['one', 'mine']);
   expect((await listFiles(folder())).every((file) => file.startsWith('out/'))).toBe(true);
 });
 
-it('gives the old folder its name back when a run was killed between two renames', async () => {
+it('restores the old folder of a run that was killed between two renames', async () => {
   await build('one');
   await mkdir(at('out.partial/result'), { recursive: true });
   await rename(at('out'), at('out.partial/replaced'));
@@ -117,12 +117,12 @@ describe('early checks', () => {
     await expect(nodeFiles.checkFile(at(`${'a'.repeat(250)}.json`))).rejects.toThrow(OptionError);
   });
 
-  it('refuse what there is no room for, naming both sizes', async () => {
+  it('refuse results larger than the free space, naming both sizes', async () => {
     await expect(check('out', 1e18)).rejects.toThrow(/at least 1000000000000000000 bytes, and .* has \d+ free/);
     expect(await check('out', 1000)).toBe(at('out'));
   });
 
-  it('refuse files that cannot be made', async () => {
+  it('refuse files that cannot be created', async () => {
     await mkdir(at('taken.json'));
     await expect(nodeFiles.checkFile(at('taken.json'))).rejects.toThrow(/is a folder/);
     if (process.platform === 'linux')

@@ -8,24 +8,24 @@ import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
 const failing = (code: string) => async () => {
   throw Object.assign(new Error(`${code}: not supported`), { code });
 };
-/** What the file system lacks, by the name of its call, and the error that it gives instead. */
-let lacking: Readonly<Record<string, string>> = {};
-const orLacking =
+/** Calls that the file system lacks, with the codes of their errors. */
+let missingCalls: Readonly<Record<string, string>> = {};
+const unlessMissing =
   (name: 'link' | 'symlink' | 'utimes' | 'statfs') =>
   (...given: readonly unknown[]): unknown =>
-    lacking[name] === undefined
+    missingCalls[name] === undefined
       ? (real[name] as (...given: readonly unknown[]) => unknown)(...given)
-      : failing(lacking[name]!)();
+      : failing(missingCalls[name]!)();
 
 replaceFileCalls({
-  link: orLacking('link'),
-  symlink: orLacking('symlink'),
-  utimes: orLacking('utimes'),
-  statfs: orLacking('statfs'),
+  link: unlessMissing('link'),
+  symlink: unlessMissing('symlink'),
+  utimes: unlessMissing('utimes'),
+  statfs: unlessMissing('statfs'),
   async open(path: string, flags?: string) {
     const file: FileHandle = await real.open(path, flags);
     const isFolder = (await file.stat()).isDirectory();
-    const code = lacking[isFolder ? 'fsync of folders' : 'fsync'];
+    const code = missingCalls[isFolder ? 'fsync of folders' : 'fsync'];
     return code === undefined ? file : Object.assign(file, { sync: failing(code), datasync: failing(code) });
   },
 });
@@ -33,7 +33,7 @@ replaceFileCalls({
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
 
-/** All that a run does with files. */
+/** Makes all calls of files that a run makes. */
 async function makeAll(): Promise<void> {
   const workspace = await openWorkspace({ output: at('out'), key: 'a', resume: true });
   await workspace.journal.write('kept', [Float32Array.of(1, 2)]);
@@ -55,20 +55,20 @@ it.each<Readonly<Record<string, string>>>([
   { fsync: 'EINVAL', 'fsync of folders': 'EINVAL', utimes: 'EPERM' },
   { fsync: 'ENOTSUP', 'fsync of folders': 'EISDIR' },
   { fsync: 'EOPNOTSUPP', 'fsync of folders': 'EPERM' },
-])('writes all where a file system lacks %j', async (lacks) => {
-  lacking = lacks;
+])('writes all files on a file system without %j', async (lacks) => {
+  missingCalls = lacks;
   try {
     await makeAll();
   } finally {
-    lacking = {};
+    missingCalls = {};
   }
   expect(await listFiles(folder())).toEqual(
     ['fang-prune-files.json', 'model.onnx', 'report.json'].map((name) => `out/${name}`),
   );
 });
 
-it('does not take a disk that fails for one that cannot', async () => {
-  lacking = { fsync: 'EIO' };
+it('throws if fsync fails with EIO', async () => {
+  missingCalls = { fsync: 'EIO' };
   await expect(makeAll()).rejects.toThrow(/^Cannot write .*EIO.*The disk, or the connection to it, fails/);
-  lacking = {};
+  missingCalls = {};
 });

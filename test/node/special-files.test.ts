@@ -9,7 +9,7 @@ import { TINY_LLAMA } from '../support/tiny-llama.js';
 const folder = useTemporaryFolder();
 const onUnix = process.platform === 'win32' ? it.skip : it;
 
-/** A copy of the model with a file in it that has no end or no beginning. */
+/** A copy of the model with one file replaced by `put`. */
 async function modelWith(file: string, put: (path: string) => Promise<void> | void): Promise<string> {
   const model = join(folder(), 'model');
   await cp(TINY_LLAMA, model, { recursive: true });
@@ -22,7 +22,7 @@ const pipe = (path: string): void => void execFileSync('mkfifo', [path]);
 const device = (path: string): Promise<void> => symlink('/dev/zero', path);
 
 onUnix.each(['config.json', 'tokenizer.json', 'generation_config.json'])(
-  '%s that is a pipe or a device is refused',
+  'refuses %s that is a pipe or a device',
   async (file) => {
     for (const put of [pipe, device]) {
       const model = await modelWith(file, put);
@@ -35,7 +35,7 @@ onUnix.each(['config.json', 'tokenizer.json', 'generation_config.json'])(
   },
 );
 
-onUnix('a model that is a pipe or a device is refused', async () => {
+onUnix('refuses a model that is a pipe or a device', async () => {
   for (const put of [pipe, device]) {
     const model = await modelWith('onnx/model.onnx', put);
     await expect(describeModel({ model })).rejects.toMatchObject({
@@ -48,7 +48,7 @@ onUnix('a model that is a pipe or a device is refused', async () => {
   }
 });
 
-onUnix('tasks that are pipes and texts that are devices are refused', async () => {
+onUnix('refuses tasks that are pipes and texts that are devices', async () => {
   const path = join(folder(), 'pipe.jsonl');
   pipe(path);
   for (const request of [{ texts: ['/dev/zero'] }, { tasks: [path] }]) {
@@ -59,7 +59,7 @@ onUnix('tasks that are pipes and texts that are devices are refused', async () =
   }
 });
 
-onUnix('a pipe is read as its writer writes, and left when nothing comes', async () => {
+onUnix('reads a pipe to its end, and throws if it gives no data', async () => {
   const path = join(folder(), 'pipe.txt');
   pipe(path);
   const writer = spawn('sh', ['-c', `(sleep 0.2; printf once; sleep 0.2; printf ' more') > ${path}`]);
@@ -71,7 +71,7 @@ onUnix('a pipe is read as its writer writes, and left when nothing comes', async
   });
 });
 
-it('a tokenizer of endless depth is refused', async () => {
+it('refuses a tokenizer.json that is nested too deep', async () => {
   const deep = '['.repeat(100_000);
   const model = await modelWith('tokenizer.json', (path) =>
     writeFile(path, `{"model": ${deep}${deep.replaceAll('[', ']')}}`),

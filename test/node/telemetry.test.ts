@@ -8,7 +8,7 @@ import { TINY_LLAMA } from '../support/tiny-llama.js';
 
 const folder = useTemporaryFolder();
 
-/** Looks at a model, then prints the internet sockets that the process holds. */
+/** Describes a model, then prints the internet sockets that the process holds. */
 const scriptFor = (library: string) => `
   import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
   import { describe } from ${JSON.stringify(library)};
@@ -22,11 +22,11 @@ const scriptFor = (library: string) => `
 `;
 
 /** Runs it in an empty folder and an empty home. @returns the sockets, and the files that it left in either */
-async function lookAtModel(environment: NodeJS.ProcessEnv) {
+async function describeInProcess(environment: NodeJS.ProcessEnv) {
   const root = await realpath(folder());
   const [home, cwd] = [join(root, 'home'), join(root, 'cwd')];
   await Promise.all([home, cwd].map((name) => mkdir(name)));
-  // Nothing else is inherited: ONNX Runtime itself collects nothing where variables speak of a CI machine.
+  // Nothing else is inherited: ONNX Runtime collects no events if variables indicate CI.
   const { PATH } = process.env;
   const script = scriptFor(join(await buildPackage(), 'dist/node.js'));
   const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script], {
@@ -36,14 +36,14 @@ async function lookAtModel(environment: NodeJS.ProcessEnv) {
   return { sockets: JSON.parse(stdout) as string[], files: await listFiles(root) };
 }
 
-// Where the collected events lie is known of Linux alone.
+// The place of the collected events is known only on Linux.
 const onLinux = process.platform === 'linux' ? it : it.skip;
 
 onLinux('ONNX Runtime collects no events, leaves no files and opens no connections', async () => {
-  expect(await lookAtModel({})).toEqual({ sockets: [], files: [] });
+  expect(await describeInProcess({})).toEqual({ sockets: [], files: [] });
 });
 
-onLinux('whoever asks for its telemetry gets it', async () => {
-  const { files } = await lookAtModel({ ORT_DISABLE_TELEMETRY: '0' });
+onLinux('ONNX Runtime collects events with ORT_DISABLE_TELEMETRY=0', async () => {
+  const { files } = await describeInProcess({ ORT_DISABLE_TELEMETRY: '0' });
   expect(files.filter((file) => file.includes('onnxruntime'))).not.toEqual([]);
 });
