@@ -15,7 +15,7 @@ const model = (name: string, perplexity: number, tokensSha256 = 'aa') => ({
 });
 
 describe('measurements of an evaluation', () => {
-  it('stand side by side, whatever their order and however the folders are written', () => {
+  it('are paired, whatever their order and the spelling of the folders', () => {
     const { metrics } = addMeasurements(
       PRUNE_REPORT,
       { models: [model('./pruned/', 20), model('other', 5), model('dense', 10)] },
@@ -26,7 +26,7 @@ describe('measurements of an evaluation', () => {
     ]);
   });
 
-  it('tell how surely a perplexity changes, from paired windows', () => {
+  it('have an interval of the change in perplexity, from paired windows', () => {
     const windows = (...nlls: readonly number[]) => nlls.map((nll) => ({ nll, tokenCount: 1 }));
     const measured = (name: string, perplexity: number, losses: ReturnType<typeof windows>) => {
       const [found] = model(name, perplexity).perplexity;
@@ -37,7 +37,7 @@ describe('measurements of an evaluation', () => {
     expect(metric!.changeInterval).toEqual([expect.closeTo(Math.expm1(0.7)), expect.closeTo(Math.expm1(0.7))]);
   });
 
-  it('take the verdict on a perplexity from the comparison of that text', () => {
+  it('have the verdict on a perplexity from the comparison of that text', () => {
     const models = [model('dense', 10), model('pruned', 20)];
     const comparison = (kind: 'task' | 'perplexity', verdict: string) => ({
       ...{ kind, file: 'a.txt', a: 'dense', b: 'pruned', verdict },
@@ -45,12 +45,12 @@ describe('measurements of an evaluation', () => {
     const comparisons = [comparison('task', 'better'), comparison('perplexity', 'same')];
     const { metrics } = addMeasurements(PRUNE_REPORT, { models, comparisons }, 'eval.json');
     expect(metrics).toMatchObject([{ kind: 'perplexity', verdict: 'same' }]);
-    const { verdict: _, ...untold } = comparison('perplexity', 'same');
-    const [metric] = addMeasurements(PRUNE_REPORT, { models, comparisons: [untold] }, 'eval.json').metrics!;
+    const { verdict: _, ...withoutVerdict } = comparison('perplexity', 'same');
+    const [metric] = addMeasurements(PRUNE_REPORT, { models, comparisons: [withoutVerdict] }, 'eval.json').metrics!;
     expect(metric).not.toHaveProperty('verdict');
   });
 
-  it('call nothing better that the test of that very figure does not', () => {
+  it('have a verdict for each figure, from the test of that figure', () => {
     const difference = (size: number) => ({ difference: size, interval: [size - 0.01, size + 0.01] });
     const comparison = {
       ...{ file: 'piqa.jsonl', a: 'dense', b: 'pruned', verdict: 'better', deciding: ['goldNll'] },
@@ -74,18 +74,18 @@ describe('measurements of an evaluation', () => {
     ]);
   });
 
-  it('may be of the pruned model alone', () => {
+  it('may lack the dense model', () => {
     const { metrics } = addMeasurements(PRUNE_REPORT, { models: [model('pruned', 20)] }, 'eval.json');
     expect(metrics![0]).not.toHaveProperty('dense');
   });
 
-  it('replace what was measured before under the same name', () => {
+  it('replace earlier measurements of the same name', () => {
     const once = addMeasurements(PRUNE_REPORT, { models: [model('pruned', 20)] }, 'eval.json');
     const twice = addMeasurements(once, { models: [model('pruned', 21)] }, 'eval.json');
     expect(twice.metrics!.map(({ pruned }) => pruned)).toEqual([21]);
   });
 
-  it('bring accuracies with their errors', () => {
+  it('include accuracies with their standard errors', () => {
     const tasks = (acc: number) => [{ file: 'piqa.jsonl', acc, accStderr: 0.02, accNorm: acc + 0.1 }];
     const { metrics } = addMeasurements(
       PRUNE_REPORT,
@@ -110,7 +110,7 @@ describe('measurements of an evaluation', () => {
     ]);
   });
 
-  it('bring the verdict of the paired test, and how far the predictions are apart', () => {
+  it('include the verdict of the paired test, and the divergence', () => {
     const task = { file: 'piqa.jsonl', itemCount: 300, acc: 0.6, accStderr: 0.02 };
     const divergence = [{ text: 'a.txt', klDivergence: 0.2, top1Agreement: 0.8, protocol: protocol('aa') }];
     const { metrics } = addMeasurements(
@@ -144,7 +144,7 @@ describe('measurements of an evaluation', () => {
     [{ models: [] }, /measured no model, not the pruned model pruned/],
     [{ models: [model('dense', 1)] }, /measured dense, not the pruned model pruned/],
     [{ models: [model('dense', 1, 'bb'), model('pruned', 1)] }, /different tokens of a\.txt/],
-  ])('are refused when they are not of these models: %j', (measured, message) => {
+  ])('are refused if they are not of these models: %j', (measured, message) => {
     expect(() => addMeasurements(PRUNE_REPORT, measured, 'eval.json')).toThrow(OptionError);
     expect(() => addMeasurements(PRUNE_REPORT, measured, 'eval.json')).toThrow(message);
   });
@@ -153,7 +153,7 @@ describe('measurements of an evaluation', () => {
 describe('measurements of a benchmark', () => {
   const report = { ...PRUNE_REPORT, bytes: { before: 40_000, after: 3200 } };
 
-  it('bring speeds with the verdict of their comparison, load time and memory', () => {
+  it('include speeds with the verdict of their comparison, load time and memory', () => {
     const { metrics } = addMeasurements(report, BENCHMARK_REPORT, 'bench.json');
     expect(metrics).toEqual([
       {
@@ -174,7 +174,7 @@ describe('measurements of a benchmark', () => {
     expect(addMeasurements({ ...report, metrics: metrics! }, BENCHMARK_REPORT, 'bench.json').metrics).toEqual(metrics);
   });
 
-  it('may be of the pruned model alone', () => {
+  it('may lack the dense model', () => {
     const alone = { ...BENCHMARK_REPORT, models: BENCHMARK_REPORT.models.slice(1), comparisons: [] };
     const { metrics } = addMeasurements(report, alone, 'bench.json');
     for (const metric of metrics!) {
@@ -191,7 +191,7 @@ describe('measurements of a benchmark', () => {
       /pruned with 3200 bytes/,
     ],
     ['of another dense model', { ...report, bytes: { before: 1, after: 3200 } }, /dense with 40000 bytes/],
-  ])('are refused when they are %s', (_, other, message) => {
+  ])('are refused if they are %s', (_, other, message) => {
     const add = () => addMeasurements(other, BENCHMARK_REPORT, 'bench.json');
     expect(add).toThrow(OptionError);
     expect(add).toThrow(message);
@@ -220,10 +220,10 @@ describe('damaged measurements', () => {
   };
   const KINDS = { evaluation, benchmark: BENCHMARK_REPORT, bias: BIAS_RESULT };
 
-  it.each(Object.entries(KINDS))('of the kind %s get a typed error, whatever field is wrong', (_, sound) => {
-    expect(() => addMeasurements(report, sound, 'm.json')).not.toThrow();
+  it.each(Object.entries(KINDS))('of kind %s lead to a typed error, whatever field is wrong', (_, valid) => {
+    expect(() => addMeasurements(report, valid, 'm.json')).not.toThrow();
     const codes = new Set<unknown>();
-    for (const damaged of damage(sound)) {
+    for (const damaged of damage(valid)) {
       try {
         addMeasurements(report, damaged, 'm.json');
       } catch (error) {
@@ -233,7 +233,7 @@ describe('damaged measurements', () => {
     expect([...codes].sort()).toEqual(['ERR_MODEL_FORMAT', 'ERR_OPTION']);
   });
 
-  it('are named with their field', () => {
+  it('are refused with the name of the field', () => {
     const add = (measured: object) => () => addMeasurements(report, measured, 'm.json');
     expect(add({ models: [{ model: 'pruned', tasks: [{ file: 'a', acc: 'much' }] }] })).toThrow(
       new ModelFormatError('m.json: models[0].tasks[0].acc is "much", expected a number. Measure again.'),
@@ -241,12 +241,12 @@ describe('damaged measurements', () => {
     expect(add({ models: [null] })).toThrow(/^m.json: models\[0\] is null, expected an object\. /);
   });
 
-  it('are not made of a single item, which has no error', () => {
+  it('do not include an accuracy of a single item, which has no standard error', () => {
     const measured = { models: [{ model: 'pruned', tasks: [{ file: 'a', acc: 1, accStderr: null }] }] };
     expect(addMeasurements(report, measured, 'm.json').metrics![0]).not.toHaveProperty('standardErrors');
   });
 
-  /** A value with each of its parts, however deep, missing or another. */
+  /** Copies of a value, in each of which one part at any depth is missing or another. */
   function* damage(value: unknown): Generator<unknown> {
     yield* [undefined, null, 3, 'x', [], {}, [null], true];
     if (typeof value !== 'object' || value === null) return;

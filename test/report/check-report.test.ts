@@ -4,7 +4,7 @@ import { sampleReport } from '../support/sample-report.js';
 
 const report = () => JSON.parse(JSON.stringify(sampleReport()));
 
-it('accepts a report with everything in it', () => {
+it('accepts a report with all fields', () => {
   expect(checkReport(report(), 'r.json').method).toBe('o-fang');
 });
 
@@ -14,7 +14,7 @@ it.each([
   ['out', 3],
   ['dtypes', [{ dtype: 'q4', file: 'model.onnx', bytes: 1 }]],
   ['calibration', { windowCount: 'two', windowLength: 8 }],
-])('refuses a report whose %s is of another kind', (field, value) => {
+])('refuses a report with an invalid %s', (field, value) => {
   const check = () => checkReport({ ...report(), [field]: value }, 'r.json');
   expect(check).toThrow(ModelFormatError);
   expect(check).toThrow(RegExp(`^r\\.json: ${field}.*Get the report again, or prune again`));

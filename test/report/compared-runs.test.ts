@@ -13,7 +13,7 @@ const run = (out: string, method: string, metrics: readonly MetricReport[]): Pru
   ...{ out, method, metrics },
 });
 
-it('shares a line among figures that were measured alike', () => {
+it('has one row for perplexities of the same protocol', () => {
   const { beside } = addComparedRuns({ name: 'a/one', report: run('one', 'flap', [perplexity(20)]) }, [
     { name: 'two.json', report: run('two', 'auto', [perplexity(15)]) },
     { name: 'three', report: run('three', 'obc', [perplexity(11, { windowLength: 64 })]) },
@@ -36,7 +36,7 @@ it('refuses runs of another model', () => {
   expect(() => addComparedRuns(own, [{ name: 'other', report }])).toThrow(OptionError);
 });
 
-it('tells runs with one name apart by where their reports are', () => {
+it('adds folders to the names of runs that have the same name', () => {
   const [flap, auto] = ['flap', 'auto'].map((method) => ({ name: `${method}/30`, report: run('30', method, []) }));
   expect(addComparedRuns(flap!, [auto!]).beside!.map(({ name }) => name)).toEqual(['flap/30', 'auto/30']);
 });

@@ -1,10 +1,10 @@
 import { summariseCosts } from '../../src/report/cost-curve.js';
 
-it('adds up costs step by step where they are few', () => {
+it('adds up the costs of a few steps one by one', () => {
   expect(summariseCosts(Float64Array.of(1, 2, 5))).toEqual({ removed: [0, 0.3333, 0.6667, 1], cost: [0, 1, 3, 8] });
 });
 
-it('draws many steps by a few points, the ends exactly', () => {
+it('has 25 points for many steps, with exact ends', () => {
   const { removed, cost } = summariseCosts(Float64Array.from({ length: 1000 }, (_, step) => step));
   expect(removed).toHaveLength(25);
   expect([removed[0], removed.at(-1)]).toEqual([0, 1]);
@@ -12,6 +12,6 @@ it('draws many steps by a few points, the ends exactly', () => {
   expect(cost[12]).toBeCloseTo((500 * 499) / 2, -3);
 });
 
-it('is flat for a module that loses nothing', () => {
+it('has a single point without steps', () => {
   expect(summariseCosts([])).toEqual({ removed: [0], cost: [0] });
 });

@@ -13,11 +13,11 @@ it.each<[string, MetricReport]>([
   ['−2.0 points (−3.0 to −1.0), worse', { ...accuracy, changeInterval: [-0.03, -0.01] }],
   ['−2.0 points (−3.0 to −1.0), no more than noise', { ...accuracy, changeInterval: [-0.03, -0.01], verdict: 'same' }],
   ['0.0 points, equal', { ...accuracy, pruned: 0.6, verdict: 'better' }],
-])('says %s', (said, metric) => {
-  expect(describeChange(metric)).toBe(said);
+])('returns %s', (expected, metric) => {
+  expect(describeChange(metric)).toBe(expected);
 });
 
-it('says nothing where the dense model was not measured', () => {
+it('returns an empty text if the dense model was not measured', () => {
   const { dense: _, ...alone } = perplexity;
   expect(describeChange(alone)).toBe('');
 });

@@ -1,6 +1,6 @@
 import { describeContexts, quote } from '../../src/report/describe-contexts.js';
 
-/** Words with a space before them, as sentencepiece decoders write them: what stands first loses its space. */
+/** Decodes words with a space before each except the first, as SentencePiece does. */
 const decode = (tokens: ArrayLike<number>) =>
   Array.from(tokens, (token) => ` w${token}`)
     .join('')
@@ -9,7 +9,7 @@ const decode = (tokens: ArrayLike<number>) =>
 describe('a quoted token', () => {
   const window = Int32Array.from({ length: 60 }, (_, at) => at);
 
-  it('stands between what comes before and after it', () => {
+  it('is returned with the text before and after it', () => {
     expect(quote(window, 2, decode)).toEqual({
       before: 'w0 w1',
       token: ' w2',
@@ -19,7 +19,7 @@ describe('a quoted token', () => {
     expect(quote(window, 59, decode)).toMatchObject({ token: ' w59', after: '' });
   });
 
-  it('has a bounded number of characters around it, none cut in halves', () => {
+  it('has a limited number of characters around it, none of them split', () => {
     const smileys = (tokens: ArrayLike<number>) => '😀'.repeat(tokens.length);
     const { before, after } = quote(window, 40, smileys);
     expect([...before].every((character) => character === '😀')).toBe(true);
@@ -27,7 +27,7 @@ describe('a quoted token', () => {
     expect([...after]).toHaveLength(16);
   });
 
-  it('is decoded alone where characters span tokens', () => {
+  it('is decoded alone if characters span tokens', () => {
     // Two tokens make one character: the first alone is a replacement character.
     const halves = (tokens: ArrayLike<number>) => {
       const all = Array.from(tokens);
@@ -44,13 +44,13 @@ describe('contexts', () => {
   const typicalTokens = [Int32Array.of(0, 1, 9, 3), Int32Array.of(4, 7, 8)];
   const contexts = { contextCount: 2, contextOfToken, typicalTokens };
 
-  it('tell the tokens that are frequent in them and rare elsewhere', () => {
+  it('list tokens that are frequent in them and rare elsewhere', () => {
     const [zero, one] = describeContexts({ contexts, windows, decode });
     expect(zero).toMatchObject({ tokenCount: 7, tokens: [{ text: 'w5', count: 5, lift: 1.71 }] });
     expect(one).toMatchObject({ tokenCount: 5, tokens: [{ text: 'w7', count: 4, lift: 2.4 }] });
   });
 
-  it('show different tokens first, then the same ones from elsewhere', () => {
+  it('show examples of different tokens first, then of the same ones', () => {
     const [zero] = describeContexts({ contexts, windows, decode });
     expect(zero!.examples!.map(({ token }) => token.trim())).toEqual(['w5', 'w1', 'w5', 'w5']);
   });

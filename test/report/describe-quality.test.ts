@@ -9,7 +9,7 @@ const quality = (dense: number, pruned: number, changeInterval: readonly [number
   protocol: { tokensSha256: 'ab', windowLength: 128, stride: 128, windowCount: 8, tokenCount: 1016 },
 });
 
-it('says in plain words what pruning costs: a rise of 0.46 in ln perplexity is +58 %', () => {
+it('describes perplexities, agreement and divergence: 0.46 more in ln perplexity is +58 %', () => {
   const found = quality(22.7, 22.7 * Math.exp(0.46), [0.5, 0.66]);
   expect(describeQuality(found)).toBe(
     'The pruned model predicts the next token as well as a guess among 35.96 equally likely ones on 1016 tokens of bundled ' +
@@ -18,14 +18,14 @@ it('says in plain words what pruning costs: a rise of 0.46 in ln perplexity is +
   );
 });
 
-it('calls no difference one that is no more than noise, and says where the text was calibrated on', () => {
+it('reports no difference within noise, and notes a text that was calibrated on', () => {
   const found = describeQuality(quality(22.7, 22.8, [-0.02, 0.03]), 'quantised');
   expect(found).toMatch(/^The quantised model predicts the next token as well as the dense one on 1016 tokens/);
   expect(found).toContain('no more than noise');
   expect(describeQuality({ ...quality(1, 2, [0.9, 1.1]), from: 'calibration' })).toMatch(/too favourable\.$/);
 });
 
-it('gives the figures in the form of other measurements', () => {
+it('returns the figures as metrics of a report', () => {
   const found = qualityMetrics(quality(20, 30, [0.4, 0.6]));
   expect(found.map(({ kind, name, pruned }) => [kind, name, pruned])).toEqual([
     ['perplexity', 'bundled held-out text', 30],

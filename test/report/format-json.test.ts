@@ -20,7 +20,7 @@ it('keeps lists of plain values and short objects on one line', () => {
   );
 });
 
-it('reads back as it was, whatever the texts hold', () => {
+it('is parsed to the same value, whatever its strings contain', () => {
   const value = {
     'a "b"': ['[ 1,\n 2 ]', '</script>', '\u2028', '\\', ''],
     deep: [{ list: [1e-7, -0.1, 1e21], text: '{ "x": 1 }' }],
@@ -29,6 +29,6 @@ it('reads back as it was, whatever the texts hold', () => {
   expect(JSON.parse(formatJson(value))).toEqual(value);
 });
 
-it('leaves out what is undefined', () => {
+it('omits undefined fields', () => {
   expect(JSON.parse(formatJson({ a: undefined, b: 1, c: [undefined] }))).toEqual({ b: 1, c: [null] });
 });

@@ -12,7 +12,7 @@ import { launchChromium } from '../support/browser.js';
 import { PRUNE_REPORT } from '../support/cli.js';
 import { sampleReport } from '../support/sample-report.js';
 
-/** Token that would do harm, and stretch the page, if any text reached it unescaped. */
+/** A token that would run a script, or widen the page, if it were not escaped. */
 const NASTY = `</script><script>pwned=1</script><img src=x onerror=pwned=1>&amp;"'\u2028\u202E${'y'.repeat(120)}`;
 
 // The packed Chromium is built for Linux on x64.
@@ -23,19 +23,19 @@ beforeAll(async () => {
   assets = await buildPage();
 });
 
-describe('the page as text', () => {
-  it('stays below 2 MB for thirty blocks of 1536 neurons', async () => {
+describe('the HTML of the page', () => {
+  it('stays below 1 MB for thirty blocks of 1536 neurons', async () => {
     const html = await formatReportPage(sampleReport({ blockCount: 30, neuronCount: 1536 }), assets);
     expect(Buffer.byteLength(html)).toBeLessThan(1_000_000);
   });
 
-  it('holds the licences of whose code is in it', () => {
+  it('includes the licences of the bundled packages', () => {
     expect(assets.packages).toContain('@observablehq/plot');
     for (const name of assets.packages) expect(assets.script).toContain(`${name}: Copyright`);
     expect(assets.script).toContain('Permission to use, copy, modify, and/or distribute this software');
   });
 
-  it('names nothing on the network', async () => {
+  it('refers to nothing on the network', async () => {
     const html = await formatReportPage(sampleReport(), assets);
     expect(html.match(/(?:src|href)="(?!#)[^"]*"/g)).toBeNull();
     expect(assets.style).not.toMatch(/url\(|@import/);
@@ -74,14 +74,14 @@ describeThere('the page in a browser', () => {
     readonly colorScheme?: 'light' | 'dark';
   }
 
-  /** Opens a report from disk and hears of everything that goes wrong. */
+  /** Opens a report from disk, and records console messages, errors and requests. */
   async function open(report: PruneReport, { width, colorScheme = 'light' }: View) {
     const context = await browser.newContext({ viewport: { width, height: 800 }, colorScheme });
     const page = await context.newPage();
-    const complaints: string[] = [];
+    const pageErrors: string[] = [];
     const requests: string[] = [];
-    page.on('console', (message) => complaints.push(`${message.type()}: ${message.text()}`));
-    page.on('pageerror', (error) => complaints.push(String(error)));
+    page.on('console', (message) => pageErrors.push(`${message.type()}: ${message.text()}`));
+    page.on('pageerror', (error) => pageErrors.push(String(error)));
     page.on('request', (request) => requests.push(request.url()));
     const path = join(folder, 'report.html');
     await writeFile(path, await formatReportPage(report, assets));
@@ -90,10 +90,10 @@ describeThere('the page in a browser', () => {
     await page.waitForFunction(
       () => document.querySelectorAll('.plot').length === document.querySelectorAll('.plot > svg').length,
     );
-    return { page, complaints, requests, close: () => context.close() };
+    return { page, pageErrors, requests, close: () => context.close() };
   }
 
-  /** The sample report on a desktop and on a phone, for tests that leave the page as it is, or bring their own part of it to a state. */
+  /** The sample report on a desktop and on a phone, for tests that change at most their own part of the page. */
   let wide: Awaited<ReturnType<typeof open>>;
   let narrow: Awaited<ReturnType<typeof open>>;
   beforeAll(async () => {
@@ -125,10 +125,10 @@ describeThere('the page in a browser', () => {
     return page.evaluate(() =>
       Array.from(document.querySelectorAll('.plot > svg')).flatMap((svg) => {
         const texts = Array.from(svg.querySelectorAll('text'), (text) => ({
-          said: text.textContent ?? '',
+          content: text.textContent ?? '',
           size: Number.parseFloat(getComputedStyle(text).fontSize),
           box: text.getBoundingClientRect(),
-        })).filter(({ said, box }) => said !== '' && box.width > 0);
+        })).filter(({ content, box }) => content !== '' && box.width > 0);
         const covered = texts.flatMap((one, at) =>
           texts
             .slice(0, at)
@@ -137,14 +137,14 @@ describeThere('the page in a browser', () => {
                 Math.min(one.box.right, other.box.right) - Math.max(one.box.left, other.box.left) > 0.5 &&
                 Math.min(one.box.bottom, other.box.bottom) - Math.max(one.box.top, other.box.top) > 3,
             )
-            .map((other) => `"${other.said}" and "${one.said}" cover each other`),
+            .map((other) => `"${other.content}" and "${one.content}" cover each other`),
         );
         const outside = texts.filter(({ box }) => box.left < 0 || box.right > document.documentElement.clientWidth);
         const small = texts.filter(({ size }) => size < 11);
         return [
           ...covered,
-          ...outside.map(({ said }) => `"${said}" leaves the page`),
-          ...small.map(({ said, size }) => `"${said}" has ${size} px`),
+          ...outside.map(({ content }) => `"${content}" leaves the page`),
+          ...small.map(({ content, size }) => `"${content}" has ${size} px`),
         ];
       }),
     );
@@ -155,15 +155,15 @@ describeThere('the page in a browser', () => {
     { width: 390, colorScheme: 'dark' },
     { width: 1280, colorScheme: 'light' },
     { width: 1280, colorScheme: 'dark' },
-  ])('has no faults: %j', async (view) => {
-    const { page, complaints, requests, close } = await open(
+  ])('fits the width, passes axe, and has legible plots: %j', async (view) => {
+    const { page, pageErrors, requests, close } = await open(
       { ...sampleReport({ token: NASTY, blockCount: 3, contextCount: 3 }), ladder: closeLadder(9) },
       view,
     );
     await page.evaluate(() => {
       for (const found of Array.from(document.querySelectorAll('details'))) found.open = true;
     });
-    expect(complaints).toEqual([]);
+    expect(pageErrors).toEqual([]);
     expect(requests).toHaveLength(1);
     expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(view.width);
     // Of all rules only contrast depends on the scheme.
@@ -183,14 +183,14 @@ describeThere('the page in a browser', () => {
   });
 
   it('runs no script but its own', async () => {
-    const { page, complaints, close } = await open(sampleReport(), { width: 1280 });
+    const { page, pageErrors, close } = await open(sampleReport(), { width: 1280 });
     await page.evaluate(() => {
       const script = document.createElement('script');
       script.textContent = 'pwned = 1';
       document.body.append(script);
     });
     expect(await page.evaluate(() => (globalThis as { pwned?: number }).pwned)).toBeUndefined();
-    expect(complaints.join()).toContain('Content Security Policy');
+    expect(pageErrors.join()).toContain('Content Security Policy');
     await close();
   });
 
@@ -209,7 +209,7 @@ describeThere('the page in a browser', () => {
     }
   });
 
-  it('names the axes of every plot', async () => {
+  it('labels the axes of every plot', async () => {
     const { page } = wide;
     const labels = await page.evaluate(() =>
       Array.from(document.querySelectorAll('.plot > svg')).map((svg) =>
@@ -233,7 +233,7 @@ describeThere('the page in a browser', () => {
     );
   });
 
-  it('spells out how calibration windows were written', async () => {
+  it('shows how calibration windows were generated', async () => {
     const report = sampleReport();
     const drawing = { seed: 0, startToken: 1, temperature: 1, documentLength: 128 };
     const generated = { windowCount: 32, share: 0.5, ...drawing, tokensSha256: 'ab' };
@@ -241,9 +241,9 @@ describeThere('the page in a browser', () => {
       { ...report, calibration: { ...report.calibration!, generated } },
       { width: 1280 },
     );
-    const said = await page.locator('#how').textContent();
-    expect(said).toContain('generated: window count32');
-    expect(said).not.toContain('[object');
+    const text = await page.locator('#how').textContent();
+    expect(text).toContain('generated: window count32');
+    expect(text).not.toContain('[object');
     await close();
   });
 
@@ -258,7 +258,7 @@ describeThere('the page in a browser', () => {
     }
   });
 
-  it('shows tokens of remaining and removed units, block by block', async () => {
+  it('shows top tokens of remaining and removed units', async () => {
     const { page } = wide;
     const status = page.locator('#top-tokens [role=status]');
     expect(await status.textContent()).toBe('Block 0, attention heads: 6 of 9 remain, with 93.0 % of its output.');
@@ -266,7 +266,7 @@ describeThere('the page in a browser', () => {
     expect(await page.locator('#top-tokens .detail h3').textContent()).toBe('Removed: tokens that activate it');
   });
 
-  it('lets the atlas be walked by keyboard', async () => {
+  it('has an atlas that can be used by keyboard', async () => {
     const { page } = narrow;
     const status = page.locator('#atlas [role=status]');
     const heading = page.locator('#atlas .detail h3');
@@ -292,7 +292,7 @@ describeThere('the page in a browser', () => {
     expect(outline).toBe('solid');
   });
 
-  it('shows which experts of a mixture each context goes to, and which of them stay', async () => {
+  it('shows the routing of contexts to experts, and which experts remain', async () => {
     const report = sampleReport();
     const [attention] = report.modules;
     const contexts = [
@@ -306,11 +306,11 @@ describeThere('the page in a browser', () => {
     const experts = { kind: 'experts', unitsBefore: 4, unitsAfter: 2, keep: [0, 1], contexts } as const;
     const { topTokens: _, ...rest } = attention!;
     const modules = [{ ...rest, ...experts, routing: { tokens, mutualInformation: 0.4012 } }];
-    const { page, complaints, close } = await open({ ...report, modules }, { width: 1280 });
+    const { page, pageErrors, close } = await open({ ...report, modules }, { width: 1280 });
     expect(await page.locator('#atlas [role=status]').textContent()).toBe('Block 0: 2 contexts, 2 of 4 experts kept.');
     expect(await page.locator('#atlas figcaption').textContent()).toContain('contexts and routing: 0.40');
     const rows = page.locator('#atlas details tbody tr');
-    // By the context that they serve most.
+    // Sorted by the context that they serve most.
     expect(await rows.locator('th').allTextContents()).toEqual(['1', '2', '0', '3']);
     expect(await rows.first().locator('td').allTextContents()).toEqual(['yes', '75.0 %', '0.0 %']);
     const labels = page.locator('#atlas .groups .small');
@@ -322,12 +322,12 @@ describeThere('the page in a browser', () => {
     expect(await page.locator('#atlas .detail').textContent()).toContain(
       'Of these go 75.0 % to expert 0, 25.0 % to expert 3 (removed).',
     );
-    expect(complaints).toEqual([]);
+    expect(pageErrors).toEqual([]);
     expect(await findViolations(page)).toEqual([]);
     await close();
   });
 
-  it('shows the ladder, and which of it the report is about', async () => {
+  it('shows the ladder, and marks the rung of the report', async () => {
     const { page } = wide;
     const rows = page.locator('#ladder > .scroller tbody tr');
     expect(await rows.locator('th').allTextContents()).toEqual(['dense', '10 %', '30 % (this one)', '50 %']);
@@ -337,7 +337,7 @@ describeThere('the page in a browser', () => {
     expect(await page.locator('#ladder details td').allTextContents()).toContain('128.0');
   });
 
-  it('calls texts by their file names, unless two would be called alike', async () => {
+  it('shows texts by their file names, or by paths if names are equal', async () => {
     const metric = { kind: 'perplexity', dense: 10, pruned: 12, better: 'lower' } as const;
     const named = (...names: string[]) => ({ ...PRUNE_REPORT, metrics: names.map((name) => ({ ...metric, name })) });
     for (const [report, names] of [
@@ -350,7 +350,7 @@ describeThere('the page in a browser', () => {
     }
   });
 
-  it('says which rungs are beaten by a smaller one', async () => {
+  it('marks Pareto-optimal rungs', async () => {
     const report = sampleReport();
     const perplexities = (perplexity: number) => [{ text: 'prose.txt', perplexity }];
     const losses = [10, 30, 20, 40];
@@ -361,17 +361,17 @@ describeThere('the page in a browser', () => {
     await close();
   });
 
-  it('shows a ladder that was not measured as a table alone', async () => {
+  it('shows a ladder without perplexities only as a table', async () => {
     const report = sampleReport();
     const ladder = report.ladder!.map(({ perplexities: _, ...rung }) => rung);
-    const { page, complaints, close } = await open({ ...report, ladder }, { width: 390 });
+    const { page, pageErrors, close } = await open({ ...report, ladder }, { width: 390 });
     expect(await page.locator('#ladder tbody tr').count()).toBe(4);
     expect(await page.locator('#ladder figure').count()).toBe(0);
-    expect(complaints).toEqual([]);
+    expect(pageErrors).toEqual([]);
     await close();
   });
 
-  it('states at the top the certificate, the mean perplexity and speeds', async () => {
+  it('shows the certificate, the mean perplexity and speeds at the top', async () => {
     const { page } = wide;
     expect(await page.locator('header #certificate').textContent()).toMatch(/^Checked: .* 128 tokens .* 3\.2e-7 of/);
     const tiles = await page.locator('header .tile').allTextContents();
@@ -379,7 +379,7 @@ describeThere('the page in a browser', () => {
     expect(tiles).toContain('Prefill, tokens/s1000 → 1300+30.0 % (+28.1 to +31.9 %), better');
   });
 
-  it('gives no tile to a figure that is no more than noise', async () => {
+  it('shows figures within noise in a sentence instead of tiles', async () => {
     const perplexity = { kind: 'perplexity', name: 'a.txt', dense: 10, pruned: 10.1, better: 'lower' } as const;
     const speed = {
       kind: 'speed',
@@ -403,7 +403,7 @@ describeThere('the page in a browser', () => {
     await close();
   });
 
-  it('shows a figure with the same digits wherever it shows it', async () => {
+  it('shows a figure with the same digits everywhere', async () => {
     const { page } = wide;
     const textOf = (selector: string) => page.locator(selector).allTextContents();
     const [dense, pruned] = ['12.30', '15.60'];
@@ -419,7 +419,7 @@ describeThere('the page in a browser', () => {
     expect(perModule).toEqual(changes);
   });
 
-  it('shows what each dtype costs', async () => {
+  it('shows bytes and quality of each dtype', async () => {
     const rows = wide.page.locator('#cost table', { hasText: 'each dtype' }).locator('tbody tr');
     expect(await rows.locator('th').allTextContents()).toEqual(['q4', 'fp16', 'q4f16']);
     expect(await rows.first().locator('td').allTextContents()).toEqual([
@@ -430,16 +430,16 @@ describeThere('the page in a browser', () => {
     );
   });
 
-  it('does without what a run has not measured', async () => {
-    const { page, complaints, close } = await open(PRUNE_REPORT, { width: 390 });
-    expect(complaints).toEqual([]);
+  it('omits sections for values that were not measured', async () => {
+    const { page, pageErrors, close } = await open(PRUNE_REPORT, { width: 390 });
+    expect(pageErrors).toEqual([]);
     expect(await page.locator('#cost').textContent()).toContain('Quality was not measured');
     for (const id of ['atlas', 'bias', 'ladder', 'certificate']) expect(await page.locator(`#${id}`).count()).toBe(0);
     expect(await findViolations(page)).toEqual([]);
     await close();
   });
 
-  it('draws plots again when the window changes its size', async () => {
+  it('draws plots again when the window is resized', async () => {
     const { page, close } = await open(sampleReport(), { width: 1280 });
     await page.setViewportSize({ width: 390, height: 700 });
     await page.waitForFunction(() =>

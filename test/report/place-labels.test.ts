@@ -29,7 +29,7 @@ const overlap = (one: Box, other: Box): boolean =>
 
 const sizes = [300, 880].flatMap((width) => [3, 4, 5, 6, 7, 8, 9].map((count) => [count, width] as const));
 
-it.each(sizes)('labels of %d rungs on %d px cover neither each other nor a point', (count, width) => {
+it.each(sizes)('places labels of %d rungs on %d px without overlaps', (count, width) => {
   const points = closeLadder(count, width);
   const bounds = boundsOf(width);
   const placed = placeLabels(points, { bounds, widthOf });
@@ -48,13 +48,13 @@ it.each(sizes)('labels of %d rungs on %d px cover neither each other nor a point
   });
 });
 
-it('a lone label stands above its point', () => {
+it('places a single label above its point', () => {
   const [placed] = placeLabels([{ x: 100, y: 100, radius: 5, label: '30 %' }], { bounds: boundsOf(300), widthOf });
   expect(placed).toMatchObject({ x: 100, isFar: false });
   expect(placed!.y).toBeLessThan(95);
 });
 
-it('keeps off obstacles, and leaves out what fits nowhere', () => {
+it('avoids obstacles, and omits labels that fit nowhere', () => {
   const point = { x: 100, y: 100, radius: 5, label: '30 %' };
   const above = { x: 100, y: 86, radius: 3 };
   const [placed] = placeLabels([point], { bounds: boundsOf(300), obstacles: [above], widthOf });

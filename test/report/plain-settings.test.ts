@@ -2,7 +2,7 @@ import type { CalibrationProvenance } from '../../src/calibration/calibration-se
 import { resolveCalibration, resolveOptions } from '../../src/options.js';
 import { calibrationSettings, plainSettings } from '../../src/report/plain-settings.js';
 
-it('holds every option in a form that JSON keeps', () => {
+it('has every option in a form that JSON can represent', () => {
   const settings = plainSettings(
     resolveOptions({
       sparsity: 0.3,
@@ -27,7 +27,7 @@ it('holds every option in a form that JSON keeps', () => {
   for (const name of ['adapter', 'signal', 'onProgress', 'methodName']) expect(settings).not.toHaveProperty(name);
 });
 
-it('leaves out what had no effect, and keeps texts to itself', () => {
+it('omits options without effect, and the calibration text', () => {
   const calibration = resolveCalibration({ source: { text: 'a secret' }, windowCount: 4 });
   const provenance = { windowLength: 8, selection: 'first' } as CalibrationProvenance;
   const options = resolveOptions({ sparsity: 0.3, method: 'flap', modules: 'ffn' });

@@ -2,21 +2,21 @@ import { findFault } from '../../src/options/kinds.js';
 import { positions } from '../../src/report/check-report.js';
 
 it.each([
-  ['none', []],
-  ['some', [0, 3, 7]],
-])('takes %s for positions', (_, value) => {
+  ['an empty list', []],
+  ['an ascending list', [0, 3, 7]],
+])('accepts %s', (_, value) => {
   expect(findFault(value, positions, 'keep')).toBeUndefined();
 });
 
 it.each([
-  ['one twice', [1, 1]],
+  ['a repeated position', [1, 1]],
   ['a descending list', [2, 0]],
-  ['a negative one', [-1, 0]],
-  ['half a one', [0.5]],
-  ['one beyond 31 bits', [0, 4294967296]],
-  ['a text', [0, '1']],
-  ['nothing', [null]],
-  ['no list', { length: 0 }],
-])('takes %s for none', (_, value) => {
+  ['a negative position', [-1, 0]],
+  ['a fraction', [0.5]],
+  ['a position beyond 31 bits', [0, 4294967296]],
+  ['a string', [0, '1']],
+  ['null', [null]],
+  ['an object that is no list', { length: 0 }],
+])('refuses %s', (_, value) => {
   expect(findFault(value, positions, 'keep')).toEqual({ place: 'keep', value, kind: positions });
 });

@@ -50,7 +50,7 @@ it.each(Object.keys(READERS) as FileKind[])('a written %s is valid', (kind) => {
   expect(validate.errors).toBeNull();
 });
 
-it('a report with everything in it is valid', () => {
+it('a report with all fields is valid', () => {
   const validate = VALIDATORS.report;
   validate(JSON.parse(JSON.stringify(sampleReport())));
   expect(validate.errors).toBeNull();
@@ -69,7 +69,7 @@ it.each<[FileKind, string, unknown]>([
   ['statistics', 'metric', 'perplexity'],
   ['statistics', 'shard', { index: 0, count: 2, firstWindow: 0 }],
   ['statistics', 'modules', [{ index: 0, block: 0, kind: 'ffn', contexts: {} }]],
-])('the schema and the reader refuse a %s with another %s', (kind, field, value) => {
+])('the schema and the reader refuse a %s with an invalid %s', (kind, field, value) => {
   const broken = JSON.parse(JSON.stringify({ ...written[kind], [field]: value }));
   expect(VALIDATORS[kind](broken)).toBe(false);
   expect(() => READERS[kind](broken, 'a.json')).toThrow(ModelFormatError);

@@ -1,11 +1,11 @@
 import { summariseAffinity } from '../../src/report/summarise-affinity.js';
 
-describe('the affinity in brief', () => {
+describe('summariseAffinity', () => {
   // 2 contexts, 6 neurons.
   const affinity = Float64Array.of(9, 1, 2, 0, 0, 8, /* second context */ 9, 0, 0, 4, 3, 8);
   const groups = { shared: Int32Array.of(0, 5), functions: [Int32Array.of(1, 2), Int32Array.of(3, 4)] };
 
-  it('puts groups side by side, each from its strongest neuron', () => {
+  it('has groups side by side, each beginning with its strongest neuron', () => {
     const found = summariseAffinity({ affinity, contextCount: 2, groups, keep: [0, 2, 3, 4, 5] });
     expect(found.columns.map(({ group }) => group)).toEqual([0, 0, 1, 1, 2, 2]);
     expect(found.values).toEqual([
@@ -15,13 +15,13 @@ describe('the affinity in brief', () => {
     expect(found.columns.map(({ keptCount }) => keptCount)).toEqual([1, 1, 1, 0, 1, 1]);
   });
 
-  it('numbers function groups from 0 where none is shared', () => {
+  it('numbers function groups from 0 if there is no shared group', () => {
     const free = { shared: new Int32Array(0), functions: [Int32Array.of(0, 1, 2), Int32Array.of(3, 4, 5)] };
     const found = summariseAffinity({ affinity, contextCount: 2, groups: free, keep: [] });
     expect(found.columns.map(({ group }) => group)).toEqual([0, 0, 0, 1, 1, 1]);
   });
 
-  it('averages neighbours when there are many neurons, and counts every one once', () => {
+  it('averages adjacent neurons if there are many, and counts each once', () => {
     const neuronCount = 1001;
     const wide = Float64Array.from({ length: neuronCount * 2 }, (_, at) => at % neuronCount);
     const halves = {

@@ -1,6 +1,6 @@
 import { readUnitBits, writeUnitBits } from '../../src/report/unit-bits.js';
 
-it('writes units as binary digits from left to right, four in a hexadecimal one', () => {
+it('writes units as bits from left to right, four per hexadecimal digit', () => {
   expect(writeUnitBits([0, 5, 6, 9], 10)).toBe('864');
   expect(writeUnitBits([], 3)).toBe('0');
   expect(readUnitBits('864', 10)).toEqual([0, 5, 6, 9]);
@@ -14,9 +14,9 @@ it.each([1, 4, 7, 90, 768])('reads what it wrote: %d units', (count) => {
 it.each([
   ['of other lengths', '86', 10],
   ['with a unit that does not exist', '862', 10],
-  ['that are none', '8g4', 10],
-  ['in capitals, which it does not write', '8A0', 10],
-  ['that are numbers', 864, 10],
+  ['that are not hexadecimal', '8g4', 10],
+  ['in capitals', '8A0', 10],
+  ['in a number', 864, 10],
 ])('refuses digits %s', (_, text, count) => {
   expect(readUnitBits(text, count)).toBeUndefined();
 });

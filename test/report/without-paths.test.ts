@@ -1,6 +1,6 @@
 import { withoutPaths } from '../../src/report/without-paths.js';
 
-it('names what absolute paths end in, with as many parts as tell them apart', () => {
+it('shortens absolute paths to the last parts that distinguish them', () => {
   const given = {
     model: '/home/me/secret/dense',
     out: '/home/me/other/dense/',
@@ -19,7 +19,7 @@ it('names what absolute paths end in, with as many parts as tell them apart', ()
   });
 });
 
-it('takes paths out of sentences, and leaves names of nodes and quoted text', () => {
+it('shortens paths in sentences, but not names of nodes and quoted text', () => {
   const given = {
     model: '/models/dense',
     metrics: [{ name: 'divergence (KL), /texts/a.txt' }, { name: '/texts/a.txt, acc' }],
@@ -49,7 +49,7 @@ it('changes nothing the second time', () => {
   expect(withoutPaths(once)).toEqual(once);
 });
 
-it('names a path that is longer than a pattern may be', () => {
+it('shortens a path of 10 MB', () => {
   const path = `/home/me/${'x'.repeat(1e7)}.txt`;
   expect(withoutPaths({ path, note: `of ${path}` })).toEqual({ path: path.slice(9), note: `of ${path.slice(9)}` });
 });
