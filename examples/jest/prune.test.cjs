@@ -1,8 +1,8 @@
-/** Prunes in a test of one's own. Jest's default environment will do: ONNX Runtime is loaded outside its sandbox. */
+/** Prunes in a Jest test. The default environment suffices, since ONNX Runtime is loaded outside its sandbox. */
 const { existsSync } = require('node:fs');
 const { prune } = require('fang-prune');
 
-test('a model becomes smaller', async () => {
+test('removes parameters, and writes the model', async () => {
   const { parameters } = await prune({
     model: 'examples/models/tiny-llama',
     out: 'smaller-by-jest',
