@@ -232,7 +232,11 @@ it.each([
     blocks({ z: changed(5, Number.POSITIVE_INFINITY) }),
     /^the zero point of a block in row 2 of "\S+" of 4 rows is Infinity/,
   ],
-  ['a g_idx out of range', blocks({ g: order(IN, (at) => at) }), /^input 2 of a weight has block index 2; expected 0 to 1/],
+  [
+    'a g_idx out of range',
+    blocks({ g: order(IN, (at) => at) }),
+    /^input 2 of a weight has block index 2; expected 0 to 1/,
+  ],
   ['a g_idx of too few inputs', blocks({ g: order(IN - 1, () => 0) }), / has 31 inputs, but .* need 32/],
   [
     'a linear scale that is infinite',
