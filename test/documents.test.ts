@@ -114,10 +114,6 @@ it('the README names every exit code', () => {
   expect(Object.values(EXIT_CODES).filter((code) => !readme.includes(`| ${code} |`))).toEqual([]);
 });
 
-it('the README names every error code', () => {
-  expect(Object.keys(EXIT_CODES).filter((code) => !readme.includes(`\`${code}\``))).toEqual([]);
-});
-
 it('every dependency has its reason in docs/contributing/dependencies.md', () => {
   const { dependencies, optionalDependencies, peerDependencies } = JSON.parse(readFileSync('package.json', 'utf8'));
   const reasons = readFileSync('docs/contributing/dependencies.md', 'utf8');

@@ -6,7 +6,7 @@ import { prune } from '../../src/node.js';
 import type { PruneRequest } from '../../src/pipeline/prune-request.js';
 import { runPrune } from '../../src/pipeline/run-prune.js';
 import { SHORT_LLAMA } from '../support/short-llama.js';
-import { filesWithRoom, fillDisk, mountSmallDisk } from '../support/small-disk.js';
+import { filesWithRoom, fillDisk, itWithMounts, mountSmallDisk } from '../support/small-disk.js';
 import { hashFolder, listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
 
 const folder = useTemporaryFolder();
@@ -45,10 +45,9 @@ it('leaves no partial result on a full disk, and succeeds when there is room', a
   expect((await listFiles(folder())).filter((path) => !isInside(path))).toEqual([]);
 });
 
-it('leaves no partial result on a real disk of 20 MB, if mounting is allowed', async () => {
+itWithMounts('leaves no partial result on a real disk of 20 MB', async () => {
   await mkdir(at('disk'));
   const unmount = mountSmallDisk(at('disk'), 20);
-  if (unmount === undefined) return;
   try {
     const request = { ...requestFor(SHORT_LLAMA), out: at('disk/out') };
     fillDisk(at('disk'), 1e6);
@@ -67,10 +66,9 @@ it('leaves no partial result on a real disk of 20 MB, if mounting is allowed', a
   }
 });
 
-it('counts files of an interrupted run as free space, if mounting is allowed', async () => {
+itWithMounts('counts files of an interrupted run as free space', async () => {
   await mkdir(at('disk'));
   const unmount = mountSmallDisk(at('disk'), 20);
-  if (unmount === undefined) return;
   try {
     await mkdir(at('disk/out.partial/result'), { recursive: true });
     await writeFile(at('disk/out.partial/result/weights'), new Uint8Array(8e6));

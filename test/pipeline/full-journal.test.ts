@@ -10,7 +10,7 @@ import type { WorkspaceRequest } from '../../src/runtime/journal.js';
 import type { Platform } from '../../src/runtime/platform.js';
 import { writing } from '../../src/runtime/writing.js';
 import { eagerPlatform } from '../support/eager-platform.js';
-import { fillDisk, mountSmallDisk } from '../support/small-disk.js';
+import { fillDisk, itWithMounts, mountSmallDisk } from '../support/small-disk.js';
 import { hashesOf, listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
 
 const folder = useTemporaryFolder();
@@ -97,10 +97,9 @@ describe('a disk that is full when the journal writes', () => {
   );
 });
 
-it('does not change a workspace if there is no room for its lock', async () => {
+itWithMounts('does not change a workspace if there is no room for its lock', async () => {
   await mkdir(at('disk'));
   const unmount = mountSmallDisk(at('disk'), 1);
-  if (unmount === undefined) return;
   try {
     const request = { output: at('disk/out'), key: 'a', resume: true };
     const first = await openWorkspace(request);

@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
-import { appendFileSync, statfsSync } from 'node:fs';
+import { appendFileSync, mkdtempSync, rmdirSync, statfsSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ByteSink } from '../../src/onnx/byte-source.js';
 import type { Files } from '../../src/runtime/platform.js';
@@ -36,15 +37,26 @@ export function filesWithRoom(files: Files, byteCount: number): Files {
   };
 }
 
-/** Mounts a small disk if the system allows it. @returns a function that unmounts it */
-export function mountSmallDisk(folder: string, megabytes: number): (() => void) | undefined {
+/** Mounts a small disk. @returns a function that unmounts it */
+export function mountSmallDisk(folder: string, megabytes: number): () => void {
+  execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${megabytes}m`, 'tmpfs', folder], { stdio: 'ignore' });
+  return () => void execFileSync('umount', [folder]);
+}
+
+function canMount(): boolean {
+  const folder = mkdtempSync(join(tmpdir(), 'fang-prune-mount-'));
   try {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${megabytes}m`, 'tmpfs', folder], { stdio: 'ignore' });
-    return () => void execFileSync('umount', [folder]);
+    mountSmallDisk(folder, 1)();
+    return true;
   } catch {
-    return undefined;
+    return false;
+  } finally {
+    rmdirSync(folder);
   }
 }
+
+/** `it` of tests that mount disks; they are skipped if the system does not allow that. */
+export const itWithMounts = canMount() ? it : it.skip;
 
 /** Fills the disk of a folder except for `leftBytes`. */
 export function fillDisk(folder: string, leftBytes: number): void {
