@@ -24,7 +24,11 @@ export async function checkOutputPaths(
   for (const { out, recipe, report, isRepeated } of results) {
     const replaces = force || isRepeated === true;
     if (recipe !== undefined) await checkPairPaths(files, recipe, { out, force: replaces, resuming });
-    if (report?.folder !== undefined) await checkReportPath(files, { ...report, folder: report.folder, out });
+    if (report?.folder !== undefined) {
+      if (recipe?.json === files.resolve(report.folder, `${report.name}.json`))
+        throw new OptionError(`Report and recipe are both to be ${recipe.json}. Choose another place for one of them.`);
+      await checkReportPath(files, { ...report, folder: report.folder, out });
+    }
     if (out === undefined) continue;
     await files.checkOutput({ output: out, source: root, force: replaces });
     if (windowsFile !== undefined) await checkWindowsPath(files, windowsFile, out);
