@@ -122,7 +122,7 @@ export async function rewriteDocuments(
   const { files } = platform;
   const trimmed = trimTokenizer(file, ids);
   const documents: Record<string, JsonObject | string> = { [TOKENIZER]: trimmed };
-  const updated = { ...folder.documents, ...documentsOf(folder, decoder.model, []) };
+  const updated = { ...folder.documents, ...documentsOf(folder, decoder.model) };
   for (const [name, document] of Object.entries(updated)) documents[name] = renumberDocument(document, ids);
   const { included } = await listSideFiles(files, folder, new Set(Object.keys(documents)));
   const stale: string[] = [];

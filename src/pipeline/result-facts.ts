@@ -4,7 +4,7 @@ import { planExternalFiles, type SavedModel } from '../onnx/save-model.js';
 import { countPackedParameters } from '../operators/experts.js';
 import type { PruneOutcome } from '../prune/job.js';
 import type { ModuleCut } from '../removal/apply-change.js';
-import { type BlockWidths, blockWidths, updateConfig, updateGenaiConfig } from '../removal/update-config.js';
+import { blockWidths, type ChangedWidths, updateConfig, updateGenaiConfig } from '../removal/update-config.js';
 import type { SideFilesReport } from '../report/report-schema.js';
 import { withoutPaths } from '../report/without-paths.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
@@ -22,14 +22,15 @@ export function updateDocuments(
   { model, modules }: Pick<PruneOutcome, 'model'> & { readonly modules: readonly ModuleCut[] },
 ): Record<string, JsonObject> {
   const cuts = new Map(modules.map((cut) => [cut.module.index, cut]));
-  return documentsOf(folder, model, blockWidths(detected.layout, cuts));
+  const { layout } = detected;
+  return documentsOf(folder, model, { before: blockWidths(layout, new Map()), after: blockWidths(layout, cuts) });
 }
 
 /** The folder's JSON files, updated for the given widths; without widths they are unchanged. */
 export function documentsOf(
   { documents, modelFile }: ModelFolder,
   model: OnnxModel,
-  widths: readonly BlockWidths[],
+  widths: ChangedWidths = { before: [], after: [] },
 ): Record<string, JsonObject> {
   const external = planExternalFiles(model, modelFile);
   const externalFileCount = external.length;
@@ -42,7 +43,7 @@ export function documentsOf(
         external,
       }),
     }),
-    ...(genai && { 'genai_config.json': updateGenaiConfig(genai, widths) }),
+    ...(genai && { 'genai_config.json': updateGenaiConfig(genai, widths.after) }),
   };
 }
 

@@ -75,7 +75,7 @@ const CONFIG_KEYS = {
   ],
   headCount: ['num_attention_heads', 'n_head', 'num_heads', 'n_heads', 'decoder_attention_heads'],
   kvHeadCount: ['num_key_value_heads', 'num_kv_heads', 'n_head_kv'],
-  headSize: ['head_dim'],
+  headSize: ['head_dim', 'v_head_dim'],
   linearValueHeadCount: ['linear_num_value_heads'],
   linearKeyHeadCount: ['linear_num_key_heads'],
   expertCount: ['num_experts', 'num_local_experts', 'n_routed_experts', 'moe_num_experts'],
@@ -92,12 +92,18 @@ export interface StoredAs {
   readonly externalFileCount: number;
 }
 
+/** Widths of all blocks. */
+export interface ChangedWidths {
+  readonly before: readonly BlockWidths[];
+  readonly after: readonly BlockWidths[];
+}
+
 /**
- * Updates config.json to the widths of the pruned graph. A key has one number for all blocks: where they differ it is the
- * largest, and `fang_prune` lists all; a list by block is updated by block. `head_dim` is always written, since hidden size
+ * Updates config.json to the widths of the pruned graph. One number stands for all blocks that had it: where they differ now, it
+ * is the largest, and `fang_prune` lists all; a list by block is updated by block. `head_dim` is always written, since hidden size
  * / heads no longer gives it. Widths that no block has are unchanged. A part for the decoder (`text_config`) is updated too.
  */
-export function updateConfig(config: Json, widths: readonly BlockWidths[], storedAs: StoredAs): Json {
+export function updateConfig(config: Json, widths: ChangedWidths, storedAs: StoredAs): Json {
   const text = findTextConfig(config);
   const updated: Record<string, unknown> = {
     ...config,
@@ -105,9 +111,9 @@ export function updateConfig(config: Json, widths: readonly BlockWidths[], store
     ...(text && { [text.key]: { ...text.part, ...updateWidths(text.part, widths, keysFor) } }),
   };
   const differ = (['neuronCount', 'headCount', 'expertCount', 'expertNeuronCount'] as const).some((field) =>
-    widths.some((width) => width[field] !== widths[0]?.[field]),
+    widths.after.some((width) => width[field] !== widths.after[0]?.[field]),
   );
-  if (differ) updated.fang_prune = { blocks: widths };
+  if (differ) updated.fang_prune = { blocks: widths.after };
   const js = config['transformers.js_config'];
   if (isRecord(js)) updated['transformers.js_config'] = updateTransformersJs(js, storedAs);
   return updated;
@@ -115,18 +121,35 @@ export function updateConfig(config: Json, widths: readonly BlockWidths[], store
 
 type KeysFor = (field: Width, config: Json) => readonly string[];
 
-function updateWidths(config: Json, widths: readonly BlockWidths[], keysOf: KeysFor): Json {
+function updateWidths(config: Json, { before, after }: ChangedWidths, keysOf: KeysFor): Json {
   const updated: Record<string, unknown> = {};
   for (const field of Object.keys(CONFIG_KEYS) as Width[]) {
-    const largest = largestOf(widths, field);
-    if (largest === undefined) continue;
-    for (const key of keysOf(field, config)) {
+    const keys = keysOf(field, config);
+    const configured = configuredWidths(
+      keys.map((key) => config[key]),
+      before.map((width) => width[field]),
+    );
+    for (const key of keys) {
+      const value = config[key];
+      const isForAll = typeof value !== 'number' || (keys.length === 1 && !configured.includes(value));
+      const largest = largestOf(isForAll ? after : after.filter((_, at) => configured[at] === value), field);
+      if (largest === undefined) continue;
       // Head sizes do not change; a config with several has other keys for them (Gemma 4).
-      if (field === 'headSize' && typeof config[key] === 'number') continue;
-      updated[key] = Array.isArray(config[key]) ? listByBlock(config[key], widths, field) : largest;
+      if (field === 'headSize' && typeof value === 'number') continue;
+      updated[key] = Array.isArray(value) ? listByBlock(value, after, field) : largest;
     }
   }
   return updated;
+}
+
+/**
+ * The value in the config for each block's width: the smallest that some block has and that is not below the width. FFNs and
+ * shared experts have keys of their own, some families double the width of a few blocks, and earlier pruning left the largest.
+ */
+function configuredWidths(values: readonly unknown[], widths: readonly (number | undefined)[]): readonly unknown[] {
+  const used = values.filter((value): value is number => typeof value === 'number' && widths.includes(value));
+  used.sort((a, b) => a - b);
+  return widths.map((width) => used.find((value) => value >= (width ?? Number.POSITIVE_INFINITY)));
 }
 
 function presentKeys(field: Width, config: Json): readonly string[] {
@@ -140,7 +163,7 @@ function presentKeys(field: Width, config: Json): readonly string[] {
 function keysFor(field: Width, config: Json): readonly string[] {
   const present = presentKeys(field, config);
   if (present.length > 0) return present;
-  if (field === 'headSize') return CONFIG_KEYS.headSize;
+  if (field === 'headSize') return ['head_dim'];
   // GPT-2's family omits it where it is four times the hidden size.
   return field === 'neuronCount' && 'n_embd' in config ? ['n_inner'] : [];
 }

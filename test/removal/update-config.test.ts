@@ -5,6 +5,7 @@ const widths: readonly BlockWidths[] = [
   { block: 0, neuronCount: 300, headCount: 6, kvHeadCount: 3, headSize: 24 },
   { block: 1, neuronCount: 300, headCount: 6, kvHeadCount: 3, headSize: 24 },
 ];
+const changed = (after: readonly BlockWidths[], before = after) => ({ before, after });
 const inline = { modelFile: 'onnx/model.onnx', externalFileCount: 0 };
 
 describe('blockWidths', () => {
@@ -54,22 +55,45 @@ describe('updateConfig', () => {
       ...[6, 8].map((expertCount, at) => ({ block: at + 1, expertCount })),
     ];
     const config = { num_experts: 16, n_routed_experts: 16, num_experts_per_tok: 2, first_k_dense_replace: 1 };
-    expect(updateConfig(config, experts, inline)).toEqual({
+    const dense = experts.map((block) => ({ ...block, ...('expertCount' in block && { expertCount: 16 }) }));
+    expect(updateConfig(config, changed(experts, dense), inline)).toEqual({
       ...{ num_experts: 8, n_routed_experts: 8, num_experts_per_tok: 2, first_k_dense_replace: 1 },
       fang_prune: { blocks: experts },
     });
-    expect(updateConfig({ hidden_size: 4 }, experts, inline)).not.toHaveProperty('num_experts');
+    expect(updateConfig({ hidden_size: 4 }, changed(experts), inline)).not.toHaveProperty('num_experts');
   });
 
   it('writes the width of experts under its own name, else under that of FFNs', () => {
     const mixtures = [0, 1].map((block) => ({ block, expertCount: 8, expertNeuronCount: 40 }));
     const own = { num_experts: 8, intermediate_size: 64, moe_intermediate_size: 48 };
-    expect(updateConfig(own, mixtures, inline)).toEqual({ ...own, moe_intermediate_size: 40 });
+    expect(updateConfig(own, changed(mixtures), inline)).toEqual({ ...own, moe_intermediate_size: 40 });
     const withFfn = mixtures.map((widths) => ({ ...widths, neuronCount: 56 }));
     const shared = { num_local_experts: 8, intermediate_size: 48, shared_intermediate_size: 64 };
-    expect(updateConfig(shared, withFfn, inline)).toEqual({
+    const dense = mixtures.map((block) => ({ ...block, expertNeuronCount: 48, neuronCount: 64 }));
+    expect(updateConfig(shared, changed(withFfn, dense), inline)).toEqual({
       ...{ num_local_experts: 8, intermediate_size: 40, shared_intermediate_size: 56 },
     });
+  });
+
+  it('writes widths of FFNs and shared experts separately, and keeps those that no block has', () => {
+    const dense = [512, 64, 64].map((neuronCount, block) => ({ block, neuronCount }));
+    const pruned = [40, 50, 30].map((neuronCount, block) => ({ block, neuronCount }));
+    const config = { intermediate_size: 512, shared_expert_intermediate_size: 64 };
+    expect(updateConfig(config, changed(pruned, dense), inline)).toMatchObject({
+      ...{ intermediate_size: 40, shared_expert_intermediate_size: 50 },
+    });
+    const unused = { ...config, intermediate_size: 5632 };
+    expect(updateConfig(unused, changed(pruned, dense), inline)).toMatchObject({
+      ...{ intermediate_size: 5632, shared_expert_intermediate_size: 50 },
+    });
+    expect(updateConfig({ intermediate_size: 64 }, changed(pruned, dense), inline).intermediate_size).toBe(50);
+    // Widths that differ since an earlier pruning.
+    expect(updateConfig({ intermediate_size: 512 }, changed(pruned, dense), inline).intermediate_size).toBe(50);
+  });
+
+  it('writes no head size if queries and values differ (MLA)', () => {
+    const config = { num_attention_heads: 8, qk_rope_head_dim: 4, v_head_dim: 24 };
+    expect(updateConfig(config, changed(widths), inline)).toEqual({ ...config, num_attention_heads: 6 });
   });
 
   it('writes heads of linear attention apart from those of full attention', () => {
@@ -80,7 +104,7 @@ describe('updateConfig', () => {
       linear_num_key_heads: 16,
       linear_key_head_dim: 128,
     };
-    expect(updateConfig({ text_config: config }, hybrid, inline)).toMatchObject({
+    expect(updateConfig({ text_config: config }, changed(hybrid), inline)).toMatchObject({
       text_config: {
         num_attention_heads: 6,
         linear_num_value_heads: 12,
@@ -122,12 +146,12 @@ describe('updateConfig', () => {
       { ffn_dim: [300, 300], num_kv_heads: [3, 3], head_dim: 24 },
     ],
   ])('writes widths under the names of %s', (_, config, updated) => {
-    expect(updateConfig(config, widths, inline)).toEqual(updated);
+    expect(updateConfig(config, changed(widths), inline)).toEqual(updated);
   });
 
   it('writes the largest width, and lists all if blocks differ', () => {
     const uneven = [widths[0]!, { ...widths[1]!, neuronCount: 310 }];
-    expect(updateConfig({ intermediate_size: 512 }, uneven, inline)).toMatchObject({
+    expect(updateConfig({ intermediate_size: 512 }, changed(uneven), inline)).toMatchObject({
       intermediate_size: 310,
       fang_prune: { blocks: uneven },
     });
@@ -135,21 +159,23 @@ describe('updateConfig', () => {
 
   it('keeps the head size if blocks differ, and fills in null', () => {
     const several = [widths[0]!, { ...widths[1]!, headSize: 48 }];
-    expect(updateConfig({ head_dim: 24 }, several, inline)).toMatchObject({ head_dim: 24 });
-    expect(updateConfig({ head_dim: null }, widths, inline)).toMatchObject({ head_dim: 24 });
+    expect(updateConfig({ head_dim: 24 }, changed(several), inline)).toMatchObject({ head_dim: 24 });
+    expect(updateConfig({ head_dim: null }, changed(widths), inline)).toMatchObject({ head_dim: 24 });
   });
 
   it('keeps numbers of heads that were not measured', () => {
     const config = { num_attention_heads: 8, num_key_value_heads: 4, intermediate_size: 512 };
     const ffnOnly = [{ block: 0, neuronCount: 300 }, { block: 1 }];
-    expect(updateConfig(config, ffnOnly, inline)).toMatchObject({ ...config, intermediate_size: 300 });
-    expect(updateConfig(config, ffnOnly, inline)).not.toHaveProperty('head_dim');
+    expect(updateConfig(config, changed(ffnOnly), inline)).toMatchObject({ ...config, intermediate_size: 300 });
+    expect(updateConfig(config, changed(ffnOnly), inline)).not.toHaveProperty('head_dim');
   });
 
   it('sets dtype and external data of transformers.js to the written variant', () => {
     const js = { dtype: 'q4', use_external_data_format: { 'model.onnx': 2, 'model_q4.onnx': 1 }, kv_cache_dtype: 'x' };
     const update = (modelFile: string, externalFileCount: number) =>
-      updateConfig({ 'transformers.js_config': js }, [], { modelFile, externalFileCount })['transformers.js_config'];
+      updateConfig({ 'transformers.js_config': js }, changed([]), { modelFile, externalFileCount })[
+        'transformers.js_config'
+      ];
     expect(update('onnx/model.onnx', 1)).toEqual({
       dtype: 'fp32',
       use_external_data_format: { 'model.onnx': 1 },
@@ -160,7 +186,7 @@ describe('updateConfig', () => {
       use_external_data_format: { 'model_fp16.onnx': 0 },
     });
     expect(update('onnx/other.onnx', 0)).toMatchObject({ dtype: 'q4' });
-    expect(updateConfig({ 'transformers.js_config': { a: 1 } }, [], inline)).toEqual({
+    expect(updateConfig({ 'transformers.js_config': { a: 1 } }, changed([]), inline)).toEqual({
       'transformers.js_config': { a: 1 },
     });
   });
@@ -171,8 +197,8 @@ describe('updateConfig of a model with images', () => {
 
   it.each(['text_config', 'llm_config', 'language_config'])('updates only %s', (key) => {
     const text = { hidden_size: 256, intermediate_size: 512, num_attention_heads: 8, num_key_value_heads: 4 };
-    const updated = updateConfig({ model_type: 'vlm', [key]: text, vision_config }, widths, inline);
-    const plain = updateConfig(text, widths, inline);
+    const updated = updateConfig({ model_type: 'vlm', [key]: text, vision_config }, changed(widths), inline);
+    const plain = updateConfig(text, changed(widths), inline);
     const { fang_prune, ...inside } = plain;
     expect(updated).toEqual({ model_type: 'vlm', [key]: inside, vision_config, fang_prune });
     expect(inside).toHaveProperty('head_dim');
@@ -180,8 +206,8 @@ describe('updateConfig of a model with images', () => {
 
   it('updates a width that the config states twice', () => {
     const config = { text_config: { intermediate_size: 512 }, intermediate_size: 512, vision_config };
-    const { intermediate_size } = updateConfig(config.text_config, widths, inline);
-    const updated = updateConfig(config, widths, inline);
+    const { intermediate_size } = updateConfig(config.text_config, changed(widths), inline);
+    const updated = updateConfig(config, changed(widths), inline);
     expect(updated).toMatchObject({ intermediate_size, text_config: { intermediate_size }, vision_config });
     expect(updated).not.toHaveProperty('head_dim');
   });
@@ -191,7 +217,7 @@ describe('updateConfig of a model with images', () => {
       dtype: { decoder_model_merged: 'q4', embed_tokens: 'fp16' },
       use_external_data_format: { decoder_model_merged: 2, 'vision_encoder.onnx': 1 },
     };
-    const config = updateConfig({ 'transformers.js_config': js }, [], {
+    const config = updateConfig({ 'transformers.js_config': js }, changed([]), {
       modelFile: 'onnx/decoder_model_merged.onnx',
       externalFileCount: 1,
     });
