@@ -13,7 +13,7 @@ import { type Fraction, type ResolvedOptions, readsTokens } from '../options.js'
 import { checkRun } from '../prune/check-run.js';
 import type { StageTiming } from '../prune/job.js';
 import { measureSpeed } from '../prune/measure-speed.js';
-import { selectModules } from '../prune/select-modules.js';
+import { removesNothing, selectModules } from '../prune/select-modules.js';
 import { storeInMemory } from '../removal/repair-linear.js';
 import type { ModuleReport, PruneReport } from '../report/report-schema.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
@@ -125,8 +125,10 @@ export async function runPlan(platform: Platform, request: PlanRequest): Promise
   });
 }
 
-const selectionRemarks = ({ analysed }: Inspected, options: ResolvedOptions, sparsity: Fraction): readonly string[] =>
-  selectModules({ analysed, options: { ...options, sparsity: fractionOf(sparsity) } }).remarks;
+function selectionRemarks({ analysed }: Inspected, resolved: ResolvedOptions, sparsity: Fraction): readonly string[] {
+  const options = { ...resolved, sparsity: fractionOf(sparsity) };
+  return removesNothing(options) ? [] : selectModules({ analysed, options }).remarks;
+}
 
 /** Facts about the model and the machine. */
 interface Inspected extends Pick<CostRequest, 'size' | 'windowLength' | 'evaluated' | 'speed'> {

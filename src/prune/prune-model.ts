@@ -8,7 +8,7 @@ import { startContext } from './prune-context.js';
 import { pruneInShots } from './prune-in-shots.js';
 import type { Refinement } from './refinement.js';
 import { REFINEMENTS } from './refinements.js';
-import { selectModules } from './select-modules.js';
+import { removesNothing, selectModules } from './select-modules.js';
 import { shrinkBlocks } from './shrink-blocks.js';
 
 /** Extension points of a caller, besides the options. */
@@ -69,7 +69,7 @@ export async function pruneMeasured(
     // Measuring and pruning factorise the same curvature.
     const { candidates } = chosen;
     const found = candidates ? [remarkCandidates(candidates)] : [];
-    const remarks = [...new Set([...measured.remarks, ...found, ...context.remarks])];
+    const remarks = [...new Set([...(removesNothing(options) ? [] : measured.remarks), ...found, ...context.remarks])];
     return { ...shrunk, ...context.findings, dense, ...(candidates && { candidates }), timings, remarks };
   } finally {
     await context.dispose();

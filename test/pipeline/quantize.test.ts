@@ -47,6 +47,17 @@ describe('quantize', () => {
     });
   }, 240_000);
 
+  it('has no remarks on parts that cannot be pruned, since it rounds their weights too', async () => {
+    const model = 'test/fixtures/exporters/lfm2-genai018-fp32';
+    const { remarks, dtypes } = await quantize({
+      ...{ model, out: at('out'), dtype: 'q8', rounding: 'nearest', certify: false, evaluation: false },
+    });
+    expect(remarks).toEqual([]);
+    const { graph } = fromBinary(ModelProtoSchema, await readFile(at(`out/${dtypes![0]!.file}`)));
+    const rounded = graph!.node.filter(({ opType }) => opType === 'MatMulNBits').map(({ name }) => name);
+    expect(rounded).toContainEqual(expect.stringMatching(/conv/));
+  });
+
   it('has a lower divergence with calibrated rounding than with the nearest', async () => {
     const model = await copyShortLlama(at('in'));
     const calibration = { windowCount: 4, windowLength: 128, generate: false };
