@@ -31,6 +31,9 @@ const IN_SINGLE: ReadonlySet<string> = new Set([
 /** Lookups of rows in a table of weights. */
 const LOOKUPS: ReadonlySet<string> = new Set(['Gather', 'GatherND', 'GatherBlockQuantized']);
 
+/** Products with a weight, or with codes whose scales are float16. */
+const PRODUCTS: ReadonlySet<string> = new Set(['MatMul', 'Gemm', 'MatMulNBits', 'MatMulBnb4']);
+
 /** Operators on codes, whose results are missing in the facts of a float model. */
 const OVER_CODES: ReadonlySet<string> = new Set(['MatMulNBits', 'MatMulBnb4', 'GatherBlockQuantized']);
 
@@ -43,7 +46,8 @@ export function convertToSingle(model: OnnxModel): void {
 
 /**
  * Converts a float32 model to float16, in place: weights, scales of codes, activations and KV cache. Logits, squares, roots,
- * exponentials and angles remain float32, and values computed only from positions and masks.
+ * exponentials and angles remain float32, and values computed only from positions and masks. Linear layers are in float16
+ * even if they read squares (squared ReLU).
  *
  * @param facts Data types of the graph's values.
  * @throws NumericalError when a weight beyond the range of float16 is read; UnsupportedModelError for branches that read
@@ -111,10 +115,16 @@ function assignTypes(graph: GraphProto, facts: ValueFacts): Map<string, number> 
   const isFloat = (value: string): boolean => ofCodes.has(value) || isFloatType(facts.get(value)?.dataType ?? 0);
   const types = new Map<string, number>();
   for (const value of index.inputs) if (isFloat(value)) types.set(value, HALF);
+  const activations = new Set(types.keys());
+  const typing = { index, types, activations, isFloat };
   for (const node of index.nodes) {
     if (node.output.every((value) => index.constants.has(value))) continue;
-    const type = computedType(node, { index, types, isFloat });
-    for (const value of node.output) if (value !== '' && isFloat(value)) types.set(value, type);
+    const type = computedType(node, typing);
+    const isActivation = type === HALF || node.input.some((value) => activations.has(value));
+    for (const value of node.output.filter((output) => output !== '' && isFloat(output))) {
+      types.set(value, type);
+      if (isActivation) activations.add(value);
+    }
   }
   // Constants get the type of their readers; those with readers of both types remain float32.
   for (const node of index.nodes.toReversed()) {
@@ -128,7 +138,7 @@ function assignTypes(graph: GraphProto, facts: ValueFacts): Map<string, number> 
     const readers = (index.consumersOf.get(value) ?? []).map((at) => index.nodes[at]!);
     const wantsHalf = (node: NodeProto): boolean => {
       const result = node.output.find((output) => types.has(output));
-      return result === undefined ? computedType(node, { index, types, isFloat }) === HALF : types.get(result) === HALF;
+      return result === undefined ? computedType(node, typing) === HALF : types.get(result) === HALF;
     };
     const isSingle = readers.length === 0 || readers.some((node) => subgraphsOf(node).length > 0 || !wantsHalf(node));
     return isSingle || index.outputs.has(value) ? SINGLE : HALF;
@@ -138,11 +148,13 @@ function assignTypes(graph: GraphProto, facts: ValueFacts): Map<string, number> 
 interface Typing {
   readonly index: GraphIndex;
   readonly types: ReadonlyMap<string, number>;
+  /** Values computed from inputs in float16, also those in float32. */
+  readonly activations: ReadonlySet<string>;
   isFloat(value: string): boolean;
 }
 
 /** Type that a node with activations, positions or masks computes in. @throws UnsupportedModelError */
-function computedType(node: NodeProto, { index, types, isFloat }: Typing): number {
+function computedType(node: NodeProto, { index, types, activations, isFloat }: Typing): number {
   const read = inputsOf(node).filter((value) => isFloat(value) && !index.constants.has(value));
   const readsHalf = read.some((value) => types.get(value) === HALF);
   if (subgraphsOf(node).length > 0) {
@@ -152,6 +164,8 @@ function computedType(node: NodeProto, { index, types, isFloat }: Typing): numbe
     );
   }
   if (IN_SINGLE.has(node.opType)) return SINGLE;
+  const isLinear = PRODUCTS.has(node.opType) && node.input.some((value) => index.constants.has(value));
+  if (isLinear && read.some((value) => activations.has(value))) return HALF;
   if (read.length > 0) return readsHalf ? HALF : SINGLE;
   return LOOKUPS.has(node.opType) ? HALF : SINGLE;
 }

@@ -45,3 +45,27 @@ it('refuses weights beyond the range of float16 by name', async () => {
   await expect(read).rejects.toThrow(NumericalError);
   await expect(read).rejects.toThrow(/^weight "w" has numbers beyond 65504, .*; write a dtype of single precision/);
 });
+
+it.each([
+  ['MatMul', ['s', 'w']],
+  ['MatMulNBits', ['s', 'codes', 'scales']],
+])('has %s read squares as halves, as its weight is', (op, inputs) => {
+  const weights = new Map(
+    inputs.slice(1).map((name) => [name, floatsHandle({ dataType: 1, dims: [2, 2] }, new Float32Array(4))] as const),
+  );
+  const graph = create(GraphProtoSchema, {
+    node: [
+      makeNode({ op: 'Mul', inputs: ['x', 'x'], outputs: ['b'] }),
+      makeNode({ op: 'ReduceSum', inputs: ['b'], outputs: ['s'] }),
+      makeNode({ op, inputs, outputs: ['p'] }),
+    ],
+    initializer: [...weights.keys()].map((name) => makeFloatInitializer(name, [2, 2], [0, 0, 0, 0])),
+    input: [makeValueInfo('x', 1, [2, 2])],
+    output: [makeValueInfo('p', 1, [2, 2])],
+  });
+  const model = { proto: create(ModelProtoSchema, { graph }), weights };
+  convertToHalf(model, new Map([...FACTS, ['s', { dataType: 1, dims: [2, 2] }]]) as never);
+  const [read] = graph.node.find(({ opType }) => opType === op)!.input;
+  expect(read).toBe('s/as_float16');
+  if (op === 'MatMul') expect(weights.get('w')!.dataType).toBe(HALF);
+});
