@@ -9,79 +9,77 @@ import { typedElementBytes } from '../onnx/typed-elements.js';
 import type { ValueFact } from '../onnx/value-facts.js';
 import { factOfWeight } from './probe-values.js';
 
-/** More dims than any tensor has. */
+/** Largest number of dims: more than any tensor has. */
 const MAX_DIMS = 64;
 
-/** Wider than any kernel that goes along a sequence, and small enough for two axes of them. */
+/** Largest size of a convolution's kernel or padding: more than any decoder has, and its square still fits in memory. */
 const MAX_EXTENT = 2 ** 10;
 
 const namesTo = (limit: number, names: readonly string[]) => names.map((name) => [name, limit] as const);
 
-/**
- * Attributes by how large they may be, whatever the operator. They name dims, which kernels take for a place in memory, or say
- * how far a kernel reaches and how many outputs there are, which is made.
- */
-const LIMITS: ReadonlyMap<string, number> = new Map([
+/** Largest value of an attribute, for every operator: kernels index memory by it, or allocate that much, without a check. */
+const ATTRIBUTE_LIMITS: ReadonlyMap<string, number> = new Map([
   ...namesTo(MAX_DIMS, ['axis', 'batch_dims', 'batch_axis', 'seq_axis', 'time_axis']),
   ...namesTo(MAX_EXTENT, ['pads', 'strides', 'dilations', 'kernel_shape', 'output_padding', 'output_shape']),
   ...namesTo(MAX_EXTENT, ['num_outputs']),
 ]);
 
 /**
- * Operators of images, signals and chance, which no decoder has. Their kernels take sizes, scales and ranges on
- * trust: they end the process, never end, or take all memory.
+ * Operators for images, audio and random numbers; no decoder has them. Their kernels do not check sizes, scales and
+ * ranges: they crash, never end, or use up all memory.
  */
-const FOREIGN: ReadonlySet<string> = new Set([
+const NON_DECODER_OPS: ReadonlySet<string> = new Set([
   ...['Resize', 'Upsample', 'GridSample', 'AffineGrid', 'RoiAlign', 'MaxRoiPool', 'MaxUnpool', 'LRN', 'Col2Im'],
   ...['CenterCropPad', 'DeformConv', 'ImageScaler', 'NonMaxSuppression', 'com.microsoft.CropAndResize'],
   ...['DFT', 'STFT', 'MelWeightMatrix', 'HannWindow', 'HammingWindow', 'BlackmanWindow'],
   ...['RandomNormal', 'RandomNormalLike', 'RandomUniform', 'RandomUniformLike', 'Multinomial', 'Bernoulli'],
 ]);
 
-/** Properties that an operator's kernel does not check. */
-interface Trusted {
-  /** Attributes that it divides or counts dims by: from 1 to so many, where the node has them. */
+/** Numbers of an operator that its kernel does not check. */
+interface Unchecked {
+  /** Integer attributes, each with its largest value; the least is 1. */
   readonly counts?: Readonly<Record<string, number>>;
-  /** Attributes that divide the last dim of an input into parts, by that input. */
+  /** Attributes with the sizes of parts of an input's last dim, each with the index of that input. */
   readonly parts?: Readonly<Record<string, number>>;
-  /** Inputs whose dims it reads without looking how many there are, with the numbers that it can do with. */
+  /** Allowed ranks, by index of the input. */
   readonly ranks?: Readonly<Record<number, readonly number[]>>;
-  /** Elements that it makes of the integers that its inputs hold; NaN where they are not known. */
+  /** Elements of the result, as a function of constant inputs. NaN: unknown. */
   readonly elements?: (ints: IntsAt) => number;
-  /** Input whose type is that of the elements; default: eight bytes are counted. */
+  /** Input with the element type of the result. Default: 8 bytes an element. */
   readonly typeFrom?: number;
-  /** It has as many elements as that input, so that nothing is claimed where its size is known. Default false. */
+  /** Whether the result must have as many elements as that input; if it does, its bytes are not counted. Default false. */
   readonly keepsCount?: boolean;
-  /** Inputs that say how large its result is. */
+  /** Inputs with the size of the result. */
   readonly sizes?: readonly number[];
-  /** Rounds that it takes, likewise. */
-  readonly rounds?: (ints: IntsAt) => number;
+  /** Iterations, as a function of constant inputs. NaN: unknown. */
+  readonly iterations?: (ints: IntsAt) => number;
 }
 
+/** Integers of a constant input; undefined: unknown. */
 type IntsAt = (slot: number) => readonly number[] | undefined;
 
-/** More heads than any model has, and few enough that no product of sizes leaves 32 bits. */
+/** More heads than any model has; products of sizes remain below 2^32. */
 const MAX_HEADS = 2 ** 16;
 
-/** More weights than ever share a scale. */
+/** More weights than any format has per scale. */
 const MAX_BLOCK = 2 ** 16;
 
-/** More rounds than a model's constants can have reason to ask for. */
-const MAX_ROUNDS = 2 ** 26;
+/** More iterations than the constants of a valid model cause. */
+const MAX_ITERATIONS = 2 ** 26;
 
 /**
- * Bytes that a small model may compute from constants, such as masks; a larger one may compute an eighth of its weights more.
- * ONNX Runtime holds such a value five times over while it folds it.
+ * Most bytes that a model may compute from constants, such as masks, in addition to an eighth of the size of its weights.
+ * ONNX Runtime needs five times as much while it folds them.
  */
 const MAX_BYTES = 2 ** 25;
 
 const product = (sizes: readonly number[] | undefined): number => sizes?.reduce((all, size) => all * size, 1) ?? NaN;
 
 /**
- * Operators on which ONNX Runtime ends the process (a division by zero, an access out of bounds, memory that is not there)
- * instead of refusing the model. Found by mutants, with 1.30: `npm run torture`.
+ * Operators on which ONNX Runtime 1.30 crashes (division by zero, access out of bounds, failed allocation) instead of
+ * refusing the model. Found with mutated models: `npm run torture`.
  */
-const TRUSTED: Readonly<Record<string, Trusted>> = {
+const UNCHECKED: Readonly<Record<string, Unchecked>> = {
   'com.microsoft.GroupQueryAttention': {
     counts: { num_heads: MAX_HEADS, kv_num_heads: MAX_HEADS },
     ranks: { 7: [2], 8: [2] },
@@ -91,7 +89,7 @@ const TRUSTED: Readonly<Record<string, Trusted>> = {
   Attention: { counts: { q_num_heads: MAX_HEADS, kv_num_heads: MAX_HEADS } },
   'com.microsoft.GatherBlockQuantized': { counts: { bits: 8, block_size: MAX_BLOCK } },
   'com.microsoft.EmbedLayerNormalization': { ranks: { 0: [2], 1: [2], 2: [2], 3: [2], 4: [2], 5: [1], 6: [1] } },
-  // Of a sequence; three dims or more are read past the end of its weight's.
+  // With 3 dims the kernel reads past the end of its weight's dims.
   'com.microsoft.CausalConvWithState': { counts: { ndim: 2 } },
   'com.microsoft.RotaryEmbedding': { ranks: { 2: [2], 3: [2] } },
   RotaryEmbedding: { ranks: { 1: [2, 3], 2: [2, 3] } },
@@ -100,15 +98,15 @@ const TRUSTED: Readonly<Record<string, Trusted>> = {
   Tile: { elements: (ints) => product(ints(1)), typeFrom: 0, sizes: [1] },
   OneHot: { elements: (ints) => product(ints(1)), typeFrom: 2 },
   Pad: { elements: (ints) => ints(1)?.reduce((most, pad) => Math.max(most, pad), 0) ?? NaN, typeFrom: 0 },
-  // Where the end is not known it is a length, at least 0.
+  // An unknown end is a length, at least 0.
   Range: {
     elements: (ints) => (product(ints(1) ?? [0]) - product(ints(0))) / product(ints(2)),
     typeFrom: 0,
     sizes: [0, 1, 2],
   },
-  // It makes none, but ONNX Runtime notes each number of what may be a shape, and does so for as many as are claimed.
+  // ONNX Runtime's shape inference allocates one entry per element of what may be a shape, by the claimed size.
   Reshape: { elements: (ints) => (ints(1)?.length === 1 ? product(ints(1)) : NaN), typeFrom: 0, keepsCount: true },
-  Loop: { rounds: (ints) => product(ints(0)) },
+  Loop: { iterations: (ints) => product(ints(0)) },
 };
 
 /** Operators that compute sizes from other sizes. */
@@ -117,48 +115,49 @@ const SIZE_ARITHMETIC: ReadonlySet<string> = new Set([
   ...['Cast', 'Identity', 'Reshape', 'Squeeze', 'Unsqueeze'],
 ]);
 
-/** More than any context has tokens, and few enough that a result of so many rows can be made. */
+/** Limit of a constant size: more than the tokens of any context, and that many rows can be allocated. */
 const MAX_SIZE = 2 ** 24;
 
 /**
- * Refuses what is known to end the process in ONNX Runtime, before a session is made.
- * @throws UnsupportedModelError naming the node and what is wrong with it.
+ * Refuses models on which ONNX Runtime is known to crash, before a session is created.
+ * @throws UnsupportedModelError naming the node and the invalid number.
  */
 export async function refuseCrashing({ proto, weights }: Pick<OnnxModel, 'proto' | 'weights'>): Promise<void> {
   const open = proto.graph === undefined ? [] : [proto.graph];
   const weightBytes = [...weights.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
   const mostBytes = Math.floor(MAX_BYTES + weightBytes / 8);
-  let madeBytes = 0;
-  const make = (bytes: number, what: string) => {
-    if (bytes > 0) madeBytes += bytes;
-    if (madeBytes <= mostBytes) return;
-    const [found, expected] = [`makes ${bytes} bytes out of constants`, `expected up to ${mostBytes}`];
-    throw refuse(`${what} ${found} (${madeBytes} with what is made before it), ${expected}`);
+  let totalBytes = 0;
+  const allocate = (bytes: number, what: string) => {
+    if (bytes > 0) totalBytes += bytes;
+    if (totalBytes <= mostBytes) return;
+    const [found, expected] = [`computes ${bytes} bytes from constants`, `expected up to ${mostBytes}`];
+    throw refuse(`${what} ${found} (${totalBytes} together with earlier nodes), ${expected}`);
   };
   for (let graph = open.pop(); graph !== undefined; graph = open.pop()) {
     const facts = await knownFacts(graph, weights);
     const producers = new Map(graph.node.flatMap((node) => node.output.map((value) => [value, node] as const)));
     for (const node of graph.node) {
       open.push(...subgraphsOf(node));
-      const trusted = Object.hasOwn(TRUSTED, qualifiedOp(node)) ? TRUSTED[qualifiedOp(node)]! : {};
-      const wrong = findUnexpected(node) ?? findWrong(node, trusted, facts);
-      if (wrong !== undefined) throw refuse(`${nodeLabel(node)} ${wrong}`);
-      make(bytesMade(node, trusted, facts), nodeLabel(node));
-      const vast = findTooLargeTensor(node, trusted, { producers, facts });
-      if (vast !== undefined) throw refuse(`${nodeLabel(node)} ${vast}`);
+      const unchecked = Object.hasOwn(UNCHECKED, qualifiedOp(node)) ? UNCHECKED[qualifiedOp(node)]! : {};
+      const invalid = findUnexpected(node) ?? findInvalidNumber(node, unchecked, facts);
+      if (invalid !== undefined) throw refuse(`${nodeLabel(node)} ${invalid}`);
+      allocate(resultBytes(node, unchecked, facts), nodeLabel(node));
+      const tooLarge = findTooLargeSize(node, unchecked, { producers, facts });
+      if (tooLarge !== undefined) throw refuse(`${nodeLabel(node)} ${tooLarge}`);
     }
     for (const { values, dims } of graph.sparseInitializer)
-      make(product(dims.map(Number)) * elementBytes(values?.dataType), `the sparse tensor "${values?.name}"`);
+      allocate(product(dims.map(Number)) * elementBytes(values?.dataType), `the sparse tensor "${values?.name}"`);
   }
 }
 
 const refuse = (what: string): UnsupportedModelError =>
-  new UnsupportedModelError(`${what}; ONNX Runtime may end the process there. Get the model again, or export it again`);
+  new UnsupportedModelError(`${what}; ONNX Runtime may crash on it. Get the model again, or export it again`);
 
 function findUnexpected(node: NodeProto): string | undefined {
-  if (FOREIGN.has(qualifiedOp(node))) return 'is an operator of images, signals or chance, which no decoder has';
+  if (NON_DECODER_OPS.has(qualifiedOp(node)))
+    return 'is an operator for images, audio or random numbers, which no decoder has';
   for (const { name, i, ints } of node.attribute) {
-    const limit = LIMITS.get(name);
+    const limit = ATTRIBUTE_LIMITS.get(name);
     const most = limit ?? 2 ** 31;
     const invalid = [i, ...(limit === undefined ? [] : ints)].find((int) => int < -most || int > most);
     if (invalid !== undefined) return `has ${name} ${invalid}, which no valid model has`;
@@ -168,9 +167,9 @@ function findUnexpected(node: NodeProto): string | undefined {
 
 type Facts = ReadonlyMap<string, ValueFact>;
 
-function findWrong(
+function findInvalidNumber(
   node: NodeProto,
-  { counts = {}, parts = {}, ranks = {}, rounds }: Trusted,
+  { counts = {}, parts = {}, ranks = {}, iterations }: Unchecked,
   facts: Facts,
 ): string | undefined {
   const factAt = (slot: number | string) => facts.get(node.input[Number(slot)] ?? '');
@@ -189,22 +188,22 @@ function findWrong(
     if (sizes !== undefined && dims !== undefined && !isComplete)
       return `divides "${node.input[slot]}" of dims [${dims}] by ${name} [${sizes}], expected parts of its last dim`;
   }
-  const taken = rounds?.((slot) => factAt(slot)?.ints) ?? 0;
-  return taken > MAX_ROUNDS ? `takes ${taken} rounds by a constant, expected up to ${MAX_ROUNDS}` : undefined;
+  const count = iterations?.((slot) => factAt(slot)?.ints) ?? 0;
+  return count > MAX_ITERATIONS ? `has ${count} iterations, expected up to ${MAX_ITERATIONS}` : undefined;
 }
 
-/** A constant that a result's size is worked out from, and that no sound size comes from. */
-function findTooLargeTensor(
+/** Finds a constant that makes a result larger than any model needs. */
+function findTooLargeSize(
   node: NodeProto,
-  { sizes = [] }: Trusted,
+  { sizes = [] }: Unchecked,
   { producers, facts }: { readonly producers: ReadonlyMap<string, NodeProto>; readonly facts: Facts },
 ): string | undefined {
   const open = sizes.map((slot) => node.input[slot] ?? '');
   const seen = new Set(open);
   for (let value = open.pop(); value !== undefined; value = open.pop()) {
-    const vast = facts.get(value)?.ints?.find((int) => Math.abs(int) >= MAX_SIZE);
-    if (vast !== undefined)
-      return `is made as large as "${value}" says, which has ${vast}; expected less than ${MAX_SIZE}`;
+    const tooLarge = facts.get(value)?.ints?.find((int) => Math.abs(int) >= MAX_SIZE);
+    if (tooLarge !== undefined)
+      return `has a size computed from "${value}", which contains ${tooLarge}; expected less than ${MAX_SIZE}`;
     const producer = producers.get(value);
     if (producer === undefined || !SIZE_ARITHMETIC.has(qualifiedOp(producer))) continue;
     for (const input of producer.input) {
@@ -216,15 +215,15 @@ function findTooLargeTensor(
   return undefined;
 }
 
-/** NaN where it is not known. */
-function bytesMade(node: NodeProto, { elements, typeFrom, keepsCount = false }: Trusted, facts: Facts): number {
+/** NaN: unknown. */
+function resultBytes(node: NodeProto, { elements, typeFrom, keepsCount = false }: Unchecked, facts: Facts): number {
   const factAt = (slot: number) => facts.get(node.input[slot] ?? '');
   const count = elements?.((slot) => factAt(slot)?.ints) ?? 0;
   if (keepsCount && count === product(factAt(typeFrom!)?.dims)) return 0;
   return count * elementBytes(typeFrom === undefined ? undefined : factAt(typeFrom)?.dataType);
 }
 
-/** Eight where the type is not known. */
+/** 8 for an unknown type. */
 const elementBytes = (dataType = 0): number => (findDataType(dataType)?.bits ?? 64) / 8;
 
 /** Facts about weights and Constant nodes. */

@@ -29,7 +29,7 @@ const gatherCodes = (g: GraphBuilder, x: string, attributes: object) => {
   return g.op('Add', [x, rows]);
 };
 
-/** What ended the process in ONNX Runtime 1.30, or took all memory. */
+/** Models on which ONNX Runtime 1.30 crashes, or uses up all memory. */
 const CRASHING: readonly (readonly [string, (g: GraphBuilder, x: string) => string, RegExp])[] = [
   ['no heads', (g, x) => groupQuery(g, x, { num_heads: 0 }), /has num_heads 0, expected 1 to/],
   ['no KV heads', (g, x) => groupQuery(g, x, { kv_num_heads: 0 }), /has kv_num_heads 0/],
@@ -79,9 +79,9 @@ const CRASHING: readonly (readonly [string, (g: GraphBuilder, x: string) => stri
     /has pads 16777216/,
   ],
   [
-    'chance with a spread that is no number',
+    'random numbers with a NaN scale',
     (g, x) => g.op('Add', [x, g.op('RandomNormalLike', [x], { scale: { float: Number.NaN } })]),
-    /RandomNormalLike.* is an operator of images, signals or chance/,
+    /RandomNormalLike.* is an operator for images, audio or random numbers/,
   ],
   [
     'batch dims out of range',
@@ -91,7 +91,7 @@ const CRASHING: readonly (readonly [string, (g: GraphBuilder, x: string) => stri
   [
     'a constant of a terabyte',
     (g, x) => g.op('Add', [x, g.op('ConstantOfShape', [g.ints(2 ** 38)])]),
-    /makes 2199023255552 bytes/,
+    /computes 2199023255552 bytes/,
   ],
   [
     'a range without end',
@@ -100,7 +100,7 @@ const CRASHING: readonly (readonly [string, (g: GraphBuilder, x: string) => stri
         x,
         g.op('Cast', [g.op('Range', [g.intScalar(0), g.intScalar(2 ** 40), g.intScalar(1)])], { to: 1 }),
       ]),
-    /Range.*makes 8796093022208 bytes/,
+    /Range.*computes 8796093022208 bytes/,
   ],
   [
     'a range from far below a length',
@@ -109,15 +109,15 @@ const CRASHING: readonly (readonly [string, (g: GraphBuilder, x: string) => stri
       const range = g.op('Range', [g.intScalar(-(2 ** 31)), length, g.intScalar(1)]);
       return g.op('Add', [x, g.op('Cast', [g.op('ReduceMax', [range])], { to: 1 })]);
     },
-    /Range.*makes 17179869184 bytes/,
+    /Range.*computes 17179869184 bytes/,
   ],
   [
-    'sizes that a factor makes vast',
+    'sizes with a very large factor',
     (g, x) => {
       const size = g.op('Mul', [g.op('Shape', [x]), g.ints(1, 2 ** 24, 1)]);
       return g.op('Add', [x, g.op('ReduceMax', [g.op('Expand', [x, size])])]);
     },
-    /Expand.* is made as large as "\S+" says, which has 16777216/,
+    /Expand.* has a size computed from "\S+", which contains 16777216/,
   ],
   [
     'a shape of two billion dims',
@@ -125,12 +125,12 @@ const CRASHING: readonly (readonly [string, (g: GraphBuilder, x: string) => stri
       const shape = g.op('Reshape', [g.op('Shape', [x]), g.ints(2 ** 31)]);
       return g.op('Expand', [x, g.op('Where', [g.op('Equal', [shape, g.ints(-1)]), g.ints(1), shape])]);
     },
-    /Reshape.*makes 17179869184 bytes/,
+    /Reshape.*computes 17179869184 bytes/,
   ],
   [
     'a mask of 134 MB',
     (g, x) => g.op('Add', [x, g.op('Cast', [g.op('Tile', [g.ints(1), g.ints(2 ** 24)])], { to: 1 })]),
-    /Tile.*makes 134217728 bytes/,
+    /Tile.*computes 134217728 bytes/,
   ],
   [
     'masks that are too large together',
@@ -139,7 +139,7 @@ const CRASHING: readonly (readonly [string, (g: GraphBuilder, x: string) => stri
         (sum) => g.op('Add', [sum, g.op('Cast', [g.op('Expand', [g.ints(1), g.ints(2 ** 21)])], { to: 1 })]),
         x,
       ),
-    /Expand.*makes 16777216 bytes out of constants \(50331648 with/,
+    /Expand.*computes 16777216 bytes from constants \(50331648 together with/,
   ],
 ];
 
