@@ -17,7 +17,7 @@ import { refuseCrashing } from './refuse-crashing.js';
 import { refuseEncoder } from './refuse-encoder.js';
 import { refuseUnrunnable } from './refuse-unrunnable.js';
 
-/** A model that is understood: its layout, and what two small runs taught about its values. */
+/** Analysis of a model: its layout, and facts about its values from two small runs. */
 export interface AnalysedModel {
   readonly detected: DetectedModel;
   readonly facts: TwoRunFacts;
@@ -25,25 +25,25 @@ export interface AnalysedModel {
   readonly tokenInput: string;
   /** Sizes of the two runs. */
   readonly probes: readonly [PrefillSize, PrefillSize];
-  /** Windows that the graph takes together at most; Infinity where it leaves that open. */
+  /** Most windows per run. Infinity: no limit. */
   readonly rowLimit: number;
-  /** Longest window that the graph has positions for, where tables tell. */
+  /** Longest window by the graph's position tables. Undefined: it has none. */
   readonly positionCount: number | undefined;
 }
 
-/** A model and what was found out about it. */
+/** A model with its analysis. */
 export interface UnderstoodModel {
   readonly model: OnnxModel;
   readonly analysed: AnalysedModel;
 }
 
 /**
- * Understands a model by its topology and two runs on zeros; no weight is read.
+ * Analyses a model by its topology and two runs with zeros for its large weights, which are not read.
  * @throws UnsupportedModelError naming the node that makes the model impossible to prune, or that the engine cannot run.
  */
 export async function analyseModel(model: OnnxModel, engine: Engine, signal?: AbortSignal): Promise<AnalysedModel> {
   const graph = model.proto.graph;
-  if (graph === undefined) throw new UnsupportedModelError('the file holds no graph');
+  if (graph === undefined) throw new UnsupportedModelError('the file contains no graph');
   const inputs = readModelInputs(graph);
   refuseKnownObstacles(graph);
   await refuseCrashing(model);
@@ -83,12 +83,12 @@ function refuseKnownObstacles(graph: GraphProto): void {
   const merged = graph.node.find(({ opType, output }) => opType === 'If' && output.some((value) => outputs.has(value)));
   if (merged !== undefined) {
     throw new UnsupportedModelError(
-      `${nodeLabel(merged)} holds whole decoders in its branches (a merged decoder); prune decoder_with_past_model.onnx or export one graph with a KV cache`,
+      `${nodeLabel(merged)} contains entire decoders in its branches (a merged decoder); prune decoder_with_past_model.onnx or export one graph with a KV cache`,
     );
   }
 }
 
-/** The output called logits, or else the one shaped `[batch, window, vocabulary]`. */
+/** The output named `logits`, or else the one with dims `[batch, window, vocabulary]`. */
 function findLogits(
   graph: GraphProto,
   { batchSize, sequenceLength }: PrefillSize,

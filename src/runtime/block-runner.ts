@@ -13,7 +13,7 @@ import { releaseTensors, retainTensor } from './tensor-memory.js';
 import type { TensorStore } from './tensor-store.js';
 import { createValueCache, type SavedValueCache } from './value-cache.js';
 
-/** Some windows that run through a block together. */
+/** Windows that run together. */
 export interface Batch {
   readonly index: number;
   /** Index of its first token among the tokens of all batches. */
@@ -33,54 +33,54 @@ export interface StageRun {
   readonly extensionFeeds?: (batch: Batch) => Tensors | Promise<Tensors>;
 }
 
-/** Values that are measured of a stage while the hidden states move through it. */
+/** Values to measure in a stage while the hidden states move through it. */
 export interface StageReads extends Partial<StageRun> {
-  /** Called with each batch when it has moved, and its requested values, which are released afterwards. */
+  /** Called for each batch that has moved, with its requested values, which are released afterwards. */
   readonly onBatch?: (batch: Batch, values: Tensors) => void | Promise<void>;
 }
 
 /**
- * Runs a model stage by stage over all calibration windows, few stages' weights in memory at a time.
- * The hidden states wait in a store between stages; `advance` moves all of them through the next stage, `observe` measures
- * the next stage without moving them. Every run takes the model as it stands then.
+ * Runs a model stage by stage over all calibration windows, with the weights of few stages in memory.
+ * The hidden states are stored between stages: `advance` moves all of them through the current stage, `observe` runs it
+ * without moving them. Every run uses the model's current graph and weights.
  */
 export interface BlockRunner {
   readonly batches: readonly Batch[];
   /** Segment that runs next. */
   readonly segment: number;
-  /** The hidden states at the input of the stage, but for stages that were passed and are not measured yet. */
+  /** Hidden states at the input of the current stage, or of the first passed stage that has not run yet. */
   readonly states: TensorStore;
-  /** Values besides the hidden states that were made on the way. */
+  /** Other values that earlier stages computed. */
   readonly side: SideValues;
-  /** Runs the current stage for what `fetches` and the extension return, batch by batch; to be read to its end. */
+  /** Runs the current stage and yields `fetches` and the extension's outputs by batch; callers must iterate to the end. */
   observe(run: StageRun): AsyncGenerator<{ readonly batch: Batch; readonly values: Tensors }>;
   /**
-   * Has values of the current stage kept in memory when they are next computed, so that later runs of the stage start from
-   * them. They are forgotten when the hidden states move on.
+   * Caches values of the current stage when they are next computed, so that later runs of the stage start from them. The
+   * cache is cleared when the hidden states move.
    */
   hold(values: readonly string[]): void;
-  /** Narrows a held value to some channels of its last axis, as the model was narrowed; with none it is forgotten. */
+  /** Narrows a cached value to the remaining channels of its last axis; without channels it is dropped. */
   narrowHeld(value: string, keep: Int32Array): void;
   /** Moves the hidden states through the current stage. */
   advance(reads?: StageReads): Promise<void>;
   /**
-   * Leaves the current stage behind like `advance`, but has the next `observe` run it in the same graph: one session in place of
-   * two, and the hidden states between need not leave the engine. Stages beyond two that wait are run at once.
+   * Like `advance`, but the stage runs in the graph of the next `observe`: one session instead of two, and the hidden states
+   * between them remain in the engine. Once two stages are passed, the next call runs them first.
    */
   pass(reads?: StageReads): Promise<void>;
   /**
-   * Where the runner stands: what is to be passed to another one's `restore`. Stages that were passed must be so again. Each part
-   * is read before the next one is asked for.
+   * State of the runner, for `restore` of another one. Stages that were passed must be passed again. Each part must be read
+   * before the next one is requested.
    */
   save(): AsyncGenerator<unknown>;
-  /** Bytes that `save` gives, roughly. */
+  /** Approximate bytes of the saved state. */
   readonly savedBytes: number;
   /** Restores the position of another runner of the same model, with the same edits. */
   restore(saved: AsyncIterable<unknown>): Promise<void>;
   dispose(): Promise<void>;
 }
 
-/** The first of what a runner saves; a `SavedBatch` follows for each batch. */
+/** First part of a saved state; a `SavedBatch` follows for each batch. */
 interface SavedRunner {
   readonly from: number;
   readonly passedCount: number;
@@ -98,7 +98,7 @@ export interface BlockRunnerOptions {
   readonly engine: Engine;
   /** Edited in place between calls while pruning, unless it `isFixed`. */
   readonly model: OnnxModel;
-  /** The model's nodes are not edited while the runner is open, so that its graph is read once; weights may change. Default false. */
+  /** Whether nodes are never edited while the runner is open, so that the graph is analysed once; weights may change. Default false. */
   readonly isFixed?: boolean;
   readonly cuts: readonly string[];
   readonly facts: TwoRunFacts;
@@ -112,29 +112,29 @@ export interface BlockRunnerOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Stages that wait for the next `observe`, so that the weights of few are in memory together. */
+/** Most passed stages, since their weights are in memory together. */
 const MAX_PASSED = 2;
 
-/** Starts at the token ids; the first `advance` makes the first hidden state. */
+/** Starts at the token ids; the first `advance` computes the first hidden state. */
 export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
   const { engine, model, cuts, facts, batches, states, signal } = options;
   const side = createSideValues();
-  const held = createValueCache();
+  const cache = createValueCache();
   /** Stage whose input the hidden states are. */
   let from = 0;
-  /** Stages from there on that were passed, by what is measured in each. */
+  /** Passed stages from `from` on, with the values to measure in each. */
   let passed: StageReads[] = [];
-  let seen: AnalysedGraph | undefined;
-  /** Of one batch. */
+  let analysed: AnalysedGraph | undefined;
+  /** Bytes of one batch's hidden state. */
   let stateBytes = 0;
-  const segmentNow = () => from + passed.length;
+  const currentSegment = () => from + passed.length;
 
   async function* observe(run: StageRun) {
-    if (seen === undefined || !options.isFixed) seen = analyseGraph(options);
-    const { index } = seen;
-    const moved = passed.length === 0 ? [] : findMoved(seen);
+    if (analysed === undefined || !options.isFixed) analysed = analyseGraph(options);
+    const { index } = analysed;
+    const moved = passed.length === 0 ? [] : findMoved(analysed);
     const all = joinRuns([...passed, run]);
-    const wanted = held.wantedAmong([...all.fetches, ...all.reads]);
+    const wanted = cache.wantedAmong([...all.fetches, ...all.reads]);
     const fetches = [...new Set([...all.fetches, ...wanted, ...moved.map(({ name }) => name)])];
     const compiled = await compile({ ...all, fetches }, index);
     try {
@@ -142,24 +142,24 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
         signal?.throwIfAborted();
         const feeds = await feedsOf(compiled, batch);
         const values = await compiled.session.run({ ...feeds, ...(await all.extensionFeeds(batch)) });
-        for (const value of wanted) held.put(value, batch.index, values[value]!);
+        for (const value of wanted) cache.put(value, batch.index, values[value]!);
         await move(moved, batch, values);
         yield { batch, values };
       }
-      held.finish(wanted);
+      cache.finish(wanted);
     } finally {
       await compiled.session.release();
     }
     if (moved.length === 0) return;
-    held.forget();
-    from = segmentNow();
+    cache.forget();
+    from = currentSegment();
     passed = [];
   }
 
   function compile({ fetches, reads = [], extension }: StageRun, index: GraphIndex): Promise<CompiledStage> {
     const isAvailable = (value: string) =>
-      index.inputs.has(value) || value === cuts[from - 1] || side.has(value) || held.has(value);
-    const { narrowed } = held;
+      index.inputs.has(value) || value === cuts[from - 1] || side.has(value) || cache.has(value);
+    const { narrowed } = cache;
     const isBrief = batches.length === 1 && options.packsWeights !== true;
     const session = { isBrief, optimization: options.optimization ?? 'all' };
     return compileStage({ engine, model, index, isAvailable, fetches, reads, extension, facts, narrowed, session });
@@ -168,19 +168,19 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
   async function feedsOf({ inputs: names, narrowed }: CompiledStage, batch: Batch): Promise<Record<string, Tensor>> {
     // Read again each time: cutting heads narrows the cache inputs.
     const inputs = readModelInputs(model.proto.graph!).filter(({ name }) => names.includes(name));
-    const given = prefillFeeds(inputs, batch, batch.tokens);
+    const feeds = prefillFeeds(inputs, batch, batch.tokens);
     for (const name of names) {
-      if (given[name] !== undefined) continue;
+      if (feeds[name] !== undefined) continue;
       const whole = narrowed.get(name);
-      if (held.has(name)) given[whole ?? name] = held.get(name, batch.index);
-      else given[name] = name === cuts[from - 1] ? await states.get(batch.index) : side.get(name, batch);
+      if (cache.has(name)) feeds[whole ?? name] = cache.get(name, batch.index);
+      else feeds[name] = name === cuts[from - 1] ? await states.get(batch.index) : side.get(name, batch);
     }
-    return given;
+    return feeds;
   }
 
-  /** Values to output so that a run can start after the stages that were passed: the hidden state, and others that later stages read. */
+  /** Values to output so that the next run can start after the passed stages: the hidden state, and others that later stages read. */
   function findMoved(graph: AnalysedGraph): Moved[] {
-    const end = segmentNow();
+    const end = currentSegment();
     const carried = graph.carried().slice(from, end);
     const dependent = graph.tokenDependent();
     const state = cuts[end - 1]!;
@@ -199,7 +199,7 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
       } else side.put(name, batch, values[name]!, tokenDependent);
     }
     if (moved.length === 0) return;
-    held.drop(batch.index);
+    cache.drop(batch.index);
     for (const { onBatch } of passed) {
       signal?.throwIfAborted();
       await onBatch?.(batch, values);
@@ -208,19 +208,19 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
   }
 
   async function pass(reads: StageReads = {}): Promise<void> {
-    const segment = segmentNow();
+    const segment = currentSegment();
     if (cuts[segment] === undefined)
-      throw new RangeError(`segment ${segment} is the last one; there is no hidden state behind it`);
+      throw new RangeError(`segment ${segment} is the last one; there is no hidden state after it`);
     if (passed.length === MAX_PASSED) await settle();
-    held.leave();
+    cache.leave();
     passed.push(reads);
   }
 
   async function* save(): AsyncGenerator<unknown> {
-    const { complete } = held.save();
-    yield { from, passedCount: passed.length, side: side.save(), held: held.save() } satisfies SavedRunner;
+    const { complete } = cache.save();
+    yield { from, passedCount: passed.length, side: side.save(), held: cache.save() } satisfies SavedRunner;
     for (const { index } of batches) {
-      const values = [...complete].map((value) => [value, held.get(value, index)] as const);
+      const values = [...complete].map((value) => [value, cache.get(value, index)] as const);
       const state = from === 0 ? undefined : await states.get(index);
       yield { state, held: new Map(values) } satisfies SavedBatch;
     }
@@ -233,19 +233,19 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
         const start = part as SavedRunner;
         from = start.from;
         side.restore(start.side);
-        held.restore(start.held);
+        cache.restore(start.held);
         passed = Array.from({ length: start.passedCount }, () => ({}));
       } else {
-        const { state, held: saved } = part as SavedBatch;
+        const { state, held } = part as SavedBatch;
         if (state !== undefined) await states.put(batch, state);
         stateBytes = state?.data.byteLength ?? 0;
-        for (const [value, tensor] of saved) held.put(value, batch, tensor);
+        for (const [value, tensor] of held) cache.put(value, batch, tensor);
       }
       batch += 1;
     }
   }
 
-  /** Runs the stages that were passed. */
+  /** Runs the passed stages. */
   async function settle(): Promise<void> {
     for await (const { values } of observe({ fetches: [] })) releaseTensors(values);
   }
@@ -253,17 +253,17 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
   return {
     batches,
     get segment() {
-      return segmentNow();
+      return currentSegment();
     },
     states,
     side,
     observe,
-    hold: held.want,
-    narrowHeld: held.narrow,
+    hold: cache.want,
+    narrowHeld: cache.narrow,
     pass,
     save,
     get savedBytes() {
-      return held.byteLength() + batches.length * stateBytes;
+      return cache.byteLength() + batches.length * stateBytes;
     },
     restore,
     async advance(reads) {
@@ -274,7 +274,7 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
   };
 }
 
-/** One run of what several ask for. */
+/** Joins runs of several stages into one. */
 function joinRuns(parts: readonly StageReads[]) {
   return {
     fetches: parts.flatMap(({ fetches = [] }) => fetches),
@@ -287,7 +287,7 @@ function joinRuns(parts: readonly StageReads[]) {
   };
 }
 
-/** A model's graph, and what is asked of it as a whole, found when it is first asked. */
+/** Index of a graph, with analyses that are computed on first use. */
 interface AnalysedGraph {
   readonly index: GraphIndex;
   readonly carried: () => ReturnType<typeof carriedValues>;
@@ -311,7 +311,7 @@ function once<T extends object>(find: () => T): () => T {
   };
 }
 
-/** A value that is returned when stages were passed. */
+/** A value that a run outputs for the stages after the passed ones. */
 interface Moved {
   readonly name: string;
   /** The hidden state itself. */
@@ -319,13 +319,13 @@ interface Moved {
   readonly tokenDependent: boolean;
 }
 
-/** The graph that runs over complete windows: the model's own with the residual stream made explicit, no operator that cannot run and no guard against padding. */
+/** Index of the graph that runs over complete windows: with an explicit residual stream, runnable operators, and no guards against padding. */
 export function indexRunGraph(model: OnnxModel) {
   const graph = model.proto.graph!;
   return indexGraph({ ...graph, node: dropNanGuards(lowerForRun(graph)) });
 }
 
-/** Rotary tables, masks and sizes that many stages read: one copy per batch size, unless the tokens matter. */
+/** Rotary tables, masks and sizes that many stages read: one copy per batch size, unless they depend on the tokens. */
 export interface SideValues {
   has(name: string): boolean;
   get(name: string, batch: Batch): Tensor;
@@ -334,7 +334,7 @@ export interface SideValues {
   restore(saved: SavedSide): void;
 }
 
-/** Values by name, and tensors by the batches that they serve. */
+/** Names of values, and tensors by name and batch, or by name and batch size. */
 interface SavedSide {
   readonly names: ReadonlySet<string>;
   readonly values: ReadonlyMap<string, Tensor>;
@@ -369,7 +369,7 @@ function createSideValues(): SideValues {
   };
 }
 
-/** Groups windows of equal length into batches of about `tokensPerBatch` tokens. */
+/** Groups windows of equal length into batches of `batchSize`. */
 export function makeBatches(windows: readonly Int32Array[], batchSize: number): Batch[] {
   const batches: Batch[] = [];
   for (let start = 0; start < windows.length; start += batchSize) {

@@ -3,12 +3,12 @@ import type { ModelInput } from '../onnx/model-inputs.js';
 import type { ProbeSize } from './probe-values.js';
 
 /**
- * Two runs whose batch and window differ, so that sizes that follow the input show. All small and distinct, and so far apart
- * that a window and a few tokens more (attention's sinks) grow like no multiple of the batch.
+ * Sizes of two runs that differ in batch and window, to find the sizes that depend on them. All numbers are small and
+ * distinct, and a window plus a few tokens (attention sinks) is not the same multiple of the batch in both.
  */
 const PROBES: readonly [ProbeSize, ProbeSize] = [
-  { batchSize: 2, sequenceLength: 3, placeCount: 7 },
-  { batchSize: 3, sequenceLength: 8, placeCount: 11 },
+  { batchSize: 2, sequenceLength: 3, selectedCount: 7 },
+  { batchSize: 3, sequenceLength: 8, selectedCount: 11 },
 ];
 
 /**
@@ -18,9 +18,9 @@ const PROBES: readonly [ProbeSize, ProbeSize] = [
 export function chooseProbes({ name, dims }: ModelInput): readonly [ProbeSize, ProbeSize] {
   const [batch, sequence] = dims;
   if (typeof sequence === 'number') {
-    const takes = sequence === 1 ? 'one token at a time' : `exactly ${sequence} tokens`;
+    const accepted = sequence === 1 ? 'one token at a time' : `exactly ${sequence} tokens`;
     throw new UnsupportedModelError(
-      `"${name}" has dims [${dims.join(', ')}]: the graph takes ${takes}, and pruning runs windows of any length; export it with an open sequence length (dynamic_axes or dynamic_shapes of torch.onnx.export)`,
+      `"${name}" has dims [${dims.join(', ')}]: the graph takes ${accepted}, and pruning runs windows of any length; export it with an open sequence length (dynamic_axes or dynamic_shapes of torch.onnx.export)`,
     );
   }
   if (typeof batch !== 'number') return PROBES;

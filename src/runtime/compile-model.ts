@@ -31,7 +31,7 @@ import {
 import { releaseTensors, retainTensor } from './tensor-memory.js';
 
 /**
- * Compiles an entire model with its weights from the files that they lie in, as far as the engine knows files, else from memory.
+ * Compiles an entire model. The engine reads the weights from their files if it can, else they are passed in memory.
  * @throws EngineError
  */
 export async function compileInPlace(engine: Engine, model: OnnxModel): Promise<Session> {
@@ -40,20 +40,20 @@ export async function compileInPlace(engine: Engine, model: OnnxModel): Promise<
   try {
     return await engine.load(await encodePlaced(model), { folder });
   } catch (error) {
-    // ONNX Runtime refuses links that lead out of the folder, though nothing is wrong with the weights.
+    // ONNX Runtime refuses links out of the folder, even to valid weights.
     if (error instanceof EngineError) return compileModel(engine, model);
     throw error;
   }
 }
 
-/** Compiles an entire model with its weights from memory, for engines that know no files. @throws EngineError */
+/** Compiles an entire model with its weights in memory, for engines without file access. @throws EngineError */
 export function compileModel(engine: Engine, model: OnnxModel): Promise<Session> {
   const compile = (part: OnnxModel) => compileAtOnce(engine, part);
   return engine.copiesInputs ? compileInPieces(model, compile) : compile(model);
 }
 
 /**
- * Compiles a model that does not fit in memory: every run opens its blocks one after the other, which reads all weights again.
+ * Compiles a model that does not fit in memory: every run opens and releases its blocks in order, and so reads all weights.
  * @throws EngineError
  */
 export function compileBlockByBlock(
@@ -107,9 +107,9 @@ interface PiecesOptions extends Pick<JobControl, 'signal'> {
 }
 
 /**
- * Compiles an entire model as sessions that run one after the other, each over some of its blocks: of the weights that the engine
- * copies, few are in memory twice. A model whose residual stream is not to be seen is one piece.
- * @param compile makes a session of a piece
+ * Compiles an entire model as sessions of consecutive blocks that run in order, so that few weights are in memory twice while the
+ * engine copies them. A model without a detected residual stream is one piece.
+ * @param compile creates the session of a piece
  * @throws EngineError
  */
 async function compileInPieces(
@@ -123,7 +123,7 @@ async function compileInPieces(
     const known = new Map(model.proto.graph!.input.map((info) => [info.name, info]));
     for (const wanted of findPieces(model, index)) {
       signal?.throwIfAborted();
-      const part = { ...model, proto: cutOut(model.proto, index, { known, wanted }) };
+      const part = { ...model, proto: extractPiece(model.proto, index, { known, wanted }) };
       const piece = await (reopens ? declareOnly(() => compile(part)) : compile(part));
       pieces.push(piece);
       for (const value of piece.outputs) if (!index.outputs.has(value.name)) known.set(value.name, declare(value));
@@ -135,7 +135,7 @@ async function compileInPieces(
   return pieces.length === 1 ? pieces[0]! : chain(pieces, index, signal);
 }
 
-/** A session that is opened for each run. It is opened once before, for what it declares. */
+/** A session that is opened for each run, and once before to read its inputs and outputs. */
 async function declareOnly(open: () => Promise<Session>): Promise<Session> {
   const { inputs, outputs, release } = await open();
   await release();
@@ -158,10 +158,10 @@ async function declareOnly(open: () => Promise<Session>): Promise<Session> {
 function findPieces(model: OnnxModel, index: GraphIndex): readonly (readonly string[])[] {
   const partition = partitionGraph(index, findCuts(model, index));
   const last = partition.cuts.length;
-  const made = (stage: number) =>
+  const outputsOf = (stage: number) =>
     [...index.outputs].filter((value) => (partition.stageOf.get(value) ?? last) === stage);
   return carriedValues(index, partition).map((carried, stage) => [
-    ...new Set([...partition.cuts.slice(stage, stage + 1), ...carried, ...made(stage)]),
+    ...new Set([...partition.cuts.slice(stage, stage + 1), ...carried, ...outputsOf(stage)]),
   ]);
 }
 
@@ -176,12 +176,12 @@ function findCuts(model: OnnxModel, index: GraphIndex): readonly string[] {
 }
 
 interface Piece {
-  /** Inputs of the model, and what earlier pieces return. */
+  /** Inputs of the model, and outputs of earlier pieces. */
   readonly known: ReadonlyMap<string, ValueInfoProto>;
   readonly wanted: readonly string[];
 }
 
-function cutOut(proto: ModelProto, index: GraphIndex, { known, wanted }: Piece): ModelProto {
+function extractPiece(proto: ModelProto, index: GraphIndex, { known, wanted }: Piece): ModelProto {
   const graph = proto.graph!;
   const slice = extractStage(index, { outputs: wanted, isAvailable: (value) => known.has(value) });
   const read = new Set(slice.initializers);
@@ -206,7 +206,7 @@ function declare({ name, type, dims }: DeclaredValue): ValueInfoProto {
   return makeValueInfo(name, dataTypeOf(type as TensorType), named);
 }
 
-/** Sessions as one: each reads what those before it have made. */
+/** Joins sessions into one: each reads outputs of those before it. */
 function chain(pieces: readonly Session[], index: GraphIndex, signal: AbortSignal | undefined): Session {
   const inputs = new Map(pieces.flatMap((piece) => piece.inputs.map((input) => [input.name, input])));
   const outputs = new Map(pieces.flatMap((piece) => piece.outputs.map((output) => [output.name, output])));
@@ -217,31 +217,31 @@ function chain(pieces: readonly Session[], index: GraphIndex, signal: AbortSigna
     outputs: inOrder(index.outputs, outputs),
     async run(feeds, fetches = [...index.outputs]) {
       const results: Record<string, Tensors[string]> = {};
-      for (const { piece, handed } of planRun(pieces, fetches)) {
+      for (const { piece, outputs: pieceOutputs } of planRun(pieces, fetches)) {
         signal?.throwIfAborted();
-        const given = piece.inputs.map(({ name }) => [name, feeds[name] ?? results[name]!] as const);
-        Object.assign(results, await piece.run(Object.fromEntries(given), handed));
+        const pieceFeeds = piece.inputs.map(({ name }) => [name, feeds[name] ?? results[name]!] as const);
+        Object.assign(results, await piece.run(Object.fromEntries(pieceFeeds), pieceOutputs));
       }
-      const asked = Object.fromEntries(fetches.map((name) => [name, results[name]!]));
-      for (const tensor of Object.values(asked)) retainTensor(tensor);
+      const requested = Object.fromEntries(fetches.map((name) => [name, results[name]!]));
+      for (const tensor of Object.values(requested)) retainTensor(tensor);
       releaseTensors(results);
-      return asked;
+      return requested;
     },
     release: () => releaseAll(pieces),
   };
 }
 
-/** The pieces that are needed for some values, with what each is to return. */
+/** Pieces that are needed for some values, in order, with the outputs to fetch from each. */
 function planRun(pieces: readonly Session[], fetches: readonly string[]) {
   const wanted = new Set(fetches);
   return pieces
     .toReversed()
     .map((piece) => {
-      const handed = piece.outputs.map(({ name }) => name).filter((name) => wanted.has(name));
-      if (handed.length > 0) for (const { name } of piece.inputs) wanted.add(name);
-      return { piece, handed };
+      const outputs = piece.outputs.map(({ name }) => name).filter((name) => wanted.has(name));
+      if (outputs.length > 0) for (const { name } of piece.inputs) wanted.add(name);
+      return { piece, outputs };
     })
-    .filter(({ handed }) => handed.length > 0)
+    .filter(({ outputs }) => outputs.length > 0)
     .toReversed();
 }
 

@@ -20,18 +20,18 @@ import type { TwoRunFacts } from '../onnx/value-facts.js';
 import { operatorOf } from '../operators/table.js';
 import { dataTypeOf, type Engine, type Session, type SessionOptions, type TensorType } from './engine.js';
 
-/** Nodes put behind a stage, such as sums over its values, with the inputs they need. */
+/** Nodes appended to a stage, such as sums over its values. */
 export interface StageExtension {
   readonly nodes: readonly NodeProto[];
   readonly initializers: readonly TensorProto[];
-  /** Inputs of its own. */
+  /** Additional graph inputs. */
   readonly inputs: readonly { readonly name: string; readonly type: TensorType }[];
   readonly outputs: readonly string[];
   /** Operator domains that the nodes need at version 1, besides those of the model. */
   readonly domains?: readonly string[];
 }
 
-/** Puts several extensions behind one stage; their names must differ. */
+/** Joins several extensions of one stage; their names must differ. */
 export function joinExtensions(parts: readonly StageExtension[]): StageExtension {
   return {
     nodes: parts.flatMap(({ nodes }) => nodes),
@@ -56,17 +56,17 @@ export interface CompileRequest {
   isAvailable(value: string): boolean;
   /** Values to return. */
   readonly fetches: readonly string[];
-  /** Nodes to put behind; a gradient is built from the nodes that were cut out. */
+  /** Nodes to append; a function of the extracted nodes, for gradients. */
   readonly extension?: StageExtension | ((slice: LoadedSlice) => StageExtension) | undefined;
   /** Values of the stage that the extension reads, so that they are computed. */
   readonly reads?: readonly string[];
-  /** Facts about the values that come from outside. */
+  /** Facts about values that the stage reads. */
   readonly facts: TwoRunFacts;
-  /** Channels of the last axis that the graph reads of values from outside, where not all. */
+  /** Channels of an input's last axis that the graph reads. Absent: all. */
   readonly narrowed?: ReadonlyMap<string, Int32Array>;
   /**
-   * Initializers that are fed in every run, so that they may change without a new session. Default none: ONNX Runtime packs
-   * weights that lie inside for speed, and fed ones not.
+   * Initializers that are fed in every run, so that they may change without a new session. Default: none, since ONNX Runtime
+   * packs the graph's own weights for speed, but not fed ones.
    */
   readonly fed?: ReadonlySet<string> | undefined;
   readonly session?: SessionOptions;
@@ -74,18 +74,18 @@ export interface CompileRequest {
 
 export interface CompiledStage {
   readonly session: Session;
-  /** Values to feed, the extension's own left out. */
+  /** Values to feed, without the extension's inputs. */
   readonly inputs: readonly string[];
   /** Initializers to feed, see `weightFeeds`. */
   readonly fed: readonly string[];
-  /** Name under which a narrowed value is fed whole. */
+  /** Input for the complete value, by the name of a narrowed value. */
   readonly narrowed: ReadonlyMap<string, string>;
 }
 
-/** Bytes of a weight that ONNX Runtime may lay out again for speed, which takes as many again for every operator that reads it. */
+/** Largest weight in bytes that ONNX Runtime may pack for speed, since it makes a copy for every operator that reads it. */
 const MAX_PACKED = 2 ** 28;
 
-/** Compiles one stage. Weights that are not fed lie inside; they are read here and live as long as the session. */
+/** Compiles one stage. Weights that are not fed are part of its graph: they are read here, and freed with the session. */
 export async function compileStage(request: CompileRequest): Promise<CompiledStage> {
   const { engine, model, index, fetches, fed = new Set() } = request;
   const outputs = [...fetches, ...(request.reads ?? [])];
@@ -110,7 +110,9 @@ export async function compileStage(request: CompileRequest): Promise<CompiledSta
       : request.extension;
   const narrowings = slice.inputs.flatMap((name) => narrowInput(name, request.narrowed?.get(name)));
   const narrowed = new Map(narrowings.map(({ name, whole }) => [name, whole]));
-  const [given, inside] = [true, false].map((isFed) => initializers.filter(({ name }) => fed.has(name) === isFed));
+  const [fedTensors, ownTensors] = [true, false].map((isFed) =>
+    initializers.filter(({ name }) => fed.has(name) === isFed),
+  );
   const isSized = slice.nodes.some((node) => operatorOf(node)?.needsSizes);
   const wanted = [...fetches, ...(extension?.outputs ?? [])];
   const proto = create(ModelProtoSchema, {
@@ -120,13 +122,13 @@ export async function compileStage(request: CompileRequest): Promise<CompiledSta
     graph: create(GraphProtoSchema, {
       name: 'stage',
       node: [...narrowings.map(({ node }) => node), ...slice.nodes, ...(extension?.nodes ?? [])],
-      initializer: [...narrowings.map(({ channels }) => channels), ...inside!, ...(extension?.initializers ?? [])],
+      initializer: [...narrowings.map(({ channels }) => channels), ...ownTensors!, ...(extension?.initializers ?? [])],
       input: [
         ...slice.inputs.map((name) => ({ ...declareInput(name, request), name: narrowed.get(name) ?? name })),
-        ...given!.map((tensor) => declareFed(tensor, isSized)),
+        ...fedTensors!.map((tensor) => declareFed(tensor, isSized)),
         ...(extension?.inputs ?? []).map(({ name, type }) => makeValueInfo(name, dataTypeOf(type))),
       ],
-      output: [...new Set([...wanted, ...slice.nodes.flatMap(remainingCaches)])].map((name) =>
+      output: [...new Set([...wanted, ...slice.nodes.flatMap(presentCaches)])].map((name) =>
         create(ValueInfoProtoSchema, { name }),
       ),
     }),
@@ -134,34 +136,34 @@ export async function compileStage(request: CompileRequest): Promise<CompiledSta
   const alive = dropUnusedNodes(proto.graph!);
   proto.graph!.initializer = proto.graph!.initializer.filter(({ name }) => alive.has(name));
   const { bytes, weights } = encodeDetached(proto);
-  const isLarge = inside!.some(({ rawData }) => rawData.byteLength > MAX_PACKED);
+  const isLarge = ownTensors!.some(({ rawData }) => rawData.byteLength > MAX_PACKED);
   const session = await engine.load(bytes, { ...request.session, ...(isLarge && { isBrief: true }), weights });
   if (engine.copiesInputs) freeBytes(...read.splice(0));
   return {
-    session: owning(session, { read, wanted }),
+    session: withOwnedWeights(session, { read, wanted }),
     inputs: slice.inputs,
-    fed: given!.map(({ name }) => name),
+    fed: fedTensors!.map(({ name }) => name),
     narrowed,
   };
 }
 
 /**
- * Caches that a node writes, which the graph returns without a request: ONNX Runtime otherwise puts them where the
- * empty cache was cast to another type, as large as that.
+ * Caches that a node writes. The graph always outputs them: otherwise ONNX Runtime writes them to the buffer of a cast
+ * empty cache, which is too small.
  */
-function remainingCaches(node: NodeProto): readonly string[] {
+function presentCaches(node: NodeProto): readonly string[] {
   const cache = operatorOf(node)?.cache ?? 'none';
   return cache === 'none' ? [] : cache.present.map((slot) => node.output[slot] ?? '').filter((value) => value !== '');
 }
 
 interface Owned {
-  /** Weights that were read for the session, which go when it goes. */
+  /** Weights that were read for the session, and are freed with it. */
   readonly read: readonly Uint8Array<ArrayBuffer>[];
   /** Default outputs of a run. */
   readonly wanted: readonly string[];
 }
 
-function owning(session: Session, { read, wanted }: Owned): Session {
+function withOwnedWeights(session: Session, { read, wanted }: Owned): Session {
   return {
     inputs: session.inputs,
     outputs: session.outputs,
@@ -173,7 +175,7 @@ function owning(session: Session, { read, wanted }: Owned): Session {
   };
 }
 
-/** Takes some channels of a value that is fed whole. */
+/** Gathers the remaining channels of a value that is fed completely. */
 function narrowInput(name: string, keep: Int32Array | undefined) {
   if (keep === undefined) return [];
   const [whole, positions] = [`${name}/whole`, `${name}/kept`];
@@ -186,7 +188,7 @@ function importDomains({ proto }: OnnxModel, domains: readonly string[]) {
   return [...proto.opsetImport, ...missing.map((domain) => create(OperatorSetIdProtoSchema, { domain, version: 1n }))];
 }
 
-/** Sizes of fed weights are open where they can be: graphs that differ only in them are the same. */
+/** Sizes of fed weights are open if possible, so that graphs that differ only in them are equal. */
 const declareFed = ({ name, dataType, dims }: TensorProto, isSized: boolean): ValueInfoProto =>
   makeValueInfo(
     name,
@@ -194,7 +196,7 @@ const declareFed = ({ name, dataType, dims }: TensorProto, isSized: boolean): Va
     dims.map((dim, axis) => (isSized ? Number(dim) : `${name}/${axis}`)),
   );
 
-/** Declares an input: as the model does, or with the dims that are the same in every run and the others open. */
+/** Declares an input: as the model does, or with open sizes for those that differ between the two runs. */
 function declareInput(
   name: string,
   { model, index, facts: { first, second, stepped } }: CompileRequest,

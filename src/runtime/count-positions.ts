@@ -10,12 +10,12 @@ export interface PositionRequest {
   readonly inputs: readonly ModelInput[];
 }
 
-/** Tables with fewer rows tell something else than positions apart: kinds of tokens, branches. */
+/** Tables with fewer rows are not for positions, but for token types or branches. */
 const MIN_ROWS = 8;
 
 /**
- * Longest window that a graph has positions for, as far as tables tell: learned positions, or angles worked out before. A
- * few of a table's rows may serve other ends, so that a window can be a little shorter still.
+ * Longest window by the size of a graph's position tables: learned positions, or precomputed rotary angles. A few rows may
+ * have another purpose, so that the real limit can be slightly lower.
  *
  * @returns undefined for a graph without such tables.
  */
@@ -33,7 +33,7 @@ export function countPositions({ index, facts, inputs }: PositionRequest): numbe
   return Number.isFinite(least) ? least : undefined;
 }
 
-/** The table that a node looks positions up in; '' for any other node. */
+/** The table of positions that a node reads; '' for other nodes. */
 function findTable(node: NodeProto, { constants }: GraphIndex, contents: ReadonlySet<string>): string {
   const slot = operatorOf(node)?.positionTable ?? 'none';
   const [data = '', indices = ''] = node.input;

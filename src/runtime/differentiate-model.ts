@@ -19,15 +19,15 @@ export interface DifferentiationRequest extends PrefillSize {
   readonly wanted: readonly string[];
 }
 
-/** A model that also computes its loss and gradients of it. */
+/** A model that also computes its loss, and gradients of the loss. */
 export interface DifferentiatedModel {
-  /** One ONNX file: takes what the model takes and `tokens` besides; returns the loss, the gradients and their values. */
+  /** An ONNX file. Inputs: the model's, and `tokens`. Outputs: the loss, the wanted values except weights, the gradients. */
   readonly bytes: Uint8Array;
-  /** Input with the token ids that the loss is taken on, int64 `[batchSize, sequenceLength]`: those that go in. */
+  /** Input with the target token ids, int64 `[batchSize, sequenceLength]`: the same ids as the model's token input. */
   readonly tokens: string;
   /** Output with the mean next-token cross-entropy over all predictions, in nats. */
   readonly loss: string;
-  /** Output that holds each wanted gradient: float32, with the dims of the value. */
+  /** Name of the output with each wanted gradient: float32, with the dims of the value. */
   readonly gradients: ReadonlyMap<string, string>;
 }
 
@@ -36,7 +36,7 @@ const TOKENS = 'loss_tokens';
 
 /**
  * Adds the gradient of the next-token cross-entropy to an entire model, for one batch size and window length. For small models
- * and for looking around; `backpropagate` does the same block by block.
+ * and experiments; `backpropagate` does the same block by block.
  *
  * @throws OptionError for a wanted value that does not exist; UnsupportedModelError for an operator without a gradient rule.
  */

@@ -14,17 +14,17 @@ export interface EngineMultiply {
   release(): Promise<void>;
 }
 
-/** Products of fewer multiplications than this are done sooner here than handed over. */
+/** Products of fewer multiplications are faster in JavaScript. */
 const MIN_PRODUCT = 2 ** 20;
 
-/** Bytes of a product beyond which a session does not keep the memory: it would hold as much until all products are done. */
+/** Larger products in bytes use a session that does not keep its memory, which would be in use until all products are done. */
 const MAX_KEPT = 2 ** 26;
 
 type Precision = 'float32' | 'float64';
 
 /**
- * Runs the products that factorisations are built from on an engine; small ones stay in JavaScript. Where the engine has no
- * float64 product (some execution providers), all of them do.
+ * Runs the matrix products of factorisations on an engine. Small ones run in JavaScript, and all of a type that the engine
+ * does not support (float64 with some execution providers).
  */
 export function createEngineMultiply(engine: Engine): EngineMultiply {
   const opened = new Map<string, Promise<Session | undefined>>();

@@ -1,4 +1,4 @@
-/** Element types that cross the engine's border, in ONNX Runtime's names. */
+/** Element types of an engine's inputs and outputs, in ONNX Runtime's names. */
 export interface TensorTypes {
   readonly float32: Float32Array;
   readonly float64: Float64Array;
@@ -34,21 +34,21 @@ export type Tensor = {
 export type Tensors = Readonly<Record<string, Tensor>>;
 
 export interface SessionOptions {
-  /** `none` keeps every node as it stands (probing, gradient checks), `basic` fuses none; `all` is for speed. Default `all`. */
+  /** `none` keeps every node (probing, gradient checks), `basic` fuses no nodes, `all` is fastest. Default `all`. */
   readonly optimization?: 'none' | 'basic' | 'all';
   /** Whether the graph runs so seldom that packing its weights for speed would take longer than it saves. Default false. */
   readonly isBrief?: boolean;
   /**
-   * Whether the session keeps what its results along the way took for its next run, which is faster; not where many sessions
-   * wait for their turn. Default true.
+   * Whether the session keeps the memory of intermediate results for its next run: faster, but expensive where many sessions
+   * are open. Default true.
    */
   readonly keepsMemory?: boolean;
   /**
-   * External data of the graph, by location; must not change until the session is released, or the graph loaded
-   * where the engine copies inputs.
+   * External data of the graph, by location. It must not change until the session is released, or only until it is loaded if
+   * the engine copies inputs.
    */
   readonly weights?: ReadonlyMap<string, Uint8Array> | undefined;
-  /** Folder that external data lies in which `weights` does not hold; only where the engine knows files (`loadFile`). */
+  /** Folder of the external data that is not in `weights`; only for engines with file access (`loadFile`). */
   readonly folder?: string | undefined;
 }
 
@@ -66,32 +66,32 @@ export interface Session {
   readonly outputs: readonly DeclaredValue[];
   /**
    * Runs the graph. `fetches` defaults to all outputs. The caller may release the results
-   * (`releaseTensors`), which spares the garbage collector. @throws EngineError naming what ONNX Runtime said.
+   * (`releaseTensors`), which spares the garbage collector. @throws EngineError with ONNX Runtime's message.
    */
   run(feeds: Tensors, fetches?: readonly string[]): Promise<Tensors>;
   /** Frees the session's memory; it cannot be run again. */
   release(): Promise<void>;
 }
 
-/** Port to whatever runs ONNX graphs: onnxruntime-node, onnxruntime-web, or a test double. */
+/** Port to a runtime for ONNX graphs: onnxruntime-node, onnxruntime-web, or a test double. */
 export interface Engine {
   readonly name: string;
-  /** Version of what runs the graphs, for reports. */
+  /** Version of the runtime, for reports. */
   readonly version?: string | undefined;
   /** Execution providers in order of preference, for reports. */
   readonly executionProviders?: readonly string[] | undefined;
-  /** Threads that share one operator's work, for reports; absent where the runtime chooses. */
+  /** Intra-op threads, for reports. Absent: the runtime chooses. */
   readonly threads?: number | undefined;
   /**
-   * Whether it has memory of its own, and copies there what it is given: WebAssembly does. What is fed costs as much again then,
-   * and weights may go when a graph is loaded. Default false.
+   * Whether it copies feeds and weights into its own memory, as WebAssembly does: feeds then take twice their memory, and
+   * weights can be freed once the graph is loaded. Default false.
    */
   readonly copiesInputs?: boolean | undefined;
   /** Compiles a serialized ModelProto, at most 2 GiB; weights may lie next to it. @throws EngineError */
   load(model: Uint8Array, options?: SessionOptions): Promise<Session>;
   /**
    * Compiles a model file with its external data, by path (Node) or URL (browsers), without reading it into JavaScript:
-   * the way for models beyond 2 GiB. Absent where the engine knows no files. @throws EngineError
+   * for models beyond 2 GiB. Absent: no file access. @throws EngineError
    */
   loadFile?(path: string, options?: SessionOptions): Promise<Session>;
 }
@@ -112,7 +112,7 @@ export function dataTypeOf(type: TensorType): number {
   return TYPE_NUMBERS[type];
 }
 
-/** Element type of an ONNX `TensorProto.DataType` number, if it crosses the border. */
+/** Element type of an ONNX `TensorProto.DataType` number; undefined for types that engines do not support. */
 export function typeOf(dataType: number): TensorType | undefined {
   return (Object.keys(TYPE_NUMBERS) as TensorType[]).find((type) => TYPE_NUMBERS[type] === dataType);
 }

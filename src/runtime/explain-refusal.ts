@@ -1,6 +1,6 @@
 import { isOutOfMemory, MEMORY_REMEDY } from './out-of-memory.js';
 
-/** IR versions and operator sets that ONNX Runtime learnt after 1.21, each up to the number with the first version that loads it. */
+/** IR versions and opsets that are newer than ONNX Runtime 1.21: the largest number, and the first version that loads it. */
 const FIRST_WITH_IR = [
   [11, '1.23'],
   [13, '1.24'],
@@ -11,7 +11,7 @@ const FIRST_WITH_OPSET = [
   [26, '1.25'],
 ] as const;
 
-/** Operators and attributes, as ONNX Runtime names those that it cannot run. */
+/** Messages about operators and attributes that ONNX Runtime does not know. */
 const UNKNOWN =
   /find an implementation for (\S+)|No Op registered for (\S+)|(\S+)\(-?\d+\) is not a registered|attribute: \S+ for operator (\S+)/;
 
@@ -19,38 +19,38 @@ const UNKNOWN =
 const OTHER_REALM = /must be type of function|must be a typed array/;
 
 /**
- * Says what to do about a refusal of ONNX Runtime.
- * @param said ONNX Runtime's message.
- * @param version Version that is loaded, where known.
- * @returns undefined for messages that speak for themselves.
+ * Advice about an error of ONNX Runtime.
+ * @param message ONNX Runtime's message.
+ * @param version Loaded version, if known.
+ * @returns undefined for messages that need none.
  */
-export function explainRefusal(said: string, version: string | undefined): string | undefined {
-  if (OTHER_REALM.test(said)) {
+export function explainRefusal(message: string, version: string | undefined): string | undefined {
+  if (OTHER_REALM.test(message)) {
     return (
       "ONNX Runtime was loaded inside a test runner's sandbox, whose typed arrays it refuses. " +
-      'Leave out `engine`, or make it with `createNodeEngine`, which loads it outside'
+      'Leave out `engine`, or create it with `createNodeEngine`, which loads ONNX Runtime outside of the sandbox'
     );
   }
-  if (isOutOfMemory(new Error(said))) return MEMORY_REMEDY;
-  const needs = neededRuntime(said) ?? unknownOperator(said);
+  if (isOutOfMemory(new Error(message))) return MEMORY_REMEDY;
+  const needs = neededRuntime(message) ?? unknownOperator(message);
   return (
     needs &&
     `ONNX Runtime ${version ?? ''} is loaded; ${needs}. Install another version, or export the model for this one`
   );
 }
 
-/** Which ONNX Runtime a model needs that another refused: `opset 24 of ai.onnx needs 1.24 or newer`; undefined where that is not said. */
-export function neededRuntime(said: string): string | undefined {
-  const [, ir] = said.match(/model IR version: (\d+)/) ?? [];
+/** Version that a refused model needs, such as `opset 24 of ai.onnx needs 1.24 or newer`; undefined if another error is the cause. */
+export function neededRuntime(message: string): string | undefined {
+  const [, ir] = message.match(/model IR version: (\d+)/) ?? [];
   if (ir !== undefined) return `IR version ${ir} needs ${firstWith(FIRST_WITH_IR, Number(ir))}`;
-  const [, opset, domain] = said.match(/Opset (\d+) is under.* domain (\S+) is till/s) ?? [];
+  const [, opset, domain] = message.match(/Opset (\d+) is under.* domain (\S+) is till/s) ?? [];
   if (opset === undefined) return undefined;
   return `opset ${opset} of ${domain} needs ${domain === 'ai.onnx' ? firstWith(FIRST_WITH_OPSET, Number(opset)) : 'a newer one'}`;
 }
 
-/** Message about an unknown operator. */
-function unknownOperator(said: string): string | undefined {
-  const operator = said
+/** Advice about an unknown operator. */
+function unknownOperator(message: string): string | undefined {
+  const operator = message
     .match(UNKNOWN)
     ?.slice(1)
     .find((name) => name !== undefined);

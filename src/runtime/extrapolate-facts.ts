@@ -1,18 +1,18 @@
 import type { PrefillSize } from '../onnx/model-inputs.js';
 import { OPEN, type TwoRunFacts, type ValueFact, type ValueFacts } from '../onnx/value-facts.js';
 
-/** A number as it depends on batch and window. */
+/** A size as a function of batch and window. */
 type Growth = (size: PrefillSize) => number;
 
 export interface ExtrapolationRequest {
   readonly facts: TwoRunFacts;
-  /** Sizes of the two runs that the facts come from; they must tell the kinds of growth apart. */
+  /** Sizes of the two runs that the facts come from; they must differ under every kind of growth. */
   readonly sizes: readonly [PrefillSize, PrefillSize];
 }
 
 /**
- * Extrapolates dims and small integers of a run of another size from two probe runs, so that a graph can be frozen to a
- * batch and window that would not fit into memory whole. Dims that grow in another way or in steps are open, and contents are left out.
+ * Extrapolates dims and small integers of a run of another size from two probe runs, for batches and windows that are too
+ * large to probe. Dims that grow in another way, or in steps, are open, and contents are omitted.
  */
 export function extrapolateFacts({ facts, sizes }: ExtrapolationRequest, target: PrefillSize): ValueFacts {
   const scaled = new Map<string, ValueFact>();

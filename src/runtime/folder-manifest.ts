@@ -37,7 +37,7 @@ export function formatManifest(files: readonly FoundFile[], run?: string): Uint8
 /**
  * Checks that a folder is empty, or contains only the files of its manifest, so that it may be replaced.
  * @param output path as given
- * @param manifest bytes of its manifest; undefined where there is none
+ * @param manifest bytes of its manifest; undefined if missing
  * @throws OptionError naming the first file that prevents it.
  */
 export async function checkReplaceable(
@@ -58,7 +58,7 @@ export async function checkReplaceable(
 /** Sizes of files by path; undefined for any size. */
 export type ListedFiles = ReadonlyMap<string, number | undefined>;
 
-/** The reason not to replace a file; undefined where there is none. */
+/** The reason not to replace a file; undefined if it can be replaced. */
 export function findObstacle({ path, byteLength }: FoundFile, listed: ListedFiles | undefined): string | undefined {
   if (listed === undefined) return `it holds ${path}, and no ${MANIFEST} that says what fang-prune wrote there`;
   if (path === MANIFEST) return undefined;

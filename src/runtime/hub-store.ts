@@ -54,7 +54,7 @@ export interface HubCommit {
  */
 export interface HubStore {
   readonly settings: HubSettings;
-  /** Loads the Hub's own client, the module `@huggingface/hub`: each platform its build, and none without a Hub. */
+  /** Loads the Hub's own client, the module `@huggingface/hub`, only when the Hub is used. */
   loadClient(): Promise<object>;
   /** Folder of a commit's files, as a path of the platform's `Files`; it need not exist. */
   folderOf(commit: HubCommit): string;

@@ -16,7 +16,7 @@ export interface Journal {
    */
   write(name: string, parts: Parts, endsStage?: boolean): Promise<void>;
   /**
-   * Whether a write of so many bytes keeps the total time of checkpoints within its limit.
+   * Whether a write of this size keeps the total time of checkpoints within its limit.
    * @param endsStage whether it saves an entire stage: such writes have their own, larger limit. Default false.
    */
   shouldCheckpoint(byteLength: number, endsStage?: boolean): boolean;
@@ -89,7 +89,7 @@ export async function readCheckpoint<T>(journal: Journal | undefined, name: stri
 /** A checkpoint under one name. */
 export interface Checkpoint<T> {
   /** Approximate bytes. Absent: it is always saved. */
-  bytes?(made: T): number;
+  bytes?(value: T): number;
   make(): Promise<T>;
 }
 
@@ -101,11 +101,11 @@ export async function checkpoint<T>(
 ): Promise<T> {
   const saved = await readCheckpoint<T>(journal, name);
   if (saved !== undefined) return saved;
-  const made = await make();
+  const value = await make();
   const endsStage = bytes !== undefined;
-  if (bytes === undefined || journal?.shouldCheckpoint(bytes(made), endsStage))
-    await journal?.write(name, [made], endsStage);
-  return made;
+  if (bytes === undefined || journal?.shouldCheckpoint(bytes(value), endsStage))
+    await journal?.write(name, [value], endsStage);
+  return value;
 }
 
 /** A folder next to the output for incomplete results and checkpoints. */

@@ -4,9 +4,8 @@ import { keepAllPositions } from './keep-all-positions.js';
 import { spreadRotaryTables } from './spread-rotary-tables.js';
 
 /**
- * The nodes that run during pruning instead of the model's own: the residual stream made explicit, operators that ONNX Runtime
- * cannot run in the form they have written out in primitives, and logits of every token. Values keep their names.
- * The model that is written keeps the operators it came with.
+ * Nodes for runs during pruning: with an explicit residual stream, primitives instead of operators in forms that ONNX Runtime
+ * cannot run, and logits of every token. Values keep their names. The saved model keeps its own operators.
  */
 export function lowerForRun(graph: GraphProto): NodeProto[] {
   const nodes = lowerOperators(splitSums(graph.node), graph);
@@ -14,8 +13,8 @@ export function lowerForRun(graph: GraphProto): NodeProto[] {
 }
 
 /**
- * Splits operators that hold a sum of the residual stream inside, such as fused norms, so that the stream is a value of its
- * own. Every value keeps its name. Only the graphs that run during pruning are split, never the model that is written.
+ * Splits operators that contain a sum of the residual stream, such as fused norms, so that the stream is a separate value.
+ * Values keep their names.
  */
 export function splitSums(nodes: readonly NodeProto[]): NodeProto[] {
   return nodes.flatMap((node) => {
@@ -24,7 +23,7 @@ export function splitSums(nodes: readonly NodeProto[]): NodeProto[] {
   });
 }
 
-/** Nodes of a graph with those operators written out that ONNX Runtime cannot run in the form they have, and no others. */
+/** Lowers operators in forms that ONNX Runtime cannot run to primitives; other nodes are unchanged. */
 export function lowerOperators(nodes: readonly NodeProto[], graph: GraphProto): NodeProto[] {
   return nodes.flatMap((node) => {
     const run = operatorOf(node)?.run;

@@ -21,9 +21,9 @@ export interface MeasureRequest {
 }
 
 /**
- * Runs a stage once for the dims and small contents of the values in it that cannot be extrapolated from two probes. Only shapes leave the graph.
+ * Runs a stage once to measure the dims and small contents of values that cannot be extrapolated from two probes.
  *
- * @returns facts of those values only; nothing is run where there are none.
+ * @returns facts of those values only; without such values nothing runs.
  */
 export async function measureFacts(request: MeasureRequest): Promise<ValueFacts> {
   const { engine, model, index, facts, isAvailable, outputs, feedsOf } = request;
@@ -31,21 +31,21 @@ export async function measureFacts(request: MeasureRequest): Promise<ValueFacts>
   if (stepped.size === 0) return new Map();
   const slice = extractStage(index, { outputs, isAvailable });
   const found = new Map<string, ValueFact>();
-  const handed = slice.inputs.filter((value) => stepped.has(value));
-  for (const [name, tensor] of Object.entries(feedsOf(handed))) found.set(name, factOf(tensor));
+  const inputs = slice.inputs.filter((value) => stepped.has(value));
+  for (const [name, tensor] of Object.entries(feedsOf(inputs))) found.set(name, factOf(tensor));
   const measured = slice.nodes
     .flatMap(({ output }) => output)
     .filter((value) => stepped.has(value) && first.has(value));
   if (measured.length === 0) return found;
   const shapeOf = (value: string) => `${value}/measured_shape`;
-  const counted = measured.filter((value) => first.get(value)!.ints !== undefined);
+  const withContents = measured.filter((value) => first.get(value)!.ints !== undefined);
   const compiled = await compileStage({
     engine,
     model,
     index,
     isAvailable,
     facts,
-    fetches: counted,
+    fetches: withContents,
     reads: measured,
     extension: {
       nodes: measured.map((value) => makeNode({ op: 'Shape', inputs: [value], outputs: [shapeOf(value)] })),

@@ -28,16 +28,16 @@ import { trackTensor } from './tensor-memory.js';
 export interface OrtEngineOptions {
   /** Execution providers in order of preference, in ONNX Runtime's names. Default `['cpu']`. */
   readonly executionProviders?: readonly string[];
-  /** Threads that share one operator's work; sums are split by their number. Default 0: as many as ONNX Runtime chooses. */
+  /** Intra-op threads; the rounding of sums depends on their number. Default 0: ONNX Runtime chooses. */
   readonly threads?: number;
-  /** Whether threads without work keep their cores busy, which is faster where each has one. Default true. */
+  /** Whether idle threads spin, which is faster if each has its own core. Default true. */
   readonly spinning?: boolean;
 }
 
 /**
- * Makes an engine of an ONNX Runtime package, onnxruntime-node or onnxruntime-web, from version 1.21 on. Before 1.22, models
- * are loaded only from bytes.
- * @throws EngineError for older ones.
+ * Creates an engine from an ONNX Runtime package, onnxruntime-node or onnxruntime-web, version 1.21 or newer. Before 1.22,
+ * models are loaded only from bytes.
+ * @throws EngineError for older versions.
  */
 export function createOrtEngine(ort: OrtModule, options: OrtEngineOptions = {}): Engine {
   const { threads = 0, spinning = true } = options;
@@ -78,7 +78,7 @@ export function createOrtEngine(ort: OrtModule, options: OrtEngineOptions = {}):
     if (!copiesInputs) HELD_WEIGHTS.set(session, weights);
     return wrapSession(runtime, session, declaredBy(session, model));
   };
-  const tellsDeclared = 'inputMetadata' in (ort.InferenceSession.prototype ?? {});
+  const hasMetadata = 'inputMetadata' in (ort.InferenceSession.prototype ?? {});
   return {
     name: `onnxruntime${version === undefined ? '' : ` ${version}`} (${executionProviders.join(', ')})`,
     version,
@@ -86,7 +86,7 @@ export function createOrtEngine(ort: OrtModule, options: OrtEngineOptions = {}):
     ...(threads > 0 && { threads }),
     copiesInputs,
     load,
-    ...(tellsDeclared && { loadFile: load }),
+    ...(hasMetadata && { loadFile: load }),
   };
 }
 
@@ -96,7 +96,7 @@ interface Runtime {
   readonly arrays: HostArrays;
 }
 
-/** Weights of sessions that live: ONNX Runtime does not say that it keeps no pointer to them. */
+/** Keeps the weights of open sessions alive: ONNX Runtime does not document whether it keeps pointers to them. */
 const HELD_WEIGHTS = new WeakMap<OrtSession, ReadonlyMap<string, Uint8Array>>();
 
 interface Declared {
@@ -130,7 +130,7 @@ function wrapSession(runtime: Runtime, session: OrtSession, declared: Declared):
   };
 }
 
-/** How WebAssembly tells of a dim that is open: -1 without its sign. */
+/** An open dim in WebAssembly: -1 as an unsigned integer. */
 const UNSIGNED_OPEN = 2 ** 32 - 1;
 
 function toDeclaredValue(value: OrtValueMetadata): DeclaredValue {
@@ -145,21 +145,21 @@ function toTensor(value: OrtTensor): Tensor {
   return tensor;
 }
 
-/** Half-precision bits: newer JavaScript returns numbers (Float16Array), and the engine's border promises bits. */
+/** Half-precision bits: tensors of an engine contain bits, and newer JavaScript runtimes return a Float16Array. */
 function rawHalves({ type, data }: OrtTensor): unknown {
   if (type !== 'float16' || tagOf(data) === 'Uint16Array') return data;
   const view = data as ArrayBufferView<ArrayBuffer>;
   return new Uint16Array(view.buffer, view.byteOffset, view.byteLength / Uint16Array.BYTES_PER_ELEMENT);
 }
 
-/** Gives a view of the same memory whose class ONNX Runtime knows. */
+/** Views of the same memory, of the classes that ONNX Runtime compares with. */
 type HostArrays = Readonly<Record<TensorType, (data: ArrayBufferView) => ArrayBufferView>>;
 
 type ArrayClass = new (buffer: ArrayBufferLike, byteOffset: number, length: number) => ArrayBufferView;
 
 /**
- * ONNX Runtime compares classes, and a test runner's sandbox has typed arrays of its own: a tensor without elements tells
- * which ones ONNX Runtime was loaded with.
+ * ONNX Runtime compares the classes of typed arrays, and a test runner's sandbox has its own classes: an empty tensor shows
+ * which ones ONNX Runtime uses.
  */
 function arraysOf({ Tensor }: OrtModule): HostArrays {
   const viewAs = (type: string) => {
@@ -172,7 +172,7 @@ function arraysOf({ Tensor }: OrtModule): HostArrays {
   return {
     float32: viewAs('float32'),
     float64: viewAs('float64'),
-    // Plain numbers make no tensor of halves; bits travel as these do.
+    // A float16 tensor cannot be created from a plain array; its bits are of the same class as uint16 elements.
     float16: viewAs('uint16'),
     int64: viewAs('int64'),
     int32: viewAs('int32'),
@@ -191,17 +191,14 @@ async function attempt<T>({ version }: Runtime, what: string, action: () => Prom
   try {
     return await action();
   } catch (cause) {
-    const said = shorten(errorMessage(cause));
-    const explained = explainRefusal(said, version);
-    throw new EngineError(`ONNX Runtime ${what}: ${said}${explained === undefined ? '' : `\n${explained}`}`, { cause });
+    const message = shorten(errorMessage(cause));
+    const advice = explainRefusal(message, version);
+    throw new EngineError(`ONNX Runtime ${what}: ${message}${advice === undefined ? '' : `\n${advice}`}`, { cause });
   }
 }
 
 /** Inputs and outputs that a serialized model declares, for runtimes whose sessions do not list them. */
-function readDeclaredValues(model: Uint8Array): {
-  readonly inputs: readonly DeclaredValue[];
-  readonly outputs: readonly DeclaredValue[];
-} {
+function readDeclaredValues(model: Uint8Array): Declared {
   const { graph } = fromBinary(ModelProtoSchema, model);
   const weights = new Set(graph?.initializer.map(({ name }) => name));
   return {

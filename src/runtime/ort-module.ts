@@ -1,15 +1,15 @@
 /**
- * The part of an ONNX Runtime package that the engine uses; every version of onnxruntime-node and onnxruntime-web from 1.21
- * on fits. Written down here, for the packages' own typings need those of a browser.
+ * The part of an ONNX Runtime package that the engine uses, in onnxruntime-node and onnxruntime-web from 1.21 on. The
+ * packages' own typings would need those of a browser.
  */
 export interface OrtModule {
   readonly InferenceSession: {
-    /** Where the versions differ: from 1.22 on, sessions tell what they declare. */
+    /** From 1.22 on it has `inputMetadata`. */
     readonly prototype?: object;
     create(path: string, options?: OrtSessionOptions): Promise<OrtSession>;
     create(model: Uint8Array, options?: OrtSessionOptions): Promise<OrtSession>;
   };
-  /** Of a type's name, elements and dimensions. */
+  /** Arguments: name of the type, elements, dims. */
   readonly Tensor: new (
     type: never,
     data: never,
@@ -55,15 +55,15 @@ export interface OrtTensor {
   readonly data: unknown;
 }
 
-/** Version of the package, where it says. */
+/** Version of the package, if known. */
 export function ortVersion({ env }: OrtModule): string | undefined {
   return env?.versions.node ?? env?.versions.web ?? env?.versions.common;
 }
 
-/** Earlier ones do not take weights next to a graph. */
+/** Earlier versions do not support external data in memory. */
 const FIRST_MINOR = 21;
 
-/** Says why a version is too old to be used. */
+/** The reason why a version is too old; undefined if it is not. */
 export function findTooOld(version: string | undefined): string | undefined {
   const [major, minor] = (version ?? '').split('.').map(Number);
   return major === 1 && minor! < FIRST_MINOR ? `it is ${version}, and 1.${FIRST_MINOR} or newer is needed` : undefined;

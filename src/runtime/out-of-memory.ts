@@ -1,6 +1,6 @@
 import { errorMessage } from '../error-message.js';
 
-/** Messages of ONNX Runtime, C++ and JavaScript where memory runs out. */
+/** Messages of ONNX Runtime, C++ and JavaScript when memory runs out. */
 const OUT_OF_MEMORY =
   /bad_alloc|bad allocation|failed to allocate memory|out of memory|cannot allocate memory|allocation failed/i;
 

@@ -144,9 +144,9 @@ export interface ByteHash {
 
 /** The machine, for a report. */
 export interface Machine {
-  /** `Node.js 20.11.0`, say. */
+  /** Such as `Node.js 20.11.0`. */
   readonly runtime: string;
-  /** `linux x64`, say. */
+  /** Such as `linux x64`. */
   readonly platform: string;
   readonly cpu?: string;
 }
@@ -182,7 +182,7 @@ export interface EngineChoice {
    * whose number is set in `ort.env.wasm.numThreads`.
    */
   readonly threads?: number | undefined;
-  /** An engine of your own, in place of `executionProvider` and `threads`. Default: one of onnxruntime-node. */
+  /** A custom engine, instead of `executionProvider` and `threads`. Default: one of onnxruntime-node. */
   readonly engine?: Engine | undefined;
 }
 

@@ -3,7 +3,7 @@ import type { Tensor } from './engine.js';
 
 /**
  * Feeds for a run without past over windows that need no padding: mask all ones, positions 0..S-1, empty caches.
- * `tokens` holds the ids row by row, `[batchSize, sequenceLength]`; absent means zeros.
+ * `tokens` are the ids row by row, `[batchSize, sequenceLength]`. Default: zeros.
  */
 export function prefillFeeds(
   inputs: readonly ModelInput[],
@@ -40,7 +40,7 @@ function makeFeed(input: ModelInput, dims: number[], size: PrefillSize, tokens: 
   }
 }
 
-/** Whole numbers in any type that models take them in. */
+/** Integers as the type of a model's input: int32, int64, or float32. */
 export function integersOf(type: Tensor['type'], dims: readonly number[], valueAt: (at: number) => number): Tensor {
   const length = dims.reduce((product, dim) => product * dim, 1);
   if (type === 'int32') return { type, dims, data: Int32Array.from({ length }, (_, at) => valueAt(at)) };

@@ -6,30 +6,30 @@ import { releaseTensors } from './tensor-memory.js';
 
 /**
  * Runs an embedding model in front of a decoder that reads embeddings: together they are a session that takes token ids.
- * Both go when it is released.
+ * Releasing it releases both.
  * @throws UnsupportedModelError when the two do not fit; EngineError, ModelFormatError.
  */
 export async function prefixEmbedding(engine: Engine, decoder: Session, embedding: OnnxModel): Promise<Session> {
   const decoderInputs = decoder.inputs.map(({ name, type, dims }) => {
     return { name, dataType: dataTypeOf(type as TensorType), dims };
   });
-  const front = await compileModel(engine, prepareEmbedding(embedding, { decoderInputs }));
-  const made = new Set(front.outputs.map(({ name }) => name));
-  const behind = decoder.inputs.filter(({ name }) => !made.has(name));
-  const shared = new Set(behind.map(({ name }) => name));
+  const prefix = await compileModel(engine, prepareEmbedding(embedding, { decoderInputs }));
+  const computed = new Set(prefix.outputs.map(({ name }) => name));
+  const fed = decoder.inputs.filter(({ name }) => !computed.has(name));
+  const shared = new Set(fed.map(({ name }) => name));
   return {
-    inputs: [...front.inputs.filter(({ name }) => !shared.has(name)), ...behind],
+    inputs: [...prefix.inputs.filter(({ name }) => !shared.has(name)), ...fed],
     outputs: decoder.outputs,
     async run(feeds, fetches) {
-      const embeddings = await front.run(pick(feeds, front));
+      const embeddings = await prefix.run(pick(feeds, prefix));
       try {
-        return await decoder.run({ ...pick(feeds, { inputs: behind }), ...embeddings }, fetches);
+        return await decoder.run({ ...pick(feeds, { inputs: fed }), ...embeddings }, fetches);
       } finally {
         releaseTensors(embeddings);
       }
     },
     async release() {
-      await front.release();
+      await prefix.release();
       await decoder.release();
     },
   };

@@ -22,21 +22,21 @@ import { type DeclaredValue, dataTypeOf, type Engine, type Tensor, type Tensors 
 import { prefillFeeds } from './prefill-feeds.js';
 import { releaseTensors } from './tensor-memory.js';
 
-/** Float weights with more elements than this are stood in for by zeros, which cost no memory. */
+/** Float weights with more elements are replaced by zeros, which cost no memory. */
 const REAL_ELEMENT_LIMIT = 64;
-/** Integer tensors up to this many elements are shapes, axes and the like, worth their contents. */
+/** Integer tensors up to this size are shapes, axes or indices: their contents are part of their facts. */
 const INTS_LIMIT = 256;
 
 export interface ProbeSize extends PrefillSize {
-  /** Places that a mask picks which the model computes; no multiple of the other sizes, so that they do not seem to be one. */
-  readonly placeCount: number;
+  /** Elements that a computed mask selects; no multiple of the other sizes, so that it is not confused with them. */
+  readonly selectedCount: number;
 }
 
 export interface ProbeRequest {
-  /** Of the runs. */
+  /** One run per size. */
   readonly sizes: readonly ProbeSize[];
   readonly engine: Engine;
-  /** The model's frame: opsets and functions. */
+  /** Only its opsets, functions and declared inputs are read. */
   readonly proto: ModelProto;
   /** The graph to probe: the model's own or a lowered one. */
   readonly graph: GraphProto;
@@ -44,17 +44,21 @@ export interface ProbeRequest {
 }
 
 /**
- * Learns the concrete dims of every value, and the contents of small integer ones, by running the graph once a size, without past.
- * Large weights are fed as zeros that share one buffer, so nothing is read and peak memory does not grow with the model.
+ * Measures the dims of every value, and the contents of small integer ones, by running the graph without past, once per size.
+ * Large weights are fed as zeros in one shared buffer, so that they are not read and peak memory does not grow with the model.
  */
 export async function probeValues(request: ProbeRequest): Promise<ValueFacts[]> {
   const { engine, sizes } = request;
-  const stand = await placeholderWeights(request);
-  const graph = { ...request.graph, node: countPlaces(request.graph.node, stand.names) };
+  const placeholders = await placeholderWeights(request);
+  const graph = { ...request.graph, node: replaceNonZero(request.graph.node, placeholders.names) };
   const index = indexGraph(graph);
   const inputs = readModelInputs(request.proto.graph ?? graph);
-  const feeds = sizes.map((size) => ({ ...prefillFeeds(inputs, size), ...stand.feeds, [PLACES]: placesOf(size) }));
-  const known = new Map(stand.facts);
+  const feeds = sizes.map((size) => ({
+    ...prefillFeeds(inputs, size),
+    ...placeholders.feeds,
+    [SELECTED]: selectedCountOf(size),
+  }));
+  const known = new Map(placeholders.facts);
   const fetches = graph.node.flatMap((node) =>
     addWeightSideFacts(node, index, known) ? [] : node.output.filter((value) => value !== ''),
   );
@@ -64,15 +68,15 @@ export async function probeValues(request: ProbeRequest): Promise<ValueFacts[]> 
     functions: request.proto.functions,
     graph: create(GraphProtoSchema, {
       name: 'probe',
-      node: [...stand.nodes, ...graph.node],
-      initializer: [...stand.initializers],
+      node: [...placeholders.nodes, ...graph.node],
+      initializer: [...placeholders.initializers],
       sparseInitializer: graph.sparseInitializer,
       input: [
         ...graph.input.filter(({ name }) => !index.initializers.has(name)),
-        ...Object.entries(stand.feeds).map(([name, tensor]) =>
+        ...Object.entries(placeholders.feeds).map(([name, tensor]) =>
           makeValueInfo(name, dataTypeOf(tensor.type), tensor.dims),
         ),
-        makeValueInfo(PLACES, dataTypeOf('int64'), [1]),
+        makeValueInfo(SELECTED, dataTypeOf('int64'), [1]),
       ],
       output: fetches.map((name) => create(ValueInfoProtoSchema, { name })),
     }),
@@ -81,9 +85,9 @@ export async function probeValues(request: ProbeRequest): Promise<ValueFacts[]> 
   return results.map((found) => new Map([...found, ...known]));
 }
 
-/** Runs the graph of a probe and returns the facts of what it is fed and of what it gives, run by run. */
+/** Runs a probe graph on each of the feeds, and returns the facts of inputs and outputs of each run. */
 async function runProbes(engine: Engine, bytes: Uint8Array, feeds: readonly Tensors[]): Promise<ValueFacts[]> {
-  // Where half precision has no kernel, ONNX Runtime casts, and trips over casts that change nothing unless it drops them first.
+  // ONNX Runtime inserts casts around operators without a float16 kernel, and fails on redundant casts unless `basic` removes them.
   const session = await engine
     .load(bytes, { optimization: 'none', keepsMemory: false })
     .catch(() => engine.load(bytes, { optimization: 'basic', keepsMemory: false }));
@@ -99,14 +103,14 @@ async function runProbes(engine: Engine, bytes: Uint8Array, feeds: readonly Tens
 
 interface DeclaredRuns {
   readonly feeds: readonly Tensors[];
-  /** Outputs of the graph as it is. */
+  /** Outputs of the original graph. */
   readonly declared: readonly DeclaredValue[];
 }
 
 /**
- * Runs a graph of halves in float32 and returns the facts that it has in halves. ONNX Runtime casts all weights that it is fed with
- * before it runs the first product, so that the graph as it is would need the entire model in float32.
- * @returns undefined where no weight is a half, or the graph does not run in float32.
+ * Runs a float16 graph in float32, and returns its facts in float16. ONNX Runtime casts all fed weights before the first
+ * product, so that the original graph would need the entire model in float32.
+ * @returns undefined if no large weight is float16, or if the graph does not run in float32.
  */
 async function runInSingle(
   engine: Engine,
@@ -162,20 +166,20 @@ async function factsOfRuns(
 
 const HALF = dataTypeOf('float16');
 
-/** Graph input with the places that a NonZero is to find. */
-const PLACES = 'fang_prune/places';
+/** Graph input with the number of elements that a NonZero selects. */
+const SELECTED = 'fang_prune/places';
 
-const placesOf = ({ placeCount }: ProbeSize): Tensor => ({
+const selectedCountOf = ({ selectedCount }: ProbeSize): Tensor => ({
   type: 'int64',
   dims: [1],
-  data: BigInt64Array.of(BigInt(placeCount)),
+  data: BigInt64Array.of(BigInt(selectedCount)),
 });
 
 /**
- * How many places a NonZero finds in what the model computed says nothing where the weights are zeros: it gets a number of
- * its own, so that whatever follows it shows.
+ * Replaces each NonZero of computed values by indices of a given count. Its own count means nothing where weights are zeros; a
+ * distinct one shows which sizes depend on it.
  */
-function countPlaces(nodes: readonly NodeProto[], weights: ReadonlySet<string>): NodeProto[] {
+function replaceNonZero(nodes: readonly NodeProto[], weights: ReadonlySet<string>): NodeProto[] {
   const computed = new Set(weights);
   return nodes.flatMap((node) => {
     if (!inputsOf(node).some((value) => computed.has(value))) return [node];
@@ -187,7 +191,7 @@ function countPlaces(nodes: readonly NodeProto[], weights: ReadonlySet<string>):
       makeNode({ op, inputs, outputs: [`${places}/${op}_${inputs.length}`], attributes });
     const shape = emit('Shape', [x]);
     const rank = makeNode({ op: 'Shape', inputs: shape.output, outputs: [`${places}/rank`] });
-    const dims = emit('Concat', [...rank.output, PLACES], { axis: 0 });
+    const dims = emit('Concat', [...rank.output, SELECTED], { axis: 0 });
     const filled = makeNode({
       op: 'ConstantOfShape',
       name: node.name,
@@ -205,7 +209,7 @@ function countPlaces(nodes: readonly NodeProto[], weights: ReadonlySet<string>):
 }
 
 interface PlaceholderWeights {
-  /** Weights that zeros stand in for. */
+  /** Weights that are replaced by zeros. */
   readonly names: ReadonlySet<string>;
   readonly feeds: Readonly<Record<string, Tensor>>;
   readonly nodes: readonly NodeProto[];
@@ -214,8 +218,8 @@ interface PlaceholderWeights {
 }
 
 /**
- * Large float weights become zero feeds over one shared buffer, or zeros that the graph makes and drops again where feeds are
- * copied; all others remain initializers.
+ * Large float weights become feeds of zeros in one shared buffer, or zeros that the graph computes if the engine copies feeds;
+ * all others remain initializers.
  */
 async function placeholderWeights({ engine, graph, weights }: ProbeRequest): Promise<PlaceholderWeights> {
   const zeros = new ArrayBuffer(
@@ -280,8 +284,8 @@ export function factOf(tensor: Tensor): ValueFact {
 }
 
 /**
- * Facts of what is computed only from weights, without running it: a transposed copy of every weight would be as large
- * as the model. Returns whether the node is such a one.
+ * Adds the facts of a large weight's transpose or cast without running it: copies of all weights would be as large as the
+ * model. Returns whether the node computes one.
  */
 function addWeightSideFacts(
   node: GraphProto['node'][number],

@@ -12,19 +12,19 @@ export interface EncoderCheck {
   readonly facts: ValueFacts;
   readonly inputs: readonly ModelInput[];
   readonly tokenInput: string;
-  /** Output taken for the logits. */
+  /** Output that is used as logits. */
   readonly logits: string;
   /** Tokens per window in the run that the facts come from. */
   readonly sequenceLength: number;
 }
 
 /**
- * Refuses a model that returns hidden states, or whose tokens may all attend to each other: what its outputs say about
- * the next token is no measure of it.
+ * Refuses a model that returns hidden states, or whose tokens may all attend to each other: it does not predict the next
+ * token, so that its quality cannot be measured.
  * @throws UnsupportedModelError
  */
-export function refuseEncoder(question: EncoderCheck): void {
-  const { index, facts, inputs, tokenInput, logits } = question;
+export function refuseEncoder(check: EncoderCheck): void {
+  const { index, facts, inputs, tokenInput, logits } = check;
   const [table] = findEmbeddings(index, tokenInput).map((at) => facts.get(index.nodes[at]!.input[0] ?? '')?.dims);
   const dims = facts.get(logits)?.dims ?? [];
   if (dims.length !== 3) {
@@ -39,7 +39,7 @@ export function refuseEncoder(question: EncoderCheck): void {
     );
   }
   const hasCache = inputs.some(({ role }) => role === 'past' || role === 'state');
-  if (!hasCache && !isCausal(question)) {
+  if (!hasCache && !isCausal(check)) {
     throw new UnsupportedModelError(
       'no mask in the graph keeps a token from attending to later ones; encoders cannot be pruned, only decoder-only transformers',
     );
@@ -48,14 +48,14 @@ export function refuseEncoder(question: EncoderCheck): void {
 
 const COMPARISONS: ReadonlySet<string> = new Set(['Less', 'LessOrEqual', 'Greater', 'GreaterOrEqual', 'Trilu']);
 
-/** Whether an operator hides the future by itself: always, or where an attribute says so. */
-function hidesFuture(node: NodeProto): boolean {
+/** Whether an operator masks later tokens: always, or by an attribute. */
+function masksFuture(node: NodeProto): boolean {
   const tokens = operatorOf(node)?.tokens;
   if (typeof tokens !== 'object' || tokens.causal === 'no') return false;
   return tokens.causal === 'always' || intAttribute(node, tokens.causal.attribute, 0) === 1;
 }
 
-/** Whether something tells tokens' pairs apart by their positions: a comparison, a table, a fused operator. */
+/** Whether anything depends on pairs of positions: a fused operator, a comparison, or a table. */
 function isCausal({ index, facts, inputs, tokenInput, sequenceLength }: EncoderCheck): boolean {
   const contents = new Set([
     tokenInput,
@@ -64,7 +64,7 @@ function isCausal({ index, facts, inputs, tokenInput, sequenceLength }: EncoderC
   const isSquare = ({ dims = [] }: Partial<ValueFact> = {}): boolean =>
     dims.length >= 2 && dims.slice(-2).every((dim) => dim === sequenceLength);
   return index.nodes.some((node) => {
-    if (hidesFuture(node)) return true;
+    if (masksFuture(node)) return true;
     if (inputsOf(node).length > 0 && dataInputs(node).some((value) => contents.has(value))) {
       for (const value of node.output) contents.add(value);
       return COMPARISONS.has(node.opType) && node.output.some((value) => isSquare(facts.get(value)));

@@ -9,11 +9,11 @@ import { neededRuntime } from './explain-refusal.js';
 
 /** A model that ONNX Runtime could not run, and why. */
 interface Refusal {
-  /** In the words of a sentence that begins with the engine's name. */
+  /** Reason, as the end of a sentence that begins with the engine's name. */
   readonly cannot: string;
-  /** Name of the node it names. */
+  /** Name of the node. Undefined: unknown. */
   readonly node?: string | undefined;
-  /** Advice, where the node does not give any. */
+  /** Default: depends on the node, see `remedyFor`. */
   readonly remedy?: string;
 }
 
@@ -21,31 +21,31 @@ interface Refusal {
 const INVALID =
   'its exporter wrote a file that is not valid: export the model by another exporter, or another version of it; --verbose shows what is wrong';
 
-/** How ONNX Runtime puts it, and what it means; the first row that fits counts. */
-const MESSAGES: readonly { readonly said: RegExp; readonly means: (parts: readonly string[]) => Refusal }[] = [
+/** Messages of ONNX Runtime, and what they mean; the first match applies. */
+const MESSAGES: readonly { readonly pattern: RegExp; readonly means: (parts: readonly string[]) => Refusal }[] = [
   {
-    said: /Could not find an implementation for (\S+)\((\d+)\) node with name '(.*?)'/,
+    pattern: /Could not find an implementation for (\S+)\((\d+)\) node with name '(.*?)'/,
     means: ([, op, version, node]) => ({ cannot: `has no kernel for ${op} (version ${version})`, node }),
   },
   {
-    said: /running \S+ node\. Name:'(.*?)'/,
+    pattern: /running \S+ node\. Name:'(.*?)'/,
     means: ([, node]) => ({
       cannot: 'has a kernel that does not support the attributes or inputs of this model',
       node,
     }),
   },
   {
-    said: /Unsupported model IR version: (\d+)/,
+    pattern: /Unsupported model IR version: (\d+)/,
     means: ([, version]) => ({ cannot: `does not know IR version ${version}, which the file is in` }),
   },
   {
-    said: /Opset (\d+) is under development.*for domain (\S+) is till opset (\d+)/s,
+    pattern: /Opset (\d+) is under development.*for domain (\S+) is till opset (\d+)/s,
     means: ([, opset, domain, highest]) => ({
       cannot: `knows ${domain} up to opset ${highest}, and the model is of opset ${opset}`,
     }),
   },
   {
-    said: /(?:(\S+) is not a registered function\/op|No Op registered for (\S+))/,
+    pattern: /(?:(\S+) is not a registered function\/op|No Op registered for (\S+))/,
     means: ([, custom, standard]) => ({
       cannot: `does not know the operator ${(custom ?? standard)?.replace(/\(-?\d+\)$/, '')}`,
       remedy: (custom ?? standard)?.startsWith('com.microsoft')
@@ -54,23 +54,23 @@ const MESSAGES: readonly { readonly said: RegExp; readonly means: (parts: readon
     }),
   },
   {
-    said: /(?:[Ii]n node \(|In Node, \("|Node ?\()(.*?)[")]/,
+    pattern: /(?:[Ii]n node \(|In Node, \("|Node ?\()(.*?)[")]/,
     means: ([, node]) => ({ cannot: 'considers a node of this model invalid', node, remedy: INVALID }),
   },
   {
-    said: /Got invalid dimensions for input: (\S+)/,
+    pattern: /Got invalid dimensions for input: (\S+)/,
     means: ([, input]) => ({
       cannot: `accepts "${input}" in a fixed size only`,
       remedy: 'export the model with open batch and sequence axes (dynamic_axes, dynamic_shapes)',
     }),
   },
   {
-    said: /invalid model/i,
+    pattern: /invalid model/i,
     means: () => ({ cannot: 'considers the graph invalid', remedy: INVALID }),
   },
 ];
 
-/** Types that few kernels are written for. */
+/** Types that few kernels support. */
 const RARE_TYPES: ReadonlySet<string> = new Set(['bfloat16', 'float8e4m3fn', 'float8e5m2']);
 
 export interface UnrunnableModel {
@@ -79,8 +79,8 @@ export interface UnrunnableModel {
 }
 
 /**
- * Says in this library's words what the installed runtime cannot do of a model that it was given as it is; ONNX Runtime's own
- * are the cause. Whatever is no refusal of the model (memory that runs out) comes back as it was.
+ * Explains why the installed runtime cannot run a model; ONNX Runtime's error is the cause. Errors that are not about the
+ * model, such as a lack of memory, are returned unchanged.
  */
 export function refuseUnrunnable(error: unknown, unrunnable: UnrunnableModel): unknown {
   if (!(error instanceof EngineError) || /allocat|bad_alloc|out of memory/i.test(causeMessage(error))) return error;
@@ -110,8 +110,8 @@ export function describeUnrunnable(
   error: EngineError,
   { engine, model }: UnrunnableModel,
 ): { readonly message: string; readonly remedy: string } {
-  const said = causeMessage(error);
-  const { cannot, node: name, remedy } = explain(said);
+  const cause = causeMessage(error);
+  const { cannot, node: name, remedy } = explain(cause);
   const node = findNode(model.proto.graph, name);
   const where = node === undefined ? '' : `: ${nodeLabel(node)}`;
   const types = new Set([...model.weights.values()].map(({ dataType }) => findDataType(dataType)?.name ?? ''));
@@ -120,23 +120,23 @@ export function describeUnrunnable(
     message: `${engine.name} cannot run the model: it ${cannot}${where}`,
     remedy:
       rare === undefined
-        ? (remedy ?? remedyFor(node, neededRuntime(said)))
+        ? (remedy ?? remedyFor(node, neededRuntime(cause)))
         : `its weights are ${rare}, which few kernels support: export the model in float32 or float16`,
   };
 }
 
-/** ONNX Runtime's own words. */
+/** ONNX Runtime's message. */
 const causeMessage = ({ cause, message }: EngineError): string => shorten(String(Object(cause).message ?? message));
 
-function explain(said: string): Refusal {
-  for (const { said: pattern, means } of MESSAGES) {
-    const parts = said.match(pattern);
+function explain(message: string): Refusal {
+  for (const { pattern, means } of MESSAGES) {
+    const parts = message.match(pattern);
     if (parts !== null) return means(parts);
   }
-  return { cannot: 'does not take it and names no node' };
+  return { cannot: 'refuses it without naming a node' };
 }
 
-/** The model's node, also where a form of it written out was run. */
+/** The model's node, also for the name of a node that it was lowered to. */
 function findNode(graph: GraphProto | undefined, name: string | undefined): NodeProto | undefined {
   if (name === undefined || name === '') return undefined;
   const [original] = name.split('/lowered/');
@@ -147,5 +147,5 @@ function remedyFor(node: NodeProto | undefined, needed: string | undefined): str
   if (node?.domain === 'com.microsoft')
     return 'fused operators built for other devices are not supported by the CPU kernels: build the model for the CPU (onnxruntime-genai: -e cpu), or without fused operators (optimum, torch.onnx), and prune that';
   const newer = needed === undefined ? '' : `${needed}: install that onnxruntime-node, or `;
-  return `${newer}export the model at another opset, or by another exporter; --verbose shows what it said`;
+  return `${newer}export the model at another opset, or by another exporter; --verbose shows its message`;
 }

@@ -5,11 +5,11 @@ import type { Engine, Session, SessionOptions, Tensors } from './engine.js';
 
 type Weights = NonNullable<SessionOptions['weights']>;
 
-/** Tables of positions are that small; weights of a block that are not trained are larger, differ, and would be copied in vain. */
+/** Most bytes of external weights that are compared. Position tables are smaller; a block's frozen weights are larger and differ anyway. */
 const MAX_COMPARED = 2 ** 21;
 
-/** A session, by what it was made from. */
-interface Shared {
+/** A session, with the graph, weights and options that it was created from. */
+interface SharedSession {
   readonly bytes: Uint8Array;
   readonly weights: Weights;
   readonly options: string;
@@ -18,67 +18,69 @@ interface Shared {
 }
 
 /**
- * An engine that makes one session of all graphs which differ only in names, such as blocks of one shape whose weights are fed.
- * A session costs megabytes, however small its graph. Weights next to the graph may be tables that all blocks read, such as those
- * of rotary embeddings: they are compared by their bytes.
+ * An engine that shares one session between graphs that differ only in names, such as blocks of one shape whose weights are fed:
+ * a session costs megabytes even for a small graph. External weights are compared by their bytes, since all blocks may read the
+ * same rotary tables.
  */
 export function shareSessions(engine: Pick<Engine, 'load'>): Pick<Engine, 'load'> {
-  const made = new Set<Shared>();
-  const find = (bytes: Uint8Array, { weights: given = new Map(), ...rest }: SessionOptions): Shared => {
+  const sessions = new Set<SharedSession>();
+  const find = (bytes: Uint8Array, { weights: original = new Map(), ...rest }: SessionOptions): SharedSession => {
     const options = JSON.stringify(rest);
-    for (const one of made)
-      if (one.options === options && isSame(one.bytes, bytes) && areSame(one.weights, given)) return one;
-    // Copied, because their source may be released before the last user.
-    const weights: Weights = new Map([...given].map(([path, bytes]) => [path, bytes.slice()]));
+    for (const known of sessions)
+      if (known.options === options && equalBytes(known.bytes, bytes) && equalWeights(known.weights, original))
+        return known;
+    // Copied, because the originals may be released before the last user.
+    const weights: Weights = new Map([...original].map(([path, bytes]) => [path, bytes.slice()]));
     const added = { bytes, weights, options, session: engine.load(bytes, { ...rest, weights }), users: 0 };
-    made.add(added);
+    sessions.add(added);
     return added;
   };
   return {
     async load(bytes, options = {}) {
-      const besideBytes = [...(options.weights ?? [])].reduce((sum, [, { byteLength }]) => sum + byteLength, 0);
-      const named = besideBytes > MAX_COMPARED ? undefined : canonicaliseNames(fromBinary(ModelProtoSchema, bytes));
-      if (named === undefined) return engine.load(bytes, options);
-      const shared = find(toBinary(ModelProtoSchema, named.proto), options);
+      const weightBytes = [...(options.weights ?? [])].reduce((sum, [, { byteLength }]) => sum + byteLength, 0);
+      const canonical = weightBytes > MAX_COMPARED ? undefined : canonicaliseNames(fromBinary(ModelProtoSchema, bytes));
+      if (canonical === undefined) return engine.load(bytes, options);
+      const shared = find(toBinary(ModelProtoSchema, canonical.proto), options);
       shared.users += 1;
       const release = async () => {
         shared.users -= 1;
         if (shared.users > 0) return;
-        made.delete(shared);
+        sessions.delete(shared);
         await (await shared.session).release();
       };
       try {
-        return underNames(await shared.session, { nameOf: named.nameOf, release });
+        return renameValues(await shared.session, { nameOf: canonical.nameOf, release });
       } catch (error) {
-        made.delete(shared);
+        sessions.delete(shared);
         throw error;
       }
     },
   };
 }
 
-function isSame(one: Uint8Array, other: Uint8Array): boolean {
-  return one.length === other.length && one.every((byte, at) => byte === other[at]);
+function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, at) => byte === b[at]);
 }
 
-const areSame = (some: Weights, others: Weights): boolean =>
-  some.size === others.size && [...some].every(([path, bytes]) => isSame(bytes, others.get(path) ?? new Uint8Array()));
+const equalWeights = (a: Weights, b: Weights): boolean =>
+  a.size === b.size && [...a].every(([path, bytes]) => equalBytes(bytes, b.get(path) ?? new Uint8Array()));
 
 interface Naming extends Pick<Session, 'release'> {
   readonly nameOf: ReadonlyMap<string, string>;
 }
 
-/** A session under the names that its graph had. */
-function underNames(session: Session, { nameOf, release }: Naming): Session {
-  const place = (name: string): string => nameOf.get(name) ?? name;
-  const names = new Map([...nameOf].map(([name, at]) => [at, name]));
+/** A session with the original names of its graph. */
+function renameValues(session: Session, { nameOf, release }: Naming): Session {
+  const canonical = (name: string): string => nameOf.get(name) ?? name;
+  const originals = new Map([...nameOf].map(([original, name]) => [name, original]));
   const rename = (values: Tensors, to: (name: string) => string): Tensors =>
     Object.fromEntries(Object.entries(values).map(([name, tensor]) => [to(name), tensor]));
-  const back = (name: string): string => names.get(name) ?? name;
+  const original = (name: string): string => originals.get(name) ?? name;
   return {
-    inputs: session.inputs.map((declared) => ({ ...declared, name: back(declared.name) })),
-    outputs: session.outputs.map((declared) => ({ ...declared, name: back(declared.name) })),
-    run: async (feeds, fetches) => rename(await session.run(rename(feeds, place), fetches?.map(place)), back),
+    inputs: session.inputs.map((declared) => ({ ...declared, name: original(declared.name) })),
+    outputs: session.outputs.map((declared) => ({ ...declared, name: original(declared.name) })),
+    run: async (feeds, fetches) =>
+      rename(await session.run(rename(feeds, canonical), fetches?.map(canonical)), original),
     release,
   };
 }

@@ -4,17 +4,17 @@ import { qualifiedOp } from '../onnx/graph-index.js';
 import { influencedValues } from '../onnx/partition.js';
 
 /**
- * The nodes with the angles of ONNX's RotaryEmbedding repeated for every window where a graph makes them for one: ONNX
- * Runtime takes them only for as many windows as there are. Values keep their names.
+ * Repeats the angles of ONNX's RotaryEmbedding for every window if the graph computes them for one: ONNX Runtime does not
+ * broadcast them over the batch. Values keep their names.
  */
 export function spreadRotaryTables(nodes: readonly NodeProto[], graph: GraphProto): NodeProto[] {
-  const isOwn = (node: NodeProto) => qualifiedOp(node) === 'RotaryEmbedding' && (node.input[3] ?? '') === '';
-  if (!nodes.some(isOwn)) return [...nodes];
+  const isStandard = (node: NodeProto) => qualifiedOp(node) === 'RotaryEmbedding' && (node.input[3] ?? '') === '';
+  if (!nodes.some(isStandard)) return [...nodes];
   const weights = new Set(graph.initializer.map(({ name }) => name));
   const inputs = graph.input.map(({ name }) => name).filter((name) => !weights.has(name));
-  const told = influencedValues(nodes, inputs);
+  const dependent = influencedValues(nodes, inputs);
   return nodes.flatMap((node) =>
-    isOwn(node) && !node.input.slice(1, 3).some((table) => told.has(table)) ? spreadTables(node) : [node],
+    isStandard(node) && !node.input.slice(1, 3).some((table) => dependent.has(table)) ? spreadTables(node) : [node],
   );
 }
 

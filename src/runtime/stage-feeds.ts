@@ -12,16 +12,16 @@ export interface StageFeedRequest {
   readonly batch: Batch;
 }
 
-/** Where the other feeds come from. */
-export interface FeedPlace {
+/** Sources of the other feeds. */
+export interface FeedSources {
   readonly analysed: Pick<AnalysedModel, 'inputs'>;
-  /** Absent: the stage reads nothing that was carried along. */
+  /** Absent: the stage reads no other values of earlier stages. */
   readonly side?: Pick<SideValues, 'get'>;
 }
 
-/** Feeds of a stage that starts at a hidden state: that, what the model itself is fed, and values that were carried along. */
+/** Feeds of a stage that starts at a hidden state: the hidden state, the model's inputs, and other values of earlier stages. */
 export function stageFeeds(
-  { analysed, side }: FeedPlace,
+  { analysed, side }: FeedSources,
   { names, input, hidden, batch }: StageFeedRequest,
 ): Record<string, Tensor> {
   const inputs = analysed.inputs.filter(({ name }) => names.includes(name));

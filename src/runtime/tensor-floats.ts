@@ -3,8 +3,8 @@ import { decodeFloats } from '../onnx/float-encoding.js';
 import { dataTypeOf, type Tensor } from './engine.js';
 
 /**
- * A tensor's numbers in single precision: its own memory where it has that.
- * @param what it is, for messages
+ * A tensor as float32; not copied if it is float32.
+ * @param what name for messages, in the plural
  * @throws UnsupportedModelError for a type other than float32 and float16.
  */
 export function tensorFloats({ type, data }: Tensor, what: string): Float32Array {

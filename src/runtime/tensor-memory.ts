@@ -2,36 +2,36 @@ import { freeBuffer } from '../free-bytes.js';
 import type { Tensor, Tensors } from './engine.js';
 
 /** Number of references to the memory of a tensor that an engine returned. */
-const holders = new WeakMap<ArrayBufferLike, number>();
+const referenceCounts = new WeakMap<ArrayBufferLike, number>();
 
 /**
- * Counts who holds a tensor's memory, from now on only the caller, so that the last one to release it frees it. Results of an
- * engine are large and many: left to the garbage collector, every 30 MB of them would have it go through the entire heap. A
- * tensor that is not tracked, or that somebody forgets to release, is the garbage collector's as ever.
+ * Starts to count references to a tensor's memory, at 1, so that the last release frees it. Results of an engine are large and
+ * many: every 30 MB of them would cause a collection of the entire heap. Tensors that are not tracked, or not released, are
+ * collected as usual.
  */
 export function trackTensor({ data }: Tensor): void {
   const { buffer, byteLength } = data;
-  if (buffer.byteLength === byteLength) holders.set(buffer, 1);
+  if (buffer.byteLength === byteLength) referenceCounts.set(buffer, 1);
 }
 
-/** Keeps a tracked tensor beyond its maker's use of it; to be released once more. */
+/** Adds a reference to a tracked tensor, which must then be released once more. */
 export function retainTensor({ data }: Tensor): void {
-  const count = holders.get(data.buffer);
-  if (count !== undefined) holders.set(data.buffer, count + 1);
+  const count = referenceCounts.get(data.buffer);
+  if (count !== undefined) referenceCounts.set(data.buffer, count + 1);
 }
 
-/** Gives a tensor up. The last one to do so frees the memory of a tracked one: its data has no elements then. */
+/** Removes a reference to a tracked tensor. The last one frees its memory, so that its data has no elements. */
 export function releaseTensor({ data }: Tensor): void {
   const { buffer } = data;
-  const count = holders.get(buffer);
+  const count = referenceCounts.get(buffer);
   if (count === undefined) return;
-  holders.set(buffer, count - 1);
+  referenceCounts.set(buffer, count - 1);
   if (count > 1) return;
-  holders.delete(buffer);
+  referenceCounts.delete(buffer);
   freeBuffer(buffer as ArrayBuffer);
 }
 
-/** Gives up all results of a run. */
+/** Releases all results of a run. */
 export function releaseTensors(tensors: Tensors): void {
   for (const tensor of Object.values(tensors)) releaseTensor(tensor);
 }

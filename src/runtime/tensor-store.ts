@@ -3,13 +3,13 @@ import { ARRAYS, type Tensor, type TensorType } from './engine.js';
 import { releaseTensor, retainTensor } from './tensor-memory.js';
 
 /**
- * Where tensors wait by index: the hidden states of every batch between blocks, the Gram matrix or curvature of every module.
- * An entry is overwritten in place, so that the store never holds more than one generation.
+ * Tensors by index: the hidden states of every batch between blocks, or the Gram matrix or curvature of every module. Entries
+ * are overwritten in place, so that the store never contains two versions.
  */
 export interface TensorStore {
-  /** The tensor of a batch; it remains as it is until the next `get` or `put`. */
+  /** The tensor of a batch, valid until the next `get` or `put`. */
   get(batch: number): Promise<Tensor>;
-  /** Takes a tensor, which must not change any more, and retains it as long as it needs it. */
+  /** Stores a tensor, which must not change afterwards. It is retained as long as the store needs it. */
   put(batch: number, tensor: Tensor): Promise<void>;
   /** Frees memory or removes the file. */
   dispose(): Promise<void>;
@@ -47,14 +47,14 @@ export interface ScratchFile {
 }
 
 /**
- * A store in a scratch file; every entry has its own place, as large as its first tensor. An engine that runs on the
- * calling thread leaves the disk idle meanwhile, so one write continues behind the caller's back, and one read, of the batch
- * that comes next in the direction of the last two, ahead of it. A write that failed is the next call's error.
+ * A store in a scratch file; every entry has a range of its first tensor's size. The disk is idle while an engine runs on the
+ * calling thread, so that one write continues in the background, and the next batch, in the direction of the last two reads,
+ * is read ahead. The next call throws the error of a failed write.
  */
 export function createSpilledStore(file: ScratchFile): TensorStore {
-  const places = new Map<
+  const entries = new Map<
     number,
-    { readonly offset: number; readonly room: number; tensor: Omit<Tensor, 'data'>; byteLength: number }
+    { readonly offset: number; readonly capacity: number; tensor: Omit<Tensor, 'data'>; byteLength: number }
   >();
   let end = 0;
   let written = Promise.resolve();
@@ -65,9 +65,9 @@ export function createSpilledStore(file: ScratchFile): TensorStore {
   let largest = 0;
 
   async function read(batch: number): Promise<Tensor> {
-    const place = places.get(batch);
-    if (place === undefined) throw new RangeError(`no hidden state of batch ${batch} was stored`);
-    const { offset, byteLength, tensor } = place;
+    const entry = entries.get(batch);
+    if (entry === undefined) throw new RangeError(`no hidden state of batch ${batch} was stored`);
+    const { offset, byteLength, tensor } = entry;
     const buffer = spare !== undefined && spare.byteLength >= byteLength ? spare : new ArrayBuffer(largest);
     spare = undefined;
     await written;
@@ -80,24 +80,24 @@ export function createSpilledStore(file: ScratchFile): TensorStore {
       const tensor = await (ahead?.batch === batch ? ahead.tensor : read(batch));
       const next = batch < last ? batch - 1 : batch + 1;
       last = batch;
-      ahead = places.has(next) ? { batch: next, tensor: ignoreRejection(read(next)) } : undefined;
+      ahead = entries.has(next) ? { batch: next, tensor: ignoreRejection(read(next)) } : undefined;
       spare = tensor.data.buffer as ArrayBuffer;
       return tensor;
     },
     async put(batch, given) {
       const { data, ...tensor } = given;
       retainTensor(given);
-      // What is read ahead may lie where this goes.
+      // The read ahead may be of the range that is overwritten.
       await Promise.allSettled([ahead?.tensor]);
       await written;
       const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-      const known = places.get(batch);
-      const fits = known !== undefined && known.room >= bytes.byteLength;
+      const known = entries.get(batch);
+      const fits = known !== undefined && known.capacity >= bytes.byteLength;
       const offset = fits ? known.offset : end;
-      const room = fits ? known.room : bytes.byteLength;
+      const capacity = fits ? known.capacity : bytes.byteLength;
       if (!fits) end += bytes.byteLength;
       largest = Math.max(largest, bytes.byteLength);
-      places.set(batch, { offset, room, tensor, byteLength: bytes.byteLength });
+      entries.set(batch, { offset, capacity, tensor, byteLength: bytes.byteLength });
       if (ahead?.batch === batch) ahead = undefined;
       written = ignoreRejection(written.then(() => file.write(offset, bytes)).finally(() => releaseTensor(given)));
     },

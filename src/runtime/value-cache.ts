@@ -5,25 +5,25 @@ import { releaseTensor, retainTensor } from './tensor-memory.js';
 export interface ValueCache {
   /** Requests that values of the current stage be cached when they are next computed. */
   want(values: readonly string[]): void;
-  /** Those of some values that are wanted and not there yet. */
+  /** The requested ones among `values` that are not cached yet. */
   wantedAmong(values: readonly string[]): string[];
   put(value: string, batch: number, tensor: Tensor): void;
-  /** Says that some values are there for all batches. */
+  /** Marks values as cached for all batches. */
   finish(values: readonly string[]): void;
   has(value: string): boolean;
   /** The entire cached value. */
   get(value: string, batch: number): Tensor;
-  /** Narrows a value to some channels of its last axis; with none it is forgotten. */
+  /** Narrows a value to some channels of its last axis; without channels it is dropped. */
   narrow(value: string, keep: Int32Array): void;
-  /** Channels that are left of the values that were narrowed. */
+  /** Remaining channels of narrowed values. */
   readonly narrowed: ReadonlyMap<string, Int32Array>;
-  /** Leaves the current stage: its cached values serve once more, to advance. */
+  /** Ends the current stage: its cached values are used once more, to advance. */
   leave(): void;
   /** Frees a batch's cached values of earlier stages. */
   drop(batch: number): void;
-  /** Forgets the stages left behind. */
+  /** Drops all cached values of earlier stages. */
   forget(): void;
-  /** Bytes of what is held, of all batches. */
+  /** Cached bytes of all batches. */
   byteLength(): number;
   /** The state of the cache, without the tensors. */
   save(): SavedValueCache;
@@ -31,7 +31,7 @@ export interface ValueCache {
   restore(saved: SavedValueCache): void;
 }
 
-/** Names of held values, and how they were narrowed. */
+/** Names of cached values, and how they were narrowed. */
 export interface SavedValueCache {
   readonly wanted: ReadonlySet<string>;
   readonly complete: ReadonlySet<string>;
@@ -71,7 +71,7 @@ export function createValueCache(): ValueCache {
     has: (value) => complete.has(value),
     get(value, batch) {
       const tensor = tensors.get(value)?.get(batch);
-      if (tensor === undefined) throw new RangeError(`"${value}" of batch ${batch} is not held`);
+      if (tensor === undefined) throw new RangeError(`"${value}" of batch ${batch} is not cached`);
       return tensor;
     },
     narrow(value, keep) {

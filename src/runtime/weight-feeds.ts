@@ -4,8 +4,8 @@ import { describeShape } from '../onnx/tensor-handle.js';
 import { ARRAYS, type Tensor, type Tensors, typeOf } from './engine.js';
 
 /**
- * Weights as they are now, to feed to a stage that was compiled with them as `fed`.
- * @throws UnsupportedModelError for a weight that is gone, or of a type that no engine takes.
+ * Current weights, as feeds of a stage that was compiled with them as `fed`.
+ * @throws UnsupportedModelError for a missing weight, or a type that engines do not support.
  */
 export async function weightFeeds({ weights }: OnnxModel, names: readonly string[]): Promise<Tensors> {
   const feeds: Record<string, Tensor> = {};
@@ -14,7 +14,7 @@ export async function weightFeeds({ weights }: OnnxModel, names: readonly string
     const type = handle && typeOf(handle.dataType);
     if (handle === undefined || type === undefined)
       throw new UnsupportedModelError(
-        `weight "${name}" is ${handle ? describeShape(handle) : 'gone'} and cannot be fed`,
+        `weight "${name}" is ${handle ? describeShape(handle) : 'missing'} and cannot be fed`,
       );
     const { buffer } = await handle.read();
     feeds[name] = { type, dims: handle.dims, data: new ARRAYS[type](buffer) } as Tensor;

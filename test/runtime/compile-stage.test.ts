@@ -134,8 +134,8 @@ describe('weights that are fed', () => {
     await Promise.all([inside.session.release(), feeding.session.release()]);
   });
 
-  it('are named when they are gone or of no type that is fed', async () => {
-    await expect(weightFeeds(model, ['third'])).rejects.toThrow('weight "third" is gone');
+  it('are named if they are missing, or of a type that cannot be fed', async () => {
+    await expect(weightFeeds(model, ['third'])).rejects.toThrow('weight "third" is missing');
     const packed = {
       ...model,
       weights: new Map([['first', bytesHandle({ dataType: 22, dims: [4] }, new Uint8Array(2))]]),
