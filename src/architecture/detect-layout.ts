@@ -53,7 +53,7 @@ export function detectLayout(request: DetectRequest): DetectedModel {
     const search = { index, partition, facts, dataValues, stage, output };
     const mixtures = findExperts(search);
     const { linears, stops } = findOutputLinears(search, mixtures);
-    const inner = linears.filter(({ input }) => !showsStream(input, { index, stream }));
+    const inner = linears.filter(({ input }) => !isStreamView(input, { index, stream }));
     const sites = inner.map((linear) => ({
       linear,
       outcome: trace(request, { partition, dataValues, shared, stage, linear }),
@@ -124,7 +124,7 @@ export function detectLayout(request: DetectRequest): DetectedModel {
 }
 
 interface Stream {
-  /** Chosen cuts: the last value before the first linear layer, then one after each stretch with linear layers. */
+  /** Chosen cuts: the last value before the first linear layer, then one after each part with linear layers. */
   readonly cuts: readonly string[];
   /** All values that the entire residual stream passes through, cuts and their norms. */
   readonly stream: ReadonlySet<string>;
@@ -145,7 +145,7 @@ function chooseCuts({ index, facts, tokenInput, logits }: DetectRequest, embeddi
   const stream = new Set(all);
   // A linear layer from the stream to the stream changes its width (projected embeddings); it belongs to no block.
   const hasLinear = stages.map((nodes) =>
-    nodes.some((at) => isLinearNode(index, at) && !showsStream(index.nodes[at]!.input[0] ?? '', { index, stream })),
+    nodes.some((at) => isLinearNode(index, at) && !isStreamView(index.nodes[at]!.input[0] ?? '', { index, stream })),
   );
   const cuts: string[] = [];
   all.forEach((value, at) => {
@@ -162,13 +162,13 @@ function chooseCuts({ index, facts, tokenInput, logits }: DetectRequest, embeddi
 }
 
 /** Whether a value is on the stream or a view of it, such as one of several streams (AltUp of Gemma 3n). */
-function showsStream(
+function isStreamView(
   value: string,
-  given: { readonly index: GraphIndex; readonly stream: ReadonlySet<string> },
+  graph: { readonly index: GraphIndex; readonly stream: ReadonlySet<string> },
 ): boolean {
-  if (given.stream.has(value)) return true;
-  const producer = producerNode(given.index, value);
-  return producer !== undefined && isViewOf(producer, given.index) && showsStream(producer.input[0] ?? '', given);
+  if (graph.stream.has(value)) return true;
+  const producer = producerNode(graph.index, value);
+  return producer !== undefined && isViewOf(producer, graph.index) && isStreamView(producer.input[0] ?? '', graph);
 }
 
 interface TraceSite extends Pick<TraceRequest, 'dataValues' | 'shared' | 'mayLeave' | 'stage'> {
@@ -200,13 +200,13 @@ interface TracedSite {
  * where both use the same channels (keys and values that the next block reads too).
  */
 function refuseOverlaps(sites: readonly TracedSite[], index: GraphIndex): TracedSite[] {
-  const taken = new Set<number>();
+  const claimed = new Set<number>();
   return sites.map((site) => {
     if (!('trace' in site.outcome)) return site;
     const { nodes, isAttention } = site.outcome.trace;
     const isCommon = (at: number) => sites.some((other) => other !== site && sharesChannels(at, [site, other], index));
-    const shared = nodes.find((at) => taken.has(at) || isCommon(at));
-    for (const at of nodes) taken.add(at);
+    const shared = nodes.find((at) => claimed.has(at) || isCommon(at));
+    for (const at of nodes) claimed.add(at);
     if (shared === undefined) return site;
     const node = index.nodes[shared]!;
     const reason = 'it also computes values for another module of the block';
@@ -259,8 +259,7 @@ interface ModuleSite extends Pick<TracedSite, 'linear' | 'experts'> {
 }
 
 function describeModule(site: ModuleSite, facts: ValueFacts, index: GraphIndex): PrunableModule {
-  const { linear, trace: units } = site;
-  const { experts } = site;
+  const { linear, trace: units, experts } = site;
   const groupOfUnit = units.groupOfUnit ?? groupsOfExperts(experts);
   const groupCount = groupOfUnit && Math.max(...groupOfUnit) + 1;
   const counts = experts
@@ -409,10 +408,10 @@ function initializersOf(index: GraphIndex, value: string): string[] {
 
 function countParameters({ index, facts, isOwn = () => true }: DetectRequest): number {
   const floats = new Set([1, 10, 11, 16]);
-  const weighed = countPackedParameters(index.nodes);
+  const parametersPerElement = countPackedParameters(index.nodes);
   return [...index.initializers].reduce((sum, name) => {
     const fact = facts.get(name);
-    const weight = weighed.get(name) ?? (floats.has(fact?.dataType ?? 0) ? 1 : 0);
-    return fact !== undefined && isOwn(name) ? sum + weight * elementCount(fact.dims) : sum;
+    const perElement = parametersPerElement.get(name) ?? (floats.has(fact?.dataType ?? 0) ? 1 : 0);
+    return fact !== undefined && isOwn(name) ? sum + perElement * elementCount(fact.dims) : sum;
   }, 0);
 }

@@ -85,7 +85,7 @@ export const expertTrace = ({
   ...(neurons && { neurons }),
 });
 
-/** Number of parameters: packed codes count as the weights that they hold, scales are not counted. */
+/** Number of parameters: packed codes count as the weights that they encode, scales are not counted. */
 export function countWeights(
   names: Iterable<string>,
   facts: ValueFacts,

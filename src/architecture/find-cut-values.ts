@@ -17,19 +17,19 @@ export interface Cuts {
 const SHARED_ATTENTIONS = 2;
 
 /**
- * Finds the values that every path from the embedding to the logits passes through, in order. Reading a value's shape is no
- * path. Where values are shared by several blocks (Gemma 3n and 4: per-layer inputs, keys and values of an earlier layer),
- * paths through those do not count.
+ * Finds the values that every path from the embedding to the logits passes through, in order. Reading only a value's shape
+ * does not count, nor do paths through values that several blocks share (Gemma 3n and 4: per-layer inputs, keys and values of
+ * an earlier layer).
  */
 export function findCutValues(index: GraphIndex, embeddings: readonly number[], logits: string): Cuts {
   const path = nodesBetween(index, embeddings, logits);
-  const strict = cutsBeside(index, path, { logits, shared: new Set() });
+  const strict = cutsWithout(index, path, { logits, shared: new Set() });
   const shared = findShared(index, path, new Set(strict));
-  return { cuts: shared.size === 0 ? strict : cutsBeside(index, path, { logits, shared }), shared };
+  return { cuts: shared.size === 0 ? strict : cutsWithout(index, path, { logits, shared }), shared };
 }
 
-/** Values that, apart from shared ones, are the only ones read later. */
-function cutsBeside(
+/** Values that are the only ones read later, shared values excluded. */
+function cutsWithout(
   index: GraphIndex,
   path: readonly number[],
   { logits, shared }: { readonly logits: string; readonly shared: ReadonlySet<string> },
@@ -38,9 +38,9 @@ function cutsBeside(
   const cuts = new Set<string>();
   let live: readonly string[] = [];
   for (const at of path) {
-    const made = index.nodes[at]!.output.filter((value) => lastReader.has(value) || value === logits);
+    const outputs = index.nodes[at]!.output.filter((value) => lastReader.has(value) || value === logits);
     const isRead = (value: string) => (lastReader.get(value) ?? -1) > at || value === logits;
-    live = [...live, ...made].filter((value) => isRead(value) && !shared.has(value));
+    live = [...live, ...outputs].filter((value) => isRead(value) && !shared.has(value));
     const [only] = live;
     if (live.length === 1 && only !== undefined) cuts.add(only);
   }
@@ -57,7 +57,7 @@ function findLastReaders(index: GraphIndex, path: readonly number[]): Map<string
 interface Lifetime {
   readonly since: number;
   until: number;
-  /** Attentions that read it as queries, keys or values; none reads a hidden state so. */
+  /** Attentions that read it as queries, keys or values, as none does with a hidden state. */
   readonly attentions: Set<number>;
 }
 

@@ -55,7 +55,7 @@ function readMixture(search: OutputSearch, at: number): ExpertSite {
   if (tensors.extra !== undefined)
     throw new MixtureStop(
       node,
-      `it takes "${tensors.extra}" besides the scores, and such experts cannot be pruned yet`,
+      `it reads "${tensors.extra}" in addition to the scores, and such experts cannot be pruned yet`,
     );
   const nodes = new Set([at]);
   const router = followRouter(search, { from: node, starts: [scores], isChosen: false, unitIds, labels, nodes });

@@ -52,7 +52,7 @@ interface FoundMixtures {
  * node with an unknown operator is returned with the reason. Of a sum with a mixture of experts only the other terms
  * are followed (shared experts).
  *
- * @param mixtures what `findExperts` found in the stage
+ * @param mixtures result of `findExperts` for the stage
  */
 export function findOutputLinears(
   search: OutputSearch,
@@ -93,7 +93,7 @@ export function findOutputLinears(
         kind: kind === 'ffn' ? 'unknown' : kind,
         node: nodeLabel(node),
         opType: qualifiedOp(node),
-        reason: `${qualifiedOp(node)} writes to the residual stream, which is not a linear layer`,
+        reason: `${qualifiedOp(node)} writes to the residual stream and is not a linear layer`,
       });
     } else if (node.opType !== 'Shape') {
       pending.push(

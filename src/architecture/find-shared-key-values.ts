@@ -7,7 +7,7 @@ import { type ChannelTrace, isReadElsewhere, type TraceOutcome } from './trace-c
 export interface SharedKeyValues {
   /** Indices of the modules that read them; the first one computes them. */
   readonly members: readonly number[];
-  /** Trace of the units of the first module from its inputs to these keys and values; no node of its own trace is part of it. */
+  /** Trace from the inputs of the first module to these keys and values, without the nodes of the module's own trace. */
   readonly trace: ChannelTrace;
   /** Keys, values and views of them that blocks read. */
   readonly values: readonly string[];
@@ -33,10 +33,10 @@ export function findSharedKeyValues(request: SharedKeyValuesRequest): SharedKeyV
   const { modules, traces, partition } = request;
   const sharing = modules.filter(({ attentionType }) => attentionType === 'shared');
   return sharing.flatMap((producer) => {
-    const made = [...traces[producer.index]!.external].filter(
+    const computed = [...traces[producer.index]!.external].filter(
       (value) => request.shared.has(value) && partition.stageOf.get(value) === producer.segment,
     );
-    return made.length === 0 ? [] : (joinReaders(request, producer, sharing) ?? []);
+    return computed.length === 0 ? [] : (joinReaders(request, producer, sharing) ?? []);
   });
 }
 
@@ -50,33 +50,35 @@ function joinReaders(
   if ('failure' in outcome || outcome.trace.unitCount !== producer.unitCount) return undefined;
   const { trace: whole } = outcome;
   const own = traces[producer.index]!;
-  const trace = restOf(whole, own, request);
+  const trace = traceBeyond(whole, own, request);
   if (trace === undefined) return undefined;
   const stage = { index, stageOf: partition.stageOf, stage: producer.segment };
-  const isGiven = (value: string) => shared.has(value) && !index.constants.has(value);
-  const values = [...trace.labels.keys()].filter((value) => isGiven(value) && isReadElsewhere(value, stage));
+  const isSharedActivation = (value: string) => shared.has(value) && !index.constants.has(value);
+  const values = [...trace.labels.keys()].filter((value) => isSharedActivation(value) && isReadElsewhere(value, stage));
   const readers = sharing.filter(
     (module) => module !== producer && values.some((value) => traces[module.index]!.labels.has(value)),
   );
-  const seesAlike = (module: PrunableModule, value: string): boolean => {
+  const hasSameLabel = (module: PrunableModule, value: string): boolean => {
     const [label, known] = [traces[module.index]!.labels.get(value), trace.labels.get(value)];
     return label?.axis === known?.axis && label?.unitIds.join() === known?.unitIds.join();
   };
   const isReader = (at: number, value: string): boolean =>
     partition.stageOf.get(index.nodes[at]!.output[0] ?? '') === producer.segment ||
-    readers.some((module) => traces[module.index]!.nodes.includes(at) && seesAlike(module, value));
+    readers.some((module) => traces[module.index]!.nodes.includes(at) && hasSameLabel(module, value));
   const isKnown = (value: string): boolean =>
     (index.consumersOf.get(value) ?? []).every((at) => index.nodes[at]!.opType === 'Shape' || isReader(at, value));
   const readsOthers = (module: PrunableModule): boolean =>
-    [...traces[module.index]!.external].some((value) => isGiven(value) && !trace.labels.has(value));
+    [...traces[module.index]!.external].some((value) => isSharedActivation(value) && !trace.labels.has(value));
   if (readers.length === 0 || !values.every(isKnown) || readers.some(readsOthers)) return undefined;
   const members = [producer, ...readers];
   if (members.some((module) => !hasGroupsOf(traces[module.index]!, whole, values))) return undefined;
-  const read = members.flatMap(({ index: at }) => [...traces[at]!.external].filter((value) => isGiven(value)));
+  const read = members.flatMap(({ index: at }) =>
+    [...traces[at]!.external].filter((value) => isSharedActivation(value)),
+  );
   return { members: members.map((module) => module.index), trace, values: [...new Set([...values, ...read])] };
 }
 
-/** Whether the groups of a reader are those of the module that makes the keys and values, or follow from its units. */
+/** Whether the groups of a reader are those of the module that computes the keys and values, or follow from its units. */
 function hasGroupsOf(reader: ChannelTrace, whole: ChannelTrace, values: readonly string[]): boolean {
   const groupsOf = ({ groupOfUnit }: ChannelTrace) => (groupOfUnit === undefined ? 0 : Math.max(...groupOfUnit) + 1);
   if (reader.groupOfUnit !== undefined) return groupsOf(reader) === groupsOf(whole);
@@ -87,10 +89,10 @@ function hasGroupsOf(reader: ChannelTrace, whole: ChannelTrace, values: readonly
 }
 
 /**
- * The part of a trace through keys and values beyond the module's own, which ends there; undefined where the two meet in a weight or
- * node, such as one product that makes queries, keys and values.
+ * The part of a trace beyond the module's own one, which ends at the keys and values; undefined if both share a weight or node,
+ * such as one product that computes queries, keys and values.
  */
-function restOf(
+function traceBeyond(
   whole: ChannelTrace,
   own: ChannelTrace,
   { index, shared }: SharedKeyValuesRequest,
@@ -101,11 +103,11 @@ function restOf(
     ([value, label]) => whole.labels.get(value)?.unitIds.join() === label.unitIds.join(),
   );
   const ownNodes = new Set(own.nodes);
-  const meets = own.nodes.some((at) => {
+  const areConnected = own.nodes.some((at) => {
     const { input, output } = index.nodes[at]!;
     return [...input, ...output].some((value) => labels.has(value) && !ends(value));
   });
-  if (!isSame || meets) return undefined;
+  if (!isSame || areConnected) return undefined;
   return {
     ...whole,
     labels,

@@ -95,7 +95,7 @@ const nodesReading = ({ search: { index }, nodes }: Stage, value: string): numbe
   return (index.consumersOf.get(value) ?? []).filter((at) => own.has(at));
 };
 
-/** Gathers of expert weights, by the value that holds the chosen experts. */
+/** Gathers of expert weights, by the value with the chosen experts. */
 function gathersByChoice({ search, nodes, routed, dims }: Stage): Map<string, number[]> {
   const { index } = search;
   const found = new Map<string, number[]>();
@@ -112,7 +112,7 @@ function gathersByChoice({ search, nodes, routed, dims }: Stage): Map<string, nu
   return found;
 }
 
-/** `Gather(stack, chosen) -> product -> .. -> product -> times the shares -> sum over the chosen`. */
+/** `Gather(stack, chosen) -> product -> .. -> product -> times the routing weights -> sum over the chosen`. */
 function readGathered(stage: Stage, chosen: string, gathers: readonly number[]): UnfusedForm {
   const { search, nodes, dims, influenced } = stage;
   const { index } = search;
@@ -165,7 +165,7 @@ interface ChosenPairs {
   readonly pairs: number;
 }
 
-/** Whether a value holds one routing weight for each chosen expert of each token, and is not an expert output. */
+/** Whether a value contains one routing weight for each chosen expert of each token, and is not an expert output. */
 const isRoutingWeight = (
   { search: { dataValues, facts }, dims }: Stage,
   value: string,
@@ -208,7 +208,7 @@ function sumOver(
   }
 }
 
-/** Comparisons of chosen experts with an expert index, by the value that holds the chosen experts. */
+/** Comparisons of chosen experts with an expert index, by the value with the chosen experts. */
 function testsByChoice({ search, nodes, routed }: Stage): Map<string, number[]> {
   const { index, facts } = search;
   const found = new Map<string, number[]>();
@@ -222,7 +222,7 @@ function testsByChoice({ search, nodes, routed }: Stage): Map<string, number[]> 
   return found;
 }
 
-/** `shares where chosen = e -> sum -> times what expert e makes -> added to the others'`, for each expert. */
+/** `routing weights where chosen = e -> sum -> times the output of expert e -> added to the others'`, for each expert. */
 function readBranches(stage: Stage, chosen: string, tests: readonly number[]): UnfusedForm {
   const { search, dims, influenced } = stage;
   const { index, facts } = search;
@@ -243,19 +243,19 @@ function readBranches(stage: Stage, chosen: string, tests: readonly number[]): U
       return opType === 'Mul' && input.filter((value) => inside.has(value)).length === 1;
     });
     const other = (product: number) => index.nodes[product]!.input.find((value) => !inside.has(value)) ?? '';
-    const sharing = multiplying.find((product) => isRoutingWeight(stage, other(product), { inside, pairs }));
+    const selecting = multiplying.find((product) => isRoutingWeight(stage, other(product), { inside, pairs }));
     const weighing = multiplying.find(
       (product) =>
-        product > (sharing ?? product) &&
+        product > (selecting ?? product) &&
         elementCount(dims(other(product))) > pairs &&
         !stage.routed.has(other(product)),
     );
-    if (sharing === undefined || weighing === undefined || byExpert.has(expert))
+    if (selecting === undefined || weighing === undefined || byExpert.has(expert))
       throw new MixtureStop(node, `expert ${expert} is not multiplied by one routing weight`);
     byExpert.set(expert, {
       branch: { test, slot, term: index.nodes[weighing]!.output[0] ?? '' },
       made: other(weighing),
-      routingWeights: sourceOf(index, other(sharing)),
+      routingWeights: sourceOf(index, other(selecting)),
     });
   }
   const expertCount = byExpert.size;
@@ -283,7 +283,7 @@ function readBranches(stage: Stage, chosen: string, tests: readonly number[]): U
   };
 }
 
-/** The sum of all terms, by additions of nothing else. */
+/** The sum of all terms, by a chain of additions without other terms. */
 function sumOfTerms(stage: Stage, terms: readonly string[]): { readonly at: number; readonly result: string } {
   const { index } = stage.search;
   const sums = new Set(terms);
@@ -358,12 +358,12 @@ function commonInput(
   { from, chosen, routingWeights, made, result }: UnfusedForm,
   [read = '']: readonly string[],
 ): string {
-  const holds = (outputs: readonly string[], known: readonly string[]) =>
+  const dependOnlyOn = (outputs: readonly string[], known: readonly string[]) =>
     extractStage(index, { outputs, isAvailable: (value) => known.includes(value) }).inputs.every((value) =>
       known.includes(value),
     );
   for (let value = read; ; ) {
-    if (holds([chosen, routingWeights], [value]) && holds(made, [value, chosen])) {
+    if (dependOnlyOn([chosen, routingWeights], [value]) && dependOnlyOn(made, [value, chosen])) {
       if (dims(value).at(-1) === dims(result).at(-1)) return value;
       throw new MixtureStop(
         from,

@@ -38,7 +38,7 @@ interface Step {
   readonly value: string;
   readonly reader: NodeProto;
   /** Whether it depends on the choice, so that its last axis is not that of all experts. */
-  readonly isBehind: boolean;
+  readonly isAfterChoice: boolean;
 }
 
 /** A router, traced back from the values that a mixture reads. */
@@ -98,30 +98,30 @@ export function followRouter(
       .slice(isUngrouped(value) ? -1 : -2)
       .some((dim) => widths.has(dim));
   const choices: string[][] = [];
-  const pending: Step[] = starts.map((value) => ({ value, reader: from, isBehind: isChosen }));
-  // Values whose sizes alone are read come last, since other readers determine their axis.
-  const measured: Step[] = [];
-  const seen = { before: new Set<string>(), behind: new Set<string>() };
-  const isDone = ({ value, isBehind }: Step, isMeasured: boolean) => {
-    const [own, other] = isBehind ? [seen.behind, seen.before] : [seen.before, seen.behind];
-    return own.has(value) || (other.has(value) && (isMeasured || !hasExperts(value)));
+  const pending: Step[] = starts.map((value) => ({ value, reader: from, isAfterChoice: isChosen }));
+  // Values of which only sizes are read come last, since other readers determine their axis.
+  const pendingShapes: Step[] = [];
+  const seen = { before: new Set<string>(), after: new Set<string>() };
+  const isDone = ({ value, isAfterChoice }: Step, isShape: boolean) => {
+    const [own, other] = isAfterChoice ? [seen.after, seen.before] : [seen.before, seen.after];
+    return own.has(value) || (other.has(value) && (isShape || !hasExperts(value)));
   };
   const inputs: string[] = [];
   const results: string[] = [];
   for (;;) {
-    const isMeasured = pending.length === 0;
-    const step = pending.pop() ?? measured.pop();
+    const isShape = pending.length === 0;
+    const step = pending.pop() ?? pendingShapes.pop();
     if (step === undefined) break;
-    const { value, reader, isBehind } = step;
-    if (value === '' || isDone(step, isMeasured)) continue;
-    (isBehind ? seen.behind : seen.before).add(value);
+    const { value, reader, isAfterChoice } = step;
+    if (value === '' || isDone(step, isShape)) continue;
+    (isAfterChoice ? seen.after : seen.before).add(value);
     const at = index.producerOf.get(value);
-    const isMade = at !== undefined && (index.constants.has(value) || partition.stageOf.get(value) === stage);
-    if (!isMade) {
+    const isComputed = at !== undefined && (index.constants.has(value) || partition.stageOf.get(value) === stage);
+    if (!isComputed) {
       if (dataValues.has(value) || (at !== undefined && !index.constants.has(value)))
         throw new MixtureStop(reader, `the router is not a product with a weight: it reads "${value}" itself`);
       // Integers are shapes and indices, which the nodes that read them update.
-      if (!isBehind && index.initializers.has(value) && hasExperts(value) && isFloat(search, value)) label(value);
+      if (!isAfterChoice && index.initializers.has(value) && hasExperts(value) && isFloat(search, value)) label(value);
       continue;
     }
     const node = index.nodes[at]!;
@@ -131,7 +131,7 @@ export function followRouter(
     if (isLinearNode(index, at)) {
       labelProduct(search, { at, unitIds, labels, nodes });
       // The path from the chosen experts to the scores has no choice (TopK) on it: an unknown form.
-      if (isBehind) throw stopAt(reader);
+      if (isAfterChoice) throw stopAt(reader);
       label(value);
       inputs.push(node.input[0] ?? '');
       results.push(value);
@@ -140,9 +140,9 @@ export function followRouter(
     const isReducing = REDUCING.has(opType) && inputsOf(node).some((input) => hasExperts(input));
     const isView = SUMS.has(opType) && elementCount(dimsOf(value)) === elementCount(dimsOf(node.input[0] ?? ''));
     // Operators on chosen experts only may be of any kind.
-    const seesChosen = isBehind && [...inputsOf(node), value].every(maybeChosen);
-    if (node.domain !== '' || (!seesChosen && !EQUIVARIANT.has(opType) && !isReducing && !isView)) throw stopAt(node);
-    if (!seesChosen) {
+    const readsChosen = isAfterChoice && [...inputsOf(node), value].every(maybeChosen);
+    if (node.domain !== '' || (!readsChosen && !EQUIVARIANT.has(opType) && !isReducing && !isView)) throw stopAt(node);
+    if (!readsChosen) {
       if (hasExperts(value) && !isInteger(search, value)) label(value);
       else if (!isReducing && inputsOf(node).some((input) => hasExperts(input) && isFloat(search, input)))
         throw new MixtureStop(node, `it outputs [${dimsOf(value).join(', ')}] for ${unitIds.length} experts`);
@@ -156,10 +156,10 @@ export function followRouter(
       return {
         value: input,
         reader: node,
-        isBehind: isOfChosen || isCopied || (seesChosen && !(isReducing && hasExperts(input))),
+        isAfterChoice: isOfChosen || isCopied || (readsChosen && !(isReducing && hasExperts(input))),
       };
     });
-    (opType === 'Shape' ? measured : pending).push(...steps);
+    (opType === 'Shape' ? pendingShapes : pending).push(...steps);
   }
   if (results.length === 0)
     throw new MixtureStop(from, 'the router is not a product with a weight: its scores do not depend on the tokens');
@@ -174,7 +174,7 @@ export function followRouter(
   return { leastExperts: perGroup * groupCount, groupCount, inputs, results };
 }
 
-/** How many the nodes of the stage choose: k of TopK, 1 of ArgMax. */
+/** Numbers of elements that nodes of the stage choose: k of TopK, 1 of ArgMax. */
 function choiceWidths({ index, partition, facts, stage }: OutputSearch): ReadonlySet<number> {
   const counts = (partition.stages[stage] ?? []).flatMap((at) => {
     const { opType, input } = index.nodes[at]!;
@@ -209,9 +209,9 @@ function labelProduct(search: OutputSearch, { at, unitIds, labels, nodes }: Rout
   let name = site.weight;
   labels.set(name, { axis, unitIds });
   for (const producer of pathToWeight(index, node.input[1] ?? '').toReversed()) {
-    const made = index.nodes[producer]!;
-    if (made.opType === 'Transpose') axis = 1 - axis;
-    [name = ''] = made.output;
+    const { opType, output } = index.nodes[producer]!;
+    if (opType === 'Transpose') axis = 1 - axis;
+    [name = ''] = output;
     labels.set(name, { axis, unitIds });
     nodes.add(producer);
   }

@@ -35,9 +35,9 @@ export interface Segment {
 export interface OutputLinear {
   /** Name of the node (or its first output when unnamed), for messages. */
   readonly node: string;
-  /** Value holding its input, channels on the last axis. */
+  /** Its input, channels on the last axis. */
   readonly input: string;
-  /** Value it writes (before any bias). */
+  /** Its output, before any bias. */
   readonly result: string;
   /** Initializer with its weight, and which of its two axes is the input axis. */
   readonly weight: string;
@@ -98,16 +98,16 @@ export interface PrunableModule {
    */
   readonly groupOfUnit?: Int32Array;
   readonly groupCount?: number;
-  /** KV heads of an attention: its groups, one for all heads (multi-query), or as many as heads. */
+  /** KV heads of an attention: its groups, one for all heads (multi-query), or one per head. */
   readonly kvHeadCount?: number;
   /**
    * Index of the module that computes its keys and values, where several blocks read them (also of that module itself):
    * a KV head is removed from all of them together, and counts as parameters of the module that computes it.
    */
   readonly keyValueSource?: number;
-  /** Experts per token (top-k). Of experts. */
+  /** Experts per token (top-k). Only of experts. */
   readonly expertsPerToken?: number;
-  /** Least number of remaining experts, because the router chooses as many. Only of experts. */
+  /** Experts that must remain, because the router chooses that many. Only of experts. */
   readonly leastExperts?: number;
   /** Only of unfused experts. */
   readonly unfusedExperts?: UnfusedExperts;
@@ -115,14 +115,14 @@ export interface PrunableModule {
   readonly neurons?: ExpertNeurons;
   /** Why neurons inside experts cannot be removed. */
   readonly neuronsObstacle?: string;
-  /** Whether a norm stands between its output and the residual stream (Gemma's and OLMo 2's norm after attention and FFN). */
+  /** Whether a norm is between its output and the residual stream (Gemma's and OLMo 2's norm after attention and FFN). */
   readonly isNormalized?: boolean;
   /** Parameters removed with one unit (query side), and with the shared part of a group. */
   readonly parametersPerUnit: number;
   readonly parametersPerGroup: number;
   /** All prunable parameters of the module, biases included. */
   readonly parameterCount: number;
-  /** Human description: `gated ffn`, `grouped-query attention`, ... */
+  /** For people: `gated ffn`, `grouped-query attention`, ... */
   readonly description: string;
 }
 
@@ -152,7 +152,7 @@ export interface ModelLayout {
   readonly logits: string;
 }
 
-/** The stretch of segments that makes up one block. */
+/** The segments of one block, which are consecutive. */
 export interface BlockSpan {
   readonly block: number;
   /** First and last segment, by `Segment.index`. */
@@ -160,7 +160,7 @@ export interface BlockSpan {
   readonly last: number;
 }
 
-/** Blocks as stretches of segments that together cover the residual stream; a segment without modules joins the block before it. */
+/** Segments of each block, which together cover the residual stream; a segment without modules belongs to the block before it. */
 export function blockSpans({ segments, modules }: ModelLayout): BlockSpan[] {
   const spans: { block: number; first: number; last: number }[] = [];
   for (const segment of segments) {

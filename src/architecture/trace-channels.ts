@@ -25,7 +25,7 @@ export interface ChannelTrace {
   readonly unitCount: number;
   /** Channels of the linear layer's input per unit. */
   readonly unitSize: number;
-  /** Heads per unit: more than one where a KV head stays with its query heads. */
+  /** Heads per unit: more than one if a KV head can only be removed with its query heads. */
   readonly headsPerUnit: number;
   /** Every value that carries units: activations, weights, biases, caches. */
   readonly labels: ReadonlyMap<string, AxisLabel>;
@@ -50,7 +50,7 @@ export interface ChannelTrace {
   readonly neurons?: NeuronTrace;
 }
 
-/** The neurons inside the experts of a mixture: weights are stacks, in which they lie at the same places for every expert. */
+/** The neurons inside the experts of a mixture. Weights are stacks, with neurons at the same positions for every expert. */
 export interface NeuronTrace extends Pick<ChannelTrace, 'unitCount' | 'labels' | 'external' | 'nodes'> {
   readonly second: SecondLinear;
   /** `[tokens k, neurons]`: activations of the chosen experts' neurons; absent for a fused mixture. */
@@ -101,8 +101,8 @@ export interface TraceRequest {
 const MAX_WALKS = 12;
 
 interface WalkRequest extends TraceRequest {
-  /** Values of the module that keep all their channels, because they are reduced together. */
-  readonly whole: ReadonlyMap<string, TraceFailure>;
+  /** Values of the module that keep all their channels, because they are reduced together, with the reason. */
+  readonly unpruned: ReadonlyMap<string, TraceFailure>;
 }
 
 /**
@@ -112,16 +112,16 @@ interface WalkRequest extends TraceRequest {
 export function traceChannels(request: TraceRequest): TraceOutcome {
   let unitCount = request.channelCount;
   let headCount: number | undefined;
-  const whole = new Map<string, TraceFailure>();
+  const unpruned = new Map<string, TraceFailure>();
   for (let round = 0; round < MAX_WALKS; round += 1) {
-    const outcome = walkChannels({ ...request, whole }, unitCount);
-    if ('failure' in outcome && !('whole' in outcome)) return outcome;
-    if ('whole' in outcome) {
-      whole.set(outcome.whole, outcome.failure);
+    const outcome = walkChannels({ ...request, unpruned }, unitCount);
+    if ('failure' in outcome && !('unpruned' in outcome)) return outcome;
+    if ('unpruned' in outcome) {
+      unpruned.set(outcome.unpruned, outcome.failure);
       continue;
     }
-    const [failure] = whole.values();
-    if ('trace' in outcome && failure !== undefined && !isCutAfter(outcome.trace, { ...request, whole }))
+    const [failure] = unpruned.values();
+    if ('trace' in outcome && failure !== undefined && !canPruneAfter(outcome.trace, { ...request, unpruned }))
       return { failure };
     if ('trace' in outcome) return { trace: { ...outcome.trace, headsPerUnit: (headCount ?? unitCount) / unitCount } };
     if (outcome.coarser >= unitCount || request.channelCount % outcome.coarser !== 0) {
@@ -130,7 +130,7 @@ export function traceChannels(request: TraceRequest): TraceOutcome {
     }
     unitCount = outcome.coarser;
     headCount ??= unitCount;
-    whole.clear();
+    unpruned.clear();
   }
   const reason = `the channels cannot be divided into units (last tried: ${unitCount})`;
   return { failure: { node: request.seed, opType: '', reason, kind: 'ffn' } };
@@ -140,7 +140,7 @@ type WalkOutcome =
   | { readonly trace: Omit<ChannelTrace, 'headsPerUnit'> }
   | { readonly failure: TraceFailure }
   | { readonly coarser: number; readonly at: Omit<TraceFailure, 'reason'> }
-  | { readonly whole: string; readonly failure: TraceFailure };
+  | { readonly unpruned: string; readonly failure: TraceFailure };
 
 function walkChannels(request: WalkRequest, unitCount: number): WalkOutcome {
   const { index, facts, seed, channelCount } = request;
@@ -203,7 +203,7 @@ function walkChannels(request: WalkRequest, unitCount: number): WalkOutcome {
         if (stop instanceof NeedCoarserUnits) return { coarser: stop.unitCount, at: where };
         if (!(stop instanceof TraceStop)) throw stop;
         const failure = { ...where, reason: stop.message };
-        if (stop instanceof ReducedTogether) return { whole: sourceOf(value, labelledFrom), failure };
+        if (stop instanceof ReducedTogether) return { unpruned: sourceOf(value, labelledFrom), failure };
         return { failure };
       }
     }
@@ -213,17 +213,17 @@ function walkChannels(request: WalkRequest, unitCount: number): WalkOutcome {
     const reason = `channels of "${leak}" are read outside their block`;
     return { failure: { node: leak, opType: '', reason, kind } };
   }
-  const given = [...labels.keys()].find((value) => isShared(value, request));
-  if (given !== undefined && !mixesTokens) {
-    const reason = `its channels are weighted by "${given}", which each block gets from the token's own embedding`;
-    return { failure: { node: given, opType: '', reason, kind: 'per-layer input' } };
+  const shared = [...labels.keys()].find((value) => isShared(value, request));
+  if (shared !== undefined && !mixesTokens) {
+    const reason = `its channels are weighted by "${shared}", which each block gets from the token's own embedding`;
+    return { failure: { node: shared, opType: '', reason, kind: 'per-layer input' } };
   }
-  const shared = [...labels.keys()].find(
+  const sharedWeight = [...labels.keys()].find(
     (value) => !isExternal(value, request) && isSharedExpression(value, index, touched),
   );
-  if (shared !== undefined) {
-    const reason = `"${shared}" is computed from a weight and read by other parts of the model too`;
-    return { failure: { node: shared, opType: '', reason, kind } };
+  if (sharedWeight !== undefined) {
+    const reason = `"${sharedWeight}" is computed from a weight and read by other parts of the model too`;
+    return { failure: { node: sharedWeight, opType: '', reason, kind } };
   }
   const mixer = [...touched].find((at) => operatorOf(index.nodes[at]!)?.tokens === 'mixer');
   if (mixer !== undefined && !mixesTokens) {
@@ -243,7 +243,7 @@ function walkChannels(request: WalkRequest, unitCount: number): WalkOutcome {
       sharesKeyValue:
         groupOfUnit === undefined &&
         (sharesKeyValue || [...touched].some((at) => readsSharedOperand(at, labels, request))),
-      keepsKeyValues: given !== undefined,
+      keepsKeyValues: shared !== undefined,
       isAttention: mixesTokens,
       isLinear,
     },
@@ -251,23 +251,23 @@ function walkChannels(request: WalkRequest, unitCount: number): WalkOutcome {
 }
 
 /**
- * Whether units can be picked after unpruned values: the linear layers that compute the channels still shrink, heads
- * still reach their attention, and no producer of an unpruned value shrinks.
+ * Whether units can be removed although some values are not pruned: the linear layers that compute the channels still shrink,
+ * heads still reach their attention, and no producer of an unpruned value shrinks.
  */
-function isCutAfter(
+function canPruneAfter(
   { labels, nodes, isAttention: isHeads }: Pick<ChannelTrace, 'labels' | 'nodes' | 'isAttention'>,
-  { whole, ...request }: WalkRequest,
+  { unpruned, ...request }: WalkRequest,
 ): boolean {
   const { index, facts } = request;
   const maps = [...labels.keys()].filter(
     (value) => index.initializers.has(value) && facts.get(value)?.dims.length === 2,
   );
   const endsAt = (at: number) => isLinearNode(index, at);
-  const holdsHeads = (value: string) => partKind({ ...request, value, endsAt }) !== 'ffn';
-  const values = [...whole.keys()];
+  const hasHeads = (value: string) => partKind({ ...request, value, endsAt }) !== 'ffn';
+  const values = [...unpruned.keys()];
   return (
     maps.length > 1 &&
-    (isHeads || !values.some(holdsHeads)) &&
+    (isHeads || !values.some(hasHeads)) &&
     !values.some((value) => nodes.includes(index.producerOf.get(value) ?? -1))
   );
 }
@@ -290,12 +290,11 @@ function readsSharedOperand(at: number, labels: ReadonlyMap<string, AxisLabel>, 
 
 /**
  * Whether a value comes from outside the module, so that labels end there: a weight, a cache, a value of another stage,
- * keys and values that other blocks read too, what keeps all its channels, or a mask or table. Other readers keep the
- * unpruned value.
+ * keys and values that other blocks read too, an unpruned value, or a mask or table. Other readers keep the dense value.
  */
 function isExternal(value: string, request: WalkRequest): boolean {
   const { index, stageOf, stage, dataValues } = request;
-  if (isShared(value, request) || request.whole.has(value)) return true;
+  if (isShared(value, request) || request.unpruned.has(value)) return true;
   const producer = index.nodes[index.producerOf.get(value) ?? -1];
   if (producer === undefined) return true;
   if (index.constants.has(value)) return producer.opType === 'Constant' || isReadElsewhere(value, request);

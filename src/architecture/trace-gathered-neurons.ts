@@ -64,18 +64,18 @@ export function traceGatheredNeurons(
 
 /** The graph with gathered weights, and values computed only from them, counted as constants. */
 function withGatheredWeights({ index, partition, stage }: OutputSearch, gathers: readonly number[]): GraphIndex {
-  const taken = new Set(gathers);
+  const gathering = new Set(gathers);
   const constants = new Set(index.constants);
   for (const at of partition.stages[stage] ?? []) {
     const node = index.nodes[at]!;
-    if (taken.has(at) || inputsOf(node).every((value) => constants.has(value)))
+    if (gathering.has(at) || inputsOf(node).every((value) => constants.has(value)))
       for (const value of node.output) constants.add(value);
   }
   return { ...index, constants };
 }
 
 interface SecondProduct {
-  /** Value that holds the neurons, and their axis, counted from the end. */
+  /** Value with the neurons, and their axis, counted from the end. */
   readonly inner: string;
   readonly axisFromEnd: 1 | 2;
   /** The gathered weight, as the product reads it. */
