@@ -402,7 +402,7 @@ function findPerLayerTables(index: GraphIndex, embeddings: readonly number[], fi
 
 function initializersOf(index: GraphIndex, value: string): string[] {
   if (index.initializers.has(value)) return [value];
-  const producer = index.nodes[index.producerOf.get(value) ?? -1];
+  const producer = producerNode(index, value);
   return producer === undefined ? [] : inputsOf(producer).flatMap((input) => initializersOf(index, input));
 }
 

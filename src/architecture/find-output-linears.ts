@@ -1,6 +1,6 @@
 import type { NodeProto } from 'onnx-buf';
 import { intAttribute } from '../onnx/attributes.js';
-import { type GraphIndex, nodeLabel, qualifiedOp } from '../onnx/graph-index.js';
+import { type GraphIndex, nodeLabel, producerNode, qualifiedOp } from '../onnx/graph-index.js';
 import { dataInputs, influencedValues, outputsOf, type Partition } from '../onnx/partition.js';
 import type { ValueFacts } from '../onnx/value-facts.js';
 import { LINEAR_LAYERS } from '../operators/linear.js';
@@ -146,7 +146,7 @@ export function readLinear({ index, facts, partition, stage }: OutputSearch, at:
   let weight = node.input[1] ?? '';
   let inputAxis = intAttribute(node, 'transB', 0) !== 0 ? 1 : 0;
   while (!index.initializers.has(weight)) {
-    const producer = index.nodes[index.producerOf.get(weight) ?? -1];
+    const producer = producerNode(index, weight);
     const form = producer && operatorOf(producer)?.weight;
     if (producer === undefined || (form !== 'same' && form !== 'transposed')) {
       return stop(

@@ -1,7 +1,7 @@
 import type { NodeProto } from 'onnx-buf';
 import { intAttribute } from '../onnx/attributes.js';
 import { extractStage } from '../onnx/extract-stage.js';
-import { type GraphIndex, nodeLabel, qualifiedOp } from '../onnx/graph-index.js';
+import { type GraphIndex, nodeLabel, producerNode, qualifiedOp } from '../onnx/graph-index.js';
 import { influencedValues, outputsOf } from '../onnx/partition.js';
 import { isFloatType } from '../onnx/retype-floats.js';
 import { elementCount, positiveAxis } from '../onnx/value.js';
@@ -86,7 +86,7 @@ function openStage(search: OutputSearch): Stage {
 
 /** The value before casts and changes of layout. */
 function sourceOf(index: GraphIndex, value: string): string {
-  const node = index.nodes[index.producerOf.get(value) ?? -1];
+  const node = producerNode(index, value);
   return node !== undefined && LAYOUTS.has(node.opType) ? sourceOf(index, node.input[0] ?? '') : value;
 }
 
@@ -370,7 +370,7 @@ function commonInput(
         `its experts output ${dims(result).at(-1)} channels and read ${dims(value).at(-1)}, expected the same number`,
       );
     }
-    const node = index.nodes[index.producerOf.get(value) ?? -1];
+    const node = producerNode(index, value);
     if (node === undefined || !LAYOUTS.has(node.opType))
       throw new MixtureStop(from, `its experts do not read "${read}", the input of its router`);
     value = node.input[0] ?? '';

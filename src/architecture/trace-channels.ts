@@ -1,5 +1,5 @@
 import type { NodeProto } from 'onnx-buf';
-import { type GraphIndex, nodeLabel, qualifiedOp } from '../onnx/graph-index.js';
+import { type GraphIndex, nodeLabel, producerNode, qualifiedOp } from '../onnx/graph-index.js';
 import type { ValueFacts } from '../onnx/value-facts.js';
 import {
   type AxisLabel,
@@ -295,7 +295,7 @@ function readsSharedOperand(at: number, labels: ReadonlyMap<string, AxisLabel>, 
 function isExternal(value: string, request: WalkRequest): boolean {
   const { index, stageOf, stage, dataValues } = request;
   if (isShared(value, request) || request.unpruned.has(value)) return true;
-  const producer = index.nodes[index.producerOf.get(value) ?? -1];
+  const producer = producerNode(index, value);
   if (producer === undefined) return true;
   if (index.constants.has(value)) return producer.opType === 'Constant' || isReadElsewhere(value, request);
   return stageOf.get(value) !== stage || (!dataValues.has(value) && isReadElsewhere(value, request));
@@ -338,7 +338,7 @@ function leavesModule(value: string, request: WalkRequest): boolean {
 
 /** A transposed (cast, ...) weight that others read too cannot be narrowed only for one module. */
 function isSharedExpression(value: string, index: GraphIndex, touched: ReadonlySet<number>): boolean {
-  const producer = index.nodes[index.producerOf.get(value) ?? -1];
+  const producer = producerNode(index, value);
   if (producer === undefined || !index.constants.has(value)) return false;
   return (index.consumersOf.get(value) ?? []).some((at) => !touched.has(at));
 }
@@ -394,6 +394,6 @@ function makeSite({ index, facts }: TraceRequest, port: Pick<RuleSite, 'node' | 
       return ints;
     },
     isConstant: (value) => index.constants.has(value),
-    producerOf: (value) => index.nodes[index.producerOf.get(value) ?? -1],
+    producerOf: (value) => producerNode(index, value),
   };
 }

@@ -1,12 +1,6 @@
 import { create } from '@bufbuild/protobuf';
-import {
-  GraphProtoSchema,
-  type ModelProto,
-  ModelProtoSchema,
-  type NodeProto,
-  type TypeProto,
-  type ValueInfoProto,
-} from 'onnx-buf';
+import { GraphProtoSchema, type ModelProto, ModelProtoSchema, type TypeProto, type ValueInfoProto } from 'onnx-buf';
+import { subgraphsOf } from './graph-index.js';
 
 /** A graph with canonical names, so that graphs that differ only in names are equal. */
 export interface CanonicalGraph {
@@ -15,18 +9,18 @@ export interface CanonicalGraph {
   readonly nameOf: ReadonlyMap<string, string>;
 }
 
-/** Renames values, nodes and symbolic dims by their order of appearance. @returns undefined for a graph with graphs inside. */
+/** Renames values, nodes and symbolic dims by their order of appearance. @returns undefined for a graph with subgraphs. */
 export function canonicaliseNames(model: ModelProto): CanonicalGraph | undefined {
   const graph = model.graph!;
-  if (graph.node.some(hasGraphs)) return undefined;
+  if (graph.node.some((node) => subgraphsOf(node).length > 0)) return undefined;
   const values = new Map<string, string>();
   const dims = new Map<string, string>();
-  const value = (name: string) => (name === '' ? '' : placeOf(values, name, 'v'));
+  const value = (name: string) => (name === '' ? '' : nextName(values, name, 'v'));
   const info = (declared: ValueInfoProto): ValueInfoProto => ({
     ...declared,
     name: value(declared.name),
     docString: '',
-    ...(declared.type && { type: withDims(declared.type, (name) => placeOf(dims, name, 'd')) }),
+    ...(declared.type && { type: withDims(declared.type, (name) => nextName(dims, name, 'd')) }),
   });
   const renamed = create(GraphProtoSchema, {
     name: graph.name,
@@ -45,13 +39,10 @@ export function canonicaliseNames(model: ModelProto): CanonicalGraph | undefined
   return { proto: Object.assign(create(ModelProtoSchema), model, { graph: renamed }), nameOf: values };
 }
 
-const hasGraphs = ({ attribute }: NodeProto): boolean =>
-  attribute.some(({ g, graphs }) => g !== undefined || graphs.length > 0);
-
-function placeOf(places: Map<string, string>, name: string, prefix: string): string {
-  const known = places.get(name) ?? `${prefix}${places.size}`;
-  places.set(name, known);
-  return known;
+function nextName(names: Map<string, string>, name: string, prefix: string): string {
+  const renamed = names.get(name) ?? `${prefix}${names.size}`;
+  names.set(name, renamed);
+  return renamed;
 }
 
 /** A type with renamed symbolic dims. */

@@ -1,5 +1,6 @@
 import type { FunctionProto, GraphProto, ModelProto, NodeProto } from 'onnx-buf';
 import { ModelFormatError } from '../errors.js';
+import { subgraphsOf } from './graph-index.js';
 
 /**
  * Rejects operators with names of JavaScript's object prototype (`valueOf`, `constructor`), since tables are keyed by operator;
@@ -8,13 +9,13 @@ import { ModelFormatError } from '../errors.js';
  */
 export function refuseNames({ graph, functions }: ModelProto, modelName: string): void {
   for (const nodes of listsOfNodes(graph, functions)) {
-    const made = new Set<string>();
+    const produced = new Set<string>();
     for (const { opType, domain, input, output } of nodes) {
       if ([opType, `${domain}.${opType}`].some((name) => name in Object.prototype))
         throw refuse(modelName, `has an operator called "${opType}"`);
       for (const value of output) {
-        if (value !== '' && made.has(value)) throw refuse(modelName, `makes the value "${value}" twice`);
-        made.add(value);
+        if (value !== '' && produced.has(value)) throw refuse(modelName, `computes the value "${value}" twice`);
+        produced.add(value);
       }
       if ([...input, ...output].includes('__proto__')) throw refuse(modelName, 'has a value called "__proto__"');
     }
@@ -29,7 +30,6 @@ function* listsOfNodes(graph: GraphProto | undefined, functions: readonly Functi
   const open: (readonly NodeProto[])[] = [graph?.node ?? [], ...functions.map(({ node }) => node)];
   for (let nodes = open.pop(); nodes !== undefined; nodes = open.pop()) {
     yield nodes;
-    for (const { attribute } of nodes)
-      for (const { g, graphs } of attribute) open.push(...(g ? [g.node] : []), ...graphs.map(({ node }) => node));
+    for (const node of nodes) open.push(...subgraphsOf(node).map((graph) => graph.node));
   }
 }

@@ -1,5 +1,6 @@
 import type { GraphProto, NodeProto } from 'onnx-buf';
 import { ModelFormatError } from '../errors.js';
+import { inputsOf, subgraphsOf } from './graph-index.js';
 
 /**
  * Sorts nodes topologically, in place. ONNX requires that order, but some converters append casts at the end, and ONNX
@@ -9,15 +10,13 @@ import { ModelFormatError } from '../errors.js';
 export function sortNodes(graph: GraphProto, modelName: string): void {
   for (const inner of graph.node.flatMap(subgraphsOf)) sortNodes(inner, modelName);
   const producerOf = new Map(graph.node.flatMap((node) => node.output.map((value) => [value, node] as const)));
-  // The empty name stands for absent inputs and unused outputs.
-  producerOf.delete('');
   const sorted = new Set<NodeProto>();
   for (const node of graph.node) {
     // An explicit stack instead of recursion: graphs are thousands of nodes deep.
     const open = [node];
     const isOpen = new Set(open);
     for (let last = open.at(-1); last !== undefined; last = open.at(-1)) {
-      const missing = readsOf(last)
+      const missing = inputsOf(last)
         .map((value) => producerOf.get(value))
         .find((producer) => producer !== undefined && !sorted.has(producer));
       if (missing === undefined) sorted.add(open.pop()!);
@@ -33,17 +32,3 @@ export function sortNodes(graph: GraphProto, modelName: string): void {
   }
   graph.node = [...sorted];
 }
-
-/** Values that a node reads, and what its subgraphs read of the graph around them. */
-function readsOf({ input, attribute }: NodeProto): readonly string[] {
-  const graphs = subgraphsOf({ attribute });
-  return graphs.length === 0 ? input : [...input, ...graphs.flatMap(capturesOf)];
-}
-
-function capturesOf({ node, input, output, initializer }: GraphProto): readonly string[] {
-  const own = new Set([...input, ...initializer].map(({ name }) => name).concat(node.flatMap(({ output }) => output)));
-  return [...node.flatMap(readsOf), ...output.map(({ name }) => name)].filter((value) => !own.has(value));
-}
-
-const subgraphsOf = ({ attribute }: Pick<NodeProto, 'attribute'>): readonly GraphProto[] =>
-  attribute.flatMap(({ g, graphs }) => (g ? [g, ...graphs] : graphs));

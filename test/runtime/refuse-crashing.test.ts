@@ -169,10 +169,10 @@ it('refuses a value that two nodes output', async () => {
     g.named('twice', 'Relu', [x]);
     return g.named('twice', 'Neg', [x]);
   });
-  await expect(loading).rejects.toThrow('makes the value "twice" twice');
+  await expect(loading).rejects.toThrow('computes the value "twice" twice');
 });
 
-it('refuses an input of negative or vast size', async () => {
+it('refuses an input of negative or too large a size', async () => {
   for (const size of [-4, 2 ** 40]) {
     const loading = load((g, x) => {
       g.input('past_key_values.0.key', 1, ['batch', 2, 'past', size]);
