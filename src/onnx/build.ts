@@ -23,7 +23,7 @@ export type AttributeValue =
   | string
   | readonly number[];
 
-/** A node about to be built; `''` stands for an absent optional input or output. */
+/** A node to build; `''` means an absent optional input or output. */
 export interface NodeSpec {
   readonly op: string;
   readonly domain?: string;

@@ -6,13 +6,13 @@ const PRESENT_NAMES: readonly ((past: string) => string)[] = [
   (past) => past.replace('past', 'present'),
 ];
 
-/** Suffix of outputs that hold only what a run adds to a cache. */
+/** Suffix of outputs with only the tokens that a run adds to a cache. */
 export const ADDED = '/added';
 
-/** Suffix of inputs that hold the latest tokens of a cache, which follow those of the cache input. */
+/** Suffix of inputs with the latest tokens of a cache, which follow those of the cache input. */
 const RECENT = '/recent';
 
-/** The input that holds the latest tokens of a cache, in a graph that returns what it adds. */
+/** The input with the latest tokens of a cache, in a graph that outputs only added tokens. */
 export const recentOf = (past: string): string => past + RECENT;
 
 /** Whether an input is a cache, and not the latest tokens of one. */
@@ -21,11 +21,11 @@ export const isFullCache = ({ role, name }: ModelInput): boolean => role === 'pa
 /** An output with the next value of a cache input. */
 export interface PresentOutput {
   readonly name: string;
-  /** Whether it holds only the tokens of this run. */
+  /** Whether it contains only the tokens of this run. */
   readonly isAdded: boolean;
 }
 
-/** The output that holds the next run's value of a cache input; undefined when there is none. */
+/** The output with the next value of a cache input; undefined if there is none. */
 export function findPresent(past: string, outputs: readonly { readonly name: string }[]): PresentOutput | undefined {
   const candidates = PRESENT_NAMES.flatMap((rename) =>
     [false, true].map((isAdded) => ({ name: rename(past) + (isAdded ? ADDED : ''), isAdded })),

@@ -1,4 +1,4 @@
-/** Typed list of a TensorProto that may hold a type's elements instead of `raw_data`. */
+/** Typed list of a TensorProto that may contain a type's elements instead of `raw_data`. */
 export type TypedStorage = 'floatData' | 'int32Data' | 'int64Data' | 'doubleData' | 'uint64Data';
 
 /** One ONNX element type. */

@@ -7,7 +7,7 @@ const MAX_DEPTH = 100;
 
 /**
  * Decodes a message and retains unknown fields. Stricter than `fromBinary`, which accepts nested lengths beyond the
- * parent's end and fields of a wrong wire type. The message may hold views of `bytes`.
+ * parent's end and fields of a wrong wire type. The message may contain views of `bytes`.
  * @param where name of the decoded part, for messages
  * @throws ModelFormatError when the bytes contradict the schema.
  */
@@ -20,8 +20,8 @@ export function decodeMessage<D extends DescMessage>(
     checkMessage(schema, { reader: new BinaryReader(bytes), bytes }, bytes.byteLength, 0);
     return fromBinary(schema, bytes);
   } catch (cause) {
-    const said = cause instanceof Error ? cause.message : String(cause);
-    throw new ModelFormatError(`${where} is not a readable ${schema.name}: ${said}. Get the file again.`, { cause });
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new ModelFormatError(`${where} is not a readable ${schema.name}: ${reason}. Get the file again.`, { cause });
   }
 }
 

@@ -51,9 +51,14 @@ export function carriedValues(index: GraphIndex, partition: Partition): readonly
     for (const at of nodes) {
       if (isGraphOutput(index.nodes[at]!, index)) continue;
       for (const value of inputsOf(index.nodes[at]!)) {
-        const made = partition.stageOf.get(value);
-        if (made !== undefined && made < stage && index.producerOf.has(value) && !isPrevious(value, partition, stage)) {
-          carried[made]?.add(value);
+        const source = partition.stageOf.get(value);
+        if (
+          source !== undefined &&
+          source < stage &&
+          index.producerOf.has(value) &&
+          !isPrevious(value, partition, stage)
+        ) {
+          carried[source]?.add(value);
         }
       }
     }
@@ -64,15 +69,15 @@ export function carriedValues(index: GraphIndex, partition: Partition): readonly
 /** A value computed from hidden states that later stages read in addition to the hidden state. */
 export interface CarriedHidden {
   readonly name: string;
-  /** The stage that makes it. */
+  /** The stage that computes it. */
   readonly stage: number;
 }
 
 /** Carried values computed from the stream: per-layer inputs, shared keys and values. */
 export function carriedOf(index: GraphIndex, partition: Partition, from: string): CarriedHidden[] {
-  const made = influencedValues(index.nodes, [from]);
+  const dependent = influencedValues(index.nodes, [from]);
   return carriedValues(index, partition).flatMap((names, stage) =>
-    names.filter((name) => made.has(name)).map((name) => ({ name, stage })),
+    names.filter((name) => dependent.has(name)).map((name) => ({ name, stage })),
   );
 }
 

@@ -40,19 +40,19 @@ export function joinEmbedding(decoder: OnnxModel, embedding: OnnxModel): OnnxMod
   const { proto } = decoder;
   const graph = proto.graph!;
   const prefix = freePrefix(decoder);
-  const front = prepareEmbedding(embedding, { decoderInputs: graph.input.map(declared), prefix });
-  const own = front.proto.graph!;
-  checkOpsets(decoder, front);
-  const made = new Set(own.output.map(({ name }) => name));
-  const first = graph.input.findIndex(({ name }) => made.has(name));
-  const behind = graph.input.filter(({ name }) => !made.has(name));
-  const missing = front.proto.opsetImport.filter(
+  const prepared = prepareEmbedding(embedding, { decoderInputs: graph.input.map(declared), prefix });
+  const prefixGraph = prepared.proto.graph!;
+  checkOpsets(decoder, prepared);
+  const computed = new Set(prefixGraph.output.map(({ name }) => name));
+  const first = graph.input.findIndex(({ name }) => computed.has(name));
+  const remaining = graph.input.filter(({ name }) => !computed.has(name));
+  const missing = prepared.proto.opsetImport.filter(
     ({ domain }) => domain !== '' && !proto.opsetImport.some((known) => known.domain === domain),
   );
-  const newer = proto.irVersion < front.proto.irVersion ? front.proto : proto;
+  const newer = proto.irVersion < prepared.proto.irVersion ? prepared.proto : proto;
   return {
     ...decoder,
-    weights: new Map([...front.weights, ...decoder.weights]),
+    weights: new Map([...prepared.weights, ...decoder.weights]),
     embeddingPrefix: {
       prefix,
       ...(embedding.storage && { storage: embedding.storage }),
@@ -62,9 +62,9 @@ export function joinEmbedding(decoder: OnnxModel, embedding: OnnxModel): OnnxMod
       irVersion: newer.irVersion,
       opsetImport: [...proto.opsetImport, ...missing],
       graph: Object.assign(create(GraphProtoSchema), graph, {
-        node: [...own.node, ...graph.node],
-        initializer: [...own.initializer, ...graph.initializer],
-        input: behind.toSpliced(first, 0, own.input[0]!),
+        node: [...prefixGraph.node, ...graph.node],
+        initializer: [...prefixGraph.initializer, ...graph.initializer],
+        input: remaining.toSpliced(first, 0, prefixGraph.input[0]!),
       }),
     }),
   };
@@ -106,15 +106,15 @@ function freePrefix({ proto }: OnnxModel): string {
 }
 
 /** @throws UnsupportedModelError naming an operator whose semantics differ between the opsets. */
-function checkOpsets(decoder: OnnxModel, front: OnnxModel): void {
-  const [behind, before] = [opsetOf(decoder.proto), opsetOf(front.proto)];
-  const least = Math.min(behind, before);
-  const differing = front.proto.opsetImport.find(({ domain, version }) => {
+function checkOpsets(decoder: OnnxModel, prepared: OnnxModel): void {
+  const [decoderOpset, embeddingOpset] = [opsetOf(decoder.proto), opsetOf(prepared.proto)];
+  const least = Math.min(decoderOpset, embeddingOpset);
+  const differing = prepared.proto.opsetImport.find(({ domain, version }) => {
     const known = decoder.proto.opsetImport.find((other) => other.domain === domain);
     return domain !== '' && domain !== 'ai.onnx' && known !== undefined && known.version !== version;
   });
-  const changed = front.proto.graph!.node.find((node) => {
-    if (behind === before || (node.domain !== '' && node.domain !== 'ai.onnx')) return false;
+  const changed = prepared.proto.graph!.node.find((node) => {
+    if (decoderOpset === embeddingOpset || (node.domain !== '' && node.domain !== 'ai.onnx')) return false;
     return !Object.entries(SAME_SINCE).some(
       ([since, ops]) => Number(since) <= least && ops.split(' ').includes(node.opType),
     );
@@ -122,7 +122,7 @@ function checkOpsets(decoder: OnnxModel, front: OnnxModel): void {
   if (differing === undefined && changed === undefined) return;
   const what = changed === undefined ? `the operators of "${differing!.domain}"` : nodeLabel(changed);
   throw new UnsupportedModelError(
-    `the embedding model cannot run before the decoder: ${what} may mean one thing in opset ${before}, the embedding model's, ` +
-      `and another in opset ${behind}, the decoder's; export both for the same opset`,
+    `the embedding model cannot run before the decoder: ${what} may mean one thing in opset ${embeddingOpset}, the embedding model's, ` +
+      `and another in opset ${decoderOpset}, the decoder's; export both for the same opset`,
   );
 }

@@ -14,12 +14,12 @@ import { dropPayload } from './typed-elements.js';
 /**
  * Loads an ONNX model without reading its large weights: these become handles.
  *
- * All forms of storage are supported (raw data, typed lists, external files). Constant nodes of the main graph that
- * hold 1 KiB or more, or external data, become initializers. Nodes are put into topological order. Strings stay in
- * `proto`. Unknown fields are retained.
+ * All forms of storage are supported (raw data, typed lists, external files). Constant nodes of the main graph with 1 KiB
+ * or more, or with external data, become initializers. Nodes are sorted topologically. Strings remain in `proto`. Unknown
+ * fields are retained.
  *
  * @param source the `.onnx` file
- * @param folder where external data is looked for: the folder that holds the file
+ * @param folder the folder of the file, with its external data
  * @throws ModelFormatError when the file, or one next to it, is missing, truncated or inconsistent.
  */
 export async function loadModel(source: ByteSource, folder: SourceFolder): Promise<OnnxModel> {

@@ -49,13 +49,13 @@ function takeBranch(model: OnnxModel, choice: NodeProto, branch: GraphProto): On
     .filter(({ name, as }) => name !== as && as !== '')
     .map(({ name, as }) => makeNode({ op: 'Identity', inputs: [name], outputs: [as] }));
   const node = graph.node.flatMap((own) => (own === choice ? [...branch.node, ...renamed] : [own]));
-  const taken = create(GraphProtoSchema, {
+  const chosen = create(GraphProtoSchema, {
     ...graph,
     node,
     input: graph.input.filter(({ name }) => name !== choice.input[0]),
     valueInfo: [...graph.valueInfo, ...branch.valueInfo],
   });
-  const proto = clone(ModelProtoSchema, create(ModelProtoSchema, { ...model.proto, graph: taken }));
+  const proto = clone(ModelProtoSchema, create(ModelProtoSchema, { ...model.proto, graph: chosen }));
   return { ...model, proto, weights: new Map(model.weights) };
 }
 
@@ -113,16 +113,16 @@ export async function mergeDecoders({ noPastBranch, ...cached }: OnnxModel, fres
 
 /** New names for weights of the second decoder whose names mean another weight or value in the first. */
 async function findClashes(cached: OnnxModel, fresh: OnnxModel): Promise<ReadonlyMap<string, string>> {
-  const made = new Set(cached.proto.graph!.node.flatMap(({ output }) => output));
-  const taken = new Set([...made, ...cached.weights.keys(), ...fresh.weights.keys()]);
+  const computed = new Set(cached.proto.graph!.node.flatMap(({ output }) => output));
+  const used = new Set([...computed, ...cached.weights.keys(), ...fresh.weights.keys()]);
   const clashes = new Map<string, string>();
   for (const [name, handle] of fresh.weights) {
     const known = cached.weights.get(name);
-    if (known === undefined ? !made.has(name) : await isEqualTensor(known, handle)) continue;
-    let own = `${name}/without_past`;
-    while (taken.has(own)) own += '_2';
-    taken.add(own);
-    clashes.set(name, own);
+    if (known === undefined ? !computed.has(name) : await isEqualTensor(known, handle)) continue;
+    let renamed = `${name}/without_past`;
+    while (used.has(renamed)) renamed += '_2';
+    used.add(renamed);
+    clashes.set(name, renamed);
   }
   return clashes;
 }

@@ -44,12 +44,12 @@ const ROLES: readonly { readonly pattern: RegExp; readonly role: InputRole }[] =
   { pattern: /past|cache/, role: 'past' },
 ];
 
-/** The input that takes token ids. */
+/** The input for token ids. */
 export function findTokenInput<T extends { readonly name: string }>(inputs: readonly T[]): T | undefined {
   return inputs.find(({ name }) => TOKENS.test(name));
 }
 
-/** The input that takes embeddings, in a graph that takes no token ids. */
+/** The input for embeddings, in a graph without one for token ids. */
 export function findEmbeddingInput<T extends { readonly name: string }>(inputs: readonly T[]): T | undefined {
   return findTokenInput(inputs) === undefined ? inputs.find(({ name }) => EMBEDDINGS.test(name)) : undefined;
 }
@@ -80,7 +80,7 @@ export function readModelInputs(graph: GraphProto): ModelInput[] {
   const embeddings = findEmbeddingInput(declared);
   if (embeddings !== undefined) {
     throw new UnsupportedModelError(
-      `the model reads "${embeddings.name}" in place of token ids; join its embedding model with joinEmbedding`,
+      `the model reads "${embeddings.name}" instead of token ids; join its embedding model with joinEmbedding`,
     );
   }
   const inputs = declared.map((info) => readInput(info, graph));
@@ -153,7 +153,7 @@ export function prefillDims(input: ModelInput, { batchSize, sequenceLength }: Pr
   if (input.role === 'useCache') return [1];
   if (input.role === 'logitsToKeep') return input.dims.map(() => 1);
   if (input.role === 'cachePositions') return [sequenceLength];
-  // One row each for time, height and width, all alike in text.
+  // One row each for time, height and width, which are equal in text.
   if (input.role === 'positions' && input.dims.length === 3) {
     return [typeof input.dims[0] === 'number' ? input.dims[0] : 3, batchSize, sequenceLength];
   }
@@ -167,7 +167,7 @@ export function prefillDims(input: ModelInput, { batchSize, sequenceLength }: Pr
   });
 }
 
-/** Where batch, heads and sequence lie in a cache input: `[B, K, P, D]`, packed `[2, B, K, P, D]` or `[B, P, K*D]`. */
+/** Axes of batch, heads and sequence in a cache input: `[B, K, P, D]`, packed `[2, B, K, P, D]` or `[B, P, K*D]`. */
 export function pastAxes(input: ModelInput): {
   readonly batch: number;
   readonly sequence: number;

@@ -17,7 +17,7 @@ interface Growing {
  * The graph with growing caches as deltas: it returns only the keys and values of the run's tokens, and reads the
  * latest ones from separate inputs. Generating a token then saves two copies of the cache: one out of the engine, and
  * one to append a token at every head.
- * @returns the given graph where a subgraph reads a cache
+ * @returns `graph` itself if no cache grows, or a subgraph reads one
  */
 export function outputAddedCache(graph: GraphProto): GraphProto {
   const inputs = readModelInputs(graph);

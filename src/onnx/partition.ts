@@ -5,15 +5,15 @@ import { inputsOf, qualifiedOp } from './graph-index.js';
 import { isViewOf } from './is-view.js';
 
 /**
- * A graph cut along its residual stream. Stage 0 makes the first hidden state, stage i (1..n) takes hidden state i-1 to
- * hidden state i, and the last stage makes the rest (logits). A value may be read by any later stage.
+ * A graph cut along its residual stream. Stage 0 computes the first hidden state, stage i (1..n) hidden state i from i-1, and
+ * the last stage the rest (logits). A value may be read by any later stage.
  */
 export interface Partition {
-  /** Hidden states on the stream, in order; `cuts[i]` leaves stage `i`. */
+  /** Hidden states on the stream, in order; `cuts[i]` is the output of stage `i`. */
   readonly cuts: readonly string[];
   /** Nodes of each stage, ascending; `cuts.length + 1` stages. Constant nodes belong to no stage: every reading stage includes them. */
   readonly stages: readonly (readonly number[])[];
-  /** Stage that makes a value; graph inputs count as stage 0. Constants have none. */
+  /** Stage that computes a value; graph inputs count as stage 0. Constants have none. */
   readonly stageOf: ReadonlyMap<string, number>;
 }
 
@@ -38,7 +38,7 @@ export function findEmbeddings(index: GraphIndex, tokenInput: string): number[] 
   return found;
 }
 
-/** Values that some nodes make. */
+/** Outputs of some nodes. */
 export const outputsOf = ({ nodes }: GraphIndex, from: readonly number[]): string[] =>
   from.flatMap((at) => nodes[at]!.output);
 
@@ -52,7 +52,7 @@ export function influencedValues(nodes: readonly NodeProto[], sources: Iterable<
   return influenced;
 }
 
-/** Partitions the nodes at the given values. @throws UnsupportedModelError when a value is not made by the graph. */
+/** Partitions the nodes at the given values. @throws UnsupportedModelError if a value is not computed by the graph. */
 export function partitionGraph(index: GraphIndex, cuts: readonly string[]): Partition {
   const stageOf = new Map<string, number>();
   const cutAfter = new Map(cuts.map((value, at) => [value, at + 1]));
@@ -70,7 +70,7 @@ export function partitionGraph(index: GraphIndex, cuts: readonly string[]): Part
   for (const [value, after] of cutAfter) {
     if (stageOf.get(value) !== after - 1) {
       throw new UnsupportedModelError(
-        `the graph cannot be cut at "${value}": it is made in stage ${stageOf.get(value) ?? 'none'}, expected ${after - 1}`,
+        `the graph cannot be cut at "${value}": it is computed in stage ${stageOf.get(value) ?? 'none'}, expected ${after - 1}`,
       );
     }
   }
@@ -133,7 +133,7 @@ function moveViews(
   }
 }
 
-/** Nodes on a data path from some nodes to a value, those nodes included, ascending. */
+/** Nodes on a data path from `sources` to a value, inclusive, ascending. */
 export function nodesBetween(index: GraphIndex, sources: readonly number[], to: string): number[] {
   const influenced = influencedValues(index.nodes, outputsOf(index, sources));
   const needed = new Set([to]);

@@ -10,7 +10,7 @@ import {
 } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
 import { makeInitializer, makeNode, makeValueInfo } from './build.js';
-import { nodeLabel } from './graph-index.js';
+import { nodeLabel, subgraphsOf } from './graph-index.js';
 import { findEmbeddingInput, findTokenInput } from './model-inputs.js';
 import type { OnnxModel } from './onnx-model.js';
 import { bytesHandle } from './tensor-handle.js';
@@ -45,7 +45,7 @@ export function prepareEmbedding(
 ): OnnxModel {
   const { proto } = embedding;
   const graph = proto.graph ?? create(GraphProtoSchema);
-  const nested = graph.node.find(({ attribute }) => attribute.some(({ g, graphs }) => g || graphs.length > 0));
+  const nested = graph.node.find((node) => subgraphsOf(node).length > 0);
   if (nested !== undefined || proto.functions.length > 0) {
     const found = nested === undefined ? 'functions of its own' : nodeLabel(nested);
     throw refuse(`it has ${found}; export it as one graph without control flow and with functions inlined`);
@@ -100,17 +100,17 @@ interface Link {
 function linkOutputs(outputs: readonly DeclaredTensor[], decoderInputs: readonly DeclaredTensor[]): readonly Link[] {
   const state = findEmbeddingInput(decoderInputs);
   if (state === undefined) throw refuse(`the decoder takes ${list(decoderInputs)}, expected inputs_embeds`);
-  const namesake = (input: DeclaredTensor) => outputs.find(({ name }) => name === input.name);
-  const first = namesake(state) ?? findEmbeddingInput(outputs) ?? outputs[0];
+  const outputNamed = ({ name: wanted }: DeclaredTensor) => outputs.find(({ name }) => name === wanted);
+  const first = outputNamed(state) ?? findEmbeddingInput(outputs) ?? outputs[0];
   if (first === undefined) throw refuse('it has no output');
-  const [made, wanted] = [first.dims.at(-1), state.dims.at(-1)];
-  if (typeof made === 'number' && typeof wanted === 'number' && made !== wanted) {
+  const [width, decoderWidth] = [first.dims.at(-1), state.dims.at(-1)];
+  if (typeof width === 'number' && typeof decoderWidth === 'number' && width !== decoderWidth) {
     throw refuse(
-      `its "${first.name}" is ${made} wide and the decoder's "${state.name}" ${wanted}: it is another model's`,
+      `its "${first.name}" is ${width} wide and the decoder's "${state.name}" ${decoderWidth}: they belong to different models`,
     );
   }
   const others = decoderInputs.flatMap((input) => {
-    const output = input === state ? undefined : namesake(input);
+    const output = input === state ? undefined : outputNamed(input);
     return output === undefined || output === first ? [] : [{ output, input }];
   });
   return [{ output: first, input: state }, ...others];

@@ -52,9 +52,9 @@ export async function readStructure(source: ByteSource): Promise<ModelStructure>
   const buffered = readAhead(source);
   const budget = { bytesLeft: MAX_STRUCTURE_BYTES };
   const model = await extractFields(buffered, [{ start: 0, end: source.byteLength }], isMessage(MODEL_GRAPH));
-  const graph = await extractFields(buffered, model.taken, isMessage(GRAPH_INITIALIZER));
+  const graph = await extractFields(buffered, model.matched, isMessage(GRAPH_INITIALIZER));
   const proto = decodeMessage(ModelProtoSchema, await readRanges(source, model.rest, budget), source.name);
-  if (model.taken.length === 0) throw new ModelFormatError(`${source.name} is not an ONNX model: it has no graph.`);
+  if (model.matched.length === 0) throw new ModelFormatError(`${source.name} is not an ONNX model: it has no graph.`);
   if (proto.opsetImport.length === 0) {
     throw new ModelFormatError(
       `${source.name} is not a complete ONNX model: it imports no operator set. Get the file again.`,
@@ -63,7 +63,7 @@ export async function readStructure(source: ByteSource): Promise<ModelStructure>
   const graphBytes = await readRanges(source, graph.rest, budget);
   const decoded = decodeMessage(GraphProtoSchema, graphBytes, `The graph of ${source.name}`);
   const initializers: StoredTensor[] = [];
-  for (const range of graph.taken) initializers.push(await readTensor(buffered, range, budget));
+  for (const range of graph.matched) initializers.push(await readTensor(buffered, range, budget));
   return { proto: Object.assign(proto, { graph: decoded }), initializers };
 }
 
@@ -78,7 +78,7 @@ async function readTensor(source: ByteSource, range: ByteRange, budget: Budget):
   if (range.end - range.start < SMALL_TENSOR_BYTES) return { tensor: await decode([range]) };
   const payload = await extractFields(source, [range], (record) => isRawLayout(record));
   const tensor = await decode(payload.rest);
-  if (payload.taken.length === 0) return { tensor };
+  if (payload.matched.length === 0) return { tensor };
   const [field, ...others] = new Set(payload.fields);
   const isClear = others.length === 0 && countStorageForms(tensor) === 0 && isRawLayoutOf(field, tensor.dataType);
   if (!isClear) {
@@ -87,7 +87,7 @@ async function readTensor(source: ByteSource, range: ByteRange, budget: Budget):
     );
   }
   // For repeated raw_data the last one is valid; lists are concatenated.
-  return { tensor, unread: field === TENSOR.rawData.number ? payload.taken.slice(-1) : payload.taken };
+  return { tensor, unread: field === TENSOR.rawData.number ? payload.matched.slice(-1) : payload.matched };
 }
 
 function isRawLayoutOf(field: number | undefined, dataType: number): boolean {
@@ -95,10 +95,10 @@ function isRawLayoutOf(field: number | undefined, dataType: number): boolean {
   return field === TENSOR.rawData.number || (typed !== undefined && field === TENSOR[typed].number);
 }
 
-/** Parts of a message: the values of some of its fields, and all the rest. */
+/** Parts of a message: the values of some of its fields, and all other fields. */
 interface Parts {
   /** Values without tag and length. */
-  readonly taken: readonly ByteRange[];
+  readonly matched: readonly ByteRange[];
   /** Field number of each. */
   readonly fields: readonly number[];
   /** Whole fields; neighbours merged. */
@@ -110,20 +110,20 @@ async function extractFields(
   ranges: readonly ByteRange[],
   isWanted: (record: WireRecord) => boolean,
 ): Promise<Parts> {
-  const taken: ByteRange[] = [];
+  const matched: ByteRange[] = [];
   const fields: number[] = [];
   const rest: { start: number; end: number }[] = [];
   for (const range of ranges) {
     for await (const record of walkRecords(source, range)) {
       const previous = rest.at(-1);
       if (isWanted(record)) {
-        taken.push({ start: record.valueStart, end: record.end });
+        matched.push({ start: record.valueStart, end: record.end });
         fields.push(record.field);
       } else if (previous?.end === record.start) previous.end = record.end;
       else rest.push({ start: record.start, end: record.end });
     }
   }
-  return { taken, fields, rest };
+  return { matched, fields, rest };
 }
 
 const isMessage = (field: number) => (record: WireRecord) =>

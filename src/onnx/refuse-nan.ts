@@ -38,7 +38,7 @@ export function refuseNaN(model: OnnxModel): OnnxModel {
 const PRODUCTS: ReadonlySet<string> = new Set(['MatMul', 'Gemm', 'FusedMatMul', 'MatMulNBits', 'Conv']);
 const VIEWS: ReadonlySet<string> = new Set(['Transpose', 'Cast', 'Identity', 'DequantizeLinear']);
 
-/** Names of values that linear layers multiply by, also behind a transposition or conversion. */
+/** Names of values that linear layers multiply by, also before a transposition or conversion. */
 function findMultiplied(graph: GraphProto | undefined): ReadonlySet<string> {
   const found = new Set<string>();
   for (const { opType, input, output } of [...(graph?.node ?? [])].reverse())
@@ -57,18 +57,18 @@ export function refuseElements(handle: TensorHandle, { allowInfinity, fail }: Re
   const form = NAN_FORMS[handle.dataType];
   if (form === undefined) return handle;
   const most = allowInfinity ? form.infinity : form.infinity - 1;
-  let isKnownSound = false;
+  let isChecked = false;
   return {
     ...handle,
     async read(range) {
       const bytes = await handle.read(range);
-      if (isKnownSound) return bytes;
+      if (isChecked) return bytes;
       const found = findAbove(most, bytes, form);
       if (found !== undefined) {
         const start = Math.floor((range?.offset ?? 0) / form.Words.BYTES_PER_ELEMENT);
         throw fail(start + found.at, found.value);
       }
-      isKnownSound = bytes.byteLength === handle.byteLength;
+      isChecked = bytes.byteLength === handle.byteLength;
       return bytes;
     },
   };

@@ -82,7 +82,7 @@ export async function readSafetensors(source: ByteSource): Promise<TensorMap> {
   const head = await source.read(0, LENGTH_BYTES);
   const headerBytes = Number(new DataView(head.buffer, head.byteOffset).getBigUint64(0, true));
   if (headerBytes > MAX_HEADER_BYTES || headerBytes > byteLength - LENGTH_BYTES)
-    throw broken(`its header is said to take ${headerBytes} bytes, and it has ${byteLength}`);
+    throw broken(`its header claims ${headerBytes} bytes, and the file has ${byteLength}`);
   const start = LENGTH_BYTES + headerBytes;
   const tensors = new Map<string, TensorHandle>();
   const ranges: { name: string; from: number; to: number }[] = [];

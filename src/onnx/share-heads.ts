@@ -34,12 +34,12 @@ const placesName = (name: string): string => `shared/${name}`;
 /** A product of queries `[B, H, S, D]` with repeated keys or values, as one of `[B, K, H/K, S, D]`. */
 function shareProduct(node: NodeProto, graph: GraphProto, index: GraphIndex): NodeProto[] | undefined {
   if (qualifiedOp(node) !== 'MatMul') return undefined;
-  const [queries = '', written = ''] = node.input;
-  const found = findWritten(written, graph, index);
+  const [queries = '', repeated = ''] = node.input;
+  const found = findRepeated(repeated, graph, index);
   if (found === undefined) return undefined;
   const [product = ''] = node.output;
   const name = (part: string) => `${product}/shared/${part}`;
-  const { source, between, apart } = found;
+  const { source, between, unsqueeze } = found;
   const steps = between.map((step, at) =>
     repeat(step, at === 0 ? name('narrow') : name(`step-${at - 1}`), name(`step-${at}`)),
   );
@@ -54,9 +54,9 @@ function shareProduct(node: NodeProto, graph: GraphProto, index: GraphIndex): No
     makeNode({ op: 'Reshape', inputs: [queries, name('apart')], outputs: [name('grouped')] }),
     makeNode({
       op: 'Unsqueeze',
-      inputs: [source, ...apart.input.slice(1)],
+      inputs: [source, ...unsqueeze.input.slice(1)],
       outputs: [name('narrow')],
-      attributes: apart.input.length > 1 ? {} : { axes: [2] },
+      attributes: unsqueeze.input.length > 1 ? {} : { axes: [2] },
     }),
     ...steps,
     makeNode({
@@ -74,7 +74,7 @@ function shareSize(node: NodeProto, graph: GraphProto, index: GraphIndex): NodeP
   const shape = qualifiedOp(node) === 'Gather' ? producerNode(index, node.input[0]!) : undefined;
   if (shape?.opType !== 'Shape' || shape.attribute.length > 0) return undefined;
   if (!SAME_SIZES.has(`${integerOf(node.input[1]!, graph, index)}`)) return undefined;
-  const found = findWritten(shape.input[0]!, graph, index);
+  const found = findRepeated(shape.input[0]!, graph, index);
   if (found === undefined || found.between.length > 0) return undefined;
   const sizes = `${node.output[0]}/shared/sizes`;
   return [
@@ -98,17 +98,17 @@ const concat = (inputs: readonly string[], output: string): NodeProto =>
 const take = (shape: string, places: keyof typeof PLACES, output: string): NodeProto =>
   makeNode({ op: 'Gather', inputs: [shape, placesName(places)], outputs: [output] });
 
-interface Written {
+interface RepeatedHeads {
   /** Keys or values `[B, K, L, D]`. */
   readonly source: string;
   /** The Unsqueeze that gave them an axis for copies. */
-  readonly apart: NodeProto;
+  readonly unsqueeze: NodeProto;
   /** Nodes after the repetition, in order. */
   readonly between: readonly NodeProto[];
 }
 
 /** The value that `repeat_kv` repeats, through a transpose of the last two axes and factors. */
-function findWritten(value: string, graph: GraphProto, index: GraphIndex): Written | undefined {
+function findRepeated(value: string, graph: GraphProto, index: GraphIndex): RepeatedHeads | undefined {
   const between: NodeProto[] = [];
   let producer = producerNode(index, value);
   for (
@@ -117,22 +117,21 @@ function findWritten(value: string, graph: GraphProto, index: GraphIndex): Writt
     producer = producerNode(index, producer.input[0]!)
   )
     between.unshift(producer);
-  const reshape = producer;
-  const expand = reshape?.opType === 'Reshape' ? producerNode(index, reshape.input[0]!) : undefined;
-  const apart = expand?.opType === 'Expand' ? producerNode(index, expand.input[0]!) : undefined;
-  return apart?.opType === 'Unsqueeze' && isHeadAxis(apart, graph, index)
-    ? { source: apart.input[0]!, apart, between }
+  const expand = producer?.opType === 'Reshape' ? producerNode(index, producer.input[0]!) : undefined;
+  const unsqueeze = expand?.opType === 'Expand' ? producerNode(index, expand.input[0]!) : undefined;
+  return unsqueeze?.opType === 'Unsqueeze' && isHeadAxis(unsqueeze, graph, index)
+    ? { source: unsqueeze.input[0]!, unsqueeze, between }
     : undefined;
 }
 
-/** Whether a node treats all heads alike: swaps the last two axes, or multiplies by a scalar. */
+/** Whether a node does the same to all heads: it swaps the last two axes, or multiplies by a scalar. */
 function isBetween(node: NodeProto, graph: GraphProto, index: GraphIndex): boolean {
   if (qualifiedOp(node) === 'Transpose') return `${intsAttribute(node, 'perm')}` === '0,1,3,2';
   if (!['Mul', 'Div'].includes(qualifiedOp(node))) return false;
   return constantOf(node.input[1]!, graph, index)?.dims.every((dim) => dim === 1n) ?? false;
 }
 
-/** The axis behind the heads of `[B, K, L, D]`, from either end. */
+/** The axis after the heads of `[B, K, L, D]`, from either end. */
 const HEAD_AXES: ReadonlySet<string> = new Set(['2', '-3']);
 
 /** Whether an Unsqueeze inserts its axis after the heads. */

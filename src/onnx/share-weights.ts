@@ -19,7 +19,7 @@ const PRODUCTS: ReadonlySet<string> = new Set(['MatMul', 'Gemm', 'Conv', 'Einsum
  * the second copy is replaced by the first one or its `Transpose`. Equal weights of two products stay separate, since
  * each may be pruned differently.
  *
- * @returns the given model where no weights are equal.
+ * @returns `model` itself if no weights are equal.
  */
 export async function shareWeights(model: OnnxModel): Promise<OnnxModel> {
   const pairs = await findPairs(model);
@@ -56,15 +56,15 @@ async function findPairs(model: OnnxModel): Promise<EqualPair[]> {
   // Tables first: a copy becomes the table, or its transpose.
   const ordered = [...candidates.filter(({ isTable }) => isTable), ...candidates.filter(({ isTable }) => !isTable)];
   const pairs: EqualPair[] = [];
-  const gone = new Set<string>();
+  const replaced = new Set<string>();
   for (const [at, { name: original, handle, ...use }] of ordered.entries()) {
-    if (gone.has(original)) continue;
+    if (replaced.has(original)) continue;
     for (const other of ordered.slice(at + 1)) {
-      if (gone.has(other.name) || other.handle.byteLength !== handle.byteLength) continue;
+      if (replaced.has(other.name) || other.handle.byteLength !== handle.byteLength) continue;
       if (!use.isTable && (use.isFactor || other.isFactor)) continue;
       const found = await comparePair(handle, other.handle, use.isTable);
       if (found === undefined) continue;
-      gone.add(other.name);
+      replaced.add(other.name);
       pairs.push({ original, copy: other.name, byteLength: handle.byteLength, isTransposed: found === 'transposed' });
     }
   }

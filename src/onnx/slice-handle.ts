@@ -3,7 +3,7 @@ import { findDataType } from './data-types.js';
 import type { TensorHandle } from './onnx-model.js';
 import { checkRange, describeShape, expectedByteLength } from './tensor-handle.js';
 
-/** Most bytes of the source that one step of a sliced read holds. */
+/** Most bytes of the source that one step of a sliced read loads. */
 const STEP_BYTES = 8 * 2 ** 20;
 
 /**

@@ -8,7 +8,7 @@ import { checkRange, describeShape, expectedByteLength } from './tensor-handle.j
  * is needed.
  * @param axis of the stack, at least 1
  * @param keep By tensor of the stack.
- * @throws OptionError when their numbers differ, or an index leaves the axis.
+ * @throws OptionError when their numbers differ, or an index is out of range.
  */
 export function sliceStack(stack: TensorHandle, axis: number, keep: readonly Int32Array[]): TensorHandle {
   const [count = 0, ...dims] = stack.dims;

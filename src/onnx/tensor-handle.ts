@@ -38,7 +38,7 @@ export function sourceHandle(shape: TensorShape, source: ByteSource, offset: num
     const bytes = await source.read(offset + range.offset, range.length);
     if (bytes.byteLength !== range.length) {
       throw new ModelFormatError(
-        `${source.name}: ${range.length} bytes expected at ${offset + range.offset}, ${bytes.byteLength} came.`,
+        `${source.name}: ${range.length} bytes expected at ${offset + range.offset}, got ${bytes.byteLength}.`,
       );
     }
     return bytes;
@@ -47,9 +47,9 @@ export function sourceHandle(shape: TensorShape, source: ByteSource, offset: num
 }
 
 /** A weight whose bytes are computed as a whole on each read. */
-export function computedHandle(shape: TensorShape, workOut: () => Promise<Uint8Array<ArrayBuffer>>): TensorHandle {
+export function computedHandle(shape: TensorShape, compute: () => Promise<Uint8Array<ArrayBuffer>>): TensorHandle {
   return handleOf(shape, async ({ offset, length }) => {
-    const bytes = await workOut();
+    const bytes = await compute();
     return length === bytes.byteLength ? bytes : bytes.slice(offset, offset + length);
   });
 }
@@ -59,7 +59,7 @@ interface ReadRange {
   readonly length: number;
 }
 
-/** @param readRange gets ranges that lie inside; by default all of it */
+/** @param readRange called only with ranges inside the tensor */
 function handleOf(shape: TensorShape, readRange: (range: ReadRange) => Promise<Uint8Array<ArrayBuffer>>): TensorHandle {
   const byteLength = expectedByteLength(shape);
   return {
@@ -98,7 +98,7 @@ export function checkRange(range: ReadRange, byteLength: number): void {
     range.offset + range.length <= byteLength;
   if (!isInside) {
     throw new ModelFormatError(
-      `A range of ${range.length} bytes from ${range.offset} leaves a tensor of ${byteLength} bytes.`,
+      `A range of ${range.length} bytes from ${range.offset} exceeds a tensor of ${byteLength} bytes.`,
     );
   }
 }

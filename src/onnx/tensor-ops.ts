@@ -17,7 +17,7 @@ export type TensorOps = ReturnType<typeof createTensorOps>;
 type Operand = Value | number;
 
 /** Most negative finite float32: the value of additive masks where attention is forbidden. */
-const MIN_FLOAT32 = -3.4028234663852886e38;
+export const MIN_FLOAT32 = -3.4028234663852886e38;
 
 /**
  * Creates the operations over an emitter. `opset` is the version of ONNX's own operators in the graph (at least 11):
@@ -263,5 +263,5 @@ export function createTensorOps(emitter: NodeEmitter, opset: number) {
 }
 
 function openSize(what: string, dims: readonly number[]): UnsupportedModelError {
-  return new UnsupportedModelError(`Gradients need ${what} dims [${dims}], of which -1 follows the data`);
+  return new UnsupportedModelError(`Gradients need ${what} dims [${dims}], of which -1 depends on the data`);
 }

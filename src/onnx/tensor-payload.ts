@@ -40,12 +40,12 @@ export async function findPayload(stored: StoredTensor, sources: PayloadSources)
   return { handle: bytesHandle(shape, bytes) };
 }
 
-/** Whether a tensor's elements lie in another file. */
+/** Whether a tensor's elements are in another file. */
 export function isExternal(tensor: TensorProto): boolean {
   return tensor.dataLocation === TensorProto_DataLocation.EXTERNAL;
 }
 
-/** Whether a tensor holds strings, which have no raw bytes. */
+/** Whether a tensor contains strings, which have no raw bytes. */
 export function isString(tensor: TensorProto): boolean {
   return tensor.dataType === STRING_TYPE;
 }
@@ -56,8 +56,8 @@ export function shapeOf(tensor: TensorProto, modelName: string): TensorShape {
   try {
     expectedByteLength(shape);
   } catch (cause) {
-    const said = cause instanceof Error ? cause.message : String(cause);
-    throw new ModelFormatError(`${modelName}: tensor "${tensor.name}": ${said}`, { cause });
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new ModelFormatError(`${modelName}: tensor "${tensor.name}": ${reason}`, { cause });
   }
   return shape;
 }

@@ -39,7 +39,7 @@ it('gives each axis of position ids a row', () => {
 it('names the missing embedding model of a decoder that reads embeddings', () => {
   const input = [makeValueInfo('inputs_embeds', 1, ['batch', 'sequence', 64])];
   expect(() => readModelInputs(create(GraphProtoSchema, { input }))).toThrow(
-    /reads "inputs_embeds" in place of token ids; join its embedding model with joinEmbedding/,
+    /reads "inputs_embeds" instead of token ids; join its embedding model with joinEmbedding/,
   );
 });
 
