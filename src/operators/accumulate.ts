@@ -11,19 +11,19 @@ export function sumCotangents(
   cotangents: readonly Cotangent[],
   dims: readonly number[],
 ): Value | undefined {
-  const whole: Value[] = [];
+  const complete: Value[] = [];
   const windows: WindowCotangent[] = [];
   for (const cotangent of cotangents) {
-    if ('name' in cotangent) whole.push(sumToDims(o, cotangent, dims));
+    if ('name' in cotangent) complete.push(sumToDims(o, cotangent, dims));
     else if ('window' in cotangent) windows.push(cotangent);
     else windows.push(...cotangent);
   }
-  const terms = [...whole, ...joinWindows(o, windows, dims)];
+  const terms = [...complete, ...joinWindows(o, windows, dims)];
   const sum = terms.length === 0 ? undefined : terms.reduce((left, right) => o.add(left, right));
   return sum && o.expand(sum, dims);
 }
 
-/** Sums over the axes along which the value was broadcast; axes along which the cotangent is still 1 stay so. */
+/** Sums over the axes along which the value was broadcast; axes of size 1 in the cotangent remain so. */
 function sumToDims(o: TensorOps, cotangent: Value, dims: readonly number[]): Value {
   const extra = cotangent.dims.length - dims.length;
   if (extra < 0 || sameDims(cotangent.dims, dims)) return cotangent;

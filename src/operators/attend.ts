@@ -26,13 +26,13 @@ export function attend({ node, o }: LoweringContext, { query, key, value, biases
   const [heads = 1, kvHeads = 1] = [query.dims[1], key.dims[1]];
   // Query heads of one KV head are stacked as rows: keys and values need no copies, and their gradients are summed by the product.
   const stacked = [0, kvHeads, -1, 0];
-  const apart = [0, heads, -1, 0];
+  const unstacked = [0, heads, -1, 0];
   const alpha = floatAttribute(node, 'scale', 0) || 1 / Math.sqrt(query.dims[3] ?? 1);
   const products = o.matMul(o.regroup(query, stacked), key, { transB: true, alpha });
-  let scores = o.regroup(cap(o, products, floatAttribute(node, 'softcap', 0)), apart);
+  let scores = o.regroup(cap(o, products, floatAttribute(node, 'softcap', 0)), unstacked);
   for (const bias of biases) scores = o.add(scores, bias);
   const probabilities = sink === undefined ? o.softmax(scores) : softmaxWithSink(o, scores, { query, sink });
-  return o.regroup(o.matMul(o.regroup(probabilities, stacked), value), apart);
+  return o.regroup(o.matMul(o.regroup(probabilities, stacked), value), unstacked);
 }
 
 function cap(o: TensorOps, scores: Value, softcap: number): Value {

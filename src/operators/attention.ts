@@ -71,7 +71,7 @@ const standardAttentionAxes = fromOutput(
     const { input } = site.node;
     const keyDims = site.dims(input[1] ?? '');
     const groupCount = keyDims.length === 4 ? (keyDims[1] ?? 1) : intAttribute(site.node, 'kv_num_heads', heads.length);
-    const { groups, told } = groupHeads(heads, groupCount);
+    const { groups, sharing } = groupHeads(heads, groupCount);
     const maskRank = isPresent(input[3]) ? site.dims(input[3]).length : 0;
     const findings = [
       ...perChannel(site, input[0], heads),
@@ -80,7 +80,7 @@ const standardAttentionAxes = fromOutput(
       ...(maskRank === 4 ? perHead(site, input[3], 1, heads) : []),
       ...perCache(site, STANDARD_CACHE, groups),
     ];
-    return { findings, ...told };
+    return { findings, ...sharing };
   },
   (site) => {
     const dims = site.dims(site.node.input[0] ?? '');
@@ -162,11 +162,11 @@ export const ATTENTION = {
 function multiHeadParts(c: LoweringContext): Value[] {
   const heads = intAttribute(c.node, 'num_heads', 1);
   if (c.input(0).dims.length !== 3) throw unsupported(c.node, 'query, key and value are packed into one input.');
-  const given = [0, 1, 2].map((at) => c.input(at));
+  const operands = [0, 1, 2].map((at) => c.input(at));
   const biases = c.has(3)
-    ? splitAxis(c.o, c.input(3), { axis: 0, lengths: given.map((x) => headChannels(x, heads)) })
+    ? splitAxis(c.o, c.input(3), { axis: 0, lengths: operands.map((x) => headChannels(x, heads)) })
     : [];
-  return given.map((x, at) => {
+  return operands.map((x, at) => {
     if (x.dims.length === 4) return x;
     const bias = biases[at];
     return splitHeads(c.o, bias === undefined ? x : c.o.add(x, bias), heads);

@@ -32,9 +32,9 @@ export interface RuleSite {
   dims(value: string): readonly number[];
   /** Contents of a small integer value; throws `TraceStop` when they are unknown. */
   ints(value: string): readonly number[];
-  /** Whether the value comes only from weights and constants. */
+  /** Whether the value is computed only from weights and constants. */
   isConstant(value: string): boolean;
-  /** Node that makes a value. */
+  /** Node that computes a value. */
   producerOf(value: string): NodeProto | undefined;
 }
 

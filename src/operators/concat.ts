@@ -109,7 +109,7 @@ export const CONCATS = {
   /** y = x with padding: dx = g without it. */
   Pad: {
     ...PLAIN,
-    axis: missing('padding cannot be told from channels'),
+    axis: missing('padding cannot be distinguished from channels'),
     tokens: 'moves',
     gradient: (c) => {
       const { dims } = c.input(0);

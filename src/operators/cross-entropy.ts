@@ -6,7 +6,7 @@ import { createTensorOps, type TensorOps } from '../onnx/tensor-ops.js';
 import { FLOAT32, gradientType, INT64, type Value } from '../onnx/value.js';
 import type { ValueFact } from '../onnx/value-facts.js';
 
-/** Where the loss is taken. */
+/** Inputs of the loss, and its options. */
 export interface CrossEntropyOptions {
   /** Value with the logits and its facts, dims `[B, S, V]`, any float type. */
   readonly logits: { readonly value: string; readonly fact: ValueFact };
@@ -19,7 +19,7 @@ export interface CrossEntropyOptions {
    * the mean over each window, 1 for the plain sum.
    */
   readonly scale?: number;
-  /** Predictions are made by softened logits, and for tokens drawn from them in place of the windows' own. */
+  /** Softens the logits, and draws the targets from them instead of reading the windows' tokens. */
   readonly softened?: Softening | undefined;
   /** Start of all new names. Default `loss/`. */
   readonly prefix?: string;
@@ -35,7 +35,7 @@ export interface Softening {
   readonly temperature: number;
   /** Runs of one session draw from one stream. Ignored where the caller draws, see `CrossEntropy.draws`. */
   readonly seed: number;
-  /** Windows before these whose random numbers are skipped (other shards draw them); the caller draws then. Absent: none, and the graph may draw. */
+  /** Number of earlier windows, for which other shards draw; the caller draws then. Absent: the graph may draw. */
   readonly firstWindow?: number | undefined;
 }
 
@@ -51,8 +51,8 @@ export interface CrossEntropy {
   /** `[B, S, V]`: d loss / d logits, for `GradientProblem.outputs`. Zero at each window's last position. */
   readonly cotangent: string;
   /**
-   * Graph input to declare and feed: `[B, S, 1]` float32, drawn uniformly from [0, 1), one number a position picks its token.
-   * Absent where nothing is drawn, or the graph draws by itself (below opset 22).
+   * Graph input to declare and feed: `[B, S, 1]` float32, drawn uniformly from [0, 1). The number of each position picks its
+   * target. Absent if nothing is drawn, or if the graph draws (below opset 22).
    */
   readonly draws?: string | undefined;
 }
@@ -62,8 +62,8 @@ export interface CrossEntropy {
  *
  * With p = softmax(logits): loss = scale sum (ln sum exp(logits) - logit of the target), d logits = scale (p - onehot).
  * Softened, both are of logits / temperature, and the gradient is divided by it once more.
- * The one-hot is never built, and of the logits only softened ones are a copy: two tensors of B x S x V floats are alive besides
- * the logits, three where they are softened.
+ * No one-hot is built, and only softened logits are a copy: two tensors of B x S x V floats exist in addition to the logits,
+ * three if they are softened.
  * @throws OptionError when the logits are not `[B, S, V]` with S at least 2, or the temperature is not above 0.
  * @see K-FAC (Martens & Grosse, ICML 2015), section 2, for targets drawn from the model; Hinton et al. (arXiv 1503.02531) for softened ones
  */
@@ -113,7 +113,7 @@ function nextTokens(o: TensorOps, tokens: Value): Value {
   return o.reshape(next, [batch, length, 1]);
 }
 
-/** One token a position, `[B, S, 1]`, each from the softmax of its logits. */
+/** One token per position, `[B, S, 1]`, drawn from the softmax of its logits. */
 function drawTokens(o: TensorOps, logits: Value, seed: number): Value {
   const [batch = 1, length = 1, size = 1] = logits.dims;
   const rows = o.cast(o.reshape(logits, [batch * length, size]), FLOAT32);
@@ -122,15 +122,15 @@ function drawTokens(o: TensorOps, logits: Value, seed: number): Value {
     dataType: INT64,
     attributes: { dtype: INT64, sample_size: 1, seed: { float: seed } },
   });
-  // Where logits are NaN the draw is one past the end; the gradient is NaN anyway.
+  // For NaN logits the draw is one past the end; the gradient is NaN anyway.
   return o.reshape(o.where(o.equal(drawn, size), 0, drawn), [batch, length, 1]);
 }
 
-/** Inverse transform sampling: the token whose interval of the cumulative probabilities holds each position's number, `[B, S, 1]`. */
+/** Inverse transform sampling: the token whose interval of cumulative probabilities contains each position's number, `[B, S, 1]`. */
 function pickTokens(o: TensorOps, probabilities: Value, draws: Value): Value {
   const size = probabilities.dims[2] ?? 1;
-  const isBehind = o.not(o.greater(o.cumulate(probabilities, 2), o.cast(draws, probabilities.dataType)));
-  const picked = o.cast(o.sum(o.cast(isBehind, FLOAT32), [2], true), INT64);
+  const isBelow = o.not(o.greater(o.cumulate(probabilities, 2), o.cast(draws, probabilities.dataType)));
+  const picked = o.cast(o.sum(o.cast(isBelow, FLOAT32), [2], true), INT64);
   // Rounding may leave the last sum below a number close to 1.
   return o.where(o.equal(picked, size), size - 1, picked);
 }

@@ -6,7 +6,7 @@ import { createTensorOps } from '../onnx/tensor-ops.js';
 import { FLOAT32, gradientType } from '../onnx/value.js';
 import type { ValueFact } from '../onnx/value-facts.js';
 
-/** Where the divergence is taken. */
+/** Inputs of the divergence, and its options. */
 export interface DivergenceOptions {
   /** Value with the logits and its facts, dims `[B, S, V]`, any float type. */
   readonly logits: { readonly value: string; readonly fact: ValueFact };
@@ -34,11 +34,11 @@ export interface Divergence {
 }
 
 /**
- * The divergence KL(p || q) of a language model's predictions q = softmax(logits) from others' p = softmax(target), appended to its
- * graph.
+ * The divergence KL(p || q) of a language model's predictions q = softmax(logits) from given ones p = softmax(target), appended to
+ * its graph.
  *
  * KL = sum p (target - logits) - ln sum exp(target) + ln sum exp(logits), d KL / d logits = q - p.
- * Five tensors of B x S x V floats are alive besides the logits: give it few positions at a time.
+ * Five tensors of B x S x V floats exist in addition to the logits: use few positions at a time.
  * @throws OptionError when the logits are not `[B, S, V]`.
  * @see Hinton et al. (arXiv 1503.02531), section 2, at temperature 1
  */

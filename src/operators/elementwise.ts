@@ -114,7 +114,7 @@ export const ELEMENTWISE = {
   /** Scales may be blockwise along the last axis, so that channels are not traced through it. */
   DequantizeLinear: {
     ...PLAIN,
-    axis: missing('its scales and zero points lie in blocks of the weight'),
+    axis: missing('its scales and zero points are per block of the weight'),
     gradient: 'zero',
     weight: 'unpacked',
   },

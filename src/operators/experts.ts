@@ -1,7 +1,7 @@
 import type { NodeProto } from 'onnx-buf';
 import { floatAttribute, intAttribute, textAttribute } from '../onnx/attributes.js';
 import { qualifiedOp } from '../onnx/graph-index.js';
-import type { TensorOps } from '../onnx/tensor-ops.js';
+import { MIN_FLOAT32, type TensorOps } from '../onnx/tensor-ops.js';
 import { elementCount, FLOAT32, INT64, type Value } from '../onnx/value.js';
 import type { AxisLabel } from './axis-rule.js';
 import { type Lowering, type LoweringContext, unsupported } from './gradient-rule.js';
@@ -25,9 +25,9 @@ function mixExperts(c: LoweringContext): Value[] {
   const { dims } = c.input(0);
   const [tokens = 1, experts = 1] = c.input(1).dims;
   const isLarge = c.node.opType === 'QMoE' && unpackedBytes(c) > MAX_UNPACKED_BYTES;
-  const made = isLarge ? undefined : outputsOfExperts(c, tokens);
-  const shares = o.reshape(o.transpose(routingWeights(c), [1, 0]), [experts, tokens, 1]);
-  const mixed = made === undefined ? mixOneByOne(c, shares) : o.sum(o.mul(made, shares), [0], false);
+  const outputs = isLarge ? undefined : outputsOfExperts(c, tokens);
+  const routing = o.reshape(o.transpose(routingWeights(c), [1, 0]), [experts, tokens, 1]);
+  const mixed = outputs === undefined ? mixOneByOne(c, routing) : o.sum(o.mul(outputs, routing), [0], false);
   return [o.reshape(mixed, dims)];
 }
 
@@ -56,7 +56,7 @@ function unpackedBytes({ node, input }: LoweringContext): number {
  * The sum of the experts' outputs for all tokens, times their routing weights `[E, T, 1]`. Each expert's weights are
  * unpacked separately: ONNX Runtime computes one term after the other, and frees its inputs.
  */
-function mixOneByOne({ node, o, has, input }: LoweringContext, shares: Value): Value {
+function mixOneByOne({ node, o, has, input }: LoweringContext, routing: Value): Value {
   const [tokens = 1, experts = 1] = input(1).dims;
   // Always 0. A data-dependent index prevents ONNX Runtime from folding all unpacked experts to constants.
   const score = o.slice(o.reshape(input(1), [tokens * experts]), 0, { start: 0, end: 1 });
@@ -72,7 +72,7 @@ function mixOneByOne({ node, o, has, input }: LoweringContext, shares: Value): V
       return (CODES.has(slot) ? codes : others)(input(slot));
     };
     const own = { node, o, has, input: inputOfExpert };
-    return o.mul(outputsOfExperts(own, tokens), o.slice(shares, 0, { start: expert, end: expert + 1 }));
+    return o.mul(outputsOfExperts(own, tokens), o.slice(routing, 0, { start: expert, end: expert + 1 }));
   });
   return terms.reduce((sum, term) => o.add(sum, term));
 }
@@ -142,9 +142,9 @@ function unpackExperts(c: LoweringContext, { weight, scales, zeroPoints }: Packe
   const [experts = 1, rows = 1, bytes = 1] = c.input(weight).dims;
   const size = (bytes * 8) / bits;
   const blocks = c.input(scales).dims[2] ?? 1;
-  const apart = [experts, rows, blocks, size / blocks];
+  const blocked = [experts, rows, blocks, size / blocks];
   if (!Number.isInteger(size / blocks))
-    throw unsupported(node, `rows of ${size} weights are no ${blocks} whole blocks.`);
+    throw unsupported(node, `rows of ${size} weights cannot be divided into ${blocks} blocks.`);
   const unpack = (input: number, dims: readonly number[]) => o.reshape(unpackBits(c, c.input(input), bits), dims);
   const points = c.has(zeroPoints) ? c.input(zeroPoints).dims : [];
   // Rows with one scale each share bytes of zero points.
@@ -153,7 +153,7 @@ function unpackExperts(c: LoweringContext, { weight, scales, zeroPoints }: Packe
     packedPoints > 0
       ? o.slice(unpack(zeroPoints, [experts, rows, packedPoints, 1]), 2, { start: 0, end: blocks })
       : 2 ** (bits - 1);
-  const centred = o.sub(unpack(weight, apart), centre);
+  const centred = o.sub(unpack(weight, blocked), centre);
   return o.reshape(o.mul(centred, o.reshape(c.input(scales), [experts, rows, blocks, 1])), [experts, rows, size]);
 }
 
@@ -191,7 +191,7 @@ export interface ExpertTensors {
   readonly scales: readonly string[];
   /** Weights in one element of the codes. */
   readonly perCode: number;
-  /** An input behind them. */
+  /** An input after them. */
   readonly extra: string | undefined;
 }
 
@@ -258,7 +258,9 @@ export function neuronAxes(
   const isPacked = blocks > 1 && zeroPoints !== '';
   const unitSize = blocks > 1 ? blockSize * (isPacked ? perElement : 1) : perElement;
   if (neuronCount % unitSize !== 0)
-    return { reason: `its ${neuronCount} neurons are not whole runs of ${unitSize}, which share a byte or a scale` };
+    return {
+      reason: `its ${neuronCount} neurons cannot be divided into runs of ${unitSize}, which share a byte or a scale`,
+    };
   const isGated = textAttribute(node, 'activation_type') === 'swiglu';
   const fusion = intAttribute(node, 'swiglu_fusion', 0);
   const activation = textAttribute(node, 'activation_type') || 'relu';
@@ -291,7 +293,7 @@ export function neuronAxes(
   };
 }
 
-/** Operators that hold an entire mixture except the router's product. */
+/** Operators that contain an entire mixture except the router's product. */
 export const FUSED_MIXTURES: ReadonlySet<string> = new Set(Object.keys(SLOTS));
 
 /** @param node a fused mixture */
@@ -310,7 +312,7 @@ export function expertTensors(node: NodeProto): ExpertTensors {
   };
 }
 
-/** Parameters that one element stands for, by name, of the weights of packed mixtures. */
+/** Parameters per element, for the weights of packed mixtures by name. */
 export function countPackedParameters(nodes: readonly NodeProto[]): ReadonlyMap<string, number> {
   const packed = nodes.filter(({ opType }) => opType === 'QMoE').map(expertTensors);
   return new Map(
@@ -340,8 +342,6 @@ function routingWeights(c: LoweringContext): Value {
     return o.softmax(o.where(isChosen, scores, MIN_FLOAT32));
   return o.where(isChosen, o.softmax(scores), 0);
 }
-
-const MIN_FLOAT32 = -3.4028234663852886e38;
 
 const ACTIVATIONS: ReadonlyMap<string, (o: TensorOps, x: Value) => Value> = new Map([
   ['identity', (_: TensorOps, x: Value) => x],

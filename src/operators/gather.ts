@@ -27,7 +27,7 @@ const gatherAxes: AxisRule = (site) => {
   return toOtherSide(site, axis < along ? axis : axis - indexRank + 1);
 };
 
-/** GatherND by one constant index each: a Gather along the first axis. Channels must lie on another one. */
+/** GatherND by one constant index each: a Gather along the first axis. Channels must be on another axis. */
 const gatherNdAxes: AxisRule = (site) => {
   if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels are used as gather indices');
   const indexDims = site.dims(site.node.input[1] ?? '');
@@ -40,7 +40,7 @@ const gatherNdAxes: AxisRule = (site) => {
   return toOtherSide(site, site.side === 'input' ? axis + shift : axis - shift);
 };
 
-/** ScatterND by indices of one number each: rows of the first axis are replaced. Channels must lie on another one. */
+/** ScatterND by indices of one number each: rows of the first axis are replaced. Channels must be on another axis. */
 const scatterNdAxes: AxisRule = ({ node, side, slot, label, dims }) => {
   const [data = '', indices = '', updates = ''] = node.input;
   const indexDims = dims(indices);
@@ -61,7 +61,7 @@ const updateGather: UpdateRule = (site) => {
   const output = site.labelOf(node.output[0] ?? '');
   if (label === undefined || positiveAxis(intAttribute(node, 'axis', 0), site.dims(table).length) !== label.axis)
     return;
-  // Computed indices need no change: their producer chooses among fewer.
+  // Computed indices need no change: the node that computes them chooses among fewer.
   if (!site.isConstant(indices)) return;
   site.checkFixed(table, label.axis);
   const newIndex = new Map([...site.remainingPositions(label)].map((position, at) => [position, at]));
@@ -117,28 +117,28 @@ export const GATHERS = {
       }),
     ];
   }),
-  /** y = x with some elements replaced by updates, or increased: dx = g, without the replaced ones; du = g at their places. */
+  /** y = x with some elements replaced by updates, or increased: dx = g, without the replaced ones; du = g at their positions. */
   ScatterElements: {
     ...PLAIN,
     axis: missing('elements are put back one by one, by computed indices'),
     tokens: 'moves',
     gradient: byOpenRule((c) => {
       const reduction = textAttribute(c.node, 'reduction') || 'none';
-      if (reduction !== 'none' && reduction !== 'add') throw unsupported(c.node, `it joins by "${reduction}".`);
+      if (reduction !== 'none' && reduction !== 'add') throw unsupported(c.node, `its reduction is "${reduction}".`);
       const indices = c.input(1);
       const axis = positiveAxis(intAttribute(c.node, 'axis', 0), c.g.dims.length);
       const without = () => c.o.scatterElements(c.g, indices, { updates: c.o.zeros(indices.dims, c.g.dataType), axis });
       return [reduction === 'add' || !c.wants(0) ? c.g : without(), undefined, c.o.gatherElements(c.g, indices, axis)];
     }),
   },
-  /** Scatter of slices by the indices of their place: dx = g without the replaced ones, du = g at their places. */
+  /** Slices of x replaced by updates, or increased: dx = g without the replaced ones, du = g at their positions. */
   ScatterND: {
     ...PLAIN,
     axis: scatterNdAxes,
     tokens: 'moves',
     gradient: (c) => {
       const reduction = textAttribute(c.node, 'reduction') || 'none';
-      if (reduction !== 'none' && reduction !== 'add') throw unsupported(c.node, `it joins by "${reduction}".`);
+      if (reduction !== 'none' && reduction !== 'add') throw unsupported(c.node, `its reduction is "${reduction}".`);
       const [x, indices, updates] = [c.input(0), c.input(1), c.input(2)];
       const { dataType } = c.g;
       const without = () =>

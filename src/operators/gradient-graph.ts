@@ -14,8 +14,8 @@ export interface GradientProblem {
   /** Concrete dims and types of every value of the graph, contents of small integer ones: the result of a probe run. */
   readonly shapes: ValueFacts;
   /**
-   * Values whose cotangents come in, and the name of the value that holds each: a graph input or a computed value with the same
-   * dims, float32 (float64 for float64 values). Default name: `grad:<value>`.
+   * Values with given cotangents, and the name of each cotangent: a graph input or a computed value with the same dims, float32
+   * (float64 for float64 values). Default name: `grad:<value>`.
    */
   readonly outputs: readonly { readonly value: string; readonly cotangent?: string }[];
   /** Values or initializers whose cotangents are computed. */
@@ -29,8 +29,7 @@ export interface GradientGraph {
   readonly nodes: readonly NodeProto[];
   readonly initializers: readonly TensorProto[];
   /**
-   * Name of the value that holds each wanted cotangent, distinct, with the dims of the wanted value, float32 (float64 for
-   * float64 values).
+   * Name of each wanted cotangent: distinct names, with the dims of the wanted value, float32 (float64 for float64 values).
    */
   readonly gradients: ReadonlyMap<string, string>;
   /** Operator domains besides ONNX's own that the model must import at version 1. */
@@ -40,9 +39,9 @@ export interface GradientGraph {
 /**
  * Builds the reverse-mode gradient of a graph: sum over outputs of cotangent^T d output / d wanted, for every wanted value.
  *
- * Only nodes between a wanted value and an output with a cotangent are differentiated. Gradients are float32 whatever the model's
- * precision: half-precision forward values are cast where a rule reads them, the forward nodes stay as they are.
- * @throws UnsupportedModelError when a node on the way has no rule, naming it.
+ * Only nodes between a wanted value and an output with a cotangent are differentiated. Gradients are float32 also in
+ * half-precision models: forward values are cast where a rule reads them, and forward nodes are not changed.
+ * @throws UnsupportedModelError when a node on the path has no rule, naming it.
  * @throws OptionError when a wanted value does not influence the outputs, or a value's shape is unknown.
  */
 export function buildGradientGraph(problem: GradientProblem): GradientGraph {
@@ -77,8 +76,8 @@ function nameGradients({ o, take }: Tape, wanted: readonly string[]): Map<string
           `Value "${name}" has no gradient: no chain of differentiable nodes leads from it to an output with a cotangent. Ask for a value that the outputs depend on.`,
         );
       }
-      const own = o.emitter.factOf(sum.name) === undefined || used.has(sum.name);
-      const { name: result } = own ? o.emitter.node('Identity', [sum], sum) : sum;
+      const needsCopy = o.emitter.factOf(sum.name) === undefined || used.has(sum.name);
+      const { name: result } = needsCopy ? o.emitter.node('Identity', [sum], sum) : sum;
       used.add(result);
       return [name, result];
     }),

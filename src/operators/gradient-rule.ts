@@ -60,7 +60,7 @@ export function unsupported(node: NodeProto, reason: string): UnsupportedModelEr
   return new UnsupportedModelError(`No gradient for ${nodeLabel(node)}: ${reason}`);
 }
 
-/** @throws UnsupportedModelError when an input holds a past that is not empty; one of open size is accepted. */
+/** @throws UnsupportedModelError when an input is a past that is not empty; one of open size is accepted. */
 export function refusePast(c: LoweringContext, inputs: readonly number[]): void {
   for (const input of inputs) {
     if (!c.has(input) || c.input(input).dims.some((dim) => dim === 0 || dim === OPEN)) continue;

@@ -27,7 +27,7 @@ const CACHE: Cache = { past: [3, 4], present: [1, 2], headAxis: 1 };
 /** Labels of separate or packed query, key and value, of caches, bias and sinks. */
 const groupQueryAxes = fromOutput((site, heads) => {
   const { input } = site.node;
-  const { groups, told } = groupHeads(heads, intAttribute(site.node, 'kv_num_heads', heads.length));
+  const { groups, sharing } = groupHeads(heads, intAttribute(site.node, 'kv_num_heads', heads.length));
   const operands = isPresent(input[1])
     ? [heads, groups, groups].flatMap((codes, slot) => perChannel(site, input[slot], codes))
     : [perPacked(site, heads, groups)];
@@ -37,7 +37,7 @@ const groupQueryAxes = fromOutput((site, heads) => {
     ...perHead(site, input[10], 1, heads),
     ...perHead(site, input[11], 0, heads),
   ];
-  return { findings, ...told };
+  return { findings, ...sharing };
 });
 
 /** `[.., q | k | v]` in one input. */
@@ -51,8 +51,8 @@ function perPacked(site: RuleSite, heads: Int32Array, groups: Int32Array): Findi
 }
 
 /**
- * Lowering for tokens without padding. Without a cache positions are 0..S-1. Scores are float32 whatever the model's
- * precision, as in the fused kernel.
+ * Lowering for tokens without padding. Without a cache positions are 0..S-1. Scores are float32 also in half-precision
+ * models, as in the fused kernel.
  *
  * Inputs: 0 query or packed `[q | k | v]`, 1 key, 2 value, 3 and 4 past, 7 and 8 cos and sin caches, 9 positions,
  * 10 attention bias, 11 head sinks, 14 and 15 RMS norm weights of query and key heads.
@@ -61,9 +61,9 @@ const lowerGroupQuery: Lowering = (c) => {
   refuseCaches(c);
   const { o } = c;
   const toFloat = (x: Value): Value => o.cast(x, gradientType(x.dataType));
-  const { query: narrow, key, value } = readHeads(c);
+  const { query: original, key, value } = readHeads(c);
   const [keys, values] = [joinPast(c, 3, key), joinPast(c, 4, value)];
-  const query = toFloat(narrow);
+  const query = toFloat(original);
   const operands = { query, key: toFloat(keys), value: toFloat(values) };
   const [heads = 1, rows = 1] = query.dims.slice(1);
   const window = intAttribute(c.node, 'local_window_size', -1);
@@ -79,7 +79,7 @@ const lowerGroupQuery: Lowering = (c) => {
     ],
     sink: c.has(11) ? toFloat(c.input(11)) : readSmoothSink(c, heads),
   });
-  return [o.cast(mergeHeads(o, mixed), narrow.dataType), keys, values];
+  return [o.cast(mergeHeads(o, mixed), original.dataType), keys, values];
 };
 
 function refuseCaches(c: LoweringContext): void {
@@ -162,7 +162,7 @@ export function rewriteGroupQuery(node: NodeProto, graph: GraphProto): NodeProto
   return hasNorms || slides ? simplify(node) : undefined;
 }
 
-/** Lowers it to primitives; B, S and the length of the past stay open. */
+/** Lowers it to primitives; B, S and the length of the past remain open. */
 export function decomposeGroupQuery(node: NodeProto, graph: GraphProto, headSize: number): NodeProto[] {
   const [heads, kvHeads] = [intAttribute(node, 'num_heads', 1), intAttribute(node, 'kv_num_heads', 1)];
   const packed = isPresent(node.input[1]) ? 0 : 2 * kvHeads;

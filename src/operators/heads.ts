@@ -34,8 +34,8 @@ function unitPerHead(site: RuleSite, headCount: number): UnitIds {
   if (axis !== rank - 1) throw new TraceStop('channels are not on the head axis of the attention');
   const headSize = unitIds.length / headCount;
   const heads = Int32Array.from({ length: headCount }, (_, head) => unitIds[head * headSize] ?? 0);
-  const whole = unitIds.every((code, at) => code === heads[Math.floor(at / headSize)]);
-  if (!whole || new Set(heads).size !== heads.length) throw new NeedCoarserUnits(headCount);
+  const isPerHead = unitIds.every((code, at) => code === heads[Math.floor(at / headSize)]);
+  if (!isPerHead || new Set(heads).size !== heads.length) throw new NeedCoarserUnits(headCount);
   return heads;
 }
 
@@ -66,20 +66,20 @@ export function perChannel(site: RuleSite, value: string | undefined, heads: Uni
   return [{ value, label: { axis, unitIds: channelsOf(heads, dims[axis] ?? 0) } }];
 }
 
-/** Query heads in groups: each group's shared code, and the group of each unit. A single KV head for all is not labelled. */
+/** Codes of KV heads for some query heads, and how query heads share them. A single KV head for all is not labelled. */
 export function groupHeads(
   heads: UnitIds,
   groupCount: number,
-): { groups: UnitIds; told: Omit<RuleResult, 'findings'> } {
-  if (groupCount === heads.length) return { groups: heads, told: {} };
-  if (groupCount === 1) return { groups: Int32Array.of(NO_UNIT), told: { sharesKeyValue: true } };
+): { groups: UnitIds; sharing: Omit<RuleResult, 'findings'> } {
+  if (groupCount === heads.length) return { groups: heads, sharing: {} };
+  if (groupCount === 1) return { groups: Int32Array.of(NO_UNIT), sharing: { sharesKeyValue: true } };
   const members = heads.length / groupCount;
   const groupOfUnit = new Int32Array(heads.length);
   heads.forEach((unit, at) => {
     if (unit < 0) throw new TraceStop('query heads are already grouped');
     groupOfUnit[unit] = Math.floor(at / members);
   });
-  return { groups: Int32Array.from({ length: groupCount }, (_, group) => groupId(group)), told: { groupOfUnit } };
+  return { groups: Int32Array.from({ length: groupCount }, (_, group) => groupId(group)), sharing: { groupOfUnit } };
 }
 
 /** Past and present keys and values. */

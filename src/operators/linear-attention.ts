@@ -30,7 +30,7 @@ const linearAttentionAxes = fromOutput(
     const keyHeads = (site.dims(input[1] ?? '').at(-1) ?? 0) / keySize;
     const fewer = new Set([queryHeads, valueHeads, keyHeads].filter((count) => count < heads.length));
     if (fewer.size > 1) throw new TraceStop(`${queryHeads} query, ${keyHeads} key and ${valueHeads} value heads`);
-    const { groups, told } = groupHeads(heads, [...fewer][0] ?? heads.length);
+    const { groups, sharing } = groupHeads(heads, [...fewer][0] ?? heads.length);
     const codesOf = (count: number): UnitIds => (count === heads.length ? heads : groups);
     const values = codesOf(valueHeads);
     const rate = input[5];
@@ -42,12 +42,12 @@ const linearAttentionAxes = fromOutput(
       ...(isPresent(rate) && site.dims(rate).at(-1) === 1 ? [] : perChannel(site, rate, values)),
       ...[input[3], output[1]].flatMap((state) => perHead(site, state, stateAxis(site.node), values)),
     ];
-    return { findings, ...told };
+    return { findings, ...sharing };
   },
   ({ node }) => outputHeads(headsOf(node)),
 );
 
-/** Units are the heads of the output; where the other count is smaller it is that of the groups, a count of 1 stays. */
+/** Units are the heads of the output; a smaller head count is that of the groups, or 1, which remains. */
 const updateCounts: UpdateRule = ({ node, unitCount, groupCount, isGrouped }) => {
   const { queryHeads, valueHeads } = headsOf(node);
   const units = outputHeads({ queryHeads, valueHeads });

@@ -44,18 +44,18 @@ export function recur(o: TensorOps, problem: RecurrenceProblem): Value {
   const isByRow = isDecayByRow(problem);
   const size = Math.min(isByRow ? CHUNK_BY_ROW : CHUNK, length);
   const chunks = Math.ceil(length / size);
-  const chop = (x: Value, width: number): Value => chopUp(o, x, { width, headCount, size, chunks });
-  const key = chop(problem.key, keySize);
-  const query = o.mul(chop(problem.query, keySize), scale);
-  const added = chop(value, valueSize);
-  const rate = problem.rate && chop(problem.rate, 1);
-  const sums = problem.decay && o.matMul(triangle(o, size, 1), chop(problem.decay, isByRow ? keySize : 1));
+  const chunked = (x: Value, width: number): Value => splitChunks(o, x, { width, headCount, size, chunks });
+  const key = chunked(problem.key, keySize);
+  const query = o.mul(chunked(problem.query, keySize), scale);
+  const added = chunked(value, valueSize);
+  const rate = problem.rate && chunked(problem.rate, 1);
+  const sums = problem.decay && o.matMul(triangle(o, size, 1), chunked(problem.decay, isByRow ? keySize : 1));
   const fade = sums && o.exp(sums);
   const faded = (x: Value): Value => (fade === undefined ? x : o.mul(x, fade));
   const last = sums && o.slice(sums, 3, { start: size - 1, end: size });
-  const behind = sums && last ? o.mul(key, o.exp(o.sub(last, sums))) : key;
-  // Of the state's rows, [.., Dk, 1], or of all of it, [.., 1, 1].
-  const left = last && o.transpose(o.exp(last), [0, 1, 2, 4, 3]);
+  const decayedKey = sums && last ? o.mul(key, o.exp(o.sub(last, sums))) : key;
+  // One factor for each row of the state, [.., Dk, 1], or for the entire state, [.., 1, 1].
+  const stateDecay = last && o.transpose(o.exp(last), [0, 1, 2, 4, 3]);
   const attended = pairs(o, { left: query, right: key, sums, reach: 1 });
   const inverse = rate && invertUnitTriangle(o, o.mul(pairs(o, { left: key, right: key, sums, reach: 0 }), rate), size);
   const solved = inverse && rate ? o.matMul(inverse, o.mul(added, rate)) : added;
@@ -67,8 +67,8 @@ export function recur(o: TensorOps, problem: RecurrenceProblem): Value {
     const of = (x: Value): Value => o.slice(x, 2, { start: at, end: at + 1 });
     const written = known === undefined ? of(solved) : o.sub(of(solved), o.matMul(of(known), state));
     const row = o.add(o.matMul(of(seen), state), o.matMul(of(attended), written));
-    const fadedState = left === undefined ? state : o.mul(state, of(left));
-    if (at + 1 < chunks) state = o.add(fadedState, o.matMul(of(behind), written, { transA: true }));
+    const fadedState = stateDecay === undefined ? state : o.mul(state, of(stateDecay));
+    if (at + 1 < chunks) state = o.add(fadedState, o.matMul(of(decayedKey), written, { transA: true }));
     return row;
   });
   const [batch = 1] = value.dims;
@@ -92,8 +92,8 @@ interface Chunks {
   readonly chunks: number;
 }
 
-/** `[B, T, h D]` as `[B, H, chunks, size, D]`, with zeros behind the last token. */
-function chopUp(o: TensorOps, x: Value, { width, headCount, size, chunks }: Chunks): Value {
+/** `[B, T, h D]` as `[B, H, chunks, size, D]`, with zeros after the last token. */
+function splitChunks(o: TensorOps, x: Value, { width, headCount, size, chunks }: Chunks): Value {
   const [batch = 1, length = 1, channels = 1] = x.dims;
   const padded = o.pad(x, 1, { before: 0, after: chunks * size - length });
   const heads = o.transpose(o.reshape(padded, [batch, chunks, size, channels / width, width]), [0, 3, 1, 2, 4]);
@@ -104,8 +104,8 @@ function chopUp(o: TensorOps, x: Value, { width, headCount, size, chunks }: Chun
 function shareHeads(o: TensorOps, x: Value, headCount: number): Value {
   const [batch = 1, heads = 1, ...rest] = x.dims;
   if (heads === headCount) return x;
-  const apart = o.reshape(x, [batch, heads, 1, ...rest]);
-  return o.reshape(o.expand(apart, [batch, heads, headCount / heads, ...rest]), [batch, headCount, ...rest]);
+  const separate = o.reshape(x, [batch, heads, 1, ...rest]);
+  return o.reshape(o.expand(separate, [batch, heads, headCount / heads, ...rest]), [batch, headCount, ...rest]);
 }
 
 /** `[B, H, 1, Dk, Dv]` */
@@ -115,7 +115,7 @@ function startState(o: TensorOps, { state, value, keySize, valueSize, headCount 
   return state === undefined ? o.zeros(shape, value.dataType) : o.reshape(shareHeads(o, state, headCount), shape);
 }
 
-/** Ones where row i is at least `1 - reach` behind column j, zeros elsewhere. */
+/** Ones where row minus column is at least `1 - reach`, zeros elsewhere. */
 function triangle(o: TensorOps, size: number, reach: 0 | 1): Value {
   const values = Array.from({ length: size * size }, (_, at) => (at % size < Math.floor(at / size) + reach ? 1 : 0));
   return o.emitter.constant(FLOAT32, [size, size], values);
@@ -136,12 +136,12 @@ function pairs(o: TensorOps, { left, right, sums, reach }: Pairs): Value {
   const allowed = triangle(o, size, reach);
   if (sums === undefined) return o.mul(o.matMul(left, right, { transB: true }), allowed);
   if (sums.dims[4] === 1) {
-    const apart = o.sub(sums, o.transpose(sums, [0, 1, 2, 4, 3]));
-    return o.mul(o.matMul(left, right, { transB: true }), decayed(o, apart, allowed));
+    const difference = o.sub(sums, o.transpose(sums, [0, 1, 2, 4, 3]));
+    return o.mul(o.matMul(left, right, { transB: true }), decayed(o, difference, allowed));
   }
   const spread = (x: Value, axis: 3 | 4): Value => o.reshape(x, [...x.dims.slice(0, axis), 1, ...x.dims.slice(axis)]);
-  const apart = o.sub(spread(sums, 4), spread(sums, 3));
-  const weights = decayed(o, apart, o.reshape(allowed, [size, size, 1]));
+  const difference = o.sub(spread(sums, 4), spread(sums, 3));
+  const weights = decayed(o, difference, o.reshape(allowed, [size, size, 1]));
   return o.sum(o.mul(o.mul(spread(left, 4), spread(right, 3)), weights), [5], false);
 }
 

@@ -111,7 +111,7 @@ function productFindings(site: RuleSite): Finding[] {
   const [dimsA, dimsB, dimsY] = [site.dims(a), site.dims(b), site.dims(y)];
   if (dimsA.length < 2 || dimsB.length < 2) throw new TraceStop('a product with a vector');
   const { unitIds } = site.label;
-  const arrived = site.side === 'output' ? y : site.slot === 0 ? a : b;
+  const from = site.side === 'output' ? y : site.slot === 0 ? a : b;
   const rank = (site.side === 'output' ? dimsY : site.slot === 0 ? dimsA : dimsB).length;
   const fromEnd = rank - site.label.axis;
   const row = { a: transA ? 1 : 2, b: transB ? 1 : 2 };
@@ -125,16 +125,16 @@ function productFindings(site: RuleSite): Finding[] {
       { value: a, dims: dimsA },
       { value: b, dims: dimsB },
       { value: y, dims: dimsY },
-    ].filter(({ value }) => value !== arrived);
+    ].filter(({ value }) => value !== from);
     return others.flatMap(({ value, dims }) => (dims[dims.length - fromEnd] === 1 ? [] : at(value, dims, fromEnd)));
   }
-  if (arrived === y) return fromEnd === 1 ? at(b, dimsB, column.b) : at(a, dimsA, row.a);
-  const contracted = arrived === a ? fromEnd === column.a : fromEnd === row.b;
-  if (!contracted) return at(y, dimsY, arrived === a ? 2 : 1);
-  const other = arrived === a ? b : a;
-  if (!site.isConstant(other) && !site.isConstant(arrived))
+  if (from === y) return fromEnd === 1 ? at(b, dimsB, column.b) : at(a, dimsA, row.a);
+  const contracted = from === a ? fromEnd === column.a : fromEnd === row.b;
+  if (!contracted) return at(y, dimsY, from === a ? 2 : 1);
+  const other = from === a ? b : a;
+  if (!site.isConstant(other) && !site.isConstant(from))
     throw new TraceStop('channels are summed against another activation');
-  return arrived === a ? at(b, dimsB, row.b) : at(a, dimsA, column.a);
+  return from === a ? at(b, dimsB, row.b) : at(a, dimsA, column.a);
 }
 
 function productRule(c: RuleContext): (Value | undefined)[] {

@@ -12,8 +12,7 @@ export const LOWERED = '/lowered/';
 const OPSET = 13;
 
 /**
- * Nodes of a node's lowering, for a graph of unknown sizes: dims are open where `inputFact` says so. Outputs keep their
- * names.
+ * Nodes of a node's lowering, for a graph of unknown sizes: `inputFact` may have open dims. Outputs keep their names.
  */
 export function lowerNode(node: NodeProto, lower: Lowering, inputFact: (input: number) => ValueFact): NodeProto[] {
   const emitter = createNodeEmitter(`${node.output[0]}${LOWERED}`);

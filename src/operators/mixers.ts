@@ -47,16 +47,13 @@ const lowerDepthwiseConv: Lowering = (c) => {
     (intsAttribute(c.node, 'strides') ?? [1]).every((stride) => stride === 1) &&
     ['', 'NOTSET'].includes(textAttribute(c.node, 'auto_pad'));
   if (x.dims.length !== 3 || dims[1] !== 1 || dims[0] !== x.dims[1] || !isPlain)
-    throw unsupported(
-      c.node,
-      `it convolves more than each channel by itself, step by step ([${x.dims}] by [${dims}]).`,
-    );
+    throw unsupported(c.node, `it is not a depthwise convolution with stride 1 ([${x.dims}] by [${dims}]).`);
   const [before = 0, after = 0] = intsAttribute(c.node, 'pads') ?? [];
   const [dilation = 1] = intsAttribute(c.node, 'dilations') ?? [];
   return [plusBias(c, convolve(c.o, c.o.pad(x, 2, { before, after }), { weight: c.input(1), dilation }))];
 };
 
-/** Causal convolution with an activation; input 3 holds the preceding columns. */
+/** Causal convolution with an activation; input 3 has the preceding columns. */
 const lowerCausalConv: Lowering = (c) => {
   const { o, node } = c;
   const x = c.input(0);
@@ -66,25 +63,25 @@ const lowerCausalConv: Lowering = (c) => {
   const weight = c.input(1);
   const dilation = intAttribute(node, 'dilation', 1);
   const before = ((weight.dims[2] ?? 1) - 1) * dilation;
-  const whole = c.has(3) ? o.concat([c.input(3), x], 2) : o.pad(x, 2, { before, after: 0 });
-  const made = plusBias(c, convolve(o, whole, { weight, dilation }));
+  const columns = c.has(3) ? o.concat([c.input(3), x], 2) : o.pad(x, 2, { before, after: 0 });
+  const mixed = plusBias(c, convolve(o, columns, { weight, dilation }));
   const activation = textAttribute(node, 'activation') || 'none';
-  if (activation === 'none') return [made];
+  if (activation === 'none') return [mixed];
   if (activation !== 'silu' && activation !== 'swish') throw unsupported(node, `its activation is "${activation}".`);
-  return [o.mul(made, o.sigmoid(made))];
+  return [o.mul(mixed, o.sigmoid(mixed))];
 };
 
 const convolution = mixer(
   depthwiseAxes(({ node }) => {
     if (intAttribute(node, 'channels_last', 0) !== 0 || intAttribute(node, 'state_window', 0) !== 0)
-      throw new TraceStop('its state or its channels lie on axes that are not followed');
+      throw new TraceStop('its state or its channels are on unsupported axes');
     return { axis: 1, inputs: [0, 3], outputs: [0, 1] };
   }),
   { lower: lowerCausalConv },
 );
 
 const notImplemented = mixer(
-  missing('its weights hold all gates together'),
+  missing('its weights contain all gates'),
   missing('its recurrence is not implemented yet'),
 );
 

@@ -8,7 +8,7 @@ export interface Operator {
   /** Propagation of labels between ports. */
   readonly axis: AxisRule | Missing;
   /** Update of attributes, shapes and indices for pruned axes. */
-  readonly update: UpdateRule | 'no numbers';
+  readonly update: UpdateRule | 'none';
   /** How it mixes tokens. */
   readonly tokens: TokenMixing;
   /** Gradient of its inputs. */
@@ -17,14 +17,14 @@ export interface Operator {
   readonly parameters: Readonly<Record<number, ParameterForm>>;
   /** Inputs with past keys and values, and outputs with the present ones. */
   readonly cache: Cache | 'none';
-  /** Input with a table of positions that it looks up. */
+  /** Input with a table that it reads by position. */
   readonly positionTable: number | 'none';
   /** Effect on a stored weight that passes through the operator before its product. */
   readonly weight: 'same' | 'transposed' | 'unpacked' | 'changed';
   /** Split of a fused operator that contains a sum of the residual stream. */
-  readonly split: ((node: NodeProto) => NodeProto[] | undefined) | 'no sum inside';
+  readonly split: ((node: NodeProto) => NodeProto[] | undefined) | 'none';
   /** Rewrite for forms without a kernel in ONNX Runtime; `undefined` for other forms. */
-  readonly run: ((node: NodeProto, graph: GraphProto) => NodeProto[] | undefined) | 'as it is';
+  readonly run: ((node: NodeProto, graph: GraphProto) => NodeProto[] | undefined) | 'none';
   /** Whether ONNX's shape inference treats open sizes of its inputs as 0, so that they must be known. Default false. */
   readonly needsSizes: boolean;
   /** Why a model with it cannot be pruned, and what to do instead. */
@@ -45,7 +45,7 @@ export const missing = (reason: string): Missing => ({ missing: reason });
  * `each`: every token independently. `layout`: a change of shape only. `moves`: tokens or channels may change places.
  * `repeats`: copies of tokens or channels. `product`: mixes tokens where both operands are activations. `mixer`: mixes
  * tokens other than by attention. `experts`: routes tokens to parts. `recurrence`: a state per head (linear attention).
- * Attention also states its causal mask: always, by an attribute that is 1, or none inside.
+ * Attention also has its causal mask: always, by an attribute that is 1, or none inside.
  */
 export type TokenMixing =
   | 'each'
@@ -79,14 +79,14 @@ export interface Cache {
 
 /** Default row of an operator: no sizes, no parameters, no cache, nothing fused. */
 export const PLAIN = {
-  update: 'no numbers',
+  update: 'none',
   tokens: 'each',
   parameters: {},
   cache: 'none',
   positionTable: 'none',
   weight: 'changed',
-  split: 'no sum inside',
-  run: 'as it is',
+  split: 'none',
+  run: 'none',
   needsSizes: false,
   refusal: 'none',
 } as const satisfies Partial<Operator>;

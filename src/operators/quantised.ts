@@ -23,7 +23,7 @@ const quantised = (bits: string, gradient: Gradient = NO_GRADIENT): Operator => 
   ...PLAIN,
   axis: missing('packed weights are not cut'),
   gradient,
-  refusal: `its weights are quantised to ${bits} in a form that is not read; prune the float model and quantise the result`,
+  refusal: `its weights are quantised to ${bits} in an unsupported form; prune the float model and quantise the result`,
 });
 
 /** Products with packed integer weights. */
@@ -63,11 +63,11 @@ interface PackedShape {
 /** Zero points broadcastable to `[N, blocks, size]`: packed like the weight, one float per block, or the middle level. */
 function zeroPoints(c: LoweringContext, { outCount, blocks, bits }: PackedShape): Value | number {
   if (!c.has(3)) return 2 ** (bits - 1);
-  const given = c.input(3);
+  const points = c.input(3);
   const { o } = c;
-  if (given.dataType === FLOAT32) return o.reshape(given, [outCount, blocks, 1]);
+  if (points.dataType === FLOAT32) return o.reshape(points, [outCount, blocks, 1]);
   const perRow = Math.ceil((blocks * bits) / 8);
-  const unpacked = o.reshape(unpackBits(c, o.reshape(given, [outCount, perRow]), bits), [
+  const unpacked = o.reshape(unpackBits(c, o.reshape(points, [outCount, perRow]), bits), [
     outCount,
     (perRow * 8) / bits,
   ]);

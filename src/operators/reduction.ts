@@ -26,7 +26,7 @@ const reductionAxes: AxisRule = (site) => {
 const reduction = (rule: VjpRule): Operator => ({ ...PLAIN, axis: reductionAxes, gradient: rule });
 
 /**
- * Reductions. In their gradients `g` and `y` stand for cotangent and output with the reduced axes kept as 1; the driver
+ * Reductions. In their gradients `g` and `y` are cotangent and output with the reduced axes kept as 1; the driver
  * broadcasts smaller results to x.
  */
 export const REDUCTIONS = {

@@ -55,7 +55,7 @@ function carryUnitIds(from: readonly number[], { axis, unitIds }: AxisLabel, to:
     const stride = elementCount(to.slice(there + 1));
     return { axis: there, unitIds: Int32Array.from({ length: size }, (_, at) => codeAt(at * stride)), stride };
   });
-  const varies = labels.filter(({ unitIds: along, stride }) => {
+  const varying = labels.filter(({ unitIds: along, stride }) => {
     const size = along.length;
     for (let flat = 0; flat < total; flat += 1) {
       const index = Math.floor(flat / stride) % size;
@@ -63,7 +63,7 @@ function carryUnitIds(from: readonly number[], { axis, unitIds }: AxisLabel, to:
     }
     return false;
   });
-  if (varies.length > 0) return varies.map(({ axis: there, unitIds: along }) => ({ axis: there, unitIds: along }));
+  if (varying.length > 0) return varying.map(({ axis: there, unitIds: along }) => ({ axis: there, unitIds: along }));
   const outer = elementCount(from.slice(0, axis));
   const aligned = labels.find(
     (label) => elementCount(to.slice(0, label.axis)) === outer && label.unitIds.length === unitIds.length,
@@ -128,7 +128,7 @@ function axisAfterInsertion(axis: number, inserted: readonly number[]): number {
 }
 
 function axisBeforeInsertion(axis: number, inserted: readonly number[]): number {
-  if (inserted.includes(axis)) throw new TraceStop('channels lie on an axis of size 1');
+  if (inserted.includes(axis)) throw new TraceStop('channels are on an axis of size 1');
   return axis - inserted.filter((at) => at < axis).length;
 }
 
@@ -155,15 +155,20 @@ const tileAxes: AxisRule = (site) => {
 /** Same elements in the same order: dx = g in the shape of x. */
 const reshapeBack: VjpRule = (c) => [c.o.reshape(c.g, c.input(0).dims)];
 
-const relaid = (axis: AxisRule): Operator => ({ ...PLAIN, axis, tokens: 'layout', gradient: byOpenRule(reshapeBack) });
+const layoutChange = (axis: AxisRule): Operator => ({
+  ...PLAIN,
+  axis,
+  tokens: 'layout',
+  gradient: byOpenRule(reshapeBack),
+});
 
 /** Operators that change the layout or repeat elements, such as keys and values over heads. */
 export const RESHAPES = {
   /** Entries of 0 and -1 in its shape need no update. */
-  Reshape: { ...relaid(reshapeAxes), update: updateSizes((size) => size > 0) },
-  Flatten: relaid(reshapeAxes),
-  Squeeze: relaid(squeezeAxes),
-  Unsqueeze: relaid(unsqueezeAxes),
+  Reshape: { ...layoutChange(reshapeAxes), update: updateSizes((size) => size > 0) },
+  Flatten: layoutChange(reshapeAxes),
+  Squeeze: layoutChange(squeezeAxes),
+  Unsqueeze: layoutChange(unsqueezeAxes),
   /** y = x with permuted axes: dx = g with the inverse permutation. */
   Transpose: {
     ...PLAIN,

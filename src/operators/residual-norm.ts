@@ -27,7 +27,7 @@ export const RESIDUAL_NORMS = {
   'com.microsoft.EmbedLayerNormalization': {
     ...PLAIN,
     axis: missing('it is decomposed before channels are traced'),
-    gradient: missing('gradients end behind the embeddings'),
+    gradient: missing('gradients end after the embeddings'),
     split: (node) => {
       const [tokens = '', segments = '', words = '', table = '', , gamma = '', beta = '', , positions = ''] =
         node.input;

@@ -62,7 +62,7 @@ export function createRuleContext(
     ints: (at) => {
       const ints = knownInts(at);
       if (ints !== undefined) return ints;
-      throw unsupported(node, `its input ${at} ("${node.input[at]}") is computed, and the contents were not learnt.`);
+      throw unsupported(node, `its input ${at} ("${node.input[at]}") is computed, and its contents are unknown.`);
     },
     knownInts,
     producer: (at) => producerOf(inputName(at)),

@@ -27,7 +27,7 @@ const updateShape: UpdateRule = (site) => {
 const updateFilled: UpdateRule = ({ node, resizes, resizeEntries }) => resizeEntries(0, resizes(node.output[0] ?? ''));
 
 /** Operators on sizes and indices. */
-const numbers = (axis: Operator['axis']): Operator => ({ ...PLAIN, axis, tokens: 'moves', gradient: 'zero' });
+const sizeOperator = (axis: Operator['axis']): Operator => ({ ...PLAIN, axis, tokens: 'moves', gradient: 'zero' });
 const NO_CHANNELS = missing('it computes sizes or indices, not channels');
 
 const byPosition = (gradient: VjpRule): Operator => ({
@@ -39,19 +39,19 @@ const byPosition = (gradient: VjpRule): Operator => ({
 
 const LOOP: Operator = {
   ...PLAIN,
-  axis: missing('its body is a graph of its own'),
+  axis: missing('its body is a subgraph'),
   tokens: 'moves',
-  gradient: missing('its body is a graph of its own'),
+  gradient: missing('its body is a subgraph'),
   refusal: 'graphs with loops cannot be pruned; export one decoder step',
 };
 
 /** Sizes, ranges and triangles, which compute positions and masks. */
 export const SHAPES = {
-  Shape: { ...numbers(() => NO_FINDINGS), update: updateShape },
-  Size: numbers(() => NO_FINDINGS),
-  ConstantOfShape: { ...numbers(NO_CHANNELS), update: updateFilled },
-  OneHot: numbers(NO_CHANNELS),
-  Range: numbers(NO_CHANNELS),
+  Shape: { ...sizeOperator(() => NO_FINDINGS), update: updateShape },
+  Size: sizeOperator(() => NO_FINDINGS),
+  ConstantOfShape: { ...sizeOperator(NO_CHANNELS), update: updateFilled },
+  OneHot: sizeOperator(NO_CHANNELS),
+  Range: sizeOperator(NO_CHANNELS),
   /** y_i = x_1 + ... + x_i: dx is the reverse cumulative sum. */
   CumSum: {
     ...byPosition(({ g, o, node, input }) => {

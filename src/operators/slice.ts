@@ -44,7 +44,7 @@ function readCuts(node: NodeProto, dims: readonly number[], ints: (slot: number)
 const cutsOf = ({ node, dims, ints }: RuleSite | UpdateSite): Cut[] =>
   readCuts(node, dims(node.input[0] ?? ''), (slot) => ints(node.input[slot] ?? ''));
 
-function takenPositions({ start, end, step }: Cut): number[] {
+function slicedPositions({ start, end, step }: Cut): number[] {
   const count = Math.max(0, Math.ceil((end() - start) / step));
   return Array.from({ length: count }, (_, at) => start + at * step);
 }
@@ -55,7 +55,7 @@ const sliceAxes: AxisRule = (site) => {
   const { axis, unitIds } = site.label;
   const cut = cutsOf(site).find((found) => found.axis === axis);
   if (cut === undefined) return toOtherSide(site, axis);
-  const positions = takenPositions(cut);
+  const positions = slicedPositions(cut);
   return toOtherSide(
     site,
     axis,
@@ -72,7 +72,7 @@ const updateSlice: UpdateRule = (site) => {
   const at = cuts.findIndex(({ axis }) => axis === label.axis);
   if (at < 0) return;
   site.checkFixed(input, label.axis);
-  const { start, end } = newBounds(site, takenPositions(cuts[at]!), label);
+  const { start, end } = newBounds(site, slicedPositions(cuts[at]!), label);
   const starts = intsAttribute(node, 'starts');
   if (starts !== undefined) {
     setIntsAttribute(node, 'starts', starts.with(at, start));
@@ -86,14 +86,14 @@ const updateSlice: UpdateRule = (site) => {
 };
 
 /** Bounds of the remaining positions on the pruned axis; the step must stay the same. */
-function newBounds({ node, remainingPositions }: UpdateSite, taken: readonly number[], label: AxisLabel) {
+function newBounds({ node, remainingPositions }: UpdateSite, sliced: readonly number[], label: AxisLabel) {
   const newIndex = new Map([...remainingPositions(label)].map((position, at) => [position, at]));
-  const positions = taken.map((position) => newIndex.get(position)).filter((at) => at !== undefined);
-  const step = taken.length > 1 ? taken[1]! - taken[0]! : 1;
+  const positions = sliced.map((position) => newIndex.get(position)).filter((at) => at !== undefined);
+  const step = sliced.length > 1 ? sliced[1]! - sliced[0]! : 1;
   const [start = 0] = positions;
   if (positions.some((position, at) => position !== start + at * step)) {
     throw new UnsupportedModelError(
-      `${nodeLabel(node)} takes every ${step}th channel, and what is left of them is not evenly spaced`,
+      `${nodeLabel(node)} reads every ${step}th channel, and the remaining ones are not evenly spaced`,
     );
   }
   const end = (positions.at(-1) ?? start - step) + Math.sign(step);

@@ -25,7 +25,7 @@ export interface Tape {
   receive(name: string, cotangent: Cotangent): void;
   /** Sum of a value's cotangents so far. */
   take(name: string): Value | undefined;
-  /** Sends the cotangents of a node's outputs on to its inputs. */
+  /** Propagates the cotangents of a node's outputs to its inputs. */
   differentiate(node: NodeProto): void;
 }
 
@@ -99,7 +99,7 @@ export function createTape({ graph, shapes, prefix }: TapeOptions): Tape {
       const gradient = gradientOf(node);
       if (gradient === 'zero') return;
       if (!('openRule' in gradient) && [...node.input, ...node.output].some(isOpen)) {
-        throw unsupported(node, 'a size that it reads follows the data.');
+        throw unsupported(node, 'a size that it reads depends on the data.');
       }
       const context = createRuleContext(node, {
         o,

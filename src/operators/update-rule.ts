@@ -7,7 +7,7 @@ export interface Resize {
   readonly to: number;
 }
 
-/** Leaves an entry as it is. */
+/** Keeps an entry. */
 export const SAME: Resize = { from: 1, to: 1 };
 
 /** A node of a pruned module. Dims and contents are those of the dense graph. */
@@ -31,7 +31,7 @@ export interface UpdateSite {
   resizes(value: string): ReadonlyMap<number, Resize>;
   /** Checks that an axis has a fixed size, so that positions along it are meaningful. @throws UnsupportedModelError */
   checkFixed(value: string, axis: number): void;
-  /** Resizes entries of an integer input, whatever computes it. */
+  /** Resizes entries of an integer input, constant or computed. */
   resizeEntries(slot: number, entries: ReadonlyMap<number, Resize>): void;
   /** Puts a constant into an integer input. */
   setInts(slot: number, values: readonly number[]): void;
@@ -42,13 +42,13 @@ export interface UpdateSite {
 /** Updates the attributes and constants of a node for pruned axes. @throws UnsupportedModelError */
 export type UpdateRule = (site: UpdateSite) => void;
 
-/** Updates input 1 with sizes of the output's last axes; `speaks` selects the entries to change. */
+/** Updates input 1 with sizes of the output's last axes; `isSize` selects the entries to change. */
 export const updateSizes =
-  (speaks: (entry: number) => boolean): UpdateRule =>
+  (isSize: (entry: number) => boolean): UpdateRule =>
   ({ node, ints, dims, resizes, resizeEntries }) => {
     const entries = ints(node.input[1] ?? '');
     const [output = ''] = node.output;
     const shift = dims(output).length - entries.length;
     const resized = [...resizes(output)].map(([axis, resize]) => [axis - shift, resize] as const);
-    resizeEntries(1, new Map(resized.filter(([at]) => entries[at] !== undefined && speaks(entries[at]))));
+    resizeEntries(1, new Map(resized.filter(([at]) => entries[at] !== undefined && isSize(entries[at]))));
   };
