@@ -212,7 +212,7 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
     if (cuts[segment] === undefined)
       throw new RangeError(`segment ${segment} is the last one; there is no hidden state after it`);
     if (passed.length === MAX_PASSED) await settle();
-    cache.leave();
+    cache.endStage();
     passed.push(reads);
   }
 

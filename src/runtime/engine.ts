@@ -87,7 +87,7 @@ export interface Engine {
    * weights can be freed once the graph is loaded. Default false.
    */
   readonly copiesInputs?: boolean | undefined;
-  /** Compiles a serialized ModelProto, at most 2 GiB; weights may lie next to it. @throws EngineError */
+  /** Compiles a serialized ModelProto of at most 2 GiB; its weights may be external data. @throws EngineError */
   load(model: Uint8Array, options?: SessionOptions): Promise<Session>;
   /**
    * Compiles a model file with its external data, by path (Node) or URL (browsers), without reading it into JavaScript:

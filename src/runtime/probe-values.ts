@@ -94,7 +94,7 @@ async function runProbes(engine: Engine, bytes: Uint8Array, feeds: readonly Tens
   try {
     return (
       (await runInSingle(engine, bytes, { feeds, declared: session.outputs })) ??
-      (await factsOfRuns(feeds, (given) => session.run(given)))
+      (await factsOfRuns(feeds, (runFeeds) => session.run(runFeeds)))
     );
   } finally {
     await session.release();
@@ -154,10 +154,12 @@ async function factsOfRuns(
   run: (feeds: Tensors) => Promise<Tensors>,
 ): Promise<ValueFacts[]> {
   const found: ValueFacts[] = [];
-  for (const given of feeds) {
-    const results = await run(given);
+  for (const runFeeds of feeds) {
+    const results = await run(runFeeds);
     found.push(
-      new Map([...Object.entries(given), ...Object.entries(results)].map(([name, tensor]) => [name, factOf(tensor)])),
+      new Map(
+        [...Object.entries(runFeeds), ...Object.entries(results)].map(([name, tensor]) => [name, factOf(tensor)]),
+      ),
     );
     releaseTensors(results);
   }

@@ -133,7 +133,7 @@ function explain(message: string): Refusal {
     const parts = message.match(pattern);
     if (parts !== null) return means(parts);
   }
-  return { cannot: 'refuses it without naming a node' };
+  return { cannot: 'refuses it and names no node' };
 }
 
 /** The model's node, also for the name of a node that it was lowered to. */

@@ -84,9 +84,9 @@ export function createSpilledStore(file: ScratchFile): TensorStore {
       spare = tensor.data.buffer as ArrayBuffer;
       return tensor;
     },
-    async put(batch, given) {
-      const { data, ...tensor } = given;
-      retainTensor(given);
+    async put(batch, added) {
+      const { data, ...tensor } = added;
+      retainTensor(added);
       // The read ahead may be of the range that is overwritten.
       await Promise.allSettled([ahead?.tensor]);
       await written;
@@ -99,7 +99,7 @@ export function createSpilledStore(file: ScratchFile): TensorStore {
       largest = Math.max(largest, bytes.byteLength);
       entries.set(batch, { offset, capacity, tensor, byteLength: bytes.byteLength });
       if (ahead?.batch === batch) ahead = undefined;
-      written = ignoreRejection(written.then(() => file.write(offset, bytes)).finally(() => releaseTensor(given)));
+      written = ignoreRejection(written.then(() => file.write(offset, bytes)).finally(() => releaseTensor(added)));
     },
     async dispose() {
       await Promise.allSettled([written, ahead?.tensor]);

@@ -18,7 +18,7 @@ export interface ValueCache {
   /** Remaining channels of narrowed values. */
   readonly narrowed: ReadonlyMap<string, Int32Array>;
   /** Ends the current stage: its cached values are used once more, to advance. */
-  leave(): void;
+  endStage(): void;
   /** Frees a batch's cached values of earlier stages. */
   drop(batch: number): void;
   /** Drops all cached values of earlier stages. */
@@ -78,7 +78,7 @@ export function createValueCache(): ValueCache {
       if (keep.length === 0) forget(value);
       else if (complete.has(value)) narrowed.set(value, keep);
     },
-    leave() {
+    endStage() {
       for (const value of complete) left.add(value);
       wanted.clear();
     },

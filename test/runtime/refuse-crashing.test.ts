@@ -29,7 +29,7 @@ const gatherCodes = (g: GraphBuilder, x: string, attributes: object) => {
   return g.op('Add', [x, rows]);
 };
 
-/** Models on which ONNX Runtime 1.30 crashes, or uses up all memory. */
+/** What ended the process in ONNX Runtime 1.30, or took all memory. */
 const CRASHING: readonly (readonly [string, (g: GraphBuilder, x: string) => string, RegExp])[] = [
   ['no heads', (g, x) => groupQuery(g, x, { num_heads: 0 }), /has num_heads 0, expected 1 to/],
   ['no KV heads', (g, x) => groupQuery(g, x, { kv_num_heads: 0 }), /has kv_num_heads 0/],
@@ -79,7 +79,7 @@ const CRASHING: readonly (readonly [string, (g: GraphBuilder, x: string) => stri
     /has pads 16777216/,
   ],
   [
-    'random numbers with a NaN scale',
+    'chance with a spread that is no number',
     (g, x) => g.op('Add', [x, g.op('RandomNormalLike', [x], { scale: { float: Number.NaN } })]),
     /RandomNormalLike.* is an operator for images, audio or random numbers/,
   ],
@@ -112,7 +112,7 @@ const CRASHING: readonly (readonly [string, (g: GraphBuilder, x: string) => stri
     /Range.*computes 17179869184 bytes/,
   ],
   [
-    'sizes with a very large factor',
+    'sizes that a factor makes vast',
     (g, x) => {
       const size = g.op('Mul', [g.op('Shape', [x]), g.ints(1, 2 ** 24, 1)]);
       return g.op('Add', [x, g.op('ReduceMax', [g.op('Expand', [x, size])])]);

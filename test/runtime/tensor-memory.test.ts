@@ -90,7 +90,7 @@ describe('holders of a tensor', () => {
       releaseTensor(tensor);
     });
     held.finish(['x']);
-    held.leave();
+    held.endStage();
     held.drop(0);
     expect(tensors.map(isFreed)).toEqual([true, false]);
     held.forget();
