@@ -142,7 +142,7 @@ function readGathered(stage: Stage, chosen: string, gathers: readonly number[]):
   if (weighing === undefined)
     throw new MixtureStop(from, 'its expert outputs are not multiplied by the routing weights');
   const { input, output } = index.nodes[weighing]!;
-  const made = input.find((value) => inside.has(value))!;
+  const expertOutput = input.find((value) => inside.has(value))!;
   const routingWeights = sourceOf(index, input.find((value) => !inside.has(value))!);
   const { at: summing, result } = sumOver(stage, output[0]!, { count, pairs });
   return {
@@ -154,8 +154,8 @@ function readGathered(stage: Stage, chosen: string, gathers: readonly number[]):
     nodes: gathers,
     chosen,
     routingWeights,
-    made: [made],
-    neurons: traceGatheredNeurons(search, { gathers, made, expertCount, pairs }),
+    made: [expertOutput],
+    neurons: traceGatheredNeurons(search, { gathers, expertOutput, expertCount, pairs }),
   };
 }
 
@@ -230,7 +230,7 @@ function readBranches(stage: Stage, chosen: string, tests: readonly number[]): U
   const pairs = elementCount(dims(chosen));
   const byExpert = new Map<
     number,
-    { readonly branch: ExpertBranch; readonly made: string; readonly routingWeights: string }
+    { readonly branch: ExpertBranch; readonly output: string; readonly routingWeights: string }
   >();
   for (const at of tests) {
     const node = index.nodes[at]!;
@@ -254,7 +254,7 @@ function readBranches(stage: Stage, chosen: string, tests: readonly number[]): U
       throw new MixtureStop(node, `expert ${expert} is not multiplied by one routing weight`);
     byExpert.set(expert, {
       branch: { test, slot, term: index.nodes[weighing]!.output[0] ?? '' },
-      made: other(weighing),
+      output: other(weighing),
       routingWeights: sourceOf(index, other(selecting)),
     });
   }
@@ -278,7 +278,7 @@ function readBranches(stage: Stage, chosen: string, tests: readonly number[]): U
     branches,
     chosen,
     routingWeights: firstExpert.routingWeights,
-    made: experts.map((expert) => expert!.made),
+    made: experts.map((expert) => expert!.output),
     neurons: { reason: 'each expert has nodes of its own' },
   };
 }

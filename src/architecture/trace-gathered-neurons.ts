@@ -9,8 +9,8 @@ import { type NeuronTrace, traceChannels } from './trace-channels.js';
 export interface GatheredExperts {
   /** Nodes that gather them. */
   readonly gathers: readonly number[];
-  /** Outputs of the chosen experts, before the routing weights. */
-  readonly made: string;
+  /** Output of the chosen experts, before the routing weights. */
+  readonly expertOutput: string;
   readonly expertCount: number;
   /** Tokens times chosen experts. */
   readonly pairs: number;
@@ -22,12 +22,12 @@ export interface GatheredExperts {
  */
 export function traceGatheredNeurons(
   search: OutputSearch,
-  { gathers, made, expertCount, pairs }: GatheredExperts,
+  { gathers, expertOutput, expertCount, pairs }: GatheredExperts,
 ): NeuronTrace | { readonly reason: string } {
   const { partition, facts, dataValues, stage } = search;
   const dimsOf = (value: string) => facts.get(value)?.dims ?? [];
   const index = withGatheredWeights(search, gathers);
-  const found = findSecondProduct(index, made);
+  const found = findSecondProduct(index, expertOutput);
   if ('reason' in found) return found;
   const { inner, axisFromEnd, weight } = found;
   const dims = dimsOf(inner);
@@ -83,8 +83,8 @@ interface SecondProduct {
 }
 
 /** Walks back from the experts' output, through a bias, to their last product. */
-function findSecondProduct(index: GraphIndex, made: string): SecondProduct | { readonly reason: string } {
-  for (let value = made; ; ) {
+function findSecondProduct(index: GraphIndex, output: string): SecondProduct | { readonly reason: string } {
+  for (let value = output; ; ) {
     const node = producerNode(index, value);
     if (node === undefined) return { reason: `its second linear layer is not found after "${value}"` };
     const [a = '', b = ''] = node.input;
