@@ -98,7 +98,7 @@ export interface BlockRunnerOptions {
   readonly engine: Engine;
   /** Edited in place between calls while pruning, unless it `isFixed`. */
   readonly model: OnnxModel;
-  /** Whether nodes are never edited while the runner is open, so that the graph is analysed once; weights may change. Default false. */
+  /** Whether nodes are never edited while it is open, so that the graph is analysed once; weights may change. Default false. */
   readonly isFixed?: boolean;
   readonly cuts: readonly string[];
   readonly facts: TwoRunFacts;
@@ -319,7 +319,7 @@ interface Moved {
   readonly tokenDependent: boolean;
 }
 
-/** Index of the graph that runs over complete windows: with an explicit residual stream, runnable operators, and no guards against padding. */
+/** Index of the graph that runs over complete windows: an explicit residual stream, runnable operators, no guards against padding. */
 export function indexRunGraph(model: OnnxModel) {
   const graph = model.proto.graph!;
   return indexGraph({ ...graph, node: dropNanGuards(lowerForRun(graph)) });

@@ -39,7 +39,7 @@ export function explainRefusal(message: string, version: string | undefined): st
   );
 }
 
-/** Version that a refused model needs, such as `opset 24 of ai.onnx needs 1.24 or newer`; undefined if another error is the cause. */
+/** Version that a refused model needs, as in `opset 24 of ai.onnx needs 1.24 or newer`; undefined for other messages. */
 export function neededRuntime(message: string): string | undefined {
   const [, ir] = message.match(/model IR version: (\d+)/) ?? [];
   if (ir !== undefined) return `IR version ${ir} needs ${firstWith(FIRST_WITH_IR, Number(ir))}`;

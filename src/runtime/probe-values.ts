@@ -87,7 +87,7 @@ export async function probeValues(request: ProbeRequest): Promise<ValueFacts[]> 
 
 /** Runs a probe graph on each of the feeds, and returns the facts of inputs and outputs of each run. */
 async function runProbes(engine: Engine, bytes: Uint8Array, feeds: readonly Tensors[]): Promise<ValueFacts[]> {
-  // ONNX Runtime inserts casts around operators without a float16 kernel, and fails on redundant casts unless `basic` removes them.
+  // ONNX Runtime adds casts around operators without a float16 kernel, and fails on redundant casts unless `basic` removes them.
   const session = await engine
     .load(bytes, { optimization: 'none', keepsMemory: false })
     .catch(() => engine.load(bytes, { optimization: 'basic', keepsMemory: false }));

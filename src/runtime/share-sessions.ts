@@ -5,7 +5,7 @@ import type { Engine, Session, SessionOptions, Tensors } from './engine.js';
 
 type Weights = NonNullable<SessionOptions['weights']>;
 
-/** Most bytes of external weights that are compared. Position tables are smaller; a block's frozen weights are larger and differ anyway. */
+/** Most bytes of external weights to compare: position tables are smaller, and a block's frozen weights are larger and differ. */
 const MAX_COMPARED = 2 ** 21;
 
 /** A session, with the graph, weights and options that it was created from. */
