@@ -104,7 +104,12 @@ it('does not rename values of graphs with subgraphs', () => {
   expect(canonicaliseNames(model)).toBeDefined();
   model
     .graph!.node.at(-1)!
-    .attribute.push({ ...model.graph!.node[0]!.attribute[0]!, name: 'body', g: create(GraphProtoSchema) } as never);
+    .attribute.push({
+      ...model.graph!.node[0]!.attribute[0]!,
+      name: 'body',
+      g: create(GraphProtoSchema),
+      graphs: [],
+    } as never);
   expect(canonicaliseNames(model)).toBeUndefined();
 });
 
