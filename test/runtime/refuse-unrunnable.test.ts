@@ -66,7 +66,7 @@ it.each([
     [1],
     /considers the graph invalid; its exporter wrote a file that is not valid/,
   ],
-  ['something else', [1], /without naming a node.*--verbose/],
+  ['something else', [1], /names no node.*--verbose/],
 ])('explains the message: %s', (message, types, expected) => {
   const error = explain(message, types) as UnsupportedModelError;
   expect(error).toBeInstanceOf(UnsupportedModelError);

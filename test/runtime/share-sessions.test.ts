@@ -102,14 +102,12 @@ it('does not rename values of graphs with subgraphs', () => {
   const model = affine('a/');
   model.graph!.node.push(makeNode({ op: 'Loop', inputs: ['', ''], outputs: ['a/z'], attributes: {} }));
   expect(canonicaliseNames(model)).toBeDefined();
-  model
-    .graph!.node.at(-1)!
-    .attribute.push({
-      ...model.graph!.node[0]!.attribute[0]!,
-      name: 'body',
-      g: create(GraphProtoSchema),
-      graphs: [],
-    } as never);
+  model.graph!.node.at(-1)!.attribute.push({
+    ...model.graph!.node[0]!.attribute[0]!,
+    name: 'body',
+    g: create(GraphProtoSchema),
+    graphs: [],
+  } as never);
   expect(canonicaliseNames(model)).toBeUndefined();
 });
 
