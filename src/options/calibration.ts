@@ -1,4 +1,5 @@
 import type { TokenSource } from '../calibration/token-source.js';
+import { isRecord } from '../parse-json.js';
 import { atLeast, boolean, choice, either, integer, type Kind, record, text } from './kinds.js';
 import { type AnyRows, type Checked, defaultsOf, type OptionsOf, type Rows, row } from './option.js';
 
@@ -12,11 +13,15 @@ export const MIN_TEMPERATURE = 0.1;
 export const MIN_DOCUMENT_LENGTH = 2;
 
 const sources = ['file', 'text', 'tokens', 'jsonl'];
+const isIterable = (value: unknown): boolean =>
+  typeof value === 'object' && value !== null && (Symbol.iterator in value || Symbol.asyncIterator in value);
 const source: Kind<CalibrationSource> = {
   accepts: (value): value is CalibrationSource => {
-    if (typeof value !== 'object' || value === null) return false;
-    const file = 'file' in value ? value.file : '';
-    return typeof file === 'string' && sources.filter((name) => name in value).length === 1;
+    const [found, ...others] = isRecord(value) ? Object.entries(value).filter(([name]) => sources.includes(name)) : [];
+    if (found === undefined || others.length > 0) return false;
+    const [name, content] = found;
+    const isText = typeof content === 'string' && (name === 'file' || name === 'text');
+    return isText || (name !== 'file' && isIterable(content));
   },
   expected: `an object with one of ${sources.join(', ')}, such as { file: "texts.txt" }`,
   typed: 'a .txt or .jsonl file',

@@ -63,6 +63,8 @@ describe('calibration', () => {
     [{ selection: 'last' }, /^calibration.selection is "last"; expected one of first, sample$/],
     [{ source: 'x.txt' }, /^calibration.source is "x.txt"; expected an object with one of file, text, tokens, jsonl/],
     [{ source: { file: 3 } }, /^calibration.source is \{"file":3\}; expected/],
+    [{ source: { text: 5 } }, /^calibration.source is \{"text":5\}; expected/],
+    [{ source: { jsonl: 'a.jsonl' } }, /^calibration.source is \{"jsonl":"a.jsonl"\}; expected/],
     [{ source: { text: 'a', jsonl: [] } }, /^calibration.source is .* expected an object with one of/],
   ])('refuses %j', (given, message) => {
     const resolve = () => resolveChecked(given as CalibrationOptions);
