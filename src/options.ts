@@ -171,6 +171,10 @@ export function factsOf(options: ResolvedOptions): RunFacts {
 /** Experts are scored only from tokens. */
 const onlyExperts = (modules: ReadonlySet<ModuleKind>): boolean => modules.size === 1 && modules.has('experts');
 
+/** Whether a run removes no units. */
+export const removesNothing = ({ sparsity, experts, blockSparsity }: ResolvedOptions): boolean =>
+  sparsity === 0 && experts === undefined && blockSparsity.size === 0;
+
 /** Whether a run reads calibration tokens at all. */
 export function readsTokens(options: ResolvedOptions): boolean {
   const { adapter, allocation, grouping, metric, modules } = options;

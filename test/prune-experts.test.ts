@@ -90,7 +90,7 @@ it.each(Object.entries(FORMS))(
       }
       expect(new Set(groups.values()).size).toBe(1);
       expect(groups.size).toBe(module.groupCount ?? 1);
-      if (module.unfusedExperts !== undefined && module.unfusedExperts.made.length > 1) continue;
+      if (module.unfusedExperts !== undefined && module.unfusedExperts.outputs.length > 1) continue;
       const { labels } = loaded.analysed.detected.traces[module.index]!.neurons!;
       const names = [...labels.keys()].filter((weight) => loaded.model.weights.has(weight));
       expect(names).toContain(module.output.weight);

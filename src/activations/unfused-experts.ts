@@ -41,20 +41,20 @@ const MAX_GATHERED_BYTES = 2 ** 28;
 
 /** Opens an unfused mixture so that single experts can be run without the router. */
 export async function openUnfusedProbe(request: UnfusedProbeRequest): Promise<ExpertProbe> {
-  const { chosen, made } = request.module.unfusedExperts!;
-  const [only, second] = made;
-  return second === undefined ? openGathered(request, { chosen, made: only! }) : openBranches(request, made);
+  const { chosen, outputs } = request.module.unfusedExperts!;
+  const [only, second] = outputs;
+  return second === undefined ? openGathered(request, { chosen, output: only! }) : openBranches(request, outputs);
 }
 
 /** Experts with gathered weights: expert indices are fed instead of the router's choice. */
 async function openGathered(
   request: UnfusedProbeRequest,
-  { chosen, made }: { readonly chosen: string; readonly made: string },
+  { chosen, output }: { readonly chosen: string; readonly output: string },
 ): Promise<ExpertProbe> {
   const { module, metric } = request;
   const { outputCount: size } = module.output;
-  const extension = outputNodes(made, { metric, size });
-  const session = await openBetween(request, { given: [module.input, chosen], reads: [made], extension });
+  const extension = outputNodes(output, { metric, size });
+  const session = await openBetween(request, { given: [module.input, chosen], reads: [output], extension });
   return {
     async run(rows, lists) {
       const total = countPairs(lists);
@@ -124,15 +124,15 @@ function* gatheredRuns(
 export async function openGatheredNeurons(request: UnfusedExpertsRequest): Promise<NeuronProbe> {
   const { analysed, model, module } = request;
   const { chosen } = module.unfusedExperts!;
-  const { made, second, labels } = analysed.detected.traces[module.index]!.neurons!;
+  const { activations, second, labels } = analysed.detected.traces[module.index]!.neurons!;
   const { unitCount: neuronCount } = module.neurons!;
-  const session = await openBetween(request, { given: [module.input, chosen], reads: [], fetches: [made!] });
+  const session = await openBetween(request, { given: [module.input, chosen], reads: [], fetches: [activations!] });
   return {
     async run(rows, lists) {
       const found = new Float32Array(countPairs(lists) * neuronCount);
       for (const { feeds, pairs } of gatheredRuns(request, { chosen, rows, lists })) {
-        const values = await session.run(feeds, [made!]);
-        const neurons = tensorFloats(values[made!]!, 'outputs of neurons');
+        const values = await session.run(feeds, [activations!]);
+        const neurons = tensorFloats(values[activations!]!, 'outputs of neurons');
         for (const { from, to, length } of pairs)
           found.set(neurons.subarray(from * neuronCount, (from + length) * neuronCount), to * neuronCount);
         releaseTensors(values);
@@ -164,7 +164,7 @@ function choiceTensor({ analysed, module }: UnfusedExpertsRequest, numbers: read
 }
 
 /** Experts that are separate nodes: all run on each row, and the wanted outputs are gathered. */
-async function openBranches(request: UnfusedProbeRequest, made: readonly string[]): Promise<ExpertProbe> {
+async function openBranches(request: UnfusedProbeRequest, outputs: readonly string[]): Promise<ExpertProbe> {
   const { module, metric } = request;
   const { outputCount: size } = module.output;
   const [stacked, flat, places, picked] = ['stacked', 'flat', 'places', 'picked'].map(
@@ -174,12 +174,12 @@ async function openBranches(request: UnfusedProbeRequest, made: readonly string[
   const results = outputNodes(picked, { metric, size });
   const extension: StageExtension = {
     nodes: [
-      ...made.map((value, expert) =>
-        makeNode({ op: 'Reshape', inputs: [value, apart], outputs: [`experts/probe/made/${expert}`] }),
+      ...outputs.map((value, expert) =>
+        makeNode({ op: 'Reshape', inputs: [value, apart], outputs: [`experts/probe/output/${expert}`] }),
       ),
       makeNode({
         op: 'Concat',
-        inputs: made.map((_, expert) => `experts/probe/made/${expert}`),
+        inputs: outputs.map((_, expert) => `experts/probe/output/${expert}`),
         outputs: [stacked],
         attributes: { axis: 1 },
       }),
@@ -195,10 +195,10 @@ async function openBranches(request: UnfusedProbeRequest, made: readonly string[
     inputs: [{ name: places, type: 'int64' }],
     outputs: results.outputs,
   };
-  const session = await openBetween(request, { given: [module.input], reads: made, extension });
+  const session = await openBetween(request, { given: [module.input], reads: outputs, extension });
   return {
     async run(rows, lists): Promise<ExpertOutputs> {
-      const numbers = lists.flatMap((list, row) => list.map((expert) => BigInt(row * made.length + expert)));
+      const numbers = lists.flatMap((list, row) => list.map((expert) => BigInt(row * outputs.length + expert)));
       const feeds = {
         [module.input]: rowsTensor(request, rows),
         [places]: { type: 'int64', dims: [numbers.length], data: BigInt64Array.from(numbers) } as Tensor,

@@ -58,17 +58,18 @@ interface MissedBudget {
   readonly isFixed: boolean;
 }
 
+/** The error for a budget that cannot be met: what can be removed, and the remedy. */
 export function missedBudget({ target, missing, total, isFixed }: MissedBudget): OptionError {
-  const tooFew = missing > 0;
+  const isTooFew = missing > 0;
   // Rounded so that the printed limit can be met.
-  const round = tooFew ? Math.floor : Math.ceil;
+  const round = isTooFew ? Math.floor : Math.ceil;
   const percent = (count: number) => `${(round((1e4 * count) / total) / 100).toFixed(2)} %`;
   const limit = percent(target - missing);
-  const [bound, remedy] = tooFew
+  const [bound, remedy] = isTooFew
     ? [`at most ${limit} can be`, `few; lower the sparsity${isFixed ? ' or fix fewer blocks' : ''}`]
     : [`at least ${limit} are`, 'many; raise the sparsity or lower the fixed values'];
   return new OptionError(
     `the requested sparsity removes ${percent(target)} of the prunable parameters, but with the blocks skipped or fixed ` +
-      `and the units that must stay, ${bound} removed, ${Math.ceil(Math.abs(missing))} parameters too ${remedy}`,
+      `and the units that must remain, ${bound} removed, ${Math.ceil(Math.abs(missing))} parameters too ${remedy}`,
   );
 }

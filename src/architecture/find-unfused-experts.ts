@@ -3,7 +3,7 @@ import { intAttribute } from '../onnx/attributes.js';
 import { extractStage } from '../onnx/extract-stage.js';
 import { type GraphIndex, nodeLabel, producerNode, qualifiedOp } from '../onnx/graph-index.js';
 import { influencedValues, outputsOf } from '../onnx/partition.js';
-import { isFloatType } from '../onnx/retype-floats.js';
+import { isSingleOrShort } from '../onnx/retype-floats.js';
 import { elementCount, positiveAxis } from '../onnx/value.js';
 import type { AxisLabel } from '../operators/axis-rule.js';
 import { countWeights, type ExpertSite, expertTrace, LAYOUTS, makeExpertSite } from './expert-site.js';
@@ -154,7 +154,7 @@ function readGathered(stage: Stage, chosen: string, gathers: readonly number[]):
     nodes: gathers,
     chosen,
     routingWeights,
-    made: [expertOutput],
+    outputs: [expertOutput],
     neurons: traceGatheredNeurons(search, { gathers, expertOutput, expertCount, pairs }),
   };
 }
@@ -173,7 +173,7 @@ const isRoutingWeight = (
 ): boolean =>
   !inside.has(value) &&
   dataValues.has(value) &&
-  isFloatType(facts.get(value)?.dataType ?? 0) &&
+  isSingleOrShort(facts.get(value)?.dataType ?? 0) &&
   elementCount(dims(value)) === pairs;
 
 /** Follows weighted results of the chosen experts to their sum. */
@@ -278,7 +278,7 @@ function readBranches(stage: Stage, chosen: string, tests: readonly number[]): U
     branches,
     chosen,
     routingWeights: firstExpert.routingWeights,
-    made: experts.map((expert) => expert!.output),
+    outputs: experts.map((expert) => expert!.output),
     neurons: { reason: 'each expert has nodes of its own' },
   };
 }
@@ -310,7 +310,7 @@ function sumOfTerms(stage: Stage, terms: readonly string[]): { readonly at: numb
 function siteOf(stage: Stage, form: UnfusedForm): ExpertSite {
   const { search, dims } = stage;
   const { index, facts } = search;
-  const { from, chosen, routingWeights, made, result, expertCount, stacked, branches, neurons } = form;
+  const { from, chosen, routingWeights, outputs, result, expertCount, stacked, branches, neurons } = form;
   const unitIds = Int32Array.from({ length: expertCount }, (_, expert) => expert);
   const labels = new Map<string, AxisLabel>(stacked.map((name) => [name, { axis: 0, unitIds }]));
   const nodes = new Set(form.nodes);
@@ -326,7 +326,7 @@ function siteOf(stage: Stage, form: UnfusedForm): ExpertSite {
   const isTraced = !('reason' in neurons);
   const parts = { index, labels, nodes, expertCount, ...(branches && { branches }) };
   const trace = expertTrace({ ...parts, neurons: isTraced ? neurons : undefined });
-  const weights = weightsOf(stage, made, [input, chosen]).filter((name) => !trace.external.has(name));
+  const weights = weightsOf(stage, outputs, [input, chosen]).filter((name) => !trace.external.has(name));
   return makeExpertSite({
     linear: {
       nodeIndex: form.nodeIndex,
@@ -341,7 +341,7 @@ function siteOf(stage: Stage, form: UnfusedForm): ExpertSite {
     router,
     expertsPerToken: dims(chosen).at(-1) ?? 1,
     parametersPerExpert: countWeights([...trace.external, ...weights], facts) / expertCount,
-    unfused: { chosen, routingWeights, made, weights },
+    unfused: { chosen, routingWeights, outputs, weights },
     neurons: isTraced
       ? {
           unitCount: neurons.unitCount,
@@ -355,7 +355,7 @@ function siteOf(stage: Stage, form: UnfusedForm): ExpertSite {
 /** The only value that router and experts are computed from. @throws MixtureStop */
 function commonInput(
   { search: { index }, dims }: Stage,
-  { from, chosen, routingWeights, made, result }: UnfusedForm,
+  { from, chosen, routingWeights, outputs, result }: UnfusedForm,
   [read = '']: readonly string[],
 ): string {
   const dependOnlyOn = (outputs: readonly string[], known: readonly string[]) =>
@@ -363,7 +363,7 @@ function commonInput(
       known.includes(value),
     );
   for (let value = read; ; ) {
-    if (dependOnlyOn([chosen, routingWeights], [value]) && dependOnlyOn(made, [value, chosen])) {
+    if (dependOnlyOn([chosen, routingWeights], [value]) && dependOnlyOn(outputs, [value, chosen])) {
       if (dims(value).at(-1) === dims(result).at(-1)) return value;
       throw new MixtureStop(
         from,
@@ -385,6 +385,6 @@ function weightsOf(
 ): string[] {
   return extractStage(index, { outputs, isAvailable: (value) => known.includes(value) }).initializers.filter((name) => {
     const fact = facts.get(name);
-    return fact !== undefined && isFloatType(fact.dataType) && elementCount(fact.dims) > 1;
+    return fact !== undefined && isSingleOrShort(fact.dataType) && elementCount(fact.dims) > 1;
   });
 }

@@ -56,7 +56,7 @@ export interface UnfusedExperts {
    * Outputs of experts before the routing weights: one value `[tokens k, channels]` of the chosen experts, or one of
    * `[tokens, channels]` for each expert.
    */
-  readonly made: readonly string[];
+  readonly outputs: readonly string[];
   /** Initializers of experts with their own nodes; stacks of all experts are not included. */
   readonly weights: readonly string[];
 }

@@ -54,7 +54,7 @@ export interface ChannelTrace {
 export interface NeuronTrace extends Pick<ChannelTrace, 'unitCount' | 'labels' | 'external' | 'nodes'> {
   readonly second: SecondLinear;
   /** `[tokens k, neurons]`: activations of the chosen experts' neurons; absent for a fused mixture. */
-  readonly made?: string;
+  readonly activations?: string;
 }
 
 export interface TraceFailure {

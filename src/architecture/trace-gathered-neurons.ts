@@ -59,7 +59,7 @@ export function traceGatheredNeurons(
   if (invalid !== undefined) return { reason: `all experts share "${invalid}", which has numbers for every neuron` };
   const second = sourceOf(index, weight);
   if (!external.has(second)) return { reason: `its second linear layer does not read "${second}" alone` };
-  return { unitCount, labels, external, nodes, second: { weight: second }, made: inner };
+  return { unitCount, labels, external, nodes, second: { weight: second }, activations: inner };
 }
 
 /** The graph with gathered weights, and values computed only from them, counted as constants. */

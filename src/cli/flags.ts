@@ -134,7 +134,7 @@ function refusalInFlags(refusal: string, words: FlagNames): string {
   let message = refusal;
   for (const [api, typed] of words.expected) message = message.replace(`expected ${api}`, `expected ${typed}`);
   return replaceNames(message, words, '^|\\bapplies only to |\\bwith |\\bwithout ')
-    .replace(/^(--[\w-]+) (?:holds|contains) /, '$1 is ')
+    .replace(/^(--[\w-]+) contains /, '$1 is ')
     .replace(/^(--[\w-]+)\[(\d+)\]/, '$1 of block $2')
     .replace(/ with (--[\w-]+) left out;/, (_, flag: string) => ` with ${negated(flag)};`);
 }

@@ -58,7 +58,9 @@ function validateWeight({ weight }: ImportanceProblem): void {
           `the weight's storage ends before element [${row}, ${column}] of [${rowCount}, ${columnCount}]`,
         );
       }
-      throw new NumericalError(`the weight holds ${value} at output ${row}, channel ${column}: the model is damaged`);
+      throw new NumericalError(
+        `the weight contains ${value} at output ${row}, channel ${column}: the model is damaged`,
+      );
     }
   }
 }
@@ -70,7 +72,7 @@ function validateSums(sums: Float64Array, name: string, length: number): void {
   const invalid = findNonFinite(sums);
   if (invalid >= 0) {
     throw new NumericalError(
-      `the ${name} of the activations holds ${sums[invalid]} at position ${invalid}: an activation overflowed, or the model is damaged`,
+      `the ${name} of the activations contains ${sums[invalid]} at position ${invalid}: an activation overflowed, or the model is damaged`,
     );
   }
 }

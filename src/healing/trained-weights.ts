@@ -134,8 +134,8 @@ interface Experts {
   readonly weights: ReadonlySet<string>;
   /** Stacked weights of the second linear layers, or the scales of their codes. */
   readonly outputs: ReadonlySet<string>;
-  /** Values of experts with their own nodes. */
-  readonly made: ReadonlySet<string>;
+  /** Outputs of experts with their own nodes. */
+  readonly outputValues: ReadonlySet<string>;
 }
 
 function findExpertWeights({ detected: { layout, traces } }: AnalysedModel, index: GraphIndex): Experts {
@@ -150,11 +150,11 @@ function findExpertWeights({ detected: { layout, traces } }: AnalysedModel, inde
             scalesOfSecond(module, index) ?? traces[module.index]?.neurons?.second.weight ?? module.output.weight,
         ),
     ),
-    made: new Set(mixtures.filter(hasSeparateNodes).flatMap(({ unfusedExperts }) => unfusedExperts!.made)),
+    outputValues: new Set(mixtures.filter(hasSeparateNodes).flatMap(({ unfusedExperts }) => unfusedExperts!.outputs)),
   };
 }
 
-const hasSeparateNodes = ({ unfusedExperts }: PrunableModule): boolean => (unfusedExperts?.made.length ?? 0) > 1;
+const hasSeparateNodes = ({ unfusedExperts }: PrunableModule): boolean => (unfusedExperts?.outputs.length ?? 0) > 1;
 
 const tensorsOf = ({ output }: PrunableModule, index: GraphIndex) =>
   expertTensors(index.nodes[index.producerOf.get(output.result)!]!);
@@ -165,9 +165,8 @@ const scalesOfSecond = (module: PrunableModule, index: GraphIndex): string | und
 function weightsOfExperts(module: PrunableModule, index: GraphIndex): readonly string[] {
   const { input, unfusedExperts } = module;
   if (unfusedExperts === undefined) return tensorsOf(module, index).all;
-  const { made, chosen } = unfusedExperts;
-  return extractStage(index, { outputs: made, isAvailable: (value) => value === input || value === chosen })
-    .initializers;
+  const { outputs, chosen } = unfusedExperts;
+  return extractStage(index, { outputs, isAvailable: (value) => value === input || value === chosen }).initializers;
 }
 
 interface DescribedGraph {
@@ -177,7 +176,7 @@ interface DescribedGraph {
 
 function describeUses({ analysed: { detected }, experts }: DescribedGraph) {
   const { layout, traces } = detected;
-  const results = new Set([...layout.modules.map(({ output }) => output.result), ...experts.made]);
+  const results = new Set([...layout.modules.map(({ output }) => output.result), ...experts.outputValues]);
   const neurons = ffnValues(layout, traces);
   // Fused mixtures read both linear layers of their experts.
   return (node: NodeProto, { weight, form }: { readonly weight: string; readonly form: ParameterForm }): WeightUse => ({

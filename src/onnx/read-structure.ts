@@ -141,7 +141,7 @@ async function readRanges(source: ByteSource, ranges: readonly ByteRange[], budg
   budget.bytesLeft -= ranges.reduce((sum, { start, end }) => sum + end - start, 0);
   if (budget.bytesLeft < 0) {
     throw new ModelFormatError(
-      `${source.name} holds more than ${MAX_STRUCTURE_BYTES} bytes besides its weights; no language model does.`,
+      `${source.name} has more than ${MAX_STRUCTURE_BYTES} bytes besides its weights; no language model does.`,
     );
   }
   const chunks: Uint8Array[] = [];

@@ -29,7 +29,7 @@ export function refuseNaN(model: OnnxModel): OnnxModel {
       allowInfinity: !multiplied.has(name),
       fail: (position, value) =>
         new NumericalError(
-          `the weight "${name}", ${describeShape(handle)}, holds ${value} at position ${position}; get the model again, or export it again`,
+          `the weight "${name}", ${describeShape(handle)}, contains ${value} at position ${position}; get the model again, or export it again`,
         ),
     });
   return { ...model, weights: new Map([...model.weights].map(([name, handle]) => [name, watch(name, handle)])) };

@@ -13,7 +13,7 @@ export const MAX_FLOAT16 = 65504;
 
 export const isShortFloat = (dataType: number): boolean => dataType === HALF || dataType === BFLOAT16;
 
-export const isFloatType = (dataType: number): boolean => dataType === SINGLE || isShortFloat(dataType);
+export const isSingleOrShort = (dataType: number): boolean => dataType === SINGLE || isShortFloat(dataType);
 
 /** Converts a graph from half precision to float32, in place: constants, inputs, outputs and casts. Weight handles are not changed. */
 export function convertGraphToSingle(graph: GraphProto): void {

@@ -26,7 +26,9 @@ export async function checkOutputPaths(
     if (recipe !== undefined) await checkPairPaths(files, recipe, { out, force: replaces, resuming });
     if (report?.folder !== undefined) {
       if (recipe?.json === files.resolve(report.folder, `${report.name}.json`))
-        throw new OptionError(`Report and recipe are both to be ${recipe.json}. Choose another place for one of them.`);
+        throw new OptionError(
+          `report and recipe have the same path, ${recipe.json}; choose another path for one of them`,
+        );
       await checkReportPath(files, { ...report, folder: report.folder, out });
     }
     if (out === undefined) continue;

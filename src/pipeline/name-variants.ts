@@ -4,6 +4,7 @@ import type { FolderLayout } from '../options/quantisation.js';
 import { DTYPES, type DtypeName } from '../quantisation/dtypes.js';
 import type { ModelFolder } from '../storage/model-folder.js';
 import type { JsonObject } from '../storage/read-json.js';
+import { nameOf } from '../storage/side-file-names.js';
 
 type Folder = Pick<ModelFolder, 'modelFile' | 'documents' | 'embeddings'>;
 
@@ -95,8 +96,6 @@ export function writeDtypeConfig(
     },
   };
 }
-
-const nameOf = (file: string) => file.slice(file.lastIndexOf('/') + 1);
 
 /** Name and dtype of a part, from its file name. */
 function partDtype(file: string): [string, DtypeName][] {

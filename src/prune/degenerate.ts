@@ -1,11 +1,9 @@
+import { nameBlocks } from '../architecture/group-unrecognised.js';
 import type { PrunableModule } from '../architecture/layout.js';
 import type { ChannelStatistics } from '../compensation/adapter.js';
 
 /** Largest relative variance of constant channels, and relative distance of equal ones: above float32's rounding. */
 const [CONSTANT, EQUAL] = [1e-10, 1e-6] as const;
-
-/** Blocks that a remark names. */
-const NAMED_BLOCKS = 8;
 
 /** Remark about windows that repeat one token, such as padding. They are valid, but carry little information. */
 export function remarkWindows(windows: readonly Int32Array[]): string[] {
@@ -58,11 +56,6 @@ export function remarkDegenerate(
       return total === 0 ? [] : [`${total} of ${all} ${noun} ${description} (${blocks})`];
     });
   });
-}
-
-function nameBlocks(blocks: readonly number[]): string {
-  const more = blocks.length > NAMED_BLOCKS ? ', ...' : '';
-  return `block${blocks.length > 1 ? 's' : ''} ${blocks.slice(0, NAMED_BLOCKS).join(', ')}${more}`;
 }
 
 type Check = (mean: number, variance: number) => boolean;

@@ -1,4 +1,4 @@
-import type { ResolvedOptions } from '../options.js';
+import { type ResolvedOptions, removesNothing } from '../options.js';
 import { allocateModules } from './allocate-modules.js';
 import { checkBudget } from './check-run.js';
 import { chooseAllocation, remarkCandidates } from './choose-allocation.js';
@@ -8,7 +8,7 @@ import { startContext } from './prune-context.js';
 import { pruneInShots } from './prune-in-shots.js';
 import type { Refinement } from './refinement.js';
 import { REFINEMENTS } from './refinements.js';
-import { removesNothing, selectModules } from './select-modules.js';
+import { selectModules } from './select-modules.js';
 import { shrinkBlocks } from './shrink-blocks.js';
 
 /** Extension points of a caller, besides the options. */

@@ -25,10 +25,10 @@ export function remarkBudget(
   // A requested number of experts may remove more than the sparsity.
   const requested = Math.max(sparsity * total, options.experts === undefined ? 0 : byExperts);
   const achieved = sum(removed.map(({ count }) => count));
-  const [asked, found] = [requested, achieved].map((count) => `${((100 * count) / total).toFixed(1)} %`);
+  const [wanted, found] = [requested, achieved].map((count) => `${((100 * count) / total).toFixed(1)} %`);
   const rounding = sum(modules.map((module) => neuronStep(module, options) / 2));
-  if (asked === found || Math.abs(achieved - requested) <= rounding) return [];
-  return [`asked for ${asked} of the prunable parameters, and removed ${found}: ${describeSteps(options, modules)}`];
+  if (wanted === found || Math.abs(achieved - requested) <= rounding) return [];
+  return [`requested ${wanted} of the prunable parameters, removed ${found}: ${describeSteps(options, modules)}`];
 }
 
 /** Parameters of one neuron, or of one neuron of each expert; 0 if only larger parts are removed. */
@@ -54,7 +54,7 @@ function describeSteps(options: ResolvedOptions, modules: readonly PrunableModul
     ...(attention.length > 0
       ? [`attention loses ${heads}${perBlockKvHeads ? '' : ', equally many in all blocks'}`]
       : []),
-    ...(hasExperts ? ['whole experts leave'] : []),
+    ...(hasExperts ? ['only whole experts are removed'] : []),
     ...(widthMultiple > 1 ? [`widths stay multiples of ${widthMultiple}`] : []),
   ];
   const text = reasons.join('; ') || 'modules lose whole units';

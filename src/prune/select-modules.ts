@@ -36,10 +36,6 @@ export function selectModules(given: Given): Selection {
   return found;
 }
 
-/** Whether a run removes no units. */
-export const removesNothing = ({ sparsity, experts, blockSparsity }: ResolvedOptions): boolean =>
-  sparsity === 0 && experts === undefined && blockSparsity.size === 0;
-
 /** Advice on options with which modules can be selected. */
 function adviseModules({ analysed, options }: Given): string {
   const { blockSparsity } = options;

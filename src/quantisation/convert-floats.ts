@@ -9,8 +9,8 @@ import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import {
   clampToHalf,
   convertGraphToSingle,
-  isFloatType,
   isShortFloat,
+  isSingleOrShort,
   MAX_FLOAT16,
   retypeTensor,
   setType,
@@ -112,7 +112,7 @@ export const inputTypes = (inputs: readonly ValueInfoProto[]): ReadonlyMap<strin
 function assignTypes(graph: GraphProto, facts: ValueFacts): Map<string, number> {
   const index = indexGraph(graph);
   const ofCodes = new Set(graph.node.filter(({ opType }) => OVER_CODES.has(opType)).flatMap(({ output }) => output));
-  const isFloat = (value: string): boolean => ofCodes.has(value) || isFloatType(facts.get(value)?.dataType ?? 0);
+  const isFloat = (value: string): boolean => ofCodes.has(value) || isSingleOrShort(facts.get(value)?.dataType ?? 0);
   const types = new Map<string, number>();
   for (const value of index.inputs) if (isFloat(value)) types.set(value, HALF);
   const activations = new Set(types.keys());

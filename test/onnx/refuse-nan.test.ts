@@ -13,7 +13,7 @@ describe('refuseNaN', () => {
   it.each([1, 10, 16])('names weight and position in data type %d', async (dataType) => {
     const handle = watch(new Map([['w', floatsHandle({ dataType, dims: [2, 2] }, Float64Array.from(withNaN))]]));
     await expect(handle.read()).rejects.toThrow(NumericalError);
-    await expect(handle.read()).rejects.toThrow(/weight "w", .*\[2, 2\], holds NaN at position 2;/);
+    await expect(handle.read()).rejects.toThrow(/weight "w", .*\[2, 2\], contains NaN at position 2;/);
     const size = handle.byteLength / 4;
     await expect(handle.read({ offset: size, length: 2 * size })).rejects.toThrow(/position 2;/);
     expect(await handle.read({ offset: 0, length: 2 * size })).toHaveLength(2 * size);
@@ -44,7 +44,7 @@ describe('refuseNaN', () => {
     });
     for (const name of ['turned', 'direct'])
       await expect(weights.get(name)!.read()).rejects.toThrow(
-        `weight "${name}", float16[2, 2], holds Infinity at position 2;`,
+        `weight "${name}", float16[2, 2], contains Infinity at position 2;`,
       );
     expect(await weights.get('mask')!.read()).toEqual(await infinite.read());
   });

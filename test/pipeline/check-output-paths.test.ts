@@ -78,7 +78,7 @@ it('replaces only recipes, statistics and reports', async () => {
   await expectRefusal({ report: at('out/a.json') }, /is in the output folder/);
   await expectRefusal(
     { report: at('both.json'), recipe: at('both.json') },
-    /^Report and recipe are both to be .*both\.json\. /,
+    /^report and recipe have the same path, .*both\.json; /,
   );
   const request = { model: MODEL, method: 'flap', force: true, calibration: REQUEST.calibration };
   await expect(observe({ ...request, out: at('package.json') })).rejects.toThrow(/is not of a statistics/);

@@ -128,8 +128,8 @@ describe('the report of a run', () => {
     [{ modules: 'ffn', allocation: ({ modules }) => modules.map(() => 0.2) }, 'X: the allocation is custom'],
   ])('remarks on a removed fraction other than requested: %j', async (options, expected) => {
     const { sparsity, remarks } = await run({ method: 'magnitude', calibration: undefined, dryRun: true, ...options });
-    const found = remarks.filter((remark) => remark.startsWith('asked for'));
-    const parts = `asked for 30.0 % of the prunable parameters, and removed ${(100 * sparsity.achieved).toFixed(1)} %`;
+    const found = remarks.filter((remark) => remark.startsWith('requested'));
+    const parts = `requested 30.0 % of the prunable parameters, removed ${(100 * sparsity.achieved).toFixed(1)} %`;
     expect(found).toEqual(expected === undefined ? [] : [expect.stringContaining(expected.replace('X', parts))]);
   });
 

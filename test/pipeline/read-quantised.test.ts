@@ -102,7 +102,7 @@ it('prunes quantised weights, and keeps the codes of the remaining rows', async 
   expect(report.certificate!.gapInFloat32).toBeLessThan(1e-5);
   expect(report.bytes.after).toBeLessThan(0.95 * report.bytes.before);
   expect(report.remarks).toEqual([
-    'asked for 30.0 % of the prunable parameters, and removed 25.0 %: widths stay multiples of 32',
+    'requested 30.0 % of the prunable parameters, removed 25.0 %: widths stay multiples of 32',
     expect.stringMatching(/^2 of 15 quantised weights were rounded again/),
   ]);
   const [before, after] = [await readCodes(model), await readCodes(at('out'))];
@@ -263,7 +263,7 @@ it('keeps the codes of output projections if heads are entire quantisation block
   expect(report.certificate!.passed).toBe(true);
   // No weight was rounded again.
   expect(report.remarks).toEqual([
-    expect.stringMatching(/^asked for 30\.0 % .+ removed 25\.0 %: attention loses whole heads/),
+    expect.stringMatching(/^requested 30\.0 % .+ removed 25\.0 %: attention loses whole heads/),
   ]);
   const [before, after] = [await readFloats(at('q')), await readFloats(at('out'))];
   const changed = [...before].filter(([name, { dims }]) => after.get(name)!.dims.join() !== dims.join());
