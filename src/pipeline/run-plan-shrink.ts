@@ -100,7 +100,8 @@ export function runPlanShrink(platform: Platform, given: PlanShrinkRequest): Pro
       certifies: request.certify !== false,
     });
     await checkFreeSpace(original, results, { force, denseBytes: bytes, scratchBytes });
-    const job = { model: loaded, analysed, engine, options, windows: [], createStore: storeFactory(context, 0) };
+    const unpruned = { model: loaded, analysed, engine, options: { ...options, sparsity: 0 }, windows: [] };
+    const job = { ...unpruned, createStore: storeFactory(context, 0) };
     checkRun(job, [0]);
     const speed = await context.timed('time', () => measureSpeed({ ...job, store: storeInMemory }, windowLength));
     // Remarks about pruning from statistics do not apply to an estimate.

@@ -7,7 +7,7 @@ import {
   type Unrecognised,
 } from '../architecture/layout.js';
 import { OptionError, UnsupportedModelError } from '../errors.js';
-import { mayRemoveEntireFfns, type ResolvedOptions, readsTokens } from '../options.js';
+import { mayRemoveEntireFfns, type ResolvedOptions, readsTokens, removesNothing } from '../options.js';
 import { shrinkSteps } from '../removal/plan-removal.js';
 import type { PruneJob } from './job.js';
 import { sharingModules } from './measure-dense/join-orders.js';
@@ -77,6 +77,8 @@ function trySelection({ analysed, options }: Given): Selection | { readonly obst
     return moduleKind === undefined || options.modules.has(moduleKind);
   });
   const refused = requested.length === 0 ? unprunable : unprunable.filter((found) => isNamedBy(options, found));
+  if (requested.length === 0 && removesNothing(options) && !options.modulesNamed)
+    return { modules: [], unpruned: [], oneKindRemarks: [], remarks: [] };
   if (requested.length === 0 && unprunable.length === 0)
     return { obstacle: `the model has no ${[...options.modules].join(' or ')}` };
   if (refused.length > 0 || requested.length === 0) return { obstacle: describeRefused(refused, options) };

@@ -8,6 +8,7 @@ import { intAttribute } from '../../src/onnx/attributes.js';
 import { DTYPES, type DtypeName } from '../../src/quantisation/dtypes.js';
 import { mergedDecoder } from '../support/merged-decoder.js';
 import { copyShortLlama } from '../support/short-llama.js';
+import { buildDecoder, plainFfn, selfAttention, unprunable, VOCABULARY } from '../support/small-decoder.js';
 import { useTemporaryFolder } from '../support/temporary-folder.js';
 
 const folder = useTemporaryFolder();
@@ -56,6 +57,21 @@ describe('quantize', () => {
     const { graph } = fromBinary(ModelProtoSchema, await readFile(at(`out/${dtypes![0]!.file}`)));
     const rounded = graph!.node.filter(({ opType }) => opType === 'MatMulNBits').map(({ name }) => name);
     expect(rounded).toContainEqual(expect.stringMatching(/conv/));
+  });
+
+  it('rounds a model in which nothing can be pruned', async () => {
+    const bytes = buildDecoder({ attention: unprunable(selfAttention()), ffn: unprunable(plainFfn) });
+    await mkdir(at('in'));
+    await writeFile(at('in/model.onnx'), bytes);
+    const source = { tokens: [Int32Array.from({ length: 128 }, (_, token) => (7 * token) % VOCABULARY)] };
+    const calibration = { source, windowCount: 4, windowLength: 32, generate: false } as const;
+    await expect(
+      prune({ model: at('in'), out: at('pruned'), sparsity: 0.3, method: 'flap', calibration }),
+    ).rejects.toThrow('nothing in the model can be pruned');
+    const { dtypes } = await quantize({ model: at('in'), out: at('out'), dtype: ['q8', 'q4'], calibration });
+    expect(dtypes!.map(({ certificate }) => certificate?.passed)).toEqual([true, true]);
+    const { graph } = fromBinary(ModelProtoSchema, await readFile(at(`out/${dtypes![0]!.file}`)));
+    expect(graph!.node.map(({ opType }) => opType)).toContain('MatMulNBits');
   });
 
   it('has a lower divergence with calibrated rounding than with the nearest', async () => {

@@ -88,6 +88,12 @@ export const linear = (g: GraphBuilder, x: string, from: number, to: number): st
 
 export const plainFfn: Part = ({ g }, x) => linear(g, g.op('Relu', [linear(g, x, HIDDEN, NEURONS)]), NEURONS, HIDDEN);
 
+/** The part with a running sum over its outputs, through which channels cannot be followed. */
+export const unprunable =
+  (part: Part): Part =>
+  (site, x) =>
+    linear(site.g, site.g.op('CumSum', [part(site, x), site.g.intScalar(2)]), HIDDEN, HIDDEN);
+
 /** Query, key and value as `[B, heads, S, D]`, key and value before the cache. */
 export interface Heads {
   readonly query: string;
