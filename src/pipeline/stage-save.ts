@@ -1,6 +1,6 @@
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { type SavedFile, type SavedModel, type SaveOptions, saveModel } from '../onnx/save-model.js';
-import { type ModelFolder, modelPaths, totalBytes } from '../storage/model-folder.js';
+import { type ModelFolder, modelPaths, TOKENIZER, totalBytes } from '../storage/model-folder.js';
 import { openFolder } from '../storage/open-folder.js';
 import type { JsonObject } from '../storage/read-json.js';
 import { listSideFiles, type SideFiles } from '../storage/side-files.js';
@@ -107,10 +107,13 @@ async function sortSideFiles(
   source: ModelFolder,
   { model, documents, parts = new Map() }: Pick<SaveInput, 'model' | 'documents' | 'parts'>,
 ) {
-  if (Object.keys(source.documents).length === 0) return NOTHING;
+  const { files } = source.platform;
+  const hasTokenizer = (await files.kindOf(files.resolve(source.root, TOKENIZER))) === 'file';
+  // Any folder may contain an ONNX file.
+  if (Object.keys(source.documents).length === 0 && !hasTokenizer) return NOTHING;
   const rewritten = [...parts].flatMap(([path, { storage }]) => [path, ...externalFiles(path, storage)]);
   const replaced = new Set([...ownFiles(source, model), ...Object.keys(documents), ...rewritten, WINDOWS_FILE]);
-  return listSideFiles(source.platform.files, source, replaced);
+  return listSideFiles(files, source, replaced);
 }
 
 /** External data of a part, relative to the folder. */
