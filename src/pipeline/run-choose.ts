@@ -17,6 +17,7 @@ import { withJob } from './job-context.js';
 import { rungFolder } from './ladder-rungs.js';
 import { readTexts } from './read-texts.js';
 import { runEvaluation } from './run-evaluation.js';
+import { runPlanShrink } from './run-plan-shrink.js';
 import { runQuantize } from './run-quantize.js';
 import { checkShrink, runShrink, type ShrinkRequest, TOKEN_OPTIONS, vocabularyOf } from './run-shrink.js';
 import { open } from './stage-open.js';
@@ -107,12 +108,16 @@ export async function runChoose(platform: Platform, chosen: ChooseRequest): Prom
       },
       trimmed,
     );
+  const reachableSizes = async (bytes: readonly number[]) => {
+    const { smallest } = await runPlanShrink(platform, { ...omit(given, 'out', 'force'), ...control('plan') });
+    return bytes.filter((size) => size >= smallest.bytes);
+  };
   // Refuses sizes that cannot be reached and texts that are too short, before any other model is written.
   const requested = targetSize === undefined ? undefined : await shrinkTo(targetSize);
   const q4 = await quantiseTo('q4');
   const q8 = await quantiseTo('q8');
-  const sizes = [targetSize ?? defaultSizes({ allow, dtypes }, [q8, q4])].flat();
-  const sized = requested ?? (await shrinkTo(sizes));
+  const sizes = [targetSize ?? (await reachableSizes(defaultSizes({ allow, dtypes }, [q8, q4])))].flat();
+  const sized = requested ?? (sizes.length > 0 ? await shrinkTo(sizes) : []);
   const reports: readonly PruneReport[] = [q8, q4, ...sized];
   const models = [model, ...reports.flatMap((report) => report.out ?? [])];
   const reading = pickOptions(given, READING_MODELS);
@@ -147,7 +152,7 @@ const READING_MODELS = { ...ENGINE, engine: JOB.engine, bos: READING.bos };
 /** Placeholder size for checks. */
 const ANY_SIZE = '1GB';
 
-/** Default sizes: one between q8 and q4, and two below; without bits, two below the dense model. */
+/** Default sizes, of which `choose` takes those within reach: one between q8 and q4, and two below; without bits, two below the dense model. */
 export function defaultSizes(
   { allow, dtypes = ['q8', 'q4'] }: Pick<ShrinkRequest, 'allow' | 'dtypes'>,
   [q8, q4]: readonly [Pick<PruneReport, 'bytes'>, Pick<PruneReport, 'bytes'>],
@@ -168,7 +173,7 @@ export function recommend(models: readonly MeasuredChoice[], mostLoss: number): 
 }
 
 /** Shares of the steps in the total time. */
-const STEPS = { check: 0, shrink: 10, q4: 2, q8: 1, evaluate: 2, time: 2 } as const;
+const STEPS = { check: 0, plan: 0, shrink: 10, q4: 2, q8: 1, evaluate: 2, time: 2 } as const;
 
 /** Progress control per step: the step's `overall` is scaled to its share of the total. */
 function stepControls({ onProgress, signal }: JobControl) {

@@ -1,9 +1,10 @@
-import { readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { OptionError } from '../../src/errors.js';
 import { choose, evaluateModels, type MeasuredChoice, type Progress } from '../../src/node.js';
 import { defaultSizes, recommend } from '../../src/pipeline/run-choose.js';
 import { copyShortLlama } from '../support/short-llama.js';
+import { buildDecoder, plainFfn, selfAttention, unprunable, VOCABULARY } from '../support/small-decoder.js';
 import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
 
 const folder = useTemporaryFolder();
@@ -48,6 +49,32 @@ it('writes q8, q4 and a target size with a trimmed vocabulary, and measures all'
   expect(fractions).toEqual([...fractions].sort((a, b) => a - b));
   expect(fractions[0]).toBeGreaterThanOrEqual(0);
   expect(new Set(steps.map(({ detail }) => detail))).toContain('q8');
+}, 240_000);
+
+/** A tokenizer with one token for each of the words `w1 w2 ...`. */
+const wordTokenizer = (wordCount: number) => ({
+  ...{ version: '1.0', added_tokens: [], normalizer: null, post_processor: null, decoder: null },
+  pre_tokenizer: { type: 'WhitespaceSplit' },
+  model: {
+    ...{ type: 'WordLevel', unk_token: 'w0' },
+    vocab: Object.fromEntries(Array.from({ length: wordCount }, (_, word) => [`w${word}`, word])),
+  },
+});
+
+it('leaves out default sizes below the smallest that can be reached', async () => {
+  await mkdir(at('in'));
+  await writeFile(
+    at('in/model.onnx'),
+    buildDecoder({ attention: unprunable(selfAttention()), ffn: unprunable(plainFfn) }),
+  );
+  await writeFile(at('in/tokenizer.json'), JSON.stringify(wordTokenizer(VOCABULARY)));
+  await writeFile(at('in/tokenizer_config.json'), JSON.stringify({ unk_token: 'w0' }));
+  await writeFile(at('mine.txt'), Array.from({ length: 400 }, (_, at) => `w${(at * at) % VOCABULARY}`).join(' '));
+  const { models } = await choose({ model: at('in'), out: at('sizes'), text: at('mine.txt'), calibration });
+  const [, q8, q4, between, ...below] = models;
+  expect(below).toEqual([]);
+  expect(between!.bytes).toBeLessThan(q8!.bytes);
+  expect(between!.bytes).toBeGreaterThan(q4!.bytes);
 }, 240_000);
 
 it.each([
