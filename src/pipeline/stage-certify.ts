@@ -100,6 +100,8 @@ export const certify: Stage<CertifyInput, CertificateReport | undefined> = {
         const onRun = (done: number) => onProgress?.({ stage: 'certify', done, total: RUNS });
         return await compare({ ...input, written, signal, onRun }, remarks);
       } catch (error) {
+        // A model that changed meanwhile explains any difference.
+        await folder.checkUnchanged();
         if (!isOutOfMemory(error)) throw error;
         remarks.push(`written, but not checked: ${errorMessage(error)}`);
         return undefined;

@@ -157,6 +157,23 @@ describe('the certificate', () => {
     expect(await listFiles(folder())).toEqual([]);
   }, 240_000);
 
+  it('names the change of a model that changes before it is compared', async () => {
+    const model = at('in/lone.onnx');
+    await mkdir(at('in'));
+    const bytes = readShortLlama();
+    await writeFile(model, bytes);
+    const inverted = bytes.map((byte, place) => (place < bytes.length / 2 ? byte : ~byte));
+    const certify: Stages['certify'] = {
+      ...STAGES.certify,
+      async run(...given) {
+        await writeFile(model, inverted);
+        return STAGES.certify.run(...given);
+      },
+    };
+    const run = prune({ ...withoutTokens, model, out: at('out'), stages: { certify } });
+    await expect(run).rejects.toThrow(/lone\.onnx changed while it was in use/);
+  });
+
   it.each([
     ['passes if the dense model is as noisy', 1, 1],
     ['fails if only the written model is noisy', 0, 20],
