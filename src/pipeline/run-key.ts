@@ -1,7 +1,7 @@
 import type { JobControl } from '../progress.js';
 import type { Engine } from '../runtime/engine.js';
 import type { EngineChoice, Platform } from '../runtime/platform.js';
-import { hashFiles, hashModel } from '../storage/hash-files.js';
+import { hashFiles, hashFilesCached, hashModel } from '../storage/hash-files.js';
 import type { PairPaths } from '../storage/json-with-tensors.js';
 import type { ModelFolder } from '../storage/model-folder.js';
 import { VERSION } from '../version.js';
@@ -42,7 +42,7 @@ const IGNORED: ReadonlySet<string> = new Set([
 
 /**
  * Key of a run without sparsity: runs with equal keys write equal bytes. SHA-256 over the model's files, the options,
- * the library's version and the engine.
+ * the texts, the library's version and the engine.
  * @returns undefined if options contain functions, which cannot be compared, or runs cannot be resumed.
  * @throws ModelFormatError when the model cannot be read.
  */
@@ -63,9 +63,32 @@ export async function runKey(
   const statistics = place && (await hashFiles(platform, [place.json], control.signal).catch(() => 'none'));
   const models: string[] = [];
   for (const folder of folders) models.push(await hashModel(folder, control));
-  for (const part of [...models, JSON.stringify(facts), text, statistics ?? 'none'])
+  const texts = await hashTexts(platform, request as TextOptions, control);
+  for (const part of [...models, JSON.stringify(facts), text, statistics ?? 'none', ...texts])
     hash.update(new TextEncoder().encode(`${part}\n`));
   return hash.digest();
+}
+
+interface TextOptions {
+  readonly calibration?: { readonly source?: unknown } | undefined;
+  readonly evaluation?: unknown;
+}
+
+/**
+ * Hashes of the texts that a run calibrates on or leaves out of healing, since files may have other contents by now. Pipes can be read
+ * only once, and count by name.
+ */
+async function hashTexts(platform: Platform, { calibration, evaluation }: TextOptions, control: JobControl) {
+  const { file } = Object(calibration?.source) as { readonly file?: unknown };
+  const { texts = [] } = Object(evaluation) as { readonly texts?: readonly unknown[] };
+  const hashes: string[] = [];
+  for (const path of [file, ...texts]) {
+    if (typeof path !== 'string') continue;
+    const hash = await hashFilesCached(platform, [platform.files.resolve(path)], control).catch(() => 'none');
+    control.signal?.throwIfAborted();
+    hashes.push(hash);
+  }
+  return hashes;
 }
 
 /** Whether an option only switches measurements of the finished result. */

@@ -188,6 +188,18 @@ describe('a repeated command', () => {
     await expect(observe({ ...request, seed: 3 })).rejects.toThrow('exists');
   });
 
+  it('does not accept a result of a text that has changed as finished', async () => {
+    const calibration = { windowCount: 2, windowLength: 24, source: { file: at('text.txt') } };
+    const observeText = async (text: string) => {
+      await writeFile(at('text.txt'), text);
+      return observe({ model: MODEL, out: at('statistics'), method: 'flap', calibration });
+    };
+    const words = 'The river ran past the old mill. ';
+    const { calibration: measured } = await observeText(words.repeat(20));
+    expect((await observeText(words.repeat(20))).calibration).toEqual(measured);
+    await expect(observeText('A boat lay on the other bank. '.repeat(20))).rejects.toThrow('exists');
+  });
+
   it('does not accept a result with a damaged report as finished', async () => {
     await quick();
     await writeFile(at('out/20/fang-prune-report.json'), '{"schema":"fang-prune-report/1","blocks":7}');
