@@ -89,9 +89,17 @@ export async function writePair(
   );
 }
 
-/** Key of the run that wrote both files; undefined if incomplete. */
+/** Key of the run that wrote both files; undefined if they are not complete. Tensors are checked by size, since hashing takes as long as merging. */
 export async function runOfPair(files: Files, { json, tensors }: PairPaths): Promise<string | undefined> {
-  if ((await files.kindOf(tensors)) !== 'file') return undefined;
+  const source = await files.open(tensors).catch(() => undefined);
+  if (source === undefined) return undefined;
+  const isWhole = await readSafetensors(source)
+    .then(
+      () => true,
+      () => false,
+    )
+    .finally(source.close);
+  if (!isWhole) return undefined;
   const { run } = Object(await readJsonFile(files, json).catch(() => undefined)) as { readonly run?: unknown };
   return typeof run === 'string' ? run : undefined;
 }
