@@ -41,6 +41,7 @@ import {
 import { totalBytes } from '../storage/model-folder.js';
 import { VERSION } from '../version.js';
 import { withJob } from './job-context.js';
+import { withJournal } from './resumable-job.js';
 
 /** Shards of one observation to merge. */
 export interface MergeRequest extends JobControl, OptionsOf<Pick<typeof OBSERVE_RESULT, 'out' | 'force'>> {
@@ -81,12 +82,13 @@ export async function runMerge(platform: Platform, request: MergeRequest): Promi
   const place = resolvePair(files, 'statistics', out);
   const checkPlace = () => checkPairPaths(files, place, { force });
   if (force || (await runOfPair(files, place)) === undefined) await checkPlace();
-  return withJob(platform, request, async ({ onEnd, onProgress, signal }) => {
+  return withJob(platform, request, async (context) => {
+    const { onEnd, onProgress, signal } = context;
     const opened: OpenShard[] = [];
     for (const path of request.shards) {
       signal?.throwIfAborted();
       const shard = resolvePair(files, 'statistics', path);
-      if (shard.json === place.json)
+      if ((await files.real(shard.json)) === (await files.real(place.json)))
         throw new OptionError(`${shard.json} is one of the shards. Choose another place for the statistics.`, {
           option: 'out',
         });
@@ -97,14 +99,18 @@ export async function runMerge(platform: Platform, request: MergeRequest): Promi
     const shards = sortShards(opened);
     const windows = sum(shards.map(({ json }) => json.calibration.windowCount));
     const merged = { ...joinDescriptions(shards, windows), run: keyOf(platform, shards) };
-    if (force || (await runOfPair(files, place)) !== merged.run) {
+    const isMerged = async () => !force && (await runOfPair(files, place)) === merged.run;
+    const write = async () => {
+      // Another call may have written it in the meantime.
+      if (await isMerged()) return;
       await checkPlace();
       const tensors = await mergeTensors(shards, (done, total) => {
         signal?.throwIfAborted();
         onProgress?.({ stage: 'merge', done, total });
       });
       await writePair(platform, place, { json: merged, tensors });
-    }
+    };
+    if (!(await isMerged())) await withJournal(context, { output: out, key: merged.run, resume: true }, write);
     return {
       out: place.json,
       shardCount: shards.length,
@@ -159,7 +165,9 @@ function sortShards(found: readonly OpenShard[]): readonly OpenShard[] {
     if (!byIndex.has(index)) missing.push(index);
   if (missing.length > 0)
     throw new OptionError(
-      `shard ${missing.join(', ')} of ${count} is missing. Create it by observe with shard ${missing[0]}/${count} (--shard), and give it too.`,
+      missing.length === 1
+        ? `shard ${missing[0]} of ${count} is missing. Create it by observe with shard ${missing[0]}/${count} (--shard), and give it too.`
+        : `shards ${missing.join(', ')} of ${count} are missing. Create them by observe, beginning with shard ${missing[0]}/${count} (--shard), and give them too.`,
     );
   const sorted = [...byIndex.values()].sort((one, other) => one.json.shard.index - other.json.shard.index);
   let next = 0;

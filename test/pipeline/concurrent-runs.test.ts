@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
-import { applyRecipe, heal, observe, prune, pruneLadder, quantize } from '../../src/node.js';
+import { applyRecipe, heal, mergeStatistics, observe, prune, pruneLadder, quantize } from '../../src/node.js';
 import { hashesOf, useTemporaryFolder } from '../support/temporary-folder.js';
 
 const folder = useTemporaryFolder();
@@ -19,7 +19,10 @@ type Call = (out: string, force: boolean) => Promise<unknown>;
 const { model } = COMMON;
 /** Two calls that write to one output. */
 const PAIRS: Readonly<
-  Record<string, (made: { readonly recipe: string; readonly pruned: string }) => readonly [Call, Call]>
+  Record<
+    string,
+    (made: { readonly recipe: string; readonly pruned: string; readonly shards: string }) => readonly [Call, Call]
+  >
 > = {
   'prune and prune': () => [pruning(0.3), pruning(0.5)],
   'the same prune twice': () => [pruning(0.3), pruning(0.3)],
@@ -30,6 +33,10 @@ const PAIRS: Readonly<
   'observe and observe': () => [
     (out, force) => observe({ model, calibration, out, force, method: 'flap' }),
     (out, force) => observe({ model, calibration, out, force, method: 'obc' }),
+  ],
+  'merge and merge': ({ shards }) => [
+    (out, force) => mergeStatistics({ shards: [`${shards}-flap`], out, force }),
+    (out, force) => mergeStatistics({ shards: [`${shards}-obc`], out, force }),
   ],
   'apply and heal': ({ recipe, pruned }) => [
     (out, force) => applyRecipe({ model, recipe, out, force }),
@@ -48,7 +55,9 @@ const PAIRS: Readonly<
 it.each(Object.keys(PAIRS))(
   'writes the whole result of one of two concurrent calls; the other may throw a typed error (%s)',
   async (name) => {
-    const made = { recipe: at('recipe'), pruned: at('pruned') };
+    const made = { recipe: at('recipe'), pruned: at('pruned'), shards: at('shard') };
+    for (const method of name === 'merge and merge' ? ['flap', 'obc'] : [])
+      await observe({ model, calibration, method, shard: '1/1', out: `${made.shards}-${method}` });
     if (name === 'apply and heal')
       await prune({ ...COMMON, sparsity: 0.3, method: 'flap', out: made.pruned, recipe: made.recipe });
     const calls = PAIRS[name]!(made);

@@ -1,4 +1,4 @@
-import { readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { shardFromEnvironment } from '../../src/cli/shard-from-environment.js';
 import { OptionError } from '../../src/errors.js';
@@ -105,6 +105,9 @@ describe('shards of one observation', () => {
     await expect(merge('1-of-2', 'nowhere')).rejects.toThrow(/nowhere/);
     const over = mergeStatistics({ shards: ['1-of-2', '2-of-2'].map(at), out: at('1-of-2'), force: true });
     await expect(over).rejects.toThrow(/1-of-2.* is one of the shards/);
+    await symlink(at('1-of-2'), at('link'), 'junction');
+    const linked = mergeStatistics({ shards: ['1-of-2', '2-of-2'].map(at), out: at('link'), force: true });
+    await expect(linked).rejects.toThrow(/1-of-2.* is one of the shards/);
     const run = pruneFrom(at('1-of-2'), { method: 'flap', metric: 'output' });
     await expect(run).rejects.toThrow(/1-of-2.* is shard 1 of 2; merge all shards first/);
   }, 240_000);
