@@ -23,6 +23,9 @@ export type ExpectedWindows = WindowsOrigin & { readonly vocabularySize?: number
 /** Incremented when random streams or the format change, so that older files are refused. */
 const FORMAT = 2;
 
+/** Beginning of the first line. */
+const START = '{"input_ids":[],"generated":{';
+
 /**
  * First line of a windows file. Like all lines it is a document of token ids (an empty one), so that the file can be
  * used as a calibration source.
@@ -58,6 +61,8 @@ export function parseWindowLines(
   const whole = content.slice(0, content.lastIndexOf('\n') + 1);
   const [first, ...lines] = whole.split('\n').slice(0, -1);
   if (first !== undefined) checkOrigin(first, origin, place);
+  // A file of the user without a line break is not overwritten.
+  else if (!content.startsWith(START) && !START.startsWith(content)) throw notWindows(place);
   const windows = lines.map((line, index) =>
     parseWindow(line, { origin, vocabularySize, index, place: `${place}, line ${index + 2}` }),
   );
@@ -66,12 +71,13 @@ export function parseWindowLines(
 
 const REMEDY = 'name another file, or remove this one to have the windows written again';
 
+const notWindows = (place: string): OptionError =>
+  new OptionError(`${place} does not begin like a file of generated windows; ${REMEDY}`);
+
 function checkOrigin(line: string, origin: WindowsOrigin, place: string): void {
   const found = Object(parseJsonLine(line, `${place}, line 1,`).generated) as Record<string, unknown>;
   const expected: Record<string, unknown> = { format: FORMAT, ...origin };
-  if (Object.keys(found).length === 0) {
-    throw new OptionError(`${place} does not begin like a file of generated windows; ${REMEDY}`);
-  }
+  if (Object.keys(found).length === 0) throw notWindows(place);
   const isSame = (key: string) => JSON.stringify(found[key]) === JSON.stringify(expected[key]);
   const differing = Object.keys(expected).filter((key) => !isSame(key));
   if (differing.length > 0) {

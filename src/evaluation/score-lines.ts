@@ -36,6 +36,9 @@ const FORMAT = 1;
 
 const REMEDY = 'name another file, or remove this one to start again';
 
+/** Beginning of the first line. */
+const START = '{"scores":{"format":';
+
 /** First line of a score file: the runs whose scores it contains. */
 export function formatRunsLine(runs: readonly ScoredRun[]): string {
   return `${JSON.stringify({ scores: { format: FORMAT, runs } })}\n`;
@@ -50,13 +53,16 @@ export function formatScoreLines(run: number, scores: readonly { readonly index:
  * Reads a score file back.
  *
  * @param content The entire file; a last line without line break is ignored.
- * @returns undefined when there is no complete line.
+ * @returns undefined for an empty file, or one whose first line was interrupted while being written.
  * @throws OptionError when it is not a score file, or has a damaged line.
  */
 export function parseScoreLines(content: string, place: string): ScoreLines | undefined {
   const whole = content.slice(0, content.lastIndexOf('\n') + 1);
   const [first, ...lines] = whole.split('\n').slice(0, -1);
-  if (first === undefined) return undefined;
+  if (first === undefined) {
+    if (content.startsWith(START) || START.startsWith(content)) return undefined;
+    throw notScores(place);
+  }
   const runs = parseRuns(first, place);
   const scores = runs.map(() => new Map<number, SavedScore>());
   for (const [at, line] of lines.entries()) {
@@ -80,11 +86,12 @@ export function checkRuns(found: readonly ScoredRun[], expected: readonly Scored
   }
 }
 
+const notScores = (place: string): OptionError =>
+  new OptionError(`${place} does not begin like a file of scores; ${REMEDY}`);
+
 function parseRuns(line: string, place: string): readonly ScoredRun[] {
   const { format, runs } = Object(parseJsonLine(line, `${place} line 1`).scores) as Record<string, unknown>;
-  if (format === undefined || !Array.isArray(runs)) {
-    throw new OptionError(`${place} does not begin like a file of scores; ${REMEDY}`);
-  }
+  if (format === undefined || !Array.isArray(runs)) throw notScores(place);
   if (format !== FORMAT) {
     throw new OptionError(`${place} is of format ${JSON.stringify(format)}, expected ${FORMAT}; ${REMEDY}`);
   }

@@ -1,4 +1,3 @@
-import { OptionError } from '../errors.js';
 import {
   checkRuns,
   formatRunsLine,
@@ -25,9 +24,6 @@ export interface ScoreFile {
 export async function openScoreFile(files: Files, path: string, runs: readonly ScoredRun[]): Promise<ScoreFile> {
   const lines = await openLineFile(files, path, 'scores');
   const saved = parseScoreLines(lines.content, path);
-  if (saved === undefined && lines.content !== '') {
-    throw new OptionError(`${path} does not begin like a file of scores; name another file`);
-  }
   if (saved !== undefined) checkRuns(saved.runs, runs, path);
   await lines.start(saved?.completeBytes ?? 0, formatRunsLine(runs));
   return {

@@ -34,6 +34,7 @@ it.each([
 
 it.each([
   ['a calibration text', '{"text": "Hello"}\n', /does not begin like/],
+  ['a text without a line break', '{"text": "Hello"}', /does not begin like/],
   ['a text that is not JSON', 'Hello\n', /line 1, is not JSON/],
   ['a window twice', content + formatWindowLine(windows[1]!, 1), /line 4 is not window 2 .*two runs/],
   [
@@ -46,6 +47,13 @@ it.each([
 ])('refuses %s', (_, text, message) => {
   expect(() => parse(text)).toThrow(OptionError);
   expect(() => parse(text)).toThrow(message);
+});
+
+it('begins again after a first line that was interrupted', () => {
+  for (const length of [0, 5, 40]) {
+    const cut = formatOriginLine({ ...origin, seed: 4 }).slice(0, length);
+    expect(parse(cut)).toEqual({ windows: [], completeBytes: 0 });
+  }
 });
 
 it('refuses a token outside the vocabulary', () => {
