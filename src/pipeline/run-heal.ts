@@ -228,10 +228,9 @@ async function healFolder(
       analysed: teacher.analysed,
       heldOut,
     });
-    const given = { ...healed, ...student, engine, stages, folder: pruned, out, force, certifies, heldOut, reference };
-    const written = await writeHealed(context, given);
-    await dense.checkUnchanged();
-    return written;
+    const { folders } = opened;
+    const given = { ...healed, ...student, engine, stages, folders, out, force, certifies, heldOut, reference };
+    return writeHealed(context, given);
   });
 }
 
@@ -241,7 +240,7 @@ interface Healed extends Awaited<ReturnType<typeof healModel>> {
   readonly analysed: UnderstoodModel['analysed'];
   readonly engine: Engine;
   readonly stages: Stages;
-  readonly folder: ModelFolder;
+  readonly folders: HealedModels['folders'];
   readonly out: string;
   readonly force: boolean;
   readonly certifies: boolean;
@@ -251,8 +250,9 @@ interface Healed extends Awaited<ReturnType<typeof healModel>> {
 
 async function writeHealed(
   context: JobContext,
-  { model, analysed, changed, report, engine, stages, folder, out, force, certifies, heldOut, reference }: Healed,
+  { model, analysed, changed, report, engine, stages, folders, out, force, certifies, heldOut, reference }: Healed,
 ): Promise<HealedModel> {
+  const [, folder] = folders;
   const change = { modules: [], changed };
   const healed = copyModel(model);
   for (const [name, handle] of changed) setWeight(healed, name, handle);
@@ -269,7 +269,7 @@ async function writeHealed(
     const quality = await stages.quality.run(context, { engine, folder, reference, written: partial });
     const contents = { sha256, healing: report, ...(certificate && { certificate }), ...(quality && { quality }) };
     await writeText(files, files.resolve(partial, HEALING_FILE), formatJson(contents));
-    await folder.checkUnchanged();
+    for (const source of folders) await source.checkUnchanged();
     return { ...contents, sideFiles: reportSideFiles(saved) };
   });
 }

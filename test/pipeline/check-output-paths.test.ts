@@ -2,7 +2,16 @@ import { appendFile, cp, mkdir, readFile, symlink, writeFile } from 'node:fs/pro
 import { join } from 'node:path';
 import { ModelFormatError, OptionError } from '../../src/errors.js';
 import { nodePlatform } from '../../src/node/node-platform.js';
-import { applyRecipe, observe, type PruneRequest, prune, pruneLadder, rebuildReport } from '../../src/node.js';
+import {
+  applyRecipe,
+  heal,
+  observe,
+  type PruneRequest,
+  prune,
+  pruneLadder,
+  rebuildReport,
+  type Stages,
+} from '../../src/node.js';
 import { checkFreeSpace } from '../../src/pipeline/check-output-paths.js';
 import { runPrune } from '../../src/pipeline/run-prune.js';
 import { openModelFolder } from '../../src/storage/model-folder.js';
@@ -122,4 +131,22 @@ it('fails when the model changes during the run, and keeps its checkpoints', asy
   expect(left).toContain('out.partial/run.json');
   expect(left.filter((file) => !file.startsWith('out.partial/'))).toEqual([]);
   expect(left.filter((file) => file.includes('/result/'))).toEqual([]);
+});
+
+it('writes no healed model when the dense model changes during the run', async () => {
+  const [dense, pruned, out] = [at('dense'), at('pruned'), at('out')];
+  await cp(MODEL, dense, { recursive: true });
+  await prune({ ...REQUEST, model: dense, out: pruned });
+  const quality: Stages['quality'] = {
+    name: 'quality',
+    async run() {
+      await appendFile(join(dense, 'model.onnx'), ' ');
+      return undefined;
+    },
+  };
+  const { windowLength, source } = REQUEST.calibration;
+  const settings = { heal: { windowCount: 2, share: 0 }, calibration: { windowLength, source }, certify: false };
+  const run = heal({ ...settings, dense, pruned, out, stages: { quality } });
+  await expect(run).rejects.toThrow(/dense.model\.onnx changed while it was in use/);
+  expect((await listFiles(folder())).filter((file) => file.startsWith('out/'))).toEqual([]);
 });
