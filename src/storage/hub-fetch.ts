@@ -263,7 +263,7 @@ async function readRefusal(response: Response, settings: HubSettings, about: str
 }
 
 /** Message of the cause if there is one: undici's own is only "fetch failed". */
-function reasonOf(cause: unknown): string {
+export function reasonOf(cause: unknown): string {
   const inner = typeof cause === 'object' && cause !== null && 'cause' in cause ? cause.cause : undefined;
   return inner === undefined ? errorMessage(cause) : errorMessage(inner) || String(Object(inner).code ?? cause);
 }

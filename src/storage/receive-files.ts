@@ -2,7 +2,7 @@ import { FangPruneError, HubError, ModelFormatError } from '../errors.js';
 import type { JobControl } from '../progress.js';
 import type { HubCommit, HubFile, HubStore, IncomingFile } from '../runtime/hub-store.js';
 import type { HubClient } from './hub-client.js';
-import { limitsOf, piecesOf, wait } from './hub-fetch.js';
+import { limitsOf, piecesOf, reasonOf, wait } from './hub-fetch.js';
 
 /** Largest number of consecutive interruptions without progress. */
 const MAX_CUTS = 5;
@@ -93,7 +93,7 @@ async function receiveRest(transfer: Transfer, file: HubFile, incoming: Incoming
       transfer.signal?.throwIfAborted();
       if (!isCut(error)) throw error;
       cuts = incoming.byteLength - start >= paceBytes ? 1 : cuts + 1;
-      if (cuts > MAX_CUTS) throw error;
+      if (cuts > MAX_CUTS) throw error instanceof CutError ? error : cutAt(transfer, file, incoming, error);
       await wait((retryMs / 2) * 2 ** (cuts - 1), transfer.signal);
     }
   }
@@ -114,7 +114,11 @@ async function receivePart(
       new CutError(`${file.path} of ${commit.repo} ${problem}. The same call resumes from there.`),
   };
   try {
-    const response = await client.openFile(commit, file, incoming.byteLength, stop.signal);
+    const response = await client.openFile(commit, file, incoming.byteLength, stop.signal).catch(async (error) => {
+      if (!(error instanceof HubError && error.status === RANGE_REFUSED)) throw error;
+      await incoming.restart();
+      throw new CutError(error.message, { cause: error });
+    });
     // Servers without range requests send the entire file.
     if (incoming.byteLength > 0 && !continuesAt(response, incoming.byteLength)) await incoming.restart();
     let reported = incoming.byteLength;
@@ -130,10 +134,7 @@ async function receivePart(
       reported = incoming.byteLength;
       onBytes(reported);
     }
-    if (incoming.byteLength < file.byteLength)
-      throw new CutError(
-        `the connection for ${file.path} of ${commit.repo} was cut at ${incoming.byteLength} of ${file.byteLength} bytes. The same call resumes from there.`,
-      );
+    if (incoming.byteLength < file.byteLength) throw cutAt({ commit }, file, incoming);
   } finally {
     signal?.removeEventListener('abort', abort);
     stop.abort();
@@ -144,8 +145,19 @@ function continuesAt({ status, headers }: Response, start: number): boolean {
   return status === 206 && (headers.get('content-range') ?? `bytes ${start}-`).startsWith(`bytes ${start}-`);
 }
 
+/** Status of servers that refuse ranges instead of sending the entire file. */
+const RANGE_REFUSED = 416;
+
 /** Interrupted connection, which is retried. */
 class CutError extends HubError {}
+
+function cutAt({ commit }: Pick<Transfer, 'commit'>, file: HubFile, { byteLength }: IncomingFile, cause?: unknown) {
+  const reason = cause === undefined ? '' : ` (${reasonOf(cause)})`;
+  return new CutError(
+    `the connection for ${file.path} of ${commit.repo} was cut at ${byteLength} of ${file.byteLength} bytes${reason}. The same call resumes from there.`,
+    { cause },
+  );
+}
 
 /** Errors of `fetch` while a body is read have no type of their own. */
 const isCut = (error: unknown): boolean => error instanceof CutError || !(error instanceof FangPruneError);

@@ -96,11 +96,15 @@ describe('a model of the Hub', () => {
     expect(await isSame(root)).toBe(true);
   });
 
-  it('is downloaded again if the server does not support ranges', async () => {
+  it.each([
+    ['does not support ranges', true, 2],
+    ['refuses ranges', 'refused', 3],
+  ] as const)('is downloaded again if the server %s', async (_, noRanges, count) => {
     const cuts = { [DATA]: { after: 600_000, times: 1 } };
-    const platform = await hubWith({ 'me/tiny': tiny }, { cuts, noRanges: true });
-    await open(platform, 'me/tiny');
-    expect(fetched().filter((path) => path === DATA)).toHaveLength(2);
+    const platform = await hubWith({ 'me/tiny': tiny }, { cuts, noRanges });
+    const { root } = await open(platform, 'me/tiny');
+    expect(fetched().filter((path) => path === DATA)).toHaveLength(count);
+    expect(await isSame(root)).toBe(true);
   });
 
   it('is resumed after an abort from the bytes received', async () => {
@@ -289,6 +293,12 @@ describe('a hostile, broken or busy Hub', () => {
       { slow: 'onnx_data' },
       { paceMs: 100 },
       /came too slowly: \d+ bytes in 0\.1 s/,
+    ],
+    [
+      'a file whose connection is always cut',
+      { cuts: { [DATA]: { after: 100, times: 1e9 } } },
+      {},
+      /was cut at \d+ of \d+ bytes \(.+\)\. The same call resumes/,
     ],
     [
       'a Hub that stays busy',

@@ -21,8 +21,8 @@ export interface HubRepo {
 export interface HubFaults {
   /** The connection ends after so many bytes, so many times; one that is held stays open without further bytes. */
   readonly cuts?: Readonly<Record<string, { readonly after: number; times: number; readonly isHeld?: boolean }>>;
-  /** Ranges are not supported. */
-  readonly noRanges?: boolean;
+  /** Ranges are not supported: the whole file is sent, or the request is refused. */
+  readonly noRanges?: boolean | 'refused';
   /** Sent in place of the listed contents. */
   readonly wrong?: Readonly<Record<string, Uint8Array>>;
   /** Additional entries of the listing. */
@@ -242,6 +242,7 @@ export async function startHubServer(repos: Record<string, HubRepo>, faults: Hub
 
   function send(request: IncomingMessage, response: ServerResponse, path: string, whole: Uint8Array): void {
     const bytes = faults.wrong?.[path] ?? whole;
+    if (faults.noRanges === 'refused' && request.headers.range) return void response.writeHead(416).end();
     const range = faults.noRanges ? undefined : /^bytes=(\d+)-$/.exec(request.headers.range ?? '');
     const start = Number(range?.[1] ?? 0);
     const rest = bytes.subarray(start);
