@@ -42,6 +42,7 @@ export interface HubFetchOptions {
 export function createHubFetch(settings: HubSettings, { about, signal, onWait }: HubFetchOptions): typeof fetch {
   const { endpoint, token, agent, names } = settings;
   const { answerMs, retryMs, retryWaitMs } = limitsOf(settings);
+  checkSettings(settings);
   const request = async (input: string | URL | Request, init: RequestInit): Promise<Response> => {
     const limitMs = isReadOnly(init) ? answerMs : CHANGE_FACTOR * answerMs + sizeOf(init.body) / SENT_BYTES_PER_MS;
     const late = new HubError(`${endpoint} does not answer for ${about}: no data in ${formatSeconds(limitMs)}.`);
@@ -90,6 +91,18 @@ export function createHubFetch(settings: HubSettings, { about, signal, onWait }:
       tries += 1;
     }
   };
+}
+
+/** Refuses settings that `fetch` refuses too, whose message would contain the token. @throws HubError */
+function checkSettings({ endpoint, token, names }: HubSettings): void {
+  if (!URL.canParse(endpoint) || !/^https?:$/.test(new URL(endpoint).protocol))
+    throw new HubError(
+      `${names.endpoint} is ${JSON.stringify(endpoint)}; expected an address such as https://huggingface.co.`,
+    );
+  if (token !== undefined && !/^[\x21-\x7e]+$/.test(token))
+    throw new HubError(
+      `${names.token} contains a space, a line break or another character that no token has. Set it again.`,
+    );
 }
 
 export const limitsOf = ({ limits }: HubSettings): HubLimits => ({ ...HUB_LIMITS, ...limits });

@@ -7,7 +7,7 @@ import { splitMerged } from '../onnx/merged-decoder.js';
 import { findEmbeddingInput } from '../onnx/model-inputs.js';
 import type { ModelStorage, OnnxModel } from '../onnx/onnx-model.js';
 import { shareWeights } from '../onnx/share-weights.js';
-import { parseModelId } from '../options/model-id.js';
+import { isRepoName, parseModelId } from '../options/model-id.js';
 import { refusal } from '../options/option.js';
 import { checkControl } from '../options/run.js';
 import type { ReadingOptions } from '../options/texts.js';
@@ -235,6 +235,9 @@ async function locateOnHub(
   const missing = `There is no model at ${platform.files.resolve(named)}: no such file or folder`;
   const id = parseModelId(named);
   if (hub === undefined) throw new OptionError(`${missing}.`);
+  const [, linked] = /^https?:\/\/[^/]+\/([^/?#]+\/[^/?#]+)/.exec(named) ?? [];
+  if (linked !== undefined && isRepoName(linked))
+    throw new OptionError(`"${named}" is an address. Give the model's id on the Hugging Face Hub: ${linked}.`);
   if (id === undefined)
     throw new OptionError(
       `${missing}, and "${named}" is not an id of the Hugging Face Hub, such as org/name, org/name@revision or org/name:q4.`,

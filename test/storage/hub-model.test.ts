@@ -192,6 +192,8 @@ describe('a path', () => {
     await expect(open(platform, 'mine')).rejects.toThrow(
       /no such file or folder, and "mine" is not an id of the Hugging/,
     );
+    const page = 'https://huggingface.co/me/tiny/blob/main/onnx/model.onnx';
+    await expect(open(platform, page)).rejects.toThrow(/model\.onnx" is an address\. Give the .+: me\/tiny\.$/);
   });
 });
 
@@ -260,6 +262,19 @@ describe('refusals', () => {
     await server.close();
     const redirecting = await hubWith({ 'me/tiny': tiny }, { nextPages: 'http://127.0.0.1:9' });
     await expect(open(redirecting, 'me/tiny')).rejects.toThrow(/redirects requests elsewhere: http:\/\/127\.0\.0\.1:9/);
+  });
+
+  it.each([
+    [{ HF_ENDPOINT: 'huggingface.co' }, /^HF_ENDPOINT is "huggingface\.co"; expected an address such as https:/],
+    [
+      { HF_TOKEN: 'hf_secret\nsecond line' },
+      /^HF_TOKEN contains a space, a line break or another character(?!.*hf_secret)/,
+    ],
+  ])('refuses %j, without the token in the message', async (env, message) => {
+    const opening = open(await hubWith({ 'me/tiny': tiny }, {}, env), 'me/tiny');
+    await expect(opening).rejects.toThrow(HubError);
+    await expect(opening).rejects.toThrow(message);
+    expect(server.requests).toEqual([]);
   });
 
   it('throws if the Hub cannot be reached', async () => {
