@@ -1,14 +1,24 @@
+import { counted } from '../counted.js';
 import { OptionError } from '../errors.js';
 
-/** Variables with the index of a process in a task array, the first index, and the number of tasks, if known. */
-const SCHEDULERS = [
+interface Scheduler {
+  /** Variable with the index of a process in a task array. */
+  readonly name: string;
+  /** Variables with the first index, the distance of two indices, and the number of tasks. */
+  readonly first?: string;
+  readonly step?: string;
+  readonly count?: string;
+}
+
+const SCHEDULERS: readonly Scheduler[] = [
   {
     name: 'SLURM_ARRAY_TASK_ID',
-    first: (environment: Environment) => Number(environment.SLURM_ARRAY_TASK_MIN ?? 0),
-    count: (environment: Environment) => environment.SLURM_ARRAY_TASK_COUNT,
+    first: 'SLURM_ARRAY_TASK_MIN',
+    step: 'SLURM_ARRAY_TASK_STEP',
+    count: 'SLURM_ARRAY_TASK_COUNT',
   },
-  { name: 'JOB_COMPLETION_INDEX', first: () => 0, count: () => undefined },
-] as const;
+  { name: 'JOB_COMPLETION_INDEX' },
+];
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -24,17 +34,20 @@ export function shardFromEnvironment(given: string, environment: Environment): s
       `--shard ${given} has no index, and neither ${SCHEDULERS.map(({ name }) => name).join(' nor ')} is set. Give both, such as --shard 1/${given}.`,
       { option: 'shard' },
     );
-  const count = found.count(environment);
+  const numberOf = (name: string | undefined, otherwise: number) => Number((name && environment[name]) || otherwise);
+  const count = numberOf(found.count, Number(given));
   // An array that repeats failed tasks has other indices.
-  if (count !== undefined && Number(count) !== Number(given))
+  if (count !== Number(given))
     throw new OptionError(
-      `--shard ${given}: the array has ${count} tasks. Start as many tasks as shards, or give the index too, such as --shard 1/${given}.`,
+      `--shard ${given}: the array has ${counted(count, 'task')}. Start as many tasks as shards, or give the index too, such as --shard 1/${given}.`,
       { option: 'shard' },
     );
-  const index = Number(environment[found.name]) - found.first(environment) + 1;
+  const first = numberOf(found.first, 0);
+  const index = (Number(environment[found.name]) - first) / numberOf(found.step, 1) + 1;
   if (Number.isSafeInteger(index) && index >= 1 && index <= Number(given)) return `${index}/${Number(given)}`;
   throw new OptionError(
-    `--shard ${given}: ${found.name} is ${environment[found.name]}, which is task ${index} of ${given}. Start as many tasks as shards.`,
+    `--shard ${given}: ${found.name} is ${environment[found.name]}, which is not one of ${given} tasks in equal steps from ${first}. ` +
+      `Start as many tasks as shards, or give the index too, such as --shard 1/${given}.`,
     { option: 'shard' },
   );
 }

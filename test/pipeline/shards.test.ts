@@ -167,6 +167,7 @@ it.each([
   ['2/4', {}, '2/4'],
   ['4', { SLURM_ARRAY_TASK_ID: '5', SLURM_ARRAY_TASK_MIN: '5' }, '1/4'],
   ['4', { SLURM_ARRAY_TASK_ID: '3' }, '4/4'],
+  ['4', { SLURM_ARRAY_TASK_ID: '5', SLURM_ARRAY_TASK_MIN: '1', SLURM_ARRAY_TASK_STEP: '2' }, '3/4'],
   ['4', { JOB_COMPLETION_INDEX: '1' }, '2/4'],
   ['4', { SLURM_ARRAY_TASK_ID: '', JOB_COMPLETION_INDEX: '2' }, '3/4'],
 ])('reads --shard %s in a task of an array (%j)', (given, environment, expected) => {
@@ -176,8 +177,9 @@ it.each([
 it('refuses --shard with an invalid task of an array', () => {
   expect(() => shardFromEnvironment('4', {})).toThrow(/neither SLURM_ARRAY_TASK_ID nor JOB_COMPLETION_INDEX is set/);
   expect(() => shardFromEnvironment('4', { JOB_COMPLETION_INDEX: '' })).toThrow(/neither .* is set/);
-  expect(() => shardFromEnvironment('4', { JOB_COMPLETION_INDEX: '4' })).toThrow(/is 4, which is task 5 of 4/);
+  expect(() => shardFromEnvironment('4', { JOB_COMPLETION_INDEX: '4' })).toThrow(/is 4, which is not one of 4 tasks/);
+  expect(() => shardFromEnvironment('4', { JOB_COMPLETION_INDEX: 'two' })).toThrow(/is two, which is not one of 4/);
   // An array that repeats one failed task.
   const again = { SLURM_ARRAY_TASK_ID: '3', SLURM_ARRAY_TASK_MIN: '3', SLURM_ARRAY_TASK_COUNT: '1' };
-  expect(() => shardFromEnvironment('4', again)).toThrow(/--shard 4: the array has 1 tasks.*give the index too/);
+  expect(() => shardFromEnvironment('4', again)).toThrow(/--shard 4: the array has 1 task\..*give the index too/);
 });
