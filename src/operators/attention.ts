@@ -72,12 +72,12 @@ const standardAttentionAxes = fromOutput(
     const keyDims = site.dims(input[1] ?? '');
     const groupCount = keyDims.length === 4 ? (keyDims[1] ?? 1) : intAttribute(site.node, 'kv_num_heads', heads.length);
     const { groups, sharing } = groupHeads(heads, groupCount);
-    const maskRank = isPresent(input[3]) ? site.dims(input[3]).length : 0;
+    const maskAxis = isPresent(input[3]) ? site.dims(input[3]).length - 3 : -1;
     const findings = [
       ...perChannel(site, input[0], heads),
       ...perChannel(site, input[1], groups),
       ...perChannel(site, input[2], groups),
-      ...(maskRank === 4 ? perHead(site, input[3], 1, heads) : []),
+      ...(maskAxis >= 0 ? perHead(site, input[3], maskAxis, heads) : []),
       ...perCache(site, STANDARD_CACHE, groups),
     ];
     return { findings, ...sharing };

@@ -413,6 +413,19 @@ export const ATTENTION_CASES: Readonly<Record<string, readonly GradientCase[]>> 
         },
       },
     ),
+    // A mask per head, without an axis of windows.
+    standardAttention(
+      {},
+      {
+        masked: true,
+        inputs: {
+          q: { dims: [1, 4, ROWS, 2] },
+          k: { dims: [1, 2, ROWS, 2] },
+          v: { dims: [1, 2, ROWS, 3] },
+          mask: { dims: [4, ROWS, ROWS] },
+        },
+      },
+    ),
     standardAttention(
       { q_num_heads: 4, kv_num_heads: 2 },
       { masked: true, constants: { mask: { type: 'bool', dims: [ROWS, ROWS], values: [1, 0, 1, 1, 1, 0, 0, 1, 1] } } },
