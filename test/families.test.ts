@@ -90,6 +90,16 @@ const partlyRotated = (site: BlockSite, x: string): Heads => {
   return { query: turn(query), key: turn(key), ...rest };
 };
 
+/** Half of each key is the same for all heads, as in DeepSeek. */
+const partlyShared = (site: BlockSite, x: string): Heads => {
+  const { g } = site;
+  const { key, ...rest } = separate(HEADS)(site, x);
+  const half = (value: string) => g.op('Slice', [value, g.ints(0), g.ints(HEAD_SIZE / 2), g.ints(3)]);
+  const shared = half(toHeads(g, linear(g, x, HIDDEN, HEAD_SIZE), 1));
+  const copies = g.op('Expand', [shared, g.ints(1, HEADS, 1, 1)]);
+  return { ...rest, key: g.op('Concat', [half(key), copies], { axis: 3 }) };
+};
+
 /** Rotated by positions in time, height and width, as in Qwen2-VL. */
 const rotatedOnAxes = ({ g, block }: BlockSite, x: string): Heads => {
   const positions = 'position_ids';
@@ -205,6 +215,7 @@ const FAMILIES: readonly (readonly [string, DecoderShape, object])[] = [
     { attention: selfAttention({ project: normedOverHeads, spread: repeatHeads(HEADS / 2) }) },
     heads('grouped-query attention', HEADS, HEADS / 2),
   ],
+  ['keys partly shared', { attention: selfAttention({ project: partlyShared }) }, MULTI_HEAD],
   ['partial rotary', { attention: selfAttention({ project: partlyRotated }) }, MULTI_HEAD],
   ['rotary on three axes', { attention: selfAttention({ project: rotatedOnAxes }) }, MULTI_HEAD],
   ['tokens flattened for the FFN', { compose: flattened }, MULTI_HEAD],

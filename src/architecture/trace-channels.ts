@@ -285,7 +285,17 @@ function readsSharedOperand(at: number, labels: ReadonlyMap<string, AxisLabel>, 
   const node = index.nodes[at]!;
   if (!isSharing(operatorOf(node)) || node.input.some((value) => index.constants.has(value) && labels.has(value)))
     return false;
+  if (isPartOfHeads(node, labels, index)) return false;
   return node.input.some((value) => dataValues.has(value) && stageOf.get(value) === stage && !labels.has(value));
+}
+
+/** Whether a node's output is only joined to channels that each head has of its own, as the rotary part of DeepSeek's keys. */
+function isPartOfHeads({ output }: NodeProto, labels: ReadonlyMap<string, AxisLabel>, index: GraphIndex): boolean {
+  const [copies = ''] = output;
+  const readers = (index.consumersOf.get(copies) ?? []).map((at) => index.nodes[at]!);
+  const joins = ({ opType, input }: NodeProto) =>
+    opType === 'Concat' && input.some((value) => value !== copies && labels.has(value));
+  return readers.length > 0 && readers.every(joins);
 }
 
 /**
