@@ -166,7 +166,7 @@ export async function withJournal<T>(
           );
         if (found === 'other' && resume)
           started.notes.push(
-            `${folder} belonged to a run with another model, options or version, so this run started from the beginning`,
+            `${folder} belonged to a run with another model, text, options or version, so this run started from the beginning`,
           );
         return part(started, found === 'same');
       },

@@ -43,7 +43,7 @@ const IGNORED: ReadonlySet<string> = new Set([
 /**
  * Key of a run without sparsity: runs with equal keys write equal bytes. SHA-256 over the model's files, the options,
  * the texts, the library's version and the engine.
- * @returns undefined if options contain functions, which cannot be compared, or runs cannot be resumed.
+ * @returns undefined if options contain functions, or a pipe, which cannot be compared, or runs cannot be resumed.
  * @throws ModelFormatError when the model cannot be read.
  */
 export async function runKey(
@@ -55,7 +55,8 @@ export async function runKey(
   if (platform.openWorkspace === undefined) return undefined;
   const options = Object.entries(request).filter(([name, value]) => !IGNORED.has(name) && !isSwitch(name, value));
   const text = textOf(Object.fromEntries(options));
-  if (text === undefined) return undefined;
+  const texts = await hashTexts(platform, request as TextOptions, control);
+  if (text === undefined || texts === undefined) return undefined;
   const documents = folders.map((folder) => folder.documents);
   const facts = { call, version: VERSION, documents, environment: describeEnvironment(platform, engine) };
   const hash = platform.createHash();
@@ -63,7 +64,6 @@ export async function runKey(
   const statistics = place && (await hashFiles(platform, [place.json], control.signal).catch(() => 'none'));
   const models: string[] = [];
   for (const folder of folders) models.push(await hashModel(folder, control));
-  const texts = await hashTexts(platform, request as TextOptions, control);
   for (const part of [...models, JSON.stringify(facts), text, statistics ?? 'none', ...texts])
     hash.update(new TextEncoder().encode(`${part}\n`));
   return hash.digest();
@@ -75,8 +75,8 @@ interface TextOptions {
 }
 
 /**
- * Hashes of the texts that a run calibrates on or leaves out of healing, since files may have other contents by now. Pipes can be read
- * only once, and count by name.
+ * SHA-256 of the texts that a run calibrates on or leaves out of healing, since files may have other contents by now; undefined if one
+ * cannot be read, or only once, as a pipe.
  */
 async function hashTexts(platform: Platform, { calibration, evaluation }: TextOptions, control: JobControl) {
   const { file } = Object(calibration?.source) as { readonly file?: unknown };
@@ -84,8 +84,9 @@ async function hashTexts(platform: Platform, { calibration, evaluation }: TextOp
   const hashes: string[] = [];
   for (const path of [file, ...texts]) {
     if (typeof path !== 'string') continue;
-    const hash = await hashFilesCached(platform, [platform.files.resolve(path)], control).catch(() => 'none');
+    const hash = await hashFilesCached(platform, [platform.files.resolve(path)], control).catch(() => undefined);
     control.signal?.throwIfAborted();
+    if (hash === undefined) return undefined;
     hashes.push(hash);
   }
   return hashes;

@@ -286,7 +286,7 @@ describe('a repeated command', () => {
     await prune({ ...cut, seed: 2, dryRun: true });
     expect(await listFiles(at('out.partial'))).toEqual(kept);
     const { remarks } = await prune({ ...cut, seed: 1 });
-    expect(remarks.join()).toContain('another model, options or version');
+    expect(remarks.join()).toContain('another model, text, options or version');
     expect(await readdir(folder())).toEqual(['out']);
   });
 

@@ -67,7 +67,7 @@ it('ignores checkpoints of other options or without resume, and saves none for a
   const page = pageOf(new FakeDirectory('c'));
   await abortRun(page);
   const { remarks } = await run(page, { seed: 1 });
-  expect(remarks.join()).toContain('another model, options or version');
+  expect(remarks.join()).toContain('another model, text, options or version');
   await abortRun(page, { out: 'again' });
   const restarted = await run(page, { out: 'again', resume: false });
   expect(restarted.remarks.join()).not.toContain('resumed');
