@@ -1,5 +1,6 @@
 import { allocateSteps } from '../allocation/allocate-steps.js';
 import { type ModuleMeasures, parametersOfSteps } from '../allocation/allocation.js';
+import { freeHeadGroups } from '../allocation/even-head-groups.js';
 import { global } from '../allocation/global.js';
 
 /** Bits of a weight in blocks. */
@@ -114,18 +115,12 @@ export function smallestMixture({ weights, modules, fixedBytes, evenHeads }: Siz
       return [module.index, Math.max(0, module.stepCount - least)] as const;
     }),
   );
+  for (const group of freeHeadGroups({ modules, evenHeads })) {
+    const fewest = Math.min(...group.map(({ index }) => steps.get(index)!));
+    for (const { index } of group) steps.set(index, fewest);
+  }
   const forms = weights.map((weight) => weight.forms.at(-1)!);
-  if (!evenHeads) return describeMixture({ weights, modules, fixedBytes }, forms, steps);
-  const fewest = Math.min(
-    ...modules.flatMap(({ kind, index, fixed }) =>
-      kind === 'attention' && fixed === undefined ? steps.get(index)! : [],
-    ),
-  );
-  const even = modules.map(
-    ({ kind, index }) =>
-      [index, kind === 'attention' ? Math.min(fewest, steps.get(index)!) : steps.get(index)!] as const,
-  );
-  return describeMixture({ weights, modules, fixedBytes }, forms, new Map(even));
+  return describeMixture({ weights, modules, fixedBytes }, forms, steps);
 }
 
 /** Form of each weight. */

@@ -93,6 +93,20 @@ describe('mixturesAt', () => {
   });
 });
 
+it('removes as many heads as each type of attention can lose', () => {
+  const [module] = sizeProblem(1).modules;
+  const attention = (index: number, attentionType: 'full' | 'linear' | 'shared', stepCount: number) => ({
+    ...{ ...module!, index, block: index, kind: 'attention' as const, attentionType, otherBytes: 1000 },
+    ...{ unitCount: stepCount, stepCount, parametersPerStep: 1000 / stepCount, order: undefined },
+  });
+  const modules = [
+    ...[attention(0, 'full', 2), attention(1, 'full', 4)],
+    ...[attention(2, 'linear', 8), attention(3, 'linear', 16), attention(4, 'shared', 4)],
+  ];
+  const { steps } = smallestMixture({ weights: [], modules, fixedBytes: 0, evenHeads: true });
+  expect(Object.fromEntries(steps)).toEqual({ 0: 1, 1: 1, 2: 7, 3: 7, 4: 3 });
+});
+
 it('gives tables the most bits in a model with a uniform number of bits', () => {
   const problem = sizeProblem(1);
   const weights = problem.weights.map((weight, at) => ({ ...weight, isTable: at === 0 }));
