@@ -5,7 +5,7 @@ import { CHOOSE } from '../options/commands.js';
 import { fractionOf } from '../options/kinds.js';
 import { ENGINE, JOB } from '../options/model.js';
 import { checkOptions, type OptionsOf, pickOptions, rowsOf } from '../options/option.js';
-import { bitsOf, sizeName } from '../options/shrink.js';
+import { sizeName } from '../options/shrink.js';
 import type { CHOICE } from '../options/single-calls.js';
 import { READING } from '../options/texts.js';
 import type { JobControl, Progress } from '../progress.js';
@@ -80,7 +80,7 @@ const SHARES = [0.9, 0.8];
 export async function runChoose(platform: Platform, chosen: ChooseRequest): Promise<Choice> {
   const request = checkOptions(chosen, rowsOf(CHOOSE));
   const { text, test = text, mostLoss = CHOOSE.Choice.mostLoss.default, ...given } = request;
-  const { model, out, allow, dtypes, targetSize, calibration, embeddings, offline, bos, engine } = given;
+  const { model, out, allow, targetSize, calibration, embeddings, offline, bos, engine } = given;
   checkShrink({ ...given, text, targetSize: targetSize ?? ANY_SIZE });
   for (const file of [text, test]) await checkCalibrationFiles(platform.files, { source: { file } });
   const measured = await readTexts(platform.files, test);
@@ -108,16 +108,15 @@ export async function runChoose(platform: Platform, chosen: ChooseRequest): Prom
       },
       trimmed,
     );
-  const reachableSizes = async (bytes: readonly number[]) => {
-    const { smallest } = await runPlanShrink(platform, { ...omit(given, 'out', 'force'), ...control('plan') });
-    return bytes.filter((size) => size >= smallest.bytes);
-  };
   // Refuses sizes that cannot be reached and texts that are too short, before any other model is written.
   const requested = targetSize === undefined ? undefined : await shrinkTo(targetSize);
   const q4 = await quantiseTo('q4');
   const q8 = await quantiseTo('q8');
-  const sizes = [targetSize ?? (await reachableSizes(defaultSizes({ allow, dtypes }, [q8, q4])))].flat();
-  const sized = requested ?? (sizes.length > 0 ? await shrinkTo(sizes) : []);
+  const smallestSize = async () =>
+    (await runPlanShrink(platform, { ...omit(given, 'targetSize'), ...control('plan'), text })).smallest.bytes;
+  const sizes =
+    targetSize === undefined ? defaultSizes({ allow }, [q8, q4], await smallestSize()) : [targetSize].flat();
+  const sized = requested ?? (sizes.length === 0 ? [] : await shrinkTo(sizes));
   const reports: readonly PruneReport[] = [q8, q4, ...sized];
   const models = [model, ...reports.flatMap((report) => report.out ?? [])];
   const reading = pickOptions(given, READING_MODELS);
@@ -152,16 +151,20 @@ const READING_MODELS = { ...ENGINE, engine: JOB.engine, bos: READING.bos };
 /** Placeholder size for checks. */
 const ANY_SIZE = '1GB';
 
-/** Default sizes, of which `choose` takes those within reach: one between q8 and q4, and two below; without bits, two below the dense model. */
+/**
+ * Default sizes: one between q8 and q4, and two below; without bits, two below the dense model. Those that the reductions
+ * cannot reach are left out.
+ */
 export function defaultSizes(
-  { allow, dtypes = ['q8', 'q4'] }: Pick<ShrinkRequest, 'allow' | 'dtypes'>,
+  { allow }: Pick<ShrinkRequest, 'allow'>,
   [q8, q4]: readonly [Pick<PruneReport, 'bytes'>, Pick<PruneReport, 'bytes'>],
+  smallest: number,
 ): readonly number[] {
   const below = (bytes: number) => SHARES.map((share) => Math.round(share * bytes));
-  if (allow !== undefined && !allow.includes('bits')) return below(q8.bytes.before);
   const between = Math.round(Math.sqrt(q8.bytes.after * q4.bytes.after));
-  const reachesLess = allow === undefined || allow.length > 1 || dtypes.some((dtype) => bitsOf(dtype) < 4);
-  return [between, ...(reachesLess ? below(q4.bytes.after) : [])];
+  const mayRound = allow === undefined || allow.includes('bits');
+  const sizes = mayRound ? [between, ...below(q4.bytes.after)] : below(q8.bytes.before);
+  return sizes.filter((size) => size >= smallest);
 }
 
 /** The smallest model within the allowed loss, else the one with the least loss. */

@@ -61,7 +61,7 @@ const wordTokenizer = (wordCount: number) => ({
   },
 });
 
-it('leaves out default sizes below the smallest that can be reached', async () => {
+it('has sizes by bits alone for a model in which nothing can be pruned', async () => {
   await mkdir(at('in'));
   await writeFile(
     at('in/model.onnx'),
@@ -114,6 +114,15 @@ it.each([
   expect((await listFiles(folder())).filter((path) => path.startsWith('sizes'))).toEqual([]);
 });
 
+it('leaves out default sizes that the reductions cannot reach', async () => {
+  const model = await copyShortLlama(at('in'));
+  await writeFile(at('mine.txt'), (await readFile('examples/models/tiny-llama/text/prose.txt', 'utf8')).slice(0, 1500));
+  const request = { model, out: at('sizes'), text: at('mine.txt'), calibration, certify: false };
+  const { models } = await choose({ ...request, allow: ['heads'] });
+  const largest = String(Math.round(0.9 * models[0]!.bytes));
+  expect(models.map(({ name }) => name)).toEqual(['dense', 'q8', 'q4', largest]);
+}, 240_000);
+
 it('stops when it is aborted', async () => {
   const model = await copyShortLlama(at('in'));
   await writeFile(at('mine.txt'), 'Once upon a time. '.repeat(200));
@@ -135,8 +144,8 @@ it('recommends the smallest model within mostLoss, or else the one that loses le
 
 it('tries sizes that the reductions can reach', () => {
   const plain = [{ bytes: { before: 400e6, after: 160e6 } }, { bytes: { before: 400e6, after: 90e6 } }] as const;
-  expect(defaultSizes({}, plain)).toEqual([120e6, 81e6, 72e6]);
-  expect(defaultSizes({ allow: ['bits'] }, plain)).toEqual([120e6]);
-  expect(defaultSizes({ allow: ['bits'], dtypes: ['q4', 'q2'] }, plain)).toEqual([120e6, 81e6, 72e6]);
-  expect(defaultSizes({ allow: ['neurons'] }, plain)).toEqual([360e6, 320e6]);
+  expect(defaultSizes({}, plain, 72e6)).toEqual([120e6, 81e6, 72e6]);
+  expect(defaultSizes({ allow: ['bits'] }, plain, 80e6)).toEqual([120e6, 81e6]);
+  expect(defaultSizes({ allow: ['neurons'] }, plain, 100e6)).toEqual([360e6, 320e6]);
+  expect(defaultSizes({ allow: ['heads'] }, plain, 370e6)).toEqual([]);
 });
