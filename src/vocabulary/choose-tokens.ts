@@ -89,7 +89,7 @@ export async function chooseTokens(
   };
   const fallbacks = findFallbackTokens(file);
   const { listed, named, textCounts } = selection;
-  if (listed !== undefined) checkIds(listed, contents);
+  if (listed !== undefined) checkIds(listed, contents, named);
   const always = await addAll([...fallbacks, ...named], Number.POSITIVE_INFINITY);
   if (tokens.size > limit)
     throw new OptionError(
@@ -114,8 +114,9 @@ export async function chooseTokens(
   };
 }
 
-function checkIds(ids: readonly number[], contents: TokenizerFile['contents']): void {
-  const invalid = ids.find((id) => !Number.isInteger(id) || contents[id] === undefined);
+/** An id in the configuration may be that of a row without a token; lists of earlier results name it too. */
+function checkIds(ids: readonly number[], contents: TokenizerFile['contents'], named: TokenSelection['named']): void {
+  const invalid = ids.find((id) => !named.has(id) && (!Number.isInteger(id) || contents[id] === undefined));
   if (invalid !== undefined)
     throw new OptionError(
       `vocabulary names the id ${invalid}, which no token of tokenizer.json has; expected ids from 0 to ${contents.length - 1}`,

@@ -275,6 +275,16 @@ it('keeps special tokens that a list lacks, and counts the added ones', async ()
   expect(addedToList).toBe(257);
 });
 
+it('keeps a row without a token that the configuration names, also by the list of an earlier result', async () => {
+  const file = readTokenizerFile(byteLevel);
+  const padding = file.contents.length + 2;
+  const named = new Set([padding]);
+  const { keep } = await chooseTokens(file, { size: 700, named });
+  expect(keep).toContain(padding);
+  const again = await chooseTokens(file, { listed: [...keep], named });
+  expect([again.keep, again.addedToList]).toEqual([keep, 0]);
+});
+
 it('refuses tokenizers that cannot be trimmed', () => {
   const words = { ...wordPiece, model: { ...(wordPiece.model as Json), vocab: idsOf(['[UNK]', 'the', 't', '##h']) } };
   const file = readTokenizerFile(words);
