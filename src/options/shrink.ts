@@ -70,7 +70,7 @@ export const SHRINK_ROWS = {
     otherwise: 'none',
   }),
   /** Allowed reductions. Default: neurons, heads, experts and bits. */
-  allow: row('--allow <reductions>', `allowed reductions: ${REDUCTIONS.join(',')}`, {
+  allow: row('--allow <reductions>', 'allowed reductions', {
     kind: { ...listOf(choice(REDUCTIONS), `a list of ${REDUCTIONS.join(', ')}`, 'names'), choices: REDUCTIONS },
     otherwise: 'all of them',
     common: true,
@@ -121,7 +121,8 @@ export function resolveShrink(given: ShrinkOptions, isPlan = false): ResolvedShr
   if (targetMemory === undefined && contextLength !== undefined && !isPlan)
     throw refusal('contextLength', 'has no effect without targetMemory; leave it out');
   const targets = [requested ?? []].flat().map((size) => ({ bytes: bytesOfSize(size)!, name: sizeName(size) }));
-  const repeated = targets.find(({ name }, at) => targets.findIndex((other) => other.name === name) < at);
+  // Names such as 60MB and 60mb are one folder on some file systems.
+  const repeated = targets.find(({ bytes }, at) => targets.findIndex((other) => other.bytes === bytes) < at);
   if (repeated !== undefined) throw refusal(option, `names ${repeated.name} twice; name it once`);
   if (allow.length === 0) throw refusal('allow', `is empty; expected one or several of ${REDUCTIONS.join(', ')}`);
   const mayRound = allow.includes('bits');

@@ -29,7 +29,7 @@ export function checkVocabularyOptions({ keepLanguages, vocabularySize, vocabula
   if (keepLanguages === undefined && vocabularySize === undefined)
     throw refusal(
       'keepLanguages',
-      `is missing, and so are vocabularySize and vocabulary${texts === undefined ? '' : '; texts alone do not predict the tokens of other text'}: select tokens by one of them`,
+      `is missing${texts === undefined ? '' : ', and texts alone do not predict the tokens of other text'}; select tokens by it, by vocabularySize or by vocabulary`,
     );
 }
 

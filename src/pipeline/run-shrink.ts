@@ -4,7 +4,7 @@ import type { FolderOptions } from '../options/folder.js';
 import type { HealOptions } from '../options/healing.js';
 import { type Checked, checkOptions, pickOptions, refusal, rowsOf } from '../options/option.js';
 import type { RunOptions } from '../options/run.js';
-import { type ResolvedShrink, resolveShrink, type ShrinkOptions } from '../options/shrink.js';
+import { bitsOf, type ResolvedShrink, resolveShrink, type ShrinkOptions } from '../options/shrink.js';
 import { VOCABULARY, type VocabularyOptions } from '../options/vocabulary.js';
 import type { PruneReport } from '../report/report-schema.js';
 import type { EngineChoice, Platform } from '../runtime/platform.js';
@@ -62,10 +62,11 @@ export const TOKEN_OPTIONS = ['keepLanguages', 'vocabularySize', 'vocabulary'] a
 /** The `prune` request for all sizes. */
 export function pruneRequestOf(request: Checked<ShrinkRequest>, shrink: ResolvedShrink): Checked<PruneRequest> {
   const { text, calibration } = request;
+  const hasSource = text !== undefined && readsText(shrink);
   return {
     ...omit(request, 'text', 'calibration', ...SIZE_OPTIONS, ...TOKEN_OPTIONS),
-    ...(text !== undefined && { calibration: { ...calibration, source: { file: text } } }),
-    ...(text === undefined && calibration !== undefined && { calibration }),
+    ...(hasSource && { calibration: { ...calibration, source: { file: text } } }),
+    ...(!hasSource && calibration !== undefined && { calibration }),
     ...measurementOptions(shrink),
   };
 }
@@ -73,13 +74,24 @@ export function pruneRequestOf(request: Checked<ShrinkRequest>, shrink: Resolved
 /** Refuses contradictory options before a model is opened. @param isPlan whether sizes are optional @throws OptionError */
 export function checkShrink(request: Checked<ShrinkRequest>, isPlan = false): void {
   const { text, calibration, heal } = request;
-  const { allow } = resolveShrink(request, isPlan);
+  const shrink = resolveShrink(request, isPlan);
+  const vocabulary = vocabularyOf(request);
   if (text !== undefined && calibration?.source !== undefined)
     throw refusal('text', 'and calibration.source name two texts; leave one of them out');
-  if (heal && ![...allow].some((reduction) => reduction !== 'bits'))
+  if (text !== undefined && vocabulary === undefined && !readsText(shrink))
+    throw refusal(
+      'text',
+      'has no effect if only 8 bits are allowed, since they need no calibration; leave it out, or allow dtypes of fewer bits or other reductions',
+    );
+  if (heal && !prunes(shrink))
     throw refusal('heal', 'has no effect if only bits are allowed; leave it out, or allow neurons or heads');
-  if (vocabularyOf(request) !== undefined) checkTrimming(request);
+  if (vocabulary !== undefined) checkTrimming(request);
 }
+
+const prunes = ({ allow }: ResolvedShrink): boolean => [...allow].some((reduction) => reduction !== 'bits');
+
+const readsText = (shrink: ResolvedShrink): boolean =>
+  prunes(shrink) || shrink.dtypes.some((dtype) => bitsOf(dtype) < 8);
 
 /** Vocabulary options; undefined without trimming. */
 export function vocabularyOf(request: Checked<ShrinkRequest>): JobVocabulary | undefined {
@@ -121,17 +133,13 @@ export function sizePaths(
 }
 
 /** Measurement options for all sizes, with a placeholder budget. */
-function measurementOptions({
-  allow,
-  dtypes,
-  contextLength,
-}: ResolvedShrink): Pick<Checked<PruneRequest>, 'sparsity' | 'method' | 'dtype'> {
+function measurementOptions(shrink: ResolvedShrink): Pick<Checked<PruneRequest>, 'sparsity' | 'method' | 'dtype'> {
+  const { allow, dtypes, contextLength } = shrink;
   const [fewest] = dtypes.slice(-1);
-  const prunes = [...allow].some((reduction) => reduction !== 'bits');
   const sizeOptions = { allow: [...allow].sort(), dtypes, contextLength };
   return {
     ...sizeOptions,
-    ...(prunes ? { sparsity: 0.5 } : { sparsity: 0, method: 'magnitude' }),
+    ...(prunes(shrink) ? { sparsity: 0.5 } : { sparsity: 0, method: 'magnitude' }),
     ...(fewest !== undefined && { dtype: fewest }),
   };
 }

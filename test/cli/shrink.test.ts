@@ -1,4 +1,4 @@
-import { PRUNE_REPORT, runWithDouble, TRIMMED } from '../support/cli.js';
+import { PRUNE_REPORT, runWithDouble, SIZE_REPORT, TRIMMED } from '../support/cli.js';
 
 it('passes its flags to the API, and prints all candidates', async () => {
   const { calls, out } = await runWithDouble(
@@ -17,6 +17,14 @@ it('passes its flags to the API, and prints all candidates', async () => {
   expect(out).toContain('Shrank dense -> small');
   expect(out).toContain('(requested: at most 9.00 MB)');
   expect(out).toMatch(/\* +mixture +20 q8, 10 q4 +12\.5 % +8\.90 MB +0\.1000 +0\.0500 +0\.1500/);
+});
+
+it('says that a target memory includes the KV cache', async () => {
+  const size = { ...SIZE_REPORT, contextLength: 2048 };
+  const { out } = await runWithDouble('shrink dense -o small --target-memory 9MB --context 2048', {
+    shrink: async () => [{ ...PRUNE_REPORT, size }],
+  });
+  expect(out).toContain('(requested: at most 9.00 MB together with the KV cache of 2048 tokens)');
 });
 
 it('passes several sizes to the API', async () => {

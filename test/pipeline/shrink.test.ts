@@ -127,6 +127,7 @@ it.each([
   [{ targetSize: 0 }, /^targetSize is 0; expected/],
   [{ targetSize: ['60MB', '1e3MB'] }, /^targetSize contains "1e3MB"; expected bytes above 0, or a text/],
   [{ targetSize: ['1MB', '1 MB'] }, /^targetSize names 1MB twice/],
+  [{ targetSize: ['1MB', '2MB', '1mb'] }, /^targetSize names 1mb twice/],
   [{}, /^targetSize is missing/],
   [
     { targetSize: '1MB', allow: ['weights'] },
@@ -137,6 +138,7 @@ it.each([
   [{ targetSize: '1MB', dtypes: ['fp16'] }, /^dtypes contains "fp16"; expected one of q8, q4, q4f16, q2, q2f16/],
   [{ targetSize: '1MB', dtypes: ['q8', 'q4f16'] }, /^dtypes mixes q8 and q4f16/],
   [{ targetSize: '1MB', allow: ['bits'], heal: true }, /^heal has no effect if only bits are allowed/],
+  [{ targetSize: '1MB', allow: ['bits'], dtypes: ['q8'], text: 'a.txt' }, /^text has no effect if only 8 bits/],
   [{ targetSize: '1MB', vocabularySize: 100 }, /^vocabularySize is 100, and \d+ tokens always remain/],
   [{ targetSize: '1MB', vocabulary: ['a'], keepLanguages: ['en'] }, /^keepLanguages has no effect with vocabulary/],
   [{ targetSize: '1MB', vocabularySize: 900, recipe: 'r' }, /^recipe applies only to the model/],

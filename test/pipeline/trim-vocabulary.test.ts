@@ -157,7 +157,7 @@ it('leaves no files when it is aborted', async () => {
 });
 
 it.each<[string, object, RegExp]>([
-  ['no selection', {}, /keepLanguages is missing, and so are vocabularySize and vocabulary/],
+  ['no selection', {}, /keepLanguages is missing; select tokens by it, by vocabularySize or by vocabulary$/],
   ['texts alone', { texts: ['a.txt'] }, /texts alone do not predict/],
   ['a list and languages', { vocabulary: ['a'], keepLanguages: ['en'] }, /keepLanguages has no effect with vocabulary/],
   ['an unknown token', { vocabulary: ['a', 'nosuchtoken'] }, /names "nosuchtoken" \(entry 2\)/],
