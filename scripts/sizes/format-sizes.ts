@@ -21,7 +21,7 @@ const HEAD = [
   '- *onnxsim* is `apply_structured_pruning` of onnxsim 0.8.1, which reads no text (`scripts/research/onnxsim-prune.py`).',
   '- *q2* has calibrated rounding and no certificate, which refuses it rounded to the nearest levels: int8 activations move its logits by 46 % of their range.',
   '- SmolLM2 at 85, 76 and 60 MB: *shrink* found nothing better than models pruned in 4 bits, and chose about those of *pruned, q4*.',
-  '  At 76 MB *bits alone* takes more bits per byte, and has more items of the tasks right. At 45 MB a mixture is ahead of both.',
+  '  At 76 MB *bits alone* takes more bits per byte, and has more items of the tasks right. At 45 MB, which bits alone do not reach, a mixture is ahead.',
   '- *healed*: trained on 64 windows that the dense model writes, before rounding. At 85 MB, where 3.6 % is removed, no step of it helped.',
   '- Tasks: 100 items of each, accuracies in percent by length-normalised likelihood; their standard error is 3 to 5.',
   "- SmolLM2 is a copy with reparametrised weights (`scripts/off-grid.ts`): the original's had been quantised to 4 bits once.",
