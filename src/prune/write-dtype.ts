@@ -68,15 +68,14 @@ export async function writeDtype(given: PruneJob, { dtype: name, ...request }: D
   const { quantised, cost, timings } = isCompared
     ? await checkAgainstDense(job, { dense, planned: gridded, quantised: found })
     : { quantised: found, timings: found.timings };
-  const model = await writeBothBranches(job, { change, weights: quantised.weights }, (graph) =>
-    writeForm(graph, dtype, request),
-  );
-  const handles = new Map(
-    quantised.weights.map((weight) => [weight.name, handlesOf({ form: 'blocks', stored: weight.stored })]),
-  );
+  // Files end in other bytes of padding if their tensors are in another order, and sizes are counted before rounding.
+  const byName = new Map(quantised.weights.map((weight) => [weight.name, weight]));
+  const weights = gridded.map((weight) => byName.get(weight.name)!);
+  const model = await writeBothBranches(job, { change, weights }, (graph) => writeForm(graph, dtype, request));
+  const handles = new Map(weights.map((weight) => [weight.name, handlesOf({ form: 'blocks', stored: weight.stored })]));
   return {
     model,
-    changed: new Map(quantised.weights.map(({ name: weight }) => [weight, quantised.model.weights.get(weight)!])),
+    changed: new Map(weights.map(({ name: weight }) => [weight, quantised.model.weights.get(weight)!])),
     parts: countParts(
       model,
       planned.map(({ name: weight, part }) => ({

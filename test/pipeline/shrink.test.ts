@@ -31,6 +31,18 @@ it('meets a size with fewer units and bits, certified, and reports all candidate
   expect(again).toMatchObject({ createdAt: report.createdAt });
 }, 240_000);
 
+it('takes the bytes that it counted, also where external data is aligned', async () => {
+  const model = 'test/fixtures/exporters/llama-genai018-fp32';
+  const windows = { windowCount: 2, windowLength: 16, generate: false } as const;
+  // The best model of this size has both calibrated and plain rounding.
+  const given = { model, ...quick, calibration: windows, certify: false, targetSize: 50_630 };
+  const [{ bytes, size }] = await shrink({ ...given, out: at('out'), allow: ['bits'] });
+  const { maps, bytes: counted } = size!.candidates.find((candidate) => candidate.chosen)!;
+  expect(Object.keys(maps)).toEqual(['q8', 'q4']);
+  expect(bytes.after).toBe(counted);
+  expect(bytes.after).toBeLessThanOrEqual(50_630);
+}, 240_000);
+
 it('writes several sizes, each in a folder of its own', async () => {
   const model = await copyShortLlama(at('in'));
   await mkdir(at('out'));
