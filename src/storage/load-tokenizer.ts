@@ -22,7 +22,7 @@ export async function requireTokenizer(folder: ModelFolder, purpose: string): Pr
   const tokenizer = await findTokenizer(folder);
   if (tokenizer === undefined) {
     throw new OptionError(
-      `${folder.root} has no tokenizer.json, which ${purpose} needs; put the tokenizer next to the model, or give token ids instead of text`,
+      `${folder.root} has no tokenizer.json, which ${purpose} needs; put the model's tokenizer next to it`,
     );
   }
   return tokenizer;
