@@ -1,3 +1,4 @@
+import hooks from 'node:async_hooks';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -7,6 +8,9 @@ import runFile from 'jest-circus/runner';
 const require = createRequire(import.meta.url);
 // To optimise the WebAssembly of ONNX Runtime takes three times as long as a small model runs.
 setFlagsFromString('--liftoff-only');
+
+/** Which test runs; one for all files, since Node.js sets every storage that was ever used on each promise. */
+const context = new hooks.AsyncLocalStorage();
 
 const ADAPTER = join(dirname(require.resolve('jest-circus/runner')), 'jestAdapterInit.js');
 
@@ -19,7 +23,15 @@ export default function runTestFile(globalConfig, config, environment, runtime, 
     // Its handlers of events are of one file.
     requireInternalModule(name) {
       delete require.cache[ADAPTER];
-      return require(name);
+      const { AsyncLocalStorage } = hooks;
+      hooks.AsyncLocalStorage = function shared() {
+        return context;
+      };
+      try {
+        return require(name);
+      } finally {
+        hooks.AsyncLocalStorage = AsyncLocalStorage;
+      }
     },
     requireModule: require,
     setGlobalsForRuntime() {},
