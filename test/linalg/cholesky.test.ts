@@ -43,8 +43,8 @@ describe('choleskyInPlace', () => {
     await choleskyInPlace(lower, size);
     const back = multiplyTransposed(lower, lower, { rows: size, columns: size, inner: size });
     expect(largest(back.map((value, at) => value - matrix[at]!))).toBeLessThan(1e-12 * largest(matrix));
-    for (let row = 0; row < size; row++)
-      for (let column = row + 1; column < size; column++) expect(lower[row * size + column]).toBe(0);
+    const above = lower.filter((_, at) => at % size > Math.floor(at / size));
+    expect(above).toEqual(new Float64Array((size * (size - 1)) / 2));
   });
 
   it('multiplies through the port that it is given', async () => {
