@@ -163,7 +163,7 @@ export const PLAN_SHRINK = {
     ...SHRINK.Calibration,
     statistics: {
       ...CALIBRATION_OR_STATISTICS.statistics,
-      help: 'statistics that observe wrote: a dry run then predicts the best mixture',
+      help: 'statistics that observe wrote; only with --dry-run (planShrink), which then predicts the best mixture',
       common: false,
     },
   },
