@@ -2,11 +2,11 @@ import type { PlanShrinkRequest, PruneReport, ShrinkPlan, ShrinkReports, ShrinkR
 import { PLAN_SHRINK } from '../options/commands.js';
 import { refusal } from '../options/option.js';
 import { resolveShrink } from '../options/shrink.js';
-import { describeDtypeCounts } from '../report/describe-size.js';
+import { describeDtypeCounts, describeTarget } from '../report/describe-size.js';
 import { describeTrimmingCost } from '../report/describe-vocabulary.js';
 import { formatDivergence } from '../report/format-figure.js';
 import { formatBytes, formatDuration, formatPercent } from '../report/format-quantity.js';
-import type { SizeCandidateReport, SizeReport } from '../report/report-schema.js';
+import type { SizeCandidateReport } from '../report/report-schema.js';
 import { numbers, words } from '../report/table-columns.js';
 import type { CommandRow } from './command.js';
 import { formatSideFiles } from './format-side-files.js';
@@ -76,7 +76,7 @@ function formatShrunk(report: PruneReport, colors: Colors, { report: place }: Pi
     out === undefined ? `${colors.bold('Would shrink')} ${model}` : `${colors.bold('Shrank')} ${model} -> ${out}`;
   const elapsedMs = timings.reduce((sum, { ms }) => sum + ms, 0);
   return [
-    `${heading}\nbytes ${formatBytes(bytes.before)} -> ${formatBytes(bytes.after)}${size ? ` (requested: at most ${formatTarget(size)})` : ''}\n`,
+    `${heading}\nbytes ${formatBytes(bytes.before)} -> ${formatBytes(bytes.after)}${size ? ` (requested: at most ${describeTarget(size)})` : ''}\n`,
     ...formatVocabulary(report),
     ...(size ? [formatCandidates(size.candidates)] : []),
     ...formatCalibration(report),
@@ -91,9 +91,6 @@ function formatShrunk(report: PruneReport, colors: Colors, { report: place }: Pi
       : [formatDone({ out, report: place, next: ['bench', asPath(model), asPath(out)] }, colors)]),
   ].join('\n');
 }
-
-const formatTarget = ({ target, contextLength }: SizeReport): string =>
-  `${formatBytes(target)}${contextLength === undefined ? '' : ` together with the KV cache of ${contextLength} tokens`}`;
 
 /** Result of trimming the vocabulary, with its cost. */
 function formatVocabulary({ vocabulary }: PruneReport): string[] {

@@ -59,8 +59,8 @@ const TOP_MARGIN = 28;
 /** Name of a vertical axis, above it. */
 export const axisName = (label: string) => ({ label, labelAnchor: 'top', labelArrow: false }) as const;
 
-/** Scales and axes of a plot against file size: `label` is the name of the vertical axis, which is logarithmic. */
-export function sizeAxes(width: number, label: string) {
+/** Scales and axes of a plot against bytes: `label` is the name of the vertical axis, which is logarithmic. */
+export function sizeAxes(width: number, label: string, bytesName = 'file size') {
   const ticks = Math.max(2, Math.floor(width / 110));
   return {
     height: 300,
@@ -70,7 +70,7 @@ export function sizeAxes(width: number, label: string) {
     marks: [
       gridX({ ticks }),
       gridY({ ticks: 4 }),
-      axisX({ ticks, tickFormat: (bytes: number) => formatBytes(bytes), label: 'file size', labelAnchor: 'right' }),
+      axisX({ ticks, tickFormat: (bytes: number) => formatBytes(bytes), label: bytesName, labelAnchor: 'right' }),
       axisY({ ticks: 4, tickFormat: (value: number) => String(value), ...axisName(label), tickSize: 0 }),
     ],
   } satisfies PlotOptions;

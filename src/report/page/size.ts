@@ -1,7 +1,7 @@
 import { dot, line, ruleX, text } from '@observablehq/plot';
 import { counted } from '../../counted.js';
 import { isParetoOptimal, type ParetoPoint } from '../build-ladder.js';
-import { describeDtypeCounts } from '../describe-size.js';
+import { describeDtypeCounts, describeTarget } from '../describe-size.js';
 import { formatDivergence } from '../format-figure.js';
 import { formatBytes, formatPercent } from '../format-quantity.js';
 import type { PruneReport, SizeCandidateReport } from '../report-schema.js';
@@ -12,7 +12,8 @@ import { figure, sizeAxes } from './figure.js';
 /** Section of models that were compared for a size: bytes against divergence, and what was removed from each. */
 export function sizeSection({ size }: PruneReport): HTMLElement | undefined {
   if (size === undefined) return undefined;
-  const { target, candidates } = size;
+  const { target, contextLength, candidates } = size;
+  const bytesName = contextLength === undefined ? 'file size' : 'file and cache';
   const points = candidates
     .map((candidate) => ({ ...candidate, loss: totalOf(candidate), name: nameOf(candidate) }))
     .sort((a, b) => b.bytes - a.bytes);
@@ -23,12 +24,12 @@ export function sizeSection({ size }: PruneReport): HTMLElement | undefined {
     h(
       'p',
       {},
-      `The requested size is at most ${formatBytes(target)}. Of ${counted(points.length, 'model')} compared on held-out windows, ` +
+      `The requested size is at most ${describeTarget(size)}. Of ${counted(points.length, 'model')} compared on held-out windows, ` +
         `${chosen?.name ?? 'none'} at ${formatBytes(chosen?.bytes ?? 0)} was chosen. All are drafts from a part of the calibration windows.`,
     ),
     table(
       'Measured models',
-      [...words('model', 'weights'), ...numbers('removed', 'file size', 'from pruning', 'from rounding', 'divergence')],
+      [...words('model', 'weights'), ...numbers('removed', bytesName, 'from pruning', 'from rounding', 'divergence')],
       points.map((point) => [
         point.chosen ? h('strong', {}, `${point.name} (this one)`) : point.name,
         describeDtypeCounts(point),
@@ -39,7 +40,7 @@ export function sizeSection({ size }: PruneReport): HTMLElement | undefined {
         formatDivergence(point.loss),
       ]),
     ),
-    points.length > 1 && frontierFigure(points, target),
+    points.length > 1 && frontierFigure(points, { target, bytesName }),
   );
 }
 
@@ -61,11 +62,14 @@ function nameOf({ kind, maps }: SizeCandidateReport): string {
 }
 
 /** Divergence against size, both better when lower, with the requested size. */
-function frontierFigure(points: readonly Point[], target: number): HTMLElement {
+function frontierFigure(
+  points: readonly Point[],
+  { target, bytesName }: { readonly target: number; readonly bytesName: string },
+): HTMLElement {
   const frontier = points.filter((point) => isParetoOptimal(point, points));
   return figure({
     caption:
-      'Divergence from the dense model against file size, both better when lower. The line joins the Pareto-optimal models; ' +
+      `Divergence from the dense model against ${bytesName}, both better when lower. The line joins the Pareto-optimal models; ` +
       'the dashed line is the requested size.',
     legend: [
       ['chosen', 'pruned'],
@@ -74,11 +78,11 @@ function frontierFigure(points: readonly Point[], target: number): HTMLElement {
     tableName: 'Show the line',
     table: table(
       'Pareto-optimal models',
-      [...words('model'), ...numbers('file size', 'divergence')],
+      [...words('model'), ...numbers(bytesName, 'divergence')],
       frontier.map(({ name, bytes, loss }) => [name, formatBytes(bytes), formatDivergence(loss)]),
     ),
     draw: (width) => {
-      const { marks, ...axes } = sizeAxes(width, 'nats per token');
+      const { marks, ...axes } = sizeAxes(width, 'nats per token', bytesName);
       return {
         ...axes,
         marginLeft: 56,
