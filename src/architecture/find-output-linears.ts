@@ -82,7 +82,8 @@ export function findOutputLinears(
     if (at === undefined || seen.has(at) || partition.stageOf.get(value) !== stage || !dataValues.has(value)) continue;
     seen.add(at);
     const node = index.nodes[at]!;
-    if (routed.has(value) && (isLinearNode(index, at) || !isSumOrUnary(search, node))) continue;
+    if (routed.has(value) && (isLinearNode(index, at) || !(isSumOrUnary(search, node) || isNorm(search, node))))
+      continue;
     if (isLinearNode(index, at)) {
       const site = readLinear(search, at);
       if ('reason' in site) stops.push(site);
@@ -110,6 +111,18 @@ const SUMS: ReadonlySet<string> = new Set(['Add', 'Sub', 'Sum', 'com.microsoft.G
 /** Whether a node sums its inputs, or transforms the only one that depends on tokens. */
 function isSumOrUnary({ dataValues }: OutputSearch, node: NodeProto): boolean {
   return SUMS.has(qualifiedOp(node)) || dataInputs(node).filter((value) => dataValues.has(value)).length === 1;
+}
+
+/** Whether a node scales a value by a factor per token that is computed from this value alone, as norms in primitives do. */
+function isNorm(search: OutputSearch, { input: [scaled = '', factor = ''], output }: NodeProto): boolean {
+  const { index, dataValues } = search;
+  let source = scalesTokens(search, { input: factor, value: output[0] ?? '' }) ? factor : '';
+  while (source !== '' && source !== scaled) {
+    const producer = producerNode(index, source);
+    const inputs = new Set(producer && dataInputs(producer).filter((value) => dataValues.has(value)));
+    [source = ''] = inputs.size === 1 ? inputs : [];
+  }
+  return source === scaled;
 }
 
 /** Whether an input is one factor per token for all channels, such as the gate of a shared expert. */
