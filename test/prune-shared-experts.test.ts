@@ -53,20 +53,20 @@ const scatteredExperts: Part = ({ g }, hidden) => {
 
 /** An RMS norm in primitives behind a part, as in AFMoE. */
 const normed =
-  (part: Part): Part =>
+  (part: Part, scaleFirst = false): Part =>
   (site, x) => {
     const { g } = site;
     const y = part(site, x);
     const mean = g.op('ReduceMean', [g.op('Pow', [y, g.scalar(2)])], { axes: [-1], keepdims: 1 });
     const scale = g.op('Reciprocal', [g.op('Sqrt', [g.op('Add', [mean, g.scalar(1e-5)])])]);
-    return g.op('Mul', [g.weight([HIDDEN], 0.2, 1), g.op('Mul', [y, scale])]);
+    return g.op('Mul', [g.weight([HIDDEN], 0.2, 1), g.op('Mul', scaleFirst ? [scale, y] : [y, scale])]);
   };
 
 const FORMS: Readonly<Record<string, DecoderShape>> = {
   'one operator': { ffn: withSharedExpert(fusedExperts) },
   'all experts on all tokens': { ffn: withSharedExpert(unrolledExperts) },
   'one operator, and a norm of the sum': { ffn: normed(withSharedExpert(fusedExperts)) },
-  'all experts on all tokens, and a norm of the sum': { ffn: normed(withSharedExpert(unrolledExperts)) },
+  'all experts on all tokens, and a norm of the sum': { ffn: normed(withSharedExpert(unrolledExperts), true) },
   'experts on their own tokens': { ffn: withSharedExpert(scatteredExperts) },
 };
 

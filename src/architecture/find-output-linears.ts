@@ -114,15 +114,23 @@ function isSumOrUnary({ dataValues }: OutputSearch, node: NodeProto): boolean {
 }
 
 /** Whether a node scales a value by a factor per token that is computed from this value alone, as norms in primitives do. */
-function isNorm(search: OutputSearch, { input: [scaled = '', factor = ''], output }: NodeProto): boolean {
+function isNorm(search: OutputSearch, { opType, input: [first = '', second = ''], output }: NodeProto): boolean {
+  const value = output[0] ?? '';
+  return (
+    scalesByOwn(search, { scaled: first, factor: second, value }) ||
+    (opType === 'Mul' && scalesByOwn(search, { scaled: second, factor: first, value }))
+  );
+}
+
+function scalesByOwn(search: OutputSearch, { scaled, factor, value }: Record<'scaled' | 'factor' | 'value', string>) {
   const { index, dataValues } = search;
-  let source = scalesTokens(search, { input: factor, value: output[0] ?? '' }) ? factor : '';
+  let source = scalesTokens(search, { input: factor, value }) ? factor : '';
   while (source !== '' && source !== scaled) {
     const producer = producerNode(index, source);
-    const inputs = new Set(producer && dataInputs(producer).filter((value) => dataValues.has(value)));
+    const inputs = new Set(producer && dataInputs(producer).filter((each) => dataValues.has(each)));
     [source = ''] = inputs.size === 1 ? inputs : [];
   }
-  return source === scaled;
+  return source !== '' && source === scaled;
 }
 
 /** Whether an input is one factor per token for all channels, such as the gate of a shared expert. */
