@@ -148,7 +148,7 @@ describe('shards of one observation', () => {
     }
     for (const index of [1, 2]) await damage(index, ({ shard }) => ({ shard: { ...shard, count: 5e9 } }));
     await expect(mergeStatistics({ shards, out: at('out') })).rejects.toThrow(
-      /^shard 3, 4, .*12 of 5000000000 is missing/,
+      /^shards 3, 4, .*12 of 5000000000 are missing/,
     );
   }, 240_000);
 
