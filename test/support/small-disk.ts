@@ -55,8 +55,13 @@ function canMount(): boolean {
   }
 }
 
+const mayMount = canMount();
+
 /** `it` of tests that mount disks; they are skipped if the system does not allow that. */
-export const itWithMounts = canMount() ? it : it.skip;
+export function itWithMounts(...test: Parameters<typeof it>): void {
+  // Each test file has its own `it`, and the files of one worker share this module.
+  (mayMount ? it : it.skip)(...test);
+}
 
 /** Fills the disk of a folder except for `leftBytes`. */
 export function fillDisk(folder: string, leftBytes: number): void {
