@@ -117,12 +117,13 @@ function isSumOrUnary({ dataValues }: OutputSearch, node: NodeProto): boolean {
 function isNorm(search: OutputSearch, { opType, input: [first = '', second = ''], output }: NodeProto): boolean {
   const value = output[0] ?? '';
   return (
-    scalesByOwn(search, { scaled: first, factor: second, value }) ||
-    (opType === 'Mul' && scalesByOwn(search, { scaled: second, factor: first, value }))
+    isFactorOf(search, { scaled: first, factor: second, value }) ||
+    (opType === 'Mul' && isFactorOf(search, { scaled: second, factor: first, value }))
   );
 }
 
-function scalesByOwn(search: OutputSearch, { scaled, factor, value }: Record<'scaled' | 'factor' | 'value', string>) {
+/** Whether a factor per token is computed from the value that it scales, and from nothing else. */
+function isFactorOf(search: OutputSearch, { scaled, factor, value }: Record<'scaled' | 'factor' | 'value', string>) {
   const { index, dataValues } = search;
   let source = scalesTokens(search, { input: factor, value }) ? factor : '';
   while (source !== '' && source !== scaled) {

@@ -3,7 +3,7 @@ import { intAttribute } from '../onnx/attributes.js';
 import { extractStage } from '../onnx/extract-stage.js';
 import { type GraphIndex, nodeLabel, producerNode, qualifiedOp } from '../onnx/graph-index.js';
 import { influencedValues, outputsOf } from '../onnx/partition.js';
-import { isSingleOrShort } from '../onnx/retype-floats.js';
+import { isSingleOrHalfPrecision } from '../onnx/retype-floats.js';
 import { elementCount, positiveAxis } from '../onnx/value.js';
 import type { AxisLabel } from '../operators/axis-rule.js';
 import { countWeights, type ExpertSite, expertTrace, LAYOUTS, makeExpertSite } from './expert-site.js';
@@ -173,7 +173,7 @@ const isRoutingWeight = (
 ): boolean =>
   !inside.has(value) &&
   dataValues.has(value) &&
-  isSingleOrShort(facts.get(value)?.dataType ?? 0) &&
+  isSingleOrHalfPrecision(facts.get(value)?.dataType ?? 0) &&
   elementCount(dims(value)) === pairs;
 
 /** Follows weighted results of the chosen experts to their sum. */
@@ -358,8 +358,8 @@ function commonInput(
   { from, chosen, routingWeights, outputs, result }: UnfusedForm,
   [read = '']: readonly string[],
 ): string {
-  const dependOnlyOn = (outputs: readonly string[], known: readonly string[]) =>
-    extractStage(index, { outputs, isAvailable: (value) => known.includes(value) }).inputs.every((value) =>
+  const dependOnlyOn = (values: readonly string[], known: readonly string[]) =>
+    extractStage(index, { outputs: values, isAvailable: (value) => known.includes(value) }).inputs.every((value) =>
       known.includes(value),
     );
   for (let value = read; ; ) {
@@ -385,6 +385,6 @@ function weightsOf(
 ): string[] {
   return extractStage(index, { outputs, isAvailable: (value) => known.includes(value) }).initializers.filter((name) => {
     const fact = facts.get(name);
-    return fact !== undefined && isSingleOrShort(fact.dataType) && elementCount(fact.dims) > 1;
+    return fact !== undefined && isSingleOrHalfPrecision(fact.dataType) && elementCount(fact.dims) > 1;
   });
 }

@@ -1,6 +1,6 @@
 import type { NodeProto } from 'onnx-buf';
 import { type GraphIndex, inputsOf, qualifiedOp } from '../onnx/graph-index.js';
-import { isSingleOrShort } from '../onnx/retype-floats.js';
+import { isSingleOrHalfPrecision } from '../onnx/retype-floats.js';
 import { elementCount, INT32, INT64 } from '../onnx/value.js';
 import type { AxisLabel } from '../operators/axis-rule.js';
 import { isLinearNode, type OutputSearch, readLinear } from './find-output-linears.js';
@@ -230,5 +230,6 @@ function pathToWeight(index: GraphIndex, value: string): number[] {
 
 const INTEGERS: ReadonlySet<number> = new Set([INT32, INT64]);
 
-const isFloat = ({ facts }: OutputSearch, value: string): boolean => isSingleOrShort(facts.get(value)?.dataType ?? 0);
+const isFloat = ({ facts }: OutputSearch, value: string): boolean =>
+  isSingleOrHalfPrecision(facts.get(value)?.dataType ?? 0);
 const isInteger = ({ facts }: OutputSearch, value: string): boolean => INTEGERS.has(facts.get(value)?.dataType ?? 0);

@@ -11,14 +11,15 @@ const BFLOAT16 = dataTypeNumber('bfloat16');
 /** Largest float16; constants beyond it stand for infinity, as in masks. */
 export const MAX_FLOAT16 = 65504;
 
-export const isShortFloat = (dataType: number): boolean => dataType === HALF || dataType === BFLOAT16;
+export const isHalfPrecision = (dataType: number): boolean => dataType === HALF || dataType === BFLOAT16;
 
-export const isSingleOrShort = (dataType: number): boolean => dataType === SINGLE || isShortFloat(dataType);
+export const isSingleOrHalfPrecision = (dataType: number): boolean => dataType === SINGLE || isHalfPrecision(dataType);
 
 /** Converts a graph from half precision to float32, in place: constants, inputs, outputs and casts. Weight handles are not changed. */
 export function convertGraphToSingle(graph: GraphProto): void {
-  for (const initializer of graph.initializer) if (isShortFloat(initializer.dataType)) retypeInitializer(initializer);
-  for (const info of [...graph.input, ...graph.output]) if (isShortFloat(typeOf(info))) setType(info, SINGLE);
+  for (const initializer of graph.initializer)
+    if (isHalfPrecision(initializer.dataType)) retypeInitializer(initializer);
+  for (const info of [...graph.input, ...graph.output]) if (isHalfPrecision(typeOf(info))) setType(info, SINGLE);
   convertNodesToSingle(graph.node);
   graph.valueInfo = [];
 }
@@ -26,9 +27,9 @@ export function convertGraphToSingle(graph: GraphProto): void {
 /** Converts nodes from half precision to float32, in place. */
 export function convertNodesToSingle(nodes: readonly NodeProto[]): void {
   for (const node of nodes) {
-    if (node.opType === 'Cast' && isShortFloat(intAttribute(node, 'to', 0))) setIntAttribute(node, 'to', SINGLE);
+    if (node.opType === 'Cast' && isHalfPrecision(intAttribute(node, 'to', 0))) setIntAttribute(node, 'to', SINGLE);
     const tensor = findAttribute(node, 'value')?.t;
-    if (tensor !== undefined && isShortFloat(tensor.dataType)) retypeTensor(tensor, SINGLE);
+    if (tensor !== undefined && isHalfPrecision(tensor.dataType)) retypeTensor(tensor, SINGLE);
     for (const inner of subgraphsOf(node)) convertGraphToSingle(inner);
   }
 }

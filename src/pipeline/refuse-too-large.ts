@@ -1,7 +1,7 @@
 import { EngineError } from '../errors.js';
 import { findDataType } from '../onnx/data-types.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
-import { isShortFloat } from '../onnx/retype-floats.js';
+import { isHalfPrecision } from '../onnx/retype-floats.js';
 import { formatBytes } from '../report/format-quantity.js';
 import type { Engine } from '../runtime/engine.js';
 import type { ModelFolder } from '../storage/model-folder.js';
@@ -44,6 +44,6 @@ function sessionBytes(model: OnnxModel): number {
   const { weights } = model.coded ?? model;
   let sum = 0;
   for (const { dataType, byteLength } of weights.values())
-    sum += isShortFloat(dataType) ? (byteLength * FLOAT_BYTES * 8) / findDataType(dataType)!.bits : byteLength;
+    sum += isHalfPrecision(dataType) ? (byteLength * FLOAT_BYTES * 8) / findDataType(dataType)!.bits : byteLength;
   return sum;
 }

@@ -165,9 +165,8 @@ function sortShards(found: readonly OpenShard[]): readonly OpenShard[] {
     if (!byIndex.has(index)) missing.push(index);
   if (missing.length > 0)
     throw new OptionError(
-      missing.length === 1
-        ? `shard ${missing[0]} of ${count} is missing. Create it by observe with shard ${missing[0]}/${count} (--shard), and give it too.`
-        : `shards ${missing.join(', ')} of ${count} are missing. Create them by observe, beginning with shard ${missing[0]}/${count} (--shard), and give them too.`,
+      `${missing.length === 1 ? 'shard' : 'shards'} ${missing.join(', ')} of ${count} ${missing.length === 1 ? 'is' : 'are'} missing. ` +
+        `Create each by observe, such as shard ${missing[0]}/${count} (--shard), and give it too.`,
     );
   const sorted = [...byIndex.values()].sort((one, other) => one.json.shard.index - other.json.shard.index);
   let next = 0;

@@ -77,6 +77,7 @@ function trySelection({ analysed, options }: Given): Selection | { readonly obst
     return moduleKind === undefined || options.modules.has(moduleKind);
   });
   const refused = requested.length === 0 ? unprunable : unprunable.filter((found) => isNamedBy(options, found));
+  // Weights can be rounded all the same.
   if (requested.length === 0 && removesNothing(options) && !options.modulesNamed)
     return { modules: [], unpruned: [], oneKindRemarks: [], remarks: [] };
   if (requested.length === 0 && unprunable.length === 0)

@@ -9,8 +9,8 @@ import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import {
   clampToHalf,
   convertGraphToSingle,
-  isShortFloat,
-  isSingleOrShort,
+  isHalfPrecision,
+  isSingleOrHalfPrecision,
   MAX_FLOAT16,
   retypeTensor,
   setType,
@@ -40,7 +40,7 @@ const OVER_CODES: ReadonlySet<string> = new Set(['MatMulNBits', 'MatMulBnb4', 'G
 /** Converts a model from float16 to float32, in place: weights, constants, inputs, outputs and casts. */
 export function convertToSingle(model: OnnxModel): void {
   for (const [name, handle] of model.weights)
-    if (isShortFloat(handle.dataType)) model.weights.set(name, retypedHandle(name, handle, SINGLE));
+    if (isHalfPrecision(handle.dataType)) model.weights.set(name, retypedHandle(name, handle, SINGLE));
   convertGraphToSingle(model.proto.graph!);
 }
 
@@ -112,7 +112,8 @@ export const inputTypes = (inputs: readonly ValueInfoProto[]): ReadonlyMap<strin
 function assignTypes(graph: GraphProto, facts: ValueFacts): Map<string, number> {
   const index = indexGraph(graph);
   const ofCodes = new Set(graph.node.filter(({ opType }) => OVER_CODES.has(opType)).flatMap(({ output }) => output));
-  const isFloat = (value: string): boolean => ofCodes.has(value) || isSingleOrShort(facts.get(value)?.dataType ?? 0);
+  const isFloat = (value: string): boolean =>
+    ofCodes.has(value) || isSingleOrHalfPrecision(facts.get(value)?.dataType ?? 0);
   const types = new Map<string, number>();
   for (const value of index.inputs) if (isFloat(value)) types.set(value, HALF);
   const activations = new Set(types.keys());
