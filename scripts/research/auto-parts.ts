@@ -1,5 +1,6 @@
 /**
- * Switches parts of `auto` one by one: the dense model is measured once, and each variant is pruned from there and evaluated on texts.
+ * Switches parts of `auto` one by one: the dense model is measured once, and each variant is pruned from there and evaluated on texts,
+ * at each sparsity.
  * `--method flap --share 0 --variant own` gives another method next to it.
  * Windows begin with the tokens that the tokenizer puts before a text. Generated windows are saved in --windows-file.
  *
@@ -21,7 +22,7 @@ import { withDense } from './with-dense.js';
 
 const USAGE =
   'npx tsx scripts/research/auto-parts.ts MODEL --text FILE... [--method auto] [--variant NAME]... [--calibration FILE] [--windows 8] [--length 256] ' +
-  '[--share 0.5] [--windows-file FILE] [--sparsity 0.3] [--dampening NUMBER] [--seed 0] [--text-windows 4]';
+  '[--share 0.5] [--windows-file FILE] [--sparsity 0.3]... [--dampening NUMBER] [--seed 0] [--text-windows 4]';
 const { values, positionals } = readArguments(USAGE, {
   text: { type: 'string', multiple: true },
   method: { type: 'string', default: 'auto' },
@@ -31,7 +32,7 @@ const { values, positionals } = readArguments(USAGE, {
   length: { type: 'string', default: '256' },
   share: { type: 'string', default: '0.5' },
   'windows-file': { type: 'string' },
-  sparsity: { type: 'string', default: '0.3' },
+  sparsity: { type: 'string', multiple: true, default: ['0.3'] },
   dampening: { type: 'string' },
   seed: { type: 'string', default: '0' },
   'text-windows': { type: 'string', default: '4' },
@@ -90,28 +91,30 @@ await withDense(model!, async ({ context, engine, folder, dense, analysed }) => 
   say(`${windows.length} windows`);
   const textWindows = Number(values['text-windows']);
   const evaluate = await openLossMeter({ engine, tokenizer, texts, windowLength, windowCount: textWindows });
-  const options = (changes: Partial<PruneOptions>) =>
+  const options = (sparsity: string, changes: Partial<PruneOptions> = {}) =>
     resolveOptions({
-      ...{ sparsity: Number(values.sparsity), modules: 'ffn', method: values.method!, seed: Number(values.seed) },
+      ...{ sparsity: Number(sparsity), modules: 'ffn', method: values.method!, seed: Number(values.seed) },
       ...(values.dampening !== undefined && { dampening: Number(values.dampening) }),
       ...changes,
     });
   const before = await evaluate({ model: dense, analysed });
   say(`dense: ${before.map((loss) => loss.toFixed(3)).join(' ')}`);
   const job = {
-    ...{ model: dense, analysed, engine, windows, options: options({}), store: storeInMemory },
+    ...{ model: dense, analysed, engine, windows, options: options(values.sparsity[0]!), store: storeInMemory },
     createStore: () => createMemoryStore(),
   };
   const measured = await measureDense(job);
   say('measured');
-  for (const name of names) {
-    const variant = options(VARIANTS[name]!);
-    const outcome = await pruneMeasured({ ...measured, job: { ...job, options: variant } });
-    const widths = outcome.modules.map(({ keep, module }) => (keep.length / module.unitCount).toFixed(2));
-    for (const remark of outcome.remarks) say(remark);
-    const after = await evaluate({ model: outcome.model, analysed });
-    const rises = after.map((loss, at) => loss - before[at]!);
-    say(`${name}: ${rises.map((rise) => rise.toFixed(3)).join(' ')}  kept ${widths.join(' ')}`);
+  for (const sparsity of values.sparsity) {
+    for (const name of names) {
+      const variant = options(sparsity, VARIANTS[name]!);
+      const outcome = await pruneMeasured({ ...measured, job: { ...job, options: variant } });
+      const widths = outcome.modules.map(({ keep, module }) => (keep.length / module.unitCount).toFixed(2));
+      for (const remark of outcome.remarks) say(remark);
+      const after = await evaluate({ model: outcome.model, analysed });
+      const rises = after.map((loss, at) => loss - before[at]!);
+      say(`${name} at ${sparsity}: ${rises.map((rise) => rise.toFixed(3)).join(' ')}  kept ${widths.join(' ')}`);
+    }
   }
   await measured.dispose();
 });
