@@ -1,28 +1,32 @@
 /**
  * Switches parts of `auto` one by one: the dense model is measured once, and each variant is pruned from there and evaluated on texts,
- * at each sparsity.
+ * at each sparsity. --out keeps the models, in one folder each.
  * `--method flap --share 0 --variant own` gives another method next to it.
  * Windows begin with the tokens that the tokenizer puts before a text. Generated windows are saved in --windows-file.
  *
  *   npx tsx scripts/research/auto-parts.ts MODEL --calibration train.txt --text a.txt --text b.txt --variant global --variant uniform
  */
+import { cpSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { type Allocation, type AllocationProblem, parametersOf } from '../../src/allocation/allocation.js';
 import { global } from '../../src/allocation/global.js';
 import { uniform } from '../../src/allocation/uniform.js';
-import { STAGES } from '../../src/node.js';
+import { nodePlatform, STAGES } from '../../src/node.js';
+import { saveModel } from '../../src/onnx/save-model.js';
 import { type PruneOptions, resolveCalibration, resolveOptions } from '../../src/options.js';
 import { measureDense } from '../../src/prune/measure-dense/measure-dense.js';
 import { pruneMeasured } from '../../src/prune/prune-model.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';
 import { createMemoryStore } from '../../src/runtime/tensor-store.js';
 import { requireTokenizer } from '../../src/storage/load-tokenizer.js';
+import { openFolder } from '../../src/storage/open-folder.js';
 import { readArguments, refuse } from '../read-arguments.js';
 import { openLossMeter } from './loss-meter.js';
 import { withDense } from './with-dense.js';
 
 const USAGE =
   'npx tsx scripts/research/auto-parts.ts MODEL --text FILE... [--method auto] [--variant NAME]... [--calibration FILE] [--windows 8] [--length 256] ' +
-  '[--share 0.5] [--windows-file FILE] [--sparsity 0.3]... [--dampening NUMBER] [--seed 0] [--text-windows 4]';
+  '[--share 0.5] [--windows-file FILE] [--sparsity 0.3]... [--dampening NUMBER] [--seed 0] [--text-windows 4] [--out FOLDER]';
 const { values, positionals } = readArguments(USAGE, {
   text: { type: 'string', multiple: true },
   method: { type: 'string', default: 'auto' },
@@ -36,6 +40,7 @@ const { values, positionals } = readArguments(USAGE, {
   dampening: { type: 'string' },
   seed: { type: 'string', default: '0' },
   'text-windows': { type: 'string', default: '4' },
+  out: { type: 'string' },
 });
 
 /** The threshold's sparsities, so far toward an even spread. */
@@ -114,6 +119,10 @@ await withDense(model!, async ({ context, engine, folder, dense, analysed }) => 
       const after = await evaluate({ model: outcome.model, analysed });
       const rises = after.map((loss, at) => loss - before[at]!);
       say(`${name} at ${sparsity}: ${rises.map((rise) => rise.toFixed(3)).join(' ')}  kept ${widths.join(' ')}`);
+      if (values.out === undefined) continue;
+      const out = join(values.out, `${values.method}-${name}-${sparsity}`);
+      cpSync(model!, out, { recursive: true, filter: (path) => !/\.onnx(_data)?$/.test(path) });
+      await saveModel(outcome.model, openFolder(nodePlatform.files, resolve(out)), folder.modelFile);
     }
   }
   await measured.dispose();
