@@ -4,8 +4,8 @@ import { omit } from '../omit.js';
 import { CHOOSE } from '../options/commands.js';
 import { fractionOf } from '../options/kinds.js';
 import { ENGINE, JOB } from '../options/model.js';
-import { checkOptions, type OptionsOf, pickOptions, rowsOf } from '../options/option.js';
-import { sizeName } from '../options/shrink.js';
+import { type Checked, checkOptions, type OptionsOf, pickOptions, rowsOf } from '../options/option.js';
+import { resolveShrink, sizeName } from '../options/shrink.js';
 import type { CHOICE } from '../options/single-calls.js';
 import { READING } from '../options/texts.js';
 import type { JobControl, Progress } from '../progress.js';
@@ -19,7 +19,15 @@ import { readTexts } from './read-texts.js';
 import { runEvaluation } from './run-evaluation.js';
 import { runPlanShrink } from './run-plan-shrink.js';
 import { runQuantize } from './run-quantize.js';
-import { checkShrink, runShrink, type ShrinkRequest, TOKEN_OPTIONS, vocabularyOf } from './run-shrink.js';
+import {
+  checkShrink,
+  readsText,
+  runShrink,
+  type ShrinkRequest,
+  TOKEN_OPTIONS,
+  usesText,
+  vocabularyOf,
+} from './run-shrink.js';
 import { open } from './stage-open.js';
 import { windowOptions } from './text-windows.js';
 import { timeModels } from './time-models.js';
@@ -81,7 +89,8 @@ export async function runChoose(platform: Platform, chosen: ChooseRequest): Prom
   const request = checkOptions(chosen, rowsOf(CHOOSE));
   const { text, test = text, mostLoss = CHOOSE.Choice.mostLoss.default, ...given } = request;
   const { model, out, allow, targetSize, calibration, embeddings, offline, bos, engine } = given;
-  checkShrink({ ...given, text, targetSize: targetSize ?? ANY_SIZE });
+  const sizing = sizingOf(request);
+  checkShrink({ ...sizing, targetSize: targetSize ?? ANY_SIZE });
   for (const file of [text, test]) await checkCalibrationFiles(platform.files, { source: { file } });
   const measured = await readTexts(platform.files, test);
   const shared = omit(given, 'allow', 'dtypes', 'heal', 'targetSize', 'calibration', ...TOKEN_OPTIONS);
@@ -94,7 +103,7 @@ export async function runChoose(platform: Platform, chosen: ChooseRequest): Prom
   });
   const trimmed = vocabularyOf({ ...given, text });
   const shrinkTo = (targetSize: ShrinkRequest['targetSize']) =>
-    runShrink(platform, { ...given, ...control('shrink'), text, targetSize: [targetSize ?? []].flat() });
+    runShrink(platform, { ...sizing, ...control('shrink'), targetSize: [targetSize ?? []].flat() });
   const quantiseTo = (dtype: 'q8' | 'q4') =>
     runQuantize(
       platform,
@@ -113,7 +122,7 @@ export async function runChoose(platform: Platform, chosen: ChooseRequest): Prom
   const q4 = await quantiseTo('q4');
   const q8 = await quantiseTo('q8');
   const smallestSize = async () =>
-    (await runPlanShrink(platform, { ...omit(given, 'targetSize'), ...control('plan'), text })).smallest.bytes;
+    (await runPlanShrink(platform, { ...omit(sizing, 'targetSize'), ...control('plan') })).smallest.bytes;
   const sizes =
     targetSize === undefined ? defaultSizes({ allow }, [q8, q4], await smallestSize()) : [targetSize].flat();
   const sized = requested ?? (sizes.length === 0 ? [] : await shrinkTo(sizes));
@@ -147,6 +156,18 @@ export async function runChoose(platform: Platform, chosen: ChooseRequest): Prom
 
 /** Options of opening and running any of the models. */
 const READING_MODELS = { ...ENGINE, engine: JOB.engine, bos: READING.bos };
+
+/** Options of `shrink`, which refuses calibration options without effect: here they calibrate q4 too. */
+function sizingOf({
+  text,
+  test: _test,
+  mostLoss: _mostLoss,
+  ...given
+}: Checked<ChooseRequest>): Checked<ShrinkRequest> {
+  const shrink = resolveShrink({ ...given, targetSize: given.targetSize ?? ANY_SIZE });
+  const reductions = readsText(shrink) ? given : omit(given, 'calibration');
+  return usesText(given, shrink) ? { ...reductions, text } : reductions;
+}
 
 /** Placeholder size for checks. */
 const ANY_SIZE = '1GB';

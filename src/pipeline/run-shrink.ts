@@ -78,7 +78,7 @@ export function checkShrink(request: Checked<ShrinkRequest>, isPlan = false): vo
   const vocabulary = vocabularyOf(request);
   if (text !== undefined && calibration?.source !== undefined)
     throw refusal('text', 'and calibration.source name two texts; leave one of them out');
-  if (text !== undefined && vocabulary === undefined && !readsText(shrink))
+  if (text !== undefined && !usesText(request, shrink))
     throw refusal(
       'text',
       'has no effect if only 8 bits are allowed, since they need no calibration; leave it out, or allow dtypes of fewer bits or other reductions',
@@ -88,9 +88,14 @@ export function checkShrink(request: Checked<ShrinkRequest>, isPlan = false): vo
   if (vocabulary !== undefined) checkTrimming(request);
 }
 
+/** Whether the text calibrates, or decides which tokens remain. */
+export const usesText = (request: Checked<ShrinkRequest>, shrink: ResolvedShrink): boolean =>
+  readsText(shrink) || vocabularyOf(request) !== undefined;
+
 const prunes = ({ allow }: ResolvedShrink): boolean => [...allow].some((reduction) => reduction !== 'bits');
 
-const readsText = (shrink: ResolvedShrink): boolean =>
+/** Whether pruning or rounding is calibrated. */
+export const readsText = (shrink: ResolvedShrink): boolean =>
   prunes(shrink) || shrink.dtypes.some((dtype) => bitsOf(dtype) < 8);
 
 /** Vocabulary options; undefined without trimming. */

@@ -75,6 +75,12 @@ it('has sizes by bits alone for a model in which nothing can be pruned', async (
   expect(below).toEqual([]);
   expect(between!.bytes).toBeLessThan(q8!.bytes);
   expect(between!.bytes).toBeGreaterThan(q4!.bytes);
+  // Eight bits need no calibration, but the text calibrates q4.
+  const eightBits = { allow: ['bits'] as const, dtypes: ['q8'] as const, targetSize: q8!.bytes };
+  const { models: sized } = await choose({
+    ...{ model: at('in'), out: at('eight'), text: at('mine.txt'), calibration, ...eightBits },
+  });
+  expect(sized.map(({ bytes }) => bytes)).toEqual([...models.slice(0, 3).map(({ bytes }) => bytes), q8!.bytes]);
 }, 240_000);
 
 it.each([
