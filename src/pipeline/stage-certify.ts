@@ -282,7 +282,7 @@ function checkGap(request: CertifyRequest, found: Omit<CertificateReport, 'toler
       : `kernels of ONNX Runtime do not compute the written model precisely: its logits are ${gapText}, and ` +
           `${gapInFloat32.toExponential(1)} in float32. Nothing was written. ` +
           (request.roundsActivations
-            ? 'Its products round activations to int8; "accuracyLevel: 0" computes them in float32, more slowly; '
+            ? 'Its products round activations to int8; with "accuracyLevel: 0" (quantize and prune) they stay in float32, more slowly; '
             : '') +
           WRITE_ANYWAY,
   );
