@@ -156,7 +156,7 @@ export function pruneTo(
     },
     find(context, { folders: [folder] }) {
       const [{ inside }] = dtypeFolders(layoutOf(folder, quantisation.layout), quantisation.dtypes);
-      return readFinished(context, results, { inside, model, certify: request.certify });
+      return readFinished(context, results, { ...request, inside });
     },
     async make(context, started) {
       const { stages, engine, opened, prepared: evaluated } = started;

@@ -128,6 +128,8 @@ it.each([
     const again = await runPrune(PLATFORM, { ...request, out: at('cut') });
     expect(again.createdAt).toBe(report.createdAt);
     expect(again.remarks).toContainEqual(expect.stringMatching(remark));
+    const unchecked = await runPrune(PLATFORM, { ...request, ...UNCHECKED, out: at('cut') });
+    expect(unchecked.remarks).not.toContainEqual(expect.stringMatching(remark));
   },
 );
 
