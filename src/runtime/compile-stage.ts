@@ -76,8 +76,6 @@ export interface CompiledStage {
   readonly session: Session;
   /** Values to feed, without the extension's inputs. */
   readonly inputs: readonly string[];
-  /** Initializers to feed, see `weightFeeds`. */
-  readonly fed: readonly string[];
   /** Input for the complete value, by the name of a narrowed value. */
   readonly narrowed: ReadonlyMap<string, string>;
 }
@@ -142,7 +140,6 @@ export async function compileStage(request: CompileRequest): Promise<CompiledSta
   return {
     session: withOwnedWeights(session, { read, wanted }),
     inputs: slice.inputs,
-    fed: fedTensors!.map(({ name }) => name),
     narrowed,
   };
 }
