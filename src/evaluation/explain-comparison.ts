@@ -8,7 +8,7 @@ export function explainComparison(comparison: TaskComparison): string {
   const [first] = deciding;
   if (verdict === 'same' || first === undefined) {
     const measure: ComparedMeasure = comparison.accNorm === undefined ? 'acc' : 'accNorm';
-    const range = describeRange(comparison[measure]!.interval, 100);
+    const range = describeRange(comparison[measure]!.interval);
     return `No difference beyond noise on ${counted(itemCount, 'item')}: ${NAMES[measure]} changes by ${range} points (${percent} interval).`;
   }
   const difference = comparison[first]!;
@@ -34,6 +34,6 @@ function describeSize(measure: ComparedMeasure, { difference, interval }: Paired
   return `${size} ${unit} (${percent} interval ${ends.map((end) => end.toFixed(digits)).join(' to ')})`;
 }
 
-function describeRange(interval: readonly [number, number], scale: number): string {
-  return interval.map((end) => (end * scale).toFixed(1)).join(' to ');
+function describeRange(interval: readonly [number, number]): string {
+  return interval.map((end) => (100 * end).toFixed(1)).join(' to ');
 }

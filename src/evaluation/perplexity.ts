@@ -2,7 +2,6 @@ import { findLeadingTokens } from '../calibration/leading-tokens.js';
 import { sha256, sha256OfTokens } from '../calibration/sha256.js';
 import { checkTokenIds, type TokenIds } from '../calibration/token-source.js';
 import type { Tokenizer } from '../calibration/tokenizer.js';
-import { counted } from '../counted.js';
 import { NumericalError } from '../errors.js';
 import type { JobControl } from '../progress.js';
 import type { ScoredSequence } from './bundle.js';
@@ -174,14 +173,6 @@ export async function measureTextPerplexity(
   const { countBytes } = tokenizer;
   const result = await measurePerplexity(model, tokens, { countBytes, ...options, leadingTokens });
   return { ...result, protocol: { ...result.protocol, textSha256: await sha256(text) } };
-}
-
-/** The protocol in one line: `6132 tokens in 12 windows of 512, stride 512, no BOS, text sha256 0b5f...`. */
-export function formatPerplexityProtocol(protocol: PerplexityProtocol): string {
-  const { tokenCount, windowCount, windowLength, stride, leadingTokens, textSha256, tokensSha256 } = protocol;
-  const bos = leadingTokens === undefined ? 'no BOS' : `BOS ${leadingTokens.join(' ')}`;
-  const source = textSha256 === undefined ? `tokens sha256 ${tokensSha256}` : `text sha256 ${textSha256}`;
-  return `${counted(tokenCount, 'token')} in ${counted(windowCount, 'window')} of ${windowLength}, stride ${stride}, ${bos}, ${source}`;
 }
 
 /** The next windows of the same shape, at most `limit`. */

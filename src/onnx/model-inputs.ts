@@ -167,16 +167,11 @@ export function prefillDims(input: ModelInput, { batchSize, sequenceLength }: Pr
   });
 }
 
-/** Axes of batch, heads and sequence in a cache input: `[B, K, P, D]`, packed `[2, B, K, P, D]` or `[B, P, K*D]`. */
-export function pastAxes(input: ModelInput): {
-  readonly batch: number;
-  readonly sequence: number;
-  readonly heads: number | undefined;
-} {
+/** Axes of batch and sequence in a cache input: `[B, K, P, D]`, packed `[2, B, K, P, D]` or `[B, P, K*D]`. */
+export function pastAxes(input: ModelInput): { readonly batch: number; readonly sequence: number } {
   const rank = input.dims.length;
-  if (rank === 5) return { batch: 1, heads: 2, sequence: 3 };
-  if (rank === 3) return { batch: 0, heads: undefined, sequence: 1 };
+  if (rank === 5) return { batch: 1, sequence: 3 };
+  if (rank === 3) return { batch: 0, sequence: 1 };
   const named = input.dims.findIndex((dim, axis) => axis > 0 && typeof dim === 'string' && /past|seq|len/.test(dim));
-  const sequence = named === 1 ? 1 : 2;
-  return { batch: 0, heads: sequence === 1 ? 2 : 1, sequence };
+  return { batch: 0, sequence: named === 1 ? 1 : 2 };
 }

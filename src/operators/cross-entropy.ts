@@ -6,6 +6,9 @@ import { createTensorOps, type TensorOps } from '../onnx/tensor-ops.js';
 import { FLOAT32, gradientType, INT64, type Value } from '../onnx/value.js';
 import type { ValueFact } from '../onnx/value-facts.js';
 
+/** Start of all new names. */
+const PREFIX = 'loss/';
+
 /** Inputs of the loss, and its options. */
 export interface CrossEntropyOptions {
   /** Value with the logits and its facts, dims `[B, S, V]`, any float type. */
@@ -21,8 +24,6 @@ export interface CrossEntropyOptions {
   readonly scale?: number;
   /** Softens the logits, and draws the targets from them instead of reading the windows' tokens. */
   readonly softened?: Softening | undefined;
-  /** Start of all new names. Default `loss/`. */
-  readonly prefix?: string;
 }
 
 /**
@@ -68,7 +69,7 @@ export interface CrossEntropy {
  * @see K-FAC (Martens & Grosse, ICML 2015), section 2, for targets drawn from the model; Hinton et al. (arXiv 1503.02531) for softened ones
  */
 export function appendCrossEntropy(options: CrossEntropyOptions): CrossEntropy {
-  const { logits, tokens, opset, softened, prefix = 'loss/' } = options;
+  const { logits, tokens, opset, softened } = options;
   const { dims, dataType } = logits.fact;
   const [batch = 0, length = 0] = dims;
   if (dims.length !== 3 || length < 2 || !isFloatType(dataType)) {
@@ -79,7 +80,7 @@ export function appendCrossEntropy(options: CrossEntropyOptions): CrossEntropy {
   const { temperature = 1 } = softened ?? {};
   if (!(temperature > 0))
     throw new OptionError(`The temperature of a softened loss is ${temperature}; expected above 0.`);
-  const emitter = createNodeEmitter(prefix);
+  const emitter = createNodeEmitter(PREFIX);
   const o = createTensorOps(emitter, opset);
   const raw = o.cast({ name: logits.value, dims, dataType }, gradientType(dataType));
   const scaled = (value: Value) =>
@@ -88,7 +89,7 @@ export function appendCrossEntropy(options: CrossEntropyOptions): CrossEntropy {
   const weights = o.emitter.constant(x.dataType, [1, length, 1], positionWeights(batch, length, options.scale));
   const probabilities = o.softmax(x);
   const isFed = softened?.firstWindow !== undefined || opset >= MULTINOMIAL_END;
-  const draws = softened !== undefined && isFed ? `${prefix}draws` : undefined;
+  const draws = softened !== undefined && isFed ? `${PREFIX}draws` : undefined;
   const targets =
     softened === undefined
       ? nextTokens(o, { name: tokens, dims: [batch, length], dataType: INT64 })

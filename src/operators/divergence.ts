@@ -6,6 +6,9 @@ import { createTensorOps } from '../onnx/tensor-ops.js';
 import { FLOAT32, gradientType } from '../onnx/value.js';
 import type { ValueFact } from '../onnx/value-facts.js';
 
+/** Start of all new names. */
+const PREFIX = 'divergence/';
+
 /** Inputs of the divergence, and its options. */
 export interface DivergenceOptions {
   /** Value with the logits and its facts, dims `[B, S, V]`, any float type. */
@@ -14,8 +17,6 @@ export interface DivergenceOptions {
   readonly targetType?: number;
   /** Version of ONNX's own operators in the graph, at least 11. */
   readonly opset: number;
-  /** Start of all new names. Default `divergence/`. */
-  readonly prefix?: string;
 }
 
 /** Nodes that compute the divergence and its gradient; both are float32 (float64 for float64 logits). */
@@ -43,7 +44,7 @@ export interface Divergence {
  * @see Hinton et al. (arXiv 1503.02531), section 2, at temperature 1
  */
 export function appendDivergence(options: DivergenceOptions): Divergence {
-  const { logits, opset, prefix = 'divergence/' } = options;
+  const { logits, opset } = options;
   const { dims, dataType } = logits.fact;
   const { targetType = dataType } = options;
   if (dims.length !== 3 || !isFloatType(dataType)) {
@@ -51,9 +52,9 @@ export function appendDivergence(options: DivergenceOptions): Divergence {
       `Logits "${logits.value}" have dims [${dims}] and data type ${dataType}; a divergence needs floats [batch, length, vocabulary].`,
     );
   }
-  const emitter = createNodeEmitter(prefix);
+  const emitter = createNodeEmitter(PREFIX);
   const o = createTensorOps(emitter, opset);
-  const names = { target: `${prefix}target`, weights: `${prefix}weights` };
+  const names = { target: `${PREFIX}target`, weights: `${PREFIX}weights` };
   const precision = gradientType(dataType);
   const x = o.cast({ name: logits.value, dims, dataType }, precision);
   const z = o.cast({ name: names.target, dims, dataType: targetType }, precision);

@@ -126,8 +126,8 @@ async function recordShape(
   if (shape === undefined || (end !== rows && end !== -1))
     throw refuseNode(node, 'reshapes logits to an unknown shape');
   if (end !== rows) return;
-  const [reader, input, own] = joined === undefined ? [node, 1, scope] : [joined, joined.input.length - 1, value.scope];
-  literals.push({ scope: own, node: reader, input, ...shape, place: shape.values.length - 1 });
+  const [reader, input] = joined === undefined ? [node, 1] : [joined, joined.input.length - 1];
+  literals.push({ node: reader, input, ...shape, place: shape.values.length - 1 });
 }
 
 /** @throws UnsupportedModelError for a slice of the tokens */

@@ -70,7 +70,7 @@ const RULES: Readonly<Record<string, (site: Site) => Promise<void>>> = {
     const dims = await constantDims(tracing, tracing.scopes.resolve(scope, node.input[0] ?? ''));
     if (axis !== 0 || shape === undefined || dims === undefined || elementCount(dims) % rows !== 0)
       throw refuseNode(node, 'reshapes a table of token rows');
-    if (shape.values[0] === rows) tracing.literals.push({ scope, node, input: 1, ...shape, place: 0 });
+    if (shape.values[0] === rows) tracing.literals.push({ node, input: 1, ...shape, place: 0 });
     else if (shape.values[0] !== -1 && !(shape.values[0] === 0 && dims[0] === rows))
       throw refuseNode(node, 'reshapes a table of token rows');
     await traceInput(site, 0, 0);

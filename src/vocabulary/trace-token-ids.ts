@@ -70,7 +70,7 @@ async function nextValues(tracing: Tracing, reader: Consumer): Promise<readonly 
       if (other === input || name === '') continue;
       const found = await readConstant(tracing, tracing.scopes.resolve(scope, name));
       // Other values are computed from ids too, or are unrelated.
-      if (found !== undefined) tracing.constants.push({ scope, node, input: other, ...found });
+      if (found !== undefined) tracing.constants.push({ node, input: other, ...found });
       else if (!rule.mayMeetOthers) throw refuseNode(node, 'compares token ids with a value that is not a constant');
     }
   }

@@ -18,7 +18,6 @@ export interface TokenTable {
 
 /** A constant that token ids are compared with or replaced by. */
 export interface TokenConstant {
-  readonly scope: Scope;
   readonly node: NodeProto;
   readonly input: number;
   readonly dataType: number;

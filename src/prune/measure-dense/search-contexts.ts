@@ -9,7 +9,6 @@ import type { ModuleContexts } from './dense-measures.js';
 
 /** A search for the contexts of an FFN or a mixture of experts: tokens are projected to points, then clustered. */
 export interface ContextSearch {
-  readonly module: PrunableModule;
   /** Projects tokens while the module's segment runs. */
   readonly meter: PointMeter;
   /** Clusters the points, when the meter has read all batches. */
@@ -39,7 +38,6 @@ export async function searchContexts(
   const pca = await fitFeatures(runner, { value: feature, width, multiply: context.multiply });
   const meter = createPointMeter({ value: feature, pca, index: module.index }, context.batches);
   return {
-    module,
     meter,
     finish() {
       const { points } = meter;
