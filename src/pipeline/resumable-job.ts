@@ -51,8 +51,8 @@ export interface ResumableJob<Opened extends OpenedModels, Prepared, Found, Resu
   open(context: JobContext, stages: Stages): Promise<Opened>;
   /** Whether an earlier run may have left files, so that the output is checked later. Default: derived from `output`. */
   hasEarlierRun?(context: JobContext): Promise<boolean>;
-  /** Refuses an output that cannot be written. */
-  checkOutput(opened: Opened, state: { readonly resuming: boolean; readonly found: Found | undefined }): Promise<void>;
+  /** Refuses an output that cannot be written. Default: a folder in which there is another result, or one of the models. */
+  checkOutput?(opened: Opened, state: { readonly resuming: boolean; readonly found: Found | undefined }): Promise<void>;
   /** Makes further checks, and prepares values of the key. */
   prepare(context: JobContext, opened: Opened): Promise<Prepared>;
   /** Values of the key in addition to the models. Default: the request. */
@@ -70,10 +70,15 @@ export function runResumable<Opened extends OpenedModels, Prepared, Found, Resul
   const { call, request, output, sparsities } = job;
   const { force = false, resume = true, signal } = request;
   const stages = resolveStages(request.stages);
+  const checkFolder: NonNullable<typeof job.checkOutput> = async ({ folders }, { found }) => {
+    if (output === undefined || found !== undefined) return;
+    for (const { root } of folders) await platform.files.checkOutput({ output, source: root, force });
+  };
+  const checkOutput = job.checkOutput ?? checkFolder;
   return withJob(platform, request, async (outer) => {
     const opened = await job.open(outer, stages);
     const hasEarlier = job.hasEarlierRun ?? ((context) => hasEarlierRun(context, [output ?? []].flat()));
-    if (!resume || !(await hasEarlier(outer))) await job.checkOutput(opened, { resuming: false, found: undefined });
+    if (!resume || !(await hasEarlier(outer))) await checkOutput(opened, { resuming: false, found: undefined });
     const prepared = await job.prepare(outer, opened);
     const values = job.keyValues?.(prepared) ?? request;
     const engine = await platform.createEngine(request);
@@ -84,7 +89,7 @@ export function runResumable<Opened extends OpenedModels, Prepared, Found, Resul
       const mayBeFinished = resuming || (resume && !force);
       const found = mayBeFinished ? await job.find(context, opened) : undefined;
       // Another run may have written it in the meantime.
-      await job.checkOutput(opened, { resuming, found });
+      await checkOutput(opened, { resuming, found });
       return job.make(context, { stages, engine, opened, prepared, found });
     });
   });

@@ -50,10 +50,6 @@ export function runApply(platform: Platform, request: ApplyRequest): Promise<App
       context.onEnd(pair.close);
       return { place, pair, folders: [await stages.open.run(context, request)] };
     },
-    async checkOutput({ folders }, { found }) {
-      if (found !== undefined) return;
-      for (const { root } of folders) await files.checkOutput({ output: out, source: root, force });
-    },
     prepare: async () => undefined,
     find: (context, { pair }) => findSaved(context, out, pair.json),
     async make(context, { opened, engine, stages, found }) {

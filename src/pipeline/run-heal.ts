@@ -92,7 +92,7 @@ const HEALING_FILE = 'fang-prune-healing.json';
 /** Opens, loads and analyses both models; calibrates, heals, saves and certifies. */
 export function runHeal(platform: Platform, given: HealRequest): Promise<HealedFolder> {
   const request = checkOptions(given, rowsOf(HEAL));
-  const { dense, pruned, embeddings, offline, bos, out, force = false, certify = true } = request;
+  const { dense, pruned, embeddings, offline, bos, out, certify = true } = request;
   const { files } = platform;
   const settings = resolveHealing(request.heal ?? true)!;
   const calibration = healingCalibration(resolveCalibration(request.calibration), settings);
@@ -106,10 +106,6 @@ export function runHeal(platform: Platform, given: HealRequest): Promise<HealedF
         await stages.open.run(context, { model: pruned, embeddings, offline, bos }),
       ];
       return { folders: [first, second] };
-    },
-    async checkOutput({ folders }, { found }) {
-      if (found !== undefined) return;
-      for (const { root } of folders) await files.checkOutput({ output: out, source: root, force });
     },
     prepare: () => checkCalibrationFiles(files, calibration),
     find: async (context) => ((await isFinished(context, out)) ? readHealed(context, out) : undefined),

@@ -58,16 +58,12 @@ export async function runTrimVocabulary(
 ): Promise<TrimmedVocabulary> {
   checkOptions(request, rowsOf(TRIM_VOCABULARY));
   checkVocabularyOptions(request);
-  const { model, embeddings, offline, out, force = false, dryRun = false } = request;
+  const { model, embeddings, offline, out, dryRun = false } = request;
   if (out === undefined && !dryRun) throw refusal('out', 'is missing; expected a folder, or dryRun');
   const output = dryRun ? undefined : out;
   return runResumable<OpenedModels, TrimmingPlan, TrimmedResult, TrimmedVocabulary>(platform, {
     ...{ call: 'trimVocabulary', request, output },
     open: async (context, stages) => ({ folders: [await stages.open.run(context, { model, embeddings, offline })] }),
-    async checkOutput({ folders }, { found }) {
-      if (output === undefined || found !== undefined) return;
-      for (const { root } of folders) await platform.files.checkOutput({ output, source: root, force });
-    },
     prepare: (context, { folders: [folder] }) => planTrimming(context, folder!, request),
     keyValues({ chosen }) {
       // The key contains the selected tokens instead of their source files.
