@@ -34,16 +34,20 @@ export async function runForLogits(request: LogitsRequest): Promise<Float32Array
   try {
     const parts: Float32Array[] = [];
     for await (const part of source.logits()) parts.push(tensorFloats(part, LOGITS));
-    const joined = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
-    let end = 0;
-    for (const part of parts) {
-      joined.set(part, end);
-      end += part.length;
-    }
-    return joined;
+    return joinFloats(parts);
   } finally {
     await source.dispose();
   }
+}
+
+export function joinFloats(parts: readonly Float32Array[]): Float32Array {
+  const joined = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let end = 0;
+  for (const part of parts) {
+    joined.set(part, end);
+    end += part.length;
+  }
+  return joined;
 }
 
 /** Windows that were run through a model up to its LM head, which computes their logits batch by batch. */

@@ -1,6 +1,7 @@
 import { OptionError } from '../errors.js';
 import { sum } from '../linalg/sum.js';
 import { encodeFloats } from '../onnx/float-encoding.js';
+import { concatBytes } from '../onnx/memory-folder.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import type { TensorMap } from '../onnx/safetensors.js';
 import { bytesHandle, sourceHandle } from '../onnx/tensor-handle.js';
@@ -265,14 +266,8 @@ const doublesHandle = (values: Float64Array): TensorHandle =>
 async function joinWindows(shards: readonly OpenShard[]): Promise<TensorHandle> {
   const parts = await Promise.all(shards.map(({ windows }) => windows.read()));
   const [{ json }] = shards as [OpenShard];
-  const bytes = new Uint8Array(sum(parts.map(({ byteLength }) => byteLength)));
-  let end = 0;
-  for (const part of parts) {
-    bytes.set(part, end);
-    end += part.byteLength;
-  }
   const dims = [sum(shards.map(({ json: { calibration } }) => calibration.windowCount)), json.calibration.windowLength];
-  return bytesHandle({ dataType: TENSOR_TYPES.int, dims }, bytes);
+  return bytesHandle({ dataType: TENSOR_TYPES.int, dims }, concatBytes(parts));
 }
 
 const tensorsOf = ({ tensors, place }: OpenShard) => ({ tensors, files: place });
