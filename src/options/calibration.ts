@@ -158,6 +158,10 @@ export const TEXTS_OF_HEALING = {
 
 /** Default options of generated windows. */
 export const GENERATE_DEFAULTS = { share: 0.5, ...defaultsOf(GENERATE) } as const;
+
+/** Fraction of windows that the model generates where text can be read. */
+export const generatedShare = ({ generate }: Pick<ResolvedCalibration, 'generate'>): number =>
+  generate === undefined ? 0 : (generate.share ?? GENERATE_DEFAULTS.share);
 export const CALIBRATION_DEFAULTS = { ...defaultsOf(WINDOWS), windowLength: 512, generate: false } as const;
 
 /** Checked options; model-dependent ones are not resolved yet. */

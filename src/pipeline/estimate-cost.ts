@@ -2,7 +2,7 @@ import { blockSpans, type ModuleKind, type PrunableModule } from '../architectur
 import { CACHE_STEPS } from '../evaluation/compare-logits.js';
 import { WORK } from '../healing/differentiate.js';
 import { sum } from '../linalg/sum.js';
-import { CALIBRATION_DEFAULTS, GENERATE_DEFAULTS, type ResolvedCalibration } from '../options/calibration.js';
+import { CALIBRATION_DEFAULTS, generatedShare, type ResolvedCalibration } from '../options/calibration.js';
 import { countHeldOut, type ResolvedHealing } from '../options/healing.js';
 import { learnsRounding, type ResolvedQuantisation } from '../options/quantisation.js';
 import { type ResolvedOptions, readsTokens } from '../options.js';
@@ -255,8 +255,7 @@ export function estimateCost(request: CostRequest): ExpectedStep[] {
   const tokenCount = usesTokens ? calibration.windowCount * windowLength : 0;
   const { heal, shots } = options;
   const healing = heal && { ...heal, windowLength };
-  const writtenCount =
-    calibration.generate && usesTokens ? tokenCount * (calibration.generate.share ?? GENERATE_DEFAULTS.share) : 0;
+  const writtenCount = tokenCount * generatedShare(calibration);
   const healedWriting = healing ? healedTokens(healing) * healing.share : 0;
   const measuring = readsStatistics
     ? []
@@ -353,7 +352,7 @@ export function estimateObservation({
   const costs = stageCosts(size);
   const allTokens = calibration.windowCount * windowLength;
   const tokenCount = allTokens / shardCount;
-  const share = calibration.generate ? (calibration.generate.share ?? GENERATE_DEFAULTS.share) : 0;
+  const share = generatedShare(calibration);
   const kinds = densePassKinds(options);
   const passes = { ...kinds, forwards: true, sums: false, allBackwards: kinds.backwards };
   const modules = selectedModules(size, options);

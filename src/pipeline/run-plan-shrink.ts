@@ -1,4 +1,4 @@
-import { GENERATE_DEFAULTS } from '../options/calibration.js';
+import { generatedShare } from '../options/calibration.js';
 import { PLAN_SHRINK } from '../options/commands.js';
 import { checkOptions, refusal, rowsOf } from '../options/option.js';
 import { resolveRequest } from '../options/request.js';
@@ -119,7 +119,7 @@ export function runPlanShrink(platform: Platform, given: PlanShrinkRequest): Pro
       windowLength: found.calibration.windowLength,
     };
     const planned = await planSizes(context, { stages, folder, job, quantisation, shrink }, measured);
-    const { windowCount, generate } = calibration;
+    const { windowCount } = calibration;
     const cost = sumByStage(
       estimateCost({
         options,
@@ -136,13 +136,12 @@ export function runPlanShrink(platform: Platform, given: PlanShrinkRequest): Pro
         quotes: request.report !== false && request.quoteText !== false,
       }),
     );
-    const share = generate === undefined ? 0 : (generate.share ?? GENERATE_DEFAULTS.share);
     return {
       model,
       bytes,
       ...planned,
       ...(trimmed && { vocabulary: trimmed.report }),
-      calibration: { windowCount, windowLength, writtenCount: Math.round(windowCount * share) },
+      calibration: { windowCount, windowLength, writtenCount: Math.round(windowCount * generatedShare(calibration)) },
       stages: cost,
       ms: cost.reduce((sum, { ms }) => sum + ms, 0),
       memoryBytes: estimateMemory({

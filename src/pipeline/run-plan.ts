@@ -1,6 +1,6 @@
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { BUDGET } from '../options/budget.js';
-import { GENERATE_DEFAULTS } from '../options/calibration.js';
+import { generatedShare } from '../options/calibration.js';
 import { LADDER } from '../options/commands.js';
 import { fractionOf } from '../options/kinds.js';
 import { MODEL } from '../options/model.js';
@@ -106,9 +106,8 @@ export async function runPlan(platform: Platform, request: PlanRequest): Promise
         quotes: request.report !== false && request.quoteText !== false,
       }),
     );
-    const { windowCount, generate } = calibration;
-    const writtenCount =
-      generate === undefined ? 0 : Math.round(windowCount * (generate.share ?? GENERATE_DEFAULTS.share));
+    const { windowCount } = calibration;
+    const writtenCount = Math.round(windowCount * generatedShare(calibration));
     const reports = await runLadder(platform, placeholderRun(ladder, inspected));
     return {
       model: request.model,
