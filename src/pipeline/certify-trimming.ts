@@ -1,4 +1,5 @@
 import { EngineError, NumericalError } from '../errors.js';
+import { joinFloats } from '../evaluation/compare-logits.js';
 import { findHeldOutWindows } from '../evaluation/held-out-windows.js';
 import type { TrimmingCertificate } from '../report/report-schema.js';
 import type { Engine } from '../runtime/engine.js';
@@ -6,7 +7,7 @@ import { tensorFloats } from '../runtime/tensor-floats.js';
 import { findTokenizer } from '../storage/load-tokenizer.js';
 import { longestWindow, type ModelFolder, openModelFolder } from '../storage/model-folder.js';
 import type { JobContext } from './job-context.js';
-import { openLanguageModel } from './open-language-model.js';
+import { withLanguageModel } from './open-language-model.js';
 
 interface CertifyInput {
   readonly folder: ModelFolder;
@@ -76,9 +77,8 @@ interface ReadLogits {
   readonly width: number;
 }
 
-async function readLogits(engine: Engine, folder: ModelFolder, windows: readonly Int32Array[]): Promise<ReadLogits> {
-  const model = await openLanguageModel(engine, folder);
-  try {
+function readLogits(engine: Engine, folder: ModelFolder, windows: readonly Int32Array[]): Promise<ReadLogits> {
+  return withLanguageModel(engine, folder, {}, async (model) => {
     const parts: Float32Array[] = [];
     let width = 0;
     for (const window of windows) {
@@ -86,16 +86,8 @@ async function readLogits(engine: Engine, folder: ModelFolder, windows: readonly
       width = logits.dims.at(-1) ?? 0;
       parts.push(Float32Array.from(tensorFloats(logits, "the model's logits")));
     }
-    const values = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
-    let at = 0;
-    for (const part of parts) {
-      values.set(part, at);
-      at += part.length;
-    }
-    return { values, width };
-  } finally {
-    await model.release();
-  }
+    return { values: joinFloats(parts), width };
+  });
 }
 
 /** @throws NumericalError */

@@ -11,7 +11,7 @@ import type { BiasReport, MetricReport } from '../report/report-schema.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
 import type { ModelFolder } from '../storage/model-folder.js';
-import { openLanguageModel } from './open-language-model.js';
+import { withLanguageModel } from './open-language-model.js';
 
 /** A text cut into windows. */
 export interface ComparedText {
@@ -68,19 +68,16 @@ export async function compareOnTexts(job: ComparisonJob): Promise<TextComparison
 }
 
 /** Losses of one model on each list of windows. */
-async function readAll(
+function readAll(
   { engine, signal, onProgress }: ComparisonJob,
   folder: ModelFolder,
   texts: readonly Pick<ComparedText, 'windows'>[],
 ): Promise<Float32Array[]> {
-  const model = await openLanguageModel(engine, folder, { signal });
-  try {
+  return withLanguageModel(engine, folder, { signal }, async (model) => {
     const losses: Float32Array[] = [];
     for (const { windows } of texts) losses.push(await measureTokenLosses(model, windows, { signal, onProgress }));
     return losses;
-  } finally {
-    await model.release();
-  }
+  });
 }
 
 async function perplexityOf(

@@ -9,7 +9,7 @@ import { requireTokenizer } from '../storage/load-tokenizer.js';
 import { longestWindow, type ModelFolder } from '../storage/model-folder.js';
 import { certifyTrimming } from './certify-trimming.js';
 import type { JobContext } from './job-context.js';
-import { openLanguageModel } from './open-language-model.js';
+import { withLanguageModel } from './open-language-model.js';
 import type { PruneRequest } from './prune-request.js';
 import type { TrimmedFolder } from './trimmed-folder.js';
 import type { ResultVocabulary } from './write-result.js';
@@ -60,13 +60,11 @@ async function measureTrimmingCost(
     const windowLength = Math.max(2, Math.min(room, tokenizer.encode(text).length));
     const listener = ({ done, total, ...step }: Progress) =>
       onProgress?.({ ...step, done: done + index * total, total: 2 * total });
-    const model = await openLanguageModel(engine, folder, { signal });
-    try {
-      const options = { windowLength, signal, onProgress: listener };
-      return (await measureTextPerplexity(model, { text, tokenizer }, options)).bitsPerByte;
-    } finally {
-      await model.release();
-    }
+    const options = { windowLength, signal, onProgress: listener };
+    const { bitsPerByte } = await withLanguageModel(engine, folder, { signal }, (model) =>
+      measureTextPerplexity(model, { text, tokenizer }, options),
+    );
+    return bitsPerByte;
   };
   const measureBoth = async (): Promise<TrimmingCost | null> => {
     const before = await measure(original, 0);

@@ -5,7 +5,7 @@ import type { AnalysedModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
 import type { ModelFolder } from '../storage/model-folder.js';
 import type { JobContext } from './job-context.js';
-import { openLanguageModel } from './open-language-model.js';
+import { withLanguageModel } from './open-language-model.js';
 
 export interface WindowScreening {
   readonly folder: ModelFolder;
@@ -60,16 +60,13 @@ async function hasZeroEmbedding({ model, analysed }: WindowScreening, token: num
 }
 
 /** Tokens after which the model gives NaN. */
-async function findUnreadable({ engine, folder }: WindowScreening, tokens: readonly number[]): Promise<Set<number>> {
-  const model = await openLanguageModel(engine, folder);
-  try {
+function findUnreadable({ engine, folder }: WindowScreening, tokens: readonly number[]): Promise<Set<number>> {
+  return withLanguageModel(engine, folder, {}, async (model) => {
     const found = new Set<number>();
     for (const token of tokens) {
       const scores = await model.score([Int32Array.of(token, token)], 1);
       if (!scores.every(Number.isFinite)) found.add(token);
     }
     return found;
-  } finally {
-    await model.release();
-  }
+  });
 }

@@ -24,7 +24,7 @@ import { hashFilesCached } from '../storage/hash-files.js';
 import { decoderConfig, type ModelFolder, runPaths, totalBytes } from '../storage/model-folder.js';
 import { formatWindowsFile, openWindowsFile } from '../storage/windows-file.js';
 import type { JobContext } from './job-context.js';
-import { openLanguageModel } from './open-language-model.js';
+import { withLanguageModel } from './open-language-model.js';
 import { refuseTooLarge } from './refuse-too-large.js';
 
 /** Inputs for generating windows. */
@@ -176,12 +176,9 @@ async function generateMissingWindows(
   // Without missing windows the model need not be loaded.
   if (saved.length >= windowCount) return describeGenerated(saved.slice(0, windowCount), options);
   await refuseTooLarge(engine, folder);
-  const model = await openLanguageModel(engine, folder, { generates: true });
-  try {
-    return await generateCalibration(model, { ...options, windowCount, windowLength, onProgress, signal });
-  } finally {
-    await model.release();
-  }
+  return withLanguageModel(engine, folder, { generates: true }, (model) =>
+    generateCalibration(model, { ...options, windowCount, windowLength, onProgress, signal }),
+  );
 }
 
 /** Sources of special tokens, in order of precedence. */

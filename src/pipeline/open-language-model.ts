@@ -43,6 +43,21 @@ export async function openLanguageModel(
   return createLanguageModel({ engine, session: explained, ...cacheSizes(folder) });
 }
 
+/** Opens a folder's entire model for an action, and releases it. @see openLanguageModel */
+export async function withLanguageModel<T>(
+  engine: Engine,
+  folder: ModelFolder,
+  use: LanguageModelUse,
+  action: (model: LanguageModel) => Promise<T>,
+): Promise<T> {
+  const model = await openLanguageModel(engine, folder, use);
+  try {
+    return await action(model);
+  } finally {
+    await model.release();
+  }
+}
+
 async function openDecoder(
   engine: Engine,
   folder: ModelFolder,

@@ -10,7 +10,7 @@ import type { Engine } from '../runtime/engine.js';
 import { findTokenizer } from '../storage/load-tokenizer.js';
 import { longestWindow, type ModelFolder } from '../storage/model-folder.js';
 import type { JobContext } from './job-context.js';
-import { openLanguageModel } from './open-language-model.js';
+import { withLanguageModel } from './open-language-model.js';
 import { explainTooLarge } from './refuse-too-large.js';
 import { storeFactory } from './store-factory.js';
 
@@ -79,14 +79,9 @@ async function readDense(
   const windows = found.slice(0, count).map((window) => joinTokens([leadingTokens, window.subarray(0, room)]));
   const store = await storeFactory(context, windowBytes)(windows.length);
   onEnd(() => store.dispose());
-  const model = await openLanguageModel(engine, folder, { signal });
-  try {
-    const site = { engine, windows, windowsAtOnce, onWindow: () => onWindow(windows.length), signal };
-    const predictions = await readReference(model, store, site);
-    return { windows, from, leadingTokens, windowsAtOnce, predictions };
-  } finally {
-    await model.release();
-  }
+  const site = { engine, windows, windowsAtOnce, onWindow: () => onWindow(windows.length), signal };
+  const predictions = await withLanguageModel(engine, folder, { signal }, (model) => readReference(model, store, site));
+  return { windows, from, leadingTokens, windowsAtOnce, predictions };
 }
 
 const explainNoText = (tokenizer: Tokenizer | undefined, vocabularySize: number): OptionError =>

@@ -10,7 +10,7 @@ import { checkpoint } from '../runtime/journal.js';
 import { requireTokenizer } from '../storage/load-tokenizer.js';
 import { contextLength, type ModelFolder } from '../storage/model-folder.js';
 import { type JobContext, type Stage, withPart } from './job-context.js';
-import { openLanguageModel } from './open-language-model.js';
+import { withLanguageModel } from './open-language-model.js';
 import { open } from './stage-open.js';
 import { countWindows, measureTexts, type PreparedText } from './text-evaluation.js';
 
@@ -111,16 +111,13 @@ function measureWith(
         onProgress?.({ stage: 'evaluate', done: 0, total: 1, detail: `model ${index + 1} of ${modelCount}` });
         const start = performance.now();
         const folder = await openFolder();
-        const model = await openLanguageModel(engine, folder, { signal });
-        try {
+        return withLanguageModel(engine, folder, { signal }, async (model) => {
           const promptUnits = samples.prompts.length * unitsOfPrompt(samples);
           const listener = onProgress && ((step: Progress) => onProgress({ ...step, total: step.total + promptUnits }));
           const results = await measureTexts(model, texts, { onProgress: listener, signal });
           const written = await generateSamples(model, folder, { ...samples, signal, onProgress: listener, texts });
           return { results, written, ms: performance.now() - start };
-        } finally {
-          await model.release();
-        }
+        });
       },
     });
   };

@@ -5,7 +5,7 @@ import type { QualityReport } from '../report/report-schema.js';
 import type { Engine } from '../runtime/engine.js';
 import { type ModelFolder, openModelFolder } from '../storage/model-folder.js';
 import type { Stage } from './job-context.js';
-import { openLanguageModel } from './open-language-model.js';
+import { withLanguageModel } from './open-language-model.js';
 import type { QualityReference } from './quality-reference.js';
 
 export interface QualityInput {
@@ -39,18 +39,11 @@ export const quality: Stage<QualityInput, QualityReport | undefined> = {
         const total = done + windows.length;
         const onWindow = () => report(total);
         const written = await openModelFolder(platform, platform.files.resolve(path, file ?? folder.modelFile), folder);
-        const model = await openLanguageModel(engine, written, { signal }).catch(async (error) => {
-          await written.close();
-          throw error;
-        });
         try {
-          const found = await comparePredictions(model, predictions, {
-            engine,
-            windows,
-            windowsAtOnce,
-            onWindow,
-            signal,
-          });
+          const site = { engine, windows, windowsAtOnce, onWindow, signal };
+          const found = await withLanguageModel(engine, written, { signal }, (model) =>
+            comparePredictions(model, predictions, site),
+          );
           const windowLength = windows[0]!.length - leadingTokens.length;
           return {
             ...found,
@@ -65,7 +58,6 @@ export const quality: Stage<QualityInput, QualityReport | undefined> = {
             },
           };
         } finally {
-          await model.release();
           await written.close();
         }
       } catch (error) {
