@@ -1,9 +1,9 @@
 import { type BackwardMeter, backpropagate } from '../../activations/backpropagate.js';
 import { createCurvatureMeter } from '../../activations/curvature-meter.js';
 import { createAffinityMeter, type TokenContexts } from '../../activations/measure-affinity.js';
-import { type BlockSpan, blockSpans, logitsInBlocks, type PrunableModule } from '../../architecture/layout.js';
+import { type BlockSpan, logitsInBlocks, type PrunableModule } from '../../architecture/layout.js';
 import type { ChannelStatistics, CompensationAdapter } from '../../compensation/adapter.js';
-import type { UnsupportedModelError } from '../../errors.js';
+import { UnsupportedModelError } from '../../errors.js';
 import { freeBytes } from '../../free-bytes.js';
 import { METRICS, type Metric } from '../../importance/metrics.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
@@ -11,7 +11,7 @@ import type { Softening } from '../../operators/cross-entropy.js';
 import { readLinearWeight } from '../../removal/repair-linear.js';
 import type { PruneContext } from '../prune-context.js';
 import { weightByMetric } from '../weight-by-metric.js';
-import { openBackwardCheckpoint } from './backward-checkpoint.js';
+import { type Backwards, openBackwardCheckpoint } from './backward-checkpoint.js';
 import { type BackwardMeasures, type ForwardMeasures, orderOf } from './dense-measures.js';
 import type { DensePasses } from './dense-passes.js';
 import { asObstacle } from './gradient-reach.js';
@@ -42,54 +42,76 @@ export async function measureBackwards(
   const measured = backwardPass.modules.map((module) =>
     openMeasurement(context, passes, module, forwards.contexts.get(module)),
   );
-  const inSpan = ({ first, last }: BlockSpan) =>
-    measured.filter(({ module: { segment } }) => segment >= first && segment <= last);
-  const cotangents = await job.createStore(job.windows.length);
-  beginGradients(context, backwardPass.batches.length);
   const found = new Map(measured.map((measurement) => [measurement.module, measurement.found]));
-  const checkpoint = await openBackwardCheckpoint(context, {
-    ...{ ...passes, backwardPass, forwards, cotangents },
+  const { left, failure } = await passBackwards(context, passes, {
+    ...{ backwardPass, forwards, measured },
     found: byIndex(found),
+    softened: softeningOf(job),
   });
-  let left = checkpoint.start?.left ?? spans.length;
-  let obstacle: UnsupportedModelError | undefined;
+  const reached = spans[left]?.first ?? Number.POSITIVE_INFINITY;
+  return {
+    found: new Map([...found].filter(([{ segment }]) => segment >= reached)),
+    obstacle: failure && asObstacle(failure, job, needs),
+  };
+}
+
+/** A measurement of one segment in the backward pass. */
+export interface SegmentMeasurement {
+  readonly segment: number;
+  readonly meters: readonly BackwardMeter[];
+  /** Computes results when the meters have read all batches. */
+  finish(): Promise<void>;
+}
+
+/** A backward pass after its forward pass, whose results are `found`. */
+interface BackwardRun extends Pick<Backwards, 'backwardPass' | 'forwards' | 'found'> {
+  readonly measured: readonly SegmentMeasurement[];
+  readonly softened: Softening | undefined;
+}
+
+/**
+ * Runs a backward pass with its measurements, and saves checkpoints.
+ * @returns the number of blocks that are left, and the operator that stopped it.
+ */
+export async function passBackwards(
+  context: PruneContext,
+  passes: DensePasses,
+  { backwardPass, forwards, found, measured, softened }: BackwardRun,
+): Promise<{ readonly left: number; readonly failure?: UnsupportedModelError }> {
+  const { analysed, engine, options, ...job } = context.job;
+  const { model, runner, spans, needs } = passes;
+  const logitsTicks = logitsInBlocks(analysed.detected.layout);
+  const inSpan = ({ first, last }: BlockSpan) => measured.filter(({ segment }) => segment >= first && segment <= last);
+  const cotangents = await job.createStore(job.windows.length);
   try {
-    await context.timed('backward', () =>
+    context.begin('gradients', 1, Math.ceil((logitsTicks + spans.length) * backwardPass.batches.length));
+    const given = { needs, spans, backwardPass, forwards, found, cotangents };
+    const checkpoint = await openBackwardCheckpoint(context, given);
+    let left = checkpoint.start?.left ?? spans.length;
+    const run = () =>
       backpropagate({
-        engine: job.engine,
-        model: passes.model,
-        analysed: job.analysed,
-        ...backwardPass,
-        spans,
-        side: passes.runner.side,
-        cotangents,
-        softened: softeningOf(job),
+        ...{ engine, model, analysed, ...backwardPass, spans, cotangents, softened },
+        side: runner.side,
         metersOf: (span) => inSpan(span).flatMap(({ meters }) => meters),
         start: checkpoint.start,
-        onSpan: async (span, place) => {
+        async onSpan(span, place) {
           for (const measurement of inSpan(span)) await measurement.finish();
           left = place.left;
           await checkpoint.saveIfNeeded(place);
         },
-        onBatch: (detail, part) =>
-          context.tick(detail, part === 'loss' ? logitsInBlocks(job.analysed.detected.layout) : 1),
-        signal: job.options.signal,
-      }),
-    );
-  } catch (error) {
-    obstacle = asObstacle(error, job, needs);
+        onBatch: (detail, part) => context.tick(detail, part === 'loss' ? logitsTicks : 1),
+        signal: options.signal,
+      });
+    try {
+      await context.timed('backward', run);
+      return { left };
+    } catch (failure) {
+      if (failure instanceof UnsupportedModelError) return { left, failure };
+      throw failure;
+    }
   } finally {
     await cotangents.dispose();
   }
-  const reached = spans[left]?.first ?? Number.POSITIVE_INFINITY;
-  return { found: new Map([...found].filter(([{ segment }]) => segment >= reached)), obstacle };
-}
-
-/** Begins the stage of a backward pass: the loss, then all blocks. */
-export function beginGradients(context: PruneContext, batchCount: number): void {
-  const { analysed } = context.job;
-  const spanCount = blockSpans(analysed.detected.layout).length;
-  context.begin('gradients', 1, Math.ceil((logitsInBlocks(analysed.detected.layout) + spanCount) * batchCount));
 }
 
 function softeningOf({ options: { metric, seed }, firstWindow }: PruneContext['job']): Softening | undefined {
@@ -97,12 +119,9 @@ function softeningOf({ options: { metric, seed }, firstWindow }: PruneContext['j
   return temperature === undefined ? undefined : { temperature, seed, firstWindow };
 }
 
-/** Measurements of a module in the backward pass, and their results. */
-interface BackwardMeasurement {
+/** Measurements of a module in the backward pass, and their results. Large matrices are stored or freed. */
+interface BackwardMeasurement extends SegmentMeasurement {
   readonly module: PrunableModule;
-  readonly meters: readonly BackwardMeter[];
-  /** Computes results when the meters have read all batches; large matrices are stored or freed. */
-  finish(): Promise<void>;
   readonly found: BackwardMeasures;
 }
 
@@ -121,6 +140,7 @@ function openMeasurement(
   const curvature = curvatures && createCurvatureMeter(module);
   return {
     module,
+    segment: module.segment,
     meters: [...(affinity ? [affinity] : []), ...(curvature ? [curvature] : [])],
     found,
     async finish() {

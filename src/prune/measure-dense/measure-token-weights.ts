@@ -1,14 +1,12 @@
-import { backpropagate } from '../../activations/backpropagate.js';
 import { createTokenWeightMeter } from '../../activations/token-weight-meter.js';
-import { type BlockSpan, blockSpans, logitsInBlocks } from '../../architecture/layout.js';
+import { blockSpans } from '../../architecture/layout.js';
 import { errorMessage } from '../../error-message.js';
-import { UnsupportedModelError } from '../../errors.js';
 import { METRICS } from '../../importance/metrics.js';
 import type { PruneContext } from '../prune-context.js';
-import { findInterruptedBackward, openBackwardCheckpoint } from './backward-checkpoint.js';
+import { findInterruptedBackward } from './backward-checkpoint.js';
 import { type DensePasses, lowestSpan } from './dense-passes.js';
 import { findGradientReach } from './gradient-reach.js';
-import { beginGradients } from './measure-backwards.js';
+import { passBackwards } from './measure-backwards.js';
 import { measureForwards } from './measure-forwards.js';
 
 /** Sensitivity of the loss to a value, token by token. */
@@ -60,17 +58,11 @@ export async function measureTokenWeights(
   const reach = findGradientReach(job.model, job.analysed);
   const obstacles = given.map(({ value }) => reach.obstacleOf(value));
   const values = given.filter((_, at) => obstacles[at] === undefined);
-  let obstacle = obstacles.find((found) => found !== undefined);
-  if (values.length === 0 && obstacle !== undefined) return { weights: new Map(), obstacle: errorMessage(obstacle) };
-  const { analysed, engine, options } = job;
-  const spans = blockSpans(analysed.detected.layout);
+  const unreached = obstacles.find((found) => found !== undefined);
+  if (values.length === 0 && unreached !== undefined) return { weights: new Map(), obstacle: errorMessage(unreached) };
+  const spans = blockSpans(job.analysed.detected.layout);
   const runner = await context.startRunner(job.model, { isFixed: true });
-  const [archive, cotangents] = [
-    await job.createStore(job.windows.length, spans.length + 1),
-    await job.createStore(job.windows.length),
-  ];
-  const meters = values.map((value) => ({ ...value, meter: createTokenWeightMeter(value.value, value.channelCount) }));
-  const inSpan = ({ first, last }: BlockSpan) => meters.filter(({ segment }) => segment >= first && segment <= last);
+  const archive = await job.createStore(job.windows.length, spans.length + 1);
   try {
     const backwardPass = { batches, archive, modules: [], lowest: lowestSpan(spans, values) };
     const passes: DensePasses = {
@@ -85,38 +77,19 @@ export async function measureTokenWeights(
     };
     const forwards = await measureForwards(context, passes, await findInterruptedBackward(context, passes));
     const found = new Map(values.map(({ value }): [string, { weights?: TokenWeights['batches'] }] => [value, {}]));
-    beginGradients(context, batches.length);
-    const checkpoint = await openBackwardCheckpoint(context, {
-      needs: NO_NEEDS,
-      spans,
-      forwards,
-      found,
-      cotangents,
-      backwardPass,
-    });
-    const passBackwards = () =>
-      backpropagate({
-        engine,
-        model: job.model,
-        analysed,
-        ...backwardPass,
-        spans,
-        side: runner.side,
-        cotangents,
-        softened: { temperature: METRICS.divergence.temperature, seed: options.seed },
-        metersOf: (span) => inSpan(span).map(({ meter }) => meter),
-        start: checkpoint.start,
-        async onSpan(span, place) {
-          for (const { value, meter } of inSpan(span)) found.get(value)!.weights = meter.finish();
-          await checkpoint.saveIfNeeded(place);
+    const measured = values.map(({ value, channelCount, segment }) => {
+      const meter = createTokenWeightMeter(value, channelCount);
+      return {
+        segment,
+        meters: [meter],
+        async finish() {
+          found.get(value)!.weights = meter.finish();
         },
-        onBatch: (detail, part) => context.tick(detail, part === 'loss' ? logitsInBlocks(analysed.detected.layout) : 1),
-        signal: options.signal,
-      });
-    await context.timed('backward', passBackwards).catch((error: unknown) => {
-      if (!(error instanceof UnsupportedModelError)) throw error;
-      obstacle = error;
+      };
     });
+    const softened = { temperature: METRICS.divergence.temperature, seed: job.options.seed };
+    const { failure } = await passBackwards(context, passes, { backwardPass, forwards, found, measured, softened });
+    const obstacle = failure ?? unreached;
     const weights = new Map(
       [...found].flatMap(([value, { weights }]) =>
         weights === undefined ? [] : [[value, normalise(weights)] as const],
@@ -124,7 +97,7 @@ export async function measureTokenWeights(
     );
     return { weights, ...(obstacle && { obstacle: errorMessage(obstacle) }) };
   } finally {
-    await Promise.all([runner.dispose(), archive.dispose(), cotangents.dispose()]);
+    await Promise.all([runner.dispose(), archive.dispose()]);
   }
 }
 
