@@ -3,7 +3,9 @@ import { errorMessage } from '../error-message.js';
 import { ModelFormatError } from '../errors.js';
 import { isRecord } from '../parse-json.js';
 import { encodePieces, joinTokens } from './encode-pieces.js';
+import { withEquivalentSplits } from './equivalent-splits.js';
 import { tokenBytesOf } from './token-bytes.js';
+import { encodeUnknownPieces } from './unknown-pieces.js';
 
 export interface EncodeOptions {
   /** Default false. */
@@ -187,8 +189,12 @@ function toIds({ ids, tokens }: { readonly ids: readonly number[]; readonly toke
 }
 
 function construct(json: Record<string, unknown>, config: Record<string, unknown>): HuggingFaceTokenizer {
-  const tokenizer = new HuggingFaceTokenizer({ ...json, pre_tokenizer: expandDigits(json.pre_tokenizer) }, config);
-  const { normalizer, pre_tokenizer: split } = tokenizer;
+  const tokenizer = new HuggingFaceTokenizer(
+    { ...json, pre_tokenizer: withEquivalentSplits(json.pre_tokenizer) },
+    config,
+  );
+  const { model, normalizer, pre_tokenizer: split } = tokenizer;
+  if (model !== null) encodeUnknownPieces(model, Object(json.model));
   if (normalizer !== null) tokenizer.normalizer = boundGrowth(normalizer, 'normalizer');
   if (split !== null) tokenizer.pre_tokenizer = boundGrowth(split, 'pre_tokenizer');
   return tokenizer;
@@ -232,20 +238,6 @@ function withTimeLimit(limitTime: LimitTime): <T>(length: number, action: (attem
       throw new ModelFormatError(message, { cause });
     }
   };
-}
-
-/**
- * Replaces the pre-tokenizer `Digits` by the equivalent split. `tokenizers` treats every numeric character as a digit
- * (Rust's `char::is_numeric`: ½, ², Ⅳ), `@huggingface/tokenizers` 0.2.0 only 0 to 9.
- */
-function expandDigits(preTokenizer: unknown): unknown {
-  if (!isRecord(preTokenizer)) return preTokenizer;
-  const { type, pretokenizers, individual_digits: individual } = preTokenizer;
-  if (type === 'Sequence' && Array.isArray(pretokenizers))
-    return { ...preTokenizer, pretokenizers: pretokenizers.map(expandDigits) };
-  if (type !== 'Digits') return preTokenizer;
-  const pattern = { Regex: individual === true ? '\\p{N}' : '\\p{N}+' };
-  return { type: 'Split', pattern, behavior: 'Isolated', invert: false };
 }
 
 function requestsBos({ tokenizer_class: name, add_bos_token: requested }: Readonly<Record<string, unknown>>): boolean {

@@ -7,6 +7,10 @@ const read = (name: string) => JSON.parse(readFileSync(`examples/models/tiny-lla
 const json = read('tokenizer.json');
 const config = read('tokenizer_config.json');
 
+const PLAIN = { added_tokens: [], normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null };
+
+const splitBy = (pattern: object, behavior: string, invert = false) => ({ type: 'Split', pattern, behavior, invert });
+
 function errorOf(action: () => unknown): Error | undefined {
   try {
     action();
@@ -38,6 +42,45 @@ describe('createTokenizer', () => {
     const text = 'roughly ¾ inches, 12½ or x² and Ⅳ, ٣٤ 12';
     const rest = [159, 228, 97, 12, 221, 150, 97, 150, 98, 221, 17, 18];
     expect(Array.from(tokenizer.encode(text))).toEqual([...ids, ...rest]);
+  });
+
+  // Pieces that tokenizers 0.23 (Python) gives for the same pre-tokenizer.
+  it.each([
+    [{ type: 'Whitespace' }, 'naïve ½a², ну...b', ['naïve', '½', 'a', '²,', 'ну', '...', 'b']],
+    [{ type: 'Punctuation', behavior: 'Isolated' }, 'a--b$.', ['a', '-', '-', 'b', '$', '.']],
+    [{ type: 'Punctuation', behavior: 'Contiguous' }, 'a--b$.', ['a', '--', 'b', '$.']],
+    [{ type: 'Punctuation', behavior: 'MergedWithPrevious' }, '-a--b', ['-', 'a-', '-', 'b']],
+    [{ type: 'CharDelimiterSplit', delimiter: '.' }, 'a..b.', ['a', 'b']],
+    [splitBy({ String: '.' }, 'Removed'), 'a..b.', ['a', 'b']],
+    [splitBy({ String: '.' }, 'Contiguous'), 'a..b.', ['a', '..', 'b', '.']],
+    [splitBy({ Regex: 'x|yz' }, 'MergedWithPrevious'), 'xayzxb', ['x', 'ayz', 'x', 'b']],
+    [splitBy({ Regex: 'x|yz' }, 'MergedWithNext'), 'xayzxb', ['xa', 'yz', 'xb']],
+    [splitBy({ Regex: 'x|yz' }, 'Isolated', true), 'xayzxb', ['x', 'a', 'yz', 'x', 'b']],
+    [splitBy({ Regex: 'x|yz' }, 'Removed', true), 'xayzxb', ['x', 'yz', 'x']],
+    [splitBy({ Regex: 'x|yz' }, 'Contiguous', true), 'xayzxb', ['x', 'a', 'yzx', 'b']],
+    [splitBy({ Regex: 'x|yz' }, 'MergedWithPrevious', true), 'xayzxb', ['xa', 'yz', 'xb']],
+    [splitBy({ Regex: 'x|yz' }, 'MergedWithNext', true), 'xayzxb', ['x', 'ayz', 'x', 'b']],
+  ])('splits by %j as the tokenizers library does', (split, text, pieces) => {
+    const vocab = Object.fromEntries(['<unk>', ...new Set(['--', '$.', ...pieces])].map((piece, id) => [piece, id]));
+    const model = { type: 'BPE', unk_token: '<unk>', ignore_merges: true, merges: [], vocab };
+    const made = createTokenizer({ ...PLAIN, model, pre_tokenizer: split }, {});
+    expect(Array.from(made.encode(text))).toEqual(pieces.map((piece) => vocab[piece]));
+  });
+
+  it('encodes characters without a piece as bytes in Unigram too, and unknown ones word by word', () => {
+    const bytes = Array.from({ length: 256 }, (_, byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`);
+    const pieces = ['<unk>', 'a', ...bytes];
+    const model = { type: 'Unigram', unk_id: 0, byte_fallback: true, vocab: pieces.map((piece) => [piece, -1]) };
+    const made = createTokenizer({ ...PLAIN, model }, {});
+    expect(Array.from(made.encode('aéb'), (id) => pieces[id])).toEqual(['a', '<0xC3>', '<0xA9>', '<0x62>']);
+    const pre_tokenizer = { type: 'WhitespaceSplit' };
+    const without = createTokenizer({ ...PLAIN, pre_tokenizer, model: { ...model, byte_fallback: false } }, {});
+    expect(Array.from(without.encode('aéb éb b'))).toEqual([1, 0, 0, 0]);
+    const vocab = { '<unk>': 0, a: 1 };
+    const bpe = { type: 'BPE', unk_token: '<unk>', fuse_unk: true, merges: [], vocab };
+    expect(Array.from(createTokenizer({ ...PLAIN, pre_tokenizer, model: bpe }, {}).encode('aéb éb b'))).toEqual([
+      1, 0, 0, 0,
+    ]);
   });
 
   it('encodes special tokens in a text, and skips them on request when decoding', () => {
