@@ -6,14 +6,16 @@ import { mergeStatistics, type ObserveRequest, observe, type PruneRequest, prune
 import { bytesSource } from '../../src/onnx/memory-folder.js';
 import { readSafetensors, type TensorMap } from '../../src/onnx/safetensors.js';
 import type { SavedStatistics } from '../../src/report/statistics-schema.js';
-import { SHORT_LLAMA } from '../support/short-llama.js';
 import { hashFolder, useTemporaryFolder } from '../support/temporary-folder.js';
 
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
 
+/** A small decoder, since every model is observed in the same way. */
+const MODEL = 'test/fixtures/exporters/llama-genai018-fp32';
+
 const REQUEST = {
-  model: SHORT_LLAMA,
+  model: MODEL,
   method: 'obc',
   metric: 'divergence',
   // Four batches, of which the last has a single window.
@@ -25,7 +27,7 @@ const observeShard = (index: number, count: number, request: Partial<ObserveRequ
 const placesOf = (count: number) => Array.from({ length: count }, (_, index) => at(`${index + 1}-of-${count}`));
 const pruneFrom = (statistics: string, request: Partial<PruneRequest> = {}) =>
   prune({
-    ...{ model: SHORT_LLAMA, sparsity: 0.3, method: 'obc', metric: 'divergence', statistics },
+    ...{ model: MODEL, sparsity: 0.3, method: 'obc', metric: 'divergence', statistics },
     ...{ certify: false, evaluation: false, dryRun: true, report: false },
     ...request,
   });
