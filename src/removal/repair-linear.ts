@@ -4,6 +4,8 @@ import type { OutputLinear } from '../architecture/layout.js';
 import type { LinearWeight } from '../compensation/adapter.js';
 import { UnsupportedModelError } from '../errors.js';
 import { transposeMatrix } from '../linalg/matrix-block.js';
+import { intAttribute } from '../onnx/attributes.js';
+import { dataTypeNumber } from '../onnx/data-types.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import { encodeFloats, readFloat32 } from '../onnx/float-encoding.js';
 import { inputsOf, qualifiedOp } from '../onnx/graph-index.js';
@@ -118,7 +120,7 @@ function biasPlace(model: OnnxModel, linear: OutputLinear): BiasPlace {
     };
     return { name, shape: { dataType, dims }, handle, put };
   }
-  const { dataType } = model.weights.get(weightName(editor, linear))!;
+  const dataType = productType(editor, linear);
   const name = editor.freshName(`${linear.result}/bias`);
   const put = (bias: TensorHandle): void => {
     setWeight(model, name, bias);
@@ -170,12 +172,22 @@ const BIAS_SLOTS: Readonly<Record<string, number | 'other'>> = {
   'com.microsoft.SkipSimplifiedLayerNormalization': 3,
 };
 
+const FLOAT = dataTypeNumber('float');
+
 const unbiasedName = ({ result }: OutputLinear): string => `${result}/unbiased`;
 
 function linearNode(editor: GraphEditor, linear: OutputLinear): NodeProto {
   const node = editor.producerOf(linear.result) ?? editor.producerOf(unbiasedName(linear));
   if (node === undefined) throw new UnsupportedModelError(`the linear layer ${linear.node} is no longer in the graph`);
   return node.opType === 'Add' ? (editor.producerOf(unbiasedName(linear)) ?? node) : node;
+}
+
+/** Data type of a linear layer's product; its weight may have another before a Cast. */
+function productType(editor: GraphEditor, linear: OutputLinear): number {
+  const [, read = ''] = linearNode(editor, linear).input;
+  for (let node = editor.producerOf(read); node !== undefined; node = editor.producerOf(node.input[0] ?? ''))
+    if (node.opType === 'Cast') return intAttribute(node, 'to', FLOAT);
+  return editor.model.weights.get(weightName(editor, linear))!.dataType;
 }
 
 function weightName(editor: GraphEditor, linear: OutputLinear): string {
