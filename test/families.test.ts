@@ -30,6 +30,9 @@ const castToFloat = (g: GraphBuilder, past: string) => g.op('Cast', [past], { to
 const cutToWindow = (g: GraphBuilder, past: string) =>
   g.op('Slice', [castToFloat(g, past), g.ints(-30), g.ints(1000), g.ints(2)]);
 
+/** The concatenation of a cache with nothing, as TorchScript exports it where transformers joins it with an empty one. */
+const joinNothing = (g: GraphBuilder, past: string) => g.op('Concat', [past], { axis: 2 });
+
 /** Query, key and value side by side within each head, as in GPT-NeoX. */
 const packedByHead = ({ g }: BlockSite, x: string): Heads => {
   const heads = g.op('Reshape', [linear(g, x, HIDDEN, 3 * HIDDEN), g.ints(0, 0, HEADS, 3 * HEAD_SIZE)]);
@@ -228,6 +231,7 @@ const FAMILIES: readonly (readonly [string, DecoderShape, object])[] = [
   ['Einsum', { attention: byEinsum }, MULTI_HEAD],
   ['caches with casts', { attention: selfAttention({ cached: castToFloat }) }, MULTI_HEAD],
   ['caches cut to a window', { attention: selfAttention({ cached: cutToWindow }) }, MULTI_HEAD],
+  ['caches joined with nothing', { attention: selfAttention({ cached: joinNothing }) }, MULTI_HEAD],
 ];
 
 describe.each(FAMILIES)('%s', (_, shape, attention) => {

@@ -89,9 +89,11 @@ function moveInputForms(
   const forms: number[] = [];
   for (const at of first) {
     const { opType, input } = index.nodes[at]!;
-    const [source = ''] = input;
+    const [source = '', ...others] = input;
     const isForm = index.inputs.has(source) || forms.includes(index.producerOf.get(source) ?? -1);
-    if (isForm && INPUT_OPS.has(opType)) forms.push(at);
+    // Transformers joins a cache with an empty one, which the TorchScript exporter leaves out.
+    const copies = opType === 'Concat' && others.length === 0;
+    if (isForm && (copies || INPUT_OPS.has(opType))) forms.push(at);
   }
   // Last node first, so that chains of such nodes move together.
   for (const at of forms.reverse()) {
