@@ -126,7 +126,7 @@ export function writeOwnDtype(config: JsonObject, { modelFile, external }: Writt
   const [, variant = ''] = /^onnx\/model(_\w+)?\.onnx$/.exec(modelFile) ?? [undefined, 'none'];
   const dtype = dtypeOf(variant);
   if (dtype === undefined || typeof js.dtype === 'object') return config;
-  const name = modelFile.slice(modelFile.lastIndexOf('/') + 1);
+  const name = nameOf(modelFile);
   // transformers.js does not find other names.
   const isFound = external[0] === `${name}_data` && js.use_external_data_format === undefined;
   const data = isFound && { use_external_data_format: { [name]: external.length } };

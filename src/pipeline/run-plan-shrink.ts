@@ -2,7 +2,6 @@ import { generatedShare } from '../options/calibration.js';
 import { PLAN_SHRINK } from '../options/commands.js';
 import { checkOptions, refusal, rowsOf } from '../options/option.js';
 import { resolveRequest } from '../options/request.js';
-import { resolveShrink } from '../options/shrink.js';
 import { checkRun } from '../prune/check-run.js';
 import type { StageTiming } from '../prune/job.js';
 import { measureSpeed } from '../prune/measure-speed.js';
@@ -63,8 +62,7 @@ export interface ShrinkPlan extends PlannedSizes {
 export function runPlanShrink(platform: Platform, given: PlanShrinkRequest): Promise<ShrinkPlan> {
   const request = checkOptions(given, rowsOf(PLAN_SHRINK));
   const { statistics, ...shrinkRequest } = request;
-  checkShrink(shrinkRequest, true);
-  const shrink = resolveShrink(shrinkRequest, true);
+  const shrink = checkShrink(shrinkRequest, true);
   const vocabulary = vocabularyOf(shrinkRequest);
   if (statistics !== undefined && vocabulary !== undefined)
     throw refusal('statistics', 'cover the entire vocabulary, which is to be trimmed; leave one of them out');

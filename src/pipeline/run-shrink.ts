@@ -45,8 +45,7 @@ export type ShrinkReports = readonly [PruneReport, ...PruneReport[]];
  */
 export async function runShrink(platform: Platform, given: ShrinkRequest): Promise<ShrinkReports> {
   const request = checkOptions(given, rowsOf(SHRINK));
-  checkShrink(request);
-  const shrink = resolveShrink(request);
+  const shrink = checkShrink(request);
   const reports = await pruneTo(platform, pruneRequestOf(request, shrink), {
     results: sizePaths(platform, request, shrink),
     shrink,
@@ -71,8 +70,8 @@ export function pruneRequestOf(request: Checked<ShrinkRequest>, shrink: Resolved
   };
 }
 
-/** Refuses contradictory options before a model is opened. @param isPlan whether sizes are optional @throws OptionError */
-export function checkShrink(request: Checked<ShrinkRequest>, isPlan = false): void {
+/** Resolves the sizes, and refuses contradictory options before a model is opened. @param isPlan whether sizes are optional @throws OptionError */
+export function checkShrink(request: Checked<ShrinkRequest>, isPlan = false): ResolvedShrink {
   const { text, calibration, heal } = request;
   const shrink = resolveShrink(request, isPlan);
   const vocabulary = vocabularyOf(request);
@@ -86,6 +85,7 @@ export function checkShrink(request: Checked<ShrinkRequest>, isPlan = false): vo
   if (heal && !prunes(shrink))
     throw refusal('heal', 'has no effect if only bits are allowed; leave it out, or allow neurons or heads');
   if (vocabulary !== undefined) checkTrimming(request);
+  return shrink;
 }
 
 /** Whether the text calibrates, or decides which tokens remain. */

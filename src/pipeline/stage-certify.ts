@@ -207,26 +207,32 @@ async function runOpened(
   { engine, folder, written }: CertifyRequest,
   windows: readonly Int32Array[],
 ): Promise<LogitsRow[] | EngineError> {
-  const open = async (subject: ModelFolder): Promise<LogitsRow[]> => {
-    const session = await openSession(engine, subject);
-    try {
-      return await stepForLogits(createDecoder(session, cacheSizes(subject)), windows);
-    } finally {
-      await session.release();
-    }
-  };
   try {
-    return await open(written);
+    return await readLogits(engine, written, windows);
   } catch (error) {
     if (!(error instanceof EngineError)) throw error;
     if (isOutOfMemory(error)) return error;
-    const failure = await open(folder).catch((cause) => cause as unknown);
+    const failure = await readLogits(engine, folder, windows).catch((cause) => cause as unknown);
     if (failure instanceof EngineError) return error;
     throw new EngineError(
       `the pruned model does not run though the original does: ${error.message}. Nothing was written. ` +
         `Please report the model; ${WRITE_ANYWAY}`,
       { cause: error },
     );
+  }
+}
+
+/** Logits of a model, opened as users do. */
+async function readLogits(
+  engine: CertifyRequest['engine'],
+  folder: ModelFolder,
+  windows: readonly Int32Array[],
+): Promise<LogitsRow[]> {
+  const session = await openSession(engine, folder);
+  try {
+    return await stepForLogits(createDecoder(session, cacheSizes(folder)), windows);
+  } finally {
+    await session.release();
   }
 }
 
@@ -248,14 +254,9 @@ async function measureKernelNoise(
   windows: readonly Int32Array[],
   gapOf: (found: Float32Array, expected: Float32Array) => number,
 ): Promise<number> {
-  const session = await openSession(engine, folder);
-  try {
-    const opened = await stepForLogits(createDecoder(session, cacheSizes(folder)), windows);
-    const exact = await runForLogits({ model, analysed, engine, windows, signal });
-    return gapOf(...pickRows(opened, exact, windows));
-  } finally {
-    await session.release();
-  }
+  const opened = await readLogits(engine, folder, windows);
+  const exact = await runForLogits({ model, analysed, engine, windows, signal });
+  return gapOf(...pickRows(opened, exact, windows));
 }
 
 /** Largest gap that counts as rounding. */
