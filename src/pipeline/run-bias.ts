@@ -1,19 +1,29 @@
-import { createCalibrationSet } from '../calibration/calibration-set.js';
+import { type CalibrationSet, createCalibrationSet } from '../calibration/calibration-set.js';
+import { sha256OfTokens } from '../calibration/sha256.js';
+import { collectContexts } from '../evaluation/collect-contexts.js';
+import { measureBias, type ScoredText } from '../evaluation/measure-bias.js';
+import { takeEvenly } from '../evaluation/take-evenly.js';
+import { measureTokenLosses } from '../evaluation/token-losses.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
 import { BIAS } from '../options/commands.js';
 import { checkOptions, defaultsOf, type OptionsOf, rowsOf } from '../options/option.js';
 import type { CONTEXTS } from '../options/single-calls.js';
 import type { ReadingOptions } from '../options/texts.js';
 import { type CalibrationOptions, resolveCalibration } from '../options.js';
 import type { JobControl } from '../progress.js';
+import { type Decode, describeContexts } from '../report/describe-contexts.js';
+import { perplexityMetric } from '../report/perplexity-metric.js';
 import type { BiasReport, MetricReport } from '../report/report-schema.js';
+import type { AnalysedModel } from '../runtime/analyse-model.js';
+import type { Engine } from '../runtime/engine.js';
 import type { EngineChoice, Platform } from '../runtime/platform.js';
 import { requireTokenizer } from '../storage/load-tokenizer.js';
 import type { ModelFolder, SourceOptions } from '../storage/model-folder.js';
 import { MAX_REPORT_BYTES, readJsonFile } from '../storage/read-json.js';
 import { openTextSource } from '../storage/read-text.js';
 import { REPORT_NAME } from '../storage/write-report.js';
-import { compareOnTexts } from './compare-texts.js';
 import { withJob } from './job-context.js';
+import { withLanguageModel } from './open-language-model.js';
 import { analyse } from './stage-analyse.js';
 import { calibrate } from './stage-calibrate.js';
 import { load } from './stage-load.js';
@@ -73,11 +83,12 @@ export async function runBias(platform: Platform, given: BiasRequest): Promise<B
       vocabularySize,
       signal,
     });
-    const { metrics, bias } = await compareOnTexts({
+    const found = await compareTexts({
       engine,
       dense: { folder, model, analysed },
       pruned,
-      texts: [{ name: request.text, windows: text.windows, textSha256: text.provenance.textSha256 }],
+      name: request.text,
+      text,
       calibration: calibration.windows,
       windowCount,
       block: request.block,
@@ -88,8 +99,7 @@ export async function runBias(platform: Platform, given: BiasRequest): Promise<B
       signal,
     });
     const mismatch = await findMismatch(pruned, calibration.provenance.tokensSha256);
-    const [found] = bias;
-    return { ...found!, warnings: [...mismatch, ...found!.warnings], perplexity: metrics[0]! };
+    return { ...found, warnings: [...mismatch, ...found.warnings] };
   });
 }
 
@@ -104,4 +114,85 @@ async function findMismatch({ platform: { files }, root }: ModelFolder, tokensSh
     "the given calibration differs from the one in the pruned model's report: give the calibration text, windows and " +
       'window length of prune, or the comparison is with a text that pruning did not read',
   ];
+}
+
+interface ComparisonJob extends JobControl {
+  readonly engine: Engine;
+  readonly dense: { readonly folder: ModelFolder; readonly model: OnnxModel; readonly analysed: AnalysedModel };
+  readonly pruned: ModelFolder;
+  readonly name: string;
+  readonly text: CalibrationSet;
+  /** Calibration windows of the text's window length. */
+  readonly calibration: readonly Int32Array[];
+  /** Number of evenly spaced calibration windows to read. */
+  readonly windowCount: number;
+  readonly block?: number | undefined;
+  readonly contextCount?: number | undefined;
+  readonly seed: number;
+  /** Decodes quoted text; absent: no text is quoted. */
+  readonly decode?: Decode | undefined;
+}
+
+/**
+ * Runs the dense and the pruned model on both texts, one in memory at a time, and compares their losses per token.
+ * @throws EngineError, NumericalError, UnsupportedModelError; OptionError for a block that does not exist.
+ */
+async function compareTexts(job: ComparisonJob): Promise<BiasResult> {
+  const { engine, dense, name, block, contextCount, seed, onProgress, signal, decode } = job;
+  const both = [takeEvenly(job.calibration, job.windowCount), job.text.windows];
+  const before = await readAll(job, dense.folder, both);
+  const after = await readAll(job, job.pruned, both);
+  const scored = both.map((windows, at): ScoredText => ({ windows, dense: before[at]!, pruned: after[at]! }));
+  const [calibration, text] = scored as [ScoredText, ScoredText];
+  const windows = both.flat();
+  const request = { engine, model: dense.model, analysed: dense.analysed, windows, block, contextCount, seed };
+  const contexts = await collectContexts({ ...request, onProgress, signal });
+  return {
+    name,
+    block: contexts.block,
+    windowLength: windows[0]?.length ?? 0,
+    ...measureBias({ ...contexts, calibration, text, calibratedOn: job.calibration }),
+    described: describeContexts({ contexts, windows, decode }),
+    perplexity: await perplexityOf(job, text),
+  };
+}
+
+/** Losses of one model on each list of windows. */
+function readAll(
+  { engine, signal, onProgress }: ComparisonJob,
+  folder: ModelFolder,
+  texts: readonly (readonly Int32Array[])[],
+): Promise<Float32Array[]> {
+  return withLanguageModel(engine, folder, { signal }, async (model) => {
+    const losses: Float32Array[] = [];
+    for (const windows of texts) losses.push(await measureTokenLosses(model, windows, { signal, onProgress }));
+    return losses;
+  });
+}
+
+async function perplexityOf(
+  { name, text: { provenance } }: ComparisonJob,
+  { windows, dense, pruned }: ScoredText,
+): Promise<MetricReport> {
+  const { textSha256 } = provenance;
+  const windowLength = windows[0]!.length;
+  const tokenCount = windowLength - 1;
+  const sum = (losses: Float32Array) => losses.reduce((all, loss) => all + loss, 0);
+  const protocol = {
+    tokensSha256: await sha256OfTokens(windows),
+    ...(textSha256 !== undefined && { textSha256 }),
+    windowLength,
+    stride: windowLength,
+    windowCount: windows.length,
+    tokenCount: dense.length,
+  };
+  const measured = (losses: Float32Array) => ({
+    perplexity: Math.exp(sum(losses) / losses.length),
+    windows: windows.map((_, at) => ({
+      nll: sum(losses.subarray(at * tokenCount, (at + 1) * tokenCount)),
+      tokenCount,
+    })),
+    protocol,
+  });
+  return perplexityMetric(name, measured(dense), measured(pruned));
 }
