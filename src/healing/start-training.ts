@@ -3,8 +3,15 @@ import { OptionError, UnsupportedModelError } from '../errors.js';
 import type { GraphIndex } from '../onnx/graph-index.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import type { TensorShape } from '../onnx/tensor-handle.js';
-import type { UnderstoodModel } from '../runtime/analyse-model.js';
-import { type Batch, indexRunGraph, makeBatches, type SideValues } from '../runtime/block-runner.js';
+import type { AnalysedModel, UnderstoodModel } from '../runtime/analyse-model.js';
+import {
+  type Batch,
+  type BlockRunner,
+  createBlockRunner,
+  indexRunGraph,
+  makeBatches,
+  type SideValues,
+} from '../runtime/block-runner.js';
 import type { Engine } from '../runtime/engine.js';
 import type { TensorStore } from '../runtime/tensor-store.js';
 import { learningRateOf } from './adam.js';
@@ -12,7 +19,6 @@ import { type CarriedValues, findCarried } from './carried-values.js';
 import { checkSameBase } from './check-same-base.js';
 import { WORK } from './differentiate.js';
 import { createLossHead } from './loss-head.js';
-import { runStages, stagesOf } from './run-stages.js';
 import { createStudent } from './student.js';
 import type { Training } from './train.js';
 import { findTrainedWeights, type TrainedName } from './trained-weights.js';
@@ -108,9 +114,11 @@ async function prepare(
   const { training: steps, heldOut: checks, all, perStep, stateBytes } = batching;
   const run = async ({ model, analysed }: UnderstoodModel, batches: readonly Batch[], stageCount: number) => {
     const states = await request.createStore(batches.length * stateBytes);
-    return own(
-      await runStages({ engine, model, analysed, batches, states, stageCount, signal, onBatch: progress.stage }),
-    );
+    const { facts, tokenInput } = analysed;
+    const { cuts } = analysed.detected.partition;
+    const options = { engine, model, batches, states, signal, cuts, facts, tokenInput };
+    const runner = createBlockRunner({ ...options, isFixed: true });
+    return own(await runStages(runner, stageCount, progress.stage));
   };
   const targets = await run(teacher, all, stagesOf(teacher.analysed));
   const inputs = await run(student, all, 1);
@@ -256,3 +264,21 @@ function startProgress(
     },
   };
 }
+
+/**
+ * Runs the first stages of a model; with `stagesOf` all up to the last hidden state. @returns the runner, to be disposed of by the
+ * caller.
+ */
+async function runStages(runner: BlockRunner, stageCount: number, onBatch: () => void): Promise<BlockRunner> {
+  try {
+    for (let stage = 1; stage < stageCount; stage += 1) await runner.pass({ onBatch });
+    await runner.advance({ onBatch });
+    return runner;
+  } catch (error) {
+    await runner.dispose();
+    throw error;
+  }
+}
+
+/** Number of stages up to the last hidden state. */
+const stagesOf = ({ detected }: AnalysedModel): number => detected.partition.cuts.length;
