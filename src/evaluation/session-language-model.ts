@@ -6,6 +6,7 @@ import type { Bundle } from './bundle.js';
 import {
   checkRowCount,
   commonLength,
+  continuesTogether,
   createDecoder,
   type Decoder,
   type LogitsTensor,
@@ -14,11 +15,10 @@ import {
   NO_PAST,
   readAllLogits,
 } from './decoder.js';
-import { findBatchLimits } from './find-batch-limits.js';
 import type { LanguageModel, Reader, SavedReader } from './language-model.js';
 import type { CacheSizes } from './model-interface.js';
 import { type BatchLimits, planBatches } from './plan-batches.js';
-import { scoreBatch } from './score-batch.js';
+import { type ScoringParts, scoreBatch } from './score-batch.js';
 import { createTokenScorer, type TokenScorer } from './token-scorer.js';
 
 export interface LanguageModelOptions extends CacheSizes {
@@ -158,4 +158,25 @@ function checkFirstScored(firstScored: number, length: number): void {
   if (!Number.isInteger(firstScored) || firstScored < 1 || firstScored >= length) {
     throw new OptionError(`firstScored is ${firstScored}, expected 1 to ${length - 1}: a token needs one before it`);
   }
+}
+
+/** Largest number of logits that a run returns (128 MiB in single precision). */
+const LOGITS_LIMIT = 2 ** 25;
+
+/** Largest number of elements of keys and values copied for a run (256 MiB in single precision). */
+const CACHE_LIMIT = 2 ** 26;
+
+/** Largest number of tokens per run: more does not increase throughput. */
+const TOKEN_LIMIT = 1024;
+
+/** Finds the batch limits of a decoder; a few small runs test its KV cache. */
+async function findBatchLimits({ decoder, scorer }: ScoringParts): Promise<BatchLimits> {
+  const width = decoder.vocabularySize ?? (await decoder.run([Int32Array.of(0)])).dims.at(-1) ?? 1;
+  return {
+    hasCache: decoder.hasCache,
+    continuesTogether: decoder.hasCache && (await continuesTogether(decoder, scorer.widen)),
+    tokenCount: Math.max(1, Math.min(TOKEN_LIMIT, Math.floor(LOGITS_LIMIT / width))),
+    cachedTokenCount: Math.max(1, Math.floor(CACHE_LIMIT / Math.max(1, decoder.cacheWidth))),
+    rowCount: decoder.rowLimit,
+  };
 }

@@ -1,15 +1,15 @@
 import { collectStatistics, type StatisticsTarget } from '../activations/collect-statistics.js';
 import type { StageMeter } from '../activations/stage-meter.js';
-import { sumByContext } from '../activations/sum-by-context.js';
+import { type ContextSums, sumByContext } from '../activations/sum-by-context.js';
 import type { PrunableModule } from '../architecture/layout.js';
 import type { ChannelStatistics, StatisticsNeed } from '../compensation/adapter.js';
-import { WEIGHTING_VARIANTS } from '../grouping/weighting-variants.js';
+import { type Temperature, weightContexts } from '../grouping/weight-contexts.js';
+import { WEIGHTING_VARIANTS, type WeightingName } from '../grouping/weighting-variants.js';
 import { channelsOf } from '../removal/score-module.js';
 import type { Batch, BlockRunner } from '../runtime/block-runner.js';
 import { cacheValues } from './cache-values.js';
 import type { FunctionalModule } from './measure-dense/dense-measures.js';
 import { type PruneContext, segmentName } from './prune-context.js';
-import { weightGroups } from './weight-groups.js';
 
 export interface MeasureRequest {
   /** Positioned at the segment. */
@@ -72,4 +72,60 @@ async function measureTokenWeights(
   const { input: value, inputCount: channelCount } = module.output;
   const sums = await sumByContext(runner, { feature, pca, centers, contextCount, value, channelCount });
   return weightGroups({ ...sums, contextCount, windowLength: context.batches[0]?.sequenceLength ?? 1 }, weighting);
+}
+
+interface GroupWeighting {
+  readonly variant: WeightingName;
+  readonly temperature: Temperature;
+}
+
+/** Contexts of the tokens, and sums of h over the tokens of each. */
+interface TokensByContext extends ContextSums {
+  readonly contextCount: number;
+  readonly windowLength: number;
+}
+
+/**
+ * Weights of a batch's tokens for every function group, `[groups, tokens]`; group k is the one of context k.
+ * @see FANG (arXiv 2512.23014), Eq. 6
+ */
+function weightGroups(tokens: TokensByContext, weighting: GroupWeighting): (batch: Batch) => Float32Array {
+  const { sumsOfWindow, contextOfToken, contextCount, windowLength } = tokens;
+  const byWindow = WEIGHTING_VARIANTS[weighting.variant].scope === 'window';
+  const all = sumsOfWindow.map((_, window) => window);
+  const tables = byWindow
+    ? all.map((window) => weightTable(tokens, [window], weighting))
+    : [weightTable(tokens, all, weighting)];
+  return (batch) => {
+    const tokenCount = batch.tokens.length;
+    const weights = new Float32Array(contextCount * tokenCount);
+    for (let token = 0; token < tokenCount; token += 1) {
+      const at = batch.firstToken + token;
+      const table = tables[byWindow ? Math.floor(at / windowLength) : 0]!;
+      for (let group = 0; group < contextCount; group += 1) {
+        weights[group * tokenCount + token] = table[group * contextCount + contextOfToken[at]!]!;
+      }
+    }
+    return weights;
+  };
+}
+
+/** `alpha[group][context]` with centres over some windows. */
+function weightTable(
+  { sumsOfWindow, contextOfToken, contextCount, windowLength }: TokensByContext,
+  windows: readonly number[],
+  { variant, temperature }: GroupWeighting,
+): Float64Array {
+  const counts = new Int32Array(contextCount);
+  const centers = new Float64Array(sumsOfWindow[0]?.length ?? 0);
+  for (const window of windows) {
+    for (let token = window * windowLength; token < (window + 1) * windowLength; token += 1)
+      counts[contextOfToken[token]!]! += 1;
+    sumsOfWindow[window]!.forEach((sum, at) => {
+      centers[at]! += sum;
+    });
+  }
+  const channelCount = centers.length / contextCount;
+  for (let at = 0; at < centers.length; at += 1) centers[at]! /= Math.max(1, counts[Math.floor(at / channelCount)]!);
+  return weightContexts({ centers, counts, variant, temperature });
 }

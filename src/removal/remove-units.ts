@@ -1,17 +1,17 @@
 import type { GraphProto, NodeProto } from 'onnx-buf';
 import type { DetectedModel } from '../architecture/detect-layout.js';
-import type { ChannelTrace } from '../architecture/trace-channels.js';
+import type { ChannelTrace, ExpertBranch } from '../architecture/trace-channels.js';
 import { UnsupportedModelError } from '../errors.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
+import { opsetOf } from '../onnx/opset-of.js';
 import { sliceHandle } from '../onnx/slice-handle.js';
 import { sliceStack } from '../onnx/slice-stack.js';
+import { INT32 } from '../onnx/value.js';
 import type { TwoRunFacts } from '../onnx/value-facts.js';
 import type { AxisLabel } from '../operators/axis-rule.js';
-import { gatherRepeated, repeatedPeriod } from './gather-repeated.js';
 import { editGraph, type GraphEditor } from './graph-editor.js';
 import { type RemainingUnits, remainingPositions, remainingUnits } from './remaining-positions.js';
-import { removeBranches } from './remove-branches.js';
 import { updateNode } from './update-nodes.js';
 
 export interface Removal {
@@ -188,3 +188,92 @@ function narrowDeclarations(graph: GraphProto, value: string, label: AxisLabel, 
       dim.value = { case: 'dimValue', value: BigInt(remainingPositions(label, remaining).length) };
   }
 }
+
+/**
+ * Removes experts that are separate nodes from the sum of their mixture, and renumbers the others. `tidyModel` drops the
+ * unused nodes later.
+ *
+ * @param keep Experts that remain, ascending.
+ */
+function removeBranches(editor: GraphEditor, branches: readonly ExpertBranch[], keep: Int32Array): void {
+  const nodes = editor.model.proto.graph!.node;
+  for (const [at, expert] of keep.entries()) {
+    const { test, slot } = branches[expert]!;
+    const node = editor.producerOf(test)!;
+    const dataType = editor.model.weights.get(node.input[slot]!)?.dataType;
+    node.input[slot] = editor.addInts([at], dataType === INT32 ? dataType : undefined);
+  }
+  const sums = new Set(branches.map(({ term }) => term));
+  const additions = nodes.filter(({ opType, input, output }) => {
+    const isSum = opType === 'Add' && input.every((value) => sums.has(value));
+    if (isSum) sums.add(output[0]!);
+    return isSum;
+  });
+  const last = additions.at(-1)!;
+  const [result] = last.output;
+  const terms = [...keep].map((expert) => branches[expert]!.term);
+  const [first = ''] = terms;
+  let sum = first;
+  for (const term of terms.slice(1, -1)) {
+    const next = editor.freshName(`${term}/sum`);
+    editor.insertBefore(last, { op: 'Add', inputs: [sum, term], outputs: [next] });
+    sum = next;
+  }
+  editor.insertBefore(
+    last,
+    terms.length > 1
+      ? { op: 'Add', inputs: [sum, terms.at(-1)!], outputs: [result!] }
+      : { op: 'Identity', inputs: [sum], outputs: [result!] },
+  );
+  for (const addition of additions) nodes.splice(nodes.indexOf(addition), 1);
+}
+
+/**
+ * Period of the unit ids along an axis whose size depends on the input, such as the heads in batch x heads; `undefined`
+ * when they do not repeat in every run.
+ * @param secondSize Size of the axis in a run with another batch and window.
+ */
+function repeatedPeriod({ unitIds }: AxisLabel, secondSize: number): number | undefined {
+  const periods = Array.from({ length: unitIds.length }, (_, at) => at + 1);
+  const fits = (period: number): boolean =>
+    unitIds.length % period === 0 && unitIds.every((code, at) => code === unitIds[at % period]);
+  const period = periods.find(fits);
+  return period !== undefined && period < unitIds.length && secondSize % period === 0 ? period : undefined;
+}
+
+interface RepeatedGather {
+  readonly value: string;
+  readonly rank: number;
+  readonly label: AxisLabel;
+  readonly period: number;
+  readonly remaining: RemainingUnits;
+}
+
+/**
+ * Gathers the remaining positions of every period of an axis of any length: `[.., n * period, ..]` is reshaped to
+ * `[.., n, period, ..]`, gathered, and flattened again, by nodes before `before`.
+ * @returns Name of the result.
+ */
+function gatherRepeated(editor: GraphEditor, request: RepeatedGather, before: NodeProto): string {
+  const { value, rank, label, period, remaining } = request;
+  const { axis, unitIds } = label;
+  const positions = remainingPositions({ axis, unitIds: unitIds.slice(0, period) }, remaining);
+  // A Reshape entry of 0 copies the size at the same index, so an inserted axis of 1 lets later axes keep theirs.
+  const shape = (...middle: readonly number[]): string =>
+    editor.addInts([...new Array(axis).fill(0), ...middle, ...new Array(rank - axis - 1).fill(0)]);
+  const insert = (op: string, inputs: readonly string[], attributes = {}): string => {
+    const result = editor.freshName(`${value}/pruned_${op.toLowerCase()}`);
+    editor.insertBefore(before, { op, inputs, outputs: [result], attributes });
+    return result;
+  };
+  const changeRank = (op: string, source: string): string =>
+    opsetOf(editor.model.proto) < AXES_AS_INPUT
+      ? insert(op, [source], { axes: [axis + 1] })
+      : insert(op, [source, editor.addInts([axis + 1])]);
+  const unfolded = insert('Reshape', [changeRank('Unsqueeze', value), shape(-1, period)]);
+  const gathered = insert('Gather', [unfolded, editor.addInts([...positions])], { axis: axis + 1 });
+  return changeRank('Squeeze', insert('Reshape', [gathered, shape(-1, 1)]));
+}
+
+/** From this opset on, the axes of Unsqueeze and Squeeze are an input. */
+const AXES_AS_INPUT = 13;

@@ -1,18 +1,16 @@
-import type { GraphProto } from 'onnx-buf';
+import type { GraphProto, NodeProto } from 'onnx-buf';
 import { type DetectedModel, detectLayout } from '../architecture/detect-layout.js';
 import { UnsupportedModelError } from '../errors.js';
-import { indexGraph, nodeLabel } from '../onnx/graph-index.js';
+import { type GraphIndex, indexGraph, inputsOf, nodeLabel } from '../onnx/graph-index.js';
 import { type ModelInput, type PrefillSize, readModelInputs } from '../onnx/model-inputs.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { findSteppedSizes } from '../onnx/stepped-sizes.js';
 import type { TwoRunFacts, ValueFacts } from '../onnx/value-facts.js';
 import { operatorOf } from '../operators/table.js';
-import { chooseProbes } from './choose-probes.js';
-import { countPositions } from './count-positions.js';
 import type { Engine } from './engine.js';
 import { extrapolateFacts } from './extrapolate-facts.js';
 import { lowerForRun, splitSums } from './lower-for-run.js';
-import { probeValues } from './probe-values.js';
+import { type ProbeSize, probeValues } from './probe-values.js';
 import { refuseCrashing } from './refuse-crashing.js';
 import { refuseEncoder } from './refuse-encoder.js';
 import { refuseUnrunnable } from './refuse-unrunnable.js';
@@ -107,4 +105,76 @@ function findLogits(
     );
   }
   return found;
+}
+
+interface PositionRequest {
+  readonly index: GraphIndex;
+  readonly facts: ValueFacts;
+  readonly inputs: readonly ModelInput[];
+}
+
+/** Tables with fewer rows are not for positions, but for token types or branches. */
+const MIN_ROWS = 8;
+
+/**
+ * Longest window by the size of a graph's position tables: learned positions, or precomputed rotary angles. A few rows may
+ * have another purpose, so that the real limit can be slightly lower.
+ *
+ * @returns undefined for a graph without such tables.
+ */
+function countPositions({ index, facts, inputs }: PositionRequest): number | undefined {
+  const contents = new Set(
+    inputs.filter(({ role }) => role === 'tokens' || role === 'tokenTypes').map(({ name }) => name),
+  );
+  let least = Number.POSITIVE_INFINITY;
+  for (const node of index.nodes) {
+    const { dims = [] } = facts.get(findTable(node, index, contents)) ?? {};
+    if (dims.length === 2 && dims[0]! >= MIN_ROWS) least = Math.min(least, dims[0]!);
+    const reads = node.opType === 'Shape' ? [] : inputsOf(node);
+    if (reads.some((value) => contents.has(value))) for (const value of node.output) contents.add(value);
+  }
+  return Number.isFinite(least) ? least : undefined;
+}
+
+/** The table of positions that a node reads; '' for other nodes. */
+function findTable(node: NodeProto, { constants }: GraphIndex, contents: ReadonlySet<string>): string {
+  const slot = operatorOf(node)?.positionTable ?? 'none';
+  const [data = '', indices = ''] = node.input;
+  const isLookUp = node.opType === 'Gather' && !constants.has(indices) && !contents.has(indices);
+  const table = slot === 'none' ? (isLookUp ? data : '') : (node.input[slot] ?? '');
+  return constants.has(table) ? table : '';
+}
+
+/**
+ * Sizes of two runs that differ in batch and window, to find the sizes that depend on them. All numbers are small and
+ * distinct, and a window plus a few tokens (attention sinks) is not the same multiple of the batch in both.
+ */
+const PROBES: readonly [ProbeSize, ProbeSize] = [
+  { batchSize: 2, sequenceLength: 3, selectedCount: 7 },
+  { batchSize: 3, sequenceLength: 8, selectedCount: 11 },
+];
+
+/**
+ * Sizes of the two probe runs. A graph for one window at a time is probed with one.
+ * @throws UnsupportedModelError for a graph whose windows are of one length, or come in batches of one size above 1.
+ */
+export function chooseProbes({ name, dims }: ModelInput): readonly [ProbeSize, ProbeSize] {
+  const [batch, sequence] = dims;
+  if (typeof sequence === 'number') {
+    const accepted = sequence === 1 ? 'one token at a time' : `exactly ${sequence} tokens`;
+    throw new UnsupportedModelError(
+      `"${name}" has dims [${dims.join(', ')}]: the graph takes ${accepted}, and pruning runs windows of any length; export it with an open sequence length (dynamic_axes or dynamic_shapes of torch.onnx.export)`,
+    );
+  }
+  if (typeof batch !== 'number') return PROBES;
+  if (batch !== 1) {
+    throw new UnsupportedModelError(
+      `"${name}" has dims [${dims.join(', ')}]: the graph takes exactly ${batch} windows together, expected one or any number; export it with an open batch size`,
+    );
+  }
+  const [first, second] = PROBES;
+  return [
+    { ...first, batchSize: 1 },
+    { ...second, batchSize: 1 },
+  ];
 }

@@ -1,5 +1,6 @@
 import { createStatisticsMeter } from '../../activations/collect-statistics.js';
 import { createChangeMeter } from '../../activations/measure-change.js';
+import { readUnder, type StageMeter } from '../../activations/stage-meter.js';
 import type { BlockSpan, PrunableModule } from '../../architecture/layout.js';
 import { type ChannelStatistics, type CompensationAdapter, EMPTY_STATISTICS } from '../../compensation/adapter.js';
 import type { BlockRunner, StageReads } from '../../runtime/block-runner.js';
@@ -9,7 +10,6 @@ import type { InterruptedBackward } from './backward-checkpoint.js';
 import { type ForwardMeasures, type ModuleContexts, orderOf } from './dense-measures.js';
 import type { DensePasses } from './dense-passes.js';
 import { orderModule } from './measure-backwards.js';
-import { createMeasurements, type ModuleMeasurement } from './measurements.js';
 import type { ModuleRemovalOrder } from './order-units.js';
 import { searchContexts } from './search-contexts.js';
 import type { StatisticsStore } from './statistics-store.js';
@@ -188,4 +188,48 @@ async function findChange(
     );
   };
   return { meter, finish };
+}
+
+/** A meter, and an action with its results. */
+interface ModuleMeasurement {
+  readonly meter: StageMeter;
+  /** Called when the meter has read all batches. */
+  finish(): void | Promise<void>;
+}
+
+/** Tracks measurements of stages, which may run later than `BlockRunner.pass` returns. */
+interface Measurements {
+  /** Reads of a stage for measurements, and for another reader. */
+  readsFor(measurements: readonly ModuleMeasurement[], others?: StageReads): StageReads;
+  /** Finishes those whose meters have read all batches. */
+  finishDone(): Promise<void>;
+}
+
+function createMeasurements(batchCount: number, signal: AbortSignal | undefined): Measurements {
+  let open: { missing: number; readonly measurements: readonly ModuleMeasurement[] }[] = [];
+  return {
+    readsFor(measurements, others) {
+      const entry = { missing: batchCount, measurements };
+      open.push(entry);
+      const reads = readUnder(
+        measurements.map(({ meter }) => meter),
+        others,
+      );
+      return {
+        ...reads,
+        async onBatch(batch, values) {
+          await reads.onBatch?.(batch, values);
+          entry.missing -= 1;
+        },
+      };
+    },
+    async finishDone() {
+      const done = open.filter(({ missing }) => missing === 0);
+      open = open.filter(({ missing }) => missing > 0);
+      for (const measurement of done.flatMap(({ measurements }) => measurements)) {
+        signal?.throwIfAborted();
+        await measurement.finish();
+      }
+    },
+  };
 }
