@@ -1,14 +1,15 @@
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
+import { createReadStream, readFileSync } from 'node:fs';
 import { type FileHandle, mkdir, open, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { homedir } from 'node:os';
 import { dirname, join, relative, resolve } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
-import type { HubCommit, HubFile, HubStore, IncomingFile } from '../runtime/hub-store.js';
+import type { HubCommit, HubFile, HubSettings, HubStore, IncomingFile } from '../runtime/hub-store.js';
 import { writing } from '../runtime/writing.js';
+import { VERSION } from '../version.js';
 import { checkNew } from './check-output.js';
 import { tryLock } from './folder-lock.js';
-import { type HubEnvironment, hubCacheFolder, readHubSettings } from './hub-settings.js';
 import { syncFile } from './sync-file.js';
 import { hasCode } from './system-error.js';
 
@@ -134,3 +135,36 @@ const sizeOf = async (path: string): Promise<number | undefined> =>
     (found) => found.size,
     () => undefined,
   );
+
+/** Environment variables of the Hub's clients. */
+type HubEnvironment = Readonly<Record<string, string | undefined>>;
+
+const ENDPOINT = 'https://huggingface.co';
+
+/** Settings of the Hub from environment variables and the token file. @see HubSettings */
+export function readHubSettings(env: HubEnvironment): HubSettings {
+  const token = (env.HF_TOKEN ?? env.HUGGING_FACE_HUB_TOKEN ?? readToken(env)).trim();
+  return {
+    endpoint: (env.HF_ENDPOINT || ENDPOINT).replace(/\/+$/, ''),
+    offline: /^(1|on|yes|true)$/i.test(env.HF_HUB_OFFLINE ?? ''),
+    agent: `fang-prune/${VERSION}`,
+    names: { endpoint: 'HF_ENDPOINT', token: 'HF_TOKEN' },
+    ...(token !== '' && { token }),
+  };
+}
+
+/** Cache folder of the Hub's clients. */
+function hubCacheFolder(env: HubEnvironment): string {
+  return env.HF_HUB_CACHE || env.HUGGINGFACE_HUB_CACHE || join(homeOf(env), 'hub');
+}
+
+const homeOf = (env: HubEnvironment): string =>
+  env.HF_HOME || join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'huggingface');
+
+function readToken(env: HubEnvironment): string {
+  try {
+    return readFileSync(env.HF_TOKEN_PATH || join(homeOf(env), 'token'), 'utf8');
+  } catch {
+    return '';
+  }
+}

@@ -1,7 +1,6 @@
 import { lstat, readFile } from 'node:fs/promises';
 import path, { join } from 'node:path';
-import { readHubSettings } from '../../src/node/hub-settings.js';
-import { createHubStore } from '../../src/node/hub-store.js';
+import { createHubStore, readHubSettings } from '../../src/node/hub-store.js';
 import { relativeBy } from '../../src/node/paths.js';
 import type { HubFile } from '../../src/runtime/hub-store.js';
 import { replaceFileCalls } from '../support/replace-file-calls.js';

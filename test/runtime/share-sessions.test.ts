@@ -1,7 +1,7 @@
 import { create, toBinary } from '@bufbuild/protobuf';
 import { GraphProtoSchema, ModelProtoSchema, type NodeProto, OperatorSetIdProtoSchema } from 'onnx-buf';
 import { makeFloatInitializer, makeNode, makeValueInfo } from '../../src/onnx/build.js';
-import { canonicaliseNames } from '../../src/onnx/canonicalise-names.js';
+import { canonicaliseNames } from '../../src/runtime/share-sessions.js';
 import { encodeDetached } from '../../src/onnx/encode-model.js';
 import type { Engine } from '../../src/runtime/engine.js';
 import { shareSessions } from '../../src/runtime/share-sessions.js';
