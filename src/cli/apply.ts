@@ -2,7 +2,7 @@ import type { AppliedRecipe, ApplyRequest } from '../node.js';
 import { APPLY } from '../options/commands.js';
 import { formatBytes, formatCount } from '../report/format-quantity.js';
 import type { CommandRow } from './command.js';
-import { formatSideFiles } from './format-side-files.js';
+import { formatSideFiles } from './format-run.js';
 import { asPath, formatDone } from './next-steps.js';
 import type { Colors } from './terminal.js';
 

@@ -1,8 +1,7 @@
 import type { HealedFolder, HealRequest } from '../node.js';
 import { HEAL } from '../options/commands.js';
-import { formatBytes, formatDuration } from '../report/format-quantity.js';
 import type { CommandRow } from './command.js';
-import { formatSideFiles } from './format-side-files.js';
+import { formatElapsed, formatNotes, formatSideFiles } from './format-run.js';
 import { withResumeHint } from './interrupted-error.js';
 import { asPath, formatDone } from './next-steps.js';
 import { formatCertificate, formatHealing, formatQuality } from './prune.js';
@@ -29,15 +28,14 @@ export const healCommand: CommandRow<HealRequest, HealedFolder> = {
 
 export function formatHealed(healed: HealedFolder, colors: Colors): string {
   const { dense, pruned, out, healing, certificate, quality, sideFiles, timings, remarks, peakMemoryBytes } = healed;
-  const memory = peakMemoryBytes === undefined ? '' : `, ${formatBytes(peakMemoryBytes)} of memory`;
   return [
     `${colors.bold('Healed')} ${pruned} -> ${out}\n`,
     ...formatHealing(healing),
     ...formatCertificate(certificate),
     ...formatSideFiles(sideFiles),
-    ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
+    ...formatNotes(remarks, colors),
     ...formatQuality(quality, 'healed'),
-    colors.dim(`${formatDuration(timings.reduce((sum, { ms }) => sum + ms, 0))}${memory}\n`),
+    formatElapsed(timings, colors, peakMemoryBytes),
     formatDone(
       { out, report: false, next: ['eval', ...[dense, pruned, out].map(asPath), '--text', 'YOUR-TEXT.txt'] },
       colors,

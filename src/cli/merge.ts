@@ -3,6 +3,7 @@ import type { MergedStatistics, MergeRequest } from '../node.js';
 import { MERGE } from '../options/commands.js';
 import { formatBytes } from '../report/format-quantity.js';
 import type { CommandRow } from './command.js';
+import { formatNotes } from './format-run.js';
 import { asPath, formatDone } from './next-steps.js';
 import type { Colors } from './terminal.js';
 
@@ -26,7 +27,7 @@ function formatMerged(
   return [
     `${colors.bold('Merged')} ${counted(shardCount, 'shard')} -> ${out}\n`,
     `${counted(moduleCount, 'module')} on ${counted(windowCount, 'window')}, ${formatBytes(bytes)}\n`,
-    ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
+    ...formatNotes(remarks, colors),
     formatDone({ out, report: false, next }, colors),
   ].join('');
 }

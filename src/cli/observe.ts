@@ -4,8 +4,9 @@ import { METRICS } from '../importance/metrics.js';
 import type { ObservedFolder, ObserveRequest } from '../node.js';
 import { OBSERVE } from '../options/commands.js';
 import { resolveObservation } from '../options/request.js';
-import { formatBytes, formatDuration } from '../report/format-quantity.js';
+import { formatBytes } from '../report/format-quantity.js';
 import type { CommandRow } from './command.js';
+import { formatElapsed, formatNotes } from './format-run.js';
 import { withResumeHint } from './interrupted-error.js';
 import { asPath, formatDone } from './next-steps.js';
 import type { Colors } from './terminal.js';
@@ -42,12 +43,11 @@ function formatObserved(found: ObservedFolder, colors: Colors): string {
   ];
   const [model, out] = [asPath(found.model), asPath(found.out)];
   const next = ['prune', model, '--out', 'SMALLER', '--sparsity', '30%', '--statistics', out];
-  const elapsedMs = found.timings.reduce((sum, { ms }) => sum + ms, 0);
   return [
     `${colors.bold('Observed')} ${found.model} -> ${found.out} (${found.method}, seed ${found.seed})\n`,
     `${measures.join(', ')} of ${counted(found.moduleCount, 'module')} on ${counted(windowCount, 'window')} of ${windowLength} tokens, ${formatBytes(found.bytes)}\n`,
-    ...found.remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
-    colors.dim(`${formatDuration(elapsedMs)}\n`),
+    ...formatNotes(found.remarks, colors),
+    formatElapsed(found.timings, colors),
     formatDone({ out: found.out, report: false, next }, colors),
   ].join('');
 }

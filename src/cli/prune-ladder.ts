@@ -5,7 +5,7 @@ import { formatBytes, formatCount, formatExactPercent, formatPercent } from '../
 import type { PruneReport, RungReport } from '../report/report-schema.js';
 import { numbers, words } from '../report/table-columns.js';
 import { REPORT_NAME } from '../storage/write-report.js';
-import { formatSideFiles } from './format-side-files.js';
+import { formatNotes, formatSideFiles } from './format-run.js';
 import { formatTable } from './format-table.js';
 import { asPath, formatDone } from './next-steps.js';
 import type { Colors } from './terminal.js';
@@ -35,7 +35,7 @@ export function formatLadder(
     ...(texts.length > 1 ? [formatTexts(ladder, texts)] : []),
     ...(texts.length > 0 ? [describeProtocol(ladder, texts)] : []),
     ...formatSideFiles(first.sideFiles),
-    ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
+    ...formatNotes(remarks, colors),
     ...(dryRun || out === undefined ? [] : [formatDone({ out, report: firstPage, next }, colors)]),
   ].join('\n');
 }

@@ -4,6 +4,7 @@ import { changeOf } from '../report/describe-change.js';
 import { formatBytes, formatCount, formatDuration, formatExactPercent } from '../report/format-quantity.js';
 import { numbers, words } from '../report/table-columns.js';
 import { formatModules } from './format-modules.js';
+import { formatNotes } from './format-run.js';
 import { formatTable } from './format-table.js';
 import type { Colors } from './terminal.js';
 
@@ -29,7 +30,7 @@ export function formatPlan(
     ...(first?.widths === undefined
       ? ['Sizes assume uniform pruning; a run measures how much to remove from each block.\n']
       : []),
-    ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
+    ...formatNotes(remarks, colors),
     describeTime(plan, colors) + describeMemory(plan),
   ].join('\n');
 }

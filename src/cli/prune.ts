@@ -13,13 +13,7 @@ import { addMeasurements } from '../report/add-measurements.js';
 import { changeOf, describeChange } from '../report/describe-change.js';
 import { describeQuality, qualityPerplexity } from '../report/describe-quality.js';
 import { formatDivergence, formatPerplexity } from '../report/format-figure.js';
-import {
-  formatBytes,
-  formatCount,
-  formatDuration,
-  formatExactPercent,
-  formatPercent,
-} from '../report/format-quantity.js';
+import { formatBytes, formatCount, formatExactPercent, formatPercent } from '../report/format-quantity.js';
 import type { CertificateReport, MetricReport, PruneReport, QualityReport } from '../report/report-schema.js';
 import { numbers, words } from '../report/table-columns.js';
 import type { CliApi } from './api.js';
@@ -27,7 +21,7 @@ import { formatBenchmark } from './bench.js';
 import type { CommandRow } from './command.js';
 import { formatDtypes } from './format-dtypes.js';
 import { formatModules } from './format-modules.js';
-import { formatSideFiles } from './format-side-files.js';
+import { formatElapsed, formatNotes, formatSideFiles } from './format-run.js';
 import { formatTable } from './format-table.js';
 import { withResumeHint } from './interrupted-error.js';
 import { asPath, formatDone } from './next-steps.js';
@@ -138,8 +132,6 @@ export function formatPruneReport(
   const measured = [...(quality === undefined ? [] : [qualityPerplexity(quality)]), ...metrics];
   const [target, removed] = report.out === undefined ? ['Would prune', 'Would remove'] : ['Pruned', 'Removed'];
   const where = report.out === undefined ? report.model : `${report.model} -> ${report.out}`;
-  const elapsedMs = report.timings.reduce((sum, { ms }) => sum + ms, 0);
-  const memory = report.peakMemoryBytes === undefined ? '' : `, ${formatBytes(report.peakMemoryBytes)} of memory`;
   return [
     `${colors.bold(target)} ${where} (${report.method}, seed ${report.seed})\n`,
     formatTable(
@@ -159,9 +151,9 @@ export function formatPruneReport(
     ...formatHealing(report.healing),
     ...formatCertificate(report.certificate),
     ...formatSideFiles(report.sideFiles),
-    ...report.remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
+    ...formatNotes(report.remarks, colors),
     ...formatQuality(quality),
-    colors.dim(`${formatDuration(elapsedMs)}${memory}\n`),
+    formatElapsed(report.timings, colors, report.peakMemoryBytes),
     ...(report.out === undefined
       ? []
       : [formatDone({ out: report.out, report: place, next: nextOf(report, report.out, evaluation) }, colors)]),

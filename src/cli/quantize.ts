@@ -1,10 +1,10 @@
 import type { PruneReport, QuantizeRequest } from '../node.js';
 import { QUANTIZE } from '../options/commands.js';
 import { resolveQuantisation } from '../options/quantisation.js';
-import { formatBytes, formatDuration } from '../report/format-quantity.js';
+import { formatBytes } from '../report/format-quantity.js';
 import type { CommandRow } from './command.js';
 import { formatDtypes } from './format-dtypes.js';
-import { formatSideFiles } from './format-side-files.js';
+import { formatElapsed, formatNotes, formatSideFiles } from './format-run.js';
 import { withResumeHint } from './interrupted-error.js';
 import { asPath, formatDone } from './next-steps.js';
 import { formatCalibration, formatCertificate, formatQuality } from './prune.js';
@@ -30,7 +30,6 @@ export const quantizeCommand: CommandRow<QuantizeRequest, PruneReport> = {
 /** The written files, for people. */
 function formatQuantized(report: PruneReport, colors: Colors, { report: place }: QuantizeRequest): string {
   const { bytes, timings, remarks, out, model } = report;
-  const elapsedMs = timings.reduce((sum, { ms }) => sum + ms, 0);
   const heading =
     out === undefined ? `${colors.bold('Would quantise')} ${model}` : `${colors.bold('Quantised')} ${model} -> ${out}`;
   return [
@@ -39,9 +38,9 @@ function formatQuantized(report: PruneReport, colors: Colors, { report: place }:
     ...formatCalibration(report),
     ...formatCertificate(report.certificate),
     ...formatSideFiles(report.sideFiles),
-    ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
+    ...formatNotes(remarks, colors),
     ...formatQuality(report.quality, 'quantised'),
-    colors.dim(`${formatDuration(elapsedMs)}\n`),
+    formatElapsed(timings, colors),
     ...(out === undefined
       ? []
       : [formatDone({ out, report: place, next: ['bench', asPath(model), asPath(out)] }, colors)]),

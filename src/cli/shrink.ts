@@ -5,11 +5,11 @@ import { resolveShrink } from '../options/shrink.js';
 import { describeDtypeCounts, describeTarget } from '../report/describe-size.js';
 import { describeTrimmingCost } from '../report/describe-vocabulary.js';
 import { formatDivergence } from '../report/format-figure.js';
-import { formatBytes, formatDuration, formatPercent } from '../report/format-quantity.js';
+import { formatBytes, formatPercent } from '../report/format-quantity.js';
 import type { SizeCandidateReport } from '../report/report-schema.js';
 import { numbers, words } from '../report/table-columns.js';
 import type { CommandRow } from './command.js';
-import { formatSideFiles } from './format-side-files.js';
+import { formatElapsed, formatNotes, formatSideFiles } from './format-run.js';
 import { formatTable } from './format-table.js';
 import { withResumeHint } from './interrupted-error.js';
 import { asPath, formatDone } from './next-steps.js';
@@ -74,7 +74,6 @@ function formatShrunk(report: PruneReport, colors: Colors, { report: place }: Pi
   const { bytes, size, timings, remarks, out, model } = report;
   const heading =
     out === undefined ? `${colors.bold('Would shrink')} ${model}` : `${colors.bold('Shrank')} ${model} -> ${out}`;
-  const elapsedMs = timings.reduce((sum, { ms }) => sum + ms, 0);
   return [
     `${heading}\nbytes ${formatBytes(bytes.before)} -> ${formatBytes(bytes.after)}${size ? ` (requested: at most ${describeTarget(size)})` : ''}\n`,
     ...formatVocabulary(report),
@@ -83,9 +82,9 @@ function formatShrunk(report: PruneReport, colors: Colors, { report: place }: Pi
     ...formatHealing(report.healing),
     ...formatCertificate(report.certificate),
     ...formatSideFiles(report.sideFiles),
-    ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
+    ...formatNotes(remarks, colors),
     ...formatQuality(report.quality, 'smaller'),
-    colors.dim(`${formatDuration(elapsedMs)}\n`),
+    formatElapsed(timings, colors),
     ...(out === undefined
       ? []
       : [formatDone({ out, report: place, next: ['bench', asPath(model), asPath(out)] }, colors)]),
@@ -134,7 +133,7 @@ function formatShrinkPlan(plan: ShrinkPlan, colors: Colors): string {
     ),
     `Parts of the smallest size that cannot be reduced further: ${binds}.\n`,
     ...sizes.map(formatSize),
-    ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
+    ...formatNotes(remarks, colors),
     describeTime(plan, colors) + describeMemory(plan),
   ].join('\n');
 }

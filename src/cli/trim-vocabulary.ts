@@ -1,9 +1,9 @@
 import type { TrimmedVocabulary, TrimVocabularyRequest, VocabularyReport } from '../node.js';
 import { TRIM_VOCABULARY } from '../options/commands.js';
-import { formatBytes, formatCount, formatDuration, formatPercent } from '../report/format-quantity.js';
+import { formatBytes, formatCount, formatPercent } from '../report/format-quantity.js';
 import { numbers, words } from '../report/table-columns.js';
 import type { CommandRow } from './command.js';
-import { formatSideFiles } from './format-side-files.js';
+import { formatElapsed, formatNotes, formatSideFiles } from './format-run.js';
 import { formatTable } from './format-table.js';
 import { withResumeHint } from './interrupted-error.js';
 import { asPath, formatDone } from './next-steps.js';
@@ -35,8 +35,8 @@ export function formatTrimmed(trimmed: TrimmedVocabulary, colors: Colors): strin
     formatTables(trimmed),
     ...formatCertificate(trimmed),
     ...formatSideFiles(sideFiles),
-    ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
-    colors.dim(`${formatDuration(timings.reduce((sum, { ms }) => sum + ms, 0))}\n`),
+    ...formatNotes(remarks, colors),
+    formatElapsed(timings, colors),
     ...(out === undefined
       ? []
       : [

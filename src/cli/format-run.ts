@@ -1,4 +1,7 @@
+import type { StageTiming } from '../prune/job.js';
+import { formatBytes, formatDuration } from '../report/format-quantity.js';
 import type { SideFilesReport } from '../report/report-schema.js';
+import type { Colors } from './terminal.js';
 
 /** Largest number of file names in a line. */
 const MAX_NAMES = 6;
@@ -19,4 +22,13 @@ function nameSome(names: readonly string[], count: number): string {
   const rest = count - shown.length;
   if (shown.length === 0) return `${count} ${count === 1 ? 'file or folder' : 'files and folders'}`;
   return rest === 0 ? shown.join(', ') : `${shown.join(', ')} and ${rest} more`;
+}
+
+export const formatNotes = (remarks: readonly string[], colors: Colors): string[] =>
+  remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`);
+
+/** Time of a run, and its memory if given. */
+export function formatElapsed(timings: readonly StageTiming[], colors: Colors, peakMemoryBytes?: number): string {
+  const memory = peakMemoryBytes === undefined ? '' : `, ${formatBytes(peakMemoryBytes)} of memory`;
+  return colors.dim(`${formatDuration(timings.reduce((sum, { ms }) => sum + ms, 0))}${memory}\n`);
 }
