@@ -1,10 +1,9 @@
 import type { HealedFolder, HealRequest } from '../node.js';
 import { HEAL } from '../options/commands.js';
 import type { CommandRow } from './command.js';
-import { formatElapsed, formatNotes, formatSideFiles } from './format-run.js';
 import { withResumeHint } from './interrupted-error.js';
-import { asPath, formatDone } from './next-steps.js';
-import { formatCertificate, formatHealing, formatQuality } from './prune.js';
+import { asPath } from './next-steps.js';
+import { formatOutcome } from './prune.js';
 import type { Colors } from './terminal.js';
 
 /** `heal <dense> <pruned>` */
@@ -27,18 +26,14 @@ export const healCommand: CommandRow<HealRequest, HealedFolder> = {
 };
 
 export function formatHealed(healed: HealedFolder, colors: Colors): string {
-  const { dense, pruned, out, healing, certificate, quality, sideFiles, timings, remarks, peakMemoryBytes } = healed;
+  const { dense, pruned, out } = healed;
   return [
     `${colors.bold('Healed')} ${pruned} -> ${out}\n`,
-    ...formatHealing(healing),
-    ...formatCertificate(certificate),
-    ...formatSideFiles(sideFiles),
-    ...formatNotes(remarks, colors),
-    ...formatQuality(quality, 'healed'),
-    formatElapsed(timings, colors, peakMemoryBytes),
-    formatDone(
-      { out, report: false, next: ['eval', ...[dense, pruned, out].map(asPath), '--text', 'YOUR-TEXT.txt'] },
-      colors,
-    ),
+    ...formatOutcome(healed, colors, {
+      result: 'healed',
+      memory: healed.peakMemoryBytes,
+      report: false,
+      next: () => ['eval', ...[dense, pruned, out].map(asPath), '--text', 'YOUR-TEXT.txt'],
+    }),
   ].join('\n');
 }

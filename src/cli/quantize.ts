@@ -4,10 +4,9 @@ import { resolveQuantisation } from '../options/quantisation.js';
 import { formatBytes } from '../report/format-quantity.js';
 import type { CommandRow } from './command.js';
 import { formatDtypes } from './format-dtypes.js';
-import { formatElapsed, formatNotes, formatSideFiles } from './format-run.js';
 import { withResumeHint } from './interrupted-error.js';
-import { asPath, formatDone } from './next-steps.js';
-import { formatCalibration, formatCertificate, formatQuality } from './prune.js';
+import { asPath } from './next-steps.js';
+import { formatOutcome } from './prune.js';
 import type { Colors } from './terminal.js';
 
 /** `quantize <model>` */
@@ -29,20 +28,16 @@ export const quantizeCommand: CommandRow<QuantizeRequest, PruneReport> = {
 
 /** The written files, for people. */
 function formatQuantized(report: PruneReport, colors: Colors, { report: place }: QuantizeRequest): string {
-  const { bytes, timings, remarks, out, model } = report;
+  const { bytes, out, model } = report;
   const heading =
     out === undefined ? `${colors.bold('Would quantise')} ${model}` : `${colors.bold('Quantised')} ${model} -> ${out}`;
   return [
     `${heading} (${formatBytes(bytes.before)} before)\n`,
     ...formatDtypes(report),
-    ...formatCalibration(report),
-    ...formatCertificate(report.certificate),
-    ...formatSideFiles(report.sideFiles),
-    ...formatNotes(remarks, colors),
-    ...formatQuality(report.quality, 'quantised'),
-    formatElapsed(timings, colors),
-    ...(out === undefined
-      ? []
-      : [formatDone({ out, report: place, next: ['bench', asPath(model), asPath(out)] }, colors)]),
+    ...formatOutcome(report, colors, {
+      result: 'quantised',
+      report: place,
+      next: (folder) => ['bench', asPath(model), asPath(folder)],
+    }),
   ].join('\n');
 }

@@ -9,11 +9,11 @@ import { formatBytes, formatPercent } from '../report/format-quantity.js';
 import type { SizeCandidateReport } from '../report/report-schema.js';
 import { numbers, words } from '../report/table-columns.js';
 import type { CommandRow } from './command.js';
-import { formatElapsed, formatNotes, formatSideFiles } from './format-run.js';
+import { formatNotes } from './format-run.js';
 import { formatTable } from './format-table.js';
 import { withResumeHint } from './interrupted-error.js';
-import { asPath, formatDone } from './next-steps.js';
-import { formatCalibration, formatCertificate, formatHealing, formatQuality } from './prune.js';
+import { asPath } from './next-steps.js';
+import { formatOutcome } from './prune.js';
 import { describeMemory, describeTime } from './prune-plan.js';
 import type { Colors } from './terminal.js';
 import { formatRows, formatCertificate as formatTrimmed } from './trim-vocabulary.js';
@@ -71,23 +71,18 @@ function oneOrSeveral<Request extends PlanShrinkRequest>(request: Request): Requ
 
 /** Candidates and files of a size, for people. */
 function formatShrunk(report: PruneReport, colors: Colors, { report: place }: Pick<ShrinkRequest, 'report'>): string {
-  const { bytes, size, timings, remarks, out, model } = report;
+  const { bytes, size, out, model } = report;
   const heading =
     out === undefined ? `${colors.bold('Would shrink')} ${model}` : `${colors.bold('Shrank')} ${model} -> ${out}`;
   return [
     `${heading}\nbytes ${formatBytes(bytes.before)} -> ${formatBytes(bytes.after)}${size ? ` (requested: at most ${describeTarget(size)})` : ''}\n`,
     ...formatVocabulary(report),
     ...(size ? [formatCandidates(size.candidates)] : []),
-    ...formatCalibration(report),
-    ...formatHealing(report.healing),
-    ...formatCertificate(report.certificate),
-    ...formatSideFiles(report.sideFiles),
-    ...formatNotes(remarks, colors),
-    ...formatQuality(report.quality, 'smaller'),
-    formatElapsed(timings, colors),
-    ...(out === undefined
-      ? []
-      : [formatDone({ out, report: place, next: ['bench', asPath(model), asPath(out)] }, colors)]),
+    ...formatOutcome(report, colors, {
+      result: 'smaller',
+      report: place,
+      next: (folder) => ['bench', asPath(model), asPath(folder)],
+    }),
   ].join('\n');
 }
 
@@ -99,22 +94,25 @@ function formatVocabulary({ vocabulary }: PruneReport): string[] {
 
 /** Measured candidates and the chosen one. */
 function formatCandidates(candidates: readonly SizeCandidateReport[]): string {
-  const rows = [...candidates]
-    .sort((a, b) => b.bytes - a.bytes)
-    .map(({ kind, maps, bytes, sparsity, divergence, chosen }) => [
-      chosen ? '*' : '',
-      kind,
-      describeDtypeCounts({ maps }),
-      formatPercent(sparsity),
-      formatBytes(bytes),
-      formatDivergence(divergence.pruning),
-      formatDivergence(divergence.quantising),
-      formatDivergence(divergence.pruning + divergence.quantising),
-    ]);
-  return formatTable(
-    [...words('', 'candidate', 'weights'), ...numbers('removed', 'bytes', 'pruning', 'rounding', 'divergence')],
-    rows,
+  return tabulateCandidates(
+    'candidate',
+    [...candidates].sort((a, b) => b.bytes - a.bytes),
   );
+}
+
+function tabulateCandidates(title: string, candidates: readonly Omit<SizeCandidateReport, 'predicted'>[]): string {
+  const rows = candidates.map(({ kind, maps, bytes, sparsity, divergence: { pruning, quantising }, chosen }) => [
+    chosen ? '*' : '',
+    kind,
+    describeDtypeCounts({ maps }),
+    formatPercent(sparsity),
+    formatBytes(bytes),
+    formatDivergence(pruning),
+    formatDivergence(quantising),
+    formatDivergence(pruning + quantising),
+  ]);
+  const columns = numbers('removed', 'bytes', 'pruning', 'rounding', 'divergence');
+  return formatTable([...words('', title, 'weights'), ...columns], rows);
 }
 
 /** Reachable sizes of a model. */
@@ -145,16 +143,6 @@ function formatSize({ target, removed, candidates }: PlannedSize): string {
   );
   const line = `${formatBytes(target)}: ${ways.length === 0 ? 'no dtype alone fits' : ways.join(', ')}.\n`;
   if (candidates === undefined) return line;
-  const rows = candidates.map(({ kind, maps, sparsity, bytes, predicted: { pruning, quantising } }, at) => [
-    at === 0 ? '*' : '',
-    kind,
-    describeDtypeCounts({ maps }),
-    formatPercent(sparsity),
-    formatBytes(bytes),
-    formatDivergence(pruning),
-    formatDivergence(quantising),
-    formatDivergence(pruning + quantising),
-  ]);
-  const columns = numbers('removed', 'bytes', 'pruning', 'rounding', 'divergence');
-  return `${line}\n${formatTable([...words('', 'predicted', 'weights'), ...columns], rows)}`;
+  const rows = candidates.map(({ predicted, ...rest }, at) => ({ ...rest, divergence: predicted, chosen: at === 0 }));
+  return `${line}\n${tabulateCandidates('predicted', rows)}`;
 }
