@@ -1,18 +1,18 @@
 import { access, constants, type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { errorMessage } from '../error-message.js';
 import { ModelFormatError, OptionError } from '../errors.js';
 import { bytesSource } from '../onnx/memory-folder.js';
-import type { Addition, Entry, Files, OpenFile } from '../runtime/platform.js';
+import { type Addition, type Entry, type Files, MAX_TEXT_BYTES, type OpenFile } from '../runtime/platform.js';
 import { writing } from '../runtime/writing.js';
 import { buildFolder } from './atomic-folder.js';
 import { listFile } from './built-files.js';
 import { checkNames, checkNew, checkOutput } from './check-output.js';
 import { createFileSink } from './file-sink.js';
 import { kindOf, relativeInside, resolveLinks } from './paths.js';
-import { readPipe } from './read-pipe.js';
 import { syncFolder } from './sync-file.js';
-import { isMissing } from './system-error.js';
+import { hasCode, isMissing } from './system-error.js';
 
 /** The file system. Links to files are followed, since model caches consist of links. */
 export const nodeFiles: Files = {
@@ -154,3 +154,42 @@ async function readFully(file: FileHandle, range: { offset: number; length: numb
 
 /** Node.js refuses single reads of 2 GiB and more. */
 const MAX_READ_BYTES = 2 ** 30;
+
+/** Timeout of a silent pipe. */
+const SILENT_MS = 30_000;
+
+/** Polling interval of a silent pipe. */
+const POLL_MS = 10;
+
+/**
+ * Reads a pipe to its end. It is opened without waiting for a writer, which might never come.
+ * @throws ModelFormatError after a timeout without data, or for too much data.
+ */
+export async function readPipe(path: string, silentMs = SILENT_MS): Promise<Uint8Array> {
+  const pipe = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  const pieces: Uint8Array[] = [];
+  let byteLength = 0;
+  let lastDataAt = performance.now();
+  try {
+    while (true) {
+      const { bytesRead, buffer } = await pipe.read(Buffer.alloc(2 ** 16)).catch(emptyIfWaiting);
+      byteLength += bytesRead;
+      if (byteLength > MAX_TEXT_BYTES) throw new ModelFormatError(`${path} has more than ${MAX_TEXT_BYTES} bytes.`);
+      if (bytesRead > 0) {
+        pieces.push(buffer.subarray(0, bytesRead));
+        lastDataAt = performance.now();
+      } else if (buffer.length > 0 && byteLength > 0) return Buffer.concat(pieces);
+      else if (performance.now() - lastDataAt > silentMs)
+        throw new ModelFormatError(`${path} is a pipe that gave no data for ${silentMs / 1000} s.`);
+      else await setTimeout(POLL_MS);
+    }
+  } finally {
+    await pipe.close();
+  }
+}
+
+/** An empty read if a writer exists that has written nothing yet. @throws other errors */
+function emptyIfWaiting(cause: unknown): { readonly bytesRead: number; readonly buffer: Buffer } {
+  if (hasCode(cause, 'EAGAIN')) return { bytesRead: 0, buffer: Buffer.alloc(0) };
+  throw cause;
+}

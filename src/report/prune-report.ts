@@ -7,13 +7,13 @@ import type { FunctionalModule } from '../prune/measure-dense/dense-measures.js'
 import type { ModuleActivations, TopActivations } from '../prune/top-activations.js';
 import { removedParameters } from '../removal/removed-parameters.js';
 import type { UnitOrder } from '../removal/reorder-units.js';
-import { summariseCosts } from './cost-curve.js';
 import { type Decode, describeContexts } from './describe-contexts.js';
 import { describeRouting } from './describe-routing.js';
 import {
   type BeforeAfter,
   type BlockReport,
   type CertificateReport,
+  type CostCurve,
   type DtypeReport,
   type EnvironmentReport,
   type GroupReport,
@@ -216,4 +216,23 @@ function describeTopTokens(
   const contexts = { contextCount: 2, contextOfToken, typicalTokens: [most(remaining, 0), most(removed, 1)] };
   const [byRemaining, byRemoved] = describeContexts({ contexts, windows, decode });
   return { keptShare: Number(remainingShare.toPrecision(4)), kept: byRemaining!, removed: byRemoved! };
+}
+
+/** Enough points for a smooth curve. */
+const POINT_COUNT = 24;
+
+/** Cumulative cost at evenly spaced fractions of removed units. @param costs In the order of removal. */
+export function summariseCosts(costs: ArrayLike<number>): CostCurve {
+  const totals = [0];
+  for (let step = 0; step < costs.length; step++) totals.push(totals[step]! + costs[step]!);
+  const count = Math.min(POINT_COUNT, costs.length);
+  const steps = Array.from({ length: count + 1 }, (_, at) => Math.round((at * costs.length) / Math.max(1, count)));
+  return {
+    removed: steps.map((step) => rounded(step / Math.max(1, costs.length))),
+    cost: steps.map((step) => rounded(totals[step]!)),
+  };
+}
+
+function rounded(value: number): number {
+  return Number(value.toPrecision(4));
 }

@@ -1,7 +1,7 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { cp, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { readPipe } from '../../src/node/read-pipe.js';
+import { readPipe } from '../../src/node/node-files.js';
 import { describe as describeModel, evaluateModels, perplexity } from '../../src/node.js';
 import { useTemporaryFolder } from '../support/temporary-folder.js';
 import { TINY_LLAMA } from '../support/tiny-llama.js';

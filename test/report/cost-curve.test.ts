@@ -1,4 +1,4 @@
-import { summariseCosts } from '../../src/report/cost-curve.js';
+import { summariseCosts } from '../../src/report/prune-report.js';
 
 it('adds up the costs of a few steps one by one', () => {
   expect(summariseCosts(Float64Array.of(1, 2, 5))).toEqual({ removed: [0, 0.3333, 0.6667, 1], cost: [0, 1, 3, 8] });

@@ -1,6 +1,5 @@
 import { OPEN, type ValueFacts } from '../../src/onnx/value-facts.js';
-import { chooseProbes } from '../../src/runtime/analyse-model.js';
-import { extrapolateFacts } from '../../src/runtime/extrapolate-facts.js';
+import { chooseProbes, extrapolateFacts } from '../../src/runtime/analyse-model.js';
 
 const sizes = chooseProbes({ name: 'input_ids', role: 'tokens', dataType: 7, dims: ['batch', 'sequence'] });
 
