@@ -61,14 +61,9 @@ export async function analyseModel(model: OnnxModel, engine: Engine, signal?: Ab
     model.embeddingPrefix === undefined || !weight.startsWith(model.embeddingPrefix.prefix);
   const detected = detectLayout({ index, facts: first, tokenInput, logits, isOwn });
   const rowLimit = typeof tokens.dims[0] === 'number' ? tokens.dims[0] : Number.POSITIVE_INFINITY;
-  const positionCount = countPositions({ index, facts: first, inputs });
+  const positionCount = countPositions(index, first, inputs);
   const stepped = findSteppedSizes(index, { first, second });
   return { detected, facts: { first, second, stepped }, inputs, tokenInput, probes, rowLimit, positionCount };
-}
-
-/** Facts of a run of another size, extrapolated from the two probes. */
-export function factsForSize({ facts, probes }: AnalysedModel, size: PrefillSize): ValueFacts {
-  return extrapolateFacts({ facts, sizes: probes }, size);
 }
 
 function refuseKnownObstacles(graph: GraphProto): void {
@@ -106,12 +101,6 @@ function findLogits(
   return found;
 }
 
-interface PositionRequest {
-  readonly index: GraphIndex;
-  readonly facts: ValueFacts;
-  readonly inputs: readonly ModelInput[];
-}
-
 /** Tables with fewer rows are not for positions, but for token types or branches. */
 const MIN_ROWS = 8;
 
@@ -121,7 +110,7 @@ const MIN_ROWS = 8;
  *
  * @returns undefined for a graph without such tables.
  */
-function countPositions({ index, facts, inputs }: PositionRequest): number | undefined {
+function countPositions(index: GraphIndex, facts: ValueFacts, inputs: readonly ModelInput[]): number | undefined {
   const contents = new Set(
     inputs.filter(({ role }) => role === 'tokens' || role === 'tokenTypes').map(({ name }) => name),
   );
@@ -181,21 +170,19 @@ export function chooseProbes({ name, dims }: ModelInput): readonly [ProbeSize, P
 /** A size as a function of batch and window. */
 type Growth = (size: PrefillSize) => number;
 
-interface ExtrapolationRequest {
-  readonly facts: TwoRunFacts;
-  /** Sizes of the two runs that the facts come from; they must differ under every kind of growth. */
-  readonly sizes: readonly [PrefillSize, PrefillSize];
-}
-
 /**
- * Extrapolates dims and small integers of a run of another size from two probe runs, for batches and windows that are too
- * large to probe. Dims that grow in another way, or in steps, are open, and contents are omitted.
+ * Extrapolates dims and small integers of a run of another size from the two probe runs, for batches and windows that are too
+ * large to probe. Dims that grow in another way, or in steps, are open, and contents are omitted. The sizes of the probes must
+ * differ under every kind of growth.
  */
-export function extrapolateFacts({ facts, sizes }: ExtrapolationRequest, target: PrefillSize): ValueFacts {
+export function factsForSize(
+  { facts, probes }: Pick<AnalysedModel, 'facts' | 'probes'>,
+  target: PrefillSize,
+): ValueFacts {
   const scaled = new Map<string, ValueFact>();
   const scale = (first: readonly number[], second: readonly number[]): (number | undefined)[] | undefined => {
     if (first.length !== second.length) return undefined;
-    return first.map((value, at) => findGrowth([value, second[at]!], sizes)?.(target));
+    return first.map((value, at) => findGrowth([value, second[at]!], probes)?.(target));
   };
   for (const [name, fact] of facts.first) {
     const other = facts.second.get(name);

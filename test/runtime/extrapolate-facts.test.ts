@@ -1,5 +1,5 @@
 import { OPEN, type ValueFacts } from '../../src/onnx/value-facts.js';
-import { chooseProbes, extrapolateFacts } from '../../src/runtime/analyse-model.js';
+import { chooseProbes, factsForSize } from '../../src/runtime/analyse-model.js';
 
 const sizes = chooseProbes({ name: 'input_ids', role: 'tokens', dataType: 7, dims: ['batch', 'sequence'] });
 
@@ -7,8 +7,8 @@ const sizes = chooseProbes({ name: 'input_ids', role: 'tokens', dataType: 7, dim
 function extrapolate(numberOf: (size: (typeof sizes)[number]) => number): number {
   const factsOf = (size: (typeof sizes)[number]): ValueFacts =>
     new Map([['value', { dims: [numberOf(size)], dataType: 1 }]]);
-  const scaled = extrapolateFacts(
-    { facts: { first: factsOf(sizes[0]), second: factsOf(sizes[1]) }, sizes },
+  const scaled = factsForSize(
+    { facts: { first: factsOf(sizes[0]), second: factsOf(sizes[1]) }, probes: sizes },
     { batchSize: 4, sequenceLength: 32 },
   );
   return scaled.get('value')!.dims[0]!;

@@ -1,10 +1,9 @@
 import { create, toBinary } from '@bufbuild/protobuf';
 import { GraphProtoSchema, ModelProtoSchema, type NodeProto, OperatorSetIdProtoSchema } from 'onnx-buf';
 import { makeFloatInitializer, makeNode, makeValueInfo } from '../../src/onnx/build.js';
-import { canonicaliseNames } from '../../src/runtime/share-sessions.js';
 import { encodeDetached } from '../../src/onnx/encode-model.js';
 import type { Engine } from '../../src/runtime/engine.js';
-import { shareSessions } from '../../src/runtime/share-sessions.js';
+import { canonicaliseNames, shareSessions } from '../../src/runtime/share-sessions.js';
 import { testEngine } from '../support/engine.js';
 
 /** `y = x w + c`, with names that begin with `prefix`. */
