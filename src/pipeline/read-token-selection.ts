@@ -6,12 +6,12 @@ import type { VocabularyOptions } from '../options/vocabulary.js';
 import { isRecord, parseJson } from '../parse-json.js';
 import type { Files } from '../runtime/platform.js';
 import type { ModelFolder } from '../storage/model-folder.js';
-import type { JsonObject } from '../storage/read-json.js';
+import { type JsonObject, readJsonFile } from '../storage/read-json.js';
 import { readText } from '../storage/read-text.js';
 import { listSideFiles } from '../storage/side-files.js';
 import type { TokenSelection } from '../vocabulary/choose-tokens.js';
 import { ROLES, templatesOf, textsOfTemplate } from '../vocabulary/template-texts.js';
-import { idsNamedByDocument } from '../vocabulary/token-ids-in-documents.js';
+import { idsNamedByDocument, specialTokensOf } from '../vocabulary/token-ids-in-documents.js';
 import type { TokenizerFile } from '../vocabulary/tokenizer-file.js';
 import { idsNamedByTokenizer } from '../vocabulary/trim-tokenizer.js';
 import { readTexts } from './read-texts.js';
@@ -63,6 +63,12 @@ export async function readTokenSelection(
   for (const path of texts) countTokens(tokenizer.encode(await readTexts(files, path)));
   const documents = [...Object.values(folder.documents), tokenizerConfig];
   const named = new Set([...idsNamedByTokenizer(file), ...documents.flatMap(idsNamedByDocument), ...constants]);
+  const specialTokens = await readJsonFile(files, files.resolve(folder.root, 'special_tokens_map.json'));
+  for (const content of [tokenizerConfig, specialTokens].flatMap(specialTokensOf)) {
+    // Transformers gives a special token without an id a new one, behind the last row.
+    const id = file.modelIds.get(content);
+    if (id !== undefined) named.add(id);
+  }
   for (const template of await readTemplates(folder, tokenizerConfig))
     for (const text of [...textsOfTemplate(template), ...ROLES]) for (const id of tokenizer.encode(text)) named.add(id);
   return {

@@ -59,6 +59,18 @@ export function idsNamedByDocument(document: unknown): readonly number[] {
   });
 }
 
+/** Special tokens that tokenizer_config.json or special_tokens_map.json names by content, such as `pad_token`. */
+export function specialTokensOf(document: unknown): readonly string[] {
+  return Object.entries(Object(document)).flatMap(([key, value]) => {
+    if (!/(^|_)(token|special_tokens)$/.test(key)) return [];
+    const isList = isRecord(value) && value.content === undefined;
+    const tokens = isList ? Object.values(value) : [value].flat();
+    return tokens
+      .map((token) => (isRecord(token) ? token.content : token))
+      .filter((token) => typeof token === 'string');
+  });
+}
+
 /** Levels of nested lists: alternatives of sequences of ids. */
 const MAX_NESTED = 3;
 

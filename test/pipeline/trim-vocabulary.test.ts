@@ -65,6 +65,23 @@ it('writes a folder in which every file has the new ids', async () => {
   expect([...after!.encode('<|endoftext|>Ünser')]).toEqual(template);
 });
 
+it('keeps special tokens that only the configuration of the tokenizer names', async () => {
+  const model = await copyShortLlama(join(folder(), 'model'));
+  const { model: bpe } = await readJson(model, 'tokenizer.json');
+  const [pad, sep, image] = Object.keys(bpe.vocab).filter((token) => bpe.vocab[token] >= 2045);
+  const config = {
+    ...(await readJson(model, 'tokenizer_config.json')),
+    pad_token: pad,
+    extra_special_tokens: { image },
+  };
+  await writeFile(join(model, 'tokenizer_config.json'), JSON.stringify(config));
+  await writeFile(join(model, 'special_tokens_map.json'), JSON.stringify({ sep_token: { content: sep } }));
+  const out = join(folder(), 'out');
+  await trimVocabulary({ model, out, vocabularySize: 900, engine, certify: false });
+  const { vocab } = (await readJson(out, 'tokenizer.json')).model;
+  expect(Object.keys(vocab)).toEqual(expect.arrayContaining([pad, sep, image]));
+});
+
 it('gives the same bytes from a saved list of tokens, and returns a finished result', async () => {
   const model = await copyShortLlama(join(folder(), 'model'));
   const [first, again] = [join(folder(), 'first'), join(folder(), 'again')];
