@@ -79,13 +79,14 @@ export async function lockWorkspaceFolder(folder: string, output: string): Promi
 }
 
 /** Retries, since an ending run may remove the folder in between. */
-async function enter(folder: string, output: string, attempts = 3): Promise<FolderLock> {
-  await writing(folder, () => mkdir(folder, { recursive: true }));
-  await checkParts(folder);
+async function enter(folder: string, output: string, attempts = 5): Promise<FolderLock> {
   try {
+    await writing(folder, () => mkdir(folder, { recursive: true }));
+    await checkParts(folder);
     return await lockFolder(folder, output);
   } catch (error) {
-    if (attempts > 1 && hasCode((error as Error).cause, 'ENOENT')) return enter(folder, output, attempts - 1);
+    const wasRemoved = hasCode(error, 'ENOENT') || hasCode((error as Error).cause, 'ENOENT');
+    if (wasRemoved && attempts > 1) return enter(folder, output, attempts - 1);
     await rmdir(folder).catch(() => undefined);
     throw error;
   }

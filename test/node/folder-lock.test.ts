@@ -1,8 +1,9 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, readdir, readFile, rm, symlink, truncate, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, rmdir, symlink, truncate, utimes, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { OptionError } from '../../src/errors.js';
 import { LOCK, lockFolder, tryLock } from '../../src/node/folder-lock.js';
@@ -38,6 +39,21 @@ it('is acquired by one of many concurrent calls', async () => {
     await acquired[0]!.release();
   }
   expect(await readdir(folder())).toEqual([]);
+});
+
+it('locks a workspace whose folder an ending run removes meanwhile', async () => {
+  const workspace = join(folder(), 'out.partial');
+  for (let round = 0; round < 200; round++) {
+    const removing = [1, 2].map(() => rmdir(workspace).catch(() => undefined));
+    const { release } = await lockWorkspaceFolder(workspace, 'out');
+    await Promise.all(removing);
+    await release();
+    const [lock] = await Promise.all([
+      lockWorkspaceFolder(workspace, 'out'),
+      setImmediate().then(() => rmdir(workspace).catch(() => undefined)),
+    ]);
+    await lock.release();
+  }
 });
 
 it('throws from check when it was lost', async () => {
