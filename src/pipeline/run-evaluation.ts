@@ -1,9 +1,6 @@
-import { sha256 } from '../calibration/sha256.js';
-import { OptionError } from '../errors.js';
 import type { ScoredRun } from '../evaluation/score-lines.js';
 import { EVALUATE } from '../options/commands.js';
-import { checkOptions, refusal, rowsOf } from '../options/option.js';
-import { checkMeasuring } from '../options/texts.js';
+import { checkOptions, rowsOf } from '../options/option.js';
 import type { Progress } from '../progress.js';
 import type { Engine } from '../runtime/engine.js';
 import type { Platform } from '../runtime/platform.js';
@@ -11,14 +8,13 @@ import { hashModel } from '../storage/hash-files.js';
 import { requireTokenizer } from '../storage/load-tokenizer.js';
 import { contextLength, type ModelFolder } from '../storage/model-folder.js';
 import { openScoreFile, type ScoreFile } from '../storage/score-file.js';
-import { readTaskFile, type TaskFile } from '../storage/task-file.js';
 import { type EvaluatedModel, estimateEvaluation } from './estimate-cost.js';
 import type { EvaluateRequest, Evaluation } from './evaluate-request.js';
 import { type JobContext, withJob, withPart } from './job-context.js';
-import { divergenceOf, type Measurement, type NamedText, perplexityOf, taskOf } from './measurements.js';
+import { divergenceOf, type Measurement, perplexityOf, taskOf } from './measurements.js';
 import { openLanguageModel } from './open-language-model.js';
 import type { ExpectedStep } from './overall-progress.js';
-import { readTexts } from './read-texts.js';
+import { readSources } from './read-sources.js';
 import { countParameters } from './result-facts.js';
 import { open } from './stage-open.js';
 import { windowOptions } from './text-windows.js';
@@ -130,29 +126,4 @@ async function measureAll(
     evaluations.push(evaluation);
   }
   return evaluations;
-}
-
-interface Sources {
-  readonly texts: readonly NamedText[];
-  readonly tasks: readonly TaskFile[];
-}
-
-/** Reads texts and task files. @throws OptionError if there is nothing to measure */
-async function readSources(platform: Platform, request: EvaluateRequest): Promise<Sources> {
-  const { models, texts = [], tasks = [], reference, limit } = request;
-  if (models.length === 0) throw new OptionError('there is no model to evaluate; name at least one');
-  if (texts.length === 0 && tasks.length === 0)
-    throw new OptionError('there is nothing to measure; give texts, tasks or both');
-  if (reference !== undefined && texts.length === 0) {
-    throw refusal('reference', 'needs texts to compare the models with it on; give texts, or leave it out');
-  }
-  checkMeasuring(request);
-  const named: NamedText[] = [];
-  for (const name of texts) {
-    const text = await readTexts(platform.files, name);
-    named.push({ name, text, sha256: await sha256(text) });
-  }
-  const files: TaskFile[] = [];
-  for (const file of tasks) files.push(await readTaskFile(platform, file, limit));
-  return { texts: named, tasks: files };
 }
