@@ -2,16 +2,14 @@
 import type { LanguageModel } from '../evaluation/language-model.js';
 import { createLanguageModel } from '../evaluation/session-language-model.js';
 import { timeDecode, timePrefill } from '../evaluation/time-tokens.js';
-import { makeFloatInitializer, makeNode, makeValueInfo } from '../onnx/build.js';
-import { encodeGraph } from '../onnx/encode-graph.js';
 import { openSession } from '../pipeline/open-language-model.js';
 import { toSentError } from '../pipeline/revive-error.js';
-import type { Session, Tensor } from '../runtime/engine.js';
 import { cacheSizes, openModelFolder } from '../storage/model-folder.js';
 import type { WorkerCall, WorkerCalls, WorkerRequest, WorkerResponse } from './bench-protocol.js';
 import { peakMemoryBytes } from './memory.js';
 import { createNodeEngine } from './node-engine.js';
 import { nodePlatform } from './node-platform.js';
+import { probeWidth } from './probe-width.js';
 
 let opened: LanguageModel | undefined;
 
@@ -50,61 +48,3 @@ process.on('message', ({ call, ...request }: WorkerRequest) => {
 });
 // The parent has ended.
 process.on('disconnect', () => process.exit());
-
-/** Least time and number of repeated runs, after a warm-up. */
-const PROBE_MS = 40;
-const MIN_RUNS = 3;
-
-/** Times the two matrix products of an FFN, hidden size to width and back, with constant weights as in a model. */
-async function probeWidth({
-  hiddenSize,
-  width,
-  promptLength,
-  executionProvider,
-}: WorkerCalls['probe']['request']): Promise<WorkerCalls['probe']['answer']> {
-  const engine = await createNodeEngine({ executionProvider, threads: 0 });
-  const session = await engine.load(ffnGraph(hiddenSize, width));
-  try {
-    return {
-      prefillMs: await timeRuns(session, rows(promptLength, hiddenSize)),
-      decodeMs: await timeRuns(session, rows(1, hiddenSize)),
-    };
-  } finally {
-    await session.release();
-  }
-}
-
-/** Median time of a run. */
-async function timeRuns(session: Session, x: Tensor): Promise<number> {
-  await session.run({ x });
-  const times: number[] = [];
-  for (let spent = 0; spent < PROBE_MS || times.length < MIN_RUNS; ) {
-    const start = performance.now();
-    await session.run({ x });
-    const ms = performance.now() - start;
-    times.push(ms);
-    spent += ms;
-  }
-  return times.sort((a, b) => a - b)[Math.floor(times.length / 2)]!;
-}
-
-function rows(count: number, width: number): Tensor {
-  return { type: 'float32', dims: [count, width], data: new Float32Array(count * width).fill(0.5) };
-}
-
-function ffnGraph(hiddenSize: number, width: number): Uint8Array {
-  const values = new Float32Array(hiddenSize * width).fill(0.01);
-  return encodeGraph({
-    name: 'ffn-probe',
-    node: [
-      makeNode({ op: 'MatMul', inputs: ['x', 'up'], outputs: ['wide'] }),
-      makeNode({ op: 'MatMul', inputs: ['wide', 'down'], outputs: ['y'] }),
-    ],
-    initializer: [
-      makeFloatInitializer('up', [hiddenSize, width], values),
-      makeFloatInitializer('down', [width, hiddenSize], values),
-    ],
-    input: [makeValueInfo('x', 1, ['tokens', hiddenSize])],
-    output: [makeValueInfo('y', 1, ['tokens', hiddenSize])],
-  });
-}

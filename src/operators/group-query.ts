@@ -3,10 +3,8 @@ import { type GraphProto, type NodeProto, NodeProtoSchema } from 'onnx-buf';
 import { floatAttribute, intAttribute, textAttribute } from '../onnx/attributes.js';
 import { makeNode, type NodeSpec } from '../onnx/build.js';
 import { impliedHeadSize, tableWidth } from '../onnx/head-size.js';
-import { createNodeEmitter } from '../onnx/node-emitter.js';
-import { createTensorOps } from '../onnx/tensor-ops.js';
 import { FLOAT32, gradientType, INT64, type Value } from '../onnx/value.js';
-import { OPEN, type ValueFact } from '../onnx/value-facts.js';
+import { OPEN } from '../onnx/value-facts.js';
 import { attend, causalMask, mergeHeads, splitAxis, splitHeads, windowMask } from './attend.js';
 import type { Finding, RuleSite } from './axis-rule.js';
 import { type Lowering, type LoweringContext, refusePast, unsupported } from './gradient-rule.js';
@@ -21,6 +19,7 @@ import {
   perHead,
   updateHeadCounts,
 } from './heads.js';
+import { LOWERED, lowerNode } from './lower-node.js';
 import { type Cache, type Family, PLAIN } from './operator.js';
 
 const CACHE: Cache = { past: [3, 4], present: [1, 2], headAxis: 1 };
@@ -242,38 +241,3 @@ export const GROUP_QUERY = {
     run: rewriteGroupQuery,
   },
 } as const satisfies Family;
-
-/** Prefix of names of a lowered node's parts, after its first output. */
-const LOWERED = '/lowered/';
-
-/** Opset of lowerings that run: newer forms of operators are not emitted. */
-const OPSET = 13;
-
-/**
- * Nodes of a node's lowering, for a graph of unknown sizes: `inputFact` may have open dims. Outputs keep their names.
- */
-function lowerNode(node: NodeProto, lower: Lowering, inputFact: (input: number) => ValueFact): NodeProto[] {
-  const emitter = createNodeEmitter(`${node.output[0]}${LOWERED}`);
-  const outputs = lower({
-    node,
-    o: createTensorOps(emitter, OPSET),
-    has: (at) => (node.input[at] ?? '') !== '',
-    input(at) {
-      const name = node.input[at] ?? '';
-      if (name === '') throw unsupported(node, `its input ${at} is missing.`);
-      return { name, ...inputFact(at) };
-    },
-  });
-  const names = new Map(
-    outputs.flatMap((value, at) => (value && node.output[at] ? [[value.name, node.output[at]]] : [])),
-  );
-  const { nodes, initializers } = emitter.finish([...names.keys()]);
-  const constants = initializers.map((tensor) =>
-    makeNode({ op: 'Constant', inputs: [], outputs: [tensor.name], attributes: { value: { tensor } } }),
-  );
-  for (const { input, output } of nodes) {
-    for (const values of [input, output])
-      values.splice(0, values.length, ...values.map((name) => names.get(name) ?? name));
-  }
-  return [...constants, ...nodes];
-}

@@ -1,15 +1,12 @@
 import type { CalibrationProvenance } from '../calibration/calibration-set.js';
-import { counted } from '../counted.js';
 import { OBSERVE } from '../options/commands.js';
-import { checkOptions, type OptionsOf, refusal, rowsOf } from '../options/option.js';
+import { checkOptions, type OptionsOf, rowsOf } from '../options/option.js';
 import { type ObservationOptions, resolveObservation } from '../options/request.js';
 import type { OBSERVE_RESULT } from '../options/single-calls.js';
 import type { ReadingOptions } from '../options/texts.js';
-import type { CalibrationOptions, MetricName, ResolvedOptions } from '../options.js';
-import type { PruneJob } from '../prune/job.js';
+import type { CalibrationOptions, MetricName } from '../options.js';
 import type { StatisticsKind } from '../prune/measure-dense/dense-statistics.js';
 import { gatherStatistics, statisticsKind } from '../prune/measure-dense/gather-statistics.js';
-import { batchSizeOf } from '../prune/prune-context.js';
 import { type StoreTensor, storeInMemory } from '../removal/repair-linear.js';
 import { createStatisticsPacker } from '../report/pack-statistics.js';
 import { checkSavedStatistics } from '../report/parse-statistics.js';
@@ -29,6 +26,7 @@ import { assumedSpeed, estimateObservation, expectedWindowLength, modelSize } fr
 import type { JobContext } from './job-context.js';
 import { type JobRequest, type PreparedJob, prepareJob } from './prepare-job.js';
 import { figuresOf, type OpenedModels, type RunFigures, runResumable } from './resumable-job.js';
+import { parseShard, refuseGroups, type Shard, takeShard } from './shards.js';
 import type { StagesOption } from './stages.js';
 
 /** A dense model whose statistics are collected. */
@@ -175,47 +173,4 @@ async function writeStatistics(
   await folder.checkUnchanged();
   await timed('save', () => writePair(platform, place, { json: saved, tensors }));
   return saved;
-}
-
-interface Shard {
-  /** From 1. */
-  readonly index: number;
-  readonly count: number;
-}
-
-/** @param name such as `2/4` @throws OptionError for an invalid part. */
-function parseShard(name: string): Shard {
-  const [index = 0, count] = name.split('/').map(Number);
-  if (count === undefined) throw refusal('shard', `is ${name}; expected a part of several, such as 1/${name}`);
-  if (index > count) throw refusal('shard', `is ${name}; expected at most ${count}/${count}`);
-  return { index, count };
-}
-
-/** Refuses function groups: contexts are clustered on the tokens of all windows. @throws OptionError */
-function refuseGroups({ grouping, methodName }: ResolvedOptions): void {
-  if (grouping === undefined) return;
-  throw refusal(
-    'shard',
-    `does not work with function groups, which method ${methodName} uses: their contexts are clustered on all windows at once. ` +
-      'Set grouping to false (--no-grouping), use method auto, obc or flap, or observe all windows in one run',
-  );
-}
-
-/** The job for a shard's windows: complete batches, so that rounding does not depend on sharding. @throws OptionError */
-function takeShard(
-  job: Omit<PruneJob, 'store'>,
-  { index, count }: Shard,
-): Omit<PruneJob, 'store'> & { readonly firstWindow: number } {
-  const { windows } = job;
-  const batchSize = batchSizeOf(job);
-  const batchCount = Math.ceil(windows.length / batchSize);
-  if (batchCount < count)
-    throw refusal(
-      'shard',
-      `is ${index}/${count}, and the run has ${counted(batchCount, 'batch', 'batches')} (${counted(windows.length, 'window')}, ${batchSize} at once). ` +
-        `Take at most ${counted(batchCount, 'shard')}, or more windows (windowCount)`,
-    );
-  const startOf = (shard: number) => batchSize * Math.floor((shard * batchCount) / count);
-  const firstWindow = startOf(index - 1);
-  return { ...job, firstWindow, windows: windows.slice(firstWindow, startOf(index)) };
 }

@@ -1,4 +1,3 @@
-import { copyModel } from '../onnx/edit-weights.js';
 import { withoutEmbeddingPrefix } from '../onnx/join-embedding.js';
 import { mergeDecoders } from '../onnx/merged-decoder.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
@@ -6,20 +5,19 @@ import { sliceHandle } from '../onnx/slice-handle.js';
 import { exactCodes, gridForCodes, quantisedSource, type WeightCodes } from '../quantisation/coded-handle.js';
 import { expandGathers, hasExpandedGathers } from '../quantisation/expand-gathers.js';
 import { findWeights, type QuantisableWeight } from '../quantisation/find-weights.js';
-import { codesBeforeCut, cutInputs, orderKeepingBlocks, scalesBeforeCut } from '../quantisation/keep-blocks.js';
+import { codesBeforeCut, scalesBeforeCut } from '../quantisation/keep-blocks.js';
 import { codeType } from '../quantisation/linear-codes.js';
 import { type LinearType, linearOf } from '../quantisation/linear-of-blocks.js';
 import { type QuantisedWeight, writeBlocks } from '../quantisation/write-blocks.js';
 import { writeDynamic } from '../quantisation/write-dynamic.js';
 import { writeConstants } from '../quantisation/write-linear.js';
-import { cutModel, type ModelChange } from '../removal/apply-change.js';
-import { inverseOrder, type MovedAxis, reorderUnits, type UnitOrder } from '../removal/reorder-units.js';
-import { linearWeightName } from '../removal/repair-linear.js';
+import { inverseOrder, type MovedAxis } from '../removal/reorder-units.js';
 import { tidyModel } from '../removal/tidy-model.js';
 import type { UnderstoodModel } from '../runtime/analyse-model.js';
 import { checkAgainstDense } from './check-against-dense.js';
 import { countParts, handlesOf } from './count-parts.js';
 import type { PruneJob } from './job.js';
+import { orderBlocks } from './order-blocks.js';
 import { partOf } from './plan-weights.js';
 import { quantiseModel, roundModel } from './quantise-model.js';
 import type { GriddedWeight } from './quantised-model.js';
@@ -147,44 +145,3 @@ const inOldOrder = (handle: TensorHandle, moved: MovedAxis | undefined): TensorH
 
 /** Whether a weight's floats were read from the original float model instead of its codes. */
 const isOriginal = (handle: TensorHandle): boolean => quantisedSource(handle)?.isOriginal ?? false;
-
-/** A pruned model whose neurons are ordered so that most blocks of its output projections keep their codes. */
-interface OrderedModel {
-  readonly model: OnnxModel;
-  /** The original model with the same removals and order, whose weights still refer to their codes. */
-  readonly cut: OnnxModel;
-  readonly orders: readonly UnitOrder[];
-  /** By weight name. */
-  readonly moved: ReadonlyMap<string, MovedAxis>;
-}
-
-/**
- * Orders the neurons of every FFN whose output projection has blocks along its inputs, see `orderKeepingBlocks`.
- * @param job Has the pruned model. @param given The original model.
- */
-function orderBlocks(
-  { model: pruned, analysed: { detected } }: Pick<PruneJob, 'model' | 'analysed'>,
-  given: UnderstoodModel,
-  change: ModelChange,
-): OrderedModel {
-  const modules = change.modules.filter(({ keep }) => keep.length > 0);
-  const cut = cutModel(given.model, given.analysed, { ...change, modules });
-  const model = copyModel(pruned);
-  const orders: UnitOrder[] = [];
-  const moved = new Map<string, MovedAxis>();
-  for (const { kind, unitSize, unitCount, index, output } of detected.layout.modules) {
-    if (kind !== 'ffn' || unitSize > 1) continue;
-    const handle = cut.weights.get(linearWeightName(model, output));
-    const inputs = handle && cutInputs(handle, output.inputAxis);
-    if (inputs?.keep.length !== unitCount) continue;
-    const order = orderKeepingBlocks(inputs.keep, inputs.blockSize);
-    if (order.every((from, at) => from === at)) continue;
-    const unitOrder = { module: index, order };
-    const found = reorderUnits(model, detected, unitOrder);
-    if (found.size === 0) continue;
-    reorderUnits(cut, detected, unitOrder);
-    orders.push(unitOrder);
-    for (const [name, axis] of found) moved.set(name, axis);
-  }
-  return { model, cut, orders, moved };
-}

@@ -1,4 +1,4 @@
-import { type RoundingEntry, roundBudget } from '../../src/allocation/standardised.js';
+import { type RoundingEntry, roundBudget } from '../../src/allocation/round-budget.js';
 import { createRandom } from '../../src/linalg/random.js';
 
 const removedParameters = (entries: readonly RoundingEntry[], counts: readonly number[]) =>

@@ -1,5 +1,5 @@
 import { bootstrapMeans, bootstrapTest, percentileInterval } from '../../src/evaluation/bootstrap.js';
-import { mcNemarTest } from '../../src/evaluation/compare-results.js';
+import { mcNemarTest } from '../../src/evaluation/mcnemar.js';
 
 describe('mcNemarTest', () => {
   it.each([

@@ -1,4 +1,4 @@
-import { studentPoint, studentProbability } from '../../src/evaluation/change-interval.js';
+import { studentPoint, studentProbability } from '../../src/evaluation/student-t.js';
 
 // From tables; integrals of the density by Simpson's rule agree.
 it.each([

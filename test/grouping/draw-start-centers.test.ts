@@ -1,4 +1,4 @@
-import { drawStartCenters } from '../../src/grouping/cluster-contexts.js';
+import { drawStartCenters } from '../../src/grouping/draw-start-centers.js';
 import { createRandom, drawNormal } from '../../src/linalg/random.js';
 
 const DIMENSIONS = 4;

@@ -2,7 +2,7 @@ import { mkdir, symlink, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { EngineError } from '../../src/errors.js';
-import { findProgram } from '../../src/node/fork-worker.js';
+import { findProgram } from '../../src/node/find-program.js';
 import { useTemporaryFolder } from '../support/temporary-folder.js';
 
 const folder = useTemporaryFolder();

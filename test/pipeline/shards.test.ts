@@ -1,6 +1,6 @@
 import { readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { shardFromEnvironment } from '../../src/cli/observe.js';
+import { shardFromEnvironment } from '../../src/cli/shard-from-environment.js';
 import { OptionError } from '../../src/errors.js';
 import { mergeStatistics, type ObserveRequest, observe, type PruneRequest, prune } from '../../src/node.js';
 import { bytesSource } from '../../src/onnx/memory-folder.js';

@@ -1,4 +1,4 @@
-import { fitPowerLaw } from '../../src/prune/cost-model.js';
+import { fitPowerLaw } from '../../src/prune/fit-power-law.js';
 
 describe('fitPowerLaw', () => {
   it('returns estimates unchanged without measurements', () => {

@@ -1,9 +1,10 @@
 import { create, toBinary } from '@bufbuild/protobuf';
 import { GraphProtoSchema, ModelProtoSchema, type NodeProto, OperatorSetIdProtoSchema } from 'onnx-buf';
 import { makeFloatInitializer, makeNode, makeValueInfo } from '../../src/onnx/build.js';
+import { canonicaliseNames } from '../../src/onnx/canonicalise-names.js';
 import { encodeDetached } from '../../src/onnx/encode-model.js';
 import type { Engine } from '../../src/runtime/engine.js';
-import { canonicaliseNames, shareSessions } from '../../src/runtime/share-sessions.js';
+import { shareSessions } from '../../src/runtime/share-sessions.js';
 import { testEngine } from '../support/engine.js';
 
 /** `y = x w + c`, with names that begin with `prefix`. */
