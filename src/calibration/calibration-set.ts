@@ -1,7 +1,7 @@
+import { concatenate } from '../concatenate.js';
 import { OptionError } from '../errors.js';
 import { createRandom } from '../linalg/random.js';
 import { checkWindowShape, cutWindows, type WindowShape } from './cut-windows.js';
-import { joinTokens } from './encode-pieces.js';
 import { beginsWith, findLeadingTokens } from './leading-tokens.js';
 import { sha256, sha256OfTokens } from './sha256.js';
 import { checkTokenIds, type ReadTokensOptions, readTokens, type TokenSource } from './token-source.js';
@@ -137,7 +137,7 @@ async function joinDocuments(
     if (tokenCount >= enough) break;
   }
   return {
-    tokens: joinTokens(parts),
+    tokens: concatenate(Int32Array, parts),
     documentCount,
     text: texts.length === documentCount ? texts.join('') : undefined,
   };

@@ -1,7 +1,7 @@
+import { concatenate } from '../concatenate.js';
 import { counted } from '../counted.js';
 import { OptionError } from '../errors.js';
 import { drawPermutation, type Random } from '../linalg/random.js';
-import { joinTokens } from './encode-pieces.js';
 import { beginsWith } from './leading-tokens.js';
 
 export interface WindowShape {
@@ -40,7 +40,7 @@ export function cutWindows(tokens: Int32Array, shape: WindowShape, random?: Rand
       : drawPermutation(random, available).slice(0, windowCount).sort();
   return Array.from(chosen, (index) => {
     const window = tokens.subarray(...spans[index]!);
-    return window.length === windowLength ? window : joinTokens([leadingTokens, window]);
+    return window.length === windowLength ? window : concatenate(Int32Array, [leadingTokens, window]);
   });
 }
 

@@ -62,14 +62,3 @@ function keepsTokens(text: string, { end, next }: Cut, encode: Encode): boolean 
 }
 
 const isLowSurrogate = (code: number): boolean => code >= 0xdc00 && code < 0xe000;
-
-/** Concatenates lists of token ids. */
-export function joinTokens(parts: readonly ArrayLike<number>[]): Int32Array {
-  const tokens = new Int32Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let offset = 0;
-  for (const part of parts) {
-    tokens.set(part, offset);
-    offset += part.length;
-  }
-  return tokens;
-}

@@ -1,8 +1,9 @@
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
+import { concatenate } from '../concatenate.js';
 import { errorMessage } from '../error-message.js';
 import { ModelFormatError } from '../errors.js';
 import { isRecord } from '../parse-json.js';
-import { encodePieces, joinTokens } from './encode-pieces.js';
+import { encodePieces } from './encode-pieces.js';
 import { withEquivalentSplits } from './equivalent-splits.js';
 import { tokenBytesOf } from './token-bytes.js';
 import { encodeUnknownPieces } from './unknown-pieces.js';
@@ -116,10 +117,10 @@ export function createTokenizer(
       if (text === '') return new Int32Array(0);
       if (addSpecialTokens) {
         const ids = encodePiece(text);
-        return addsBos && ids[0] !== bosTokenId ? joinTokens([[bosTokenId], ids]) : ids;
+        return addsBos && ids[0] !== bosTokenId ? concatenate(Int32Array, [[bosTokenId], ids]) : ids;
       }
       const parts = [...encodePieces(text, encodePiece, { enough })];
-      return parts.length === 1 ? (parts[0] as Int32Array) : joinTokens(parts);
+      return parts.length === 1 ? (parts[0] as Int32Array) : concatenate(Int32Array, parts);
     },
     countBytes: (tokens) => Array.from(tokens).reduce((sum, id) => sum + byteCounts(id), 0),
     decode(tokens, { skipSpecialTokens = false } = {}) {

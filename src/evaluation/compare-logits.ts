@@ -1,3 +1,4 @@
+import { concatenate } from '../concatenate.js';
 import { isPositionwise } from '../onnx/is-positionwise.js';
 import { joinStages } from '../onnx/join-stages.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
@@ -34,20 +35,10 @@ export async function runForLogits(request: LogitsRequest): Promise<Float32Array
   try {
     const parts: Float32Array[] = [];
     for await (const part of source.logits()) parts.push(tensorFloats(part, LOGITS));
-    return joinFloats(parts);
+    return concatenate(Float32Array, parts);
   } finally {
     await source.dispose();
   }
-}
-
-export function joinFloats(parts: readonly Float32Array[]): Float32Array {
-  const joined = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let end = 0;
-  for (const part of parts) {
-    joined.set(part, end);
-    end += part.length;
-  }
-  return joined;
 }
 
 /** Windows that were run through a model up to its LM head, which computes their logits batch by batch. */

@@ -1,5 +1,5 @@
-import { joinTokens } from '../calibration/encode-pieces.js';
 import type { Tokenizer } from '../calibration/tokenizer.js';
+import { concatenate } from '../concatenate.js';
 import { OptionError } from '../errors.js';
 import type { Bundle, ScoredSequence } from './bundle.js';
 import { type EncodedPair, encodePair, type TextPair } from './encode-pair.js';
@@ -56,11 +56,11 @@ function toSequence({ leadingCount, context, continuation }: EncodedPair, contex
     );
   }
   const fitting = context.length > room ? cutContext(context, leadingCount, room) : context;
-  return { tokens: joinTokens([fitting, continuation]), firstScored: fitting.length };
+  return { tokens: concatenate(Int32Array, [fitting, continuation]), firstScored: fitting.length };
 }
 
 /** The end of a context after its leading tokens, or without those where both do not fit. */
 function cutContext(context: Int32Array, leadingCount: number, room: number): Int32Array {
   const leading = leadingCount < room ? context.subarray(0, leadingCount) : [];
-  return joinTokens([leading, context.subarray(context.length - room + leading.length)]);
+  return concatenate(Int32Array, [leading, context.subarray(context.length - room + leading.length)]);
 }

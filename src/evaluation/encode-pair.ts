@@ -1,6 +1,6 @@
-import { joinTokens } from '../calibration/encode-pieces.js';
 import { findLeadingTokens } from '../calibration/leading-tokens.js';
 import type { Tokenizer } from '../calibration/tokenizer.js';
+import { concatenate } from '../concatenate.js';
 import { OptionError } from '../errors.js';
 
 /** A context and the continuation that is scored. */
@@ -37,7 +37,7 @@ export function encodePair(tokenizer: Tokenizer, pair: TextPair, addSpecialToken
       `the continuation ${JSON.stringify(pair.continuation)} has no tokens after those of its context; the tokenizer merges them`,
     );
   }
-  const prefixed = joinTokens([leading, head]);
+  const prefixed = concatenate(Int32Array, [leading, head]);
   return {
     leadingCount: leading.length,
     context: prefixed.length === 0 ? startOfText(tokenizer) : prefixed,

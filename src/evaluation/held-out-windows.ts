@@ -1,6 +1,6 @@
-import { joinTokens } from '../calibration/encode-pieces.js';
 import { readTokens, type TokenSource } from '../calibration/token-source.js';
 import type { Tokenizer } from '../calibration/tokenizer.js';
+import { concatenate } from '../concatenate.js';
 import { OptionError } from '../errors.js';
 import { createRandom } from '../linalg/random.js';
 import { withoutOverlaps } from './find-overlap.js';
@@ -81,7 +81,7 @@ async function cutText(request: HeldOutRequest, source: TokenSource | undefined)
     if (error instanceof OptionError) return [];
     throw error;
   }
-  const joined = joinTokens(parts);
+  const joined = concatenate(Int32Array, parts);
   const end = Math.min(joined.length, enough);
   const windows: Int32Array[] = [];
   for (let start = 0; start + windowLength <= end; start += windowLength)

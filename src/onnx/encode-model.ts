@@ -1,7 +1,7 @@
 import { create, toBinary } from '@bufbuild/protobuf';
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 import { GraphProtoSchema, type ModelProto, ModelProtoSchema, type TensorProto } from 'onnx-buf';
-import { concatBytes } from './memory-folder.js';
+import { concatenate } from '../concatenate.js';
 import type { OnnxModel } from './onnx-model.js';
 import { type TensorFragment, tensorFragment } from './tensor-fragment.js';
 import { bytesHandle } from './tensor-handle.js';
@@ -92,7 +92,7 @@ export async function encodePlaced({ proto, weights }: OnnxModel): Promise<Uint8
 /** A file of a model and its encoded initializers. */
 function assemble(proto: ModelProto, initializers: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   const byteLength = initializers.reduce((sum, piece) => sum + piece.byteLength, 0);
-  return concatBytes([encodeHead(encodeStructure(proto), byteLength), ...initializers]);
+  return concatenate(Uint8Array, [encodeHead(encodeStructure(proto), byteLength), ...initializers]);
 }
 
 function encodeInitializer(tensor: TensorProto): Uint8Array[] {

@@ -1,3 +1,4 @@
+import { concatenate } from '../concatenate.js';
 import { ModelFormatError } from '../errors.js';
 import type { ByteSource, SinkFolder, SourceFolder } from './byte-source.js';
 import { normaliseRelativePath } from './relative-path.js';
@@ -32,22 +33,11 @@ export function createMemoryFolder(name: string, files = new Map<string, Uint8Ar
           chunks.push(new Uint8Array(bytes));
         },
         async close() {
-          files.set(inside, concatBytes(chunks));
+          files.set(inside, concatenate(Uint8Array, chunks));
         },
       };
     },
   };
-}
-
-/** Concatenates arrays. */
-export function concatBytes(chunks: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const whole = new Uint8Array(chunks.reduce((sum, { byteLength }) => sum + byteLength, 0));
-  let offset = 0;
-  for (const chunk of chunks) {
-    whole.set(chunk, offset);
-    offset += chunk.byteLength;
-  }
-  return whole;
 }
 
 /** Normalises a path. @throws ModelFormatError when it is outside the folder. */

@@ -7,11 +7,11 @@ import {
   type TensorProto,
   TensorProtoSchema,
 } from 'onnx-buf';
+import { concatenate } from '../concatenate.js';
 import { ModelFormatError } from '../errors.js';
 import type { ByteSource } from './byte-source.js';
 import { findDataType } from './data-types.js';
 import { decodeMessage } from './decode-message.js';
-import { concatBytes } from './memory-folder.js';
 import { countStorageForms } from './typed-elements.js';
 import { type ByteRange, readAhead, type WireRecord, walkRecords } from './walk-records.js';
 
@@ -146,5 +146,5 @@ async function readRanges(source: ByteSource, ranges: readonly ByteRange[], budg
   }
   const chunks: Uint8Array[] = [];
   for (const { start, end } of ranges) chunks.push(await source.read(start, end - start));
-  return concatBytes(chunks);
+  return concatenate(Uint8Array, chunks);
 }

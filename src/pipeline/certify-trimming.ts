@@ -1,5 +1,5 @@
+import { concatenate } from '../concatenate.js';
 import { EngineError, NumericalError } from '../errors.js';
-import { joinFloats } from '../evaluation/compare-logits.js';
 import { findHeldOutWindows } from '../evaluation/held-out-windows.js';
 import type { TrimmingCertificate } from '../report/report-schema.js';
 import type { Engine } from '../runtime/engine.js';
@@ -86,7 +86,7 @@ function readLogits(engine: Engine, folder: ModelFolder, windows: readonly Int32
       width = logits.dims.at(-1) ?? 0;
       parts.push(Float32Array.from(tensorFloats(logits, "the model's logits")));
     }
-    return { values: joinFloats(parts), width };
+    return { values: concatenate(Float32Array, parts), width };
   });
 }
 

@@ -1,6 +1,6 @@
-import { joinTokens } from '../calibration/encode-pieces.js';
 import { findLeadingTokens } from '../calibration/leading-tokens.js';
 import type { Tokenizer } from '../calibration/tokenizer.js';
+import { concatenate } from '../concatenate.js';
 import { OptionError } from '../errors.js';
 import { type ReferencePredictions, readReference } from '../evaluation/compare-predictions.js';
 import type { HeldOutWindows } from '../evaluation/held-out-windows.js';
@@ -76,7 +76,9 @@ async function readDense(
   const isTooLarge = (await explainTooLarge(engine, folder)) !== undefined;
   const count = isTooLarge ? MIN_WINDOWS : Math.max(MIN_WINDOWS, fitting);
   const windowsAtOnce = isTooLarge ? Math.max(1, fitting) : 1;
-  const windows = found.slice(0, count).map((window) => joinTokens([leadingTokens, window.subarray(0, room)]));
+  const windows = found
+    .slice(0, count)
+    .map((window) => concatenate(Int32Array, [leadingTokens, window.subarray(0, room)]));
   const store = await storeFactory(context, windowBytes)(windows.length);
   onEnd(() => store.dispose());
   const site = { engine, windows, windowsAtOnce, onWindow: () => onWindow(windows.length), signal };

@@ -1,7 +1,7 @@
+import { concatenate } from '../concatenate.js';
 import { OptionError } from '../errors.js';
 import { sum } from '../linalg/sum.js';
 import { encodeFloats } from '../onnx/float-encoding.js';
-import { concatBytes } from '../onnx/memory-folder.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import type { TensorMap } from '../onnx/safetensors.js';
 import { bytesHandle, sourceHandle } from '../onnx/tensor-handle.js';
@@ -267,7 +267,7 @@ async function joinWindows(shards: readonly OpenShard[]): Promise<TensorHandle> 
   const parts = await Promise.all(shards.map(({ windows }) => windows.read()));
   const [{ json }] = shards as [OpenShard];
   const dims = [sum(shards.map(({ json: { calibration } }) => calibration.windowCount)), json.calibration.windowLength];
-  return bytesHandle({ dataType: TENSOR_TYPES.int, dims }, concatBytes(parts));
+  return bytesHandle({ dataType: TENSOR_TYPES.int, dims }, concatenate(Uint8Array, parts));
 }
 
 const tensorsOf = ({ tensors, place }: OpenShard) => ({ tensors, files: place });

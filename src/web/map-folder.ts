@@ -1,6 +1,7 @@
+import { concatenate } from '../concatenate.js';
 import { ModelFormatError } from '../errors.js';
 import type { ByteSource } from '../onnx/byte-source.js';
-import { bytesSource, concatBytes } from '../onnx/memory-folder.js';
+import { bytesSource } from '../onnx/memory-folder.js';
 import type { Entry } from '../runtime/platform.js';
 import { nextTask } from './next-task.js';
 import type { WebFolder } from './web-folder.js';
@@ -37,7 +38,7 @@ export function mapFolder(files: Map<string, Uint8Array | BlobLike>): WebFolder 
       const chunks: Uint8Array[] = [];
       return {
         write: async (bytes) => void chunks.push(new Uint8Array(bytes)),
-        close: async () => void files.set(path, concatBytes(chunks)),
+        close: async () => void files.set(path, concatenate(Uint8Array, chunks)),
       };
     },
     async move(from, to) {

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
-import { encodePieces, joinTokens } from '../../src/calibration/encode-pieces.js';
+import { encodePieces } from '../../src/calibration/encode-pieces.js';
 import { createTokenizer } from '../../src/calibration/tokenizer.js';
+import { concatenate } from '../../src/concatenate.js';
 import { TINY_LLAMA } from '../support/tiny-llama.js';
 
 const readJson = (name: string): unknown => JSON.parse(readFileSync(`${TINY_LLAMA}/${name}`, 'utf8'));
@@ -33,14 +34,14 @@ it.each(['prose.txt', 'python.txt', 'german.txt', 'arithmetic.txt'])('%s has the
   const text = readFileSync(`${TINY_LLAMA}/text/${name}`, 'utf8');
   const parts = [...encodePieces(text, (piece) => tokenizer.encode(piece), { pieceLength: 1024 })];
   expect(parts.length).toBeGreaterThan(text.length / 1024);
-  expect(joinTokens(parts)).toEqual(tokenizer.encode(text));
+  expect(concatenate(Int32Array, parts)).toEqual(tokenizer.encode(text));
 });
 
 it('removes the space that the tokenizer adds to each piece after a cut', () => {
   const text = 'ab a b ba ab '.repeat(200);
   const parts = [...encodePieces(text, (piece) => prepending.encode(piece), { pieceLength: 600 })];
   expect(parts.length).toBeGreaterThan(3);
-  expect(joinTokens(parts)).toEqual(prepending.encode(text));
+  expect(concatenate(Int32Array, parts)).toEqual(prepending.encode(text));
 });
 
 it('cuts a text without spaces, never inside a character', () => {
@@ -50,7 +51,7 @@ it('cuts a text without spaces, never inside a character', () => {
     return [piece.length];
   };
   const parts = [...encodePieces('😀'.repeat(1000), encode, { pieceLength: 99 })];
-  expect(joinTokens(parts).reduce((sum, length) => sum + length, 0)).toBe(2000);
+  expect(concatenate(Int32Array, parts).reduce((sum, length) => sum + length, 0)).toBe(2000);
   expect(pieces.filter((piece) => /^[\udc00-\udfff]|[\ud800-\udbff]$/.test(piece))).toEqual([]);
 });
 

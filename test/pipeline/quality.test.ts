@@ -1,7 +1,7 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { joinTokens } from '../../src/calibration/encode-pieces.js';
 import { createTokenizer } from '../../src/calibration/tokenizer.js';
+import { concatenate } from '../../src/concatenate.js';
 import { withoutOverlaps } from '../../src/evaluation/find-overlap.js';
 import { findHeldOutWindows } from '../../src/evaluation/held-out-windows.js';
 import { measureDivergence } from '../../src/evaluation/measure-divergence.js';
@@ -33,7 +33,7 @@ it('equals an evaluation of the written model on the same tokens', async () => {
   const { quality, timings } = await run();
   const request = { calibration: [], tokenizer: await tokenizer(), vocabularySize: 2048 };
   const { windows, from } = await findHeldOutWindows({ ...request, windowCount: 8, windowLength: 128 });
-  const tokens = joinTokens(windows);
+  const tokens = concatenate(Int32Array, windows);
   const engine = await createNodeEngine();
   const folders = [await openModelFolder(SHORT_LLAMA), await openModelFolder(at('out'))] as const;
   const reference = await openLanguageModel(engine, folders[0]);
