@@ -89,8 +89,8 @@ export async function runChoose(platform: Platform, chosen: ChooseRequest): Prom
   const request = checkOptions(chosen, rowsOf(CHOOSE));
   const { text, test = text, mostLoss = CHOOSE.Choice.mostLoss.default, ...given } = request;
   const { model, out, allow, targetSize, calibration, embeddings, offline, bos, engine } = given;
-  const sizing = sizingOf(request);
-  checkShrink({ ...sizing, targetSize: targetSize ?? ANY_SIZE });
+  const shrinkOptions = shrinkOptionsOf(request);
+  checkShrink({ ...shrinkOptions, targetSize: targetSize ?? ANY_SIZE });
   for (const file of [text, test]) await checkCalibrationFiles(platform.files, { source: { file } });
   const measured = await readTexts(platform.files, test);
   const shared = omit(given, 'allow', 'dtypes', 'heal', 'targetSize', 'calibration', ...TOKEN_OPTIONS);
@@ -103,7 +103,7 @@ export async function runChoose(platform: Platform, chosen: ChooseRequest): Prom
   });
   const trimmed = vocabularyOf({ ...given, text });
   const shrinkTo = (targetSize: ShrinkRequest['targetSize']) =>
-    runShrink(platform, { ...sizing, ...control('shrink'), targetSize: [targetSize ?? []].flat() });
+    runShrink(platform, { ...shrinkOptions, ...control('shrink'), targetSize: [targetSize ?? []].flat() });
   const quantiseTo = (dtype: 'q8' | 'q4') =>
     runQuantize(
       platform,
@@ -122,7 +122,7 @@ export async function runChoose(platform: Platform, chosen: ChooseRequest): Prom
   const q4 = await quantiseTo('q4');
   const q8 = await quantiseTo('q8');
   const smallestSize = async () =>
-    (await runPlanShrink(platform, { ...omit(sizing, 'targetSize'), ...control('plan') })).smallest.bytes;
+    (await runPlanShrink(platform, { ...omit(shrinkOptions, 'targetSize'), ...control('plan') })).smallest.bytes;
   const sizes =
     targetSize === undefined ? defaultSizes({ allow }, [q8, q4], await smallestSize()) : [targetSize].flat();
   const sized = requested ?? (sizes.length === 0 ? [] : await shrinkTo(sizes));
@@ -158,7 +158,7 @@ export async function runChoose(platform: Platform, chosen: ChooseRequest): Prom
 const READING_MODELS = { ...ENGINE, engine: JOB.engine, bos: READING.bos };
 
 /** Options of `shrink`, which refuses calibration options without effect: here they calibrate q4 too. */
-function sizingOf({
+function shrinkOptionsOf({
   text,
   test: _test,
   mostLoss: _mostLoss,
