@@ -3,7 +3,7 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync
 import { dirname, join, resolve } from 'node:path';
 import { create } from '@bufbuild/protobuf';
 import { type GraphProto, type ModelProto, OperatorSetIdProtoSchema, type TensorProto } from 'onnx-buf';
-import { sortNodes } from '../../src/onnx/load-model.js';
+import { sortNodes } from '../../src/onnx/sort-nodes.js';
 import { fuseBlocks, sumOf } from './fuse-blocks.js';
 import { publishFolder } from './publish-folder.js';
 import { copyLlama, editModel, type Loaded, loadTinyLlama, readTinyLlama, TINY_LLAMA } from './tiny-llama.js';
