@@ -14,7 +14,7 @@ const STAGES: readonly string[] = [
 /** Lowest first: a file may import from its own folder and from lower layers only. */
 const LAYERS = [
   ['counted', 'parse-json', 'printable'],
-  ['errors', 'free-bytes', 'ignore-rejection', 'omit', 'progress', 'error-message', 'version'],
+  ['concatenate', 'errors', 'free-bytes', 'ignore-rejection', 'omit', 'progress', 'error-message', 'version'],
   ['linalg'],
   ['onnx', 'calibration'],
   ['operators'],
