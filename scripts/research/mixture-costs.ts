@@ -93,7 +93,7 @@ async function measureAlone(problem: SizeProblem, meter: DraftMeter, bits: Bits)
   for (const { cost } of drawn.slice(0, Number(values.count))) {
     const [name, estimate] = cost;
     const forms = problem.weights.map(
-      (map) => map.forms.find((form) => form.bits === (map.name === name ? bits : 8)) ?? map.forms[0]!,
+      (map) => map.forms.find(({ grid }) => grid?.bits === (map.name === name ? bits : 8)) ?? map.forms[0]!,
     );
     const { quantising } = await meter(describeMixture(problem, forms, new Map()));
     process.stdout.write(
@@ -124,7 +124,7 @@ async function measureMixtures(unpriced: SizeProblem, meter: DraftMeter): Promis
   for (let at = 0; at < Number(values.count); at += 1) {
     const forms = problem.weights.map((map) => {
       const bits = DRAWN[Math.floor(random() * DRAWN.length)]!;
-      return map.isTable ? map.forms[0]! : (map.forms.find((each) => each.bits === bits) ?? map.forms[0]!);
+      return map.isTable ? map.forms[0]! : (map.forms.find(({ grid }) => grid?.bits === bits) ?? map.forms[0]!);
     });
     const steps = allocateSteps(global, {
       ...{ sparsity: random() * MAX_REMOVED, modules: problem.modules, evenHeads: problem.evenHeads },
@@ -132,7 +132,9 @@ async function measureMixtures(unpriced: SizeProblem, meter: DraftMeter): Promis
     const counts = new Map(problem.modules.map(({ index }, module) => [index, steps[module]!]));
     const mixture = describeMixture(problem, forms, counts);
     const [expected, found] = [predict(mixture.estimate), await meter(mixture)];
-    const counted = BITS.map((bits) => [...mixture.bits.values()].filter((own) => own === bits).length).join(', ');
+    const counted = BITS.map((bits) => [...mixture.grids.values()].filter((own) => own.bits === bits).length).join(
+      ', ',
+    );
     const ratio = (expected.pruning + expected.quantising) / (found.pruning + found.quantising);
     const figures = [expected.pruning, found.pruning, expected.quantising, found.quantising].map((value) =>
       value.toFixed(4),

@@ -1,3 +1,4 @@
+import type { WeightGrid } from '../quantisation/block-codes.js';
 import { DTYPES, type DtypeName } from '../quantisation/dtypes.js';
 import { boolean, choice, integer, type Kind, namesOf, text } from './kinds.js';
 import {
@@ -120,8 +121,8 @@ export interface ResolvedQuantisation
   readonly dtypes: readonly DtypeName[];
   readonly layout: FolderLayout | undefined;
   readonly accuracyLevel: number | undefined;
-  /** Bits of single weights by name, instead of the dtype's. Default: none. */
-  readonly bits?: ReadonlyMap<string, 2 | 4 | 8> | undefined;
+  /** Grids of single weights by name, instead of the dtype's bits and `blockSize`. Default: none. */
+  readonly grids?: ReadonlyMap<string, WeightGrid> | undefined;
 }
 
 /** Fills in checked options. @throws OptionError for an unknown dtype, with a suggestion, and for a repeated one. */

@@ -15,7 +15,7 @@ import type { PruneJob } from '../prune/job.js';
 import type { MeasuredModel } from '../prune/measure-dense/measure-dense.js';
 import { allocationOf, type CodedForm, createDraftMeter } from '../prune/measure-draft.js';
 import {
-  type Bits,
+  BLOCK_SIZES,
   type Mixture,
   mixturesAt,
   type SizeProblem,
@@ -111,7 +111,7 @@ export interface PlannedSizes {
 export interface PlannedSize {
   readonly target: number;
   /**
-   * Fraction of the prunable parameters to remove if all linear layers have one dtype, by dtype, 0 if none; dtypes that
+   * Fraction of the prunable parameters to remove if all linear layers have one dtype, in the largest blocks, by dtype, 0 if none; dtypes that
    * cannot meet the size are left out. `float` where bits are not allowed.
    */
   readonly removed: Readonly<Record<string, number>>;
@@ -147,7 +147,7 @@ export async function planSizes(
   for (const { bytes: target } of shrink.targets) {
     const removed = (shrink.dtypes.length === 0 ? [undefined] : shrink.dtypes).flatMap((dtype) => {
       const single = dtype === undefined ? problem : withBits(problem, bitsOf(dtype));
-      const [mixture] = mixturesAt(single, target);
+      const mixture = mixturesAt(single, target).at(-1);
       return mixture === undefined ? [] : [[dtype ?? 'float', mixture.sparsity] as const];
     });
     const candidates = withCosts && (await planSize({ problem: withCosts, bits, bytesOf }, target)).map(reportPlanned);
@@ -256,11 +256,15 @@ function reportCandidate(candidate: SizeCandidate, chosen: boolean): SizeReport[
   };
 }
 
-/** Number of linear layers by dtype, the most bits first. */
-function countByDtype({ bits }: Pick<Mixture, 'bits'>): Readonly<Record<string, number>> {
-  const counts = new Map<Bits, number>();
-  for (const width of bits.values()) counts.set(width, (counts.get(width) ?? 0) + 1);
-  return Object.fromEntries([...counts].sort(([a], [b]) => b - a).map(([width, count]) => [`q${width}`, count]));
+/** Number of linear layers by dtype and block size, the most bits and the smallest blocks first. */
+function countByDtype({ grids }: Pick<Mixture, 'grids'>): Readonly<Record<string, number>> {
+  const sorted = [...grids.values()].sort((a, b) => b.bits - a.bits || a.blockSize - b.blockSize);
+  const counts = new Map<string, number>();
+  for (const { bits, blockSize } of sorted) {
+    const name = blockSize === BLOCK_SIZES[0] ? `q${bits}` : `q${bits}/${blockSize}`;
+    counts.set(name, (counts.get(name) ?? 0) + 1);
+  }
+  return Object.fromEntries(counts);
 }
 
 const modulesOf = ({ shrink: { allow } }: SizeInput, modules: readonly PrunableModule[]): PrunableModule[] => {
@@ -286,10 +290,10 @@ async function prepareProblem(
     cachedBytes: shrink.contextLength === undefined ? 0 : shrink.contextLength * cacheElementBytes(input),
     windowLength,
   });
-  const bytesOf = (mixture: Pick<Mixture, 'bits' | 'steps'>) =>
+  const bytesOf = (mixture: Pick<Mixture, 'grids' | 'steps'>) =>
     countMixture(context, input, { modules, dense }, mixture);
   const [most] = bits;
-  const largest = most === undefined ? { bits: new Map() } : uniformMixture(problem, most);
+  const largest = most === undefined ? { grids: new Map() } : uniformMixture(problem, most);
   return { problem: await matchBytes(problem, largest, bytesOf), bytesOf, form };
 }
 
@@ -298,7 +302,7 @@ function countMixture(
   { onProgress: _, ...context }: JobContext,
   input: SizeInput,
   { modules, dense: measures }: Pick<SizeSource, 'modules' | 'dense'>,
-  mixture: Pick<Mixture, 'bits' | 'steps'>,
+  mixture: Pick<Mixture, 'grids' | 'steps'>,
 ): Promise<number> {
   const { folder, job, stages } = input;
   const { model: dense, analysed, engine, options } = job;
@@ -338,11 +342,11 @@ function cacheElementBytes({ quantisation: { dtypes }, job }: SizeInput): number
 }
 
 /** Quantisation options of a mixture: the file is named by its fewest bits, which the runtime must support. */
-function quantisationOf({ quantisation, shrink }: SizeInput, { bits }: Pick<Mixture, 'bits'>): ResolvedQuantisation {
+function quantisationOf({ quantisation, shrink }: SizeInput, { grids }: Pick<Mixture, 'grids'>): ResolvedQuantisation {
   if (shrink.dtypes.length === 0) return quantisation;
-  const fewest = Math.min(...bits.values());
+  const fewest = Math.min(...[...grids.values()].map(({ bits }) => bits));
   const name = shrink.dtypes.find((dtype) => bitsOf(dtype) <= fewest) ?? shrink.dtypes.at(-1);
-  return { ...quantisation, dtypes: [name as DtypeName], bits };
+  return { ...quantisation, dtypes: [name as DtypeName], grids };
 }
 
 /** Bytes of the KV cache and other states of one sequence of `tokenCount` tokens. */

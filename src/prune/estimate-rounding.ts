@@ -48,7 +48,7 @@ export async function estimateRounding({
     if (statistics === undefined || others.length > 0) return undefined;
     const { data } = await curvatures.get(module.index);
     const errors = { weight: await readMatrix(model, module), statistics, curvature: data as Float32Array };
-    const bits = new Set(own.flatMap(({ forms }) => forms.flatMap((one) => one.bits ?? [])));
+    const bits = new Set(own.flatMap(({ forms }) => forms.flatMap(({ grid }) => grid?.bits ?? [])));
     const byBits = new Map([...bits].map((each) => [each, nats(costOf(errors, gridOf(form, each)), windowLength)]));
     for (const { name } of own) costs.set(name, byBits);
   }

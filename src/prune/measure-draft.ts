@@ -8,13 +8,13 @@ import { measuresOf, type StepCounts } from './allocate-modules.js';
 import { type DraftWindows, draftJob, pruneDraft } from './drafts.js';
 import type { MeasuredModel } from './measure-dense/measure-dense.js';
 import { measureDivergences } from './measure-divergences.js';
-import type { Bits, Mixture } from './mixtures.js';
+import type { Mixture } from './mixtures.js';
 import { type BlockSettings, planWeights } from './plan-weights.js';
 import { quantiseModel, type RoundingTokenWeights, roundModel, tokenWeightsForRounding } from './quantise-model.js';
 import type { GriddedWeight, QuantisedModel } from './quantised-model.js';
 
 /** Settings for writing weights in few bits. */
-export interface CodedForm extends Omit<BlockSettings, 'bits'> {
+export interface CodedForm extends Omit<BlockSettings, 'grids'> {
   /** Of linear layers that the mixture does not list. */
   readonly dtype: Dtype;
   readonly rounding: 'calibrated' | 'nearest';
@@ -48,28 +48,25 @@ export function createDraftMeter(run: DraftRun) {
     weighing ??= weighDense(run);
     return weighing;
   };
-  return (mixture: Pick<Mixture, 'bits' | 'steps'>, onProgress?: (fraction: number) => void) =>
+  return (mixture: Pick<Mixture, 'grids' | 'steps'>, onProgress?: (fraction: number) => void) =>
     run.withStore((store) => measureDraft(run, { mixture, store, weigh, onProgress }));
 }
 
 function weighDense({ measured: { job }, drafted, form }: DraftRun): Promise<RoundingTokenWeights> {
-  const fewest = new Map(planAll(job, form!).map(({ name }) => [name, 4 as const]));
+  const { blockSize } = form!;
+  const fewest = new Map(planAll(job, form!).map(({ name }) => [name, { bits: 4 as const, blockSize }]));
   return tokenWeightsForRounding({ ...job, windows: drafted, journal: undefined }, planAll(job, form!, fewest));
 }
 
 /** Weights of a model that are quantised in blocks. */
-function planAll(
-  { model, analysed }: UnderstoodModel,
-  form: CodedForm,
-  bits?: ReadonlyMap<string, Bits>,
-): GriddedWeight[] {
-  return planWeights(model, analysed, form.dtype, { ...form, bits }).flatMap(({ grid, ...weight }) =>
+function planAll({ model, analysed }: UnderstoodModel, form: CodedForm, grids?: Mixture['grids']): GriddedWeight[] {
+  return planWeights(model, analysed, form.dtype, { ...form, grids }).flatMap(({ grid, ...weight }) =>
     grid === undefined ? [] : [{ ...weight, grid }],
   );
 }
 
 interface DraftRequest {
-  readonly mixture: Pick<Mixture, 'bits' | 'steps'>;
+  readonly mixture: Pick<Mixture, 'grids' | 'steps'>;
   readonly store: StoreTensor;
   readonly weigh: () => Promise<RoundingTokenWeights>;
   readonly onProgress: ((fraction: number) => void) | undefined;
@@ -108,7 +105,7 @@ async function roundDraft(
   form: CodedForm,
   { mixture, weigh }: Pick<DraftRequest, 'mixture' | 'weigh'>,
 ): Promise<QuantisedModel> {
-  const planned = planAll(job, form, mixture.bits);
+  const planned = planAll(job, form, mixture.grids);
   const learns = form.rounding === 'calibrated' && job.windows.length > 0 && planned.some(({ grid }) => grid.bits <= 4);
   return learns ? quantiseModel(job, planned, { tokenWeights: await weigh() }) : roundModel(job, planned);
 }

@@ -2,27 +2,37 @@ import { allocateSteps } from '../allocation/allocate-steps.js';
 import { type ModuleMeasures, parametersOfSteps } from '../allocation/allocation.js';
 import { freeHeadGroups } from '../allocation/even-head-groups.js';
 import { global } from '../allocation/global.js';
+import type { WeightGrid } from '../quantisation/block-codes.js';
 
 /** Bits of a weight in blocks. */
-export type Bits = 2 | 4 | 8;
+export type Bits = WeightGrid['bits'];
 
-/** A weight in one number of bits. */
+/** Block sizes that each weight may have, the first one unless a mixture chooses another. */
+export const BLOCK_SIZES = [32, 64, 128] as const;
+
+/**
+ * Squared error of rounding relative to blocks of 32, by block size. Levels divide the range of a block; the expected ranges of
+ * 32, 64 and 128 normally distributed weights (Tippett 1925) give 1.28 and 1.57, SmolLM2's linear layers have 1.31 and 1.65.
+ */
+const RELATIVE_ERROR: Readonly<Record<number, number>> = { 32: 1, 64: 1.31, 128: 1.65 };
+
+/** A weight on one grid. */
 export interface SizedForm {
   /** Absent: the form in the model. */
-  readonly bits?: Bits | undefined;
+  readonly grid?: WeightGrid | undefined;
   readonly bytes: number;
   /** Estimated cost of its rounding, in nats per token. */
   readonly cost: number;
 }
 
-/** A weight that may be written in several numbers of bits. */
+/** A weight that may be written on several grids. */
 export interface SizedWeight {
   readonly name: string;
   /** Whether it is the embedding or the LM head, which keep the most bits unless a mixture lists them. */
   readonly isTable: boolean;
   /** Index of the module that it shrinks with; absent: it keeps its shape. */
   readonly module?: number | undefined;
-  /** At least one; the most bits first. */
+  /** At least one, from the most to the fewest bytes: the most bits first, and among these the smallest blocks. */
   readonly forms: readonly SizedForm[];
 }
 
@@ -43,9 +53,9 @@ export interface SizeProblem {
   readonly evenHeads: boolean;
 }
 
-/** Bits of every linear layer and steps of every module. */
+/** Grids of every linear layer and steps of every module. */
 export interface Mixture {
-  readonly bits: ReadonlyMap<string, Bits>;
+  readonly grids: ReadonlyMap<string, WeightGrid>;
   /** Steps that each module loses, by module index. */
   readonly steps: ReadonlyMap<number, number>;
   /** Fraction of the modules' parameters that is removed. */
@@ -73,15 +83,15 @@ export type CostSlopes = ReadonlyMap<Bits, number>;
 const MAX_STATES = 64;
 
 /**
- * Mixtures that fit into a number of bytes. Weights get fewer bits one after the other, in the order of cost per saved byte; in
+ * Mixtures that fit into a number of bytes. Weights get fewer bits or larger blocks one after the other, in the order of cost per saved byte; in
  * every such state, units are removed for the remaining bytes by one threshold on their cost per byte. The first mixtures have
  * the most bits, the last the most units.
  *
- * @param slopes Change the order in which weights get fewer bits, but not the estimates of mixtures.
+ * @param slopes Change the order in which weights get fewer bytes, but not the estimates of mixtures.
  * @returns Empty if the bytes cannot be met.
  */
 export function mixturesAt(problem: SizeProblem, targetBytes: number, slopes: CostSlopes = new Map()): Mixture[] {
-  const costOf = ({ bits, cost }: SizedForm) => cost * ((bits && slopes.get(bits)) ?? 1);
+  const costOf = ({ grid, cost }: SizedForm) => cost * ((grid && slopes.get(grid.bits)) ?? 1);
   const states = sampleStates(statesOf(problem.weights, costOf), problem, targetBytes);
   return states.flatMap((forms) => pruneTo(problem, forms, { targetBytes, costOf }) ?? []);
 }
@@ -89,13 +99,32 @@ export function mixturesAt(problem: SizeProblem, targetBytes: number, slopes: Co
 /** Cost of rounding a linear layer, for comparing its forms. */
 type CostOf = (form: SizedForm) => number;
 
-/** Form of a weight in a number of bits, or in the fewest more bits that it can have; tables have the most bits. */
-export const uniformForm = ({ forms, isTable }: SizedWeight, bits: Bits): SizedForm =>
-  (isTable ? undefined : forms.filter((form) => (form.bits ?? bits) >= bits).at(-1)) ?? forms[0]!;
+/** Forms of a weight in a number of bits, or in the fewest more bits that it can have; tables have the most bits. */
+export function formsIn({ forms, isTable }: SizedWeight, bits: Bits): readonly [SizedForm, ...SizedForm[]] {
+  const [most, ...others] = forms.map(({ grid }) => grid?.bits ?? bits);
+  const own = isTable ? most! : Math.min(...[most!, ...others].filter((each) => each >= bits));
+  return forms.filter(({ grid }) => (grid?.bits ?? bits) === own) as unknown as [SizedForm, ...SizedForm[]];
+}
 
-/** The unpruned mixture with one number of bits, except that tables have the most, and the named table the fewest. */
+/** Forms of a weight in the fewest bits. */
+export const formsInFewest = (weight: SizedWeight): readonly [SizedForm, ...SizedForm[]] =>
+  formsIn({ ...weight, isTable: false }, weight.forms.at(-1)!.grid?.bits ?? 8);
+
+/** Cost of a form by that of the first form in as many bits: costs are proportional to squared errors. */
+export const costInBlocks = (
+  cost: number,
+  { grid }: SizedForm,
+  [first]: readonly [SizedForm, ...SizedForm[]],
+): number => cost * (errorOf(grid) / errorOf(first.grid));
+
+const errorOf = (grid: WeightGrid | undefined): number => (grid && RELATIVE_ERROR[grid.blockSize]) ?? 1;
+
+/**
+ * The unpruned mixture with one number of bits in the smallest blocks, except that tables have the most bits, and the named table
+ * the fewest.
+ */
 export function uniformMixture({ weights, modules, fixedBytes }: SizeProblem, bits: Bits, table?: string): Mixture {
-  const forms = weights.map((weight) => (weight.name === table ? weight.forms.at(-1)! : uniformForm(weight, bits)));
+  const forms = weights.map((weight) => (weight.name === table ? formsInFewest(weight) : formsIn(weight, bits))[0]);
   return describeMixture({ weights, modules, fixedBytes }, forms, new Map());
 }
 
@@ -146,7 +175,7 @@ interface Demotion {
   readonly costPerByte: number;
 }
 
-/** Steps of a weight to fewer bits, with rising cost per byte: only forms on the lower convex hull of costs over bytes. */
+/** Steps of a weight to fewer bytes, with rising cost per byte: only forms on the lower convex hull of costs over bytes. */
 function demotionsOf(forms: readonly SizedForm[], costOf: CostOf): Demotion[] {
   const demotions: Demotion[] = [];
   let from = forms[0]!;
@@ -174,10 +203,10 @@ function sampleStates(states: readonly State[], problem: SizeProblem, targetByte
 }
 
 /**
- * Gives weights more bits again while they fit, in the order of the decrease of cost per byte: fewer bits of a large weight, such
+ * Gives weights more bytes again while they fit, in the order of the decrease of cost per byte: fewer bits of a large weight, such
  * as the embedding, may save far more bytes than needed.
  */
-function raiseBits(
+function raiseForms(
   weights: readonly SizedWeight[],
   state: State,
   { spareBytes, costOf }: { spareBytes: number; costOf: CostOf },
@@ -198,7 +227,7 @@ function raiseBits(
   }
 }
 
-/** Removes units from a state until it fits, or raises bits if it is smaller than needed; undefined if it cannot fit. */
+/** Removes units from a state until it fits, or raises forms if it is smaller than needed; undefined if it cannot fit. */
 function pruneTo(
   problem: SizeProblem,
   forms: State,
@@ -207,7 +236,7 @@ function pruneTo(
   const { modules, evenHeads } = problem;
   const unpruned = describeMixture(problem, forms, new Map());
   if (unpruned.bytes <= targetBytes) {
-    const raised = raiseBits(problem.weights, forms, { spareBytes: targetBytes - unpruned.bytes, costOf });
+    const raised = raiseForms(problem.weights, forms, { spareBytes: targetBytes - unpruned.bytes, costOf });
     return describeMixture(problem, raised, new Map());
   }
   const bytesOf = moduleBytes(problem, forms);
@@ -256,9 +285,10 @@ export function describeMixture(
   let [bytes, pruning, parameters, removedParameters] = [fixedBytes, 0, 0, 0];
   const rounding = new Map<Bits, number>();
   for (const [at, { module }] of weights.entries()) {
-    const { bits, bytes: own, cost } = forms[at]!;
+    const { grid, bytes: own, cost } = forms[at]!;
     bytes += own * partLeft(module);
-    if (bits !== undefined && cost > 0) rounding.set(bits, (rounding.get(bits) ?? 0) + cost * partLeft(module));
+    if (grid !== undefined && cost > 0)
+      rounding.set(grid.bits, (rounding.get(grid.bits) ?? 0) + cost * partLeft(module));
   }
   for (const { index, otherBytes, order, parameterCount } of modules) {
     bytes += otherBytes * partLeft(index);
@@ -268,7 +298,9 @@ export function describeMixture(
     for (let step = 0; step < count; step += 1) pruning += order?.costs[step] ?? 0;
   }
   return {
-    bits: new Map(weights.flatMap(({ name }, at) => (forms[at]!.bits === undefined ? [] : [[name, forms[at]!.bits!]]))),
+    grids: new Map(
+      weights.flatMap(({ name }, at) => (forms[at]!.grid === undefined ? [] : [[name, forms[at]!.grid!]])),
+    ),
     steps: new Map([...steps].filter(([, count]) => count > 0)),
     sparsity: parameters === 0 ? 0 : removedParameters / parameters,
     bytes,

@@ -2,6 +2,8 @@ import { fitCostModel } from './cost-model.js';
 import type { RoundingCosts } from './estimate-rounding.js';
 import {
   type Bits,
+  costInBlocks,
+  formsIn,
   type Mixture,
   type SizedForm,
   type SizedWeight,
@@ -24,9 +26,12 @@ export function estimateRoundingCosts(problem: SizeProblem, costs: RoundingCosts
   const tableCount = problem.weights.filter(({ isTable }) => isTable).length;
   const ofAll = (bits: Bits | undefined) =>
     [...costs.values()].reduce((sum, own) => sum + ((bits && own.get(bits)) ?? 0), 0);
-  const costOf = ({ name, isTable, forms }: SizedWeight, { bits }: SizedForm): number => {
-    if (isTable) return bits === forms[0]!.bits ? 0 : ofAll(bits) / tableCount;
-    return (bits && costs.get(name)?.get(bits)) ?? 0;
+  const costOf = (weight: SizedWeight, form: SizedForm): number => {
+    const [most] = weight.forms;
+    const bits = form.grid?.bits;
+    if (weight.isTable && bits === most!.grid?.bits) return 0;
+    const own = weight.isTable ? ofAll(bits) / tableCount : ((bits && costs.get(weight.name)?.get(bits)) ?? 0);
+    return bits === undefined ? own : costInBlocks(own, form, formsIn({ ...weight, isTable: false }, bits));
   };
   return {
     ...problem,
@@ -58,6 +63,8 @@ export async function planSize(
     if (fitted !== undefined) found.push({ kind, ...fitted });
   }
   found.sort((a, b) => estimateOf(a.mixture) - estimateOf(b.mixture));
-  const keys = found.map(({ mixture: { bits: own, steps } }) => JSON.stringify([[...own].sort(), [...steps].sort()]));
+  const keys = found.map(({ mixture: { grids, steps } }) =>
+    JSON.stringify([[...grids].sort(([a], [b]) => (a < b ? -1 : 1)), [...steps].sort()]),
+  );
   return found.filter((_, at) => keys.indexOf(keys[at]!) === at);
 }

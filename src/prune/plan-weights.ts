@@ -1,5 +1,5 @@
 import type { OnnxModel } from '../onnx/onnx-model.js';
-import type { BlockGrid } from '../quantisation/block-codes.js';
+import type { BlockGrid, WeightGrid } from '../quantisation/block-codes.js';
 import type { Dtype } from '../quantisation/dtypes.js';
 import { findWeights, type QuantisableWeight } from '../quantisation/find-weights.js';
 import { codesBeforeCut, scalesBeforeCut } from '../quantisation/keep-blocks.js';
@@ -21,8 +21,8 @@ export interface PlannedWeight extends Omit<GriddedWeight, 'grid'> {
 export interface BlockSettings {
   readonly blockSize: number;
   readonly symmetric: boolean;
-  /** Bits of single weights by name, instead of the dtype's. */
-  readonly bits?: ReadonlyMap<string, 2 | 4 | 8> | undefined;
+  /** Grids of single weights by name, instead of the dtype's bits and `blockSize`. */
+  readonly grids?: ReadonlyMap<string, WeightGrid> | undefined;
 }
 
 /** Block sizes for eight bits, best first: codes of eight bits are precise with large blocks. */
@@ -70,14 +70,16 @@ export function partOf(
 function gridOf(
   { name, inCount, lookups }: QuantisableWeight,
   part: WeightPart,
-  { dtype: { linears, floats }, blockSize, symmetric, bits: own }: BlockSettings & { readonly dtype: Dtype },
+  { dtype: { linears, floats }, blockSize: ofAll, symmetric, grids }: BlockSettings & { readonly dtype: Dtype },
 ): BlockGrid | undefined {
   if (linears.kind === 'float') return undefined;
   if (linears.kind === 'dynamic')
     return { bits: DYNAMIC_BITS[linears.type], blockSize: inCount, hasZeroPoints: false, scaleType: 'float32' };
   const { levels } = linears;
+  const own = grids?.get(name);
+  const blockSize = own?.blockSize ?? ofAll;
   if (part !== 'embedding' && part !== 'head') {
-    const bits = own?.get(name) ?? linears.bits;
+    const bits = own?.bits ?? linears.bits;
     if (levels === undefined) return { bits, blockSize, hasZeroPoints: !symmetric && bits < 8, scaleType: floats };
     const divisor = [blockSize, ...WIDE_BLOCKS].find((size) => size <= blockSize && inCount % size === 0);
     return divisor === undefined
@@ -85,7 +87,7 @@ function gridOf(
       : { bits, blockSize: divisor, hasZeroPoints: false, scaleType: 'float32', levels };
   }
   // Two bits are too few for a table.
-  if (own?.get(name) === 4 && levels === undefined && inCount % blockSize === 0 && blockSize <= MAX_TABLE_BLOCK)
+  if (own?.bits === 4 && levels === undefined && inCount % blockSize === 0 && blockSize <= MAX_TABLE_BLOCK)
     return { bits: 4, blockSize, hasZeroPoints: false, scaleType: floats };
   const wide = WIDE_BLOCKS.find((size) => inCount % size === 0);
   // Rows of a lookup table must be whole blocks.

@@ -5,6 +5,9 @@ import { type CostModel, fitCostModel } from './cost-model.js';
 import type { DraftCost, MeasuredDraft } from './measure-draft.js';
 import {
   type Bits,
+  costInBlocks,
+  formsIn,
+  formsInFewest,
   largestBytes,
   type Mixture,
   type MixtureCost,
@@ -13,13 +16,12 @@ import {
   type SizedWeight,
   type SizeProblem,
   smallestMixture,
-  uniformForm,
   uniformMixture,
 } from './mixtures.js';
 
 /** A measured mixture that may meet a size. */
 export interface SizeCandidate {
-  /** `plain`: one number of bits, all units. `bits`: several. `pruned`: one number of bits, fewer units. `mixture`: both. */
+  /** `plain`: one grid, all units. `bits`: several. `pruned`: one number of bits, fewer units. `mixture`: both. */
   readonly kind: 'plain' | 'bits' | 'pruned' | 'mixture';
   readonly mixture: Mixture;
   /** Bytes of its files. */
@@ -36,7 +38,7 @@ export interface SizeSearch {
   /** Allowed numbers of bits, the most first; empty: weights keep their form. */
   readonly bits: readonly Bits[];
   /** Bytes of the files that a mixture takes. */
-  bytesOf(mixture: Pick<Mixture, 'bits' | 'steps'>): Promise<number>;
+  bytesOf(mixture: Pick<Mixture, 'grids' | 'steps'>): Promise<number>;
   measure(mixture: Mixture, onProgress: (fraction: number) => void): Promise<MeasuredDraft>;
   readonly journal: Journal | undefined;
   /** Called with the number of finished drafts and the total. */
@@ -146,6 +148,9 @@ export function checkSmallest({ bytes, binds }: SmallestSize, { option, targets,
   );
 }
 
+/** Whether a weight can have several numbers of bits. */
+const hasFewerBits = (forms: SizedWeight['forms']): boolean => forms[0]!.grid?.bits !== forms.at(-1)!.grid?.bits;
+
 export const totalOf = ({ pruning, quantising }: DraftCost): number => pruning + quantising;
 
 interface OpenedSearch extends SizeSearch {
@@ -159,12 +164,12 @@ async function chooseFor(search: OpenedSearch, targetBytes: number): Promise<rea
   const found = measured.filter(({ bytes }) => bytes <= targetBytes);
   // The unpruned model with the most bits fits.
   const [most] = bits;
-  if (most !== undefined && found.some(({ mixture }) => isUniform(mixture, most))) return found;
+  if (most !== undefined && found.some(isSame(uniformMixture(problem, most)))) return found;
   const costModel = fitCostModel(measured);
   const predict = (estimate: MixtureCost) => totalOf(costModel.predict(estimate));
   const ways = waysToFit(problem, bits, costModel);
   const add = async (kind: SizeCandidate['kind'], fitted: FittedMixture, predicted?: number) => {
-    const known = measured.find(({ mixture }) => keyOf(mixture) === keyOf(fitted.mixture));
+    const known = measured.find(isSame(fitted.mixture));
     const candidate = known ?? {
       ...{ kind, ...fitted, predicted },
       cost: await drafts.measure(fitted.mixture),
@@ -188,11 +193,11 @@ async function chooseFor(search: OpenedSearch, targetBytes: number): Promise<rea
     const mixture = smallestMixture(problem);
     await add('mixture', { mixture, bytes: await search.bytesOf(mixture) });
   }
-  if (bits.length < 2) return found;
+  if (bits.length === 0) return found;
   for (let round = 0; round < MAX_ROUNDS; round += 1) {
     const corrected = fitCostModel(measured);
     const fitted = await fitExactly(search, (aim) => bestMixture(problem, aim, corrected), targetBytes);
-    if (fitted === undefined || found.some(({ mixture }) => keyOf(mixture) === keyOf(fitted.mixture))) break;
+    if (fitted === undefined || found.some(isSame(fitted.mixture))) break;
     const best = Math.min(...found.map(({ cost }) => totalOf(cost)));
     const predicted = totalOf(corrected.predict(fitted.mixture.estimate));
     if (predicted > best * (1 - MARGIN)) break;
@@ -201,7 +206,10 @@ async function chooseFor(search: OpenedSearch, targetBytes: number): Promise<rea
   return found;
 }
 
-/** Ways to fit: fewer bits only, and fewer units in each number of bits, with tables in the most bits or also in fewer. */
+/**
+ * Ways to fit: fewer bits and larger blocks only, and fewer units in each number of bits, with tables in the most bits or also in
+ * fewer.
+ */
 export function waysToFit(
   problem: SizeProblem,
   bits: readonly Bits[],
@@ -217,7 +225,10 @@ export function waysToFit(
       make: (aim) => bestMixture({ ...problem, modules: [] }, aim, costModel),
     },
     ...(single.length === 0 ? [problem] : single).map(
-      (one): WayToFit => ({ kind: 'pruned', make: (aim) => mixturesAt(one, aim).find(({ steps }) => steps.size > 0) }),
+      (one): WayToFit => ({
+        kind: 'pruned',
+        make: (aim) => bestMixture(one, aim, costModel, ({ steps }) => steps.size > 0),
+      }),
     ),
   ];
 }
@@ -229,14 +240,19 @@ export interface WayToFit {
 }
 
 /** The mixture of lowest predicted cost, of those ordered by estimates and those ordered by the slopes at the best of these. */
-export function bestMixture(problem: SizeProblem, aim: number, { predict, slopesAt }: CostModel): Mixture | undefined {
+export function bestMixture(
+  problem: SizeProblem,
+  aim: number,
+  { predict, slopesAt }: CostModel,
+  isAllowed: (mixture: Mixture) => boolean = () => true,
+): Mixture | undefined {
   const predicted = ({ estimate }: Mixture) => totalOf(predict(estimate));
   const bestOf = (mixtures: Mixture[]) =>
     mixtures.length === 0 ? undefined : mixtures.reduce((a, b) => (predicted(b) < predicted(a) ? b : a));
-  const first = bestOf(mixturesAt(problem, aim));
+  const first = bestOf(mixturesAt(problem, aim).filter(isAllowed));
   if (first === undefined) return undefined;
   const slopes = slopesAt(first.estimate);
-  return slopes.size === 0 ? first : bestOf([first, ...mixturesAt(problem, aim, slopes)]);
+  return slopes.size === 0 ? first : bestOf([first, ...mixturesAt(problem, aim, slopes).filter(isAllowed)]);
 }
 
 export interface FittedMixture {
@@ -270,16 +286,18 @@ export async function fitExactly(
   return best;
 }
 
-const isUniform = ({ bits, steps }: Mixture, only: Bits): boolean =>
-  steps.size === 0 && [...bits.values()].every((own) => own >= only);
+const isSame =
+  (mixture: Mixture) =>
+  (other: { readonly mixture: Mixture }): boolean =>
+    keyOf(mixture) === keyOf(other.mixture);
 
 /**
  * The problem with one number of bits for all weights, or the fewest more bits that a weight can have.
  * @param fewInTables Whether this includes tables. Default: they keep the most bits.
  */
 export function withBits(problem: SizeProblem, only: Bits, { fewInTables = false } = {}): SizeProblem {
-  const formOf = (weight: SizedWeight) => uniformForm(fewInTables ? { ...weight, isTable: false } : weight, only);
-  return { ...problem, weights: problem.weights.map((weight) => ({ ...weight, forms: [formOf(weight)] })) };
+  const own = (weight: SizedWeight) => formsIn({ ...weight, isTable: weight.isTable && !fewInTables }, only);
+  return { ...problem, weights: problem.weights.map((weight) => ({ ...weight, forms: own(weight) })) };
 }
 
 /** Measures the dense model in each number of bits, and sets the rounding costs of its weights. */
@@ -304,7 +322,7 @@ async function estimatePlainCosts(
     );
   for (const { only, mixture, cost } of found) {
     const own = cost.roundingCosts.size > 0 ? cost.roundingCosts : shares;
-    const named = problem.weights.filter(({ name, isTable }) => !isTable && mixture.bits.get(name) === only);
+    const named = problem.weights.filter(({ name, isTable }) => !isTable && mixture.grids.get(name)?.bits === only);
     const sum = named.reduce((total, { name }) => total + (own.get(name) ?? 0), 0);
     const scale = sum > 0 ? Math.max(0, cost.quantising) / sum : 0;
     costs.set(only, new Map(named.map(({ name }) => [name, (own.get(name) ?? 0) * scale])));
@@ -313,13 +331,15 @@ async function estimatePlainCosts(
   const tables = new Map<string, MeasuredDraft>();
   const [first] = found;
   for (const { name, isTable, forms } of problem.weights) {
-    if (!isTable || forms.length < 2 || first === undefined) continue;
+    if (!isTable || !hasFewerBits(forms) || first === undefined) continue;
     tables.set(name, await drafts.measure(uniformMixture(problem, first.only, name)));
   }
   const costOf = (weight: SizedWeight, form: SizedForm): number => {
-    if (!weight.isTable) return (form.bits && costs.get(form.bits)?.get(weight.name)) ?? form.cost;
-    const own = tables.get(weight.name)?.quantising ?? 0;
-    return form === weight.forms.at(-1) ? Math.max(0, own - (first?.cost.quantising ?? 0)) : 0;
+    const bits = form.grid?.bits;
+    if (bits === undefined) return form.cost;
+    if (!weight.isTable) return costInBlocks(costs.get(bits)?.get(weight.name) ?? 0, form, formsIn(weight, bits));
+    const own = (tables.get(weight.name)?.quantising ?? 0) - (first?.cost.quantising ?? 0);
+    return bits < weight.forms[0]!.grid!.bits ? costInBlocks(Math.max(0, own), form, formsInFewest(weight)) : 0;
   };
   const withCosts = {
     ...problem,
@@ -351,9 +371,10 @@ interface DraftCheckpoint extends DraftCost {
 
 async function openDrafts({ journal, bits, problem, measure, onDraft }: SizeSearch): Promise<Drafts> {
   const finished: DraftCheckpoint[] = [...((await readCheckpoint<DraftCheckpoint[]>(journal, CHECKPOINT)) ?? [])];
-  const tables = bits.length === 0 ? [] : problem.weights.filter(({ isTable, forms }) => isTable && forms.length > 1);
+  const tables =
+    bits.length === 0 ? [] : problem.weights.filter(({ isTable, forms }) => isTable && hasFewerBits(forms));
   const ways = problem.modules.length > 0 ? 2 : 1;
-  const perSize = bits.length > 1 ? ways + MAX_ROUNDS : ways;
+  const perSize = bits.length > 0 ? ways + MAX_ROUNDS : ways;
   let total = bits.length + tables.length + perSize;
   let [done, reported] = [0, 0];
   // A draft has several stages, and progress restarts in each.
@@ -384,5 +405,5 @@ async function openDrafts({ journal, bits, problem, measure, onDraft }: SizeSear
 }
 
 /** A key that is equal for equal mixtures. */
-const keyOf = ({ bits, steps }: Pick<Mixture, 'bits' | 'steps'>): string =>
-  JSON.stringify([[...bits].sort(), [...steps].sort(([a], [b]) => a - b)]);
+const keyOf = ({ grids, steps }: Pick<Mixture, 'grids' | 'steps'>): string =>
+  JSON.stringify([[...grids].sort(([a], [b]) => (a < b ? -1 : 1)), [...steps].sort(([a], [b]) => a - b)]);

@@ -1,6 +1,7 @@
 import type { ModuleMeasures } from '../allocation/allocation.js';
 import type { PrunableModule } from '../architecture/layout.js';
 import type { ChannelTrace } from '../architecture/trace-channels.js';
+import type { WeightGrid } from '../quantisation/block-codes.js';
 import { DTYPES } from '../quantisation/dtypes.js';
 import { codesByteLength } from '../quantisation/store-codes.js';
 import type { ModuleCut } from '../removal/apply-change.js';
@@ -13,6 +14,7 @@ import type { CodedForm } from './measure-draft.js';
 import { mixtureLoss } from './mixture-steps.js';
 import {
   type Bits,
+  BLOCK_SIZES,
   describeMixture,
   largestBytes,
   type Mixture,
@@ -45,22 +47,32 @@ const FLOAT_BYTES = 4;
 
 /** Parts of a model that can be made smaller; bytes are estimates until `matchBytes` scales them to the files'. */
 export function sizeProblemOf(source: SizeSource): SizeProblem {
-  const { modules, options, dense, cachedBytes, windowLength } = source;
+  const { modules: prunable, options, dense, cachedBytes, windowLength } = source;
   const inNats = ({ order, ...measures }: ModuleMeasures): ModuleMeasures => ({
     ...measures,
     ...(order && { order: { ...order, costs: order.costs.map((cost) => nats(cost, windowLength)) } }),
   });
+  const modules = prunable.map((module) => ({
+    ...inLargeSteps(inNats(measuresOf(module, options, { dense, modules: prunable }))),
+    index: module.index,
+    otherBytes: module.kind === 'experts' ? module.parameterCount * FLOAT_BYTES : cachedChannels(module) * cachedBytes,
+  }));
   return {
-    weights: weightsOf(source),
-    modules: modules.map((module) => ({
-      ...inNats(measuresOf(module, options, { dense, modules })),
-      index: module.index,
-      otherBytes:
-        module.kind === 'experts' ? module.parameterCount * FLOAT_BYTES : cachedChannels(module) * cachedBytes,
-    })),
+    weights: weightsOf(source, modules),
+    modules,
     fixedBytes: 0,
     evenHeads: !options.perBlockKvHeads,
   };
+}
+
+/** Fewest steps of an FFN whose widths may be multiples of a larger block. */
+const MIN_STEPS = 16;
+
+/** An FFN that loses as many neurons at once as leaves its output projection the largest blocks. */
+function inLargeSteps(module: ModuleMeasures): ModuleMeasures {
+  const { kind, stepCount, multiple } = module;
+  const sizes = BLOCK_SIZES.filter((size) => size % multiple === 0 && stepCount / size >= MIN_STEPS);
+  return kind === 'ffn' && sizes.length > 0 ? { ...module, multiple: sizes.at(-1)! } : module;
 }
 
 /** Channels of keys and values that a module caches per token, which are removed with its heads. */
@@ -78,21 +90,21 @@ function cachedChannels(module: PrunableModule) {
   return isCached ? (2 * kvHeadCount * unitSize) / headsPerUnit : 0;
 }
 
-type BytesOf = (mixture: Pick<Mixture, 'bits' | 'steps'>) => Promise<number>;
+type BytesOf = (mixture: Pick<Mixture, 'grids' | 'steps'>) => Promise<number>;
 
 /**
  * Corrects the estimates, so that those of the entire model and of removed experts equal the bytes in files.
- * @param largest The mixture of all units with the most bits.
+ * @param largest The mixture of all units with the most bytes.
  */
 export async function matchBytes(
   given: SizeProblem,
-  largest: Pick<Mixture, 'bits'>,
+  largest: Pick<Mixture, 'grids'>,
   bytesOf: BytesOf,
 ): Promise<SizeProblem> {
   const bytes = await bytesOf({ ...largest, steps: new Map() });
   const problem = await matchExperts(given, bytes, (steps) => bytesOf({ ...largest, steps }));
   const estimate = largestBytes(problem);
-  const isCoded = problem.weights.some(({ forms }) => forms[0]!.bits !== undefined);
+  const isCoded = problem.weights.some(({ forms }) => forms[0]!.grid !== undefined);
   if (isCoded) return { ...problem, fixedBytes: bytes - estimate };
   const ofExperts = problem.modules.reduce(
     (sum, { kind, otherBytes }) => sum + (kind === 'experts' ? otherBytes : 0),
@@ -138,39 +150,52 @@ const scaleOtherBytes = (
 ): SizedModule[] =>
   modules.map((module) => (isScaled(module) ? { ...module, otherBytes: module.otherBytes * scale } : module));
 
-function weightsOf({ model, analysed, form, bits, modules }: SizeSource): SizedWeight[] {
-  const allowed = new Set(modules.map(({ index }) => index));
+function weightsOf({ model, analysed, form, bits }: SizeSource, modules: readonly SizedModule[]): SizedWeight[] {
+  const byIndex = new Map(modules.map((module) => [module.index, module]));
+  const { traces, sharedKeyValues } = analysed.detected;
   const moduleOf = (weight: PlannedWeight) => {
     const carries = ({ labels }: ChannelTrace) =>
       weight.products.some(({ input, result }) => labels.has(input) || labels.has(result));
-    const { traces, sharedKeyValues } = analysed.detected;
     const sources = sharedKeyValues.filter(({ trace }) => carries(trace)).map(({ members: [first] }) => first!);
     return [...traces.keys()]
       .filter((index) => carries(traces[index]!))
       .concat(sources)
-      .find((index) => allowed.has(index));
+      .flatMap((index) => byIndex.get(index) ?? [])
+      .at(0);
+  };
+  /** Whether blocks are whole after every removal: a row that ends inside a block is padded. */
+  const keepsBlocks = ({ products, inCount }: PlannedWeight, blockSize: number, module: SizedModule | undefined) => {
+    if (module === undefined || !products.some(({ input }) => traces[module.index]?.labels.has(input))) return true;
+    return ((inCount / module.stepCount) * module.multiple) % blockSize === 0;
   };
   const bytesOf = ({ name, grid, outCount, inCount }: PlannedWeight) =>
     grid === undefined ? (model.weights.get(name)?.byteLength ?? 0) : codesByteLength(grid, outCount, inCount);
   const dtype = form?.dtype ?? DTYPES.fp32;
-  const settings = form ?? { blockSize: 32, symmetric: false };
+  const settings = form ?? { blockSize: BLOCK_SIZES[0], symmetric: false };
   const plain = planWeights(model, analysed, dtype, settings);
-  const plans = bits.map((own) => ({
-    own,
+  const grids = bits.flatMap((own) => BLOCK_SIZES.map((blockSize): WeightGrid => ({ bits: own, blockSize })));
+  const plans = grids.map((grid) => ({
+    grid,
     planned: planWeights(model, analysed, dtype, {
       ...settings,
-      bits: new Map(plain.map(({ name }) => [name, own])),
+      grids: new Map(plain.map(({ name }) => [name, grid])),
     }),
   }));
   return plain.map((weight, at) => {
-    const forms = plans.flatMap(({ own, planned }): SizedForm[] => {
+    const module = moduleOf(weight);
+    const forms: SizedForm[] = [];
+    for (const { grid, planned } of plans) {
+      if (grid.blockSize > BLOCK_SIZES[0] && !keepsBlocks(weight, grid.blockSize, module)) continue;
       const found = planned[at]!;
-      return found.grid?.bits === own ? [{ bits: own, bytes: bytesOf(found), cost: 0 }] : [];
-    });
+      const bytes = bytesOf(found);
+      // Larger blocks may need more padding, and not all weights can have every grid.
+      if (found.grid?.bits === grid.bits && bytes < (forms.at(-1)?.bytes ?? Number.POSITIVE_INFINITY))
+        forms.push({ grid: { bits: grid.bits, blockSize: found.grid.blockSize }, bytes, cost: 0 });
+    }
     return {
       name: weight.name,
       isTable: weight.part === 'embedding' || weight.part === 'head',
-      module: moduleOf(weight),
+      module: module?.index,
       forms: forms.length > 0 ? forms : [{ bytes: bytesOf(weight), cost: 0 }],
     };
   });

@@ -16,6 +16,12 @@ export interface BlockGrid {
   readonly levels?: CodebookName | undefined;
 }
 
+/** The part of a grid that may differ between the weights of a model. */
+export interface WeightGrid {
+  readonly bits: 2 | 4 | 8;
+  readonly blockSize: number;
+}
+
 /** A linear layer's weight `[N, K]` as codes in blocks: `w = (code - zero point) scale`, or `w = codebook[code] scale`. */
 export interface BlockCodes {
   readonly grid: BlockGrid;

@@ -219,13 +219,13 @@ export interface SizeReport {
 
 /** A measured draft for a target size: calibrated on fewer windows than the result. */
 export interface SizeCandidateReport {
-  /** `plain`: one dtype, all units. `bits`: several dtypes. `pruned`: one dtype, fewer units. `mixture`: both. */
+  /** `plain`: one dtype, all units. `bits`: several dtypes or block sizes. `pruned`: one dtype, fewer units. `mixture`: both. */
   readonly kind: 'plain' | 'bits' | 'pruned' | 'mixture';
   /** Model file with its external data. */
   readonly bytes: number;
   /** Fraction of the prunable parameters removed. */
   readonly sparsity: number;
-  /** Number of linear layers by dtype. */
+  /** Number of linear layers by dtype and block size: `q4` has blocks of 32, `q4/64` of 64. */
   readonly maps: Readonly<Record<string, number>>;
   /** Parts of the mean KL(dense || draft), in nats per token. */
   readonly divergence: { readonly pruning: number; readonly quantising: number };

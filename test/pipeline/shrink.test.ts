@@ -1,5 +1,7 @@
 import { cp, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fromBinary } from '@bufbuild/protobuf';
+import { ModelProtoSchema } from 'onnx-buf';
 import { OptionError } from '../../src/errors.js';
 import { prune, quantize, shrink, trimVocabulary } from '../../src/node.js';
 import { copyShortLlama, SHORT_LLAMA } from '../support/short-llama.js';
@@ -41,6 +43,24 @@ it('takes the bytes that it counted, also where external data is aligned', async
   expect(Object.keys(maps)).toEqual(['q8', 'q4']);
   expect(bytes.after).toBe(counted);
   expect(bytes.after).toBeLessThanOrEqual(50_630);
+}, 240_000);
+
+it('chooses a block size for each linear layer, with larger blocks only where they divide its inputs', async () => {
+  const given = { ...quick, model: SHORT_LLAMA, targetSize: '560KB', dtypes: ['q4'] } as const;
+  const [{ size, bytes, certificate, sparsity }] = await shrink({ ...given, out: at('out') });
+  const { maps, bytes: counted } = size!.candidates.find((candidate) => candidate.chosen)!;
+  expect(Object.keys(maps)).toEqual(['q4', 'q4/64']);
+  expect(sparsity.achieved).toBeGreaterThan(0);
+  expect(bytes.after).toBe(counted);
+  expect(certificate).toMatchObject({ opened: true, passed: true });
+  const proto = fromBinary(ModelProtoSchema, await readFile(at('out/onnx/model_q4.onnx')));
+  const products = proto.graph!.node.filter(({ opType }) => opType === 'MatMulNBits');
+  const blocks = products.map(({ attribute }) => {
+    const integer = (name: string) => Number(attribute.find((each) => each.name === name)!.i);
+    return { inputs: integer('K'), size: integer('block_size') };
+  });
+  expect(new Set(blocks.map((each) => each.size))).toEqual(new Set([32, 64]));
+  expect(blocks.filter(({ inputs, size: own }) => own > 32 && inputs % own > 0)).toEqual([]);
 }, 240_000);
 
 it('writes several sizes, each in a folder of its own', async () => {

@@ -1,5 +1,8 @@
 import {
+  BLOCK_SIZES,
   type CostSlopes,
+  costInBlocks,
+  formsIn,
   largestBytes,
   mixturesAt,
   type SizeProblem,
@@ -7,7 +10,7 @@ import {
   sumOfRounding,
   uniformMixture,
 } from '../../src/prune/mixtures.js';
-import { sizeProblem } from '../support/size-problem.js';
+import { bitsOf, gridOf, sizeProblem } from '../support/size-problem.js';
 
 describe('mixturesAt', () => {
   it('fits every mixture into the bytes, from the most bits with the fewest units to the most units', () => {
@@ -54,34 +57,62 @@ describe('mixturesAt', () => {
 
   it('raises bits again if a large weight made more room than needed', () => {
     const forms = (bytes: number, cost: number) => [
-      { bits: 8 as const, bytes: 2 * bytes, cost: 0 },
-      { bits: 4 as const, bytes, cost },
+      { grid: gridOf(8), bytes: 2 * bytes, cost: 0 },
+      { grid: gridOf(4), bytes, cost },
     ];
     const weight = (name: string, bytes: number, cost: number) => ({ name, isTable: false, forms: forms(bytes, cost) });
     const weights = [weight('small', 10, 1), weight('other', 10, 2), weight('large', 100, 21)];
     const problem = { weights, modules: [], fixedBytes: 0, evenHeads: true };
     // By the cost of a byte the small ones go first, and both fit again once the large one went.
     const found = mixturesAt(problem, 150).at(-1)!;
-    expect(Object.fromEntries(found.bits)).toEqual({ small: 8, other: 8, large: 4 });
+    expect(bitsOf(found)).toEqual({ small: 8, other: 8, large: 4 });
     expect([found.bytes, sumOfRounding(found.estimate)]).toEqual([140, 21]);
-    expect(Object.fromEntries(mixturesAt(problem, 135).at(-1)!.bits)).toEqual({ small: 4, other: 8, large: 4 });
+    expect(bitsOf(mixturesAt(problem, 135).at(-1)!)).toEqual({ small: 4, other: 8, large: 4 });
   });
 
   it('orders weights by the slopes of costs, with unchanged estimates', () => {
     const forms = (costs: readonly number[]) =>
-      ([8, 4, 2] as const).map((bits, at) => ({ bits, bytes: 10 * bits, cost: costs[at]! }));
+      ([8, 4, 2] as const).map((bits, at) => ({ grid: gridOf(bits), bytes: 10 * bits, cost: costs[at]! }));
     const weight = (name: string, costs: readonly number[]) => ({ name, isTable: false, forms: forms(costs) });
     const weights = [weight('first', [0, 1, 2]), weight('second', [0, 3, 9])];
     const problem = { weights, modules: [], fixedBytes: 0, evenHeads: true };
-    const bitsAt = (slopes?: CostSlopes) => Object.fromEntries(mixturesAt(problem, 100, slopes).at(-1)!.bits);
+    const bitsAt = (slopes?: CostSlopes) => bitsOf(mixturesAt(problem, 100, slopes).at(-1)!);
     expect(bitsAt()).toEqual({ first: 2, second: 8 });
     expect(bitsAt(new Map([[2, 3]]))).toEqual({ first: 4, second: 4 });
     const found = mixturesAt(problem, 60, new Map([[2, 3]])).at(-1)!;
-    expect(Object.fromEntries(found.bits)).toEqual({ first: 2, second: 4 });
+    expect(bitsOf(found)).toEqual({ first: 2, second: 4 });
     expect([...found.estimate.rounding].sort(([a], [b]) => a - b)).toEqual([
       [2, 2],
       [4, 3],
     ]);
+  });
+
+  it('takes larger blocks before fewer bits, at the cost of their squared error', () => {
+    const costs = { 8: 0, 4: 1, 2: 20 };
+    const grids = ([8, 4, 2] as const).flatMap((bits) =>
+      BLOCK_SIZES.map((blockSize) => ({
+        grid: { bits, blockSize },
+        bytes: bits * 10 + 320 / blockSize,
+        cost: costs[bits],
+      })),
+    );
+    const weight = { name: 'only', isTable: false, forms: grids };
+    const forms = grids.map((form) => ({
+      ...form,
+      cost: costInBlocks(form.cost, form, formsIn(weight, form.grid.bits)),
+    }));
+    expect(forms.map(({ cost }) => cost)).toEqual([0, 0, 0, 1, 1.31, 1.65, 20, 1.31 * 20, 33]);
+    const problem = { weights: [{ ...weight, forms }], modules: [], fixedBytes: 0, evenHeads: true };
+    const gridAt = (bytes: number) => mixturesAt(problem, bytes).at(-1)!.grids.get('only');
+    expect([82.5, 50, 45, 43, 42].map(gridAt)).toEqual([
+      { bits: 8, blockSize: 128 },
+      { bits: 4, blockSize: 32 },
+      { bits: 4, blockSize: 64 },
+      { bits: 4, blockSize: 128 },
+      { bits: 2, blockSize: 32 },
+    ]);
+    expect(uniformMixture(problem, 4).grids.get('only')).toEqual({ bits: 4, blockSize: 32 });
+    expect(smallestMixture(problem).bytes).toBe(22.5);
   });
 
   it('returns none if the bytes cannot be met, and all bits if they fit', () => {
@@ -89,7 +120,7 @@ describe('mixturesAt', () => {
     expect(mixturesAt(problem, smallestMixture(problem).bytes * 0.99)).toEqual([]);
     const [only, ...others] = mixturesAt(problem, largestBytes(problem));
     expect(others).toEqual([]);
-    expect(new Set(only!.bits.values())).toEqual(new Set([8]));
+    expect(new Set(Object.values(bitsOf(only!)))).toEqual(new Set([8]));
   });
 });
 
@@ -110,9 +141,9 @@ it('removes as many heads as each type of attention can lose', () => {
 it('gives tables the most bits in a model with a uniform number of bits', () => {
   const problem = sizeProblem(1);
   const weights = problem.weights.map((weight, at) => ({ ...weight, isTable: at === 0 }));
-  const { bits } = uniformMixture({ ...problem, weights }, 4);
-  expect([...bits.values()].filter((own) => own === 8)).toHaveLength(1);
-  expect(uniformMixture({ ...problem, weights }, 8, weights[0]!.name).bits.get(weights[0]!.name)).toBe(2);
+  const mixture = uniformMixture({ ...problem, weights }, 4);
+  expect(Object.values(bitsOf(mixture)).filter((own) => own === 8)).toHaveLength(1);
+  expect(bitsOf(uniformMixture({ ...problem, weights }, 8, weights[0]!.name))[weights[0]!.name]).toBe(2);
 });
 
 /** Tries all numbers of bits and of steps. */

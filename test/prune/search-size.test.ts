@@ -9,7 +9,7 @@ import {
   waysToFit,
 } from '../../src/prune/search-size.js';
 import type { Journal } from '../../src/runtime/journal.js';
-import { sizeProblem } from '../support/size-problem.js';
+import { bitsOf, gridOf, sizeProblem } from '../support/size-problem.js';
 
 const problem = sizeProblem(7);
 const OVERHEAD = 137;
@@ -23,20 +23,23 @@ function searchOf(more: Partial<SizeSearch> = {}) {
   const measured: Mixture[] = [];
   const search: SizeSearch = {
     ...{ problem, bits: [8, 4, 2], journal: undefined, onDraft: () => {} },
-    bytesOf: async ({ bits, steps }) => {
+    bytesOf: async ({ grids, steps }) => {
       const remaining = new Map(
         given.modules.map(({ index, stepCount }) => [index, 1 - (steps.get(index) ?? 0) / stepCount]),
       );
       return given.weights.reduce(
         (sum, { name, module, forms }) =>
-          sum + Math.ceil(forms.find((form) => form.bits === bits.get(name))!.bytes * (remaining.get(module!) ?? 1)),
+          sum + Math.ceil(forms.find(({ grid }) => grid === grids.get(name))!.bytes * (remaining.get(module!) ?? 1)),
         given.fixedBytes + OVERHEAD,
       );
     },
     measure: async (mixture) => {
       measured.push(mixture);
       const costs = new Map(
-        given.weights.map(({ name, forms }) => [name, forms.find(({ bits }) => bits === mixture.bits.get(name))!.cost]),
+        given.weights.map(({ name, forms }) => [
+          name,
+          forms.find(({ grid }) => grid === mixture.grids.get(name))!.cost,
+        ]),
       );
       const rounding = [...costs.values()].reduce((sum, cost) => sum + cost);
       let pruning = 0;
@@ -112,7 +115,7 @@ it('gives more weights four bits if two bits cost more than estimated', async ()
     async measure(mixture, onProgress) {
       const { quantising, ...found } = await costlier.search.measure(mixture, onProgress);
       const mapCount = problem.weights.length;
-      const inTwo = [...mixture.bits.values()].filter((bits) => bits === 2).length;
+      const inTwo = Object.values(bitsOf(mixture)).filter((bits) => bits === 2).length;
       return {
         ...found,
         quantising: inTwo === mapCount ? quantising : quantising * (1 + 2 * Math.sqrt(inTwo / mapCount)),
@@ -120,20 +123,24 @@ it('gives more weights four bits if two bits cost more than estimated', async ()
     },
   };
   const inTwo = ({ chosen }: { chosen: { mixture: Mixture } }) =>
-    [...chosen.mixture.bits.values()].filter((bits) => bits === 2).length;
+    Object.values(bitsOf(chosen.mixture)).filter((bits) => bits === 2).length;
   const found = await (await createSizeSearch(search)).choose(target);
   const plain = await (await createSizeSearch(estimates.search)).choose(target);
   expect(inTwo(found)).toBeLessThan(inTwo(plain));
 });
 
 it('considers pruning with tables in the most or fewest bits, and measures the cheaper', async () => {
-  const forms = ([8, 4] as const).map((bits) => ({ bits, bytes: 400 * bits, cost: bits === 8 ? 0 : 1e-4 }));
+  const forms = ([8, 4] as const).map((bits) => ({
+    grid: gridOf(bits),
+    bytes: 400 * bits,
+    cost: bits === 8 ? 0 : 1e-4,
+  }));
   const table = { name: 'table', isTable: true, forms };
   const withTable = { ...problem, weights: [...problem.weights, table] };
   const aim = 0.5 * largestBytes(withTable);
   const pruned = waysToFit(withTable, [8, 4]).filter(({ kind }) => kind === 'pruned');
   const found = pruned.map(({ make }) => make(aim)!);
-  expect(found.map(({ bits }) => [bits.get('table'), bits.get('map 0')])).toEqual([
+  expect(found.map(bitsOf).map((bits) => [bits.table, bits['map 0']])).toEqual([
     [8, 8],
     [8, 4],
     [4, 4],
@@ -141,15 +148,15 @@ it('considers pruning with tables in the most or fewest bits, and measures the c
   expect(found[2]!.sparsity).toBeLessThan(0.5 * found[1]!.sparsity);
   const { search, measured } = searchOf({ problem: withTable, bits: [8, 4] });
   await (await createSizeSearch(search)).choose(aim);
-  const inOne = measured.filter(({ bits, steps }) => steps.size > 0 && new Set(bits.values()).size === 1);
-  expect(inOne.map(({ bits }) => bits.get('table'))).toEqual([4]);
-  expect(measured.filter(({ bits, steps }) => steps.size > 0 && bits.get('table') === 8)).toEqual([]);
+  const inOne = measured.filter((one) => one.steps.size > 0 && new Set(Object.values(bitsOf(one))).size === 1);
+  expect(inOne.map((one) => bitsOf(one).table)).toEqual([4]);
+  expect(measured.filter((one) => one.steps.size > 0 && bitsOf(one).table === 8)).toEqual([]);
 });
 
 it('chooses the most bits if they fit, after three measurements', async () => {
   const { search, measured } = searchOf();
   const { chosen } = await (await createSizeSearch(search)).choose(largestBytes(problem) + 200);
-  expect(new Set(chosen.mixture.bits.values())).toEqual(new Set([8]));
+  expect(new Set(Object.values(bitsOf(chosen.mixture)))).toEqual(new Set([8]));
   expect(measured).toHaveLength(3);
 });
 
@@ -169,7 +176,7 @@ it('does not repeat measurements of an earlier run that are in the journal', asy
   const again = searchOf({ journal });
   const found = await (await createSizeSearch(again.search)).choose(target);
   expect(again.measured).toEqual([]);
-  expect([...found.chosen.mixture.bits]).toEqual([...chosen.mixture.bits]);
+  expect([...found.chosen.mixture.grids]).toEqual([...chosen.mixture.grids]);
 });
 
 it('names the smallest reachable size, and what limits it', async () => {

@@ -1,5 +1,12 @@
 import { createRandom } from '../../src/linalg/random.js';
-import type { SizeProblem } from '../../src/prune/mixtures.js';
+import type { Bits, Mixture, SizeProblem } from '../../src/prune/mixtures.js';
+
+/** A grid with blocks of 32. */
+export const gridOf = (bits: Bits) => ({ bits, blockSize: 32 });
+
+/** Bits of every linear layer of a mixture. */
+export const bitsOf = ({ grids }: Pick<Mixture, 'grids'>): Readonly<Record<string, Bits>> =>
+  Object.fromEntries([...grids].map(([name, { bits }]) => [name, bits]));
 
 /** Random linear layers of 8, 4 and 2 bits, each of a module whose steps cost more and more. */
 export function sizeProblem(seed: number, { mapCount: weightCount = 12, stepCount = 8 } = {}): SizeProblem {
@@ -11,7 +18,11 @@ export function sizeProblem(seed: number, { mapCount: weightCount = 12, stepCoun
       name: `map ${at}`,
       isTable: false,
       module: at % 2,
-      forms: ([8, 4, 2] as const).map((bits) => ({ bits, bytes: weight * bits, cost: cost * 4 ** (8 - bits) * 0.01 })),
+      forms: ([8, 4, 2] as const).map((bits) => ({
+        grid: gridOf(bits),
+        bytes: weight * bits,
+        cost: cost * 4 ** (8 - bits) * 0.01,
+      })),
     };
   });
   const modules = [0, 1].map((index) => ({

@@ -54,10 +54,10 @@ const totalOf = ({ divergence: { pruning, quantising } }: SizeCandidateReport): 
 /** Lower limit, since the axis is logarithmic. */
 const MIN_DIVERGENCE = 1e-5;
 
-/** `q4`, `several dtypes`, `pruned q4`, `mixture`. */
+/** `q4`, `mixed precision`, `pruned q4`, `mixture`. */
 function nameOf({ kind, maps }: SizeCandidateReport): string {
   const fewest = Object.keys(maps).at(-1) ?? 'floats';
-  const names = { plain: fewest, bits: 'several dtypes', pruned: `pruned ${fewest}`, mixture: 'mixture' };
+  const names = { plain: fewest, bits: 'mixed precision', pruned: `pruned ${fewest}`, mixture: 'mixture' };
   return names[kind];
 }
 
