@@ -49,11 +49,20 @@ export async function estimateRounding({
     const { data } = await curvatures.get(module.index);
     const errors = { weight: await readMatrix(model, module), statistics, curvature: data as Float32Array };
     const bits = new Set(own.flatMap(({ forms }) => forms.flatMap(({ grid }) => grid?.bits ?? [])));
-    const byBits = new Map([...bits].map((each) => [each, nats(costOf(errors, gridOf(form, each)), windowLength)]));
+    const gain = form.rounding === 'calibrated' ? FEEDBACK_GAIN : 1;
+    const byBits = new Map(
+      [...bits].map((each) => [each, gain * nats(costOf(errors, gridOf(form, each)), windowLength)]),
+    );
     for (const { name } of own) costs.set(name, byBits);
   }
   return costs;
 }
+
+/**
+ * Cost of rounding with error feedback relative to that of the nearest levels, which the sum estimates: 0.7 on the bundled model,
+ * 0.4 on SmolLM2-135M.
+ */
+const FEEDBACK_GAIN = 0.6;
 
 const gridOf = ({ blockSize, symmetric, dtype }: CodedForm, bits: Bits): BlockGrid => ({
   bits,
