@@ -1,6 +1,6 @@
 /**
  * Compares the estimated and the measured cost of mixtures of removal and rounding. The dense model is measured and two sizes are
- * chosen, as in `shrink`; then random mixtures are predicted and measured: each linear layer gets random bits, and a random
+ * chosen, as in `shrink`; then random mixtures are predicted and measured: each linear layer gets random bits and blocks, and a random
  * share of the units is removed. With --alone BITS single linear layers are measured instead: one in BITS bits, all others in 8.
  *
  *   npx tsx scripts/research/mixture-costs.ts MODEL [--text calibration.txt] [--windows 16] [--length 128] [--count 10] [--seed 0] [--alone 2]
@@ -18,6 +18,7 @@ import { createDraftMeter } from '../../src/prune/measure-draft.js';
 import {
   type Bits,
   describeMixture,
+  formsIn,
   type Mixture,
   type SizeProblem,
   uniformMixture,
@@ -124,7 +125,8 @@ async function measureMixtures(unpriced: SizeProblem, meter: DraftMeter): Promis
   for (let at = 0; at < Number(values.count); at += 1) {
     const forms = problem.weights.map((map) => {
       const bits = DRAWN[Math.floor(random() * DRAWN.length)]!;
-      return map.isTable ? map.forms[0]! : (map.forms.find(({ grid }) => grid?.bits === bits) ?? map.forms[0]!);
+      const forms = formsIn(map, bits);
+      return forms[Math.floor(random() * forms.length)]!;
     });
     const steps = allocateSteps(global, {
       ...{ sparsity: random() * MAX_REMOVED, modules: problem.modules, evenHeads: problem.evenHeads },
