@@ -111,8 +111,8 @@ export interface PlannedSizes {
 export interface PlannedSize {
   readonly target: number;
   /**
-   * Fraction of the prunable parameters to remove if all linear layers have one dtype, in the largest blocks, by dtype, 0 if none; dtypes that
-   * cannot meet the size are left out. `float` where bits are not allowed.
+   * Fraction of the prunable parameters to remove if all linear layers have one dtype, in the largest blocks, by dtype, 0 if
+   * none; dtypes that cannot meet the size are left out. `float` where bits are not allowed.
    */
   readonly removed: Readonly<Record<string, number>>;
   /** Candidates predicted from statistics, the best first; absent without statistics. */

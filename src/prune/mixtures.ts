@@ -83,9 +83,9 @@ export type CostSlopes = ReadonlyMap<Bits, number>;
 const MAX_STATES = 64;
 
 /**
- * Mixtures that fit into a number of bytes. Weights get fewer bits or larger blocks one after the other, in the order of cost per saved byte; in
- * every such state, units are removed for the remaining bytes by one threshold on their cost per byte. The first mixtures have
- * the most bits, the last the most units.
+ * Mixtures that fit into a number of bytes. Weights get fewer bits or larger blocks one after the other, in the order of cost per saved
+ * byte; in every such state, units are removed for the remaining bytes by one threshold on their cost per byte. The first mixtures
+ * have the most bits, the last the most units.
  *
  * @param slopes Change the order in which weights get fewer bytes, but not the estimates of mixtures.
  * @returns Empty if the bytes cannot be met.

@@ -2,7 +2,9 @@ import type { ModuleMeasures } from '../allocation/allocation.js';
 import type { PrunableModule } from '../architecture/layout.js';
 import type { ChannelTrace } from '../architecture/trace-channels.js';
 import type { WeightGrid } from '../quantisation/block-codes.js';
+import { gridForCodes } from '../quantisation/coded-handle.js';
 import { DTYPES } from '../quantisation/dtypes.js';
+import { codesBeforeCut } from '../quantisation/keep-blocks.js';
 import { codesByteLength } from '../quantisation/store-codes.js';
 import type { ModuleCut } from '../removal/apply-change.js';
 import { shrinkSteps } from '../removal/plan-removal.js';
@@ -181,11 +183,18 @@ function weightsOf({ model, analysed, form, bits }: SizeSource, modules: readonl
       grids: new Map(plain.map(({ name }) => [name, grid])),
     }),
   }));
+  const blockSizesOf = (weight: PlannedWeight, own: Bits, module: SizedModule | undefined): readonly number[] => {
+    const { codes } = codesBeforeCut(model.weights.get(weight.name)!, weight.inputAxis) ?? {};
+    const source = codes && gridForCodes(codes, weight.inputAxis, weight.inCount);
+    // Codes that the weight has cost nothing, so others in as many bits are of no use.
+    const known = source?.bits === own ? BLOCK_SIZES.filter((size) => size === source.blockSize) : [];
+    return known.length > 0 ? known : BLOCK_SIZES.filter((size, at) => at === 0 || keepsBlocks(weight, size, module));
+  };
   return plain.map((weight, at) => {
     const module = moduleOf(weight);
     const forms: SizedForm[] = [];
     for (const { grid, planned } of plans) {
-      if (grid.blockSize > BLOCK_SIZES[0] && !keepsBlocks(weight, grid.blockSize, module)) continue;
+      if (!blockSizesOf(weight, grid.bits, module).includes(grid.blockSize)) continue;
       const found = planned[at]!;
       const bytes = bytesOf(found);
       // Larger blocks may need more padding, and not all weights can have every grid.

@@ -63,6 +63,19 @@ it('chooses a block size for each linear layer, with larger blocks only where th
   expect(blocks.filter(({ inputs, size: own }) => own > 32 && inputs % own > 0)).toEqual([]);
 }, 240_000);
 
+it('keeps the block size of codes that the model came with', async () => {
+  const source = { rounding: 'nearest', report: false, certify: false, evaluation: false } as const;
+  await quantize({ ...source, model: SHORT_LLAMA, out: at('q4'), dtype: 'q4', blockSize: 64 });
+  const given = { ...quick, model: at('q4'), certify: false, targetSize: '520KB' } as const;
+  const [{ size }] = await shrink({ ...given, out: at('out'), allow: ['bits'], dtypes: ['q8', 'q4', 'q2'] });
+  const all = size!.candidates.map(({ maps }) => maps);
+  // The embedding came in 8 bits.
+  for (const maps of all) expect(maps.q4 ?? 0).toBeLessThanOrEqual(1);
+  expect(all.flatMap(Object.keys)).toContain('q2');
+  const plain = size!.candidates.find(({ kind, maps }) => kind === 'plain' && maps['q4/64'] === 14);
+  expect(plain!.divergence).toEqual({ pruning: 0, quantising: 0 });
+}, 240_000);
+
 it('writes several sizes, each in a folder of its own', async () => {
   const model = await copyShortLlama(at('in'));
   await mkdir(at('out'));
