@@ -15,6 +15,9 @@ const STEP = 0.05;
 /** Smallest part of a mixture's estimate that its fewest bits must have for the mixture to show their cost. */
 const MIN_PART = 0.1;
 
+/** Smallest divergence that rounding may add, as a fraction of that by pruning: less cannot be told from noise, and may be negative. */
+const MIN_ADDED = 0.05;
+
 /**
  * Fits a power law to removals, and one to each number of bits: the first layers in two bits cost far more than their part of
  * a model entirely in two bits, which predicts almost nothing. Numbers of bits are fitted in descending order, each to
@@ -38,6 +41,7 @@ export function fitCostModel(
       const { rounding } = estimate;
       const part = rounding.get(bits) ?? 0;
       if (Math.min(...rounding.keys()) !== bits || part < MIN_PART * sumOfRounding(estimate)) return [];
+      if (cost.quantising < MIN_ADDED * cost.pruning) return [];
       const more = new Map([...rounding].filter(([other]) => other > bits));
       return [{ estimate: part, measured: cost.quantising - quantising(more) }];
     });

@@ -107,6 +107,16 @@ it('corrects costs separately for each number of bits', () => {
   expect(slopes.get(2)).toBeCloseTo(0.7 * 1.1 * 0.2 ** -0.3, 2);
 });
 
+it('ignores what rounding adds to a pruned model where pruning costs far more', () => {
+  const rounding = new Map<Bits, number>([[2, 0.3]]);
+  const unpruned = { mixture: { estimate: { pruning: 0, rounding } }, cost: { pruning: 0, quantising: 0.4 } };
+  const parts = new Map<Bits, number>([[2, 0.1]]);
+  for (const quantising of [-0.01, 0.01]) {
+    const pruned = { mixture: { estimate: { pruning: 0.4, rounding: parts } }, cost: { pruning: 0.5, quantising } };
+    expect(fitCostModel([unpruned, pruned]).predict({ pruning: 0, rounding }).quantising).toBeCloseTo(0.4, 10);
+  }
+});
+
 it('gives more weights four bits if two bits cost more than estimated', async () => {
   const estimates = searchOf();
   const costlier = searchOf();
