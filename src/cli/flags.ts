@@ -192,11 +192,14 @@ function parseNames(text: string, previous: readonly string[] = []): readonly st
   return [...previous, ...text.split(',').map((part) => part.trim())];
 }
 
-/** `60MB,80MB` and repeated options. `1,5MB` is a decimal comma, not a list: it remains text, which the option's check rejects. */
+/**
+ * `60MB,80MB`, `60000000,80000000` and repeated options. `1,5MB` is a decimal comma, not a list: it remains text, which the option's check
+ * rejects.
+ */
 function parseSizes(text: string, previous: readonly string[] = []): readonly string[] {
   const parts = text.split(',').map((part) => part.trim());
-  const haveUnits = parts.every((part) => /[a-z]$/i.test(part));
-  return [...previous, ...(haveUnits ? parts : [text])];
+  const hasUnit = (part: string) => /[a-z]$/i.test(part);
+  return [...previous, ...(parts.every((part) => hasUnit(part) === hasUnit(text)) ? parts : [text])];
 }
 
 /** Repeated options: all values in order, without splitting at commas. */

@@ -30,6 +30,8 @@ it('says that a target memory includes the KV cache', async () => {
 it('passes several sizes to the API', async () => {
   const { calls } = await runWithDouble('shrink dense -o small --target-size 60MB,80MB');
   expect(calls[0]![1]).toMatchObject({ targetSize: ['60MB', '80MB'] });
+  const { calls: inBytes } = await runWithDouble('shrink dense -o small --target-size 60000000,80000000');
+  expect(inBytes[0]![1]).toMatchObject({ targetSize: ['60000000', '80000000'] });
 });
 
 it.each([
