@@ -1,5 +1,5 @@
 import { allocateSteps } from '../allocation/allocate-steps.js';
-import { type ModuleMeasures, parametersOfSteps } from '../allocation/allocation.js';
+import { type AllocationProblem, type ModuleMeasures, parametersOfSteps } from '../allocation/allocation.js';
 import { freeHeadGroups } from '../allocation/even-head-groups.js';
 import { global } from '../allocation/global.js';
 import type { WeightGrid } from '../quantisation/block-codes.js';
@@ -95,6 +95,9 @@ export function mixturesAt(problem: SizeProblem, targetBytes: number, slopes: Co
   const states = sampleStates(statesOf(problem.weights, costOf), problem, targetBytes);
   return states.flatMap((forms) => pruneTo(problem, forms, { targetBytes, costOf }) ?? []);
 }
+
+/** Largest ratio to the cost at one threshold for removing other heads: estimates of many heads at once are too low. */
+const CLEARLY_CHEAPER = 0.8;
 
 /** Cost of rounding a linear layer, for comparing its forms. */
 type CostOf = (form: SizedForm) => number;
@@ -250,8 +253,36 @@ function pruneTo(
   const sparsity = (unpruned.bytes - targetBytes) / prunable;
   if (!(sparsity < 1)) return undefined;
   if (smallestBytes(problem, forms) > targetBytes) return undefined;
-  const steps = allocateSteps(global, { sparsity, modules: inBytes, evenHeads });
-  return describeMixture(problem, forms, new Map(modules.map(({ index }, at) => [index, steps[at]!])));
+  const describe = (steps: readonly number[]) =>
+    describeMixture(problem, forms, new Map(modules.map(({ index }, at) => [index, steps[at]!])));
+  const finest = Math.min(...inBytes.map(({ parametersPerStep, multiple }) => parametersPerStep * multiple));
+  const excessOf = ({ bytes }: Mixture) => (bytes - targetBytes <= finest ? 0 : bytes - targetBytes);
+  return stepsToCompare({ sparsity, modules: inBytes, evenHeads })
+    .map(describe)
+    .reduce((a, b) =>
+      (excessOf(b) - excessOf(a) || b.estimate.pruning - CLEARLY_CHEAPER * a.estimate.pruning) < 0 ? b : a,
+    );
+}
+
+/**
+ * The steps of one threshold, and those with as many or one more of the heads that all attention loses together, which is then met first.
+ * That step may be larger than all that is to be removed: the threshold takes it last, or never, even where it alone costs less.
+ */
+function stepsToCompare(problem: AllocationProblem): number[][] {
+  const steps = allocateSteps(global, problem);
+  const { modules } = problem;
+  const others = freeHeadGroups(problem).flatMap((group) =>
+    [0, 1].flatMap((more) => {
+      const countOf = (module: ModuleMeasures) => steps[modules.indexOf(module)]! + more * module.multiple;
+      if (group.some((module) => countOf(module) === 0 || module.stepCount - countOf(module) < module.minimumKept))
+        return [];
+      const withHeads = modules.map((module) =>
+        group.includes(module) ? { ...module, fixed: countOf(module) / module.stepCount } : module,
+      );
+      return [allocateSteps(global, { ...problem, modules: withHeads })];
+    }),
+  );
+  return [steps, ...others];
 }
 
 /** Bytes of a state without all units that may be removed. */

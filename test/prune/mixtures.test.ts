@@ -55,6 +55,29 @@ describe('mixturesAt', () => {
     expect(smallestMixture(problem).bytes).toBeCloseTo(4100 - 4 * 800, 6);
   });
 
+  it.each([
+    ['the step alone fits and costs less', 1300, 20, { 0: 1, 1: 1 }, 20],
+    ['without neurons that the step makes unnecessary', 1000, 100, { 0: 1, 1: 1, 2: 2 }, 105],
+    ['not where neurons cost less', 1300, 100, { 2: 5 }, 80],
+  ])('removes heads of all attention together: %s', (_, target, headCost, steps, pruning) => {
+    const [module] = sizeProblem(1).modules;
+    const moduleOf = (
+      index: number,
+      kind: 'attention' | 'ffn',
+      { bytes, costs }: { bytes: number; costs: number[] },
+    ) => ({
+      ...{ ...module!, index, kind, otherBytes: bytes, parameterCount: bytes, stepCount: costs.length },
+      ...{ parametersPerStep: bytes / costs.length, minimumKept: 1 },
+      order: { scores: new Float64Array(costs.length), costs: Float64Array.from(costs) },
+    });
+    const heads = { bytes: 600, costs: [headCost / 2, headCost] };
+    const neurons = moduleOf(2, 'ffn', { bytes: 600, costs: [1, 4, 10, 25, 40, 60] });
+    const modules = [moduleOf(0, 'attention', heads), moduleOf(1, 'attention', heads), neurons];
+    const [mixture] = mixturesAt({ weights: [], modules, fixedBytes: 0, evenHeads: true }, target);
+    expect(Object.fromEntries(mixture!.steps)).toEqual(steps);
+    expect(mixture!.estimate.pruning).toBe(pruning);
+  });
+
   it('raises bits again if a large weight made more room than needed', () => {
     const forms = (bytes: number, cost: number) => [
       { grid: gridOf(8), bytes: 2 * bytes, cost: 0 },
