@@ -118,7 +118,7 @@ export function resolveShrink(given: ShrinkOptions, isPlan = false): ResolvedShr
       'contextLength',
       'is missing; expected the number of tokens whose keys and values targetMemory counts',
     );
-  if (targetMemory === undefined && contextLength !== undefined && !isPlan)
+  if (targetMemory === undefined && contextLength !== undefined && !(isPlan && targetSize === undefined))
     throw refusal('contextLength', 'has no effect without targetMemory; leave it out');
   const targets = [requested ?? []].flat().map((size) => ({ bytes: bytesOfSize(size)!, name: sizeName(size) }));
   // Names such as 60MB and 60mb are one folder on some file systems.

@@ -56,6 +56,15 @@ it('predicts the choice of a run and its divergence from statistics', async () =
   expect(best!.predicted.quantising / chosen.divergence.quantising).toBeLessThan(1.5);
 }, 120_000);
 
+it('counts the KV cache only for a target memory, or without a target', async () => {
+  const request = { model: await copyShortLlama(at('in')), contextLength: 512, dtypes: ['q4'] } as const;
+  const { smallest } = await planShrink(request);
+  const { smallest: file } = await planShrink({ ...request, contextLength: undefined, targetSize: '5MB' });
+  expect(smallest.bytes).toBeGreaterThan(file.bytes);
+  const asked = planShrink({ ...request, targetSize: '5MB' });
+  await expect(asked).rejects.toThrow(/^contextLength has no effect without targetMemory/);
+});
+
 it('refuses statistics together with a trimmed vocabulary', async () => {
   const model = await copyShortLlama(at('in'));
   const asked = planShrink({ model, vocabularySize: 900, statistics: at('seen') });
