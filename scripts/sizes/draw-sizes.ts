@@ -8,15 +8,15 @@ const THEMES = {
 
 /** Lines of the plot, and which rows each connects. */
 const SERIES: readonly { readonly label: string; readonly variants: readonly string[] }[] = [
-  { label: 'dtypes alone', variants: ['q8', 'q4', 'bits alone'] },
-  { label: 'pruned, q4', variants: ['pruned, q4'] },
+  { label: 'dtypes alone, blocks of 32', variants: ['q8', 'q4', 'bits alone, blocks of 32'] },
+  { label: 'pruned, q4, blocks of 32', variants: ['pruned, q4, blocks of 32'] },
   { label: 'shrink', variants: ['shrink'] },
-  { label: 'pruned, q4, healed', variants: ['pruned, q4, healed'] },
+  { label: 'pruned, healed, blocks of 32', variants: ['pruned, q4, healed, blocks of 32'] },
 ];
 
-const [WIDTH, HEIGHT] = [720, 360];
-const ROOM = { left: 56, right: 120, top: 24, bottom: 44 };
-const LABEL = { width: 120, height: 17 };
+const [WIDTH, HEIGHT] = [760, 360];
+const ROOM = { left: 56, right: 190, top: 24, bottom: 44 };
+const LABEL = { width: 190, height: 17 };
 
 /** Bytes against the rise of bits per byte, a line for each way to make a model smaller; an SVG that needs no script and no font. */
 export function drawSizes(sizes: MeasuredSizes, theme: keyof typeof THEMES): string {
