@@ -8,11 +8,11 @@ import type { CommonAnswer, TaskResult } from './task-result.js';
 
 export interface ComparisonOptions {
   /** Confidence of the interval and of the verdict, in (0, 1). Default 0.95. */
-  readonly confidence?: number;
+  readonly confidence?: number | undefined;
   /** Bootstrap draws, at least 100. Default 10000. */
-  readonly resampleCount?: number;
+  readonly resampleCount?: number | undefined;
   /** Seed of the bootstrap. Default 0. */
-  readonly seed?: number;
+  readonly seed?: number | undefined;
 }
 
 /** Two means over the same items. */

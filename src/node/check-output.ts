@@ -13,7 +13,6 @@ import { workspacePath } from './workspace-path.js';
 /** @see Files.checkOutput */
 export async function checkOutput({ byteLength, ...request }: OutputRequest): Promise<string> {
   const { output, source } = request;
-  if (typeof output !== 'string' || output.trim() === '') throw new OptionError('The output folder has no name.');
   if ((await lstat(resolve(output)).catch(() => undefined))?.isSymbolicLink())
     throw new OptionError(`The output ${output} is a link. Give the folder that it points to, or choose another.`);
   checkNames(resolve(output), output);

@@ -15,13 +15,14 @@ export const MIN_DOCUMENT_LENGTH = 2;
 const sources = ['file', 'text', 'tokens', 'jsonl'];
 const isIterable = (value: unknown): boolean =>
   typeof value === 'object' && value !== null && (Symbol.iterator in value || Symbol.asyncIterator in value);
+const file = text('a .txt or .jsonl file');
 const source: Kind<CalibrationSource> = {
   accepts: (value): value is CalibrationSource => {
     const [found, ...others] = isRecord(value) ? Object.entries(value).filter(([name]) => sources.includes(name)) : [];
     if (found === undefined || others.length > 0) return false;
     const [name, content] = found;
-    const isText = typeof content === 'string' && (name === 'file' || name === 'text');
-    return isText || (name !== 'file' && isIterable(content));
+    if (name === 'file') return file.accepts(content);
+    return (name === 'text' && typeof content === 'string') || isIterable(content);
   },
   expected: `an object with one of ${sources.join(', ')}, such as { file: "texts.txt" }`,
   typed: 'a .txt or .jsonl file',

@@ -4,7 +4,7 @@ import { COMPARISON } from './comparison.js';
 import { CALIBRATION_OR_STATISTICS, EVALUATION, EXECUTION, RESULT, STAGES_OPTION, stopHealing } from './folder.js';
 import { FUNCTIONS } from './groups.js';
 import { HEAL_SETTINGS, HEALING } from './healing.js';
-import { boolean, fraction, integer, type Kind, listOf, text } from './kinds.js';
+import { anyText, boolean, fraction, integer, type Kind, listOf, text } from './kinds.js';
 import { ENGINE, JOB, MODEL, modelPath, modelPaths, PROVIDER } from './model.js';
 import { isRepoName, isRevision } from './model-id.js';
 import { type Families, row, withoutFlags } from './option.js';
@@ -216,7 +216,7 @@ const ITEMS = {
     kind: text('a path'),
     otherwise: 'none',
   }),
-  delimiter: row(undefined, 'text between context and continuation', { kind: text('a text'), otherwise: 'one space' }),
+  delimiter: row(undefined, 'text between context and continuation', { kind: anyText, otherwise: 'one space' }),
 } as const satisfies Families[string];
 
 export const EVALUATE = {
@@ -250,7 +250,7 @@ export const TASKS = {
 export const PERPLEXITY = {
   Texts: {
     text: row(undefined, 'text file, UTF-8', { kind: text('a path'), otherwise: 'none: give content' }),
-    content: row(undefined, 'the text itself', { kind: text('a text'), otherwise: 'none: give a file as text' }),
+    content: row(undefined, 'the text itself', { kind: anyText, otherwise: 'none: give a file as text' }),
     ...TEXT_WINDOWS,
     ...READING,
   },
@@ -335,7 +335,7 @@ export const PUSH = {
     private: row('--private', 'create it as a private repository', { kind: boolean, default: false }),
     /** Message of the commit. */
     message: row('--message <text>', 'commit message', {
-      kind: text('a text'),
+      kind: anyText,
       otherwise: 'Upload a model made smaller by fang-prune',
     }),
   },

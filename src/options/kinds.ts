@@ -90,8 +90,8 @@ export const fraction: Kind<Fraction> = {
   expected: "a number from 0 to below 1, such as 0.3 or '30%'",
   typed: 'a fraction from 0 to below 1, such as 0.3 or 30%',
   meant: (value) => {
-    const percent = Number(value);
-    return typeof value !== 'object' && percent > 1 && percent < 100 ? `${percent}%` : undefined;
+    const percent = isNumber(value) || typeof value === 'string' ? Number(value) : Number.NaN;
+    return percent > 1 && percent < 100 ? `${percent}%` : undefined;
   },
   reads: 'fraction',
 };
@@ -140,12 +140,16 @@ export const boolean: Kind<boolean> = {
   schema: { type: 'boolean' },
 };
 
-export const text = (expected: string, isValid: (value: string) => boolean = () => true): Kind<string> => ({
+/** A name or a path; not blank, as shells write an unset variable. */
+export const text = (
+  expected: string,
+  isValid: (value: string) => boolean = (value) => value.trim() !== '',
+): Kind<string> => ({
   accepts: (value): value is string => typeof value === 'string' && isValid(value),
   expected,
 });
 
-export const anyText: Kind<string> = { ...text('a text'), schema: { type: 'string' } };
+export const anyText: Kind<string> = { ...text('a text', () => true), schema: { type: 'string' } };
 
 export const anyList: Kind<readonly unknown[]> = {
   accepts: Array.isArray,

@@ -14,8 +14,9 @@ const SIZE = /^\s*(\d+(?:\.\d+)?)\s*([kmg]i?b|b)?\s*$/i;
 
 /** Parses a size to bytes; undefined if invalid. */
 export function bytesOfSize(size: unknown): number | undefined {
-  const [, digits = '', unit = ''] = SIZE.exec(typeof size === 'number' ? String(size) : String(Object(size))) ?? [];
-  if ((typeof size !== 'number' && typeof size !== 'string') || digits === '') return undefined;
+  if (typeof size !== 'number' && typeof size !== 'string') return undefined;
+  const [, digits, unit = ''] = SIZE.exec(`${size}`) ?? [];
+  if (digits === undefined) return undefined;
   const bytes = Math.floor(Number(digits) * UNITS[unit.toLowerCase() as keyof typeof UNITS]);
   return Number.isSafeInteger(bytes) && bytes > 0 ? bytes : undefined;
 }

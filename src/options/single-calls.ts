@@ -1,5 +1,5 @@
 import { force, RESULT } from './folder.js';
-import { above, atLeast, boolean, either, fraction, integer, listOf, record, text } from './kinds.js';
+import { above, anyText, atLeast, boolean, either, fraction, integer, listOf, record, text } from './kinds.js';
 import { type AnyRows, row } from './option.js';
 import { seedOf } from './run.js';
 
@@ -65,7 +65,7 @@ export const APPLY_RESULT = {
 
 export const SAMPLE = {
   /** Prompt that the model continues. */
-  prompt: row('--generate <prompt>', 'let each model continue this prompt', { kind: text('a text'), required: true }),
+  prompt: row('--generate <prompt>', 'let each model continue this prompt', { kind: anyText, required: true }),
   /** Largest number of tokens; the text ends where the model's context is full. Default 64. */
   newTokens: row('--new-tokens <count>', 'tokens to generate, at most', { kind: integer(1), default: 64 }),
   /** Sampling temperature; 0 takes the most likely token (greedy). Default 0. */

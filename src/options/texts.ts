@@ -1,4 +1,4 @@
-import { boolean, integer, listOf, text } from './kinds.js';
+import { anyText, boolean, integer, listOf, text } from './kinds.js';
 import { type AnyRows, type OptionsOf, refusal, row } from './option.js';
 
 export const fileList = listOf(text('a path'), 'a list of paths, such as ["test.txt"]', 'texts');
@@ -67,7 +67,7 @@ export const TEXT_EVALUATION = {
   }),
   /** Prompts that both models continue in the report, by greedy decoding. Default: none. */
   prompts: row('--sample <prompt>', 'prompt that both models continue; may be repeated', {
-    kind: listOf(text('a text'), 'a list of texts, such as ["Once upon a time"]', 'texts'),
+    kind: listOf(anyText, 'a list of texts, such as ["Once upon a time"]', 'texts'),
     otherwise: 'none',
     common: true,
   }),

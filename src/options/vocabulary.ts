@@ -2,7 +2,10 @@ import { either, integer, listOf, text } from './kinds.js';
 import { type AnyRows, type OptionsOf, row } from './option.js';
 import { fileList } from './texts.js';
 
-const token = either(text('a token'), integer(0));
+const token = either(
+  text('a token', () => true),
+  integer(0),
+);
 
 export const VOCABULARY = {
   /** Languages by ISO 639 code, such as `en`, `code` for ASCII only, or Unicode scripts, such as `Cyrillic`. Default: all. */

@@ -1,7 +1,6 @@
 import { ModelFormatError, OptionError } from '../errors.js';
 import type { ByteSink } from '../onnx/byte-source.js';
 import { readSafetensors, type TensorMap, writeSafetensors } from '../onnx/safetensors.js';
-import { refusal } from '../options/option.js';
 import { formatJson } from '../report/format-json.js';
 import type { SavedFile, SavedKind } from '../report/saved-file.js';
 import { withoutPaths } from '../report/without-paths.js';
@@ -19,11 +18,8 @@ export interface PairPaths {
 /**
  * Resolves the paths of a JSON file and its tensors.
  * @param path A file ending in `.json`, its tensors next to it under the same name; or a folder with files named after `kind`.
- * @throws OptionError
  */
 export function resolvePair(files: Files, kind: SavedKind, path: string): PairPaths {
-  if (typeof path !== 'string' || path.trim() === '')
-    throw refusal(kind, `is ${JSON.stringify(path)}; expected a folder or a path ending in .json`);
   const stem = path.endsWith('.json') ? files.resolve(path).slice(0, -'.json'.length) : files.resolve(path, kind);
   return { kind, json: `${stem}.json`, tensors: `${stem}.safetensors` };
 }

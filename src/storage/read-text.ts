@@ -1,6 +1,6 @@
 import type { TokenSource } from '../calibration/token-source.js';
 import { errorMessage } from '../error-message.js';
-import { OptionError } from '../errors.js';
+import { ModelFormatError, OptionError } from '../errors.js';
 import type { Files } from '../runtime/platform.js';
 import { readBytes, readPieces } from './read-bytes.js';
 
@@ -63,7 +63,8 @@ export async function* readLines(files: Files, path: string, pipes = true): Asyn
       yield* others;
     }
   } catch (cause) {
-    throw new OptionError(`Cannot read ${path}: ${errorMessage(cause)}.`, { cause });
+    const message = errorMessage(cause);
+    throw new OptionError(cause instanceof ModelFormatError ? message : `Cannot read ${path}: ${message}.`, { cause });
   }
   const rest = parts.join('');
   parts = [];

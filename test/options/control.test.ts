@@ -57,6 +57,23 @@ describe.each(Object.keys(CALLS))('%s', (name) => {
   });
 });
 
+const BLANK: readonly (readonly [option: string, call: () => Promise<unknown>])[] = [
+  ['model', () => describeModel({ model: '' })],
+  ['out', () => observe({ model, out: ' ' })],
+  ['shards', () => library.mergeStatistics({ shards: [''], out })],
+  ['texts', () => evaluateModels({ models: [model], texts: [''] })],
+  ['calibration.source', () => prune({ model, out, sparsity: 0.3, calibration: { source: { file: '' } } })],
+];
+
+it.each(BLANK)('refuses a blank path as %s', async (option, call) => {
+  await expect(call()).rejects.toMatchObject({ code: 'ERR_OPTION', option });
+});
+
+it.each([Symbol('30%'), Object.create(null)])('refuses %p as a sparsity', async (sparsity) => {
+  const call = prune({ model, out, sparsity: sparsity as number });
+  await expect(call).rejects.toMatchObject({ code: 'ERR_OPTION', option: 'sparsity' });
+});
+
 const UNISOLATED = ['push', 'benchmark', 'openModelFolder', 'describe in a page', 'describe in a worker'];
 
 it.each(Object.keys(CALLS).filter((name) => !UNISOLATED.includes(name)))(

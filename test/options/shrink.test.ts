@@ -11,10 +11,23 @@ it.each([
   [12.7, 12],
 ])('reads %j as %i bytes', (size, bytes) => expect(bytesOfSize(size)).toBe(bytes));
 
-it.each(['', 'MB', '60 apples', '-1MB', '1e3MB', '0', 0, -1, Number.NaN, Infinity, null, undefined, {}])(
-  'returns undefined for %j',
-  (size) => expect(bytesOfSize(size)).toBeUndefined(),
-);
+it.each([
+  '',
+  'MB',
+  '60 apples',
+  '-1MB',
+  '1e3MB',
+  '0',
+  0,
+  -1,
+  Number.NaN,
+  Infinity,
+  null,
+  undefined,
+  {},
+  Object.create(null),
+  Symbol('60MB'),
+])('returns undefined for %p', (size) => expect(bytesOfSize(size)).toBeUndefined());
 
 it('requires contextLength for targetMemory, and only for it', () => {
   expect(resolveShrink({ targetMemory: '1GB', contextLength: 2048 })).toMatchObject({

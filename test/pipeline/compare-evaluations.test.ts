@@ -150,7 +150,7 @@ it('refuses invalid files with the reason', async () => {
   ];
   for (const [name, content, message] of files) {
     await writeFile(at(name), content === undefined ? 'acc 66' : JSON.stringify(content));
-    await expect(compareFiles({ files: [at(name)] })).rejects.toThrow(OptionError);
+    await expect(compareFiles({ files: [at(name)], confidence: undefined })).rejects.toThrow(OptionError);
     await expect(compareFiles({ files: [at(name)] })).rejects.toThrow(message);
   }
   await writeFile(at('cut.jsonl'), '{"scores":{"format":1');

@@ -188,7 +188,7 @@ describe('evaluateModels', () => {
         /short.txt: found \d tokens, and one window needs 64/,
       ],
       [{ models: [SHORT_LLAMA], tasks: [at('empty.jsonl')] }, /empty.jsonl has no items/],
-      [{ models: [SHORT_LLAMA], tasks: [at('none.jsonl')] }, /Cannot read .*none.jsonl/],
+      [{ models: [SHORT_LLAMA], tasks: [at('none.jsonl')] }, /^Cannot read [^:]*none.jsonl: there is no such file/],
       [{ models: [SHORT_LLAMA], tasks: [ARITHMETIC], limit: 0 }, /limit is 0/],
       [{ models: [SHORT_LLAMA], tasks: [ARITHMETIC], reference: SHORT_LLAMA }, /needs texts to compare/],
     ];
