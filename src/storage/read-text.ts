@@ -14,11 +14,22 @@ export async function readText(files: Files, path: string, what = 'text', pipes 
   if (zero >= 0)
     throw new OptionError(`Cannot read the ${what} ${path}: byte ${zero} is 0, so it is not text in UTF-8.`);
   try {
-    // A truncated text may end inside a character.
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes, { stream: true });
+    return createDecoder()(bytes);
   } catch (cause) {
-    throw new OptionError(`Cannot read the ${what} ${path}: it is not in UTF-8; save it as UTF-8.`, { cause });
+    throw new OptionError(`Cannot read the ${what} ${path}: ${errorMessage(cause)}.`, { cause });
   }
+}
+
+/** Decodes UTF-8 in pieces; the last one may end inside a character, as a truncated text does. */
+function createDecoder(): (piece: Uint8Array) => string {
+  const decoder = new TextDecoder('utf-8', { fatal: true });
+  return (piece) => {
+    try {
+      return decoder.decode(piece, { stream: true });
+    } catch (cause) {
+      throw new Error('it is not in UTF-8; save it as UTF-8', { cause });
+    }
+  };
 }
 
 /**
@@ -39,14 +50,14 @@ const MAX_LINE_LENGTH = 2 ** 25;
 
 /** Lines of a text file, UTF-8, read lazily. @throws OptionError when it cannot be read, or a line is too long. */
 export async function* readLines(files: Files, path: string, pipes = true): AsyncGenerator<string> {
-  const decoder = new TextDecoder('utf-8', { fatal: true });
+  const decode = createDecoder();
   // A long line is joined once: joining and searching it for each piece would take quadratic time.
   let parts: string[] = [];
   let partsLength = 0;
   let pendingReturn = '';
   try {
     for await (const piece of readPieces(files, files.resolve(path), { pipes })) {
-      const text = pendingReturn + decoder.decode(piece, { stream: true });
+      const text = pendingReturn + decode(piece);
       pendingReturn = text.endsWith('\r') ? '\r' : '';
       const [first = '', ...others] = text.slice(0, text.length - pendingReturn.length).split(/\r\n|\n|\r/);
       const last = others.pop();

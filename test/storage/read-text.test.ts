@@ -77,6 +77,7 @@ it('refuses other encodings than UTF-8, and reads a text that ends inside a char
   await writeFile(at('text'), Buffer.from('caf\u00e9 au lait', 'latin1'));
   await expect(readText(nodeFiles, at('text'))).rejects.toThrow(OptionError);
   await expect(readText(nodeFiles, at('text'))).rejects.toThrow(/text: it is not in UTF-8; save it as UTF-8\.$/);
+  await expect(collect(at('text'))).rejects.toThrow(/text: it is not in UTF-8; save it as UTF-8\.$/);
   await expect(collect(at('text'))).rejects.toThrow(OptionError);
   await writeFile(at('text'), Buffer.from('caf\u00e9').subarray(0, -1));
   expect(await readText(nodeFiles, at('text'))).toBe('caf');
