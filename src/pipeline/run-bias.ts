@@ -1,5 +1,6 @@
 import { type CalibrationSet, createCalibrationSet } from '../calibration/calibration-set.js';
 import { sha256OfTokens } from '../calibration/sha256.js';
+import { OptionError } from '../errors.js';
 import { collectContexts } from '../evaluation/collect-contexts.js';
 import { measureBias, type ScoredText } from '../evaluation/measure-bias.js';
 import { takeEvenly } from '../evaluation/take-evenly.js';
@@ -135,7 +136,7 @@ interface ComparisonJob extends JobControl {
 
 /**
  * Runs the dense and the pruned model on both texts, one in memory at a time, and compares their losses per token.
- * @throws EngineError, NumericalError, UnsupportedModelError; OptionError for a block that does not exist.
+ * @throws EngineError, NumericalError, UnsupportedModelError; OptionError for a block that does not exist, or a model of another vocabulary.
  */
 async function compareTexts(job: ComparisonJob): Promise<BiasResult> {
   const { engine, dense, name, block, contextCount, seed, onProgress, signal, decode } = job;
@@ -164,6 +165,11 @@ function readAll(
   texts: readonly (readonly Int32Array[])[],
 ): Promise<Float32Array[]> {
   return withLanguageModel(engine, folder, { signal }, async (model) => {
+    const { vocabularySize = Number.POSITIVE_INFINITY } = model;
+    if (texts.flat().some((window) => window.some((token) => token >= vocabularySize)))
+      throw new OptionError(
+        `${folder.root} has ${vocabularySize} tokens in its vocabulary, fewer than the text needs; give models of one vocabulary`,
+      );
     const losses: Float32Array[] = [];
     for (const windows of texts) losses.push(await measureTokenLosses(model, windows, { signal, onProgress }));
     return losses;

@@ -2,7 +2,14 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { OptionError } from '../../src/errors.js';
-import { type BiasRequest, measureCalibrationBias, perplexity, prune, rebuildReport } from '../../src/node.js';
+import {
+  type BiasRequest,
+  measureCalibrationBias,
+  perplexity,
+  prune,
+  rebuildReport,
+  trimVocabulary,
+} from '../../src/node.js';
 import { FUSED_LLAMA, SHORT_LLAMA } from '../support/short-llama.js';
 import { TINY_LLAMA } from '../support/tiny-llama.js';
 
@@ -77,6 +84,14 @@ describe('the bias of a calibration on prose', () => {
     await writeFile(at('short.txt'), 'a few words');
     await expect(bias({ text: at('short.txt') })).rejects.toThrow(/found \d+ tokens, and one window needs 64/);
     await expect(bias({ windowCount: 0 })).rejects.toThrow(OptionError);
+  });
+
+  it('refuses a pruned model without tokens of the text', async () => {
+    const pruned = at('trimmed');
+    await trimVocabulary({ model: SHORT_LLAMA, out: pruned, vocabularySize: 1000, certify: false });
+    await expect(bias({ pruned })).rejects.toThrow(
+      /trimmed has \d+ tokens in its vocabulary, fewer than the text needs/,
+    );
   });
 });
 
