@@ -15,8 +15,11 @@ const STEP = 0.05;
 /** Smallest part of a mixture's estimate that its fewest bits must have for the mixture to show their cost. */
 const MIN_PART = 0.1;
 
-/** Smallest divergence that rounding may add, as a fraction of that by pruning: less cannot be told from noise, and may be negative. */
-const MIN_ADDED = 0.05;
+/**
+ * Smallest divergence that rounding may add, as a fraction of that by pruning: less cannot be told from noise, and may be negative. What
+ * pruning has lost already, rounding cannot lose again.
+ */
+const MIN_ADDED = 0.1;
 
 /**
  * Fits a power law to removals, and one to each number of bits: the first layers in two bits cost far more than their part of
