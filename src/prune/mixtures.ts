@@ -2,6 +2,7 @@ import { allocateSteps } from '../allocation/allocate-steps.js';
 import { type AllocationProblem, type ModuleMeasures, parametersOfSteps } from '../allocation/allocation.js';
 import { freeHeadGroups } from '../allocation/even-head-groups.js';
 import { global } from '../allocation/global.js';
+import { OptionError } from '../errors.js';
 import type { WeightGrid } from '../quantisation/block-codes.js';
 
 /** Bits of a weight in blocks. */
@@ -279,10 +280,20 @@ function stepsToCompare(problem: AllocationProblem): number[][] {
       const withHeads = modules.map((module) =>
         group.includes(module) ? { ...module, fixed: countOf(module) / module.stepCount } : module,
       );
-      return [allocateSteps(global, { ...problem, modules: withHeads })];
+      return stepsIfPossible({ ...problem, modules: withHeads });
     }),
   );
   return [steps, ...others];
+}
+
+/** The steps of one threshold; none if the fixed modules leave too few units for the budget. */
+function stepsIfPossible(problem: AllocationProblem): number[][] {
+  try {
+    return [allocateSteps(global, problem)];
+  } catch (error) {
+    if (error instanceof OptionError) return [];
+    throw error;
+  }
 }
 
 /** Bytes of a state without all units that may be removed. */
