@@ -97,29 +97,24 @@ export function mixturesAt(problem: SizeProblem, targetBytes: number, slopes: Co
   return states.flatMap((forms) => pruneTo(problem, forms, { targetBytes, costOf }) ?? []);
 }
 
-/** Largest ratio to the cost at one threshold for removing other heads: estimates of many heads at once are too low. */
-const CLEARLY_CHEAPER = 0.8;
-
 /** Cost of rounding a linear layer, for comparing its forms. */
 type CostOf = (form: SizedForm) => number;
 
-/** Forms of a weight in a number of bits, or in the fewest more bits that it can have; tables have the most bits. */
-export function formsIn({ forms, isTable }: SizedWeight, bits: Bits): readonly [SizedForm, ...SizedForm[]] {
-  const [most, ...others] = forms.map(({ grid }) => grid?.bits ?? bits);
-  const own = isTable ? most! : Math.min(...[most!, ...others].filter((each) => each >= bits));
-  return forms.filter(({ grid }) => (grid?.bits ?? bits) === own) as unknown as [SizedForm, ...SizedForm[]];
+/** Forms of a weight in a number of bits, else in the fewest more bits that it can have, else in the most; at least one. */
+export function formsIn({ forms }: Pick<SizedWeight, 'forms'>, bits: Bits): readonly SizedForm[] {
+  const { grid } = forms.filter((form) => (form.grid?.bits ?? bits) >= bits).at(-1) ?? forms[0]!;
+  return forms.filter((form) => form.grid?.bits === grid?.bits);
 }
 
-/** Forms of a weight in the fewest bits. */
-export const formsInFewest = (weight: SizedWeight): readonly [SizedForm, ...SizedForm[]] =>
-  formsIn({ ...weight, isTable: false }, weight.forms.at(-1)!.grid?.bits ?? 8);
+/** The same, but tables have the most bits. */
+export const plainForms = (weight: SizedWeight, bits: Bits): readonly SizedForm[] =>
+  formsIn(weight, (weight.isTable ? weight.forms[0]!.grid?.bits : undefined) ?? bits);
 
-/** Cost of a form by that of the first form in as many bits: costs are proportional to squared errors. */
-export const costInBlocks = (
-  cost: number,
-  { grid }: SizedForm,
-  [first]: readonly [SizedForm, ...SizedForm[]],
-): number => cost * (errorOf(grid) / errorOf(first.grid));
+/** Cost of a form, from the cost in the smallest blocks of as many bits: it is proportional to the squared error. */
+export function costInBlocks(cost: number, { grid }: SizedForm, { forms }: Pick<SizedWeight, 'forms'>): number {
+  const first = forms.find((form) => form.grid?.bits === grid?.bits);
+  return cost * (errorOf(grid) / errorOf(first?.grid));
+}
 
 const errorOf = (grid: WeightGrid | undefined): number => (grid && RELATIVE_ERROR[grid.blockSize]) ?? 1;
 
@@ -128,7 +123,8 @@ const errorOf = (grid: WeightGrid | undefined): number => (grid && RELATIVE_ERRO
  * the fewest.
  */
 export function uniformMixture({ weights, modules, fixedBytes }: SizeProblem, bits: Bits, table?: string): Mixture {
-  const forms = weights.map((weight) => (weight.name === table ? formsInFewest(weight) : formsIn(weight, bits))[0]);
+  const formsOf = (weight: SizedWeight) => (weight.name === table ? formsIn(weight, 2) : plainForms(weight, bits));
+  const forms = weights.map((weight) => formsOf(weight)[0]!);
   return describeMixture({ weights, modules, fixedBytes }, forms, new Map());
 }
 
@@ -230,6 +226,11 @@ function raiseForms(
     spare -= best.bytes;
   }
 }
+
+/**
+ * Largest cost of removing other heads, as a fraction of the cost at one threshold: estimates of many heads at once are too low.
+ */
+const CLEARLY_CHEAPER = 0.8;
 
 /** Removes units from a state until it fits, or raises forms if it is smaller than needed; undefined if it cannot fit. */
 function pruneTo(

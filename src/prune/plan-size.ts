@@ -3,14 +3,13 @@ import type { RoundingCosts } from './estimate-rounding.js';
 import {
   type Bits,
   costInBlocks,
-  formsIn,
   type Mixture,
   type SizedForm,
   type SizedWeight,
   type SizeProblem,
   sumOfRounding,
 } from './mixtures.js';
-import { bestMixture, type FittedMixture, fitExactly, type SizeSearch, waysToFit } from './search-size.js';
+import { bestMixture, type FittedMixture, fitExactly, keyOf, type SizeSearch, waysToFit } from './search-size.js';
 
 /** A mixture that meets a size, by estimates from statistics. */
 export interface PlannedMixture extends FittedMixture {
@@ -31,7 +30,7 @@ export function estimateRoundingCosts(problem: SizeProblem, costs: RoundingCosts
     const bits = form.grid?.bits;
     if (weight.isTable && bits === most!.grid?.bits) return 0;
     const own = weight.isTable ? ofAll(bits) / tableCount : ((bits && costs.get(weight.name)?.get(bits)) ?? 0);
-    return bits === undefined ? own : costInBlocks(own, form, formsIn({ ...weight, isTable: false }, bits));
+    return costInBlocks(own, form, weight);
   };
   return {
     ...problem,
@@ -63,8 +62,6 @@ export async function planSize(
     if (fitted !== undefined) found.push({ kind, ...fitted });
   }
   found.sort((a, b) => estimateOf(a.mixture) - estimateOf(b.mixture));
-  const keys = found.map(({ mixture: { grids, steps } }) =>
-    JSON.stringify([[...grids].sort(([a], [b]) => (a < b ? -1 : 1)), [...steps].sort()]),
-  );
+  const keys = found.map(({ mixture }) => keyOf(mixture));
   return found.filter((_, at) => keys.indexOf(keys[at]!) === at);
 }

@@ -6,12 +6,11 @@ import type { DraftCost, MeasuredDraft } from './measure-draft.js';
 import {
   type Bits,
   costInBlocks,
-  formsIn,
-  formsInFewest,
   largestBytes,
   type Mixture,
   type MixtureCost,
   mixturesAt,
+  plainForms,
   type SizedForm,
   type SizedWeight,
   type SizeProblem,
@@ -147,9 +146,6 @@ export function checkSmallest({ bytes, binds }: SmallestSize, { option, targets,
     `is ${describe(tooSmall)}, and the smallest that the allowed reductions reach is ${describe(bytes)}: ${parts}. Give a larger size, or allow more reductions or dtypes of fewer bits`,
   );
 }
-
-/** Whether a weight can have several numbers of bits. */
-const hasFewerBits = (forms: SizedWeight['forms']): boolean => forms[0]!.grid?.bits !== forms.at(-1)!.grid?.bits;
 
 export const totalOf = ({ pruning, quantising }: DraftCost): number => pruning + quantising;
 
@@ -296,7 +292,7 @@ const isSame =
  * @param fewInTables Whether this includes tables. Default: they keep the most bits.
  */
 export function withBits(problem: SizeProblem, only: Bits, { fewInTables = false } = {}): SizeProblem {
-  const own = (weight: SizedWeight) => formsIn({ ...weight, isTable: weight.isTable && !fewInTables }, only);
+  const own = (weight: SizedWeight) => plainForms({ ...weight, isTable: weight.isTable && !fewInTables }, only);
   return { ...problem, weights: problem.weights.map((weight) => ({ ...weight, forms: own(weight) })) };
 }
 
@@ -331,15 +327,15 @@ async function estimatePlainCosts(
   const tables = new Map<string, MeasuredDraft>();
   const [first] = found;
   for (const { name, isTable, forms } of problem.weights) {
-    if (!isTable || !hasFewerBits(forms) || first === undefined) continue;
+    if (!isTable || !hasSeveralBits(forms) || first === undefined) continue;
     tables.set(name, await drafts.measure(uniformMixture(problem, first.only, name)));
   }
   const costOf = (weight: SizedWeight, form: SizedForm): number => {
     const bits = form.grid?.bits;
     if (bits === undefined) return form.cost;
-    if (!weight.isTable) return costInBlocks(costs.get(bits)?.get(weight.name) ?? 0, form, formsIn(weight, bits));
+    if (!weight.isTable) return costInBlocks(costs.get(bits)?.get(weight.name) ?? 0, form, weight);
     const own = (tables.get(weight.name)?.quantising ?? 0) - (first?.cost.quantising ?? 0);
-    return bits < weight.forms[0]!.grid!.bits ? costInBlocks(Math.max(0, own), form, formsInFewest(weight)) : 0;
+    return bits < weight.forms[0]!.grid!.bits ? costInBlocks(Math.max(0, own), form, weight) : 0;
   };
   const withCosts = {
     ...problem,
@@ -357,6 +353,8 @@ async function estimatePlainCosts(
   return withCosts;
 }
 
+const hasSeveralBits = (forms: SizedWeight['forms']): boolean => forms[0]!.grid?.bits !== forms.at(-1)!.grid?.bits;
+
 /** Measures drafts, or reads them from a checkpoint. */
 interface Drafts {
   /** Counts the drafts of the next size from 0: those of the first size come after the dense model's. */
@@ -372,7 +370,7 @@ interface DraftCheckpoint extends DraftCost {
 async function openDrafts({ journal, bits, problem, measure, onDraft }: SizeSearch): Promise<Drafts> {
   const finished: DraftCheckpoint[] = [...((await readCheckpoint<DraftCheckpoint[]>(journal, CHECKPOINT)) ?? [])];
   const tables =
-    bits.length === 0 ? [] : problem.weights.filter(({ isTable, forms }) => isTable && hasFewerBits(forms));
+    bits.length === 0 ? [] : problem.weights.filter(({ isTable, forms }) => isTable && hasSeveralBits(forms));
   const ways = problem.modules.length > 0 ? 2 : 1;
   const perSize = bits.length > 0 ? ways + MAX_ROUNDS : ways;
   let total = bits.length + tables.length + perSize;
@@ -405,5 +403,5 @@ async function openDrafts({ journal, bits, problem, measure, onDraft }: SizeSear
 }
 
 /** A key that is equal for equal mixtures. */
-const keyOf = ({ grids, steps }: Pick<Mixture, 'grids' | 'steps'>): string =>
+export const keyOf = ({ grids, steps }: Pick<Mixture, 'grids' | 'steps'>): string =>
   JSON.stringify([[...grids].sort(([a], [b]) => (a < b ? -1 : 1)), [...steps].sort(([a], [b]) => a - b)]);

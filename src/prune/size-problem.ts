@@ -175,31 +175,26 @@ function weightsOf({ model, analysed, form, bits }: SizeSource, modules: readonl
   const dtype = form?.dtype ?? DTYPES.fp32;
   const settings = form ?? { blockSize: BLOCK_SIZES[0], symmetric: false };
   const plain = planWeights(model, analysed, dtype, settings);
-  const grids = bits.flatMap((own) => BLOCK_SIZES.map((blockSize): WeightGrid => ({ bits: own, blockSize })));
-  const plans = grids.map((grid) => ({
-    grid,
-    planned: planWeights(model, analysed, dtype, {
-      ...settings,
-      grids: new Map(plain.map(({ name }) => [name, grid])),
-    }),
-  }));
-  const blockSizesOf = (weight: PlannedWeight, own: Bits, module: SizedModule | undefined): readonly number[] => {
-    const { codes } = codesBeforeCut(model.weights.get(weight.name)!, weight.inputAxis) ?? {};
-    const source = codes && gridForCodes(codes, weight.inputAxis, weight.inCount);
-    // Codes that the weight has cost nothing, so others in as many bits are of no use.
-    const known = source?.bits === own ? BLOCK_SIZES.filter((size) => size === source.blockSize) : [];
-    return known.length > 0 ? known : BLOCK_SIZES.filter((size, at) => at === 0 || keepsBlocks(weight, size, module));
-  };
+  const planIn = (grid: WeightGrid) =>
+    planWeights(model, analysed, dtype, { ...settings, grids: new Map(plain.map(({ name }) => [name, grid])) });
+  const plans = bits.map((own) => ({ own, planned: BLOCK_SIZES.map((blockSize) => planIn({ bits: own, blockSize })) }));
   return plain.map((weight, at) => {
     const module = moduleOf(weight);
+    const { codes } = codesBeforeCut(model.weights.get(weight.name)!, weight.inputAxis) ?? {};
+    const source = codes && gridForCodes(codes, weight.inputAxis, weight.inCount);
     const forms: SizedForm[] = [];
-    for (const { grid, planned } of plans) {
-      if (!blockSizesOf(weight, grid.bits, module).includes(grid.blockSize)) continue;
-      const found = planned[at]!;
-      const bytes = bytesOf(found);
-      // Larger blocks may need more padding, and not all weights can have every grid.
-      if (found.grid?.bits === grid.bits && bytes < (forms.at(-1)?.bytes ?? Number.POSITIVE_INFINITY))
-        forms.push({ grid: { bits: grid.bits, blockSize: found.grid.blockSize }, bytes, cost: 0 });
+    for (const { own, planned } of plans) {
+      // Not all weights can have every grid.
+      const possible = planned.flatMap((all) => {
+        const { grid } = all[at]!;
+        return grid?.bits === own ? [{ grid: { bits: own, blockSize: grid.blockSize }, bytes: bytesOf(all[at]!) }] : [];
+      });
+      // In the grid of its own codes a weight costs nothing, which tells nothing about the cost of other blocks.
+      const known = possible.find(({ grid }) => source?.bits === own && grid.blockSize === source.blockSize);
+      const useful = possible.filter(({ grid }, size) => size === 0 || keepsBlocks(weight, grid.blockSize, module));
+      // Larger blocks may need more padding, and so more bytes.
+      for (const form of known ? [known] : useful)
+        if (form.bytes < (forms.at(-1)?.bytes ?? Number.POSITIVE_INFINITY)) forms.push({ ...form, cost: 0 });
     }
     return {
       name: weight.name,

@@ -122,9 +122,11 @@ describe('mixturesAt', () => {
     const weight = { name: 'only', isTable: false, forms: grids };
     const forms = grids.map((form) => ({
       ...form,
-      cost: costInBlocks(form.cost, form, formsIn(weight, form.grid.bits)),
+      cost: costInBlocks(form.cost, form, weight),
     }));
     expect(forms.map(({ cost }) => cost)).toEqual([0, 0, 0, 1, 1.31, 1.65, 20, 1.31 * 20, 33]);
+    expect(formsIn({ forms: forms.slice(3, 6) }, 8).map(({ bytes }) => bytes)).toEqual([50, 45, 42.5]);
+    expect(formsIn({ forms: forms.slice(0, 6) }, 2).map(({ bytes }) => bytes)).toEqual([50, 45, 42.5]);
     const problem = { weights: [{ ...weight, forms }], modules: [], fixedBytes: 0, evenHeads: true };
     const gridAt = (bytes: number) => mixturesAt(problem, bytes).at(-1)!.grids.get('only');
     expect([82.5, 50, 45, 43, 42].map(gridAt)).toEqual([
