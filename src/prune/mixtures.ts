@@ -112,19 +112,17 @@ export const plainForms = (weight: SizedWeight, bits: Bits): readonly SizedForm[
 
 /** Cost of a form, from the cost in the smallest blocks of as many bits: it is proportional to the squared error. */
 export function costInBlocks(cost: number, { grid }: SizedForm, { forms }: Pick<SizedWeight, 'forms'>): number {
-  const first = forms.find((form) => form.grid?.bits === grid?.bits);
-  return cost * (errorOf(grid) / errorOf(first?.grid));
+  if (grid === undefined) return cost;
+  const first = forms.find((form) => form.grid?.bits === grid.bits)!.grid!;
+  return (cost * RELATIVE_ERROR[grid.blockSize]!) / RELATIVE_ERROR[first.blockSize]!;
 }
-
-const errorOf = (grid: WeightGrid | undefined): number => (grid && RELATIVE_ERROR[grid.blockSize]) ?? 1;
 
 /**
  * The unpruned mixture with one number of bits in the smallest blocks, except that tables have the most bits, and the named table
  * the fewest.
  */
 export function uniformMixture({ weights, modules, fixedBytes }: SizeProblem, bits: Bits, table?: string): Mixture {
-  const formsOf = (weight: SizedWeight) => (weight.name === table ? formsIn(weight, 2) : plainForms(weight, bits));
-  const forms = weights.map((weight) => formsOf(weight)[0]!);
+  const forms = weights.map((weight) => (weight.name === table ? formsIn(weight, 2) : plainForms(weight, bits))[0]!);
   return describeMixture({ weights, modules, fixedBytes }, forms, new Map());
 }
 
@@ -281,20 +279,16 @@ function stepsToCompare(problem: AllocationProblem): number[][] {
       const withHeads = modules.map((module) =>
         group.includes(module) ? { ...module, fixed: countOf(module) / module.stepCount } : module,
       );
-      return stepsIfPossible({ ...problem, modules: withHeads });
+      try {
+        return [allocateSteps(global, { ...problem, modules: withHeads })];
+      } catch (error) {
+        // These heads may leave too few units for the budget.
+        if (error instanceof OptionError) return [];
+        throw error;
+      }
     }),
   );
   return [steps, ...others];
-}
-
-/** The steps of one threshold; none if the fixed modules leave too few units for the budget. */
-function stepsIfPossible(problem: AllocationProblem): number[][] {
-  try {
-    return [allocateSteps(global, problem)];
-  } catch (error) {
-    if (error instanceof OptionError) return [];
-    throw error;
-  }
 }
 
 /** Bytes of a state without all units that may be removed. */

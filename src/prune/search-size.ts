@@ -6,6 +6,7 @@ import type { DraftCost, MeasuredDraft } from './measure-draft.js';
 import {
   type Bits,
   costInBlocks,
+  formsIn,
   largestBytes,
   type Mixture,
   type MixtureCost,
@@ -160,12 +161,12 @@ async function chooseFor(search: OpenedSearch, targetBytes: number): Promise<rea
   const found = measured.filter(({ bytes }) => bytes <= targetBytes);
   // The unpruned model with the most bits fits.
   const [most] = bits;
-  if (most !== undefined && found.some(isSame(uniformMixture(problem, most)))) return found;
+  if (most !== undefined && findSame(found, uniformMixture(problem, most))) return found;
   const costModel = fitCostModel(measured);
   const predict = (estimate: MixtureCost) => totalOf(costModel.predict(estimate));
   const ways = waysToFit(problem, bits, costModel);
   const add = async (kind: SizeCandidate['kind'], fitted: FittedMixture, predicted?: number) => {
-    const known = measured.find(isSame(fitted.mixture));
+    const known = findSame(measured, fitted.mixture);
     const candidate = known ?? {
       ...{ kind, ...fitted, predicted },
       cost: await drafts.measure(fitted.mixture),
@@ -193,7 +194,7 @@ async function chooseFor(search: OpenedSearch, targetBytes: number): Promise<rea
   for (let round = 0; round < MAX_ROUNDS; round += 1) {
     const corrected = fitCostModel(measured);
     const fitted = await fitExactly(search, (aim) => bestMixture(problem, aim, corrected), targetBytes);
-    if (fitted === undefined || found.some(isSame(fitted.mixture))) break;
+    if (fitted === undefined || findSame(found, fitted.mixture)) break;
     const best = Math.min(...found.map(({ cost }) => totalOf(cost)));
     const predicted = totalOf(corrected.predict(fitted.mixture.estimate));
     if (predicted > best * (1 - MARGIN)) break;
@@ -282,18 +283,16 @@ export async function fitExactly(
   return best;
 }
 
-const isSame =
-  (mixture: Mixture) =>
-  (other: { readonly mixture: Mixture }): boolean =>
-    keyOf(mixture) === keyOf(other.mixture);
+const findSame = (candidates: readonly SizeCandidate[], mixture: Mixture): SizeCandidate | undefined =>
+  candidates.find((candidate) => keyOf(candidate.mixture) === keyOf(mixture));
 
 /**
  * The problem with one number of bits for all weights, or the fewest more bits that a weight can have.
  * @param fewInTables Whether this includes tables. Default: they keep the most bits.
  */
 export function withBits(problem: SizeProblem, only: Bits, { fewInTables = false } = {}): SizeProblem {
-  const own = (weight: SizedWeight) => plainForms({ ...weight, isTable: weight.isTable && !fewInTables }, only);
-  return { ...problem, weights: problem.weights.map((weight) => ({ ...weight, forms: own(weight) })) };
+  const own = fewInTables ? formsIn : plainForms;
+  return { ...problem, weights: problem.weights.map((weight) => ({ ...weight, forms: own(weight, only) })) };
 }
 
 /** Measures the dense model in each number of bits, and sets the rounding costs of its weights. */

@@ -74,7 +74,7 @@ const MIN_STEPS = 16;
 function inLargeSteps(module: ModuleMeasures): ModuleMeasures {
   const { kind, stepCount, multiple } = module;
   const sizes = BLOCK_SIZES.filter((size) => size % multiple === 0 && stepCount / size >= MIN_STEPS);
-  return kind === 'ffn' && sizes.length > 0 ? { ...module, multiple: sizes.at(-1)! } : module;
+  return { ...module, multiple: (kind === 'ffn' ? sizes.at(-1) : undefined) ?? multiple };
 }
 
 /** Channels of keys and values that a module caches per token, which are removed with its heads. */
