@@ -168,7 +168,7 @@ function readAll(
     const { vocabularySize = Number.POSITIVE_INFINITY } = model;
     if (texts.flat().some((window) => window.some((token) => token >= vocabularySize)))
       throw new OptionError(
-        `${folder.root} has ${vocabularySize} tokens in its vocabulary, fewer than the text needs; give models of one vocabulary`,
+        `${folder.root} has a vocabulary of ${vocabularySize} tokens, and the text has others; give models of one vocabulary`,
       );
     const losses: Float32Array[] = [];
     for (const windows of texts) losses.push(await measureTokenLosses(model, windows, { signal, onProgress }));
