@@ -173,7 +173,7 @@ function weightsOf({ model, analysed, form, bits }: SizeSource, modules: readonl
   const bytesOf = ({ name, grid, outCount, inCount }: PlannedWeight) =>
     grid === undefined ? (model.weights.get(name)?.byteLength ?? 0) : codesByteLength(grid, outCount, inCount);
   const dtype = form?.dtype ?? DTYPES.fp32;
-  const settings = form ?? { blockSize: BLOCK_SIZES[0], symmetric: false };
+  const settings = { ...(form ?? { blockSize: BLOCK_SIZES[0], symmetric: false }), grids: new Map() };
   const plain = planWeights(model, analysed, dtype, settings);
   const planIn = (grid: WeightGrid) =>
     planWeights(model, analysed, dtype, { ...settings, grids: new Map(plain.map(({ name }) => [name, grid])) });

@@ -12,6 +12,8 @@ export interface BlockGrid {
   readonly hasZeroPoints: boolean;
   /** Type of the scales. */
   readonly scaleType: 'float32' | 'float16';
+  /** Products are in float32, and a `Cast` converts the float16 scales, which ONNX Runtime does once, while it loads a model. */
+  readonly castsScales?: boolean | undefined;
   /** Codebook: the level of each code at a scale of 1. Rows are whole blocks then. Absent: levels are integers. */
   readonly levels?: CodebookName | undefined;
 }

@@ -5,7 +5,7 @@ import { makeNode } from '../onnx/build.js';
 import { dataTypeNumber } from '../onnx/data-types.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import { isFloatType } from '../onnx/float-encoding.js';
-import { nodeLabel, throughReshape } from '../onnx/graph-index.js';
+import { nodeLabel, throughCast, throughReshape } from '../onnx/graph-index.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { elementCount } from '../onnx/value.js';
 import { type BlockGrid, blockCount } from './block-codes.js';
@@ -36,12 +36,15 @@ interface BlockPlaces {
 /** Finds the codes in blocks of a node; undefined for unsupported forms. @throws ModelFormatError */
 function findBlocks(
   node: NodeProto,
-  { model }: Site,
+  { model, index }: Site,
   { codes, scales, zeroPoints, outCount, inCount, levels, groups: order = '' }: BlockPlaces,
 ): StoredCodes | undefined {
   const { weights } = model;
-  const [found, scale, zero] = [weights.get(codes), weights.get(scales), weights.get(zeroPoints)];
+  const storedScales = throughCast(index, scales);
+  const [found, scale, zero] = [weights.get(codes), weights.get(storedScales), weights.get(zeroPoints)];
   if (found?.dataType !== UINT8 || scale === undefined || !isFloatType(scale.dataType)) return undefined;
+  const castsScales = storedScales !== scales;
+  if (castsScales && scale.dataType !== dataTypeNumber('float16')) return undefined;
   const groups = weights.get(order);
   const isFloating = zero !== undefined && isFloatType(zero.dataType);
   if (zeroPoints !== '' && zero?.dataType !== UINT8 && !isFloating) return undefined;
@@ -57,6 +60,7 @@ function findBlocks(
     blockSize,
     hasZeroPoints: zero !== undefined,
     scaleType: scale.dataType === dataTypeNumber('float') ? 'float32' : 'float16',
+    castsScales,
     ...(levels && { levels }),
   };
   const blocks = blockCount(inCount, grid);
@@ -93,10 +97,11 @@ function addWeight(
   }: { readonly stored: StoredCodes; readonly inputAxis: 0 | 1; readonly accuracyLevel?: number },
 ): string {
   const name = floatsName(model, codes);
-  const { outCount, inCount, scales } = stored;
+  const { grid, outCount, inCount, scales } = stored;
+  const dataType = grid.castsScales ? dataTypeNumber('float') : scales.dataType;
   const dims = inputAxis === 1 ? [outCount, inCount] : [inCount, outCount];
   const handle: CodedHandle = {
-    ...dequantisedHandle({ dataType: scales.dataType, dims }, stored, inputAxis),
+    ...dequantisedHandle({ dataType, dims }, stored, inputAxis),
     coded: { codes: { form: 'blocks', stored, accuracyLevel } },
   };
   setWeight(model, name, handle);

@@ -10,6 +10,7 @@ import {
   onlyConsumer,
   producerNode,
   qualifiedOp,
+  throughCast,
   throughReshape,
 } from '../onnx/graph-index.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
@@ -69,7 +70,8 @@ function expand(node: NodeProto, { rank, middle }: GatherForm, { model, index }:
   const isHalved = middle < HALF;
   const blockBytes = isHalved ? blockSize / 2 : blockSize;
   setWeight(model, codes, { ...handle, dims: [rowCount, handle.byteLength / rowCount / blockBytes, blockBytes] });
-  const { dataType } = model.weights.get(scales)!;
+  const stored = throughCast(index, scales);
+  const { dataType } = model.weights.get(stored)!;
   const named = (suffix: string) => `${result}/${suffix}`;
   // Reshape copies the dims of zeros.
   const sameDims = new Array<number>(rank - 1).fill(0);
@@ -79,6 +81,7 @@ function expand(node: NodeProto, { rank, middle }: GatherForm, { model, index }:
     makeNode({ op, inputs, outputs: [suffix === '' ? result : named(suffix)], ...more });
   const toSingle = { attributes: { to: SINGLE } };
   const isShort = dataType !== SINGLE;
+  const isResultShort = isShort && stored === scales;
   // The two codes of a byte, on a new last axis.
   const halves = [
     constant('half', makeFloatInitializer('', [], [HALF])),
@@ -99,14 +102,14 @@ function expand(node: NodeProto, { rank, middle }: GatherForm, { model, index }:
     ...(isHalved ? halves : []),
     constant('middle', makeFloatInitializer('', [], [middle])),
     emit('Sub', [named('floats'), named('middle')], 'levels'),
-    emit('Gather', [scales, ids], isShort ? 'halves' : 'scales'),
+    emit('Gather', [stored, ids], isShort ? 'halves' : 'scales'),
     ...(isShort ? [emit('Cast', [named('halves')], 'scales', toSingle)] : []),
     constant('beside', makeInt64Initializer('', [...sameDims, 0, 1])),
     emit('Reshape', [named('scales'), named('beside')], 'factors'),
     emit('Mul', [named('levels'), named('factors')], 'blocks'),
     constant('shape', makeInt64Initializer('', [...sameDims, -1])),
-    emit('Reshape', [named('blocks'), named('shape')], isShort ? 'row' : ''),
-    ...(isShort ? [emit('Cast', [named('row')], '', { attributes: { to: dataType } })] : []),
+    emit('Reshape', [named('blocks'), named('shape')], isResultShort ? 'row' : ''),
+    ...(isResultShort ? [emit('Cast', [named('row')], '', { attributes: { to: dataType } })] : []),
   ];
 }
 
@@ -115,6 +118,8 @@ interface ExpandedGather {
   readonly gather: NodeProto;
   readonly bits: number;
   readonly scales: string;
+  /** Whether the scales are cast to the result's type. */
+  readonly castsScales: boolean;
   /** Node of the result. */
   readonly last: NodeProto;
 }
@@ -127,18 +132,20 @@ export const hasExpandedGathers = (model: OnnxModel): boolean =>
 export function fuseGathers(model: OnnxModel): void {
   const index = indexGraph(model.proto.graph!);
   const replaced = new Map<NodeProto, readonly NodeProto[]>();
-  for (const { gather, bits, scales, last } of findExpanded({ model, index })) {
+  for (const { gather, bits, scales, castsScales, last } of findExpanded({ model, index })) {
     const [codes = '', ids = ''] = gather.input;
     const [, , blockBytes = 0] = model.weights.get(codes)!.dims;
+    const cast = `${last.output[0]}/scales_float`;
     const fused = makeNode({
       op: 'GatherBlockQuantized',
       domain: 'com.microsoft',
       name: gather.name,
-      inputs: [codes, ids, scales],
+      inputs: [codes, ids, castsScales ? cast : scales],
       outputs: [...last.output],
       attributes: { gather_axis: 0, quantize_axis: 1, block_size: (blockBytes * 8) / bits, bits },
     });
-    replaced.set(last, [fused]);
+    const toSingle = { op: 'Cast', inputs: [scales], outputs: [cast], attributes: { to: SINGLE } };
+    replaced.set(last, [...(castsScales ? [makeNode(toSingle)] : []), fused]);
   }
   replaceNodes(model.proto.graph!, replaced);
 }
@@ -168,7 +175,9 @@ function findExpanded({ model, index }: Place): readonly ExpandedGather[] {
     const widened = factors?.opType === 'Reshape' ? producerNode(index, factors.input[0]!) : undefined;
     const scales = widened?.opType === 'Cast' ? producerNode(index, widened.input[0]!) : widened;
     if (scales?.opType !== 'Gather' || scales.input[1] !== ids || !model.weights.has(scales.input[0]!)) return [];
-    return [{ gather, bits, scales: scales.input[0]!, last: (widened !== scales && follow(row, 'Cast')) || row }];
+    const narrowed = widened === scales ? undefined : follow(row, 'Cast');
+    const castsScales = widened !== scales && narrowed === undefined;
+    return [{ gather, bits, scales: scales.input[0]!, castsScales, last: narrowed ?? row }];
   });
 }
 

@@ -1,6 +1,7 @@
 import { create } from '@bufbuild/protobuf';
 import { type NodeProto, OperatorSetIdProtoSchema } from 'onnx-buf';
 import { type AttributeValue, makeNode } from '../onnx/build.js';
+import { dataTypeNumber } from '../onnx/data-types.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import { integersHandle } from '../onnx/tensor-handle.js';
@@ -34,12 +35,14 @@ export function writeBlocks(model: OnnxModel, weights: readonly QuantisedWeight[
   importDomain(model);
   const producers = new Map(graph.node.flatMap((node) => node.output.map((value) => [value, node] as const)));
   const replaced = new Map<NodeProto, readonly NodeProto[]>();
+  const casts: NodeProto[] = [];
   const replace = (result: string, by: readonly NodeProto[]): void => {
     const node = producers.get(result)!;
     replaced.set(node, [...(replaced.get(node) ?? []), ...by]);
   };
   for (const weight of weights) {
     const names = addCodes(model, weight);
+    if (names.cast !== undefined) casts.push(names.cast);
     const level = weight.accuracyLevel ?? accuracyLevel;
     for (const { result } of weight.products)
       replace(result, productNodes(producers.get(result)!, weight, { ...names, accuracyLevel: level }));
@@ -50,6 +53,7 @@ export function writeBlocks(model: OnnxModel, weights: readonly QuantisedWeight[
     });
   }
   replaceNodes(graph, replaced);
+  graph.node.unshift(...casts);
 }
 
 function importDomain({ proto }: OnnxModel): void {
@@ -57,8 +61,10 @@ function importDomain({ proto }: OnnxModel): void {
   proto.opsetImport.push(create(OperatorSetIdProtoSchema, { domain: MICROSOFT, version: 1n }));
 }
 
-/** Names of the initializers of a weight's codes. */
+/** Names of the values of a weight's codes. */
 interface CodeNames {
+  /** Creates `scales` from an initializer in float16. */
+  readonly cast?: NodeProto;
   readonly codes: string;
   readonly scales: string;
   readonly zeroPoints?: string;
@@ -77,12 +83,20 @@ function addCodes(model: OnnxModel, { name, stored }: QuantisedWeight): CodeName
   // `MatMulBnb4` expects one dimension.
   const flat = (handle: TensorHandle): TensorHandle =>
     hasCodebook ? { ...handle, dims: [handle.dims.reduce((product, dim) => product * dim, 1)] } : handle;
+  const codes = add(hasCodebook ? 'Bnb4' : `Q${grid.bits}`, flat(stored.codes));
+  const scales = add(hasCodebook ? 'absmax' : 'scales', flat(stored.scales));
   return {
-    codes: add(hasCodebook ? 'Bnb4' : `Q${grid.bits}`, flat(stored.codes)),
-    scales: add(hasCodebook ? 'absmax' : 'scales', flat(stored.scales)),
+    codes,
+    ...(grid.castsScales ? castScales(scales) : { scales }),
     ...(zeroPoints && { zeroPoints: add('zero_points', zeroPoints) }),
     ...(groups && { groups: add('g_idx', groups) }),
   };
+}
+
+function castScales(stored: string): Required<Pick<CodeNames, 'cast' | 'scales'>> {
+  const scales = `${stored}_float`;
+  const attributes = { to: dataTypeNumber('float') };
+  return { scales, cast: makeNode({ op: 'Cast', name: scales, inputs: [stored], outputs: [scales], attributes }) };
 }
 
 function productNodes(

@@ -3,7 +3,7 @@ import { GraphProtoSchema, ModelProtoSchema, type NodeProto } from 'onnx-buf';
 import { ModelFormatError } from '../../src/errors.js';
 import { createRandom } from '../../src/linalg/random.js';
 import { type AttributeValue, makeInitializer, makeNode, makeValueInfo } from '../../src/onnx/build.js';
-import { readFloat32 } from '../../src/onnx/float-encoding.js';
+import { encodeFloats, readFloat32 } from '../../src/onnx/float-encoding.js';
 import type { OnnxModel, TensorHandle } from '../../src/onnx/onnx-model.js';
 import { bytesHandle, floatsHandle } from '../../src/onnx/tensor-handle.js';
 import { quantisedSource } from '../../src/quantisation/coded-handle.js';
@@ -24,6 +24,9 @@ const bytes = (...dims: number[]) => {
   );
 };
 const ones = (...dims: number[]) => floats(dims, new Array(dims.reduce((product, dim) => product * dim, 1)).fill(0.5));
+
+const halves = (dims: readonly number[], values: readonly number[]) =>
+  bytesHandle({ dataType: 10, dims: [...dims] }, encodeFloats(10, Float32Array.from(values)));
 
 const order = (count: number, blockOf: (input: number) => number) =>
   bytesHandle(
@@ -89,6 +92,17 @@ const FORMS: readonly (readonly [string, OnnxModel, Tensors])[] = [
       s: scales,
       g: order(IN, (at) => (at * 3) % 2),
     }),
+    { x },
+  ],
+  [
+    'MatMulNBits whose scales are cast from float16',
+    modelOf(
+      [
+        makeNode({ op: 'Cast', inputs: ['s'], outputs: ['scales'], attributes: { to: 1 } }),
+        product('MatMulNBits', ['x', 'w', 'scales'], { bits: 4, block_size: 16 }),
+      ],
+      { w: bytes(OUT, 2, 8), s: halves([OUT, 2], [0.5, 0.1, 0.2, 0.3, 0.7, 0.9, 1, 0.4]) },
+    ),
     { x },
   ],
   ...['fp4', 'nf4'].map(

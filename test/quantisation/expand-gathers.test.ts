@@ -14,8 +14,17 @@ import { testEngine } from '../support/engine.js';
 const [ROWS, WIDTH, BLOCK] = [40, 96, 32];
 const FLOAT = { float32: 1, float16: 10 } as const;
 
+/** Types of a lookup's scales and result; `cast`: float16 scales that are cast to float32. */
+const TYPES = {
+  float32: { stored: FLOAT.float32, result: FLOAT.float32 },
+  float16: { stored: FLOAT.float16, result: FLOAT.float16 },
+  cast: { stored: FLOAT.float16, result: FLOAT.float32 },
+} as const;
+
 /** A table of codes whose rows are gathered; codes of a tied table are stored in blocks. */
-function lookupModel(floats: keyof typeof FLOAT, bits: 4 | 8, isTied: boolean): Promise<OnnxModel> {
+function lookupModel(type: keyof typeof TYPES, bits: 4 | 8, isTied: boolean): Promise<OnnxModel> {
+  const { stored, result } = TYPES[type];
+  const isCast = stored !== result;
   const blocks = WIDTH / BLOCK;
   const codes = Uint8Array.from({ length: (ROWS * WIDTH * bits) / 8 }, (_, at) => (at * 97) % 256);
   const scales = Float32Array.from({ length: ROWS * blocks }, (_, at) => 0.01 + 0.003 * (at % 11));
@@ -23,19 +32,22 @@ function lookupModel(floats: keyof typeof FLOAT, bits: 4 | 8, isTied: boolean): 
   const graph = create(GraphProtoSchema, {
     name: 'lookup',
     input: [makeValueInfo('ids', 7, ['batch', 'sequence'])],
-    output: [makeValueInfo('y', FLOAT[floats], ['batch', 'sequence', WIDTH])],
+    output: [makeValueInfo('y', result, ['batch', 'sequence', WIDTH])],
     initializer: [
       makeInitializer('w_Q8', 2, isTied ? [ROWS, blocks, (BLOCK * bits) / 8] : [ROWS, (WIDTH * bits) / 8], codes),
-      makeInitializer('w_scales', FLOAT[floats], [ROWS, blocks], encodeFloats(FLOAT[floats], scales)),
+      makeInitializer('w_scales', stored, [ROWS, blocks], encodeFloats(stored, scales)),
       ...(isTied ? [makeInt64Initializer('w_rows_shape', [ROWS, (WIDTH * bits) / 8])] : []),
     ],
     node: [
+      ...(isCast
+        ? [makeNode({ op: 'Cast', inputs: ['w_scales'], outputs: ['scales'], attributes: { to: result } })]
+        : []),
       ...(isTied ? [makeNode({ op: 'Reshape', inputs: ['w_Q8', 'w_rows_shape'], outputs: ['rows'] })] : []),
       makeNode({
         op: 'GatherBlockQuantized',
         domain: 'com.microsoft',
         name: 'embed_Q8',
-        inputs: [rows, 'ids', 'w_scales'],
+        inputs: [rows, 'ids', isCast ? 'scales' : 'w_scales'],
         outputs: ['y'],
         attributes: { gather_axis: 0, quantize_axis: 1, block_size: BLOCK, bits },
       }),
@@ -58,16 +70,16 @@ async function run(model: OnnxModel): Promise<ArrayLike<number>> {
   return y!.data as ArrayLike<number>;
 }
 
-describe.each(['float32', 'float16'] as const)('lookups of codes with scales in %s', (floats) => {
+describe.each(Object.keys(TYPES) as (keyof typeof TYPES)[])('lookups of codes with scales in %s', (type) => {
   it.each([
     [8, false],
     [8, true],
     [4, false],
     [4, true],
   ] as const)('of %i bits give the same numbers by standard operators (tied: %s)', async (bits, isTied) => {
-    const model = await lookupModel(floats, bits, isTied);
+    const model = await lookupModel(type, bits, isTied);
     const fused = await run(model);
-    expandGathers(model, new Map([['y', { dims: [2, 3, WIDTH], dataType: FLOAT[floats] }]]));
+    expandGathers(model, new Map([['y', { dims: [2, 3, WIDTH], dataType: TYPES[type].result }]]));
     tidyModel(model);
     const nodes = model.proto.graph!.node;
     expect(nodes.every(({ domain }) => domain === '')).toBe(true);
@@ -78,9 +90,10 @@ describe.each(['float32', 'float16'] as const)('lookups of codes with scales in 
     expect(hasExpandedGathers(model)).toBe(true);
     fuseGathers(model);
     tidyModel(model);
-    expect(model.proto.graph!.node.map(({ name, opType }) => [name, opType])).toEqual([
-      ['embed_Q8', 'GatherBlockQuantized'],
-    ]);
+    const casts = model.proto.graph!.node.filter(({ opType }) => opType === 'Cast');
+    expect(casts).toHaveLength(type === 'cast' ? 1 : 0);
+    const others = model.proto.graph!.node.filter((node) => !casts.includes(node));
+    expect(others.map(({ name, opType }) => [name, opType])).toEqual([['embed_Q8', 'GatherBlockQuantized']]);
     expect(indexGraph(model.proto.graph!).inputs).toEqual(new Set(['ids']));
     expect(hasExpandedGathers(model)).toBe(false);
   });
