@@ -8,6 +8,7 @@ import {
   emptyCodes,
   type KnownScales,
   roundToNearest,
+  type WeightRows,
 } from '../quantisation/block-codes.js';
 import {
   type FeedbackFactor,
@@ -105,6 +106,35 @@ export async function chooseCodes(
     factor === undefined ? roundToNearest(rest.weight, rest) : await roundWithFeedback(rest, factor, multiply);
   freeBytes(sample.weight, rest.weight, ...(factor === undefined ? [] : [factor.feedback]));
   return { codes: joinRows(codes, others, isSampled), chosen, nearest };
+}
+
+/**
+ * Chooses the codes of a weight some rows at a time, since the floats of an LM head may take a gigabyte.
+ * @param parts All rows, in order.
+ */
+export async function chooseCodesInParts(
+  parts: AsyncIterable<WeightRows>,
+  problem: Omit<CodesProblem, 'weight'>,
+  tools: CodesTools,
+  dampenings: readonly number[],
+): Promise<ChosenCodes> {
+  const { grid, outCount, inCount, known } = problem;
+  const codes = emptyCodes(grid, outCount, inCount);
+  let [dampening, cost, nearestCost]: [number | undefined, number, number] = [undefined, 0, 0];
+  for await (const { first, values } of parts) {
+    const part = {
+      ...problem,
+      weight: values,
+      outCount: values.length / inCount,
+      known: known && ((row: number, block: number) => known(first + row, block)),
+    };
+    const { codes: rows, chosen, nearest } = await chooseCodes(part, tools, dampenings);
+    for (let row = 0; row < part.outCount; row += 1) copyRow(codes, first + row, rows, row);
+    dampening ??= chosen.dampening;
+    cost += chosen.cost;
+    nearestCost += nearest.cost;
+  }
+  return { codes, chosen: { ...(dampening !== undefined && { dampening }), cost }, nearest: { cost: nearestCost } };
 }
 
 /** Result of one rounding of the sample. */

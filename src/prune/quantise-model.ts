@@ -67,9 +67,9 @@ export async function roundAgain(
 }
 
 /**
- * Rounds the weights of the blocks with little effect on the loss: block by block, on inputs of the partly quantised model, each
- * token weighted by the squared gradient of the divergence at the linear layer's output. Weights outside the blocks, and those
- * of eight bits, are rounded to the nearest level. Of more than `MAX_TOKENS` tokens, some windows are drawn by the seed. With a
+ * Rounds the weights of the blocks and the LM head with little effect on the loss: block by block, on inputs of the partly quantised
+ * model, each token weighted by the squared gradient of the divergence at the linear layer's output; in the LM head all weigh the
+ * same. Other weights, and those of eight bits, are rounded to the nearest level. Of more than `MAX_TOKENS` tokens, some windows are drawn by the seed. With a
  * journal, an interrupted run resumes.
  */
 export async function quantiseModel(
@@ -140,7 +140,9 @@ function drawWindows({ windows, options }: PruneJob): readonly Int32Array[] {
 /** Enough for training and held-out batches. */
 const MIN_WINDOWS = 6;
 
-async function findTokenWeights(job: PruneJob, learned: readonly LearnedWeight[]): Promise<RoundingTokenWeights> {
+async function findTokenWeights(job: PruneJob, all: readonly LearnedWeight[]): Promise<RoundingTokenWeights> {
+  const learned = all.filter(({ isHead }) => !isHead);
+  if (learned.length === 0) return { tokenWeights: new Map(), timings: [], remarks: [] };
   const context = startContext(job);
   try {
     const { weights: tokenWeights, obstacle } = await checkpoint(job.journal, 'token-weights', {
@@ -160,7 +162,7 @@ async function findTokenWeights(job: PruneJob, learned: readonly LearnedWeight[]
   }
 }
 
-/** Cost of rounding each linear layer. */
+/** Cost of rounding each linear layer but the LM head. */
 function costsOf(
   learned: readonly LearnedWeight[],
   { tokenWeights, roundings }: Pick<Learning, 'tokenWeights'> & Pick<QuantisedModel, 'roundings'>,
@@ -170,10 +172,11 @@ function costsOf(
   const known = learned.flatMap((weight) => strengthOf(weight) ?? []).sort((a, b) => a - b);
   const median = known[Math.floor(known.length / 2)] ?? 1;
   return new Map(
-    learned.map((weight) => {
+    learned.flatMap((weight) => {
+      if (weight.isHead) return [];
       // Gradient and error are assumed to be independent: of the error, 1 / outCount is in the gradient's direction.
       const cost = roundings.get(weight.name)!.chosen.cost / weight.outCount;
-      return [weight.name, (strengthOf(weight) ?? median) * cost] as const;
+      return [[weight.name, (strengthOf(weight) ?? median) * cost] as const];
     }),
   );
 }
@@ -182,7 +185,9 @@ function learnedWeight({ analysed: { detected } }: PruneJob, weight: GriddedWeig
   const [product, ...others] = weight.products;
   if (weight.grid.bits > 4 || product === undefined || others.length > 0) return undefined;
   const segment = detected.partition.stageOf.get(product.result) ?? 0;
-  return detected.layout.segments.some(({ index }) => index === segment) ? { ...weight, segment } : undefined;
+  const isHead = segment === detected.partition.cuts.length;
+  if (!isHead && !detected.layout.segments.some(({ index }) => index === segment)) return undefined;
+  return { ...weight, segment, isHead };
 }
 
 const resultOf = ({ products, outCount, segment }: LearnedWeight) => ({
