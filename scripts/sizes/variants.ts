@@ -20,8 +20,8 @@ const DTYPES = ['q8', 'q4', 'q2'] as const;
 const PRUNED = { allow: ['neurons', 'heads', 'bits'], dtypes: ['q4'] } as const;
 const NEAREST = { dtype: 'q4', rounding: 'nearest' } as const;
 
-/** Results of `shrink` before it chose block sizes. */
-const PAST = ['shrink', 'bits alone', 'pruned, q4', 'pruned, q4, healed'].map((name) => `${name}, blocks of 32`);
+/** Results of `shrink` before it chose block sizes, stored scales in float16 and calibrated tables. */
+const PAST = ['bits alone', 'pruned, q4', 'pruned, q4, healed'].map((name) => `${name}, blocks of 32`);
 
 /** Compared variants, in the order of their creation. */
 export const VARIANTS: readonly Variant[] = [
