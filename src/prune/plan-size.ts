@@ -28,7 +28,9 @@ export function estimateRoundingCosts(problem: SizeProblem, costs: RoundingCosts
     const [most] = weight.forms;
     const bits = form.grid?.bits;
     if (weight.isTable && bits === most!.grid?.bits) return 0;
-    const own = weight.isTable ? (TABLE_SHARE * ofAll(bits)) / tableCount : ((bits && costs.get(weight.name)?.get(bits)) ?? 0);
+    const own = weight.isTable
+      ? (TABLE_SHARE * ofAll(bits)) / tableCount
+      : ((bits && costs.get(weight.name)?.get(bits)) ?? 0);
     return costInBlocks(own, form, weight);
   };
   return {
