@@ -45,9 +45,13 @@ function weightDims(name: string | undefined, graph: GraphProto): number[] | und
 
 const LAYOUT_OPS: ReadonlySet<string> = new Set(['Identity', 'Cast', 'DequantizeLinear', 'Transpose']);
 
-/** Dims of an initializer, or of a Constant node's tensor. */
-function dimsOf(name: string | undefined, { initializer, node }: GraphProto): number[] | undefined {
-  const stored = initializer.find((tensor) => tensor.name === name);
+/** Dims of an initializer, of a Constant node's tensor, or of a value with a declared shape. */
+function dimsOf(name: string | undefined, { initializer, node, valueInfo }: GraphProto): number[] | undefined {
   const producer = node.find(({ opType, output }) => opType === 'Constant' && output[0] === name);
-  return (stored ?? (producer && findAttribute(producer, 'value')?.t))?.dims.map(Number);
+  const stored =
+    initializer.find((tensor) => tensor.name === name) ?? (producer && findAttribute(producer, 'value')?.t);
+  if (stored != null) return stored.dims.map(Number);
+  const type = valueInfo.find((info) => info.name === name)?.type?.value;
+  const dims = type?.case === 'tensorType' ? type.value.shape?.dim.map(({ value }) => Number(value.value)) : undefined;
+  return dims?.every((dim) => dim > 0) ? dims : undefined;
 }

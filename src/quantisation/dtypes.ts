@@ -75,3 +75,7 @@ export const DTYPES = {
 } as const satisfies Record<string, Dtype>;
 
 export type DtypeName = keyof typeof DTYPES;
+
+/** Whether healing trains the scales of a dtype: rounding to eight bits costs too little, and codebooks have no integer levels. */
+export const healsScales = ({ linears }: Dtype): boolean =>
+  linears.kind === 'blocks' && linears.bits <= 4 && linears.levels === undefined;
