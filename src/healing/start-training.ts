@@ -16,7 +16,6 @@ import type { Engine } from '../runtime/engine.js';
 import type { TensorStore } from '../runtime/tensor-store.js';
 import { learningRateOf } from './adam.js';
 import { type CarriedValues, findCarried } from './carried-values.js';
-import { checkSameBase } from './check-same-base.js';
 import { WORK } from './differentiate.js';
 import { createLossHead } from './loss-head.js';
 import { createStudent } from './student.js';
@@ -173,8 +172,7 @@ interface CheckedStudent {
 
 /** Checks a request, and finds the weights to train. @throws OptionError, UnsupportedModelError */
 export async function checkRequest(request: HealingRequest): Promise<CheckedStudent> {
-  const { teacher, student, windows, heldOut, settings } = request;
-  await checkSameBase(teacher, student);
+  const { student, windows, heldOut, settings } = request;
   const index = indexRunGraph(student.model);
   if (windows.length === 0 || heldOut.length === 0)
     throw new OptionError(

@@ -30,7 +30,7 @@ export interface HealingOptions extends OptionsOf<typeof PARTS> {}
 const settings = record<HealingOptions>('an object such as { windowCount: 64 }');
 
 export const HEALING = {
-  /** Trains the pruned model on the dense model's predictions before writing. Default false. */
+  /** Trains the result on the dense model's predictions: before rounding, and its scales after rounding to 4 or 2 bits. Default false. */
   heal: row('--heal', 'distil the dense model into the result', {
     kind: either(boolean, settings),
     otherwise: 'false',

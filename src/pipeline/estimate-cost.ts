@@ -11,6 +11,7 @@ import { countBackwardTokens } from '../prune/measure-dense/choose-backward-batc
 import { type DensePassKinds, densePassKinds } from '../prune/measure-dense/measure-dense.js';
 import type { MeasuredSpeed } from '../prune/measure-speed.js';
 import { canRepair } from '../prune/repair-experts.js';
+import { DTYPES, healsScales } from '../quantisation/dtypes.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
 import { longestWindow, type ModelFolder } from '../storage/model-folder.js';
@@ -276,7 +277,10 @@ export function estimateCost(request: CostRequest): ExpectedStep[] {
     ...(quotes && tokenCount > 0
       ? [['top-activations', costs.forward(Math.min(MAX_TOKENS.topActivations, tokenCount))] as Step]
       : []),
-    ...dtypes.flatMap(() => (rounds ? roundingSteps(costs, tokenCount) : [['quantise', costs.nearest()] as Step])),
+    ...dtypes.flatMap((dtype) => [
+      ...(rounds ? roundingSteps(costs, tokenCount) : [['quantise', costs.nearest()] as Step]),
+      ...(healsScales(DTYPES[dtype]) ? healSteps : []),
+    ]),
     ...Array.from({ length: Math.max(1, dtypes.length) }, (): Step[] => [
       ['save', costs.save()],
       ...(certifies ? [['certify', costs.certify()] as Step] : []),

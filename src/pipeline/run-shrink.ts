@@ -82,8 +82,11 @@ export function checkShrink(request: Checked<ShrinkRequest>, isPlan = false): Re
       'text',
       'has no effect if only 8 bits are allowed, since they need no calibration; leave it out, or allow dtypes of fewer bits or other reductions',
     );
-  if (heal && !prunes(shrink))
-    throw refusal('heal', 'has no effect if only bits are allowed; leave it out, or allow neurons or heads');
+  if (heal && !readsText(shrink))
+    throw refusal(
+      'heal',
+      'has no effect if only 8 bits are allowed; leave it out, or allow dtypes of fewer bits or other reductions',
+    );
   if (vocabulary !== undefined) checkTrimming(request);
   return shrink;
 }
@@ -94,7 +97,7 @@ export const usesText = (request: Checked<ShrinkRequest>, shrink: ResolvedShrink
 
 const prunes = ({ allow }: ResolvedShrink): boolean => [...allow].some((reduction) => reduction !== 'bits');
 
-/** Whether pruning or rounding is calibrated. */
+/** Whether pruning or rounding is calibrated, and its result can be healed. */
 export const readsText = (shrink: ResolvedShrink): boolean =>
   prunes(shrink) || shrink.dtypes.some((dtype) => bitsOf(dtype) < 8);
 

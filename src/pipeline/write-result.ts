@@ -118,7 +118,7 @@ export async function writeResult(
   if (places.recipe !== recipe) remarks.push(`no recipe was written: ${reason}, which recipes do not support yet`);
   const layout = layoutOf(folder, quantisation.layout);
   // No key after stopped training, since complete training gives another result.
-  const key = outcome.healing?.stopped ? undefined : keyAt(platform, run, [targetOf(places)]);
+  const key = source.job.healing?.stop ? undefined : keyAt(platform, run, [targetOf(places)]);
   const topActivations = await measureTopActivations(context, source, outcome, request);
   const parts: PreparedFolder[] = [];
   for (const { inside, dtypes } of dtypeFolders(layout, quantisation.dtypes)) {

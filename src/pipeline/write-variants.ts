@@ -125,6 +125,7 @@ export function reportVariant(
       parts: written.parts,
       ...(written.cost && { divergence: written.cost }),
       ...(rounding && { rounding }),
+      ...(written.healing && { healing: written.healing }),
       ...(certificate && { certificate }),
       ...(quality && { quality }),
     },

@@ -1,17 +1,17 @@
 import type { NodeProto } from 'onnx-buf';
 import { errorMessage } from '../error-message.js';
 import { UnsupportedModelError } from '../errors.js';
-import { type HealingReport, healModel, remarkHealing } from '../healing/heal-model.js';
+import { learningRateOf } from '../healing/adam.js';
+import { type Healed, healModel, remarkHealing } from '../healing/heal-model.js';
 import { checkpointTraining } from '../healing/training-checkpoint.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import { isFloatType } from '../onnx/float-encoding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { dataInputs } from '../onnx/partition.js';
 import { gradientOf, operatorOf } from '../operators/table.js';
-import type { ModelChange } from '../removal/apply-change.js';
 import { type AnalysedModel, analyseModel, type UnderstoodModel } from '../runtime/analyse-model.js';
 import { indexRunGraph } from '../runtime/block-runner.js';
-import type { PruneContext } from './prune-context.js';
+import type { PruneJob } from './job.js';
 import type { Refinement } from './refinement.js';
 import { splitHeldOut } from './split-held-out.js';
 
@@ -20,9 +20,10 @@ export const healing: Refinement = {
   name: 'healing',
   // Healing reports progress as a stage of its own.
   passes: () => 0,
-  async run(context, model) {
-    if (context.job.options.heal === undefined) return new Map();
-    const { changed, report } = await context.timed('heal', () => heal(context, model));
+  async run(context, model, { modules }) {
+    const { job } = context;
+    if (job.options.heal === undefined || modules.length === 0) return new Map();
+    const { changed, report } = await context.timed('heal', () => heal(job, { dense: job, model }));
     context.findings.healing = report;
     context.remarks.push(...remarkHealing(report));
     for (const [name, handle] of changed) setWeight(model, name, handle);
@@ -46,26 +47,43 @@ export function refuseHealing({ model, analysed }: UnderstoodModel): void {
   }
 }
 
-async function heal(
-  { job }: PruneContext,
-  model: OnnxModel,
-): Promise<{ readonly changed: ModelChange['changed']; readonly report: HealingReport }> {
-  const { engine, options, store, analysed } = job;
-  const { windows, heldOut, stop, teacher = job as UnderstoodModel } = job.healing ?? splitHeldOut(job.windows);
-  const windowBytes = (windows[0]?.length ?? 1) * analysed.detected.layout.hiddenSize * Float32Array.BYTES_PER_ELEMENT;
+/** A model to train, and the model whose predictions it learns. */
+export interface Healing {
+  /** The job's model; earlier shots may have another. */
+  readonly dense: UnderstoodModel;
+  readonly model: OnnxModel;
+  /** Factor of the learning rate. Default 1. */
+  readonly rateFactor?: number;
+  /** Checkpoints of the training; absent: those of the job. */
+  readonly checkpoints?: Awaited<ReturnType<typeof checkpointsOf>>;
+}
+
+/** Checkpoints of a job's training. */
+export const checkpointsOf = ({ journal }: Pick<PruneJob, 'journal'>) => checkpointTraining(journal?.within('healing'));
+
+/** Trains a model on the windows of a job. */
+export async function heal(job: PruneJob, { dense, model, rateFactor = 1, checkpoints }: Healing): Promise<Healed> {
+  const { engine, options, store, createStore } = job;
+  const { windows, heldOut, stop, teacher = dense } = job.healing ?? splitHeldOut(job.windows);
+  const { layout } = teacher.analysed.detected;
+  const windowBytes = (windows[0]?.length ?? 1) * layout.hiddenSize * Float32Array.BYTES_PER_ELEMENT;
   const { onProgress, signal } = options;
+  const settings = options.heal!;
   onProgress?.({ stage: 'heal', done: 0, total: 1 });
   return healModel({
-    ...(await checkpointTraining(job.journal?.within('healing'))),
+    ...(checkpoints ?? (await checkpointsOf(job))),
     engine,
     teacher: { model: teacher.model, analysed: teacher.analysed },
     student: { model, analysed: await analyseModel(model, engine, signal) },
     windows,
     heldOut,
-    settings: options.heal!,
+    settings: {
+      ...settings,
+      learningRate: rateFactor * (settings.learningRate ?? learningRateOf(layout.parameterCount)),
+    },
     stop,
     // As for several blocks, so that large stores are files.
-    createStore: (byteLength) => job.createStore(Math.ceil(byteLength / windowBytes / 2), 2),
+    createStore: (byteLength) => createStore(Math.ceil(byteLength / windowBytes / 2), 2),
     store,
     onProgress: onProgress && ((done, total, detail) => onProgress({ stage: 'heal', done, total, detail })),
     signal,

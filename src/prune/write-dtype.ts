@@ -1,7 +1,9 @@
+import { type HealingReport, remarkHealing } from '../healing/heal-model.js';
+import { copyModel, setWeight } from '../onnx/edit-weights.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { FolderLayout } from '../options/quantisation.js';
 import { convertToHalf, convertToSingle } from '../quantisation/convert-floats.js';
-import { DTYPES, type Dtype, type DtypeName } from '../quantisation/dtypes.js';
+import { DTYPES, type Dtype, type DtypeName, healsScales } from '../quantisation/dtypes.js';
 import { expandGathers } from '../quantisation/expand-gathers.js';
 import { type QuantisedWeight, writeBlocks } from '../quantisation/write-blocks.js';
 import { dynamicWeights, writeDynamic } from '../quantisation/write-dynamic.js';
@@ -11,6 +13,7 @@ import { tidyModel } from '../removal/tidy-model.js';
 import type { UnderstoodModel } from '../runtime/analyse-model.js';
 import { checkAgainstDense, type DenseCost } from './check-against-dense.js';
 import { countParts, handlesOf } from './count-parts.js';
+import { healRounded } from './heal-rounded.js';
 import type { PruneJob, StageTiming } from './job.js';
 import { type BlockSettings, planWeights, type WeightPart } from './plan-weights.js';
 import { quantiseModel, roundModel } from './quantise-model.js';
@@ -45,6 +48,8 @@ export interface WrittenDtype {
   readonly parts?: Readonly<Record<WeightPart, number>>;
   /** Absent without windows to compare on, or if activations are quantised too. */
   readonly cost?: DenseCost;
+  /** Result of training the rounded model; absent where it was not requested. */
+  readonly healing?: HealingReport;
   /** Rounding of each measured linear layer, by the name of its weight. */
   readonly roundings: ReadonlyMap<string, LinearRounding>;
   readonly timings: readonly StageTiming[];
@@ -61,21 +66,31 @@ export async function writeDtype(given: PruneJob, { dtype: name, ...request }: D
   const dtype = DTYPES[name];
   const planned = planWeights(job.model, job.analysed, dtype, request);
   const gridded = planned.flatMap(({ grid, ...weight }) => (grid === undefined ? [] : [{ ...weight, grid }]));
-  const { change, dense, rounding } = request;
+  const { dense, rounding } = request;
   const found =
     rounding === 'calibrated' ? await quantiseModel(job, gridded) : await roundModel(job, gridded, rounding === 'none');
   const isCompared = dtype.linears.kind === 'blocks';
-  const { quantised, cost, timings } = isCompared
+  const checked = isCompared
     ? await checkAgainstDense(job, { dense, planned: gridded, quantised: found })
     : { quantised: found, timings: found.timings };
+  const isHealed = job.options.heal !== undefined && rounding !== 'none' && healsScales(dtype);
+  const healed = isHealed ? await healRounded(job, { dense, quantised: checked.quantised }) : undefined;
+  const { quantised } = healed ?? checked;
   // Files end in other bytes of padding if their tensors are in another order, and sizes are counted before rounding.
   const byName = new Map(quantised.weights.map((weight) => [weight.name, weight]));
   const weights = gridded.map((weight) => byName.get(weight.name)!);
-  const model = await writeBothBranches(job, { change, weights }, (graph) => writeForm(graph, dtype, request));
+  const floats: ModelChange['changed'] = healed?.changed ?? new Map();
+  const base = copyModel(job.model);
+  for (const [weight, handle] of floats) setWeight(base, weight, handle);
+  const change = { ...request.change, changed: new Map([...request.change.changed, ...floats]) };
+  const model = await writeBothBranches({ ...job, model: base }, { change, weights }, (graph) =>
+    writeForm(graph, dtype, request),
+  );
   const handles = new Map(weights.map((weight) => [weight.name, handlesOf({ form: 'blocks', stored: weight.stored })]));
+  const rounded = weights.map(({ name: weight }) => [weight, quantised.model.weights.get(weight)!] as const);
   return {
     model,
-    changed: new Map(weights.map(({ name: weight }) => [weight, quantised.model.weights.get(weight)!])),
+    changed: new Map([...floats, ...rounded]),
     parts: countParts(
       model,
       planned.map(({ name: weight, part }) => ({
@@ -83,10 +98,11 @@ export async function writeDtype(given: PruneJob, { dtype: name, ...request }: D
         handles: handles.get(weight) ?? [model.weights.get(weight)],
       })),
     ),
-    ...(cost && { cost }),
+    ...(checked.cost && { cost: checked.cost }),
+    ...(healed && { healing: healed.report }),
     roundings: quantised.roundings,
-    timings,
-    remarks: quantised.remarks,
+    timings: checked.timings,
+    remarks: [...quantised.remarks, ...(healed ? remarkHealing(healed.report) : [])],
   };
 }
 

@@ -49,6 +49,7 @@ const DTYPE = withFields({
     withFields({ windowCount: finite, pruning: finite, quantising: finite, nearest: optional(finite) }),
   ),
   rounding: optional(withFields({ learned: finite, nearest: finite, costRatio: finite })),
+  healing: optional(HEALING),
   certificate: optional(CERTIFICATE),
   quality: optional(QUALITY),
 });

@@ -179,6 +179,8 @@ export interface DtypeReport {
   readonly divergence?: DivergenceReport;
   /** Rounding of the linear layers; absent if all weights were rounded to the nearest level. */
   readonly rounding?: RoundingReport;
+  /** Training of the rounded model; absent without healing, or for dtypes of more than four bits. */
+  readonly healing?: HealingReport;
   readonly certificate?: CertificateReport;
   /** Quality of this file, as that of the report. */
   readonly quality?: QualityReport;

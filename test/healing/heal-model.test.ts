@@ -1,7 +1,13 @@
 import { blockSpans } from '../../src/architecture/layout.js';
 import { UnsupportedModelError } from '../../src/errors.js';
 import { findCarried } from '../../src/healing/carried-values.js';
-import { type Healed, type HealingRequest, healModel, remarkHealing } from '../../src/healing/heal-model.js';
+import {
+  checkSameBase,
+  type Healed,
+  type HealingRequest,
+  healModel,
+  remarkHealing,
+} from '../../src/healing/heal-model.js';
 import { findTrainedWeights } from '../../src/healing/trained-weights.js';
 import type { SavedTraining } from '../../src/healing/training-state.js';
 import { copyModel, setWeight } from '../../src/onnx/edit-weights.js';
@@ -185,13 +191,13 @@ it('changes no weights if no step improves the model', async () => {
 });
 
 it('refuses a model that was not pruned from the dense one, and no held-out windows', async () => {
-  const swapped = heal({ teacher: student, student: teacher });
+  const swapped = checkSameBase(student, teacher);
   await expect(swapped).rejects.toThrow(UnsupportedModelError);
   await expect(swapped).rejects.toThrow(/block 0 ffn of the pruned model has 512 units, that of the dense one 307/);
   const other = copyModel(student.model);
   for (const [name, handle] of other.weights)
     if (handle.dims[0] === 2048) setWeight(other, name, bytesHandle(handle, new Uint8Array(handle.byteLength)));
-  const foreign = heal({ student: { ...student, model: other } });
+  const foreign = checkSameBase(teacher, { ...student, model: other });
   await expect(foreign).rejects.toThrow(/token embeddings of the pruned model differ .* by 1.0 of their size/);
   await expect(heal({ heldOut: [] })).rejects.toThrow(/8 windows to train on and 0 to check itself on/);
 });

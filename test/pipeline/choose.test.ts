@@ -87,7 +87,7 @@ it.each([
   [{ text: undefined }, /^text is missing/],
   [{ text: 'nowhere.txt' }, /^Cannot read the text nowhere.txt/],
   [{ test: 'nowhere.txt' }, /^Cannot read the text nowhere.txt/],
-  [{ allow: ['bits'], heal: true }, /^heal has no effect if only bits are allowed/],
+  [{ allow: ['bits'], dtypes: ['q8'], heal: true }, /^heal has no effect if only 8 bits are allowed/],
   [{ keepLanguages: ['en'], vocabulary: ['a'] }, /^keepLanguages has no effect with vocabulary/],
   [{ targetMemory: '1MB' }, /^unknown option "targetMemory"/],
 ])('refuses %j before it opens the model', async (given, message) => {

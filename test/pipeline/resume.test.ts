@@ -59,6 +59,13 @@ const RUNS: Readonly<Record<string, Run>> = {
       ...{ sparsity: 0.3, modules: 'ffn', method: 'flap', ...UNCHECKED },
       heal: { windowCount: 4, share: 0, windowsPerStep: 2, passCount: 6 },
     }),
+  'healing scales': (control) =>
+    runPrune(PLATFORM, {
+      ...COMMON,
+      ...control,
+      ...{ sparsity: 0.3, modules: 'ffn', method: 'flap', dtype: 'q2', ...UNCHECKED },
+      heal: { windowCount: 4, share: 0, windowsPerStep: 2, passCount: 3 },
+    }),
   observe: (control) => runObserve(PLATFORM, { ...COMMON, ...control, method: 'o-fang', metric: 'divergence' }),
 };
 

@@ -189,7 +189,10 @@ it.each([
   [{ targetSize: '1MB', allow: ['heads'], dtypes: ['q4'] }, /^dtypes has no effect unless bits are allowed/],
   [{ targetSize: '1MB', dtypes: ['fp16'] }, /^dtypes contains "fp16"; expected one of q8, q4, q4f16, q2, q2f16/],
   [{ targetSize: '1MB', dtypes: ['q8', 'q4f16'] }, /^dtypes mixes q8 and q4f16/],
-  [{ targetSize: '1MB', allow: ['bits'], heal: true }, /^heal has no effect if only bits are allowed/],
+  [
+    { targetSize: '1MB', allow: ['bits'], dtypes: ['q8'], heal: true },
+    /^heal has no effect if only 8 bits are allowed/,
+  ],
   [{ targetSize: '1MB', allow: ['bits'], dtypes: ['q8'], text: 'a.txt' }, /^text has no effect if only 8 bits/],
   [{ targetSize: '1MB', vocabularySize: 100 }, /^vocabularySize is 100, and \d+ tokens always remain/],
   [{ targetSize: '1MB', vocabulary: ['a'], keepLanguages: ['en'] }, /^keepLanguages has no effect with vocabulary/],
