@@ -29,7 +29,7 @@ import { VARIANTS, type Variant } from './sizes/variants.js';
 import { storedEntries } from './stored-entries.js';
 
 const USAGE =
-  'npm run sizes -- MODEL_FOLDER --data DATA_FOLDER --scratch FOLDER --name NAME --size 92MB... [--variant NAME]... [--windows 16] ' +
+  'npm run sizes -- MODEL_FOLDER --data DATA_FOLDER --scratch FOLDER --name NAME [--size 92MB]... [--variant NAME]... [--windows 16] ' +
   '[--text-windows 6] [--tasks 0] [--speed], or npm run sizes -- --format-only';
 const { values, positionals } = readArguments(USAGE, {
   data: { type: 'string' },
@@ -57,12 +57,13 @@ const filesIn = (folder: string): string[] =>
 /** Name of a text or task: the beginning of its file name. */
 const nameOf = (file: string): string => (basename(file).startsWith('valid.') ? 'wiki' : basename(file).split('.')[0]!);
 
-const [model] = positionals;
+const [model, ...others] = positionals;
 const { data, scratch, name } = values;
 
 if (!values['format-only']) {
   if (model === undefined || data === undefined || scratch === undefined || name === undefined)
     refuse(USAGE, 'a model folder, --data, --scratch or --name is missing');
+  if (others.length > 0) refuse(USAGE, `${others.join(' ')}: repeat --size for each size`);
   const unknown = values.variant.find((variant) => VARIANTS.every((row) => row.name !== variant));
   if (unknown !== undefined)
     refuse(USAGE, `there is no variant ${unknown}; there are: ${VARIANTS.map((row) => row.name).join('; ')}`);

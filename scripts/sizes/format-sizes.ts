@@ -16,7 +16,7 @@ const HEAD = [
   '- *shrink* and *pruned, q4* are results of [`shrink`](../sizes.md), which could use `q8,q4,q2` or only 4 bits. They are calibrated on',
   '  windows of WikiText-2 train and as many that the model writes. *q4* has calibrated rounding, *q4, nearest* does not.',
   '- `q4/64` has blocks of 64 weights per scale, `q4` blocks of 32. *shrink* stores scales in float16, all others in float32, and rounds a table in',
-  '  four bits by calibration. Rows with *blocks of 32*, and all of Gemma, are of earlier code, which had only blocks of 32, scales in float32, and tables',
+  '  four bits by calibration. Rows with *blocks of 32* are of earlier code, which had only blocks of 32, scales in float32, and tables',
   '  rounded to the nearest levels. It allowed to remove multiples of 32 neurons; today those of SmolLM2 are multiples of 64.',
   '- *Tokens a second* are written one after the other, *prompt* is the time of 128 tokens, both with the threads that ONNX Runtime chooses.',
   '- Speeds were measured one after the other on two cores. Between runs they differ by up to a fifth: *q8* wrote 39 and 48 tokens a second.',
