@@ -8,7 +8,7 @@ import type { QuantisedWeight } from '../quantisation/write-blocks.js';
 import type { ModelChange } from '../removal/apply-change.js';
 import type { UnderstoodModel } from '../runtime/analyse-model.js';
 import { checkpointsOf, heal } from './heal.js';
-import type { PruneJob } from './job.js';
+import type { PruneJob, StageTiming } from './job.js';
 import type { QuantisedModel } from './quantised-model.js';
 
 /** A quantised model after training. */
@@ -17,14 +17,18 @@ export interface HealedRounding {
   /** Trained weights that are not quantised, such as norm scales. */
   readonly changed: ModelChange['changed'];
   readonly report: HealingReport;
+  readonly timing: StageTiming;
 }
 
-/** Scales can move further than single weights before a model gets worse. */
+/**
+ * Factor of the learning rate of single weights. The bundled model in 2 bits went from 0.326 nats per token to 0.244, 0.220 and 0.225 at 0.7, 1.4
+ * and 2.8 times that rate; SmolLM2-135M was trained at 2.5 times only.
+ */
 const RATE_FACTOR = 2.5;
 
 /**
- * Trains the scales of a rounded model's blocks, and its norm scales and biases, on the predictions of the dense model. Codes do not
- * change.
+ * Trains the scales of a rounded model's blocks, and the weights that remained floats, on the predictions of the dense model. Codes do
+ * not change.
  * @returns undefined if training was stopped before it began
  * @see EfficientQAT (Chen et al., ACL 2025, arXiv 2407.11062), section 3.3
  */
@@ -32,6 +36,7 @@ export async function healRounded(
   job: PruneJob,
   { dense, quantised }: { readonly dense: UnderstoodModel; readonly quantised: QuantisedModel },
 ): Promise<HealedRounding | undefined> {
+  const start = performance.now();
   const checkpoints = await checkpointsOf(job);
   if (job.healing?.stop && checkpoints.from === undefined) return undefined;
   const { model: scaled, scales } = withScalesInGraph(quantised.model, quantised.weights);
@@ -48,7 +53,8 @@ export async function healRounded(
   const scaleNames = new Set(scales.values());
   const floats = new Map([...changed].filter(([name]) => !scaleNames.has(name)));
   for (const [name, handle] of floats) setWeight(model, name, handle);
-  return { quantised: { ...quantised, model, weights }, changed: floats, report };
+  const timing = { stage: 'heal', ms: performance.now() - start };
+  return { quantised: { ...quantised, model, weights }, changed: floats, report, timing };
 }
 
 /** Stores trained scales in the type of the others. Scales that this type cannot represent do not change. */

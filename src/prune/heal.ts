@@ -49,7 +49,7 @@ export function refuseHealing({ model, analysed }: UnderstoodModel): void {
 
 /** A model to train, and the model whose predictions it learns. */
 export interface Healing {
-  /** The job's model; earlier shots may have another. */
+  /** The dense model, unless the job has one for healing. */
   readonly dense: UnderstoodModel;
   readonly model: OnnxModel;
   /** Factor of the learning rate. Default 1. */

@@ -101,7 +101,7 @@ export async function writeDtype(given: PruneJob, { dtype: name, ...request }: D
     ...(checked.cost && { cost: checked.cost }),
     ...(healed && { healing: healed.report }),
     roundings: quantised.roundings,
-    timings: checked.timings,
+    timings: [...checked.timings, ...(healed ? [healed.timing] : [])],
     remarks: [...quantised.remarks, ...(healed ? remarkHealing(healed.report) : [])],
   };
 }
