@@ -30,7 +30,7 @@ const RATE_FACTOR = 2.5;
  * Trains the scales of a rounded model's blocks, and the weights that remained floats, on the predictions of the dense model. Codes do
  * not change.
  * @returns undefined if training was stopped before it began
- * @see EfficientQAT (Chen et al., ACL 2025, arXiv 2407.11062), section 3.3
+ * @see EfficientQAT (Chen et al., arXiv 2407.11062), E2E-QP
  */
 export async function healRounded(
   job: PruneJob,
