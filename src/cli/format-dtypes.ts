@@ -3,6 +3,7 @@ import { formatDivergence, formatPerplexity } from '../report/format-figure.js';
 import { formatBytes } from '../report/format-quantity.js';
 import type { DtypeReport, PruneReport } from '../report/report-schema.js';
 import { numbers, words } from '../report/table-columns.js';
+import { formatHealing } from './format-healing.js';
 import { formatTable } from './format-table.js';
 
 const PARTS = ['ffn', 'attention', 'embedding', 'head', 'other'] as const;
@@ -17,7 +18,12 @@ export function formatDtypes({ dtypes }: Pick<PruneReport, 'dtypes'>): string[] 
     ...(isMeasured ? [quality === undefined ? '' : formatPerplexity(quality.perplexity.pruned)] : []),
   ]);
   const columns = [...words('dtype', 'file'), ...numbers('bytes', ...PARTS, ...(isMeasured ? ['perplexity'] : []))];
-  return [formatTable(columns, rows), ...dtypes.flatMap(formatRounding), ...dtypes.flatMap(formatCosts)];
+  return [
+    formatTable(columns, rows),
+    ...dtypes.flatMap(formatRounding),
+    ...dtypes.flatMap(formatCosts),
+    ...dtypes.flatMap(({ dtype, healing }) => formatHealing(healing, `${dtype}: healed after rounding`)),
+  ];
 }
 
 function formatRounding({ dtype, rounding }: DtypeReport): string[] {

@@ -1,5 +1,4 @@
 import { counted } from '../counted.js';
-import type { HealingReport } from '../healing/heal-model.js';
 import type { BenchmarkReport, LadderRequest, PrunePlan } from '../node.js';
 import { LADDER } from '../options/commands.js';
 import { boolean, fractionOf } from '../options/kinds.js';
@@ -12,7 +11,7 @@ import type { JobControl } from '../progress.js';
 import { addMeasurements } from '../report/add-measurements.js';
 import { changeOf, describeChange } from '../report/describe-change.js';
 import { describeQuality, qualityPerplexity } from '../report/describe-quality.js';
-import { formatDivergence, formatPerplexity } from '../report/format-figure.js';
+import { formatPerplexity } from '../report/format-figure.js';
 import { formatBytes, formatCount, formatExactPercent, formatPercent } from '../report/format-quantity.js';
 import type { CertificateReport, MetricReport, PruneReport } from '../report/report-schema.js';
 import { numbers, words } from '../report/table-columns.js';
@@ -20,6 +19,7 @@ import type { CliApi } from './api.js';
 import { formatBenchmark } from './bench.js';
 import type { CommandRow } from './command.js';
 import { formatDtypes } from './format-dtypes.js';
+import { formatHealing } from './format-healing.js';
 import { formatModules } from './format-modules.js';
 import { formatElapsed, formatNotes, formatSideFiles } from './format-run.js';
 import { formatTable } from './format-table.js';
@@ -214,18 +214,6 @@ function formatCalibration({ calibration }: Pick<PruneReport, 'calibration'>): s
       ? ''
       : ` Each begins with ${leadingTokens.join(' ')}, which the tokenizer adds before a text (BOS).`;
   return [`Measured on ${counted(windowCount, 'window')} of ${windowLength} tokens${written ?? ''}.${prefix}\n`];
-}
-
-/** Result of healing. */
-function formatHealing(healing: HealingReport | undefined): string[] {
-  if (healing === undefined) return [];
-  const { windowCount, windowLength, divergence, keptStep, curve, stopped } = healing;
-  const { before, after } = divergence;
-  const stepCount = Math.max(...curve.map(({ step }) => step));
-  return [
-    `Healed on ${counted(windowCount, 'window')} of ${windowLength} tokens: the divergence from the dense model went from ` +
-      `${formatDivergence(before)} to ${formatDivergence(after)} nats per token on held-out windows (step ${keptStep} of ${stepCount}${stopped ? ', stopped there' : ''}).\n`,
-  ];
 }
 
 function formatCertificate(certificate: CertificateReport | undefined): string[] {

@@ -102,9 +102,11 @@ export async function writeDtype(given: PruneJob, { dtype: name, ...request }: D
     ...(healed && { healing: healed.report }),
     roundings: quantised.roundings,
     timings: [...checked.timings, ...(healed ? [healed.timing] : [])],
-    remarks: [...quantised.remarks, ...(healed ? remarkHealing(healed.report) : [])],
+    remarks: [...quantised.remarks, ...(healed ? remarkHealing(healed.report) : isHealed ? [STOPPED_REMARK] : [])],
   };
 }
+
+const STOPPED_REMARK = 'the rounded model was not healed: there was no checkpoint of its training to stop at';
 
 function writeForm(
   { model, analysed, weights }: CodedGraph<QuantisedWeight>,

@@ -8,9 +8,25 @@ import type { PruneReport } from '../report-schema.js';
 import { h, section, table } from './dom.js';
 import { axisName, figure } from './figure.js';
 
-/** Section about healing: divergence before and after, and its curve. */
-export function healingSection({ healing }: PruneReport): HTMLElement | undefined {
-  if (healing === undefined) return undefined;
+/** A training of a result: before rounding, or of a rounded dtype. */
+interface Training {
+  readonly dtype?: string;
+  readonly healing: HealingReport;
+}
+
+/** All trainings of a result, in order. */
+export const trainingsOf = ({ healing, dtypes = [] }: Pick<PruneReport, 'healing' | 'dtypes'>): Training[] => [
+  ...(healing ? [{ healing }] : []),
+  ...dtypes.flatMap(({ dtype, healing: own }) => (own ? [{ dtype, healing: own }] : [])),
+];
+
+/** Section about healing: divergence before and after each training, and its curve. */
+export function healingSection(report: PruneReport): HTMLElement | undefined {
+  const trainings = trainingsOf(report);
+  return trainings.length === 0 ? undefined : section('healing', 'Healing', ...trainings.flatMap(describeTraining));
+}
+
+function describeTraining({ dtype, healing }: Training): HTMLElement[] {
   const { windowCount, windowLength, heldOutCount, trainedCount, divergence, keptStep } = healing;
   const { before, after } = divergence;
   const summary =
@@ -18,17 +34,16 @@ export function healingSection({ healing }: PruneReport): HTMLElement | undefine
       ? 'No step decreased the divergence on held-out windows, so the weights are unchanged.'
       : `On ${counted(heldOutCount, 'held-out window')}, the divergence from the dense model went from ${formatDivergence(before)} to ` +
         `${formatDivergence(after)} nats per token (${changeOf(divergence)}).`;
-  return section(
-    'healing',
-    'Healing',
+  const trained = dtype === undefined ? 'weights' : `scales and other floats of ${dtype}`;
+  return [
     h(
       'p',
       {},
-      `${formatCount(trainedCount)} weights were trained on the dense model's predictions, on ${counted(windowCount, 'window')} ` +
+      `${formatCount(trainedCount)} ${trained} were trained on the dense model's predictions, on ${counted(windowCount, 'window')} ` +
         `of ${windowLength} tokens. ${summary}`,
     ),
     curveFigure(healing),
-  );
+  ];
 }
 
 const cell = (divergence: number | undefined): string => (divergence === undefined ? '' : formatDivergence(divergence));

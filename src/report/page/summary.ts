@@ -6,6 +6,7 @@ import { formatBytes, formatCount, formatDuration, formatExactPercent, formatPer
 import type { MetricReport, PruneReport } from '../report-schema.js';
 import { numbers, words } from '../table-columns.js';
 import { h, section, table } from './dom.js';
+import { trainingsOf } from './healing.js';
 import { perplexityFigure } from './perplexity-figure.js';
 import { shortName, shortNames } from './short-names.js';
 
@@ -15,7 +16,7 @@ export function header(report: PruneReport): HTMLElement {
   const sentence =
     `Of the parameters that can be pruned ${formatPercent(sparsity.achieved)} were removed (requested: ` +
     `${formatExactPercent(sparsity.requested)}), ${formatPercent(sparsity.ofAllParameters)} of all. The rest was repaired ` +
-    `on calibration text; ${report.healing === undefined ? 'nothing was trained' : 'then it was trained on the dense model'}.`;
+    `on calibration text; ${trainingsOf(report).length === 0 ? 'nothing was trained' : 'then it was trained on the dense model'}.`;
   const tiles = [
     tile('Parameters', formatCount(parameters.before), formatCount(parameters.after), changeOf(parameters)),
     tile('File size', formatBytes(bytes.before), formatBytes(bytes.after), changeOf(bytes)),
