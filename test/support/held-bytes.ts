@@ -6,8 +6,15 @@ const collectGarbage = runInNewContext('gc') as (options?: { readonly type: 'min
 
 /** Bytes of array buffers that are still referenced. */
 export function heldBytes(): number {
+  let [held, before] = [collected(), Infinity];
+  // V8 frees array buffers in another thread, which may lag behind on a busy machine.
+  while (held < before) [held, before] = [collected(), held];
+  return held;
+}
+
+function collected(): number {
   collectGarbage();
-  // V8 sweeps array buffers in another thread: the next collection, also a small one, waits for that.
+  // The next collection, also a small one, waits for the freeing of the one before it.
   collectGarbage({ type: 'minor' });
   return process.memoryUsage().arrayBuffers;
 }
