@@ -11,7 +11,8 @@ import { countBackwardTokens } from '../prune/measure-dense/choose-backward-batc
 import { type DensePassKinds, densePassKinds } from '../prune/measure-dense/measure-dense.js';
 import type { MeasuredSpeed } from '../prune/measure-speed.js';
 import { canRepair } from '../prune/repair-experts.js';
-import { DTYPES, healsScales } from '../quantisation/dtypes.js';
+import { isDescended } from '../quantisation/coordinate-descent.js';
+import { DTYPES, type Dtype, healsScales } from '../quantisation/dtypes.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
 import { longestWindow, type ModelFolder } from '../storage/model-folder.js';
@@ -156,8 +157,8 @@ const FACTORISED = {
   output: { products: 0.7, copies: 8e-5 },
   inputs: { products: 2, copies: 7e-5 },
 } as const;
-/** Products of error feedback, as multiples of a product with the linear layer, and dampenings that are tried. */
-const FEEDBACK = { products: 1.2, tries: 1.25 };
+/** Products of error feedback and of coordinate descent, as multiples of a product with the linear layer; dampenings that are tried. */
+const FEEDBACK = { products: 1.2, descent: 4, tries: 1.25 };
 
 const TOKENS_PER_RUN = 1024;
 /** Largest numbers of tokens: for input repair and its step lengths, and for calibrated rounding. */
@@ -278,7 +279,7 @@ export function estimateCost(request: CostRequest): ExpectedStep[] {
       ? [['top-activations', costs.forward(Math.min(MAX_TOKENS.topActivations, tokenCount))] as Step]
       : []),
     ...dtypes.flatMap((dtype) => [
-      ...(rounds ? roundingSteps(costs, tokenCount) : [['quantise', costs.nearest()] as Step]),
+      ...(rounds ? roundingSteps(costs, tokenCount, descends(DTYPES[dtype])) : [['quantise', costs.nearest()] as Step]),
       ...(healsScales(DTYPES[dtype]) ? healSteps : []),
     ]),
     ...Array.from({ length: Math.max(1, dtypes.length) }, (): Step[] => [
@@ -465,14 +466,16 @@ function measuringSteps({ size, costs, options, tokenCount, passes }: MeasuringR
   ];
 }
 
-/** Steps of quantisation with calibrated rounding. */
-function roundingSteps(costs: StageCosts, tokenCount: number): Step[] {
+const descends = ({ linears }: Dtype): boolean => linears.kind === 'blocks' && isDescended(linears.bits);
+
+/** Steps of quantisation with calibrated rounding. @param improves Whether coordinate descent improves codes. */
+function roundingSteps(costs: StageCosts, tokenCount: number, improves: boolean): Step[] {
   const tokens = Math.min(MAX_TOKENS.rounding, tokenCount);
   return [
     ['understand', costs.analyse()],
     ['measure', costs.forward(tokens)],
     ['gradients', costs.backward(tokens)],
-    ['quantise', costs.round(tokens)],
+    ['quantise', costs.round(tokens, improves)],
     ['compare', costs.compare()],
   ];
 }
@@ -557,10 +560,12 @@ function stageCosts(size: ModelSize) {
         HELD_OUT_SCORES * countHeldOut(healing) * windowLength * scored;
       return { graphs: multiplications * MS.multiply, script: MS.trained + BACKWARDS * openBlocks };
     },
-    round(tokens: number): Cost {
+    round(tokens: number, improves: boolean): Cost {
       const linears = linearsOf(modules);
       const factors = factorisation('scored', linears);
-      const products = FEEDBACK.products * sum(linears.map(({ rows, inputs }) => rows * inputs ** 2));
+      const products =
+        (FEEDBACK.products + (improves ? FEEDBACK.descent : 0)) *
+        sum(linears.map(({ rows, inputs }) => rows * inputs ** 2));
       return {
         graphs:
           forward(tokens).graphs +

@@ -10,6 +10,7 @@ import {
   roundToNearest,
   type WeightRows,
 } from '../quantisation/block-codes.js';
+import { descendCodes, isDescended } from '../quantisation/coordinate-descent.js';
 import {
   type FeedbackFactor,
   type FeedbackProblem,
@@ -38,6 +39,8 @@ export interface CodesProblem {
 export interface Rounding {
   /** Absent: rounding to the nearest level. */
   readonly dampening?: number;
+  /** Coordinate descent improved the codes. */
+  readonly descends?: true;
   /** Weighted squared error at the linear layer's output on the held-out tokens, estimated from a sample of its rows. */
   readonly cost: number;
 }
@@ -68,7 +71,7 @@ export async function chooseCodes(
   { form, multiply }: CodesTools,
   dampenings: readonly number[] = DAMPENINGS,
 ): Promise<ChosenCodes> {
-  const { outCount, inCount, heldOut } = problem;
+  const { outCount, inCount, grid, heldOut } = problem;
   const stride = outCount < SAMPLE_STRIDE * MIN_ROWS ? 1 : SAMPLE_STRIDE;
   const isSampled = (row: number) => row % stride === 0;
   const sample = pickRows(problem, isSampled);
@@ -88,15 +91,21 @@ export async function chooseCodes(
     freeBytes(values);
     return cost;
   };
+  const hessian = { matrix: problem.learned, size: inCount };
   const nearestCodes = roundToNearest(sample.weight, sample);
   const nearest: Rounding = { cost: await costOf(nearestCodes) };
   let best: Tried = { codes: nearestCodes, chosen: nearest };
   for (const dampening of dampenings) {
-    const factor = await factoriseFeedback({ matrix: problem.learned, size: inCount }, { dampening, multiply });
-    const codes = await roundWithFeedback(sample, factor, multiply);
-    const cost = await costOf(codes);
-    const tried: Tried = { codes, chosen: { dampening, cost }, factor };
-    const [better, worse] = cost < best.chosen.cost ? [tried, best] : [best, tried];
+    const factor = await factoriseFeedback(hessian, { dampening, multiply });
+    const fed = await roundWithFeedback(sample, factor, multiply);
+    let tried: Tried = { codes: fed, chosen: { dampening, cost: await costOf(fed) }, factor };
+    if (isDescended(grid.bits)) {
+      const codes = structuredClone(fed);
+      await descendCodes(codes, sample.weight, hessian, { dampening, multiply });
+      const cost = await costOf(codes);
+      if (cost < tried.chosen.cost) tried = { codes, chosen: { dampening, descends: true, cost }, factor };
+    }
+    const [better, worse] = tried.chosen.cost < best.chosen.cost ? [tried, best] : [best, tried];
     if (worse.factor !== undefined) freeBytes(worse.factor.feedback);
     best = better;
   }
@@ -104,6 +113,8 @@ export async function chooseCodes(
   const rest = pickRows(problem, (row) => !isSampled(row));
   const others =
     factor === undefined ? roundToNearest(rest.weight, rest) : await roundWithFeedback(rest, factor, multiply);
+  const { dampening, descends } = chosen;
+  if (dampening !== undefined && descends) await descendCodes(others, rest.weight, hessian, { dampening, multiply });
   freeBytes(sample.weight, rest.weight, ...(factor === undefined ? [] : [factor.feedback]));
   return { codes: joinRows(codes, others, isSampled), chosen, nearest };
 }

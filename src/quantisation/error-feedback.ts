@@ -35,16 +35,15 @@ export interface FeedbackFactor {
  * @param dampening Added to the diagonal, as a fraction of its mean; at least 0.
  */
 export async function factoriseFeedback(
-  { matrix, size }: InputHessian,
+  hessian: InputHessian,
   { dampening, multiply }: { readonly dampening: number; readonly multiply: MultiplyTransposed },
 ): Promise<FeedbackFactor> {
-  let trace = 0;
-  for (let at = 0; at < size; at += 1) trace += matrix[at * size + at]!;
+  const { matrix, size } = hessian;
   // The upper factor is the lower factor of the reversed matrix.
   const { lower } = await factoriseDampened({
     size,
     copy: () => matrix.slice().reverse(),
-    unit: trace / size || 1,
+    unit: meanDiagonal(hessian) || 1,
     dampening,
     multiply,
   });
@@ -52,6 +51,13 @@ export async function factoriseFeedback(
   for (let channel = 0; channel < size; channel += 1) costs[channel] = lower[(size - 1 - channel) * (size + 1)]! ** 2;
   reverseTransposeInPlace(lower, size);
   return { feedback: lower, costs, size };
+}
+
+/** Mean of a Hessian's diagonal, the unit of dampening. */
+export function meanDiagonal({ matrix, size }: InputHessian): number {
+  let trace = 0;
+  for (let at = 0; at < size; at += 1) trace += matrix[at * (size + 1)]!;
+  return trace / size;
 }
 
 /** Rows and columns that are transposed together, so that both sides stay in the cache. */
@@ -96,7 +102,7 @@ export interface FeedbackProblem {
 const PANEL = 32;
 
 /** Largest number of weights that are rounded together, in entire rows; bounds the memory. */
-const MAX_WEIGHTS = 2 ** 22;
+export const MAX_WEIGHTS = 2 ** 22;
 
 /**
  * Rounds channel by channel. Each channel is first changed to compensate the errors of earlier ones, so that `tr(E H E')` of
