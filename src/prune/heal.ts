@@ -15,6 +15,8 @@ import type { PruneJob } from './job.js';
 import type { Refinement } from './refinement.js';
 import { splitHeldOut } from './split-held-out.js';
 
+const NOTHING_REMOVED = 'nothing was removed, so there was nothing to heal before rounding';
+
 /** Trains the pruned model on the predictions of the dense one. @see healModel */
 export const healing: Refinement = {
   name: 'healing',
@@ -22,7 +24,11 @@ export const healing: Refinement = {
   passes: () => 0,
   async run(context, model, { modules }) {
     const { job } = context;
-    if (job.options.heal === undefined || modules.length === 0) return new Map();
+    if (job.options.heal === undefined) return new Map();
+    if (modules.length === 0) {
+      context.remarks.push(NOTHING_REMOVED);
+      return new Map();
+    }
     const { changed, report } = await context.timed('heal', () => heal(job, { dense: job, model }));
     context.findings.healing = report;
     context.remarks.push(...remarkHealing(report));

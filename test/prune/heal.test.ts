@@ -32,3 +32,10 @@ it('heals after the last shot, on predictions of the model before the first', as
   expect(divergence.before).toBeGreaterThan(0.5);
   expect(await gapToMasked(loaded, outcome)).toBeLessThan(1e-5);
 });
+
+it('says that nothing was healed if nothing was removed', async () => {
+  const healing = { windows: someWindows(4, 24), heldOut: someWindows(4, 24).slice(0, 2) };
+  const outcome = await pruneLoaded(loaded, { sparsity: 0, heal: settings }, { healing });
+  expect(outcome.healing).toBeUndefined();
+  expect(outcome.remarks).toContain('nothing was removed, so there was nothing to heal before rounding');
+});
