@@ -11,7 +11,7 @@ import { countBackwardTokens } from '../prune/measure-dense/choose-backward-batc
 import { type DensePassKinds, densePassKinds } from '../prune/measure-dense/measure-dense.js';
 import type { MeasuredSpeed } from '../prune/measure-speed.js';
 import { canRepair } from '../prune/repair-experts.js';
-import { isDescended } from '../quantisation/coordinate-descent.js';
+import { usesCoordinateDescent } from '../quantisation/coordinate-descent.js';
 import { DTYPES, type Dtype, healsScales } from '../quantisation/dtypes.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
@@ -279,7 +279,9 @@ export function estimateCost(request: CostRequest): ExpectedStep[] {
       ? [['top-activations', costs.forward(Math.min(MAX_TOKENS.topActivations, tokenCount))] as Step]
       : []),
     ...dtypes.flatMap((dtype) => [
-      ...(rounds ? roundingSteps(costs, tokenCount, descends(DTYPES[dtype])) : [['quantise', costs.nearest()] as Step]),
+      ...(rounds
+        ? roundingSteps(costs, tokenCount, usesDescent(DTYPES[dtype]))
+        : [['quantise', costs.nearest()] as Step]),
       ...(healsScales(DTYPES[dtype]) ? healSteps : []),
     ]),
     ...Array.from({ length: Math.max(1, dtypes.length) }, (): Step[] => [
@@ -466,16 +468,16 @@ function measuringSteps({ size, costs, options, tokenCount, passes }: MeasuringR
   ];
 }
 
-const descends = ({ linears }: Dtype): boolean => linears.kind === 'blocks' && isDescended(linears.bits);
+const usesDescent = ({ linears }: Dtype): boolean => linears.kind === 'blocks' && usesCoordinateDescent(linears.bits);
 
-/** Steps of quantisation with calibrated rounding. @param improves Whether coordinate descent improves codes. */
-function roundingSteps(costs: StageCosts, tokenCount: number, improves: boolean): Step[] {
+/** Steps of quantisation with calibrated rounding. @param withDescent Whether coordinate descent improves the codes. */
+function roundingSteps(costs: StageCosts, tokenCount: number, withDescent: boolean): Step[] {
   const tokens = Math.min(MAX_TOKENS.rounding, tokenCount);
   return [
     ['understand', costs.analyse()],
     ['measure', costs.forward(tokens)],
     ['gradients', costs.backward(tokens)],
-    ['quantise', costs.round(tokens, improves)],
+    ['quantise', costs.round(tokens, withDescent)],
     ['compare', costs.compare()],
   ];
 }
@@ -560,11 +562,11 @@ function stageCosts(size: ModelSize) {
         HELD_OUT_SCORES * countHeldOut(healing) * windowLength * scored;
       return { graphs: multiplications * MS.multiply, script: MS.trained + BACKWARDS * openBlocks };
     },
-    round(tokens: number, improves: boolean): Cost {
+    round(tokens: number, withDescent: boolean): Cost {
       const linears = linearsOf(modules);
       const factors = factorisation('scored', linears);
       const products =
-        (FEEDBACK.products + (improves ? FEEDBACK.descent : 0)) *
+        (FEEDBACK.products + (withDescent ? FEEDBACK.descent : 0)) *
         sum(linears.map(({ rows, inputs }) => rows * inputs ** 2));
       return {
         graphs:

@@ -10,7 +10,7 @@ import {
   roundToNearest,
   type WeightRows,
 } from '../quantisation/block-codes.js';
-import { descendCodes, isDescended } from '../quantisation/coordinate-descent.js';
+import { descendCodes, usesCoordinateDescent } from '../quantisation/coordinate-descent.js';
 import {
   type FeedbackFactor,
   type FeedbackProblem,
@@ -40,7 +40,7 @@ export interface Rounding {
   /** Absent: rounding to the nearest level. */
   readonly dampening?: number;
   /** Coordinate descent improved the codes. */
-  readonly descends?: true;
+  readonly usesDescent?: true;
   /** Weighted squared error at the linear layer's output on the held-out tokens, estimated from a sample of its rows. */
   readonly cost: number;
 }
@@ -99,11 +99,11 @@ export async function chooseCodes(
     const factor = await factoriseFeedback(hessian, { dampening, multiply });
     const fed = await roundWithFeedback(sample, factor, multiply);
     let tried: Tried = { codes: fed, chosen: { dampening, cost: await costOf(fed) }, factor };
-    if (isDescended(grid.bits)) {
+    if (usesCoordinateDescent(grid.bits)) {
       const codes = structuredClone(fed);
       await descendCodes(codes, sample.weight, hessian, { dampening, multiply });
       const cost = await costOf(codes);
-      if (cost < tried.chosen.cost) tried = { codes, chosen: { dampening, descends: true, cost }, factor };
+      if (cost < tried.chosen.cost) tried = { codes, chosen: { dampening, usesDescent: true, cost }, factor };
     }
     const [better, worse] = tried.chosen.cost < best.chosen.cost ? [tried, best] : [best, tried];
     if (worse.factor !== undefined) freeBytes(worse.factor.feedback);
@@ -113,8 +113,8 @@ export async function chooseCodes(
   const rest = pickRows(problem, (row) => !isSampled(row));
   const others =
     factor === undefined ? roundToNearest(rest.weight, rest) : await roundWithFeedback(rest, factor, multiply);
-  const { dampening, descends } = chosen;
-  if (dampening !== undefined && descends) await descendCodes(others, rest.weight, hessian, { dampening, multiply });
+  const { dampening, usesDescent } = chosen;
+  if (dampening !== undefined && usesDescent) await descendCodes(others, rest.weight, hessian, { dampening, multiply });
   freeBytes(sample.weight, rest.weight, ...(factor === undefined ? [] : [factor.feedback]));
   return { codes: joinRows(codes, others, isSampled), chosen, nearest };
 }

@@ -15,7 +15,7 @@ import type { PruneJob } from './job.js';
 import type { Refinement } from './refinement.js';
 import { splitHeldOut } from './split-held-out.js';
 
-const NOTHING_REMOVED = 'nothing was removed, so there was nothing to heal before rounding';
+const NOTHING_REMOVED = 'nothing was removed, so the float model was not healed';
 
 /** Trains the pruned model on the predictions of the dense one. @see healModel */
 export const healing: Refinement = {

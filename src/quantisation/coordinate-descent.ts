@@ -3,8 +3,8 @@ import type { MultiplyTransposed } from '../linalg/multiply-transposed.js';
 import { type BlockCodes, blockCount, type Codec, codecOf, dequantiseRows, storedScale } from './block-codes.js';
 import { type InputHessian, MAX_WEIGHTS, meanDiagonal } from './error-feedback.js';
 
-/** Whether codes of so many bits are improved: with more than two it gains nothing that could be told from chance. */
-export const isDescended = (bits: number): boolean => bits === 2;
+/** Whether calibrated rounding uses coordinate descent: with more than two bits it gains nothing that could be told from chance. */
+export const usesCoordinateDescent = (bits: number): boolean => bits === 2;
 
 /** Settings of the descent. */
 export interface DescentOptions {
@@ -14,7 +14,7 @@ export interface DescentOptions {
 }
 
 /** Passes over all channels; more gained nothing on the bundled model. */
-const SWEEPS = 2;
+const PASSES = 2;
 
 /**
  * Improves codes and scales in place, block by block. Each channel gets the code of lowest `tr(E H E')` of the errors E while all
@@ -41,14 +41,14 @@ export async function descendCodes(
     const values = dequantiseRows(codes, firstRow, lastRow);
     const errors = Float64Array.from(values, (value, at) => weight[firstRow * size + at]! - value);
     freeBytes(values);
-    for (let sweep = 0; sweep < SWEEPS; sweep += 1) {
+    for (let pass = 0; pass < PASSES; pass += 1) {
       for (let start = 0; start < size; start += grid.blockSize) {
         const end = Math.min(start + grid.blockSize, size);
         const share = matrix.subarray(start * size, end * size);
-        const slopes = await multiply(errors, share, { rows, columns: end - start, inner: size });
+        const gradients = await multiply(errors, share, { rows, columns: end - start, inner: size });
         const curvature = curvatureOf(share, { start, end, size, added });
-        descendBlock({ codes, weight, errors, slopes, curvature, added, firstRow, rows, size }, start, end);
-        freeBytes(slopes);
+        descendBlock({ codes, weight, errors, gradients, curvature, added, firstRow, rows, size }, start, end);
+        freeBytes(gradients);
       }
     }
     freeBytes(errors);
@@ -75,8 +75,8 @@ interface BlockDescent {
   readonly weight: Float32Array;
   /** E `[rows, K]`. */
   readonly errors: Float64Array;
-  /** E H of the block's channels, `[rows, width]`, without dampening. */
-  readonly slopes: Float64Array;
+  /** E H of the block's channels, `[rows, width]`: half the gradient of the cost, without dampening. */
+  readonly gradients: Float64Array;
   /** `[width, width]`, dampened. */
   readonly curvature: Float64Array;
   readonly added: number;
@@ -86,7 +86,7 @@ interface BlockDescent {
 }
 
 function descendBlock(block: BlockDescent, start: number, end: number): void {
-  const { codes, weight, errors, slopes, curvature, added, firstRow, rows, size } = block;
+  const { codes, weight, errors, gradients, curvature, added, firstRow, rows, size } = block;
   const { grid } = codes;
   const width = end - start;
   const codec = codecOf(grid);
@@ -94,16 +94,16 @@ function descendBlock(block: BlockDescent, start: number, end: number): void {
   const levels = new Float64Array(width);
   for (let row = 0; row < rows; row += 1) {
     const place = (firstRow + row) * perRow + start / grid.blockSize;
-    const slope = slopes.subarray(row * width, (row + 1) * width);
+    const gradient = gradients.subarray(row * width, (row + 1) * width);
     const error = errors.subarray(row * size + start, row * size + end);
-    for (let at = 0; at < width; at += 1) slope[at]! += added * error[at]!;
+    for (let at = 0; at < width; at += 1) gradient[at]! += added * error[at]!;
     const ofRow: RowBlock = {
       values: weight.subarray((firstRow + row) * size + start, (firstRow + row) * size + end),
       codes: codes.codes.subarray(place * grid.blockSize, place * grid.blockSize + width),
       scale: codes.scales[place]!,
       zeroPoint: codes.zeroPoints?.[place] ?? 2 ** (grid.bits - 1),
       error,
-      slope,
+      gradient,
       levels,
     };
     descendChannels(ofRow, curvature, codec);
@@ -118,19 +118,19 @@ interface RowBlock {
   readonly scale: number;
   readonly zeroPoint: number;
   readonly error: Float64Array;
-  /** (E H) of the block: the change of the cost for a change of each error, halved. */
-  readonly slope: Float64Array;
+  /** E H of the block, dampened: half the gradient of the cost by the errors. */
+  readonly gradient: Float64Array;
   /** Receives the level of each code. */
   readonly levels: Float64Array;
 }
 
 function descendChannels(block: RowBlock, curvature: Float64Array, codec: Codec): void {
-  const { values, codes, scale, zeroPoint, error, slope, levels } = block;
+  const { values, codes, scale, zeroPoint, error, gradient, levels } = block;
   const width = values.length;
   for (let at = 0; at < width; at += 1) {
     const cost = curvature[at * (width + 1)]!;
     const level = codec.levelOf(codes[at]!, zeroPoint);
-    const code = cost > 0 ? codec.codeOf(level * scale + slope[at]! / cost, block) : codes[at]!;
+    const code = cost > 0 ? codec.codeOf(level * scale + gradient[at]! / cost, block) : codes[at]!;
     levels[at] = codec.levelOf(code, zeroPoint);
     if (code === codes[at]) continue;
     codes[at] = code;
@@ -138,26 +138,26 @@ function descendChannels(block: RowBlock, curvature: Float64Array, codec: Codec)
     const change = changed - error[at]!;
     error[at] = changed;
     for (let other = 0, from = at * width; other < width; other += 1, from += 1)
-      slope[other]! += change * curvature[from]!;
+      gradient[other]! += change * curvature[from]!;
   }
 }
 
 /** @returns The scale of lowest cost for the block's codes, or the current one if rounding it to its type makes it worse. */
 function descendScale(block: RowBlock, curvature: Float64Array, rounded: (scale: number) => number): number {
-  const { values, scale, error, slope, levels } = block;
+  const { values, scale, error, gradient, levels } = block;
   const width = values.length;
-  let [slopeOfScale, curvatureOfScale] = [0, 0];
+  let [gradientOfScale, curvatureOfScale] = [0, 0];
   for (let at = 0; at < width; at += 1) {
     let product = 0;
     for (let other = 0, from = at * width; other < width; other += 1, from += 1)
       product += curvature[from]! * levels[other]!;
-    slopeOfScale += slope[at]! * levels[at]!;
+    gradientOfScale += gradient[at]! * levels[at]!;
     curvatureOfScale += product * levels[at]!;
   }
   if (!(curvatureOfScale > 0)) return scale;
-  const better = rounded(scale + slopeOfScale / curvatureOfScale);
+  const better = rounded(scale + gradientOfScale / curvatureOfScale);
   const change = better - scale;
-  if (!(change * (change * curvatureOfScale - 2 * slopeOfScale) < 0)) return scale;
+  if (!(change * (change * curvatureOfScale - 2 * gradientOfScale) < 0)) return scale;
   for (let at = 0; at < width; at += 1) error[at] = values[at]! - levels[at]! * better;
   return better;
 }

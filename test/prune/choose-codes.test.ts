@@ -38,7 +38,7 @@ it('rounds a table in parts as each part alone, for less than the nearest levels
   expect(joined.chosen.cost).toBeLessThan(0.7 * joined.nearest.cost);
 });
 
-it('descends codes of two bits where that lowers the cost on held-out tokens', async () => {
+it('uses coordinate descent in two bits where that lowers the cost on held-out tokens', async () => {
   const random = createRandom(5);
   const normals = (count: number) => Float32Array.from({ length: count }, () => drawNormal(random));
   const weight = normals(OUT * IN);
@@ -74,10 +74,10 @@ it('descends codes of two bits where that lowers the cost on held-out tokens', a
     await choose(4, new Float32Array(learned)),
   ];
   await form.release();
-  expect(alike.chosen.descends).toBe(true);
+  expect(alike.chosen.usesDescent).toBe(true);
   expect(alike.cost).toBeLessThan(0.95 * alike.fedCost);
-  expect(other.chosen.descends).toBeUndefined();
+  expect(other.chosen.usesDescent).toBeUndefined();
   expect(other.cost).toBeLessThanOrEqual(other.fedCost);
-  expect(four.chosen.descends).toBeUndefined();
+  expect(four.chosen.usesDescent).toBeUndefined();
   expect(four.cost).toBe(four.fedCost);
 });

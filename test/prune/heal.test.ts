@@ -33,9 +33,9 @@ it('heals after the last shot, on predictions of the model before the first', as
   expect(await gapToMasked(loaded, outcome)).toBeLessThan(1e-5);
 });
 
-it('says that nothing was healed if nothing was removed', async () => {
+it('remarks that nothing was healed if nothing was removed', async () => {
   const healing = { windows: someWindows(4, 24), heldOut: someWindows(4, 24).slice(0, 2) };
   const outcome = await pruneLoaded(loaded, { sparsity: 0, heal: settings }, { healing });
   expect(outcome.healing).toBeUndefined();
-  expect(outcome.remarks).toContain('nothing was removed, so there was nothing to heal before rounding');
+  expect(outcome.remarks).toContain('nothing was removed, so the float model was not healed');
 });
