@@ -24,7 +24,7 @@ const NEW_TOKENS = 6;
 
 /** Opens a folder in transformers.js, in Node.js or on a page, reads a prompt, and resumes from it. */
 export async function openInTransformers(
-  { AutoModelForCausalLM, pipeline, Tensor }: typeof Transformers,
+  { AutoModelForCausalLM, pipeline, Tensor, TextStreamer }: typeof Transformers,
   { name, hasCache, hasTokenizer, prompt, options }: OpenRequest,
 ): Promise<Opened> {
   const isWriter = hasCache && hasTokenizer;
@@ -41,16 +41,43 @@ export async function openInTransformers(
     const found = (await model.generate(call as never)) as Transformers.Tensor;
     const tokens = Array.from(found.data as BigInt64Array, Number).slice(prompt.length);
     if (tokens.length === 0) throw new Error('transformers.js writes no token');
-    if (generator !== undefined) await write(generator as never);
+    if (generator !== undefined) await write(generator as never, TextStreamer);
     return { logits: last, tokens };
   } finally {
     await (generator ?? model).dispose();
   }
 }
 
-type Writer = (prompt: string, settings: object) => Promise<readonly { readonly generated_text: unknown }[]>;
+interface Writer {
+  (
+    prompt: string | readonly ChatMessage[],
+    settings: object,
+  ): Promise<readonly { readonly generated_text: string | readonly ChatMessage[] }[]>;
+  readonly tokenizer: Transformers.PreTrainedTokenizer;
+}
 
-async function write(generator: Writer): Promise<void> {
-  const [said] = await generator('the', { max_new_tokens: NEW_TOKENS, do_sample: false });
-  if (typeof said?.generated_text !== 'string') throw new Error('transformers.js gives no text');
+interface ChatMessage {
+  readonly role: string;
+  readonly content: string;
+}
+
+/** Writes with the chat template where there is one, and compares the streamed text with the returned one. */
+async function write(generator: Writer, TextStreamer: typeof Transformers.TextStreamer): Promise<void> {
+  const { tokenizer } = generator;
+  let streamed = '';
+  const streamer = new TextStreamer(tokenizer, {
+    skip_prompt: true,
+    skip_special_tokens: true,
+    callback_function: (text) => {
+      streamed += text;
+    },
+  });
+  const prompt = tokenizer.chat_template ? [{ role: 'user', content: 'the' }] : 'the';
+  const settings = { max_new_tokens: NEW_TOKENS, do_sample: false, return_full_text: false, streamer };
+  const [answer] = await generator(prompt, settings);
+  const text = answer?.generated_text;
+  const returned = typeof text === 'string' ? text : text?.at(-1)?.content;
+  if (returned === undefined) throw new Error('transformers.js returns no text');
+  if (returned.trim() !== streamed.trim())
+    throw new Error(`transformers.js streams ${JSON.stringify(streamed)} and returns ${JSON.stringify(returned)}`);
 }
