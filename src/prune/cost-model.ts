@@ -62,3 +62,18 @@ export function fitCostModel(
       ),
   };
 }
+
+/**
+ * Exponent of the measured cost of rounding a single linear layer over its estimate: 0.86 on the bundled model, 0.88 on SmolLM2-135M
+ * (`scripts/research/mixture-costs.ts --alone 2`). In proportion to estimates, the cheapest layers would cost too little, which are
+ * those that mixtures choose.
+ */
+const LAYER_EXPONENT = 0.87;
+
+/** Distributes the cost of rounding all linear layers over them. `estimates` are by the name of the weight. */
+export function distributeCost(total: number, estimates: ReadonlyMap<string, number>): Map<string, number> {
+  const parts = new Map([...estimates].map(([name, estimate]) => [name, Math.max(0, estimate) ** LAYER_EXPONENT]));
+  const sum = [...parts.values()].reduce((all, part) => all + part, 0);
+  const scale = sum > 0 ? Math.max(0, total) / sum : 0;
+  return new Map([...parts].map(([name, part]) => [name, part * scale]));
+}

@@ -1,7 +1,6 @@
-import { fitCostModel } from './cost-model.js';
+import { distributeCost, fitCostModel } from './cost-model.js';
 import type { RoundingCosts } from './estimate-rounding.js';
 import {
-  type Bits,
   costInBlocks,
   type Mixture,
   type SizedForm,
@@ -22,15 +21,21 @@ export interface PlannedMixture extends FittedMixture {
  */
 export function estimateRoundingCosts(problem: SizeProblem, costs: RoundingCosts): SizeProblem {
   const tableCount = problem.weights.filter(({ isTable }) => isTable).length;
-  const ofAll = (bits: Bits | undefined) =>
-    [...costs.values()].reduce((sum, own) => sum + ((bits && own.get(bits)) ?? 0), 0);
+  const allBits = new Set([...costs.values()].flatMap((own) => [...own.keys()]));
+  const costsIn = new Map(
+    [...allBits].map((bits) => {
+      const estimates = new Map([...costs].map(([name, own]) => [name, own.get(bits) ?? 0]));
+      const total = [...estimates.values()].reduce((sum, estimate) => sum + estimate, 0);
+      return [bits, { total, ofLayers: distributeCost(total, estimates) }] as const;
+    }),
+  );
   const costOf = (weight: SizedWeight, form: SizedForm): number => {
     const [most] = weight.forms;
     const bits = form.grid?.bits;
     if (weight.isTable && bits === most!.grid?.bits) return 0;
-    const own = weight.isTable
-      ? (TABLE_SHARE * ofAll(bits)) / tableCount
-      : ((bits && costs.get(weight.name)?.get(bits)) ?? 0);
+    const known = bits && costsIn.get(bits);
+    if (known === undefined) return 0;
+    const own = weight.isTable ? (TABLE_SHARE * known.total) / tableCount : (known.ofLayers.get(weight.name) ?? 0);
     return costInBlocks(own, form, weight);
   };
   return {

@@ -1,7 +1,7 @@
 import { refusal } from '../options/option.js';
 import type { Journal } from '../runtime/journal.js';
 import { readCheckpoint } from '../runtime/journal.js';
-import { type CostModel, fitCostModel } from './cost-model.js';
+import { type CostModel, distributeCost, fitCostModel } from './cost-model.js';
 import type { DraftCost, MeasuredDraft } from './measure-draft.js';
 import {
   type Bits,
@@ -318,9 +318,8 @@ async function estimatePlainCosts(
   for (const { only, mixture, cost } of found) {
     const own = cost.roundingCosts.size > 0 ? cost.roundingCosts : shares;
     const named = problem.weights.filter(({ name, isTable }) => !isTable && mixture.grids.get(name)?.bits === only);
-    const sum = named.reduce((total, { name }) => total + (own.get(name) ?? 0), 0);
-    const scale = sum > 0 ? Math.max(0, cost.quantising) / sum : 0;
-    costs.set(only, new Map(named.map(({ name }) => [name, (own.get(name) ?? 0) * scale])));
+    const estimates = new Map(named.map(({ name }) => [name, own.get(name) ?? 0]));
+    costs.set(only, distributeCost(cost.quantising, estimates));
   }
   // The cost of a table is measured with everything else in the most bits.
   const tables = new Map<string, MeasuredDraft>();
