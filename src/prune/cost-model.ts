@@ -64,13 +64,18 @@ export function fitCostModel(
 }
 
 /**
- * Exponent of the measured cost of rounding a single linear layer over its estimate: 0.86 on the bundled model, 0.88 on SmolLM2-135M
- * (`scripts/research/mixture-costs.ts --alone 2`). In proportion to estimates, the cheapest layers would cost too little, which are
- * those that mixtures choose.
+ * The cost of rounding a single linear layer is its estimate to this power: 0.84 on the bundled model, 0.88 on SmolLM2-135M before
+ * coordinate descent, measured in 2 bits (`scripts/research/mixture-costs.ts --alone 2`). Without it, costs of the layers that mixtures round first are too low.
  */
 const LAYER_EXPONENT = 0.87;
 
-/** Distributes the cost of rounding all linear layers over them. `estimates` are by the name of the weight. */
+/**
+ * Distributes the cost of rounding all linear layers over them.
+ *
+ * @param total In nats per token; below 0 it counts as 0.
+ * @param estimates By the name of the weight, in any unit.
+ * @returns Nats per token by the name of the weight.
+ */
 export function distributeCost(total: number, estimates: ReadonlyMap<string, number>): Map<string, number> {
   const parts = new Map([...estimates].map(([name, estimate]) => [name, Math.max(0, estimate) ** LAYER_EXPONENT]));
   const sum = [...parts.values()].reduce((all, part) => all + part, 0);
