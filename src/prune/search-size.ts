@@ -79,7 +79,6 @@ export async function createSizeSearch(search: SizeSearch) {
   const drafts = await openDrafts(search);
   const plain: SizeCandidate[] = [];
   const withCosts = await estimatePlainCosts(search, drafts, plain);
-  const measured: SizeCandidate[] = [...plain];
   let sizeCount = 0;
   return {
     /** The problem with rounding costs. */
@@ -87,6 +86,8 @@ export async function createSizeSearch(search: SizeSearch) {
     async choose(targetBytes: number): Promise<ChosenSize> {
       if (sizeCount > 0) drafts.startNextSize();
       sizeCount += 1;
+      // Without candidates of other sizes: a resumed run skips finished sizes, and must choose the same.
+      const measured = [...plain];
       const found = await chooseFor({ ...search, problem: withCosts, drafts, measured }, targetBytes);
       const candidates = [...plain, ...found.filter((candidate) => !plain.includes(candidate))];
       const fitting = candidates.filter(({ bytes }) => bytes <= targetBytes);
@@ -152,7 +153,7 @@ export const totalOf = ({ pruning, quantising }: DraftCost): number => pruning +
 
 interface OpenedSearch extends SizeSearch {
   readonly drafts: Drafts;
-  /** All measured candidates, for this size and others. */
+  /** All measured candidates of this size, including the unpruned ones. */
   readonly measured: SizeCandidate[];
 }
 

@@ -189,6 +189,27 @@ it('does not repeat measurements of an earlier run that are in the journal', asy
   expect([...found.chosen.mixture.grids]).toEqual([...chosen.mixture.grids]);
 });
 
+it('chooses the same for a size whatever was chosen before, as a resumed run skips finished sizes', async () => {
+  const least = smallestMixture(problem).bytes;
+  const sizes = [0.5, 0.4, 0.3, 0.2].map((part) => Math.round(least + part * (largestBytes(problem) - least)));
+  // Estimates that are wrong in waves, so that every further measurement changes the cost model.
+  const open = () => {
+    const { search } = searchOf();
+    const measure: SizeSearch['measure'] = async (...given) => {
+      const { quantising, ...found } = await search.measure(...given);
+      return { ...found, quantising: quantising * (1 + 0.5 * Math.sin(7 * quantising)) };
+    };
+    return createSizeSearch({ ...search, measure });
+  };
+  const all = await open();
+  for (const size of sizes) {
+    const { chosen, candidates } = await all.choose(size);
+    const alone = await (await open()).choose(size);
+    expect(chosen.mixture).toEqual(alone.chosen.mixture);
+    expect(candidates).toEqual(alone.candidates);
+  }
+});
+
 it('names the smallest reachable size, and what limits it', async () => {
   const { search } = searchOf();
   const least = await search.bytesOf(smallestMixture(problem));
