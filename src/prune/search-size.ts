@@ -187,9 +187,10 @@ async function chooseFor(search: OpenedSearch, targetBytes: number): Promise<rea
   for (const { kind, fitted } of [...singles.filter(({ kind }) => kind !== 'pruned'), ...pruned.slice(0, 1)])
     await add(kind, fitted, predict(fitted.mixture.estimate));
   if (found.length === 0) {
-    // Units and linear layers are indivisible, so that no other mixture may fit.
-    const mixture = smallestMixture(problem);
-    await add('mixture', { mixture, bytes: await search.bytesOf(mixture) });
+    const fitted = await fitCoarsely(search, (aim) => bestMixture(problem, aim, costModel), targetBytes);
+    const { steps } = fitted.mixture;
+    const [pruned, whole] = bits.length > 0 ? (['mixture', 'bits'] as const) : (['pruned', 'plain'] as const);
+    await add(steps.size > 0 ? pruned : whole, fitted);
   }
   if (bits.length === 0) return found;
   for (let round = 0; round < MAX_ROUNDS; round += 1) {
@@ -282,6 +283,29 @@ export async function fitExactly(
     aim += isNew ? unused : Math.min(unused, -targetBytes * AIM_STEP);
   }
   return best;
+}
+
+/** Parts of the bytes between a size and the smallest possible one, by which the aim is lowered. */
+const COARSE_STEPS = [0, 1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2];
+
+/**
+ * Fits a size that `fitExactly` misses, since a single step of units may remove far more bytes than are to be saved. The smallest
+ * mixture is the last resort.
+ */
+async function fitCoarsely(
+  { problem, bytesOf }: Pick<SizeSearch, 'problem' | 'bytesOf'>,
+  make: (aim: number) => Mixture | undefined,
+  targetBytes: number,
+): Promise<FittedMixture> {
+  const smallest = smallestMixture(problem);
+  const leastBytes = await bytesOf(smallest);
+  for (const part of COARSE_STEPS) {
+    // Estimates have rounding errors, so that the model itself may seem a little larger than its size.
+    const mixture = make(targetBytes + 0.5 - part * (targetBytes - leastBytes));
+    const bytes = mixture && (await bytesOf(mixture));
+    if (bytes !== undefined && bytes <= targetBytes) return { mixture: mixture!, bytes };
+  }
+  return { mixture: smallest, bytes: leastBytes };
 }
 
 const findSame = (candidates: readonly SizeCandidate[], mixture: Mixture): SizeCandidate | undefined =>

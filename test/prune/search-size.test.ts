@@ -210,6 +210,33 @@ it('chooses the same for a size whatever was chosen before, as a resumed run ski
   }
 });
 
+it.each([0, 1, 10, 100])('removes as little as possible for %d bytes less than the dense model has', async (less) => {
+  // Weights keep their form, and a step of units takes 4 % of the model.
+  const weights = problem.weights.map(({ forms: [form], ...weight }) => ({
+    ...weight,
+    forms: [{ bytes: form!.bytes + 1 / 3, cost: 0 }],
+  }));
+  const one = { ...problem, weights };
+  const bytesOf = async ({ steps }: Pick<Mixture, 'steps'>) =>
+    Math.round(
+      weights.reduce(
+        (sum, { module, forms: [form] }) => sum + form!.bytes * (1 - (steps.get(module!) ?? 0) / 8),
+        one.fixedBytes,
+      ),
+    );
+  const dense = await bytesOf({ steps: new Map() });
+  const measure: SizeSearch['measure'] = async ({ estimate }) => ({
+    ...{ pruning: estimate.pruning, quantising: 0 },
+    roundingCosts: new Map(),
+  });
+  const search = { problem: one, bits: [], bytesOf, measure, journal: undefined, onDraft: () => {} };
+  const { chosen } = await (await createSizeSearch(search)).choose(dense - less);
+  expect(chosen.bytes).toBeLessThanOrEqual(dense - less);
+  expect(chosen.bytes).toBeGreaterThan(0.85 * dense);
+  expect(chosen.mixture.steps.size).toBe(less === 0 ? 0 : 1);
+  expect(chosen.kind).toBe(less === 0 ? 'plain' : 'pruned');
+});
+
 it('names the smallest reachable size, and what limits it', async () => {
   const { search } = searchOf();
   const least = await search.bytesOf(smallestMixture(problem));
