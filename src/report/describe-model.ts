@@ -10,9 +10,9 @@ export interface ModelDescription {
   readonly model: string;
   readonly format: {
     readonly opset: number;
-    /** Type of most weights, in ONNX's words. */
+    /** Type of most weights in the model's file, in ONNX's words: `uint8` where codes are packed. */
     readonly dataType: string;
-    /** Bytes of all weights. */
+    /** Bytes of all weights in the model's file. */
     readonly bytes: number;
     readonly external: boolean;
   };
@@ -56,7 +56,8 @@ export interface ModuleDescription {
 export function describeModel(name: string, model: OnnxModel, { detected }: AnalysedModel): ModelDescription {
   const { layout } = detected;
   const bytesByType = new Map<number, number>();
-  for (const { dataType, byteLength } of withoutEmbeddingPrefix(model).weights.values()) {
+  const { weights } = model.coded ?? withoutEmbeddingPrefix(model);
+  for (const { dataType, byteLength } of weights.values()) {
     bytesByType.set(dataType, (bytesByType.get(dataType) ?? 0) + byteLength);
   }
   const [largest] = [...bytesByType].sort((a, b) => b[1] - a[1]);
