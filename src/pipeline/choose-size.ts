@@ -87,7 +87,7 @@ async function checkSmallestOf(
 /** The size problem of an unmeasured model, or from its statistics. */
 function openProblem(context: JobContext, input: SizeInput, measured: ObservedModel | undefined) {
   const { options } = input.job;
-  const modules = modulesOf(input, measured?.modules ?? selectModules(input.job).modules);
+  const modules = measured?.modules ?? selectModules(input.job).modules;
   const dense = measured?.dense ?? { functional: new Map(), orders: zeroOrders(modules, options) };
   return prepareProblem(context, input, { modules, dense, windowLength: measured?.windowLength ?? 2 });
 }
@@ -205,9 +205,8 @@ export function prepareSizes(context: JobContext, input: SizeInput, measured: Me
   const { job, shrink } = input;
   let opening: ReturnType<typeof open> | undefined;
   const open = async () => {
-    const modules = modulesOf(input, measured.modules);
-    const { problem, bytesOf, form } = await prepareProblem(context, input, {
-      modules,
+    const { problem, bytesOf, form, modules } = await prepareProblem(context, input, {
+      modules: measured.modules,
       dense: measured.dense,
       windowLength: job.windows[0]?.length ?? 2,
     });
@@ -274,28 +273,37 @@ const modulesOf = ({ shrink: { allow } }: SizeInput, modules: readonly PrunableM
   return modules.filter(({ kind }) => kinds.has(kind));
 };
 
-/** The size problem, calibrated to the actual bytes of the dense model's files. */
+/**
+ * The size problem, calibrated to the actual bytes of the dense model's files.
+ * @param source All modules that can be pruned.
+ * @returns With the modules that may be pruned.
+ */
 async function prepareProblem(
   context: JobContext,
   input: SizeInput,
-  { modules, dense, windowLength }: Pick<SizeSource, 'modules' | 'dense' | 'windowLength'>,
+  { modules: prunable, dense, windowLength }: Pick<SizeSource, 'modules' | 'dense' | 'windowLength'>,
 ) {
+  const modules = modulesOf(input, prunable);
   const { job, quantisation, shrink } = input;
   const [base] = quantisation.dtypes;
   const form: CodedForm | undefined = base === undefined ? undefined : { ...quantisation, dtype: DTYPES[base] };
   const bits = shrink.dtypes.map(bitsOf);
   const { model, analysed, options } = job;
-  const problem = sizeProblemOf({
+  const sized = sizeProblemOf({
     ...{ model, analysed, options, modules, dense, form, bits },
     cachedBytes: shrink.contextLength === undefined ? 0 : shrink.contextLength * cacheElementBytes(input),
     windowLength,
   });
+  const problem = { ...sized, otherParameters: countParameters(prunable) - countParameters(modules) };
   const bytesOf = (mixture: Pick<Mixture, 'grids' | 'steps'>) =>
     countMixture(context, input, { modules, dense }, mixture);
   const [most] = bits;
   const largest = most === undefined ? { grids: new Map() } : uniformMixture(problem, most);
-  return { problem: await matchBytes(problem, largest, bytesOf), bytesOf, form };
+  return { problem: await matchBytes(problem, largest, bytesOf), bytesOf, form, modules };
 }
+
+const countParameters = (modules: readonly PrunableModule[]): number =>
+  modules.reduce((sum, { parameterCount }) => sum + parameterCount, 0);
 
 /** File bytes of a mixture: its graph is written in memory with placeholder weights. */
 function countMixture(

@@ -48,6 +48,8 @@ export interface SizedModule extends ModuleMeasures {
 export interface SizeProblem {
   readonly weights: readonly SizedWeight[];
   readonly modules: readonly SizedModule[];
+  /** Parameters of modules that stay, though they could be pruned; they count in sparsities. Default 0. */
+  readonly otherParameters?: number;
   /** Bytes of everything else. */
   readonly fixedBytes: number;
   /** Whether all attention of one type loses the same number of heads. */
@@ -59,7 +61,7 @@ export interface Mixture {
   readonly grids: ReadonlyMap<string, WeightGrid>;
   /** Steps that each module loses, by module index. */
   readonly steps: ReadonlyMap<number, number>;
-  /** Fraction of the modules' parameters that is removed. */
+  /** Fraction of the prunable parameters that is removed. */
   readonly sparsity: number;
   /** Estimated bytes of the model. */
   readonly bytes: number;
@@ -121,21 +123,24 @@ export function costInBlocks(cost: number, { grid }: SizedForm, { forms }: Pick<
  * The unpruned mixture with one number of bits in the smallest blocks, except that tables have the most bits, and the named table
  * the fewest.
  */
-export function uniformMixture({ weights, modules, fixedBytes }: SizeProblem, bits: Bits, table?: string): Mixture {
-  const forms = weights.map((weight) => (weight.name === table ? formsIn(weight, 2) : plainForms(weight, bits))[0]!);
-  return describeMixture({ weights, modules, fixedBytes }, forms, new Map());
+export function uniformMixture(problem: SizeProblem, bits: Bits, table?: string): Mixture {
+  const forms = problem.weights.map(
+    (weight) => (weight.name === table ? formsIn(weight, 2) : plainForms(weight, bits))[0]!,
+  );
+  return describeMixture(problem, forms, new Map());
 }
 
 /** Bytes of the unpruned model with the most bits. */
-export const largestBytes = ({ weights, modules, fixedBytes }: SizeProblem): number =>
+export const largestBytes = (problem: SizeProblem): number =>
   describeMixture(
-    { weights, modules, fixedBytes },
-    weights.map(({ forms }) => forms[0]!),
+    problem,
+    problem.weights.map(({ forms }) => forms[0]!),
     new Map(),
   ).bytes;
 
 /** The smallest mixture: the fewest bits and the fewest units. */
-export function smallestMixture({ weights, modules, fixedBytes, evenHeads }: SizeProblem): Mixture {
+export function smallestMixture(problem: SizeProblem): Mixture {
+  const { weights, modules, evenHeads } = problem;
   const steps = new Map(
     modules.map((module) => {
       const least = Math.ceil(module.minimumKept / module.multiple) * module.multiple;
@@ -147,7 +152,7 @@ export function smallestMixture({ weights, modules, fixedBytes, evenHeads }: Siz
     for (const { index } of group) steps.set(index, fewest);
   }
   const forms = weights.map((weight) => weight.forms.at(-1)!);
-  return describeMixture({ weights, modules, fixedBytes }, forms, steps);
+  return describeMixture(problem, forms, steps);
 }
 
 /** Form of each weight. */
@@ -311,7 +316,7 @@ export function describeMixture(
   forms: State,
   steps: ReadonlyMap<number, number>,
 ): Mixture {
-  const { weights, modules, fixedBytes } = problem;
+  const { weights, modules, otherParameters = 0, fixedBytes } = problem;
   const removed = new Map(
     modules.map((module) => [
       module.index,
@@ -319,7 +324,7 @@ export function describeMixture(
     ]),
   );
   const partLeft = (module: number | undefined) => 1 - (module === undefined ? 0 : (removed.get(module) ?? 0));
-  let [bytes, pruning, parameters, removedParameters] = [fixedBytes, 0, 0, 0];
+  let [bytes, pruning, parameters, removedParameters] = [fixedBytes, 0, otherParameters, 0];
   const rounding = new Map<Bits, number>();
   for (const [at, { module }] of weights.entries()) {
     const { grid, bytes: own, cost } = forms[at]!;

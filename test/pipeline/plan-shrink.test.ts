@@ -54,6 +54,10 @@ it('predicts the choice of a run and its divergence from statistics', async () =
   const chosen = report.size!.candidates.find((candidate) => candidate.chosen)!;
   const [best] = sizes[0]!.candidates!;
   expect(best).toMatchObject({ bytes: chosen.bytes, sparsity: chosen.sparsity, maps: chosen.maps });
+  // Heads may not be removed, but are prunable.
+  expect(chosen.sparsity).toBeGreaterThan(0);
+  expect(report.sparsity.achieved).toBeCloseTo(chosen.sparsity, 9);
+  expect(report.sparsity.requested).toBe(chosen.sparsity);
   expect(best!.predicted.pruning / chosen.divergence.pruning).toBeGreaterThan(0.67);
   expect(best!.predicted.pruning / chosen.divergence.pruning).toBeLessThan(1.5);
   expect(best!.predicted.quantising / chosen.divergence.quantising).toBeGreaterThan(0.67);
