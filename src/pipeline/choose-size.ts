@@ -5,6 +5,8 @@ import { isFullCache } from '../onnx/cache-names.js';
 import { findDataType } from '../onnx/data-types.js';
 import { withoutEmbeddingPrefix } from '../onnx/join-embedding.js';
 import { readModelInputs } from '../onnx/model-inputs.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import { isHalfPrecision } from '../onnx/retype-floats.js';
 import { measureModel } from '../onnx/save-model.js';
 import type { ResolvedQuantisation } from '../options/quantisation.js';
 import { bitsOf, type ReductionName, type ResolvedShrink } from '../options/shrink.js';
@@ -40,7 +42,7 @@ import { pruneNoPastBranch } from '../removal/prune-no-past-branch.js';
 import { storeInMemory } from '../removal/repair-linear.js';
 import { formatBytes } from '../report/format-quantity.js';
 import type { SizeReport } from '../report/report-schema.js';
-import type { ModelFolder } from '../storage/model-folder.js';
+import { type ModelFolder, modelPaths, totalBytes } from '../storage/model-folder.js';
 import { withScratchWeights } from '../storage/scratch-weights.js';
 import { type JobContext, withPart } from './job-context.js';
 import { layoutOf } from './name-variants.js';
@@ -72,16 +74,41 @@ const KIND_OF = { neurons: 'ffn', heads: 'attention', experts: 'experts' } as co
 
 /** Refuses unreachable sizes before the model is measured. @throws OptionError with the smallest reachable size */
 export async function checkSizes(context: JobContext, input: SizeInput): Promise<void> {
-  await checkSmallestOf(input, await openProblem(context, input, undefined));
+  await checkSmallestOf(context, input, await openProblem(context, input, undefined));
 }
 
 async function checkSmallestOf(
-  { shrink: { option, targets } }: SizeInput,
-  problem: Pick<SizeSearch, 'problem' | 'bytesOf'>,
+  context: JobContext,
+  input: SizeInput,
+  sized: Pick<SizeSearch, 'problem' | 'bytesOf'>,
 ): Promise<SmallestSize> {
-  const smallest = await findSmallest(problem);
+  const { option, targets } = input.shrink;
+  const smallest = await findSmallest(sized);
   checkSmallest(smallest, { option, targets: targets.map(({ bytes }) => bytes), describe: formatBytes });
+  await remarkLargerDtypes(context, input, sized);
   return smallest;
+}
+
+/** Remarks that the dtypes do not make the model smaller, as where a float16 model gets float32 experts. */
+async function remarkLargerDtypes(
+  { remarks, platform }: JobContext,
+  input: SizeInput,
+  { problem, bytesOf }: Pick<SizeSearch, 'problem' | 'bytesOf'>,
+): Promise<void> {
+  const { shrink, folder, job } = input;
+  const { model } = job;
+  const fewest = shrink.dtypes.at(-1);
+  if (fewest === undefined) return;
+  const bytes = (await bytesOf(uniformMixture(problem, bitsOf(fewest)))) - cachedBytes(input, model);
+  const before = await totalBytes(platform, modelPaths(folder, model));
+  if (bytes < before) return;
+  const becomesSingle =
+    DTYPES[fewest].floats === 'float32' &&
+    [...model.weights.values()].some(({ dataType }) => isHalfPrecision(dataType));
+  const advice = becomesSingle
+    ? `: weights that ${fewest} does not cover, such as those of experts, become float32; choose dtypes q4f16, which keep float16`
+    : '; choose dtypes of fewer bits, or leave bits out of allow';
+  remarks.push(`the unpruned model takes ${formatBytes(bytes)} in ${fewest} and ${formatBytes(before)} now${advice}`);
 }
 
 /** The size problem of an unmeasured model, or from its statistics. */
@@ -135,7 +162,7 @@ export async function planSizes(
   const { shrink } = input;
   const opened = await openProblem(context, input, measured);
   const { problem, bytesOf } = opened;
-  const smallest = await checkSmallestOf(input, opened);
+  const smallest = await checkSmallestOf(context, input, opened);
   const bits = shrink.dtypes.map(bitsOf);
   const dtypes: { dtype: DtypeName; bytes: number }[] = [];
   for (const dtype of shrink.dtypes)
@@ -331,15 +358,19 @@ function countMixture(
       layout: layoutOf(folder, quantisation.layout),
       dtypes: quantisation.dtypes,
     });
-    const { contextLength } = input.shrink;
-    const cached =
-      contextLength === undefined ? 0 : cacheBytes(model.proto.graph!, contextLength, cacheElementBytes(input));
+    const cached = cachedBytes(input, model);
     if (variant !== undefined) return cached + (await countBytes(variant, folder)).byteLength;
     return (
       cached + measureModel(await pruneNoPastBranch(withoutEmbeddingPrefix(model), change, engine), folder.modelFile)
     );
   });
 }
+
+/** Bytes of a model's KV cache that count. */
+const cachedBytes = (input: SizeInput, { proto }: OnnxModel): number => {
+  const { contextLength } = input.shrink;
+  return contextLength === undefined ? 0 : cacheBytes(proto.graph!, contextLength, cacheElementBytes(input));
+};
 
 /** Bytes of one element of the KV cache. */
 function cacheElementBytes({ quantisation: { dtypes }, job }: SizeInput): number {

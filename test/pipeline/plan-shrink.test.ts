@@ -78,3 +78,13 @@ it('refuses statistics together with a trimmed vocabulary', async () => {
   const asked = planShrink({ model, vocabularySize: 900, statistics: at('seen') });
   await expect(asked).rejects.toThrow(/^statistics cover the entire vocabulary/);
 });
+
+it('remarks that the dtypes make a float16 model of experts larger', async () => {
+  const model = 'examples/models/tiny-moe';
+  const { bytes, dtypes, remarks } = await planShrink({ model });
+  for (const { bytes: rounded } of dtypes) expect(rounded).toBeGreaterThan(bytes);
+  expect(remarks.join()).toMatch(/takes 12\.\d MB in q4 and 7\.\d+ MB now: .* experts, .* choose dtypes q4f16/);
+  const halves = await planShrink({ model, dtypes: ['q4f16'] });
+  expect(halves.dtypes[0]!.bytes).toBeLessThan(bytes);
+  expect(halves.remarks).toEqual([]);
+}, 60_000);
