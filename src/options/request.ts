@@ -33,8 +33,8 @@ export function resolveRequest(request: Checked<RunRequest>): ResolvedRequest {
   const quantisation = resolveQuantisation(request);
   const { dtypes } = quantisation;
   const sparsities = [request.sparsity].flat().map(fractionOf);
-  // A row that ends inside a block would be padded.
-  const whole = sparsities.includes(0) ? 1 : widthMultipleFor(quantisation);
+  // A row that ends inside a block would be padded. At sparsity 0 in a ladder widths stay as they are.
+  const whole = sparsities.some((sparsity) => sparsity > 0) ? widthMultipleFor(quantisation) : 1;
   const options = fillIn({
     ...(whole > 1 && request.modules !== 'attention' && { widthMultiple: whole }),
     ...pickOptions(request, PRUNE_ROWS),

@@ -305,7 +305,7 @@ function makeMissing(context: JobContext, started: Started, resultsRequest: Resu
       evaluated: evaluated?.resultTexts.flatMap(tokensMeasured),
       readsTokens: shrink !== undefined || learnsRounding(quantisation),
       keepsBlocks:
-        request.widthMultiple === undefined && dtype.length === 0 && results.every((result) => targetOf(result) > 0),
+        request.widthMultiple === undefined && dtype.length === 0 && results.some((result) => targetOf(result) > 0),
       sparsities: open.map(({ sparsity }) => sparsity),
       checkModel: shrink && ((seen) => checkSizes(part, { ...sizing, shrink, job: seen })),
       checkFreeSpace(denseBytes, analysed) {

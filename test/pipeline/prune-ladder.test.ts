@@ -1,7 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { OptionError } from '../../src/errors.js';
-import { type LadderRequest, type Progress, prune, pruneLadder } from '../../src/node.js';
+import { type LadderRequest, type Progress, prune, pruneLadder, quantize } from '../../src/node.js';
 import { savedReport } from '../support/saved-report.js';
 import { copyShortLlama, SHORT_LLAMA } from '../support/short-llama.js';
 import { hashesOf, listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
@@ -40,6 +40,37 @@ describe('pruneLadder', () => {
     },
     240_000,
   );
+
+  it.each(['dense', 'quantised'])('gives the bytes of single runs next to sparsity 0 (%s model)', async (form) => {
+    const isDense = form === 'dense';
+    const calibration = { windowCount: 4, windowLength: 24, generate: false };
+    const shared = {
+      method: 'flap',
+      calibration,
+      certify: false,
+      evaluation: false,
+      ...(isDense && { dtype: 'q4' as const }),
+    } as const;
+    let model = SHORT_LLAMA;
+    if (!isDense) {
+      model = at('q4');
+      await quantize({
+        model: SHORT_LLAMA,
+        out: model,
+        dtype: 'q4',
+        rounding: 'nearest',
+        certify: false,
+        evaluation: false,
+      });
+    }
+    await pruneLadder({ ...shared, model, out: at('ladder'), sparsity: [0, 0.3] });
+    for (const sparsity of [0, 0.3]) {
+      const out = at(`single-${sparsity}`);
+      const { modules } = await prune({ ...shared, model, out, sparsity });
+      expect(await hashesOf(at(`ladder/${100 * sparsity}`))).toEqual(await hashesOf(out));
+      for (const { kind, keep } of modules) if (kind === 'ffn') expect(keep!.length % 32).toBe(0);
+    }
+  });
 
   it('checks all outputs before it prunes, and replaces only rungs', async () => {
     const quick = { method: 'random', calibration: undefined, report: at('reports/a.json') };
