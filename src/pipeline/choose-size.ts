@@ -99,13 +99,13 @@ async function remarkLargerDtypes(
   const { model } = job;
   const fewest = shrink.dtypes.at(-1);
   if (fewest === undefined) return;
-  const bytes = (await bytesOf(uniformMixture(problem, bitsOf(fewest)))) - cachedBytes(input, model);
+  const bytes = (await bytesOf(uniformMixture(problem, bitsOf(fewest)))) - countedCacheBytes(input, model);
   const before = await totalBytes(platform, modelPaths(folder, model));
   if (bytes < before) return;
-  const becomesSingle =
+  const becomesFloat32 =
     DTYPES[fewest].floats === 'float32' &&
     [...model.weights.values()].some(({ dataType }) => isHalfPrecision(dataType));
-  const advice = becomesSingle
+  const advice = becomesFloat32
     ? `: weights that ${fewest} does not cover, such as those of experts, become float32; choose dtypes q4f16, which keep float16`
     : '; choose dtypes of fewer bits, or leave bits out of allow';
   remarks.push(`the unpruned model takes ${formatBytes(bytes)} in ${fewest} and ${formatBytes(before)} now${advice}`);
@@ -302,8 +302,8 @@ const modulesOf = ({ shrink: { allow } }: SizeInput, modules: readonly PrunableM
 
 /**
  * The size problem, calibrated to the actual bytes of the dense model's files.
- * @param source All modules that can be pruned.
- * @returns With the modules that may be pruned.
+ * @param source Its `modules` are all that can be pruned.
+ * @returns Its `modules` are those that may be pruned.
  */
 async function prepareProblem(
   context: JobContext,
@@ -358,7 +358,7 @@ function countMixture(
       layout: layoutOf(folder, quantisation.layout),
       dtypes: quantisation.dtypes,
     });
-    const cached = cachedBytes(input, model);
+    const cached = countedCacheBytes(input, model);
     if (variant !== undefined) return cached + (await countBytes(variant, folder)).byteLength;
     return (
       cached + measureModel(await pruneNoPastBranch(withoutEmbeddingPrefix(model), change, engine), folder.modelFile)
@@ -366,8 +366,8 @@ function countMixture(
   });
 }
 
-/** Bytes of a model's KV cache that count. */
-const cachedBytes = (input: SizeInput, { proto }: OnnxModel): number => {
+/** Bytes of a model's KV cache; 0 where the cache does not count. */
+const countedCacheBytes = (input: SizeInput, { proto }: OnnxModel): number => {
   const { contextLength } = input.shrink;
   return contextLength === undefined ? 0 : cacheBytes(proto.graph!, contextLength, cacheElementBytes(input));
 };

@@ -188,9 +188,8 @@ async function chooseFor(search: OpenedSearch, targetBytes: number): Promise<rea
     await add(kind, fitted, predict(fitted.mixture.estimate));
   if (found.length === 0) {
     const fitted = await fitCoarsely(search, (aim) => bestMixture(problem, aim, costModel), targetBytes);
-    const { steps } = fitted.mixture;
-    const [pruned, whole] = bits.length > 0 ? (['mixture', 'bits'] as const) : (['pruned', 'plain'] as const);
-    await add(steps.size > 0 ? pruned : whole, fitted);
+    const [pruned, unpruned] = bits.length > 0 ? (['mixture', 'bits'] as const) : (['pruned', 'plain'] as const);
+    await add(fitted.mixture.steps.size > 0 ? pruned : unpruned, fitted);
   }
   if (bits.length === 0) return found;
   for (let round = 0; round < MAX_ROUNDS; round += 1) {
@@ -285,7 +284,7 @@ export async function fitExactly(
   return best;
 }
 
-/** Parts of the bytes between a size and the smallest possible one, by which the aim is lowered. */
+/** Fractions of the bytes between a size and the smallest possible one, by which the aim is lowered. */
 const COARSE_STEPS = [0, 1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2];
 
 /**
@@ -299,9 +298,9 @@ async function fitCoarsely(
 ): Promise<FittedMixture> {
   const smallest = smallestMixture(problem);
   const leastBytes = await bytesOf(smallest);
-  for (const part of COARSE_STEPS) {
-    // Estimates have rounding errors, so that the model itself may seem a little larger than its size.
-    const mixture = make(targetBytes + 0.5 - part * (targetBytes - leastBytes));
+  for (const fraction of COARSE_STEPS) {
+    // The estimate of the dense model may exceed its bytes by a rounding error.
+    const mixture = make(targetBytes + 0.5 - fraction * (targetBytes - leastBytes));
     const bytes = mixture && (await bytesOf(mixture));
     if (bytes !== undefined && bytes <= targetBytes) return { mixture: mixture!, bytes };
   }

@@ -192,7 +192,7 @@ it('does not repeat measurements of an earlier run that are in the journal', asy
 it('chooses the same for a size whatever was chosen before, as a resumed run skips finished sizes', async () => {
   const least = smallestMixture(problem).bytes;
   const sizes = [0.5, 0.4, 0.3, 0.2].map((part) => Math.round(least + part * (largestBytes(problem) - least)));
-  // Estimates that are wrong in waves, so that every further measurement changes the cost model.
+  // Measured costs deviate from the estimates, so that every measurement changes the cost model.
   const open = () => {
     const { search } = searchOf();
     const measure: SizeSearch['measure'] = async (...given) => {
