@@ -57,9 +57,9 @@ export function resolveRequest(request: Checked<RunRequest>): ResolvedRequest {
   if (stopHealing && options.heal === undefined)
     throw refusal('stopHealing', 'has no effect without heal; leave it out');
   if (statistics !== undefined) checkStatistics(request, options);
-  const isUnpruned = request.experts === undefined && sparsities.every((sparsity) => sparsity === 0);
-  const isRounded = isUnpruned && learnsRounding(quantisation);
-  const defaults = isRounded ? ROUNDING_DEFAULTS : calibrationDefaults;
+  // Whatever the sparsity, since all rungs of a ladder share their windows.
+  const onlyRounds = !facts.readsTokens && learnsRounding(quantisation);
+  const defaults = onlyRounds ? ROUNDING_DEFAULTS : calibrationDefaults;
   return { options, quantisation, calibration: resolveCalibration(request.calibration, defaults) };
 }
 

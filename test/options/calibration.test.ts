@@ -43,15 +43,23 @@ describe('generated windows', () => {
   });
 });
 
-it('defaults to fewer windows for quantisation only, generated ones if possible', () => {
+it('defaults to fewer windows where only rounding reads them, generated ones if possible', () => {
   const request = { model: 'in', out: 'out', dtype: 'q4', method: 'magnitude' } as const;
   const rounded = resolveRequest({ ...request, sparsity: 0 }).calibration;
   expect(rounded).toMatchObject({ windowCount: 16, generate: { temperature: 1 }, generateIfPossible: true });
   const requested = { windowCount: 40, generate: true };
   const given = resolveRequest({ ...request, sparsity: 0, calibration: requested }).calibration;
   expect(given).toMatchObject({ windowCount: 40, generateIfPossible: false });
-  const pruned = resolveRequest({ ...request, sparsity: 0.3 }).calibration;
+  const pruned = resolveRequest({ ...request, method: 'flap', sparsity: 0.3 }).calibration;
   expect(pruned).toMatchObject({ windowCount: 64, generate: undefined });
+});
+
+it.each(['magnitude', 'flap', 'auto'] as const)('has the same defaults for every rung of a ladder (%s)', (method) => {
+  const calibrationAt = (sparsity: number | readonly number[]) =>
+    resolveRequest({ model: 'in', out: 'out', dtype: 'q4', method, sparsity }).calibration;
+  const ladder = calibrationAt([0, 0.3]);
+  expect(calibrationAt(0)).toEqual(ladder);
+  expect(calibrationAt(0.3)).toEqual(ladder);
 });
 
 describe('calibration', () => {

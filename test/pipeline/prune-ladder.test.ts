@@ -43,7 +43,7 @@ describe('pruneLadder', () => {
 
   it.each(['dense', 'quantised'])('gives the bytes of single runs next to sparsity 0 (%s model)', async (form) => {
     const isDense = form === 'dense';
-    const calibration = { windowCount: 4, windowLength: 24, generate: false };
+    const calibration = { windowCount: 4, windowLength: 24 };
     const shared = {
       method: 'flap',
       calibration,
