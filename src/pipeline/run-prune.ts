@@ -51,6 +51,7 @@ import {
   type ResultPaths,
   type ResultSource,
   reportEntry,
+  saysNoRecipe,
   targetOf,
   type WriteRequest,
   writeResult,
@@ -184,12 +185,12 @@ type Reports = ReadonlyMap<number, PruneReport>;
 /** Existing results of the same run. */
 interface Finished {
   readonly reports: Reports;
-  /** Results written without a report. */
-  readonly unreported: ReadonlySet<number>;
+  /** Results without a report or the requested recipe, which are written again. */
+  readonly repeated: ReadonlySet<number>;
 }
 
 const pathsAfter = (results: readonly ResultPaths[], found: Finished | undefined): readonly ResultPaths[] =>
-  results.map((places, index) => (found?.unreported.has(index) ? { ...places, isRepeated: true } : places));
+  results.map((places, index) => (found?.repeated.has(index) ? { ...places, isRepeated: true } : places));
 
 type FinishedRequest = Pick<PruneRequest, 'model' | 'certify' | 'evaluation'>;
 
@@ -205,7 +206,7 @@ async function readFinished(
   const { platform, journal } = context;
   const { files } = platform;
   const found = new Map<number, PruneReport>();
-  const unreported = new Set<number>();
+  const repeated = new Set<number>();
   for (const [index, places] of results.entries()) {
     const { out, report: place } = places;
     if (out === undefined || !(await isFinished(context, out, [targetOf(places)]))) continue;
@@ -216,9 +217,18 @@ async function readFinished(
     const report = written ?? (await readCheckpoint<PruneReport>(journal, reportEntry(index)));
     if (report === undefined) {
       if (place !== undefined || !(await isOwnRecipe(context, places))) continue;
-      unreported.add(index);
+      repeated.add(index);
       context.notes.push(`${out} existed without a report to return: it was written again`);
       continue;
+    }
+    // The recipe's path does not belong to the key, so the earlier run may have written none, or elsewhere.
+    if (places.recipe !== undefined && !report.remarks.some(saysNoRecipe)) {
+      if (!(await isOwnRecipe(context, places))) continue;
+      if ((await files.kindOf(places.recipe.json)) === undefined) {
+        repeated.add(index);
+        context.notes.push(`${out} existed without its recipe: both were written again`);
+        continue;
+      }
     }
     // The folder may have been moved, and saved reports contain only names.
     const remarks = [
@@ -228,7 +238,7 @@ async function readFinished(
     ];
     found.set(index, { ...report, remarks, model, out: inside === '' ? out : files.resolve(out, inside) });
   }
-  return { reports: found, unreported };
+  return { reports: found, repeated };
 }
 
 /** Whether a recipe does not exist yet, or is that of the same run. */

@@ -115,7 +115,7 @@ export async function writeResult(
   const { out, report: place } = places;
   const reason = explainMissingRecipe(source, outcome);
   const recipe = reason === undefined ? places.recipe : undefined;
-  if (places.recipe !== recipe) remarks.push(`no recipe was written: ${reason}, which recipes do not support yet`);
+  if (places.recipe !== recipe) remarks.push(`${NO_RECIPE}: ${reason}, which recipes do not support yet`);
   const layout = layoutOf(folder, quantisation.layout);
   // No key after stopped training, since complete training gives another result.
   const key = source.job.healing?.stop ? undefined : keyAt(platform, run, [targetOf(places)]);
@@ -150,6 +150,11 @@ export async function writeResult(
   if (place?.folder !== undefined) await writeReport(files, report, { folder: place.folder, name: place.name, paths });
   return report;
 }
+
+const NO_RECIPE = 'no recipe was written';
+
+/** Whether a remark says that a result cannot have a recipe. */
+export const saysNoRecipe = (remark: string): boolean => remark.startsWith(NO_RECIPE);
 
 /** Reason why a result has no recipe; undefined if it has one. */
 function explainMissingRecipe({ job }: ResultSource, { modules }: PruneOutcome): string | undefined {

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdir, readdir, readFile, rename, rm, rmdir, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { nodePlatform } from '../../src/node/node-platform.js';
-import { observe, type PruneReport, prune, pruneLadder, quantize, shrink } from '../../src/node.js';
+import { applyRecipe, observe, type PruneReport, prune, pruneLadder, quantize, shrink } from '../../src/node.js';
 import type { LadderRequest } from '../../src/pipeline/prune-request.js';
 import { runObserve } from '../../src/pipeline/run-observe.js';
 import { runLadder, runPrune } from '../../src/pipeline/run-prune.js';
@@ -244,6 +244,31 @@ describe('a repeated command', () => {
     await rm(at('out/mine.txt'));
     await truncate(at('out/genai_config.json'), 10);
     await expect(call({})).rejects.toThrow('exists');
+  });
+
+  it('writes the recipe of a finished result that has none, and refuses that of another run', async () => {
+    const request = { ...COMMON, out: at('out'), sparsity: 0.3, method: 'flap', ...UNCHECKED } as const;
+    await prune(request);
+    const bytes = await hashesOf(at('out'));
+    const recipe = at('recipe');
+    const { remarks } = await prune({ ...request, recipe });
+    expect(remarks).toContainEqual(expect.stringMatching(/out existed without its recipe: both were written again$/));
+    await applyRecipe({ model: MODEL, recipe, out: at('same') });
+    const { 'fang-prune-files.json': manifest, ...copies } = await hashesOf(at('same'));
+    expect(manifest).toBeDefined();
+    expect(bytes).toMatchObject(copies);
+    const { createdAt } = await prune({ ...request, recipe });
+    expect(await prune({ ...request, recipe })).toMatchObject({ createdAt });
+    await prune({ ...request, out: at('other'), recipe: at('others'), sparsity: 0.4 });
+    await expect(prune({ ...request, recipe: at('others') })).rejects.toThrow('exists');
+  });
+
+  it('returns a finished result that cannot have a recipe', async () => {
+    await quantize({ model: MODEL, dtype: 'q8', rounding: 'nearest', ...UNCHECKED, out: at('coded') });
+    const shared = { model: at('coded'), out: at('out'), sparsity: 0.3, method: 'magnitude', ...UNCHECKED } as const;
+    const { createdAt, remarks } = await prune({ ...shared, recipe: at('recipe') });
+    expect(remarks).toContainEqual(expect.stringMatching(/^no recipe was written/));
+    expect(await prune({ ...shared, recipe: at('recipe') })).toMatchObject({ createdAt });
   });
 
   it('returns the report of a finished result if report is false now', async () => {
