@@ -327,7 +327,7 @@ describe('a repeated command', () => {
   it('writes the last healing checkpoint of an aborted run with stopHealing', async () => {
     const request = {
       ...COMMON,
-      ...({ out: at('out'), sparsity: 0.4, modules: 'ffn', method: 'flap', evaluation: false } as const),
+      ...({ out: at('out'), sparsity: 0.4, modules: 'ffn', method: 'flap', dtype: 'q4', evaluation: false } as const),
       heal: { windowCount: 8, share: 0, windowsPerStep: 1, learningRate: 1e-3 },
     };
     const stopped = { ...request, stopHealing: true };
@@ -336,8 +336,9 @@ describe('a repeated command', () => {
     const abortion = new AbortController();
     const onProgress = ({ detail }: Progress) => detail === 'step 6 of 8' && abortion.abort();
     await expect(runPrune(PLATFORM, { ...request, onProgress, signal: abortion.signal })).rejects.toThrow('abort');
-    const { healing } = await runPrune(PLATFORM, stopped);
+    const { healing, remarks } = await runPrune(PLATFORM, stopped);
     expect(healing).toMatchObject({ stopped: true });
+    expect(remarks.join()).toContain('the rounded model was not healed');
     expect(healing!.curve.at(-1)).toMatchObject({ step: 5 });
     const { before, after } = healing!.divergence;
     expect(after).toBeLessThan(before);
