@@ -38,15 +38,13 @@ export {
   resolveCalibration,
 } from './options/calibration.js';
 export {
-  FEATURES,
   type FeaturesName,
   GROUPING_DEFAULTS,
   type GroupingOptions,
   type ResolvedGrouping,
-  WEIGHTING_DEFAULTS,
   type WeightingOptions,
 } from './options/groups.js';
-export { type HealingOptions, type ResolvedHealing, resolveHealing } from './options/healing.js';
+export type { HealingOptions, ResolvedHealing } from './options/healing.js';
 export type { Fraction } from './options/kinds.js';
 
 /** Options of pruning, independent of paths. */

@@ -10,7 +10,7 @@ export interface WindowSum {
 export type Interval = readonly [low: number, high: number];
 
 /** Fewest windows or items that give a variance. */
-export const MIN_COUNT = 3;
+const MIN_COUNT = 3;
 
 const CONFIDENCE = 0.95;
 

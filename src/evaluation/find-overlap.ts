@@ -1,5 +1,5 @@
 /** Consecutive tokens that two texts must share to count as the same passage. */
-export const OVERLAP_LENGTH = 13;
+const OVERLAP_LENGTH = 13;
 
 /** Tokens of a text that occur in another one. */
 export interface Overlap {

@@ -18,7 +18,7 @@ export interface WidthAdvice {
 }
 
 /** Multiples that match vector widths and tiles of matrix kernels. */
-export const WIDTH_MULTIPLES = [8, 16, 32, 64, 128] as const;
+const WIDTH_MULTIPLES = [8, 16, 32, 64, 128] as const;
 
 /** Least saving per neuron (mean of prefill and decoding) for advice, since rounding removes more neurons. */
 const MIN_SAVING = 0.05;

@@ -3,7 +3,7 @@ import { expectedByteLength } from './tensor-handle.js';
 import { isExternal, isString, shapeOf } from './tensor-payload.js';
 
 /** Constants from this size on are weights, not shapes or scalars. */
-export const HOISTED_BYTES = 1024;
+const HOISTED_BYTES = 1024;
 
 /** The first IR version whose initializers need not be listed as graph inputs too. */
 export const HOISTING_IR_VERSION = 4n;

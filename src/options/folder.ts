@@ -117,7 +117,7 @@ export const EVALUATION = {
 } as const satisfies AnyRows;
 
 /** Whether an interrupted run is resumed. */
-export const resume = row('--no-resume', 'start again instead of resuming an interrupted run', {
+const resume = row('--no-resume', 'start again instead of resuming an interrupted run', {
   kind: boolean,
   default: true,
 });

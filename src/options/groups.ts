@@ -10,7 +10,7 @@ import { type AnyRows, type Checked, defaultsOf, type OptionsOf, type Resolved, 
 export type FeaturesName = 'post-norm' | 'residual';
 
 /** Features of contexts by name. */
-export const FEATURES = ['post-norm', 'residual'] as const satisfies readonly FeaturesName[];
+const FEATURES = ['post-norm', 'residual'] as const satisfies readonly FeaturesName[];
 
 /** Reports write Infinity as a string, since JSON has none. */
 const balance: Kind<number> = {
@@ -105,7 +105,7 @@ export const FUNCTIONS = {
 export interface FunctionOptions extends OptionsOf<typeof FUNCTIONS> {}
 
 export const GROUPING_DEFAULTS = defaultsOf(GROUPING) satisfies ResolvedGrouping;
-export const WEIGHTING_DEFAULTS = defaultsOf(WEIGHTING);
+const WEIGHTING_DEFAULTS = defaultsOf(WEIGHTING);
 
 /** Grouping options with defaults. */
 export type ResolvedGrouping = Resolved<GroupingOptions, typeof GROUPING>;

@@ -151,7 +151,7 @@ export const text = (
 
 export const anyText: Kind<string> = { ...text('a text', () => true), schema: { type: 'string' } };
 
-export const anyList: Kind<readonly unknown[]> = {
+const anyList: Kind<readonly unknown[]> = {
   accepts: Array.isArray,
   expected: 'a list',
   schema: { type: 'array' },

@@ -6,7 +6,7 @@ import { type AnyRows, type OptionsOf, refusal, row } from './option.js';
 export type Size = number | string;
 
 /** Ways to make a model smaller. */
-export const REDUCTIONS = ['neurons', 'heads', 'experts', 'bits'] as const;
+const REDUCTIONS = ['neurons', 'heads', 'experts', 'bits'] as const;
 export type ReductionName = (typeof REDUCTIONS)[number];
 
 const UNITS = { '': 1, b: 1, kb: 1e3, mb: 1e6, gb: 1e9, kib: 2 ** 10, mib: 2 ** 20, gib: 2 ** 30 } as const;

@@ -25,7 +25,7 @@ export function nameRungs(sparsities: readonly number[]): readonly Rung[] {
 }
 
 /** Percent, without rounding errors of binary fractions: 0.07 -> `7`. */
-export function rungName(sparsity: number): string {
+function rungName(sparsity: number): string {
   return String(Number((sparsity * 100).toFixed(NAME_DECIMALS)));
 }
 

@@ -40,7 +40,7 @@ function isNameOf(name: string | undefined, path: string): boolean {
 }
 
 /** Whether two paths name one place; they may be written with or without `./` and a slash at the end. */
-export function isSamePath(one: string, other: string | undefined): boolean {
+function isSamePath(one: string, other: string | undefined): boolean {
   return other !== undefined && plain(one) === plain(other);
 }
 

@@ -23,7 +23,7 @@ import { type OpenFolder, openFolder } from './open-folder.js';
 import { type JsonObject, readJsonFile } from './read-json.js';
 
 /** Configuration files next to a model. */
-export const MODEL_DOCUMENTS = ['config.json', 'generation_config.json', 'genai_config.json'] as const;
+const MODEL_DOCUMENTS = ['config.json', 'generation_config.json', 'genai_config.json'] as const;
 
 export type ModelDocument = (typeof MODEL_DOCUMENTS)[number];
 

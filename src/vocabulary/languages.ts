@@ -15,7 +15,7 @@ const written = (name: string, ...scripts: readonly string[]): Language => ({
 });
 
 /** Languages by ISO 639 code. ASCII, punctuation, symbols and emoji belong to all of them. */
-export const LANGUAGES = {
+const LANGUAGES = {
   code: { name: 'program code: ASCII alone', scripts: [] },
   en: latin('English'),
   af: latin('Afrikaans', 'áäéèêëíîïóôöúûü'),
