@@ -222,7 +222,11 @@ export async function isFinished(
 ): Promise<boolean> {
   if (run === undefined || out === undefined) return false;
   const { files } = platform;
-  if ((await runOf(files, out)) !== keyAt(platform, run, sparsities)) return false;
+  return (await runOf(files, out)) === keyAt(platform, run, sparsities) && isUnchanged(files, out);
+}
+
+/** Whether all files that a run wrote into a folder are still there, with their sizes. */
+export function isUnchanged(files: Files, out: string): Promise<boolean> {
   return readListed(files, files.resolve(out), out).then(
     () => true,
     () => false,

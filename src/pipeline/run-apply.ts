@@ -17,7 +17,7 @@ import { VERSION } from '../version.js';
 import type { JobContext } from './job-context.js';
 import { refuseCoded } from './refuse-coded.js';
 import { countParameters, hashSaved, reportSideFiles, updateDocuments } from './result-facts.js';
-import { buildOutput, type OpenedModels, runOf, runResumable } from './resumable-job.js';
+import { buildOutput, isUnchanged, type OpenedModels, runOf, runResumable } from './resumable-job.js';
 import { open } from './stage-open.js';
 import type { SaveInput } from './stage-save.js';
 import type { Stages, StagesOption } from './stages.js';
@@ -90,10 +90,11 @@ interface OpenedRecipe extends OpenedModels {
 /** A written model. */
 type WrittenModel = Pick<AppliedRecipe, 'sha256' | 'sideFiles'> & { readonly byteLength: number };
 
-/** Result of an earlier call; undefined if missing or damaged. */
+/** Result of an earlier call; undefined if missing, changed or damaged. */
 async function findSaved(context: JobContext, out: string, { run, result }: Recipe): Promise<WrittenModel | undefined> {
   const { platform, signal } = context;
   if (run === undefined || (await runOf(platform.files, out)) !== run) return undefined;
+  if (!(await isUnchanged(platform.files, out))) return undefined;
   try {
     const folder = await open.run(context, { model: out });
     const paths = modelPaths(folder, await folder.load());

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdir, readdir, readFile, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { ModelFormatError, OptionError } from '../../src/errors.js';
@@ -57,6 +57,11 @@ describe('a recipe', () => {
       expect(sideFiles?.copied).toContain('tokenizer.json');
       expect(await applyRecipe(again)).toEqual(found);
       expect(await readdir(folder())).not.toContain('again.partial');
+      const tokenizer = await readFile(at('again/tokenizer.json'));
+      await rm(at('again/tokenizer.json'));
+      await expect(applyRecipe(again)).rejects.toThrow('exists');
+      await writeFile(at('again/tokenizer.json'), tokenizer);
+      expect(await applyRecipe(again)).toEqual(found);
       await truncate(at('again/onnx/model.onnx'), 2000);
       await expect(applyRecipe(again)).rejects.toThrow('exists');
       expect(modules).toHaveLength(4);
