@@ -29,6 +29,7 @@ import { analyse } from './stage-analyse.js';
 import { calibrate } from './stage-calibrate.js';
 import { load } from './stage-load.js';
 import { open } from './stage-open.js';
+import { withTextContext } from './with-text-context.js';
 
 export interface BiasRequest
   extends JobControl,
@@ -76,14 +77,11 @@ export async function runBias(platform: Platform, given: BiasRequest): Promise<B
       positionCount,
       seed,
     });
-    const text = await createCalibrationSet({
-      source: await openTextSource(platform.files, request.text),
-      windowCount,
-      windowLength: calibration.windowLength,
-      tokenizer,
-      vocabularySize,
-      signal,
-    });
+    const source = await openTextSource(platform.files, request.text);
+    const { windowLength } = calibration;
+    const text = await withTextContext(request.text, () =>
+      createCalibrationSet({ source, windowCount, windowLength, tokenizer, vocabularySize, signal }),
+    );
     const found = await compareTexts({
       engine,
       dense: { folder, model, analysed },

@@ -82,7 +82,9 @@ describe('the bias of a calibration on prose', () => {
 
   it('refuses texts shorter than a window, and a windowCount of 0', async () => {
     await writeFile(at('short.txt'), 'a few words');
-    await expect(bias({ text: at('short.txt') })).rejects.toThrow(/found \d+ tokens, and one window needs 64/);
+    await expect(bias({ text: at('short.txt') })).rejects.toThrow(
+      /short\.txt: found \d+ tokens, and one window needs 64/,
+    );
     await expect(bias({ windowCount: 0 })).rejects.toThrow(OptionError);
   });
 
