@@ -50,9 +50,11 @@ async function checkFile(path: string): Promise<void> {
 }
 
 /** @see Files.stamp */
-async function stamp(path: string): Promise<string | undefined> {
+async function stamp(path: string, byChange = false): Promise<string | undefined> {
   const stats = await stat(path, { bigint: true }).catch(() => undefined);
-  return stats && `${stats.size} bytes, ${stats.mtime.toISOString()} (${stats.dev}:${stats.ino}:${stats.mtimeNs})`;
+  if (stats === undefined) return undefined;
+  const version = [stats.dev, stats.ino, stats.mtimeNs, ...(byChange ? [stats.ctimeNs] : [])];
+  return `${stats.size} bytes, ${stats.mtime.toISOString()} (${version.join(':')})`;
 }
 
 function isFile(path: string): Promise<boolean> {

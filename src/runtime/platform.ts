@@ -75,8 +75,12 @@ export interface Files {
   checkFile(path: string): Promise<void>;
   /** The path with links resolved as far as it exists. */
   real(path: string): Promise<string>;
-  /** Version of a file by size and time; undefined if missing. */
-  stamp(path: string): Promise<string | undefined>;
+  /**
+   * Version of a file by size and time; undefined if missing.
+   * @param byChange with the time of the last change too, which programs cannot set, but which a new link or other
+   *   permissions renew
+   */
+  stamp(path: string, byChange?: boolean): Promise<string | undefined>;
   /**
    * Builds a folder that appears only when it is complete, with a manifest of its files (`MANIFEST`). If `build` fails
    * nothing remains.

@@ -29,7 +29,8 @@ const LARGE_BYTES = 2 ** 28;
 const REPORTED_BYTES = 2 ** 26;
 
 /**
- * Hashes of large files, from the platform's hash cache where their paths, sizes and time stamps are unchanged.
+ * Hashes of large files, from the platform's hash cache where their paths, sizes and time stamps are unchanged. The time of the last
+ * change counts, since `cp -p` and archives restore older time stamps.
  */
 export async function hashFilesCached(
   platform: Platform,
@@ -41,7 +42,7 @@ export async function hashFilesCached(
   if (total < LARGE_BYTES) return hashFiles(platform, paths, signal);
   const cacheKey = async () => {
     const hash = createHash();
-    const stamps = await Promise.all(paths.map(async (path) => [path, await files.stamp(path)]));
+    const stamps = await Promise.all(paths.map(async (path) => [path, await files.stamp(path, true)]));
     hash.update(new TextEncoder().encode(JSON.stringify(stamps)));
     return stamps.every(([, stamp]) => stamp !== undefined) ? hash.digest() : undefined;
   };

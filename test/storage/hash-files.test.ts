@@ -1,4 +1,4 @@
-import { chmod, mkdir, open, truncate, utimes, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, open, stat, truncate, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createHashCache } from '../../src/node/hash-cache.js';
 import { nodePlatform } from '../../src/node/node-platform.js';
@@ -42,6 +42,13 @@ it('reads a large file again only if it changed, and reports progress', async ()
   const second = await hash();
   expect(second).not.toBe(first);
   expect(second).toBe(await hashFiles(nodePlatform, [at('weights')]));
+  // As `cp -p` leaves it: other contents of the same size, with the old times.
+  const { atime, mtime } = await stat(at('weights'));
+  const again = await open(at('weights'), 'r+');
+  await again.write('third', 7);
+  await again.close();
+  await utimes(at('weights'), atime, mtime);
+  expect(await hash()).toBe(await hashFiles(nodePlatform, [at('weights')]));
 });
 
 it('reads no cache that others may write to, and ignores invalid hashes', async () => {
