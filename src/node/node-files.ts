@@ -1,4 +1,4 @@
-import { access, constants, type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { access, constants, type FileHandle, mkdir, open, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { errorMessage } from '../error-message.js';
@@ -87,17 +87,32 @@ const suffix = '.fang-prune-partial';
 
 /** @see Files.writeTogether */
 async function writeTogether(files: Parameters<Files['writeTogether']>[0]): Promise<void> {
+  const folders = new Set(Array.from(files.keys(), dirname));
+  const created = new Map<string, string | undefined>();
   try {
+    for (const folder of folders) created.set(folder, await writing(folder, () => mkdir(folder, { recursive: true })));
     for (const [path, write] of files) {
       await listFile(path);
       const sink = await createFileSink(path + suffix);
       await write(sink).finally(() => sink.close());
     }
     for (const path of files.keys()) await writing(path, () => rename(path + suffix, path));
-    for (const folder of new Set(Array.from(files.keys(), dirname))) await syncFolder(folder);
-  } finally {
+    for (const folder of folders) await syncFolder(folder);
+  } catch (error) {
     await Promise.all([...files.keys()].map((path) => rm(path + suffix, { force: true })));
+    for (const [folder, first] of created) if (first !== undefined) await removeEmpty(folder, first);
+    throw error;
   }
+}
+
+/** Removes a folder and its parents up to `first`, as far as they are empty. */
+async function removeEmpty(folder: string, first: string): Promise<void> {
+  let isEmpty = true;
+  for (let path = resolve(folder); isEmpty && path.length >= first.length; path = dirname(path))
+    isEmpty = await rmdir(path).then(
+      () => true,
+      () => false,
+    );
 }
 
 /** The file is opened at the first read, and closed by `close`. @see Files */

@@ -1,8 +1,9 @@
-import { mkdir, readFile, symlink, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ModelFormatError, OptionError } from '../../src/errors.js';
 import { nodeFiles } from '../../src/node/node-files.js';
 import { createSpillFile } from '../../src/node/spill-file.js';
+import type { ByteSink } from '../../src/onnx/byte-source.js';
 import { openFolder } from '../../src/storage/open-folder.js';
 import { createScratchWeights } from '../../src/storage/scratch-weights.js';
 import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
@@ -66,6 +67,24 @@ describe('a folder to write into', () => {
     await expect(openFolder(nodeFiles, folder()).create('../x')).rejects.toThrow(ModelFormatError);
     await writeFile(join(folder(), 'file'), '');
     await expect(openFolder(nodeFiles, folder()).create('file/x')).rejects.toThrow(OptionError);
+  });
+
+  it('removes the folders that it created if a file cannot be completed', async () => {
+    await mkdir(join(folder(), 'old'));
+    const write = async (sink: ByteSink) => sink.write(Uint8Array.of(1));
+    const failing = () => Promise.reject(new Error('aborted'));
+    const at = (...parts: string[]) => join(folder(), ...parts);
+    const files = new Map([
+      [at('old/new/deeper/a'), write],
+      [at('old/new/b'), failing],
+    ]);
+    await expect(nodeFiles.writeTogether(files)).rejects.toThrow('aborted');
+    expect(await readdir(at('old'))).toEqual([]);
+    await writeFile(at('old/mine'), '');
+    await expect(nodeFiles.writeTogether(files)).rejects.toThrow('aborted');
+    expect(await readdir(at('old'))).toEqual(['mine']);
+    await nodeFiles.writeTogether(new Map([[at('old/new/deeper/a'), write]]));
+    expect(await readdir(at('old/new/deeper'))).toEqual(['a']);
   });
 });
 

@@ -1,10 +1,11 @@
-import { readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { shardFromEnvironment } from '../../src/cli/shard-from-environment.js';
 import { OptionError } from '../../src/errors.js';
 import { mergeStatistics, type ObserveRequest, observe, type PruneRequest, prune } from '../../src/node.js';
 import { bytesSource } from '../../src/onnx/memory-folder.js';
 import { readSafetensors, type TensorMap } from '../../src/onnx/safetensors.js';
+import type { Progress } from '../../src/progress.js';
 import type { SavedStatistics } from '../../src/report/statistics-schema.js';
 import { hashFolder, useTemporaryFolder } from '../support/temporary-folder.js';
 
@@ -57,6 +58,12 @@ describe('shards of one observation', () => {
       kept.push(JSON.stringify(modules.map(({ block, kind, keep }) => [block, kind, keep])));
     }
     expect(new Set(kept).size).toBe(1);
+    const aborted = new AbortController();
+    const onProgress = ({ stage }: Progress) => stage === 'merge' && aborted.abort();
+    const before = await readdir(folder());
+    const merging = mergeStatistics({ shards: placesOf(4), out: at('aborted'), onProgress, signal: aborted.signal });
+    await expect(merging).rejects.toMatchObject({ name: 'AbortError' });
+    expect(await readdir(folder())).toEqual(before);
     await mergeStatistics({ shards: placesOf(4).reverse(), out: at('reversed') });
     expect(await hashFolder(at('reversed'))).toBe(await hashFolder(at('merged-4')));
     const [one, four] = [await readTensors(at('merged-1')), await readTensors(at('merged-4'))];
