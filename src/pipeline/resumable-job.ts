@@ -57,7 +57,7 @@ export interface ResumableJob<Opened extends OpenedModels, Prepared, Found, Resu
   prepare(context: JobContext, opened: Opened): Promise<Prepared>;
   /** Values of the key in addition to the models. Default: the request. */
   keyValues?(prepared: Prepared): object;
-  /** Finds the result of an earlier equal call. */
+  /** Finds the result of an earlier equal call. With `force`: only what this run wrote before it was interrupted. */
   find(context: JobContext, opened: Opened): Promise<Found | undefined>;
   make(context: JobContext, started: StartedJob<Opened, Prepared, Found>): Promise<Result>;
 }
@@ -86,7 +86,7 @@ export function runResumable<Opened extends OpenedModels, Prepared, Found, Resul
     const key =
       call && (await runKey(platform, values, { folders, engine, call, place, signal, onProgress: outer.onProgress }));
     return withJournal(outer, { output, key, sparsities, resume }, async (context, resuming) => {
-      const mayBeFinished = resuming || (resume && !force);
+      const mayBeFinished = resume && (resuming || !force);
       const found = mayBeFinished ? await job.find(context, opened) : undefined;
       // Another run may have written it in the meantime.
       await checkOutput(opened, { resuming, found });

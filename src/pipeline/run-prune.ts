@@ -50,6 +50,7 @@ import { type JobVocabulary, type TrimmedFolder, trimInMemory } from './trimmed-
 import {
   type ResultPaths,
   type ResultSource,
+  replacedEntry,
   reportEntry,
   saysNoRecipe,
   targetOf,
@@ -192,7 +193,7 @@ interface Finished {
 const pathsAfter = (results: readonly ResultPaths[], found: Finished | undefined): readonly ResultPaths[] =>
   results.map((places, index) => (found?.repeated.has(index) ? { ...places, isRepeated: true } : places));
 
-type FinishedRequest = Pick<PruneRequest, 'model' | 'certify' | 'evaluation'>;
+type FinishedRequest = Pick<PruneRequest, 'model' | 'force' | 'certify' | 'evaluation'>;
 
 /**
  * Reads reports of results of the same key, by index.
@@ -201,7 +202,7 @@ type FinishedRequest = Pick<PruneRequest, 'model' | 'certify' | 'evaluation'>;
 async function readFinished(
   context: JobContext,
   results: readonly ResultPaths[],
-  { inside, model, certify = true, evaluation }: { readonly inside: string } & FinishedRequest,
+  { inside, model, force = false, certify = true, evaluation }: { readonly inside: string } & FinishedRequest,
 ): Promise<Finished> {
   const { platform, journal } = context;
   const { files } = platform;
@@ -210,6 +211,8 @@ async function readFinished(
   for (const [index, places] of results.entries()) {
     const { out, report: place } = places;
     if (out === undefined || !(await isFinished(context, out, [targetOf(places)]))) continue;
+    // An older one has the same key.
+    if (force && !(await journal?.has(replacedEntry(index)))) continue;
     const { folder, name } = place ?? { name: REPORT_NAME };
     const path = files.resolve(folder ?? out, folder ? '' : inside, `${name}.json`);
     // Unreadable results are written again.

@@ -145,6 +145,10 @@ export async function writeResult(
   const report = await (out === undefined
     ? parts[0]!.count()
     : buildOutput(context, { out, source: folder, force: force || places.isRepeated, run: key }, fill));
+  if (force && out !== undefined) {
+    await journal?.write(replacedEntry(index), [true]);
+    await journal?.settle();
+  }
   await source.job.journal?.drop(`result-${index}`);
   const { reportPaths: paths } = request;
   if (place?.folder !== undefined) await writeReport(files, report, { folder: place.folder, name: place.name, paths });
@@ -301,6 +305,9 @@ async function prepareFolder(
 
 /** Journal entry with the report of a result before its folder is renamed. */
 export const reportEntry = (index: number): string => `report-${index}`;
+
+/** Journal entry that says that a result was written with `force`: an older one may have its key. */
+export const replacedEntry = (index: number): string => `replaced-${index}`;
 
 /** The folder's JSON files, updated for the result. */
 function documentsOf(

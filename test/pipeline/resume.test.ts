@@ -188,6 +188,25 @@ describe('a repeated command', () => {
     expect(remade!.createdAt).not.toBe(first!.createdAt);
   });
 
+  it('replaces all results with force, also after an abort', async () => {
+    const request = { ...COMMON, sparsity: [0.1, 0.4], method: 'flap', ...UNCHECKED, out: at('out') } as const;
+    const old = await runLadder(PLATFORM, request);
+    const abortion = new AbortController();
+    let savedCount = 0;
+    const onProgress = ({ stage, done, total }: Progress) => {
+      if (stage === 'save' && done === total) savedCount += 1;
+      if (stage === 'prune' && savedCount === 1) abortion.abort();
+    };
+    const forced = { ...request, force: true };
+    await expect(runLadder(PLATFORM, { ...forced, onProgress, signal: abortion.signal })).rejects.toThrow('abort');
+    const { createdAt } = JSON.parse(await readFile(at('out/10/fang-prune-report.json'), 'utf8')) as PruneReport;
+    expect(createdAt).not.toBe(old[0]!.createdAt);
+    const [first, second] = await runLadder(PLATFORM, forced);
+    // What the aborted run wrote is not made again.
+    expect(first!.createdAt).toBe(createdAt);
+    expect(second!.createdAt).not.toBe(old[1]!.createdAt);
+  });
+
   it('returns finished statistics', async () => {
     const request = { model: MODEL, out: at('statistics'), method: 'flap', calibration: CALIBRATION };
     const first = await observe(request);
