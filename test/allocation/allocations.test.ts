@@ -132,6 +132,21 @@ describe.each(Object.keys(ALLOCATIONS) as AllocationName[])('allocation %s', (na
   });
 });
 
+it.each<[AllocationName, readonly number[], readonly number[]]>([
+  ['owl', [0.2, 0.1], [0.32, 0.48]],
+  ['adaptive-clamped', [0, 1, 1, 1], [0.6, 1 / 3, 1 / 3, 1 / 3]],
+])('allocation %s spreads blocks as far as its paper', (name, measures, expected) => {
+  const modules = modulesOf().flatMap((module, block) =>
+    measures[block] === undefined
+      ? []
+      : [{ ...module, parameterCount: STEPS, blockChange: measures[block]!, order: orderOf(measures[block]!) }],
+  );
+  const found = ALLOCATIONS[name].allocate(problemOf(0.4, modules));
+  expected.forEach((sparsity, block) => {
+    expect(found[block]).toBeCloseTo(sparsity, 12);
+  });
+});
+
 describe('spreadByMeasure', () => {
   const measureOf = ({ blockChange }: ModuleMeasures) => blockChange;
 

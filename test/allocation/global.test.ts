@@ -85,6 +85,9 @@ it('refuses budgets that minimum sizes rule out, NaN costs and a sparsity of 1',
   const withMinimum = [entryOf(Array(10).fill(0), { minimumKept: 8 })];
   expect(() => allocateByThreshold(withMinimum, 0.5)).toThrow(OptionError);
   expect(() => allocateByThreshold(withMinimum, 0.5)).toThrow(/at most 20\.00 % can be removed, 3 parameters too few/);
+  const steps = { minimumKept: 5, parametersPerStep: 10, parameterCount: 100 };
+  expect(() => allocateByThreshold([entryOf(Array(10).fill(0), steps)], 0.56)).toThrow(/at most 50\.00 %/);
+  expect(allocateByThreshold([entryOf(Array(10).fill(0), steps)], 0.55)).toEqual([5]);
   expect(() => allocateByThreshold([entryOf([Number.NaN, 1])], 0.5)).toThrow(NumericalError);
   expect(() => allocateByThreshold([entryOf([1])], 1)).toThrow(OptionError);
 });

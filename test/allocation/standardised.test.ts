@@ -33,6 +33,21 @@ describe('allocateStandardised', () => {
     expect(allocateStandardised([even, tail], 0.1)).toEqual([0, 2]);
   });
 
+  it('removes a head more only if that is nearer to the budget', () => {
+    const heads = { scores: [1, 2, 3, 4], parametersPerStep: 10 };
+    expect(allocateStandardised([heads], 0.4)).toEqual([2]);
+    expect(allocateStandardised([heads], 0.35)).toEqual([1]);
+  });
+
+  it('divides by the deviation of a sample, which is larger for few units', () => {
+    // The lowest scores are 0.71 and 0.77 of these deviations below their means, but 1 and 0.82 of those of a population.
+    const [few, many] = [
+      [0, 1],
+      [0, 0, 0, 0, 0, 0, 1, 1, 1, 1],
+    ].map((scores) => ({ scores, parametersPerStep: 1 }));
+    expect(allocateStandardised([few!, many!], 1 / 12)).toEqual([0, 1]);
+  });
+
   it('removes units of equal scores evenly from all modules', () => {
     const constant = [0.1, 0.3, 7].map((score, at) => ({
       scores: new Array<number>(10 * (at + 1)).fill(score),
@@ -58,6 +73,9 @@ describe('allocateStandardised', () => {
 describe('outlierRatio', () => {
   it('counts scores above five times their mean', () => {
     expect(outlierRatio([...new Array<number>(19).fill(1), 100])).toBe(0.05);
+    // 4.4 and 5.4 times their mean.
+    expect(outlierRatio([...new Array<number>(9).fill(1), 7])).toBe(0);
+    expect(outlierRatio([...new Array<number>(9).fill(1), 10.6])).toBe(0.1);
     expect(outlierRatio([1, 1, 1])).toBe(0);
     expect(outlierRatio([])).toBe(0);
   });

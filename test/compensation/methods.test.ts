@@ -5,7 +5,7 @@ import { createAdapter, METHODS, type MethodName, resolveMethod } from '../../sr
 import { NumericalError, OptionError } from '../../src/errors.js';
 import { createRandom, drawPermutation } from '../../src/linalg/random.js';
 import { chooseChannels } from '../../src/removal/choose-channels.js';
-import { randomProblem } from './random-problem.js';
+import { randomProblem, statisticsOf } from './random-problem.js';
 import { reconstructionError } from './reconstruction-error.js';
 
 const names = Object.keys(METHODS) as MethodName[];
@@ -119,6 +119,25 @@ describe('obc', () => {
         expect(scores[order[count - 1]!]! / 2).toBeCloseTo(error, 3);
       }
     }
+  });
+
+  it('divides the error of all units among them, in steps of any size', async () => {
+    const problem = randomProblem({ unitCount: 8, tokenCount: 200 });
+    const error = reconstructionError(problem, new Int32Array(0), {});
+    for (const step of [1, 3]) {
+      const { scores } = await createAdapter('obc', { dampening: 0, step }).prepare(problem);
+      expect(Math.max(...scores) / 2 / error).toBeCloseTo(1, 4);
+    }
+  });
+
+  it('gives a neuron whose output another one cancelled the cost of that one, not less', async () => {
+    // Without the first neuron, the second one has nothing left to do.
+    const tokens = Float64Array.from({ length: 40 }, (_, at) => Math.sin(at >> 1) + (at % 2) * 0.1 * Math.cos(at));
+    const given = { ...randomProblem({ outputCount: 1, unitCount: 2 }), statistics: statisticsOf(tokens, 20) };
+    const problem = { ...given, weight: ndarray(Float32Array.of(1, -1), [1, 2]) };
+    const { scores, costs } = await createAdapter('obc', { dampening: 0, step: 1 }).prepare(problem);
+    expect(Math.max(...scores) - Math.min(...scores)).toBeLessThan(0.1 * Math.min(...scores));
+    expect(costs![1]).toBe(costs![0]);
   });
 
   it('removes the same first unit in one shot and in steps of any size', async () => {

@@ -28,6 +28,7 @@ describe.each(names)('repair %s', (name) => {
       const { weight, bias } = await repair.compensate(randomProblem(), keep, { dampening: 0.01 });
       if (weight) expect(weight).toHaveLength(5 * keep.length);
       if (bias) expect(bias).toHaveLength(5);
+      for (const value of [...(weight ?? []), ...(bias ?? [])]) expect(value).not.toBeNaN();
     }
   });
 

@@ -1,6 +1,7 @@
 import ndarray from 'ndarray';
 import type { ImportanceProblem } from '../../src/compensation/adapter.js';
 import { columnSums, pickColumns } from '../../src/importance/column-sums.js';
+import { EXPERT_SCORES, type ExpertScoreName } from '../../src/importance/expert-scores.js';
 import { FLUCTUATION_METRICS, scoreByFluctuation } from '../../src/importance/fluctuation.js';
 import { scoreByMagnitude } from '../../src/importance/magnitude.js';
 import { scoreAtRandom } from '../../src/importance/random.js';
@@ -73,4 +74,19 @@ describe('channelsOfUnits', () => {
     const lists = channelsOfUnits({ unitOfChannel: Int32Array.of(0, 1, 0, 1, 2), unitCount: 3 });
     expect(lists.map((list) => [...list])).toEqual([[0, 2], [1, 3], [4]]);
   });
+});
+
+it('scores of experts are means over the tokens that are routed to them', () => {
+  const statistics = {
+    tokens: Float64Array.of(2, 0, 4),
+    gatedNorms: Float64Array.of(1, 0, 8),
+    norms: Float64Array.of(4, 0, 2),
+    squares: Float64Array.of(6, 0, 20),
+    costs: new Float64Array(3),
+  };
+  const scoresBy = (name: ExpertScoreName) => [...EXPERT_SCORES[name].score(statistics)];
+  expect(scoresBy('reap')).toEqual([0.5, 0, 2]);
+  expect(scoresBy('man')).toEqual([2, 0, 0.5]);
+  expect(scoresBy('msan')).toEqual([3, 0, 5]);
+  expect(scoresBy('frequency')).toEqual([2, 0, 4]);
 });
