@@ -55,6 +55,17 @@ describe('mixturesAt', () => {
     expect(smallestMixture(problem).bytes).toBeCloseTo(4100 - 4 * 800, 6);
   });
 
+  it('estimates a pruned model: rounding only of what remains, and sparsity of all that can be pruned', () => {
+    const [module] = sizeProblem(1).modules;
+    const forms = [{ grid: gridOf(4), bytes: 800, cost: 0.4 }];
+    const weights = [{ name: 'only', isTable: false, module: 0, forms }];
+    const problem = { weights, modules: [module!], otherParameters: 3000, fixedBytes: 0, evenHeads: true };
+    const [mixture] = mixturesAt(problem, 600);
+    expect([...mixture!.steps]).toEqual([[0, 2]]);
+    expect(mixture!.sparsity).toBeCloseTo(250 / 4000, 12);
+    expect(sumOfRounding(mixture!.estimate)).toBeCloseTo(0.3, 12);
+  });
+
   it.each([
     ['the step alone fits and costs less', 1300, 20, { 0: 1, 1: 1 }, 20],
     ['without neurons that the step makes unnecessary', 1000, 100, { 0: 1, 1: 1, 2: 2 }, 105],

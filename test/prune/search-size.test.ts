@@ -1,5 +1,5 @@
 import { fitCostModel } from '../../src/prune/cost-model.js';
-import { type Bits, largestBytes, type Mixture, smallestMixture } from '../../src/prune/mixtures.js';
+import { type Bits, largestBytes, type Mixture, smallestMixture, uniformMixture } from '../../src/prune/mixtures.js';
 import {
   checkSmallest,
   createSizeSearch,
@@ -161,6 +161,22 @@ it('considers pruning with tables in the most or fewest bits, and measures the c
   const inOne = measured.filter((one) => one.steps.size > 0 && new Set(Object.values(bitsOf(one))).size === 1);
   expect(inOne.map((one) => bitsOf(one).table)).toEqual([4]);
   expect(measured.filter((one) => one.steps.size > 0 && bitsOf(one).table === 8)).toEqual([]);
+});
+
+it('takes as the cost of a table what it adds to the cost of a model in the most bits', async () => {
+  const forms = ([8, 4] as const).map((bits) => ({
+    grid: gridOf(bits),
+    bytes: 400 * bits,
+    cost: bits === 8 ? 0 : 0.05,
+  }));
+  const withTable = { ...problem, weights: [...problem.weights, { name: 'table', isTable: true, forms }] };
+  const { search } = searchOf({ problem: withTable, bits: [8, 4] });
+  const costOf = async (mixture: Mixture) => (await search.measure(mixture, () => {})).quantising;
+  const added = (await costOf(uniformMixture(withTable, 8, 'table'))) - (await costOf(uniformMixture(withTable, 8)));
+  const { problem: found } = await createSizeSearch(search);
+  const [most, fewest] = found.weights.at(-1)!.forms;
+  expect(most!.cost).toBe(0);
+  expect(fewest!.cost).toBeCloseTo(added, 12);
 });
 
 it('chooses the most bits if they fit, after three measurements', async () => {

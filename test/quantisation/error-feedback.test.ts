@@ -2,6 +2,7 @@ import { multiplyTransposed } from '../../src/linalg/multiply-transposed.js';
 import { createRandom, drawNormal } from '../../src/linalg/random.js';
 import { type BlockCodes, type BlockGrid, dequantise, roundToNearest } from '../../src/quantisation/block-codes.js';
 import { factoriseFeedback, roundWithFeedback } from '../../src/quantisation/error-feedback.js';
+import { fitScale } from '../../src/quantisation/fit-scale.js';
 
 const [OUT, IN] = [6, 160];
 const GRID: BlockGrid = { bits: 4, blockSize: 32, hasZeroPoints: true, scaleType: 'float32' };
@@ -47,6 +48,23 @@ describe('a factor of error feedback', () => {
       expect(sum).toBeCloseTo(hessian[row * IN + column]! + (row === column ? 0.1 * unit : 0), 8);
     }
   });
+});
+
+it('a factor of inputs that are always zero compensates nothing', async () => {
+  const { feedback, costs } = await factoriseFeedback(
+    { matrix: new Float64Array(9), size: 3 },
+    { dampening: 0.01, multiply },
+  );
+  expect([...feedback]).toEqual(Array(9).fill(0));
+  for (const cost of costs) expect(cost).toBeCloseTo(0.01, 12);
+});
+
+it('a scale is fitted to its codes by least squares', () => {
+  const grid: BlockGrid = { bits: 2, blockSize: 4, hasZeroPoints: false, scaleType: 'float32' };
+  const costs = Float64Array.of(1, 1, 1, 1);
+  // In a quarter of the range, 0.9 would become 0.5.
+  const { scale } = fitScale(grid, { values: Float64Array.of(-1, -1, 0.9, 0.9), costs });
+  expect(scale).toBeCloseTo(0.58, 6);
 });
 
 describe('rounding with feedback', () => {

@@ -5,6 +5,7 @@ import type { TensorHandle } from '../../src/onnx/onnx-model.js';
 import { sliceHandle } from '../../src/onnx/slice-handle.js';
 import { type BlockGrid, dequantise, roundToNearest } from '../../src/quantisation/block-codes.js';
 import { type CodedHandle, exactCodes, gridForCodes, type WeightCodes } from '../../src/quantisation/coded-handle.js';
+import { completeBlocks } from '../../src/quantisation/complete-blocks.js';
 import { factoriseFeedback, roundWithFeedback } from '../../src/quantisation/error-feedback.js';
 import { codesBeforeCut, cutInputs, orderKeepingBlocks, scalesBeforeCut } from '../../src/quantisation/keep-blocks.js';
 import { readLinearCodes } from '../../src/quantisation/linear-codes.js';
@@ -36,6 +37,16 @@ describe('orderKeepingBlocks', () => {
       expect(own.sort((a, b) => b - a)).toEqual(most);
     }
   });
+});
+
+it('keeps blocks whole only in their order, with a shorter block last', () => {
+  // Of ten inputs in blocks of four, the last block has two.
+  const blocksOf = (...keep: number[]) => completeBlocks(Int32Array.from(keep), 10, 4);
+  expect(blocksOf(4, 5, 6, 7, 0, 1, 2, 3)).toEqual(Int32Array.of(1, 0));
+  expect(blocksOf(0, 1, 2, 3, 8, 9)).toEqual(Int32Array.of(0, 2));
+  expect(blocksOf(8, 9, 0, 1, 2, 3)).toBeUndefined();
+  expect(blocksOf(0, 1, 2, 4, 5, 6, 7)).toBeUndefined();
+  expect(blocksOf(1, 0, 2, 3)).toBeUndefined();
 });
 
 const [OUT, IN] = [12, 96];

@@ -36,6 +36,11 @@ describe('linear codes', () => {
       [0, 1, 20, 30, 400, 500, 6000, 7000],
     ],
     ['blocks down the columns', { scales: floats(1, 2, 3, 4), axis: 0, blockSize: 2 }, [0, 2, 6, 12, 4, 10, 18, 28]],
+    [
+      'a shorter last block',
+      { scales: floats(1, 10, 100, 1000), axis: 1, blockSize: 3 },
+      [0, 1, 2, 30, 400, 500, 600, 7000],
+    ],
   ])('are decoded with %s', async (_, given, expected) => {
     expect([...(await readLinearCodes({ codes, ...given }))]).toEqual(expected);
   });
