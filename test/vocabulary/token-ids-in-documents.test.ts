@@ -24,7 +24,7 @@ const document = {
     [[6, 7], -2],
     [[5], 1],
   ],
-  model: { vocab_size: 10, eos_token_id: 9, decoder: { num_hidden_layers: 7 } },
+  model: { vocab_size: 10, eos_token_id: 9, pad_id: 8, decoder: { num_hidden_layers: 7 } },
   added_tokens_decoder: { '7': { content: '<end>' } },
   max_length: 7,
 };
@@ -45,7 +45,7 @@ it('renumbers the ids of configuration files, and nothing else', () => {
       [2, null],
     ],
     sequence_bias: [[[5, 6], -2]],
-    model: { vocab_size: 9, eos_token_id: 8, decoder: { num_hidden_layers: 7 } },
+    model: { vocab_size: 9, eos_token_id: 8, pad_id: 7, decoder: { num_hidden_layers: 7 } },
     added_tokens_decoder: { '6': { content: '<end>' } },
     max_length: 7,
   });
@@ -53,6 +53,12 @@ it('renumbers the ids of configuration files, and nothing else', () => {
 
 it('lists the ids that a configuration names', () => {
   expect(new Set(idsNamedByDocument(document))).toEqual(new Set([1, 7, 8, 100, 6, 9]));
+});
+
+it('lists ids under each name of a special token', () => {
+  for (const name of ['bos', 'eos', 'pad', 'unk', 'sep', 'cls', 'mask'])
+    for (const key of [`${name}_id`, `${name}_token_id`]) expect(idsNamedByDocument({ [key]: 4 })).toEqual([4]);
+  expect(idsNamedByDocument({ model_id: 4, id: 4, max_length: 4 })).toEqual([]);
 });
 
 it('finds the texts of a chat template', () => {

@@ -7,6 +7,7 @@ import { chooseTokens, type TokenSelection } from '../../src/vocabulary/choose-t
 import { renumberIds } from '../../src/vocabulary/renumbered-ids.js';
 import { readTokenizerFile } from '../../src/vocabulary/tokenizer-file.js';
 import { formatMerges, idsNamedByTokenizer, trimTokenizer } from '../../src/vocabulary/trim-tokenizer.js';
+import { vocabularyFileOf } from '../../src/vocabulary/vocabulary-files.js';
 import { randomTexts, textsOfPieces } from '../support/random-texts.js';
 import { TINY_LLAMA } from '../support/tiny-llama.js';
 
@@ -222,6 +223,42 @@ it('renumbers ids in all parts of the file, and keeps the rest', async () => {
   expect(formatMerges(json)).toBe('#version: 0.2\n');
 });
 
+it('keeps the unknown and the padding token, and those around a text, though they are not added tokens', async () => {
+  const pieces = PIECES.filter((piece) => piece !== '<unk>');
+  const [start, padding, unknown] = [pieces.indexOf('привет'), pieces.indexOf('hello'), pieces.length];
+  const around = { ...byteFallback, added_tokens: [], padding: { pad_id: padding }, post_processor: null };
+  const vocab = [...pieces, '<unk>'].map((piece, at) => [piece, -1 - at / 1000]);
+  const words = {
+    ...{
+      ...around,
+      post_processor: { type: 'BertProcessing', sep: ['ß', pieces.indexOf('ß')], cls: ['привет', start] },
+    },
+    model: { type: 'Unigram', unk_id: unknown, byte_fallback: true, vocab },
+  };
+  const { json, ids, keep } = await trim(words, { listed: [] });
+  expect([start, padding, unknown, pieces.indexOf('ß')].filter((id) => !keep.includes(id))).toEqual([]);
+  expect(json.padding).toEqual({ pad_id: ids.newId(padding) });
+  expect((json.model as Json).unk_id).toBe(keep.length - 1);
+  expect(json.post_processor).toMatchObject({ cls: ['привет', ids.newId(start)] });
+  const named = { ...around, model: { ...(byteFallback.model as Json), unk_token: 'hello', vocab: idsOf(pieces) } };
+  expect((await trim({ ...named, padding: null }, { listed: [] })).keep).toContain(pieces.indexOf('hello'));
+});
+
+it('keeps the least likely piece of Unigram, from which the score of unknown characters follows', async () => {
+  const model = unigram.model as Json & { readonly vocab: readonly [string, number][] };
+  const vocab = model.vocab.map(([piece, score]) => [piece, piece === 'привет' ? -20 : score]);
+  const { keep } = await trim({ ...unigram, model: { ...model, vocab } }, { listed: [] });
+  expect(keep).toContain(PIECES.indexOf('привет'));
+  expect(keep).not.toContain(PIECES.indexOf('hello'));
+});
+
+it('writes vocab.txt in the order of ids, also of tokens that are digits', async () => {
+  const { file, ids, json, keep } = await trim(wordPiece, { listed: [3] });
+  const rule = vocabularyFileOf('vocab.txt', file);
+  const lines = rule?.kind === 'text' ? rule.rewrite({ ids, file, trimmed: json }).split('\n') : [];
+  expect(lines).toEqual([...Array.from(keep, (id) => file.contents[id]), '']);
+});
+
 it('keeps whole words without merges if the tokenizer has ignore_merges', async () => {
   const model = { ...(byteFallback.model as Json), ignore_merges: true };
   const { modelIds } = readTokenizerFile(byteFallback);
@@ -253,10 +290,31 @@ it('chooses tokens by language, by rank, and by their counts in a text', async (
   expect(counts.text).toBe(1);
 });
 
+it('takes half of the tokens to choose from a text at most, and never more with their parts', async () => {
+  const merged = ['hello', 'привет', '\u2581hello', '\u2581world', 'llo', 'orld'].map((word) => PIECES.indexOf(word));
+  const textCounts = new Map(merged.map((id, at) => [id, 9 - at]));
+  // 260 tokens always remain.
+  for (const size of [261, 264, 268, 270, 275]) {
+    const { keep, counts } = await trim(byteFallback, { size, textCounts });
+    expect(keep.length).toBeLessThanOrEqual(size);
+    const own = await trim(byteFallback, { size });
+    expect(own.keep.length).toBeLessThanOrEqual(size);
+    expect(counts.text).toBeLessThanOrEqual((size - 260) / 2);
+  }
+  const textOnly = new Map(Array.from({ length: 100 }, (_, at) => [1500 + at, 1]));
+  const { counts, keep } = await trim(byteLevel, { size: 267, textCounts: textOnly });
+  expect(counts).toMatchObject({ always: 257, chosen: 5 });
+  expect(keep).toHaveLength(267);
+});
+
 it('adds tokens up to a multiple of rows for kernels of codes', async () => {
   const head = { rows: 2048, multiple: 4 };
   const { keep, filledUp } = await trim(byteLevel, { size: 701, head });
   expect([keep.length, filledUp]).toEqual([704, 3]);
+  // The head has no row for the last tokens.
+  const { keep: short } = await trim(byteLevel, { listed: [300, 301, 302, 2000], head: { rows: 1000, multiple: 4 } });
+  expect(short).toContain(2000);
+  expect(short.filter((id) => id < 1000).length % 4).toBe(0);
 });
 
 it.each<[string, Omit<TokenSelection, 'named'>, RegExp]>([
