@@ -74,6 +74,13 @@ describe('compareResults', () => {
     );
   });
 
+  it('needs a smaller p for the first of several measures', () => {
+    const comparison = compareResults(...discordant(20, 8, 500));
+    expect(comparison.acc.pValue).toBeLessThan(0.05);
+    expect(comparison.acc.pValue).toBeGreaterThan(0.05 / 3);
+    expect(comparison).toMatchObject({ verdict: 'same', deciding: [] });
+  });
+
   it('does not take rounding for a difference', () => {
     const right = Array.from({ length: 100 }, () => true);
     const comparison = compareResults(

@@ -84,6 +84,19 @@ describe('measureTask', () => {
     expect(added).toEqual(whole.scores.slice(2));
   });
 
+  it('measures an item again whose saved score is of another answer or number of choices', async () => {
+    const whole = await measure(CHOICES);
+    const [first, second, third] = whole.scores as [ItemScore, ItemScore, ItemScore];
+    const others = [{ ...first, gold: 0 }, { ...second, logLikelihoods: [-1] }, third];
+    const added: ItemScore[] = [];
+    const log = {
+      known: new Map(others.map((score) => [score.index, score])),
+      add: async (fresh: readonly ItemScore[]) => void added.push(...fresh),
+    };
+    expect((await measure(CHOICES, { log })).result).toEqual(whole.result);
+    expect(added).toEqual([first, second]);
+  });
+
   it('cuts contexts from the left to contextLength', async () => {
     const whole = await measure(CHOICES.slice(0, 1));
     expect(await measure(CHOICES.slice(0, 1), { contextLength: 1 })).toEqual(whole);

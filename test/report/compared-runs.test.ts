@@ -4,7 +4,7 @@ import type { MetricReport, PruneReport } from '../../src/report/report-schema.j
 import { PRUNE_REPORT } from '../support/cli.js';
 
 const protocol = { tokensSha256: 'ab', windowLength: 512, stride: 512, windowCount: 1, tokenCount: 511 };
-const perplexity = (pruned: number, own: Partial<typeof protocol> = {}): MetricReport => ({
+const perplexity = (pruned: number, own: Partial<MetricReport['protocol']> = {}): MetricReport => ({
   ...{ kind: 'perplexity', name: 'a.txt', pruned, better: 'lower' },
   protocol: { ...protocol, ...own },
 });
@@ -29,6 +29,19 @@ it('has one row for perplexities of the same protocol', () => {
   expect(rows.at(-1)).toEqual({ name: 'perplexity, a.txt', cells: ['20', '15', 'measured otherwise', ''] });
   expect(rows.map(({ name }) => name)).toEqual(['method', 'removed', 'parameters', 'file size', 'perplexity, a.txt']);
 });
+
+it.each([{ tokensSha256: 'cd' }, { stride: 64 }, { leadingTokens: [1] }])(
+  'does not compare perplexities with %j',
+  (other) => {
+    const { beside } = addComparedRuns({ name: 'one', report: run('one', 'flap', [perplexity(20)]) }, [
+      { name: 'two', report: run('two', 'auto', [perplexity(15, other)]) },
+    ]);
+    expect(comparedRunRows(beside!, ({ pruned }) => String(pruned)).at(-1)!.cells).toEqual([
+      '20',
+      'measured otherwise',
+    ]);
+  },
+);
 
 it('refuses runs of another model', () => {
   const report = { ...PRUNE_REPORT, parameters: { before: 5, after: 4 } };
