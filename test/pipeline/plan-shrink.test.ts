@@ -73,6 +73,17 @@ it('counts the KV cache only for a target memory, or without a target', async ()
   await expect(asked).rejects.toThrow(/^contextLength has no effect without targetMemory/);
 });
 
+it.each([
+  ['q4', 4],
+  ['q4f16', 2],
+] as const)('counts the KV cache of %s in %i bytes a value', async (dtype, valueBytes) => {
+  const request = { model: await copyShortLlama(at('in')), dtypes: [dtype] };
+  const { dtypes: counted } = await planShrink({ ...request, contextLength: 512 });
+  const { dtypes: plain } = await planShrink({ ...request, targetSize: '5MB' });
+  // Keys and values of 4 heads of 24 channels in 2 blocks.
+  expect(counted[0]!.bytes - plain[0]!.bytes).toBe(512 * 2 * 4 * 24 * 2 * valueBytes);
+});
+
 it('refuses statistics together with a trimmed vocabulary', async () => {
   const model = await copyShortLlama(at('in'));
   const asked = planShrink({ model, vocabularySize: 900, statistics: at('seen') });

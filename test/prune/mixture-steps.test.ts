@@ -40,6 +40,16 @@ it('removes the cheapest parameters first, and counts the remaining ones', () =>
   expect(mixtureLoss(module, { options, order, stepCount: 0 })).toEqual({ experts: 0, neurons: 0 });
 });
 
+it('keeps at least the required experts if they are no multiple of a group', () => {
+  const groups = {
+    ...module,
+    groupOfUnit: Int32Array.of(0, 0, 1, 1),
+    groupCount: 2,
+    leastExperts: 3,
+  } as PrunableModule;
+  expect(mixtureSteps(groups, { options, order })!.losses.at(-1)).toEqual({ experts: 0, neurons: 5 });
+});
+
 it('returns placeholder cuts of the right size', () => {
   const dense = { functional: new Map(), orders: new Map([[module, order]]) };
   const [whole] = placeholderCuts([module], { options, dense }, new Map([[0, 2]]));
@@ -58,6 +68,10 @@ it('keeps widths at multiples, and at least the minimum', () => {
   expect(new Set(widths({ widthMultiple: 4 }))).toEqual(new Set([4]));
   expect(Math.min(...widths({ minimumWidth: 0.5 }))).toBe(3);
   expect(Math.min(...widths({ minimumWidth: 0.5, denseWidths: new Map([[0, 10]]) }))).toBe(5);
+  // Two neurons a unit: multiples of 4 neurons are those of 2 units.
+  const pairs = { ...module, neurons: { ...module.neurons!, unitSize: 2 } } as PrunableModule;
+  const { losses } = mixtureSteps(pairs, { options: { ...options, widthMultiple: 4 }, order })!;
+  expect(new Set(losses.map(({ neurons }) => 6 - neurons))).toEqual(new Set([4, 2]));
 });
 
 it.each([
