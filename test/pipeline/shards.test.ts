@@ -155,6 +155,20 @@ describe('shards of one observation', () => {
       );
       await restore();
     }
+    const changes: readonly (readonly [(json: SavedStatistics) => object, RegExp])[] = [
+      [() => ({ version: '0.0.1' }), /another version of fang-prune/],
+      [({ model }) => ({ model: { ...model, sha256: '0'.repeat(64) } }), /another model/],
+      [() => ({ metric: 'divergence' }), /another metric/],
+      [({ calibration: c }) => ({ calibration: { ...c, windowsSha256: '0'.repeat(64) } }), /another calibration/],
+      [({ settings }) => ({ settings: { ...settings, dampening: 3 } }), /another set of options/],
+      [({ modules }) => ({ modules: modules.slice(1) }), /another list of modules/],
+      [({ shard }) => ({ shard: { ...shard, firstWindow: 21 } }), /its windows begin at 21, expected 43/],
+    ];
+    for (const [change, message] of changes) {
+      const restore = await damage(2, change);
+      await expect(mergeStatistics({ shards, out: at('out') })).rejects.toThrow(message);
+      await restore();
+    }
     for (const index of [1, 2]) await damage(index, ({ shard }) => ({ shard: { ...shard, count: 5e9 } }));
     await expect(mergeStatistics({ shards, out: at('out') })).rejects.toThrow(
       /^shards 3, 4, .*12 of 5000000000 are missing/,

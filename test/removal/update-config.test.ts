@@ -46,6 +46,18 @@ describe('blockWidths', () => {
       { block: 3, linearValueHeadCount: 2, linearKeyHeadCount: 1 },
     ]);
   });
+
+  it('counts heads of units with several, KV heads that all heads share, and none of shared keys and values', () => {
+    const attention = { kind: 'attention', unitCount: 4, unitSize: 16, headsPerUnit: 2 } as const;
+    const shared = { ...attention, attentionType: 'shared' } as const;
+    const modules = [module(0, { ...attention, kvHeadCount: 8 }), module(1, { ...shared, block: 1 })];
+    const layout = { blockCount: 2, modules } as unknown as ModelLayout;
+    const cuts = new Map([0, 1].map((index) => [index, { keep: Int32Array.of(1, 2, 3) }]));
+    expect(blockWidths(layout, cuts)).toEqual([
+      { block: 0, headCount: 6, kvHeadCount: 3, headSize: 8 },
+      { block: 1, headCount: 6, headSize: 8 },
+    ]);
+  });
 });
 
 describe('updateConfig', () => {
@@ -155,6 +167,17 @@ describe('updateConfig', () => {
       intermediate_size: 310,
       fang_prune: { blocks: uneven },
     });
+    const mixtures = [40, 48].map((expertNeuronCount, block) => ({ block, expertCount: 8, expertNeuronCount }));
+    expect(updateConfig({ moe_intermediate_size: 64 }, changed(mixtures), inline)).toEqual({
+      moe_intermediate_size: 48,
+      fang_prune: { blocks: mixtures },
+    });
+  });
+
+  it('keeps entries of a list for blocks without such a module', () => {
+    const sparse = [{ block: 0, neuronCount: 300 }, { block: 1 }];
+    const config = { intermediate_size: [512, 256] };
+    expect(updateConfig(config, changed(sparse), inline)).toMatchObject({ intermediate_size: [300, 256] });
   });
 
   it('keeps the head size if blocks differ, and fills in null', () => {
@@ -240,6 +263,13 @@ describe('updateGenaiConfig', () => {
         decoder: { head_size: 24, hidden_size: 256, num_attention_heads: 6, num_key_value_heads: 3 },
       },
     });
+  });
+
+  it('keeps a head size, which pruning does not change, and fills in null', () => {
+    const sizeOf = (head_size: number | null) =>
+      updateGenaiConfig({ model: { decoder: { ...decoder, head_size } } }, widths);
+    expect(sizeOf(48)).toMatchObject({ model: { decoder: { head_size: 48 } } });
+    expect(sizeOf(null)).toMatchObject({ model: { decoder: { head_size: 24 } } });
   });
 
   it('does not change heads that were not recognised, or configs without a decoder', () => {

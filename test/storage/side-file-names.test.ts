@@ -16,3 +16,13 @@ test('ignores file names in genai_config.json under names of object properties',
   );
   expect(filesOfGenai(hostile)).toEqual(['d.onnx']);
 });
+
+it.each([
+  ['./parts//vision.onnx', ['parts/vision.onnx']],
+  ['../other/vision.onnx', []],
+  ['/home/me/vision.onnx', []],
+  ['C:\\vision.onnx', []],
+  ['vision.pem', []],
+])('finds %s in genai_config.json only inside the folder', (filename, found) => {
+  expect(filesOfGenai({ vision: { filename } })).toEqual(found);
+});
