@@ -50,10 +50,10 @@ async function checkFile(path: string): Promise<void> {
 }
 
 /** @see Files.stamp */
-async function stamp(path: string, byChange = false): Promise<string | undefined> {
+async function stamp(path: string, withChangeTime = false): Promise<string | undefined> {
   const stats = await stat(path, { bigint: true }).catch(() => undefined);
   if (stats === undefined) return undefined;
-  const version = [stats.dev, stats.ino, stats.mtimeNs, ...(byChange ? [stats.ctimeNs] : [])];
+  const version = [stats.dev, stats.ino, stats.mtimeNs, ...(withChangeTime ? [stats.ctimeNs] : [])];
   return `${stats.size} bytes, ${stats.mtime.toISOString()} (${version.join(':')})`;
 }
 

@@ -57,8 +57,10 @@ export interface ResumableJob<Opened extends OpenedModels, Prepared, Found, Resu
   prepare(context: JobContext, opened: Opened): Promise<Prepared>;
   /** Values of the key in addition to the models. Default: the request. */
   keyValues?(prepared: Prepared): object;
-  /** Finds the result of an earlier equal call. With `force`: only what this run wrote before it was interrupted. */
+  /** Finds the result of an earlier equal call; not called with `force`. */
   find(context: JobContext, opened: Opened): Promise<Found | undefined>;
+  /** Finds results that a run with `force` had replaced before it was interrupted. Default: none. */
+  findReplaced?(context: JobContext, opened: Opened): Promise<Found | undefined>;
   make(context: JobContext, started: StartedJob<Opened, Prepared, Found>): Promise<Result>;
 }
 
@@ -86,8 +88,8 @@ export function runResumable<Opened extends OpenedModels, Prepared, Found, Resul
     const key =
       call && (await runKey(platform, values, { folders, engine, call, place, signal, onProgress: outer.onProgress }));
     return withJournal(outer, { output, key, sparsities, resume }, async (context, resuming) => {
-      const mayBeFinished = resume && (resuming || !force);
-      const found = mayBeFinished ? await job.find(context, opened) : undefined;
+      const find = force ? job.findReplaced : job.find;
+      const found = resume ? await find?.call(job, context, opened) : undefined;
       // Another run may have written it in the meantime.
       await checkOutput(opened, { resuming, found });
       return job.make(context, { stages, engine, opened, prepared, found });

@@ -92,7 +92,7 @@ const HEALING_FILE = 'fang-prune-healing.json';
 /** Opens, loads and analyses both models; calibrates, heals, saves and certifies. */
 export function runHeal(platform: Platform, given: HealRequest): Promise<HealedFolder> {
   const request = checkOptions(given, rowsOf(HEAL));
-  const { dense, pruned, embeddings, offline, bos, out, force = false, certify = true } = request;
+  const { dense, pruned, embeddings, offline, bos, out, certify = true } = request;
   const { files } = platform;
   const settings = resolveHealing(request.heal ?? true)!;
   const calibration = healingCalibration(resolveCalibration(request.calibration), settings);
@@ -108,7 +108,7 @@ export function runHeal(platform: Platform, given: HealRequest): Promise<HealedF
       return { folders: [first, second] };
     },
     prepare: () => checkCalibrationFiles(files, calibration),
-    find: async (context) => (!force && (await isFinished(context, out)) ? readHealed(context, out) : undefined),
+    find: async (context) => ((await isFinished(context, out)) ? readHealed(context, out) : undefined),
     async make(context, started) {
       const healed = started.found ?? (await healFolder(context, { request, settings, calibration, ...started }));
       context.remarks.push(...remarkHealing(healed.healing));

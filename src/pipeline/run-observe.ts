@@ -84,7 +84,7 @@ export function runObserve(platform: Platform, given: ObserveRequest): Promise<O
     },
     prepare: () => checkCalibrationFiles(files, calibration),
     async find({ run }) {
-      if (force || run === undefined || (await runOfPair(files, place)) !== run) return undefined;
+      if (run === undefined || (await runOfPair(files, place)) !== run) return undefined;
       return checkSavedStatistics((await readJsonFile(files, place.json))!, place.json);
     },
     async make(context, { stages, engine, opened, found }) {

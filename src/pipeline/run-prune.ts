@@ -129,6 +129,10 @@ export function pruneTo(
   const output = request.dryRun ? undefined : request.out;
   const sparsities = results.map(targetOf);
   const place = statistics === undefined ? undefined : resolvePair(platform.files, 'statistics', statistics);
+  const findFinished = (context: JobContext, { folders: [folder] }: PruneModels) => {
+    const [{ inside }] = dtypeFolders(layoutOf(folder, quantisation.layout), quantisation.dtypes);
+    return readFinished(context, results, { ...request, inside });
+  };
   return runResumable<PruneModels, Evaluated | undefined, Finished, readonly PruneReport[]>(platform, {
     call: 'prune',
     request,
@@ -156,10 +160,8 @@ export function pruneTo(
       const resultTexts = folder === original ? texts : await prepareTexts(evaluation, folder);
       return { texts, resultTexts, samples: { prompts, newTokens } };
     },
-    find(context, { folders: [folder] }) {
-      const [{ inside }] = dtypeFolders(layoutOf(folder, quantisation.layout), quantisation.dtypes);
-      return readFinished(context, results, { ...request, inside });
-    },
+    find: findFinished,
+    findReplaced: findFinished,
     async make(context, started) {
       const { stages, engine, opened, prepared: evaluated } = started;
       const finished = started.found?.reports ?? new Map();
@@ -211,7 +213,7 @@ async function readFinished(
   for (const [index, places] of results.entries()) {
     const { out, report: place } = places;
     if (out === undefined || !(await isFinished(context, out, [targetOf(places)]))) continue;
-    // An older one has the same key.
+    // An older result has the same key.
     if (force && !(await journal?.has(replacedEntry(index)))) continue;
     const { folder, name } = place ?? { name: REPORT_NAME };
     const path = files.resolve(folder ?? out, folder ? '' : inside, `${name}.json`);

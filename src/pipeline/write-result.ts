@@ -306,7 +306,7 @@ async function prepareFolder(
 /** Journal entry with the report of a result before its folder is renamed. */
 export const reportEntry = (index: number): string => `report-${index}`;
 
-/** Journal entry that says that a result was written with `force`: an older one may have its key. */
+/** Journal entry of a result that was written with `force`, since an older result may have the same key. */
 export const replacedEntry = (index: number): string => `replaced-${index}`;
 
 /** The folder's JSON files, updated for the result. */

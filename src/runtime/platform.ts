@@ -77,10 +77,9 @@ export interface Files {
   real(path: string): Promise<string>;
   /**
    * Version of a file by size and time; undefined if missing.
-   * @param byChange with the time of the last change too, which programs cannot set, but which a new link or other
-   *   permissions renew
+   * @param withChangeTime also by ctime, which programs cannot set, but which new links and permissions change
    */
-  stamp(path: string, byChange?: boolean): Promise<string | undefined>;
+  stamp(path: string, withChangeTime?: boolean): Promise<string | undefined>;
   /**
    * Builds a folder that appears only when it is complete, with a manifest of its files (`MANIFEST`). If `build` fails
    * nothing remains.

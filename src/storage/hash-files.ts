@@ -29,8 +29,8 @@ const LARGE_BYTES = 2 ** 28;
 const REPORTED_BYTES = 2 ** 26;
 
 /**
- * Hashes of large files, from the platform's hash cache where their paths, sizes and time stamps are unchanged. The time of the last
- * change counts, since `cp -p` and archives restore older time stamps.
+ * Hashes of large files, from the platform's hash cache where their paths, sizes and time stamps are unchanged. These include ctime,
+ * since `cp -p` and archives restore the time of modification.
  */
 export async function hashFilesCached(
   platform: Platform,

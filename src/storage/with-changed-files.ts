@@ -34,10 +34,10 @@ export function withChangedFiles(platform: Platform, root: string, changed: Chan
       const bytes = changed.get(inside);
       return bytes && { ...bytesSource(path, bytes), close: async () => {} };
     },
-    async stamp(path, byChange) {
+    async stamp(path, withChangeTime) {
       const inside = insideOf(path);
       const bytes = inside === undefined ? undefined : changed.get(inside);
-      if (inside === undefined) return files.stamp(path, byChange);
+      if (inside === undefined) return files.stamp(path, withChangeTime);
       if (bytes === undefined) return undefined;
       const hash = platform.createHash();
       hash.update(bytes);

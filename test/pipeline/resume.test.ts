@@ -220,6 +220,16 @@ describe('a repeated command', () => {
     expect(await hashesOf(at('statistics'))).toEqual(bytes);
   });
 
+  it('makes statistics again with force, also after an abort', async () => {
+    const request = { model: MODEL, out: at('statistics'), method: 'flap', calibration: CALIBRATION } as const;
+    await observe(request);
+    const abortion = new AbortController();
+    const onProgress = ({ stage, done, total }: Progress) => stage === 'measure' && done === total && abortion.abort();
+    const forced = { ...request, force: true };
+    await expect(observe({ ...forced, onProgress, signal: abortion.signal })).rejects.toThrow('abort');
+    expect((await observe(forced)).timings).not.toEqual([]);
+  });
+
   it('does not accept a result of a text that has changed as finished', async () => {
     const calibration = { windowCount: 2, windowLength: 24, source: { file: at('text.txt') } };
     const observeText = async (text: string) => {
