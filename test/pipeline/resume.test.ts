@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import { nodePlatform } from '../../src/node/node-platform.js';
 import { applyRecipe, observe, type PruneReport, prune, pruneLadder, quantize, shrink } from '../../src/node.js';
 import type { LadderRequest } from '../../src/pipeline/prune-request.js';
+import type { RunFigures } from '../../src/pipeline/resumable-job.js';
+import { runHeal } from '../../src/pipeline/run-heal.js';
 import { runObserve } from '../../src/pipeline/run-observe.js';
 import { runLadder, runPrune } from '../../src/pipeline/run-prune.js';
 import type { JobControl, Progress } from '../../src/progress.js';
@@ -21,6 +23,7 @@ const CALIBRATION = {
   // No passage is repeated, since windows that are calibrated on are not measured on.
   source: { tokens: Array.from({ length: 2048 }, (_, at) => Math.floor(30 * (1 + Math.sin(at * at)))) },
 };
+const BRIEF = { ...CALIBRATION, windowCount: 2, windowLength: 16 };
 const COMMON = { model: MODEL, calibration: CALIBRATION };
 /** A run that resumes certifies and measures again: one row covers that. */
 const UNCHECKED = { certify: false, evaluation: false } as const;
@@ -220,14 +223,40 @@ describe('a repeated command', () => {
     expect(await hashesOf(at('statistics'))).toEqual(bytes);
   });
 
-  it('makes statistics again with force, also after an abort', async () => {
-    const request = { model: MODEL, out: at('statistics'), method: 'flap', calibration: CALIBRATION } as const;
-    await observe(request);
+  it.each<[string, (control: JobControl & { readonly force?: boolean }) => Promise<RunFigures>]>([
+    [
+      'observe',
+      (control) =>
+        runObserve(PLATFORM, { model: MODEL, out: at('out'), method: 'o-fang', calibration: BRIEF, ...control }),
+    ],
+    [
+      'heal',
+      (control) =>
+        runHeal(PLATFORM, {
+          ...{
+            dense: MODEL,
+            pruned: at('pruned'),
+            out: at('out'),
+            calibration: { source: CALIBRATION.source, windowLength: 16 },
+          },
+          ...{ heal: { windowCount: 2, share: 0, windowsPerStep: 1, passCount: 3 }, certify: false },
+          ...control,
+        }),
+    ],
+  ])('makes the result of %s again with force, also after an abort', async (_, run) => {
+    await prune({ model: MODEL, out: at('pruned'), sparsity: 0.3, modules: 'ffn', method: 'random', ...UNCHECKED });
+    const steps: Progress[] = [];
+    await run({ onProgress: (step) => void steps.push(step) });
     const abortion = new AbortController();
-    const onProgress = ({ stage, done, total }: Progress) => stage === 'measure' && done === total && abortion.abort();
-    const forced = { ...request, force: true };
-    await expect(observe({ ...forced, onProgress, signal: abortion.signal })).rejects.toThrow('abort');
-    expect((await observe(forced)).timings).not.toEqual([]);
+    let left = 0.7 * steps.length;
+    const onProgress = () => {
+      left -= 1;
+      if (left < 0) abortion.abort();
+    };
+    await expect(run({ force: true, onProgress, signal: abortion.signal })).rejects.toThrow('abort');
+    const { remarks, timings } = await run({ force: true });
+    expect(remarks).toContainEqual(expect.stringMatching(/^resumed from checkpoints of an interrupted run/));
+    expect(timings).not.toEqual([]);
   });
 
   it('does not accept a result of a text that has changed as finished', async () => {
