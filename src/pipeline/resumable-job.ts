@@ -56,7 +56,7 @@ export interface ResumableJob<Opened extends OpenedModels, Prepared, Found, Resu
   /** Makes further checks, and prepares values of the key. */
   prepare(context: JobContext, opened: Opened): Promise<Prepared>;
   /** Values of the key in addition to the models. Default: the request. */
-  keyValues?(prepared: Prepared): object;
+  keyValues?(prepared: Prepared, opened: Opened): object;
   /** Finds the result of an earlier equal call; not called with `force`. */
   find(context: JobContext, opened: Opened): Promise<Found | undefined>;
   /** Finds results that a run with `force` had replaced before it was interrupted. Default: none. */
@@ -82,7 +82,7 @@ export function runResumable<Opened extends OpenedModels, Prepared, Found, Resul
     const hasEarlier = job.hasEarlierRun ?? ((context) => hasEarlierRun(context, [output ?? []].flat()));
     if (!resume || !(await hasEarlier(outer))) await checkOutput(opened, { resuming: false, found: undefined });
     const prepared = await job.prepare(outer, opened);
-    const values = job.keyValues?.(prepared) ?? request;
+    const values = job.keyValues?.(prepared, opened) ?? request;
     const engine = await platform.createEngine(request);
     const { folders, place } = opened;
     const key =

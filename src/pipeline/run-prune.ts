@@ -160,6 +160,8 @@ export function pruneTo(
       const resultTexts = folder === original ? texts : await prepareTexts(evaluation, folder);
       return { texts, resultTexts, samples: { prompts, newTokens } };
     },
+    // The trimmed model does not depend on the text that its bits per byte are measured on.
+    keyValues: (_, { trimmed }) => ({ ...request, ...(trimmed?.unseen && { unseen: trimmed.unseen }) }),
     find: findFinished,
     findReplaced: findFinished,
     async make(context, started) {

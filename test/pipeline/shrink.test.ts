@@ -154,6 +154,20 @@ it('keeps tokens of 3/4 of the text, and measures bits per byte on the rest', as
   expect(Math.log(metric!.pruned) / Math.log(metric!.dense!)).toBeCloseTo(ratio, 6);
 }, 240_000);
 
+it('does not accept a result with bits per byte of another text as finished', async () => {
+  const model = await copyShortLlama(at('in'));
+  const words = await readFile('examples/models/tiny-llama/text/prose.txt', 'utf8');
+  const settings = { out: at('out'), targetSize: '1MB', allow: ['bits'], dtypes: ['q8'], certify: false } as const;
+  const vocabulary = Array.from({ length: 900 }, (_, id) => id);
+  const shrinkFor = async (text: string) => {
+    await writeFile(at('mine.txt'), text);
+    return shrink({ ...settings, evaluation: false, model, vocabulary, text: at('mine.txt') });
+  };
+  const [first] = await shrinkFor(words.slice(0, 4000));
+  expect((await shrinkFor(words.slice(0, 4000)))[0].createdAt).toBe(first.createdAt);
+  await expect(shrinkFor(words.slice(4000, 8000))).rejects.toThrow('exists');
+}, 240_000);
+
 it('trims separate embedding models, and quantised models that need no other change', async () => {
   await cp('test/fixtures/exporters/llama-dynamo215op18embeds-fp32', at('embeds'), { recursive: true });
   const settings = { ...quick, certify: false, report: false } as const;
