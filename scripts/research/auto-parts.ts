@@ -2,6 +2,7 @@
  * Switches parts of `auto` one by one: the dense model is measured once, and each variant is pruned from there and evaluated on texts,
  * at each sparsity. --out keeps the models, in one folder each.
  * `--method flap --share 0 --variant own` gives another method next to it.
+ * `--half 0` or `1` measures on every other window alone, to compare the shares kept of each block (`block:share`).
  * Windows begin with the tokens that the tokenizer puts before a text. Generated windows are saved in --windows-file.
  *
  *   npx tsx scripts/research/auto-parts.ts MODEL --calibration train.txt --text a.txt --text b.txt --variant global --variant uniform
@@ -26,7 +27,7 @@ import { withDense } from './with-dense.js';
 
 const USAGE =
   'npx tsx scripts/research/auto-parts.ts MODEL --text FILE... [--method auto] [--variant NAME]... [--calibration FILE] [--windows 8] [--length 256] ' +
-  '[--share 0.5] [--windows-file FILE] [--sparsity 0.3]... [--dampening NUMBER] [--seed 0] [--text-windows 4] [--out FOLDER]';
+  '[--share 0.5] [--windows-file FILE] [--sparsity 0.3]... [--dampening NUMBER] [--seed 0] [--text-windows 4] [--half 0|1] [--out FOLDER]';
 const { values, positionals } = readArguments(USAGE, {
   text: { type: 'string', multiple: true },
   method: { type: 'string', default: 'auto' },
@@ -40,6 +41,7 @@ const { values, positionals } = readArguments(USAGE, {
   dampening: { type: 'string' },
   seed: { type: 'string', default: '0' },
   'text-windows': { type: 'string', default: '4' },
+  half: { type: 'string' },
   out: { type: 'string' },
 });
 
@@ -84,7 +86,7 @@ const say = (message: string) => {
 await withDense(model!, async ({ context, engine, folder, dense, analysed }) => {
   const tokenizer = await requireTokenizer(folder, 'a text');
   const share = Number(values.share);
-  const { windows } = await STAGES.calibrate.run(context, {
+  const { windows: all } = await STAGES.calibrate.run(context, {
     ...{ folder, model: dense, engine, seed: Number(values.seed), positionCount: analysed.positionCount },
     vocabularySize: analysed.detected.layout.vocabularySize,
     calibration: resolveCalibration({
@@ -93,7 +95,8 @@ await withDense(model!, async ({ context, engine, folder, dense, analysed }) => 
       generate: share > 0 && { share, ...(values['windows-file'] && { file: values['windows-file'] }) },
     }),
   });
-  say(`${windows.length} windows`);
+  const windows = values.half === undefined ? all : all.filter((_, at) => at % 2 === Number(values.half));
+  say(`${windows.length} windows of ${all.length}`);
   const textWindows = Number(values['text-windows']);
   const evaluate = await openLossMeter({ engine, tokenizer, texts, windowLength, windowCount: textWindows });
   const options = (sparsity: string, changes: Partial<PruneOptions> = {}) =>
@@ -114,7 +117,9 @@ await withDense(model!, async ({ context, engine, folder, dense, analysed }) => 
     for (const name of names) {
       const variant = options(sparsity, VARIANTS[name]!);
       const outcome = await pruneMeasured({ ...measured, job: { ...job, options: variant } });
-      const widths = outcome.modules.map(({ keep, module }) => (keep.length / module.unitCount).toFixed(2));
+      const widths = outcome.modules.map(
+        ({ keep, module }) => `${module.block}:${(keep.length / module.unitCount).toFixed(2)}`,
+      );
       for (const remark of outcome.remarks) say(remark);
       const after = await evaluate({ model: outcome.model, analysed });
       const rises = after.map((loss, at) => loss - before[at]!);
