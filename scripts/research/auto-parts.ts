@@ -16,7 +16,7 @@ import { nodePlatform, STAGES } from '../../src/node.js';
 import { saveModel } from '../../src/onnx/save-model.js';
 import { type PruneOptions, resolveCalibration, resolveOptions } from '../../src/options.js';
 import { measureDense } from '../../src/prune/measure-dense/measure-dense.js';
-import { pruneMeasured } from '../../src/prune/prune-model.js';
+import { pruneMeasured, pruneModel } from '../../src/prune/prune-model.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';
 import { createMemoryStore } from '../../src/runtime/tensor-store.js';
 import { requireTokenizer } from '../../src/storage/load-tokenizer.js';
@@ -66,6 +66,7 @@ const VARIANTS: Readonly<Record<string, Partial<PruneOptions>>> = {
   even: { allocation: toward(1) },
   uniform: { allocation: uniform },
   'no-input-steps': { inputSteps: 0 },
+  'two-shots': { shots: 2 },
   'uniform-no-input-steps': { allocation: uniform, inputSteps: 0 },
 };
 
@@ -116,7 +117,8 @@ await withDense(model!, async ({ context, engine, folder, dense, analysed }) => 
   for (const sparsity of values.sparsity) {
     for (const name of names) {
       const variant = options(sparsity, VARIANTS[name]!);
-      const outcome = await pruneMeasured({ ...measured, job: { ...job, options: variant } });
+      const own = { ...job, options: variant };
+      const outcome = variant.shots > 1 ? await pruneModel(own) : await pruneMeasured({ ...measured, job: own });
       const widths = outcome.modules.map(
         ({ keep, module }) => `${module.block}:${(keep.length / module.unitCount).toFixed(2)}`,
       );
