@@ -42,7 +42,9 @@ describe('measurements of an evaluation', () => {
     const comparison = (kind: 'task' | 'perplexity', verdict: string) => ({
       ...{ kind, file: 'a.txt', a: 'dense', b: 'pruned', verdict },
     });
-    const comparisons = [comparison('task', 'better'), comparison('perplexity', 'same')];
+    const { kind: _task, ...ofTask } = comparison('task', 'better');
+    const ofOtherModel = { ...comparison('perplexity', 'worse'), b: 'other' };
+    const comparisons = [ofTask, ofOtherModel, comparison('perplexity', 'same')];
     const { metrics } = addMeasurements(PRUNE_REPORT, { models, comparisons }, 'eval.json');
     expect(metrics).toMatchObject([{ kind: 'perplexity', verdict: 'same' }]);
     const { verdict: _, ...withoutVerdict } = comparison('perplexity', 'same');
@@ -74,6 +76,15 @@ describe('measurements of an evaluation', () => {
     ]);
   });
 
+  it('have no verdict on a figure if the comparison does not name the deciding ones', () => {
+    const measured = {
+      models: [{ model: 'pruned', tasks: [{ file: 'piqa.jsonl', acc: 0.6, goldNll: 2 }] }],
+      comparisons: [{ file: 'piqa.jsonl', a: 'dense', b: 'pruned', verdict: 'worse' }],
+    };
+    for (const metric of addMeasurements(PRUNE_REPORT, measured, 'eval.json').metrics!)
+      expect(metric).not.toHaveProperty('verdict');
+  });
+
   it('may lack the dense model', () => {
     const { metrics } = addMeasurements(PRUNE_REPORT, { models: [model('pruned', 20)] }, 'eval.json');
     expect(metrics![0]).not.toHaveProperty('dense');
@@ -83,6 +94,39 @@ describe('measurements of an evaluation', () => {
     const once = addMeasurements(PRUNE_REPORT, { models: [model('pruned', 20)] }, 'eval.json');
     const twice = addMeasurements(once, { models: [model('pruned', 21)] }, 'eval.json');
     expect(twice.metrics!.map(({ pruned }) => pruned)).toEqual([21]);
+  });
+
+  it('keep those of the same name and another kind', () => {
+    const speed = { kind: 'speed', name: 'a.txt', pruned: 5, better: 'higher' } as const;
+    const report = { ...PRUNE_REPORT, metrics: [speed] };
+    const { metrics } = addMeasurements(report, { models: [model('pruned', 20)] }, 'eval.json');
+    expect(metrics!.map(({ kind }) => kind)).toEqual(['speed', 'perplexity']);
+  });
+
+  it('name texts and tasks without their folders', () => {
+    const { metrics } = addMeasurements(
+      PRUNE_REPORT,
+      {
+        models: [
+          {
+            model: 'pruned',
+            divergence: [
+              {
+                ...{ text: '/data/texts/a.txt', reference: 'dense', klDivergence: 0.2, top1Agreement: 0.8 },
+                protocol: protocol('aa'),
+              },
+            ],
+            tasks: [{ file: '/data/tasks/piqa.jsonl', acc: 0.6 }],
+          },
+        ],
+      },
+      'eval.json',
+    );
+    expect(metrics!.map(({ name }) => name)).toEqual([
+      'divergence (KL), a.txt',
+      'same first choice, a.txt',
+      'piqa.jsonl, acc',
+    ]);
   });
 
   it('include accuracies with their standard errors', () => {
@@ -112,7 +156,8 @@ describe('measurements of an evaluation', () => {
 
   it('include the verdict of the paired test, and the divergence', () => {
     const task = { file: 'piqa.jsonl', itemCount: 300, acc: 0.6, accStderr: 0.02 };
-    const divergence = [{ text: 'a.txt', klDivergence: 0.2, top1Agreement: 0.8, protocol: protocol('aa') }];
+    const intervals = { klDivergence: [0.1, 0.3], top1Agreement: [0.7, 0.9] };
+    const divergence = [{ text: 'a.txt', klDivergence: 0.2, top1Agreement: 0.8, intervals, protocol: protocol('aa') }];
     const { metrics } = addMeasurements(
       PRUNE_REPORT,
       {
@@ -133,7 +178,10 @@ describe('measurements of an evaluation', () => {
     );
     expect(metrics).toMatchObject([
       { name: 'divergence (KL), a.txt', dense: 0, pruned: 0.2, better: 'lower' },
-      { name: 'same first choice, a.txt', dense: 1, pruned: 0.8, better: 'higher' },
+      {
+        ...{ name: 'same first choice, a.txt', dense: 1, pruned: 0.8, better: 'higher' },
+        changeInterval: [expect.closeTo(-0.3), expect.closeTo(-0.1)],
+      },
       { name: 'piqa.jsonl, acc', verdict: 'same', note: 'piqa.jsonl: 300 items' },
     ]);
   });

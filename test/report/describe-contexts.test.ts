@@ -50,6 +50,25 @@ describe('contexts', () => {
     expect(one).toMatchObject({ tokenCount: 5, tokens: [{ text: 'w7', count: 4, lift: 2.4 }] });
   });
 
+  it('list at most eight tokens, and none that is as frequent elsewhere', () => {
+    const often = (token: number, count: number) => new Array<number>(count).fill(token);
+    const first = [...Array.from({ length: 10 }, (_, token) => often(token, 3)).flat(), ...often(20, 3)];
+    const second = [...often(30, 30), ...often(20, 3)];
+    const found = describeContexts({
+      windows: [Int32Array.from(first), Int32Array.from(second)],
+      contexts: {
+        contextCount: 2,
+        contextOfToken: Int32Array.from([...often(0, 33), ...often(1, 33)]),
+        typicalTokens: [Int32Array.of(0), Int32Array.of(33)],
+      },
+      decode,
+    });
+    expect(found.map(({ tokens }) => tokens!.map(({ text }) => text))).toEqual([
+      ['w0', 'w1', 'w2', 'w3', 'w4', 'w5', 'w6', 'w7'],
+      ['w30'],
+    ]);
+  });
+
   it('show examples of different tokens first, then of the same ones', () => {
     const [zero] = describeContexts({ contexts, windows, decode });
     expect(zero!.examples!.map(({ token }) => token.trim())).toEqual(['w5', 'w1', 'w5', 'w5']);

@@ -39,6 +39,15 @@ it.each<[string, number[][], number]>([
   expect(normalisedMutualInformation(rows)).toBeCloseTo(expected, 6);
 });
 
+it('is 0 and not below if rounding makes the entropies differ', () => {
+  expect(
+    normalisedMutualInformation([
+      [1, 2],
+      [3, 6],
+    ]),
+  ).toBe(0);
+});
+
 it('counts the tokens of each context by expert', () => {
   const tokens = Int32Array.of(10, 2, 0, 1, 7, 4);
   expect(describeRouting({ contexts: { contextCount: 2 }, tokens })).toEqual({
