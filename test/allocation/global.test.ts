@@ -54,6 +54,15 @@ it('meets the budget to half the smallest step, by fine steps after coarse ones'
   }
 });
 
+it('exceeds the budget by the smallest step that comes nearer to it', () => {
+  const [cheap, finer] = [
+    entryOf([1, 1, 1], { parametersPerStep: 5, parameterCount: 15 }),
+    entryOf([9, 9, 9], { parametersPerStep: 4, parameterCount: 12 }),
+  ];
+  expect(allocateByThreshold([cheap, finer], 3 / 27)).toEqual([0, 1]);
+  expect(allocateByThreshold([cheap, finer], 1.9 / 27)).toEqual([0, 0]);
+});
+
 it('raises decreasing costs to the preceding ones', () => {
   const [first = 0] = allocateByThreshold([entryOf([5, 0, 0, 0]), entryOf([1, 1, 1, 1])], 3 / 8);
   expect(first).toBe(0);
@@ -73,6 +82,7 @@ it('respects minimum sizes and multiples', () => {
   const [first = 0, second = 0] = allocateByThreshold(entries, 0.5);
   expect(64 - first).toBe(32);
   expect(second).toBe(32);
+  expect(allocateByThreshold([entryOf(Array(10).fill(0), { multiple: 4 })], 0.2)).toEqual([2]);
 });
 
 it('keeps fixed entries, and meets the budget with the others', () => {

@@ -205,4 +205,6 @@ it('refuses --shard with an invalid task of an array', () => {
   // An array that repeats one failed task.
   const again = { SLURM_ARRAY_TASK_ID: '3', SLURM_ARRAY_TASK_MIN: '3', SLURM_ARRAY_TASK_COUNT: '1' };
   expect(() => shardFromEnvironment('4', again)).toThrow(/--shard 4: the array has 1 task\..*give the index too/);
+  const more = { SLURM_ARRAY_TASK_ID: '1', SLURM_ARRAY_TASK_COUNT: '8' };
+  expect(() => shardFromEnvironment('4', more)).toThrow(/--shard 4: the array has 8 tasks\./);
 });
