@@ -64,6 +64,32 @@ describe('eval', () => {
     });
   });
 
+  it('passes the seed to the comparison', async () => {
+    const seeds: unknown[] = [];
+    await runWithDouble('eval dense pruned --tasks items.jsonl --generate Once --seed 3 --compare', {
+      compareEvaluations(_, options) {
+        seeds.push(options?.seed);
+        return [];
+      },
+    });
+    expect(seeds).toEqual([3]);
+  });
+
+  it('prints no standard error of a single item', async () => {
+    const evaluateModels: CliApi['evaluateModels'] = async ({ models }) =>
+      models.map((model) => ({
+        ...{ model, perplexity: [], divergence: [] },
+        tasks: [
+          {
+            ...{ file: 'one.jsonl', taskSha256: 'ab', kind: 'last-word', itemCount: 1, answers: [] },
+            ...{ acc: 1, accStderr: Number.NaN, goldNll: 0.5, perplexity: Math.exp(0.5) },
+          } as never,
+        ],
+      }));
+    const { out } = await runWithDouble('eval dense --tasks one.jsonl', { evaluateModels });
+    expect(out).toMatch(/^one\.jsonl \(1\), acc +100\.0 %$/m);
+  });
+
   it('prints whether perplexities differ, without tasks', async () => {
     const evaluateModels: CliApi['evaluateModels'] = async ({ models }) =>
       models.map((model, at) => ({
@@ -116,6 +142,8 @@ describe('eval', () => {
     ['eval dense --tasks a.jsonl --compare', "'--compare' needs two models"],
     ['eval dense pruned --generate Once --compare', "'--compare' needs two models and '--text FILE' or '--tasks FILE'"],
     ['eval dense --tasks a.jsonl --reference other', "needs a '--text FILE'"],
+    ['eval dense --text a.txt --new-tokens 5', '--new-tokens has no effect without --generate; leave it out'],
+    ['eval dense --text a.txt --temperature 0.5', '--temperature has no effect without --generate; leave it out'],
   ])('refuses `%s`', async (commandLine, message) => {
     const { exitCode, err, calls } = await runWithDouble(commandLine);
     expect({ exitCode, calls }).toEqual({ exitCode: 2, calls: [] });

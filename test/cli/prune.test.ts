@@ -37,6 +37,17 @@ describe('prune', () => {
     expect(none.calls[0]![1]).toMatchObject({ evaluation: false });
   });
 
+  it('adds speeds to the report at the given path, or only to the output without a report', async () => {
+    const report = { ...PRUNE_REPORT, bytes: { before: 40_000, after: 3200 } };
+    const doubles = { prune: async () => report, rebuildReport: async () => ({ report, files: [] }) };
+    const run = 'prune dense --out pruned --sparsity 0.3 --bench --json';
+    const { calls } = await runWithDouble(`${run} --report a.json`, doubles);
+    expect(calls[2]).toMatchObject(['rebuildReport', { report: 'a.json' }]);
+    const without = await runWithDouble(`${run} --no-report`, doubles);
+    expect(without.calls.map(([name]) => name)).toEqual(['prune', 'benchmark']);
+    expect(JSON.parse(without.out).metrics).toContainEqual(expect.objectContaining({ name: 'writing', pruned: 1250 }));
+  });
+
   it('passes only given flags to the API', async () => {
     const { calls } = await runWithDouble('prune dense --out pruned --sparsity 0.3');
     expect(calls).toEqual([
@@ -111,6 +122,8 @@ describe('prune', () => {
     ['--skip-blocks 1', /--skip-blocks was removed: give these blocks the sparsity 0, such as --block-sparsity 0=0/],
     ['--width-multiple 0', /--width-multiple is 0; expected an integer of at least 1/],
     ['--windows 0', /--windows is 0; expected an integer of at least 1/],
+    ['--seed=', /--seed is ""; expected an integer of at least 0/],
+    ['--minimum-width 120%', /--minimum-width is "120%"; expected a number from 0 to 1/],
     ['--minimum-wdith 0', /unknown option '--minimum-wdith' \(Did you mean --minimum-width\?\)/],
     ['--method o-fnag', /--method is "o-fnag"; expected one of .* \(did you mean "o-fang"\?\)/],
     [
