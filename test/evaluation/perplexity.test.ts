@@ -37,6 +37,11 @@ function fixedModel(count: number): LanguageModel {
 }
 
 describe('measurePerplexity', () => {
+  it('has no bits per byte of tokens without bytes', async () => {
+    const result = await measurePerplexity(uniform().model, tokens, { countBytes: () => 0 });
+    expect(result).not.toHaveProperty('bitsPerByte');
+  });
+
   it('is the vocabulary size for a uniform model', async () => {
     const { model, calls } = uniform();
     const result = await measurePerplexity(model, tokens, { windowLength: 4 });
@@ -53,14 +58,32 @@ describe('measurePerplexity', () => {
     expect([...calls[1]!.sequences[0]!]).toEqual([0, 0, 1, 2, 3]);
   });
 
+  it('scores a single token after a BOS', async () => {
+    expect((await measurePerplexity(uniform().model, [1], { leadingTokens: [0] })).tokenCount).toBe(1);
+  });
+
+  it('counts the tokens that begin every window as read by the model', async () => {
+    const { model, calls } = uniform();
+    const limits = { leadingTokens: [0], contextLength: 5 };
+    expect((await measurePerplexity(model, tokens, limits)).protocol.windowLength).toBe(4);
+    expect(Math.max(...calls.map(({ sequences }) => sequences[0]!.length))).toBe(5);
+    expect((await measurePerplexity(model, tokens, { ...limits, windowLength: 4 })).tokenCount).toBe(10);
+    await expect(measurePerplexity(model, tokens, { ...limits, windowLength: 5 })).rejects.toThrow(
+      'windowLength is 5, but the model reads at most 4 tokens after the 1 that begin every window',
+    );
+  });
+
   it('gives the same result for any batch size', async () => {
     // Predicts that even tokens follow odd ones.
     const { model, calls } = createFakeModel(4, (seen) => (seen.at(-1)! % 2 === 1 ? [1, 0, 1, 0] : [0, 1, 0, 1]));
-    const one = await measurePerplexity(model, tokens, { windowLength: 3 });
-    const alone = calls.length;
-    const two = await measurePerplexity(model, tokens, { windowLength: 3, batchSize: 2 });
-    expect(two).toEqual(one);
-    expect(calls.length - alone).toBeLessThan(alone);
+    for (const windows of [{ windowLength: 3 }, { windowLength: 4, stride: 2 }]) {
+      calls.length = 0;
+      const one = await measurePerplexity(model, tokens, windows);
+      const alone = calls.length;
+      const two = await measurePerplexity(model, tokens, { ...windows, batchSize: 2 });
+      expect(two).toEqual(one);
+      expect(calls.length - alone).toBeLessThan(alone);
+    }
   });
 
   it('scores windowCount windows', async () => {
@@ -110,7 +133,11 @@ describe('measurePerplexity', () => {
 
   it('scores a short text as one window, and refuses a larger windowLength', async () => {
     const { model } = uniform();
-    expect((await measurePerplexity(model, tokens)).protocol).toMatchObject({ windowLength: 10, windowCount: 1 });
+    for (const options of [{}, { windowLength: 10 }])
+      expect((await measurePerplexity(model, tokens, options)).protocol).toMatchObject({
+        windowLength: 10,
+        windowCount: 1,
+      });
     await expect(measurePerplexity(model, tokens, { windowLength: 11 })).rejects.toThrow(OptionError);
     await expect(measurePerplexity(model, tokens, { windowLength: 11 })).rejects.toThrow(
       /found 10 tokens, and one window needs 11/,
@@ -139,6 +166,11 @@ describe('measurePerplexity', () => {
   it('throws if the perplexity overflows, and ignores saved scores of other windows', async () => {
     const { model } = createFakeModel(4, ([first = 0]) => (first === 0 ? [0, 1, 2, 3] : [0, 0, 0, 1e6]));
     await expect(measurePerplexity(model, [1, 0, 0, 0])).rejects.toThrow(NumericalError);
+    const score = async (sequences: readonly Int32Array[], first: number) =>
+      new Float32Array(sequences.reduce((sum, { length }) => sum + length - first, 0)).fill(1e4);
+    await expect(measurePerplexity({ ...model, score }, tokens)).rejects.toThrow(
+      'the mean loss is 10000 nats per token, too large for a perplexity',
+    );
     const known = new Map([[0, { index: 0, nll: 1, tokenCount: 7 }]]);
     const add = async () => undefined;
     const options = { windowLength: 3 };
