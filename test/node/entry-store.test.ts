@@ -51,6 +51,7 @@ it('keeps the old entry when a new one fails', async () => {
   };
   await expect(journal.write('a.b', failing())).rejects.toThrow('no more');
   expect(await readCheckpoint(open(), 'a.b')).toBe('old');
+  expect(await readdir(folder())).toEqual(['a.b.entry']);
 });
 
 it('encodes each part before the next, and writes entries of one name in order', async () => {
@@ -112,4 +113,18 @@ it('writes small checkpoints sooner than large ones, and limits their share of t
   const [spent, all] = [ms - 61_200, ms];
   expect(spent / all).toBeGreaterThan(0.01);
   expect(spent / all).toBeLessThan(0.03);
+});
+
+it('counts writes that end a stage separately, in a scope too', async () => {
+  let ms = 0;
+  const write = async () => {
+    ms += 100;
+    return 100;
+  };
+  const journal = createJournal({ ...createEntryStore(folder(), 'run'), write }, () => ms);
+  ms += 4100;
+  await journal.within('result').write('a', [], true);
+  expect([journal.shouldCheckpoint(0), journal.shouldCheckpoint(0, true)]).toEqual([true, true]);
+  await journal.within('result').write('a', [], true);
+  expect([journal.shouldCheckpoint(0), journal.shouldCheckpoint(0, true)]).toEqual([true, false]);
 });

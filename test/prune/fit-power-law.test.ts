@@ -16,4 +16,23 @@ describe('fitPowerLaw', () => {
     for (const estimate of [0.005, 0.05, 0.4, 2])
       expect(fitPowerLaw(points)(estimate)).toBeCloseTo(2 * estimate ** 1.5, 10);
   });
+
+  it('is proportional if the estimates differ too little to tell the exponent', () => {
+    const law = fitPowerLaw([
+      { estimate: 1, measured: 1 },
+      { estimate: 1.1, measured: 4 },
+    ]);
+    expect(law(2) / law(1)).toBeCloseTo(2, 12);
+  });
+
+  it.each([
+    ['at most 3', 0, 3],
+    ['at least 0.5', 0.9, 0.5],
+  ])('has an exponent of %s', (_, measured, exponent) => {
+    const law = fitPowerLaw([
+      { estimate: 0.1, measured },
+      { estimate: 1, measured: 1 },
+    ]);
+    expect(law(1) / law(0.1)).toBeCloseTo(10 ** exponent, 8);
+  });
 });
