@@ -73,6 +73,10 @@ describe('createTokenizer', () => {
     const model = { type: 'Unigram', unk_id: 0, byte_fallback: true, vocab: pieces.map((piece) => [piece, -1]) };
     const made = createTokenizer({ ...PLAIN, model }, {});
     expect(Array.from(made.encode('aéb'), (id) => pieces[id])).toEqual(['a', '<0xC3>', '<0xA9>', '<0x62>']);
+    const vocabOf = (list: readonly string[]) => list.map((piece) => [piece, -1]);
+    const fewer = pieces.filter((piece) => piece !== '<0xA9>');
+    const incomplete = createTokenizer({ ...PLAIN, model: { ...model, vocab: vocabOf(fewer) } }, {});
+    expect(Array.from(incomplete.encode('aéb'), (id) => fewer[id])).toEqual(['a', '<unk>']);
     const pre_tokenizer = { type: 'WhitespaceSplit' };
     const without = createTokenizer({ ...PLAIN, pre_tokenizer, model: { ...model, byte_fallback: false } }, {});
     expect(Array.from(without.encode('aéb éb b'))).toEqual([1, 0, 0, 0]);

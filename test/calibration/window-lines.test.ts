@@ -42,6 +42,11 @@ it.each([
     formatOriginLine(origin) + formatWindowLine(Int32Array.of(7, 1), 0),
     /line 2 is not window 0 of 4/,
   ],
+  [
+    'a window that begins with another token',
+    content.replace('[7,4', '[6,4'),
+    /line 3 is not window 1 .* from token 7/,
+  ],
   ['an id beyond 31 bits', content.replace('5,', '4294967299,'), /line 3 is not window 1/],
   ['a negative id', content.replace('5,', '-5,'), /line 3 is not window 1/],
 ])('refuses %s', (_, text, message) => {

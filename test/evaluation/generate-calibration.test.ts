@@ -142,6 +142,15 @@ describe('generateCalibration', () => {
     expect(windows).toEqual([]);
   });
 
+  it('accepts a model that ends every second text at once, and counts the start token as an end', async () => {
+    const following = (next: readonly number[]) =>
+      createFakeModel(4, (seen) => [0, 1, 2, 3].map((token) => (token === next[seen.at(-1)!] ? 99 : 0))).model;
+    const options = { windowCount: 1, windowLength: 5, startToken: 0, endTokens: [2] };
+    const { windows } = await generateCalibration(following([2, 2, 1, 0]), options);
+    expect([...windows[0]!]).toEqual([0, 2, 1, 2, 1]);
+    await expect(generateCalibration(following([0, 0, 0, 0]), options)).rejects.toThrow(/4 of the first 4 tokens/);
+  });
+
   it('generates only short documents with a model without a cache', async () => {
     const uncached: LanguageModel = { ...bigram(), hasCache: false };
     expect((await generateCalibration(uncached, shape)).windows).toHaveLength(6);

@@ -1,5 +1,5 @@
 import type { Tokenizer } from '../../src/calibration/tokenizer.js';
-import { NumericalError, OptionError } from '../../src/errors.js';
+import { NumericalError } from '../../src/errors.js';
 import { measureTask, type TaskOptions } from '../../src/evaluation/measure-task.js';
 import { readTaskItems, type TaskItem } from '../../src/evaluation/task-items.js';
 import type { ItemScore } from '../../src/evaluation/task-result.js';
@@ -103,7 +103,8 @@ describe('measureTask', () => {
     await expect(measure(['{"query":"a","choices":["bcd","x"],"gold":0}'], { contextLength: 2 })).rejects.toThrow(
       /line 1: a continuation has 3 tokens/,
     );
-    await expect(measure(CHOICES, { contextLength: 1.5 })).rejects.toThrow(OptionError);
+    for (const contextLength of [1.5, 0])
+      await expect(measure(CHOICES, { contextLength })).rejects.toThrow(`contextLength is ${contextLength}, expected`);
   });
 
   it('reports its progress', async () => {

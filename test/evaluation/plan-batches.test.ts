@@ -27,6 +27,12 @@ function plannedTokens(bundles: readonly Bundle[], limits = LIMITS): number {
 }
 
 describe('planBatches', () => {
+  it('reads sequences without a cached prefix together, whatever batches can continue', () => {
+    const limits = { ...LIMITS, hasCache: false, continuesTogether: false };
+    const [{ passes } = { passes: [] }] = planBatches([question(5, [3, 3])], limits);
+    expect(passes.map(({ length }) => length)).toEqual([2]);
+  });
+
   it('reads every sequence once, to its end', () => {
     const bundles = Array.from({ length: 40 }, (_, at) => question(5 + ((at * 7) % 40), [3, 9 + (at % 5), 4, 20], at));
     const plan = planBatches(bundles, LIMITS);

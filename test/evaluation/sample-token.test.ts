@@ -36,6 +36,7 @@ describe('createTokenPicker', () => {
     expect([none, least]).toEqual([0, 0]);
     expect(third).toBeCloseTo(3 / 7, 1);
     expect(half).toBeCloseTo(4 / 7, 1);
+    expect(frequencies(createTokenPicker({ temperature: 1, topK: 3 }))[0]).toBe(0);
   });
 
   it('returns a valid token for the smallest and largest random number', () => {

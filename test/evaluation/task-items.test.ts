@@ -62,6 +62,7 @@ describe('readTaskItems', () => {
     ['gold below 0', '{"query":"q","choices":["a","b"],"gold":-1}', /line 2: gold is -1/],
     ['gold as text', '{"query":"q","choices":["a","b"],"gold":"1"}', /line 2: gold is "1"/],
     ['no context', '{"target":"b"}', /line 2: "context" is missing/],
+    ['an empty context of a last word', '{"target":"b","context":" "}', /line 2: "context" is empty/],
     ['an empty target', '{"context":"a","target":""}', /line 2: "target" is empty/],
     [
       'another kind',
