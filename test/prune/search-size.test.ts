@@ -4,6 +4,8 @@ import {
   checkSmallest,
   createSizeSearch,
   findSmallest,
+  fitExactly,
+  keyOf,
   type SizeSearch,
   totalOf,
   waysToFit,
@@ -287,4 +289,29 @@ it('reports increasing progress of drafts, from 0 for each size', async () => {
     expect(part[0]).toBe(0);
     expect(part.at(-1)).toBeLessThan(1);
   }
+});
+
+it('aims lower until the mixture changes if the first one is too large', async () => {
+  const withSteps = (count: number) => ({ grids: new Map(), steps: new Map([[0, count]]) }) as unknown as Mixture;
+  const fitted = await fitExactly(
+    { bytesOf: async ({ steps }) => (steps.get(0) === 1 ? 101 : 97) },
+    (aim) => withSteps(aim > 97.5 ? 1 : 2),
+    100,
+  );
+  expect(fitted).toEqual({ mixture: withSteps(2), bytes: 97 });
+});
+
+it('has one key for equal mixtures, in whatever order they were made', () => {
+  const grids = [
+    ['a', { bits: 4 }],
+    ['b', { bits: 8 }],
+  ] as const;
+  const steps = [
+    [2, 1],
+    [10, 3],
+  ] as const;
+  const keyIn = (gridList: readonly unknown[], stepList: readonly unknown[]) =>
+    keyOf({ grids: new Map(gridList as never), steps: new Map(stepList as never) });
+  expect(keyIn(grids.toReversed(), steps.toReversed())).toBe(keyIn(grids, steps));
+  expect(keyIn(grids, steps.slice(1))).not.toBe(keyIn(grids, steps));
 });
