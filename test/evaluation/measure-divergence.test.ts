@@ -3,6 +3,7 @@ import { createDivergenceScorer } from '../../src/evaluation/divergence-scorer.j
 import type { LanguageModel } from '../../src/evaluation/language-model.js';
 import { type DivergenceScore, measureDivergence } from '../../src/evaluation/measure-divergence.js';
 import { createRandom } from '../../src/linalg/random.js';
+import type { Engine } from '../../src/runtime/engine.js';
 import { testEngine } from '../support/engine.js';
 import { someWindows } from '../support/tiny-llama.js';
 import { createFakeModel } from './fake-model.js';
@@ -37,6 +38,39 @@ describe('measureDivergence', () => {
     saved.length = 0;
     expect(await compare(coin(0.8), coin(0.6), { windowLength: 3, log: { ...log, known } })).toEqual(whole);
     expect(saved.map(({ index }) => index)).toEqual([1]);
+  });
+
+  it('counts no saved scores of windows beyond the requested ones', async () => {
+    const known = new Map([5, 6].map((index) => [index, { index, divergence: 9, agreementCount: 0, tokenCount: 3 }]));
+    const done: string[] = [];
+    const options = {
+      ...{ windowLength: 3, log: { known, add: async () => undefined } },
+      onProgress: (step: { done: number; total: number }) => done.push(`${step.done}/${step.total}`),
+    };
+    const { klDivergence } = await compare(coin(0.8), coin(0.6), options);
+    expect(klDivergence).toBe((await compare(coin(0.8), coin(0.6), { windowLength: 3 })).klDivergence);
+    expect(done).toEqual(['0/2', '1/2', '2/2']);
+  });
+
+  it('releases its session, also after an error', async () => {
+    let open = 0;
+    const engine: Engine = {
+      ...testEngine,
+      async load(...given) {
+        const session = await testEngine.load(...given);
+        open += 1;
+        const release = async () => {
+          open -= 1;
+          await session.release();
+        };
+        return { ...session, run: session.run.bind(session), release };
+      },
+    };
+    const tokens = Int32Array.of(0, 1, 1, 0);
+    await measureDivergence({ reference: coin(0.5), model: coin(0.6), engine }, tokens);
+    const broken = { reference: coin(0.5), model: coin(Number.NaN), engine };
+    await expect(measureDivergence(broken, tokens)).rejects.toThrow(NumericalError);
+    expect(open).toBe(0);
   });
 
   it('refuses other vocabularies, short texts and NaN', async () => {
