@@ -80,6 +80,8 @@ it('generates the given share of windows, with a source or alone', async () => {
   expect(few.provenance).toMatchObject({ kind: 'tokens', windowCount: 6, generated: { windowCount: 2, seed: 5 } });
   const all = await calibrate({ generate: { share: 1, seed: 5 } });
   expect(all.provenance).toMatchObject({ kind: 'generated', windowCount: 6, generated: { windowCount: 6, share: 1 } });
+  const least = await calibrate({ source, generate: { share: 0.01, seed: 5 } });
+  expect(least.provenance).toMatchObject({ windowCount: 6, generated: { windowCount: 1 } });
 });
 
 it.each([
@@ -99,6 +101,8 @@ it.each([
   expect((await readFile(file, 'utf8')).split('\n')).toHaveLength(1 + firstBatch.windowCount + 1);
   const resumed = await calibrate({ windowCount, generate: { ...generate, file } });
   expect(resumed).toEqual(await calibrate({ windowCount, generate }));
+  const fewer = await calibrate({ windowCount: windowCount - 1, generate: { ...generate, file } });
+  expect(fewer.windows).toEqual(resumed.windows.slice(0, -1));
   const seen: Progress[] = [];
   await calibrate({ windowCount, generate: { ...generate, file } }, { onProgress: (progress) => seen.push(progress) });
   // Stages begin, and nothing is left to write.

@@ -127,6 +127,17 @@ describe('evaluateModels', () => {
     expect(await readFile(resume, 'utf8')).toBe(kept);
   });
 
+  it('refuses the divergences from another reference', async () => {
+    const { tasks: _, limit: __, ...request } = { ...(await smallRequest()), windowCount: 1, resume: at('kept.jsonl') };
+    await evaluateModels({ ...request, reference: await copyShortLlama(at('reference')) });
+    const other = await copyShortLlama(at('other'), (proto) => {
+      proto.graph!.name = 'another';
+    });
+    const evaluating = evaluateModels({ ...request, reference: other });
+    await expect(evaluating).rejects.toThrow(OptionError);
+    await expect(evaluating).rejects.toThrow(/kept\.jsonl has the scores of another evaluation .*: referenceSha256/);
+  });
+
   it.each([
     ['text', 'once upon a time', /does not begin like a file of scores/],
     ['other JSON', '{"text":"a"}\n', /does not begin like a file of scores/],
