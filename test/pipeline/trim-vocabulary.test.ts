@@ -98,6 +98,7 @@ it('gives the same bytes from a saved list of tokens, and returns a finished res
   expect(found.sideFiles).toBeUndefined();
   const other = trimVocabulary({ model, out: first, keepLanguages: ['de'], certify: false });
   await expect(other).rejects.toThrow(OptionError);
+  await expect(trimVocabulary({ model, out: again, vocabulary: ['a', 'b'], certify: false })).rejects.toThrow(/exists/);
 });
 
 it('reports the sizes in a dry run, and writes no files', async () => {
