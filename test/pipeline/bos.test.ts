@@ -51,6 +51,21 @@ it('begins all windows of a run with the BOS token, and reports it', async () =>
   expect([ids[0], ids[12]]).toEqual([1, 1]);
 });
 
+it('reads generated windows with another start token again, and refuses them if bos is false', async () => {
+  const model = await modelWithBos('onnx');
+  const generate = { share: 1, documentLength: 12, startToken: 5, file: at('windows.jsonl') };
+  const run = (changes: { readonly bos?: boolean } = {}) =>
+    prune({
+      ...{ model, out: at('out'), dryRun: true, sparsity: 0.2, modules: 'ffn', method: 'wanda' },
+      ...{ calibration: { ...SHAPE, generate }, certify: false, evaluation: false, ...changes },
+    });
+  const { calibration } = await run();
+  const [, window] = (await readFile(generate.file, 'utf8')).trim().split('\n');
+  expect(JSON.parse(window!).input_ids.slice(0, 2)).toEqual([1, 5]);
+  expect((await run()).calibration).toEqual(calibration);
+  await expect(run({ bos: false })).rejects.toThrow(/another run: leadingTokens \[1\] \(here undefined\)/);
+});
+
 it('begins no window with the BOS token if bos is false', async () => {
   const model = await modelWithBos('onnx');
   const { calibration, quality, metrics, settings } = await pruneWith(model, 'out', { bos: false });
