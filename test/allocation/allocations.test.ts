@@ -102,8 +102,6 @@ describe.each(Object.keys(ALLOCATIONS) as AllocationName[])('allocation %s', (na
   it.each([0.2, 0.3, 0.4])(
     'meets the budget %d if blocks that share keys and values lose the same heads',
     (sparsity) => {
-      // Uniform sparsities are not adjusted to the rounding of heads.
-      if (name === 'uniform') return;
       const heads = { kind: 'attention', unitCount: 8, stepCount: 8, parametersPerStep: 500 } as const;
       const order = (block: number) => ({
         scores: orderOf(MEASURES[block]!).scores,
@@ -119,7 +117,9 @@ describe.each(Object.keys(ALLOCATIONS) as AllocationName[])('allocation %s', (na
       expect(new Set(shared).size).toBe(1);
       const removed = steps.reduce((sum, count, at) => sum + count * modules[at]!.parametersPerStep, 0);
       const total = modules.reduce((sum, { parameterCount }) => sum + parameterCount, 0);
-      expect(Math.abs(removed - sparsity * total)).toBeLessThan(100);
+      // Uniform sparsities are not adjusted to the rounding of heads: at most half a head in each block.
+      const rounding = name === 'uniform' ? (500 / 2) * attention.length : 0;
+      expect(Math.abs(removed - sparsity * total)).toBeLessThan(100 + rounding);
     },
   );
 
