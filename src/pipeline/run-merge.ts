@@ -166,7 +166,7 @@ function sortShards(found: readonly OpenShard[]): readonly OpenShard[] {
     if (!byIndex.has(index)) missing.push(index);
   if (missing.length > 0)
     throw new OptionError(
-      `${missing.length === 1 ? 'shard' : 'shards'} ${missing.join(', ')} of ${count} ${missing.length === 1 ? 'is' : 'are'} missing. ` +
+      `${missing.length === 1 ? 'Shard' : 'Shards'} ${missing.join(', ')} of ${count} ${missing.length === 1 ? 'is' : 'are'} missing. ` +
         `Create each by observe, such as shard ${missing[0]}/${count} (--shard), and give it too.`,
     );
   const sorted = [...byIndex.values()].sort((one, other) => one.json.shard.index - other.json.shard.index);

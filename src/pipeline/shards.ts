@@ -40,7 +40,7 @@ export function takeShard(
     throw refusal(
       'shard',
       `is ${index}/${count}, and the run has ${counted(batchCount, 'batch', 'batches')} (${counted(windows.length, 'window')}, ${batchSize} at once). ` +
-        `Take at most ${counted(batchCount, 'shard')}, or more windows (windowCount)`,
+        `Take at most ${counted(batchCount, 'shard')}, or more windows (calibration.windowCount)`,
     );
   const startOf = (shard: number) => batchSize * Math.floor((shard * batchCount) / count);
   const firstWindow = startOf(index - 1);
