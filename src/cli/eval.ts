@@ -71,7 +71,7 @@ export const evalCommand: CommandRow<EvalRequest, EvalResult> = {
 
 /** @throws OptionError when there is nothing to measure, or nothing to compare with, or an option has no effect. */
 function checkPurpose(request: EvalRequest): void {
-  const { models, texts, tasks, prompt, reference, compare } = request;
+  const { models, texts, tasks, prompt, reference, compare, seed } = request;
   if (!texts && !tasks && prompt === undefined)
     throw new OptionError(
       "name what to measure with '--text FILE', '--tasks FILE', '--generate PROMPT', or several of them",
@@ -83,6 +83,8 @@ function checkPurpose(request: EvalRequest): void {
   checkMeasuring(request);
   const unused = (['newTokens', 'temperature'] as const).find((name) => request[name] !== undefined);
   if (prompt === undefined && unused !== undefined) throw refusal(unused, 'has no effect without prompt; leave it out');
+  if (prompt === undefined && !compare && seed !== undefined)
+    throw refusal('seed', 'has no effect without prompt and without compare; leave it out');
 }
 
 async function evaluate(api: CliApi, request: EvalRequest): Promise<EvalResult> {

@@ -149,7 +149,7 @@ function replaceNames(text: string, { flags }: FlagNames, more = 'again with '):
     // Names that are also English words are replaced only where the context shows an option.
     const isName = /[A-Z.]/.test(path)
       ? name
-      : `(?:(?<=${more}|\\bset |\\bname no |\\bby )${name}|${name}(?= "|: '|: false))`;
+      : `(?:(?<=${more}|\\bset |\\bname no |\\bby )${name}|${name}(?= "|: '|: false| is \\S+, expected))`;
     message = message.replace(new RegExp(isName, 'g'), flag);
   }
   return message
@@ -220,9 +220,10 @@ const BLOCK_PART = new RegExp(`^\\s*(\\d+)(?:\\.(${MODULE_KINDS.join('|')}))?=(.
 function parseBlockSparsity(text: string, previous: unknown = {}): unknown {
   const found: Record<string, unknown> = { ...(previous as object) };
   for (const part of text.split(',')) {
-    const [, block, kind, fraction] = BLOCK_PART.exec(part) ?? [];
+    const [, index, kind, fraction] = BLOCK_PART.exec(part) ?? [];
     // The option's check rejects a text.
-    if (block === undefined || fraction === undefined) return part;
+    if (index === undefined || fraction === undefined) return part;
+    const block = String(Number(index));
     const sparsity = parseFraction(fraction.trim());
     const known = found[block];
     const isRepeated = typeof known === 'object' && kind !== undefined ? kind in known! : known !== undefined;

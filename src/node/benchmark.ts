@@ -2,7 +2,7 @@ import { cpus } from 'node:os';
 import { OptionError } from '../errors.js';
 import { compareSpeeds, type Spread, spreadOf } from '../evaluation/speed.js';
 import { BENCH } from '../options/commands.js';
-import { checkOptions, defaultsOf, type OptionsOf, rowsOf } from '../options/option.js';
+import { checkOptions, defaultsOf, type OptionsOf, refusal, rowsOf } from '../options/option.js';
 import type { BENCHMARK } from '../options/single-calls.js';
 import { createOverallProgress } from '../pipeline/overall-progress.js';
 import type { JobControl } from '../progress.js';
@@ -65,6 +65,8 @@ const LOAD_ROUNDS = 3;
  */
 export async function benchmark(given: BenchmarkRequest): Promise<BenchmarkReport> {
   checkOptions(given, rowsOf(BENCH));
+  if (given.faster !== undefined && given.models.length === 1)
+    throw refusal('faster', 'has no effect for one model; add a smaller model, or leave it out');
   const shape = await resolve(given);
   // Offline from here on: requests to the Hub would count as loading.
   const request = { ...given, offline: true };

@@ -24,12 +24,17 @@ const BLOCK_SIZES = [16, 32, 64, 128, 256];
 const formOf = (name: string) => DTYPES[name as DtypeName]?.linears.kind;
 
 const withDtype: Applies = { to: 'dtype', within: ({ dtypes = [] }) => dtypes.length > 0 };
-const withBlocks: Applies = {
-  to: `dtype ${namesOf(DTYPES)
-    .filter((name) => formOf(name) === 'blocks')
-    .join(', ')}`,
-  within: ({ dtypes = [] }) => dtypes.some((name) => formOf(name) === 'blocks'),
-};
+const withDtypes = (isFit: (name: string) => boolean): Applies => ({
+  to: `dtype ${namesOf(DTYPES).filter(isFit).join(', ')}`,
+  within: ({ dtypes = [] }) => dtypes.some(isFit),
+});
+const withBlocks = withDtypes((name) => formOf(name) === 'blocks');
+
+/** Eight bits and codebooks have no zero points. */
+const withZeroPoints = withDtypes((name) => {
+  const { linears } = DTYPES[name as DtypeName];
+  return linears.kind === 'blocks' && linears.bits < 8 && !('levels' in linears);
+});
 
 const dtypeName = choice(namesOf(DTYPES));
 
@@ -87,7 +92,7 @@ export const QUANTISATION = {
     applies: withBlocks,
   }),
   /** Symmetric quantisation without zero points, which saves 1/8 bit per weight at 4 bits and costs accuracy. Default false. */
-  symmetric: row('--symmetric', 'no zero points', { kind: boolean, default: false, applies: withBlocks }),
+  symmetric: row('--symmetric', 'no zero points', { kind: boolean, default: false, applies: withZeroPoints }),
   /**
    * `accuracy_level` of `MatMulNBits`: least precision of activations inside products. 0 lets the runtime choose, 1
    * float32, 2 float16, 4 int8. Default 4 where activations are float32: ONNX Runtime's fast CPU kernels. At other

@@ -5,9 +5,15 @@ import { checkpointTraining } from '../healing/training-checkpoint.js';
 import { copyModel, setWeight } from '../onnx/edit-weights.js';
 import { withoutEmbeddingPrefix } from '../onnx/join-embedding.js';
 import { HEAL } from '../options/commands.js';
-import { countHeldOut, type HealingOptions, healingCalibration, resolveHealing } from '../options/healing.js';
+import {
+  countHeldOut,
+  type HealingOptions,
+  healingCalibration,
+  type ResolvedHealing,
+  resolveHealing,
+} from '../options/healing.js';
 import { anyText, optional, withFields } from '../options/kinds.js';
-import { checkOptions, type OptionsOf, rowsOf } from '../options/option.js';
+import { type Checked, checkOptions, type OptionsOf, refusal, rowsOf } from '../options/option.js';
 import type { HEAL_RESULT } from '../options/single-calls.js';
 import type { ReadingOptions } from '../options/texts.js';
 import { type CalibrationOptions, resolveCalibration } from '../options.js';
@@ -95,6 +101,7 @@ export function runHeal(platform: Platform, given: HealRequest): Promise<HealedF
   const { dense, pruned, embeddings, offline, bos, out, certify = true } = request;
   const { files } = platform;
   const settings = resolveHealing(request.heal ?? true)!;
+  checkGeneration(request, settings);
   const calibration = healingCalibration(resolveCalibration(request.calibration), settings);
   return runResumable<HealedModels, void, HealedModel, HealedFolder>(platform, {
     call: 'heal',
@@ -117,6 +124,18 @@ export function runHeal(platform: Platform, given: HealRequest): Promise<HealedF
       return { dense, pruned, out, ...healed, ...figuresOf(context) };
     },
   });
+}
+
+/** Refuses settings of generated windows that contradict the generated share. @throws OptionError */
+function checkGeneration({ calibration: { generate } = {} }: Checked<HealRequest>, { share }: ResolvedHealing): void {
+  if (generate === false && share > 0)
+    throw refusal(
+      'calibration.generate',
+      'is false, but heal.share decides; set heal.share to 0 for windows of the text',
+    );
+  const [unused] = share === 0 && typeof generate === 'object' ? Object.keys(generate) : [];
+  if (unused !== undefined)
+    throw refusal(`calibration.generate.${unused}`, 'has no effect where heal.share is 0; leave one of them out');
 }
 
 interface HealedModels {

@@ -126,6 +126,13 @@ describe('eval', () => {
     expect(calls).toMatchObject([['generateText', { prompt: 'Once', newTokens: 5, seed: 3 }]]);
   });
 
+  it('names --stride in a message about one of several texts', async () => {
+    const evaluateModels = () =>
+      Promise.reject(new OptionError('my text.txt: stride is 100, expected an integer, 1 to 64'));
+    const { err } = await runWithDouble('eval dense --text a.txt --stride 100', { evaluateModels });
+    expect(err).toContain('my text.txt: --stride is 100, expected an integer, 1 to 64');
+  });
+
   it('refuses a prompt that is too long before the evaluation', async () => {
     const { calls, err } = await runWithDouble('eval dense pruned --text a.txt --generate Once', {
       async generateText({ model, prompt }) {
@@ -144,6 +151,7 @@ describe('eval', () => {
     ['eval dense --tasks a.jsonl --reference other', "needs a '--text FILE'"],
     ['eval dense --text a.txt --new-tokens 5', '--new-tokens has no effect without --generate; leave it out'],
     ['eval dense --text a.txt --temperature 0.5', '--temperature has no effect without --generate; leave it out'],
+    ['eval dense --text a.txt --seed 3', '--seed has no effect without --generate and without --compare; leave it out'],
   ])('refuses `%s`', async (commandLine, message) => {
     const { exitCode, err, calls } = await runWithDouble(commandLine);
     expect({ exitCode, calls }).toEqual({ exitCode: 2, calls: [] });

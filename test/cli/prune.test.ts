@@ -139,6 +139,7 @@ describe('prune', () => {
       /--block-sparsity names block 3 more than once \(3\.ffn=0\.2\); give one value/,
     ],
     ['--block-sparsity 3.ffn=0.5 --block-sparsity 3=0.2', /--block-sparsity names block 3 more than once \(3=0\.2\)/],
+    ['--block-sparsity 3=0.5,03=0.2', /--block-sparsity names block 3 more than once \(03=0\.2\)/],
     ['--block-sparsity 3.ffn=0.5,3.ffn=0.2', /--block-sparsity names block 3 more than once/],
     ['--block-sparsity 3.fnn=0.5', /--block-sparsity.*such as 3=0.5 or 3.ffn=50%/],
   ])('refuses %s with the reason', async (flags, reason) => {

@@ -61,6 +61,7 @@ describe('benchmark', () => {
     await expect(benchmark({ models: [at('none')] })).rejects.toThrow(/There is no model at/);
     await expect(benchmark({ models: [FUSED_LLAMA], rounds: 1 })).rejects.toThrow(/rounds is 1/);
     await expect(benchmark({ models: [FUSED_LLAMA], faster: 1 })).rejects.toThrow(/faster is 1/);
+    await expect(benchmark({ models: [FUSED_LLAMA], faster: 2 })).rejects.toThrow(/faster has no effect for one model/);
     await expect(benchmark({ models: [FUSED_LLAMA], newTokens: 0 })).rejects.toThrow(/newTokens is 0/);
     await expect(benchmark({ models: [FUSED_LLAMA], promptLength: 500, newTokens: 32 })).rejects.toThrow(
       /532 together, but a model reads at most 512/,

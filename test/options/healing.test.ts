@@ -1,3 +1,4 @@
+import { heal } from '../../src/node.js';
 import { countHeldOut, healingCalibration, resolveHealing } from '../../src/options/healing.js';
 import { resolveCalibration } from '../../src/options.js';
 
@@ -20,4 +21,18 @@ it('must generate the windows if a file for them is named', () => {
     generate: { file: 'windows.jsonl', share: 1 },
     generateIfPossible: false,
   });
+});
+
+it.each([
+  [
+    { calibration: { generate: false } },
+    /^calibration\.generate is false, but heal\.share decides; set heal\.share to 0/,
+  ],
+  [
+    { calibration: { generate: { startToken: 3 } }, heal: { share: 0 } },
+    /^calibration\.generate\.startToken has no effect where heal\.share is 0; leave one of them out/,
+  ],
+])('refuses %j before a model is opened', async (given, message) => {
+  const [dense, pruned, out] = ['/nowhere/dense', '/nowhere/pruned', '/nowhere/out'];
+  await expect(heal({ dense, pruned, out, ...given })).rejects.toThrow(message);
 });

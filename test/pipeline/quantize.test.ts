@@ -147,6 +147,10 @@ describe('quantize', () => {
       { dtype: 'fp16', blockSize: 64 },
       /^blockSize has no effect in this run: it applies only to dtype q8, q4, q4f16, bnb4, q2, q2f16/,
     ],
+    [
+      { dtype: ['q8', 'bnb4', 'int8'], symmetric: true },
+      /^symmetric has no effect in this run: it applies only to dtype q4, q4f16, q2, q2f16;/,
+    ],
     [{ dtype: 'q4', layout: 'genai' }, /^layout is "genai", which needs genai_config.json/],
     [{}, /^dtype is missing/],
   ])('refuses %j', async (given, message) => {
