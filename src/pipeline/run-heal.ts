@@ -128,14 +128,8 @@ export function runHeal(platform: Platform, given: HealRequest): Promise<HealedF
 
 /** Refuses settings of generated windows that contradict the generated share. @throws OptionError */
 function checkGeneration({ calibration: { generate } = {} }: Checked<HealRequest>, { share }: ResolvedHealing): void {
-  if (generate === false && share > 0)
-    throw refusal(
-      'calibration.generate',
-      'is false, but heal.share decides; set heal.share to 0 for windows of the text',
-    );
-  const [unused] = share === 0 && typeof generate === 'object' ? Object.keys(generate) : [];
-  if (unused !== undefined)
-    throw refusal(`calibration.generate.${unused}`, 'has no effect where heal.share is 0; leave one of them out');
+  if (generate === false ? share > 0 : share === 0 && Object.keys(generate ?? {}).length > 0)
+    throw refusal('calibration.generate', `contradicts heal.share, which is ${share}; leave one of them out`);
 }
 
 interface HealedModels {

@@ -24,13 +24,10 @@ it('must generate the windows if a file for them is named', () => {
 });
 
 it.each([
-  [
-    { calibration: { generate: false } },
-    /^calibration\.generate is false, but heal\.share decides; set heal\.share to 0/,
-  ],
+  [{ calibration: { generate: false } }, /^calibration\.generate contradicts heal\.share, which is 1; leave one/],
   [
     { calibration: { generate: { startToken: 3 } }, heal: { share: 0 } },
-    /^calibration\.generate\.startToken has no effect where heal\.share is 0; leave one of them out/,
+    /generate contradicts heal\.share, which is 0/,
   ],
 ])('refuses %j before a model is opened', async (given, message) => {
   const [dense, pruned, out] = ['/nowhere/dense', '/nowhere/pruned', '/nowhere/out'];
