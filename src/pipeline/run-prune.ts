@@ -208,7 +208,7 @@ async function readFinished(
   results: readonly ResultPaths[],
   { inside, model, force = false, certify = true, evaluation }: { readonly inside: string } & FinishedRequest,
 ): Promise<Finished> {
-  const { platform, journal } = context;
+  const { platform, journal, run } = context;
   const { files } = platform;
   const found = new Map<number, PruneReport>();
   const repeated = new Set<number>();
@@ -221,7 +221,10 @@ async function readFinished(
     const path = files.resolve(folder ?? out, folder ? '' : inside, `${name}.json`);
     // Unreadable results are written again.
     const written = await readReport(files, path).catch(() => undefined);
-    const report = written ?? (await readCheckpoint<PruneReport>(journal, reportEntry(index)));
+    // Another run may have replaced a report outside the folder.
+    const isOwn =
+      folder === undefined || (run !== undefined && written?.run === keyAt(platform, run, [targetOf(places)]));
+    const report = (isOwn ? written : undefined) ?? (await readCheckpoint<PruneReport>(journal, reportEntry(index)));
     if (report === undefined) {
       if (place !== undefined || !(await isOwnRecipe(context, places))) continue;
       repeated.add(index);

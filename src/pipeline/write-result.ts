@@ -286,7 +286,8 @@ async function prepareFolder(
         dtypeReports.push(...reportVariant(variant, found, { certificate, quality }));
       }
       const sideFiles = reportSideFiles(saved[0]!);
-      const report = await reportOn(saved[0]!.byteLength, dtypeReports, { ...checks[0], sideFiles });
+      const written = await reportOn(saved[0]!.byteLength, dtypeReports, { ...checks[0], sideFiles });
+      const report = run === undefined ? written : { ...written, run };
       const { windowsFile } = calibration ?? {};
       if (windowsFile !== undefined) await writeText(files, files.resolve(filled, WINDOWS_FILE), windowsFile);
       if (place !== undefined && place.folder === undefined)

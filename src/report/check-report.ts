@@ -106,6 +106,7 @@ export const REPORT = {
   hub: optional(withFields({ repo: anyText, revision: anyText, commit: anyText, license: optional(anyText) })),
   method: anyText,
   settings: anyObject,
+  run: optional(anyText),
   sparsity: withFields({ requested: finite, achieved: finite, ofAllParameters: finite }),
   parameters: BEFORE_AFTER,
   bytes: BEFORE_AFTER,

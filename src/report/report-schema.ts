@@ -42,6 +42,8 @@ export interface PruneReport {
   readonly method: string;
   /** All options of the run, with defaults; infinite numbers as `"Infinity"`. */
   readonly settings: Readonly<Record<string, JsonValue>>;
+  /** Key of runs with the same result; absent for a dry run, and if the run has no key. */
+  readonly run?: string;
   readonly sparsity: {
     readonly requested: number;
     /** Fraction of the selected modules' parameters removed. */

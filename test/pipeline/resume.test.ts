@@ -304,6 +304,16 @@ describe('a repeated command', () => {
     await expect(call({})).rejects.toThrow('exists');
   });
 
+  it('does not return the report of another run that was written to the same path', async () => {
+    const request = { model: MODEL, method: 'magnitude', report: at('report.json'), ...UNCHECKED } as const;
+    const first = { ...request, out: at('first'), sparsity: 0.3 };
+    const { createdAt } = await prune(first);
+    expect(await prune(first)).toMatchObject({ createdAt, sparsity: { requested: 0.3 } });
+    await prune({ ...request, out: at('second'), sparsity: 0.5 });
+    await expect(prune(first)).rejects.toThrow('exists');
+    expect(await prune({ ...first, force: true })).toMatchObject({ sparsity: { requested: 0.3 } });
+  });
+
   it('writes the recipe of a finished result that has none, and refuses that of another run', async () => {
     const request = { ...COMMON, out: at('out'), sparsity: 0.3, method: 'flap', ...UNCHECKED } as const;
     await prune(request);
