@@ -117,8 +117,9 @@ await withDense(model!, async ({ context, engine, folder, dense, analysed }) => 
   for (const sparsity of values.sparsity) {
     for (const name of names) {
       const variant = options(sparsity, VARIANTS[name]!);
-      const own = { ...job, options: variant };
-      const outcome = variant.shots > 1 ? await pruneModel(own) : await pruneMeasured({ ...measured, job: own });
+      const variantJob = { ...job, options: variant };
+      const outcome =
+        variant.shots > 1 ? await pruneModel(variantJob) : await pruneMeasured({ ...measured, job: variantJob });
       const widths = outcome.modules.map(
         ({ keep, module }) => `${module.block}:${(keep.length / module.unitCount).toFixed(2)}`,
       );

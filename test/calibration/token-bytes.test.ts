@@ -8,7 +8,7 @@ it.each<[string, object, string, readonly number[]]>([
   ['a byte of the fallback', { model: { type: 'BPE', byte_fallback: true } }, '<0x0A>', [0x0a]],
   ['text like a byte', { model: { type: 'BPE' } }, '<0x0A>', bytesOf('<0x0A>')],
   ['a mark for a space', { model: { type: 'Unigram' } }, '\u2581a\u2581', bytesOf(' a ')],
-  ['a word that goes on', { model: { type: 'WordPiece' } }, '##ing', bytesOf('ing')],
+  ['a continuing subword', { model: { type: 'WordPiece' } }, '##ing', bytesOf('ing')],
   ['another prefix', { model: { type: 'WordPiece', continuing_subword_prefix: '@' } }, '@ing', bytesOf('ing')],
   ['marks that are no prefix', { model: { type: 'BPE' } }, '##ing', bytesOf('##ing')],
 ])('gives the bytes of %s', (_, tokenizer, content, expected) => {
