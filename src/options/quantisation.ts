@@ -1,5 +1,5 @@
 import type { WeightGrid } from '../quantisation/block-codes.js';
-import { DTYPES, type DtypeName } from '../quantisation/dtypes.js';
+import { DTYPES, type DtypeName, hasFewLevels } from '../quantisation/dtypes.js';
 import { boolean, choice, integer, type Kind, namesOf, text } from './kinds.js';
 import {
   type AnyRows,
@@ -29,12 +29,7 @@ const withDtypes = (isFit: (name: string) => boolean): Applies => ({
   within: ({ dtypes = [] }) => dtypes.some(isFit),
 });
 const withBlocks = withDtypes((name) => formOf(name) === 'blocks');
-
-/** Eight bits and codebooks have no zero points. */
-const withZeroPoints = withDtypes((name) => {
-  const { linears } = DTYPES[name as DtypeName];
-  return linears.kind === 'blocks' && linears.bits < 8 && !('levels' in linears);
-});
+const withZeroPoints = withDtypes((name) => hasFewLevels(DTYPES[name as DtypeName]));
 
 const dtypeName = choice(namesOf(DTYPES));
 

@@ -12,7 +12,7 @@ import { type DensePassKinds, densePassKinds } from '../prune/measure-dense/meas
 import type { MeasuredSpeed } from '../prune/measure-speed.js';
 import { canRepair } from '../prune/repair-experts.js';
 import { usesCoordinateDescent } from '../quantisation/coordinate-descent.js';
-import { DTYPES, type Dtype, healsScales } from '../quantisation/dtypes.js';
+import { DTYPES, type Dtype, hasFewLevels } from '../quantisation/dtypes.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
 import { longestWindow, type ModelFolder } from '../storage/model-folder.js';
@@ -282,7 +282,7 @@ export function estimateCost(request: CostRequest): ExpectedStep[] {
       ...(rounds
         ? roundingSteps(costs, tokenCount, usesDescent(DTYPES[dtype]))
         : [['quantise', costs.nearest()] as Step]),
-      ...(healsScales(DTYPES[dtype]) ? healSteps : []),
+      ...(hasFewLevels(DTYPES[dtype]) ? healSteps : []),
     ]),
     ...Array.from({ length: Math.max(1, dtypes.length) }, (): Step[] => [
       ['save', costs.save()],

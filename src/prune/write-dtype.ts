@@ -3,7 +3,7 @@ import { copyModel, setWeight } from '../onnx/edit-weights.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { FolderLayout } from '../options/quantisation.js';
 import { convertToHalf, convertToSingle } from '../quantisation/convert-floats.js';
-import { DTYPES, type Dtype, type DtypeName, healsScales } from '../quantisation/dtypes.js';
+import { DTYPES, type Dtype, type DtypeName, hasFewLevels } from '../quantisation/dtypes.js';
 import { expandGathers } from '../quantisation/expand-gathers.js';
 import { type QuantisedWeight, writeBlocks } from '../quantisation/write-blocks.js';
 import { dynamicWeights, writeDynamic } from '../quantisation/write-dynamic.js';
@@ -73,7 +73,7 @@ export async function writeDtype(given: PruneJob, { dtype: name, ...request }: D
   const checked = isCompared
     ? await checkAgainstDense(job, { dense, planned: gridded, quantised: found })
     : { quantised: found, timings: found.timings };
-  const isHealed = job.options.heal !== undefined && rounding !== 'none' && healsScales(dtype);
+  const isHealed = job.options.heal !== undefined && rounding !== 'none' && hasFewLevels(dtype);
   const healed = isHealed ? await healRounded(job, { dense, quantised: checked.quantised }) : undefined;
   const { quantised } = healed ?? checked;
   // Files end in other bytes of padding if their tensors are in another order, and sizes are counted before rounding.

@@ -76,6 +76,9 @@ export const DTYPES = {
 
 export type DtypeName = keyof typeof DTYPES;
 
-/** Whether healing trains the scales of a dtype: rounding to eight bits costs too little, and codebooks have no integer levels. */
-export const healsScales = ({ linears }: Dtype): boolean =>
+/**
+ * Whether a dtype has integer codes of at most four bits. They may have zero points, and healing trains their scales: eight bits are symmetric
+ * and lose too little, and codebooks have no integer levels.
+ */
+export const hasFewLevels = ({ linears }: Dtype): boolean =>
   linears.kind === 'blocks' && linears.bits <= 4 && linears.levels === undefined;
