@@ -46,8 +46,9 @@ export async function checkFree(target: string, { output, force }: Omit<OutputRe
   if (existing === undefined) return;
   if (existing === 'file')
     throw new OptionError(`The output ${output} is a file. Choose a folder that does not exist yet.`);
-  if (!force) throw new OptionError(`The output folder ${output} exists. Choose another, or force its replacement.`);
+  // Checked without force too: its error must not suggest force where that is refused.
   await checkOwn(target, output);
+  if (!force) throw new OptionError(`The output folder ${output} exists. Choose another, or force its replacement.`);
 }
 
 /** An entry to create. */

@@ -47,12 +47,12 @@ export async function checkPairPaths(
   for (const path of [json, tensors]) await files.checkFile(path);
   const exists = (await files.kindOf(json)) !== undefined;
   const isOrphan = !resuming && !exists && (await files.kindOf(tensors)) !== undefined;
-  if (!force && !resuming && exists)
-    throw new OptionError(`${json} exists. Choose another place for the ${kind}, or force the replacement.`);
   if (isOrphan || (exists && !(await hasSchema(files, json, `fang-prune-${kind}/`))))
     throw new OptionError(
       `${isOrphan ? tensors : json} exists and is not of a ${kind} that fang-prune wrote. Choose another place, or move it away.`,
     );
+  if (!force && !resuming && exists)
+    throw new OptionError(`${json} exists. Choose another place for the ${kind}, or force the replacement.`);
 }
 
 /** Writes both files; the JSON file, which contains the other's hash, appears last. @throws OptionError */

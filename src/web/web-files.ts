@@ -51,33 +51,29 @@ export function createWebFiles(
     }
     return found;
   };
-  /** Files of a replaceable folder. @throws OptionError for files that no run wrote */
-  const walkOwn = async (folder: string, output: string): Promise<FoundFile[]> => {
-    const found = await walk(folder);
-    await checkReplaceable(output, found, await readAll(files, `${folder}/${MANIFEST}`));
-    return found;
-  };
   const write = async (path: string, fill: (sink: ByteSink) => Promise<void>) => {
     const sink = await files.create(path);
     await fill(sink).finally(() => sink.close());
   };
-  /** @throws OptionError when the output exists. */
-  const checkFree = async ({ target, output, force = false }: Place) => {
+  /** Files that the output will replace. @throws OptionError when it exists and must not be replaced. */
+  const checkFree = async ({ target, output, force }: Place) => {
     if ((await files.kindOf(target)) === 'file')
       throw new OptionError(`The output ${output} is a file. Choose a folder that does not exist yet.`);
+    const found = await walk(target);
+    await checkReplaceable(output, found, await readAll(files, `${target}/${MANIFEST}`));
     // A given folder always exists, and may be empty.
-    if (!force && (await listComplete(target)).length > 0)
+    if (!force && found.length > 0)
       throw new OptionError(`The output folder ${output} exists. Choose another, or force its replacement.`);
+    return found;
   };
   /** Writes the manifest of a complete folder, and returns its commit. */
   const complete = async (partialFiles: string, place: Place): Promise<Commit> => {
-    const { target, output, run: runKey } = place;
+    const { target, run: runKey } = place;
     // Checked again, since hours may have passed.
-    await checkFree(place);
+    const replaced = (await checkFree(place)).map(({ path }) => path);
     const built = await walk(partialFiles);
     await write(`${partialFiles}/${MANIFEST}`, (sink) => sink.write(formatManifest(built, runKey)));
     const paths = [...built.map(({ path }) => path), MANIFEST];
-    const replaced = (await walkOwn(target, output)).map(({ path }) => path);
     const at = (folder: string, path: string) => findWritable(`${folder}/${path}`).inside;
     return {
       moves: paths.map((path) => [at(partialFiles, path), at(target, path)]),
@@ -145,7 +141,6 @@ export function createWebFiles(
       }
       await sweep(findWritable(target).folder);
       await checkFree({ target, output, force });
-      await walkOwn(target, output);
       return target;
     },
     async checkFile(path) {

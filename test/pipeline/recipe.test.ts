@@ -63,7 +63,7 @@ describe('a recipe', () => {
       await writeFile(at('again/tokenizer.json'), tokenizer);
       expect(await applyRecipe(again)).toEqual(found);
       await truncate(at('again/onnx/model.onnx'), 2000);
-      await expect(applyRecipe(again)).rejects.toThrow('exists');
+      await expect(applyRecipe(again)).rejects.toThrow('onnx/model.onnx in it has 2000 bytes');
       expect(modules).toHaveLength(4);
     },
     120_000,

@@ -132,7 +132,7 @@ describe.each(PLACES)('%s', (_, makePlace) => {
       const { files, write, read } = open();
       const request = { output: 'out', source: 'in' };
       const late = files.buildFolder(request, () => write('/out/x', 'of another'));
-      await expect(late).rejects.toThrow(/exists/);
+      await expect(late).rejects.toThrow('holds x, and no fang-prune-files.json');
       expect(await read('/out/x')).toBe('of another');
     });
   });
