@@ -16,6 +16,7 @@ export interface SentError {
   readonly option?: string | undefined;
   /** Where it was thrown. */
   readonly stack?: string | undefined;
+  readonly cause?: SentError | undefined;
 }
 
 const ERRORS = [OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError, HubError];
@@ -23,14 +24,16 @@ const ERRORS = [OptionError, ModelFormatError, UnsupportedModelError, NumericalE
 export function toSentError(error: unknown): SentError {
   if (!(error instanceof Error)) return { code: undefined, message: String(error) };
   const { message, stack } = error;
+  const cause = error.cause instanceof Error ? toSentError(error.cause) : undefined;
   const option = error instanceof OptionError ? error.option : undefined;
-  return { code: 'code' in error ? String(error.code) : undefined, message, option, stack };
+  return { code: 'code' in error ? String(error.code) : undefined, message, option, stack, cause };
 }
 
-/** Creates an error of the same class, if it is one of the library's, with the original stack. */
-export function reviveError({ code, message, option, stack }: SentError): Error {
-  const revived = ERRORS.map((ErrorClass): FangPruneError => new ErrorClass(message, { option }));
-  const error = revived.find((one) => one.code === code) ?? new Error(message);
+/** Creates an error of the same class, if it is one of the library's, with the original stack and causes. */
+export function reviveError({ code, message, option, stack, cause: sent }: SentError): Error {
+  const cause = sent && reviveError(sent);
+  const revived = ERRORS.map((ErrorClass): FangPruneError => new ErrorClass(message, { option, cause }));
+  const error = revived.find((one) => one.code === code) ?? new Error(message, { cause });
   if (stack !== undefined) error.stack = stack;
   return error;
 }
