@@ -65,6 +65,14 @@ const MESSAGES: readonly { readonly pattern: RegExp; readonly means: (parts: rea
     }),
   },
   {
+    pattern: /External data path (escapes|does not exist)/,
+    means: () => ({
+      cannot: 'does not read its external data from there',
+      remedy:
+        'put the file itself into the folder, under the name in the model: links that leave the folder are refused; --verbose shows the path',
+    }),
+  },
+  {
     pattern: /invalid model/i,
     means: () => ({ cannot: 'considers the graph invalid', remedy: INVALID }),
   },

@@ -66,6 +66,11 @@ it.each([
     [1],
     /considers the graph invalid; its exporter wrote a file that is not valid/,
   ],
+  [
+    'External data path validation failed for initializer: w. Error: External data path escapes model directory.',
+    [1],
+    /does not read its external data from there; put the file itself into the folder.*links/,
+  ],
   ['something else', [1], /names no node.*--verbose/],
 ])('explains the message: %s', (message, types, expected) => {
   const error = explain(message, types) as UnsupportedModelError;
